@@ -1,0 +1,1 @@
+from ._keras import keras as _keras  # first: selects legacy Keras

@@ -1,0 +1,76 @@
+"""The one door to Keras.
+
+Larq is written for Keras 2, which lives on as the package ``tf_keras``. TensorFlow
+decides between the two when ``tf.keras`` is first touched, by an environment variable;
+this module sets it while that is still possible and otherwise says what to do.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import TypeVar
+
+_SWITCH = "TF_USE_LEGACY_KERAS"
+_REMEDY = (
+    f"Set the environment variable {_SWITCH}=1, or import larq_nobn before "
+    "anything that imports tensorflow.keras."
+)
+
+
+def _select_legacy_keras() -> None:
+    chosen = os.environ.setdefault(_SWITCH, "1")
+    if chosen not in ("1", "true", "True"):
+        raise ImportError(
+            f"{_SWITCH}={chosen} selects Keras 3, but larq_nobn needs legacy Keras "
+            f"(tf_keras), as Larq does. {_REMEDY}"
+        )
+    if "tensorflow" in sys.modules:
+        layer = sys.modules["tensorflow"].keras.layers.Layer
+        if not layer.__module__.startswith("tf_keras."):
+            raise ImportError(
+                "tensorflow.keras is already Keras 3 in this process, but larq_nobn "
+                f"needs legacy Keras (tf_keras), as Larq does. {_REMEDY}"
+            )
+
+
+_select_legacy_keras()
+
+import tf_keras as keras  # noqa: E402  (only after the switch is set)
+
+PACKAGE = "larq_nobn"
+_Class = TypeVar("_Class", bound=type)
+
+
+def register(alias: str | None = None) -> Callable[[_Class], _Class]:
+    """Makes a class loadable from files, and usable by its string `alias`.
+
+    Three names lead to the class: `larq_nobn>Name` (what `.keras` files hold), the bare
+    `Name` (what Larq layers look up when an `.h5` file is opened) and the alias.
+
+    Arguments:
+        alias: Short name for use as a string, such as `"rsign"`; None for no alias.
+
+    Raises:
+        ValueError: If another class already owns one of the names.
+    """
+
+    def decorate(cls: _Class) -> _Class:
+        objects = keras.utils.get_custom_objects()
+        bare = (cls.__name__,) if alias is None else (cls.__name__, alias)
+        for name in bare:
+            owner = objects.get(name, cls)
+            if owner is not cls:
+                raise ValueError(
+                    f"The name {name!r} already belongs to {owner!r}. A registered "
+                    f"name has one owner; rename {cls.__qualname__}."
+                )
+        keras.utils.register_keras_serializable(PACKAGE, cls.__name__)(cls)
+        objects.update(dict.fromkeys(bare, cls))
+        return cls
+
+    return decorate
+
+
+__all__ = ["PACKAGE", "keras", "register"]

@@ -1,0 +1,54 @@
+"""Package metadata of larq_nobn; tool settings live in pyproject.toml."""
+
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+EXTRAS = {
+    "lce": ["larq-compute-engine==0.16.*"],
+    "data": ["tensorflow-datasets==4.9.*", "pillow>=10", "scikit-learn>=1.3"],
+    "plots": ["matplotlib>=3.8", "tensorboard>=2.16,<2.22"],
+    "docs": ["mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.26"],
+}
+EXTRAS["all"] = [*EXTRAS["lce"], *EXTRAS["data"], *EXTRAS["plots"]]
+EXTRAS["dev"] = [
+    *EXTRAS["all"],
+    *EXTRAS["docs"],
+    "build>=1.2",
+    "hypothesis>=6.100",
+    "mypy==2.4.*",
+    "pre-commit>=3.7",
+    "psutil>=5.9",
+    "pytest>=8.2",
+    "pytest-xdist>=3.6",
+    "ruff==0.17.*",
+]
+
+setup(
+    name="larq_nobn",
+    version="0.1.0",
+    description="Binary neural networks in Keras without batch normalization",
+    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.10,<3.13",
+    packages=find_packages(include=["larq_nobn", "larq_nobn.*"]),
+    package_data={"larq_nobn": ["py.typed"]},
+    install_requires=[
+        "tensorflow>=2.16,<2.22",
+        "tf-keras>=2.16,<2.22",
+        "larq>=0.14,<0.15",
+        "numpy>=1.23.5,<2",
+        "click>=8.1",
+        "rich>=13.7",
+    ],
+    extras_require=EXTRAS,
+    entry_points={"console_scripts": ["larq-nobn=larq_nobn.cli:main"]},
+    classifiers=[
+        "Intended Audience :: Science/Research",
+        "Programming Language :: Python :: 3.10",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)
