@@ -1,1 +1,8 @@
-from ._keras import keras as _keras  # first: selects legacy Keras
+"""Binary neural networks in Keras without batch normalization."""
+
+from . import _keras as _keras  # first of all: it selects legacy Keras
+from . import layers, quantizers
+
+__version__ = "0.1.0"
+
+__all__ = ["layers", "quantizers"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 
 
@@ -48,7 +48,9 @@ def check_integer(name: str, value: object, at_least: int, advice: str) -> int:
 def check_flag(name: str, value: object) -> bool:
     """Returns `value` if it is True or False."""
     if not isinstance(value, bool):
-        raise TypeError(f"{name}={value!r} is neither True nor False. Pass one of them.")
+        raise TypeError(
+            f"{name}={value!r} is neither True nor False. Pass one of them."
+        )
     return value
 
 
@@ -56,5 +58,17 @@ def check_choice(name: str, value: object, allowed: Iterable[str]) -> str:
     """Returns `value` if it is one of the `allowed` words."""
     words = tuple(allowed)
     if value not in words:
-        raise ValueError(f"{name}={value!r} is not known. Choose from {', '.join(words)}.")
+        raise ValueError(
+            f"{name}={value!r} is not known. Choose from {', '.join(words)}."
+        )
     return str(value)
+
+
+def check_channels(owner: str, shape: Sequence[int | None] | None) -> int:
+    """Returns the size of the last axis of an input `shape`, if that is known."""
+    if shape is None or len(shape) < 2 or shape[-1] is None:
+        raise ValueError(
+            f"{owner} got an input of shape {shape}, but it needs a batch axis and a "
+            "known number of channels. Give the input layer its shape."
+        )
+    return int(shape[-1])

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from .._checks import check_channels
+from .._keras import keras, register
+from .._math import channel_sum
+
+
+@tf.custom_gradient
+def rprelu(
+    x: tf.Tensor, shift_in: tf.Tensor, slope: tf.Tensor, shift_out: tf.Tensor
+) -> tuple[tf.Tensor, Callable]:
+    """PReLU(x + shift_in; slope) + shift_out, with one fused gradient."""
+    z = x + tf.cast(shift_in, x.dtype)
+    a = tf.cast(slope, x.dtype)
+    # Of several equal spellings the only one that a TFLite file holds as one PRELU.
+    leak = tf.reshape(-a, (1,) * (x.shape.rank - 2) + (-1,))
+    value = tf.nn.relu(z) + leak * tf.nn.relu(-z) + tf.cast(shift_out, x.dtype)
+
+    def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+        d_x = tf.where(z > 0, upstream, a * upstream)
+        d_slope = -channel_sum(upstream * tf.nn.relu(-z))
+        return d_x, channel_sum(d_x), d_slope, channel_sum(upstream)
+
+    return value, grad
+
+
+@register()
+class RPReLU(keras.layers.Layer):
+    r"""PReLU between two learned shifts per channel, the activation of ReActNet.
+
+    \[ z = x + b_c, \qquad y = \max(z, 0) + a_c \min(z, 0) + d_c . \]
+
+    With upstream gradient \(g\) and sums over the batch and all positions,
+    \(\partial L/\partial x = g\) where \(z > 0\), else \(a_c g\);
+    \(\partial L/\partial b_c\) is the sum of that; \(\partial L/\partial a_c = \sum g
+    \min(z, 0)\); \(\partial L/\partial d_c = \sum g\). Inference fate: **stays**, as
+    one PRELU; the shifts fold into neighbours where those can hold them.
+
+    Arguments:
+        **kwargs: Keras layer arguments, such as `name`.
+
+    Weights:
+        shift_in: b, shape (C,), starts at 0.
+        slope: a, shape (C,), starts at 0.25.
+        shift_out: d, shape (C,), starts at 0.
+
+    Input shape:
+        (batch, ..., C), of any rank from 2.
+
+    Output shape:
+        The input shape.
+
+    Raises:
+        ValueError: If the number of channels is unknown.
+
+    Example:
+        ```python
+        import tensorflow as tf
+        import larq_nobn as nobn
+
+        y = nobn.layers.RPReLU()(tf.constant([[-2.0, 2.0]]))  # [[-0.5, 2.0]]
+        ```
+
+    References:
+        - Z. Liu, Z. Shen, M. Savvides, K.-T. Cheng, "ReActNet: Towards Precise Binary
+          Neural Network with Generalized Activation Functions", ECCV 2020,
+          arXiv:2003.03488.
+
+    Differences from the paper:
+        The paper subtracts the first shift; as in its code, it is added here.
+    """
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        channels = check_channels("RPReLU", tuple(input_shape))
+
+        def weight(name: str, value: float) -> Any:
+            return self.add_weight(
+                name=name,
+                shape=(channels,),
+                initializer=keras.initializers.Constant(value),
+                experimental_autocast=False,
+            )
+
+        self.shift_in = weight("shift_in", 0.0)
+        self.slope = weight("slope", 0.25)
+        self.shift_out = weight("shift_out", 0.0)
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        weights = (self.shift_in, self.slope, self.shift_out)
+        return rprelu(inputs, *map(tf.convert_to_tensor, weights))
+
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
+        return tf.TensorShape(input_shape)

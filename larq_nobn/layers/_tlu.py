@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from .._checks import check_channels
+from .._keras import keras, register
+
+
+@register()
+class ThresholdedLinearUnit(keras.layers.Layer):
+    r"""Rectifier with a learned threshold per channel, the partner of FRN.
+
+    \[ z = \max(y, \tau_c), \qquad
+       \frac{\partial L}{\partial y} = g \, 1[y > \tau], \qquad
+       \frac{\partial L}{\partial \tau_c} = \sum g \, 1[y < \tau] ; \]
+
+    where y = τ the gradient goes to y. In front of a sign, start τ below zero: a
+    threshold of zero or more leaves nothing but +1. Inference fate: **stays**, as one
+    MAXIMUM.
+
+    Arguments:
+        tau_initializer: Keras initializer of τ, in units of the input.
+        **kwargs: Keras layer arguments, such as `name`.
+
+    Weights:
+        tau: Shape (C,).
+
+    Input shape:
+        (batch, ..., C), channels last.
+
+    Output shape:
+        The input shape.
+
+    Raises:
+        ValueError: For an unknown initializer or an unknown number of channels.
+
+    Example:
+        ```python
+        import tensorflow as tf
+        import larq_nobn as nobn
+
+        y = nobn.layers.ThresholdedLinearUnit()(tf.constant([[-1.0, 2.0]]))  # [[0, 2]]
+        ```
+
+    References:
+        - S. Singh, S. Krishnan, "Filter Response Normalization Layer: Eliminating Batch
+          Dependence in the Training of Deep Neural Networks", CVPR 2020,
+          arXiv:1911.09737.
+
+    Differences from the paper:
+        None known.
+    """
+
+    def __init__(self, tau_initializer: Any = "zeros", **kwargs: Any):
+        super().__init__(**kwargs)
+        try:
+            self.tau_initializer = keras.initializers.get(tau_initializer)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"tau_initializer={tau_initializer!r} is not an initializer. Pass a "
+                "Keras initializer or its name, such as 'zeros' or Constant(-1.0)."
+            ) from error
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.tau = self.add_weight(
+            name="tau",
+            shape=(check_channels("ThresholdedLinearUnit", tuple(input_shape)),),
+            initializer=self.tau_initializer,
+            experimental_autocast=False,
+        )
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.maximum(inputs, tf.cast(self.tau, inputs.dtype))
+
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
+        return tf.TensorShape(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "tau_initializer": keras.initializers.serialize(self.tau_initializer),
+        }

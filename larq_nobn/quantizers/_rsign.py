@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import larq as lq
+import tensorflow as tf
+from larq.quantizers import Quantizer
+
+from .._checks import check_channels, check_choice, check_number
+from .._keras import register
+from .._math import channel_sum
+
+
+def _approx_sign_slope(z: tf.Tensor) -> tf.Tensor:
+    return tf.nn.relu(2 - tf.abs(z + z))
+
+
+def _ste_sign_slope(z: tf.Tensor) -> tf.Tensor:
+    return tf.cast(tf.abs(z) <= 1, z.dtype)
+
+
+def _sigmoid_sign_slope(z: tf.Tensor) -> tf.Tensor:
+    s = tf.sigmoid(3 * z)
+    return 6 * s * (1 - s)
+
+
+# The pseudo-derivative of sign(z) that each estimator stands for.
+ESTIMATORS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+    "approx_sign": _approx_sign_slope,
+    "ste_sign": _ste_sign_slope,
+    "sigmoid_sign": _sigmoid_sign_slope,
+}
+
+
+def rsign(x: tf.Tensor, shift: tf.Tensor, scale: float, estimator: str) -> tf.Tensor:
+    """sign(scale·x + shift), with the estimator's gradient as one fused expression."""
+
+    @tf.custom_gradient
+    def shifted_sign(x: tf.Tensor, shift: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        # A positive scale does not change a sign: only the shift has to know of it.
+        value = lq.math.sign(x + tf.cast(shift / scale, x.dtype))
+
+        def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            z = (x if scale == 1 else scale * x) + tf.cast(shift, x.dtype)
+            d_shift = upstream * ESTIMATORS[estimator](z)
+            d_x = d_shift if scale == 1 else scale * d_shift
+            return d_x, channel_sum(d_shift)
+
+        return value, grad
+
+    return shifted_sign(x, shift)
+
+
+@register("rsign")
+class RSign(Quantizer):
+    r"""Binary activation with a learned threshold per channel.
+
+    \[ q(x) = \operatorname{sign}(a x + b_c), \qquad
+       \frac{\partial L}{\partial x} = a\, g\, e(a x + b_c), \qquad
+       \frac{\partial L}{\partial b_c} = \sum_{n,h,w} g\, e(a x + b_c), \]
+
+    with sign(0) = +1, shift \(b_c\), fixed positive scale \(a\) and the estimator's
+    pseudo-derivative \(e(z)\): \(\max(0, 2-2|z|)\) for `"approx_sign"`,
+    \(1[|z| \le 1]\) for `"ste_sign"`, \(6\sigma(3z)(1-\sigma(3z))\), σ the logistic
+    function, for `"sigmoid_sign"`. The scale lets a residual block fold its β here:
+    it costs nothing forward, where \(q(x) = \operatorname{sign}(x + b_c/a)\).
+    Inference fate: **folds** into one addition before the binary convolution.
+
+    Arguments:
+        scale: Fixed positive factor a.
+        estimator: `"approx_sign"`, `"ste_sign"` or `"sigmoid_sign"`.
+        **kwargs: Keras layer arguments, such as `name`.
+
+    Weights:
+        shift: Shape (C,), C the channels; starts at 0.
+
+    Input shape:
+        (batch, ..., C), of any rank from 2.
+
+    Output shape:
+        The input shape; the values are -1 and +1.
+
+    Raises:
+        TypeError, ValueError: For a scale that is no positive number, an unknown
+            estimator, an unknown number of channels, or one object given to inputs of
+            different channel counts.
+
+    Example:
+        ```python
+        import larq as lq
+        import larq_nobn as nobn
+
+        conv = lq.layers.QuantConv2D(
+            64, 3, padding="same", pad_values=1.0, use_bias=False,
+            input_quantizer="rsign", kernel_quantizer="scaled_std_sign",
+        )
+        ```
+
+    References:
+        - Z. Liu, Z. Shen, M. Savvides, K.-T. Cheng, "ReActNet: Towards Precise Binary
+          Neural Network with Generalized Activation Functions", ECCV 2020,
+          arXiv:2003.03488.
+        - R. Ma, G. Qiao, Y. Liu, L. Meng, N. Ning, Y. Liu, S. Hu, "A&B BNN: Add&Bit-
+          Operation-Only Hardware-Friendly Binary Neural Network", CVPR 2024,
+          arXiv:2403.03739 (the sigmoid estimator).
+
+    Differences from the paper:
+        The paper subtracts a threshold; as in its code, a shift is added here.
+        PyTorch's sign(0) = 0 becomes +1. `scale` is an addition; 1 changes nothing.
+    """
+
+    precision = 1
+
+    def __init__(
+        self, scale: float = 1.0, estimator: str = "approx_sign", **kwargs: Any
+    ):
+        super().__init__(autocast=False, **kwargs)
+        self.scale = check_number(
+            "scale", scale, "(0, inf)", "It multiplies the input; 1 leaves it alone."
+        )
+        self.estimator = check_choice("estimator", estimator, ESTIMATORS)
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.shift = self.add_weight(
+            name="shift",
+            shape=(check_channels("RSign", tuple(input_shape)),),
+            initializer="zeros",
+            experimental_autocast=False,
+        )
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        if inputs.shape[-1] != self.shift.shape[0]:
+            raise ValueError(
+                f"One RSign object got inputs of {self.shift.shape[0]} and of "
+                f"{inputs.shape[-1]} channels, but it owns the shift of one layer. "
+                "Give each layer a quantizer of its own."
+            )
+        shift = tf.convert_to_tensor(self.shift)
+        return rsign(inputs, shift, self.scale, self.estimator)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "scale": self.scale,
+            "estimator": self.estimator,
+        }

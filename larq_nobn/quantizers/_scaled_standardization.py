@@ -1,0 +1,98 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import tensorflow as tf
+
+from .._keras import register
+from .._math import at_least_float32
+from ._standardization import StandardizedKernel, filters, standardization_gradient
+
+
+def scaled_standardization(
+    kernel: tf.Tensor, gain: tf.Tensor, scale: float, epsilon: float
+) -> tf.Tensor:
+    """The standardized kernel, with its gradient as one fused expression."""
+
+    @tf.custom_gradient
+    def standardized(kernel: tf.Tensor, gain: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        of = filters(at_least_float32(kernel), epsilon)
+        value = of.centered * (scale * gain * of.rate)
+
+        def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            columns = tf.reshape(at_least_float32(upstream), of.centered.shape)
+            slope, inner = standardization_gradient(columns, of, scale * gain, epsilon)
+            d_kernel = tf.cast(tf.reshape(slope, kernel.shape), kernel.dtype)
+            return d_kernel, scale * of.rate * inner
+
+        return tf.cast(tf.reshape(value, kernel.shape), kernel.dtype), grad
+
+    return standardized(kernel, gain)
+
+
+@register("scaled_standardization")
+class ScaledStandardization(StandardizedKernel):
+    r"""Real-valued kernel with standardized filters and a learned gain.
+
+    For a filter \(W_o\) of \(N\) weights with mean \(\mu_o\) and population standard
+    deviation \(\sigma_o\), the layer computes with
+
+    \[ w_o = \gamma_o \, a \, \frac{W_o - \mu_o}{\sqrt N (\sigma_o + \epsilon)} , \]
+
+    where \(\gamma_o\) is the gain and \(a\) the scale. With \(d = W_o - \mu_o\),
+    upstream gradient \(g\) and means over the filter, the exact gradients are
+
+    \[ \frac{\partial L}{\partial W_o} = \frac{\gamma_o a}{\sqrt N(\sigma_o+\epsilon)}
+       \Big( g - \bar g - d \, \frac{\overline{g d}}{\sigma_o(\sigma_o+\epsilon)} \Big),
+       \qquad
+       \frac{\partial L}{\partial \gamma_o} =
+       \frac{a \sum g d}{\sqrt N (\sigma_o + \epsilon)} . \]
+
+    A constant filter (\(\sigma_o = 0\)) gives a zero kernel and the finite gradient in
+    which the last term is absent. Inference fate: **vanishes**, the kernel is a
+    constant in the converted file.
+
+    Arguments:
+        gain: Whether to learn one factor per output channel, starting at 1.
+        scale: Fixed positive factor. 1 behind a sign, 1.7128585 behind a ReLU.
+        epsilon: Added to the standard deviation; in units of the weights, positive.
+        **kwargs: Keras layer arguments, such as `name`.
+
+    Weights:
+        gain: Shape (C,), C the output channels; only with `gain=True`.
+
+    Input shape:
+        A kernel whose last axis holds the output channels: Conv1D to Conv3D, Dense.
+
+    Output shape:
+        The input shape.
+
+    Raises:
+        TypeError, ValueError: For arguments outside the ranges above, filters of one
+            weight, or one object given to layers of different kernel shape.
+
+    Example:
+        ```python
+        import larq as lq
+        import larq_nobn as nobn
+
+        stem = lq.layers.QuantConv2D(
+            64, 3, kernel_quantizer=nobn.quantizers.ScaledStandardization()
+        )
+        ```
+
+    References:
+        - A. Brock, S. De, S. L. Smith, "Characterizing signal propagation to close the
+          performance gap in unnormalized ResNets", ICLR 2021, arXiv:2101.08692.
+
+    Differences from the paper:
+        Epsilon is added to the standard deviation, as in the published PyTorch code,
+        not under the root. Transposed convolutions keep their output channels on
+        another axis and are not supported.
+    """
+
+    precision = 32
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        gain = self._gain_for(inputs)
+        return scaled_standardization(inputs, gain, self.scale, self.epsilon)

@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from .._checks import check_flag
+from .._keras import register
+from .._math import at_least_float32, unit_sum
+from ._standardization import (
+    Filters,
+    StandardizedKernel,
+    filters,
+    standardization_gradient,
+)
+
+
+def column_medians(columns: tf.Tensor) -> tf.Tensor:
+    """Median of every column of an (N, C) matrix: (C,)."""
+    count = columns.shape[0]
+    largest, _ = tf.math.top_k(tf.transpose(columns), count // 2 + 1)
+    if count % 2:
+        return largest[:, -1]
+    return (largest[:, -1] + largest[:, -2]) / 2
+
+
+def magnitudes(of: Filters, variance_preserving: bool) -> tf.Tensor:
+    r"""The factor s of every filter: mean |ŵ|, or \(N^{-1/2}\)."""
+    count = float(of.centered.shape[0])
+    if variance_preserving:
+        return tf.fill(of.sigma.shape, tf.constant(count**-0.5, of.sigma.dtype))
+    return of.rate * unit_sum(tf.abs(of.centered)) / count
+
+
+def scaled_std_sign(
+    kernel: tf.Tensor,
+    gain: tf.Tensor,
+    scale: float,
+    epsilon: float,
+    variance_preserving: bool,
+    balanced: bool,
+) -> tf.Tensor:
+    """The binary kernel, with its pseudo-gradient as one fused expression."""
+
+    @tf.custom_gradient
+    def binarized(kernel: tf.Tensor, gain: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        of = filters(at_least_float32(kernel), epsilon)
+        split = column_medians(of.centered) if balanced else 0.0
+        positive = of.centered >= split
+        magnitude = magnitudes(of, variance_preserving)
+        amplitude = scale * (magnitude * gain)
+        value = tf.where(positive, amplitude, -amplitude)
+
+        def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            columns = tf.reshape(at_least_float32(upstream), of.centered.shape)
+            slope, _ = standardization_gradient(columns, of, scale * gain, epsilon)
+            signed = unit_sum(tf.where(positive, columns, -columns))
+            d_kernel = tf.cast(tf.reshape(slope, kernel.shape), kernel.dtype)
+            return d_kernel, scale * (magnitude * signed)
+
+        return tf.cast(tf.reshape(value, kernel.shape), kernel.dtype), grad
+
+    return binarized(kernel, gain)
+
+
+@register("scaled_std_sign")
+class ScaledStdSign(StandardizedKernel):
+    r"""Binary kernel of BNN-BN: the sign of the standardized filter, with its scale.
+
+    For a filter \(W_o\) of \(N\) weights with mean \(\mu_o\) and population standard
+    deviation \(\sigma_o\),
+
+    \[ \hat w_o = \frac{W_o - \mu_o}{\sqrt N(\sigma_o + \epsilon)}, \qquad
+       s_o = \operatorname{mean}|\hat w_o|, \qquad
+       w_o = a\, \gamma_o\, s_o \operatorname{sign}(\hat w_o), \]
+
+    with sign(0) = +1, gain \(\gamma_o\) and fixed scale \(a\). The pseudo-gradient
+    takes the sign for the identity and \(s_o\) for a constant, which does not
+    multiply it:
+
+    \[ \frac{\partial L}{\partial \hat w_o} = a\,\gamma_o\, g, \qquad
+       \frac{\partial L}{\partial \gamma_o}
+       = a\, s_o \sum g\, \operatorname{sign}(\hat w_o), \]
+
+    continued through the standardization as in `ScaledStandardization`. No clipping
+    mask is needed, since \(|\hat w| < 1\) for every filter, and no `kernel_constraint`.
+    The value and both gradients are `scale` times those at `scale=1`, which lets a
+    residual block fold its α here. Inference fate: **vanishes**; the magnitude becomes
+    the multiplier of the binary convolution.
+
+    Arguments:
+        gain: Whether to learn one factor per output channel, starting at 1.
+        scale: Fixed positive factor a.
+        epsilon: Added to the standard deviation; in units of the weights, positive.
+        variance_preserving: Use \(s_o = N^{-1/2}\), so that N independent ±1 inputs
+            give an output of variance (aγ)² rather than about 0.7 (aγ)².
+        balanced: Take the sign around the median instead of the mean, so that a filter
+            of even N has as many +1 as -1. The gradient stays that of the mean.
+        **kwargs: Keras layer arguments, such as `name`.
+
+    Weights:
+        gain: Shape (C,), C the output channels; only with `gain=True`.
+
+    Input shape:
+        A kernel whose last axis holds the output channels: Conv1D to Conv3D, Dense.
+
+    Output shape:
+        The input shape.
+
+    Raises:
+        TypeError, ValueError: For arguments outside the ranges above, filters of one
+            weight, or one object given to layers of different kernel shape.
+
+    Example:
+        ```python
+        import larq as lq
+        import larq_nobn as nobn
+
+        conv = lq.layers.QuantConv2D(
+            64, 3, padding="same", pad_values=1.0, use_bias=False,
+            input_quantizer=nobn.quantizers.RSign(),
+            kernel_quantizer=nobn.quantizers.ScaledStdSign(scale=0.2),
+        )
+        ```
+
+    References:
+        - T. Chen, Z. Zhang, X. Ouyang, Z. Liu, Z. Shen, Z. Wang, '"BNN - BN = ?":
+          Training Binary Neural Networks without Batch Normalization', CVPR Workshops
+          2021, arXiv:2104.08215.
+
+    Differences from the paper:
+        The text multiplies the pseudo-gradient by the scale, the published code does
+        not; this follows the code. PyTorch's sign(0) = 0 becomes +1. `scale`,
+        `variance_preserving` and `balanced` are additions; their defaults change
+        nothing.
+    """
+
+    precision = 1
+
+    def __init__(
+        self,
+        gain: bool = True,
+        scale: float = 1.0,
+        epsilon: float = 1e-5,
+        variance_preserving: bool = False,
+        balanced: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(gain=gain, scale=scale, epsilon=epsilon, **kwargs)
+        self.variance_preserving = check_flag(
+            "variance_preserving", variance_preserving
+        )
+        self.balanced = check_flag("balanced", balanced)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return scaled_std_sign(
+            inputs,
+            self._gain_for(inputs),
+            self.scale,
+            self.epsilon,
+            self.variance_preserving,
+            self.balanced,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "variance_preserving": self.variance_preserving,
+            "balanced": self.balanced,
+        }

@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from gradients import value_and_gradients
+from numpy.testing import assert_allclose, assert_array_equal
+
+from larq_nobn.quantizers import RSign
+
+SLOPES = {
+    "approx_sign": lambda z: np.maximum(0, 2 - 2 * np.abs(z)),
+    "ste_sign": lambda z: (np.abs(z) <= 1).astype(float),
+    "sigmoid_sign": lambda z: 1.5 / np.cosh(1.5 * z) ** 2,
+}
+
+
+@pytest.mark.parametrize("estimator", SLOPES)
+@pytest.mark.parametrize("scale", [1.0, 0.8])
+@pytest.mark.parametrize("shape", [(4, 5, 6, 3), (7, 3), (2, 3, 2, 2, 3)])
+def test_value_and_gradients(shape, scale, estimator):
+    rng = np.random.default_rng(12)
+    x, upstream = rng.normal(size=shape), rng.normal(size=shape)
+    shift = rng.normal(size=shape[-1])
+    layer = RSign(scale=scale, estimator=estimator, dtype="float64")
+    layer.build(shape)
+    layer.shift.assign(shift)
+    value, d_x, d_weights = value_and_gradients(layer, x, upstream)
+    z = scale * x + shift
+    slope = upstream * SLOPES[estimator](z)
+    assert_array_equal(value, np.where(z >= 0, 1, -1))
+    assert_allclose(d_x, scale * slope, atol=1e-12)
+    assert_allclose(
+        d_weights["shift"], slope.sum(tuple(range(len(shape) - 1))), atol=1e-11
+    )
+
+
+def test_sign_of_zero_is_positive():
+    assert_array_equal(RSign()(tf.constant([[0.0, -0.0, -1e-30]])), [[1, 1, -1]])
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision(dtype):
+    rng = np.random.default_rng(13)
+    x = tf.cast(rng.normal(size=(64, 8, 8, 4)), dtype)
+    upstream = tf.cast(rng.normal(size=x.shape), dtype)
+    value, d_x, d_weights = value_and_gradients(RSign(), x, upstream)
+    slope = np.maximum(0, 2 - 2 * np.abs(np.asarray(x, np.float64)))
+    expected = np.asarray(upstream, np.float64) * slope
+    assert_array_equal(value, np.where(np.asarray(x, np.float64) >= 0, 1, -1))
+    assert_allclose(d_x, expected, atol=0.03)
+    # Summed in float32: 4,096 terms, each rounded by up to 0.4 % of a value near 1.
+    assert_allclose(d_weights["shift"], expected.sum((0, 1, 2)), atol=1.0)
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        ({"scale": 0}, ValueError, r"scale=0 is outside \(0, inf\)"),
+        ({"scale": "one"}, TypeError, "scale='one' is not a number"),
+        ({"estimator": "relu"}, ValueError, "'relu' is not known. Choose from approx"),
+    ],
+)
+def test_refuses(arguments, error, message):
+    with pytest.raises(error, match=message):
+        RSign(**arguments)
+
+
+def test_refuses_a_second_owner():
+    shared = RSign()
+    shared(tf.ones((1, 4)))
+    with pytest.raises(ValueError, match="inputs of 4 and of 8 channels"):
+        shared(tf.ones((1, 8)))
+
+
+def test_refuses_unknown_channels():
+    with pytest.raises(ValueError, match=r"RSign got an input of shape \(3, None\)"):
+        RSign().build((3, None))
