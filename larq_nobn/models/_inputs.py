@@ -1,0 +1,41 @@
+"""Checks of what every network builder is given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .._checks import check_integer
+
+
+def check_blocks(blocks: object) -> tuple[int, ...]:
+    """Returns the number of blocks per stage as a tuple of positive integers."""
+    if isinstance(blocks, str) or not isinstance(blocks, Sequence) or not blocks:
+        raise TypeError(
+            f"blocks={blocks!r} is not a sequence of whole numbers; it must say how "
+            "many blocks each stage has. Pass, for example, (4, 4, 4, 4)."
+        )
+    advice = "Every stage needs a block."
+    return tuple(check_integer("blocks", count, 1, advice) for count in blocks)
+
+
+def check_image_shape(
+    input_shape: object, smallest: int, name: str
+) -> tuple[int, int, int]:
+    """Returns (height, width, channels), if each is known and large enough."""
+    if (
+        not isinstance(input_shape, Sequence)
+        or len(input_shape) != 3
+        or any(isinstance(n, bool) or not isinstance(n, int) for n in input_shape)
+    ):
+        raise ValueError(
+            f"input_shape={input_shape!r} is not an image shape; {name} takes (height, "
+            "width, channels) as three whole numbers. Pass, for example, (32, 32, 3)."
+        )
+    height, width, channels = input_shape
+    if min(height, width) < smallest or channels < 1:
+        raise ValueError(
+            f"input_shape={tuple(input_shape)} is too small for this {name}, which "
+            f"halves it until nothing is left; height and width must be {smallest} or "
+            "more, channels 1 or more. Use a larger image or fewer stages in `blocks`."
+        )
+    return height, width, channels

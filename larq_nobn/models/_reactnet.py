@@ -1,0 +1,141 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from .._checks import check_choice, check_flag, check_integer, check_number
+from .._keras import keras
+from ..layers import RPReLU
+from ..quantizers import RSign
+from ._inputs import check_blocks, check_image_shape
+from ._parts import NORMALIZATIONS, Parts
+from ._variance import VARIANCE_RULES, expected_variances
+
+# From this size on an image gets the ImageNet stem, which quarters it.
+_LARGE = 64
+
+
+def _stem(parts: Parts, x: tf.Tensor, width: int) -> tf.Tensor:
+    if min(x.shape[1:3]) < _LARGE:
+        return parts.float_conv(x, width, 3, 1, "stem")
+    x = parts.float_conv(x, width, 7, 2, "stem")
+    return keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")(x)
+
+
+def _block(
+    parts: Parts,
+    x: tf.Tensor,
+    channels: int,
+    strides: int,
+    name: str,
+    alpha: float,
+    beta: float,
+) -> tf.Tensor:
+    """RPReLU(alpha · conv(sign(beta·x)) + shortcut), one convolution a block."""
+    branch = parts.binary_conv(x, channels, 3, strides, name, alpha, beta)
+    if strides == 1 and x.shape[-1] == channels:
+        shortcut = x
+    else:
+        shortcut = parts.pooled_shortcut(x, channels, strides, f"{name}_shortcut", beta)
+    total = keras.layers.Add(name=f"{name}_add")([branch, shortcut])
+    return RPReLU(name=f"{name}_act")(total)
+
+
+def ReActNet18(
+    input_shape: Sequence[int],
+    classes: int,
+    normalization: str = "nobn",
+    width: int = 64,
+    binary_weights: bool = True,
+    blocks: Sequence[int] = (4, 4, 4, 4),
+    alpha: float = 0.2,
+    variance_rule: str = "vita",
+    estimator: str = "approx_sign",
+    variance_preserving: bool = False,
+    balanced: bool = False,
+    name: str = "reactnet18",
+) -> keras.Model:
+    r"""ReActNet-18: a residual network of one binary convolution per block.
+
+    Every block computes
+
+    \[ y = \mathrm{RPReLU}\big(\alpha\, \mathrm{conv}(\mathrm{sign}(\beta x + b))
+       + \mathrm{shortcut}(x)\big) . \]
+
+    The shortcut is x itself, or, where the stage changes, the 2x2 average of βx behind a
+    binary 1x1 kernel. β is one over the expected deviation of x. The stem and the final
+    dense layer, `head`, are real-valued; `head` returns logits in float32.
+
+    Arguments:
+        input_shape: (height, width, channels). From 64 pixels on the stem is that for
+            ImageNet (7x7, stride 2, max pooling), below a 3x3 convolution.
+        classes: Number of classes, 2 or more.
+        normalization: `"nobn"` (scaled weight standardization with gains, α and β),
+            `"batch_norm"` (the original: batch norm behind every convolution) or
+            `"none"` (the original without it).
+        width: Channels of the first stage; doubled in every further stage.
+        binary_weights: False keeps the kernels of the blocks real-valued, for the first
+            stage of two-stage training; names and shapes of all weights are the same.
+        blocks: Number of blocks per stage.
+        alpha: Positive factor on the residual branches; `"nobn"` only.
+        variance_rule: `"vita"`, the bookkeeping of the published code, or `"nf"`, which
+            counts every block; `"nobn"` only.
+        estimator: Gradient estimator of the sign, as in `quantizers.RSign`.
+        variance_preserving, balanced: As in `quantizers.ScaledStdSign`; `"nobn"` only.
+        name: Name of the model.
+
+    Returns:
+        A functional Keras model.
+
+    Raises:
+        TypeError, ValueError: For arguments outside the ranges above or an image too
+            small for the number of stages.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.ReActNet18((32, 32, 3), classes=10, width=16)
+        model.compile("adam", "mse")
+        ```
+
+    References:
+        - Z. Liu, Z. Shen, M. Savvides, K.-T. Cheng, "ReActNet: Towards Precise Binary
+          Neural Network with Generalized Activation Functions", ECCV 2020,
+          arXiv:2003.03488.
+        - T. Chen, Z. Zhang, X. Ouyang, Z. Liu, Z. Shen, Z. Wang, '"BNN - BN = ?":
+          Training Binary Neural Networks without Batch Normalization', CVPR Workshops
+          2021, arXiv:2104.08215.
+
+    Differences from the paper:
+        Binary convolutions are padded with +1 instead of 0, and stride-2 convolutions
+        pad as TensorFlow does, below and right. The baselines start from Glorot
+        weights, not from positive ones, and clip them to [-1, 1].
+    """
+    stages = check_blocks(blocks)
+    smallest = 2 ** (len(stages) - 1)
+    shape = check_image_shape(input_shape, smallest, "ReActNet18")
+    check_integer("classes", classes, 2, "A classifier needs two.")
+    check_integer("width", width, 2, "It is the channel count of the first stage.")
+    check_choice("normalization", normalization, NORMALIZATIONS)
+    check_choice("variance_rule", variance_rule, VARIANCE_RULES)
+    check_number("alpha", alpha, "(0, inf)", "The paper uses 0.2.")
+    parts = Parts(
+        normalization,
+        check_flag("binary_weights", binary_weights),
+        RSign(estimator=estimator).estimator,
+        check_flag("variance_preserving", variance_preserving),
+        check_flag("balanced", balanced),
+    )
+    inputs = keras.Input(shape, name="image")
+    x = _stem(parts, inputs, width)
+    for stage, variances in enumerate(expected_variances(stages, alpha, variance_rule)):
+        for block, variance in enumerate(variances):
+            strides = 2 if stage > 0 and block == 0 else 1
+            block_name = f"stage{stage + 1}_block{block + 1}"
+            channels = width * 2**stage
+            x = _block(parts, x, channels, strides, block_name, alpha, variance**-0.5)
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    logits = keras.layers.Dense(classes, name="head", dtype="float32")(x)
+    return keras.Model(inputs, logits, name=name)
