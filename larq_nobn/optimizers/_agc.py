@@ -1,0 +1,258 @@
+"""Adaptive gradient clipping as a wrapper around any Keras optimizer."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from .._checks import check_number
+from .._keras import PACKAGE, keras, register
+from ._arguments import check_patterns, check_unit_axes, resolve_optimizer
+from ._bop import is_trained_by_bop
+from ._clipping import Axes, clip_gradients
+from ._unit_axes import axes_by_layer, axes_of_all, first_match
+from ._wrapper import OptimizerWrapper
+
+Pairs = list[tuple[Any, tf.Variable]]
+_HEADS = ("^head/", "^predictions/")
+
+
+@register()
+class AdaptiveGradientClipping(OptimizerWrapper):
+    """Clips the gradient of each unit to a share of its weights' norm, then optimizes.
+
+    With `||.||_i` the norm over unit `i`, such as one output filter:
+
+        G_i <- G_i * min(1, clip_factor * max(||W_i||, epsilon) / max(||G_i||, 1e-6))
+
+    One step runs in this order: aggregation over replicas, un-scaling of the loss,
+    this clipping, then in the wrapped optimizer its own clipping, weight decay, the
+    update and the constraints. Norms are those of the latent float32 weights, also for
+    the binary kernels of Larq. The result is an optimizer of the family of the wrapped
+    one, new-style or legacy, whose hyperparameters and state it shares: files and
+    checkpoints hold the wrapped optimizer's state and nothing else.
+
+    The axes of a unit follow from the name and rank of a variable: all axes but the
+    last for kernels, all but the last two for `depthwise_kernel`, the last for
+    `embeddings`, the whole tensor for vectors and PReLU slopes. A transposed
+    convolution cannot be told apart by its name: use `for_model`, or `unit_axes`.
+
+    Arguments:
+        optimizer: A Keras optimizer, new-style or legacy, as an object, name or config;
+            also Larq's `Bop` and `CaseOptimizer`. Variables that `Bop` trains have no
+            latent magnitude and are not clipped. Under mixed precision, loss scaling
+            goes around this wrapper, as `compile` does on its own.
+        clip_factor: Largest ratio of the norms of gradient and weights, in (0, inf];
+            default 0.01.
+        epsilon: Floor under the norm of the weights, above 0; default 0.001.
+        exclude: Regular expressions; a variable with a match in its name is not
+            clipped. A leading `^` stands for the start of the name or of any part after
+            a slash. Default: the classifiers `head` and `predictions`.
+        unit_axes: `{regular expression: axes}` for variables whose role the name does
+            not tell. The first match in the full name counts, and `()` makes each
+            element its own unit. Default: none.
+
+    Raises:
+        TypeError: If an argument has the wrong type, or if `optimizer` already clips
+            or scales the loss.
+        ValueError: If an argument is out of its range; at the first step, if a variable
+            has no known role.
+        InvalidArgumentError: At a step whose gradients are not finite. Compiled by XLA,
+            which drops assertions, those gradients count as zero.
+
+    Example:
+        ```python
+        optimizer = nobn.optimizers.AdaptiveGradientClipping("adam", clip_factor=0.02)
+        model.compile(optimizer, "sparse_categorical_crossentropy")
+        ```
+
+    References:
+        Brock, De, Smith, Simonyan, "High-Performance Large-Scale Image Recognition
+        Without Normalization", 2021, arXiv:2102.06171.
+
+    Differences from the paper: the classifier is found by its name; gains, biases and
+    slopes are clipped as whole vectors.
+    """
+
+    clip_factor: float
+    epsilon: float
+    exclude: tuple[str, ...]
+    unit_axes: dict[str, Axes]
+
+    def __new__(cls, optimizer: Any = None, *_: Any, **__: Any) -> Any:
+        if cls is not AdaptiveGradientClipping:  # a copy of an existing wrapper
+            return super().__new__(cls)
+        inner = resolve_optimizer(optimizer)
+        if isinstance(inner, AdaptiveGradientClipping):
+            raise TypeError(
+                "optimizer is already an AdaptiveGradientClipping, and clipping twice "
+                "is not meant. Pass its inner_optimizer."
+            )
+        legacy = isinstance(inner, keras.optimizers.legacy.Optimizer)
+        self = super().__new__(_LegacyClipping if legacy else _NewStyleClipping)
+        self.inner_optimizer = inner
+        return self
+
+    def __init__(
+        self,
+        optimizer: Any,  # taken by __new__, which needs it to choose the class
+        clip_factor: float = 0.01,
+        epsilon: float = 1e-3,
+        exclude: Sequence[str] = _HEADS,
+        unit_axes: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
+        advice = "Use 0.01, or 0.02 for binary networks."
+        if clip_factor != float("inf"):
+            check_number("clip_factor", clip_factor, "(0, inf)", advice)
+        self.clip_factor = float(clip_factor)
+        self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 0.001.")
+        self.exclude = check_patterns("exclude", exclude)
+        self.unit_axes = check_unit_axes(unit_axes or {})
+
+    @classmethod
+    def for_model(
+        cls,
+        model: keras.Model,
+        optimizer: Any,
+        clip_factor: float = 0.01,
+        epsilon: float = 1e-3,
+        exclude: Sequence[str] = _HEADS,
+        unit_axes: Mapping[str, Sequence[int]] | None = None,
+    ) -> AdaptiveGradientClipping:
+        """Builds the wrapper with the roles of the weights read from the layers.
+
+        Arguments:
+            model: A built model, nested models included.
+            optimizer: See the class, as for all further arguments. What `unit_axes`
+                names goes before what the layers say.
+
+        Returns:
+            The wrapped optimizer.
+
+        Raises:
+            ValueError: If the model is not built, if two weights of the same name have
+                different roles, or if the layout of a layer's kernel is not known.
+
+        Example:
+            ```python
+            wrapper = nobn.optimizers.AdaptiveGradientClipping
+            optimizer = wrapper.for_model(model, "adam", clip_factor=0.02)
+            ```
+        """
+        given = check_unit_axes(unit_axes or {})
+        settled = [*check_patterns("exclude", exclude), *given]
+        roles = axes_by_layer(
+            model, lambda name: first_match(settled, name) is not None
+        )
+        return cls(optimizer, clip_factor, epsilon, exclude, {**given, **roles})
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            # The key of Larq's CaseOptimizer to the class.
+            "name": AdaptiveGradientClipping.__name__,
+            "optimizer": keras.optimizers.serialize(self.inner_optimizer),
+            "clip_factor": self.clip_factor,
+            "epsilon": self.epsilon,
+            "exclude": list(self.exclude),
+            "unit_axes": {key: list(axes) for key, axes in self.unit_axes.items()},
+        }
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> AdaptiveGradientClipping:
+        config = copy.deepcopy(config)  # Keras changes what it reads
+        config.pop("name", None)
+        config["optimizer"] = keras.optimizers.deserialize(
+            config["optimizer"], custom_objects=custom_objects
+        )
+        return AdaptiveGradientClipping(**config)
+
+    def _clip(self, pairs: Pairs) -> Pairs:
+        """Clips aggregated gradients; a pair without a gradient stays as it is."""
+        present = [i for i, (gradient, _) in enumerate(pairs) if gradient is not None]
+        if not present:
+            return pairs
+        variables = [pairs[i][1] for i in present]
+        by_bop = is_trained_by_bop(self.inner_optimizer, pairs)
+        axes = [
+            None if by_bop(variable) else of_unit
+            for variable, of_unit in zip(variables, self._axes(variables), strict=True)
+        ]
+        with tf.name_scope("adaptive_gradient_clipping"):
+            clipped = clip_gradients(
+                [_values(*pairs[i], of) for i, of in zip(present, axes, strict=True)],
+                # A quantized variable would read as ±1 inside a quantized scope.
+                [getattr(v, "latent_variable", v) for v in variables],
+                axes,
+                self.clip_factor,
+                self.epsilon,
+                [variable.name for variable in variables],
+            )
+        result = list(pairs)
+        for i, gradient in zip(present, clipped, strict=True):
+            result[i] = (_rebuild(gradient, *pairs[i]), pairs[i][1])
+        return result
+
+    def _axes(self, variables: Sequence[tf.Variable]) -> Sequence[Axes | None]:
+        return axes_of_all(
+            tuple((v.name, tuple(v.shape)) for v in variables),
+            self.exclude,
+            tuple(self.unit_axes.items()),
+        )
+
+
+class _NewStyleClipping(AdaptiveGradientClipping, keras.optimizers.Optimizer):
+    def apply_gradients(
+        self,
+        grads_and_vars: Iterable[tuple[Any, tf.Variable]],
+        name: str | None = None,
+        skip_gradients_aggregation: bool = False,
+        experimental_aggregate_gradients: bool = True,
+    ) -> Any:
+        pairs = list(grads_and_vars)
+        if experimental_aggregate_gradients and not skip_gradients_aggregation:
+            pairs = self.inner_optimizer.aggregate_gradients(pairs)
+        return self.inner_optimizer.apply_gradients(
+            self._clip(pairs), name=name, skip_gradients_aggregation=True
+        )
+
+
+class _LegacyClipping(AdaptiveGradientClipping, keras.optimizers.legacy.Optimizer):
+    _HAS_AGGREGATE_GRAD = True
+
+    def apply_gradients(
+        self,
+        grads_and_vars: Iterable[tuple[Any, tf.Variable]],
+        name: str | None = None,
+        experimental_aggregate_gradients: bool = True,
+    ) -> Any:
+        pairs = list(grads_and_vars)
+        if experimental_aggregate_gradients:
+            pairs = self.inner_optimizer._aggregate_gradients(pairs)
+        return self.inner_optimizer.apply_gradients(
+            self._clip(pairs), name=name, experimental_aggregate_gradients=False
+        )
+
+
+# Files name the public class, whose constructor chooses between the two again.
+for _family in (_NewStyleClipping, _LegacyClipping, AdaptiveGradientClipping):
+    _family.__name__ = _family.__qualname__ = "AdaptiveGradientClipping"
+    keras.utils.register_keras_serializable(PACKAGE)(_family)
+
+
+def _values(gradient: Any, variable: tf.Variable, axes: Axes | None) -> tf.Tensor:
+    """Returns a gradient as a tensor; dense, unless it is only to be checked."""
+    if isinstance(gradient, tf.IndexedSlices) and axes is None:
+        return gradient.values
+    return tf.ensure_shape(tf.convert_to_tensor(gradient), variable.shape)
+
+
+def _rebuild(clipped: tf.Tensor, gradient: Any, variable: tf.Variable) -> Any:
+    """Puts the values of a sparse gradient back into place."""
+    if isinstance(gradient, tf.IndexedSlices) and clipped.shape != variable.shape:
+        return tf.IndexedSlices(clipped, gradient.indices, gradient.dense_shape)
+    return clipped

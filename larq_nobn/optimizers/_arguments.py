@@ -1,0 +1,65 @@
+"""Checks of what the clipping wrapper is given."""
+
+from __future__ import annotations
+
+import copy
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from .._checks import check_integer
+from .._keras import keras
+from ._clipping import Axes
+
+
+def resolve_optimizer(optimizer: Any) -> Any:
+    """Returns the optimizer to wrap, from an object, a name or a config."""
+    if isinstance(optimizer, (str, dict)):
+        optimizer = keras.optimizers.get(copy.deepcopy(optimizer))
+    if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
+        raise TypeError(
+            "optimizer is a LossScaleOptimizer, around which clipping would see scaled "
+            "gradients. Write LossScaleOptimizer(AdaptiveGradientClipping(...)), or "
+            "leave the loss scaling to compile."
+        )
+    families = (keras.optimizers.Optimizer, keras.optimizers.legacy.Optimizer)
+    if not isinstance(optimizer, families):
+        raise TypeError(
+            f"optimizer={optimizer!r} is not a Keras optimizer. Pass an optimizer, its "
+            "name or its config."
+        )
+    return optimizer
+
+
+def check_patterns(name: str, patterns: Iterable[str]) -> tuple[str, ...]:
+    """Returns `patterns` as a tuple if each is a regular expression."""
+    if isinstance(patterns, str):
+        raise TypeError(
+            f"{name}={patterns!r} is one string, not a tuple of regular expressions. "
+            f"Write {name}=({patterns!r},)."
+        )
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except (TypeError, re.error) as error:
+            raise ValueError(
+                f"{pattern!r} in {name} is not a regular expression ({error}). "
+                'Use patterns such as "^head/".'
+            ) from None
+    return tuple(patterns)
+
+
+def check_unit_axes(unit_axes: Mapping[str, Sequence[int]]) -> dict[str, Axes]:
+    """Returns `unit_axes` as a dictionary if it leads from patterns to axes."""
+    check_patterns("unit_axes", unit_axes)
+    for pattern, axes in unit_axes.items():
+        if isinstance(axes, str) or not isinstance(axes, Sequence):
+            raise TypeError(
+                f"unit_axes={{{pattern!r}: {axes!r}}} gives no tuple of axes. Write "
+                f"(0, 1, 2) for a kernel, (0,) for a vector, () for single elements."
+            )
+        for axis in axes:
+            check_integer(
+                "an axis in unit_axes", axis, -8, "Use axes such as (0, 1, 2)."
+            )
+    return {pattern: tuple(map(int, axes)) for pattern, axes in unit_axes.items()}

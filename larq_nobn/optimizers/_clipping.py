@@ -1,0 +1,189 @@
+"""The arithmetic of adaptive gradient clipping: tensors in, tensors out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+
+Axes = tuple[int, ...]
+
+# A clipped gradient is divided by its norm, but by no less than this.
+_SMALLEST_DIVISOR = 1e-6
+
+
+def adaptive_gradient_clip(
+    gradient: tf.Tensor,
+    weight: tf.Tensor,
+    axes: Sequence[int],
+    clip_factor: float = 0.01,
+    epsilon: float = 1e-3,
+) -> tf.Tensor:
+    """Limits the gradient of each unit to a share of the norm of the unit's weights.
+
+    For a unit `i`, the elements that a reduction over `axes` puts together:
+
+        limit_i = clip_factor * max(||W_i||, epsilon)
+        G_i <- G_i                                    if ||G_i|| <= limit_i
+        G_i <- G_i * limit_i / max(||G_i||, 1e-6)     otherwise
+
+    Norms are taken in float32. A gradient within its limit comes back bit for bit.
+
+    Arguments:
+        gradient: The gradient, of any floating-point type.
+        weight: The weight, of the same shape.
+        axes: Axes over which a unit extends: `(0, 1, 2)` for a `Conv2D` kernel, `(0,)`
+            for a `Dense` kernel, all axes for a whole-tensor norm, `()` to take each
+            element as its own unit.
+        clip_factor: Largest ratio of the norms, in (0, inf]; default 0.01.
+        epsilon: Floor under the norm of the weights, so that units that start at zero
+            can move; default 0.001.
+
+    Returns:
+        The clipped gradient, of the gradient's shape and type.
+
+    Example:
+        ```python
+        clipped = nobn.optimizers.adaptive_gradient_clip(
+            tf.constant([[6.0], [8.0]]), tf.constant([[3.0], [4.0]]), axes=(0,)
+        )  # [[0.03], [0.04]]: one percent of the norm 5
+        ```
+
+    References:
+        Brock, De, Smith, Simonyan, "High-Performance Large-Scale Image Recognition
+        Without Normalization", 2021, arXiv:2102.06171.
+
+    Differences from the paper: none known.
+    """
+    gradient, weight = tf.convert_to_tensor(gradient), tf.convert_to_tensor(weight)
+    limit = clip_factor * tf.maximum(_norm(_to_float32(weight), axes), epsilon)
+    factor = _factor(_norm(_to_float32(gradient), axes), limit)
+    return _scale(gradient, factor)
+
+
+def clip_gradients(
+    gradients: Sequence[tf.Tensor],
+    weights: Sequence[tf.Tensor],
+    axes: Sequence[Axes | None],
+    clip_factor: float,
+    epsilon: float,
+    names: Sequence[str],
+) -> list[tf.Tensor]:
+    """Applies `adaptive_gradient_clip` to all variables in one batched expression.
+
+    A step touches hundreds of small vectors and a few large kernels. Each kernel costs
+    two reductions and one multiplication; all whole-tensor norms of vectors come from
+    two segment sums over their concatenation; the norms of all units then form one
+    vector for everything else.
+
+    Arguments:
+        gradients: Dense gradients.
+        weights: The weights, in the same order.
+        axes: For each variable the axes of a unit; None for a variable that is not
+            clipped, whose gradient is only checked.
+        clip_factor: Largest ratio of the norms.
+        epsilon: Floor under the norm of the weights.
+        names: Names of the variables, for the error message.
+
+    Returns:
+        The clipped gradients. Where a gradient is not finite, the graph raises
+        `InvalidArgumentError` before it can be used; where assertions are stripped, as
+        by XLA, the gradient of the affected unit is zero.
+    """
+    ranks = [len(gradient.shape) for gradient in gradients]
+    # Vectors and scalars with a norm of the whole tensor.
+    small = [i for i, a in enumerate(axes) if a is not None and ranks[i] == len(a) < 2]
+    large = [i for i in range(len(axes)) if i not in set(small)]
+    order = small + large
+    sizes = [int(np.prod(gradients[i].shape)) for i in small]
+    segments = np.repeat(np.arange(len(small)), sizes)
+    # A variable that is not clipped is one unit with an infinite limit.
+    reach: dict[int, Sequence[int]] = {}
+    for i in large:
+        of_unit = axes[i]
+        reach[i] = range(ranks[i]) if of_unit is None else of_unit
+    vector = _concatenate([gradients[i] for i in small])
+
+    def gradient_norms(dtype: tf.DType) -> list[tf.Tensor]:
+        norms = [_norm(tf.cast(gradients[i], dtype), reach[i]) for i in large]
+        return [_segment_norms(tf.cast(vector, dtype), segments, len(small)), *norms]
+
+    fast = gradient_norms(tf.float32)
+    norms = _concatenate(fast)
+    weight_norms = [
+        _segment_norms(_concatenate([weights[i] for i in small]), segments, len(small))
+    ]
+    for i, norm in zip(large, fast[1:], strict=True):
+        if axes[i] is None:
+            weight_norms.append(tf.fill(norm.shape, np.float32(np.inf)))
+        else:
+            weight_norms.append(_norm(_to_float32(weights[i]), reach[i]))
+    limits = clip_factor * tf.maximum(_concatenate(weight_norms), epsilon)
+    lengths = [1] * len(small) + [int(np.prod(norm.shape)) for norm in fast[1:]]
+
+    def careful() -> tf.Tensor:
+        # A float32 norm overflows beyond 1.8e19. In float64 only what is really not
+        # finite stays so; this branch costs nothing until it is needed.
+        exact = _concatenate(gradient_norms(tf.float64), tf.float64)
+        finite = tf.math.is_finite(exact)
+        for i, part in zip(order, tf.split(finite, lengths), strict=True):
+            tf.debugging.Assert(tf.reduce_all(part), [_message(names[i])])
+        factor = _factor(exact, tf.cast(limits, tf.float64))
+        return tf.cast(tf.where(finite, factor, tf.zeros_like(factor)), tf.float32)
+
+    factors = tf.cond(
+        tf.reduce_all(tf.math.is_finite(norms)),
+        lambda: _factor(norms, limits),
+        careful,
+    )
+    clipped: dict[int, tf.Tensor] = {}
+    if small:
+        of_elements = tf.gather(factors[: len(small)], segments)
+        scaled = tf.math.multiply_no_nan(vector, of_elements)
+        for i, flat in zip(small, tf.split(scaled, sizes), strict=True):
+            dense = tf.reshape(flat, gradients[i].shape)
+            clipped[i] = tf.cast(dense, gradients[i].dtype)
+    if large:
+        pieces = tf.split(factors[len(small) :], lengths[len(small) :])
+        for i, piece, norm in zip(large, pieces, fast[1:], strict=True):
+            clipped[i] = _scale(gradients[i], tf.reshape(piece, norm.shape))
+    return [clipped[i] for i in range(len(gradients))]
+
+
+def _to_float32(x: tf.Tensor) -> tf.Tensor:
+    return tf.cast(x, tf.float32)
+
+
+def _concatenate(parts: Sequence[tf.Tensor], dtype: tf.DType = tf.float32) -> tf.Tensor:
+    flat = [tf.cast(tf.reshape(part, [-1]), dtype) for part in parts]
+    return tf.concat([tf.zeros([0], dtype), *flat], axis=0)
+
+
+def _norm(x: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
+    """Norms over `axes`, which stay as axes of length one."""
+    # One kernel that squares, sums and takes the root, without a squared copy.
+    return tf.math.reduce_euclidean_norm(x, tuple(axes), keepdims=True)
+
+
+def _segment_norms(x: tf.Tensor, segments: np.ndarray, count: int) -> tf.Tensor:
+    return tf.sqrt(tf.math.unsorted_segment_sum(tf.square(x), segments, count))
+
+
+def _factor(norm: tf.Tensor, limit: tf.Tensor) -> tf.Tensor:
+    shrink = limit / tf.maximum(norm, tf.constant(_SMALLEST_DIVISOR, norm.dtype))
+    return tf.where(norm > limit, shrink, tf.ones_like(norm))
+
+
+def _scale(gradient: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    # Zero times a value that is not finite is zero here, not NaN.
+    scaled = tf.math.multiply_no_nan(_to_float32(gradient), factor)
+    return tf.cast(scaled, gradient.dtype)
+
+
+def _message(name: str) -> str:
+    return (
+        f"The gradient of {name} holds NaN or infinite values, so the step was not "
+        "applied. Lower the learning rate, or look for a division by zero or the "
+        "logarithm of zero in the loss."
+    )

@@ -1,0 +1,147 @@
+"""Which axes make up one unit of a weight: by layer, by name, by rank."""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from .._keras import keras
+from ._clipping import Axes
+
+# The first row that fits; a transposed kernel is (..., out, in), and None stands for a
+# layout that depends on the arguments of the layer.
+_LAYERS: tuple[tuple[Any, str, Axes | None], ...] = (
+    (keras.layers.LocallyConnected1D, "kernel", None),
+    (keras.layers.LocallyConnected2D, "kernel", None),
+    (keras.layers.EinsumDense, "kernel", None),
+    (keras.layers.Conv1DTranspose, "kernel", (0, 2)),
+    (keras.layers.Conv2DTranspose, "kernel", (0, 1, 3)),
+    (keras.layers.Conv3DTranspose, "kernel", (0, 1, 2, 4)),
+    (keras.layers.DepthwiseConv1D, "depthwise_kernel", (0,)),
+    (keras.layers.DepthwiseConv2D, "depthwise_kernel", (0, 1)),
+    (keras.layers.SeparableConv1D, "depthwise_kernel", (0,)),
+    (keras.layers.SeparableConv1D, "pointwise_kernel", (0, 1)),
+    (keras.layers.SeparableConv2D, "depthwise_kernel", (0, 1)),
+    (keras.layers.SeparableConv2D, "pointwise_kernel", (0, 1, 2)),
+    (keras.layers.Conv1D, "kernel", (0, 1)),
+    (keras.layers.Conv2D, "kernel", (0, 1, 2)),
+    (keras.layers.Conv3D, "kernel", (0, 1, 2, 3)),
+    (keras.layers.Dense, "kernel", (0,)),
+    (keras.layers.Embedding, "embeddings", (1,)),
+)
+_BY_RANK = {2: (0,), 3: (0, 1), 4: (0, 1, 2), 5: (0, 1, 2, 3)}
+_KERNEL_NAME = re.compile(r"(^|_)(kernel|weights?|w|variable)$", re.IGNORECASE)
+
+
+@functools.lru_cache(maxsize=64)
+def axes_of_all(
+    variables: tuple[tuple[str, tuple[int, ...]], ...],
+    exclude: tuple[str, ...],
+    unit_axes: tuple[tuple[str, Axes], ...],
+) -> tuple[Axes | None, ...]:
+    """Returns the axes of one unit for each `(name, shape)`; None where excluded."""
+    return tuple(_axes(*each, exclude, dict(unit_axes)) for each in variables)
+
+
+def _axes(
+    name: str,
+    shape: tuple[int, ...],
+    exclude: tuple[str, ...],
+    unit_axes: dict[str, Axes],
+) -> Axes | None:
+    if first_match(exclude, name) is not None:
+        return None
+    pattern = first_match(unit_axes, name)
+    if pattern is None:
+        return axes_by_name(name, shape)
+    axes, rank = unit_axes[pattern], len(shape)
+    if any(not -rank <= axis < rank for axis in axes):
+        raise ValueError(
+            f"unit_axes gives the axes {axes} to {name} of shape {shape}. "
+            f"Its axes run from 0 to {rank - 1}."
+        )
+    return tuple(sorted({axis % rank for axis in axes}))
+
+
+def axes_by_name(name: str, shape: Sequence[int]) -> Axes:
+    """Returns the axes of one unit, judged by the name and the rank of a variable.
+
+    Raises:
+        ValueError: If the name and rank do not tell the role of the variable.
+    """
+    leaf = re.sub(r"(_\d+)?(:\d+)?$", "", name.rpartition("/")[2])
+    rank = len(shape)
+    if leaf == "depthwise_kernel" and rank in (3, 4):
+        return tuple(range(rank - 2))
+    if leaf == "embeddings" and rank == 2:
+        return (1,)
+    if _KERNEL_NAME.search(leaf) and rank in _BY_RANK:
+        return _BY_RANK[rank]
+    # Biases, gains and thresholds, also in the broadcast shape (1, 1, C), and the
+    # slopes of a PReLU form one unit.
+    if leaf == "alpha" or sum(size != 1 for size in shape) <= 1:
+        return tuple(range(rank))
+    raise ValueError(_unknown_role(name, shape))
+
+
+def axes_by_layer(
+    model: keras.Model, is_settled: Callable[[str], bool]
+) -> dict[str, Axes]:
+    """Returns `{exact name pattern: axes}` for the kernels of the layers in `model`.
+
+    Arguments:
+        model: A model that has its weights.
+        is_settled: Tells for the name of a variable whether the caller has settled its
+            role, by excluding it or by naming its axes.
+
+    Raises:
+        ValueError: If the model has no weights yet, if two weights of one name have
+            different roles, or if a layer's layout is not known.
+    """
+    if not model.built:
+        raise ValueError(
+            f"The model {model.name} has no weights yet. Build it or call it on data "
+            "before reading the roles of its weights."
+        )
+    found: dict[str, Axes] = {}
+    layer: Any
+    for layer in model.submodules:
+        for kind, attribute, axes in _LAYERS:
+            variable = getattr(layer, attribute, None)
+            if not isinstance(layer, kind) or variable is None:
+                continue
+            if is_settled(variable.name):
+                break
+            if axes is None:
+                raise ValueError(_unknown_role(variable.name, variable.shape))
+            pattern = f"^{re.escape(variable.name)}$"
+            if found.setdefault(pattern, axes) != axes:
+                raise ValueError(
+                    f"Two weights named {variable.name} have different roles, in the "
+                    f"layer {layer.name} and in another. Rename one of the layers."
+                )
+            if attribute == "kernel":
+                break  # rows below this one are base classes of the same layer
+    return found
+
+
+def first_match(patterns: Iterable[str], name: str) -> str | None:
+    """Returns the first pattern found in `name`, else in a tail that follows a slash.
+
+    A subclassed model puts its own name in front: `^head/` finds `net/head/kernel:0`.
+    """
+    for start in re.finditer("^|/", name):
+        for pattern in patterns:
+            if re.search(pattern, name[start.end() :]):
+                return pattern
+    return None
+
+
+def _unknown_role(name: str, shape: Sequence[int]) -> str:
+    return (
+        f"{name} of shape {tuple(shape)} has no known role, so its units are unknown. "
+        "Name the axes of one unit with unit_axes={pattern: axes}, or leave the "
+        "variable unclipped with exclude."
+    )
