@@ -1,0 +1,19 @@
+"""Training runs: settings, the run itself, and the folder it leaves."""
+
+from ._files import write_json
+from ._opening import Run, load_run, open_model
+from ._run import train
+from ._scoring import evaluate, score
+from ._settings import PRECISIONS, RunSettings
+
+__all__ = [
+    "PRECISIONS",
+    "Run",
+    "RunSettings",
+    "evaluate",
+    "load_run",
+    "open_model",
+    "score",
+    "train",
+    "write_json",
+]

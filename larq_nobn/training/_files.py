@@ -1,0 +1,72 @@
+"""Run folders on disk: claimed empty, every file in them written whole."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def claimed(output: str | os.PathLike) -> Iterator[Path]:
+    """Creates the folder `output`, and removes it again if what follows fails.
+
+    Raises:
+        FileExistsError: If it holds anything already.
+        NotADirectoryError: If it, or a folder above it, is a file.
+    """
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(
+            f"{folder} is a file, but a run needs a folder. Choose another output."
+        )
+    if folder.is_dir() and any(folder.iterdir()):
+        raise FileExistsError(
+            f"{folder} is not empty, and a run never overwrites another. "
+            "Choose another output, or delete that folder first."
+        )
+    # The outermost folder that is not there yet: all that a failure has to undo.
+    made = next((p for p in [*folder.parents][::-1] if not p.exists()), folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield folder
+    except BaseException:
+        shutil.rmtree(made, ignore_errors=True)
+        raise
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A name beside `target` to write to; renamed to it only when all went well."""
+    # Keras and matplotlib choose the format by the suffix, so that one is kept.
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=target.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # mkstemp makes files private; a run folder follows the usual permissions.
+        umask = os.umask(0)
+        os.umask(umask)
+        temporary.chmod(0o666 & ~umask)
+        os.replace(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(target: Path, content: Mapping[str, object]) -> None:
+    """Writes `content`, indented, whole or not at all."""
+    with replacing(target) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def write_csv(target: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Writes one line per row under the names of the first, whole or not at all."""
+    with replacing(target) as temporary, temporary.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,169 @@
+"""The run folder: what it holds, and that nothing is left when a run fails."""
+
+from __future__ import annotations
+
+import csv
+import json
+import logging
+import platform
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import larq_nobn as nobn
+from larq_nobn import data, training
+from larq_nobn._keras import keras
+from larq_nobn.optimizers import AdaptiveGradientClipping
+
+
+def test_the_folder_holds_what_it_should(tiny_run: training.Run):
+    names = {path.name for path in tiny_run.folder.iterdir()}
+    assert names == {"model.keras", "history.csv", "run.json", "logs", "curves.png"}
+    assert list(tiny_run.folder.glob("logs/train/events.out.tfevents.*"))
+    assert list(tiny_run.folder.glob("logs/validation/events.out.tfevents.*"))
+    assert (tiny_run.folder / "curves.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_history_has_a_row_per_epoch(tiny_run: training.Run):
+    with (tiny_run.folder / "history.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    assert list(rows[0]) == [
+        "epoch",
+        "loss",
+        "accuracy",
+        "val_loss",
+        "val_accuracy",
+        "learning_rate",
+        "seconds",
+    ]
+    # Linear to zero over both epochs: each row has the rate of its first step.
+    rates = [float(row["learning_rate"]) for row in rows]
+    np.testing.assert_allclose(rates, [1e-3, 0.5e-3], rtol=1e-6)
+
+
+def test_run_json_says_how_to_do_it_again(
+    tiny_run: training.Run, tiny_settings: training.RunSettings
+):
+    record = json.loads((tiny_run.folder / "run.json").read_text())
+    settings = record["settings"] | {"blocks": tuple(record["settings"]["blocks"])}
+    assert training.RunSettings(**settings) == tiny_settings
+    assert record["versions"]["tensorflow"] == tf.__version__
+    assert record["versions"]["tf_keras"] == keras.__version__
+    assert record["versions"]["numpy"] == np.__version__
+    assert record["versions"]["larq_nobn"] == nobn.__version__
+    assert record["versions"]["python"] == platform.python_version()
+    assert record["versions"]["larq"].startswith("0.14")
+    assert record["parameters"] == tiny_run.model.count_params()
+    last = tiny_run.history[-1]
+    assert record["metrics"] == {name: last[name] for name in record["metrics"]}
+    assert len(record["seconds_per_epoch"]) == 2
+    assert record["preprocessing"]["image_shape"] == [8, 8, 1]
+    assert record["preprocessing"]["class_names"] == list("0123456789")
+
+
+def test_the_last_metrics_are_those_of_the_saved_model(tiny_run: training.Run):
+    images = data.load("digits", "test", 32, limit=128)
+    result = training.evaluate(training.load_run(tiny_run.folder).model, images)
+    metrics = tiny_run.record["metrics"]
+    assert result["accuracy"] == pytest.approx(metrics["val_accuracy"], abs=1e-6)
+    assert result["loss"] == pytest.approx(metrics["val_loss"], rel=1e-4)
+
+
+def test_same_seed_same_weights_and_another_seed_others(
+    tiny_run: training.Run, tiny_settings: training.RunSettings, tmp_path: Path
+):
+    again = training.train(tiny_settings, tmp_path / "again")
+    other = training.train(replace(tiny_settings, seed=1), tmp_path / "other")
+    weights = [run.model.get_weights() for run in (tiny_run, again, other)]
+    for ours, theirs in zip(weights[0], weights[1], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    # The stem's kernel: all else may start from constants.
+    assert np.abs(weights[0][0] - weights[2][0]).max() > 1e-3
+
+
+def test_adam_with_clipping_and_without(
+    tiny_settings: training.RunSettings, tmp_path: Path
+):
+    short = replace(tiny_settings, epochs=1)
+    clipped = training.train(short, tmp_path / "clipped").model.optimizer
+    unclipped = training.train(replace(short, clip_factor=0), tmp_path / "free")
+    free = unclipped.model.optimizer
+    assert isinstance(clipped, AdaptiveGradientClipping)
+    assert clipped.get_config()["clip_factor"] == 0.02
+    assert type(free) is keras.optimizers.Adam
+    # Linear to zero: the last of four steps had a quarter of 1e-3 left.
+    assert float(free.learning_rate) == pytest.approx(0.25e-3, rel=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_is_confined_to_the_run(
+    precision: str, tiny_settings: training.RunSettings, tmp_path: Path
+):
+    settings = replace(tiny_settings, epochs=1, precision=precision)
+    run = training.train(settings, tmp_path / "run")
+    assert run.model.dtype_policy.name == precision
+    assert keras.mixed_precision.global_policy().name == "float32"
+    reopened = training.load_run(run.folder).model
+    for ours, theirs in zip(
+        run.model.get_weights(), reopened.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_an_output_that_is_not_empty_is_refused(
+    tiny_settings: training.RunSettings, tmp_path: Path
+):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=f"{tmp_path} is not empty"):
+        training.train(tiny_settings, tmp_path)
+    with pytest.raises(NotADirectoryError, match="notes.txt is a file"):
+        training.train(tiny_settings, tmp_path / "notes.txt")
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+class _Interruption(keras.callbacks.Callback):
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        raise KeyboardInterrupt
+
+
+def test_an_interrupted_run_leaves_nothing(
+    tiny_settings: training.RunSettings, tmp_path: Path
+):
+    with pytest.raises(KeyboardInterrupt):
+        training.train(tiny_settings, tmp_path / "deep" / "run", _Interruption())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_network_that_does_not_fit_leaves_nothing(
+    tiny_settings: training.RunSettings, tmp_path: Path
+):
+    settings = replace(tiny_settings, batch_size=10_000)
+    with pytest.raises(ValueError, match="batch_size=10000"):
+        training.train(settings, tmp_path / "run")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_matplotlib_and_tensorboard_a_sentence_each(
+    tiny_settings: training.RunSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    for missing in ("matplotlib", "matplotlib.figure", "tensorboard"):
+        monkeypatch.setitem(sys.modules, missing, None)
+    with caplog.at_level(logging.WARNING, logger="larq_nobn"):
+        run = training.train(replace(tiny_settings, epochs=1), tmp_path / "run")
+    assert {path.name for path in run.folder.iterdir()} == {
+        "model.keras",
+        "history.csv",
+        "run.json",
+    }
+    assert [record.getMessage().split(";")[0] for record in caplog.records] == [
+        "logs/ is left out because tensorboard is not installed",
+        "curves.png is left out because matplotlib is not installed",
+    ]

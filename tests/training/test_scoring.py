@@ -1,0 +1,66 @@
+"""Loss and accuracy against a calculation by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from larq_nobn import training
+from larq_nobn._keras import keras
+
+LOGITS = np.array([[2.0, 0.0], [0.0, 1.0], [3.0, -1.0]], np.float32)
+LABELS = np.array([0, 1, 1])
+# log(1 + e^-2), log(1 + e^-1) and log(1 + e^4), by hand.
+LOSS = (np.log1p(np.exp(-2.0)) + np.log1p(np.exp(-1.0)) + np.log1p(np.exp(4.0))) / 3
+
+
+def _images(batch_size: int = 2) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensor_slices((LOGITS, LABELS)).batch(batch_size)
+
+
+def test_logits():
+    counts: list[int] = []
+    result = training.score(lambda batch: batch, _images(), counts.append)
+    assert result["loss"] == pytest.approx(LOSS, rel=1e-6)
+    assert result["accuracy"] == pytest.approx(2 / 3)
+    assert result["examples"] == 3
+    assert counts == [2, 1]
+
+
+def test_probabilities_give_the_same():
+    def softmax(batch: np.ndarray) -> np.ndarray:
+        powers = np.exp(batch)
+        return powers / powers.sum(1, keepdims=True)
+
+    result = training.score(softmax, _images())
+    assert result["loss"] == pytest.approx(LOSS, rel=1e-6)
+
+
+def test_evaluate_agrees_with_keras():
+    keras.utils.set_random_seed(0)
+    model = keras.Sequential([keras.layers.Dense(2, input_shape=(2,))])
+    result = training.evaluate(model, _images())
+    model.compile(
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+    )
+    loss, accuracy = model.evaluate(_images(), verbose=0)
+    assert result["loss"] == pytest.approx(loss, rel=1e-5)
+    assert result["accuracy"] == pytest.approx(accuracy, rel=1e-6)
+
+
+def test_images_of_another_shape():
+    model = keras.Sequential([keras.layers.Dense(2, input_shape=(3,))])
+    with pytest.raises(ValueError, match=r"shape \(3,\), but these have \(2,\)"):
+        training.evaluate(model, _images())
+
+
+def test_labels_beyond_the_classes():
+    with pytest.raises(ValueError, match="labels go up to 1"):
+        training.score(lambda batch: batch[:, :1], _images())
+
+
+def test_no_images():
+    with pytest.raises(ValueError, match="There are no images"):
+        training.score(lambda batch: batch, _images().take(0))
