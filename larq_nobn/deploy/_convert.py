@@ -1,0 +1,156 @@
+"""From a trained Keras model to a verified `.tflite` file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .._checks import check_flag, check_number
+from .._keras import keras
+from ._audit import Audit, audit_bytes
+from ._data import verification_examples
+from ._errors import ConversionError
+from ._flatbuffer import Runner, compute_engine, to_flatbuffer
+from ._graph import as_functional, calls, is_binary_convolution
+from ._limits import check_limits
+from ._prepare import prepare
+from ._report import ConversionReport, replacing
+from ._taps import Tap, converted_signs, given_signs, sign_inputs, sign_pairs
+from ._verify import Agreement, SignPair, agreement, in_batches, require
+
+
+def convert(
+    model: keras.Model,
+    path: str | os.PathLike,
+    verify: bool = True,
+    data: Any = None,
+    tolerance: float = 1e-3,
+) -> ConversionReport:
+    """Converts a trained model to a `.tflite` file with LCE's binary kernels.
+
+    The model is rewritten for inference, converted, counted and compared; the given
+    model itself is not changed. On failure nothing is written, and a file that was at
+    `path` before stays as it was.
+
+    Arguments:
+        model: A built functional or Sequential Larq model.
+        path: Where the `.tflite` file goes.
+        verify: Whether to compare the given model with the prepared one, and that with
+            the file. Examples that differ must be explained by a sign whose input is
+            within rounding of 0.
+        data: Examples to compare on: an array, `(x, y)` or a batched tf.data dataset,
+            of which the first 256 examples are used. None makes up 32.
+        tolerance: Allowed difference of outputs, relative to their magnitude.
+
+    Returns:
+        A `ConversionReport`.
+
+    Raises:
+        ConversionError: If the model, the data or the path cannot be used, or a binary
+            layer would stay float. The message names the layer and the remedy.
+        VerificationError: If the file computes something else.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.ReActNet18((32, 32, 3), 10, width=16)
+        report = nobn.convert(model, "model.tflite")
+        print(report.to_json())
+        ```
+    """
+    check_flag("verify", verify)
+    check_number("tolerance", tolerance, "(0, inf)", "1e-3 suits most networks.")
+    given = as_functional(model)
+    compute_engine()
+    expected = check_limits(given)
+    spec = tf.TensorSpec((1, *given.input.shape[1:]), given.input.dtype, name="input")
+    if verify:
+        examples, source = verification_examples(data, spec)
+
+    with replacing(path) as temporary:
+        prepared = prepare(model)
+        flatbuffer = to_flatbuffer(_inference(prepared), prepared.variables, spec)
+        found = _audit(flatbuffer, os.fspath(path), prepared)
+        _check_count(given, expected, found)
+        runner = Runner(flatbuffer)
+        runner(np.zeros(spec.shape, spec.dtype.as_numpy_dtype))
+        verified = None
+        if verify:
+            first, second = _verify(model, prepared, runner, spec, examples, tolerance)
+            verified = {**second.to_dict(), "data": source, "prepared": first.to_dict()}
+        temporary.write_bytes(flatbuffer)
+    return ConversionReport(
+        path=os.fspath(path),
+        size_bytes=found.size_bytes,
+        binary_layers=expected,
+        lce_bconv2d=found.lce_bconv2d,
+        float_ops=found.float_ops,
+        binary_macs=found.binary_macs,
+        float_macs=found.float_macs,
+        verify=verified,
+    )
+
+
+def _inference(model: keras.Model) -> Callable:
+    return lambda x: model(x, training=False)
+
+
+def _audit(flatbuffer: bytes, path: str, prepared: keras.Model) -> Audit:
+    last = prepared.output._keras_history.layer
+    return audit_bytes(flatbuffer, path, last.name)
+
+
+def _check_count(given: keras.Model, expected: int, found: Audit) -> None:
+    if found.lce_bconv2d == expected:
+        return
+    binary = [c.label for c in calls(given) if is_binary_convolution(c)]
+    floats = [op["layers"] for op in found.float_ops if op["op"] == "CONV_2D"]
+    stayed = [label for label in binary if label in sum(floats, [])] or binary
+    raise ConversionError(
+        f"LCE found {found.lce_bconv2d} binary convolutions where the model has "
+        f"{expected}: look at {', '.join(map(repr, stayed))}. A sign must go straight "
+        "into its convolution, with nothing between."
+    )
+
+
+def _verify(
+    model: keras.Model,
+    prepared: keras.Model,
+    runner: Runner,
+    spec: tf.TensorSpec,
+    examples: np.ndarray,
+    tolerance: float,
+) -> tuple[Agreement, Agreement]:
+    outputs = [in_batches(_inference(m), examples) for m in (model, prepared)]
+    if not np.isfinite(outputs[0].astype(np.float32)).all():
+        raise ConversionError(
+            f"Model {model.name!r} gives outputs that are not finite on the "
+            "verification examples. Look for NaN in its weights, or pass other data."
+        )
+    prepared_signs, inputs = given_signs(prepared), sign_inputs(prepared)
+
+    @cache
+    def signs_of_given() -> Tap:
+        return given_signs(model)
+
+    @cache  # a second conversion, needed only if some example differs
+    def signs_of_file() -> Tap:
+        return converted_signs(prepared, runner, spec)
+
+    def compare(other: np.ndarray, signs: Callable[[], Tap], what: str) -> Agreement:
+        def pairs(which: np.ndarray) -> Iterator[SignPair]:
+            return sign_pairs(prepared_signs, signs(), inputs, examples[which])
+
+        found = agreement(outputs[1], other, tolerance, pairs)
+        require(found, what, tolerance)
+        return found
+
+    first = compare(outputs[0], signs_of_given, "The prepared model is not the given")
+    second = compare(runner(examples), signs_of_file, "The file is not the model")
+    return first, second

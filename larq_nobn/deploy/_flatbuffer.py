@@ -1,0 +1,110 @@
+"""Runs LCE: a function in, a flatbuffer out, and its interpreter."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ._errors import ConversionError
+
+_NO_LCE = (
+    "Larq Compute Engine is not installed, and converting needs it. "
+    "Run: pip install larq-nobn[lce]"
+)
+
+
+def compute_engine() -> Any:
+    """Imports Larq Compute Engine, which is an optional dependency."""
+    try:
+        with quiet():
+            import larq_compute_engine
+    except ImportError as error:
+        raise ConversionError(_NO_LCE) from error
+    return larq_compute_engine
+
+
+def to_flatbuffer(
+    function: Callable, variables: Sequence[tf.Variable], spec: tf.TensorSpec
+) -> bytes:
+    """Converts a function of one tensor, and returns the content of a `.tflite` file.
+
+    It goes through a SavedModel of this function alone: traced once, not once per
+    layer, and with nothing to fall back to where LCE's own path from Keras would
+    silently take another one.
+    """
+    engine = compute_engine()
+    holder = tf.Module()
+    holder.variables_ = list(variables)
+    signature = tf.function(lambda x: {"output": function(x)})
+    with tempfile.TemporaryDirectory() as folder, quiet() as chatter:
+        try:
+            concrete = signature.get_concrete_function(spec)
+            tf.saved_model.save(holder, folder, signatures=concrete)
+            return engine.convert_saved_model(folder)
+        except Exception as error:  # MLIR's complaints have no common type
+            raise ConversionError(
+                "Larq Compute Engine could not convert the model: "
+                f"{_first_line(error, chatter())}. Replace the layer it names."
+            ) from error
+
+
+class Runner:
+    """Runs a flatbuffer in LCE's interpreter, one example after the other."""
+
+    def __init__(self, flatbuffer: bytes):
+        engine = compute_engine()
+        with quiet() as chatter:
+            try:
+                self._interpreter = engine.testing.Interpreter(
+                    flatbuffer, num_threads=os.cpu_count() or 1
+                )
+            except Exception as error:  # the wrapper raises RuntimeError and others
+                raise ConversionError(
+                    "Larq Compute Engine wrote a file that its interpreter cannot "
+                    f"run: {_first_line(error, chatter())}. Remove unusual constant "
+                    "shapes behind binary convolutions."
+                ) from error
+
+    def __call__(self, examples: np.ndarray) -> np.ndarray:
+        return self._interpreter.predict(examples)
+
+
+def _first_line(error: Exception, chatter: str) -> str:
+    said = [line for line in chatter.splitlines() if "rror" in line]
+    lines = [*said, *str(error).strip().splitlines(), "it gives no reason"]
+    return lines[0].strip().rstrip(".")[:300]
+
+
+@contextmanager
+def quiet() -> Iterator[Callable[[], str]]:
+    """Keeps what TensorFlow and MLIR print; yields a function that returns it."""
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as kept:
+        # MLIR writes to the process's stderr, past sys.stderr.
+        stderr = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        logger.setLevel(logging.ERROR)
+
+        def chatter() -> str:
+            sys.stderr.flush()
+            os.fsync(kept.fileno())
+            kept.seek(0)
+            return kept.read().decode(errors="replace")
+
+        try:
+            yield chatter
+        finally:
+            logger.setLevel(level)
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)

@@ -1,0 +1,102 @@
+"""The layers that prepared models are made of where training needed other forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import larq as lq
+import numpy as np
+import tensorflow as tf
+
+from .._keras import keras
+
+
+class ShiftedSign(lq.quantizers.Quantizer):
+    """sign(x + shift) in Larq's spelling, which LCE recognises."""
+
+    precision = 1
+
+    def __init__(self, shift: np.ndarray, **kwargs: Any):
+        super().__init__(dtype="float32", **kwargs)
+        self.shift = tf.constant(shift, tf.float32)
+
+    def shifted(self, inputs: tf.Tensor) -> tf.Tensor:
+        return inputs + self.shift
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return lq.math.sign(self.shifted(inputs))
+
+
+class PlainRPReLU(keras.layers.Layer):
+    """PReLU(x + shift_in; slope) + shift_out, spelled so that LCE finds one PRELU.
+
+    Arguments:
+        shift_in, slope, shift_out: (C,) each.
+        **kwargs: Keras layer arguments.
+    """
+
+    def __init__(
+        self,
+        shift_in: np.ndarray,
+        slope: np.ndarray,
+        shift_out: np.ndarray,
+        **kwargs: Any,
+    ):
+        super().__init__(dtype="float32", **kwargs)
+        self.shift_in = tf.constant(shift_in, tf.float32)
+        self.slope = tf.constant(slope, tf.float32)
+        self.shift_out = tf.constant(shift_out, tf.float32)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        z = inputs + self.shift_in
+        # Of several equal forms the converter knows this one, and slopes of rank 3.
+        leak = tf.reshape(-self.slope, (1,) * (inputs.shape.rank - 2) + (-1,))
+        return tf.nn.relu(z) + leak * tf.nn.relu(-z) + self.shift_out
+
+
+class BinaryConvolution(lq.layers.QuantConv2D):
+    """activation(scale * (sign(x) conv ±1) + bias), the convolution in exact integers.
+
+    With the scale in the kernel, Keras would add ±c in float: a sum that should be 0
+    becomes ±1e-9, whose sign is noise, while LCE counts bits and gets 0.
+
+    Arguments:
+        kernel: ±1, (height, width, input channels, output channels).
+        scale: (C,), not negative; None for 1.
+        bias: (C,); None for no bias.
+        activation: Applied last.
+        **kwargs: Arguments of `QuantConv2D` other than quantizers.
+    """
+
+    def __init__(
+        self,
+        kernel: np.ndarray,
+        scale: np.ndarray | None,
+        bias: np.ndarray | None,
+        activation: Any,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            kernel_initializer=keras.initializers.Constant(kernel),
+            use_bias=False,
+            dtype="float32",
+            **kwargs,
+        )
+        # Rank 1: LCE fuses any other constant shape into a file that cannot run.
+        self.scale = None if scale is None else tf.constant(scale, tf.float32)
+        self.offset = None if bias is None else tf.constant(bias, tf.float32)
+        self.last = keras.activations.get(activation)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        outputs = super().call(inputs)
+        if self.scale is not None and self.offset is None and self._is_relu():
+            # The same value, since scale >= 0; LCE fuses a ReLU only before the scale.
+            return self.last(outputs) * self.scale
+        if self.scale is not None:
+            outputs = outputs * self.scale
+        if self.offset is not None:
+            outputs = outputs + self.offset
+        return self.last(outputs)
+
+    def _is_relu(self) -> bool:
+        return self.last is keras.activations.relu

@@ -1,0 +1,105 @@
+"""What LCE cannot binarize, said before it is tried."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import larq as lq
+import numpy as np
+
+from .._keras import keras
+from ._errors import ConversionError
+from ._graph import Call, calls, has_sign_input, is_binary_convolution
+from ._quantizers import is_binary
+
+
+def check_limits(model: keras.Model) -> int:
+    """Returns how many binary convolutions LCE should find in a functional model.
+
+    Raises:
+        ConversionError: If there is none, or one that LCE would leave in float or
+            compute wrongly; it names the layer and the remedy.
+    """
+    found = 0
+    for call in calls(model):
+        if is_binary_convolution(call):
+            _check_signs(call)
+            _check_convolution(call)
+            found += 1
+        elif has_sign_input(call) and _has_binary_kernel(call.layer):
+            raise ConversionError(
+                f"Layer {call.label!r} is a binary {type(call.layer).__name__}, for "
+                f"which LCE has no binary kernel. {_remedy(call.layer)}"
+            )
+    if not found:
+        raise ConversionError(
+            f"Model {model.name!r} has no binary layer: no QuantConv2D has both a "
+            "binary input_quantizer and a binary kernel_quantizer. Set both, for "
+            "example to 'ste_sign'."
+        )
+    return found
+
+
+def _has_binary_kernel(layer: keras.layers.Layer) -> bool:
+    names = ("kernel_quantizer", "depthwise_quantizer")
+    return any(is_binary(getattr(layer, name, None)) for name in names)
+
+
+def _remedy(layer: keras.layers.Layer) -> str:
+    if isinstance(layer, lq.layers.QuantDense):
+        return (
+            "Write it as Reshape((1, 1, -1)), a QuantConv2D with kernel size 1 and "
+            "Flatten(), or leave its input or its kernel unquantized."
+        )
+    return "Use a QuantConv2D, or leave its input or its kernel unquantized."
+
+
+def _check_signs(call: Call) -> None:
+    quantizer = getattr(call.layer, "input_quantizer", None)
+    if quantizer is None:
+        return
+    channels = call.inputs.shape[-1]
+    probe = np.repeat(np.linspace(-3, 3, 13, dtype=np.float32), channels)
+    values = np.unique(np.asarray(quantizer(probe.reshape(1, 1, 13, channels))))
+    if not np.isin(values, (-1, 1)).all():
+        raise ConversionError(
+            f"The input quantizer of layer {call.label!r} gives values such as "
+            f"{values[0]:g} and {values[-1]:g}, but LCE binarizes to -1 and +1 only. "
+            "Use a sign, such as 'approx_sign'."
+        )
+
+
+def _check_convolution(call: Call) -> None:
+    layer, size = call.layer, call.inputs.shape[1:3]
+    if layer.groups != 1:
+        raise ConversionError(
+            f"Layer {call.label!r} is a binary convolution in {layer.groups} groups, "
+            "which LCE's kernels on phones refuse. Use groups=1."
+        )
+    if layer.data_format != "channels_last":
+        raise ConversionError(
+            f"Layer {call.label!r} has data_format={layer.data_format!r}, but LCE "
+            "knows 'channels_last' only. Build the model with that."
+        )
+    if layer.padding != "same" or layer.kernel_size == (1, 1):
+        return
+    padding = _pad_value(layer)
+    if padding not in (0.0, 1.0):
+        raise ConversionError(
+            f"Layer {call.label!r} pads with {padding:g}, but LCE knows binary "
+            "convolutions padded with 1 or 0 only. Use pad_values=1.0."
+        )
+    reach = [
+        (k - 1) * d + 1
+        for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True)
+    ]
+    if padding == 0.0 and any(s < r for s, r in zip(size, reach, strict=True)):
+        raise ConversionError(
+            f"Layer {call.label!r} pads a {size[0]}x{size[1]} map with zeros for a "
+            f"{reach[0]}x{reach[1]} kernel, which LCE computes wrongly. Use "
+            "pad_values=1.0, or larger images."
+        )
+
+
+def _pad_value(layer: Any) -> float:
+    return float(keras.backend.get_value(getattr(layer, "pad_values", 0.0)))

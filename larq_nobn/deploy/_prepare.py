@@ -1,0 +1,173 @@
+"""Rewrites a trained model into the float32 inference form that converts exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+import larq as lq
+import numpy as np
+
+from .._keras import keras
+from ..layers import RPReLU
+from ..quantizers import RSign
+from ._errors import ConversionError
+from ._graph import TRAINING_ONLY, Call, as_functional, calls, is_binary_convolution
+from ._inference import BinaryConvolution, PlainRPReLU
+from ._quantizers import (
+    copy_quantizer,
+    float32_config,
+    kernel_value,
+    nothing,
+    plain_sign,
+    rebuild,
+    split_kernel,
+)
+
+# The kernels that a Larq layer may quantize, and the argument that says how.
+_KERNELS = {
+    "kernel": "kernel_quantizer",
+    "depthwise_kernel": "depthwise_quantizer",
+    "pointwise_kernel": "pointwise_quantizer",
+}
+
+
+class Replacement(NamedTuple):
+    """A new layer, and what fills its weights once the graph has built it."""
+
+    layer: keras.layers.Layer
+    fill: Callable[[], None] = nothing
+
+
+def drop_training_only(call: Call) -> Replacement | None:
+    """Dropout, noise and their kin become nothing."""
+    if not isinstance(call.layer, TRAINING_ONLY):
+        return None
+    return Replacement(keras.layers.Activation("linear", name=call.layer.name))
+
+
+def plain_sign_layer(call: Call) -> Replacement | None:
+    """An RSign that stands as a layer of its own loses its scale."""
+    return (
+        Replacement(plain_sign(call.layer)) if isinstance(call.layer, RSign) else None
+    )
+
+
+def plain_rprelu(call: Call) -> Replacement | None:
+    """An RPReLU is spelled for the converter; training spells it for speed."""
+    if not isinstance(call.layer, RPReLU):
+        return None
+    weights = (call.layer.shift_in, call.layer.slope, call.layer.shift_out)
+    values = [weight.numpy() for weight in weights]
+    return Replacement(PlainRPReLU(*values, name=call.layer.name))
+
+
+def bake_binary_convolution(call: Call) -> Replacement | None:
+    """A binary convolution gets ±1 in its kernel and the scale behind it."""
+    layer = call.layer
+    # What a subclass computes besides is not known here; it keeps ±c in its kernel.
+    exact = type(layer) in (keras.layers.Conv2D, lq.layers.QuantConv2D)
+    if not exact or not is_binary_convolution(call):
+        return None
+    split = split_kernel(kernel_value(layer.kernel))
+    if split is None:
+        raise ConversionError(
+            f"The kernel of layer {layer.name!r} is not ±c with one c per output "
+            "channel, which is all that LCE can binarize. Use a kernel_quantizer such "
+            "as 'ste_sign', or set its input_quantizer to None to keep it float."
+        )
+    kernel, scale = split
+    config = layer.get_config()
+    kept = ("name", "filters", "kernel_size", "strides", "padding", "dilation_rate")
+    new = BinaryConvolution(
+        kernel,
+        scale=None if np.all(scale == 1) else scale,
+        bias=layer.bias.numpy() if layer.use_bias else None,
+        activation=config["activation"],
+        pad_values=config.get("pad_values", 0.0),
+        **{key: config[key] for key in kept},
+    )
+    quantizer = getattr(layer, "input_quantizer", None)
+    new.input_quantizer, fill = copy_quantizer(quantizer)
+    return Replacement(new, fill)
+
+
+def bake_kernels(call: Call) -> Replacement | None:
+    """Any other quantized kernel becomes the float values that it stands for."""
+    layer = call.layer
+    baked = [name for name, of in _KERNELS.items() if getattr(layer, of, None)]
+    if not baked and getattr(layer, "input_quantizer", None) is None:
+        return None
+    config = float32_config(layer.get_config())
+    config.update({_KERNELS[name]: None for name in baked}, input_quantizer=None)
+    new = rebuild(layer, config)
+    new.input_quantizer, fill_quantizer = copy_quantizer(layer.input_quantizer)
+
+    def fill() -> None:
+        fill_quantizer()
+        for name in (*_KERNELS, "bias"):
+            variable = getattr(layer, name, None)
+            if variable is not None:
+                getattr(new, name).assign(kernel_value(variable))
+
+    return Replacement(new, fill)
+
+
+def copy(call: Call) -> Replacement:
+    """The same layer again, in float32."""
+    new = rebuild(call.layer, float32_config(call.layer.get_config()))
+    return Replacement(new, lambda: new.set_weights(call.layer.get_weights()))
+
+
+# For each layer the first rule that fits; each keeps the layer's name and function.
+RULES = (
+    drop_training_only,
+    plain_sign_layer,
+    plain_rprelu,
+    bake_binary_convolution,
+    bake_kernels,
+    copy,
+)
+
+
+def prepare(model: keras.Model) -> keras.Model:
+    """Returns a new float32 model of the same function; the given one is not touched.
+
+    Layer names stay, so that a finding about the new model names a layer of the old.
+    """
+    given = as_functional(model)
+    call_of = {call.layer.name: call for call in calls(given)}
+    fills = []
+
+    def replace(layer: keras.layers.Layer) -> keras.layers.Layer:
+        call = call_of[layer.name]
+        found = next(filter(None, (rule(call) for rule in RULES)))
+        fills.append(found.fill)
+        return found.layer
+
+    with _float32_policy():
+        try:
+            prepared = keras.models.clone_model(given, clone_function=replace)
+        except ConversionError:
+            raise
+        except Exception as error:  # whatever a user's layer raises when called
+            raise ConversionError(
+                f"Model {model.name!r} cannot be rebuilt in float32: {error}. Remove "
+                "casts to other types from its layers."
+            ) from error
+        for fill in fills:
+            fill()
+    # Passes over the whole graph (such as moving shifts along it) belong here.
+    # The short name leaves room: LCE cuts the names of tensors at 50 characters.
+    return keras.Model(prepared.input, prepared.output, name="net")
+
+
+@contextmanager
+def _float32_policy() -> Iterator[None]:
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy("float32")
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(before)
