@@ -3,25 +3,21 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from functools import cache
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from .._checks import check_flag, check_number
 from .._keras import keras
 from ._audit import Audit, audit_bytes
 from ._data import verification_examples
 from ._errors import ConversionError
-from ._flatbuffer import Runner, compute_engine, to_flatbuffer
+from ._flatbuffer import Runner, compute_engine, input_spec, to_flatbuffer
 from ._graph import as_functional, calls, is_binary_convolution
 from ._limits import check_limits
 from ._prepare import prepare
 from ._report import ConversionReport, replacing
-from ._taps import Tap, converted_signs, given_signs, sign_inputs, sign_pairs
-from ._verify import Agreement, SignPair, agreement, in_batches, require
+from ._verify import inference, verify_conversion
 
 
 def convert(
@@ -69,21 +65,21 @@ def convert(
     given = as_functional(model)
     compute_engine()
     expected = check_limits(given)
-    spec = tf.TensorSpec((1, *given.input.shape[1:]), given.input.dtype, name="input")
+    spec = input_spec(given)
     if verify:
         examples, source = verification_examples(data, spec)
 
     with replacing(path) as temporary:
         prepared = prepare(model)
-        flatbuffer = to_flatbuffer(_inference(prepared), prepared.variables, spec)
+        flatbuffer = to_flatbuffer(inference(prepared), prepared.variables, spec)
         found = _audit(flatbuffer, os.fspath(path), prepared)
         _check_count(given, expected, found)
         runner = Runner(flatbuffer)
         runner(np.zeros(spec.shape, spec.dtype.as_numpy_dtype))
         verified = None
         if verify:
-            first, second = _verify(model, prepared, runner, spec, examples, tolerance)
-            verified = {**second.to_dict(), "data": source, "prepared": first.to_dict()}
+            numbers = verify_conversion(model, prepared, runner, examples, tolerance)
+            verified = {**numbers, "data": source}
         temporary.write_bytes(flatbuffer)
     return ConversionReport(
         path=os.fspath(path),
@@ -95,10 +91,6 @@ def convert(
         float_macs=found.float_macs,
         verify=verified,
     )
-
-
-def _inference(model: keras.Model) -> Callable:
-    return lambda x: model(x, training=False)
 
 
 def _audit(flatbuffer: bytes, path: str, prepared: keras.Model) -> Audit:
@@ -117,40 +109,3 @@ def _check_count(given: keras.Model, expected: int, found: Audit) -> None:
         f"{expected}: look at {', '.join(map(repr, stayed))}. A sign must go straight "
         "into its convolution, with nothing between."
     )
-
-
-def _verify(
-    model: keras.Model,
-    prepared: keras.Model,
-    runner: Runner,
-    spec: tf.TensorSpec,
-    examples: np.ndarray,
-    tolerance: float,
-) -> tuple[Agreement, Agreement]:
-    outputs = [in_batches(_inference(m), examples) for m in (model, prepared)]
-    if not np.isfinite(outputs[0].astype(np.float32)).all():
-        raise ConversionError(
-            f"Model {model.name!r} gives outputs that are not finite on the "
-            "verification examples. Look for NaN in its weights, or pass other data."
-        )
-    prepared_signs, inputs = given_signs(prepared), sign_inputs(prepared)
-
-    @cache
-    def signs_of_given() -> Tap:
-        return given_signs(model)
-
-    @cache  # a second conversion, needed only if some example differs
-    def signs_of_file() -> Tap:
-        return converted_signs(prepared, runner, spec)
-
-    def compare(other: np.ndarray, signs: Callable[[], Tap], what: str) -> Agreement:
-        def pairs(which: np.ndarray) -> Iterator[SignPair]:
-            return sign_pairs(prepared_signs, signs(), inputs, examples[which])
-
-        found = agreement(outputs[1], other, tolerance, pairs)
-        require(found, what, tolerance)
-        return found
-
-    first = compare(outputs[0], signs_of_given, "The prepared model is not the given")
-    second = compare(runner(examples), signs_of_file, "The file is not the model")
-    return first, second

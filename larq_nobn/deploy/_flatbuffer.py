@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from .._keras import keras
 from ._errors import ConversionError
 
 _NO_LCE = (
@@ -54,6 +55,11 @@ def to_flatbuffer(
                 "Larq Compute Engine could not convert the model: "
                 f"{_first_line(error, chatter())}. Replace the layer it names."
             ) from error
+
+
+def input_spec(model: keras.Model) -> tf.TensorSpec:
+    """Returns the shape and type of one example, as the file will take it."""
+    return tf.TensorSpec((1, *model.input.shape[1:]), model.input.dtype, name="input")
 
 
 class Runner:

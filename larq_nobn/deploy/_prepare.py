@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -132,23 +132,45 @@ RULES = (
 
 
 def prepare(model: keras.Model) -> keras.Model:
-    """Returns a new float32 model of the same function; the given one is not touched.
+    """Returns a new float32 model of the same function, in its inference form.
 
-    Layer names stay, so that a finding about the new model names a layer of the old.
+    The given model is not touched. Layer names stay, so that a finding about the new
+    model names a layer of the old.
     """
+    prepared = _clone(model, RULES)
+    # Passes over the whole graph (such as moving shifts along it) belong here.
+    # The short name leaves room: LCE cuts the names of tensors at 50 characters.
+    return keras.Model(prepared.input, prepared.output, name="net")
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """Returns the same layers and weights again, computing in float32."""
+    return _clone(model, (copy,))
+
+
+def half_precision(model: keras.Model) -> str | None:
+    """Returns the policy of a layer that computes in half precision, if any does."""
+    policies = (layer.dtype_policy for layer in model.layers)
+    halves = (p.name for p in policies if p.compute_dtype in ("float16", "bfloat16"))
+    return next(halves, None)
+
+
+def _clone(
+    model: keras.Model, rules: Sequence[Callable[[Call], Replacement | None]]
+) -> keras.Model:
     given = as_functional(model)
     call_of = {call.layer.name: call for call in calls(given)}
     fills = []
 
     def replace(layer: keras.layers.Layer) -> keras.layers.Layer:
         call = call_of[layer.name]
-        found = next(filter(None, (rule(call) for rule in RULES)))
+        found = next(filter(None, (rule(call) for rule in rules)))
         fills.append(found.fill)
         return found.layer
 
     with _float32_policy():
         try:
-            prepared = keras.models.clone_model(given, clone_function=replace)
+            cloned = keras.models.clone_model(given, clone_function=replace)
         except ConversionError:
             raise
         except Exception as error:  # whatever a user's layer raises when called
@@ -158,9 +180,7 @@ def prepare(model: keras.Model) -> keras.Model:
             ) from error
         for fill in fills:
             fill()
-    # Passes over the whole graph (such as moving shifts along it) belong here.
-    # The short name leaves room: LCE cuts the names of tensors at 50 characters.
-    return keras.Model(prepared.input, prepared.output, name="net")
+    return cloned
 
 
 @contextmanager

@@ -8,11 +8,11 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
+from ._agreement import SignPair
 from ._errors import VerificationError
-from ._flatbuffer import Runner, to_flatbuffer
+from ._flatbuffer import Runner, input_spec, to_flatbuffer
 from ._graph import Sign, as_functional, signs
 from ._inference import ShiftedSign
-from ._verify import SignPair
 
 # What a form of the network computes at its signs, by label.
 Tap = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -23,7 +23,7 @@ def given_signs(model: keras.Model) -> Tap:
     found, inner = _inner_model(model)
 
     def read(examples: np.ndarray) -> dict[str, np.ndarray]:
-        values = inner(examples, training=False)
+        values = tf.nest.flatten(inner(examples, training=False))
         pairs = zip(found, values, strict=True)
         return {s.label: np.asarray(s.quantizer(x)) > 0 for s, x in pairs}
 
@@ -35,14 +35,14 @@ def sign_inputs(prepared: keras.Model) -> Tap:
     found, inner = _inner_model(prepared)
 
     def read(examples: np.ndarray) -> dict[str, np.ndarray]:
-        values = inner(examples, training=False)
+        values = tf.nest.flatten(inner(examples, training=False))
         pairs = zip(found, values, strict=True)
         return {s.label: np.asarray(_before_sign(s, x)) for s, x in pairs}
 
     return read
 
 
-def converted_signs(prepared: keras.Model, shipped: Runner, spec: tf.TensorSpec) -> Tap:
+def converted_signs(prepared: keras.Model, shipped: Runner) -> Tap:
     """Reads where the signs of a converted file are +1.
 
     LCE's interpreter shows outputs only. So the model is converted again with its signs
@@ -54,11 +54,11 @@ def converted_signs(prepared: keras.Model, shipped: Runner, spec: tf.TensorSpec)
     sizes += [int(np.prod(sign.tensor.shape[1:])) for sign in found]
 
     def function(x: tf.Tensor) -> tf.Tensor:
-        output, *values = inner(x, training=False)
+        output, *values = tf.nest.flatten(inner(x, training=False))
         bits = [s.quantizer(v) for s, v in zip(found, values, strict=True)]
         return tf.concat([tf.reshape(t, (1, -1)) for t in (output, *bits)], axis=1)
 
-    probe = Runner(to_flatbuffer(function, inner.variables, spec))
+    probe = Runner(to_flatbuffer(function, inner.variables, input_spec(prepared)))
 
     def read(examples: np.ndarray) -> dict[str, np.ndarray]:
         parts = np.split(probe(examples), np.cumsum(sizes)[:-1], axis=1)

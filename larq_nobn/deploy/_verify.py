@@ -1,151 +1,95 @@
-"""Tells rounding from faults when two forms of a binary network disagree.
-
-A sign turns a rounding error of 1e-7 into a jump from -1 to +1, so two correct forms of
-one network may differ a lot on some example. Here such a difference counts as explained
-only if, at the first sign where the two part, every position that parts lies within
-rounding of zero. Anything else is a fault.
-"""
+"""Proves that a converted file computes what the given model computes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator
+from functools import cache
+from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
-from ._errors import VerificationError
+from .._keras import keras
+from ._agreement import Agreement, SignPair, agreement
+from ._errors import ConversionError, VerificationError
+from ._flatbuffer import Runner
+from ._prepare import half_precision, in_float32
+from ._taps import Tap, converted_signs, given_signs, sign_inputs, sign_pairs
 
-# How close to 0 a sign's input must be for its sign to be a matter of rounding, as a
-# share of the largest input of that sign for that example: 84 float32 epsilons. Sums of
-# n floats in another order differ by about sqrt(n) epsilons of their magnitude (48 for
-# the 2304 terms of a 3x3 convolution over 256 channels), and differences of earlier
-# layers add up. A wrong weight moves inputs by shares of 1e-2 and more.
-MARGIN = 1e-5
-_GROUP = 16
-
-
-class SignPair(NamedTuple):
-    """One sign of a network as its two forms compute it, example by example."""
-
-    label: str
-    reference: np.ndarray  # bool, (examples, ...)
-    other: np.ndarray
-    distance: np.ndarray  # of the sign's input from 0
+_GIVEN = "the given model"
+_BATCH = 32
 
 
-@dataclass(frozen=True)
-class Agreement:
-    """How far two forms of a network agree.
-
-    Attributes:
-        examples: How many were compared.
-        exact_share: The share that agrees within tolerance.
-        explained: Examples that differ because of a sign within rounding of zero.
-        unexplained: Those that differ for no such reason.
-        worst_abs: Largest difference of an output, over all examples.
-        worst_rel: Largest difference relative to the output's magnitude.
-        top1_agreement: The share of examples with the same largest output.
-    """
-
-    examples: int
-    exact_share: float
-    explained: int
-    unexplained: int
-    worst_abs: float
-    worst_rel: float
-    top1_agreement: float
-    finding: str = field(default="", repr=False)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the numbers as plain JSON types."""
-        numbers = asdict(self)
-        del numbers["finding"]
-        return numbers
-
-
-def agreement(
-    reference: np.ndarray,
-    other: np.ndarray,
+def verify_conversion(
+    model: keras.Model,
+    prepared: keras.Model,
+    runner: Runner,
+    examples: np.ndarray,
     tolerance: float,
-    signs: Callable[[np.ndarray], Iterable[SignPair]],
-) -> Agreement:
-    """Compares the outputs of two forms, and explains where they differ.
+) -> dict[str, Any]:
+    """Compares given with prepared model, and prepared model with file.
 
-    Arguments:
-        reference: Outputs of one form, (examples, ...).
-        other: Outputs of the other.
-        tolerance: Allowed difference, relative to the larger of the example's largest
-            output and its mean over all examples; the mean keeps an output that
-            happens to be near 0 from asking for the impossible.
-        signs: Given the indices of examples that differ, yields their signs in the
-            order of the network; called only if there are any.
+    A mixed-precision model rounds so coarsely that nearly every example has a sign that
+    flips. It is compared in float32, and its own outputs by their top class only.
+
+    Returns:
+        The numbers of the second comparison, those of the first under `"prepared"`.
+
+    Raises:
+        VerificationError: If some difference is no matter of rounding.
     """
-    first, second = (np.reshape(y, (len(y), -1)) for y in (reference, other))
-    difference = np.abs(first.astype(np.float64) - second)
-    magnitude = np.abs(first).max(axis=1)
-    magnitude = np.maximum(magnitude, magnitude.mean())
-    # `not <=` rather than `>`: a NaN differs.
-    worst = difference.max(axis=1)
-    relative = worst / np.where(magnitude > 0, magnitude, 1.0)
-    differing = np.flatnonzero(~(relative <= tolerance))
-    explained, finding = 0, ""
-    if len(differing):
-        # In small groups: the signs of many examples do not fit into memory at once.
-        groups = np.split(differing, range(_GROUP, len(differing), _GROUP))
-        reasons = [r for group in groups for r in explain(len(group), signs(group))]
-        explained = sum(reason is None for reason in reasons)
-        finding = next((reason for reason in reasons if reason is not None), "")
-    top1 = np.argmax(reference, axis=-1) == np.argmax(other, axis=-1)
-    return Agreement(
-        examples=len(first),
-        exact_share=1 - len(differing) / len(first),
-        explained=explained,
-        unexplained=len(differing) - explained,
-        worst_abs=float(worst.max()),
-        worst_rel=float(relative.max()),
-        top1_agreement=float(top1.mean()),
-        finding=finding,
-    )
+    reference, basis = model, _GIVEN
+    output, wanted = (outputs(inference(m), examples) for m in (model, prepared))
+    if not np.isfinite(output).all():
+        raise ConversionError(
+            f"Model {model.name!r} gives outputs that are not finite on the "
+            "verification examples. Look for NaN in its weights, or pass other data."
+        )
+    policy = half_precision(model)
+    if policy is not None:
+        reference = in_float32(model)
+        same = np.argmax(output, -1) == np.argmax(wanted, -1)
+        basis = f"{_GIVEN} in float32; in its {policy} {same.mean():.1%} keep their top"
+        output = outputs(inference(reference), examples)
+    inputs, prepared_signs = sign_inputs(prepared), given_signs(prepared)
+
+    @cache
+    def signs_of_reference() -> Tap:
+        return given_signs(reference)
+
+    @cache  # a second conversion, needed only if some example differs
+    def signs_of_file() -> Tap:
+        return converted_signs(prepared, runner)
+
+    def compare(other: np.ndarray, signs: Callable[[], Tap]) -> Agreement:
+        def pairs(which: np.ndarray) -> Iterator[SignPair]:
+            return sign_pairs(prepared_signs, signs(), inputs, examples[which])
+
+        return agreement(wanted, other, tolerance, pairs)
+
+    first = compare(output, signs_of_reference)
+    _require(first, "Preparing the model changed what it computes", tolerance)
+    second = compare(runner(examples), signs_of_file)
+    _require(second, "The converted file computes something else", tolerance)
+    return {**second.to_dict(), "prepared": {**first.to_dict(), "reference": basis}}
 
 
-def explain(examples: int, signs: Iterable[SignPair]) -> list[str | None]:
-    """Returns for every example None if a sign explains it, else what was found."""
-    nowhere = "no sign differs, so the fault lies behind the last sign"
-    reasons: dict[int, str | None] = {}
-    before = "the input"
-    for pair in signs:
-        for example in set(range(examples)) - set(reasons):
-            parted = pair.reference[example] != pair.other[example]
-            if parted.any():
-                distance = pair.distance[example]
-                farthest = float(distance[parted].max())
-                margin = MARGIN * float(distance.max())
-                reasons[example] = None
-                if not farthest <= margin:
-                    reasons[example] = (
-                        f"the first sign to differ is that of layer {pair.label!r}, "
-                        f"whose input there is {farthest:.3g} from 0, while rounding "
-                        f"reaches {margin:.3g}; the fault lies between {before} and it"
-                    )
-        before = f"layer {pair.label!r}"
-        nowhere = f"no sign differs, so the fault lies behind that of {before}"
-    return [reasons.get(example, nowhere) for example in range(examples)]
+def inference(model: keras.Model) -> Callable[[Any], tf.Tensor]:
+    """Returns the model's inference function."""
+    return lambda x: model(x, training=False)
 
 
-def require(found: Agreement, what: str, tolerance: float) -> None:
-    """Raises `VerificationError` if anything is unexplained."""
+def outputs(function: Callable[[Any], tf.Tensor], examples: np.ndarray) -> np.ndarray:
+    """Applies a function to all examples, in batches, and returns float32."""
+    starts = range(0, len(examples), _BATCH)
+    batches = [function(examples[start : start + _BATCH]) for start in starts]
+    return np.concatenate([tf.cast(batch, tf.float32).numpy() for batch in batches])
+
+
+def _require(found: Agreement, what: str, tolerance: float) -> None:
     if found.unexplained:
         raise VerificationError(
             f"{what}: {found.unexplained} of {found.examples} examples differ by more "
-            f"than tolerance={tolerance:g} and by no rounding of a sign "
-            f"({found.finding}). No file was written."
+            f"than tolerance={tolerance:g}, and not by the rounding of a sign: "
+            f"{found.finding}. No file was written."
         )
-
-
-def in_batches(function: Callable, examples: np.ndarray, size: int = 32) -> np.ndarray:
-    """Applies a function to batches of examples."""
-    starts = range(0, len(examples), size)
-    return np.concatenate(
-        [np.asarray(function(examples[i : i + size])) for i in starts]
-    )
