@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import tensorflow as tf
@@ -12,7 +13,7 @@ from .._checks import check_number
 from .._keras import PACKAGE, keras, register
 from ._arguments import check_patterns, check_unit_axes, resolve_optimizer
 from ._bop import is_trained_by_bop
-from ._clipping import Axes, clip_gradients
+from ._clipping import Axes, clip_gradients, clipped_like, to_clip
 from ._unit_axes import axes_by_layer, axes_of_all, first_match
 from ._wrapper import OptimizerWrapper
 
@@ -177,14 +178,16 @@ class AdaptiveGradientClipping(OptimizerWrapper):
         if not present:
             return pairs
         variables = [pairs[i][1] for i in present]
+        named = tuple((variable.name, tuple(variable.shape)) for variable in variables)
+        roles = axes_of_all(named, self.exclude, tuple(self.unit_axes.items()))
         by_bop = is_trained_by_bop(self.inner_optimizer, pairs)
         axes = [
-            None if by_bop(variable) else of_unit
-            for variable, of_unit in zip(variables, self._axes(variables), strict=True)
+            None if by_bop(variable) else role
+            for variable, role in zip(variables, roles, strict=True)
         ]
         with tf.name_scope("adaptive_gradient_clipping"):
             clipped = clip_gradients(
-                [_values(*pairs[i], of) for i, of in zip(present, axes, strict=True)],
+                [to_clip(*pairs[i], of) for i, of in zip(present, axes, strict=True)],
                 # A quantized variable would read as ±1 inside a quantized scope.
                 [getattr(v, "latent_variable", v) for v in variables],
                 axes,
@@ -194,15 +197,8 @@ class AdaptiveGradientClipping(OptimizerWrapper):
             )
         result = list(pairs)
         for i, gradient in zip(present, clipped, strict=True):
-            result[i] = (_rebuild(gradient, *pairs[i]), pairs[i][1])
+            result[i] = (clipped_like(gradient, *pairs[i]), pairs[i][1])
         return result
-
-    def _axes(self, variables: Sequence[tf.Variable]) -> Sequence[Axes | None]:
-        return axes_of_all(
-            tuple((v.name, tuple(v.shape)) for v in variables),
-            self.exclude,
-            tuple(self.unit_axes.items()),
-        )
 
 
 class _NewStyleClipping(AdaptiveGradientClipping, keras.optimizers.Optimizer):
@@ -216,9 +212,11 @@ class _NewStyleClipping(AdaptiveGradientClipping, keras.optimizers.Optimizer):
         pairs = list(grads_and_vars)
         if experimental_aggregate_gradients and not skip_gradients_aggregation:
             pairs = self.inner_optimizer.aggregate_gradients(pairs)
-        return self.inner_optimizer.apply_gradients(
-            self._clip(pairs), name=name, skip_gradients_aggregation=True
-        )
+        pairs = self._clip(pairs)
+        with _after(pairs):
+            return self.inner_optimizer.apply_gradients(
+                pairs, name=name, skip_gradients_aggregation=True
+            )
 
 
 class _LegacyClipping(AdaptiveGradientClipping, keras.optimizers.legacy.Optimizer):
@@ -233,9 +231,11 @@ class _LegacyClipping(AdaptiveGradientClipping, keras.optimizers.legacy.Optimize
         pairs = list(grads_and_vars)
         if experimental_aggregate_gradients:
             pairs = self.inner_optimizer._aggregate_gradients(pairs)
-        return self.inner_optimizer.apply_gradients(
-            self._clip(pairs), name=name, experimental_aggregate_gradients=False
-        )
+        pairs = self._clip(pairs)
+        with _after(pairs):
+            return self.inner_optimizer.apply_gradients(
+                pairs, name=name, experimental_aggregate_gradients=False
+            )
 
 
 # Files name the public class, whose constructor chooses between the two again.
@@ -244,15 +244,8 @@ for _family in (_NewStyleClipping, _LegacyClipping, AdaptiveGradientClipping):
     keras.utils.register_keras_serializable(PACKAGE)(_family)
 
 
-def _values(gradient: Any, variable: tf.Variable, axes: Axes | None) -> tf.Tensor:
-    """Returns a gradient as a tensor; dense, unless it is only to be checked."""
-    if isinstance(gradient, tf.IndexedSlices) and axes is None:
-        return gradient.values
-    return tf.ensure_shape(tf.convert_to_tensor(gradient), variable.shape)
-
-
-def _rebuild(clipped: tf.Tensor, gradient: Any, variable: tf.Variable) -> Any:
-    """Puts the values of a sparse gradient back into place."""
-    if isinstance(gradient, tf.IndexedSlices) and clipped.shape != variable.shape:
-        return tf.IndexedSlices(clipped, gradient.indices, gradient.dense_shape)
-    return clipped
+def _after(pairs: Pairs) -> AbstractContextManager[Any]:
+    """Holds back the step counter and weight decay until the gradients are checked."""
+    # Each clipped gradient depends on the check of all, so one of them is enough.
+    tensors = [gradient for gradient, _ in pairs if tf.is_tensor(gradient)]
+    return tf.control_dependencies(tensors[:1])

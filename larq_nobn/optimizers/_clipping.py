@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -151,6 +152,20 @@ def clip_gradients(
     return [clipped[i] for i in range(len(gradients))]
 
 
+def to_clip(gradient: Any, variable: tf.Variable, axes: Axes | None) -> tf.Tensor:
+    """Returns a gradient as a tensor; dense, unless it is only to be checked."""
+    if isinstance(gradient, tf.IndexedSlices) and axes is None:
+        return gradient.values
+    return tf.ensure_shape(tf.convert_to_tensor(gradient), variable.shape)
+
+
+def clipped_like(clipped: tf.Tensor, gradient: Any, variable: tf.Variable) -> Any:
+    """Puts the values of a sparse gradient back into place."""
+    if isinstance(gradient, tf.IndexedSlices) and clipped.shape != variable.shape:
+        return tf.IndexedSlices(clipped, gradient.indices, gradient.dense_shape)
+    return clipped
+
+
 def _to_float32(x: tf.Tensor) -> tf.Tensor:
     return tf.cast(x, tf.float32)
 
@@ -162,8 +177,8 @@ def _concatenate(parts: Sequence[tf.Tensor], dtype: tf.DType = tf.float32) -> tf
 
 def _norm(x: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
     """Norms over `axes`, which stay as axes of length one."""
-    # One kernel that squares, sums and takes the root, without a squared copy.
-    return tf.math.reduce_euclidean_norm(x, tuple(axes), keepdims=True)
+    # tf.math.reduce_euclidean_norm saves the squared copy, but XLA does not know it.
+    return tf.sqrt(tf.reduce_sum(tf.square(x), tuple(axes), keepdims=True))
 
 
 def _segment_norms(x: tf.Tensor, segments: np.ndarray, count: int) -> tf.Tensor:

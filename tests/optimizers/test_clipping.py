@@ -1,0 +1,184 @@
+"""The arithmetic of the clipping, against a loop in float64 and its own invariants."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.testing import assert_allclose, assert_array_equal
+from optimizers.agc_oracle import clip
+
+import larq_nobn as nobn
+from larq_nobn.optimizers import adaptive_gradient_clip
+from larq_nobn.optimizers._clipping import clip_gradients
+
+ROLES = [((3, 3, 4, 5), (0, 1, 2)), ((3, 3, 4, 2), (0, 1)), ((3, 3, 5, 4), (0, 1, 3)),
+         ((3, 4, 5), (0, 1)), ((2, 2, 2, 3, 4), (0, 1, 2, 3)), ((6, 5), (0,)),
+         ((7, 4), (1,)), ((5,), (0,)), ((), ()), ((1, 1, 6), (0, 1, 2)), ((4,), ()),
+         ((3, 4), ())]  # fmt: skip
+
+
+def draw(shape, seed, scale=1.0):
+    values = np.random.default_rng(seed).normal(size=shape) * scale
+    return np.asarray(values, np.float32)
+
+
+def test_the_hand_computed_example():
+    gradient = np.array([[0.6, 0.0], [0.8, 2.0]], np.float32)
+    weight = np.array([[3.0, 0.0], [4.0, 1e-4]], np.float32)
+    clipped = adaptive_gradient_clip(gradient, weight, (0,), 0.01)
+    assert_allclose(clipped, [[0.03, 0.0], [0.04, 1e-5]], rtol=1e-6)
+
+
+def test_a_gradient_below_the_smallest_divisor_is_divided_by_that():
+    # limit 1e-4 * 1e-3 = 1e-7, norm 5e-7, divisor 1e-6: 5e-7 * 1e-7 / 1e-6
+    clipped = adaptive_gradient_clip([5e-7], [0.0], (0,), clip_factor=1e-4)
+    assert_allclose(clipped, [5e-8], rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape, axes", ROLES)
+def test_every_role_against_the_loop(shape, axes):
+    gradient, weight = draw(shape, 1), draw(shape, 2, 0.1)
+    clipped = adaptive_gradient_clip(gradient, weight, axes, 0.05)
+    assert clipped.shape == shape
+    assert_allclose(clipped, clip(gradient, weight, axes, 0.05), rtol=2e-6)
+
+
+@pytest.mark.parametrize("shape, axes", ROLES)
+def test_invariants(shape, axes):
+    gradient, weight = draw(shape, 3), draw(shape, 4)
+    clipped = adaptive_gradient_clip(gradient, weight, axes, 0.02).numpy()
+
+    norms = np.sqrt(np.sum(np.square(clipped), axes))
+    limits = 0.02 * np.maximum(np.sqrt(np.sum(np.square(weight), axes)), 1e-3)
+    assert np.all(norms <= limits * (1 + 1e-5))  # the bound
+
+    cosine = np.sum(clipped * gradient, axes) / norms
+    cosine /= np.sqrt(np.sum(np.square(gradient), axes))
+    assert_allclose(cosine, np.ones_like(cosine), rtol=1e-5)  # the direction
+
+    again = adaptive_gradient_clip(clipped, weight, axes, 0.02)
+    assert_allclose(again, clipped, rtol=1e-6)  # idempotent
+
+    doubled = adaptive_gradient_clip(gradient, 2 * weight, axes, 0.02)
+    assert_allclose(doubled, 2 * clipped, rtol=1e-6)  # linear above the floor
+
+    free = adaptive_gradient_clip(gradient, weight, axes, float("inf"))
+    assert_array_equal(free, gradient)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
+def test_within_the_limit_bit_for_bit_in_every_type(dtype):
+    gradient = tf.cast(draw((4, 3), 5, 1e-3), dtype)
+    clipped = adaptive_gradient_clip(gradient, draw((4, 3), 6), (0,), 1.0)
+    assert clipped.dtype == dtype
+    assert_array_equal(clipped, gradient)
+
+
+def test_float16_norms_do_not_overflow():
+    gradient = tf.fill((4, 2), tf.constant(300.0, tf.float16))  # 300^2 > 65504
+    clipped = adaptive_gradient_clip(gradient, tf.ones((4, 2), tf.float16), (0,), 0.5)
+    # The norm of four weights is 2, the limit 1, each of four equal parts 0.5.
+    assert_allclose(clipped, np.full((4, 2), 0.5), rtol=1e-3)
+
+
+@st.composite
+def problems(draw_from):
+    count = draw_from(st.integers(1, 6))
+    variables = []
+    for _ in range(count):
+        shape = tuple(draw_from(st.lists(st.integers(1, 4), max_size=4)))
+        subsets = [range(len(shape)), *({i} for i in range(len(shape))), ()]
+        axes = draw_from(st.sampled_from([None, *map(tuple, subsets)]))
+        variables.append((shape, axes))
+    seed = draw_from(st.integers(0, 2**31))
+    scale = 10.0 ** draw_from(st.integers(-6, 12))
+    return variables, seed, scale, 10.0 ** draw_from(st.integers(-4, 1))
+
+
+@settings(max_examples=60, deadline=None, derandomize=True)
+@given(problems())
+def test_the_batched_form_against_the_loop(problem):
+    variables, seed, scale, clip_factor = problem
+    gradients = [
+        draw(shape, (seed, i), scale) for i, (shape, _) in enumerate(variables)
+    ]
+    weights = [draw(shape, (seed, i, 1)) for i, (shape, _) in enumerate(variables)]
+    clipped = clip_gradients(
+        [tf.constant(gradient) for gradient in gradients],
+        weights,
+        [axes for _, axes in variables],
+        clip_factor,
+        1e-3,
+        [str(i) for i in range(len(variables))],
+    )
+    for (_, axes), out, gradient, weight in zip(
+        variables, clipped, gradients, weights, strict=True
+    ):
+        expected = (
+            gradient if axes is None else clip(gradient, weight, axes, clip_factor)
+        )
+        assert out.shape == gradient.shape
+        assert_allclose(out, expected, rtol=5e-6)
+
+
+NAMES = ["kernel", "bias", "head/kernel"]
+
+
+def batch(gradients, compiled=False):
+    """Clips a kernel, a bias and an unclipped head; all weights are one."""
+    axes = [(0,), (0,), None]
+
+    def step(*tensors):
+        ones = [tf.ones_like(t) for t in tensors]
+        return clip_gradients(tensors, ones, axes, 0.5, 1e-3, NAMES)
+
+    step = tf.function(step, jit_compile=compiled)
+    return [out.numpy() for out in step(*[tf.constant(g) for g in gradients])]
+
+
+def finite():
+    return [draw((4, 2), 7), draw((4,), 8), draw((4, 3), 9)]
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_enormous_finite_gradients_keep_their_direction(compiled):
+    gradients = finite()
+    gradients[0] = gradients[0] * np.float32(1e30)
+    gradients[2] = gradients[2] * np.float32(1e30)
+    kernel, bias, head = batch(gradients, compiled)
+    assert_allclose(kernel, clip(gradients[0], np.ones((4, 2)), (0,), 0.5), rtol=1e-5)
+    assert_allclose(bias, clip(gradients[1], np.ones(4), (0,), 0.5), rtol=1e-5)
+    assert_array_equal(head, gradients[2])
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize(
+    "which, name", [(0, "kernel"), (1, "bias"), (2, "head/kernel")]
+)
+def test_what_is_not_finite_raises_and_names_the_variable(bad, which, name):
+    gradients = finite()
+    gradients[which][0] = bad
+    message = f"The gradient of {name} holds NaN or infinite values"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        batch(gradients)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_without_assertions_the_affected_units_get_zero(bad):
+    gradients = finite()
+    for gradient in gradients:
+        gradient[1, ..., None][0] = bad
+    kernel, bias, head = batch(gradients, compiled=True)
+    assert_array_equal(kernel[:, 0], np.zeros(4))
+    unaffected = clip(finite()[0][:, 1:], np.ones((4, 1)), (0,), 0.5)
+    assert_allclose(kernel[:, 1:], unaffected, rtol=1e-6)
+    assert_array_equal(bias, np.zeros(4))
+    assert_array_equal(head, np.zeros((4, 3)))
+
+
+def test_the_example_of_the_docstring():
+    clipped = nobn.optimizers.adaptive_gradient_clip(
+        tf.constant([[6.0], [8.0]]), tf.constant([[3.0], [4.0]]), axes=(0,)
+    )
+    assert_allclose(clipped, [[0.03], [0.04]], rtol=1e-6)

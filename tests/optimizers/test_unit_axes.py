@@ -1,0 +1,186 @@
+"""The roles of variables: by name and rank, by pattern, by layer."""
+
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from numpy.testing import assert_allclose
+from optimizers.agc_oracle import clip
+
+from larq_nobn._keras import keras
+from larq_nobn.optimizers import AdaptiveGradientClipping
+
+layers = keras.layers
+
+
+def step(weight, gradient, name="kernel", model=None, **arguments):
+    """The update that one step of plain gradient descent makes."""
+    variable = tf.Variable(weight, name=name)
+    optimizer = AdaptiveGradientClipping(keras.optimizers.SGD(1.0), **arguments)
+    optimizer.apply_gradients([(tf.constant(gradient), variable)])
+    return weight - variable.numpy()
+
+
+def pair(shape, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(2, *shape)).astype("float32")
+
+
+@pytest.mark.parametrize(
+    "name, shape, axes",
+    [
+        ("bias", (), ()),
+        ("bias", (5,), (0,)),
+        ("kernel", (4, 5), (0,)),
+        ("recurrent_kernel", (4, 5), (0,)),
+        ("kernel", (3, 4, 5), (0, 1)),
+        ("kernel", (3, 3, 2, 5), (0, 1, 2)),
+        ("kernel", (1, 1, 1, 5), (0, 1, 2)),
+        ("pointwise_kernel", (1, 1, 4, 5), (0, 1, 2)),
+        ("depthwise_kernel", (3, 3, 4, 2), (0, 1)),
+        ("depthwise_kernel", (3, 4, 2), (0,)),
+        ("kernel", (2, 2, 2, 3, 4), (0, 1, 2, 3)),
+        ("embeddings", (7, 4), (1,)),
+        ("alpha", (1, 1, 6), (0, 1, 2)),
+        ("alpha", (2, 3, 6), (0, 1, 2)),
+        ("gain", (1, 1, 1, 6), (0, 1, 2, 3)),
+        ("Variable", (4, 5), (0,)),
+        ("net/block_1/kernel_2", (4, 5), (0,)),
+    ],
+)
+def test_roles_by_name_and_rank(name, shape, axes):
+    weight, gradient = pair(shape)
+    expected = clip(gradient, weight, axes, 0.01)
+    # Differences of weights of size one: a few float32 roundings.
+    assert_allclose(step(weight, gradient, f"layer/{name}"), expected, atol=5e-7)
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (3, 4, 5), (2, 2, 2, 2, 2, 2)])
+def test_unknown_roles_are_refused(shape):
+    name = "kernel" if len(shape) > 5 else "positions"
+    weight, gradient = pair(shape)
+    message = (
+        rf"x/{name}:0 of shape \({', '.join(map(str, shape))}\) has no known role.*"
+        r"unit_axes=\{pattern: axes\}.*exclude"
+    )
+    with pytest.raises(ValueError, match=message):
+        step(weight, gradient, f"x/{name}")
+    axes = tuple(range(len(shape) - 1))
+    updated = step(weight, gradient, f"x/{name}", unit_axes={"/(kernel|pos)": axes})
+    assert_allclose(updated, clip(gradient, weight, axes, 0.01), atol=5e-7)
+    free = step(weight, gradient, f"x/{name}", exclude=(name,))
+    assert_allclose(free, gradient, rtol=1e-5, atol=5e-7)
+
+
+@pytest.mark.parametrize(
+    "name, excluded",
+    [
+        ("head/kernel", True),
+        ("predictions/bias", True),
+        ("net/head/kernel", True),
+        ("overhead/kernel", False),
+        ("head_1/kernel", False),
+        ("kernel", False),
+    ],
+)
+def test_the_classifier_is_left_alone(name, excluded):
+    weight, gradient = pair((4, 5))
+    expected = gradient if excluded else clip(gradient, weight, (0,), 0.01)
+    assert_allclose(step(weight, gradient, name), expected, rtol=1e-5, atol=5e-7)
+
+
+def test_patterns_match_the_full_name_before_its_tails():
+    weight, gradient = pair((4, 5))
+    patterns = {"^kernel": (0,), "^net/kernel": (1,), "^net": ()}
+    updated = step(weight, gradient, "net/kernel", unit_axes=patterns)
+    assert_allclose(updated, clip(gradient, weight, (1,), 0.01), atol=5e-7)
+    updated = step(weight, gradient, "a/net/kernel", unit_axes=patterns)
+    assert_allclose(updated, clip(gradient, weight, (1,), 0.01), atol=5e-7)
+
+
+def test_negative_axes_and_single_elements():
+    weight, gradient = pair((4, 5))
+    updated = step(weight, gradient, unit_axes={"kernel": (-1,)})
+    assert_allclose(updated, clip(gradient, weight, (1,), 0.01), atol=5e-7)
+    updated = step(weight, gradient, unit_axes={"kernel": ()})
+    assert_allclose(updated, clip(gradient, weight, (), 0.01), atol=5e-7)
+
+
+def test_axes_beyond_the_rank_are_refused():
+    message = r"axes \(0, 4\) to kernel:0 of shape \(4, 5\)\. Its axes run from 0 to 1"
+    with pytest.raises(ValueError, match=message):
+        step(*pair((4, 5)), unit_axes={"kernel": (0, 4)})
+
+
+IMAGE, LINE = (8, 8, 4), (8, 4)
+LAYERS = [
+    (layers.Conv1D(3, 2), LINE, [(0, 1)]),
+    (layers.Conv2D(3, 2), IMAGE, [(0, 1, 2)]),
+    (layers.Conv3D(3, 2), (4, 4, 4, 2), [(0, 1, 2, 3)]),
+    (layers.Conv1DTranspose(3, 2), LINE, [(0, 2)]),
+    (layers.Conv2DTranspose(3, 2), IMAGE, [(0, 1, 3)]),
+    (layers.Conv3DTranspose(3, 2), (4, 4, 4, 2), [(0, 1, 2, 4)]),
+    (layers.DepthwiseConv1D(2), LINE, [(0,)]),
+    (layers.DepthwiseConv2D(2), IMAGE, [(0, 1)]),
+    (layers.SeparableConv1D(3, 2), LINE, [(0,), (0, 1)]),
+    (layers.SeparableConv2D(3, 2), IMAGE, [(0, 1), (0, 1, 2)]),
+    (layers.Dense(3), LINE, [(0,)]),
+    (layers.TimeDistributed(layers.Conv2DTranspose(3, 2)), (2, *IMAGE), [(0, 1, 3)]),
+    (layers.PReLU(shared_axes=(1, 2)), IMAGE, [(0, 1, 2)]),
+    (lq.layers.QuantConv2DTranspose(3, 2), IMAGE, [(0, 1, 3)]),
+    (lq.layers.QuantSeparableConv2D(3, 2), IMAGE, [(0, 1), (0, 1, 2)]),
+]
+
+
+@pytest.mark.parametrize(
+    "layer, shape, axes", LAYERS, ids=lambda value: getattr(value, "name", "")
+)
+def test_for_model_reads_the_layers(layer, shape, axes):
+    inner = keras.Sequential([keras.Input(shape), layer])
+    model = keras.Sequential([keras.Input(shape), inner])  # nested
+    optimizer = AdaptiveGradientClipping.for_model(model, keras.optimizers.SGD(1.0))
+    kernels = [w for w in model.trainable_weights if w.shape.rank > 1]
+    before = [w.numpy() for w in kernels]
+    gradients = [pair(w.shape, seed)[0] for seed, w in enumerate(kernels)]
+    optimizer.apply_gradients(zip(map(tf.constant, gradients), kernels, strict=True))
+    for old, new, gradient, of_unit in zip(
+        before, kernels, gradients, axes, strict=True
+    ):
+        expected = clip(gradient, old, of_unit, 0.01)
+        assert_allclose(old - new.numpy(), expected, atol=5e-7)
+
+
+def test_for_model_reads_an_embedding():
+    model = keras.Sequential([keras.Input((3,)), layers.Embedding(7, 4, name="words")])
+    optimizer = AdaptiveGradientClipping.for_model(model, "sgd")
+    assert optimizer.unit_axes == {"^words/embeddings:0$": (1,)}
+
+
+def test_for_model_passes_its_arguments_on():
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(4, name="dense")])
+    optimizer = AdaptiveGradientClipping.for_model(
+        model, "sgd", 0.5, 0.25, exclude=("^last/",), unit_axes={"^dense/": (1,)}
+    )
+    assert (optimizer.clip_factor, optimizer.epsilon) == (0.5, 0.25)
+    assert optimizer.exclude == ("^last/",)
+    assert optimizer.unit_axes == {"^dense/": (1,)}
+
+
+def test_for_model_refuses_what_it_cannot_read():
+    with pytest.raises(ValueError, match="The model fresh has no weights yet. Build"):
+        fresh = keras.Sequential([layers.Dense(2)], name="fresh")
+        AdaptiveGradientClipping.for_model(fresh, "sgd")
+
+    local = keras.Sequential([keras.Input(IMAGE), layers.LocallyConnected2D(2, 3)])
+    with pytest.raises(ValueError, match="locally_connected2d.* has no known role"):
+        AdaptiveGradientClipping.for_model(local, "sgd")
+    settled = AdaptiveGradientClipping.for_model(local, "sgd", exclude=("^locally",))
+    assert settled.unit_axes == {}
+
+    twins = [
+        keras.Sequential([keras.Input(IMAGE), kind(4, 3, name="twin")])
+        for kind in (layers.Conv2D, layers.Conv2DTranspose)
+    ]
+    with pytest.raises(ValueError, match="Two weights named twin/kernel:0 have diff"):
+        both = keras.Sequential([keras.Input(IMAGE), *twins])
+        AdaptiveGradientClipping.for_model(both, "sgd")
