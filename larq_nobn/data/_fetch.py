@@ -1,4 +1,4 @@
-"""Files from elsewhere: downloads and archives, each checked against a pinned SHA-256."""
+"""Files from elsewhere: downloads and archives, and their pinned SHA-256."""
 
 from __future__ import annotations
 

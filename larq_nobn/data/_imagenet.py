@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import tensorflow as tf
 
+from ._arrays import Batches
 from ._tfds import DataDir, prepared_builder
 
 SIZE = 224
@@ -34,7 +33,7 @@ def batches(
     augment: bool,
     shuffle: bool,
     whole: bool,
-) -> Callable[[tf.Tensor], tf.data.Dataset]:
+) -> Batches:
     """Returns the function from an epoch's number to its batches, values 0 to 255."""
 
     def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:

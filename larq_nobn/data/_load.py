@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
 from .._checks import check_choice, check_flag, check_integer
 from . import _imagenet
-from ._arrays import Arrays, arrays, balanced_subset
-from ._augment import Augmentation, crop_and_flip, draw
+from ._arrays import Batches, arrays, balanced_subset, batches_in_memory
+from ._augment import Augmentation
 from ._registry import NAMES, SPLITS, describe
 from ._tfds import DataDir
 
@@ -21,8 +20,6 @@ _AUGMENTATIONS = {
     "mnist": Augmentation(pad=4, flip=False),
 }
 _STANDARD = Augmentation(pad=4, flip=True)
-
-Batches = Callable[[tf.Tensor], tf.data.Dataset]
 
 
 def load(
@@ -96,16 +93,21 @@ def load(
         batches = _imagenet.batches(jpegs, batch_size, seed, augment, shuffle, training)
     else:
         data = arrays(name, split, data_dir)
-        chosen = _chosen(data, limit)
+        chosen = np.arange(len(data.labels))
+        if limit is not None:
+            chosen = balanced_subset(data.labels.numpy(), limit)
         examples = len(chosen)
         variation = _AUGMENTATIONS.get(name, _STANDARD) if augment else None
-        batches = _batches(data, chosen, batch_size, seed, variation, shuffle, training)
+        batches = batches_in_memory(
+            data, chosen, batch_size, seed, variation, shuffle, training
+        )
 
     steps = examples // batch_size if training else -(-examples // batch_size)
     if steps == 0:
         raise ValueError(
             f"batch_size={batch_size} exceeds the {examples} training examples of "
-            f"{name}, and training leaves out incomplete batches. Use {examples} or less."
+            f"{name}, and training leaves out incomplete batches. Use at most "
+            f"{examples}."
         )
     scale = 1 / (255 * np.array(info.std, np.float32))
     shift = np.array(info.mean, np.float32) / np.array(info.std, np.float32)
@@ -118,7 +120,7 @@ def load(
 
 
 def _passes(batches: Batches, first: int) -> tf.data.Dataset:
-    """Concatenates nothing: each pass asks for its number, then is that epoch."""
+    """Makes each pass the batches of the next epoch, counting from `first`."""
     numbers = itertools.count(first)
 
     def number(_: tf.Tensor) -> tf.Tensor:
@@ -128,46 +130,3 @@ def _passes(batches: Batches, first: int) -> tf.data.Dataset:
         return tf.ensure_shape(epoch, ())
 
     return tf.data.Dataset.from_tensors(0).map(number).flat_map(batches)
-
-
-def _chosen(data: Arrays, limit: int | None) -> np.ndarray:
-    if limit is None:
-        return np.arange(len(data.labels))
-    return balanced_subset(data.labels.numpy(), limit)
-
-
-def _batches(
-    data: Arrays,
-    chosen: np.ndarray,
-    batch_size: int,
-    seed: int,
-    variation: Augmentation | None,
-    shuffle: bool,
-    whole: bool,
-) -> Batches:
-    """Returns the function from an epoch's number to its batches, all in memory."""
-    steps = len(chosen) // batch_size if whole else -(-len(chosen) // batch_size)
-
-    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        # Two streams per epoch: even numbers for the order, odd ones for the variation.
-        order = tf.constant(chosen)
-        if shuffle:
-            keys = tf.random.stateless_uniform(
-                order.shape, (seed, 2 * epoch), None, None, tf.int64, alg="philox"
-            )
-            order = tf.gather(order, tf.argsort(keys))
-        if variation is not None:
-            draws = draw(variation, len(data.labels), (seed, 2 * epoch + 1))
-
-        def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            indices = order[step * batch_size : (step + 1) * batch_size]
-            if whole:
-                indices = tf.ensure_shape(indices, (batch_size,))
-            images = tf.gather(data.images, indices)
-            if variation is not None:
-                images = crop_and_flip(images, tf.gather(draws, indices), variation.pad)
-            return images, tf.gather(data.labels, indices)
-
-        return tf.data.Dataset.range(steps).map(batch, tf.data.AUTOTUNE)
-
-    return of_epoch

