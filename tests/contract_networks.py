@@ -1,0 +1,133 @@
+"""The networks in which the contract test places the objects of a row."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+import larq as lq
+import numpy as np
+import tensorflow as tf
+from cases import Case, Shape
+
+from larq_nobn._keras import keras
+
+# A kernel of this rank belongs to this Larq layer, and to this one without quantizers.
+HOSTS = {
+    2: (lq.layers.QuantDense, keras.layers.Dense),
+    3: (lq.layers.QuantConv1D, keras.layers.Conv1D),
+    4: (lq.layers.QuantConv2D, keras.layers.Conv2D),
+    5: (lq.layers.QuantConv3D, keras.layers.Conv3D),
+}
+
+
+@contextlib.contextmanager
+def policy(name: str) -> Iterator[None]:
+    """Makes everything inside under the dtype policy `name`."""
+    keras.mixed_precision.set_global_policy(name)
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+
+
+def input_shapes(shape: Shape | list[Shape]) -> list[Shape]:
+    return shape if isinstance(shape, list) else [shape]
+
+
+def draw(case: Case, shape: Shape | list[Shape], factor: float = 1.0) -> Any:
+    """Inputs of the row's object itself: an array, or a list for several inputs."""
+    rng = np.random.default_rng(21)
+    arrays = [factor * case.draw(rng, each) for each in input_shapes(shape)]
+    return arrays if isinstance(shape, list) else arrays[0]
+
+
+def perturb(layer: keras.layers.Layer | keras.Model) -> None:
+    """Moves every weight away from its start, where a wrong one could go unnoticed."""
+    rng = np.random.default_rng(22)
+    for weight in layer.weights:
+        if weight.dtype.is_floating:
+            moved = weight.numpy() + rng.uniform(-0.1, 0.1, weight.shape)
+            weight.assign(tf.cast(moved, weight.dtype))
+
+
+def dense_or_convolution(kind: type, kernel: Shape, **kwargs: Any) -> Any:
+    window = (kernel[:-2],) if len(kernel) > 2 else ()
+    return kind(kernel[-1], *window, use_bias=False, **kwargs)
+
+
+def host(case: Case, shape: Shape | list[Shape], layer: Any) -> tuple[Any, Any]:
+    """What to call `layer` through in a network, and the shapes of its inputs."""
+    if case.role != "kernel":
+        return layer, shape
+    wrapped = dense_or_convolution(HOSTS[len(shape)][0], shape, kernel_quantizer=layer)
+    return wrapped, (2, *[5] * (len(shape) - 2), shape[-2])
+
+
+def network(called: Any, shape: Shape | list[Shape], unknown: bool) -> keras.Model:
+    """A functional model of one call, with static sizes or none but the channels."""
+
+    def node(full: Shape) -> Any:
+        sizes = (None,) * (len(full) - 1) + full[-1:] if unknown else full
+        return keras.Input(batch_shape=sizes)
+
+    nodes = [node(full) for full in input_shapes(shape)]
+    found = called(nodes if isinstance(shape, list) else nodes[0])
+    return keras.Model(nodes, tf.nest.flatten(found))
+
+
+def trained_network(case: Case, layer: Any) -> tuple[keras.Model, Any]:
+    """A compiled model with weights on both sides of the row, and its input shapes."""
+    called, shape = host(case, case.shapes[0], layer)
+    nodes = [keras.Input(batch_shape=each) for each in input_shapes(shape)]
+    first = keras.layers.Dense(nodes[0].shape[-1], name="before")(nodes[0])
+    inner = [first, *nodes[1:]] if isinstance(shape, list) else first
+    model = keras.Model(nodes, tf.nest.flatten(called(inner)))
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    return model, shape
+
+
+def deployed_network(case: Case, layer: Any) -> keras.Model:
+    """The row beside a binary convolution that fits it, for Larq Compute Engine.
+
+    Layers of other than rank-4 inputs stand alone.
+    """
+    if case.role == "layer" and len(input_shapes(case.shapes[0])[0]) != 4:
+        return network(layer, case.shapes[0], unknown=False)
+    binary = {
+        "input_quantizer": "ste_sign",
+        "kernel_quantizer": "ste_sign",
+        "kernel_constraint": "weight_clip",
+        "pad_values": 1.0,
+    }
+    around: dict[str, Any] = binary
+    if case.role == "kernel":
+        around = {"kernel_quantizer": layer}
+        if layer.precision == 1:
+            around |= {"input_quantizer": "ste_sign", "pad_values": 1.0}
+    if case.role == "activation":
+        around = {**binary, "input_quantizer": layer}
+    image = keras.Input((8, 8, 32))
+    convolution = lq.layers.QuantConv2D(32, 3, padding="same", use_bias=False, **around)
+    y = convolution(image)
+    found = layer(y) if case.role == "layer" else y
+    return keras.Model(image, tf.nest.flatten(found))
+
+
+def operations(buffer: bytes) -> Counter[str]:
+    """How many operations of each name a converted file holds."""
+    from larq_compute_engine.mlir.python import tflite_schema as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(buffer, 0))
+    builtin = {v: k for k, v in vars(schema.BuiltinOperator).items() if k.isupper()}
+
+    def name(operation: Any) -> str:
+        code = model.operatorCodes[operation.opcodeIndex]
+        if code.customCode:
+            return code.customCode.decode()
+        # Files hold the code in one field or the other, by the age of the operation.
+        return builtin[max(code.builtinCode, code.deprecatedBuiltinCode)]
+
+    return Counter(name(each) for graph in model.subgraphs for each in graph.operators)

@@ -1,0 +1,383 @@
+"""Every check of the contract on every row of `cases.py`."""
+
+import inspect
+import json
+import re
+import textwrap
+from collections import Counter
+
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from cases import CASES, Case
+from contract_files import SUFFIXES, opened, write_and_reopen
+from contract_networks import (
+    HOSTS,
+    dense_or_convolution,
+    deployed_network,
+    draw,
+    host,
+    input_shapes,
+    network,
+    operations,
+    perturb,
+    policy,
+    trained_network,
+)
+from gradients import finite_differences
+from numpy.testing import assert_allclose, assert_array_equal
+
+import larq_nobn as nobn
+from larq_nobn._keras import PACKAGE, keras
+
+# Keras says so of every .h5 file; that the format still works is the point here.
+pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+
+NAMESPACES = (nobn.quantizers, nobn.layers)
+SECTIONS = (
+    "Arguments",
+    "Weights",
+    "Input shape",
+    "Output shape",
+    "Raises",
+    "Example",
+    "References",
+    "Differences from the paper",
+)
+
+
+def rows(check):
+    return [pytest.param(c, id=c.name) for c in CASES if check not in c.skip]
+
+
+def rows_and_shapes(check):
+    return [
+        pytest.param(case, shape, id=f"{case.name}-{shape}".replace(" ", ""))
+        for case in CASES
+        if check not in case.skip
+        for shape in case.shapes
+    ]
+
+
+def names(weights):
+    return tuple(weight.name.split("/")[-1].split(":")[0] for weight in weights)
+
+
+def arrays(found):
+    return [np.asarray(tensor) for tensor in tf.nest.flatten(found)]
+
+
+def assert_same(found, expected, tolerance=1e-5):
+    """Up to float32 rounding, where two programs may sum in different orders."""
+    for one, other in zip(arrays(found), arrays(expected), strict=True):
+        assert_allclose(one, other, rtol=tolerance, atol=tolerance)
+
+
+def feed(case, shape, factor=1.0):
+    """Inputs of the object itself, in the policy's dtype."""
+    dtype = keras.mixed_precision.global_policy().compute_dtype
+    drawn = draw(case, shape, factor)
+    return tf.nest.map_structure(lambda x: tf.cast(x, dtype), drawn)
+
+
+def built(case, shape):
+    """A layer with perturbed weights."""
+    layer = case.make()
+    layer(feed(case, shape))
+    perturb(layer)
+    return layer
+
+
+def call(case, layer, inputs):
+    mode = {} if case.training is None else {"training": case.training}
+    return layer(inputs, **mode)
+
+
+def gradients(case, layer, inputs, upstream):
+    """Gradients by name; those of the inputs, nested as they are, as "x"."""
+    with tf.GradientTape() as tape:
+        tape.watch(inputs)
+        found = tf.nest.flatten(call(case, layer, inputs))
+        loss = sum(
+            tf.reduce_sum(y * tf.cast(g, y.dtype))
+            for y, g in zip(found, tf.nest.flatten(upstream), strict=True)
+        )
+    weights = dict(
+        zip(names(layer.trainable_weights), layer.trainable_weights, strict=True)
+    )
+    return tape.gradient(loss, {"x": inputs, **weights})
+
+
+def own_arguments(cls):
+    """What the package's own `__init__` methods take, `**kwargs` aside."""
+    return {
+        name
+        for base in cls.__mro__
+        if base.__module__.startswith(PACKAGE) and "__init__" in vars(base)
+        for name, parameter in inspect.signature(base.__init__).parameters.items()
+        if name != "self" and parameter.kind is not parameter.VAR_KEYWORD
+    }
+
+
+def differences(case, layer, inputs, upstream, variables):
+    """Finite differences of the layer itself, by each of some variables."""
+
+    def slope(variable):
+        start = variable.numpy()
+
+        def loss(values):
+            variable.assign(values)
+            found = arrays(call(case, layer, inputs))
+            return sum(map(np.vdot, found, upstream))
+
+        found = finite_differences(loss, start)
+        variable.assign(start)
+        return found
+
+    return [slope(variable) for variable in variables]
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    keras.utils.set_random_seed(20)
+
+
+def test_completeness():
+    public = [
+        getattr(space, name)
+        for space in NAMESPACES
+        for name in space.__all__
+        if inspect.isclass(getattr(space, name))
+    ]
+    assert Counter(case.cls for case in CASES) == Counter(public)
+
+
+def test_rows_are_checked_and_say_what_they_leave_out():
+    for case in CASES:
+        for check, reason in case.skip.items():
+            print(f"{case.name} leaves out {check!r}: {reason}")
+    row = {
+        "role": "kernel",
+        "alias": None,
+        "shapes": ((4, 3),),
+        "weights": (),
+        "smooth": True,
+        "oracle": None,
+        "inference": "vanishes",
+        "float_ops": {},
+    }
+    for wrong, message in [
+        ({"skip": {"gradients": "random"}}, r"skip\['gradients'\]='random' needs"),
+        ({"skip": {"gradient": " "}}, r"skip\['gradient'\]=' ' needs the name"),
+        ({"role": "wrapper"}, "role 'wrapper' or inference 'vanishes' is not known"),
+        ({"float_ops": {"ADD": 1}}, r"{'ADD': 1} contradict inference='vanishes'"),
+    ]:
+        with pytest.raises(ValueError, match=message):
+            Case(RuntimeError, **{**row, **wrong})
+
+
+@pytest.mark.parametrize("case, shape", rows_and_shapes("call"))
+def test_eager_graph_and_symbolic_calls_agree(case, shape):
+    layer, inputs = built(case, shape), feed(case, shape)
+    eager = call(case, layer, inputs)
+    assert_same(tf.function(lambda x: call(case, layer, x))(inputs), eager)
+    called, outer = host(case, shape, layer)
+    model = network(called, outer, unknown=False)
+    if case.role != "kernel":
+        assert_same(call(case, model, inputs), eager)
+        return
+    # A Larq layer with the quantizer is the Keras layer with the quantized kernel.
+    called.kernel.latent_variable.assign(inputs)
+    images = np.random.default_rng(23).normal(size=outer).astype(np.float32)
+    plain = dense_or_convolution(HOSTS[len(shape)][1], shape)
+    plain.build(outer)
+    plain.kernel.assign(eager)
+    assert_same(model(images), plain(images))
+
+
+@pytest.mark.parametrize("case, shape", rows_and_shapes("sizes"))
+def test_unknown_sizes_change_nothing(case, shape):
+    called, outer = host(case, shape, case.make())
+    static, unknown = (network(called, outer, unknown) for unknown in (False, True))
+    perturb(static)
+    images = draw(case, outer)
+    expected = arrays(call(case, static, images))
+    assert_same(call(case, unknown, images), expected)
+    for tensor, array in zip(unknown.outputs, expected, strict=True):
+        assert tensor.shape.rank == array.ndim
+        assert tensor.shape.is_compatible_with(array.shape)
+        assert tensor.shape[-1] == array.shape[-1]
+
+
+@pytest.mark.parametrize("case, shape", rows_and_shapes("modes"))
+def test_training_and_inference_agree_unless_the_row_says_otherwise(case, shape):
+    called, outer = host(case, shape, case.make())
+    model = network(called, outer, unknown=False)
+    perturb(model)
+    images = draw(case, outer)
+    modes = [arrays(model(images, training=mode)) for mode in (False, True)]
+    equal = all(map(np.array_equal, *modes))
+    assert equal == (case.training is None)
+
+
+@pytest.mark.parametrize("case, shape", rows_and_shapes("shape"))
+def test_computed_output_shape(case, shape):
+    layer, inputs = built(case, shape), feed(case, shape)
+    real = tf.nest.map_structure(lambda y: y.shape, call(case, layer, inputs))
+    given = [tf.TensorShape(each) for each in input_shapes(shape)]
+    computed = layer.compute_output_shape(
+        given if isinstance(shape, list) else given[0]
+    )
+    tf.nest.map_structure(lambda y, z: assert_array_equal(y, z), computed, real)
+
+
+@pytest.mark.parametrize("name", ["float32", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("case", rows("dtype"))
+def test_dtypes(case, name):
+    with policy(name):
+        layer, inputs = built(case, case.shapes[0]), feed(case, case.shapes[0], 1e3)
+        found = tf.nest.flatten(call(case, layer, inputs))
+        slopes = gradients(case, layer, inputs, [tf.ones_like(y) for y in found])
+        compute = keras.mixed_precision.global_policy().compute_dtype
+    declared = case.output_dtypes or (compute,) * len(found)
+    assert tuple(y.dtype.name for y in found) == declared
+    assert {w.dtype.name for w in layer.weights} <= {"float32"}
+    for tensor in [*found, *tf.nest.flatten(slopes)]:
+        assert np.isfinite(np.asarray(tensor, np.float64)).all()
+
+
+@pytest.mark.parametrize("case", rows("config"))
+def test_config(case):
+    layer = case.make()
+    before = json.dumps(layer.get_config(), sort_keys=True)
+    layer(feed(case, case.shapes[0]))
+    assert json.dumps(layer.get_config(), sort_keys=True) == before
+    again = case.cls.from_config(json.loads(before))
+    assert json.dumps(again.get_config(), sort_keys=True) == before
+    arguments = own_arguments(case.cls)
+    assert arguments <= set(json.loads(before))
+    kwargs = case.kwargs() if callable(case.kwargs) else case.kwargs
+    assert set(kwargs) <= arguments
+    plain = {k: v for k, v in kwargs.items() if isinstance(v, str | int | float)}
+    assert plain.items() <= json.loads(before).items()
+
+
+@pytest.mark.parametrize("case, shape", rows_and_shapes("gradient"))
+def test_gradients(case, shape):
+    with policy("float64"):
+        layer, inputs = built(case, shape), feed(case, shape)
+        assert names(layer.trainable_weights) == case.weights
+        assert names(layer.non_trainable_weights) == case.state
+        rng = np.random.default_rng(24)
+        upstream = tf.nest.map_structure(
+            lambda y: rng.normal(size=y.shape), call(case, layer, inputs)
+        )
+        found = gradients(case, layer, inputs, upstream)
+        weights = dict(zip(names(layer.weights), layer.get_weights(), strict=True))
+        x = tf.nest.map_structure(np.asarray, inputs)
+        expected = case.oracle(x, weights, upstream)
+        assert found.keys() == expected.keys()
+        for name in expected:
+            assert_same(found[name], expected[name], tolerance=1e-9)
+        if case.smooth:
+            places = tf.nest.map_structure(tf.Variable, x)
+            variables = [*tf.nest.flatten(places), *layer.trainable_weights]
+            slopes = differences(case, layer, places, arrays(upstream), variables)
+            exact = [found["x"], *(found[name] for name in case.weights)]
+            assert_same(slopes, exact, tolerance=1e-6)
+
+
+@pytest.mark.parametrize("case", rows("train"))
+def test_one_step_changes_every_weight(case):
+    model, shape = trained_network(case, case.make())
+    rng = np.random.default_rng(25)
+    targets = [rng.normal(size=y.shape) for y in model.outputs]
+    before = [w.numpy() for w in model.trainable_weights]
+    model.train_on_batch(draw(case, shape), targets)
+    for weight, start in zip(model.trainable_weights, before, strict=True):
+        assert not np.array_equal(weight, start), weight.name
+    assert all(np.isfinite(w).all() for w in model.get_weights())
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("files")
+
+
+@pytest.fixture(scope="module")
+def seen(folder):
+    return write_and_reopen([c for c in CASES if "files" not in c.skip], folder)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("case", rows("files"))
+def test_files_open_in_a_fresh_process(case, suffix, seen, folder):
+    here, there = seen[case.name], opened(case, suffix, folder)
+    assert there.classes == here.classes
+    assert there.architecture == here.architecture
+    # To the bit: the same kernels run on the same numbers.
+    for one, other in zip(there.outputs, here.outputs, strict=True):
+        assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("case", rows("alias"))
+def test_alias(case):
+    registered = keras.utils.get_custom_objects().items()
+    bare = {case.name, f"{PACKAGE}>{case.name}"}
+    aliases = {name for name, cls in registered if cls is case.cls} - bare
+    assert aliases == ({case.alias} if case.alias else set())
+    if case.alias is None:
+        return
+    assert isinstance(lq.quantizers.get(case.alias), case.cls)
+    assert isinstance(lq.quantizers.get(case.name), case.cls)
+    alias, name, direct = (
+        {**lq.quantizers.get(given).get_config(), "name": "without its counter"}
+        for given in (case.alias, case.name, case.cls())
+    )
+    assert alias == name == direct
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("case", rows("convert"))
+def test_converted_file(case):
+    import larq_compute_engine as lce
+
+    model = deployed_network(case, case.make())
+    perturb(model)
+    rng = np.random.default_rng(26)
+    images = [case.draw(rng, (2, *x.shape[1:])).astype("float32") for x in model.inputs]
+    expected = arrays(model(images if len(images) > 1 else images[0], training=False))
+    buffer = lce.convert_keras_model(model)
+    counts = operations(buffer)
+    assert counts.pop("LceBconv2d", 0) == case.lce_bconv2d
+    assert counts.pop("LceQuantize", 0) == case.lce_bconv2d
+    assert counts == case.float_ops
+    found = lce.testing.Interpreter(buffer).predict(
+        images if len(images) > 1 else images[0]
+    )
+    # Sums of 288 products, whose multiplier the file holds in float32.
+    assert_same(found, expected, tolerance=1e-4)
+
+
+@pytest.mark.parametrize("case", rows("docstring"))
+def test_docstring(case):
+    text = inspect.cleandoc(vars(case.cls)["__doc__"])
+    parts = re.split(r"^([A-Z][A-Za-z ]+):$", text, flags=re.MULTILINE)
+    sections = dict(zip(parts[1::2], map(textwrap.dedent, parts[2::2]), strict=True))
+    owned = case.weights + case.state
+    assert list(sections) == [s for s in SECTIONS if owned or s != "Weights"]
+    assert all(section.strip() for section in sections.values())
+    assert re.match(r"[A-Z][^\n]*\.\n\n", text), "The first line is one sentence."
+    assert r"\[" in parts[0], "A formula stands before the sections."
+    assert f"**{case.inference}**" in parts[0]
+    for name in owned:
+        assert re.search(rf"\b{name}\b", sections["Weights"])
+    for name in [*own_arguments(case.cls), r"\*\*kwargs"]:
+        assert re.search(rf"^{name}: .", sections["Arguments"], re.MULTILINE)
+    assert re.search(r"arXiv:\s?\d{4}\.\d{4,5}", sections["References"])
+    (example,) = re.findall(
+        r"^```python\n(.*?)^```", sections["Example"], re.MULTILINE | re.DOTALL
+    )
+    exec(example, {"__name__": "example"})
