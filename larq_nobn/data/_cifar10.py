@@ -177,8 +177,8 @@ def _from_strip(
 
 def _from_json(source: Path, name: str, content: bytes) -> np.ndarray:
     try:
-        return np.array(json.loads(content), np.uint8)
-    except (ValueError, TypeError, OverflowError) as problem:
+        return np.frombuffer(bytes(json.loads(content)), np.uint8)
+    except (ValueError, TypeError) as problem:
         raise _damaged(source, name, "no list of labels") from problem
 
 

@@ -1,0 +1,351 @@
+"""Batches: their content, order, variation and errors."""
+
+from __future__ import annotations
+
+import io
+import sys
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from sklearn.datasets import load_digits
+
+import larq_nobn as nobn
+from larq_nobn._keras import keras
+from larq_nobn.data import _imagenet, load
+from larq_nobn.data._arrays import balanced_subset
+from larq_nobn.data._augment import Augmentation, crop_and_flip, draw
+from larq_nobn.data._prepare import _prepare_cifar10
+
+from .conftest import Miniature
+
+
+def content(dataset: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    batches = list(dataset.as_numpy_iterator())
+    images, labels = zip(*batches, strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+@pytest.fixture(scope="module")
+def cifar10(miniature: Miniature, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tfds")
+    _prepare_cifar10(miniature.tarball, folder, lambda line: None, miniature.edition)
+    return folder
+
+
+# --- content
+
+
+def test_digits_are_divided_without_loss() -> None:
+    whole = load_digits()
+    info = nobn.data.describe("digits")
+    parts = [
+        content(load("digits", split, 1, augment=False, shuffle=False))
+        for split in ("train", "test")
+    ]
+    assert [len(labels) for _, labels in parts] == [
+        info.train_examples,
+        info.test_examples,
+    ]
+    pixels = np.concatenate([images for images, _ in parts])
+    grey = (pixels[..., 0] * info.std + info.mean) * 16
+    found = sorted(map(bytes, grey.round().astype(np.uint8).reshape(-1, 64)))
+    assert found == sorted(map(bytes, whole.data.astype(np.uint8)))
+    # Every fifth of a class is for testing.
+    counts = np.bincount(whole.target) // 5
+    np.testing.assert_array_equal(np.bincount(parts[1][1]), counts)
+
+
+def test_digits_are_normalized() -> None:
+    images, _ = content(load("digits", "train", 1, augment=False))
+    assert images.dtype == np.float32
+    # The constants have four decimals.
+    assert abs(images.mean()) < 3e-4 and abs(images.std() - 1) < 3e-4
+
+
+def test_tfds_images_are_normalized_per_channel(cifar10: Path) -> None:
+    images, labels = content(load("cifar10", "test", 7, data_dir=cifar10))
+    raw = list(tfds.as_numpy(tfds.load("cifar10", split="test", data_dir=cifar10)))
+    info = nobn.data.describe("cifar10")
+    expected = np.stack([x["image"] for x in raw]).astype(np.float64) / 255
+    expected = (expected - info.mean) / info.std
+    # Two float32 roundings of values up to 3.
+    np.testing.assert_allclose(images, expected, atol=1e-6)
+    np.testing.assert_array_equal(labels, [x["label"] for x in raw])
+
+
+def test_only_training_leaves_out_the_rest() -> None:
+    train = load("digits", "train", 100)
+    test = load("digits", "test", 100)
+    assert train.element_spec[0].shape == (100, 8, 8, 1)
+    assert train.element_spec[1].dtype == tf.int64
+    assert (len(train), len(test)) == (14, 4)
+    assert [len(labels) for _, labels in train] == [100] * 14
+    assert [len(labels) for _, labels in test] == [100, 100, 100, 55]
+
+
+# --- order and epochs
+
+
+def test_shuffling_is_a_new_permutation_in_each_epoch() -> None:
+    plain, _ = content(load("digits", "train", 1, augment=False, shuffle=False))
+    data = load("digits", "train", 1, augment=False)
+    first, second = content(data)[0], content(data)[0]
+    assert not np.array_equal(first, second)
+    for epoch in (first, second):
+        assert not np.array_equal(epoch, plain)
+        assert sorted(map(bytes, epoch)) == sorted(map(bytes, plain))
+
+
+def test_an_epoch_depends_on_seed_and_number_only() -> None:
+    data = load("digits", "train", 64, seed=3)
+    passes = [content(data) for _ in range(3)]
+    for epoch, (images, labels) in enumerate(passes):
+        again = content(load("digits", "train", 64, seed=3, epoch=epoch))
+        np.testing.assert_array_equal(images, again[0])
+        np.testing.assert_array_equal(labels, again[1])
+    other = content(load("digits", "train", 64, seed=4))
+    assert not np.array_equal(passes[0][1], other[1])
+
+
+def test_keras_epochs_are_our_epochs() -> None:
+    seen: list[int] = []
+
+    def note(label: np.ndarray) -> np.ndarray:
+        seen.extend(label.tolist())
+        return label
+
+    def noted(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return x, tf.ensure_shape(tf.numpy_function(note, [y], tf.int64), (32,))
+
+    model = keras.Sequential([keras.layers.Flatten(), keras.layers.Dense(10)])
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("sgd", loss)
+    data = load("digits", "train", 32, limit=96, epoch=5)
+    model.fit(data.map(noted), initial_epoch=5, epochs=8, verbose=0)
+
+    epochs = (load("digits", "train", 32, limit=96, epoch=e) for e in (5, 6, 7))
+    expected = np.concatenate([content(epoch)[1] for epoch in epochs])
+    np.testing.assert_array_equal(seen, expected)
+
+
+def test_variation_does_not_depend_on_the_batch() -> None:
+    small, large = (
+        content(load("digits", "test", size, augment=True))[0] for size in (3, 355)
+    )
+    np.testing.assert_array_equal(small, large)
+    plain = content(load("digits", "test", 355))[0]
+    assert not np.array_equal(small, plain)
+
+
+def test_limit_takes_the_first_of_each_class() -> None:
+    whole, all_labels = content(load("digits", "test", 1))
+    images, labels = content(load("digits", "test", 1, limit=23))
+    np.testing.assert_array_equal(np.bincount(labels), [3, 3, 3] + [2] * 7)
+    places = [
+        place
+        for place, label in enumerate(all_labels)
+        if (all_labels[:place] == label).sum() < (3 if label < 3 else 2)
+    ]
+    np.testing.assert_array_equal(images, whole[places])
+    assert len(load("digits", "test", 1, limit=10_000)) == 355
+
+
+def test_limit_with_a_rare_class() -> None:
+    labels = np.array([1, 1, 1, 0, 1, 1])
+    np.testing.assert_array_equal(balanced_subset(labels, 4), [0, 1, 2, 3])
+
+
+# --- augmentation
+
+
+def test_crop_and_flip_matches_a_loop() -> None:
+    rng = np.random.default_rng(0)
+    images = rng.integers(1, 256, (6, 5, 7, 3), np.uint8)
+    draws = np.array([[0, 0, 0], [4, 4, 1], [2, 2, 0], [2, 2, 1], [1, 3, 0], [3, 0, 1]])
+    result = crop_and_flip(tf.constant(images), tf.constant(draws, tf.int32), 2)
+    for image, (top, left, mirrored), found in zip(images, draws, result, strict=True):
+        padded = np.zeros((9, 11, 3), np.uint8)
+        padded[2:7, 2:9] = image
+        expected = padded[top : top + 5, left : left + 7]
+        np.testing.assert_array_equal(
+            found, expected[:, ::-1] if mirrored else expected
+        )
+
+
+def test_draws_are_uniform() -> None:
+    draws = draw(Augmentation(pad=4, flip=True), 90_000, (0, 1)).numpy()
+    for column, values in zip(draws.T, (9, 9, 2), strict=True):
+        counts = np.bincount(column, minlength=values)
+        assert len(counts) == values
+        # Six standard deviations of a binomial count.
+        spread = 6 * np.sqrt(90_000 / values * (1 - 1 / values))
+        assert np.all(abs(counts - 90_000 / values) < spread)
+
+
+def test_digits_are_never_mirrored() -> None:
+    draws = draw(Augmentation(pad=1, flip=False), 1000, (0, 1)).numpy()
+    assert set(draws[:, 2]) == {0}
+    plain = content(load("digits", "test", 5))[0]
+    varied = content(load("digits", "test", 5, augment=True))[0]
+    black = plain.min()
+    for before, after in zip(plain[..., 0], varied[..., 0], strict=True):
+        padded = np.pad(before, 1, constant_values=black)
+        crops = [padded[y : y + 8, x : x + 8] for y in range(3) for x in range(3)]
+        assert any(np.array_equal(crop, after) for crop in crops)
+
+
+# --- ImageNet
+
+
+def jpeg(height: int, width: int, colour: tuple[int, int, int]) -> bytes:
+    pixels = np.full((height, width, 3), colour, np.uint8)
+    return tf.io.encode_jpeg(pixels, quality=100).numpy()
+
+
+def tar(files: dict[str, bytes]) -> bytes:
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    return buffer.getvalue()
+
+
+@pytest.fixture(scope="module")
+def imagenet(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes of three images each, and four images for testing."""
+    folder = tmp_path_factory.mktemp("imagenet")
+    synsets = {"n01440764": (255, 0, 0), "n01443537": (0, 0, 255)}
+    train = {
+        f"{synset}.tar": tar(
+            {f"{synset}_{n}.JPEG": jpeg(60 + n, 90, colour) for n in range(3)}
+        )
+        for synset, colour in synsets.items()
+    }
+    test = {
+        f"ILSVRC2012_val_{n:08d}.JPEG": jpeg(300, 500, (90, 90, 90))
+        for n in range(1, 5)
+    }
+    (folder / "ILSVRC2012_img_train.tar").write_bytes(tar(train))
+    (folder / "ILSVRC2012_img_val.tar").write_bytes(tar(test))
+    report = nobn.data.prepare("imagenet", folder, folder / "data")
+    assert report.images == {"train": 6, "validation": 4}
+    return folder / "data"
+
+
+def test_imagenet_training(imagenet: Path) -> None:
+    data = load("imagenet", "train", 2, data_dir=imagenet)
+    assert len(data) == 3
+    assert data.element_spec[0].shape == (2, 224, 224, 3)
+    first, second = content(data), content(data)
+    info = nobn.data.describe("imagenet")
+    for images, labels in (first, second):
+        assert sorted(labels) == [0, 0, 0, 1, 1, 1]
+        colours = images.mean((1, 2)) * info.std + info.mean
+        # Red, class 0, or blue, class 1, up to the rounding of JPEG.
+        np.testing.assert_allclose(colours[:, 0], labels == 0, atol=0.02)
+        np.testing.assert_allclose(colours[:, 2], labels == 1, atol=0.02)
+    again = content(load("imagenet", "train", 2, data_dir=imagenet, epoch=1))
+    np.testing.assert_array_equal(second[0], again[0])
+    np.testing.assert_array_equal(second[1], again[1])
+
+
+def test_imagenet_testing(imagenet: Path) -> None:
+    data = load("imagenet", "test", 3, data_dir=imagenet, limit=4)
+    images, labels = content(data)
+    assert images.shape == (4, 224, 224, 3)
+    info = nobn.data.describe("imagenet")
+    grey = np.broadcast_to((90 / 255 - np.array(info.mean)) / info.std, images.shape)
+    np.testing.assert_allclose(images, grey, atol=0.02)
+
+
+def test_imagenet_centre() -> None:
+    pixels = np.zeros((512, 1024, 3), np.uint8)
+    pixels[32:480, 288:736] = 200  # the middle 448 x 448, at half size 224 x 224
+    centre = _imagenet.centre(tf.io.encode_jpeg(pixels, quality=100)).numpy()
+    assert centre.shape == (224, 224, 3)
+    # Only the outermost pixels touch the black frame.
+    np.testing.assert_allclose(centre[2:-2, 2:-2], 200, atol=2)
+    assert centre[0].max() < 200
+
+
+def test_imagenet_random_part_is_mirrored_half_the_time() -> None:
+    ramp = np.tile(np.arange(0, 256, 2, dtype=np.uint8)[None, :, None], (96, 1, 3))
+    picture = tf.io.encode_jpeg(ramp, quality=100)
+    slopes = []
+    for seed in range(60):
+        part = _imagenet.random_part(picture, tf.constant([seed, 1], tf.int64)).numpy()
+        assert part.shape == (224, 224, 3)
+        assert part.min() >= -1 and part.max() <= 256
+        slopes.append(part[:, -1].mean() > part[:, 0].mean())
+    assert 15 <= sum(slopes) <= 45  # within four standard deviations of 30
+
+
+# --- errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            {"name": "cifar"},
+            "name='cifar' is not known. Choose from digits, mnist, fashion_mnist, "
+            "cifar10, cifar100, imagenet.",
+        ),
+        (
+            {"split": "validation"},
+            "split='validation' is not known. Choose from train, test.",
+        ),
+        ({"batch_size": 0}, "batch_size=0 is below 1. Common values: 32 to 512."),
+        (
+            {"batch_size": 2.5},
+            "batch_size=2.5 is not a whole number; it must be 1 or more. "
+            "Common values: 32 to 512.",
+        ),
+        ({"augment": 1}, "augment=1 is neither True nor False. Pass one of them."),
+        ({"shuffle": 0}, "shuffle=0 is neither True nor False. Pass one of them."),
+        ({"seed": -1}, "seed=-1 is below 0. Any such number will do."),
+        ({"epoch": -1}, "epoch=-1 is below 0. Counting starts at 0."),
+        ({"limit": 0}, "limit=0 is below 1. Leave it out to use all examples."),
+        (
+            {"batch_size": 128, "limit": 100},
+            "batch_size=128 exceeds the 100 training examples of digits, and training "
+            "leaves out incomplete batches. Use at most 100.",
+        ),
+    ],
+)
+def test_wrong_arguments(arguments: dict[str, Any], message: str) -> None:
+    good = {"name": "digits", "split": "train", "batch_size": 32}
+    with pytest.raises((ValueError, TypeError)) as caught:
+        load(**{**good, **arguments})
+    assert str(caught.value) == message
+
+
+def test_missing_data(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        load("cifar10", "train", 32, data_dir=tmp_path)
+    assert str(caught.value) == (
+        f"cifar10 is not prepared in {tmp_path}. Run: larq-nobn data cifar10 "
+        f"--data-dir {tmp_path}"
+    )
+    with pytest.raises(FileNotFoundError) as caught:
+        load("imagenet", "test", 32, data_dir=tmp_path)
+    assert str(caught.value) == (
+        f"imagenet is not prepared in {tmp_path}. Run: larq-nobn data imagenet "
+        f"--from FOLDER --data-dir {tmp_path}"
+    )
+
+
+def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
+    from larq_nobn.data import _arrays
+
+    _arrays._cached.cache_clear()
+    monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
+    with pytest.raises(ImportError, match="^digits comes with scikit-learn .*data.'$"):
+        load("digits", "test", 1)

