@@ -11,7 +11,7 @@ from .._keras import keras
 
 
 def evaluate(
-    model: keras.Model, images: tf.data.Dataset, seen: Callable[[int], None] = int
+    model: keras.Model, images: tf.data.Dataset, seen: Callable[[int], object] = int
 ) -> dict[str, float]:
     """Loss and accuracy of a Keras classifier, however it is compiled.
 
@@ -42,7 +42,7 @@ def evaluate(
 def score(
     predict: Callable[[np.ndarray], np.ndarray],
     images: tf.data.Dataset,
-    seen: Callable[[int], None] = int,
+    seen: Callable[[int], object] = int,
 ) -> dict[str, float]:
     """The same for anything that turns a batch of images into logits."""
     loss, correct, examples = 0.0, 0, 0

@@ -7,11 +7,7 @@ from dataclasses import dataclass
 from .. import data, models
 from .._checks import check_choice, check_integer, check_number
 
-PRECISIONS = {
-    "float32": "float32",
-    "mixed_float16": "half precision, with loss scaling",
-    "mixed_bfloat16": "half precision with the range of float32",
-}
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class RunSettings:
         seed: Decides the initial weights, the order of images and their augmentation.
         precision: A Keras dtype policy: `"float32"`, `"mixed_float16"` or
             `"mixed_bfloat16"`.
-        limit: Use only the first so many images of each split; None for all.
+        limit: Use at most so many images of each split; None for all.
         data_dir: Folder of prepared data sets; None for the usual one.
 
     Raises:

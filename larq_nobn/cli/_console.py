@@ -1,0 +1,138 @@
+"""What the commands print: tables and lines on stdout, progress on stderr."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import tensorflow as tf
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from .. import training
+from .._keras import keras
+
+
+def out() -> Console:
+    """The console for results; wide enough for tables where there is no terminal."""
+    return _console(stderr=False)
+
+
+def progress() -> Progress:
+    """A progress bar on stderr that leaves nothing behind, and only on a terminal."""
+    console = _console(stderr=True)
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+
+
+def say(text: str) -> None:
+    """Prints one line of text."""
+    out().print(text, soft_wrap=True)
+
+
+def percent(share: float) -> str:
+    """Returns `"97.5 %"` for 0.975."""
+    return f"{100 * share:.1f} %"
+
+
+def pairs(title: str, rows: Mapping[str, object]) -> Table:
+    """Returns a table with a name and a value in each row."""
+    table = Table(title=title, show_header=False, title_justify="left")
+    for name, value in rows.items():
+        table.add_row(name, str(value))
+    return table
+
+
+def emit_json(content: Mapping[str, object], target: str | None) -> None:
+    """Writes `content` to the file `target`; `-` is stdout and None is nowhere."""
+    if target == "-":
+        print(json.dumps(content, indent=2))
+    elif target is not None:
+        training.write_json(Path(target), content)
+
+
+@contextmanager
+def working(text: str) -> Iterator[None]:
+    """Shows, on a terminal, that something of unknown length is going on."""
+    with _console(stderr=True).status(text):
+        yield
+
+
+def quiet() -> None:
+    """Keeps what libraries log about themselves off the terminal."""
+    # Read by Larq Compute Engine's own TensorFlow, which is loaded later.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Larq warns about kernels without clipping; scaled ones need none.
+    for library in ("larq", "tensorflow", "absl"):
+        logging.getLogger(library).setLevel(logging.ERROR)
+    # The first look for devices reports a missing CUDA driver as an error.
+    with _descriptor_closed(2):
+        tf.config.list_physical_devices()
+
+
+@contextmanager
+def _descriptor_closed(number: int) -> Iterator[None]:
+    """Sends what C++ code writes to a descriptor nowhere."""
+    sys.stderr.flush()
+    kept = os.dup(number)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), number)
+    try:
+        yield
+    finally:
+        os.dup2(kept, number)
+        os.close(kept)
+
+
+@contextmanager
+def training_progress(epochs: int) -> Iterator[keras.callbacks.Callback]:
+    """A Keras callback that shows a bar, and a line for each finished epoch."""
+    with progress() as bar:
+        yield _TrainingProgress(bar, epochs)
+
+
+class _TrainingProgress(keras.callbacks.Callback):
+    def __init__(self, bar: Progress, epochs: int) -> None:
+        super().__init__()
+        self._bar = bar
+        self._epochs = epochs
+        self._task = bar.add_task("training", total=None)
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._bar.reset(
+            self._task,
+            description=f"epoch {epoch + 1}/{self._epochs}",
+            total=self.params["steps"],
+        )
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, float] | None = None
+    ) -> None:
+        self._bar.advance(self._task)
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        assert logs is not None
+        say(
+            f"epoch {epoch + 1}/{self._epochs}: loss {logs['loss']:.3f}, "
+            f"accuracy {percent(logs['accuracy'])}, "
+            f"test accuracy {percent(logs['val_accuracy'])}"
+        )
+
+
+def _console(stderr: bool) -> Console:
+    stream = sys.stderr if stderr else sys.stdout
+    width = None if stream.isatty() else 120
+    return Console(stderr=stderr, width=width, highlight=False, markup=False)

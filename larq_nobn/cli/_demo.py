@@ -1,0 +1,124 @@
+"""`larq-nobn demo`."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import click
+
+from .. import data, training
+from ._console import out, pairs, percent, say, training_progress, working
+from ._deploy import converted
+from ._evaluate import evaluated
+
+# Networks shaped for the images: two stages take 8x8 digits to 4x4, four would leave
+# single pixels. The CIFAR-10 one sees part of the images, to end within minutes.
+STORIES = {
+    "digits": training.RunSettings(
+        dataset="digits", width=32, blocks=(4, 4), epochs=20, batch_size=64
+    ),
+    "cifar10": training.RunSettings(
+        dataset="cifar10", width=16, epochs=5, batch_size=64, limit=10_000
+    ),
+}
+# Each is run by the phone's interpreter, one at a time.
+EVALUATED_IMAGES = 500
+_LEFT_BEHIND = {"run", "run.new", "model.tflite", "report.json"}
+
+
+@click.command()
+@click.option(
+    "--dataset",
+    type=click.Choice(list(STORIES)),
+    default="digits",
+    help="digits: 8x8, half a minute or two; cifar10: photographs, some minutes.",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, file_okay=False),
+    show_default="demo/DATASET",
+    help="Folder for the results; an earlier demo in it is replaced.",
+)
+@click.option(
+    "--epochs",
+    type=int,
+    show_default="20 for digits, 5 for cifar10",
+    help="Passes over the training images.",
+)
+def demo(dataset: str, output: Path | None, epochs: int | None) -> None:
+    """The whole story, small: trains, converts, verifies, in a few minutes.
+
+    A ReActNet without batch normalization learns real images, becomes a .tflite file
+    with binary convolutions, and is compared, image by image, with what Keras computes.
+
+    \b
+    Example: larq-nobn demo
+             larq-nobn demo --dataset cifar10
+    """
+    settings = STORIES[dataset]
+    if epochs is not None:
+        settings = replace(settings, epochs=epochs)
+    folder = output or Path("demo") / dataset
+    _refuse_foreign(folder)
+    with working(f"preparing {dataset}"):
+        say(str(data.prepare(dataset, progress=say)))
+    run = _trained(settings, folder)
+    file = folder / "model.tflite"
+    report = converted(run.model, file, dataset)
+    report.to_json(folder / "report.json")
+    out().print(pairs(f"Demo {folder}", _results(run, file, report.to_dict())))
+
+
+def _refuse_foreign(folder: Path) -> None:
+    found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
+    if not found <= _LEFT_BEHIND:
+        raise FileExistsError(
+            f"{folder} holds {min(found - _LEFT_BEHIND)}, which no demo put there. "
+            "Choose another --output."
+        )
+
+
+def _trained(settings: training.RunSettings, folder: Path) -> training.Run:
+    """Trains beside an earlier run, which is replaced only by a finished one."""
+    fresh, final = folder / "run.new", folder / "run"
+    shutil.rmtree(fresh, ignore_errors=True)  # of a demo that was killed
+    say(
+        f"Training {settings.model} without batch normalization on {settings.dataset}, "
+        f"{settings.epochs} epochs."
+    )
+    with training_progress(settings.epochs) as bar:
+        training.train(settings, fresh, bar)
+    for old in (folder / "model.tflite", folder / "report.json"):
+        old.unlink(missing_ok=True)
+    shutil.rmtree(final, ignore_errors=True)
+    fresh.rename(final)
+    return training.load_run(final)
+
+
+def _results(run: training.Run, file: Path, report: dict) -> dict[str, object]:
+    dataset = run.record["settings"]["dataset"]
+    in_keras = evaluated(run.folder, dataset, EVALUATED_IMAGES)
+    in_file = evaluated(file, dataset, EVALUATED_IMAGES)
+    verified = report["verify"]
+    return {
+        "test accuracy per epoch": ", ".join(
+            percent(row["val_accuracy"]) for row in run.history
+        ),
+        "size": f"{report['size_bytes'] / 1000:,.0f} kB",
+        "binary convolutions": (
+            f"{report['lce_bconv2d']} of {report['binary_layers']} binary layers"
+        ),
+        "verified test images": verified["examples"],
+        "equal to Keras": percent(verified["exact_share"]),
+        "explained by a sign at 0": verified["explained"],
+        "unexplained": verified["unexplained"],
+        "same class as Keras": percent(verified["top1_agreement"]),
+        f"Keras accuracy, {in_keras['examples']} test images": percent(
+            in_keras["accuracy"]
+        ),
+        ".tflite accuracy, the same images": percent(in_file["accuracy"]),
+        "file": file,
+        "report": file.with_name("report.json"),
+    }

@@ -1,0 +1,88 @@
+"""`larq-nobn convert` and `larq-nobn audit`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .. import deploy
+from .._keras import keras
+from ._console import emit_json, out, working
+from ._models import (
+    data_dir_option,
+    dataset_option,
+    model_argument,
+    open_run_or_file,
+    test_images,
+)
+
+# As many as a conversion looks at; a limit takes equally many of every class.
+VERIFIED_IMAGES = 256
+
+
+@click.command()
+@model_argument
+@click.argument("output", metavar="OUT.tflite", type=click.Path(path_type=Path))
+@dataset_option
+@data_dir_option
+@click.option(
+    "--tolerance",
+    type=float,
+    default=1e-3,
+    help="Largest difference between Keras and the file that needs no explanation.",
+)
+@click.option("--json", "report", help="Write the report to this file; - prints it.")
+def convert(
+    model: Path,
+    output: Path,
+    dataset: str | None,
+    data_dir: str | None,
+    tolerance: float,
+    report: str | None,
+) -> None:
+    """Converts a model for the phone and verifies the file against Keras.
+
+    RUN_OR_FILE is a run folder or a .keras file. A run is verified on test images of
+    its own data set; a file on those of --dataset, or on random numbers. Whatever
+    fails, OUT.tflite is then not written.
+
+    \b
+    Example: larq-nobn convert runs/a model.tflite --json report.json
+    """
+    network, trained_on = open_run_or_file(model)
+    result = converted(network, output, dataset or trained_on, tolerance, data_dir)
+    emit_json(result.to_dict(), report)
+    if report != "-":
+        out().print(result.table())
+
+
+@click.command()
+@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--json", "report", help="Write the result to this file; - prints it.")
+def audit(file: Path, report: str | None) -> None:
+    """Shows what is inside a .tflite file: binary and float operations, size, MACs.
+
+    \b
+    Example: larq-nobn audit model.tflite
+             larq-nobn audit model.tflite --json -
+    """
+    result = deploy.audit(file)
+    emit_json(result.to_dict(), report)
+    if report != "-":
+        out().print(result.table())
+
+
+def converted(
+    model: keras.Model,
+    output: Path,
+    dataset: str | None,
+    tolerance: float = 1e-3,
+    data_dir: str | None = None,
+) -> deploy.ConversionReport:
+    """Converts and verifies, on test images where a data set is named."""
+    images = None
+    if dataset is not None:
+        images = test_images(dataset, VERIFIED_IMAGES, data_dir)
+    with working(f"converting and verifying {output}"):
+        return deploy.convert(model, output, data=images, tolerance=tolerance)

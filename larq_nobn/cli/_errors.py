@@ -1,0 +1,84 @@
+"""Turns what a user can cause into one sentence and an exit code."""
+
+from __future__ import annotations
+
+import dis
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO, Any
+
+import click
+import tensorflow as tf
+
+
+class Sentence(click.ClickException):
+    """Ends the command with one line on stderr."""
+
+    exit_code = 2
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.split()))
+
+    def show(self, file: IO[Any] | None = None) -> None:
+        """Prints the line, without the usage that click would put around it."""
+        click.echo(f"Error: {self.message}", err=True, file=file)
+
+
+class Stopped(Sentence):
+    """The same for a command that the user stopped."""
+
+    exit_code = 130
+
+
+class Commands(click.Group):
+    """A group whose commands, and whose own options, answer bad input in a sentence."""
+
+    def make_context(self, *args: Any, **extra: Any) -> click.Context:
+        """Reads the group's own options."""
+        with _one_sentence():
+            return super().make_context(*args, **extra)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Reads a command's options and runs it."""
+        with _one_sentence():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _one_sentence() -> Iterator[None]:
+    try:
+        yield
+    except click.UsageError as error:
+        command = error.ctx.command_path if error.ctx else "larq-nobn"
+        raise Sentence(f"{error.format_message()} See {command} --help.") from error
+    except KeyboardInterrupt as error:
+        raise Stopped("stopped; nothing half-written is left.") from error
+    except OSError as error:
+        raise Sentence(_of_system(error)) from error
+    except tf.errors.ResourceExhaustedError as error:
+        if "No space left" not in str(error):
+            raise
+        raise Sentence("No space left on device. Free some and try again.") from error
+    except (ValueError, TypeError, ImportError) as error:
+        if not _is_ours(error):
+            raise
+        raise Sentence(str(error)) from error
+
+
+def _of_system(error: OSError) -> str:
+    if error.strerror is None:
+        return str(error)
+    place = f": {error.filename}" if error.filename is not None else ""
+    return f"{error.strerror}{place}."
+
+
+def _is_ours(error: Exception) -> bool:
+    """Whether a `raise` of this package made the error; anything else is a bug."""
+    trace = error.__traceback__
+    if trace is None:
+        return False
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    module = trace.tb_frame.f_globals.get("__name__", "")
+    operation = dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]]
+    return module.startswith("larq_nobn.") and operation == "RAISE_VARARGS"

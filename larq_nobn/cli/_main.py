@@ -1,0 +1,46 @@
+"""The group that holds the commands."""
+
+from __future__ import annotations
+
+import click
+
+from .. import __version__
+from ._console import quiet
+from ._data import data
+from ._demo import demo
+from ._deploy import audit, convert
+from ._errors import Commands
+from ._evaluate import evaluate
+from ._summary import summary
+from ._train import train
+
+
+@click.group(
+    cls=Commands,
+    invoke_without_command=True,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        "show_default": True,
+        "max_content_width": 100,
+    },
+)
+@click.version_option(__version__, package_name="larq_nobn")
+@click.pass_context
+def main(ctx: click.Context) -> None:
+    """Binary neural networks without batch normalization, from training to the phone.
+
+    \b
+    Start here:       larq-nobn demo
+    Then your own:    larq-nobn data cifar10
+                      larq-nobn train --dataset cifar10 --width 16 --output runs/a
+                      larq-nobn evaluate runs/a --dataset cifar10
+                      larq-nobn convert runs/a model.tflite
+                      larq-nobn audit model.tflite
+    """
+    quiet()
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help())
+
+
+for command in (demo, train, evaluate, convert, audit, summary, data):
+    main.add_command(command)

@@ -1,0 +1,55 @@
+"""`larq-nobn summary`."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import click
+import larq as lq
+from rich.table import Table
+
+from .. import deploy
+from .._keras import keras
+from ._console import out, working
+from ._models import model_argument, open_run_or_file
+
+
+@click.command()
+@model_argument
+def summary(model: Path) -> None:
+    """Prints Larq's table, and what becomes of each layer on the phone.
+
+    RUN_OR_FILE is a run folder or a .keras file. The second table comes from a
+    conversion that is thrown away again.
+
+    \b
+    Example: larq-nobn summary runs/a
+    """
+    network, _ = open_run_or_file(model)
+    lq.models.summary(network, print_fn=click.echo)
+    with (
+        working("converting"),
+        tempfile.TemporaryDirectory() as folder,
+    ):
+        report = deploy.convert(network, Path(folder, "model.tflite"), verify=False)
+    out().print(_fates(network, report.float_ops))
+
+
+def _fates(network: keras.Model, float_ops: list[dict[str, Any]]) -> Table:
+    table = Table("Layer", "On the phone", title="Layers", title_justify="left")
+    for layer in network.layers:
+        if isinstance(layer, keras.layers.InputLayer):
+            continue
+        left = Counter({op["op"]: op["layers"].count(layer.name) for op in float_ops})
+        parts = ["binary convolution"] if _is_binary(layer) else []
+        parts += [f"{count} {op}" for op, count in left.items() if count]
+        table.add_row(layer.name, ", ".join(parts) or "nothing of its own")
+    return table
+
+
+def _is_binary(layer: keras.layers.Layer) -> bool:
+    quantizers = (getattr(layer, f"{of}_quantizer", None) for of in ("input", "kernel"))
+    return all(getattr(quantizer, "precision", None) == 1 for quantizer in quantizers)

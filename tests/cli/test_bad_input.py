@@ -1,0 +1,180 @@
+"""Whatever a user gets wrong: exit code 2 and one sentence on stderr."""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from larq_nobn import training
+from larq_nobn._keras import keras
+
+Invoke = Callable[..., Result]
+
+
+def one_sentence(result: Result) -> str:
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert isinstance(result.exception, SystemExit)
+    assert result.stderr.count("\n") == 1
+    assert result.stderr.startswith("Error: ")
+    assert "Traceback" not in result.output
+    return result.stderr.strip()
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with things that are not what the commands want."""
+    monkeypatch.chdir(tmp_path)
+    Path("full").mkdir()
+    Path("full", "notes.txt").write_text("mine")
+    Path("empty").mkdir()
+    Path("notes.txt").write_text("text")
+    Path("damaged.keras").write_bytes(b"PK\3\4 cut off")
+    Path("damaged.tflite").write_bytes(b"\x1c\0\0\0TFL3 cut off")
+    inputs = keras.Input((4, 4, 1))
+    logits = keras.layers.Dense(10)(keras.layers.Flatten()(inputs))
+    keras.Model(inputs, logits).save("float.keras")
+    opened = keras.layers.Lambda(lambda x: x)(logits)
+    keras.Model(inputs, opened).save("lambda.keras")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("fly", "No such command 'fly'. See larq-nobn --help."),
+        ("--loud", "No such option '--loud'"),
+        ("demo --dataset cats", "'cats' is not one of 'digits', 'cifar10'"),
+        ("demo --epochs 0", "epochs=0 is below 1"),
+        ("demo --epochs two", "'two' is not a valid integer"),
+        ("demo --output full", "full holds notes.txt, which no demo put there"),
+        ("train", "Missing option '--output'. See larq-nobn train --help."),
+        ("train --output r --normalization layer", "'layer' is not one of"),
+        ("train --output r --dataset cats", "'cats' is not one of"),
+        ("train --output r --width 0", "width=0 is below 1"),
+        ("train --output r --blocks 4,x", "'4,x' is not of the form 4,4,4,4"),
+        ("train --output r --learning-rate nan", "learning_rate=nan is outside"),
+        ("train --output full --dataset digits", "full is not empty"),
+        ("train --output notes.txt --dataset digits", "notes.txt is a file"),
+        ("train --output r --data-dir empty", "larq-nobn data cifar10"),
+        ("train --output r --dataset digits --blocks 1,1,1,1,1", "is too small for"),
+        ("evaluate nowhere", "Path 'nowhere' does not exist"),
+        ("evaluate notes.txt", "notes.txt is not a .keras file"),
+        ("evaluate empty", "empty is no finished run: run.json is missing"),
+        ("evaluate float.keras", "Add --dataset"),
+        ("evaluate float.keras --dataset digits", "takes images of shape (4, 4, 1)"),
+        ("evaluate float.keras --dataset digits --limit 0", "limit=0 is below 1"),
+        ("convert", "Missing argument 'RUN_OR_FILE'"),
+        ("convert nowhere m.tflite", "Path 'nowhere' does not exist"),
+        ("convert damaged.keras m.tflite", "damaged.keras is damaged"),
+        ("convert lambda.keras m.tflite", "carries Python code (a Lambda)"),
+        ("summary nowhere", "Path 'nowhere' does not exist"),
+        ("summary notes.txt", "notes.txt is not a .keras file"),
+        ("summary damaged.keras", "damaged.keras is damaged"),
+        ("audit nowhere.tflite", "'nowhere.tflite' does not exist"),
+        ("audit empty", "'empty' is a directory"),
+        ("audit notes.txt", "is not a TFLite file"),
+        ("data cats", "'cats' is not one of"),
+        ("data", "Missing argument"),
+        ("data cifar10 --from nowhere --data-dir empty", "There is no nowhere"),
+        ("data cifar10 --from notes.txt --data-dir empty", "has the SHA-256"),
+    ],
+)
+def test_one_sentence(line: str, sentence: str, invoke: Invoke, place: Path):
+    before = sorted(place.rglob("*"))
+    assert sentence in one_sentence(invoke(*line.split()))
+    assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("convert float.keras m.tflite", "has no binary layer"),
+        ("summary float.keras", "has no binary layer"),
+        ("audit damaged.tflite", "is a damaged TFLite file"),
+        ("evaluate damaged.tflite --dataset digits", "is no .tflite file"),
+    ],
+)
+def test_one_sentence_where_lce_is_asked(
+    line: str, sentence: str, invoke: Invoke, place: Path
+):
+    before = sorted(place.rglob("*"))
+    assert sentence in one_sentence(invoke(*line.split()))
+    assert sorted(place.rglob("*")) == before
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        (("--tolerance", "-1"), "tolerance=-1.0 is outside (0, inf)"),
+        (("--dataset", "cifar10", "--data-dir", "empty"), "larq-nobn data cifar10"),
+    ],
+)
+def test_options_of_convert(
+    options: tuple[str, ...],
+    sentence: str,
+    run_folder: Path,
+    invoke: Invoke,
+    place: Path,
+):
+    result = invoke("convert", run_folder, "m.tflite", *options)
+    assert sentence in one_sentence(result)
+    assert not Path("m.tflite").exists()
+
+
+@pytest.mark.convert
+def test_convert_into_a_folder_that_does_not_exist(
+    run_folder: Path, invoke: Invoke, place: Path
+):
+    result = invoke("convert", run_folder, "deep/m.tflite")
+    assert "'deep/m.tflite' cannot be written" in one_sentence(result)
+
+
+def test_without_larq_compute_engine(
+    run_folder: Path, invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch
+):
+    for name in [name for name in sys.modules if name.startswith("larq_compute")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "larq_compute_engine", None)
+    for arguments in (
+        ("convert", run_folder, "m.tflite"),
+        ("evaluate", "damaged.tflite", "--dataset", "digits"),
+        ("audit", "damaged.tflite"),
+        ("summary", run_folder),
+    ):
+        assert "pip install" in one_sentence(invoke(*arguments))
+
+
+def test_no_space_for_the_model(
+    tiny: tuple[str, ...],
+    invoke: Invoke,
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    def full(source: object, target: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+
+    monkeypatch.setattr(os, "replace", full)
+    result = invoke("train", *tiny, "--output", "run")
+    assert "No space left on device: run/history.csv." in one_sentence(result)
+    assert not Path("run").exists()
+
+
+def test_a_bug_is_no_bad_input(
+    run_folder: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+):
+    """Errors that no `raise` of the package made are shown in full."""
+    for bug in (lambda *_: builtins.int("x"), lambda: None, lambda *_: {}["x"]):
+        monkeypatch.setattr(training, "evaluate", bug)
+        result = invoke("evaluate", run_folder)
+        assert result.exit_code == 1
+        assert isinstance(result.exception, (ValueError, TypeError, KeyError))
+        assert result.stderr == ""

@@ -1,0 +1,211 @@
+"""Every command once, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+import larq_nobn as nobn
+from larq_nobn import data
+from larq_nobn.cli import main
+
+Invoke = Callable[..., Result]
+
+
+def test_version(invoke: Invoke):
+    result = invoke("--version")
+    assert result.exit_code == 0
+    assert result.stdout == f"larq-nobn, version {nobn.__version__}\n"
+
+
+@pytest.mark.parametrize("arguments", [(), ("--help",), ("-h",)])
+def test_help_lists_every_command_and_where_to_start(
+    arguments: tuple[str, ...], invoke: Invoke
+):
+    result = invoke(*arguments)
+    assert result.exit_code == 0
+    assert "Start here:       larq-nobn demo" in result.stdout
+    assert set(main.commands) == {
+        "demo",
+        "train",
+        "evaluate",
+        "convert",
+        "audit",
+        "summary",
+        "data",
+    }
+    for name in main.commands:
+        assert re.search(rf"^  {name} +[A-Z]", result.stdout, re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", sorted(main.commands))
+def test_help_has_an_example_and_says_what_options_do(name: str, invoke: Invoke):
+    result = invoke(name, "--help")
+    assert result.exit_code == 0
+    assert f"Example: larq-nobn {name}" in result.stdout
+    for option in main.commands[name].params:
+        if option.param_type_name == "option":
+            assert option.help, f"{name} {option.name} has no help text"
+
+
+def test_defaults_are_shown(invoke: Invoke):
+    text = " ".join(invoke("train", "--help").stdout.split())
+    for default in ("[default: 0.02]", "[default: nobn]", "[default: (all)]"):
+        assert default in text
+
+
+def test_train_shows_epochs_and_the_way_on(trained: tuple[Path, Result]):
+    folder, result = trained
+    assert result.exit_code == 0, result.output
+    assert re.search(r"^epoch 1/1: loss \d.*test accuracy", result.stdout, re.M)
+    assert "larq-nobn convert" in result.stdout
+    assert result.stderr == ""
+    record = json.loads((folder / "run.json").read_text())
+    assert record["settings"]["width"] == 8
+    assert record["settings"]["blocks"] == [1, 1]
+    assert record["settings"]["limit"] == 128
+
+
+def test_evaluate_a_run_on_its_own_data(run_folder: Path, invoke: Invoke):
+    result = invoke("evaluate", run_folder, "--limit", 128, "--json", "-")
+    found = json.loads(result.stdout)
+    metrics = json.loads((run_folder / "run.json").read_text())["metrics"]
+    assert found["dataset"] == "digits"
+    assert found["accuracy"] == pytest.approx(metrics["val_accuracy"], abs=1e-6)
+    assert found["loss"] == pytest.approx(metrics["val_loss"], rel=1e-4)
+
+
+def test_evaluate_a_keras_file_prints_a_table(
+    run_folder: Path, invoke: Invoke, tmp_path: Path
+):
+    result = invoke(
+        "evaluate",
+        run_folder / "model.keras",
+        *("--dataset", "digits", "--limit", 50, "--json", tmp_path / "result.json"),
+    )
+    found = json.loads((tmp_path / "result.json").read_text())
+    assert found["examples"] == 50
+    assert f"{100 * found['accuracy']:.1f} %" in result.stdout
+
+
+@pytest.mark.convert
+def test_convert_verifies_on_images_of_the_run(converted: tuple[Path, Result]):
+    file, result = converted
+    assert result.exit_code == 0, result.output
+    report = json.loads(file.with_name("report.json").read_text())
+    assert report["size_bytes"] == file.stat().st_size
+    assert report["binary_layers"] == report["lce_bconv2d"] == 2
+    assert report["verify"]["examples"] == 256
+    assert report["verify"]["unexplained"] == 0
+    assert "2 of 2" in result.stdout
+
+
+@pytest.mark.convert
+def test_convert_prints_only_json_when_asked(
+    run_folder: Path, invoke: Invoke, tmp_path: Path
+):
+    file = tmp_path / "model.tflite"
+    result = invoke(
+        "convert",
+        run_folder / "model.keras",
+        file,
+        "--dataset",
+        "digits",
+        "--json",
+        "-",
+    )
+    assert json.loads(result.stdout)["path"] == str(file)
+
+
+@pytest.mark.convert
+def test_keras_and_the_file_have_the_same_accuracy(
+    run_folder: Path, lite_file: Path, invoke: Invoke
+):
+    found = [
+        json.loads(
+            invoke("evaluate", path, "--dataset", "digits", "--json", "-").stdout
+        )
+        for path in (run_folder, lite_file)
+    ]
+    assert found[0]["examples"] == data.describe("digits").test_examples
+    assert found[0]["accuracy"] == found[1]["accuracy"]
+    assert found[0]["loss"] == pytest.approx(found[1]["loss"], rel=1e-3)
+
+
+@pytest.mark.convert
+def test_audit(lite_file: Path, invoke: Invoke):
+    found = json.loads(invoke("audit", lite_file, "--json", "-").stdout)
+    assert found["lce_bconv2d"] == 2
+    shown = invoke("audit", lite_file)
+    assert shown.exit_code == 0
+    assert "PRELU" in shown.stdout
+
+
+@pytest.mark.convert
+def test_summary_says_what_becomes_of_each_layer(run_folder: Path, invoke: Invoke):
+    result = invoke("summary", run_folder)
+    assert result.exit_code == 0, result.output
+    assert "Ratio of MACs that are binarized" in result.stdout
+    fate = dict(re.findall(r"│ (\S+) +│ (.*?) +│", result.stdout))
+    assert fate["stem_conv"] == "1 CONV_2D"
+    assert fate["stage1_block1_conv"].startswith("binary convolution")
+    assert "PRELU" in fate["stage1_block1_act"]
+    assert fate["head"] == "1 FULLY_CONNECTED"
+
+
+def test_data_of_digits_needs_nothing(invoke: Invoke):
+    result = invoke("data", "digits")
+    assert result.exit_code == 0
+    assert result.stdout == f"{data.prepare('digits')}\n"
+
+
+@pytest.mark.convert
+@pytest.mark.slow
+def test_demo_twice_in_the_same_place(invoke: Invoke, tmp_path: Path):
+    folder = tmp_path / "demo"
+    for epochs in (1, 2):
+        result = invoke("demo", "--output", folder, "--epochs", epochs)
+        assert result.exit_code == 0, result.output
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"run", "model.tflite", "report.json"}
+    record = json.loads((folder / "run" / "run.json").read_text())
+    assert record["settings"]["epochs"] == 2
+    assert record["settings"]["normalization"] == "nobn"
+    report = json.loads((folder / "report.json").read_text())
+    assert report["lce_bconv2d"] == report["binary_layers"] == 8
+    assert report["verify"]["unexplained"] == 0
+    shown = dict(re.findall(r"│ (.+?) +│ (.+?) +│", result.stdout))
+    assert shown["binary convolutions"] == "8 of 8 binary layers"
+    assert shown["unexplained"] == "0"
+    assert shown["test accuracy per epoch"].count("%") == 2
+    # Two epochs on digits; guessing would give 10 %.
+    assert record["metrics"]["val_accuracy"] > 0.6
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_one_line_and_no_folder(tiny: tuple[str, ...], tmp_path: Path):
+    command = [sys.executable, "-m", "larq_nobn", "train", *tiny]
+    process = subprocess.Popen(
+        [*command, "--epochs", "100000", "--output", str(tmp_path / "run")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": "1"},
+    )
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("epoch 1/100000")
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert stderr.splitlines()[-1] == "Error: stopped; nothing half-written is left."
+    assert "Traceback" not in stderr
+    assert list(tmp_path.iterdir()) == []
