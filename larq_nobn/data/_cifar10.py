@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def from_internet(folder: Path, edition: Edition, progress: Progress) -> Splits:
         progress(f"cifar10 from {way}")
         try:
             return from_source(fetch(), edition)
-        except (OSError, ValueError) as problem:
+        except (OSError, HTTPException, ValueError) as problem:
             failures.append(f"{way}: {problem}")
             progress(f"{way} failed: {problem}")
     raise ConnectionError(

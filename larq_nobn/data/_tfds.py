@@ -40,6 +40,12 @@ def open_builder(name: str, data_dir: DataDir) -> Any:
         return tfds.builder(_TFDS_NAMES[name], data_dir=data_dir)
 
 
+def is_prepared(builder: Any) -> bool:
+    """Whether the data set of this builder is on disk, complete."""
+    with quiet():
+        return builder.is_prepared()
+
+
 def prepared_builder(name: str, data_dir: DataDir) -> Any:
     """Returns the TFDS builder of a data set that is on disk.
 
@@ -47,7 +53,7 @@ def prepared_builder(name: str, data_dir: DataDir) -> Any:
         FileNotFoundError: If it is not; says which command prepares it.
     """
     builder = open_builder(name, data_dir)
-    if not builder.is_prepared():
+    if not is_prepared(builder):
         source = " --from FOLDER" if name == "imagenet" else ""
         place = "" if data_dir is None else f" --data-dir {os.fspath(data_dir)}"
         raise FileNotFoundError(

