@@ -1,0 +1,232 @@
+"""Reads the package's source and fails where it leaves the house rules."""
+
+import ast
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = "larq_nobn"
+ROOT = Path(__file__).parents[1] / PACKAGE
+
+# Imports point from a later layer to an earlier one; siblings leave each other alone.
+LAYERS = (
+    {"_keras", "_checks"},
+    {"_math"},
+    {"quantizers", "layers", "regularizers", "optimizers", "callbacks", "data"},
+    {"models"},
+    {"surgery", "training", "deploy"},
+    {"cli"},
+    {"__main__"},
+)
+ORDER = {name: place for place, names in enumerate(LAYERS) for name in names}
+# Data sets know nothing of the methods.
+ONLY = {"data": {"_keras", "_checks"}}
+# Slow to import, or an extra that may be missing: for the functions that use them.
+LATE = {
+    *("larq_compute_engine", "tensorflow_datasets", "matplotlib", "sklearn", "PIL"),
+    *("tensorboard", "torch"),
+}
+NAMELESS = {"utils", "util", "misc", "helpers", "helper"}
+LIMIT = 250
+
+
+def imports(tree: ast.AST, module: str) -> Iterator[tuple[ast.stmt, str]]:
+    """Every import below `tree`, with the absolute names of what it brings in."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node, name.name) for name in node.names)
+        if isinstance(node, ast.ImportFrom):
+            # `module` names a package by its `__init__`, so each level drops one part.
+            parts = module.split(".")[: -node.level] if node.level else []
+            base = ".".join([*parts, *([node.module] if node.module else [])])
+            yield from ((node, f"{base}.{name.name}") for name in node.names)
+
+
+def module_of(path: str) -> str:
+    return f"{PACKAGE}/{path}".removesuffix(".py").replace("/", ".")
+
+
+def backward_imports(path: str, tree: ast.AST) -> Iterator[str]:
+    owner = module_of(path).split(".")[1]
+    if owner == "__init__":  # the public face
+        return
+    if owner not in ORDER:
+        yield f"{owner} has no place in LAYERS"
+        return
+    for _, name in imports(tree, module_of(path)):
+        top, *rest = name.split(".")
+        if top != PACKAGE or rest[:1] in ([owner], ["__version__"]):
+            continue
+        other = rest[0] if rest else ""
+        allowed = ONLY.get(owner, {n for n in ORDER if ORDER[n] < ORDER[owner]})
+        if other not in allowed:
+            yield f"{owner} imports {name}"
+
+
+def early_imports(path: str, tree: ast.Module) -> Iterator[str]:
+    inside_functions = {
+        node
+        for function in ast.walk(tree)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        for node in ast.walk(function)
+    }
+    for node, name in imports(tree, module_of(path)):
+        if name.split(".")[0] in LATE and node not in inside_functions:
+            yield f"imports {name} at module level"
+
+
+def other_doors_to_keras(path: str, tree: ast.AST) -> Iterator[str]:
+    if path == "_keras.py":
+        return
+    for _, name in imports(tree, module_of(path)):
+        if name.split(".")[0] in ("keras", "tf_keras") or (
+            name.startswith("tensorflow.") and "keras" in name.split(".")
+        ):
+            yield f"imports {name}; only _keras.py does"
+    for name in attributes(path, tree):
+        if name == "tensorflow.keras":
+            yield "uses tensorflow.keras; only _keras.py does"
+
+
+def bare_signs(path: str, tree: ast.AST) -> Iterator[str]:
+    wrong = {"tensorflow.sign", "tensorflow.math.sign", "tensorflow.raw_ops.Sign"}
+    for name in (*attributes(path, tree), *(n for _, n in imports(tree, "a.b"))):
+        if name in wrong:
+            yield f"uses {name}, where 0 stays 0; use larq.math.sign"
+
+
+def attributes(path: str, tree: ast.AST) -> Iterator[str]:
+    """Dotted names, their first part spelled out: `tf.sign` is `tensorflow.sign`."""
+    spelled = {
+        alias.asname or alias.name: alias.name
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Import)
+        for alias in node.names
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute):
+            first, *rest = ast.unparse(node).split(".")
+            yield ".".join([spelled.get(first, first), *rest])
+
+
+def file_problems(path: str, source: str) -> Iterator[str]:
+    name = Path(path).stem
+    if name.strip("_") in NAMELESS:
+        yield f"is called {name}; name it after its concept"
+    if "/" in path and not name.startswith("_"):
+        yield "lies in a sub-package, so its name starts with an underscore"
+    if (count := len(source.splitlines())) > LIMIT:
+        yield f"has {count} lines, more than {LIMIT}"
+
+
+def unlisted_names(path: str, tree: ast.Module) -> Iterator[str]:
+    """What a public module defines, or an `__init__` brings in, but not `__all__`."""
+    name = Path(path).stem
+    if name.startswith("_") and name != "__init__":
+        return
+    public, listed = set(), set()
+    for node in tree.body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            public.add(node.name)
+        if isinstance(node, ast.ImportFrom) and node.level == 1 and name == "__init__":
+            public |= {alias.asname or alias.name for alias in node.names}
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
+            listed = set(ast.literal_eval(node.value))
+    for missing in sorted(public - listed):
+        if not missing.startswith("_"):
+            yield f"{missing} is missing from __all__"
+
+
+def problems(path: str, source: str) -> list[str]:
+    """Everything wrong with one file, whose path is relative to the package."""
+    tree = ast.parse(source)
+    return [
+        *backward_imports(path, tree),
+        *early_imports(path, tree),
+        *other_doors_to_keras(path, tree),
+        *bare_signs(path, tree),
+        *unlisted_names(path, tree),
+        *file_problems(path, source),
+    ]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py"))
+)
+def test_source(path):
+    assert problems(path, (ROOT / path).read_text(encoding="utf-8")) == []
+
+
+BAD = [
+    ("layers/_a.py", "from ..quantizers import RSign", "layers imports larq_nobn.quan"),
+    ("layers/_a.py", "from .. import models", "layers imports larq_nobn.models"),
+    ("layers/_a.py", "import larq_nobn.deploy", "layers imports larq_nobn.deploy"),
+    ("layers/_a.py", "import larq_nobn", "layers imports larq_nobn"),
+    ("layers/__init__.py", "from .. import cli as _cli", "layers imports larq_nobn.cl"),
+    ("regularizers.py", "from ._math import x as _x\nfrom .models import y", ".models"),
+    ("_checks.py", "from ._keras import keras", "_checks imports larq_nobn._keras"),
+    (
+        "_math.py",
+        "def f():\n    from .layers import RPReLU",
+        "_math imports larq_nobn.",
+    ),
+    ("deploy/_a.py", "from ..training import train", "deploy imports larq_nobn.trai"),
+    ("data/_a.py", "from .._math import unit_sum", "data imports larq_nobn._math"),
+    ("plots.py", "", "plots has no place in LAYERS"),
+    ("data/_a.py", "import tensorflow_datasets as tfds", "imports tensorflow_datasets"),
+    ("data/_a.py", "try:\n    from PIL import Image\nexcept E:\n    1", "PIL.Image at"),
+    ("cli/_a.py", "class A:\n    import matplotlib.pyplot as plt", "imports matplotl"),
+    ("cli/_a.py", "import tf_keras", "imports tf_keras; only _keras.py"),
+    ("cli/_a.py", "from tensorflow import keras", "imports tensorflow.keras; only"),
+    ("cli/_a.py", "from tensorflow.keras.layers import Dense", "imports tensorflow.ke"),
+    ("cli/_a.py", "import tensorflow as tf\nx = tf.keras.Model", "uses tensorflow.k"),
+    ("cli/_a.py", "import tensorflow\nx = tensorflow.keras.Model", "uses tensorflow.k"),
+    ("cli/_a.py", "import tensorflow as tf\nx = tf.sign(1)", "uses tensorflow.sign"),
+    ("cli/_a.py", "import tensorflow as tf\nx = tf.math.sign", "tensorflow.math.sign"),
+    ("cli/_a.py", "from tensorflow.math import sign", "uses tensorflow.math.sign"),
+    ("cli/_utils.py", "", "is called _utils; name it after its concept"),
+    ("cli/misc.py", "", "is called misc"),
+    ("helpers.py", "", "is called helpers"),
+    ("cli/train.py", "", "its name starts with an underscore"),
+    ("cli/_a.py", "x = 1\n" * 251, "has 251 lines, more than 250"),
+    (
+        "layers/__init__.py",
+        "from ._a import B\n__all__ = ['C']",
+        "B is missing from __",
+    ),
+    ("__init__.py", "from . import layers", "layers is missing from __all__"),
+    ("callbacks.py", "class Monitor: ...", "Monitor is missing from __all__"),
+    ("surgery.py", "def fold(): ...\n__all__ = []", "fold is missing from __all__"),
+]
+GOOD = [
+    (
+        "__init__.py",
+        "from . import _keras as _keras\nfrom .cli import m\n__all__=['m']",
+    ),
+    (
+        "models/_a.py",
+        "from ..layers import A\nfrom .._math import b\nfrom ._c import D",
+    ),
+    ("layers/__init__.py", "from .._keras import keras\n__all__ = []"),
+    ("surgery.py", "from .models import A\ndef b(): ...\n__all__ = ['b']"),
+    ("training/_a.py", "from .. import data\ndef f():\n    from .. import __version__"),
+    (
+        "cli/_a.py",
+        "def f():\n    import tensorflow_datasets\n    from PIL import Image",
+    ),
+    ("cli/_a.py", "import larq as lq\nx = lq.math.sign(1)  # unlike tf.sign(1)"),
+    ("_keras.py", "import tf_keras as keras"),
+    ("_math.py", "def public(): ..." + "\n" * 249),
+]
+
+
+@pytest.mark.parametrize("path, source, problem", BAD)
+def test_rules_find_what_is_wrong(path, source, problem):
+    assert any(problem in found for found in problems(path, textwrap.dedent(source)))
+
+
+@pytest.mark.parametrize("path, source", GOOD)
+def test_rules_accept_what_is_right(path, source):
+    assert problems(path, source) == []
