@@ -2,7 +2,39 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
+from functools import cache, wraps
+from typing import Any
+
 import tensorflow as tf
+
+
+def fused(function: Callable) -> Callable:
+    """Runs a chain of elementwise operations as one loop over its tensors.
+
+    TensorFlow passes over memory once per operation. Inside a graph XLA compiles the
+    chain instead, which is what half of a binary network's step is made of; eagerly,
+    where every new shape would be compiled again, the operations run as they are.
+    Keep convolutions and reductions outside: XLA is slower at both on a CPU.
+
+    Arguments:
+        function: A function of tensors only, without side effects.
+    """
+
+    # One tf.function per signature: TensorFlow takes a single one that meets many
+    # layers' shapes for a mistake and warns of retracing.
+    @cache
+    def compiled(signature: Hashable) -> Callable:
+        return tf.function(function, jit_compile=True, autograph=False)
+
+    @wraps(function)
+    def call(*tensors: tf.Tensor) -> Any:
+        if tf.executing_eagerly():
+            return function(*tensors)
+        signature = tuple((t.dtype, str(t.shape)) for t in tensors)
+        return compiled(signature)(*tensors)
+
+    return call
 
 
 def at_least_float32(x: tf.Tensor) -> tf.Tensor:

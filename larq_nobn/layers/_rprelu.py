@@ -7,7 +7,27 @@ import tensorflow as tf
 
 from .._checks import check_channels
 from .._keras import keras, register
-from .._math import channel_sum
+from .._math import channel_sum, fused
+
+
+@fused
+def _value(
+    x: tf.Tensor, shift_in: tf.Tensor, slope: tf.Tensor, shift_out: tf.Tensor
+) -> tf.Tensor:
+    z = x + tf.cast(shift_in, x.dtype)
+    # Of several equal spellings the only one that a TFLite file holds as one PRELU.
+    leak = tf.reshape(tf.cast(-slope, x.dtype), (1,) * (x.shape.rank - 2) + (-1,))
+    return tf.nn.relu(z) + leak * tf.nn.relu(-z) + tf.cast(shift_out, x.dtype)
+
+
+@fused
+def _products(
+    upstream: tf.Tensor, x: tf.Tensor, shift_in: tf.Tensor, slope: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The gradient of x, and of the slope at every position."""
+    z = x + tf.cast(shift_in, x.dtype)
+    d_x = tf.where(z > 0, upstream, tf.cast(slope, x.dtype) * upstream)
+    return d_x, upstream * tf.minimum(z, 0)
 
 
 @tf.custom_gradient
@@ -15,18 +35,12 @@ def rprelu(
     x: tf.Tensor, shift_in: tf.Tensor, slope: tf.Tensor, shift_out: tf.Tensor
 ) -> tuple[tf.Tensor, Callable]:
     """PReLU(x + shift_in; slope) + shift_out, with one fused gradient."""
-    z = x + tf.cast(shift_in, x.dtype)
-    a = tf.cast(slope, x.dtype)
-    # Of several equal spellings the only one that a TFLite file holds as one PRELU.
-    leak = tf.reshape(-a, (1,) * (x.shape.rank - 2) + (-1,))
-    value = tf.nn.relu(z) + leak * tf.nn.relu(-z) + tf.cast(shift_out, x.dtype)
 
     def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        d_x = tf.where(z > 0, upstream, a * upstream)
-        d_slope = -channel_sum(upstream * tf.nn.relu(-z))
-        return d_x, channel_sum(d_x), d_slope, channel_sum(upstream)
+        d_x, d_slope = _products(upstream, x, shift_in, slope)
+        return d_x, channel_sum(d_x), channel_sum(d_slope), channel_sum(upstream)
 
-    return value, grad
+    return _value(x, shift_in, slope, shift_out), grad
 
 
 @register()

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 import larq as lq
@@ -9,28 +10,31 @@ from larq.quantizers import Quantizer
 
 from .._checks import check_channels, check_choice, check_number
 from .._keras import register
-from .._math import channel_sum
-
-
-def _approx_sign_slope(z: tf.Tensor) -> tf.Tensor:
-    return tf.nn.relu(2 - tf.abs(z + z))
-
-
-def _ste_sign_slope(z: tf.Tensor) -> tf.Tensor:
-    return tf.cast(tf.abs(z) <= 1, z.dtype)
-
-
-def _sigmoid_sign_slope(z: tf.Tensor) -> tf.Tensor:
-    s = tf.sigmoid(3 * z)
-    return 6 * s * (1 - s)
-
+from .._math import channel_sum, fused
 
 # The pseudo-derivative of sign(z) that each estimator stands for.
 ESTIMATORS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
-    "approx_sign": _approx_sign_slope,
-    "ste_sign": _ste_sign_slope,
-    "sigmoid_sign": _sigmoid_sign_slope,
+    "approx_sign": lambda z: tf.nn.relu(2 - tf.abs(z + z)),
+    "ste_sign": lambda z: tf.cast(tf.abs(z) <= 1, z.dtype),
+    "sigmoid_sign": lambda z: 6 * tf.sigmoid(3 * z) * tf.sigmoid(-3 * z),
 }
+
+
+@fused
+def _value(x: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
+    return lq.math.sign(x - tf.cast(threshold, x.dtype))
+
+
+@cache
+def _gradient(estimator: str) -> Callable[..., tf.Tensor]:
+    @fused
+    def d_x(
+        upstream: tf.Tensor, x: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor
+    ) -> tf.Tensor:
+        z = scale * x + tf.cast(shift, x.dtype)
+        return scale * upstream * ESTIMATORS[estimator](z)
+
+    return d_x
 
 
 def rsign(x: tf.Tensor, shift: tf.Tensor, scale: float, estimator: str) -> tf.Tensor:
@@ -38,16 +42,12 @@ def rsign(x: tf.Tensor, shift: tf.Tensor, scale: float, estimator: str) -> tf.Te
 
     @tf.custom_gradient
     def shifted_sign(x: tf.Tensor, shift: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        # A positive scale does not change a sign: only the shift has to know of it.
-        value = lq.math.sign(x + tf.cast(shift / scale, x.dtype))
-
         def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            z = (x if scale == 1 else scale * x) + tf.cast(shift, x.dtype)
-            d_shift = upstream * ESTIMATORS[estimator](z)
-            d_x = d_shift if scale == 1 else scale * d_shift
-            return d_x, channel_sum(d_shift)
+            d_x = _gradient(estimator)(upstream, x, shift, tf.constant(scale, x.dtype))
+            return d_x, channel_sum(d_x) / scale
 
-        return value, grad
+        # A positive scale does not change a sign: only the threshold has to know of it.
+        return _value(x, -shift / scale), grad
 
     return shifted_sign(x, shift)
 

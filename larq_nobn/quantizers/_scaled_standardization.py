@@ -5,8 +5,19 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from .._keras import register
-from .._math import at_least_float32
+from .._math import at_least_float32, fused, unit_sum
 from ._standardization import StandardizedKernel, filters, standardization_gradient
+
+
+@fused
+def _value(columns: tf.Tensor, mean: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
+    value = (at_least_float32(columns) - mean) * factor
+    return tf.cast(value, columns.dtype)
+
+
+@fused
+def _product(upstream: tf.Tensor, columns: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
+    return at_least_float32(upstream) * (at_least_float32(columns) - mean)
 
 
 def scaled_standardization(
@@ -16,16 +27,16 @@ def scaled_standardization(
 
     @tf.custom_gradient
     def standardized(kernel: tf.Tensor, gain: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        of = filters(at_least_float32(kernel), epsilon)
-        value = of.centered * (scale * gain * of.rate)
+        of = filters(kernel, epsilon)
+        value = _value(of.columns, of.mean, scale * gain * of.rate)
 
         def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            columns = tf.reshape(at_least_float32(upstream), of.centered.shape)
-            slope, inner = standardization_gradient(columns, of, scale * gain, epsilon)
-            d_kernel = tf.cast(tf.reshape(slope, kernel.shape), kernel.dtype)
-            return d_kernel, scale * of.rate * inner
+            g = tf.reshape(upstream, of.columns.shape)
+            inner = unit_sum(_product(g, of.columns, of.mean))
+            d_kernel = standardization_gradient(g, inner, of, scale * gain, epsilon)
+            return tf.reshape(d_kernel, kernel.shape), scale * of.rate * inner
 
-        return tf.cast(tf.reshape(value, kernel.shape), kernel.dtype), grad
+        return tf.reshape(value, kernel.shape), grad
 
     return standardized(kernel, gain)
 

@@ -7,30 +7,33 @@ import tensorflow as tf
 
 from .._checks import check_flag
 from .._keras import register
-from .._math import at_least_float32, unit_sum
-from ._standardization import (
-    Filters,
-    StandardizedKernel,
-    filters,
-    standardization_gradient,
-)
+from .._math import at_least_float32, fused, unit_sum
+from ._standardization import StandardizedKernel, filters, standardization_gradient
 
 
 def column_medians(columns: tf.Tensor) -> tf.Tensor:
-    """Median of every column of an (N, C) matrix: (C,)."""
+    """Median of every column of an (N, C) matrix: (C,), in float32 or better."""
     count = columns.shape[0]
-    largest, _ = tf.math.top_k(tf.transpose(columns), count // 2 + 1)
+    rows = tf.transpose(at_least_float32(columns))
+    largest, _ = tf.math.top_k(rows, count // 2 + 1)
     if count % 2:
         return largest[:, -1]
     return (largest[:, -1] + largest[:, -2]) / 2
 
 
-def magnitudes(of: Filters, variance_preserving: bool) -> tf.Tensor:
-    r"""The factor s of every filter: mean |ŵ|, or \(N^{-1/2}\)."""
-    count = float(of.centered.shape[0])
-    if variance_preserving:
-        return tf.fill(of.sigma.shape, tf.constant(count**-0.5, of.sigma.dtype))
-    return of.rate * unit_sum(tf.abs(of.centered)) / count
+@fused
+def _value(columns: tf.Tensor, center: tf.Tensor, amplitude: tf.Tensor) -> tf.Tensor:
+    positive = at_least_float32(columns) >= center
+    return tf.cast(tf.where(positive, amplitude, -amplitude), columns.dtype)
+
+
+@fused
+def _products(
+    upstream: tf.Tensor, columns: tf.Tensor, mean: tf.Tensor, center: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """upstream·(W-μ) and upstream·sign(W-center)."""
+    g, latent = at_least_float32(upstream), at_least_float32(columns)
+    return g * (latent - mean), tf.where(latent >= center, g, -g)
 
 
 def scaled_std_sign(
@@ -45,21 +48,24 @@ def scaled_std_sign(
 
     @tf.custom_gradient
     def binarized(kernel: tf.Tensor, gain: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        of = filters(at_least_float32(kernel), epsilon)
-        split = column_medians(of.centered) if balanced else 0.0
-        positive = of.centered >= split
-        magnitude = magnitudes(of, variance_preserving)
-        amplitude = scale * (magnitude * gain)
-        value = tf.where(positive, amplitude, -amplitude)
+        of = filters(kernel, epsilon)
+        center = column_medians(of.columns) if balanced else of.mean
+        if variance_preserving:
+            magnitude = tf.constant(of.columns.shape[0] ** -0.5, gain.dtype)
+        else:
+            magnitude = of.rate * of.deviation
+        value = _value(of.columns, center, scale * (magnitude * gain))
 
         def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            columns = tf.reshape(at_least_float32(upstream), of.centered.shape)
-            slope, _ = standardization_gradient(columns, of, scale * gain, epsilon)
-            signed = unit_sum(tf.where(positive, columns, -columns))
-            d_kernel = tf.cast(tf.reshape(slope, kernel.shape), kernel.dtype)
-            return d_kernel, scale * (magnitude * signed)
+            g = tf.reshape(upstream, of.columns.shape)
+            with_offset, with_sign = _products(g, of.columns, of.mean, center)
+            d_kernel = standardization_gradient(
+                g, unit_sum(with_offset), of, scale * gain, epsilon
+            )
+            d_gain = scale * (magnitude * unit_sum(with_sign))
+            return tf.reshape(d_kernel, kernel.shape), d_gain
 
-        return tf.cast(tf.reshape(value, kernel.shape), kernel.dtype), grad
+        return tf.reshape(value, kernel.shape), grad
 
     return binarized(kernel, gain)
 

@@ -8,43 +8,75 @@ import tensorflow as tf
 from larq.quantizers import Quantizer
 
 from .._checks import check_flag, check_number
-from .._math import unit_sum
+from .._math import at_least_float32, fused, unit_sum
 
 
 class Filters(NamedTuple):
     """A kernel as one column per output unit, with the statistics of each column."""
 
-    centered: tf.Tensor  # (N, C): W - center
-    sigma: tf.Tensor  # (C,): population standard deviation
-    rate: tf.Tensor  # (C,): 1 / (sqrt(N) (sigma + epsilon))
+    columns: tf.Tensor  # (N, C), in the dtype of the kernel
+    mean: tf.Tensor  # (C,), as all that follows in float32 or better
+    deviation: tf.Tensor  # mean |W - mean|
+    sigma: tf.Tensor  # population standard deviation
+    rate: tf.Tensor  # 1 / (sqrt(N) (sigma + epsilon))
+
+
+@fused
+def _absolute_and_square(
+    columns: tf.Tensor, mean: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    offset = at_least_float32(columns) - mean
+    return tf.abs(offset), tf.square(offset)
 
 
 def filters(kernel: tf.Tensor, epsilon: float) -> Filters:
-    """Centers every filter of `kernel` on its mean and measures its spread."""
+    """Measures every filter of `kernel`."""
     columns = tf.reshape(kernel, (-1, kernel.shape[-1]))
     count = float(columns.shape[0])
-    centered = columns - unit_sum(columns) / count
-    sigma = tf.sqrt(unit_sum(tf.square(centered)) / count)
-    return Filters(centered, sigma, 1 / (count**0.5 * (sigma + epsilon)))
+    mean = unit_sum(at_least_float32(columns)) / count
+    absolute, square = _absolute_and_square(columns, mean)
+    sigma = tf.sqrt(unit_sum(square) / count)
+    rate = 1 / (count**0.5 * (sigma + epsilon))
+    return Filters(columns, mean, unit_sum(absolute) / count, sigma, rate)
+
+
+@fused
+def _affine(
+    upstream: tf.Tensor,
+    columns: tf.Tensor,
+    mean: tf.Tensor,
+    factor: tf.Tensor,
+    along: tf.Tensor,
+    across: tf.Tensor,
+) -> tf.Tensor:
+    offset = at_least_float32(columns) - mean
+    slope = factor * (at_least_float32(upstream) - across - along * offset)
+    return tf.cast(slope, columns.dtype)
 
 
 def standardization_gradient(
-    upstream: tf.Tensor, of: Filters, gain: tf.Tensor | float, epsilon: float
-) -> tuple[tf.Tensor, tf.Tensor]:
+    upstream: tf.Tensor,
+    inner: tf.Tensor,
+    of: Filters,
+    gain: tf.Tensor,
+    epsilon: float,
+) -> tf.Tensor:
     r"""Gradient of \(g\,(W-\mu)\,/\,(\sqrt N(\sigma+\epsilon))\) with respect to W.
 
-    Two reductions and one affine map per column; a constant filter (σ = 0) has the
-    finite gradient that remains when its direction vanishes.
+    A constant filter (σ = 0) has the finite gradient that remains when its direction
+    vanishes.
 
-    Returns:
-        The gradient, (N, C), and the inner products Σ upstream·(W-μ), (C,).
+    Arguments:
+        upstream: (N, C).
+        inner: Σ upstream·(W-μ) of every column, (C,).
+        of: The filters.
+        gain: g, (C,).
+        epsilon: ε.
     """
     count = float(upstream.shape[0])
-    inner = unit_sum(upstream * of.centered)
+    across = unit_sum(at_least_float32(upstream)) / count
     along = tf.math.divide_no_nan(inner / count, of.sigma * (of.sigma + epsilon))
-    factor = of.rate * gain
-    across = factor * (unit_sum(upstream) / count)
-    return upstream * factor - (of.centered * (factor * along) + across), inner
+    return _affine(upstream, of.columns, of.mean, of.rate * gain, along, across)
 
 
 class StandardizedKernel(Quantizer):
