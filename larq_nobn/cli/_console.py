@@ -12,7 +12,15 @@ from pathlib import Path
 
 import tensorflow as tf
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    SpinnerColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from rich.table import Table
 
 from .. import training
@@ -26,15 +34,23 @@ def out() -> Console:
 
 def progress() -> Progress:
     """A progress bar on stderr that leaves nothing behind, and only on a terminal."""
-    console = _console(stderr=True)
-    return Progress(
+    return _live(
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        MofNCompleteColumn(),
         TimeRemainingColumn(),
+    )
+
+
+def _live(*columns: ProgressColumn) -> Progress:
+    console = _console(stderr=True)
+    return Progress(
+        *columns,
         console=console,
         disable=not console.is_terminal,
         transient=True,
+        # On a terminal lines have to go above the bar; in a file they belong there.
+        redirect_stdout=sys.stdout.isatty(),
     )
 
 
@@ -67,7 +83,8 @@ def emit_json(content: Mapping[str, object], target: str | None) -> None:
 @contextmanager
 def working(text: str) -> Iterator[None]:
     """Shows, on a terminal, that something of unknown length is going on."""
-    with _console(stderr=True).status(text):
+    with _live(SpinnerColumn(), TextColumn("{task.description}")) as bar:
+        bar.add_task(text, total=None)
         yield
 
 
