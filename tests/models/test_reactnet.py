@@ -1,0 +1,229 @@
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from numpy.testing import assert_allclose, assert_array_equal
+
+from larq_nobn._keras import keras
+from larq_nobn.models import BUILDERS, NORMALIZATIONS, ReActNet18
+from larq_nobn.models._variance import expected_variances
+
+TINY = {"width": 4, "blocks": (2, 2)}
+
+
+def parameters(model):
+    return sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+
+
+@pytest.mark.parametrize(
+    "classes, normalization, expected",
+    [
+        (10, "nobn", 11_184_074),
+        (10, "none", 11_179_274),
+        (10, "batch_norm", 11_188_874),
+        (100, "nobn", 11_230_244),
+        (100, "batch_norm", 11_235_044),
+    ],
+)
+def test_parameter_counts_on_cifar(classes, normalization, expected):
+    assert parameters(ReActNet18((32, 32, 3), classes, normalization)) == expected
+
+
+def test_parameter_count_on_imagenet():
+    model = ReActNet18((224, 224, 3), 1000)
+    assert parameters(model) == 11_699_624
+    assert model.get_layer("stage1_block1_conv").input_shape == (None, 56, 56, 64)
+    assert model.get_layer("stage4_block4_act").output_shape == (None, 7, 7, 512)
+
+
+@pytest.mark.parametrize(
+    "rule, alpha, expected",
+    [
+        ("vita", 0.2, [[1, 1, 1.04, 1.08]] + 3 * [[1.12, 1, 1.04, 1.08]]),
+        ("vita", 0.25, [[1, 1, 1.0625, 1.125]] + 3 * [[1.1875, 1, 1.0625, 1.125]]),
+        ("nf", 0.2, [[1, 1.04, 1.08, 1.12]] + 3 * [[1.16, 1.04, 1.08, 1.12]]),
+        (
+            "nf",
+            0.25,
+            [[1, 1.0625, 1.125, 1.1875]] + 3 * [[1.25, 1.0625, 1.125, 1.1875]],
+        ),
+    ],
+)
+def test_expected_variances(rule, alpha, expected):
+    assert_allclose(expected_variances((4, 4, 4, 4), alpha, rule), expected)
+
+
+def test_alpha_and_beta_live_in_the_quantizers():
+    model = ReActNet18((32, 32, 3), 10, width=4, alpha=0.25)
+    second = model.get_layer("stage2_block1_conv")
+    assert second.kernel_quantizer.scale == 0.25
+    assert_allclose(second.input_quantizer.scale, 1.1875**-0.5)
+    shortcut = model.get_layer("stage2_block1_shortcut_conv")
+    assert_allclose(shortcut.kernel_quantizer.scale, 1.1875**-0.5)
+    assert shortcut.input_quantizer is None
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_trains_one_step_and_saves(normalization, tmp_path):
+    keras.utils.set_random_seed(1)
+    model = ReActNet18((8, 8, 1), 3, normalization, **TINY)
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    x = np.random.default_rng(1).normal(size=(8, 8, 8, 1)).astype(np.float32)
+    before = [w.copy() for w in model.get_weights()]
+    model.fit(x, np.arange(8) % 3, batch_size=8, verbose=0)
+    assert all(np.all(np.isfinite(w)) for w in model.get_weights())
+    assert all(np.any(a != b) for a, b in zip(before, model.get_weights(), strict=True))
+    model.save(tmp_path / "model.keras")
+    reopened = keras.models.load_model(tmp_path / "model.keras")
+    assert_array_equal(reopened(x), model(x))
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_nobn_output_does_not_depend_on_the_rest_of_the_batch(training):
+    keras.utils.set_random_seed(2)
+    x = np.random.default_rng(2).normal(size=(4, 16, 16, 3)).astype(np.float32)
+    other = np.concatenate([x[:1], 5 - 3 * x[1:]])
+
+    def first_output(normalization, batch):
+        model = ReActNet18((16, 16, 3), 3, normalization, **TINY)
+        keras.utils.set_random_seed(3)
+        model.set_weights([np.random.normal(size=w.shape) for w in model.weights])
+        return model(batch, training=training)[0]
+
+    assert_array_equal(first_output("nobn", x), first_output("nobn", other))
+    if training:  # the check can fail: batch norm does look at its neighbours
+        batch_norm = first_output("batch_norm", x) - first_output("batch_norm", other)
+        assert np.abs(batch_norm).max() > 1e-3
+
+
+def test_stage_one_and_two_share_names_and_shapes():
+    real = ReActNet18((16, 16, 3), 3, binary_weights=False, **TINY)
+    binary = ReActNet18((16, 16, 3), 3, binary_weights=True, **TINY)
+    assert [(w.name, w.shape) for w in real.weights] == [
+        (w.name, w.shape) for w in binary.weights
+    ]
+    convs = [layer for layer in real.layers if layer.name.endswith("block1_conv")]
+    assert [conv.kernel_quantizer.precision for conv in convs] == [32, 32]
+
+
+def test_summary_counts_every_binary_layer_at_one_bit():
+    model = ReActNet18((16, 16, 3), 3, **TINY)
+    profile = lq.models.ModelProfile(model)
+    layers = {p.name: p for p in profile.layer_profiles}
+    for stage in (1, 2):
+        for block in (1, 2):
+            layer = layers[f"stage{stage}_block{block}_conv"]
+            pixels, channels = (16 // stage) ** 2, 4 * stage
+            fan_in = 9 * (4 if block == 1 else channels)
+            assert layer.op_count("mac", 1) == pixels * channels * fan_in
+            assert layer.weight_count(1) == channels * fan_in
+    assert layers["stem_conv"].op_count("mac", 1) == 0
+
+
+def reference(model, images):
+    """The network's formula in NumPy float64, from the model's weights alone."""
+
+    def conv(x, kernel, pad, strides):
+        size = kernel.shape[0]
+        out = -(-x.shape[1] // strides)
+        total = max((out - 1) * strides + size - x.shape[1], 0)
+        edges = (total // 2, total - total // 2)
+        x = np.pad(x, ((0, 0), edges, edges, (0, 0)), constant_values=pad)
+        y = np.zeros((len(x), out, out, kernel.shape[-1]))
+        for i in range(size):
+            for j in range(size):
+                rows = slice(i, i + strides * out, strides)
+                columns = slice(j, j + strides * out, strides)
+                y += x[:, rows, columns] @ kernel[i, j]
+        return y
+
+    def standardized(name):
+        layer = model.get_layer(name)
+        w = layer.kernel.latent_variable.numpy().astype(np.float64)
+        gain = layer.kernel_quantizer.gain.numpy().astype(np.float64)
+        spread = np.sqrt(w[..., 0].size) * (w.std((0, 1, 2)) + 1e-5)
+        return (w - w.mean((0, 1, 2))) / spread, gain
+
+    def binary(name):
+        hat, gain = standardized(name)
+        return gain * np.abs(hat).mean((0, 1, 2)) * np.where(hat >= 0, 1, -1)
+
+    hat, gain = standardized("stem_conv")
+    x = conv(images.astype(np.float64), gain * hat, 0, 1)
+    variances = [[1.0, 1.0], [1 + 0.2**2, 1.0]]
+    for stage in (1, 2):
+        for block in (1, 2):
+            name = f"stage{stage}_block{block}"
+            beta = variances[stage - 1][block - 1] ** -0.5
+            strides = 2 if (stage, block) == (2, 1) else 1
+            shift = model.get_layer(f"{name}_conv").input_quantizer.shift.numpy()
+            signs = np.where(beta * x + shift >= 0, 1.0, -1.0)
+            branch = 0.2 * conv(signs, binary(f"{name}_conv"), 1, strides)
+            if strides == 2:
+                n, h, w, c = x.shape
+                x = beta * x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
+                x = conv(x, binary(f"{name}_shortcut_conv"), 0, 1)
+            act = model.get_layer(f"{name}_act")
+            z = branch + x + act.shift_in.numpy()
+            x = np.where(z > 0, z, act.slope.numpy() * z) + act.shift_out.numpy()
+    head = model.get_layer("head")
+    return x.mean((1, 2)) @ head.kernel.numpy() + head.bias.numpy()
+
+
+def test_forward_pass_equals_the_formula():
+    keras.utils.set_random_seed(4)
+    model = ReActNet18((8, 8, 3), 3, **TINY)
+    rng = np.random.default_rng(4)
+    for weight in model.trainable_weights:
+        if weight.shape.rank == 1:
+            weight.assign_add(rng.normal(0, 0.1, weight.shape))
+    images = rng.normal(size=(16, 8, 8, 3)).astype(np.float32)
+    expected = reference(model, images)
+    agrees = np.abs(model(images) - expected).max(-1) < 1e-4
+    # Float32 may round one of some 10,000 sign inputs to the other side of zero.
+    assert agrees.mean() >= 0.9
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_mixed_precision_keeps_weights_and_logits_in_float32(policy):
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        model = ReActNet18((8, 8, 1), 3, **TINY)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    logits = model(tf.random.stateless_normal((2, 8, 8, 1), (1, 2)))
+    assert logits.dtype == tf.float32
+    assert all(w.dtype == tf.float32 for w in model.weights)
+    assert np.all(np.isfinite(logits))
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        ({"normalization": "layer"}, ValueError, "'layer' is not known. Choose from"),
+        ({"input_shape": (32, 32)}, ValueError, r"\(32, 32\) is not an image shape"),
+        ({"input_shape": (4, 4, 3)}, ValueError, r"\(4, 4, 3\) is too small .* 8 or"),
+        ({"input_shape": (32, None, 3)}, ValueError, "is not an image shape"),
+        ({"classes": 1}, ValueError, "classes=1 is below 2"),
+        ({"width": 1}, ValueError, "width=1 is below 2"),
+        ({"width": 16.0}, TypeError, "width=16.0 is not a whole number"),
+        ({"blocks": 4}, TypeError, "blocks=4 is not a sequence"),
+        ({"blocks": (4, 0)}, ValueError, "blocks=0 is below 1"),
+        ({"alpha": 0}, ValueError, r"alpha=0 is outside \(0, inf\)"),
+        (
+            {"variance_rule": "he"},
+            ValueError,
+            "'he' is not known. Choose from vita, nf",
+        ),
+        ({"estimator": "tanh"}, ValueError, "'tanh' is not known"),
+        ({"binary_weights": 1}, TypeError, "binary_weights=1 is neither"),
+    ],
+)
+def test_refuses(arguments, error, message):
+    with pytest.raises(error, match=message):
+        ReActNet18(**{"input_shape": (32, 32, 3), "classes": 10, **arguments})
+
+
+def test_builders_lists_every_network():
+    assert BUILDERS["ReActNet18"] is ReActNet18
+    assert all(name == builder.__name__ for name, builder in BUILDERS.items())
