@@ -6,7 +6,11 @@ from setuptools import find_packages, setup
 
 EXTRAS = {
     "lce": ["larq-compute-engine==0.16.*"],
-    "data": ["tensorflow-datasets==4.9.*", "pillow>=10", "scikit-learn>=1.3"],
+    "data": [
+        "tensorflow-datasets==4.9.*",
+        "importlib_resources",  # which tensorflow-datasets imports but does not name
+        "scikit-learn>=1.3",
+    ],
     "plots": ["matplotlib>=3.8", "tensorboard>=2.16,<2.22"],
     "docs": ["mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.26"],
 }
