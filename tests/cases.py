@@ -154,7 +154,7 @@ CASES = (
         smooth=False,
         oracle=partial(oracles.rsign, scale=0.9),
         inference="folds",
-        float_ops={"ADD": 1},
+        float_ops={"SUB": 1},
     ),
     Case(
         RPReLU,
