@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import Any
 
 from ._errors import ConversionError
+from ._findings import Findings
 from ._flatbuffer import compute_engine
 
 _BINARY = ("LceQuantize", "LceDequantize", "LceBconv2d", "LceBMaxPool2d")
@@ -21,39 +22,30 @@ _INT32 = 2
 
 
 @dataclass(frozen=True)
-class Audit:
+class Audit(Findings):
     """What an LCE `.tflite` file holds.
 
     Attributes:
         path: The file.
         size_bytes: Its size.
-        ops: Every operation with its count, custom operations included.
         lce_bconv2d: Binary convolutions.
-        bitpacked_outputs: How many of them hand bits, not floats, to the next one.
         float_ops: What neither LCE's binary operations nor mere shape changes do:
             `{"op", "count", "layers"}`, the most frequent first.
         binary_macs: Multiply-accumulates of the binary convolutions, for one example.
         float_macs: Those of float convolutions and fully connected layers.
+        ops: Every operation with its count, custom operations included.
+        bitpacked_outputs: How many binary convolutions hand on bits, not floats.
     """
 
-    path: str
-    size_bytes: int
     ops: dict[str, int]
-    lce_bconv2d: int
     bitpacked_outputs: int
-    float_ops: list[dict[str, Any]]
-    binary_macs: int
-    float_macs: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as plain JSON types."""
-        return asdict(self)
 
 
 def audit(path: str | os.PathLike) -> Audit:
     """Reads an LCE `.tflite` file, whoever wrote it.
 
-    Layer names are those that the converter left in the names of tensors; the last
+    Layer names are those that the converter left in the names of tensors. What several
+    layers were fused into has the name of the last of them. The file's last
     operation has lost its own and is listed as `"output"`, others without as
     `"unknown"`.
 

@@ -12,11 +12,12 @@ from .._keras import keras
 from ._audit import Audit, audit_bytes
 from ._data import verification_examples
 from ._errors import ConversionError
+from ._files import replacing
 from ._flatbuffer import Runner, compute_engine, input_spec, to_flatbuffer
 from ._graph import as_functional, calls, is_binary_convolution
 from ._limits import check_limits
 from ._prepare import prepare
-from ._report import ConversionReport, replacing
+from ._report import ConversionReport
 from ._verify import inference, verify_conversion
 
 

@@ -28,22 +28,22 @@ def verification_examples(data: Any, spec: tf.TensorSpec) -> tuple[np.ndarray, s
     if data is None:
         return _made_up(spec), f"{_RANDOM} random and 5 regular inputs, seed 0"
     examples = _taken(data)
+    if not len(examples):
+        raise ConversionError(
+            "data holds no example to verify on. Pass at least one, or data=None."
+        )
     if examples.shape[1:] != tuple(spec.shape[1:]):
         raise ConversionError(
             f"data holds examples of shape {examples.shape[1:]}, but the model takes "
             f"{tuple(spec.shape[1:])}. Pass an array of shape (examples, "
             f"{', '.join(map(str, spec.shape[1:]))}), or batches of such."
         )
-    if not len(examples):
-        raise ConversionError(
-            "data holds no example to verify on. Pass at least one, or data=None."
-        )
     return examples.astype(spec.dtype.as_numpy_dtype), "the given data"
 
 
 def _taken(data: Any) -> np.ndarray:
     if not isinstance(data, tf.data.Dataset):
-        return np.asarray(data[0] if isinstance(data, tuple) else data)[:_MOST]
+        return np.atleast_1d(data[0] if isinstance(data, tuple) else data)[:_MOST]
     batches: list[np.ndarray] = []
     for batch in data:
         batches.append(np.asarray(batch[0] if isinstance(batch, tuple) else batch))

@@ -17,7 +17,6 @@ from ._graph import TRAINING_ONLY, Call, as_functional, calls, is_binary_convolu
 from ._inference import BinaryConvolution, PlainRPReLU
 from ._quantizers import (
     copy_quantizer,
-    float32_config,
     kernel_value,
     nothing,
     plain_sign,
@@ -99,9 +98,8 @@ def bake_kernels(call: Call) -> Replacement | None:
     baked = [name for name, of in _KERNELS.items() if getattr(layer, of, None)]
     if not baked and getattr(layer, "input_quantizer", None) is None:
         return None
-    config = float32_config(layer.get_config())
-    config.update({_KERNELS[name]: None for name in baked}, input_quantizer=None)
-    new = rebuild(layer, config)
+    plain = {_KERNELS[name]: None for name in baked}
+    new = rebuild(layer, **plain, input_quantizer=None)
     new.input_quantizer, fill_quantizer = copy_quantizer(layer.input_quantizer)
 
     def fill() -> None:
@@ -116,7 +114,7 @@ def bake_kernels(call: Call) -> Replacement | None:
 
 def copy(call: Call) -> Replacement:
     """The same layer again, in float32."""
-    new = rebuild(call.layer, float32_config(call.layer.get_config()))
+    new = rebuild(call.layer)
     return Replacement(new, lambda: new.set_weights(call.layer.get_weights()))
 
 
@@ -168,7 +166,8 @@ def _clone(
         fills.append(found.fill)
         return found.layer
 
-    with _float32_policy():
+    # Larq leaves its scope open when a layer fails, and latent weights then read as ±1.
+    with _float32_policy(), lq.context.quantized_scope(False):
         try:
             cloned = keras.models.clone_model(given, clone_function=replace)
         except ConversionError:

@@ -32,7 +32,7 @@ def copy_quantizer(quantizer: Any) -> tuple[Any, Callable[[], None]]:
         return plain_sign(quantizer), nothing
     if not isinstance(quantizer, keras.layers.Layer):
         return quantizer, nothing
-    new = rebuild(quantizer, float32_config(quantizer.get_config()))
+    new = rebuild(quantizer)
     return new, lambda: new.set_weights(quantizer.get_weights())
 
 
@@ -79,10 +79,11 @@ def _is_float(dtype: Any) -> bool:
     return "float" in str(dtype)
 
 
-def rebuild(layer: keras.layers.Layer, config: dict[str, Any]) -> keras.layers.Layer:
-    """Builds a layer like the given one from a configuration."""
+def rebuild(layer: keras.layers.Layer, **changes: Any) -> keras.layers.Layer:
+    """Builds a layer like the given one, in float32, with some arguments changed."""
     try:
-        return type(layer).from_config(config)
+        config = float32_config(layer.get_config())
+        return type(layer).from_config({**config, **changes})
     except Exception as error:  # a user's class may raise anything
         raise ConversionError(
             f"Layer {layer.name!r} ({type(layer).__name__}) cannot be rebuilt from its "

@@ -1,0 +1,63 @@
+"""Small networks that the conversion tests share."""
+
+import larq as lq
+import numpy as np
+from larq_nobn._keras import keras
+
+INPUT = (8, 8, 3)
+
+
+def binary_conv(filters=32, size=3, name=None, **changes):
+    """A plain Larq binary convolution; `changes` are arguments of QuantConv2D."""
+    arguments = {
+        "padding": "same",
+        "pad_values": 1.0,
+        "use_bias": False,
+        "input_quantizer": "ste_sign",
+        "kernel_quantizer": "ste_sign",
+        "kernel_constraint": "weight_clip",
+        "name": name,
+    }
+    return lq.layers.QuantConv2D(filters, size, **{**arguments, **changes})
+
+
+def chain(*layers, shape=INPUT, stem=True, scramble=True, name="chain"):
+    """A model of the given layers in a row, behind a float stem of 32 channels."""
+    inputs = keras.Input(shape)
+    x = inputs
+    if stem:
+        x = keras.layers.Conv2D(32, 3, padding="same", name="stem")(x)
+    for layer in layers:
+        x = layer(x)
+    model = keras.Model(inputs, x, name=name)
+    return scrambled(model) if scramble else model
+
+
+def head():
+    return [
+        keras.layers.GlobalAveragePooling2D(name="pool"),
+        keras.layers.Dense(5, name="head"),
+    ]
+
+
+def scrambled(model, seed=0):
+    """Moves every weight off its initial value, as training would."""
+    random = np.random.default_rng(seed)
+    for weight in model.weights:
+        noise = 0.3 * random.normal(size=weight.shape)
+        positive = "variance" in weight.name or "gain" in weight.name
+        weight.assign_add(np.abs(noise) if positive else noise)
+    return model
+
+
+def three_convs():
+    """Signs at 'first', 'second' and 'third', and nothing that merges them."""
+    convs = [binary_conv(name=name) for name in ("first", "second", "third")]
+    norms = [keras.layers.BatchNormalization(name=f"norm{i}") for i in (1, 2, 3)]
+    rows = [layer for pair in zip(convs, norms, strict=True) for layer in pair]
+    return chain(*rows, *head(), name="three")
+
+
+def images(count=8, shape=INPUT, seed=1):
+    random = np.random.default_rng(seed)
+    return random.normal(size=(count, *shape)).astype(np.float32)

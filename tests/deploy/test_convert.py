@@ -1,0 +1,280 @@
+"""Conversion from end to end: what is written, what is refused, what is left alone."""
+
+import errno
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+import tensorflow as tf
+from deploy.nets import binary_conv, chain, head, images, scrambled, three_convs
+from larq_nobn._keras import keras
+from larq_nobn.deploy import ConversionError, _inference, _prepare, convert
+from numpy.testing import assert_array_equal
+from rich.console import Console
+
+pytestmark = pytest.mark.convert
+
+KEYS = {
+    "path",
+    "size_bytes",
+    "binary_layers",
+    "lce_bconv2d",
+    "float_ops",
+    "binary_macs",
+    "float_macs",
+    "verify",
+}
+NUMBERS = {
+    "examples",
+    "exact_share",
+    "explained",
+    "unexplained",
+    "worst_abs",
+    "worst_rel",
+    "top1_agreement",
+}
+
+
+@pytest.fixture(scope="module")
+def model():
+    return three_convs()
+
+
+@pytest.fixture(scope="module")
+def report(model, tmp_path_factory):
+    return convert(model, tmp_path_factory.mktemp("convert") / "model.tflite")
+
+
+def text(table):
+    shown = io.StringIO()
+    Console(width=200, file=shown).print(table)
+    return shown.getvalue()
+
+
+def test_the_report_has_the_promised_keys(report, tmp_path):
+    found = json.loads(report.to_json(tmp_path / "report.json"))
+    assert found == json.loads((tmp_path / "report.json").read_text())
+    assert set(found) == KEYS
+    assert set(found["verify"]) == NUMBERS | {"data", "prepared"}
+    assert set(found["verify"]["prepared"]) == NUMBERS | {"reference"}
+
+
+def test_every_binary_layer_is_found_and_every_example_accounted_for(report):
+    assert report.binary_layers == report.lce_bconv2d == 3
+    for part in (report.verify, report.verify["prepared"]):
+        assert part["examples"] == 32
+        assert part["unexplained"] == 0
+        assert part["exact_share"] == 1 - part["explained"] / 32
+    assert report.verify["prepared"]["reference"] == "the given model"
+    assert report.size_bytes == Path(report.path).stat().st_size
+
+
+def test_the_table_and_the_picture_show_the_numbers(report, tmp_path):
+    shown = text(report.table())
+    assert "3 of 3" in shown
+    assert "0 unexplained" in shown
+    assert "27 random and 5 regular inputs" in shown
+    report.plot(tmp_path / "report.png")
+    assert (tmp_path / "report.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_without_verification_there_is_none(model, tmp_path):
+    report = convert(model, tmp_path / "m.tflite", verify=False)
+    assert report.verify is None
+    assert "unexplained" not in text(report.table())
+
+
+@pytest.mark.parametrize("normalization", ["nobn", "batch_norm", "none"])
+def test_reactnet_converts(normalization, tmp_path):
+    model = scrambled(
+        nobn.models.ReActNet18(
+            (8, 8, 3), 10, normalization, width=32, blocks=(1, 1), name="net"
+        )
+    )
+    report = convert(model, tmp_path / "m.tflite")
+    assert report.lce_bconv2d == 2
+    counts = {op["op"]: op["count"] for op in report.float_ops}
+    assert counts["PRELU"] == 2
+    assert counts["CONV_2D"] == 2  # the stem and the 1x1 of the real-valued shortcut
+
+
+def test_a_sequential_model_converts(tmp_path):
+    rows = [keras.Input((8, 8, 32)), binary_conv(), *head()]
+    report = convert(scrambled(keras.Sequential(rows)), tmp_path / "m.tflite")
+    assert report.lce_bconv2d == 1
+
+
+def test_a_mixed_precision_model_converts(tmp_path):
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        model = three_convs()
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    report = convert(model, tmp_path / "m.tflite")
+    assert report.verify["prepared"]["reference"].startswith(
+        "the given model in float32; in its mixed_bfloat16"
+    )
+
+
+def test_bytes_as_input_stay_bytes(tmp_path):
+    inputs = keras.Input((8, 8, 3), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255)(inputs)
+    x = binary_conv(8)(keras.layers.Conv2D(8, 3)(x))
+    report = convert(scrambled(keras.Model(inputs, x)), tmp_path / "m.tflite")
+    assert report.verify["examples"] == 32
+
+
+X, Y = images(40), np.zeros(40)
+
+
+@pytest.mark.parametrize(
+    "data, examples",
+    [
+        (X, 40),
+        ((X, Y), 40),
+        (X.astype("float64"), 40),
+        (tf.data.Dataset.from_tensor_slices((X, Y)).batch(16), 40),
+        (tf.data.Dataset.from_tensor_slices(X).batch(16).repeat(), 256),
+    ],
+)
+def test_data_may_be_given_in_several_forms(model, tmp_path, data, examples):
+    verify = convert(model, tmp_path / "m.tflite", data=data).verify
+    assert verify["examples"] == verify["prepared"]["examples"] == examples
+    assert verify["data"] == "the given data"
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (images(4, (8, 8, 1)), r"data holds examples of shape \(8, 8, 1\)"),
+        (images(0), "data holds no example"),
+        ("images.npy", r"data holds examples of shape \(\), but the model takes"),
+        (tf.data.Dataset.from_tensor_slices(X), r"data holds examples of shape \(8, 3"),
+        (tf.data.Dataset.from_tensor_slices(X).take(0), "data holds no example"),
+    ],
+)
+def test_data_that_does_not_fit_is_refused(model, tmp_path, data, message):
+    with pytest.raises(ConversionError, match=message):
+        convert(model, tmp_path / "m.tflite", data=data)
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"verify": 1}, "verify=1 is neither True nor False"),
+        ({"tolerance": 0}, r"tolerance=0 is outside \(0, inf\)"),
+    ],
+)
+def test_arguments_are_checked(model, tmp_path, changes, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        convert(model, tmp_path / "m.tflite", **changes)
+
+
+def test_the_given_model_can_go_on_training(tmp_path):
+    model = three_convs()
+    model.compile("adam", "mse", metrics=["mae"])
+    model.fit(X, np.zeros((40, 5)), verbose=0)
+    variables = [*model.weights, *model.optimizer.variables]
+    before = [v.numpy() for v in variables]
+    names = [v.name for v in variables]
+    convert(model, tmp_path / "m.tflite", data=X)
+    assert [v.name for v in variables] == names
+    for old, new in zip(before, variables, strict=True):
+        assert_array_equal(old, new.numpy())
+    model.fit(X, np.zeros((40, 5)), verbose=0)
+
+
+def test_a_missing_compute_engine_is_one_sentence(model, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "larq_compute_engine", None)
+    with pytest.raises(ConversionError, match=r"pip install larq-nobn\[lce\]"):
+        convert(model, tmp_path / "m.tflite")
+
+
+def test_a_folder_that_is_not_there(model, tmp_path):
+    with pytest.raises(ConversionError, match="cannot be written: No such file"):
+        convert(model, tmp_path / "nowhere" / "m.tflite")
+
+
+def test_a_full_disk_leaves_the_old_file(model, tmp_path, monkeypatch):
+    path = tmp_path / "m.tflite"
+    path.write_text("old")
+
+    def full(self, content):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    with pytest.raises(ConversionError, match="cannot be written: No space left"):
+        convert(model, path)
+    assert [p.name for p in tmp_path.iterdir()] == ["m.tflite"]
+    assert path.read_text() == "old"
+
+
+def test_success_replaces_the_old_file(model, tmp_path):
+    path = tmp_path / "m.tflite"
+    path.write_text("old")
+    convert(model, path, verify=False)
+    assert path.read_bytes()[4:8] == b"TFL3"
+    assert [p.name for p in tmp_path.iterdir()] == ["m.tflite"]
+
+
+def test_outputs_that_are_not_finite_are_refused(tmp_path):
+    model = three_convs()
+    bias = model.get_layer("head").bias
+    bias.assign(np.full(5, np.nan))
+    with pytest.raises(ConversionError, match="Model 'three' gives outputs that are"):
+        convert(model, tmp_path / "m.tflite")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_layer_that_stays_float_is_named(tmp_path, monkeypatch):
+    class Halved(_inference.ShiftedSign):
+        def call(self, inputs):
+            return 0.5 * super().call(inputs)
+
+    def rule(quantizer):
+        return Halved(np.zeros(32)), lambda: None
+
+    model = chain(binary_conv(name="left"), keras.layers.ReLU(), *head())
+    monkeypatch.setattr(_prepare, "copy_quantizer", rule)
+    with pytest.raises(ConversionError, match="LCE found 0 .* model has 1.* 'left'"):
+        convert(model, tmp_path / "m.tflite")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_file_that_cannot_run_is_refused(tmp_path, monkeypatch):
+    class Wide(_inference.BinaryConvolution):
+        def call(self, inputs):
+            return super().call(inputs) * np.full((1, 1, 1, 32), 2, np.float32)
+
+    monkeypatch.setattr(_prepare, "BinaryConvolution", Wide)
+    with pytest.raises(ConversionError, match="its interpreter cannot run: .+"):
+        convert(chain(binary_conv(), *head()), tmp_path / "m.tflite")
+    assert not any(tmp_path.iterdir())
+
+
+class Unknown(keras.layers.Layer):
+    """Something that no TFLite file can hold."""
+
+    def call(self, inputs):
+        outputs = tf.numpy_function(lambda x: x, [inputs], tf.float32)
+        outputs.set_shape(inputs.shape)
+        return outputs
+
+
+def test_what_the_converter_cannot_express_is_reported(tmp_path):
+    model = chain(binary_conv(), Unknown(name="odd"), *head())
+    with pytest.raises(ConversionError, match="could not convert the model: .+"):
+        convert(model, tmp_path / "m.tflite")
+    assert not any(tmp_path.iterdir())
+
+
+def test_conversion_is_silent(model, tmp_path, capfd):
+    convert(model, tmp_path / "m.tflite")
+    captured = capfd.readouterr()
+    assert captured.out == captured.err == ""
