@@ -53,7 +53,7 @@ def to_flatbuffer(
         except Exception as error:  # MLIR's complaints have no common type
             raise ConversionError(
                 "Larq Compute Engine could not convert the model: "
-                f"{_first_line(error, chatter())}. Replace the layer it names."
+                f"{_cause(error, chatter())}. Replace the layer it names."
             ) from error
 
 
@@ -75,18 +75,18 @@ class Runner:
             except Exception as error:  # the wrapper raises RuntimeError and others
                 raise ConversionError(
                     "Larq Compute Engine wrote a file that its interpreter cannot "
-                    f"run: {_first_line(error, chatter())}. Remove unusual constant "
-                    "shapes behind binary convolutions."
+                    f"run: {_cause(error, chatter())}. Replace what it names; "
+                    "behind a binary convolution, constants must have rank 0 or 1."
                 ) from error
 
     def __call__(self, examples: np.ndarray) -> np.ndarray:
         return self._interpreter.predict(examples)
 
 
-def _first_line(error: Exception, chatter: str) -> str:
-    said = [line for line in chatter.splitlines() if "rror" in line]
-    lines = [*said, *str(error).strip().splitlines(), "it gives no reason"]
-    return lines[0].strip().rstrip(".")[:300]
+def _cause(error: Exception, chatter: str) -> str:
+    lines = [*chatter.splitlines(), *str(error).splitlines(), repr(error)]
+    said = next((line for line in lines if "error" in line.lower()), repr(error))
+    return said.strip().removeprefix("ERROR: ").rstrip(".")[:300]
 
 
 @contextmanager
