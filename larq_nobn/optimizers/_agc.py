@@ -247,5 +247,4 @@ for _family in (_NewStyleClipping, _LegacyClipping, AdaptiveGradientClipping):
 def _after(pairs: Pairs) -> AbstractContextManager[Any]:
     """Holds back the step counter and weight decay until the gradients are checked."""
     # Each clipped gradient depends on the check of all, so one of them is enough.
-    tensors = [gradient for gradient, _ in pairs if tf.is_tensor(gradient)]
-    return tf.control_dependencies(tensors[:1])
+    return tf.control_dependencies([g for g, _ in pairs if g is not None][:1])

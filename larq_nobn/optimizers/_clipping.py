@@ -29,7 +29,8 @@ def adaptive_gradient_clip(
         G_i <- G_i                                    if ||G_i|| <= limit_i
         G_i <- G_i * limit_i / max(||G_i||, 1e-6)     otherwise
 
-    Norms are taken in float32. A gradient within its limit comes back bit for bit.
+    Norms are taken in float32. A gradient within its limit comes back bit for bit. What
+    is not finite is not looked for here; `AdaptiveGradientClipping` does that.
 
     Arguments:
         gradient: The gradient, of any floating-point type.

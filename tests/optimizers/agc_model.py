@@ -1,0 +1,45 @@
+"""A tiny network and its data, for tests that train and save."""
+
+import larq as lq
+import numpy as np
+
+from larq_nobn._keras import keras
+
+RNG = np.random.default_rng(0)
+IMAGES = RNG.normal(size=(8, 8, 8, 3)).astype("float32")
+LABELS = RNG.integers(0, 3, 8)
+
+
+def build(optimizer, kernel_quantizer="ste_sign", policy="float32", **arguments):
+    """Conv, binary conv, PReLU and head, compiled; the same weights at every call."""
+    keras.utils.set_random_seed(1)
+    keras.mixed_precision.set_global_policy(policy)
+    binary = lq.layers.QuantConv2D(
+        4,
+        3,
+        kernel_quantizer=kernel_quantizer,
+        kernel_constraint="weight_clip",
+        name="binary",
+    )
+    layers = keras.layers
+    model = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            layers.Conv2D(4, 3, name="conv"),
+            binary,
+            layers.PReLU(shared_axes=(1, 2), name="prelu"),
+            layers.Flatten(),
+            layers.Dense(3, dtype="float32", name="head"),
+        ]
+    )
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss, **arguments)
+    keras.mixed_precision.set_global_policy("float32")
+    return model
+
+
+def train(model, epochs=1, **arguments):
+    """Two steps per epoch, always on the same batches."""
+    return model.fit(
+        IMAGES, LABELS, 4, epochs, verbose=0, shuffle=False, **arguments
+    ).history
