@@ -63,7 +63,9 @@ def audit(path: str | os.PathLike) -> Audit:
         ```python
         import larq_nobn as nobn
 
-        nobn.audit("model.tflite").lce_bconv2d
+        model = nobn.models.ReActNet18((32, 32, 3), 10, width=16)
+        nobn.convert(model, "model.tflite")
+        nobn.audit("model.tflite").lce_bconv2d  # 16
         ```
     """
     try:
