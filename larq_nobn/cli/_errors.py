@@ -15,19 +15,21 @@ class Sentence(click.ClickException):
     """Ends the command with one line on stderr."""
 
     exit_code = 2
+    prefix = "Error: "
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Prints the line, without the usage that click would put around it."""
-        click.echo(f"Error: {self.message}", err=True, file=file)
+        click.echo(f"{self.prefix}{self.message}", err=True, file=file)
 
 
 class Stopped(Sentence):
     """The same for a command that the user stopped."""
 
     exit_code = 130
+    prefix = ""
 
 
 class Commands(click.Group):
@@ -52,7 +54,7 @@ def _one_sentence() -> Iterator[None]:
         command = error.ctx.command_path if error.ctx else "larq-nobn"
         raise Sentence(f"{error.format_message()} See {command} --help.") from error
     except KeyboardInterrupt as error:
-        raise Stopped("stopped; nothing half-written is left.") from error
+        raise Stopped("Stopped; nothing half-written is left.") from error
     except OSError as error:
         raise Sentence(_of_system(error)) from error
     except tf.errors.ResourceExhaustedError as error:

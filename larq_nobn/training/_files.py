@@ -59,7 +59,20 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def write_json(target: Path, content: Mapping[str, object]) -> None:
-    """Writes `content`, indented, whole or not at all."""
+    """Writes `content` as indented JSON, whole or not at all.
+
+    Arguments:
+        target: The file; an earlier one is replaced.
+        content: Plain JSON types.
+
+    Raises:
+        OSError: If it cannot be written; an earlier file is then left as it was.
+
+    Example:
+        ```python
+        nobn.training.write_json(Path("result.json"), {"accuracy": 0.98})
+        ```
+    """
     with replacing(target) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

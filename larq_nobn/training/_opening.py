@@ -47,8 +47,10 @@ def load_run(folder: str | os.PathLike) -> Run:
         ValueError: If one of its files is damaged or carries code.
 
     Example:
-        >>> run = load_run("runs/digits")  # doctest: +SKIP
-        >>> run.record["metrics"]["val_accuracy"]  # doctest: +SKIP
+        ```python
+        run = nobn.training.load_run("runs/digits")
+        print(run.record["metrics"]["val_accuracy"])
+        ```
     """
     place = Path(folder)
     try:
@@ -84,7 +86,9 @@ def open_model(path: str | os.PathLike, compile: bool = False) -> keras.Model:
         ValueError: If it is not a Keras model, is damaged, or carries code.
 
     Example:
-        >>> model = open_model("runs/a")  # doctest: +SKIP
+        ```python
+        model = nobn.training.open_model("runs/digits/model.keras")
+        ```
     """
     file = Path(path)
     if file.is_dir():

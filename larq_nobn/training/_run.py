@@ -48,8 +48,14 @@ def train(
         ValueError: If the network does not fit the data.
 
     Example:
-        >>> settings = RunSettings(dataset="digits", width=32, blocks=(4, 4), epochs=5)
-        >>> run = train(settings, "runs/digits")  # doctest: +SKIP
+        ```python
+        import larq_nobn as nobn
+
+        settings = nobn.training.RunSettings(
+            dataset="digits", width=32, blocks=(4, 4), epochs=5
+        )
+        run = nobn.training.train(settings, "runs/digits")
+        ```
     """
     with claimed(output) as folder:
         keras.utils.set_random_seed(settings.seed)

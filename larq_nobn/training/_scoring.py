@@ -27,8 +27,11 @@ def evaluate(
         ValueError: If the model is not a classifier of such images.
 
     Example:
-        >>> test = data.load("digits", "test", 128)  # doctest: +SKIP
-        >>> evaluate(load_run("runs/digits").model, test)  # doctest: +SKIP
+        ```python
+        images = nobn.data.load("digits", "test", 128)
+        model = nobn.training.open_model("runs/digits")
+        print(nobn.training.evaluate(model, images)["accuracy"])
+        ```
     """
     given, wanted = images.element_spec[0].shape[1:], model.input_shape
     if isinstance(wanted, list) or not given.is_compatible_with(wanted[1:]):
@@ -44,7 +47,26 @@ def score(
     images: tf.data.Dataset,
     seen: Callable[[int], object] = int,
 ) -> dict[str, float]:
-    """The same for anything that turns a batch of images into logits."""
+    """Loss and accuracy of anything that turns a batch of images into logits.
+
+    Arguments:
+        predict: Takes images (N, ...), returns logits or probabilities (N, classes).
+        images: Batches of images and integer labels.
+        seen: Called after each batch with its number of images.
+
+    Returns:
+        `loss` (mean cross-entropy), `accuracy` and `examples`.
+
+    Raises:
+        ValueError: If the outputs do not fit the labels, or there are no images.
+
+    Example:
+        ```python
+        images = nobn.data.load("digits", "test", 128)
+        model = nobn.training.open_model("runs/digits")
+        print(nobn.training.score(model.predict_on_batch, images)["loss"])
+        ```
+    """
     loss, correct, examples = 0.0, 0, 0
     for batch, labels in images.as_numpy_iterator():
         outputs = np.asarray(predict(batch), np.float64)

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-
 from larq_nobn.cli import main
 
 Invoke = Callable[..., Result]

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
-
 from larq_nobn import training
+from click.testing import Result
 from larq_nobn._keras import keras
 
 Invoke = Callable[..., Result]

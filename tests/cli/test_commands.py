@@ -11,11 +11,10 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import pytest
-from click.testing import Result
-
 import larq_nobn as nobn
+import pytest
 from larq_nobn import data
+from click.testing import Result
 from larq_nobn.cli import main
 
 Invoke = Callable[..., Result]
@@ -170,11 +169,14 @@ def test_data_of_digits_needs_nothing(invoke: Invoke):
 
 @pytest.mark.convert
 @pytest.mark.slow
-def test_demo_twice_in_the_same_place(invoke: Invoke, tmp_path: Path):
+def test_demo_replaces_an_earlier_one(invoke: Invoke, tmp_path: Path):
     folder = tmp_path / "demo"
-    for epochs in (1, 2):
-        result = invoke("demo", "--output", folder, "--epochs", epochs)
-        assert result.exit_code == 0, result.output
+    for old in ("run/old.txt", "run.new/half.txt", "model.tflite", "report.json"):
+        (folder / old).parent.mkdir(parents=True, exist_ok=True)
+        (folder / old).write_text("old")
+    result = invoke("demo", "--output", folder, "--epochs", 2)
+    assert result.exit_code == 0, result.output
+    assert not (folder / "run" / "old.txt").exists()
     names = {path.name for path in folder.iterdir()}
     assert names == {"run", "model.tflite", "report.json"}
     record = json.loads((folder / "run" / "run.json").read_text())
@@ -206,6 +208,6 @@ def test_ctrl_c_leaves_one_line_and_no_folder(tiny: tuple[str, ...], tmp_path: P
     process.send_signal(signal.SIGINT)
     _, stderr = process.communicate(timeout=60)
     assert process.returncode == 130
-    assert stderr.splitlines()[-1] == "Error: stopped; nothing half-written is left."
+    assert stderr.splitlines()[-1] == "Stopped; nothing half-written is left."
     assert "Traceback" not in stderr
     assert list(tmp_path.iterdir()) == []

@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
 from larq_nobn import training
 from larq_nobn._keras import keras
 

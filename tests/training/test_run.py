@@ -10,11 +10,10 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
-
-import larq_nobn as nobn
 from larq_nobn import data, training
 from larq_nobn._keras import keras
 from larq_nobn.optimizers import AdaptiveGradientClipping
@@ -86,6 +85,7 @@ def test_same_seed_same_weights_and_another_seed_others(
     assert np.abs(weights[0][0] - weights[2][0]).max() > 1e-3
 
 
+@pytest.mark.slow
 def test_adam_with_clipping_and_without(
     tiny_settings: training.RunSettings, tmp_path: Path
 ):
@@ -100,6 +100,7 @@ def test_adam_with_clipping_and_without(
     assert float(free.learning_rate) == pytest.approx(0.25e-3, rel=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
 def test_half_precision_is_confined_to_the_run(
     precision: str, tiny_settings: training.RunSettings, tmp_path: Path

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tensorflow as tf
-
 from larq_nobn import training
 from larq_nobn._keras import keras
 

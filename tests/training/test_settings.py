@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-
 from larq_nobn.training import RunSettings
 
 
