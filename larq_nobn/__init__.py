@@ -1,8 +1,17 @@
 """Binary neural networks in Keras without batch normalization."""
 
 from . import _keras as _keras  # first of all: it selects legacy Keras
-from . import layers, models, quantizers
+from . import data, layers, models, optimizers, quantizers
+from .deploy import audit, convert
 
 __version__ = "0.1.0"
 
-__all__ = ["layers", "models", "quantizers"]
+__all__ = [
+    "audit",
+    "convert",
+    "data",
+    "layers",
+    "models",
+    "optimizers",
+    "quantizers",
+]

@@ -2,11 +2,10 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from numpy.testing import assert_allclose, assert_array_equal
-
 from larq_nobn._keras import keras
 from larq_nobn.models import BUILDERS, NORMALIZATIONS, ReActNet18
 from larq_nobn.models._variance import expected_variances
+from numpy.testing import assert_allclose, assert_array_equal
 
 TINY = {"width": 4, "blocks": (2, 2)}
 

@@ -1,0 +1,48 @@
+# make demo     from clone to a trained, converted, verified binary .tflite
+# make test     the whole test suite
+# make lint     style, formatting and types
+# make examples docs                    as CI runs them
+
+VENV ?= .venv
+DATASET ?= digits
+PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.10; do \
+	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' \
+	2>/dev/null && echo $$p && break; done)
+BIN := $(VENV)/bin
+# Two processes: the suite is made of many small graphs, which do not fill two cores.
+PYTEST_WORKERS ?= 2
+
+.PHONY: demo test lint examples docs clean
+
+demo: $(VENV)/.all
+	$(BIN)/larq-nobn demo --dataset $(DATASET) --output demo/$(DATASET)
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+examples: $(VENV)/.dev
+	set -e; for f in examples/*.py; do echo "== $$f"; $(BIN)/python $$f; done
+
+docs: $(VENV)/.dev
+	$(BIN)/mkdocs build --strict --quiet
+
+$(VENV)/bin/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.10 to 3.12 found: install one, or \
+	name it, as in: make PYTHON=/path/to/python3.11 demo"; exit 2; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.all: $(VENV)/bin/python setup.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all]'
+	touch $@
+
+$(VENV)/.dev: $(VENV)/bin/python setup.py
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) demo site

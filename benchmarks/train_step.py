@@ -1,0 +1,168 @@
+"""How long a training step takes, and how much memory, under each normalization.
+
+ReActNet-18 on 32x32 images with Adam, all in one process, step by step in turn, so that
+whatever else the machine does hits all alike; ratios of medians. Peak memory is that of
+a process of its own each, from before the first step to the end of the third.
+
+    python benchmarks/train_step.py                 # prints, and writes the JSON
+    python benchmarks/train_step.py --rounds 5      # a quick look
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import click
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+RESULT = Path(__file__).with_suffix(".json")
+SIZES = {"width 16, batch 128": (16, 128), "width 64, batch 32": (64, 32)}
+# name: normalization, policy, clip factor (None: no clipping)
+VARIANTS = {
+    "batch_norm": ("batch_norm", "float32", 0.02),
+    "none": ("none", "float32", 0.02),
+    "nobn": ("nobn", "float32", 0.02),
+    "nobn without clipping": ("nobn", "float32", None),
+    "batch_norm bfloat16": ("batch_norm", "mixed_bfloat16", 0.02),
+    "nobn bfloat16": ("nobn", "mixed_bfloat16", 0.02),
+}
+
+
+def make_step(width, batch, normalization, policy, clip_factor):
+    """A compiled training step on one random batch."""
+    import larq_nobn as nobn  # first: it selects legacy Keras
+    import tensorflow as tf
+
+    keras = tf.keras
+    keras.utils.set_random_seed(0)
+    keras.mixed_precision.set_global_policy(policy)
+    model = nobn.models.ReActNet18((32, 32, 3), 10, normalization, width=width)
+    optimizer = keras.optimizers.Adam(1e-3)
+    if clip_factor is not None:
+        optimizer = nobn.optimizers.AdaptiveGradientClipping(optimizer, clip_factor)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss)
+    images = tf.random.stateless_normal((batch, 32, 32, 3), (0, 1))
+    labels = tf.range(batch) % 10
+    step = tf.function(lambda: model.train_step((images, labels)))
+    return lambda: step()["loss"].numpy()
+
+
+def resident(field):
+    """VmRSS or VmHWM of this process, in MB."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    (line,) = (line for line in lines if line.startswith(field))
+    return int(line.split()[1]) / 1024
+
+
+def measure_memory(width, batch, variant):
+    step = make_step(width, batch, *VARIANTS[variant])
+    before = resident("VmRSS")
+    for _ in range(3):
+        step()
+    return resident("VmHWM") - before
+
+
+def measure_times(width, batch, rounds):
+    steps = {name: make_step(width, batch, *v) for name, v in VARIANTS.items()}
+    for step in steps.values():
+        step()
+        step()
+    seconds = {name: [] for name in steps}
+    for _ in range(rounds):
+        for name, step in steps.items():
+            start = time.perf_counter()
+            step()
+            seconds[name].append(time.perf_counter() - start)
+    return seconds
+
+
+def quartiles(values):
+    return [round(1e3 * q, 2) for q in statistics.quantiles(values, n=4)]
+
+
+def versions():
+    from importlib.metadata import version
+
+    names = ("larq_nobn", "tensorflow", "tf_keras", "larq", "numpy")
+    return {"python": platform.python_version()} | {n: version(n) for n in names}
+
+
+@click.command()
+@click.option("--rounds", default=40, show_default=True, help="Timed steps of each.")
+@click.option("--output", type=Path, default=RESULT, show_default=True)
+@click.option("--memory", nargs=3, type=(int, int, str), hidden=True)
+def main(rounds, output, memory):
+    if memory is not None:
+        print(json.dumps(measure_memory(*memory)))
+        return
+    result = {
+        "command": " ".join(["python benchmarks/train_step.py", *sys.argv[1:]]),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "versions": versions(),
+        "seed": 0,
+        "rounds": rounds,
+        "sizes": {},
+    }
+    for size, (width, batch) in SIZES.items():
+        seconds = measure_times(width, batch, rounds)
+        median = {name: statistics.median(s) for name, s in seconds.items()}
+        rows = {}
+        for name in VARIANTS:
+            # A fresh process: allocators keep what an earlier variant needed.
+            child = subprocess.run(
+                [sys.executable, __file__, "--memory", str(width), str(batch), name],
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            rows[name] = {
+                "ms_quartiles": quartiles(seconds[name]),
+                "time_ratio": round(median[name] / median["batch_norm"], 3),
+                "peak_mb": round(json.loads(child.stdout.splitlines()[-1]), 1),
+            }
+        base = rows["batch_norm"]["peak_mb"]
+        for row in rows.values():
+            row["memory_ratio"] = round(row["peak_mb"] / base, 3)
+        # Paired, round by round: the share is small beside the machine's noise.
+        share = statistics.median(
+            1 - without / with_clipping
+            for without, with_clipping in zip(
+                seconds["nobn without clipping"], seconds["nobn"], strict=True
+            )
+        )
+        result["sizes"][size] = {"rows": rows, "clipping_share": round(share, 3)}
+        print_size(size, result["sizes"][size])
+    scratch = output.with_name(output.name + ".part")
+    scratch.write_text(json.dumps(result, indent=1) + "\n")
+    scratch.replace(output)
+
+
+def print_size(size, measured):
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"Training step, {size}; ratios to batch_norm in float32")
+    for column in ("variant", "ms (quartiles)", "time", "peak MB", "memory"):
+        table.add_column(column, justify="left" if column == "variant" else "right")
+    for name, row in measured["rows"].items():
+        table.add_row(
+            name,
+            " / ".join(f"{q:.0f}" for q in row["ms_quartiles"]),
+            f"{row['time_ratio']:.2f}",
+            f"{row['peak_mb']:.0f}",
+            f"{row['memory_ratio']:.2f}",
+        )
+    table.caption = f"clipping takes {measured['clipping_share']:.1%} of a nobn step"
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
