@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from gradients import finite_differences, value_and_gradients
-from numpy.testing import assert_allclose, assert_array_equal
-
 from larq_nobn.layers import FilterResponseNormalization
+from numpy.testing import assert_allclose, assert_array_equal
 
 
 def oracle(x, gamma, beta, epsilon):

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from gradients import finite_differences, value_and_gradients
-from numpy.testing import assert_allclose
-
 from larq_nobn.layers import RPReLU
+from numpy.testing import assert_allclose
 
 
 def oracle(x, shift_in, slope, shift_out):

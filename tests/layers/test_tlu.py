@@ -1,10 +1,9 @@
 import numpy as np
 import pytest
 from gradients import value_and_gradients
-from numpy.testing import assert_allclose, assert_array_equal
-
 from larq_nobn._keras import keras
 from larq_nobn.layers import ThresholdedLinearUnit
+from numpy.testing import assert_allclose, assert_array_equal
 
 
 @pytest.mark.parametrize("shape", [(3, 4, 5, 3), (6, 3)])

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from gradients import value_and_gradients
-from numpy.testing import assert_allclose, assert_array_equal
-
 from larq_nobn.quantizers import RSign
+from numpy.testing import assert_allclose, assert_array_equal
 
 SLOPES = {
     "approx_sign": lambda z: np.maximum(0, 2 - 2 * np.abs(z)),

@@ -2,10 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from gradients import finite_differences, value_and_gradients
-from numpy.testing import assert_allclose
-
 from larq_nobn._keras import keras
 from larq_nobn.quantizers import ScaledStandardization
+from numpy.testing import assert_allclose
 
 SHAPES = [(3, 3, 4, 5), (5, 2, 6), (2, 2, 2, 3, 4), (7, 3)]
 

@@ -2,9 +2,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from gradients import value_and_gradients
-from numpy.testing import assert_allclose, assert_array_equal
-
 from larq_nobn.quantizers import ScaledStdSign
+from numpy.testing import assert_allclose, assert_array_equal
 
 SHAPES = [(3, 3, 4, 5), (5, 2, 6), (2, 2, 2, 3, 4), (8, 3)]
 
