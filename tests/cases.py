@@ -13,7 +13,6 @@ from typing import Any
 
 import contract_oracles as oracles
 import numpy as np
-
 from larq_nobn._keras import keras
 from larq_nobn.layers import (
     FilterResponseNormalization,

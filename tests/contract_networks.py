@@ -11,7 +11,6 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 from cases import Case, Shape
-
 from larq_nobn._keras import keras
 
 # A kernel of this rank belongs to this Larq layer, and to this one without quantizers.
@@ -92,28 +91,34 @@ def trained_network(case: Case, layer: Any) -> tuple[keras.Model, Any]:
 def deployed_network(case: Case, layer: Any) -> keras.Model:
     """The row beside a binary convolution that fits it, for Larq Compute Engine.
 
-    Layers of other than rank-4 inputs stand alone.
+    A layer follows the convolution if its first input has rank 4, and stands alone
+    otherwise. Its other inputs are constants, and of its outputs the first is kept.
     """
-    if case.role == "layer" and len(input_shapes(case.shapes[0])[0]) != 4:
-        return network(layer, case.shapes[0], unknown=False)
-    binary = {
+    first, *others = input_shapes(case.shapes[0])
+    if case.role == "layer" and len(first) != 4:
+        return network(layer, (None, *first[1:]), unknown=False)
+    around: dict[str, Any] = {
         "input_quantizer": "ste_sign",
         "kernel_quantizer": "ste_sign",
         "kernel_constraint": "weight_clip",
         "pad_values": 1.0,
     }
-    around: dict[str, Any] = binary
+    if case.role == "activation":
+        around["input_quantizer"] = layer
     if case.role == "kernel":
         around = {"kernel_quantizer": layer}
         if layer.precision == 1:
             around |= {"input_quantizer": "ste_sign", "pad_values": 1.0}
-    if case.role == "activation":
-        around = {**binary, "input_quantizer": layer}
-    image = keras.Input((8, 8, 32))
-    convolution = lq.layers.QuantConv2D(32, 3, padding="same", use_bias=False, **around)
+    filters, sizes = (first[3], first[1:3]) if case.role == "layer" else (32, (8, 8))
+    image = keras.Input((*sizes, 32))
+    convolution = lq.layers.QuantConv2D(
+        filters, 3, padding="same", use_bias=False, **around
+    )
     y = convolution(image)
-    found = layer(y) if case.role == "layer" else y
-    return keras.Model(image, tf.nest.flatten(found))
+    if case.role == "layer":
+        rest = [tf.constant(each, tf.float32) for each in draw(case, others)]
+        y = layer([y, *rest] if rest else y)
+    return keras.Model(image, tf.nest.flatten(y)[0])
 
 
 def operations(buffer: bytes) -> Counter[str]:

@@ -10,7 +10,6 @@ import traceback
 from pathlib import Path
 
 import numpy as np
-
 from larq_nobn._keras import keras
 
 SUFFIXES = (".keras", ".h5", ".saved_model")

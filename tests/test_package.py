@@ -8,10 +8,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import larq_nobn as nobn
 import numpy as np
 import pytest
-
-import larq_nobn as nobn
 from larq_nobn import optimizers
 from larq_nobn._checks import (
     check_channels,
