@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from .._checks import check_flag, check_number
+from .._files import replacing
 from .._keras import keras
 from ._audit import Audit, audit_bytes
 from ._data import verification_examples
 from ._errors import ConversionError
-from ._files import replacing
 from ._flatbuffer import Runner, compute_engine, input_spec, to_flatbuffer
 from ._graph import as_functional, calls, is_binary_convolution
 from ._limits import check_limits
@@ -48,9 +48,10 @@ def convert(
         A `ConversionReport`.
 
     Raises:
-        ConversionError: If the model, the data or the path cannot be used, or a binary
-            layer would stay float. The message names the layer and the remedy.
+        ConversionError: If the model or the data cannot be used, or a binary layer
+            would stay float. The message names the layer and the remedy.
         VerificationError: If the file computes something else.
+        OSError: If the file cannot be written.
 
     Example:
         ```python
@@ -58,7 +59,7 @@ def convert(
 
         model = nobn.models.ReActNet18((32, 32, 3), 10, width=16)
         report = nobn.convert(model, "model.tflite")
-        print(report.to_json())
+        print(report)
         ```
     """
     check_flag("verify", verify)

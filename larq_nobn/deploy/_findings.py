@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from rich.console import Console
 from rich.table import Table
 
+from .._files import replacing
 from ._errors import ConversionError
-from ._files import replacing
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,12 @@ class Findings:
             table.add_row(f"float {op['op']}", f"{op['count']}: {layers}")
         return table
 
+    def __str__(self) -> str:
+        console = Console(file=io.StringIO(), width=100)
+        with console.capture() as captured:
+            console.print(self.table())
+        return captured.get().rstrip()
+
     def _binary(self) -> str:
         return str(self.lce_bconv2d)
 
@@ -55,7 +63,8 @@ class Findings:
         """Draws binary against float work, and the float operations, as a PNG file.
 
         Raises:
-            ConversionError: If matplotlib is missing or `path` cannot be written.
+            ConversionError: If matplotlib is missing.
+            OSError: If `path` cannot be written.
         """
         try:
             from matplotlib.figure import Figure

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ._files import replacing
+from .._files import replacing
 
 _log = logging.getLogger("larq_nobn")
 

@@ -6,10 +6,11 @@ import csv
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+
+from .._files import replacing
 
 
 @contextmanager
@@ -38,24 +39,6 @@ def claimed(output: str | os.PathLike) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(made, ignore_errors=True)
         raise
-
-
-@contextmanager
-def replacing(target: Path) -> Iterator[Path]:
-    """A name beside `target` to write to; renamed to it only when all went well."""
-    # Keras and matplotlib choose the format by the suffix, so that one is kept.
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".", suffix=target.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        # mkstemp makes files private; a run folder follows the usual permissions.
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        os.replace(temporary, target)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def write_json(target: Path, content: Mapping[str, object]) -> None:

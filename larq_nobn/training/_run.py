@@ -12,10 +12,11 @@ from pathlib import Path
 import tensorflow as tf
 
 from .. import data, models
+from .._files import replacing
 from .._keras import keras
 from ..optimizers import AdaptiveGradientClipping
 from ._curves import draw_curves
-from ._files import claimed, replacing, write_json
+from ._files import claimed, write_json
 from ._journal import Journal, run_record
 from ._opening import Run
 from ._settings import RunSettings

@@ -163,7 +163,7 @@ def test_no_space_for_the_model(
 
     monkeypatch.setattr(os, "replace", full)
     result = invoke("train", *tiny, "--output", "run")
-    assert "No space left on device: run/history.csv." in one_sentence(result)
+    assert "'run/history.csv' cannot be written: No space left" in one_sentence(result)
     assert not Path("run").exists()
 
 

@@ -198,7 +198,7 @@ def test_a_missing_compute_engine_is_one_sentence(model, tmp_path, monkeypatch):
 
 
 def test_a_folder_that_is_not_there(model, tmp_path):
-    with pytest.raises(ConversionError, match="cannot be written: No such file"):
+    with pytest.raises(OSError, match="cannot be written: No such file"):
         convert(model, tmp_path / "nowhere" / "m.tflite")
 
 
@@ -210,7 +210,7 @@ def test_a_full_disk_leaves_the_old_file(model, tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    with pytest.raises(ConversionError, match="cannot be written: No space left"):
+    with pytest.raises(OSError, match="cannot be written: No space left"):
         convert(model, path)
     assert [p.name for p in tmp_path.iterdir()] == ["m.tflite"]
     assert path.read_text() == "old"

@@ -1,0 +1,48 @@
+"""Writes a file entirely, or not at all."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: str | os.PathLike) -> Iterator[Path]:
+    """Yields a temporary file beside `path` that takes its place if all goes well.
+
+    Raises:
+        OSError: If the file cannot be written; one sentence says what to do. Whatever
+            goes wrong, `path` is what it was before.
+    """
+    target = Path(path)
+    try:
+        # Keras and matplotlib choose the format by the suffix, so that one is kept.
+        handle, name = tempfile.mkstemp(
+            dir=target.parent, prefix=".", suffix=target.suffix
+        )
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        # Temporary files are private; this one shall be as readable as any other.
+        mask = os.umask(0)
+        os.umask(mask)
+        temporary.chmod(0o666 & ~mask)
+        os.replace(temporary, target)
+    except OSError as error:
+        raise _unwritable(target, error) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _unwritable(target: Path, error: OSError) -> OSError:
+    reason = error.strerror or str(error)
+    return type(error)(
+        f"{os.fspath(target)!r} cannot be written: {reason}. Pass a path in an "
+        "existing folder with room for the file and permission to write."
+    )
