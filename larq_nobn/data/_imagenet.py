@@ -47,6 +47,9 @@ def batches(
 
         numbered = source.enumerate()
         if shuffle:
+            # Else the process's global seed would have a say in the order, and one of 0
+            # fails, because TensorFlow compares the other seed, a tensor, with 0 too.
+            tf.compat.v1.get_default_graph().seed = 1
             numbered = numbered.shuffle(
                 _SHUFFLE_BUFFER, seed=seed_of_epoch[0], reshuffle_each_iteration=False
             )

@@ -8,11 +8,10 @@ import tarfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import larq_nobn  # noqa: F401  (first: it selects legacy Keras)
 import numpy as np
 import pytest
 import tensorflow as tf
-
-import larq_nobn  # noqa: F401  (first: it selects legacy Keras)
 from larq_nobn.data._cifar10 import Edition
 from larq_nobn.data._fetch import sha256
 

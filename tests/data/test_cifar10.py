@@ -5,11 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow_datasets as tfds
-
-import larq_nobn as nobn
 from larq_nobn.data import _cifar10
 from larq_nobn.data._prepare import _prepare_cifar10
 

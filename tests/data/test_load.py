@@ -8,18 +8,17 @@ import tarfile
 from pathlib import Path
 from typing import Any
 
+import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from sklearn.datasets import load_digits
-
-import larq_nobn as nobn
 from larq_nobn._keras import keras
 from larq_nobn.data import _imagenet, load
 from larq_nobn.data._arrays import balanced_subset
 from larq_nobn.data._augment import Augmentation, crop_and_flip, draw
 from larq_nobn.data._prepare import _prepare_cifar10
+from sklearn.datasets import load_digits
 
 from .conftest import Miniature
 
@@ -254,6 +253,14 @@ def test_imagenet_training(imagenet: Path) -> None:
     again = content(load("imagenet", "train", 2, data_dir=imagenet, epoch=1))
     np.testing.assert_array_equal(second[0], again[0])
     np.testing.assert_array_equal(second[1], again[1])
+
+
+def test_imagenet_order_does_not_depend_on_the_global_seed(imagenet: Path) -> None:
+    keras.utils.set_random_seed(0)
+    first = content(load("imagenet", "train", 2, data_dir=imagenet))
+    keras.utils.set_random_seed(5)
+    again = content(load("imagenet", "train", 2, data_dir=imagenet))
+    np.testing.assert_array_equal(first[0], again[0])
 
 
 def test_imagenet_testing(imagenet: Path) -> None:

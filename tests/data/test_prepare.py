@@ -10,9 +10,8 @@ import time
 import urllib.error
 from pathlib import Path
 
-import pytest
-
 import larq_nobn as nobn
+import pytest
 from larq_nobn.data import _cifar10, _fetch
 from larq_nobn.data._prepare import Prepared, _prepare_cifar10
 

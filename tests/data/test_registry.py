@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import larq_nobn as nobn
 import pytest
 import tensorflow_datasets as tfds
-
-import larq_nobn as nobn
 
 
 @pytest.mark.parametrize("name", nobn.data.NAMES)
