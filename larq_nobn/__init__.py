@@ -1,7 +1,7 @@
 """Binary neural networks in Keras without batch normalization."""
 
 from . import _keras as _keras  # first of all: it selects legacy Keras
-from . import data, layers, models, optimizers, quantizers
+from . import data, layers, models, optimizers, quantizers, training
 from .deploy import audit, convert
 
 __version__ = "0.1.0"
@@ -14,4 +14,5 @@ __all__ = [
     "models",
     "optimizers",
     "quantizers",
+    "training",
 ]

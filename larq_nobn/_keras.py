@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 _SWITCH = "TF_USE_LEGACY_KERAS"
@@ -35,9 +36,41 @@ def _select_legacy_keras() -> None:
             )
 
 
+@contextmanager
+def native_stderr_closed() -> Iterator[None]:
+    """Sends what native code writes to standard error nowhere.
+
+    TensorFlow's first messages heed no log level. With TF_CPP_MIN_LOG_LEVEL set to 0 or
+    1 they are shown all the same.
+    """
+    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2") in ("0", "1"):
+        yield
+        return
+    try:
+        kept = os.dup(2)
+    except OSError:  # a process without standard error
+        yield
+        return
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
 _select_legacy_keras()
 
-import tf_keras as keras  # noqa: E402  (only after the switch is set)
+with native_stderr_closed():
+    import tensorflow  # only after the switch is set
+    import tf_keras as keras
+
+# `from tensorflow.keras import ...`, as in Larq, searches a list that TensorFlow made
+# when it was imported: if that was before this module, the switch came too late for it.
+_API = os.path.join(keras.__path__[0], "api", "_v2")
+if tensorflow.__path__[0] != _API:
+    tensorflow.__path__.insert(0, _API)
 
 PACKAGE = "larq_nobn"
 _Class = TypeVar("_Class", bound=type)
@@ -73,4 +106,4 @@ def register(alias: str | None = None) -> Callable[[_Class], _Class]:
     return decorate
 
 
-__all__ = ["PACKAGE", "keras", "register"]
+__all__ = ["PACKAGE", "keras", "native_stderr_closed", "register"]

@@ -7,10 +7,9 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
-import tensorflow as tf
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -24,7 +23,7 @@ from rich.progress import (
 from rich.table import Table
 
 from .. import training
-from .._keras import keras
+from .._keras import keras, native_stderr_closed
 
 
 def out() -> Console:
@@ -95,23 +94,17 @@ def quiet() -> None:
     # Larq warns about kernels without clipping; scaled ones need none.
     for library in ("larq", "tensorflow", "absl"):
         logging.getLogger(library).setLevel(logging.ERROR)
-    # The first look for devices reports a missing CUDA driver as an error.
-    with _descriptor_closed(2):
-        tf.config.list_physical_devices()
 
 
 @contextmanager
-def _descriptor_closed(number: int) -> Iterator[None]:
-    """Sends what C++ code writes to a descriptor nowhere."""
-    sys.stderr.flush()
-    kept = os.dup(number)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), number)
-    try:
+def own_stderr() -> Iterator[None]:
+    """Leaves standard error to Python: native code's messages heed no log level."""
+    with (
+        os.fdopen(os.dup(2), "w", buffering=1) as stream,
+        redirect_stderr(stream),
+        native_stderr_closed(),
+    ):
         yield
-    finally:
-        os.dup2(kept, number)
-        os.close(kept)
 
 
 @contextmanager

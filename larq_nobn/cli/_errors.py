@@ -10,6 +10,8 @@ from typing import IO, Any
 import click
 import tensorflow as tf
 
+from ._console import own_stderr
+
 
 class Sentence(click.ClickException):
     """Ends the command with one line on stderr."""
@@ -34,6 +36,11 @@ class Stopped(Sentence):
 
 class Commands(click.Group):
     """A group whose commands, and whose own options, answer bad input in a sentence."""
+
+    def __call__(self, *args: Any, **extra: Any) -> Any:
+        """Runs as a program, with standard error to itself."""
+        with own_stderr():
+            return super().__call__(*args, **extra)
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Reads the group's own options."""
