@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Hashable
 from functools import cache, wraps
 from typing import Any
 
 import tensorflow as tf
 
+# Below this many elements a compilation costs more than it ever saves. A dimension that
+# is not known, the batch as a rule, counts as a usual batch.
+_SMALLEST = 2**16
+_UNKNOWN = 32
+
 
 def fused(function: Callable) -> Callable:
     """Runs a chain of elementwise operations as one loop over its tensors.
 
     TensorFlow passes over memory once per operation. Inside a graph XLA compiles the
-    chain instead, which is what half of a binary network's step is made of; eagerly,
-    where every new shape would be compiled again, the operations run as they are.
-    Keep convolutions and reductions outside: XLA is slower at both on a CPU.
+    chain instead, which is what half of a binary network's step is made of. Eagerly,
+    where every new shape would be compiled again, and for small tensors the operations
+    run as they are. Keep convolutions and reductions outside: XLA is slower at both on
+    a CPU.
 
     Arguments:
-        function: A function of tensors only, without side effects.
+        function: A function of tensors only, without side effects; its first is the
+            largest.
     """
 
     # One tf.function per signature: TensorFlow takes a single one that meets many
@@ -29,7 +37,8 @@ def fused(function: Callable) -> Callable:
 
     @wraps(function)
     def call(*tensors: tf.Tensor) -> Any:
-        if tf.executing_eagerly():
+        elements = math.prod(size or _UNKNOWN for size in tensors[0].shape)
+        if tf.executing_eagerly() or elements < _SMALLEST:
             return function(*tensors)
         signature = tuple((t.dtype, str(t.shape)) for t in tensors)
         return compiled(signature)(*tensors)

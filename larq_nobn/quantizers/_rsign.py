@@ -65,7 +65,7 @@ class RSign(Quantizer):
     \(1[|z| \le 1]\) for `"ste_sign"`, \(6\sigma(3z)(1-\sigma(3z))\), σ the logistic
     function, for `"sigmoid_sign"`. The scale lets a residual block fold its β here:
     it costs nothing forward, where \(q(x) = \operatorname{sign}(x + b_c/a)\).
-    Inference fate: **folds** into one addition before the binary convolution.
+    Inference fate: **folds** into one subtraction before the binary convolution.
 
     Arguments:
         scale: Fixed positive factor a.

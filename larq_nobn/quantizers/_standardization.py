@@ -119,9 +119,9 @@ class StandardizedKernel(Quantizer):
         super().build(input_shape)
 
     def _gain_for(self, kernel: tf.Tensor) -> tf.Tensor:
-        """The gain as a float32 tensor, once `kernel` is known to be its owner's."""
+        """The gain, once `kernel` is known to be its owner's."""
         if not self._use_gain:
-            return tf.ones(kernel.shape[-1:])
+            return tf.ones(kernel.shape[-1:], at_least_float32(kernel).dtype)
         if kernel.shape != self._kernel_shape:
             raise ValueError(
                 f"One {type(self).__name__} object got kernels of shape "

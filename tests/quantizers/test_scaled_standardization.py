@@ -109,6 +109,12 @@ def test_gain_is_optional():
     assert ScaledStandardization.from_config(layer.get_config()).gain is False
 
 
+def test_without_gain_the_kernel_keeps_its_precision():
+    kernel = np.random.default_rng(20).normal(size=(3, 3, 4, 5))
+    value = ScaledStandardization(gain=False, dtype="float64")(kernel)
+    assert_allclose(value, oracle(kernel, np.ones(5), 1, 1e-5), rtol=1e-12)
+
+
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
