@@ -2,7 +2,6 @@
 
 import larq as lq
 import numpy as np
-
 from larq_nobn._keras import keras
 
 RNG = np.random.default_rng(0)

@@ -2,16 +2,15 @@
 
 import json
 
+import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from numpy.testing import assert_allclose, assert_array_equal
-from optimizers.agc_oracle import clip
-
-import larq_nobn as nobn
 from larq_nobn._keras import keras
 from larq_nobn.optimizers import AdaptiveGradientClipping
+from numpy.testing import assert_allclose, assert_array_equal
+from optimizers.agc_oracle import clip
 
 new, legacy = keras.optimizers, keras.optimizers.legacy
 FAMILIES = [new, legacy]

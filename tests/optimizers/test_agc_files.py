@@ -6,11 +6,10 @@ import sys
 
 import pytest
 import tensorflow as tf
-from numpy.testing import assert_array_equal
-from optimizers.agc_model import build, train
-
 from larq_nobn._keras import keras
 from larq_nobn.optimizers import AdaptiveGradientClipping
+from numpy.testing import assert_array_equal
+from optimizers.agc_model import build, train
 
 new, legacy = keras.optimizers, keras.optimizers.legacy
 

@@ -8,12 +8,11 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
+from larq_nobn._keras import keras
+from larq_nobn.optimizers import AdaptiveGradientClipping
 from numpy.testing import assert_allclose, assert_array_equal
 from optimizers.agc_model import IMAGES, LABELS, build, train
 from optimizers.agc_oracle import clip
-
-from larq_nobn._keras import keras
-from larq_nobn.optimizers import AdaptiveGradientClipping
 
 new, legacy = keras.optimizers, keras.optimizers.legacy
 FAMILIES = [new, legacy]

@@ -1,16 +1,15 @@
 """The arithmetic of the clipping, against a loop in float64 and its own invariants."""
 
+import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.testing import assert_allclose, assert_array_equal
-from optimizers.agc_oracle import clip
-
-import larq_nobn as nobn
 from larq_nobn.optimizers import adaptive_gradient_clip
 from larq_nobn.optimizers._clipping import clip_gradients
+from numpy.testing import assert_allclose, assert_array_equal
+from optimizers.agc_oracle import clip
 
 ROLES = [((3, 3, 4, 5), (0, 1, 2)), ((3, 3, 4, 2), (0, 1)), ((3, 3, 5, 4), (0, 1, 3)),
          ((3, 4, 5), (0, 1)), ((2, 2, 2, 3, 4), (0, 1, 2, 3)), ((6, 5), (0,)),

@@ -4,11 +4,10 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from numpy.testing import assert_allclose
-from optimizers.agc_oracle import clip
-
 from larq_nobn._keras import keras
 from larq_nobn.optimizers import AdaptiveGradientClipping
+from numpy.testing import assert_allclose
+from optimizers.agc_oracle import clip
 
 layers = keras.layers
 
