@@ -6,8 +6,39 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_channels, check_flag, check_number
-from .._keras import keras, register
-from .._math import at_least_float32, channel_sum
+from .._keras import register
+from .._math import at_least_float32, channel_sum, fused
+from ._channelwise import ChannelwiseLayer
+
+
+@fused
+def _square(x: tf.Tensor) -> tf.Tensor:
+    return tf.square(at_least_float32(x))
+
+
+@fused
+def _value(
+    x: tf.Tensor, rate: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor
+) -> tf.Tensor:
+    return tf.cast(at_least_float32(x) * (rate * gamma) + beta, x.dtype)
+
+
+@fused
+def _product(upstream: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    return at_least_float32(upstream) * at_least_float32(x)
+
+
+@fused
+def _slope(
+    upstream: tf.Tensor,
+    x: tf.Tensor,
+    rate: tf.Tensor,
+    gamma: tf.Tensor,
+    inner: tf.Tensor,
+) -> tf.Tensor:
+    direct, along = rate * gamma, gamma * inner * rate**3
+    slope = at_least_float32(upstream) * direct - at_least_float32(x) * along
+    return tf.cast(slope, x.dtype)
 
 
 @tf.custom_gradient
@@ -15,31 +46,30 @@ def filter_response_norm(
     x: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor, epsilon: tf.Tensor
 ) -> tuple[tf.Tensor, Callable]:
     """gamma·x/sqrt(mean x² + epsilon) + beta, with one fused gradient."""
-    wide = at_least_float32(x)
     axes = tuple(range(1, x.shape.rank - 1))
 
     def spatial_mean(values: tf.Tensor) -> tf.Tensor:
         return tf.reduce_mean(values, axes, keepdims=True) if axes else values
 
-    rate = tf.math.rsqrt(spatial_mean(tf.square(wide)) + epsilon)
-    value = wide * (rate * gamma) + beta
+    rate = tf.math.rsqrt(spatial_mean(_square(x)) + epsilon)
 
     def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
-        g = at_least_float32(upstream)
-        # Per example and channel: the mean of g·x is all that couples the positions.
-        product = g * wide
-        inner = spatial_mean(product)
-        d_x = (rate * gamma) * g - wide * (gamma * inner * rate**3)
-        d_gamma = channel_sum(product * rate)
-        # Every position has its share of d_epsilon, as in the mean above.
-        d_epsilon = -0.5 * channel_sum(product * (gamma * rate**3))
-        return tf.cast(d_x, x.dtype), d_gamma, channel_sum(g), d_epsilon
+        # Per example and channel; all that couples the positions, and all that the
+        # gradients of gamma and epsilon need of them.
+        inner = spatial_mean(_product(upstream, x))
+        positions = tf.cast(tf.size(x) / tf.size(inner), inner.dtype)
+        return (
+            _slope(upstream, x, rate, gamma, inner),
+            positions * channel_sum(inner * rate),
+            channel_sum(upstream),
+            -0.5 * positions * channel_sum(gamma * inner * rate**3),
+        )
 
-    return tf.cast(value, x.dtype), grad
+    return _value(x, rate, gamma, beta), grad
 
 
 @register()
-class FilterResponseNormalization(keras.layers.Layer):
+class FilterResponseNormalization(ChannelwiseLayer):
     r"""Scales every channel of every example by its own root mean square.
 
     With sums over the H·W positions (or those of any other spatial rank),
@@ -110,7 +140,7 @@ class FilterResponseNormalization(keras.layers.Layer):
         self.scale = check_flag("scale", scale)
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        channels = check_channels("FilterResponseNormalization", tuple(input_shape))
+        check_channels("FilterResponseNormalization", tuple(input_shape))
         if len(input_shape) == 2 and not self._learn_epsilon:
             raise ValueError(
                 f"FilterResponseNormalization got a rank-2 input of shape "
@@ -118,19 +148,11 @@ class FilterResponseNormalization(keras.layers.Layer):
                 "needs positions to average over. Pass learned_epsilon=True to use it "
                 "there all the same."
             )
-
-        def weight(name: str, value: float) -> Any:
-            return self.add_weight(
-                name=name,
-                shape=(channels,),
-                initializer=keras.initializers.Constant(value),
-                experimental_autocast=False,
-            )
-
-        self.gamma = weight("gamma", 1.0) if self.scale else None
-        self.beta = weight("beta", 0.0) if self.center else None
+        weight = self._channel_weight
+        self.gamma = weight("gamma", 1.0, input_shape) if self.scale else None
+        self.beta = weight("beta", 0.0, input_shape) if self.center else None
         if self._learn_epsilon:
-            self.learned_epsilon = weight("learned_epsilon", 1e-4)
+            self.learned_epsilon = weight("learned_epsilon", 1e-4, input_shape)
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -144,9 +166,6 @@ class FilterResponseNormalization(keras.layers.Layer):
         return filter_response_norm(
             inputs, tf.convert_to_tensor(gamma), tf.convert_to_tensor(beta), epsilon
         )
-
-    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
-        return tf.TensorShape(input_shape)
 
     def get_config(self) -> dict[str, Any]:
         return {

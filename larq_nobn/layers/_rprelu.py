@@ -1,13 +1,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
-from .._checks import check_channels
-from .._keras import keras, register
+from .._keras import register
 from .._math import channel_sum, fused
+from ._channelwise import ChannelwiseLayer
 
 
 @fused
@@ -44,7 +43,7 @@ def rprelu(
 
 
 @register()
-class RPReLU(keras.layers.Layer):
+class RPReLU(ChannelwiseLayer):
     r"""PReLU between two learned shifts per channel, the activation of ReActNet.
 
     \[ z = x + b_c, \qquad y = \max(z, 0) + a_c \min(z, 0) + d_c . \]
@@ -90,24 +89,11 @@ class RPReLU(keras.layers.Layer):
     """
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        channels = check_channels("RPReLU", tuple(input_shape))
-
-        def weight(name: str, value: float) -> Any:
-            return self.add_weight(
-                name=name,
-                shape=(channels,),
-                initializer=keras.initializers.Constant(value),
-                experimental_autocast=False,
-            )
-
-        self.shift_in = weight("shift_in", 0.0)
-        self.slope = weight("slope", 0.25)
-        self.shift_out = weight("shift_out", 0.0)
+        self.shift_in = self._channel_weight("shift_in", 0.0, input_shape)
+        self.slope = self._channel_weight("slope", 0.25, input_shape)
+        self.shift_out = self._channel_weight("shift_out", 0.0, input_shape)
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         weights = (self.shift_in, self.slope, self.shift_out)
         return rprelu(inputs, *map(tf.convert_to_tensor, weights))
-
-    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
-        return tf.TensorShape(input_shape)

@@ -4,12 +4,12 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._checks import check_channels
 from .._keras import keras, register
+from ._channelwise import ChannelwiseLayer
 
 
 @register()
-class ThresholdedLinearUnit(keras.layers.Layer):
+class ThresholdedLinearUnit(ChannelwiseLayer):
     r"""Rectifier with a learned threshold per channel, the partner of FRN.
 
     \[ z = \max(y, \tau_c), \qquad
@@ -64,19 +64,11 @@ class ThresholdedLinearUnit(keras.layers.Layer):
             ) from error
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        self.tau = self.add_weight(
-            name="tau",
-            shape=(check_channels("ThresholdedLinearUnit", tuple(input_shape)),),
-            initializer=self.tau_initializer,
-            experimental_autocast=False,
-        )
+        self.tau = self._channel_weight("tau", self.tau_initializer, input_shape)
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.maximum(inputs, tf.cast(self.tau, inputs.dtype))
-
-    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
-        return tf.TensorShape(input_shape)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -1,0 +1,31 @@
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from .._checks import check_channels
+from .._keras import keras
+
+
+class ChannelwiseLayer(keras.layers.Layer):
+    """Abstract base: layers that keep their input's shape and own weights of (C,)."""
+
+    def _channel_weight(
+        self, name: str, initializer: Any, shape: tf.TensorShape
+    ) -> Any:
+        """Adds one float32 weight per channel of an input `shape`."""
+        initial = (
+            keras.initializers.Constant(initializer)
+            if isinstance(initializer, float)
+            else initializer
+        )
+        return self.add_weight(
+            name=name,
+            shape=(check_channels(type(self).__name__, tuple(shape)),),
+            initializer=initial,
+            experimental_autocast=False,
+        )
+
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
+        return tf.TensorShape(input_shape)
