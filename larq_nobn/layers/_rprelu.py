@@ -5,7 +5,7 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from .._keras import register
-from .._math import channel_sum, fused
+from .._math import at_least_float32, channel_sum, fused
 from ._channelwise import ChannelwiseLayer
 
 
@@ -13,10 +13,10 @@ from ._channelwise import ChannelwiseLayer
 def _value(
     x: tf.Tensor, shift_in: tf.Tensor, slope: tf.Tensor, shift_out: tf.Tensor
 ) -> tf.Tensor:
-    z = x + tf.cast(shift_in, x.dtype)
+    z = at_least_float32(x) + shift_in
     # Of several equal spellings the only one that a TFLite file holds as one PRELU.
-    leak = tf.reshape(tf.cast(-slope, x.dtype), (1,) * (x.shape.rank - 2) + (-1,))
-    return tf.nn.relu(z) + leak * tf.nn.relu(-z) + tf.cast(shift_out, x.dtype)
+    leak = tf.reshape(-slope, (1,) * (x.shape.rank - 2) + (-1,))
+    return tf.cast(tf.nn.relu(z) + leak * tf.nn.relu(-z) + shift_out, x.dtype)
 
 
 @fused
@@ -24,9 +24,9 @@ def _products(
     upstream: tf.Tensor, x: tf.Tensor, shift_in: tf.Tensor, slope: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The gradient of x, and of the slope at every position."""
-    z = x + tf.cast(shift_in, x.dtype)
-    d_x = tf.where(z > 0, upstream, tf.cast(slope, x.dtype) * upstream)
-    return d_x, upstream * tf.minimum(z, 0)
+    g, z = at_least_float32(upstream), at_least_float32(x) + shift_in
+    d_x, d_slope = tf.where(z > 0, g, slope * g), g * tf.minimum(z, 0)
+    return tf.cast(d_x, x.dtype), tf.cast(d_slope, x.dtype)
 
 
 @tf.custom_gradient

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from .._math import unit_sum
+
 Axes = tuple[int, ...]
 
 # A clipped gradient is divided by its norm, but by no less than this.
@@ -178,7 +180,10 @@ def _concatenate(parts: Sequence[tf.Tensor], dtype: tf.DType = tf.float32) -> tf
 
 def _norm(x: tf.Tensor, axes: Sequence[int]) -> tf.Tensor:
     """Norms over `axes`, which stay as axes of length one."""
-    # tf.math.reduce_euclidean_norm saves the squared copy, but XLA does not know it.
+    rank = len(x.shape)
+    if tuple(axes) == tuple(range(rank - 1)) and rank > 1:
+        sums = unit_sum(tf.reshape(tf.square(x), (-1, x.shape[-1])))
+        return tf.reshape(tf.sqrt(sums), (1,) * (rank - 1) + (-1,))
     return tf.sqrt(tf.reduce_sum(tf.square(x), tuple(axes), keepdims=True))
 
 

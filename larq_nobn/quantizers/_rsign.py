@@ -10,7 +10,7 @@ from larq.quantizers import Quantizer
 
 from .._checks import check_channels, check_choice, check_number
 from .._keras import register
-from .._math import channel_sum, fused
+from .._math import at_least_float32, channel_sum, fused
 
 # The pseudo-derivative of sign(z) that each estimator stands for.
 ESTIMATORS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
@@ -22,7 +22,7 @@ ESTIMATORS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
 
 @fused
 def _value(x: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
-    return lq.math.sign(x - tf.cast(threshold, x.dtype))
+    return tf.cast(lq.math.sign(at_least_float32(x) - threshold), x.dtype)
 
 
 @cache
@@ -31,8 +31,8 @@ def _gradient(estimator: str) -> Callable[..., tf.Tensor]:
     def d_x(
         upstream: tf.Tensor, x: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor
     ) -> tf.Tensor:
-        z = scale * x + tf.cast(shift, x.dtype)
-        return scale * upstream * ESTIMATORS[estimator](z)
+        slope = ESTIMATORS[estimator](scale * at_least_float32(x) + shift)
+        return tf.cast(scale * at_least_float32(upstream) * slope, x.dtype)
 
     return d_x
 
@@ -43,7 +43,8 @@ def rsign(x: tf.Tensor, shift: tf.Tensor, scale: float, estimator: str) -> tf.Te
     @tf.custom_gradient
     def shifted_sign(x: tf.Tensor, shift: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            d_x = _gradient(estimator)(upstream, x, shift, tf.constant(scale, x.dtype))
+            factor = tf.constant(scale, shift.dtype)
+            d_x = _gradient(estimator)(upstream, x, shift, factor)
             return d_x, channel_sum(d_x) / scale
 
         # A positive scale does not change a sign: only the threshold has to know of it.
