@@ -38,11 +38,11 @@ $(VENV)/bin/python:
 
 $(VENV)/.all: $(VENV)/bin/python setup.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[all]'
-	touch $@
+	@touch $@
 
 $(VENV)/.dev: $(VENV)/bin/python setup.py
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
-	touch $@
+	@touch $@
 
 clean:
 	rm -rf $(VENV) demo site

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from .. import data as datasets
-from ._console import say, working
+from ._console import say
 from ._models import data_dir_option
 
 
@@ -28,6 +28,4 @@ def data(name: str, source: str | None, data_dir: str | None) -> None:
     Example: larq-nobn data cifar10
              larq-nobn data cifar10 --from cifar-10-binary.tar.gz
     """
-    with working(f"preparing {name}"):
-        prepared = datasets.prepare(name, source, data_dir, progress=say)
-    say(str(prepared))
+    say(str(datasets.prepare(name, source, data_dir, progress=say)))

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from .. import data, training
-from ._console import out, pairs, percent, say, training_progress, working
+from ._console import out, pairs, percent, say, training_progress
 from ._deploy import converted
 from ._evaluate import evaluated
 
@@ -62,8 +62,7 @@ def demo(dataset: str, output: Path | None, epochs: int | None) -> None:
         settings = replace(settings, epochs=epochs)
     folder = output or Path("demo") / dataset
     _refuse_foreign(folder)
-    with working(f"preparing {dataset}"):
-        say(str(data.prepare(dataset, progress=say)))
+    say(str(data.prepare(dataset, progress=say)))
     run = _trained(settings, folder)
     file = folder / "model.tflite"
     report = converted(run.model, file, dataset)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import sys
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -36,6 +37,8 @@ def open_builder(name: str, data_dir: DataDir) -> Any:
             f"{name} needs TensorFlow Datasets ({problem}). Install it with: "
             "pip install 'larq-nobn[data]'"
         ) from problem
+    if not sys.stderr.isatty():
+        tfds.disable_progress_bar()  # a log would hold every step of it
     with quiet():
         return tfds.builder(_TFDS_NAMES[name], data_dir=data_dir)
 

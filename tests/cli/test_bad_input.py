@@ -5,6 +5,8 @@ from __future__ import annotations
 import builtins
 import errno
 import os
+import re
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -177,3 +179,15 @@ def test_a_bug_is_no_bad_input(
         assert result.exit_code == 1
         assert isinstance(result.exception, (ValueError, TypeError, KeyError))
         assert result.stderr == ""
+
+
+def test_a_program_writes_nothing_but_the_sentence():
+    """TensorFlow's own messages bypass Python: only a real process shows them."""
+    done = subprocess.run(
+        [sys.executable, "-m", "larq_nobn", "audit", "nothing.tflite"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stdout == ""
+    assert re.fullmatch(r"Error: .*'nothing.tflite' does not exist.*\n", done.stderr)
