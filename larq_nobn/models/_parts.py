@@ -53,6 +53,9 @@ class Parts:
         return self.normalization == "nobn"
 
     def _binary_kernel(self, name: str, scale: float) -> dict[str, Any]:
+        # The published latent weights, and as small where batch norm sets the scale: a
+        # weight of 0.1 needs a hundred steps to change its sign. Without either, the
+        # weights' magnitude is all that scales a branch, and Keras' default stays.
         if self.is_free:
             quantizer = (
                 ScaledStdSign(
@@ -64,15 +67,15 @@ class Parts:
                 if self.binary_weights
                 else ScaledStandardization(scale=scale, name=f"{name}_kernel")
             )
-            # The published latent weights; only their order within a filter matters.
             initializer = keras.initializers.RandomUniform(0.0, 1e-3)
             return {"kernel_quantizer": quantizer, "kernel_initializer": initializer}
+        kernel: dict[str, Any] = {}
         if self.binary_weights:
-            return {
-                "kernel_quantizer": lq.quantizers.MagnitudeAwareSign(),
-                "kernel_constraint": lq.constraints.WeightClip(1.0),
-            }
-        return {}
+            kernel["kernel_quantizer"] = lq.quantizers.MagnitudeAwareSign()
+            kernel["kernel_constraint"] = lq.constraints.WeightClip(1.0)
+        if self.normalization == "batch_norm":
+            kernel["kernel_initializer"] = keras.initializers.RandomUniform(-1e-3, 1e-3)
+        return kernel
 
     def _normalize(self, x: tf.Tensor, name: str) -> tf.Tensor:
         if self.normalization == "batch_norm":

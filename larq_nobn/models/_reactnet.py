@@ -110,8 +110,9 @@ def ReActNet18(
 
     Differences from the paper:
         Binary convolutions are padded with +1 instead of 0, and stride-2 convolutions
-        pad as TensorFlow does, below and right. The baselines start from Glorot
-        weights, not from positive ones, and clip them to [-1, 1].
+        pad as TensorFlow does, below and right. The baselines clip their binary weights
+        to [-1, 1]; `"batch_norm"` starts them on both sides of zero, not above it, and
+        `"none"` from Glorot's larger ones, since with small ones it learns nothing.
     """
     stages = check_blocks(blocks)
     smallest = 2 ** (len(stages) - 1)
