@@ -1,0 +1,62 @@
+"""The package's network, under every normalization, as a file."""
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+from larq_nobn._keras import keras
+from larq_nobn.models import NORMALIZATIONS
+
+pytestmark = pytest.mark.convert
+
+
+@pytest.fixture(scope="module")
+def reports(tmp_path_factory):
+    """Conversions of small networks with weights as training leaves them."""
+    folder = tmp_path_factory.mktemp("reactnet")
+    images = np.random.default_rng(0).normal(size=(16, 8, 8, 1)).astype(np.float32)
+    found = {}
+    for normalization in NORMALIZATIONS:
+        keras.utils.set_random_seed(1)
+        model = nobn.models.ReActNet18(
+            (8, 8, 1), 3, normalization, width=32, blocks=(2, 2)
+        )
+        rng = np.random.default_rng(2)
+        for weight in model.weights:
+            if weight.shape.rank == 1:  # gains, shifts, slopes, statistics
+                weight.assign(weight + rng.uniform(0.05, 0.2, weight.shape))
+        path = folder / f"{normalization}.tflite"
+        found[normalization] = nobn.convert(model, path, data=images)
+    return found
+
+
+def counts(report):
+    return {op["op"]: op["count"] for op in report.float_ops}
+
+
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_every_binary_layer_is_binary_and_verified(reports, normalization):
+    report = reports[normalization]
+    assert report.lce_bconv2d == report.binary_layers == 4
+    assert report.binary_macs == 64 * 9 * 32 * 32 * 2 + 16 * 9 * 64 * (32 + 64)
+    assert report.verify["unexplained"] == 0
+    assert report.verify["prepared"]["unexplained"] == 0
+
+
+def test_without_batch_norm_there_are_no_more_float_operations(reports):
+    assert counts(reports["nobn"]) == counts(reports["batch_norm"])
+    # Two shifts, the shortcut, the sign's shift and one PRELU in each of four blocks;
+    # the stem and the projection; pooling and head.
+    assert counts(reports["nobn"]) == {
+        "ADD": 16,
+        "PRELU": 4,
+        "CONV_2D": 2,
+        "AVERAGE_POOL_2D": 1,
+        "MEAN": 1,
+        "FULLY_CONNECTED": 1,
+    }
+
+
+def test_the_report_prints_as_a_table(reports):
+    text = str(reports["nobn"])
+    assert "4 of 4" in text
+    assert "unexplained" in text
