@@ -88,12 +88,12 @@ def _trained(settings: training.RunSettings, folder: Path) -> training.Run:
         f"{settings.epochs} epochs."
     )
     with training_progress(settings.epochs) as bar:
-        training.train(settings, fresh, bar)
+        run = training.train(settings, fresh, bar)
     for old in (folder / "model.tflite", folder / "report.json"):
         old.unlink(missing_ok=True)
     shutil.rmtree(final, ignore_errors=True)
     fresh.rename(final)
-    return training.load_run(final)
+    return replace(run, folder=final)
 
 
 def _results(run: training.Run, file: Path, report: dict) -> dict[str, object]:

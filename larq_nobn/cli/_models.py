@@ -9,7 +9,7 @@ import click
 import numpy as np
 import tensorflow as tf
 
-from .. import data, training
+from .. import data, deploy, training
 from .._keras import keras
 
 model_argument = click.argument(
@@ -46,17 +46,5 @@ def test_images(
 
 def lite_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """Returns a function that runs a `.tflite` file on a batch of images."""
-    content = path.read_bytes()
-    try:
-        import larq_compute_engine as lce
-    except ImportError as error:
-        raise ImportError(
-            "Running a .tflite file needs Larq Compute Engine, which is not installed. "
-            "Install it with: pip install 'larq-nobn[lce]'"
-        ) from error
-    try:
-        return lce.testing.Interpreter(content).predict
-    except (ValueError, RuntimeError) as error:
-        raise ValueError(
-            f"{path} is no .tflite file that can be run here. Convert the model again."
-        ) from error
+    deploy.audit(path)  # has a sentence for what is no such file
+    return deploy.Runner(path.read_bytes())

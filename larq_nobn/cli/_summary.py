@@ -40,16 +40,12 @@ def summary(model: Path) -> None:
 
 def _fates(network: keras.Model, float_ops: list[dict[str, Any]]) -> Table:
     table = Table("Layer", "On the phone", title="Layers", title_justify="left")
+    binary = deploy.binary_layers(network)
     for layer in network.layers:
         if isinstance(layer, keras.layers.InputLayer):
             continue
         left = Counter({op["op"]: op["layers"].count(layer.name) for op in float_ops})
-        parts = ["binary convolution"] if _is_binary(layer) else []
+        parts = ["binary convolution"] if layer.name in binary else []
         parts += [f"{count} {op}" for op, count in left.items() if count]
         table.add_row(layer.name, ", ".join(parts) or "nothing of its own")
     return table
-
-
-def _is_binary(layer: keras.layers.Layer) -> bool:
-    quantizers = (getattr(layer, f"{of}_quantizer", None) for of in ("input", "kernel"))
-    return all(getattr(quantizer, "precision", None) == 1 for quantizer in quantizers)

@@ -14,7 +14,7 @@ from ._audit import Audit, audit_bytes
 from ._data import verification_examples
 from ._errors import ConversionError
 from ._flatbuffer import Runner, compute_engine, input_spec, to_flatbuffer
-from ._graph import as_functional, calls, is_binary_convolution
+from ._graph import as_functional, binary_layers
 from ._limits import check_limits
 from ._prepare import prepare
 from ._report import ConversionReport
@@ -103,9 +103,9 @@ def _audit(flatbuffer: bytes, path: str, prepared: keras.Model) -> Audit:
 def _check_count(given: keras.Model, expected: int, found: Audit) -> None:
     if found.lce_bconv2d == expected:
         return
-    binary = [c.label for c in calls(given) if is_binary_convolution(c)]
+    binary = binary_layers(given)
     floats = [op["layers"] for op in found.float_ops if op["op"] == "CONV_2D"]
-    stayed = [label for label in binary if label in sum(floats, [])] or binary
+    stayed = [name for name in binary if name in sum(floats, [])] or binary
     raise ConversionError(
         f"LCE found {found.lce_bconv2d} binary convolutions where the model has "
         f"{expected}: look at {', '.join(map(repr, stayed))}. A sign must go straight "

@@ -63,7 +63,26 @@ def input_spec(model: keras.Model) -> tf.TensorSpec:
 
 
 class Runner:
-    """Runs a flatbuffer in LCE's interpreter, one example after the other."""
+    """Runs the content of a `.tflite` file in LCE's interpreter, example by example.
+
+    Arguments:
+        flatbuffer: The content of the file.
+
+    Raises:
+        ConversionError: If the interpreter cannot run it, or LCE is not installed.
+
+    Example:
+        ```python
+        import numpy as np
+        import larq_nobn as nobn
+
+        model = nobn.models.ReActNet18((32, 32, 3), 10, width=16)
+        nobn.convert(model, "model.tflite")
+        with open("model.tflite", "rb") as file:
+            run = nobn.deploy.Runner(file.read())
+        logits = run(np.zeros((5, 32, 32, 3), np.float32))  # (5, 10)
+        ```
+    """
 
     def __init__(self, flatbuffer: bytes):
         engine = compute_engine()
@@ -74,9 +93,9 @@ class Runner:
                 )
             except Exception as error:  # the wrapper raises RuntimeError and others
                 raise ConversionError(
-                    "Larq Compute Engine wrote a file that its interpreter cannot "
-                    f"run: {_cause(error, chatter())}. Replace what it names; "
-                    "behind a binary convolution, constants must have rank 0 or 1."
+                    "Larq Compute Engine's interpreter cannot run the file: "
+                    f"{_cause(error, chatter())}. Replace what it names; behind a "
+                    "binary convolution, constants must have rank 0 or 1."
                 ) from error
 
     def __call__(self, examples: np.ndarray) -> np.ndarray:

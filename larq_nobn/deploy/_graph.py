@@ -154,15 +154,15 @@ def is_binary_convolution(call: Call) -> bool:
     return split_kernel(kernel_value(layer.kernel)) is not None
 
 
-def count_binary_layers(model: keras.Model) -> int:
-    """Counts the binary convolutions that a converted model should hold.
+def binary_layers(model: keras.Model) -> list[str]:
+    """Lists the binary convolutions that a converted model should hold.
 
     Arguments:
         model: A built functional or Sequential Larq model.
 
     Returns:
-        The number of calls of 2D convolutions whose input and kernel are both ±1 (up
-        to a scale per output channel); a layer used twice counts twice.
+        The names of 2D convolutions whose input and kernel are both ±1 (up to a scale
+        per output channel), in the order of the network, once for every use.
 
     Raises:
         ConversionError: If `model` is no such model.
@@ -172,7 +172,8 @@ def count_binary_layers(model: keras.Model) -> int:
         import larq_nobn as nobn
 
         model = nobn.models.ReActNet18((32, 32, 3), 10, width=16)
-        nobn.deploy.count_binary_layers(model)  # 16
+        len(nobn.deploy.binary_layers(model))  # 16
         ```
     """
-    return sum(is_binary_convolution(call) for call in calls(as_functional(model)))
+    found = calls(as_functional(model))
+    return [call.layer.name for call in found if is_binary_convolution(call)]

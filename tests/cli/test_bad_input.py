@@ -100,7 +100,7 @@ def test_one_sentence(line: str, sentence: str, invoke: Invoke, place: Path):
         ("convert float.keras m.tflite", "has no binary layer"),
         ("summary float.keras", "has no binary layer"),
         ("audit damaged.tflite", "is a damaged TFLite file"),
-        ("evaluate damaged.tflite --dataset digits", "is no .tflite file"),
+        ("evaluate damaged.tflite --dataset digits", "is a damaged TFLite file"),
     ],
 )
 def test_one_sentence_where_lce_is_asked(

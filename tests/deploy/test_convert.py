@@ -254,7 +254,9 @@ def test_a_file_that_cannot_run_is_refused(tmp_path, monkeypatch):
             return super().call(inputs) * np.full((1, 1, 1, 32), 2, np.float32)
 
     monkeypatch.setattr(_prepare, "BinaryConvolution", Wide)
-    with pytest.raises(ConversionError, match="cannot run: .*bconv2d.*rank 0 or 1"):
+    with pytest.raises(
+        ConversionError, match="cannot run the file: .*bconv2d.*rank 0 or 1"
+    ):
         convert(chain(binary_conv(), *head()), tmp_path / "m.tflite")
     assert not any(tmp_path.iterdir())
 
