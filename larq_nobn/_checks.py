@@ -72,3 +72,17 @@ def check_channels(owner: str, shape: Sequence[int | None] | None) -> int:
             "known number of channels. Give the input layer its shape."
         )
     return int(shape[-1])
+
+
+def check_blocks(blocks: object) -> tuple[int, ...]:
+    """Returns the number of blocks in each stage of a network, as a tuple."""
+    message = (
+        f"blocks={blocks!r} is not a list of blocks per stage. Give one whole number "
+        "per stage, such as (4, 4, 4, 4)."
+    )
+    if not isinstance(blocks, (tuple, list)):
+        raise TypeError(message)
+    if not blocks:
+        raise ValueError(message)
+    advice = "Every stage needs a block."
+    return tuple(check_integer("blocks", count, 1, advice) for count in blocks)

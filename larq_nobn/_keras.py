@@ -106,4 +106,15 @@ def register(alias: str | None = None) -> Callable[[_Class], _Class]:
     return decorate
 
 
-__all__ = ["PACKAGE", "keras", "native_stderr_closed", "register"]
+@contextmanager
+def dtype_policy(name: str) -> Iterator[None]:
+    """Builds what is built inside under a Keras dtype policy, such as `"float32"`."""
+    before = keras.mixed_precision.global_policy()
+    keras.mixed_precision.set_global_policy(name)
+    try:
+        yield
+    finally:
+        keras.mixed_precision.set_global_policy(before)
+
+
+__all__ = ["PACKAGE", "dtype_policy", "keras", "native_stderr_closed", "register"]

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
+from ..layers._rprelu import spelled_rprelu
 
 
 class ShiftedSign(lq.quantizers.Quantizer):
@@ -28,7 +29,7 @@ class ShiftedSign(lq.quantizers.Quantizer):
 
 
 class PlainRPReLU(keras.layers.Layer):
-    """PReLU(x + shift_in; slope) + shift_out, spelled so that LCE finds one PRELU.
+    """PReLU(x + shift_in; slope) + shift_out, free of how training computes it.
 
     Arguments:
         shift_in, slope, shift_out: (C,) each.
@@ -48,10 +49,7 @@ class PlainRPReLU(keras.layers.Layer):
         self.shift_out = tf.constant(shift_out, tf.float32)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        z = inputs + self.shift_in
-        # Of several equal forms the converter knows this one, and slopes of rank 3.
-        leak = tf.reshape(-self.slope, (1,) * (inputs.shape.rank - 2) + (-1,))
-        return tf.nn.relu(z) + leak * tf.nn.relu(-z) + self.shift_out
+        return spelled_rprelu(inputs, self.shift_in, self.slope, self.shift_out)
 
 
 class BinaryConvolution(lq.layers.QuantConv2D):

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import larq as lq
 import numpy as np
 
-from .._keras import keras
+from .._keras import dtype_policy, keras
 from ..layers import RPReLU
 from ..quantizers import RSign
 from ._errors import ConversionError
@@ -167,7 +166,7 @@ def _clone(
         return found.layer
 
     # Larq leaves its scope open when a layer fails, and latent weights then read as ±1.
-    with _float32_policy(), lq.context.quantized_scope(False):
+    with dtype_policy("float32"), lq.context.quantized_scope(False):
         try:
             cloned = keras.models.clone_model(given, clone_function=replace)
         except ConversionError:
@@ -180,13 +179,3 @@ def _clone(
         for fill in fills:
             fill()
     return cloned
-
-
-@contextmanager
-def _float32_policy() -> Iterator[None]:
-    before = keras.mixed_precision.global_policy()
-    keras.mixed_precision.set_global_policy("float32")
-    try:
-        yield
-    finally:
-        keras.mixed_precision.set_global_policy(before)

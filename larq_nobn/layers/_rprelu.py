@@ -9,14 +9,16 @@ from .._math import at_least_float32, channel_sum, fused
 from ._channelwise import ChannelwiseLayer
 
 
-@fused
-def _value(
+def spelled_rprelu(
     x: tf.Tensor, shift_in: tf.Tensor, slope: tf.Tensor, shift_out: tf.Tensor
 ) -> tf.Tensor:
+    """The one of several equal spellings that TFLite recognises as a PRELU."""
     z = at_least_float32(x) + shift_in
-    # Of several equal spellings the only one that a TFLite file holds as one PRELU.
     leak = tf.reshape(-slope, (1,) * (x.shape.rank - 2) + (-1,))
     return tf.cast(tf.nn.relu(z) + leak * tf.nn.relu(-z) + shift_out, x.dtype)
+
+
+_value = fused(spelled_rprelu)
 
 
 @fused

@@ -4,19 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .._checks import check_integer
-
-
-def check_blocks(blocks: object) -> tuple[int, ...]:
-    """Returns the number of blocks per stage as a tuple of positive integers."""
-    if isinstance(blocks, str) or not isinstance(blocks, Sequence) or not blocks:
-        raise TypeError(
-            f"blocks={blocks!r} is not a sequence of whole numbers; it must say how "
-            "many blocks each stage has. Pass, for example, (4, 4, 4, 4)."
-        )
-    advice = "Every stage needs a block."
-    return tuple(check_integer("blocks", count, 1, advice) for count in blocks)
-
 
 def check_image_shape(
     input_shape: object, smallest: int, name: str

@@ -4,11 +4,17 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from .._checks import check_choice, check_flag, check_integer, check_number
+from .._checks import (
+    check_blocks,
+    check_choice,
+    check_flag,
+    check_integer,
+    check_number,
+)
 from .._keras import keras
 from ..layers import RPReLU
 from ..quantizers import RSign
-from ._inputs import check_blocks, check_image_shape
+from ._inputs import check_image_shape
 from ._parts import NORMALIZATIONS, Parts
 from ._variance import VARIANCE_RULES, expected_variances
 

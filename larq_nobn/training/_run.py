@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,7 +11,7 @@ import tensorflow as tf
 
 from .. import data, models
 from .._files import replacing
-from .._keras import keras
+from .._keras import dtype_policy, keras
 from ..optimizers import AdaptiveGradientClipping
 from ._curves import draw_curves
 from ._files import claimed, write_json
@@ -65,7 +63,7 @@ def train(
         schedule = keras.optimizers.schedules.PolynomialDecay(
             settings.learning_rate, steps * settings.epochs, end_learning_rate=0.0
         )
-        with _precision(settings.precision):
+        with dtype_policy(settings.precision):
             model = _build(settings)
             _compile(model, _optimizer(settings, schedule))
         journal = Journal(folder / "history.csv", schedule, steps)
@@ -95,16 +93,6 @@ def _load(settings: RunSettings, split: str) -> tf.data.Dataset:
         limit=settings.limit,
         data_dir=settings.data_dir,
     )
-
-
-@contextmanager
-def _precision(policy: str) -> Iterator[None]:
-    before = keras.mixed_precision.global_policy()
-    keras.mixed_precision.set_global_policy(policy)
-    try:
-        yield
-    finally:
-        keras.mixed_precision.set_global_policy(before)
 
 
 def _build(settings: RunSettings) -> keras.Model:

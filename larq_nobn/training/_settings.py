@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .. import data, models
-from .._checks import check_choice, check_integer, check_number
+from .._checks import check_blocks, check_choice, check_integer, check_number
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 
@@ -67,7 +67,7 @@ class RunSettings:
         if self.width is not None:
             check_integer("width", self.width, 1, "It is a number of channels.")
         if self.blocks is not None:
-            object.__setattr__(self, "blocks", _checked_blocks(self.blocks))
+            object.__setattr__(self, "blocks", check_blocks(self.blocks))
         check_integer("epochs", self.epochs, 1, "Train for one epoch or more.")
         check_integer("batch_size", self.batch_size, 1, "Take 128 if memory allows.")
         check_number(
@@ -79,13 +79,3 @@ class RunSettings:
         check_integer("seed", self.seed, 0, "Any whole number from 0 will do.")
         if self.limit is not None:
             check_integer("limit", self.limit, 1, "Leave it out to use all images.")
-
-
-def _checked_blocks(blocks: object) -> tuple[int, ...]:
-    if not isinstance(blocks, (tuple, list)) or not blocks:
-        raise ValueError(
-            f"blocks={blocks!r} is not a list of blocks per stage. "
-            "Give one number per stage, such as (4, 4, 4, 4)."
-        )
-    advice = "Every stage needs a block or more."
-    return tuple(check_integer("blocks", count, 1, advice) for count in blocks)

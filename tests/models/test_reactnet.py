@@ -206,7 +206,7 @@ def test_mixed_precision_keeps_weights_and_logits_in_float32(policy):
         ({"classes": 1}, ValueError, "classes=1 is below 2"),
         ({"width": 1}, ValueError, "width=1 is below 2"),
         ({"width": 16.0}, TypeError, "width=16.0 is not a whole number"),
-        ({"blocks": 4}, TypeError, "blocks=4 is not a sequence"),
+        ({"blocks": 4}, TypeError, "blocks=4 is not a list of blocks"),
         ({"blocks": (4, 0)}, ValueError, "blocks=0 is below 1"),
         ({"alpha": 0}, ValueError, r"alpha=0 is outside \(0, inf\)"),
         (

@@ -26,7 +26,6 @@ def test_blocks_become_a_tuple():
         ({"precision": "int8"}, "precision='int8' is not known. .*mixed_bfloat16"),
         ({"width": 0}, "width=0 is below 1"),
         ({"blocks": ()}, r"blocks=\(\) is not a list of blocks per stage"),
-        ({"blocks": 4}, "blocks=4 is not a list of blocks per stage"),
         ({"blocks": (4, 0)}, "blocks=0 is below 1"),
         ({"epochs": 0}, "epochs=0 is below 1"),
         ({"batch_size": -1}, "batch_size=-1 is below 1"),
@@ -45,6 +44,7 @@ def test_values_outside_what_is_allowed(wrong: dict, sentence: str):
     ("wrong", "sentence"),
     [
         ({"width": "8"}, "width='8' is not a whole number"),
+        ({"blocks": 4}, "blocks=4 is not a list of blocks per stage"),
         ({"blocks": (1.5,)}, "blocks=1.5 is not a whole number"),
         ({"epochs": 1.5}, "epochs=1.5 is not a whole number"),
         ({"learning_rate": "fast"}, "learning_rate='fast' is not a number"),
