@@ -11,7 +11,7 @@ from pathlib import Path
 
 import contract_reopen
 import numpy as np
-from cases import Case
+from contract_case import Case
 from contract_networks import draw, host, network, perturb
 
 SUFFIXES = contract_reopen.SUFFIXES

@@ -10,7 +10,7 @@ from typing import Any
 import larq as lq
 import numpy as np
 import tensorflow as tf
-from cases import Case, Shape
+from contract_case import Case, Shape
 from larq_nobn._keras import keras
 
 # A kernel of this rank belongs to this Larq layer, and to this one without quantizers.

@@ -11,7 +11,8 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from cases import CASES, Case
+from cases import CASES
+from contract_case import Case
 from contract_files import SUFFIXES, opened, write_and_reopen
 from contract_networks import (
     HOSTS,

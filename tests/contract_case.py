@@ -1,0 +1,105 @@
+"""What a row of the contract's table says; the rows stand in `rows/`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from larq_nobn._keras import keras
+
+Shape = tuple[int, ...]
+Arrays = np.ndarray | list[np.ndarray]
+
+# What a row may leave out, with a reason. Completeness is not among them.
+CHECKS = (
+    *("call", "sizes", "modes", "shape", "dtype", "config", "gradient", "train"),
+    *("files", "alias", "convert", "docstring"),
+)
+ROLES = ("kernel", "activation", "layer")
+# What an inference fate lets the row add to a converted file, in float operations.
+FATES: dict[str, Callable[[set[str]], bool]] = {
+    "vanishes": lambda ops: ops <= {"CONV_2D"},  # the host of a real-valued kernel
+    "folds": lambda ops: ops <= {"ADD", "SUB", "MUL"},
+    "stays": lambda ops: bool(ops),
+}
+
+
+def normal(rng: np.random.Generator, shape: Shape) -> np.ndarray:
+    return rng.normal(size=shape)
+
+
+@dataclass(frozen=True)
+class Case:
+    """What a public class promises.
+
+    Arguments:
+        cls: The class.
+        role: `"kernel"`, `"activation"` (both quantizers) or `"layer"`.
+        alias: The string that stands for it; None says that it has none.
+        shapes: One entry per rank it is checked at: a kernel shape, an input shape with
+            its batch axis, or a list of input shapes for a layer with several inputs.
+        weights: Names of the trainable weights, in order.
+        smooth: Whether finite differences must confirm the gradient too.
+        oracle: NumPy float64 function of (x, weights, upstream) that returns the
+            gradients by name, that of the input as `"x"`. For a layer with several
+            inputs or outputs, x, upstream and `"x"` are lists.
+        inference: The fate in a converted file, one of `FATES`.
+        float_ops: Every float operation of the converted network around the row.
+        lce_bconv2d: How many binary convolutions that network has.
+        kwargs: The arguments, or a function that makes them, for arguments that belong
+            to one object, such as a wrapped layer.
+        state: Names of the other weights.
+        training: In which mode the gradient is checked. None says that the two modes
+            agree, which is checked.
+        output_dtypes: One per output, where that is not the policy's compute dtype.
+        draw: Draws an input from (rng, shape).
+        skip: Reasons for checks left out, by name of the check.
+    """
+
+    cls: type
+    role: str
+    alias: str | None
+    shapes: tuple[Shape | list[Shape], ...]
+    weights: tuple[str, ...]
+    smooth: bool
+    oracle: Callable[[Arrays, dict[str, np.ndarray], Arrays], dict[str, Arrays]]
+    inference: str
+    float_ops: Mapping[str, int]
+    lce_bconv2d: int = 1
+    kwargs: Mapping[str, Any] | Callable[[], Mapping[str, Any]] = field(
+        default_factory=dict
+    )
+    state: tuple[str, ...] = ()
+    training: bool | None = None
+    output_dtypes: tuple[str, ...] | None = None
+    draw: Callable[[np.random.Generator, Shape], np.ndarray] = normal
+    skip: Mapping[str, str] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.role not in ROLES or self.inference not in FATES:
+            raise ValueError(
+                f"{self.name}: role {self.role!r} or inference {self.inference!r} is "
+                f"not known. Choose from {ROLES} and {tuple(FATES)}."
+            )
+        if not FATES[self.inference](set(self.float_ops)):
+            raise ValueError(
+                f"{self.name}: the float operations {dict(self.float_ops)} contradict "
+                f"inference={self.inference!r}."
+            )
+        for check, reason in self.skip.items():
+            if check not in CHECKS or not reason.strip():
+                raise ValueError(
+                    f"{self.name}: skip[{check!r}]={reason!r} needs the name of a "
+                    "check and a reason."
+                )
+
+    @property
+    def name(self) -> str:
+        return self.cls.__name__
+
+    def make(self) -> keras.layers.Layer:
+        """A fresh object."""
+        kwargs = self.kwargs() if callable(self.kwargs) else self.kwargs
+        return self.cls(**kwargs)

@@ -1,0 +1,1 @@
+"""The rows of the contract, one file per family, each oracle beside its rows."""
