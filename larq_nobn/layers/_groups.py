@@ -1,0 +1,52 @@
+"""Statistics of every example by groups of channels, as GroupNorm takes them."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from .._math import at_least_float32, fused
+
+
+@fused
+def _squared_offset(x: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
+    return tf.square(at_least_float32(x) - mean)
+
+
+def check_groups(owner: str, groups: int, channels: int) -> None:
+    """Raises unless `groups` groups of one size make up the `channels`."""
+    if channels % groups:
+        allowed = [str(n) for n in range(1, channels + 1) if channels % n == 0]
+        raise ValueError(
+            f"{owner} got an input of {channels} channels, which groups={groups} does "
+            f"not divide. Set groups to one of {', '.join(allowed)}, or change the "
+            "channels of the layer before it."
+        )
+
+
+def group_mean(x: tf.Tensor, groups: int) -> tf.Tensor:
+    """Means over all positions and the channels of each group, in float32 or better.
+
+    Arguments:
+        x: (N, ..., C), of any rank from 2; neighbouring channels form a group.
+        groups: How many; divides C.
+
+    Returns:
+        (N, 1, ..., 1, C), or (N, 1, ..., 1, 1) for a single group.
+    """
+    positions = tuple(range(1, x.shape.rank - 1))
+    x = at_least_float32(x)
+    if groups == 1:
+        return tf.reduce_mean(x, (*positions, -1), keepdims=True)
+    means = tf.reduce_mean(x, positions, keepdims=True) if positions else x
+    channels = x.shape[-1]
+    if groups == channels:
+        return means
+    each = channels // groups
+    shared = tf.reduce_mean(tf.reshape(means, (-1, groups, each)), -1, keepdims=True)
+    return tf.reshape(tf.tile(shared, (1, 1, each)), (-1, *means.shape[1:]))
+
+
+def group_moments(x: tf.Tensor, groups: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean and population variance of every group, in the form of `group_mean`."""
+    mean = group_mean(x, groups)
+    return mean, group_mean(_squared_offset(x, mean), groups)
