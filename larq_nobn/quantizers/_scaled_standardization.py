@@ -6,7 +6,12 @@ import tensorflow as tf
 
 from .._keras import register
 from .._math import at_least_float32, fused, unit_sum
-from ._standardization import StandardizedKernel, filters, standardization_gradient
+from ._filters import filters
+from ._standardization import (
+    StandardizedKernel,
+    standardization_gradient,
+    standardization_rate,
+)
 
 
 @fused
@@ -27,14 +32,15 @@ def scaled_standardization(
 
     @tf.custom_gradient
     def standardized(kernel: tf.Tensor, gain: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        of = filters(kernel, epsilon)
-        value = _value(of.columns, of.mean, scale * gain * of.rate)
+        of = filters(kernel)
+        rate = standardization_rate(of, epsilon)
+        value = _value(of.columns, of.mean, scale * gain * rate)
 
         def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             g = tf.reshape(upstream, of.columns.shape)
             inner = unit_sum(_product(g, of.columns, of.mean))
             d_kernel = standardization_gradient(g, inner, of, scale * gain, epsilon)
-            return tf.reshape(d_kernel, kernel.shape), scale * of.rate * inner
+            return tf.reshape(d_kernel, kernel.shape), scale * rate * inner
 
         return tf.reshape(value, kernel.shape), grad
 

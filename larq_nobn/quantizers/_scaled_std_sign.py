@@ -7,24 +7,13 @@ import tensorflow as tf
 
 from .._checks import check_flag
 from .._keras import register
-from .._math import at_least_float32, fused, unit_sum
-from ._standardization import StandardizedKernel, filters, standardization_gradient
-
-
-def column_medians(columns: tf.Tensor) -> tf.Tensor:
-    """Median of every column of an (N, C) matrix: (C,), in float32 or better."""
-    count = columns.shape[0]
-    rows = tf.transpose(at_least_float32(columns))
-    largest, _ = tf.math.top_k(rows, count // 2 + 1)
-    if count % 2:
-        return largest[:, -1]
-    return (largest[:, -1] + largest[:, -2]) / 2
-
-
-@fused
-def _value(columns: tf.Tensor, center: tf.Tensor, amplitude: tf.Tensor) -> tf.Tensor:
-    positive = at_least_float32(columns) >= center
-    return tf.cast(tf.where(positive, amplitude, -amplitude), columns.dtype)
+from .._math import at_least_float32, column_medians, fused, unit_sum
+from ._filters import filters, signed
+from ._standardization import (
+    StandardizedKernel,
+    standardization_gradient,
+    standardization_rate,
+)
 
 
 @fused
@@ -48,13 +37,13 @@ def scaled_std_sign(
 
     @tf.custom_gradient
     def binarized(kernel: tf.Tensor, gain: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        of = filters(kernel, epsilon)
+        of = filters(kernel)
         center = column_medians(of.columns) if balanced else of.mean
         if variance_preserving:
             magnitude = tf.constant(of.columns.shape[0] ** -0.5, gain.dtype)
         else:
-            magnitude = of.rate * of.deviation
-        value = _value(of.columns, center, scale * (magnitude * gain))
+            magnitude = standardization_rate(of, epsilon) * of.deviation
+        value = signed(of.columns, center, scale * (magnitude * gain))
 
         def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             g = tf.reshape(upstream, of.columns.shape)

@@ -1,0 +1,72 @@
+"""A kernel as one column of weights per output unit: its filters."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from .._math import at_least_float32, fused, unit_sum
+
+
+class Filters(NamedTuple):
+    """The columns of a kernel, with the statistics of each."""
+
+    columns: tf.Tensor  # (N, C), in the dtype of the kernel
+    mean: tf.Tensor  # (C,), as all that follows in float32 or better
+    deviation: tf.Tensor  # mean |W - mean|
+    sigma: tf.Tensor  # population standard deviation
+
+
+@fused
+def _absolute_and_square(
+    columns: tf.Tensor, mean: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    offset = at_least_float32(columns) - mean
+    return tf.abs(offset), tf.square(offset)
+
+
+def filters(kernel: tf.Tensor) -> Filters:
+    """Measures every filter of `kernel`."""
+    columns = tf.reshape(kernel, (-1, kernel.shape[-1]))
+    count = float(columns.shape[0])
+    mean = unit_sum(at_least_float32(columns)) / count
+    absolute, square = _absolute_and_square(columns, mean)
+    sigma = tf.sqrt(unit_sum(square) / count)
+    return Filters(columns, mean, unit_sum(absolute) / count, sigma)
+
+
+@fused
+def signed(columns: tf.Tensor, center: tf.Tensor, amplitude: tf.Tensor) -> tf.Tensor:
+    """amplitude·sign(W - center), with sign(0) = +1."""
+    positive = at_least_float32(columns) >= center
+    return tf.cast(tf.where(positive, amplitude, -amplitude), columns.dtype)
+
+
+@fused
+def _affine(
+    upstream: tf.Tensor,
+    columns: tf.Tensor,
+    mean: tf.Tensor,
+    factor: tf.Tensor,
+    along: tf.Tensor,
+    across: tf.Tensor,
+) -> tf.Tensor:
+    offset = at_least_float32(columns) - mean
+    slope = factor * (at_least_float32(upstream) - across - along * offset)
+    return tf.cast(slope, columns.dtype)
+
+
+def centered_gradient(
+    upstream: tf.Tensor, of: Filters, factor: tf.Tensor, along: tf.Tensor
+) -> tf.Tensor:
+    r"""factor·(upstream - its mean - along·(W-μ)), the gradient of a standardization.
+
+    Arguments:
+        upstream: Gradient of the standardized weights, (N, C).
+        of: The filters.
+        factor: What multiplies W-μ in the standardization, (C,).
+        along: What the change of that factor amounts to, (C,).
+    """
+    across = unit_sum(at_least_float32(upstream)) / float(upstream.shape[0])
+    return _affine(upstream, of.columns, of.mean, factor, along, across)
