@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
+from ..layers._groups import group_moments
 from ..layers._rprelu import spelled_rprelu
 
 
@@ -50,6 +51,38 @@ class PlainRPReLU(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return spelled_rprelu(inputs, self.shift_in, self.slope, self.shift_out)
+
+
+class PlainGroupNormalization(keras.layers.Layer):
+    """Group normalization that reshapes statistics only, never the feature map.
+
+    Keras' own reshapes the map into groups. TensorFlow Lite runs RESHAPE in place and
+    the next ADD in place behind it, which destroys a map that a shortcut still needs.
+
+    Arguments:
+        groups: Number of groups.
+        epsilon: Added to the variance.
+        gamma, beta: (C,) each.
+        **kwargs: Keras layer arguments.
+    """
+
+    def __init__(
+        self,
+        groups: int,
+        epsilon: float,
+        gamma: np.ndarray,
+        beta: np.ndarray,
+        **kwargs: Any,
+    ):
+        super().__init__(dtype="float32", **kwargs)
+        self.groups, self.epsilon = groups, epsilon
+        self.gamma = tf.constant(gamma, tf.float32)
+        self.beta = tf.constant(beta, tf.float32)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        mean, variance = group_moments(inputs, self.groups)
+        rate = tf.math.rsqrt(variance + self.epsilon)
+        return (inputs - mean) * (rate * self.gamma) + self.beta
 
 
 class BinaryConvolution(lq.layers.QuantConv2D):

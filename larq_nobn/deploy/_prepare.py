@@ -13,7 +13,7 @@ from ..layers import RPReLU
 from ..quantizers import RSign
 from ._errors import ConversionError
 from ._graph import TRAINING_ONLY, Call, as_functional, calls, is_binary_convolution
-from ._inference import BinaryConvolution, PlainRPReLU
+from ._inference import BinaryConvolution, PlainGroupNormalization, PlainRPReLU
 from ._quantizers import (
     copy_quantizer,
     kernel_value,
@@ -59,6 +59,23 @@ def plain_rprelu(call: Call) -> Replacement | None:
     weights = (call.layer.shift_in, call.layer.slope, call.layer.shift_out)
     values = [weight.numpy() for weight in weights]
     return Replacement(PlainRPReLU(*values, name=call.layer.name))
+
+
+def plain_group_norm(call: Call) -> Replacement | None:
+    """Keras' group norm over the last axis, in the form that runs as it should."""
+    layer = call.layer
+    kind = keras.layers.GroupNormalization
+    if type(layer) is not kind or layer.axis not in (-1, call.inputs.shape.rank - 1):
+        return None
+    channels = call.inputs.shape[-1]
+    new = PlainGroupNormalization(
+        layer.groups,
+        layer.epsilon,
+        gamma=layer.gamma.numpy() if layer.scale else np.ones(channels),
+        beta=layer.beta.numpy() if layer.center else np.zeros(channels),
+        name=layer.name,
+    )
+    return Replacement(new)
 
 
 def bake_binary_convolution(call: Call) -> Replacement | None:
@@ -122,6 +139,7 @@ RULES = (
     drop_training_only,
     plain_sign_layer,
     plain_rprelu,
+    plain_group_norm,
     bake_binary_convolution,
     bake_kernels,
     copy,
