@@ -3,9 +3,11 @@
 from collections.abc import Callable
 
 from .._keras import keras
-from ._parts import NORMALIZATIONS
+from ._normalizers import BATCH_STATISTICS, NORMALIZERS
 from ._reactnet import ReActNet18
+
+NORMALIZATIONS = tuple(NORMALIZERS)
 
 BUILDERS: dict[str, Callable[..., keras.Model]] = {"ReActNet18": ReActNet18}
 
-__all__ = ["BUILDERS", "NORMALIZATIONS", "ReActNet18"]
+__all__ = ["BATCH_STATISTICS", "BUILDERS", "NORMALIZATIONS", "ReActNet18"]

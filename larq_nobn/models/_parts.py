@@ -13,8 +13,7 @@ import tensorflow as tf
 
 from .._keras import keras
 from ..quantizers import RSign, ScaledStandardization, ScaledStdSign
-
-NORMALIZATIONS = ("batch_norm", "none", "nobn")
+from ._normalizers import NORMALIZERS
 
 
 @contextmanager
@@ -34,7 +33,7 @@ class Parts:
     """How a network's layers look under one normalization.
 
     Arguments:
-        normalization: One of `NORMALIZATIONS`.
+        normalization: One of `NORMALIZERS`.
         binary_weights: Whether the binary layers have binary kernels already; False
             gives the first stage of two-stage training, with the same weight names.
         estimator: The gradient estimator of the activations' sign, as in `RSign`.
@@ -53,7 +52,7 @@ class Parts:
         return self.normalization == "nobn"
 
     def _binary_kernel(self, name: str, scale: float) -> dict[str, Any]:
-        # The published latent weights, and as small where batch norm sets the scale: a
+        # The published latent weights, and as small where a norm sets the scale: a
         # weight of 0.1 needs a hundred steps to change its sign. Without either, the
         # weights' magnitude is all that scales a branch, and Keras' default stays.
         if self.is_free:
@@ -73,18 +72,12 @@ class Parts:
         if self.binary_weights:
             kernel["kernel_quantizer"] = lq.quantizers.MagnitudeAwareSign()
             kernel["kernel_constraint"] = lq.constraints.WeightClip(1.0)
-        if self.normalization == "batch_norm":
+        if self.normalization != "none":
             kernel["kernel_initializer"] = keras.initializers.RandomUniform(-1e-3, 1e-3)
         return kernel
 
     def _normalize(self, x: tf.Tensor, name: str) -> tf.Tensor:
-        if self.normalization == "batch_norm":
-            # PyTorch's defaults, with which the published baselines were trained.
-            norm = keras.layers.BatchNormalization(
-                momentum=0.9, epsilon=1e-5, name=f"{name}_norm"
-            )
-            return norm(x)
-        return x
+        return NORMALIZERS[self.normalization](x, f"{name}_norm")
 
     def float_conv(
         self, x: tf.Tensor, channels: int, size: int, strides: int, name: str

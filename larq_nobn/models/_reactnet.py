@@ -15,7 +15,8 @@ from .._keras import keras
 from ..layers import RPReLU
 from ..quantizers import RSign
 from ._inputs import check_image_shape
-from ._parts import NORMALIZATIONS, Parts
+from ._normalizers import NORMALIZERS
+from ._parts import Parts
 from ._variance import VARIANCE_RULES, expected_variances
 
 # From this size on an image gets the ImageNet stem, which quarters it.
@@ -78,8 +79,9 @@ def ReActNet18(
             ImageNet (7x7, stride 2, max pooling), below a 3x3 convolution.
         classes: Number of classes, 2 or more.
         normalization: `"nobn"` (scaled weight standardization with gains, α and β),
-            `"batch_norm"` (the original: batch norm behind every convolution) or
-            `"none"` (the original without it).
+            `"none"` (the original without normalization), or the original with a
+            normalizer behind every convolution: `"batch_norm"` as published,
+            `"filter_response"`, or `"group"` (in groups of 16 channels).
         width: Channels of the first stage; doubled in every further stage.
         binary_weights: False keeps the kernels of the blocks real-valued, for the first
             stage of two-stage training; names and shapes of all weights are the same.
@@ -125,7 +127,7 @@ def ReActNet18(
     shape = check_image_shape(input_shape, smallest, "ReActNet18")
     check_integer("classes", classes, 2, "A classifier needs two.")
     check_integer("width", width, 2, "It is the channel count of the first stage.")
-    check_choice("normalization", normalization, NORMALIZATIONS)
+    check_choice("normalization", normalization, NORMALIZERS)
     check_choice("variance_rule", variance_rule, VARIANCE_RULES)
     check_number("alpha", alpha, "(0, inf)", "The paper uses 0.2.")
     parts = Parts(

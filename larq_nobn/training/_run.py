@@ -20,6 +20,8 @@ from ._opening import Run
 from ._settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
+# Batches smaller than this have statistics that are mostly noise.
+_SMALLEST_BATCH = 4
 
 
 def train(
@@ -56,6 +58,7 @@ def train(
         run = nobn.training.train(settings, "runs/digits")
         ```
     """
+    _warn_of_small_batches(settings)
     with claimed(output) as folder:
         keras.utils.set_random_seed(settings.seed)
         images, test_images = (_load(settings, split) for split in ("train", "test"))
@@ -82,6 +85,21 @@ def train(
         draw_curves(folder / "curves.png", title, journal.rows)
         write_json(folder / "run.json", record)  # last: its presence means finished
     return Run(folder, model, journal.rows, record)
+
+
+def _warn_of_small_batches(settings: RunSettings) -> None:
+    small = settings.batch_size < _SMALLEST_BATCH
+    if small and settings.normalization in models.BATCH_STATISTICS:
+        free = [n for n in models.NORMALIZATIONS if n not in models.BATCH_STATISTICS]
+        _log.warning(
+            "normalization=%r takes its statistics from batches, and those of "
+            "batch_size=%d are mostly noise. Use %d images a batch or more, or one of "
+            "%s, which do not look at the batch.",
+            settings.normalization,
+            settings.batch_size,
+            _SMALLEST_BATCH,
+            ", ".join(free),
+        )
 
 
 def _load(settings: RunSettings, split: str) -> tf.data.Dataset:
