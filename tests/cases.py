@@ -5,6 +5,6 @@
 """
 
 from contract_case import Case
-from rows import filter_response, nobn
+from rows import filter_response, kernels, nobn
 
-CASES: tuple[Case, ...] = (*nobn.ROWS, *filter_response.ROWS)
+CASES: tuple[Case, ...] = (*nobn.ROWS, *filter_response.ROWS, *kernels.ROWS)
