@@ -42,7 +42,7 @@ def written(case: Case, folder: Path) -> Opened:
     return Opened(
         contract_reopen.outputs(model, images),
         contract_reopen.class_names(model),
-        model.to_json(),
+        contract_reopen.architecture(model),
     )
 
 

@@ -5,6 +5,7 @@ gives the inputs; the outputs, the classes found and the architecture go to
 `MODEL.opened.npz`, or the reason why it could not be opened to `MODEL.error.txt`.
 """
 
+import json
 import sys
 import traceback
 from pathlib import Path
@@ -22,6 +23,19 @@ def class_names(model):
         for module in model.submodules
         if isinstance(module, keras.layers.Layer)
     )
+
+
+def architecture(model):
+    """The configuration of everything, as text.
+
+    Build shapes are left out: from a SavedModel, Keras does not restore those of a
+    layer without a `build` of its own.
+    """
+
+    def without_build(config):
+        return {k: v for k, v in config.items() if k != "build_config"}
+
+    return json.dumps(json.loads(model.to_json(), object_hook=without_build))
 
 
 def outputs(model, arrays):
@@ -46,7 +60,7 @@ def main(folder):
                 f"{path}.opened.npz",
                 *found,
                 classes=class_names(model),
-                architecture=model.to_json(),
+                architecture=architecture(model),
             )
         except Exception:
             Path(f"{path}.error.txt").write_text(traceback.format_exc())

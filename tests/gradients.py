@@ -25,7 +25,7 @@ def finite_differences(function, x, step=1e-6):
     """Central differences of a scalar function of a float64 array."""
     gradient = np.zeros_like(x)
     for index in np.ndindex(x.shape):
-        up, down = x.copy(), x.copy()
+        up, down = np.array(x), np.array(x)  # of a number, too
         up[index] += step
         down[index] -= step
         gradient[index] = (function(up) - function(down)) / (2 * step)
