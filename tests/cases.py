@@ -5,6 +5,24 @@
 """
 
 from contract_case import Case
-from rows import filter_response, kernels, nobn
+from rows import (
+    estimators,
+    evonorm,
+    filter_response,
+    kalman,
+    kernels,
+    nobn,
+    normalization,
+    preconditioning,
+)
 
-CASES: tuple[Case, ...] = (*nobn.ROWS, *filter_response.ROWS, *kernels.ROWS)
+CASES: tuple[Case, ...] = (
+    *nobn.ROWS,
+    *filter_response.ROWS,
+    *kernels.ROWS,
+    *estimators.ROWS,
+    *evonorm.ROWS,
+    *kalman.ROWS,
+    *normalization.ROWS,
+    *preconditioning.ROWS,
+)

@@ -1,7 +1,25 @@
 """Keras layers: normalizers and activations of feature maps."""
 
+from ._evonorm import EvoNormS0
 from ._frn import FilterResponseNormalization
+from ._independent_component import IndependentComponent
+from ._kalman import BatchKalmanNormalization
+from ._preconditioning import BatchNormalizationPreconditioning
+from ._proxy import ProxyNormalization
 from ._rprelu import RPReLU
+from ._sign_flip_dropout import SignFlipDropout
+from ._skip_init import SkipInit
 from ._tlu import ThresholdedLinearUnit
 
-__all__ = ["FilterResponseNormalization", "RPReLU", "ThresholdedLinearUnit"]
+__all__ = [
+    "BatchKalmanNormalization",
+    "BatchNormalizationPreconditioning",
+    "EvoNormS0",
+    "FilterResponseNormalization",
+    "IndependentComponent",
+    "ProxyNormalization",
+    "RPReLU",
+    "SignFlipDropout",
+    "SkipInit",
+    "ThresholdedLinearUnit",
+]

@@ -4,5 +4,14 @@ from ._recu import ReCU
 from ._rsign import RSign
 from ._scaled_standardization import ScaledStandardization
 from ._scaled_std_sign import ScaledStdSign
+from ._sigmoid_sign import SigmoidSign
+from ._sign_swish import SignSwish
 
-__all__ = ["RSign", "ReCU", "ScaledStandardization", "ScaledStdSign"]
+__all__ = [
+    "RSign",
+    "ReCU",
+    "ScaledStandardization",
+    "ScaledStdSign",
+    "SigmoidSign",
+    "SignSwish",
+]

@@ -11,12 +11,13 @@ from larq.quantizers import Quantizer
 from .._checks import check_channels, check_choice, check_number
 from .._keras import register
 from .._math import at_least_float32, channel_sum, fused
+from ._sigmoid_sign import sigmoid_slope
 
 # The pseudo-derivative of sign(z) that each estimator stands for.
 ESTIMATORS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "approx_sign": lambda z: tf.nn.relu(2 - tf.abs(z + z)),
     "ste_sign": lambda z: tf.cast(tf.abs(z) <= 1, z.dtype),
-    "sigmoid_sign": lambda z: 6 * tf.sigmoid(3 * z) * tf.sigmoid(-3 * z),
+    "sigmoid_sign": lambda z: sigmoid_slope(z, 3.0),
 }
 
 

@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from .._checks import check_channels, check_integer, check_number
+from .._keras import register
+from .._math import at_least_float32, channel_sum, fused
+from ._channelwise import ChannelwiseLayer
+from ._groups import check_groups, group_mean, group_moments
+
+
+@fused
+def _value(
+    x: tf.Tensor, rate: tf.Tensor, v: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor
+) -> tf.Tensor:
+    wide = at_least_float32(x)
+    return tf.cast(wide * tf.sigmoid(v * wide) * (rate * gamma) + beta, x.dtype)
+
+
+@fused
+def _products(
+    upstream: tf.Tensor, x: tf.Tensor, v: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """upstream·h and upstream·dh/dv, where h = x·σ(vx)."""
+    along, t = at_least_float32(upstream) * at_least_float32(x), v * at_least_float32(x)
+    gate = tf.sigmoid(t)
+    # In this order nothing overflows: the slope of σ is 0 long before x² is infinite.
+    return along * gate, along * (at_least_float32(x) * (gate * tf.sigmoid(-t)))
+
+
+@fused
+def _slope(
+    upstream: tf.Tensor,
+    x: tf.Tensor,
+    v: tf.Tensor,
+    direct: tf.Tensor,
+    mean: tf.Tensor,
+    along: tf.Tensor,
+) -> tf.Tensor:
+    wide = at_least_float32(x)
+    t = v * wide
+    gate = tf.sigmoid(t)
+    slope = gate + t * (gate * tf.sigmoid(-t))
+    d_x = at_least_float32(upstream) * direct * slope - (wide - mean) * along
+    return tf.cast(d_x, x.dtype)
+
+
+def evonorm_s0(
+    x: tf.Tensor,
+    v: tf.Tensor,
+    gamma: tf.Tensor,
+    beta: tf.Tensor,
+    groups: int,
+    epsilon: float,
+) -> tf.Tensor:
+    """gamma·x·σ(v·x)/sqrt(var + epsilon) + beta, with one fused gradient."""
+    axes = tuple(range(1, x.shape.rank - 1))
+
+    @tf.custom_gradient
+    def normalized(
+        x: tf.Tensor, v: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor
+    ) -> tuple[tf.Tensor, Callable]:
+        mean, variance = group_moments(x, groups)
+        rate = tf.math.rsqrt(variance + epsilon)
+
+        def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            with_value, with_v = (
+                tf.reduce_mean(product, axes, keepdims=True) if axes else product
+                for product in _products(upstream, x, v)
+            )
+            positions = tf.cast(tf.size(x) / tf.size(with_value), rate.dtype)
+            along = rate**3 * group_mean(gamma * with_value, groups)
+            return (
+                _slope(upstream, x, v, rate * gamma, mean, along),
+                positions * channel_sum(gamma * rate * with_v),
+                positions * channel_sum(rate * with_value),
+                channel_sum(upstream),
+            )
+
+        return _value(x, rate, v, gamma, beta), grad
+
+    return normalized(x, v, gamma, beta)
+
+
+@register()
+class EvoNormS0(ChannelwiseLayer):
+    r"""Normalization by group variance and activation in one searched expression.
+
+    With the population variance of every example over the positions and the C/G
+    channels of a group,
+
+    \[ h = x\, \sigma(v_c x), \qquad r = \frac{1}{\sqrt{\operatorname{var}_g(x) +
+       \epsilon}}, \qquad y = \gamma_c\, r h + \beta_c . \]
+
+    With upstream gradient \(g\), group mean \(\mu\) and M values in a group,
+    \(\partial L/\partial x = \gamma g r\,(\sigma + v x \sigma(1-\sigma)) - (x - \mu)
+    \tfrac{r^3}{M} \sum_g \gamma g h\), \(\partial L/\partial v = \sum \gamma g r x^2
+    \sigma(1-\sigma)\), \(\partial L/\partial\gamma = \sum g r h\),
+    \(\partial L/\partial\beta = \sum g\). Nothing depends on the rest of the batch, in
+    training and inference alike. The sign of \(h\) is that of \(x\) and its negative
+    side is bounded, so that in front of a sign it does nothing: use it in real-valued
+    parts. Inference fate: **stays**, with two reductions over the positions.
+
+    Arguments:
+        groups: Number of groups G, a divisor of the number of channels C.
+        epsilon: Added to the variance, in units of x², positive.
+        **kwargs: Keras layer arguments, such as `name`.
+
+    Weights:
+        v: Shape (C,), starts at 1.
+        gamma: Shape (C,), starts at 1.
+        beta: Shape (C,), starts at 0.
+
+    Input shape:
+        (batch, ..., C), channels last.
+
+    Output shape:
+        The input shape.
+
+    Raises:
+        TypeError, ValueError: For arguments outside the ranges above, an unknown number
+            of channels, groups that do not divide it, or groups of one channel where
+            there is but one position, whose variance is always zero.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+        import tensorflow as tf
+
+        y = nobn.layers.EvoNormS0(groups=8)(tf.random.normal((2, 8, 8, 16)))
+        ```
+
+    References:
+        - H. Liu, A. Brock, K. Simonyan, Q. V. Le, "Evolving Normalization-Activation
+          Layers", NeurIPS 2020, arXiv:2004.02967.
+
+    Differences from the paper:
+        None known.
+    """
+
+    def __init__(self, groups: int = 32, epsilon: float = 1e-5, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.groups = check_integer("groups", groups, 1, "The paper's is 32.")
+        self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 1e-5.")
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        channels = check_channels("EvoNormS0", tuple(input_shape))
+        check_groups("EvoNormS0", self.groups, channels)
+        positions = tuple(input_shape)[1:-1]
+        if channels == self.groups and all(size == 1 for size in positions):
+            raise ValueError(
+                f"groups={self.groups} leaves one value per group in an input of shape "
+                f"{tuple(input_shape)}, whose variance is always zero; a group needs "
+                "two. Pass fewer groups than channels."
+            )
+        self.v = self._channel_weight("v", 1.0, input_shape)
+        self.gamma = self._channel_weight("gamma", 1.0, input_shape)
+        self.beta = self._channel_weight("beta", 0.0, input_shape)
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        v, gamma, beta = map(tf.convert_to_tensor, (self.v, self.gamma, self.beta))
+        return evonorm_s0(inputs, v, gamma, beta, self.groups, self.epsilon)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "groups": self.groups, "epsilon": self.epsilon}

@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from .._keras import keras, register
+from .._math import at_least_float32
+
+
+@register()
+class SkipInit(keras.layers.Layer):
+    r"""Multiplies a residual branch by one learned number, which starts at zero.
+
+    \[ y = a x, \qquad \frac{\partial L}{\partial x} = a g, \qquad
+       \frac{\partial L}{\partial a} = \sum g\, x, \]
+
+    the sum over everything. Put it last in a branch, before the addition: the block
+    then starts as its shortcut, at any depth, and the branch itself learns from the
+    second step on. Inference fate: **folds** into the multiplier of the binary
+    convolution before it, zero included.
+
+    Arguments:
+        gain_initializer: Keras initializer of a.
+        **kwargs: Keras layer arguments, such as `name`.
+
+    Weights:
+        gain: a, shape ().
+
+    Input shape:
+        Any.
+
+    Output shape:
+        The input shape.
+
+    Raises:
+        ValueError: For an unknown initializer.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+        import tensorflow as tf
+
+        x = tf.random.normal((2, 8, 8, 16))
+        y = x + nobn.layers.SkipInit()(tf.square(x))  # x, to begin with
+        ```
+
+    References:
+        - S. De, S. L. Smith, "Batch Normalization Biases Residual Blocks Towards the
+          Identity Function in Deep Networks", NeurIPS 2020, arXiv:2002.10444.
+
+    Differences from the paper:
+        None known. The other initializers are an addition.
+    """
+
+    def __init__(self, gain_initializer: Any = "zeros", **kwargs: Any):
+        super().__init__(**kwargs)
+        try:
+            self.gain_initializer = keras.initializers.get(gain_initializer)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"gain_initializer={gain_initializer!r} is not an initializer. Pass a "
+                "Keras initializer or its name, such as 'zeros' or Constant(0.1)."
+            ) from error
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.gain = self.add_weight(
+            name="gain",
+            shape=(),
+            initializer=self.gain_initializer,
+            experimental_autocast=False,
+        )
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.cast(at_least_float32(inputs) * self.gain, inputs.dtype)
+
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
+        return tf.TensorShape(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "gain_initializer": keras.initializers.serialize(self.gain_initializer),
+        }

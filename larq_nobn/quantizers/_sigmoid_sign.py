@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import larq as lq
+import tensorflow as tf
+from larq.quantizers import Quantizer
+
+from .._checks import check_number
+from .._keras import register
+from .._math import at_least_float32, fused
+
+
+def sigmoid_slope(x: tf.Tensor, slope: tf.Tensor | float) -> tf.Tensor:
+    """2a·σ(ax)(1-σ(ax)), with 1-σ(t) as σ(-t), which keeps its digits at large t."""
+    t = slope * x
+    return 2 * slope * tf.sigmoid(t) * tf.sigmoid(-t)
+
+
+@fused
+def _gradient(upstream: tf.Tensor, x: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
+    d_x = at_least_float32(upstream) * sigmoid_slope(at_least_float32(x), slope)
+    return tf.cast(d_x, x.dtype)
+
+
+def sigmoid_sign(x: tf.Tensor, slope: float) -> tf.Tensor:
+    """sign(x), whose gradient is that of a scaled logistic function."""
+
+    @tf.custom_gradient
+    def signed(x: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        def grad(upstream: tf.Tensor) -> tf.Tensor:
+            return _gradient(upstream, x, tf.constant(slope, at_least_float32(x).dtype))
+
+        return lq.math.sign(x), grad
+
+    return signed(x)
+
+
+@register("sigmoid_sign")
+class SigmoidSign(Quantizer):
+    r"""Sign whose gradient is that of a logistic function between -1 and +1.
+
+    \[ q(x) = \operatorname{sign}(x), \qquad
+       \frac{\partial L}{\partial x} = g\, 2a\, \sigma(a x)\,(1 - \sigma(a x)), \]
+
+    the derivative of \(2\sigma(ax) - 1\), with sign(0) = +1 and slope \(a\). It is
+    a/2 at zero and positive everywhere, so that no input is ever cut off; its integral
+    is 2, the height of the step. As an activation with a learned threshold it is
+    `RSign(estimator="sigmoid_sign")`, at slope 3. Inference fate: **vanishes**; the
+    sign is part of the binary convolution.
+
+    Arguments:
+        slope: Positive factor a, in units of 1/x; the larger, the narrower.
+        **kwargs: Keras layer arguments, such as `name`.
+
+    Input shape:
+        Any, of activations or of a kernel.
+
+    Output shape:
+        The input shape; the values are -1 and +1.
+
+    Raises:
+        TypeError, ValueError: For a slope that is no positive number.
+
+    Example:
+        ```python
+        import larq as lq
+        import larq_nobn as nobn
+
+        conv = lq.layers.QuantConv2D(
+            64, 3, padding="same", pad_values=1.0, use_bias=False,
+            input_quantizer="sigmoid_sign", kernel_quantizer="scaled_std_sign",
+        )
+        ```
+
+    References:
+        - R. Ma, G. Qiao, Y. Liu, L. Meng, N. Ning, Y. Liu, S. Hu, "A&B BNN: Add&Bit-
+          Operation-Only Hardware-Friendly Binary Neural Network", CVPR 2024,
+          arXiv:2403.03739.
+
+    Differences from the paper:
+        PyTorch's sign(0) = 0 becomes +1. `slope` is an addition; 3 is the paper's.
+    """
+
+    precision = 1
+
+    def __init__(self, slope: float = 3.0, **kwargs: Any):
+        super().__init__(autocast=False, **kwargs)
+        self.slope = check_number("slope", slope, "(0, inf)", "The paper's is 3.")
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return sigmoid_sign(inputs, self.slope)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "slope": self.slope}
