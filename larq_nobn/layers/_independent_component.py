@@ -1,0 +1,91 @@
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from .._checks import check_number
+from .._keras import keras, register
+
+
+@register()
+class IndependentComponent(keras.layers.BatchNormalization):
+    r"""Batch norm and dropout in front of a layer of weights, as one layer.
+
+    With the batch's mean μ and variance σ² in training and moving averages of them at
+    inference, and with a mask \(k\) in training that is 1 with probability
+    \(q = 1 - \text{rate}\), else 0,
+
+    \[ y = \frac{k}{q} \Bigl( \gamma_c \frac{x - \mu_c}{\sqrt{\sigma_c^2 + \epsilon}}
+       + \beta_c \Bigr) ; \]
+
+    the gradient is that of this formula for the mask that was drawn; at inference
+    \(k = q = 1\). Channels thus become less dependent: the correlation of two of them
+    is multiplied by q. Inference fate: **folds**, as batch norm does, into the
+    multiplier and bias of a binary convolution before it.
+
+    It belongs before real-valued input. A sign behind it, an `input_quantizer` too,
+    turns the zeros of dropout into +1: there use `BatchNormalization`, then the sign,
+    then `SignFlipDropout`. The layer cannot see what follows it and does not check.
+
+    Arguments:
+        rate: Share of values set to zero in training, in [0, 1).
+        momentum: Of the moving averages, in [0, 1).
+        epsilon: ε, in units of x².
+        **kwargs: Further arguments of Keras' BatchNormalization, such as `center` or
+            `name`.
+
+    Weights:
+        gamma, beta: Shape (C,), starting at 1 and 0.
+        moving_mean, moving_variance: Shape (C,), not trained, starting at 0 and 1.
+
+    Input shape:
+        (batch, ..., C), of any rank from 2.
+
+    Output shape:
+        The input shape.
+
+    Raises:
+        TypeError, ValueError: For a rate, momentum or epsilon that is no number in its
+            interval.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+        import tensorflow as tf
+
+        x = nobn.layers.IndependentComponent()(tf.random.normal((8, 16)))
+        y = tf.keras.layers.Dense(4)(x)
+        ```
+
+    References:
+        - G. Chen, P. Chen, Y. Shi, C.-Y. Hsieh, B. Liao, S. Zhang, "Rethinking the
+          Usage of Batch Normalization and Dropout in the Training of Deep Neural
+          Networks", 2019, arXiv:1905.05928.
+
+    Differences from the paper:
+        None known.
+    """
+
+    def __init__(
+        self,
+        rate: float = 0.05,
+        momentum: float = 0.99,
+        epsilon: float = 1e-3,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            momentum=check_number("momentum", momentum, "[0, 1)", "Use 0.99."),
+            epsilon=check_number("epsilon", epsilon, "(0, inf)", "Use 1e-3."),
+            **kwargs,
+        )
+        self.rate = check_number("rate", rate, "[0, 1)", "Use 0.05; 0 drops nothing.")
+        self._dropout = keras.layers.Dropout(self.rate, dtype=self.dtype_policy)
+        self._given_axis = kwargs.get("axis", -1)
+
+    def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
+        return self._dropout(super().call(inputs, training=training), training=training)
+
+    def get_config(self) -> dict[str, Any]:
+        # Keras rewrites the axis in `build`.
+        return {**super().get_config(), "rate": self.rate, "axis": self._given_axis}

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+from math import prod
+from typing import Any
+
+import tensorflow as tf
+
+from .._checks import check_channels, check_integer, check_number
+from .._keras import keras, register
+from ._channelwise import ChannelwiseLayer
+from ._groups import check_groups
+from ._normalized_activation import Activation, normalized_activation
+from ._proxy_moments import NEGATIVE_SLOPES, exact_moments, sampled_moments
+
+
+def _activation(given: Any) -> tuple[Activation, Any]:
+    """The function that is meant, and what a configuration holds for it."""
+    try:
+        if isinstance(given, keras.layers.Layer):
+            raise ValueError("a layer may own weights")
+        function = keras.activations.get(given)
+        serialized = keras.activations.serialize(function)
+        keras.activations.deserialize(serialized)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise ValueError(
+            f"activation={given!r} is no elementwise function that Keras can save. "
+            "Pass the name of one, such as 'relu', or a function under "
+            "keras.saving.register_keras_serializable()."
+        ) from error
+    return function, serialized
+
+
+@register()
+class ProxyNormalization(ChannelwiseLayer):
+    r"""Layer or group norm and an activation, normalized anew by a normal proxy of it.
+
+    With the mean μ and the variance σ² over all positions and the channels of each
+    group of an example,
+
+    \[ n = \frac{x - \mu}{\sqrt{\sigma^2 + 10^{-5}}}, \quad
+       z = \phi(\gamma_c n + \beta_c), \quad
+       y = \frac{z - m_c}{\sqrt{v_c + \epsilon}} , \]
+
+    where \(m_c, v_c\) are mean and variance of \(\phi(\gamma_c Y + \beta_c)\), Y
+    normal with mean \(\tilde\beta_c\) and deviation \(1 + \tilde\gamma_c\): over the
+    `num_samples` equally probable quantiles of Y, or exactly. All gradients are those
+    of these formulas, through \(m_c\) and \(v_c\) too. As with batch norm, channels
+    thus keep mean 0 and variance 1 behind the activation, but no example sees another,
+    in training and inference alike. Put a sign behind it, never inside. Inference
+    fate: **stays**, with two reductions over each example; \(m_c\) and \(v_c\) become
+    constants.
+
+    Arguments:
+        activation: φ, a Keras activation or its name; elementwise.
+        groups: Number of groups, a divisor of the channels; 1 is layer norm.
+        num_samples: Quantiles of Y, 2 or more. None for the exact moments, with
+            `"relu"`, `"leaky_relu"` (slope 0.2) and `"linear"` only.
+        epsilon: ε, in units of the activation's variance.
+        proxy_regularizer: Keras regularizer of \(\tilde\gamma\) and \(\tilde\beta\), by
+            which weight decay draws Y to the standard normal; None for none.
+        **kwargs: Keras layer arguments, such as `name`.
+
+    Weights:
+        gamma, beta: γ, starting at 1, and β, starting at 0, shape (C,) each.
+        proxy_gamma, proxy_beta: \(\tilde\gamma\) and \(\tilde\beta\), shape (C,) each,
+            starting at 0.
+
+    Input shape:
+        (batch, ..., C), channels last. Each group needs two values or more: a map of a
+        single position needs groups of two channels or more.
+
+    Output shape:
+        The input shape.
+
+    Raises:
+        TypeError, ValueError: For an activation that Keras cannot save or, without
+            samples, of unknown moments, a wrong number, an unknown regularizer, groups
+            that do not divide the channels or hold a single value, or an unknown
+            number of channels.
+
+    Example:
+        ```python
+        import tensorflow as tf
+        import larq_nobn as nobn
+
+        norm = nobn.layers.ProxyNormalization(
+            "relu", proxy_regularizer=tf.keras.regularizers.L2(1e-4)
+        )
+        y = norm(tf.random.normal((2, 8, 8, 16)))
+        ```
+
+    References:
+        - A. Labatie, D. Masters, Z. Eaton-Rosen, C. Luschi, "Proxy-Normalizing
+          Activations to Match Batch Normalization while Removing Batch Dependence",
+          NeurIPS 2021, arXiv:2106.03743.
+
+    Differences from the paper:
+        The exact moments are an addition.
+    """
+
+    def __init__(
+        self,
+        activation: Any = "relu",
+        groups: int = 1,
+        num_samples: int | None = 200,
+        epsilon: float = 0.03,
+        proxy_regularizer: Any = None,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.activation, self._serialized = _activation(activation)
+        self.groups = check_integer("groups", groups, 1, "Use 1 for layer norm.")
+        self.num_samples = num_samples
+        if num_samples is not None:
+            advice = "Use 200, or None for exact moments."
+            self.num_samples = check_integer("num_samples", num_samples, 2, advice)
+        elif self._serialized not in list(NEGATIVE_SLOPES):
+            raise ValueError(
+                f"num_samples=None asks for exact moments, which activation="
+                f"{activation!r} does not have; {', '.join(NEGATIVE_SLOPES)} have. "
+                "Use num_samples=200."
+            )
+        self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 0.03.")
+        try:
+            self.proxy_regularizer = keras.regularizers.get(proxy_regularizer)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                f"proxy_regularizer={proxy_regularizer!r} is not a regularizer. Pass a "
+                "Keras regularizer or its name, such as 'l2', or None."
+            ) from error
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        channels = check_channels("ProxyNormalization", tuple(input_shape))
+        check_groups("ProxyNormalization", self.groups, channels)
+        positions = input_shape[1:-1]
+        if None not in positions and prod(positions) * channels == self.groups:
+            raise ValueError(
+                f"ProxyNormalization got an input of shape {tuple(input_shape)} for "
+                f"groups={self.groups}, where every group is a single value and its "
+                "variance 0. Use fewer groups, or an input with positions."
+            )
+        self.gamma = self._channel_weight("gamma", 1.0, input_shape)
+        self.beta = self._channel_weight("beta", 0.0, input_shape)
+        self.proxy_gamma = self._channel_weight("proxy_gamma", 0.0, input_shape)
+        self.proxy_beta = self._channel_weight("proxy_beta", 0.0, input_shape)
+        if self.proxy_regularizer is not None:
+            for weight in (self.proxy_gamma, self.proxy_beta):
+                self.add_loss(lambda weight=weight: self.proxy_regularizer(weight))
+        super().build(input_shape)
+
+    def _proxy_moments(
+        self, gamma: tf.Tensor, beta: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        mean, deviation = gamma * self.proxy_beta + beta, gamma * (1 + self.proxy_gamma)
+        if self.num_samples is None:
+            return exact_moments(NEGATIVE_SLOPES[self._serialized], mean, deviation)
+        return sampled_moments(self.activation, mean, deviation, self.num_samples)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        gamma, beta = map(tf.convert_to_tensor, (self.gamma, self.beta))
+        center, variance = self._proxy_moments(gamma, beta)
+        rate = tf.math.rsqrt(variance + self.epsilon)
+        return normalized_activation(
+            inputs, gamma, beta, center, rate, self.activation, self.groups
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "activation": self._serialized,
+            "groups": self.groups,
+            "num_samples": self.num_samples,
+            "epsilon": self.epsilon,
+            "proxy_regularizer": keras.regularizers.serialize(self.proxy_regularizer),
+        }

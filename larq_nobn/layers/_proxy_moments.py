@@ -1,0 +1,71 @@
+"""Mean and variance of an activation of normal variables, as Proxy Norm needs them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import cache
+from statistics import NormalDist
+
+import tensorflow as tf
+
+# Activations whose moments have a closed form: their slope below zero, 1 above it.
+NEGATIVE_SLOPES = {"linear": 1.0, "relu": 0.0, "leaky_relu": 0.2}
+
+
+@cache
+def normal_quantiles(count: int) -> tuple[float, ...]:
+    """The centres of `count` equally probable parts of the standard normal."""
+    normal = NormalDist()
+    return tuple(normal.inv_cdf((i + 0.5) / count) for i in range(count))
+
+
+def sampled_moments(
+    activation: Callable[[tf.Tensor], tf.Tensor],
+    mean: tf.Tensor,
+    deviation: tf.Tensor,
+    num_samples: int,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean and population variance over the quantiles of each normal variable.
+
+    Arguments:
+        activation: Elementwise.
+        mean, deviation: Of the variables, (C,) each; the sign of the deviation does
+            not matter.
+        num_samples: How many quantiles.
+    """
+    quantiles = tf.constant(normal_quantiles(num_samples), mean.dtype)[:, tf.newaxis]
+    values = activation(mean + deviation * quantiles)
+    center = tf.reduce_mean(values, axis=0)
+    return center, tf.reduce_mean(tf.square(values - center), axis=0)
+
+
+def exact_moments(
+    slope: float, mean: tf.Tensor, deviation: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Mean and variance of max(Y, 0) + slope·min(Y, 0) for normal variables Y.
+
+    Everything is expressed by the tail beyond |mean|, where the usual second moment
+    minus squared mean would cancel.
+    """
+    # The floor keeps a variable without spread, whose moments are its value and 0.
+    deviation = tf.maximum(tf.abs(deviation), 1e-6)
+    ratio = mean / deviation
+    positive = ratio > 0
+    # -|ratio|, but with a gradient at 0, where every layer without shifts starts.
+    lower = tf.where(positive, -ratio, ratio)
+    tail = 0.5 * tf.math.erfc(-lower / math.sqrt(2))
+    density = tf.exp(-0.5 * tf.square(lower)) / math.sqrt(2 * math.pi)
+    # Of the rectified standard normal with mean `lower`; then, by max(t, 0) = t +
+    # max(-t, 0), of that with mean `ratio`.
+    rectified = density + lower * tail
+    spread = (tf.square(lower) + 1) * tail + lower * density - tf.square(rectified)
+    rectified += tf.where(positive, ratio, 0)
+    spread += tf.where(positive, 1 - 2 * tail, 0)
+    above = tf.where(positive, 1 - tail, tail)
+    rest = 1 - slope
+    variance = slope**2 + rest**2 * spread + 2 * slope * rest * above
+    return (
+        slope * mean + rest * deviation * rectified,
+        tf.square(deviation) * variance,
+    )

@@ -1,0 +1,88 @@
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from .._checks import check_number
+from .._keras import keras, register
+from .._math import fused
+
+
+@fused
+def _drop(x: tf.Tensor, uniform: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
+    coin = tf.where(uniform < rate / 2, -x, x)
+    return tf.where(uniform < rate, tf.stop_gradient(coin), x)
+
+
+def sign_flip_dropout(x: tf.Tensor, rate: float) -> tf.Tensor:
+    """Replaces each ±1 with probability `rate` by a fair coin that is ±1 too."""
+    # One draw decides twice: below rate an element is replaced, in half of those cases
+    # by its opposite.
+    return _drop(x, tf.random.uniform(tf.shape(x)), tf.constant(rate))
+
+
+@register()
+class SignFlipDropout(keras.layers.Layer):
+    r"""Dropout for signs: replaces some of them by fair coins.
+
+    In training, with independent uniform \(u\) in [0, 1) and the rate \(p\),
+
+    \[ y = \begin{cases} -x & u < p/2 \\ x & \text{otherwise} \end{cases}, \qquad
+       \frac{\partial L}{\partial x} = g \, 1[u \ge p] , \]
+
+    so that \(E[y] = (1 - p) x\): what is replaced, whether or not the coin shows the
+    old sign, passes no gradient. At inference the layer does nothing. Dropout's zeros
+    do not survive a sign, which turns them into +1; these signs do. Inference fate:
+    **vanishes**.
+
+    Arguments:
+        rate: Share of replaced signs, in [0, 1). The share of flipped ones is half of
+            it.
+        **kwargs: Keras layer arguments, such as `name`.
+
+    Input shape:
+        Any; the values are -1 and +1.
+
+    Output shape:
+        The input shape; the values are -1 and +1.
+
+    Raises:
+        TypeError, ValueError: For a rate that is no number in [0, 1).
+
+    Example:
+        ```python
+        import larq as lq
+        import larq_nobn as nobn
+        import tensorflow as tf
+
+        image = tf.keras.Input((8, 8, 32))
+        x = lq.quantizers.SteSign()(image)
+        x = nobn.layers.SignFlipDropout(0.1)(x)
+        x = lq.layers.QuantConv2D(32, 3, kernel_quantizer="scaled_std_sign")(x)
+        ```
+
+    References:
+        - G. Chen, P. Chen, Y. Shi, C.-Y. Hsieh, B. Liao, S. Zhang, "Rethinking the
+          Usage of Batch Normalization and Dropout in the Training of Deep Neural
+          Networks", 2019, arXiv:1905.05928.
+
+    Differences from the paper:
+        The paper drops real activations to zero and rescales the others; this is its
+        form for binary networks. Nothing is rescaled, as the values must stay ±1.
+    """
+
+    def __init__(self, rate: float = 0.05, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.rate = check_number("rate", rate, "[0, 1)", "Use 0.05; 0 drops nothing.")
+
+    def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
+        return keras.backend.in_train_phase(
+            lambda: sign_flip_dropout(inputs, self.rate), inputs, training
+        )
+
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
+        return tf.TensorShape(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "rate": self.rate}
