@@ -53,7 +53,8 @@ class Case:
         state: Names of the other weights.
         training: In which mode the gradient is checked. None says that the two modes
             agree, which is checked.
-        output_dtypes: One per output, where that is not the policy's compute dtype.
+        output_dtypes: One per output, None for the policy's compute dtype; None says
+            that all outputs have that.
         draw: Draws an input from (rng, shape).
         skip: Reasons for checks left out, by name of the check.
     """
@@ -73,7 +74,7 @@ class Case:
     )
     state: tuple[str, ...] = ()
     training: bool | None = None
-    output_dtypes: tuple[str, ...] | None = None
+    output_dtypes: tuple[str | None, ...] | None = None
     draw: Callable[[np.random.Generator, Shape], np.ndarray] = normal
     skip: Mapping[str, str] = field(default_factory=dict)
 

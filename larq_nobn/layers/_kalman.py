@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from .._checks import check_number
+from .._keras import register
+from ._channelwise import ChannelwiseLayer
+from ._posterior import batch_kalman_norm, normalize
+
+
+def _is_one_shape(shape: Any) -> bool:
+    return isinstance(shape, tf.TensorShape) or not any(
+        isinstance(size, (tf.TensorShape, tuple, list)) for size in shape
+    )
+
+
+@register()
+class BatchKalmanNormalization(ChannelwiseLayer):
+    r"""Batch norm whose moments lean on what the layers below let expect.
+
+    The batch moments \(m_b, v_b\) of a channel, over the batch and all positions, are
+    those of one noisy observation; the previous normalized layer's moments, carried
+    through what lies between, are a prior \(m_p, v_p\). With prior weight \(p\), the
+    posterior is that of the mixture of both,
+
+    \[ m = p\, m_p + (1-p)\, m_b, \qquad
+       v = p\, v_p + (1-p)\, v_b + p(1-p)(m_b - m_p)^2, \qquad
+       y = \gamma\, \frac{x - m}{\sqrt{v + \epsilon}} + \beta . \]
+
+    If the mean over the channels of \(v_p/v_b\) is 100 or more, or there is no prior,
+    \(m, v = m_b, v_b\): batch norm, as for p = 0. With upstream gradients \(g\) of y,
+    \(g_m, g_v\) of the posterior, and \(s = (v + \epsilon)^{-1/2}\),
+
+    \[ d_m = g_m - \gamma s \textstyle\sum g, \qquad
+       d_v = g_v - \tfrac12 \gamma s^3 \textstyle\sum g (x - m), \]
+    \[ \frac{\partial L}{\partial x} = \gamma s\, g + \frac{1-p}{n}
+       \big(d_m + 2 d_v (x - m_b) + 2 p\, d_v (m_b - m_p)\big), \]
+    \[ \frac{\partial L}{\partial m_p} = p\, d_m - 2p(1-p)\, d_v (m_b - m_p), \qquad
+       \frac{\partial L}{\partial v_p} = p\, d_v, \]
+
+    \(\partial L/\partial\gamma = s\sum g(x - m)\) and \(\partial L/\partial\beta =
+    \sum g\), with sums over the n values of a channel. Inference uses moving averages
+    of m and v alone. Inference fate: **folds** into a multiplier and a bias, which are
+    free behind a binary convolution.
+
+    Arguments:
+        prior: Weight p of the prior, in [0, 1).
+        momentum: Of the moving averages, in [0, 1).
+        epsilon: Added to the variance; in units of x², positive.
+        **kwargs: Keras layer arguments, such as `name`.
+
+    Weights:
+        gamma, beta: Shape (C,), starting at 1 and 0.
+        moving_mean, moving_variance: Shape (C,), not trained; averages of m and v.
+
+    Input shape:
+        x of shape (batch, ..., C), of any rank from 2, alone or as `[x, state]`, where
+        `state` is a pair (mean, variance) of shape (C,) each; `[x, mean, variance]`
+        means the same.
+
+    Output shape:
+        A pair: y of the shape of x, and the state (m, v), two float32 tensors of shape
+        (C,), which are the moments of x, before the normalization. `propagate_moments`
+        carries them on. At inference they are the moving averages.
+
+    Raises:
+        TypeError, ValueError: For arguments outside the ranges above, an unknown number
+            of channels, or a state that is not two tensors of that many.
+
+    Example:
+        ```python
+        import tensorflow as tf
+        import larq_nobn as nobn
+
+        norm = nobn.layers.BatchKalmanNormalization()
+        prior = (tf.zeros(16), tf.ones(16))
+        y, state = norm([tf.random.normal((2, 8, 8, 16)), prior], training=True)
+        ```
+
+    References:
+        - G. Wang, J. Peng, P. Luo, X. Wang, L. Lin, "Batch Kalman Normalization:
+          Towards Training Deep Neural Networks with Micro-Batches", 2018,
+          arXiv:1802.03133.
+
+    Differences from the paper:
+        The paper learns a transition matrix and a gain; its published code has neither,
+        but a fixed weight of the prior, as here. Moving variances average population
+        variances; Keras' fused batch norm corrects those by n/(n - 1).
+    """
+
+    def __init__(
+        self,
+        prior: float = 0.9,
+        momentum: float = 0.9,
+        epsilon: float = 1e-5,
+        **kwargs: Any,
+    ):
+        # The state stays in float32, which Keras would cast with the features.
+        super().__init__(autocast=False, **kwargs)
+        self.prior = check_number("prior", prior, "[0, 1)", "The paper uses 0.9.")
+        self.momentum = check_number("momentum", momentum, "[0, 1)", "Use 0.9.")
+        self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 1e-5.")
+
+    def build(self, input_shape: Any) -> None:
+        shape = input_shape if _is_one_shape(input_shape) else input_shape[0]
+        self.gamma = self._channel_weight("gamma", 1.0, shape)
+        self.beta = self._channel_weight("beta", 0.0, shape)
+        self.moving_mean = self._moving("moving_mean", "zeros")
+        self.moving_variance = self._moving("moving_variance", "ones")
+        super().build(input_shape)
+
+    def _moving(self, name: str, initializer: str) -> Any:
+        # As in Keras' batch norm: replicas average on their own until somebody reads.
+        return self.add_weight(
+            name=name,
+            shape=self.gamma.shape,
+            initializer=initializer,
+            trainable=False,
+            experimental_autocast=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.MEAN,
+        )
+
+    def call(
+        self, inputs: Any, training: bool | None = None
+    ) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
+        features, *state = tf.nest.flatten(inputs)
+        x = tf.cast(features, self.compute_dtype)
+        gamma, beta = map(tf.convert_to_tensor, (self.gamma, self.beta))
+        self._check_state(state)
+        # Frozen, it uses the moving averages, as Keras' batch norm does.
+        if not training or not self.trainable:
+            moving = (self.moving_mean, self.moving_variance)
+            mean, variance = map(tf.convert_to_tensor, moving)
+            y = normalize(x, mean, variance, gamma, beta, self.epsilon)
+            return y, (mean, variance)
+        given = [tf.cast(moment, gamma.dtype) for moment in state]
+        y, mean, variance = batch_kalman_norm(
+            x,
+            gamma,
+            beta,
+            given or [tf.zeros_like(gamma)] * 2,
+            self.prior if given else 0.0,
+            self.epsilon,
+        )
+        for average, new in (
+            (self.moving_mean, mean),
+            (self.moving_variance, variance),
+        ):
+            average.assign_sub((1 - self.momentum) * (average - new))
+        return y, (mean, variance)
+
+    def _check_state(self, state: Sequence[tf.Tensor]) -> None:
+        if len(state) not in (0, 2) or not all(
+            moment.shape.is_compatible_with(self.gamma.shape) for moment in state
+        ):
+            raise ValueError(
+                f"Layer {self.name!r} got a state of shapes "
+                f"{[tuple(moment.shape) for moment in state]}, but its input has "
+                f"{self.gamma.shape[0]} channels: a state is a mean and a variance for "
+                "each. Carry it through the layer between with propagate_moments."
+            )
+
+    def compute_output_shape(
+        self, input_shape: Any
+    ) -> tuple[tf.TensorShape, tuple[tf.TensorShape, tf.TensorShape]]:
+        shape = input_shape if _is_one_shape(input_shape) else input_shape[0]
+        moment = tf.TensorShape(tuple(shape)[-1:])
+        return tf.TensorShape(shape), (moment, moment)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "prior": self.prior,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+        }
