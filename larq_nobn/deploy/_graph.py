@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 import larq as lq
 
 from .._keras import keras
+from ..layers import ActivationStandardization
 from ._errors import ConversionError
 from ._quantizers import is_binary, kernel_value, split_kernel
 
@@ -29,6 +30,7 @@ TRAINING_ONLY = (
     _layers.RandomZoom,
     _layers.RandomContrast,
     _layers.RandomBrightness,
+    ActivationStandardization,
 )
 
 

@@ -1,5 +1,6 @@
 """Keras layers: normalizers and activations of feature maps."""
 
+from ._activation_standardization import ActivationStandardization
 from ._evonorm import EvoNormS0
 from ._frn import FilterResponseNormalization
 from ._independent_component import IndependentComponent
@@ -12,6 +13,7 @@ from ._skip_init import SkipInit
 from ._tlu import ThresholdedLinearUnit
 
 __all__ = [
+    "ActivationStandardization",
     "BatchKalmanNormalization",
     "BatchNormalizationPreconditioning",
     "EvoNormS0",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from contract_case import Case
 from contract_oracles import Weights
+from larq_nobn.layers import ActivationStandardization
 from larq_nobn.quantizers import ReCU
 
 
@@ -31,6 +32,19 @@ def recu(x: np.ndarray, weights: Weights, upstream: np.ndarray) -> Weights:
     return {"x": d_x, "alpha": d_alpha}
 
 
+def activation_standardization(
+    x: np.ndarray, weights: Weights, upstream: np.ndarray
+) -> Weights:
+    d_x = np.empty_like(x)
+    for n, example in enumerate(x):
+        v, g = example.ravel(), upstream[n].ravel()
+        variance = v.var(ddof=1) + 1e-5
+        # d variance / d x_j = 2 (x_j - mean) / (M - 1)
+        along = np.outer(v, v - v.mean()) / ((v.size - 1) * variance)
+        d_x[n] = (g @ (np.eye(v.size) - along) / np.sqrt(variance)).reshape(x.shape[1:])
+    return {"x": d_x}
+
+
 ROWS = (
     Case(
         ReCU,
@@ -42,6 +56,18 @@ ROWS = (
         state=("tau",),
         smooth=False,
         oracle=recu,
+        inference="vanishes",
+        float_ops={},
+    ),
+    Case(
+        ActivationStandardization,
+        role="layer",
+        alias=None,
+        shapes=((2, 4, 4, 3), (4, 3), (2, 5, 3), (2, 3, 2, 2, 3)),
+        weights=(),
+        training=True,
+        smooth=True,
+        oracle=activation_standardization,
         inference="vanishes",
         float_ops={},
     ),
