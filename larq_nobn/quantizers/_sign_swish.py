@@ -143,7 +143,7 @@ class SignSwish(Quantizer):
                 "the beta of one layer. Give each layer a quantizer of its own."
             )
         dtype = at_least_float32(inputs).dtype
-        return sign_swish(inputs, tf.convert_to_tensor(self.beta, dtype))
+        return sign_swish(inputs, tf.cast(self.beta, dtype))
 
     def get_config(self) -> dict[str, Any]:
         return {
