@@ -53,6 +53,7 @@ class Case:
         state: Names of the other weights.
         training: In which mode the gradient is checked. None says that the two modes
             agree, which is checked.
+        same_value: Whether the modes agree in value, and differ in gradient only.
         output_dtypes: One per output, None for the policy's compute dtype; None says
             that all outputs have that.
         draw: Draws an input from (rng, shape).
@@ -74,6 +75,7 @@ class Case:
     )
     state: tuple[str, ...] = ()
     training: bool | None = None
+    same_value: bool = False
     output_dtypes: tuple[str | None, ...] | None = None
     draw: Callable[[np.random.Generator, Shape], np.ndarray] = normal
     skip: Mapping[str, str] = field(default_factory=dict)

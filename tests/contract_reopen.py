@@ -25,17 +25,21 @@ def class_names(model):
     )
 
 
-def architecture(model):
-    """The configuration of everything, as text.
+def without_build_shapes(text):
+    """A configuration in JSON without what Keras adds to the nested objects it built.
 
-    Build shapes are left out: from a SavedModel, Keras does not restore those of a
-    layer without a `build` of its own.
+    From a SavedModel it does not restore that of a layer without a `build` of its own.
     """
 
-    def without_build(config):
+    def plain(config):
         return {k: v for k, v in config.items() if k != "build_config"}
 
-    return json.dumps(json.loads(model.to_json(), object_hook=without_build))
+    return json.dumps(json.loads(text, object_hook=plain), sort_keys=True)
+
+
+def architecture(model):
+    """The configuration of everything, as text."""
+    return without_build_shapes(model.to_json())
 
 
 def outputs(model, arrays):

@@ -27,6 +27,7 @@ from contract_networks import (
     policy,
     trained_network,
 )
+from contract_reopen import without_build_shapes
 from gradients import finite_differences
 from larq_nobn._keras import PACKAGE, keras
 from numpy.testing import assert_allclose, assert_array_equal
@@ -219,7 +220,7 @@ def test_training_and_inference_agree_unless_the_row_says_otherwise(case, shape)
     images = draw(case, outer)
     modes = [arrays(model(images, training=mode)) for mode in (False, True)]
     equal = all(map(np.array_equal, *modes))
-    assert equal == (case.training is None)
+    assert equal == (case.training is None or case.same_value)
 
 
 @pytest.mark.parametrize("case, shape", rows_and_shapes("shape"))
@@ -250,12 +251,15 @@ def test_dtypes(case, name):
 
 @pytest.mark.parametrize("case", rows("config"))
 def test_config(case):
+    def text(layer):
+        return without_build_shapes(json.dumps(layer.get_config()))
+
     layer = case.make()
-    before = json.dumps(layer.get_config(), sort_keys=True)
+    before = text(layer)
     layer(feed(case, case.shapes[0]))
-    assert json.dumps(layer.get_config(), sort_keys=True) == before
+    assert text(layer) == before
     again = case.cls.from_config(json.loads(before))
-    assert json.dumps(again.get_config(), sort_keys=True) == before
+    assert text(again) == before
     arguments = own_arguments(case.cls)
     assert arguments <= set(json.loads(before))
     kwargs = case.kwargs() if callable(case.kwargs) else case.kwargs
@@ -355,7 +359,9 @@ def test_converted_file(case):
     buffer = lce.convert_keras_model(model)
     counts = operations(buffer)
     assert counts.pop("LceBconv2d", 0) == case.lce_bconv2d
-    assert counts.pop("LceQuantize", 0) == case.lce_bconv2d
+    # A binary convolution that feeds another one writes the signs itself.
+    quantized = counts.pop("LceQuantize", 0)
+    assert min(1, case.lce_bconv2d) <= quantized <= case.lce_bconv2d
     assert counts == case.float_ops
     found = lce.testing.Interpreter(buffer).predict(images.astype("float32"))
     # Sums of 288 products, whose multiplier the file holds in float32.
