@@ -56,9 +56,10 @@ def plain_rprelu(call: Call) -> Replacement | None:
     """An RPReLU is spelled for the converter; training spells it for speed."""
     if not isinstance(call.layer, RPReLU):
         return None
-    weights = (call.layer.shift_in, call.layer.slope, call.layer.shift_out)
+    layer = call.layer
+    weights = (layer.shift_in, layer.effective_slope(), layer.shift_out)
     values = [weight.numpy() for weight in weights]
-    return Replacement(PlainRPReLU(*values, name=call.layer.name))
+    return Replacement(PlainRPReLU(*values, name=layer.name))
 
 
 def plain_group_norm(call: Call) -> Replacement | None:
@@ -88,19 +89,20 @@ def bake_binary_convolution(call: Call) -> Replacement | None:
     split = split_kernel(kernel_value(layer.kernel))
     if split is None:
         raise ConversionError(
-            f"The kernel of layer {layer.name!r} is not ±c with one c per output "
+            f"The kernel of layer {call.name!r} is not ±c with one c per output "
             "channel, which is all that LCE can binarize. Use a kernel_quantizer such "
             "as 'ste_sign', or set its input_quantizer to None to keep it float."
         )
     kernel, scale = split
     config = layer.get_config()
-    kept = ("name", "filters", "kernel_size", "strides", "padding", "dilation_rate")
+    kept = ("filters", "kernel_size", "strides", "padding", "dilation_rate")
     new = BinaryConvolution(
         kernel,
         scale=None if np.all(scale == 1) else scale,
         bias=layer.bias.numpy() if layer.use_bias else None,
         activation=config["activation"],
         pad_values=config.get("pad_values", 0.0),
+        name=call.name,
         **{key: config[key] for key in kept},
     )
     quantizer = getattr(layer, "input_quantizer", None)
@@ -115,7 +117,7 @@ def bake_kernels(call: Call) -> Replacement | None:
     if not baked and getattr(layer, "input_quantizer", None) is None:
         return None
     plain = {_KERNELS[name]: None for name in baked}
-    new = rebuild(layer, **plain, input_quantizer=None)
+    new = rebuild(layer, name=call.name, **plain, input_quantizer=None)
     new.input_quantizer, fill_quantizer = copy_quantizer(layer.input_quantizer)
 
     def fill() -> None:
@@ -130,7 +132,7 @@ def bake_kernels(call: Call) -> Replacement | None:
 
 def copy(call: Call) -> Replacement:
     """The same layer again, in float32."""
-    new = rebuild(call.layer)
+    new = rebuild(call.layer, name=call.name)
     return Replacement(new, lambda: new.set_weights(call.layer.get_weights()))
 
 
@@ -174,7 +176,7 @@ def _clone(
     model: keras.Model, rules: Sequence[Callable[[Call], Replacement | None]]
 ) -> keras.Model:
     given = as_functional(model)
-    call_of = {call.layer.name: call for call in calls(given)}
+    call_of = {call.name: call for call in calls(given)}
     fills = []
 
     def replace(layer: keras.layers.Layer) -> keras.layers.Layer:

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
+from .._checks import check_flag
 from .._keras import register
 from .._math import at_least_float32, channel_sum, fused
 from ._channelwise import ChannelwiseLayer
@@ -44,6 +47,13 @@ def rprelu(
     return _value(x, shift_in, slope, shift_out), grad
 
 
+@tf.custom_gradient
+def power_of_two(logarithm: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+    """2^round(L), halves to even; the gradient takes the rounding for the identity."""
+    power = tf.pow(tf.cast(2, logarithm.dtype), tf.round(logarithm))
+    return power, lambda upstream: upstream * power * math.log(2)
+
+
 @register()
 class RPReLU(ChannelwiseLayer):
     r"""PReLU between two learned shifts per channel, the activation of ReActNet.
@@ -53,15 +63,21 @@ class RPReLU(ChannelwiseLayer):
     With upstream gradient \(g\) and sums over the batch and all positions,
     \(\partial L/\partial x = g\) where \(z > 0\), else \(a_c g\);
     \(\partial L/\partial b_c\) is the sum of that; \(\partial L/\partial a_c = \sum g
-    \min(z, 0)\); \(\partial L/\partial d_c = \sum g\). Inference fate: **stays**, as
-    one PRELU; the shifts fold into neighbours where those can hold them.
+    \min(z, 0)\); \(\partial L/\partial d_c = \sum g\). With `power_of_two` the slope
+    is \(a_c = 2^{\mathrm{round}(L_c)}\), halves to even, a shift of bits in hardware
+    without multipliers; the rounding passes gradients as the identity, so that
+    \(\partial L/\partial L_c = \ln 2\, a_c\, \partial L/\partial a_c\). Leave L out of
+    weight decay, which would pull the slope to 1. Inference fate: **stays**, as one
+    PRELU; the shifts fold into neighbours where those can hold them.
 
     Arguments:
+        power_of_two: Whether to learn the logarithm of a slope that is a power of two.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
         shift_in: b, shape (C,), starts at 0.
-        slope: a, shape (C,), starts at 0.25.
+        slope: a, shape (C,), starts at 0.25; only with `power_of_two=False`.
+        log2_slope: L, shape (C,), starts at -3; only with `power_of_two=True`.
         shift_out: d, shape (C,), starts at 0.
 
     Input shape:
@@ -71,7 +87,8 @@ class RPReLU(ChannelwiseLayer):
         The input shape.
 
     Raises:
-        ValueError: If the number of channels is unknown.
+        TypeError, ValueError: For a power_of_two that is no flag, or an unknown number
+            of channels.
 
     Example:
         ```python
@@ -85,17 +102,36 @@ class RPReLU(ChannelwiseLayer):
         - Z. Liu, Z. Shen, M. Savvides, K.-T. Cheng, "ReActNet: Towards Precise Binary
           Neural Network with Generalized Activation Functions", ECCV 2020,
           arXiv:2003.03488.
+        - R. Ma, G. Qiao, Y. Liu, L. Meng, N. Ning, Y. Liu, S. Hu, "A&B BNN: Add&Bit-
+          Operation-Only Hardware-Friendly Binary Neural Network", CVPR 2024,
+          arXiv:2403.03739 (the power of two).
 
     Differences from the paper:
         The paper subtracts the first shift; as in its code, it is added here.
     """
 
+    def __init__(self, power_of_two: bool = False, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.power_of_two = check_flag("power_of_two", power_of_two)
+
     def build(self, input_shape: tf.TensorShape) -> None:
         self.shift_in = self._channel_weight("shift_in", 0.0, input_shape)
-        self.slope = self._channel_weight("slope", 0.25, input_shape)
+        if self.power_of_two:
+            self.log2_slope = self._channel_weight("log2_slope", -3.0, input_shape)
+        else:
+            self.slope = self._channel_weight("slope", 0.25, input_shape)
         self.shift_out = self._channel_weight("shift_out", 0.0, input_shape)
         super().build(input_shape)
 
+    def effective_slope(self) -> tf.Tensor:
+        """The slope a that the weights stand for, (C,)."""
+        if self.power_of_two:
+            return power_of_two(tf.convert_to_tensor(self.log2_slope))
+        return tf.convert_to_tensor(self.slope)
+
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        weights = (self.shift_in, self.slope, self.shift_out)
-        return rprelu(inputs, *map(tf.convert_to_tensor, weights))
+        shift_in, shift_out = map(tf.convert_to_tensor, (self.shift_in, self.shift_out))
+        return rprelu(inputs, shift_in, self.effective_slope(), shift_out)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "power_of_two": self.power_of_two}
