@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import larq as lq
 
 from .._keras import keras
-from ..layers import ActivationStandardization
+from ..layers import ActivationStandardization, SignFlipDropout
 from ._errors import ConversionError
 from ._quantizers import is_binary, kernel_value, split_kernel
 
@@ -31,6 +31,7 @@ TRAINING_ONLY = (
     _layers.RandomContrast,
     _layers.RandomBrightness,
     ActivationStandardization,
+    SignFlipDropout,
 )
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from math import prod
 from typing import Any
 
@@ -28,6 +29,19 @@ def _activation(given: Any) -> tuple[Activation, Any]:
             "keras.saving.register_keras_serializable()."
         ) from error
     return function, serialized
+
+
+def _regularizer(given: Any) -> Any:
+    # For a name that it does not know, Keras may return the name.
+    found = None
+    with suppress(TypeError, ValueError):
+        found = keras.regularizers.get(given)
+    if callable(found) or given is None:
+        return found
+    raise ValueError(
+        f"proxy_regularizer={given!r} is not a regularizer. Pass a Keras regularizer "
+        "or its name, such as 'l2', or None."
+    )
 
 
 @register()
@@ -121,13 +135,7 @@ class ProxyNormalization(ChannelwiseLayer):
                 "Use num_samples=200."
             )
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 0.03.")
-        try:
-            self.proxy_regularizer = keras.regularizers.get(proxy_regularizer)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"proxy_regularizer={proxy_regularizer!r} is not a regularizer. Pass a "
-                "Keras regularizer or its name, such as 'l2', or None."
-            ) from error
+        self.proxy_regularizer = _regularizer(proxy_regularizer)
 
     def build(self, input_shape: tf.TensorShape) -> None:
         channels = check_channels("ProxyNormalization", tuple(input_shape))

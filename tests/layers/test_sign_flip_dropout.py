@@ -1,0 +1,118 @@
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn._keras import keras
+from larq_nobn.layers import SignFlipDropout
+from numpy.testing import assert_array_equal
+
+
+def signs(*shape, dtype="float32"):
+    return np.random.default_rng(60).choice([-1.0, 1.0], shape).astype(dtype)
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    keras.utils.set_random_seed(61)
+
+
+def test_half_of_the_replaced_signs_flip():
+    x, rate = signs(100, 1000), 0.3
+    y = SignFlipDropout(rate)(x, training=True).numpy()
+    assert set(np.unique(y)) == {-1, 1}
+    flipped = y != x
+    sigma = np.sqrt(rate / 2 * (1 - rate / 2) / x.size)
+    assert abs(flipped.mean() - rate / 2) < 4 * sigma
+    for value in (-1, 1):  # as often from either side
+        share = flipped[x == value].mean()
+        assert abs(share - rate / 2) < 4 * np.sqrt(2) * sigma
+    # E[y] = (1 - rate) x; y x has the deviation of 2·flipped.
+    assert abs((y * x).mean() - (1 - rate)) < 8 * sigma
+
+
+def test_kept_signs_alone_pass_gradients():
+    x, rate = tf.constant(signs(100, 1000)), 0.3
+    upstream = np.random.default_rng(62).normal(size=x.shape).astype(np.float32)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = SignFlipDropout(rate)(x, training=True)
+    x, y, d_x = (np.asarray(t) for t in (x, y, tape.gradient(y, x, upstream)))
+    kept = d_x != 0
+    assert_array_equal(d_x[kept], upstream[kept])
+    assert_array_equal(y[kept], x[kept])
+    sigma = np.sqrt(rate * (1 - rate) / kept.size)
+    assert abs(kept.mean() - (1 - rate)) < 4 * sigma
+    # A fair coin: half of the replaced ones show their old sign.
+    same = (y == x)[~kept]
+    assert abs(np.mean(same) - 0.5) < 4 * 0.5 / np.sqrt(same.size)
+
+
+def test_at_inference_and_at_rate_0_nothing_happens():
+    x = signs(20, 30)
+    assert_array_equal(SignFlipDropout(0.9)(x), x)
+    assert_array_equal(SignFlipDropout(0.9)(x, training=False), x)
+    assert_array_equal(SignFlipDropout(0.0)(x, training=True), x)
+
+
+def test_every_call_draws_anew_and_a_seed_repeats_them():
+    x, layer = signs(20, 30), SignFlipDropout(0.5)
+    first, second = (layer(x, training=True).numpy() for _ in range(2))
+    assert (first != second).any()
+    keras.utils.set_random_seed(61)
+    assert_array_equal(layer(x, training=True), first)
+
+
+def test_half_precision_and_large_compiled_maps():
+    x = tf.constant(signs(8, 32, 32, 16, dtype="float16"))
+    layer = SignFlipDropout(0.5, dtype="mixed_float16")
+
+    @tf.function
+    def value_and_slope():
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x, training=True)
+        return y, tape.gradient(y, x)
+
+    x, y, d_x = map(np.asarray, (x, *value_and_slope()))
+    assert y.dtype == d_x.dtype == np.float16
+    assert set(np.unique(y)) == {-1, 1}
+    assert set(np.unique(d_x)) == {0, 1}
+    sigma = np.sqrt(1 / 4 * 3 / 4 / y.size)
+    assert abs((y != x).mean() - 1 / 4) < 4 * sigma
+
+
+@pytest.mark.convert
+def test_a_convolution_of_flipped_signs_is_still_binary(tmp_path):
+    image = keras.Input((8, 8, 32))
+    x = lq.quantizers.SteSign()(image)
+    x = SignFlipDropout(0.5)(x)
+    x = lq.layers.QuantConv2D(
+        32,
+        3,
+        padding="same",
+        pad_values=1.0,
+        use_bias=False,
+        kernel_quantizer="ste_sign",
+        kernel_constraint="weight_clip",
+        name="conv",
+    )(x)
+    model = keras.Model(image, x)
+    assert nobn.deploy.binary_layers(model) == ["conv"]
+    data = np.random.default_rng(63).normal(size=(4, 8, 8, 32)).astype(np.float32)
+    report = nobn.convert(model, tmp_path / "model.tflite", data=data)
+    assert report.lce_bconv2d == 1
+    assert not report.float_ops
+
+
+@pytest.mark.parametrize(
+    "rate, error, message",
+    [
+        (1.0, ValueError, r"rate=1.0 is outside \[0, 1\)"),
+        (-0.1, ValueError, r"rate=-0.1 is outside \[0, 1\)"),
+        ("half", TypeError, "rate='half' is not a number"),
+    ],
+)
+def test_refuses(rate, error, message):
+    with pytest.raises(error, match=message):
+        SignFlipDropout(rate)
