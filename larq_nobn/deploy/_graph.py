@@ -8,7 +8,11 @@ from typing import Any, NamedTuple
 import larq as lq
 
 from .._keras import keras
-from ..layers import ActivationStandardization, SignFlipDropout
+from ..layers import (
+    ActivationStandardization,
+    BatchNormalizationPreconditioning,
+    SignFlipDropout,
+)
 from ._errors import ConversionError
 from ._quantizers import is_binary, kernel_value, split_kernel
 
@@ -36,9 +40,13 @@ TRAINING_ONLY = (
 
 
 class Call(NamedTuple):
-    """One use of a layer; a layer used twice has two."""
+    """One use of a layer; a layer used twice has two.
+
+    The name is that of the layer in the graph, the layer what it is at inference.
+    """
 
     label: str
+    name: str
     layer: keras.layers.Layer
     inputs: Any
     outputs: Any
@@ -107,8 +115,14 @@ def calls(model: keras.Model) -> list[Call]:
         name = node.layer.name
         seen[name] += 1
         label = name if uses[name] == 1 else f"{name} (use {seen[name]})"
-        found.append(Call(label, node.layer, node.input_tensors, node.outputs))
+        layer = _at_inference(node.layer)
+        found.append(Call(label, name, layer, node.input_tensors, node.outputs))
     return found
+
+
+def _at_inference(layer: keras.layers.Layer) -> keras.layers.Layer:
+    preconditioned = isinstance(layer, BatchNormalizationPreconditioning)
+    return layer.layer if preconditioned else layer
 
 
 def sign_of(layer: keras.layers.Layer) -> Any:
@@ -179,4 +193,4 @@ def binary_layers(model: keras.Model) -> list[str]:
         ```
     """
     found = calls(as_functional(model))
-    return [call.layer.name for call in found if is_binary_convolution(call)]
+    return [call.name for call in found if is_binary_convolution(call)]
