@@ -6,6 +6,7 @@ from ._frn import FilterResponseNormalization
 from ._independent_component import IndependentComponent
 from ._kalman import BatchKalmanNormalization
 from ._preconditioning import BatchNormalizationPreconditioning
+from ._propagate_moments import propagate_moments
 from ._proxy import ProxyNormalization
 from ._rprelu import RPReLU
 from ._sign_flip_dropout import SignFlipDropout
@@ -24,4 +25,5 @@ __all__ = [
     "SignFlipDropout",
     "SkipInit",
     "ThresholdedLinearUnit",
+    "propagate_moments",
 ]

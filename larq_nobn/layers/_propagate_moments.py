@@ -1,0 +1,204 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import larq as lq
+import tensorflow as tf
+
+from .._checks import check_choice
+from .._keras import keras, register
+from ._moments import ELEMENTWISE, TRANSPOSED, WITH_KERNEL, Moments, output_moments
+
+
+@dataclass(frozen=True)
+class _Untracked:
+    """Hides a layer from Keras, which would count and save its weights again."""
+
+    layer: keras.layers.Layer
+
+
+@register()
+class MomentPropagation(keras.layers.Layer):
+    """Carries moments through a layer that stands elsewhere in the same network.
+
+    The inputs are that layer's output, which only says which layer it is, and the
+    moments. So whatever builds the network again, from a file or with `clone_model`,
+    leads to the layer of that network and its weights. Converting drops all of this.
+    """
+
+    def __init__(self, activation: str | None = None, **kwargs: Any):
+        # In full precision under every policy; the first input may be a half.
+        full = keras.mixed_precision.global_policy().variable_dtype
+        super().__init__(autocast=False, **{"dtype": full, **kwargs})
+        self.activation = activation
+        self._through: _Untracked | None = None
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        # Only the tensors that a network is built with know where they come from.
+        if _is_symbolic(inputs[0]):
+            self._through = _Untracked(inputs[0]._keras_history.layer)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def call(self, inputs: Sequence[tf.Tensor]) -> Moments:
+        if self._through is None:
+            raise ValueError(
+                f"Layer {self.name!r} was called on arrays first, but it learns from a "
+                "symbolic call which layer it belongs to. Use propagate_moments."
+            )
+        _, mean, variance = inputs
+        return output_moments(self._through.layer, self.activation, mean, variance)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "activation": self.activation}
+
+
+def propagate_moments(
+    layer: keras.layers.Layer,
+    state: Sequence[tf.Tensor],
+    activation: str | None = None,
+) -> Moments:
+    r"""Carries a mean and a variance per channel through a layer.
+
+    The result are the moments of the layer's output when its input is `activation` of
+    independent normal values with the given moments \(m, v\). With Φ the standard
+    normal distribution function and \(\varphi\) its density, the activation has
+
+    \[ \text{sign:}\quad \mu = 2\Phi(m/\sqrt v) - 1, \quad \sigma^2 = 1 - \mu^2; \]
+    \[ \text{relu:}\quad \mu = m\,\Phi(m/\sqrt v) + \sqrt v\,\varphi(m/\sqrt v), \quad
+       \sigma^2 = (m^2 + v)\,\Phi(m/\sqrt v) + m\sqrt v\,\varphi(m/\sqrt v) - \mu^2 . \]
+
+    A layer with kernel w, as quantized, and bias b makes of them
+
+    \[ m' = \textstyle\sum_k w_k \mu_k + b, \qquad v' = \sum_k w_k^2 \sigma_k^2, \]
+
+    with sums over its taps and input channels, as for all positions but those at a
+    padded border. Its `input_quantizer`, a sign, is applied first: for an `RSign` with
+    scale a and shift b, \(\mu = 2\Phi((a m + b)/(a\sqrt v)) - 1\). Two kinds of layers
+    without kernel are known too. An `RPReLU` has a closed form like relu's. A
+    `BatchKalmanNormalization` with the state it returned gives the moments of its
+    output y, \(\beta\) and \(\gamma^2 v/(v + \epsilon)\): what the next layer meets.
+
+    Gradients reach the state and all weights. On Keras tensors the result is part of
+    the network and is saved with it, sharing the layer's weights; converting leaves it
+    out, since inference does not need it. Moments of a residual sum are the sums of the
+    moments; average pooling may leave them as they are, as if neighbours were equal.
+
+    Arguments:
+        layer: Dense, Conv1D to Conv3D, Larq's versions of them,
+            `BatchKalmanNormalization` or `RPReLU`. Call it on its features first.
+        state: Mean and variance, (C,) each, for the C channels of the layer's input.
+        activation: What stands between: None or `"linear"`, `"relu"`, `"sign"`. None
+            for a layer with `input_quantizer`, and for layers without kernel.
+
+    Returns:
+        Mean and variance, (F,) each, for the F channels of the layer's output.
+
+    Raises:
+        TypeError, ValueError: For other layers, one that was not called yet, an unknown
+            activation, one that does not go with the layer, or a state that does not
+            fit.
+
+    Example:
+        ```python
+        import larq as lq
+        import larq_nobn as nobn
+        import tensorflow as tf
+
+        image = tf.keras.Input((8, 8, 3))
+        stem = lq.layers.QuantConv2D(16, 3, padding="same", use_bias=False)
+        norm = nobn.layers.BatchKalmanNormalization()
+        x, state = norm(stem(image))
+        state = nobn.layers.propagate_moments(norm, state)  # behind the normalization
+
+        conv = lq.layers.QuantConv2D(
+            16, 3, padding="same", pad_values=1.0, use_bias=False,
+            input_quantizer=nobn.quantizers.RSign(),
+            kernel_quantizer=nobn.quantizers.ScaledStdSign(),
+        )
+        y = conv(x)
+        prior = nobn.layers.propagate_moments(conv, state)
+        y, state = nobn.layers.BatchKalmanNormalization()([y, prior])
+        model = tf.keras.Model(image, y)
+        ```
+
+    References:
+        - G. Wang, J. Peng, P. Luo, X. Wang, L. Lin, "Batch Kalman Normalization:
+          Towards Training Deep Neural Networks with Micro-Batches", 2018,
+          arXiv:1802.03133.
+
+    Differences from the paper:
+        The published code draws one random example, pushes it through the layer and
+        takes moments; this is the expectation of that. The code also carries on the
+        moments from before each normalization, although the next layer meets what is
+        behind it. That remains possible: pass the state itself.
+    """
+    mean, variance = (x if _is_symbolic(x) else tf.convert_to_tensor(x) for x in state)
+    symbolic = _is_symbolic(mean) or _is_symbolic(variance)
+    _check_layer(layer, symbolic)
+    _check_input(layer, activation, (mean, variance))
+    if not symbolic:
+        return output_moments(layer, activation, mean, variance)
+    features = tf.nest.flatten(layer.inbound_nodes[-1].outputs)[0]
+    before = sum(isinstance(n.layer, MomentPropagation) for n in layer.outbound_nodes)
+    name = f"{layer.name}_moments" + (f"_{before}" if before else "")
+    return MomentPropagation(activation, name=name)([features, mean, variance])
+
+
+def _is_symbolic(tensor: Any) -> bool:
+    """Tells whether a network is being built, rather than run."""
+    return hasattr(tensor, "_keras_history")
+
+
+def _has_kernel(layer: Any) -> bool:
+    return isinstance(layer, WITH_KERNEL) and not isinstance(layer, TRANSPOSED)
+
+
+def _check_layer(layer: Any, symbolic: bool) -> None:
+    if not _has_kernel(layer) and not isinstance(layer, ELEMENTWISE):
+        raise TypeError(
+            f"{layer!r} is no layer that moments are known of; those are Dense, Conv1D "
+            "to Conv3D, Larq's versions of them, BatchKalmanNormalization and RPReLU. "
+            "Leave others out of the state's way, or begin again without a state."
+        )
+    if not layer.built or (symbolic and not layer.inbound_nodes):
+        raise ValueError(
+            f"Layer {layer.name!r} was not called on a tensor of the state's kind yet, "
+            "but its weights and its place have to be known. Call it on its features "
+            "before propagate_moments."
+        )
+    if not _has_kernel(layer):
+        return
+    own_activation = layer.activation is not keras.activations.linear
+    if own_activation or getattr(layer, "groups", 1) != 1:
+        raise ValueError(
+            f"Layer {layer.name!r} has groups or an activation of its own, for which "
+            "no moments are known. Use one group, and pass the activation along with "
+            "the next layer."
+        )
+    sign = getattr(layer, "input_quantizer", None)
+    heaviside = isinstance(sign, lq.quantizers.SteHeaviside)
+    if sign is not None and (heaviside or getattr(sign, "precision", None) != 1):
+        raise ValueError(
+            f"Layer {layer.name!r} has the input quantizer {sign!r}, whose moments are "
+            "not known. Use a sign, or none."
+        )
+
+
+def _check_input(layer: Any, activation: str | None, state: Moments) -> None:
+    check_choice("activation", activation or "linear", ("linear", "relu", "sign"))
+    has_kernel = _has_kernel(layer)
+    plain = has_kernel and getattr(layer, "input_quantizer", None) is None
+    if not plain and activation not in (None, "linear"):
+        raise ValueError(
+            f"activation={activation!r} does not go with layer {layer.name!r}, which "
+            "is an elementwise function itself or begins with one. Use None."
+        )
+    owned = layer.kernel.shape[-2:-1] if has_kernel else layer.weights[0].shape
+    if not all(moment.shape.is_compatible_with(owned) for moment in state):
+        raise ValueError(
+            f"The state has shapes {[tuple(moment.shape) for moment in state]}, but "
+            f"the input of layer {layer.name!r} has {owned[0]} channels. Pass a mean "
+            "and a variance for each."
+        )
