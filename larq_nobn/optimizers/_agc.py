@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager
 from typing import Any
 
 import tensorflow as tf
@@ -13,11 +12,12 @@ from .._checks import check_number
 from .._keras import PACKAGE, keras, register
 from ._arguments import check_patterns, check_unit_axes, resolve_optimizer
 from ._bop import is_trained_by_bop
-from ._clipping import Axes, clip_gradients, clipped_like, to_clip
+from ._clipping import Axes
+from ._counts import ClipCounts
+from ._pairs import Pairs, after, clip_pairs
 from ._unit_axes import axes_by_layer, axes_of_all, first_match
 from ._wrapper import OptimizerWrapper
 
-Pairs = list[tuple[Any, tf.Variable]]
 _HEADS = ("^head/", "^predictions/")
 
 
@@ -82,6 +82,7 @@ class AdaptiveGradientClipping(OptimizerWrapper):
     epsilon: float
     exclude: tuple[str, ...]
     unit_axes: dict[str, Axes]
+    _counts: ClipCounts | None
 
     def __new__(cls, optimizer: Any = None, *_: Any, **__: Any) -> Any:
         if cls is not AdaptiveGradientClipping:  # a copy of an existing wrapper
@@ -112,6 +113,7 @@ class AdaptiveGradientClipping(OptimizerWrapper):
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 0.001.")
         self.exclude = check_patterns("exclude", exclude)
         self.unit_axes = check_unit_axes(unit_axes or {})
+        self._counts = None  # until a monitor asks
 
     @classmethod
     def for_model(
@@ -173,32 +175,22 @@ class AdaptiveGradientClipping(OptimizerWrapper):
         return AdaptiveGradientClipping(**config)
 
     def _clip(self, pairs: Pairs) -> Pairs:
-        """Clips aggregated gradients; a pair without a gradient stays as it is."""
-        present = [i for i, (gradient, _) in enumerate(pairs) if gradient is not None]
-        if not present:
-            return pairs
-        variables = [pairs[i][1] for i in present]
-        named = tuple((variable.name, tuple(variable.shape)) for variable in variables)
-        roles = axes_of_all(named, self.exclude, tuple(self.unit_axes.items()))
-        by_bop = is_trained_by_bop(self.inner_optimizer, pairs)
-        axes = [
-            None if by_bop(variable) else role
-            for variable, role in zip(variables, roles, strict=True)
-        ]
-        with tf.name_scope("adaptive_gradient_clipping"):
-            clipped = clip_gradients(
-                [to_clip(*pairs[i], of) for i, of in zip(present, axes, strict=True)],
-                # A quantized variable would read as ±1 inside a quantized scope.
-                [getattr(v, "latent_variable", v) for v in variables],
-                axes,
-                self.clip_factor,
-                self.epsilon,
-                [variable.name for variable in variables],
-            )
-        result = list(pairs)
-        for i, gradient in zip(present, clipped, strict=True):
-            result[i] = (clipped_like(gradient, *pairs[i]), pairs[i][1])
-        return result
+        def axes_of(variables: Sequence[tf.Variable]) -> list[Axes | None]:
+            by_bop = is_trained_by_bop(self.inner_optimizer, pairs)
+            named = tuple((v.name, tuple(v.shape)) for v in variables)
+            roles = axes_of_all(named, self.exclude, tuple(self.unit_axes.items()))
+            return [
+                None if by_bop(variable) else role
+                for variable, role in zip(variables, roles, strict=True)
+            ]
+
+        return clip_pairs(pairs, axes_of, self.clip_factor, self.epsilon, self._counts)
+
+    def _count_for(self, variables: Sequence[Any]) -> ClipCounts:
+        """Counts clipped units from the next trace of the training step on."""
+        if self._counts is None or not self._counts.is_for(variables):
+            self._counts = ClipCounts(variables)
+        return self._counts
 
 
 class _NewStyleClipping(AdaptiveGradientClipping, keras.optimizers.Optimizer):
@@ -213,7 +205,7 @@ class _NewStyleClipping(AdaptiveGradientClipping, keras.optimizers.Optimizer):
         if experimental_aggregate_gradients and not skip_gradients_aggregation:
             pairs = self.inner_optimizer.aggregate_gradients(pairs)
         pairs = self._clip(pairs)
-        with _after(pairs):
+        with after(pairs):
             return self.inner_optimizer.apply_gradients(
                 pairs, name=name, skip_gradients_aggregation=True
             )
@@ -232,7 +224,7 @@ class _LegacyClipping(AdaptiveGradientClipping, keras.optimizers.legacy.Optimize
         if experimental_aggregate_gradients:
             pairs = self.inner_optimizer._aggregate_gradients(pairs)
         pairs = self._clip(pairs)
-        with _after(pairs):
+        with after(pairs):
             return self.inner_optimizer.apply_gradients(
                 pairs, name=name, experimental_aggregate_gradients=False
             )
@@ -242,9 +234,3 @@ class _LegacyClipping(AdaptiveGradientClipping, keras.optimizers.legacy.Optimize
 for _family in (_NewStyleClipping, _LegacyClipping, AdaptiveGradientClipping):
     _family.__name__ = _family.__qualname__ = "AdaptiveGradientClipping"
     keras.utils.register_keras_serializable(PACKAGE)(_family)
-
-
-def _after(pairs: Pairs) -> AbstractContextManager[Any]:
-    """Holds back the step counter and weight decay until the gradients are checked."""
-    # Each clipped gradient depends on the check of all, so one of them is enough.
-    return tf.control_dependencies([g for g, _ in pairs if g is not None][:1])

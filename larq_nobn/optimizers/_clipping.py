@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -66,6 +66,14 @@ def adaptive_gradient_clip(
     return _scale(gradient, factor)
 
 
+class Clipped(NamedTuple):
+    """Clipped gradients, and what happened to each of their units."""
+
+    gradients: list[tf.Tensor]
+    factors: tf.Tensor  # what the gradient of each unit was multiplied by
+    owners: np.ndarray  # whose unit it is, by index; -1 where nothing is clipped
+
+
 def clip_gradients(
     gradients: Sequence[tf.Tensor],
     weights: Sequence[tf.Tensor],
@@ -73,7 +81,7 @@ def clip_gradients(
     clip_factor: float,
     epsilon: float,
     names: Sequence[str],
-) -> list[tf.Tensor]:
+) -> Clipped:
     """Applies `adaptive_gradient_clip` to all variables in one batched expression.
 
     A step touches hundreds of small vectors and a few large kernels. Each kernel costs
@@ -91,7 +99,7 @@ def clip_gradients(
         names: Names of the variables, for the error message.
 
     Returns:
-        The clipped gradients. Where a gradient is not finite, the graph raises
+        What came of it. Where a gradient is not finite, the graph raises
         `InvalidArgumentError` before it can be used; where assertions are stripped, as
         by XLA, the gradient of the affected unit is zero.
     """
@@ -152,21 +160,8 @@ def clip_gradients(
         pieces = tf.split(factors[len(small) :], lengths[len(small) :])
         for i, piece, norm in zip(large, pieces, fast[1:], strict=True):
             clipped[i] = _scale(gradients[i], tf.reshape(piece, norm.shape))
-    return [clipped[i] for i in range(len(gradients))]
-
-
-def to_clip(gradient: Any, variable: tf.Variable, axes: Axes | None) -> tf.Tensor:
-    """Returns a gradient as a tensor; dense, unless it is only to be checked."""
-    if isinstance(gradient, tf.IndexedSlices) and axes is None:
-        return gradient.values
-    return tf.ensure_shape(tf.convert_to_tensor(gradient), variable.shape)
-
-
-def clipped_like(clipped: tf.Tensor, gradient: Any, variable: tf.Variable) -> Any:
-    """Puts the values of a sparse gradient back into place."""
-    if isinstance(gradient, tf.IndexedSlices) and clipped.shape != variable.shape:
-        return tf.IndexedSlices(clipped, gradient.indices, gradient.dense_shape)
-    return clipped
+    owners = np.repeat([-1 if axes[i] is None else i for i in order], lengths)
+    return Clipped([clipped[i] for i in range(len(gradients))], factors, owners)
 
 
 def _to_float32(x: tf.Tensor) -> tf.Tensor:

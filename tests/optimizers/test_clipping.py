@@ -111,14 +111,21 @@ def test_the_batched_form_against_the_loop(problem):
         1e-3,
         [str(i) for i in range(len(variables))],
     )
-    for (_, axes), out, gradient, weight in zip(
-        variables, clipped, gradients, weights, strict=True
+    for i, ((_, axes), out, gradient, weight) in enumerate(
+        zip(variables, clipped.gradients, gradients, weights, strict=True)
     ):
         expected = (
             gradient if axes is None else clip(gradient, weight, axes, clip_factor)
         )
         assert out.shape == gradient.shape
         assert_allclose(out, expected, rtol=5e-6)
+        factors = clipped.factors.numpy()[clipped.owners == i]
+        if axes is None:
+            assert factors.size == 0
+        else:  # one for each unit, in order
+            norms = np.sqrt(np.sum(np.square(gradient.astype(float)), axes))
+            result = np.sqrt(np.sum(np.square(expected.astype(float)), axes))
+            assert_allclose(factors * norms.ravel(), result.ravel(), rtol=5e-6)
 
 
 NAMES = ["kernel", "bias", "head/kernel"]
@@ -130,7 +137,7 @@ def batch(gradients, compiled=False):
 
     def step(*tensors):
         ones = [tf.ones_like(t) for t in tensors]
-        return clip_gradients(tensors, ones, axes, 0.5, 1e-3, NAMES)
+        return clip_gradients(tensors, ones, axes, 0.5, 1e-3, NAMES).gradients
 
     step = tf.function(step, jit_compile=compiled)
     return [out.numpy() for out in step(*[tf.constant(g) for g in gradients])]

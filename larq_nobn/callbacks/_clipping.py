@@ -1,0 +1,111 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ..optimizers import AdaptiveGradientClipping
+from ._monitor import EpochMonitor, owners, shares
+
+
+def clipping_in(optimizer: Any) -> Iterator[Any]:
+    """Every `AdaptiveGradientClipping` in an optimizer, however it is wrapped."""
+    if isinstance(optimizer, AdaptiveGradientClipping):
+        yield optimizer
+    if (inner := getattr(optimizer, "inner_optimizer", None)) is not None:
+        yield from clipping_in(inner)
+    else:  # Larq's CaseOptimizer
+        for part in getattr(optimizer, "optimizers", ()):
+            yield from clipping_in(part)
+
+
+class GradientClippingMonitor(EpochMonitor):
+    r"""Watches which share of the units `AdaptiveGradientClipping` clips.
+
+    A unit, such as one output filter, is clipped at a step if its gradient is longer
+    than its limit. Over the steps of an epoch and the units of a layer,
+
+    \[ \text{clipped share} = \frac{
+       \#\{(i, t): \|G_i^t\| > \text{clip\_factor}\,
+       \max(\|W_i^t\|, \epsilon)\}}{\#\{(i, t)\}}. \]
+
+    Units whose variable is excluded, which `Bop` trains, or which has no gradient do
+    not count; steps that loss scaling skips do not either. Training is not changed.
+    The counters are integers on the device, added to inside the compiled step and read
+    once per epoch; no file holds them. The optimizer keeps counting after training, so
+    that the next `fit` with a monitor need not compile its step again.
+
+    Arguments:
+        log_dir: Folder for TensorBoard, which also gets `clipped_share/LAYER`; None
+            writes to the logs only.
+
+    Logs:
+        clipped_share: Over all units; NaN if no unit met the clipping.
+
+    Raises:
+        TypeError: If `log_dir` is not a path.
+        ValueError: At the begin of training, for an optimizer without
+            `AdaptiveGradientClipping` or a model without weights.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+        import numpy as np
+        import tensorflow as tf
+
+        model = tf.keras.Sequential(
+            [tf.keras.Input((8,)), tf.keras.layers.Dense(4)]
+        )
+        model.compile(nobn.optimizers.AdaptiveGradientClipping("sgd"), "mse")
+        history = model.fit(
+            np.ones((16, 8)), np.ones((16, 4)), epochs=3, verbose=0,
+            callbacks=[nobn.callbacks.GradientClippingMonitor()],
+        )
+        print(history.history["clipped_share"])
+        ```
+
+    References:
+        - A. Brock, S. De, S. L. Smith, K. Simonyan, "High-Performance Large-Scale Image
+          Recognition Without Normalization", 2021, arXiv:2102.06171.
+
+    Differences from the paper:
+        The paper does not count the clipped units.
+    """
+
+    def __init__(self, log_dir: str | os.PathLike | None = None) -> None:
+        super().__init__(log_dir)
+        self._layers: list[str] = []
+        self._counts: list[Any] = []
+        self._before: Any = 0
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Lets the optimizer count, if it does not yet."""
+        model = self.model
+        optimizers = list(clipping_in(model.optimizer))
+        if not optimizers:
+            raise ValueError(
+                f"The optimizer {type(model.optimizer).__name__} clips no units, so "
+                "there is nothing to watch. Compile the model with "
+                "AdaptiveGradientClipping, or leave GradientClippingMonitor out."
+            )
+        variables = model.trainable_variables
+        self._layers = owners(model, variables)
+        before = [optimizer._counts for optimizer in optimizers]
+        with model.distribute_strategy.scope():
+            self._counts = [each._count_for(variables) for each in optimizers]
+        if any(a is not b for a, b in zip(self._counts, before, strict=True)):
+            model.make_train_function(force=True)  # one that counts
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Remembers where the counters stand."""
+        self._before = self._totals()
+
+    def measure(self) -> dict[str, float]:
+        """Returns the shares of the epoch."""
+        clipped, seen = self._totals() - self._before
+        return shares("clipped_share", self._layers, clipped, seen)
+
+    def _totals(self) -> np.ndarray:
+        return np.sum([counts.totals() for counts in self._counts], axis=0)

@@ -1,0 +1,84 @@
+"""Quantized kernels as the training step sees them, looked at from outside."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import larq as lq
+import tensorflow as tf
+
+from .._keras import keras
+from .._math import at_least_float32
+from ..quantizers import ReCU
+
+
+class QuantizedKernel:
+    """A kernel with a quantizer of Larq's kind.
+
+    Calling the layer's own quantizer would move its metrics and add its losses, so the
+    values come from a copy, which takes over the weights at every look.
+
+    Arguments:
+        variable: Larq's quantized variable.
+    """
+
+    def __init__(self, variable: Any) -> None:
+        self.latent = variable.latent_variable
+        self.quantizer = variable.quantizer
+        self.size = variable.shape.num_elements()
+        self._copy, self._pairs = self.quantizer, []
+        if isinstance(self.quantizer, keras.layers.Layer):
+            config = self.quantizer.get_config()
+            self._copy = type(self.quantizer).from_config(config)
+            self._copy(self._latent_value())  # makes its weights
+            pairs = zip(self._copy.weights, self.quantizer.weights, strict=True)
+            self._pairs = list(pairs)
+
+    def value(self) -> tf.Tensor:
+        """What the forward pass multiplies with."""
+        for mine, given in self._pairs:
+            mine.assign(given)
+        return self._copy(self._latent_value())
+
+    def _latent_value(self) -> tf.Tensor:
+        # In mixed precision the quantizer meets a rounded kernel, as it does here.
+        latent = tf.convert_to_tensor(self.latent)
+        return tf.cast(latent, getattr(self.quantizer, "compute_dtype", latent.dtype))
+
+    @property
+    def latent_free(self) -> bool:
+        """Whether the variable itself holds the signs, as for `Bop`."""
+        return isinstance(self.quantizer, lq.quantizers.NoOp)
+
+    def tau(self, otherwise: float) -> tf.Tensor:
+        """τ of the `ReCU` that is this quantizer or inside it."""
+        if isinstance(self.quantizer, tf.Module):
+            for each in (self.quantizer, *self.quantizer.submodules):
+                if isinstance(each, ReCU):
+                    return tf.cast(each.tau, tf.float32)
+        return tf.constant(otherwise)
+
+    def dead(self, axes: tuple[int, ...], tau: float) -> tf.Tensor:
+        """How many latent weights lie beyond the quantile."""
+        return beyond_quantile(self.latent, axes, self.tau(tau))
+
+
+def beyond_quantile(
+    kernel: tf.Tensor, axes: tuple[int, ...], tau: tf.Tensor
+) -> tf.Tensor:
+    """Counts the standardized weights with |w| > Q, as ReCU would clamp them.
+
+    Arguments:
+        kernel: Latent weights.
+        axes: The axes of one filter.
+        tau: The quantile's level, in (0.5, 1).
+    """
+    w = at_least_float32(tf.convert_to_tensor(kernel))
+    count = float(tf.TensorShape([w.shape[axis] for axis in axes]).num_elements())
+    offset = w - tf.reduce_mean(w, axes, keepdims=True)
+    # The unbiased variance; a filter of one weight has none, and no tail either.
+    variance = tf.reduce_sum(tf.square(offset), axes, keepdims=True) / max(count - 1, 1)
+    standardized = tf.abs(offset / (tf.sqrt(variance + 1e-5) / 8**0.5))
+    # The quantile of a Laplace distribution with the mean magnitude of the layer.
+    quantile = -tf.reduce_mean(standardized) * tf.math.log(2 - 2 * tau)
+    return tf.math.count_nonzero(standardized > quantile)

@@ -1,0 +1,113 @@
+"""What the callbacks share: finding layers, and writing down an epoch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from numpy.typing import ArrayLike
+
+from .._keras import keras
+
+
+class EpochMonitor(keras.callbacks.Callback):
+    """Abstract base: measures once per epoch, for the logs and for TensorBoard.
+
+    Callbacks see the same logs in the order of the list, and Keras' history comes last.
+    """
+
+    def __init__(self, log_dir: str | os.PathLike | None = None) -> None:
+        super().__init__()
+        if log_dir is not None and not isinstance(log_dir, (str, os.PathLike)):
+            raise TypeError(
+                f"log_dir={log_dir!r} is not a path. Pass a folder for TensorBoard, "
+                "or None to write to the epoch's logs only."
+            )
+        self.log_dir = log_dir
+        self._writer: Any = None
+
+    def measure(self) -> dict[str, float]:
+        """Returns this epoch's scalars: `name` and, per layer, `name/layer`."""
+        raise NotImplementedError
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Writes what the epoch measured."""
+        scalars = self.measure()
+        if logs is not None:
+            logs.update({k: v for k, v in scalars.items() if "/" not in k})
+        if self.log_dir is None:
+            return
+        if self._writer is None:
+            self._writer = tf.summary.create_file_writer(os.fspath(self.log_dir))
+        # Keras' TensorBoard callback may have switched recording off in between.
+        with self._writer.as_default(step=epoch), tf.summary.record_if(True):
+            for name, value in scalars.items():
+                write_scalar(name, value)
+        self._writer.flush()
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Closes the file."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+
+def write_scalar(name: str, value: float) -> None:
+    """Writes for TensorBoard's scalars; `tf.summary.scalar` would need TensorBoard."""
+    metadata = tf.compat.v1.SummaryMetadata(
+        plugin_data={"plugin_name": "scalars"}, data_class="DATA_CLASS_SCALAR"
+    )
+    tf.summary.write(name, tf.constant(value, tf.float32), metadata=metadata)
+
+
+def named_layers(
+    model: keras.Model, prefix: str = ""
+) -> Iterator[tuple[str, keras.layers.Layer]]:
+    """Layers of a model, and of the models among them, each with its path."""
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from named_layers(layer, f"{prefix}{layer.name}/")
+        else:
+            yield prefix + layer.name, layer
+
+
+def owners(model: keras.Model, variables: Sequence[Any]) -> list[str]:
+    """The path of the layer that each variable belongs to, through its quantizers too.
+
+    Raises:
+        ValueError: If the model has no weights yet.
+    """
+    if not model.built:
+        raise ValueError(
+            f"The model {model.name} has no weights yet. Build it or call it on data "
+            "before training with this callback."
+        )
+    found: dict[int, str] = {}
+    for name, layer in named_layers(model):
+        for weight in layer.weights:
+            found.setdefault(id(weight), name)
+    return [found.get(id(v), v.name.partition(":")[0]) for v in variables]
+
+
+def shares(
+    name: str, layers: Sequence[str], parts: ArrayLike, wholes: ArrayLike
+) -> dict[str, float]:
+    """Part over whole, in all as `name` and per layer as `name/layer`.
+
+    Arguments:
+        name: What is measured.
+        layers: The layer of each entry; several entries may share one.
+        parts: What is counted of each entry.
+        wholes: Out of how many. A layer with none is left out; all without any is NaN.
+    """
+    part, whole = np.asarray(parts), np.asarray(wholes)
+    total = whole.sum()
+    result = {name: float(part.sum() / total) if total else float("nan")}
+    for layer in dict.fromkeys(layers):
+        here = np.array([each == layer for each in layers])
+        if whole[here].any():
+            result[f"{name}/{layer}"] = float(part[here].sum() / whole[here].sum())
+    return result

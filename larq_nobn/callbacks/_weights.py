@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .._checks import check_number
+from .._keras import keras
+from ._kernels import QuantizedKernel
+from ._monitor import EpochMonitor, named_layers, owners, shares
+
+
+class BinaryWeightMonitor(EpochMonitor):
+    r"""Watches how many binary weights flip, and how many are dead.
+
+    The flip ratio of an epoch is the share of binary weights whose sign at its end
+    differs from that at the end of the epoch before, or at the begin of training. Signs
+    are those of the quantized kernel, so the threshold of the quantizer counts: 0, or
+    the mean of the filter, or whatever it is. A weight that flips twice has not moved.
+
+    A weight is dead, in ReCU's sense, if it lies so far in the tail of the distribution
+    that its sign hardly ever changes. With the standardized latent weights of a filter
+    and the mean over the layer,
+
+    \[ \hat w = \frac{2\sqrt 2\,(W - \mu)}{\sqrt{\sigma^2 + 10^{-5}}}, \qquad
+       Q = -\operatorname{mean}|\hat w|\, \ln(2 - 2\tau), \]
+
+    \(\sigma^2\) unbiased, a weight is dead if \(|\hat w| > Q\). For Laplacian weights
+    that is the share \(2 - 2\tau\). The same measure is taken for every quantizer, with
+    the τ of its `ReCU` if it has one. Weights without latent ones, `NoOp(precision=1)`
+    under `Bop`, have no tails and do not count.
+
+    Binary weights are those whose quantizer declares `precision` 1. Ratios of several
+    layers are weighted by their weights. Training is not changed, and the quantizers'
+    own metrics are not touched.
+
+    Arguments:
+        tau: τ for quantizers without one of their own, in (0.5, 1).
+        log_dir: Folder for TensorBoard, which also gets `flip_ratio/LAYER` and
+            `dead_weight_ratio/LAYER`; None writes to the logs only.
+
+    Logs:
+        flip_ratio: Over all binary weights.
+        dead_weight_ratio: Over all binary weights with latent ones; NaN without any.
+
+    Raises:
+        TypeError, ValueError: For arguments outside the ranges above; at the begin of
+            training, for a model without binary weights.
+
+    Example:
+        ```python
+        import larq as lq
+        import larq_nobn as nobn
+        import numpy as np
+        import tensorflow as tf
+
+        model = tf.keras.Sequential([
+            tf.keras.Input((8,)),
+            lq.layers.QuantDense(4, kernel_quantizer=nobn.quantizers.ScaledStdSign()),
+        ])
+        model.compile("sgd", "mse")
+        history = model.fit(
+            np.ones((16, 8)), np.ones((16, 4)), epochs=3, verbose=0,
+            callbacks=[nobn.callbacks.BinaryWeightMonitor()],
+        )
+        print(history.history["flip_ratio"], history.history["dead_weight_ratio"])
+        ```
+
+    References:
+        - Z. Xu, M. Lin, J. Liu, J. Chen, L. Shao, Y. Gao, Y. Tian, R. Ji, "ReCU:
+          Reviving the Dead Weights in Binary Neural Networks", ICCV 2021,
+          arXiv:2103.12369.
+
+    Differences from the paper:
+        The paper speaks of dead weights of ReCU's own latent weights; here they are
+        counted for every quantizer, whether or not it clamps them. The quantile is that
+        of the published code, which estimates it from the mean magnitude. Larq's
+        `FlipRatio` counts flips from step to step instead of from epoch to epoch.
+    """
+
+    def __init__(
+        self, tau: float = 0.85, log_dir: str | os.PathLike | None = None
+    ) -> None:
+        super().__init__(log_dir)
+        self.tau = check_number("tau", tau, "(0.5, 1)", "Use ReCU's 0.85.")
+        self._layers: list[str] = []
+        self._kernels: list[QuantizedKernel] = []
+        self._axes: list[tuple[int, ...]] = []
+        self._look: Any = None
+        self._signs: list[tf.Tensor] = []
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Finds the binary kernels and remembers their signs."""
+        variables = [
+            weight
+            for weight in self.model.weights
+            if hasattr(weight, "latent_variable") and weight.precision == 1
+        ]
+        self._layers = owners(self.model, variables)
+        if not variables:
+            raise ValueError(
+                f"The model {self.model.name} has no binary weights to watch. Give a "
+                "layer a kernel_quantizer of precision 1, or leave "
+                "BinaryWeightMonitor out."
+            )
+        self._kernels = [QuantizedKernel(variable) for variable in variables]
+        self._axes = _filter_axes(self.model, variables)
+        self._look = tf.function(self._compare, autograph=False)
+        blank = [tf.zeros(variable.shape, tf.bool) for variable in variables]
+        self._signs = self._look(blank)[0]
+
+    def measure(self) -> dict[str, float]:
+        """Returns both ratios of the epoch."""
+        self._signs, flipped, dead = self._look(self._signs)
+        sizes = np.array([kernel.size for kernel in self._kernels])
+        latent_free = np.array([kernel.latent_free for kernel in self._kernels])
+        return {
+            **shares("flip_ratio", self._layers, flipped, sizes),
+            **shares(
+                "dead_weight_ratio", self._layers, dead, np.where(latent_free, 0, sizes)
+            ),
+        }
+
+    def _compare(
+        self, before: list[tf.Tensor]
+    ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:
+        """Signs as booleans, and per kernel the number of flipped and of dead weights.
+
+        One pass for all layers, compiled once and run once per epoch.
+        """
+        signs = [kernel.value() > 0 for kernel in self._kernels]
+        flipped = [
+            tf.math.count_nonzero(now != then)
+            for now, then in zip(signs, before, strict=True)
+        ]
+        dead = [
+            tf.constant(0, tf.int64)
+            if kernel.latent_free
+            else kernel.dead(axes, self.tau)
+            for kernel, axes in zip(self._kernels, self._axes, strict=True)
+        ]
+        return signs, tf.stack(flipped), tf.stack(dead)
+
+
+def _filter_axes(model: keras.Model, variables: list[Any]) -> list[tuple[int, ...]]:
+    """The axes of one filter of each kernel: all but those of the output channels."""
+    transposed = (keras.layers.Conv2DTranspose, keras.layers.Conv3DTranspose)
+    swapped = {
+        id(layer.kernel)
+        for _, layer in named_layers(model)
+        if isinstance(layer, transposed)
+    }
+    result = []
+    for variable in variables:
+        rank = variable.shape.rank
+        if id(variable) in swapped:  # (..., out, in)
+            kept = {rank - 2}
+        elif "depthwise_kernel" in variable.name:  # (..., in, multiplier)
+            kept = {rank - 2, rank - 1}
+        else:
+            kept = {rank - 1}
+        result.append(tuple(axis for axis in range(rank) if axis not in kept))
+    return result

@@ -1,0 +1,77 @@
+"""The table of the callbacks' contract: one row per public callback."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import larq as lq
+from larq_nobn import callbacks
+from callback_networks import binary, compiled
+from larq_nobn._keras import keras
+
+
+@dataclass(frozen=True)
+class CallbackCase:
+    """What a public callback promises.
+
+    Arguments:
+        cls: The class.
+        logs: What it adds to the logs of every epoch.
+        per_layer: Which of these TensorBoard also gets for each layer.
+        watches: Whether training goes as it would without it.
+        wrong: Makes a model that it cannot work on.
+        message: What it then says, at the begin of training.
+        kwargs: Arguments.
+    """
+
+    cls: type
+    logs: tuple[str, ...]
+    per_layer: tuple[str, ...]
+    watches: bool
+    wrong: Callable[[], keras.Model]
+    message: str
+    kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return self.cls.__name__
+
+    def make(self, **kwargs: Any) -> keras.callbacks.Callback:
+        return self.cls(**{**self.kwargs, **kwargs})
+
+
+def with_ste_sign() -> keras.Model:
+    return compiled(layer=lambda **kw: binary(quantizer=lq.quantizers.SteSign, **kw))
+
+
+def real_valued() -> keras.Model:
+    return compiled(layer=lambda **kw: keras.layers.Dense(5, **kw))
+
+
+CASES = [
+    CallbackCase(
+        callbacks.TauScheduler,
+        logs=("tau",),
+        per_layer=(),
+        watches=False,
+        wrong=with_ste_sign,
+        message=r"The model sequential\w* has no ReCU whose tau could move\. Give",
+        kwargs={"start": 0.6, "end": 0.9},
+    ),
+    CallbackCase(
+        callbacks.BinaryWeightMonitor,
+        logs=("flip_ratio", "dead_weight_ratio"),
+        per_layer=("flip_ratio", "dead_weight_ratio"),
+        watches=True,
+        wrong=real_valued,
+        message=r"The model sequential\w* has no binary weights to watch\. Give a",
+    ),
+    CallbackCase(
+        callbacks.GradientClippingMonitor,
+        logs=("clipped_share",),
+        per_layer=("clipped_share",),
+        watches=True,
+        wrong=lambda: compiled(optimizer="adam"),
+        message="The optimizer Adam clips no units, so there is nothing to watch. Com",
+    ),
+]
