@@ -1,0 +1,219 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+from gradients import value_and_gradients
+from larq_nobn._keras import keras
+from larq_nobn.layers import BatchKalmanNormalization
+from numpy.testing import assert_allclose, assert_array_equal
+
+SHAPES = [(2, 3, 4, 5), (6, 5), (2, 7, 5), (2, 3, 2, 2, 5)]
+
+
+def in_float64(shape, **arguments):
+    """A layer in float64, and features that are far from standardized."""
+    layer = BatchKalmanNormalization(dtype="float64", **arguments)
+    rng = np.random.default_rng(30)
+    x = tf.constant(rng.normal(2, 3, shape))
+    layer.build(shape)
+    layer.gamma.assign(rng.normal(size=shape[-1]))
+    layer.beta.assign(rng.normal(size=shape[-1]))
+    return layer, x
+
+
+def moments(x):
+    axes = tuple(range(np.ndim(x) - 1))
+    return np.mean(x, axes), np.var(x, axes)
+
+
+def test_published_number():
+    # A channel with mean 1 and variance 4, and a standard normal prior.
+    x = tf.constant([[-1.0], [3.0]])
+    y, (mean, variance) = BatchKalmanNormalization(prior=0.9)(
+        [x, (tf.zeros(1), tf.ones(1))], training=True
+    )
+    assert_allclose([mean[0], variance[0]], [0.1, 1.39], rtol=1e-6)
+    assert_allclose(y[:, 0], (np.array([-1, 3]) - 0.1) / np.sqrt(1.39001), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_posterior_is_that_of_the_mixture(shape):
+    layer, x = in_float64(shape, prior=0.6)
+    prior = np.linspace(-1, 1, 5), np.linspace(1, 2, 5)
+    _, (mean, variance) = layer([x, prior], training=True)
+    (m, v), (m_p, v_p) = moments(x), prior
+    expected = 0.6 * m_p + 0.4 * m
+    second = 0.6 * (v_p + m_p**2) + 0.4 * (v + m**2)
+    assert_allclose(mean, expected, rtol=1e-12)
+    assert_allclose(variance, second - expected**2, rtol=1e-10)
+
+
+def test_a_prior_with_the_batch_mean_averages_the_variances():
+    layer, x = in_float64(SHAPES[0], prior=0.6)
+    mean, variance = moments(x)
+    _, state = layer([x, (mean, 2 * variance)], training=True)
+    assert_allclose(state, [mean, 1.6 * variance], rtol=1e-12)
+
+
+class FirstOutput(keras.layers.Wrapper):
+    """Calls a layer for training and keeps y, as batch norm returns it."""
+
+    def __init__(self, layer, state=None):
+        super().__init__(layer)
+        self.state = state
+
+    def call(self, inputs):
+        given = inputs if self.state is None else [inputs, self.state]
+        found = self.layer(given, training=True)
+        return found[0] if isinstance(found, tuple) else found
+
+
+@pytest.mark.parametrize("with_state", [False, True])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_without_prior_it_is_batch_norm(shape, with_state):
+    layer, x = in_float64(shape, prior=0.0)
+    # The fused kernel of Keras corrects the moving variance and knows float32 only.
+    norm = keras.layers.BatchNormalization(
+        momentum=0.9, epsilon=1e-5, fused=False, dtype="float64"
+    )
+    norm.build(shape)
+    norm.set_weights(layer.get_weights())
+    upstream = np.random.default_rng(31).normal(size=shape)
+    state = (tf.ones(5, "float64"), tf.ones(5, "float64")) if with_state else None
+    found = value_and_gradients(FirstOutput(layer, state), x, upstream)
+    expected = value_and_gradients(FirstOutput(norm), x, upstream)
+    assert_allclose(found[0], expected[0], rtol=1e-12)
+    assert_allclose(found[1], expected[1], atol=1e-12)
+    assert found[2].keys() == expected[2].keys()
+    for name in found[2]:
+        assert_allclose(found[2][name], expected[2][name], rtol=1e-10)
+    # Keras rounds the momentum to float32.
+    for one, other in zip(layer.get_weights(), norm.get_weights(), strict=True):
+        assert_allclose(one, other, rtol=1e-7)
+    assert_allclose(layer(x)[0], norm(x, training=False), rtol=1e-6)
+
+
+@pytest.mark.parametrize("times, used", [(99.9, True), (100.1, False)])
+def test_a_prior_too_wide_for_the_batch_is_left_out(times, used):
+    layer, x = in_float64(SHAPES[0], prior=0.5)
+    mean, variance = moments(x)
+    # On average over the channels; single ones may be beyond the limit.
+    factors = times * np.array([0.2, 1.8, 1, 1, 1])
+    prior = [tf.constant(mean + 1), tf.constant(factors * variance)]
+    with tf.GradientTape() as tape:
+        tape.watch([x, prior])
+        y, state = layer([x, *prior], training=True)
+        loss = tf.reduce_sum(y * tf.sin(y)) + tf.add_n(
+            [tf.reduce_sum(s) for s in state]
+        )
+    d_x, d_prior = tape.gradient(loss, [x, prior])
+    share = 0.5 if used else 0.0
+    assert_allclose(state[0], mean + share, rtol=1e-12)
+    mixed = variance + share * (factors - 1) * variance + share * (1 - share)
+    assert_allclose(state[1], mixed, rtol=1e-12)
+    assert np.isfinite(d_x).all()
+    assert np.any(d_prior[0]) == np.any(d_prior[1]) == used
+
+
+@pytest.mark.parametrize("prior_variance", [0.0, 1.0, np.inf])
+def test_dead_channels_stay_finite(prior_variance):
+    x = tf.ones((4, 3))
+    prior = tf.zeros(3), tf.fill(3, np.float32(prior_variance))
+    layer = BatchKalmanNormalization()
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y, state = layer([x, prior], training=True)
+        loss = tf.reduce_sum(y) + tf.reduce_sum(state[1])
+    assert_array_equal(y, 0)
+    assert_array_equal(state, [np.ones(3), np.zeros(3)])
+    assert np.isfinite(tape.gradient(loss, x)).all()
+
+
+def test_moving_averages_follow_the_posterior():
+    layer, x = in_float64(SHAPES[0], prior=0.6, momentum=0.75)
+    prior = np.zeros(5), np.ones(5)
+    expected = np.zeros(5), np.ones(5)
+    for factor in (1, 2):
+        _, posterior = layer([factor * x, prior], training=True)
+        expected = [
+            0.75 * old + 0.25 * np.asarray(new)
+            for old, new in zip(expected, posterior, strict=True)
+        ]
+    assert_allclose(layer.moving_mean, expected[0], rtol=1e-12)
+    assert_allclose(layer.moving_variance, expected[1], rtol=1e-12)
+
+
+def test_inference_sees_neither_batch_nor_prior():
+    layer, x = in_float64(SHAPES[0])
+    layer.moving_mean.assign(np.arange(5.0))
+    layer.moving_variance.assign(np.arange(1.0, 6.0))
+    y, state = layer([x, (np.full(5, 7.0), np.full(5, 8.0))])
+    hat = (x - layer.moving_mean) / np.sqrt(layer.moving_variance + 1e-5)
+    assert_allclose(y, layer.gamma * hat + layer.beta, rtol=1e-12)
+    assert_array_equal(state, [layer.moving_mean, layer.moving_variance])
+    layer.trainable = False  # frozen, as Keras' batch norm
+    assert_array_equal(layer([x, *state], training=True)[0], y)
+    assert_array_equal(layer.moving_mean, np.arange(5.0))
+
+
+def test_the_forms_of_the_state_mean_the_same():
+    x, mean, variance = tf.random.normal((4, 3)), tf.zeros(3), tf.ones(3)
+    layer = BatchKalmanNormalization()
+    forms = [[x, (mean, variance)], [x, [mean, variance]], [x, mean, variance]]
+    first, *others = (layer(form, training=True)[0] for form in forms)
+    for other in others:
+        assert_array_equal(first, other)
+
+
+def test_half_precision_keeps_the_state_in_float32():
+    x = tf.fill((2, 4, 4, 2), tf.constant(1e3, tf.float16))
+    prior = tf.zeros(2), tf.fill(2, 1e6)  # beyond float16
+    layer = BatchKalmanNormalization(dtype="mixed_float16")
+    y, state = layer([tf.concat([x, -x], 0), prior], training=True)
+    assert y.dtype == tf.float16
+    assert {moment.dtype for moment in state} == {tf.float32}
+    assert_allclose(state[1], 1e6, rtol=1e-6)
+    assert_allclose(tf.abs(y), 1, rtol=1e-3)
+
+
+def test_micro_batches_of_two_train():
+    keras.utils.set_random_seed(32)
+    inputs = keras.Input((6,))
+    x, state = BatchKalmanNormalization()(keras.layers.Dense(8)(inputs))
+    x, _ = BatchKalmanNormalization()([keras.layers.Dense(8)(x), state])
+    model = keras.Model(inputs, keras.layers.Dense(1)(x))
+    model.compile(keras.optimizers.SGD(0.05), "mse")
+    features = np.random.default_rng(33).normal(size=(64, 6))
+    targets = features[:, :1] * features[:, 1:2]
+    history = model.fit(features, targets, batch_size=2, epochs=8, verbose=0)
+    losses = history.history["loss"]
+    assert np.isfinite(losses).all()
+    assert losses[-1] < losses[0]
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        ({"prior": 1.0}, ValueError, r"prior=1.0 is outside \[0, 1\)"),
+        ({"prior": -0.1}, ValueError, r"prior=-0.1 is outside \[0, 1\)"),
+        ({"prior": None}, TypeError, "prior=None is not a number"),
+        ({"momentum": 1.0}, ValueError, r"momentum=1.0 is outside \[0, 1\)"),
+        ({"epsilon": 0.0}, ValueError, r"epsilon=0.0 is outside \(0, inf\)"),
+    ],
+)
+def test_refuses(arguments, error, message):
+    with pytest.raises(error, match=message):
+        BatchKalmanNormalization(**arguments)
+
+
+@pytest.mark.parametrize(
+    "sizes, message",
+    [
+        ((4, 4), r"a state of shapes \[\(4,\), \(4,\)\].* has 3 channels"),
+        ((3,), r"a state of shapes \[\(3,\)\].* has 3 channels"),
+        ((3, 3, 3), r"a state of shapes \[\(3,\), \(3,\), \(3,\)\]"),
+    ],
+)
+def test_refuses_states_that_do_not_fit(sizes, message):
+    state = [tf.ones(size) for size in sizes]
+    with pytest.raises(ValueError, match=message):
+        BatchKalmanNormalization()([tf.ones((2, 3)), state])
