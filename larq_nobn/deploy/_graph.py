@@ -10,6 +10,7 @@ import larq as lq
 from .._keras import keras
 from ..layers import (
     ActivationStandardization,
+    BatchKalmanNormalization,
     BatchNormalizationPreconditioning,
     SignFlipDropout,
 )
@@ -50,6 +51,7 @@ class Call(NamedTuple):
     layer: keras.layers.Layer
     inputs: Any
     outputs: Any
+    node: Any
 
 
 class Sign(NamedTuple):
@@ -100,13 +102,14 @@ def as_functional(model: Any) -> keras.Model:
 
 
 def calls(model: keras.Model) -> list[Call]:
-    """Lists every layer call, each behind the calls that it depends on."""
+    """Lists the layer calls of inference, each behind the calls that it depends on."""
     by_depth = model._nodes_by_depth
+    needed = _needed(model.output)
     nodes = [
         node
         for depth in sorted(by_depth, reverse=True)
         for node in by_depth[depth]
-        if not node.is_input
+        if not node.is_input and node in needed
     ]
     uses = Counter(node.layer.name for node in nodes)
     seen: Counter[str] = Counter()
@@ -116,8 +119,30 @@ def calls(model: keras.Model) -> list[Call]:
         seen[name] += 1
         label = name if uses[name] == 1 else f"{name} (use {seen[name]})"
         layer = _at_inference(node.layer)
-        found.append(Call(label, name, layer, node.input_tensors, node.outputs))
+        inputs = _inputs(node)[0] if _ignores_state(node) else node.input_tensors
+        found.append(Call(label, name, layer, inputs, node.outputs, node))
     return found
+
+
+def _needed(output: Any) -> set[Any]:
+    """The nodes that a tensor depends on at inference."""
+    found, left = set(), [output]
+    while left:
+        layer, index, _ = left.pop()._keras_history
+        node = layer.inbound_nodes[index]
+        if node not in found:
+            found.add(node)
+            left += _inputs(node)
+    return found
+
+
+def _ignores_state(node: Any) -> bool:
+    return isinstance(node.layer, BatchKalmanNormalization)
+
+
+def _inputs(node: Any) -> list[Any]:
+    """The symbolic tensors that a call reads at inference."""
+    return node.keras_inputs[:1] if _ignores_state(node) else node.keras_inputs
 
 
 def _at_inference(layer: keras.layers.Layer) -> keras.layers.Layer:

@@ -9,10 +9,10 @@ import larq as lq
 import numpy as np
 
 from .._keras import dtype_policy, keras
-from ..layers import RPReLU
+from ..layers import BatchKalmanNormalization, RPReLU
 from ..quantizers import RSign
 from ._errors import ConversionError
-from ._graph import TRAINING_ONLY, Call, as_functional, calls, is_binary_convolution
+from ._graph import TRAINING_ONLY, Call, as_functional, is_binary_convolution
 from ._inference import BinaryConvolution, PlainGroupNormalization, PlainRPReLU
 from ._quantizers import (
     copy_quantizer,
@@ -22,6 +22,7 @@ from ._quantizers import (
     rebuild,
     split_kernel,
 )
+from ._replace import replace_layers
 
 # The kernels that a Larq layer may quantize, and the argument that says how.
 _KERNELS = {
@@ -60,6 +61,15 @@ def plain_rprelu(call: Call) -> Replacement | None:
     weights = (layer.shift_in, layer.effective_slope(), layer.shift_out)
     values = [weight.numpy() for weight in weights]
     return Replacement(PlainRPReLU(*values, name=layer.name))
+
+
+def plain_batch_norm(call: Call) -> Replacement | None:
+    """Batch Kalman normalization is batch norm once there is nothing to train."""
+    layer = call.layer
+    if not isinstance(layer, BatchKalmanNormalization):
+        return None
+    new = keras.layers.BatchNormalization(epsilon=layer.epsilon, name=call.name)
+    return Replacement(new, lambda: new.set_weights(layer.get_weights()))
 
 
 def plain_group_norm(call: Call) -> Replacement | None:
@@ -141,6 +151,7 @@ RULES = (
     drop_training_only,
     plain_sign_layer,
     plain_rprelu,
+    plain_batch_norm,
     plain_group_norm,
     bake_binary_convolution,
     bake_kernels,
@@ -176,11 +187,9 @@ def _clone(
     model: keras.Model, rules: Sequence[Callable[[Call], Replacement | None]]
 ) -> keras.Model:
     given = as_functional(model)
-    call_of = {call.name: call for call in calls(given)}
     fills = []
 
-    def replace(layer: keras.layers.Layer) -> keras.layers.Layer:
-        call = call_of[layer.name]
+    def replace(call: Call) -> keras.layers.Layer:
         found = next(filter(None, (rule(call) for rule in rules)))
         fills.append(found.fill)
         return found.layer
@@ -188,7 +197,7 @@ def _clone(
     # Larq leaves its scope open when a layer fails, and latent weights then read as ±1.
     with dtype_policy("float32"), lq.context.quantized_scope(False):
         try:
-            cloned = keras.models.clone_model(given, clone_function=replace)
+            cloned = replace_layers(given, replace)
         except ConversionError:
             raise
         except Exception as error:  # whatever a user's layer raises when called
