@@ -63,13 +63,3 @@ def unit_sum(matrix: tf.Tensor) -> tf.Tensor:
     `tf.reduce_sum` for the tall matrices that kernels are.
     """
     return tf.raw_ops.BiasAddGrad(out_backprop=matrix)
-
-
-def column_medians(columns: tf.Tensor) -> tf.Tensor:
-    """Median of every column of an (N, C) matrix: (C,), in float32 or better."""
-    count = columns.shape[0]
-    rows = tf.transpose(at_least_float32(columns))
-    largest, _ = tf.math.top_k(rows, count // 2 + 1)
-    if count % 2:
-        return largest[:, -1]
-    return (largest[:, -1] + largest[:, -2]) / 2

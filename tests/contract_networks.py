@@ -57,11 +57,16 @@ def dense_or_convolution(kind: type, kernel: Shape, **kwargs: Any) -> Any:
     return kind(kernel[-1], *window, use_bias=False, **kwargs)
 
 
+# What an object that belongs to a kernel is called among a layer's arguments.
+OF_KERNELS = {"kernel": "kernel_quantizer", "regularizer": "kernel_regularizer"}
+
+
 def host(case: Case, shape: Shape | list[Shape], layer: Any) -> tuple[Any, Any]:
     """What to call `layer` through in a network, and the shapes of its inputs."""
-    if case.role != "kernel":
+    if case.role not in OF_KERNELS:
         return layer, shape
-    wrapped = dense_or_convolution(HOSTS[len(shape)][0], shape, kernel_quantizer=layer)
+    argument = {OF_KERNELS[case.role]: layer}
+    wrapped = dense_or_convolution(HOSTS[len(shape)][0], shape, **argument)
     return wrapped, (2, *[5] * (len(shape) - 2), shape[-2])
 
 

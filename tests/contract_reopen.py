@@ -43,13 +43,11 @@ def architecture(model):
 
 
 def outputs(model, arrays):
-    """The outputs for a list of inputs, in inference mode."""
+    """The outputs for a list of inputs in inference mode, then the added losses."""
     inputs = list(arrays) if len(arrays) > 1 else arrays[0]
     found = model(inputs, training=False)
-    return [
-        np.asarray(each)
-        for each in (found if isinstance(found, (list, tuple)) else [found])
-    ]
+    found = found if isinstance(found, (list, tuple)) else [found]
+    return [np.asarray(each) for each in [*found, *model.losses]]
 
 
 def main(folder):

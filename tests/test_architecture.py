@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 LAYERS = (
     {"_keras", "_checks", "_files"},
     {"_math"},
+    {"_penalties"},
     {"quantizers", "layers", "regularizers", "optimizers", "data"},
     {"models", "callbacks"},  # callbacks look for the quantizers of a model
     {"surgery", "diagnostics", "training", "deploy"},

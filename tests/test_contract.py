@@ -3,7 +3,6 @@
 import inspect
 import json
 import re
-import textwrap
 from collections import Counter
 
 import larq_nobn as nobn
@@ -13,6 +12,7 @@ import pytest
 import tensorflow as tf
 from cases import CASES
 from contract_case import Case
+from contract_docstring import check_docstring
 from contract_files import SUFFIXES, opened, write_and_reopen
 from contract_networks import (
     HOSTS,
@@ -96,7 +96,10 @@ def call(case, layer, inputs):
 
 
 def gradients(case, layer, inputs, upstream):
-    """Gradients by name; those of the inputs, nested as they are, as "x"."""
+    """Gradients by name; those of the inputs, nested as they are, as "x".
+
+    What the layer adds to the losses counts as it does in training.
+    """
     with tf.GradientTape() as tape:
         tape.watch(inputs)
         found = tf.nest.flatten(call(case, layer, inputs))
@@ -104,7 +107,8 @@ def gradients(case, layer, inputs, upstream):
             tf.cast(y * tf.cast(g, y.dtype), tf.float64)
             for y, g in zip(found, tf.nest.flatten(upstream), strict=True)
         ]
-        loss = sum(map(tf.reduce_sum, terms))
+        added = [tf.cast(each, tf.float64) for each in layer.losses]
+        loss = sum(map(tf.reduce_sum, terms)) + sum(added)
     weights = dict(
         zip(names(layer.trainable_weights), layer.trainable_weights, strict=True)
     )
@@ -131,7 +135,7 @@ def differences(case, layer, inputs, upstream, variables):
         def loss(values):
             variable.assign(values)
             found = arrays(call(case, layer, inputs))
-            return sum(map(np.vdot, found, upstream))
+            return sum(map(np.vdot, found, upstream)) + sum(arrays(layer.losses))
 
         found = finite_differences(loss, start)
         variable.assign(start)
@@ -370,21 +374,10 @@ def test_converted_file(case):
 
 @pytest.mark.parametrize("case", rows("docstring"))
 def test_docstring(case):
-    text = inspect.cleandoc(vars(case.cls)["__doc__"])
-    parts = re.split(r"^([A-Z][A-Za-z ]+):$", text, flags=re.MULTILINE)
-    sections = dict(zip(parts[1::2], map(textwrap.dedent, parts[2::2]), strict=True))
     owned = case.weights + case.state
-    assert list(sections) == [s for s in SECTIONS if owned or s != "Weights"]
-    assert all(section.strip() for section in sections.values())
-    assert re.match(r"[A-Z][^\n]*\.\n\n", text), "The first line is one sentence."
-    assert r"\[" in parts[0], "A formula stands before the sections."
-    assert f"**{case.inference}**" in parts[0]
+    titles = [s for s in SECTIONS if owned or s != "Weights"]
+    arguments = [*own_arguments(case.cls), r"\*\*kwargs"]
+    introduction, sections = check_docstring(case.cls, titles, arguments)
+    assert f"**{case.inference}**" in introduction
     for name in owned:
         assert re.search(rf"\b{name}\b", sections["Weights"])
-    for name in [*own_arguments(case.cls), r"\*\*kwargs"]:
-        assert re.search(rf"^{name}: .", sections["Arguments"], re.MULTILINE)
-    assert re.search(r"arXiv:\s?\d{4}\.\d{4,5}", sections["References"])
-    (example,) = re.findall(
-        r"^```python\n(.*?)^```", sections["Example"], re.MULTILINE | re.DOTALL
-    )
-    exec(example, {"__name__": "example"})

@@ -1,5 +1,6 @@
 """Larq quantizers: for kernels and activations, by object, class or string alias."""
 
+from ._binary_regularized import BinaryRegularized
 from ._recu import ReCU
 from ._rsign import RSign
 from ._scaled_standardization import ScaledStandardization
@@ -8,6 +9,7 @@ from ._sigmoid_sign import SigmoidSign
 from ._sign_swish import SignSwish
 
 __all__ = [
+    "BinaryRegularized",
     "RSign",
     "ReCU",
     "ScaledStandardization",

@@ -7,13 +7,23 @@ import tensorflow as tf
 
 from .._checks import check_flag
 from .._keras import register
-from .._math import at_least_float32, column_medians, fused, unit_sum
+from .._math import at_least_float32, fused, unit_sum
 from ._filters import filters, signed
 from ._standardization import (
     StandardizedKernel,
     standardization_gradient,
     standardization_rate,
 )
+
+
+def column_medians(columns: tf.Tensor) -> tf.Tensor:
+    """Median of every column of an (N, C) matrix: (C,), in float32 or better."""
+    count = columns.shape[0]
+    rows = tf.transpose(at_least_float32(columns))
+    largest, _ = tf.math.top_k(rows, count // 2 + 1)
+    if count % 2:
+        return largest[:, -1]
+    return (largest[:, -1] + largest[:, -2]) / 2
 
 
 @fused

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from contract_case import Case
 from contract_oracles import Weights
 from larq_nobn.layers import ActivationStandardization
-from larq_nobn.quantizers import ReCU
+from larq_nobn.quantizers import BinaryRegularized, ReCU, ScaledStdSign
+
+from .nobn import scaled_std_sign
 
 
 def recu(x: np.ndarray, weights: Weights, upstream: np.ndarray) -> Weights:
@@ -30,6 +34,19 @@ def recu(x: np.ndarray, weights: Weights, upstream: np.ndarray) -> Weights:
         d_x[..., o] = slope.reshape(x.shape[:-1])
         d_alpha[o] = g @ np.where(hat >= 0, 1, -1)
     return {"x": d_x, "alpha": d_alpha}
+
+
+def binary_regularized(
+    x: np.ndarray, weights: Weights, upstream: np.ndarray, strength: float
+) -> Weights:
+    inside = scaled_std_sign(x, weights, upstream, scale=1, epsilon=1e-3)
+    beyond = np.sign(weights["scale"] - np.abs(x))
+    d_scale = strength * beyond.reshape(-1, x.shape[-1]).sum(0)
+    return {
+        **inside,
+        "x": inside["x"] - strength * beyond * np.sign(x),
+        "scale": d_scale,
+    }
 
 
 def activation_standardization(
@@ -56,6 +73,22 @@ ROWS = (
         state=("tau",),
         smooth=False,
         oracle=recu,
+        inference="vanishes",
+        float_ops={},
+    ),
+    Case(
+        BinaryRegularized,
+        role="kernel",
+        alias=None,
+        kwargs=lambda: {
+            "quantizer": ScaledStdSign(epsilon=1e-3),
+            "strength": 0.3,
+            "per_channel": True,
+        },
+        shapes=((3, 3, 4, 5), (3, 4, 5), (2, 2, 2, 3, 4), (6, 3)),
+        weights=("scale", "gain"),
+        smooth=False,
+        oracle=partial(binary_regularized, strength=0.3),
         inference="vanishes",
         float_ops={},
     ),
