@@ -9,13 +9,14 @@ import larq as lq
 import numpy as np
 
 from .._keras import dtype_policy, keras
-from ..layers import BatchKalmanNormalization, RPReLU
+from ..layers import BatchKalmanNormalization, IndependentComponent, RPReLU
 from ..quantizers import RSign
 from ._errors import ConversionError
 from ._graph import TRAINING_ONLY, Call, as_functional, is_binary_convolution
 from ._inference import BinaryConvolution, PlainGroupNormalization, PlainRPReLU
 from ._quantizers import (
     copy_quantizer,
+    float32_config,
     kernel_value,
     nothing,
     plain_sign,
@@ -70,6 +71,16 @@ def plain_batch_norm(call: Call) -> Replacement | None:
         return None
     new = keras.layers.BatchNormalization(epsilon=layer.epsilon, name=call.name)
     return Replacement(new, lambda: new.set_weights(layer.get_weights()))
+
+
+def without_dropout(call: Call) -> Replacement | None:
+    """Independent component is batch norm and dropout; batch norm remains."""
+    if not isinstance(call.layer, IndependentComponent):
+        return None
+    config = float32_config(call.layer.get_config())
+    del config["rate"]
+    new = keras.layers.BatchNormalization.from_config(config)
+    return Replacement(new, lambda: new.set_weights(call.layer.get_weights()))
 
 
 def plain_group_norm(call: Call) -> Replacement | None:
@@ -152,6 +163,7 @@ RULES = (
     plain_sign_layer,
     plain_rprelu,
     plain_batch_norm,
+    without_dropout,
     plain_group_norm,
     bake_binary_convolution,
     bake_kernels,

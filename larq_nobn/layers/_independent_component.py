@@ -8,6 +8,15 @@ from .._checks import check_number
 from .._keras import keras, register
 
 
+def _binarizes(layer: keras.layers.Layer) -> bool:
+    """Whether the first thing that a layer does with its input is a sign."""
+    if isinstance(layer, keras.layers.Activation):
+        first = layer.activation
+    else:
+        first = getattr(layer, "input_quantizer", None) or layer
+    return getattr(first, "precision", None) == 1
+
+
 @register()
 class IndependentComponent(keras.layers.BatchNormalization):
     r"""Batch norm and dropout in front of a layer of weights, as one layer.
@@ -26,7 +35,8 @@ class IndependentComponent(keras.layers.BatchNormalization):
 
     It belongs before real-valued input. A sign behind it, an `input_quantizer` too,
     turns the zeros of dropout into +1: there use `BatchNormalization`, then the sign,
-    then `SignFlipDropout`. The layer cannot see what follows it and does not check.
+    then `SignFlipDropout`. Training a functional or Sequential model with a sign right
+    behind is refused; other models do not tell the layer what follows it.
 
     Arguments:
         rate: Share of values set to zero in training, in [0, 1).
@@ -47,7 +57,7 @@ class IndependentComponent(keras.layers.BatchNormalization):
 
     Raises:
         TypeError, ValueError: For a rate, momentum or epsilon that is no number in its
-            interval.
+            interval; in training, for a sign right behind.
 
     Example:
         ```python
@@ -84,7 +94,19 @@ class IndependentComponent(keras.layers.BatchNormalization):
         self._given_axis = kwargs.get("axis", -1)
 
     def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
+        if self.rate > 0 and training is True:
+            self._refuse_signs()
         return self._dropout(super().call(inputs, training=training), training=training)
+
+    def _refuse_signs(self) -> None:
+        for consumer in (node.layer for node in self.outbound_nodes):
+            if _binarizes(consumer):
+                raise ValueError(
+                    f"Layer {self.name!r} (IndependentComponent, rate={self.rate}) "
+                    f"feeds {consumer.name!r}, whose sign turns what dropout sets to "
+                    "zero into +1. Use BatchNormalization, then the sign as a layer, "
+                    "then SignFlipDropout."
+                )
 
     def get_config(self) -> dict[str, Any]:
         # Keras rewrites the axis in `build`.

@@ -1,4 +1,5 @@
 import larq_nobn as nobn
+import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -85,6 +86,46 @@ def test_arguments_of_batch_norm_are_taken_and_kept():
     assert layer.get_config() == before
     again = IndependentComponent.from_config(before)
     assert (again.center, again.rate, again.name) == (False, 0.1, "ic")
+
+
+@pytest.mark.parametrize(
+    "consumer",
+    [
+        binary_conv(name="consumer"),
+        lq.quantizers.SteSign(name="consumer"),
+        keras.layers.Activation(lq.quantizers.SteSign(), name="consumer"),
+    ],
+    ids=["input quantizer", "layer", "activation"],
+)
+def test_training_refuses_a_sign_right_behind(consumer):
+    model = chain(IndependentComponent(0.1, name="ic"), consumer, *head())
+    x = images()
+    assert np.isfinite(model(x)).all()
+    message = r"Layer 'ic' \(IndependentComponent, rate=0.1\) feeds 'consumer', whose"
+    with pytest.raises(ValueError, match=message):
+        model(x, training=True)
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match=message):
+        model.fit(x, np.zeros((8, 5)), verbose=0)
+
+
+@pytest.mark.parametrize(
+    "consumer",
+    [
+        lq.layers.QuantConv2D(8, 3, kernel_quantizer="dorefa_quantizer"),
+        keras.layers.Conv2D(8, 3, activation="relu"),
+        keras.layers.ReLU(),
+    ],
+    ids=lambda layer: layer.name,
+)
+def test_training_takes_other_layers_behind(consumer):
+    model = chain(IndependentComponent(0.1), consumer, *head())
+    assert np.isfinite(model(images(), training=True)).all()
+
+
+def test_without_dropout_a_sign_may_follow():
+    model = chain(IndependentComponent(0.0), binary_conv(), *head())
+    assert np.isfinite(model(images(), training=True)).all()
 
 
 @pytest.mark.convert
