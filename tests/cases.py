@@ -14,6 +14,7 @@ from rows import (
     nobn,
     normalization,
     preconditioning,
+    spiking,
 )
 
 CASES: tuple[Case, ...] = (
@@ -25,4 +26,5 @@ CASES: tuple[Case, ...] = (
     *kalman.ROWS,
     *normalization.ROWS,
     *preconditioning.ROWS,
+    *spiking.ROWS,
 )

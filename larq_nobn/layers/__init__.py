@@ -5,6 +5,7 @@ from ._evonorm import EvoNormS0
 from ._frn import FilterResponseNormalization
 from ._independent_component import IndependentComponent
 from ._kalman import BatchKalmanNormalization
+from ._leaky_integrate_and_fire import LeakyIntegrateAndFire
 from ._preconditioning import BatchNormalizationPreconditioning
 from ._propagate_moments import propagate_moments
 from ._proxy import ProxyNormalization
@@ -20,6 +21,7 @@ __all__ = [
     "EvoNormS0",
     "FilterResponseNormalization",
     "IndependentComponent",
+    "LeakyIntegrateAndFire",
     "ProxyNormalization",
     "RPReLU",
     "SignFlipDropout",

@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import tensorflow as tf
+
+from .._checks import check_choice, check_flag, check_number
+from .._keras import keras, register
+from .._math import at_least_float32, fused
+
+# How far from the threshold a membrane still passes gradients: a boxcar of width 1.
+_REACH = 0.5
+
+# (current, membrane) to (spike, membrane).
+Step = Callable[[tf.Tensor, tf.Tensor], tuple[tf.Tensor, tf.Tensor]]
+
+
+@cache
+def make_step(decay: float, threshold: float, soft: bool) -> Step:
+    """One time step of the neuron, with its surrogate gradient."""
+
+    @fused
+    def forward(
+        current: tf.Tensor, membrane: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        before = decay * membrane + at_least_float32(current)
+        spike = tf.cast(before >= threshold, before.dtype)
+        after = before - threshold * spike if soft else before * (1 - spike)
+        return tf.cast(spike, current.dtype), after, before
+
+    @fused
+    def backward(
+        before: tf.Tensor, d_spike: tf.Tensor, d_after: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        near = tf.cast(tf.abs(before - threshold) <= _REACH, before.dtype)
+        # The reset takes the spike for a constant.
+        kept = 1.0 if soft else tf.cast(before < threshold, before.dtype)
+        d_before = near * at_least_float32(d_spike) + kept * d_after
+        return tf.cast(d_before, d_spike.dtype), decay * d_before
+
+    @tf.custom_gradient
+    def step(
+        current: tf.Tensor, membrane: tf.Tensor
+    ) -> tuple[tuple[tf.Tensor, tf.Tensor], Callable]:
+        spike, after, before = forward(current, membrane)
+        return (spike, after), lambda *upstream: backward(before, *upstream)
+
+    return step
+
+
+def over_time(step: Step, currents: tf.Tensor) -> tf.Tensor:
+    """The spikes of (batch, time, ...) currents; unrolled if the length is known."""
+    steps = currents.shape[1]
+    if steps is None:
+        swap = [1, 0, *range(2, currents.shape.rank)]
+        by_time = tf.transpose(currents, swap)
+        start = tf.zeros_like(by_time[0])
+        spikes, _ = tf.scan(
+            lambda last, current: step(current, last[1]),
+            by_time,
+            (start, at_least_float32(start)),
+        )
+        return tf.transpose(spikes, swap)
+    slices = tf.unstack(currents, axis=1)
+    # A fill, which conversion folds away, where it would keep tf.zeros_like.
+    membrane = at_least_float32(tf.zeros(tf.shape(slices[0]), currents.dtype))
+    spikes = []
+    for current in slices:
+        spike, membrane = step(current, membrane)
+        spikes.append(spike)
+    return tf.stack(spikes, axis=1)
+
+
+@register()
+class LeakyIntegrateAndFire(keras.layers.Layer):
+    r"""Spiking neuron: sums its input currents over time and fires at a threshold.
+
+    With current \(x_t\), membrane \(u_0 = 0\), decay \(d\) and threshold \(\theta\),
+
+    \[ v_t = d\, u_{t-1} + x_t, \qquad s_t = 1[v_t \ge \theta], \qquad
+       u_t = v_t - \theta s_t \;\text{(soft)}, \quad
+       u_t = v_t (1 - s_t) \;\text{(hard reset)} . \]
+
+    The output is \(s_t\), or \(2 s_t - 1\) with `signed`. Gradients run back through
+    time. The spike passes a boxcar, \(\partial s_t/\partial v_t = 1[|v_t - \theta| \le
+    \tfrac12]\), and is a constant in the reset: with upstream gradient \(g_t\),
+    \(\partial L/\partial v_t = g_t\, \partial s_t/\partial v_t + k_t\, d\,
+    \partial L/\partial v_{t+1}\), where \(k_t = 1\) (soft) or \(1 - s_t\) (hard), and
+    \(\partial L/\partial x_t = \partial L/\partial v_t\); signed spikes have twice the
+    first term. Without decay and with a soft reset, the share of spikes is
+    \(\operatorname{clip}(x/\theta, 0, 1)\) of a constant current up to one spike. The
+    membrane is kept in float32. Inference fate: **stays**, as a few operations a time
+    step. {0, 1} is not binary for Larq Compute Engine: in front of a binary
+    convolution use `signed`, give it `input_quantizer="ste_sign"`, which changes
+    nothing, and put the time into its batch or rows with `Reshape`.
+
+    Arguments:
+        decay: Share d of the membrane left after a time step, in (0, 1]; 1 does not
+            leak. With a time constant of τ steps it is exp(-1/τ).
+        threshold: Positive θ, in units of the current.
+        reset: `"soft"` takes the threshold away, `"hard"` all there is.
+        signed: Whether to spike between -1 and +1 instead of 0 and 1.
+        **kwargs: Keras layer arguments, such as `name`.
+
+    Input shape:
+        (batch, time, ...), of rank 3 or more. A known time is unrolled, an unknown one
+        runs as a loop.
+
+    Output shape:
+        The input shape.
+
+    Raises:
+        TypeError, ValueError: For arguments outside the ranges above, or rank-2 input,
+            which has no time axis.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+        import tensorflow as tf
+
+        currents = tf.fill((1, 8, 1), 0.4)
+        spikes = nobn.layers.LeakyIntegrateAndFire()(currents)  # in steps 3 and 6
+        ```
+
+    References:
+        - H. Jang, N. Skatchkovsky, O. Simeone, "BiSNN: Training Spiking Neural Networks
+          with Binary Weights via Bayesian Learning", 2020, arXiv:2012.08300.
+
+    Differences from the paper:
+        The paper filters input and feedback with exponential kernels of their own and
+        trains by local losses, without gradients through time; here one leaky membrane
+        is reset, and gradients run through it. The boxcar of its code excludes its
+        lower edge. Signed spikes are an addition.
+    """
+
+    def __init__(
+        self,
+        decay: float = 0.9,
+        threshold: float = 1.0,
+        reset: str = "soft",
+        signed: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.decay = check_number("decay", decay, "(0, 1]", "1 does not leak.")
+        self.threshold = check_number(
+            "threshold", threshold, "(0, inf)", "It is in units of the current; use 1."
+        )
+        self.reset = check_choice("reset", reset, ("soft", "hard"))
+        self.signed = check_flag("signed", signed)
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        if len(input_shape) < 3:
+            raise ValueError(
+                f"LeakyIntegrateAndFire got a rank-{len(input_shape)} input of shape "
+                f"{tuple(input_shape)}, but it needs a time axis: (batch, time, ...). "
+                "Show it a sequence, such as RepeatVector makes of a vector."
+            )
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        step = make_step(self.decay, self.threshold, self.reset == "soft")
+        spikes = over_time(step, inputs)
+        return 2 * spikes - 1 if self.signed else spikes
+
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
+        return tf.TensorShape(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "decay": self.decay,
+            "threshold": self.threshold,
+            "reset": self.reset,
+            "signed": self.signed,
+        }

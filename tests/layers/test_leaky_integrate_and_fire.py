@@ -1,0 +1,174 @@
+from pathlib import Path
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+import tensorflow as tf
+from deploy.nets import binary_conv
+from gradients import value_and_gradients
+from larq_nobn._keras import keras
+from larq_nobn.layers import LeakyIntegrateAndFire
+from numpy.testing import assert_allclose, assert_array_equal
+from rows.spiking import leaky_integrate_and_fire
+
+
+def spikes_of(current, steps, **kwargs):
+    currents = tf.fill((1, steps, 1), tf.constant(current, tf.float64))
+    layer = LeakyIntegrateAndFire(**kwargs, dtype="float64")
+    return np.ravel(layer(currents))
+
+
+def test_published_spikes():
+    assert_array_equal(spikes_of(0.4, 8), [0, 0, 1, 0, 0, 1, 0, 0])
+
+
+def test_published_membrane():
+    """Read off the thresholds at which the neuron would have fired first."""
+    membrane = [0.4, 0.76, 1.084]
+    for step, v in enumerate(membrane):
+        for threshold, fired in ((v - 1e-6, 1), (v + 1e-6, 0)):
+            assert spikes_of(0.4, 3, threshold=threshold)[step] == fired
+    # After the spike in step 3: .084, .4756, .82804, .145236 + 1 before the reset.
+    charged = [0.084 + 1, 0.4756, 0.82804, 0.145236 + 1]
+    for step, v in enumerate(charged, start=2):
+        kick = np.zeros((1, 8, 1))
+        for extra, fired in ((1 - v + 1e-6, 1), (1 - v - 1e-6, 0)):
+            kick[0, step] = extra
+            layer = LeakyIntegrateAndFire(dtype="float64")
+            assert layer(0.4 + kick)[0, step, 0] == fired
+
+
+def test_if_neuron_counts_its_current():
+    spikes = LeakyIntegrateAndFire(decay=1.0)(tf.fill((1, 10, 1), 0.3))
+    assert np.sum(spikes) == 3
+    currents = np.array([-0.5, 0.0, 0.125, 0.25, 0.75, 1.0, 2.0])
+    steps = np.broadcast_to(2.0 * currents, (1, 100, 7))
+    rate = np.mean(LeakyIntegrateAndFire(decay=1.0, threshold=2.0)(steps), 1)[0]
+    assert_allclose(rate, np.clip(currents, 0, 1), atol=1 / 100)
+
+
+def test_hard_reset_forgets_the_rest():
+    # 1.5 leaves 0.5 behind, or nothing.
+    currents = tf.constant([1.5, 0.5, 0.5, 0.5], shape=(1, 4, 1))
+    soft = LeakyIntegrateAndFire(decay=1.0)(currents)
+    hard = LeakyIntegrateAndFire(decay=1.0, reset="hard")(currents)
+    assert_array_equal(np.ravel(soft), [1, 1, 0, 1])
+    assert_array_equal(np.ravel(hard), [1, 0, 1, 0])
+
+
+@pytest.mark.parametrize("signed", [False, True])
+@pytest.mark.parametrize("reset", ["soft", "hard"])
+@pytest.mark.parametrize("unknown", [False, True])
+def test_gradients_through_time(unknown, reset, signed):
+    rng = np.random.default_rng(50)
+    x, upstream = rng.normal(0.3, 1, (3, 7, 2, 4)), rng.normal(size=(3, 7, 2, 4))
+    options = {"decay": 0.8, "threshold": 0.7, "signed": signed}
+    layer = LeakyIntegrateAndFire(reset=reset, **options, dtype="float64")
+    layer.build(x.shape)
+    known = [None if unknown else size for size in x.shape[:-1]]
+    signature = [tf.TensorSpec((*known, 4), tf.float64)]
+
+    @tf.function(input_signature=signature, autograph=False)
+    def run(x):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+            loss = tf.reduce_sum(y * upstream)
+        return y, tape.gradient(loss, x)
+
+    value, d_x = run(x)
+    expected = leaky_integrate_and_fire(
+        x, {}, upstream, hard=reset == "hard", **options
+    )
+    assert_allclose(d_x, expected["x"], rtol=1e-12, atol=1e-12)
+    eager, _, _ = value_and_gradients(layer, x, upstream)
+    assert_array_equal(value, eager)
+    assert set(np.unique(value)) == ({-1, 1} if signed else {0, 1})
+
+
+def test_long_unknown_and_known_sequences_agree():
+    """Large enough for the steps to be compiled, in a loop and unrolled."""
+    rng = np.random.default_rng(51)
+    # Multiples of 1/8, of which every sum is exact: no spike hangs on rounding.
+    x = (rng.integers(-4, 8, (8, 6, 96, 96)) / 8).astype(np.float32)
+    layer = LeakyIntegrateAndFire(decay=0.5)
+    found = []
+    for shape in (x.shape, (8, None, 96, 96)):
+        signature = [tf.TensorSpec(shape, tf.float32)]
+
+        def run(x):
+            with tf.GradientTape() as tape:
+                tape.watch(x)
+                y = layer(x)
+            return y, tape.gradient(y, x)
+
+        found.append(tf.function(run, signature, autograph=False)(x))
+    assert_array_equal(found[0][0], found[1][0])
+    assert_array_equal(found[0][1], found[1][1])
+    assert_array_equal(found[0][0], layer(x))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_keeps_the_membrane_in_float32(dtype):
+    # In half precision 64 + 1/64 would stay 64.
+    x = np.full((1, 65, 1), 1 / 64)
+    x[0, 0] = 64
+    layer = LeakyIntegrateAndFire(1.0, threshold=64.5, dtype=f"mixed_{dtype}")
+    spikes = layer(tf.cast(x, dtype))
+    assert spikes.dtype == dtype
+    assert_array_equal(np.ravel(tf.cast(spikes, tf.float32)), np.arange(65) == 32)
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_an_example_does_not_see_the_rest_of_its_batch(training):
+    x = np.random.default_rng(52).normal(size=(5, 8, 6)).astype(np.float32)
+    other = np.concatenate([x[:1], 9 * x[1:] + 4])
+    layer = LeakyIntegrateAndFire()
+    first, again = (layer(batch, training=training)[0] for batch in (x, other))
+    assert_array_equal(first, again)
+
+
+@pytest.mark.convert
+def test_signed_spikes_feed_a_binary_convolution(tmp_path):
+    keras.utils.set_random_seed(53)
+    image = keras.Input((4, 6, 6, 32))
+    x = LeakyIntegrateAndFire(signed=True, name="spikes")(image)
+    x = keras.layers.Reshape((24, 6, 32))(x)
+    x = binary_conv(padding="valid", size=(6, 6), strides=6, name="conv")(x)
+    model = keras.Model(image, keras.layers.Reshape((4, 32))(x))
+    report = nobn.convert(model, tmp_path / "spiking.tflite")
+    assert report.lce_bconv2d == report.binary_layers == 1
+    assert report.verify["unexplained"] == 0
+    counts = {each["op"]: each["count"] for each in report.float_ops}
+    # 2s - 1 once for all steps, beside 3 MUL and 3 SUB of the membrane.
+    assert (counts["MUL"], counts["SUB"]) == (4, 4)
+
+
+@pytest.mark.slow
+def test_example_beats_ninety_percent():
+    text = (Path(__file__).parents[2] / "examples/spiking_digits.py").read_text()
+    assert len(text.splitlines()) <= 40
+    names = {"__name__": "example"}
+    exec(compile(text, "spiking_digits.py", "exec"), names)
+    assert names["history"].history["val_accuracy"][-1] > 0.9
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        ({"decay": 0.0}, ValueError, r"decay=0.0 is outside \(0, 1\]. 1 does not leak"),
+        ({"decay": 1.1}, ValueError, r"decay=1.1 is outside \(0, 1\]"),
+        ({"threshold": 0}, ValueError, r"threshold=0 is outside \(0, inf\). It is in"),
+        ({"threshold": "1"}, TypeError, "threshold='1' is not a number"),
+        ({"reset": "none"}, ValueError, "'none' is not known. Choose from soft, hard"),
+        ({"signed": 1}, TypeError, "signed=1 is neither True nor False"),
+    ],
+)
+def test_refuses(arguments, error, message):
+    with pytest.raises(error, match=message):
+        LeakyIntegrateAndFire(**arguments)
+
+
+def test_refuses_inputs_without_time():
+    with pytest.raises(ValueError, match=r"rank-2 input of shape \(3, 8\), but it"):
+        LeakyIntegrateAndFire().build((3, 8))
