@@ -6,7 +6,7 @@ from ._frn import FilterResponseNormalization
 from ._independent_component import IndependentComponent
 from ._kalman import BatchKalmanNormalization
 from ._leaky_integrate_and_fire import LeakyIntegrateAndFire
-from ._preconditioning import BatchNormalizationPreconditioning
+from ._preconditioned_layer import BatchNormalizationPreconditioning
 from ._propagate_moments import propagate_moments
 from ._proxy import ProxyNormalization
 from ._rprelu import RPReLU

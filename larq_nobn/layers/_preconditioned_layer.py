@@ -1,0 +1,230 @@
+"""A wrapper that trains a layer as if it stood behind a batch norm."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import tensorflow as tf
+
+from .._checks import check_number
+from .._keras import keras, register
+from .._math import at_least_float32
+from ._preconditioning import limited, preconditioning
+
+_layers = keras.layers
+_COVERED = (_layers.Dense, _layers.Conv1D, _layers.Conv2D, _layers.Conv3D)
+# Their kernels are (..., out, in), although Python takes them for convolutions.
+_TRANSPOSED = (
+    _layers.Conv1DTranspose,
+    _layers.Conv2DTranspose,
+    _layers.Conv3DTranspose,
+)
+
+
+@contextmanager
+def _reading(layer: keras.layers.Layer, **values: Any) -> Iterator[None]:
+    """Has a layer's code find `values` in the place of its attributes."""
+    # Not through setattr, with which Keras would track them as parts of the layer.
+    attributes = vars(layer)
+    before = {name: attributes[name] for name in values}
+    attributes.update(values)
+    try:
+        yield
+    finally:
+        attributes.update(before)
+
+
+def _forward_value(weight: Any) -> tf.Tensor:
+    """What a Larq layer sees of its kernel inside its call."""
+    quantizer = getattr(weight, "quantizer", None)
+    latent = tf.convert_to_tensor(getattr(weight, "latent_variable", weight))
+    return latent if quantizer is None else quantizer(latent)
+
+
+@register()
+class BatchNormalizationPreconditioning(keras.layers.Wrapper):
+    r"""Trains a layer along the gradient that batch norm would give it, without one.
+
+    The forward pass is the wrapped layer's, to the bit. For an output unit with kernel
+    \(w\), bias \(b\) and their gradients \(g_w, g_b\), over inputs of mean \(\mu_j\)
+    and variance \(\sigma_j^2\),
+
+    \[ u_j = \frac{g_{w,j} - \mu_j g_b}{\sigma_j^2}, \qquad
+       \tilde g_w = u, \qquad \tilde g_b = g_b - \sum_j \mu_j u_j , \]
+
+    which is gradient descent on \(\hat w, \hat b\) with \(w_j = \hat w_j/\sigma_j\)
+    and \(b = \hat b - \sum_j \hat w_j \mu_j/\sigma_j\), the same layer behind a batch
+    norm. In a convolution the taps share the statistics of an input channel, and j
+    runs over taps and channels. The gradient of the input is untouched.
+
+    The statistics are those of what meets the kernel, behind an input quantizer: for
+    signs \(\sigma^2 = 1 - \mu^2\). They are running averages, which first take in the
+    batch and then serve its gradient, with \(\sigma_j^2\) limited to
+    \(\max(\sigma_j^2,\, 0.01 \max_i \sigma_i^2) + \epsilon\). A kernel quantizer's
+    pseudo-gradient is taken of the preconditioned one. Only steps in training mode are
+    preconditioned. Inference fate: **vanishes**; the wrapped layer is what remains.
+
+    Meant for SGD and its kin: an optimizer that divides by the size of each gradient,
+    such as Adam, undoes much of it.
+
+    Arguments:
+        layer: A Dense or Conv1D to Conv3D layer, Larq's Quant forms included, with a
+            bias. Its dtype is the wrapper's; its name is, unless `name` is given.
+        momentum: Share of the running averages that a batch leaves, in [0, 1). The
+            first 1/(1 - momentum) batches are averaged evenly.
+        epsilon: Added to the variances; in units of the squared inputs, positive.
+        **kwargs: Keras layer arguments, such as `name`.
+
+    Weights:
+        kernel, bias: Those of the wrapped layer.
+        moving_mean, moving_variance: Shape (C,), C the input channels; not trained.
+        batches: How many batches the averages have seen, a number; not trained.
+
+    Input shape:
+        The wrapped layer's.
+
+    Output shape:
+        The wrapped layer's.
+
+    Raises:
+        TypeError, ValueError: For another layer, one without a bias, a number outside
+            the ranges above, or a dtype of the wrapper's own.
+
+    Example:
+        ```python
+        import larq as lq
+        import larq_nobn as nobn
+
+        conv = nobn.layers.BatchNormalizationPreconditioning(
+            lq.layers.QuantConv2D(
+                64, 3, padding="same", pad_values=1.0,
+                input_quantizer="ste_sign", kernel_quantizer="ste_sign",
+                kernel_constraint="weight_clip",
+            )
+        )
+        ```
+
+    References:
+        - S. Lange, K. Helfrich, Q. Ye, "Batch Normalization Preconditioning for Neural
+          Network Training", Journal of Machine Learning Research 23(72), 2022,
+          arXiv:2108.01110.
+
+    Differences from the paper:
+        The paper also divides the kernel's gradient by max(fan-in / batch size, 1);
+        choose the learning rate instead. Averages that start at μ = 0 and σ² = 1, as
+        those of batch norm do, would let preconditioning set in over a hundred steps;
+        those here are complete from the first. Quantizers, groups and distribution
+        strategies, under which every replica keeps its own averages, are additions.
+    """
+
+    def __init__(
+        self,
+        layer: keras.layers.Layer,
+        momentum: float = 0.99,
+        epsilon: float = 1e-4,
+        **kwargs: Any,
+    ):
+        _check_layer(layer)
+        if "dtype" in kwargs:
+            raise ValueError(
+                f"dtype={kwargs['dtype']!r} was given to the wrapper of "
+                f"{layer.name!r}, which computes as that layer does. Give the dtype to "
+                "the layer inside."
+            )
+        # With the same policy both cast their inputs and weights in the same way.
+        kwargs = {"name": layer.name, **kwargs, "dtype": layer.dtype_policy}
+        super().__init__(layer, **kwargs)
+        self.momentum = check_number("momentum", momentum, "[0, 1)", "Use 0.99.")
+        self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 1e-4.")
+        self.supports_masking = layer.supports_masking
+        self._groups = getattr(layer, "groups", 1)
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        super().build(input_shape)
+        channels = (self.layer.kernel.shape[-2] * self._groups,)
+        self.moving_mean = self._state("moving_mean", channels, "zeros")
+        self.moving_variance = self._state("moving_variance", channels, "ones")
+        self.batches = self._state("batches", (), "zeros")
+
+    def _state(self, name: str, shape: tuple[int, ...], initializer: str) -> Any:
+        return self.add_weight(
+            name=name,
+            shape=shape,
+            initializer=initializer,
+            trainable=False,
+            experimental_autocast=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.MEAN,
+        )
+
+    def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
+        # Frozen like a batch norm: its averages stand still.
+        if training and self.trainable:
+            return self._preconditioned(inputs)
+        return self.layer(inputs)
+
+    def _preconditioned(self, inputs: tf.Tensor) -> tf.Tensor:
+        layer, replaced = self.layer, {}
+        quantizer = getattr(layer, "input_quantizer", None)
+        seen = inputs if quantizer is None else quantizer(inputs)
+        if quantizer is not None:
+            replaced["input_quantizer"] = lambda _: seen  # once is enough
+        mean, variance = map(self._by_group, self._averages(seen))
+        kernel, bias = preconditioning(
+            _forward_value(layer.kernel),
+            tf.convert_to_tensor(layer.bias),
+            self._by_unit(mean),
+            self._by_unit(limited(variance, self.epsilon)),
+        )
+        with _reading(layer, kernel=kernel, bias=bias, **replaced):
+            return layer(inputs)
+
+    def _averages(self, seen: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Takes a batch into the running averages, and returns them."""
+        layer, axes = self.layer, list(range(seen.shape.rank))
+        first = getattr(layer, "data_format", "channels_last") == "channels_first"
+        del axes[-1 - len(layer.kernel_size) if first else -1]
+        batch = tf.nn.moments(tf.stop_gradient(at_least_float32(seen)), axes)
+        batches = self.batches + 1.0
+        self.batches.assign(batches)
+        kept = tf.minimum(1 - 1 / batches, self.momentum)
+        before = (self.moving_mean, self.moving_variance)
+        after = [kept * b + (1 - kept) * a for b, a in zip(before, batch, strict=True)]
+        self.moving_mean.assign(after[0])
+        self.moving_variance.assign(after[1])
+        return after[0], after[1]
+
+    def _by_group(self, statistic: tf.Tensor) -> tf.Tensor:
+        return tf.transpose(tf.reshape(statistic, (self._groups, -1)))
+
+    def _by_unit(self, columns: tf.Tensor) -> tf.Tensor:
+        return tf.repeat(columns, self.layer.kernel.shape[-1] // self._groups, axis=1)
+
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
+        return self.layer.compute_output_shape(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        del config["dtype"]  # the layer has it
+        return {
+            **config,
+            # Without the shape that the newer format adds once a layer is built.
+            "layer": keras.layers.serialize(self.layer, use_legacy_format=True),
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+        }
+
+
+def _check_layer(layer: Any) -> None:
+    if not isinstance(layer, _COVERED) or isinstance(layer, _TRANSPOSED):
+        raise TypeError(
+            f"{layer!r} cannot be preconditioned; Dense and Conv1D to Conv3D layers "
+            "can, Larq's Quant forms included. Wrap one of these."
+        )
+    if not layer.use_bias:
+        raise ValueError(
+            f"Layer {layer.name!r} has use_bias=False, but preconditioning moves the "
+            "kernel and the bias together. Give it use_bias=True."
+        )
