@@ -10,6 +10,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
+from callback_cases import CASES as CALLBACKS
 from cases import CASES
 from contract_case import Case
 from contract_docstring import check_docstring
@@ -31,11 +32,13 @@ from contract_reopen import without_build_shapes
 from gradients import finite_differences
 from larq_nobn._keras import PACKAGE, keras
 from numpy.testing import assert_allclose, assert_array_equal
+from regularizer_cases import CASES as REGULARIZERS
 
 # Keras says so of every .h5 file; that the format still works is the point here.
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 
-NAMESPACES = (nobn.quantizers, nobn.layers)
+NAMESPACES = (nobn.quantizers, nobn.layers, nobn.regularizers, nobn.callbacks)
+TABLES = (CASES, REGULARIZERS, CALLBACKS)
 SECTIONS = (
     "Arguments",
     "Weights",
@@ -156,7 +159,8 @@ def test_completeness():
         for name in space.__all__
         if inspect.isclass(getattr(space, name))
     ]
-    assert Counter(case.cls for case in CASES) == Counter(public)
+    rows = [case.cls for table in TABLES for case in table]
+    assert Counter(rows) == Counter(public)
 
 
 def test_rows_are_checked_and_say_what_they_leave_out():

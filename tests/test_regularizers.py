@@ -3,7 +3,6 @@
 import inspect
 import json
 
-import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
@@ -40,10 +39,6 @@ def value_and_gradient(regularizer, kernel):
     with tf.GradientTape() as tape:
         value = regularizer(kernel)
     return value, tape.gradient(value, kernel)
-
-
-def test_completeness():
-    assert sorted(case.name for case in CASES) == sorted(nobn.regularizers.__all__)
 
 
 @rows_and_shapes
