@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache, wraps
 from typing import Any
 
@@ -13,6 +15,20 @@ import tensorflow as tf
 # is not known, the batch as a rule, counts as a usual batch.
 _SMALLEST = 2**16
 _UNKNOWN = 32
+_apart = ContextVar("_apart", default=False)
+
+
+@contextmanager
+def unfused() -> Iterator[None]:
+    """Leaves the operations of `fused` functions apart in graphs traced inside.
+
+    For a graph that another compiler reads: it sees the layer of every operation.
+    """
+    token = _apart.set(True)
+    try:
+        yield
+    finally:
+        _apart.reset(token)
 
 
 def fused(function: Callable) -> Callable:
@@ -38,7 +54,7 @@ def fused(function: Callable) -> Callable:
     @wraps(function)
     def call(*tensors: tf.Tensor) -> Any:
         elements = math.prod(size or _UNKNOWN for size in tensors[0].shape)
-        if tf.executing_eagerly() or elements < _SMALLEST:
+        if tf.executing_eagerly() or elements < _SMALLEST or _apart.get():
             return function(*tensors)
         signature = tuple((t.dtype, str(t.shape)) for t in tensors)
         return compiled(signature)(*tensors)

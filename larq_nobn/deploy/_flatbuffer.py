@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
+from .._math import unfused
 from ._errors import ConversionError
 
 _NO_LCE = (
@@ -47,7 +48,8 @@ def to_flatbuffer(
     signature = tf.function(lambda x: {"output": function(x)})
     with tempfile.TemporaryDirectory() as folder, quiet() as chatter:
         try:
-            concrete = signature.get_concrete_function(spec)
+            with unfused():
+                concrete = signature.get_concrete_function(spec)
             tf.saved_model.save(holder, folder, signatures=concrete)
             return engine.convert_saved_model(folder)
         except Exception as error:  # MLIR's complaints have no common type

@@ -5,6 +5,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
+from deploy.nets import binary_conv, chain
 from larq_nobn._keras import keras
 from larq_nobn.deploy._inference import PlainGroupNormalization
 from larq_nobn.deploy._prepare import prepare
@@ -66,3 +67,14 @@ def test_group_norm_is_prepared(name):
     assert plain[0].name == given.name
     x = tf.random.stateless_normal((4, 8, 8, 32), (1, 2))
     assert_allclose(plain[0](x), given(x), atol=1e-5)
+
+
+@pytest.mark.convert
+def test_operations_on_a_large_map_name_their_layer(tmp_path):
+    # Of a size from which training compiles chains of operations into one.
+    norm = nobn.layers.FilterResponseNormalization(name="norm")
+    model = chain(binary_conv(name="conv"), norm, shape=(64, 64, 3))
+    report = nobn.convert(model, tmp_path / "model.tflite", verify=False)
+    layers_of = {op["op"]: op["layers"] for op in report.float_ops}
+    assert layers_of["SQUARE"] == ["norm"]
+    assert "unknown" not in sum(layers_of.values(), [])
