@@ -1,0 +1,151 @@
+"""Boolean accumulation: an optimizer that flips weights instead of moving them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+from larq.math import sign
+from larq.optimizers import Bop
+
+from .._checks import check_number
+from .._keras import keras, register
+
+
+def accumulate_and_flip(
+    weight: tf.Tensor,
+    gradient: tf.Tensor,
+    accumulator: tf.Tensor,
+    kept: tf.Tensor,
+    learning_rate: tf.Tensor,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Returns the weights, their accumulators and the share kept after one step.
+
+    Arguments:
+        weight: The weights, of which the sign counts.
+        gradient: The gradient of the loss with respect to them.
+        accumulator: One number per weight.
+        kept: The share of the weights that the step before did not flip.
+        learning_rate: The factor on the gradient.
+    """
+    weight = sign(weight)
+    accumulator = kept * accumulator + learning_rate * gradient
+    # A slope of the same sign as the weight asks for less of it, that is for a flip.
+    flips = accumulator * weight >= 1
+    return (
+        tf.where(flips, -weight, weight),
+        tf.where(flips, tf.zeros_like(accumulator), accumulator),
+        1 - tf.reduce_mean(tf.cast(flips, accumulator.dtype)),
+    )
+
+
+@register()
+class BooleanAccumulation(keras.optimizers.legacy.Optimizer):
+    r"""Flips each weight of -1 or +1 once enough gradient has gathered against it.
+
+    Experimental. There are no latent weights. Each weight \(w\) has an accumulator
+    \(m\), which starts at 0; \(\rho\) is the share of a variable's weights that the
+    step before did not flip. With the gradient \(g\) and the learning rate \(\eta\),
+
+    \[ m \leftarrow \rho m + \eta g, \qquad
+       w \leftarrow -w,\; m \leftarrow 0 \quad \text{where } m w \ge 1 \]
+
+    Of a gradient that never changes, a weight takes \(1 / (\eta |g|)\) steps to flip.
+    When many weights flip at once, the other accumulators fade, which calms what
+    follows.
+
+    Use it in place of Larq's `Bop`: inside `larq.optimizers.CaseOptimizer`, for the
+    kernels that `is_binary_variable` picks, beside an optimizer for all other weights.
+    These kernels need a quantizer of precision 1 that leaves -1 and +1 as they are,
+    such as `larq.quantizers.NoOp(precision=1)`; the first step replaces other values by
+    their sign. `AdaptiveGradientClipping` leaves these kernels out, since they have no
+    magnitude.
+
+    Arguments:
+        learning_rate: Factor on the gradient, in (0, inf), or a Keras learning rate
+            schedule; default 1000. It depends on the size of the gradients; if it is
+            too low, no weight flips. Try steps of a factor of 3.
+        name: Name of the optimizer; default `"BooleanAccumulation"`, by which
+            `CaseOptimizer` finds the class when a file is opened.
+
+    Raises:
+        TypeError: If `learning_rate` is neither a number nor a schedule.
+        ValueError: If `learning_rate` is out of its range.
+        InvalidArgumentError: At a step whose gradients are not finite. Compiled by XLA,
+            which drops assertions, such elements count as zero.
+
+    Example:
+        ```python
+        import larq as lq
+        import larq_nobn as nobn
+        import tensorflow as tf
+
+        boolean = nobn.optimizers.BooleanAccumulation(learning_rate=300.0)
+        optimizer = lq.optimizers.CaseOptimizer(
+            (boolean.is_binary_variable, boolean),
+            default_optimizer=tf.keras.optimizers.legacy.Adam(0.01),
+        )
+        ```
+
+    References:
+        Nguyen, Ocampo, Askri, Leconte, Tran, "BOLD: Boolean Logic Deep Learning", 2024,
+        arXiv:2405.16339.
+
+    Differences from the paper:
+        The gradient is what Larq's quantizers give, where the paper counts Boolean
+        variations and scales them on their way back: its learning rates do not carry
+        over.
+    """
+
+    _HAS_AGGREGATE_GRAD = True  # Keras sums the gradients over replicas
+
+    def __init__(
+        self,
+        learning_rate: float | keras.optimizers.schedules.LearningRateSchedule = 1000.0,
+        name: str = "BooleanAccumulation",
+    ) -> None:
+        super().__init__(name)
+        if not isinstance(
+            learning_rate, keras.optimizers.schedules.LearningRateSchedule
+        ):
+            advice = "Use 1000, or 300 where training is long."
+            learning_rate = check_number(
+                "learning_rate", learning_rate, "(0, inf)", advice
+            )
+        self._set_hyper("learning_rate", learning_rate)
+
+    @staticmethod
+    def is_binary_variable(variable: tf.Variable) -> bool:
+        """Returns whether `variable` belongs to a quantizer of precision 1."""
+        return Bop.is_binary_variable(variable)
+
+    def get_config(self) -> dict[str, Any]:
+        rate = self._serialize_hyperparameter("learning_rate")
+        if not isinstance(rate, dict):
+            rate = float(rate)  # JSON does not know the NumPy number of later steps
+        return {**super().get_config(), "learning_rate": rate}
+
+    def _create_slots(self, var_list: list[tf.Variable]) -> None:
+        for variable in var_list:
+            self.add_slot(variable, "accumulator")
+            self.add_slot(variable, "kept", shape=[])
+
+    def _resource_apply_dense(self, grad: tf.Tensor, var: tf.Variable) -> tf.Operation:
+        accumulator = self.get_slot(var, "accumulator")
+        kept = self.get_slot(var, "kept")
+        grad = tf.debugging.check_numerics(grad, _message(var.name))
+        grad = tf.where(tf.math.is_finite(grad), grad, tf.zeros_like(grad))
+        weights, accumulators, share = accumulate_and_flip(
+            var, grad, accumulator, kept, self._decayed_lr(accumulator.dtype)
+        )
+        return tf.group(
+            var.assign(weights), accumulator.assign(accumulators), kept.assign(share)
+        )
+
+
+def _message(name: str) -> str:
+    return (
+        f"The gradient of {name} is not finite, so its weights stay as they are. Lower "
+        "the learning rate of the other weights, or look for a division by zero in the "
+        "loss"
+    )
