@@ -48,15 +48,20 @@ class QuantizedKernel:
     @property
     def latent_free(self) -> bool:
         """Whether the variable itself holds the signs, as for `Bop`."""
-        return isinstance(self.quantizer, lq.quantizers.NoOp)
+        return self._inside(lq.quantizers.NoOp) is not None
 
     def tau(self, otherwise: float) -> tf.Tensor:
         """τ of the `ReCU` that is this quantizer or inside it."""
-        if isinstance(self.quantizer, tf.Module):
-            for each in (self.quantizer, *self.quantizer.submodules):
-                if isinstance(each, ReCU):
-                    return tf.cast(each.tau, tf.float32)
-        return tf.constant(otherwise)
+        recu = self._inside(ReCU)
+        return (
+            tf.constant(otherwise) if recu is None else tf.convert_to_tensor(recu.tau)
+        )
+
+    def _inside(self, kind: type) -> Any:
+        if not isinstance(self.quantizer, tf.Module):
+            return None
+        parts = (self.quantizer, *self.quantizer.submodules)
+        return next((part for part in parts if isinstance(part, kind)), None)
 
     def dead(self, axes: tuple[int, ...], tau: float) -> tf.Tensor:
         """How many latent weights lie beyond the quantile."""

@@ -4,7 +4,10 @@ import math
 import os
 from typing import Any
 
+import numpy as np
+
 from .._checks import check_integer, check_number
+from .._keras import keras
 from ..quantizers import ReCU
 from ._monitor import EpochMonitor
 
@@ -118,5 +121,5 @@ class TauScheduler(EpochMonitor):
 
     def measure(self) -> dict[str, float]:
         """Returns the τ of the epoch."""
-        taus = [float(quantizer.tau) for quantizer in self._quantizers]
-        return {"tau": sum(taus) / len(taus)}
+        taus = [keras.backend.get_value(each.tau) for each in self._quantizers]
+        return {"tau": float(np.mean(taus))}

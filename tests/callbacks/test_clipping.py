@@ -1,0 +1,251 @@
+"""Clipped units counted by hand; wherever the clipping stands, and in no file."""
+
+import os
+import subprocess
+import sys
+
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from callback_networks import IMAGES, LABELS, compiled, fit, head, scalars
+from larq_nobn._keras import keras
+from larq_nobn.callbacks import GradientClippingMonitor
+from larq_nobn.optimizers import AdaptiveGradientClipping
+
+new, legacy = keras.optimizers, keras.optimizers.legacy
+FACTOR = 0.5  # some are clipped, some are not
+# The axes of a unit, by the leaf of the name; the head is excluded.
+AXES = {"kernel:0": (0,), "bias:0": (0,), "alpha:0": (0,)}
+
+
+def clipped_by_hand(model, excluded=("head/kernel:0", "head/bias:0")):
+    """`{layer: [clipped, all]}` units of an epoch, with the weights as they are."""
+    counts = {}
+    for start in range(0, 16, 4):
+        with tf.GradientTape() as tape:
+            outputs = model(IMAGES[start : start + 4], training=True)
+            loss = model.loss(LABELS[start : start + 4], outputs)
+        weights = model.trainable_variables
+        for gradient, weight in zip(tape.gradient(loss, weights), weights, strict=True):
+            layer, _, leaf = weight.name.rpartition("/")
+            if weight.name in excluded:
+                continue
+            axes = AXES[leaf]
+            norms = np.sqrt(np.sum(np.square(gradient.numpy()), axes))
+            limit = np.sqrt(np.sum(np.square(weight.latent_variable.numpy()
+                if leaf == "kernel:0" else weight.numpy()), axes))  # fmt: skip
+            over = norms > FACTOR * np.maximum(limit, 1e-3)
+            count = counts.setdefault(layer.partition("/")[0], [0, 0])
+            count[0] += int(np.sum(over))
+            count[1] += over.size
+    return counts
+
+
+def still(family):
+    """Does not move the weights, so that the oracle can follow."""
+    return family.SGD(0.0)
+
+
+def with_bop(default):
+    never = lq.optimizers.Bop(threshold=1e9)
+    return lq.optimizers.CaseOptimizer(
+        (lambda variable: variable.name == "binary/bias:0", never),
+        default_optimizer=default,
+    )
+
+
+def scaled(optimizer):
+    return keras.mixed_precision.LossScaleOptimizer(optimizer)
+
+
+def clipping(inner):
+    return AdaptiveGradientClipping(inner, FACTOR)
+
+
+PLACES = {
+    "new": lambda: clipping(still(new)),
+    "legacy": lambda: clipping(still(legacy)),
+    "scaled-new": lambda: scaled(clipping(still(new))),
+    "scaled-legacy": lambda: scaled(clipping(still(legacy))),
+    "around-cases": lambda: clipping(with_bop(still(legacy))),
+    "inside-cases": lambda: with_bop(clipping(still(legacy))),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_shares_against_a_count_by_hand(place, tmp_path):
+    model = compiled(optimizer=PLACES[place]())
+    model.get_layer("binary").bias.assign(tf.ones(5))  # Bop leaves ±1 as it is
+    by_bop = ["binary/bias:0"] * ("cases" in place)
+    expected = clipped_by_hand(model, ["head/kernel:0", "head/bias:0", *by_bop])
+    history = fit(model, GradientClippingMonitor(log_dir=tmp_path))
+    clipped, seen = np.sum(list(expected.values()), axis=0)
+    assert 0 < clipped < seen
+    assert history["clipped_share"] == pytest.approx([clipped / seen] * 2)
+    written = scalars(tmp_path)
+    assert set(written) == {"clipped_share", "clipped_share/binary"}
+    assert written["clipped_share/binary"][1] == pytest.approx(clipped / seen)
+
+
+@pytest.mark.parametrize("arguments", [{"jit_compile": True}, {"run_eagerly": True}, {
+    "steps_per_execution": 2}], ids=str)  # fmt: skip
+def test_however_the_step_is_compiled(arguments):
+    model = compiled(optimizer=clipping(still(new)), **arguments)
+    clipped, seen = clipped_by_hand(model)["binary"]
+    history = fit(model, GradientClippingMonitor(), epochs=1)
+    assert history["clipped_share"] == pytest.approx([clipped / seen])
+
+
+def test_a_step_that_was_compiled_before_counts_too_and_only_once():
+    model = compiled(optimizer=clipping(still(new)))
+    fit(model)
+    expected = fit(model, GradientClippingMonitor(), epochs=1)["clipped_share"]
+    assert 0 < expected[0] < 1
+    step = model.train_function
+    fit(model, epochs=1)  # counts on, unseen
+    assert fit(model, GradientClippingMonitor(), epochs=1)["clipped_share"] == expected
+    assert model.train_function is step
+
+
+def test_frozen_layers_leave_the_count():
+    model = compiled(lambda layer: keras.Sequential([
+        keras.Input((6,)), layer(name="one"), layer(name="two"), head()
+    ]), clipping(still(new)))  # fmt: skip
+    fit(model, GradientClippingMonitor(), epochs=1)
+    model.get_layer("one").trainable = False
+    model.compile(model.optimizer, model.loss)
+    clipped, seen = clipped_by_hand(model)["two"]
+    assert "one" not in clipped_by_hand(model)
+    history = fit(model, GradientClippingMonitor(), epochs=1)
+    assert history["clipped_share"] == pytest.approx([clipped / seen])
+
+
+def test_nothing_to_clip_has_no_share():
+    optimizer = AdaptiveGradientClipping("sgd", exclude=("",))
+    history = fit(compiled(optimizer=optimizer), GradientClippingMonitor(), epochs=1)
+    assert np.isnan(history["clipped_share"]).all()
+
+
+def test_steps_that_loss_scaling_skips_do_not_count():
+    optimizer = clipping(still(new))
+    weight = tf.Variable([[3.0], [4.0]], name="kernel")
+    counts = optimizer._count_for([weight])
+    scaler = keras.mixed_precision.LossScaleOptimizer(optimizer, initial_scale=2.0)
+
+    @tf.function
+    def step(gradient):
+        unscaled = scaler.get_unscaled_gradients([gradient])
+        scaler.apply_gradients(zip(unscaled, [weight], strict=True))
+
+    scaler.get_scaled_loss(tf.constant(1.0))
+    for value in (10.0, np.inf, 0.1):  # clipped, skipped, within its limit
+        step(tf.constant([[value], [0.0]]))
+    assert counts.totals().tolist() == [[1], [2]]
+
+
+class Accumulating(keras.Sequential):
+    """Applies the sum of the gradients of two batches."""
+
+    def train_step(self, data):
+        images, labels = data
+        with tf.GradientTape() as tape:
+            loss = self.loss(labels, self(images, training=True))
+        gradients = tape.gradient(loss, self.trainable_variables)
+        if not hasattr(self, "sums"):
+            with tf.init_scope():
+                self.sums = [tf.Variable(tf.zeros(g.shape), False) for g in gradients]
+                self.batches = tf.Variable(0, trainable=False)
+        for total, gradient in zip(self.sums, gradients, strict=True):
+            total.assign_add(gradient)
+        self.batches.assign_add(1)
+
+        def update():
+            pairs = zip(self.sums, self.trainable_variables, strict=True)
+            self.optimizer.apply_gradients([(g + 0, v) for g, v in pairs])
+            for total in self.sums:
+                total.assign(tf.zeros_like(total))
+            return True
+
+        tf.cond(self.batches % 2 == 0, update, lambda: False)
+        return {"loss": loss}
+
+
+def test_accumulated_gradients_count_once_per_update():
+    optimizer = clipping(still(new))
+    model = compiled(
+        lambda layer: Accumulating([keras.Input((6,)), layer(name="one"), head()]),
+        optimizer,
+    )
+    fit(model, GradientClippingMonitor(), epochs=1)
+    # Five filters, one bias and one alpha in each of two updates.
+    assert optimizer._counts.totals()[1].sum() == 2 * (5 + 1 + 1)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+@pytest.mark.parametrize("family", [new, legacy])
+def test_no_file_and_no_checkpoint_holds_the_counters(family, tmp_path):
+    names = []
+    for watched in (False, True):
+        model = compiled(optimizer=clipping(family.Adam(0.01)))
+        fit(model, *[GradientClippingMonitor()] * watched, epochs=1)
+        model.save(tmp_path / "model.h5")
+        model.save(tmp_path / "model.keras")
+        again = keras.models.load_model(tmp_path / "model.keras")
+        assert again.optimizer._counts is None
+        checkpoint = tf.train.Checkpoint(model=model, optimizer=model.optimizer)
+        path = checkpoint.write(tmp_path / f"checkpoint-{watched}")
+        config = model.optimizer.get_config()
+        weights = len(keras.models.load_model(tmp_path / "model.h5").optimizer.weights
+                      if family is legacy else model.optimizer.variables)  # fmt: skip
+        names.append((tf.train.list_variables(path), config, weights))
+    assert names[0] == names[1]
+
+
+def test_several_clipping_optimizers_count_together():
+    both = lq.optimizers.CaseOptimizer(
+        (lambda v: "kernel" in v.name, clipping(still(legacy))),
+        default_optimizer=clipping(still(legacy)),
+    )
+    model = compiled(optimizer=both)
+    clipped, seen = clipped_by_hand(model)["binary"]
+    history = fit(model, GradientClippingMonitor(), epochs=1)
+    assert history["clipped_share"] == pytest.approx([clipped / seen])
+
+
+REPLICAS = """
+import larq_nobn as nobn
+import numpy as np, tensorflow as tf
+from callback_networks import compiled, fit, nested
+
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(
+    cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+def all_three():
+    c = nobn.callbacks
+    return c.TauScheduler(), c.BinaryWeightMonitor(), c.GradientClippingMonitor()
+
+alone = fit(compiled(nested), *all_three(), epochs=3)
+with strategy.scope():
+    both = compiled(nested)
+both = fit(both, *all_three(), epochs=3)
+assert both.keys() == alone.keys() and len(alone) == 5
+for name in alone:
+    np.testing.assert_allclose(both[name], alone[name], rtol=1e-4, err_msg=name)
+assert 0 < alone["clipped_share"][0] < 1 and max(alone["flip_ratio"]) > 0
+print("replicas agree")
+"""
+
+
+@pytest.mark.slow
+def test_replicas_count_once():
+    # In its own process: logical devices must be set before TensorFlow starts.
+    done = subprocess.run(
+        [sys.executable, "-c", REPLICAS],
+        env={**os.environ, "PYTHONPATH": "tests"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.stdout.endswith("replicas agree\n"), done.stderr[-3000:]

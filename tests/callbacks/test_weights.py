@@ -1,0 +1,254 @@
+"""Flips and dead weights, counted by hand; what watching must leave alone."""
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from callback_networks import IMAGES, compiled, fit, scalars
+from larq_nobn._keras import dtype_policy, keras
+from larq_nobn.callbacks import BinaryWeightMonitor
+from larq_nobn.callbacks._kernels import beyond_quantile
+from numpy.testing import assert_allclose, assert_array_equal
+
+RNG = np.random.default_rng(1)
+
+
+def dead_by_hand(kernel, axes, tau):
+    """ReCU's code in NumPy: standardized filters beyond the Laplace quantile."""
+    w = np.asarray(kernel, np.float64)
+    count = np.prod([w.shape[axis] for axis in axes])
+    mean = w.mean(axes, keepdims=True)
+    variance = np.square(w - mean).sum(axes, keepdims=True) / (count - 1)
+    w1 = (w - mean) / (np.sqrt(variance + 1e-5) / (2 * np.sqrt(2)))
+    return np.abs(w1) > -np.abs(w1).mean() * np.log(2 - 2 * tau)
+
+
+def one_layer(layer, shape=(6,)):
+    return keras.Sequential([keras.Input(shape), layer])
+
+
+def dense(quantizer, units=5, **kwargs):
+    return lq.layers.QuantDense(
+        units, kernel_quantizer=quantizer, use_bias=False, name="binary", **kwargs
+    )
+
+
+def started(model, **kwargs):
+    monitor = BinaryWeightMonitor(**kwargs)
+    monitor.set_model(model)
+    monitor.on_train_begin()
+    return monitor
+
+
+def epoch(monitor, number=0):
+    logs = {}
+    monitor.on_epoch_end(number, logs)
+    return logs
+
+
+def test_the_hand_computed_example():
+    # w1 = ±3.2863, ±1.0954; Q = 1.2039728 * 2.1908837 = 2.6378 at tau 0.85
+    kernel = np.array([[1.0], [2.0], [3.0], [4.0]], np.float32)
+    assert int(beyond_quantile(kernel, (0,), tf.constant(0.85))) == 2
+    # Q = 3.9120230 * 2.1908837 at tau 0.99
+    assert int(beyond_quantile(kernel, (0,), tf.constant(0.99))) == 0
+
+
+@pytest.mark.parametrize("tau", [0.6, 0.85, 0.95])
+def test_laplacian_weights_are_dead_with_probability_2_minus_2_tau(tau):
+    kernel = RNG.laplace(size=(2000, 50)).astype("float32")
+    found = int(beyond_quantile(kernel, (0,), tf.constant(tau))) / kernel.size
+    assert found == pytest.approx(2 - 2 * tau, abs=0.01)  # 5 standard deviations
+
+
+def test_dead_weights_are_those_that_recu_gives_no_gradient():
+    quantizer = nobn.quantizers.ReCU(tau=0.8)
+    kernel = tf.Variable(RNG.normal(size=(30, 1)).astype("float32"))
+    free = 0
+    for place in range(30):
+        with tf.GradientTape() as tape:
+            value = quantizer(kernel)[place, 0]
+        free += bool(np.any(tape.gradient(value, kernel)))
+    assert 0 < free < 30
+    assert int(beyond_quantile(kernel, (0,), tf.constant(0.8))) == 30 - free
+
+
+LAYERS = {
+    "dense": (dense("ste_sign"), (6,), (0,)),
+    "conv": (
+        lq.layers.QuantConv2D(4, 3, kernel_quantizer="ste_sign", name="binary"),
+        (8, 8, 3),
+        (0, 1, 2),
+    ),
+    "depthwise": (
+        lq.layers.QuantDepthwiseConv2D(
+            3, depth_multiplier=2, depthwise_quantizer="ste_sign", name="binary"
+        ),
+        (8, 8, 3),
+        (0, 1),
+    ),
+    "transposed": (
+        lq.layers.QuantConv2DTranspose(
+            4, 3, kernel_quantizer="ste_sign", name="binary"
+        ),
+        (8, 8, 3),
+        (0, 1, 3),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_ratios_against_numpy_for_every_kind_of_kernel(name):
+    layer, shape, axes = LAYERS[name]
+    model = one_layer(layer, shape)
+    (kernel, *_) = model.trainable_weights
+    kernel.assign(RNG.normal(size=kernel.shape) * np.arange(1, kernel.shape[-1] + 1))
+    monitor = started(model, tau=0.7)
+    before = kernel.numpy()
+    for number in range(2):
+        kernel.assign(before + RNG.normal(size=kernel.shape))
+        logs = epoch(monitor, number)
+        flipped = (kernel.numpy() >= 0) != (before >= 0)
+        assert logs["flip_ratio"] == pytest.approx(flipped.mean())
+        dead = dead_by_hand(kernel.numpy(), axes, 0.7).mean()
+        assert logs["dead_weight_ratio"] == pytest.approx(dead)
+        assert 0 < flipped.mean() < 1 and 0 < dead < 1
+        before = kernel.numpy()
+    assert epoch(monitor)["flip_ratio"] == 0
+
+
+def test_layers_are_weighted_by_their_weights(tmp_path):
+    parts = [dense("ste_sign", 5), lq.layers.QuantDense(3, name="real")]
+    parts += [lq.layers.QuantDense(2, kernel_quantizer="ste_sign", name="last")]
+    model = keras.Sequential([keras.Input((6,)), *parts])
+    first, last = parts[0].kernel, parts[2].kernel  # 30 and 6 weights
+    first.assign(tf.ones((6, 5)))
+    last.assign(tf.ones((3, 2)))
+    monitor = started(model, log_dir=tmp_path)
+    first.assign(np.where(np.arange(30).reshape(6, 5) < 7, -1.0, 1.0))
+    last.assign(np.where(np.arange(6).reshape(3, 2) < 3, -1.0, 1.0))
+    assert epoch(monitor)["flip_ratio"] == pytest.approx((7 + 3) / 36)
+    monitor.on_train_end()
+    written = scalars(tmp_path)
+    assert written["flip_ratio/binary"][0] == pytest.approx(7 / 30)
+    assert written["flip_ratio/last"][0] == pytest.approx(3 / 6)
+    assert "flip_ratio/real" not in written
+
+
+def test_both_kernels_of_a_separable_layer_count_as_that_layer(tmp_path):
+    layer = lq.layers.QuantSeparableConv2D(
+        4, 3, depthwise_quantizer="ste_sign", pointwise_quantizer="ste_sign",
+        name="both",
+    )  # fmt: skip
+    monitor = started(one_layer(layer, (8, 8, 3)), log_dir=tmp_path)  # 27 + 12 weights
+    layer.depthwise_kernel.assign(-layer.depthwise_kernel)
+    assert epoch(monitor)["flip_ratio"] == pytest.approx(27 / 39)
+    monitor.on_train_end()
+    assert scalars(tmp_path)["flip_ratio/both"][0] == pytest.approx(27 / 39)
+
+
+def test_signs_are_those_of_the_quantized_kernel():
+    quantizer = nobn.quantizers.ScaledStdSign()
+    model = one_layer(dense(quantizer, 2))
+    kernel = model.get_layer("binary").kernel
+    kernel.assign(np.stack([np.arange(6.0), np.arange(6.0)], 1))
+    monitor = started(model)
+    kernel.assign_sub(10 * tf.ones((6, 2)))  # the signs around the mean stay
+    assert epoch(monitor)["flip_ratio"] == 0
+    quantizer.gain.assign([1.0, -1.0])
+    assert epoch(monitor)["flip_ratio"] == 0.5
+
+
+def test_mixed_precision_rounds_as_the_training_step_does():
+    tiny = tf.fill((6, 5), -1e-9)  # zero in float16, whose sign is +1
+    with dtype_policy("mixed_float16"):
+        half = one_layer(dense("ste_sign"))
+    for model, expected in ((half, 0), (one_layer(dense("ste_sign")), 1)):
+        kernel = model.get_layer("binary").kernel
+        kernel.assign(tf.ones((6, 5)))
+        monitor = started(model)
+        kernel.assign(tiny)
+        assert epoch(monitor)["flip_ratio"] == expected
+
+
+@pytest.mark.parametrize("regularized", [False, True])
+def test_recu_gives_its_own_tau(regularized):
+    recu = quantizer = nobn.quantizers.ReCU()
+    if regularized:
+        quantizer = nobn.quantizers.BinaryRegularized(recu)
+    model = one_layer(dense(quantizer, 50))
+    kernel = model.get_layer("binary").kernel
+    kernel.assign(RNG.normal(size=kernel.shape))
+    monitor = started(model, tau=0.95)
+    for tau in (0.6, 0.9):
+        recu.tau.assign(tau)
+        expected = dead_by_hand(kernel.numpy(), (0,), tau).mean()
+        assert epoch(monitor)["dead_weight_ratio"] == pytest.approx(expected)
+
+
+def test_metrics_of_the_quantizers_do_not_move():
+    quantizer = lq.quantizers.SteSign(metrics=["flip_ratio"])
+    model = one_layer(dense(quantizer))
+    model(IMAGES)
+    before = [value.numpy() for value in quantizer.flip_ratio.variables]
+    monitor = started(model)
+    model.get_layer("binary").kernel.assign_add(tf.ones((6, 5)))
+    epoch(monitor)
+    for value, start in zip(quantizer.flip_ratio.variables, before, strict=True):
+        assert_array_equal(value, start)
+
+
+def test_losses_of_the_quantizers_stay_as_they_are():
+    quantizer = nobn.quantizers.BinaryRegularized("ste_sign", strength=0.1)
+    model = one_layer(dense(quantizer))
+    model(IMAGES)
+    before = [float(loss) for loss in model.losses]
+    model.get_layer("binary").kernel.assign_add(tf.ones((6, 5)))
+    epoch(started(model))
+    assert [float(loss) for loss in model.losses] == before != []
+
+
+def test_weights_under_bop_flip_and_have_no_dead_ones():
+    optimizer = lq.optimizers.CaseOptimizer(
+        (lq.optimizers.Bop.is_binary_variable, lq.optimizers.Bop(gamma=0.5)),
+        default_optimizer=keras.optimizers.legacy.SGD(0.1),
+    )
+    model = compiled(
+        optimizer=optimizer,
+        layer=lambda **kw: dense(lq.quantizers.NoOp(precision=1)),
+    )
+    kernel = model.get_layer("binary").kernel
+    kernel.assign(np.where(kernel.numpy() > 0, 1.0, -1.0))
+    before = kernel.numpy()
+    history = fit(model, BinaryWeightMonitor(), epochs=1)
+    flipped = np.mean(kernel.numpy() != before)
+    assert history["flip_ratio"] == pytest.approx([flipped]) and flipped > 0
+    assert np.isnan(history["dead_weight_ratio"]).all()
+
+
+def test_a_layer_used_twice_counts_once():
+    layer = dense("ste_sign", 6)
+    x = keras.Input((6,))
+    monitor = started(keras.Model(x, layer(layer(x))))
+    assert len(monitor._kernels) == 1
+
+
+def test_a_function_of_precision_1_is_a_quantizer():
+    def around_one(x):
+        return lq.math.sign(x - 1)
+
+    around_one.precision = 1
+    model = one_layer(dense(around_one))
+    kernel = model.get_layer("binary").kernel
+    kernel.assign(0.5 * tf.ones((6, 5)))
+    monitor = started(model)
+    kernel.assign(1.5 * tf.ones((6, 5)))
+    assert epoch(monitor)["flip_ratio"] == 1
+    assert_allclose(epoch(monitor)["dead_weight_ratio"], 0)  # constant: no tails
+
+
+@pytest.mark.parametrize("tau", [0.5, 1.0])
+def test_bad_arguments(tau):
+    with pytest.raises(ValueError, match=rf"tau={tau} is outside \(0.5, 1\). Use ReCU"):
+        BinaryWeightMonitor(tau)
