@@ -44,7 +44,7 @@ OWN = "the network's own"
 @_setting("--model", "The network.", click.Choice(list(models.BUILDERS)))
 @_setting(
     "--normalization",
-    "batch_norm: the usual one; nobn: scaled kernels instead; none: neither.",
+    "nobn: scaled kernels instead of a norm; none: neither; else that norm.",
     click.Choice(models.NORMALIZATIONS),
 )
 @_setting("--dataset", "The images; see larq-nobn data.", click.Choice(data.NAMES))

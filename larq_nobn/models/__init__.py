@@ -3,10 +3,8 @@
 from collections.abc import Callable
 
 from .._keras import keras
-from ._normalizers import BATCH_STATISTICS, NORMALIZERS
+from ._normalizers import BATCH_STATISTICS, NORMALIZATIONS
 from ._reactnet import ReActNet18
-
-NORMALIZATIONS = tuple(NORMALIZERS)
 
 BUILDERS: dict[str, Callable[..., keras.Model]] = {"ReActNet18": ReActNet18}
 

@@ -7,10 +7,11 @@ from collections.abc import Callable
 import tensorflow as tf
 
 from .._keras import keras
-from ..layers import FilterResponseNormalization
+from ..layers import EvoNormS0, FilterResponseNormalization, ProxyNormalization
 
-# PyTorch's default, with which the published baselines were trained.
 _EPSILON = 1e-5
+# PyTorch's defaults, with which the published baselines were trained.
+BATCH_NORM = {"momentum": 0.9, "epsilon": _EPSILON}
 _CHANNELS_PER_GROUP = 16
 
 
@@ -23,9 +24,9 @@ def _unchanged(x: tf.Tensor, name: str) -> tf.Tensor:
     return x
 
 
-def _batch_norm(x: tf.Tensor, name: str) -> tf.Tensor:
-    norm = keras.layers.BatchNormalization(momentum=0.9, epsilon=_EPSILON, name=name)
-    return norm(x)
+def batch_norm(x: tf.Tensor, name: str) -> tf.Tensor:
+    """Keras' batch norm of `x`."""
+    return keras.layers.BatchNormalization(name=name, **BATCH_NORM)(x)
 
 
 def _filter_response(x: tf.Tensor, name: str) -> tf.Tensor:
@@ -40,12 +41,26 @@ def _group(x: tf.Tensor, name: str) -> tf.Tensor:
     return norm(x)
 
 
+def _proxy(x: tf.Tensor, name: str) -> tf.Tensor:
+    # Close to the network's own PReLU, and with moments in closed form.
+    return ProxyNormalization("leaky_relu", num_samples=None, name=name)(x)
+
+
+def _evonorm(x: tf.Tensor, name: str) -> tf.Tensor:
+    return EvoNormS0(_groups(x.shape[-1]), name=name)(x)
+
+
 # What these compute in training depends on the other examples of a batch.
-BATCH_STATISTICS = frozenset({"batch_norm"})
+BATCH_STATISTICS = frozenset({"batch_norm", "kalman", "independent_component"})
 NORMALIZERS: dict[str, Callable[[tf.Tensor, str], tf.Tensor]] = {
-    "batch_norm": _batch_norm,
+    "batch_norm": batch_norm,
     "none": _unchanged,
     "nobn": _unchanged,
     "filter_response": _filter_response,
+    "proxy": _proxy,
     "group": _group,
+    "kalman": _unchanged,  # carries moments along: `_moments.py`
+    "independent_component": _unchanged,  # stands before the convolution
+    "evonorm": _evonorm,
 }
+NORMALIZATIONS = tuple(NORMALIZERS)

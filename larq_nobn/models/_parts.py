@@ -5,15 +5,21 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import larq as lq
 import tensorflow as tf
 
 from .._keras import keras
+from ..layers import IndependentComponent, SignFlipDropout
 from ..quantizers import RSign, ScaledStandardization, ScaledStdSign
-from ._normalizers import NORMALIZERS
+from ._moments import Moments
+from ._normalizers import BATCH_NORM, NORMALIZERS, batch_norm
+
+# Where nothing behind the convolution brings its output to scale, and for EvoNorm,
+# whose activation needs values near 1 and not near 0.001 to be more than linear.
+_GLOROT = frozenset({"none", "independent_component", "evonorm"})
 
 
 @contextmanager
@@ -33,7 +39,7 @@ class Parts:
     """How a network's layers look under one normalization.
 
     Arguments:
-        normalization: One of `NORMALIZERS`.
+        normalization: One of `NORMALIZATIONS`.
         binary_weights: Whether the binary layers have binary kernels already; False
             gives the first stage of two-stage training, with the same weight names.
         estimator: The gradient estimator of the activations' sign, as in `RSign`.
@@ -45,6 +51,7 @@ class Parts:
     estimator: str
     variance_preserving: bool
     balanced: bool
+    _moments: Moments = field(default_factory=Moments)
 
     @property
     def is_free(self) -> bool:
@@ -72,11 +79,19 @@ class Parts:
         if self.binary_weights:
             kernel["kernel_quantizer"] = lq.quantizers.MagnitudeAwareSign()
             kernel["kernel_constraint"] = lq.constraints.WeightClip(1.0)
-        if self.normalization != "none":
+        if self.normalization not in _GLOROT:
             kernel["kernel_initializer"] = keras.initializers.RandomUniform(-1e-3, 1e-3)
         return kernel
 
+    def apply(self, layer: keras.layers.Layer, inputs: Any) -> tf.Tensor:
+        """Calls a layer of the network; every one goes through here."""
+        if self.normalization == "kalman":
+            return self._moments.apply(layer, inputs)
+        return layer(inputs)
+
     def _normalize(self, x: tf.Tensor, name: str) -> tf.Tensor:
+        if self.normalization == "kalman":
+            return self._moments.normalize(x, f"{name}_norm")
         return NORMALIZERS[self.normalization](x, f"{name}_norm")
 
     def float_conv(
@@ -95,7 +110,7 @@ class Parts:
             name=f"{name}_conv",
             **kernel,
         )
-        return self._normalize(conv(x), name)
+        return self._normalize(self.apply(conv, x), name)
 
     def binary_conv(
         self,
@@ -117,6 +132,11 @@ class Parts:
             estimator=self.estimator,
             name=f"{name}_sign",
         )
+        before = self.normalization == "independent_component"
+        if before:
+            # The flips keep the signs that dropout's zeros would become +1 at.
+            x = sign(batch_norm(x, f"{name}_norm"))
+            x = SignFlipDropout(name=f"{name}_flip")(x)
         with _without_starvation_warning():
             conv = lq.layers.QuantConv2D(
                 channels,
@@ -125,11 +145,11 @@ class Parts:
                 padding="same",
                 pad_values=1.0,
                 use_bias=False,
-                input_quantizer=sign,
+                input_quantizer=None if before else sign,
                 name=f"{name}_conv",
                 **self._binary_kernel(name, alpha),
             )
-        return self._normalize(conv(x), name)
+        return self._normalize(self.apply(conv, x), name)
 
     def pooled_shortcut(
         self, x: tf.Tensor, channels: int, strides: int, name: str, beta: float
@@ -149,4 +169,7 @@ class Parts:
                 name=f"{name}_conv",
                 **self._binary_kernel(name, beta),
             )
-        return self._normalize(conv(pool(x)), name)
+        x = self.apply(pool, x)
+        if self.normalization == "independent_component":
+            x = IndependentComponent(name=f"{name}_norm", **BATCH_NORM)(x)
+        return self._normalize(self.apply(conv, x), name)

@@ -15,7 +15,7 @@ from .._keras import keras
 from ..layers import RPReLU
 from ..quantizers import RSign
 from ._inputs import check_image_shape
-from ._normalizers import NORMALIZERS
+from ._normalizers import NORMALIZATIONS
 from ._parts import Parts
 from ._variance import VARIANCE_RULES, expected_variances
 
@@ -27,7 +27,8 @@ def _stem(parts: Parts, x: tf.Tensor, width: int) -> tf.Tensor:
     if min(x.shape[1:3]) < _LARGE:
         return parts.float_conv(x, width, 3, 1, "stem")
     x = parts.float_conv(x, width, 7, 2, "stem")
-    return keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")(x)
+    pool = keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")
+    return parts.apply(pool, x)
 
 
 def _block(
@@ -45,8 +46,8 @@ def _block(
         shortcut = x
     else:
         shortcut = parts.pooled_shortcut(x, channels, strides, f"{name}_shortcut", beta)
-    total = keras.layers.Add(name=f"{name}_add")([branch, shortcut])
-    return RPReLU(name=f"{name}_act")(total)
+    total = parts.apply(keras.layers.Add(name=f"{name}_add"), [branch, shortcut])
+    return parts.apply(RPReLU(name=f"{name}_act"), total)
 
 
 def ReActNet18(
@@ -79,9 +80,12 @@ def ReActNet18(
             ImageNet (7x7, stride 2, max pooling), below a 3x3 convolution.
         classes: Number of classes, 2 or more.
         normalization: `"nobn"` (scaled weight standardization with gains, α and β),
-            `"none"` (the original without normalization), or the original with a
-            normalizer behind every convolution: `"batch_norm"` as published,
-            `"filter_response"`, or `"group"` (in groups of 16 channels).
+            `"none"` (the original without normalization), or the original with a layer
+            behind every convolution: `"batch_norm"` as published, `"kalman"`,
+            `"filter_response"`, `"group"` (16 channels a group), `"proxy"` (of a leaky
+            ReLU), `"evonorm"`. `"independent_component"` puts one before every
+            convolution but the first. In training `"batch_norm"`, `"kalman"` and
+            `"independent_component"` look at the batch, the others at each example.
         width: Channels of the first stage; doubled in every further stage.
         binary_weights: False keeps the kernels of the blocks real-valued, for the first
             stage of two-stage training; names and shapes of all weights are the same.
@@ -118,16 +122,17 @@ def ReActNet18(
 
     Differences from the paper:
         Binary convolutions are padded with +1 instead of 0, and stride-2 convolutions
-        pad as TensorFlow does, below and right. The baselines clip their binary weights
-        to [-1, 1]; `"batch_norm"` starts them on both sides of zero, not above it, and
-        `"none"` from Glorot's larger ones, since with small ones it learns nothing.
+        pad as TensorFlow does, below and right. All but `"nobn"` clip their binary
+        weights to [-1, 1] and start them on both sides of zero, not above it; `"none"`,
+        `"independent_component"` and `"evonorm"` from Glorot's larger ones, since with
+        small ones their branches are too weak to learn.
     """
     stages = check_blocks(blocks)
     smallest = 2 ** (len(stages) - 1)
     shape = check_image_shape(input_shape, smallest, "ReActNet18")
     check_integer("classes", classes, 2, "A classifier needs two.")
     check_integer("width", width, 2, "It is the channel count of the first stage.")
-    check_choice("normalization", normalization, NORMALIZERS)
+    check_choice("normalization", normalization, NORMALIZATIONS)
     check_choice("variance_rule", variance_rule, VARIANCE_RULES)
     check_number("alpha", alpha, "(0, inf)", "The paper uses 0.2.")
     parts = Parts(

@@ -1,0 +1,105 @@
+"""Which layers each normalization puts where."""
+
+import larq as lq
+import pytest
+import tensorflow as tf
+from larq_nobn import layers
+from larq_nobn._keras import keras
+from larq_nobn.models import ReActNet18
+
+SMALL = {"width": 32, "blocks": (1, 2)}
+BEHIND = {
+    "batch_norm": keras.layers.BatchNormalization,
+    "filter_response": layers.FilterResponseNormalization,
+    "proxy": layers.ProxyNormalization,
+    "group": keras.layers.GroupNormalization,
+    "kalman": layers.BatchKalmanNormalization,
+    "evonorm": layers.EvoNormS0,
+}
+NORMS = tuple(BEHIND.values())
+
+
+def built(normalization, size=8, **changes):
+    return ReActNet18((size, size, 3), 10, normalization, **{**SMALL, **changes})
+
+
+def kinds(model, *classes):
+    return [layer.name for layer in model.layers if isinstance(layer, classes)]
+
+
+@pytest.mark.parametrize("normalization", BEHIND)
+def test_one_norm_behind_every_convolution(normalization):
+    model = built(normalization)
+    convs = kinds(model, lq.layers.QuantConv2D)
+    norms = kinds(model, BEHIND[normalization])
+    assert norms == [f"{name.removesuffix('_conv')}_norm" for name in convs]
+    assert kinds(model, *NORMS) == norms
+    for conv in convs:
+        (behind,) = [
+            node.layer
+            for node in model.get_layer(conv).outbound_nodes
+            if isinstance(node.layer, NORMS)
+        ]
+        assert behind.name == f"{conv.removesuffix('_conv')}_norm"
+
+
+@pytest.mark.parametrize("normalization", ["none", "nobn"])
+def test_no_norm_at_all(normalization):
+    assert kinds(built(normalization), *NORMS) == []
+
+
+@pytest.mark.parametrize(
+    "width, groups", [(32, [2, 2, 4]), (16, [1, 1, 2]), (24, [1, 1, 3])]
+)
+def test_groups_have_sixteen_channels_where_they_can(width, groups):
+    for normalization in ("group", "evonorm"):
+        model = built(normalization, width=width, blocks=(1, 1))
+        names = ("stem_norm", "stage1_block1_norm", "stage2_block1_norm")
+        assert [model.get_layer(name).groups for name in names] == groups
+
+
+def test_a_single_position_learns_its_epsilon():
+    model = built("filter_response", size=2)
+    learned = [name for name in kinds(model, *NORMS) if "stage2" in name]
+    assert len(learned) == 3
+    for name in kinds(model, *NORMS):
+        config = model.get_layer(name).get_config()
+        assert config["learned_epsilon"] == (name in learned)
+
+
+def has_prior(model, name):
+    (node,) = model.get_layer(name).inbound_nodes
+    return len(tf.nest.flatten(node.input_tensors)) == 3
+
+
+def test_kalman_carries_a_prior_to_all_but_the_first():
+    model = built("kalman")
+    first, *others = kinds(model, layers.BatchKalmanNormalization)
+    assert first == "stem_norm" and not has_prior(model, first)
+    assert len(others) == 4
+    assert all(has_prior(model, name) for name in others)
+
+
+def test_kalman_begins_again_behind_max_pooling():
+    model = built("kalman", size=64)
+    assert not has_prior(model, "stage1_block1_norm")
+    # The branch has moments again, but the shortcut, and so the sum, has none.
+    assert not has_prior(model, "stage2_block1_norm")
+    model.compile("sgd", "mse")
+    assert model.predict_on_batch(keras.backend.ones((2, 64, 64, 3))).shape == (2, 10)
+
+
+def test_independent_components_come_before_the_weights():
+    model = built("independent_component")
+    for block in ("stage1_block1", "stage2_block1", "stage2_block2"):
+        conv = model.get_layer(f"{block}_conv")
+        assert conv.input_quantizer is None
+        chain, layer = [], conv
+        for _ in range(3):
+            layer = layer.inbound_nodes[0].inbound_layers
+            chain.append(layer.name)
+        assert chain == [f"{block}_flip", f"{block}_sign", f"{block}_norm"]
+    shortcut = model.get_layer("stage2_block1_shortcut_conv")
+    before = shortcut.inbound_nodes[0].inbound_layers
+    assert isinstance(before, layers.IndependentComponent)
+    assert kinds(model, layers.IndependentComponent) == [before.name]
