@@ -66,8 +66,10 @@ class BatchNormalizationPreconditioning(keras.layers.Wrapper):
     pseudo-gradient is taken of the preconditioned one. Only steps in training mode are
     preconditioned. Inference fate: **vanishes**; the wrapped layer is what remains.
 
-    Meant for SGD and its kin: an optimizer that divides by the size of each gradient,
-    such as Adam, undoes much of it.
+    Meant for SGD and its kin, at a rate that may be several times smaller than without;
+    an optimizer that divides by the size of each gradient, such as Adam, undoes much of
+    it. The gradients of weight penalties pass as they are. Larq's summary counts the
+    weights of a wrapped layer, but not its multiplications.
 
     Arguments:
         layer: A Dense or Conv1D to Conv3D layer, Larq's Quant forms included, with a
