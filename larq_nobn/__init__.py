@@ -12,12 +12,14 @@ from . import (
     training,
 )
 from .deploy import audit, convert
+from .diagnostics import class_center_alignment
 
 __version__ = "0.1.0"
 
 __all__ = [
     "audit",
     "callbacks",
+    "class_center_alignment",
     "convert",
     "data",
     "layers",
