@@ -1,4 +1,9 @@
-"""What stands behind a convolution under each normalization."""
+"""What stands behind a convolution under each normalization.
+
+Each takes the feature map, a name, and whether it stands in a residual branch: only
+there a normalizer that is also an activation has a place of its own. The stem and the
+projections, which feed signs and sums, get the same statistics without one.
+"""
 
 from __future__ import annotations
 
@@ -20,39 +25,42 @@ def _groups(channels: int) -> int:
     return 1 if channels % _CHANNELS_PER_GROUP else channels // _CHANNELS_PER_GROUP
 
 
-def _unchanged(x: tf.Tensor, name: str) -> tf.Tensor:
+def _unchanged(x: tf.Tensor, name: str, branch: bool) -> tf.Tensor:
     return x
 
 
-def batch_norm(x: tf.Tensor, name: str) -> tf.Tensor:
+def batch_norm(x: tf.Tensor, name: str, branch: bool = True) -> tf.Tensor:
     """Keras' batch norm of `x`."""
     return keras.layers.BatchNormalization(name=name, **BATCH_NORM)(x)
 
 
-def _filter_response(x: tf.Tensor, name: str) -> tf.Tensor:
+def _filter_response(x: tf.Tensor, name: str, branch: bool) -> tf.Tensor:
     # A single position has no root mean square to speak of: the paper learns ε there.
     single = max(x.shape[1:3]) == 1
     return FilterResponseNormalization(learned_epsilon=single, name=name)(x)
 
 
-def _group(x: tf.Tensor, name: str) -> tf.Tensor:
+def _group(x: tf.Tensor, name: str, branch: bool) -> tf.Tensor:
     groups = _groups(x.shape[-1])
     norm = keras.layers.GroupNormalization(groups, epsilon=_EPSILON, name=name)
     return norm(x)
 
 
-def _proxy(x: tf.Tensor, name: str) -> tf.Tensor:
-    # Close to the network's own PReLU, and with moments in closed form.
-    return ProxyNormalization("leaky_relu", num_samples=None, name=name)(x)
+def _proxy(x: tf.Tensor, name: str, branch: bool) -> tf.Tensor:
+    # Leaky as the network's own PReLU; both have moments in closed form.
+    activation = "leaky_relu" if branch else "linear"
+    return ProxyNormalization(activation, num_samples=None, name=name)(x)
 
 
-def _evonorm(x: tf.Tensor, name: str) -> tf.Tensor:
+def _evonorm(x: tf.Tensor, name: str, branch: bool) -> tf.Tensor:
+    if not branch:
+        return _group(x, name, branch)
     return EvoNormS0(_groups(x.shape[-1]), name=name)(x)
 
 
 # What these compute in training depends on the other examples of a batch.
 BATCH_STATISTICS = frozenset({"batch_norm", "kalman", "independent_component"})
-NORMALIZERS: dict[str, Callable[[tf.Tensor, str], tf.Tensor]] = {
+NORMALIZERS: dict[str, Callable[[tf.Tensor, str, bool], tf.Tensor]] = {
     "batch_norm": batch_norm,
     "none": _unchanged,
     "nobn": _unchanged,

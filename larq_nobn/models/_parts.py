@@ -89,10 +89,10 @@ class Parts:
             return self._moments.apply(layer, inputs)
         return layer(inputs)
 
-    def _normalize(self, x: tf.Tensor, name: str) -> tf.Tensor:
+    def _normalize(self, x: tf.Tensor, name: str, branch: bool) -> tf.Tensor:
         if self.normalization == "kalman":
             return self._moments.normalize(x, f"{name}_norm")
-        return NORMALIZERS[self.normalization](x, f"{name}_norm")
+        return NORMALIZERS[self.normalization](x, f"{name}_norm", branch)
 
     def float_conv(
         self, x: tf.Tensor, channels: int, size: int, strides: int, name: str
@@ -110,7 +110,7 @@ class Parts:
             name=f"{name}_conv",
             **kernel,
         )
-        return self._normalize(self.apply(conv, x), name)
+        return self._normalize(self.apply(conv, x), name, branch=False)
 
     def binary_conv(
         self,
@@ -149,7 +149,7 @@ class Parts:
                 name=f"{name}_conv",
                 **self._binary_kernel(name, alpha),
             )
-        return self._normalize(self.apply(conv, x), name)
+        return self._normalize(self.apply(conv, x), name, branch=True)
 
     def pooled_shortcut(
         self, x: tf.Tensor, channels: int, strides: int, name: str, beta: float
@@ -172,4 +172,4 @@ class Parts:
         x = self.apply(pool, x)
         if self.normalization == "independent_component":
             x = IndependentComponent(name=f"{name}_norm", **BATCH_NORM)(x)
-        return self._normalize(self.apply(conv, x), name)
+        return self._normalize(self.apply(conv, x), name, branch=False)

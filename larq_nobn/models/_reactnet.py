@@ -82,9 +82,10 @@ def ReActNet18(
         normalization: `"nobn"` (scaled weight standardization with gains, α and β),
             `"none"` (the original without normalization), or the original with a layer
             behind every convolution: `"batch_norm"` as published, `"kalman"`,
-            `"filter_response"`, `"group"` (16 channels a group), `"proxy"` (of a leaky
-            ReLU), `"evonorm"`. `"independent_component"` puts one before every
-            convolution but the first. In training `"batch_norm"`, `"kalman"` and
+            `"filter_response"`, `"group"` (16 channels a group), `"proxy"` (layer norm,
+            with a leaky ReLU in the branches) or `"evonorm"` (group norm outside the
+            branches). `"independent_component"` puts one before every convolution but
+            the first. In training `"batch_norm"`, `"kalman"` and
             `"independent_component"` look at the batch, the others at each example.
         width: Channels of the first stage; doubled in every further stage.
         binary_weights: False keeps the kernels of the blocks real-valued, for the first

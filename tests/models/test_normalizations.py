@@ -31,9 +31,12 @@ def kinds(model, *classes):
 def test_one_norm_behind_every_convolution(normalization):
     model = built(normalization)
     convs = kinds(model, lq.layers.QuantConv2D)
-    norms = kinds(model, BEHIND[normalization])
+    norms = kinds(model, *NORMS)
     assert norms == [f"{name.removesuffix('_conv')}_norm" for name in convs]
-    assert kinds(model, *NORMS) == norms
+    branches = kinds(model, BEHIND[normalization])
+    assert [n for n in norms if "stem" not in n and "shortcut" not in n] == [
+        n for n in branches if "stem" not in n and "shortcut" not in n
+    ]
     for conv in convs:
         (behind,) = [
             node.layer
@@ -41,6 +44,17 @@ def test_one_norm_behind_every_convolution(normalization):
             if isinstance(node.layer, NORMS)
         ]
         assert behind.name == f"{conv.removesuffix('_conv')}_norm"
+
+
+def test_activations_stay_inside_the_branches():
+    proxy, evonorm = built("proxy"), built("evonorm")
+    assert kinds(evonorm, keras.layers.GroupNormalization) == [
+        name for name in kinds(evonorm, *NORMS) if "stem" in name or "shortcut" in name
+    ]
+    for name in kinds(proxy, *NORMS):
+        inside = "stem" not in name and "shortcut" not in name
+        activation = proxy.get_layer(name).get_config()["activation"]
+        assert activation == ("leaky_relu" if inside else "linear")
 
 
 @pytest.mark.parametrize("normalization", ["none", "nobn"])
