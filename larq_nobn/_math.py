@@ -67,6 +67,18 @@ def at_least_float32(x: tf.Tensor) -> tf.Tensor:
     return x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
 
 
+@fused
+def product(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+    """x·y, in float32 or better."""
+    return at_least_float32(x) * at_least_float32(y)
+
+
+@fused
+def squared_offset(x: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
+    """(x - mean)², in float32 or better."""
+    return tf.square(at_least_float32(x) - mean)
+
+
 def channel_sum(x: tf.Tensor) -> tf.Tensor:
     """Sums a feature map over every axis but the last, in float32 or better: (C,)."""
     return tf.reduce_sum(at_least_float32(x), axis=tuple(range(x.shape.rank - 1)))

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from .._files import replacing
+from .._tables import as_text
 from ._errors import ConversionError
 
 
@@ -51,10 +50,7 @@ class Findings:
         return table
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=100)
-        with console.capture() as captured:
-            console.print(self.table())
-        return captured.get().rstrip()
+        return as_text(self.table())
 
     def _binary(self) -> str:
         return str(self.lce_bconv2d)

@@ -56,7 +56,7 @@ def _remedy(layer: keras.layers.Layer) -> str:
 
 def _check_signs(call: Call) -> None:
     quantizer = getattr(call.layer, "input_quantizer", None)
-    if quantizer is None:
+    if quantizer is None or isinstance(quantizer, lq.quantizers.NoOp):
         return
     channels = call.inputs.shape[-1]
     probe = np.repeat(np.linspace(-3, 3, 13, dtype=np.float32), channels)

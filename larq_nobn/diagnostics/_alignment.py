@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
+
+from .._tables import as_text
 
 
 @dataclass(frozen=True)
@@ -69,10 +69,7 @@ class ClassCenterAlignment:
         return table
 
     def __str__(self) -> str:
-        console = Console(file=io.StringIO(), width=100)
-        with console.capture() as captured:
-            console.print(self.table())
-        return captured.get().rstrip()
+        return as_text(self.table())
 
 
 def _plain(value: Any) -> Any:

@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._keras import keras, register
-from .._math import at_least_float32, fused
+from .._math import at_least_float32, fused, product
 from ._groups import group_mean, group_moments
 
 _EPSILON = 1e-5  # added to the variance
@@ -15,11 +15,6 @@ _EPSILON = 1e-5  # added to the variance
 @fused
 def _value(x: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
     return tf.cast(at_least_float32(x) * rate, x.dtype)
-
-
-@fused
-def _product(upstream: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    return at_least_float32(upstream) * at_least_float32(x)
 
 
 @fused
@@ -44,7 +39,7 @@ def activation_standardization(x: tf.Tensor) -> tuple[tf.Tensor, Callable]:
     rate = tf.math.rsqrt(unbiased * variance + _EPSILON)
 
     def grad(upstream: tf.Tensor) -> tf.Tensor:
-        inner = unbiased * group_mean(_product(upstream, x), 1)
+        inner = unbiased * group_mean(product(upstream, x), 1)
         return _slope(upstream, x, mean, rate, inner * tf.square(rate))
 
     return _value(x, rate), grad

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from .._checks import check_channels, check_flag, check_number
 from .._keras import register
-from .._math import at_least_float32, channel_sum, fused
+from .._math import at_least_float32, channel_sum, fused, product
 from ._channelwise import ChannelwiseLayer
 
 
@@ -21,11 +21,6 @@ def _value(
     x: tf.Tensor, rate: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor
 ) -> tf.Tensor:
     return tf.cast(at_least_float32(x) * (rate * gamma) + beta, x.dtype)
-
-
-@fused
-def _product(upstream: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
-    return at_least_float32(upstream) * at_least_float32(x)
 
 
 @fused
@@ -56,7 +51,7 @@ def filter_response_norm(
     def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         # Per example and channel; all that couples the positions, and all that the
         # gradients of gamma and epsilon need of them.
-        inner = spatial_mean(_product(upstream, x))
+        inner = spatial_mean(product(upstream, x))
         positions = tf.cast(tf.size(x) / tf.size(inner), inner.dtype)
         return (
             _slope(upstream, x, rate, gamma, inner),

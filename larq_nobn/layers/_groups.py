@@ -4,12 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from .._math import at_least_float32, fused
-
-
-@fused
-def _squared_offset(x: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
-    return tf.square(at_least_float32(x) - mean)
+from .._math import at_least_float32, squared_offset
 
 
 def check_groups(owner: str, groups: int, channels: int) -> None:
@@ -49,4 +44,4 @@ def group_mean(x: tf.Tensor, groups: int) -> tf.Tensor:
 def group_moments(x: tf.Tensor, groups: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Mean and population variance of every group, in the form of `group_mean`."""
     mean = group_mean(x, groups)
-    return mean, group_mean(_squared_offset(x, mean), groups)
+    return mean, group_mean(squared_offset(x, mean), groups)

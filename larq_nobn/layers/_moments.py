@@ -8,7 +8,6 @@ from typing import Any
 import larq as lq
 import tensorflow as tf
 
-from .._keras import keras
 from .._math import at_least_float32
 from ._kalman import BatchKalmanNormalization
 from ._proxy_moments import exact_moments
@@ -17,15 +16,6 @@ from ._rprelu import RPReLU
 Moments = tuple[tf.Tensor, tf.Tensor]
 
 ELEMENTWISE = (BatchKalmanNormalization, RPReLU)
-# Larq's layers derive from these.
-_layers = keras.layers
-WITH_KERNEL = (_layers.Dense, _layers.Conv1D, _layers.Conv2D, _layers.Conv3D)
-# To Python these are convolutions too; their kernels have other axes.
-TRANSPOSED = (
-    _layers.Conv1DTranspose,
-    _layers.Conv2DTranspose,
-    _layers.Conv3DTranspose,
-)
 
 
 def sign_moments(mean: tf.Tensor, deviation: tf.Tensor) -> Moments:

@@ -6,15 +6,10 @@ from collections.abc import Callable, Sequence
 
 import tensorflow as tf
 
-from .._math import at_least_float32, channel_sum, fused
+from .._math import at_least_float32, channel_sum, fused, squared_offset
 
 # A prior whose variances are on average this many times those of the batch is wrong.
 _LARGEST_RATIO = 100
-
-
-@fused
-def _squared_deviation(x: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
-    return tf.square(at_least_float32(x) - mean)
 
 
 @fused
@@ -72,7 +67,7 @@ def batch_kalman_norm(
     ) -> tuple[tuple[tf.Tensor, tf.Tensor, tf.Tensor], Callable]:
         count = tf.cast(tf.size(x) / x.shape[-1], gamma.dtype)
         batch_mean = channel_sum(x) / count
-        batch_variance = channel_sum(_squared_deviation(x, batch_mean)) / count
+        batch_variance = channel_sum(squared_offset(x, batch_mean)) / count
         # False for 0/0 too, a channel that is constant in both.
         usable = tf.reduce_mean(prior_variance / batch_variance) < _LARGEST_RATIO
         p = tf.where(usable, tf.constant(prior, gamma.dtype), 0)

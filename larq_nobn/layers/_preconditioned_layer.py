@@ -11,16 +11,8 @@ import tensorflow as tf
 from .._checks import check_number
 from .._keras import keras, register
 from .._math import at_least_float32
+from ._kernel_layers import has_kernel
 from ._preconditioning import limited, preconditioning
-
-_layers = keras.layers
-_COVERED = (_layers.Dense, _layers.Conv1D, _layers.Conv2D, _layers.Conv3D)
-# Their kernels are (..., out, in), although Python takes them for convolutions.
-_TRANSPOSED = (
-    _layers.Conv1DTranspose,
-    _layers.Conv2DTranspose,
-    _layers.Conv3DTranspose,
-)
 
 
 @contextmanager
@@ -220,7 +212,7 @@ class BatchNormalizationPreconditioning(keras.layers.Wrapper):
 
 
 def _check_layer(layer: Any) -> None:
-    if not isinstance(layer, _COVERED) or isinstance(layer, _TRANSPOSED):
+    if not has_kernel(layer):
         raise TypeError(
             f"{layer!r} cannot be preconditioned; Dense and Conv1D to Conv3D layers "
             "can, Larq's Quant forms included. Wrap one of these."

@@ -9,7 +9,8 @@ import tensorflow as tf
 
 from .._checks import check_choice
 from .._keras import keras, register
-from ._moments import ELEMENTWISE, TRANSPOSED, WITH_KERNEL, Moments, output_moments
+from ._kernel_layers import has_kernel
+from ._moments import ELEMENTWISE, Moments, output_moments
 
 
 @dataclass(frozen=True)
@@ -151,12 +152,8 @@ def _is_symbolic(tensor: Any) -> bool:
     return hasattr(tensor, "_keras_history")
 
 
-def _has_kernel(layer: Any) -> bool:
-    return isinstance(layer, WITH_KERNEL) and not isinstance(layer, TRANSPOSED)
-
-
 def _check_layer(layer: Any, symbolic: bool) -> None:
-    if not _has_kernel(layer) and not isinstance(layer, ELEMENTWISE):
+    if not has_kernel(layer) and not isinstance(layer, ELEMENTWISE):
         raise TypeError(
             f"{layer!r} is no layer that moments are known of; those are Dense, Conv1D "
             "to Conv3D, Larq's versions of them, BatchKalmanNormalization and RPReLU. "
@@ -168,7 +165,7 @@ def _check_layer(layer: Any, symbolic: bool) -> None:
             "but its weights and its place have to be known. Call it on its features "
             "before propagate_moments."
         )
-    if not _has_kernel(layer):
+    if not has_kernel(layer):
         return
     own_activation = layer.activation is not keras.activations.linear
     if own_activation or getattr(layer, "groups", 1) != 1:
@@ -188,14 +185,14 @@ def _check_layer(layer: Any, symbolic: bool) -> None:
 
 def _check_input(layer: Any, activation: str | None, state: Moments) -> None:
     check_choice("activation", activation or "linear", ("linear", "relu", "sign"))
-    has_kernel = _has_kernel(layer)
-    plain = has_kernel and getattr(layer, "input_quantizer", None) is None
+    kernel = has_kernel(layer)
+    plain = kernel and getattr(layer, "input_quantizer", None) is None
     if not plain and activation not in (None, "linear"):
         raise ValueError(
             f"activation={activation!r} does not go with layer {layer.name!r}, which "
             "is an elementwise function itself or begins with one. Use None."
         )
-    owned = layer.kernel.shape[-2:-1] if has_kernel else layer.weights[0].shape
+    owned = layer.kernel.shape[-2:-1] if kernel else layer.weights[0].shape
     if not all(moment.shape.is_compatible_with(owned) for moment in state):
         raise ValueError(
             f"The state has shapes {[tuple(moment.shape) for moment in state]}, but "

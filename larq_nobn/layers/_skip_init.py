@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from .._keras import keras, register
 from .._math import at_least_float32
+from ._initializers import check_initializer
 
 
 @register()
@@ -55,13 +56,9 @@ class SkipInit(keras.layers.Layer):
 
     def __init__(self, gain_initializer: Any = "zeros", **kwargs: Any):
         super().__init__(**kwargs)
-        try:
-            self.gain_initializer = keras.initializers.get(gain_initializer)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"gain_initializer={gain_initializer!r} is not an initializer. Pass a "
-                "Keras initializer or its name, such as 'zeros' or Constant(0.1)."
-            ) from error
+        self.gain_initializer = check_initializer(
+            "gain_initializer", gain_initializer, "Constant(0.1)"
+        )
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.gain = self.add_weight(

@@ -6,6 +6,7 @@ import tensorflow as tf
 
 from .._keras import keras, register
 from ._channelwise import ChannelwiseLayer
+from ._initializers import check_initializer
 
 
 @register()
@@ -55,13 +56,9 @@ class ThresholdedLinearUnit(ChannelwiseLayer):
 
     def __init__(self, tau_initializer: Any = "zeros", **kwargs: Any):
         super().__init__(**kwargs)
-        try:
-            self.tau_initializer = keras.initializers.get(tau_initializer)
-        except (TypeError, ValueError) as error:
-            raise ValueError(
-                f"tau_initializer={tau_initializer!r} is not an initializer. Pass a "
-                "Keras initializer or its name, such as 'zeros' or Constant(-1.0)."
-            ) from error
+        self.tau_initializer = check_initializer(
+            "tau_initializer", tau_initializer, "Constant(-1.0)"
+        )
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self.tau = self._channel_weight("tau", self.tau_initializer, input_shape)

@@ -145,7 +145,8 @@ class Parts:
                 padding="same",
                 pad_values=1.0,
                 use_bias=False,
-                input_quantizer=None if before else sign,
+                # Bits already, which the marker tells Larq's summary.
+                input_quantizer=lq.quantizers.NoOp(precision=1) if before else sign,
                 name=f"{name}_conv",
                 **self._binary_kernel(name, alpha),
             )

@@ -1,9 +1,5 @@
 """Clipped units counted by hand; wherever the clipping stands, and in no file."""
 
-import os
-import subprocess
-import sys
-
 import larq as lq
 import numpy as np
 import pytest
@@ -12,6 +8,7 @@ from callback_networks import IMAGES, LABELS, compiled, fit, head, scalars
 from larq_nobn._keras import keras
 from larq_nobn.callbacks import GradientClippingMonitor
 from larq_nobn.optimizers import AdaptiveGradientClipping
+from replicas import assert_replicas_agree
 
 new, legacy = keras.optimizers, keras.optimizers.legacy
 FACTOR = 0.5  # some are clipped, some are not
@@ -215,13 +212,9 @@ def test_several_clipping_optimizers_count_together():
 
 REPLICAS = """
 import larq_nobn as nobn
-import numpy as np, tensorflow as tf
+import numpy as np
 from callback_networks import compiled, fit, nested
 
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(
-    cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 def all_three():
     c = nobn.callbacks
@@ -235,17 +228,9 @@ assert both.keys() == alone.keys() and len(alone) == 5
 for name in alone:
     np.testing.assert_allclose(both[name], alone[name], rtol=1e-4, err_msg=name)
 assert 0 < alone["clipped_share"][0] < 1 and max(alone["flip_ratio"]) > 0
-print("replicas agree")
 """
 
 
 @pytest.mark.slow
 def test_replicas_count_once():
-    # In its own process: logical devices must be set before TensorFlow starts.
-    done = subprocess.run(
-        [sys.executable, "-c", REPLICAS],
-        env={**os.environ, "PYTHONPATH": "tests"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.endswith("replicas agree\n"), done.stderr[-3000:]
+    assert_replicas_agree(REPLICAS)

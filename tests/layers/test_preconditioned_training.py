@@ -1,9 +1,5 @@
 """What a preconditioned layer does over steps, files, optimizers, and with mistakes."""
 
-import os
-import subprocess
-import sys
-
 import larq_nobn as nobn
 import larq as lq
 import numpy as np
@@ -12,6 +8,7 @@ import tensorflow as tf
 from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.layers import BatchNormalizationPreconditioning
 from numpy.testing import assert_allclose, assert_array_equal
+from replicas import assert_replicas_agree
 
 # Keras says so of every .h5 file; that the format still works is the point here.
 pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
@@ -154,14 +151,9 @@ def test_clipping_knows_the_layer_inside_and_sees_its_gradients():
 
 
 REPLICAS = """
-import larq_nobn
-import numpy as np, tensorflow as tf
+import numpy as np
 from layers.test_preconditioned_training import network
 
-cpu = tf.config.list_physical_devices("CPU")[0]
-tf.config.set_logical_device_configuration(
-    cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
-strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 rng = np.random.default_rng(47)
 x, y = rng.normal(size=(8, 4, 4, 2)), rng.normal(size=(8, 3))
 one = network()
@@ -173,20 +165,12 @@ twice = np.concatenate([x, x]), np.concatenate([y, y])
 both.fit(*twice, batch_size=16, epochs=3, shuffle=False, verbose=0)
 for a, b in zip(one.get_weights(), both.get_weights(), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
-print("replicas agree")
 """
 
 
 @pytest.mark.slow
 def test_replicas_train_as_one_alone_does():
-    # In its own process: logical devices must be set before TensorFlow starts.
-    done = subprocess.run(
-        [sys.executable, "-c", REPLICAS],
-        env={**os.environ, "PYTHONPATH": "tests"},
-        capture_output=True,
-        text=True,
-    )
-    assert done.stdout.endswith("replicas agree\n"), done.stderr[-3000:]
+    assert_replicas_agree(REPLICAS)
 
 
 def test_names():

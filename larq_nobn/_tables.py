@@ -1,0 +1,16 @@
+"""Tables as text, for `print`."""
+
+from __future__ import annotations
+
+import io
+
+from rich.console import Console
+from rich.table import Table
+
+
+def as_text(table: Table) -> str:
+    """Renders a table at the width of a page."""
+    console = Console(file=io.StringIO(), width=100)
+    with console.capture() as captured:
+        console.print(table)
+    return captured.get().rstrip()
