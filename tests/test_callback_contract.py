@@ -3,13 +3,13 @@
 import csv
 import inspect
 import re
-import textwrap
 
 import larq_nobn as nobn
 import numpy as np
 import pytest
 from callback_cases import CASES
 from callback_networks import NETWORKS, Subclassed, compiled, fit, scalars
+from contract_docstring import check_docstring
 from larq_nobn._keras import dtype_policy, keras
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -18,13 +18,6 @@ SECTIONS = [
     "Differences from the paper",
 ]
 every_row = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
-
-
-def test_every_public_callback_has_a_row():
-    assert sorted(case.name for case in CASES) == sorted(nobn.callbacks.__all__)
-    for case in CASES:
-        assert getattr(nobn.callbacks, case.name) is case.cls
-        assert issubclass(case.cls, keras.callbacks.Callback)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -108,18 +101,6 @@ def test_log_dir_is_a_path(case):
 
 @every_row
 def test_docstring(case):
-    text = inspect.cleandoc(vars(case.cls)["__doc__"])
-    parts = re.split(r"^([A-Z][A-Za-z ]+):$", text, flags=re.MULTILINE)
-    sections = dict(zip(parts[1::2], map(textwrap.dedent, parts[2::2]), strict=True))
-    assert list(sections) == SECTIONS
-    assert all(section.strip() for section in sections.values())
-    assert re.match(r"[A-Z][^\n]*\.\n\n", text), "The first line is one sentence."
-    assert r"\[" in parts[0], "A formula stands before the sections."
-    for name in inspect.signature(case.cls).parameters:
-        assert re.search(rf"^{name}: .", sections["Arguments"], re.MULTILINE)
+    arguments = inspect.signature(case.cls).parameters
+    _, sections = check_docstring(case.cls, SECTIONS, arguments)
     assert re.findall(r"^(\w+): ", sections["Logs"], re.MULTILINE) == list(case.logs)
-    assert re.search(r"arXiv:\s?\d{4}\.\d{4,5}", sections["References"])
-    (example,) = re.findall(
-        r"^```python\n(.*?)^```", sections["Example"], re.MULTILINE | re.DOTALL
-    )
-    exec(example, {"__name__": "example"})
