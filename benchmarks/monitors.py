@@ -12,9 +12,6 @@ before its first step, is not part of an epoch.
 
 from __future__ import annotations
 
-import json
-import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -22,8 +19,8 @@ import time
 from pathlib import Path
 
 import click
+from train_step import machine, quartiles, versions, write
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 RESULT = Path(__file__).with_suffix(".json")
 WIDTH, BATCH = 16, 128
 CIFAR_STEPS = 390  # an epoch of 50,000 images
@@ -70,19 +67,6 @@ def make_epoch(model, steps, monitors):
     return epoch
 
 
-def quartiles(seconds):
-    if len(seconds) == 1:
-        seconds = seconds * 2
-    return [round(1e3 * q, 2) for q in statistics.quantiles(seconds, n=4)]
-
-
-def versions():
-    from importlib.metadata import version
-
-    names = ("larq_nobn", "tensorflow", "tf_keras", "larq", "numpy")
-    return {"python": platform.python_version()} | {n: version(n) for n in names}
-
-
 def measure(steps, rounds, folder):
     import larq_nobn as nobn
 
@@ -116,7 +100,7 @@ def main(rounds, steps, output):
     long_epoch = median["without"] / steps * CIFAR_STEPS
     result = {
         "command": " ".join(["python benchmarks/monitors.py", *sys.argv[1:]]),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "machine": machine(),
         "versions": versions(),
         "seed": 0,
         "rounds": rounds,
@@ -129,9 +113,7 @@ def main(rounds, steps, output):
         "own_share": round(median["own"] / median["without"], 5),
         f"own_share_of_{CIFAR_STEPS}_steps": round(median["own"] / long_epoch, 5),
     }
-    scratch = output.with_name(output.name + ".part")
-    scratch.write_text(json.dumps(result, indent=1) + "\n")
-    scratch.replace(output)
+    write(result, output)
     print_result(result)
 
 

@@ -62,16 +62,16 @@ def resident(field):
     return int(line.split()[1]) / 1024
 
 
-def measure_memory(width, batch, variant):
-    step = make_step(width, batch, *VARIANTS[variant])
+def measure_memory(width, batch, normalization, policy, clip_factor):
+    step = make_step(width, batch, normalization, policy, clip_factor)
     before = resident("VmRSS")
     for _ in range(3):
         step()
     return resident("VmHWM") - before
 
 
-def measure_times(width, batch, rounds):
-    steps = {name: make_step(width, batch, *v) for name, v in VARIANTS.items()}
+def alternate(steps, rounds):
+    """Seconds of every timed step of each, all taking turns after two untimed ones."""
     for step in steps.values():
         step()
         step()
@@ -84,8 +84,15 @@ def measure_times(width, batch, rounds):
     return seconds
 
 
-def quartiles(values):
-    return [round(1e3 * q, 2) for q in statistics.quantiles(values, n=4)]
+def quartiles(seconds):
+    """In milliseconds."""
+    if len(seconds) == 1:  # a quick look
+        seconds = seconds * 2
+    return [round(1e3 * q, 2) for q in statistics.quantiles(seconds, n=4)]
+
+
+def machine():
+    return f"{os.cpu_count()} cores, {platform.machine()}"
 
 
 def versions():
@@ -101,18 +108,20 @@ def versions():
 @click.option("--memory", nargs=3, type=(int, int, str), hidden=True)
 def main(rounds, output, memory):
     if memory is not None:
-        print(json.dumps(measure_memory(*memory)))
+        width, batch, variant = memory
+        print(json.dumps(measure_memory(width, batch, *VARIANTS[variant])))
         return
     result = {
         "command": " ".join(["python benchmarks/train_step.py", *sys.argv[1:]]),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "machine": machine(),
         "versions": versions(),
         "seed": 0,
         "rounds": rounds,
         "sizes": {},
     }
     for size, (width, batch) in SIZES.items():
-        seconds = measure_times(width, batch, rounds)
+        steps = {name: make_step(width, batch, *v) for name, v in VARIANTS.items()}
+        seconds = alternate(steps, rounds)
         median = {name: statistics.median(s) for name, s in seconds.items()}
         rows = {}
         for name in VARIANTS:
@@ -140,6 +149,10 @@ def main(rounds, output, memory):
         )
         result["sizes"][size] = {"rows": rows, "clipping_share": round(share, 3)}
         print_size(size, result["sizes"][size])
+    write(result, output)
+
+
+def write(result, output):
     scratch = output.with_name(output.name + ".part")
     scratch.write_text(json.dumps(result, indent=1) + "\n")
     scratch.replace(output)
