@@ -2,7 +2,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn._keras import keras
+from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.models import (
     BATCH_STATISTICS,
     BUILDERS,
@@ -191,13 +191,11 @@ def test_forward_pass_equals_the_formula():
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
-def test_mixed_precision_keeps_weights_and_logits_in_float32(policy):
-    keras.mixed_precision.set_global_policy(policy)
-    try:
-        model = ReActNet18((8, 8, 1), 3, **TINY)
-    finally:
-        keras.mixed_precision.set_global_policy("float32")
-    logits = model(tf.random.stateless_normal((2, 8, 8, 1), (1, 2)))
+@pytest.mark.parametrize("normalization", NORMALIZATIONS)
+def test_mixed_precision_keeps_weights_and_logits_in_float32(normalization, policy):
+    with dtype_policy(policy):
+        model = ReActNet18((8, 8, 1), 3, normalization, **TINY)
+    logits = model(tf.random.stateless_normal((2, 8, 8, 1), (1, 2)), training=True)
     assert logits.dtype == tf.float32
     assert all(w.dtype == tf.float32 for w in model.weights)
     assert np.all(np.isfinite(logits))
