@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import ArrayLike
 from .._keras import keras
 
 
-class EpochMonitor(keras.callbacks.Callback):
+class EpochMonitor(keras.callbacks.Callback, ABC):
     """Abstract base: measures once per epoch, for the logs and for TensorBoard.
 
     Callbacks see the same logs in the order of the list, and Keras' history comes last.
@@ -29,9 +30,9 @@ class EpochMonitor(keras.callbacks.Callback):
         self.log_dir = log_dir
         self._writer: Any = None
 
+    @abstractmethod
     def measure(self) -> dict[str, float]:
         """Returns this epoch's scalars: `name` and, per layer, `name/layer`."""
-        raise NotImplementedError
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Writes what the epoch measured."""

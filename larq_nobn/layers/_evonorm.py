@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._checks import check_channels, check_integer, check_number
+from .._checks import check_integer, check_number
 from .._keras import register
 from .._math import at_least_float32, channel_sum, fused
 from ._channelwise import ChannelwiseLayer
@@ -147,15 +147,7 @@ class EvoNormS0(ChannelwiseLayer):
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 1e-5.")
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        channels = check_channels("EvoNormS0", tuple(input_shape))
-        check_groups("EvoNormS0", self.groups, channels)
-        positions = tuple(input_shape)[1:-1]
-        if channels == self.groups and all(size == 1 for size in positions):
-            raise ValueError(
-                f"groups={self.groups} leaves one value per group in an input of shape "
-                f"{tuple(input_shape)}, whose variance is always zero; a group needs "
-                "two. Pass fewer groups than channels."
-            )
+        check_groups("EvoNormS0", self.groups, tuple(input_shape))
         self.v = self._channel_weight("v", 1.0, input_shape)
         self.gamma = self._channel_weight("gamma", 1.0, input_shape)
         self.beta = self._channel_weight("beta", 0.0, input_shape)

@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import tensorflow as tf
 
+from .._checks import check_channels
 from .._math import at_least_float32, squared_offset
 
 
-def check_groups(owner: str, groups: int, channels: int) -> None:
-    """Raises unless `groups` groups of one size make up the `channels`."""
+def check_groups(owner: str, groups: int, input_shape: Sequence[int | None]) -> None:
+    """Raises unless groups of one size, of two values or more, make up each example.
+
+    Arguments:
+        owner: Who asks, for the message.
+        groups: How many.
+        input_shape: (batch, ..., C), with a known number of channels.
+    """
+    channels = check_channels(owner, input_shape)
     if channels % groups:
         allowed = [str(n) for n in range(1, channels + 1) if channels % n == 0]
         raise ValueError(
             f"{owner} got an input of {channels} channels, which groups={groups} does "
             f"not divide. Set groups to one of {', '.join(allowed)}, or change the "
             "channels of the layer before it."
+        )
+    if channels == groups and all(size == 1 for size in input_shape[1:-1]):
+        raise ValueError(
+            f"{owner} got an input of shape {tuple(input_shape)} for groups={groups}, "
+            "where every group is a single value and its variance 0. Use fewer "
+            "groups, or an input with positions."
         )
 
 

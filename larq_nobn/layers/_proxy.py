@@ -1,12 +1,11 @@
 from __future__ import annotations
 
 from contextlib import suppress
-from math import prod
 from typing import Any
 
 import tensorflow as tf
 
-from .._checks import check_channels, check_integer, check_number
+from .._checks import check_integer, check_number
 from .._keras import keras, register
 from ._channelwise import ChannelwiseLayer
 from ._groups import check_groups
@@ -138,15 +137,7 @@ class ProxyNormalization(ChannelwiseLayer):
         self.proxy_regularizer = _regularizer(proxy_regularizer)
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        channels = check_channels("ProxyNormalization", tuple(input_shape))
-        check_groups("ProxyNormalization", self.groups, channels)
-        positions = input_shape[1:-1]
-        if None not in positions and prod(positions) * channels == self.groups:
-            raise ValueError(
-                f"ProxyNormalization got an input of shape {tuple(input_shape)} for "
-                f"groups={self.groups}, where every group is a single value and its "
-                "variance 0. Use fewer groups, or an input with positions."
-            )
+        check_groups("ProxyNormalization", self.groups, tuple(input_shape))
         self.gamma = self._channel_weight("gamma", 1.0, input_shape)
         self.beta = self._channel_weight("beta", 0.0, input_shape)
         self.proxy_gamma = self._channel_weight("proxy_gamma", 0.0, input_shape)

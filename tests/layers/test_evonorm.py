@@ -149,6 +149,6 @@ def test_refuses_groups_that_do_not_divide():
 
 @pytest.mark.parametrize("shape", [(3, 8), (3, 1, 1, 8)])
 def test_refuses_groups_of_one_value(shape):
-    with pytest.raises(ValueError, match="groups=8 leaves one value per group"):
+    with pytest.raises(ValueError, match="every group is a single value"):
         EvoNormS0(groups=8).build(shape)
     EvoNormS0(groups=4).build(shape)  # two channels have a variance

@@ -53,10 +53,10 @@ def test_a_large_mean_does_not_swallow_the_variance():
 
 
 def test_groups_divide_the_channels():
-    check_groups("Norm", 4, 12)
+    check_groups("Norm", 4, (2, 3, 3, 12))
     with pytest.raises(
         ValueError,
         match="Norm got an input of 12 channels, which groups=5 does not divide. Set "
         "groups to one of 1, 2, 3, 4, 6, 12,",
     ):
-        check_groups("Norm", 5, 12)
+        check_groups("Norm", 5, (2, 3, 3, 12))
