@@ -105,9 +105,11 @@ class BinaryWeightMonitor(EpochMonitor):
                 "layer a kernel_quantizer of precision 1, or leave "
                 "BinaryWeightMonitor out."
             )
-        self._kernels = [QuantizedKernel(variable) for variable in variables]
-        self._axes = _filter_axes(self.model, variables)
-        self._look = tf.function(self._compare, autograph=False)
+        known = [id(kernel.latent) for kernel in self._kernels]
+        if known != [id(variable.latent_variable) for variable in variables]:
+            self._kernels = [QuantizedKernel(variable) for variable in variables]
+            self._axes = _filter_axes(self.model, variables)
+            self._look = tf.function(self._compare, autograph=False)
         blank = [tf.zeros(variable.shape, tf.bool) for variable in variables]
         self._signs = self._look(blank)[0]
 

@@ -252,3 +252,18 @@ def test_a_function_of_precision_1_is_a_quantizer():
 def test_bad_arguments(tau):
     with pytest.raises(ValueError, match=rf"tau={tau} is outside \(0.5, 1\). Use ReCU"):
         BinaryWeightMonitor(tau)
+
+
+def test_a_second_fit_compiles_nothing_again():
+    model = one_layer(dense("ste_sign"))
+    monitor = started(model)
+    epoch(monitor)
+    compiled_once = monitor._look
+    model.layers[0].kernel.latent_variable.assign_add(tf.ones((6, 5)))
+    monitor.on_train_begin()
+    assert monitor._look is compiled_once
+    assert epoch(monitor)["flip_ratio"] == 0  # counted from the second begin
+    other = one_layer(dense("ste_sign"))
+    monitor.set_model(other)
+    monitor.on_train_begin()
+    assert monitor._look is not compiled_once

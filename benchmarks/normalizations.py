@@ -1,0 +1,172 @@
+"""What each normalization of ReActNet-18 brings and costs, in one table.
+
+Accuracy on CIFAR-10 after one epoch, and on digits in batches of 64 and of two images,
+always with Adam and adaptive gradient clipping, mean over seeds; time and peak memory
+of a training step relative to batch norm, measured side by side; float operations of
+the converted file beyond those of the network with batch norm; and which share of the
+channels that meet a binary convolution has one and the same sign in more than 95 % of
+all places, so that it carries next to nothing. A run is what `larq-nobn train` does
+with the settings below; finished runs in the folder are not repeated.
+
+    python benchmarks/normalizations.py --folder runs/normalizations
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import shutil
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+import larq_nobn as nobn
+import click
+import numpy as np
+import tensorflow as tf
+from larq_nobn.deploy._taps import given_signs
+from rich.console import Console
+from rich.table import Table
+from train_step import (
+    alternate,
+    machine,
+    make_step,
+    measure_memory,
+    quartiles,
+    versions,
+    write,
+)
+
+RESULT = Path(__file__).with_suffix(".json")
+LOGS = Path(__file__).parent / "logs" / "normalizations"
+NORMALIZATIONS = nobn.models.NORMALIZATIONS
+SIZE = (16, 128)  # width and batch of the timed step
+DIGITS = {"dataset": "digits", "width": 32, "blocks": (2, 2)}
+TASKS = {
+    "CIFAR-10": {"width": 16, "epochs": 1},
+    "digits, batch 64": {
+        **DIGITS,
+        "batch_size": 64,
+        "epochs": 5,
+        "learning_rate": 3e-3,
+    },
+    "digits, batch 2": {**DIGITS, "batch_size": 2, "epochs": 2},
+}
+
+
+def place(folder, task, normalization, seed):
+    short = task.lower().replace(", ", "-").replace(" ", "-")
+    return folder / f"{short}-{normalization}-{seed}"
+
+
+def accuracy(folder, task, normalization, seed):
+    """Test accuracy in % of one run, trained unless it is there already."""
+    run = place(folder, task, normalization, seed)
+    if not (run / "run.json").exists():
+        settings = nobn.training.RunSettings(
+            normalization=normalization, seed=seed, **TASKS[task]
+        )
+        tf.keras.backend.clear_session()
+        nobn.training.train(settings, run)
+    log = LOGS / run.name
+    log.mkdir(parents=True, exist_ok=True)
+    for name in ("run.json", "history.csv"):
+        shutil.copyfile(run / name, log / name)
+    record = json.loads((run / "run.json").read_text())
+    print(run.name, f"{100 * record['metrics']['val_accuracy']:.1f}", flush=True)
+    return round(100 * record["metrics"]["val_accuracy"], 2)
+
+
+def float_operations(model, path):
+    """Float operations of the converted network, by name."""
+    report = nobn.convert(model, path)
+    return {op["op"]: op["count"] for op in report.float_ops}
+
+
+def stuck_channels(model):
+    """Share of the channels before binary convolutions that hardly change sign."""
+    images, _ = next(iter(nobn.data.load("cifar10", "test", 256)))
+    signs = given_signs(model)(images.numpy())
+    shares = [s.mean(axis=(0, 1, 2)) for s in signs.values()]
+    positive = np.concatenate(shares)
+    return float(np.mean(np.maximum(positive, 1 - positive) > 0.95))
+
+
+def peak_memory(normalization):
+    """Peak memory of three steps in MB, in a process of its own."""
+    child = subprocess.run(
+        [sys.executable, __file__, "--folder", ".", "--memory", normalization],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return round(json.loads(child.stdout.splitlines()[-1]), 1)
+
+
+@click.command()
+@click.option("--folder", type=Path, required=True, help="Where the runs go.")
+@click.option("--seeds", default=3, show_default=True, help="Runs of each task.")
+@click.option("--rounds", default=20, show_default=True, help="Timed steps of each.")
+@click.option("--memory", hidden=True)
+def main(folder, seeds, rounds, memory):
+    if memory is not None:
+        print(json.dumps(measure_memory(*SIZE, memory, "float32", 0.02)))
+        return
+    accuracies = {task: {n: [] for n in NORMALIZATIONS} for task in TASKS}
+    for seed, task, n in itertools.product(range(seeds), TASKS, NORMALIZATIONS):
+        accuracies[task][n].append(accuracy(folder, task, n, seed))
+    operations, stuck = {}, {}
+    for n in NORMALIZATIONS:
+        model = nobn.training.load_run(place(folder, "CIFAR-10", n, 0)).model
+        operations[n] = float_operations(model, folder / f"{n}.tflite")
+        stuck[n] = stuck_channels(model)
+    steps = {n: make_step(*SIZE, n, "float32", 0.02) for n in NORMALIZATIONS}
+    seconds = alternate(steps, rounds)
+    median = {n: statistics.median(times) for n, times in seconds.items()}
+    peak = {n: peak_memory(n) for n in NORMALIZATIONS}
+    rows = {
+        n: {
+            "accuracy": {task: accuracies[task][n] for task in TASKS},
+            "ms_quartiles": quartiles(seconds[n]),
+            "time_ratio": round(median[n] / median["batch_norm"], 3),
+            "peak_mb": peak[n],
+            "memory_ratio": round(peak[n] / peak["batch_norm"], 3),
+            "float_ops": operations[n],
+            "extra_float_ops": sum(operations[n].values())
+            - sum(operations["batch_norm"].values()),
+            "stuck_channels": round(stuck[n], 3),
+        }
+        for n in NORMALIZATIONS
+    }
+    result = {
+        "command": " ".join(["python benchmarks/normalizations.py", *sys.argv[1:]]),
+        "machine": machine(),
+        "versions": versions(),
+        "tasks": TASKS,
+        "step": {"width": SIZE[0], "batch": SIZE[1], "rounds": rounds},
+        "rows": rows,
+    }
+    write(result, RESULT)
+    print_rows(rows)
+
+
+def print_rows(rows):
+    table = Table(title="ReActNet-18; accuracy in % (lowest to highest seed)")
+    costs = ("time", "memory", "extra float ops", "stuck")
+    columns = ("normalization", *TASKS, *costs)
+    for column in columns:
+        table.add_column(column, justify="left" if column == columns[0] else "right")
+    for name, row in rows.items():
+        shown = [
+            f"{statistics.mean(each):.1f} ({min(each):.1f} to {max(each):.1f})"
+            for each in row["accuracy"].values()
+        ]
+        ratios = (f"{row['time_ratio']:.2f}", f"{row['memory_ratio']:.2f}")
+        rest = (f"{row['extra_float_ops']:+d}", f"{row['stuck_channels']:.0%}")
+        table.add_row(name, *shown, *ratios, *rest)
+    Console(width=120).print(table)
+
+
+if __name__ == "__main__":
+    main()
