@@ -53,6 +53,7 @@ class Case:
         state: Names of the other weights.
         training: In which mode the gradient is checked. None says that the two modes
             agree, which is checked.
+        sees_batch: Whether in training an example sees the rest of its batch.
         same_value: Whether the modes agree in value, and differ in gradient only.
         output_dtypes: One per output, None for the policy's compute dtype; None says
             that all outputs have that.
@@ -75,6 +76,7 @@ class Case:
     )
     state: tuple[str, ...] = ()
     training: bool | None = None
+    sees_batch: bool = False
     same_value: bool = False
     output_dtypes: tuple[str | None, ...] | None = None
     draw: Callable[[np.random.Generator, Shape], np.ndarray] = normal

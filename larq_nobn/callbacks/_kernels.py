@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import larq as lq
@@ -10,6 +11,8 @@ import tensorflow as tf
 from .._keras import keras
 from .._math import at_least_float32
 from ..quantizers import ReCU
+from ..quantizers._filters import filters
+from ..quantizers._recu import clamped
 
 
 class QuantizedKernel:
@@ -71,7 +74,7 @@ class QuantizedKernel:
 def beyond_quantile(
     kernel: tf.Tensor, axes: tuple[int, ...], tau: tf.Tensor
 ) -> tf.Tensor:
-    """Counts the standardized weights with |w| > Q, as ReCU would clamp them.
+    """Counts the weights that ReCU would clamp.
 
     Arguments:
         kernel: Latent weights.
@@ -79,11 +82,10 @@ def beyond_quantile(
         tau: The quantile's level, in (0.5, 1).
     """
     w = at_least_float32(tf.convert_to_tensor(kernel))
-    count = float(tf.TensorShape([w.shape[axis] for axis in axes]).num_elements())
-    offset = w - tf.reduce_mean(w, axes, keepdims=True)
-    # The unbiased variance; a filter of one weight has none, and no tail either.
-    variance = tf.reduce_sum(tf.square(offset), axes, keepdims=True) / max(count - 1, 1)
-    standardized = tf.abs(offset / (tf.sqrt(variance + 1e-5) / 8**0.5))
-    # The quantile of a Laplace distribution with the mean magnitude of the layer.
-    quantile = -tf.reduce_mean(standardized) * tf.math.log(2 - 2 * tau)
-    return tf.math.count_nonzero(standardized > quantile)
+    others = [axis for axis in range(w.shape.rank) if axis not in axes]
+    size = math.prod(w.shape[axis] for axis in axes)
+    if size == 1:  # no variance, and no tail either
+        return tf.constant(0, tf.int64)
+    of = filters(tf.reshape(tf.transpose(w, [*axes, *others]), (size, -1)))
+    _, _, limit = clamped(of, tau)
+    return tf.math.count_nonzero(tf.abs(of.columns - of.mean) > limit)

@@ -11,9 +11,9 @@ import tensorflow as tf
 from .._checks import check_number
 from .._keras import PACKAGE, keras, register
 from ._arguments import check_patterns, check_unit_axes, resolve_optimizer
-from ._bop import is_trained_by_bop
 from ._clipping import Axes
 from ._counts import ClipCounts
+from ._latent_free import is_latent_free
 from ._pairs import Pairs, after, clip_pairs
 from ._unit_axes import axes_by_layer, axes_of_all, first_match
 from ._wrapper import OptimizerWrapper
@@ -43,9 +43,10 @@ class AdaptiveGradientClipping(OptimizerWrapper):
 
     Arguments:
         optimizer: A Keras optimizer, new-style or legacy, as an object, name or config;
-            also Larq's `Bop` and `CaseOptimizer`. Variables that `Bop` trains have no
-            latent magnitude and are not clipped. Under mixed precision, loss scaling
-            goes around this wrapper, as `compile` does on its own.
+            also Larq's `Bop` and `CaseOptimizer`. Variables that `Bop` or
+            `BooleanAccumulation` trains have no latent magnitude and are not clipped.
+            Under mixed precision, loss scaling goes around this wrapper, as `compile`
+            does on its own.
         clip_factor: Largest ratio of the norms of gradient and weights, in (0, inf];
             default 0.01.
         epsilon: Floor under the norm of the weights, above 0; default 0.001.
@@ -176,11 +177,11 @@ class AdaptiveGradientClipping(OptimizerWrapper):
 
     def _clip(self, pairs: Pairs) -> Pairs:
         def axes_of(variables: Sequence[tf.Variable]) -> list[Axes | None]:
-            by_bop = is_trained_by_bop(self.inner_optimizer, pairs)
+            latent_free = is_latent_free(self.inner_optimizer, pairs)
             named = tuple((v.name, tuple(v.shape)) for v in variables)
             roles = axes_of_all(named, self.exclude, tuple(self.unit_axes.items()))
             return [
-                None if by_bop(variable) else role
+                None if latent_free(variable) else role
                 for variable, role in zip(variables, roles, strict=True)
             ]
 

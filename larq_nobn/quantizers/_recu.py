@@ -9,11 +9,24 @@ import tensorflow as tf
 from .._checks import check_number
 from .._keras import keras, register
 from .._math import at_least_float32, fused, unit_sum
-from ._filters import centered_gradient, filters, signed
+from ._filters import Filters, centered_gradient, filters, signed
 from ._kernel_quantizer import KernelQuantizer
 
 _EPSILON = 1e-5  # added to the variance
 _SPREAD = 2 * math.sqrt(2)  # standard deviation of a standardized filter
+
+
+def clamped(of: Filters, tau: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Of every filter the variance, what W-μ is multiplied by, and the largest |W-μ|.
+
+    Weights further from the mean lie beyond the quantile and are clamped.
+    """
+    count = float(of.columns.shape[0])
+    variance = tf.square(of.sigma) * count / (count - 1) + _EPSILON
+    rate = _SPREAD * tf.math.rsqrt(variance)
+    # b is one mean over the whole layer, in units of the standardized weights.
+    quantile = -tf.math.log(2 - 2 * tau) * tf.reduce_mean(of.deviation * rate)
+    return variance, rate, quantile / rate
 
 
 @fused
@@ -37,13 +50,8 @@ def recu(kernel: tf.Tensor, alpha: tf.Tensor, tau: tf.Tensor) -> tf.Tensor:
         def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             g = tf.reshape(upstream, of.columns.shape)
             count = float(of.columns.shape[0])
-            variance = tf.square(of.sigma) * count / (count - 1) + _EPSILON
-            rate = _SPREAD * tf.math.rsqrt(variance)
-            # b is one mean over the whole layer, in units of the standardized weights.
-            quantile = -tf.math.log(2 - 2 * tau) * tf.reduce_mean(of.deviation * rate)
-            inside, with_offset, with_sign = _products(
-                g, of.columns, of.mean, quantile / rate
-            )
+            variance, rate, limit = clamped(of, tau)
+            inside, with_offset, with_sign = _products(g, of.columns, of.mean, limit)
             along = unit_sum(with_offset) / ((count - 1) * variance)
             d_kernel = centered_gradient(inside, of, alpha * rate, along)
             return tf.reshape(d_kernel, kernel.shape), unit_sum(with_sign)

@@ -119,15 +119,6 @@ def test_half_precision_keeps_the_membrane_in_float32(dtype):
     assert_array_equal(np.ravel(tf.cast(spikes, tf.float32)), np.arange(65) == 32)
 
 
-@pytest.mark.parametrize("training", [False, True])
-def test_an_example_does_not_see_the_rest_of_its_batch(training):
-    x = np.random.default_rng(52).normal(size=(5, 8, 6)).astype(np.float32)
-    other = np.concatenate([x[:1], 9 * x[1:] + 4])
-    layer = LeakyIntegrateAndFire()
-    first, again = (layer(batch, training=training)[0] for batch in (x, other))
-    assert_array_equal(first, again)
-
-
 @pytest.mark.convert
 def test_signed_spikes_feed_a_binary_convolution(tmp_path):
     keras.utils.set_random_seed(53)

@@ -72,6 +72,7 @@ ROWS = (
         inference="folds",
         float_ops={},
         training=True,
+        sees_batch=True,
         output_dtypes=(None, "float32", "float32"),
         draw=draw_features_or_variance,
     ),

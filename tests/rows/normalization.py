@@ -99,6 +99,7 @@ ROWS = (
         shapes=((4, 3, 3, 3), (6, 3), (4, 5, 3), (2, 3, 2, 2, 3)),
         weights=("gamma", "beta"),
         state=("moving_mean", "moving_variance"),
+        sees_batch=True,
         training=True,
         smooth=True,
         oracle=partial(independent_component, epsilon=0.01),

@@ -13,9 +13,7 @@ from ._boolean import BooleanAccumulation
 _LATENT_FREE = (Bop, BooleanAccumulation)
 
 
-def is_trained_by_bop(
-    optimizer: Any, pairs: list[Any]
-) -> Callable[[tf.Variable], bool]:
+def is_latent_free(optimizer: Any, pairs: list[Any]) -> Callable[[tf.Variable], bool]:
     """Returns a predicate for the variables that are flipped inside `optimizer`.
 
     Arguments:
