@@ -14,16 +14,16 @@ from ..layers._rprelu import spelled_rprelu
 
 
 class ShiftedSign(lq.quantizers.Quantizer):
-    """sign(x + shift) in Larq's spelling, which LCE recognises."""
+    """sign(x + shift), or without a shift, in Larq's spelling, which LCE recognises."""
 
     precision = 1
 
-    def __init__(self, shift: np.ndarray, **kwargs: Any):
+    def __init__(self, shift: np.ndarray | None, **kwargs: Any):
         super().__init__(dtype="float32", **kwargs)
-        self.shift = tf.constant(shift, tf.float32)
+        self.shift = None if shift is None else tf.constant(shift, tf.float32)
 
     def shifted(self, inputs: tf.Tensor) -> tf.Tensor:
-        return inputs + self.shift
+        return inputs if self.shift is None else inputs + self.shift
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return lq.math.sign(self.shifted(inputs))

@@ -22,6 +22,8 @@ def is_binary(quantizer: Any) -> bool:
 
 def plain_sign(quantizer: RSign) -> ShiftedSign:
     """Drops the scale of an RSign: sign(a x + b) = sign(x + b / a) for positive a."""
+    if quantizer.shift is None:
+        return ShiftedSign(None, name=quantizer.name)
     shift = quantizer.shift.numpy() / np.float32(quantizer.scale)
     return ShiftedSign(shift, name=quantizer.name)
 

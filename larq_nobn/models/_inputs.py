@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from .._checks import check_choice, check_integer
+from ._normalizers import NORMALIZATIONS
+
 
 def check_image_shape(
     input_shape: object, smallest: int, name: str
@@ -26,3 +29,19 @@ def check_image_shape(
             "more, channels 1 or more. Use a larger image or fewer stages in `blocks`."
         )
     return height, width, channels
+
+
+def check_sizes(classes: object, width: object) -> None:
+    """Refuses a number of classes or of channels that no network can have."""
+    check_integer("classes", classes, 2, "A classifier needs two.")
+    check_integer("width", width, 2, "It is the channel count of the first stage.")
+
+
+def check_supported(name: str, normalization: object, supported: Sequence[str]) -> None:
+    """Refuses a normalization that there is, but not in this network."""
+    check_choice("normalization", normalization, NORMALIZATIONS)
+    if normalization not in supported:
+        raise ValueError(
+            f"normalization={normalization!r} is not supported by {name}. Choose from "
+            f"{', '.join(supported)}."
+        )

@@ -11,15 +11,16 @@ from typing import Any
 import larq as lq
 import tensorflow as tf
 
+from .._checks import check_choice, check_flag
 from .._keras import keras
 from ..layers import IndependentComponent, SignFlipDropout
-from ..quantizers import RSign, ScaledStandardization, ScaledStdSign
+from ..quantizers import RSign
+from ._kernels import Kernels
 from ._moments import Moments
 from ._normalizers import BATCH_NORM, NORMALIZERS, batch_norm
 
-# Where nothing behind the convolution brings its output to scale, and for EvoNorm,
-# whose activation needs values near 1 and not near 0.001 to be more than linear.
-_GLOROT = frozenset({"none", "independent_component", "evonorm"})
+# From this size on an image gets the stem for ImageNet.
+LARGE = 64
 
 
 @contextmanager
@@ -44,44 +45,44 @@ class Parts:
             gives the first stage of two-stage training, with the same weight names.
         estimator: The gradient estimator of the activations' sign, as in `RSign`.
         variance_preserving, balanced: As in `ScaledStdSign`; for `"nobn"` only.
+        shift: Whether the signs learn a shift.
+        norm_first: Whether a normalization stands before the sign of a binary
+            convolution, as in DenseNets, and not behind the convolution.
     """
 
     normalization: str
     binary_weights: bool
     estimator: str
-    variance_preserving: bool
-    balanced: bool
+    variance_preserving: bool = False
+    balanced: bool = False
+    shift: bool = True
+    norm_first: bool = False
     _moments: Moments = field(default_factory=Moments)
+
+    def __post_init__(self) -> None:
+        check_choice("normalization", self.normalization, NORMALIZERS)
+        RSign(estimator=self.estimator)
+        check_flag("binary_weights", self.binary_weights)
+        check_flag("variance_preserving", self.variance_preserving)
+        check_flag("balanced", self.balanced)
 
     @property
     def is_free(self) -> bool:
         """Whether the kernels carry what batch norm would otherwise do."""
         return self.normalization == "nobn"
 
-    def _binary_kernel(self, name: str, scale: float) -> dict[str, Any]:
-        # The published latent weights, and as small where a norm sets the scale: a
-        # weight of 0.1 needs a hundred steps to change its sign. Without either, the
-        # weights' magnitude is all that scales a branch, and Keras' default stays.
-        if self.is_free:
-            quantizer = (
-                ScaledStdSign(
-                    scale=scale,
-                    variance_preserving=self.variance_preserving,
-                    balanced=self.balanced,
-                    name=f"{name}_kernel",
-                )
-                if self.binary_weights
-                else ScaledStandardization(scale=scale, name=f"{name}_kernel")
-            )
-            initializer = keras.initializers.RandomUniform(0.0, 1e-3)
-            return {"kernel_quantizer": quantizer, "kernel_initializer": initializer}
-        kernel: dict[str, Any] = {}
-        if self.binary_weights:
-            kernel["kernel_quantizer"] = lq.quantizers.MagnitudeAwareSign()
-            kernel["kernel_constraint"] = lq.constraints.WeightClip(1.0)
-        if self.normalization not in _GLOROT:
-            kernel["kernel_initializer"] = keras.initializers.RandomUniform(-1e-3, 1e-3)
-        return kernel
+    @property
+    def _kernels(self) -> Kernels:
+        return Kernels(
+            self.normalization,
+            self.binary_weights,
+            self.variance_preserving,
+            self.balanced,
+        )
+
+    @property
+    def _flips(self) -> bool:
+        return self.normalization == "independent_component"
 
     def apply(self, layer: keras.layers.Layer, inputs: Any) -> tf.Tensor:
         """Calls a layer of the network; every one goes through here."""
@@ -89,18 +90,26 @@ class Parts:
             return self._moments.apply(layer, inputs)
         return layer(inputs)
 
-    def _normalize(self, x: tf.Tensor, name: str, branch: bool) -> tf.Tensor:
+    def normalize(self, x: tf.Tensor, name: str, branch: bool = False) -> tf.Tensor:
+        """Normalizes `x`, if that takes a layer; `branch` as in `_normalizers.py`."""
         if self.normalization == "kalman":
             return self._moments.normalize(x, f"{name}_norm")
         return NORMALIZERS[self.normalization](x, f"{name}_norm", branch)
 
     def float_conv(
-        self, x: tf.Tensor, channels: int, size: int, strides: int, name: str
+        self,
+        x: tf.Tensor,
+        channels: int,
+        size: int,
+        strides: int,
+        name: str,
+        scale: float = 1.0,
+        normalized: bool = True,
     ) -> tf.Tensor:
-        """A real-valued convolution of real-valued inputs, normalized."""
-        kernel: dict[str, Any] = {}
-        if self.is_free:
-            kernel["kernel_quantizer"] = ScaledStandardization(name=f"{name}_kernel")
+        """A real-valued convolution of real-valued inputs, normalized if so wished.
+
+        The scale, which a rectifier behind it may need, is for `"nobn"` only.
+        """
         conv = lq.layers.QuantConv2D(
             channels,
             size,
@@ -108,9 +117,10 @@ class Parts:
             padding="same",
             use_bias=False,
             name=f"{name}_conv",
-            **kernel,
+            **self._kernels.real(name, scale),
         )
-        return self._normalize(self.apply(conv, x), name, branch=False)
+        x = self.apply(conv, x)
+        return self.normalize(x, name) if normalized else x
 
     def binary_conv(
         self,
@@ -119,58 +129,99 @@ class Parts:
         size: int,
         strides: int,
         name: str,
-        alpha: float,
-        beta: float,
+        alpha: float = 1.0,
+        beta: float = 1.0,
+        padding: str = "same",
+        dilation: int = 1,
+        pool: keras.layers.Layer | None = None,
     ) -> tf.Tensor:
         """alpha times the binary convolution of sign(beta·x + shift), normalized.
 
-        Both factors belong to the normalizer-free form: alpha is part of the kernel's
-        scale and beta of the sign's, so that neither is an operation of its own.
+        Both factors belong to `"nobn"`: alpha is part of the kernel's scale and beta of
+        the sign's, so that neither is an operation of its own. A pool stands directly
+        behind the convolution.
         """
-        sign = RSign(
+        if self.norm_first and not self._flips:
+            x = self.normalize(x, name)
+        quantizer = sign = RSign(
             scale=beta if self.is_free else 1.0,
             estimator=self.estimator,
+            shift=self.shift,
             name=f"{name}_sign",
         )
-        before = self.normalization == "independent_component"
-        if before:
+        if self._flips:
             # The flips keep the signs that dropout's zeros would become +1 at.
             x = sign(batch_norm(x, f"{name}_norm"))
             x = SignFlipDropout(name=f"{name}_flip")(x)
+            # Bits already, which the marker tells Larq's summary.
+            quantizer = lq.quantizers.NoOp(precision=1)
         with _without_starvation_warning():
             conv = lq.layers.QuantConv2D(
                 channels,
                 size,
                 strides,
-                padding="same",
+                padding=padding,
                 pad_values=1.0,
+                dilation_rate=dilation,
                 use_bias=False,
-                # Bits already, which the marker tells Larq's summary.
-                input_quantizer=lq.quantizers.NoOp(precision=1) if before else sign,
+                input_quantizer=quantizer,
                 name=f"{name}_conv",
-                **self._binary_kernel(name, alpha),
+                **self._kernels.binary(name, alpha),
             )
-        return self._normalize(self.apply(conv, x), name, branch=True)
+        x = self.apply(conv, x)
+        if pool is not None:
+            x = self.apply(pool, x)
+        return x if self.norm_first else self.normalize(x, name, branch=True)
 
-    def pooled_shortcut(
-        self, x: tf.Tensor, channels: int, strides: int, name: str, beta: float
+    def projection(
+        self,
+        x: tf.Tensor,
+        channels: int,
+        strides: int,
+        name: str,
+        scale: float = 1.0,
+        pooled: bool = True,
+        binary: bool = True,
     ) -> tf.Tensor:
-        """beta·x averaged over 2x2 and projected by a binary 1x1 kernel, normalized.
+        """A shortcut's 1x1 convolution, of a binary or a real-valued kernel.
 
-        The input stays real, hence the convolution: beta is linear and joins its scale.
+        The input stays real, so that the convolution is linear, and the factor of the
+        normalizer-free form joins its kernel. Strides are those of an average over 2x2
+        in front of it, or without one the convolution's own.
         """
-        pool = keras.layers.AveragePooling2D(
-            2, strides, padding="same", name=f"{name}_pool"
-        )
+        if pooled:
+            pool = keras.layers.AveragePooling2D(
+                2, strides, padding="same", name=f"{name}_pool"
+            )
+            x, strides = self.apply(pool, x), 1
+        if self._flips:
+            x = IndependentComponent(name=f"{name}_norm", **BATCH_NORM)(x)
+        kernel = self._kernels.binary if binary else self._kernels.real
         with _without_starvation_warning():
             conv = lq.layers.QuantConv2D(
                 channels,
                 1,
+                strides,
                 use_bias=False,
                 name=f"{name}_conv",
-                **self._binary_kernel(name, beta),
+                **kernel(name, scale),
             )
-        x = self.apply(pool, x)
-        if self.normalization == "independent_component":
-            x = IndependentComponent(name=f"{name}_norm", **BATCH_NORM)(x)
-        return self._normalize(self.apply(conv, x), name, branch=False)
+        return self.normalize(self.apply(conv, x), name)
+
+    def stem(self, x: tf.Tensor, width: int) -> tf.Tensor:
+        """The first convolution: from 64 pixels on that for ImageNet, which quarters.
+
+        That is 7x7 with stride 2 and max pooling, and below 64 pixels 3x3 alone.
+        """
+        if min(x.shape[1:3]) < LARGE:
+            return self.float_conv(x, width, 3, 1, "stem")
+        x = self.float_conv(x, width, 7, 2, "stem")
+        pool = keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")
+        return self.apply(pool, x)
+
+
+def classifier(inputs: tf.Tensor, x: tf.Tensor, classes: int, name: str) -> keras.Model:
+    """The network that averages the map `x` and ends in the dense layer `head`."""
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    logits = keras.layers.Dense(classes, name="head", dtype="float32")(x)
+    return keras.Model(inputs, logits, name=name)

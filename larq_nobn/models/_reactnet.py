@@ -4,31 +4,12 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from .._checks import (
-    check_blocks,
-    check_choice,
-    check_flag,
-    check_integer,
-    check_number,
-)
+from .._checks import check_blocks, check_choice, check_number
 from .._keras import keras
 from ..layers import RPReLU
-from ..quantizers import RSign
-from ._inputs import check_image_shape
-from ._normalizers import NORMALIZATIONS
-from ._parts import Parts
+from ._inputs import check_image_shape, check_sizes
+from ._parts import Parts, classifier
 from ._variance import VARIANCE_RULES, expected_variances
-
-# From this size on an image gets the ImageNet stem, which quarters it.
-_LARGE = 64
-
-
-def _stem(parts: Parts, x: tf.Tensor, width: int) -> tf.Tensor:
-    if min(x.shape[1:3]) < _LARGE:
-        return parts.float_conv(x, width, 3, 1, "stem")
-    x = parts.float_conv(x, width, 7, 2, "stem")
-    pool = keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")
-    return parts.apply(pool, x)
 
 
 def _block(
@@ -45,7 +26,7 @@ def _block(
     if strides == 1 and x.shape[-1] == channels:
         shortcut = x
     else:
-        shortcut = parts.pooled_shortcut(x, channels, strides, f"{name}_shortcut", beta)
+        shortcut = parts.projection(x, channels, strides, f"{name}_shortcut", beta)
     total = parts.apply(keras.layers.Add(name=f"{name}_add"), [branch, shortcut])
     return parts.apply(RPReLU(name=f"{name}_act"), total)
 
@@ -131,26 +112,18 @@ def ReActNet18(
     stages = check_blocks(blocks)
     smallest = 2 ** (len(stages) - 1)
     shape = check_image_shape(input_shape, smallest, "ReActNet18")
-    check_integer("classes", classes, 2, "A classifier needs two.")
-    check_integer("width", width, 2, "It is the channel count of the first stage.")
-    check_choice("normalization", normalization, NORMALIZATIONS)
+    check_sizes(classes, width)
     check_choice("variance_rule", variance_rule, VARIANCE_RULES)
     check_number("alpha", alpha, "(0, inf)", "The paper uses 0.2.")
     parts = Parts(
-        normalization,
-        check_flag("binary_weights", binary_weights),
-        RSign(estimator=estimator).estimator,
-        check_flag("variance_preserving", variance_preserving),
-        check_flag("balanced", balanced),
+        normalization, binary_weights, estimator, variance_preserving, balanced
     )
     inputs = keras.Input(shape, name="image")
-    x = _stem(parts, inputs, width)
+    x = parts.stem(inputs, width)
     for stage, variances in enumerate(expected_variances(stages, alpha, variance_rule)):
         for block, variance in enumerate(variances):
             strides = 2 if stage > 0 and block == 0 else 1
             block_name = f"stage{stage + 1}_block{block + 1}"
             channels = width * 2**stage
             x = _block(parts, x, channels, strides, block_name, alpha, variance**-0.5)
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    logits = keras.layers.Dense(classes, name="head", dtype="float32")(x)
-    return keras.Model(inputs, logits, name=name)
+    return classifier(inputs, x, classes, name)

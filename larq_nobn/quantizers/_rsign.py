@@ -8,7 +8,7 @@ import larq as lq
 import tensorflow as tf
 from larq.quantizers import Quantizer
 
-from .._checks import check_channels, check_choice, check_number
+from .._checks import check_channels, check_choice, check_flag, check_number
 from .._keras import register
 from .._math import at_least_float32, channel_sum, fused
 from ._sigmoid_sign import sigmoid_slope
@@ -72,10 +72,11 @@ class RSign(Quantizer):
     Arguments:
         scale: Fixed positive factor a.
         estimator: `"approx_sign"`, `"ste_sign"` or `"sigmoid_sign"`.
+        shift: Whether to learn b; without it b = 0, and the threshold is 0.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
-        shift: Shape (C,), C the channels; starts at 0.
+        shift: Shape (C,), C the channels; starts at 0. None without one.
 
     Input shape:
         (batch, ..., C), of any rank from 2.
@@ -115,24 +116,35 @@ class RSign(Quantizer):
     precision = 1
 
     def __init__(
-        self, scale: float = 1.0, estimator: str = "approx_sign", **kwargs: Any
+        self,
+        scale: float = 1.0,
+        estimator: str = "approx_sign",
+        shift: bool = True,
+        **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)
         self.scale = check_number(
             "scale", scale, "(0, inf)", "It multiplies the input; 1 leaves it alone."
         )
         self.estimator = check_choice("estimator", estimator, ESTIMATORS)
+        self._learns_shift = check_flag("shift", shift)
+        self.shift = None
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        self.shift = self.add_weight(
-            name="shift",
-            shape=(check_channels("RSign", tuple(input_shape)),),
-            initializer="zeros",
-            experimental_autocast=False,
-        )
+        channels = check_channels("RSign", tuple(input_shape))
+        if self._learns_shift:
+            self.shift = self.add_weight(
+                name="shift",
+                shape=(channels,),
+                initializer="zeros",
+                experimental_autocast=False,
+            )
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        if self.shift is None:
+            zero = tf.zeros(inputs.shape[-1:], at_least_float32(inputs).dtype)
+            return rsign(inputs, zero, self.scale, self.estimator)
         if inputs.shape[-1] != self.shift.shape[0]:
             raise ValueError(
                 f"One RSign object got inputs of {self.shift.shape[0]} and of "
@@ -147,4 +159,5 @@ class RSign(Quantizer):
             **super().get_config(),
             "scale": self.scale,
             "estimator": self.estimator,
+            "shift": self._learns_shift,
         }
