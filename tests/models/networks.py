@@ -1,0 +1,53 @@
+"""The table of networks: one row subjects a builder to every shared test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from larq_nobn._keras import keras
+from larq_nobn.models import NORMALIZATIONS, ReActNet18
+
+
+@dataclass(frozen=True)
+class Network:
+    """A builder in a form that is small enough to test.
+
+    Arguments:
+        builder: The public function.
+        shape: Of the images, the smallest sensible ones.
+        small: Arguments that make the network small.
+        binary: How many binary convolutions the small network has, worked out by hand.
+        smallest: The side of the smallest image that the small network takes.
+        normalizations: Which it supports.
+    """
+
+    builder: Callable[..., keras.Model]
+    shape: tuple[int, int, int]
+    small: dict[str, Any]
+    binary: int
+    smallest: int
+    normalizations: tuple[str, ...] = NORMALIZATIONS
+
+    def __call__(self, normalization: str = "nobn", **changes: Any) -> keras.Model:
+        arguments = {**self.small, **changes}
+        return self.builder(self.shape, 3, normalization, **arguments)
+
+    def images(self, count: int = 8) -> np.ndarray:
+        rng = np.random.default_rng(1)
+        return rng.normal(size=(count, *self.shape)).astype(np.float32)
+
+
+NETWORKS = (Network(ReActNet18, (8, 8, 1), {"width": 8, "blocks": (2, 2)}, 4, 2),)
+PAIRS = [(n, norm) for n in NETWORKS for norm in n.normalizations]
+
+
+def scattered(model: keras.Model) -> keras.Model:
+    """Moves gains, shifts, slopes and statistics to where training may leave them."""
+    rng = np.random.default_rng(2)
+    for weight in model.weights:
+        if weight.shape.rank == 1:
+            weight.assign(weight + rng.uniform(0.05, 0.2, weight.shape))
+    return model
