@@ -48,6 +48,9 @@ class Parts:
         shift: Whether the signs learn a shift.
         norm_first: Whether a normalization stands before the sign of a binary
             convolution, as in DenseNets, and not behind the convolution.
+        bias: Whether the convolutions of `"nobn"` learn the bias that batch norm has
+            behind them: free behind a binary one, unlike the shift of a sign that
+            reads a sum or a pool.
     """
 
     normalization: str
@@ -57,6 +60,7 @@ class Parts:
     balanced: bool = False
     shift: bool = True
     norm_first: bool = False
+    bias: bool = False
     _moments: Moments = field(default_factory=Moments)
 
     def __post_init__(self) -> None:
@@ -79,6 +83,10 @@ class Parts:
             self.variance_preserving,
             self.balanced,
         )
+
+    @property
+    def _has_bias(self) -> bool:
+        return self.is_free and self.bias
 
     @property
     def _flips(self) -> bool:
@@ -105,20 +113,24 @@ class Parts:
         name: str,
         scale: float = 1.0,
         normalized: bool = True,
+        binary: bool = False,
     ) -> tf.Tensor:
-        """A real-valued convolution of real-valued inputs, normalized if so wished.
+        """A convolution of real-valued inputs, normalized if so wished.
 
-        The scale, which a rectifier behind it may need, is for `"nobn"` only.
+        Its kernel is real-valued too, unless that of the network's first layer is
+        binary. The scale, which a rectifier behind it may need, is for `"nobn"` only.
         """
-        conv = lq.layers.QuantConv2D(
-            channels,
-            size,
-            strides,
-            padding="same",
-            use_bias=False,
-            name=f"{name}_conv",
-            **self._kernels.real(name, scale),
-        )
+        kernel = self._kernels.binary if binary else self._kernels.real
+        with _without_starvation_warning():
+            conv = lq.layers.QuantConv2D(
+                channels,
+                size,
+                strides,
+                padding="same",
+                use_bias=self._has_bias,
+                name=f"{name}_conv",
+                **kernel(name, scale),
+            )
         x = self.apply(conv, x)
         return self.normalize(x, name) if normalized else x
 
@@ -126,7 +138,7 @@ class Parts:
         self,
         x: tf.Tensor,
         channels: int,
-        size: int,
+        size: int | tuple[int, int],
         strides: int,
         name: str,
         alpha: float = 1.0,
@@ -163,7 +175,7 @@ class Parts:
                 padding=padding,
                 pad_values=1.0,
                 dilation_rate=dilation,
-                use_bias=False,
+                use_bias=self._has_bias,
                 input_quantizer=quantizer,
                 name=f"{name}_conv",
                 **self._kernels.binary(name, alpha),
