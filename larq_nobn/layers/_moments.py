@@ -8,6 +8,7 @@ from typing import Any
 import larq as lq
 import tensorflow as tf
 
+from .._keras import keras
 from .._math import at_least_float32
 from ._kalman import BatchKalmanNormalization
 from ._proxy_moments import exact_moments
@@ -15,7 +16,21 @@ from ._rprelu import RPReLU
 
 Moments = tuple[tf.Tensor, tf.Tensor]
 
-ELEMENTWISE = (BatchKalmanNormalization, RPReLU)
+ELEMENTWISE = (BatchKalmanNormalization, RPReLU, keras.layers.PReLU)
+
+
+def is_sign(quantizer: Any) -> bool:
+    """Tells whether a quantizer makes ±1 of what it gets."""
+    other = (lq.quantizers.SteHeaviside, lq.quantizers.NoOp)
+    one_bit = getattr(quantizer, "precision", None) == 1
+    return one_bit and not isinstance(quantizer, other)
+
+
+def _signed(sign: Any, mean: tf.Tensor, variance: tf.Tensor) -> Moments:
+    # An RSign has both of these, the signs of Larq neither.
+    scale, shift = getattr(sign, "scale", 1.0), getattr(sign, "shift", None)
+    mean = scale * mean + (0.0 if shift is None else tf.cast(shift, mean.dtype))
+    return sign_moments(mean, scale * deviation_of(variance))
 
 
 def sign_moments(mean: tf.Tensor, deviation: tf.Tensor) -> Moments:
@@ -63,13 +78,15 @@ def output_moments(
         slope = weight(layer.effective_slope())
         moments = exact_moments(slope, shifted, deviation_of(variance))
         return moments[0] + weight(layer.shift_out), moments[1]
+    if isinstance(layer, keras.layers.PReLU):
+        slope = tf.reshape(weight(layer.alpha), [-1])
+        return exact_moments(slope, mean, deviation_of(variance))
+    if is_sign(layer):
+        return _signed(layer, mean, variance)
 
     sign = getattr(layer, "input_quantizer", None)
-    if sign is not None:
-        # An RSign has both of these, the signs of Larq neither.
-        scale, shift = getattr(sign, "scale", 1.0), getattr(sign, "shift", 0.0)
-        mean = scale * mean + weight(shift)
-        mean, variance = sign_moments(mean, scale * deviation_of(variance))
+    if is_sign(sign):
+        mean, variance = _signed(sign, mean, variance)
     elif activation == "sign":
         mean, variance = sign_moments(mean, deviation_of(variance))
     elif activation == "relu":

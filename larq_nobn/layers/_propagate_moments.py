@@ -10,7 +10,7 @@ import tensorflow as tf
 from .._checks import check_choice
 from .._keras import keras, register
 from ._kernel_layers import has_kernel
-from ._moments import ELEMENTWISE, Moments, output_moments
+from ._moments import ELEMENTWISE, Moments, is_sign, output_moments
 
 
 @dataclass(frozen=True)
@@ -76,10 +76,12 @@ def propagate_moments(
 
     with sums over its taps and input channels, as for all positions but those at a
     padded border. Its `input_quantizer`, a sign, is applied first: for an `RSign` with
-    scale a and shift b, \(\mu = 2\Phi((a m + b)/(a\sqrt v)) - 1\). Two kinds of layers
-    without kernel are known too. An `RPReLU` has a closed form like relu's. A
-    `BatchKalmanNormalization` with the state it returned gives the moments of its
-    output y, \(\beta\) and \(\gamma^2 v/(v + \epsilon)\): what the next layer meets.
+    scale a and shift b, \(\mu = 2\Phi((a m + b)/(a\sqrt v)) - 1\). `NoOp(precision=1)`
+    marks inputs that are signs already. Some layers without kernel are known too: a
+    sign that is a layer of its own; an `RPReLU` or a PReLU of one slope per channel,
+    whose closed form is like relu's; and a `BatchKalmanNormalization`, which with the
+    state it returned gives the moments of its output y, \(\beta\) and
+    \(\gamma^2 v/(v + \epsilon)\): what the next layer meets.
 
     Gradients reach the state and all weights. On Keras tensors the result is part of
     the network and is saved with it, sharing the layer's weights; converting leaves it
@@ -87,8 +89,9 @@ def propagate_moments(
     moments; average pooling may leave them as they are, as if neighbours were equal.
 
     Arguments:
-        layer: Dense, Conv1D to Conv3D, Larq's versions of them,
-            `BatchKalmanNormalization` or `RPReLU`. Call it on its features first.
+        layer: Dense, Conv1D to Conv3D, Larq's versions of them, a binary quantizer,
+            `BatchKalmanNormalization`, `RPReLU` or PReLU. Call it on its features
+            first.
         state: Mean and variance, (C,) each, for the C channels of the layer's input.
         activation: What stands between: None or `"linear"`, `"relu"`, `"sign"`. None
             for a layer with `input_quantizer`, and for layers without kernel.
@@ -153,17 +156,25 @@ def _is_symbolic(tensor: Any) -> bool:
 
 
 def _check_layer(layer: Any, symbolic: bool) -> None:
-    if not has_kernel(layer) and not isinstance(layer, ELEMENTWISE):
+    elementwise = isinstance(layer, ELEMENTWISE) or is_sign(layer)
+    if not has_kernel(layer) and not elementwise:
         raise TypeError(
             f"{layer!r} is no layer that moments are known of; those are Dense, Conv1D "
-            "to Conv3D, Larq's versions of them, BatchKalmanNormalization and RPReLU. "
-            "Leave others out of the state's way, or begin again without a state."
+            "to Conv3D, Larq's versions of them, binary quantizers, "
+            "BatchKalmanNormalization, RPReLU and PReLU. Leave others out of the "
+            "state's way, or begin again without a state."
         )
     if not layer.built or (symbolic and not layer.inbound_nodes):
         raise ValueError(
             f"Layer {layer.name!r} was not called on a tensor of the state's kind yet, "
             "but its weights and its place have to be known. Call it on its features "
             "before propagate_moments."
+        )
+    if isinstance(layer, keras.layers.PReLU) and max(layer.alpha.shape[:-1]) > 1:
+        raise ValueError(
+            f"Layer {layer.name!r} has slopes of shape {tuple(layer.alpha.shape)}, but "
+            "moments are known per channel only. Share the slopes of all positions: "
+            "shared_axes=[1, 2] for images."
         )
     if not has_kernel(layer):
         return
@@ -192,7 +203,9 @@ def _check_input(layer: Any, activation: str | None, state: Moments) -> None:
             f"activation={activation!r} does not go with layer {layer.name!r}, which "
             "is an elementwise function itself or begins with one. Use None."
         )
-    owned = layer.kernel.shape[-2:-1] if kernel else layer.weights[0].shape
+    if not kernel and not layer.weights:
+        return  # a sign at zero, for any number of channels
+    owned = layer.kernel.shape[-2:-1] if kernel else layer.weights[0].shape[-1:]
     if not all(moment.shape.is_compatible_with(owned) for moment in state):
         raise ValueError(
             f"The state has shapes {[tuple(moment.shape) for moment in state]}, but "

@@ -139,6 +139,33 @@ def test_the_signs_of_larq(quantizer):
     assert_array_equal(found, propagate_moments(plain, (MEAN, VARIANCE), "sign"))
 
 
+@pytest.mark.parametrize("shift", [True, False])
+def test_a_sign_in_front_of_its_convolution(shift):
+    quantizer = nobn.quantizers.RSign(scale=0.7, shift=shift, dtype="float64")
+    inside, _ = in_float64(with_sign(quantizer))
+    marker = lq.quantizers.NoOp(precision=1, dtype="float64")
+    behind, _ = in_float64(with_sign(marker))
+    for name in ("kernel", "bias"):
+        getattr(behind, name).assign(getattr(inside, name))
+    gain = inside.kernel_quantizer.gain
+    behind.kernel_quantizer.gain.assign(gain)
+    bits = propagate_moments(quantizer, (MEAN, VARIANCE))
+    means = 0.7 * MEAN + (quantizer.shift.numpy() if shift else 0.0)
+    normal = zip(means, 0.49 * VARIANCE, strict=True)
+    of = [closed_form(mean, variance, "sign") for mean, variance in normal]
+    assert_allclose(bits, np.transpose(of), rtol=1e-9, atol=1e-12)
+    expected = propagate_moments(inside, (MEAN, VARIANCE))
+    assert_array_equal(propagate_moments(behind, bits), expected)
+
+
+def test_prelu_of_one_slope_per_channel():
+    layer = keras.layers.PReLU(shared_axes=[1, 2], dtype="float64")
+    layer.build((None, 8, 8, 4))
+    layer.alpha.assign(np.random.default_rng(44).normal(size=(1, 1, 4)))
+    x = samples()[:, None, None]
+    assert_sampled(propagate_moments(layer, (MEAN, VARIANCE)), layer(x).numpy())
+
+
 @pytest.mark.parametrize("power_of_two", [False, True])
 def test_rprelu(power_of_two):
     layer = RPReLU(power_of_two=power_of_two, dtype="float64")
@@ -336,6 +363,12 @@ def called(layer, shape=(1, 6, 6, 4)):
             None,
             ValueError,
             "has the input quantizer .*SteTern",
+        ),
+        (
+            lambda: called(keras.layers.PReLU(name="act")),
+            None,
+            ValueError,
+            r"Layer 'act' has slopes of shape \(6, 6, 4\), but moments",
         ),
         (
             lambda: called(keras.layers.Dense(5, name="fc"), (1, 3)),
