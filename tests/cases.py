@@ -6,6 +6,7 @@
 
 from contract_case import Case
 from rows import (
+    affine,
     estimators,
     evonorm,
     filter_response,
@@ -27,4 +28,5 @@ CASES: tuple[Case, ...] = (
     *normalization.ROWS,
     *preconditioning.ROWS,
     *spiking.ROWS,
+    *affine.ROWS,
 )

@@ -17,6 +17,7 @@ LAYERS = (
     {"_penalties"},
     {"quantizers", "layers", "regularizers", "optimizers", "data"},
     {"models", "callbacks"},  # callbacks look for the quantizers of a model
+    {"graph"},
     {"surgery", "diagnostics", "training", "deploy"},
     {"cli"},
     {"__main__"},

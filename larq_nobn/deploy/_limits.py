@@ -8,9 +8,8 @@ import larq as lq
 import numpy as np
 
 from .._keras import keras
+from ..graph import Call, calls, has_sign_input, is_binary, is_binary_convolution
 from ._errors import ConversionError
-from ._graph import Call, calls, has_sign_input, is_binary_convolution
-from ._quantizers import is_binary
 
 
 def check_limits(model: keras.Model) -> int:

@@ -9,21 +9,23 @@ import larq as lq
 import numpy as np
 
 from .._keras import dtype_policy, keras
+from ..graph import (
+    TRAINING_ONLY,
+    Call,
+    ModelError,
+    float32_config,
+    is_binary_convolution,
+    kernel_value,
+    rebuild,
+    replace_layers,
+    split_kernel,
+)
 from ..layers import BatchKalmanNormalization, IndependentComponent, RPReLU
 from ..quantizers import RSign
 from ._errors import ConversionError
-from ._graph import TRAINING_ONLY, Call, as_functional, is_binary_convolution
+from ._graph import as_functional
 from ._inference import BinaryConvolution, PlainGroupNormalization, PlainRPReLU
-from ._quantizers import (
-    copy_quantizer,
-    float32_config,
-    kernel_value,
-    nothing,
-    plain_sign,
-    rebuild,
-    split_kernel,
-)
-from ._replace import replace_layers
+from ._quantizers import copy_quantizer, nothing, plain_sign
 
 # The kernels that a Larq layer may quantize, and the argument that says how.
 _KERNELS = {
@@ -138,7 +140,7 @@ def bake_kernels(call: Call) -> Replacement | None:
     if not baked and getattr(layer, "input_quantizer", None) is None:
         return None
     plain = {_KERNELS[name]: None for name in baked}
-    new = rebuild(layer, name=call.name, **plain, input_quantizer=None)
+    new = rebuild(layer, float32=True, name=call.name, **plain, input_quantizer=None)
     new.input_quantizer, fill_quantizer = copy_quantizer(layer.input_quantizer)
 
     def fill() -> None:
@@ -153,7 +155,7 @@ def bake_kernels(call: Call) -> Replacement | None:
 
 def copy(call: Call) -> Replacement:
     """The same layer again, in float32."""
-    new = rebuild(call.layer, name=call.name)
+    new = rebuild(call.layer, float32=True, name=call.name)
     return Replacement(new, lambda: new.set_weights(call.layer.get_weights()))
 
 
@@ -212,6 +214,8 @@ def _clone(
             cloned = replace_layers(given, replace)
         except ConversionError:
             raise
+        except ModelError as error:
+            raise ConversionError(str(error)) from error
         except Exception as error:  # whatever a user's layer raises when called
             raise ConversionError(
                 f"Model {model.name!r} cannot be rebuilt in float32: {error}. Remove "

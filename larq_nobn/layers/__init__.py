@@ -1,6 +1,7 @@
 """Keras layers: normalizers and activations of feature maps."""
 
 from ._activation_standardization import ActivationStandardization
+from ._channel_affine import ChannelAffine
 from ._evonorm import EvoNormS0
 from ._frn import FilterResponseNormalization
 from ._independent_component import IndependentComponent
@@ -18,6 +19,7 @@ __all__ = [
     "ActivationStandardization",
     "BatchKalmanNormalization",
     "BatchNormalizationPreconditioning",
+    "ChannelAffine",
     "EvoNormS0",
     "FilterResponseNormalization",
     "IndependentComponent",

@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 from deploy.nets import INPUT, binary_conv, head, images, scrambled
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.deploy._graph import as_functional, calls
+from larq_nobn.deploy._graph import as_functional
 from larq_nobn.deploy._prepare import half_precision, in_float32, prepare
+from larq_nobn.graph import calls
 from larq_nobn.layers import BatchKalmanNormalization, RPReLU, propagate_moments
 from numpy.testing import assert_allclose, assert_array_equal
 

@@ -9,7 +9,7 @@ from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError
 from larq_nobn.deploy._inference import BinaryConvolution, PlainRPReLU, ShiftedSign
 from larq_nobn.deploy._prepare import half_precision, in_float32, prepare
-from larq_nobn.deploy._quantizers import kernel_value, split_kernel
+from larq_nobn.graph import kernel_value, split_kernel
 from numpy.testing import assert_allclose, assert_array_equal
 
 

@@ -32,6 +32,19 @@ def test_value_and_gradients(shape, scale, estimator):
     )
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.8])
+def test_without_a_shift(scale):
+    rng = np.random.default_rng(14)
+    x, upstream = rng.normal(size=(2, 4, 5, 3, 3))
+    layer = RSign(scale=scale, shift=False, dtype="float64")
+    value, d_x, d_weights = value_and_gradients(layer, x, upstream)
+    assert d_weights == {} and layer.shift is None
+    assert_array_equal(value, np.where(x >= 0, 1, -1))
+    slope = np.maximum(0, 2 - 2 * np.abs(scale * x))
+    assert_allclose(d_x, scale * upstream * slope, atol=1e-12)
+    assert RSign.from_config(layer.get_config()).get_config() == layer.get_config()
+
+
 def test_sign_of_zero_is_positive():
     assert_array_equal(RSign()(tf.constant([[0.0, -0.0, -1e-30]])), [[1, 1, -1]])
 

@@ -56,13 +56,6 @@ def rsign(
     return {"x": scale * d_z, "shift": per_channel(d_z)}
 
 
-def unshifted_rsign(
-    x: np.ndarray, weights: Weights, upstream: np.ndarray, scale: float
-) -> Weights:
-    found = rsign(x, {"shift": np.zeros(x.shape[-1])}, upstream, scale)
-    return {"x": found["x"]}
-
-
 def rprelu(x: np.ndarray, weights: Weights, upstream: np.ndarray) -> Weights:
     z = x + weights["shift_in"]
     d_x = upstream * np.where(z > 0, 1, weights["slope"])
@@ -111,19 +104,6 @@ ROWS = (
         oracle=partial(rsign, scale=0.9),
         inference="folds",
         float_ops={"SUB": 1},
-    ),
-    Case(
-        RSign,
-        role="activation",
-        alias="rsign",
-        kwargs={"scale": 0.9, "shift": False},
-        shapes=((2, 5, 6, 3),),
-        weights=(),
-        smooth=False,
-        oracle=partial(unshifted_rsign, scale=0.9),
-        inference="folds",
-        float_ops={},
-        skip={"docstring": "it lists the weight, which the row above has"},
     ),
     Case(
         RPReLU,

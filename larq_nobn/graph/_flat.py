@@ -1,0 +1,114 @@
+"""Copies a model, with all models inside it, into one plain graph."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import larq as lq
+import tensorflow as tf
+
+from .._keras import keras
+from ._calls import Call, calls
+from ._errors import ModelError
+from ._rebuild import rebuild
+from ._replace import inputs_like, model_like, run_call
+
+# What runs the layer graph and nothing else: of Sequential, and of functional models.
+_PLAIN = {kind.call for kind in keras.Sequential.__mro__[:2]}
+
+
+def flat_copy(model: Any) -> keras.Model:
+    """Returns a functional copy of the same inference function, with new layers.
+
+    Models inside the model are opened, so that every layer stands in one graph; where
+    two layers would then share a name, the later gets that of its model in front. What
+    only training needs of other examples is left out: the states of Kalman
+    normalizations, and preconditioning.
+
+    Arguments:
+        model: A built functional or Sequential model; it is not changed.
+
+    Raises:
+        ModelError: If it is, or holds, a subclassed model or a Lambda, all of which it
+            names, or a layer that cannot be made anew.
+    """
+    _refuse_opaque(model)
+    with lq.context.quantized_scope(False):
+        copier = _Copier()
+        starts = inputs_like(model)
+        ends = copier.run(model, starts, {})
+        copy = model_like(model, starts, ends)
+        copier.fill()
+    return copy
+
+
+class _Copier:
+    def __init__(self) -> None:
+        self._new: dict[int, keras.layers.Layer] = {}
+        self._pairs: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
+        self._names: set[str] = set()
+
+    def run(
+        self, model: keras.Model, starts: list[Any], modes: dict[str, Any]
+    ) -> list[Any]:
+        """Calls copies of a model's layers, in a mode of training if one is fixed."""
+        tensors = {
+            str(id(given)): start
+            for given, start in zip(model.inputs, starts, strict=True)
+        }
+        for call in calls(model):
+            if isinstance(call.layer, keras.Model):
+                args, kwargs = call.arguments(tensors)
+                inner = call.layer._flatten_to_reference_inputs(args[0])
+                fixed = kwargs.get("training")
+                mode = modes if fixed is None else {"training": fixed}
+                found = self.run(call.layer, inner, mode)
+            else:
+                takes = modes if call.layer._expects_training_arg else {}
+                found = run_call(call, self._copy(model, call), tensors, **takes)
+            ids = call.node.flat_output_ids
+            tensors.update(zip(ids, tf.nest.flatten(found), strict=False))
+        return [tensors[str(id(end))] for end in model.outputs]
+
+    def _copy(self, model: keras.Model, call: Call) -> keras.layers.Layer:
+        layer = call.layer
+        if id(layer) not in self._new:
+            name = call.name
+            while name in self._names:
+                name = f"{model.name}_{name}"
+            self._names.add(name)
+            self._new[id(layer)] = rebuild(layer, name=name)
+            self._pairs.append((layer, self._new[id(layer)]))
+        return self._new[id(layer)]
+
+    def fill(self) -> None:
+        """Gives every copy the weights of its layer."""
+        for given, new in self._pairs:
+            new.set_weights(given.get_weights())
+
+
+def _refuse_opaque(model: Any) -> None:
+    if not isinstance(model, keras.Model):
+        raise ModelError(
+            f"{model!r} is not a Keras model. Pass a functional or Sequential model of "
+            "legacy Keras (tf_keras)."
+        )
+    found = list(_opaque(model))
+    if found:
+        raise ModelError(
+            f"Model {model.name!r} cannot be taken apart because of "
+            f"{', '.join(found)}. Write these parts as layers, or as functional or "
+            "Sequential models with a known input shape."
+        )
+
+
+def _opaque(model: keras.Model) -> list[str]:
+    if not getattr(model, "_is_graph_network", False) or type(model).call not in _PLAIN:
+        return [f"the subclassed or unbuilt model {model.name!r}"]
+    found = []
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Lambda):
+            found.append(f"the Lambda {layer.name!r}")
+        if isinstance(layer, keras.Model):
+            found += _opaque(layer)
+    return found

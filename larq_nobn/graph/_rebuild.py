@@ -1,0 +1,54 @@
+"""Makes layers anew from their configuration."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._keras import keras
+from ._errors import ModelError
+
+
+def rebuild(
+    layer: keras.layers.Layer, float32: bool = False, **changes: Any
+) -> keras.layers.Layer:
+    """Builds a layer like the given one, with some arguments changed.
+
+    Arguments:
+        layer: Any layer; also a quantizer that is one.
+        float32: Whether it computes in float32, and so do the layers inside it.
+        **changes: Arguments that differ.
+
+    Raises:
+        ModelError: If the layer's class does not support it.
+    """
+    try:
+        config = layer.get_config()
+        if float32:
+            config = float32_config(config)
+        return type(layer).from_config({**config, **changes})
+    except Exception as error:  # a user's class may raise anything
+        raise ModelError(
+            f"Layer {layer.name!r} ({type(layer).__name__}) cannot be rebuilt from its "
+            f"configuration: {error}. Give the class a get_config that lists every "
+            "argument."
+        ) from error
+
+
+def float32_config(config: Any) -> Any:
+    """Returns a layer configuration with every float policy replaced by float32."""
+    if isinstance(config, tuple):
+        return tuple(float32_config(item) for item in config)
+    if isinstance(config, list):
+        return [float32_config(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: "float32" if key == "dtype" and _is_float(value) else float32_config(value)
+        for key, value in config.items()
+    }
+
+
+def _is_float(dtype: Any) -> bool:
+    if isinstance(dtype, dict):  # a serialized policy
+        dtype = dtype.get("config", {}).get("name", "")
+    return "float" in str(dtype)

@@ -1,0 +1,70 @@
+"""Builds the graph of a model again, from other layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from .._keras import keras
+from ..layers import BatchKalmanNormalization
+from ._calls import Call, calls
+
+# What a call gets instead of its layer; None lets its input through.
+Replacement = Callable[[Call], keras.layers.Layer | None]
+
+
+def replace_layers(model: keras.Model, replacement: Replacement) -> keras.Model:
+    """Builds the calls of inference again, with other layers.
+
+    Keras' `clone_model` would ask for a replacement of every layer, those too that only
+    training needs, and call it with all inputs.
+
+    Arguments:
+        model: A functional model.
+        replacement: Makes the layer that replaces the one of a call, or None to drop a
+            layer of one input; asked once for a layer that is used more than once.
+    """
+    starts = inputs_like(model)
+    tensors = {
+        str(id(given)): start for given, start in zip(model.inputs, starts, strict=True)
+    }
+    layers: dict[str, keras.layers.Layer | None] = {}
+    for call in calls(model):
+        if call.name not in layers:
+            layers[call.name] = replacement(call)
+        found = run_call(call, layers[call.name], tensors)
+        # Of a state, what inference does not compute is missing in the end.
+        ids = call.node.flat_output_ids
+        tensors.update(zip(ids, tf.nest.flatten(found), strict=False))
+    return model_like(model, starts, [tensors[str(id(end))] for end in model.outputs])
+
+
+def inputs_like(model: keras.Model) -> list[Any]:
+    """New inputs of the shapes, types and names of a model's."""
+    return [
+        keras.Input(batch_shape=given.shape, dtype=given.dtype, name=name)
+        for given, name in zip(model.inputs, model.input_names, strict=True)
+    ]
+
+
+def model_like(model: keras.Model, starts: list[Any], ends: list[Any]) -> keras.Model:
+    """A model between new tensors, which takes and returns them as another does."""
+    inputs = tf.nest.pack_sequence_as(model._nested_inputs, starts)
+    outputs = tf.nest.pack_sequence_as(model._nested_outputs, ends)
+    return keras.Model(inputs, outputs, name=model.name)
+
+
+def run_call(
+    call: Call,
+    layer: keras.layers.Layer | None,
+    tensors: dict[str, Any],
+    **arguments: Any,
+) -> Any:
+    """Makes a call once more: of another layer, on other tensors, by id of the old."""
+    if layer is None or isinstance(call.layer, BatchKalmanNormalization):
+        given = tensors[str(id(tf.nest.flatten(call.inputs)[0]))]
+        return given if layer is None else layer(given)
+    args, kwargs = call.arguments(tensors)
+    return layer(*args, **{**kwargs, **arguments})

@@ -1,0 +1,165 @@
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn import layers
+from deploy.nets import binary_conv, images, scrambled
+from larq_nobn._keras import keras
+from larq_nobn.graph import Graph, ModelError, flat_copy
+from numpy.testing import assert_array_equal
+
+BatchNorm = keras.layers.BatchNormalization
+
+
+def backbone(name="backbone"):
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(4, 3, name="stem")(inputs)
+    return keras.Model(inputs, BatchNorm(name="norm")(x), name=name)
+
+
+def check(model, *inputs):
+    before = model.get_weights()
+    copy = flat_copy(scrambled(model))
+    given = {id(layer) for layer in model.submodules}
+    assert not any(isinstance(layer, keras.Model) for layer in copy.layers)
+    assert not given & {id(layer) for layer in copy.submodules}
+    tf.nest.map_structure(assert_array_equal, copy(*inputs), model(*inputs))
+    assert len(model.get_weights()) == len(before)
+    return copy
+
+
+def test_nested_models_are_opened_and_names_stay_apart():
+    inputs = keras.Input((8, 8, 3))
+    x = backbone()(inputs)
+    tail = keras.Sequential([BatchNorm(name="norm"), keras.layers.Flatten()], "tail")
+    model = keras.Model(inputs, keras.layers.Dense(2, name="head")(tail(x)), name="net")
+    copy = check(model, images())
+    names = [layer.name for layer in copy.layers[1:]]
+    assert names == ["stem", "norm", "tail_norm", "flatten", "head"]
+    assert copy.name == "net"
+
+
+def test_a_sequential_model_becomes_a_functional_one():
+    model = keras.Sequential([keras.Input((8, 8, 3)), binary_conv(4), BatchNorm()])
+    copy = check(model, images())
+    assert not isinstance(copy, keras.Sequential)
+
+
+def test_shared_models_and_layers_stay_shared():
+    left, right = keras.Input((8, 8, 3)), keras.Input((8, 8, 3))
+    shared = backbone()
+    total = keras.layers.Add(name="sum")([shared(left), shared(right)])
+    model = keras.Model([left, right], [total, total * 2.0])
+    copy = check(model, [images(), images(seed=2)])
+    assert len(Graph(copy).uses("stem")) == 2
+    assert len(copy.weights) == len(model.weights)
+
+
+def test_inputs_and_outputs_keep_their_structure():
+    inputs = {"b": keras.Input((3,), name="b"), "a": keras.Input((3,), name="a")}
+    total = keras.layers.Subtract()([inputs["a"], inputs["b"]])
+    inner = keras.Model(inputs, {"out": total}, name="inner")
+    outer = {"x": keras.Input((3,), name="x"), "y": keras.Input((3,), name="y")}
+    found = inner({"a": outer["x"], "b": outer["y"]})["out"]
+    model = keras.Model(outer, {"z": keras.layers.Dense(2)(found)})
+    rng = np.random.default_rng(1)
+    check(model, {key: rng.normal(size=(2, 3)).astype(np.float32) for key in outer})
+
+
+def test_a_backbone_in_inference_mode_stays_in_it():
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, backbone()(inputs, training=False))
+    copy, x = check(model, images()), images()
+    assert_array_equal(copy(x, training=True), model(x, training=False))
+
+
+def test_training_state_and_policies_are_kept():
+    model = backbone()
+    model.get_layer("norm").trainable = False
+    copy = flat_copy(model)
+    assert not copy.get_layer("norm").trainable
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        model = backbone()
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert flat_copy(model).get_layer("stem").compute_dtype == "float16"
+
+
+def test_what_only_training_needs_is_left_out():
+    inputs = keras.Input((8, 8, 3))
+    dense = keras.layers.Conv2D(4, 1, name="conv")
+    x = layers.BatchNormalizationPreconditioning(dense, name="conditioned")(inputs)
+    y, state = layers.BatchKalmanNormalization(name="first")(x)
+    z, _ = layers.BatchKalmanNormalization(name="second")([y, state])
+    model = scrambled(keras.Model(inputs, z))
+    copy = flat_copy(model)
+    assert type(copy.get_layer("conditioned")) is keras.layers.Conv2D
+    assert copy.get_layer("second").inbound_nodes[0].input_tensors.shape == z.shape
+    assert_array_equal(copy(images()), model(images()))
+
+
+class Twice(keras.Model):
+    def call(self, inputs):
+        return 2 * inputs
+
+
+class Halved(keras.Model):
+    """A functional model by construction that does something else when called."""
+
+    def call(self, inputs, training=None, mask=None):
+        return super().call(inputs, training, mask) / 2
+
+
+def halved():
+    inputs = keras.Input((3,))
+    return Halved(inputs, keras.layers.Dense(3)(inputs), name="halved")
+
+
+def test_refuses_what_it_cannot_see_into_by_name():
+    inputs = keras.Input((3,))
+    x = keras.layers.Lambda(lambda x: x, name="secret")(inputs)
+    nested = keras.Sequential([keras.layers.Lambda(abs, name="inner")], name="seq")
+    model = keras.Model(inputs, Twice(name="twice")(halved()(nested(x))), name="net")
+    parts = (
+        "the Lambda 'secret', the Lambda 'inner', the subclassed or unbuilt model "
+        "'halved', the subclassed or unbuilt model 'twice'"
+    )
+    with pytest.raises(ModelError, match=f"'net' cannot be .* because of {parts}"):
+        flat_copy(model)
+
+
+@pytest.mark.parametrize("model", [Twice(name="m"), keras.Sequential(name="m")])
+def test_refuses_models_without_a_graph(model):
+    with pytest.raises(ModelError, match="the subclassed or unbuilt model 'm'"):
+        flat_copy(model)
+
+
+def test_refuses_what_is_no_model():
+    with pytest.raises(ModelError, match="'net.keras' is not a Keras model"):
+        flat_copy("net.keras")
+
+
+def test_refuses_a_layer_without_its_configuration():
+    class Scaled(keras.layers.Layer):
+        def __init__(self, factor):
+            super().__init__(name="scaled")
+            self.factor = factor
+
+        def call(self, inputs):
+            return self.factor * inputs
+
+    inputs = keras.Input((3,))
+    with pytest.raises(
+        ModelError, match=r"Layer 'scaled' \(Scaled\) cannot be rebuilt"
+    ):
+        flat_copy(keras.Model(inputs, Scaled(2)(inputs)))
+
+
+def test_a_quantized_kernel_is_copied_as_it_is_trained():
+    model = keras.Sequential([keras.Input((8, 8, 3)), binary_conv(4, name="conv")])
+    with lq.context.quantized_scope(True):
+        copy = flat_copy(model)
+    latent = model.get_layer("conv").kernel.latent_variable
+    assert_array_equal(copy.get_layer("conv").kernel.latent_variable, latent)
+    assert np.abs(latent).max() < 1
