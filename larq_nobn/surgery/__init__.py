@@ -1,0 +1,6 @@
+"""Tools that take batch norm out of an existing model, or look after its statistics."""
+
+from ..graph import ModelError
+from ._report import Change, SurgeryReport
+
+__all__ = ["Change", "ModelError", "SurgeryReport"]

@@ -1,0 +1,60 @@
+"""What surgery did to each layer."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from rich.table import Table
+
+from .._tables import as_text
+
+
+@dataclass(frozen=True)
+class Change:
+    """What became of one layer of the given model.
+
+    Arguments:
+        layer: Its name.
+        kind: The name of its class.
+        action: What was done, as a short phrase that names other layers in quotes.
+        reason: Why not something better was done; empty if there is nothing to say.
+    """
+
+    layer: str
+    kind: str
+    action: str
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class SurgeryReport:
+    """What surgery did to a model, layer by layer, in the order of the graph.
+
+    Arguments:
+        model: Name of the model.
+        changes: One `Change` for every layer that is gone or no longer the same.
+    """
+
+    model: str
+    changes: tuple[Change, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything as numbers, strings, lists and dicts, ready for JSON."""
+        return {
+            "model": self.model,
+            "changes": [asdict(change) for change in self.changes],
+        }
+
+    def table(self) -> Table:
+        """A rich table of one row per changed layer."""
+        table = Table(title=self.model, title_justify="left")
+        for title in ("Layer", "Was", "Now"):
+            table.add_column(title, overflow="fold")
+        for change in self.changes:
+            because = f", because {change.reason}" if change.reason else ""
+            table.add_row(change.layer, change.kind, change.action + because)
+        return table
+
+    def __str__(self) -> str:
+        return as_text(self.table())
