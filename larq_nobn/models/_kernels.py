@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,23 +18,37 @@ from ..quantizers import ScaledStandardization, ScaledStdSign
 _GLOROT = frozenset({"none", "independent_component", "evonorm"})
 
 
+@contextmanager
+def without_starvation_warning() -> Iterator[None]:
+    """Larq advises a kernel constraint; standardized kernels cannot starve."""
+    log = logging.getLogger("larq.layers_base")
+    before = log.disabled
+    log.disabled = True
+    try:
+        yield
+    finally:
+        log.disabled = before
+
+
 @dataclass(frozen=True)
 class Kernels:
     """What `QuantConv2D` is told of its kernel under one normalization.
 
     Arguments:
-        normalization, binary_weights, variance_preserving, balanced: As in `Parts`.
+        normalization, binary_weights, variance_preserving, balanced, norm_first: As in
+            `Parts`.
     """
 
     normalization: str
     binary_weights: bool
     variance_preserving: bool
     balanced: bool
+    norm_first: bool = False
 
     def real(self, name: str, scale: float) -> dict[str, Any]:
         """Of a convolution that stays real-valued; only `"nobn"` has the scale."""
         if self.normalization != "nobn":
-            return {}
+            return {"kernel_initializer": "he_normal"} if self.norm_first else {}
         quantizer = ScaledStandardization(scale=scale, name=f"{name}_kernel")
         return {"kernel_quantizer": quantizer}
 
@@ -57,6 +74,6 @@ class Kernels:
         if self.binary_weights:
             kernel["kernel_quantizer"] = lq.quantizers.MagnitudeAwareSign()
             kernel["kernel_constraint"] = lq.constraints.WeightClip(1.0)
-        if self.normalization not in _GLOROT:
+        if self.normalization not in _GLOROT and not self.norm_first:
             kernel["kernel_initializer"] = keras.initializers.RandomUniform(-1e-3, 1e-3)
         return kernel

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,24 +12,13 @@ from .._checks import check_choice, check_flag
 from .._keras import keras
 from ..layers import IndependentComponent, SignFlipDropout
 from ..quantizers import RSign
-from ._kernels import Kernels
+from ._grouped import GroupedConv2D
+from ._kernels import Kernels, without_starvation_warning
 from ._moments import Moments
 from ._normalizers import BATCH_NORM, NORMALIZERS, batch_norm
 
 # From this size on an image gets the stem for ImageNet.
 LARGE = 64
-
-
-@contextmanager
-def _without_starvation_warning() -> Iterator[None]:
-    """Larq advises a kernel constraint; standardized kernels cannot starve."""
-    log = logging.getLogger("larq.layers_base")
-    before = log.disabled
-    log.disabled = True
-    try:
-        yield
-    finally:
-        log.disabled = before
 
 
 @dataclass(frozen=True)
@@ -82,6 +68,7 @@ class Parts:
             self.binary_weights,
             self.variance_preserving,
             self.balanced,
+            self.norm_first,
         )
 
     @property
@@ -104,6 +91,12 @@ class Parts:
             return self._moments.normalize(x, f"{name}_norm")
         return NORMALIZERS[self.normalization](x, f"{name}_norm", branch)
 
+    def components(self, x: tf.Tensor, name: str) -> tf.Tensor:
+        """Independent components of what meets a real-valued kernel, if so wished."""
+        if not self._flips:
+            return x
+        return IndependentComponent(name=f"{name}_norm", **BATCH_NORM)(x)
+
     def float_conv(
         self,
         x: tf.Tensor,
@@ -114,6 +107,7 @@ class Parts:
         scale: float = 1.0,
         normalized: bool = True,
         binary: bool = False,
+        groups: int = 1,
     ) -> tf.Tensor:
         """A convolution of real-valued inputs, normalized if so wished.
 
@@ -121,18 +115,34 @@ class Parts:
         binary. The scale, which a rectifier behind it may need, is for `"nobn"` only.
         """
         kernel = self._kernels.binary if binary else self._kernels.real
-        with _without_starvation_warning():
-            conv = lq.layers.QuantConv2D(
+        convolution = lq.layers.QuantConv2D if groups == 1 else GroupedConv2D
+        with without_starvation_warning():
+            conv = convolution(
                 channels,
                 size,
                 strides,
                 padding="same",
+                groups=groups,
                 use_bias=self._has_bias,
                 name=f"{name}_conv",
                 **kernel(name, scale),
             )
         x = self.apply(conv, x)
         return self.normalize(x, name) if normalized else x
+
+    def _sign(self, name: str, beta: float) -> RSign:
+        scale = beta if self.is_free else 1.0
+        return RSign(scale, self.estimator, self.shift, name=f"{name}_sign")
+
+    def signs(self, x: tf.Tensor, name: str, beta: float = 1.0) -> tf.Tensor:
+        """sign(beta·x + shift) as a map of its own, which convolutions may share."""
+        if self._flips:
+            # The flips keep the signs that dropout's zeros would become +1 at.
+            x = self._sign(name, beta)(batch_norm(x, f"{name}_norm"))
+            return SignFlipDropout(name=f"{name}_flip")(x)
+        if self.norm_first:
+            x = self.normalize(x, name)
+        return self.apply(self._sign(name, beta), x)
 
     def binary_conv(
         self,
@@ -146,28 +156,21 @@ class Parts:
         padding: str = "same",
         dilation: int = 1,
         pool: keras.layers.Layer | None = None,
+        signed: bool = False,
     ) -> tf.Tensor:
         """alpha times the binary convolution of sign(beta·x + shift), normalized.
 
         Both factors belong to `"nobn"`: alpha is part of the kernel's scale and beta of
         the sign's, so that neither is an operation of its own. A pool stands directly
-        behind the convolution.
+        behind the convolution. If signed, x holds what `signs` returned.
         """
-        if self.norm_first and not self._flips:
+        if self._flips and not signed:
+            x, signed = self.signs(x, name), True
+        elif self.norm_first and not signed:
             x = self.normalize(x, name)
-        quantizer = sign = RSign(
-            scale=beta if self.is_free else 1.0,
-            estimator=self.estimator,
-            shift=self.shift,
-            name=f"{name}_sign",
-        )
-        if self._flips:
-            # The flips keep the signs that dropout's zeros would become +1 at.
-            x = sign(batch_norm(x, f"{name}_norm"))
-            x = SignFlipDropout(name=f"{name}_flip")(x)
-            # Bits already, which the marker tells Larq's summary.
-            quantizer = lq.quantizers.NoOp(precision=1)
-        with _without_starvation_warning():
+        # Bits already, which the marker tells Larq's summary.
+        marker = lq.quantizers.NoOp(precision=1)
+        with without_starvation_warning():
             conv = lq.layers.QuantConv2D(
                 channels,
                 size,
@@ -176,7 +179,7 @@ class Parts:
                 pad_values=1.0,
                 dilation_rate=dilation,
                 use_bias=self._has_bias,
-                input_quantizer=quantizer,
+                input_quantizer=marker if signed else self._sign(name, beta),
                 name=f"{name}_conv",
                 **self._kernels.binary(name, alpha),
             )
@@ -206,10 +209,9 @@ class Parts:
                 2, strides, padding="same", name=f"{name}_pool"
             )
             x, strides = self.apply(pool, x), 1
-        if self._flips:
-            x = IndependentComponent(name=f"{name}_norm", **BATCH_NORM)(x)
+        x = self.components(x, name)
         kernel = self._kernels.binary if binary else self._kernels.real
-        with _without_starvation_warning():
+        with without_starvation_warning():
             conv = lq.layers.QuantConv2D(
                 channels,
                 1,
@@ -220,16 +222,23 @@ class Parts:
             )
         return self.normalize(self.apply(conv, x), name)
 
-    def stem(self, x: tf.Tensor, width: int) -> tf.Tensor:
+    def stem(
+        self,
+        x: tf.Tensor,
+        width: int,
+        activation: keras.layers.Layer | None = None,
+    ) -> tf.Tensor:
         """The first convolution: from 64 pixels on that for ImageNet, which quarters.
 
-        That is 7x7 with stride 2 and max pooling, and below 64 pixels 3x3 alone.
+        That is 7x7 with stride 2 and max pooling, and below 64 pixels 3x3 alone. An
+        activation stands behind the normalization.
         """
-        if min(x.shape[1:3]) < LARGE:
-            return self.float_conv(x, width, 3, 1, "stem")
-        x = self.float_conv(x, width, 7, 2, "stem")
+        large = min(x.shape[1:3]) >= LARGE
+        x = self.float_conv(x, width, 7 if large else 3, 2 if large else 1, "stem")
+        if activation is not None:
+            x = self.apply(activation, x)
         pool = keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")
-        return self.apply(pool, x)
+        return self.apply(pool, x) if large else x
 
 
 def classifier(inputs: tf.Tensor, x: tf.Tensor, classes: int, name: str) -> keras.Model:
