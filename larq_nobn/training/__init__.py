@@ -1,6 +1,6 @@
 """Training runs: settings, the run itself, and the folder it leaves."""
 
-from ._files import write_json
+from ._files import save_model, write_json
 from ._opening import Run, load_run, open_model
 from ._run import train
 from ._scoring import evaluate, score
@@ -13,6 +13,7 @@ __all__ = [
     "evaluate",
     "load_run",
     "open_model",
+    "save_model",
     "score",
     "train",
     "write_json",

@@ -10,11 +10,10 @@ from pathlib import Path
 import tensorflow as tf
 
 from .. import data, models
-from .._files import replacing
 from .._keras import dtype_policy, keras
 from ..optimizers import AdaptiveGradientClipping
 from ._curves import draw_curves
-from ._files import claimed, write_json
+from ._files import claimed, save_model, write_json
 from ._journal import Journal, run_record
 from ._opening import Run
 from ._settings import RunSettings
@@ -79,8 +78,7 @@ def train(
             verbose=0,
         )
         record = run_record(settings, model, journal.rows)
-        with replacing(folder / "model.keras") as temporary:
-            model.save(temporary)
+        save_model(model, folder / "model.keras")
         title = f"{settings.model}, {settings.normalization}, {settings.dataset}"
         draw_curves(folder / "curves.png", title, journal.rows)
         write_json(folder / "run.json", record)  # last: its presence means finished

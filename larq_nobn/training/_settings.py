@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from inspect import signature
 
 from .. import data, models
 from .._checks import check_blocks, check_choice, check_integer, check_number
@@ -68,6 +69,11 @@ class RunSettings:
             check_integer("width", self.width, 1, "It is a number of channels.")
         if self.blocks is not None:
             object.__setattr__(self, "blocks", check_blocks(self.blocks))
+            if "blocks" not in signature(models.BUILDERS[self.model]).parameters:
+                raise ValueError(
+                    f"blocks={self.blocks} does not apply: {self.model} is not made of "
+                    "blocks. Leave it out."
+                )
         check_integer("epochs", self.epochs, 1, "Train for one epoch or more.")
         check_integer("batch_size", self.batch_size, 1, "Take 128 if memory allows.")
         check_number(

@@ -117,3 +117,28 @@ def test_a_class_registered_by_the_user_is_welcome(tmp_path: Path):
     keras.Model(inputs, Doubling()(inputs)).save(tmp_path / "mine.keras")
     model = training.open_model(tmp_path / "mine.keras")
     np.testing.assert_array_equal(model.predict_on_batch(np.ones((1, 2))), [[2, 2]])
+
+
+class _Unsaved(keras.layers.Layer):
+    def call(self, inputs):
+        return inputs
+
+    def get_config(self):
+        raise RuntimeError("no configuration")
+
+
+def test_a_model_is_saved_whole_or_not_at_all(tiny_run: training.Run, tmp_path: Path):
+    target = tmp_path / "model.keras"
+    target.write_text("earlier")
+    inputs = keras.Input((2,))
+    with pytest.raises(RuntimeError, match="no configuration"):
+        training.save_model(keras.Model(inputs, _Unsaved()(inputs)), target)
+    assert target.read_text() == "earlier"
+    training.save_model(tiny_run.model, target)
+    assert training.open_model(target).name == tiny_run.model.name
+    assert [path.name for path in tmp_path.iterdir()] == ["model.keras"]
+
+
+def test_a_model_is_saved_under_the_name_that_it_will_be_opened_by(tmp_path: Path):
+    with pytest.raises(ValueError, match="model.h5 is no name for a Keras model"):
+        training.save_model(keras.Sequential(), tmp_path / "model.h5")
