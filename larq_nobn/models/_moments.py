@@ -12,20 +12,36 @@ from ..layers import BatchKalmanNormalization, propagate_moments
 _Moments = tuple[tf.Tensor, tf.Tensor]
 
 
-def _sum(name: str, terms: list[_Moments]) -> _Moments:
+def _full() -> str:
+    """The precision of moments, which under no policy is a half."""
+    return keras.mixed_precision.global_policy().variable_dtype
+
+
+def _merged(merge: keras.layers.Layer, terms: list[_Moments]) -> _Moments:
+    """The same merging of means and of variances as of the features."""
+
+    def merged(moments: tuple[tf.Tensor, ...], moment: str) -> tf.Tensor:
+        layer = type(merge)(name=f"{merge.name}_{moment}", dtype=_full())
+        return layer(list(moments))
+
     means, variances = zip(*terms, strict=True)
-    return (
-        keras.layers.Add(name=f"{name}_mean")(list(means)),
-        keras.layers.Add(name=f"{name}_variance")(list(variances)),
+    return merged(means, "mean"), merged(variances, "variance")
+
+
+def _scaled(layer: keras.layers.Rescaling, moments: _Moments) -> _Moments:
+    mean, variance = (
+        keras.layers.Rescaling(factor, name=f"{layer.name}_{moment}", dtype=_full())
+        for factor, moment in ((layer.scale, "mean"), (layer.scale**2, "variance"))
     )
+    return mean(moments[0]), variance(moments[1])
 
 
 class Moments:
     """Mean and variance per channel of the feature maps of one network.
 
-    Those of a residual sum are the sums of its terms'. An average of neighbours has
-    theirs, as if they were equal. Of a maximum nothing is known, and the next
-    normalization begins without a prior.
+    Those of a residual sum are the sums of its terms', those of concatenated maps are
+    concatenated. An average of neighbours has theirs, as if they were equal. Of a
+    maximum nothing is known, and the next normalization begins without a prior.
     """
 
     def __init__(self) -> None:
@@ -38,8 +54,10 @@ class Moments:
         known = [moments for moments in terms if moments is not None]
         if len(known) < len(terms):
             return outputs
-        if isinstance(layer, keras.layers.Add):
-            self._of[outputs.ref()] = _sum(layer.name, known)
+        if isinstance(layer, (keras.layers.Add, keras.layers.Concatenate)):
+            self._of[outputs.ref()] = _merged(layer, known)
+        elif isinstance(layer, keras.layers.Rescaling):
+            self._of[outputs.ref()] = _scaled(layer, known[0])
         elif isinstance(layer, keras.layers.AveragePooling2D):
             self._of[outputs.ref()] = known[0]
         elif not isinstance(layer, keras.layers.MaxPool2D):

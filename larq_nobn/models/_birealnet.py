@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .._keras import keras
+from ._parts import Parts
+from ._residual18 import residual18
+
+
+def BiRealNet18(
+    input_shape: Sequence[int],
+    classes: int,
+    normalization: str = "nobn",
+    width: int = 64,
+    binary_weights: bool = True,
+    blocks: Sequence[int] = (4, 4, 4, 4),
+    alpha: float = 0.2,
+    variance_rule: str = "vita",
+    estimator: str = "approx_sign",
+    variance_preserving: bool = False,
+    balanced: bool = False,
+    name: str = "birealnet18",
+) -> keras.Model:
+    r"""Bi-Real Net-18: every binary convolution has a real-valued shortcut of its own.
+
+    Every block computes
+
+    \[ y = \alpha\, \mathrm{conv}(\mathrm{sign}(\beta x)) + \mathrm{shortcut}(x) . \]
+
+    The shortcut is x itself, or, where the stage changes, the 2x2 average of x behind a
+    1x1 convolution that stays real-valued. β is one over the expected deviation of x.
+    A PReLU stands behind the stem and one before the final average; the signs have no
+    shift. The stem and the final dense layer, `head`, are real-valued; `head` returns
+    logits in float32.
+
+    Arguments:
+        input_shape: (height, width, channels). From 64 pixels on the stem is that for
+            ImageNet (7x7, stride 2, max pooling), below a 3x3 convolution.
+        classes: Number of classes, 2 or more.
+        normalization: Any of `NORMALIZATIONS`, as in `ReActNet18`: `"nobn"` (scaled
+            weight standardization with gains, α and β), `"none"`, or a layer behind
+            every convolution, of which `"batch_norm"` is the published one.
+        width: Channels of the first stage; doubled in every further stage.
+        binary_weights: False keeps the kernels of the blocks real-valued, for the first
+            stage of two-stage training; names and shapes of all weights are the same.
+        blocks: Number of blocks, of one convolution each, per stage.
+        alpha: Positive factor on the residual branches; `"nobn"` only.
+        variance_rule: `"vita"`, the bookkeeping of the published code, or `"nf"`, which
+            counts every block; `"nobn"` only.
+        estimator: Gradient estimator of the sign, as in `quantizers.RSign`.
+        variance_preserving, balanced: As in `quantizers.ScaledStdSign`; `"nobn"` only.
+        name: Name of the model.
+
+    Returns:
+        A functional Keras model.
+
+    Raises:
+        TypeError, ValueError: For arguments outside the ranges above or an image too
+            small for the number of stages.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.BiRealNet18((32, 32, 3), classes=10, width=16)
+        model.compile("adam", "mse")
+        ```
+
+    References:
+        - Z. Liu, B. Wu, W. Luo, X. Yang, W. Liu, K.-T. Cheng, "Bi-Real Net: Enhancing
+          the Performance of 1-bit CNNs With Improved Representational Capability and
+          Advanced Training Algorithm", ECCV 2018, arXiv:1808.00278.
+        - T. Chen, Z. Zhang, X. Ouyang, Z. Liu, Z. Shen, Z. Wang, '"BNN - BN = ?":
+          Training Binary Neural Networks without Batch Normalization', CVPR Workshops
+          2021, arXiv:2104.08215.
+        - R. Ma, G. Qiao, Y. Liu, L. Meng, N. Ning, Y. Liu, S. Hu, "A&B BNN: Add&Bit-
+          Operation-Only Hardware-Friendly Binary Neural Network", CVPR 2024,
+          arXiv:2403.03739 (the published code of the normalizer-free form).
+
+    Differences from the paper:
+        The two PReLUs are those of the normalizer-free form; the original has none, but
+        here all normalizations have the same activations. The normalizer-free code of
+        A&B BNN has α = 0.25 and the estimator `"sigmoid_sign"`. Its shortcut is not
+        scaled by β where the stage changes, although the bookkeeping starts again at 1
+        there; this is kept. Padding and initial weights differ as in `ReActNet18`.
+    """
+    parts = Parts(
+        normalization,
+        binary_weights,
+        estimator,
+        variance_preserving,
+        balanced,
+        shift=False,
+    )
+    return residual18(
+        "BiRealNet18",
+        parts,
+        {"binary": False},
+        input_shape,
+        classes,
+        width,
+        blocks,
+        alpha,
+        variance_rule,
+        name,
+    )

@@ -1,0 +1,65 @@
+"""What Bi-Real Net and XNOR-Net with 18 layers share: all but the projection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from .._checks import check_blocks, check_choice, check_number
+from .._keras import keras
+from ._inputs import check_image_shape, check_sizes
+from ._parts import Parts, classifier
+from ._variance import VARIANCE_RULES, expected_variances
+
+
+def _prelu(name: str) -> keras.layers.Layer:
+    """A leak per channel, which starts where PyTorch's does."""
+    leak = keras.initializers.Constant(0.25)
+    return keras.layers.PReLU(leak, shared_axes=[1, 2], name=f"{name}_act")
+
+
+def residual18(
+    network: str,
+    parts: Parts,
+    projection: dict[str, bool],
+    input_shape: Sequence[int],
+    classes: int,
+    width: int,
+    blocks: Sequence[int],
+    alpha: float,
+    variance_rule: str,
+    name: str,
+) -> keras.Model:
+    """Blocks alpha · conv(sign(beta·x)) + shortcut(x) between two PReLUs.
+
+    Arguments:
+        network: What error messages call it.
+        parts: Its convolutions.
+        projection: Of the shortcut where the stage changes, as in `Parts.projection`.
+        input_shape, classes, width, blocks, alpha, variance_rule, name: As in
+            `ReActNet18`.
+    """
+    stages = check_blocks(blocks)
+    shape = check_image_shape(input_shape, 2 ** (len(stages) - 1), network)
+    check_sizes(classes, width)
+    check_choice("variance_rule", variance_rule, VARIANCE_RULES)
+    check_number("alpha", alpha, "(0, inf)", "Use 0.2.")
+
+    def block(
+        x: tf.Tensor, channels: int, strides: int, name: str, beta: float
+    ) -> tf.Tensor:
+        branch = parts.binary_conv(x, channels, 3, strides, name, alpha, beta)
+        if strides == 2:
+            x = parts.projection(x, channels, 2, f"{name}_shortcut", **projection)
+        return parts.apply(keras.layers.Add(name=f"{name}_add"), [branch, x])
+
+    inputs = keras.Input(shape, name="image")
+    x = parts.stem(inputs, width, _prelu("stem"))
+    for stage, variances in enumerate(expected_variances(stages, alpha, variance_rule)):
+        for number, variance in enumerate(variances):
+            strides = 2 if stage > 0 and number == 0 else 1
+            block_name = f"stage{stage + 1}_block{number + 1}"
+            x = block(x, width * 2**stage, strides, block_name, variance**-0.5)
+    x = parts.apply(_prelu("last"), x)
+    return classifier(inputs, x, classes, name)

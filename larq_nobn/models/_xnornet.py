@@ -1,0 +1,118 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .._keras import keras
+from ._inputs import check_supported
+from ._normalizers import NORMALIZATIONS
+from ._parts import Parts
+from ._residual18 import residual18
+
+# Before a sign EvoNorm would be group norm, and Proxy Norm, without the activation that
+# it makes up for, layer norm: neither could show what it is for.
+_SUPPORTED = tuple(n for n in NORMALIZATIONS if n not in ("evonorm", "proxy"))
+
+
+def XNORNet18(
+    input_shape: Sequence[int],
+    classes: int,
+    normalization: str = "nobn",
+    width: int = 64,
+    binary_weights: bool = True,
+    blocks: Sequence[int] = (4, 4, 4, 4),
+    alpha: float = 0.2,
+    variance_rule: str = "vita",
+    estimator: str = "approx_sign",
+    variance_preserving: bool = False,
+    balanced: bool = False,
+    name: str = "xnornet18",
+) -> keras.Model:
+    r"""XNOR-Net with 18 layers: normalization first, then the sign, then the kernel.
+
+    Every block computes, with a normalization or none,
+
+    \[ y = \alpha\, \mathrm{conv}(\mathrm{sign}(\beta\, \mathrm{norm}(x)))
+       + \mathrm{shortcut}(x) . \]
+
+    The shortcut is x itself, or, where the stage changes, a 1x1 convolution of x with
+    stride 2 and a binary kernel, normalized. β is one over the expected deviation of x.
+    A PReLU stands behind the stem and one before the final average; the signs have no
+    shift. The stem and the final dense layer, `head`, are real-valued; `head` returns
+    logits in float32.
+
+    Arguments:
+        input_shape: (height, width, channels). From 64 pixels on the stem is that for
+            ImageNet (7x7, stride 2, max pooling), below a 3x3 convolution.
+        classes: Number of classes, 2 or more.
+        normalization: `"nobn"` (scaled weight standardization with gains, α and β),
+            `"none"`, or a layer before every sign: `"batch_norm"` as published,
+            `"kalman"`, `"filter_response"` or `"group"`. `"independent_component"` puts
+            one before every convolution but the first.
+        width: Channels of the first stage; doubled in every further stage.
+        binary_weights: False keeps the kernels of the blocks real-valued, for the first
+            stage of two-stage training; names and shapes of all weights are the same.
+        blocks: Number of blocks, of one convolution each, per stage.
+        alpha: Positive factor on the residual branches; `"nobn"` only.
+        variance_rule: `"vita"`, the bookkeeping of the published code, or `"nf"`, which
+            counts every block; `"nobn"` only.
+        estimator: Gradient estimator of the sign, as in `quantizers.RSign`; that of the
+            original is `"ste_sign"`.
+        variance_preserving, balanced: As in `quantizers.ScaledStdSign`; `"nobn"` only.
+        name: Name of the model.
+
+    Returns:
+        A functional Keras model.
+
+    Raises:
+        TypeError, ValueError: For arguments outside the ranges above or an image too
+            small for the number of stages.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.XNORNet18((32, 32, 3), classes=10, width=16)
+        model.compile("adam", "mse")
+        ```
+
+    References:
+        - M. Rastegari, V. Ordonez, J. Redmon, A. Farhadi, "XNOR-Net: ImageNet
+          Classification Using Binary Convolutional Neural Networks", ECCV 2016,
+          arXiv:1603.05279.
+        - T. Chen, Z. Zhang, X. Ouyang, Z. Liu, Z. Shen, Z. Wang, '"BNN - BN = ?":
+          Training Binary Neural Networks without Batch Normalization', CVPR Workshops
+          2021, arXiv:2104.08215.
+        - R. Ma, G. Qiao, Y. Liu, L. Meng, N. Ning, Y. Liu, S. Hu, "A&B BNN: Add&Bit-
+          Operation-Only Hardware-Friendly Binary Neural Network", CVPR 2024,
+          arXiv:2403.03739 (the published code of the normalizer-free form).
+
+    Differences from the paper:
+        One shortcut per convolution, not per two, and the shortcut's binary kernel on
+        real-valued input are those of the published normalizer-free code, which has
+        α = 0.25 and the estimator `"sigmoid_sign"`. There the shortcut is not scaled by
+        β where the stage changes, although the bookkeeping starts again at 1; this is
+        kept. Activations are not scaled by their local mean magnitude. Padding is as in
+        `ReActNet18`; without `"nobn"` binary kernels start from Glorot's weights.
+    """
+    check_supported("XNORNet18", normalization, _SUPPORTED)
+    parts = Parts(
+        normalization,
+        binary_weights,
+        estimator,
+        variance_preserving,
+        balanced,
+        shift=False,
+        norm_first=True,
+    )
+    return residual18(
+        "XNORNet18",
+        parts,
+        {"pooled": False},
+        input_shape,
+        classes,
+        width,
+        blocks,
+        alpha,
+        variance_rule,
+        name,
+    )
