@@ -3,9 +3,34 @@
 from collections.abc import Callable
 
 from .._keras import keras
+from ._birealnet import BiRealNet18
+from ._densenet import BinaryDenseNet28, BinaryDenseNet37, BinaryDenseNet45
+from ._meliusnet import MeliusNet22, MeliusNet29
 from ._normalizers import BATCH_STATISTICS, NORMALIZATIONS
 from ._reactnet import ReActNet18
+from ._xnornet import XNORNet18
 
-BUILDERS: dict[str, Callable[..., keras.Model]] = {"ReActNet18": ReActNet18}
+BUILDERS: dict[str, Callable[..., keras.Model]] = {
+    "ReActNet18": ReActNet18,
+    "BiRealNet18": BiRealNet18,
+    "XNORNet18": XNORNet18,
+    "BinaryDenseNet28": BinaryDenseNet28,
+    "BinaryDenseNet37": BinaryDenseNet37,
+    "BinaryDenseNet45": BinaryDenseNet45,
+    "MeliusNet22": MeliusNet22,
+    "MeliusNet29": MeliusNet29,
+}
 
-__all__ = ["BATCH_STATISTICS", "BUILDERS", "NORMALIZATIONS", "ReActNet18"]
+__all__ = [
+    "BATCH_STATISTICS",
+    "BUILDERS",
+    "NORMALIZATIONS",
+    "ReActNet18",
+    "BiRealNet18",
+    "XNORNet18",
+    "BinaryDenseNet28",
+    "BinaryDenseNet37",
+    "BinaryDenseNet45",
+    "MeliusNet22",
+    "MeliusNet29",
+]

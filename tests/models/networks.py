@@ -8,7 +8,17 @@ from typing import Any
 
 import numpy as np
 from larq_nobn._keras import keras
-from larq_nobn.models import NORMALIZATIONS, ReActNet18
+from larq_nobn.models import (
+    NORMALIZATIONS,
+    BinaryDenseNet28,
+    BinaryDenseNet37,
+    BinaryDenseNet45,
+    BiRealNet18,
+    MeliusNet22,
+    MeliusNet29,
+    ReActNet18,
+    XNORNet18,
+)
 
 
 @dataclass(frozen=True)
@@ -40,7 +50,28 @@ class Network:
         return rng.normal(size=(count, *self.shape)).astype(np.float32)
 
 
-NETWORKS = (Network(ReActNet18, (8, 8, 1), {"width": 8, "blocks": (2, 2)}, 4, 2),)
+_NOT_KALMAN = tuple(name for name in NORMALIZATIONS if name != "kalman")
+_BEFORE_SIGN = tuple(n for n in NORMALIZATIONS if n not in ("proxy", "evonorm"))
+_PAIR = {"width": 8, "blocks": (1, 1)}
+NETWORKS = (
+    Network(ReActNet18, (8, 8, 1), {"width": 8, "blocks": (2, 2)}, 4, 2),
+    Network(BiRealNet18, (8, 8, 1), {"width": 8, "blocks": (1, 2)}, 3, 2),
+    Network(XNORNet18, (8, 8, 1), {"width": 8, "blocks": (1, 2)}, 3, 2, _BEFORE_SIGN),
+    Network(
+        BinaryDenseNet28, (8, 8, 1), {"width": 8, "blocks": (1, 2)}, 3, 2, _NOT_KALMAN
+    ),
+    Network(
+        BinaryDenseNet37,
+        (8, 8, 1),
+        {"width": 8, "blocks": (1, 1, 1), "dilated": True},
+        3,
+        2,
+        _NOT_KALMAN,
+    ),
+    Network(BinaryDenseNet45, (8, 8, 1), _PAIR, 2, 2, _NOT_KALMAN),
+    Network(MeliusNet22, (8, 8, 1), _PAIR, 4, 2, _NOT_KALMAN),
+    Network(MeliusNet29, (8, 8, 1), _PAIR, 4, 2, _NOT_KALMAN),
+)
 PAIRS = [(n, norm) for n in NETWORKS for norm in n.normalizations]
 
 

@@ -1,0 +1,199 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import tensorflow as tf
+
+from .._checks import check_flag
+from .._keras import keras
+from ._dense import RELU_SCALE, Design, dense_network, grow, parts_for, rectify
+from ._parts import Parts
+
+
+def _stem(parts: Parts, x: tf.Tensor, width: int) -> tf.Tensor:
+    x = parts.float_conv(x, width, 7, 2, "stem", RELU_SCALE, normalized=False)
+    return rectify(parts, x, "stem")
+
+
+def _layer(
+    parts: Parts, x: tf.Tensor, width: int, dilation: int, name: str
+) -> tf.Tensor:
+    """concat(x, conv(sign(x)))."""
+    new = parts.binary_conv(x, width, 3, 1, name, dilation=dilation)
+    return grow(x, new, name)
+
+
+_DESIGN_28 = Design("BinaryDenseNet28", _stem, _layer, "layer", (2.7, 2.7, 2.2))
+_DESIGN_37 = Design("BinaryDenseNet37", _stem, _layer, "layer", (3.3, 3.3, 4.0))
+_DESIGN_45 = Design("BinaryDenseNet45", _stem, _layer, "layer", (2.7, 3.3, 4.0))
+
+
+def BinaryDenseNet28(
+    input_shape: Sequence[int],
+    classes: int,
+    normalization: str = "nobn",
+    width: int = 64,
+    binary_weights: bool = True,
+    blocks: Sequence[int] = (6, 6, 6, 5),
+    estimator: str = "approx_sign",
+    variance_preserving: bool = True,
+    balanced: bool = False,
+    name: str = "binarydensenet28",
+) -> keras.Model:
+    r"""BinaryDenseNet-28: every layer sees the features of all before it in its stage.
+
+    A layer adds `width` channels to those that it reads,
+
+    \[ y = \mathrm{concat}\big(x, \mathrm{conv}(\mathrm{sign}(x + b))\big) , \]
+
+    and a transition, MaxPool, ReLU and a real-valued 1x1 convolution, leads to the
+    next stage. With batch norm, one stands before each sign instead of the shift b, in
+    each transition and before the ReLU in front of the final average. The stem, the
+    transitions and the final dense layer, `head`, are real-valued; `head` returns
+    logits in float32.
+
+    Arguments:
+        input_shape: (height, width, channels). From 64 pixels on the stem is that for
+            ImageNet (7x7, stride 2, ReLU, max pooling), below a 3x3 convolution.
+        classes: Number of classes, 2 or more.
+        normalization: `"nobn"` (scaled weight standardization with gains, and shifts),
+            `"none"` (the original without normalization), `"batch_norm"` as published,
+            or in its place `"filter_response"`, `"group"` (16 channels a group),
+            `"proxy"` (layer norm, with the ReLU where there is one), `"evonorm"` (group
+            norm, EvoNorm where there is a ReLU) or `"independent_component"` (before
+            every convolution but the first). In training `"batch_norm"` and
+            `"independent_component"` look at the batch, the others at each example.
+        width: Channels of the stem, and those that each layer adds. Transitions have
+            the published multiples of half the width.
+        binary_weights: False keeps the kernels of the layers real-valued, for the first
+            stage of two-stage training; names and shapes of all weights are the same.
+        blocks: Number of layers in each of up to four stages.
+        estimator: Gradient estimator of the sign, as in `quantizers.RSign`.
+        variance_preserving, balanced: As in `quantizers.ScaledStdSign`; `"nobn"` only.
+        name: Name of the model.
+
+    Returns:
+        A functional Keras model.
+
+    Raises:
+        TypeError, ValueError: For arguments outside the ranges above or an image too
+            small for the number of stages.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.BinaryDenseNet28((32, 32, 3), classes=10, width=16)
+        model.compile("adam", "mse")
+        ```
+
+    References:
+        - J. Bethge, H. Yang, M. Bornstein, C. Meinel, "Back to Simplicity: How to Train
+          Accurate BNNs from Scratch?", 2019, arXiv:1906.08637.
+
+    Differences from the paper:
+        `"nobn"` is new: real-valued convolutions have standardized kernels, times
+        1.71 in the transitions and in the stem for ImageNet, where a ReLU takes away
+        variance. Binary kernels carry
+        the mean magnitude of their weights, clipped to [-1, 1], and their input's sign
+        by default another gradient estimator; the paper has plain signs and clips both
+        at 1.3. Binary convolutions are padded with +1 instead of 0. Since the stem for
+        ImageNet leaves nothing negative, whose sign would be constant, `"nobn"`,
+        `"none"` and `"filter_response"` subtract 0.68 behind it.
+    """
+    kernels = (binary_weights, estimator, variance_preserving, balanced)
+    parts = parts_for(_DESIGN_28.network, normalization, *kernels)
+    return dense_network(_DESIGN_28, parts, input_shape, classes, width, blocks, name)
+
+
+def BinaryDenseNet37(
+    input_shape: Sequence[int],
+    classes: int,
+    normalization: str = "nobn",
+    width: int = 64,
+    binary_weights: bool = True,
+    blocks: Sequence[int] = (6, 8, 12, 6),
+    dilated: bool = False,
+    estimator: str = "approx_sign",
+    variance_preserving: bool = True,
+    balanced: bool = False,
+    name: str = "binarydensenet37",
+) -> keras.Model:
+    """BinaryDenseNet-37: `BinaryDenseNet28` with more layers and smaller transitions.
+
+    Arguments:
+        input_shape, classes, normalization, width, binary_weights, blocks, estimator,
+        variance_preserving, balanced, name: As in `BinaryDenseNet28`.
+        dilated: The paper's second form: from the third stage on the map keeps its
+            size, and the kernels are dilated instead, by 2 and then by 4.
+
+    Returns:
+        A functional Keras model.
+
+    Raises:
+        TypeError, ValueError: As in `BinaryDenseNet28`.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.BinaryDenseNet37((32, 32, 3), classes=10, width=16)
+        ```
+
+    References:
+        - J. Bethge, H. Yang, M. Bornstein, C. Meinel, "Back to Simplicity: How to Train
+          Accurate BNNs from Scratch?", 2019, arXiv:1906.08637.
+
+    Differences from the paper:
+        As in `BinaryDenseNet28`.
+    """
+    design = _DESIGN_37
+    if check_flag("dilated", dilated):
+        design = replace(design, dilations=(1, 1, 2, 4))
+    kernels = (binary_weights, estimator, variance_preserving, balanced)
+    parts = parts_for(design.network, normalization, *kernels)
+    return dense_network(design, parts, input_shape, classes, width, blocks, name)
+
+
+def BinaryDenseNet45(
+    input_shape: Sequence[int],
+    classes: int,
+    normalization: str = "nobn",
+    width: int = 64,
+    binary_weights: bool = True,
+    blocks: Sequence[int] = (6, 12, 14, 8),
+    estimator: str = "approx_sign",
+    variance_preserving: bool = True,
+    balanced: bool = False,
+    name: str = "binarydensenet45",
+) -> keras.Model:
+    """BinaryDenseNet-45: `BinaryDenseNet28` with more layers and smaller transitions.
+
+    Arguments:
+        input_shape, classes, normalization, width, binary_weights, blocks, estimator,
+        variance_preserving, balanced, name: As in `BinaryDenseNet28`.
+
+    Returns:
+        A functional Keras model.
+
+    Raises:
+        TypeError, ValueError: As in `BinaryDenseNet28`.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.BinaryDenseNet45((32, 32, 3), classes=10, width=16)
+        ```
+
+    References:
+        - J. Bethge, H. Yang, M. Bornstein, C. Meinel, "Back to Simplicity: How to Train
+          Accurate BNNs from Scratch?", 2019, arXiv:1906.08637.
+
+    Differences from the paper:
+        As in `BinaryDenseNet28`.
+    """
+    kernels = (binary_weights, estimator, variance_preserving, balanced)
+    parts = parts_for(_DESIGN_45.network, normalization, *kernels)
+    return dense_network(_DESIGN_45, parts, input_shape, classes, width, blocks, name)

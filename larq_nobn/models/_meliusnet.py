@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import tensorflow as tf
+
+from .._checks import check_number
+from .._keras import keras
+from ._dense import RELU_SCALE, Design, dense_network, grow, parts_for, rectify
+from ._parts import LARGE, Parts
+
+# Channels before a transition over those behind it, as published.
+_REDUCTIONS_22 = (320 / 160, 480 / 224, 480 / 256)
+_REDUCTIONS_29 = (320 / 128, 512 / 192, 704 / 256)
+
+
+def _stem(parts: Parts, x: tf.Tensor, width: int) -> tf.Tensor:
+    """For ImageNet: three 3x3 convolutions, two of them in groups of channels."""
+    if width % 16:
+        raise ValueError(
+            f"width={width} is no multiple of 16, which images from {LARGE} pixels "
+            "on need for the groups in their stem. Use 16, 32, 48, 64 or so."
+        )
+    rows = ((width // 2, 2, 1), (width // 2, 1, 4), (width, 1, 8))
+    for number, (channels, strides, groups) in enumerate(rows, 1):
+        name = f"stem{number}"
+        if number > 1:
+            x = parts.components(x, name)
+        x = parts.float_conv(
+            x,
+            channels,
+            3,
+            strides,
+            name,
+            RELU_SCALE,
+            normalized=False,
+            groups=groups,
+        )
+        x = rectify(parts, x, name)
+    return x
+
+
+def _block(
+    parts: Parts, x: tf.Tensor, width: int, dilation: int, name: str, alpha: float
+) -> tf.Tensor:
+    """New features, and their improvement, which sees the old ones as well."""
+    new = parts.binary_conv(x, width, 3, 1, f"{name}_dense", dilation=dilation)
+    both = grow(x, new, f"{name}_dense")
+    change = parts.binary_conv(
+        both, width, 3, 1, f"{name}_improve", alpha, dilation=dilation
+    )
+    # Added to the new features alone: the others would only be copied and get zeros.
+    new = keras.layers.Add(name=f"{name}_improve_add")([new, change])
+    return grow(x, new, f"{name}_improve")
+
+
+def _design(network: str, alpha: float, reductions: tuple[float, ...]) -> Design:
+    check_number("alpha", alpha, "(0, inf)", "Use 0.2 as in residual networks.")
+    unit = partial(_block, alpha=alpha)
+    return Design(network, _stem, unit, "block", reductions)
+
+
+def MeliusNet22(
+    input_shape: Sequence[int],
+    classes: int,
+    normalization: str = "nobn",
+    width: int = 64,
+    binary_weights: bool = True,
+    blocks: Sequence[int] = (4, 5, 4, 4),
+    alpha: float = 0.2,
+    estimator: str = "approx_sign",
+    variance_preserving: bool = True,
+    balanced: bool = False,
+    name: str = "meliusnet22",
+) -> keras.Model:
+    r"""MeliusNet-22: blocks that add features to those before them, and improve them.
+
+    A block computes `width` new features from all features x of its stage, and then a
+    change of these from both,
+
+    \[ n = \mathrm{conv}(\mathrm{sign}(x + b)), \qquad
+       m = \alpha\, \mathrm{conv}(\mathrm{sign}(\mathrm{concat}(x, n) + c)), \qquad
+       y = \mathrm{concat}(x, n + m) . \]
+
+    A transition, MaxPool, ReLU and a real-valued 1x1 convolution, leads to the next
+    stage. With batch norm, one stands before each sign instead of the shifts b and c,
+    before each ReLU and in each transition, and α is 1. The stem, the transitions and
+    the final dense layer, `head`, are real-valued; `head` returns logits in float32.
+
+    Arguments:
+        input_shape: (height, width, channels). From 64 pixels on the stem is that for
+            ImageNet (three 3x3 convolutions, the second in 4 groups, the third in 8,
+            and max pooling), below a 3x3 convolution.
+        classes: Number of classes, 2 or more.
+        normalization: As in `BinaryDenseNet28`.
+        width: Channels of the stem, and those that each block adds; for images from 64
+            pixels on a multiple of 16. Transitions have the published multiples of half
+            the width.
+        binary_weights: False keeps the kernels of the blocks real-valued, for the first
+            stage of two-stage training; names and shapes of all weights are the same.
+        blocks: Number of blocks in each of up to four stages.
+        alpha: Positive factor on the improvements; `"nobn"` only.
+        estimator: Gradient estimator of the sign, as in `quantizers.RSign`.
+        variance_preserving, balanced: As in `quantizers.ScaledStdSign`; `"nobn"` only.
+        name: Name of the model.
+
+    Returns:
+        A functional Keras model.
+
+    Raises:
+        TypeError, ValueError: For arguments outside the ranges above or an image too
+            small for the number of stages.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.MeliusNet22((32, 32, 3), classes=10, width=16)
+        model.compile("adam", "mse")
+        ```
+
+    References:
+        - J. Bethge, C. Bartz, H. Yang, Y. Chen, C. Meinel, "MeliusNet: Can Binary
+          Neural Networks Achieve MobileNet-level Accuracy?", 2020, arXiv:2001.05936.
+
+    Differences from the paper:
+        `"nobn"` is new: α is 1 in the paper, and real-valued convolutions have
+        standardized kernels, times 1.71 in the transitions and in the stem for
+        ImageNet, where a ReLU takes away variance. Binary kernels carry the mean
+        magnitude of their weights, and binary convolutions are padded with +1 instead
+        of 0. Since the stem for ImageNet leaves nothing negative, whose sign would be
+        constant, `"nobn"`, `"none"` and `"filter_response"` subtract 0.68 behind it.
+    """
+    design = _design("MeliusNet22", alpha, _REDUCTIONS_22)
+    kernels = (binary_weights, estimator, variance_preserving, balanced)
+    parts = parts_for(design.network, normalization, *kernels)
+    return dense_network(design, parts, input_shape, classes, width, blocks, name)
+
+
+def MeliusNet29(
+    input_shape: Sequence[int],
+    classes: int,
+    normalization: str = "nobn",
+    width: int = 64,
+    binary_weights: bool = True,
+    blocks: Sequence[int] = (4, 6, 8, 6),
+    alpha: float = 0.2,
+    estimator: str = "approx_sign",
+    variance_preserving: bool = True,
+    balanced: bool = False,
+    name: str = "meliusnet29",
+) -> keras.Model:
+    """MeliusNet-29: `MeliusNet22` with more blocks and smaller transitions.
+
+    Arguments:
+        input_shape, classes, normalization, width, binary_weights, blocks, alpha,
+        estimator, variance_preserving, balanced, name: As in `MeliusNet22`.
+
+    Returns:
+        A functional Keras model.
+
+    Raises:
+        TypeError, ValueError: As in `MeliusNet22`.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.MeliusNet29((32, 32, 3), classes=10, width=16)
+        ```
+
+    References:
+        - J. Bethge, C. Bartz, H. Yang, Y. Chen, C. Meinel, "MeliusNet: Can Binary
+          Neural Networks Achieve MobileNet-level Accuracy?", 2020, arXiv:2001.05936.
+
+    Differences from the paper:
+        As in `MeliusNet22`.
+    """
+    design = _design("MeliusNet29", alpha, _REDUCTIONS_29)
+    kernels = (binary_weights, estimator, variance_preserving, balanced)
+    parts = parts_for(design.network, normalization, *kernels)
+    return dense_network(design, parts, input_shape, classes, width, blocks, name)
