@@ -13,6 +13,7 @@ from . import (
 )
 from .deploy import audit, convert
 from .diagnostics import class_center_alignment
+from .surgery import fold_batch_norm
 
 __version__ = "0.1.0"
 
@@ -22,6 +23,7 @@ __all__ = [
     "class_center_alignment",
     "convert",
     "data",
+    "fold_batch_norm",
     "layers",
     "models",
     "optimizers",

@@ -1,6 +1,7 @@
 """Tools that take batch norm out of an existing model, or look after its statistics."""
 
 from ..graph import ModelError
+from ._fold import fold_batch_norm
 from ._report import Change, SurgeryReport
 
-__all__ = ["Change", "ModelError", "SurgeryReport"]
+__all__ = ["Change", "ModelError", "SurgeryReport", "fold_batch_norm"]

@@ -1,0 +1,107 @@
+"""Folds batch norm into the layers around it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._checks import check_flag
+from .._keras import keras
+from ..graph import Graph, flat_copy
+from ..layers import IndependentComponent
+from ._batch_norm import check_batch_norms
+from ._fold_behind import into_kernel_behind, quantized_source
+from ._fold_build import build
+from ._fold_chains import Chain, chains
+from ._fold_plan import Affine, NotExact, Plan
+from ._report import Change, SurgeryReport
+
+
+def fold_batch_norm(model: keras.Model, return_report: bool = False) -> Any:
+    r"""Returns a model of the same inference function without batch norm.
+
+    At inference batch norm is a gain and a bias per channel,
+
+    \[ y = k_c x + b_c, \qquad k_c = \frac{\gamma_c}{\sqrt{\sigma_c^2 + \epsilon}},
+       \qquad b_c = \beta_c - \mu_c k_c . \]
+
+    They go into the kernel and bias of a real-valued layer before it; else a
+    `ChannelAffine` of the batch norm's name holds them, which costs nothing behind a
+    binary convolution. The report says for each why.
+
+    Arguments:
+        model: A built functional or Sequential model, models inside it included. It is
+            not changed.
+        return_report: Whether to return a `SurgeryReport` too.
+
+    Returns:
+        A functional model of the same name, not compiled; with `return_report` a pair
+        of it and the report. What was trainable or frozen stays so. Constraints that
+        the new weights do not obey, and regularizers of batch norm itself, are gone.
+
+    Raises:
+        ModelError: For a Lambda or a subclassed model inside, batch norm over another
+            axis than the last, inside a wrapper or called with `training=True`. It
+            names all such layers.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.ReActNet18((32, 32, 3), 10, "batch_norm", width=16)
+        folded, report = nobn.fold_batch_norm(model, return_report=True)
+        print(report)
+        ```
+    """
+    check_flag("return_report", return_report)
+    copy = flat_copy(model)
+    graph = Graph(copy)
+    check_batch_norms(graph)
+    plan = Plan(graph)
+    changes: dict[str, Change] = {}
+    for chain in chains(graph):
+        action, reason = _decide(plan, chain)
+        changes.update(_changes(chain, action, reason))
+    folded = build(copy, plan)
+    if not return_report:
+        return folded
+    order = dict.fromkeys(call.name for call in graph.calls)
+    return folded, SurgeryReport(
+        model.name, tuple(changes[name] for name in order if name in changes)
+    )
+
+
+def _decide(plan: Plan, chain: Chain) -> tuple[str, str]:
+    """Plans what becomes of a chain: what is done, and why not something better."""
+    try:
+        return into_kernel_behind(plan, chain), ""
+    except NotExact as error:
+        reason = str(error)
+    source = quantized_source(plan, chain)
+    _keep_as_affine(plan, chain)
+    if source is not None:
+        return f"became gain and bias behind {source.name!r}", ""
+    return "became a per-channel affine layer", reason
+
+
+def _keep_as_affine(plan: Plan, chain: Chain) -> None:
+    last = next(layer for layer in chain.layers if layer.name == chain.name)
+    plan.affine[chain.name] = Affine(
+        chain.name,
+        chain.gain,
+        chain.bias,
+        last.dtype_policy,
+        any(layer.trainable for layer in chain.layers),
+    )
+    plan.dropped |= set(chain.names) - {chain.name}
+
+
+def _changes(chain: Chain, action: str, reason: str) -> dict[str, Change]:
+    found = {}
+    for layer in chain.layers:
+        what, why = action, reason
+        if action.startswith("became") and layer.name != chain.name:
+            what, why = f"merged into {chain.name!r}", ""
+        if isinstance(layer, IndependentComponent) and layer.rate > 0:
+            what += ", without its dropout"
+        found[layer.name] = Change(layer.name, type(layer).__name__, what, why)
+    return found

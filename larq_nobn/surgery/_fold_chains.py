@@ -1,0 +1,99 @@
+"""Batch norms that follow each other, which are one gain and one bias together."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .._keras import keras
+from ..graph import Call, Graph
+from ..layers import ChannelAffine
+from ._batch_norm import gain_and_bias, is_batch_norm
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Layers in a row, each read by nothing but the next, in every use alike.
+
+    Arguments:
+        layers: The layers, at least one of which is a batch norm.
+        starts: What the first reads, in each of its uses.
+        ends: What the last makes, in each of its uses.
+        gain, bias: What all of them amount to, (C,) each, in float64.
+    """
+
+    layers: tuple[keras.layers.Layer, ...]
+    starts: tuple[Any, ...]
+    ends: tuple[Any, ...]
+    gain: np.ndarray
+    bias: np.ndarray
+
+    @property
+    def name(self) -> str:
+        """That of what is left of it: of the last batch norm."""
+        return [x.name for x in self.layers if is_batch_norm(x)][-1]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(layer.name for layer in self.layers)
+
+
+def chains(graph: Graph) -> list[Chain]:
+    """All chains of a model, each behind those that it depends on."""
+    by_name = {call.name: call.layer for call in graph.calls if _is_affine(call.layer)}
+    next_of = {name: _next(graph, name) for name in by_name}
+    later = set(next_of.values())
+    found = []
+    for name in by_name:
+        if name in later:
+            continue
+        names = [name]
+        while (following := next_of[names[-1]]) is not None:
+            names.append(following)
+        if any(is_batch_norm(by_name[x]) for x in names):
+            found.append(_chain(graph, [by_name[x] for x in names]))
+    return found
+
+
+def _is_affine(layer: keras.layers.Layer) -> bool:
+    return is_batch_norm(layer) or isinstance(layer, ChannelAffine)
+
+
+def _next(graph: Graph, name: str) -> str | None:
+    uses = graph.uses(name)
+    readers = [graph.sole_consumer(result(call)) for call in uses]
+    names = {None if reader is None else reader.name for reader in readers}
+    if len(names) > 1 or None in names or not _is_affine(readers[0].layer):  # type: ignore[union-attr]
+        return None
+    following = names.pop()
+    assert following is not None
+    return following if len(graph.uses(following)) == len(uses) else None
+
+
+def _chain(graph: Graph, layers: list[keras.layers.Layer]) -> Chain:
+    gain, bias = _parameters(layers[0])
+    for layer in layers[1:]:
+        k, c = _parameters(layer)
+        gain, bias = gain * k, bias * k + c
+    starts = tuple(operand(call) for call in graph.uses(layers[0].name))
+    ends = tuple(result(call) for call in graph.uses(layers[-1].name))
+    return Chain(tuple(layers), starts, ends, gain, bias)
+
+
+def _parameters(layer: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:
+    if is_batch_norm(layer):
+        return gain_and_bias(layer)
+    return layer.gamma.numpy().astype(float), layer.beta.numpy().astype(float)
+
+
+def operand(call: Call) -> Any:
+    """The feature map that a call reads."""
+    return tf.nest.flatten(call.inputs)[0]
+
+
+def result(call: Call) -> Any:
+    """The feature map that a call makes."""
+    return tf.nest.flatten(call.outputs)[0]

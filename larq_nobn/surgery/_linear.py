@@ -1,0 +1,197 @@
+"""Layers that multiply by a kernel, as arrays that gains and biases go into."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import larq as lq
+import numpy as np
+
+from .._keras import keras
+
+_layers = keras.layers
+
+
+class Linear:
+    """Abstract base: latent kernels and bias of a layer, in float64.
+
+    Arguments:
+        layer: A built layer of one of the kinds below.
+
+    Attributes:
+        kernels: The latent kernels, by name.
+        bias: Of shape (output channels,), or None.
+        changed: Whether they are no longer those of the layer.
+    """
+
+    first = "kernel"  # what meets the input
+    last = "kernel"  # what makes the output
+
+    def __init__(self, layer: keras.layers.Layer):
+        self.layer = layer
+        self.kernels = {
+            name: latent(getattr(layer, name)).numpy().astype(np.float64)
+            for name in dict.fromkeys((self.first, self.last))
+        }
+        has_bias = layer.use_bias
+        self.bias = layer.bias.numpy().astype(np.float64) if has_bias else None
+        self.changed = False
+
+    def values(self) -> dict[str, np.ndarray]:
+        """Kernels and bias, by name."""
+        return (
+            self.kernels if self.bias is None else {**self.kernels, "bias": self.bias}
+        )
+
+    def variable(self, name: str) -> Any:
+        return getattr(self.layer, name)
+
+    def is_quantized(self, name: str) -> bool:
+        return getattr(self.variable(name), "quantizer", None) is not None
+
+    @property
+    def is_activated(self) -> bool:
+        return self.layer.activation not in (None, keras.activations.linear)
+
+    def pads(self) -> bool:
+        """Whether the kernel meets values that are not of the input."""
+        sizes = getattr(self.layer, "kernel_size", (1,))
+        return getattr(self.layer, "padding", "valid") != "valid" and max(sizes) > 1
+
+    def scale_outputs(self, gain: np.ndarray, bias: np.ndarray) -> None:
+        """Makes the layer compute gain * y + bias where it was y."""
+        self.kernels[self.last] = self.kernels[self.last] * self.by_output(gain)
+        self.bias = bias + (0.0 if self.bias is None else self.bias * gain)
+        self.changed = True
+
+    def scale_inputs(self, gain: np.ndarray, bias: np.ndarray) -> None:
+        """Makes the layer take x where it took gain * x + bias."""
+        if np.any(bias):
+            extra = self.response(bias)
+            self.bias = extra if self.bias is None else self.bias + extra
+        self.kernels[self.first] = self.kernels[self.first] * self.by_input(gain)
+        self.changed = True
+
+    def by_output(self, values: np.ndarray) -> np.ndarray:
+        """Values per output channel, in a shape that goes with the last kernel."""
+        return values
+
+    def by_input(self, values: np.ndarray) -> np.ndarray:
+        """Values per input channel, in a shape that goes with the first kernel."""
+        raise NotImplementedError
+
+    def response(self, values: np.ndarray) -> np.ndarray:
+        """The output, without bias, for an input that is constant in each channel."""
+        raise NotImplementedError
+
+
+class Plain(Linear):
+    """(..., input channels of a group, output channels)."""
+
+    def by_input(self, values: np.ndarray) -> np.ndarray:
+        groups = getattr(self.layer, "groups", 1)
+        outputs = self.kernels["kernel"].shape[-1]
+        return np.repeat(values.reshape(groups, -1).T, outputs // groups, axis=1)
+
+    def response(self, values: np.ndarray) -> np.ndarray:
+        weighted = self.kernels["kernel"] * self.by_input(values)
+        return weighted.reshape(-1, weighted.shape[-1]).sum(axis=0)
+
+
+class Depthwise(Linear):
+    """(..., input channels, outputs of each)."""
+
+    first = last = "depthwise_kernel"
+
+    def by_output(self, values: np.ndarray) -> np.ndarray:
+        return values.reshape(self.kernels[self.last].shape[-2:])
+
+    def by_input(self, values: np.ndarray) -> np.ndarray:
+        return values[:, None]
+
+    def response(self, values: np.ndarray) -> np.ndarray:
+        weighted = self.kernels[self.first] * self.by_input(values)
+        return weighted.reshape(-1, *weighted.shape[-2:]).sum(axis=0).reshape(-1)
+
+
+class Separable(Depthwise):
+    """A depthwise kernel, and one of a single position behind it."""
+
+    last = "pointwise_kernel"
+
+    def by_output(self, values: np.ndarray) -> np.ndarray:
+        return values
+
+    def response(self, values: np.ndarray) -> np.ndarray:
+        pointwise = self.kernels[self.last]
+        return super().response(values) @ pointwise.reshape(-1, pointwise.shape[-1])
+
+
+class Transposed(Linear):
+    """(..., output channels, input channels)."""
+
+    def by_output(self, values: np.ndarray) -> np.ndarray:
+        return values[:, None]
+
+    def by_input(self, values: np.ndarray) -> np.ndarray:
+        return values
+
+    def pads(self) -> bool:
+        return False  # but outputs near the border see fewer inputs: no `response`
+
+
+# Exact classes: what a subclass computes besides is not known.
+_KINDS: dict[type, type[Linear]] = {
+    **dict.fromkeys(
+        (
+            _layers.Dense,
+            _layers.Conv1D,
+            _layers.Conv2D,
+            _layers.Conv3D,
+            lq.layers.QuantDense,
+            lq.layers.QuantConv1D,
+            lq.layers.QuantConv2D,
+            lq.layers.QuantConv3D,
+        ),
+        Plain,
+    ),
+    **dict.fromkeys(
+        (
+            _layers.DepthwiseConv1D,
+            _layers.DepthwiseConv2D,
+            lq.layers.QuantDepthwiseConv2D,
+        ),
+        Depthwise,
+    ),
+    **dict.fromkeys(
+        (
+            _layers.SeparableConv1D,
+            _layers.SeparableConv2D,
+            lq.layers.QuantSeparableConv1D,
+            lq.layers.QuantSeparableConv2D,
+        ),
+        Separable,
+    ),
+    **dict.fromkeys(
+        (
+            _layers.Conv1DTranspose,
+            _layers.Conv2DTranspose,
+            _layers.Conv3DTranspose,
+            lq.layers.QuantConv2DTranspose,
+            lq.layers.QuantConv3DTranspose,
+        ),
+        Transposed,
+    ),
+}
+
+
+def linear_of(layer: keras.layers.Layer) -> Linear | None:
+    """The kernel and bias of a layer that is linear up to an activation behind it."""
+    kind = _KINDS.get(type(layer))
+    last = getattr(layer, "data_format", "channels_last") == "channels_last"
+    return None if kind is None or not last else kind(layer)
+
+
+def latent(variable: Any) -> Any:
+    """The variable that is trained: of a quantized kernel the one before that."""
+    return getattr(variable, "latent_variable", variable)
