@@ -8,10 +8,12 @@ from ._densenet import BinaryDenseNet28, BinaryDenseNet37, BinaryDenseNet45
 from ._meliusnet import MeliusNet22, MeliusNet29
 from ._normalizers import BATCH_STATISTICS, NORMALIZATIONS
 from ._reactnet import ReActNet18
+from ._reactnet_a import ReActNetA
 from ._xnornet import XNORNet18
 
 BUILDERS: dict[str, Callable[..., keras.Model]] = {
     "ReActNet18": ReActNet18,
+    "ReActNetA": ReActNetA,
     "BiRealNet18": BiRealNet18,
     "XNORNet18": XNORNet18,
     "BinaryDenseNet28": BinaryDenseNet28,
@@ -26,6 +28,7 @@ __all__ = [
     "BUILDERS",
     "NORMALIZATIONS",
     "ReActNet18",
+    "ReActNetA",
     "BiRealNet18",
     "XNORNet18",
     "BinaryDenseNet28",

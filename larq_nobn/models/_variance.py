@@ -33,3 +33,30 @@ def expected_variances(
                 variance += alpha**2
         stages.append(variances)
     return stages
+
+
+def paired_variances(
+    strides: Sequence[int], alpha: float, rule: str
+) -> list[tuple[float, float]]:
+    """Variance of the inputs of both halves of every block of ReActNet-A.
+
+    With branches of variance 1 each half adds alpha² to the variance of the stream. A
+    block of stride 2 averages its scaled input, which resets the variance to 1: under
+    `"nf"` where this happens, before its second half. `"vita"`, the published code of
+    BNN-BN, goes on inside the block as if it had not, and begins at 1 behind it.
+
+    Arguments:
+        strides: Of the blocks, 1 or 2 each.
+        alpha: Factor on the residual branches.
+        rule: `"vita"` or `"nf"`.
+    """
+    variance = 1.0
+    pairs = []
+    for stride in strides:
+        first = variance
+        if stride == 2 and rule == "nf":
+            variance = 1.0
+        second = variance + alpha**2
+        pairs.append((first, second))
+        variance = 1.0 if stride == 2 and rule == "vita" else second + alpha**2
+    return pairs

@@ -12,6 +12,11 @@ def _array(weight) -> np.ndarray:
     return weight.numpy().astype(np.float64)
 
 
+def parameters(model: keras.Model) -> int:
+    """How many the model trains."""
+    return sum(int(np.prod(w.shape)) for w in model.trainable_weights)
+
+
 def conv(x: np.ndarray, kernel: np.ndarray, pad: float, strides: int) -> np.ndarray:
     """A convolution, padded with `pad` below and right as TensorFlow does."""
     size = kernel.shape[0]
@@ -55,6 +60,10 @@ def average(x: np.ndarray) -> np.ndarray:
     """Over 2x2, of maps of an even size."""
     n, h, w, c = x.shape
     return x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
+
+
+def prelu(model: keras.Model, name: str, x: np.ndarray) -> np.ndarray:
+    return np.where(x > 0, x, _array(model.get_layer(name).alpha) * x)
 
 
 def rprelu(model: keras.Model, name: str, x: np.ndarray) -> np.ndarray:

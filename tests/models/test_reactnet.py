@@ -1,5 +1,4 @@
 import larq as lq
-import numpy as np
 import pytest
 from larq_nobn._keras import keras
 from larq_nobn.models import (
@@ -12,6 +11,7 @@ from models.reference import (
     binary_kernel,
     classified,
     conv,
+    parameters,
     real_kernel,
     rprelu,
     sign,
@@ -19,10 +19,6 @@ from models.reference import (
 from numpy.testing import assert_allclose
 
 TINY = {"width": 4, "blocks": (2, 2)}
-
-
-def parameters(model):
-    return sum(int(np.prod(w.shape)) for w in model.trainable_weights)
 
 
 @pytest.mark.parametrize(

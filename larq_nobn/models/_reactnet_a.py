@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from .._checks import check_blocks, check_choice, check_number
+from .._keras import keras
+from ..layers import RPReLU
+from ._inputs import check_image_shape, check_sizes
+from ._parts import LARGE, Parts, classifier
+from ._variance import VARIANCE_RULES, paired_variances
+
+
+def _add(parts: Parts, branch: tf.Tensor, x: tf.Tensor, name: str) -> tf.Tensor:
+    return parts.apply(keras.layers.Add(name=f"{name}_add"), [branch, x])
+
+
+def _average(parts: Parts, x: tf.Tensor, name: str, beta: float) -> tf.Tensor:
+    """The 2x2 average of beta·x; the factor is for `"nobn"` only."""
+    pool = keras.layers.AveragePooling2D(2, padding="same", name=f"{name}_pool")
+    x = parts.apply(pool, x)
+    if not parts.is_free or beta == 1:
+        return x
+    # Behind the average there are four times fewer values to multiply.
+    return parts.apply(keras.layers.Rescaling(beta, name=f"{name}_scale"), x)
+
+
+def _spatial(
+    parts: Parts, x: tf.Tensor, strides: int, name: str, alpha: float, beta: float
+) -> tf.Tensor:
+    """RPReLU(alpha · conv3x3(sign(beta·x)) + shortcut), of as many channels as x."""
+    branch = parts.binary_conv(x, x.shape[-1], 3, strides, name, alpha, beta)
+    if strides == 2:
+        x = _average(parts, x, f"{name}_shortcut", beta)
+    total = _add(parts, branch, x, name)
+    return parts.apply(RPReLU(name=f"{name}_act"), total)
+
+
+def _pointwise(
+    parts: Parts, x: tf.Tensor, channels: int, name: str, alpha: float, beta: float
+) -> tf.Tensor:
+    """RPReLU(alpha · conv1x1(sign(beta·x)) + x), with twice the sum to widen x."""
+    width = x.shape[-1]
+    if channels == width:
+        branch = parts.binary_conv(x, width, 1, 1, name, alpha, beta)
+        total = _add(parts, branch, x, name)
+    else:
+        signs = parts.signs(x, name, beta)
+        halves = []
+        for half in (f"{name}a", f"{name}b"):
+            branch = parts.binary_conv(signs, width, 1, 1, half, alpha, signed=True)
+            halves.append(_add(parts, branch, x, half))
+        total = parts.apply(keras.layers.Concatenate(name=f"{name}_concat"), halves)
+    return parts.apply(RPReLU(name=f"{name}_act"), total)
+
+
+def _stem_stride(stem_stride: int | None, shape: tuple[int, int, int]) -> int:
+    if stem_stride not in (None, 1, 2):
+        raise ValueError(
+            f"stem_stride={stem_stride!r} is not known. Choose 1 or 2, or None for the "
+            f"one that suits the image: 2 from {LARGE} pixels on."
+        )
+    return stem_stride or (2 if min(shape[:2]) >= LARGE else 1)
+
+
+def ReActNetA(
+    input_shape: Sequence[int],
+    classes: int,
+    normalization: str = "nobn",
+    width: int = 32,
+    binary_weights: bool = True,
+    blocks: Sequence[int] = (1, 2, 2, 6, 2),
+    stem_stride: int | None = None,
+    alpha: float = 0.2,
+    variance_rule: str = "vita",
+    estimator: str = "approx_sign",
+    variance_preserving: bool = False,
+    balanced: bool = False,
+    name: str = "reactnet_a",
+) -> keras.Model:
+    r"""ReActNet-A: the shape of MobileNet v1, of binary 3x3 and 1x1 convolutions.
+
+    Every block computes, with signs that have a learned shift each,
+
+    \[ h = \mathrm{RPReLU}\big(\alpha\, \mathrm{conv}_{3\times3}(\mathrm{sign}(
+       \beta_1 x + b_1)) + \mathrm{shortcut}(x)\big), \quad
+       t = \mathrm{sign}(\beta_2 h + b_2), \]
+    \[ y = \mathrm{RPReLU}\big(\alpha\, \mathrm{conv}_{1\times1}(t) + h\big)
+       \quad\text{or}\quad y = \mathrm{RPReLU}\big(\big[\alpha\,
+       \mathrm{conv}^a_{1\times1}(t) + h,\; \alpha\, \mathrm{conv}^b_{1\times1}(t) + h
+       \big]\big) . \]
+
+    The second form doubles the channels, in the first block of every stage. All these
+    blocks but the first have stride 2, and there the shortcut is the 2x2 average of
+    \(\beta_1 x\), otherwise x itself. β is one over the expected deviation of what it
+    multiplies. The stem, a 3x3 convolution, and the final dense layer, `head`, are
+    real-valued; `head` returns logits in float32.
+
+    Arguments:
+        input_shape: (height, width, channels).
+        classes: Number of classes, 2 or more.
+        normalization: Any of `NORMALIZATIONS`, as in `ReActNet18`: `"nobn"` (scaled
+            weight standardization with gains, α and β), `"none"`, or a layer behind
+            every convolution, of which `"batch_norm"` is the published one.
+        width: Channels of the stem; each stage doubles them.
+        binary_weights: False keeps the kernels of the blocks real-valued, for the first
+            stage of two-stage training; names and shapes of all weights are the same.
+        blocks: Number of blocks, of two or three convolutions each, per stage.
+        stem_stride: 1 or 2; None for 2 from 64 pixels on, and 1 below.
+        alpha: Positive factor on the residual branches; `"nobn"` only.
+        variance_rule: `"vita"`, the bookkeeping of the published code, or `"nf"`, in
+            which the average of a block of stride 2 counts inside the block; `"nobn"`
+            only.
+        estimator: Gradient estimator of the sign, as in `quantizers.RSign`.
+        variance_preserving, balanced: As in `quantizers.ScaledStdSign`; `"nobn"` only.
+        name: Name of the model.
+
+    Returns:
+        A functional Keras model.
+
+    Raises:
+        TypeError, ValueError: For arguments outside the ranges above or an image too
+            small for the number of stages.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.ReActNetA((32, 32, 3), classes=10, width=8)
+        model.compile("adam", "mse")
+        ```
+
+    References:
+        - Z. Liu, Z. Shen, M. Savvides, K.-T. Cheng, "ReActNet: Towards Precise Binary
+          Neural Network with Generalized Activation Functions", ECCV 2020,
+          arXiv:2003.03488.
+        - T. Chen, Z. Zhang, X. Ouyang, Z. Liu, Z. Shen, Z. Wang, '"BNN - BN = ?":
+          Training Binary Neural Networks without Batch Normalization', CVPR Workshops
+          2021, arXiv:2104.08215.
+
+    Differences from the paper:
+        The published normalizer-free code has a stem of stride 2 on small images too,
+        where its last maps are single pixels; `stem_stride=2` reproduces that. Padding
+        and initial weights differ as in `ReActNet18`.
+    """
+    stages = check_blocks(blocks)
+    shape = check_image_shape(input_shape, 2 ** (len(stages) - 1), "ReActNetA")
+    stem_stride = _stem_stride(stem_stride, shape)
+    check_image_shape(shape, stem_stride * 2 ** (len(stages) - 1), "ReActNetA")
+    check_sizes(classes, width)
+    check_choice("variance_rule", variance_rule, VARIANCE_RULES)
+    check_number("alpha", alpha, "(0, inf)", "The paper uses 0.2.")
+    parts = Parts(
+        normalization, binary_weights, estimator, variance_preserving, balanced
+    )
+    places = [(stage, block) for stage, n in enumerate(stages) for block in range(n)]
+    strides = [2 if stage > 0 and block == 0 else 1 for stage, block in places]
+    inputs = keras.Input(shape, name="image")
+    x = parts.float_conv(inputs, width, 3, stem_stride, "stem")
+    variances = paired_variances(strides, alpha, variance_rule)
+    for (stage, block), stride, (first, second) in zip(
+        places, strides, variances, strict=True
+    ):
+        block_name = f"stage{stage + 1}_block{block + 1}"
+        channels = width * 2 ** (stage + 1)
+        x = _spatial(parts, x, stride, f"{block_name}_3x3", alpha, first**-0.5)
+        x = _pointwise(parts, x, channels, f"{block_name}_1x1", alpha, second**-0.5)
+    return classifier(inputs, x, classes, name)

@@ -1,0 +1,185 @@
+import larq as lq
+import numpy as np
+import pytest
+from larq_nobn._keras import keras
+from larq_nobn.models import ReActNetA
+from larq_nobn.models._variance import paired_variances
+from models.reference import (
+    assert_computes,
+    average,
+    binary_kernel,
+    classified,
+    conv,
+    parameters,
+    real_kernel,
+    rprelu,
+    sign,
+)
+from numpy.testing import assert_allclose
+
+TINY = {"width": 4, "blocks": (1, 2)}
+STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
+
+
+@pytest.mark.parametrize(
+    "classes, normalization, expected",
+    [
+        (10, "nobn", 28_317_898),
+        (10, "none", 28_317_898 - 10_944),
+        (10, "batch_norm", 28_317_898 - 10_944 + 21_888),
+        (100, "nobn", 28_410_148),
+    ],
+)
+def test_parameter_counts_on_cifar(classes, normalization, expected):
+    assert parameters(ReActNetA((32, 32, 3), classes, normalization)) == expected
+
+
+def test_the_network_for_imagenet():
+    model = ReActNetA((224, 224, 3), 1000)
+    assert parameters(model) == 29_332_648
+    sides = [model.get_layer("stem_conv").output_shape[1]]
+    for stage in range(1, 6):
+        sides.append(model.get_layer(f"stage{stage}_block1_1x1_act").output_shape[1])
+    assert sides == [112, 112, 56, 28, 14, 7]
+    convs = [x for x in model.layers if isinstance(x, lq.layers.QuantConv2D)]
+    assert len(convs) == 1 + 31
+    binary = sum(conv.count_params() for conv in convs[1:])
+    gains = sum(conv.filters for conv in convs[1:])
+    shifts = sum(
+        conv.input_shape[-1]
+        for conv in convs[1:]
+        if not isinstance(conv.input_quantizer, lq.quantizers.NoOp)
+    )
+    assert binary - gains - shifts == 28_253_184
+
+
+def test_parameters_of_every_block():
+    model = ReActNetA((32, 32, 3), 10)
+    counts = {}
+    for layer in model.layers:
+        block = layer.name[: len("stage1_block1")]
+        counts[block] = counts.get(block, 0) + layer.count_params()
+    found = [counts[name] for name in sorted(counts) if name.startswith("stage")]
+    wide = 5 * [2_626_560]
+    first = [11_712, 45_952, 165_120, 182_016, 657_920, 724_480]
+    assert found == [*first, *wide, 2_890_752, 10_496_000]
+
+
+def pairs(*variances):
+    return list(zip(variances[::2], variances[1::2], strict=True))
+
+
+@pytest.mark.parametrize(
+    "rule, expected",
+    [
+        (
+            "vita",
+            pairs(1, 1.04, 1.08, 1.12, 1, 1.04, 1.08, 1.12, 1, 1.04, 1.08, 1.12)
+            + pairs(1, 1.04, 1.08, 1.12, 1.16, 1.2, 1.24, 1.28, 1.32, 1.36)
+            + pairs(1.4, 1.44, 1, 1.04),
+        ),
+        (
+            "nf",
+            pairs(1, 1.04, 1.08, 1.04, 1.08, 1.12, 1.16, 1.04, 1.08, 1.12, 1.16, 1.04)
+            + pairs(1.08, 1.12, 1.16, 1.2, 1.24, 1.28, 1.32, 1.36, 1.4, 1.44)
+            + pairs(1.48, 1.04, 1.08, 1.12),
+        ),
+    ],
+)
+def test_variances_of_the_published_network(rule, expected):
+    assert_allclose(paired_variances(STRIDES, 0.2, rule), expected)
+
+
+def test_the_variances_grow_with_the_square_of_alpha():
+    expected = pairs(1, 1.25, 1.5, 1.75, 1, 1.25)
+    assert_allclose(paired_variances((1, 2, 1), 0.5, "vita"), expected)
+
+
+def test_alpha_and_beta_live_in_the_quantizers():
+    model = ReActNetA((16, 16, 3), 3, alpha=0.25, width=4, blocks=(1, 2))
+    variances = paired_variances((1, 2, 1), 0.25, "vita")
+    names = ("stage1_block1", "stage2_block1", "stage2_block2")
+    for name, (first, second) in zip(names, variances, strict=True):
+        spatial = model.get_layer(f"{name}_3x3_conv")
+        assert spatial.kernel_quantizer.scale == 0.25
+        assert_allclose(spatial.input_quantizer.scale, first**-0.5)
+        if name == "stage2_block2":
+            signs = model.get_layer(f"{name}_1x1_conv").input_quantizer
+        else:
+            signs = model.get_layer(f"{name}_1x1_sign")
+        assert_allclose(signs.scale, second**-0.5)
+    scale = model.get_layer("stage2_block1_3x3_shortcut_scale")
+    assert_allclose(scale.scale, variances[1][0] ** -0.5)
+
+
+@pytest.mark.parametrize("normalization", ["batch_norm", "none"])
+def test_only_the_normalizer_free_form_scales_its_shortcuts(normalization):
+    model = ReActNetA((16, 16, 3), 3, normalization, **TINY)
+    assert not any(isinstance(x, keras.layers.Rescaling) for x in model.layers)
+
+
+@pytest.mark.parametrize(
+    "size, stem_stride, side",
+    [(32, None, 32), (63, None, 63), (64, None, 32), (32, 2, 16), (64, 1, 64)],
+)
+def test_the_stem_halves_large_images(size, stem_stride, side):
+    model = ReActNetA((size, size, 3), 3, stem_stride=stem_stride, **TINY)
+    assert model.get_layer("stem_conv").output_shape == (None, side, side, 4)
+
+
+def test_the_halves_of_a_widening_block_share_their_signs():
+    model = ReActNetA((16, 16, 3), 3, **TINY)
+    signs = model.get_layer("stage2_block1_1x1_sign")
+    users = {node.layer.name for node in signs.outbound_nodes}
+    assert users == {"stage2_block1_1x1a_conv", "stage2_block1_1x1b_conv"}
+    profile = lq.models.ModelProfile(model)
+    layers = {p.name: p for p in profile.layer_profiles}
+    for name in users:
+        assert layers[name].op_count("mac", 1) == 8 * 8 * 8 * 8
+
+
+def formula(model, x):
+    x = conv(x, real_kernel(model, "stem_conv"), 0, 1)
+    for name, first, second, strides, paired in [
+        ("stage1_block1", 1.0, 1 + 0.2**2, 1, True),
+        ("stage2_block1", 1 + 2 * 0.2**2, 1 + 3 * 0.2**2, 2, True),
+        ("stage2_block2", 1.0, 1 + 0.2**2, 1, False),
+    ]:
+        spatial = model.get_layer(f"{name}_3x3_conv")
+        kernel = binary_kernel(model, f"{name}_3x3_conv")
+        signs = sign(first**-0.5 * x + spatial.input_quantizer.shift.numpy())
+        shortcut = average(first**-0.5 * x) if strides == 2 else x
+        h = shortcut + 0.2 * conv(signs, kernel, 1, strides)
+        h = rprelu(model, f"{name}_3x3_act", h)
+        if paired:
+            quantizer = model.get_layer(f"{name}_1x1_sign")
+            convs = [f"{name}_1x1a_conv", f"{name}_1x1b_conv"]
+        else:
+            quantizer = model.get_layer(f"{name}_1x1_conv").input_quantizer
+            convs = [f"{name}_1x1_conv"]
+        signs = sign(second**-0.5 * h + quantizer.shift.numpy())
+        sums = [h + 0.2 * conv(signs, binary_kernel(model, c), 1, 1) for c in convs]
+        x = rprelu(model, f"{name}_1x1_act", np.concatenate(sums, -1))
+    return classified(model, x)
+
+
+def test_forward_pass_equals_the_formula():
+    keras.utils.set_random_seed(4)
+    assert_computes(ReActNetA((8, 8, 3), 3, **TINY), formula)
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        ({"input_shape": (15, 32, 3)}, ValueError, "ReActNetA, .* must be 16 or more"),
+        ({"input_shape": (31, 32, 3), "stem_stride": 2}, ValueError, "must be 32 or"),
+        ({"stem_stride": 3}, ValueError, "stem_stride=3 is not known. Choose 1 or 2"),
+        ({"blocks": 5}, TypeError, "blocks=5 is not a list of blocks"),
+        ({"blocks": (1, 0)}, ValueError, "blocks=0 is below 1"),
+        ({"alpha": -1}, ValueError, r"alpha=-1 is outside \(0, inf\)"),
+        ({"variance_rule": "he"}, ValueError, "'he' is not known. Choose from vita"),
+    ],
+)
+def test_refuses(arguments, error, message):
+    with pytest.raises(error, match=message):
+        ReActNetA(**{"input_shape": (32, 32, 3), "classes": 10, **arguments})
