@@ -1,0 +1,237 @@
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn import layers
+from larq_nobn._keras import keras
+from larq_nobn.models import BinaryDenseNet28, BinaryDenseNet37, BinaryDenseNet45
+from models.dense_reference import (
+    SCALE,
+    binary,
+    finished,
+    relu,
+    stem_pooled,
+    transition,
+)
+from models.networks import scattered
+from models.reference import assert_computes, conv, real_kernel
+from numpy.testing import assert_allclose
+
+TINY = {"width": 4, "blocks": (1, 2)}
+
+
+def transitions(model):
+    convs = [model.get_layer(f"transition{i}_conv") for i in (1, 2, 3)]
+    return [(conv.input_shape[-1], conv.filters) for conv in convs]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "builder, layers, large, small, narrowed",
+    [
+        (
+            BinaryDenseNet28,
+            23,
+            5_150_504,
+            4_571_338,
+            [(448, 160), (544, 192), (576, 256)],
+        ),
+        (
+            BinaryDenseNet37,
+            32,
+            8_734_120,
+            8_091_594,
+            [(448, 128), (640, 192), (960, 256)],
+        ),
+        (
+            BinaryDenseNet45,
+            40,
+            13_939_240,
+            13_138_314,
+            [(448, 160), (928, 288), (1184, 288)],
+        ),
+    ],
+)
+def test_parameters_as_published(builder, layers, large, small, narrowed):
+    model = builder((224, 224, 3), 1000, "batch_norm")
+    assert model.count_params() == large
+    assert transitions(model) == narrowed
+    assert model.get_layer("final_act").output_shape[1:3] == (7, 7)
+    assert len(nobn.deploy.binary_layers(model)) == layers
+    assert builder((32, 32, 3), 10, "batch_norm").count_params() == small
+
+
+def formula(model, images):
+    small = images.shape[1] < 64
+    if small:
+        x = conv(images, real_kernel(model, "stem_conv"), 0, 1)
+    else:
+        x = conv(images, SCALE * real_kernel(model, "stem_conv"), 0, 2)
+        x = stem_pooled(relu(x))
+    x = np.concatenate([x, binary(model, "stage1_layer1", x)], -1)
+    x = transition(model, "transition1", x)
+    for layer in ("stage2_layer1", "stage2_layer2"):
+        x = np.concatenate([x, binary(model, layer, x)], -1)
+    return finished(model, x)
+
+
+@pytest.mark.parametrize("side", [8, 9, 64])
+def test_forward_pass_equals_the_formula(side):
+    keras.utils.set_random_seed(4)
+    assert_computes(BinaryDenseNet28((side, side, 3), 3, **TINY), formula)
+
+
+def test_names_can_be_read():
+    names = [layer.name for layer in BinaryDenseNet28((8, 8, 3), 3, **TINY).layers]
+    assert names == [
+        "image",
+        "stem_conv",
+        "stage1_layer1_conv",
+        "stage1_layer1_concat",
+        "transition1_pool",
+        "transition1_act",
+        "transition1_conv",
+        "stage2_layer1_conv",
+        "stage2_layer1_concat",
+        "stage2_layer2_conv",
+        "stage2_layer2_concat",
+        "final_act",
+        "pool",
+        "head",
+    ]
+
+
+def test_dilation_takes_the_place_of_the_pools():
+    small = {"width": 4, "blocks": (1, 1, 1, 1)}
+    plain = BinaryDenseNet37((16, 16, 3), 3, **small)
+    dilated = BinaryDenseNet37((16, 16, 3), 3, dilated=True, **small)
+    assert [w.shape for w in dilated.weights] == [w.shape for w in plain.weights]
+    sizes, rates = [], []
+    for stage in (1, 2, 3, 4):
+        conv = dilated.get_layer(f"stage{stage}_layer1_conv")
+        sizes.append(conv.output_shape[1])
+        rates.append(conv.dilation_rate[0])
+    assert (sizes, rates) == ([16, 8, 8, 8], [1, 1, 2, 4])
+    assert plain.get_layer("stage4_layer1_conv").output_shape[1] == 2
+
+
+def signs(model, images):
+    """What the first binary convolution sees of the stem."""
+    conv = model.get_layer("stage1_layer1_conv")
+    before = keras.Model(model.input, conv.input)(images)
+    return conv.input_quantizer(before)
+
+
+@pytest.mark.parametrize(
+    "normalization", ["batch_norm", "none", "nobn", "filter_response", "group"]
+)
+def test_both_signs_stand_behind_the_rectified_stem(normalization):
+    keras.utils.set_random_seed(2)
+    model = BinaryDenseNet28((64, 64, 3), 3, normalization, **TINY)
+    # As smooth as photographs, in which neighbours are alike.
+    images = tf.random.stateless_normal((8, 8, 8, 3), (1, 2))
+    images = tf.image.resize(images, (64, 64))
+    if normalization == "batch_norm":
+        model(images, training=True)
+        norms = [x for x in model.layers if x.name.endswith("norm")]
+        for norm in norms[:2]:
+            norm.momentum = 0.0
+        model(images, training=True)
+    share = np.mean(signs(model, images) > 0, (0, 1, 2))
+    assert np.all((share > 0.05) & (share < 0.95))
+
+
+def kinds(model, *classes):
+    return [layer.name for layer in model.layers if isinstance(layer, classes)]
+
+
+@pytest.mark.parametrize(
+    "normalization, before_sign, at_relu",
+    [
+        ("batch_norm", keras.layers.BatchNormalization, None),
+        ("filter_response", layers.FilterResponseNormalization, None),
+        ("group", keras.layers.GroupNormalization, None),
+        ("proxy", layers.ProxyNormalization, layers.ProxyNormalization),
+        ("evonorm", keras.layers.GroupNormalization, layers.EvoNormS0),
+    ],
+)
+def test_norms_stand_before_signs_and_rectifiers(normalization, before_sign, at_relu):
+    model = BinaryDenseNet28((64, 64, 3), 3, normalization, **TINY)
+    rectified = ["stem", "transition1", "final"]
+    signed = ["stage1_layer1", "stage2_layer1", "stage2_layer2"]
+    relus = kinds(model, keras.layers.ReLU)
+    assert relus == ([] if at_relu else [f"{name}_act" for name in rectified])
+    for name in rectified:
+        norm = model.get_layer(f"{name}_norm")
+        assert type(norm) is (at_relu or before_sign)
+        if normalization == "proxy":
+            assert norm.get_config()["activation"] == "relu"
+    for name in signed:
+        norm = model.get_layer(f"{name}_norm")
+        assert type(norm) is before_sign
+        assert [node.layer.name for node in norm.outbound_nodes] == [f"{name}_conv"]
+        assert model.get_layer(f"{name}_conv").input_quantizer.shift is None
+
+
+def test_independent_components_come_before_the_weights():
+    model = BinaryDenseNet28((8, 8, 3), 3, "independent_component", **TINY)
+    assert kinds(model, layers.IndependentComponent) == ["transition1_norm"]
+    conv = model.get_layer("transition1_conv")
+    assert conv.inbound_nodes[0].inbound_layers.name == "transition1_norm"
+    for name in ("stage1_layer1", "stage2_layer1", "stage2_layer2"):
+        chain, layer = [], model.get_layer(f"{name}_conv")
+        for _ in range(3):
+            layer = layer.inbound_nodes[0].inbound_layers
+            chain.append(layer.name)
+        assert chain == [f"{name}_flip", f"{name}_sign", f"{name}_norm"]
+
+
+@pytest.mark.parametrize("normalization", ["none", "nobn"])
+def test_no_norm_at_all(normalization):
+    model = BinaryDenseNet28((8, 8, 3), 3, normalization, **TINY)
+    assert [name for name in kinds(model, keras.layers.Layer) if "norm" in name] == []
+    shifts = [w.name for w in model.weights if "shift" in w.name]
+    assert len(shifts) == (3 if normalization == "nobn" else 0)
+
+
+def test_scales_and_arguments_reach_the_kernels():
+    model = BinaryDenseNet28((64, 64, 3), 3, balanced=True, **TINY)
+    scales = {
+        layer.name: layer.kernel_quantizer.scale
+        for layer in model.layers
+        if isinstance(layer, lq.layers.QuantConv2D)
+    }
+    assert_allclose(scales.pop("stem_conv"), SCALE)
+    assert_allclose(scales.pop("transition1_conv"), SCALE)
+    assert set(scales.values()) == {1.0}
+    kernel = model.get_layer("stage2_layer1_conv").kernel_quantizer
+    assert kernel.variance_preserving and kernel.balanced
+
+
+@pytest.mark.parametrize(
+    "builder, arguments, error, message",
+    [
+        (BinaryDenseNet28, {"blocks": (1,) * 5}, ValueError, "5 stages, but BinaryD"),
+        (BinaryDenseNet28, {"blocks": 4}, TypeError, "blocks=4 is not a list"),
+        (BinaryDenseNet28, {"blocks": (4, 0)}, ValueError, "blocks=0 is below 1"),
+        (BinaryDenseNet37, {"dilated": 1}, TypeError, "dilated=1 is neither"),
+    ],
+)
+def test_refuses(builder, arguments, error, message):
+    with pytest.raises(error, match=message):
+        builder(**{"input_shape": (8, 8, 3), "classes": 3, "width": 4, **arguments})
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("side", [8, 64])
+def test_fewer_float_operations_than_with_batch_norm(side, tmp_path):
+    counts = {}
+    for normalization in ("nobn", "batch_norm"):
+        model = BinaryDenseNet28((side, side, 3), 3, normalization, **TINY)
+        path = tmp_path / f"{normalization}.tflite"
+        report = nobn.convert(scattered(model), path, verify=False)
+        counts[normalization] = sum(op["count"] for op in report.float_ops)
+    # Two less where batch norm stands before the pool of a transition, one elsewhere;
+    # behind the large stem one operation takes the mean away.
+    assert counts["batch_norm"] - counts["nobn"] == 3 + 2 + 1 - (side == 64)

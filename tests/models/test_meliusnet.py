@@ -1,0 +1,165 @@
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn._keras import keras
+from larq_nobn.models import MeliusNet22, MeliusNet29
+from larq_nobn.models._grouped import GroupedConv2D
+from models.dense_reference import (
+    SCALE,
+    binary,
+    finished,
+    relu,
+    stem_pooled,
+    transition,
+)
+from models.networks import scattered
+from models.reference import assert_computes, conv, parameters, real_kernel
+from numpy.testing import assert_allclose, assert_array_equal
+
+TINY = {"width": 16, "blocks": (1, 2)}
+BLOCKS = ("stage1_block1", "stage2_block1", "stage2_block2")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "builder, pairs, trainable, total, narrowed",
+    [
+        (MeliusNet22, 17, 6_944_584, 6_969_672, [(320, 160), (480, 224), (480, 256)]),
+        (MeliusNet29, 24, 11_328_328, 11_368_776, [(320, 128), (512, 192), (704, 256)]),
+    ],
+)
+def test_parameters_as_published(builder, pairs, trainable, total, narrowed):
+    model = builder((224, 224, 3), 1000, "batch_norm")
+    assert (parameters(model), model.count_params()) == (trainable, total)
+    convs = [model.get_layer(f"transition{i}_conv") for i in (1, 2, 3)]
+    assert [(conv.input_shape[-1], conv.filters) for conv in convs] == narrowed
+    assert model.get_layer("final_act").output_shape[1:3] == (7, 7)
+    assert len(nobn.deploy.binary_layers(model)) == 2 * pairs
+
+
+def grouped(x, kernel, groups):
+    """A convolution of stride 1 in groups of channels, one after the other."""
+    inputs = np.split(x, groups, -1)
+    kernels = np.split(kernel, groups, -1)
+    parts = [conv(*pair, 0, 1) for pair in zip(inputs, kernels, strict=True)]
+    return np.concatenate(parts, -1)
+
+
+def formula(model, images):
+    if images.shape[1] < 64:
+        x = conv(images, real_kernel(model, "stem_conv"), 0, 1)
+    else:
+        kernels = [SCALE * real_kernel(model, f"stem{i}_conv") for i in (1, 2, 3)]
+        x = relu(conv(images, kernels[0], 0, 2))
+        x = relu(grouped(x, kernels[1], 4))
+        x = stem_pooled(relu(grouped(x, kernels[2], 8)))
+    for name in BLOCKS:
+        if name == "stage2_block1":
+            x = transition(model, "transition1", x)
+        new = binary(model, f"{name}_dense", x)
+        x = np.concatenate([x, new], -1)
+        change = binary(model, f"{name}_improve", x)
+        # As published: the last channels are improved, the others get zeros.
+        x = x + 0.2 * np.pad(change, ((0, 0),) * 3 + ((x.shape[-1] - 16, 0),))
+    return finished(model, x)
+
+
+@pytest.mark.parametrize("side", [8, 64])
+def test_forward_pass_equals_the_formula(side):
+    keras.utils.set_random_seed(4)
+    assert_computes(MeliusNet22((side, side, 3), 3, **TINY), formula)
+
+
+def test_names_can_be_read():
+    model = MeliusNet22((8, 8, 3), 3, **TINY)
+    block = [x.name for x in model.layers if x.name.startswith("stage1_block1")]
+    assert [name.removeprefix("stage1_block1_") for name in block] == [
+        "dense_conv",
+        "dense_concat",
+        "improve_conv",
+        "improve_add",
+        "improve_concat",
+    ]
+
+
+def test_alpha_and_the_scales_live_in_the_kernels():
+    model = MeliusNet22((64, 64, 3), 3, alpha=0.3, **TINY)
+    for layer in model.layers:
+        if isinstance(layer, lq.layers.QuantConv2D):
+            name, scale = layer.name, layer.kernel_quantizer.scale
+            real = name.startswith(("stem", "transition"))
+            expected = SCALE if real else 0.3 if "improve" in name else 1.0
+            assert_allclose(scale, expected)
+
+
+@pytest.mark.parametrize("quantizer", [None, "scaled_standardization"])
+def test_grouped_convolution_is_that_of_keras(quantizer):
+    keras.utils.set_random_seed(1)
+    x = tf.random.stateless_normal((2, 9, 9, 8), (1, 2))
+    arguments = {"strides": 2, "padding": "same", "groups": 4, "use_bias": False}
+    ours = GroupedConv2D(12, 3, kernel_quantizer=quantizer, **arguments)
+    theirs = lq.layers.QuantConv2D(12, 3, kernel_quantizer=quantizer, **arguments)
+    ours.build(x.shape), theirs.build(x.shape)
+    theirs.set_weights(ours.get_weights())
+    results = []
+    for layer in (ours, theirs):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = layer(x)
+            loss = tf.reduce_sum(tf.sin(y))
+        results.append((y, *tape.gradient(loss, (x, *layer.trainable_weights))))
+    assert len(results[0]) == (3 if quantizer is None else 4)
+    for mine, expected in zip(*results, strict=True):
+        assert_allclose(mine, expected, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.convert
+@pytest.mark.parametrize("normalization", ["nobn", "independent_component"])
+def test_the_stem_for_imagenet_trains_and_converts(normalization, tmp_path):
+    keras.utils.set_random_seed(1)
+    model = MeliusNet22((64, 64, 3), 3, normalization, **TINY)
+    x = np.random.default_rng(1).normal(size=(4, 64, 64, 3)).astype(np.float32)
+    before = [w.numpy() for w in model.trainable_weights]
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(x, np.arange(4) % 3, verbose=0)
+    after = [w.numpy() for w in model.trainable_weights]
+    assert all(np.any(a != b) for a, b in zip(before, after, strict=True))
+    scattered(model).save(tmp_path / "model.keras")
+    reopened = keras.models.load_model(tmp_path / "model.keras")
+    assert_array_equal(reopened(x), model(x))
+    report = nobn.convert(reopened, tmp_path / "model.tflite", data=x)
+    assert report.lce_bconv2d == 6
+    assert report.verify["unexplained"] == 0
+    # The whole stem is three operations, grouped or not; the transition is one more.
+    ops = {op["op"]: op["count"] for op in report.float_ops}
+    assert ops["CONV_2D"] == 4
+
+
+@pytest.mark.convert
+def test_fewer_float_operations_than_with_batch_norm(tmp_path):
+    counts = {}
+    for normalization in ("nobn", "batch_norm"):
+        model = MeliusNet22((8, 8, 3), 3, normalization, **TINY)
+        path = tmp_path / f"{normalization}.tflite"
+        report = nobn.convert(scattered(model), path, verify=False)
+        counts[normalization] = sum(op["count"] for op in report.float_ops)
+    # Two less where batch norm stands before the pool of a transition, one elsewhere.
+    assert counts["batch_norm"] - counts["nobn"] == 6 + 2 + 1
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"input_shape": (64, 64, 3), "width": 24}, "width=24 is no multiple of 16"),
+        ({"alpha": 0}, r"alpha=0 is outside \(0, inf\)"),
+        ({"blocks": (1,) * 5}, "5 stages, but MeliusNet22 knows"),
+    ],
+)
+def test_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        MeliusNet22(
+            **{"input_shape": (8, 8, 3), "classes": 3, "width": 16, **arguments}
+        )
