@@ -23,6 +23,7 @@ from ..graph import (
 from ..layers import BatchKalmanNormalization, IndependentComponent, RPReLU
 from ..quantizers import RSign
 from ._errors import ConversionError
+from ._factors import absorb_factors
 from ._graph import as_functional
 from ._inference import BinaryConvolution, PlainGroupNormalization, PlainRPReLU
 from ._quantizers import copy_quantizer, nothing, plain_sign
@@ -181,6 +182,7 @@ def prepare(model: keras.Model) -> keras.Model:
     """
     prepared = _clone(model, RULES)
     # Passes over the whole graph (such as moving shifts along it) belong here.
+    prepared = absorb_factors(prepared)
     # The short name leaves room: LCE cuts the names of tensors at 50 characters.
     return keras.Model(prepared.input, prepared.output, name="net")
 

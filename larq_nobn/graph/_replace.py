@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from .._keras import keras
 from ..layers import BatchKalmanNormalization
-from ._calls import Call, calls
+from ._calls import Call, calls, inputs_of
 
 # What a call gets instead of its layer; None lets its input through.
 Replacement = Callable[[Call], keras.layers.Layer | None]
@@ -64,7 +64,8 @@ def run_call(
 ) -> Any:
     """Makes a call once more: of another layer, on other tensors, by id of the old."""
     if layer is None or isinstance(call.layer, BatchKalmanNormalization):
-        given = tensors[str(id(tf.nest.flatten(call.inputs)[0]))]
+        # Not the first argument, which in 0.5 * x is a number.
+        given = tensors[str(id(inputs_of(call.node)[0]))]
         return given if layer is None else layer(given)
     args, kwargs = call.arguments(tensors)
     return layer(*args, **{**kwargs, **arguments})

@@ -1,0 +1,171 @@
+"""What becomes of a positive factor at each kind of layer of a prepared model."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, NamedTuple
+
+import larq as lq
+import numpy as np
+import tensorflow as tf
+
+from .._keras import keras
+from ..graph import Call, Graph, sign_of
+from ..layers import ChannelAffine, SkipInit, ThresholdedLinearUnit
+from ..quantizers import SigmoidSign, SignSwish
+from . import _factor_weights as fit
+from ._inference import BinaryConvolution, PlainRPReLU, ShiftedSign
+
+_layers = keras.layers
+
+# L(f x) = f L(x) for every positive f, and jointly so for several inputs.
+_HOMOGENEOUS = (
+    _layers.AveragePooling2D,
+    _layers.MaxPooling2D,
+    _layers.GlobalAveragePooling2D,
+    _layers.GlobalMaxPooling2D,
+    _layers.UpSampling2D,
+    _layers.ZeroPadding2D,
+    _layers.Cropping2D,
+    _layers.Flatten,
+    _layers.Reshape,
+    _layers.Permute,
+    _layers.Concatenate,
+    _layers.Add,
+    _layers.Subtract,
+    _layers.Average,
+    _layers.Maximum,
+    _layers.Minimum,
+    _layers.LeakyReLU,
+    _layers.PReLU,
+)
+_SUMS = ("__operators__.add", "math.add", "math.subtract")
+_RECTIFIERS = (keras.activations.linear, keras.activations.relu)
+_REAL_KERNELS = (
+    _layers.Conv2D,
+    _layers.DepthwiseConv2D,
+    _layers.Dense,
+    lq.layers.QuantConv2D,
+    lq.layers.QuantDepthwiseConv2D,
+    lq.layers.QuantDense,
+)
+_SIGNS = (
+    ShiftedSign,
+    lq.quantizers.SteSign,
+    lq.quantizers.ApproxSign,
+    lq.quantizers.SwishSign,
+    SigmoidSign,
+    SignSwish,
+)
+# Homogeneous once their shifts are divided by the factor.
+_SHIFTED: dict[type, Callable[..., None]] = {
+    PlainRPReLU: fit.fit_rprelu,
+    ThresholdedLinearUnit: fit.fit_threshold,
+}
+_AFFINE: dict[type, Callable[..., None]] = {
+    _layers.Rescaling: fit.fit_rescaling,
+    _layers.BatchNormalization: fit.fit_batch_norm,
+    ChannelAffine: fit.fit_channel_affine,
+    SkipInit: fit.fit_skip_init,
+}
+
+
+class Rule(NamedTuple):
+    """Which f and g allow a layer to make y / g of x / f, where it makes y of x.
+
+    Attributes:
+        takes: Whether f may be any positive number; if not, it is 1.
+        gives: Whether g may be, whatever f is; if not, it is 1.
+        passes: Whether g is f, that of all inputs.
+        adapt: Changes the layer's weights for f and g; None if nothing needs to.
+    """
+
+    takes: bool = False
+    gives: bool = False
+    passes: bool = False
+    adapt: Callable[[float, float], None] | None = None
+
+
+def rule_of(call: Call, graph: Graph) -> Rule:
+    """The rule for a layer; for one that is not known here, f and g are 1."""
+    layer, kind = call.layer, type(call.layer)
+    if _is_homogeneous(call):
+        return Rule(takes=True, passes=True)
+    if kind in _SHIFTED:
+        return Rule(takes=True, passes=True, adapt=partial(_SHIFTED[kind], layer))
+    if kind in _AFFINE:
+        # Without a gain, Keras' batch norm has nothing exact to change.
+        free = kind is not _layers.BatchNormalization or layer.scale
+        return Rule(takes=free, gives=free, adapt=partial(_AFFINE[kind], layer))
+    sign = sign_of(layer)
+    if type(sign) in _SIGNS:
+        return Rule(takes=True, adapt=partial(fit.fit_sign, sign))
+    if kind is BinaryConvolution:
+        return _binary_convolution(call, graph)
+    return _real_kernel(layer) if kind in _REAL_KERNELS else Rule()
+
+
+def positive_scale(call: Call) -> float | None:
+    """The positive number by which a layer multiplies, if it does nothing else."""
+    layer, tensors = call.layer, [*call.node.keras_inputs, call.outputs]
+    if type(layer) is _layers.Rescaling and not np.any(layer.offset):
+        scales = [layer.scale]
+    elif _symbol(layer) == "math.multiply":
+        scales = _constants(call)
+    else:
+        return None
+    # Of whole numbers, such as pixels, a Rescaling also makes floats.
+    if len(scales) != 1 or any(tensor.dtype != tf.float32 for tensor in tensors):
+        return None
+    scale = np.asarray(scales[0], np.float64)
+    return float(scale) if scale.ndim == 0 and 0 < scale < np.inf else None
+
+
+def _symbol(layer: keras.layers.Layer) -> str:
+    """The TensorFlow function of a layer that stands for one, as in `x + y`."""
+    return getattr(layer, "symbol", "")
+
+
+def _constants(call: Call) -> list[Any]:
+    """What such a function is given besides tensors of the model, and its name."""
+    arguments = {**dict(enumerate(call.node.call_args)), **call.node.call_kwargs}
+    arguments.pop("name", None)
+    tensors = [id(tensor) for tensor in call.node.keras_inputs]
+    return [x for x in arguments.values() if id(x) not in tensors]
+
+
+def _is_homogeneous(call: Call) -> bool:
+    layer = call.layer
+    if type(layer) is _layers.ReLU:
+        return layer.max_value is None and not layer.threshold
+    if type(layer) is _layers.Activation:
+        return layer.activation in _RECTIFIERS
+    if _symbol(layer) in _SUMS:
+        return not _constants(call)
+    return type(layer) in _HOMOGENEOUS
+
+
+def _real_kernel(layer: keras.layers.Layer) -> Rule:
+    quantizer = getattr(layer, "input_quantizer", None)
+    pads = getattr(layer, "padding", "valid") != "valid"
+    zero_padded = not pads or not np.any(getattr(layer, "pad_values", 0.0))
+    takes = zero_padded if quantizer is None else type(quantizer) in _SIGNS
+    gives = layer.activation in _RECTIFIERS
+    return Rule(takes, gives, adapt=partial(fit.fit_kernel, layer))
+
+
+def _binary_convolution(call: Call, graph: Graph) -> Rule:
+    layer = call.layer
+    gives = layer.last in _RECTIFIERS
+    if layer.scale is None and layer.offset is None:
+        # LCE fuses a ReLU with integers only; a scale would make it an operation.
+        gives &= not any(_is_relu(c.layer) for c in graph.consumers(call.outputs))
+    adapt = partial(fit.fit_binary_convolution, layer)
+    return Rule(type(layer.input_quantizer) in _SIGNS, gives, adapt=adapt)
+
+
+def _is_relu(layer: keras.layers.Layer) -> bool:
+    if type(layer) is _layers.Activation:
+        return layer.activation is keras.activations.relu
+    return type(layer) is _layers.ReLU
