@@ -17,12 +17,19 @@ def is_binary(quantizer: Any) -> bool:
     return getattr(quantizer, "precision", None) == 1 and not marker
 
 
-def kernel_value(variable: Any) -> np.ndarray:
-    """Returns what the forward pass sees of a kernel: its quantized value."""
+def kernel_value(variable: Any, latent: np.ndarray | None = None) -> np.ndarray:
+    """Returns what the forward pass sees of a kernel: its quantized value.
+
+    Arguments:
+        variable: The kernel of a layer.
+        latent: Latent values to take instead of its own.
+    """
     quantizer = getattr(variable, "quantizer", None)
     if quantizer is None:
-        return variable.numpy()
-    latent = variable.latent_variable.numpy()
+        return variable.numpy() if latent is None else latent
+    if latent is None:
+        latent = variable.latent_variable.numpy()
+    latent = latent.astype(variable.dtype.as_numpy_dtype)
     if not isinstance(quantizer, keras.layers.Layer):
         return np.asarray(quantizer(latent))
     # On a copy: calling the given quantizer would move its metrics.

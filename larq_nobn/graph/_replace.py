@@ -11,8 +11,9 @@ from .._keras import keras
 from ..layers import BatchKalmanNormalization
 from ._calls import Call, calls, inputs_of
 
-# What a call gets instead of its layer; None lets its input through.
-Replacement = Callable[[Call], keras.layers.Layer | None]
+# A layer, or layers in a row as a function; None lets the input through.
+Layers = Callable[..., Any] | None
+Replacement = Callable[[Call], Layers]
 
 
 def replace_layers(model: keras.Model, replacement: Replacement) -> keras.Model:
@@ -23,14 +24,15 @@ def replace_layers(model: keras.Model, replacement: Replacement) -> keras.Model:
 
     Arguments:
         model: A functional model.
-        replacement: Makes the layer that replaces the one of a call, or None to drop a
-            layer of one input; asked once for a layer that is used more than once.
+        replacement: Makes the layer that replaces the one of a call, or a function that
+            calls several, or None to drop a layer of one input; asked once for a layer
+            that is used more than once.
     """
     starts = inputs_like(model)
     tensors = {
         str(id(given)): start for given, start in zip(model.inputs, starts, strict=True)
     }
-    layers: dict[str, keras.layers.Layer | None] = {}
+    layers: dict[str, Layers] = {}
     for call in calls(model):
         if call.name not in layers:
             layers[call.name] = replacement(call)
@@ -58,7 +60,7 @@ def model_like(model: keras.Model, starts: list[Any], ends: list[Any]) -> keras.
 
 def run_call(
     call: Call,
-    layer: keras.layers.Layer | None,
+    layer: Layers,
     tensors: dict[str, Any],
     **arguments: Any,
 ) -> Any:
@@ -68,4 +70,8 @@ def run_call(
         given = tensors[str(id(inputs_of(call.node)[0]))]
         return given if layer is None else layer(given)
     args, kwargs = call.arguments(tensors)
+    if isinstance(layer, keras.layers.Layer) and type(layer) is not type(call.layer):
+        # A fixed `training` is for the class that it was given to.
+        kwargs.pop("training", None)
+        args = args[:1]
     return layer(*args, **{**kwargs, **arguments})

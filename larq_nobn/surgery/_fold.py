@@ -9,11 +9,20 @@ from .._keras import keras
 from ..graph import Graph, flat_copy
 from ..layers import IndependentComponent
 from ._batch_norm import check_batch_norms
-from ._fold_behind import into_kernel_behind, quantized_source
+from ._fold_ahead import into_layers_ahead
+from ._fold_behind import behind_activation, behind_quantized_kernel, into_kernel_behind
 from ._fold_build import build
-from ._fold_chains import Chain, chains
-from ._fold_plan import Affine, NotExact, Plan
+from ._fold_chains import Chain, chains, keep_as_affine
+from ._fold_plan import NotExact, Plan
 from ._report import Change, SurgeryReport
+
+# The first that fits, from nothing left on the phone to one addition.
+_RULES = (
+    into_kernel_behind,
+    behind_quantized_kernel,
+    into_layers_ahead,
+    behind_activation,
+)
 
 
 def fold_batch_norm(model: keras.Model, return_report: bool = False) -> Any:
@@ -60,7 +69,7 @@ def fold_batch_norm(model: keras.Model, return_report: bool = False) -> Any:
     changes: dict[str, Change] = {}
     for chain in chains(graph):
         action, reason = _decide(plan, chain)
-        changes.update(_changes(chain, action, reason))
+        changes.update(_changes(plan, chain, action, reason))
     folded = build(copy, plan)
     if not return_report:
         return folded
@@ -72,34 +81,21 @@ def fold_batch_norm(model: keras.Model, return_report: bool = False) -> Any:
 
 def _decide(plan: Plan, chain: Chain) -> tuple[str, str]:
     """Plans what becomes of a chain: what is done, and why not something better."""
-    try:
-        return into_kernel_behind(plan, chain), ""
-    except NotExact as error:
-        reason = str(error)
-    source = quantized_source(plan, chain)
-    _keep_as_affine(plan, chain)
-    if source is not None:
-        return f"became gain and bias behind {source.name!r}", ""
-    return "became a per-channel affine layer", reason
+    reasons = []
+    for rule in _RULES:
+        try:
+            return rule(plan, chain), ""
+        except NotExact as error:
+            reasons.append(str(error))
+    keep_as_affine(plan, chain)
+    return "became a per-channel affine layer", " and ".join(dict.fromkeys(reasons))
 
 
-def _keep_as_affine(plan: Plan, chain: Chain) -> None:
-    last = next(layer for layer in chain.layers if layer.name == chain.name)
-    plan.affine[chain.name] = Affine(
-        chain.name,
-        chain.gain,
-        chain.bias,
-        last.dtype_policy,
-        any(layer.trainable for layer in chain.layers),
-    )
-    plan.dropped |= set(chain.names) - {chain.name}
-
-
-def _changes(chain: Chain, action: str, reason: str) -> dict[str, Change]:
+def _changes(plan: Plan, chain: Chain, action: str, reason: str) -> dict[str, Change]:
     found = {}
     for layer in chain.layers:
         what, why = action, reason
-        if action.startswith("became") and layer.name != chain.name:
+        if chain.name not in plan.dropped and layer.name != chain.name:
             what, why = f"merged into {chain.name!r}", ""
         if isinstance(layer, IndependentComponent) and layer.rate > 0:
             what += ", without its dropout"

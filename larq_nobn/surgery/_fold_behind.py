@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from ..graph import Call, is_binary_convolution
-from ._fold_chains import Chain, result
+from ._fold_chains import Chain, keep_as_affine, operand, result
 from ._fold_plan import NotExact, Plan, label
+from ._fold_pools import is_pool, passes
+
+
+class Source(NamedTuple):
+    """What makes the input of a chain, and the pools between, in order."""
+
+    call: Call
+    tensor: Any
+    pools: list[Call]
 
 
 def into_kernel_behind(plan: Plan, chain: Chain) -> str:
@@ -20,49 +27,89 @@ def into_kernel_behind(plan: Plan, chain: Chain) -> str:
     Raises:
         NotExact: If that would change another path, or is not possible.
     """
-    sources = [_source(plan, tensor) for tensor in chain.starts]
-    for source in sources:
-        _check_float(plan, source, chain)
-        ends = [result(call) for call in plan.graph.uses(source.name)]
-        if not all(any(end is start for start in chain.starts) for end in ends):
-            raise NotExact(f"{source.name!r} is used elsewhere too")
-    names = dict.fromkeys(source.name for source in sources)
-    by_name = {source.name: source for source in sources}
-    for name in names:
-        plan.linear(by_name[name]).scale_outputs(chain.gain, chain.bias)
+    sources = [_source(plan, chain, tensor) for tensor in chain.starts]
+    ends = {id(source.tensor) for source in sources}
+    by_name = {source.call.name: source.call for source in sources}
+    for name, call in by_name.items():
+        _check_float(plan, call, chain)
+        if not all(id(result(use)) in ends for use in plan.graph.uses(name)):
+            raise NotExact(f"{name!r} is used elsewhere too")
+    for call in by_name.values():
+        plan.linear(call).scale_outputs(chain.scaling.gain, chain.scaling.bias)
     plan.dropped |= set(chain.names)
-    return "folded into " + " and ".join(map(repr, names))
+    return "folded into " + " and ".join(map(repr, by_name))
 
 
-def _source(plan: Plan, tensor: Any) -> Call:
-    source = plan.graph.producer(tensor)
-    if source is None:
+def behind_quantized_kernel(plan: Plan, chain: Chain) -> str:
+    """Leaves gain and bias as a layer, right behind a quantized kernel: free there.
+
+    Pools in between follow it from now on, where it could not be fused.
+
+    Returns:
+        What was done.
+
+    Raises:
+        NotExact: If there is no such kernel, or an activation lies behind it.
+    """
+    sources = _quantized_sources(plan, chain)
+    for source in sources:
+        if plan.linear(source.call).is_activated:
+            raise NotExact(f"{source.call.name!r} has an activation")
+    if len(sources) > 1 and any(source.pools for source in sources):
+        raise NotExact("it is used more than once")
+    keep_as_affine(plan, chain, sources[0].pools)
+    return f"became gain and bias behind {sources[0].call.name!r}"
+
+
+def behind_activation(plan: Plan, chain: Chain) -> str:
+    """Leaves gain and bias as a layer behind a quantized kernel and its activation.
+
+    Returns:
+        What was done.
+
+    Raises:
+        NotExact: If there is no such kernel, or something else between.
+    """
+    sources = _quantized_sources(plan, chain)
+    if any(source.pools for source in sources):
+        raise NotExact("a pool lies between")
+    keep_as_affine(plan, chain)
+    return f"became gain and bias behind {sources[0].call.name!r}"
+
+
+def _quantized_sources(plan: Plan, chain: Chain) -> list[Source]:
+    sources = [_source(plan, chain, tensor) for tensor in chain.starts]
+    for source in sources:
+        if not _is_quantized(plan, source.call):
+            raise NotExact(f"the kernel of {source.call.name!r} is not quantized")
+    return sources
+
+
+def _source(plan: Plan, chain: Chain, tensor: Any) -> Source:
+    call = plan.graph.producer(tensor)
+    if call is None:
         raise NotExact("it reads an input of the model")
     if plan.graph.sole_consumer(tensor) is None:
-        raise NotExact(f"the output of {label(source)} is read elsewhere too")
-    return source
+        raise NotExact(f"the output of {label(call)} is read elsewhere too")
+    if not is_pool(call) or not passes(call, chain.scaling):
+        return Source(call, tensor, [])
+    if plan.is_shared(call):
+        raise NotExact(f"{label(call)} is used more than once")
+    before = _source(plan, chain, operand(call))
+    return before._replace(pools=[*before.pools, call])
 
 
-def _check_float(plan: Plan, source: Call, chain: Chain) -> None:
-    linear = plan.linear(source)
-    if linear.is_activated:
-        raise NotExact(f"{source.name!r} has an activation")
+def _is_quantized(plan: Plan, call: Call) -> bool:
+    linear = plan.linear(call)
+    # A kernel of ±c may also be a plain one.
+    return linear.is_quantized(linear.last) or is_binary_convolution(call)
+
+
+def _check_float(plan: Plan, call: Call, chain: Chain) -> None:
+    if plan.linear(call).is_activated:
+        raise NotExact(f"{call.name!r} has an activation")
     # Gains in a binary kernel would make its integer sums inexact.
-    if linear.is_quantized(linear.last) or is_binary_convolution(source):
-        raise NotExact(f"the kernel of {source.name!r} is quantized")
-    if source.layer.compute_dtype != chain.layers[0].compute_dtype:
-        raise NotExact(f"{source.name!r} computes in {source.layer.compute_dtype}")
-
-
-def quantized_source(plan: Plan, chain: Chain) -> Call | None:
-    """The layer of a quantized kernel behind which gain and bias are free, if any."""
-    try:
-        sources = [_source(plan, tensor) for tensor in chain.starts]
-        linear = [plan.linear(source) for source in sources]
-    except NotExact:
-        return None
-    quantized = [
-        x.is_quantized(x.last) or is_binary_convolution(source)
-        for x, source in zip(linear, sources, strict=True)
-    ]
-    return sources[0] if np.all(quantized) else None
+    if _is_quantized(plan, call):
+        raise NotExact(f"the kernel of {call.name!r} is quantized")
+    if call.layer.compute_dtype != chain.dtype:
+        raise NotExact(f"{call.name!r} computes in {call.layer.compute_dtype}")

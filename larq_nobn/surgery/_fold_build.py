@@ -59,10 +59,10 @@ class _Builder:
 
     def _affine(self, affine: Affine) -> keras.layers.Layer:
         new = ChannelAffine(
-            name=affine.name, dtype=affine.dtype, trainable=affine.trainable
+            name=affine.name, dtype=affine.dtype, trainable=affine.scaling.trainable
         )
-        self.fills.append(lambda: _assign(new.gamma, affine.gain))
-        self.fills.append(lambda: _assign(new.beta, affine.bias))
+        self.fills.append(lambda: _assign(new.gamma, affine.scaling.gain))
+        self.fills.append(lambda: _assign(new.beta, affine.scaling.bias))
         return new
 
     def _sign(self, name: str, shift: Shift) -> RSign:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from .._keras import keras
 from ..graph import Call, Graph
 from ..layers import ChannelAffine
 from ._batch_norm import gain_and_bias, is_batch_norm
+from ._fold_plan import Affine, Plan, Scaling
 
 
 @dataclass(frozen=True)
@@ -22,14 +24,13 @@ class Chain:
         layers: The layers, at least one of which is a batch norm.
         starts: What the first reads, in each of its uses.
         ends: What the last makes, in each of its uses.
-        gain, bias: What all of them amount to, (C,) each, in float64.
+        scaling: What all of them amount to, in float64.
     """
 
     layers: tuple[keras.layers.Layer, ...]
     starts: tuple[Any, ...]
     ends: tuple[Any, ...]
-    gain: np.ndarray
-    bias: np.ndarray
+    scaling: Scaling
 
     @property
     def name(self) -> str:
@@ -39,6 +40,11 @@ class Chain:
     @property
     def names(self) -> tuple[str, ...]:
         return tuple(layer.name for layer in self.layers)
+
+    @property
+    def dtype(self) -> str:
+        """What it computes in."""
+        return self.layers[-1].compute_dtype
 
 
 def chains(graph: Graph) -> list[Chain]:
@@ -80,13 +86,23 @@ def _chain(graph: Graph, layers: list[keras.layers.Layer]) -> Chain:
         gain, bias = gain * k, bias * k + c
     starts = tuple(operand(call) for call in graph.uses(layers[0].name))
     ends = tuple(result(call) for call in graph.uses(layers[-1].name))
-    return Chain(tuple(layers), starts, ends, gain, bias)
+    trainable = any(layer.trainable for layer in layers)
+    return Chain(tuple(layers), starts, ends, Scaling(gain, bias, trainable))
 
 
 def _parameters(layer: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:
     if is_batch_norm(layer):
         return gain_and_bias(layer)
     return layer.gamma.numpy().astype(float), layer.beta.numpy().astype(float)
+
+
+def keep_as_affine(plan: Plan, chain: Chain, pools: Sequence[Call] = ()) -> None:
+    """Plans one layer for a chain, before the pools that it now follows."""
+    last = next(layer for layer in chain.layers if layer.name == chain.name)
+    slots = [*(pool.name for pool in pools), chain.name]
+    plan.affine[slots[0]] = Affine(chain.name, chain.scaling, last.dtype_policy.name)
+    plan.moved.update(zip(slots[1:], (pool.layer for pool in pools), strict=True))
+    plan.dropped |= set(chain.names) - {chain.name}
 
 
 def operand(call: Call) -> Any:

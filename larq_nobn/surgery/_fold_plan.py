@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -17,14 +16,27 @@ class NotExact(Exception):
 
 
 @dataclass(frozen=True)
+class Scaling:
+    """A gain and a bias per channel, (C,) each, and whether they were trained."""
+
+    gain: np.ndarray
+    bias: np.ndarray
+    trainable: bool
+
+    def at_positions(self, features: int) -> Scaling:
+        """That of all positions in a row, as channels of their own."""
+        times = features // self.gain.size
+        gain, bias = np.tile(self.gain, times), np.tile(self.bias, times)
+        return Scaling(gain, bias, self.trainable)
+
+
+@dataclass(frozen=True)
 class Affine:
     """A gain and a bias per channel, as a layer of that name."""
 
     name: str
-    gain: np.ndarray
-    bias: np.ndarray
-    dtype: Any
-    trainable: bool
+    scaling: Scaling
+    dtype: str
 
 
 @dataclass(frozen=True)
@@ -34,7 +46,7 @@ class Shift:
     scale: float
     estimator: str
     values: np.ndarray
-    dtype: Any
+    dtype: str
     trainable: bool
 
 

@@ -53,10 +53,20 @@ class Linear:
     def is_activated(self) -> bool:
         return self.layer.activation not in (None, keras.activations.linear)
 
+    @property
     def pads(self) -> bool:
         """Whether the kernel meets values that are not of the input."""
         sizes = getattr(self.layer, "kernel_size", (1,))
         return getattr(self.layer, "padding", "valid") != "valid" and max(sizes) > 1
+
+    @property
+    def is_uniform(self) -> bool:
+        """Whether all of the kernel meets the input at every position."""
+        return not self.pads
+
+    def assign(self, name: str, value: np.ndarray) -> None:
+        self.kernels[name] = value
+        self.changed = True
 
     def scale_outputs(self, gain: np.ndarray, bias: np.ndarray) -> None:
         """Makes the layer compute gain * y + bias where it was y."""
@@ -136,8 +146,13 @@ class Transposed(Linear):
     def by_input(self, values: np.ndarray) -> np.ndarray:
         return values
 
+    @property
     def pads(self) -> bool:
-        return False  # but outputs near the border see fewer inputs: no `response`
+        return False
+
+    @property
+    def is_uniform(self) -> bool:
+        return False  # near the border fewer inputs reach an output
 
 
 # Exact classes: what a subclass computes besides is not known.

@@ -1,0 +1,150 @@
+"""Batch norm before signs and layers of weights, which take its gain and bias over."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._keras import keras
+from ..graph import Call, is_binary, kernel_value, sign_of
+from ..layers import SignFlipDropout
+from ._fold_chains import Chain, result
+from ._fold_plan import NotExact, Plan, Scaling, label
+from ._fold_pools import passes
+from ._fold_signs import shifted
+from ._linear import Linear
+
+_layers = keras.layers
+# Of the input with some channels negated, they make the output with those negated.
+_ODD = (SignFlipDropout, _layers.Dropout)
+
+
+class Edit(NamedTuple):
+    """A change to a plan, and what it is called; without words if it is a detail."""
+
+    words: str
+    apply: Callable[[], None]
+
+
+def into_layers_ahead(plan: Plan, chain: Chain) -> str:
+    """Hands gain and bias to all that reads them, if all of it can take them.
+
+    Returns:
+        What was done.
+
+    Raises:
+        NotExact: If one of them cannot.
+    """
+    if len(chain.ends) > 1:
+        raise NotExact("it is used more than once")
+    edits = list(_ahead(plan, chain.ends[0], chain.scaling, chain.dtype))
+    for edit in edits:
+        edit.apply()
+    plan.dropped |= set(chain.names)
+    return " and ".join(dict.fromkeys(edit.words for edit in edits if edit.words))
+
+
+def _ahead(plan: Plan, tensor: Any, scaling: Scaling, dtype: str) -> Iterator[Edit]:
+    """What each reader of a tensor has to do for it to lose its gain and bias."""
+    if plan.graph.is_output(tensor):
+        raise NotExact("it is an output of the model")
+    for call in plan.graph.consumers(tensor):
+        if plan.is_shared(call):
+            raise NotExact(f"{label(call)} is used more than once")
+        if call.layer.compute_dtype != dtype:
+            raise NotExact(f"{label(call)} computes in {call.layer.compute_dtype}")
+        if isinstance(call.layer, _layers.Flatten) and passes(call, scaling):
+            every = scaling.at_positions(call.outputs.shape[-1])
+            yield from _ahead(plan, result(call), every, dtype)
+        elif passes(call, scaling):
+            yield from _ahead(plan, result(call), scaling, dtype)
+        elif is_binary(quantizer := _sign(call)):
+            yield from _into_sign(plan, call, quantizer, scaling)
+        else:
+            yield _into_kernel(plan, call, scaling)
+
+
+def _sign(call: Call) -> Any:
+    return getattr(call.layer, "input_quantizer", None) or sign_of(call.layer)
+
+
+def _into_kernel(plan: Plan, call: Call, scaling: Scaling) -> Edit:
+    linear = plan.linear(call)
+    if getattr(call.layer, "input_quantizer", None) is not None:
+        raise NotExact(f"{label(call)} quantizes its input")
+    if any(linear.is_quantized(name) for name in linear.kernels):
+        raise NotExact(f"the kernel of {call.name!r} is quantized")
+    if np.any(scaling.bias) and not linear.is_uniform:
+        raise NotExact(f"{label(call)} does not see as much of its input everywhere")
+    return Edit(
+        f"folded into {call.name!r}",
+        partial(linear.scale_inputs, scaling.gain, scaling.bias),
+    )
+
+
+def _into_sign(
+    plan: Plan, call: Call, quantizer: Any, scaling: Scaling
+) -> Iterator[Edit]:
+    shift = shifted(quantizer, scaling)
+    inside = quantizer is not call.layer and sign_of(call.layer) is None
+    where = f"in {call.name!r}" if inside else f"{call.name!r}"
+    negative = scaling.gain < 0
+    if np.any(negative):
+        for reader in [call] if inside else _readers(plan, result(call)):
+            yield _turn(plan, reader, negative)
+    edit = partial(plan.signs.__setitem__, call.name, shift)
+    yield Edit(f"became the shift of the sign {where}", edit)
+
+
+def _readers(plan: Plan, tensor: Any) -> Iterator[Call]:
+    """The calls in whose kernels what is negated can be negated back."""
+    if plan.graph.is_output(tensor):
+        raise NotExact("some gains are negative, and the sign is an output")
+    for call in plan.graph.consumers(tensor):
+        if plan.is_shared(call):
+            raise NotExact(f"some gains are negative, and {label(call)} is shared")
+        if isinstance(call.layer, _ODD):
+            yield from _readers(plan, result(call))
+        elif getattr(call.layer, "input_quantizer", None) is not None:
+            raise NotExact(f"some gains are negative, and {label(call)} is a sign too")
+        else:
+            yield call
+
+
+def _turn(plan: Plan, call: Call, negative: np.ndarray) -> Edit:
+    """Negates input channels of a kernel."""
+    linear = plan.linear(call)
+    padding = getattr(call.layer, "pad_values", 0.0)
+    if linear.pads and padding != 0:
+        raise NotExact(
+            f"some gains are negative, and {call.name!r} pads with {padding:g}"
+        )
+    factor = linear.by_input(np.where(negative, -1.0, 1.0))
+    name = linear.first
+    turned = linear.kernels[name] * factor
+    if linear.is_quantized(name):
+        # What is exactly 0 counts as positive, negated or not.
+        smallest = np.finfo(np.float32).tiny if not _is_half(call) else 1e-4
+        turned = np.where((turned == 0) & (factor < 0), -smallest, turned)
+        _check_odd(linear, call, turned, factor)
+    return Edit("", partial(linear.assign, name, turned))
+
+
+def _is_half(call: Call) -> bool:
+    return call.layer.compute_dtype == "float16"
+
+
+def _check_odd(
+    linear: Linear, call: Call, turned: np.ndarray, factor: np.ndarray
+) -> None:
+    variable = linear.variable(linear.first)
+    before = kernel_value(variable, linear.kernels[linear.first])
+    after = kernel_value(variable, turned)
+    if not np.allclose(after, before * factor, rtol=1e-5, atol=0):
+        raise NotExact(
+            f"some gains are negative, and the kernel_quantizer of {call.name!r} does "
+            "not negate what is negated"
+        )

@@ -1,0 +1,47 @@
+"""Layers that a gain and a bias per channel can pass from either side."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._keras import keras
+from ..graph import Call
+from ._fold_plan import NotExact, Scaling, label
+
+_layers = keras.layers
+_MEAN = (
+    _layers.AveragePooling1D,
+    _layers.AveragePooling2D,
+    _layers.AveragePooling3D,
+    _layers.GlobalAveragePooling1D,
+    _layers.GlobalAveragePooling2D,
+    _layers.GlobalAveragePooling3D,
+)
+_MAXIMUM = (
+    _layers.MaxPooling1D,
+    _layers.MaxPooling2D,
+    _layers.MaxPooling3D,
+    _layers.GlobalMaxPooling1D,
+    _layers.GlobalMaxPooling2D,
+    _layers.GlobalMaxPooling3D,
+)
+
+
+def is_pool(call: Call) -> bool:
+    """Tells whether a call pools each channel over positions."""
+    return type(call.layer) in _MEAN + _MAXIMUM
+
+
+def passes(call: Call, scaling: Scaling) -> bool:
+    """Tells whether a layer makes k y + c of k x + c where it makes y of x.
+
+    Raises:
+        NotExact: If it would, but for some negative k.
+    """
+    if type(call.layer) not in (*_MEAN, *_MAXIMUM, _layers.Flatten):
+        return False
+    if getattr(call.layer, "data_format", "channels_last") != "channels_last":
+        return False
+    if type(call.layer) in _MAXIMUM and np.any(scaling.gain < 0):
+        raise NotExact(f"some gains are negative, and {label(call)} takes the maximum")
+    return True

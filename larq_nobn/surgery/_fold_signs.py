@@ -1,0 +1,58 @@
+"""Batch norm before a sign: its gain and bias become a threshold per channel."""
+
+from __future__ import annotations
+
+import larq as lq
+import numpy as np
+
+from ..quantizers import RSign, SigmoidSign
+from ._fold_plan import NotExact, Scaling, Shift
+
+
+def shifted(quantizer: lq.quantizers.Quantizer, scaling: Scaling) -> Shift:
+    """The sign of k x + c as an `RSign` of x, up to the sign of k.
+
+    With the quantizer sign(s z + b), a positive a in the place of s |k| leaves
+    sign(a (x - t)) with t = -(s c + b) / (s k), where k > 0; where k < 0, that is
+    negated. Its estimator's window is the one before where |k| is the median.
+
+    Raises:
+        NotExact: If no threshold, or no such estimator exists.
+    """
+    gain, bias = scaling.gain, scaling.bias
+    scale, estimator, own = _as_rsign(quantizer)
+    if not np.all(gain):
+        raise NotExact(f"{np.sum(gain == 0)} of its {gain.size} gains are 0")
+    with np.errstate(over="ignore"):
+        threshold = -(scale * bias + own) / (scale * gain)
+    # sign(0) = +1: what is negated must be -1 there. Fewer would not be seen as more
+    # than 0 by processors that take the smallest numbers for it.
+    threshold = np.where((gain < 0) & (threshold == 0), 1e-30, threshold)
+    factor = scale * float(np.median(np.abs(gain)))
+    if not np.all(np.abs(factor * threshold) < 1e30):
+        raise NotExact("some of its gains are as good as 0")
+    return Shift(
+        factor,
+        estimator,
+        -factor * threshold,
+        quantizer.dtype_policy.name,
+        scaling.trainable,
+    )
+
+
+def _as_rsign(quantizer: lq.quantizers.Quantizer) -> tuple[float, str, np.ndarray]:
+    """Scale, estimator and shift of an equal `RSign`.
+
+    Larq's straight-through window has the height 1 at any width; here its area is kept.
+    """
+    kind, none = type(quantizer), np.zeros(())
+    if kind is RSign:
+        shift = none if quantizer.shift is None else quantizer.shift.numpy()
+        return quantizer.scale, quantizer.estimator, shift.astype(np.float64)
+    if kind is SigmoidSign:
+        return quantizer.slope / 3.0, "sigmoid_sign", none
+    if kind is lq.quantizers.ApproxSign:
+        return 1.0, "approx_sign", none
+    if kind is lq.quantizers.SteSign and quantizer.clip_value:
+        return 1.0 / quantizer.clip_value, "ste_sign", none
+    raise NotExact(f"RSign has no estimator like that of {kind.__name__}")
