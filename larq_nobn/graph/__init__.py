@@ -5,11 +5,12 @@ from ._calls import (
     Call,
     calls,
     has_sign_input,
+    inputs_of,
     is_binary_convolution,
     sign_of,
 )
 from ._errors import ModelError
-from ._flat import flat_copy
+from ._flat import flat_copy, refuse_opaque
 from ._graph import Graph
 from ._kernels import is_binary, kernel_value, split_kernel
 from ._rebuild import float32_config, rebuild
@@ -24,10 +25,12 @@ __all__ = [
     "flat_copy",
     "float32_config",
     "has_sign_input",
+    "inputs_of",
     "is_binary",
     "is_binary_convolution",
     "kernel_value",
     "rebuild",
+    "refuse_opaque",
     "replace_layers",
     "sign_of",
     "split_kernel",

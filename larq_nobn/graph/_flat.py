@@ -32,7 +32,7 @@ def flat_copy(model: Any) -> keras.Model:
         ModelError: If it is, or holds, a subclassed model or a Lambda, all of which it
             names, or a layer that cannot be made anew.
     """
-    _refuse_opaque(model)
+    refuse_opaque(model)
     with lq.context.quantized_scope(False):
         copier = _Copier()
         starts = inputs_like(model)
@@ -87,13 +87,22 @@ class _Copier:
             new.set_weights(given.get_weights())
 
 
-def _refuse_opaque(model: Any) -> None:
+def refuse_opaque(model: Any, lambdas: bool = True) -> None:
+    """Raises for a model of which some part does not show what it is made of.
+
+    Arguments:
+        model: Whatever was given for a model.
+        lambdas: Whether Lambdas are in the way too.
+
+    Raises:
+        ModelError: If it is no model, or holds such parts, all of which it names.
+    """
     if not isinstance(model, keras.Model):
         raise ModelError(
             f"{model!r} is not a Keras model. Pass a functional or Sequential model of "
             "legacy Keras (tf_keras)."
         )
-    found = list(_opaque(model))
+    found = list(_opaque(model, lambdas))
     if found:
         raise ModelError(
             f"Model {model.name!r} cannot be taken apart because of "
@@ -102,13 +111,13 @@ def _refuse_opaque(model: Any) -> None:
         )
 
 
-def _opaque(model: keras.Model) -> list[str]:
+def _opaque(model: keras.Model, lambdas: bool) -> list[str]:
     if not getattr(model, "_is_graph_network", False) or type(model).call not in _PLAIN:
         return [f"the subclassed or unbuilt model {model.name!r}"]
     found = []
     for layer in model.layers:
-        if isinstance(layer, keras.layers.Lambda):
+        if lambdas and isinstance(layer, keras.layers.Lambda):
             found.append(f"the Lambda {layer.name!r}")
         if isinstance(layer, keras.Model):
-            found += _opaque(layer)
+            found += _opaque(layer, lambdas)
     return found

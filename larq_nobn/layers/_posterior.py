@@ -47,6 +47,25 @@ def normalize(
     return _affine(x, factor, beta - factor * mean)
 
 
+def posterior(
+    batch_mean: tf.Tensor,
+    batch_variance: tf.Tensor,
+    prior_mean: tf.Tensor,
+    prior_variance: tf.Tensor,
+    prior: float,
+) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
+    """Weight of the prior, distance of the means, and the mixture's two moments."""
+    # False for 0/0 too, a channel that is constant in both.
+    usable = tf.reduce_mean(prior_variance / batch_variance) < _LARGEST_RATIO
+    p = tf.where(usable, tf.constant(prior, batch_mean.dtype), 0)
+    # An infinite prior must not meet its weight of 0.
+    distance = tf.where(usable, batch_mean - prior_mean, 0)
+    excess = tf.where(usable, prior_variance - batch_variance, 0)
+    mean = batch_mean - p * distance
+    variance = batch_variance + p * excess + p * (1 - p) * tf.square(distance)
+    return p, distance, mean, variance
+
+
 def batch_kalman_norm(
     x: tf.Tensor,
     gamma: tf.Tensor,
@@ -68,15 +87,10 @@ def batch_kalman_norm(
         count = tf.cast(tf.size(x) / x.shape[-1], gamma.dtype)
         batch_mean = channel_sum(x) / count
         batch_variance = channel_sum(squared_offset(x, batch_mean)) / count
-        # False for 0/0 too, a channel that is constant in both.
-        usable = tf.reduce_mean(prior_variance / batch_variance) < _LARGEST_RATIO
-        p = tf.where(usable, tf.constant(prior, gamma.dtype), 0)
+        p, distance, mean, variance = posterior(
+            batch_mean, batch_variance, prior_mean, prior_variance, prior
+        )
         q = 1 - p
-        # An infinite prior must not meet its weight of 0.
-        distance = tf.where(usable, batch_mean - prior_mean, 0)
-        excess = tf.where(usable, prior_variance - batch_variance, 0)
-        mean = batch_mean - p * distance
-        variance = batch_variance + p * excess + p * q * tf.square(distance)
 
         def grad(
             d_y: tf.Tensor, d_mean: tf.Tensor, d_variance: tf.Tensor

@@ -1,0 +1,101 @@
+"""Reads what a caller gives as `data`: arrays, `(x, y)`, or batches of such."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ._keras import keras
+
+
+def batches(data: Any, size: int, several: bool = False) -> Iterator[tuple[Any, Any]]:
+    """Yields examples and labels batch by batch; labels are None where there are none.
+
+    Arguments:
+        data: An array, `(x, y)`, or a `tf.data.Dataset` of batches of either.
+        size: Examples per batch of arrays; data sets keep their own batches.
+        several: Whether x is a list or dict of arrays, one per input of a model.
+
+    Raises:
+        ValueError: If a data set never ends, or arrays differ in length.
+    """
+    if isinstance(data, tf.data.Dataset):
+        if data.cardinality() == tf.data.INFINITE_CARDINALITY:
+            raise ValueError(
+                "data is a tf.data.Dataset without an end. Give it one by .take(), or "
+                "leave out .repeat()."
+            )
+        yield from map(_pair, data)
+        return
+    x, y = _pair(data)
+    several = several or isinstance(x, dict)
+    x = tf.nest.map_structure(np.atleast_1d, x) if several else np.atleast_1d(x)
+    labels = () if y is None else (np.atleast_1d(y),)
+    lengths = [len(array) for array in (*tf.nest.flatten(x), *labels)]
+    if len(set(lengths)) > 1:
+        raise ValueError(
+            f"data holds arrays of {lengths} examples. Give each as many as the others."
+        )
+    for start in range(0, lengths[0], size):
+        part = slice(start, start + size)
+        taken = tf.nest.map_structure(lambda array, part=part: array[part], x)
+        yield taken, labels[0][part] if labels else None
+
+
+def _pair(data: Any) -> tuple[Any, Any]:
+    """Examples and labels, if there are any; a third item would be weights."""
+    if not isinstance(data, tuple):
+        return data, None
+    return data[0], data[1] if len(data) > 1 else None
+
+
+def model_batches(
+    model: keras.Model, data: Any, size: int
+) -> Iterator[tuple[list[tf.Tensor], Any]]:
+    """Yields the inputs of a functional model in its order, and labels, as `batches`.
+
+    Raises:
+        ValueError: If the data does not fit the inputs, or holds no example.
+    """
+    wanted = [tuple(given.shape[1:]) for given in model.inputs]
+    empty = True
+    for x, y in batches(data, size, several=len(wanted) > 1):
+        parts = _parts(model, x)
+        shapes = [tuple(part.shape[1:]) for part in parts]
+        if not _fit(shapes, wanted):
+            raise ValueError(
+                f"data holds examples of shape {_listed(shapes)}, but the model "
+                f"{model.name!r} takes {_listed(wanted)}. Pass arrays of such examples "
+                "along the first axis, or a tf.data.Dataset of batches of them."
+            )
+        if len(parts[0]):
+            empty = False
+            kinds = [given.dtype for given in model.inputs]
+            yield [tf.cast(a, b) for a, b in zip(parts, kinds, strict=True)], y
+    if empty:
+        raise ValueError("data holds no example. Pass at least one.")
+
+
+def _parts(model: keras.Model, x: Any) -> list[Any]:
+    nested = model._nested_inputs
+    names = sorted(nested if isinstance(nested, dict) else model.input_names)
+    if isinstance(x, dict) and sorted(x) != names:
+        raise ValueError(
+            f"data holds inputs named {sorted(x)}, but the model {model.name!r} takes "
+            f"{names}. Use these names."
+        )
+    return model._flatten_to_reference_inputs(x)
+
+
+def _fit(shapes: list[tuple], wanted: list[tuple]) -> bool:
+    return len(shapes) == len(wanted) and all(
+        tf.TensorShape(shape).is_compatible_with(of)
+        for shape, of in zip(shapes, wanted, strict=True)
+    )
+
+
+def _listed(shapes: list[tuple]) -> str:
+    return " and ".join(map(str, shapes))

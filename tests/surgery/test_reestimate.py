@@ -1,0 +1,305 @@
+"""Population statistics against those that NumPy finds in float64."""
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn import layers
+from larq_nobn._keras import keras
+from larq_nobn.surgery import ModelError
+from larq_nobn.surgery._reestimate import reestimate_batch_norm
+from numpy.testing import assert_allclose, assert_array_equal
+
+BatchNorm = keras.layers.BatchNormalization
+# Inputs are float32; statistics of up to 1e3 of them are exact to about that.
+CLOSE = {"rtol": 2e-6, "atol": 2e-6}
+
+
+def draw(*shape, seed=0, mean=3.0, deviation=2.0):
+    return np.random.default_rng(seed).normal(mean, deviation, shape).astype("float32")
+
+
+def alone(norm, *shape):
+    """A model of one batch norm."""
+    inputs = keras.Input(shape)
+    outputs = norm(inputs)
+    return keras.Model(inputs, outputs[0] if isinstance(outputs, tuple) else outputs)
+
+
+def population(x, axes=(-1,)):
+    """Mean and variance over all other axes."""
+    x = np.asarray(x, np.float64)
+    kept = {axis % x.ndim for axis in axes}
+    others = tuple(axis for axis in range(x.ndim) if axis not in kept)
+    return x.mean(others), x.var(others)
+
+
+def check(norm, x, axes=(-1,)):
+    for found, expected in zip(
+        (norm.moving_mean, norm.moving_variance), population(x, axes), strict=True
+    ):
+        assert_allclose(np.squeeze(found), expected, **CLOSE)
+
+
+def check_same(one, other):
+    for a, b in zip(one.get_weights(), other.get_weights(), strict=True):
+        assert_allclose(a, b, **CLOSE)
+
+
+@pytest.mark.parametrize(
+    "norm, shape, axes",
+    [
+        (BatchNorm(), (5,), (-1,)),
+        (BatchNorm(), (7, 5), (-1,)),
+        (BatchNorm(), (4, 3, 5), (-1,)),
+        (BatchNorm(), (2, 4, 3, 5), (-1,)),
+        (BatchNorm(axis=1), (5, 4, 3), (1,)),
+        (BatchNorm(axis=[1, 3]), (5, 4, 3), (1, 3)),
+        (keras.layers.experimental.SyncBatchNormalization(), (4, 3, 5), (-1,)),
+        (layers.IndependentComponent(0.5), (4, 3, 5), (-1,)),
+        (layers.BatchKalmanNormalization(), (4, 3, 5), (-1,)),
+    ],
+)
+def test_finds_mean_and_variance_of_all_data(norm, shape, axes):
+    x = draw(30, *shape)
+    new = reestimate_batch_norm(alone(norm, *shape), x, batch_size=7)
+    check(new.layers[1], x, axes)
+    assert type(new.layers[1]) is type(norm)
+
+
+def test_batches_do_not_matter():
+    x, y = draw(23, 3, 4), np.arange(23)
+    model = alone(BatchNorm(), 3, 4)
+    once = reestimate_batch_norm(model, x, batch_size=23)
+    slices = tf.data.Dataset.from_tensor_slices
+    for data, size in (
+        (x, 1),
+        (x[::-1], 10),
+        ((x, y), 10),
+        (x.astype(np.float64).tolist(), 4),
+        (slices(x).batch(9), 128),
+        (slices((x, y, y)).shuffle(30, seed=1).batch(22), 128),
+    ):
+        check_same(reestimate_batch_norm(model, data, batch_size=size), once)
+
+
+def test_a_large_mean_costs_no_digits_of_a_small_variance():
+    x = draw(600, 4, seed=3, mean=1e4, deviation=0.05)
+    new = reestimate_batch_norm(alone(BatchNorm(), 4), x, batch_size=64)
+    assert_allclose(new.layers[1].moving_variance, population(x)[1], rtol=1e-6)
+
+
+def test_half_precision_is_summed_in_full():
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        model = alone(BatchNorm(), 8, 8, 2)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    x = draw(40, 8, 8, 2, mean=300.0)  # whose square float16 cannot hold
+    new = reestimate_batch_norm(model, x)
+    check(new.layers[1], x.astype(np.float16))
+
+
+def test_a_batch_norm_sees_those_before_it_reestimated():
+    inputs = keras.Input((6,))
+    x = BatchNorm(name="first")(inputs)
+    x = keras.layers.Dense(4, "relu", name="dense")(x)
+    model = keras.Model(inputs, BatchNorm(name="second")(x))
+    x = draw(50, 6)
+    new = reestimate_batch_norm(model, x, batch_size=8)
+    check(new.get_layer("first"), x)
+    mean, variance = population(x)
+    kernel, bias = model.get_layer("dense").get_weights()
+    hidden = np.maximum((x - mean) / np.sqrt(variance + 1e-3) @ kernel + bias, 0)
+    check(new.get_layer("second"), hidden)
+
+
+def test_a_shared_batch_norm_gets_all_its_uses():
+    left, right = keras.Input((4,), name="left"), keras.Input((4,), name="right")
+    norm = BatchNorm(name="norm")
+    sums = keras.layers.Add(name="sum")([norm(left), norm(right)])
+    model = keras.Model([left, right], BatchNorm(name="last")(sums))
+    a, b = draw(30, 4), draw(30, 4, seed=1, mean=-1.0)
+    new = reestimate_batch_norm(model, [a, b], batch_size=11)
+    both = np.concatenate([a, b])
+    check(new.get_layer("norm"), both)
+    mean, variance = population(both)
+    check(new.get_layer("last"), (a + b - 2 * mean) / np.sqrt(variance + 1e-3))
+    check_same(reestimate_batch_norm(model, {"left": a, "right": b}), new)
+    pairs = tf.data.Dataset.from_tensor_slices(((a, b), a)).batch(7)
+    check_same(reestimate_batch_norm(model, pairs), new)
+
+
+def test_models_inside_stay_inside():
+    inner = keras.Sequential([keras.Input((4,)), BatchNorm(name="norm")], name="inner")
+    inputs = keras.Input((4,))
+    x = keras.layers.Lambda(lambda x: 2 * x, name="double")(inner(inputs) + 1.0)
+    model = keras.Model(inputs, BatchNorm(name="norm")(x), name="outer")
+    x = draw(50, 4)
+    new = reestimate_batch_norm(model, x)
+    assert [layer.name for layer in new.layers] == [x.name for x in model.layers]
+    assert isinstance(new.get_layer("inner"), keras.Sequential)
+    norm = new.get_layer("inner").get_layer("norm")
+    check(norm, x)
+    mean, variance = population(x)
+    check(new.get_layer("norm"), 2 * (x - mean) / np.sqrt(variance + 1e-3) + 2)
+
+
+def test_wrapped_batch_norms_are_found():
+    x = draw(10, 5, 3)
+    model = alone(keras.layers.TimeDistributed(BatchNorm()), 5, 3)
+    check(reestimate_batch_norm(model, x, batch_size=4).layers[1].layer, x)
+
+
+def test_masked_values_do_not_count():
+    x = draw(20, 6, 3)
+    x[:, 4:] = 0
+    model = keras.Sequential([keras.Input((6, 3)), keras.layers.Masking(), BatchNorm()])
+    check(reestimate_batch_norm(model, x).layers[-1], x[:, :4])
+
+
+def test_dropout_and_a_fixed_training_mode_play_no_part():
+    inputs = keras.Input((4,))
+    dropped = keras.layers.Dropout(0.9)(inputs)
+    model = keras.Model(inputs, BatchNorm(name="fixed")(dropped, training=True))
+    x = draw(40, 4)
+    new = reestimate_batch_norm(model, x, batch_size=9)
+    check(new.get_layer("fixed"), x)
+
+
+def kalman_network():
+    inputs = keras.Input((5, 5, 3))
+    x, state = layers.BatchKalmanNormalization(momentum=0.0, name="first")(inputs)
+    conv = keras.layers.Conv2D(4, 3, name="conv")
+    y = conv(x)
+    state = layers.propagate_moments(conv, state)
+    last = layers.BatchKalmanNormalization(momentum=0.0, name="last")
+    return keras.Model(inputs, last([y, state])[0])
+
+
+def test_kalman_moments_are_those_of_training_on_one_batch():
+    keras.utils.set_random_seed(0)
+    model, x = kalman_network(), draw(40, 5, 5, 3)
+    first = model.get_layer("first").get_weights()
+    new = reestimate_batch_norm(model, x, batch_size=7)
+    # Momentum 0 puts the posterior of this one batch into the moving averages; in
+    # training the layers behind see what a batch of it would have made of it.
+    model(x, training=True)
+    check_same(new, model)
+    assert not np.allclose(new.get_layer("first").get_weights()[2], first[2])
+
+
+def test_keras_own_variance_is_that_of_a_sample():
+    x = draw(10, 2, 2, 3)
+    model = alone(BatchNorm(momentum=0.0), 2, 2, 3)
+    model(x, training=True)
+    new = reestimate_batch_norm(model, x)
+    sample = model.layers[1].moving_variance * (39 / 40)
+    assert_allclose(new.layers[1].moving_variance, sample, **CLOSE)
+
+
+def test_the_given_model_stays_as_it_was():
+    model = nobn.models.ReActNet18((8, 8, 1), 3, "batch_norm", width=4, blocks=(1, 1))
+    model.compile("adam", "mse")
+    norm = model.get_layer("stem_norm")
+    norm.trainable = False
+    before, config = model.get_weights(), model.get_config()
+    new = reestimate_batch_norm(model, draw(12, 8, 8, 1))
+    for given, kept in zip(model.get_weights(), before, strict=True):
+        assert_array_equal(given, kept)
+    assert model.get_config() == config == new.get_config()
+    assert model.optimizer is not None and model.loss == "mse"
+    assert "call" not in vars(norm) and "call" not in vars(new.get_layer("stem_norm"))
+    for name in ("stem_conv", "stage1_block1_conv", "head"):
+        kernels = zip(
+            new.get_layer(name).get_weights(),
+            model.get_layer(name).get_weights(),
+            strict=True,
+        )
+        assert all(np.array_equal(*pair) for pair in kernels)
+
+
+def test_one_pass_for_each_depth():
+    inputs = keras.Input((3,))
+    a, b = BatchNorm(name="a")(inputs), BatchNorm(name="b")(inputs)
+    model = keras.Model(inputs, BatchNorm(name="c")(a + b))
+    passes = []
+
+    def examples():
+        passes.append(1)
+        yield draw(5, 3)
+
+    spec = tf.TensorSpec((None, 3))
+    data = tf.data.Dataset.from_generator(examples, output_signature=spec)
+    reestimate_batch_norm(model, data)
+    assert len(passes) == 2
+
+
+def test_the_report_says_how_far_the_averages_were_off():
+    model = alone(BatchNorm(epsilon=1e-9, name="norm"), 1)
+    x = np.float32([[1.0], [5.0]])
+    _, report = reestimate_batch_norm(model, x, return_report=True)
+    assert report.to_dict()["changes"] == [
+        {
+            "layer": "norm",
+            "kind": "BatchNormalization",
+            "action": "statistics of 2 values per channel; means moved by up to 1.5 "
+            "deviations, deviations to 2 to 2 times theirs",
+            "reason": "",
+        }
+    ]
+
+
+def refused(model, data, message, error=ValueError):
+    with pytest.raises(error, match=message):
+        reestimate_batch_norm(model, data)
+
+
+class Twice(keras.Model):
+    def call(self, inputs):
+        return 2 * inputs
+
+
+def test_refuses_models_that_it_cannot_copy_or_need_not():
+    inputs = keras.Input((3,))
+    x = draw(4, 3)
+    refused("m.keras", x, "'m.keras' is not a Keras model", ModelError)
+    subclassed = keras.Model(inputs, Twice(name="twice")(inputs), name="net")
+    refused(subclassed, x, "'net' .* subclassed or unbuilt model 'twice'", ModelError)
+    plain = keras.Model(inputs, keras.layers.Dense(2)(inputs), name="plain")
+    refused(plain, x, "Model 'plain' has no batch norm", ModelError)
+    norm = BatchNorm(name="again")
+    loop = keras.Model(inputs, norm(keras.layers.ReLU()(norm(inputs))))
+    refused(loop, x, "Layer 'again' is used again on what", ModelError)
+    norm = BatchNorm(name="shared")
+    inner = keras.Model(inputs, norm(inputs), name="inner")
+    twins = keras.Model(inputs, inner(norm(inputs)), name="twins")
+    refused(
+        twins, x, "Model 'twins' cannot be made anew .* no layer shared", ModelError
+    )
+
+
+def test_refuses_data_that_does_not_fit():
+    model = alone(BatchNorm(name="norm"), 3)
+    model._name = "net"
+    slices = tf.data.Dataset.from_tensor_slices
+    message = r"examples of shape \(4,\), but the model 'net' takes \(3,\)"
+    refused(model, draw(5, 4), message)
+    refused(model, slices(draw(5, 3)), r"examples of shape \(\), but the model 'net'")
+    refused(model, None, r"examples of shape \(\), but the model 'net' takes \(3,\)")
+    refused(model, draw(0, 3), "data holds no example")
+    refused(model, slices(draw(1, 3)).batch(1).take(0), "data holds no example")
+    refused(model, slices(draw(1, 3)).batch(1).repeat(), "Dataset without an end")
+    refused(model, (draw(5, 3), draw(4)), r"arrays of \[5, 4\] examples")
+    refused(model, {"x": draw(5, 3)}, r"inputs named \['x'\], but .* takes \['input_")
+    bad = draw(5, 3)
+    bad[2, 1] = np.nan
+    refused(model, bad, "Layer 'norm' meets values that are not finite")
+
+
+def test_refuses_wrong_arguments():
+    model = alone(BatchNorm(), 3)
+    with pytest.raises(ValueError, match="batch_size=0 is below 1"):
+        reestimate_batch_norm(model, draw(4, 3), batch_size=0)
+    with pytest.raises(TypeError, match="return_report=1 is neither"):
+        reestimate_batch_norm(model, draw(4, 3), return_report=1)
