@@ -13,7 +13,7 @@ from . import (
 )
 from .deploy import audit, convert
 from .diagnostics import class_center_alignment
-from .surgery import fold_batch_norm
+from .surgery import fold_batch_norm, remove_batch_norm
 
 __version__ = "0.1.0"
 
@@ -29,5 +29,6 @@ __all__ = [
     "optimizers",
     "quantizers",
     "regularizers",
+    "remove_batch_norm",
     "training",
 ]

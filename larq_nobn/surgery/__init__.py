@@ -2,6 +2,13 @@
 
 from ..graph import ModelError
 from ._fold import fold_batch_norm
+from ._remove import remove_batch_norm
 from ._report import Change, SurgeryReport
 
-__all__ = ["Change", "ModelError", "SurgeryReport", "fold_batch_norm"]
+__all__ = [
+    "Change",
+    "ModelError",
+    "SurgeryReport",
+    "fold_batch_norm",
+    "remove_batch_norm",
+]

@@ -1,0 +1,121 @@
+"""Mean and variance that the features of a network without batch norm should have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._keras import keras
+from ..graph import Call, inputs_of
+
+_layers = keras.layers
+_SUMS = frozenset({"__operators__.add", "math.add"})
+_PADS = frozenset({"pad", "compat.v1.pad"})
+
+
+class Moments(NamedTuple):
+    """Of every channel of a feature map, if the gains are 1 and the biases 0.
+
+    Arguments:
+        mean, variance: (C,) each.
+        given: Whether the map is still that of the given model, so that statistics
+            which were taken there hold.
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+    given: bool = False
+
+    @property
+    def rate(self) -> float:
+        """One over the expected deviation, of all channels together."""
+        return float(np.mean(self.variance)) ** -0.5 if self.variance.any() else 1.0
+
+    def times(self, factor: float) -> Moments:
+        return Moments(factor * self.mean, factor**2 * self.variance, self.given)
+
+
+def unit(channels: int, given: bool = False) -> Moments:
+    """What a standardized kernel makes of independent inputs."""
+    return Moments(np.zeros(channels), np.ones(channels), given)
+
+
+def channels_of(tensor: Any) -> int:
+    """The size of the last axis, or 1 where there is none."""
+    return int(tensor.shape[-1] or 1) if tensor.shape.rank else 1
+
+
+def total(terms: Sequence[Moments]) -> Moments:
+    """Of the sum of independent maps."""
+    return Moments(
+        sum(term.mean for term in terms),  # type: ignore[arg-type]
+        sum(term.variance for term in terms),  # type: ignore[arg-type]
+        all(term.given for term in terms),
+    )
+
+
+def rectified(x: Moments) -> Moments:
+    """Of the ReLU of normal values."""
+    deviation = np.sqrt(np.maximum(x.variance, 1e-12))
+    ratio = x.mean / deviation
+    density = np.exp(-(ratio**2) / 2) / math.sqrt(2 * math.pi)
+    below = np.array([0.5 * math.erfc(r / math.sqrt(2)) for r in ratio])
+    mean = x.mean * (1 - below) + deviation * density
+    square = (x.mean**2 + x.variance) * (1 - below) + x.mean * deviation * density
+    return Moments(mean, np.maximum(square - mean**2, 0.0), x.given)
+
+
+def is_sum(call: Call) -> bool:
+    """Whether a call adds feature maps."""
+    added = getattr(call.layer, "symbol", None) in _SUMS
+    return len(inputs_of(call.node)) > 1 and (
+        added or isinstance(call.layer, _layers.Add)
+    )
+
+
+def activation_of(layer: keras.layers.Layer) -> Any:
+    """The function that a layer applies last; None for the identity."""
+    if isinstance(layer, _layers.ReLU) or getattr(layer, "symbol", "") == "nn.relu":
+        return keras.activations.relu
+    function = getattr(layer, "activation", None)
+    return None if function is keras.activations.linear else function
+
+
+def activated(layer: keras.layers.Layer, x: Moments) -> Moments:
+    """Behind the activation of a layer; leaks are taken for the identity."""
+    return rectified(x) if activation_of(layer) is keras.activations.relu else x
+
+
+def through(call: Call, inputs: Sequence[Moments], channels: int) -> Moments:
+    """Behind a layer without kernel; what is not known leaves them as they are."""
+    if len(inputs) > 1 and sum(len(x.mean) for x in inputs) == channels:
+        given = all(x.given for x in inputs)
+        means, variances, _ = zip(*inputs, strict=True)
+        return Moments(np.concatenate(means), np.concatenate(variances), given)
+    x = next((x for x in inputs if len(x.mean) == channels), inputs[0])
+    before, after = _channel_padding(call)
+    if (before or after) and before + len(x.mean) + after == channels:
+        mean, variance = (np.pad(a, (before, after)) for a in (x.mean, x.variance))
+        return Moments(mean, variance, x.given)
+    return activated(call.layer, _resized(x, channels))
+
+
+def _channel_padding(call: Call) -> tuple[int, int]:
+    if getattr(call.layer, "symbol", None) not in _PADS:
+        return 0, 0
+    arguments = (*call.node.call_args[1:2], call.node.call_kwargs.get("paddings"))
+    before, after = np.asarray(arguments[0])[-1]
+    return int(before), int(after)
+
+
+def _resized(x: Moments, channels: int) -> Moments:
+    if len(x.mean) == channels:
+        return x
+    if channels % len(x.mean) == 0:  # flattened: the channels of every position
+        repeat = channels // len(x.mean)
+        return Moments(np.tile(x.mean, repeat), np.tile(x.variance, repeat), x.given)
+    mean, variance = (np.full(channels, a.mean()) for a in (x.mean, x.variance))
+    return Moments(mean, variance, x.given)
