@@ -33,7 +33,7 @@ def kernel_value(variable: Any, latent: np.ndarray | None = None) -> np.ndarray:
     if not isinstance(quantizer, keras.layers.Layer):
         return np.asarray(quantizer(latent))
     # On a copy: calling the given quantizer would move its metrics.
-    same = rebuild(quantizer, float32=True)
+    same = rebuild(quantizer, float32=latent.dtype == np.float32)
     same(latent)
     same.set_weights(quantizer.get_weights())
     return np.asarray(same(latent))
