@@ -22,7 +22,7 @@ def rebuild(
         ModelError: If the layer's class does not support it.
     """
     try:
-        config = layer.get_config()
+        config = _config(layer)
         if float32:
             config = float32_config(config)
         return type(layer).from_config({**config, **changes})
@@ -32,6 +32,15 @@ def rebuild(
             f"configuration: {error}. Give the class a get_config that lists every "
             "argument."
         ) from error
+
+
+def _config(layer: keras.layers.Layer) -> dict[str, Any]:
+    config = layer.get_config()
+    # Keras counts the axis of virtual batches into the axis that it then returns.
+    virtual = layer.built and getattr(layer, "virtual_batch_size", None)
+    if virtual and config["axis"] == layer.axis:
+        config["axis"] = [axis - 1 for axis in layer.axis]
+    return config
 
 
 def float32_config(config: Any) -> Any:

@@ -54,6 +54,7 @@ class ChannelAffine(ChannelwiseLayer):
     def build(self, input_shape: tf.TensorShape) -> None:
         self.gamma = self._channel_weight("gamma", "ones", input_shape)
         self.beta = self._channel_weight("beta", "zeros", input_shape)
+        self.supports_masking = True  # as batch norm does, in whose place it stands
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:

@@ -65,7 +65,7 @@ def _faults(graph: Graph, call: Call) -> Iterator[str]:
         return
     if not _is_channels_last(call):
         yield (
-            f"{label} normalizes axis {layer.axis}, but only the last axis is "
+            f"{label} normalizes axis {list(layer.axis)}, but only the last axis is "
             "supported, that of channels. Build the model with axis=-1 and "
             "data_format='channels_last'"
         )

@@ -33,9 +33,20 @@ def fold_batch_norm(model: keras.Model, return_report: bool = False) -> Any:
     \[ y = k_c x + b_c, \qquad k_c = \frac{\gamma_c}{\sqrt{\sigma_c^2 + \epsilon}},
        \qquad b_c = \beta_c - \mu_c k_c . \]
 
-    They go into the kernel and bias of a real-valued layer before it; else a
-    `ChannelAffine` of the batch norm's name holds them, which costs nothing behind a
-    binary convolution. The report says for each why.
+    The first of these that computes the same takes them over: kernel and bias of a
+    real-valued layer before; a `ChannelAffine` of the batch norm's name right behind a
+    binary or otherwise quantized kernel, where it costs nothing; the signs and the
+    real-valued layers behind, if nothing else reads it. A sign becomes an `RSign`,
+
+    \[ \operatorname{sign}(k_c x + b_c)
+       = \operatorname{sign}(k_c)\, \operatorname{sign}(a x + a b_c / k_c), \]
+
+    with the median \(a\) of \(|k_c|\), which keeps the estimator about as wide as it
+    was, and with those input channels of the next kernel negated where \(k_c < 0\);
+    that needs zero or no padding, and a quantizer that then negates too. Gain and bias
+    pass pools on the way. All that is left becomes a `ChannelAffine`. The report names
+    for each batch norm what became of it and why, and no float operation is added on
+    the phone.
 
     Arguments:
         model: A built functional or Sequential model, models inside it included. It is
@@ -81,14 +92,16 @@ def fold_batch_norm(model: keras.Model, return_report: bool = False) -> Any:
 
 def _decide(plan: Plan, chain: Chain) -> tuple[str, str]:
     """Plans what becomes of a chain: what is done, and why not something better."""
-    reasons = []
+    reasons = {}
     for rule in _RULES:
         try:
             return rule(plan, chain), ""
         except NotExact as error:
-            reasons.append(str(error))
+            reasons[rule] = str(error)
     keep_as_affine(plan, chain)
-    return "became a per-channel affine layer", " and ".join(dict.fromkeys(reasons))
+    # The other rules are about what costs nothing, where these leave a layer.
+    why = dict.fromkeys(reasons[x] for x in (into_kernel_behind, into_layers_ahead))
+    return "became a per-channel affine layer", "; ".join(why)
 
 
 def _changes(plan: Plan, chain: Chain, action: str, reason: str) -> dict[str, Change]:

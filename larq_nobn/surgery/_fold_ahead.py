@@ -14,7 +14,7 @@ from ..layers import SignFlipDropout
 from ._fold_chains import Chain, result
 from ._fold_plan import NotExact, Plan, Scaling, label
 from ._fold_pools import passes
-from ._fold_signs import shifted
+from ._fold_signs import PLAIN_SIGNS, shifted
 from ._linear import Linear
 
 _layers = keras.layers
@@ -72,7 +72,7 @@ def _sign(call: Call) -> Any:
 
 
 def _into_kernel(plan: Plan, call: Call, scaling: Scaling) -> Edit:
-    linear = plan.linear(call)
+    linear = plan.linear(call, "behind it")
     if getattr(call.layer, "input_quantizer", None) is not None:
         raise NotExact(f"{label(call)} quantizes its input")
     if any(linear.is_quantized(name) for name in linear.kernels):
@@ -89,7 +89,7 @@ def _into_sign(
     plan: Plan, call: Call, quantizer: Any, scaling: Scaling
 ) -> Iterator[Edit]:
     shift = shifted(quantizer, scaling)
-    inside = quantizer is not call.layer and sign_of(call.layer) is None
+    inside = sign_of(call.layer) is None
     where = f"in {call.name!r}" if inside else f"{call.name!r}"
     negative = scaling.gain < 0
     if np.any(negative):
@@ -108,15 +108,20 @@ def _readers(plan: Plan, tensor: Any) -> Iterator[Call]:
             raise NotExact(f"some gains are negative, and {label(call)} is shared")
         if isinstance(call.layer, _ODD):
             yield from _readers(plan, result(call))
-        elif getattr(call.layer, "input_quantizer", None) is not None:
-            raise NotExact(f"some gains are negative, and {label(call)} is a sign too")
-        else:
+        elif _keeps_signs(getattr(call.layer, "input_quantizer", None)):
             yield call
+        else:
+            raise NotExact(f"some gains are negative, and {label(call)} quantizes too")
+
+
+def _keeps_signs(quantizer: Any) -> bool:
+    """Whether a quantizer returns -1 and +1 as they are."""
+    return quantizer is None or type(quantizer) in PLAIN_SIGNS
 
 
 def _turn(plan: Plan, call: Call, negative: np.ndarray) -> Edit:
     """Negates input channels of a kernel."""
-    linear = plan.linear(call)
+    linear = plan.linear(call, "behind the sign")
     padding = getattr(call.layer, "pad_values", 0.0)
     if linear.pads and padding != 0:
         raise NotExact(
@@ -126,15 +131,11 @@ def _turn(plan: Plan, call: Call, negative: np.ndarray) -> Edit:
     name = linear.first
     turned = linear.kernels[name] * factor
     if linear.is_quantized(name):
-        # What is exactly 0 counts as positive, negated or not.
-        smallest = np.finfo(np.float32).tiny if not _is_half(call) else 1e-4
-        turned = np.where((turned == 0) & (factor < 0), -smallest, turned)
+        # What is exactly 0 counts as positive, negated or not; so small is not yet 0
+        # in float16.
+        turned = np.where((turned == 0) & (factor < 0), -1e-7, turned)
         _check_odd(linear, call, turned, factor)
     return Edit("", partial(linear.assign, name, turned))
-
-
-def _is_half(call: Call) -> bool:
-    return call.layer.compute_dtype == "float16"
 
 
 def _check_odd(

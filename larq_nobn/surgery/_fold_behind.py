@@ -81,7 +81,7 @@ def _quantized_sources(plan: Plan, chain: Chain) -> list[Source]:
     sources = [_source(plan, chain, tensor) for tensor in chain.starts]
     for source in sources:
         if not _is_quantized(plan, source.call):
-            raise NotExact(f"the kernel of {source.call.name!r} is not quantized")
+            raise NotExact(f"the kernel of {source.call.name!r} is no quantized one")
     return sources
 
 

@@ -69,8 +69,12 @@ class Plan:
     signs: dict[str, Shift] = field(default_factory=dict)
     _linear: dict[str, Linear] = field(default_factory=dict)
 
-    def linear(self, call: Call) -> Linear:
+    def linear(self, call: Call, place: str = "before it") -> Linear:
         """Kernel and bias of a layer, as planned so far; to be written to.
+
+        Arguments:
+            call: A use of the layer.
+            place: Where that lies, as seen from the batch norm.
 
         Raises:
             NotExact: If it is no layer that is known to be linear.
@@ -78,7 +82,7 @@ class Plan:
         if call.name not in self._linear:
             found = linear_of(call.layer)
             if found is None:
-                raise NotExact(f"{label(call)} is no plain linear layer")
+                raise NotExact(f"{label(call)} lies {place}")
             self._linear[call.name] = found
         return self._linear[call.name]
 

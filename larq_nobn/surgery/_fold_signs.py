@@ -5,8 +5,17 @@ from __future__ import annotations
 import larq as lq
 import numpy as np
 
-from ..quantizers import RSign, SigmoidSign
+from ..quantizers import RSign, SigmoidSign, SignSwish
 from ._fold_plan import NotExact, Scaling, Shift
+
+# These are sign(x), whatever their estimator.
+PLAIN_SIGNS = (
+    SigmoidSign,
+    SignSwish,
+    lq.quantizers.ApproxSign,
+    lq.quantizers.SteSign,
+    lq.quantizers.SwishSign,
+)
 
 
 def shifted(quantizer: lq.quantizers.Quantizer, scaling: Scaling) -> Shift:

@@ -31,7 +31,8 @@ def check(model, *inputs):
 def test_nested_models_are_opened_and_names_stay_apart():
     inputs = keras.Input((8, 8, 3))
     x = backbone()(inputs)
-    tail = keras.Sequential([BatchNorm(name="norm"), keras.layers.Flatten()], "tail")
+    rows = [BatchNorm(name="norm"), keras.layers.Flatten(name="flatten")]
+    tail = keras.Sequential(rows, "tail")
     model = keras.Model(inputs, keras.layers.Dense(2, name="head")(tail(x)), name="net")
     copy = check(model, images())
     names = [layer.name for layer in copy.layers[1:]]
@@ -84,6 +85,11 @@ def test_training_state_and_policies_are_kept():
     finally:
         keras.mixed_precision.set_global_policy("float32")
     assert flat_copy(model).get_layer("stem").compute_dtype == "float16"
+
+
+def test_batch_norm_over_virtual_batches_keeps_its_axis():
+    norm = BatchNorm(virtual_batch_size=2)
+    check(keras.Sequential([keras.Input((8, 8, 3)), norm]), images())
 
 
 def test_what_only_training_needs_is_left_out():

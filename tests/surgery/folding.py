@@ -10,6 +10,22 @@ from numpy.testing import assert_array_equal
 BatchNorm = keras.layers.BatchNormalization
 
 
+def chain(*layers, shape=(8, 8, 4), name="chain"):
+    """A model of new layers like the given ones, in a row, of the policy in force."""
+    rows = [type(x).from_config(_of_policy(x.get_config())) for x in layers]
+    return keras.Sequential([keras.Input(shape), *rows], name=name)
+
+
+def _of_policy(config):
+    if not isinstance(config, dict):
+        return config
+    policy = keras.mixed_precision.global_policy().name
+    return {
+        key: policy if key == "dtype" else _of_policy(value)
+        for key, value in config.items()
+    }
+
+
 def randomize(model, seed=0):
     """Gives every weight a random value; gains of batch norms have both signs."""
     random = np.random.default_rng(seed)
@@ -23,15 +39,18 @@ def randomize(model, seed=0):
     return model
 
 
-def inputs_of(model, seed=1, count=4):
-    random = np.random.default_rng(seed)
-    found = [random.normal(size=(count, *given.shape[1:])) for given in model.inputs]
-    return found[0] if len(found) == 1 else found
+def make_positive(model):
+    """Gives every gain of a batch norm its magnitude."""
+    for weight in model.weights:
+        if "gamma" in weight.name:
+            weight.assign(np.abs(weight))
+    return model
 
 
 def difference(model, other):
     """The largest difference of two models, relative to the largest output."""
-    x = inputs_of(model)
+    random = np.random.default_rng(1)
+    x = [random.normal(size=(4, *given.shape[1:])) for given in model.inputs]
     expected, got = map(_flat, (model(x), other(x)))
     return np.max(np.abs(got - expected)) / np.max(np.abs(expected))
 
@@ -41,31 +60,35 @@ def _flat(outputs):
 
 
 def fold(build, positive=False):
-    """Folds a model in both precisions, and returns the float32 one and its actions.
+    """Folds a model in both precisions; returns the float32 one, and its changes.
 
     In float64 nothing can hide behind a sign that rounding flips.
     """
     for policy, tolerance in (("float64", 1e-9), ("float32", 1e-5)):
-        with dtype_policy(policy):
-            model = randomize(build())
+        # Inputs too: a model inside a model casts to the type of its own.
+        keras.backend.set_floatx(policy)
+        try:
+            with dtype_policy(policy):
+                model = randomize(build())
+        finally:
+            keras.backend.set_floatx("float32")
         if positive:
-            for weight in model.weights:
-                if "gamma" in weight.name:
-                    weight.assign(np.abs(weight))
-        folded, report = check_untouched(model)
+            make_positive(model)
+        folded, report = fold_untouched(model)
         assert difference(model, folded) < tolerance
         assert not any(is_batch_norm(layer) for layer in folded.submodules)
         assert folded.name == model.name
     return folded, {change.layer: change for change in report.changes}
 
 
-def check_untouched(model):
-    before = model.get_weights(), [w.name for w in model.weights]
+def fold_untouched(model):
+    """Folds a model, and checks that it is as it was."""
+    before = model.get_weights(), [weight.name for weight in model.weights]
     nodes = [len(layer.inbound_nodes) for layer in model.layers]
     folded, report = nobn.fold_batch_norm(model, return_report=True)
     for given, now in zip(before[0], model.get_weights(), strict=True):
         assert_array_equal(now, given)
-    assert [w.name for w in model.weights] == before[1]
+    assert [weight.name for weight in model.weights] == before[1]
     assert [len(layer.inbound_nodes) for layer in model.layers] == nodes
     assert not {id(x) for x in model.submodules} & {id(x) for x in folded.submodules}
     return folded, report
