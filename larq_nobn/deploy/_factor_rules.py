@@ -19,6 +19,8 @@ from ._inference import BinaryConvolution, PlainRPReLU, ShiftedSign
 
 _layers = keras.layers
 
+# Far inside float32, so that no shift divided by a factor leaves it.
+LARGEST = 2.0**40
 # L(f x) = f L(x) for every positive f, and jointly so for several inputs.
 _HOMOGENEOUS = (
     _layers.AveragePooling2D,
@@ -119,7 +121,8 @@ def positive_scale(call: Call) -> float | None:
     if len(scales) != 1 or any(tensor.dtype != tf.float32 for tensor in tensors):
         return None
     scale = np.asarray(scales[0], np.float64)
-    return float(scale) if scale.ndim == 0 and 0 < scale < np.inf else None
+    inside = scale.ndim == 0 and 1 / LARGEST <= scale <= LARGEST
+    return float(scale) if inside else None
 
 
 def _symbol(layer: keras.layers.Layer) -> str:

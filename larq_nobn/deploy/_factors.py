@@ -9,10 +9,7 @@ import tensorflow as tf
 
 from .._keras import keras
 from ..graph import Call, Graph, replace_layers
-from ._factor_rules import Rule, positive_scale, rule_of
-
-# Far inside float32, so that no shift divided by a factor leaves it.
-_LARGEST = 2.0**40
+from ._factor_rules import LARGEST, Rule, positive_scale, rule_of
 
 
 class Factor(NamedTuple):
@@ -73,8 +70,6 @@ def absorb_factors(model: keras.Model) -> keras.Model:
     """
     graph = Graph(model)
     scales = {c.name: s for c in graph.calls if (s := positive_scale(c)) is not None}
-    if not scales:
-        return model
     rules = {call.name: rule_of(call, graph) for call in graph.calls}
     dropped: dict[str, float] = {}
     factors: dict[str, tuple[float, float]] = {}
@@ -90,7 +85,7 @@ def absorb_factors(model: keras.Model) -> keras.Model:
     if not dropped:
         return model
     for name, (taken, given) in factors.items():
-        if (adapt := rules[name].adapt) is not None and (taken, given) != (1, 1):
+        if (adapt := rules[name].adapt) is not None:
             adapt(taken, given)
     return replace_layers(model, lambda c: None if c.name in dropped else c.layer)
 
@@ -133,4 +128,4 @@ def _factors(
         for name, (taken, given) in layers.items()
     }
     sizes = (abs(math.log2(factor)) for pair in found.values() for factor in pair)
-    return found if max(sizes, default=0.0) <= math.log2(_LARGEST) else None
+    return found if max(sizes, default=0.0) <= math.log2(LARGEST) else None
