@@ -12,6 +12,7 @@ from ._deploy import audit, convert
 from ._errors import Commands
 from ._evaluate import evaluate
 from ._summary import summary
+from ._surgery import fold, remove
 from ._train import train
 
 
@@ -36,11 +37,12 @@ def main(ctx: click.Context) -> None:
                       larq-nobn evaluate runs/a --dataset cifar10
                       larq-nobn convert runs/a model.tflite
                       larq-nobn audit model.tflite
+    Batch norm away:  larq-nobn fold runs/a folded.keras
     """
     quiet()
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
 
-for command in (demo, train, evaluate, convert, audit, summary, data):
+for command in (demo, train, evaluate, fold, remove, convert, audit, summary, data):
     main.add_command(command)

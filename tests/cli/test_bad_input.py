@@ -43,6 +43,8 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     keras.Model(inputs, logits).save("float.keras")
     opened = keras.layers.Lambda(lambda x: x)(logits)
     keras.Model(inputs, opened).save("lambda.keras")
+    first = keras.layers.BatchNormalization(axis=1, name="first")
+    keras.Model(inputs, first(inputs)).save("channels.keras")
     return tmp_path
 
 
@@ -75,6 +77,19 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("convert nowhere m.tflite", "Path 'nowhere' does not exist"),
         ("convert damaged.keras m.tflite", "damaged.keras is damaged"),
         ("convert lambda.keras m.tflite", "carries Python code (a Lambda)"),
+        ("fold", "Missing argument 'RUN_OR_FILE'"),
+        ("fold nowhere f.keras", "Path 'nowhere' does not exist"),
+        ("fold float.keras f.h5", "f.h5 is no name for a Keras model"),
+        ("fold float.keras deep/f.keras", "'deep/f.keras' cannot be written"),
+        ("fold damaged.keras f.keras", "damaged.keras is damaged"),
+        ("fold lambda.keras f.keras", "carries Python code (a Lambda)"),
+        ("fold channels.keras f.keras", "normalizes axis [1], but only the last"),
+        ("remove float.keras", "Missing argument 'OUT.keras'"),
+        ("remove nowhere f.keras", "Path 'nowhere' does not exist"),
+        ("remove float.keras f.keras --alpha 0", "alpha=0.0 is outside (0, inf)"),
+        ("remove float.keras f.keras --alpha x", "'x' is not a valid float"),
+        ("remove float.keras f.keras --variance-rule he", "'he' is not one of 'nf'"),
+        ("remove channels.keras f.keras", "normalizes axis [1], but only the last"),
         ("summary nowhere", "Path 'nowhere' does not exist"),
         ("summary notes.txt", "notes.txt is not a .keras file"),
         ("summary damaged.keras", "damaged.keras is damaged"),

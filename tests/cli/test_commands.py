@@ -12,9 +12,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import larq_nobn as nobn
+import numpy as np
 import pytest
-from larq_nobn import data
+from larq_nobn import data, training
 from click.testing import Result
+from larq_nobn._keras import keras
 from larq_nobn.cli import main
 
 Invoke = Callable[..., Result]
@@ -37,6 +39,8 @@ def test_help_lists_every_command_and_where_to_start(
         "demo",
         "train",
         "evaluate",
+        "fold",
+        "remove",
         "convert",
         "audit",
         "summary",
@@ -211,3 +215,65 @@ def test_ctrl_c_leaves_one_line_and_no_folder(tiny: tuple[str, ...], tmp_path: P
     assert stderr.splitlines()[-1] == "Stopped; nothing half-written is left."
     assert "Traceback" not in stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def norms(model: keras.Model) -> list[str]:
+    kind = keras.layers.BatchNormalization
+    return [layer.name for layer in model.layers if isinstance(layer, kind)]
+
+
+@pytest.fixture(scope="module")
+def with_batch_norm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network whose statistics are not those that it starts with."""
+    file = tmp_path_factory.mktemp("norms") / "model.keras"
+    model = nobn.models.ReActNet18((8, 8, 1), 10, "batch_norm", 8, blocks=(1, 1))
+    rng = np.random.default_rng(0)
+    for weight in model.weights:
+        if weight.shape.rank == 1:
+            weight.assign(weight + rng.uniform(0.05, 0.2, weight.shape))
+    training.save_model(model, file)
+    return file
+
+
+def test_fold_saves_the_same_network_without_batch_norm(
+    with_batch_norm: Path, invoke: Invoke, tmp_path: Path
+):
+    result = invoke("fold", with_batch_norm, tmp_path / "folded.keras")
+    assert result.exit_code == 0, result.output
+    assert "folded into 'stem_conv'" in result.stdout
+    given, folded = map(
+        training.open_model, (with_batch_norm, tmp_path / "folded.keras")
+    )
+    assert len(norms(given)) == 4 and norms(folded) == []
+    images = np.random.default_rng(1).normal(size=(8, 8, 8, 1)).astype(np.float32)
+    np.testing.assert_allclose(folded(images), given(images), rtol=1e-4, atol=1e-4)
+
+
+def test_remove_saves_a_network_that_trains_without_batch_norm(
+    with_batch_norm: Path, invoke: Invoke, tmp_path: Path
+):
+    output, report = tmp_path / "free.keras", tmp_path / "report.json"
+    result = invoke("remove", with_batch_norm, output, "--alpha", 0.3, "--json", report)
+    assert result.exit_code == 0, result.output
+    free = training.open_model(output)
+    assert norms(free) == []
+    assert free.get_layer("stage1_block1_conv").kernel_quantizer.scale == 0.3
+    changes = json.loads(report.read_text())["changes"]
+    removed = [change["layer"] for change in changes if "Batch" in change["kind"]]
+    assert removed == norms(training.open_model(with_batch_norm))
+
+
+def test_surgery_prints_only_json_when_asked(
+    with_batch_norm: Path, invoke: Invoke, tmp_path: Path
+):
+    for command in ("fold", "remove"):
+        result = invoke(command, with_batch_norm, tmp_path / "m.keras", "--json", "-")
+        assert json.loads(result.stdout)["model"] == "reactnet18"
+
+
+def test_fold_says_if_there_is_nothing_to_fold(
+    run_folder: Path, invoke: Invoke, tmp_path: Path
+):
+    result = invoke("fold", run_folder, tmp_path / "copy.keras")
+    assert "There was no batch norm to begin with" in result.stdout
+    assert (tmp_path / "copy.keras").exists()

@@ -1,0 +1,92 @@
+"""`larq-nobn fold` and `larq-nobn remove`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .. import surgery, training
+from .._keras import keras
+from ._console import emit_json, out, say, working
+from ._models import model_argument, open_run_or_file
+
+_output_argument = click.argument(
+    "output", metavar="OUT.keras", type=click.Path(path_type=Path)
+)
+_json_option = click.option(
+    "--json", "report", help="Write the report to this file; - prints it."
+)
+
+
+@click.command()
+@model_argument
+@_output_argument
+@_json_option
+def fold(model: Path, output: Path, report: str | None) -> None:
+    """Folds batch norm into its neighbours: same outputs, no statistics.
+
+    RUN_OR_FILE is a run folder or a .keras file. OUT.keras is the same network at
+    inference, without any batch norm, and can be trained further in batches of any
+    size. The table says what became of each batch norm.
+
+    \b
+    Example: larq-nobn fold runs/a folded.keras
+    """
+    network, _ = open_run_or_file(model)
+    with working("folding"):
+        folded, changes = surgery.fold_batch_norm(network, return_report=True)
+    _finish(folded, changes, output, report)
+
+
+@click.command()
+@model_argument
+@_output_argument
+@click.option(
+    "--alpha",
+    type=float,
+    default=0.2,
+    help="Factor on the residual branches.",
+)
+@click.option(
+    "--variance-rule",
+    type=click.Choice(["nf", "vita"]),
+    default="nf",
+    help="How the variance of the residual stream is counted.",
+)
+@_json_option
+def remove(
+    model: Path, output: Path, alpha: float, variance_rule: str, report: str | None
+) -> None:
+    """Rewrites a network without batch norm, to be trained again.
+
+    RUN_OR_FILE is a run folder or a .keras file. OUT.keras is the same architecture
+    with scaled standardized kernels, and the weights that keep their meaning. It does
+    not compute the same function (that is what fold is for): train it further.
+
+    \b
+    Example: larq-nobn remove runs/a free.keras
+    """
+    network, _ = open_run_or_file(model)
+    with working("rewriting"):
+        free, changes = surgery.remove_batch_norm(
+            network, alpha, variance_rule, return_report=True
+        )
+    _finish(free, changes, output, report)
+
+
+def _finish(
+    model: keras.Model,
+    changes: surgery.SurgeryReport,
+    output: Path,
+    report: str | None,
+) -> None:
+    training.save_model(model, output)
+    emit_json(changes.to_dict(), report)
+    if report == "-":
+        return
+    if changes.changes:
+        out().print(changes.table())
+        say(f"{output} holds no batch norm.")
+    else:
+        say(f"There was no batch norm to begin with; {output} is a copy.")
