@@ -1,5 +1,7 @@
 """What the tests of folding share: models and their comparison."""
 
+from contextlib import contextmanager
+
 import larq_nobn as nobn
 import numpy as np
 import tensorflow as tf
@@ -59,19 +61,24 @@ def _flat(outputs):
     return np.concatenate([np.ravel(y) for y in tf.nest.flatten(outputs)])
 
 
+@contextmanager
+def floatx(name):
+    """Inputs of a type; a model inside a model casts to that of its own."""
+    keras.backend.set_floatx(name)
+    try:
+        yield
+    finally:
+        keras.backend.set_floatx("float32")
+
+
 def fold(build, positive=False):
     """Folds a model in both precisions; returns the float32 one, and its changes.
 
     In float64 nothing can hide behind a sign that rounding flips.
     """
     for policy, tolerance in (("float64", 1e-9), ("float32", 1e-5)):
-        # Inputs too: a model inside a model casts to the type of its own.
-        keras.backend.set_floatx(policy)
-        try:
-            with dtype_policy(policy):
-                model = randomize(build())
-        finally:
-            keras.backend.set_floatx("float32")
+        with dtype_policy(policy), floatx(policy):
+            model = randomize(build())
         if positive:
             make_positive(model)
         folded, report = fold_untouched(model)
