@@ -13,7 +13,12 @@ from . import (
 )
 from .deploy import audit, convert
 from .diagnostics import class_center_alignment
-from .surgery import fold_batch_norm, remove_batch_norm
+from .surgery import (
+    fold_batch_norm,
+    freeze_statistics,
+    reestimate_batch_norm,
+    remove_batch_norm,
+)
 
 __version__ = "0.1.0"
 
@@ -24,10 +29,12 @@ __all__ = [
     "convert",
     "data",
     "fold_batch_norm",
+    "freeze_statistics",
     "layers",
     "models",
     "optimizers",
     "quantizers",
+    "reestimate_batch_norm",
     "regularizers",
     "remove_batch_norm",
     "training",

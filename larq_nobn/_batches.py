@@ -20,14 +20,9 @@ def batches(data: Any, size: int, several: bool = False) -> Iterator[tuple[Any, 
         several: Whether x is a list or dict of arrays, one per input of a model.
 
     Raises:
-        ValueError: If a data set never ends, or arrays differ in length.
+        ValueError: If arrays differ in length.
     """
     if isinstance(data, tf.data.Dataset):
-        if data.cardinality() == tf.data.INFINITE_CARDINALITY:
-            raise ValueError(
-                "data is a tf.data.Dataset without an end. Give it one by .take(), or "
-                "leave out .repeat()."
-            )
         yield from map(_pair, data)
         return
     x, y = _pair(data)
@@ -58,8 +53,15 @@ def model_batches(
     """Yields the inputs of a functional model in its order, and labels, as `batches`.
 
     Raises:
-        ValueError: If the data does not fit the inputs, or holds no example.
+        ValueError: If the data does not fit the inputs, holds no example, or never
+            ends.
     """
+    endless = tf.data.INFINITE_CARDINALITY
+    if isinstance(data, tf.data.Dataset) and data.cardinality() == endless:
+        raise ValueError(
+            "data is a tf.data.Dataset without an end. Give it one by .take(), or "
+            "leave out .repeat()."
+        )
     wanted = [tuple(given.shape[1:]) for given in model.inputs]
     empty = True
     for x, y in batches(data, size, several=len(wanted) > 1):

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from .._batches import batches
 from ._errors import ConversionError
 
 # LCE's interpreter on a PC takes one example at a time, through unoptimized kernels.
@@ -42,14 +43,12 @@ def verification_examples(data: Any, spec: tf.TensorSpec) -> tuple[np.ndarray, s
 
 
 def _taken(data: Any) -> np.ndarray:
-    if not isinstance(data, tf.data.Dataset):
-        return np.atleast_1d(data[0] if isinstance(data, tuple) else data)[:_MOST]
-    batches: list[np.ndarray] = []
-    for batch in data:
-        batches.append(np.asarray(batch[0] if isinstance(batch, tuple) else batch))
-        if sum(map(len, batches)) >= _MOST:
+    found: list[np.ndarray] = []
+    for x, _ in batches(data, _MOST):
+        found.append(np.asarray(x))
+        if sum(map(len, found)) >= _MOST:
             break
-    return np.concatenate(batches)[:_MOST] if batches else np.zeros(0)
+    return np.concatenate(found)[:_MOST] if found else np.zeros(0)
 
 
 def _made_up(spec: tf.TensorSpec) -> np.ndarray:

@@ -13,7 +13,7 @@ from ._groups import group_mean, group_moments
 Activation = Callable[[tf.Tensor], tf.Tensor]
 
 # Under the variance of a group, as GroupNorm has it.
-_FLOOR = 1e-5
+FLOOR = 1e-5
 
 
 @cache
@@ -93,7 +93,7 @@ def normalized_activation(
         rate: tf.Tensor,
     ) -> tuple[tf.Tensor, Callable]:
         mean, variance = group_moments(x, groups)
-        inverse = tf.math.rsqrt(variance + _FLOOR)
+        inverse = tf.math.rsqrt(variance + FLOOR)
 
         def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, ...]:
             d_y, d_gamma, d_rate = _products(activation)(

@@ -138,6 +138,7 @@ def _listening(
 
     def listen(layer: keras.layers.Layer, probe: Callable[..., Moments]) -> None:
         given = layer.call
+        probe = tf.autograph.experimental.do_not_convert(probe)  # plain operations
 
         def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
             if "training" in kwargs:  # a use may be fixed to training

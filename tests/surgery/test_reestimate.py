@@ -6,8 +6,7 @@ import pytest
 import tensorflow as tf
 from larq_nobn import layers
 from larq_nobn._keras import keras
-from larq_nobn.surgery import ModelError
-from larq_nobn.surgery._reestimate import reestimate_batch_norm
+from larq_nobn.surgery import ModelError, reestimate_batch_norm
 from numpy.testing import assert_allclose, assert_array_equal
 
 BatchNorm = keras.layers.BatchNormalization

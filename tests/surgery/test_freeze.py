@@ -1,0 +1,349 @@
+"""Constants in the place of the statistics of each example."""
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn import layers
+from deploy.nets import binary_conv, chain, head, images, scrambled
+from larq_nobn._keras import keras
+from larq_nobn.surgery import ModelError, freeze_statistics
+from larq_nobn.surgery._constants import DYNAMIC
+from numpy.testing import assert_allclose, assert_array_equal
+
+GroupNorm, LayerNorm = keras.layers.GroupNormalization, keras.layers.LayerNormalization
+NORMS = {
+    "frn": lambda: layers.FilterResponseNormalization(name="norm"),
+    "frn, learned": lambda: layers.FilterResponseNormalization(
+        learned_epsilon=True, center=False, name="norm"
+    ),
+    "group": lambda: GroupNorm(2, name="norm"),
+    "no affine": lambda: GroupNorm(4, center=False, scale=False, name="norm"),
+    "layer": lambda: LayerNorm(name="norm"),
+    "proxy": lambda: layers.ProxyNormalization("leaky_relu", 2, None, name="norm"),
+    "sampled proxy": lambda: layers.ProxyNormalization("tanh", name="norm"),
+    "linear proxy": lambda: layers.ProxyNormalization("linear", name="norm"),
+    "evonorm": lambda: layers.EvoNormS0(2, name="norm"),
+}
+
+
+def draw(*shape, seed=0):
+    return np.random.default_rng(seed).normal(1.0, 2.0, shape).astype("float32")
+
+
+def alone(norm, *shape):
+    inputs = keras.Input(shape)
+    return scrambled(keras.Model(inputs, norm(inputs), name="net"))
+
+
+def alike(count, *shape):
+    """Examples with the same statistics: one, and others that permute its positions."""
+    random, one = np.random.default_rng(1), draw(*shape).reshape(-1, shape[-1])
+    found = [random.permutation(one).reshape(shape) for _ in range(count)]
+    return np.stack(found)
+
+
+def check_frozen(model):
+    assert not any(isinstance(layer, DYNAMIC) for layer in model.submodules)
+
+
+@pytest.mark.parametrize("name", [name for name in NORMS if name != "layer"])
+def test_nothing_changes_where_all_examples_have_the_same_statistics(name):
+    model, x = alone(NORMS[name](), 5, 3, 8), alike(9, 5, 3, 8)
+    frozen, report = freeze_statistics(model, x, batch_size=4, return_report=True)
+    check_frozen(frozen)
+    assert_allclose(frozen(x), model(x), rtol=1e-5, atol=1e-5)
+    assert report.changes[0].distance < 1e-5
+    assert frozen.output_names == model.output_names == ["norm"]
+
+
+@pytest.mark.parametrize(
+    "name, shape",
+    [
+        ("layer", (8,)),
+        ("group", (8,)),
+        ("frn, learned", (8,)),
+        ("group", (6, 8)),
+        ("frn", (2, 3, 2, 8)),
+    ],
+)
+def test_every_rank(name, shape):
+    model = alone(NORMS[name](), *shape)
+    x = np.repeat(draw(1, *shape), 4, axis=0)
+    frozen = freeze_statistics(model, x)
+    assert_allclose(frozen(x), model(x), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", NORMS)
+def test_channels_keep_their_mean_and_deviation(name):
+    model, x = alone(NORMS[name](), 4, 3, 8), draw(40, 4, 3, 8)
+    x *= np.linspace(0.5, 2, 40).reshape(-1, 1, 1, 1)
+    frozen, report = freeze_statistics(model, x, batch_size=7, return_report=True)
+    wanted, given = normalized(model, frozen, x)
+    axes = (0, 1, 2)
+    assert_allclose(given.mean(axes), wanted.mean(axes), atol=1e-5)
+    assert_allclose(given.std(axes), wanted.std(axes), rtol=1e-5)
+    power = np.square(wanted - wanted.mean(axes)).sum()
+    distance = np.sqrt(np.square(given - wanted).sum() / power)
+    assert 0.01 < distance < 1
+    assert_allclose(report.changes[0].distance, distance, rtol=1e-4)
+
+
+def normalized(model, frozen, x):
+    """What is normalized, in float64: in front of the activation of a proxy norm."""
+    norm = model.get_layer("norm")
+    if not isinstance(norm, layers.ProxyNormalization) or len(frozen.layers) == 2:
+        return model(x).numpy().astype(float), frozen(x).numpy().astype(float)
+    grouped = x.reshape(len(x), -1, norm.groups, 8 // norm.groups).astype(float)
+    mean, variance = (
+        moment(axis=(1, 3), keepdims=True) for moment in (grouped.mean, grouped.var)
+    )
+    plain = ((grouped - mean) / np.sqrt(variance + 1e-5)).reshape(x.shape)
+    affine = frozen.get_layer("norm_affine")
+    return (
+        plain * norm.gamma.numpy() + norm.beta.numpy(),
+        x.astype(float) * affine.gamma.numpy() + affine.beta.numpy(),
+    )
+
+
+def test_of_centered_channels_the_mean_square_is_what_counts():
+    x = draw(30, 6, 6, 3)
+    x = np.concatenate([x, -x], axis=1)
+    x *= np.linspace(0.2, 3, 30).reshape(-1, 1, 1, 1)
+    model = alone(NORMS["frn"](), 12, 6, 3)
+    affine = freeze_statistics(model, x).get_layer("norm")
+    norm = model.get_layer("norm")
+    mean_square = np.square(x.astype(float)).mean((0, 1, 2))
+    assert_allclose(affine.gamma, norm.gamma / np.sqrt(mean_square), rtol=1e-4)
+    assert_allclose(affine.beta, norm.beta, atol=1e-5)
+
+
+def test_a_layer_is_calibrated_on_frozen_predecessors():
+    inputs = keras.Input((6, 6, 3))
+    x = GroupNorm(1, name="first")(inputs)
+    x = keras.layers.Conv2D(4, 3, activation="relu", name="conv")(x)
+    model = scrambled(keras.Model(inputs, NORMS["frn"]()(x)))
+    x = draw(30, 6, 6, 3) * np.linspace(0.3, 3, 30, dtype="float32").reshape(
+        -1, 1, 1, 1
+    )
+    frozen = freeze_statistics(model, x, batch_size=8)
+    hidden = keras.Model(frozen.inputs, frozen.get_layer("conv").output)(x)
+    wanted, given = model.get_layer("norm")(hidden), frozen(x)
+    assert_allclose(np.std(given, (0, 1, 2)), np.std(wanted, (0, 1, 2)), rtol=1e-5)
+    assert_allclose(np.mean(given, (0, 1, 2)), np.mean(wanted, (0, 1, 2)), atol=1e-5)
+
+
+def test_channels_that_never_vary_become_constants():
+    x = draw(10, 4, 4, 3)
+    x[..., 1] = 5.0
+    model = alone(NORMS["frn"](), 4, 4, 3)
+    affine = freeze_statistics(model, x).get_layer("norm")
+    assert affine.gamma.numpy()[1] == 0
+    assert_allclose(affine.beta[1], model(x)[0, 0, 0, 1], rtol=1e-5)
+
+
+def test_a_gate_without_slope_stays_half_open():
+    norm = layers.EvoNormS0(1, name="norm")
+    model, x = alone(norm, 4, 4, 2), alike(5, 4, 4, 2)
+    norm.v.assign([0.0, -1.5])
+    assert_allclose(freeze_statistics(model, x)(x), model(x), rtol=1e-4, atol=1e-5)
+
+
+def network():
+    """A branch, a model inside, a shared norm, labels, and a frozen layer."""
+    inputs = keras.Input((8, 8, 3), name="image")
+    inner = keras.Sequential(
+        [
+            keras.Input((8, 8, 3)),
+            binary_conv(8, name="conv"),
+            GroupNorm(2, name="norm"),
+        ],
+        name="inner",
+    )
+    x = inner(inputs)
+    shared = layers.FilterResponseNormalization(name="shared")
+    rectified = keras.layers.ReLU(name="relu")(x)
+    x = keras.layers.Add(name="sum")([shared(x), shared(rectified)])
+    x = keras.layers.Dropout(0.5, name="drop")(x)
+    for layer in head():
+        x = layer(x)
+    return scrambled(keras.Model(inputs, x, name="net"))
+
+
+def test_models_inside_and_shared_layers():
+    model, x = network(), images(20)
+    model.compile("adam", "mse")
+    model.get_layer("shared").trainable = False
+    before, config = model.get_weights(), model.get_config()
+    frozen, report = freeze_statistics(model, x, return_report=True)
+    check_frozen(frozen)
+    for now, then in zip(model.get_weights(), before, strict=True):
+        assert_array_equal(now, then)
+    assert model.get_config() == config
+    assert model.loss == "mse" and model.optimizer is not None
+    names = ["image", "conv", "norm", "relu", "shared", "sum", "drop", "pool", "head"]
+    assert [layer.name for layer in frozen.layers] == names
+    assert [change.layer for change in report.changes] == ["norm", "shared"]
+    assert isinstance(frozen.get_layer("shared"), layers.ChannelAffine)
+    assert not frozen.get_layer("shared").trainable
+    assert frozen.get_layer("norm").trainable
+    assert frozen.name == "net" and frozen.input_names == ["image"]
+
+
+def test_the_report_tells_the_cost():
+    model, x = network(), images(60)
+    x += np.linspace(-3, 3, 60).reshape(-1, 1, 1, 1)  # more or fewer of its signs
+    # No class is rare.
+    model.get_layer("head").bias.assign_sub(np.mean(model(x), axis=0))
+    y = model(x).numpy().argmax(1)
+    y[:6] = (y[:6] + 1) % 5
+    frozen, report = freeze_statistics(model, (x, y), return_report=True)
+    after = np.mean(frozen(x).numpy().argmax(1) == y)
+    accuracies = (report.accuracy_before, report.accuracy_after)
+    assert accuracies == pytest.approx((0.9, after))
+    assert after < 0.9
+    assert f"accuracy 90.00% before, {after:.2%} after" in str(report)
+    found = report.to_dict()
+    assert found["accuracy_before"] == 0.9
+    assert found["changes"][1]["layer"] == "shared"
+    assert 0 < found["changes"][1]["distance"] < 2
+    one_hot = np.eye(5)[y]
+    pairs = tf.data.Dataset.from_tensor_slices((x, y[:, None])).batch(60)
+    for same in ((x, one_hot), pairs):
+        _, report = freeze_statistics(model, same, return_report=True)
+        assert (report.accuracy_before, report.accuracy_after) == accuracies
+    for unlabelled in (x, (x, x), (x, y + 0.5), (x, one_hot - 0.1)):
+        _, report = freeze_statistics(model, unlabelled, return_report=True)
+        assert report.accuracy_before is report.accuracy_after is None
+        assert "accuracy" not in str(report)
+
+
+def test_a_row_of_layers_is_reported_by_name():
+    model, x = alone(NORMS["proxy"](), 4, 4, 8), draw(9, 4, 4, 8)
+    (change,) = freeze_statistics(model, x, return_report=True)[1].changes
+    assert change.kind == "ProxyNormalization"
+    start = "'norm_affine', 'norm_activation', 'norm', with gain and bias per channel, "
+    assert change.action == f"{start}{change.distance:.1%} of a deviation off"
+
+
+def test_half_precision_stays():
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        model = alone(NORMS["proxy"](), 4, 4, 8)
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    x = alike(5, 4, 4, 8)
+    frozen = freeze_statistics(model, x)
+    assert all(layer.compute_dtype == "float16" for layer in frozen.layers[1:])
+    assert_allclose(frozen(x), model(x), atol=0.02)
+
+
+def test_saves_in_safe_mode(tmp_path):
+    x = draw(4, 4, 4, 8)
+    for name in ("sampled proxy", "evonorm"):
+        frozen = freeze_statistics(alone(NORMS[name](), 4, 4, 8), x)
+        frozen.save(tmp_path / "frozen.keras")
+        opened = keras.models.load_model(tmp_path / "frozen.keras", safe_mode=True)
+        assert_array_equal(opened(x), frozen(x))
+
+
+def test_refuses_what_is_no_gain_and_bias_per_channel():
+    inputs = keras.Input((6, 8, 4))
+    x = GroupNorm(2, axis=1, name="rows")(inputs)
+    x = LayerNorm(axis=(1, 2, 3), name="places")(x)
+    x = keras.layers.TimeDistributed(LayerNorm(), name="wrapped")(x)
+    model = keras.Model(inputs, x, name="net")
+    names = (
+        r"'rows' \(GroupNormalization\), 'places' \(LayerNormalization\), "
+        r"'wrapped' \(TimeDistributed\) cannot become"
+    )
+    with pytest.raises(ModelError, match=names):
+        freeze_statistics(model, draw(2, 6, 8, 4))
+
+
+def test_refuses_models_with_nothing_to_freeze_or_a_loop():
+    inputs = keras.Input((6, 4))
+    plain = keras.Model(inputs, keras.layers.Dense(2)(inputs), name="plain")
+    with pytest.raises(ModelError, match="Model 'plain' has no layer that takes"):
+        freeze_statistics(plain, draw(2, 6, 4))
+    norm = LayerNorm(name="again")
+    loop = keras.Model(inputs, norm(2 * norm(inputs)))
+    with pytest.raises(ModelError, match="Layer 'again' is used again on what it has"):
+        freeze_statistics(loop, draw(2, 6, 4))
+    secret = keras.layers.Lambda(lambda x: x, name="secret")
+    with pytest.raises(ModelError, match="the Lambda 'secret'"):
+        freeze_statistics(keras.Model(inputs, norm(secret(inputs))), draw(2, 6, 4))
+
+
+def test_refuses_wrong_data_and_arguments():
+    model = alone(NORMS["frn"](), 4, 4, 3)
+    with pytest.raises(ValueError, match=r"\(4, 4\), but the model 'net' takes \(4, 4"):
+        freeze_statistics(model, draw(5, 4, 4))
+    with pytest.raises(ValueError, match="data holds no example"):
+        freeze_statistics(model, draw(0, 4, 4, 3))
+    bad = draw(5, 4, 4, 3)
+    bad[0, 0, 0, 0] = np.inf
+    with pytest.raises(ValueError, match="Layer 'norm' meets values that are not"):
+        freeze_statistics(model, bad)
+    with pytest.raises(ValueError, match="batch_size=-1 is below 1"):
+        freeze_statistics(model, draw(5, 4, 4, 3), batch_size=-1)
+    with pytest.raises(TypeError, match="return_report=None is neither"):
+        freeze_statistics(model, draw(5, 4, 4, 3), return_report=None)
+
+
+def counts(model, path, data=None):
+    """Float operations of the converted model, verified if there is data to do it."""
+    report = nobn.convert(model, path, verify=data is not None, data=data)
+    assert data is None or report.verify["unexplained"] == 0
+    assert report.lce_bconv2d == report.binary_layers
+    return {op["op"]: op["count"] for op in report.float_ops}
+
+
+@pytest.mark.convert
+def test_behind_a_binary_convolution_only_the_threshold_is_left(tmp_path):
+    threshold = layers.ThresholdedLinearUnit(name="tlu")
+    model = chain(binary_conv(name="conv"), NORMS["frn"](), threshold, stem=False)
+    frozen = freeze_statistics(model, images(20))
+    assert counts(frozen, tmp_path / "frozen.tflite", images()) == {"MAXIMUM": 1}
+
+
+def reactnet(normalization):
+    """A network of two blocks and a projection, weights as training leaves them."""
+    keras.utils.set_random_seed(1)
+    small = {"width": 32, "blocks": (1, 1)}
+    model = nobn.models.ReActNet18((8, 8, 1), 3, normalization, **small)
+    random = np.random.default_rng(2)
+    for weight in model.weights:
+        if weight.shape.rank == 1:
+            weight.assign(weight + random.uniform(0.05, 0.2, weight.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory):
+    """What is left of the network with batch norm, which folds."""
+    path = tmp_path_factory.mktemp("folded") / "model.tflite"
+    return counts(reactnet("batch_norm"), path)
+
+
+# On top of that: the activation, the proxy step behind it, the gate and its gain.
+EXTRA = {
+    "filter_response": {},
+    "group": {},
+    "proxy": {"LEAKY_RELU": 2, "MUL": 2, "ADD": 2},
+    "evonorm": {"LOGISTIC": 2, "MUL": 4, "ADD": 2},
+}
+
+
+@pytest.mark.convert
+@pytest.mark.slow
+@pytest.mark.parametrize("normalization", EXTRA)
+def test_networks_convert_to_fewer_operations(normalization, folded, tmp_path):
+    model, x = reactnet(normalization), images(24, (8, 8, 1))
+    dynamic = counts(model, tmp_path / "dynamic.tflite")
+    frozen = freeze_statistics(model, x)
+    check_frozen(frozen)
+    found = counts(frozen, tmp_path / "frozen.tflite", x)
+    assert sum(found.values()) < sum(dynamic.values())
+    extra = {op: found[op] - folded.get(op, 0) for op in found}
+    assert {op: count for op, count in extra.items() if count} == EXTRA[normalization]
