@@ -3,12 +3,15 @@
 from collections.abc import Callable
 
 from .._keras import keras
+from ._alexnet import BinaryAlexNet
 from ._birealnet import BiRealNet18
 from ._densenet import BinaryDenseNet28, BinaryDenseNet37, BinaryDenseNet45
 from ._meliusnet import MeliusNet22, MeliusNet29
 from ._normalizers import BATCH_STATISTICS, NORMALIZATIONS
 from ._reactnet import ReActNet18
 from ._reactnet_a import ReActNetA
+from ._resnet20 import ResNet20
+from ._vgg import VGGSmall
 from ._xnornet import XNORNet18
 
 BUILDERS: dict[str, Callable[..., keras.Model]] = {
@@ -16,6 +19,9 @@ BUILDERS: dict[str, Callable[..., keras.Model]] = {
     "ReActNetA": ReActNetA,
     "BiRealNet18": BiRealNet18,
     "XNORNet18": XNORNet18,
+    "ResNet20": ResNet20,
+    "VGGSmall": VGGSmall,
+    "BinaryAlexNet": BinaryAlexNet,
     "BinaryDenseNet28": BinaryDenseNet28,
     "BinaryDenseNet37": BinaryDenseNet37,
     "BinaryDenseNet45": BinaryDenseNet45,
@@ -31,6 +37,9 @@ __all__ = [
     "ReActNetA",
     "BiRealNet18",
     "XNORNet18",
+    "ResNet20",
+    "VGGSmall",
+    "BinaryAlexNet",
     "BinaryDenseNet28",
     "BinaryDenseNet37",
     "BinaryDenseNet45",

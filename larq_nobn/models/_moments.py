@@ -8,8 +8,12 @@ import tensorflow as tf
 
 from .._keras import keras
 from ..layers import BatchKalmanNormalization, propagate_moments
+from ._channel_padding import ChannelPadding
 
 _Moments = tuple[tf.Tensor, tf.Tensor]
+
+
+_KEEP = (keras.layers.AveragePooling2D, keras.layers.Activation)
 
 
 def _full() -> str:
@@ -36,12 +40,23 @@ def _scaled(layer: keras.layers.Rescaling, moments: _Moments) -> _Moments:
     return mean(moments[0]), variance(moments[1])
 
 
+def _padded(layer: ChannelPadding, moments: _Moments) -> _Moments:
+    mean, variance = (
+        ChannelPadding(
+            layer.before, layer.after, name=f"{layer.name}_{moment}", dtype=_full()
+        )
+        for moment in ("mean", "variance")
+    )
+    return mean(moments[0]), variance(moments[1])
+
+
 class Moments:
     """Mean and variance per channel of the feature maps of one network.
 
     Those of a residual sum are the sums of its terms', those of concatenated maps are
-    concatenated. An average of neighbours has theirs, as if they were equal. Of a
-    maximum nothing is known, and the next normalization begins without a prior.
+    concatenated. An average of neighbours has theirs, as if they were equal, and so
+    have clipped features, whose sign is that from before. Of a maximum nothing is
+    known, and the next normalization begins without a prior.
     """
 
     def __init__(self) -> None:
@@ -58,7 +73,11 @@ class Moments:
             self._of[outputs.ref()] = _merged(layer, known)
         elif isinstance(layer, keras.layers.Rescaling):
             self._of[outputs.ref()] = _scaled(layer, known[0])
-        elif isinstance(layer, keras.layers.AveragePooling2D):
+        elif isinstance(layer, ChannelPadding):
+            self._of[outputs.ref()] = _padded(layer, known[0])
+        elif isinstance(
+            layer, (keras.layers.AveragePooling2D, keras.layers.Activation)
+        ):
             self._of[outputs.ref()] = known[0]
         elif not isinstance(layer, keras.layers.MaxPool2D):
             self._of[outputs.ref()] = propagate_moments(layer, known[0])

@@ -72,3 +72,6 @@ NORMALIZERS: dict[str, Callable[[tf.Tensor, str, bool], tf.Tensor]] = {
     "evonorm": _evonorm,
 }
 NORMALIZATIONS = tuple(NORMALIZERS)
+# Before a sign EvoNorm would be group norm, and Proxy Norm, without the activation that
+# it makes up for, layer norm: neither could show what it is for.
+BEFORE_SIGN = tuple(n for n in NORMALIZATIONS if n not in ("evonorm", "proxy"))

@@ -36,7 +36,10 @@ class Parts:
             convolution, as in DenseNets, and not behind the convolution.
         bias: Whether the convolutions of `"nobn"` learn the bias that batch norm has
             behind them: free behind a binary one, unlike the shift of a sign that
-            reads a sum or a pool.
+            reads a sum or a pool. Behind a max pool it starts where it centers that.
+        quick: Whether the binary kernels of `"nobn"` start from the published latent
+            weights, so small that signs change within a few steps. Where no sum
+            carries the features past a convolution, few networks survive that.
     """
 
     normalization: str
@@ -47,6 +50,7 @@ class Parts:
     shift: bool = True
     norm_first: bool = False
     bias: bool = False
+    quick: bool = True
     _moments: Moments = field(default_factory=Moments)
 
     def __post_init__(self) -> None:
@@ -69,11 +73,9 @@ class Parts:
             self.variance_preserving,
             self.balanced,
             self.norm_first,
+            self.bias,
+            self.quick,
         )
-
-    @property
-    def _has_bias(self) -> bool:
-        return self.is_free and self.bias
 
     @property
     def _flips(self) -> bool:
@@ -108,11 +110,13 @@ class Parts:
         normalized: bool = True,
         binary: bool = False,
         groups: int = 1,
+        pool: int = 1,
     ) -> tf.Tensor:
         """A convolution of real-valued inputs, normalized if so wished.
 
         Its kernel is real-valued too, unless that of the network's first layer is
         binary. The scale, which a rectifier behind it may need, is for `"nobn"` only.
+        `pool` is the size of a max pool that the caller puts behind it.
         """
         kernel = self._kernels.binary if binary else self._kernels.real
         convolution = lq.layers.QuantConv2D if groups == 1 else GroupedConv2D
@@ -123,9 +127,8 @@ class Parts:
                 strides,
                 padding="same",
                 groups=groups,
-                use_bias=self._has_bias,
                 name=f"{name}_conv",
-                **kernel(name, scale),
+                **kernel(name, scale, pool),
             )
         x = self.apply(conv, x)
         return self.normalize(x, name) if normalized else x
@@ -155,14 +158,14 @@ class Parts:
         beta: float = 1.0,
         padding: str = "same",
         dilation: int = 1,
-        pool: keras.layers.Layer | None = None,
+        pool: keras.layers.MaxPool2D | None = None,
         signed: bool = False,
     ) -> tf.Tensor:
         """alpha times the binary convolution of sign(beta·x + shift), normalized.
 
         Both factors belong to `"nobn"`: alpha is part of the kernel's scale and beta of
-        the sign's, so that neither is an operation of its own. A pool stands directly
-        behind the convolution. If signed, x holds what `signs` returned.
+        the sign's, so that neither is an operation of its own. A pool, which takes the
+        maximum, stands directly behind. If signed, x holds what `signs` returned.
         """
         if self._flips and not signed:
             x, signed = self.signs(x, name), True
@@ -178,10 +181,9 @@ class Parts:
                 padding=padding,
                 pad_values=1.0,
                 dilation_rate=dilation,
-                use_bias=self._has_bias,
                 input_quantizer=marker if signed else self._sign(name, beta),
                 name=f"{name}_conv",
-                **self._kernels.binary(name, alpha),
+                **self._kernels.binary(name, alpha, pool.pool_size[0] if pool else 1),
             )
         x = self.apply(conv, x)
         if pool is not None:
@@ -216,7 +218,6 @@ class Parts:
                 channels,
                 1,
                 strides,
-                use_bias=False,
                 name=f"{name}_conv",
                 **kernel(name, scale),
             )
@@ -234,7 +235,8 @@ class Parts:
         activation stands behind the normalization.
         """
         large = min(x.shape[1:3]) >= LARGE
-        x = self.float_conv(x, width, 7 if large else 3, 2 if large else 1, "stem")
+        size, strides, pooled = (7, 2, 3) if large else (3, 1, 1)
+        x = self.float_conv(x, width, size, strides, "stem", pool=pooled)
         if activation is not None:
             x = self.apply(activation, x)
         pool = keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")

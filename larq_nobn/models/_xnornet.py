@@ -4,13 +4,9 @@ from collections.abc import Sequence
 
 from .._keras import keras
 from ._inputs import check_supported
-from ._normalizers import NORMALIZATIONS
+from ._normalizers import BEFORE_SIGN
 from ._parts import Parts
 from ._residual18 import residual18
-
-# Before a sign EvoNorm would be group norm, and Proxy Norm, without the activation that
-# it makes up for, layer norm: neither could show what it is for.
-_SUPPORTED = tuple(n for n in NORMALIZATIONS if n not in ("evonorm", "proxy"))
 
 
 def XNORNet18(
@@ -94,7 +90,7 @@ def XNORNet18(
         kept. Activations are not scaled by their local mean magnitude. Padding is as in
         `ReActNet18`; without `"nobn"` binary kernels start from Glorot's weights.
     """
-    check_supported("XNORNet18", normalization, _SUPPORTED)
+    check_supported("XNORNet18", normalization, BEFORE_SIGN)
     parts = Parts(
         normalization,
         binary_weights,

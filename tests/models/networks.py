@@ -10,6 +10,7 @@ import numpy as np
 from larq_nobn._keras import keras
 from larq_nobn.models import (
     NORMALIZATIONS,
+    BinaryAlexNet,
     BinaryDenseNet28,
     BinaryDenseNet37,
     BinaryDenseNet45,
@@ -18,6 +19,8 @@ from larq_nobn.models import (
     MeliusNet29,
     ReActNet18,
     ReActNetA,
+    ResNet20,
+    VGGSmall,
     XNORNet18,
 )
 
@@ -59,6 +62,9 @@ NETWORKS = (
     Network(ReActNetA, (8, 8, 1), {"width": 4, "blocks": (1, 1)}, 6, 2),
     Network(BiRealNet18, (8, 8, 1), {"width": 8, "blocks": (1, 2)}, 3, 2),
     Network(XNORNet18, (8, 8, 1), {"width": 8, "blocks": (1, 2)}, 3, 2, _BEFORE_SIGN),
+    Network(ResNet20, (8, 8, 1), {"width": 8, "blocks": (1, 1)}, 4, 2),
+    Network(VGGSmall, (8, 8, 1), {"width": 8}, 5, 8, _BEFORE_SIGN),
+    Network(BinaryAlexNet, (8, 8, 1), {"width": 2}, 6, 8, _BEFORE_SIGN),
     Network(
         BinaryDenseNet28, (8, 8, 1), {"width": 8, "blocks": (1, 2)}, 3, 2, _NOT_KALMAN
     ),

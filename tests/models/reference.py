@@ -62,6 +62,28 @@ def average(x: np.ndarray) -> np.ndarray:
     return x.reshape(n, h // 2, 2, w // 2, 2, c).mean((2, 4))
 
 
+def max_pool(x: np.ndarray, size: int, same: bool = False) -> np.ndarray:
+    """With stride 2; the same padding keeps an incomplete edge."""
+    side = x.shape[1]
+    out = -(-side // 2) if same else (side - size) // 2 + 1
+    total = max((out - 1) * 2 + size - side, 0)
+    edges = (total // 2, total - total // 2)
+    x = np.pad(x, ((0, 0), edges, edges, (0, 0)), constant_values=-np.inf)
+    end = 2 * out - 1
+    windows = [
+        x[:, i : i + end : 2, j : j + end : 2] for i in range(size) for j in range(size)
+    ]
+    return np.max(windows, axis=0)
+
+
+def bias(model: keras.Model, name: str) -> np.ndarray:
+    return _array(model.get_layer(name).bias)
+
+
+def hard_tanh(x: np.ndarray) -> np.ndarray:
+    return np.clip(x, -1, 1)
+
+
 def prelu(model: keras.Model, name: str, x: np.ndarray) -> np.ndarray:
     return np.where(x > 0, x, _array(model.get_layer(name).alpha) * x)
 

@@ -3,7 +3,14 @@
 import larq_nobn as nobn
 import pytest
 from larq_nobn._keras import keras
-from larq_nobn.models import BiRealNet18, ReActNetA, XNORNet18
+from larq_nobn.models import (
+    BinaryAlexNet,
+    BiRealNet18,
+    ReActNetA,
+    ResNet20,
+    VGGSmall,
+    XNORNet18,
+)
 from models.networks import NETWORKS, scattered
 
 pytestmark = pytest.mark.convert
@@ -39,6 +46,30 @@ def test_batch_norm_before_a_sign_costs_two_operations(tmp_path):
     assert counts(XNORNet18, "nobn", tmp_path) == unpooled
     normalized = {**unpooled, "MUL": 3, "ADD": 6}
     assert counts(XNORNet18, "batch_norm", tmp_path) == normalized
+
+
+@pytest.mark.parametrize("normalization", ["nobn", "batch_norm"])
+def test_resnet20_clips_within_its_sums_and_its_stem(normalization, tmp_path):
+    assert counts(ResNet20, normalization, tmp_path) == {
+        "ADD": 4,
+        "CONV_2D": 1,
+        "AVERAGE_POOL_2D": 1,
+        "CONCATENATION": 1,
+        "MEAN": 1,
+        "FULLY_CONNECTED": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    "builder, last",
+    [(VGGSmall, {"MAX_POOL_2D": 1}), (BinaryAlexNet, {"RELU_N1_TO_1": 1})],
+)
+def test_no_sum_no_norm_and_everything_between_is_bits(builder, last, tmp_path):
+    free = {"CONV_2D": 1, **last, "FULLY_CONNECTED": 1}
+    assert counts(builder, "nobn", tmp_path) == free
+    # Each of three pools real-valued, and a batch norm behind it.
+    normalized = {**free, "MAX_POOL_2D": 3, "MUL": 3, "ADD": 3}
+    assert counts(builder, "batch_norm", tmp_path) == normalized
 
 
 def test_reactnet_a_needs_nothing_for_its_scaled_averages(tmp_path):

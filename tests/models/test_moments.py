@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+from larq.activations import hard_tanh
 from larq_nobn._keras import dtype_policy, keras
+from larq_nobn.models._channel_padding import ChannelPadding
 from larq_nobn.models._moments import Moments
 from numpy.testing import assert_allclose
 
@@ -36,8 +38,15 @@ def priors(layer, count):
         (keras.layers.Concatenate, 2, MEANS.ravel(), VARIANCES.ravel()),
         (lambda: keras.layers.Rescaling(0.5), 1, MEANS[0] / 2, VARIANCES[0] / 4),
         (keras.layers.AveragePooling2D, 1, MEANS[0], VARIANCES[0]),
+        (lambda: keras.layers.Activation(hard_tanh), 1, MEANS[0], VARIANCES[0]),
+        (
+            lambda: ChannelPadding(1, 2),
+            1,
+            np.pad(MEANS[0], (1, 2)),
+            np.pad(VARIANCES[0], (1, 2)),
+        ),
     ],
-    ids=["add", "concatenate", "rescaling", "average"],
+    ids=["add", "concatenate", "rescaling", "average", "clip", "pad"],
 )
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_moments_go_the_way_of_the_features(layer, count, mean, variance, policy):

@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .._keras import keras
+from ._clipped import flat_classifier
+from ._inputs import check_image_shape, check_sizes, check_supported
+from ._normalizers import BEFORE_SIGN
+from ._parts import LARGE, Parts
+
+
+def BinaryAlexNet(
+    input_shape: Sequence[int],
+    classes: int,
+    normalization: str = "nobn",
+    width: int = 64,
+    binary_weights: bool = True,
+    estimator: str = "approx_sign",
+    variance_preserving: bool = False,
+    balanced: bool = False,
+    name: str = "binaryalexnet",
+) -> keras.Model:
+    r"""Binary AlexNet: five convolutions and two fully connected layers, all binary.
+
+    Behind the first, second and fifth stands a 3x3 max pool with stride 2. Layer by
+    layer,
+
+    \[ y = \mathrm{norm}\big(\mathrm{pool}(
+       \mathrm{conv}(\mathrm{sign}(x)) + b)\big) , \]
+
+    the first without the sign. The fully connected layers are convolutions whose kernel
+    covers the map, so that they are binary on the phone too, where dense layers have no
+    binary form. The last dense layer, `head`, is real-valued, reads the hard tanh of
+    the features and returns logits in float32. The normalizer-free form has no norm but
+    the bias b, which starts at minus the expected maximum of a pool.
+
+    Arguments:
+        input_shape: (height, width, channels), of 8 pixels or more. From 64 on the
+            first convolution is 11x11 with stride 4, and pools drop incomplete edges;
+            below it is 3x3 with stride 1, and pools keep them.
+        classes: Number of classes, 2 or more.
+        normalization: `"nobn"` (scaled weight standardization with gains and biases),
+            `"none"`, or a layer behind every convolution and its pool: `"batch_norm"`
+            as in the original, `"kalman"`, `"filter_response"` or `"group"`.
+            `"independent_component"` puts one before every convolution but the first.
+        width: Channels of the first convolution; the others have 3, 6, 6 and 4 times as
+            many, the fully connected layers 64 times.
+        binary_weights: False keeps the binary kernels real-valued, for the first stage
+            of two-stage training; names and shapes of all weights are the same.
+        estimator: Gradient estimator of the sign, as in `quantizers.RSign`.
+        variance_preserving, balanced: As in `quantizers.ScaledStdSign`; `"nobn"` only.
+        name: Name of the model.
+
+    Returns:
+        A functional Keras model.
+
+    Raises:
+        TypeError, ValueError: For arguments outside the ranges above, an image that is
+            too small, or a normalization that has no place in front of a sign.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.BinaryAlexNet((32, 32, 3), classes=10, width=8)
+        model.compile("adam", "mse")
+        ```
+
+    References:
+        - I. Hubara, M. Courbariaux, D. Soudry, R. El-Yaniv, Y. Bengio, "Binarized
+          Neural Networks", NeurIPS 2016, arXiv:1602.02830.
+        - A. Krizhevsky, I. Sutskever, G. E. Hinton, "ImageNet Classification with Deep
+          Convolutional Neural Networks", NeurIPS 2012.
+        - T. Chen, Z. Zhang, X. Ouyang, Z. Liu, Z. Shen, Z. Wang, '"BNN - BN = ?":
+          Training Binary Neural Networks without Batch Normalization', CVPR Workshops
+          2021, arXiv:2104.08215.
+
+    Differences from the paper:
+        This is the network of Larq Zoo, but the last layer, there binary with a batch
+        norm, is real-valued, and batch norm has its γ. The normalizer-free form and
+        the stem for small images are our own; latent weights and padding are as in
+        `VGGSmall`.
+    """
+    shape = check_image_shape(input_shape, 8, "BinaryAlexNet")
+    check_sizes(classes, width)
+    check_supported("BinaryAlexNet", normalization, BEFORE_SIGN)
+    parts = Parts(
+        normalization,
+        binary_weights,
+        estimator,
+        variance_preserving,
+        balanced,
+        shift=False,
+        bias=True,
+        quick=False,
+    )
+    large = min(shape[:2]) >= LARGE
+
+    def pool(layer: str) -> keras.layers.Layer:
+        padding = "valid" if large else "same"
+        return keras.layers.MaxPool2D(3, 2, padding, name=f"{layer}_pool")
+
+    inputs = keras.Input(shape, name="image")
+    size, strides = (11, 4) if large else (3, 1)
+    x = parts.float_conv(
+        inputs, width, size, strides, "stem", normalized=False, binary=True, pool=3
+    )
+    x = parts.normalize(parts.apply(pool("stem"), x), "stem")
+    x = parts.binary_conv(x, 3 * width, 5, 1, "layer2", pool=pool("layer2"))
+    x = parts.binary_conv(x, 6 * width, 3, 1, "layer3")
+    x = parts.binary_conv(x, 6 * width, 3, 1, "layer4")
+    x = parts.binary_conv(x, 4 * width, 3, 1, "layer5", pool=pool("layer5"))
+    # As convolutions the fully connected layers have binary kernels on the phone.
+    whole = (x.shape[1], x.shape[2])
+    x = parts.binary_conv(x, 64 * width, whole, 1, "dense1", padding="valid")
+    x = parts.binary_conv(x, 64 * width, 1, 1, "dense2", padding="valid")
+    return flat_classifier(parts, inputs, x, classes, name)

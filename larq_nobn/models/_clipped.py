@@ -1,0 +1,24 @@
+"""What networks share whose features stay between -1 and 1."""
+
+from __future__ import annotations
+
+import larq as lq
+import tensorflow as tf
+
+from .._keras import keras
+from ._parts import Parts
+
+
+def clip(parts: Parts, x: tf.Tensor, name: str) -> tf.Tensor:
+    """The hard tanh of `x`; behind a sum or a pool no operation of its own."""
+    layer = keras.layers.Activation(lq.activations.hard_tanh, name=f"{name}_clip")
+    return parts.apply(layer, x)
+
+
+def flat_classifier(
+    parts: Parts, inputs: tf.Tensor, x: tf.Tensor, classes: int, name: str
+) -> keras.Model:
+    """The network whose dense layer `head` reads every position of the map `x`."""
+    x = keras.layers.Flatten(name="flat")(clip(parts, x, "features"))
+    logits = keras.layers.Dense(classes, name="head", dtype="float32")(x)
+    return keras.Model(inputs, logits, name=name)

@@ -1,0 +1,175 @@
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from .._checks import check_blocks, check_number
+from .._keras import keras
+from ._channel_padding import ChannelPadding
+from ._clipped import clip
+from ._inputs import check_image_shape, check_sizes
+from ._parts import Parts, classifier
+
+HALVES = ("first", "second")
+
+
+def clipped_variance(variance: float) -> float:
+    """Variance of what the hard tanh makes of normal values of mean 0.
+
+    With a = v^(-1/2): v·P(|z| < a) - 2·sqrt(v)·φ(a) inside, and P(|z| > a) at ±1.
+    """
+    bound = variance**-0.5
+    inside = math.erf(bound / math.sqrt(2))
+    density = math.exp(-(bound**2) / 2) / math.sqrt(2 * math.pi)
+    return variance * (inside - 2 * bound * density) + 1 - inside
+
+
+def expected_variances(stages: Sequence[int], alpha: float) -> list[list[float]]:
+    """Variance of every convolution's input, stage by stage, if each has variance 1.
+
+    A convolution adds alpha² to the variance, which the hard tanh lowers. Where the
+    stage changes, half of the shortcut's channels are zero.
+    """
+    variance = clipped_variance(1.0)
+    found = []
+    for stage, blocks in enumerate(stages):
+        variances = []
+        for step in range(2 * blocks):
+            variances.append(variance)
+            shortcut = variance / 2 if stage > 0 and step == 0 else variance
+            variance = clipped_variance(shortcut + alpha**2)
+        found.append(variances)
+    return found
+
+
+def _shortcut(
+    parts: Parts, x: tf.Tensor, channels: int, strides: int, name: str
+) -> tf.Tensor:
+    """x itself, or its 2x2 average between channels of zeros."""
+    if strides == 1:
+        return x
+    pool = keras.layers.AveragePooling2D(2, padding="same", name=f"{name}_pool")
+    added = channels - x.shape[-1]
+    pad = ChannelPadding(added // 2, added - added // 2, name=f"{name}_pad")
+    return parts.apply(pad, parts.apply(pool, x))
+
+
+def _step(
+    parts: Parts,
+    x: tf.Tensor,
+    channels: int,
+    strides: int,
+    name: str,
+    alpha: float,
+    beta: float,
+) -> tf.Tensor:
+    """hardtanh(alpha · conv(sign(beta·x)) + shortcut)."""
+    branch = parts.binary_conv(x, channels, 3, strides, name, alpha, beta)
+    shortcut = _shortcut(parts, x, channels, strides, f"{name}_shortcut")
+    total = parts.apply(keras.layers.Add(name=f"{name}_add"), [branch, shortcut])
+    return clip(parts, total, name)
+
+
+def ResNet20(
+    input_shape: Sequence[int],
+    classes: int,
+    normalization: str = "nobn",
+    width: int = 16,
+    binary_weights: bool = True,
+    blocks: Sequence[int] = (3, 3, 3),
+    alpha: float = 0.2,
+    estimator: str = "approx_sign",
+    variance_preserving: bool = False,
+    balanced: bool = False,
+    name: str = "resnet20",
+) -> keras.Model:
+    r"""ResNet-20 for small images, with a shortcut around every binary convolution.
+
+    Blocks have two 3x3 convolutions; each is a residual step of its own,
+
+    \[ y = \mathrm{hardtanh}\big(\alpha\, \mathrm{conv}(\mathrm{sign}(\beta x)) + b
+       + \mathrm{shortcut}(x)\big) . \]
+
+    The shortcut is x itself, or, where the stage changes, the 2x2 average of x between
+    channels of zeros. β is one over the expected deviation of x: a convolution adds α²
+    to the variance, the hard tanh takes what it takes of normal values, and zero
+    channels halve it. The first convolution, which has a hard tanh too, and the final
+    dense layer, `head`, are real-valued; `head` returns logits in float32.
+
+    Arguments:
+        input_shape: (height, width, channels). From 64 pixels on the first convolution
+            is 7x7 with stride 2 and max pooling, below 3x3.
+        classes: Number of classes, 2 or more.
+        normalization: Any of `NORMALIZATIONS`, as in `ReActNet18`: `"nobn"` (scaled
+            weight standardization with gains, biases, α and β), `"none"`, or a layer
+            behind every convolution, of which `"batch_norm"` is the published one.
+        width: Channels of the first stage; doubled in every further stage.
+        binary_weights: False keeps the kernels of the blocks real-valued, for the first
+            stage of two-stage training; names and shapes of all weights are the same.
+        blocks: Number of blocks, of two convolutions each, per stage.
+        alpha: Positive factor on the residual branches; `"nobn"` only.
+        estimator: Gradient estimator of the sign, as in `quantizers.RSign`.
+        variance_preserving, balanced: As in `quantizers.ScaledStdSign`; `"nobn"` only.
+        name: Name of the model.
+
+    Returns:
+        A functional Keras model.
+
+    Raises:
+        TypeError, ValueError: For arguments outside the ranges above or an image too
+            small for the number of stages.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.ResNet20((32, 32, 3), classes=10, blocks=(1, 1, 1))
+        model.compile("adam", "mse")
+        ```
+
+    References:
+        - K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual Learning for Image
+          Recognition", CVPR 2016, arXiv:1512.03385.
+        - Z. Xu, M. Lin, J. Liu, J. Chen, L. Shao, Y. Gao, Y. Tian, R. Ji, "ReCU:
+          Reviving the Dead Weights in Binary Neural Networks", ICCV 2021,
+          arXiv:2103.12369.
+        - T. Chen, Z. Zhang, X. Ouyang, Z. Liu, Z. Shen, Z. Wang, '"BNN - BN = ?":
+          Training Binary Neural Networks without Batch Normalization', CVPR Workshops
+          2021, arXiv:2104.08215.
+
+    Differences from the paper:
+        No batch norm stands before the classifier. The normalizer-free form is our own:
+        its convolutions keep the bias of the batch norm behind them, which is free on
+        the phone, where a shift of the sign would be an addition of its own. Latent
+        weights and padding are as in `ReActNet18`.
+    """
+    stages = check_blocks(blocks)
+    shape = check_image_shape(input_shape, 2 ** (len(stages) - 1), "ResNet20")
+    check_sizes(classes, width)
+    check_number("alpha", alpha, "(0, inf)", "Use 0.2.")
+    parts = Parts(
+        normalization,
+        binary_weights,
+        estimator,
+        variance_preserving,
+        balanced,
+        shift=False,
+        bias=True,
+    )
+    inputs = keras.Input(shape, name="image")
+    x = clip(parts, parts.stem(inputs, width), "stem")
+    for stage, variances in enumerate(expected_variances(stages, alpha)):
+        for step, variance in enumerate(variances):
+            block, half = divmod(step, 2)
+            x = _step(
+                parts,
+                x,
+                width * 2**stage,
+                strides=2 if stage > 0 and step == 0 else 1,
+                name=f"stage{stage + 1}_block{block + 1}_{HALVES[half]}",
+                alpha=alpha,
+                beta=variance**-0.5,
+            )
+    return classifier(inputs, x, classes, name)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .._keras import keras
+from ._clipped import flat_classifier
+from ._inputs import check_image_shape, check_sizes, check_supported
+from ._normalizers import BEFORE_SIGN
+from ._parts import Parts
+
+
+def VGGSmall(
+    input_shape: Sequence[int],
+    classes: int,
+    normalization: str = "nobn",
+    width: int = 128,
+    binary_weights: bool = True,
+    estimator: str = "approx_sign",
+    variance_preserving: bool = False,
+    balanced: bool = False,
+    name: str = "vggsmall",
+) -> keras.Model:
+    r"""VGG-small: six 3x3 convolutions in a row, all but the first binary.
+
+    With a 2x2 max pool behind the second, fourth and sixth, layer by layer
+
+    \[ y = \mathrm{norm}\big(\mathrm{pool}(
+       \mathrm{conv}(\mathrm{sign}(x)) + b)\big) . \]
+
+    The hard tanh of the last map is laid flat for the dense layer `head`, which returns
+    logits in float32; so the image size is fixed. The first convolution and `head` are
+    real-valued. The normalizer-free form has no norm but the bias b, which starts at
+    minus the expected maximum of a pool. With no sum that needs real values, its
+    features are bits from the second layer to the fifth, pools included.
+
+    Arguments:
+        input_shape: (height, width, channels), of 8 pixels or more. From 64 on the
+            first convolution is 7x7 with stride 2 and max pooling, below 3x3.
+        classes: Number of classes, 2 or more.
+        normalization: `"nobn"` (scaled weight standardization with gains and biases),
+            `"none"`, or a layer behind every convolution and its pool: `"batch_norm"`
+            as published, `"kalman"`, `"filter_response"` or `"group"`.
+            `"independent_component"` puts one before every convolution but the first.
+        width: Channels of the first two convolutions; the next pair has twice as many,
+            the last four times.
+        binary_weights: False keeps the binary kernels real-valued, for the first stage
+            of two-stage training; names and shapes of all weights are the same.
+        estimator: Gradient estimator of the sign, as in `quantizers.RSign`.
+        variance_preserving, balanced: As in `quantizers.ScaledStdSign`; `"nobn"` only.
+        name: Name of the model.
+
+    Returns:
+        A functional Keras model.
+
+    Raises:
+        TypeError, ValueError: For arguments outside the ranges above, an image that is
+            too small, or a normalization that has no place in front of a sign.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.VGGSmall((32, 32, 3), classes=10, width=16)
+        model.compile("adam", "mse")
+        ```
+
+    References:
+        - Z. Xu, M. Lin, J. Liu, J. Chen, L. Shao, Y. Gao, Y. Tian, R. Ji, "ReCU:
+          Reviving the Dead Weights in Binary Neural Networks", ICCV 2021,
+          arXiv:2103.12369.
+        - K. Simonyan, A. Zisserman, "Very Deep Convolutional Networks for Large-Scale
+          Image Recognition", ICLR 2015, arXiv:1409.1556.
+        - T. Chen, Z. Zhang, X. Ouyang, Z. Liu, Z. Shen, Z. Wang, '"BNN - BN = ?":
+          Training Binary Neural Networks without Batch Normalization', CVPR Workshops
+          2021, arXiv:2104.08215.
+
+    Differences from the paper:
+        The hard tanh before each sign, which changes none, is left to the estimator.
+        The normalizer-free form is our own. Its latent weights start from Glorot's:
+        with those of BNN-BN, which turn over within a few steps, this network dies.
+        Without a sum around each convolution there are no α and β. Padding is as in
+        `ReActNet18`.
+    """
+    shape = check_image_shape(input_shape, 8, "VGGSmall")
+    check_sizes(classes, width)
+    check_supported("VGGSmall", normalization, BEFORE_SIGN)
+    parts = Parts(
+        normalization,
+        binary_weights,
+        estimator,
+        variance_preserving,
+        balanced,
+        shift=False,
+        bias=True,
+        quick=False,
+    )
+    inputs = keras.Input(shape, name="image")
+    x = parts.stem(inputs, width)
+    for stage in (1, 2, 3):
+        channels = width * 2 ** (stage - 1)
+        if stage > 1:
+            x = parts.binary_conv(x, channels, 3, 1, f"stage{stage}_layer1")
+        pool = keras.layers.MaxPool2D(2, name=f"stage{stage}_pool")
+        x = parts.binary_conv(x, channels, 3, 1, f"stage{stage}_layer2", pool=pool)
+    return flat_classifier(parts, inputs, x, classes, name)

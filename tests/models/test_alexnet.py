@@ -1,0 +1,110 @@
+import larq as lq
+import numpy as np
+import pytest
+from larq_nobn._keras import keras
+from larq_nobn.models import BinaryAlexNet
+from models.reference import (
+    assert_computes,
+    bias,
+    binary_kernel,
+    classified,
+    conv,
+    hard_tanh,
+    max_pool,
+    parameters,
+    sign,
+)
+
+LAYERS = ("stem", "layer2", "layer3", "layer4", "layer5", "dense1", "dense2")
+
+
+def count(width, classes, channels, stem, position, vectors):
+    """Trainable parameters by hand: kernels, the head, and vectors per channel."""
+    kernels = stem * stem * channels * width
+    kernels += 5 * 5 * width * 3 * width
+    kernels += 3 * 3 * width * width * (3 * 6 + 6 * 6 + 6 * 4)
+    kernels += position * 4 * width * 64 * width + (64 * width) ** 2
+    head = 64 * width * classes + classes
+    return kernels + head + vectors * width * (1 + 3 + 6 + 6 + 4 + 64 + 64)
+
+
+@pytest.mark.parametrize(
+    "normalization, vectors", [("none", 0), ("nobn", 2), ("batch_norm", 2)]
+)
+@pytest.mark.parametrize(
+    # Maps of 56, 27, 13 and 6 pixels, or of 32, 16, 8 and 4.
+    "size, stem, position",
+    [(224, 11, 6 * 6), (32, 3, 4 * 4)],
+)
+def test_parameter_counts(normalization, vectors, size, stem, position):
+    model = BinaryAlexNet((size, size, 3), 10, normalization, width=4)
+    assert parameters(model) == count(4, 10, 3, stem, position, vectors)
+
+
+@pytest.mark.slow
+def test_parameter_count_at_full_width():
+    # That of Larq Zoo, whose head is binary with a batch norm of three vectors, and
+    # whose other batch norms have no γ: 61,859,192 with moving statistics.
+    vectors = 64 * (1 + 3 + 6 + 6 + 4 + 64 + 64)
+    ours = count(64, 1000, 3, 11, 36, 0)
+    assert ours - 1000 + 3 * (vectors + 1000) == 61_859_192
+    model = BinaryAlexNet((224, 224, 3), 1000)
+    assert parameters(model) == ours + 2 * vectors
+
+
+def test_the_order_of_layers():
+    model = BinaryAlexNet((8, 8, 3), 3, "batch_norm", width=2)
+    pooled = {"stem", "layer2", "layer5"}
+    expected = ["image"]
+    for name in LAYERS:
+        expected += [f"{name}_conv", *([f"{name}_pool"] if name in pooled else [])]
+        expected.append(f"{name}_norm")
+    names = [layer.name for layer in model.layers]
+    assert names == [*expected, "features_clip", "flat", "head"]
+
+
+def test_the_first_kernel_is_binary_and_its_input_real():
+    model = BinaryAlexNet((64, 64, 3), 3, width=2)
+    stem = model.get_layer("stem_conv")
+    assert (stem.kernel_size, stem.strides) == ((11, 11), (4, 4))
+    assert stem.kernel_quantizer.precision == 1
+    assert stem.input_quantizer is None
+    binary = [x for x in model.layers if isinstance(x, lq.layers.QuantConv2D)]
+    assert [x.input_quantizer is None for x in binary] == [True] + 6 * [False]
+
+
+def test_fully_connected_layers_read_the_whole_map():
+    model = BinaryAlexNet((64, 96, 3), 3, width=2)
+    first, second = (model.get_layer(f"dense{i}_conv") for i in (1, 2))
+    # 96 pixels: 24, 11, 5 and 2.
+    assert first.input_shape == (None, 1, 2, 8)
+    assert (first.kernel_size, second.kernel_size) == ((1, 2), (1, 1))
+    assert second.output_shape == (None, 1, 1, 128)
+
+
+def formula(model, images):
+    def behind(pad, name, x, strides=1):
+        x = conv(x, binary_kernel(model, f"{name}_conv"), pad, strides)
+        return x + bias(model, f"{name}_conv")
+
+    large = images.shape[1] >= 64
+    x = max_pool(behind(0, "stem", images, 4 if large else 1), 3, not large)
+    x = max_pool(behind(1, "layer2", sign(x)), 3, not large)
+    x = behind(1, "layer3", sign(x))
+    x = behind(1, "layer4", sign(x))
+    x = max_pool(behind(1, "layer5", sign(x)), 3, not large)
+    whole = np.einsum("nhwc,hwco->no", sign(x), binary_kernel(model, "dense1_conv"))
+    x = (whole + bias(model, "dense1_conv"))[:, None, None]
+    return classified(model, hard_tanh(behind(1, "dense2", sign(x))))
+
+
+@pytest.mark.parametrize("size", [16, 64])
+def test_forward_pass_equals_the_formula(size):
+    keras.utils.set_random_seed(4)
+    assert_computes(BinaryAlexNet((size, size, 1), 3, width=2), formula)
+
+
+@pytest.mark.parametrize("normalization", ["evonorm", "proxy"])
+def test_refuses_what_has_no_place_before_a_sign(normalization):
+    with pytest.raises(ValueError, match=f"{normalization!r} is not supported by Bin"):
+        BinaryAlexNet((32, 32, 3), 10, normalization)
