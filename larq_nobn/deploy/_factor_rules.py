@@ -121,7 +121,7 @@ def positive_scale(call: Call) -> float | None:
     if len(scales) != 1 or any(tensor.dtype != tf.float32 for tensor in tensors):
         return None
     scale = np.asarray(scales[0], np.float64)
-    inside = scale.ndim == 0 and 1 / LARGEST <= scale <= LARGEST
+    inside = scale.ndim == 0 and 0 < scale <= LARGEST
     return float(scale) if inside else None
 
 

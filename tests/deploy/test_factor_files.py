@@ -19,9 +19,12 @@ def operations(model):
     return audit_bytes(content, "net").ops
 
 
-def test_a_rectifier_stays_part_of_its_convolution():
+@pytest.mark.parametrize(
+    "rectifier", [_layers.ReLU(), _layers.Activation("relu")], ids=["layer", "function"]
+)
+def test_a_rectifier_stays_part_of_its_convolution(rectifier):
     def build(x):
-        return _layers.Add()([_layers.ReLU()(binary_conv()(x)), factor()(x)])
+        return _layers.Add()([rectifier(binary_conv()(x)), factor()(x)])
 
     model = network(build)
     assert factors_left(model) == {"factor": 0.25}

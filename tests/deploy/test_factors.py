@@ -63,10 +63,13 @@ PASSES = {
 }
 
 
-@lq.utils.set_precision(1)
-def above_half(x):
+class AboveHalf(lq.quantizers.Quantizer):
     """A sign that is not one of zero."""
-    return lq.math.sign(x - 0.5)
+
+    precision = 1
+
+    def call(self, inputs):
+        return lq.math.sign(inputs - 0.5)
 
 
 STOPS = {
@@ -77,7 +80,8 @@ STOPS = {
         8, 3, padding="same", pad_values=1.0
     ),
     "levels": lambda: lq.layers.QuantConv2D(8, 3, input_quantizer="dorefa_quantizer"),
-    "signs of its own": lambda: binary_conv(input_quantizer=above_half),
+    "signs of its own": lambda: binary_conv(input_quantizer=AboveHalf()),
+    "a layer of such signs": lambda: AboveHalf(),
     "layer norm": lambda: _layers.LayerNormalization(),
     "batch norm without a gain": lambda: _layers.BatchNormalization(scale=False),
     "sum with a number": lambda: lambda x: x + 1.0,
@@ -182,3 +186,9 @@ def test_factors_do_not_leave_the_range_of_floats():
     model = chain(*rows, rsign_conv(), *head(), stem=False, shape=SHAPE)
     left = factors_left(model)
     assert 0 < len(left) < 4
+
+
+def test_an_infinite_factor_is_no_matter_of_weights():
+    rows = binary_conv(), factor(float("inf")), _layers.Activation("tanh")
+    prepared = as_written(chain(*rows, stem=False, shape=SHAPE))
+    assert absorb_factors(prepared) is prepared
