@@ -26,7 +26,8 @@ def check_image_shape(
         raise ValueError(
             f"input_shape={tuple(input_shape)} is too small for this {name}, which "
             f"halves it until nothing is left; height and width must be {smallest} or "
-            "more, channels 1 or more. Use a larger image or fewer stages in `blocks`."
+            "more, channels 1 or more. Use a larger image, or fewer stages if it has "
+            "`blocks`."
         )
     return height, width, channels
 
