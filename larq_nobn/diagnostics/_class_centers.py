@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from .._batches import batches
 from .._keras import keras
 from ..callbacks._kernels import QuantizedKernel
 from ..callbacks._monitor import named_layers
 from ._alignment import ClassCenterAlignment
-
-_BATCH = 128
 
 
 def class_center_alignment(model: keras.Model, data: Any) -> ClassCenterAlignment:
@@ -68,7 +67,7 @@ def class_center_alignment(model: keras.Model, data: Any) -> ClassCenterAlignmen
     name, head = _last_dense(model)
     weights = _kernel(head).T.astype(np.float64)
     sums, examples = np.zeros_like(weights), np.zeros(len(weights), int)
-    for features, labels in _features(model, head, _batches(data)):
+    for features, labels in _features(model, head, _pairs(data)):
         classes = _classes(labels, len(weights))
         if features.ndim != 2:
             raise ValueError(
@@ -132,21 +131,20 @@ def _kernel(head: keras.layers.Dense) -> np.ndarray:
     return QuantizedKernel(head.kernel).value().numpy()
 
 
-def _batches(data: Any) -> tf.data.Dataset:
-    if isinstance(data, (tuple, list)) and len(data) == 2:
-        data = tf.data.Dataset.from_tensor_slices(tuple(data)).batch(_BATCH)
-    if isinstance(data, tf.data.Dataset):
-        spec = data.element_spec
-        if isinstance(spec, tuple) and len(spec) > 1 and spec[1].shape.rank != 0:
-            return data
-    raise TypeError(
-        f"data, a {type(data).__name__}, is neither (images, labels) nor batches of "
-        "such. Pass one of them; a tf.data.Dataset of single examples needs .batch()."
-    )
+def _pairs(data: Any) -> Iterator[tuple[Any, np.ndarray]]:
+    """Images and labels, batch by batch."""
+    for images, labels in batches(tuple(data) if isinstance(data, list) else data, 128):
+        if labels is None or np.ndim(labels) == 0:
+            raise TypeError(
+                f"data, a {type(data).__name__}, is neither (images, labels) nor "
+                "batches of such. Pass one of them; a tf.data.Dataset of single "
+                "examples needs .batch()."
+            )
+        yield images, np.asarray(labels)
 
 
 def _features(
-    model: keras.Model, head: keras.layers.Dense, batches: tf.data.Dataset
+    model: keras.Model, head: keras.layers.Dense, pairs: Iterator[tuple]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Inputs of `head` and labels, batch by batch."""
     with _listening(head) as heard:
@@ -161,8 +159,8 @@ def _features(
                 )
             return heard.pop()
 
-        for images, labels, *_ in batches:
-            yield run(images).numpy().astype(np.float64), labels.numpy()
+        for images, labels in pairs:
+            yield run(images).numpy().astype(np.float64), labels
 
 
 @contextmanager

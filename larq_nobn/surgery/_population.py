@@ -99,7 +99,7 @@ def settle(
     try:
         order.prepare()
     except CycleError as error:
-        names = ", ".join(repr(layer.name) for layer in set(error.args[1]))
+        names = ", ".join(sorted({repr(layer.name) for layer in error.args[1]}))
         raise ModelError(
             f"Layer {names} is used again on what it has made itself, so that its "
             "statistics would depend on themselves. Give every use a layer of its own."
@@ -108,7 +108,7 @@ def settle(
         level = order.get_ready()
         chosen = [use for use in uses if use.layer in level]
         totals = _totals(run, chosen, batches)
-        for layer in level:
+        for layer in dict.fromkeys(use.layer for use in chosen):  # in their order
             found = [t for u, t in zip(chosen, totals, strict=True) if u.layer is layer]
             _check_finite(layer, found)
             apply(layer, found)
@@ -141,7 +141,9 @@ def _listening(
         probe = tf.autograph.experimental.do_not_convert(probe)  # plain operations
 
         def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
-            if "training" in kwargs:  # a use may be fixed to training
+            # A use may be fixed to training, which follows the inputs.
+            args = (False, *args[1:]) if args else ()
+            if "training" in kwargs:
                 kwargs["training"] = False
             outputs = given(inputs, *args, **kwargs)
             moments = probe(inputs, **kwargs)

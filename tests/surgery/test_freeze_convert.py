@@ -1,0 +1,71 @@
+"""What constants in the place of examples' statistics are worth on the phone."""
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+from larq_nobn import layers
+from deploy.nets import binary_conv, chain, images
+from larq_nobn._keras import keras
+from larq_nobn.surgery import freeze_statistics
+
+
+def counts(model, path, data=None):
+    """Float operations of the converted model, verified if there is data to do it."""
+    report = nobn.convert(model, path, verify=data is not None, data=data)
+    assert data is None or report.verify["unexplained"] == 0
+    assert report.lce_bconv2d == report.binary_layers
+    return {op["op"]: op["count"] for op in report.float_ops}
+
+
+@pytest.mark.convert
+def test_behind_a_binary_convolution_only_the_threshold_is_left(tmp_path):
+    threshold = layers.ThresholdedLinearUnit(name="tlu")
+    model = chain(
+        binary_conv(name="conv"),
+        layers.FilterResponseNormalization(name="norm"),
+        threshold,
+        stem=False,
+    )
+    frozen = freeze_statistics(model, images(20))
+    assert counts(frozen, tmp_path / "frozen.tflite", images()) == {"MAXIMUM": 1}
+
+
+def reactnet(normalization):
+    """A network of two blocks and a projection, weights as training leaves them."""
+    keras.utils.set_random_seed(1)
+    small = {"width": 32, "blocks": (1, 1)}
+    model = nobn.models.ReActNet18((8, 8, 1), 3, normalization, **small)
+    random = np.random.default_rng(2)
+    for weight in model.weights:
+        if weight.shape.rank == 1:
+            weight.assign(weight + random.uniform(0.05, 0.2, weight.shape))
+    return model
+
+
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory):
+    """What is left of the network with batch norm, which folds."""
+    path = tmp_path_factory.mktemp("folded") / "model.tflite"
+    return counts(reactnet("batch_norm"), path)
+
+
+# On top of that: the activation, the proxy step behind it, the gate and its gain.
+EXTRA = {
+    "filter_response": {},
+    "group": {},
+    "proxy": {"LEAKY_RELU": 2, "MUL": 2, "ADD": 2},
+    "evonorm": {"LOGISTIC": 2, "MUL": 4, "ADD": 2},
+}
+
+
+@pytest.mark.convert
+@pytest.mark.slow
+@pytest.mark.parametrize("normalization", EXTRA)
+def test_networks_convert_to_fewer_operations(normalization, folded, tmp_path):
+    model, x = reactnet(normalization), images(24, (8, 8, 1))
+    dynamic = counts(model, tmp_path / "dynamic.tflite")
+    frozen = freeze_statistics(model, x)
+    found = counts(frozen, tmp_path / "frozen.tflite", x)
+    assert sum(found.values()) < sum(dynamic.values())
+    extra = {op: found[op] - folded.get(op, 0) for op in found}
+    assert {op: count for op, count in extra.items() if count} == EXTRA[normalization]

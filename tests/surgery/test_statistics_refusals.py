@@ -1,0 +1,118 @@
+"""Models, data and arguments of which there are no statistics to keep."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn import layers
+from larq_nobn._keras import keras
+from larq_nobn.surgery import ModelError, freeze_statistics, reestimate_batch_norm
+
+BatchNorm = keras.layers.BatchNormalization
+GroupNorm, LayerNorm = keras.layers.GroupNormalization, keras.layers.LayerNormalization
+
+
+def draw(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype("float32")
+
+
+def alone(norm, *shape):
+    inputs = keras.Input(shape)
+    return keras.Model(inputs, norm(inputs), name="net")
+
+
+def refused(model, data, message, error=ValueError):
+    with pytest.raises(error, match=message):
+        reestimate_batch_norm(model, data)
+
+
+class Twice(keras.Model):
+    def call(self, inputs):
+        return 2 * inputs
+
+
+def test_reestimation_refuses_models_that_it_cannot_copy_or_need_not():
+    inputs = keras.Input((3,))
+    x = draw(4, 3)
+    refused("m.keras", x, "'m.keras' is not a Keras model", ModelError)
+    subclassed = keras.Model(inputs, Twice(name="twice")(inputs), name="net")
+    refused(subclassed, x, "'net' .* subclassed or unbuilt model 'twice'", ModelError)
+    plain = keras.Model(inputs, keras.layers.Dense(2)(inputs), name="plain")
+    refused(plain, x, "Model 'plain' has no batch norm", ModelError)
+    norm = BatchNorm(name="again")
+    loop = keras.Model(inputs, norm(keras.layers.ReLU()(norm(inputs))))
+    refused(loop, x, "Layer 'again' is used again on what", ModelError)
+    norm = BatchNorm(name="shared")
+    inner = keras.Model(inputs, norm(inputs), name="inner")
+    twins = keras.Model(inputs, inner(norm(inputs)), name="twins")
+    refused(
+        twins, x, "Model 'twins' cannot be made anew .* no layer shared", ModelError
+    )
+
+
+def test_reestimation_refuses_data_that_does_not_fit():
+    model = alone(BatchNorm(name="norm"), 3)
+    slices = tf.data.Dataset.from_tensor_slices
+    message = r"examples of shape \(4,\), but the model 'net' takes \(3,\)"
+    refused(model, draw(5, 4), message)
+    refused(model, slices(draw(5, 3)), r"examples of shape \(\), but the model 'net'")
+    refused(model, None, r"examples of shape \(\), but the model 'net' takes \(3,\)")
+    refused(model, draw(0, 3), "data holds no example")
+    refused(model, slices(draw(1, 3)).batch(1).take(0), "data holds no example")
+    refused(model, slices(draw(1, 3)).batch(1).repeat(), "Dataset without an end")
+    refused(model, (draw(5, 3), draw(4)), r"arrays of \[5, 4\] examples")
+    refused(model, {"x": draw(5, 3)}, r"inputs named \['x'\], but .* takes \['input_")
+    bad = draw(5, 3)
+    bad[2, 1] = np.nan
+    refused(model, bad, "Layer 'norm' meets values that are not finite")
+
+
+def test_reestimation_refuses_wrong_arguments():
+    model = alone(BatchNorm(), 3)
+    with pytest.raises(ValueError, match="batch_size=0 is below 1"):
+        reestimate_batch_norm(model, draw(4, 3), batch_size=0)
+    with pytest.raises(TypeError, match="return_report=1 is neither"):
+        reestimate_batch_norm(model, draw(4, 3), return_report=1)
+
+
+def test_freezing_refuses_what_is_no_gain_and_bias_per_channel():
+    inputs = keras.Input((6, 8, 4))
+    x = GroupNorm(2, axis=1, name="rows")(inputs)
+    x = LayerNorm(axis=(1, 2, 3), name="places")(x)
+    x = keras.layers.TimeDistributed(LayerNorm(), name="wrapped")(x)
+    model = keras.Model(inputs, x, name="net")
+    names = (
+        r"'rows' \(GroupNormalization\), 'places' \(LayerNormalization\), "
+        r"'wrapped' \(TimeDistributed\) cannot become"
+    )
+    with pytest.raises(ModelError, match=names):
+        freeze_statistics(model, draw(2, 6, 8, 4))
+
+
+def test_freezing_refuses_models_with_nothing_to_freeze_or_a_loop():
+    inputs = keras.Input((6, 4))
+    plain = keras.Model(inputs, keras.layers.Dense(2)(inputs), name="plain")
+    with pytest.raises(ModelError, match="Model 'plain' has no layer that takes"):
+        freeze_statistics(plain, draw(2, 6, 4))
+    norm = LayerNorm(name="again")
+    loop = keras.Model(inputs, norm(2 * norm(inputs)))
+    with pytest.raises(ModelError, match="Layer 'again' is used again on what it has"):
+        freeze_statistics(loop, draw(2, 6, 4))
+    secret = keras.layers.Lambda(lambda x: x, name="secret")
+    with pytest.raises(ModelError, match="the Lambda 'secret'"):
+        freeze_statistics(keras.Model(inputs, norm(secret(inputs))), draw(2, 6, 4))
+
+
+def test_freezing_refuses_wrong_data_and_arguments():
+    model = alone(layers.FilterResponseNormalization(name="norm"), 4, 4, 3)
+    with pytest.raises(ValueError, match=r"\(4, 4\), but the model 'net' takes \(4, 4"):
+        freeze_statistics(model, draw(5, 4, 4))
+    with pytest.raises(ValueError, match="data holds no example"):
+        freeze_statistics(model, draw(0, 4, 4, 3))
+    bad = draw(5, 4, 4, 3)
+    bad[0, 0, 0, 0] = np.inf
+    with pytest.raises(ValueError, match="Layer 'norm' meets values that are not"):
+        freeze_statistics(model, bad)
+    with pytest.raises(ValueError, match="batch_size=-1 is below 1"):
+        freeze_statistics(model, draw(5, 4, 4, 3), batch_size=-1)
+    with pytest.raises(TypeError, match="return_report=None is neither"):
+        freeze_statistics(model, draw(5, 4, 4, 3), return_report=None)
