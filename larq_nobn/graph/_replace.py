@@ -70,7 +70,7 @@ def run_call(
         given = tensors[str(id(inputs_of(call.node)[0]))]
         return given if layer is None else layer(given)
     args, kwargs = call.arguments(tensors)
-    if isinstance(layer, keras.layers.Layer) and type(layer) is not type(call.layer):
+    if type(layer) is not type(call.layer):
         # A fixed `training` is for the class that it was given to.
         kwargs.pop("training", None)
         args = args[:1]

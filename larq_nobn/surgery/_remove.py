@@ -43,13 +43,14 @@ def remove_batch_norm(
       is kept.
     - A batch norm behind a kernel becomes its gain γ, which is kept at 0.0001 or more
       on either side of 0, and its bias β, which a learned shift behind takes over if
-      nothing else reads it. A batch norm that only signs read becomes their shift β/γ;
-      where γ is negative, the kernel behind changes its sign. Any other becomes a
-      `ChannelAffine`, or nothing if that would do nothing.
+      nothing else reads it. A batch norm that only signs read becomes their shift β/γ,
+      at most 3 either way; where γ is negative, the kernel behind changes its sign. Any
+      other becomes a `ChannelAffine`, or nothing if that would do nothing.
     - Moving statistics are dropped, but for a batch norm of the model's input or behind
       a kernel that stays: there they still hold, and join the `ChannelAffine`.
 
-    A model without batch norm is only copied.
+    A model without batch norm is only copied. Train the new one with
+    `optimizers.AdaptiveGradientClipping`, as networks without normalization need it.
 
     Arguments:
         model: A built functional or Sequential model; it is not changed. Models inside

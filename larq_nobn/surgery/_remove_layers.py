@@ -65,7 +65,7 @@ class Builder:
 
     def _sign(self, call: Call) -> keras.layers.Layer:
         plan = self._plan.signs[call.name]
-        new = plan.layer(call.name)
+        new = plan.layer(name=call.name, dtype=call.layer.dtype_policy.name)
         if plan.shift is not None:
             self._fills.append(lambda: new.set_weights([plan.shift]))
         return new
@@ -84,29 +84,30 @@ class Builder:
         return new
 
     def _kernel(self, call: Call) -> keras.layers.Layer:
-        layer, name = call.layer, call.name
+        layer, name, dtype = call.layer, call.name, call.layer.dtype_policy.name
         plan, sign = self._plan.kernels.get(name), self._plan.signs.get(name)
         changes: dict[str, Any] = {}
         if plan is not None:
             changes |= {
-                argument_of(plan.name, "quantizer"): self._quantizer(name, plan),
+                argument_of(plan.name, "quantizer"): self._quantizer(plan, name, dtype),
                 argument_of(plan.name, "constraint"): None,
             }
             if plan.norm:
                 changes["use_bias"] = plan.bias is not None
         if sign is not None:
-            changes["input_quantizer"] = sign.layer(f"{name}_sign")
+            changes["input_quantizer"] = sign.layer(name=f"{name}_sign", dtype=dtype)
         config = {**layer.get_config(), **changes, "name": name}
         with without_starvation_warning():
             new = QUANTIZED.get(type(layer), type(layer)).from_config(config)
         self._fills.append(lambda: self._fill_kernel(call, new))
         return new
 
-    def _quantizer(self, name: str, plan: KernelPlan) -> keras.layers.Layer:
-        scale, new = plan.scale * plan.alpha, f"{name}_kernel"
+    def _quantizer(self, plan: KernelPlan, name: str, dtype: str) -> keras.layers.Layer:
+        options: dict[str, Any] = {"name": f"{name}_kernel", "dtype": dtype}
+        scale = plan.scale * plan.alpha
         if plan.binary:
-            return ScaledStdSign(scale=scale, name=new, **self._binary)
-        return ScaledStandardization(scale=scale, name=new)
+            return ScaledStdSign(scale=scale, **self._binary, **options)
+        return ScaledStandardization(scale=scale, **options)
 
     def _fill_kernel(self, call: Call, new: keras.layers.Layer) -> None:
         layer = call.layer
@@ -139,8 +140,7 @@ def _in_a_row(layers: list[keras.layers.Layer]) -> Callable[..., Any] | None:
     if not layers:
         return None
 
-    # The mode of training that batch norm was called in means nothing to these.
-    def run(x: Any, **_: Any) -> Any:
+    def run(x: Any) -> Any:
         for layer in layers:
             x = layer(x)
         return x

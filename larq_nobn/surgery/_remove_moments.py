@@ -10,9 +10,12 @@ import numpy as np
 
 from .._keras import keras
 from ..graph import Call, inputs_of
+from ..models._channel_padding import ChannelPadding
 
 _layers = keras.layers
 _SUMS = frozenset({"__operators__.add", "math.add"})
+# Of activations that cut off what lies outside; 1e9 is as good as infinite.
+_BOUNDS = {"relu": (0.0, 1e9), "relu6": (0.0, 6.0), "hard_tanh": (-1.0, 1.0)}
 _PADS = frozenset({"pad", "compat.v1.pad"})
 
 
@@ -57,15 +60,22 @@ def total(terms: Sequence[Moments]) -> Moments:
     )
 
 
-def rectified(x: Moments) -> Moments:
-    """Of the ReLU of normal values."""
+def clipped(x: Moments, low: float, high: float) -> Moments:
+    """Of normal values between two bounds, such as those of a ReLU."""
     deviation = np.sqrt(np.maximum(x.variance, 1e-12))
-    ratio = x.mean / deviation
-    density = np.exp(-(ratio**2) / 2) / math.sqrt(2 * math.pi)
-    below = np.array([0.5 * math.erfc(r / math.sqrt(2)) for r in ratio])
-    mean = x.mean * (1 - below) + deviation * density
-    square = (x.mean**2 + x.variance) * (1 - below) + x.mean * deviation * density
-    return Moments(mean, np.maximum(square - mean**2, 0.0), x.given)
+    ends = [(bound - x.mean) / deviation for bound in (low, high)]
+    density = [np.exp(-(end**2) / 2) / math.sqrt(2 * math.pi) for end in ends]
+    below, above = (
+        np.array([0.5 * math.erfc(side * z / math.sqrt(2)) for z in end])
+        for side, end in zip((-1, 1), ends, strict=True)
+    )
+    inside = 1 - below - above
+    square = x.mean**2 + x.variance
+    first = deviation * (density[0] - density[1])
+    second = deviation * ((x.mean + low) * density[0] - (x.mean + high) * density[1])
+    mean = low * below + high * above + x.mean * inside + first
+    power = low**2 * below + high**2 * above + square * inside + second
+    return Moments(mean, np.maximum(power - mean**2, 0.0), x.given)
 
 
 def is_sum(call: Call) -> bool:
@@ -76,17 +86,24 @@ def is_sum(call: Call) -> bool:
     )
 
 
-def activation_of(layer: keras.layers.Layer) -> Any:
-    """The function that a layer applies last; None for the identity."""
-    if isinstance(layer, _layers.ReLU) or getattr(layer, "symbol", "") == "nn.relu":
-        return keras.activations.relu
+def activation_of(layer: keras.layers.Layer) -> str:
+    """The name of the function that a layer applies last; empty for the identity."""
+    if isinstance(layer, _layers.ReLU):
+        capped = "relu" if layer.max_value is None else "relu6"
+        return "leaky" if layer.negative_slope else capped
+    symbol = getattr(layer, "symbol", None)
+    if symbol is not None:
+        return str(symbol).rsplit(".", 1)[-1]
     function = getattr(layer, "activation", None)
-    return None if function is keras.activations.linear else function
+    if function is None or function is keras.activations.linear:
+        return ""
+    return getattr(function, "__name__", type(function).__name__)
 
 
 def activated(layer: keras.layers.Layer, x: Moments) -> Moments:
     """Behind the activation of a layer; leaks are taken for the identity."""
-    return rectified(x) if activation_of(layer) is keras.activations.relu else x
+    bounds = _BOUNDS.get(activation_of(layer))
+    return x if bounds is None else clipped(x, *bounds)
 
 
 def through(call: Call, inputs: Sequence[Moments], channels: int) -> Moments:
@@ -104,6 +121,8 @@ def through(call: Call, inputs: Sequence[Moments], channels: int) -> Moments:
 
 
 def _channel_padding(call: Call) -> tuple[int, int]:
+    if isinstance(call.layer, ChannelPadding):
+        return call.layer.before, call.layer.after
     if getattr(call.layer, "symbol", None) not in _PADS:
         return 0, 0
     arguments = (*call.node.call_args[1:2], call.node.call_kwargs.get("paddings"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -51,8 +52,8 @@ class SignPlan:
         scale = "" if self.scale == 1 else f", scale {self.scale:.4g}"
         return f"rsign{scale}{'' if self.shift is None else ', shift'}"
 
-    def layer(self, name: str) -> RSign:
-        return RSign(self.scale, self.estimator, self.shift is not None, name=name)
+    def layer(self, **kwargs: Any) -> RSign:
+        return RSign(self.scale, self.estimator, self.shift is not None, **kwargs)
 
 
 @dataclass

@@ -121,7 +121,7 @@ class Planner:
         readers = self.graph.consumers(output_of(call))
         if self.graph.is_output(output_of(call)) or len(readers) > 1:
             return "more than a sign reads it"
-        return "neither a kernel that can hold it lies before it nor a sign behind it"
+        return "no kernel before it and no sign behind it can hold it"
 
     def _sum(self, call: Call, inputs: list[Moments]) -> Moments:
         tensors = inputs_of(call.node)

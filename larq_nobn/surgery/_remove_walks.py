@@ -106,7 +106,7 @@ def is_bounded(layer: keras.layers.Layer) -> bool:
     """Whether a layer ends in a gate or a probability, which has no scale."""
     if isinstance(layer, _layers.Softmax):
         return True
-    return getattr(activation_of(layer), "__name__", "") in _BOUNDED
+    return activation_of(layer) in _BOUNDED
 
 
 def output_of(call: Call) -> Any:

@@ -1,9 +1,16 @@
 """The normalizer-free rewrite against networks that are built in that form."""
 
 import larq_nobn as nobn
+import larq as lq
 import numpy as np
 import pytest
-from larq_nobn._keras import keras
+import tensorflow as tf
+from larq_nobn._keras import dtype_policy, keras
+from larq_nobn.graph import ModelError
+from larq_nobn.models import BUILDERS
+
+layers = keras.layers
+BatchNorm = layers.BatchNormalization
 
 
 def quantizers(model):
@@ -13,26 +20,128 @@ def quantizers(model):
         for place in ("input_quantizer", "kernel_quantizer"):
             quantizer = getattr(layer, place, None)
             if quantizer is not None:
-                config = quantizer.get_config()
                 rounded = {
                     key: round(value, 6) if isinstance(value, float) else value
-                    for key, value in config.items()
+                    for key, value in quantizer.get_config().items()
                     if key != "name"
                 }
                 found[layer.name, place] = (type(quantizer).__name__, rounded)
     return found
 
 
-@pytest.mark.parametrize("rule", ["nf", "vita"])
-@pytest.mark.parametrize("binary", [True, False])
+def rewritten(network, rule="nf", **arguments):
+    """A network with batch norm, without it, and as its builder makes it."""
+    build = BUILDERS[network]
+    shape = arguments.pop("shape", (8, 8, 1))
+    given = build(shape, 3, "batch_norm", **arguments)
+    options = {k: arguments.get(k, False) for k in ("variance_preserving", "balanced")}
+    free = nobn.remove_batch_norm(given, 0.2, rule, **options)
+    if rule == "vita":
+        arguments["variance_rule"] = rule
+    return free, build(shape, 3, "nobn", **arguments)
+
+
+def differences(free, wanted):
+    """What sets the quantizers of two models apart: (ours, theirs), by place."""
+    ours, theirs = quantizers(free), quantizers(wanted)
+    assert ours.keys() == theirs.keys()
+    found = {}
+    for place, (kind, config) in theirs.items():
+        assert ours[place][0] == kind
+        for key, value in config.items():
+            if ours[place][1][key] != value:
+                found[(*place, key)] = (ours[place][1][key], value)
+    return found
+
+
+@pytest.mark.parametrize("rule, binary", [("nf", True), ("vita", False)])
 def test_reactnet_becomes_what_its_builder_makes(rule, binary):
-    arguments = {"width": 4, "blocks": (2, 3), "binary_weights": binary}
-    build = nobn.models.ReActNet18
-    given = build((8, 8, 1), 3, "batch_norm", **arguments)
-    wanted = build((8, 8, 1), 3, "nobn", variance_rule=rule, **arguments)
-    free = nobn.remove_batch_norm(given, 0.2, rule, variance_preserving=False)
+    small = {"width": 4, "blocks": (2, 3), "binary_weights": binary}
+    options = {"variance_rule": rule, "balanced": True, "estimator": "sigmoid_sign"}
+    free, wanted = rewritten("ReActNet18", rule, **small, **options)
     assert [x.name for x in free.layers] == [x.name for x in wanted.layers]
-    assert quantizers(free) == quantizers(wanted)
+    assert differences(free, wanted) == {}
+
+
+EQUAL = {
+    "BinaryDenseNet28": {"blocks": (1, 2)},
+    "BinaryDenseNet37": {"blocks": (1, 1, 1), "dilated": True},
+    "VGGSmall": {},
+    "BinaryAlexNet": {},
+    "ResNet20": {"blocks": (3,)},
+}
+
+
+@pytest.mark.parametrize("network", EQUAL)
+def test_other_networks_become_what_their_builders_make(network):
+    options = {"width": 4, "variance_preserving": False, **EQUAL[network]}
+    free, wanted = rewritten(network, **options)
+    assert [x.name for x in free.layers] == [x.name for x in wanted.layers]
+    assert differences(free, wanted) == {}
+
+
+def test_resnet20_counts_channels_of_zeros_apart():
+    """Its builder clips the average of both halves; stages 2 and 3 differ by that."""
+    free, wanted = rewritten("ResNet20", width=4, blocks=(1, 2))
+    found = differences(free, wanted)
+    assert found
+    for (layer, place, key), (ours, theirs) in found.items():
+        assert layer.startswith("stage2") and place == "input_quantizer"
+        assert key == "scale" and ours == pytest.approx(theirs, rel=0.1)
+
+
+def test_melius_net_counts_what_its_builder_takes_for_one():
+    options = {"width": 4, "blocks": (1, 1), "variance_preserving": False}
+    free, wanted = rewritten("MeliusNet22", **options)
+    # Of 8 channels, the last 4 have been improved once.
+    scale = round((0.5 - 0.5 / np.pi) ** -0.5 * 1.02**-0.5, 6)
+    assert differences(free, wanted) == {
+        ("transition1_conv", "kernel_quantizer", "scale"): (scale, 1.712859)
+    }
+
+
+def test_bi_real_net_scales_its_projections_too():
+    """Its builder keeps a habit of the published code there; both rules are tested."""
+    small = {"width": 4, "blocks": (2, 2)}
+    free, wanted = rewritten("BiRealNet18", **small, variance_rule="nf")
+    place = ("stage2_block1_shortcut_conv", "kernel_quantizer", "scale")
+    assert differences(free, wanted) == {place: (round(1.08**-0.5, 6), 1.0)}
+    free, wanted = rewritten("BiRealNet18", "vita", **small)
+    assert differences(free, wanted) == {place: (round(1.04**-0.5, 6), 1.0)}
+
+
+def test_xnor_net_learns_the_shifts_that_batch_norm_had():
+    small = {"width": 4, "blocks": (2,), "variance_rule": "nf"}
+    free, wanted = rewritten("XNORNet18", **small)
+    convs = ("stage1_block1_conv", "stage1_block2_conv")
+    assert differences(free, wanted) == {
+        (conv, "input_quantizer", "shift"): (True, False) for conv in convs
+    }
+
+
+def test_reactnet_a_starts_again_at_averages():
+    small = {"width": 4, "blocks": (1, 2), "variance_rule": "nf"}
+    free, wanted = rewritten("ReActNetA", **small)
+    assert differences(free, wanted) == {}
+    scale = wanted.get_layer("stage2_block1_3x3_shortcut_scale").scale
+    ours = free.get_layer("stage2_block1_3x3_shortcut_pool_scale").scale
+    assert ours == pytest.approx(scale, rel=1e-6)
+    assert ours == pytest.approx(1.08**-0.5, rel=1e-6)
+
+
+@pytest.mark.parametrize("normalization", ["kalman", "independent_component"])
+def test_other_batch_norms_go_too(normalization):
+    small = {"width": 4, "blocks": (2, 2)}
+    given = nobn.models.ReActNet18((8, 8, 1), 3, normalization, **small)
+    free = nobn.remove_batch_norm(given, variance_preserving=False)
+    wanted = nobn.models.ReActNet18((8, 8, 1), 3, "nobn", variance_rule="nf", **small)
+    kernels = {k: v for k, v in quantizers(free).items() if k[1] == "kernel_quantizer"}
+    assert kernels == {k: v for k, v in quantizers(wanted).items() if k in kernels}
+    assert len(kernels) == 6
+    kinds = [type(layer).__name__ for layer in free.layers]
+    flips = normalization == "independent_component"
+    assert kinds.count("SignFlipDropout") == 4 * flips
+    assert kinds.count("Dropout") == flips  # before the only real-valued projection
 
 
 def test_a_model_without_batch_norm_is_copied():
@@ -42,4 +151,50 @@ def test_a_model_without_batch_norm_is_copied():
     assert copy is not given
     x = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype(np.float32)
     np.testing.assert_array_equal(copy(x), given(x))
-    assert isinstance(nobn.remove_batch_norm(given), keras.Model)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float64"])
+def test_the_precision_of_every_layer_stays(policy):
+    with dtype_policy(policy):
+        inputs = keras.Input((8, 8, 2))
+        x = BatchNorm(name="first")(inputs)
+        x = BatchNorm(name="stem_norm")(layers.Conv2D(4, 3, name="stem")(x))
+        x = layers.Activation(lq.quantizers.SteSign(), name="sign")(x)
+        x = BatchNorm(name="norm")(layers.Conv2D(4, 3, name="conv")(x))
+        given = keras.Model(inputs, x)
+    given.get_layer("first").beta.assign([1.0, 2.0])
+    free = nobn.remove_batch_norm(given)
+    assert {layer.dtype_policy.name for layer in free.layers[1:]} == {policy}
+    x = tf.cast(np.random.default_rng(0).normal(size=(2, 8, 8, 2)), tf.float32)
+    assert np.isfinite(free(x, training=True)).all()
+    assert free.output.dtype == given.output.dtype
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        (
+            {"alpha": 0},
+            ValueError,
+            r"alpha=0 is outside \(0, inf\). The paper uses 0.2",
+        ),
+        ({"alpha": "x"}, TypeError, "alpha='x' is not a number"),
+        ({"variance_rule": "none"}, ValueError, "variance_rule='none' is not known"),
+        ({"variance_preserving": 1}, TypeError, "variance_preserving=1 is neither"),
+        ({"balanced": None}, TypeError, "balanced=None is neither"),
+        ({"return_report": 1}, TypeError, "return_report=1 is neither"),
+    ],
+)
+def test_refuses_bad_arguments(arguments, error, message):
+    with pytest.raises(error, match=message):
+        nobn.remove_batch_norm(keras.Sequential(), **arguments)
+
+
+def test_refuses_batch_norms_that_it_cannot_reach_by_name():
+    inputs = keras.Input((2, 8, 8, 3))
+    inner = layers.TimeDistributed(BatchNorm(name="inner"), name="wrapped")
+    with pytest.raises(ModelError, match="'wrapped' .* holds the batch norm 'inner'"):
+        nobn.remove_batch_norm(keras.Model(inputs, inner(inputs)))
+    model = keras.Sequential([keras.Input((4, 4, 3)), BatchNorm(axis=1, name="rows")])
+    with pytest.raises(ModelError, match="'rows' .* normalizes axis"):
+        nobn.remove_batch_norm(model)

@@ -1,0 +1,287 @@
+"""The factors of the normalizer-free form, worked out by hand for small graphs."""
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn._keras import keras
+from larq_nobn.models._channel_padding import ChannelPadding
+from numpy.testing import assert_allclose
+from surgery.removing import binary, conv, image, noise, norm, scales, stem
+
+layers = keras.layers
+RELU = (0.5 - 0.5 / np.pi) ** -0.5
+
+
+def check(inputs, outputs, expected, **arguments):
+    given = keras.Model(inputs, outputs)
+    free, report = nobn.remove_batch_norm(given, return_report=True, **arguments)
+    found = scales(free)
+    assert found.keys() == expected.keys()
+    for name, pair in expected.items():
+        for ours, theirs in zip(found[name], pair, strict=True):
+            assert ours == (theirs and pytest.approx(theirs, rel=1e-6)), name
+    return free, {change.layer: change for change in report.changes}
+
+
+def block(x, name, **kwargs):
+    return layers.add([norm(binary(x, name, **kwargs), f"{name}_norm"), x])
+
+
+def test_identity_blocks_add_to_the_variance():
+    inputs = image()
+    x = stem(inputs)
+    for name in ("one", "two", "three"):
+        x = block(x, name)
+    nf = {
+        "stem": (None, 1.0),
+        "one": (1.0, 0.5),
+        "two": (1.25**-0.5, 0.5),
+        "three": (1.5**-0.5, 0.5),
+    }
+    check(inputs, x, nf, alpha=0.5)
+    vita = {**nf, "two": (1.0, 0.5), "three": (1.25**-0.5, 0.5)}
+    check(inputs, x, vita, alpha=0.5, variance_rule="vita")
+
+
+@pytest.mark.parametrize("written", ["plus", "layer", "reversed"])
+def test_sums_may_be_written_either_way(written):
+    inputs = image()
+    x = stem(inputs)
+    y = norm(binary(x, "one"), "one_norm")
+    terms = [x, y] if written == "reversed" else [y, x]
+    z = terms[0] + terms[1] if written == "plus" else layers.Add()(terms)
+    z = binary(z, "two")
+    check(
+        inputs,
+        z,
+        {"stem": (None, 1.0), "one": (1.0, 0.2), "two": (1.04**-0.5, 1.0)},
+    )
+
+
+@pytest.mark.parametrize("rule, behind", [("nf", 1.04), ("vita", 1.0)])
+def test_a_projection_resets_the_variance(rule, behind):
+    inputs = image()
+    x = block(block(stem(inputs), "one"), "two")
+    y = norm(binary(x, "branch", 8, strides=2), "branch_norm")
+    pooled = layers.AveragePooling2D(2, name="pool")(x)
+    shortcut = norm(conv(pooled, "projection", 8, 1), "shortcut_norm")
+    x = block(layers.add([y, shortcut]), "last", channels=8)
+    two = 1.04 if rule == "nf" else 1.0
+    before = two + 0.04
+    expected = {
+        "stem": (None, 1.0),
+        "one": (1.0, 0.2),
+        "two": (two**-0.5, 0.2),
+        "branch": (before**-0.5, 0.2),
+        "projection": (None, before**-0.5),
+        "last": (behind**-0.5, 0.2),
+    }
+    check(inputs, x, expected, variance_rule=rule)
+
+
+def test_an_average_resets_the_variance():
+    inputs = image()
+    x = block(stem(inputs), "one")
+    y = norm(binary(x, "branch", strides=2), "branch_norm")
+    x = layers.add([y, layers.AveragePooling2D(2, name="pool")(x)])
+    x = block(x, "last")
+    expected = {
+        "stem": (None, 1.0),
+        "one": (1.0, 0.2),
+        "branch": (1.04**-0.5, 0.2),
+        "last": (1.04**-0.5, 0.2),
+    }
+    free, changes = check(inputs, x, expected)
+    assert free.get_layer("pool_scale").scale == pytest.approx(1.04**-0.5)
+    assert changes["pool"].action == "reads 0.9806 of its input"
+
+
+def test_only_the_last_kernel_of_a_branch_is_scaled():
+    inputs = image()
+    x = stem(inputs)
+    y = norm(binary(x, "first"), "first_norm")
+    y = layers.PReLU(shared_axes=[1, 2])(norm(binary(y, "second"), "second_norm"))
+    x = binary(layers.add([y, x]), "next")
+    expected = {
+        "stem": (None, 1.0),
+        "first": (1.0, 1.0),
+        "second": (1.0, 0.2),
+        "next": (1.04**-0.5, 1.0),
+    }
+    check(inputs, x, expected)
+
+
+def test_concatenations_average_the_variance():
+    inputs = image(2)
+    x = stem(inputs, 8)
+    for name in ("one", "two"):
+        x = layers.concatenate([x, binary(norm(x, f"{name}_norm"), name, 4)])
+    improved = norm(binary(x, "improve", 4), "improve_norm")
+    y = layers.add([x[..., 12:], improved])
+    x = layers.concatenate([x[..., :12], y])
+    x = layers.ReLU()(layers.MaxPool2D(2)(norm(x, "transition_norm")))
+    x = binary(conv(x, "transition", 8, 1), "last")
+    variances = np.array([1.0] * 12 + [1.04] * 4)
+    expected = {
+        "stem": (None, 1.0),
+        "one": (1.0, 1.0),
+        "two": (1.0, 1.0),
+        "improve": (1.0, 0.2),
+        "transition": (None, RELU * variances.mean() ** -0.5),
+        "last": (1.0, 1.0),
+    }
+    free, changes = check(inputs, x, expected)
+    assert "transition_norm" not in [layer.name for layer in free.layers]
+    assert changes["transition_norm"].action.startswith("removed; it changed nothing")
+
+
+def test_a_chain_of_convolutions_keeps_its_scale():
+    inputs = image()
+    x = stem(inputs)
+    for number in range(3):
+        x = norm(binary(x, f"conv{number}"), f"norm{number}")
+    convs = {f"conv{number}": (1.0, 1.0) for number in range(3)}
+    check(inputs, x, {"stem": (None, 1.0), **convs}, alpha=0.1)
+
+
+def test_two_sums_of_different_kinds():
+    """A branch inside a branch: each sum scales what it adds to its own stream."""
+    inputs = image()
+    x = stem(inputs)
+    y = norm(binary(x, "outer"), "outer_norm")
+    z = norm(binary(y, "inner"), "inner_norm")
+    y = layers.add([z, y], name="inner_sum")
+    x = binary(layers.add([y, x], name="outer_sum"), "next")
+    expected = {
+        "stem": (None, 1.0),
+        "outer": (1.0, 1.0),
+        "inner": (1.0, 0.2),
+        "next": (2.04**-0.5, 1.0),
+    }
+    # The outer branch is itself a sum, which no single layer can scale.
+    _, changes = check(inputs, x, expected)
+    assert changes["outer_sum"].reason == "no layer can scale a branch on its own"
+    assert "inner_sum" not in changes
+
+
+def test_a_sum_of_equals_stays_as_it_is():
+    inputs = image()
+    x = stem(inputs)
+    y, z = (norm(binary(x, name), f"{name}_norm") for name in ("left", "right"))
+    x = binary(layers.add([y, z], name="sum"), "next")
+    expected = {
+        "stem": (None, 1.0),
+        "left": (1.0, 1.0),
+        "right": (1.0, 1.0),
+        "next": (2**-0.5, 1.0),
+    }
+    _, changes = check(inputs, x, expected)
+    assert changes["sum"].action == "kept, its branches without alpha"
+    assert changes["sum"].reason == "none of its inputs is the stream"
+
+
+def test_a_binary_projection_is_told_by_its_window():
+    inputs = image()
+    x = stem(inputs)
+    y = norm(binary(x, "branch", strides=2), "branch_norm")
+    shortcut = norm(binary(x, "shortcut", size=1, strides=2), "shortcut_norm")
+    x = binary(layers.add([shortcut, y]), "next")
+    expected = {
+        "stem": (None, 1.0),
+        "branch": (1.0, 0.2),
+        "shortcut": (1.0, 1.0),
+        "next": (1.04**-0.5, 1.0),
+    }
+    check(inputs, x, expected)
+
+
+def test_a_gate_hides_no_branch():
+    inputs = image()
+    x = stem(inputs)
+    y = binary(x, "branch")
+    gate = layers.Dense(4, "sigmoid", name="gate")(layers.GlobalAveragePooling2D()(x))
+    y = layers.multiply([y, layers.Reshape((1, 1, 4))(gate)])
+    x = binary(layers.add([layers.PReLU(shared_axes=[1, 2])(y), x]), "next")
+    expected = {
+        "stem": (None, 1.0),
+        "branch": (1.0, 0.2),
+        "next": (1.04**-0.5, 1.0),
+    }
+    free, _ = check(inputs, x, expected)
+    assert type(free.get_layer("gate")) is layers.Dense
+
+
+def test_bounds_take_variance_away():
+    """Against moments of clipped normal values by integration."""
+    inputs = image()
+    x = layers.Activation(lq.activations.hard_tanh)(stem(inputs))
+    padded = ChannelPadding(1, 3)(layers.AveragePooling2D(2)(x))
+    y = norm(binary(x, "branch", 8, strides=2), "branch_norm")
+    x = binary(layers.add([y, padded]), "next")
+    z = np.linspace(-8, 8, 160_001)
+    density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+    clipped = np.sum(np.clip(z, -1, 1) ** 2 * density) * (z[1] - z[0])
+    expected = {
+        "stem": (None, 1.0),
+        "branch": (clipped**-0.5, 0.2),
+        "next": ((clipped / 2 + 0.04) ** -0.5, 1.0),
+    }
+    check(inputs, x, expected)
+
+
+def test_the_branch_has_the_promised_scale():
+    inputs = image(64, 2)
+    x = block(inputs, "conv", channels=64, size=1)
+    given = keras.Model(inputs, x)
+    free = nobn.remove_batch_norm(given, alpha=0.3)
+    x = noise(50, 2, 2, 64)
+    kernel = given.get_layer("conv").get_weights()[0][0, 0]
+    signs = np.where(kernel >= kernel.mean(axis=0), 1.0, -1.0)
+    branch = np.where(x >= 0, 1.0, -1.0) @ signs * 0.3 / 8
+    assert_allclose(free(x), x + branch, atol=1e-5)
+    assert branch.std() == pytest.approx(0.3, rel=0.05)
+
+
+@pytest.mark.parametrize(
+    "given, scale, estimator",
+    [
+        (lq.quantizers.ApproxSign(), 1.0, "approx_sign"),
+        (lq.quantizers.SteSign(), 1.0, "ste_sign"),
+        (lq.quantizers.SteSign(clip_value=1.25), 0.8, "ste_sign"),
+        (nobn.quantizers.SigmoidSign(slope=1.5), 0.5, "sigmoid_sign"),
+        (nobn.quantizers.RSign(0.5, "sigmoid_sign", False), 0.5, "sigmoid_sign"),
+    ],
+)
+def test_signs_keep_their_estimator(given, scale, estimator):
+    x = tf.constant(np.linspace(-2, 2, 81, dtype=np.float32)[:, None])
+    inputs = image()
+    y = binary(stem(inputs), "conv", input_quantizer=given)
+    free = nobn.remove_batch_norm(keras.Model(inputs, norm(y, "norm")))
+    sign = free.get_layer("conv").input_quantizer
+    assert (sign.scale, sign.estimator, sign.shift) == (scale, estimator, None)
+    new = nobn.quantizers.RSign(sign.scale, sign.estimator, shift=False)
+    gradients = []
+    for quantizer in (given, new):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            y = quantizer(x)
+        gradients.append(tape.gradient(y, x).numpy())
+    # The scale that makes up for a window other than 1 multiplies the gradient as well.
+    window = 1.25 if scale == 0.8 else 1.0
+    assert_allclose(window * gradients[1], gradients[0], atol=1e-5)
+
+
+def test_other_signs_stay_and_are_named():
+    inputs = image()
+    x = norm(layers.MaxPool2D(2)(stem(inputs)), "norm")
+    x = binary(x, "conv", input_quantizer=lq.quantizers.SwishSign())
+    given = keras.Model(inputs, norm(x, "last"))
+    given.get_layer("norm").beta.assign(np.ones(4))
+    free, report = nobn.remove_batch_norm(given, return_report=True)
+    assert isinstance(free.get_layer("conv").input_quantizer, lq.quantizers.SwishSign)
+    assert isinstance(free.get_layer("norm"), nobn.layers.ChannelAffine)
+    (row,) = (change for change in report.changes if change.layer == "conv")
+    assert row.action.startswith("keeps its sign; scaled_std_sign")
+    assert row.reason == "rsign has no estimator like it"

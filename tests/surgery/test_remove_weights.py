@@ -1,0 +1,296 @@
+"""Where the weights of batch norm and of kernels go."""
+
+import json
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+from larq_nobn._keras import keras
+from larq_nobn.quantizers import RSign
+from numpy.testing import assert_allclose, assert_array_equal
+from surgery.removing import binary, conv, image, noise, norm, randomized, stem
+
+layers = keras.layers
+
+
+def removed(inputs, outputs, seed=0, **arguments):
+    """The given model, the new one, and the rows of the report."""
+    given = randomized(keras.Model(inputs, outputs), seed)
+    free, report = nobn.remove_batch_norm(given, return_report=True, **arguments)
+    json.dumps(report.to_dict())
+    return given, free, {change.layer: change for change in report.changes}
+
+
+def latent(layer):
+    variable = layer.kernel
+    return getattr(variable, "latent_variable", variable).numpy()
+
+
+def factors(model, name):
+    layer = model.get_layer(name)
+    return layer.gamma.numpy(), layer.beta.numpy()
+
+
+def test_a_batch_norm_behind_a_kernel_becomes_its_gain_and_bias():
+    inputs = image()
+    given, free, changes = removed(inputs, norm(binary(stem(inputs), "conv"), "norm"))
+    for layer, of in (("stem", "stem_norm"), ("conv", "norm")):
+        gamma, beta = factors(given, of)
+        assert np.any(gamma < 0)
+        new = free.get_layer(layer)
+        assert_array_equal(new.kernel_quantizer.gain, gamma)
+        assert_array_equal(new.bias, beta)
+        assert_array_equal(latent(new), latent(given.get_layer(layer)))
+        assert new.kernel_constraint is None
+        assert changes[of].action == f"removed; gain and bias to '{layer}'"
+    assert changes["conv"].action == "rsign; scaled_std_sign, gain from 'norm'"
+    assert changes["conv"].kind == "QuantConv2D"
+    assert [layer.name for layer in free.layers[1:]] == ["stem", "conv"]
+
+
+def test_a_float_convolution_is_the_standardized_one():
+    inputs = image()
+    given, free, _ = removed(inputs, stem(inputs))
+    kernel = given.get_layer("stem").get_weights()[0].reshape(-1, 4)
+    gamma, beta = factors(given, "stem_norm")
+    kernel = gamma * (kernel - kernel.mean(0)) / (6 * (kernel.std(0) + 1e-5))
+    x = noise(2, 8, 8, 4)
+    wanted = keras.backend.conv2d(x, kernel.reshape(3, 3, 4, 4), padding="same") + beta
+    assert_allclose(free(x), wanted, atol=1e-5)
+
+
+def test_alpha_multiplies_the_bias_of_a_branch():
+    inputs = image()
+    x = stem(inputs)
+    x = layers.add([norm(binary(x, "conv"), "norm"), x])
+    given, free, _ = removed(inputs, x)
+    assert_allclose(free.get_layer("conv").bias, 0.2 * factors(given, "norm")[1])
+
+
+def test_a_learned_shift_behind_takes_the_bias():
+    inputs = image()
+    x = stem(inputs)
+    x = layers.add([norm(binary(x, "conv"), "norm"), x])
+    x = nobn.layers.RPReLU(name="act")(x)
+    y = norm(binary(x, "last", input_quantizer=RSign(name="sign")), "last_norm")
+    y = layers.MaxPool2D(2)(y)
+    z = norm(binary(y, "end", input_quantizer=RSign(0.5)), "end_norm")
+    model = keras.Model(inputs, z)
+    model.get_layer("act").shift_in.assign([1.0, 2.0, 3.0, 4.0])
+    model.get_layer("end").input_quantizer.shift.assign([4.0, 3.0, 2.0, 1.0])
+    given, free, changes = removed(inputs, z)
+    assert not free.get_layer("conv").use_bias
+    beta = factors(given, "norm")[1]
+    assert_allclose(free.get_layer("act").shift_in, [1, 2, 3, 4] + 0.2 * beta)
+    beta = factors(given, "last_norm")[1]
+    sign = free.get_layer("end").input_quantizer
+    assert_allclose(sign.shift, [4, 3, 2, 1] + 0.5 * beta)
+    assert sign.scale == 0.5
+    assert changes["norm"].action == "removed; gain to 'conv', bias to 'act'"
+    assert changes["last_norm"].action == "removed; gain to 'last', bias to 'end'"
+
+
+def test_without_scale_or_center():
+    inputs = image()
+    x = norm(conv(inputs, "first", use_bias=True), "first_norm", center=False)
+    x = norm(binary(x, "second"), "second_norm", scale=False)
+    given, free, changes = removed(inputs, x)
+    assert not free.get_layer("first").use_bias
+    assert_array_equal(free.get_layer("second").kernel_quantizer.gain, np.ones(4))
+    beta = given.get_layer("second_norm").beta
+    assert_array_equal(free.get_layer("second").bias, beta)
+    assert changes["first_norm"].action == "removed; gain to 'first'"
+
+
+def test_a_gain_of_zero_stays_binary_and_alive():
+    inputs = image()
+    x = norm(binary(inputs, "conv"), "norm")
+    given = keras.Model(inputs, x)
+    given.get_layer("norm").gamma.assign([0.0, -1e-6, 0.5, -0.5])
+    free = nobn.remove_batch_norm(given)
+    gain = free.get_layer("conv").kernel_quantizer.gain
+    assert_allclose(gain, [1e-4, -1e-4, 0.5, -0.5])
+
+
+def test_a_batch_norm_before_signs_becomes_their_shift():
+    inputs = image()
+    x = layers.ReLU()(stem(inputs))
+    x = norm(x, "norm")
+    y = layers.concatenate([binary(x, "left"), binary(x, "right")])
+    given = keras.Model(inputs, norm(y, "last"))
+    gamma = np.array([0.5, -2.0, 1e-9, 0.1], np.float32)
+    given.get_layer("norm").gamma.assign(gamma)
+    given.get_layer("norm").beta.assign([0.25, 1.0, -1.0, 1.0])
+    free, report = nobn.remove_batch_norm(given, return_report=True)
+    # The mean of a rectified normal, in its deviations, is the threshold at beta = 0.
+    mean, deviation = (2 * np.pi) ** -0.5, (0.5 - 0.5 / np.pi) ** 0.5
+    wanted = np.array([0.5, -0.5, -3.0, 3.0]) - mean / deviation
+    flips = np.sign(gamma)
+    for name in ("left", "right"):
+        new = free.get_layer(name)
+        assert_allclose(new.input_quantizer.shift, wanted, rtol=1e-5)
+        assert new.input_quantizer.scale == pytest.approx(1 / deviation)
+        old = latent(given.get_layer(name))
+        assert_array_equal(latent(new), old * flips[:, None])
+    changes = {change.layer: change.action for change in report.changes}
+    assert changes["norm"] == "removed; shift of 'left', 'right'"
+    assert changes["left"].endswith("1 input channels turned around")
+
+
+def test_a_sign_and_its_kernel_do_what_batch_norm_did():
+    """With statistics that are those expected, signs are exactly the given ones."""
+    inputs = image(6)
+    x = layers.concatenate([stem(inputs), stem_too(inputs)])
+    x = norm(x, "norm", epsilon=1e-12)
+    sign = lq.quantizers.SteSign(name="sign")(x)
+    given = randomized(keras.Model(inputs, binary(sign, "conv", input_quantizer=None)))
+    layer = given.get_layer("norm")
+    layer.moving_mean.assign(np.zeros(8))
+    layer.moving_variance.assign(np.ones(8))
+    free = nobn.remove_batch_norm(given)
+    x = noise(5, 2, 2, 8, seed=4)
+    gamma, beta = factors(given, "norm")
+    signs = np.where(gamma * x + beta >= 0, 1.0, -1.0)
+    new = free.get_layer("sign")
+    found = np.where(x + new.shift.numpy() >= 0, 1.0, -1.0)
+    assert_array_equal(found * np.sign(gamma), signs)
+
+
+def stem_too(x):
+    return norm(conv(x, "stem2"), "stem2_norm")
+
+
+def test_where_nothing_else_can_hold_it_an_affine_layer_does():
+    inputs = image()
+    x = layers.ReLU()(stem(inputs))
+    x = norm(x, "norm")
+    x = layers.add([norm(binary(x, "conv"), "conv_norm"), x])
+    given, free, changes = removed(inputs, x)
+    gamma, beta = factors(given, "norm")
+    affine = free.get_layer("norm")
+    assert isinstance(affine, nobn.layers.ChannelAffine)
+    gain = gamma / np.sqrt(0.5 - 0.5 / np.pi + 1e-3)
+    assert_allclose(affine.gamma, gain, rtol=1e-5)
+    assert_allclose(affine.beta, beta - gain * (2 * np.pi) ** -0.5, rtol=1e-5)
+    assert changes["norm"].action == "channel_affine"
+    assert changes["norm"].reason == "more than a sign reads it"
+
+
+def test_behind_an_activation_alpha_joins_the_affine_layer():
+    inputs = image()
+    x = stem(inputs)
+    y = norm(binary(x, "conv", activation="relu"), "norm")
+    given, free, changes = removed(inputs, layers.add([y, x]))
+    gamma, beta = factors(given, "norm")
+    gain = gamma / np.sqrt(0.5 - 0.5 / np.pi + 1e-3)
+    bias = beta - gain * (2 * np.pi) ** -0.5
+    affine = free.get_layer("norm")
+    assert_allclose(affine.gamma, 0.2 * gain, rtol=1e-5)
+    assert_allclose(affine.beta, 0.2 * bias, rtol=1e-4)
+    assert free.get_layer("conv").kernel_quantizer.scale == 1.0
+    assert changes["norm"].action == "channel_affine, alpha 0.2"
+
+
+def test_statistics_stay_where_nothing_before_them_changes():
+    inputs = image()
+    x = norm(inputs, "input_norm")
+    x = layers.DepthwiseConv2D(3, name="depthwise")(x)
+    given, free, changes = removed(inputs, norm(layers.ReLU()(x), "norm"))
+    x = noise(4, 8, 8, 4)
+    assert_allclose(free(x), given(x), rtol=1e-4, atol=1e-5)
+    assert {change.action for change in changes.values()} == {"channel_affine"}
+
+
+def test_a_maximum_keeps_negative_factors_behind_it():
+    inputs = image()
+    x = layers.MaxPool2D(2)(conv(inputs, "conv"))
+    given = keras.Model(inputs, layers.ReLU()(norm(x, "norm")))
+    assert nobn.remove_batch_norm(given).get_layer("conv").use_bias
+    given.get_layer("norm").gamma.assign([1.0, 1.0, 1.0, -1.0])
+    free = nobn.remove_batch_norm(given)
+    assert_allclose(free.get_layer("norm").gamma, [1, 1, 1, -1], rtol=1e-3)
+    assert_array_equal(free.get_layer("conv").kernel_quantizer.gain, np.ones(4))
+
+
+def test_a_classifier_and_other_kernels_stay():
+    inputs = image()
+    x = layers.ReLU()(stem(inputs))
+    x = layers.SeparableConv2D(6, 3, name="separable", use_bias=False)(x)
+    x = norm(x, "separable_norm")
+    x = layers.Conv2DTranspose(4, 3, name="transposed", use_bias=False)(x)
+    x = norm(x, "transposed_norm")
+    x = layers.GlobalAveragePooling2D()(x)
+    x = norm(layers.Dense(8, name="dense", use_bias=False)(x), "dense_norm")
+    given, free, _ = removed(inputs, layers.Dense(3, name="head")(layers.ReLU()(x)))
+    assert type(free.get_layer("head")) is layers.Dense
+    assert_array_equal(free.get_layer("head").kernel, given.get_layer("head").kernel)
+    assert type(free.get_layer("transposed")) is layers.Conv2DTranspose
+    for name, quantizer in (("separable", "pointwise"), ("dense", "kernel")):
+        new = getattr(free.get_layer(name), f"{quantizer}_quantizer")
+        assert isinstance(new, nobn.quantizers.ScaledStandardization)
+        assert_array_equal(new.gain, factors(given, f"{name}_norm")[0])
+    assert_array_equal(
+        free.get_layer("separable").depthwise_kernel,
+        given.get_layer("separable").depthwise_kernel,
+    )
+
+
+def test_one_convolution_and_one_batch_norm_may_share_two_inputs():
+    left, right = image(), image()
+    shared = layers.Conv2D(4, 3, name="conv", use_bias=False)
+    both = layers.BatchNormalization(name="norm")
+    outputs = layers.concatenate([both(shared(left)), both(shared(right))])
+    given, free, _ = removed([left, right], outputs)
+    assert_array_equal(
+        free.get_layer("conv").kernel_quantizer.gain, factors(given, "norm")[0]
+    )
+    assert len(free.layers) == 4
+    x = noise(2, 8, 8, 4)
+    halves = np.split(free([x, x]).numpy(), 2, axis=-1)
+    assert_array_equal(*halves)
+
+
+def test_one_convolution_behind_two_batch_norms_keeps_a_gain_of_its_own():
+    left, right = image(), image()
+    shared = layers.Conv2D(4, 3, name="conv", use_bias=False)
+    outputs = layers.add([norm(shared(left), "a"), norm(shared(right), "b")])
+    given, free, _ = removed([left, right], outputs)
+    assert_array_equal(free.get_layer("conv").kernel_quantizer.gain, np.ones(4))
+    for name in ("a", "b"):
+        gain = factors(given, name)[0] / np.sqrt(1 + 1e-3)
+        assert_allclose(free.get_layer(name).gamma, gain, rtol=1e-5)
+
+
+@pytest.mark.convert
+def test_the_given_model_stays_and_the_new_one_trains_saves_and_converts(tmp_path):
+    keras.utils.set_random_seed(3)
+    inputs = image(3)
+    x = layers.add([norm(binary(stem(inputs), "conv"), "norm"), stem_too(inputs)])
+    x = layers.GlobalAveragePooling2D()(layers.ReLU()(norm(x, "last")))
+    given = randomized(keras.Model(inputs, layers.Dense(2)(x)))
+    given.get_layer("norm").gamma.assign([0.0, 1.0, -1.0, 0.5])
+    given.compile("sgd", "mse")
+    before, optimizer = given.get_weights(), given.optimizer
+    free = nobn.remove_batch_norm(given)
+    for was, now in zip(before, given.get_weights(), strict=True):
+        assert_array_equal(was, now)
+    assert given.optimizer is optimizer
+    kinds = (layers.BatchNormalization, nobn.layers.BatchKalmanNormalization)
+    assert not any(isinstance(part, kinds) for part in free.submodules)
+    x = noise(8, 8, 8, 3)
+    free.compile("adam", "mse")
+    start = free.get_weights()
+    free.fit(x, np.ones((8, 2)), verbose=0)
+    assert all(np.isfinite(weight).all() for weight in free.get_weights())
+    moved = [np.any(a != b) for a, b in zip(start, free.get_weights(), strict=True)]
+    assert all(moved)
+    free.save(tmp_path / "free.keras")
+    reopened = keras.models.load_model(tmp_path / "free.keras")
+    assert_array_equal(reopened(x), free(x))
+    costs = []
+    for model in (given, reopened):
+        report = nobn.convert(model, tmp_path / "model.tflite", data=x)
+        assert report.lce_bconv2d == 1
+        costs.append(sum(op["count"] for op in report.float_ops))
+    assert costs[1] <= costs[0]
