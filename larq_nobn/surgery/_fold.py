@@ -33,10 +33,11 @@ def fold_batch_norm(model: keras.Model, return_report: bool = False) -> Any:
     \[ y = k_c x + b_c, \qquad k_c = \frac{\gamma_c}{\sqrt{\sigma_c^2 + \epsilon}},
        \qquad b_c = \beta_c - \mu_c k_c . \]
 
-    The first of these that computes the same takes them over: kernel and bias of a
-    real-valued layer before; a `ChannelAffine` of the batch norm's name right behind a
-    binary or otherwise quantized kernel, where it costs nothing; the signs and the
-    real-valued layers behind, if nothing else reads it. A sign becomes an `RSign`,
+    The first of these that computes the same takes them over: kernel and bias of the
+    layer before, if that is real-valued, or binary with the magnitude of its latent
+    weights; a `ChannelAffine` of the batch norm's name right behind any other quantized
+    kernel, where it costs nothing; the signs and the real-valued layers behind, if
+    nothing else reads it. A sign becomes an `RSign`,
 
     \[ \operatorname{sign}(k_c x + b_c)
        = \operatorname{sign}(k_c)\, \operatorname{sign}(a x + a b_c / k_c), \]

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ..graph import Call, is_binary_convolution
+import larq as lq
+import numpy as np
+
+from ..graph import Call, is_binary_convolution, kernel_value
 from ._fold_chains import Chain, keep_as_affine, operand, result
-from ._fold_plan import NotExact, Plan, label
+from ._fold_plan import NotExact, Plan, Scaling, label
 from ._fold_pools import is_pool, passes
+from ._linear import Linear
 
 
 class Source(NamedTuple):
@@ -108,8 +112,26 @@ def _is_quantized(plan: Plan, call: Call) -> bool:
 def _check_float(plan: Plan, call: Call, chain: Chain) -> None:
     if plan.linear(call).is_activated:
         raise NotExact(f"{call.name!r} has an activation")
-    # Gains in a binary kernel would make its integer sums inexact.
-    if _is_quantized(plan, call):
+    # Gains in a kernel of -1 and +1 would make its integer sums inexact.
+    if _is_quantized(plan, call) and not _follows(plan.linear(call), chain.scaling):
         raise NotExact(f"the kernel of {call.name!r} is quantized")
     if call.layer.compute_dtype != chain.dtype:
         raise NotExact(f"{call.name!r} computes in {call.layer.compute_dtype}")
+
+
+def _follows(linear: Linear, scaling: Scaling) -> bool:
+    """Whether a quantized kernel has the magnitude, and sign, of the latent one.
+
+    As that of MagnitudeAwareSign has. Then gains are better off in the latent kernel:
+    beside a gain of 10, steps that double small latent weights would shake the network.
+    """
+    if not linear.is_quantized(linear.last) or not np.all(scaling.gain):
+        return False
+    kernel, gain = linear.variable(linear.last), linear.by_output(scaling.gain)
+    if isinstance(kernel.quantizer, lq.quantizers.NoOp):  # flipped in place, by Bop
+        return False
+    latent = linear.kernels[linear.last]
+    if np.abs(latent * gain).max() > 1:  # where estimators have no gradient
+        return False
+    wanted = kernel_value(kernel, latent) * gain
+    return np.allclose(kernel_value(kernel, latent * gain), wanted, rtol=1e-5, atol=0)

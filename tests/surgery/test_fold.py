@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from deploy.nets import binary_conv
 from larq_nobn._keras import dtype_policy, keras
+from larq_nobn.graph import kernel_value, split_kernel
 from surgery.folding import BatchNorm, chain, difference, fold, randomize
 
 layers = keras.layers
@@ -111,6 +112,26 @@ def test_behind_a_quantized_kernel_gain_and_bias_stay_outside(kind):
     assert isinstance(folded.get_layer("norm"), nobn.layers.ChannelAffine)
     assert changes["norm"].action == "became gain and bias behind 'conv'"
     assert changes["norm"].reason == ""
+
+
+def test_a_kernel_that_has_its_weights_magnitude_takes_gain_and_bias():
+    kernel = {"kernel_quantizer": "magnitude_aware_sign"}
+    folded, changes = fold(
+        lambda: chain(binary_conv(6, name="conv", **kernel), BatchNorm(name="norm"))
+    )
+    assert changes["norm"].action == "folded into 'conv'"
+    assert folded.get_layer("conv").kernel_quantizer.precision == 1
+    values = kernel_value(folded.get_layer("conv").kernel)
+    assert split_kernel(values) is not None
+
+
+def test_latent_weights_stay_where_they_have_a_gradient():
+    conv = binary_conv(6, name="conv", kernel_quantizer="magnitude_aware_sign")
+    model = randomize(chain(conv, BatchNorm(name="norm")))
+    model.get_layer("norm").gamma.assign(100.0 * np.ones(6))
+    folded = nobn.fold_batch_norm(model)
+    assert isinstance(folded.get_layer("norm"), nobn.layers.ChannelAffine)
+    assert np.abs(folded.get_layer("conv").kernel.latent_variable).max() <= 1
 
 
 def test_a_plain_kernel_that_is_binary_stays_so():
