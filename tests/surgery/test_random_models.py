@@ -1,0 +1,126 @@
+"""Surgery on models that nobody thought of."""
+
+import tempfile
+from pathlib import Path
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from larq_nobn._keras import dtype_policy
+from larq_nobn.deploy import ConversionError
+from surgery.parts import batch_norms
+from surgery.properties import (
+    Cost,
+    certain,
+    check_equal,
+    check_folded_twice,
+    check_independent,
+    check_report,
+    check_saved,
+    check_training,
+    check_without_batch_norm,
+    inputs_of,
+    outputs_of,
+    untouched,
+)
+from surgery.random_models import PLAIN, build, seeds, steps
+
+
+def random_models(examples, plans=None):
+    """Decorates a test of a list of steps and a seed, always on the same ones."""
+
+    def decorate(test):
+        profile = settings(
+            max_examples=examples,
+            derandomize=True,
+            deadline=None,
+            database=None,
+            suppress_health_check=list(HealthCheck),
+        )
+        return profile(given(steps() if plans is None else plans, seeds)(test))
+
+    return decorate
+
+
+@random_models(6)
+def test_models_are_what_surgery_is_for(plan, seed):
+    model = build(plan, seed)
+    assert batch_norms(model)
+    assert all(np.isfinite(y).all() for y in outputs_of(model, inputs_of(model, 4)))
+    again = build(plan, seed)
+    for was, now in zip(model.get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(was, now)
+
+
+@pytest.mark.slow
+@random_models(30)
+def test_folding_is_exact(plan, seed):
+    with dtype_policy("float64"):
+        model = build(plan, seed)
+    x = inputs_of(model, 8)
+    new = nobn.fold_batch_norm(model)
+    for was, now in zip(outputs_of(model, x), outputs_of(new, x), strict=True):
+        assert np.abs(now - was).max() <= 1e-9 * np.abs(was).max()
+
+
+@pytest.mark.slow
+@random_models(16)
+def test_folding(plan, seed):
+    model = build(plan, seed)
+    with untouched(model):
+        new, report = nobn.fold_batch_norm(model, return_report=True)
+    check_without_batch_norm(model, new)
+    check_report(model, report)
+    check_folded_twice(new)
+    assume(certain(model, inputs_of(model)).mean() > 0.5)
+    check_equal(model, new, 1e-4)
+    check_training(new)
+    with tempfile.TemporaryDirectory() as folder:
+        check_saved(new, Path(folder) / "folded.keras")
+
+
+@pytest.mark.slow
+@random_models(15)
+def test_removing(plan, seed):
+    model = build(plan, seed)
+    with untouched(model):
+        new, report = nobn.remove_batch_norm(model, return_report=True)
+    check_without_batch_norm(model, new)
+    check_report(model, report)
+    check_independent(new)
+    check_training(new)
+    with tempfile.TemporaryDirectory() as folder:
+        check_saved(new, Path(folder) / "removed.keras")
+
+
+@pytest.mark.slow
+@random_models(8)
+def test_reestimating_then_folding(plan, seed):
+    model = build(plan, seed)
+    with untouched(model):
+        new = nobn.reestimate_batch_norm(model, inputs_of(model, 16)[0])
+    assert len(batch_norms(new)) == len(batch_norms(model))
+    assume(certain(new, inputs_of(new)).mean() > 0.5)
+    check_equal(new, nobn.fold_batch_norm(new), 1e-4)
+
+
+convertible = st.tuples(st.integers(0, 2**16), steps(PLAIN, 8)).map(
+    lambda drawn: [("binary_convolution", drawn[0]), *drawn[1]]
+)
+
+
+@pytest.mark.slow
+@pytest.mark.convert
+@random_models(6, convertible)
+def test_surgery_costs_nothing_on_the_phone(plan, seed):
+    model = build([("float_convolution", 0), *plan], seed)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.tflite"
+        try:
+            before = Cost.of(model, path, verify=False)
+        except ConversionError:
+            assume(False)
+        for tool in (nobn.fold_batch_norm, nobn.remove_batch_norm):
+            Cost.of(tool(model), path, verify=False).check(before)
