@@ -7,7 +7,8 @@ import pytest
 from deploy.nets import binary_conv
 from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.graph import kernel_value, split_kernel
-from surgery.folding import BatchNorm, chain, difference, fold, randomize
+from numpy.testing import assert_allclose, assert_array_equal
+from surgery.folding import BatchNorm, chain, difference, floatx, fold, randomize
 
 layers = keras.layers
 AFFINE = "became a per-channel affine layer"
@@ -114,24 +115,36 @@ def test_behind_a_quantized_kernel_gain_and_bias_stay_outside(kind):
     assert changes["norm"].reason == ""
 
 
-def test_a_kernel_that_has_its_weights_magnitude_takes_gain_and_bias():
-    kernel = {"kernel_quantizer": "magnitude_aware_sign"}
-    folded, changes = fold(
-        lambda: chain(binary_conv(6, name="conv", **kernel), BatchNorm(name="norm"))
-    )
-    assert changes["norm"].action == "folded into 'conv'"
-    assert folded.get_layer("conv").kernel_quantizer.precision == 1
-    values = kernel_value(folded.get_layer("conv").kernel)
-    assert split_kernel(values) is not None
+def magnitude_aware(policy, largest):
+    """A kernel with its weights' magnitude, which folding makes as large as that."""
+    with dtype_policy(policy), floatx(policy):
+        conv = binary_conv(6, name="conv", kernel_quantizer="magnitude_aware_sign")
+        model = randomize(chain(conv, BatchNorm(name="norm")))
+    norm, latent = model.get_layer("norm"), latent_kernel(model)
+    gain = norm.gamma / np.sqrt(norm.moving_variance + norm.epsilon)
+    latent.assign(largest * latent / np.abs(latent * gain).max())
+    return model
+
+
+def latent_kernel(model):
+    return model.get_layer("conv").kernel.latent_variable
+
+
+@pytest.mark.parametrize("policy, tolerance", [("float64", 1e-9), ("float32", 1e-5)])
+def test_a_kernel_that_has_its_weights_magnitude_takes_gain_and_bias(policy, tolerance):
+    model = magnitude_aware(policy, largest=0.9)
+    folded = nobn.fold_batch_norm(model)
+    assert [layer.name for layer in folded.layers[1:]] == ["conv"]
+    assert difference(model, folded) < tolerance
+    assert_allclose(np.abs(latent_kernel(folded)).max(), 0.9, rtol=1e-6)
+    assert split_kernel(kernel_value(folded.get_layer("conv").kernel)) is not None
 
 
 def test_latent_weights_stay_where_they_have_a_gradient():
-    conv = binary_conv(6, name="conv", kernel_quantizer="magnitude_aware_sign")
-    model = randomize(chain(conv, BatchNorm(name="norm")))
-    model.get_layer("norm").gamma.assign(100.0 * np.ones(6))
+    model = magnitude_aware("float32", largest=1.1)
     folded = nobn.fold_batch_norm(model)
     assert isinstance(folded.get_layer("norm"), nobn.layers.ChannelAffine)
-    assert np.abs(folded.get_layer("conv").kernel.latent_variable).max() <= 1
+    assert_array_equal(latent_kernel(folded), latent_kernel(model))
 
 
 def test_a_plain_kernel_that_is_binary_stays_so():
