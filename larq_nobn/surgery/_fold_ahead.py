@@ -62,8 +62,10 @@ def _ahead(plan: Plan, tensor: Any, scaling: Scaling, dtype: str) -> Iterator[Ed
         elif passes(call, scaling):
             yield from _ahead(plan, result(call), scaling, dtype)
         elif is_binary(quantizer := _sign(call)):
+            plan.check_trains(call, scaling)
             yield from _into_sign(plan, call, quantizer, scaling)
         else:
+            plan.check_trains(call, scaling)
             yield _into_kernel(plan, call, scaling)
 
 

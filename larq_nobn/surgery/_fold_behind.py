@@ -117,6 +117,7 @@ def _check_float(plan: Plan, call: Call, chain: Chain) -> None:
         raise NotExact(f"the kernel of {call.name!r} is quantized")
     if call.layer.compute_dtype != chain.dtype:
         raise NotExact(f"{call.name!r} computes in {call.layer.compute_dtype}")
+    plan.check_trains(call, chain.scaling)
 
 
 def _follows(linear: Linear, scaling: Scaling) -> bool:

@@ -86,7 +86,7 @@ def _chain(graph: Graph, layers: list[keras.layers.Layer]) -> Chain:
         gain, bias = gain * k, bias * k + c
     starts = tuple(operand(call) for call in graph.uses(layers[0].name))
     ends = tuple(result(call) for call in graph.uses(layers[-1].name))
-    trainable = any(layer.trainable for layer in layers)
+    trainable = any(layer.trainable_weights for layer in layers)
     return Chain(tuple(layers), starts, ends, Scaling(gain, bias, trainable))
 
 

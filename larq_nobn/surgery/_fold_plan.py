@@ -91,6 +91,15 @@ class Plan:
         linear = self._linear.get(name)
         return linear if linear is not None and linear.changed else None
 
+    def check_trains(self, call: Call, scaling: Scaling) -> None:
+        """Raises for a frozen layer, where what is trained would not be any more.
+
+        Raises:
+            NotExact: Naming the layer.
+        """
+        if scaling.trainable and not call.layer.trainable:
+            raise NotExact(f"{call.name!r} is frozen")
+
     def is_shared(self, call: Call) -> bool:
         return len(self.graph.uses(call.name)) > 1
 
