@@ -125,7 +125,8 @@ def _moments(
     x, *prior = tf.nest.flatten(inputs)
     if isinstance(norm, BatchKalmanNormalization):
         return moments_of(x, context=prior)
-    axes = sorted(norm.axis)
+    ghost = norm.virtual_batch_size is not None  # counts an axis more
+    axes = sorted(axis - ghost for axis in norm.axis)
     if mask is not None and axes[0] >= mask.shape.rank:
         x = tf.boolean_mask(x, mask)  # makes one axis of those of the mask
         axes = [axis - mask.shape.rank + 1 for axis in axes]

@@ -52,6 +52,7 @@ def check_same(one, other):
         (BatchNorm(), (7, 5), (-1,)),
         (BatchNorm(), (4, 3, 5), (-1,)),
         (BatchNorm(), (2, 4, 3, 5), (-1,)),
+        (BatchNorm(virtual_batch_size=2), (4, 3, 5), (-1,)),
         (BatchNorm(axis=1), (5, 4, 3), (1,)),
         (BatchNorm(axis=[1, 3]), (5, 4, 3), (1, 3)),
         (keras.layers.experimental.SyncBatchNormalization(), (4, 3, 5), (-1,)),
