@@ -50,7 +50,6 @@ class _Network:
             2 if self.room and draw.random() < 0.3 else 1,
             use_bias=bool(draw.random() < 0.4),
             activation="relu" if draw.random() < 0.15 else None,
-            padding="same",
         )
         self._keep_convolution()
 
@@ -83,9 +82,7 @@ class _Network:
         self.convolutions.append(self.x._keras_history.layer)
 
     def depthwise(self, draw: Any) -> None:
-        multiplier = int(draw.choice([1, 1, 2]))
-        if self.x.shape[-1] * multiplier > 16:
-            multiplier = 1
+        multiplier = 1 if self.x.shape[-1] > 8 else int(draw.choice([1, 1, 2]))
         bias = bool(draw.random() < 0.3)
         self.apply(
             layers.DepthwiseConv2D(
@@ -108,6 +105,7 @@ class _Network:
         else:
             layer = nobn_layers.BatchKalmanNormalization()
             self.x, _ = layer(self.x)
+            return
         self.norms.append(layer)
 
     def activation(self, draw: Any) -> None:
@@ -166,26 +164,17 @@ class _Network:
 
     def again(self, draw: Any) -> None:
         """An earlier convolution or batch norm that fits, or a whole model, again."""
-        found = [
-            layer
-            for layer in (*self.convolutions, *self.norms, *self.models)
-            if layer.get_input_shape_at(0)[-1] == self.x.shape[-1]
-            and not isinstance(layer, nobn_layers.BatchKalmanNormalization)
-        ]
-        found = [
-            layer
-            for layer in found
-            if not isinstance(layer, keras.Model)
-            or layer.input_shape[1:] == tuple(self.x.shape[1:])
-        ]
-        shrinks = [max(getattr(layer, "strides", (1,))) > 1 for layer in found]
-        found = [
-            layer
-            for layer, shrink in zip(found, shrinks, strict=True)
-            if self.room or not shrink
-        ]
+        earlier = (*self.convolutions, *self.norms, *self.models)
+        found = [layer for layer in earlier if self._fits(layer)]
         if found:
             self.apply(found[draw.integers(len(found))])
+
+    def _fits(self, layer: keras.layers.Layer) -> bool:
+        given, here = layer.get_input_shape_at(0), tuple(self.x.shape)
+        if isinstance(layer, keras.Model):
+            return given == here
+        shrinks = max(getattr(layer, "strides", (1,))) > 1
+        return given[-1] == here[-1] and (self.room or not shrinks)
 
     def model(self, draw: Any) -> None:
         inner = _Network(self.x.shape[1:])
