@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import larq_nobn as nobn
 import click
 import pytest
 from larq_nobn.cli import main
@@ -29,14 +30,16 @@ MAKE = [words[1] for words in commands() if words[:1] == ["make"]]
 @pytest.mark.slow
 @pytest.mark.convert
 def test_python_runs_as_printed(tmp_path):
-    (code,) = blocks("python")
     script = tmp_path / "example.py"
-    script.write_text(code)
+    script.write_text("\n".join(blocks("python")))
+    given = nobn.models.ReActNet18((8, 8, 1), 10, "batch_norm", 8, blocks=(1, 1))
+    nobn.training.save_model(given, tmp_path / "with_batch_norm.keras")
     done = subprocess.run(
         [sys.executable, script], cwd=tmp_path, capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
     assert "binary convolutions" in done.stdout
+    assert "folded into 'stem_conv'" in done.stdout
     assert (tmp_path / "digits.tflite").stat().st_size > 10_000
 
 

@@ -1,0 +1,135 @@
+"""What fine-tuning in batches of two images does to a network trained with batch norm.
+
+ReActNet-18 of width 16 is trained on CIFAR-10 with batch norm, 5 epochs in batches of
+128, and then further in batches of two: as it is, with batch norm in training mode, and
+with batch norm folded away. Pairs are drawn at random, or of one class each, as where
+images arrive in bursts. Adam with adaptive gradient clipping for all, once without. The
+accuracy is that on all 10,000 test images; finished runs in the folder are not repeated.
+
+    python benchmarks/micro_batches.py --folder runs/micro_batches
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import statistics
+import sys
+from pathlib import Path
+
+import larq_nobn as nobn
+import click
+import numpy as np
+import tensorflow as tf
+from rich.console import Console
+from rich.table import Table
+from train_step import machine, versions, write
+
+keras = tf.keras
+RESULT = Path(__file__).with_suffix(".json")
+LOGS = Path(__file__).parent / "logs" / "micro_batches"
+STREAMS = ("random pairs", "pairs of one class")
+# Which model is trained further, and with which limit of the gradients.
+FORMS = {
+    "batch norm": (False, 0.02),
+    "folded": (True, 0.02),
+    "folded, no clipping": (True, 0.0),
+}
+
+
+def trained(folder, seed):
+    """The run that is to be fine-tuned; its record goes to the logs."""
+    run = folder / f"cifar-10-{seed}"
+    if not (run / "run.json").exists():
+        keras.backend.clear_session()
+        settings = nobn.training.RunSettings(
+            normalization="batch_norm", width=16, epochs=5, seed=seed
+        )
+        nobn.training.train(settings, run)
+    log = LOGS / run.name
+    log.mkdir(parents=True, exist_ok=True)
+    for name in ("run.json", "history.csv"):
+        shutil.copyfile(run / name, log / name)
+    return run
+
+
+def pairs(stream, steps, seed):
+    """Augmented training images, two by two."""
+    train = nobn.data.load("cifar10", "train", 2 * steps, seed=seed)
+    images, labels = (part.numpy() for part in next(iter(train)))
+    if stream == "pairs of one class":
+        order = np.argsort(labels, kind="stable").reshape(-1, 2)
+        order = np.random.default_rng(seed).permutation(order).ravel()
+        images, labels = images[order], labels[order]
+    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(2)
+
+
+def accuracy(model):
+    found = nobn.training.evaluate(model, nobn.data.load("cifar10", "test", 250))
+    return round(100 * found["accuracy"], 2)
+
+
+def fine_tuned(run, form, stream, steps, learning_rate, seed):
+    """Test accuracy in % after so many steps of two images."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    folds, clip_factor = FORMS[form]
+    model = nobn.training.open_model(run)
+    if folds:
+        model = nobn.fold_batch_norm(model)
+    optimizer = keras.optimizers.SGD(learning_rate, momentum=0.9)
+    if clip_factor:
+        optimizer = nobn.optimizers.AdaptiveGradientClipping(optimizer, clip_factor)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(optimizer, loss)
+    model.fit(pairs(stream, steps, seed), verbose=0)
+    return accuracy(model)
+
+
+@click.command()
+@click.option("--folder", type=Path, required=True, help="Where the runs go.")
+@click.option("--seeds", default=3, show_default=True, help="Runs of each.")
+@click.option("--steps", default=5000, show_default=True, help="Steps of two images.")
+@click.option("--learning-rate", default=1e-4, show_default=True, help="Of Adam.")
+def main(folder, seeds, steps, learning_rate):
+    runs = [trained(folder, seed) for seed in range(seeds)]
+    rows = {"before": {}}
+    models = [nobn.training.open_model(run) for run in runs]
+    rows["before"]["batch norm"] = [accuracy(model) for model in models]
+    rows["before"]["folded"] = [
+        accuracy(nobn.fold_batch_norm(model)) for model in models
+    ]
+    for stream in STREAMS:
+        rows[stream] = {form: [] for form in FORMS}
+        for seed, run in enumerate(runs):
+            for form in FORMS:
+                found = fine_tuned(run, form, stream, steps, learning_rate, seed)
+                rows[stream][form].append(found)
+                print(stream, form, seed, found, flush=True)
+    write(
+        RESULT,
+        {
+            "command": " ".join(["python benchmarks/micro_batches.py", *sys.argv[1:]]),
+            "machine": machine(),
+            "versions": versions(),
+            "rows": rows,
+        },
+    )
+    show(rows)
+
+
+def show(rows):
+    table = Table(title="CIFAR-10, test accuracy in %, mean (lowest to highest)")
+    for title in ("", *FORMS):
+        table.add_column(title)
+    for stream, forms in rows.items():
+        cells = (
+            f"{statistics.mean(of):.1f} ({min(of):.1f} to {max(of):.1f})"
+            for of in (forms[form] for form in forms)
+        )
+        table.add_row(stream, *cells)
+    Console().print(table)
+
+
+if __name__ == "__main__":
+    main()
