@@ -38,18 +38,14 @@ def BinaryAlexNet(
         input_shape: (height, width, channels), of 8 pixels or more. From 64 on the
             first convolution is 11x11 with stride 4, and pools drop incomplete edges;
             below it is 3x3 with stride 1, and pools keep them.
-        classes: Number of classes, 2 or more.
         normalization: `"nobn"` (scaled weight standardization with gains and biases),
             `"none"`, or a layer behind every convolution and its pool: `"batch_norm"`
             as in the original, `"kalman"`, `"filter_response"` or `"group"`.
             `"independent_component"` puts one before every convolution but the first.
         width: Channels of the first convolution; the others have 3, 6, 6 and 4 times as
             many, the fully connected layers 64 times.
-        binary_weights: False keeps the binary kernels real-valued, for the first stage
-            of two-stage training; names and shapes of all weights are the same.
-        estimator: Gradient estimator of the sign, as in `quantizers.RSign`.
-        variance_preserving, balanced: As in `quantizers.ScaledStdSign`; `"nobn"` only.
-        name: Name of the model.
+        classes, binary_weights, estimator, variance_preserving, balanced, name: As in
+        `ReActNet18`.
 
     Returns:
         A functional Keras model.

@@ -34,22 +34,12 @@ def BiRealNet18(
     logits in float32.
 
     Arguments:
-        input_shape: (height, width, channels). From 64 pixels on the stem is that for
-            ImageNet (7x7, stride 2, max pooling), below a 3x3 convolution.
-        classes: Number of classes, 2 or more.
         normalization: Any of `NORMALIZATIONS`, as in `ReActNet18`: `"nobn"` (scaled
             weight standardization with gains, α and β), `"none"`, or a layer behind
             every convolution, of which `"batch_norm"` is the published one.
-        width: Channels of the first stage; doubled in every further stage.
-        binary_weights: False keeps the kernels of the blocks real-valued, for the first
-            stage of two-stage training; names and shapes of all weights are the same.
         blocks: Number of blocks, of one convolution each, per stage.
-        alpha: Positive factor on the residual branches; `"nobn"` only.
-        variance_rule: `"vita"`, the bookkeeping of the published code, or `"nf"`, which
-            counts every block; `"nobn"` only.
-        estimator: Gradient estimator of the sign, as in `quantizers.RSign`.
-        variance_preserving, balanced: As in `quantizers.ScaledStdSign`; `"nobn"` only.
-        name: Name of the model.
+        input_shape, classes, width, binary_weights, alpha, variance_rule, estimator,
+        variance_preserving, balanced, name: As in `ReActNet18`.
 
     Returns:
         A functional Keras model.

@@ -56,7 +56,6 @@ def BinaryDenseNet28(
     Arguments:
         input_shape: (height, width, channels). From 64 pixels on the stem is that for
             ImageNet (7x7, stride 2, ReLU, max pooling), below a 3x3 convolution.
-        classes: Number of classes, 2 or more.
         normalization: `"nobn"` (scaled weight standardization with gains, and shifts),
             `"none"` (the original without normalization), `"batch_norm"` as published,
             or in its place `"filter_response"`, `"group"` (16 channels a group),
@@ -66,12 +65,9 @@ def BinaryDenseNet28(
             `"independent_component"` look at the batch, the others at each example.
         width: Channels of the stem, and those that each layer adds. Transitions have
             the published multiples of half the width.
-        binary_weights: False keeps the kernels of the layers real-valued, for the first
-            stage of two-stage training; names and shapes of all weights are the same.
         blocks: Number of layers in each of up to four stages.
-        estimator: Gradient estimator of the sign, as in `quantizers.RSign`.
-        variance_preserving, balanced: As in `quantizers.ScaledStdSign`; `"nobn"` only.
-        name: Name of the model.
+        classes, binary_weights, estimator, variance_preserving, balanced, name: As in
+        `ReActNet18`.
 
     Returns:
         A functional Keras model.

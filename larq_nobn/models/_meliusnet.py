@@ -92,18 +92,14 @@ def MeliusNet22(
         input_shape: (height, width, channels). From 64 pixels on the stem is that for
             ImageNet (three 3x3 convolutions, the second in 4 groups, the third in 8,
             and max pooling), below a 3x3 convolution.
-        classes: Number of classes, 2 or more.
         normalization: As in `BinaryDenseNet28`.
         width: Channels of the stem, and those that each block adds; for images from 64
             pixels on a multiple of 16. Transitions have the published multiples of half
             the width.
-        binary_weights: False keeps the kernels of the blocks real-valued, for the first
-            stage of two-stage training; names and shapes of all weights are the same.
         blocks: Number of blocks in each of up to four stages.
         alpha: Positive factor on the improvements; `"nobn"` only.
-        estimator: Gradient estimator of the sign, as in `quantizers.RSign`.
-        variance_preserving, balanced: As in `quantizers.ScaledStdSign`; `"nobn"` only.
-        name: Name of the model.
+        classes, binary_weights, estimator, variance_preserving, balanced, name: As in
+        `ReActNet18`.
 
     Returns:
         A functional Keras model.

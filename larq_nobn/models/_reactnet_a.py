@@ -99,22 +99,17 @@ def ReActNetA(
 
     Arguments:
         input_shape: (height, width, channels).
-        classes: Number of classes, 2 or more.
         normalization: Any of `NORMALIZATIONS`, as in `ReActNet18`: `"nobn"` (scaled
             weight standardization with gains, α and β), `"none"`, or a layer behind
             every convolution, of which `"batch_norm"` is the published one.
         width: Channels of the stem; each stage doubles them.
-        binary_weights: False keeps the kernels of the blocks real-valued, for the first
-            stage of two-stage training; names and shapes of all weights are the same.
         blocks: Number of blocks, of two or three convolutions each, per stage.
         stem_stride: 1 or 2; None for 2 from 64 pixels on, and 1 below.
-        alpha: Positive factor on the residual branches; `"nobn"` only.
         variance_rule: `"vita"`, the bookkeeping of the published code, or `"nf"`, in
             which the average of a block of stride 2 counts inside the block; `"nobn"`
             only.
-        estimator: Gradient estimator of the sign, as in `quantizers.RSign`.
-        variance_preserving, balanced: As in `quantizers.ScaledStdSign`; `"nobn"` only.
-        name: Name of the model.
+        classes, binary_weights, alpha, estimator, variance_preserving, balanced, name:
+        As in `ReActNet18`.
 
     Returns:
         A functional Keras model.

@@ -101,18 +101,12 @@ def ResNet20(
     Arguments:
         input_shape: (height, width, channels). From 64 pixels on the first convolution
             is 7x7 with stride 2 and max pooling, below 3x3.
-        classes: Number of classes, 2 or more.
         normalization: Any of `NORMALIZATIONS`, as in `ReActNet18`: `"nobn"` (scaled
             weight standardization with gains, biases, α and β), `"none"`, or a layer
             behind every convolution, of which `"batch_norm"` is the published one.
-        width: Channels of the first stage; doubled in every further stage.
-        binary_weights: False keeps the kernels of the blocks real-valued, for the first
-            stage of two-stage training; names and shapes of all weights are the same.
         blocks: Number of blocks, of two convolutions each, per stage.
-        alpha: Positive factor on the residual branches; `"nobn"` only.
-        estimator: Gradient estimator of the sign, as in `quantizers.RSign`.
-        variance_preserving, balanced: As in `quantizers.ScaledStdSign`; `"nobn"` only.
-        name: Name of the model.
+        classes, width, binary_weights, alpha, estimator, variance_preserving, balanced,
+        name: As in `ReActNet18`.
 
     Returns:
         A functional Keras model.

@@ -36,18 +36,14 @@ def VGGSmall(
     Arguments:
         input_shape: (height, width, channels), of 8 pixels or more. From 64 on the
             first convolution is 7x7 with stride 2 and max pooling, below 3x3.
-        classes: Number of classes, 2 or more.
         normalization: `"nobn"` (scaled weight standardization with gains and biases),
             `"none"`, or a layer behind every convolution and its pool: `"batch_norm"`
             as published, `"kalman"`, `"filter_response"` or `"group"`.
             `"independent_component"` puts one before every convolution but the first.
         width: Channels of the first two convolutions; the next pair has twice as many,
             the last four times.
-        binary_weights: False keeps the binary kernels real-valued, for the first stage
-            of two-stage training; names and shapes of all weights are the same.
-        estimator: Gradient estimator of the sign, as in `quantizers.RSign`.
-        variance_preserving, balanced: As in `quantizers.ScaledStdSign`; `"nobn"` only.
-        name: Name of the model.
+        classes, binary_weights, estimator, variance_preserving, balanced, name: As in
+        `ReActNet18`.
 
     Returns:
         A functional Keras model.

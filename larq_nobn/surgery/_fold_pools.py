@@ -7,29 +7,12 @@ import numpy as np
 from .._keras import keras
 from ..graph import Call
 from ._fold_plan import NotExact, Scaling, label
-
-_layers = keras.layers
-_MEAN = (
-    _layers.AveragePooling1D,
-    _layers.AveragePooling2D,
-    _layers.AveragePooling3D,
-    _layers.GlobalAveragePooling1D,
-    _layers.GlobalAveragePooling2D,
-    _layers.GlobalAveragePooling3D,
-)
-_MAXIMUM = (
-    _layers.MaxPooling1D,
-    _layers.MaxPooling2D,
-    _layers.MaxPooling3D,
-    _layers.GlobalMaxPooling1D,
-    _layers.GlobalMaxPooling2D,
-    _layers.GlobalMaxPooling3D,
-)
+from ._pools import MAXIMA, MEANS
 
 
 def is_pool(call: Call) -> bool:
     """Tells whether a call pools each channel over positions."""
-    return type(call.layer) in _MEAN + _MAXIMUM
+    return type(call.layer) in (*MEANS, *MAXIMA)
 
 
 def passes(call: Call, scaling: Scaling) -> bool:
@@ -38,10 +21,10 @@ def passes(call: Call, scaling: Scaling) -> bool:
     Raises:
         NotExact: If it would, but for some negative k.
     """
-    if type(call.layer) not in (*_MEAN, *_MAXIMUM, _layers.Flatten):
+    if type(call.layer) not in (*MEANS, *MAXIMA, keras.layers.Flatten):
         return False
     if getattr(call.layer, "data_format", "channels_last") != "channels_last":
         return False
-    if type(call.layer) in _MAXIMUM and np.any(scaling.gain < 0):
+    if type(call.layer) in MAXIMA and np.any(scaling.gain < 0):
         raise NotExact(f"some gains are negative, and {label(call)} takes the maximum")
     return True

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import larq as lq
 
 from .._checks import check_choice, check_flag, check_number
@@ -20,7 +22,7 @@ def remove_batch_norm(
     variance_preserving: bool = True,
     balanced: bool = False,
     return_report: bool = False,
-) -> keras.Model | tuple[keras.Model, SurgeryReport]:
+) -> Any:
     r"""Rewrites a model with batch norm in the normalizer-free form of BNN-BN.
 
     The new model has the same architecture, and weights to go on training from. It does

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from ..graph import Call, Graph
 from ..layers import RPReLU
+from ._pools import MAXIMA
 from ._remove_moments import is_sum
 from ._remove_plan import Plan
-from ._remove_walks import LINEAR, MAXIMA, output_of
+from ._remove_walks import LINEAR, output_of
 
 
 def place_biases(graph: Graph, plan: Plan) -> None:

@@ -12,6 +12,7 @@ from .._keras import keras
 from ..graph import TRAINING_ONLY, Call, Graph, inputs_of, is_binary, sign_of
 from ._batch_norm import is_batch_norm
 from ._linear import latent
+from ._pools import MAXIMA, MEANS
 from ._remove_moments import activation_of, is_sum
 
 _layers = keras.layers
@@ -27,24 +28,8 @@ QUANTIZED = {
 }
 KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
 _SEPARABLE = (_quant.QuantSeparableConv1D, _quant.QuantSeparableConv2D)
-# A gain may stand before these as well as behind: any, and only one that is positive.
-LINEAR = (
-    *TRAINING_ONLY,
-    _layers.AveragePooling1D,
-    _layers.AveragePooling2D,
-    _layers.AveragePooling3D,
-    _layers.GlobalAveragePooling1D,
-    _layers.GlobalAveragePooling2D,
-    _layers.GlobalAveragePooling3D,
-)
-MAXIMA = (
-    _layers.MaxPooling1D,
-    _layers.MaxPooling2D,
-    _layers.MaxPooling3D,
-    _layers.GlobalMaxPooling1D,
-    _layers.GlobalMaxPooling2D,
-    _layers.GlobalMaxPooling3D,
-)
+# What any gain may stand before as well as behind.
+LINEAR = (*TRAINING_ONLY, *MEANS)
 _BOUNDED = frozenset({"sigmoid", "hard_sigmoid", "tanh", "softmax", "softsign"})
 
 
