@@ -27,12 +27,15 @@ class GroupedConv2D(lq.layers.QuantConv2D):
     """`QuantConv2D(groups=...)` of real-valued inputs, computed as a full convolution.
 
     Keras compiles grouped convolutions for the CPU, where a training step then takes
-    twenty times as long, and the phone's runtime knows them in its reference kernel
-    only, four times slower than the full convolution with its zeros. Weights and
-    results are those of `QuantConv2D`.
+    many times as long, and the phone's runtime knows them in its reference kernel only,
+    slower than the full convolution with its zeros. Weights and results are those of
+    `QuantConv2D`.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         with lq.context.quantized_scope(True):
             kernel = tf.convert_to_tensor(self.kernel)
-        return self.convolution_op(inputs, block_diagonal(kernel, self.groups))
+        outputs = self.convolution_op(inputs, block_diagonal(kernel, self.groups))
+        if self.use_bias:
+            outputs = tf.nn.bias_add(outputs, self.bias)
+        return self.activation(outputs)

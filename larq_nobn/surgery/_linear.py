@@ -8,6 +8,7 @@ import larq as lq
 import numpy as np
 
 from .._keras import keras
+from ..models._grouped import GroupedConv2D
 
 _layers = keras.layers
 
@@ -167,6 +168,7 @@ _KINDS: dict[type, type[Linear]] = {
             lq.layers.QuantConv1D,
             lq.layers.QuantConv2D,
             lq.layers.QuantConv3D,
+            GroupedConv2D,
         ),
         Plain,
     ),

@@ -47,6 +47,17 @@ def grouped(x, kernel, groups):
     return np.concatenate(parts, -1)
 
 
+def test_a_grouped_convolution_has_all_that_a_convolution_has():
+    rng = np.random.default_rng(1)
+    layer = GroupedConv2D(6, 3, groups=2, activation="relu", dtype="float64")
+    x = rng.normal(size=(2, 5, 5, 4))
+    layer(x)
+    kernel, bias = rng.normal(size=(3, 3, 2, 6)), rng.normal(size=6)
+    layer.set_weights([kernel, bias])
+    inner = grouped(x, kernel, 2)[:, 1:-1, 1:-1]  # the layer pads nothing
+    assert_allclose(layer(x), relu(inner + bias), atol=1e-12)
+
+
 def formula(model, images):
     if images.shape[1] < 64:
         x = conv(images, real_kernel(model, "stem_conv"), 0, 1)

@@ -7,6 +7,7 @@ import pytest
 from deploy.nets import binary_conv
 from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.graph import kernel_value, split_kernel
+from larq_nobn.models._grouped import GroupedConv2D
 from numpy.testing import assert_allclose, assert_array_equal
 from surgery.folding import BatchNorm, chain, difference, floatx, fold, randomize
 
@@ -17,6 +18,7 @@ FLOAT = {
     "conv": lambda **k: layers.Conv2D(6, 3, **k),
     "without a bias": lambda **k: layers.Conv2D(6, 3, use_bias=False, **k),
     "grouped": lambda **k: layers.Conv2D(6, 3, groups=2, **k),
+    "grouped in MeliusNet": lambda **k: GroupedConv2D(6, 3, groups=2, **k),
     "depthwise": lambda **k: layers.DepthwiseConv2D(3, depth_multiplier=3, **k),
     "separable": lambda **k: layers.SeparableConv2D(6, 3, **k),
     "transposed": lambda **k: layers.Conv2DTranspose(6, 3, **k),
