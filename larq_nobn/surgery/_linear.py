@@ -14,7 +14,9 @@ _layers = keras.layers
 
 
 class Linear:
-    """Abstract base: latent kernels and bias of a layer, in float64.
+    """Latent kernel (..., input channels of a group, output channels), and the bias.
+
+    Both in float64.
 
     Arguments:
         layer: A built layer of one of the kinds below.
@@ -89,22 +91,15 @@ class Linear:
 
     def by_input(self, values: np.ndarray) -> np.ndarray:
         """Values per input channel, in a shape that goes with the first kernel."""
-        raise NotImplementedError
-
-    def response(self, values: np.ndarray) -> np.ndarray:
-        """The output, without bias, for an input that is constant in each channel."""
-        raise NotImplementedError
-
-
-class Plain(Linear):
-    """(..., input channels of a group, output channels)."""
-
-    def by_input(self, values: np.ndarray) -> np.ndarray:
         groups = getattr(self.layer, "groups", 1)
         outputs = self.kernels["kernel"].shape[-1]
         return np.repeat(values.reshape(groups, -1).T, outputs // groups, axis=1)
 
     def response(self, values: np.ndarray) -> np.ndarray:
+        """The output, without bias, for an input that is constant in each channel.
+
+        Only that of a uniform layer is the same at every position.
+        """
         weighted = self.kernels["kernel"] * self.by_input(values)
         return weighted.reshape(-1, weighted.shape[-1]).sum(axis=0)
 
@@ -170,7 +165,7 @@ _KINDS: dict[type, type[Linear]] = {
             lq.layers.QuantConv3D,
             GroupedConv2D,
         ),
-        Plain,
+        Linear,
     ),
     **dict.fromkeys(
         (
