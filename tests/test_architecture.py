@@ -12,7 +12,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 
 # Imports point from a later layer to an earlier one; siblings leave each other alone.
 LAYERS = (
-    {"_keras", "_checks", "_files", "_tables"},
+    {"_keras", "_checks", "_files", "_larq", "_tables"},
     {"_math", "_batches"},
     {"_penalties"},
     {"quantizers", "layers", "regularizers", "optimizers", "data"},

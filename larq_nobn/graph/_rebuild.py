@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from .._keras import keras
+from .._larq import without_starvation_warning
 from ._errors import ModelError
 
 
@@ -25,7 +26,8 @@ def rebuild(
         config = _config(layer)
         if float32:
             config = float32_config(config)
-        return type(layer).from_config({**config, **changes})
+        with without_starvation_warning():
+            return type(layer).from_config({**config, **changes})
     except Exception as error:  # a user's class may raise anything
         raise ModelError(
             f"Layer {layer.name!r} ({type(layer).__name__}) cannot be rebuilt from its "

@@ -11,9 +11,10 @@ import tensorflow as tf
 from .._checks import check_blocks
 from .._keras import keras
 from ..layers import ProxyNormalization
+from ._head import classifier
 from ._inputs import check_image_shape, check_sizes, check_supported
 from ._normalizers import NORMALIZATIONS, NORMALIZERS
-from ._parts import LARGE, Parts, classifier
+from ._parts import LARGE, Parts
 
 # Keeps the variance of a standard normal through a ReLU, whose mean is then as below.
 RELU_SCALE = (0.5 - 0.5 / math.pi) ** -0.5

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,18 +18,6 @@ _GLOROT = frozenset({"none", "independent_component", "evonorm"})
 # pool's size. Of independent normal values it would be 1.03 for 2x2 and 1.49 for 3x3,
 # but neighbours are alike; measured of random kernels on images.
 _MAXIMUM = {1: 0.0, 2: 0.85, 3: 1.03}
-
-
-@contextmanager
-def without_starvation_warning() -> Iterator[None]:
-    """Larq advises a kernel constraint; standardized kernels cannot starve."""
-    log = logging.getLogger("larq.layers_base")
-    before = log.disabled
-    log.disabled = True
-    try:
-        yield
-    finally:
-        log.disabled = before
 
 
 @dataclass(frozen=True)

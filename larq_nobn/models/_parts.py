@@ -10,10 +10,11 @@ import tensorflow as tf
 
 from .._checks import check_choice, check_flag
 from .._keras import keras
+from .._larq import without_starvation_warning
 from ..layers import IndependentComponent, SignFlipDropout
 from ..quantizers import RSign
 from ._grouped import GroupedConv2D
-from ._kernels import Kernels, without_starvation_warning
+from ._kernels import Kernels
 from ._moments import Moments
 from ._normalizers import BATCH_NORM, NORMALIZERS, batch_norm
 
@@ -241,10 +242,3 @@ class Parts:
             x = self.apply(activation, x)
         pool = keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")
         return self.apply(pool, x) if large else x
-
-
-def classifier(inputs: tf.Tensor, x: tf.Tensor, classes: int, name: str) -> keras.Model:
-    """The network that averages the map `x` and ends in the dense layer `head`."""
-    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
-    logits = keras.layers.Dense(classes, name="head", dtype="float32")(x)
-    return keras.Model(inputs, logits, name=name)

@@ -8,8 +8,9 @@ import tensorflow as tf
 
 from .._checks import check_blocks, check_choice, check_number
 from .._keras import keras
+from ._head import classifier
 from ._inputs import check_image_shape, check_sizes
-from ._parts import Parts, classifier
+from ._parts import Parts
 from ._variance import VARIANCE_RULES, expected_variances
 
 

@@ -9,8 +9,9 @@ from .._checks import check_blocks, check_number
 from .._keras import keras
 from ._channel_padding import ChannelPadding
 from ._clipped import clip
+from ._head import classifier
 from ._inputs import check_image_shape, check_sizes
-from ._parts import Parts, classifier
+from ._parts import Parts
 
 HALVES = ("first", "second")
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from .._keras import keras
+from .._larq import without_starvation_warning
 from ..graph import Call, rebuild, sign_of
-from ..models._kernels import without_starvation_warning
 from ..quantizers import ScaledStandardization, ScaledStdSign
 from ._linear import latent
 from ._remove_norms import norm_layers
