@@ -4,8 +4,8 @@ ReActNet-18 of width 16 is trained on CIFAR-10 with batch norm, 5 epochs in batc
 128, and then further in batches of two: as it is, with batch norm in training mode, and
 with batch norm folded away. Pairs are drawn at random, or of one class each, as where
 images arrive in bursts. Gradient descent with momentum and adaptive gradient clipping,
-at two learning rates. The accuracy is that on all 10,000 test images; finished training
-runs in the folder are not repeated.
+at two learning rates. The accuracy is that on all 10,000 test images; what the folder
+holds already is not repeated.
 
     python benchmarks/micro_batches.py --folder runs/micro_batches
 """
@@ -13,6 +13,7 @@ runs in the folder are not repeated.
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 import statistics
 import sys
@@ -67,7 +68,11 @@ def accuracy(model):
 
 
 def fine_tuned(run, form, stream, steps, learning_rate, seed):
-    """Test accuracy in % after so many steps of two images."""
+    """Test accuracy in % after so many steps of two images, measured once."""
+    name = f"{stream}, {learning_rate:g}, {form}, {seed}, {steps}".replace(" ", "_")
+    known = run.parent / f"{name}.json"
+    if known.exists():
+        return json.loads(known.read_text())
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
     model = nobn.training.open_model(run)
@@ -78,7 +83,10 @@ def fine_tuned(run, form, stream, steps, learning_rate, seed):
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss)
     model.fit(pairs(stream, steps, seed), verbose=0)
-    return accuracy(model)
+    found = accuracy(model)
+    write(found, known)
+    print(name, found, flush=True)
+    return found
 
 
 @click.command()
@@ -98,19 +106,15 @@ def main(folder, seeds, steps):
     for stream, rate in itertools.product(STREAMS, RATES):
         row = rows[f"{stream}, {rate:g}"] = {form: [] for form in FORMS}
         for (seed, run), form in itertools.product(enumerate(runs), FORMS):
-            found = fine_tuned(run, form, stream, steps, rate, seed)
-            row[form].append(found)
-            print(stream, rate, form, seed, found, flush=True)
-    write(
-        RESULT,
-        {
-            "command": " ".join(["python benchmarks/micro_batches.py", *sys.argv[1:]]),
-            "machine": machine(),
-            "versions": versions(),
-            "steps": steps,
-            "rows": rows,
-        },
-    )
+            row[form].append(fine_tuned(run, form, stream, steps, rate, seed))
+    result = {
+        "command": " ".join(["python benchmarks/micro_batches.py", *sys.argv[1:]]),
+        "machine": machine(),
+        "versions": versions(),
+        "steps": steps,
+        "rows": rows,
+    }
+    write(result, RESULT)
     show(rows)
 
 
