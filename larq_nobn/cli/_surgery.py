@@ -8,6 +8,7 @@ import click
 
 from .. import surgery, training
 from .._keras import keras
+from ..models._variance import VARIANCE_RULES
 from ._console import emit_json, out, say, working
 from ._models import model_argument, open_run_or_file
 
@@ -50,7 +51,7 @@ def fold(model: Path, output: Path, report: str | None) -> None:
 )
 @click.option(
     "--variance-rule",
-    type=click.Choice(["nf", "vita"]),
+    type=click.Choice(VARIANCE_RULES),
     default="nf",
     help="How the variance of the residual stream is counted.",
 )

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import larq as lq
+import tensorflow as tf
 
 from .._keras import keras
 from ..layers import (
@@ -52,6 +53,21 @@ class Call(NamedTuple):
     inputs: Any
     outputs: Any
     node: Any
+
+    @property
+    def first_input(self) -> Any:
+        """The first tensor that it reads."""
+        return inputs_of(self.node)[0]
+
+    @property
+    def first_output(self) -> Any:
+        """The first tensor that it makes: of Kalman normalization, the features."""
+        return tf.nest.flatten(self.outputs)[0]
+
+    @property
+    def described(self) -> str:
+        """Its layer in the words of a message."""
+        return f"{self.name!r} ({type(self.layer).__name__})"
 
     def arguments(self, tensors: Mapping[str, Any]) -> tuple[Any, Any]:
         """Positional and keyword arguments of the call, with other tensors by id."""

@@ -54,7 +54,7 @@ def check_batch_norms(graph: Graph) -> None:
 
 def _faults(graph: Graph, call: Call) -> Iterator[str]:
     layer = call.layer
-    label = f"Layer {call.name!r} ({type(layer).__name__})"
+    label = f"Layer {call.described}"
     if not is_batch_norm(layer):
         for inner in layer.submodules:
             if is_batch_norm(inner):
@@ -77,7 +77,7 @@ def _faults(graph: Graph, call: Call) -> Iterator[str]:
     _, *state = tf.nest.flatten(call.outputs)
     if any(graph.is_output(moment) or graph.consumers(moment) for moment in state):
         yield (
-            f"The state of layer {call.name!r} ({type(layer).__name__}) is used for "
+            f"The state of layer {call.described} is used for "
             "more than other such layers. Leave it out of the model's outputs"
         )
 

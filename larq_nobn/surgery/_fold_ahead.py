@@ -11,8 +11,8 @@ import numpy as np
 from .._keras import keras
 from ..graph import Call, is_binary, kernel_value, sign_of
 from ..layers import SignFlipDropout
-from ._fold_chains import Chain, result
-from ._fold_plan import NotExact, Plan, Scaling, label
+from ._fold_chains import Chain
+from ._fold_plan import NotExact, Plan, Scaling
 from ._fold_pools import passes
 from ._fold_signs import PLAIN_SIGNS, shifted
 from ._linear import Linear
@@ -53,14 +53,14 @@ def _ahead(plan: Plan, tensor: Any, scaling: Scaling, dtype: str) -> Iterator[Ed
         raise NotExact("it is an output of the model")
     for call in plan.graph.consumers(tensor):
         if plan.is_shared(call):
-            raise NotExact(f"{label(call)} is used more than once")
+            raise NotExact(f"{call.described} is used more than once")
         if call.layer.compute_dtype != dtype:
-            raise NotExact(f"{label(call)} computes in {call.layer.compute_dtype}")
+            raise NotExact(f"{call.described} computes in {call.layer.compute_dtype}")
         if isinstance(call.layer, _layers.Flatten) and passes(call, scaling):
             every = scaling.at_positions(call.outputs.shape[-1])
-            yield from _ahead(plan, result(call), every, dtype)
+            yield from _ahead(plan, call.first_output, every, dtype)
         elif passes(call, scaling):
-            yield from _ahead(plan, result(call), scaling, dtype)
+            yield from _ahead(plan, call.first_output, scaling, dtype)
         elif is_binary(quantizer := _sign(call)):
             plan.check_trains(call, scaling)
             yield from _into_sign(plan, call, quantizer, scaling)
@@ -76,11 +76,11 @@ def _sign(call: Call) -> Any:
 def _into_kernel(plan: Plan, call: Call, scaling: Scaling) -> Edit:
     linear = plan.linear(call, "behind it")
     if getattr(call.layer, "input_quantizer", None) is not None:
-        raise NotExact(f"{label(call)} quantizes its input")
+        raise NotExact(f"{call.described} quantizes its input")
     if any(linear.is_quantized(name) for name in linear.kernels):
         raise NotExact(f"the kernel of {call.name!r} is quantized")
     if np.any(scaling.bias) and not linear.is_uniform:
-        raise NotExact(f"{label(call)} does not see as much of its input everywhere")
+        raise NotExact(f"{call.described} does not see as much of its input everywhere")
     return Edit(
         f"folded into {call.name!r}",
         partial(linear.scale_inputs, scaling.gain, scaling.bias),
@@ -95,7 +95,7 @@ def _into_sign(
     where = f"in {call.name!r}" if inside else f"{call.name!r}"
     negative = scaling.gain < 0
     if np.any(negative):
-        for reader in [call] if inside else _readers(plan, result(call)):
+        for reader in [call] if inside else _readers(plan, call.first_output):
             yield _turn(plan, reader, negative)
     edit = partial(plan.signs.__setitem__, call.name, shift)
     yield Edit(f"became the shift of the sign {where}", edit)
@@ -107,13 +107,15 @@ def _readers(plan: Plan, tensor: Any) -> Iterator[Call]:
         raise NotExact("some gains are negative, and the sign is an output")
     for call in plan.graph.consumers(tensor):
         if plan.is_shared(call):
-            raise NotExact(f"some gains are negative, and {label(call)} is shared")
+            raise NotExact(f"some gains are negative, and {call.described} is shared")
         if isinstance(call.layer, _ODD):
-            yield from _readers(plan, result(call))
+            yield from _readers(plan, call.first_output)
         elif _keeps_signs(getattr(call.layer, "input_quantizer", None)):
             yield call
         else:
-            raise NotExact(f"some gains are negative, and {label(call)} quantizes too")
+            raise NotExact(
+                f"some gains are negative, and {call.described} quantizes too"
+            )
 
 
 def _keeps_signs(quantizer: Any) -> bool:

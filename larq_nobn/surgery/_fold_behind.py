@@ -8,8 +8,8 @@ import larq as lq
 import numpy as np
 
 from ..graph import Call, is_binary_convolution, kernel_value
-from ._fold_chains import Chain, keep_as_affine, operand, result
-from ._fold_plan import NotExact, Plan, Scaling, label
+from ._fold_chains import Chain, keep_as_affine
+from ._fold_plan import NotExact, Plan, Scaling
 from ._fold_pools import is_pool, passes
 from ._linear import Linear
 
@@ -36,7 +36,7 @@ def into_kernel_behind(plan: Plan, chain: Chain) -> str:
     by_name = {source.call.name: source.call for source in sources}
     for name, call in by_name.items():
         _check_float(plan, call, chain)
-        if not all(id(result(use)) in ends for use in plan.graph.uses(name)):
+        if not all(id(use.first_output) in ends for use in plan.graph.uses(name)):
             raise NotExact(f"{name!r} is used elsewhere too")
     for call in by_name.values():
         plan.linear(call).scale_outputs(chain.scaling.gain, chain.scaling.bias)
@@ -94,12 +94,12 @@ def _source(plan: Plan, chain: Chain, tensor: Any) -> Source:
     if call is None:
         raise NotExact("it reads an input of the model")
     if plan.graph.sole_consumer(tensor) is None:
-        raise NotExact(f"the output of {label(call)} is read elsewhere too")
+        raise NotExact(f"the output of {call.described} is read elsewhere too")
     if not is_pool(call) or not passes(call, chain.scaling):
         return Source(call, tensor, [])
     if plan.is_shared(call):
-        raise NotExact(f"{label(call)} is used more than once")
-    before = _source(plan, chain, operand(call))
+        raise NotExact(f"{call.described} is used more than once")
+    before = _source(plan, chain, call.first_input)
     return before._replace(pools=[*before.pools, call])
 
 

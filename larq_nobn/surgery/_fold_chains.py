@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from .._keras import keras
 from ..graph import Call, Graph
@@ -70,7 +69,7 @@ def _is_affine(layer: keras.layers.Layer) -> bool:
 
 def _next(graph: Graph, name: str) -> str | None:
     uses = graph.uses(name)
-    readers = [graph.sole_consumer(result(call)) for call in uses]
+    readers = [graph.sole_consumer(call.first_output) for call in uses]
     names = {None if reader is None else reader.name for reader in readers}
     if len(names) > 1 or None in names or not _is_affine(readers[0].layer):  # type: ignore[union-attr]
         return None
@@ -84,8 +83,8 @@ def _chain(graph: Graph, layers: list[keras.layers.Layer]) -> Chain:
     for layer in layers[1:]:
         k, c = _parameters(layer)
         gain, bias = gain * k, bias * k + c
-    starts = tuple(operand(call) for call in graph.uses(layers[0].name))
-    ends = tuple(result(call) for call in graph.uses(layers[-1].name))
+    starts = tuple(call.first_input for call in graph.uses(layers[0].name))
+    ends = tuple(call.first_output for call in graph.uses(layers[-1].name))
     trainable = any(layer.trainable_weights for layer in layers)
     return Chain(tuple(layers), starts, ends, Scaling(gain, bias, trainable))
 
@@ -103,13 +102,3 @@ def keep_as_affine(plan: Plan, chain: Chain, pools: Sequence[Call] = ()) -> None
     plan.affine[slots[0]] = Affine(chain.name, chain.scaling, last.dtype_policy.name)
     plan.moved.update(zip(slots[1:], (pool.layer for pool in pools), strict=True))
     plan.dropped |= set(chain.names) - {chain.name}
-
-
-def operand(call: Call) -> Any:
-    """The feature map that a call reads."""
-    return tf.nest.flatten(call.inputs)[0]
-
-
-def result(call: Call) -> Any:
-    """The feature map that a call makes."""
-    return tf.nest.flatten(call.outputs)[0]

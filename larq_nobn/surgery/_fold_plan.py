@@ -82,7 +82,7 @@ class Plan:
         if call.name not in self._linear:
             found = linear_of(call.layer)
             if found is None:
-                raise NotExact(f"{label(call)} lies {place}")
+                raise NotExact(f"{call.described} lies {place}")
             self._linear[call.name] = found
         return self._linear[call.name]
 
@@ -102,8 +102,3 @@ class Plan:
 
     def is_shared(self, call: Call) -> bool:
         return len(self.graph.uses(call.name)) > 1
-
-
-def label(call: Call) -> str:
-    """A layer in the words of a report."""
-    return f"{call.name!r} ({type(call.layer).__name__})"

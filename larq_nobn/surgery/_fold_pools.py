@@ -6,7 +6,7 @@ import numpy as np
 
 from .._keras import keras
 from ..graph import Call
-from ._fold_plan import NotExact, Scaling, label
+from ._fold_plan import NotExact, Scaling
 from ._pools import MAXIMA, MEANS
 
 
@@ -26,5 +26,7 @@ def passes(call: Call, scaling: Scaling) -> bool:
     if getattr(call.layer, "data_format", "channels_last") != "channels_last":
         return False
     if type(call.layer) in MAXIMA and np.any(scaling.gain < 0):
-        raise NotExact(f"some gains are negative, and {label(call)} takes the maximum")
+        raise NotExact(
+            f"some gains are negative, and {call.described} takes the maximum"
+        )
     return True

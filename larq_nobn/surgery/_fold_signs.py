@@ -5,8 +5,9 @@ from __future__ import annotations
 import larq as lq
 import numpy as np
 
-from ..quantizers import RSign, SigmoidSign, SignSwish
+from ..quantizers import SigmoidSign, SignSwish
 from ._fold_plan import NotExact, Scaling, Shift
+from ._signs import as_rsign
 
 # These are sign(x), whatever their estimator.
 PLAIN_SIGNS = (
@@ -29,7 +30,12 @@ def shifted(quantizer: lq.quantizers.Quantizer, scaling: Scaling) -> Shift:
         NotExact: If no threshold, or no such estimator exists.
     """
     gain, bias = scaling.gain, scaling.bias
-    scale, estimator, own = _as_rsign(quantizer)
+    equal = as_rsign(quantizer)
+    if equal is None:
+        raise NotExact(
+            f"RSign has no estimator like that of {type(quantizer).__name__}"
+        )
+    scale, own = equal.scale, 0.0 if equal.shift is None else equal.shift.astype(float)
     if not np.all(gain):
         raise NotExact(f"{np.sum(gain == 0)} of its {gain.size} gains are 0")
     with np.errstate(over="ignore"):
@@ -42,26 +48,8 @@ def shifted(quantizer: lq.quantizers.Quantizer, scaling: Scaling) -> Shift:
         raise NotExact("some of its gains are as good as 0")
     return Shift(
         factor,
-        estimator,
+        equal.estimator,
         -factor * threshold,
         quantizer.dtype_policy.name,
         scaling.trainable,
     )
-
-
-def _as_rsign(quantizer: lq.quantizers.Quantizer) -> tuple[float, str, np.ndarray]:
-    """Scale, estimator and shift of an equal `RSign`.
-
-    Larq's straight-through window has the height 1 at any width; here its area is kept.
-    """
-    kind, none = type(quantizer), np.zeros(())
-    if kind is RSign:
-        shift = none if quantizer.shift is None else quantizer.shift.numpy()
-        return quantizer.scale, quantizer.estimator, shift.astype(np.float64)
-    if kind is SigmoidSign:
-        return quantizer.slope / 3.0, "sigmoid_sign", none
-    if kind is lq.quantizers.ApproxSign:
-        return 1.0, "approx_sign", none
-    if kind is lq.quantizers.SteSign and quantizer.clip_value:
-        return 1.0 / quantizer.clip_value, "ste_sign", none
-    raise NotExact(f"RSign has no estimator like that of {kind.__name__}")

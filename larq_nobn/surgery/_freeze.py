@@ -112,7 +112,7 @@ def _rows(model: keras.Model) -> dict[str, Constant]:
     rows: dict[str, Constant] = {}
     refused: list[str] = []
     for call in calls(model):
-        layer, label = call.layer, f"{call.name!r} ({type(call.layer).__name__})"
+        layer, label = call.layer, call.described
         if not isinstance(layer, DYNAMIC):
             inside = [x for x in layer.submodules if isinstance(x, DYNAMIC)]
             refused += [label] if inside else []

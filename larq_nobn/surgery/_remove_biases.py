@@ -7,7 +7,7 @@ from ..layers import RPReLU
 from ._pools import MAXIMA
 from ._remove_moments import is_sum
 from ._remove_plan import Plan
-from ._remove_walks import LINEAR, output_of
+from ._remove_walks import LINEAR
 
 
 def place_biases(graph: Graph, plan: Plan) -> None:
@@ -33,7 +33,7 @@ def place_biases(graph: Graph, plan: Plan) -> None:
 def _shift_behind(graph: Graph, plan: Plan, name: str) -> Call | None:
     """The learned shift that alone reads a batch norm, or a sum with it."""
     uses = graph.uses(name)
-    tensor = output_of(uses[0]) if len(uses) == 1 else None
+    tensor = uses[0].first_output if len(uses) == 1 else None
     while tensor is not None:
         reader = graph.sole_consumer(tensor)
         if reader is None or len(graph.uses(reader.name)) > 1:
@@ -43,5 +43,5 @@ def _shift_behind(graph: Graph, plan: Plan, name: str) -> Call | None:
         if shifted or isinstance(reader.layer, RPReLU):
             return reader
         passes = is_sum(reader) or isinstance(reader.layer, (*LINEAR, *MAXIMA))
-        tensor = output_of(reader) if passes else None
+        tensor = reader.first_output if passes else None
     return None

@@ -13,7 +13,6 @@ from ..layers import ChannelAffine, IndependentComponent
 from ._remove_moments import Moments
 from ._remove_plan import NormPlan, SignPlan
 from ._remove_signs import flippable
-from ._remove_walks import output_of
 
 # In deviations of its input: further out a sign is as good as constant, and no gradient
 # would ever reach its shift.
@@ -43,8 +42,8 @@ def signs_behind(
 
     Negative factors turn signs around, and so need kernels that turn them back.
     """
-    readers = graph.consumers(output_of(norm))
-    if graph.is_output(output_of(norm)) or not readers:
+    readers = graph.consumers(norm.first_output)
+    if graph.is_output(norm.first_output) or not readers:
         return None
     found = []
     for use in (norm, *readers):

@@ -38,13 +38,13 @@ class SignPlan:
     """What an `RSign` takes over from a sign.
 
     Arguments:
-        estimator: Its gradient estimator.
         scale: What the estimator multiplies its input by, 1 over its window.
+        estimator: Its gradient estimator.
         shift: (C,), or None for none.
     """
 
-    estimator: str
     scale: float
+    estimator: str
     shift: np.ndarray | None = None
 
     @property

@@ -20,16 +20,16 @@ from ._remove_moments import (
     unit,
 )
 from ._remove_norms import affine_plan, factors, sign_shift, signs_behind
-from ._remove_plan import KernelPlan, NormPlan, Plan
-from ._remove_signs import plan_sign, quantizer_of
+from ._remove_plan import KernelPlan, NormPlan, Plan, SignPlan
+from ._remove_signs import quantizer_of
 from ._remove_sums import is_first_sum, scale_setter, stream_of
 from ._remove_walks import (
     argument_of,
     has_kernel,
     kernel_before,
-    output_of,
     to_standardize,
 )
+from ._signs import as_rsign
 
 
 class Planner:
@@ -51,11 +51,11 @@ class Planner:
             if name := to_standardize(self.graph, call):
                 quantizer = getattr(call.layer, argument_of(name, "quantizer"), None)
                 self.plan.kernels[call.name] = KernelPlan(name, is_binary(quantizer))
-            if sign := plan_sign(quantizer_of(call.layer)):
-                self.plan.signs[call.name] = sign
+            if equal := as_rsign(quantizer_of(call.layer)):
+                self.plan.signs[call.name] = SignPlan(*equal)
         for call in self.graph.calls:
             inputs = [self._of(tensor) for tensor in inputs_of(call.node)]
-            self._moments[id(output_of(call))] = self._step(call, inputs)
+            self._moments[id(call.first_output)] = self._step(call, inputs)
         place_biases(self.graph, self.plan)
         return self.plan
 
@@ -63,7 +63,7 @@ class Planner:
         return self._moments.get(id(tensor)) or unit(channels_of(tensor), given=True)
 
     def _step(self, call: Call, inputs: list[Moments]) -> Moments:
-        layer, channels = call.layer, channels_of(output_of(call))
+        layer, channels = call.layer, channels_of(call.first_output)
         if call.name in self.plan.signs:
             self._scale_sign(call, inputs[0])
         if is_batch_norm(layer):
@@ -118,8 +118,8 @@ class Planner:
         """Why a batch norm is neither the gain of a kernel nor the shift of a sign."""
         if len(self.graph.uses(call.name)) > 1:
             return "it is used more than once"
-        readers = self.graph.consumers(output_of(call))
-        if self.graph.is_output(output_of(call)) or len(readers) > 1:
+        readers = self.graph.consumers(call.first_output)
+        if self.graph.is_output(call.first_output) or len(readers) > 1:
             return "more than a sign reads it"
         return "no kernel before it and no sign behind it can hold it"
 

@@ -4,37 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-import larq as lq
-
 from .._keras import keras
 from ..graph import TRAINING_ONLY, Call, Graph, is_binary, sign_of
-from ..quantizers import RSign, SigmoidSign
-from ._remove_plan import SignPlan
-from ._remove_walks import QUANTIZED, has_kernel, kernel_name, output_of
+from ._remove_walks import QUANTIZED, has_kernel, kernel_name
 
 
 def quantizer_of(layer: keras.layers.Layer) -> Any:
     """The sign that a layer begins with or is; None where there is none."""
     inner = getattr(layer, "input_quantizer", None)
     return inner if is_binary(inner) else sign_of(layer)
-
-
-def plan_sign(quantizer: Any) -> SignPlan | None:
-    """The `RSign` of the same estimator, if there is one.
-
-    That of `SteSign` passes gradients between -1 and 1 of the scaled input; for another
-    window the scale makes up, which also divides the gradients by it.
-    """
-    if type(quantizer) is RSign:
-        shift = None if quantizer.shift is None else quantizer.shift.numpy()
-        return SignPlan(quantizer.estimator, quantizer.scale, shift)
-    if type(quantizer) is SigmoidSign:
-        return SignPlan("sigmoid_sign", quantizer.slope / 3)
-    if type(quantizer) is lq.quantizers.ApproxSign:
-        return SignPlan("approx_sign", 1.0)
-    if type(quantizer) is lq.quantizers.SteSign and quantizer.clip_value:
-        return SignPlan("ste_sign", 1 / quantizer.clip_value)
-    return None
 
 
 def flippable(graph: Graph, sign: Call) -> list[str] | None:
@@ -44,9 +22,9 @@ def flippable(graph: Graph, sign: Call) -> list[str] | None:
     """
     readers = [sign]
     if not has_kernel(sign.layer):
-        if graph.is_output(output_of(sign)):
+        if graph.is_output(sign.first_output):
             return None
-        readers = graph.consumers(output_of(sign))
+        readers = graph.consumers(sign.first_output)
     found: list[str] = []
     for reader in readers:
         layer = reader.layer

@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from typing import Any
 
 import larq as lq
-import tensorflow as tf
 
 from .._keras import keras
 from ..graph import TRAINING_ONLY, Call, Graph, inputs_of, is_binary, sign_of
@@ -75,7 +74,7 @@ def _ahead(graph: Graph, call: Call) -> Iterator[str]:
     """What reads the output of a call first, through pools and activations."""
     if is_bounded(call.layer):
         return
-    for reader in graph.consumers(output_of(call)):
+    for reader in graph.consumers(call.first_output):
         layer = reader.layer
         if is_batch_norm(layer):
             yield "norm"
@@ -94,16 +93,6 @@ def is_bounded(layer: keras.layers.Layer) -> bool:
     return activation_of(layer) in _BOUNDED
 
 
-def output_of(call: Call) -> Any:
-    """The first tensor that a call makes: of Kalman normalization, the features."""
-    return tf.nest.flatten(call.outputs)[0]
-
-
-def input_of(call: Call) -> Any:
-    """The first tensor that a call reads."""
-    return inputs_of(call.node)[0]
-
-
 def kernel_before(graph: Graph, norm: Call, positive: bool) -> Call | None:
     """The kernel whose gain and bias can do what all uses of a batch norm do.
 
@@ -118,12 +107,12 @@ def kernel_before(graph: Graph, norm: Call, positive: bool) -> Call | None:
     first = found[0]
     if first is None or any(call is None or call.name != first.name for call in found):
         return None
-    different = len({id(output_of(call)) for call in found if call}) == len(uses)
+    different = len({id(call.first_output) for call in found if call}) == len(uses)
     return first if different and len(graph.uses(first.name)) == len(uses) else None
 
 
 def _kernel_before(graph: Graph, norm: Call, through: tuple[type, ...]) -> Call | None:
-    tensor = input_of(norm)
+    tensor = norm.first_input
     while graph.sole_consumer(tensor) is not None:
         call = graph.producer(tensor)
         if call is None:
@@ -132,7 +121,7 @@ def _kernel_before(graph: Graph, norm: Call, through: tuple[type, ...]) -> Call 
             return None if activation_of(call.layer) else call
         if not isinstance(call.layer, through):
             return None
-        tensor = input_of(call)
+        tensor = call.first_input
     return None
 
 

@@ -88,7 +88,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("remove nowhere f.keras", "Path 'nowhere' does not exist"),
         ("remove float.keras f.keras --alpha 0", "alpha=0.0 is outside (0, inf)"),
         ("remove float.keras f.keras --alpha x", "'x' is not a valid float"),
-        ("remove float.keras f.keras --variance-rule he", "'he' is not one of 'nf'"),
+        (
+            "remove float.keras f.keras --variance-rule he",
+            "'he' is not one of 'vita', 'nf'",
+        ),
         ("remove channels.keras f.keras", "normalizes axis [1], but only the last"),
         ("summary nowhere", "Path 'nowhere' does not exist"),
         ("summary notes.txt", "notes.txt is not a .keras file"),
