@@ -4,21 +4,18 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any
 
 from ._errors import ConversionError
 from ._findings import Findings
-from ._flatbuffer import compute_engine
+from ._operations import Operation, Subgraph, damaged, read
 
 _BINARY = ("LceQuantize", "LceDequantize", "LceBconv2d", "LceBMaxPool2d")
 # These rename axes and neither compute nor copy. Padding, concatenation, slicing and
 # transposition move whole float maps through memory and count as float operations.
 _SHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "SHAPE")
-_INT32 = 2
 
 
 @dataclass(frozen=True)
@@ -80,94 +77,57 @@ def audit(path: str | os.PathLike) -> Audit:
 
 def audit_bytes(content: bytes, path: str, last_layer: str = "output") -> Audit:
     """Audits the content of a file; `last_layer` names the last operation's layer."""
-    if content[4:8] != b"TFL3":
-        raise ConversionError(
-            f"{path!r} is not a TFLite file. Pass a file that larq_nobn.convert or "
-            "another LCE converter wrote."
-        )
-    compute_engine()
+    graphs = read(content, path)
     try:
-        return _audit(content, path, last_layer)
-    except Exception as error:  # struct.error, IndexError, UnicodeDecodeError, ...
-        raise ConversionError(
-            f"{path!r} is a damaged TFLite file. Copy or convert it again."
-        ) from error
+        return _audit(graphs, content, path, last_layer)
+    except Exception as error:  # what makes no sense, such as a filter without shape
+        raise damaged(path) from error
 
 
-class _Operation:
-    """One operation of a parsed flatbuffer."""
+def _layer(op: Operation, last_layer: str) -> str:
+    """Returns the layer in 'model/layer/operation;other/fused/parts'."""
+    name = op.outputs[0].name if op.outputs else ""
+    if name.startswith(("StatefulPartitionedCall:", "PartitionedCall:")):
+        return last_layer
+    parts = (part.split("/") for part in name.split(";"))
+    return next((scope[1] for scope in parts if len(scope) > 1), "unknown")
 
-    def __init__(self, name: str, op: Any, tensors: list[Any]):
-        self.name = name
-        self.options = op.customOptions
-        self.inputs = [tensors[i] for i in op.inputs if i >= 0]  # -1: left out
-        self.output = tensors[op.outputs[0]]
 
-    def layer(self, last_layer: str) -> str:
-        """Returns the layer in 'model/layer/operation;other/fused/parts'."""
-        name = self.output.name.decode()
-        if name.startswith(("StatefulPartitionedCall:", "PartitionedCall:")):
-            return last_layer
-        parts = (part.split("/") for part in name.split(";"))
-        return next((scope[1] for scope in parts if len(scope) > 1), "unknown")
-
-    def macs(self) -> int:
-        if self.name == "LceBconv2d":
-            return self._binary_macs()
-        filters = self.inputs[1].shape
-        if self.name == "FULLY_CONNECTED":  # (out, in), applied to every row
-            return prod(self.output.shape[:-1]) * prod(filters)
-        # (O, h, w, I) or depthwise (1, h, w, O), applied at every output position.
-        return prod(self.output.shape[1:3]) * prod(filters)
-
-    def _binary_macs(self) -> int:
-        from flatbuffers import flexbuffers
-
-        options = flexbuffers.Loads(bytes(self.options))
-        outputs, height, width, words = map(int, self.inputs[1].shape)
+def _macs(op: Operation) -> int:
+    filters, output = op.inputs[1], op.outputs[0]
+    assert filters is not None
+    if op.op == "LceBconv2d":
+        outputs, height, width, words = filters.shape
         # 32 channels share a word; several groups show only as too few words.
-        channels = min(options["channels_in"], 32 * words)
-        positions = prod(map(int, self.output.shape[1:3]))
-        return outputs * height * width * channels * positions
+        channels = min(op.options["channels_in"], 32 * words)
+        return outputs * height * width * channels * prod(output.shape[1:3])
+    if op.op == "FULLY_CONNECTED":  # (out, in), applied to every row
+        return prod(output.shape[:-1]) * prod(filters.shape)
+    # (O, h, w, I) or depthwise (1, h, w, O), applied at every output position.
+    return prod(output.shape[1:3]) * prod(filters.shape)
 
 
 _FLOAT_MACS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
 
 
-def _operations(content: bytes) -> Iterator[_Operation]:
-    from larq_compute_engine.mlir.python import tflite_schema as schema
-
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
-    builtin = {v: k for k, v in vars(schema.BuiltinOperator).items() if k.isupper()}
-    for graph in model.subgraphs:
-        for op in graph.operators:
-            code = model.operatorCodes[op.opcodeIndex]
-            if code.customCode:
-                name = code.customCode.decode()
-            else:
-                # Old files hold the number in a byte of its own, new ones in both.
-                name = builtin[max(code.builtinCode, code.deprecatedBuiltinCode)]
-            yield _Operation(name, op, graph.tensors)
-
-
-def _audit(content: bytes, path: str, last_layer: str) -> Audit:
-    operations = list(_operations(content))
-    binary = [op for op in operations if op.name == "LceBconv2d"]
+def _audit(graphs: list[Subgraph], content: bytes, path: str, last_layer: str) -> Audit:
+    operations = [op for graph in graphs for op in graph.operations]
+    binary = [op for op in operations if op.op == "LceBconv2d"]
     floats: dict[str, list[str]] = {}
     for op in operations:
-        if op.name not in _BINARY and op.name not in _SHAPES:
-            floats.setdefault(op.name, []).append(op.layer(last_layer))
+        if op.op not in _BINARY and op.op not in _SHAPES:
+            floats.setdefault(op.op, []).append(_layer(op, last_layer))
     ranked = sorted(floats.items(), key=lambda item: (-len(item[1]), item[0]))
     return Audit(
         path=path,
         size_bytes=len(content),
-        ops=dict(Counter(op.name for op in operations).most_common()),
+        ops=dict(Counter(op.op for op in operations).most_common()),
         lce_bconv2d=len(binary),
-        bitpacked_outputs=sum(op.output.type == _INT32 for op in binary),
+        bitpacked_outputs=sum(op.outputs[0].dtype == "int32" for op in binary),
         float_ops=[
             {"op": name, "count": len(layers), "layers": layers}
             for name, layers in ranked
         ],
-        binary_macs=sum(op.macs() for op in binary),
-        float_macs=sum(int(op.macs()) for op in operations if op.name in _FLOAT_MACS),
+        binary_macs=sum(map(_macs, binary)),
+        float_macs=sum(_macs(op) for op in operations if op.op in _FLOAT_MACS),
     )

@@ -1,0 +1,277 @@
+"""Reads the operations of a `.tflite` file, whoever wrote it and whatever befell it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from typing import Any
+
+from ._errors import ConversionError
+from ._flatbuffer import compute_engine
+
+# Bits of one element; other types have no fixed size.
+_BITS = {
+    **{"float16": 16, "float32": 32, "float64": 64, "complex64": 64},
+    **{"complex128": 128, "bool": 8, "int4": 4, "int8": 8, "int16": 16, "int32": 32},
+    **{"int64": 64, "uint8": 8, "uint16": 16, "uint32": 32, "uint64": 64},
+}
+# The fields of builtin options that say how an operation computes.
+_OPTIONS = {
+    "fused_activation_function": "FusedActivationFunction",
+    "padding": "Padding",
+    "stride_height": "StrideH",
+    "stride_width": "StrideW",
+    "adjoint_x": "AdjX",
+    "adjoint_y": "AdjY",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """One tensor of a graph; `data` holds the bytes of a constant."""
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    data: memoryview | None
+    sparse: bool
+
+    @property
+    def constant(self) -> bool:
+        """Whether its values are in the file."""
+        return self.data is not None
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in memory; 0 where that depends on its values."""
+        if self.data is not None:
+            return len(self.data)
+        return (prod(self.shape) * _BITS.get(self.dtype, 0) + 7) // 8
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """One operation; an input that was left out is None.
+
+    Attributes:
+        index: Its place among all operations of the file.
+        op: `"CONV_2D"`, or the name of a custom operation such as `"LceBconv2d"`.
+        inputs: What it reads.
+        outputs: What it writes.
+        options: How it computes, by the names that LCE uses. Builtin operations have
+            `fused_activation_function`, `padding` (0 same, 1 valid), `stride_height`
+            and `stride_width` as far as they know them.
+    """
+
+    index: int
+    op: str
+    inputs: tuple[Tensor | None, ...]
+    outputs: tuple[Tensor, ...]
+    options: dict[str, Any]
+
+    @property
+    def constants(self) -> list[Tensor]:
+        """The constants that it reads."""
+        return [t for t in self.inputs if t is not None and t.constant]
+
+
+@dataclass(frozen=True)
+class Subgraph:
+    """One graph of a file: the first is the network, others are bodies of loops."""
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    tensors: tuple[Tensor, ...]
+    operations: tuple[Operation, ...]
+
+    @cached_property
+    def _producers(self) -> dict[int, Operation]:
+        return {t.index: op for op in self.operations for t in op.outputs}
+
+    def producer(self, tensor: Tensor) -> Operation | None:
+        """The operation that writes a tensor; None for inputs and constants."""
+        return self._producers.get(tensor.index)
+
+    @cached_property
+    def _consumers(self) -> dict[int, list[Operation]]:
+        found: dict[int, list[Operation]] = {t.index: [] for t in self.tensors}
+        for op in self.operations:
+            for index in dict.fromkeys(t.index for t in op.inputs if t is not None):
+                found[index].append(op)
+        return found
+
+    def consumers(self, tensor: Tensor) -> list[Operation]:
+        """The operations that read a tensor, in order, each once."""
+        return self._consumers[tensor.index]
+
+
+def read(content: bytes, path: str) -> list[Subgraph]:
+    """Returns the graphs of a `.tflite` file.
+
+    Nothing of this leaves Python, so that no content can crash or stall it.
+
+    Arguments:
+        content: The content of the file.
+        path: What to call it in messages.
+
+    Raises:
+        ConversionError: If it is no intact TFLite file, or LCE is not installed.
+    """
+    if content[4:8] != b"TFL3":
+        raise ConversionError(
+            f"{path!r} is not a TFLite file. Pass a file that larq_nobn.convert or "
+            "another LCE converter wrote."
+        )
+    compute_engine()
+    try:
+        return _Reader(content, path).subgraphs()
+    except ConversionError:
+        raise
+    except Exception as error:  # struct.error, IndexError, UnicodeDecodeError, ...
+        raise damaged(path) from error
+
+
+def damaged(path: str) -> ConversionError:
+    """Returns what to raise where a file contradicts itself."""
+    return ConversionError(
+        f"{path!r} is a damaged TFLite file. Copy or convert it again."
+    )
+
+
+class _Reader:
+    def __init__(self, content: bytes, path: str):
+        from larq_compute_engine.mlir.python import tflite_schema
+
+        self._schema = tflite_schema
+        self._content = memoryview(content)
+        self._path = path
+        # Elements take room, so a file that claims more of them than it has bytes is
+        # damaged, and reading it could take forever.
+        self._left = len(content)
+        self._model = tflite_schema.Model.GetRootAsModel(content, 0)
+        builtin = vars(tflite_schema.BuiltinOperator).items()
+        self._builtin = {v: k for k, v in builtin if k.isupper()}
+        types = vars(tflite_schema.TensorType).items()
+        self._types = {v: k.lower() for k, v in types if k.isupper()}
+
+    def subgraphs(self) -> list[Subgraph]:
+        """Returns all graphs; the numbers of operations run through them."""
+        model = self._model
+        codes = self._each(model.OperatorCodesLength, model.OperatorCodes)
+        self._codes = [self._name(code) for code in codes]
+        buffers = self._each(model.BuffersLength, model.Buffers)
+        self._buffers = [self._data(buffer) for buffer in buffers]
+        self._count = 0
+        graphs = self._each(model.SubgraphsLength, model.Subgraphs)
+        found = [self._subgraph(graph) for graph in graphs]
+        if not found or not found[0].outputs:
+            raise damaged(self._path)
+        return found
+
+    def _each(self, length: Callable, item: Callable) -> Iterator[Any]:
+        self._spend(length())
+        return (item(i) for i in range(length()))
+
+    def _spend(self, elements: int) -> None:
+        self._left -= elements
+        if self._left < 0:
+            raise damaged(self._path)
+
+    def _name(self, code: Any) -> str:
+        # Old files hold the number in a byte of its own, new ones in both.
+        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        if number not in self._builtin:
+            raise ConversionError(
+                f"{self._path!r} holds the operation number {number}, which this "
+                "version of Larq Compute Engine does not know. Convert the model "
+                "again with this version."
+            )
+        custom = code.CustomCode()
+        return self._builtin[number] if custom is None else self._text(custom)
+
+    def _text(self, name: bytes | None) -> str:
+        name = name or b""
+        self._spend(len(name))
+        return name.decode()
+
+    def _data(self, buffer: Any) -> memoryview | None:
+        if not buffer.DataIsNone():
+            array = buffer.DataAsNumpy()
+            return memoryview(array) if len(array) else None
+        if buffer.Offset() > 1:  # behind the flatbuffer, in files above 2 GB
+            data = self._content[buffer.Offset() :][: buffer.Size()]
+            if len(data) != buffer.Size():
+                raise damaged(self._path)
+            return data
+        return None
+
+    def _subgraph(self, graph: Any) -> Subgraph:
+        found = self._each(graph.TensorsLength, graph.Tensors)
+        tensors = [self._tensor(i, tensor) for i, tensor in enumerate(found)]
+
+        def chosen(length: Callable, index: Callable) -> tuple[Any, ...]:
+            numbers = [int(i) for i in self._each(length, index)]
+            if any(i < -1 for i in numbers):
+                raise damaged(self._path)
+            return tuple(None if i == -1 else tensors[i] for i in numbers)
+
+        operators = self._each(graph.OperatorsLength, graph.Operators)
+        return Subgraph(
+            inputs=chosen(graph.InputsLength, graph.Inputs),
+            outputs=chosen(graph.OutputsLength, graph.Outputs),
+            tensors=tuple(tensors),
+            operations=tuple(self._operation(op, chosen) for op in operators),
+        )
+
+    def _tensor(self, index: int, tensor: Any) -> Tensor:
+        data = self._buffers[tensor.Buffer()]
+        shape = tuple(map(int, self._each(tensor.ShapeLength, tensor.Shape)))
+        dtype = self._types.get(tensor.Type(), f"type {tensor.Type()}")
+        sparse = tensor.Sparsity() is not None
+        found = Tensor(index, self._text(tensor.Name()), shape, dtype, data, sparse)
+        whole = (prod(shape) * _BITS.get(dtype, 0) + 7) // 8
+        wrong = data is not None and dtype in _BITS and len(data) != whole
+        if min(shape, default=0) < 0 or (wrong and not sparse):
+            raise damaged(self._path)
+        return found
+
+    def _operation(self, op: Any, chosen: Callable) -> Operation:
+        name = self._codes[op.OpcodeIndex()]
+        outputs = chosen(op.OutputsLength, op.Outputs)
+        if None in outputs:
+            raise damaged(self._path)
+        found = Operation(
+            index=self._count,
+            op=name,
+            inputs=chosen(op.InputsLength, op.Inputs),
+            outputs=outputs,
+            options=self._custom(op, name) or self._options(op),
+        )
+        self._count += 1
+        return found
+
+    def _custom(self, op: Any, name: str) -> dict[str, Any]:
+        if not name.startswith("Lce") or not op.CustomOptionsLength():
+            return {}  # what others write there need not be a map
+        from flatbuffers import flexbuffers
+
+        self._spend(op.CustomOptionsLength())
+        loaded = flexbuffers.Loads(op.CustomOptionsAsNumpy().tobytes())
+        return loaded if isinstance(loaded, dict) else {}
+
+    def _options(self, op: Any) -> dict[str, Any]:
+        kinds = vars(self._schema.BuiltinOptions).items()
+        kind = next((k for k, v in kinds if v == op.BuiltinOptionsType()), "NONE")
+        table = op.BuiltinOptions()
+        if kind == "NONE" or table is None:
+            return {}
+        options = getattr(self._schema, kind)()
+        options.Init(table.Bytes, table.Pos)
+        return {
+            name: int(getattr(options, field)())
+            for name, field in _OPTIONS.items()
+            if hasattr(options, field)
+        }
