@@ -12,10 +12,10 @@ import tensorflow as tf
 
 from .._keras import keras
 from ..graph import Call, Graph, sign_of
-from ..layers import ChannelAffine, SkipInit, ThresholdedLinearUnit
+from ..layers import ThresholdedLinearUnit
 from ..quantizers import SigmoidSign, SignSwish
 from . import _factor_weights as fit
-from ._inference import BinaryConvolution, PlainRPReLU, ShiftedSign
+from ._inference import BinaryConvolution, PlainAffine, PlainRPReLU, ShiftedSign
 
 _layers = keras.layers
 
@@ -65,12 +65,6 @@ _SHIFTED: dict[type, Callable[..., None]] = {
     PlainRPReLU: fit.fit_rprelu,
     ThresholdedLinearUnit: fit.fit_threshold,
 }
-_AFFINE: dict[type, Callable[..., None]] = {
-    _layers.Rescaling: fit.fit_rescaling,
-    _layers.BatchNormalization: fit.fit_batch_norm,
-    ChannelAffine: fit.fit_channel_affine,
-    SkipInit: fit.fit_skip_init,
-}
 
 
 class Rule(NamedTuple):
@@ -96,10 +90,8 @@ def rule_of(call: Call, graph: Graph) -> Rule:
         return Rule(takes=True, passes=True)
     if kind in _SHIFTED:
         return Rule(takes=True, passes=True, adapt=partial(_SHIFTED[kind], layer))
-    if kind in _AFFINE:
-        # Without a gain, Keras' batch norm has nothing exact to change.
-        free = kind is not _layers.BatchNormalization or layer.scale
-        return Rule(takes=free, gives=free, adapt=partial(_AFFINE[kind], layer))
+    if kind is PlainAffine:
+        return Rule(takes=True, gives=True, adapt=partial(fit.fit_affine, layer))
     sign = sign_of(layer)
     if type(sign) in _SIGNS:
         return Rule(takes=True, adapt=partial(fit.fit_sign, sign))
@@ -111,13 +103,12 @@ def rule_of(call: Call, graph: Graph) -> Rule:
 def positive_scale(call: Call) -> float | None:
     """The positive number by which a layer multiplies, if it does nothing else."""
     layer, tensors = call.layer, [*call.node.keras_inputs, call.outputs]
-    if type(layer) is _layers.Rescaling and not np.any(layer.offset):
-        scales = [layer.scale]
-    elif _symbol(layer) == "math.multiply":
-        scales = _constants(call)
+    if type(layer) is PlainAffine and layer.offset is None:
+        scales = [1.0 if layer.gain is None else layer.gain]
+    elif symbol_of(layer) == "math.multiply":
+        scales = constants_of(call)
     else:
         return None
-    # Of whole numbers, such as pixels, a Rescaling also makes floats.
     if len(scales) != 1 or any(tensor.dtype != tf.float32 for tensor in tensors):
         return None
     scale = np.asarray(scales[0], np.float64)
@@ -125,12 +116,12 @@ def positive_scale(call: Call) -> float | None:
     return float(scale) if inside else None
 
 
-def _symbol(layer: keras.layers.Layer) -> str:
+def symbol_of(layer: keras.layers.Layer) -> str:
     """The TensorFlow function of a layer that stands for one, as in `x + y`."""
     return getattr(layer, "symbol", "")
 
 
-def _constants(call: Call) -> list[Any]:
+def constants_of(call: Call) -> list[Any]:
     """What such a function is given besides tensors of the model, and its name."""
     arguments = {**dict(enumerate(call.node.call_args)), **call.node.call_kwargs}
     arguments.pop("name", None)
@@ -144,8 +135,8 @@ def _is_homogeneous(call: Call) -> bool:
         return layer.max_value is None and not layer.threshold
     if type(layer) is _layers.Activation:
         return layer.activation in _RECTIFIERS
-    if _symbol(layer) in _SUMS:
-        return not _constants(call)
+    if symbol_of(layer) in _SUMS:
+        return not constants_of(call)
     return type(layer) in _HOMOGENEOUS
 
 

@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
-from ..layers import ChannelAffine, SkipInit, ThresholdedLinearUnit
-from ._inference import BinaryConvolution, PlainRPReLU
+from ..layers import ThresholdedLinearUnit
+from ._inference import BinaryConvolution, PlainAffine, PlainRPReLU
 
 
 def fit_sign(sign: Any, taken: float, given: float) -> None:
@@ -32,26 +31,12 @@ def fit_threshold(layer: ThresholdedLinearUnit, taken: float, given: float) -> N
     _multiply(layer.tau, 1 / given)
 
 
-def fit_rescaling(layer: keras.layers.Layer, taken: float, given: float) -> None:
-    layer.scale = np.multiply(layer.scale, taken / given)
-    layer.offset = np.divide(layer.offset, given)
-
-
-def fit_channel_affine(layer: ChannelAffine, taken: float, given: float) -> None:
-    _multiply(layer.gamma, taken / given)
-    _multiply(layer.beta, 1 / given)
-
-
-def fit_skip_init(layer: SkipInit, taken: float, given: float) -> None:
-    _multiply(layer.gain, taken / given)
-
-
-def fit_batch_norm(layer: keras.layers.Layer, taken: float, given: float) -> None:
-    """The gain takes what there is; the variance stays, and ε beside it."""
-    _multiply(layer.moving_mean, 1 / taken)
-    _multiply(layer.gamma, taken / given)
-    if layer.center:
-        _multiply(layer.beta, 1 / given)
+def fit_affine(layer: PlainAffine, taken: float, given: float) -> None:
+    if taken != given:
+        gain = 1.0 if layer.gain is None else layer.gain
+        layer.gain = tf.constant(gain * (taken / given))
+    if layer.offset is not None:
+        layer.offset = layer.offset / given
 
 
 def fit_kernel(layer: keras.layers.Layer, taken: float, given: float) -> None:

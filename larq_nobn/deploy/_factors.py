@@ -74,10 +74,10 @@ def absorb_factors(model: keras.Model) -> keras.Model:
     dropped: dict[str, float] = {}
     factors: dict[str, tuple[float, float]] = {}
     # Products written as such first and from the end, since those that stay let nothing
-    # pass. A Rescaling that stays does, and is best one of the smaller maps behind.
+    # pass. A layer that stays does, and is best one of the smaller maps behind.
     products = [name for name in scales if not rules[name].takes]
-    rescalings = [name for name in scales if rules[name].takes]
-    for name in (*reversed(products), *rescalings):
+    layers = [name for name in scales if rules[name].takes]
+    for name in (*reversed(products), *layers):
         tried = {**dropped, name: scales[name]}
         found = _factors(graph, rules, tried)
         if found is not None:

@@ -29,6 +29,29 @@ class ShiftedSign(lq.quantizers.Quantizer):
         return lq.math.sign(self.shifted(inputs))
 
 
+class PlainAffine(keras.layers.Layer):
+    """gain * x + offset per channel, which is all that batch norm is at inference.
+
+    Arguments:
+        gain, offset: (C,) or a number, each.
+        **kwargs: Keras layer arguments.
+
+    Attributes:
+        gain: A float32 constant of rank 1 or 0; None for 1.
+        offset: Likewise; None for 0.
+    """
+
+    def __init__(self, gain: Any, offset: Any, **kwargs: Any):
+        super().__init__(dtype="float32", **kwargs)
+        # Rank 1 at most: LCE fuses other constants into a file that cannot run.
+        self.gain = None if np.all(gain == 1) else tf.constant(gain, tf.float32)
+        self.offset = None if np.all(offset == 0) else tf.constant(offset, tf.float32)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        outputs = inputs if self.gain is None else inputs * self.gain
+        return outputs if self.offset is None else outputs + self.offset
+
+
 class PlainRPReLU(keras.layers.Layer):
     """PReLU(x + shift_in; slope) + shift_out, free of how training computes it.
 

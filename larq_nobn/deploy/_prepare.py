@@ -13,15 +13,15 @@ from ..graph import (
     TRAINING_ONLY,
     Call,
     ModelError,
-    float32_config,
     is_binary_convolution,
     kernel_value,
     rebuild,
     replace_layers,
     split_kernel,
 )
-from ..layers import BatchKalmanNormalization, IndependentComponent, RPReLU
+from ..layers import RPReLU
 from ..quantizers import RSign
+from ._affine import plain_affine
 from ._errors import ConversionError
 from ._factors import absorb_factors
 from ._graph import as_functional
@@ -67,23 +67,10 @@ def plain_rprelu(call: Call) -> Replacement | None:
     return Replacement(PlainRPReLU(*values, name=layer.name))
 
 
-def plain_batch_norm(call: Call) -> Replacement | None:
-    """Batch Kalman normalization is batch norm once there is nothing to train."""
-    layer = call.layer
-    if not isinstance(layer, BatchKalmanNormalization):
-        return None
-    new = keras.layers.BatchNormalization(epsilon=layer.epsilon, name=call.name)
-    return Replacement(new, lambda: new.set_weights(layer.get_weights()))
-
-
-def without_dropout(call: Call) -> Replacement | None:
-    """Independent component is batch norm and dropout; batch norm remains."""
-    if not isinstance(call.layer, IndependentComponent):
-        return None
-    config = float32_config(call.layer.get_config())
-    del config["rate"]
-    new = keras.layers.BatchNormalization.from_config(config)
-    return Replacement(new, lambda: new.set_weights(call.layer.get_weights()))
+def plain_affine_layer(call: Call) -> Replacement | None:
+    """Batch norm and its kin become a gain and an offset."""
+    layer = plain_affine(call)
+    return None if layer is None else Replacement(layer)
 
 
 def plain_group_norm(call: Call) -> Replacement | None:
@@ -165,8 +152,7 @@ RULES = (
     drop_training_only,
     plain_sign_layer,
     plain_rprelu,
-    plain_batch_norm,
-    without_dropout,
+    plain_affine_layer,
     plain_group_norm,
     bake_binary_convolution,
     bake_kernels,
@@ -184,7 +170,7 @@ def prepare(model: keras.Model) -> keras.Model:
     # Passes over the whole graph (such as moving shifts along it) belong here.
     prepared = absorb_factors(prepared)
     # The short name leaves room: LCE cuts the names of tensors at 50 characters.
-    return keras.Model(prepared.input, prepared.output, name="net")
+    return keras.Model(prepared.inputs, prepared.outputs, name="net")
 
 
 def in_float32(model: keras.Model) -> keras.Model:

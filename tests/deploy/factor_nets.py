@@ -4,7 +4,9 @@ import larq_nobn as nobn
 import numpy as np
 from deploy.nets import binary_conv, head, images, scrambled
 from larq_nobn._keras import keras
-from larq_nobn.deploy._prepare import RULES, _clone, prepare
+from larq_nobn.deploy._factors import absorb_factors
+from larq_nobn.deploy._inference import PlainAffine
+from larq_nobn.deploy._prepare import RULES, _clone
 from numpy.testing import assert_allclose
 
 SHAPE = (8, 8, 32)
@@ -21,22 +23,30 @@ def rsign_conv(**changes):
 
 
 def factors_left(model, x=None):
-    """The scales that preparation leaves, once it is seen to keep the function."""
-    prepared = prepare(model)
+    """The factors that this pass leaves, once it is seen to keep the function."""
+    absorbed = absorb_factors(as_written(model))
     x = images(shape=model.input_shape[1:]) if x is None else x
     expected = model(x, training=False).numpy()
     atol = 1e-5 * np.abs(expected).max()
-    assert_allclose(prepared(x).numpy(), expected, rtol=0, atol=atol)
+    assert_allclose(absorbed(x).numpy(), expected, rtol=0, atol=atol)
     return {
-        layer.name: getattr(layer, "scale", None)
-        for layer in prepared.layers
-        if type(layer) is keras.layers.Rescaling
-        or getattr(layer, "symbol", None) == "math.multiply"
+        layer.name: getattr(layer, "gain", getattr(layer, "scale", None))
+        for layer in absorbed.layers
+        if is_factor(layer) or getattr(layer, "symbol", None) == "math.multiply"
     }
 
 
+def is_factor(layer):
+    """Whether a layer of a prepared model multiplies everything by one number."""
+    if isinstance(layer, keras.layers.Rescaling):
+        return True
+    if not isinstance(layer, PlainAffine) or layer.gain is None:
+        return False
+    return layer.gain.shape == () and layer.offset is None
+
+
 def as_written(model):
-    """Prepared but for this pass, so that its factors are operations."""
+    """Prepared but for passes over the graph, so that factors are operations."""
     return _clone(model, RULES)
 
 

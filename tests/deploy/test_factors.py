@@ -36,9 +36,9 @@ HOLDS = {
     "depthwise": lambda: _layers.DepthwiseConv2D(3, padding="same"),
     "dense": lambda: _layers.Dense(8),
     "batch norm": lambda: _layers.BatchNormalization(),
+    "batch norm without a gain": lambda: _layers.BatchNormalization(scale=False),
     "batch norm without center": lambda: _layers.BatchNormalization(center=False),
     "affine": lambda: _nobn.ChannelAffine(),
-    "skip init": lambda: _nobn.SkipInit(),
     "rescaling": lambda: _layers.Rescaling([-1.0] * 32, 0.5, name="other"),
 }
 TAKES = {
@@ -83,7 +83,6 @@ STOPS = {
     "signs of its own": lambda: binary_conv(input_quantizer=AboveHalf()),
     "a layer of such signs": lambda: AboveHalf(),
     "layer norm": lambda: _layers.LayerNormalization(),
-    "batch norm without a gain": lambda: _layers.BatchNormalization(scale=False),
     "sum with a number": lambda: lambda x: x + 1.0,
     "product": lambda: lambda x: _layers.Multiply()([x, x]),
 }
@@ -117,7 +116,7 @@ def test_these_pass_a_factor_on(name):
 def test_before_these_a_factor_stays(name):
     model = chain(factor(), STOPS[name](), *head(), stem=False, shape=SHAPE)
     assert factors_left(model) == {"factor": 0.25}
-    assert prepare(model).get_layer("factor").offset == 0
+    assert prepare(model).get_layer("factor").offset is None
 
 
 @pytest.mark.parametrize(
@@ -178,6 +177,13 @@ def test_a_factor_of_the_output_stays():
 def test_of_several_factors_that_cannot_vanish_the_last_holds_all():
     rows = factor(0.5, name="first"), _layers.ReLU(), factor(0.25, name="last")
     assert factors_left(chain(*rows, stem=False, shape=SHAPE)) == {"last": 0.125}
+
+
+def test_a_skip_init_is_a_factor_like_any_other():
+    rows = _nobn.SkipInit(name="skip"), factor()
+    (left,) = factors_left(before_tanh(*rows)).items()
+    assert left[0] == "factor"
+    assert factors_left(chain(*rows, *head(), stem=False, shape=SHAPE)) == {}
 
 
 def test_factors_do_not_leave_the_range_of_floats():

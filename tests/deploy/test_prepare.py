@@ -115,15 +115,6 @@ def test_rprelu_keeps_its_function():
     assert type(model.get_layer("act")) is PlainRPReLU
 
 
-@pytest.mark.parametrize("center", [False, True])
-@pytest.mark.parametrize("behind", [binary_conv, lambda: keras.layers.Conv2D(8, 3)])
-def test_of_an_independent_component_batch_norm_remains(center, behind):
-    layer = nobn.layers.IndependentComponent(0.5, center=center, name="x")
-    new = equal(chain(layer, behind(), *head())).get_layer("x")
-    assert type(new) is keras.layers.BatchNormalization
-    assert len(new.weights) == 3 + center
-
-
 @pytest.mark.parametrize(
     "layer",
     [
