@@ -9,6 +9,7 @@ from rows import (
     affine,
     estimators,
     evonorm,
+    fake_quantization,
     filter_response,
     kalman,
     kernels,
@@ -29,4 +30,5 @@ CASES: tuple[Case, ...] = (
     *preconditioning.ROWS,
     *spiking.ROWS,
     *affine.ROWS,
+    *fake_quantization.ROWS,
 )

@@ -3,6 +3,7 @@
 from ._activation_standardization import ActivationStandardization
 from ._channel_affine import ChannelAffine
 from ._evonorm import EvoNormS0
+from ._fake_quantization import FakeQuantization
 from ._frn import FilterResponseNormalization
 from ._independent_component import IndependentComponent
 from ._kalman import BatchKalmanNormalization
@@ -21,6 +22,7 @@ __all__ = [
     "BatchNormalizationPreconditioning",
     "ChannelAffine",
     "EvoNormS0",
+    "FakeQuantization",
     "FilterResponseNormalization",
     "IndependentComponent",
     "LeakyIntegrateAndFire",

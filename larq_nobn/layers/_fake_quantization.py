@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from .._checks import check_number
+from .._keras import keras, register
+from .._math import at_least_float32
+
+_STEPS = 255  # between the 256 values of eight bits
+
+
+def representable_range(
+    minimum: tf.Tensor, maximum: tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The range that eight bits with an exact 0 cover, given one around 0."""
+    step = (maximum - minimum) / _STEPS
+    below = tf.round(tf.math.divide_no_nan(-minimum, step))
+    return -below * step, (_STEPS - below) * step
+
+
+def fake_quantize(x: tf.Tensor, minimum: tf.Tensor, maximum: tf.Tensor) -> tf.Tensor:
+    """Rounds x to eight bits over a range; the gradient passes inside of it."""
+
+    @tf.custom_gradient
+    def rounded(x: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        def grad(upstream: tf.Tensor) -> tf.Tensor:
+            exact = at_least_float32(x)
+            ends = [tf.cast(end, exact.dtype) for end in (minimum, maximum)]
+            low, high = representable_range(*ends)
+            inside = (exact >= low) & (exact <= high)
+            return tf.where(inside, upstream, tf.zeros_like(upstream))
+
+        # The operation that the converter reads ranges from; it knows float32 only.
+        ends = [tf.cast(end, tf.float32) for end in (minimum, maximum)]
+        found = tf.quantization.fake_quant_with_min_max_vars(
+            tf.cast(x, tf.float32), *ends
+        )
+        return tf.cast(found, x.dtype), grad
+
+    return rounded(x)
+
+
+@register()
+class FakeQuantization(keras.layers.Layer):
+    r"""Rounds a feature map to 8 bits, as a converted int8 file will hold it.
+
+    With the range \([l, h]\) around 0, one for the whole tensor,
+
+    \[ s = \frac{h - l}{255}, \qquad z = \operatorname{round}(-l / s), \qquad
+       y = s \Big(\operatorname{clip}\big(\operatorname{round}(x / s) + z, 0, 255\big)
+       - z\Big), \qquad
+       \frac{\partial L}{\partial x} = g \, 1[-sz \le x \le s(255 - z)] . \]
+
+    Zero is always exact. In training every batch, with the extremes \(l_b \le 0 \le
+    h_b\), moves the range before it is used: outwards at once, inwards slowly,
+
+    \[ l \leftarrow \min(l_b, \mu l + (1-\mu) l_b), \qquad
+       h \leftarrow \max(h_b, \mu h + (1-\mu) h_b) , \]
+
+    so that one layer may serve several tensors that have to share a range. Until it has
+    a range, which the first batch or `set_range` gives it, the layer returns its input.
+    With `trainable = False` the range stays. Inference fate: **stays**, as the scale
+    and zero point of a tensor; ranges on both sides of a layer make its arithmetic
+    int8.
+
+    Arguments:
+        momentum: μ in [0, 1), per batch.
+        **kwargs: Keras layer arguments, such as `name`.
+
+    Weights:
+        minimum, maximum: Scalars, not trained; in units of the input, 0 at first.
+
+    Input shape:
+        (batch, ...), of any rank.
+
+    Output shape:
+        The input shape.
+
+    Raises:
+        TypeError, ValueError: For a momentum outside [0, 1), or a range that does not
+            hold 0.
+
+    Example:
+        ```python
+        import tensorflow as tf
+        import larq_nobn as nobn
+
+        layer = nobn.layers.FakeQuantization()
+        y = layer(tf.constant([[-1.0, 0.001, 2.0]]), training=True)  # [[-1, 0, 2]]
+        ```
+
+    References:
+        - B. Jacob, S. Kligys, B. Chen, M. Zhu, M. Tang, A. Howard, H. Adam,
+          D. Kalenichenko, "Quantization and Training of Neural Networks for Efficient
+          Integer-Arithmetic-Only Inference", CVPR 2018, arXiv:1712.05877.
+
+    Differences from the paper:
+        The paper averages ranges in both directions, and starts to quantize only after
+        some time; here a range widens at once, and rounding starts with it. Kernels are
+        not rounded in training: the converter does that, per output channel.
+    """
+
+    def __init__(self, momentum: float = 0.99, **kwargs: Any):
+        # The range stays in float32, as do the comparisons with it.
+        super().__init__(**kwargs)
+        self.momentum = check_number("momentum", momentum, "[0, 1)", "Use 0.99.")
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.minimum = self._end("minimum")
+        self.maximum = self._end("maximum")
+        self.supports_masking = True
+        super().build(input_shape)
+
+    def _end(self, name: str) -> Any:
+        # As in Keras' batch norm: replicas average on their own until somebody reads.
+        return self.add_weight(
+            name=name,
+            shape=(),
+            initializer="zeros",
+            trainable=False,
+            experimental_autocast=False,
+            synchronization=tf.VariableSynchronization.ON_READ,
+            aggregation=tf.VariableAggregation.MEAN,
+        )
+
+    @property
+    def has_range(self) -> bool:
+        """Whether it has seen data, or been given a range."""
+        return self.built and bool(self.maximum.numpy() > self.minimum.numpy())
+
+    def set_range(self, minimum: float, maximum: float) -> None:
+        """Sets the range; it must hold 0."""
+        advice = "A range holds 0, which has to be exact, and more than that."
+        check_number("minimum", minimum, "(-inf, 0]", advice)
+        check_number("maximum", maximum, "[0, inf)", advice)
+        self.minimum.assign(minimum)
+        self.maximum.assign(maximum)
+
+    def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
+        low, high = map(tf.convert_to_tensor, (self.minimum, self.maximum))
+        if training and self.trainable:
+            low, high = self._moved(inputs, low, high)
+            self.minimum.assign(low)
+            self.maximum.assign(high)
+        return tf.where(high > low, fake_quantize(inputs, low, high), inputs)
+
+    def _moved(
+        self, inputs: tf.Tensor, low: tf.Tensor, high: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        x = tf.cast(inputs, low.dtype)
+        least = tf.minimum(tf.reduce_min(x), 0)
+        most = tf.maximum(tf.reduce_max(x), 0)
+        back = [
+            end + (1 - self.momentum) * (new - end)
+            for end, new in ((low, least), (high, most))
+        ]
+        # One overflow, as loss scaling provokes them, must not widen a range for good.
+        finite = tf.math.is_finite(least) & tf.math.is_finite(most)
+        return (
+            tf.where(finite, tf.minimum(least, back[0]), low),
+            tf.where(finite, tf.maximum(most, back[1]), high),
+        )
+
+    def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
+        return tf.TensorShape(input_shape)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "momentum": self.momentum}
