@@ -1,0 +1,168 @@
+"""What a phone does with a picture: against loops, and against what training saw."""
+
+from dataclasses import FrozenInstanceError
+from fractions import Fraction
+from math import ceil, floor
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn.data import _imagenet, _load
+from larq_nobn.data._arrays import Arrays, arrays
+from larq_nobn.deploy import Preprocessing
+from numpy.testing import assert_allclose, assert_array_equal
+
+
+def pictures(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def of(name, crop=1.0):
+    info = nobn.data.describe(name)
+    return Preprocessing(info.mean, info.std, info.image_shape[:2], crop)
+
+
+def touching(pixel, count, size):
+    return range(
+        floor(Fraction(pixel * count, size)), ceil(Fraction((pixel + 1) * count, size))
+    )
+
+
+def brightness(red, green, blue):
+    return Fraction(299 * red + 587 * green + 114 * blue, 1000)
+
+
+def loops(picture, mean, std, size, crop):
+    """The same in exact fractions, pixel by pixel."""
+    height, width, channels = picture.shape
+    tall, wide = size
+    rows = max(1, floor(crop * min(height, floor(Fraction(width * tall, wide)))))
+    columns = max(1, floor(crop * min(width, floor(Fraction(height * wide, tall)))))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    found = np.zeros((tall, wide, len(mean)))
+    for i, j in np.ndindex(tall, wide):
+        down = range(
+            floor(Fraction(i * rows, tall)), ceil(Fraction((i + 1) * rows, tall))
+        )
+        across = range(
+            floor(Fraction(j * columns, wide)), ceil(Fraction((j + 1) * columns, wide))
+        )
+        touched = [picture[top + y, left + x].tolist() for y in down for x in across]
+        if len(mean) == 1 and channels == 3:
+            touched = [
+                [Fraction(299 * r + 587 * g + 114 * b, 1000)] for r, g, b in touched
+            ]
+        for c in range(len(mean)):
+            x = Fraction(sum(values[c] for values in touched), len(touched))
+            found[i, j, c] = (float(x) / 255 - mean[c]) / std[c]
+    return found
+
+
+RGB = ((0.4, 0.5, 0.6), (0.2, 0.25, 0.3))
+
+
+@pytest.mark.parametrize(
+    "shape, mean, std, size, crop",
+    [
+        ((9, 13, 3), *RGB, (4, 4), 1.0),
+        ((13, 9, 3), *RGB, (4, 4), 0.875),
+        ((7, 20, 3), *RGB, (3, 5), 1.0),
+        ((3, 2, 3), *RGB, (8, 8), 1.0),
+        ((1, 50, 3), *RGB, (4, 4), 0.1),
+        ((10, 11, 3), (0.5,), (0.25,), (4, 6), 1.0),
+        ((10, 11, 1), (0.5,), (0.25,), (4, 6), 0.6),
+    ],
+)
+def test_it_is_the_mean_of_the_touched_pixels(shape, mean, std, size, crop):
+    picture = pictures(*shape)
+    found = Preprocessing(mean, std, size, crop)(picture)
+    assert found.dtype == np.float32
+    expected = loops(picture, mean, std, size, crop)
+    assert_allclose(found, expected[np.newaxis], rtol=0, atol=2e-6)
+
+
+def test_digits_become_what_training_sees():
+    given = arrays("digits", "test", None).images.numpy()
+    batches = nobn.data.load("digits", "test", 64).as_numpy_iterator()
+    assert_array_equal(of("digits")(given), np.concatenate([x for x, _ in batches]))
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist"])
+def test_stored_images_become_what_training_sees(name, monkeypatch):
+    images = pictures(20, *nobn.data.describe(name).image_shape)
+    stored = Arrays(tf.constant(images), tf.zeros(20, tf.int64))
+    monkeypatch.setattr(_load, "arrays", lambda *_: stored)
+    ((expected, _),) = nobn.data.load(name, "test", 20).as_numpy_iterator()
+    assert_array_equal(of(name)(images), expected)
+
+
+def test_photographs_become_nearly_what_imagenet_evaluation_sees():
+    y, x = np.mgrid[0:480, 0:640]
+    waves = [np.sin(y / a + x / b) for a, b in [(90, 140), (120, 90), (150, 100)]]
+    picture = (128 + 100 * np.stack(waves, -1)).astype(np.uint8)
+    jpeg = tf.io.encode_jpeg(picture, quality=100, chroma_downsampling=False)
+    prepare = Preprocessing((0, 0, 0), (1, 1, 1), (224, 224), crop=224 / 256)
+    # Another filter, and a middle that is off by up to a pixel of the photograph.
+    difference = np.abs(255 * prepare(picture)[0] - _imagenet.centre(jpeg))
+    assert difference.max() < 5
+    assert difference.mean() < 1.5
+
+
+def test_a_batch_is_its_pictures():
+    prepare, batch = of("cifar10"), pictures(3, 40, 50, 3)
+    each = np.concatenate([prepare(picture) for picture in batch])
+    assert_array_equal(prepare(batch), each)
+
+
+def test_grey_of_a_grey_rgb_picture_is_its_value():
+    grey = pictures(8, 8, 1)
+    assert_array_equal(of("digits")(grey.repeat(3, -1)), of("digits")(grey))
+
+
+def test_it_can_be_compared_but_not_changed():
+    one = Preprocessing([0.5], [0.25], [8, 8])
+    assert one == Preprocessing((0.5,), (0.25,), (8, 8), 1)
+    assert one.image_shape == (8, 8, 1)
+    with pytest.raises(FrozenInstanceError):
+        one.crop = 0.5
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        (
+            {"mean": (123.7, 116.3, 103.5)},
+            r"mean=123.7 is outside \[0, 1\]. It is that",
+        ),
+        ({"std": (0.2, 0.0, 0.2)}, r"std=0.0 is outside \(0, inf\)"),
+        ({"mean": "0.5"}, "mean='0.5' is not a list of numbers"),
+        ({"mean": 0.5}, "mean=0.5 is not a list of numbers"),
+        ({"mean": (0.5, 0.5), "std": (1, 1)}, r"mean=\(0.5, 0.5\) has 2 numbers"),
+        ({"mean": (0.5,)}, "differ in length"),
+        ({"mean": ("a", 0, 0)}, "mean='a' is not a number"),
+        ({"size": 32}, "size=32 is not a pair"),
+        ({"size": (32, 0)}, "size=0 is below 1"),
+        ({"size": (32, 32.0)}, "size=32.0 is not a whole number"),
+        ({"crop": 1.5}, r"crop=1.5 is outside \(0, 1\]"),
+    ],
+)
+def test_arguments_are_checked(changes, message):
+    given = {"mean": RGB[0], "std": RGB[1], "size": (32, 32)}
+    with pytest.raises((TypeError, ValueError), match=message):
+        Preprocessing(**{**given, **changes})
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        (pictures(8, 8, 3) / 255, "pictures of type float64 are no bytes"),
+        (pictures(8, 8), r"pictures of shape \(8, 8\): pass \(height"),
+        (pictures(0, 8, 3), r"pictures of shape \(0, 8, 3\): pass"),
+        (pictures(8, 8, 4), "pictures of 4 channels, but the network takes 3"),
+        (pictures(8, 8, 1), "pictures of 1 channels, but the network takes 3"),
+    ],
+)
+def test_pictures_are_checked(given, message):
+    with pytest.raises((TypeError, ValueError), match=message):
+        of("cifar10")(given)
