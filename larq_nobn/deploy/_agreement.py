@@ -8,7 +8,7 @@ rounding of zero. Anything else is a fault.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any, NamedTuple
 
@@ -43,7 +43,8 @@ class Agreement:
         unexplained: Those that differ for no such reason.
         worst_abs: Largest difference of an output, over all examples.
         worst_rel: Largest difference relative to the output's magnitude.
-        top1_agreement: The share of examples with the same largest output.
+        top1_agreement: The share of examples with the same largest output; of several
+            outputs, all that are scores of classes must agree.
     """
 
     examples: int
@@ -63,15 +64,15 @@ class Agreement:
 
 
 def agreement(
-    reference: np.ndarray,
-    other: np.ndarray,
+    reference: Sequence[np.ndarray],
+    other: Sequence[np.ndarray],
     tolerance: float,
     signs: Callable[[np.ndarray], Iterable[SignPair]],
 ) -> Agreement:
     """Compares the outputs of two forms, and explains where they differ.
 
     Arguments:
-        reference: Outputs of one form, (examples, ...).
+        reference: Outputs of one form, (examples, ...) each.
         other: Outputs of the other.
         tolerance: Allowed difference, relative to the larger of the example's largest
             output and its mean over all examples; the mean keeps an output that
@@ -79,13 +80,10 @@ def agreement(
         signs: Given the indices of examples that differ, yields their signs in the
             order of the network; called only if there are any.
     """
-    first, second = (np.reshape(y, (len(y), -1)) for y in (reference, other))
-    difference = np.abs(first.astype(np.float64) - second)
-    magnitude = np.abs(first).max(axis=1)
-    magnitude = np.maximum(magnitude, magnitude.mean())
+    pairs = list(zip(reference, other, strict=True))
+    found = [_differences(*pair) for pair in pairs]
+    absolute, relative = (np.max(parts, axis=0) for parts in zip(*found, strict=True))
     # `not <=` rather than `>`: a NaN differs.
-    worst = difference.max(axis=1)
-    relative = worst / np.where(magnitude > 0, magnitude, 1.0)
     differing = np.flatnonzero(~(relative <= tolerance))
     explained, finding = 0, ""
     if len(differing):
@@ -94,17 +92,47 @@ def agreement(
         reasons = [r for group in groups for r in explain(len(group), signs(group))]
         explained = sum(reason is None for reason in reasons)
         finding = next((reason for reason in reasons if reason is not None), "")
-    top1 = np.argmax(reference, axis=-1) == np.argmax(other, axis=-1)
+    examples = len(relative)
     return Agreement(
-        examples=len(first),
-        exact_share=1 - len(differing) / len(first),
+        examples=examples,
+        exact_share=1 - len(differing) / examples,
         explained=explained,
         unexplained=len(differing) - explained,
-        worst_abs=float(worst.max()),
+        worst_abs=float(absolute.max()),
         worst_rel=float(relative.max()),
-        top1_agreement=float(top1.mean()),
+        top1_agreement=top1_agreement(reference, other),
         finding=finding,
     )
+
+
+def _differences(
+    first: np.ndarray, second: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """The largest difference of one output, absolute and relative, by example."""
+    first, second = (np.reshape(y, (len(y), -1)) for y in (first, second))
+    worst = np.abs(first.astype(np.float64) - second).max(axis=1)
+    magnitude = np.abs(first).max(axis=1)
+    magnitude = np.maximum(magnitude, magnitude.mean())
+    return worst, worst / np.where(magnitude > 0, magnitude, 1.0)
+
+
+def top1_agreement(
+    reference: Sequence[np.ndarray], other: Sequence[np.ndarray]
+) -> float:
+    """Returns the share of examples with the same largest class in every output.
+
+    Outputs that are no scores of classes, (examples, classes), count only if none is;
+    of those, every position counts.
+    """
+    pairs = list(zip(reference, other, strict=True))
+    scores = [p for p in pairs if p[0].ndim == 2 and p[0].shape[1] > 1] or pairs
+    same = [_top1(first) == _top1(second) for first, second in scores]
+    return float(np.min([part.mean(axis=1) for part in same], axis=0).mean())
+
+
+def _top1(output: np.ndarray) -> np.ndarray:
+    classes = output.shape[-1] if output.ndim > 1 else 1
+    return np.argmax(output.reshape(len(output), -1, classes), axis=-1)
 
 
 def explain(examples: int, signs: Iterable[SignPair]) -> list[str | None]:

@@ -5,20 +5,22 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import numpy as np
-
-from .._checks import check_flag, check_number
+from .._checks import check_flag, check_integer, check_number
 from .._files import replacing
 from .._keras import keras
 from ._audit import Audit, audit_bytes
-from ._data import verification_examples
+from ._data import made_up, verification_examples
 from ._errors import ConversionError
-from ._flatbuffer import Runner, compute_engine, input_spec, to_flatbuffer
+from ._flatbuffer import Runner, compute_engine, to_flatbuffer
 from ._graph import as_functional, binary_layers
 from ._limits import check_limits
+from ._ports import inference, ports_of
 from ._prepare import prepare
 from ._report import ConversionReport
-from ._verify import inference, verify_conversion
+from ._verify import verify_file, verify_prepared
+
+# Random examples for the comparison that is made even without verification.
+_FEW = 3
 
 
 def convert(
@@ -27,6 +29,8 @@ def convert(
     verify: bool = True,
     data: Any = None,
     tolerance: float = 1e-3,
+    *,
+    batch_size: int = 1,
 ) -> ConversionReport:
     """Converts a trained model to a `.tflite` file with LCE's binary kernels.
 
@@ -35,14 +39,18 @@ def convert(
     `path` before stays as it was.
 
     Arguments:
-        model: A built functional or Sequential Larq model.
+        model: A built functional or Sequential Larq model, of any number of inputs and
+            outputs, which the file has in the same order and under their names.
         path: Where the `.tflite` file goes.
-        verify: Whether to compare the given model with the prepared one, and that with
-            the file. Examples that differ must be explained by a sign whose input is
-            within rounding of 0.
-        data: Examples to compare on: an array, `(x, y)` or a batched tf.data dataset,
-            of which the first 256 examples are used. None makes up 32.
-        tolerance: Allowed difference of outputs, relative to their magnitude.
+        verify: Whether to compare the prepared model with the file. The given model is
+            always compared with the prepared one. Examples that differ must be
+            explained by a sign whose input is within rounding of 0.
+        data: Examples to compare on: an array, a list or dict of one per input,
+            `(x, y)` or a batched tf.data dataset, of which the first 256 examples are
+            used. None makes up 32.
+        tolerance: Allowed difference between the outputs of model and file, relative
+            to their magnitude.
+        batch_size: How many examples the file takes at once.
 
     Returns:
         A `ConversionReport`.
@@ -64,24 +72,28 @@ def convert(
     """
     check_flag("verify", verify)
     check_number("tolerance", tolerance, "(0, inf)", "1e-3 suits most networks.")
+    check_integer("batch_size", batch_size, 1, "A phone sees one example at a time.")
     given = as_functional(model)
     compute_engine()
     expected = check_limits(given)
-    spec = input_spec(given)
+    ports = ports_of(model, batch_size)
     if verify:
-        examples, source = verification_examples(data, spec)
+        examples, source = verification_examples(data, model, given)
+    else:
+        examples = made_up(given, _FEW)
 
     with replacing(path) as temporary:
-        prepared = prepare(model)
-        flatbuffer = to_flatbuffer(inference(prepared), prepared.variables, spec)
+        prepared = prepare(given)
+        flatbuffer = to_flatbuffer(inference(prepared), prepared.variables, ports)
         found = _audit(flatbuffer, os.fspath(path), prepared)
         _check_count(given, expected, found)
         runner = Runner(flatbuffer)
-        runner(np.zeros(spec.shape, spec.dtype.as_numpy_dtype))
+        runner.outputs(ports.zeros())
+        same = verify_prepared(model, given, prepared, examples)
         verified = None
         if verify:
-            numbers = verify_conversion(model, prepared, runner, examples, tolerance)
-            verified = {**numbers, "data": source}
+            numbers = verify_file(prepared, runner, ports, examples, tolerance)
+            verified = {**numbers, "data": source, "prepared": same}
         temporary.write_bytes(flatbuffer)
     return ConversionReport(
         path=os.fspath(path),
@@ -96,7 +108,7 @@ def convert(
 
 
 def _audit(flatbuffer: bytes, path: str, prepared: keras.Model) -> Audit:
-    last = prepared.output._keras_history.layer
+    last = prepared.outputs[0]._keras_history.layer
     return audit_bytes(flatbuffer, path, last.name)
 
 

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .._keras import keras
 from .._math import unfused
 from ._errors import ConversionError
+from ._ports import Function, Ports, in_batches
+from ._signature import in_order, port_names
 
 _NO_LCE = (
     "Larq Compute Engine is not installed, and converting needs it. "
@@ -34,9 +35,9 @@ def compute_engine() -> Any:
 
 
 def to_flatbuffer(
-    function: Callable, variables: Sequence[tf.Variable], spec: tf.TensorSpec
+    function: Function, variables: Sequence[tf.Variable], ports: Ports
 ) -> bytes:
-    """Converts a function of one tensor, and returns the content of a `.tflite` file.
+    """Converts a function of tensors, and returns the content of a `.tflite` file.
 
     It goes through a SavedModel of this function alone: traced once, not once per
     layer, and with nothing to fall back to where LCE's own path from Keras would
@@ -45,13 +46,15 @@ def to_flatbuffer(
     engine = compute_engine()
     holder = tf.Module()
     holder.variables_ = list(variables)
-    signature = tf.function(lambda x: {"output": function(x)})
+    signature = tf.function(
+        lambda *inputs: dict(zip(ports.outputs, function(inputs), strict=True))
+    )
     with tempfile.TemporaryDirectory() as folder, quiet() as chatter:
         try:
             with unfused():
-                concrete = signature.get_concrete_function(spec)
+                concrete = signature.get_concrete_function(*ports.inputs)
             tf.saved_model.save(holder, folder, signatures=concrete)
-            return engine.convert_saved_model(folder)
+            return in_order(engine.convert_saved_model(folder), ports)
         except Exception as error:  # MLIR's complaints have no common type
             raise ConversionError(
                 "Larq Compute Engine could not convert the model: "
@@ -59,16 +62,18 @@ def to_flatbuffer(
             ) from error
 
 
-def input_spec(model: keras.Model) -> tf.TensorSpec:
-    """Returns the shape and type of one example, as the file will take it."""
-    return tf.TensorSpec((1, *model.input.shape[1:]), model.input.dtype, name="input")
-
-
 class Runner:
-    """Runs the content of a `.tflite` file in LCE's interpreter, example by example.
+    """Runs the content of a `.tflite` file in LCE's interpreter.
+
+    A file of this package takes inputs and gives outputs in the order of the Keras
+    model that it was made from; of other files, the order is that in the file.
 
     Arguments:
         flatbuffer: The content of the file.
+
+    Attributes:
+        input_names: What the file calls its inputs, in their order.
+        output_names: The same for its outputs.
 
     Raises:
         ConversionError: If the interpreter cannot run it, or LCE is not installed.
@@ -99,9 +104,40 @@ class Runner:
                     f"{_cause(error, chatter())}. Replace what it names; behind a "
                     "binary convolution, constants must have rank 0 or 1."
                 ) from error
+        self.input_names, self.output_names = port_names(flatbuffer)
 
-    def __call__(self, examples: np.ndarray) -> np.ndarray:
-        return self._interpreter.predict(examples)
+    @property
+    def batch_size(self) -> int:
+        """How many examples the file takes at once; others it gets in batches."""
+        sizes = {shape[0] if shape else 0 for shape in self._interpreter.input_shapes}
+        if len(sizes) != 1 or 0 in sizes:
+            raise ConversionError(
+                f"The file takes inputs of shapes {self._interpreter.input_shapes}, "
+                "which have no batch axis in common. Convert a model whose inputs "
+                "hold examples along the first axis."
+            )
+        return int(sizes.pop())
+
+    def __call__(
+        self, examples: np.ndarray | Sequence[np.ndarray]
+    ) -> np.ndarray | list[np.ndarray]:
+        """Returns the outputs for any number of examples.
+
+        Arguments:
+            examples: (examples, ...), or a list of such arrays, one for each input.
+
+        Returns:
+            An array, or a list of arrays if the file has several outputs.
+        """
+        if isinstance(examples, np.ndarray):
+            examples = [examples]
+        found = self.outputs(examples)
+        return found[0] if len(found) == 1 else found
+
+    def outputs(self, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Returns the same, as lists even where there is only one array."""
+        predict = self._interpreter.interpreter.predict
+        return in_batches(predict, examples, self.batch_size)
 
 
 def _cause(error: Exception, chatter: str) -> str:

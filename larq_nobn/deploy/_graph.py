@@ -5,7 +5,14 @@ from __future__ import annotations
 from typing import Any, NamedTuple
 
 from .._keras import keras
-from ..graph import calls, is_binary, is_binary_convolution, sign_of
+from ..graph import (
+    ModelError,
+    calls,
+    flat_copy,
+    is_binary,
+    is_binary_convolution,
+    sign_of,
+)
 from ._errors import ConversionError
 
 
@@ -18,11 +25,13 @@ class Sign(NamedTuple):
 
 
 def as_functional(model: Any) -> keras.Model:
-    """Returns a plain functional model over the given model's own layers.
+    """Returns a plain functional model, with lists of inputs and outputs or one each.
+
+    Its layers are the given model's own, or, where there are models inside, copies.
 
     Raises:
         ConversionError: If `model` is no built functional or Sequential Keras model
-            with one input of known size, one output and no model inside.
+            with inputs of known size, or holds a model that cannot be opened.
     """
     if not isinstance(model, keras.Model):
         raise ConversionError(
@@ -35,25 +44,19 @@ def as_functional(model: Any) -> keras.Model:
             "Sequential model without a known input shape. Write it with keras.Input "
             "and keras.Model, or call build(input_shape) first."
         )
-    inside = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
-    if inside:
-        raise ConversionError(
-            f"Layer {inside[0]!r} of model {model.name!r} is itself a model. Call its "
-            "layers directly, so that every layer has one name in the report."
-        )
-    if len(model.inputs) != 1 or len(model.outputs) != 1:
-        raise ConversionError(
-            f"Model {model.name!r} has {len(model.inputs)} inputs and "
-            f"{len(model.outputs)} outputs, but only one of each can be converted. "
-            "Build one keras.Model per output."
-        )
-    shape = tuple(model.inputs[0].shape)
-    if None in shape[1:]:
-        raise ConversionError(
-            f"The input shape {shape} of model {model.name!r} leaves more open than "
-            "the batch size. Build the model with a fixed image size."
-        )
-    return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
+    for given, name in zip(model.inputs, model.input_names, strict=True):
+        if None in given.shape[1:]:
+            raise ConversionError(
+                f"Input {name!r} of model {model.name!r} has the shape "
+                f"{tuple(given.shape)}, which leaves more open than the batch size. "
+                "Build the model with a fixed image size."
+            )
+    if any(isinstance(layer, keras.Model) for layer in model.layers):
+        try:
+            model = flat_copy(model)
+        except ModelError as error:
+            raise ConversionError(str(error)) from error
+    return keras.Model(model.inputs, model.outputs, name=model.name)
 
 
 def signs(model: keras.Model) -> list[Sign]:

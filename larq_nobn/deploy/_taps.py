@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -10,21 +10,21 @@ import tensorflow as tf
 from .._keras import keras
 from ._agreement import SignPair
 from ._errors import VerificationError
-from ._flatbuffer import Runner, input_spec, to_flatbuffer
+from ._flatbuffer import Runner, to_flatbuffer
 from ._graph import Sign, as_functional, signs
 from ._inference import ShiftedSign
+from ._ports import Ports, inference, run
 
 # What a form of the network computes at its signs, by label.
-Tap = Callable[[np.ndarray], dict[str, np.ndarray]]
+Tap = Callable[[Sequence[np.ndarray]], dict[str, np.ndarray]]
 
 
 def given_signs(model: keras.Model) -> Tap:
     """Reads where the signs of a model are +1."""
     found, inner = _inner_model(model)
 
-    def read(examples: np.ndarray) -> dict[str, np.ndarray]:
-        values = tf.nest.flatten(inner(examples, training=False))
-        pairs = zip(found, values, strict=True)
+    def read(examples: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        pairs = zip(found, run(inner, examples), strict=True)
         return {s.label: np.asarray(s.quantizer(x)) > 0 for s, x in pairs}
 
     return read
@@ -34,54 +34,57 @@ def sign_inputs(prepared: keras.Model) -> Tap:
     """Reads the numbers whose signs a prepared model takes."""
     found, inner = _inner_model(prepared)
 
-    def read(examples: np.ndarray) -> dict[str, np.ndarray]:
-        values = tf.nest.flatten(inner(examples, training=False))
-        pairs = zip(found, values, strict=True)
+    def read(examples: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        pairs = zip(found, run(inner, examples), strict=True)
         return {s.label: np.asarray(_before_sign(s, x)) for s, x in pairs}
 
     return read
 
 
-def converted_signs(prepared: keras.Model, shipped: Runner) -> Tap:
+def converted_signs(prepared: keras.Model, shipped: Runner, ports: Ports) -> Tap:
     """Reads where the signs of a converted file are +1.
 
     LCE's interpreter shows outputs only. So the model is converted again with its signs
-    appended to its output; taken behind the sign, they change nothing in how LCE
+    appended to its outputs; taken behind the sign, they change nothing in how LCE
     fuses and packs, and the outputs proper must be those of the shipped file.
     """
-    found, inner = _inner_model(prepared, with_output=True)
-    sizes = [int(np.prod(prepared.output.shape[1:]))]
-    sizes += [int(np.prod(sign.tensor.shape[1:])) for sign in found]
+    found, inner = _inner_model(prepared, with_outputs=True)
+    count = len(prepared.outputs)
+    tensors = [*prepared.outputs, *(sign.tensor for sign in found)]
+    ends = np.cumsum([int(np.prod(tensor.shape[1:])) for tensor in tensors])
 
-    def function(x: tf.Tensor) -> tf.Tensor:
-        output, *values = tf.nest.flatten(inner(x, training=False))
-        bits = [s.quantizer(v) for s, v in zip(found, values, strict=True)]
-        return tf.concat([tf.reshape(t, (1, -1)) for t in (output, *bits)], axis=1)
+    def function(inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        values = inference(inner)(inputs)
+        bits = [s.quantizer(v) for s, v in zip(found, values[count:], strict=True)]
+        rows = [tf.reshape(v, (ports.batch_size, -1)) for v in (*values[:count], *bits)]
+        return [tf.concat([tf.cast(row, tf.float32) for row in rows], axis=1)]
 
-    probe = Runner(to_flatbuffer(function, inner.variables, input_spec(prepared)))
+    single = Ports(ports.inputs, ["output"])
+    probe = Runner(to_flatbuffer(function, inner.variables, single))
 
-    def read(examples: np.ndarray) -> dict[str, np.ndarray]:
-        parts = np.split(probe(examples), np.cumsum(sizes)[:-1], axis=1)
-        outputs = shipped(examples).reshape(len(examples), -1)
-        if not np.allclose(parts[0], outputs, rtol=1e-5, atol=1e-6, equal_nan=True):
-            raise VerificationError(
-                "The converted file and the same file with its signs made visible "
-                "compute different outputs, so its differences cannot be explained. "
-                "No file was written."
-            )
+    def read(examples: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        parts = np.split(probe.outputs(examples)[0], ends[:-1], axis=1)
+        proper = [y.reshape(len(y), -1) for y in shipped.outputs(examples)]
+        for part, output in zip(parts, proper, strict=False):
+            if not np.allclose(part, output, rtol=1e-5, atol=1e-6, equal_nan=True):
+                raise VerificationError(
+                    "The converted file and the same file with its signs made visible "
+                    "compute different outputs, so its differences cannot be "
+                    "explained. No file was written."
+                )
         labels = (sign.label for sign in found)
-        return {s: bits > 0 for s, bits in zip(labels, parts[1:], strict=True)}
+        return {s: bits > 0 for s, bits in zip(labels, parts[count:], strict=True)}
 
     return read
 
 
 def sign_pairs(
-    reference: Tap, other: Tap, inputs: Tap, examples: np.ndarray
+    reference: Tap, other: Tap, inputs: Tap, examples: Sequence[np.ndarray]
 ) -> Iterator[SignPair]:
     """Yields the signs of two forms of one network in the order of the network."""
     first, second, values = reference(examples), other(examples), inputs(examples)
     for label, value in values.items():
-        shape = (len(examples), -1)
+        shape = (len(value), -1)
         yield SignPair(
             label,
             first[label].reshape(shape),
@@ -91,14 +94,13 @@ def sign_pairs(
 
 
 def _inner_model(
-    model: keras.Model, with_output: bool = False
+    model: keras.Model, with_outputs: bool = False
 ) -> tuple[list[Sign], keras.Model]:
     functional = as_functional(model)
     found = signs(functional)
-    outputs = [sign.tensor for sign in found]
-    if with_output:
-        outputs = [functional.output, *outputs]
-    return found, keras.Model(functional.input, outputs, name="net")
+    outputs = functional.outputs if with_outputs else []
+    ends = [*outputs, *(sign.tensor for sign in found)]
+    return found, keras.Model(functional.inputs, ends, name="net")
 
 
 def _before_sign(sign: Sign, x: tf.Tensor) -> tf.Tensor:

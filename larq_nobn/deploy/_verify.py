@@ -2,88 +2,121 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from .._keras import keras
-from ._agreement import Agreement, SignPair, agreement
+from ._agreement import Agreement, SignPair, agreement, top1_agreement
 from ._errors import ConversionError, VerificationError
 from ._flatbuffer import Runner
+from ._ports import Ports, run
 from ._prepare import half_precision, in_float32
 from ._taps import Tap, converted_signs, given_signs, sign_inputs, sign_pairs
 
 _GIVEN = "the given model"
-_BATCH = 32
+
+# Both forms compute in float32 and in Keras. Apart from signs within rounding of 0,
+# they differ by the order of a few sums only.
+_EQUAL = 1e-5
 
 
-def verify_conversion(
+def verify_prepared(
     model: keras.Model,
+    flat: keras.Model,
     prepared: keras.Model,
-    runner: Runner,
-    examples: np.ndarray,
-    tolerance: float,
+    examples: Sequence[np.ndarray],
 ) -> dict[str, Any]:
-    """Compares given with prepared model, and prepared model with file.
+    """Compares the given model with the prepared one, both in Keras.
 
     A mixed-precision model rounds so coarsely that nearly every example has a sign that
     flips. It is compared in float32, and its own outputs by their top class only.
 
-    Returns:
-        The numbers of the second comparison, those of the first under `"prepared"`.
+    Arguments:
+        model: As it was given: its outputs count.
+        flat: The same in one graph of layers: its signs explain differences.
+        prepared: What becomes the file.
+        examples: One array per input.
+
+    Raises:
+        ConversionError: If the given model cannot be compared with anything.
+        VerificationError: If some difference is no matter of rounding.
+    """
+    found, wanted = _outputs_given(model, examples), outputs(prepared, examples)
+    reference, basis = flat, _GIVEN
+    policy = half_precision(flat)
+    if policy is not None:
+        same = top1_agreement(found, wanted)
+        basis = f"{_GIVEN} in float32; in its {policy} {same:.1%} keep their top"
+        reference = in_float32(flat)
+        found = outputs(reference, examples)
+    compared = _compare(
+        prepared, wanted, found, lambda: given_signs(reference), examples, _EQUAL
+    )
+    _require(compared, "Preparing the model changed what it computes", _EQUAL)
+    return {**compared.to_dict(), "reference": basis}
+
+
+def verify_file(
+    prepared: keras.Model,
+    runner: Runner,
+    ports: Ports,
+    examples: Sequence[np.ndarray],
+    tolerance: float,
+) -> dict[str, Any]:
+    """Compares the prepared model in Keras with the file in LCE's interpreter.
 
     Raises:
         VerificationError: If some difference is no matter of rounding.
     """
-    reference, basis = model, _GIVEN
-    output, wanted = (outputs(inference(m), examples) for m in (model, prepared))
-    if not np.isfinite(output).all():
+    compared = _compare(
+        prepared,
+        outputs(prepared, examples),
+        runner.outputs(examples),
+        lambda: converted_signs(prepared, runner, ports),
+        examples,
+        tolerance,
+    )
+    _require(compared, "The converted file computes something else", tolerance)
+    return compared.to_dict()
+
+
+def outputs(model: keras.Model, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Applies a model to all examples, and returns float32."""
+    return [output.astype(np.float32) for output in run(model, examples)]
+
+
+def _outputs_given(
+    model: keras.Model, examples: Sequence[np.ndarray]
+) -> list[np.ndarray]:
+    found = outputs(model, examples)
+    if not all(np.isfinite(output).all() for output in found):
         raise ConversionError(
             f"Model {model.name!r} gives outputs that are not finite on the "
             "verification examples. Look for NaN in its weights, or pass other data."
         )
-    policy = half_precision(model)
-    if policy is not None:
-        reference = in_float32(model)
-        same = np.argmax(output, -1) == np.argmax(wanted, -1)
-        basis = f"{_GIVEN} in float32; in its {policy} {same.mean():.1%} keep their top"
-        output = outputs(inference(reference), examples)
-    inputs, prepared_signs = sign_inputs(prepared), given_signs(prepared)
-
-    @cache
-    def signs_of_reference() -> Tap:
-        return given_signs(reference)
-
-    @cache  # a second conversion, needed only if some example differs
-    def signs_of_file() -> Tap:
-        return converted_signs(prepared, runner)
-
-    def compare(other: np.ndarray, signs: Callable[[], Tap]) -> Agreement:
-        def pairs(which: np.ndarray) -> Iterator[SignPair]:
-            return sign_pairs(prepared_signs, signs(), inputs, examples[which])
-
-        return agreement(wanted, other, tolerance, pairs)
-
-    first = compare(output, signs_of_reference)
-    _require(first, "Preparing the model changed what it computes", tolerance)
-    second = compare(runner(examples), signs_of_file)
-    _require(second, "The converted file computes something else", tolerance)
-    return {**second.to_dict(), "prepared": {**first.to_dict(), "reference": basis}}
+    return found
 
 
-def inference(model: keras.Model) -> Callable[[Any], tf.Tensor]:
-    """Returns the model's inference function."""
-    return lambda x: model(x, training=False)
+def _compare(
+    prepared: keras.Model,
+    wanted: list[np.ndarray],
+    found: list[np.ndarray],
+    signs_of_found: Callable[[], Tap],
+    examples: Sequence[np.ndarray],
+    tolerance: float,
+) -> Agreement:
+    inputs, signs = sign_inputs(prepared), given_signs(prepared)
+    # Of a file that is a second conversion, needed only if some example differs.
+    other = cache(signs_of_found)
 
+    def pairs(which: np.ndarray) -> Iterator[SignPair]:
+        taken = [array[which] for array in examples]
+        return sign_pairs(signs, other(), inputs, taken)
 
-def outputs(function: Callable[[Any], tf.Tensor], examples: np.ndarray) -> np.ndarray:
-    """Applies a function to all examples, in batches, and returns float32."""
-    starts = range(0, len(examples), _BATCH)
-    batches = [function(examples[start : start + _BATCH]) for start in starts]
-    return np.concatenate([tf.cast(batch, tf.float32).numpy() for batch in batches])
+    return agreement(wanted, found, tolerance, pairs)
 
 
 def _require(found: Agreement, what: str, tolerance: float) -> None:

@@ -18,7 +18,7 @@ def pair(label, *, flip=(), inputs=INPUTS):
 
 def compare(first, second, signs=(), tolerance=1e-3):
     first, second = np.array(first, np.float32), np.array(second, np.float32)
-    return agreement(first, second, tolerance, lambda which: signs)
+    return agreement([first], [second], tolerance, lambda which: signs)
 
 
 def never(which):
@@ -27,7 +27,7 @@ def never(which):
 
 def test_equal_outputs_need_no_explanation():
     outputs = np.array([[1.0, 2.0], [4.0, 3.0]], np.float32)
-    found = agreement(outputs, outputs + 1e-4, 1e-3, never)
+    found = agreement([outputs], [outputs + 1e-4], 1e-3, never)
     assert (found.examples, found.exact_share, found.explained) == (2, 1.0, 0)
     assert found.unexplained == 0
     assert found.top1_agreement == 1.0
@@ -99,7 +99,7 @@ def test_many_examples_are_explained_in_groups():
         yield pair("a", flip=[(i, 0) for i in range(len(which))], inputs=inputs)
 
     zeros = np.zeros((40, 2), np.float32)
-    found = agreement(zeros, zeros + 1, 1e-3, signs)
+    found = agreement([zeros], [zeros + 1], 1e-3, signs)
     assert sizes == [16, 16, 8]
     assert (found.explained, found.unexplained) == (20, 20)
 

@@ -6,16 +6,16 @@ from deploy.factor_nets import as_written, factor, factors_left, network
 from deploy.nets import binary_conv, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy._audit import audit_bytes
-from larq_nobn.deploy._flatbuffer import input_spec, to_flatbuffer
+from larq_nobn.deploy._flatbuffer import to_flatbuffer
+from larq_nobn.deploy._ports import inference, ports_of
 from larq_nobn.deploy._prepare import prepare
-from larq_nobn.deploy._verify import inference
 
 pytestmark = pytest.mark.convert
 _layers, _nobn = keras.layers, nobn.layers
 
 
 def operations(model):
-    content = to_flatbuffer(inference(model), model.variables, input_spec(model))
+    content = to_flatbuffer(inference(model), model.variables, ports_of(model))
     return audit_bytes(content, "net").ops
 
 

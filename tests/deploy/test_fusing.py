@@ -9,9 +9,9 @@ from deploy.nets import binary_conv, chain, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy._audit import audit_bytes
 from larq_nobn.deploy._errors import ConversionError
-from larq_nobn.deploy._flatbuffer import Runner, input_spec, to_flatbuffer
+from larq_nobn.deploy._flatbuffer import Runner, to_flatbuffer
+from larq_nobn.deploy._ports import inference, ports_of
 from larq_nobn.deploy._prepare import prepare
-from larq_nobn.deploy._verify import inference
 from numpy.testing import assert_allclose
 
 pytestmark = pytest.mark.convert
@@ -20,7 +20,7 @@ SHAPE = (8, 8, 32)
 
 
 def flatbuffer(model):
-    return to_flatbuffer(inference(model), model.variables, input_spec(model))
+    return to_flatbuffer(inference(model), model.variables, ports_of(model))
 
 
 def ops(*layers, plain=False):

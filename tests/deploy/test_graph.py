@@ -102,9 +102,7 @@ def open_size():
         (lambda: "model.keras", r"'model\.keras' is not a Keras model"),
         (lambda: Subclassed(name="mine"), "Model 'mine' has no layer graph"),
         (lambda: keras.Sequential(name="bare"), "Model 'bare' has no layer graph"),
-        (nested, "Layer 'inside' of model 'outside' is itself a model"),
-        (two_outputs, "Model 'two' has 1 inputs and 2 outputs"),
-        (open_size, r"The input shape \(None, None, None, 3\) of model 'open'"),
+        (open_size, r"Input 'input_\d+' of model 'open' has the shape \(None, None, N"),
     ],
 )
 def test_models_without_a_readable_graph_are_refused(make, message):

@@ -62,11 +62,11 @@ def while_wrong(module, name, monkeypatch):
     """Breaks conversion: one kernel is the negative of itself while it runs."""
     right = module.to_flatbuffer
 
-    def wrong(function, variables, spec):
+    def wrong(function, variables, ports):
         [kernel] = [v for v in variables if v.name == f"{name}/kernel:0"]
         kernel.assign(-kernel)
         try:
-            return right(function, variables, spec)
+            return right(function, variables, ports)
         finally:
             kernel.assign(-kernel)
 
@@ -137,8 +137,8 @@ def test_without_the_fault_nothing_differs(convert):
 def test_the_tolerance_decides(convert, monkeypatch):
     right = _convert.to_flatbuffer
 
-    def louder(function, variables, spec):
-        return right(lambda x: 1.01 * function(x), variables, spec)
+    def louder(function, variables, ports):
+        return right(lambda x: [1.01 * y for y in function(x)], variables, ports)
 
     for module in (_convert, _taps):
         monkeypatch.setattr(module, "to_flatbuffer", louder)
