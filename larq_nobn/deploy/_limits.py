@@ -6,10 +6,12 @@ from typing import Any
 
 import larq as lq
 import numpy as np
+import tensorflow as tf
 
 from .._keras import keras
 from ..graph import Call, calls, has_sign_input, is_binary, is_binary_convolution
 from ._errors import ConversionError
+from ._near_misses import check_near_miss, kernel_quantizers, why_none_is_binary
 
 
 def check_limits(model: keras.Model) -> int:
@@ -21,27 +23,34 @@ def check_limits(model: keras.Model) -> int:
     """
     found = 0
     for call in calls(model):
+        _check_numbers(call)
         if is_binary_convolution(call):
             _check_signs(call)
             _check_convolution(call)
             found += 1
-        elif has_sign_input(call) and _has_binary_kernel(call.layer):
+        elif has_sign_input(call) and any(map(is_binary, kernel_quantizers(call))):
             raise ConversionError(
                 f"Layer {call.label!r} is a binary {type(call.layer).__name__}, for "
                 f"which LCE has no binary kernel. {_remedy(call.layer)}"
             )
+        else:
+            check_near_miss(call)
     if not found:
         raise ConversionError(
-            f"Model {model.name!r} has no binary layer: no QuantConv2D has both a "
-            "binary input_quantizer and a binary kernel_quantizer. Set both, for "
-            "example to 'ste_sign'."
+            f"Model {model.name!r} has no binary layer: {why_none_is_binary(model)}. A "
+            "QuantConv2D is binary with an input_quantizer and a kernel_quantizer such "
+            "as 'ste_sign'."
         )
     return found
 
 
-def _has_binary_kernel(layer: keras.layers.Layer) -> bool:
-    names = ("kernel_quantizer", "depthwise_quantizer")
-    return any(is_binary(getattr(layer, name, None)) for name in names)
+def _check_numbers(call: Call) -> None:
+    for weight in call.layer.weights:
+        if weight.dtype.is_floating and np.isnan(tf.cast(weight, tf.float32)).any():
+            raise ConversionError(
+                f"Weight {weight.name!r} of layer {call.label!r} holds NaN: training "
+                "diverged. Convert an earlier state of the model."
+            )
 
 
 def _remedy(layer: keras.layers.Layer) -> str:
@@ -49,6 +58,11 @@ def _remedy(layer: keras.layers.Layer) -> str:
         return (
             "Write it as Reshape((1, 1, -1)), a QuantConv2D with kernel size 1 and "
             "Flatten(), or leave its input or its kernel unquantized."
+        )
+    if isinstance(layer, (lq.layers.QuantConv1D, lq.layers.QuantLocallyConnected1D)):
+        return (
+            "Write it as Reshape((1, length, channels)) and a QuantConv2D with kernel "
+            "size (1, size), or leave its input or its kernel unquantized."
         )
     return "Use a QuantConv2D, or leave its input or its kernel unquantized."
 

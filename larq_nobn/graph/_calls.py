@@ -138,7 +138,8 @@ def has_sign_input(call: Call) -> bool:
     """Tells whether what meets the kernel in this call is the output of a sign."""
     if is_binary(getattr(call.layer, "input_quantizer", None)):
         return True
-    return not isinstance(call.inputs, list) and _comes_from_sign(call.inputs)
+    inputs = inputs_of(call.node)  # not call.inputs: in 0.5 * x that is a number
+    return len(inputs) == 1 and _comes_from_sign(inputs[0])
 
 
 def _comes_from_sign(tensor: Any) -> bool:

@@ -48,7 +48,7 @@ def small(size):
         ),
         (
             [keras.layers.Reshape((64, 32)), layers.QuantConv1D(8, 3, **BINARY)],
-            "'x' is a binary QuantConv1D",
+            "'x' is a binary QuantConv1D.*kernel size .1, size.",
         ),
         ([binary_conv(name="x", groups=2)], "'x' is a binary convolution in 2 groups"),
         ([binary_conv(name="x", pad_values=-1.0)], "'x' pads with -1"),
@@ -62,8 +62,19 @@ def small(size):
             [binary_conv(size=5, name="x", dilation_rate=2, pad_values=0.0)],
             "'x' pads a 8x8 map with zeros for a 9x9 kernel",
         ),
-        (head(), "Model 'chain' has no binary layer"),
-        ([binary_conv(kernel_quantizer=None)], "Model 'chain' has no binary layer"),
+        (
+            [
+                keras.layers.Reshape((64, 32)),
+                layers.QuantLocallyConnected1D(8, 3, **BINARY),
+            ],
+            "'x' is a binary QuantLocallyConnected1D.*kernel size .1, size.",
+        ),
+        ([layers.QuantLocallyConnected2D(8, 3, **BINARY)], "binary QuantLocallyConnec"),
+        (
+            [keras.layers.Reshape((8, 8, 32, 1)), layers.QuantConv3D(8, 3, **BINARY)],
+            "'x' is a binary QuantConv3D, for which LCE has no.* Use a QuantConv2D",
+        ),
+        (head(), "Model 'chain' has no binary layer: it holds no QuantConv2D"),
     ],
 )
 def test_the_layer_and_the_remedy_are_named(rows, message):
