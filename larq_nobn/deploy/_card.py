@@ -11,6 +11,7 @@ import numpy as np
 
 from ._errors import ConversionError
 from ._preprocessing import Preprocessing
+from ._signature import port_names
 
 FORMAT = "larq_nobn card"
 VERSION = 1
@@ -104,14 +105,15 @@ def card_of(
     from larq_compute_engine.mlir.python import tflite_schema
 
     graph = tflite_schema.Model.GetRootAsModel(flatbuffer, 0).Subgraphs(0)
+    inputs, outputs = port_names(flatbuffer)
     types = {v: k.lower() for k, v in vars(tflite_schema.TensorType).items()}
 
-    def info(index: int) -> TensorInfo:
+    def info(name: str, index: int) -> TensorInfo:
         tensor = graph.Tensors(index)
         steps = tensor.Quantization()
         quantized = steps is not None and steps.ScaleLength() == 1
         return TensorInfo(
-            name=tensor.Name().decode(),
+            name=name,
             shape=tuple(map(int, tensor.ShapeAsNumpy())),
             dtype=types[tensor.Type()],
             scale=float(steps.Scale(0)) if quantized else None,
@@ -122,8 +124,8 @@ def card_of(
         file=name,
         sha256=hashlib.sha256(flatbuffer).hexdigest(),
         size_bytes=len(flatbuffer),
-        input=info(graph.Inputs(0)),
-        output=info(graph.Outputs(0)),
+        input=info(*inputs, graph.Inputs(0)),
+        output=info(*outputs, graph.Outputs(0)),
         preprocessing=preprocessing,
         labels=labels,
     )

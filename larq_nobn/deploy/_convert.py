@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from typing import Any
 
 from .._checks import check_flag, check_integer, check_number
 from .._files import replacing
 from .._keras import keras
 from ._audit import Audit, audit_bytes
+from ._card_file import check_card, replacing_card
 from ._data import made_up, verification_examples
 from ._errors import ConversionError
 from ._flatbuffer import Runner, compute_engine, to_flatbuffer
@@ -16,6 +18,7 @@ from ._graph import as_functional, binary_layers
 from ._limits import check_limits
 from ._ports import inference, ports_of
 from ._prepare import prepare
+from ._preprocessing import Preprocessing
 from ._report import ConversionReport
 from ._verify import verify_file, verify_prepared
 
@@ -31,6 +34,8 @@ def convert(
     tolerance: float = 1e-3,
     *,
     batch_size: int = 1,
+    labels: Sequence[str] | None = None,
+    preprocessing: Preprocessing | None = None,
 ) -> ConversionReport:
     """Converts a trained model to a `.tflite` file with LCE's binary kernels.
 
@@ -51,6 +56,10 @@ def convert(
         tolerance: Allowed difference between the outputs of model and file, relative
             to their magnitude.
         batch_size: How many examples the file takes at once.
+        labels: One name per class. With labels or preprocessing, `<path>.json` is
+            written too, for the app that uses the file: see `read_card`. Without, a
+            JSON that an earlier conversion wrote there goes.
+        preprocessing: What makes an input of the model of a picture.
 
     Returns:
         A `ConversionReport`.
@@ -75,6 +84,7 @@ def convert(
     check_integer("batch_size", batch_size, 1, "A phone sees one example at a time.")
     given = as_functional(model)
     compute_engine()
+    names = check_card(given, labels, preprocessing)
     expected = check_limits(given)
     ports = ports_of(model, batch_size)
     if verify:
@@ -82,7 +92,10 @@ def convert(
     else:
         examples = made_up(given, _FEW)
 
-    with replacing(path) as temporary:
+    with (
+        replacing_card(path, names, preprocessing) as write_card,
+        replacing(path) as temporary,
+    ):
         prepared = prepare(given)
         flatbuffer = to_flatbuffer(inference(prepared), prepared.variables, ports)
         found = _audit(flatbuffer, os.fspath(path), prepared)
@@ -95,6 +108,7 @@ def convert(
             numbers = verify_file(prepared, runner, ports, examples, tolerance)
             verified = {**numbers, "data": source, "prepared": same}
         temporary.write_bytes(flatbuffer)
+        write_card(flatbuffer)
     return ConversionReport(
         path=os.fspath(path),
         size_bytes=found.size_bytes,

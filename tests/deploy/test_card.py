@@ -1,0 +1,255 @@
+"""The JSON beside a file: what it holds, when it is written, and when it is refused."""
+
+import hashlib
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from deploy.nets import chain, three_convs
+from larq_nobn._keras import keras
+from larq_nobn.deploy import (
+    Card,
+    ConversionError,
+    Preprocessing,
+    TensorInfo,
+    _convert,
+    convert,
+    read_card,
+)
+from numpy.testing import assert_array_equal
+
+pytestmark = pytest.mark.convert
+
+NAMES = ("one", "two", "three", "four", "fünf")
+STEPS = Preprocessing((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), (8, 8), 0.875)
+
+
+@pytest.fixture(scope="module")
+def model():
+    return three_convs()
+
+
+@pytest.fixture(scope="module")
+def converted(model, tmp_path_factory):
+    """A file and its card, as bytes: tests write them where they like."""
+    path = tmp_path_factory.mktemp("card") / "model.tflite"
+    convert(model, path, verify=False, labels=NAMES, preprocessing=STEPS)
+    return path.read_bytes(), path.with_name("model.tflite.json").read_bytes()
+
+
+def files(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+@pytest.fixture
+def pair(converted, tmp_path):
+    content, card = converted
+    (tmp_path / "m.tflite").write_bytes(content)
+    (tmp_path / "m.tflite.json").write_bytes(card)
+    return tmp_path / "m.tflite"
+
+
+def test_it_holds_what_an_app_needs(pair):
+    content = pair.read_bytes()
+    assert read_card(pair) == Card(
+        file="model.tflite",
+        sha256=hashlib.sha256(content).hexdigest(),
+        size_bytes=len(content),
+        input=TensorInfo("input", (1, 8, 8, 3), "float32"),
+        output=TensorInfo("output", (1, 5), "float32"),
+        preprocessing=STEPS,
+        labels=NAMES,
+    )
+
+
+def test_it_is_plain_json(converted):
+    found = json.loads(converted[1])
+    assert (found["format"], found["version"]) == ("larq_nobn card", 1)
+    assert found["labels"] == list(NAMES)
+    assert found["preprocessing"] == {
+        "height": 8,
+        "width": 8,
+        "mean": [0.5, 0.5, 0.5],
+        "std": [0.25, 0.25, 0.25],
+        "crop": 0.875,
+    }
+
+
+@pytest.mark.parametrize("given", [{"labels": NAMES}, {"preprocessing": STEPS}])
+def test_one_of_the_two_is_enough(model, given, tmp_path):
+    convert(model, tmp_path / "m.tflite", verify=False, **given)
+    card = read_card(tmp_path / "m.tflite")
+    found = {"labels": card.labels, "preprocessing": card.preprocessing}
+    assert found == {"labels": None, "preprocessing": None, **given}
+
+
+def test_without_either_an_older_card_goes(model, pair):
+    convert(model, pair, verify=False)
+    assert files(pair.parent) == ["m.tflite"]
+
+
+def test_an_older_card_is_replaced(model, pair):
+    convert(model, pair, verify=False, labels=NAMES[::-1])
+    assert read_card(pair).labels == NAMES[::-1]
+    assert files(pair.parent) == ["m.tflite", "m.tflite.json"]
+
+
+def test_a_json_of_somebody_else_stays(model, tmp_path):
+    other = tmp_path / "m.tflite.json"
+    other.write_text('{"format": "mine"}')
+    convert(model, tmp_path / "m.tflite", verify=False)
+    assert other.read_text() == '{"format": "mine"}'
+
+
+def test_a_conversion_that_fails_leaves_neither(model, tmp_path, monkeypatch):
+    monkeypatch.setattr(_convert, "verify_prepared", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        convert(model, tmp_path / "m.tflite", labels=NAMES)
+    assert files(tmp_path) == []
+
+
+@pytest.mark.parametrize("stuck", ["m.tflite", "m.tflite.json"])
+@pytest.mark.parametrize("labels", [None, NAMES[::-1]])
+def test_a_file_that_cannot_be_moved_leaves_the_old_pair(
+    model, pair, stuck, labels, monkeypatch
+):
+    before = [path.read_bytes() for path in sorted(pair.parent.iterdir())]
+    move = os.replace
+
+    def refusing(source, target):
+        if stuck in (Path(source).name, Path(target).name):
+            raise PermissionError(1, "Operation not permitted")
+        move(source, target)
+
+    monkeypatch.setattr(os, "replace", refusing)
+    with pytest.raises(OSError, match="cannot be written: Operation not permitted"):
+        convert(model, pair, verify=False, labels=labels)
+    assert files(pair.parent) == ["m.tflite", "m.tflite.json"]
+    assert [path.read_bytes() for path in sorted(pair.parent.iterdir())] == before
+
+
+def test_a_folder_in_its_place_is_refused(model, tmp_path):
+    (tmp_path / "m.tflite.json").mkdir()
+    with pytest.raises(IsADirectoryError, match=r"m\.tflite\.json' is a folder"):
+        convert(model, tmp_path / "m.tflite", labels=NAMES)
+    assert files(tmp_path) == ["m.tflite.json"]
+
+
+@pytest.mark.parametrize(
+    "given, message",
+    [
+        ({"labels": NAMES[:4]}, r"labels has 4 names, .* has shape \(5,\)"),
+        ({"labels": "hello"}, "labels='hello' is no list of names"),
+        ({"labels": (*NAMES[:4], 5)}, "labels holds 5, which is no name"),
+        ({"labels": (*NAMES[:4], " ")}, "labels holds ' ', which is no name"),
+        ({"labels": set(NAMES)}, "is no list of names"),
+        ({"preprocessing": "resize"}, "preprocessing='resize' is no larq_nobn.deploy"),
+        (
+            {"preprocessing": replace(STEPS, size=(9, 8))},
+            r"makes images of shape \(9, 8, 3\), but the model takes \(8, 8, 3\)",
+        ),
+        (
+            {"preprocessing": Preprocessing([0.5], [0.5], (8, 8))},
+            r"makes images of shape \(8, 8, 1\)",
+        ),
+    ],
+)
+def test_what_does_not_fit_the_model_is_refused(model, given, message, tmp_path):
+    with pytest.raises((TypeError, ConversionError), match=message):
+        convert(model, tmp_path / "m.tflite", **given)
+    assert files(tmp_path) == []
+
+
+def test_several_outputs_are_refused(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, [inputs, inputs + 1], name="two")
+    with pytest.raises(ConversionError, match="'two' has 1 and 2. Leave them out"):
+        convert(model, tmp_path / "m.tflite", labels=NAMES)
+
+
+def test_a_model_that_takes_bytes_prepares_them_itself(tmp_path):
+    inputs = keras.Input((8, 8, 3), dtype="uint8")
+    model = keras.Model(inputs, keras.layers.Rescaling(1 / 255)(inputs))
+    with pytest.raises(ConversionError, match="takes uint8. Leave it out"):
+        convert(model, tmp_path / "m.tflite", preprocessing=STEPS)
+
+
+def test_maps_have_no_labels(tmp_path):
+    model = chain(keras.layers.Conv2D(5, 1))
+    with pytest.raises(ConversionError, match=r"has shape \(8, 8, 5\)"):
+        convert(model, tmp_path / "m.tflite", labels=NAMES)
+
+
+def changed(change):
+    def write(card):
+        found = json.loads(card)
+        change(found)
+        return json.dumps(found).encode()
+
+    return write
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda card: b"",
+        lambda card: card[:-20],
+        lambda card: b"\xff" + card,
+        lambda card: b"[" * 100_000,
+        lambda card: b"[]",
+        changed(lambda x: x.pop("format")),
+        changed(lambda x: x.pop("labels")),
+        changed(lambda x: x.update(labels="five names")),
+        changed(lambda x: x.update(labels=[1])),
+        changed(lambda x: x.update(file="m.tflite")),
+        changed(lambda x: x["file"].update(sha256=3)),
+        changed(lambda x: x["input"].update(shape="8x8")),
+        changed(lambda x: x["input"].update(dtype="float31")),
+        changed(lambda x: x["input"].update(scale=0.5)),
+        changed(lambda x: x["output"].pop("name")),
+        changed(lambda x: x.update(preprocessing=[])),
+        changed(lambda x: x["preprocessing"].update(crop=7)),
+        changed(lambda x: x["preprocessing"].update(blur=7)),
+    ],
+)
+def test_a_damaged_card_is_one_sentence(pair, damage):
+    card = pair.with_name("m.tflite.json")
+    card.write_bytes(damage(card.read_bytes()))
+    with pytest.raises(ConversionError, match=r"m.tflite.json' is no intact .*Convert"):
+        read_card(pair)
+
+
+def test_a_later_version_is_named(pair):
+    card = pair.with_name("m.tflite.json")
+    card.write_bytes(changed(lambda x: x.update(version=2))(card.read_bytes()))
+    with pytest.raises(ConversionError, match="has version 2, and this larq_nobn"):
+        read_card(pair)
+
+
+def test_a_card_of_another_file_is_refused(pair):
+    pair.write_bytes(pair.read_bytes() + b"\0")
+    with pytest.raises(ConversionError, match="describes another file than"):
+        read_card(pair)
+
+
+def test_missing_files_are_named(pair):
+    pair.with_name("m.tflite.json").unlink()
+    with pytest.raises(ConversionError, match=r"tflite.json' cannot be read: No such"):
+        read_card(pair)
+    pair.unlink()
+    with pytest.raises(ConversionError, match=r"m.tflite' cannot be read: No such"):
+        read_card(pair)
+
+
+def test_int8_tensors_round_and_saturate():
+    steps = TensorInfo("x", (1, 5), "int8", 0.5, 3)
+    values = np.array([0, 0.75, 1.25, -100, 100], np.float32)
+    encoded = steps.encode(values)
+    assert encoded.dtype == np.int8
+    assert_array_equal(encoded, [3, 5, 5, -128, 127])
+    assert_array_equal(steps.decode(encoded), [0, 1, 1, -65.5, 62])
+    floats = TensorInfo("x", (1, 5), "float32")
+    assert_array_equal(floats.decode(floats.encode(values)), values)
