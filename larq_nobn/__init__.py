@@ -11,7 +11,7 @@ from . import (
     regularizers,
     training,
 )
-from .deploy import audit, convert
+from .deploy import audit, benchmark, convert
 from .diagnostics import class_center_alignment
 from .surgery import (
     fold_batch_norm,
@@ -24,6 +24,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "audit",
+    "benchmark",
     "callbacks",
     "class_center_alignment",
     "convert",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from .. import __version__
+from ._benchmark import benchmark
 from ._console import quiet
 from ._data import data
 from ._demo import demo
@@ -37,6 +38,7 @@ def main(ctx: click.Context) -> None:
                       larq-nobn evaluate runs/a --dataset cifar10
                       larq-nobn convert runs/a model.tflite
                       larq-nobn audit model.tflite
+                      larq-nobn benchmark model.tflite
     Batch norm away:  larq-nobn fold runs/a folded.keras
     """
     quiet()
@@ -44,5 +46,8 @@ def main(ctx: click.Context) -> None:
         click.echo(ctx.get_help())
 
 
-for command in (demo, train, evaluate, fold, remove, convert, audit, summary, data):
+for command in (
+    *(demo, train, evaluate, fold, remove),
+    *(convert, audit, benchmark, summary, data),
+):
     main.add_command(command)

@@ -1,26 +1,34 @@
 """From a trained model to a verified `.tflite` file, and what is inside such a file."""
 
 from ._audit import Audit, audit
+from ._benchmark import benchmark
 from ._card import Card, TensorInfo
 from ._card_file import read_card
 from ._convert import convert
 from ._errors import ConversionError, VerificationError
 from ._flatbuffer import Runner
 from ._graph import binary_layers
+from ._phone import phone_commands, read_phone_logs
 from ._preprocessing import Preprocessing
 from ._report import ConversionReport
+from ._timing import Benchmark, Timing
 
 __all__ = [
     "Audit",
+    "Benchmark",
     "Card",
     "ConversionError",
     "ConversionReport",
     "Preprocessing",
     "Runner",
+    "Timing",
     "TensorInfo",
     "VerificationError",
     "audit",
+    "benchmark",
     "binary_layers",
     "convert",
+    "phone_commands",
+    "read_phone_logs",
     "read_card",
 ]

@@ -43,6 +43,7 @@ def test_help_lists_every_command_and_where_to_start(
         "remove",
         "convert",
         "audit",
+        "benchmark",
         "summary",
         "data",
     }

@@ -1,0 +1,36 @@
+"""What results have in common: plain JSON, and a table for `print`."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import asdict
+from typing import Any
+
+from rich.table import Table
+
+from .._files import replacing
+from .._tables import as_text
+
+
+class Shown:
+    """A dataclass that is shown as JSON and as a table."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as plain JSON types."""
+        return asdict(self)  # type: ignore[call-overload]  # of the dataclasses below
+
+    def to_json(self, path: str | os.PathLike | None = None) -> str:
+        """Returns the fields as JSON, and writes them to `path` if given."""
+        text = json.dumps(self.to_dict(), indent=2)
+        if path is not None:
+            with replacing(path) as temporary:
+                temporary.write_text(text + "\n")
+        return text
+
+    def table(self) -> Table:
+        """Returns the fields as a `rich` table."""
+        raise NotImplementedError
+
+    def __str__(self) -> str:
+        return as_text(self.table())

@@ -1,0 +1,116 @@
+"""`larq-nobn benchmark`: a table, JSON, a phone's log, and whatever goes wrong."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+Invoke = Callable[..., Result]
+pytestmark = pytest.mark.convert
+
+LOG = """STARTING!
+Graph: [/data/local/tmp/model.tflite]
+#threads used for CPU inference: [4]
+count=50 first=9000 curr=8100 min=7900 max=9000 avg=8150.0 std=120
+
+Inference timings in us: Init: 900, First inference: 12000, Warmup (avg): 9100, \
+Inference (avg): 8150.0
+============================== Summary by node type ==============================
+\t[Node type]\t[count]\t[avg ms]\t[avg %]\t[cdf %]\t[mem KB]\t[times called]
+\tLceBconv2d\t2\t6.112\t75.000%\t75.000%\t0.000\t2
+"""
+
+
+def test_one_file_and_the_commands_for_a_phone(lite_file: Path, invoke: Invoke):
+    result = invoke(
+        "benchmark", lite_file, *("--runs", 2, "--warmup", 0, "--threads", 2)
+    )
+    assert result.exit_code == 0, result.output
+    assert "ms, median" in result.stdout
+    (run,) = [line for line in result.stdout.splitlines() if "--graph" in line]
+    assert run.split()[:2] == ["adb", "shell"]
+    assert "--num_threads=2" in run
+    assert result.stderr == ""
+
+
+def test_files_side_by_side_as_json(lite_file: Path, invoke: Invoke, tmp_path: Path):
+    copy = tmp_path / "copy.tflite"
+    copy.write_bytes(lite_file.read_bytes())
+    options = ("--against", copy, "--against", lite_file, "--runs", 2, "--json", "-")
+    result = invoke("benchmark", lite_file, *options)
+    found = json.loads(result.stdout)
+    places = [timing["path"] for timing in found["timings"]]
+    assert places == [str(lite_file), str(copy), str(lite_file)]
+    assert {timing["runs"] for timing in found["timings"]} == {2}
+
+
+def test_a_log_in_the_same_table(lite_file: Path, invoke: Invoke, tmp_path: Path):
+    log = tmp_path / "phone.log"
+    log.write_text(LOG)
+    options = ("--read", log, "--json", tmp_path / "result.json")
+    result = invoke("benchmark", lite_file, *options)
+    assert result.exit_code == 0, result.output
+    for part in ("8.150 ms, mean", "LceBconv2d", "75.0%"):
+        assert part in result.stdout
+    assert "adb" not in result.stdout
+    found = json.loads((tmp_path / "result.json").read_text())
+    assert found["timings"][0]["threads"] == 4
+    both = invoke(
+        *("benchmark", lite_file, "--against", lite_file),
+        *("--read", log, "--read", log, "--json", "-"),
+    )
+    assert [t["ratio"] for t in json.loads(both.stdout)["timings"]] == [1, 1]
+
+
+@pytest.fixture
+def place(lite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    content = lite_file.read_bytes()
+    Path("m.tflite").write_bytes(content)
+    Path("truncated.tflite").write_bytes(content[: len(content) // 2])
+    Path("empty.tflite").write_bytes(b"")
+    Path("notes.txt").write_text("text")
+    Path("cut.log").write_text(LOG.split("count=")[0])
+    Path("whole.log").write_text(LOG)
+    Path("folder").mkdir()
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("", "Missing argument 'FILE'"),
+        ("nowhere.tflite", "'nowhere.tflite' does not exist"),
+        ("folder", "'folder' is a directory"),
+        ("notes.txt", "'notes.txt' is not a TFLite file"),
+        ("empty.tflite", "'empty.tflite' is not a TFLite file"),
+        ("truncated.tflite", "'truncated.tflite' is a damaged TFLite file"),
+        ("m.tflite --against truncated.tflite", "'truncated.tflite' is a damaged"),
+        ("m.tflite --against nowhere.tflite", "'nowhere.tflite' does not exist"),
+        ("m.tflite --runs 0", "runs=0 is below 1"),
+        ("m.tflite --runs many", "'many' is not a valid integer"),
+        ("m.tflite --warmup -1", "warmup=-1 is below 0"),
+        ("m.tflite --threads 0", "threads=0 is below 1"),
+        ("m.tflite --seed -1", "seed=-1 is below 0"),
+        ("m.tflite --read nowhere.log", "'nowhere.log' does not exist"),
+        ("m.tflite --read cut.log", "'cut.log' ends before the times"),
+        ("m.tflite --read notes.txt", "is no output of lce_benchmark_model"),
+        ("m.tflite --read m.tflite", "is no output of lce_benchmark_model"),
+        ("m.tflite --read whole.log --read whole.log", "hold 2 results, not 1"),
+        ("notes.txt --read whole.log", "'notes.txt' is not a TFLite file"),
+        ("m.tflite --runs 1 --json deep/r.json", "deep/r.json"),
+    ],
+)
+def test_one_sentence(line: str, sentence: str, invoke: Invoke, place: Path):
+    before = sorted(place.rglob("*"))
+    result = invoke("benchmark", *line.split())
+    assert result.exit_code == 2, (result.output, result.exception)
+    assert isinstance(result.exception, SystemExit)
+    assert result.stderr.startswith("Error: ")
+    assert result.stderr.count("\n") == 1
+    assert sentence in result.stderr
+    assert sorted(place.rglob("*")) == before
