@@ -10,17 +10,30 @@ import tensorflow as tf
 
 from .._keras import keras
 from ..layers._groups import group_moments
-from ..layers._rprelu import spelled_rprelu
+from ..layers._rprelu import spelled_prelu
 
 
 class ShiftedSign(lq.quantizers.Quantizer):
-    """sign(x + shift), or without a shift, in Larq's spelling, which LCE recognises."""
+    """sign(x + shift), or without a shift, in Larq's spelling, which LCE recognises.
+
+    Arguments:
+        shift: (C,); None for 0.
+        gain: (C,), where the given model takes the sign of gain * (x + shift): of a
+            negative one, the opposite sign. None for 1.
+        **kwargs: Keras layer arguments.
+    """
 
     precision = 1
 
-    def __init__(self, shift: np.ndarray | None, **kwargs: Any):
+    def __init__(
+        self,
+        shift: np.ndarray | None,
+        gain: np.ndarray | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(dtype="float32", **kwargs)
         self.shift = None if shift is None else tf.constant(shift, tf.float32)
+        self.gain = gain
 
     def shifted(self, inputs: tf.Tensor) -> tf.Tensor:
         return inputs if self.shift is None else inputs + self.shift
@@ -43,6 +56,10 @@ class PlainAffine(keras.layers.Layer):
 
     def __init__(self, gain: Any, offset: Any, **kwargs: Any):
         super().__init__(dtype="float32", **kwargs)
+        self.set(gain, offset)
+
+    def set(self, gain: Any, offset: Any) -> None:
+        """Changes its numbers; 1 and 0 are left out."""
         # Rank 1 at most: LCE fuses other constants into a file that cannot run.
         self.gain = None if np.all(gain == 1) else tf.constant(gain, tf.float32)
         self.offset = None if np.all(offset == 0) else tf.constant(offset, tf.float32)
@@ -73,7 +90,9 @@ class PlainRPReLU(keras.layers.Layer):
         self.shift_out = tf.constant(shift_out, tf.float32)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return spelled_rprelu(inputs, self.shift_in, self.slope, self.shift_out)
+        z = inputs if self.shift_in is None else inputs + self.shift_in
+        outputs = spelled_prelu(z, self.slope)
+        return outputs if self.shift_out is None else outputs + self.shift_out
 
 
 class PlainGroupNormalization(keras.layers.Layer):
@@ -105,7 +124,8 @@ class PlainGroupNormalization(keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         mean, variance = group_moments(inputs, self.groups)
         rate = tf.math.rsqrt(variance + self.epsilon)
-        return (inputs - mean) * (rate * self.gamma) + self.beta
+        outputs = (inputs - mean) * (rate * self.gamma)
+        return outputs if self.beta is None else outputs + self.beta
 
 
 class BinaryConvolution(lq.layers.QuantConv2D):
@@ -136,14 +156,18 @@ class BinaryConvolution(lq.layers.QuantConv2D):
             dtype="float32",
             **kwargs,
         )
-        # Rank 1: LCE fuses any other constant shape into a file that cannot run.
-        self.scale = None if scale is None else tf.constant(scale, tf.float32)
-        self.offset = None if bias is None else tf.constant(bias, tf.float32)
+        self.set(1.0 if scale is None else scale, 0.0 if bias is None else bias)
         self.last = keras.activations.get(activation)
+
+    def set(self, scale: Any, offset: Any) -> None:
+        """Changes what stands behind the kernel: (C,) each; 1 and 0 are left out."""
+        # Rank 1: LCE fuses any other constant shape into a file that cannot run.
+        self.scale = None if np.all(scale == 1) else tf.constant(scale, tf.float32)
+        self.offset = None if np.all(offset == 0) else tf.constant(offset, tf.float32)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         outputs = super().call(inputs)
-        if self.scale is not None and self.offset is None and self._is_relu():
+        if self.scale is not None and self.is_rectified():
             # The same value, since scale >= 0; LCE fuses a ReLU only before the scale.
             return self.last(outputs) * self.scale
         if self.scale is not None:
@@ -152,5 +176,11 @@ class BinaryConvolution(lq.layers.QuantConv2D):
             outputs = outputs + self.offset
         return self.last(outputs)
 
-    def _is_relu(self) -> bool:
-        return self.last is keras.activations.relu
+    def is_rectified(self) -> bool:
+        """Whether all that it does behind the kernel is a ReLU and a scale."""
+        return self.offset is None and self.last is keras.activations.relu
+
+    def border(self) -> float | None:
+        """The number that pads its input; None if nothing does."""
+        pads = self.padding == "same" and self.kernel_size != (1, 1)
+        return float(keras.backend.get_value(self.pad_values)) if pads else None

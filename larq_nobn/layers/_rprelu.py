@@ -12,16 +12,18 @@ from .._math import at_least_float32, channel_sum, fused
 from ._channelwise import ChannelwiseLayer
 
 
-def spelled_rprelu(
+def spelled_prelu(z: tf.Tensor, slope: tf.Tensor) -> tf.Tensor:
+    """The one of several equal spellings that TFLite recognises as a PRELU."""
+    leak = tf.reshape(-slope, (1,) * (z.shape.rank - 2) + (-1,))
+    return tf.nn.relu(z) + leak * tf.nn.relu(-z)
+
+
+@fused
+def _value(
     x: tf.Tensor, shift_in: tf.Tensor, slope: tf.Tensor, shift_out: tf.Tensor
 ) -> tf.Tensor:
-    """The one of several equal spellings that TFLite recognises as a PRELU."""
     z = at_least_float32(x) + shift_in
-    leak = tf.reshape(-slope, (1,) * (x.shape.rank - 2) + (-1,))
-    return tf.cast(tf.nn.relu(z) + leak * tf.nn.relu(-z) + shift_out, x.dtype)
-
-
-_value = fused(spelled_rprelu)
+    return tf.cast(spelled_prelu(z, slope) + shift_out, x.dtype)
 
 
 @fused

@@ -125,20 +125,43 @@ def test_its_first_addition_goes_into_a_binary_convolution():
     assert ops(*rows) == {**ONE, "PRELU": 1, "ADD": 1}
 
 
-def residual(activation):
-    inputs = keras.Input(SHAPE)
+def residual(x):
     conv = binary_conv(
         input_quantizer=nobn.quantizers.RSign(scale=0.9),
         kernel_quantizer=nobn.quantizers.ScaledStdSign(scale=0.2),
     )
-    total = _layers.Add()([conv(inputs), inputs])
-    return scrambled(keras.Model(inputs, activation(total)))
+    return nobn.layers.RPReLU()(_layers.Add()([conv(x), x]))
 
 
-def test_a_residual_block_needs_five_float_operations():
-    """The later pass over the graph gets this to three."""
-    found = audit_bytes(flatbuffer(prepare(residual(nobn.layers.RPReLU()))), "block")
-    assert found.ops == {**ONE, "ADD": 4, "PRELU": 1}
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_a_residual_block_needs_three_float_operations(blocks):
+    """One shift for its sign, the shortcut, and the rectifier."""
+    inputs = keras.Input(SHAPE)
+    x = inputs
+    for _ in range(blocks):
+        x = residual(x)
+    x = _layers.Dense(5)(_layers.GlobalAveragePooling2D()(x))
+    found = audit_bytes(flatbuffer(prepare(scrambled(keras.Model(inputs, x)))), "x")
+    each = {"LceQuantize": blocks, "LceBconv2d": blocks, "PRELU": blocks}
+    last = {"MEAN": 1, "FULLY_CONNECTED": 1}
+    assert found.ops == {**each, "ADD": 2 * blocks, **last}
+
+
+@pytest.mark.parametrize(
+    "affine", [nobn.layers.ChannelAffine, _layers.BatchNormalization]
+)
+def test_a_sequential_block_needs_none_and_hands_on_bits(affine):
+    def conv():
+        return binary_conv(
+            input_quantizer=nobn.quantizers.RSign(),
+            kernel_quantizer=nobn.quantizers.ScaledStdSign(scale=0.2),
+        )
+
+    model = chain(conv(), affine(), conv(), affine(), conv(), stem=False, shape=SHAPE)
+    found = audit_bytes(flatbuffer(prepare(model)), "x")
+    # The shift of the first sign is the one that nothing stands in front of.
+    assert found.ops == {"ADD": 1, "LceQuantize": 1, "LceBconv2d": 3}
+    assert found.bitpacked_outputs == 2
 
 
 class Raw(_layers.Layer):
