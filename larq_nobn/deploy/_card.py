@@ -105,16 +105,16 @@ def card_of(
     from larq_compute_engine.mlir.python import tflite_schema
 
     graph = tflite_schema.Model.GetRootAsModel(flatbuffer, 0).Subgraphs(0)
-    inputs, outputs = port_names(flatbuffer)
+    (input_name,), (output_name,) = port_names(flatbuffer)
     types = {v: k.lower() for k, v in vars(tflite_schema.TensorType).items()}
 
-    def info(name: str, index: int) -> TensorInfo:
+    def info(port: str, index: int) -> TensorInfo:
         tensor = graph.Tensors(index)
         steps = tensor.Quantization()
         quantized = steps is not None and steps.ScaleLength() == 1
         return TensorInfo(
-            name=name,
-            shape=tuple(map(int, tensor.ShapeAsNumpy())),
+            name=port,
+            shape=tuple(tensor.Shape(i) for i in range(tensor.ShapeLength())),
             dtype=types[tensor.Type()],
             scale=float(steps.Scale(0)) if quantized else None,
             zero_point=int(steps.ZeroPoint(0)) if quantized else None,
@@ -124,8 +124,8 @@ def card_of(
         file=name,
         sha256=hashlib.sha256(flatbuffer).hexdigest(),
         size_bytes=len(flatbuffer),
-        input=info(*inputs, graph.Inputs(0)),
-        output=info(*outputs, graph.Outputs(0)),
+        input=info(input_name, graph.Inputs(0)),
+        output=info(output_name, graph.Outputs(0)),
         preprocessing=preprocessing,
         labels=labels,
     )
