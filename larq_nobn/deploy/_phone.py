@@ -117,8 +117,9 @@ def read_phone_logs(
         ```
     """
     files = as_paths(path, against)
-    given = [logs] if isinstance(logs, str | os.PathLike) else list(logs)
-    results = [found for log in given for found in read_results(os.fspath(log))]
+    given = [logs] if isinstance(logs, str | os.PathLike) else logs
+    names = [os.fspath(log) for log in given]
+    results = [found for name in names for found in read_results(name)]
     if len(results) != len(files):
         raise ConversionError(
             f"The logs hold {len(results)} results, not {len(files)}. Pass one for "
@@ -130,7 +131,7 @@ def read_phone_logs(
     first = results[0].typical
     return Benchmark(
         source="lce_benchmark_model",
-        note=f"Times of the device that wrote {', '.join(map(os.fspath, given))}.",
+        note=f"Times of the device that wrote {', '.join(names)}.",
         timings=[_timing(f, r, first) for f, r in zip(audits, results, strict=True)],
     )
 
