@@ -55,11 +55,12 @@ class Agreement:
     worst_rel: float
     top1_agreement: float
     finding: str = field(default="", repr=False)
+    unexplained_examples: tuple[int, ...] = field(default=(), repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the numbers as plain JSON types."""
         numbers = asdict(self)
-        del numbers["finding"]
+        del numbers["finding"], numbers["unexplained_examples"]
         return numbers
 
 
@@ -81,34 +82,37 @@ def agreement(
             order of the network; called only if there are any.
     """
     pairs = list(zip(reference, other, strict=True))
-    found = [_differences(*pair) for pair in pairs]
-    absolute, relative = (np.max(parts, axis=0) for parts in zip(*found, strict=True))
+    worst = [differences(*pair) for pair in pairs]
+    absolute, relative = (np.max(parts, axis=0) for parts in zip(*worst, strict=True))
     # `not <=` rather than `>`: a NaN differs.
     differing = np.flatnonzero(~(relative <= tolerance))
-    explained, finding = 0, ""
+    left: dict[int, str] = {}
     if len(differing):
         # In small groups: the signs of many examples do not fit into memory at once.
         groups = np.split(differing, range(_GROUP, len(differing), _GROUP))
         reasons = [r for group in groups for r in explain(len(group), signs(group))]
-        explained = sum(reason is None for reason in reasons)
-        finding = next((reason for reason in reasons if reason is not None), "")
+        found = zip(differing.tolist(), reasons, strict=True)
+        left = {example: reason for example, reason in found if reason is not None}
     examples = len(relative)
     return Agreement(
         examples=examples,
         exact_share=1 - len(differing) / examples,
-        explained=explained,
-        unexplained=len(differing) - explained,
+        explained=len(differing) - len(left),
+        unexplained=len(left),
         worst_abs=float(absolute.max()),
         worst_rel=float(relative.max()),
         top1_agreement=top1_agreement(reference, other),
-        finding=finding,
+        finding=next(iter(left.values()), ""),
+        unexplained_examples=tuple(left),
     )
 
 
-def _differences(
-    first: np.ndarray, second: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """The largest difference of one output, absolute and relative, by example."""
+def differences(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The largest difference of an output for every example, absolute and relative.
+
+    Relative to the larger of the example's largest number and the mean of all examples'
+    largest.
+    """
     first, second = (np.reshape(y, (len(y), -1)) for y in (first, second))
     worst = np.abs(first.astype(np.float64) - second).max(axis=1)
     magnitude = np.abs(first).max(axis=1)

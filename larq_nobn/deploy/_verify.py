@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 
 from .._keras import keras
 from ._agreement import Agreement, SignPair, agreement, top1_agreement
+from ._drift import first_drift
 from ._errors import ConversionError, VerificationError
 from ._flatbuffer import Runner
 from ._ports import Ports, run
@@ -55,7 +57,8 @@ def verify_prepared(
     compared = _compare(
         prepared, wanted, found, lambda: given_signs(reference), examples, _EQUAL
     )
-    _require(compared, "Preparing the model changed what it computes", _EQUAL)
+    if compared.unexplained:
+        _refuse(compared, "Preparing the model changed what it computes", _EQUAL)
     return {**compared.to_dict(), "reference": basis}
 
 
@@ -79,7 +82,15 @@ def verify_file(
         examples,
         tolerance,
     )
-    _require(compared, "The converted file computes something else", tolerance)
+    if compared.unexplained:
+        which = list(compared.unexplained_examples)
+        differing = [array[which] for array in examples]
+        _refuse(
+            compared,
+            "The converted file computes something else",
+            tolerance,
+            " " + first_drift(prepared, differing, tolerance),
+        )
     return compared.to_dict()
 
 
@@ -91,12 +102,28 @@ def outputs(model: keras.Model, examples: Sequence[np.ndarray]) -> list[np.ndarr
 def _outputs_given(
     model: keras.Model, examples: Sequence[np.ndarray]
 ) -> list[np.ndarray]:
-    found = outputs(model, examples)
-    if not all(np.isfinite(output).all() for output in found):
+    try:
+        found = outputs(model, examples)
+    except Exception as error:  # whatever a user's layer raises when called
+        said = " ".join(filter(None, str(error).splitlines()[:3]))
+        said = re.sub(r"\{\{.*?\}\} ?| \[Op:.*", "", said)[:300].rstrip(".")
         raise ConversionError(
-            f"Model {model.name!r} gives outputs that are not finite on the "
-            "verification examples. Look for NaN in its weights, or pass other data."
-        )
+            f"Model {model.name!r} cannot be called on the verification examples: "
+            f"{said}. Pass data that it takes."
+        ) from error
+    count = len(examples[0])
+    for name, output in zip(model.output_names, found, strict=True):
+        if len(output) != count:
+            raise ConversionError(
+                f"Output {name!r} of model {model.name!r} has {len(output)} rows for "
+                f"{count} examples. Give it one for each, along the first axis."
+            )
+        if not np.isfinite(output).all():
+            raise ConversionError(
+                f"Model {model.name!r} gives outputs that are not finite on the "
+                "verification examples. Look for NaN in its weights, or pass other "
+                "data."
+            )
     return found
 
 
@@ -119,10 +146,9 @@ def _compare(
     return agreement(wanted, found, tolerance, pairs)
 
 
-def _require(found: Agreement, what: str, tolerance: float) -> None:
-    if found.unexplained:
-        raise VerificationError(
-            f"{what}: {found.unexplained} of {found.examples} examples differ by more "
-            f"than tolerance={tolerance:g}, and not by the rounding of a sign: "
-            f"{found.finding}. No file was written."
-        )
+def _refuse(found: Agreement, what: str, tolerance: float, where: str = "") -> None:
+    raise VerificationError(
+        f"{what}: {found.unexplained} of {found.examples} examples differ by more "
+        f"than tolerance={tolerance:g}, and not by the rounding of a sign: "
+        f"{found.finding}.{where} No file was written."
+    )

@@ -54,6 +54,7 @@ def test_counts_add_up():
     assert found.exact_share == pytest.approx(1 / 3)
     # The first of the two that differ has no flip, the second one within rounding.
     assert (found.explained, found.unexplained) == (1, 1)
+    assert found.unexplained_examples == (1,)
     assert found.worst_abs == 7
     assert found.worst_rel == 3.5
     assert found.top1_agreement == pytest.approx(2 / 3)
