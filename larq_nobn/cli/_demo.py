@@ -25,7 +25,8 @@ STORIES = {
 }
 # Each is run by the phone's interpreter, one at a time.
 EVALUATED_IMAGES = 500
-_LEFT_BEHIND = {"run", "run.new", "model.tflite", "report.json"}
+_FILES = ("model.tflite", "model.tflite.json", "report.json")
+_LEFT_BEHIND = {"run", "run.new", *_FILES}
 
 
 @click.command()
@@ -89,8 +90,8 @@ def _trained(settings: training.RunSettings, folder: Path) -> training.Run:
     )
     with training_progress(settings.epochs) as bar:
         run = training.train(settings, fresh, bar)
-    for old in (folder / "model.tflite", folder / "report.json"):
-        old.unlink(missing_ok=True)
+    for old in _FILES:
+        (folder / old).unlink(missing_ok=True)
     shutil.rmtree(final, ignore_errors=True)
     fresh.rename(final)
     return replace(run, folder=final)
@@ -119,5 +120,6 @@ def _results(run: training.Run, file: Path, report: dict) -> dict[str, object]:
         ),
         ".tflite accuracy, the same images": percent(in_file["accuracy"]),
         "file": file,
+        "labels and pre-processing": f"{file}.json",
         "report": file.with_name("report.json"),
     }

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from .. import deploy
+from .. import data, deploy
 from .._keras import keras
 from ._console import emit_json, out, working
 from ._models import (
@@ -19,6 +20,8 @@ from ._models import (
 
 # As many as a conversion looks at; a limit takes equally many of every class.
 VERIFIED_IMAGES = 256
+# How much of a photograph ImageNet is evaluated on: 224 of 256 pixels, per side.
+_CROPS = {"imagenet": 224 / 256}
 
 
 @click.command()
@@ -45,11 +48,20 @@ def convert(
 
     RUN_OR_FILE is a run folder or a .keras file. A run is verified on test images of
     its own data set; a file on those of --dataset, or on random numbers. Whatever
-    fails, OUT.tflite is then not written.
+    fails, OUT.tflite is then not written. For a classifier of a known data set,
+    OUT.tflite.json tells an app the names of the classes and how to prepare a picture.
 
     \b
     Example: larq-nobn convert runs/a model.tflite --json report.json
     """
+    if (
+        report is not None
+        and Path(report).absolute() == Path(f"{output}.json").absolute()
+    ):
+        raise click.UsageError(
+            f"--json {report} is where class names and pre-processing go. Choose "
+            "another name for the report."
+        )
     network, trained_on = open_run_or_file(model)
     result = converted(network, output, dataset or trained_on, tolerance, data_dir)
     emit_json(result.to_dict(), report)
@@ -81,8 +93,22 @@ def converted(
     data_dir: str | None = None,
 ) -> deploy.ConversionReport:
     """Converts and verifies, on test images where a data set is named."""
-    images = None
+    images, card = None, {}
     if dataset is not None:
         images = test_images(dataset, VERIFIED_IMAGES, data_dir)
+        card = _card(model, data.describe(dataset))
     with working(f"converting and verifying {output}"):
-        return deploy.convert(model, output, data=images, tolerance=tolerance)
+        return deploy.convert(model, output, data=images, tolerance=tolerance, **card)
+
+
+def _card(model: keras.Model, info: data.DatasetInfo) -> dict[str, Any]:
+    """What an app has to know, if the model classifies the images of the data set."""
+    if model.input_shape[1:] != info.image_shape:
+        return {}
+    if model.output_shape[1:] != (info.classes,):
+        return {}
+    size, crop = info.image_shape[:2], _CROPS.get(info.name, 1.0)
+    return {
+        "labels": info.class_names or None,
+        "preprocessing": deploy.Preprocessing(info.mean, info.std, size, crop),
+    }

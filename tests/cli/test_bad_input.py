@@ -116,6 +116,10 @@ def test_one_sentence(line: str, sentence: str, invoke: Invoke, place: Path):
     ("line", "sentence"),
     [
         ("convert float.keras m.tflite", "has no binary layer"),
+        (
+            "convert float.keras m.tflite --json ./m.tflite.json",
+            "--json ./m.tflite.json is where class names and pre-processing go",
+        ),
         ("summary float.keras", "has no binary layer"),
         ("audit damaged.tflite", "is a damaged TFLite file"),
         ("evaluate damaged.tflite --dataset digits", "is a damaged TFLite file"),

@@ -14,10 +14,10 @@ from pathlib import Path
 import larq_nobn as nobn
 import numpy as np
 import pytest
-from larq_nobn import data, training
+from larq_nobn import data, deploy, training
 from click.testing import Result
 from larq_nobn._keras import keras
-from larq_nobn.cli import main
+from larq_nobn.cli import _deploy, main
 
 Invoke = Callable[..., Result]
 
@@ -114,6 +114,40 @@ def test_convert_verifies_on_images_of_the_run(converted: tuple[Path, Result]):
 
 
 @pytest.mark.convert
+def test_convert_describes_the_file_for_an_app(converted: tuple[Path, Result]):
+    card, info = deploy.read_card(converted[0]), data.describe("digits")
+    assert card.labels == info.class_names
+    assert card.preprocessing == deploy.Preprocessing(info.mean, info.std, (8, 8))
+
+
+def test_of_photographs_an_app_takes_the_middle():
+    model = keras.Sequential(
+        [
+            keras.Input((224, 224, 3)),
+            keras.layers.GlobalAveragePooling2D(),
+            keras.layers.Dense(1000),
+        ]
+    )
+    info = data.describe("imagenet")
+    assert _deploy._card(model, info) == {
+        "labels": None,
+        "preprocessing": deploy.Preprocessing(info.mean, info.std, (224, 224), 0.875),
+    }
+
+
+@pytest.mark.convert
+def test_what_classifies_something_else_has_no_description(
+    invoke: Invoke, tmp_path: Path
+):
+    model = nobn.models.ReActNet18((8, 8, 1), classes=7, width=8, blocks=(1, 1))
+    training.save_model(model, tmp_path / "m.keras")
+    file = tmp_path / "m.tflite"
+    result = invoke("convert", tmp_path / "m.keras", file, "--dataset", "digits")
+    assert result.exit_code == 0, result.output
+    assert file.exists() and not Path(f"{file}.json").exists()
+
+
+@pytest.mark.convert
 def test_convert_prints_only_json_when_asked(
     run_folder: Path, invoke: Invoke, tmp_path: Path
 ):
@@ -176,14 +210,16 @@ def test_data_of_digits_needs_nothing(invoke: Invoke):
 @pytest.mark.slow
 def test_demo_replaces_an_earlier_one(invoke: Invoke, tmp_path: Path):
     folder = tmp_path / "demo"
-    for old in ("run/old.txt", "run.new/half.txt", "model.tflite", "report.json"):
+    files = {"model.tflite", "model.tflite.json", "report.json"}
+    for old in ("run/old.txt", "run.new/half.txt", *files):
         (folder / old).parent.mkdir(parents=True, exist_ok=True)
         (folder / old).write_text("old")
     result = invoke("demo", "--output", folder, "--epochs", 2)
     assert result.exit_code == 0, result.output
     assert not (folder / "run" / "old.txt").exists()
     names = {path.name for path in folder.iterdir()}
-    assert names == {"run", "model.tflite", "report.json"}
+    assert names == {"run", *files}
+    assert deploy.read_card(folder / "model.tflite").labels == tuple("0123456789")
     record = json.loads((folder / "run" / "run.json").read_text())
     assert record["settings"]["epochs"] == 2
     assert record["settings"]["normalization"] == "nobn"
