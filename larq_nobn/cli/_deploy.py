@@ -71,18 +71,32 @@ def convert(
 
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--against",
+    metavar="OTHER.tflite",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Show how FILE differs from this file.",
+)
+@click.option("--plot", metavar="FILE.png", help="Draw FILE's operations as a chain.")
 @click.option("--json", "report", help="Write the result to this file; - prints it.")
-def audit(file: Path, report: str | None) -> None:
-    """Shows what is inside a .tflite file: binary and float operations, size, MACs.
+def audit(
+    file: Path, against: Path | None, plot: str | None, report: str | None
+) -> None:
+    """Shows what is inside a .tflite file: every operation, and what could be saved.
 
     \b
-    Example: larq-nobn audit model.tflite
+    Example: larq-nobn audit model.tflite --plot model.png
              larq-nobn audit model.tflite --json -
+             larq-nobn audit model.tflite --against other.tflite
     """
-    result = deploy.audit(file)
+    found = deploy.audit(file)
+    if plot is not None:
+        found.plot(plot)
+    result = found if against is None else deploy.diff(file, against)
     emit_json(result.to_dict(), report)
     if report != "-":
-        out().print(result.table())
+        for table in result.tables():
+            out().print(table)
 
 
 def converted(

@@ -5,7 +5,9 @@ from ._benchmark import benchmark
 from ._card import Card, TensorInfo
 from ._card_file import read_card
 from ._convert import convert
+from ._difference import Difference, diff
 from ._errors import ConversionError, VerificationError
+from ._fake_quantize import fake_quantize
 from ._flatbuffer import Runner
 from ._graph import binary_layers
 from ._phone import phone_commands, read_phone_logs
@@ -19,6 +21,7 @@ __all__ = [
     "Card",
     "ConversionError",
     "ConversionReport",
+    "Difference",
     "Preprocessing",
     "Runner",
     "Timing",
@@ -28,7 +31,9 @@ __all__ = [
     "benchmark",
     "binary_layers",
     "convert",
+    "diff",
     "phone_commands",
     "read_phone_logs",
+    "fake_quantize",
     "read_card",
 ]

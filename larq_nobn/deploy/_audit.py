@@ -4,38 +4,93 @@ from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 from pathlib import Path
+from typing import Any
 
+from rich.table import Table
+
+from ._diagram import draw
 from ._errors import ConversionError
 from ._findings import Findings
-from ._operations import Operation, Subgraph, damaged, read
-
-_BINARY = ("LceQuantize", "LceDequantize", "LceBconv2d", "LceBMaxPool2d")
-# These rename axes and neither compute nor copy. Padding, concatenation, slicing and
-# transposition move whole float maps through memory and count as float operations.
-_SHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "SHAPE")
+from ._operation_tables import operation_table, savings_table
+from ._operations import Subgraph, damaged, read
+from ._savings import savings
+from ._work import Layers, peak_activation_bytes, rows
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Audit(Findings):
     """What an LCE `.tflite` file holds.
+
+    Multiply-accumulates (MACs) are those of one run of the file, on as many examples as
+    it takes at once; a size that only a running file knows counts as 1.
 
     Attributes:
         path: The file.
         size_bytes: Its size.
         lce_bconv2d: Binary convolutions.
-        float_ops: What neither LCE's binary operations nor mere shape changes do:
+        float_ops: What computes in float and does more than rename axes:
             `{"op", "count", "layers"}`, the most frequent first.
-        binary_macs: Multiply-accumulates of the binary convolutions, for one example.
-        float_macs: Those of float convolutions and fully connected layers.
+        int8_ops: The same for what computes in integers of 8 or 16 bits.
+        binary_macs: MACs of the binary convolutions.
+        float_macs: Those of float convolutions and matrix products.
+        int8_macs: Those of convolutions and matrix products in integers.
         ops: Every operation with its count, custom operations included.
         bitpacked_outputs: How many binary convolutions hand on bits, not floats.
+        peak_activation_bytes: The most bytes of feature maps that exist at one time if
+            operations run in the order of the file; what the interpreter needs for
+            itself comes on top.
+        operations: Every operation in the order of the file: `index, op, kind`
+            (`"binary"`, `"float"`, `"int8"`, or `"shape"` for renamed axes and
+            arithmetic on sizes), `layer, output_shape` (of bits: in channels),
+            `output_type` (`"bits"` if packed), `binary_macs, float_macs, int8_macs,
+            weight_bytes` (constants that no earlier operation holds),
+            `activation_bytes` (what it writes), `reads_bits, writes_bits,
+            fused_activation, padding` (`"valid"`, `"same"`; of binary convolutions
+            `"one"` or `"zero"`), `strides` and `reads` (the indices of the operations
+            whose outputs it reads).
+        savings: What could still be saved, and how: `{"layers", "finding", "remedy"}`.
     """
 
     ops: dict[str, int]
     bitpacked_outputs: int
+    peak_activation_bytes: int
+    operations: list[dict[str, Any]]
+    savings: list[dict[str, Any]]
+
+    def table(self) -> Table:
+        """Returns the summary as a `rich` table."""
+        table = super().table()
+        peak = f"{self.peak_activation_bytes / 1e3:,.1f} kB"
+        table.add_row("feature maps at one time", peak)
+        return table
+
+    def _binary(self) -> str:
+        return f"{self.lce_bconv2d}, of which {self.bitpacked_outputs} hand on bits"
+
+    def tables(self) -> list[Table]:
+        """Returns the summary, what could be saved, and the operations."""
+        return [
+            self.table(),
+            *savings_table(self.savings),
+            operation_table(self.operations),
+        ]
+
+    def plot(self, path: str | os.PathLike) -> None:
+        """Draws the chain of operations, with their share of the work, as a PNG file.
+
+        Raises:
+            ConversionError: If matplotlib is missing.
+            OSError: If `path` cannot be written.
+        """
+        title = (
+            f"{self.path}: {self.size_bytes / 1e3:,.1f} kB, {self.lce_bconv2d} binary "
+            f"convolutions, {self.binary_macs / 1e6:,.2f} M binary and "
+            f"{(self.float_macs + self.int8_macs) / 1e6:,.2f} M other MACs"
+        )
+        draw(self.operations, title, path)
 
 
 def audit(path: str | os.PathLike) -> Audit:
@@ -75,59 +130,43 @@ def audit(path: str | os.PathLike) -> Audit:
     return audit_bytes(content, os.fspath(path))
 
 
-def audit_bytes(content: bytes, path: str, last_layer: str = "output") -> Audit:
-    """Audits the content of a file; `last_layer` names the last operation's layer."""
+def audit_bytes(content: bytes, path: str, ends: Sequence[str] = ()) -> Audit:
+    """Audits the content of a file; `ends` are the layers of its outputs, if known."""
     graphs = read(content, path)
     try:
-        return _audit(graphs, content, path, last_layer)
+        return _audit(graphs, content, path, ends)
     except Exception as error:  # what makes no sense, such as a filter without shape
         raise damaged(path) from error
 
 
-def _layer(op: Operation, last_layer: str) -> str:
-    """Returns the layer in 'model/layer/operation;other/fused/parts'."""
-    name = op.outputs[0].name if op.outputs else ""
-    if name.startswith(("StatefulPartitionedCall:", "PartitionedCall:")):
-        return last_layer
-    parts = (part.split("/") for part in name.split(";"))
-    return next((scope[1] for scope in parts if len(scope) > 1), "unknown")
-
-
-def _macs(op: Operation) -> int:
-    filters, output = op.inputs[1], op.outputs[0]
-    assert filters is not None
-    if op.op == "LceBconv2d":
-        outputs, height, width, words = filters.shape
-        # 32 channels share a word; several groups show only as too few words.
-        channels = min(op.options["channels_in"], 32 * words)
-        return outputs * height * width * channels * prod(output.shape[1:3])
-    if op.op == "FULLY_CONNECTED":  # (out, in), applied to every row
-        return prod(output.shape[:-1]) * prod(filters.shape)
-    # (O, h, w, I) or depthwise (1, h, w, O), applied at every output position.
-    return prod(output.shape[1:3]) * prod(filters.shape)
-
-
-_FLOAT_MACS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")
-
-
-def _audit(graphs: list[Subgraph], content: bytes, path: str, last_layer: str) -> Audit:
-    operations = [op for graph in graphs for op in graph.operations]
-    binary = [op for op in operations if op.op == "LceBconv2d"]
-    floats: dict[str, list[str]] = {}
-    for op in operations:
-        if op.op not in _BINARY and op.op not in _SHAPES:
-            floats.setdefault(op.op, []).append(_layer(op, last_layer))
-    ranked = sorted(floats.items(), key=lambda item: (-len(item[1]), item[0]))
+def _audit(
+    graphs: list[Subgraph], content: bytes, path: str, ends: Sequence[str]
+) -> Audit:
+    layers = [Layers(graphs[0], ends), *map(Layers, graphs[1:])]
+    found = rows(graphs, layers)
     return Audit(
         path=path,
         size_bytes=len(content),
-        ops=dict(Counter(op.op for op in operations).most_common()),
-        lce_bconv2d=len(binary),
-        bitpacked_outputs=sum(op.outputs[0].dtype == "int32" for op in binary),
-        float_ops=[
-            {"op": name, "count": len(layers), "layers": layers}
-            for name, layers in ranked
-        ],
-        binary_macs=sum(map(_macs, binary)),
-        float_macs=sum(_macs(op) for op in operations if op.op in _FLOAT_MACS),
+        ops=dict(Counter(row["op"] for row in found).most_common()),
+        lce_bconv2d=sum(row["op"] == "LceBconv2d" for row in found),
+        bitpacked_outputs=sum(
+            row["op"] == "LceBconv2d" and row["writes_bits"] for row in found
+        ),
+        float_ops=_by_frequency(found, "float"),
+        int8_ops=_by_frequency(found, "int8"),
+        binary_macs=sum(row["binary_macs"] for row in found),
+        float_macs=sum(row["float_macs"] for row in found),
+        int8_macs=sum(row["int8_macs"] for row in found),
+        peak_activation_bytes=peak_activation_bytes(graphs[0]),
+        operations=found,
+        savings=savings(graphs, layers),
     )
+
+
+def _by_frequency(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    layers: dict[str, list[str]] = {}
+    for row in rows:
+        if row["kind"] == kind:
+            layers.setdefault(row["op"], []).append(row["layer"])
+    ranked = sorted(layers.items(), key=lambda item: (-len(item[1]), item[0]))
+    return [{"op": op, "count": len(names), "layers": names} for op, names in ranked]

@@ -117,13 +117,15 @@ def convert(
         float_ops=found.float_ops,
         binary_macs=found.binary_macs,
         float_macs=found.float_macs,
+        int8_ops=found.int8_ops,
+        int8_macs=found.int8_macs,
         verify=verified,
     )
 
 
 def _audit(flatbuffer: bytes, path: str, prepared: keras.Model) -> Audit:
-    last = prepared.outputs[0]._keras_history.layer
-    return audit_bytes(flatbuffer, path, last.name)
+    ends = [tensor._keras_history.layer.name for tensor in prepared.outputs]
+    return audit_bytes(flatbuffer, path, ends)
 
 
 def _check_count(given: keras.Model, expected: int, found: Audit) -> None:

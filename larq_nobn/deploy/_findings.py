@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.table import Table
 
-from .._files import replacing
-from .._tables import as_text
-from ._errors import ConversionError
+from ._diagram import empty_figure, save_figure
+from ._shown import Shown
 
 
-@dataclass(frozen=True)
-class Findings:
+@dataclass(frozen=True, kw_only=True)
+class Findings(Shown):
     """What a converted file holds; the part that audits and reports share."""
 
     path: str
@@ -24,18 +22,8 @@ class Findings:
     float_ops: list[dict[str, Any]]
     binary_macs: int
     float_macs: int
-
-    def to_dict(self) -> dict[str, Any]:
-        """Returns the fields as plain JSON types."""
-        return asdict(self)
-
-    def to_json(self, path: str | os.PathLike | None = None) -> str:
-        """Returns the fields as JSON, and writes them to `path` if given."""
-        text = json.dumps(self.to_dict(), indent=2)
-        if path is not None:
-            with replacing(path) as temporary:
-                temporary.write_text(text + "\n")
-        return text
+    int8_ops: list[dict[str, Any]] = field(default_factory=list)
+    int8_macs: int = 0
 
     def table(self) -> Table:
         """Returns the findings as a `rich` table."""
@@ -44,13 +32,13 @@ class Findings:
         table.add_row("binary convolutions", self._binary())
         table.add_row("binary MACs", f"{self.binary_macs / 1e6:,.2f} M")
         table.add_row("float MACs", f"{self.float_macs / 1e6:,.2f} M")
-        for op in self.float_ops:
-            layers = ", ".join(dict.fromkeys(op["layers"]))
-            table.add_row(f"float {op['op']}", f"{op['count']}: {layers}")
+        if self.int8_ops:
+            table.add_row("int8 MACs", f"{self.int8_macs / 1e6:,.2f} M")
+        for kind, ops in (("float", self.float_ops), ("int8", self.int8_ops)):
+            for op in ops:
+                layers = ", ".join(dict.fromkeys(op["layers"]))
+                table.add_row(f"{kind} {op['op']}", f"{op['count']}: {layers}")
         return table
-
-    def __str__(self) -> str:
-        return as_text(self.table())
 
     def _binary(self) -> str:
         return str(self.lce_bconv2d)
@@ -62,14 +50,7 @@ class Findings:
             ConversionError: If matplotlib is missing.
             OSError: If `path` cannot be written.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ConversionError(
-                "matplotlib is not installed, and pictures need it. "
-                "Run: pip install larq-nobn[plots]"
-            ) from error
-        figure = Figure(figsize=(8, 1.8 + 0.3 * len(self.float_ops)), layout="tight")
+        figure = empty_figure(8, 1.8 + 0.3 * len(self.float_ops))
         work, left = figure.subplots(1, 2, width_ratios=(1, 2))
         macs = {"binary": self.binary_macs / 1e6, "float": self.float_macs / 1e6}
         bars = work.bar(
@@ -85,5 +66,4 @@ class Findings:
         left.set_title(
             f"float operations beside {self.lce_bconv2d} binary convolutions"
         )
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=120)
+        save_figure(figure, path)

@@ -3,20 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import cached_property
-from math import prod
 from typing import Any
 
 from ._errors import ConversionError
+from ._file_graph import BITS, Operation, Subgraph, Tensor, whole_bytes
 from ._flatbuffer import compute_engine
 
-# Bits of one element; other types have no fixed size.
-_BITS = {
-    **{"float16": 16, "float32": 32, "float64": 64, "complex64": 64},
-    **{"complex128": 128, "bool": 8, "int4": 4, "int8": 8, "int16": 16, "int32": 32},
-    **{"int64": 64, "uint8": 8, "uint16": 16, "uint32": 32, "uint64": 64},
-}
 # The fields of builtin options that say how an operation computes.
 _OPTIONS = {
     "fused_activation_function": "FusedActivationFunction",
@@ -26,86 +18,6 @@ _OPTIONS = {
     "adjoint_x": "AdjX",
     "adjoint_y": "AdjY",
 }
-
-
-@dataclass(frozen=True, eq=False)
-class Tensor:
-    """One tensor of a graph; `data` holds the bytes of a constant."""
-
-    index: int
-    name: str
-    shape: tuple[int, ...]
-    dtype: str
-    data: memoryview | None
-    sparse: bool
-
-    @property
-    def constant(self) -> bool:
-        """Whether its values are in the file."""
-        return self.data is not None
-
-    @property
-    def bytes(self) -> int:
-        """What it takes in memory; 0 where that depends on its values."""
-        if self.data is not None:
-            return len(self.data)
-        return (prod(self.shape) * _BITS.get(self.dtype, 0) + 7) // 8
-
-
-@dataclass(frozen=True, eq=False)
-class Operation:
-    """One operation; an input that was left out is None.
-
-    Attributes:
-        index: Its place among all operations of the file.
-        op: `"CONV_2D"`, or the name of a custom operation such as `"LceBconv2d"`.
-        inputs: What it reads.
-        outputs: What it writes.
-        options: How it computes, by the names that LCE uses. Builtin operations have
-            `fused_activation_function`, `padding` (0 same, 1 valid), `stride_height`
-            and `stride_width` as far as they know them.
-    """
-
-    index: int
-    op: str
-    inputs: tuple[Tensor | None, ...]
-    outputs: tuple[Tensor, ...]
-    options: dict[str, Any]
-
-    @property
-    def constants(self) -> list[Tensor]:
-        """The constants that it reads."""
-        return [t for t in self.inputs if t is not None and t.constant]
-
-
-@dataclass(frozen=True)
-class Subgraph:
-    """One graph of a file: the first is the network, others are bodies of loops."""
-
-    inputs: tuple[Tensor, ...]
-    outputs: tuple[Tensor, ...]
-    tensors: tuple[Tensor, ...]
-    operations: tuple[Operation, ...]
-
-    @cached_property
-    def _producers(self) -> dict[int, Operation]:
-        return {t.index: op for op in self.operations for t in op.outputs}
-
-    def producer(self, tensor: Tensor) -> Operation | None:
-        """The operation that writes a tensor; None for inputs and constants."""
-        return self._producers.get(tensor.index)
-
-    @cached_property
-    def _consumers(self) -> dict[int, list[Operation]]:
-        found: dict[int, list[Operation]] = {t.index: [] for t in self.tensors}
-        for op in self.operations:
-            for index in dict.fromkeys(t.index for t in op.inputs if t is not None):
-                found[index].append(op)
-        return found
-
-    def consumers(self, tensor: Tensor) -> list[Operation]:
-        """The operations that read a tensor, in order, each once."""
-        return self._consumers[tensor.index]
 
 
 def read(content: bytes, path: str) -> list[Subgraph]:
@@ -227,16 +139,17 @@ class _Reader:
         )
 
     def _tensor(self, index: int, tensor: Any) -> Tensor:
-        data = self._buffers[tensor.Buffer()]
+        buffer = tensor.Buffer()
+        data = self._buffers[buffer]
         shape = tuple(map(int, self._each(tensor.ShapeLength, tensor.Shape)))
         dtype = self._types.get(tensor.Type(), f"type {tensor.Type()}")
         sparse = tensor.Sparsity() is not None
-        found = Tensor(index, self._text(tensor.Name()), shape, dtype, data, sparse)
-        whole = (prod(shape) * _BITS.get(dtype, 0) + 7) // 8
-        wrong = data is not None and dtype in _BITS and len(data) != whole
+        name = self._text(tensor.Name())
+        fixed = data is not None and dtype in BITS
+        wrong = fixed and len(data) != whole_bytes(shape, dtype)
         if min(shape, default=0) < 0 or (wrong and not sparse):
             raise damaged(self._path)
-        return found
+        return Tensor(index, name, shape, dtype, data, buffer, sparse)
 
     def _operation(self, op: Any, chosen: Callable) -> Operation:
         name = self._codes[op.OpcodeIndex()]

@@ -10,7 +10,7 @@ from rich.table import Table
 from ._findings import Findings
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class ConversionReport(Findings):
     """What `convert` wrote, and how it compares with the given model.
 

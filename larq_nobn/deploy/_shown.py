@@ -32,5 +32,9 @@ class Shown:
         """Returns the fields as a `rich` table."""
         raise NotImplementedError
 
+    def tables(self) -> list[Table]:
+        """Returns all that there is to print."""
+        return [self.table()]
+
     def __str__(self) -> str:
-        return as_text(self.table())
+        return "\n".join(map(as_text, self.tables()))

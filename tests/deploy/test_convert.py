@@ -28,6 +28,8 @@ KEYS = {
     "float_ops",
     "binary_macs",
     "float_macs",
+    "int8_ops",
+    "int8_macs",
     "verify",
 }
 NUMBERS = {
