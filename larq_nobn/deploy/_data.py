@@ -34,8 +34,7 @@ def verification_examples(
         ConversionError: If the data has the wrong shape, or there is none.
     """
     if data is None:
-        said = f"{_RANDOM} random and 5 regular inputs, seed 0"
-        return made_up(flat, _RANDOM), said
+        return _made_up(flat), f"{_RANDOM} random and 5 regular inputs, seed 0"
     try:
         return _taken(model, data), "the given data"
     except ValueError as error:
@@ -53,15 +52,15 @@ def _taken(model: keras.Model, data: Any) -> list[np.ndarray]:
     return [np.concatenate(arrays)[:_MOST] for arrays in zip(*found, strict=True)]
 
 
-def made_up(flat: keras.Model, count: int) -> list[np.ndarray]:
-    """Returns `count` random and 5 regular examples for every input of a model."""
+def _made_up(flat: keras.Model) -> list[np.ndarray]:
+    """Returns regular and random examples for every input of a model, in this order."""
     random = np.random.default_rng(0)
     ids = _ids(flat)
     found = []
     for given in flat.inputs:
         shape = tuple(given.shape[1:])
-        noise = random.normal(size=(count, *shape))
-        numbers = np.concatenate([noise, _regular(shape)])
+        noise = random.normal(size=(_RANDOM, *shape))
+        numbers = np.concatenate([_regular(shape), noise])
         dtype = given.dtype.as_numpy_dtype
         found.append(_in_range(numbers, np.dtype(dtype), ids.get(id(given))))
     return found

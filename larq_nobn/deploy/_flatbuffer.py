@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._math import unfused
+from ._card import TensorInfo
 from ._errors import ConversionError
 from ._ports import Function, Ports, in_batches
 from ._signature import in_order, port_names
@@ -22,6 +23,8 @@ _NO_LCE = (
     "Larq Compute Engine is not installed, and converting needs it. "
     "Run: pip install larq-nobn[lce]"
 )
+# What tells the converter that inputs and outputs are int8.
+_INT8 = {"inference_input_type": tf.int8, "inference_output_type": tf.int8}
 
 
 def compute_engine() -> Any:
@@ -35,7 +38,10 @@ def compute_engine() -> Any:
 
 
 def to_flatbuffer(
-    function: Function, variables: Sequence[tf.Variable], ports: Ports
+    function: Function,
+    variables: Sequence[tf.Variable],
+    ports: Ports,
+    int8: bool = False,
 ) -> bytes:
     """Converts a function of tensors, and returns the content of a `.tflite` file.
 
@@ -54,7 +60,8 @@ def to_flatbuffer(
             with unfused():
                 concrete = signature.get_concrete_function(*ports.inputs)
             tf.saved_model.save(holder, folder, signatures=concrete)
-            return in_order(engine.convert_saved_model(folder), ports)
+            types = _INT8 if int8 else {}
+            return in_order(engine.convert_saved_model(folder, **types), ports)
         except Exception as error:  # MLIR's complaints have no common type
             raise ConversionError(
                 "Larq Compute Engine could not convert the model: "
@@ -74,6 +81,8 @@ class Runner:
     Attributes:
         input_names: What the file calls its inputs, in their order.
         output_names: The same for its outputs.
+        input_tensors: Shape, type and, where they are int8, scale of the inputs.
+        output_tensors: The same for its outputs.
 
     Raises:
         ConversionError: If the interpreter cannot run it, or LCE is not installed.
@@ -105,6 +114,21 @@ class Runner:
                     "binary convolution, constants must have rank 0 or 1."
                 ) from error
         self.input_names, self.output_names = port_names(flatbuffer)
+        inner = self._interpreter
+        self.input_tensors = _tensors(
+            self.input_names,
+            inner.input_shapes,
+            inner.input_types,
+            inner.input_scales,
+            inner.input_zero_points,
+        )
+        self.output_tensors = _tensors(
+            self.output_names,
+            inner.output_shapes,
+            inner.output_types,
+            inner.output_scales,
+            inner.output_zero_points,
+        )
 
     @property
     def batch_size(self) -> int:
@@ -125,9 +149,11 @@ class Runner:
 
         Arguments:
             examples: (examples, ...), or a list of such arrays, one for each input.
+                An int8 file gets them rounded.
 
         Returns:
-            An array, or a list of arrays if the file has several outputs.
+            An array, or a list of arrays if the file has several outputs. What is int8
+            in the file comes as the float32 numbers that it stands for.
         """
         if isinstance(examples, np.ndarray):
             examples = [examples]
@@ -137,11 +163,35 @@ class Runner:
     def outputs(self, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Returns the same, as lists even where there is only one array."""
         predict = self._interpreter.interpreter.predict
-        return in_batches(predict, examples, self.batch_size)
+        taken = [
+            array if tensor.scale is None else tensor.encode(array)
+            for tensor, array in zip(self.input_tensors, examples, strict=True)
+        ]
+        size = self.batch_size
+        try:
+            found = in_batches(predict, taken, size)
+        except RuntimeError as error:
+            raise ConversionError(
+                f"The file cannot be run on these inputs: {_cause(error, '')}. Pass "
+                "arrays of the shapes and types that it takes."
+            ) from error
+        return [
+            array if tensor.scale is None else tensor.decode(array)
+            for tensor, array in zip(self.output_tensors, found, strict=True)
+        ]
+
+
+def _tensors(*columns: Sequence[Any]) -> list[TensorInfo]:
+    rows = zip(*columns, strict=True)
+    return [
+        TensorInfo(name, tuple(shape), np.dtype(kind).name, scale, zero_point)
+        for name, shape, kind, scale, zero_point in rows
+    ]
 
 
 def _cause(error: Exception, chatter: str) -> str:
     lines = [*chatter.splitlines(), *str(error).splitlines(), repr(error)]
+    lines = [line for line in lines if not line.lstrip().startswith("File ")]
     said = next((line for line in lines if "error" in line.lower()), repr(error))
     return said.strip().removeprefix("ERROR: ").rstrip(".")[:300]
 

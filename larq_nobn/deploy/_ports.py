@@ -11,6 +11,10 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
+from ._errors import ConversionError
+
+# What LCE's interpreter takes and gives.
+_TYPES = ("float32", "uint8", "int8", "int16", "int32", "int64", "bool")
 
 # Of a model that takes any number of examples, how many it is given.
 _BATCH = 32
@@ -43,7 +47,17 @@ def ports_of(model: keras.Model, batch_size: int = 1) -> Ports:
 
     What there is several of has the names that Keras asks for or answers with: the keys
     of a dict, else those of the layers. What there is one of is `input` or `output`.
+
+    Raises:
+        ConversionError: If an input is of a type that LCE does not know.
     """
+    for given, name in zip(model.inputs, model.input_names, strict=True):
+        if given.dtype.name not in _TYPES:
+            raise ConversionError(
+                f"Input {name!r} of model {model.name!r} is {given.dtype.name}, but "
+                f"LCE takes {', '.join(_TYPES)} only. Build the model with one of "
+                "them as the dtype of keras.Input."
+            )
     names = _names("input", model._nested_inputs, model.input_names)
     inputs = [
         tf.TensorSpec((batch_size, *given.shape[1:]), given.dtype, name)
@@ -96,8 +110,8 @@ def in_batches(
         missing = size - len(parts[0])
         if missing:
             parts = [np.concatenate([p, p[-1:].repeat(missing, 0)]) for p in parts]
-        results = [np.asarray(result) for result in function(parts)]
-        found.append([result[: size - missing] for result in results])
+        results = [np.atleast_1d(result) for result in function(parts)]
+        found.append([r[:-missing] if missing else r for r in results])
     return [np.concatenate(results) for results in zip(*found, strict=True)]
 
 

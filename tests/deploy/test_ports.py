@@ -197,3 +197,39 @@ def test_the_networks_of_the_package_convert_as_before(convert):
     report, _ = convert(scrambled(model), verify=False)
     assert report.lce_bconv2d == 2
     assert report.verify is None
+
+
+def test_a_layer_may_be_called_like_an_input(convert):
+    inner = keras.Sequential([binary_conv(8, name="image")], name="inner")
+    inputs = keras.Input((8, 8, 3), name="image")
+    model = keras.Model(inputs, inner(inputs))
+    assert binary_layers(model) == ["inner_image"]
+    assert convert(model)[0].lce_bconv2d == 1
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_inputs_of_other_types_are_refused(convert, dtype):
+    inputs = keras.Input((8, 8, 3), dtype=dtype, name="image")
+    outputs = binary_conv(8)(_layers.Rescaling(2.0, dtype="float32")(inputs))
+    with pytest.raises(ConversionError, match=f"'image' of model .* is {dtype}, but"):
+        convert(keras.Model(inputs, outputs))
+
+
+def test_a_model_that_cannot_be_called_is_refused(convert):
+    bad = [*examples()[:2], np.full((6, 5), 11)]
+    message = "model.* cannot be called on the verification.*11 is not in .0, 11.*Pass"
+    with pytest.raises(ConversionError, match=message):
+        convert(keras.Model(*parts()), data=bad)
+
+
+def test_outputs_that_are_no_rows_of_examples_are_refused(convert):
+    rows = _layers.Lambda(lambda x: keras.backend.reshape(x, (-1, 8)), name="rows")
+    with pytest.raises(ConversionError, match="Output 'rows' of .* 2048 rows for 32 e"):
+        convert(chain(binary_conv(8), rows))
+
+
+def test_what_does_not_fit_the_file_is_refused(convert):
+    _, run = convert(chain(binary_conv(), *head()), verify=False)
+    for wrong in (images(shape=(8, 8, 1)), images().astype("float64")):
+        with pytest.raises(ConversionError, match="cannot be run on these inputs: "):
+            run(wrong)
