@@ -1,0 +1,150 @@
+"""fake_quantize: where ranges go, which are shared, and what else stays as it was."""
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+from deploy.nets import binary_conv, chain, head, images, scrambled
+from larq_nobn._keras import keras
+from larq_nobn.deploy import ConversionError, fake_quantize
+from larq_nobn.layers import FakeQuantization
+from numpy.testing import assert_allclose, assert_array_equal
+
+X = images(32)
+
+
+def ranges(model):
+    return {x.name for x in model.layers if isinstance(x, FakeQuantization)}
+
+
+def without_rounding(model):
+    for layer in model.layers:
+        if isinstance(layer, FakeQuantization):
+            layer.set_range(0.0, 0.0)
+    return model
+
+
+def reactnet():
+    model = nobn.models.ReActNet18((8, 8, 3), 5, width=32, blocks=(2, 1), name="net")
+    return scrambled(model)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        reactnet(),
+        chain(binary_conv(), keras.layers.BatchNormalization(), *head()),
+        chain(nobn.layers.RPReLU(), keras.layers.Flatten(), nobn.layers.RPReLU()),
+        chain(nobn.quantizers.RSign(scale=2.0), binary_conv(input_quantizer=None)),
+        scrambled(
+            keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)])
+        ),
+    ],
+    ids=["reactnet", "batch_norm", "rprelu", "rsign", "sequential"],
+)
+def test_without_rounding_it_is_the_same_function(model):
+    quantized = fake_quantize(model, X)
+    assert_allclose(without_rounding(quantized)(X), model(X), rtol=1e-4, atol=1e-5)
+    assert quantized.input_names == model.input_names
+    assert quantized.name == model.name
+
+
+def test_with_rounding_it_is_nearly_the_same():
+    model = chain(keras.layers.Conv2D(8, 3, activation="relu"), *head())
+    assert_allclose(fake_quantize(model, X)(X), model(X), atol=0.02 * np.ptp(model(X)))
+
+
+def test_the_given_model_stays_and_the_copy_trains():
+    model = reactnet()
+    before = model.get_weights()
+    quantized = fake_quantize(model, X)
+    assert len(quantized.trainable_weights) == len(model.trainable_weights)
+    start = [w.numpy() for w in quantized.trainable_weights]
+    quantized.compile("adam", "mse")
+    quantized.fit(X, np.zeros((32, 5)), verbose=0)
+    for old, new in zip(start, quantized.trainable_weights, strict=True):
+        assert not np.array_equal(old, new), new.name
+    for old, new in zip(before, model.get_weights(), strict=True):
+        assert_array_equal(old, new)
+
+
+def test_it_comes_back_from_a_file(tmp_path):
+    quantized = fake_quantize(reactnet(), X)
+    quantized.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras")
+    assert_array_equal(again(X), quantized(X))
+
+
+def test_what_is_computed_at_once_has_one_range():
+    model = chain(
+        binary_conv(name="first"),
+        keras.layers.BatchNormalization(name="norm"),
+        keras.layers.Dropout(0.5, name="drop"),
+        keras.layers.Conv2D(8, 3, name="real"),
+        keras.layers.ReLU(name="relu"),
+        keras.layers.MaxPooling2D(name="most"),
+        keras.layers.Flatten(name="flat"),
+        keras.layers.Dense(4, activation="softmax", name="head"),
+    )
+    expected = {"input", "stem", "norm", "relu"}
+    names = {f"{name}_range" for name in expected}
+    found = ranges(fake_quantize(model, X))
+    assert {n if not n.startswith("input") else "input_range" for n in found} == names
+
+
+def test_a_rectifier_behind_a_binary_convolution_is_an_operation_of_its_own():
+    model = chain(binary_conv(name="first"), keras.layers.ReLU(name="relu"))
+    assert {"first_range", "relu_range"} <= ranges(fake_quantize(model, X))
+
+
+def test_a_concatenation_and_a_pool_share_the_range_of_their_inputs():
+    inputs = keras.Input((8, 8, 3), name="image")
+    x = keras.layers.Conv2D(4, 3, name="small")(inputs)
+    y = keras.layers.Conv2D(4, 3, name="large")(inputs)
+    z = keras.layers.Concatenate(name="both")([x, y])
+    z = keras.layers.AveragePooling2D(name="pool")(z)
+    model = keras.Model(inputs, keras.layers.Conv2D(4, 1, name="last")(z))
+    model.get_layer("large").kernel.assign(10 * model.get_layer("large").kernel.numpy())
+    quantized = fake_quantize(model, X)
+    assert ranges(quantized) == {"image_range", "small_range", "last_range"}
+    shared = quantized.get_layer("small_range")
+    assert len(shared.inbound_nodes) >= 3
+    assert_allclose(
+        shared.maximum,
+        keras.Model(inputs, y)(X).numpy().max(),
+        rtol=1e-5,
+    )
+
+
+def test_ranges_are_the_extremes_on_the_data():
+    model = chain(name="m")
+    quantized = fake_quantize(model, (X, np.zeros(32)))
+    layer = quantized.get_layer("stem_range")
+    values = model(X).numpy()
+    assert_allclose([layer.minimum, layer.maximum], [values.min(), values.max()])
+
+
+def test_the_shift_of_an_rprelu_goes_into_the_convolution():
+    model = reactnet()
+    names = [layer.name for layer in fake_quantize(model, X).layers]
+    shift = names.index("stage1_block1_act_shift_in")
+    assert names[shift - 1] == "stage1_block1_conv"
+
+
+@pytest.mark.parametrize(
+    "model, data, message",
+    [
+        ("model.keras", X, "'model.keras' is not a Keras model"),
+        (chain(name="m"), X[..., :2], r"data holds examples of shape \(8, 8, 2\)"),
+        (chain(name="m"), X[:0], "data holds no example"),
+        (chain(FakeQuantization(), name="m"), X, "'m' holds FakeQuantization layers"),
+        (chain(keras.layers.Lambda(abs, name="odd")), X, "the Lambda 'odd'"),
+        (
+            chain(name="m"),
+            np.full_like(X, np.inf),
+            "not finite in front of layer 'stem_range'",
+        ),
+    ],
+)
+def test_what_it_cannot_take_is_refused(model, data, message):
+    with pytest.raises(ConversionError, match=message):
+        fake_quantize(model, data)
