@@ -57,7 +57,11 @@ def convert(
             used. None makes up 32.
         tolerance: Allowed difference between the outputs of model and file, relative
             to their magnitude.
-        batch_size: How many examples the file takes at once.
+        batch_size: How many examples the file takes at once, whatever number the
+            model was built for; layers that need that number need it here too.
+        int8: Whether the file computes in int8 what is not binary, and takes and gives
+            int8. The model must say the ranges: see `deploy.fake_quantize`. Such a
+            file is compared map by map, in quantization steps instead of `tolerance`.
         labels: One name per class. With labels or preprocessing, `<path>.json` is
             written too, for the app that uses the file: see `read_card`. Without, a
             JSON that an earlier conversion wrote there goes.

@@ -34,7 +34,7 @@ def flat_copy(model: Any) -> keras.Model:
     """
     refuse_opaque(model)
     with lq.context.quantized_scope(False):
-        copier = _Copier()
+        copier = _Copier(model)
         starts = inputs_like(model)
         ends = copier.run(model, starts, {})
         copy = model_like(model, starts, ends)
@@ -43,10 +43,10 @@ def flat_copy(model: Any) -> keras.Model:
 
 
 class _Copier:
-    def __init__(self) -> None:
+    def __init__(self, model: keras.Model) -> None:
         self._new: dict[int, keras.layers.Layer] = {}
         self._pairs: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
-        self._names: set[str] = set()
+        self._names = set(model.input_names)
 
     def run(
         self, model: keras.Model, starts: list[Any], modes: dict[str, Any]
