@@ -1,0 +1,40 @@
+package org.example.larqnobn
+
+import org.json.JSONArray
+import org.json.JSONObject
+
+/** What larq_nobn.convert wrote beside the model, in `model.tflite.json`. */
+class Card(
+    val sizeBytes: Int,
+    val preprocessing: Preprocessing,
+    private val labels: List<String>,
+) {
+    /** The name of a class, or its number where there are no names. */
+    fun label(index: Int) = labels.getOrElse(index) { "class $it" }
+
+    companion object {
+        fun parse(text: String): Card {
+            val card = JSONObject(text)
+            require(card.getString("format") == "larq_nobn card") { "This is no card." }
+            require(card.getInt("version") == 1) { "Convert the model again." }
+            val steps = card.getJSONObject("preprocessing")
+            return Card(
+                sizeBytes = card.getJSONObject("file").getInt("size_bytes"),
+                preprocessing = Preprocessing(
+                    height = steps.getInt("height"),
+                    width = steps.getInt("width"),
+                    crop = steps.getDouble("crop"),
+                    mean = floats(steps.getJSONArray("mean")),
+                    std = floats(steps.getJSONArray("std")),
+                ),
+                labels =
+                    if (card.isNull("labels")) emptyList() else texts(card.getJSONArray("labels")),
+            )
+        }
+
+        private fun floats(list: JSONArray) =
+            FloatArray(list.length()) { list.getDouble(it).toFloat() }
+
+        private fun texts(list: JSONArray) = List(list.length()) { list.getString(it) }
+    }
+}

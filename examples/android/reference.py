@@ -1,0 +1,51 @@
+"""Does on a computer what the app does: picture in, likeliest classes out.
+
+Example: python reference.py model.tflite picture.jpg
+"""
+
+import argparse
+from pathlib import Path
+
+import larq_nobn as nobn
+import numpy as np
+import tensorflow as tf
+
+
+def classify(model: Path, picture: Path, guesses: int = 3) -> list[tuple[str, float]]:
+    """Returns the likeliest classes with their probabilities, best first.
+
+    Arguments:
+        model: The `.tflite` file, with its JSON beside it.
+        picture: A JPEG, PNG, BMP or GIF file. Unlike Android's decoder, TensorFlow's
+            does not turn it as its EXIF data say.
+        guesses: How many classes.
+    """
+    card = nobn.deploy.read_card(model)
+    if card.preprocessing is None:
+        raise SystemExit(
+            f"{model}.json does not say how to prepare a picture. Convert the model "
+            "again, with preprocessing."
+        )
+    content = tf.io.read_file(str(picture))
+    pixels = tf.io.decode_image(content, channels=3, expand_animations=False).numpy()
+    image = card.input.encode(card.preprocessing(pixels))
+    run = nobn.deploy.Runner(model.read_bytes())
+    logits = card.output.decode(run(image))[0]
+    powers = np.exp(logits - logits.max())
+    best = np.argsort(-logits)[:guesses]
+    labels = card.labels or [f"class {index}" for index in range(len(logits))]
+    return [(labels[index], float(powers[index] / powers.sum())) for index in best]
+
+
+def main(words: list[str] | None = None) -> None:
+    """Prints the classes of the picture that the command line names."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", type=Path, help="The .tflite file.")
+    parser.add_argument("picture", type=Path, help="A JPEG, PNG, BMP or GIF file.")
+    arguments = parser.parse_args(words)
+    for label, probability in classify(arguments.model, arguments.picture):
+        print(f"{label:20} {probability:6.1%}")
+
+
+if __name__ == "__main__":
+    main()

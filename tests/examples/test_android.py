@@ -1,0 +1,219 @@
+"""The Android project, as far as it can be checked without building it."""
+
+import importlib.util
+import json
+import re
+import xml.etree.ElementTree as ET
+from pathlib import Path
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+import tensorflow as tf
+from deploy.nets import scrambled
+from larq_nobn.cli import main
+from larq_nobn.deploy._card import FORMAT, VERSION
+from numpy.testing import assert_allclose
+
+ROOT = Path(__file__).parents[2]
+PROJECT = ROOT / "examples" / "android"
+APP = PROJECT / "app"
+KOTLIN = sorted(APP.rglob("*.kt"))
+XML = sorted(APP.rglob("*.xml"))
+LIBRARIES = (
+    *("android.", "androidx.activity.", "java.", "kotlin."),
+    *("org.json.", "org.junit.", "org.tensorflow.lite."),
+)
+    r"(android|androidx\.activity|java|kotlin|org\.(json|junit|tensorflow\.lite))"
+)
+ANDROID = "{http://schemas.android.com/apk/res/android}"
+
+
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, PROJECT / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def expected():
+    return script("expected")
+
+
+@pytest.fixture(scope="module")
+def reference():
+    return script("reference")
+
+
+def source(name):
+    (path,) = [path for path in KOTLIN if path.name == name]
+    return path.read_text(encoding="utf-8")
+
+
+def read_keys(kotlin, variable):
+    """The keys of a JSON object that Kotlin reads, such as `file.size_bytes`."""
+    calls = re.findall(rf'\b{variable}((?:\.(?:get\w+|isNull)\("\w+"\))+)', kotlin)
+    return {".".join(re.findall(r'"(\w+)"', call)) for call in calls}
+
+
+def test_expected_images_are_those_of_the_reference_now(expected):
+    assert expected.FILE.read_text(encoding="utf-8") == expected.text()
+
+
+def test_expected_images_are_written_where_the_test_looks(
+    expected, monkeypatch, tmp_path
+):
+    monkeypatch.setattr(expected, "FILE", tmp_path / "expected.json")
+    expected.main()
+    assert len(json.loads((tmp_path / "expected.json").read_text())) == 5
+    assert 'getResource("/expected.json")' in source("PreprocessingTest.kt")
+
+
+def test_kotlin_reads_the_keys_that_convert_writes(expected):
+    card = expected.cases()[0]["card"]
+    kotlin = source("Card.kt")
+    top = {"format", "version", "file.size_bytes", "preprocessing", "labels"}
+    assert read_keys(kotlin, "card") == top
+    assert {key.split(".")[0] for key in top} <= set(card)
+    assert "size_bytes" in card["file"]
+    assert read_keys(kotlin, "steps") == set(card["preprocessing"])
+    assert f'== "{FORMAT}"' in kotlin
+    assert f'getInt("version") == {VERSION}' in kotlin
+
+
+def test_the_kotlin_test_reads_the_keys_of_a_case(expected):
+    keys = read_keys(source("PreprocessingTest.kt"), "case")
+    assert keys == set(expected.cases()[0])
+
+
+def test_kotlin_has_the_arithmetic_of_the_reference():
+    """In words: what is compared in numbers is done by the app's own test."""
+    kotlin = source("Preprocessing.kt")
+    for line in (
+        "1f / (255f * std[it])",
+        "mean[it] / std[it]",
+        "x * scale[c] - shift[c]",
+        "299L * red + 587L * green + 114L * blue",
+        "index * count / size until ((index + 1) * count + size - 1) / size",
+    ):
+        assert line in kotlin
+
+
+@pytest.mark.parametrize("path", KOTLIN, ids=lambda path: path.name)
+def test_kotlin_uses_standard_libraries_and_its_own_package(path):
+    text = path.read_text(encoding="utf-8")
+    (package,) = re.findall(r"^package (\S+)$", text, re.MULTILINE)
+    assert path.parent.as_posix().endswith("kotlin/" + package.replace(".", "/"))
+    assert f'namespace = "{package}"' in (APP / "build.gradle.kts").read_text()
+    for name in re.findall(r"^import (\S+)$", text, re.MULTILINE):
+        assert name.startswith(LIBRARIES)
+    assert max(map(len, text.splitlines())) <= 100
+    for pair in ("()", "[]", "{}"):
+        assert text.count(pair[0]) == text.count(pair[1])
+
+
+@pytest.mark.parametrize("path", XML, ids=lambda path: path.name)
+def test_resources_exist_and_are_well_formed(path):
+    elements = list(ET.parse(path).iter())
+    strings = ET.parse(APP / "src/main/res/values/strings.xml").getroot()
+    names = {element.get("name") for element in strings}
+    used = [value for element in elements for value in element.attrib.values()]
+    for value in used:
+        if value.startswith("@string/"):
+            assert value.removeprefix("@string/") in names
+
+
+def test_kotlin_names_only_resources_and_activities_that_exist():
+    kotlin = source("MainActivity.kt")
+    layout = ET.parse(APP / "src/main/res/layout/activity_main.xml")
+    ids = {element.get(f"{ANDROID}id") for element in layout.iter()}
+    strings = ET.parse(APP / "src/main/res/values/strings.xml").getroot()
+    found = {f"id.{name.split('/')[1]}" for name in ids if name}
+    found |= {f"string.{element.get('name')}" for element in strings}
+    assert set(re.findall(r"\bR\.((?:id|string)\.\w+)", kotlin)) <= found
+    assert re.findall(r"\bR\.layout\.(\w+)", kotlin) == ["activity_main"]
+    manifest = ET.parse(APP / "src/main/AndroidManifest.xml")
+    (activity,) = manifest.iter("activity")
+    assert f"class {activity.get(f'{ANDROID}name')[1:]} :" in kotlin
+
+
+def test_gradle_files_agree():
+    settings, root, app = (
+        (PROJECT / name).read_text()
+        for name in ("settings.gradle.kts", "build.gradle.kts", "app/build.gradle.kts")
+    )
+    assert re.findall(r'include\(":(\w+)"\)', settings) == ["app"]
+    plugins = dict(re.findall(r'id\("(\S+)"\) version "(\S+)" apply false', root))
+    assert re.findall(r'^ +id\("(\S+)"\)$', app, re.MULTILINE) == list(plugins)
+    assert re.findall(r'mplementation\("([^:"]+:[^:"]+):', app) == [
+        "androidx.activity:activity-ktx",
+        "junit:junit",
+        "org.json:json",
+    ]
+    readme = " ".join((PROJECT / "README.md").read_text().split())
+    for name, version in plugins.items():
+        words = "Android Gradle plugin " if "android.app" in name else "Kotlin "
+        assert words + ".".join(version.split(".")[:2]) in readme
+    (library,) = re.findall(r'files\("(\S+)"\)', app)
+    assert f"app/{library}" in readme
+    assert 'noCompress += "tflite"' in app
+
+
+@pytest.mark.parametrize("page", [PROJECT / "README.md", ROOT / "docs" / "android.md"])
+def test_pages_name_what_is_there(page):
+    text = page.read_text(encoding="utf-8")
+    for name in re.findall(r"`(\w+\.(?:kt|py))`", text):
+        assert list(PROJECT.rglob(name)), name
+    blocks = re.findall(r"```bash\n(.*?)```", text, re.DOTALL)
+    lines = [
+        line.split("#")[0].split() for block in blocks for line in block.split("\n")
+    ]
+    commands = [words[1:] for words in lines if words[:1] == ["larq-nobn"]]
+    assert commands
+    for name, *rest in commands:
+        known = {option for p in main.commands[name].params for option in p.opts}
+        assert {word for word in rest if word.startswith("--")} <= known
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    """A network of random weights, its file, and a picture."""
+    folder = tmp_path_factory.mktemp("phone")
+    model = nobn.models.ReActNet18((8, 8, 3), 4, width=8, blocks=(1, 1))
+    steps = nobn.deploy.Preprocessing((0.5,) * 3, (0.25,) * 3, size=(8, 8))
+    nobn.convert(
+        scrambled(model),
+        folder / "m.tflite",
+        verify=False,
+        labels=("north", "east", "south", "west"),
+        preprocessing=steps,
+    )
+    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    (folder / "p.png").write_bytes(tf.io.encode_png(picture).numpy())
+    return model(steps(picture)).numpy()[0], folder
+
+
+@pytest.mark.convert
+def test_the_reference_names_the_classes_that_keras_finds(converted, reference, capsys):
+    logits, folder = converted
+    probabilities = tf.nn.softmax(logits).numpy()
+    best = np.argsort(-probabilities)[:3]
+    found = reference.classify(folder / "m.tflite", folder / "p.png")
+    names = np.array(["north", "east", "south", "west"])[best]
+    assert [name for name, _ in found] == list(names)
+    assert_allclose([p for _, p in found], probabilities[best], rtol=1e-3)
+    reference.main([str(folder / "m.tflite"), str(folder / "p.png")])
+    shown = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in shown] == list(names)
+    assert shown[0].endswith("%")
+
+
+@pytest.mark.convert
+def test_the_reference_needs_pre_processing(converted, reference, tmp_path):
+    _, folder = converted
+    card = json.loads((folder / "m.tflite.json").read_text())
+    (tmp_path / "m.tflite").write_bytes((folder / "m.tflite").read_bytes())
+    (tmp_path / "m.tflite.json").write_text(json.dumps({**card, "preprocessing": None}))
+    with pytest.raises(SystemExit, match="does not say how to prepare a picture"):
+        reference.classify(tmp_path / "m.tflite", folder / "p.png")
