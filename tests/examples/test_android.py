@@ -24,8 +24,6 @@ LIBRARIES = (
     *("android.", "androidx.activity.", "java.", "kotlin."),
     *("org.json.", "org.junit.", "org.tensorflow.lite."),
 )
-    r"(android|androidx\.activity|java|kotlin|org\.(json|junit|tensorflow\.lite))"
-)
 ANDROID = "{http://schemas.android.com/apk/res/android}"
 
 
