@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,7 +10,6 @@ import numpy as np
 
 from ._errors import ConversionError
 from ._preprocessing import Preprocessing
-from ._signature import port_names
 
 FORMAT = "larq_nobn card"
 VERSION = 1
@@ -93,42 +91,6 @@ class Card:
             height, width = steps.pop("size")
             found["preprocessing"] = {"height": height, "width": width, **steps}
         return found
-
-
-def card_of(
-    flatbuffer: bytes,
-    name: str,
-    labels: tuple[str, ...] | None,
-    preprocessing: Preprocessing | None,
-) -> Card:
-    """Describes the content of a file with one input and one output."""
-    from larq_compute_engine.mlir.python import tflite_schema
-
-    graph = tflite_schema.Model.GetRootAsModel(flatbuffer, 0).Subgraphs(0)
-    (input_name,), (output_name,) = port_names(flatbuffer)
-    types = {v: k.lower() for k, v in vars(tflite_schema.TensorType).items()}
-
-    def info(port: str, index: int) -> TensorInfo:
-        tensor = graph.Tensors(index)
-        steps = tensor.Quantization()
-        quantized = steps is not None and steps.ScaleLength() == 1
-        return TensorInfo(
-            name=port,
-            shape=tuple(tensor.Shape(i) for i in range(tensor.ShapeLength())),
-            dtype=types[tensor.Type()],
-            scale=float(steps.Scale(0)) if quantized else None,
-            zero_point=int(steps.ZeroPoint(0)) if quantized else None,
-        )
-
-    return Card(
-        file=name,
-        sha256=hashlib.sha256(flatbuffer).hexdigest(),
-        size_bytes=len(flatbuffer),
-        input=info(input_name, graph.Inputs(0)),
-        output=info(output_name, graph.Outputs(0)),
-        preprocessing=preprocessing,
-        labels=labels,
-    )
 
 
 def is_card(found: Any) -> bool:

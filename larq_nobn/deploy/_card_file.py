@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from .._keras import keras
-from ._card import Card, card_of, from_dict, is_card
+from ._card import Card, from_dict, is_card
 from ._errors import ConversionError
+from ._flatbuffer import Runner
 from ._preprocessing import Preprocessing
 
 
@@ -91,12 +92,12 @@ def replacing_card(
     path: str | os.PathLike,
     labels: tuple[str, ...] | None,
     preprocessing: Preprocessing | None,
-) -> Iterator[Callable[[bytes], None]]:
+) -> Iterator[Callable[[bytes, Runner], None]]:
     """Replaces the card of `path` around the block in which `path` itself is replaced.
 
-    The block ends with a call of what this yields, with the content of the file. An
-    older card goes in any case, since it describes an older file; if something fails,
-    it is back, and no new one is there.
+    The block ends with a call of what this yields, with the content of the file and
+    what runs it. An older card goes in any case, since it describes an older file; if
+    something fails, it is back, and no new one is there.
     """
     target = card_path(path)
     wanted = labels is not None or preprocessing is not None
@@ -107,10 +108,18 @@ def replacing_card(
         )
     moves: list[Path] = []
 
-    def write(flatbuffer: bytes) -> None:
+    def write(flatbuffer: bytes, runner: Runner) -> None:
         moves.append(Path(tempfile.mkdtemp(dir=target.parent, prefix=".")))
         if wanted:
-            card = card_of(flatbuffer, Path(path).name, labels, preprocessing)
+            card = Card(
+                file=Path(path).name,
+                sha256=hashlib.sha256(flatbuffer).hexdigest(),
+                size_bytes=len(flatbuffer),
+                input=runner.input_tensors[0],
+                output=runner.output_tensors[0],
+                preprocessing=preprocessing,
+                labels=labels,
+            )
             text = json.dumps(card.to_dict(), indent=2, ensure_ascii=False)
             (moves[0] / "new").write_text(f"{text}\n", encoding="utf-8")
         # The last thing that can be refused comes before the file itself is replaced.

@@ -113,7 +113,7 @@ def convert(
             numbers = verify_file(prepared, runner, ports, examples, tolerance)
             verified = {**numbers, "data": source, "prepared": same}
         temporary.write_bytes(flatbuffer)
-        write_card(flatbuffer)
+        write_card(flatbuffer, runner)
     return ConversionReport(
         path=os.fspath(path),
         size_bytes=found.size_bytes,
