@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._keras import keras
-from ..graph import Call
+from ..graph import Call, Graph
 from ..layers import (
     BatchKalmanNormalization,
     ChannelAffine,
@@ -18,6 +18,12 @@ from ..layers import (
 from ._inference import PlainAffine
 
 Numbers = tuple[Any, Any]
+_layers = keras.layers
+
+# P(g x + o) = g P(x) + o for every g and o per channel; of the maximum for g >= 0. What
+# pads their input is left out of the average, and of the maximum.
+AVERAGES = (_layers.AveragePooling2D, _layers.GlobalAveragePooling2D)
+MAXIMA = (_layers.MaxPooling2D, _layers.GlobalMaxPooling2D)
 
 
 def plain_affine(call: Call) -> PlainAffine | None:
@@ -26,6 +32,23 @@ def plain_affine(call: Call) -> PlainAffine | None:
     found = _NUMBERS.get(type(call.layer))
     numbers = None if found is None else found(call)
     return None if numbers is None else PlainAffine(*numbers, name=call.name)
+
+
+def is_affine(call: Call, graph: Graph) -> bool:
+    """Whether a call is the only one of a gain and an offset."""
+    return type(call.layer) is PlainAffine and is_once(call, graph)
+
+
+def is_once(call: Call, graph: Graph) -> bool:
+    """Whether the layer of a call has no other, whose weights it would share."""
+    return len(graph.uses(call.name)) == 1
+
+
+def affine_numbers(layer: PlainAffine) -> Numbers:
+    """Its gain and its offset, in float64, of rank 1 or 0 each."""
+    gain = 1.0 if layer.gain is None else layer.gain
+    offset = 0.0 if layer.offset is None else layer.offset
+    return np.asarray(gain, np.float64), np.asarray(offset, np.float64)
 
 
 def _batch_norm(call: Call) -> Numbers | None:
@@ -71,10 +94,10 @@ def _rescaling(call: Call) -> Numbers | None:
 
 
 _NUMBERS: dict[type, Callable[[Call], Numbers | None]] = {
-    keras.layers.BatchNormalization: _batch_norm,
+    _layers.BatchNormalization: _batch_norm,
     IndependentComponent: _batch_norm,
     BatchKalmanNormalization: _kalman,
     ChannelAffine: _channel_affine,
     SkipInit: _skip_init,
-    keras.layers.Rescaling: _rescaling,
+    _layers.Rescaling: _rescaling,
 }

@@ -13,9 +13,9 @@ import tensorflow as tf
 from .._keras import keras
 from ..graph import Call, Graph, sign_of
 from ..layers import ThresholdedLinearUnit
-from ..quantizers import SigmoidSign, SignSwish
 from . import _factor_weights as fit
-from ._inference import BinaryConvolution, PlainAffine, PlainRPReLU, ShiftedSign
+from ._inference import BinaryConvolution, PlainAffine, PlainRPReLU
+from ._quantizers import SIGNS
 
 _layers = keras.layers
 
@@ -52,14 +52,6 @@ _REAL_KERNELS = (
     lq.layers.QuantDepthwiseConv2D,
     lq.layers.QuantDense,
 )
-_SIGNS = (
-    ShiftedSign,
-    lq.quantizers.SteSign,
-    lq.quantizers.ApproxSign,
-    lq.quantizers.SwishSign,
-    SigmoidSign,
-    SignSwish,
-)
 # Homogeneous once their shifts are divided by the factor.
 _SHIFTED: dict[type, Callable[..., None]] = {
     PlainRPReLU: fit.fit_rprelu,
@@ -93,7 +85,7 @@ def rule_of(call: Call, graph: Graph) -> Rule:
     if kind is PlainAffine:
         return Rule(takes=True, gives=True, adapt=partial(fit.fit_affine, layer))
     sign = sign_of(layer)
-    if type(sign) in _SIGNS:
+    if type(sign) in SIGNS:
         return Rule(takes=True, adapt=partial(fit.fit_sign, sign))
     if kind is BinaryConvolution:
         return _binary_convolution(call, graph)
@@ -144,7 +136,7 @@ def _real_kernel(layer: keras.layers.Layer) -> Rule:
     quantizer = getattr(layer, "input_quantizer", None)
     pads = getattr(layer, "padding", "valid") != "valid"
     zero_padded = not pads or not np.any(getattr(layer, "pad_values", 0.0))
-    takes = zero_padded if quantizer is None else type(quantizer) in _SIGNS
+    takes = zero_padded if quantizer is None else type(quantizer) in SIGNS
     gives = layer.activation in _RECTIFIERS
     return Rule(takes, gives, adapt=partial(fit.fit_kernel, layer))
 
@@ -156,7 +148,7 @@ def _binary_convolution(call: Call, graph: Graph) -> Rule:
         # LCE fuses a ReLU with integers only; a scale would make it an operation.
         gives &= not any(_is_relu(c.layer) for c in graph.consumers(call.outputs))
     adapt = partial(fit.fit_binary_convolution, layer)
-    return Rule(type(layer.input_quantizer) in _SIGNS, gives, adapt=adapt)
+    return Rule(type(layer.input_quantizer) in SIGNS, gives, adapt=adapt)
 
 
 def _is_relu(layer: keras.layers.Layer) -> bool:

@@ -33,10 +33,15 @@ class ShiftedSign(lq.quantizers.Quantizer):
     ):
         super().__init__(dtype="float32", **kwargs)
         self.shift = None if shift is None else tf.constant(shift, tf.float32)
-        self.gain = gain
+        self.gain = None if gain is None else np.asarray(gain, np.float32)
 
     def shifted(self, inputs: tf.Tensor) -> tf.Tensor:
         return inputs if self.shift is None else inputs + self.shift
+
+    def before(self, inputs: tf.Tensor) -> tf.Tensor:
+        """What the given model takes the sign of."""
+        shifted = self.shifted(inputs)
+        return shifted if self.gain is None else shifted * self.gain
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return lq.math.sign(self.shifted(inputs))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import larq as lq
 import numpy as np
@@ -22,11 +22,15 @@ from ..graph import (
 from ..layers import RPReLU
 from ..quantizers import RSign
 from ._affine import plain_affine
+from ._affine_merge import merge_affines, merge_into_convolutions
+from ._affine_signs import drop_gains_before_signs
 from ._errors import ConversionError
 from ._factors import absorb_factors
 from ._graph import as_functional
 from ._inference import BinaryConvolution, PlainGroupNormalization, PlainRPReLU
+from ._proxy import plain_proxy_norm
 from ._quantizers import copy_quantizer, nothing, plain_sign
+from ._shifts import move_shifts
 
 # The kernels that a Larq layer may quantize, and the argument that says how.
 _KERNELS = {
@@ -37,17 +41,22 @@ _KERNELS = {
 
 
 class Replacement(NamedTuple):
-    """A new layer, and what fills its weights once the graph has built it."""
+    """A new layer, or several in a row, or none; and what fills the weights once built.
 
-    layer: keras.layers.Layer
+    A function stands for several layers, and None for none.
+    """
+
+    layer: Callable[..., Any] | None
     fill: Callable[[], None] = nothing
 
 
-def drop_training_only(call: Call) -> Replacement | None:
-    """Dropout, noise and their kin become nothing."""
-    if not isinstance(call.layer, TRAINING_ONLY):
-        return None
-    return Replacement(keras.layers.Activation("linear", name=call.layer.name))
+def drop_nothing(call: Call) -> Replacement | None:
+    """What at inference does nothing is left out: dropout, noise and their kin."""
+    layer = call.layer
+    linear = type(layer) is keras.layers.Activation and (
+        layer.activation is keras.activations.linear
+    )
+    return Replacement(None) if linear or isinstance(layer, TRAINING_ONLY) else None
 
 
 def plain_sign_layer(call: Call) -> Replacement | None:
@@ -71,6 +80,12 @@ def plain_affine_layer(call: Call) -> Replacement | None:
     """Batch norm and its kin become a gain and an offset."""
     layer = plain_affine(call)
     return None if layer is None else Replacement(layer)
+
+
+def plain_proxy_layers(call: Call) -> Replacement | None:
+    """Proxy Norm becomes group norm, activation and a constant shift."""
+    layers = plain_proxy_norm(call)
+    return None if layers is None else Replacement(layers)
 
 
 def plain_group_norm(call: Call) -> Replacement | None:
@@ -109,7 +124,7 @@ def bake_binary_convolution(call: Call) -> Replacement | None:
     kept = ("filters", "kernel_size", "strides", "padding", "dilation_rate")
     new = BinaryConvolution(
         kernel,
-        scale=None if np.all(scale == 1) else scale,
+        scale=scale,
         bias=layer.bias.numpy() if layer.use_bias else None,
         activation=config["activation"],
         pad_values=config.get("pad_values", 0.0),
@@ -149,14 +164,23 @@ def copy(call: Call) -> Replacement:
 
 # For each layer the first rule that fits; each keeps the layer's name and function.
 RULES = (
-    drop_training_only,
+    drop_nothing,
     plain_sign_layer,
     plain_rprelu,
     plain_affine_layer,
+    plain_proxy_layers,
     plain_group_norm,
     bake_binary_convolution,
     bake_kernels,
     copy,
+)
+
+# Then, on the whole graph; what the first make free is nothing to the next.
+PASSES = (
+    merge_affines,
+    merge_into_convolutions,
+    drop_gains_before_signs,
+    absorb_factors,
 )
 
 
@@ -167,8 +191,9 @@ def prepare(model: keras.Model) -> keras.Model:
     model names a layer of the old.
     """
     prepared = _clone(model, RULES)
-    # Passes over the whole graph (such as moving shifts along it) belong here.
-    prepared = absorb_factors(prepared)
+    for change in PASSES:
+        prepared = change(prepared)
+    move_shifts(prepared)
     # The short name leaves room: LCE cuts the names of tensors at 50 characters.
     return keras.Model(prepared.inputs, prepared.outputs, name="net")
 
@@ -191,7 +216,7 @@ def _clone(
     given = as_functional(model)
     fills = []
 
-    def replace(call: Call) -> keras.layers.Layer:
+    def replace(call: Call) -> Callable[..., Any] | None:
         found = next(filter(None, (rule(call) for rule in rules)))
         fills.append(found.fill)
         return found.layer

@@ -5,12 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import larq as lq
 import numpy as np
 
 from .._keras import keras
 from ..graph import rebuild
-from ..quantizers import RSign
+from ..quantizers import RSign, SigmoidSign, SignSwish
 from ._inference import ShiftedSign
+
+# The signs of prepared models whose threshold is 0, or that of a shift.
+SIGNS = (
+    ShiftedSign,
+    lq.quantizers.SteSign,
+    lq.quantizers.ApproxSign,
+    lq.quantizers.SwishSign,
+    SigmoidSign,
+    SignSwish,
+)
 
 
 def plain_sign(quantizer: RSign) -> ShiftedSign:

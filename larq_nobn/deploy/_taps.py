@@ -25,7 +25,7 @@ def given_signs(model: keras.Model) -> Tap:
 
     def read(examples: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         pairs = zip(found, run(inner, examples), strict=True)
-        return {s.label: np.asarray(s.quantizer(x)) > 0 for s, x in pairs}
+        return {s.label: _as_given(s, np.asarray(s.quantizer(x)) > 0) for s, x in pairs}
 
     return read
 
@@ -72,8 +72,8 @@ def converted_signs(prepared: keras.Model, shipped: Runner, ports: Ports) -> Tap
                     "compute different outputs, so its differences cannot be "
                     "explained. No file was written."
                 )
-        labels = (sign.label for sign in found)
-        return {s: bits > 0 for s, bits in zip(labels, parts[count:], strict=True)}
+        bits = zip(found, parts[count:], strict=True)
+        return {s.label: _as_given(s, values > 0) for s, values in bits}
 
     return read
 
@@ -105,4 +105,13 @@ def _inner_model(
 
 def _before_sign(sign: Sign, x: tf.Tensor) -> tf.Tensor:
     plain = isinstance(sign.quantizer, ShiftedSign)
-    return sign.quantizer.shifted(x) if plain else x
+    return sign.quantizer.before(x) if plain else x
+
+
+def _as_given(sign: Sign, positive: np.ndarray) -> np.ndarray:
+    """Turns the signs that preparation turned back to those of the given model."""
+    gain = getattr(sign.quantizer, "gain", None)
+    if gain is None:
+        return positive
+    rows = positive.reshape(-1, len(gain)) == (gain > 0)
+    return rows.reshape(positive.shape)
