@@ -15,6 +15,8 @@ from ._data import verification_examples
 from ._errors import ConversionError
 from ._flatbuffer import Runner, compute_engine, to_flatbuffer
 from ._graph import as_functional, binary_layers
+from ._int8 import check_int8, round_kernels
+from ._int8_verify import verify_int8, verify_without_rounding
 from ._limits import check_limits
 from ._ports import inference, ports_of
 from ._prepare import prepare
@@ -35,6 +37,7 @@ def convert(
     tolerance: float = 1e-3,
     *,
     batch_size: int = 1,
+    int8: bool = False,
     labels: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
 ) -> ConversionReport:
@@ -88,7 +91,9 @@ def convert(
     check_flag("verify", verify)
     check_number("tolerance", tolerance, "(0, inf)", "1e-3 suits most networks.")
     check_integer("batch_size", batch_size, 1, "A phone sees one example at a time.")
+    check_flag("int8", int8)
     given = as_functional(model)
+    check_int8(given, int8)
     compute_engine()
     names = check_card(given, labels, preprocessing)
     expected = check_limits(given)
@@ -102,15 +107,24 @@ def convert(
         replacing(path) as temporary,
     ):
         prepared = prepare(given)
-        flatbuffer = to_flatbuffer(inference(prepared), prepared.variables, ports)
+        if int8:
+            round_kernels(prepared)
+        variables = prepared.variables
+        flatbuffer = to_flatbuffer(inference(prepared), variables, ports, int8)
         found = _audit(flatbuffer, os.fspath(path), prepared)
         _check_count(given, expected, found)
         runner = Runner(flatbuffer)
         runner.outputs(ports.zeros())
-        same = verify_prepared(model, given, prepared, examples)
+        if int8:
+            same = verify_without_rounding(given, examples)
+        else:
+            same = verify_prepared(model, given, prepared, examples)
         verified = None
         if verify:
-            numbers = verify_file(prepared, runner, ports, examples, tolerance)
+            if int8:
+                numbers = verify_int8(prepared, runner, ports, examples)
+            else:
+                numbers = verify_file(prepared, runner, ports, examples, tolerance)
             verified = {**numbers, "data": source, "prepared": same}
         temporary.write_bytes(flatbuffer)
         write_card(flatbuffer, runner)

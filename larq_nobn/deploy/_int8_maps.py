@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
-from ..graph import Call, Graph
+from ..graph import Graph
 from ..layers import FakeQuantization
 from ..layers._fake_quantization import representable_range
 from ._errors import VerificationError
@@ -49,10 +49,7 @@ class Maps:
             for c in ranges
             if c not in self._entries and not graph.is_output(c.first_output)
         ]
-        ends = [
-            _end(name, tensor, graph)
-            for name, tensor in zip(ports.outputs, prepared.outputs, strict=True)
-        ]
+        ends = [_end(tensor, graph) for tensor in prepared.outputs]
         self._inner, self._all = len(inner), [*inner, *ends]
         self._of_input = [
             next(i for i, x in enumerate(prepared.inputs) if x is c.first_input)
@@ -105,11 +102,11 @@ class Maps:
         }
 
 
-def _end(name: str, tensor: Any, graph: Graph) -> Map:
-    maker: Call | None = graph.producer(tensor)
+def _end(tensor: Any, graph: Graph) -> Map:
+    maker = graph.producer(tensor)
     if maker is None or not isinstance(maker.layer, FakeQuantization):
-        return Map(f"output {name}", tensor, tensor, None)
-    return Map(f"output {name}", maker.first_input, tensor, maker.layer)
+        return Map(tensor._keras_history.layer.name, tensor, tensor, None)
+    return Map(maker.label, maker.first_input, tensor, maker.layer)
 
 
 def _padded(x: tf.Tensor) -> tf.Tensor:
