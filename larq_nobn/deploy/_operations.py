@@ -8,6 +8,7 @@ from typing import Any
 from ._errors import ConversionError
 from ._file_graph import BITS, Operation, Subgraph, Tensor, whole_bytes
 from ._flatbuffer import compute_engine
+from ._structure import Structure
 
 # The fields of builtin options that say how an operation computes.
 _OPTIONS = {
@@ -60,10 +61,8 @@ class _Reader:
         self._schema = tflite_schema
         self._content = memoryview(content)
         self._path = path
-        # Elements take room, so a file that claims more of them than it has bytes is
-        # damaged, and reading it could take forever.
-        self._left = len(content)
         self._model = tflite_schema.Model.GetRootAsModel(content, 0)
+        Structure(content, tflite_schema).check(self._model)
         builtin = vars(tflite_schema.BuiltinOperator).items()
         self._builtin = {v: k for k, v in builtin if k.isupper()}
         types = vars(tflite_schema.TensorType).items()
@@ -72,25 +71,16 @@ class _Reader:
     def subgraphs(self) -> list[Subgraph]:
         """Returns all graphs; the numbers of operations run through them."""
         model = self._model
-        codes = self._each(model.OperatorCodesLength, model.OperatorCodes)
+        codes = _each(model.OperatorCodesLength, model.OperatorCodes)
         self._codes = [self._name(code) for code in codes]
-        buffers = self._each(model.BuffersLength, model.Buffers)
+        buffers = _each(model.BuffersLength, model.Buffers)
         self._buffers = [self._data(buffer) for buffer in buffers]
         self._count = 0
-        graphs = self._each(model.SubgraphsLength, model.Subgraphs)
+        graphs = _each(model.SubgraphsLength, model.Subgraphs)
         found = [self._subgraph(graph) for graph in graphs]
         if not found or not found[0].outputs:
             raise damaged(self._path)
         return found
-
-    def _each(self, length: Callable, item: Callable) -> Iterator[Any]:
-        self._spend(length())
-        return (item(i) for i in range(length()))
-
-    def _spend(self, elements: int) -> None:
-        self._left -= elements
-        if self._left < 0:
-            raise damaged(self._path)
 
     def _name(self, code: Any) -> str:
         # Old files hold the number in a byte of its own, new ones in both.
@@ -102,12 +92,7 @@ class _Reader:
                 "again with this version."
             )
         custom = code.CustomCode()
-        return self._builtin[number] if custom is None else self._text(custom)
-
-    def _text(self, name: bytes | None) -> str:
-        name = name or b""
-        self._spend(len(name))
-        return name.decode()
+        return self._builtin[number] if custom is None else custom.decode()
 
     def _data(self, buffer: Any) -> memoryview | None:
         if not buffer.DataIsNone():
@@ -121,16 +106,16 @@ class _Reader:
         return None
 
     def _subgraph(self, graph: Any) -> Subgraph:
-        found = self._each(graph.TensorsLength, graph.Tensors)
+        found = _each(graph.TensorsLength, graph.Tensors)
         tensors = [self._tensor(i, tensor) for i, tensor in enumerate(found)]
 
         def chosen(length: Callable, index: Callable) -> tuple[Any, ...]:
-            numbers = [int(i) for i in self._each(length, index)]
+            numbers = [int(i) for i in _each(length, index)]
             if any(i < -1 for i in numbers):
                 raise damaged(self._path)
             return tuple(None if i == -1 else tensors[i] for i in numbers)
 
-        operators = self._each(graph.OperatorsLength, graph.Operators)
+        operators = _each(graph.OperatorsLength, graph.Operators)
         return Subgraph(
             inputs=chosen(graph.InputsLength, graph.Inputs),
             outputs=chosen(graph.OutputsLength, graph.Outputs),
@@ -141,10 +126,10 @@ class _Reader:
     def _tensor(self, index: int, tensor: Any) -> Tensor:
         buffer = tensor.Buffer()
         data = self._buffers[buffer]
-        shape = tuple(map(int, self._each(tensor.ShapeLength, tensor.Shape)))
+        shape = tuple(map(int, _each(tensor.ShapeLength, tensor.Shape)))
         dtype = self._types.get(tensor.Type(), f"type {tensor.Type()}")
         sparse = tensor.Sparsity() is not None
-        name = self._text(tensor.Name())
+        name = (tensor.Name() or b"").decode()
         fixed = data is not None and dtype in BITS
         wrong = fixed and len(data) != whole_bytes(shape, dtype)
         if min(shape, default=0) < 0 or (wrong and not sparse):
@@ -171,7 +156,6 @@ class _Reader:
             return {}  # what others write there need not be a map
         from flatbuffers import flexbuffers
 
-        self._spend(op.CustomOptionsLength())
         loaded = flexbuffers.Loads(op.CustomOptionsAsNumpy().tobytes())
         return loaded if isinstance(loaded, dict) else {}
 
@@ -188,3 +172,7 @@ class _Reader:
             for name, field in _OPTIONS.items()
             if hasattr(options, field)
         }
+
+
+def _each(length: Callable, item: Callable) -> Iterator[Any]:
+    return (item(i) for i in range(length()))

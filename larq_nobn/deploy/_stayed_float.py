@@ -121,12 +121,12 @@ def _reason(
 
 def _is_binary(weights: np.ndarray, tolerance: float) -> bool:
     size = np.abs(weights)
-    return bool(np.all(np.abs(size - size[:, :1]) <= tolerance * size[:, :1])) and bool(
-        np.all(size > 0)
-    )
+    first = size[:, :1]
+    near = (size >= (1 - tolerance) * first) & (size <= (1 + tolerance) * first)
+    return bool(np.all(near & (size > 0)))
 
 
 def _is_ternary(weights: np.ndarray) -> bool:
     size = np.abs(weights)
     largest = size.max(axis=1, keepdims=True)
-    return bool(np.all((size == 0) | (np.abs(size - largest) <= _MEANT * largest)))
+    return bool(np.all((size == 0) | (size >= (1 - _MEANT) * largest)))
