@@ -18,6 +18,7 @@ from ._card import TensorInfo
 from ._errors import ConversionError
 from ._ports import Function, Ports, in_batches
 from ._signature import in_order, port_names
+from ._wide_constants import check_constants
 
 _NO_LCE = (
     "Larq Compute Engine is not installed, and converting needs it. "
@@ -59,9 +60,12 @@ def to_flatbuffer(
         try:
             with unfused():
                 concrete = signature.get_concrete_function(*ports.inputs)
+            check_constants(concrete.graph)
             tf.saved_model.save(holder, folder, signatures=concrete)
             types = _INT8 if int8 else {}
             return in_order(engine.convert_saved_model(folder, **types), ports)
+        except ConversionError:
+            raise
         except Exception as error:  # MLIR's complaints have no common type
             raise ConversionError(
                 "Larq Compute Engine could not convert the model: "

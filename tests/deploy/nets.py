@@ -63,3 +63,21 @@ def three_convs():
 def images(count=8, shape=INPUT, seed=1):
     random = np.random.default_rng(seed)
     return random.normal(size=(count, *shape)).astype(np.float32)
+
+
+class Constant(keras.layers.Layer):
+    """A user's layer that adds or multiplies by a constant of some shape."""
+
+    def __init__(self, shape, multiply=False, **kwargs):
+        super().__init__(**kwargs)
+        self.shape, self.multiply = shape, multiply
+
+    def build(self, input_shape):
+        self.constant = self.add_weight("constant", self.shape, initializer="ones")
+
+    def call(self, inputs):
+        return inputs * self.constant if self.multiply else inputs + self.constant
+
+    def get_config(self):
+        own = {"shape": self.shape, "multiply": self.multiply}
+        return {**super().get_config(), **own}

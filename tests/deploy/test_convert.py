@@ -12,7 +12,15 @@ import larq_compute_engine
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.nets import binary_conv, chain, head, images, scrambled, three_convs
+from deploy.nets import (
+    Constant,
+    binary_conv,
+    chain,
+    head,
+    images,
+    scrambled,
+    three_convs,
+)
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, _inference, _prepare, convert
 from numpy.testing import assert_array_equal
@@ -250,16 +258,10 @@ def test_a_layer_that_stays_float_is_named(tmp_path, monkeypatch):
     assert not any(tmp_path.iterdir())
 
 
-def test_a_file_that_cannot_run_is_refused(tmp_path, monkeypatch):
-    class Wide(_inference.BinaryConvolution):
-        def call(self, inputs):
-            return super().call(inputs) * np.full((1, 1, 1, 32), 2, np.float32)
-
-    monkeypatch.setattr(_prepare, "BinaryConvolution", Wide)
-    with pytest.raises(
-        ConversionError, match="cannot run the file: .*bconv2d.*rank 0 or 1"
-    ):
-        convert(chain(binary_conv(), *head()), tmp_path / "m.tflite")
+def test_a_constant_that_lce_fuses_wrongly_is_refused(tmp_path):
+    model = chain(binary_conv(), Constant((1, 1, 1, 32), name="wide"), *head())
+    with pytest.raises(ConversionError, match="'wide' computes with a constant of sh"):
+        convert(model, tmp_path / "m.tflite", verify=False)
     assert not any(tmp_path.iterdir())
 
 
