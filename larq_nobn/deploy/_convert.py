@@ -134,10 +134,10 @@ def convert(
         binary_layers=expected,
         lce_bconv2d=found.lce_bconv2d,
         float_ops=found.float_ops,
-        binary_macs=found.binary_macs,
-        float_macs=found.float_macs,
+        binary_macs=found.binary_macs // batch_size,
+        float_macs=found.float_macs // batch_size,
         int8_ops=found.int8_ops,
-        int8_macs=found.int8_macs,
+        int8_macs=found.int8_macs // batch_size,
         verify=verified,
     )
 

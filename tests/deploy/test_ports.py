@@ -154,6 +154,8 @@ def test_a_file_takes_batches(convert, fixed, batch_size):
     report, run = convert(model, batch_size=batch_size, data=images(8))
     assert report.verify["examples"] == 8
     assert run.batch_size == batch_size
+    assert report.binary_macs == 36 * 9 * 8 * 8
+    assert report.float_macs == 36 * 9 * 3 * 8 + 8 * 5
     expected = keras.Model(model.input, model.output)(images(8)).numpy()
     assert_allclose(run(images(8)), expected, rtol=0, atol=1e-4)
 
