@@ -35,6 +35,11 @@ _CROPS = {"imagenet": 224 / 256}
     default=1e-3,
     help="Largest difference between Keras and the file that needs no explanation.",
 )
+@click.option(
+    "--one-padding",
+    is_flag=True,
+    help="Pad binary convolutions with ones instead of zeros, which changes the model.",
+)
 @click.option("--json", "report", help="Write the report to this file; - prints it.")
 def convert(
     model: Path,
@@ -42,6 +47,7 @@ def convert(
     dataset: str | None,
     data_dir: str | None,
     tolerance: float,
+    one_padding: bool,
     report: str | None,
 ) -> None:
     """Converts a model for the phone and verifies the file against Keras.
@@ -63,7 +69,9 @@ def convert(
             "another name for the report."
         )
     network, trained_on = open_run_or_file(model)
-    result = converted(network, output, dataset or trained_on, tolerance, data_dir)
+    result = converted(
+        network, output, dataset or trained_on, tolerance, data_dir, one_padding
+    )
     emit_json(result.to_dict(), report)
     if report != "-":
         out().print(result.table())
@@ -105,6 +113,7 @@ def converted(
     dataset: str | None,
     tolerance: float = 1e-3,
     data_dir: str | None = None,
+    one_padding: bool = False,
 ) -> deploy.ConversionReport:
     """Converts and verifies, on test images where a data set is named."""
     images, card = None, {}
@@ -112,7 +121,14 @@ def converted(
         images = test_images(dataset, VERIFIED_IMAGES, data_dir)
         card = _card(model, data.describe(dataset))
     with working(f"converting and verifying {output}"):
-        return deploy.convert(model, output, data=images, tolerance=tolerance, **card)
+        return deploy.convert(
+            model,
+            output,
+            data=images,
+            tolerance=tolerance,
+            one_padding=one_padding,
+            **card,
+        )
 
 
 def _card(model: keras.Model, info: data.DatasetInfo) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from ._graph import as_functional, binary_layers
 from ._int8 import check_int8, round_kernels
 from ._int8_verify import verify_int8, verify_without_rounding
 from ._limits import check_limits
+from ._padding import pad_with_ones
 from ._ports import inference, ports_of
 from ._prepare import prepare
 from ._preprocessing import Preprocessing
@@ -37,6 +38,7 @@ def convert(
     tolerance: float = 1e-3,
     *,
     batch_size: int = 1,
+    one_padding: bool = False,
     int8: bool = False,
     labels: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
@@ -62,6 +64,10 @@ def convert(
             to their magnitude.
         batch_size: How many examples the file takes at once, whatever number the
             model was built for; layers that need that number need it here too.
+        one_padding: Whether zero-padded binary convolutions are padded with ones
+            instead. The file then computes something else than the model, at the
+            borders of maps; it is compared with the model so changed. Train with
+            `pad_values=1.0` where accuracy counts.
         int8: Whether the file computes in int8 what is not binary, and takes and gives
             int8. The model must say the ranges: see `deploy.fake_quantize`. Such a
             file is compared map by map, in quantization steps instead of `tolerance`.
@@ -91,7 +97,9 @@ def convert(
     check_flag("verify", verify)
     check_number("tolerance", tolerance, "(0, inf)", "1e-3 suits most networks.")
     check_integer("batch_size", batch_size, 1, "A phone sees one example at a time.")
+    check_flag("one_padding", one_padding)
     check_flag("int8", int8)
+    model, repadded = pad_with_ones(model) if one_padding else (model, [])
     given = as_functional(model)
     check_int8(given, int8)
     compute_engine()
@@ -139,6 +147,7 @@ def convert(
         int8_ops=found.int8_ops,
         int8_macs=found.int8_macs // batch_size,
         verify=verified,
+        repadded=repadded,
     )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from rich.table import Table
@@ -26,14 +26,18 @@ class ConversionReport(Findings):
             explained, unexplained, worst_abs, worst_rel, top1_agreement`; `data` says
             what the examples were, `prepared` holds the same numbers for the given
             model against the prepared one. None without verification.
+        repadded: Layers padded with ones in place of the model's zeros, on request.
     """
 
     binary_layers: int
     verify: dict[str, Any] | None
+    repadded: list[str] = field(default_factory=list)
 
     def table(self) -> Table:
         """Returns the report as a `rich` table."""
         table = super().table()
+        if self.repadded:
+            table.add_row("padded with ones", ", ".join(self.repadded))
         if self.verify is not None:
             table.add_row("given = prepared", _verdict(self.verify["prepared"]))
             table.add_row("prepared = file", _verdict(self.verify))

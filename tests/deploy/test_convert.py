@@ -39,6 +39,7 @@ KEYS = {
     "int8_ops",
     "int8_macs",
     "verify",
+    "repadded",
 }
 NUMBERS = {
     "examples",
