@@ -63,6 +63,9 @@ class Structure:
     def _check_value(self, value: Any) -> None:
         if isinstance(value, bytes):
             self._spend(len(value))
+            # A string ends with a zero; one with a wrong length runs across others.
+            if "\0" in value.decode():
+                raise ValueError("a string without end")
         elif hasattr(value, "_tab"):
             self.check(value)
 
