@@ -117,6 +117,10 @@ def in_batches(
 
 def run(model: keras.Model, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
     """Applies a model to all examples, in batches of the size that it was built for."""
+    return in_batches(inference(model), examples, batch_of(model, examples))
+
+
+def batch_of(model: keras.Model, examples: Sequence[np.ndarray]) -> int:
+    """Returns how many of these examples a model is given at once."""
     sizes = [given.shape[0] for given in model.inputs]
-    size = next(filter(None, sizes), min(_BATCH, len(examples[0])))
-    return in_batches(inference(model), examples, size)
+    return next(filter(None, sizes), min(_BATCH, len(examples[0])))

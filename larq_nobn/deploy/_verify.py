@@ -14,7 +14,7 @@ from ._agreement import Agreement, SignPair, agreement, top1_agreement
 from ._drift import first_drift
 from ._errors import ConversionError, VerificationError
 from ._flatbuffer import Runner
-from ._ports import Ports, run
+from ._ports import Ports, batch_of, run
 from ._prepare import half_precision, in_float32
 from ._taps import Tap, converted_signs, given_signs, sign_inputs, sign_pairs
 
@@ -140,7 +140,10 @@ def _compare(
     other = cache(signs_of_found)
 
     def pairs(which: np.ndarray) -> Iterator[SignPair]:
-        taken = [array[which] for array in examples]
+        # As many as computed the outputs: how Keras rounds depends on their number.
+        # What comes behind the examples asked for is not looked at.
+        many = np.resize(which, max(len(which), batch_of(prepared, examples)))
+        taken = [array[many] for array in examples]
         return sign_pairs(signs, other(), inputs, taken)
 
     return agreement(wanted, found, tolerance, pairs)
