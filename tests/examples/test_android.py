@@ -215,3 +215,21 @@ def test_the_reference_needs_pre_processing(converted, reference, tmp_path):
     (tmp_path / "m.tflite.json").write_text(json.dumps({**card, "preprocessing": None}))
     with pytest.raises(SystemExit, match="does not say how to prepare a picture"):
         reference.classify(tmp_path / "m.tflite", folder / "p.png")
+
+
+@pytest.mark.convert
+def test_the_reference_runs_int8_files(reference, tmp_path):
+    model = scrambled(nobn.models.ReActNet18((8, 8, 3), 4, width=32, blocks=(1, 1)))
+    steps = nobn.deploy.Preprocessing((0.5,) * 3, (0.25,) * 3, size=(8, 8))
+    pictures = np.random.default_rng(0).integers(0, 256, (64, 8, 8, 3), np.uint8)
+    ranged = nobn.deploy.fake_quantize(model, steps(pictures))
+    file = tmp_path / "m.tflite"
+    nobn.convert(ranged, file, verify=False, int8=True, preprocessing=steps)
+    card = nobn.deploy.read_card(file)
+    assert (card.input.dtype, card.output.dtype) == ("int8", "int8")
+    (tmp_path / "p.png").write_bytes(tf.io.encode_png(pictures[0]).numpy())
+    found = dict(reference.classify(file, tmp_path / "p.png", guesses=4))
+    expected = tf.nn.softmax(ranged(steps(pictures[0])))[0]
+    names = [f"class {index}" for index in range(4)]
+    # Some steps of the logits; a wrong scale or zero point is off by far more.
+    assert_allclose([found[n] for n in names], expected, atol=2 * card.output.scale)
