@@ -2,7 +2,13 @@
 
 import numpy as np
 import pytest
-from larq_nobn.deploy._agreement import MARGIN, SignPair, agreement, explain
+from larq_nobn.deploy._agreement import (
+    MARGIN,
+    SignPair,
+    agreement,
+    explain,
+    top1_agreement,
+)
 
 INPUTS = np.array([[4.0, -3.0, 2.0], [4.0, -3.0, 2e-5]])
 
@@ -108,3 +114,30 @@ def test_many_examples_are_explained_in_groups():
 def test_the_scale_of_scores_does_not_matter():
     small = compare([[1e-8, 2e-8]], [[1e-8, 2.1e-8]], [pair("a")])
     assert small.unexplained == 1
+
+
+def test_of_several_outputs_the_worst_counts():
+    first = [np.array([[1.0, 2.0], [4.0, 3.0]]), np.array([[[10.0]], [[20.0]]])]
+    second = [first[0], first[1] + [[[0.0]], [[6.0]]]]
+    found = agreement(first, second, 1e-3, lambda which: [pair("a")])
+    assert found.exact_share == 0.5
+    assert found.worst_abs == 6
+    assert found.worst_rel == pytest.approx(0.3)
+    assert found.top1_agreement == 1  # the map is no score of classes
+
+
+@pytest.mark.parametrize(
+    "others, share",
+    [
+        ([[[1, 2], [2, 1], [1, 2]]], 2 / 3),
+        ([[[1, 2], [2, 1], [1, 2]], [[2, 1], [1, 2], [1, 2]]], 1 / 3),
+        ([[[1, 2], [1, 2], [1, 2]], [[7], [8], [9]]], 1),
+        ([[[7], [8], [9]]], 1),
+        ([[1, 2, 3]], 1),
+        ([[[[1, 2], [2, 1]], [[1, 2], [1, 2]], [[1, 2], [1, 2]]]], 5 / 6),
+    ],
+)
+def test_classes_must_agree_in_every_output_that_has_some(others, share):
+    others = [np.array(other) for other in others]
+    wanted = [np.broadcast_to(np.arange(o.shape[-1]), o.shape) for o in others]
+    assert top1_agreement(wanted, others) == pytest.approx(share)

@@ -3,12 +3,14 @@
 import larq_nobn as nobn
 import numpy as np
 import pytest
-from deploy.nets import binary_conv, chain, head, images, three_convs
+from deploy.nets import binary_conv, chain, head, images, scrambled, three_convs
+from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError, _convert, _prepare, _quantizers, _taps
 from larq_nobn.deploy import convert as convert_to
 from larq_nobn.deploy._inference import ShiftedSign
 
 pytestmark = pytest.mark.convert
+_layers = keras.layers
 
 
 @pytest.fixture
@@ -62,11 +64,11 @@ def while_wrong(module, name, monkeypatch):
     """Breaks conversion: one kernel is the negative of itself while it runs."""
     right = module.to_flatbuffer
 
-    def wrong(function, variables, ports):
+    def wrong(function, variables, *rest):
         [kernel] = [v for v in variables if v.name == f"{name}/kernel:0"]
         kernel.assign(-kernel)
         try:
-            return right(function, variables, ports)
+            return right(function, variables, *rest)
         finally:
             kernel.assign(-kernel)
 
@@ -137,8 +139,8 @@ def test_without_the_fault_nothing_differs(convert):
 def test_the_tolerance_decides(convert, monkeypatch):
     right = _convert.to_flatbuffer
 
-    def louder(function, variables, ports):
-        return right(lambda x: [1.01 * y for y in function(x)], variables, ports)
+    def louder(function, *rest):
+        return right(lambda x: [1.01 * y for y in function(x)], *rest)
 
     for module in (_convert, _taps):
         monkeypatch.setattr(module, "to_flatbuffer", louder)
@@ -153,3 +155,26 @@ def test_deep_networks_agree_but_for_rounding(convert):
     found = convert(chain(*rows, *head()))
     assert found["exact_share"] > 0.5
     assert found["unexplained"] == 0
+
+
+def two_of_each():
+    """Two images go in, a class and a number come out; 'deep' is the last sign."""
+    inputs = [keras.Input((8, 8, 3)), keras.Input((8, 8, 3))]
+    maps = [
+        binary_conv(8, name=name)(_layers.Conv2D(8, 3)(given))
+        for name, given in zip(("left", "right"), inputs, strict=True)
+    ]
+    x = _layers.BatchNormalization()(_layers.Add()(maps))
+    x = _layers.GlobalAveragePooling2D()(binary_conv(8, name="deep")(x))
+    return scrambled(keras.Model(inputs, [_layers.Dense(5)(x), _layers.Dense(1)(x)]))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("broken", ["left", "right"])
+def test_faults_are_placed_among_several_inputs(
+    broken, batch_size, convert, monkeypatch
+):
+    for module in (_convert, _taps):
+        while_wrong(module, broken, monkeypatch)
+    with pytest.raises(VerificationError, match="The converted file.*that of layer 'd"):
+        convert(two_of_each(), batch_size=batch_size)
