@@ -12,9 +12,9 @@ from .._keras import keras
 from ._audit import Audit, audit_bytes
 from ._card_file import check_card, replacing_card
 from ._data import verification_examples
-from ._errors import ConversionError
 from ._flatbuffer import Runner, compute_engine, to_flatbuffer
 from ._graph import as_functional, binary_layers
+from ._hazards import check_file
 from ._int8 import check_int8, round_kernels
 from ._int8_verify import verify_int8, verify_without_rounding
 from ._limits import check_limits
@@ -119,8 +119,8 @@ def convert(
             round_kernels(prepared)
         variables = prepared.variables
         flatbuffer = to_flatbuffer(inference(prepared), variables, ports, int8)
+        check_file(flatbuffer, prepared, binary_layers(given))
         found = _audit(flatbuffer, os.fspath(path), prepared)
-        _check_count(given, expected, found)
         runner = Runner(flatbuffer)
         runner.outputs(ports.zeros())
         if int8:
@@ -154,16 +154,3 @@ def convert(
 def _audit(flatbuffer: bytes, path: str, prepared: keras.Model) -> Audit:
     ends = [tensor._keras_history.layer.name for tensor in prepared.outputs]
     return audit_bytes(flatbuffer, path, ends)
-
-
-def _check_count(given: keras.Model, expected: int, found: Audit) -> None:
-    if found.lce_bconv2d == expected:
-        return
-    binary = binary_layers(given)
-    floats = [op["layers"] for op in found.float_ops if op["op"] == "CONV_2D"]
-    stayed = [name for name in binary if name in sum(floats, [])] or binary
-    raise ConversionError(
-        f"LCE found {found.lce_bconv2d} binary convolutions where the model has "
-        f"{expected}: look at {', '.join(map(repr, stayed))}. A sign must go straight "
-        "into its convolution, with nothing between."
-    )

@@ -110,7 +110,7 @@ def _check_convolution(call: Call) -> None:
         raise ConversionError(
             f"Layer {call.label!r} pads a {size[0]}x{size[1]} map with zeros for a "
             f"{reach[0]}x{reach[1]} kernel, which LCE computes wrongly. Use "
-            "pad_values=1.0, or larger images."
+            "pad_values=1.0, convert(one_padding=True), or larger images."
         )
 
 

@@ -277,7 +277,9 @@ class Unknown(keras.layers.Layer):
 
 def test_an_operation_that_lce_does_not_know_is_named(tmp_path):
     model = chain(binary_conv(), Unknown(name="odd"), *head())
-    with pytest.raises(ConversionError, match="unresolved custom op: PyFunc. Replace"):
+    with pytest.raises(
+        ConversionError, match="Layer .odd. needs the operation .PyFunc."
+    ):
         convert(model, tmp_path / "m.tflite")
     assert not any(tmp_path.iterdir())
 
