@@ -1,0 +1,260 @@
+"""Generated networks of everything that the package and Keras offer for maps.
+
+A network is a list of steps and a seed: a step is the kind of what comes next and a
+number that its options are drawn from. So a failing network is short to write down,
+and `build(plan, seed)` makes it again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import larq as lq
+import numpy as np
+from larq_nobn import layers as own
+from deploy import generated_layers as tables
+from deploy.generated_layers import Draw, chance, made, one_of
+from hypothesis import strategies as st
+from larq_nobn._keras import keras
+from larq_nobn.graph import TRAINING_ONLY
+from surgery.parts import settled
+
+layers = keras.layers
+_SHAPES = ((8, 8, 2), (6, 5, 4), (4, 4, 32))
+_FILTERS = (2, 4, 6, 34)  # even, for groups of two channels
+_MOST_CHANNELS = 40
+
+
+class Generated:
+    """A network that grows step by step, and what is known of it by construction.
+
+    Attributes:
+        x: The current map.
+        signed: Whether that is ±1, and nothing but training stands behind the sign.
+        binary: How many binary convolutions a file of it must hold.
+        refusals: Names of layers that LCE cannot compute; one of them has to be named.
+    """
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        self.x = keras.Input(shape)
+        self.inputs, self.outputs, self.kept = [self.x], [], []
+        self.signed, self.binary = False, 0
+        self.refusals: list[str] = []
+        self.reusable: list[tuple[keras.layers.Layer, bool, int]] = []
+
+    @property
+    def size(self) -> tuple[int, int]:
+        return self.x.shape[1:3]
+
+    @property
+    def channels(self) -> int:
+        return self.x.shape[-1]
+
+    def apply(self, layer: keras.layers.Layer) -> None:
+        found = layer(self.x)
+        self.x = found[0] if isinstance(layer, own.BatchKalmanNormalization) else found
+        self.signed &= isinstance(layer, TRAINING_ONLY)
+
+    def norm(self, draw: Draw) -> None:
+        self.apply(made(draw, tables.NORMS))
+
+    def affine(self, draw: Draw) -> None:
+        self.apply(made(draw, tables.AFFINE))
+
+    def activation(self, draw: Draw) -> None:
+        self.apply(made(draw, tables.ACTIVATIONS))
+
+    def sign(self, draw: Draw) -> None:
+        self.apply(made(draw, tables.SIGNS))
+        self.signed = True
+
+    def pool(self, draw: Draw) -> None:
+        self.apply(made(draw, tables.POOLS))
+
+    def frame(self, draw: Draw) -> None:
+        if min(self.size) > 2 and max(self.size) < 9:
+            self.apply(made(draw, tables.FRAMES))
+
+    def operator(self, draw: Draw) -> None:
+        number = float(one_of(draw, [0.5, -2.0, 0.1]))
+        forms = (lambda x: number * x, lambda x: x + number, lambda x: number - x)
+        self.x = one_of(draw, forms)(self.x)
+        self.signed = False
+
+    def convolution(self, draw: Draw) -> None:
+        """A real-valued one, also of signs."""
+        kind = one_of(draw, ["Conv2D"] * 3 + ["DepthwiseConv2D", "SeparableConv2D"])
+        if kind == "Conv2D":
+            layer = lq.layers.QuantConv2D(
+                **self._geometry(draw, zero_padding=True),
+                kernel_quantizer=made(draw, tables.REAL_KERNELS),
+            )
+        else:
+            filters = {} if kind == "DepthwiseConv2D" else {"filters": 4}
+            layer = getattr(layers, kind)(kernel_size=3, padding="same", **filters)
+        self._convolve(draw, layer, counts=0, needs_sign=False)
+
+    def binary_convolution(self, draw: Draw) -> None:
+        behind_sign = self.signed and chance(draw, 0.7)
+        options = self._geometry(draw, zero_padding=chance(draw, 0.5))
+        if behind_sign and chance(draw, 0.2):  # weights that are ±c as they are
+            options.pop("pad_values")
+            layer = layers.Conv2D(**options)
+            layer.build(self.x.shape)
+            layer.kernel.assign(0.3 * lq.math.sign(layer.kernel))
+        else:
+            layer = lq.layers.QuantConv2D(
+                **options,
+                input_quantizer=None if behind_sign else made(draw, tables.SIGNS),
+                kernel_quantizer=made(draw, tables.BINARY_KERNELS),
+                kernel_constraint="weight_clip",
+            )
+        if self._padded_wrongly(layer):
+            self.refusals.append(layer.name)
+        self._convolve(draw, layer, counts=1, needs_sign=behind_sign)
+
+    def _geometry(self, draw: Draw, zero_padding: bool) -> dict[str, Any]:
+        size = one_of(draw, [1, 3, 3, (1, 3)])
+        stretch = one_of(draw, ["", "", "strides", "dilation_rate"])
+        reach = 5 if stretch == "dilation_rate" else 3
+        valid = min(self.size) > reach and chance(draw, 0.3)
+        found = {
+            "filters": one_of(draw, _FILTERS),
+            "kernel_size": size,
+            "padding": "valid" if valid else "same",
+            "pad_values": 0.0 if valid or zero_padding else 1.0,
+            "use_bias": chance(draw, 0.3),
+            "activation": one_of(draw, [None] * 6 + ["relu", "relu6", "tanh"]),
+        }
+        return {**found, stretch: 2} if stretch else found
+
+    def _padded_wrongly(self, layer: Any) -> bool:
+        """Whether zeros are put around a map that is smaller than the kernel."""
+        if layer.padding == "valid" or layer.kernel_size == (1, 1):
+            return False
+        reach = [
+            (k - 1) * d + 1
+            for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True)
+        ]
+        small = any(s < r for s, r in zip(self.size, reach, strict=True))
+        return small and not getattr(layer, "pad_values", 0.0)
+
+    def _convolve(self, draw: Draw, layer: Any, counts: int, needs_sign: bool) -> None:
+        self.binary += counts
+        if layer.use_bias and type(layer) is lq.layers.QuantConv2D:
+            wrapped = own.BatchNormalizationPreconditioning(layer)
+            layer = wrapped if chance(draw, 0.3) else layer
+        self.apply(layer)
+        self.reusable.append((layer, needs_sign, counts))
+
+    def again(self, draw: Draw) -> None:
+        """An earlier convolution or model that fits once more."""
+        found = [
+            entry
+            for entry in self.reusable
+            if tuple(entry[0].get_input_shape_at(0)) == tuple(self.x.shape)
+            and (self.signed or not entry[1])
+        ]
+        if found:
+            layer, _, counts = one_of(draw, found)
+            self.binary += counts
+            self.apply(layer)
+
+    def model(self, draw: Draw) -> None:
+        """A model as a layer."""
+        inner = Generated(self.x.shape[1:])
+        kinds = ["norm", "binary_convolution", "activation", "sign", "affine"]
+        for kind in draw.choice(kinds, 3):
+            getattr(inner, kind)(draw)
+        model = keras.Model(inner.inputs, inner.x)
+        self.apply(model)
+        self.signed = inner.signed
+        self.binary += inner.binary
+        self.refusals += inner.refusals
+        self.reusable.append((model, False, inner.binary))
+
+    def keep(self, draw: Draw) -> None:
+        self.kept.append(self.x)
+
+    def input(self, draw: Draw) -> None:
+        """One more input, to be merged later."""
+        self.inputs.append(keras.Input(self.x.shape[1:]))
+        self.kept.append(self.inputs[-1])
+
+    def merge(self, draw: Draw) -> None:
+        if not self.kept:
+            return
+        layer = made(draw, tables.MERGES)
+        pair = [self.x, self.kept.pop()]
+        size = np.min([x.shape[1:3] for x in pair], axis=0)
+        pair = [_cropped(x, size) for x in pair]
+        joined = isinstance(layer, layers.Concatenate)
+        if not joined and pair[0].shape[-1] != pair[1].shape[-1]:
+            pair[1] = layers.Conv2D(pair[0].shape[-1], 1)(pair[1])
+        self.x = layer(pair if chance(draw, 0.5) else pair[::-1])
+        self.signed = False
+        if self.channels > _MOST_CHANNELS:
+            self.apply(layers.Conv2D(8, 1))
+
+    def output(self, draw: Draw) -> None:
+        self.outputs.append(self.x)
+
+    def finish(self, draw: Draw) -> None:
+        if chance(draw, 0.2):
+            self.outputs.append(self.x)
+        else:
+            whole = one_of(draw, ["GlobalAveragePooling2D", "Flatten"])
+            x = getattr(layers, whole)()(self.x)
+            self.outputs.append(layers.Dense(4)(x))
+        # An input that was never merged would be none of the network's.
+        for unused in self.kept:
+            if any(unused is given for given in self.inputs):
+                self.outputs.append(layers.GlobalMaxPooling2D()(unused))
+
+
+def _cropped(x: Any, size: np.ndarray) -> Any:
+    over = [int(had - left) for had, left in zip(x.shape[1:3], size, strict=True)]
+    if not any(over):
+        return x
+    return layers.Cropping2D(tuple((0, rows) for rows in over))(x)
+
+
+KINDS = (
+    *["binary_convolution"] * 4,
+    *["norm", "affine", "activation", "keep", "merge"] * 2,
+    *["sign", "convolution", "pool", "frame", "operator"],
+    *["again", "model", "input", "output"],
+)
+_step = st.tuples(st.sampled_from(KINDS), st.integers(0, 2**16))
+_binary = st.tuples(st.just("binary_convolution"), st.integers(0, 2**16))
+seeds = st.integers(0, 2**16)
+
+
+@st.composite
+def plans(draw: st.DrawFn, longest: int = 8) -> list[tuple[str, int]]:
+    """Lists of steps, at least one of which is a binary convolution."""
+    before = draw(st.lists(_step, max_size=longest // 2))
+    behind = draw(st.lists(_step, max_size=longest // 2))
+    return [*before, draw(_binary), *behind]
+
+
+def build(plan: list[tuple[str, int]], seed: int) -> tuple[Generated, keras.Model]:
+    """What is known of the network of a plan, and itself, as training may leave it."""
+    keras.utils.set_random_seed(seed)
+    draw = np.random.default_rng(seed)
+    network = Generated(one_of(draw, _SHAPES))
+    for kind, number in plan:
+        getattr(network, kind)(np.random.default_rng(number))
+    network.finish(draw)
+    model = keras.Model(network.inputs, network.outputs)
+    return network, scattered(settled(model, seed), draw)
+
+
+def scattered(model: keras.Model, draw: Draw) -> keras.Model:
+    """Makes some channels of some weights 0, tiny, large or negative."""
+    for weight in model.trainable_weights:
+        if weight.shape.rank == 1 and chance(draw, 0.3):
+            values = weight.numpy()
+            values[0] = one_of(draw, [0.0, 1e-6, 10.0, -3.0])
+            weight.assign(values)
+    return model

@@ -1,0 +1,147 @@
+"""The layers and quantizers that generated networks are made of.
+
+Each table maps a class to a function that makes one, with options drawn at random.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import larq as lq
+import numpy as np
+from larq_nobn import layers as own
+from larq_nobn import quantizers
+from larq_nobn._keras import keras
+
+layers = keras.layers
+Draw = np.random.Generator
+Table = dict[type, Callable[[Draw], Any]]
+
+
+def chance(draw: Draw, probability: float) -> bool:
+    return bool(draw.random() < probability)
+
+
+def one_of(draw: Draw, options: Sequence[Any]) -> Any:
+    return options[draw.integers(len(options))]
+
+
+def made(draw: Draw, table: Table) -> Any:
+    """A layer of a class of the table; all are as likely."""
+    return one_of(draw, list(table.values()))(draw)
+
+
+NORMS: Table = {
+    layers.BatchNormalization: lambda draw: layers.BatchNormalization(
+        scale=chance(draw, 0.8), center=chance(draw, 0.8)
+    ),
+    layers.LayerNormalization: lambda draw: layers.LayerNormalization(),
+    layers.GroupNormalization: lambda draw: layers.GroupNormalization(2),
+    own.BatchKalmanNormalization: lambda draw: own.BatchKalmanNormalization(),
+    own.IndependentComponent: lambda draw: own.IndependentComponent(),
+    own.ActivationStandardization: lambda draw: own.ActivationStandardization(),
+    own.FilterResponseNormalization: lambda draw: own.FilterResponseNormalization(
+        learned_epsilon=chance(draw, 0.5), center=chance(draw, 0.8)
+    ),
+    own.ProxyNormalization: lambda draw: own.ProxyNormalization(
+        one_of(draw, ["relu", "linear", "tanh"]), groups=one_of(draw, [1, 2])
+    ),
+    own.EvoNormS0: lambda draw: own.EvoNormS0(groups=2),
+}
+AFFINE: Table = {
+    own.ChannelAffine: lambda draw: own.ChannelAffine(),
+    own.SkipInit: lambda draw: own.SkipInit("ones"),
+    layers.Rescaling: lambda draw: layers.Rescaling(
+        one_of(draw, [0.5, 3.0, -0.7, 1e-3]), one_of(draw, [0.0, 0.0, 0.2])
+    ),
+    layers.Dropout: lambda draw: layers.Dropout(0.1),
+    layers.GaussianNoise: lambda draw: layers.GaussianNoise(0.1),
+    own.SignFlipDropout: lambda draw: own.SignFlipDropout(),
+}
+ACTIVATIONS: Table = {
+    layers.ReLU: lambda draw: layers.ReLU(
+        max_value=one_of(draw, [None, None, 6.0, 1.0]),
+        negative_slope=one_of(draw, [0.0, 0.0, 0.2]),
+        threshold=one_of(draw, [0.0, 0.0, 0.1]),
+    ),
+    layers.PReLU: lambda draw: layers.PReLU(
+        shared_axes=one_of(draw, [[1, 2], [1, 2], None])
+    ),
+    layers.LeakyReLU: lambda draw: layers.LeakyReLU(one_of(draw, [0.1, 0.3])),
+    layers.ELU: lambda draw: layers.ELU(),
+    layers.Activation: lambda draw: layers.Activation(
+        one_of(draw, ["relu", "relu6", "tanh", "sigmoid", "hard_sigmoid", "swish"])
+    ),
+    own.RPReLU: lambda draw: own.RPReLU(),
+    own.ThresholdedLinearUnit: lambda draw: own.ThresholdedLinearUnit(),
+}
+# The first half of each pair is for maps with room to shrink.
+POOLS: Table = {
+    layers.MaxPooling2D: lambda draw: layers.MaxPooling2D(
+        one_of(draw, [2, 3]), one_of(draw, [1, 2]), padding="same"
+    ),
+    layers.AveragePooling2D: lambda draw: layers.AveragePooling2D(
+        one_of(draw, [2, 3]), one_of(draw, [1, 2]), padding="same"
+    ),
+}
+FRAMES: Table = {
+    layers.ZeroPadding2D: lambda draw: layers.ZeroPadding2D(1),
+    layers.Cropping2D: lambda draw: layers.Cropping2D(((1, 0), (0, 1))),
+    layers.UpSampling2D: lambda draw: layers.UpSampling2D(
+        2, interpolation=one_of(draw, ["nearest", "bilinear"])
+    ),
+}
+MERGES: Table = {
+    layers.Add: lambda draw: layers.Add(),
+    layers.Subtract: lambda draw: layers.Subtract(),
+    layers.Average: lambda draw: layers.Average(),
+    layers.Maximum: lambda draw: layers.Maximum(),
+    layers.Minimum: lambda draw: layers.Minimum(),
+    layers.Multiply: lambda draw: layers.Multiply(),
+    layers.Concatenate: lambda draw: layers.Concatenate(),
+}
+SIGNS: Table = {
+    lq.quantizers.SteSign: lambda draw: lq.quantizers.SteSign(
+        clip_value=one_of(draw, [1.0, 1.3])
+    ),
+    lq.quantizers.ApproxSign: lambda draw: lq.quantizers.ApproxSign(),
+    lq.quantizers.SwishSign: lambda draw: lq.quantizers.SwishSign(),
+    quantizers.RSign: lambda draw: quantizers.RSign(
+        scale=one_of(draw, [1.0, 0.5]), shift=chance(draw, 0.8)
+    ),
+    quantizers.SigmoidSign: lambda draw: quantizers.SigmoidSign(),
+    quantizers.SignSwish: lambda draw: quantizers.SignSwish(
+        trainable_beta=chance(draw, 0.3)
+    ),
+}
+BINARY_KERNELS: Table = {
+    lq.quantizers.SteSign: lambda draw: lq.quantizers.SteSign(),
+    lq.quantizers.MagnitudeAwareSign: lambda draw: lq.quantizers.MagnitudeAwareSign(),
+    quantizers.ReCU: lambda draw: quantizers.ReCU(),
+    quantizers.ScaledStdSign: lambda draw: quantizers.ScaledStdSign(
+        gain=chance(draw, 0.8), scale=one_of(draw, [1.0, 0.2])
+    ),
+    quantizers.BinaryRegularized: lambda draw: quantizers.BinaryRegularized(
+        one_of(draw, ["ste_sign", "swish_sign"]), order=one_of(draw, [1, 2])
+    ),
+}
+REAL_KERNELS: Table = {
+    type(None): lambda draw: None,
+    quantizers.ScaledStandardization: lambda draw: quantizers.ScaledStandardization(
+        gain=chance(draw, 0.8)
+    ),
+}
+TABLES = (
+    *(NORMS, AFFINE, ACTIVATIONS, POOLS, FRAMES, MERGES),
+    *(SIGNS, BINARY_KERNELS, REAL_KERNELS),
+)
+PLACED = {
+    own.BatchNormalizationPreconditioning,  # around convolutions, see `generated`
+    *(kind for table in TABLES for kind in table),
+}
+# Public classes that no generated network holds.
+EXCEPTIONS = {
+    own.LeakyIntegrateAndFire: "takes sequences, (batch, time, ...), not maps",
+    own.FakeQuantization: "asks for eight bits, whose rounding is no float's",
+}
