@@ -74,11 +74,12 @@ def _check_signs(call: Call) -> None:
     channels = call.inputs.shape[-1]
     probe = np.repeat(np.linspace(-3, 3, 13, dtype=np.float32), channels)
     values = np.unique(np.asarray(quantizer(probe.reshape(1, 1, 13, channels))))
-    if not np.isin(values, (-1, 1)).all():
+    others = values[~np.isin(values, (-1, 1))]
+    if len(others):
         raise ConversionError(
-            f"The input quantizer of layer {call.label!r} gives values such as "
-            f"{values[0]:g} and {values[-1]:g}, but LCE binarizes to -1 and +1 only. "
-            "Use a sign, such as 'approx_sign'."
+            f"The input quantizer of layer {call.label!r} gives {others[0]:g}, but LCE "
+            "binarizes to -1 and +1 only. Use a sign, such as 'approx_sign', or "
+            "larq.math.sign, which is +1 at 0."
         )
 
 

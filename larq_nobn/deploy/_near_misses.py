@@ -113,6 +113,12 @@ def _check_between(call: Call) -> None:
     left = tf.nest.flatten(call.inputs)
     while left:
         node = _node(left.pop())
+        if _is_plain_sign(node.layer):
+            raise ConversionError(
+                f"Layer {node.layer.name!r} takes the sign for layer {call.label!r}, "
+                "but TensorFlow's is 0 at 0, and LCE does not know it. Give "
+                f"{call.label!r} an input_quantizer such as 'ste_sign' instead."
+            )
         if not _is_weightless(node):
             continue
         if any(sign_of(_node(x).layer) is not None for x in node.keras_inputs):
@@ -125,12 +131,17 @@ def _check_between(call: Call) -> None:
         left += node.keras_inputs
 
 
+def _is_plain_sign(layer: keras.layers.Layer) -> bool:
+    # An operator such as * stands for a layer, whose symbol it is.
+    operator = getattr(layer, "symbol", "").split(".")[-1] == "sign"
+    return operator or getattr(layer, "activation", None) is tf.sign
+
+
 def _node(tensor: Any) -> Any:
     layer, index, _ = tensor._keras_history
     return layer.inbound_nodes[index]
 
 
 def _is_weightless(node: Any) -> bool:
-    # An operator such as * stands for a layer, whose symbol it is.
     operator = hasattr(node.layer, "symbol") and len(node.keras_inputs) == 1
     return operator or isinstance(node.layer, (*_WEIGHTLESS, *TRAINING_ONLY))

@@ -4,6 +4,7 @@ import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
+import tensorflow as tf
 from deploy.nets import binary_conv, chain, head
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError
@@ -107,6 +108,15 @@ def test_joined_signs_are_named():
     joined = layers.Concatenate(name="both")(signs)
     outputs = binary_conv(name="x", input_quantizer=None)(joined)
     with pytest.raises(ConversionError, match="'both' .*between a sign and layer 'x'"):
+        check_limits(as_functional(keras.Model(inputs, outputs)))
+
+
+@pytest.mark.parametrize("sign", [tf.sign, layers.Activation(tf.sign)])
+def test_the_sign_of_tensorflow_is_refused(sign):
+    inputs = keras.Input((8, 8, 32))
+    signs = layers.MaxPooling2D()(sign(inputs))
+    outputs = binary_conv(name="x", input_quantizer=None)(signs)
+    with pytest.raises(ConversionError, match="takes the sign for layer 'x', but Tens"):
         check_limits(as_functional(keras.Model(inputs, outputs)))
 
 
