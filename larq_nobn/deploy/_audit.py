@@ -6,7 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
@@ -15,7 +14,7 @@ from ._diagram import draw
 from ._errors import ConversionError
 from ._findings import Findings
 from ._operation_tables import operation_table, savings_table
-from ._operations import Subgraph, damaged, read
+from ._operations import Subgraph, damaged, is_lite, read
 from ._savings import savings
 from ._work import Layers, peak_activation_bytes, rows
 
@@ -121,7 +120,10 @@ def audit(path: str | os.PathLike) -> Audit:
         ```
     """
     try:
-        content = Path(path).read_bytes()
+        with open(path, "rb") as file:
+            content = file.read(8)
+            if is_lite(content):  # else it may be of any length
+                content += file.read()
     except OSError as error:
         raise ConversionError(
             f"{os.fspath(path)!r} cannot be read: {error.strerror}. Pass the path of a "

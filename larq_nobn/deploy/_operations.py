@@ -33,7 +33,7 @@ def read(content: bytes, path: str) -> list[Subgraph]:
     Raises:
         ConversionError: If it is no intact TFLite file, or LCE is not installed.
     """
-    if content[4:8] != b"TFL3":
+    if not is_lite(content):
         raise ConversionError(
             f"{path!r} is not a TFLite file. Pass a file that larq_nobn.convert or "
             "another LCE converter wrote."
@@ -45,6 +45,11 @@ def read(content: bytes, path: str) -> list[Subgraph]:
         raise
     except Exception as error:  # struct.error, IndexError, UnicodeDecodeError, ...
         raise damaged(path) from error
+
+
+def is_lite(content: bytes) -> bool:
+    """Whether this is how a TFLite file begins."""
+    return content[4:8] == b"TFL3"
 
 
 def damaged(path: str) -> ConversionError:

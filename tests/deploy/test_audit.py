@@ -3,10 +3,14 @@
 import json
 
 import larq_nobn as nobn
+import numpy as np
 import pytest
+from deploy.lite_files import edited
 from deploy.nets import binary_conv, chain, head
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, audit, convert
+from larq_nobn.deploy._audit import audit_bytes
+from larq_nobn.deploy._diagram import draw
 
 pytestmark = pytest.mark.convert
 
@@ -95,6 +99,7 @@ def damaged(content, how):
     return {
         "empty": b"",
         "foreign": b"PK\x03\x04 some archive",
+        "text": "kein Modell, sondern Text äöü".encode(),
         "cut": content[:half],
         "head only": content[:12],
         "zeroed": content[:8] + bytes(len(content) - 8),
@@ -107,6 +112,7 @@ def damaged(content, how):
     [
         ("empty", "is not a TFLite file"),
         ("foreign", "is not a TFLite file"),
+        ("text", "is not a TFLite file"),
         ("cut", "is a damaged TFLite file"),
         ("head only", "is a damaged TFLite file"),
         ("zeroed", "is a damaged TFLite file"),
@@ -123,9 +129,93 @@ def test_damaged_files_get_one_sentence(converted, tmp_path, how, message):
     assert "\n" not in str(caught.value)
 
 
+def refuses(content):
+    """Whether a content is refused, with a sentence and nothing else."""
+    try:
+        audit_bytes(content, "bad.tflite").to_json()
+    except ConversionError as error:
+        assert str(error).startswith("'bad.tflite' ")
+        return True
+    return False
+
+
+def test_files_cut_anywhere_are_refused(converted):
+    content = converted[2].read_bytes()
+    places = [*range(64), *range(64, len(content), 61), len(content) - 1]
+    assert all(refuses(content[:place]) for place in places)
+
+
+def test_random_files_are_refused():
+    random = np.random.default_rng(0)
+    for size in range(0, 3000, 30):
+        assert refuses(b"\x20\0\0\0TFL3" + random.bytes(size))
+
+
+def test_files_with_wrong_bytes_are_read_or_refused(converted):
+    """Where only numbers changed there is nothing to notice."""
+    content = converted[2].read_bytes()
+    random = np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        wrong = bytearray(content)
+        # Tables lie at both ends, weights between them.
+        place = int(random.integers(-6000, 500))
+        wrong[place] = int(random.choice((0, 1, 127, 128, 255)))
+        refused += refuses(bytes(wrong))
+    assert 15 < refused < 285
+
+
+def test_offsets_outside_the_file_are_refused(converted):
+    """LCE's interpreter follows these without looking, and crashes."""
+    from larq_compute_engine.mlir.python import tflite_schema as schema
+
+    content = bytearray(converted[2].read_bytes())
+    model = schema.Model.GetRootAsModel(content, 0)
+    for field in (12, 14, 16):  # metadata buffers, metadata, signatures
+        offset = model._tab.Offset(field)
+        if offset:
+            wrong = bytearray(content)
+            wrong[model._tab.Pos + offset + 3] = 0x7F
+            assert refuses(bytes(wrong))
+    assert refuses(bytes(content[: model._tab.Pos]) + bytes(8))
+
+
+def test_a_file_that_claims_to_be_huge_is_answered(converted):
+    def change(model):
+        for tensor in model.subgraphs[0].tensors:
+            if tensor.buffer == 0 or model.buffers[tensor.buffer].data is None:
+                tensor.shape = np.full(4, 2**31 - 1, np.int32)
+
+    found = audit_bytes(edited(converted[2].read_bytes(), change), "huge")
+    assert found.peak_activation_bytes > 2**100
+    assert str(found)
+
+
 @pytest.mark.parametrize(
     "name, reason", [("none.tflite", "No such file"), ("", "Is a directory")]
 )
 def test_files_that_cannot_be_read(tmp_path, name, reason):
     with pytest.raises(ConversionError, match=f"cannot be read: {reason}"):
         audit(tmp_path / name)
+
+
+@pytest.mark.parametrize("count", [20, 150])
+def test_long_chains_are_drawn_row_by_row(count, tmp_path):
+    kinds = [("LceBconv2d", "binary"), ("ADD", "float"), ("RESHAPE", "shape")]
+    rows = [
+        {
+            **{"index": i, "op": kinds[i % 3][0], "kind": kinds[i % 3][1]},
+            **{"layer": f"layer_{i // 2}", "output_shape": [1, 8, 8, 64]},
+            **{"output_type": "bits", "binary_macs": 1000, "float_macs": i},
+            **{"int8_macs": 0, "weight_bytes": 10, "activation_bytes": 20},
+            "reads": [i - 1] * (i > 0) + [i - 7] * (i > 20),
+        }
+        for i in range(count)
+    ]
+    draw(rows, "chain", tmp_path / "chain.png")
+    header = (tmp_path / "chain.png").read_bytes()[:24]
+    width, height = (int.from_bytes(header[i : i + 4], "big") for i in (16, 20))
+    # A joined row for two operations of one layer, at 23 pixels each.
+    shown = count if count < 60 else count // 2
+    assert width == 1430
+    assert shown * 23 < height < shown * 23 + 200
