@@ -78,7 +78,7 @@ class Rule(NamedTuple):
 def rule_of(call: Call, graph: Graph) -> Rule:
     """The rule for a layer; for one that is not known here, f and g are 1."""
     layer, kind = call.layer, type(call.layer)
-    if _is_homogeneous(call):
+    if is_homogeneous(call):
         return Rule(takes=True, passes=True)
     if kind in _SHIFTED:
         return Rule(takes=True, passes=True, adapt=partial(_SHIFTED[kind], layer))
@@ -121,7 +121,7 @@ def constants_of(call: Call) -> list[Any]:
     return [x for x in arguments.values() if id(x) not in tensors]
 
 
-def _is_homogeneous(call: Call) -> bool:
+def is_homogeneous(call: Call) -> bool:
     layer = call.layer
     if type(layer) is _layers.ReLU:
         return layer.max_value is None and not layer.threshold

@@ -22,8 +22,8 @@ from ..graph import (
 from ..layers import RPReLU
 from ..quantizers import RSign
 from ._affine import plain_affine
+from ._affine_gains import drop_gains
 from ._affine_merge import merge_affines, merge_into_convolutions
-from ._affine_signs import drop_gains_before_signs
 from ._errors import ConversionError
 from ._factors import absorb_factors
 from ._graph import as_functional
@@ -179,7 +179,7 @@ RULES = (
 PASSES = (
     merge_affines,
     merge_into_convolutions,
-    drop_gains_before_signs,
+    drop_gains,
     absorb_factors,
 )
 
