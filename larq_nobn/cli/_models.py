@@ -47,4 +47,11 @@ def test_images(
 def lite_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """Returns a function that runs a `.tflite` file on a batch of images."""
     deploy.audit(path)  # has a sentence for what is no such file
-    return deploy.Runner(path.read_bytes())
+    run = deploy.Runner(path.read_bytes())
+    counts = len(run.input_names), len(run.output_names)
+    if counts != (1, 1):
+        raise ValueError(
+            f"{path} has {counts[0]} inputs and {counts[1]} outputs, but only a file "
+            "that takes images and gives classes can be evaluated."
+        )
+    return lambda images: run.outputs([images])[0]

@@ -174,7 +174,7 @@ class Runner:
         size = self.batch_size
         try:
             found = in_batches(predict, taken, size)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError, MemoryError) as error:
             raise ConversionError(
                 f"The file cannot be run on these inputs: {_cause(error, '')}. Pass "
                 "arrays of the shapes and types that it takes."

@@ -5,10 +5,10 @@ import json
 import larq_nobn as nobn
 import numpy as np
 import pytest
-from deploy.lite_files import edited
+from deploy.lite_files import edited, plain_file
 from deploy.nets import binary_conv, chain, head
 from larq_nobn._keras import keras
-from larq_nobn.deploy import ConversionError, audit, convert
+from larq_nobn.deploy import ConversionError, Runner, audit, convert
 from larq_nobn.deploy._audit import audit_bytes
 from larq_nobn.deploy._diagram import draw
 
@@ -178,6 +178,21 @@ def test_offsets_outside_the_file_are_refused(converted):
             wrong[model._tab.Pos + offset + 3] = 0x7F
             assert refuses(bytes(wrong))
     assert refuses(bytes(content[: model._tab.Pos]) + bytes(8))
+
+
+def test_a_damaged_file_that_loads_and_cannot_run_gets_one_sentence():
+    from flatbuffers import flexbuffers
+
+    def change(model):
+        op = model.subgraphs[0].operators[-1]
+        options = flexbuffers.Loads(op.customOptions.tobytes())
+        options["dilation_height_factor"] = -128
+        op.customOptions = np.frombuffer(flexbuffers.Dumps(options), np.uint8)
+
+    net = chain(binary_conv(32, pad_values=0.0), stem=False, shape=(8, 8, 32))
+    run = Runner(edited(plain_file(net), change))
+    with pytest.raises(ConversionError, match="cannot be run on these inputs: .*Error"):
+        run(np.zeros((1, 8, 8, 32), np.float32))
 
 
 def test_a_file_that_claims_to_be_huge_is_answered(converted):

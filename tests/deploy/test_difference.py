@@ -1,4 +1,4 @@
-"""Two files side by side, and the command that shows them."""
+"""Two files side by side."""
 
 import json
 
@@ -6,7 +6,6 @@ import pytest
 from deploy.lite_files import plain_file
 from deploy.nets import binary_conv, chain, head
 from larq_nobn._keras import keras
-from larq_nobn.cli._main import main
 from larq_nobn.deploy import ConversionError, diff
 
 pytestmark = pytest.mark.convert
@@ -91,34 +90,3 @@ def test_both_files_must_be_intact(files, tmp_path):
     (tmp_path / "text.tflite").write_text("text")
     with pytest.raises(ConversionError, match=r"text\.tflite' is not a TFLite file"):
         diff(files["short"], tmp_path / "text.tflite")
-
-
-def run(*arguments):
-    from click.testing import CliRunner
-
-    return CliRunner().invoke(main, ["audit", *map(str, arguments)])
-
-
-def test_the_command_compares(files):
-    shown = run(files["long"], "--against", files["short"])
-    assert shown.exit_code == 0
-    assert "float RELU" in shown.stdout
-    report = run(files["long"], "--against", files["short"], "--json", "-")
-    expected = diff(files["long"], files["short"]).to_dict()
-    assert json.loads(report.stdout) == expected
-
-
-def test_the_command_shows_operations_and_draws(files, tmp_path):
-    shown = run(files["long"], "--plot", tmp_path / "chain.png")
-    assert shown.exit_code == 0
-    assert "LceBconv2d (zero-pad)" in shown.stdout
-    assert "what could be saved" in shown.stdout
-    assert (tmp_path / "chain.png").read_bytes()[:4] == b"\x89PNG"
-
-
-def test_the_command_refuses_another_file_that_is_none(files, tmp_path):
-    (tmp_path / "text.tflite").write_text("text")
-    refused = run(files["short"], "--against", tmp_path / "text.tflite")
-    assert refused.exit_code == 2
-    assert "text.tflite' is not a TFLite file. Pass a file" in refused.stderr
-    assert refused.stderr.count("\n") == 1

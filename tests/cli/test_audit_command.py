@@ -1,0 +1,90 @@
+"""`larq-nobn audit` on files of other converters, and on files that are none."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from larq_nobn import deploy
+from click.testing import Result
+from deploy.lite_files import plain_file
+from deploy.nets import binary_conv, chain
+from larq_nobn._keras import keras
+from larq_nobn.cli._models import lite_predictor
+
+pytestmark = pytest.mark.convert
+Invoke = Callable[..., Result]
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("audit")
+    zeros = [binary_conv(32, pad_values=0.0), keras.layers.ReLU(), binary_conv(32)]
+    for name, layers in (("one", [binary_conv(32)]), ("zero", zeros)):
+        content = plain_file(chain(*layers, name=name))
+        (folder / f"{name}.tflite").write_bytes(content)
+    return folder / "one.tflite", folder / "zero.tflite"
+
+
+def test_it_shows_operations_and_savings(files: tuple[Path, Path], invoke: Invoke):
+    shown = invoke("audit", files[1])
+    assert shown.exit_code == 0
+    assert "LceBconv2d (zero-pad)" in shown.stdout
+    assert "what could be saved" in shown.stdout
+    assert "what could be saved" not in invoke("audit", files[0]).stdout
+
+
+def test_it_draws(files: tuple[Path, Path], invoke: Invoke, tmp_path: Path):
+    assert invoke("audit", files[0], "--plot", tmp_path / "a.png").exit_code == 0
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_it_compares(files: tuple[Path, Path], invoke: Invoke):
+    shown = invoke("audit", files[1], "--against", files[0])
+    assert shown.exit_code == 0
+    assert "float RELU" in shown.stdout
+    assert "layers that differ" in shown.stdout
+    report = invoke("audit", files[1], "--against", files[0], "--json", "-")
+    assert json.loads(report.stdout) == deploy.diff(*files[::-1]).to_dict()
+
+
+@pytest.mark.parametrize("command", ["audit", "benchmark", "evaluate"])
+@pytest.mark.parametrize("damage", ["text", "keras", "cut", "empty"])
+def test_what_is_no_such_file_gets_one_sentence(
+    command: str,
+    damage: str,
+    files: tuple[Path, Path],
+    invoke: Invoke,
+    tmp_path: Path,
+):
+    path = tmp_path / "bad.tflite"
+    whole = files[0].read_bytes()
+    contents = {"text": b"text", "keras": b"PK\3\4", "cut": whole[:-1], "empty": b""}
+    path.write_bytes(contents[damage])
+    options = ["--dataset", "digits"] if command == "evaluate" else []
+    result = invoke(command, path, *options)
+    assert result.exit_code == 2
+    kind = "damaged" if damage == "cut" else "no"
+    sentence = {"damaged": "is a damaged TFLite file", "no": "is not a TFLite file"}
+    assert sentence[kind] in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_the_other_file_must_be_intact_too(
+    files: tuple[Path, Path], invoke: Invoke, tmp_path: Path
+):
+    (tmp_path / "text.tflite").write_text("text")
+    refused = invoke("audit", files[0], "--against", tmp_path / "text.tflite")
+    assert refused.exit_code == 2
+    assert "text.tflite' is not a TFLite file. Pass a file" in refused.stderr
+
+
+def test_only_files_with_one_output_are_evaluated(tmp_path: Path):
+    inputs = keras.Input((8, 8, 3))
+    outputs = [keras.layers.ReLU(name=name)(inputs) for name in "ab"]
+    outputs[1] = keras.layers.Softmax()(outputs[1])
+    path = tmp_path / "two.tflite"
+    path.write_bytes(plain_file(keras.Model(inputs, outputs)))
+    message = r"two\.tflite has 1 inputs and 2 outputs, but only a file that takes"
+    with pytest.raises(ValueError, match=message):
+        lite_predictor(path)
