@@ -54,12 +54,15 @@ def check_file(content: bytes, prepared: keras.Model, expected: Sequence[str]) -
 
 
 def _check_operations(graph: Subgraph, layers: Layers) -> None:
+    from larq_compute_engine.mlir.python.tflite_schema import BuiltinOperator
+
     for op in graph.operations:
-        # Operations of TensorFlow Lite's own are in capitals.
-        if not op.op.isupper() and not op.op.startswith("Lce"):
+        if not hasattr(BuiltinOperator, op.op) and not op.op.startswith("Lce"):
+            kind = op.outputs[0].dtype if op.outputs else "nothing"
             raise ConversionError(
-                f"Layer {layers.of(op)!r} needs the operation {op.op!r}, which "
-                "TensorFlow Lite does not have. Write the layer with other functions."
+                f"Layer {layers.of(op)!r} needs the operation {op.op!r} that gives "
+                f"{kind}, which TensorFlow Lite does not have. Write the layer with "
+                "other functions, in float32."
             )
 
 

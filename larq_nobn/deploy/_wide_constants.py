@@ -25,6 +25,9 @@ _NARROW = ("BiasAdd", "FusedBatchNormV3")
 _RECTIFIERS = ("Relu", "Relu6", "Maximum", "Minimum")
 # They vanish.
 _NOTHING = ("Identity", "StopGradient", "CheckNumerics", "BatchToSpaceND")
+# Layers that are functions of TensorFlow's become calls, which LCE opens.
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+_STORED = (*_CALLS, "ReadVariableOp")
 _BEFORE = ("Identity", "IdentityN", "StopGradient", "PadV2", "Pad", "SpaceToBatchND")
 
 
@@ -61,7 +64,10 @@ def _moving(graph: Any) -> set[str]:
     captured = {id(tensor) for tensor in graph.internal_captures}
     found: set[str] = set()
     for op in graph.get_operations():  # each behind those that it depends on
-        starts = op.type == "Placeholder" and id(op.outputs[0]) not in captured
+        if op.type == "Placeholder":
+            starts = id(op.outputs[0]) not in captured
+        else:  # such as random numbers
+            starts = op.op_def.is_stateful and op.type not in _STORED
         if starts or any(x.op.name in found for x in op.inputs):
             found.add(op.name)
     return found
@@ -86,6 +92,9 @@ def _constants_behind(
             return
         op = readers[0]
         constants = [x for x in op.inputs if x.op.name not in moving]
+        if op.type in _CALLS:
+            yield from ((op, constant) for constant in _constants_inside(op, graph))
+            return
         if len(op.inputs) == 2 and not constants:
             return  # two maps
         if op.type in _FUSED:
@@ -95,3 +104,16 @@ def _constants_behind(
         elif op.type not in (*_NARROW, *_NOTHING, *(_RECTIFIERS if bare else ())):
             return
         bare = bare and op.type in (*_RECTIFIERS, *_NOTHING)
+
+
+def _constants_inside(call: Any, graph: Any) -> Iterator[tf.Tensor]:
+    """Yields what a function called by a graph may add or multiply by."""
+    inner = graph._get_function(call.get_attr("f").name).graph
+    pairs = zip(call.inputs, inner.inputs, strict=True)
+    stored = {id(own) for given, own in pairs if given.dtype == tf.resource}
+    fixed = {x.op.name for x in inner.inputs if id(x) in stored}
+    for op in inner.get_operations():
+        if op.type != "Placeholder" and all(x.op.name in fixed for x in op.inputs):
+            fixed.add(op.name)
+        elif op.type in _FUSED:
+            yield from (x for x in op.inputs if x.op.name in fixed)

@@ -26,23 +26,46 @@ def check(flatbuffer, prepared):
     check_file(flatbuffer, prepared, binary_layers(prepared))
 
 
-class Unknown(keras.layers.Layer):
-    """Something that no phone can run."""
+class Own(keras.layers.Layer):
+    """A user's layer, of any function."""
+
+    def __init__(self, function, **kwargs):
+        super().__init__(**kwargs)
+        self.function = function
 
     def call(self, inputs):
-        return tf.math.erf(inputs)
+        return self.function(inputs)
+
+    def get_config(self):
+        return {**super().get_config(), "function": self.function}
 
 
-def test_operations_that_nothing_can_run_are_named_with_their_layer():
-    model = chain(binary_conv(), Unknown(name="odd"), keras.layers.ReLU(), *head())
-    message = "Layer 'odd' needs the operation 'Erf', which TensorFlow Lite does not"
+def spectrum(x):
+    return tf.math.real(tf.signal.fft2d(tf.cast(x, tf.complex64)))
+
+
+def doubled(x):
+    return tf.cast(2 * tf.cast(x, tf.float64), tf.float32)
+
+
+@pytest.mark.parametrize(
+    "function, op, dtype",
+    [
+        (tf.math.erf, "Erf", "float32"),
+        (spectrum, "FFT2D", "complex64"),
+        (doubled, "Mul", "float64"),
+    ],
+)
+def test_operations_that_nothing_can_run_are_named(function, op, dtype):
+    odd = Own(function, name="odd")
+    message = f"Layer 'odd' needs the operation '{op}' that gives {dtype}, which Tens"
     with pytest.raises(ConversionError, match=message):
-        check(*file_of(model))
+        check(*file_of(chain(binary_conv(), odd, keras.layers.ReLU(), *head())))
 
 
 def test_the_last_layer_has_a_name_too():
     with pytest.raises(ConversionError, match="Layer 'odd' needs"):
-        check(*file_of(chain(binary_conv(), Unknown(name="odd"))))
+        check(*file_of(chain(binary_conv(), Own(tf.math.erf, name="odd"))))
 
 
 def test_a_file_that_the_interpreter_refuses():

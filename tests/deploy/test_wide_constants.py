@@ -69,6 +69,25 @@ def test_operators_are_found(function, symbol):
         check(keras.Model(inputs, outputs))
 
 
+class Traced(Constant):
+    """The same, as a function of TensorFlow's."""
+
+    call = tf.function(Constant.call)
+
+
+@pytest.mark.parametrize("multiply", [False, True])
+def test_functions_of_tensorflow_are_opened(multiply):
+    refused(binary_conv(), Traced((8, 8, 32), multiply, name="wide"))
+
+
+def test_numbers_made_at_run_time_are_no_constants():
+    class Noise(layers.Layer):
+        def call(self, inputs):
+            return inputs + tf.random.normal((1, 8, 8, 32))
+
+    check(chain(binary_conv(), Noise()))
+
+
 def twice():
     """A convolution whose output is used twice, and a constant of high rank."""
     inputs = keras.Input((8, 8, 32))
@@ -93,6 +112,7 @@ def fine(*rows, **changes):
     [
         fine(Constant((32,), True), Constant((32,))),
         fine(Constant((1,), True), Constant(())),
+        fine(Traced((32,), True), Traced((32,))),
         fine(layers.PReLU(shared_axes=(1, 2)), Constant((8, 8, 32), True)),
         fine(layers.MaxPooling2D(), Constant((1, 1, 32), True)),
         fine(Constant((32,)), layers.ReLU(), Constant((1, 1, 32), True)),
