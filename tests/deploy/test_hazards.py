@@ -5,7 +5,14 @@ import pytest
 import tensorflow as tf
 from deploy.nets import Constant, binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
-from larq_nobn.deploy import ConversionError, Runner, binary_layers
+from larq_nobn.deploy import (
+    ConversionError,
+    Runner,
+    VerificationError,
+    _convert,
+    binary_layers,
+    convert,
+)
 from larq_nobn.deploy._flatbuffer import to_flatbuffer
 from larq_nobn.deploy._hazards import check_file, overwritten
 from larq_nobn.deploy._operations import read
@@ -103,6 +110,19 @@ def test_a_map_that_is_overwritten_before_its_last_use_is_named():
     with pytest.raises(ConversionError, match=message):
         check(flatbuffer, prepared)
     assert differs(flatbuffer, prepared)
+
+
+def test_such_a_file_is_not_written_even_without_verification(tmp_path):
+    with pytest.raises(ConversionError, match="layer 'shift' would overwrite"):
+        convert(shortcut(), tmp_path / "m.tflite", verify=False)
+    assert not any(tmp_path.iterdir())
+
+
+def test_without_that_check_verification_finds_the_layer(tmp_path, monkeypatch):
+    monkeypatch.setattr(_convert, "check_file", lambda *arguments: None)
+    with pytest.raises(VerificationError, match="something else is '(shift|sum)' "):
+        convert(shortcut(), tmp_path / "m.tflite")
+    assert not any(tmp_path.iterdir())
 
 
 def test_a_map_with_memory_of_its_own_is_safe():
