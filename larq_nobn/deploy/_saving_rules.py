@@ -129,14 +129,11 @@ def idle_bits(chain: Chain, op: Operation) -> Saving | None:
     """Input channels that leave words partly empty."""
     if op.op != "LceBconv2d":
         return None
-    channels = op.options["channels_in"]
-    words = -(-channels // 32)
-    if channels == 32 * words:
+    if op.options["channels_in"] % 32 == 0:
         return None
     return Saving(
         chain.layer(op),
-        f"{channels} input channels take {32 * words} bits, of which "
-        f"{1 - channels / (32 * words):.0%} are idle.",
+        "Its input channels are no multiple of 32, so part of a word of bits is idle.",
         "Give it a multiple of 32 input channels.",
     )
 
@@ -147,7 +144,7 @@ def odd_outputs(chain: Chain, op: Operation) -> Saving | None:
         return None
     return Saving(
         chain.layer(op),
-        f"{_kernel(op)[0]} output channels leave a rest, where LCE computes 8 at once.",
+        "Its output channels are no multiple of 8, which LCE computes at once.",
         "Give it a multiple of 8 output channels.",
     )
 
@@ -202,7 +199,7 @@ def _pads_with_zeros(op: Operation) -> bool:
 def _other_padding(op: Operation) -> str:
     if _kernel(op)[1:3] == (1, 1):
         return "Use padding='valid', which is the same for a 1x1 kernel."
-    return "Train with pad_values=1.0."
+    return "Train with pad_values=1.0, or convert with one_padding=True."
 
 
 RULES = (

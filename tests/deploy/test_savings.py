@@ -36,7 +36,7 @@ def conv(**changes):
 # What the sentence says, the layers of a file that shows it, and of one that does not.
 CHAINS = {
     "zero padding": (
-        r"writes? floats, of which a sign .* bits\. .*pad_values=1\.0\.",
+        r"writes? floats, of which a sign .* bits\. .*pad_values=1\.0, or",
         lambda: (conv(pad_values=0.0), binary_conv(32)),
         lambda: (conv(), binary_conv(32)),
     ),
@@ -46,7 +46,7 @@ CHAINS = {
         lambda: (binary_conv(32, 1, name="a", padding="valid"), binary_conv(32)),
     ),
     "ReLU behind zero padding": (
-        r"RELU stays .* zero padding\. Train with pad_values=1\.0\.$",
+        r"RELU stays .* zero padding\. Train with pad_values=1\.0, or .*one_padding=",
         lambda: (conv(pad_values=0.0), _layers.ReLU()),
         lambda: (conv(), _layers.ReLU()),
     ),
@@ -89,12 +89,12 @@ CHAINS = {
         ),
     ),
     "idle bits": (
-        r"40 input channels take 64 bits, of which 38% are idle\. .* 32 input",
+        r"no multiple of 32, so part of a word of bits is idle\. Give it a multiple",
         lambda: (binary_conv(40), binary_conv(32, name="a")),
         lambda: (binary_conv(64), binary_conv(32, name="a")),
     ),
     "odd outputs": (
-        r"20 output channels leave a rest.* multiple of 8 output channels\.",
+        r"no multiple of 8, which LCE computes at once\. Give it a multiple of 8",
         lambda: (binary_conv(20, name="a"),),
         lambda: (binary_conv(24, name="a"),),
     ),
