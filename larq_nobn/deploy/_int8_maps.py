@@ -87,7 +87,8 @@ class Maps:
             raise VerificationError(
                 "The converted file and the same file with its feature maps made "
                 "visible compute different outputs, so it cannot be compared map by "
-                "map. No file was written."
+                "map. Leave out a FakeQuantization between a layer and its activation "
+                "(larq_nobn.deploy.fake_quantize does). No file was written."
             )
         inputs = self._file.input_tensors
         rounded = [

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+import larq as lq
+
 from .._keras import keras
 from ..graph import TRAINING_ONLY, Call, Graph, is_binary_convolution, sign_of
 from ..layers import FakeQuantization, ThresholdedLinearUnit
@@ -26,12 +28,15 @@ KEEPS = (
 )
 # TensorFlow Lite wants the range of their input for their output, too.
 _SHARES = (_layers.AveragePooling2D, _layers.UpSampling2D, ThresholdedLinearUnit)
+_POOLS = (_layers.MaxPooling2D, _layers.AveragePooling2D)
 # TensorFlow Lite fixes the range of these: [0, 1] or [-1, 1].
 _FIXED = (
     keras.activations.softmax,
     keras.activations.sigmoid,
     keras.activations.tanh,
 )
+# TensorFlow Lite computes these with the convolution, sum or pool in front.
+_RECTIFIERS = (keras.activations.relu, lq.activations.hard_tanh)
 
 
 class Places:
@@ -57,7 +62,8 @@ class Places:
             self._ranges[id(x)] for x in call.node.keras_inputs if id(x) in self._ranges
         ]
         keeps = isinstance(call.layer, KEEPS)
-        if keeps or isinstance(call.layer, _SHARES):
+        shares = isinstance(call.layer, _SHARES) or self._clips_pool(call)
+        if keeps or shares:
             for other in taken[1:]:
                 self._join(taken[0], other)
         if keeps and taken:
@@ -65,7 +71,7 @@ class Places:
         elif not keeps and self._needs_range(call):
             self._parents.setdefault(call.name, call.name)
             self._ranges[id(call.first_output)] = call.name
-            if isinstance(call.layer, _SHARES) and taken:
+            if shares and taken:
                 self._join(taken[0], call.name)
 
     def _needs_range(self, call: Call) -> bool:
@@ -86,6 +92,12 @@ class Places:
         if type(call.layer) is _layers.Add:
             return True
         return is_linear(call, self._graph) and not self._is_binary(call)
+
+    def _clips_pool(self, call: Call) -> bool:
+        """Whether a pool clips its output, and so to numbers of its own range."""
+        before = self._graph.producer(call.first_input)
+        pools = before is not None and isinstance(before.layer, _POOLS)
+        return pools and _rectifies(call.layer)
 
     def _is_binary(self, call: Call) -> bool:
         while isinstance(call.layer, (*AFFINE, ChannelShift)):
@@ -111,7 +123,7 @@ def _activation(layer: keras.layers.Layer) -> Any:
 
 def _rectifies(layer: keras.layers.Layer) -> bool:
     if type(layer) is _layers.Activation:
-        return layer.activation is keras.activations.relu
+        return layer.activation in _RECTIFIERS
     if type(layer) is _layers.ReLU:
         plain = not layer.threshold and not layer.negative_slope
         return plain and layer.max_value in (None, 6)
