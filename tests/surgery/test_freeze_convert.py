@@ -53,8 +53,8 @@ def folded(tmp_path_factory):
 EXTRA = {
     "filter_response": {},
     "group": {},
-    "proxy": {"LEAKY_RELU": 2, "MUL": 2, "ADD": 2},
-    "evonorm": {"LOGISTIC": 2, "MUL": 4, "ADD": 2},
+    "proxy": {"LEAKY_RELU": 2, "MUL": 2, "ADD": 1},
+    "evonorm": {"LOGISTIC": 2, "MUL": 4, "ADD": 1},
 }
 
 
