@@ -133,8 +133,11 @@ def _check_between(call: Call) -> None:
 
 def _is_plain_sign(layer: keras.layers.Layer) -> bool:
     # An operator such as * stands for a layer, whose symbol it is.
-    operator = getattr(layer, "symbol", "").split(".")[-1] == "sign"
-    return operator or getattr(layer, "activation", None) is tf.sign
+    operator = getattr(layer, "symbol", "").split(".")[-1]
+    activation = getattr(layer, "activation", None)
+    module = getattr(activation, "__module__", "").split(".")[0]
+    called = (module, getattr(activation, "__name__", ""))
+    return operator == "sign" or called == ("tensorflow", "sign")
 
 
 def _node(tensor: Any) -> Any:

@@ -20,12 +20,12 @@ def wrong_in_files(monkeypatch):
         for module in (_convert, _taps, _drift):
             right = module.to_flatbuffer
 
-            def wrong(function, variables, ports, right=right):
+            def wrong(function, variables, *rest, right=right):
                 kernels = [v for v in variables if v.name == f"{layer}/kernel:0"]
                 for kernel in kernels:
                     kernel.assign(-kernel)
                 try:
-                    return right(function, variables, ports)
+                    return right(function, variables, *rest)
                 finally:
                     for kernel in kernels:
                         kernel.assign(-kernel)
