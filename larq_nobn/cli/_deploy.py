@@ -40,6 +40,11 @@ _CROPS = {"imagenet": 224 / 256}
     is_flag=True,
     help="Pad binary convolutions with ones instead of zeros, which changes the model.",
 )
+@click.option(
+    "--int8",
+    is_flag=True,
+    help="Compute in int8 what is not binary; the model must hold FakeQuantization.",
+)
 @click.option("--json", "report", help="Write the report to this file; - prints it.")
 def convert(
     model: Path,
@@ -48,6 +53,7 @@ def convert(
     data_dir: str | None,
     tolerance: float,
     one_padding: bool,
+    int8: bool,
     report: str | None,
 ) -> None:
     """Converts a model for the phone and verifies the file against Keras.
@@ -70,7 +76,13 @@ def convert(
         )
     network, trained_on = open_run_or_file(model)
     result = converted(
-        network, output, dataset or trained_on, tolerance, data_dir, one_padding
+        network,
+        output,
+        dataset or trained_on,
+        data_dir,
+        tolerance=tolerance,
+        one_padding=one_padding,
+        int8=int8,
     )
     emit_json(result.to_dict(), report)
     if report != "-":
@@ -111,9 +123,8 @@ def converted(
     model: keras.Model,
     output: Path,
     dataset: str | None,
-    tolerance: float = 1e-3,
     data_dir: str | None = None,
-    one_padding: bool = False,
+    **options: Any,
 ) -> deploy.ConversionReport:
     """Converts and verifies, on test images where a data set is named."""
     images, card = None, {}
@@ -121,14 +132,7 @@ def converted(
         images = test_images(dataset, VERIFIED_IMAGES, data_dir)
         card = _card(model, data.describe(dataset))
     with working(f"converting and verifying {output}"):
-        return deploy.convert(
-            model,
-            output,
-            data=images,
-            tolerance=tolerance,
-            one_padding=one_padding,
-            **card,
-        )
+        return deploy.convert(model, output, data=images, **options, **card)
 
 
 def _card(model: keras.Model, info: data.DatasetInfo) -> dict[str, Any]:

@@ -141,7 +141,7 @@ def test_the_shift_of_an_rprelu_goes_into_the_convolution():
         (
             chain(name="m"),
             np.full_like(X, np.inf),
-            "not finite in front of layer 'stem_range'",
+            "not finite in front of layer 'input",
         ),
     ],
 )
