@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -102,3 +103,24 @@ class Subgraph:
     def consumers(self, tensor: Tensor) -> list[Operation]:
         """The operations that read a tensor, in order, each once."""
         return self._consumers[tensor.index]
+
+
+def is_executable(graph: Subgraph, states: Iterable[int]) -> bool:
+    """Tells whether every tensor is written once, and only then read.
+
+    Native code takes that for granted, and would read and write where no memory is.
+
+    Arguments:
+        graph: A graph of a file.
+        states: The numbers of tensors that keep their values between executions.
+    """
+    empty = {t.index for t in graph.tensors if 0 in t.shape}  # nothing to read
+    constants = [t.index for t in graph.tensors if t.constant]
+    known = {*states, *constants, *(t.index for t in graph.inputs)}
+    for op in graph.operations:
+        read = {tensor.index for tensor in op.inputs if tensor is not None}
+        written = [tensor.index for tensor in op.outputs]
+        if not read <= known | empty or known.intersection(written):
+            return False
+        known.update(written)
+    return {tensor.index for tensor in graph.outputs} <= known | empty

@@ -6,7 +6,14 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ._errors import ConversionError
-from ._file_graph import BITS, Operation, Subgraph, Tensor, whole_bytes
+from ._file_graph import (
+    BITS,
+    Operation,
+    Subgraph,
+    Tensor,
+    is_executable,
+    whole_bytes,
+)
 from ._flatbuffer import compute_engine
 from ._structure import Structure
 
@@ -111,8 +118,8 @@ class _Reader:
         return None
 
     def _subgraph(self, graph: Any) -> Subgraph:
-        found = _each(graph.TensorsLength, graph.Tensors)
-        tensors = [self._tensor(i, tensor) for i, tensor in enumerate(found)]
+        given = list(_each(graph.TensorsLength, graph.Tensors))
+        tensors = [self._tensor(i, tensor) for i, tensor in enumerate(given)]
 
         def chosen(length: Callable, index: Callable) -> tuple[Any, ...]:
             numbers = [int(i) for i in _each(length, index)]
@@ -121,12 +128,16 @@ class _Reader:
             return tuple(None if i == -1 else tensors[i] for i in numbers)
 
         operators = _each(graph.OperatorsLength, graph.Operators)
-        return Subgraph(
+        found = Subgraph(
             inputs=chosen(graph.InputsLength, graph.Inputs),
             outputs=chosen(graph.OutputsLength, graph.Outputs),
             tensors=tuple(tensors),
             operations=tuple(self._operation(op, chosen) for op in operators),
         )
+        states = [i for i, tensor in enumerate(given) if tensor.IsVariable()]
+        if not is_executable(found, states):
+            raise damaged(self._path)
+        return found
 
     def _tensor(self, index: int, tensor: Any) -> Tensor:
         buffer = tensor.Buffer()

@@ -13,19 +13,11 @@ from pathlib import Path
 
 import pytest
 from larq_nobn import training
+from cli.answers import one_sentence
 from click.testing import Result
 from larq_nobn._keras import keras
 
 Invoke = Callable[..., Result]
-
-
-def one_sentence(result: Result) -> str:
-    assert result.exit_code == 2, (result.output, result.exception)
-    assert isinstance(result.exception, SystemExit)
-    assert result.stderr.count("\n") == 1
-    assert result.stderr.startswith("Error: ")
-    assert "Traceback" not in result.output
-    return result.stderr.strip()
 
 
 @pytest.fixture
