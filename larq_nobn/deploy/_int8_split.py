@@ -42,9 +42,13 @@ class ChannelShift(ChannelwiseLayer):
 def split_shifts(model: keras.Model) -> keras.Model:
     """Returns the same function with the shifts of RSign and RPReLU as layers.
 
+    Gains that no convolution can hold become convolutions of single channels, which are
+    one operation in int8, where a product and a sum would stay float.
+
     Arguments:
         model: A flat functional model; its layers move into the new one.
     """
+    graph = Graph(model)
     fills: list[Callable[[], None]] = []
 
     def shift(name: str, values: tf.Tensor) -> ChannelShift:
@@ -56,6 +60,8 @@ def split_shifts(model: keras.Model) -> keras.Model:
         layer = call.layer
         if isinstance(layer, RPReLU):
             return _split_rprelu(call, shift, fills)
+        if isinstance(layer, ChannelAffine) and _stands_alone(call, graph):
+            return _depthwise(layer, fills)
         quantizer = layer if isinstance(layer, RSign) else _inner_rsign(layer)
         if quantizer is None or quantizer.shift is None:
             return layer
@@ -72,6 +78,27 @@ def split_shifts(model: keras.Model) -> keras.Model:
     for fill in fills:
         fill()
     return _shifts_before_sums(new)
+
+
+def _stands_alone(call: Call, graph: Graph) -> bool:
+    if call.first_input.shape.rank != 4:
+        return False
+    before = graph.producer(call.first_input)
+    alone = graph.sole_consumer(call.first_input) is not None
+    return before is None or not alone or not is_linear(before, graph)
+
+
+def _depthwise(
+    layer: ChannelAffine, fills: list[Callable[[], None]]
+) -> keras.layers.Layer:
+    new = _layers.DepthwiseConv2D(1, name=layer.name)
+
+    def fill() -> None:
+        kernel = tf.reshape(layer.gamma, new.depthwise_kernel.shape)
+        new.set_weights([kernel.numpy(), layer.beta.numpy()])
+
+    fills.append(fill)
+    return new
 
 
 def _inner_rsign(layer: keras.layers.Layer) -> RSign | None:

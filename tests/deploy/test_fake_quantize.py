@@ -33,13 +33,14 @@ def reactnet():
     [
         reactnet(),
         chain(binary_conv(), keras.layers.BatchNormalization(), *head()),
+        chain(keras.layers.ReLU(), nobn.layers.ChannelAffine(), binary_conv()),
         chain(nobn.layers.RPReLU(), keras.layers.Flatten(), nobn.layers.RPReLU()),
         chain(nobn.quantizers.RSign(scale=2.0), binary_conv(input_quantizer=None)),
         scrambled(
             keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)])
         ),
     ],
-    ids=["reactnet", "batch_norm", "rprelu", "rsign", "sequential"],
+    ids=["reactnet", "batch_norm", "affine", "rprelu", "rsign", "sequential"],
 )
 def test_without_rounding_it_is_the_same_function(model):
     quantized = fake_quantize(model, X)
