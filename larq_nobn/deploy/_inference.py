@@ -74,6 +74,22 @@ class PlainAffine(keras.layers.Layer):
         return outputs if self.offset is None else outputs + self.offset
 
 
+class ShiftedReLU(keras.layers.Layer):
+    """max(x + shift, 0), which is one operation whatever the shift.
+
+    Arguments:
+        shift: (C,); None for 0.
+        **kwargs: Keras layer arguments.
+    """
+
+    def __init__(self, shift: Any, **kwargs: Any):
+        super().__init__(dtype="float32", **kwargs)
+        self.shift = None if shift is None else tf.constant(shift, tf.float32)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.nn.relu(inputs if self.shift is None else inputs + self.shift)
+
+
 class PlainRPReLU(keras.layers.Layer):
     """PReLU(x + shift_in; slope) + shift_out, free of how training computes it.
 

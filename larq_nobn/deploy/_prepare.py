@@ -24,6 +24,7 @@ from ..quantizers import RSign
 from ._affine import plain_affine
 from ._affine_gains import drop_gains
 from ._affine_merge import merge_affines, merge_into_convolutions
+from ._affine_relus import shift_rectifiers
 from ._errors import ConversionError
 from ._factors import absorb_factors
 from ._graph import as_functional
@@ -181,6 +182,7 @@ PASSES = (
     merge_into_convolutions,
     drop_gains,
     absorb_factors,
+    shift_rectifiers,
 )
 
 

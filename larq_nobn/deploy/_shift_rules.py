@@ -21,6 +21,7 @@ from ._inference import (
     PlainAffine,
     PlainGroupNormalization,
     PlainRPReLU,
+    ShiftedReLU,
     ShiftedSign,
 )
 from ._shift_forms import Shift, Unknowns, constant
@@ -150,6 +151,11 @@ def _sign(call: Call, taken: Shift, unknowns: Unknowns) -> Rule:
     return Rule(zeros(call.outputs), wants, partial(fit.fit_sign, sign))
 
 
+def _relu(call: Call, taken: Shift, unknowns: Unknowns) -> Rule:
+    # Its addition and it are one operation.
+    return Rule(zeros(call.outputs), adapt=partial(fit.fit_sign, call.layer))
+
+
 def _rprelu(call: Call, taken: Shift, unknowns: Unknowns) -> Rule:
     layer, channels = call.layer, _channels(call.inputs)
     given = unknowns.new(channels)
@@ -217,6 +223,7 @@ def _at_sign(sign: Any, taken: Shift, call: Call) -> Want:
 
 
 _FINDERS: dict[type, Callable[[Call, Shift, Unknowns], Rule]] = {
+    ShiftedReLU: _relu,
     PlainRPReLU: _rprelu,
     PlainAffine: _affine,
     PlainGroupNormalization: _group_norm,

@@ -15,6 +15,8 @@ from deploy.affine_nets import (
 )
 from deploy.nets import binary_conv
 from larq_nobn._keras import keras
+from larq_nobn.deploy._affine_gains import drop_gains
+from larq_nobn.deploy._prepare import RULES, _clone
 
 _layers = keras.layers
 KERNELS = {
@@ -54,9 +56,10 @@ def test_rectifiers_and_pools_pass_positive_gains(name):
 
 @pytest.mark.parametrize("name", ["relu", "leaky relu", "prelu", "padding"])
 def test_these_keep_the_offset_before_them(name):
-    new = prepared(before(affine(POSITIVE), BETWEEN[name](), binary_conv()))
-    assert new.get_layer("affine").gain is None
-    assert new.get_layer("affine").offset is not None
+    model = _clone(before(affine(POSITIVE), BETWEEN[name](), binary_conv()), RULES)
+    new = drop_gains(model).get_layer("affine")
+    assert new.gain is None
+    assert new.offset is not None
 
 
 @pytest.mark.parametrize("gain", [POSITIVE, BOTH_SIGNS], ids=["positive", "both"])

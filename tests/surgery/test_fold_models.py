@@ -40,12 +40,10 @@ def test_no_float_operation_is_added(pad_values, positive, tmp_path):
         for x in (model, folded)
     )
     assert all(count <= before.get(op, 0) for op, count in after.items())
-    gone = {op: before[op] - after.get(op, 0) for op in ("ADD", "MUL")}
-    # Before two signs a gain, behind two pools a gain and a bias, in front of the head.
-    if positive:
-        assert gone["MUL"] >= 5
-    elif pad_values == 0:
-        assert gone["MUL"] >= 3
+    # Conversion finds places for positive gains, and for some of the others.
+    assert ("MUL" in before) == (not positive)
+    if not positive and pad_values == 0:
+        assert after.get("MUL", 0) < before["MUL"]
 
 
 def operations(report):
