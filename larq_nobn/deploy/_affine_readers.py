@@ -56,7 +56,9 @@ def readers_of(tensor: Any, channels: int, graph: Graph) -> list[Reader] | None:
     found: list[Reader] = []
     for call in graph.consumers(tensor):
         several = len(call.node.keras_inputs) > 1
-        if several or not is_once(call, graph) or call.inputs.shape[-1] % channels:
+        # Not `inputs`, which in 2 - x begins with the number.
+        last = call.first_input.shape[-1]
+        if several or not is_once(call, graph) or last % channels:
             return None
         sign = _sign(call.layer)
         if sign is not None or _holds(call.layer):

@@ -168,7 +168,8 @@ class _Reader:
         return found
 
     def _custom(self, op: Any, name: str) -> dict[str, Any]:
-        if not name.startswith("Lce") or not op.CustomOptionsLength():
+        binary = name == "LceBconv2d"  # which crashes without
+        if not binary and not (name.startswith("Lce") and op.CustomOptionsLength()):
             return {}  # what others write there need not be a map
         from flatbuffers import flexbuffers
 

@@ -39,7 +39,7 @@ NORMS: Table = {
     layers.LayerNormalization: lambda draw: layers.LayerNormalization(),
     layers.GroupNormalization: lambda draw: layers.GroupNormalization(2),
     own.BatchKalmanNormalization: lambda draw: own.BatchKalmanNormalization(),
-    own.IndependentComponent: lambda draw: own.IndependentComponent(),
+    own.IndependentComponent: lambda draw: own.IndependentComponent(0.0),
     own.ActivationStandardization: lambda draw: own.ActivationStandardization(),
     own.FilterResponseNormalization: lambda draw: own.FilterResponseNormalization(
         learned_epsilon=chance(draw, 0.5), center=chance(draw, 0.8)

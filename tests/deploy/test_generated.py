@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from deploy.generated import build, plans, seeds
 from deploy.generated_layers import EXCEPTIONS, PLACED
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner
 from larq_nobn.deploy._operations import read
@@ -42,6 +42,8 @@ def test_every_public_layer_and_quantizer_is_placed():
     suppress_health_check=list(HealthCheck),
 )
 @given(plans(), seeds)
+# A number minus a map behind a gain, which once was read as a layer of no channels.
+@example([("binary_convolution", 28693), ("norm", 1), ("operator", 9744)], 29563)
 def test_conversion(plan, seed):
     network, model = build(plan, seed)
     with tempfile.TemporaryDirectory() as folder:
