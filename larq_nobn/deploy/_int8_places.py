@@ -9,7 +9,7 @@ import larq as lq
 from .._keras import keras
 from ..graph import TRAINING_ONLY, Call, Graph, is_binary_convolution, sign_of
 from ..layers import FakeQuantization, ThresholdedLinearUnit
-from ._int8_split import AFFINE, ChannelShift, is_linear
+from ._int8_shifts import AFFINE, ChannelShift, is_linear
 
 _layers = keras.layers
 # What they return lies among the 256 values of what they are given.

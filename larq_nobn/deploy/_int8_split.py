@@ -7,36 +7,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._keras import keras, register
-from ..graph import Call, Graph, is_binary_convolution, replace_layers
-from ..layers import ChannelAffine, RPReLU, SkipInit
-from ..layers._channelwise import ChannelwiseLayer
+from .._keras import keras
+from ..graph import Call, Graph, replace_layers
+from ..layers import ChannelAffine, RPReLU
 from ..quantizers import RSign
+from ._int8_shifts import ChannelShift, is_linear, merge_shifts
 
 _layers = keras.layers
-_KERNELS = (_layers.Conv2D, _layers.DepthwiseConv2D, _layers.Dense)
-# They join the multiplier and the bias of a convolution in front of them.
-AFFINE = (_layers.BatchNormalization, ChannelAffine, SkipInit)
-_PLAIN = (None, keras.activations.linear)
-
-
-@register()
-class ChannelShift(ChannelwiseLayer):
-    """x + shift, one learned shift per channel.
-
-    Arguments:
-        **kwargs: Keras layer arguments.
-
-    Weights:
-        shift: Shape (C,), starts at 0.
-    """
-
-    def build(self, input_shape: tf.TensorShape) -> None:
-        self.shift = self._channel_weight("shift", "zeros", input_shape)
-        super().build(input_shape)
-
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return inputs + tf.cast(self.shift, inputs.dtype)
 
 
 def split_shifts(model: keras.Model) -> keras.Model:
@@ -77,7 +54,7 @@ def split_shifts(model: keras.Model) -> keras.Model:
     new = replace_layers(model, split)
     for fill in fills:
         fill()
-    return _shifts_before_sums(new)
+    return merge_shifts(new)
 
 
 def _stands_alone(call: Call, graph: Graph) -> bool:
@@ -120,55 +97,3 @@ def _split_rprelu(
 
     fills.append(fill)
     return lambda x: last(inner(first(x)))
-
-
-def _shifts_before_sums(model: keras.Model) -> keras.Model:
-    """Moves shifts of sums to a summand that a convolution makes, which holds them."""
-    graph = Graph(model)
-    moved: dict[str, str] = {}  # from the name of a layer to that of its shift
-    for call in graph.calls:
-        if type(call.layer) is not ChannelShift or len(graph.uses(call.name)) > 1:
-            continue
-        total = graph.producer(call.first_input)
-        if (
-            total is not None
-            and type(total.layer) is _layers.Add
-            and graph.sole_consumer(call.first_input) is call
-        ):
-            makers = [
-                maker
-                for summand in total.inputs
-                if (maker := graph.producer(summand)) is not None
-                and graph.sole_consumer(summand) is total
-                and len(graph.uses(maker.name)) == 1
-                and is_linear(maker, graph)
-            ]
-            if makers:
-                moved[makers[0].name] = call.name
-    if not moved:
-        return model
-    shifts = set(moved.values())
-
-    def move(call: Call) -> Any:
-        if call.name in shifts:
-            return None
-        if call.name not in moved:
-            return call.layer
-        shift = model.get_layer(moved[call.name])
-        return lambda *args, **kwargs: shift(call.layer(*args, **kwargs))
-
-    return replace_layers(model, move)
-
-
-def is_linear(call: Call, graph: Graph) -> bool:
-    """Whether a convolution makes this, with no more than gains and biases behind."""
-    layer = call.layer
-    if isinstance(layer, _KERNELS):
-        plain = getattr(layer, "activation", None) in _PLAIN
-        # Larq's layers may hold the ReLU that LCE computes inside of its kernel.
-        return plain or is_binary_convolution(call)
-    if isinstance(layer, (*AFFINE, ChannelShift)):
-        before = graph.producer(call.first_input)
-        alone = graph.sole_consumer(call.first_input) is not None
-        return before is not None and alone and is_linear(before, graph)
-    return False

@@ -58,7 +58,8 @@ def test_the_given_model_stays_and_the_copy_trains():
     model = reactnet()
     before = model.get_weights()
     quantized = fake_quantize(model, X)
-    assert len(quantized.trainable_weights) == len(model.trainable_weights)
+    # One shift has joined another.
+    assert len(quantized.trainable_weights) == len(model.trainable_weights) - 1
     start = [w.numpy() for w in quantized.trainable_weights]
     quantized.compile("adam", "mse")
     quantized.fit(X, np.zeros((32, 5)), verbose=0)
@@ -129,6 +130,35 @@ def test_the_shift_of_an_rprelu_goes_into_the_convolution():
     names = [layer.name for layer in fake_quantize(model, X).layers]
     shift = names.index("stage1_block1_act_shift_in")
     assert names[shift - 1] == "stage1_block1_conv"
+
+
+def test_the_shift_behind_an_rprelu_goes_where_all_readers_have_one():
+    names = [layer.name for layer in fake_quantize(reactnet(), X).layers]
+    assert "stage1_block1_act_shift_out" not in names
+    # A pool and the sign of the next stage read this one, the head the other.
+    assert "stage1_block2_act_shift_out" in names
+    assert "stage2_block1_act_shift_out" in names
+
+
+def test_a_shift_needs_a_layer_where_the_summand_has_none():
+    inputs = keras.Input((8, 8, 3))
+    x = nobn.layers.RPReLU(name="act")(
+        keras.layers.Conv2D(32, 3, padding="same")(inputs)
+    )
+    y = keras.layers.BatchNormalization(name="norm")(binary_conv(name="conv")(x))
+    model = scrambled(keras.Model(inputs, keras.layers.Add()([x, y])))
+    quantized = fake_quantize(model, X)
+    names = [layer.name for layer in quantized.layers]
+    # The sign of the convolution has no shift to take part of it.
+    assert "act_shift_out" in names
+    signed = binary_conv(name="conv", input_quantizer="rsign")
+    y = keras.layers.BatchNormalization(name="norm")(signed(x))
+    model = scrambled(keras.Model(inputs, keras.layers.Add()([x, y])))
+    quantized = fake_quantize(model, X)
+    names = [layer.name for layer in quantized.layers]
+    assert "act_shift_out" not in names
+    assert "norm_bias" in names
+    assert_allclose(without_rounding(quantized)(X), model(X), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
