@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from abc import ABC, abstractmethod
 from dataclasses import asdict
 from typing import Any
 
@@ -13,7 +14,7 @@ from .._files import replacing
 from .._tables import as_text
 
 
-class Shown:
+class Shown(ABC):
     """A dataclass that is shown as JSON and as a table."""
 
     def to_dict(self) -> dict[str, Any]:
@@ -28,9 +29,9 @@ class Shown:
                 temporary.write_text(text + "\n")
         return text
 
+    @abstractmethod
     def table(self) -> Table:
         """Returns the fields as a `rich` table."""
-        raise NotImplementedError
 
     def tables(self) -> list[Table]:
         """Returns all that there is to print."""
