@@ -65,7 +65,8 @@ def test_they_are_found_in_front_of_a_sign():
 def test_operators_are_found(function, symbol):
     inputs = keras.Input((8, 8, 32))
     outputs = function(binary_conv()(inputs), np.ones((1, 1, 32), np.float32))
-    with pytest.raises(ConversionError, match=rf"Layer 'tf\.{symbol}(_\d+)?' computes with"):
+    named = rf"Layer 'tf\.{symbol}(_\d+)?' computes with"
+    with pytest.raises(ConversionError, match=named):
         check(keras.Model(inputs, outputs))
 
 
