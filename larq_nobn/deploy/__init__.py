@@ -2,17 +2,18 @@
 
 from ._audit import Audit, audit
 from ._benchmark import benchmark
-from ._card import Card, TensorInfo
+from ._card import Card
 from ._card_file import read_card
 from ._convert import convert
 from ._difference import Difference, diff
 from ._errors import ConversionError, VerificationError
 from ._fake_quantize import fake_quantize
-from ._flatbuffer import Runner
 from ._graph import binary_layers
 from ._phone import phone_commands, read_phone_logs
 from ._preprocessing import Preprocessing
 from ._report import ConversionReport
+from ._runner import Runner
+from ._tensor_info import TensorInfo
 from ._timing import Benchmark, Timing
 
 __all__ = [

@@ -15,8 +15,8 @@ from typing import Any
 from .._keras import keras
 from ._card import Card, from_dict, is_card
 from ._errors import ConversionError
-from ._flatbuffer import Runner
 from ._preprocessing import Preprocessing
+from ._runner import Runner
 
 
 def card_path(path: str | os.PathLike) -> Path:

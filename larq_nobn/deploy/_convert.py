@@ -12,7 +12,7 @@ from .._keras import keras
 from ._audit import Audit, audit_bytes
 from ._card_file import check_card, replacing_card
 from ._data import verification_examples
-from ._flatbuffer import Runner, compute_engine, to_flatbuffer
+from ._flatbuffer import compute_engine, to_flatbuffer
 from ._graph import as_functional, binary_layers
 from ._hazards import check_file
 from ._int8 import check_int8, round_kernels
@@ -23,6 +23,7 @@ from ._ports import inference, ports_of
 from ._prepare import prepare
 from ._preprocessing import Preprocessing
 from ._report import ConversionReport
+from ._runner import Runner
 from ._verify import verify_file, verify_prepared
 
 # Examples for the comparison that is made even without verification: of those that

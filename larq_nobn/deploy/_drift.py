@@ -12,8 +12,9 @@ from .._keras import keras
 from ..graph import Call, Graph
 from ._agreement import differences
 from ._errors import ConversionError
-from ._flatbuffer import Runner, to_flatbuffer
+from ._flatbuffer import to_flatbuffer
 from ._ports import inference, ports_of, run
+from ._runner import Runner
 
 # More would tell no more, and LCE's interpreter on a PC is slow.
 _EXAMPLES = 4

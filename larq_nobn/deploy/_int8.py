@@ -94,13 +94,13 @@ def _is_rounded(tensor: Any, graph: Graph) -> bool:
 def round_kernels(prepared: keras.Model) -> None:
     """Rounds real-valued kernels as the converter does, to 8 bits and symmetrically.
 
-    It gives each output channel a scale of its own, but a dense layer only one. Of a
-    rounded kernel it finds the same scales again.
+    It gives each output channel a scale of its own, but a dense layer or the slopes of
+    a PReLU only one. Of a rounded kernel it finds the same scales again.
     """
     for layer in prepared.layers:
         if isinstance(layer, BinaryConvolution):
             continue
-        for name in ("kernel", "depthwise_kernel", "pointwise_kernel"):
+        for name in ("kernel", "depthwise_kernel", "pointwise_kernel", "alpha"):
             variable = getattr(layer, name, None)
             if variable is not None:
                 axes = _shared_axes(name, variable.shape.rank)

@@ -13,8 +13,9 @@ from ..graph import Graph
 from ..layers import FakeQuantization
 from ..layers._fake_quantization import representable_range
 from ._errors import VerificationError
-from ._flatbuffer import Runner, to_flatbuffer
+from ._flatbuffer import to_flatbuffer
 from ._ports import Ports, inference, run
+from ._runner import Runner
 
 
 class Map(NamedTuple):

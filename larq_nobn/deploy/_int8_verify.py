@@ -19,15 +19,15 @@ import numpy as np
 from .._keras import keras
 from ._agreement import agreement
 from ._errors import VerificationError
-from ._flatbuffer import Runner
 from ._int8 import without_ranges
 from ._int8_maps import Maps
 from ._ports import Ports, run
 from ._prepare import in_float32, prepare
+from ._runner import Runner
 from ._verify import verify_prepared
 
-# Half a step is rounding itself. The rest is for constants that the file rounds to 8
-# bits and Keras does not (slopes and shifts, half a step each), and for the fixed-point
+# Half a step is rounding itself. The rest is for shifts, which the file rounds to 8 bits
+# and Keras does not, and for the fixed-point
 # factors of int8 arithmetic. Measured: 0.5 to 1.0 on the networks of this package.
 MOST_STEPS = 1.5
 _GROUP = 32

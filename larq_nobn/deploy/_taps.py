@@ -10,10 +10,11 @@ import tensorflow as tf
 from .._keras import keras
 from ._agreement import SignPair
 from ._errors import VerificationError
-from ._flatbuffer import Runner, to_flatbuffer
+from ._flatbuffer import to_flatbuffer
 from ._graph import Sign, as_functional, signs
 from ._inference import ShiftedSign
 from ._ports import Ports, inference, run
+from ._runner import Runner
 
 # What a form of the network computes at its signs, by label.
 Tap = Callable[[Sequence[np.ndarray]], dict[str, np.ndarray]]

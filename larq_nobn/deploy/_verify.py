@@ -13,9 +13,9 @@ from .._keras import keras
 from ._agreement import Agreement, SignPair, agreement, top1_agreement
 from ._drift import first_drift
 from ._errors import ConversionError, VerificationError
-from ._flatbuffer import Runner
 from ._ports import Ports, batch_of, run
 from ._prepare import half_precision, in_float32
+from ._runner import Runner
 from ._taps import Tap, converted_signs, given_signs, sign_inputs, sign_pairs
 
 _GIVEN = "the given model"

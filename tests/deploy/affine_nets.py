@@ -4,10 +4,11 @@ import numpy as np
 from deploy.nets import chain, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy._audit import audit_bytes
-from larq_nobn.deploy._flatbuffer import Runner, to_flatbuffer
+from larq_nobn.deploy._flatbuffer import to_flatbuffer
 from larq_nobn.deploy._inference import PlainAffine
 from larq_nobn.deploy._ports import inference, ports_of
 from larq_nobn.deploy._prepare import prepare
+from larq_nobn.deploy._runner import Runner
 from numpy.testing import assert_allclose
 
 SHAPE = (8, 8, 32)

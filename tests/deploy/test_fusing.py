@@ -9,9 +9,10 @@ from deploy.nets import binary_conv, chain, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy._audit import audit_bytes
 from larq_nobn.deploy._errors import ConversionError
-from larq_nobn.deploy._flatbuffer import Runner, to_flatbuffer
+from larq_nobn.deploy._flatbuffer import to_flatbuffer
 from larq_nobn.deploy._ports import inference, ports_of
 from larq_nobn.deploy._prepare import prepare
+from larq_nobn.deploy._runner import Runner
 from numpy.testing import assert_allclose
 
 pytestmark = pytest.mark.convert
