@@ -45,9 +45,11 @@ class Network:
     smallest: int
     normalizations: tuple[str, ...] = NORMALIZATIONS
 
-    def __call__(self, normalization: str = "nobn", **changes: Any) -> keras.Model:
+    def __call__(
+        self, normalization: str = "nobn", classes: int = 3, **changes: Any
+    ) -> keras.Model:
         arguments = {**self.small, **changes}
-        return self.builder(self.shape, 3, normalization, **arguments)
+        return self.builder(self.shape, classes, normalization, **arguments)
 
     def images(self, count: int = 8) -> np.ndarray:
         rng = np.random.default_rng(1)

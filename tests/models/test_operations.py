@@ -1,0 +1,83 @@
+"""The table of operations against what can be worked out by hand."""
+
+import pytest
+from larq_nobn.models import BiRealNet18, ReActNet18, VGGSmall
+from models.networks import NETWORKS, PAIRS
+from models.operations import float_operations, key, row, table
+
+each = pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.builder.__name__)
+
+
+def test_there_is_a_row_for_every_pair():
+    assert set(table()) == {key(*pair) for pair in PAIRS}
+
+
+@each
+def test_without_batch_norm_there_are_no_more_float_operations(network):
+    rows = [table()[key(network, norm)] for norm in ("nobn", "batch_norm")]
+    free, normalized = map(float_operations, rows)
+    assert free <= normalized
+
+
+def network(builder):
+    (found,) = (n for n in NETWORKS if n.builder is builder)
+    return found
+
+
+def small(operations):
+    """Without operations that do not occur."""
+    return {op: count for op, count in operations.items() if count}
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("normalization", ["nobn", "batch_norm"])
+@pytest.mark.parametrize("blocks", [(1,), (2, 2), (3, 1), (1, 2, 1)])
+def test_a_block_of_reactnet_needs_three(blocks, normalization):
+    """The shift of a sign, the shortcut and the PReLU; the stem holds the first shift.
+
+    Where the stage changes, the shortcut is an average and a 1x1 convolution.
+    """
+    count, changes = sum(blocks), len(blocks) - 1
+    assert row(network(ReActNet18), normalization, blocks=blocks) == small(
+        {
+            "ADD": 2 * count - 1,
+            "AVERAGE_POOL_2D": changes,
+            "CONV_2D": 1 + changes,
+            "FULLY_CONNECTED": 1,
+            "LceBconv2d": count,
+            "LceQuantize": count,
+            "MEAN": 1,
+            "PRELU": count,
+        }
+    )
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("blocks", [(2,), (1, 2, 1)])
+def test_a_block_of_bireal_net_needs_its_shortcut(blocks):
+    count, changes = sum(blocks), len(blocks) - 1
+    assert row(network(BiRealNet18), "nobn", blocks=blocks) == small(
+        {
+            "ADD": count,
+            "AVERAGE_POOL_2D": changes,
+            "CONV_2D": 1 + changes,
+            "FULLY_CONNECTED": 1,
+            "LceBconv2d": count,
+            "LceQuantize": count,
+            "MEAN": 1,
+            "PRELU": 2,  # behind the stem and before the head
+        }
+    )
+
+
+@pytest.mark.convert
+def test_vgg_is_bits_from_its_first_sign_to_its_last_pool():
+    """One sign takes numbers; of the three pools two stand before a sign."""
+    assert row(network(VGGSmall), "nobn") == {
+        "CONV_2D": 1,
+        "FULLY_CONNECTED": 1,
+        "LceBMaxPool2d": 2,
+        "LceBconv2d": 5,
+        "LceQuantize": 1,
+        "MAX_POOL_2D": 1,
+    }
