@@ -21,7 +21,6 @@ from surgery.parts import settled
 
 layers = keras.layers
 _SHAPES = ((8, 8, 2), (6, 5, 4), (4, 4, 32))
-_FILTERS = (2, 4, 6, 34)  # even, for groups of two channels
 _MOST_CHANNELS = 40
 
 
@@ -86,7 +85,7 @@ class Generated:
         kind = one_of(draw, ["Conv2D"] * 3 + ["DepthwiseConv2D", "SeparableConv2D"])
         if kind == "Conv2D":
             layer = lq.layers.QuantConv2D(
-                **self._geometry(draw, zero_padding=True),
+                **tables.geometry(draw, self.size, zero_padding=True),
                 kernel_quantizer=made(draw, tables.REAL_KERNELS),
             )
         else:
@@ -96,7 +95,7 @@ class Generated:
 
     def binary_convolution(self, draw: Draw) -> None:
         behind_sign = self.signed and chance(draw, 0.7)
-        options = self._geometry(draw, zero_padding=chance(draw, 0.5))
+        options = tables.geometry(draw, self.size, chance(draw, 0.5))
         if behind_sign and chance(draw, 0.2):  # weights that are ±c as they are
             options.pop("pad_values")
             layer = layers.Conv2D(**options)
@@ -109,35 +108,9 @@ class Generated:
                 kernel_quantizer=made(draw, tables.BINARY_KERNELS),
                 kernel_constraint="weight_clip",
             )
-        if self._padded_wrongly(layer):
+        if tables.padded_wrongly(layer, self.size):
             self.refusals.append(layer.name)
         self._convolve(draw, layer, counts=1, needs_sign=behind_sign)
-
-    def _geometry(self, draw: Draw, zero_padding: bool) -> dict[str, Any]:
-        size = one_of(draw, [1, 3, 3, (1, 3)])
-        stretch = one_of(draw, ["", "", "strides", "dilation_rate"])
-        reach = 5 if stretch == "dilation_rate" else 3
-        valid = min(self.size) > reach and chance(draw, 0.3)
-        found = {
-            "filters": one_of(draw, _FILTERS),
-            "kernel_size": size,
-            "padding": "valid" if valid else "same",
-            "pad_values": 0.0 if valid or zero_padding else 1.0,
-            "use_bias": chance(draw, 0.3),
-            "activation": one_of(draw, [None] * 6 + ["relu", "relu6", "tanh"]),
-        }
-        return {**found, stretch: 2} if stretch else found
-
-    def _padded_wrongly(self, layer: Any) -> bool:
-        """Whether zeros are put around a map that is smaller than the kernel."""
-        if layer.padding == "valid" or layer.kernel_size == (1, 1):
-            return False
-        reach = [
-            (k - 1) * d + 1
-            for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True)
-        ]
-        small = any(s < r for s, r in zip(self.size, reach, strict=True))
-        return small and not getattr(layer, "pad_values", 0.0)
 
     def _convolve(self, draw: Draw, layer: Any, counts: int, needs_sign: bool) -> None:
         self.binary += counts

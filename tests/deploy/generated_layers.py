@@ -32,6 +32,31 @@ def made(draw: Draw, table: Table) -> Any:
     return one_of(draw, list(table.values()))(draw)
 
 
+def geometry(draw: Draw, size: tuple[int, int], zero_padding: bool) -> dict[str, Any]:
+    """Arguments of a convolution of a map of this size."""
+    stretch = one_of(draw, ["", "", "strides", "dilation_rate"])
+    reach = 5 if stretch == "dilation_rate" else 3
+    valid = min(size) > reach and chance(draw, 0.3)
+    found = {
+        "filters": one_of(draw, [2, 4, 6, 34]),  # even, for groups of two channels
+        "kernel_size": one_of(draw, [1, 3, 3, (1, 3)]),
+        "padding": "valid" if valid else "same",
+        "pad_values": 0.0 if valid or zero_padding else 1.0,
+        "use_bias": chance(draw, 0.3),
+        "activation": one_of(draw, [None] * 6 + ["relu", "relu6", "tanh"]),
+    }
+    return {**found, stretch: 2} if stretch else found
+
+
+def padded_wrongly(layer: Any, size: tuple[int, int]) -> bool:
+    """Whether a convolution puts zeros around a map that is smaller than its kernel."""
+    if layer.padding == "valid" or layer.kernel_size == (1, 1):
+        return False
+    sides = zip(size, layer.kernel_size, layer.dilation_rate, strict=True)
+    small = any(side < (k - 1) * d + 1 for side, k, d in sides)
+    return small and not getattr(layer, "pad_values", 0.0)
+
+
 NORMS: Table = {
     layers.BatchNormalization: lambda draw: layers.BatchNormalization(
         scale=chance(draw, 0.8), center=chance(draw, 0.8)
@@ -76,7 +101,6 @@ ACTIVATIONS: Table = {
     own.RPReLU: lambda draw: own.RPReLU(),
     own.ThresholdedLinearUnit: lambda draw: own.ThresholdedLinearUnit(),
 }
-# The first half of each pair is for maps with room to shrink.
 POOLS: Table = {
     layers.MaxPooling2D: lambda draw: layers.MaxPooling2D(
         one_of(draw, [2, 3]), one_of(draw, [1, 2]), padding="same"
@@ -143,5 +167,5 @@ PLACED = {
 # Public classes that no generated network holds.
 EXCEPTIONS = {
     own.LeakyIntegrateAndFire: "takes sequences, (batch, time, ...), not maps",
-    own.FakeQuantization: "asks for eight bits, whose rounding is no float's",
+    own.FakeQuantization: "is refused unless int8 is asked for",
 }
