@@ -25,7 +25,7 @@ import larq_nobn as nobn
 import click
 import numpy as np
 import tensorflow as tf
-from larq_nobn.deploy._taps import given_signs
+from larq_nobn.deploy.verify._taps import given_signs
 from rich.console import Console
 from rich.table import Table
 from train_step import (

@@ -22,7 +22,26 @@ LAYERS = (
     {"cli"},
     {"__main__"},
 )
-ORDER = {name: place for place, names in enumerate(LAYERS) for name in names}
+# The parts of a package that has some; what else lies in it comes after them.
+PARTS = {
+    "deploy": (
+        {"_errors", "_shown"},
+        {"_graph"},
+        {"lite"},
+        {"prepare", "inspection"},
+        {"checks", "verify", "phone"},
+        {"int8"},
+        {"_report"},
+        {"_convert"},
+    )
+}
+
+
+def order_of(layers: tuple[set[str], ...]) -> dict[str, int]:
+    return {name: place for place, names in enumerate(layers) for name in names}
+
+
+ORDER = order_of(LAYERS)
 # Data sets know nothing of the methods.
 ONLY = {"data": {"_keras", "_checks"}}
 # Slow to import, or an extra that may be missing: for the functions that use them.
@@ -65,6 +84,23 @@ def backward_imports(path: str, tree: ast.AST) -> Iterator[str]:
         allowed = ONLY.get(owner, {n for n in ORDER if ORDER[n] < ORDER[owner]})
         if other not in allowed:
             yield f"{owner} imports {name}"
+
+
+def backward_parts(path: str, tree: ast.AST) -> Iterator[str]:
+    """The same within a package that has parts."""
+    whole, *rest = Path(path).with_suffix("").parts
+    if whole not in PARTS or rest == ["__init__"]:
+        return
+    order, part = order_of(PARTS[whole]), rest[0]
+    if part not in order:
+        yield f"{part} has no place in PARTS"
+        return
+    for _, name in imports(tree, module_of(path)):
+        top, *inside = name.split(".")
+        if [top, *inside[:1]] != [PACKAGE, whole] or inside[1:2] == [part]:
+            continue
+        if order.get(inside[1], len(order)) >= order[part]:
+            yield f"{whole}.{part} imports {name}"
 
 
 def early_imports(path: str, tree: ast.Module) -> Iterator[str]:
@@ -146,6 +182,7 @@ def problems(path: str, source: str) -> list[str]:
     tree = ast.parse(source)
     return [
         *backward_imports(path, tree),
+        *backward_parts(path, tree),
         *early_imports(path, tree),
         *other_doors_to_keras(path, tree),
         *bare_signs(path, tree),
@@ -175,6 +212,10 @@ BAD = [
         "_math imports larq_nobn.",
     ),
     ("deploy/_a.py", "from ..training import train", "deploy imports larq_nobn.trai"),
+    ("deploy/lite/_a.py", "from ..verify import x", "deploy.lite imports larq_nobn.de"),
+    ("deploy/lite/_a.py", "from .. import convert", "deploy.lite imports larq_nobn.de"),
+    ("deploy/_errors.py", "from .lite import read", "deploy._errors imports larq_nob"),
+    ("deploy/odd/_a.py", "", "odd has no place in PARTS"),
     ("data/_a.py", "from .._math import unit_sum", "data imports larq_nobn._math"),
     ("plots.py", "", "plots has no place in LAYERS"),
     ("data/_a.py", "import tensorflow_datasets as tfds", "imports tensorflow_datasets"),
@@ -212,6 +253,8 @@ GOOD = [
         "from ..layers import A\nfrom .._math import b\nfrom ._c import D",
     ),
     ("layers/__init__.py", "from .._keras import keras\n__all__ = []"),
+    ("deploy/int8/_a.py", "from ..lite import A\nfrom ._b import c\nimport re"),
+    ("deploy/_convert.py", "from .int8 import A\nfrom ..graph import calls"),
     ("surgery.py", "from .models import A\ndef b(): ...\n__all__ = ['b']"),
     ("callbacks/_a.py", "from ..quantizers import ReCU"),
     ("diagnostics.py", "from .callbacks import A\n__all__ = []"),

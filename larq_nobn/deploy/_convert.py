@@ -9,22 +9,15 @@ from typing import Any
 from .._checks import check_flag, check_integer, check_number
 from .._files import replacing
 from .._keras import keras
-from ._audit import Audit, audit_bytes
-from ._card_file import check_card, replacing_card
-from ._data import verification_examples
-from ._flatbuffer import compute_engine, to_flatbuffer
 from ._graph import as_functional, binary_layers
-from ._hazards import check_file
-from ._int8 import check_int8, round_kernels
-from ._int8_verify import verify_int8, verify_without_rounding
-from ._limits import check_limits
-from ._padding import pad_with_ones
-from ._ports import inference, ports_of
-from ._prepare import prepare
-from ._preprocessing import Preprocessing
 from ._report import ConversionReport
-from ._runner import Runner
-from ._verify import verify_file, verify_prepared
+from .checks import check_file, check_limits
+from .inspection import Audit, audit_bytes
+from .int8 import check_int8, round_kernels, verify_int8, verify_without_rounding
+from .lite import Runner, compute_engine, inference, ports_of, to_flatbuffer
+from .phone import Preprocessing, check_card, replacing_card
+from .prepare import pad_with_ones, prepare
+from .verify import verification_examples, verify_file, verify_prepared
 
 # Examples for the comparison that is made even without verification: of those that
 # are made up, all regular and three random ones.

@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.table import Table
 
-from ._findings import Findings
+from .inspection import Findings
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ import pytest
 import tensorflow as tf
 from cli.answers import one_sentence
 from click.testing import Result
-from deploy.lite_files import edited
+from deploy.inspection.lite_files import edited
 from larq_nobn._keras import keras
 
 Invoke = Callable[..., Result]

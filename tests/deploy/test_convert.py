@@ -22,7 +22,8 @@ from deploy.nets import (
     three_convs,
 )
 from larq_nobn._keras import keras
-from larq_nobn.deploy import ConversionError, _inference, _prepare, convert
+from larq_nobn.deploy import ConversionError, convert
+from larq_nobn.deploy.prepare import _inference, _prepare
 from numpy.testing import assert_array_equal
 from rich.console import Console
 

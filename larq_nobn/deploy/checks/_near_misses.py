@@ -1,0 +1,150 @@
+"""Layers that are nearly binary, and that LCE would silently compute in float."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import larq as lq
+import tensorflow as tf
+
+from ..._keras import keras
+from ...graph import (
+    TRAINING_ONLY,
+    Call,
+    calls,
+    has_sign_input,
+    is_binary,
+    sign_of,
+)
+from .._errors import ConversionError
+
+_layers = keras.layers
+_QUANTIZERS = ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
+# Networks of few bits; more are the business of 8-bit kernels.
+_FEW_BITS = 8
+# Behind a sign, what they give is meant to be binary still.
+_WEIGHTLESS = (
+    _layers.AveragePooling2D,
+    _layers.MaxPooling2D,
+    _layers.ZeroPadding2D,
+    _layers.Cropping2D,
+    _layers.UpSampling2D,
+    _layers.Reshape,
+    _layers.Permute,
+    _layers.Rescaling,
+    _layers.Concatenate,
+)
+
+
+def kernel_quantizers(call: Call) -> list[Any]:
+    """The quantizers of the kernels that meet the input of a call."""
+    pointwise = getattr(call.layer, "pointwise_quantizer", None)
+    return [q for q in _all_quantizers(call.layer) if q is not pointwise]
+
+
+def check_near_miss(call: Call) -> None:
+    """Refuses a call that is no binary convolution but was surely meant as one.
+
+    Raises:
+        ConversionError: It names the layer and the remedy.
+    """
+    _check_inside(call)
+    kernels = kernel_quantizers(call)
+    if not kernels:
+        return
+    quantizer = getattr(call.layer, "input_quantizer", None)
+    bits = 1 if has_sign_input(call) else _bits(quantizer)
+    kernel_bits = min(map(_bits, kernels))
+    if max(bits, kernel_bits) < _FEW_BITS:
+        raise ConversionError(
+            f"Layer {call.label!r} has inputs of {bits} bit and a kernel of "
+            f"{kernel_bits} bit, for which LCE has no kernel. Use signs for both, such "
+            "as 'ste_sign', or leave one of them unquantized."
+        )
+    if kernel_bits == 1 and quantizer is None:
+        _check_between(call)
+
+
+def why_none_is_binary(model: keras.Model) -> str:
+    """Says what the Larq convolutions of a model lack, by name."""
+    found = [c for c in calls(model) if isinstance(c.layer, lq.layers.QuantConv2D)]
+    no_input = [repr(c.label) for c in found if not has_sign_input(c)]
+    no_kernel = [
+        repr(c.label) for c in found if not is_binary(c.layer.kernel_quantizer)
+    ]
+    said = []
+    if no_input:
+        said.append(f"no sign in front of {', '.join(no_input)}")
+    if no_kernel:
+        said.append(f"no binary kernel in {', '.join(no_kernel)}")
+    return " and ".join(said) or "it holds no QuantConv2D"
+
+
+def _bits(quantizer: Any) -> int:
+    if isinstance(quantizer, lq.quantizers.NoOp):
+        return 32
+    return getattr(quantizer, "precision", None) or 32
+
+
+def _check_inside(call: Call) -> None:
+    """Refuses binary layers inside another, whose call says nothing of them."""
+    inside = list(call.layer._flatten_layers(include_self=False))
+    kernels = [q for layer in inside for q in _all_quantizers(layer)]
+    signs = [x for x in map(sign_of, inside) if x is not None]
+    if not has_sign_input(call) and all(any(s is k for k in kernels) for s in signs):
+        return
+    for layer in inside:
+        if any(map(is_binary, _all_quantizers(layer))):
+            raise ConversionError(
+                f"Layer {call.label!r} ({type(call.layer).__name__}) holds the binary "
+                f"layer {layer.name!r}, which cannot be seen from outside. Call that "
+                "layer in the model itself; layers that belong together may be a "
+                "functional model, which is opened."
+            )
+
+
+def _all_quantizers(layer: keras.layers.Layer) -> list[Any]:
+    found = [getattr(layer, name, None) for name in _QUANTIZERS]
+    return [quantizer for quantizer in found if quantizer is not None]
+
+
+def _check_between(call: Call) -> None:
+    """Refuses what stands between a sign and the binary kernel that it is for."""
+    left = tf.nest.flatten(call.inputs)
+    while left:
+        node = _node(left.pop())
+        if _is_plain_sign(node.layer):
+            raise ConversionError(
+                f"Layer {node.layer.name!r} takes the sign for layer {call.label!r}, "
+                "but TensorFlow's is 0 at 0, and LCE does not know it. Give "
+                f"{call.label!r} an input_quantizer such as 'ste_sign' instead."
+            )
+        if not _is_weightless(node):
+            continue
+        if any(sign_of(_node(x).layer) is not None for x in node.keras_inputs):
+            name, kind = node.layer.name, type(node.layer).__name__
+            raise ConversionError(
+                f"Layer {name!r} ({kind}) stands between a sign and layer "
+                f"{call.label!r}, which makes that a float convolution. Give "
+                f"{call.label!r} an input_quantizer such as 'ste_sign'."
+            )
+        left += node.keras_inputs
+
+
+def _is_plain_sign(layer: keras.layers.Layer) -> bool:
+    # An operator such as * stands for a layer, whose symbol it is.
+    operator = getattr(layer, "symbol", "").split(".")[-1]
+    activation = getattr(layer, "activation", None)
+    module = getattr(activation, "__module__", "").split(".")[0]
+    called = (module, getattr(activation, "__name__", ""))
+    return operator == "sign" or called == ("tensorflow", "sign")
+
+
+def _node(tensor: Any) -> Any:
+    layer, index, _ = tensor._keras_history
+    return layer.inbound_nodes[index]
+
+
+def _is_weightless(node: Any) -> bool:
+    operator = hasattr(node.layer, "symbol") and len(node.keras_inputs) == 1
+    return operator or isinstance(node.layer, (*_WEIGHTLESS, *TRAINING_ONLY))

@@ -1,0 +1,20 @@
+"""What is inside a `.tflite` file, and what could be saved."""
+
+from ._audit import Audit, audit, audit_bytes
+from ._chain import Chain
+from ._difference import Difference, diff
+from ._findings import Findings
+from ._stayed_float import stayed_float
+from ._work import Layers
+
+__all__ = [
+    "Audit",
+    "Chain",
+    "Difference",
+    "Findings",
+    "Layers",
+    "audit",
+    "audit_bytes",
+    "diff",
+    "stayed_float",
+]

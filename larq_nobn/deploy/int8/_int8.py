@@ -1,0 +1,130 @@
+"""What a conversion to int8 asks of a model, and what it does to its kernels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..._keras import keras
+from ...graph import Call, Graph, has_sign_input, sign_of
+from ...layers import FakeQuantization
+from .._errors import ConversionError
+from ..prepare import BinaryConvolution
+from ._places import KEEPS
+
+_REMEDY = "larq_nobn.deploy.fake_quantize(model, data) puts in what is missing."
+
+
+def check_int8(model: keras.Model, int8: bool) -> None:
+    """Checks that a model says all ranges if its file is to be int8, and none if not.
+
+    Arguments:
+        model: A functional model.
+        int8: Whether the file is to be int8.
+
+    Raises:
+        ConversionError: With the layer and the remedy.
+    """
+    graph = Graph(model)
+    ranges = [c for c in graph.calls if isinstance(c.layer, FakeQuantization)]
+    if not int8:
+        if ranges:
+            raise ConversionError(
+                f"Layer {ranges[0].name!r} is a FakeQuantization, which makes int8 of "
+                "what is around it. Pass int8=True, or convert the model without it."
+            )
+        return
+    if not ranges:
+        raise ConversionError(
+            f"Model {model.name!r} holds no FakeQuantization, so nothing says which "
+            f"numbers 8 bits should stand for. {_REMEDY}"
+        )
+    for call in ranges:
+        if not call.layer.has_range:
+            raise ConversionError(
+                f"Layer {call.name!r} has no range yet. Train the model on some "
+                "batches, or call set_range on the layer."
+            )
+    for given in model.inputs:
+        readers = [c.layer for c in graph.consumers(given)]
+        if not all(isinstance(layer, FakeQuantization) for layer in readers):
+            raise ConversionError(
+                f"Input {given.name!r} of model {model.name!r} does not go into a "
+                f"FakeQuantization, so that an int8 file cannot take it. {_REMEDY}"
+            )
+    _check_outputs(model, graph)
+    for call in graph.calls:
+        binary = getattr(call.layer, "input_quantizer", None) is not None
+        if (binary or sign_of(call.layer) is not None) and not _on_grid(call, graph):
+            raise ConversionError(
+                f"Layer {call.label!r} takes the sign of what no FakeQuantization has "
+                f"rounded, and rounding may turn it. {_REMEDY}"
+            )
+
+
+def _check_outputs(model: keras.Model, graph: Graph) -> None:
+    for end in model.outputs:
+        for call in graph.consumers(end):
+            if has_sign_input(call) or sign_of(call.layer) is not None:
+                raise ConversionError(
+                    f"Layer {call.label!r} takes the sign of an output of model "
+                    f"{model.name!r}, which LCE loses in int8 files. Leave that output "
+                    "out."
+                )
+
+
+def _on_grid(call: Call, graph: Graph) -> bool:
+    quantizer = getattr(call.layer, "input_quantizer", None) or sign_of(call.layer)
+    if getattr(quantizer, "shift", None) is not None:
+        return False
+    return all(_is_rounded(x, graph) for x in call.node.keras_inputs)
+
+
+def _is_rounded(tensor: Any, graph: Graph) -> bool:
+    maker = graph.producer(tensor)
+    if maker is None:
+        return False
+    if isinstance(maker.layer, FakeQuantization) or sign_of(maker.layer) is not None:
+        return True
+    inputs = maker.node.keras_inputs
+    return isinstance(maker.layer, KEEPS) and all(_is_rounded(x, graph) for x in inputs)
+
+
+def round_kernels(prepared: keras.Model) -> None:
+    """Rounds real-valued kernels as the converter does, to 8 bits and symmetrically.
+
+    It gives each output channel a scale of its own, but a dense layer or the slopes of
+    a PReLU only one. Of a rounded kernel it finds the same scales again.
+    """
+    for layer in prepared.layers:
+        if isinstance(layer, BinaryConvolution):
+            continue
+        for name in ("kernel", "depthwise_kernel", "pointwise_kernel", "alpha"):
+            variable = getattr(layer, name, None)
+            if variable is not None:
+                axes = _shared_axes(name, variable.shape.rank)
+                variable.assign(_rounded(variable.numpy(), axes))
+
+
+def _shared_axes(name: str, rank: int) -> tuple[int, ...]:
+    if rank < 4:
+        return tuple(range(rank))
+    return (0, 1) if name == "depthwise_kernel" else (0, 1, 2)
+
+
+def _rounded(kernel: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    step = np.abs(kernel).max(axis=axes, keepdims=True) / 127
+    return np.rint(kernel / np.where(step > 0, step, 1)) * step
+
+
+def without_ranges(model: keras.Model) -> keras.Model:
+    """Takes the ranges from a model's layers, which then hand their input on.
+
+    Arguments:
+        model: A model of whose layers nobody else knows.
+    """
+    for layer in model.layers:
+        if isinstance(layer, FakeQuantization):
+            layer.set_range(0.0, 0.0)
+    return model

@@ -1,0 +1,134 @@
+"""Runs converted files."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .._errors import ConversionError
+from ._flatbuffer import cause, compute_engine, quiet
+from ._ports import in_batches
+from ._signature import port_names
+from ._tensor_info import TensorInfo
+
+
+class Runner:
+    """Runs the content of a `.tflite` file in LCE's interpreter.
+
+    A file of this package takes inputs and gives outputs in the order of the Keras
+    model that it was made from; of other files, the order is that in the file.
+
+    Arguments:
+        flatbuffer: The content of the file.
+
+    Attributes:
+        input_names: What the file calls its inputs, in their order.
+        output_names: The same for its outputs.
+        input_tensors: Shape, type and, where they are int8, scale of the inputs.
+        output_tensors: The same for its outputs.
+
+    Raises:
+        ConversionError: If the interpreter cannot run it, or LCE is not installed.
+
+    Example:
+        ```python
+        import numpy as np
+        import larq_nobn as nobn
+
+        model = nobn.models.ReActNet18((32, 32, 3), 10, width=16)
+        nobn.convert(model, "model.tflite")
+        with open("model.tflite", "rb") as file:
+            run = nobn.deploy.Runner(file.read())
+        logits = run(np.zeros((5, 32, 32, 3), np.float32))  # (5, 10)
+        ```
+    """
+
+    def __init__(self, flatbuffer: bytes):
+        engine = compute_engine()
+        with quiet() as chatter:
+            try:
+                self._interpreter = engine.testing.Interpreter(
+                    flatbuffer, num_threads=os.cpu_count() or 1
+                )
+            except Exception as error:  # the wrapper raises RuntimeError and others
+                raise ConversionError(
+                    "Larq Compute Engine's interpreter cannot run the file: "
+                    f"{cause(error, chatter())}. Replace what it names."
+                ) from error
+        self.input_names, self.output_names = port_names(flatbuffer)
+        inner = self._interpreter
+        self.input_tensors = _tensors(
+            self.input_names,
+            inner.input_shapes,
+            inner.input_types,
+            inner.input_scales,
+            inner.input_zero_points,
+        )
+        self.output_tensors = _tensors(
+            self.output_names,
+            inner.output_shapes,
+            inner.output_types,
+            inner.output_scales,
+            inner.output_zero_points,
+        )
+
+    @property
+    def batch_size(self) -> int:
+        """How many examples the file takes at once; others it gets in batches."""
+        sizes = {shape[0] if shape else 0 for shape in self._interpreter.input_shapes}
+        if len(sizes) != 1 or 0 in sizes:
+            raise ConversionError(
+                f"The file takes inputs of shapes {self._interpreter.input_shapes}, "
+                "which have no batch axis in common. Convert a model whose inputs "
+                "hold examples along the first axis."
+            )
+        return int(sizes.pop())
+
+    def __call__(
+        self, examples: np.ndarray | Sequence[np.ndarray]
+    ) -> np.ndarray | list[np.ndarray]:
+        """Returns the outputs for any number of examples.
+
+        Arguments:
+            examples: (examples, ...), or a list of such arrays, one for each input.
+                An int8 file gets them rounded.
+
+        Returns:
+            An array, or a list of arrays if the file has several outputs. What is int8
+            in the file comes as the float32 numbers that it stands for.
+        """
+        if isinstance(examples, np.ndarray):
+            examples = [examples]
+        found = self.outputs(examples)
+        return found[0] if len(found) == 1 else found
+
+    def outputs(self, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Returns the same, as lists even where there is only one array."""
+        predict = self._interpreter.interpreter.predict
+        taken = [
+            array if tensor.scale is None else tensor.encode(array)
+            for tensor, array in zip(self.input_tensors, examples, strict=True)
+        ]
+        size = self.batch_size
+        try:
+            found = in_batches(predict, taken, size)
+        except (RuntimeError, ValueError, MemoryError) as error:
+            raise ConversionError(
+                f"The file cannot be run on these inputs: {cause(error, '')}. Pass "
+                "arrays of the shapes and types that it takes."
+            ) from error
+        return [
+            array if tensor.scale is None else tensor.decode(array)
+            for tensor, array in zip(self.output_tensors, found, strict=True)
+        ]
+
+
+def _tensors(*columns: Sequence[Any]) -> list[TensorInfo]:
+    rows = zip(*columns, strict=True)
+    return [
+        TensorInfo(name, tuple(shape), np.dtype(kind).name, scale, zero_point)
+        for name, shape, kind, scale, zero_point in rows
+    ]

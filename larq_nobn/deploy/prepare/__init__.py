@@ -1,0 +1,14 @@
+"""The inference form of a model, with as few float operations as possible."""
+
+from ._inference import BinaryConvolution, ShiftedSign
+from ._padding import pad_with_ones
+from ._prepare import half_precision, in_float32, prepare
+
+__all__ = [
+    "BinaryConvolution",
+    "ShiftedSign",
+    "half_precision",
+    "in_float32",
+    "pad_with_ones",
+    "prepare",
+]

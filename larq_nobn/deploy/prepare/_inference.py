@@ -1,0 +1,207 @@
+"""The layers that prepared models are made of where training needed other forms."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import larq as lq
+import numpy as np
+import tensorflow as tf
+
+from ..._keras import keras
+from ...layers._groups import group_moments
+from ...layers._rprelu import spelled_prelu
+
+
+class ShiftedSign(lq.quantizers.Quantizer):
+    """sign(x + shift), or without a shift, in Larq's spelling, which LCE recognises.
+
+    Arguments:
+        shift: (C,); None for 0.
+        gain: (C,), where the given model takes the sign of gain * (x + shift): of a
+            negative one, the opposite sign. None for 1.
+        **kwargs: Keras layer arguments.
+    """
+
+    precision = 1
+
+    def __init__(
+        self,
+        shift: np.ndarray | None,
+        gain: np.ndarray | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(dtype="float32", **kwargs)
+        self.shift = None if shift is None else tf.constant(shift, tf.float32)
+        self.gain = None if gain is None else np.asarray(gain, np.float32)
+
+    def shifted(self, inputs: tf.Tensor) -> tf.Tensor:
+        return inputs if self.shift is None else inputs + self.shift
+
+    def before(self, inputs: tf.Tensor) -> tf.Tensor:
+        """What the given model takes the sign of."""
+        shifted = self.shifted(inputs)
+        return shifted if self.gain is None else shifted * self.gain
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return lq.math.sign(self.shifted(inputs))
+
+
+class PlainAffine(keras.layers.Layer):
+    """gain * x + offset per channel, which is all that batch norm is at inference.
+
+    Arguments:
+        gain, offset: (C,) or a number, each.
+        **kwargs: Keras layer arguments.
+
+    Attributes:
+        gain: A float32 constant of rank 1 or 0; None for 1.
+        offset: Likewise; None for 0.
+    """
+
+    def __init__(self, gain: Any, offset: Any, **kwargs: Any):
+        super().__init__(dtype="float32", **kwargs)
+        self.set(gain, offset)
+
+    def set(self, gain: Any, offset: Any) -> None:
+        """Changes its numbers; 1 and 0 are left out."""
+        # Rank 1 at most: LCE fuses other constants into a file that cannot run.
+        self.gain = None if np.all(gain == 1) else tf.constant(gain, tf.float32)
+        self.offset = None if np.all(offset == 0) else tf.constant(offset, tf.float32)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        outputs = inputs if self.gain is None else inputs * self.gain
+        return outputs if self.offset is None else outputs + self.offset
+
+
+class ShiftedReLU(keras.layers.Layer):
+    """max(x + shift, 0), which is one operation whatever the shift.
+
+    Arguments:
+        shift: (C,); None for 0.
+        **kwargs: Keras layer arguments.
+    """
+
+    def __init__(self, shift: Any, **kwargs: Any):
+        super().__init__(dtype="float32", **kwargs)
+        self.shift = None if shift is None else tf.constant(shift, tf.float32)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return tf.nn.relu(inputs if self.shift is None else inputs + self.shift)
+
+
+class PlainRPReLU(keras.layers.Layer):
+    """PReLU(x + shift_in; slope) + shift_out, free of how training computes it.
+
+    Arguments:
+        shift_in, slope, shift_out: (C,) each.
+        **kwargs: Keras layer arguments.
+    """
+
+    def __init__(
+        self,
+        shift_in: np.ndarray,
+        slope: np.ndarray,
+        shift_out: np.ndarray,
+        **kwargs: Any,
+    ):
+        super().__init__(dtype="float32", **kwargs)
+        self.shift_in = tf.constant(shift_in, tf.float32)
+        self.slope = tf.constant(slope, tf.float32)
+        self.shift_out = tf.constant(shift_out, tf.float32)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        z = inputs if self.shift_in is None else inputs + self.shift_in
+        outputs = spelled_prelu(z, self.slope)
+        return outputs if self.shift_out is None else outputs + self.shift_out
+
+
+class PlainGroupNormalization(keras.layers.Layer):
+    """Group normalization that reshapes statistics only, never the feature map.
+
+    Keras' own reshapes the map into groups. TensorFlow Lite runs RESHAPE in place and
+    the next ADD in place behind it, which destroys a map that a shortcut still needs.
+
+    Arguments:
+        groups: Number of groups.
+        epsilon: Added to the variance.
+        gamma, beta: (C,) each.
+        **kwargs: Keras layer arguments.
+    """
+
+    def __init__(
+        self,
+        groups: int,
+        epsilon: float,
+        gamma: np.ndarray,
+        beta: np.ndarray,
+        **kwargs: Any,
+    ):
+        super().__init__(dtype="float32", **kwargs)
+        self.groups, self.epsilon = groups, epsilon
+        self.gamma = tf.constant(gamma, tf.float32)
+        self.beta = tf.constant(beta, tf.float32)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        mean, variance = group_moments(inputs, self.groups)
+        rate = tf.math.rsqrt(variance + self.epsilon)
+        outputs = (inputs - mean) * (rate * self.gamma)
+        return outputs if self.beta is None else outputs + self.beta
+
+
+class BinaryConvolution(lq.layers.QuantConv2D):
+    """activation(scale * (sign(x) conv ±1) + bias), the convolution in exact integers.
+
+    With the scale in the kernel, Keras would add ±c in float: a sum that should be 0
+    becomes ±1e-9, whose sign is noise, while LCE counts bits and gets 0.
+
+    Arguments:
+        kernel: ±1, (height, width, input channels, output channels).
+        scale: (C,), not negative; None for 1.
+        bias: (C,); None for no bias.
+        activation: Applied last.
+        **kwargs: Arguments of `QuantConv2D` other than quantizers.
+    """
+
+    def __init__(
+        self,
+        kernel: np.ndarray,
+        scale: np.ndarray | None,
+        bias: np.ndarray | None,
+        activation: Any,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            kernel_initializer=keras.initializers.Constant(kernel),
+            use_bias=False,
+            dtype="float32",
+            **kwargs,
+        )
+        self.set(1.0 if scale is None else scale, 0.0 if bias is None else bias)
+        self.last = keras.activations.get(activation)
+
+    def set(self, scale: Any, offset: Any) -> None:
+        """Changes what stands behind the kernel: (C,) each; 1 and 0 are left out."""
+        # Rank 1: LCE fuses any other constant shape into a file that cannot run.
+        self.scale = None if np.all(scale == 1) else tf.constant(scale, tf.float32)
+        self.offset = None if np.all(offset == 0) else tf.constant(offset, tf.float32)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        outputs = super().call(inputs)
+        if self.scale is not None and self.is_rectified():
+            # The same value, since scale >= 0; LCE fuses a ReLU only before the scale.
+            return self.last(outputs) * self.scale
+        if self.scale is not None:
+            outputs = outputs * self.scale
+        if self.offset is not None:
+            outputs = outputs + self.offset
+        return self.last(outputs)
+
+    def is_rectified(self) -> bool:
+        """Whether all that it does behind the kernel is a ReLU and a scale."""
+        return self.offset is None and self.last is keras.activations.relu
+
+    def border(self) -> float | None:
+        """The number that pads its input; None if nothing does."""
+        pads = self.padding == "same" and self.kernel_size != (1, 1)
+        return float(keras.backend.get_value(self.pad_values)) if pads else None

@@ -1,0 +1,241 @@
+"""Rewrites a trained model into the float32 inference form that converts exactly."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import larq as lq
+import numpy as np
+
+from ..._keras import dtype_policy, keras
+from ...graph import (
+    TRAINING_ONLY,
+    Call,
+    ModelError,
+    is_binary_convolution,
+    kernel_value,
+    rebuild,
+    replace_layers,
+    split_kernel,
+)
+from ...layers import RPReLU
+from ...quantizers import RSign
+from .._errors import ConversionError
+from .._graph import as_functional
+from ._affine import plain_affine
+from ._affine_gains import drop_gains
+from ._affine_merge import merge_affines, merge_into_convolutions
+from ._affine_relus import shift_rectifiers
+from ._factors import absorb_factors
+from ._inference import BinaryConvolution, PlainGroupNormalization, PlainRPReLU
+from ._proxy import plain_proxy_norm
+from ._quantizers import copy_quantizer, nothing, plain_sign
+from ._shifts import move_shifts
+
+# The kernels that a Larq layer may quantize, and the argument that says how.
+_KERNELS = {
+    "kernel": "kernel_quantizer",
+    "depthwise_kernel": "depthwise_quantizer",
+    "pointwise_kernel": "pointwise_quantizer",
+}
+
+
+class Replacement(NamedTuple):
+    """A new layer, or several in a row, or none; and what fills the weights once built.
+
+    A function stands for several layers, and None for none.
+    """
+
+    layer: Callable[..., Any] | None
+    fill: Callable[[], None] = nothing
+
+
+def drop_nothing(call: Call) -> Replacement | None:
+    """What at inference does nothing is left out: dropout, noise and their kin."""
+    layer = call.layer
+    linear = type(layer) is keras.layers.Activation and (
+        layer.activation is keras.activations.linear
+    )
+    return Replacement(None) if linear or isinstance(layer, TRAINING_ONLY) else None
+
+
+def plain_sign_layer(call: Call) -> Replacement | None:
+    """An RSign that stands as a layer of its own loses its scale."""
+    return (
+        Replacement(plain_sign(call.layer)) if isinstance(call.layer, RSign) else None
+    )
+
+
+def plain_rprelu(call: Call) -> Replacement | None:
+    """An RPReLU is spelled for the converter; training spells it for speed."""
+    if not isinstance(call.layer, RPReLU):
+        return None
+    layer = call.layer
+    weights = (layer.shift_in, layer.effective_slope(), layer.shift_out)
+    values = [weight.numpy() for weight in weights]
+    return Replacement(PlainRPReLU(*values, name=layer.name))
+
+
+def plain_affine_layer(call: Call) -> Replacement | None:
+    """Batch norm and its kin become a gain and an offset."""
+    layer = plain_affine(call)
+    return None if layer is None else Replacement(layer)
+
+
+def plain_proxy_layers(call: Call) -> Replacement | None:
+    """Proxy Norm becomes group norm, activation and a constant shift."""
+    layers = plain_proxy_norm(call)
+    return None if layers is None else Replacement(layers)
+
+
+def plain_group_norm(call: Call) -> Replacement | None:
+    """Keras' group norm over the last axis, in the form that runs as it should."""
+    layer = call.layer
+    kind = keras.layers.GroupNormalization
+    if type(layer) is not kind or layer.axis not in (-1, call.inputs.shape.rank - 1):
+        return None
+    channels = call.inputs.shape[-1]
+    new = PlainGroupNormalization(
+        layer.groups,
+        layer.epsilon,
+        gamma=layer.gamma.numpy() if layer.scale else np.ones(channels),
+        beta=layer.beta.numpy() if layer.center else np.zeros(channels),
+        name=layer.name,
+    )
+    return Replacement(new)
+
+
+def bake_binary_convolution(call: Call) -> Replacement | None:
+    """A binary convolution gets ±1 in its kernel and the scale behind it."""
+    layer = call.layer
+    # What a subclass computes besides is not known here; it keeps ±c in its kernel.
+    exact = type(layer) in (keras.layers.Conv2D, lq.layers.QuantConv2D)
+    if not exact or not is_binary_convolution(call):
+        return None
+    split = split_kernel(kernel_value(layer.kernel))
+    if split is None:
+        raise ConversionError(
+            f"The kernel of layer {call.name!r} is not ±c with one c per output "
+            "channel, which is all that LCE can binarize. Use a kernel_quantizer such "
+            "as 'ste_sign', or set its input_quantizer to None to keep it float."
+        )
+    kernel, scale = split
+    config = layer.get_config()
+    kept = ("filters", "kernel_size", "strides", "padding", "dilation_rate")
+    new = BinaryConvolution(
+        kernel,
+        scale=scale,
+        bias=layer.bias.numpy() if layer.use_bias else None,
+        activation=config["activation"],
+        pad_values=config.get("pad_values", 0.0),
+        name=call.name,
+        **{key: config[key] for key in kept},
+    )
+    quantizer = getattr(layer, "input_quantizer", None)
+    new.input_quantizer, fill = copy_quantizer(quantizer)
+    return Replacement(new, fill)
+
+
+def bake_kernels(call: Call) -> Replacement | None:
+    """Any other quantized kernel becomes the float values that it stands for."""
+    layer = call.layer
+    baked = [name for name, of in _KERNELS.items() if getattr(layer, of, None)]
+    if not baked and getattr(layer, "input_quantizer", None) is None:
+        return None
+    plain = {_KERNELS[name]: None for name in baked}
+    new = rebuild(layer, float32=True, name=call.name, **plain, input_quantizer=None)
+    new.input_quantizer, fill_quantizer = copy_quantizer(layer.input_quantizer)
+
+    def fill() -> None:
+        fill_quantizer()
+        for name in (*_KERNELS, "bias"):
+            variable = getattr(layer, name, None)
+            if variable is not None:
+                getattr(new, name).assign(kernel_value(variable))
+
+    return Replacement(new, fill)
+
+
+def copy(call: Call) -> Replacement:
+    """The same layer again, in float32."""
+    new = rebuild(call.layer, float32=True, name=call.name)
+    return Replacement(new, lambda: new.set_weights(call.layer.get_weights()))
+
+
+# For each layer the first rule that fits; each keeps the layer's name and function.
+RULES = (
+    drop_nothing,
+    plain_sign_layer,
+    plain_rprelu,
+    plain_affine_layer,
+    plain_proxy_layers,
+    plain_group_norm,
+    bake_binary_convolution,
+    bake_kernels,
+    copy,
+)
+
+# Then, on the whole graph; what the first make free is nothing to the next.
+PASSES = (
+    merge_affines,
+    merge_into_convolutions,
+    drop_gains,
+    absorb_factors,
+    shift_rectifiers,
+)
+
+
+def prepare(model: keras.Model) -> keras.Model:
+    """Returns a new float32 model of the same function, in its inference form.
+
+    The given model is not touched. Layer names stay, so that a finding about the new
+    model names a layer of the old.
+    """
+    prepared = _clone(model, RULES)
+    for change in PASSES:
+        prepared = change(prepared)
+    move_shifts(prepared)
+    # The short name leaves room: LCE cuts the names of tensors at 50 characters.
+    return keras.Model(prepared.inputs, prepared.outputs, name="net")
+
+
+def in_float32(model: keras.Model) -> keras.Model:
+    """Returns the same layers and weights again, computing in float32."""
+    return _clone(model, (copy,))
+
+
+def half_precision(model: keras.Model) -> str | None:
+    """Returns the policy of a layer that computes in half precision, if any does."""
+    policies = (layer.dtype_policy for layer in model.layers)
+    halves = (p.name for p in policies if p.compute_dtype in ("float16", "bfloat16"))
+    return next(halves, None)
+
+
+def _clone(
+    model: keras.Model, rules: Sequence[Callable[[Call], Replacement | None]]
+) -> keras.Model:
+    given = as_functional(model)
+    fills = []
+
+    def replace(call: Call) -> Callable[..., Any] | None:
+        found = next(filter(None, (rule(call) for rule in rules)))
+        fills.append(found.fill)
+        return found.layer
+
+    # Larq leaves its scope open when a layer fails, and latent weights then read as ±1.
+    with dtype_policy("float32"), lq.context.quantized_scope(False):
+        try:
+            cloned = replace_layers(given, replace)
+        except ConversionError:
+            raise
+        except ModelError as error:
+            raise ConversionError(str(error)) from error
+        except Exception as error:  # whatever a user's layer raises when called
+            raise ConversionError(
+                f"Model {model.name!r} cannot be rebuilt in float32: {error}. Remove "
+                "casts to other types from its layers."
+            ) from error
+        for fill in fills:
+            fill()
+    return cloned

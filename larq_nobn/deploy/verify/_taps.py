@@ -1,0 +1,116 @@
+"""Reads the signs inside a network: of a Keras model, and of a converted file."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from ..._keras import keras
+from .._errors import VerificationError
+from .._graph import Sign, as_functional, signs
+from ..lite import Ports, Runner, inference, run, to_flatbuffer
+from ..prepare import ShiftedSign
+from ._agreement import SignPair
+
+# What a form of the network computes at its signs, by label.
+Tap = Callable[[Sequence[np.ndarray]], dict[str, np.ndarray]]
+
+
+def given_signs(model: keras.Model) -> Tap:
+    """Reads where the signs of a model are +1."""
+    found, inner = _inner_model(model)
+
+    def read(examples: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        pairs = zip(found, run(inner, examples), strict=True)
+        return {s.label: _as_given(s, np.asarray(s.quantizer(x)) > 0) for s, x in pairs}
+
+    return read
+
+
+def sign_inputs(prepared: keras.Model) -> Tap:
+    """Reads the numbers whose signs a prepared model takes."""
+    found, inner = _inner_model(prepared)
+
+    def read(examples: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        pairs = zip(found, run(inner, examples), strict=True)
+        return {s.label: np.asarray(_before_sign(s, x)) for s, x in pairs}
+
+    return read
+
+
+def converted_signs(prepared: keras.Model, shipped: Runner, ports: Ports) -> Tap:
+    """Reads where the signs of a converted file are +1.
+
+    LCE's interpreter shows outputs only. So the model is converted again with its signs
+    appended to its outputs; taken behind the sign, they change nothing in how LCE
+    fuses and packs, and the outputs proper must be those of the shipped file.
+    """
+    found, inner = _inner_model(prepared, with_outputs=True)
+    count = len(prepared.outputs)
+    tensors = [*prepared.outputs, *(sign.tensor for sign in found)]
+    ends = np.cumsum([int(np.prod(tensor.shape[1:])) for tensor in tensors])
+
+    def function(inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
+        values = inference(inner)(inputs)
+        bits = [s.quantizer(v) for s, v in zip(found, values[count:], strict=True)]
+        rows = [tf.reshape(v, (ports.batch_size, -1)) for v in (*values[:count], *bits)]
+        return [tf.concat([tf.cast(row, tf.float32) for row in rows], axis=1)]
+
+    single = Ports(ports.inputs, ["output"])
+    probe = Runner(to_flatbuffer(function, inner.variables, single))
+
+    def read(examples: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
+        parts = np.split(probe.outputs(examples)[0], ends[:-1], axis=1)
+        proper = [y.reshape(len(y), -1) for y in shipped.outputs(examples)]
+        for part, output in zip(parts, proper, strict=False):
+            if not np.allclose(part, output, rtol=1e-5, atol=1e-6, equal_nan=True):
+                raise VerificationError(
+                    "The converted file and the same file with its signs made visible "
+                    "compute different outputs, so its differences cannot be "
+                    "explained. No file was written."
+                )
+        bits = zip(found, parts[count:], strict=True)
+        return {s.label: _as_given(s, values > 0) for s, values in bits}
+
+    return read
+
+
+def sign_pairs(
+    reference: Tap, other: Tap, inputs: Tap, examples: Sequence[np.ndarray]
+) -> Iterator[SignPair]:
+    """Yields the signs of two forms of one network in the order of the network."""
+    first, second, values = reference(examples), other(examples), inputs(examples)
+    for label, value in values.items():
+        shape = (len(value), -1)
+        yield SignPair(
+            label,
+            first[label].reshape(shape),
+            second[label].reshape(shape),
+            np.abs(value).reshape(shape),
+        )
+
+
+def _inner_model(
+    model: keras.Model, with_outputs: bool = False
+) -> tuple[list[Sign], keras.Model]:
+    functional = as_functional(model)
+    found = signs(functional)
+    outputs = functional.outputs if with_outputs else []
+    ends = [*outputs, *(sign.tensor for sign in found)]
+    return found, keras.Model(functional.inputs, ends, name="net")
+
+
+def _before_sign(sign: Sign, x: tf.Tensor) -> tf.Tensor:
+    plain = isinstance(sign.quantizer, ShiftedSign)
+    return sign.quantizer.before(x) if plain else x
+
+
+def _as_given(sign: Sign, positive: np.ndarray) -> np.ndarray:
+    """Turns the signs that preparation turned back to those of the given model."""
+    gain = getattr(sign.quantizer, "gain", None)
+    if gain is None:
+        return positive
+    rows = positive.reshape(-1, len(gain)) == (gain > 0)
+    return rows.reshape(positive.shape)

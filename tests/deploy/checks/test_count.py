@@ -1,0 +1,79 @@
+"""Binary convolutions that LCE leaves in float, or finds where there are none."""
+
+import larq as lq
+import numpy as np
+import pytest
+from deploy.nets import binary_conv, chain, head
+from larq_nobn._keras import keras
+from larq_nobn.deploy import ConversionError, convert
+from larq_nobn.deploy.prepare import _inference, _prepare
+
+pytestmark = pytest.mark.convert
+
+
+def refused(model, message, folder):
+    with pytest.raises(ConversionError, match=message):
+        convert(model, folder / "m.tflite")
+    assert not any(folder.iterdir())
+
+
+class Own(lq.layers.QuantConv2D):
+    """A user's kind, of which preparation keeps the kernel as it is."""
+
+
+def own(kernel):
+    """A model with a kernel that says it is binary."""
+
+    @lq.utils.set_precision(1)
+    def quantizer(latent):
+        return kernel(lq.math.sign(latent))
+
+    layer = Own(
+        *(32, 3),
+        input_quantizer="ste_sign",
+        kernel_quantizer=quantizer,
+        kernel_constraint="weight_clip",
+        padding="same",
+        pad_values=1.0,
+        name="own",
+    )
+    return chain(binary_conv(), layer, keras.layers.ReLU(), *head())
+
+
+def jitter(amount):
+    signs = np.sign(np.random.default_rng(0).normal(size=(3, 3, 32, 32)))
+    return (1 + amount * signs).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    "kernel, reason",
+    [
+        (lambda sign: sign * jitter(0.02), "its weights miss ±c by more than 0.5 %"),
+        (lambda sign: sign * (jitter(1.0) > 0), "some of its weights are 0"),
+    ],
+)
+def test_the_reason_is_told_where_the_file_shows_it(kernel, reason, tmp_path):
+    message = f"found 1 .* model has 2: layer 'own' stayed float.*{reason}.*Use a kern"
+    refused(own(kernel), message, tmp_path)
+
+
+def test_what_stands_between_sign_and_convolution_is_told(tmp_path, monkeypatch):
+    class Halved(_inference.ShiftedSign):
+        def call(self, inputs):
+            return 0.5 * super().call(inputs)
+
+    def rule(quantizer):
+        return Halved(np.zeros(32)), lambda: None
+
+    monkeypatch.setattr(_prepare, "copy_quantizer", rule)
+    model = chain(binary_conv(name="left"), keras.layers.ReLU(), *head())
+    message = "LCE found 0 .* has 1: layer 'left' stayed float.* MUL stands between"
+    refused(model, message, tmp_path)
+
+
+def test_kernels_that_are_nearly_binary_are_not_flattened(tmp_path):
+    conv = binary_conv(name="x", kernel_quantizer=None)
+    model = chain(conv, binary_conv(), *head())
+    conv.kernel.assign(np.sign(conv.kernel) * jitter(0.002))
+    message = "LCE found 2 .* has 1: it rounds to ±c what is not quite that, in 'x'"
+    refused(model, message, tmp_path)

@@ -1,0 +1,182 @@
+"""Files that would not run, or run wrongly, and files that only look like it."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from deploy.nets import Constant, binary_conv, chain, head, images, scrambled
+from larq_nobn._keras import keras
+from larq_nobn.deploy import (
+    ConversionError,
+    Runner,
+    VerificationError,
+    _convert,
+    binary_layers,
+    convert,
+)
+from larq_nobn.deploy.checks._hazards import check_file, overwritten
+from larq_nobn.deploy.lite._flatbuffer import to_flatbuffer
+from larq_nobn.deploy.lite._operations import read
+from larq_nobn.deploy.lite._ports import Ports, inference, ports_of
+from larq_nobn.deploy.prepare._prepare import prepare
+
+pytestmark = pytest.mark.convert
+SHAPE, GROUPS = (1, 4, 4, 16), (1, 4, 4, 2, 8)
+
+
+def file_of(model):
+    prepared = prepare(model)
+    ports = ports_of(prepared)
+    return to_flatbuffer(inference(prepared), prepared.variables, ports), prepared
+
+
+def check(flatbuffer, prepared):
+    check_file(flatbuffer, prepared, binary_layers(prepared))
+
+
+class Own(keras.layers.Layer):
+    """A user's layer, of any function."""
+
+    def __init__(self, function, **kwargs):
+        super().__init__(**kwargs)
+        self.function = function
+
+    def call(self, inputs):
+        return self.function(inputs)
+
+    def get_config(self):
+        return {**super().get_config(), "function": self.function}
+
+
+def spectrum(x):
+    return tf.math.real(tf.signal.fft2d(tf.cast(x, tf.complex64)))
+
+
+def doubled(x):
+    return tf.cast(2 * tf.cast(x, tf.float64), tf.float32)
+
+
+@pytest.mark.parametrize(
+    "function, op, dtype",
+    [
+        (tf.math.erf, "Erf", "float32"),
+        (spectrum, "FFT2D", "complex64"),
+        (doubled, "Mul", "float64"),
+    ],
+)
+def test_operations_that_nothing_can_run_are_named(function, op, dtype):
+    odd = Own(function, name="odd")
+    message = f"Layer 'odd' needs the operation '{op}' that gives {dtype}, which Tens"
+    with pytest.raises(ConversionError, match=message):
+        check(*file_of(chain(binary_conv(), odd, keras.layers.ReLU(), *head())))
+
+
+def test_the_last_layer_has_a_name_too():
+    with pytest.raises(ConversionError, match="Layer 'odd' needs"):
+        check(*file_of(chain(binary_conv(), Own(tf.math.erf, name="odd"))))
+
+
+def test_a_file_that_the_interpreter_refuses():
+    model = chain(binary_conv(64, groups=2), stem=False, shape=(8, 8, 64))
+    flatbuffer = to_flatbuffer(inference(model), model.variables, ports_of(model))
+    with pytest.raises(ConversionError, match="cannot run the file: .*bconv2d"):
+        Runner(flatbuffer)
+
+
+def shortcut(between=lambda x: x):
+    """A map that is reshaped, shifted, and still needed for a shortcut."""
+    layers = keras.layers
+    inputs = keras.Input((8, 8, 3))
+    x = layers.AveragePooling2D(name="pool")(
+        layers.Conv2D(32, 3, padding="same")(inputs)
+    )
+    x = Constant((32,), True, name="gain")(x)
+    y = layers.Reshape((4, 4, 2, 16))(between(x))
+    y = layers.Reshape((4, 4, 32))(Constant((2, 16), name="shift")(y))
+    y = binary_conv(name="conv")(y)
+    return scrambled(keras.Model(inputs, layers.Add(name="sum")([y, x])))
+
+
+def differs(flatbuffer, prepared):
+    x = images()
+    expected = prepared(x).numpy()
+    return (
+        np.abs(Runner(flatbuffer)(x) - expected).max() > 1e-3 * np.abs(expected).max()
+    )
+
+
+def test_a_map_that_is_overwritten_before_its_last_use_is_named():
+    flatbuffer, prepared = file_of(shortcut())
+    message = "layer 'shift' would overwrite what layer 'gain' gives before layer 'sum'"
+    with pytest.raises(ConversionError, match=message):
+        check(flatbuffer, prepared)
+    assert differs(flatbuffer, prepared)
+
+
+def test_such_a_file_is_not_written_even_without_verification(tmp_path):
+    with pytest.raises(ConversionError, match="layer 'shift' would overwrite"):
+        convert(shortcut(), tmp_path / "m.tflite", verify=False)
+    assert not any(tmp_path.iterdir())
+
+
+def test_without_that_check_verification_finds_the_layer(tmp_path, monkeypatch):
+    monkeypatch.setattr(_convert, "check_file", lambda *arguments: None)
+    with pytest.raises(VerificationError, match="something else is '(shift|sum)' "):
+        convert(shortcut(), tmp_path / "m.tflite")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_map_with_memory_of_its_own_is_safe():
+    flatbuffer, prepared = file_of(shortcut(keras.layers.ReLU()))
+    check(flatbuffer, prepared)
+    assert not differs(flatbuffer, prepared)
+
+
+def test_dense_heads_are_safe():
+    layers = keras.layers
+    inputs = keras.Input((8, 8, 3))
+    x = binary_conv()(layers.Conv2D(32, 3)(inputs))
+    flat = layers.Flatten()(x)
+    scores = layers.Softmax()(layers.Dense(5)(layers.BatchNormalization()(flat)))
+    outputs = [scores, layers.Dense(3)(flat)]
+    check(*file_of(scrambled(keras.Model(inputs, outputs))))
+
+
+def random_graph(seed):
+    """A function that computes in place, reshapes, and uses its maps again."""
+    random = np.random.default_rng(seed)
+    gain = random.uniform(0.5, 1.5, 16).astype(np.float32)
+    plan = random.integers([5, 4, 4], size=(8, 3))
+
+    def reshaped(x):
+        return tf.reshape(x, GROUPS if len(x.shape) == 4 else SHAPE)
+
+    def function(inputs):
+        maps = [inputs[0] * gain]
+        for kind, first, second in plan:
+            x, other = (maps[-1 - min(i, len(maps) - 1)] for i in (first // 2, second))
+            constant = gain if len(x.shape) == 4 else gain.reshape(2, 8)
+            if kind < 2:
+                maps.append(reshaped(x))
+            elif kind == 2:
+                maps.append(x + constant)
+            elif kind == 3:
+                maps.append(x * tf.reshape(other, x.shape))
+            else:
+                maps.append(tf.tanh(x))
+        return [tf.reshape(maps[-1], SHAPE) + tf.reshape(maps[1], SHAPE)]
+
+    return function
+
+
+def test_what_is_refused_is_what_goes_wrong():
+    x = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
+    ports = Ports([tf.TensorSpec(SHAPE, name="input")], ["output"])
+    wrong, refused = [], []
+    for seed in range(40):
+        function = random_graph(seed)
+        flatbuffer = to_flatbuffer(function, [], ports)
+        found = Runner(flatbuffer)(x)
+        wrong.append(not np.allclose(found, function([x])[0], rtol=1e-3, atol=1e-3))
+        refused.append(any(overwritten(read(flatbuffer, "random")[0])))
+    assert wrong == refused
+    assert 0 < sum(wrong) < 40

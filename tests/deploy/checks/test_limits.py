@@ -1,0 +1,105 @@
+"""What LCE cannot binarize is refused by the layer's name, before anything runs."""
+
+import larq as lq
+import pytest
+from deploy.nets import binary_conv, chain, head
+from larq_nobn._keras import keras
+from larq_nobn.deploy import ConversionError
+from larq_nobn.deploy._graph import as_functional
+from larq_nobn.deploy.checks._limits import check_limits
+
+BINARY = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign", "name": "x"}
+layers = lq.layers
+
+
+def small(size):
+    """A zero-padded binary convolution on a size x size map."""
+    pool = keras.layers.AveragePooling2D(8 // size)
+    return [pool, binary_conv(name="x", pad_values=0.0)]
+
+
+@pytest.mark.parametrize(
+    "rows, message",
+    [
+        ([layers.QuantDense(8, **BINARY)], "'x' is a binary QuantDense.*Reshape"),
+        ([layers.QuantConv2DTranspose(8, 3, **BINARY)], "'x' is a binary QuantConv2DT"),
+        (
+            [
+                layers.QuantDepthwiseConv2D(
+                    3,
+                    input_quantizer="ste_sign",
+                    depthwise_quantizer="ste_sign",
+                    name="x",
+                )
+            ],
+            "'x' is a binary QuantDepthwiseConv2D",
+        ),
+        (
+            [
+                layers.QuantSeparableConv2D(
+                    8,
+                    3,
+                    input_quantizer="ste_sign",
+                    depthwise_quantizer="ste_sign",
+                    name="x",
+                )
+            ],
+            "'x' is a binary QuantSeparableConv2D",
+        ),
+        (
+            [keras.layers.Reshape((64, 32)), layers.QuantConv1D(8, 3, **BINARY)],
+            "'x' is a binary QuantConv1D.*kernel size .1, size.",
+        ),
+        ([binary_conv(name="x", groups=2)], "'x' is a binary convolution in 2 groups"),
+        ([binary_conv(name="x", pad_values=-1.0)], "'x' pads with -1"),
+        (
+            [binary_conv(name="x", input_quantizer="ste_heaviside")],
+            "quantizer of layer 'x' gives 0, but",
+        ),
+        (small(2), "'x' pads a 2x2 map with zeros for a 3x3 kernel"),
+        (small(1), "'x' pads a 1x1 map with zeros for a 3x3 kernel"),
+        (
+            [binary_conv(size=5, name="x", dilation_rate=2, pad_values=0.0)],
+            "'x' pads a 8x8 map with zeros for a 9x9 kernel",
+        ),
+        (
+            [
+                keras.layers.Reshape((64, 32)),
+                layers.QuantLocallyConnected1D(8, 3, **BINARY),
+            ],
+            "'x' is a binary QuantLocallyConnected1D.*kernel size .1, size.",
+        ),
+        ([layers.QuantLocallyConnected2D(8, 3, **BINARY)], "binary QuantLocallyConnec"),
+        (
+            [keras.layers.Reshape((8, 8, 32, 1)), layers.QuantConv3D(8, 3, **BINARY)],
+            "'x' is a binary QuantConv3D, for which LCE has no.* Use a QuantConv2D",
+        ),
+        (head(), "Model 'chain' has no binary layer: it holds no QuantConv2D"),
+    ],
+)
+def test_the_layer_and_the_remedy_are_named(rows, message):
+    with pytest.raises(ConversionError, match=message):
+        check_limits(as_functional(chain(*rows)))
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        small(4),
+        [keras.layers.AveragePooling2D(8), binary_conv(pad_values=1.0)],
+        [keras.layers.AveragePooling2D(8), binary_conv(size=1, pad_values=0.0)],
+        [binary_conv(padding="valid", pad_values=-1.0)],
+        [binary_conv(), layers.QuantDense(8, kernel_quantizer="ste_sign")],
+        [binary_conv(), layers.QuantDense(8, input_quantizer="ste_sign")],
+        [binary_conv(), layers.QuantDepthwiseConv2D(3, input_quantizer="ste_sign")],
+    ],
+)
+def test_what_lce_can_do_passes(rows):
+    assert check_limits(as_functional(chain(*rows))) == 1
+
+
+def test_channels_first_is_refused():
+    layer = binary_conv(name="x", data_format="channels_first")
+    model = chain(layer, stem=False, shape=(32, 8, 8))
+    with pytest.raises(ConversionError, match="'x' has data_format='channels_first'"):
+        check_limits(as_functional(model))

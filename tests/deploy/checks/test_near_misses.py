@@ -1,0 +1,193 @@
+"""What is nearly binary is refused by name, and not silently computed in float."""
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from deploy.nets import binary_conv, chain, head
+from larq_nobn._keras import keras
+from larq_nobn.deploy import ConversionError
+from larq_nobn.deploy._graph import as_functional
+from larq_nobn.deploy.checks._limits import check_limits
+
+layers = keras.layers
+SIGN = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
+
+
+def refused(message, *rows, **options):
+    with pytest.raises(ConversionError, match=message):
+        check_limits(as_functional(chain(*rows, **options)))
+
+
+def passes(*rows, **options):
+    return check_limits(as_functional(chain(*rows, **options)))
+
+
+@pytest.mark.parametrize(
+    "rows, missing",
+    [
+        ([binary_conv(name="a", input_quantizer=None)], "no sign in front of 'a'"),
+        ([binary_conv(name="a", kernel_quantizer=None)], "no binary kernel in 'a'"),
+        (
+            [
+                binary_conv(name="a", input_quantizer=None),
+                binary_conv(name="b", kernel_quantizer=None),
+            ],
+            "no sign in front of 'a' and no binary kernel in 'b'",
+        ),
+        ([layers.Conv2D(8, 3)], "it holds no QuantConv2D"),
+    ],
+)
+def test_layers_that_lack_a_quantizer_are_named_where_none_is_binary(rows, missing):
+    refused(f"has no binary layer: {missing}. A QuantConv2D is binary with", *rows)
+
+
+def test_layers_that_lack_a_quantizer_are_fine_beside_binary_ones():
+    without = {"input_quantizer": None}, {"kernel_quantizer": None}
+    assert passes(*(binary_conv(**changes) for changes in without), binary_conv()) == 1
+
+
+@pytest.mark.parametrize(
+    "changes, bits",
+    [
+        ({"input_quantizer": lq.quantizers.DoReFa(2)}, "2 bit and a kernel of 1 bit"),
+        ({"input_quantizer": "ste_tern"}, "2 bit and a kernel of 1 bit"),
+        ({"kernel_quantizer": "ste_tern"}, "1 bit and a kernel of 2 bit"),
+        (
+            {"kernel_quantizer": "ste_tern", "input_quantizer": "ste_tern"},
+            "2 bit and a kernel of 2 bit",
+        ),
+    ],
+)
+def test_few_bits_that_are_not_one_are_refused(changes, bits):
+    refused(f"'x' has inputs of {bits}.*'ste_sign'", binary_conv(name="x", **changes))
+
+
+def test_few_bits_beside_real_numbers_are_fine():
+    eight = lq.quantizers.DoReFa(8)
+    rows = [
+        binary_conv(kernel_quantizer=None, input_quantizer=lq.quantizers.DoReFa(2)),
+        binary_conv(kernel_quantizer="ste_tern", input_quantizer=None),
+        binary_conv(input_quantizer=eight),
+        binary_conv(),
+    ]
+    assert passes(*rows) == 1
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        layers.MaxPooling2D(name="b"),
+        layers.Rescaling(0.5, name="b"),
+        layers.ZeroPadding2D(name="b"),
+        layers.Reshape((8, 4, 64), name="b"),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+@pytest.mark.parametrize("more", [[], [layers.Dropout(0.1), layers.Cropping2D(1)]])
+def test_nothing_may_stand_between_a_sign_and_its_convolution(between, more):
+    sign = lq.quantizers.SteSign()
+    conv = binary_conv(name="x", input_quantizer=None)
+    refused(
+        "Layer 'b'.* stands between a sign and layer 'x'", sign, between, *more, conv
+    )
+
+
+def test_an_operator_between_is_named_too():
+    inputs = keras.Input((8, 8, 32))
+    halved = 0.5 * nobn.quantizers.RSign()(inputs)
+    outputs = binary_conv(name="x", input_quantizer=None)(halved)
+    named = r"'tf\.math\.multiply(_\d+)?'.* between.*'x'"
+    with pytest.raises(ConversionError, match=named):
+        check_limits(as_functional(keras.Model(inputs, outputs)))
+
+
+def test_joined_signs_are_named():
+    inputs = keras.Input((8, 8, 32))
+    signs = [lq.quantizers.SteSign()(x) for x in (inputs, -inputs)]
+    joined = layers.Concatenate(name="both")(signs)
+    outputs = binary_conv(name="x", input_quantizer=None)(joined)
+    with pytest.raises(ConversionError, match="'both' .*between a sign and layer 'x'"):
+        check_limits(as_functional(keras.Model(inputs, outputs)))
+
+
+@pytest.mark.parametrize("sign", [tf.sign, layers.Activation(tf.sign)])
+def test_the_sign_of_tensorflow_is_refused(sign):
+    inputs = keras.Input((8, 8, 32))
+    signs = layers.MaxPooling2D()(sign(inputs))
+    outputs = binary_conv(name="x", input_quantizer=None)(signs)
+    with pytest.raises(ConversionError, match="takes the sign for layer 'x', but Tens"):
+        check_limits(as_functional(keras.Model(inputs, outputs)))
+
+
+def test_dropout_may_stand_between():
+    rows = lq.quantizers.SteSign(), layers.Dropout(0.1)
+    assert passes(*rows, binary_conv(input_quantizer=None)) == 1
+
+
+def test_what_a_convolution_makes_of_signs_are_numbers():
+    rows = binary_conv(), layers.MaxPooling2D(), binary_conv(input_quantizer=None)
+    assert passes(*rows) == 1
+
+
+class Block(layers.Layer):
+    """A layer of the user's that holds another."""
+
+    def __init__(self, inner, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = inner
+
+    def call(self, inputs):
+        return self.inner(inputs)
+
+
+@pytest.mark.parametrize(
+    "wrapped",
+    [
+        lambda: Block(binary_conv(name="inner"), name="x"),
+        lambda: Block(Block(binary_conv(name="inner")), name="x"),
+        lambda: Block(lq.layers.QuantDense(8, **SIGN, name="inner"), name="x"),
+    ],
+)
+def test_binary_layers_inside_others_are_found(wrapped):
+    refused(
+        "'x' .Block. holds the binary layer 'inner'.*in the model itself", wrapped()
+    )
+
+
+@pytest.mark.parametrize("before", [[], [lq.quantizers.SteSign()]])
+def test_binary_layers_inside_wrappers_are_found(before):
+    inner = binary_conv(name="inner", input_quantizer=None if before else "ste_sign")
+    wrapper = layers.TimeDistributed(inner, name="x")
+    rows = [layers.Reshape((1, 8, 8, 32)), *before, wrapper]
+    refused("'x' .TimeDistributed. holds the binary layer 'inner'", *rows)
+
+
+def test_inner_layers_without_a_sign_are_fine():
+    inner = binary_conv(input_quantizer=None)
+    assert passes(Block(inner), Block(layers.Dense(8)), binary_conv()) == 1
+
+
+def test_a_functional_model_inside_is_opened():
+    inner = keras.Sequential([keras.Input((8, 8, 32)), binary_conv()])
+    assert passes(inner, binary_conv()) == 2
+
+
+@pytest.mark.parametrize("weight", ["kernel", "bias"])
+def test_weights_that_are_not_numbers_are_named(weight):
+    model = chain(binary_conv(name="x", use_bias=True), *head())
+    variable = getattr(model.get_layer("x"), weight)
+    values = variable.numpy()
+    values[..., 1] = np.nan
+    variable.assign(values)
+    with pytest.raises(ConversionError, match=f"'x/{weight}:0' of layer 'x' holds NaN"):
+        check_limits(as_functional(model))
+
+
+def test_shifts_of_signs_count_as_weights():
+    conv = binary_conv(name="x", input_quantizer=nobn.quantizers.RSign(name="sign"))
+    model = chain(conv)
+    conv.input_quantizer.shift.assign(np.full(32, np.nan))
+    with pytest.raises(ConversionError, match="shift.*' of layer 'x' holds NaN"):
+        check_limits(as_functional(model))

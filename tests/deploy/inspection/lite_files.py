@@ -1,0 +1,36 @@
+"""Files of small networks as they are, without preparing, and files changed by hand."""
+
+import copy
+
+import flatbuffers
+from deploy.nets import chain
+from larq_nobn.deploy.inspection._audit import audit_bytes
+from larq_nobn.deploy.lite._flatbuffer import to_flatbuffer
+from larq_nobn.deploy.lite._ports import inference, ports_of
+
+
+def plain_file(model):
+    """Converts a model as another converter would."""
+    return to_flatbuffer(inference(model), model.variables, ports_of(model))
+
+
+def audited(model):
+    """The audit of an unprepared model, whose last operation has its layer's name."""
+    ends = [tensor._keras_history.layer.name for tensor in model.outputs]
+    return audit_bytes(plain_file(model), model.name, ends)
+
+
+def audited_chain(*layers, **changes):
+    return audited(chain(*layers, **{"stem": False, "shape": (8, 8, 32), **changes}))
+
+
+def edited(content, change):
+    """The same file after `change` had its way with it, unpacked."""
+    from larq_compute_engine.mlir.python import tflite_schema as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    model = copy.deepcopy(model)  # its arrays are views of the content
+    change(model)
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())

@@ -1,0 +1,236 @@
+"""Audits against models counted by hand, and files that are none."""
+
+import json
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+from deploy.inspection.lite_files import edited, plain_file
+from deploy.nets import binary_conv, chain, head
+from larq_nobn._keras import keras
+from larq_nobn.deploy import ConversionError, Runner, audit, convert
+from larq_nobn.deploy.inspection._audit import audit_bytes
+from larq_nobn.deploy.inspection._diagram import draw
+
+pytestmark = pytest.mark.convert
+
+
+@pytest.fixture(scope="module")
+def converted(tmp_path_factory):
+    path = tmp_path_factory.mktemp("audit") / "model.tflite"
+    rows = [
+        binary_conv(64, name="first", strides=2),
+        keras.layers.BatchNormalization(name="norm"),
+        binary_conv(48, name="second"),
+        keras.layers.DepthwiseConv2D(3, name="depthwise"),
+        keras.layers.ReLU(name="relu"),
+        nobn.layers.RPReLU(name="act"),
+        *head(),
+    ]
+    return convert(chain(*rows), path), audit(path), path
+
+
+def test_operations_are_counted(converted):
+    found = converted[1]
+    assert found.ops == {
+        "LceBconv2d": 2,
+        "CONV_2D": 1,
+        "LceQuantize": 1,
+        "DEPTHWISE_CONV_2D": 1,
+        "ADD": 1,  # the shift behind PRELU went into the head
+        "PRELU": 1,
+        "MEAN": 1,
+        "FULLY_CONNECTED": 1,
+    }
+    assert found.lce_bconv2d == 2
+    assert found.bitpacked_outputs == 1  # batch norm and sign became thresholds
+
+
+def test_float_operations_are_named_by_layer(converted):
+    report, found, _ = converted
+    layers = {op["op"]: op["layers"] for op in report.float_ops}
+    assert layers == {
+        "CONV_2D": ["stem"],
+        "DEPTHWISE_CONV_2D": ["relu"],  # fused, and named after the last
+        "ADD": ["act"],
+        "PRELU": ["act"],
+        "MEAN": ["pool"],
+        "FULLY_CONNECTED": ["head"],
+    }
+    assert [op["count"] for op in report.float_ops] == [1, 1, 1, 1, 1, 1]
+    # A file does not know the name of the layer that its output comes from.
+    assert {op["op"]: op["layers"] for op in found.float_ops} == {
+        **layers,
+        "FULLY_CONNECTED": ["output"],
+    }
+
+
+def test_macs_are_counted(converted):
+    found = converted[1]
+    first = 64 * 3 * 3 * 32 * 4 * 4
+    second = 48 * 3 * 3 * 64 * 4 * 4
+    assert found.binary_macs == first + second
+    stem, depthwise, dense = 32 * 3 * 3 * 3 * 8 * 8, 48 * 3 * 3 * 2 * 2, 48 * 5
+    assert found.float_macs == stem + depthwise + dense
+
+
+def test_sizes_agree(converted):
+    report, found, path = converted
+    assert found.size_bytes == report.size_bytes == path.stat().st_size
+
+
+def test_an_audit_prints_draws_and_saves(converted, tmp_path):
+    found = converted[1]
+    assert json.loads(json.dumps(found.to_dict()))["lce_bconv2d"] == 2
+    assert json.loads(found.to_json(tmp_path / "a.json")) == found.to_dict()
+    assert json.loads((tmp_path / "a.json").read_text()) == found.to_dict()
+    found.plot(tmp_path / "a.png")
+    assert (tmp_path / "a.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_channels_that_fill_no_word_are_counted_exactly(tmp_path):
+    layers = [binary_conv(8), binary_conv(8)]
+    report = convert(chain(*layers), tmp_path / "m.tflite")
+    assert report.binary_macs == 8 * 9 * 64 * (32 + 8)
+
+
+def damaged(content, how):
+    half = len(content) // 2
+    return {
+        "empty": b"",
+        "foreign": b"PK\x03\x04 some archive",
+        "text": "kein Modell, sondern Text äöü".encode(),
+        "cut": content[:half],
+        "head only": content[:12],
+        "zeroed": content[:8] + bytes(len(content) - 8),
+        "scrambled": content[:16] + bytes(range(256)) * (len(content) // 256),
+    }[how]
+
+
+@pytest.mark.parametrize(
+    "how, message",
+    [
+        ("empty", "is not a TFLite file"),
+        ("foreign", "is not a TFLite file"),
+        ("text", "is not a TFLite file"),
+        ("cut", "is a damaged TFLite file"),
+        ("head only", "is a damaged TFLite file"),
+        ("zeroed", "is a damaged TFLite file"),
+        ("scrambled", "is a damaged TFLite file"),
+    ],
+)
+def test_damaged_files_get_one_sentence(converted, tmp_path, how, message):
+    path = tmp_path / "bad.tflite"
+    path.write_bytes(damaged(converted[2].read_bytes(), how))
+    with pytest.raises(
+        ConversionError, match=rf"bad\.tflite' {message}\. \w"
+    ) as caught:
+        audit(path)
+    assert "\n" not in str(caught.value)
+
+
+def refuses(content):
+    """Whether a content is refused, with a sentence and nothing else."""
+    try:
+        audit_bytes(content, "bad.tflite").to_json()
+    except ConversionError as error:
+        assert str(error).startswith("'bad.tflite' ")
+        return True
+    return False
+
+
+def test_files_cut_anywhere_are_refused(converted):
+    content = converted[2].read_bytes()
+    places = [*range(64), *range(64, len(content), 61), len(content) - 1]
+    assert all(refuses(content[:place]) for place in places)
+
+
+def test_random_files_are_refused():
+    random = np.random.default_rng(0)
+    for size in range(0, 3000, 30):
+        assert refuses(b"\x20\0\0\0TFL3" + random.bytes(size))
+
+
+def test_files_with_wrong_bytes_are_read_or_refused(converted):
+    """Where only numbers changed there is nothing to notice."""
+    content = converted[2].read_bytes()
+    random = np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        wrong = bytearray(content)
+        # Tables lie at both ends, weights between them.
+        place = int(random.integers(-6000, 500))
+        wrong[place] = int(random.choice((0, 1, 127, 128, 255)))
+        refused += refuses(bytes(wrong))
+    assert 15 < refused < 285
+
+
+def test_offsets_outside_the_file_are_refused(converted):
+    """LCE's interpreter follows these without looking, and crashes."""
+    from larq_compute_engine.mlir.python import tflite_schema as schema
+
+    content = bytearray(converted[2].read_bytes())
+    model = schema.Model.GetRootAsModel(content, 0)
+    for field in (12, 14, 16):  # metadata buffers, metadata, signatures
+        offset = model._tab.Offset(field)
+        if offset:
+            wrong = bytearray(content)
+            wrong[model._tab.Pos + offset + 3] = 0x7F
+            assert refuses(bytes(wrong))
+    assert refuses(bytes(content[: model._tab.Pos]) + bytes(8))
+
+
+def test_a_damaged_file_that_loads_and_cannot_run_gets_one_sentence():
+    from flatbuffers import flexbuffers
+
+    def change(model):
+        op = model.subgraphs[0].operators[-1]
+        options = flexbuffers.Loads(op.customOptions.tobytes())
+        options["dilation_height_factor"] = -128
+        op.customOptions = np.frombuffer(flexbuffers.Dumps(options), np.uint8)
+
+    net = chain(binary_conv(32, pad_values=0.0), stem=False, shape=(8, 8, 32))
+    run = Runner(edited(plain_file(net), change))
+    with pytest.raises(ConversionError, match="cannot be run on these inputs: .*Error"):
+        run(np.zeros((1, 8, 8, 32), np.float32))
+
+
+def test_a_file_that_claims_to_be_huge_is_answered(converted):
+    def change(model):
+        for tensor in model.subgraphs[0].tensors:
+            if tensor.buffer == 0 or model.buffers[tensor.buffer].data is None:
+                tensor.shape = np.full(4, 2**31 - 1, np.int32)
+
+    found = audit_bytes(edited(converted[2].read_bytes(), change), "huge")
+    assert found.peak_activation_bytes > 2**100
+    assert str(found)
+
+
+@pytest.mark.parametrize(
+    "name, reason", [("none.tflite", "No such file"), ("", "Is a directory")]
+)
+def test_files_that_cannot_be_read(tmp_path, name, reason):
+    with pytest.raises(ConversionError, match=f"cannot be read: {reason}"):
+        audit(tmp_path / name)
+
+
+@pytest.mark.parametrize("count", [20, 150])
+def test_long_chains_are_drawn_row_by_row(count, tmp_path):
+    kinds = [("LceBconv2d", "binary"), ("ADD", "float"), ("RESHAPE", "shape")]
+    rows = [
+        {
+            **{"index": i, "op": kinds[i % 3][0], "kind": kinds[i % 3][1]},
+            **{"layer": f"layer_{i // 2}", "output_shape": [1, 8, 8, 64]},
+            **{"output_type": "bits", "binary_macs": 1000, "float_macs": i},
+            **{"int8_macs": 0, "weight_bytes": 10, "activation_bytes": 20},
+            "reads": [i - 1] * (i > 0) + [i - 7] * (i > 20),
+        }
+        for i in range(count)
+    ]
+    draw(rows, "chain", tmp_path / "chain.png")
+    header = (tmp_path / "chain.png").read_bytes()[:24]
+    width, height = (int.from_bytes(header[i : i + 4], "big") for i in (16, 20))
+    # A joined row for two operations of one layer, at 23 pixels each.
+    shown = count if count < 60 else count // 2
+    assert width == 1430
+    assert shown * 23 < height < shown * 23 + 200

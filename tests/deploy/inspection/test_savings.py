@@ -1,0 +1,274 @@
+"""Each finding has one file that shows it, and one that does not."""
+
+import copy
+import re
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from deploy.inspection.lite_files import audited, audited_chain, edited, plain_file
+from deploy.nets import binary_conv, chain, scrambled
+from larq_nobn._keras import keras
+from larq_nobn.deploy.inspection._audit import audit_bytes
+
+pytestmark = pytest.mark.convert
+_layers = keras.layers
+SIGNED = {"input_quantizer": "ste_sign"}
+
+
+def scaled(factor, name="scaled"):
+    return _layers.Lambda(lambda x: x * factor, name=name)
+
+
+def jittery(kernel):
+    return lq.math.sign(kernel) * (1 + 0.02 * tf.sin(50 * kernel))
+
+
+jittery.precision = 1
+
+
+def conv(**changes):
+    return binary_conv(32, name="a", **changes)
+
+
+# What the sentence says, the layers of a file that shows it, and of one that does not.
+CHAINS = {
+    "zero padding": (
+        r"writes? floats, of which a sign .* bits\. .*pad_values=1\.0, or",
+        lambda: (conv(pad_values=0.0), binary_conv(32)),
+        lambda: (conv(), binary_conv(32)),
+    ),
+    "zero padding of 1x1": (
+        r"writes? floats, of which a sign .* bits\. Use padding='valid'",
+        lambda: (binary_conv(32, 1, name="a", pad_values=0.0), binary_conv(32)),
+        lambda: (binary_conv(32, 1, name="a", padding="valid"), binary_conv(32)),
+    ),
+    "ReLU behind zero padding": (
+        r"RELU stays .* zero padding\. Train with pad_values=1\.0, or .*one_padding=",
+        lambda: (conv(pad_values=0.0), _layers.ReLU()),
+        lambda: (conv(), _layers.ReLU()),
+    ),
+    "ReLU behind a scale": (
+        r"RELU stays .* the scale in .* values are the same, since it is positive\.",
+        lambda: (conv(kernel_quantizer="magnitude_aware_sign"), _layers.ReLU()),
+        lambda: (conv(kernel_quantizer="magnitude_aware_sign"), _layers.PReLU()),
+    ),
+    "ReLU behind a bias": (
+        r"RELU stays .* scale and bias in front of it\. Put the ReLU in front of",
+        lambda: (conv(use_bias=True), _layers.ReLU()),
+        lambda: (conv(activation="relu"), _layers.BatchNormalization()),
+    ),
+    "capped ReLU behind a scale": (
+        r"RELU6 stays .* the scale in front of it\. Put the ReLU in front of the scale",
+        lambda: (conv(kernel_quantizer="magnitude_aware_sign"), _layers.ReLU(6.0)),
+        lambda: (conv(), _layers.ReLU(6.0)),
+    ),
+    "factor": (
+        r"MUL by positive numbers changes no sign.* Leave the factor out\.$",
+        lambda: (_layers.ReLU(), scaled(0.5, "a"), binary_conv(32)),
+        lambda: (_layers.ReLU(), scaled(-0.5, "a"), binary_conv(32)),
+    ),
+    "factor and shift": (
+        r"MUL by positive .* Divide the shift behind it by the factor",
+        lambda: (_layers.BatchNormalization(name="a"), binary_conv(32)),
+        lambda: (nobn.layers.RPReLU(), binary_conv(32)),
+    ),
+    "affine behind a pool": (
+        r"(MUL|ADD) stands behind a pool.* vanishes in the convolution\.",
+        lambda: (
+            binary_conv(32),
+            _layers.AveragePooling2D(),
+            _layers.BatchNormalization(name="a"),
+        ),
+        lambda: (
+            binary_conv(32),
+            _layers.BatchNormalization(name="a"),
+            _layers.AveragePooling2D(),
+        ),
+    ),
+    "idle bits": (
+        r"no multiple of 32, so part of a word of bits is idle\. Give it a multiple",
+        lambda: (binary_conv(40), binary_conv(32, name="a")),
+        lambda: (binary_conv(64), binary_conv(32, name="a")),
+    ),
+    "odd outputs": (
+        r"no multiple of 8, which LCE computes at once\. Give it a multiple of 8",
+        lambda: (binary_conv(20, name="a"),),
+        lambda: (binary_conv(24, name="a"),),
+    ),
+    "groups": (
+        r"binary convolution in groups, which LCE's kernels .* Use groups=1\.",
+        lambda: (binary_conv(64), binary_conv(64, name="a", groups=2)),
+        lambda: (binary_conv(64), binary_conv(64, name="a")),
+    ),
+    "small map": (
+        r"pads a 2x2 map with zeros for a 3x3 kernel, which LCE 0\.16 computes wrongly",
+        lambda: (_layers.AveragePooling2D(4), conv(pad_values=0.0)),
+        lambda: (_layers.AveragePooling2D(2), conv(pad_values=0.0)),
+    ),
+    "zero weights": (
+        r"because some of its weights are 0\. .* never gives 0",
+        lambda: (conv(kernel_quantizer="ste_tern"),),
+        lambda: (conv(),),
+    ),
+    "weights that are not quite ±c": (
+        r"its weights miss ±c by more than 0\.5 %\. .* exactly ±c",
+        lambda: (conv(kernel_quantizer=jittery),),
+        lambda: (conv(kernel_quantizer="magnitude_aware_sign"),),
+    ),
+    "real kernel": (
+        r"Its input is binary and its kernel is not.* binary kernel_quantizer",
+        lambda: (conv(kernel_quantizer=None),),
+        lambda: (conv(kernel_quantizer=None, input_quantizer=None),),
+    ),
+    "foreign sign": (
+        r"LCE does not know this sign\. .* larq\.math\.sign",
+        lambda: (_layers.Lambda(tf.sign), conv(input_quantizer=None)),
+        lambda: (_layers.Lambda(lq.math.sign), conv(input_quantizer=None)),
+    ),
+    "something between": (
+        r"MUL stands between it and its sign",
+        lambda: (_layers.Lambda(lq.math.sign), scaled(0.5), conv(input_quantizer=None)),
+        lambda: (_layers.Lambda(lq.math.sign), conv(input_quantizer=None)),
+    ),
+    "padding with -1": (
+        r"PADV2 stands between it and its sign",
+        lambda: (conv(pad_values=-1.0),),
+        lambda: (conv(),),
+    ),
+    "depthwise": (
+        r"binary depthwise convolution stayed float: LCE has no kernel",
+        lambda: (
+            lq.layers.QuantDepthwiseConv2D(
+                3, name="a", depthwise_quantizer="ste_sign", **SIGNED
+            ),
+        ),
+        lambda: (_layers.DepthwiseConv2D(3, name="a"),),
+    ),
+    "transposed": (
+        r"binary transposed convolution stayed float: .* QuantConv2D",
+        lambda: (
+            lq.layers.QuantConv2DTranspose(
+                8, 3, name="a", kernel_quantizer="ste_sign", **SIGNED
+            ),
+        ),
+        lambda: (_layers.Conv2DTranspose(8, 3, name="a"),),
+    ),
+    "dense": (
+        r"binary dense layer stayed float: .* Reshape\(\(1, 1, -1\)\)",
+        lambda: (
+            _layers.Flatten(),
+            lq.layers.QuantDense(8, name="a", kernel_quantizer="ste_sign", **SIGNED),
+        ),
+        lambda: (_layers.Flatten(), _layers.Dense(8, name="a")),
+    ),
+    "binary weights, real input": (
+        r"Its weights are ±c, but stored as floats",
+        lambda: (conv(input_quantizer=None),),
+        lambda: (_layers.Conv2D(32, 3, name="a"),),
+    ),
+}
+
+
+def said(found, layer="a"):
+    """What is said about a layer, each finding with its remedy."""
+    return [
+        f"{saving['finding']} {saving['remedy']}"
+        for saving in found.savings
+        if layer in saving["layers"]
+    ]
+
+
+def matching(found, sentence):
+    return [text for text in said(found) if re.search(sentence, text)]
+
+
+@pytest.mark.parametrize("name", CHAINS)
+def test_findings(name):
+    sentence, shown, other = CHAINS[name]
+    assert matching(audited_chain(*shown()), sentence)
+    assert not matching(audited_chain(*other()), sentence)
+
+
+def test_a_clean_network_has_no_findings():
+    layers = [binary_conv(64), _layers.BatchNormalization(), binary_conv(32)]
+    assert audited_chain(*layers).savings == []
+
+
+def test_a_factor_that_something_else_needs_stays():
+    inputs = keras.Input((8, 8, 32))
+    x = scaled(0.5, "a")(_layers.ReLU()(inputs))
+    outputs = _layers.Add()([binary_conv(32)(x), x])
+    found = audited(scrambled(keras.Model(inputs, outputs, name="residual")))
+    assert found.ops["MUL"] == 1
+    assert said(found) == []
+
+
+def test_a_pool_of_floats_whose_signs_are_used():
+    """LCE pools bits itself; only for other targets the pool stays in float."""
+    import larq_compute_engine as lce
+
+    model = chain(_layers.MaxPool2D(name="a"), binary_conv(32))
+    shown = audit_bytes(lce.convert_keras_model(model, target="xcore"), "xcore")
+    assert said(shown)[0].startswith("It pools floats, of which only the signs are")
+    assert audited(model).ops["LceBMaxPool2d"] == 1
+    assert said(audited(model)) == []
+
+
+def test_a_sign_taken_twice():
+    inputs = keras.Input((8, 8, 32))
+    x = _layers.ReLU()(inputs)
+    both = [binary_conv(32, name=name)(x) for name in "ab"]
+    content = plain_file(scrambled(keras.Model(inputs, _layers.Add()(both))))
+
+    def repeat(model):
+        (graph,) = model.subgraphs
+        relu, sign, first, second, add = graph.operators
+        again = copy.copy(sign)
+        graph.tensors.append(copy.copy(graph.tensors[sign.outputs[0]]))
+        again.outputs = np.array([len(graph.tensors) - 1], np.int32)
+        second.inputs[0] = again.outputs[0]
+        graph.operators = [relu, sign, first, again, second, add]
+
+    sentence = "The sign of one tensor is taken more than once."
+    assert sentence not in str(audit_bytes(content, "once").savings)
+    found = audit_bytes(edited(content, repeat), "twice")
+    assert found.ops["LceQuantize"] == 2
+    assert sentence in str(found.savings)
+
+
+def test_constants_stored_twice():
+    model = chain(
+        _layers.Conv2D(32, 3, name="b"), _layers.Conv2D(32, 3, name="a"), scramble=False
+    )
+    model.get_layer("a").set_weights(model.get_layer("b").get_weights())
+    content = plain_file(model)
+
+    def unshare(model):
+        (graph,) = model.subgraphs
+        last = graph.operators[-1]
+        filters = graph.tensors[last.inputs[1]]
+        again = copy.copy(filters)
+        model.buffers.append(model.buffers[filters.buffer])
+        again.buffer = len(model.buffers) - 1
+        graph.tensors.append(again)
+        last.inputs[1] = len(graph.tensors) - 1
+
+    assert audit_bytes(content, "once").savings == []
+    (saving,) = audit_bytes(edited(content, unshare), "twice", ["a"]).savings
+    assert saving["layers"] == ["b", "a"]
+    # 3 * 3 * 32 * 32 floats.
+    sentence = "Equal constants are stored 2 times, which takes 36.9 kB."
+    assert saving["finding"] == sentence
+
+
+def test_the_float_share_names_its_largest_layer():
+    model = chain(binary_conv(32, strides=2), _layers.Conv2D(2, 1, name="a"))
+    (text,) = said(audited(model), "stem")
+    # The stem has 64 * 27 * 32, "a" has 16 * 32 * 2, binary are 16 * 9 * 32 * 32.
+    assert text.startswith("28% of all multiplications are not binary, and 98% of")
+    small = audited_chain(binary_conv(32), _layers.Conv2D(2, 1, name="a"))
+    assert small.float_macs == 8 * 8 * 32 * 2
+    assert said(small) == []

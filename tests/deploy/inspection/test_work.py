@@ -1,0 +1,260 @@
+"""Multiplications, bytes and kinds of operations, counted by hand."""
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from deploy.inspection.lite_files import audited, audited_chain, edited, plain_file
+from deploy.nets import binary_conv, chain, scrambled
+from larq_nobn._keras import keras
+from larq_nobn.deploy import ConversionError
+from larq_nobn.deploy.inspection._audit import audit_bytes
+from larq_nobn.deploy.lite._operations import read
+
+pytestmark = pytest.mark.convert
+_layers = keras.layers
+
+
+def rows_of(found, op):
+    return [row for row in found.operations if row["op"] == op]
+
+
+# (8, 8, 32) goes in. The operation, its multiplications, and its weights with bias.
+FLOAT = {
+    "convolution": (
+        _layers.Conv2D(16, 3, padding="same", strides=2),
+        *("CONV_2D", 4 * 4 * 16 * 9 * 32, 16 * 9 * 32 + 16),
+    ),
+    "unequal strides and kernel": (
+        _layers.Conv2D(16, (1, 3), strides=(2, 1)),
+        *("CONV_2D", 4 * 6 * 16 * 3 * 32, 16 * 3 * 32 + 16),
+    ),
+    "groups": (
+        _layers.Conv2D(16, 3, groups=4),
+        *("CONV_2D", 6 * 6 * 16 * 9 * 8, 16 * 9 * 8 + 16),
+    ),
+    "dilation": (
+        _layers.Conv2D(16, 3, dilation_rate=2),
+        *("CONV_2D", 4 * 4 * 16 * 9 * 32, 16 * 9 * 32 + 16),
+    ),
+    "depthwise": (
+        _layers.DepthwiseConv2D(3, depth_multiplier=2, strides=2),
+        *("DEPTHWISE_CONV_2D", 3 * 3 * 64 * 9, 9 * 64 + 64),
+    ),
+    "transposed": (
+        _layers.Conv2DTranspose(4, 3, strides=2, use_bias=False),
+        *("TRANSPOSE_CONV", 8 * 8 * 4 * 9 * 32, 4 * 9 * 32 + 4),
+    ),
+    "dense on every position": (
+        _layers.Dense(5),
+        *("FULLY_CONNECTED", 8 * 8 * 5 * 32, 5 * 32 + 5),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", FLOAT)
+def test_float_operations(name):
+    layer, op, macs, weights = FLOAT[name]
+    found = audited_chain(layer)
+    (row,) = rows_of(found, op)
+    assert row["float_macs"] == found.float_macs == macs
+    assert row["binary_macs"] == row["int8_macs"] == 0
+    # Transposed convolutions hold the shape of their output too.
+    assert row["weight_bytes"] - 4 * weights in (0, 16)
+
+
+@pytest.mark.parametrize("transposed", [False, True])
+def test_products_of_feature_maps(transposed):
+    first = keras.Input((6, 4, 5) if transposed else (6, 5, 4), batch_size=1)
+    second = keras.Input((6, 4, 3), batch_size=1)
+    product = _layers.Lambda(lambda x: tf.matmul(*x, transpose_a=transposed))
+    model = keras.Model([first, second], product([first, second]))
+    # TensorFlow Lite's own converter; LCE's writes many small ones.
+    content = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+    found = audit_bytes(content, "product")
+    (row,) = rows_of(found, "BATCH_MATMUL")
+    assert row["float_macs"] == 6 * 5 * 4 * 3
+
+
+@pytest.mark.parametrize(
+    "changes, positions",
+    [
+        ({"strides": 2}, 4 * 4),
+        ({"padding": "valid"}, 6 * 6),
+        ({"dilation_rate": 2}, 8 * 8),
+        ({"kernel_size": (1, 3)}, 8 * 8 / 3),
+    ],
+)
+def test_binary_convolutions(changes, positions):
+    layer = lq.layers.QuantConv2D(
+        **{
+            **{"filters": 48, "kernel_size": 3, "padding": "same", "pad_values": 1.0},
+            **{"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"},
+            **changes,
+        }
+    )
+    found = audited_chain(layer)
+    (row,) = rows_of(found, "LceBconv2d")
+    assert row["binary_macs"] == found.binary_macs == positions * 48 * 9 * 32
+    assert row["float_macs"] == found.float_macs == 0
+
+
+def test_groups_of_a_binary_convolution():
+    found = audited_chain(binary_conv(64), binary_conv(64, groups=2))
+    first, second = rows_of(found, "LceBconv2d")
+    assert first["binary_macs"] == second["binary_macs"] == 64 * 64 * 9 * 32
+
+
+@pytest.fixture(scope="module")
+def chained():
+    layers = [
+        binary_conv(64, name="bits", strides=2),
+        binary_conv(40, 1, name="floats", padding="valid"),
+        _layers.BatchNormalization(name="norm"),
+        _layers.MaxPool2D(name="pool"),
+        binary_conv(8, name="zeros", pad_values=0.0),
+    ]
+    return audited_chain(*layers)
+
+
+def test_bits_and_padding(chained):
+    columns = ("op", "layer", "output_shape", "output_type", "padding", "strides")
+    assert [tuple(row[c] for c in columns) for row in chained.operations] == [
+        ("LceQuantize", "bits", [1, 8, 8, 32], "bits", None, None),
+        ("LceBconv2d", "bits", [1, 4, 4, 64], "bits", "one", [2, 2]),
+        ("LceBconv2d", "floats", [1, 4, 4, 40], "bits", "valid", [1, 1]),
+        ("LceBMaxPool2d", "zeros", [1, 2, 2, 40], "bits", "valid", [2, 2]),
+        ("LceBconv2d", "zeros", [1, 2, 2, 8], "float32", "zero", [1, 1]),
+    ]
+    packed = [(row["reads_bits"], row["writes_bits"]) for row in chained.operations]
+    assert packed == [(False, True), *[(True, True)] * 3, (True, False)]
+    assert chained.bitpacked_outputs == 2
+    assert [row["reads"] for row in chained.operations] == [[], [0], [1], [2], [3]]
+
+
+def test_bytes(chained):
+    rows = chained.operations
+    # Words of 32 bits: 8 * 8 * 1, 4 * 4 * 2, 4 * 4 * 2, 2 * 2 * 2; then floats.
+    assert [row["activation_bytes"] for row in rows] == [256, 128, 128, 32, 128]
+    # Filters of 9 and 2 words, and a threshold per channel; last, filters of 9 * 2
+    # words, a multiplier and a bias.
+    expected = [0, 4 * 64 * (9 + 1), 4 * 40 * (2 + 1), 0, 4 * 8 * (9 * 2 + 2)]
+    assert [row["weight_bytes"] for row in rows] == expected
+    # The input of 8 * 8 * 32 floats, and the first sign's bits.
+    assert chained.peak_activation_bytes == 4 * 8 * 8 * 32 + 256
+
+
+def test_what_is_still_needed_counts_as_alive():
+    inputs = keras.Input((8, 8, 32))
+    x = _layers.ReLU()(inputs)
+    y = _layers.Conv2D(64, 1)(x)
+    outputs = _layers.Concatenate()([_layers.ReLU()(y), x])
+    found = audited(keras.Model(inputs, outputs))
+    assert found.ops == {"RELU": 1, "CONV_2D": 1, "CONCATENATION": 1}
+    # In the end: x, the convolution (its ReLU is fused), and both side by side.
+    assert found.peak_activation_bytes == 4 * 8 * 8 * (32 + 64 + 96)
+
+
+def test_fused_activations_are_shown():
+    found = audited_chain(
+        binary_conv(32, activation="relu"), _layers.Conv2D(8, 1, activation="relu6")
+    )
+    assert [row["fused_activation"] for row in found.operations] == [
+        None,
+        "relu",
+        "relu6",
+    ]
+
+
+def fake(low, high):
+    return _layers.Lambda(
+        lambda x: tf.quantization.fake_quant_with_min_max_vars(x, low, high)
+    )
+
+
+@pytest.fixture(scope="module")
+def int8():
+    import larq_compute_engine as lce
+
+    layers = [
+        *(fake(-3.0, 3.0), _layers.Conv2D(32, 3, padding="same", name="stem")),
+        *(fake(-4.0, 4.0), binary_conv(32, name="binary")),
+        *(_layers.BatchNormalization(), fake(-6.0, 6.0)),
+        *(_layers.DepthwiseConv2D(3, name="depthwise"), fake(-6.0, 6.0)),
+        *(_layers.Flatten(), _layers.Dense(5, name="head"), fake(-6.0, 6.0)),
+    ]
+    return lce.convert_keras_model(chain(*layers, stem=False))
+
+
+def test_integer_operations_are_not_float(int8):
+    found = audit_bytes(int8, "int8")
+    assert {op["op"]: op["count"] for op in found.int8_ops} == {
+        "CONV_2D": 1,
+        "DEPTHWISE_CONV_2D": 1,
+        "FULLY_CONNECTED": 1,
+        "QUANTIZE": 1,
+        "DEQUANTIZE": 1,
+    }
+    assert found.float_ops == []
+    assert found.lce_bconv2d == 1
+    assert found.float_macs == 0
+    stem, depthwise = 64 * 32 * 27, 36 * 32 * 9
+    assert found.int8_macs == stem + depthwise + 5 * 36 * 32
+    assert found.binary_macs == 64 * 32 * 9 * 32
+    (row,) = rows_of(found, "LceBconv2d")
+    assert (row["kind"], row["output_type"]) == ("binary", "int8")
+    assert "int8 DEPTHWISE_CONV_2D" in str(found)
+
+
+def test_arithmetic_on_sizes_is_not_float():
+    def first(x):
+        return tf.reshape(x, tf.concat([[1], tf.shape(x)[1:2] * 2, [-1]], 0))
+
+    inputs = keras.Input((8, 8, 4))
+    found = audited(keras.Model(inputs, _layers.Lambda(first)(inputs)))
+    assert found.float_ops == []
+    assert {row["kind"] for row in found.operations} == {"shape"}
+
+
+def test_outputs_have_the_names_of_their_layers():
+    inputs = keras.Input((8, 8, 3))
+    x = _layers.Conv2D(4, 3, name="one")(inputs)
+    outputs = [_layers.Conv2D(4, 3, name="two")(x), x]
+    found = audited(scrambled(keras.Model(inputs, outputs, name="both")))
+    assert sorted(row["layer"] for row in found.operations) == ["one", "two"]
+
+
+def test_who_makes_and_who_reads_a_tensor():
+    inputs = keras.Input((8, 8, 32), name="image")
+    x = _layers.ReLU(name="relu")(inputs)
+    outputs = _layers.Add(name="add")([x, _layers.Softmax(name="softmax")(x)])
+    (graph,) = read(plain_file(keras.Model(inputs, outputs)), "file")
+    relu, softmax, add = graph.operations
+    assert graph.producer(graph.inputs[0]) is None
+    assert graph.consumers(graph.inputs[0]) == [relu]
+    assert graph.producer(softmax.inputs[0]) is relu
+    assert graph.consumers(relu.outputs[0]) == [softmax, add]
+    assert graph.outputs == add.outputs
+
+
+def test_an_unknown_operation_is_named(int8):
+    def change(model):
+        model.operatorCodes[0].builtinCode = 999
+
+    message = r"^'file' holds the operation number 999, .* Convert the model again"
+    with pytest.raises(ConversionError, match=message):
+        audit_bytes(edited(int8, change), "file")
+
+
+def test_custom_operations_of_others_are_listed():
+    def change(model):
+        code = model.operatorCodes[model.subgraphs[0].operators[0].opcodeIndex]
+        code.customCode, code.builtinCode = b"Flash", 32
+        code.deprecatedBuiltinCode = 32
+        model.subgraphs[0].operators[0].customOptions = np.frombuffer(b"?", np.uint8)
+
+    content = plain_file(chain(_layers.Softmax(name="a"), stem=False))
+    found = audit_bytes(edited(content, change), "file", ["a"])
+    assert found.float_ops == [{"op": "Flash", "count": 1, "layers": ["a"]}]
+    assert isinstance(found, nobn.deploy.Audit)

@@ -1,0 +1,235 @@
+"""int8 files: what they hold, what they take, and that wrong ones are caught."""
+
+import json
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+from deploy.nets import binary_conv, chain, head, images, scrambled
+from larq_nobn._keras import keras
+from larq_nobn.deploy import (
+    ConversionError,
+    Runner,
+    VerificationError,
+    _convert,
+    audit,
+    convert,
+    fake_quantize,
+)
+from larq_nobn.deploy.int8 import _maps
+from larq_nobn.layers import FakeQuantization
+from numpy.testing import assert_allclose
+
+pytestmark = pytest.mark.convert
+
+X = images(24)
+BLOCKS = (1, 1)
+
+
+def reactnet(**changes):
+    arguments = {"width": 32, "blocks": BLOCKS, "name": "net", **changes}
+    return scrambled(nobn.models.ReActNet18((8, 8, 3), 5, **arguments))
+
+
+@pytest.fixture(scope="module")
+def quantized():
+    return fake_quantize(reactnet(), X)
+
+
+@pytest.fixture(scope="module")
+def report(quantized, tmp_path_factory):
+    path = tmp_path_factory.mktemp("int8") / "model.tflite"
+    return convert(quantized, path, data=X, int8=True)
+
+
+def counts(ops):
+    return {op["op"]: op["count"] for op in ops}
+
+
+def test_nothing_stays_float(report):
+    ops = audit(report.path).ops
+    assert ops["LceBconv2d"] == 2
+    # Of a block: the shift of the sign, the sum, PReLU and the shift behind it.
+    assert ops["ADD"] == 6
+    assert ops["PRELU"] == 2
+    assert not {"QUANTIZE", "DEQUANTIZE"} & set(ops)
+
+
+def test_every_map_is_within_rounding(report):
+    assert report.verify["unexplained"] == 0
+    assert report.verify["top1_agreement"] > 0.9
+    assert report.verify["worst_rel"] < 0.2
+    int8 = report.verify["int8"]
+    assert int8["maps"] == 15
+    assert 0.4 < int8["worst_steps"] < 1
+    assert int8["inputs"][0]["dtype"] == int8["outputs"][0]["dtype"] == "int8"
+    json.loads(report.to_json())
+
+
+def test_scales_are_those_of_the_ranges(quantized, report):
+    for where, layer in (("inputs", "image_range"), ("outputs", "head_range")):
+        (tensor,) = report.verify["int8"][where]
+        given = quantized.get_layer(layer)
+        step = (given.maximum - given.minimum) / 255
+        assert_allclose(tensor["scale"], step, rtol=1e-5)
+        assert -128 <= tensor["zero_point"] <= 127
+
+
+def test_a_runner_takes_and_returns_floats(quantized, report):
+    with open(report.path, "rb") as file:
+        run = Runner(file.read())
+    found = run(X)
+    assert found.dtype == np.float32
+    (scale,) = (tensor.scale for tensor in run.output_tensors)
+    assert_allclose(found / scale, np.round(found / scale), atol=1e-3)
+    assert_allclose(found, quantized(X), atol=0.2 * np.ptp(quantized(X)))
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        chain(
+            binary_conv(),
+            keras.layers.BatchNormalization(),
+            keras.layers.Conv2D(8, 3),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(max_value=6),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(5, activation="softmax"),
+        ),
+        chain(
+            nobn.quantizers.RSign(scale=0.7),
+            binary_conv(input_quantizer=None, kernel_quantizer="scaled_std_sign"),
+            nobn.layers.RPReLU(),
+            keras.layers.DepthwiseConv2D(3, padding="same"),
+            keras.layers.AveragePooling2D(),
+            binary_conv(activation="relu"),
+            keras.layers.BatchNormalization(),
+            *head(),
+        ),
+        reactnet(normalization="batch_norm"),
+    ],
+    ids=["float_parts", "activations", "batch_norm"],
+)
+def test_networks(model, tmp_path):
+    x = images(16, model.input_shape[1:])
+    found = convert(fake_quantize(model, x), tmp_path / "m.tflite", data=x, int8=True)
+    assert found.verify["unexplained"] == 0
+    assert found.verify["int8"]["worst_steps"] < 1
+
+
+def test_several_inputs_and_outputs(tmp_path):
+    first, second = keras.Input((8, 8, 3), name="a"), keras.Input((8, 8, 3), name="b")
+    both = keras.layers.Concatenate()([first, second])
+    x = binary_conv()(keras.layers.Conv2D(32, 3, padding="same")(both))
+    ends = [
+        keras.layers.Conv2D(4, 1, name=name)(keras.layers.BatchNormalization()(x))
+        for name in ("c", "d")
+    ]
+    model = scrambled(keras.Model([first, second], ends))
+    data = [X, 2 * X[::-1]]
+    quantized = fake_quantize(model, data)
+    report = convert(quantized, tmp_path / "m.tflite", data=data, int8=True)
+    assert len(report.verify["int8"]["inputs"]) == 2
+    assert len(report.verify["int8"]["outputs"]) == 2
+
+
+@pytest.mark.parametrize(
+    "changed, factor, found",
+    [
+        ("stage1_block1_add_range", 0.9, "stage1_block1_add_range"),
+        ("stem_conv", 1.05, "stem_conv_range"),
+        ("head", 1.05, "head_range"),
+    ],
+)
+def test_a_wrong_scale_is_caught(
+    quantized, tmp_path, monkeypatch, changed, factor, found
+):
+    to_flatbuffer, kept = _convert.to_flatbuffer, []
+
+    def distorted(function, variables, ports, int8):
+        layer = kept[0].get_layer(changed)
+        scaled = [getattr(layer, name, None) for name in ("kernel", "maximum")]
+        (variable,) = (each for each in scaled if each is not None)
+        right = variable.numpy()
+        variable.assign(factor * right)
+        flatbuffer = to_flatbuffer(function, variables, ports, int8)
+        variable.assign(right)
+        return flatbuffer
+
+    monkeypatch.setattr(_convert, "round_kernels", kept.append)
+    for module in (_convert, _maps):
+        monkeypatch.setattr(module, "to_flatbuffer", distorted)
+    message = f"a map of layer '{found}' that is up to .* quantization steps away"
+    with pytest.raises(VerificationError, match=message):
+        convert(quantized, tmp_path / "m.tflite", data=X, int8=True)
+    assert not any(tmp_path.iterdir())
+
+
+def test_another_file_than_the_shipped_one_is_caught(quantized, tmp_path, monkeypatch):
+    outputs = Runner.outputs
+
+    def shifted(self, examples):
+        found = outputs(self, examples)
+        return [found[0] + self.output_tensors[0].scale] if len(found) == 1 else found
+
+    monkeypatch.setattr(Runner, "outputs", shifted)
+    with pytest.raises(VerificationError, match="feature maps made visible compute"):
+        convert(quantized, tmp_path / "m.tflite", data=X, int8=True)
+
+
+def ranged(*layers):
+    model = chain(FakeQuantization(name="behind"), *layers, name="m")
+    start = keras.Input((8, 8, 3))
+    y = model(FakeQuantization(name="before")(start))
+    return nobn.graph.flat_copy(keras.Model(start, y, name="m"))
+
+
+def with_ranges(model):
+    for layer in model.layers:
+        if isinstance(layer, FakeQuantization):
+            layer.set_range(-3.0, 3.0)
+    return model
+
+
+def no_input_range():
+    return with_ranges(chain(FakeQuantization(), binary_conv(), name="m"))
+
+
+def sign_of_an_output():
+    start = keras.Input((8, 8, 3))
+    x = FakeQuantization()(keras.layers.Conv2D(32, 3)(FakeQuantization()(start)))
+    y = FakeQuantization()(binary_conv(name="conv")(x))
+    return with_ranges(keras.Model(start, [x, y], name="m"))
+
+
+@pytest.mark.parametrize(
+    "model, int8, message",
+    [
+        (lambda: chain(binary_conv(), name="m"), True, "'m' holds no FakeQuantization"),
+        (lambda: ranged(binary_conv()), True, "Layer 'before' has no range yet"),
+        (no_input_range, True, "Input .* does not go into a FakeQuantization"),
+        (
+            lambda: with_ranges(ranged(keras.layers.ReLU(), binary_conv(name="conv"))),
+            True,
+            "Layer 'conv' takes the sign of what no FakeQuantization has rounded",
+        ),
+        (
+            lambda: with_ranges(ranged(binary_conv(name="c", input_quantizer="rsign"))),
+            True,
+            "Layer 'c' takes the sign of what no FakeQuantization has rounded",
+        ),
+        (sign_of_an_output, True, "Layer 'conv' takes the sign of an output of model"),
+        (lambda: ranged(binary_conv()), False, "'before' is a FakeQuantization.* Pass"),
+    ],
+)
+def test_what_cannot_be_int8_is_refused(model, int8, message, tmp_path):
+    with pytest.raises(ConversionError, match=message):
+        convert(model(), tmp_path / "m.tflite", int8=int8)
+    assert not any(tmp_path.iterdir())
+
+
+def test_int8_is_a_flag(quantized, tmp_path):
+    with pytest.raises(TypeError, match="int8=1 is neither True nor False"):
+        convert(quantized, tmp_path / "m.tflite", int8=1)

@@ -1,0 +1,237 @@
+"""Networks of several inputs and outputs, of models inside models, and of batches."""
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+from deploy.nets import binary_conv, chain, head, images, scrambled
+from larq_nobn._keras import keras
+from larq_nobn.deploy import ConversionError, Runner, binary_layers
+from larq_nobn.deploy import convert as convert_to
+from larq_nobn.deploy.lite._ports import in_batches, inference, ports_of
+from numpy.testing import assert_allclose, assert_array_equal
+
+pytestmark = pytest.mark.convert
+_layers = keras.layers
+
+
+@pytest.fixture
+def convert(tmp_path):
+    """Converts, and returns the report and what runs the file."""
+
+    def run(model, **options):
+        path = tmp_path / "m.tflite"
+        report = convert_to(model, path, **options)
+        return report, Runner(path.read_bytes())
+
+    return run
+
+
+def body(x, name):
+    x = _layers.Conv2D(8, 3, name=f"{name}_stem")(x)
+    x = binary_conv(8, name=f"{name}_binary")(x)
+    return _layers.GlobalAveragePooling2D(name=f"{name}_pool")(x)
+
+
+def parts():
+    """Two images and ids go in, three things of different sizes come out."""
+    inputs = [
+        keras.Input((8, 8, 3), name="zebra"),
+        keras.Input((6, 6, 1), name="antelope", dtype="uint8"),
+        keras.Input((5,), name="mole", dtype="int32"),
+    ]
+    ids = _layers.Flatten()(_layers.Embedding(11, 4)(inputs[2]))
+    small = _layers.Rescaling(1 / 255)(inputs[1])
+    x = _layers.Concatenate()([body(inputs[0], "one"), body(small, "two"), ids])
+    outputs = [
+        _layers.Dense(4, name="yak")(x),
+        _layers.Reshape((2, 3), name="bear")(_layers.Dense(6)(x)),
+        _layers.Dense(1, name="cat")(x),
+    ]
+    return inputs, outputs
+
+
+def examples(count=6):
+    random = np.random.default_rng(3)
+    return [
+        random.normal(size=(count, 8, 8, 3)).astype(np.float32),
+        random.integers(0, 256, (count, 6, 6, 1)).astype(np.uint8),
+        random.integers(0, 11, (count, 5)).astype(np.int32),
+    ]
+
+
+def test_inputs_and_outputs_keep_their_order_and_names(convert):
+    model = scrambled(keras.Model(*parts()))
+    report, run = convert(model)
+    assert report.lce_bconv2d == report.binary_layers == 2
+    assert report.verify["unexplained"] == 0
+    wanted = model(examples())
+    found = run(examples())
+    assert [y.shape for y in found] == [(6, 4), (6, 2, 3), (6, 1)]
+    for output, expected in zip(found, wanted, strict=True):
+        assert_allclose(output, expected, rtol=0, atol=1e-4)
+    assert run.input_names == ["zebra", "antelope", "mole"]
+    assert run.output_names == ["yak", "bear", "cat"]
+
+
+def test_dicts_are_in_the_order_of_their_keys(convert):
+    inputs, outputs = parts()
+    model = keras.Model(
+        dict(zip("qpr", inputs, strict=True)), dict(zip("cab", outputs, strict=True))
+    )
+    data = dict(zip("qpr", examples(40), strict=True))
+    report, run = convert(scrambled(model), data=(data, np.zeros(40)))
+    assert report.verify["examples"] == 40
+    assert (run.input_names, run.output_names) == (["p", "q", "r"], ["a", "b", "c"])
+    found = run([data[key] for key in "pqr"])
+    for output, key in zip(found, "abc", strict=True):
+        assert_allclose(output, model(data)[key], rtol=0, atol=1e-4)
+
+
+def test_a_list_of_arrays_is_data(convert):
+    report, _ = convert(scrambled(keras.Model(*parts())), data=examples())
+    assert report.verify["examples"] == 6
+
+
+@pytest.mark.parametrize(
+    "data, message",
+    [
+        (examples()[:2], r"data holds examples of shape \(8, 8, 3\) and \(6, 6, 1\)"),
+        ([a[:n] for a, n in zip(examples(), (6, 6, 5), strict=True)], r"\[6, 6, 5\]"),
+        ({"zebra": examples()[0]}, r"data holds inputs named \['zebra'\], but"),
+    ],
+)
+def test_data_that_does_not_fit_is_refused(convert, data, message):
+    with pytest.raises(ConversionError, match=message):
+        convert(keras.Model(*parts()), data=data)
+
+
+def test_one_input_and_one_output_have_plain_names(convert):
+    _, run = convert(chain(binary_conv(), *head()))
+    assert (run.input_names, run.output_names) == (["input"], ["output"])
+    assert run(images()).shape == (8, 5)
+
+
+def nested_in_a_chain():
+    inner = keras.Sequential([binary_conv(8, name="conv"), _layers.ReLU()], name="a")
+    return chain(inner, binary_conv(8, name="conv2"), *head())
+
+
+def nested_twice():
+    deep = keras.Sequential([_layers.Conv2D(8, 1), binary_conv(8)], name="deep")
+    return chain(keras.Sequential([deep, binary_conv(8)], name="outer"), *head())
+
+
+def shared():
+    inner = chain(binary_conv(32), stem=False, shape=(8, 8, 32), name="inner")
+    return chain(inner, _layers.BatchNormalization(), inner, *head())
+
+
+@pytest.mark.parametrize("make", [nested_in_a_chain, nested_twice, shared])
+def test_models_inside_models_are_opened(convert, make):
+    model = make()
+    report, run = convert(model)
+    assert report.lce_bconv2d == len(binary_layers(model)) == 2
+    assert_allclose(run(images()), model(images()), rtol=0, atol=1e-4)
+
+
+def test_a_lambda_inside_a_model_is_named(convert):
+    inner = keras.Sequential([_layers.Lambda(lambda x: 2 * x, name="odd")])
+    with pytest.raises(ConversionError, match="because of the Lambda 'odd'"):
+        convert(chain(inner, binary_conv(), *head()))
+
+
+def test_a_lambda_between_layers_converts(convert):
+    model = chain(_layers.Lambda(lambda x: 2 * x), binary_conv(), *head())
+    assert convert(model)[0].lce_bconv2d == 1
+
+
+@pytest.mark.parametrize("fixed", [None, 4])
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_a_file_takes_batches(convert, fixed, batch_size):
+    inputs = keras.Input((8, 8, 3), batch_size=fixed)
+    x = body(inputs, "a")
+    model = scrambled(keras.Model(inputs, _layers.Dense(5)(x)))
+    report, run = convert(model, batch_size=batch_size, data=images(8))
+    assert report.verify["examples"] == 8
+    assert run.batch_size == batch_size
+    assert report.binary_macs == 36 * 9 * 8 * 8
+    assert report.float_macs == 36 * 9 * 3 * 8 + 8 * 5
+    expected = keras.Model(model.input, model.output)(images(8)).numpy()
+    assert_allclose(run(images(8)), expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [0, 1.5, True, "all"])
+def test_other_batch_sizes_are_refused(convert, value):
+    with pytest.raises((TypeError, ValueError), match="batch_size="):
+        convert(chain(binary_conv(), *head()), batch_size=value)
+
+
+def test_the_last_batch_is_filled_and_cut():
+    sizes = []
+
+    def double(parts):
+        sizes.append(len(parts[0]))
+        return [2 * parts[0], parts[1]]
+
+    first, second = in_batches(double, [np.arange(8), np.ones((8, 2))], 3)
+    assert sizes == [3, 3, 3]
+    assert_array_equal(first, 2 * np.arange(8))
+    assert second.shape == (8, 2)
+
+
+def test_names_are_made_what_tensorflow_takes():
+    names = ["image", "Image", "my/image", "1st", "while"]
+    inputs = [keras.Input((2,), name=name) for name in names]
+    model = keras.Model(inputs, _layers.Add()(inputs))
+    found = [spec.name for spec in ports_of(model).inputs]
+    assert found == ["image", "Image_1", "my_image", "input_1st", "input_while"]
+
+
+def test_inference_takes_and_gives_lists():
+    inputs, outputs = parts()
+    model = keras.Model({"p": inputs[1], "q": (inputs[0], inputs[2])}, outputs)
+    found = inference(model)([examples()[i] for i in (1, 0, 2)])
+    assert [tuple(y.shape) for y in found] == [(6, 4), (6, 2, 3), (6, 1)]
+
+
+def test_the_networks_of_the_package_convert_as_before(convert):
+    model = nobn.models.ReActNet18((8, 8, 3), 10, "nobn", width=32, blocks=(1, 1))
+    report, _ = convert(scrambled(model), verify=False)
+    assert report.lce_bconv2d == 2
+    assert report.verify is None
+
+
+def test_a_layer_may_be_called_like_an_input(convert):
+    inner = keras.Sequential([binary_conv(8, name="image")], name="inner")
+    inputs = keras.Input((8, 8, 3), name="image")
+    model = keras.Model(inputs, inner(inputs))
+    assert binary_layers(model) == ["inner_image"]
+    assert convert(model)[0].lce_bconv2d == 1
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float64"])
+def test_inputs_of_other_types_are_refused(convert, dtype):
+    inputs = keras.Input((8, 8, 3), dtype=dtype, name="image")
+    outputs = binary_conv(8)(_layers.Rescaling(2.0, dtype="float32")(inputs))
+    with pytest.raises(ConversionError, match=f"'image' of model .* is {dtype}, but"):
+        convert(keras.Model(inputs, outputs))
+
+
+def test_a_model_that_cannot_be_called_is_refused(convert):
+    bad = [*examples()[:2], np.full((6, 5), 11)]
+    message = "model.* cannot be called on the verification.*11 is not in .0, 11.*Pass"
+    with pytest.raises(ConversionError, match=message):
+        convert(keras.Model(*parts()), data=bad)
+
+
+def test_outputs_that_are_no_rows_of_examples_are_refused(convert):
+    rows = _layers.Lambda(lambda x: keras.backend.reshape(x, (-1, 8)), name="rows")
+    with pytest.raises(ConversionError, match="Output 'rows' of .* 2048 rows for 32 e"):
+        convert(chain(binary_conv(8), rows))
+
+
+def test_what_does_not_fit_the_file_is_refused(convert):
+    _, run = convert(chain(binary_conv(), *head()), verify=False)
+    for wrong in (images(shape=(8, 8, 1)), images().astype("float64")):
+        with pytest.raises(ConversionError, match="cannot be run on these inputs: "):
+            run(wrong)

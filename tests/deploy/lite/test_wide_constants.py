@@ -1,0 +1,132 @@
+"""Constants that LCE would fuse wrongly are found before it sees them."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from deploy.nets import Constant, binary_conv, chain, head, images, scrambled
+from larq_nobn._keras import keras
+from larq_nobn.deploy import ConversionError, Runner
+from larq_nobn.deploy.lite._flatbuffer import to_flatbuffer
+from larq_nobn.deploy.lite._ports import inference, ports_of
+from larq_nobn.deploy.lite._wide_constants import check_constants
+from larq_nobn.deploy.prepare._prepare import prepare
+
+WIDE = [(1, 32), (1, 1, 32), (1, 1, 1, 32), (8, 8, 32), (8, 1, 1), (1, 1, 1, 1)]
+layers = keras.layers
+
+
+def check(model):
+    prepared = prepare(model)
+    traced = tf.function(lambda *inputs: inference(prepared)(inputs))
+    check_constants(traced.get_concrete_function(*ports_of(prepared).inputs).graph)
+
+
+def refused(*rows, name="wide"):
+    with pytest.raises(ConversionError, match=f"Layer '{name}' computes with a const"):
+        check(chain(*rows))
+
+
+@pytest.mark.parametrize("shape", WIDE)
+@pytest.mark.parametrize("multiply", [False, True])
+def test_wide_constants_behind_a_binary_convolution_are_named(shape, multiply):
+    refused(binary_conv(), Constant(shape, multiply, name="wide"))
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        Constant((32,), True),
+        layers.BatchNormalization(),
+        layers.ReLU(),
+        layers.ReLU(6),
+        layers.Activation("linear"),
+        layers.Dropout(0.5),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_what_is_fused_too_does_not_hide_them(between):
+    wide = Constant((1, 1, 32), name="wide")
+    refused(binary_conv(), between, wide, Constant((32,)), *head())
+
+
+def test_they_are_found_in_front_of_a_sign():
+    refused(binary_conv(), Constant((8, 8, 32), True, name="wide"), binary_conv())
+
+
+@pytest.mark.parametrize(
+    "function, symbol",
+    [
+        (lambda x, c: c * x, "math.multiply"),
+        (lambda x, c: x + c, "__operators__.add"),
+        (lambda x, c: x - c, "math.subtract"),
+        (lambda x, c: x / c, "math.truediv"),
+    ],
+)
+def test_operators_are_found(function, symbol):
+    inputs = keras.Input((8, 8, 32))
+    outputs = function(binary_conv()(inputs), np.ones((1, 1, 32), np.float32))
+    named = rf"Layer 'tf\.{symbol}(_\d+)?' computes with"
+    with pytest.raises(ConversionError, match=named):
+        check(keras.Model(inputs, outputs))
+
+
+class Traced(Constant):
+    """The same, as a function of TensorFlow's."""
+
+    call = tf.function(Constant.call)
+
+
+@pytest.mark.parametrize("multiply", [False, True])
+def test_functions_of_tensorflow_are_opened(multiply):
+    refused(binary_conv(), Traced((8, 8, 32), multiply, name="wide"))
+
+
+def test_numbers_made_at_run_time_are_no_constants():
+    class Noise(layers.Layer):
+        def call(self, inputs):
+            return inputs + tf.random.normal((1, 8, 8, 32))
+
+    check(chain(binary_conv(), Noise()))
+
+
+def twice():
+    """A convolution whose output is used twice, and a constant of high rank."""
+    inputs = keras.Input((8, 8, 32))
+    x = binary_conv()(inputs)
+    y = Constant((1, 1, 32), True)(x)
+    return scrambled(keras.Model(inputs, layers.Add()([x, y])))
+
+
+def subtracted():
+    inputs = keras.Input((8, 8, 32))
+    outputs = np.ones((1, 1, 32), np.float32) - binary_conv()(inputs)
+    return scrambled(keras.Model(inputs, outputs))
+
+
+def fine(*rows, **changes):
+    return lambda: chain(binary_conv(**changes), *rows)
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize(
+    "make",
+    [
+        fine(Constant((32,), True), Constant((32,))),
+        fine(Constant((1,), True), Constant(())),
+        fine(Traced((32,), True), Traced((32,))),
+        fine(layers.PReLU(shared_axes=(1, 2)), Constant((8, 8, 32), True)),
+        fine(layers.MaxPooling2D(), Constant((1, 1, 32), True)),
+        fine(Constant((32,)), layers.ReLU(), Constant((1, 1, 32), True)),
+        fine(layers.ReLU(), Constant((1, 1, 32), True), pad_values=0.0),
+        fine(Constant((1, 1, 32)), input_quantizer=None),
+        twice,
+        subtracted,
+    ],
+)
+def test_what_is_not_fused_may_have_any_shape(make):
+    prepared = prepare(make())
+    flatbuffer = to_flatbuffer(
+        inference(prepared), prepared.variables, ports_of(prepared)
+    )
+    x = images(4, prepared.input.shape[1:])
+    np.testing.assert_allclose(Runner(flatbuffer)(x), prepared(x), rtol=0, atol=1e-4)

@@ -1,0 +1,159 @@
+"""Binary convolutions padded with ones in place of zeros, on request."""
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from deploy.nets import binary_conv, chain, head, images
+from larq_nobn._keras import keras
+from larq_nobn.deploy import ConversionError
+from larq_nobn.deploy.prepare._padding import pad_with_ones
+from numpy.testing import assert_allclose, assert_array_equal
+
+SHAPE = (6, 5, 32)
+
+
+def zero_padded(**changes):
+    return binary_conv(pad_values=0.0, **changes)
+
+
+def alone(layer, shape=SHAPE):
+    return chain(layer, stem=False, shape=shape)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        binary_conv(name="x"),
+        zero_padded(size=1, name="x"),
+        zero_padded(size=1, strides=2, name="x"),
+        zero_padded(padding="valid", name="x"),
+        zero_padded(input_quantizer=None, name="x"),
+    ],
+)
+def test_other_layers_are_left_alone(layer):
+    model = alone(layer)
+    assert pad_with_ones(model) == (model, [])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"strides": 2},
+        {"dilation_rate": 2},
+        {"size": (1, 5)},
+        {"kernel_quantizer": "magnitude_aware_sign", "use_bias": True},
+        {"input_quantizer": "rsign"},
+    ],
+    ids=str,
+)
+def test_the_border_is_that_of_a_map_of_plus_ones(changes):
+    conv = zero_padded(name="conv", **changes)
+    model = alone(conv)
+    padded, names = pad_with_ones(model)
+    assert names == ["conv"]
+    x = images(4, SHAPE)
+    signs = np.asarray(conv.input_quantizer(x))
+    with lq.context.quantized_scope(True):
+        kernel = conv.kernel.numpy()
+    pairs = zip(conv.kernel_size, conv.dilation_rate, strict=True)
+    reach = [(k - 1) * d for k, d in pairs]
+    sizes = [-(-size // conv.strides[0]) for size in SHAPE[:2]]
+    total = [
+        max((out - 1) * conv.strides[0] + r + 1 - size, 0)
+        for out, r, size in zip(sizes, reach, SHAPE[:2], strict=True)
+    ]
+    width = [(0, 0), *((t // 2, t - t // 2) for t in total), (0, 0)]
+    whole = np.pad(signs, width, constant_values=1.0)
+    expected = tf.nn.conv2d(
+        whole, kernel, conv.strides, "VALID", dilations=conv.dilation_rate
+    )
+    expected += conv.bias if conv.use_bias else 0
+    assert_allclose(padded(x), expected, atol=1e-4)
+
+
+def test_where_no_border_is_met_nothing_changes():
+    model = alone(zero_padded(name="conv"))
+    padded, _ = pad_with_ones(model)
+    x = images(4, SHAPE)
+    inside = np.zeros((6, 5), bool)
+    inside[1:-1, 1:-1] = True
+    difference = np.abs(padded(x) - model(x)).max((0, 3))
+    assert_array_equal(difference[inside], 0)
+    assert np.all(difference[~inside] > 0)
+
+
+def test_a_convolution_behind_a_sign_is_one_too():
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], (3, 3, 32, 8))
+    conv = keras.layers.Conv2D(8, 3, padding="same", name="conv")
+    model = alone(lq.quantizers.SteSign())
+    model = keras.Model(model.input, conv(model.output))
+    conv.set_weights([signs, np.zeros(8)])
+    padded, names = pad_with_ones(model)
+    assert names == ["conv"]
+    assert padded.get_layer("conv").pad_values == 1
+    x = images(4, SHAPE)
+    assert_allclose(padded(x)[:, 1:-1, 1:-1], model(x)[:, 1:-1, 1:-1], atol=1e-5)
+
+
+def test_the_given_model_is_not_touched():
+    model = chain(zero_padded(name="first"), zero_padded(name="second"), *head())
+    weights, nodes = model.get_weights(), [len(x.inbound_nodes) for x in model.layers]
+    before = model(images(), training=False)
+    padded, names = pad_with_ones(model)
+    assert names == ["first", "second"]
+    assert [x.name for x in padded.layers] == [x.name for x in model.layers]
+    assert nodes == [len(layer.inbound_nodes) for layer in model.layers]
+    assert_array_equal(model(images(), training=False), before)
+    for old, new in zip(weights, padded.get_weights(), strict=True):
+        assert_array_equal(old, new)
+
+
+def test_inputs_and_outputs_keep_their_structure():
+    inputs = {"a": keras.Input(SHAPE), "b": keras.Input(SHAPE)}
+    inner = alone(zero_padded(name="conv"))
+    model = keras.Model(inputs, {"sum": inner(inputs["a"]) + inputs["b"]})
+    padded, names = pad_with_ones(model)
+    assert names == ["conv"]
+    x = {"a": images(2, SHAPE), "b": images(2, SHAPE)}
+    assert set(padded(x)) == {"sum"}
+
+
+def test_mixed_precision_stays_what_it_is():
+    keras.mixed_precision.set_global_policy("mixed_bfloat16")
+    try:
+        padded, _ = pad_with_ones(alone(zero_padded(name="conv")))
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    assert padded.get_layer("conv").compute_dtype == "bfloat16"
+
+
+def small_map():
+    return chain(zero_padded(name="conv"), *head(), shape=(2, 2, 3))
+
+
+@pytest.mark.convert
+def test_on_request_a_small_map_can_be_converted(tmp_path):
+    with pytest.raises(ConversionError, match="pads a 2x2 map with zeros"):
+        nobn.convert(small_map(), tmp_path / "model.tflite")
+    report = nobn.convert(small_map(), tmp_path / "model.tflite", one_padding=True)
+    assert report.repadded == report.to_dict()["repadded"] == ["conv"]
+    assert report.verify["unexplained"] == 0
+    rows = "".join(map(str, report.table().columns[0].cells))
+    assert "padded with ones" in rows
+
+
+@pytest.mark.convert
+def test_of_a_model_padded_with_ones_nothing_is_said(tmp_path):
+    model = chain(binary_conv(), *head())
+    report = nobn.convert(model, tmp_path / "model.tflite", one_padding=True)
+    assert report.repadded == []
+    assert "padded with ones" not in list(report.table().columns[0].cells)
+
+
+@pytest.mark.parametrize("given", [1, None, "yes"])
+def test_one_padding_is_a_flag(given, tmp_path):
+    with pytest.raises(TypeError, match="one_padding"):
+        nobn.convert(small_map(), tmp_path / "model.tflite", one_padding=given)

@@ -1,0 +1,127 @@
+"""Faults put into the conversion of one layer, and the search that finds it."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from deploy.nets import binary_conv, chain, head, images, three_convs
+from larq_nobn._keras import keras
+from larq_nobn.deploy import VerificationError, _convert, convert
+from larq_nobn.deploy.prepare._prepare import prepare
+from larq_nobn.deploy.verify import _drift, _taps
+from larq_nobn.deploy.verify._drift import first_drift
+
+pytestmark = pytest.mark.convert
+
+
+@pytest.fixture
+def wrong_in_files(monkeypatch):
+    """Makes one kernel the negative of itself while a model is being converted."""
+
+    def spoil(layer):
+        for module in (_convert, _taps, _drift):
+            right = module.to_flatbuffer
+
+            def wrong(function, variables, *rest, right=right):
+                kernels = [v for v in variables if v.name == f"{layer}/kernel:0"]
+                for kernel in kernels:
+                    kernel.assign(-kernel)
+                try:
+                    return right(function, variables, *rest)
+                finally:
+                    for kernel in kernels:
+                        kernel.assign(-kernel)
+
+            monkeypatch.setattr(module, "to_flatbuffer", wrong)
+
+    return spoil
+
+
+@pytest.mark.parametrize("layer", ["stem", "second", "head"])
+def test_the_layer_at_fault_is_found(layer, wrong_in_files):
+    prepared = prepare(three_convs())
+    wrong_in_files(layer)
+    found = first_drift(prepared, [images()], 1e-3)
+    assert f"first layer to compute something else is '{layer}' (" in found
+    assert "relative difference of 2." in found
+
+
+def branched():
+    """Two branches, of which only one is wrong, and which a sum joins."""
+    inputs = keras.Input((8, 8, 32))
+    left = binary_conv(name="left")(inputs)
+    right = binary_conv(name="right")(inputs)
+    right = keras.layers.PReLU(shared_axes=(1, 2), name="act")(right)
+    left = keras.layers.AveragePooling2D(3, 1, "same", name="pool")(left)
+    return keras.Model(inputs, keras.layers.Add(name="sum")([left, right]))
+
+
+@pytest.mark.parametrize("layer", ["left", "right"])
+def test_branches_do_not_hide_a_fault(layer, wrong_in_files):
+    prepared = prepare(branched())
+    wrong_in_files(layer)
+    assert f"is '{layer}' (" in first_drift(prepared, [images(4, (8, 8, 32))], 1e-3)
+
+
+def test_conversions_are_few(monkeypatch, wrong_in_files):
+    prepared = prepare(chain(*(binary_conv(name=f"c{i}") for i in range(14))))
+    wrong_in_files("c9")
+    count = 0
+    right = _drift.to_flatbuffer
+
+    def counted(*arguments):
+        nonlocal count
+        count += 1
+        return right(*arguments)
+
+    monkeypatch.setattr(_drift, "to_flatbuffer", counted)
+    assert "'c9'" in first_drift(prepared, [images()], 1e-3)
+    assert count <= 6  # all 15 layers, and 4 halvings of them
+
+
+def test_nothing_is_found_where_nothing_differs():
+    found = first_drift(prepare(three_convs()), [images()], 1e-3)
+    assert found == "Converted once more, it computes the same as its model."
+
+
+def test_the_message_of_a_conversion_names_the_layer(wrong_in_files, tmp_path):
+    wrong_in_files("second")
+    message = "to differ is that of layer 'third'.* something else is 'second'.*No file"
+    with pytest.raises(VerificationError, match=message):
+        convert(three_convs(), tmp_path / "m.tflite")
+    assert not any(tmp_path.iterdir())
+
+
+class Moody(keras.layers.Layer):
+    """Computes something else in a graph than eagerly, as faulty layers may."""
+
+    def call(self, inputs):
+        return inputs if tf.executing_eagerly() else 2 * inputs
+
+
+def test_layers_that_differ_between_eager_and_graph_are_found(tmp_path):
+    model = chain(binary_conv(), Moody(name="moody"), *head())
+    message = "something else is 'moody' .Moody., with a relative difference of 1"
+    with pytest.raises(VerificationError, match=message):
+        convert(model, tmp_path / "m.tflite")
+    assert not any(tmp_path.iterdir())
+
+
+def test_numbers_that_are_none_differ(monkeypatch):
+    right = _drift.to_flatbuffer
+
+    def spoiled(function, variables, ports):
+        return right(lambda x: [y * np.nan for y in function(x)], variables, ports)
+
+    monkeypatch.setattr(_drift, "to_flatbuffer", spoiled)
+    assert "is 'stem' (" in first_drift(prepare(three_convs()), [images()], 1e-3)
+
+
+def test_a_part_that_does_not_convert_is_no_reason_to_stop(monkeypatch):
+    prepared = prepare(three_convs())
+
+    def broken(*arguments):
+        raise _drift.ConversionError("Odd parts.")
+
+    monkeypatch.setattr(_drift, "to_flatbuffer", broken)
+    found = first_drift(prepared, [images()], 1e-3)
+    assert found == "Which layer it is cannot be told. Odd parts."

@@ -1,0 +1,65 @@
+"""The examples that conversion makes up where none are given."""
+
+import numpy as np
+import pytest
+from larq_nobn._keras import keras
+from larq_nobn.deploy.verify._data import verification_examples
+from numpy.testing import assert_array_equal
+
+_layers = keras.layers
+
+
+def made_up(*inputs):
+    model = keras.Model(list(inputs), list(inputs))
+    found, said = verification_examples(None, model, model)
+    assert said == "27 random and 5 regular inputs, seed 0"
+    return found
+
+
+@pytest.mark.parametrize("shape", [(), (7,), (6, 3), (8, 6, 3), (4, 8, 6, 3)])
+def test_regular_ones_come_first(shape):
+    [found] = made_up(keras.Input(shape))
+    assert found.shape == (32, *shape)
+    assert found.dtype == np.float32
+    assert len(np.unique(found[:5].reshape(5, -1), axis=0)) >= 4
+    assert np.std(found[5:]) == pytest.approx(1, abs=0.25)
+
+
+def test_of_images_they_are_ramps_and_a_checkerboard():
+    [found] = made_up(keras.Input((4, 3, 1)))
+    zeros, ones, down, across, checks = found[:5, ..., 0]
+    assert_array_equal(zeros, np.zeros((4, 3)))
+    assert_array_equal(ones, np.ones((4, 3)))
+    assert_array_equal(down[:, 0], np.float32([0, 1 / 3, 2 / 3, 1]))
+    assert_array_equal(across[0], [0, 0.5, 1])
+    assert_array_equal(checks[:2], [[-1, 1, -1], [1, -1, 1]])
+
+
+@pytest.mark.parametrize(
+    "dtype, low, high",
+    [("uint8", 0, 255), ("int8", -128, 127), ("int32", 0, 255), ("int64", 0, 255)],
+)
+def test_integers_are_bytes(dtype, low, high):
+    [found] = made_up(keras.Input((8, 8, 3), dtype=dtype))
+    assert found.dtype == dtype
+    assert found.min() < low + 40
+    assert found.max() > high - 40
+    assert low <= found.min() <= found.max() <= high
+
+
+def test_flags_are_both():
+    [found] = made_up(keras.Input((8,), dtype="bool"))
+    assert found.dtype == bool
+    assert 0.2 < found.mean() < 0.8
+
+
+@pytest.mark.parametrize("dtype", ["float32", "int32"])
+def test_ids_are_those_of_the_smallest_table(dtype):
+    ids, other = keras.Input((5,), dtype=dtype), keras.Input((5,))
+    turned = _layers.Reshape((5, 1))(ids)
+    tables = [_layers.Embedding(size, 4)(turned) for size in (7, 3)]
+    model = keras.Model([other, ids], [other, *tables])
+    (free, found), _ = verification_examples(None, model, model)
+    assert set(np.unique(found)) == {0, 1, 2}
+    assert found.dtype == dtype
+    assert free.min() < -2

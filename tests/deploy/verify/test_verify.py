@@ -1,0 +1,182 @@
+"""Faults put into preparation and into the file on purpose, and what finds them."""
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+from deploy.nets import binary_conv, chain, head, images, scrambled, three_convs
+from larq_nobn._keras import keras
+from larq_nobn.deploy import VerificationError, _convert
+from larq_nobn.deploy import convert as convert_to
+from larq_nobn.deploy.prepare import _prepare, _quantizers
+from larq_nobn.deploy.prepare._inference import ShiftedSign
+from larq_nobn.deploy.verify import _taps
+
+pytestmark = pytest.mark.convert
+_layers = keras.layers
+
+
+@pytest.fixture
+def convert(tmp_path):
+    """Converts, and sees to it that a failure leaves nothing."""
+
+    def run(model, **options):
+        try:
+            return convert_to(model, tmp_path / "m.tflite", **options).verify
+        except VerificationError:
+            assert not any(tmp_path.iterdir())
+            raise
+
+    return run
+
+
+def flip_kernel_of(name, monkeypatch):
+    """Breaks preparation: one layer gets the negative of its kernel."""
+    right = _prepare.bake_binary_convolution
+
+    def wrong(call):
+        found = right(call)
+        if found is None or call.layer.name != name:
+            return found
+
+        def fill():
+            found.fill()
+            found.layer.kernel.assign(-found.layer.kernel)
+
+        return _prepare.Replacement(found.layer, fill)
+
+    rules = [wrong if rule is right else rule for rule in _prepare.RULES]
+    monkeypatch.setattr(_prepare, "RULES", rules)
+
+
+@pytest.mark.parametrize(
+    "broken, message",
+    [
+        ("first", "that of layer 'second', .* between layer 'first' and it"),
+        ("second", "that of layer 'third', .* between layer 'second' and it"),
+        ("third", "no sign differs, so the fault lies behind that of layer 'third'"),
+    ],
+)
+def test_a_wrong_rule_is_found_and_placed(broken, message, convert, monkeypatch):
+    flip_kernel_of(broken, monkeypatch)
+    with pytest.raises(VerificationError, match=f"Preparing the model.*{message}"):
+        convert(three_convs())
+
+
+def while_wrong(module, name, monkeypatch):
+    """Breaks conversion: one kernel is the negative of itself while it runs."""
+    right = module.to_flatbuffer
+
+    def wrong(function, variables, *rest):
+        [kernel] = [v for v in variables if v.name == f"{name}/kernel:0"]
+        kernel.assign(-kernel)
+        try:
+            return right(function, variables, *rest)
+        finally:
+            kernel.assign(-kernel)
+
+    monkeypatch.setattr(module, "to_flatbuffer", wrong)
+
+
+@pytest.mark.parametrize(
+    "broken, message",
+    [
+        ("first", "that of layer 'second', .* between layer 'first' and it"),
+        ("third", "no sign differs, so the fault lies behind that of layer 'third'"),
+    ],
+)
+def test_a_wrong_file_is_found_and_placed(broken, message, convert, monkeypatch):
+    for module in (_convert, _taps):
+        while_wrong(module, broken, monkeypatch)
+    with pytest.raises(VerificationError, match=f"The converted file.*{message}"):
+        convert(three_convs())
+
+
+def test_the_file_itself_is_compared_and_not_its_twin_with_signs(convert, monkeypatch):
+    while_wrong(_convert, "second", monkeypatch)
+    with pytest.raises(VerificationError, match="with its signs made visible"):
+        convert(three_convs())
+
+
+def shifted_by(amount, monkeypatch):
+    """Breaks preparation: every RSign gets another threshold."""
+
+    def wrong(quantizer):
+        return ShiftedSign(quantizer.shift.numpy() / quantizer.scale + amount)
+
+    monkeypatch.setattr(_quantizers, "plain_sign", wrong)
+
+
+def on_the_edge():
+    """A model and inputs of which one pixel in two examples lies at a threshold."""
+    conv = binary_conv(4, name="conv", input_quantizer=nobn.quantizers.RSign())
+    model = chain(conv, *head(), stem=False, shape=(4, 4, 4))
+    conv.input_quantizer.shift.assign(np.full(4, 0.5))
+    inputs = 2 * np.sign(images(6, (4, 4, 4)))
+    inputs[1, 2, 2, 0] = inputs[4, 0, 1, 3] = -0.5
+    return model, inputs
+
+
+def test_a_flip_within_rounding_is_explained(convert, monkeypatch):
+    model, inputs = on_the_edge()
+    shifted_by(-1e-7, monkeypatch)
+    found = convert(model, data=inputs)["prepared"]
+    assert found["explained"] == 2
+    assert found["exact_share"] == pytest.approx(4 / 6)
+    assert found["worst_rel"] > 1e-3
+
+
+def test_a_flip_outside_rounding_is_not(convert, monkeypatch):
+    model, inputs = on_the_edge()
+    shifted_by(-0.01, monkeypatch)
+    with pytest.raises(VerificationError, match="2 of 6 examples.*layer 'conv', whose"):
+        convert(model, data=inputs)
+
+
+def test_without_the_fault_nothing_differs(convert):
+    model, inputs = on_the_edge()
+    found = convert(model, data=inputs)
+    assert found["exact_share"] == found["prepared"]["exact_share"] == 1
+
+
+def test_the_tolerance_decides(convert, monkeypatch):
+    right = _convert.to_flatbuffer
+
+    def louder(function, *rest):
+        return right(lambda x: [1.01 * y for y in function(x)], *rest)
+
+    for module in (_convert, _taps):
+        monkeypatch.setattr(module, "to_flatbuffer", louder)
+    with pytest.raises(VerificationError, match=r"\d+ of 32 .* tolerance=0\.005"):
+        convert(three_convs(), tolerance=0.005)
+    found = convert(three_convs(), tolerance=0.02)
+    assert found["worst_rel"] == pytest.approx(0.01, rel=0.01)
+
+
+def test_deep_networks_agree_but_for_rounding(convert):
+    rows = [binary_conv(64, name=f"c{i}", use_bias=True) for i in range(8)]
+    found = convert(chain(*rows, *head()))
+    assert found["exact_share"] > 0.5
+    assert found["unexplained"] == 0
+
+
+def two_of_each():
+    """Two images go in, a class and a number come out; 'deep' is the last sign."""
+    inputs = [keras.Input((8, 8, 3)), keras.Input((8, 8, 3))]
+    maps = [
+        binary_conv(8, name=name)(_layers.Conv2D(8, 3)(given))
+        for name, given in zip(("left", "right"), inputs, strict=True)
+    ]
+    x = _layers.BatchNormalization()(_layers.Add()(maps))
+    x = _layers.GlobalAveragePooling2D()(binary_conv(8, name="deep")(x))
+    return scrambled(keras.Model(inputs, [_layers.Dense(5)(x), _layers.Dense(1)(x)]))
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+@pytest.mark.parametrize("broken", ["left", "right"])
+def test_faults_are_placed_among_several_inputs(
+    broken, batch_size, convert, monkeypatch
+):
+    for module in (_convert, _taps):
+        while_wrong(module, broken, monkeypatch)
+    with pytest.raises(VerificationError, match="The converted file.*that of layer 'd"):
+        convert(two_of_each(), batch_size=batch_size)
