@@ -25,7 +25,7 @@ import larq_nobn as nobn
 import click
 import numpy as np
 import tensorflow as tf
-from larq_nobn.deploy.lite._flatbuffer import compute_engine, quiet
+from larq_nobn.deploy.lite import compute_engine, quiet
 from rich.console import Console
 from rich.table import Table
 from train_step import machine, versions, write

@@ -87,7 +87,7 @@ def float_operations(model, path):
 def stuck_channels(model):
     """Share of the channels before binary convolutions that hardly change sign."""
     images, _ = next(iter(nobn.data.load("cifar10", "test", 256)))
-    signs = given_signs(model)(images.numpy())
+    signs = given_signs(model)([images.numpy()])
     shares = [s.mean(axis=(0, 1, 2)) for s in signs.values()]
     positive = np.concatenate(shares)
     return float(np.mean(np.maximum(positive, 1 - positive) > 0.95))
