@@ -183,6 +183,7 @@ PASSES = (
     drop_gains,
     absorb_factors,
     shift_rectifiers,
+    move_shifts,
 )
 
 
@@ -195,7 +196,6 @@ def prepare(model: keras.Model) -> keras.Model:
     prepared = _clone(model, RULES)
     for change in PASSES:
         prepared = change(prepared)
-    move_shifts(prepared)
     # The short name leaves room: LCE cuts the names of tensors at 50 characters.
     return keras.Model(prepared.inputs, prepared.outputs, name="net")
 

@@ -10,7 +10,7 @@ from ._shift_forms import Shift, Unknowns
 from ._shift_rules import Fit, Want, fixed, rule_of, zeros
 
 
-def move_shifts(model: keras.Model) -> None:
+def move_shifts(model: keras.Model) -> keras.Model:
     """Rewrites shifts and biases of a prepared model so that few additions remain.
 
     Every tensor x may be kept as x - s, s one number per channel. Convolutions make any
@@ -24,7 +24,7 @@ def move_shifts(model: keras.Model) -> None:
     sign adds it to its own: of four additions of constants one remains.
 
     Arguments:
-        model: A prepared model; its layers are changed in place.
+        model: A prepared model; its layers get other weights, and it is returned.
     """
     graph, unknowns = Graph(model), Unknowns()
     shifts: dict[int, Shift] = {}
@@ -45,3 +45,4 @@ def move_shifts(model: keras.Model) -> None:
         unknowns.settle(want.shift, want.value)
     for adapt, before, behind in fits:
         adapt(unknowns.value(before), unknowns.value(behind))
+    return model
