@@ -14,7 +14,7 @@ from ...layers._rprelu import spelled_prelu
 
 
 class ShiftedSign(lq.quantizers.Quantizer):
-    """sign(x + shift), or without a shift, in Larq's spelling, which LCE recognises.
+    """sign(x + shift), or without a shift, in spellings that LCE recognises.
 
     Arguments:
         shift: (C,); None for 0.
@@ -44,7 +44,11 @@ class ShiftedSign(lq.quantizers.Quantizer):
         return shifted if self.gain is None else shifted * self.gain
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return lq.math.sign(self.shifted(inputs))
+        if self.shift is None:
+            return lq.math.sign(inputs)
+        # Larq's spelling of a sign is sign(sign(x) + 0.1), for which LCE would take a
+        # shifted sign of a sign too, and drop the shift.
+        return tf.where(self.shifted(inputs) >= 0, 1.0, -1.0)
 
 
 class PlainAffine(keras.layers.Layer):
