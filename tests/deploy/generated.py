@@ -20,7 +20,7 @@ from larq_nobn.graph import TRAINING_ONLY
 from surgery.parts import settled
 
 layers = keras.layers
-_SHAPES = ((8, 8, 2), (6, 5, 4), (4, 4, 32))
+_SHAPES = ((8, 8, 4), (6, 5, 6), (4, 4, 32))
 _MOST_CHANNELS = 40
 
 

@@ -38,7 +38,7 @@ def geometry(draw: Draw, size: tuple[int, int], zero_padding: bool) -> dict[str,
     reach = 5 if stretch == "dilation_rate" else 3
     valid = min(size) > reach and chance(draw, 0.3)
     found = {
-        "filters": one_of(draw, [2, 4, 6, 34]),  # even, for groups of two channels
+        "filters": one_of(draw, [4, 6, 8, 34]),  # in two groups of two or more
         "kernel_size": one_of(draw, [1, 3, 3, (1, 3)]),
         "padding": "valid" if valid else "same",
         "pad_values": 0.0 if valid or zero_padding else 1.0,
