@@ -18,6 +18,7 @@ from larq_nobn import data, deploy, training
 from click.testing import Result
 from larq_nobn._keras import keras
 from larq_nobn.cli import _deploy, main
+from larq_nobn.cli._console import training_progress
 
 Invoke = Callable[..., Result]
 
@@ -252,6 +253,26 @@ def test_ctrl_c_leaves_one_line_and_no_folder(tiny: tuple[str, ...], tmp_path: P
     assert stderr.splitlines()[-1] == "Stopped; nothing half-written is left."
     assert "Traceback" not in stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interrupt_that_python_ignores_ends_the_training(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    class Freed:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    ignored = []
+    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
+    before = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt), training_progress(2) as callback:
+        callback.set_params({"steps": 3})
+        callback.on_epoch_begin(0)
+        callback.on_train_batch_end(0)
+        Freed()
+        assert [found.exc_type for found in ignored] == [KeyboardInterrupt]
+        callback.on_train_batch_end(1)
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def norms(model: keras.Model) -> list[str]:

@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from larq_nobn._keras import dtype_policy
 from larq_nobn.deploy import ConversionError
+from larq_nobn.graph import ModelError
 from surgery.parts import batch_norms
 from surgery.properties import (
     Cost,
@@ -100,7 +101,11 @@ def test_removing(plan, seed):
 def test_reestimating_then_folding(plan, seed):
     model = build(plan, seed)
     with untouched(model):
-        new = nobn.reestimate_batch_norm(model, inputs_of(model, 16)[0])
+        try:
+            new = nobn.reestimate_batch_norm(model, inputs_of(model, 16)[0])
+        except ModelError as error:  # what one norm made, the same norm reads
+            assume("depend on themselves" not in str(error))
+            raise
     assert len(batch_norms(new)) == len(batch_norms(model))
     assume(certain(new, inputs_of(new)).mean() > 0.5)
     check_equal(new, nobn.fold_batch_norm(new), 1e-4)
