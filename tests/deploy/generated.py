@@ -42,8 +42,8 @@ class Generated:
         self.reusable: list[tuple[keras.layers.Layer, bool, int]] = []
 
     @property
-    def size(self) -> tuple[int, int]:
-        return self.x.shape[1:3]
+    def size(self) -> tuple[int, ...]:
+        return tuple(self.x.shape[1:3])
 
     @property
     def channels(self) -> int:
@@ -55,7 +55,9 @@ class Generated:
         self.signed &= isinstance(layer, TRAINING_ONLY)
 
     def norm(self, draw: Draw) -> None:
-        self.apply(made(draw, tables.NORMS))
+        # Of one position, some normalizations are all but a sign: rounding decides.
+        if self.size != (1, 1):
+            self.apply(made(draw, tables.NORMS))
 
     def affine(self, draw: Draw) -> None:
         self.apply(made(draw, tables.AFFINE))

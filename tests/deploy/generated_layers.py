@@ -32,7 +32,7 @@ def made(draw: Draw, table: Table) -> Any:
     return one_of(draw, list(table.values()))(draw)
 
 
-def geometry(draw: Draw, size: tuple[int, int], zero_padding: bool) -> dict[str, Any]:
+def geometry(draw: Draw, size: tuple[int, ...], zero_padding: bool) -> dict[str, Any]:
     """Arguments of a convolution of a map of this size."""
     stretch = one_of(draw, ["", "", "strides", "dilation_rate"])
     reach = 5 if stretch == "dilation_rate" else 3
@@ -48,7 +48,7 @@ def geometry(draw: Draw, size: tuple[int, int], zero_padding: bool) -> dict[str,
     return {**found, stretch: 2} if stretch else found
 
 
-def padded_wrongly(layer: Any, size: tuple[int, int]) -> bool:
+def padded_wrongly(layer: Any, size: tuple[int, ...]) -> bool:
     """Whether a convolution puts zeros around a map that is smaller than its kernel."""
     if layer.padding == "valid" or layer.kernel_size == (1, 1):
         return False

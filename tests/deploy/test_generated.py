@@ -44,6 +44,8 @@ def test_every_public_layer_and_quantizer_is_placed():
 @given(plans(), seeds)
 # A number minus a map behind a gain, which once was read as a layer of no channels.
 @example([("binary_convolution", 28693), ("norm", 1), ("operator", 9744)], 29563)
+# Two signs in a row, the second with a shift beyond 1.
+@example([("sign", 37871), ("sign", 47021), ("binary_convolution", 47901)], 10376)
 def test_conversion(plan, seed):
     network, model = build(plan, seed)
     with tempfile.TemporaryDirectory() as folder:

@@ -32,6 +32,7 @@ from ._inference import BinaryConvolution, PlainGroupNormalization, PlainRPReLU
 from ._proxy import plain_proxy_norm
 from ._quantizers import copy_quantizer, nothing, plain_sign
 from ._shifts import move_shifts
+from ._trimming import trim_padding
 
 # The kernels that a Larq layer may quantize, and the argument that says how.
 _KERNELS = {
@@ -178,6 +179,7 @@ RULES = (
 
 # Then, on the whole graph; what the first make free is nothing to the next.
 PASSES = (
+    trim_padding,
     merge_affines,
     merge_into_convolutions,
     drop_gains,

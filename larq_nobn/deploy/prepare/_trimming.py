@@ -1,0 +1,66 @@
+"""Pads maps only as far as strided convolutions read them.
+
+On a map of even size, a 3x3 convolution of stride 2 never reads the last of the rows
+and columns that `ZeroPadding2D(1)` adds. LCE takes such padding for that of a "same"
+convolution, which begins elsewhere, and computes something else.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..._keras import keras
+from ...graph import Call, Graph, rebuild, replace_layers
+
+_layers = keras.layers
+_STRIDED = (_layers.Conv2D, _layers.DepthwiseConv2D, _layers.SeparableConv2D)
+
+
+def trim_padding(model: keras.Model) -> keras.Model:
+    """Drops rows and columns of zeros that no convolution reads."""
+    graph = Graph(model)
+    changed: dict[str, Any] = {}
+    for call in graph.calls:
+        padded = graph.producer(call.first_input)
+        if padded is None or not _may_leave(call, padded):
+            continue
+        spare = _spare(call, padded.layer.padding)
+        if not any(spare):
+            continue
+        once = len(graph.uses(padded.name)) == 1
+        if once and graph.sole_consumer(padded.first_output) is not None:
+            (top, bottom), (left, right) = padded.layer.padding
+            padding = ((top, bottom - spare[0]), (left, right - spare[1]))
+            changed[padded.name] = rebuild(padded.layer, padding=padding)
+        elif len(graph.uses(call.name)) == 1:
+            changed[call.name] = _cropped(call.layer, spare)
+    if not changed:
+        return model
+    return replace_layers(model, lambda call: changed.get(call.name, call.layer))
+
+
+def _may_leave(call: Call, padded: Call) -> bool:
+    """Whether a call may leave the end of a padded map unread."""
+    layer = call.layer
+    strided = isinstance(layer, _STRIDED) and max(layer.strides) > 1
+    plain = strided and layer.padding == "valid"
+    return plain and type(padded.layer) is _layers.ZeroPadding2D
+
+
+def _spare(call: Call, padding: Any) -> tuple[int, int]:
+    """How many rows and columns of zeros are not read, of those at the end."""
+    layer, size = call.layer, call.first_input.shape[1:3]
+    rows, columns = (
+        min((side - kernel) % stride, behind)
+        for side, kernel, stride, (_, behind) in zip(
+            size, layer.kernel_size, layer.strides, padding, strict=True
+        )
+    )
+    return rows, columns
+
+
+def _cropped(layer: keras.layers.Layer, spare: tuple[int, int]) -> Any:
+    """The layer behind a crop, where others need the padding as it is."""
+    rows, columns = spare
+    crop = _layers.Cropping2D(((0, rows), (0, columns)), name=f"{layer.name}_crop")
+    return lambda x: layer(crop(x))

@@ -1,0 +1,69 @@
+"""Zeros around a map that strided convolutions read in part."""
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+from deploy.nets import binary_conv, head, images, scrambled
+from larq_nobn._keras import keras
+from larq_nobn.deploy.prepare import prepare
+from numpy.testing import assert_array_equal
+
+layers = keras.layers
+
+
+def strided(kind, size, padding, kernel, strides, several=False):
+    """A padded map in front of a strided convolution, or of two."""
+    inputs = keras.Input((size, size, 3))
+    x = layers.ZeroPadding2D(padding, name="pad")(inputs)
+    arguments = {"strides": strides, "name": "conv"}
+    conv = kind(kernel, **arguments) if "Depth" in kind.__name__ else None
+    y = (conv or kind(8, kernel, **arguments))(x)
+    if several:
+        other = layers.Conv2D(y.shape[-1], kernel, strides=strides, name="other")(x)
+        y = layers.add([y, other])
+    x = binary_conv(8)(y)
+    for layer in head():
+        x = layer(x)
+    return scrambled(keras.Model(inputs, x))
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize(
+    "kind", [layers.Conv2D, layers.DepthwiseConv2D, lq.layers.QuantConv2D]
+)
+@pytest.mark.parametrize(
+    "size, padding, kernel, strides",
+    [(8, 1, 3, 2), (16, 3, 7, 2), (8, 1, 3, 3), (8, ((1, 1), (0, 1)), 3, 2)],
+)
+def test_strided_convolutions_of_padded_maps(
+    kind, size, padding, kernel, strides, tmp_path
+):
+    model = strided(kind, size, padding, kernel, strides)
+    report = nobn.convert(model, tmp_path / "m.tflite")
+    assert report.verify["exact_share"] == 1
+
+
+@pytest.mark.convert
+def test_two_convolutions_of_one_padded_map(tmp_path):
+    model = strided(layers.Conv2D, 8, 1, 3, 2, several=True)
+    report = nobn.convert(model, tmp_path / "m.tflite")
+    assert report.verify["exact_share"] == 1
+
+
+@pytest.mark.parametrize(
+    "size, padding, kernel, strides, left",
+    [
+        (8, 1, 3, 2, ((1, 0), (1, 0))),  # rows 0 to 8 of 10
+        (7, 1, 3, 2, ((1, 1), (1, 1))),  # all of 9
+        (8, 3, 7, 2, ((3, 2), (3, 2))),
+        (8, 0, 3, 2, ((0, 0), (0, 0))),  # row 7 is of the map itself
+        (8, 1, 3, 1, ((1, 1), (1, 1))),
+    ],
+)
+def test_what_is_left(size, padding, kernel, strides, left):
+    model = strided(layers.Conv2D, size, padding, kernel, strides)
+    prepared = prepare(model)
+    assert prepared.get_layer("pad").padding == left
+    x = images(2, (size, size, 3))
+    assert_array_equal(np.argmax(prepared(x), 1), np.argmax(model(x), 1))
