@@ -11,14 +11,17 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.10; do \
 BIN := $(VENV)/bin
 # Two processes: the suite is made of many small graphs, which do not fill two cores.
 PYTEST_WORKERS ?= 2
+PYTEST = $(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q
 
 .PHONY: demo test lint examples docs clean
 
 demo: $(VENV)/.all
 	$(BIN)/larq-nobn demo --dataset $(DATASET) --output demo/$(DATASET)
 
+# In two runs, because TensorFlow never lets go of the graph of a model that was trained.
 test: $(VENV)/.dev
-	$(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q
+	$(PYTEST) tests/deploy tests/models
+	$(PYTEST) tests --ignore=tests/deploy --ignore=tests/models
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
