@@ -20,11 +20,6 @@ from ._inference import PlainAffine
 Numbers = tuple[Any, Any]
 _layers = keras.layers
 
-# P(g x + o) = g P(x) + o for every g and o per channel; of the maximum for g >= 0. What
-# pads their input is left out of the average, and of the maximum.
-AVERAGES = (_layers.AveragePooling2D, _layers.GlobalAveragePooling2D)
-MAXIMA = (_layers.MaxPooling2D, _layers.GlobalMaxPooling2D)
-
 
 def plain_affine(call: Call) -> PlainAffine | None:
     """The affine layer that a call amounts to; None if it is something else."""

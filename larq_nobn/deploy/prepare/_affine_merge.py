@@ -10,8 +10,9 @@ import numpy as np
 
 from ..._keras import keras
 from ...graph import Call, Graph, replace_layers
-from ._affine import AVERAGES, MAXIMA, affine_numbers, is_affine, is_once
+from ._affine import affine_numbers, is_affine, is_once
 from ._inference import BinaryConvolution, PlainAffine
+from ._kinds import AVERAGES, MAXIMA
 
 _layers = keras.layers
 # The converter makes a gain and an offset right behind these part of their weights.

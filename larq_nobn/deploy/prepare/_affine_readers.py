@@ -4,26 +4,18 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import larq as lq
 import numpy as np
 
 from ..._keras import keras
 from ...graph import Call, Graph, sign_of
-from ._affine import AVERAGES, MAXIMA, is_once
+from ._affine import is_once
 from ._factor_rules import is_homogeneous
 from ._inference import BinaryConvolution, PlainAffine
+from ._kinds import AVERAGES, MAXIMA, REAL_KERNELS, channels_last
 from ._quantizers import SIGNS
 
 _layers = keras.layers
-_KERNELS = (
-    BinaryConvolution,
-    _layers.Conv2D,
-    _layers.DepthwiseConv2D,
-    _layers.Dense,
-    lq.layers.QuantConv2D,
-    lq.layers.QuantDepthwiseConv2D,
-    lq.layers.QuantDense,
-)
+_KERNELS = (BinaryConvolution, *REAL_KERNELS)
 # L(g x + o) = g L(x) + o for one g and o per channel.
 _LINEAR = (*AVERAGES, _layers.Flatten, _layers.Reshape, _layers.Cropping2D)
 # L(g x) = g L(x) for one g > 0 per channel, if the layer is homogeneous.
@@ -91,20 +83,16 @@ def _holds(layer: keras.layers.Layer) -> bool:
         return False
     padded = getattr(layer, "padding", "valid") == "same"
     ones = padded and np.any(getattr(layer, "pad_values", 0.0))
-    return _channels_last(layer) and getattr(layer, "groups", 1) == 1 and not ones
+    return channels_last(layer) and getattr(layer, "groups", 1) == 1 and not ones
 
 
 def _passed(call: Call) -> tuple[bool, bool] | None:
     """Whether a layer is for positive gains only, and lets offsets pass."""
     kind = type(call.layer)
-    if not _channels_last(call.layer):
+    if not channels_last(call.layer):
         return None
     if kind in _RECTIFIERS and is_homogeneous(call):
         return True, False
     if kind is _layers.ZeroPadding2D:
         return False, False
     return (kind in MAXIMA, True) if kind in (*_LINEAR, *MAXIMA) else None
-
-
-def _channels_last(layer: keras.layers.Layer) -> bool:
-    return getattr(layer, "data_format", "channels_last") == "channels_last"

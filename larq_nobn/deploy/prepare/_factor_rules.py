@@ -6,7 +6,6 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
 
-import larq as lq
 import numpy as np
 import tensorflow as tf
 
@@ -15,6 +14,7 @@ from ...graph import Call, Graph, sign_of
 from ...layers import ThresholdedLinearUnit
 from . import _factor_weights as fit
 from ._inference import BinaryConvolution, PlainAffine, PlainRPReLU
+from ._kinds import REAL_KERNELS
 from ._quantizers import SIGNS
 
 _layers = keras.layers
@@ -44,14 +44,6 @@ _HOMOGENEOUS = (
 )
 _SUMS = ("__operators__.add", "math.add", "math.subtract")
 _RECTIFIERS = (keras.activations.linear, keras.activations.relu)
-_REAL_KERNELS = (
-    _layers.Conv2D,
-    _layers.DepthwiseConv2D,
-    _layers.Dense,
-    lq.layers.QuantConv2D,
-    lq.layers.QuantDepthwiseConv2D,
-    lq.layers.QuantDense,
-)
 # Homogeneous once their shifts are divided by the factor.
 _SHIFTED: dict[type, Callable[..., None]] = {
     PlainRPReLU: fit.fit_rprelu,
@@ -89,7 +81,7 @@ def rule_of(call: Call, graph: Graph) -> Rule:
         return Rule(takes=True, adapt=partial(fit.fit_sign, sign))
     if kind is BinaryConvolution:
         return _binary_convolution(call, graph)
-    return _real_kernel(layer) if kind in _REAL_KERNELS else Rule()
+    return _real_kernel(layer) if kind in REAL_KERNELS else Rule()
 
 
 def positive_scale(call: Call) -> float | None:

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-import larq as lq
 import numpy as np
 import tensorflow as tf
 
@@ -24,27 +23,13 @@ from ._inference import (
     ShiftedReLU,
     ShiftedSign,
 )
+from ._kinds import AVERAGES, MAXIMA, REAL_KERNELS, channels_last
 from ._shift_forms import Shift, Unknowns, constant
 
 _layers = keras.layers
 
 # L(x + s) = L(x) + s for every s of one value per channel.
-_CHANNELWISE = (
-    _layers.AveragePooling2D,
-    _layers.MaxPooling2D,
-    _layers.GlobalAveragePooling2D,
-    _layers.GlobalMaxPooling2D,
-    _layers.UpSampling2D,
-    _layers.Cropping2D,
-)
-_REAL_KERNELS = (
-    _layers.Conv2D,
-    _layers.DepthwiseConv2D,
-    _layers.Dense,
-    lq.layers.QuantConv2D,
-    lq.layers.QuantDepthwiseConv2D,
-    lq.layers.QuantDense,
-)
+_CHANNELWISE = (*AVERAGES, *MAXIMA, _layers.UpSampling2D, _layers.Cropping2D)
 _WEIGHTS = {"__operators__.add": (1, 1), "math.add": (1, 1), "math.subtract": (1, -1)}
 
 
@@ -82,7 +67,7 @@ def rule_of(call: Call, taken: list[Shift], unknowns: Unknowns) -> Rule:
     shift, layer, kind = taken[0], call.layer, type(call.layer)
     if _is_channelwise(call):
         return Rule(shift)
-    if kind is _layers.Flatten and _channels_last(layer):
+    if kind is _layers.Flatten and channels_last(layer):
         return Rule(shift * (call.outputs.shape[-1] // call.inputs.shape[-1]))
     if kind is ChannelPadding:
         before, after = (constant(np.zeros(n)) for n in (layer.before, layer.after))
@@ -116,11 +101,7 @@ def _is_channelwise(call: Call) -> bool:
         return call.outputs.shape[-1] == call.inputs.shape[-1]
     if type(call.layer) is _layers.Activation:
         return call.layer.activation is keras.activations.linear
-    return type(call.layer) in _CHANNELWISE and _channels_last(call.layer)
-
-
-def _channels_last(layer: keras.layers.Layer) -> bool:
-    return getattr(layer, "data_format", "channels_last") == "channels_last"
+    return type(call.layer) in _CHANNELWISE and channels_last(call.layer)
 
 
 def _joining(call: Call, taken: list[Shift], unknowns: Unknowns) -> Rule | None:
@@ -200,7 +181,7 @@ def _binary_convolution(call: Call, taken: Shift, unknowns: Unknowns) -> Rule:
 
 def _real_kernel(call: Call, taken: Shift, unknowns: Unknowns) -> Rule:
     layer, channels = call.layer, _channels(call.outputs)
-    if not _channels_last(layer):
+    if not channels_last(layer):
         return fixed(call, [taken])
     sign = getattr(layer, "input_quantizer", None)
     # At a border that is padded, less than all of the kernel meets the shift.
@@ -228,5 +209,5 @@ _FINDERS: dict[type, Callable[[Call, Shift, Unknowns], Rule]] = {
     PlainAffine: _affine,
     PlainGroupNormalization: _group_norm,
     BinaryConvolution: _binary_convolution,
-    **dict.fromkeys(_REAL_KERNELS, _real_kernel),
+    **dict.fromkeys(REAL_KERNELS, _real_kernel),
 }
