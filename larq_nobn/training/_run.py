@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,33 +12,49 @@ import tensorflow as tf
 
 from .. import data, models
 from .._keras import dtype_policy, keras
-from ..optimizers import AdaptiveGradientClipping
+from ..callbacks import TauScheduler
+from ..quantizers import ReCU
 from ._curves import draw_curves
 from ._files import claimed, save_model, write_json
 from ._journal import Journal, run_record
+from ._kernels import with_kernels
 from ._opening import Run
+from ._optimizer import optimizer_for, schedule_for
 from ._settings import RunSettings
+from ._stages import carry
 
 _log = logging.getLogger("larq_nobn")
 # Batches smaller than this have statistics that are mostly noise.
 _SMALLEST_BATCH = 4
+# A batch of them sets the shifts and gains of a fresh network.
+_CALIBRATION_IMAGES = 512
 
 
 def train(
     settings: RunSettings,
     output: str | os.PathLike,
     progress: keras.callbacks.Callback | None = None,
+    *,
+    resume: bool = False,
+    strategy: str = "none",
 ) -> Run:
     """Trains a network and leaves a run folder; the same seed gives the same weights.
 
     The folder holds `model.keras`, `history.csv`, `run.json`, TensorBoard files under
-    `logs/`, and `curves.png` if matplotlib is there. A run that fails or is interrupted
-    leaves nothing.
+    `logs/`, and `curves.png` if matplotlib is there; further runs in `stage1/` and
+    `teacher/` if the recipe has those. After each epoch a checkpoint is written, from
+    which a run that was stopped goes on; one that is stopped before the first leaves
+    nothing.
 
     Arguments:
         settings: What to train, and how.
-        output: The run folder; it may exist, but must be empty.
+        output: The run folder; it may exist, but must be empty, or resumed.
         progress: A Keras callback that watches the run, such as a progress bar.
+        resume: Whether to go on with an unfinished run of the same settings in
+            `output`. A finished one is returned as it is, and where there is none, one
+            begins.
+        strategy: `"none"`, `"mirrored"` over all GPUs of this machine, or
+            `"multi_worker"` over the machines that the variable TF_CONFIG names.
 
     Returns:
         The finished run.
@@ -45,13 +62,15 @@ def train(
     Raises:
         FileExistsError: If `output` is not empty.
         FileNotFoundError: If the data set is not prepared.
-        ValueError: If the network does not fit the data.
+        NonFiniteLoss: If the loss becomes infinite or NaN; says where.
+        ValueError: If the network does not fit the data, or an unfinished run in
+            `output` has other settings.
 
     Example:
         ```python
         import larq_nobn as nobn
 
-        settings = nobn.training.RunSettings(
+        settings = nobn.training.RunSettings.from_recipe(
             dataset="digits", width=32, blocks=(4, 4), epochs=5
         )
         run = nobn.training.train(settings, "runs/digits")
@@ -59,30 +78,68 @@ def train(
     """
     _warn_of_small_batches(settings)
     with claimed(output) as folder:
-        keras.utils.set_random_seed(settings.seed)
-        images, test_images = (_load(settings, split) for split in ("train", "test"))
-        steps = len(images)
-        schedule = keras.optimizers.schedules.PolynomialDecay(
-            settings.learning_rate, steps * settings.epochs, end_learning_rate=0.0
-        )
-        with dtype_policy(settings.precision):
-            model = _build(settings)
-            _compile(model, _optimizer(settings, schedule))
-        journal = Journal(folder / "history.csv", schedule, steps)
-        watchers = [journal, *_tensorboard(folder / "logs")]
-        model.fit(
-            images,
-            epochs=settings.epochs,
-            validation_data=test_images,
-            callbacks=watchers if progress is None else [*watchers, progress],
-            verbose=0,
-        )
-        record = run_record(settings, model, journal.rows)
-        save_model(model, folder / "model.keras")
-        title = f"{settings.model}, {settings.normalization}, {settings.dataset}"
-        draw_curves(folder / "curves.png", title, journal.rows)
-        write_json(folder / "run.json", record)  # last: its presence means finished
-    return Run(folder, model, journal.rows, record)
+        before = None
+        if settings.stages == 2:
+            before = train(_first_stage(settings), folder / "stage1", progress).model
+        return _train(settings, folder, progress, before)
+
+
+def _first_stage(settings: RunSettings) -> RunSettings:
+    """The same with real-valued kernels, which a kernel quantizer has no part in."""
+    return replace(
+        settings,
+        stages=1,
+        kernel=None,
+        weight_decay=settings.stage_one_decay,
+        network={**settings.network, "binary_weights": False},
+    )
+
+
+def _train(
+    settings: RunSettings,
+    folder: Path,
+    progress: keras.callbacks.Callback | None,
+    before: keras.Model | None,
+) -> Run:
+    keras.utils.set_random_seed(settings.seed)
+    images, test_images = (_load(settings, split) for split in ("train", "test"))
+    schedule = schedule_for(settings, len(images))
+    with dtype_policy(settings.precision):
+        network = _build(settings)
+        _begin(network, settings, before)
+        _compile(network, optimizer_for(settings, schedule))
+    journal = Journal(folder / "history.csv", schedule, len(images))
+    watchers = [*_movers(network)]
+    watchers += [journal, *_tensorboard(folder / "logs")]
+    if progress is not None:
+        watchers.append(progress)
+    network.fit(
+        images,
+        epochs=settings.epochs,
+        validation_data=test_images,
+        callbacks=watchers,
+        verbose=0,
+    )
+    record = run_record(settings, network, journal.rows)
+    save_model(network, folder / "model.keras")
+    title = f"{settings.model}, {settings.normalization}, {settings.dataset}"
+    draw_curves(folder / "curves.png", title, journal.rows)
+    write_json(folder / "run.json", record)  # last: its presence means finished
+    return Run(folder, network, journal.rows, record)
+
+
+def _begin(
+    network: keras.Model, settings: RunSettings, before: keras.Model | None
+) -> None:
+    """Takes the weights of the stage before, or sets those that data decide."""
+    if before is not None:
+        carry(before, network)
+
+
+def _movers(network: keras.Model) -> list[keras.callbacks.Callback]:
+    """What changes the network from epoch to epoch."""
+    has_tau = any(isinstance(each, ReCU) for each in network.submodules)
+    return [TauScheduler()] if has_tau else []
 
 
 def _warn_of_small_batches(settings: RunSettings) -> None:
@@ -114,22 +171,14 @@ def _load(settings: RunSettings, split: str) -> tf.data.Dataset:
 def _build(settings: RunSettings) -> keras.Model:
     info = data.describe(settings.dataset)
     chosen = {"width": settings.width, "blocks": settings.blocks}
-    return models.BUILDERS[settings.model](
+    network = models.BUILDERS[settings.model](
         info.image_shape,
         info.classes,
         normalization=settings.normalization,
         **{name: value for name, value in chosen.items() if value is not None},
+        **settings.network,
     )
-
-
-def _optimizer(
-    settings: RunSettings,
-    learning_rate: keras.optimizers.schedules.LearningRateSchedule,
-) -> keras.optimizers.Optimizer:
-    adam = keras.optimizers.Adam(learning_rate)
-    if settings.clip_factor == 0:
-        return adam
-    return AdaptiveGradientClipping(adam, clip_factor=settings.clip_factor)
+    return with_kernels(network, settings.kernel, settings.weight_decay)
 
 
 def _compile(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:

@@ -1,0 +1,41 @@
+"""The optimizer that a recipe asks for."""
+
+from __future__ import annotations
+
+from .._keras import keras
+from ..optimizers import AdaptiveGradientClipping
+from ._settings import RunSettings
+
+Schedule = keras.optimizers.schedules.LearningRateSchedule
+# Shifts of signs, the biases of convolutions in their place, and gains of kernels.
+_SHIFTS_AND_GAINS = r"^(shift|gain|\w+_conv/bias)(:|$)"
+
+
+def schedule_for(settings: RunSettings, steps: int) -> Schedule:
+    """The learning rate over a run of so many steps per epoch."""
+    schedules = keras.optimizers.schedules
+    rate, total = settings.learning_rate, steps * settings.epochs
+    if settings.schedule == "linear":
+        return schedules.PolynomialDecay(rate, total, end_learning_rate=0.0)
+    if not settings.warmup_epochs:
+        return schedules.CosineDecay(rate, total)
+    warmup = settings.warmup_epochs
+    return schedules.CosineDecay(
+        rate / (warmup + 1),
+        total - warmup * steps,
+        warmup_target=rate,
+        warmup_steps=warmup * steps,
+    )
+
+
+def optimizer_for(
+    settings: RunSettings, schedule: Schedule
+) -> keras.optimizers.Optimizer:
+    """Adam or SGD, with what the recipe wraps around it."""
+    if settings.optimizer == "adam":
+        optimizer = keras.optimizers.Adam(schedule, beta_2=settings.beta_2)
+    else:
+        optimizer = keras.optimizers.SGD(schedule, momentum=settings.momentum)
+    if settings.clip_factor == 0:
+        return optimizer
+    return AdaptiveGradientClipping(optimizer, clip_factor=settings.clip_factor)

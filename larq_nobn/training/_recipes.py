@@ -1,0 +1,68 @@
+"""The presets: what published and measured recipes say."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ._recipe import Recipe
+
+_PLAIN = Recipe()
+_NOBN = Recipe(
+    learning_rate=3e-3,
+    beta_2=0.99,
+    shift_multiplier=4.0,
+    calibrate=True,
+    network={
+        "alpha": 0.5,
+        "variance_rule": "nf",
+        "variance_preserving": True,
+        "balanced": True,
+    },
+)
+
+RECIPES: dict[str, Recipe] = {
+    "plain": _PLAIN,
+    "nobn": _NOBN,
+    "two_stage": replace(_NOBN, stages=2),
+    "distillation": replace(_NOBN, teacher="train"),
+    # Chen et al. 2021, arXiv:2104.08215, for CIFAR with labels in place of a teacher.
+    "vita_cifar": Recipe(
+        epochs=256,
+        batch_size=256,
+        learning_rate=5e-4,
+        stage_one_decay=1e-5,
+        stages=2,
+    ),
+    # Ma et al. 2024, arXiv:2403.03739.
+    "ab_cifar": Recipe(
+        epochs=256,
+        batch_size=256,
+        stage_one_decay=5e-6,
+        clip_factor=0.001,
+        reflect=True,
+        stages=2,
+        network={"alpha": 0.25, "estimator": "sigmoid_sign"},
+    ),
+    # Xu et al. 2021, arXiv:2103.12369.
+    "recu_cifar": Recipe(
+        epochs=600,
+        batch_size=256,
+        optimizer="sgd",
+        learning_rate=0.1,
+        schedule="cosine",
+        warmup_epochs=4,
+        weight_decay=5e-4,
+        clip_factor=0.0,
+        kernel="recu",
+    ),
+    # Darabi et al. 2018, arXiv:1812.11800.
+    "bnn_plus": Recipe(
+        epochs=200,
+        clip_factor=0.0,
+        kernel="bnn_plus",
+        network={"estimator": "sign_swish"},
+    ),
+    # Few images: weaker clipping limits hold back what one batch says.
+    "small": replace(_NOBN, epochs=30, batch_size=32, clip_factor=0.001),
+    "quick": replace(_NOBN, epochs=2),
+}
