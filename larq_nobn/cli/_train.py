@@ -2,85 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .. import data, models, training
+from .. import training
 from ._console import out, pairs, percent, training_progress
-from ._models import data_dir_option
-
-DEFAULTS = training.RunSettings()
-
-
-class Blocks(click.ParamType):
-    """Whole numbers between commas."""
-
-    name = "N,N,..."
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
-        """Returns `(4, 4)` for `"4,4"`."""
-        try:
-            return tuple(int(part) for part in value.split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not of the form 4,4,4,4.", param, ctx)
-
-
-def _setting(
-    name: str, text: str, kind: Any = None, absent: str | None = None
-) -> Callable[[Any], Any]:
-    """An option whose default is that of the setting; `absent` puts None in words."""
-    default = getattr(DEFAULTS, name.removeprefix("--").replace("-", "_"))
-    shown = absent or True
-    return click.option(name, type=kind, default=default, show_default=shown, help=text)
-
-
-OWN = "the network's own"
+from ._options import (
+    BATCH_SIZE,
+    HOW,
+    LEARNING_RATE,
+    NORMALIZATION,
+    SEED,
+    WHAT,
+    options,
+    recipe_option,
+    settings_of,
+)
 
 
 @click.command()
-@_setting("--model", "The network.", click.Choice(list(models.BUILDERS)))
-@_setting(
-    "--normalization",
-    "nobn: scaled kernels instead of a norm; none: neither; else that norm.",
-    click.Choice(models.NORMALIZATIONS),
+@options(recipe_option, NORMALIZATION, *WHAT, SEED, BATCH_SIZE, LEARNING_RATE, *HOW)
+@click.option(
+    "--strategy",
+    type=click.Choice(["none", "mirrored", "multi_worker"]),
+    default="none",
+    help="mirrored: all GPUs here; multi_worker: all machines in TF_CONFIG.",
 )
-@_setting("--dataset", "The images; see larq-nobn data.", click.Choice(data.NAMES))
-@_setting("--width", "Channels of the first stage.", int, OWN)
-@_setting("--blocks", "Blocks per stage, such as 4,4,4,4.", Blocks(), OWN)
-@_setting("--epochs", "Passes over the training images.")
-@_setting("--batch-size", "Images per step.")
-@_setting("--learning-rate", "Of Adam, at the first step; falls linearly to 0.")
-@_setting("--clip-factor", "Adaptive gradient clipping; 0 turns it off.")
-@_setting("--seed", "The same seed gives the same weights.")
-@_setting(
-    "--precision",
-    "The mixed ones compute in 16 bits and keep weights in 32.",
-    click.Choice(training.PRECISIONS),
-)
-@_setting("--limit", "Use at most so many images of each split.", int, "all")
-@data_dir_option
+@click.option("--resume", is_flag=True, help="Go on with an unfinished run, if any.")
 @click.option(
     "--output",
     type=click.Path(path_type=Path),
     required=True,
-    help="The run folder; must be empty or new.",
+    help="The run folder; must be empty or new, or resumed.",
 )
-def train(output: Path, **options: Any) -> None:
+def train(
+    output: Path, strategy: str, resume: bool, recipe: str | None, **given: Any
+) -> None:
     """Trains a network and leaves a run folder.
 
     The folder holds model.keras, history.csv, run.json, TensorBoard logs and
-    curves.png. A run that is stopped leaves nothing.
+    curves.png. A run that is stopped goes on behind its last finished epoch when the
+    same command is given with --resume.
 
     \b
     Example: larq-nobn train --dataset digits --width 32 --blocks 4,4 --epochs 10 \\
                  --output runs/digits
     """
-    settings = training.RunSettings(**options)
+    settings = settings_of(recipe, **given)
     with training_progress(settings.epochs) as bar:
-        run = training.train(settings, output, bar)
+        run = training.train(settings, output, bar, resume=resume, strategy=strategy)
     metrics = run.record["metrics"]
     rows = {
         "test accuracy": percent(metrics["val_accuracy"]),

@@ -126,7 +126,7 @@ def batches_in_memory(
                 indices = tf.ensure_shape(indices, (batch_size,))
             images = tf.gather(data.images, indices)
             if variation is not None:
-                images = crop_and_flip(images, tf.gather(draws, indices), variation.pad)
+                images = crop_and_flip(images, tf.gather(draws, indices), variation)
             return images, tf.gather(data.labels, indices)
 
         return tf.data.Dataset.range(steps).map(batch, tf.data.AUTOTUNE)

@@ -16,12 +16,14 @@ class Augmentation:
     """How images are varied in training.
 
     Arguments:
-        pad: Black pixels added on each side before a crop of the old size.
+        pad: Pixels added on each side before a crop of the old size.
         flip: Whether half of the images are mirrored left to right.
+        reflect: Whether the added pixels mirror the image, and are not black.
     """
 
     pad: int
     flip: bool
+    reflect: bool = False
 
 
 def draw(augmentation: Augmentation, examples: int, seed: tf.Tensor) -> tf.Tensor:
@@ -43,19 +45,26 @@ def draw(augmentation: Augmentation, examples: int, seed: tf.Tensor) -> tf.Tenso
     return tf.math.floormod(bits, [offsets, offsets, 2 if augmentation.flip else 1])
 
 
-def crop_and_flip(images: tf.Tensor, draws: tf.Tensor, pad: int) -> tf.Tensor:
+def crop_and_flip(
+    images: tf.Tensor, draws: tf.Tensor, augmentation: Augmentation
+) -> tf.Tensor:
     """Pads, crops and mirrors a batch, each image by its own row of `draws`.
 
     Arguments:
         images: (N, height, width, channels), any type.
         draws: (N, 3), rows as `draw` gives them.
-        pad: The padding that the draws were made for.
+        augmentation: The one that the draws were made for.
 
     Returns:
         Images of the same shape and type.
     """
     height, width = images.shape[1:3]
-    padded = tf.pad(images, [[0, 0], [pad, pad], [pad, pad], [0, 0]])
+    pad = augmentation.pad
+    padded = tf.pad(
+        images,
+        [[0, 0], [pad, pad], [pad, pad], [0, 0]],
+        "REFLECT" if augmentation.reflect else "CONSTANT",
+    )
     top, left, mirrored = tf.split(draws, 3, axis=1)
     across = tf.range(width)
     rows = top + tf.range(height)

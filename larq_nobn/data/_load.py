@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import tensorflow as tf
@@ -28,6 +29,7 @@ def load(
     batch_size: int,
     *,
     augment: bool | None = None,
+    reflect: bool = False,
     shuffle: bool | None = None,
     seed: int = 0,
     epoch: int = 0,
@@ -56,6 +58,8 @@ def load(
             pixels and crops; mirrors, except digits; 8x8 digits are padded by 1.
             ImageNet: a random part scaled to 224x224 and mirrored, against shorter side
             256 and centre 224x224 without.
+        reflect: Pads by mirror images of the border instead of black pixels; not for
+            ImageNet, which is not padded.
         shuffle: New order in each epoch; None: in training only.
         seed: Decides order and augmentation; 0 or more.
         epoch: Number of the first pass; 0 or more.
@@ -81,6 +85,7 @@ def load(
     training = check_choice("split", split, SPLITS) == "train"
     batch_size = check_integer("batch_size", batch_size, 1, "Common values: 32 to 512.")
     augment = training if augment is None else check_flag("augment", augment)
+    check_flag("reflect", reflect)
     shuffle = training if shuffle is None else check_flag("shuffle", shuffle)
     seed = check_integer("seed", seed, 0, "Any such number will do.")
     epoch = check_integer("epoch", epoch, 0, "Counting starts at 0.")
@@ -88,6 +93,11 @@ def load(
         limit = check_integer("limit", limit, 1, "Leave it out to use all examples.")
 
     if name == "imagenet":
+        if reflect:
+            raise ValueError(
+                "reflect=True does not apply to imagenet, whose images are cropped and "
+                "not padded. Leave it out."
+            )
         jpegs = _imagenet.jpegs(split, limit, data_dir)
         examples = int(jpegs.cardinality())
         batches = _imagenet.batches(jpegs, batch_size, seed, augment, shuffle, training)
@@ -97,9 +107,15 @@ def load(
         if limit is not None:
             chosen = balanced_subset(data.labels.numpy(), limit)
         examples = len(chosen)
-        variation = _AUGMENTATIONS.get(name, _STANDARD) if augment else None
+        variation = replace(_AUGMENTATIONS.get(name, _STANDARD), reflect=reflect)
         batches = batches_in_memory(
-            data, chosen, batch_size, seed, variation, shuffle, training
+            data,
+            chosen,
+            batch_size,
+            seed,
+            variation if augment else None,
+            shuffle,
+            training,
         )
 
     steps = examples // batch_size if training else -(-examples // batch_size)

@@ -162,18 +162,35 @@ def test_limit_with_a_rare_class() -> None:
 # --- augmentation
 
 
-def test_crop_and_flip_matches_a_loop() -> None:
+@pytest.mark.parametrize("reflect", [False, True])
+def test_crop_and_flip_matches_a_loop(reflect: bool) -> None:
     rng = np.random.default_rng(0)
     images = rng.integers(1, 256, (6, 5, 7, 3), np.uint8)
     draws = np.array([[0, 0, 0], [4, 4, 1], [2, 2, 0], [2, 2, 1], [1, 3, 0], [3, 0, 1]])
-    result = crop_and_flip(tf.constant(images), tf.constant(draws, tf.int32), 2)
+    variation = Augmentation(pad=2, flip=True, reflect=reflect)
+    result = crop_and_flip(tf.constant(images), tf.constant(draws, tf.int32), variation)
     for image, (top, left, mirrored), found in zip(images, draws, result, strict=True):
-        padded = np.zeros((9, 11, 3), np.uint8)
-        padded[2:7, 2:9] = image
+        padded = np.pad(
+            image,
+            [(2, 2), (2, 2), (0, 0)],
+            mode="reflect" if reflect else "constant",
+        )
         expected = padded[top : top + 5, left : left + 7]
         np.testing.assert_array_equal(
             found, expected[:, ::-1] if mirrored else expected
         )
+
+
+def test_mirror_images_of_the_border_instead_of_black() -> None:
+    plain, black, mirrored = (
+        content(load("digits", "test", 5, augment=augment, reflect=reflect))[0]
+        for augment, reflect in ((False, True), (True, False), (True, True))
+    )
+    assert not np.array_equal(black, mirrored)
+    for image, found in zip(plain[..., 0], mirrored[..., 0], strict=True):
+        padded = np.pad(image, 1, mode="reflect")
+        crops = [padded[y : y + 8, x : x + 8] for y in range(3) for x in range(3)]
+        assert any(np.array_equal(crop, found) for crop in crops)
 
 
 def test_draws_are_uniform() -> None:
