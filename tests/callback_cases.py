@@ -19,18 +19,24 @@ class CallbackCase:
         logs: What it adds to the logs of every epoch.
         per_layer: Which of these TensorBoard also gets for each layer.
         watches: Whether training goes as it would without it.
-        wrong: Makes a model that it cannot work on.
+        wrong: Makes a model that it cannot work on; None if it works on any.
         message: What it then says, at the begin of training.
         kwargs: Arguments.
+        highest: No value is above.
+        sometimes: Logs that not every machine has.
+        paper: Whether there is one behind it.
     """
 
     cls: type
     logs: tuple[str, ...]
     per_layer: tuple[str, ...]
     watches: bool
-    wrong: Callable[[], keras.Model]
-    message: str
+    wrong: Callable[[], keras.Model] | None = None
+    message: str = ""
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    highest: float = 1.0
+    sometimes: tuple[str, ...] = ()
+    paper: bool = True
 
     @property
     def name(self) -> str:
@@ -73,5 +79,23 @@ CASES = [
         watches=True,
         wrong=lambda: compiled(optimizer="adam"),
         message="The optimizer Adam clips no units, so there is nothing to watch. Com",
+    ),
+    CallbackCase(
+        callbacks.ThroughputMonitor,
+        logs=("images_per_second",),
+        per_layer=(),
+        watches=True,
+        kwargs={"batch_size": 4},
+        highest=float("inf"),
+        paper=False,
+    ),
+    CallbackCase(
+        callbacks.MemoryMonitor,
+        logs=("peak_memory_mib",),
+        per_layer=(),
+        watches=True,
+        highest=float("inf"),
+        sometimes=("peak_gpu_memory_mib",),
+        paper=False,
     ),
 ]

@@ -13,11 +13,11 @@ from contract_docstring import check_docstring
 from larq_nobn._keras import dtype_policy, keras
 from numpy.testing import assert_allclose, assert_array_equal
 
-SECTIONS = [
-    *("Arguments", "Logs", "Raises", "Example", "References"),
-    "Differences from the paper",
-]
+SECTIONS = ["Arguments", "Logs", "Raises", "Example"]
+OF_A_PAPER = ["References", "Differences from the paper"]
 every_row = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
+PICKY = [case for case in CASES if case.wrong is not None]
+picky_rows = pytest.mark.parametrize("case", PICKY, ids=[case.name for case in PICKY])
 
 
 @pytest.mark.parametrize("network", NETWORKS)
@@ -25,7 +25,7 @@ every_row = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CA
 def test_logs_files_and_tensorboard_agree_in_every_epoch(case, network, tmp_path):
     logger = keras.callbacks.CSVLogger(tmp_path / "log.csv")  # behind it in the list
     history = fit(compiled(network), case.make(log_dir=tmp_path), logger, epochs=3)
-    assert set(history) == {"loss", *case.logs}
+    assert set(history) - set(case.sometimes) == {"loss", *case.logs}
     rows = list(csv.DictReader((tmp_path / "log.csv").read_text().splitlines()))
     written = scalars(tmp_path)
     for name in case.logs:
@@ -33,7 +33,7 @@ def test_logs_files_and_tensorboard_agree_in_every_epoch(case, network, tmp_path
         assert_allclose([float(row[name]) for row in rows], history[name])
         assert_allclose(list(written[name].values()), history[name], rtol=1e-6)
         assert list(written[name]) == [0, 1, 2]
-    per_layer = set(written) - set(case.logs)
+    per_layer = set(written) - {*case.logs, *case.sometimes}
     assert {tag.partition("/")[0] for tag in per_layer} == set(case.per_layer)
     assert all(list(written[tag]) == [0, 1, 2] for tag in per_layer)
 
@@ -66,13 +66,13 @@ def test_training_is_that_without_the_callback(case):
     assert files[0] == files[1]
 
 
-@every_row
+@picky_rows
 def test_a_model_it_cannot_work_on(case):
     with pytest.raises(ValueError, match=case.message):
         fit(case.wrong(), case.make())
 
 
-@every_row
+@picky_rows
 def test_a_model_without_weights(case):
     keras.utils.set_random_seed(1)
     model = Subclassed()
@@ -90,7 +90,7 @@ def test_mixed_precision(case):
         assert isinstance(model.optimizer, scaled)
         history = fit(model, case.make())
     for name in case.logs:
-        assert all(0 <= value <= 1 for value in history[name])
+        assert all(0 <= value <= case.highest for value in history[name])
 
 
 @every_row
@@ -102,5 +102,7 @@ def test_log_dir_is_a_path(case):
 @every_row
 def test_docstring(case):
     arguments = inspect.signature(case.cls).parameters
-    _, sections = check_docstring(case.cls, SECTIONS, arguments)
-    assert re.findall(r"^(\w+): ", sections["Logs"], re.MULTILINE) == list(case.logs)
+    titles = SECTIONS + OF_A_PAPER * case.paper
+    _, sections = check_docstring(case.cls, titles, arguments)
+    logs = re.findall(r"^(\w+): ", sections["Logs"], re.MULTILINE)
+    assert logs == [*case.logs, *case.sometimes]

@@ -1,7 +1,15 @@
 """What moves or watches a binary network from epoch to epoch."""
 
 from ._clipping import GradientClippingMonitor
+from ._memory import MemoryMonitor
 from ._tau import TauScheduler
+from ._throughput import ThroughputMonitor
 from ._weights import BinaryWeightMonitor
 
-__all__ = ["BinaryWeightMonitor", "GradientClippingMonitor", "TauScheduler"]
+__all__ = [
+    "BinaryWeightMonitor",
+    "GradientClippingMonitor",
+    "MemoryMonitor",
+    "TauScheduler",
+    "ThroughputMonitor",
+]

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+import tensorflow as tf
+
+from ._monitor import EpochMonitor
+
+_MIB = 2**20
+
+
+def peak_resident(status: Path = Path("/proc/self/status")) -> int | None:
+    """Bytes of memory that this process has held at most; None if nobody knows.
+
+    On Linux `status` comes first: what `getrusage` says there starts at the memory of
+    the process that started this one.
+    """
+    try:
+        found = re.search(r"^VmHWM:\s*(\d+) kB$", status.read_text(), re.MULTILINE)
+    except OSError:  # no such file outside Linux
+        found = None
+    if found is not None:
+        return int(found[1]) * 1024
+    try:
+        import resource
+    except ImportError:  # Windows
+        return None
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+
+
+def peak_gpu() -> int | None:
+    """Bytes that tensors have held at most on one GPU of this machine; None without."""
+    count = len(tf.config.list_physical_devices("GPU"))
+    info = tf.config.experimental.get_memory_info
+    return max((info(f"GPU:{index}")["peak"] for index in range(count)), default=None)
+
+
+class MemoryMonitor(EpochMonitor):
+    r"""Watches how much memory the training has needed so far.
+
+    With the resident memory \(m(t)\) of the process, in MiB of \(2^{20}\) bytes, an
+    epoch that ends at time \(T\) has
+
+    \[ \text{peak} = \max_{t \le T} m(t). \]
+
+    It counts everything since the process started: Python, TensorFlow, the data in
+    memory and earlier trainings. Numbers of different runs compare only if each ran in
+    a process of its own. A peak that still grows after the second epoch tells of
+    something that is kept for every epoch.
+
+    Arguments:
+        log_dir: Folder for TensorBoard; None writes to the logs only.
+
+    Logs:
+        peak_memory_mib: Of the process. Left out on Windows, where Python does not
+            know it.
+        peak_gpu_memory_mib: Of tensors on the fullest GPU of this machine, without what
+            TensorFlow has reserved for more. Left out without a GPU.
+
+    Raises:
+        TypeError: If `log_dir` is not a path.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+        import numpy as np
+        import tensorflow as tf
+
+        model = tf.keras.Sequential(
+            [tf.keras.Input((8,)), tf.keras.layers.Dense(4)]
+        )
+        model.compile("sgd", "mse")
+        history = model.fit(
+            np.ones((16, 8)), np.ones((16, 4)), epochs=3, verbose=0,
+            callbacks=[nobn.callbacks.MemoryMonitor()],
+        )
+        print(history.history["peak_memory_mib"])
+        ```
+    """
+
+    def measure(self) -> dict[str, float]:
+        """Returns the peaks so far."""
+        peaks = {"peak_memory_mib": peak_resident(), "peak_gpu_memory_mib": peak_gpu()}
+        return {name: peak / _MIB for name, peak in peaks.items() if peak is not None}

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import os
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+
+from .._checks import check_integer
+from ._monitor import EpochMonitor
+
+
+class ThroughputMonitor(EpochMonitor):
+    r"""Watches how many images are trained on per second.
+
+    With the batch size \(B\) and the time \(t_k\) at which step \(k\) of an epoch of
+    \(K\) steps ends, the throughput of the epoch is
+
+    \[ \frac{B\,(K - 1)}{t_K - t_1}. \]
+
+    The first step is left out because it compiles, or waits for the first images; of
+    an epoch with a single step the whole is taken. Neither validation nor what happens
+    between two epochs counts. Nothing is kept from one epoch to the next, so a training
+    that goes on after an interruption has no pause in its numbers. The device is waited
+    for at the first and the last step only.
+
+    Arguments:
+        batch_size: Images per step, 1 or more: of all replicas together, and of all
+            parts if gradients are accumulated. A last batch that is smaller counts as
+            a whole one.
+        log_dir: Folder for TensorBoard; None writes to the logs only.
+
+    Logs:
+        images_per_second: Of the epoch.
+
+    Raises:
+        TypeError, ValueError: For arguments outside the ranges above.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+        import numpy as np
+        import tensorflow as tf
+
+        model = tf.keras.Sequential(
+            [tf.keras.Input((8,)), tf.keras.layers.Dense(4)]
+        )
+        model.compile("sgd", "mse")
+        history = model.fit(
+            np.ones((16, 8)), np.ones((16, 4)), batch_size=4, epochs=3, verbose=0,
+            callbacks=[nobn.callbacks.ThroughputMonitor(batch_size=4)],
+        )
+        print(history.history["images_per_second"])
+        ```
+    """
+
+    def __init__(
+        self, batch_size: int, log_dir: str | os.PathLike | None = None
+    ) -> None:
+        super().__init__(log_dir)
+        self.batch_size = check_integer(
+            "batch_size", batch_size, 1, "Give the images of one step."
+        )
+        # Keras would otherwise wait for the device after every step.
+        self._supports_tf_logs = True
+        self._marks: list[tuple[int, float]] = []  # how many steps were done, and when
+        self._steps = 0
+        self._end: float | None = None
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Starts the clock."""
+        self._marks, self._steps, self._end = [(0, perf_counter())], 0, None
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Counts the steps, of which one call may hold several."""
+        self._steps = batch + 1
+        if len(self._marks) == 1:
+            for value in (logs or {}).values():
+                np.asarray(value)  # waits for the device
+            self._marks.append((self._steps, perf_counter()))
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Stops the clock for validation; Keras has waited for the last step."""
+        self._end = perf_counter()
+
+    def measure(self) -> dict[str, float]:
+        """Returns the throughput of the epoch."""
+        end = perf_counter() if self._end is None else self._end
+        steps, since = max(mark for mark in self._marks if mark[0] < self._steps)
+        images = self.batch_size * (self._steps - steps)
+        return {"images_per_second": images / (end - since)}

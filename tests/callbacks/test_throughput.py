@@ -1,0 +1,112 @@
+"""Images per second on a clock that only stands still or moves as the test says."""
+
+import larq_nobn.callbacks._throughput as module
+import pytest
+from callback_networks import IMAGES, LABELS, compiled, fit
+from larq_nobn._keras import keras
+from larq_nobn.callbacks import ThroughputMonitor
+
+FIRST, STEP, VALIDATION, PAUSE = 1000.0, 0.5, 70.0, 300.0
+
+
+class Clock(keras.callbacks.Callback):
+    """Stands before the monitor: steps take their time, and so does all else."""
+
+    def __init__(self):
+        super().__init__()
+        self.now = 12345.0
+
+    def __call__(self):
+        return self.now
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self.now += PAUSE
+        self.compiles = True
+
+    def on_train_batch_end(self, batch, logs=None):
+        self.now += FIRST if self.compiles else STEP
+        self.compiles = False
+
+    def on_test_batch_end(self, batch, logs=None):
+        self.now += VALIDATION
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    clock = Clock()
+    monkeypatch.setattr(module, "perf_counter", clock)
+    return clock
+
+
+def throughput(clock, monitor=None, model=None, **arguments):
+    monitor = monitor or ThroughputMonitor(batch_size=4)
+    history = fit(model or compiled(), clock, monitor, **arguments)
+    return history["images_per_second"]
+
+
+def test_steps_behind_the_first(clock):
+    assert throughput(clock, epochs=3) == [3 * 4 / (3 * STEP)] * 3
+
+
+@pytest.mark.parametrize("frequency", [1, 2])
+def test_validation_does_not_count(clock, frequency):
+    found = throughput(
+        clock, validation_data=(IMAGES, LABELS), validation_freq=frequency, epochs=3
+    )
+    assert found == [4 / STEP] * 3
+
+
+def test_a_batch_is_that_of_all_replicas(clock):
+    assert throughput(clock, ThroughputMonitor(batch_size=32)) == [32 / STEP] * 2
+
+
+def test_an_epoch_of_one_step_is_taken_whole(clock):
+    assert throughput(clock, steps_per_epoch=1) == [4 / FIRST] * 2
+
+
+def test_calls_of_several_steps(clock):
+    model = compiled(steps_per_execution=2)
+    assert throughput(clock, model=model) == [2 * 4 / STEP] * 2
+    model = compiled(steps_per_execution=4)
+    assert throughput(clock, model=model) == [4 * 4 / FIRST] * 2
+
+
+class Stop(keras.callbacks.Callback):
+    def on_train_batch_end(self, batch, logs=None):
+        self.model.stop_training = batch == 2
+
+
+def test_steps_are_those_that_were_done(clock):
+    monitor = ThroughputMonitor(batch_size=4)
+    history = fit(compiled(), clock, monitor, Stop())
+    assert history["images_per_second"] == [2 * 4 / (2 * STEP)]
+
+
+def test_a_training_that_goes_on_has_no_pause_in_its_numbers(clock):
+    model, monitor = compiled(), ThroughputMonitor(batch_size=4)
+    before = throughput(clock, monitor, model, epochs=1)
+    clock.now += 1e6
+    model.evaluate(IMAGES, LABELS, verbose=0, callbacks=[monitor])
+    clock.now += 1e6
+    after = throughput(clock, monitor, model, initial_epoch=1, epochs=3)
+    assert before + after == [4 / STEP] * 3
+
+
+def test_keras_need_not_wait_for_the_device_after_every_step():
+    callbacks = keras.callbacks.CallbackList(
+        [ThroughputMonitor(4)], add_history=True, model=compiled()
+    )
+    assert callbacks._should_call_train_batch_hooks
+    assert callbacks._batch_hooks_support_tf_logs
+
+
+@pytest.mark.parametrize(
+    "batch_size, error, message",
+    [
+        (0, ValueError, "batch_size=0 is below 1. Give the images of one step."),
+        (2.5, TypeError, "batch_size=2.5 is not a whole number; it must be 1 or more."),
+    ],
+)
+def test_a_batch_has_images(batch_size, error, message):
+    with pytest.raises(error, match=message):
+        ThroughputMonitor(batch_size)
