@@ -1,11 +1,13 @@
-"""Rules that change gradients before an optimizer sees them, and an optimizer."""
+"""Rules that change gradients or updates of an optimizer, and an optimizer."""
 
 from ._agc import AdaptiveGradientClipping
 from ._boolean import BooleanAccumulation
 from ._clipping import adaptive_gradient_clip
+from ._groups import ParameterGroups
 
 __all__ = [
     "AdaptiveGradientClipping",
     "BooleanAccumulation",
+    "ParameterGroups",
     "adaptive_gradient_clip",
 ]
