@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
+
 from .._keras import keras
-from ..optimizers import AdaptiveGradientClipping
+from ..optimizers import AdaptiveGradientClipping, ParameterGroups
 from ._settings import RunSettings
 
 Schedule = keras.optimizers.schedules.LearningRateSchedule
 # Shifts of signs, the biases of convolutions in their place, and gains of kernels.
-_SHIFTS_AND_GAINS = r"^(shift|gain|\w+_conv/bias)(:|$)"
+_SHIFTS_AND_GAINS = r"(^|/)(shift|gain)(:|$)|_conv/bias(:|$)"
 
 
 def schedule_for(settings: RunSettings, steps: int) -> Schedule:
@@ -29,13 +31,19 @@ def schedule_for(settings: RunSettings, steps: int) -> Schedule:
 
 
 def optimizer_for(
-    settings: RunSettings, schedule: Schedule
+    settings: RunSettings, schedule: Schedule, network: keras.Model
 ) -> keras.optimizers.Optimizer:
     """Adam or SGD, with what the recipe wraps around it."""
     if settings.optimizer == "adam":
         optimizer = keras.optimizers.Adam(schedule, beta_2=settings.beta_2)
     else:
         optimizer = keras.optimizers.SGD(schedule, momentum=settings.momentum)
+    names = [variable.name for variable in network.trainable_variables]
+    found = any(re.search(_SHIFTS_AND_GAINS, name) for name in names)
+    if settings.shift_multiplier != 1 and found:
+        optimizer = ParameterGroups(
+            optimizer, {_SHIFTS_AND_GAINS: settings.shift_multiplier}
+        )
     if settings.clip_factor == 0:
         return optimizer
     return AdaptiveGradientClipping(optimizer, clip_factor=settings.clip_factor)

@@ -107,7 +107,7 @@ def _train(
     with dtype_policy(settings.precision):
         network = _build(settings)
         _begin(network, settings, before)
-        _compile(network, optimizer_for(settings, schedule))
+        _compile(network, optimizer_for(settings, schedule, network))
     journal = Journal(folder / "history.csv", schedule, len(images))
     watchers = [*_movers(network)]
     watchers += [journal, *_tensorboard(folder / "logs")]
@@ -162,6 +162,7 @@ def _load(settings: RunSettings, split: str) -> tf.data.Dataset:
         settings.dataset,
         split,
         settings.batch_size,
+        reflect=settings.reflect,
         seed=settings.seed,
         limit=settings.limit,
         data_dir=settings.data_dir,

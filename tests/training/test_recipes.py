@@ -1,0 +1,204 @@
+"""What recipes say, how they are changed, and the parts of a run they decide."""
+
+from __future__ import annotations
+
+import math
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn.training import RECIPES, Recipe, RunSettings
+from larq_nobn.training._kernels import KERNELS, with_kernels
+from larq_nobn.training._optimizer import optimizer_for, schedule_for
+from larq_nobn.training._stages import carry
+
+SMALL = {"width": 4, "blocks": (1, 1)}
+
+
+def small_network(**options):
+    return nobn.models.ReActNet18((8, 8, 1), 10, **SMALL, **options)
+
+
+@pytest.mark.parametrize("name", sorted(RECIPES))
+def test_every_recipe_makes_settings_that_can_be_written_and_read(name: str):
+    settings = RunSettings.from_recipe(name, normalization=_fitting(name))
+    assert settings.recipe == name
+    for field in ("epochs", "batch_size", "learning_rate", "clip_factor", "stages"):
+        assert getattr(settings, field) == getattr(RECIPES[name], field)
+
+
+def _fitting(name: str) -> str:
+    return "nobn" if RECIPES[name].kernel is None else "batch_norm"
+
+
+@pytest.mark.parametrize("model", sorted(nobn.models.BUILDERS))
+def test_every_recipe_of_nobn_fits_every_network(model: str):
+    for name, recipe in RECIPES.items():
+        if recipe.kernel is None:
+            settings = RunSettings.from_recipe(name, model=model)
+            assert settings.network.items() <= recipe.network.items()
+
+
+def test_the_recipe_follows_the_normalization():
+    assert RunSettings.from_recipe().recipe == "nobn"
+    assert RunSettings.from_recipe(normalization="batch_norm").recipe == "plain"
+    assert not RunSettings.from_recipe("nobn", normalization="none").calibrate
+
+
+def test_what_is_chosen_goes_before_the_recipe():
+    settings = RunSettings.from_recipe("nobn", epochs=3, network={"alpha": 0.3})
+    assert settings.epochs == 3
+    assert settings.network == {**RECIPES["nobn"].network, "alpha": 0.3}
+    assert RECIPES["nobn"].network["alpha"] == 0.5
+
+
+def test_plain_settings_are_the_plain_recipe():
+    assert RunSettings() == RunSettings.from_recipe("plain")
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"optimizer": "lion"}, "optimizer='lion' is not known. Choose from adam, sgd"),
+        ({"schedule": "step"}, "schedule='step' is not known"),
+        ({"beta_2": 1.0}, r"beta_2=1.0 is outside \[0, 1\)"),
+        ({"momentum": -0.1}, r"momentum=-0.1 is outside \[0, 1\)"),
+        ({"weight_decay": -1.0}, "weight_decay=-1.0 is outside"),
+        ({"shift_multiplier": 0.0}, "shift_multiplier=0.0 is outside"),
+        ({"stages": 3}, "stages=3 is above 2"),
+        ({"accumulate": 0}, "accumulate=0 is below 1"),
+        ({"accumulate": 3}, "accumulate=3 does not divide batch_size=128"),
+        ({"warmup_epochs": 2}, "warmup_epochs=2 needs the schedule 'cosine'"),
+        (
+            {"warmup_epochs": 20, "schedule": "cosine"},
+            "warmup_epochs=20 leaves nothing of epochs=20",
+        ),
+        ({"kernel": "ternary"}, "kernel='ternary' is not known. .*recu"),
+    ],
+)
+def test_recipes_outside_what_is_allowed(wrong: dict, sentence: str):
+    with pytest.raises(ValueError, match=sentence):
+        Recipe(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"network": {"beta": 1}}, "'beta', which ReActNet18 does not know. .*alpha"),
+        ({"kernel": "recu"}, "kernel='recu' needs a normalization"),
+        (
+            {"calibrate": True, "normalization": "none"},
+            "calibrate=True sets .* but normalization='none'",
+        ),
+        ({"recipe": "best"}, "recipe='best' is not known. .*two_stage"),
+    ],
+)
+def test_recipes_that_do_not_fit_the_network(wrong: dict, sentence: str):
+    with pytest.raises(ValueError, match=sentence):
+        RunSettings(**wrong)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"calibrate": 1}, "calibrate=1 is neither True nor False"),
+        ({"network": "alpha"}, "network='alpha' is no mapping"),
+        ({"stages": 1.5}, "stages=1.5 is not a whole number"),
+    ],
+)
+def test_recipes_of_the_wrong_type(wrong: dict, sentence: str):
+    with pytest.raises(TypeError, match=sentence):
+        Recipe(**wrong)
+
+
+def test_linear_schedule():
+    rates = [
+        float(schedule_for(RunSettings(epochs=4, learning_rate=0.1), 10)(step))
+        for step in (0, 10, 40)
+    ]
+    np.testing.assert_allclose(rates, [0.1, 0.075, 0], atol=1e-7)
+
+
+@pytest.mark.parametrize("warmup", [0, 4])
+def test_cosine_schedule(warmup: int):
+    settings = RunSettings(
+        epochs=10, learning_rate=0.1, schedule="cosine", warmup_epochs=warmup
+    )
+    schedule = schedule_for(settings, 5)
+    for step in range(50):
+        if step < 5 * warmup:  # from a fifth of the rate to all of it, as a line
+            wanted = 0.02 + 0.08 * step / (5 * warmup)
+        else:
+            done = (step - 5 * warmup) / (50 - 5 * warmup)
+            wanted = 0.05 * (1 + math.cos(math.pi * done))
+        np.testing.assert_allclose(float(schedule(step)), wanted, atol=1e-7)
+
+
+def test_the_optimizer_is_the_one_of_the_recipe():
+    network = small_network()
+    sgd = RunSettings(optimizer="sgd", momentum=0.8, clip_factor=0)
+    optimizer = optimizer_for(sgd, schedule_for(sgd, 5), network)
+    assert (type(optimizer).__name__, optimizer.momentum) == ("SGD", 0.8)
+    adam = RunSettings.from_recipe("nobn")
+    optimizer = optimizer_for(adam, schedule_for(adam, 5), network)
+    assert optimizer.clip_factor == 0.02
+    groups = optimizer.inner_optimizer
+    assert list(groups.multipliers.values()) == [4.0]
+    assert groups.inner_optimizer.beta_2 == 0.99
+
+
+def test_networks_without_shifts_have_no_groups():
+    network = nobn.models.VGGSmall((32, 32, 3), 10, "batch_norm", width=4)
+    settings = RunSettings.from_recipe("nobn", normalization="batch_norm")
+    optimizer = optimizer_for(settings, schedule_for(settings, 5), network)
+    assert type(optimizer.inner_optimizer).__name__ == "Adam"
+
+
+@pytest.mark.parametrize("name", sorted(KERNELS))
+def test_every_kernel_takes_the_place_of_the_binary_ones(name: str):
+    network = with_kernels(small_network(normalization="batch_norm"), name, 0.0)
+    kinds = {
+        layer.name: type(layer.kernel_quantizer).__name__
+        for layer in network.layers
+        if isinstance(layer, lq.layers.QuantConv2D)
+    }
+    assert kinds.pop("stem_conv") == "NoneType"
+    assert set(kinds.values()) == {type(KERNELS[name]()).__name__}
+    quantizers = [
+        layer.kernel_quantizer for layer in network.layers if layer.name in kinds
+    ]
+    assert len({id(each) for each in quantizers}) == len(quantizers) == 3
+
+
+def test_weight_decay_adds_its_share_of_every_kernel_to_the_gradient():
+    network = with_kernels(small_network(normalization="none"), None, 0.01)
+    images = np.zeros((1, 8, 8, 1), np.float32)
+    with tf.GradientTape() as tape:
+        network(images)
+        loss = tf.add_n(network.losses)
+    kernels = [v for v in network.trainable_variables if v.name.endswith("kernel:0")]
+    gradients = tape.gradient(loss, kernels)
+    assert len(kernels) == 5
+    for kernel, gradient in zip(kernels, gradients, strict=True):
+        latent = getattr(kernel, "latent_variable", kernel)
+        np.testing.assert_allclose(gradient, 0.01 * latent.numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("normalization", ["nobn", "batch_norm", "none"])
+def test_the_second_stage_takes_every_weight_of_the_first(normalization: str):
+    first = small_network(normalization=normalization, binary_weights=False)
+    rng = np.random.default_rng(0)
+    first.set_weights([rng.normal(size=w.shape) for w in first.get_weights()])
+    second = small_network(normalization=normalization)
+    carry(first, second)
+    for given, found in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(given, found)
+
+
+def test_a_network_of_another_shape_is_no_second_stage():
+    first = small_network(binary_weights=False)
+    second = nobn.models.ReActNet18((8, 8, 1), 10, width=8, blocks=(1, 1))
+    with pytest.raises(ValueError, match="no place for stem_conv/kernel:0"):
+        carry(first, second)
