@@ -12,6 +12,15 @@ from ._kernels import QuantizedKernel
 from ._monitor import EpochMonitor, named_layers, owners, shares
 
 
+def binary_weights(model: keras.Model) -> list[Any]:
+    """The weights of a model whose quantizer declares `precision` 1."""
+    return [
+        weight
+        for weight in model.weights
+        if hasattr(weight, "latent_variable") and weight.precision == 1
+    ]
+
+
 class BinaryWeightMonitor(EpochMonitor):
     r"""Watches how many binary weights flip, and how many are dead.
 
@@ -93,11 +102,7 @@ class BinaryWeightMonitor(EpochMonitor):
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         """Finds the binary kernels and remembers their signs."""
-        variables = [
-            weight
-            for weight in self.model.weights
-            if hasattr(weight, "latent_variable") and weight.precision == 1
-        ]
+        variables = binary_weights(self.model)
         self._layers = owners(self.model, variables)
         if not variables:
             raise ValueError(
