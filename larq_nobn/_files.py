@@ -8,10 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+_PREFIX = ".partial-"
+
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary file beside `path` that takes its place if all goes well.
+
+    The file has reached the disk before it takes the place, so that a machine that
+    loses power finds either the old one or the new one. A process that is killed leaves
+    the temporary file, which `is_leftover` recognises.
 
     Raises:
         OSError: If the file cannot be written; one sentence says what to do. Whatever
@@ -21,7 +27,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
     try:
         # Keras and matplotlib choose the format by the suffix, so that one is kept.
         handle, name = tempfile.mkstemp(
-            dir=target.parent, prefix=".", suffix=target.suffix
+            dir=target.parent, prefix=_PREFIX, suffix=target.suffix
         )
     except OSError as error:
         raise _unwritable(target, error) from error
@@ -33,11 +39,28 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         mask = os.umask(0)
         os.umask(mask)
         temporary.chmod(0o666 & ~mask)
+        _flush(temporary)
         os.replace(temporary, target)
+        if os.name == "posix":  # elsewhere a folder cannot be opened
+            _flush(target.parent)
     except OSError as error:
         raise _unwritable(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether `replacing` was killed before it could remove this file."""
+    return path.name.startswith(_PREFIX)
+
+
+def _flush(path: Path) -> None:
+    """Waits until a file, or a folder's list of files, is on the disk."""
+    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def _unwritable(target: Path, error: OSError) -> OSError:

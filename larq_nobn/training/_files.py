@@ -1,45 +1,15 @@
-"""Run folders on disk: claimed empty, every file in them written whole."""
+"""The files of a run folder, each written whole."""
 
 from __future__ import annotations
 
 import csv
 import json
 import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from .._files import replacing
 from .._keras import keras
-
-
-@contextmanager
-def claimed(output: str | os.PathLike) -> Iterator[Path]:
-    """Creates the folder `output`, and removes it again if what follows fails.
-
-    Raises:
-        FileExistsError: If it holds anything already.
-        NotADirectoryError: If it, or a folder above it, is a file.
-    """
-    folder = Path(output)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(
-            f"{folder} is a file, but a run needs a folder. Choose another output."
-        )
-    if folder.is_dir() and any(folder.iterdir()):
-        raise FileExistsError(
-            f"{folder} is not empty, and a run never overwrites another. "
-            "Choose another output, or delete that folder first."
-        )
-    # The outermost folder that is not there yet: all that a failure has to undo.
-    made = next((p for p in [*folder.parents][::-1] if not p.exists()), folder)
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield folder
-    except BaseException:
-        shutil.rmtree(made, ignore_errors=True)
-        raise
 
 
 def write_json(target: Path, content: Mapping[str, object]) -> None:
@@ -88,8 +58,12 @@ def save_model(model: keras.Model, path: str | os.PathLike) -> None:
 
 
 def write_csv(target: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    """Writes one line per row under the names of the first, whole or not at all."""
+    """Writes one line per row under the names of all, whole or not at all.
+
+    What a row lacks is NaN.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row))
     with replacing(target) as temporary, temporary.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, list(rows[0]))
+        writer = csv.DictWriter(stream, names, restval="nan")
         writer.writeheader()
         writer.writerows(rows)

@@ -50,6 +50,15 @@ class Journal(keras.callbacks.Callback):
         self.rows.append(row)
         write_csv(self._target, self.rows)
 
+    def get_state(self) -> list[dict[str, float]]:
+        """Returns the rows, for a checkpoint."""
+        return self.rows
+
+    def set_state(self, state: list[dict[str, float]]) -> None:
+        """Goes on behind the rows of a checkpoint; later ones in the file are lost."""
+        self.rows = [dict(row) for row in state]
+        write_csv(self._target, self.rows)
+
 
 def run_record(
     settings: RunSettings, model: keras.Model, history: Sequence[dict[str, float]]

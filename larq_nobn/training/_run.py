@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
@@ -14,14 +16,18 @@ from .. import data, models
 from .._keras import dtype_policy, keras
 from ..callbacks import TauScheduler
 from ..quantizers import ReCU
+from ._checkpoints import Checkpoints
 from ._curves import draw_curves
-from ._files import claimed, save_model, write_json
+from ._files import save_model, write_json
+from ._folder import CHECKPOINTS, claimed, is_finished
 from ._journal import Journal, run_record
 from ._kernels import with_kernels
-from ._opening import Run
+from ._opening import Run, load_run
 from ._optimizer import optimizer_for, schedule_for
+from ._randomness import Reseeding, own_generators
 from ._settings import RunSettings
 from ._stages import carry
+from ._stopping import StopCheck, stoppable
 
 _log = logging.getLogger("larq_nobn")
 # Batches smaller than this have statistics that are mostly noise.
@@ -77,11 +83,19 @@ def train(
         ```
     """
     _warn_of_small_batches(settings)
-    with claimed(output) as folder:
+    said = _as_json(settings)
+    if resume and is_finished(output, said):
+        return load_run(output)
+    with stoppable() as check, claimed(output, said, resume) as folder:
         before = None
         if settings.stages == 2:
-            before = train(_first_stage(settings), folder / "stage1", progress).model
-        return _train(settings, folder, progress, before)
+            first = _first_stage(settings)
+            before = train(first, folder / "stage1", progress, resume=resume).model
+        return _train(settings, folder, progress, before, check)
+
+
+def _as_json(settings: RunSettings) -> dict[str, Any]:
+    return json.loads(json.dumps(asdict(settings)))
 
 
 def _first_stage(settings: RunSettings) -> RunSettings:
@@ -100,24 +114,32 @@ def _train(
     folder: Path,
     progress: keras.callbacks.Callback | None,
     before: keras.Model | None,
+    check: StopCheck,
 ) -> Run:
     keras.utils.set_random_seed(settings.seed)
     images, test_images = (_load(settings, split) for split in ("train", "test"))
     schedule = schedule_for(settings, len(images))
-    with dtype_policy(settings.precision):
+    with dtype_policy(settings.precision), own_generators():
         network = _build(settings)
         _begin(network, settings, before)
         _compile(network, optimizer_for(settings, schedule, network))
     journal = Journal(folder / "history.csv", schedule, len(images))
-    watchers = [*_movers(network)]
+    checkpoints = Checkpoints(
+        folder / CHECKPOINTS, _as_json(settings), {"journal": journal}
+    )
+    begun = checkpoints.restore(network)
+    if begun:
+        images = _load(settings, "train", begun)
+    watchers = [check, Reseeding(settings.seed), *_movers(network)]
     watchers += [journal, *_tensorboard(folder / "logs")]
     if progress is not None:
         watchers.append(progress)
     network.fit(
         images,
         epochs=settings.epochs,
+        initial_epoch=begun,
         validation_data=test_images,
-        callbacks=watchers,
+        callbacks=[*watchers, checkpoints],
         verbose=0,
     )
     record = run_record(settings, network, journal.rows)
@@ -157,13 +179,14 @@ def _warn_of_small_batches(settings: RunSettings) -> None:
         )
 
 
-def _load(settings: RunSettings, split: str) -> tf.data.Dataset:
+def _load(settings: RunSettings, split: str, epoch: int = 0) -> tf.data.Dataset:
     return data.load(
         settings.dataset,
         split,
         settings.batch_size,
         reflect=settings.reflect,
         seed=settings.seed,
+        epoch=epoch,
         limit=settings.limit,
         data_dir=settings.data_dir,
     )
