@@ -1,0 +1,219 @@
+"""The training step against Keras' own, and against gradients written out in NumPy."""
+
+from __future__ import annotations
+
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn import data, models
+from larq_nobn._keras import dtype_policy, keras
+from larq_nobn.optimizers import AdaptiveGradientClipping
+from larq_nobn.quantizers import BinaryRegularized
+from larq_nobn.training._step import NOT_FINITE, Trainee
+from numpy.testing import assert_allclose, assert_array_equal
+
+RNG = np.random.default_rng(0)
+INPUTS = RNG.normal(size=(24, 5)).astype(np.float32)
+LABELS = RNG.integers(0, 3, 24)
+PROBABILITIES = RNG.dirichlet(np.ones(3), 24).astype(np.float32)
+
+
+def cross_entropy() -> keras.losses.Loss:
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def compiled(network: keras.Model, optimizer: object, **step: object) -> keras.Model:
+    """The network as Keras trains it, or under our step if that is described."""
+    options = {"metrics": ["accuracy"], "jit_compile": False}
+    network.compile(optimizer, cross_entropy(), **options)
+    if not step:
+        return network
+    trainee = Trainee(network, **step)
+    trainee.compile(network.optimizer, network.loss, **options)
+    return trainee
+
+
+def train_digits(precision: str, **step: object) -> tuple[list[np.ndarray], dict]:
+    """Weights and history of a small binary network after four steps."""
+    keras.utils.set_random_seed(0)
+    with dtype_policy(precision):
+        network = models.ReActNet18((8, 8, 1), 10, width=4, blocks=(1,))
+        optimizer = AdaptiveGradientClipping(keras.optimizers.Adam(1e-3), 0.02)
+        model = compiled(network, optimizer, **step)
+    images, tests = (data.load("digits", s, 32, limit=128) for s in ("train", "test"))
+    fitted = model.fit(images, epochs=1, validation_data=tests, verbose=0)
+    return network.get_weights(), fitted.history
+
+
+@pytest.fixture(scope="module")
+def keras_run() -> tuple[list[np.ndarray], dict]:
+    return train_digits("float32")
+
+
+def assert_same_run(ours: tuple, theirs: tuple) -> None:
+    for our, their in zip(ours[0], theirs[0], strict=True):
+        assert_array_equal(our, their)
+    assert ours[1] == theirs[1]
+
+
+@pytest.mark.slow
+def test_the_plain_step_is_that_of_keras(keras_run):
+    assert_same_run(train_digits("float32", accumulate=1), keras_run)
+
+
+@pytest.mark.slow
+def test_the_plain_step_is_that_of_keras_in_mixed_precision_too():
+    ours = train_digits("mixed_float16", accumulate=1)
+    assert_same_run(ours, train_digits("mixed_float16"))
+
+
+@pytest.mark.slow
+def test_four_parts_of_a_batch_make_the_update_of_the_batch(keras_run):
+    ours, our_history = train_digits("float32", accumulate=4)
+    for our, weight in zip(ours, keras_run[0], strict=True):
+        assert_allclose(our, weight, atol=1e-6)  # sums in another order
+    for name, values in keras_run[1].items():
+        assert_allclose(our_history[name], values, rtol=1e-5)
+
+
+def dense(**options: object) -> keras.Model:
+    """x·W + b, from the same start each time."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((5,))
+    layer = keras.layers.Dense(3, dtype="float32", **options)
+    return keras.Model(inputs, layer(inputs))
+
+
+@pytest.mark.parametrize("way", ["as a graph", "eagerly", "by XLA"])
+def test_accumulation_however_the_step_is_run(way: str):
+    whole, parts = dense(), dense()
+    compiled(whole, keras.optimizers.SGD(0.1)).train_on_batch(INPUTS, LABELS)
+    trainee = Trainee(parts, accumulate=3)
+    trainee.compile(
+        keras.optimizers.SGD(0.1),
+        cross_entropy(),
+        jit_compile=way == "by XLA",
+        run_eagerly=way == "eagerly",
+    )
+    trainee.train_on_batch(INPUTS, LABELS)
+    assert_allclose(parts.get_weights()[0], whole.get_weights()[0], atol=1e-6)
+
+
+def penalized() -> keras.Model:
+    """A binary layer whose quantizer adds a loss; in its other input is no gradient."""
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((5,))
+    quantizer = BinaryRegularized(lq.quantizers.SteSign(), strength=0.1)
+    binary = lq.layers.QuantDense(4, kernel_quantizer=quantizer)(inputs)
+    unreached = keras.layers.Dense(4, name="unreached")(inputs)
+    total = keras.layers.Add()(
+        [binary, keras.layers.Lambda(tf.stop_gradient)(unreached)]
+    )
+    return keras.Model(inputs, keras.layers.Dense(3)(total))
+
+
+def test_penalties_count_once_and_unreached_weights_are_left_alone():
+    results = []
+    for step in ({}, {"accumulate": 4}):
+        network = penalized()
+        optimizer = keras.optimizers.Adam(0.01, weight_decay=0.1)
+        model = compiled(network, optimizer, **step)
+        loss, _ = model.train_on_batch(INPUTS, LABELS)
+        results.append([loss, *network.get_weights()])
+    for ours, theirs in zip(*results, strict=True):
+        assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+    start = penalized().get_layer("unreached").get_weights()
+    assert_array_equal(network.get_layer("unreached").get_weights()[0], start[0])
+
+
+def look_up(inputs: tf.Tensor) -> tf.Tensor:
+    """Looks up the probabilities of the inputs it is shown, in any order."""
+    distances = tf.reduce_sum(tf.abs(inputs[:, None] - INPUTS[None]), 2)
+    return tf.gather(PROBABILITIES, tf.argmin(distances, 1))
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_teacher_replaces_the_labels(accumulate: int):
+    network = dense()
+    kernel, bias = (weight.astype(np.float64) for weight in network.get_weights())
+    trainee = compiled(
+        network, keras.optimizers.SGD(0.5), accumulate=accumulate, teacher=look_up
+    )
+    student = softmax(INPUTS @ kernel + bias)
+    expected = -np.mean(np.sum(PROBABILITIES * np.log(student), 1))
+    error = (student - PROBABILITIES) / len(INPUTS)
+    loss, accuracy = trainee.train_on_batch(INPUTS, LABELS)
+    assert loss == pytest.approx(expected, rel=1e-6)
+    assert accuracy == pytest.approx(np.mean(student.argmax(1) == LABELS))
+    new_kernel, new_bias = network.get_weights()
+    assert_allclose(new_kernel, kernel - 0.5 * INPUTS.T @ error, atol=1e-6)
+    assert_allclose(new_bias, bias - 0.5 * error.sum(0), atol=1e-6)
+
+
+def test_a_taught_network_is_tested_on_labels():
+    network = dense()
+    trainee = compiled(network, keras.optimizers.SGD(0.5), teacher=look_up)
+    loss, accuracy = trainee.evaluate(INPUTS, LABELS, batch_size=7, verbose=0)
+    predicted = softmax(network.predict(INPUTS, verbose=0).astype(np.float64))
+    picked = predicted[np.arange(len(LABELS)), LABELS]
+    assert loss == pytest.approx(-np.mean(np.log(picked)), rel=1e-5)
+    assert accuracy == pytest.approx(np.mean(predicted.argmax(1) == LABELS))
+
+
+def test_a_teacher_is_no_part_of_the_network():
+    network, teacher = dense(), dense()
+    trainee = compiled(network, keras.optimizers.SGD(0.5), teacher=teacher)
+    before = teacher.get_weights()[0]
+    trainee.train_on_batch(INPUTS, LABELS)
+    assert [id(w) for w in trainee.weights] == [id(w) for w in network.weights]
+    assert trainee.layers == network.layers
+    assert_array_equal(teacher.get_weights()[0], before)
+
+
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_a_loss_that_is_not_finite_updates_nothing(accumulate: int):
+    network = dense()
+    trainee = compiled(network, keras.optimizers.Adam(), accumulate=accumulate)
+    trainee.train_on_batch(INPUTS, LABELS)
+    before = network.get_weights()
+    poisoned = INPUTS.copy()
+    poisoned[-1, 0] = np.inf
+    with pytest.raises(tf.errors.InvalidArgumentError, match=NOT_FINITE):
+        trainee.train_on_batch(poisoned, LABELS)
+    for ours, theirs in zip(network.get_weights(), before, strict=True):
+        assert_array_equal(ours, theirs)
+    assert int(trainee.optimizer.iterations) == 1
+
+
+def half_precise() -> keras.Model:
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((5,))
+    hidden = keras.layers.Dense(8, activation="relu")(inputs)
+    return keras.Model(inputs, keras.layers.Dense(3, dtype="float32")(hidden))
+
+
+def test_accumulation_under_loss_scaling():
+    results = []
+    for step in ({}, {"accumulate": 3}):
+        with dtype_policy("mixed_float16"):
+            network = half_precise()
+            scaling = keras.mixed_precision.LossScaleOptimizer
+            optimizer = scaling(keras.optimizers.SGD(0.5), initial_scale=2.0**40)
+            model = compiled(network, optimizer, **step)
+        start = network.get_weights()
+        model.train_on_batch(INPUTS, LABELS)  # overflows: halves the scale only
+        for ours, theirs in zip(network.get_weights(), start, strict=True):
+            assert_array_equal(ours, theirs)
+        assert float(optimizer.loss_scale) == 2.0**39
+        optimizer._loss_scale.current_loss_scale.assign(1024.0)
+        model.train_on_batch(INPUTS, LABELS)
+        results.append(network.get_weights())
+        assert not np.array_equal(network.get_weights()[0], start[0])
+    for ours, theirs in zip(*results, strict=True):
+        assert_allclose(ours, theirs, atol=2e-3)  # activations of 11 bits
