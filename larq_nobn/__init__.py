@@ -11,6 +11,7 @@ from . import (
     regularizers,
     training,
 )
+from .calibration import calibrate
 from .deploy import audit, benchmark, convert
 from .diagnostics import class_center_alignment
 from .surgery import (
@@ -25,6 +26,7 @@ __version__ = "0.1.0"
 __all__ = [
     "audit",
     "benchmark",
+    "calibrate",
     "callbacks",
     "class_center_alignment",
     "convert",

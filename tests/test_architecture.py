@@ -18,6 +18,7 @@ LAYERS = (
     {"quantizers", "layers", "regularizers", "optimizers", "data"},
     {"models", "callbacks"},  # callbacks look for the quantizers of a model
     {"graph"},
+    {"calibration"},
     {"surgery", "diagnostics", "training", "deploy"},
     {"cli"},
     {"__main__"},

@@ -1,0 +1,28 @@
+"""Means and deviations per channel of what is computed in parts."""
+
+from __future__ import annotations
+
+import numpy as np
+import tensorflow as tf
+
+Parts = list[tf.Tensor]
+
+
+def mean_of(parts: Parts) -> np.ndarray:
+    """Over all axes but the last, in float64: (C,)."""
+    return sum(_sums(tf.cast(part, tf.float64)) for part in parts) / _count(parts)
+
+
+def moments_of(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
+    """The mean, and the deviation with the count as divisor, in float64: (C,) each."""
+    mean = mean_of(parts)
+    squares = (_sums(tf.square(tf.cast(part, tf.float64) - mean)) for part in parts)
+    return mean, np.sqrt(sum(squares) / _count(parts))
+
+
+def _sums(values: tf.Tensor) -> np.ndarray:
+    return tf.reduce_sum(values, axis=list(range(values.shape.rank - 1))).numpy()
+
+
+def _count(parts: Parts) -> int:
+    return sum(int(tf.size(part)) for part in parts) // parts[0].shape[-1]

@@ -1,0 +1,79 @@
+"""Runs the graph of a model call by call, and holds no tensor longer than needed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from .._keras import keras
+from ..graph import Call, Graph, inputs_of
+
+
+@dataclass(frozen=True, eq=False)
+class Value:
+    """A tensor of the graph, computed.
+
+    Arguments:
+        parts: It, cut along the examples.
+        offset: What a batch norm behind each of the convolutions it comes from would
+            have taken away, for one example; None for nothing.
+    """
+
+    parts: list[tf.Tensor]
+    offset: tf.Tensor | None = None
+
+
+Values = dict[str, Value]
+Visit = Callable[[Graph, Call, Values], list[Value]]
+
+
+def walk(model: keras.Model, inputs: list[Value], visit: Visit) -> list[Value]:
+    """Visits the calls of a model, and of models inside it, in order.
+
+    Arguments:
+        model: A functional model.
+        inputs: One value for each of its inputs.
+        visit: Gets the graph, a call and the values that it reads, by id; returns what
+            the call makes of them.
+    """
+    graph = Graph(model)
+    values = {str(id(t)): v for t, v in zip(model.inputs, inputs, strict=True)}
+    ends = [str(id(tensor)) for tensor in model.outputs]
+    last = {key: at for at, call in enumerate(graph.calls) for key in _read_by(call)}
+    last |= dict.fromkeys(ends, len(graph.calls))
+    for at, call in enumerate(graph.calls):
+        given = {key: values[key] for key in _read_by(call)}
+        for key in given:
+            if last[key] == at:
+                del values[key]
+        if isinstance(call.layer, keras.Model):
+            args, _ = call.arguments(given)
+            found = walk(call.layer, _inputs_of_model(call.layer, args[0]), visit)
+        else:
+            found = visit(graph, call, given)
+        made = zip(call.node.flat_output_ids, found, strict=True)
+        values.update((key, value) for key, value in made if key in last)
+    return [values[key] for key in ends]
+
+
+def _read_by(call: Call) -> dict[str, None]:
+    return {str(id(tensor)): None for tensor in inputs_of(call.node)}
+
+
+def _inputs_of_model(model: keras.Model, given: Any) -> list[Value]:
+    return model._flatten_to_reference_inputs(given)
+
+
+def outputs(call: Call, values: Values) -> list[list[tf.Tensor]]:
+    """Makes a call at inference, part by part; for each output its parts."""
+    layer = call.node.layer
+    mode = {"training": False} if layer._expects_training_arg else {}
+    found = []
+    for number in range(len(next(iter(values.values())).parts)):
+        tensors = {key: value.parts[number] for key, value in values.items()}
+        args, kwargs = call.arguments(tensors)
+        found.append(tf.nest.flatten(layer(*args, **{**kwargs, **mode})))
+    return [list(parts) for parts in zip(*found, strict=True)]
