@@ -88,6 +88,17 @@ class Trainee(keras.Model):
             )
         return self.get_metrics_result()
 
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Keras' step, also for a replica that gets nothing of a last, small batch."""
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        count = tf.shape(x)[0]
+        # TensorFlow's fused convolutions return the wrong shape for an empty batch.
+        blanks = tf.cast(count == 0, tf.int32)
+        x = tf.pad(x, [(0, blanks), *[(0, 0)] * (x.shape.rank - 1)])
+        predicted = self(x, training=False)[:count]
+        self.compute_loss(x, y, predicted, weight)
+        return self.compute_metrics(x, y, predicted, weight)
+
     def _gradients(self, data: Any) -> tuple[list[Any], tf.Tensor]:
         """Gradients and loss of one (micro-)batch, which the metrics have seen then."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
