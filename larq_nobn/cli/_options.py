@@ -114,6 +114,7 @@ HOW: Sequence[_Decorator] = (
     setting("--clip-factor", "Adaptive gradient clipping; 0 turns it off."),
     setting("--shift-multiplier", "Learning-rate factor of shifts and gains."),
     setting("--calibrate/--no-calibrate", "Set shifts and gains from 512 images."),
+    setting("--latent-scale", "Factor on the first latent weights of binary kernels."),
     setting("--reflect/--no-reflect", "Augment with mirrored instead of black pixels."),
     setting("--accumulate", "Parts of a batch that are computed one by one."),
     setting("--stages", "2: first real-valued kernels, then binary ones."),

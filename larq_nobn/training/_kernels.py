@@ -54,3 +54,11 @@ def with_kernels(
 
     with without_starvation_warning():
         return keras.models.clone_model(network, clone_function=same_but)
+
+
+def scale_latents(network: keras.Model, factor: float) -> None:
+    """Multiplies the latent weights of every binary kernel."""
+    for layer in network.layers:
+        if is_binary(getattr(layer, "kernel_quantizer", None)):
+            latent = layer.kernel.latent_variable
+            latent.assign(factor * latent)

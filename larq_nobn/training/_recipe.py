@@ -35,6 +35,8 @@ class Recipe:
             of kernels.
         calibrate: Whether `larq_nobn.calibrate` sets shifts and gains before the first
             step; for `normalization="nobn"`.
+        latent_scale: Factor on the latent binary kernels of the fresh network: the
+            larger they are, the later their signs flip.
         reflect: Whether augmentation pads with mirror images instead of black.
         accumulate: Parts of a batch whose gradients are added up one after the other,
             which saves memory; 1 for the batch as a whole.
@@ -68,6 +70,7 @@ class Recipe:
     clip_factor: float = 0.02
     shift_multiplier: float = 1.0
     calibrate: bool = False
+    latent_scale: float = 1.0
     reflect: bool = False
     accumulate: int = 1
     stages: int = 1
@@ -123,5 +126,6 @@ _RANGES = (
     ("weight_decay", "[0, inf)", "0 is none."),
     ("stage_one_decay", "[0, inf)", "0 is none."),
     ("clip_factor", "[0, inf)", "0.02 is usual, 0 is off."),
+    ("latent_scale", "(0, inf)", "1 keeps those of the network."),
     ("shift_multiplier", "(0, inf)", "1 treats all weights alike."),
 )

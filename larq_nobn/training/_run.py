@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from .. import data, models
 from .._keras import dtype_policy, keras
+from ..calibration import calibrate
 from ..callbacks import TauScheduler
 from ..quantizers import ReCU
 from ._checkpoints import Checkpoints
@@ -21,12 +22,14 @@ from ._curves import draw_curves
 from ._files import save_model, write_json
 from ._folder import CHECKPOINTS, claimed, is_finished
 from ._journal import Journal, run_record
-from ._kernels import with_kernels
+from ._kernels import scale_latents, with_kernels
+from ._monitors import monitors
 from ._opening import Run, load_run
 from ._optimizer import optimizer_for, schedule_for
 from ._randomness import Reseeding, own_generators
 from ._settings import RunSettings
 from ._stages import carry
+from ._step import Trainee
 from ._stopping import StopCheck, stoppable
 
 _log = logging.getLogger("larq_nobn")
@@ -123,6 +126,8 @@ def _train(
         network = _build(settings)
         _begin(network, settings, before)
         _compile(network, optimizer_for(settings, schedule, network))
+        trainee = Trainee(network, settings.accumulate)
+        _compile(trainee, network.optimizer)
     journal = Journal(folder / "history.csv", schedule, len(images))
     checkpoints = Checkpoints(
         folder / CHECKPOINTS, _as_json(settings), {"journal": journal}
@@ -131,10 +136,11 @@ def _train(
     if begun:
         images = _load(settings, "train", begun)
     watchers = [check, Reseeding(settings.seed), *_movers(network)]
+    watchers += monitors(settings, network, folder / "logs")
     watchers += [journal, *_tensorboard(folder / "logs")]
     if progress is not None:
         watchers.append(progress)
-    network.fit(
+    trainee.fit(
         images,
         epochs=settings.epochs,
         initial_epoch=begun,
@@ -156,6 +162,11 @@ def _begin(
     """Takes the weights of the stage before, or sets those that data decide."""
     if before is not None:
         carry(before, network)
+        return
+    scale_latents(network, settings.latent_scale)
+    if settings.calibrate:
+        few = min(_CALIBRATION_IMAGES, settings.limit or _CALIBRATION_IMAGES)
+        calibrate(network, _load(replace(settings, batch_size=few), "train").take(1))
 
 
 def _movers(network: keras.Model) -> list[keras.callbacks.Callback]:

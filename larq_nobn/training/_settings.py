@@ -8,6 +8,7 @@ from typing import Any
 
 from .. import data, models
 from .._checks import check_blocks, check_choice, check_integer
+from ._networks import NETWORKS
 from ._recipe import Recipe
 from ._recipes import RECIPES
 
@@ -27,7 +28,8 @@ class RunSettings(Recipe):
     another one.
 
     Arguments:
-        model: Name of a network in `larq_nobn.models.BUILDERS`.
+        model: Name of a network in `larq_nobn.models.BUILDERS`, or `"FloatResNet"`, a
+            real-valued teacher.
         normalization: One of `larq_nobn.models.NORMALIZATIONS`.
         dataset: One of `larq_nobn.data.NAMES`.
         width: Channels of the first stage; None for the network's own.
@@ -40,8 +42,8 @@ class RunSettings(Recipe):
         recipe: Name of the recipe that the others started from, for the record.
         epochs, batch_size, optimizer, learning_rate, beta_2, momentum, schedule,
             warmup_epochs, weight_decay, stage_one_decay, clip_factor, shift_multiplier,
-            calibrate, reflect, accumulate, stages, teacher, kernel, network: As in
-            `Recipe`.
+            calibrate, latent_scale, reflect, accumulate, stages, teacher, kernel,
+            network: As in `Recipe`.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -66,7 +68,7 @@ class RunSettings(Recipe):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("model", self.model, models.BUILDERS)
+        check_choice("model", self.model, NETWORKS)
         check_choice("normalization", self.normalization, models.NORMALIZATIONS)
         check_choice("dataset", self.dataset, data.NAMES)
         check_choice("precision", self.precision, PRECISIONS)
@@ -75,7 +77,7 @@ class RunSettings(Recipe):
             check_integer("width", self.width, 1, "It is a number of channels.")
         if self.blocks is not None:
             object.__setattr__(self, "blocks", check_blocks(self.blocks))
-            if "blocks" not in signature(models.BUILDERS[self.model]).parameters:
+            if "blocks" not in signature(NETWORKS[self.model]).parameters:
                 raise ValueError(
                     f"blocks={self.blocks} does not apply: {self.model} is not made of "
                     "blocks. Leave it out."
@@ -131,7 +133,7 @@ class RunSettings(Recipe):
             name = "nobn" if free else "plain"
         recipe = RECIPES[check_choice("recipe", name, RECIPES)]
         values = {each.name: getattr(recipe, each.name) for each in fields(Recipe)}
-        model = check_choice("model", chosen.get("model", cls.model), models.BUILDERS)
+        model = check_choice("model", chosen.get("model", cls.model), NETWORKS)
         known = builder_options(model)
         network = {k: v for k, v in recipe.network.items() if k in known}
         values["calibrate"] = recipe.calibrate and free
@@ -141,5 +143,5 @@ class RunSettings(Recipe):
 
 def builder_options(model: str) -> list[str]:
     """Names of the arguments of a network that have no setting of their own."""
-    names = signature(models.BUILDERS[model]).parameters
+    names = signature(NETWORKS[model]).parameters
     return [name for name in names if name not in {*_BUILDER_SETTINGS, "name"}]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn.training import RECIPES, Recipe, RunSettings
-from larq_nobn.training._kernels import KERNELS, with_kernels
+from larq_nobn.training._kernels import KERNELS, scale_latents, with_kernels
 from larq_nobn.training._optimizer import optimizer_for, schedule_for
 from larq_nobn.training._stages import carry
 
@@ -67,6 +67,7 @@ def test_plain_settings_are_the_plain_recipe():
         ({"momentum": -0.1}, r"momentum=-0.1 is outside \[0, 1\)"),
         ({"weight_decay": -1.0}, "weight_decay=-1.0 is outside"),
         ({"shift_multiplier": 0.0}, "shift_multiplier=0.0 is outside"),
+        ({"latent_scale": 0.0}, "latent_scale=0.0 is outside"),
         ({"stages": 3}, "stages=3 is above 2"),
         ({"accumulate": 0}, "accumulate=0 is below 1"),
         ({"accumulate": 3}, "accumulate=3 does not divide batch_size=128"),
@@ -184,6 +185,17 @@ def test_weight_decay_adds_its_share_of_every_kernel_to_the_gradient():
     for kernel, gradient in zip(kernels, gradients, strict=True):
         latent = getattr(kernel, "latent_variable", kernel)
         np.testing.assert_allclose(gradient, 0.01 * latent.numpy(), rtol=1e-5)
+
+
+def test_latents_are_scaled_where_they_are_binary():
+    network = small_network()
+    before = network.get_weights()
+    scale_latents(network, 3.0)
+    names = [weight.name for weight in network.weights]
+    binary = [name for name in names if name.startswith("stage") and "kernel:" in name]
+    assert len(binary) == 3
+    for name, old, new in zip(names, before, network.get_weights(), strict=True):
+        np.testing.assert_allclose(new, old * (3 if name in binary else 1), rtol=1e-6)
 
 
 @pytest.mark.parametrize("normalization", ["nobn", "batch_norm", "none"])
