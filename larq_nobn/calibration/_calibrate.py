@@ -18,7 +18,7 @@ _BATCH_NORMS = (
     BatchKalmanNormalization,
 )
 # Examples that are computed at a time: what a layer needs besides its output is small.
-_PART = 64
+_PART = 128
 
 
 def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
@@ -52,7 +52,7 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
     provides for it. A channel keeps its gain if it hardly varies: by less than 1 % of
     its mean or 0.1 % of what it should. Gains keep their sign and never become 0.
     A layer that is used several times is set at its first use. The network runs as at
-    inference, in parts of 64 examples; statistics are taken in float64 also of half
+    inference, in parts of 128 examples; statistics are taken in float64 also of half
     precision. Shifts and gains that a model has learned are overwritten.
 
     Arguments:

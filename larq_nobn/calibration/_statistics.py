@@ -10,14 +10,15 @@ Parts = list[tf.Tensor]
 
 def mean_of(parts: Parts) -> np.ndarray:
     """Over all axes but the last, in float64: (C,)."""
-    return sum(_sums(tf.cast(part, tf.float64)) for part in parts) / _count(parts)
+    sums = [_sums(tf.cast(part, tf.float64)) for part in parts]
+    return np.sum(sums, axis=0) / _count(parts)
 
 
 def moments_of(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
     """The mean, and the deviation with the count as divisor, in float64: (C,) each."""
     mean = mean_of(parts)
-    squares = (_sums(tf.square(tf.cast(part, tf.float64) - mean)) for part in parts)
-    return mean, np.sqrt(sum(squares) / _count(parts))
+    squares = [_sums(tf.square(tf.cast(part, tf.float64) - mean)) for part in parts]
+    return mean, np.sqrt(np.sum(squares, axis=0) / _count(parts))
 
 
 def _sums(values: tf.Tensor) -> np.ndarray:

@@ -1,0 +1,155 @@
+"""What calibrate takes, what it refuses, and what it leaves alone."""
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+import tensorflow as tf
+from calibration.oracle import deviation, mean, sign_inputs, tensors
+from larq_nobn._keras import dtype_policy, keras
+from larq_nobn.graph import ModelError
+from numpy.testing import assert_allclose, assert_array_equal
+
+
+def network(normalization="nobn", **changes):
+    settings = {"width": 4, "blocks": (1,), **changes}
+    return nobn.models.ReActNet18((6, 6, 2), 3, normalization, **settings)
+
+
+def images(count=24):
+    rng = np.random.default_rng(0)
+    return rng.normal(0.5, 2.0, (count, 6, 6, 2)).astype(np.float32)
+
+
+def batched(x):
+    return tf.data.Dataset.from_tensor_slices((x, np.zeros(len(x)))).batch(5)
+
+
+def same_weights(model, other):
+    for one, two in zip(model.get_weights(), other.get_weights(), strict=True):
+        assert_allclose(one, two, rtol=1e-5, atol=1e-6)
+
+
+@pytest.fixture(scope="module")
+def start():
+    return network()
+
+
+@pytest.fixture
+def model(start):
+    """A network of the same weights in every test."""
+    copy = keras.models.clone_model(start)
+    copy.set_weights(start.get_weights())
+    return copy
+
+
+@pytest.fixture(scope="module")
+def wanted(start):
+    copy = keras.models.clone_model(start)
+    copy.set_weights(start.get_weights())
+    nobn.calibrate(copy, images())
+    return copy
+
+
+def test_pairs_of_examples_and_labels(model, wanted):
+    nobn.calibrate(model, (images(), np.zeros(24)))
+    same_weights(model, wanted)
+
+
+def test_batches(model, wanted):
+    nobn.calibrate(model, batched(images()))
+    same_weights(model, wanted)
+
+
+def test_no_more_examples_than_asked_for(model, wanted):
+    with_others = np.concatenate([images(), np.full((9, 6, 6, 2), 1e9, np.float32)])
+    nobn.calibrate(model, batched(with_others), examples=24)
+    same_weights(model, wanted)
+
+
+def test_parts_make_no_difference(model, monkeypatch, wanted):
+    monkeypatch.setattr("larq_nobn.calibration._calibrate._PART", 7)
+    nobn.calibrate(model, images())
+    same_weights(model, wanted)
+
+
+def test_what_was_learned_is_overwritten(model, wanted):
+    model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(images(), np.zeros(24), verbose=0)
+    nobn.calibrate(model, images())
+    for value in sign_inputs(model, images()):
+        assert np.abs(mean(value)).max() < 1e-5 * deviation(value).min()
+    stayed = {weight.name for weight in model.weights if "slope" in weight.name}
+    before = {w.name: w.numpy() for w in wanted.weights}
+    assert any(np.any(model_weight(model, n) != before[n]) for n in stayed)
+    model.fit(images(), np.zeros(24), verbose=0)
+
+
+def model_weight(model, name):
+    return next(weight.numpy() for weight in model.weights if weight.name == name)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_has_float32_statistics(policy):
+    with dtype_policy(policy):
+        model = network()
+    nobn.calibrate(model, images())
+    assert {weight.dtype for weight in model.weights} == {tf.float32}
+    # What float32 means do with values that are rounded before the sign sees them.
+    for value in sign_inputs(model, images()):
+        assert np.abs(mean(value)).max() < 1e-5 * deviation(value).min()
+    name = "stage1_block1_conv"
+    branch = tensors(model, images(), [model.get_layer(name).output])[0]
+    rounding = 2.0**-8 if policy == "mixed_bfloat16" else 2.0**-11
+    assert_allclose(deviation(branch), 0.2, rtol=rounding)
+
+
+def test_variables_of_a_strategy():
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        model = network()
+    nobn.calibrate(model, images())
+    for value in sign_inputs(model, images()):
+        assert np.abs(mean(value)).max() < 1e-5 * deviation(value).min()
+
+
+@pytest.mark.parametrize(
+    "normalization, name", [("batch_norm", "stem_norm"), ("kalman", "stem_norm")]
+)
+def test_refuses_batch_norm(normalization, name):
+    with pytest.raises(ModelError, match=f"has the batch norm '{name}' and 1 more"):
+        nobn.calibrate(network(normalization), images())
+
+
+def test_refuses_what_has_nothing_to_set():
+    model = keras.Sequential([keras.layers.Dense(3, input_shape=(2,))], name="bare")
+    with pytest.raises(ModelError, match="'bare' has no shift, gain or bias"):
+        nobn.calibrate(model, np.ones((4, 2), np.float32))
+
+
+def test_refuses_subclassed_models():
+    class Own(keras.Model):
+        def call(self, inputs):
+            return inputs
+
+    with pytest.raises(ModelError, match="subclassed or unbuilt model 'own'"):
+        nobn.calibrate(Own(name="own"), images())
+
+
+@pytest.mark.parametrize("examples, error", [(0, ValueError), (1.5, TypeError)])
+def test_refuses_a_number_of_examples(start, examples, error):
+    with pytest.raises(error, match=f"examples={examples}"):
+        nobn.calibrate(start, images(), examples=examples)
+
+
+def test_refuses_other_images(start):
+    with pytest.raises(ValueError, match=r"\(5, 5, 2\).*\(6, 6, 2\)"):
+        nobn.calibrate(start, images()[:, :5, :5])
+
+
+def test_a_failure_leaves_the_model_as_it_was(model):
+    kernel = model.get_layer("stage1_block1_conv").kernel_quantizer.gain
+    kernel.assign([1.0, np.inf, 1.0, 1.0])
+    before = model.get_weights()
+    with pytest.raises(ValueError, match="'stage1_block1_conv'.*not finite"):
+        nobn.calibrate(model, images())
+    for now, then in zip(model.get_weights(), before, strict=True):
+        assert_array_equal(now, then)

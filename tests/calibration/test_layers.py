@@ -1,0 +1,191 @@
+"""Layers in other places than the networks of the package have them."""
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn import layers, quantizers
+from calibration.oracle import deviation, mean, tensors
+from larq_nobn._keras import keras
+from larq_nobn.graph import flat_copy
+from numpy.testing import assert_allclose, assert_array_equal
+
+
+def images(count=32, channels=4, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.normal(0.5, 2.0, (count, 6, 6, channels)).astype(np.float32)
+
+
+def conv(filters=4, size=3, binary=True, **changes):
+    """A convolution with a gain; of signs with a shift, or else of real values."""
+    kind = quantizers.ScaledStdSign if binary else quantizers.ScaledStandardization
+    signs = {"input_quantizer": quantizers.RSign(), "pad_values": 1.0} if binary else {}
+    settings = {"padding": "same", "use_bias": False, "kernel_quantizer": kind()}
+    return lq.layers.QuantConv2D(filters, size, **{**settings, **signs, **changes})
+
+
+def calibrated(inputs, outputs, data=None):
+    model = keras.Model(inputs, outputs)
+    nobn.calibrate(model, images() if data is None else data)
+    return model
+
+
+def value(model, tensor, data=None):
+    return tensors(model, images() if data is None else data, [tensor])[0]
+
+
+@pytest.fixture
+def x():
+    return keras.Input((6, 6, 4))
+
+
+def test_the_scale_of_a_sign_multiplies_the_mean(x):
+    sign = quantizers.RSign(scale=0.5)
+    calibrated(x, sign(x))
+    assert_allclose(sign.shift, -0.5 * mean(images().astype(float)), rtol=1e-5)
+
+
+def test_a_sign_as_an_activation_layer(x):
+    sign = quantizers.RSign()
+    calibrated(x, keras.layers.Activation(sign)(x))
+    assert_allclose(sign.shift, -mean(images().astype(float)), rtol=1e-5)
+
+
+def test_gains_may_be_missing(x):
+    kernel = quantizers.ScaledStdSign(gain=False)
+    layer = conv(kernel_quantizer=kernel)
+    y = layer(x)
+    act = layers.RPReLU()
+    model = calibrated(x, act(y))
+    assert_allclose(layer.input_quantizer.shift, -mean(images()), rtol=1e-4)
+    assert_allclose(act.shift_in, -mean(value(model, y)), rtol=1e-5)
+
+
+def test_a_kernel_inside_a_regularized_one(x):
+    inside = quantizers.ScaledStdSign(scale=0.3)
+    y = conv(kernel_quantizer=quantizers.BinaryRegularized(inside))(x)
+    model = calibrated(x, y)
+    assert_allclose(deviation(value(model, y)), 0.3, rtol=1e-5)
+
+
+def test_dense_layers_too():
+    x = keras.Input((5,))
+    layer = lq.layers.QuantDense(
+        7, input_quantizer=quantizers.RSign(), kernel_quantizer="scaled_std_sign"
+    )
+    data = np.random.default_rng(0).normal(2.0, 3.0, (64, 5)).astype(np.float32)
+    model = calibrated(x, layer(x), data)
+    found = value(model, layer.output, data)
+    assert_allclose(deviation(found), 1.0, rtol=1e-5)
+    assert_allclose(mean(found), 0.0, atol=1e-6)
+
+
+def test_gains_are_set_for_what_stands_before_an_activation(x):
+    layer = conv(binary=False, activation="relu")
+    model = calibrated(x, layer(x))
+    found = value(model, layer.output)
+    layer.activation = keras.activations.linear
+    linear = value(model, layer(x))
+    assert_allclose(deviation(linear), 1.0, rtol=1e-5)
+    assert_array_equal(found, np.maximum(linear, 0))
+
+
+def test_gains_keep_their_sign_behind_a_pool_too(x):
+    layer = conv(binary=False, use_bias=True)
+    y = keras.layers.MaxPool2D(2)(layer(x))
+    model = keras.Model(x, y)
+    gain = layer.kernel_quantizer.gain
+    gain.assign([-2.0, 1.0, -0.5, 3.0])
+    layer.bias.assign([1.0, -1.0, 0.0, 2.0])
+    nobn.calibrate(model, images())
+    assert_array_equal(np.sign(gain), [-1, 1, -1, 1])
+    found = value(model, y)
+    assert_allclose(deviation(found), 1.0, rtol=1e-5)
+    assert_allclose(mean(found), 0.0, atol=1e-6)
+
+
+def test_what_others_read_before_a_pool_is_not_looked_at_behind_it(x):
+    layer = conv(binary=False, use_bias=True)
+    y = layer(x)
+    model = calibrated(x, [keras.layers.MaxPool2D(2)(y), y])
+    assert_allclose(deviation(value(model, y)), 1.0, rtol=1e-5)
+
+
+def test_channels_that_do_not_vary_keep_their_gain():
+    x = keras.Input((6, 6, 4))
+    first = conv(binary=False, padding="valid", kernel_initializer="he_normal")
+    second = conv(padding="valid")
+    model = keras.Model(x, second(first(x)))
+    nobn.calibrate(model, np.ones((16, 6, 6, 4), np.float32))
+    for layer in (first, second):
+        assert_array_equal(layer.kernel_quantizer.gain, np.ones(4))
+
+
+def test_sums_pools_and_dropout_pass_means_on(x):
+    stem = conv(binary=False)(x)
+    pooled = keras.layers.MaxPool2D(2)(stem)
+    branch = keras.layers.SpatialDropout2D(0.5)(conv(strides=2)(stem))
+    scaled = layers.SkipInit(keras.initializers.Constant(0.5))
+    act = layers.RPReLU()
+    model = calibrated(x, act(pooled + scaled(branch)))
+    wanted = mean(value(model, stem)) + 0.5 * mean(value(model, branch))
+    assert_allclose(act.shift_in, -wanted, rtol=1e-5)
+
+
+def test_concatenated_branches_and_others(x):
+    branch, act = conv()(x), layers.RPReLU()
+    both = keras.layers.Concatenate()([keras.layers.ReLU()(x), branch])
+    model = calibrated(x, act(both))
+    wanted = np.concatenate([np.zeros(4), mean(value(model, branch))])
+    assert_allclose(act.shift_in, -wanted, rtol=1e-5)
+
+
+def test_means_from_behind_an_activation_stay(x):
+    act = layers.RPReLU()
+    branch = conv()(x)
+    model = calibrated(x, act(branch + keras.layers.ReLU()(conv(binary=False)(x))))
+    assert_allclose(act.shift_in, -mean(value(model, branch)), rtol=1e-5)
+
+
+def test_channel_affine_keeps_its_factor(x):
+    affine = layers.ChannelAffine()
+    y = affine(x)
+    affine.gamma.assign([1.0, 2.0, -3.0, 0.5])
+    model = calibrated(x, y)
+    assert_array_equal(affine.gamma, [1.0, 2.0, -3.0, 0.5])
+    assert_allclose(mean(value(model, y)), 0.0, atol=1e-5)
+
+
+def test_a_layer_used_twice_is_set_by_its_first_use(x):
+    shared = conv()
+    first = shared(x)
+    model = calibrated(x, shared(keras.layers.ReLU()(first)))
+    assert_allclose(deviation(value(model, first)), 1.0, rtol=1e-5)
+
+
+def test_models_inside_models(x):
+    inner_input = keras.Input((6, 6, 4))
+    inner = keras.Model(inner_input, conv()(inner_input))
+    block = keras.Sequential([conv(binary=False, input_shape=(6, 6, 4)), inner])
+    act = layers.RPReLU()
+    model = calibrated(x, act(block(x)))
+    flat = flat_copy(model)
+    real, binary = [layer.output for layer in flat.layers[1:3]]
+    assert_allclose(deviation(value(flat, real)), 1.0, rtol=1e-5)
+    assert_allclose(deviation(value(flat, binary)), 1.0, rtol=1e-5)
+    assert_allclose(act.shift_in, -mean(value(flat, binary)), rtol=1e-5)
+
+
+def test_a_layer_that_is_preconditioned(x):
+    layer = conv(use_bias=True)
+    y = layers.BatchNormalizationPreconditioning(layer)(x)
+    model = calibrated(x, y)
+    assert_allclose(deviation(value(model, y)), 1.0, rtol=1e-5)
+    assert_allclose(mean(value(model, y)), 0.0, atol=1e-6)
+
+
+def test_lambdas_are_run_as_they_are(x):
+    sign = quantizers.RSign()
+    calibrated(x, sign(keras.layers.Lambda(tf.square)(x)))
+    assert_allclose(sign.shift, -mean(np.square(images().astype(float))), rtol=1e-5)

@@ -1,0 +1,62 @@
+"""Every network of the package in its normalizer-free form."""
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+from calibration.oracle import deviation, mean, sign_inputs, signs, tensors
+from larq_nobn._keras import keras
+from larq_nobn.graph import Graph, has_sign_input
+from models.networks import NETWORKS
+
+# How many signs of the small forms have a shift, or read a bias directly.
+CENTERED = {
+    "ReActNet18": 4,
+    "ReActNetA": 4,
+    "BiRealNet18": 0,
+    "XNORNet18": 0,
+    "ResNet20": 0,
+    "VGGSmall": 5,
+    "BinaryAlexNet": 6,
+    "BinaryDenseNet28": 3,
+    "BinaryDenseNet37": 3,
+    "BinaryDenseNet45": 2,
+    "MeliusNet22": 4,
+    "MeliusNet29": 4,
+}
+
+
+def ends_of(graph, call):
+    """Where the statistics of a convolution are taken: behind pools if it is biased."""
+    tensor = call.first_output
+    while call.layer.use_bias:
+        reader = graph.sole_consumer(tensor)
+        if not isinstance(reader.layer, keras.layers.MaxPool2D):
+            break
+        tensor = reader.first_output
+    return tensor
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.builder.__name__)
+def test_calibrated(network):
+    model, images = network(), network.images(64)
+    nobn.calibrate(model, images)
+    graph = Graph(model)
+    convs = [c for c in graph.calls if hasattr(c.layer, "kernel_quantizer")]
+    ends = [ends_of(graph, call) for call in convs]
+    biased = {id(e) for e, c in zip(ends, convs, strict=True) if c.layer.use_bias}
+    pairs = signs(model)
+    seen = sign_inputs(model, images)
+    centered = [
+        value
+        for value, (tensor, sign) in zip(seen, pairs, strict=True)
+        if sign.shift is not None or id(tensor) in biased
+    ]
+    assert len(centered) == CENTERED[network.builder.__name__]
+    for value in centered:
+        assert np.abs(mean(value)).max() < 1e-5 * deviation(value).max()
+    for call, value in zip(convs, tensors(model, images, ends), strict=True):
+        of_signs = has_sign_input(call)
+        target = call.layer.kernel_quantizer.scale if of_signs else 1.0
+        np.testing.assert_allclose(deviation(value), target, rtol=1e-5)
+        if call.layer.use_bias:
+            assert np.abs(mean(value)).max() < 1e-5
