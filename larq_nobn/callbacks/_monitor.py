@@ -6,12 +6,25 @@ import os
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
 from .._keras import keras
+
+# One file for all monitors of a folder: TensorBoard reads the files of a folder one
+# after the other, and never returns to one. It is closed when its last monitor lets go.
+_writers: WeakValueDictionary[str, Any] = WeakValueDictionary()
+
+
+def _writer_of(folder: str | os.PathLike) -> Any:
+    """The writer of a folder that is in use, or a new one."""
+    name = os.fspath(folder)
+    writer = _writers.get(name) or tf.summary.create_file_writer(name)
+    _writers[name] = writer
+    return writer
 
 
 class EpochMonitor(keras.callbacks.Callback, ABC):
@@ -42,7 +55,7 @@ class EpochMonitor(keras.callbacks.Callback, ABC):
         if self.log_dir is None:
             return
         if self._writer is None:
-            self._writer = tf.summary.create_file_writer(os.fspath(self.log_dir))
+            self._writer = _writer_of(self.log_dir)
         # Keras' TensorBoard callback may have switched recording off in between.
         with self._writer.as_default(step=epoch), tf.summary.record_if(True):
             for name, value in scalars.items():
@@ -50,10 +63,8 @@ class EpochMonitor(keras.callbacks.Callback, ABC):
         self._writer.flush()
 
     def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        """Closes the file."""
-        if self._writer is not None:
-            self._writer.close()
-            self._writer = None
+        """Lets go of the file."""
+        self._writer = None
 
 
 def write_scalar(name: str, value: float) -> None:

@@ -1,0 +1,53 @@
+"""Several monitors with one folder for TensorBoard."""
+
+from callback_networks import compiled, fit, scalars
+from larq_nobn._keras import keras
+from larq_nobn.callbacks import (
+    BinaryWeightMonitor,
+    GradientClippingMonitor,
+    MemoryMonitor,
+    ThroughputMonitor,
+)
+
+NAMES = {"flip_ratio", "clipped_share", "images_per_second", "peak_memory_mib"}
+
+
+def monitors(folder):
+    return [
+        ThroughputMonitor(4, folder),
+        BinaryWeightMonitor(log_dir=folder),
+        GradientClippingMonitor(str(folder)),
+        MemoryMonitor(folder),
+    ]
+
+
+class Board(keras.callbacks.Callback):
+    """Looks into the folder after each epoch, as TensorBoard does while it is open."""
+
+    def __init__(self, folder):
+        super().__init__()
+        from tensorboard.backend.event_processing import event_accumulator
+
+        self.events = event_accumulator.EventAccumulator(str(folder))
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.events.Reload()
+
+
+def test_tensorboard_can_follow_the_training(tmp_path):
+    board = Board(tmp_path)
+    fit(compiled(), *monitors(tmp_path), board, epochs=3)
+    for name in NAMES:  # it reads files in order, and returns to none
+        assert [event.step for event in board.events.Tensors(name)] == [0, 1, 2]
+
+
+def test_each_training_has_a_file_of_its_own(tmp_path):
+    watching = monitors(tmp_path)
+    for count in (1, 2):
+        fit(compiled(), *watching, initial_epoch=count - 1, epochs=count)
+        assert len(list(tmp_path.glob("events.*"))) == count
+    assert all(list(scalars(tmp_path)[name]) == [0, 1] for name in NAMES)
+    other = tmp_path / "other"
+    fit(compiled(), *monitors(other), epochs=1)
+    assert len(list(other.glob("events.*"))) == 1
+    assert len(list(tmp_path.glob("events.*"))) == 2
