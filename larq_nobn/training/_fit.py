@@ -1,0 +1,172 @@
+"""Trains one network and writes its run folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+import tensorflow as tf
+
+from .. import data
+from .._keras import dtype_policy, keras
+from ..calibration import calibrate
+from ..callbacks import TauScheduler
+from ..quantizers import ReCU
+from ._checkpoints import Checkpoints
+from ._curves import draw_curves
+from ._diagnosis import Watch, explained
+from ._files import save_model, write_json
+from ._folder import CHECKPOINTS
+from ._journal import Journal, run_record
+from ._kernels import scale_latents, with_kernels
+from ._monitors import monitors
+from ._networks import NETWORKS
+from ._opening import Run
+from ._optimizer import optimizer_for, schedule_for
+from ._randomness import Reseeding, own_generators
+from ._settings import RunSettings
+from ._stages import carry
+from ._step import Probabilities, Trainee
+from ._stopping import StopCheck
+
+_log = logging.getLogger("larq_nobn")
+# A batch of them sets the shifts and gains of a fresh network.
+_CALIBRATION_IMAGES = 512
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a run takes place under, without an influence on its weights.
+
+    Arguments:
+        progress: A callback that watches, if any.
+        check: Raises if the process was asked to stop.
+        resume: Whether an unfinished run goes on.
+    """
+
+    progress: keras.callbacks.Callback | None
+    check: StopCheck
+    resume: bool
+
+
+def fit(
+    settings: RunSettings,
+    folder: Path,
+    before: keras.Model | None,
+    teacher: Probabilities | None,
+    around: Circumstances,
+) -> Run:
+    """Trains from the newest checkpoint on, or from the begin, to the end.
+
+    Arguments:
+        settings: What to train, and how.
+        folder: The run folder, claimed.
+        before: The network of the first stage, whose weights this one begins with.
+        teacher: Whose outputs are learned; None for the labels.
+        around: The circumstances.
+    """
+    keras.utils.set_random_seed(settings.seed)
+    images, test_images = (_load(settings, split) for split in ("train", "test"))
+    schedule = schedule_for(settings, len(images))
+    with dtype_policy(settings.precision), own_generators():
+        network = _build(settings)
+        _begin(network, settings, before)
+        _compile(network, optimizer_for(settings, schedule, network))
+        trainee = Trainee(network, settings.accumulate, teacher)
+        _compile(trainee, network.optimizer)
+    journal = Journal(folder / "history.csv", schedule, len(images))
+    said = json.loads(json.dumps(asdict(settings)))
+    checkpoints = Checkpoints(folder / CHECKPOINTS, said, {"journal": journal})
+    begun = checkpoints.restore(network)
+    if begun:
+        images = _load(settings, "train", begun)
+    watch = Watch()
+    watchers = [around.check, watch, Reseeding(settings.seed), *_movers(network)]
+    watchers += monitors(settings, network, folder / "logs")
+    watchers += [journal, *_tensorboard(folder / "logs")]
+    if around.progress is not None:
+        watchers.append(around.progress)
+    with explained(settings, network, watch, folder, partial(_load, settings, "train")):
+        trainee.fit(
+            images,
+            epochs=settings.epochs,
+            initial_epoch=begun,
+            validation_data=test_images,
+            callbacks=[*watchers, checkpoints],
+            verbose=0,
+        )
+    record = run_record(settings, network, journal.rows)
+    save_model(network, folder / "model.keras")
+    title = f"{settings.model}, {settings.normalization}, {settings.dataset}"
+    draw_curves(folder / "curves.png", title, journal.rows)
+    write_json(folder / "run.json", record)  # last: its presence means finished
+    return Run(folder, network, journal.rows, record)
+
+
+def _begin(
+    network: keras.Model, settings: RunSettings, before: keras.Model | None
+) -> None:
+    """Takes the weights of the stage before, or sets those that data decide."""
+    if before is not None:
+        carry(before, network)
+        return
+    scale_latents(network, settings.latent_scale)
+    if settings.calibrate:
+        few = min(_CALIBRATION_IMAGES, settings.limit or _CALIBRATION_IMAGES)
+        calibrate(network, _load(replace(settings, batch_size=few), "train").take(1))
+
+
+def _movers(network: keras.Model) -> list[keras.callbacks.Callback]:
+    """What changes the network from epoch to epoch."""
+    has_tau = any(isinstance(each, ReCU) for each in network.submodules)
+    return [TauScheduler()] if has_tau else []
+
+
+def _load(settings: RunSettings, split: str, epoch: int = 0) -> tf.data.Dataset:
+    return data.load(
+        settings.dataset,
+        split,
+        settings.batch_size,
+        reflect=settings.reflect,
+        seed=settings.seed,
+        epoch=epoch,
+        limit=settings.limit,
+        data_dir=settings.data_dir,
+    )
+
+
+def _build(settings: RunSettings) -> keras.Model:
+    info = data.describe(settings.dataset)
+    chosen = {"width": settings.width, "blocks": settings.blocks}
+    network = NETWORKS[settings.model](
+        info.image_shape,
+        info.classes,
+        normalization=settings.normalization,
+        **{name: value for name, value in chosen.items() if value is not None},
+        **settings.network,
+    )
+    return with_kernels(network, settings.kernel, settings.weight_decay)
+
+
+def _compile(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+    model.compile(
+        optimizer=optimizer,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
+
+
+def _tensorboard(logs: Path) -> list[keras.callbacks.Callback]:
+    if find_spec("tensorboard") is None:
+        _log.warning(
+            "logs/ is left out because tensorboard is not installed; "
+            "pip install 'larq_nobn[plots]' brings it."
+        )
+        return []
+    # Without the graph and without a profile: they take longer than small epochs.
+    return [keras.callbacks.TensorBoard(logs, write_graph=False, profile_batch=0)]

@@ -1,0 +1,75 @@
+"""Runs that need others before them: a first stage, a teacher."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from larq_nobn import training
+from larq_nobn.training import _run
+
+TINY = training.RunSettings.from_recipe(
+    "plain", dataset="digits", width=4, blocks=(1, 1), epochs=1, batch_size=32, limit=64
+)
+
+
+def settings_in(folder: Path) -> dict:
+    return json.loads((folder / "run.json").read_text())["settings"]
+
+
+def test_two_stages_leave_two_runs(tmp_path: Path):
+    # So slow that the second stage is still where the first one ended.
+    two = replace(TINY, stages=2, learning_rate=1e-12, stage_one_decay=1e-3)
+    run = training.train(two, tmp_path / "run")
+    first = training.load_run(tmp_path / "run" / "stage1")
+    assert settings_in(first.folder)["network"] == {"binary_weights": False}
+    assert settings_in(first.folder)["weight_decay"] == 1e-3
+    for before, after in zip(
+        first.model.get_weights(), run.model.get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(before, after, atol=1e-9)
+    first_kernel, kernel = (
+        type(model.get_layer("stage1_block1_conv").kernel_quantizer).__name__
+        for model in (first.model, run.model)
+    )
+    assert (first_kernel, kernel) == ("ScaledStandardization", "ScaledStdSign")
+
+
+def test_a_teacher_is_trained_first_and_one_teaches_both_stages(tmp_path: Path):
+    taught = replace(TINY, stages=2, teacher="train")
+    training.train(taught, tmp_path / "run")
+    assert settings_in(tmp_path / "run" / "teacher")["model"] == "FloatResNet"
+    assert not (tmp_path / "run" / "stage1" / "teacher").exists()
+
+
+def test_a_teacher_may_be_a_run(tmp_path: Path):
+    training.train(replace(TINY, width=8), tmp_path / "teacher")
+    by_labels = training.train(TINY, tmp_path / "labels")
+    taught = replace(TINY, teacher=str(tmp_path / "teacher"))
+    by_teacher = training.train(taught, tmp_path / "taught")
+    assert not np.array_equal(
+        by_labels.model.get_weights()[0], by_teacher.model.get_weights()[0]
+    )
+
+
+def test_what_a_run_needs_is_not_trained_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    two = replace(TINY, stages=2, teacher="train")
+    fitted = []
+    fit = _run.fit
+
+    def stopped_at_the_last(settings, folder, *rest):
+        fitted.append(folder.name)
+        if folder.name == "run" and len(fitted) == 3:
+            raise KeyboardInterrupt
+        return fit(settings, folder, *rest)
+
+    monkeypatch.setattr(_run, "fit", stopped_at_the_last)
+    with pytest.raises(KeyboardInterrupt):
+        training.train(two, tmp_path / "run")
+    training.train(two, tmp_path / "run", resume=True)
+    assert fitted == ["teacher", "stage1", "run", "run"]
