@@ -7,12 +7,14 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from .._files import is_leftover
 from ._checkpoints import checkpoints_in, epochs_of
 from ._files import write_json
+from ._settings import RunSettings
 
 CHECKPOINTS = "checkpoints"
 _SETTINGS = "settings.json"
@@ -112,6 +114,8 @@ def _refuse_what_is_there(
 def _refuse_other(
     folder: Path, found: Mapping[str, Any], given: Mapping[str, Any]
 ) -> None:
+    # A setting that a run of an older version lacks is what it is by default.
+    found = {**asdict(RunSettings()), **found}
     names = [*given, *(name for name in found if name not in given)]
     differing = [name for name in names if found.get(name) != given.get(name)]
     if differing:
