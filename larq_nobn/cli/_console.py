@@ -5,10 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import os
-import signal
 import sys
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
@@ -112,39 +110,16 @@ def own_stderr() -> Iterator[None]:
 @contextmanager
 def training_progress(epochs: int) -> Iterator[keras.callbacks.Callback]:
     """A Keras callback that shows a bar, and a line for each finished epoch."""
-    with progress() as bar, _kept_interrupts() as check:
-        yield _TrainingProgress(bar, epochs, check)
-
-
-@contextmanager
-def _kept_interrupts() -> Iterator[Callable[[], None]]:
-    """Yields a function that raises an interrupt once more, if one got lost.
-
-    Python ignores what is raised while it frees an object, and a training frees many.
-    """
-    interrupted = threading.Event()
-
-    def interrupt(number: int, frame: object) -> None:
-        interrupted.set()
-        raise KeyboardInterrupt
-
-    def check() -> None:
-        if interrupted.is_set():
-            raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        yield check
-    finally:
-        signal.signal(signal.SIGINT, before)
+    with progress() as bar:
+        yield _TrainingProgress(bar, epochs)
 
 
 class _TrainingProgress(keras.callbacks.Callback):
-    def __init__(self, bar: Progress, epochs: int, check: Callable[[], None]) -> None:
+    def __init__(self, bar: Progress, epochs: int) -> None:
         super().__init__()
+        self._supports_tf_logs = True  # those of a batch stay on the device
         self._bar = bar
         self._epochs = epochs
-        self._check = check
         self._task = bar.add_task("training", total=None)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
@@ -157,7 +132,6 @@ class _TrainingProgress(keras.callbacks.Callback):
     def on_train_batch_end(
         self, batch: int, logs: dict[str, float] | None = None
     ) -> None:
-        self._check()
         self._bar.advance(self._task)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:

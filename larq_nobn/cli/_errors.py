@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import dis
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import IO, Any
 
 import click
 import tensorflow as tf
 
+from .. import training
 from ._console import own_stderr
+
+_STOPS = (KeyboardInterrupt, training.Terminated)
+_OF_DISKS = (OSError, tf.errors.ResourceExhaustedError)
 
 
 class Sentence(click.ClickException):
@@ -18,20 +24,28 @@ class Sentence(click.ClickException):
 
     exit_code = 2
     prefix = "Error: "
+    hint = ""
 
     def __init__(self, message: str) -> None:
         super().__init__(" ".join(message.split()))
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Prints the line, without the usage that click would put around it."""
-        click.echo(f"{self.prefix}{self.message}", err=True, file=file)
+        text = f"{self.prefix}{self.message}{self.hint}"
+        click.echo(text, err=True, file=file)
 
 
 class Stopped(Sentence):
     """The same for a command that the user stopped."""
 
-    exit_code = 130
+    exit_code = 128 + signal.SIGINT
     prefix = ""
+
+
+class Terminated(Stopped):
+    """The same for a command that another program stopped."""
+
+    exit_code = 128 + signal.SIGTERM
 
 
 class Commands(click.Group):
@@ -54,21 +68,39 @@ class Commands(click.Group):
 
 
 @contextmanager
+def resumable(output: Path) -> Iterator[None]:
+    """Adds, if a training is stopped or its disk is full, how it can go on."""
+    try:
+        with _one_sentence():
+            yield
+    except Sentence as error:
+        kept, cause = training.epochs_kept(output), error.__cause__
+        refused = isinstance(cause, FileExistsError)  # which says it already
+        if kept and isinstance(cause, (*_STOPS, *_OF_DISKS)) and not refused:
+            error.hint = (
+                f" {output} is kept up to epoch {kept}; the same command with --resume "
+                "goes on."
+            )
+        raise
+
+
+@contextmanager
 def _one_sentence() -> Iterator[None]:
     try:
         yield
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "larq-nobn"
         raise Sentence(f"{error.format_message()} See {command} --help.") from error
-    except KeyboardInterrupt as error:
-        raise Stopped("Stopped; nothing half-written is left.") from error
+    except _STOPS as error:
+        kind = Stopped if isinstance(error, KeyboardInterrupt) else Terminated
+        raise kind("Stopped; nothing half-written is left.") from error
     except OSError as error:
         raise Sentence(_of_system(error)) from error
     except tf.errors.ResourceExhaustedError as error:
         if "No space left" not in str(error):
             raise
         raise Sentence("No space left on device. Free some and try again.") from error
-    except (ValueError, TypeError, ImportError) as error:
+    except (ValueError, TypeError, ImportError, ArithmeticError) as error:
         if not _is_ours(error):
             raise
         raise Sentence(str(error)) from error

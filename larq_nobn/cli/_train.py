@@ -9,6 +9,7 @@ import click
 
 from .. import training
 from ._console import out, pairs, percent, training_progress
+from ._errors import resumable
 from ._options import (
     BATCH_SIZE,
     HOW,
@@ -51,7 +52,7 @@ def train(
                  --output runs/digits
     """
     settings = settings_of(recipe, **given)
-    with training_progress(settings.epochs) as bar:
+    with resumable(output), training_progress(settings.epochs) as bar:
         run = training.train(settings, output, bar, resume=resume, strategy=strategy)
     metrics = run.record["metrics"]
     rows = {

@@ -15,15 +15,16 @@ def _drop(x: tf.Tensor, uniform: tf.Tensor, rate: tf.Tensor) -> tf.Tensor:
     return tf.where(uniform < rate, tf.stop_gradient(coin), x)
 
 
-def sign_flip_dropout(x: tf.Tensor, rate: float) -> tf.Tensor:
+def sign_flip_dropout(x: tf.Tensor, uniform: tf.Tensor, rate: float) -> tf.Tensor:
     """Replaces each ±1 with probability `rate` by a fair coin that is ±1 too."""
     # One draw decides twice: below rate an element is replaced, in half of those cases
     # by its opposite.
-    return _drop(x, tf.random.uniform(tf.shape(x)), tf.constant(rate))
+    return _drop(x, uniform, tf.constant(rate))
 
 
+# The base of Keras' own random layers, which chooses where draws come from.
 @register()
-class SignFlipDropout(keras.layers.Layer):
+class SignFlipDropout(keras.__internal__.layers.BaseRandomLayer):
     r"""Dropout for signs: replaces some of them by fair coins.
 
     In training, with independent uniform \(u\) in [0, 1) and the rate \(p\),
@@ -78,8 +79,13 @@ class SignFlipDropout(keras.layers.Layer):
 
     def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
         return keras.backend.in_train_phase(
-            lambda: sign_flip_dropout(inputs, self.rate), inputs, training
+            lambda: sign_flip_dropout(inputs, self._draw(inputs), self.rate),
+            inputs,
+            training,
         )
+
+    def _draw(self, inputs: tf.Tensor) -> tf.Tensor:
+        return self._random_generator.random_uniform(tf.shape(inputs), dtype="float32")
 
     def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         return tf.TensorShape(input_shape)

@@ -1,6 +1,8 @@
 """Training runs: settings, the run itself, and the folder it leaves."""
 
+from ._diagnosis import NonFiniteLoss
 from ._files import save_model, write_json
+from ._folder import epochs_kept
 from ._kernels import KERNELS
 from ._opening import Run, load_run, open_model
 from ._recipe import OPTIMIZERS, SCHEDULES, Recipe
@@ -8,6 +10,7 @@ from ._recipes import RECIPES
 from ._run import train
 from ._scoring import evaluate, score
 from ._settings import PRECISIONS, RunSettings
+from ._stopping import Terminated
 
 __all__ = [
     "KERNELS",
@@ -15,9 +18,12 @@ __all__ = [
     "PRECISIONS",
     "RECIPES",
     "SCHEDULES",
+    "NonFiniteLoss",
     "Recipe",
     "Run",
     "RunSettings",
+    "Terminated",
+    "epochs_kept",
     "evaluate",
     "load_run",
     "open_model",

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -18,7 +14,6 @@ from larq_nobn import data, deploy, training
 from click.testing import Result
 from larq_nobn._keras import keras
 from larq_nobn.cli import _deploy, main
-from larq_nobn.cli._console import training_progress
 
 Invoke = Callable[..., Result]
 
@@ -233,46 +228,6 @@ def test_demo_replaces_an_earlier_one(invoke: Invoke, tmp_path: Path):
     assert shown["test accuracy per epoch"].count("%") == 2
     # Two epochs on digits; guessing would give 10 %.
     assert record["metrics"]["val_accuracy"] > 0.6
-
-
-@pytest.mark.slow
-def test_ctrl_c_leaves_one_line_and_no_folder(tiny: tuple[str, ...], tmp_path: Path):
-    command = [sys.executable, "-m", "larq_nobn", "train", *tiny]
-    process = subprocess.Popen(
-        [*command, "--epochs", "100000", "--output", str(tmp_path / "run")],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONUNBUFFERED": "1"},
-    )
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("epoch 1/100000")
-    process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=60)
-    assert process.returncode == 130
-    assert stderr.splitlines()[-1] == "Stopped; nothing half-written is left."
-    assert "Traceback" not in stderr
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_interrupt_that_python_ignores_ends_the_training(
-    monkeypatch: pytest.MonkeyPatch,
-):
-    class Freed:
-        def __del__(self) -> None:
-            signal.raise_signal(signal.SIGINT)
-
-    ignored = []
-    monkeypatch.setattr(sys, "unraisablehook", ignored.append)
-    before = signal.getsignal(signal.SIGINT)
-    with pytest.raises(KeyboardInterrupt), training_progress(2) as callback:
-        callback.set_params({"steps": 3})
-        callback.on_epoch_begin(0)
-        callback.on_train_batch_end(0)
-        Freed()
-        assert [found.exc_type for found in ignored] == [KeyboardInterrupt]
-        callback.on_train_batch_end(1)
-    assert signal.getsignal(signal.SIGINT) is before
 
 
 def norms(model: keras.Model) -> list[str]:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 from larq_nobn import training
 from larq_nobn.training._folder import claimed, is_finished
 
-SETTINGS = {"epochs": 2, "learning_rate": 0.001, "blocks": [1, 1], "limit": None}
+SETTINGS = json.loads(json.dumps(asdict(training.RunSettings(epochs=2, blocks=(1, 1)))))
 
 
 class Failure(BaseException):
@@ -165,6 +166,14 @@ def test_killed_while_it_cleared_up(tmp_path: Path):
     training.write_json(tmp_path / "run.json", {"settings": SETTINGS})
     assert is_finished(tmp_path, SETTINGS)
     assert contents(tmp_path) == {"history.csv", "run.json"}
+
+
+def test_settings_that_an_older_version_lacks_are_the_usual_ones(tmp_path: Path):
+    old = {name: SETTINGS[name] for name in ("epochs", "blocks")}
+    training.write_json(tmp_path / "run.json", {"settings": old})
+    assert is_finished(tmp_path, SETTINGS)
+    with pytest.raises(ValueError, match="with seed=0, but seed=1 was given"):
+        is_finished(tmp_path, SETTINGS | {"seed": 1})
 
 
 def test_damaged_settings_get_a_sentence(tmp_path: Path):

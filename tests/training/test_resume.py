@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from larq_nobn import training
 from larq_nobn._keras import keras
+from training.runs import assert_same
 
 TINY = training.RunSettings(
     dataset="digits", width=4, blocks=(1, 1), epochs=2, batch_size=32, limit=96
 )
-CLOCKS = {"seconds", "examples_per_second", "memory_mib", "gpu_memory_mib"}
 
 
 class Stop(Exception):
@@ -50,24 +48,6 @@ def stop_and_resume(
     run = training.train(settings, folder, watcher, resume=True)
     assert watcher.begun == list(range(epochs[-1], settings.epochs))
     return run
-
-
-def history_of(folder: Path) -> list[dict[str, str]]:
-    """The rows of `history.csv` without what a clock or the system says."""
-    with (folder / "history.csv").open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    return [{k: row[k] for k in row if k not in CLOCKS} for row in rows]
-
-
-def assert_same(ours: training.Run, theirs: training.Run) -> None:
-    optimizers = [run.model.optimizer.variables for run in (ours, theirs)]
-    variables = [
-        [*run.model.weights, *state]
-        for run, state in zip((ours, theirs), optimizers, strict=True)
-    ]
-    for a, b in zip(*variables, strict=True):
-        np.testing.assert_array_equal(a.numpy(), b.numpy(), a.name)
-    assert history_of(ours.folder) == history_of(theirs.folder)
 
 
 @pytest.mark.parametrize(

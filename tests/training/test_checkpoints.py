@@ -1,0 +1,295 @@
+"""Checkpoints: whole or not used, complete, and written before they are named."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+from larq_nobn._files import is_leftover, replacing
+from larq_nobn._keras import dtype_policy, keras
+from larq_nobn.training._checkpoints import Checkpoints, _read, checkpoints_in
+from larq_nobn.training._randomness import Reseeding, own_generators
+
+SETTINGS = {"epochs": 4, "network": {"alpha": 0.5}, "blocks": [1, 1]}
+
+
+class Counter(keras.callbacks.Callback):
+    """State that is no variable."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.rows: list[dict[str, float]] = []
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.rows.append({"epoch": epoch, "third": epoch / 3, "none": float("nan")})
+
+    def get_state(self) -> Any:
+        return self.rows
+
+    def set_state(self, state: Any) -> None:
+        self.rows = state
+
+
+def optimizer_of(kind: str) -> Any:
+    if kind == "adam":
+        return keras.optimizers.Adam(0.01)
+    if kind == "sgd_momentum":
+        return keras.optimizers.SGD(0.1, momentum=0.9)
+    if kind == "clipped":
+        return nobn.optimizers.AdaptiveGradientClipping("adam", 0.1)
+    grouped = nobn.optimizers.ParameterGroups(keras.optimizers.Adam(0.01), {"gain": 4})
+    clipped = nobn.optimizers.AdaptiveGradientClipping(grouped, 0.1)
+    # It grows after three steps: the scale and the counter are in between.
+    return keras.mixed_precision.LossScaleOptimizer(
+        clipped, initial_scale=2.0**17, dynamic_growth_steps=3
+    )
+
+
+def network(optimizer: Any = "adam", width: int = 4) -> keras.Model:
+    """Weights of every kind: kernels, gains, moving averages, random layers."""
+    keras.utils.set_random_seed(1)
+    with own_generators():
+        x = image = keras.Input((6,))
+        x = lq.layers.QuantDense(
+            width, kernel_quantizer=nobn.quantizers.ScaledStdSign(), name="binary"
+        )(x)
+        x = keras.layers.BatchNormalization()(x)
+        x = keras.layers.Dropout(0.3)(x)
+        x = keras.layers.GaussianNoise(0.1)(x)
+        x = lq.quantizers.SteSign()(x)
+        x = nobn.layers.SignFlipDropout(0.3)(x)
+        model = keras.Model(image, keras.layers.Dense(2, dtype="float32")(x))
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(True))
+    return model
+
+
+def fit(model: keras.Model, folder: Path, begin: int, end: int) -> Counter:
+    """Trains epochs begin to end - 1, going on where the folder says."""
+    rng = np.random.default_rng(2)
+    images, labels = rng.normal(size=(20, 6)), rng.integers(0, 2, 20)
+    counter = Counter()
+    checkpoints = Checkpoints(folder, SETTINGS, {"counter": counter})
+    assert checkpoints.restore(model) == begin
+    model.fit(
+        *(images, labels),
+        batch_size=10,
+        shuffle=False,
+        initial_epoch=begin,
+        epochs=end,
+        callbacks=[Reseeding(3), counter, checkpoints],
+        verbose=0,
+    )
+    return counter
+
+
+def state_of(model: keras.Model) -> list[np.ndarray]:
+    optimizer = model.optimizer
+    state = [each.numpy() for each in (*model.weights, *optimizer.variables)]
+    if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
+        state += [optimizer.loss_scale.numpy(), optimizer.dynamic_counter.numpy()]
+    return state
+
+
+@pytest.mark.parametrize("kind", ["adam", "sgd_momentum", "clipped", "mixed_float16"])
+def test_half_and_half_is_the_whole(kind: str, tmp_path: Path):
+    with dtype_policy(kind if kind == "mixed_float16" else "float32"):
+        whole, first, second = (network(optimizer_of(kind)) for _ in range(3))
+    rows = fit(whole, tmp_path / "whole", 0, 4).rows
+    fit(first, tmp_path / "parts", 0, 2)
+    resumed = fit(second, tmp_path / "parts", 2, 4).rows
+    for a, b in zip(state_of(whole), state_of(second), strict=True):
+        np.testing.assert_array_equal(a, b)
+    np.testing.assert_equal(resumed, rows)
+    assert (state_of(whole)[0] != state_of(first)[0]).any()
+    if kind == "mixed_float16":  # the scale did change
+        assert whole.optimizer.loss_scale.numpy() != 2.0**17
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the checkpoints of epochs 2 and 3."""
+    folder = tmp_path_factory.mktemp("two")
+    fit(network(), folder, 0, 3)
+    return folder
+
+
+def copy_of(two: Path, folder: Path) -> list[Path]:
+    folder.mkdir()
+    for file in two.iterdir():
+        (folder / file.name).write_bytes(file.read_bytes())
+    return checkpoints_in(folder)
+
+
+def test_the_last_two_are_kept(two: Path):
+    names = [file.name for file in checkpoints_in(two)]
+    assert names == ["epoch-0003.npz", "epoch-0002.npz"]
+    assert sorted(file.name for file in two.iterdir()) == sorted(names)
+
+
+def test_numpy_opens_them_without_pickles(two: Path):
+    newest = checkpoints_in(two)[0]
+    weights = network().weights
+    with np.load(newest, allow_pickle=False) as archive:
+        assert archive["0"].shape == tuple(weights[0].shape)
+        assert len(archive.files) > len(weights)
+
+
+def test_torn_anywhere_is_recognised(two: Path, tmp_path: Path):
+    whole = checkpoints_in(two)[0].read_bytes()
+    torn = tmp_path / "torn.npz"
+    for length in [*range(0, len(whole), 97), len(whole) - 1]:
+        torn.write_bytes(whole[:length])
+        with pytest.raises(ValueError, match="torn or damaged"):
+            _read(torn)
+    torn.write_bytes(whole)
+    assert _read(torn)[0]["epochs"] == 3
+
+
+def test_any_wrong_byte_is_recognised(two: Path, tmp_path: Path):
+    whole = checkpoints_in(two)[0].read_bytes()
+    rng = np.random.default_rng(4)
+    for place in rng.integers(0, len(whole), 200):
+        damaged = bytearray(whole)
+        damaged[place] ^= int(rng.integers(1, 256))
+        (tmp_path / "damaged.npz").write_bytes(damaged)
+        with pytest.raises(ValueError, match="torn or damaged"):
+            _read(tmp_path / "damaged.npz")
+
+
+def ours(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [each.getMessage() for each in caplog.records if each.name == "larq_nobn"]
+
+
+def test_the_one_before_is_taken(
+    two: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    newest, before = copy_of(two, tmp_path / "copy")
+    newest.write_bytes(newest.read_bytes()[:-1])
+    with caplog.at_level(logging.WARNING, "larq_nobn"):
+        fit(network(), tmp_path / "copy", 2, 3)
+    assert ours(caplog) == [f"{newest} is not used: it is torn or damaged."]
+    assert newest.read_bytes() == checkpoints_in(two)[0].read_bytes()
+    assert before.exists()
+
+
+def test_without_a_usable_one_it_begins_anew(
+    two: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    for file in copy_of(two, tmp_path / "copy"):
+        file.write_bytes(b"")
+    with caplog.at_level(logging.WARNING, "larq_nobn"):
+        fit(network(), tmp_path / "copy", 0, 1)
+    assert len(ours(caplog)) == 3
+    assert ours(caplog)[-1].endswith("has no usable checkpoint: it begins anew.")
+    # What is of no use would only be met again.
+    assert [f.name for f in (tmp_path / "copy").iterdir()] == ["epoch-0001.npz"]
+
+
+def test_those_of_another_network_or_run_are_not_used(
+    two: Path, caplog: pytest.LogCaptureFixture
+):
+    wider = network(width=5)
+    before = state_of(wider)
+    with caplog.at_level(logging.WARNING, "larq_nobn"):
+        assert Checkpoints(two, SETTINGS, {}).restore(wider) == 0
+        assert Checkpoints(two, {"epochs": 5}, {}).restore(network()) == 0
+        assert Checkpoints(two, SETTINGS, {}).restore(network("sgd")) == 0
+    for a, b in zip(state_of(wider)[: len(wider.weights)], before, strict=False):
+        np.testing.assert_array_equal(a, b)
+    assert "it has ['kernel:0', [6, 4], 'float32'] where this run has" in caplog.text
+    assert "'kernel:0', [6, 5], 'float32'" in caplog.text
+    assert "it is of a run with other settings" in caplog.text
+    assert "variables, and this run has" in caplog.text
+
+
+def test_only_the_chief_writes(tmp_path: Path):
+    model = network()
+    checkpoints = Checkpoints(tmp_path / "none", SETTINGS, {}, writes=False)
+    checkpoints.restore(model)
+    checkpoints.set_model(model)
+    checkpoints.on_epoch_end(0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def draws(model: keras.Model, seed: int, epoch: int) -> np.ndarray:
+    """What the random layers make of ones, three times."""
+    callback = Reseeding(seed)
+    callback.set_model(model)
+    callback.on_epoch_begin(epoch)
+    random = keras.Model(model.input, model.layers[6].output)
+    return np.stack([random(np.ones((8, 6)), training=True) for _ in range(3)])
+
+
+def test_draws_depend_on_seed_and_epoch_alone():
+    first, second = network(), network()
+    expected = draws(first, 5, 1)
+    assert (expected[0] != expected[1]).any()
+    draws(second, 5, 0)
+    np.testing.assert_array_equal(draws(second, 5, 1), expected)
+    np.testing.assert_array_equal(draws(first, 5, 1), expected)
+    assert (draws(first, 5, 2) != expected).any()
+    assert (draws(first, 6, 1) != expected).any()
+    assert not keras.backend.experimental.is_tf_random_generator_enabled()
+
+
+def test_layers_draw_differently():
+    with own_generators():
+        x = keras.Input((1000,))
+        ones = [nobn.layers.SignFlipDropout(0.5)(x) for _ in range(2)]
+    model = keras.Model(x, ones)
+    callback = Reseeding(0)
+    callback.set_model(model)
+    callback.on_epoch_begin(0)
+    flips = [y.numpy() < 0 for y in model(np.ones((1, 1000)), training=True)]
+    # A quarter flips; independent ones meet in a sixteenth, within five deviations.
+    assert abs((flips[0] & flips[1]).mean() - 1 / 16) < 5 * np.sqrt(1 / 16 / 1000)
+
+
+def test_a_file_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    seen: list[str] = []
+    sync, rename = os.fsync, os.replace
+
+    def syncing(handle: int) -> None:
+        target = Path(os.readlink(f"/proc/self/fd/{handle}"))
+        seen.append("folder" if target.is_dir() else f"file {target.read_text()}")
+        sync(handle)
+
+    def renaming(source: Path, target: Path) -> None:
+        seen.append("rename")
+        rename(source, target)
+
+    monkeypatch.setattr(os, "fsync", syncing)
+    monkeypatch.setattr(os, "replace", renaming)
+    with replacing(tmp_path / "a.txt") as temporary:
+        assert is_leftover(temporary)
+        temporary.write_text("all")
+    assert seen == ["file all", "rename", "folder"]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_a_full_disk_leaves_the_last_good_one(
+    two: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    copy_of(two, tmp_path / "copy")
+
+    def on_a_full_disk(dir: Path, prefix: str, suffix: str) -> tuple[int, str]:
+        link = Path(dir) / f"{prefix}link{suffix}"
+        link.symlink_to("/dev/full")
+        return os.open(link, os.O_RDWR), str(link)
+
+    monkeypatch.setattr(tempfile, "mkstemp", on_a_full_disk)
+    with pytest.raises(OSError, match="cannot be written: No space left"):
+        fit(network(), tmp_path / "copy", 3, 4)
+    names = {file.name for file in (tmp_path / "copy").iterdir()}
+    assert names == {"epoch-0002.npz", "epoch-0003.npz"}
+    monkeypatch.undo()
+    fit(network(), tmp_path / "copy", 3, 4)

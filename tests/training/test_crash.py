@@ -1,0 +1,109 @@
+"""A run that is killed again and again ends like one that was left alone."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from larq_nobn import training
+from click.testing import CliRunner
+from larq_nobn.cli import main
+from training.runs import assert_same, history_of
+
+SETTINGS = training.RunSettings(
+    dataset="digits", width=4, blocks=(1,), epochs=5, batch_size=32, limit=96
+)
+ARGUMENTS = (
+    *("train", "--recipe", "plain", "--dataset", "digits"),
+    *("--width", "4", "--blocks", "1"),
+    *("--epochs", "5", "--batch-size", "32", "--limit", "96"),
+)
+# The command, which sends itself a signal just before a file gets its name: when it is
+# there in full under a temporary one, and all before it is done.
+COMMAND = """
+import os, signal, sys
+from larq_nobn.cli import main
+
+number, name, count = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+rename = os.replace
+seen = []
+
+def replace(source, target):
+    seen.append(os.path.basename(target))
+    if seen[-1] == name and seen.count(name) == count:
+        os.kill(os.getpid(), number)
+    rename(source, target)
+
+os.replace = replace
+main(sys.argv[4:])
+"""
+
+
+def ended(
+    folder: Path, number: int, name: str, count: int
+) -> subprocess.CompletedProcess:
+    """Runs the command with --resume until the signal ends it."""
+    moment = [str(int(number)), name, str(count)]
+    done = subprocess.run(
+        [sys.executable, "-c", COMMAND, *moment, *ARGUMENTS, "--resume"]
+        + ["--output", str(folder)],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"},
+    )
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def names_in(folder: Path) -> set[str]:
+    return {path.name for path in folder.iterdir()}
+
+
+def test_killed_four_times(tmp_path: Path):
+    whole = training.train(SETTINGS, tmp_path / "whole")
+    folder = tmp_path / "killed"
+
+    # Asked to stop while the second checkpoint is written.
+    done = ended(folder, signal.SIGTERM, "epoch-0002.npz", 1)
+    assert done.returncode == 143
+    assert done.stderr.splitlines()[-1] == (
+        f"Stopped; nothing half-written is left. {folder} is kept up to epoch 1; the "
+        "same command with --resume goes on."
+    )
+    assert names_in(folder / "checkpoints") == {"epoch-0001.npz"}
+    assert history_of(folder) == history_of(whole.folder)[:2]
+
+    # Killed behind the steps of epoch 3; the history is written a first time at once.
+    done = ended(folder, signal.SIGKILL, "history.csv", 3)
+    assert done.returncode == -signal.SIGKILL
+    assert names_in(folder / "checkpoints") == {"epoch-0001.npz", "epoch-0002.npz"}
+    assert len(list(folder.glob(".partial-*.csv"))) == 1
+
+    # Killed in the middle of a checkpoint, whose file is never read.
+    done = ended(folder, signal.SIGKILL, "epoch-0004.npz", 1)
+    assert done.returncode == -signal.SIGKILL
+    (partial,) = folder.glob("checkpoints/.partial-*.npz")
+    partial.write_bytes(partial.read_bytes()[:100])
+
+    # Killed with the model saved, but not what says that the run is over.
+    done = ended(folder, signal.SIGKILL, "run.json", 1)
+    assert done.returncode == -signal.SIGKILL
+    assert "model.keras" in names_in(folder) and "run.json" not in names_in(folder)
+
+    command = [*ARGUMENTS, "--resume", "--output", str(folder)]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 0, result.output
+    assert names_in(folder) == names_in(whole.folder)
+    assert_same(training.load_run(folder), training.load_run(whole.folder))
+    run, other = (
+        json.loads((each / "run.json").read_text()) for each in (folder, whole.folder)
+    )
+    assert run["settings"] == other["settings"]
+    for name, value in other["metrics"].items():
+        np.testing.assert_array_equal(run["metrics"][name], value)

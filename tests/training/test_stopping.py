@@ -1,0 +1,143 @@
+"""Ctrl-C and SIGTERM: they end a training, even when Python loses them."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import threading
+from pathlib import Path
+from types import FrameType
+
+import pytest
+from larq_nobn import training
+from click.testing import CliRunner
+from larq_nobn.cli import _console, main
+from larq_nobn.training._stopping import StopCheck, stoppable
+
+RAISES = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: training.Terminated}
+TINY = (
+    *("train", "--recipe", "plain", "--dataset", "digits", "--width", "4"),
+    *("--blocks", "1", "--epochs", "2", "--batch-size", "32", "--limit", "64"),
+)
+
+
+class Freed:
+    """Raises where Python ignores it."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def __del__(self) -> None:
+        signal.raise_signal(self._number)
+
+
+def handlers() -> list[object]:
+    return [signal.getsignal(number) for number in RAISES]
+
+
+@pytest.mark.parametrize("number", list(RAISES))
+def test_a_signal_ends_what_is_inside(number: int):
+    before = handlers()
+    with pytest.raises(RAISES[number]), stoppable():
+        signal.raise_signal(number)
+        pytest.fail("nothing was raised")
+    assert handlers() == before
+
+
+@pytest.mark.parametrize("number", list(RAISES))
+def test_a_lost_one_is_raised_after_the_batch(
+    number: int, monkeypatch: pytest.MonkeyPatch
+):
+    ignored: list[type] = []
+    monkeypatch.setattr(
+        sys, "unraisablehook", lambda found: ignored.append(found.exc_type)
+    )
+    before = handlers()
+    with pytest.raises(RAISES[number]), stoppable() as check:
+        check.on_train_batch_end(0)
+        Freed(number)
+        assert ignored == [RAISES[number]]
+        check.on_train_batch_end(1)
+    with pytest.raises(RAISES[number]):
+        check.on_test_batch_end(0)
+    assert handlers() == before
+
+
+def test_a_terminated_script_ends_with_143():
+    assert issubclass(training.Terminated, SystemExit)
+    assert training.Terminated().code == 143
+
+
+def test_an_inner_one_is_the_outer_one():
+    with stoppable() as outer, stoppable() as inner:
+        assert inner is outer
+        taken = handlers()
+    assert handlers() != taken
+    with stoppable() as next_one:
+        assert next_one is not outer
+
+
+def test_handlers_of_the_program_stay():
+    def own(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+
+    seen: list[int] = []
+    before = signal.signal(signal.SIGTERM, own)
+    try:
+        with stoppable() as check:
+            signal.raise_signal(signal.SIGTERM)
+            check.on_train_batch_end(0)
+            with pytest.raises(KeyboardInterrupt):
+                signal.raise_signal(signal.SIGINT)
+        assert seen == [signal.SIGTERM]
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def test_other_threads_have_no_signals():
+    found: list[object] = []
+
+    def inside() -> None:
+        with stoppable() as check:
+            found.extend([check, *handlers()])
+
+    thread = threading.Thread(target=inside)
+    thread.start()
+    thread.join()
+    assert isinstance(found[0], StopCheck)
+    assert found[1:] == handlers()
+
+
+def stopped_in(
+    epoch: int, number: int, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> tuple[int, str]:
+    """Exit code and last line of a command that gets a signal as an epoch begins."""
+
+    def on_epoch_begin(self: object, now: int, logs: object = None) -> None:
+        if now == epoch:
+            signal.raise_signal(number)
+
+    monkeypatch.setattr(_console._TrainingProgress, "on_epoch_begin", on_epoch_begin)
+    result = CliRunner().invoke(main, [*TINY, "--output", str(folder)])
+    return result.exit_code, result.stderr.splitlines()[-1]
+
+
+def test_the_command_says_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    folder = tmp_path / "run"
+    stopped = "Stopped; nothing half-written is left."
+    code, line = stopped_in(0, signal.SIGTERM, folder, monkeypatch)
+    assert (code, line) == (143, stopped)
+    assert list(tmp_path.iterdir()) == []
+    code, line = stopped_in(1, signal.SIGINT, folder, monkeypatch)
+    assert (code, line) == (
+        130,
+        f"{stopped} {folder} is kept up to epoch 1; the same command with --resume "
+        "goes on.",
+    )
+    assert training.epochs_kept(folder) == 1
+    code, line = stopped_in(9, signal.SIGINT, folder, monkeypatch)
+    assert (code, line) == (
+        2,
+        f"Error: {folder} is not empty, and a run never overwrites another. Choose "
+        "another output, or go on with it by --resume (resume=True).",
+    )
