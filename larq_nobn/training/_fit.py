@@ -32,6 +32,7 @@ from ._settings import RunSettings
 from ._stages import carry
 from ._step import Probabilities, Trainee
 from ._stopping import StopCheck
+from ._strategy import is_chief, shared
 
 _log = logging.getLogger("larq_nobn")
 # A batch of them sets the shifts and gains of a fresh network.
@@ -46,15 +47,18 @@ class Circumstances:
         progress: A callback that watches, if any.
         check: Raises if the process was asked to stop.
         resume: Whether an unfinished run goes on.
+        strategy: The devices, and the workers of which this process is one.
     """
 
     progress: keras.callbacks.Callback | None
     check: StopCheck
     resume: bool
+    strategy: tf.distribute.Strategy
 
 
 def fit(
     settings: RunSettings,
+    output: Path,
     folder: Path,
     before: keras.Model | None,
     teacher: Probabilities | None,
@@ -64,7 +68,8 @@ def fit(
 
     Arguments:
         settings: What to train, and how.
-        folder: The run folder, claimed.
+        output: The run folder, where checkpoints are read.
+        folder: Where this process writes: the same, unless it is a further worker.
         before: The network of the first stage, whose weights this one begins with.
         teacher: Whose outputs are learned; None for the labels.
         around: The circumstances.
@@ -72,7 +77,8 @@ def fit(
     keras.utils.set_random_seed(settings.seed)
     images, test_images = (_load(settings, split) for split in ("train", "test"))
     schedule = schedule_for(settings, len(images))
-    with dtype_policy(settings.precision), own_generators():
+    strategy = around.strategy
+    with dtype_policy(settings.precision), own_generators(), strategy.scope():
         network = _build(settings)
         _begin(network, settings, before)
         _compile(network, optimizer_for(settings, schedule, network))
@@ -80,7 +86,9 @@ def fit(
         _compile(trainee, network.optimizer)
     journal = Journal(folder / "history.csv", schedule, len(images))
     said = json.loads(json.dumps(asdict(settings)))
-    checkpoints = Checkpoints(folder / CHECKPOINTS, said, {"journal": journal})
+    checkpoints = Checkpoints(
+        output / CHECKPOINTS, said, {"journal": journal}, writes=is_chief(strategy)
+    )
     begun = checkpoints.restore(network)
     if begun:
         images = _load(settings, "train", begun)
@@ -90,12 +98,14 @@ def fit(
     watchers += [journal, *_tensorboard(folder / "logs")]
     if around.progress is not None:
         watchers.append(around.progress)
-    with explained(settings, network, watch, folder, partial(_load, settings, "train")):
+    with explained(settings, network, watch, output, partial(_load, settings, "train")):
         trainee.fit(
-            images,
+            shared(images, strategy),
+            steps_per_epoch=len(images),
             epochs=settings.epochs,
             initial_epoch=begun,
-            validation_data=test_images,
+            validation_data=shared(test_images, strategy),
+            validation_steps=len(test_images),
             callbacks=[*watchers, checkpoints],
             verbose=0,
         )
@@ -104,7 +114,7 @@ def fit(
     title = f"{settings.model}, {settings.normalization}, {settings.dataset}"
     draw_curves(folder / "curves.png", title, journal.rows)
     write_json(folder / "run.json", record)  # last: its presence means finished
-    return Run(folder, network, journal.rows, record)
+    return Run(output, network, journal.rows, record)
 
 
 def _begin(

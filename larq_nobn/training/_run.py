@@ -5,8 +5,12 @@ from __future__ import annotations
 import json
 import logging
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
 
 from .. import data, models
 from .._keras import keras
@@ -16,6 +20,7 @@ from ._opening import Run, load_run, open_model
 from ._settings import RunSettings
 from ._step import Probabilities
 from ._stopping import stoppable
+from ._strategy import check_shares, is_chief, strategy_for, with_all_workers
 from ._teacher import probabilities_of, teacher_settings
 
 _log = logging.getLogger("larq_nobn")
@@ -55,9 +60,10 @@ def train(
     Raises:
         FileExistsError: If `output` is not empty.
         FileNotFoundError: If the data set is not prepared.
+        ConnectionError: If another worker has stopped.
         NonFiniteLoss: If the loss becomes infinite or NaN; says where.
-        ValueError: If the network does not fit the data, or an unfinished run in
-            `output` has other settings.
+        ValueError: If the network does not fit the data, an unfinished run in `output`
+            has other settings, or the replicas cannot share a batch evenly.
 
     Example:
         ```python
@@ -69,9 +75,11 @@ def train(
         run = nobn.training.train(settings, "runs/digits")
         ```
     """
-    _warn_of_small_batches(settings)
-    with stoppable() as check:
-        around = Circumstances(progress, check, resume)
+    replicas = strategy_for(strategy)
+    check_shares(replicas, settings.batch_size, settings.accumulate)
+    _warn_of_small_batches(settings, replicas.num_replicas_in_sync)
+    with stoppable() as check, with_all_workers():
+        around = Circumstances(progress, check, resume, replicas)
         return _run(settings, Path(output), None, around)
 
 
@@ -85,27 +93,45 @@ def _run(
     said = json.loads(json.dumps(asdict(settings)))
     if around.resume and is_finished(output, said):
         return load_run(output)
-    with claimed(output, said, around.resume) as folder:
+    with _place(output, said, around) as folder:
         if settings.teacher is not None and teacher is None:
-            teacher = _teacher(settings, folder, around)
+            teacher = _teacher(settings, output, around)
         before = None
         if settings.stages == 2:
             first = _first_stage(settings)
-            before = _run(first, folder / "stage1", teacher, around).model
-        return fit(settings, folder, before, teacher, around)
+            before = _run(first, output / "stage1", teacher, around).model
+        return fit(settings, output, folder, before, teacher, around)
+
+
+@contextmanager
+def _place(
+    output: Path, settings: dict[str, Any], around: Circumstances
+) -> Iterator[Path]:
+    """Where a process writes: of all workers one in the run folder, the others away."""
+    if is_chief(around.strategy):
+        with claimed(output, settings, around.resume) as folder:
+            yield folder
+    else:
+        with TemporaryDirectory() as name:
+            yield Path(name)
 
 
 def _teacher(
-    settings: RunSettings, folder: Path, around: Circumstances
+    settings: RunSettings, output: Path, around: Circumstances
 ) -> Probabilities:
     """Trains the teacher or opens it."""
     info = data.describe(settings.dataset)
     if settings.teacher == "train":
-        name = f"{folder / 'teacher'}"
-        model = _run(teacher_settings(settings), Path(name), None, around).model
+        name = str(output / "teacher")
+        trained = _run(teacher_settings(settings), Path(name), None, around).model
+        # A copy, in which all replicas see the same statistics of batch norm.
+        with around.strategy.scope():
+            model = keras.models.clone_model(trained)
+        model.set_weights(trained.get_weights())
     else:
         name = str(settings.teacher)
-        model = open_model(name)
+        with around.strategy.scope():
+            model = open_model(name)
     return probabilities_of(model, name, info.image_shape, info.classes)
 
 
@@ -120,16 +146,29 @@ def _first_stage(settings: RunSettings) -> RunSettings:
     )
 
 
-def _warn_of_small_batches(settings: RunSettings) -> None:
-    small = settings.batch_size < _SMALLEST_BATCH
-    if small and settings.normalization in models.BATCH_STATISTICS:
-        free = [n for n in models.NORMALIZATIONS if n not in models.BATCH_STATISTICS]
+def _warn_of_small_batches(settings: RunSettings, replicas: int) -> None:
+    """Says what statistics of batches suffer from, where there are such."""
+    if settings.normalization not in models.BATCH_STATISTICS:
+        return
+    part = settings.batch_size // (replicas * settings.accumulate)
+    free = [n for n in models.NORMALIZATIONS if n not in models.BATCH_STATISTICS]
+    if part < _SMALLEST_BATCH:
         _log.warning(
-            "normalization=%r takes its statistics from batches, and those of "
-            "batch_size=%d are mostly noise. Use %d images a batch or more, or one of "
-            "%s, which do not look at the batch.",
+            "normalization=%r takes its statistics from batches, and those of %d "
+            "images are mostly noise. Use %d images a batch or more, or one of %s, "
+            "which do not look at the batch.",
             settings.normalization,
-            settings.batch_size,
+            part,
             _SMALLEST_BATCH,
+            ", ".join(free),
+        )
+    elif part < settings.batch_size:
+        _log.warning(
+            "normalization=%r takes its statistics from the %d images that are "
+            "computed together, and not from all of batch_size=%d, so that results "
+            "differ from those of whole batches, unlike with %s.",
+            settings.normalization,
+            part,
+            settings.batch_size,
             ", ".join(free),
         )

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
@@ -82,6 +84,26 @@ def check_shares(strategy: tf.distribute.Strategy, batch_size: int, parts: int) 
             f"batch_size={batch_size} cannot be shared evenly by {replicas} "
             f"replicas{each}. Choose a multiple of {replicas * parts}."
         )
+
+
+@contextmanager
+def with_all_workers() -> Iterator[None]:
+    """Says in a sentence that another worker is gone; without it none can go on.
+
+    TensorFlow notices at once if the first worker's process ends, and within some ten
+    seconds for the others.
+
+    Raises:
+        ConnectionError: If that happens.
+    """
+    try:
+        yield
+    except tf.errors.UnavailableError as error:
+        raise ConnectionError(
+            "Another worker has stopped, or cannot be reached, and no worker trains "
+            "alone. See what it said, then start all of them again with --resume "
+            "(resume=True)."
+        ) from error
 
 
 def shared(images: tf.data.Dataset, strategy: tf.distribute.Strategy) -> Any:
