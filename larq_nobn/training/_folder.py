@@ -115,7 +115,8 @@ def _refuse_other(
     folder: Path, found: Mapping[str, Any], given: Mapping[str, Any]
 ) -> None:
     # A setting that a run of an older version lacks is what it is by default.
-    found = {**asdict(RunSettings()), **found}
+    defaults = asdict(RunSettings())
+    found = {name: defaults[name] for name in given if name in defaults} | {**found}
     names = [*given, *(name for name in found if name not in given)]
     differing = [name for name in names if found.get(name) != given.get(name)]
     if differing:

@@ -184,3 +184,12 @@ def test_damaged_settings_get_a_sentence(tmp_path: Path):
         claimed(tmp_path, SETTINGS, resume=True),
     ):
         pytest.fail("claimed")
+
+
+def test_settings_that_an_older_version_lacked_are_the_default(tmp_path: Path):
+    given = asdict(training.RunSettings())
+    older = {name: value for name, value in given.items() if name != "latent_scale"}
+    (tmp_path / "run.json").write_text(json.dumps({"settings": older}))
+    assert is_finished(tmp_path, given)
+    with pytest.raises(ValueError, match=r"latent_scale=1.0, but latent_scale=2.0 was"):
+        is_finished(tmp_path, given | {"latent_scale": 2.0})
