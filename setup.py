@@ -12,6 +12,7 @@ EXTRAS = {
         "scikit-learn>=1.3",
     ],
     "plots": ["matplotlib>=3.8", "tensorboard>=2.16,<2.22"],
+    "torch": ["torch>=2.6"],  # before, reading weights alone could run code
     "docs": ["mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.26"],
 }
 EXTRAS["all"] = [*EXTRAS["lce"], *EXTRAS["data"], *EXTRAS["plots"]]
@@ -26,6 +27,7 @@ EXTRAS["dev"] = [
     "pytest>=8.2",
     "pytest-xdist>=3.6",
     "ruff==0.17.*",
+    "torch==2.13.0",
 ]
 
 setup(

@@ -19,7 +19,7 @@ LAYERS = (
     {"models", "callbacks"},  # callbacks look for the quantizers of a model
     {"graph"},
     {"calibration"},
-    {"surgery", "diagnostics", "training", "deploy"},
+    {"surgery", "diagnostics", "training", "deploy", "interop"},
     {"cli"},
     {"__main__"},
 )

@@ -1,0 +1,6 @@
+"""Networks trained with the published PyTorch code of a paper, opened here."""
+
+from ._bnn_nobn import load_bnn_nobn
+from ._recu import load_recu
+
+__all__ = ["load_bnn_nobn", "load_recu"]

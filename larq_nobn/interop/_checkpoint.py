@@ -1,0 +1,93 @@
+"""The tensors of a PyTorch checkpoint, read without running code from it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+# How many batches a batch norm has seen, which counts only where momentum is None.
+_COUNTER = "num_batches_tracked"
+_PARALLEL = "module."  # what DataParallel puts before every name
+
+
+def _torch() -> Any:
+    """Imports PyTorch, which is an optional dependency."""
+    try:
+        import torch
+    except ImportError as error:
+        raise ImportError(
+            f"PyTorch checkpoints need PyTorch ({error}). Install it with: "
+            "pip install 'larq-nobn[torch]'"
+        ) from error
+    return torch
+
+
+def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """Reads the `state_dict` of a checkpoint, or a file that is nothing but one.
+
+    Arguments:
+        path: What `torch.save` wrote.
+
+    Returns:
+        Every tensor by its name, in float32, without the prefix of `DataParallel` and
+        the batch counters of batch norm.
+
+    Raises:
+        ImportError: If PyTorch is not installed.
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is no checkpoint, is damaged, or carries code.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file} is not a file. Give a checkpoint that PyTorch saved, such as "
+            "model_best.pth.tar."
+        )
+    state = _state_dict(file, _load(file))
+    if all(name.startswith(_PARALLEL) for name in state):
+        state = {name.removeprefix(_PARALLEL): state[name] for name in state}
+    return {
+        name: tensor.detach().float().numpy()
+        for name, tensor in state.items()
+        if name.split(".")[-1] != _COUNTER
+    }
+
+
+def _load(file: Path) -> object:
+    torch = _torch()
+    try:
+        return torch.load(file, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+        named = re.search(r"GLOBAL ([\w.]+) was not an allowed global", str(error))
+        if named:
+            raise ValueError(
+                f"{file} carries Python objects other than tensors ({named[1]}), which "
+                "are never made from a file, since that can run any code. Where you "
+                "trust it, save its state_dict alone with PyTorch and load that."
+            ) from error
+        raise ValueError(
+            f"{file} is damaged or no PyTorch checkpoint. Give a file that torch.save "
+            "wrote, and load it anew if it was copied."
+        ) from error
+
+
+def _state_dict(file: Path, content: object) -> Mapping[str, Any]:
+    if isinstance(content, Mapping):
+        state = content.get("state_dict", content)
+        if (
+            isinstance(state, Mapping)
+            and state
+            and all(isinstance(name, str) for name in state)
+            and all(isinstance(value, _torch().Tensor) for value in state.values())
+        ):
+            return state
+    raise ValueError(
+        f"{file} holds no state_dict, which is a mapping from names to tensors. Save "
+        "model.state_dict() with PyTorch, alone or under the key 'state_dict'."
+    )

@@ -1,0 +1,51 @@
+"""What the shapes in a checkpoint tell of its network."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from .._checks import check_integer
+
+State = Mapping[str, np.ndarray]
+
+
+def shape_of(state: State, name: str, rank: int) -> tuple[int, ...]:
+    """The shape of a tensor that has to be there."""
+    if name not in state or state[name].ndim != rank:
+        found = f"of shape {state[name].shape}" if name in state else "missing"
+        raise ValueError(
+            f"The checkpoint's {name} is {found}, but a network of the published code "
+            f"has one of {rank} axes. Give a checkpoint of that code."
+        )
+    return state[name].shape
+
+
+def count_blocks(state: State, name: str) -> tuple[int, ...]:
+    """Blocks per stage, of names such as `"layer{}.{}.conv1.weight"`."""
+    blocks: list[int] = []
+    while name.format(len(blocks) + 1, 0) in state:
+        count = 1
+        while name.format(len(blocks) + 1, count) in state:
+            count += 1
+        blocks.append(count)
+    return tuple(blocks)
+
+
+def check_image_size(
+    image_size: tuple[int, int] | None, default: int
+) -> tuple[int, int]:
+    """Returns (height, width), those of the published data set if not given."""
+    if image_size is None:
+        return default, default
+    if not isinstance(image_size, tuple | list) or len(image_size) != 2:
+        raise ValueError(
+            f"image_size={image_size!r} is not a size. Give (height, width) as two "
+            "whole numbers, such as (224, 224)."
+        )
+    height, width = (
+        check_integer("image_size", n, 8, "Published networks need 8 pixels or more.")
+        for n in image_size
+    )
+    return height, width

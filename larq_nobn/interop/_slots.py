@@ -1,0 +1,166 @@
+"""Which tensor of a PyTorch module belongs into which variable."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._keras import keras
+
+_SHOWN = 6
+
+
+class Slot(NamedTuple):
+    """A variable and how its PyTorch tensor looks.
+
+    Arguments:
+        variable: What takes the values.
+        shapes: The shapes that the tensor may have.
+        arrange: Brings it into the variable's shape.
+    """
+
+    variable: Any
+    shapes: tuple[tuple[int, ...], ...]
+    arrange: Callable[[np.ndarray], np.ndarray]
+
+
+Slots = dict[str, Slot]
+
+
+def _flat(array: np.ndarray) -> np.ndarray:
+    return array.reshape(-1)
+
+
+def _first(array: np.ndarray) -> np.ndarray:
+    return array.reshape(())
+
+
+def _vector(variable: Any, *around: int) -> Slot:
+    """One value per channel, which PyTorch holds between axes of size 1.
+
+    `around` is how many of them stand before and behind.
+    """
+    before, behind = around or (0, 0)
+    shape = (1,) * before + tuple(variable.shape) + (1,) * behind
+    return Slot(variable, (shape,), _flat)
+
+
+def shift(source: str, variable: Any) -> Slots:
+    """A `LearnableBias`."""
+    return {f"{source}.bias": _vector(variable, 1, 2)}
+
+
+def convolution(source: str, layer: keras.layers.Layer) -> Slots:
+    """A convolution without bias, with what its kernel quantizer owns."""
+    height, width, inputs, outputs = layer.kernel.shape
+    shape = (outputs, inputs, height, width)
+    slots = {
+        f"{source}.weight": Slot(
+            layer.kernel, (shape,), lambda array: array.transpose(2, 3, 1, 0)
+        )
+    }
+    quantizer = getattr(layer, "kernel_quantizer", None)
+    for variable in getattr(quantizer, "weights", ()):
+        name = variable.name.split("/")[-1].split(":")[0]
+        slots[f"{source}.{name}"] = {
+            "gain": lambda v: _vector(v, 0, 3),
+            "alpha": lambda v: _vector(v, 0, 2),
+            # The published training loop replaces the scalar by a vector of one value.
+            "tau": lambda v: Slot(v, ((1,), ()), _first),
+        }[name](variable)
+    return slots
+
+
+def batch_norm(source: str, layer: keras.layers.Layer) -> Slots:
+    """A batch norm with its statistics."""
+    return {
+        f"{source}.weight": _vector(layer.gamma),
+        f"{source}.bias": _vector(layer.beta),
+        f"{source}.running_mean": _vector(layer.moving_mean),
+        f"{source}.running_var": _vector(layer.moving_variance),
+    }
+
+
+def rprelu(before: str, slope: str, behind: str, layer: keras.layers.Layer) -> Slots:
+    """A PReLU between two `LearnableBias`."""
+    return {
+        **shift(before, layer.shift_in),
+        f"{slope}.weight": _vector(layer.slope),
+        **shift(behind, layer.shift_out),
+    }
+
+
+def dense(
+    source: str, layer: keras.layers.Layer, positions: tuple[int, int] = (1, 1)
+) -> Slots:
+    """A dense layer; behind a map of more than one position that is laid flat.
+
+    PyTorch lays a map flat channel by channel, TensorFlow position by position.
+    """
+    inputs, outputs = layer.kernel.shape
+    height, width = positions
+
+    def arrange(array: np.ndarray) -> np.ndarray:
+        maps = array.reshape(outputs, -1, height, width)
+        return maps.transpose(2, 3, 1, 0).reshape(inputs, outputs)
+
+    return {
+        f"{source}.weight": Slot(layer.kernel, ((outputs, inputs),), arrange),
+        f"{source}.bias": _vector(layer.bias),
+    }
+
+
+def fill(
+    model: keras.Model, slots: Slots, state: Mapping[str, np.ndarray], turned: bool
+) -> None:
+    """Gives every variable of the model its tensor.
+
+    Arguments:
+        model: A built model.
+        slots: Where each tensor goes.
+        state: The tensors.
+        turned: Whether the kernels are turned, as `HalfTurn` turns images.
+
+    Raises:
+        ValueError: If a tensor or a variable is left over, or a shape differs.
+    """
+    _refuse("misses", slots.keys() - state.keys())
+    _refuse("has unknown", state.keys() - slots.keys())
+    wrong = [
+        f"{name} of shape {state[name].shape} instead of {slot.shapes[0]}"
+        for name, slot in slots.items()
+        if state[name].shape not in slot.shapes
+    ]
+    if wrong:
+        raise ValueError(
+            f"The checkpoint has {_some(wrong)}, so it is that of another network. "
+            f"{_REMEDY}"
+        )
+    empty = {v.name for v in model.weights} - {s.variable.name for s in slots.values()}
+    if empty:
+        raise ValueError(
+            f"Nothing in the checkpoint sets {_some(empty)} of {model.name}. {_REMEDY}"
+        )
+    for name, slot in slots.items():
+        value = slot.arrange(state[name])
+        if turned and value.ndim == 4:
+            value = value[::-1, ::-1]
+        slot.variable.assign(value)
+
+
+_REMEDY = "Only the networks of the published code can be loaded."
+
+
+def _refuse(problem: str, names: Iterable[str]) -> None:
+    found = sorted(names)
+    if found:
+        raise ValueError(f"The checkpoint {problem} tensors: {_some(found)}. {_REMEDY}")
+
+
+def _some(names: Iterable[str]) -> str:
+    """The first few of a list, and how many more there are."""
+    listed = sorted(names)
+    more = f" and {len(listed) - _SHOWN} more" if len(listed) > _SHOWN else ""
+    return ", ".join(listed[:_SHOWN]) + more

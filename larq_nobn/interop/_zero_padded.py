@@ -1,0 +1,33 @@
+"""Networks of this package as PyTorch would compute them."""
+
+from __future__ import annotations
+
+import larq as lq
+import tensorflow as tf
+
+from .._keras import keras
+from ..graph import calls, rebuild
+from ..graph._replace import run_call
+from ._half_turn import HalfTurn
+
+
+def as_in_pytorch(model: keras.Model, image_size: tuple[int, int]) -> keras.Model:
+    """Builds a network again, padded with zeros, above and left where sizes are even.
+
+    Arguments:
+        model: One that reads its input once and ends in global pooling.
+        image_size: The height and width that the new one takes. The stem of our
+            builders follows from the size, that of PyTorch code does not.
+    """
+    image = keras.Input((*image_size, model.input_shape[-1]), name="image")
+    tensors = {str(id(model.inputs[0])): HalfTurn(name="turn")(image)}
+    for call in calls(model):
+        padding = (
+            {"pad_values": 0.0} if isinstance(call.layer, lq.layers.QuantConv2D) else {}
+        )
+        layer = rebuild(call.layer, name=call.name, **padding)
+        found = run_call(call, layer, tensors)
+        tensors.update(
+            zip(call.node.flat_output_ids, tf.nest.flatten(found), strict=True)
+        )
+    return keras.Model(image, tensors[str(id(model.outputs[0]))], name=model.name)

@@ -1,0 +1,151 @@
+"""The networks of BNN-BN in PyTorch, at any width and depth."""
+
+from interop.published import Conv, MagnitudeConv, Shift, Sign, StdConv, StdSignConv
+from torch import cat, nn
+
+FLOAT = {"nobn": StdConv, "batch_norm": Conv, "none": Conv}
+BINARY = {"nobn": StdSignConv, "batch_norm": MagnitudeConv, "none": MagnitudeConv}
+
+
+class Form:
+    """What a network does in place of batch norm."""
+
+    def __init__(self, name, binary=True, alpha=0.2):
+        self.is_free, self.has_norm = name == "nobn", name == "batch_norm"
+        self.alpha = alpha if self.is_free else 1.0
+        self.float, self.conv = FLOAT[name], (BINARY if binary else FLOAT)[name]
+
+    def beta(self, variance):
+        return variance**-0.5 if self.is_free else 1.0
+
+    def add_norm(self, module, name, channels):
+        if self.has_norm:
+            module.add_module(name, nn.BatchNorm2d(channels))
+
+
+def normed(module, name, x):
+    return getattr(module, name)(x) if hasattr(module, name) else x
+
+
+class Block18(nn.Module):
+    def __init__(self, form, inputs, outputs, stride, variance):
+        super().__init__()
+        self.alpha, self.beta = form.alpha, form.beta(variance)
+        self.sign, self.move0 = Sign(), Shift(inputs)
+        self.binary_conv = form.conv(inputs, outputs, 3, stride)
+        form.add_norm(self, "bn1", outputs)
+        self.move1, self.move2 = Shift(outputs), Shift(outputs)
+        self.prelu = nn.PReLU(outputs)
+        if stride == 2:
+            conv = form.conv(inputs, outputs, 1)
+            self.downsample = nn.Sequential(nn.AvgPool2d(2), conv)
+            form.add_norm(self.downsample, "2", outputs)
+
+    def forward(self, x):
+        scaled = self.beta * x
+        branch = self.binary_conv(self.sign(self.move0(scaled)))
+        branch = self.alpha * normed(self, "bn1", branch)
+        if hasattr(self, "downsample"):
+            x = self.downsample(scaled)
+        return self.move2(self.prelu(self.move1(branch + x)))
+
+
+class ReActNet18(nn.Module):
+    def __init__(self, form, width=8, blocks=(3, 2), large=False):
+        super().__init__()
+        size, stride = (7, 2) if large else (3, 1)
+        self.conv1 = form.float(3, width, size, stride)
+        form.add_norm(self, "bn1", width)
+        self.pool = nn.MaxPool2d(3, 2, 1) if large else nn.Identity()
+        self.stages, square, inputs = len(blocks), form.alpha**2, width
+        for stage, count in enumerate(blocks):
+            made = []
+            for number in range(count):
+                # All blocks but the first of a stage add to the variance.
+                variance = 1 + square * max(number - 1, 0)
+                if stage > 0 and number == 0:
+                    variance = 1 + square * (blocks[stage - 1] - 1)
+                stride = 2 if stage > 0 and number == 0 else 1
+                outputs = width * 2**stage
+                made.append(Block18(form, inputs, outputs, stride, variance))
+                inputs = outputs
+            self.add_module(f"layer{stage + 1}", nn.Sequential(*made))
+        self.fc = nn.Linear(inputs, 7)
+
+    def forward(self, x):
+        x = self.pool(normed(self, "bn1", self.conv1(x)))
+        for stage in range(self.stages):
+            x = getattr(self, f"layer{stage + 1}")(x)
+        return self.fc(x.mean((2, 3)))
+
+
+class BlockA(nn.Module):
+    def __init__(self, form, inputs, widens, stride, variance):
+        super().__init__()
+        outputs = 2 * inputs if widens else inputs
+        self.alpha, self.stride = form.alpha, stride
+        self.beta1 = form.beta(variance)
+        self.beta2 = form.beta(variance + form.alpha**2)
+        self.sign1, self.sign2 = Sign(), Sign()
+        self.move11, self.move12, self.move13 = (Shift(inputs) for _ in range(3))
+        self.binary_3x3 = form.conv(inputs, inputs, 3, stride)
+        form.add_norm(self, "bn1", inputs)
+        self.prelu1, self.prelu2 = nn.PReLU(inputs), nn.PReLU(outputs)
+        self.move21 = Shift(inputs)
+        if widens:
+            self.binary_pw_down1 = form.conv(inputs, inputs, 1)
+            self.binary_pw_down2 = form.conv(inputs, inputs, 1)
+            form.add_norm(self, "bn2_1", inputs)
+            form.add_norm(self, "bn2_2", inputs)
+        else:
+            self.binary_pw = form.conv(inputs, inputs, 1)
+            form.add_norm(self, "bn2", inputs)
+        self.move22, self.move23 = Shift(outputs), Shift(outputs)
+
+    def pointwise(self, signs, x, conv, norm):
+        return self.alpha * normed(self, norm, getattr(self, conv)(signs)) + x
+
+    def forward(self, x):
+        scaled = self.beta1 * x
+        branch = self.binary_3x3(self.sign1(self.move11(scaled)))
+        if self.stride == 2:
+            x = nn.functional.avg_pool2d(scaled, 2)
+        x = self.alpha * normed(self, "bn1", branch) + x
+        x = self.move13(self.prelu1(self.move12(x)))
+        signs = self.sign2(self.move21(self.beta2 * x))
+        if hasattr(self, "binary_pw"):
+            y = self.pointwise(signs, x, "binary_pw", "bn2")
+        else:
+            halves = (("binary_pw_down1", "bn2_1"), ("binary_pw_down2", "bn2_2"))
+            y = cat([self.pointwise(signs, x, *half) for half in halves], 1)
+        return self.move23(self.prelu2(self.move22(y)))
+
+
+class Stem(nn.Module):
+    def __init__(self, form, width):
+        super().__init__()
+        self.conv1 = form.float(3, width, 3, 2)
+        form.add_norm(self, "bn1", width)
+
+    def forward(self, x):
+        return normed(self, "bn1", self.conv1(x))
+
+
+class ReActNetA(nn.Module):
+    def __init__(self, form, width=4, blocks=(1, 2, 1)):
+        super().__init__()
+        self.feature, inputs, variance = [Stem(form, width)], width, 1.0
+        for stage, count in enumerate(blocks):
+            for number in range(count):
+                stride = 2 if stage > 0 and number == 0 else 1
+                widens = number == 0
+                self.feature.append(BlockA(form, inputs, widens, stride, variance))
+                inputs *= 2 if widens else 1
+                variance = 1.0 if stride == 2 else variance + 2 * form.alpha**2
+        self.feature = nn.ModuleList(self.feature)
+        self.fc = nn.Linear(inputs, 7)
+
+    def forward(self, x):
+        for block in self.feature:
+            x = block(x)
+        return self.fc(x.mean((2, 3)))
