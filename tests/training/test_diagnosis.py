@@ -1,0 +1,172 @@
+"""A loss that is not finite: where it began, what is kept, what to do."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn import data, training
+from click.testing import CliRunner
+from larq_nobn._keras import keras
+from larq_nobn.cli import main
+from larq_nobn.training import _fit
+from larq_nobn.training._diagnosis import Watch, _advice, name_the_culprit
+
+IMAGES = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
+LABELS = tf.range(8) % 3
+TINY = training.RunSettings(
+    dataset="digits", width=4, blocks=(1,), epochs=3, batch_size=32, limit=96
+)
+
+
+@tf.custom_gradient
+def _bad_slope(x: tf.Tensor) -> tuple[tf.Tensor, object]:
+    return x, lambda upstream: upstream * np.inf
+
+
+def network(middle: keras.layers.Layer, **options: object) -> keras.Model:
+    x = image = keras.Input((5,))
+    x = keras.layers.Dense(4, name="first")(x)
+    x = keras.layers.BatchNormalization(name="norm")(x)
+    x = middle(x)
+    model = keras.Model(image, keras.layers.Dense(3, name="last", **options)(x))
+    model.compile("sgd", keras.losses.SparseCategoricalCrossentropy(True))
+    return model
+
+
+def linear() -> keras.layers.Layer:
+    return keras.layers.Activation("linear", name="middle")
+
+
+def test_the_images():
+    images = IMAGES.copy()
+    images[3, 1] = np.inf
+    assert name_the_culprit(network(linear()), images, LABELS) == (
+        "the images are not finite"
+    )
+
+
+def test_weights():
+    model = network(linear())
+    kernel = model.get_layer("last").kernel
+    kernel.assign(tf.where(kernel > kernel[0, 0], np.nan, kernel))
+    assert name_the_culprit(model, IMAGES, LABELS) == (
+        "weights of layer last are not finite"
+    )
+
+
+def test_the_first_bad_output():
+    x = keras.layers.Activation(tf.math.log, name="middle")
+    model = network(x)
+    before = model.get_weights()
+    assert name_the_culprit(model, IMAGES, LABELS) == (
+        "the output of layer middle is not finite (its inputs are)"
+    )
+    for a, b in zip(model.get_weights(), before, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_regularization_loss():
+    def infinite(kernel: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(kernel) * np.inf
+
+    model = network(linear(), kernel_regularizer=infinite)
+    assert name_the_culprit(model, IMAGES, LABELS) == (
+        "a regularization loss is not finite (all outputs are)"
+    )
+
+
+def test_the_loss_alone():
+    def loss(labels: tf.Tensor, outputs: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_mean(tf.math.log(outputs * 0), axis=-1)
+
+    model = network(linear())
+    model.compile("sgd", loss)
+    assert name_the_culprit(model, IMAGES, LABELS) == (
+        "the loss is not finite, though all outputs are"
+    )
+
+
+def test_a_gradient():
+    model = network(keras.layers.Lambda(_bad_slope, name="middle"))
+    # The norm behind which the slope is, not the layer first that comes before it.
+    assert name_the_culprit(model, IMAGES, LABELS) == (
+        "a gradient of layer norm is not finite (the loss is)"
+    )
+
+
+def test_nothing_to_see():
+    assert "does not show again" in name_the_culprit(network(linear()), IMAGES, LABELS)
+
+
+def watched(model: keras.Model) -> Watch:
+    watch = Watch()
+    watch.set_model(model)
+    return watch
+
+
+def test_an_epoch_that_ends_badly_is_refused():
+    model = network(linear())
+    watched(model).on_epoch_end(0, {"loss": 1.0})
+    for loss in (np.nan, np.inf):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="not finite"):
+            watched(model).on_epoch_end(0, {"loss": loss})
+    model.get_layer("first").bias.assign([0, 0, np.nan, 0])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="not finite"):
+        watched(model).on_epoch_end(0, {"loss": 1.0})
+
+
+def test_the_advice_fits_the_settings():
+    base = replace(TINY, learning_rate=0.5)
+    assert _advice(base, "x") == (
+        "Train again, in another output, with a learning rate below 0.5 "
+        "(--learning-rate); --resume would meet the same step."
+    )
+    free = replace(base, clip_factor=0, precision="mixed_float16")
+    assert "or gradient clipping (--clip-factor 0.02) or a wider" in _advice(free, "x")
+    assert _advice(base, "the images are not finite") == "Prepare the data set again."
+
+
+def poisoned(epoch: int, step: int) -> object:
+    """A loader of batches, of which one has an image that is NaN."""
+    load = data.load
+
+    def loading(name: str, split: str, size: int, **options: object) -> tf.data.Dataset:
+        first = options.get("epoch", 0)
+        batches = load(name, split, size, **options)
+        if split == "test":
+            return batches
+        steps = len(batches)
+        place = steps * (epoch - first) + step
+        counter = tf.Variable(0, dtype=tf.int64)
+
+        def spoil(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            bad = tf.equal(counter.assign_add(1), place + 1)
+            return tf.where(bad, tf.fill(tf.shape(x), np.nan), x), y
+
+        return batches.map(spoil).apply(tf.data.experimental.assert_cardinality(steps))
+
+    return loading
+
+
+def test_a_run_keeps_its_last_checkpoint_and_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_fit.data, "load", poisoned(epoch=1, step=2))
+    arguments = ("--dataset", "digits", "--width", "4", "--blocks", "1", "--epochs")
+    arguments += ("3", "--batch-size", "32", "--limit", "96", "--recipe", "plain")
+    command = ["train", *arguments, "--output", str(tmp_path / "run"), "--resume"]
+    result = CliRunner().invoke(main, command)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == (
+        "Error: The loss is not finite at epoch 2, step 3: the images are not finite. "
+        "The last good checkpoint is that of epoch 1. Prepare the data set again."
+    )
+    assert training.epochs_kept(tmp_path / "run") == 1
+    with pytest.raises(training.NonFiniteLoss, match="epoch 2, step 3"):
+        training.train(TINY, tmp_path / "run", resume=True)
+    monkeypatch.undo()
+    assert len(training.train(TINY, tmp_path / "run", resume=True).history) == 3
