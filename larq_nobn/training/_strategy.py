@@ -168,9 +168,11 @@ def _check_cluster(text: str | None) -> None:
     try:
         config = json.loads(text)
         cluster, task = config["cluster"], config["task"]
+        if task["index"] < 0:
+            raise IndexError(f"index {task['index']} is below 0")
         address = cluster[task["type"]][task["index"]]
-        if task["index"] < 0 or not isinstance(address, str) or ":" not in address:
-            raise ValueError(f"{address!r} is no address")
+        if not isinstance(address, str) or ":" not in address:
+            raise ValueError(f"{address!r} is no host:port")
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise ValueError(
             f"TF_CONFIG={text} does not describe a cluster and this worker's place in "

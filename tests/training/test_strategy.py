@@ -1,0 +1,217 @@
+"""Several devices and several processes, which must train what one does."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import socket
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn import data, training
+from larq_nobn.training._strategy import (
+    check_shares,
+    is_chief,
+    shared,
+    strategy_for,
+)
+from replicas import assert_replicas_agree
+from training import worker
+
+
+def test_one_device_is_left_as_it_is():
+    strategy = strategy_for("none")
+    assert strategy.num_replicas_in_sync == 1
+    assert is_chief(strategy)
+    images = data.load("digits", "test", 32, limit=64)
+    assert shared(images, strategy) is images
+    check_shares(strategy, 7, 7)
+
+
+def test_an_unknown_strategy(tiny_settings: training.RunSettings, tmp_path: Path):
+    with pytest.raises(ValueError, match="strategy='tpu' is not known. Choose from n"):
+        training.train(tiny_settings, tmp_path / "run", strategy="tpu")
+    assert list(tmp_path.iterdir()) == []
+
+
+def described(kind: str, index: int, *workers: str) -> str:
+    task = {"type": kind, "index": index}
+    return json.dumps({"cluster": {"worker": workers}, "task": task})
+
+
+@pytest.mark.parametrize(
+    "config, message",
+    [
+        (None, "TF_CONFIG, which is not set. Set it to something like {"),
+        ("{", "TF_CONFIG={ does not describe a cluster.*Expecting"),
+        ("[]", r"TF_CONFIG=\[\] does not describe a cluster"),
+        ('{"cluster": {}}', "KeyError: 'task'"),
+        (described("worker", 1, "a:1"), "IndexError: list index out of range"),
+        (described("worker", -1, "a:1"), "IndexError: index -1 is below 0"),
+        (described("chief", 0, "a:1"), "KeyError: 'chief'"),
+        (described("worker", 0, "localhost"), "'localhost' is no host:port"),
+    ],
+    ids=["unset", "no JSON", "a list", "no task", "high", "low", "other", "no port"],
+)
+def test_a_cluster_that_is_not_described(
+    config: str | None, message: str, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.delenv("TF_CONFIG", raising=False)
+    if config is not None:
+        monkeypatch.setenv("TF_CONFIG", config)
+    with pytest.raises(ValueError, match=message):
+        strategy_for("multi_worker")
+
+
+def test_workers_must_meet_before_tensorflow_works(monkeypatch: pytest.MonkeyPatch):
+    tf.zeros(())  # so it has begun
+    monkeypatch.setenv("TF_CONFIG", described("worker", 0, "localhost:1"))
+    with pytest.raises(RuntimeError, match="'multi_worker' comes too late"):
+        strategy_for("multi_worker")
+
+
+@pytest.mark.parametrize(
+    "cluster, kind, index, chief",
+    [
+        ({"worker": ["a:1", "b:1"]}, "worker", 0, True),
+        ({"worker": ["a:1", "b:1"]}, "worker", 1, False),
+        ({"chief": ["a:1"], "worker": ["b:1"]}, "chief", 0, True),
+        ({"chief": ["a:1"], "worker": ["b:1"]}, "worker", 0, False),
+        ({}, "", 0, True),
+    ],
+    ids=["first", "second", "chief", "beside a chief", "no cluster"],
+)
+def test_one_of_all_workers_writes(cluster: dict, kind: str, index: int, chief: bool):
+    spec = tf.train.ClusterSpec(cluster)
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        spec, task_type=kind, task_id=index
+    )
+    assert is_chief(SimpleNamespace(cluster_resolver=resolver)) == chief
+
+
+def test_parts_of_batches_with_statistics_are_warned_of(
+    tiny_settings: training.RunSettings,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+):
+    settings = replace(tiny_settings, normalization="batch_norm", epochs=1, limit=32)
+    with caplog.at_level(logging.WARNING, "larq_nobn"):
+        training.train(replace(settings, accumulate=4), tmp_path / "run")
+    assert "'batch_norm' takes its statistics from the 8 images" in caplog.text
+    assert "not from all of batch_size=32" in caplog.text
+
+
+MIRRORED = """
+import numpy as np
+from pathlib import Path
+from types import SimpleNamespace
+from tempfile import TemporaryDirectory
+from larq_nobn import data, training
+from larq_nobn.training._strategy import check_shares, shared, strategy_for
+from training import worker
+
+# The parts of all replicas are the batch: over two epochs, with a last one of one.
+for split, examples in (("train", 128), ("test", 65)):
+    def load(epoch):
+        return data.load("digits", split, 32, limit=examples, epoch=epoch)
+
+    found = iter(shared(load(3), strategy))
+    for batch in (*load(3), *load(4)):
+        for whole, parts in zip(batch, next(found)):
+            parts = strategy.experimental_local_results(parts)
+            assert abs(len(parts[0]) - len(parts[1])) <= 1
+            np.testing.assert_array_equal(np.concatenate(parts), whole)
+
+try:
+    check_shares(strategy, 36, 4)
+except ValueError as error:
+    assert str(error) == (
+        "batch_size=36 cannot be shared evenly by 2 replicas in 4 parts each "
+        "(accumulate=4). Choose a multiple of 8."
+    )
+else:
+    raise AssertionError
+
+assert strategy_for("mirrored").num_replicas_in_sync == 2
+with TemporaryDirectory() as folder:
+    settings = worker.SETTINGS
+    one = training.train(settings, Path(folder) / "one")
+    two = training.train(settings, Path(folder) / "two", strategy="mirrored")
+    worker.assert_same_run(two, one)
+    reopened = training.open_model(Path(folder) / "two")
+    for ours, theirs in zip(reopened.get_weights(), two.model.get_weights()):
+        np.testing.assert_array_equal(ours, theirs)
+"""
+
+
+@pytest.mark.slow
+def test_mirrored_devices_train_as_one():
+    assert_replicas_agree(MIRRORED)
+
+
+def free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for each in sockets:
+        each.bind(("localhost", 0))
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+def run_workers(folder: Path) -> list[int]:
+    """Starts two workers, and returns their exit codes; none outlives this."""
+    addresses = [f"localhost:{port}" for port in free_ports(2)]
+    processes = []
+    try:
+        for index in range(2):
+            task = {"type": "worker", "index": index}
+            config = {"cluster": {"worker": addresses}, "task": task}
+            with (folder / f"log{index}.txt").open("w") as log:
+                started = subprocess.Popen(
+                    [sys.executable, worker.__file__, folder, str(index)],
+                    env={**os.environ, "TF_CONFIG": json.dumps(config)},
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                )
+            processes.append(started)
+        return [process.wait(timeout=600) for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+@pytest.mark.slow
+def test_two_workers_train_as_one_process(tmp_path: Path):
+    codes = run_workers(tmp_path)
+    logs = [(tmp_path / f"log{index}.txt").read_text()[-3000:] for index in range(2)]
+    assert codes == [0, 9], logs
+    alone = training.train(worker.SETTINGS, tmp_path / "alone")
+    together = training.load_run(tmp_path / "run")
+    worker.assert_same_run(together, alone)
+    with (
+        np.load(tmp_path / "weights0.npz") as first,
+        np.load(tmp_path / "weights1.npz") as second,
+    ):
+        for name, saved in zip(first.files, together.model.get_weights(), strict=True):
+            np.testing.assert_array_equal(first[name], second[name])
+            np.testing.assert_array_equal(first[name], saved)
+    # The first worker wrote what one process does, once, and was told of the second.
+    ours, theirs = (
+        sorted(
+            path.relative_to(each.folder).as_posix() for path in each.folder.glob("*")
+        )
+        for each in (together, alone)
+    )
+    assert ours == theirs
+    said = (tmp_path / "said.txt").read_text()
+    assert said.startswith("Another worker has stopped, or cannot be reached")
+    assert list((tmp_path / "lost" / "checkpoints").glob("epoch-*.npz"))

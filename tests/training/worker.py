@@ -1,0 +1,70 @@
+"""One of several processes that train together; started with TF_CONFIG set."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import larq_nobn  # noqa: F401  (first of all: it selects legacy Keras)
+import numpy as np
+from larq_nobn import training
+from larq_nobn._keras import keras
+
+# The last of 65 test images is a batch of its own: one replica gets nothing of it.
+SETTINGS = training.RunSettings.from_recipe(
+    dataset="digits", width=4, blocks=(1,), epochs=2, batch_size=32, limit=65
+)
+
+
+def assert_same_run(ours: training.Run, theirs: training.Run) -> None:
+    """The same but for the order of sums."""
+    for our, their in zip(
+        ours.model.get_weights(), theirs.model.get_weights(), strict=True
+    ):
+        np.testing.assert_allclose(our, their, atol=1e-5)
+    for our, their in zip(ours.history, theirs.history, strict=True):
+        for name in ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"):
+            np.testing.assert_allclose(our[name], their[name], rtol=1e-4)
+
+
+class _InTheSecondEpoch(keras.callbacks.Callback):
+    def __init__(self, action: Callable[[], object]) -> None:
+        super().__init__()
+        self._action = action
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if epoch == 1:
+            self._action()
+
+
+def _interrupt() -> None:
+    raise KeyboardInterrupt
+
+
+def _crash() -> None:
+    os._exit(9)
+
+
+def main(folder: Path, index: int) -> None:
+    """Trains, is stopped, goes on; then the second worker crashes on the first."""
+    try:
+        training.train(
+            SETTINGS, folder / "run", _InTheSecondEpoch(_interrupt), strategy=STRATEGY
+        )
+    except KeyboardInterrupt:
+        run = training.train(SETTINGS, folder / "run", resume=True, strategy=STRATEGY)
+    np.savez(folder / f"weights{index}.npz", *run.model.get_weights())
+    progress = _InTheSecondEpoch(_crash) if index == 1 else None
+    settings = replace(SETTINGS, epochs=50)
+    try:
+        training.train(settings, folder / "lost", progress, strategy=STRATEGY)
+    except ConnectionError as error:
+        (folder / "said.txt").write_text(str(error))
+
+
+STRATEGY = "multi_worker"
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
