@@ -1,0 +1,116 @@
+"""What the page on training says is what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+from larq_nobn import models, training
+from larq_nobn.cli import main
+
+PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+
+
+def rows(heading: str) -> list[list[str]]:
+    """The cells of the table in a section, without its head."""
+    section = PAGE.split(f"\n## {heading}\n")[1].split("\n## ")[0]
+    lines = [line for line in section.splitlines() if line.startswith("|")]
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines[2:]]
+
+
+def in_words(recipe: training.Recipe) -> list[str]:
+    """The cells of a recipe: epochs, batch, optimizer, rate, clipping, decay."""
+    optimizer = {
+        "adam": f"Adam, β₂ {recipe.beta_2:g}",
+        "sgd": f"SGD, momentum {recipe.momentum:g}",
+    }
+    rate = f"{recipe.learning_rate:g}, {recipe.schedule}"
+    if recipe.warmup_epochs:
+        rate += f", {recipe.warmup_epochs} epochs of warm-up"
+    decay = f"{recipe.weight_decay:g}"
+    if recipe.stages == 2:
+        decay = f"{recipe.stage_one_decay:g}, then {decay}"
+    return [
+        *(f"{recipe.epochs}", f"{recipe.batch_size}", optimizer[recipe.optimizer]),
+        *(rate, f"{recipe.clip_factor:g}", decay),
+    ]
+
+
+def test_recipes():
+    found = {name.strip("`"): cells for name, *cells, _ in rows("Recipes")}
+    expected = {name: in_words(recipe) for name, recipe in training.RECIPES.items()}
+    assert found == expected
+
+
+def test_columns_of_the_history(tiny_run: training.Run):
+    named = {
+        name
+        for first, *_ in rows("What a run tells")
+        for name in re.findall(r"`(\w+)`", first)
+    }
+    only_sometimes = {"peak_gpu_memory_mib", "tau"}
+    assert set(tiny_run.history[0]) - only_sometimes == (
+        named - only_sometimes | {"epoch"}
+    )
+
+
+def test_files_of_the_folder(tiny_run: training.Run):
+    named = {
+        name
+        for first, *_ in rows("What a run folder holds")
+        for name in re.findall(r"`([\w.]+)/?`", first)
+    }
+    unfinished = {"settings.json", "checkpoints"}
+    other_runs = {"stage1", "teacher"}
+    files = {path.name for path in tiny_run.folder.iterdir()}
+    assert files == named - unfinished - other_runs
+
+
+def test_normalizations_that_look_at_the_batch():
+    limits = PAGE.split("\n## The same again\n")[1].split("\n## ")[0]
+    assert {name for name in models.NORMALIZATIONS if f"`{name}`" in limits} == set(
+        models.BATCH_STATISTICS
+    )
+
+
+COMMANDS = [
+    line.split()[1:]
+    for line in "".join(blocks("bash")).splitlines()
+    if line.startswith("larq-nobn")
+]
+
+
+@pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
+def test_commands_are_understood(words: list[str]):
+    name, *arguments = words
+    assert main.commands[name].make_context(name, arguments).params
+
+
+def test_options_exist():
+    given = {
+        option
+        for parameter in main.commands["train"].params
+        if isinstance(parameter, click.Option)
+        for option in parameter.opts
+    }
+    assert set(re.findall(r"--[a-z][a-z-]+", PAGE)) - {"--help", "--logdir"} <= given
+
+
+def test_python_runs_as_printed(
+    tiny_run: training.Run, monkeypatch: pytest.MonkeyPatch
+):
+    asked = []
+
+    def train(settings: training.RunSettings, output: str) -> training.Run:
+        asked.append((settings.recipe, output))
+        return tiny_run
+
+    monkeypatch.setattr(training, "train", train)
+    exec("\n".join(blocks("python")), {})
+    assert asked == [("nobn", "runs/digits")]
