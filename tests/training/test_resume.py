@@ -64,3 +64,45 @@ def test_resumed_equals_undisturbed(changes: dict[str, object], tmp_path: Path):
     settings = replace(TINY, **changes)
     whole = training.train(settings, tmp_path / "whole")
     assert_same(stop_and_resume(settings, tmp_path / "resumed", 1), whole)
+
+
+class _StopInStage(keras.callbacks.Callback):
+    """Stops in the second epoch of a stage, counting from 0."""
+
+    def __init__(self, stage: int) -> None:
+        super().__init__()
+        self._stage = stage
+        self._begun = -1
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self._begun += 1
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        if (self._begun, epoch) == (self._stage, 1):
+            raise Stop
+
+
+def test_two_stages(tmp_path: Path):
+    settings = replace(TINY, stages=2)
+    whole = training.train(settings, tmp_path / "whole")
+    folder = tmp_path / "resumed"
+    # The first stage takes part in the second attempt, and not in the third.
+    for stage in (0, 1):
+        with pytest.raises(Stop):
+            training.train(settings, folder, _StopInStage(stage), resume=True)
+        assert (folder / "stage1" / "run.json").exists() == (stage == 1)
+        assert training.epochs_kept(folder) == 1
+    run = training.train(settings, folder, _StopInStage(1), resume=True)
+    assert_same(run, whole)
+    stages = [training.load_run(each / "stage1") for each in (folder, whole.folder)]
+    assert_same(*stages)
+
+
+def test_a_finished_run_is_returned_as_it_is(tiny_run: training.Run):
+    settings = training.RunSettings(**tiny_run.record["settings"])
+    files = {path: path.read_bytes() for path in tiny_run.folder.glob("*.*")}
+    run = training.train(settings, tiny_run.folder, resume=True)
+    assert_same(run, tiny_run)
+    assert {path: path.read_bytes() for path in tiny_run.folder.glob("*.*")} == files
+    with pytest.raises(ValueError, match="with seed=0, but seed=1 was given"):
+        training.train(replace(settings, seed=1), tiny_run.folder, resume=True)
