@@ -178,7 +178,6 @@ class ParameterGroups(OptimizerWrapper, keras.optimizers.Optimizer):
             for variable in variables:
                 factor = self._factors.get(rule._var_key(variable), 1.0)
                 groups.setdefault(factor, []).append(variable)
-            groups.pop(0.0, None)
             try:
                 for factor, members in groups.items():
                     rule.weight_decay = factor * decay

@@ -2,6 +2,7 @@
 
 import json
 
+import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
@@ -385,6 +386,23 @@ def test_wrong_nesting():
     for inner in (groups, AdaptiveGradientClipping(groups)):
         with pytest.raises(TypeError, match="has ParameterGroups already.* into one"):
             ParameterGroups(inner, {})
+
+
+def test_the_example_of_the_docstring_on_a_network_and_its_clone():
+    model = nobn.models.ReActNet18((8, 8, 3), 2, width=4, blocks=(1,))
+    for network in (model, keras.models.clone_model(model)):
+        optimizer = nobn.optimizers.ParameterGroups(
+            "adam", {"^(shift|gain):0$": 4.0, "^head/": 0.5}
+        )
+        network.compile(optimizer, "sparse_categorical_crossentropy")
+        optimizer.build(network.trainable_variables)
+        factors = list(optimizer._factors.values())
+        # Gains of two kernels, the shift of a sign; kernel and bias of the head.
+        assert [factors.count(factor) for factor in (4.0, 0.5)] == [3, 2]
+        for variable, factor in zip(network.trainable_variables, factors, strict=True):
+            last = variable.name.rpartition("/")[2]
+            assert (factor == 4) == (last in ("shift:0", "gain:0"))
+            assert (factor == 0.5) == variable.name.startswith("head/")
 
 
 REPLICAS = """
