@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
@@ -114,13 +114,41 @@ def training_progress(epochs: int) -> Iterator[keras.callbacks.Callback]:
         yield _TrainingProgress(bar, epochs)
 
 
+@contextmanager
+def comparing_progress(
+    cells: int,
+) -> Iterator[Callable[[str, training.RunSettings], keras.callbacks.Callback]]:
+    """The same for one run after the other, with a bar over all of them.
+
+    Yields:
+        What gives the callback of the next run.
+    """
+    with progress() as bar:
+        task = bar.add_task("runs", total=cells)
+        runs: list[_TrainingProgress] = []
+
+        def watch(name: str, settings: training.RunSettings) -> _TrainingProgress:
+            if runs:
+                runs[-1].end()
+            bar.update(task, completed=len(runs), description=f"run {name}")
+            runs.append(_TrainingProgress(bar, settings.epochs, f"{name}, "))
+            return runs[-1]
+
+        yield watch
+
+
 class _TrainingProgress(keras.callbacks.Callback):
-    def __init__(self, bar: Progress, epochs: int) -> None:
+    def __init__(self, bar: Progress, epochs: int, name: str = "") -> None:
         super().__init__()
         self._supports_tf_logs = True  # those of a batch stay on the device
         self._bar = bar
         self._epochs = epochs
+        self._name = name
         self._task = bar.add_task("training", total=None)
+
+    def end(self) -> None:
+        """Removes the bar."""
+        self._bar.remove_task(self._task)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._bar.reset(
@@ -137,7 +165,7 @@ class _TrainingProgress(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         assert logs is not None
         say(
-            f"epoch {epoch + 1}/{self._epochs}: loss {logs['loss']:.3f}, "
+            f"{self._name}epoch {epoch + 1}/{self._epochs}: loss {logs['loss']:.3f}, "
             f"accuracy {percent(logs['accuracy'])}, "
             f"test accuracy {percent(logs['val_accuracy'])}"
         )

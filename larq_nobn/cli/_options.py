@@ -31,6 +31,25 @@ class Blocks(click.ParamType):
             self.fail(f"{value!r} is not of the form 4,4,4,4.", param, ctx)
 
 
+class Several(click.ParamType):
+    """Values of one type between commas."""
+
+    def __init__(self, kind: type) -> None:
+        self.name = "X,X,..."
+        self._kind = kind
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> list[Any]:
+        """Returns `[2, 128]` for `"2,128"`."""
+        try:
+            return [self._kind(part.strip()) for part in value.split(",")]
+        except ValueError:
+            self.fail(
+                f"{value!r} is no list of {self._kind.__name__} values between commas.",
+                param,
+                ctx,
+            )
+
+
 class Argument(click.ParamType):
     """An argument of a network's builder."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from .._files import replacing
 
@@ -16,16 +17,11 @@ def draw_curves(
 ) -> None:
     """Draws loss and accuracy over the epochs, or says why there is no picture."""
     try:
-        from matplotlib.figure import Figure  # no pyplot: no global state, no window
-    except ImportError:
-        _log.warning(
-            "%s is left out because matplotlib is not installed; "
-            "pip install 'larq_nobn[plots]' brings it.",
-            target.name,
-        )
+        figure = new_figure(target, (9, 3.5))
+    except ImportError as error:
+        _log.warning("%s", error)
         return
     epochs = [row["epoch"] for row in history]
-    figure = Figure(figsize=(9, 3.5), layout="constrained")
     figure.suptitle(title)
     for axes, name in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
         for key, label in ((name, "training"), (f"val_{name}", "test")):
@@ -36,3 +32,19 @@ def draw_curves(
         axes.legend()
     with replacing(target) as temporary:
         figure.savefig(temporary, dpi=120)
+
+
+def new_figure(target: Path, size: tuple[float, float]) -> Any:
+    """Returns an empty matplotlib figure of so many inches, for the file `target`.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+    """
+    try:
+        from matplotlib.figure import Figure  # no pyplot: no global state, no window
+    except ImportError as error:
+        raise ImportError(
+            f"{target.name} is left out because matplotlib is not installed; "
+            "pip install 'larq_nobn[plots]' brings it."
+        ) from error
+    return Figure(figsize=size, layout="constrained")

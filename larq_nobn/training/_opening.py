@@ -52,6 +52,31 @@ def load_run(folder: str | os.PathLike) -> Run:
         print(run.record["metrics"]["val_accuracy"])
         ```
     """
+    record, history = load_record(folder)
+    return Run(Path(folder), open_model(folder, compile=True), history, record)
+
+
+def load_record(
+    folder: str | os.PathLike,
+) -> tuple[dict[str, Any], list[dict[str, float]]]:
+    """Reads `run.json` and `history.csv` of a run folder; its model stays closed.
+
+    Arguments:
+        folder: What `train` was given as `output`.
+
+    Returns:
+        What `run.json` holds, and the rows of `history.csv`.
+
+    Raises:
+        FileNotFoundError: If the folder, or one of the two files, is missing.
+        ValueError: If one of them is damaged.
+
+    Example:
+        ```python
+        record, history = nobn.training.load_record("runs/digits")
+        print(record["settings"]["learning_rate"], history[-1]["val_accuracy"])
+        ```
+    """
     place = Path(folder)
     try:
         record = json.loads((place / "run.json").read_text(encoding="utf-8"))
@@ -68,7 +93,7 @@ def load_run(folder: str | os.PathLike) -> Run:
             f"{folder} is damaged: run.json or history.csv cannot be read ({error}). "
             "Train again, or restore it from a copy."
         ) from error
-    return Run(place, open_model(place, compile=True), history, record)
+    return record, history
 
 
 def open_model(path: str | os.PathLike, compile: bool = False) -> keras.Model:

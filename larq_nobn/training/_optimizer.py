@@ -8,12 +8,13 @@ from .._keras import keras
 from ..optimizers import AdaptiveGradientClipping, ParameterGroups
 from ._settings import RunSettings
 
-Schedule = keras.optimizers.schedules.LearningRateSchedule
 # Shifts of signs, the biases of convolutions in their place, and gains of kernels.
 _SHIFTS_AND_GAINS = r"(^|/)(shift|gain)(:|$)|_conv/bias(:|$)"
 
 
-def schedule_for(settings: RunSettings, steps: int) -> Schedule:
+def schedule_for(
+    settings: RunSettings, steps: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
     """The learning rate over a run of so many steps per epoch."""
     schedules = keras.optimizers.schedules
     rate, total = settings.learning_rate, steps * settings.epochs
@@ -31,7 +32,9 @@ def schedule_for(settings: RunSettings, steps: int) -> Schedule:
 
 
 def optimizer_for(
-    settings: RunSettings, schedule: Schedule, network: keras.Model
+    settings: RunSettings,
+    schedule: keras.optimizers.schedules.LearningRateSchedule,
+    network: keras.Model,
 ) -> keras.optimizers.Optimizer:
     """Adam or SGD, with what the recipe wraps around it."""
     if settings.optimizer == "adam":

@@ -1,0 +1,86 @@
+"""`larq-nobn compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from .. import training
+from ._console import comparing_progress, emit_json, out, say
+from ._options import HOW, WHAT, Several, options
+
+
+@click.command()
+@options(
+    click.option(
+        "--normalizations",
+        type=Several(str),
+        default="batch_norm,none,nobn",
+        show_default=True,
+        help="Each with the recipe that suits it.",
+    ),
+    click.option(
+        "--batch-sizes",
+        type=Several(int),
+        show_default="the recipe's",
+        help="Images per step.",
+    ),
+    click.option(
+        "--seeds",
+        type=Several(int),
+        default="0",
+        show_default=True,
+        help="Runs that are taken together.",
+    ),
+    click.option(
+        "--learning-rates",
+        type=Several(float),
+        show_default="the recipe's",
+        help="The best of them is shown for each row.",
+    ),
+    click.option(
+        "--recipes",
+        type=Several(str),
+        show_default="nobn for that normalization, plain for the others",
+        help="How to train; the options below change parts of it.",
+    ),
+    *WHAT,
+    *HOW,
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder for the runs, compare.json and compare.png.",
+)
+@click.option("--json", "target", help="The same JSON to a file, or to stdout for -.")
+@click.pass_context
+def compare(
+    context: click.Context, output: Path, target: str | None, **given: Any
+) -> None:
+    """Trains a grid of networks and puts them side by side.
+
+    Every combination of normalization, batch size and seed becomes a run folder.
+    Stopped at any moment, the same command goes on: finished runs are not repeated. A
+    run that diverges is noted, and the exit code is 1 then.
+
+    \b
+    Example: larq-nobn compare --normalizations batch_norm,none,nobn --seeds 0,1 \\
+                 --dataset digits --width 16 --blocks 2,2 --output runs/digits
+    """
+    given["network"] = dict(given["network"])
+    chosen = {name: value for name, value in given.items() if value is not None}
+    cells = training.grid(**chosen)
+    with comparing_progress(len(cells)) as watch:
+        comparison = training.compare(cells, output, watch)
+    emit_json(comparison.to_dict(), target)
+    if target != "-":
+        out().print(comparison.table())
+        say(f"All numbers: {output / 'compare.json'}; curves: {output / 'compare.png'}")
+    failed = [each for each in comparison.outcomes if each.failure is not None]
+    for each in failed:
+        click.echo(f"Failed: {each.folder}. {each.failure}", err=True)
+    if failed:
+        context.exit(1)
