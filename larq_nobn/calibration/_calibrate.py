@@ -24,10 +24,10 @@ _PART = 128
 def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
     r"""Sets shifts and gains of a network without batch norm from a batch of data.
 
-    A fresh network then equals its twin with batch norm on that batch: the statistics
-    that batch norm would take are taken once and become weights, on which nothing
-    depends afterwards. Layer by layer, each behind those that are set already, with
-    means m and population deviations s per channel,
+    A fresh network then computes on that batch what its twin with batch norm would,
+    behind its convolutions and before its signs, as far as there are weights to hold
+    the statistics. Afterwards nothing depends on a batch. Layer by layer, each behind
+    those that are set already, with means m and population deviations s per channel,
 
     \[ b_{\mathrm{RSign}} = -\beta\, m(x), \qquad
        \gamma \leftarrow \gamma\, \frac{a}{s(\mathrm{conv}(x))}, \qquad
@@ -39,8 +39,8 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
       gain γ, so that the output has deviation a. That is the quantizer's scale where
       the input is signs, and 1 for real-valued input, such as a projection's, whose
       scale only makes up for the deviation that its input should have. A bias becomes
-      minus the mean. Directly before a max pool that no one else reads past, a biased
-      layer gets both from what the pool makes of it.
+      minus the mean. A layer with a bias directly before a max pool gets both from what
+      the pool makes of its output, if nothing else reads that.
     - `RPReLU`: the shift in front, so that the convolutions whose outputs are added to
       its input contribute mean 0. Those since the last activation or normalization
       count, through sums, pools and concatenations, the stem and projections included.

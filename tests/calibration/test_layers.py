@@ -37,6 +37,7 @@ def value(model, tensor, data=None):
 
 @pytest.fixture
 def x():
+    keras.utils.set_random_seed(0)
     return keras.Input((6, 6, 4))
 
 
@@ -70,6 +71,7 @@ def test_a_kernel_inside_a_regularized_one(x):
 
 
 def test_dense_layers_too():
+    keras.utils.set_random_seed(0)
     x = keras.Input((5,))
     layer = lq.layers.QuantDense(
         7, input_quantizer=quantizers.RSign(), kernel_quantizer="scaled_std_sign"
@@ -112,8 +114,7 @@ def test_what_others_read_before_a_pool_is_not_looked_at_behind_it(x):
     assert_allclose(deviation(value(model, y)), 1.0, rtol=1e-5)
 
 
-def test_channels_that_do_not_vary_keep_their_gain():
-    x = keras.Input((6, 6, 4))
+def test_channels_that_do_not_vary_keep_their_gain(x):
     first = conv(binary=False, padding="valid", kernel_initializer="he_normal")
     second = conv(padding="valid")
     model = keras.Model(x, second(first(x)))

@@ -38,6 +38,7 @@ def ends_of(graph, call):
 
 @pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.builder.__name__)
 def test_calibrated(network):
+    keras.utils.set_random_seed(0)
     model, images = network(), network.images(64)
     nobn.calibrate(model, images)
     graph = Graph(model)
