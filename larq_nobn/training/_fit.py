@@ -94,8 +94,9 @@ def fit(
         images = _load(settings, "train", begun)
     watch = Watch()
     watchers = [around.check, watch, Reseeding(settings.seed), *_movers(network)]
-    watchers += monitors(settings, network, folder / "logs")
-    watchers += [journal, *_tensorboard(folder / "logs")]
+    logs = _logs_in(folder)
+    watchers += monitors(settings, network, logs and logs / "monitors")
+    watchers += [journal, *_tensorboard(logs)]
     if around.progress is not None:
         watchers.append(around.progress)
     with explained(settings, network, watch, output, partial(_load, settings, "train")):
@@ -171,12 +172,19 @@ def _compile(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
     )
 
 
-def _tensorboard(logs: Path) -> list[keras.callbacks.Callback]:
+def _logs_in(folder: Path) -> Path | None:
+    """Where TensorBoard finds the run; None where nobody could read it."""
     if find_spec("tensorboard") is None:
         _log.warning(
             "logs/ is left out because tensorboard is not installed; "
             "pip install 'larq_nobn[plots]' brings it."
         )
+        return None
+    return folder / "logs"
+
+
+def _tensorboard(logs: Path | None) -> list[keras.callbacks.Callback]:
+    if logs is None:
         return []
     # Without the graph and without a profile: they take longer than small epochs.
     return [keras.callbacks.TensorBoard(logs, write_graph=False, profile_batch=0)]

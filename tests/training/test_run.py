@@ -37,6 +37,11 @@ def test_history_has_a_row_per_epoch(tiny_run: training.Run):
         "accuracy",
         "val_loss",
         "val_accuracy",
+        "images_per_second",
+        "flip_ratio",
+        "dead_weight_ratio",
+        "clipped_share",
+        "peak_memory_mib",
         "learning_rate",
         "seconds",
     ]
