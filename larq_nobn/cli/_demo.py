@@ -88,8 +88,12 @@ def _trained(settings: training.RunSettings, folder: Path) -> training.Run:
         f"Training {settings.model} without batch normalization on {settings.dataset}, "
         f"{settings.epochs} epochs."
     )
-    with training_progress(settings.epochs) as bar:
-        run = training.train(settings, fresh, bar)
+    try:
+        with training_progress(settings.epochs) as bar:
+            run = training.train(settings, fresh, bar)
+    except BaseException:
+        shutil.rmtree(fresh, ignore_errors=True)
+        raise
     for old in _FILES:
         (folder / old).unlink(missing_ok=True)
     shutil.rmtree(final, ignore_errors=True)

@@ -35,8 +35,11 @@ class Checkpoints(keras.callbacks.Callback):
 
     A file holds every variable of the network and of its optimizer, the scale of the
     loss included, what `stateful` gives, the settings, and a digest of it all. Random
-    draws need no state: see `Reseeding`. It comes last among the callbacks, because a
-    checkpoint says that its epoch is over.
+    draws need no state: see `Reseeding`. On CPUs, what goes on from a file ends in the
+    same bits as what was never interrupted; with several replicas moving averages may
+    differ in the last one, because the file holds the mean of those that each replica
+    has. It comes last among the callbacks, because a checkpoint says that its epoch is
+    over.
 
     Arguments:
         folder: Where the files are; the last two are kept.

@@ -79,7 +79,20 @@ def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
 
 
 def epochs_kept(output: str | os.PathLike) -> int | None:
-    """How many epochs of an unfinished run are in its newest checkpoint, if any."""
+    """Tells how far an unfinished run has come.
+
+    Arguments:
+        output: The run folder.
+
+    Returns:
+        The number of epochs in its newest checkpoint, or in that of its first stage or
+        its teacher if it is there yet; None without one.
+
+    Example:
+        ```python
+        nobn.training.epochs_kept("runs/digits")
+        ```
+    """
     parts = [Path(output), *(Path(output) / part for part in _PARTS)]
     found = (checkpoints_in(part / CHECKPOINTS)[:1] for part in parts)
     return next((epochs_of(newest[0]) for newest in found if newest), None)

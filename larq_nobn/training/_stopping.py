@@ -11,7 +11,11 @@ from .._keras import keras
 
 
 class Terminated(SystemExit):
-    """SIGTERM has come. Where nothing catches it, the process ends with code 143."""
+    """SIGTERM has come while a network was trained.
+
+    Where nothing catches it the process ends, with exit code 143 and without a message,
+    as others do that heed the signal.
+    """
 
     def __init__(self) -> None:
         super().__init__(128 + signal.SIGTERM)

@@ -67,7 +67,10 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train --output r --accumulate 3", "accumulate=3 does not divide"),
         ("train --output r --teacher gone --dataset digits", "gone does not exist"),
         ("train --output r --strategy many", "'many' is not one of 'none'"),
-        ("train --output r --strategy multi_worker", "variable TF_CONFIG, which is not"),
+        (
+            "train --output r --strategy multi_worker",
+            "variable TF_CONFIG, which is not",
+        ),
         ("train --output full --dataset digits --resume", "full holds notes.txt"),
         ("compare", "Missing option '--output'. See larq-nobn compare --help."),
         ("compare --output r --seeds one", "'one' is no list of int values"),
@@ -193,13 +196,26 @@ def test_no_space_for_the_model(
     place: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    def full(source: object, target: object) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+    rename = os.replace
+
+    def full(source: Path, target: Path) -> None:
+        if Path(target).name in full_for:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        rename(source, target)
 
     monkeypatch.setattr(os, "replace", full)
-    result = invoke("train", *tiny, "--output", "run")
-    assert "'run/history.csv' cannot be written: No space left" in one_sentence(result)
+    full_for = {"settings.json"}
+    sentence = one_sentence(invoke("train", *tiny, "--output", "run"))
+    assert "'run/settings.json' cannot be written: No space left" in sentence
     assert not Path("run").exists()
+    full_for = {"model.keras"}
+    sentence = one_sentence(invoke("train", *tiny, "--output", "run"))
+    assert "'run/model.keras' cannot be written: No space left" in sentence
+    assert sentence.endswith(
+        "run is kept up to epoch 1; the same command with --resume goes on."
+    )
+    full_for = set()
+    assert invoke("train", *tiny, "--output", "run", "--resume").exit_code == 0
 
 
 def test_a_bug_is_no_bad_input(
