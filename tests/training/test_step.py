@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn import data, models
+from larq_nobn import data, models, training
 from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.optimizers import AdaptiveGradientClipping
 from larq_nobn.quantizers import BinaryRegularized
@@ -217,3 +220,15 @@ def test_accumulation_under_loss_scaling():
         assert not np.array_equal(network.get_weights()[0], start[0])
     for ours, theirs in zip(*results, strict=True):
         assert_allclose(ours, theirs, atol=2e-3)  # activations of 11 bits
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", training.PRECISIONS)
+def test_precisions_are_equally_accurate(precision: str, tmp_path: Path):
+    settings = training.RunSettings.from_recipe(
+        dataset="digits", width=16, blocks=(1, 1), epochs=4, batch_size=16, limit=640
+    )
+    run = training.train(replace(settings, precision=precision), tmp_path / "run")
+    # Measured over eight seeds each, mean and standard deviation: float32 0.762, 0.020;
+    # mixed_float16 0.754, 0.034; mixed_bfloat16 0.762, 0.033. Four of the first below.
+    assert run.record["metrics"]["val_accuracy"] > 0.762 - 4 * 0.020

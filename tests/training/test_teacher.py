@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
 from larq_nobn import training
@@ -111,3 +114,12 @@ def test_a_teacher_of_something_else_is_refused():
     both = keras.Model(two, keras.layers.Concatenate()(two))
     with pytest.raises(ValueError, match="has to map"):
         probabilities_of(both, "runs/x", (8, 8, 1), 2)
+
+
+@pytest.mark.slow
+def test_the_teacher_learns(tmp_path: Path):
+    student = training.RunSettings(dataset="digits", width=8, blocks=(1, 1))
+    settings = replace(teacher_settings(student), epochs=5, batch_size=32)
+    run = training.train(settings, tmp_path / "run")
+    # Measured over four seeds: 0.944 to 0.975. Chance is 0.1.
+    assert run.record["metrics"]["val_accuracy"] > 0.9
