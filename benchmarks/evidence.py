@@ -1,0 +1,180 @@
+"""The experiments whose logs lie in results/: what batch-norm-free training reaches.
+
+Each experiment is a list of cells, one training run each, of ReActNet-18 on CIFAR-10
+unless it says otherwise. A cell that is finished is not repeated and one that was
+stopped goes on, so that the same command can be given again at any time. Of every cell
+the record and the history are copied to results/EXPERIMENT/CELL/, beside the table as
+JSON and as a picture.
+
+    python benchmarks/evidence.py budgets --folder runs/evidence
+"""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from pathlib import Path
+
+import larq_nobn as nobn
+import click
+from rich.console import Console
+
+RESULTS = Path(__file__).parents[1] / "results"
+RATES = (1e-3, 2e-3, 3e-3)
+
+
+def settings(normalization="nobn", recipe=None, **chosen):
+    """Width 16 and 16-bit floats, which two processor cores manage."""
+    chosen = {"width": 16, "precision": "mixed_bfloat16", **chosen}
+    return nobn.training.RunSettings.from_recipe(
+        recipe, normalization=normalization, **chosen
+    )
+
+
+def rates(seed):
+    """Which learning rate suits which normalization, at two epochs."""
+    for normalization in ("batch_norm", "none", "nobn"):
+        for rate in RATES:
+            yield (
+                f"{normalization}-{rate:g}-{seed}",
+                settings(normalization, epochs=2, learning_rate=rate, seed=seed),
+            )
+    yield (
+        f"batch_norm-recipe_nobn-{seed}",
+        settings("batch_norm", "nobn", epochs=2, seed=seed),
+    )
+
+
+# The best of `rates`.
+BEST = {"batch_norm": 3e-3, "none": 3e-3, "nobn": 3e-3}
+
+
+def budgets(seed):
+    """Two, five and ten epochs, each normalization at its best learning rate."""
+    for epochs in (2, 5, 10):
+        for normalization, rate in BEST.items():
+            yield (
+                f"{normalization}-{epochs}-{seed}",
+                settings(normalization, epochs=epochs, learning_rate=rate, seed=seed),
+            )
+
+
+def long_rates(seed):
+    """Whether batch norm would have liked a smaller learning rate at ten epochs."""
+    yield (
+        f"batch_norm-10-0.001-{seed}",
+        settings("batch_norm", epochs=10, learning_rate=1e-3, seed=seed),
+    )
+
+
+def wide(seed):
+    """The same with 32 channels in the first stage, at two epochs."""
+    for normalization, rate in BEST.items():
+        yield (
+            f"{normalization}-{seed}",
+            settings(normalization, width=32, epochs=2, learning_rate=rate, seed=seed),
+        )
+
+
+LEVERS = {
+    "all": {},
+    "not_calibrated": {"calibrate": False},
+    "no_multiplier": {"shift_multiplier": 1.0},
+    "mean_centred": {"network": {"balanced": False}},
+    "mean_magnitude": {"network": {"variance_preserving": False}},
+    "alpha_0.2_vita": {"network": {"alpha": 0.2, "variance_rule": "vita"}},
+    "rate_0.001": {"learning_rate": 1e-3},
+    "beta_2_0.999": {"beta_2": 0.999},
+    "no_clipping": {"clip_factor": 0.0},
+    "clip_0.005": {"clip_factor": 0.005},
+    "sigmoid_estimator": {"network": {"estimator": "sigmoid_sign"}},
+    "alpha_1": {"network": {"alpha": 1.0}},
+    "latents_30": {"latent_scale": 30.0},
+    "published": {"recipe": "plain"},
+    "twice_as_long": {"epochs": 2},
+    "two_stages": {"recipe": "two_stage"},
+    "distillation": {"recipe": "distillation"},
+}
+
+
+def levers(seed):
+    """One epoch with the recipe nobn, and with one thing of it changed.
+
+    Two stages take two epochs, to be compared with one stage of two; the teacher is a
+    float ResNet of as many epochs and channels.
+    """
+    for name, change in LEVERS.items():
+        yield f"{name}-{seed}", settings(**{"epochs": 1, "seed": seed, **change})
+
+
+def micro(seed):
+    """One, two and four images a step, on the same 10,000 images."""
+    forms = ("nobn", "batch_norm", "group", "filter_response")
+    for size in (4, 2, 1):
+        for normalization in forms:
+            yield (
+                f"{normalization}-{size}-{seed}",
+                settings(
+                    normalization,
+                    epochs=1,
+                    limit=10_000,
+                    batch_size=size,
+                    learning_rate=3e-4,
+                    beta_2=0.999,
+                    seed=seed,
+                ),
+            )
+
+
+def methods(seed):
+    """Every normalization, and behind batch norm every kernel, in one epoch."""
+    for normalization in nobn.models.NORMALIZATIONS:
+        yield f"{normalization}-{seed}", settings(normalization, epochs=1, seed=seed)
+    for kernel in nobn.training.KERNELS:
+        yield (
+            f"batch_norm-{kernel}-{seed}",
+            settings("batch_norm", epochs=1, kernel=kernel, seed=seed),
+        )
+
+
+EXPERIMENTS = {
+    each.__name__: each
+    for each in (rates, budgets, long_rates, wide, levers, micro, methods)
+}
+
+
+def keep(cell, place):
+    """Copies the log of a run, which is small, out of its folder."""
+    place.mkdir(parents=True, exist_ok=True)
+    for name in ("run.json", "history.csv"):
+        shutil.copyfile(cell / name, place / name)
+
+
+@click.command()
+@click.argument("experiment", type=click.Choice(list(EXPERIMENTS)))
+@click.option("--seeds", default="0,1", show_default=True, help="Between commas.")
+@click.option("--only", default="", help="Cells whose name begins so.")
+@click.option("--folder", type=Path, required=True, help="Where the runs go.")
+def main(experiment, seeds, only, folder):
+    kept = RESULTS / experiment
+    for seed in map(int, seeds.split(",")):
+        for name, chosen in EXPERIMENTS[experiment](seed):
+            if not name.startswith(only):
+                continue
+            cell = folder / experiment / name
+            run = nobn.training.train(chosen, cell, resume=True)
+            keep(cell, kept / name)
+            accuracies = [f"{100 * row['val_accuracy']:.1f}" for row in run.history]
+            print(name, *accuracies, flush=True)
+    comparison = nobn.training.report(sorted(kept.glob("*/")))
+    comparison.to_json(kept / "compare.json")
+    comparison.draw(kept / "compare.png")
+    command = ["python benchmarks/evidence.py", *sys.argv[1:]]
+    log = [" ".join(command), EXPERIMENTS[experiment].__doc__, platform.machine()]
+    (kept / "log.txt").write_text("\n".join([*log, str(comparison)]) + "\n")
+    Console().print(str(comparison))
+
+
+if __name__ == "__main__":
+    main()
