@@ -12,6 +12,7 @@ from ._demo import demo
 from ._deploy import audit, convert
 from ._errors import Commands
 from ._evaluate import evaluate
+from ._import import import_
 from ._summary import summary
 from ._surgery import fold, remove
 from ._train import train
@@ -40,6 +41,7 @@ def main(ctx: click.Context) -> None:
                       larq-nobn audit model.tflite
                       larq-nobn benchmark model.tflite
     Batch norm away:  larq-nobn fold runs/a folded.keras
+    From PyTorch:     larq-nobn import best.pth.tar recu.keras --source recu
     """
     quiet()
     if ctx.invoked_subcommand is None:
@@ -48,6 +50,6 @@ def main(ctx: click.Context) -> None:
 
 for command in (
     *(demo, train, evaluate, fold, remove),
-    *(convert, audit, benchmark, summary, data),
+    *(convert, audit, benchmark, summary, data, import_),
 ):
     main.add_command(command)

@@ -48,8 +48,8 @@ def _reactnet18(
             sign = model.get_layer(f"{name}_conv").input_quantizer
             slots |= shift(f"{source}.move0", sign.shift)
             slots |= _convolution(f"{source}.binary_conv", f"{source}.bn1", model, name)
-            parts = (f"{source}.{part}" for part in ("move1", "prelu", "move2"))
-            slots |= rprelu(*parts, model.get_layer(f"{name}_act"))
+            parts = ("move1", "prelu", "move2")
+            slots |= rprelu(source, parts, model.get_layer(f"{name}_act"))
             if stage > 1 and block == 0:
                 down = f"{source}.downsample"
                 slots |= _convolution(
@@ -92,25 +92,25 @@ def _reactnet_a(
 
 def _spatial(source: str, model: keras.Model, name: str) -> Slots:
     sign = model.get_layer(f"{name}_conv").input_quantizer
-    parts = (f"{source}.{part}" for part in ("move12", "prelu1", "move13"))
+    parts = ("move12", "prelu1", "move13")
     return {
         **shift(f"{source}.move11", sign.shift),
         **_convolution(f"{source}.binary_3x3", f"{source}.bn1", model, name),
-        **rprelu(*parts, model.get_layer(f"{name}_act")),
+        **rprelu(source, parts, model.get_layer(f"{name}_act")),
     }
 
 
 def _pointwise(source: str, model: keras.Model, name: str, widens: bool) -> Slots:
-    parts = (f"{source}.{part}" for part in ("move22", "prelu2", "move23"))
-    slots = rprelu(*parts, model.get_layer(f"{name}_act"))
+    parts = ("move22", "prelu2", "move23")
+    slots = rprelu(source, parts, model.get_layer(f"{name}_act"))
     if not widens:
         sign = model.get_layer(f"{name}_conv").input_quantizer
         slots |= _convolution(f"{source}.binary_pw", f"{source}.bn2", model, name)
     else:
         sign = model.get_layer(f"{name}_sign")
         for half, letter in enumerate("ab", 1):
-            convolution, norm = f"{source}.binary_pw_down{half}", f"{source}.bn2_{half}"
-            slots |= _convolution(convolution, norm, model, f"{name}{letter}")
+            conv, norm = f"{source}.binary_pw_down{half}", f"{source}.bn2_{half}"
+            slots |= _convolution(conv, norm, model, f"{name}{letter}")
     return {**slots, **shift(f"{source}.move21", sign.shift)}
 
 
@@ -136,10 +136,11 @@ def load_bnn_nobn(
             CIFAR, else 224x224.
         binary_weights: False for a checkpoint of the first stage, whose kernels are
             real-valued: names and shapes are the same in both.
-        alpha: Positive factor on the residual branches, which no checkpoint holds.
+        alpha: Positive factor on the residual branches of the normalizer-free form,
+            which no checkpoint holds.
 
     Returns:
-        A functional Keras model, which trains on and converts like any other.
+        A functional Keras model, which can be trained and converted like any other.
 
     Raises:
         ImportError: If PyTorch is not installed.

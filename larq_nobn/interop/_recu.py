@@ -30,7 +30,7 @@ def load_recu(
             CIFAR, else 224x224. VGG-small takes the one size that its dense layer fits.
 
     Returns:
-        A functional Keras model, which trains on and converts like any other.
+        A functional Keras model, which can be trained and converted like any other.
 
     Raises:
         ImportError: If PyTorch is not installed.
@@ -71,7 +71,7 @@ def load_recu(
     else:
         raise ValueError(
             f"{path} is no checkpoint of ReCU: it has none of layer1.0.conv1.alpha, "
-            "layer1.0.move0.bias and conv0.weight, which its networks have. Give a "
+            "layer1.0.conv.alpha and conv0.weight, which its networks have. Give a "
             "checkpoint of one of them."
         )
     fill(model, net.slots, state, turned=style is not None)

@@ -85,6 +85,6 @@ def shifted(
         x = shortcut(net, x, source, f"{name}_shortcut")
     act = RPReLU(name=f"{name}_act")
     y = act(add(branch, x, name))
-    parts = (f"{source}.{part}" for part in ("move1", "nonlinear", "move2"))
-    net.slots |= rprelu(*parts, act)
+    parts = ("move1", "nonlinear", "move2")
+    net.slots |= rprelu(source, parts, act)
     return y

@@ -30,6 +30,7 @@ class Style(NamedTuple):
     """What the residual networks differ in.
 
     Arguments:
+        name: What the model is called.
         first: The first convolution of a block.
         stem: Convolution and batch norm of the stem.
         clipped: Whether a hard tanh stands behind them.
@@ -39,6 +40,7 @@ class Style(NamedTuple):
         head: The dense layer.
     """
 
+    name: str
     first: str
     stem: tuple[str, str]
     clipped: bool
@@ -49,15 +51,21 @@ class Style(NamedTuple):
 
 
 _STEM = ("conv1", "bn1")
-_RESNET20 = Style("conv1", _STEM, True, sum_each, padded, "bn2", "linear")
-_RESNET18 = Style("conv1", _STEM, False, sum_once, padded, "bn2", "linear")
-_IMAGENET = Style("conv1", _STEM, True, sum_each, projected, "bn2", "fc")
-_REACTNET = Style("conv", ("conv", "bn"), False, shifted, averaged, None, "fc")
+_RESNET20 = Style(
+    "recu_resnet20", "conv1", _STEM, True, sum_each, padded, "bn2", "linear"
+)
+_RESNET18 = Style(
+    "recu_resnet18", "conv1", _STEM, False, sum_once, padded, "bn2", "linear"
+)
+_IMAGENET = Style("recu_resnet", "conv1", _STEM, True, sum_each, projected, "bn2", "fc")
+_REACTNET = Style(
+    "recu_reactnet", "conv", ("conv", "bn"), False, shifted, averaged, None, "fc"
+)
 
 
 def style_of(state: State) -> Style | None:
     """The residual network that has tensors of these names."""
-    if "layer1.0.move0.bias" in state:
+    if "layer1.0.conv.alpha" in state:
         return _REACTNET
     if "layer1.0.conv1.alpha" not in state:
         return None
@@ -93,7 +101,7 @@ def residual(net: Assembly, style: Style, size: Size) -> keras.Model:
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     if style.norm:
         x = net.norm(x, style.norm, "pool")
-    return keras.Model(image, net.head(x, style.head), name="recu")
+    return keras.Model(image, net.head(x, style.head), name=style.name)
 
 
 def vgg_size(state: State) -> Size:

@@ -38,7 +38,7 @@ def check_image_size(
 ) -> tuple[int, int]:
     """Returns (height, width), those of the published data set if not given."""
     if image_size is None:
-        return default, default
+        image_size = default, default
     if not isinstance(image_size, tuple | list) or len(image_size) != 2:
         raise ValueError(
             f"image_size={image_size!r} is not a size. Give (height, width) as two "

@@ -10,6 +10,7 @@ import numpy as np
 from .._keras import keras
 
 _SHOWN = 6
+_REMEDY = "Only the networks of the published code can be loaded."
 
 
 class Slot(NamedTuple):
@@ -37,12 +38,8 @@ def _first(array: np.ndarray) -> np.ndarray:
     return array.reshape(())
 
 
-def _vector(variable: Any, *around: int) -> Slot:
-    """One value per channel, which PyTorch holds between axes of size 1.
-
-    `around` is how many of them stand before and behind.
-    """
-    before, behind = around or (0, 0)
+def _vector(variable: Any, before: int = 0, behind: int = 0) -> Slot:
+    """One value per channel; in PyTorch with axes of size 1 before and behind."""
     shape = (1,) * before + tuple(variable.shape) + (1,) * behind
     return Slot(variable, (shape,), _flat)
 
@@ -62,14 +59,13 @@ def convolution(source: str, layer: keras.layers.Layer) -> Slots:
         )
     }
     quantizer = getattr(layer, "kernel_quantizer", None)
-    for variable in getattr(quantizer, "weights", ()):
-        name = variable.name.split("/")[-1].split(":")[0]
-        slots[f"{source}.{name}"] = {
-            "gain": lambda v: _vector(v, 0, 3),
-            "alpha": lambda v: _vector(v, 0, 2),
-            # The published training loop replaces the scalar by a vector of one value.
-            "tau": lambda v: Slot(v, ((1,), ()), _first),
-        }[name](variable)
+    if hasattr(quantizer, "gain"):
+        slots[f"{source}.gain"] = _vector(quantizer.gain, 0, 3)
+    if hasattr(quantizer, "alpha"):
+        slots[f"{source}.alpha"] = _vector(quantizer.alpha, 0, 2)
+    if hasattr(quantizer, "tau"):
+        # The published training loop replaces the scalar by a vector of one value.
+        slots[f"{source}.tau"] = Slot(quantizer.tau, ((1,), ()), _first)
     return slots
 
 
@@ -83,8 +79,11 @@ def batch_norm(source: str, layer: keras.layers.Layer) -> Slots:
     }
 
 
-def rprelu(before: str, slope: str, behind: str, layer: keras.layers.Layer) -> Slots:
-    """A PReLU between two `LearnableBias`."""
+def rprelu(
+    source: str, parts: tuple[str, str, str], layer: keras.layers.Layer
+) -> Slots:
+    """A PReLU between two `LearnableBias`, which are the first and the last part."""
+    before, slope, behind = (f"{source}.{part}" for part in parts)
     return {
         **shift(before, layer.shift_in),
         f"{slope}.weight": _vector(layer.slope),
@@ -148,9 +147,6 @@ def fill(
         if turned and value.ndim == 4:
             value = value[::-1, ::-1]
         slot.variable.assign(value)
-
-
-_REMEDY = "Only the networks of the published code can be loaded."
 
 
 def _refuse(problem: str, names: Iterable[str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import larq as lq
 import tensorflow as tf
 
@@ -22,10 +24,10 @@ def as_in_pytorch(model: keras.Model, image_size: tuple[int, int]) -> keras.Mode
     image = keras.Input((*image_size, model.input_shape[-1]), name="image")
     tensors = {str(id(model.inputs[0])): HalfTurn(name="turn")(image)}
     for call in calls(model):
-        padding = (
-            {"pad_values": 0.0} if isinstance(call.layer, lq.layers.QuantConv2D) else {}
-        )
-        layer = rebuild(call.layer, name=call.name, **padding)
+        changes: dict[str, Any] = {}
+        if isinstance(call.layer, lq.layers.QuantConv2D):
+            changes["pad_values"] = 0.0
+        layer = rebuild(call.layer, name=call.name, **changes)
         found = run_call(call, layer, tensors)
         tensors.update(
             zip(call.node.flat_output_ids, tf.nest.flatten(found), strict=True)

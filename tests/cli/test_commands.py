@@ -42,6 +42,7 @@ def test_help_lists_every_command_and_where_to_start(
         "benchmark",
         "summary",
         "data",
+        "import",
     }
     for name in main.commands:
         assert re.search(rf"^  {name} +[A-Z]", result.stdout, re.MULTILINE)

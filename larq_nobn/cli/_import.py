@@ -1,0 +1,69 @@
+"""`larq-nobn import`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from .. import interop, training
+from ._console import say, working
+
+_SOURCES = ("bnn_nobn", "recu")
+
+
+@click.command("import")
+@click.argument("checkpoint", type=click.Path(path_type=Path))
+@click.argument("output", metavar="OUT.keras", type=click.Path(path_type=Path))
+@click.option(
+    "--source",
+    type=click.Choice(_SOURCES),
+    required=True,
+    help="Whose PyTorch code wrote the checkpoint.",
+)
+@click.option(
+    "--image-size",
+    type=(int, int),
+    metavar="HEIGHT WIDTH",
+    show_default="that of the published data set",
+    help="Size of the images that the network will take.",
+)
+@click.option(
+    "--binary-weights/--real-weights",
+    default=True,
+    help="Whether the kernels are binary; not after a first stage. For bnn_nobn.",
+)
+@click.option(
+    "--alpha",
+    type=float,
+    default=0.2,
+    help="Factor on the residual branches, which is in no checkpoint. For bnn_nobn.",
+)
+def import_(
+    checkpoint: Path,
+    output: Path,
+    source: str,
+    image_size: tuple[int, int] | None,
+    binary_weights: bool,
+    alpha: float,
+) -> None:
+    """Opens a published PyTorch checkpoint as a Keras model.
+
+    CHECKPOINT is a .pth.tar file of BNN-BN's or ReCU's code; its names tell the
+    network. OUT.keras computes the same, and goes where any other model goes: into
+    fold, convert or a training of your own.
+
+    \b
+    Example: larq-nobn import model_best.pth.tar resnet20.keras --source recu
+    """
+    with working("importing"):
+        if source == "recu":
+            model = interop.load_recu(checkpoint, image_size)
+        else:
+            model = interop.load_bnn_nobn(checkpoint, image_size, binary_weights, alpha)
+        training.save_model(model, output)
+    height, width, channels = model.input_shape[1:]
+    say(
+        f"{output} holds {model.name}: {model.count_params():,} values, images of "
+        f"{height}x{width}x{channels}, {model.output_shape[-1]} classes."
+    )
