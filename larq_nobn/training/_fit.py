@@ -128,7 +128,8 @@ def _begin(
     scale_latents(network, settings.latent_scale)
     if settings.calibrate:
         few = min(_CALIBRATION_IMAGES, settings.limit or _CALIBRATION_IMAGES)
-        calibrate(network, _load(replace(settings, batch_size=few), "train").take(1))
+        one = replace(settings, batch_size=few, accumulate=1)
+        calibrate(network, _load(one, "train").take(1))
 
 
 def _movers(network: keras.Model) -> list[keras.callbacks.Callback]:
@@ -187,4 +188,13 @@ def _tensorboard(logs: Path | None) -> list[keras.callbacks.Callback]:
     if logs is None:
         return []
     # Without the graph and without a profile: they take longer than small epochs.
-    return [keras.callbacks.TensorBoard(logs, write_graph=False, profile_batch=0)]
+    return [_TensorBoard(logs, write_graph=False, profile_batch=0)]
+
+
+class _TensorBoard(keras.callbacks.TensorBoard):
+    """Keeps nothing back: what a killed process has not written is in no checkpoint."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        super().on_epoch_end(epoch, logs)
+        for writer in self._writers.values():
+            writer.flush()

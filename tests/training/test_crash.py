@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import tensorflow as tf
 from larq_nobn import training
 from click.testing import CliRunner
 from larq_nobn.cli import main
@@ -61,6 +62,17 @@ def ended(
     return done
 
 
+def epochs_logged(folder: Path) -> set[int]:
+    """The epochs, counting from 0, of which TensorBoard's files have the loss."""
+    files = [str(path) for path in folder.glob("logs/train/events*")]
+    found = set()
+    for record in tf.data.TFRecordDataset(files):
+        event = tf.compat.v1.Event.FromString(record.numpy())
+        if any(value.tag == "epoch_loss" for value in event.summary.value):
+            found.add(event.step)
+    return found
+
+
 def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
@@ -101,6 +113,7 @@ def test_killed_four_times(tmp_path: Path):
     assert result.exit_code == 0, result.output
     assert names_in(folder) == names_in(whole.folder)
     assert_same(training.load_run(folder), training.load_run(whole.folder))
+    assert epochs_logged(folder) == epochs_logged(whole.folder) == {0, 1, 2, 3, 4}
     run, other = (
         json.loads((each / "run.json").read_text()) for each in (folder, whole.folder)
     )
