@@ -89,11 +89,14 @@ class AdaptiveGradientClipping(OptimizerWrapper):
         if cls is not AdaptiveGradientClipping:  # a copy of an existing wrapper
             return super().__new__(cls)
         inner = resolve_optimizer(optimizer)
-        if isinstance(inner, AdaptiveGradientClipping):
-            raise TypeError(
-                "optimizer is already an AdaptiveGradientClipping, and clipping twice "
-                "is not meant. Pass its inner_optimizer."
-            )
+        part = inner
+        while isinstance(part, OptimizerWrapper):
+            if isinstance(part, AdaptiveGradientClipping):
+                raise TypeError(
+                    "optimizer already clips by an AdaptiveGradientClipping, and "
+                    "clipping twice is not meant. Pass its inner_optimizer."
+                )
+            part = part.inner_optimizer
         legacy = isinstance(inner, keras.optimizers.legacy.Optimizer)
         self = super().__new__(_LegacyClipping if legacy else _NewStyleClipping)
         self.inner_optimizer = inner

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn._keras import keras
-from larq_nobn.optimizers import AdaptiveGradientClipping
+from larq_nobn.optimizers import AdaptiveGradientClipping, ParameterGroups
 from numpy.testing import assert_allclose, assert_array_equal
 from optimizers.agc_oracle import clip
 
@@ -285,13 +285,20 @@ def test_wrong_arguments(arguments, error, message):
 def test_wrong_nesting(family):
     wrapper = AdaptiveGradientClipping(family.Adam())
     with pytest.raises(
-        TypeError, match="already an AdaptiveGradientClipping.*inner_op"
+        TypeError, match="already clips by an AdaptiveGradientClipping.*inner_op"
     ):
         AdaptiveGradientClipping(wrapper)
     scaled = keras.mixed_precision.LossScaleOptimizer(family.Adam())
     message = r"Write LossScaleOptimizer\(AdaptiveGradientClipping\(...\)\)"
     with pytest.raises(TypeError, match=message):
         AdaptiveGradientClipping(scaled)
+
+
+def test_clipping_twice_is_refused_through_other_wrappers():
+    inner = AdaptiveGradientClipping("adam")
+    groups = ParameterGroups(inner, {"kernel": 2.0})
+    with pytest.raises(TypeError, match="already clips by"):
+        AdaptiveGradientClipping(groups)
 
 
 def test_the_examples_of_the_docstrings():
