@@ -16,10 +16,10 @@ from ._evaluate import evaluated
 # Networks shaped for the images: two stages take 8x8 digits to 4x4, four would leave
 # single pixels. The CIFAR-10 one sees part of the images, to end within minutes.
 STORIES = {
-    "digits": training.RunSettings(
+    "digits": training.RunSettings.from_recipe(
         dataset="digits", width=32, blocks=(4, 4), epochs=20, batch_size=64
     ),
-    "cifar10": training.RunSettings(
+    "cifar10": training.RunSettings.from_recipe(
         dataset="cifar10", width=16, epochs=5, batch_size=64, limit=10_000
     ),
 }
