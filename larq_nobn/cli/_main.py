@@ -6,6 +6,7 @@ import click
 
 from .. import __version__
 from ._benchmark import benchmark
+from ._compare import compare
 from ._console import quiet
 from ._data import data
 from ._demo import demo
@@ -13,6 +14,7 @@ from ._deploy import audit, convert
 from ._errors import Commands
 from ._evaluate import evaluate
 from ._import import import_
+from ._report import report
 from ._summary import summary
 from ._surgery import fold, remove
 from ._train import train
@@ -40,6 +42,7 @@ def main(ctx: click.Context) -> None:
                       larq-nobn convert runs/a model.tflite
                       larq-nobn audit model.tflite
                       larq-nobn benchmark model.tflite
+    Side by side:     larq-nobn compare --dataset cifar10 --width 16 --output runs/grid
     Batch norm away:  larq-nobn fold runs/a folded.keras
     From PyTorch:     larq-nobn import best.pth.tar recu.keras --source recu
     """
@@ -49,7 +52,7 @@ def main(ctx: click.Context) -> None:
 
 
 for command in (
-    *(demo, train, evaluate, fold, remove),
+    *(demo, train, evaluate, compare, report, fold, remove),
     *(convert, audit, benchmark, summary, data, import_),
 ):
     main.add_command(command)

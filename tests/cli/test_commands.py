@@ -35,6 +35,8 @@ def test_help_lists_every_command_and_where_to_start(
         "demo",
         "train",
         "evaluate",
+        "compare",
+        "report",
         "fold",
         "remove",
         "convert",
