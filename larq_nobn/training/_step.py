@@ -118,14 +118,14 @@ class Trainee(keras.Model):
         """The same over micro-batches, one after the other, with the means of both."""
         count = self._accumulate
         parts = tf.nest.map_structure(
-            lambda all: tf.reshape(all, (count, -1, *all.shape[1:])), data
+            lambda batch: tf.reshape(batch, (count, -1, *batch.shape[1:])), data
         )
         reached: list[bool] = []
 
         def add(
             i: tf.Tensor, sums: list[tf.Tensor], loss: tf.Tensor
         ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
-            part = tf.nest.map_structure(lambda all: all[i], parts)
+            part = tf.nest.map_structure(lambda of_all: of_all[i], parts)
             gradients, part_loss = self._gradients(part)
             reached[:] = [gradient is not None for gradient in gradients]
             added = [

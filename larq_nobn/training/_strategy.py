@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Iterator
@@ -44,17 +45,26 @@ def strategy_for(name: str) -> tf.distribute.Strategy:
         return tf.distribute.get_strategy()
     if name == "multi_worker":
         _check_cluster(os.environ.get("TF_CONFIG"))
-        try:
-            return tf.distribute.MultiWorkerMirroredStrategy()
-        except RuntimeError as error:
-            raise RuntimeError(
-                "strategy='multi_worker' comes too late: TensorFlow has begun to work "
-                "in this process. Train in a fresh process, or before all else."
-            ) from error
-    devices = tf.config.list_logical_devices
-    return tf.distribute.MirroredStrategy(
-        [each.name for each in devices("GPU") or devices("CPU")]
-    )
+    return _of_process(name)
+
+
+# Strategies number their messages, each from the same number on: of two in a process
+# the second would get answers that were meant for the first.
+@functools.cache
+def _of_process(name: str) -> tf.distribute.Strategy:
+    """Makes a strategy when it is first needed."""
+    if name == "mirrored":
+        devices = tf.config.list_logical_devices
+        return tf.distribute.MirroredStrategy(
+            [each.name for each in devices("GPU") or devices("CPU")]
+        )
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except RuntimeError as error:
+        raise RuntimeError(
+            "strategy='multi_worker' comes too late: TensorFlow has begun to work in "
+            "this process. Train in a fresh process, or before all else."
+        ) from error
 
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
@@ -111,7 +121,8 @@ def shared(images: tf.data.Dataset, strategy: tf.distribute.Strategy) -> Any:
 
     The parts of all replicas together are the batch, in its order, so that they train
     and test on the very images that one process would. Keras' own ways, which deal out
-    whole batches or files to the workers, do not promise that.
+    whole batches or files to the workers, do not promise that. Each worker prepares
+    whole batches, and leaves the others' parts unused.
 
     Arguments:
         images: Batches (images, labels) over all replicas, alike in all workers.
@@ -138,7 +149,7 @@ def shared(images: tf.data.Dataset, strategy: tf.distribute.Strategy) -> Any:
                 cut = slice(
                     replica * size // replicas, (replica + 1) * size // replicas
                 )
-                return tuple(_sized(all[cut], whole, replicas) for all in batch)
+                return tuple(_sized(each[cut], whole, replicas) for each in batch)
 
             return tf.data.Dataset.range(first, first + count).map(part)
 

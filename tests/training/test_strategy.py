@@ -140,6 +140,8 @@ else:
     raise AssertionError
 
 assert strategy_for("mirrored").num_replicas_in_sync == 2
+# Two of them in one process would mistake each other's messages for their own.
+assert strategy_for("mirrored") is strategy_for("mirrored")
 with TemporaryDirectory() as folder:
     settings = worker.SETTINGS
     one = training.train(settings, Path(folder) / "one")

@@ -13,9 +13,16 @@ import numpy as np
 from larq_nobn import training
 from larq_nobn._keras import keras
 
-# The last of 65 test images is a batch of its own: one replica gets nothing of it.
+# The last of 65 test images is a batch of its own: one replica gets nothing of it. Nor
+# do two parts divide the images that calibrate the network, which is taken whole.
 SETTINGS = training.RunSettings.from_recipe(
-    dataset="digits", width=4, blocks=(1,), epochs=2, batch_size=32, limit=65
+    dataset="digits",
+    width=4,
+    blocks=(1,),
+    epochs=2,
+    batch_size=32,
+    limit=65,
+    accumulate=2,
 )
 
 
