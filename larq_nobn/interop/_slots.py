@@ -58,7 +58,7 @@ def convolution(source: str, layer: keras.layers.Layer) -> Slots:
             layer.kernel, (shape,), lambda array: array.transpose(2, 3, 1, 0)
         )
     }
-    quantizer = getattr(layer, "kernel_quantizer", None)
+    quantizer: Any = getattr(layer, "kernel_quantizer", None)
     if hasattr(quantizer, "gain"):
         slots[f"{source}.gain"] = _vector(quantizer.gain, 0, 3)
     if hasattr(quantizer, "alpha"):
