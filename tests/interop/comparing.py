@@ -29,4 +29,4 @@ def assert_same_function(network, model, size):
     # No sign stands where rounding could turn it: seeds are chosen for that.
     assert closest(network) > 1e-6
     assert np.std(expected) > 0.1
-    assert_allclose(model.predict(x, verbose=0), expected, rtol=1e-4, atol=1e-4)
+    assert_allclose(model(x).numpy(), expected, rtol=1e-4, atol=1e-4)

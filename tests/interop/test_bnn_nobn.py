@@ -6,17 +6,18 @@ from interop.published import randomized
 from interop.published_bnn_nobn import Form
 
 
-@pytest.mark.parametrize("form", ["nobn", "batch_norm", "none"])
 @pytest.mark.parametrize(
-    "name, arguments, size",
+    "name, form, arguments, size",
     [
-        ("ReActNet18", {}, (16, 12)),
-        ("ReActNet18", {"large": True}, (40, 32)),
-        ("ReActNetA", {}, (32, 24)),
+        ("ReActNet18", "nobn", {}, (16, 12)),
+        ("ReActNet18", "none", {}, (16, 12)),
+        ("ReActNet18", "batch_norm", {"large": True}, (40, 32)),
+        ("ReActNetA", "nobn", {}, (32, 24)),
+        ("ReActNetA", "batch_norm", {}, (32, 24)),
     ],
-    ids=["18-cifar", "18-imagenet", "a"],
+    ids=["18-nobn", "18-none", "18-imagenet", "a-nobn", "a-batch_norm"],
 )
-def test_outputs_are_those_of_pytorch(name, arguments, size, form, tmp_path):
+def test_outputs_are_those_of_pytorch(name, form, arguments, size, tmp_path):
     network = getattr(published_bnn_nobn, name)(Form(form), **arguments)
     network = randomized(network, seed=0)
     path = save(network, tmp_path / "checkpoint.pth.tar", prefix="module.")
