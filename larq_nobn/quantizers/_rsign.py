@@ -12,12 +12,14 @@ from .._checks import check_channels, check_choice, check_flag, check_number
 from .._keras import register
 from .._math import at_least_float32, channel_sum, fused
 from ._sigmoid_sign import sigmoid_slope
+from ._sign_swish import sign_swish_slope
 
 # The pseudo-derivative of sign(z) that each estimator stands for.
 ESTIMATORS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
     "approx_sign": lambda z: tf.nn.relu(2 - tf.abs(z + z)),
     "ste_sign": lambda z: tf.cast(tf.abs(z) <= 1, z.dtype),
     "sigmoid_sign": lambda z: sigmoid_slope(z, 3.0),
+    "sign_swish": lambda z: sign_swish_slope(z, 5.0),
 }
 
 
@@ -65,13 +67,14 @@ class RSign(Quantizer):
     with sign(0) = +1, shift \(b_c\), fixed positive scale \(a\) and the estimator's
     pseudo-derivative \(e(z)\): \(\max(0, 2-2|z|)\) for `"approx_sign"`,
     \(1[|z| \le 1]\) for `"ste_sign"`, \(6\sigma(3z)(1-\sigma(3z))\), σ the logistic
-    function, for `"sigmoid_sign"`. The scale lets a residual block fold its β here:
+    function, for `"sigmoid_sign"`, that of `SignSwish` with β = 5 for `"sign_swish"`.
+    The scale lets a residual block fold its β here:
     it costs nothing forward, where \(q(x) = \operatorname{sign}(x + b_c/a)\).
     Inference fate: **folds** into one subtraction before the binary convolution.
 
     Arguments:
         scale: Fixed positive factor a.
-        estimator: `"approx_sign"`, `"ste_sign"` or `"sigmoid_sign"`.
+        estimator: `"approx_sign"`, `"ste_sign"`, `"sigmoid_sign"` or `"sign_swish"`.
         shift: Whether to learn b; without it b = 0, and the threshold is 0.
         **kwargs: Keras layer arguments, such as `name`.
 
@@ -107,6 +110,8 @@ class RSign(Quantizer):
         - R. Ma, G. Qiao, Y. Liu, L. Meng, N. Ning, Y. Liu, S. Hu, "A&B BNN: Add&Bit-
           Operation-Only Hardware-Friendly Binary Neural Network", CVPR 2024,
           arXiv:2403.03739 (the sigmoid estimator).
+        - S. Darabi, M. Belbahri, M. Courbariaux, V. Partovi Nia, "Regularized Binary
+          Network Training", 2018, arXiv:1812.11800 (SignSwish).
 
     Differences from the paper:
         The paper subtracts a threshold; as in its code, a shift is added here.

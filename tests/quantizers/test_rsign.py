@@ -9,6 +9,7 @@ SLOPES = {
     "approx_sign": lambda z: np.maximum(0, 2 - 2 * np.abs(z)),
     "ste_sign": lambda z: (np.abs(z) <= 1).astype(float),
     "sigmoid_sign": lambda z: 1.5 / np.cosh(1.5 * z) ** 2,
+    "sign_swish": lambda z: 5 * (2 - 5 * z * np.tanh(2.5 * z)) / (1 + np.cosh(5 * z)),
 }
 
 

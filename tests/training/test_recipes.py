@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import larq_nobn as nobn
 import larq as lq
@@ -31,6 +32,17 @@ def test_every_recipe_makes_settings_that_can_be_written_and_read(name: str):
 
 def _fitting(name: str) -> str:
     return "nobn" if RECIPES[name].kernel is None else "batch_norm"
+
+
+# The others are one of these with further epochs, or with a part before it.
+@pytest.mark.parametrize("name", ["nobn", "ab_cifar", "recu_cifar", "bnn_plus"])
+def test_recipes_train(name: str, tmp_path):
+    settings = RunSettings.from_recipe(
+        name, normalization=_fitting(name), dataset="digits", **SMALL
+    )
+    one = {"epochs": 1, "warmup_epochs": 0, "stages": 1, "batch_size": 16, "limit": 32}
+    run = nobn.training.train(replace(settings, **one), tmp_path / "run")
+    assert 0 < run.record["metrics"]["loss"] < 10
 
 
 @pytest.mark.parametrize("model", sorted(nobn.models.BUILDERS))
