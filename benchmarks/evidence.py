@@ -20,7 +20,8 @@ import larq_nobn as nobn
 import click
 from rich.console import Console
 
-RESULTS = Path(__file__).parents[1] / "results"
+# In the working folder, the root of the repository, so that no log names a machine.
+RESULTS = Path("results")
 RATES = (1e-3, 2e-3, 3e-3)
 
 
@@ -149,14 +150,17 @@ def keep(cell, place):
 @click.argument("experiment", type=click.Choice(list(EXPERIMENTS)))
 @click.option("--seeds", default="0,1", show_default=True, help="Between commas.")
 @click.option("--only", default="", help="Cells whose name begins so.")
+@click.option("--train/--no-train", default=True, help="Or only what is finished.")
 @click.option("--folder", type=Path, required=True, help="Where the runs go.")
-def main(experiment, seeds, only, folder):
+def main(experiment, seeds, only, train, folder):
     kept = RESULTS / experiment
     for seed in map(int, seeds.split(",")):
         for name, chosen in EXPERIMENTS[experiment](seed):
             if not name.startswith(only):
                 continue
             cell = folder / experiment / name
+            if not train and not (cell / "run.json").exists():
+                continue
             run = nobn.training.train(chosen, cell, resume=True)
             keep(cell, kept / name)
             accuracies = [f"{100 * row['val_accuracy']:.1f}" for row in run.history]

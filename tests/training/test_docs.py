@@ -81,7 +81,7 @@ def test_normalizations_that_look_at_the_batch():
 
 COMMANDS = [
     line.split()[1:]
-    for line in "".join(blocks("bash")).splitlines()
+    for line in "".join(blocks("bash")).replace("\\\n", " ").splitlines()
     if line.startswith("larq-nobn")
 ]
 
@@ -95,7 +95,8 @@ def test_commands_are_understood(words: list[str]):
 def test_options_exist():
     given = {
         option
-        for parameter in main.commands["train"].params
+        for name in ("train", "compare", "report")
+        for parameter in main.commands[name].params
         if isinstance(parameter, click.Option)
         for option in parameter.opts
     }
