@@ -22,7 +22,7 @@ from rich.console import Console
 
 # In the working folder, the root of the repository, so that no log names a machine.
 RESULTS = Path("results")
-RATES = (1e-3, 2e-3, 3e-3)
+RATES = (1e-3, 2e-3, 3e-3, 5e-3)
 
 
 def settings(normalization="nobn", recipe=None, **chosen):
