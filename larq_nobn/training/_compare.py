@@ -11,6 +11,7 @@ from typing import Any
 
 from .._keras import keras
 from ._diagnosis import NonFiniteLoss
+from ._folder import is_finished, refuse_what_is_there
 from ._groups import differing
 from ._outcomes import Outcome, plain_settings
 from ._report import Comparison
@@ -91,15 +92,16 @@ def compare(
 
     Each cell is a run folder in `output`. One that is finished is not trained again
     and one that was stopped goes on, so that the same call goes on after any stop. A
-    run whose loss does not stay finite is noted as failed, and the others are trained.
-    `compare.json` holds all that `Comparison.to_dict` returns, `compare.png` the curves
-    if matplotlib is there.
+    run whose loss does not stay finite is noted as failed, to be tried again by the
+    next call, and the others are trained. What cannot go on is refused before the first
+    training. `compare.json` holds all that `Comparison.to_dict` returns, `compare.png`
+    the curves if matplotlib is there.
 
     Arguments:
         cells: Settings by name, as `grid` returns them.
         output: The folder.
-        watch: Gives, from the name and the settings of a cell that is to be trained, a
-            Keras callback that watches it.
+        watch: Gives, from the name and the settings of each cell in turn, a Keras
+            callback that watches its training if there is one.
 
     Returns:
         The comparison, by normalization, recipe and batch size.
@@ -107,7 +109,8 @@ def compare(
     Raises:
         FileExistsError: If the folder of a cell holds something else.
         NotADirectoryError: If `output` is a file.
-        ValueError: If the folder of a cell holds a run of other settings.
+        ValueError: If there are no cells, or the folder of one holds a run of other
+            settings.
 
     Example:
         ```python
@@ -123,10 +126,13 @@ def compare(
             f"{folder} is a file, but a comparison needs a folder. Choose another "
             "output."
         )
+    for name, settings in cells.items():
+        _is_finished(settings, folder / name)
     outcomes = [
         _outcome(settings, folder / name, watch and watch(name, settings))
         for name, settings in cells.items()
     ]
+    folder.mkdir(parents=True, exist_ok=True)  # where all failed there is none
     found = differing(outcomes)
     by = [name for name in _ROWS if name in found] or [_ROWS[0]]
     comparison = Comparison(outcomes, by)
@@ -140,11 +146,21 @@ def compare(
     return comparison
 
 
+def _is_finished(settings: RunSettings, folder: Path) -> bool:
+    """Whether a cell is there already; refuses what cannot go on."""
+    said = plain_settings(settings)
+    if is_finished(folder, said):
+        return True
+    refuse_what_is_there(folder, said, resume=True)
+    return False
+
+
 def _outcome(
     settings: RunSettings, folder: Path, progress: keras.callbacks.Callback | None
 ) -> Outcome:
     try:
-        train(settings, folder, progress, resume=True)
+        if not _is_finished(settings, folder):
+            train(settings, folder, progress, resume=True)
     except NonFiniteLoss as error:
         said = plain_settings(settings)
         return Outcome(os.fspath(folder), said, failure=str(error))

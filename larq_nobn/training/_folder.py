@@ -50,7 +50,7 @@ def claimed(
     folder = Path(output)
     # The outermost folder that is not there yet: all that a failure has to undo.
     made = next((p for p in [*folder.parents][::-1] if not p.exists()), folder)
-    _refuse_what_is_there(folder, settings, resume)
+    refuse_what_is_there(folder, settings, resume)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(folder)
@@ -98,9 +98,10 @@ def epochs_kept(output: str | os.PathLike) -> int | None:
     return next((epochs_of(newest[0]) for newest in found if newest), None)
 
 
-def _refuse_what_is_there(
+def refuse_what_is_there(
     folder: Path, settings: Mapping[str, Any], resume: bool
 ) -> None:
+    """Raises what `claimed` does, and takes nothing."""
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(
             f"{folder} is a file, but a run needs a folder. Choose another output."

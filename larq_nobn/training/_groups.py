@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -78,9 +79,14 @@ class Group:
 
 
 def spread(values: Sequence[float]) -> dict[str, Any] | None:
-    """Returns mean, smallest, largest, and the standard deviation of a sample."""
+    """Returns mean, smallest, largest, and the standard deviation of a sample.
+
+    All are None where a value is not finite, as a test loss may be.
+    """
     if not values:
         return None
+    if not all(map(math.isfinite, values)):
+        return dict.fromkeys(("mean", "min", "max", "std"))
     return {
         "mean": statistics.fmean(values),
         "min": min(values),

@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from rich.table import Table
 
 from .._tables import as_text
 from ._files import write_json
 from ._groups import Group, differing, grouped
-from ._outcomes import ACCURACY, Outcome, finite
+from ._outcomes import Outcome, finite
 from ._report_picture import draw_comparison
-from ._words import named, shown, words
+from ._report_table import comparison_table
+from ._words import named
 
 _log = logging.getLogger("larq_nobn")
 
@@ -30,10 +32,11 @@ class Comparison:
         by: Names of the settings to compare by; among groups that differ in other
             settings, such as the learning rate, table and picture show the one with the
             highest mean accuracy. It was chosen on the test images, so it flatters
-            every side alike. None: by all that differ.
+            every side alike. Data sets are always told apart. None: by all that differ.
 
     Raises:
-        ValueError: If a name in `by` is no setting, or comes twice.
+        ValueError: If there are no runs, or a name in `by` is no setting, or comes
+            twice.
 
     Example:
         ```python
@@ -47,6 +50,8 @@ class Comparison:
     by: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
+        if not self.outcomes:
+            raise ValueError("There is nothing to compare. Give one run or more.")
         known = self.outcomes[0].settings
         for name in self.compared:
             if name not in known or self.compared.count(name) > 1:
@@ -58,7 +63,11 @@ class Comparison:
     @property
     def compared(self) -> list[str]:
         """Names of the settings that table and picture tell apart."""
-        return differing(self.outcomes) if self.by is None else list(self.by)
+        found = differing(self.outcomes)
+        if self.by is None:
+            return found
+        apart = [n for n in found if n == "dataset" and n not in self.by]
+        return [*self.by, *apart]
 
     @property
     def groups(self) -> list[Group]:
@@ -102,23 +111,7 @@ class Comparison:
     def table(self) -> Table:
         """Returns a `rich` table with a row for each group that is best."""
         groups = [group for group in self.groups if group.best]
-        names = list(groups[0].settings)
-        table = Table(title=self._title(), title_justify="left")
-        for name in names:
-            best = "" if name in self.compared else "best "
-            table.add_column(f"{best}{words(name)}", justify=_side(groups, name))
-        failures = any(len(g.finished) < len(g.outcomes) for g in groups)
-        for heading in ["runs", *["failed"] * failures, *_RESULTS]:
-            table.add_column(heading, justify="right")
-        for group in groups:
-            count = len(group.finished)
-            counts = [str(count), *[str(len(group.outcomes) - count)] * failures]
-            values = [shown(group.settings[name]) for name in names]
-            table.add_row(*values, *counts, *_results(group))
-        if len(names) > len(self.compared):
-            table.caption = "Best: of the highest mean, chosen on the test images."
-            table.caption_justify = "left"
-        return table
+        return comparison_table(self._title(), self.compared, groups)
 
     def __str__(self) -> str:
         return as_text(self.table())
@@ -139,26 +132,6 @@ class Comparison:
 
 
 _TITLE = ("model", "dataset", "width", "epochs", "limit")
-_RESULTS = ("test accuracy, %", "best epoch", "seconds per epoch")
-
-
-def _results(group: Group) -> list[str]:
-    last, best, seconds = group.spread(ACCURACY), group.best_epoch(), group.seconds()
-    if last is None or best is None or seconds is None:
-        return ["-"] * len(_RESULTS)
-    mean, low, high = (f"{100 * last[name]:.1f}" for name in ("mean", "min", "max"))
-    extent = f" ({low} to {high})" if len(group.finished) > 1 else ""
-    return [
-        f"{mean}{extent}",
-        f"{best['epoch']} ({100 * best['mean']:.1f})",
-        f"{seconds:.1f}",
-    ]
-
-
-def _side(groups: Sequence[Group], name: str) -> Literal["left", "right"]:
-    """Numbers stand to the right, words to the left."""
-    values = [group.settings[name] for group in groups]
-    return "right" if all(isinstance(v, int | float) for v in values) else "left"
 
 
 def report(
@@ -203,4 +176,21 @@ def report(
             "Left out, because there is no run.json of a finished run: %s.",
             ", ".join(each for each in given if each not in runs),
         )
-    return Comparison([Outcome.read(each) for each in runs], by)
+    outcomes = [Outcome.read(each) for each in runs]
+    _warn_of_repetition(outcomes)
+    return Comparison(outcomes, by)
+
+
+def _warn_of_repetition(outcomes: Sequence[Outcome]) -> None:
+    """Says so where a spread would be smaller than that over seeds."""
+    first: dict[str, str] = {}
+    for each in outcomes:
+        said = {n: value for n, value in each.settings.items() if n != "data_dir"}
+        twin = first.setdefault(json.dumps(said, sort_keys=True), each.folder)
+        if twin != each.folder:
+            _log.warning(
+                "%s and %s have the same settings and the same seed, so their spread "
+                "is not one over seeds. Leave one out.",
+                twin,
+                each.folder,
+            )

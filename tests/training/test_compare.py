@@ -3,43 +3,55 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+import shutil
+import sys
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 from larq_nobn import training
-from larq_nobn.training import _compare, grid
+from larq_nobn._keras import keras
+from larq_nobn.training import RunSettings, _compare, grid
+from training.fake_runs import leave_run
 
 SHARED = {"dataset": "digits", "width": 4, "blocks": (1, 1), "epochs": 2, "limit": 64}
-ACCURACIES = {"none": [0.2, 0.3], "nobn": [0.5, 0.4]}
+# By normalization, then by seed; a tenth of that at any but the best learning rate.
+REACHED = {"none": [0.2, 0.3], "nobn": [0.5, 0.4]}
+BEST_RATE = {"none": 0.003, "nobn": 0.01}
 
 
-def fake_train(settings, output, progress=None, *, resume=False):
-    """Leaves the record of a run whose accuracies are known."""
-    if not (output / "run.json").exists():
-        output.mkdir(parents=True, exist_ok=True)
-        fake_train.trained.append(output.name)
-        last = ACCURACIES[settings.normalization][settings.seed]
+class Trainings:
+    """Stands in for `train`."""
+
+    def __init__(self) -> None:
+        self.trained: list[str] = []
+        self.stopped_at = ""
+
+    def __call__(
+        self,
+        settings: RunSettings,
+        output: Path,
+        progress: keras.callbacks.Callback | None = None,
+        *,
+        resume: bool = False,
+    ) -> None:
+        assert resume
+        if output.name == self.stopped_at:
+            raise KeyboardInterrupt
+        self.trained.append(output.name)
         if settings.learning_rate > 1:
             raise training.NonFiniteLoss("The loss is not finite at epoch 1, step 2.")
-        rows = [
-            {"epoch": epoch, "val_accuracy": last * epoch / 2, "seconds": 3.0}
-            for epoch in (1, 2)
-        ]
-        metrics = {"val_accuracy": last, "val_loss": 1.0}
-        record = {"settings": asdict(settings), "metrics": metrics, "versions": {}}
-        (output / "run.json").write_text(json.dumps(record))
-        lines = ["epoch,val_accuracy,seconds"]
-        lines += [",".join(str(value) for value in row.values()) for row in rows]
-        (output / "history.csv").write_text("\n".join(lines) + "\n")
+        reached = REACHED[settings.normalization][settings.seed]
+        if settings.learning_rate != BEST_RATE[settings.normalization]:
+            reached /= 10
+        leave_run(output, settings, [reached / 2, reached])
 
 
 @pytest.fixture
-def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    fake_train.trained = []
-    monkeypatch.setattr(_compare, "train", fake_train)
-    return fake_train.trained
+def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
+    fake = Trainings()
+    monkeypatch.setattr(_compare, "train", fake)
+    return fake
 
 
 def test_a_grid_has_every_combination():
@@ -82,86 +94,106 @@ def test_lists_that_make_no_grid(lists: dict, sentence: str):
         grid(**lists)
 
 
-def test_what_is_finished_is_not_trained_again(tmp_path: Path, trained: list[str]):
+def test_what_is_finished_is_not_trained_again(tmp_path: Path, trainings: Trainings):
     cells = grid(["none", "nobn"], [0, 1], **SHARED)
-    training.compare(cells, tmp_path)
-    assert trained == list(cells)
-    (tmp_path / "nobn-128-1" / "run.json").unlink()
-    trained.clear()
-    training.compare(cells, tmp_path)
-    assert trained == ["nobn-128-1"]
+    first = training.compare(cells, tmp_path)
+    assert trainings.trained == list(cells)
+    shutil.rmtree(tmp_path / "nobn-128-1")
+    trainings.trained.clear()
+    again = training.compare(cells, tmp_path)
+    assert trainings.trained == ["nobn-128-1"]
+    assert again.to_dict() == first.to_dict()
 
 
-def test_statistics_over_the_seeds(tmp_path: Path, trained: list[str]):
-    comparison = training.compare(grid(["none", "nobn"], [0, 1], **SHARED), tmp_path)
-    written = json.loads((tmp_path / "compare.json").read_text())
-    assert written == comparison.to_dict()
-    for group, values in zip(written["groups"], ACCURACIES.values(), strict=True):
-        found = group["metrics"]["val_accuracy"]
-        assert found["mean"] == pytest.approx(np.mean(values))
-        assert found["std"] == pytest.approx(np.std(values, ddof=1))
-        assert (found["min"], found["max"]) == (min(values), max(values))
-        first = group["val_accuracy"][0]
-        assert first["mean"] == pytest.approx(np.mean(values) / 2)
-        assert group["seeds"] == [0, 1]
-        assert group["seconds_per_epoch"] == 3.0
-    assert [group["settings"]["normalization"] for group in written["groups"]] == [
-        "none",
-        "nobn",
-    ]
-    assert (tmp_path / "compare.png").read_bytes()[:4] == b"\x89PNG"
-    assert "45.0 (40.0 to 50.0)" in str(comparison)
+def test_a_larger_grid_trains_what_is_new(tmp_path: Path, trainings: Trainings):
+    training.compare(grid(["none"], [0], [2], **SHARED), tmp_path)
+    trainings.trained.clear()
+    training.compare(grid(["none", "nobn"], [0, 1], [2, 8], **SHARED), tmp_path)
+    assert len(trainings.trained) == 7
+    assert "none-2-0" not in trainings.trained
+
+
+def test_stopped_after_the_first_cell_the_same_call_goes_on(
+    tmp_path: Path, trainings: Trainings
+):
+    cells = grid(["none", "nobn"], [0, 1], **SHARED)
+    trainings.stopped_at = "none-128-1"
+    with pytest.raises(KeyboardInterrupt):
+        training.compare(cells, tmp_path)
+    assert trainings.trained == ["none-128-0"]
+    trainings.stopped_at = ""
+    assert len(training.compare(cells, tmp_path).outcomes) == 4
+    assert trainings.trained == list(cells)
+
+
+def test_a_finished_run_of_train_is_taken_as_it_is(
+    tmp_path: Path, tiny_run: training.Run, tiny_settings: RunSettings
+):
+    shutil.copytree(tiny_run.folder, tmp_path / "cell")
+    before = (tmp_path / "cell" / "model.keras").stat().st_mtime_ns
+    found = training.compare({"cell": tiny_settings}, tmp_path)
+    assert (tmp_path / "cell" / "model.keras").stat().st_mtime_ns == before
+    assert found.outcomes[0].metrics == tiny_run.record["metrics"]
+
+
+def test_all_cells_are_looked_at_before_the_first_training(
+    tmp_path: Path, trainings: Trainings
+):
+    cells = grid(["none", "nobn"], [0], **SHARED)
+    last = tmp_path / "nobn-128-0"
+    last.mkdir()
+    (last / "notes.txt").write_text("mine")
+    with pytest.raises(FileExistsError, match=r"nobn-128-0 holds notes\.txt"):
+        training.compare(cells, tmp_path)
+    (last / "notes.txt").unlink()
+    leave_run(last, replace(cells["nobn-128-0"], epochs=7), [0.1])
+    with pytest.raises(ValueError, match="a run with epochs=7, but epochs=2 was"):
+        training.compare(cells, tmp_path)
+    assert trainings.trained == []
 
 
 def test_of_several_learning_rates_the_best_is_shown(
-    tmp_path: Path, trained: list[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, trainings: Trainings
 ):
-    monkeypatch.setitem(ACCURACIES, "nobn", {0: 0.5, 1: 0.4})
-    cells = grid(["none", "nobn"], [0], learning_rates=[0.1, 0.2], **SHARED)
-    monkeypatch.setattr(
-        _compare,
-        "train",
-        lambda settings, *rest, **options: _better_at_two_tenths(settings, *rest),
-    )
+    rates = [0.001, 0.003, 0.01]
+    cells = grid(["none", "nobn"], [0, 1], learning_rates=rates, **SHARED)
     comparison = training.compare(cells, tmp_path)
     best = [group.settings for group in comparison.groups if group.best]
-    assert [each["learning_rate"] for each in best] == [0.2, 0.2]
-    assert len(comparison.to_dict()["groups"]) == 4
-
-
-def _better_at_two_tenths(settings, output, progress=None):
-    seed = 0 if settings.learning_rate == 0.2 else 1
-    better = {"none": [0.3, 0.2], "nobn": [0.5, 0.4]}[settings.normalization]
-    ACCURACIES_OF = {"val_accuracy": better[seed], "val_loss": 1.0}
-    output.mkdir(parents=True)
-    record = {"settings": asdict(settings), "metrics": ACCURACIES_OF, "versions": {}}
-    (output / "run.json").write_text(json.dumps(record))
-    (output / "history.csv").write_text(
-        f"epoch,val_accuracy,seconds\n1,{better[seed]},1.0\n"
-    )
+    assert {each["normalization"]: each["learning_rate"] for each in best} == BEST_RATE
+    text = str(comparison)
+    assert "45.0 (40.0 to 50.0)" in text and "25.0 (20.0 to 30.0)" in text
+    assert "4.5" not in text and "chosen on the test images" in text
+    written = json.loads((tmp_path / "compare.json").read_text())
+    assert written["by"] == ["normalization", "recipe"]
+    means = [group["metrics"]["val_accuracy"]["mean"] for group in written["groups"]]
+    assert means == pytest.approx([0.025, 0.25, 0.025, 0.045, 0.045, 0.45])
 
 
 def test_a_run_that_diverges_is_noted_and_the_others_are_trained(
-    tmp_path: Path, trained: list[str]
+    tmp_path: Path, trainings: Trainings
 ):
-    cells = grid(["none", "nobn"], [0, 1], **SHARED)
-    cells["none-128-1"] = replace(cells["none-128-1"], learning_rate=2.0)
+    cells = grid(["none", "nobn"], [0, 1], learning_rates=[0.003], **SHARED)
+    cells["none-128-0.003-1"] = replace(cells["none-128-0.003-1"], learning_rate=2.0)
     comparison = training.compare(cells, tmp_path)
-    assert trained == list(cells)
+    assert trainings.trained == list(cells)
     failures = [each.failure for each in comparison.outcomes]
     assert failures == [None, "The loss is not finite at epoch 1, step 2.", None, None]
     written = json.loads((tmp_path / "compare.json").read_text())
-    assert [group["failed"] for group in written["groups"]].count([]) == 2
+    failed = {tuple(group["failed"]) for group in written["groups"]}
+    assert failed == {(), (str(tmp_path / "none-128-0.003-1"),)}
+    assert written["runs"][1]["failure"] == failures[1]
+    # It is not finished, so the next call tries it again.
+    trainings.trained.clear()
+    training.compare(cells, tmp_path)
+    assert trainings.trained == ["none-128-0.003-1"]
 
 
-def test_where_all_diverge_there_is_no_picture(tmp_path: Path, trained: list[str]):
-    cells = grid(["none"], [0], learning_rates=[2.0], **SHARED)
-    comparison = training.compare(cells, tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {
-        "none-128-2.0-0",
-        "compare.json",
-    }
-    assert "failed" in str(comparison)
+def test_where_all_diverge_there_is_no_picture(tmp_path: Path, trainings: Trainings):
+    cells = grid(["none"], [0, 1], learning_rates=[2.0], **SHARED)
+    comparison = training.compare(cells, tmp_path / "deep" / "grid")
+    assert [p.name for p in (tmp_path / "deep" / "grid").iterdir()] == ["compare.json"]
+    row = next(line for line in str(comparison).splitlines() if "none" in line)
+    assert row.replace("│", "").split() == ["none", "0", "2", "-", "-", "-"]
 
 
 def test_a_file_is_no_folder(tmp_path: Path):
@@ -171,51 +203,30 @@ def test_a_file_is_no_folder(tmp_path: Path):
         training.compare(grid(["nobn"]), place)
 
 
-def test_reports_of_runs_of_an_older_version(tmp_path: Path):
-    committed = Path(__file__).parents[2] / "benchmarks" / "logs" / "cifar10_accuracy"
-    runs = sorted(path for path in committed.iterdir() if path.is_dir())
-    comparison = training.report(runs)
-    assert comparison.compared == ["normalization"]
-    means = {
-        group.settings["normalization"]: group.spread("val_accuracy")["mean"]
-        for group in comparison.groups
-    }
-    for normalization, mean in means.items():
-        values = [
-            json.loads((run / "run.json").read_text())["metrics"]["val_accuracy"]
-            for run in runs
-            if run.name.startswith(normalization)
-        ]
-        assert len(values) == 3
-        assert mean == pytest.approx(np.mean(values))
-    assert set(means) == {"batch_norm", "nobn", "none"}
+def test_nothing_to_compare(tmp_path: Path):
+    with pytest.raises(ValueError, match="nothing to compare. Give one run or more"):
+        training.compare({}, tmp_path / "grid")
 
 
-def test_what_is_no_run_is_named_and_left_out(tmp_path: Path, trained, caplog):
+def test_without_matplotlib_there_is_a_sentence(
+    tmp_path: Path,
+    trainings: Trainings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    for missing in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, missing, None)
     training.compare(grid(["none"], [0], **SHARED), tmp_path)
-    comparison = training.report(sorted(tmp_path.iterdir()))
-    assert len(comparison.outcomes) == 1
-    assert "Left out" in caplog.text and "compare.json" in caplog.text
+    assert {path.name for path in tmp_path.iterdir()} == {"none-128-0", "compare.json"}
+    assert "compare.png is left out because matplotlib is not installed" in caplog.text
 
 
-@pytest.mark.parametrize(
-    ("by", "sentence"),
-    [
-        (["colour"], "by=colour has 'colour', which is no setting"),
-        (
-            ["seed", "seed"],
-            "by=seed,seed has 'seed', which is no setting, or comes twice",
-        ),
-    ],
-)
-def test_reports_by_what_is_no_setting(by, sentence, tmp_path: Path, trained):
-    training.compare(grid(["none"], [0], **SHARED), tmp_path)
-    with pytest.raises(ValueError, match=sentence):
-        training.report([tmp_path / "none-128-0"], by)
+def test_each_cell_is_watched(tmp_path: Path, trainings: Trainings):
+    seen: list[tuple[str, int]] = []
 
+    def watch(name: str, settings: RunSettings) -> keras.callbacks.Callback:
+        seen.append((name, settings.seed))
+        return keras.callbacks.Callback()
 
-def test_there_has_to_be_a_run(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match="holds no finished run"):
-        training.report([tmp_path])
-    with pytest.raises(FileNotFoundError, match="gone does not exist"):
-        training.report([tmp_path / "gone"])
+    training.compare(grid(["none"], [0, 1], **SHARED), tmp_path, watch)
+    assert seen == [("none-128-0", 0), ("none-128-1", 1)]

@@ -1,0 +1,263 @@
+"""Runs side by side: which go together, their statistics, what is refused."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from larq_nobn import training
+from larq_nobn.training import RunSettings
+from training.fake_runs import leave_run
+
+PLAIN = RunSettings(dataset="digits", normalization="none", epochs=3)
+NOBN = RunSettings.from_recipe("nobn", dataset="digits", epochs=3)
+# Of each seed, epoch by epoch.
+CURVES = np.array([[0.1, 0.7, 0.4], [0.2, 0.5, 0.6], [0.6, 0.6, 0.8]])
+SECONDS = np.array([[9.0, 1.0, 2.0], [8.0, 3.0, 1.0], [7.0, 2.0, 2.0]])
+OLD = Path(__file__).parents[2] / "benchmarks" / "logs" / "cifar10_accuracy"
+
+
+def leave_seeds(place: Path, settings: RunSettings, curves: np.ndarray) -> list[Path]:
+    folders = []
+    for seed, curve in enumerate(curves):
+        folders.append(place / f"{settings.normalization}-{seed}")
+        leave_run(folders[-1], replace(settings, seed=seed), curve, SECONDS[seed])
+    return folders
+
+
+def test_statistics_over_the_seeds(tmp_path: Path):
+    comparison = training.report(leave_seeds(tmp_path, PLAIN, CURVES))
+    (group,) = comparison.to_dict()["groups"]
+    last = CURVES[:, -1]
+    assert group["metrics"]["val_accuracy"] == {
+        "mean": pytest.approx(last.mean()),
+        "min": last.min(),
+        "max": last.max(),
+        "std": pytest.approx(last.std(ddof=1)),
+    }
+    for epoch, row in enumerate(group["val_accuracy"]):
+        assert row["epoch"] == epoch + 1
+        assert row["mean"] == pytest.approx(CURVES[:, epoch].mean())
+        assert row["std"] == pytest.approx(CURVES[:, epoch].std(ddof=1))
+        assert row["min"] == CURVES[:, epoch].min()
+        assert row["max"] == CURVES[:, epoch].max()
+    assert CURVES.mean(0).argmax() == 1  # where it learned and forgot again
+    assert group["best_epoch"]["epoch"] == 2
+    assert group["best_epoch"]["mean"] == pytest.approx(CURVES[:, 1].mean())
+    assert group["seconds_per_epoch"] == pytest.approx(SECONDS.mean())
+    assert group["seeds"] == [0, 1, 2]
+    row = str(comparison).splitlines()[-2].replace("│", "").split()
+    assert row == [*["3", "60.0", "(40.0", "to", "80.0)", "2", "(60.0)", "3.9"]]
+
+
+def test_one_seed_has_no_spread(tmp_path: Path):
+    comparison = training.report(leave_seeds(tmp_path, PLAIN, CURVES[:1]))
+    (group,) = comparison.to_dict()["groups"]
+    assert group["metrics"]["val_accuracy"]["std"] is None
+    assert "40.0" in str(comparison) and "40.0 (40.0" not in str(comparison)
+
+
+def test_the_json_is_whole_and_plain(tmp_path: Path):
+    runs = leave_seeds(tmp_path, PLAIN, CURVES)
+    leave_run(runs[0], PLAIN, CURVES[0], val_loss=float("nan"), accuracy=0.5)
+    target = tmp_path / "report.json"
+    comparison = training.report(runs)
+    comparison.to_json(target)
+    content = json.loads(target.read_text(), parse_constant=pytest.fail)
+    assert content == comparison.to_dict()
+    assert content["runs"][0]["settings"]["normalization"] == "none"
+    assert content["runs"][0]["versions"] == {"larq_nobn": "0.1.0"}
+    assert [row["val_accuracy"] for row in content["runs"][2]["history"]] == [
+        *CURVES[2]
+    ]
+    assert content["groups"][0]["metrics"]["val_loss"]["mean"] is None
+    # Not all runs have it, so there is no mean of it.
+    assert "accuracy" not in content["groups"][0]["metrics"]
+    with pytest.raises(OSError, match="cannot be written"):
+        comparison.to_json(tmp_path / "nowhere" / "report.json")
+
+
+def test_numbers_stand_by_size_and_words_as_they_came(tmp_path: Path):
+    runs = [
+        *leave_seeds(tmp_path / "128", PLAIN, CURVES),
+        *leave_seeds(tmp_path / "2", replace(PLAIN, batch_size=2), CURVES),
+        *leave_seeds(
+            tmp_path / "bn", replace(PLAIN, normalization="batch_norm"), CURVES
+        ),
+    ]
+    comparison = training.report(runs)
+    assert comparison.compared == ["normalization", "batch_size"]
+    assert [[*group.settings.values()] for group in comparison.groups] == [
+        ["none", 2],
+        ["none", 128],
+        ["batch_norm", 128],
+    ]
+
+
+def test_what_follows_from_the_recipe_goes_without_saying(tmp_path: Path):
+    runs = leave_seeds(tmp_path, PLAIN, CURVES) + leave_seeds(tmp_path, NOBN, CURVES)
+    comparison = training.report(runs)
+    assert NOBN.learning_rate != PLAIN.learning_rate
+    assert comparison.compared == ["normalization", "recipe"]
+    # The epochs are not those of either recipe, but the same for all.
+    other = replace(NOBN, learning_rate=0.02, clip_factor=0.5, seed=7)
+    leave_run(tmp_path / "other", other, [0.5])
+    comparison = training.report([*runs, tmp_path / "other"])
+    assert comparison.compared == [
+        *("normalization", "recipe", "learning_rate", "clip_factor")
+    ]
+
+
+def test_of_the_rest_the_best_is_shown(tmp_path: Path):
+    worse, better = replace(PLAIN, learning_rate=0.1), replace(PLAIN, clip_factor=0)
+    runs = [
+        *leave_seeds(tmp_path / "a", worse, CURVES / 2),
+        *leave_seeds(tmp_path / "b", better, CURVES),
+    ]
+    comparison = training.report(runs, by=["normalization"])
+    best = [group.settings for group in comparison.groups if group.best]
+    assert best == [{"normalization": "none", "learning_rate": 0.001, "clip_factor": 0}]
+    assert len(comparison.groups) == 2
+    text = " ".join(str(comparison).replace("┃", "").split())
+    assert "chosen on the test images" in text
+    assert "60.0 (40.0 to 80.0)" in text and "30.0" not in text
+    # By the seed there is nothing to take together.
+    assert len(training.report(runs, by=["clip_factor", "seed"]).groups) == 6
+
+
+def test_data_sets_never_compete(tmp_path: Path):
+    runs = leave_seeds(tmp_path / "a", PLAIN, CURVES)
+    runs += leave_seeds(tmp_path / "b", replace(PLAIN, dataset="cifar10"), CURVES / 2)
+    comparison = training.report(runs, by=["normalization"])
+    assert comparison.compared == ["normalization", "dataset"]
+    assert all(group.best for group in comparison.groups)
+
+
+def test_zero_with_and_without_a_point_is_one_setting(tmp_path: Path):
+    leave_run(tmp_path / "a", replace(PLAIN, clip_factor=0), [0.5])
+    leave_run(tmp_path / "b", replace(PLAIN, clip_factor=0.0, seed=1), [0.7])
+    assert len(training.report([tmp_path / "a", tmp_path / "b"]).groups) == 1
+
+
+def test_where_the_images_lie_makes_no_difference(tmp_path: Path):
+    leave_run(tmp_path / "a", PLAIN, [0.5])
+    leave_run(tmp_path / "b", replace(PLAIN, data_dir="elsewhere", seed=1), [0.7])
+    assert len(training.report([tmp_path / "a", tmp_path / "b"]).groups) == 1
+
+
+def test_runs_of_an_older_version_and_of_this_one(tmp_path: Path):
+    runs = sorted(path for path in OLD.iterdir() if path.is_dir())
+    same = RunSettings(normalization="none", width=16, epochs=5, seed=3)
+    leave_run(tmp_path / "new", same, [0.1, 0.2, 0.3, 0.4, 0.56])
+    comparison = training.report([*runs, tmp_path / "new"])
+    assert comparison.compared == ["normalization"]
+    sizes = {g.settings["normalization"]: len(g.outcomes) for g in comparison.groups}
+    assert sizes == {"batch_norm": 3, "nobn": 3, "none": 4}
+    # As published in docs/evidence.md, from the same runs by another script.
+    text = str(training.report(runs))
+    for published in (
+        *("67.7 (66.2 to 68.9)", "60.4 (60.1 to 60.8)", "56.4 (55.0 to 57.6)"),
+    ):
+        assert published in text
+
+
+def test_settings_of_a_newer_version_are_compared_too(tmp_path: Path):
+    for number in (1, 2):
+        leave_run(tmp_path / str(number), PLAIN, [0.5])
+        record = json.loads((tmp_path / str(number) / "run.json").read_text())
+        record["settings"] |= {"patience": number, "recipe": "of tomorrow"}
+        (tmp_path / str(number) / "run.json").write_text(json.dumps(record))
+    leave_run(tmp_path / "3", PLAIN, [0.5])
+    comparison = training.report([tmp_path / "1", tmp_path / "2"])
+    assert comparison.compared == ["patience"]
+    comparison = training.report([tmp_path / "1", tmp_path / "2", tmp_path / "3"])
+    assert comparison.compared == ["recipe", "patience"]
+    assert [group.settings["patience"] for group in comparison.groups] == [1, 2, None]
+
+
+def test_what_is_no_finished_run_is_named_and_left_out(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    runs = leave_seeds(tmp_path, PLAIN, CURVES)
+    (runs[1] / "run.json").unlink()  # unfinished
+    (tmp_path / "compare.json").write_text("{}")
+    comparison = training.report(sorted(tmp_path.iterdir()))
+    assert [each.folder for each in comparison.outcomes] == [str(runs[0]), str(runs[2])]
+    (message,) = caplog.messages
+    assert message.startswith("Left out, because there is no run.json")
+    assert message.endswith(f"{tmp_path / 'compare.json'}, {runs[1]}.")
+
+
+def test_a_folder_that_comes_twice_counts_once(tmp_path: Path):
+    (run,) = leave_seeds(tmp_path, PLAIN, CURVES[:1])
+    assert len(training.report([run, run / ".." / run.name]).outcomes) == 1
+
+
+def test_the_same_run_in_two_folders_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    leave_run(tmp_path / "a", PLAIN, [0.5])
+    leave_run(tmp_path / "b", PLAIN, [0.5])
+    training.report([tmp_path / "a", tmp_path / "b"])
+    assert (
+        f"{tmp_path / 'a'} and {tmp_path / 'b'} have the same settings" in caplog.text
+    )
+
+
+@pytest.mark.parametrize(
+    ("by", "sentence"),
+    [
+        (["colour"], "by=colour has 'colour', which is no setting"),
+        (
+            ["seed", "seed"],
+            "by=seed,seed has 'seed', which is no setting, or comes twice",
+        ),
+    ],
+)
+def test_by_what_is_no_setting(by: list[str], sentence: str, tmp_path: Path):
+    (run,) = leave_seeds(tmp_path, PLAIN, CURVES[:1])
+    with pytest.raises(ValueError, match=sentence):
+        training.report([run], by)
+
+
+def test_there_has_to_be_a_run(tmp_path: Path):
+    with pytest.raises(FileNotFoundError, match="holds no finished run"):
+        training.report([tmp_path])
+    with pytest.raises(FileNotFoundError, match="gone does not exist"):
+        training.report([tmp_path / "gone"])
+    with pytest.raises(FileNotFoundError, match="An empty list holds no finished run"):
+        training.report([])
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("run.json", "{"),
+        ("run.json", "[]"),
+        ("run.json", "{}"),
+        ("run.json", '{"settings": 3, "metrics": {}, "versions": {}}'),
+        ("run.json", '{"settings": {}, "metrics": {}, "versions": {}}'),
+        ("history.csv", ""),
+        ("history.csv", "epoch,val_accuracy,seconds\n1,high,2\n"),
+        ("history.csv", "epoch,val_accuracy,seconds\n1,nan,2\n"),
+        ("history.csv", "epoch,val_accuracy\n1,0.5\n"),
+    ],
+)
+def test_a_damaged_run_is_refused(name: str, content: str, tmp_path: Path):
+    runs = leave_seeds(tmp_path, PLAIN, CURVES)
+    (runs[1] / name).write_text(content)
+    with pytest.raises(ValueError, match="none-1 is damaged: run.json or history.csv"):
+        training.report(runs)
+
+
+def test_a_record_alone_opens_no_model(tiny_run: training.Run, tmp_path: Path):
+    for name in ("run.json", "history.csv"):
+        (tmp_path / name).write_bytes((tiny_run.folder / name).read_bytes())
+    record, history = training.load_record(tmp_path)
+    assert record["metrics"] == tiny_run.record["metrics"]
+    assert [row["val_accuracy"] for row in history] == [
+        row["val_accuracy"] for row in tiny_run.history
+    ]

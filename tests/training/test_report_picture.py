@@ -1,0 +1,117 @@
+"""The picture of runs side by side."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from larq_nobn import training
+from larq_nobn.training import Comparison, Outcome, RunSettings
+from larq_nobn.training._outcomes import plain_settings
+from larq_nobn.training._report_picture import COLOURS, draw_groups
+from matplotlib.figure import Figure
+
+CURVES = np.array([[0.1, 0.7, 0.4], [0.2, 0.5, 0.6], [0.6, 0.6, 0.8]])
+PLAIN = RunSettings(dataset="digits", epochs=3)
+
+
+def outcomes(settings: RunSettings, curves: np.ndarray = CURVES) -> list[Outcome]:
+    return [
+        Outcome(
+            f"run-{seed}",
+            plain_settings(replace(settings, seed=seed)),
+            {"val_accuracy": curve[-1]},
+            [
+                {"epoch": epoch, "val_accuracy": value, "seconds": 1.0}
+                for epoch, value in enumerate(curve, 1)
+            ],
+        )
+        for seed, curve in enumerate(curves)
+    ]
+
+
+def of(normalization: str, batch_size: int) -> RunSettings:
+    return replace(PLAIN, normalization=normalization, batch_size=batch_size)
+
+
+def drawn(comparison: Comparison) -> Figure:
+    figure = Figure(layout="constrained")
+    draw_groups(figure, "title", comparison.compared, comparison.groups)
+    figure.draw_without_rendering()
+    return figure
+
+
+def test_a_mean_line_in_a_band_from_lowest_to_highest():
+    axes = drawn(Comparison(outcomes(PLAIN))).axes[0]
+    (line,) = axes.lines
+    np.testing.assert_array_equal(line.get_xdata(), [1, 2, 3])
+    np.testing.assert_allclose(line.get_ydata(), 100 * CURVES.mean(0))
+    (band,) = axes.collections
+    corners = band.get_paths()[0].vertices
+    for epoch, values in enumerate(CURVES.T, 1):
+        heights = corners[corners[:, 0] == epoch][:, 1]
+        np.testing.assert_allclose(heights.min(), 100 * values.min())
+        np.testing.assert_allclose(heights.max(), 100 * values.max())
+
+
+def test_a_panel_per_batch_size_and_one_colour_per_normalization():
+    cells = [of(name, size) for size in (2, 8) for name in ("batch_norm", "nobn")]
+    figure = drawn(Comparison([each for cell in cells for each in outcomes(cell)]))
+    assert [axes.get_title() for axes in figure.axes] == [
+        "batch size 2",
+        "batch size 8",
+    ]
+    for axes in figure.axes:
+        assert [line.get_color() for line in axes.lines] == [*COLOURS[:2]]
+    (legend,) = figure.legends
+    assert [text.get_text() for text in legend.get_texts()] == ["batch_norm", "nobn"]
+    frame = legend.get_window_extent()
+    assert not any(frame.overlaps(axes.get_window_extent()) for axes in figure.axes)
+
+
+def test_more_lines_than_colours_are_dashed():
+    cells = [replace(PLAIN, width=width) for width in range(1, 10)]
+    (axes,) = drawn(Comparison([e for cell in cells for e in outcomes(cell)])).axes
+    looks = [(line.get_color(), line.get_linestyle()) for line in axes.lines]
+    assert len(set(looks)) == 9
+    assert len({colour for colour, _ in looks}) == len(COLOURS)
+
+
+def test_a_lonely_group_is_named_by_its_normalization():
+    (legend,) = drawn(Comparison(outcomes(PLAIN))).legends
+    assert [text.get_text() for text in legend.get_texts()] == ["nobn"]
+
+
+def test_what_has_no_result_is_not_drawn(tmp_path: Path):
+    failed = Outcome("run-9", plain_settings(of("none", 2)), failure="It diverged.")
+    Comparison([failed, *outcomes(PLAIN)]).draw(tmp_path / "runs.png")
+    assert (tmp_path / "runs.png").read_bytes()[:4] == b"\x89PNG"
+    with pytest.raises(ValueError, match="No run has a result to draw"):
+        Comparison([failed]).draw(tmp_path / "none.png")
+    assert [path.name for path in tmp_path.iterdir()] == ["runs.png"]
+
+
+def test_a_failed_run_is_worse_than_any_other(tmp_path: Path):
+    poor = outcomes(replace(PLAIN, learning_rate=0.1), CURVES / 9)
+    torn = outcomes(replace(PLAIN, learning_rate=0.2))
+    torn[1] = replace(torn[1], failure="It diverged.")
+    best = [g for g in Comparison(torn + poor, ["normalization"]).groups if g.best]
+    assert [group.settings["learning_rate"] for group in best] == [0.1]
+
+
+def test_names_and_places_that_are_none(tmp_path: Path):
+    comparison = Comparison(outcomes(PLAIN))
+    with pytest.raises(ValueError, match=r"runs\.jpg is no name for a picture"):
+        comparison.draw(tmp_path / "runs.jpg")
+    with pytest.raises(OSError, match="cannot be written"):
+        comparison.draw(tmp_path / "nowhere" / "runs.png")
+
+
+def test_without_matplotlib(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for missing in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, missing, None)
+    with pytest.raises(ImportError, match="because matplotlib is not installed"):
+        training.Comparison(outcomes(PLAIN)).draw(tmp_path / "runs.png")
