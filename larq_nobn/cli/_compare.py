@@ -8,7 +8,8 @@ from typing import Any
 import click
 
 from .. import training
-from ._console import comparing_progress, emit_json, out, say
+from ._console import beside, comparing_progress, emit_json, out, say
+from ._errors import continued
 from ._options import HOW, WHAT, Several, options
 
 
@@ -73,14 +74,27 @@ def compare(
     given["network"] = dict(given["network"])
     chosen = {name: value for name, value in given.items() if value is not None}
     cells = training.grid(**chosen)
-    with comparing_progress(len(cells)) as watch:
+    _refuse_nowhere(target)
+    console = beside() if target == "-" else out()
+    with continued(), comparing_progress(len(cells), console) as watch:
         comparison = training.compare(cells, output, watch)
     emit_json(comparison.to_dict(), target)
     if target != "-":
         out().print(comparison.table())
-        say(f"All numbers: {output / 'compare.json'}; curves: {output / 'compare.png'}")
+        say(f"All numbers: {output / 'compare.json'}")
+        if (output / "compare.png").exists():
+            say(f"Curves: {output / 'compare.png'}")
     failed = [each for each in comparison.outcomes if each.failure is not None]
     for each in failed:
         click.echo(f"Failed: {each.folder}. {each.failure}", err=True)
     if failed:
         context.exit(1)
+
+
+def _refuse_nowhere(target: str | None) -> None:
+    """Says before hours of training that the JSON would have no place."""
+    if target is not None and not Path(target).parent.is_dir():
+        raise NotADirectoryError(
+            f"--json {target} lies in no existing folder. Create it first, or choose "
+            "another one."
+        )

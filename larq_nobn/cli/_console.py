@@ -31,6 +31,11 @@ def out() -> Console:
     return _console(stderr=False)
 
 
+def beside() -> Console:
+    """The same on stderr, for what is said while stdout is for JSON."""
+    return _console(stderr=True)
+
+
 def progress() -> Progress:
     """A progress bar on stderr that leaves nothing behind, and only on a terminal."""
     return _live(
@@ -111,14 +116,18 @@ def own_stderr() -> Iterator[None]:
 def training_progress(epochs: int) -> Iterator[keras.callbacks.Callback]:
     """A Keras callback that shows a bar, and a line for each finished epoch."""
     with progress() as bar:
-        yield _TrainingProgress(bar, epochs)
+        yield _TrainingProgress(bar, epochs, out())
 
 
 @contextmanager
 def comparing_progress(
-    cells: int,
+    cells: int, console: Console
 ) -> Iterator[Callable[[str, training.RunSettings], keras.callbacks.Callback]]:
     """The same for one run after the other, with a bar over all of them.
+
+    Arguments:
+        cells: How many runs there are.
+        console: Where the lines go.
 
     Yields:
         What gives the callback of the next run.
@@ -131,18 +140,21 @@ def comparing_progress(
             if runs:
                 runs[-1].end()
             bar.update(task, completed=len(runs), description=f"run {name}")
-            runs.append(_TrainingProgress(bar, settings.epochs, f"{name}, "))
+            runs.append(_TrainingProgress(bar, settings.epochs, console, f"{name}, "))
             return runs[-1]
 
         yield watch
 
 
 class _TrainingProgress(keras.callbacks.Callback):
-    def __init__(self, bar: Progress, epochs: int, name: str = "") -> None:
+    def __init__(
+        self, bar: Progress, epochs: int, console: Console, name: str = ""
+    ) -> None:
         super().__init__()
         self._supports_tf_logs = True  # those of a batch stay on the device
         self._bar = bar
         self._epochs = epochs
+        self._console = console
         self._name = name
         self._task = bar.add_task("training", total=None)
 
@@ -164,10 +176,11 @@ class _TrainingProgress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         assert logs is not None
-        say(
+        self._console.print(
             f"{self._name}epoch {epoch + 1}/{self._epochs}: loss {logs['loss']:.3f}, "
             f"accuracy {percent(logs['accuracy'])}, "
-            f"test accuracy {percent(logs['val_accuracy'])}"
+            f"test accuracy {percent(logs['val_accuracy'])}",
+            soft_wrap=True,
         )
 
 

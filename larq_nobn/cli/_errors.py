@@ -85,6 +85,18 @@ def resumable(output: Path) -> Iterator[None]:
 
 
 @contextmanager
+def continued() -> Iterator[None]:
+    """Adds, if a command is stopped, that it goes on where it was."""
+    try:
+        with _one_sentence():
+            yield
+    except Sentence as error:
+        if isinstance(error, Stopped):
+            error.hint = " The same command goes on."
+        raise
+
+
+@contextmanager
 def _one_sentence() -> Iterator[None]:
     try:
         yield

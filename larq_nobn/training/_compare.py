@@ -137,10 +137,12 @@ def compare(
     by = [name for name in _ROWS if name in found] or [_ROWS[0]]
     comparison = Comparison(outcomes, by)
     comparison.to_json(folder / "compare.json")
+    picture = folder / "compare.png"
+    picture.unlink(missing_ok=True)  # that of a smaller grid
     if all(each.failure for each in outcomes):
         return comparison
     try:
-        comparison.draw(folder / "compare.png")
+        comparison.draw(picture)
     except ImportError as error:
         _log.warning("%s", error)
     return comparison

@@ -1,72 +1,127 @@
-"""`compare` and `report`: one tiny grid, trained once."""
+"""`compare`: one tiny grid, trained once."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from larq_nobn import training
+from cli.answers import one_sentence
+from click.testing import Result
 
+Invoke = Callable[..., Result]
 GRID = (
-    *("compare", "--normalizations", "none,nobn", "--seeds", "0,1"),
+    *("compare", "--normalizations", "none,nobn", "--seeds", "1"),
     *("--dataset", "digits", "--width", "4", "--blocks", "1,1"),
     *("--epochs", "1", "--batch-sizes", "32", "--limit", "64"),
 )
-CELLS = {f"{name}-32-{seed}" for name in ("none", "nobn") for seed in (0, 1)}
+CELLS = {"none-32-1", "nobn-32-1"}
+Compared = tuple[Path, Result]
 
 
 @pytest.fixture(scope="module")
-def compared(tmp_path_factory, invoke):
+def compared(tmp_path_factory: pytest.TempPathFactory, invoke: Invoke) -> Compared:
     folder = tmp_path_factory.mktemp("compare") / "grid"
-    return folder, invoke(*GRID, "--output", folder)
+    return folder, invoke(*GRID, "--output", folder, "--json", "-")
 
 
-def test_a_grid_is_trained_and_put_side_by_side(compared):
+@pytest.mark.slow
+def test_a_grid_is_trained_and_put_side_by_side(compared: Compared):
     folder, result = compared
     assert result.exit_code == 0, result.output
     assert {path.name for path in folder.iterdir()} == CELLS | {
         "compare.json",
         "compare.png",
     }
-    assert "nobn-32-1, epoch 1/1: loss" in result.output
-    content = json.loads((folder / "compare.json").read_text())
-    assert [group["seeds"] for group in content["groups"]] == [[0, 1], [0, 1]]
+    # Lines of the training leave stdout to the JSON.
+    content = json.loads(result.stdout)
+    assert content == json.loads((folder / "compare.json").read_text())
+    assert "nobn-32-1, epoch 1/1: loss" in result.stderr
+    assert [group["seeds"] for group in content["groups"]] == [[1], [1]]
+    for run in content["runs"]:
+        record = json.loads(Path(run["folder"], "run.json").read_text())
+        assert run["metrics"] == record["metrics"]
+        assert run["versions"] == record["versions"]
 
 
-def test_the_same_command_again_trains_nothing(compared, invoke, monkeypatch):
+@pytest.mark.slow
+def test_the_same_command_again_trains_nothing(
+    compared: Compared, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+):
     folder, _ = compared
-    monkeypatch.setattr(training._run, "fit", None)
-    result = invoke(*GRID, "--output", folder, "--json", "-")
+    before = (folder / "compare.json").read_text()
+    monkeypatch.setattr(training._compare, "train", None)
+    result = invoke(*GRID, "--output", folder)
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout) == json.loads(
-        (folder / "compare.json").read_text()
-    )
+    assert (folder / "compare.json").read_text() == before
+    for row in ("none", "nobn"):
+        assert f"│ {row} " in result.stdout
+    assert f"Curves: {folder / 'compare.png'}" in result.stdout
 
 
-def test_report_says_the_same(compared, invoke, tmp_path: Path):
+@pytest.mark.slow
+def test_other_settings_need_another_folder(compared: Compared, invoke: Invoke):
     folder, _ = compared
-    cells = [folder / name for name in sorted(CELLS)]
-    target, picture = tmp_path / "report.json", tmp_path / "report.png"
-    result = invoke("report", *cells, "--json", target, "--png", picture)
-    assert result.exit_code == 0, result.output
-    by_report, by_compare = (
-        {
-            group["settings"]["normalization"]: group["metrics"]["val_accuracy"]
-            for group in json.loads(file.read_text())["groups"]
-        }
-        for file in (target, folder / "compare.json")
-    )
-    assert by_report == by_compare
-    assert picture.read_bytes()[:4] == b"\x89PNG"
-    assert "none" in result.stdout and "nobn" in result.stdout
+    result = invoke(*GRID, "--epochs", "2", "--output", folder)
+    assert "holds a run with epochs=1, but epochs=2 was given" in one_sentence(result)
 
 
-def test_a_run_that_diverges_ends_with_code_1(invoke, tmp_path: Path, monkeypatch):
-    def diverges(*_, **__):
+def test_a_run_that_diverges_ends_with_code_1(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def diverges(*_: object, **__: object) -> None:
         raise training.NonFiniteLoss("The loss is not finite at epoch 1, step 2.")
 
     monkeypatch.setattr(training._compare, "train", diverges)
-    result = invoke(*GRID, "--output", tmp_path)
+    result = invoke(*GRID, "--output", tmp_path / "grid")
     assert result.exit_code == 1
-    assert "nobn-32-1. The loss is not finite at epoch 1, step 2." in result.stderr
+    lines = [line for line in result.stderr.splitlines() if line.startswith("Failed")]
+    assert len(lines) == 2
+    assert lines[-1] == (
+        f"Failed: {tmp_path / 'grid' / 'nobn-32-1'}. "
+        "The loss is not finite at epoch 1, step 2."
+    )
+    assert str(tmp_path / "grid" / "compare.json") in result.stdout
+    assert "compare.png" not in result.stdout
+
+
+def test_a_stopped_grid_says_that_it_goes_on(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def is_stopped(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training._compare, "train", is_stopped)
+    result = invoke(*GRID, "--output", tmp_path / "grid")
+    assert result.exit_code == 130
+    assert result.stderr == (
+        "Stopped; nothing half-written is left. The same command goes on.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ("--normalizations none,none", "is empty or holds something twice"),
+        ("--normalizations none,", "normalization='' is not known"),
+        ("--batch-sizes 2,x", "'2,x' is no list of int values between commas"),
+        ("--seeds -1", "seed=-1 is below 0"),
+        ("--learning-rates 0.1,0.10", "learning_rates=[0.1, 0.1] is empty or holds"),
+        ("--learning-rates nan", "learning_rate=nan is outside (0, inf)"),
+        ("--recipes plain,best", "recipe='best' is not known"),
+        ("--json nowhere/x.json", "--json nowhere/x.json lies in no existing folder"),
+    ],
+)
+def test_one_sentence(
+    options: str,
+    sentence: str,
+    invoke: Invoke,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.chdir(tmp_path)
+    answer = one_sentence(invoke(*GRID, "--output", "grid", *options.split()))
+    assert sentence in answer
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,120 @@
+"""`report`, on runs whose accuracies are known."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from larq_nobn import training
+from cli.answers import one_sentence
+from click.testing import Result
+from training.fake_runs import leave_run
+
+Invoke = Callable[..., Result]
+CELLS = training.grid(
+    *(["none", "nobn"], [0, 1]), learning_rates=[0.001, 0.01], dataset="digits"
+)
+
+
+@pytest.fixture
+def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Accuracies 0.1, 0.2, ..., in the order of normalization, rate and seed."""
+    monkeypatch.chdir(tmp_path)
+    for number, (name, settings) in enumerate(CELLS.items(), 1):
+        leave_run(Path("runs", name), settings, [number / 20, number / 10])
+    return [f"runs/{name}" for name in CELLS]
+
+
+def rows(result: Result) -> list[str]:
+    lines = [line for line in result.stdout.splitlines() if line.startswith("│")]
+    return [" ".join(line.replace("│", "").split()) for line in lines]
+
+
+def test_all_that_differs_is_told_apart(runs: list[str], invoke: Invoke):
+    result = invoke("report", *runs)
+    assert result.exit_code == 0, result.output
+    assert rows(result) == [
+        "none plain 0.001 2 15.0 (10.0 to 20.0) 2 (15.0) 1.0",
+        "none plain 0.01 2 35.0 (30.0 to 40.0) 2 (35.0) 1.0",
+        "nobn nobn 0.001 2 55.0 (50.0 to 60.0) 2 (55.0) 1.0",
+        "nobn nobn 0.01 2 75.0 (70.0 to 80.0) 2 (75.0) 1.0",
+    ]
+    assert result.stderr == ""
+
+
+def test_by_normalization_at_the_best_of_the_rest(runs: list[str], invoke: Invoke):
+    result = invoke("report", *runs, "--by", "normalization")
+    assert result.exit_code == 0, result.output
+    assert rows(result) == [
+        "none plain 0.01 2 35.0 (30.0 to 40.0) 2 (35.0) 1.0",
+        "nobn nobn 0.01 2 75.0 (70.0 to 80.0) 2 (75.0) 1.0",
+    ]
+    assert "chosen on the test images" in result.stdout
+
+
+def test_json_and_picture(runs: list[str], invoke: Invoke):
+    printed = invoke("report", *runs, "--json", "-", "--png", "runs.png")
+    written = invoke("report", *runs, "--json", "report.json")
+    assert printed.exit_code == written.exit_code == 0, printed.output
+    content = json.loads(printed.stdout)
+    assert content == json.loads(Path("report.json").read_text())
+    assert content == training.report(runs).to_dict()
+    assert Path("runs.png").read_bytes()[:4] == b"\x89PNG"
+
+
+def test_what_is_no_run_is_named(
+    runs: list[str], invoke: Invoke, caplog: pytest.LogCaptureFixture
+):
+    Path("runs", "compare.json").write_text("{}")
+    Path("runs", "begun").mkdir()
+    result = invoke("report", *runs, "runs/compare.json", "runs/begun")
+    assert result.exit_code == 0, result.output
+    assert caplog.messages == [
+        "Left out, because there is no run.json of a finished run: "
+        "runs/compare.json, runs/begun."
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ("--by colour", "by=colour has 'colour', which is no setting"),
+        ("--by normalization,normalization", "or comes twice"),
+        ("--png runs.jpg", "runs.jpg is no name for a picture"),
+        ("--png nowhere/runs.png", "'nowhere/runs.png' cannot be written"),
+        ("--json nowhere/x.json", "'nowhere/x.json' cannot be written"),
+        ("gone", "gone does not exist"),
+    ],
+)
+def test_one_sentence(options: str, sentence: str, runs: list[str], invoke: Invoke):
+    before = sorted(Path().rglob("*"))
+    assert sentence in one_sentence(invoke("report", *runs, *options.split()))
+    assert sorted(Path().rglob("*")) == before
+
+
+def test_a_damaged_run(runs: list[str], invoke: Invoke):
+    Path(runs[0], "history.csv").write_text("epoch\n1\n")
+    answer = one_sentence(invoke("report", *runs))
+    assert f"{runs[0]} is damaged" in answer
+
+
+def test_a_picture_needs_matplotlib(
+    runs: list[str], invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+):
+    for missing in ("matplotlib", "matplotlib.figure"):
+        monkeypatch.setitem(sys.modules, missing, None)
+    answer = one_sentence(invoke("report", *runs, "--png", "runs.png"))
+    assert "matplotlib is not installed" in answer
+
+
+def test_long_settings_leave_numbers_whole(runs: list[str], invoke: Invoke):
+    network = {"alpha": 0.25, "variance_rule": "nf", "balanced": True}
+    settings = replace(CELLS["nobn-128-0.001-0"], network=network, clip_factor=0.5)
+    leave_run(Path("long"), settings, [0.5, 0.4321])
+    result = invoke("report", *runs, "long")
+    assert " 43.2 │" in result.stdout
+    assert " 35.0 (30.0 to 40.0) │" in result.stdout
