@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Literal
 
 from rich.table import Table
 
@@ -11,7 +11,7 @@ from ._groups import Group
 from ._outcomes import ACCURACY
 from ._words import shown, words
 
-_RESULTS = ("test accuracy, %", "best epoch", "seconds per epoch")
+_RESULTS = ("test accuracy (%)", "best epoch", "seconds per epoch")
 
 
 def comparison_table(
@@ -22,29 +22,27 @@ def comparison_table(
     table = Table(title=title, title_justify="left")
     for name in names:
         heading = words(name) if name in compared else f"best {words(name)}"
-        _add_column(table, heading, [group.settings[name] for group in groups])
+        values = [group.settings[name] for group in groups]
+        numbers = all(isinstance(value, int | float) for value in values)
+        side: Literal["left", "right"] = "right" if numbers else "left"
+        table.add_column(_narrow(heading), justify=side, overflow="fold")
     failures = any(len(g.finished) < len(g.outcomes) for g in groups)
     for heading in ["runs", *["failed"] * failures, *_RESULTS]:
-        _add_column(table, heading, [0])
+        # Where room is short it is the settings that go on in a second line.
+        table.add_column(_narrow(heading), justify="right", no_wrap=True)
     for group in groups:
         count = len(group.finished)
         counts = [str(count), *[str(len(group.outcomes) - count)] * failures]
-        values = [shown(group.settings[name]) for name in names]
-        table.add_row(*values, *counts, *_results(group))
+        said = [shown(group.settings[name]) for name in names]
+        table.add_row(*said, *counts, *_results(group))
     if len(names) > len(compared):
         table.caption = "Best: of the highest mean, chosen on the test images."
         table.caption_justify = "left"
     return table
 
 
-def _add_column(table: Table, heading: str, values: Sequence[Any]) -> None:
-    """Numbers stand to the right and words to the left; dictionaries may wrap."""
-    numbers = all(isinstance(value, int | float) for value in values)
-    table.add_column(
-        heading.replace(" ", "\n"),
-        justify="right" if numbers else "left",
-        no_wrap=not any(isinstance(value, dict) for value in values),
-    )
+def _narrow(heading: str) -> str:
+    return heading.replace(" ", "\n")
 
 
 def _results(group: Group) -> list[str]:

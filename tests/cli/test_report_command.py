@@ -111,10 +111,13 @@ def test_a_picture_needs_matplotlib(
     assert "matplotlib is not installed" in answer
 
 
-def test_long_settings_leave_numbers_whole(runs: list[str], invoke: Invoke):
+def test_where_room_is_short_numbers_stay_whole(runs: list[str], invoke: Invoke):
     network = {"alpha": 0.25, "variance_rule": "nf", "balanced": True}
-    settings = replace(CELLS["nobn-128-0.001-0"], network=network, clip_factor=0.5)
-    leave_run(Path("long"), settings, [0.5, 0.4321])
-    result = invoke("report", *runs, "long")
-    assert " 43.2 │" in result.stdout
-    assert " 35.0 (30.0 to 40.0) │" in result.stdout
+    changes = {"clip_factor": 0.5, "beta_2": 0.98765, "shift_multiplier": 2.0}
+    settings = replace(CELLS["nobn-128-0.001-0"], network=network, **changes)
+    for folder, seed in (("a", 0), ("b", 1)):
+        leave_run(Path(folder), replace(settings, seed=seed), [0.5, 0.4321])
+    result = invoke("report", *runs, "a", "b")
+    assert "…" not in result.stdout
+    assert "│ 43.2 (43.2 to 43.2) │ 1 (50.0) │" in result.stdout
+    assert "│ 35.0 (30.0 to 40.0) │ 2 (35.0) │" in result.stdout
