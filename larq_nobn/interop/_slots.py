@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from .._keras import keras
+from ..quantizers import ReCU, ScaledStdSign
+from ._ties import decided
 
 _SHOWN = 6
 _REMEDY = "Only the networks of the published code can be loaded."
@@ -34,6 +36,14 @@ def _flat(array: np.ndarray) -> np.ndarray:
     return array.reshape(-1)
 
 
+def _kernel(array: np.ndarray) -> np.ndarray:
+    return array.transpose(2, 3, 1, 0)
+
+
+def _tied_kernel(array: np.ndarray) -> np.ndarray:
+    return _kernel(decided(array))
+
+
 def _first(array: np.ndarray) -> np.ndarray:
     return array.reshape(())
 
@@ -53,12 +63,11 @@ def convolution(source: str, layer: keras.layers.Layer) -> Slots:
     """A convolution without bias, with what its kernel quantizer owns."""
     height, width, inputs, outputs = layer.kernel.shape
     shape = (outputs, inputs, height, width)
-    slots = {
-        f"{source}.weight": Slot(
-            layer.kernel, (shape,), lambda array: array.transpose(2, 3, 1, 0)
-        )
-    }
-    quantizer: Any = getattr(layer, "kernel_quantizer", None)
+    quantizer: Any = layer.kernel_quantizer
+    # Only these take signs around a mean, which is rounded.
+    tied = isinstance(quantizer, ReCU | ScaledStdSign)
+    arrange = _tied_kernel if tied else _kernel
+    slots = {f"{source}.weight": Slot(layer.kernel, (shape,), arrange)}
     if hasattr(quantizer, "gain"):
         slots[f"{source}.gain"] = _vector(quantizer.gain, 0, 3)
     if hasattr(quantizer, "alpha"):
