@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import FrameType
 
@@ -19,6 +20,19 @@ TINY = (
     *("train", "--recipe", "plain", "--dataset", "digits", "--width", "4"),
     *("--blocks", "1", "--epochs", "2", "--batch-size", "32", "--limit", "64"),
 )
+
+
+@pytest.fixture(autouse=True)
+def usual_handlers() -> Iterator[None]:
+    """Those of a foreground process: one that a shell began behind & ignores Ctrl-C."""
+    usual = {
+        signal.SIGINT: signal.default_int_handler,
+        signal.SIGTERM: signal.SIG_DFL,
+    }
+    before = {number: signal.signal(number, usual[number]) for number in usual}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 class Freed:
