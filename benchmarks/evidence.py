@@ -158,11 +158,13 @@ def main(experiment, seeds, only, train, folder):
             if not name.startswith(only):
                 continue
             cell = folder / experiment / name
-            if not train and not (cell / "run.json").exists():
+            if train:
+                nobn.training.train(chosen, cell, resume=True)
+            elif not (cell / "run.json").exists():
                 continue
-            run = nobn.training.train(chosen, cell, resume=True)
             keep(cell, kept / name)
-            accuracies = [f"{100 * row['val_accuracy']:.1f}" for row in run.history]
+            _, history = nobn.training.load_record(cell)
+            accuracies = [f"{100 * row['val_accuracy']:.1f}" for row in history]
             print(name, *accuracies, flush=True)
     comparison = nobn.training.report(sorted(kept.glob("*/")))
     comparison.to_json(kept / "compare.json")
