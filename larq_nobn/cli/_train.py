@@ -27,7 +27,7 @@ from ._options import (
 @options(recipe_option, NORMALIZATION, *WHAT, SEED, BATCH_SIZE, LEARNING_RATE, *HOW)
 @click.option(
     "--strategy",
-    type=click.Choice(["none", "mirrored", "multi_worker"]),
+    type=click.Choice(training.STRATEGIES),
     default="none",
     help="mirrored: all GPUs here; multi_worker: all machines in TF_CONFIG.",
 )

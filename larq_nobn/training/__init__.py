@@ -14,6 +14,7 @@ from ._run import train
 from ._scoring import evaluate, score
 from ._settings import PRECISIONS, RunSettings
 from ._stopping import Terminated
+from ._strategy import STRATEGIES
 
 __all__ = [
     "KERNELS",
@@ -21,6 +22,7 @@ __all__ = [
     "PRECISIONS",
     "RECIPES",
     "SCHEDULES",
+    "STRATEGIES",
     "Comparison",
     "NonFiniteLoss",
     "Outcome",
