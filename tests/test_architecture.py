@@ -2,7 +2,9 @@
 
 import ast
 import textwrap
+from collections import Counter
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -23,8 +25,13 @@ LAYERS = (
     {"cli"},
     {"__main__"},
 )
-# The parts of a package that has some; what else lies in it comes after them.
-PARTS = {
+# The same within each package that has parts.
+PARTS: dict[str, tuple[set[str], ...]] = {
+    "surgery": (
+        {"_batch_norm", "_linear", "_report", "_signs"},
+        {"fold", "remove", "statistics"},
+    ),
+    "training": ({"settings"}, {"folder"}, {"run"}, {"comparison"}),
     "deploy": (
         {"_errors", "_shown"},
         {"_graph"},
@@ -34,7 +41,14 @@ PARTS = {
         {"int8"},
         {"_report"},
         {"_convert"},
-    )
+    ),
+    "deploy/prepare": (
+        {"_inference", "_kinds"},
+        {"_padding", "_proxy", "_quantizers", "_trimming"},
+        {"factors"},
+        {"affine", "shifts"},
+        {"_prepare"},
+    ),
 }
 
 
@@ -51,7 +65,9 @@ LATE = {
     *("tensorboard", "torch"),
 }
 NAMELESS = {"utils", "util", "misc", "helpers", "helper"}
-LIMIT = 250
+LINES, MODULES, SIBLINGS = 250, 16, 3
+# One file per method or network, however many there are.
+CATALOGUES = {"layers", "models"}
 
 
 def imports(tree: ast.AST, module: str) -> Iterator[tuple[ast.stmt, str]]:
@@ -88,20 +104,27 @@ def backward_imports(path: str, tree: ast.AST) -> Iterator[str]:
 
 
 def backward_parts(path: str, tree: ast.AST) -> Iterator[str]:
-    """The same within a package that has parts."""
-    whole, *rest = Path(path).with_suffix("").parts
-    if whole not in PARTS or rest == ["__init__"]:
-        return
-    order, part = order_of(PARTS[whole]), rest[0]
+    """The same within a package that has parts, and within a part that has some."""
+    *folders, stem = Path(path).with_suffix("").parts
+    for depth in range(1, len(folders) + 1):
+        whole = "/".join(folders[:depth])
+        part = [*folders, stem][depth]
+        if whole in PARTS and part != "__init__":
+            yield from backward_in(whole, part, path, tree)
+
+
+def backward_in(whole: str, part: str, path: str, tree: ast.AST) -> Iterator[str]:
+    order = order_of(PARTS[whole])
+    inside = [PACKAGE, *whole.split("/")]
     if part not in order:
         yield f"{part} has no place in PARTS"
         return
     for _, name in imports(tree, module_of(path)):
-        top, *inside = name.split(".")
-        if [top, *inside[:1]] != [PACKAGE, whole] or inside[1:2] == [part]:
+        names = name.split(".")
+        if names[: len(inside)] != inside or names[len(inside)] == part:
             continue
-        if order.get(inside[1], len(order)) >= order[part]:
-            yield f"{whole}.{part} imports {name}"
+        if order.get(names[len(inside)], len(order)) >= order[part]:
+            yield f"{'.'.join([*inside[1:], part])} imports {name}"
 
 
 def early_imports(path: str, tree: ast.Module) -> Iterator[str]:
@@ -156,8 +179,8 @@ def file_problems(path: str, source: str) -> Iterator[str]:
         yield f"is called {name}; name it after its concept"
     if "/" in path and not name.startswith("_"):
         yield "lies in a sub-package, so its name starts with an underscore"
-    if (count := len(source.splitlines())) > LIMIT:
-        yield f"has {count} lines, more than {LIMIT}"
+    if (count := len(source.splitlines())) > LINES:
+        yield f"has {count} lines, more than {LINES}"
 
 
 def unlisted_names(path: str, tree: ast.Module) -> Iterator[str]:
@@ -192,11 +215,91 @@ def problems(path: str, source: str) -> list[str]:
     ]
 
 
+def folder_problems(folder: str, files: list[str]) -> Iterator[str]:
+    """What makes a folder a corridor; its files by their names without `.py`."""
+    modules = [name for name in files if name != "__init__"]
+    if len(modules) > MODULES and folder not in CATALOGUES:
+        yield f"{folder} holds {len(modules)} modules, more than {MODULES}"
+    prefixes = Counter(name.strip("_").split("_")[0] for name in modules)
+    for prefix, count in prefixes.items():
+        if count > SIBLINGS:
+            yield f"{folder} holds {count} files called {prefix}; make it a folder"
+
+
 @pytest.mark.parametrize(
     "path", sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py"))
 )
 def test_source(path):
     assert problems(path, (ROOT / path).read_text(encoding="utf-8")) == []
+
+
+FOLDERS = sorted({path.parent for path in ROOT.rglob("*.py")})
+
+
+@pytest.mark.parametrize(
+    "folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT.parent))
+)
+def test_folder(folder):
+    files = [path.stem for path in folder.glob("*.py")]
+    assert list(folder_problems(str(folder.relative_to(ROOT)), files)) == []
+
+
+@pytest.mark.parametrize(
+    "folder, files, problem",
+    [
+        ("surgery", [f"_{letter}" for letter in "abcdefghijklmnopq"], "17 modules"),
+        ("surgery", ["_fold", "_fold_a", "_fold_b", "_fold_c"], "4 files called fold"),
+        ("layers", ["_norm_a", "_norm_b", "_norm_c", "_norm"], "4 files called norm"),
+    ],
+)
+def test_corridors_are_found(folder, files, problem):
+    assert any(problem in found for found in folder_problems(folder, files))
+
+
+def test_rooms_are_accepted():
+    letters = [f"_{letter}" for letter in "abcdefghijklmnopq"]
+    assert list(folder_problems("layers", letters)) == []
+    assert list(folder_problems("deploy", ["__init__", *letters[:16]])) == []
+    assert list(folder_problems("surgery", ["_fold", "_fold_a", "_fold_b"])) == []
+
+
+def circle(sources: dict[str, str]) -> list[str]:
+    """Modules, by dotted name, that import one another in a circle; none if empty."""
+    needs = {
+        module: {
+            other
+            for _, name in imports(ast.parse(source), module)
+            for other in (name, name.rpartition(".")[0])
+            if other in sources and other != module
+        }
+        for module, source in sources.items()
+    }
+    try:
+        TopologicalSorter(needs).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def test_no_import_goes_in_a_circle():
+    files = [path for path in ROOT.rglob("*.py") if path.name != "__init__.py"]
+    sources = {
+        module_of(str(path.relative_to(ROOT))): path.read_text(encoding="utf-8")
+        for path in files
+    }
+    assert circle(sources) == []
+
+
+def test_a_circle_is_found():
+    name = f"{PACKAGE}.data"
+    sources = {
+        f"{name}._a": "from ._b import x",
+        f"{name}._b": "def f():\n    from . import _c",
+        f"{name}._c": "from ._a import y",
+    }
+    assert {f"{name}._a", f"{name}._b", f"{name}._c"} <= set(circle(sources))
+    sources[f"{name}._c"] = "from ._d import y"
+    assert circle(sources) == []
 
 
 BAD = [
@@ -217,6 +320,21 @@ BAD = [
     ("deploy/lite/_a.py", "from .. import convert", "deploy.lite imports larq_nobn.de"),
     ("deploy/_errors.py", "from .lite import read", "deploy._errors imports larq_nob"),
     ("deploy/odd/_a.py", "", "odd has no place in PARTS"),
+    ("deploy/prepare/odd/_a.py", "", "odd has no place in PARTS"),
+    (
+        "deploy/prepare/factors/_a.py",
+        "from ..shifts import x",
+        "deploy.prepare.factors imports larq_nobn.deploy.prepare.shifts",
+    ),
+    ("deploy/prepare/factors/_a.py", "from ...checks import x", "deploy.prepare impor"),
+    (
+        "surgery/fold/_a.py",
+        "from ..remove import x",
+        "surgery.fold imports larq_nobn",
+    ),
+    ("surgery/_linear.py", "from .fold import x", "surgery._linear imports larq_nobn"),
+    ("training/folder/_a.py", "from ..run import x", "training.folder imports larq_no"),
+    ("training/settings/_a.py", "from .. import train", "training.settings imports la"),
     ("data/_a.py", "from .._math import unit_sum", "data imports larq_nobn._math"),
     ("plots.py", "", "plots has no place in LAYERS"),
     ("data/_a.py", "import tensorflow_datasets as tfds", "imports tensorflow_datasets"),
@@ -259,7 +377,14 @@ GOOD = [
     ("surgery.py", "from .models import A\ndef b(): ...\n__all__ = ['b']"),
     ("callbacks/_a.py", "from ..quantizers import ReCU"),
     ("diagnostics.py", "from .callbacks import A\n__all__ = []"),
-    ("training/_a.py", "from .. import data\ndef f():\n    from .. import __version__"),
+    (
+        "training/run/_a.py",
+        "from ... import data\ndef f():\n    from ... import __version__",
+    ),
+    ("training/run/_a.py", "from ..folder import Run\nfrom ..settings import KERNELS"),
+    ("surgery/fold/_a.py", "from .._linear import Linear\nfrom ._plan import Plan"),
+    ("deploy/prepare/affine/_a.py", "from ..factors import x\nfrom ._b import y"),
+    ("deploy/prepare/_prepare.py", "from .shifts import x\nfrom .._graph import y"),
     (
         "cli/_a.py",
         "def f():\n    import tensorflow_datasets\n    from PIL import Image",

@@ -5,58 +5,29 @@ from __future__ import annotations
 import tensorflow as tf
 
 from .._keras import keras
-from ..graph import TRAINING_ONLY, Call
+from ..graph import (
+    SUMS,
+    TRAINING_ONLY,
+    Call,
+    is_channels_last,
+    kernels_of,
+    passage,
+    symbol_of,
+    weights_of_sum,
+)
 from ..layers import SkipInit
 from ..models._channel_padding import ChannelPadding
 from ._walk import Values
 
 _layers = keras.layers
-_LINEAR = (
-    _layers.Dense,
-    _layers.Conv1D,
-    _layers.Conv2D,
-    _layers.Conv3D,
-    _layers.DepthwiseConv1D,
-    _layers.DepthwiseConv2D,
-    _layers.SeparableConv1D,
-    _layers.SeparableConv2D,
-)
-# What a constant per channel passes, apart from a factor.
-_PASSING = (
-    _layers.Add,
-    _layers.Average,
-    _layers.Subtract,
-    _layers.Concatenate,
-    _layers.AveragePooling1D,
-    _layers.AveragePooling2D,
-    _layers.AveragePooling3D,
-    _layers.GlobalAveragePooling1D,
-    _layers.GlobalAveragePooling2D,
-    _layers.GlobalAveragePooling3D,
-    _layers.MaxPooling1D,
-    _layers.MaxPooling2D,
-    _layers.MaxPooling3D,
-    _layers.GlobalMaxPooling1D,
-    _layers.GlobalMaxPooling2D,
-    _layers.GlobalMaxPooling3D,
-    _layers.Flatten,
-    _layers.Rescaling,
-    ChannelPadding,
-    SkipInit,
-)
-# What Keras makes of x + y.
-_SUMS = ("__operators__.add", "math.add")
+# A constant per channel passes these with a factor, or beside other channels.
+_PASSING = (_layers.Concatenate, _layers.Rescaling, ChannelPadding, SkipInit)
 
 
 def is_linear(layer: keras.layers.Layer) -> bool:
     """Tells whether batch norm could stand behind a layer of weights."""
     plain = getattr(layer, "activation", None) in (None, keras.activations.linear)
-    return isinstance(layer, _LINEAR) and plain and is_channels_last(layer)
-
-
-def is_channels_last(layer: keras.layers.Layer) -> bool:
-    """Tells whether the last axis of a layer's output is that of its channels."""
-    return getattr(layer, "data_format", "channels_last") == "channels_last"
+    return kernels_of(layer) is not None and plain and is_channels_last(layer)
 
 
 def passed_on(call: Call, values: Values) -> tf.Tensor | None:
@@ -67,8 +38,8 @@ def passed_on(call: Call, values: Values) -> tf.Tensor | None:
         return None
     if isinstance(call.layer, TRAINING_ONLY):
         return found[0]
-    is_sum = getattr(call.layer, "symbol", None) in _SUMS
-    if not (is_sum or isinstance(call.layer, _PASSING)):
+    is_sum = weights_of_sum(call) is not None or symbol_of(call.layer) in SUMS
+    if not (is_sum or passage(call).shift or type(call.layer) in _PASSING):
         return None
     zeros = {
         key: tf.zeros((1, *value.parts[0].shape[1:])) for key, value in values.items()

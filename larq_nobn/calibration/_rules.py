@@ -10,14 +10,15 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
-from ..graph import Call, Graph, has_sign_input
+from ..graph import Call, Graph, has_sign_input, is_channels_last
 from ..layers import ChannelAffine, RPReLU
 from ..layers._kernel_layers import has_kernel
 from ..quantizers import BinaryRegularized, RSign, ScaledStandardization, ScaledStdSign
-from ._offsets import is_channels_last, is_linear, passed_on
+from ._offsets import is_linear, passed_on
 from ._statistics import Parts, mean_of, moments_of
 from ._walk import Value, Values, outputs
 
+# Not the global ones, which leave one value of each example.
 _POOLS = (
     keras.layers.MaxPooling1D,
     keras.layers.MaxPooling2D,

@@ -13,25 +13,53 @@ from ._errors import ModelError
 from ._flat import flat_copy, refuse_opaque
 from ._graph import Graph
 from ._kernels import is_binary, kernel_value, split_kernel
+from ._kinds import (
+    DEPTHWISE,
+    PLAIN,
+    SEPARABLE,
+    SUMS,
+    TRANSPOSED,
+    Kernels,
+    Passage,
+    constants_of,
+    is_channels_last,
+    kernels_of,
+    passage,
+    symbol_of,
+    weights_of_sum,
+)
 from ._rebuild import float32_config, rebuild
 from ._replace import replace_layers
 
 __all__ = [
+    "DEPTHWISE",
+    "PLAIN",
+    "SEPARABLE",
+    "SUMS",
     "TRAINING_ONLY",
+    "TRANSPOSED",
     "Call",
     "Graph",
+    "Kernels",
     "ModelError",
+    "Passage",
     "calls",
+    "constants_of",
     "flat_copy",
     "float32_config",
     "has_sign_input",
     "inputs_of",
     "is_binary",
     "is_binary_convolution",
+    "is_channels_last",
     "kernel_value",
+    "kernels_of",
+    "passage",
     "rebuild",
     "refuse_opaque",
     "replace_layers",
     "sign_of",
     "split_kernel",
+    "symbol_of",
+    "weights_of_sum",
 ]

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-import larq as lq
 import numpy as np
 
 from .._keras import keras
-from ..models._grouped import GroupedConv2D
-
-_layers = keras.layers
+from ..graph import (
+    DEPTHWISE,
+    PLAIN,
+    SEPARABLE,
+    TRANSPOSED,
+    Kernels,
+    is_channels_last,
+    kernels_of,
+)
 
 
 class Linear:
@@ -19,19 +24,21 @@ class Linear:
     Both in float64.
 
     Arguments:
-        layer: A built layer of one of the kinds below.
+        layer: A built layer.
+        kernels: Where its kernels are.
 
     Attributes:
+        first: The name of the kernel that meets the input.
+        last: The name of that which makes the output.
         kernels: The latent kernels, by name.
         bias: Of shape (output channels,), or None.
         changed: Whether they are no longer those of the layer.
     """
 
-    first = "kernel"  # what meets the input
-    last = "kernel"  # what makes the output
-
-    def __init__(self, layer: keras.layers.Layer):
+    def __init__(self, layer: keras.layers.Layer, kernels: Kernels):
         self.layer = layer
+        self.first, self.last = kernels.first, kernels.last
+        self._kernels = kernels
         self.kernels = {
             name: latent(getattr(layer, name)).numpy().astype(np.float64)
             for name in dict.fromkeys((self.first, self.last))
@@ -39,6 +46,10 @@ class Linear:
         has_bias = layer.use_bias
         self.bias = layer.bias.numpy().astype(np.float64) if has_bias else None
         self.changed = False
+
+    def given(self) -> Linear:
+        """That of the layer as it is."""
+        return type(self)(self.layer, self._kernels)
 
     def values(self) -> dict[str, np.ndarray]:
         """Kernels and bias, by name."""
@@ -107,8 +118,6 @@ class Linear:
 class Depthwise(Linear):
     """(..., input channels, outputs of each)."""
 
-    first = last = "depthwise_kernel"
-
     def by_output(self, values: np.ndarray) -> np.ndarray:
         return values.reshape(self.kernels[self.last].shape[-2:])
 
@@ -122,8 +131,6 @@ class Depthwise(Linear):
 
 class Separable(Depthwise):
     """A depthwise kernel, and one of a single position behind it."""
-
-    last = "pointwise_kernel"
 
     def by_output(self, values: np.ndarray) -> np.ndarray:
         return values
@@ -151,57 +158,20 @@ class Transposed(Linear):
         return False  # near the border fewer inputs reach an output
 
 
-# Exact classes: what a subclass computes besides is not known.
-_KINDS: dict[type, type[Linear]] = {
-    **dict.fromkeys(
-        (
-            _layers.Dense,
-            _layers.Conv1D,
-            _layers.Conv2D,
-            _layers.Conv3D,
-            lq.layers.QuantDense,
-            lq.layers.QuantConv1D,
-            lq.layers.QuantConv2D,
-            lq.layers.QuantConv3D,
-            GroupedConv2D,
-        ),
-        Linear,
-    ),
-    **dict.fromkeys(
-        (
-            _layers.DepthwiseConv1D,
-            _layers.DepthwiseConv2D,
-            lq.layers.QuantDepthwiseConv2D,
-        ),
-        Depthwise,
-    ),
-    **dict.fromkeys(
-        (
-            _layers.SeparableConv1D,
-            _layers.SeparableConv2D,
-            lq.layers.QuantSeparableConv1D,
-            lq.layers.QuantSeparableConv2D,
-        ),
-        Separable,
-    ),
-    **dict.fromkeys(
-        (
-            _layers.Conv1DTranspose,
-            _layers.Conv2DTranspose,
-            _layers.Conv3DTranspose,
-            lq.layers.QuantConv2DTranspose,
-            lq.layers.QuantConv3DTranspose,
-        ),
-        Transposed,
-    ),
+_FORMS: dict[Kernels, type[Linear]] = {
+    PLAIN: Linear,
+    DEPTHWISE: Depthwise,
+    SEPARABLE: Separable,
+    TRANSPOSED: Transposed,
 }
 
 
 def linear_of(layer: keras.layers.Layer) -> Linear | None:
     """The kernel and bias of a layer that is linear up to an activation behind it."""
-    kind = _KINDS.get(type(layer))
-    last = getattr(layer, "data_format", "channels_last") == "channels_last"
-    return None if kind is None or not last else kind(layer)
+    kernels = kernels_of(layer)
+    if kernels is None or not is_channels_last(layer):
+        return None
+    return _FORMS[kernels](layer, kernels)
 
 
 def latent(variable: Any) -> Any:

@@ -1,20 +1,25 @@
 """Training runs: settings, the run itself, and the folder it leaves."""
 
-from ._compare import compare, grid
-from ._diagnosis import NonFiniteLoss
-from ._files import save_model, write_json
-from ._folder import epochs_kept
-from ._kernels import KERNELS
-from ._opening import Run, load_record, load_run, open_model
-from ._outcomes import Outcome
-from ._recipe import OPTIMIZERS, SCHEDULES, Recipe
-from ._recipes import RECIPES
-from ._report import Comparison, report
-from ._run import train
-from ._scoring import evaluate, score
-from ._settings import PRECISIONS, RunSettings
-from ._stopping import Terminated
-from ._strategy import STRATEGIES
+from .comparison import Comparison, Outcome, compare, evaluate, grid, report, score
+from .folder import (
+    Run,
+    epochs_kept,
+    load_record,
+    load_run,
+    open_model,
+    save_model,
+    write_json,
+)
+from .run import STRATEGIES, NonFiniteLoss, Terminated, train
+from .settings import (
+    KERNELS,
+    OPTIMIZERS,
+    PRECISIONS,
+    RECIPES,
+    SCHEDULES,
+    Recipe,
+    RunSettings,
+)
 
 __all__ = [
     "KERNELS",

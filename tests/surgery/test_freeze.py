@@ -6,8 +6,8 @@ from larq_nobn import layers
 from deploy.nets import binary_conv, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.surgery import freeze_statistics
-from larq_nobn.surgery._constants import DYNAMIC
-from larq_nobn.surgery._freeze import _classes
+from larq_nobn.surgery.statistics._constants import DYNAMIC
+from larq_nobn.surgery.statistics._freeze import _classes
 from numpy.testing import assert_allclose, assert_array_equal
 
 GroupNorm, LayerNorm = keras.layers.GroupNormalization, keras.layers.LayerNormalization

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from larq_nobn._files import is_leftover, replacing
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.training._checkpoints import Checkpoints, _read, checkpoints_in
-from larq_nobn.training._randomness import Reseeding, own_generators
+from larq_nobn.training.folder._checkpoints import Checkpoints, _read, checkpoints_in
+from larq_nobn.training.run._randomness import Reseeding, own_generators
 
 SETTINGS = {"epochs": 4, "network": {"alpha": 0.5}, "blocks": [1, 1]}
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from larq_nobn import training
 from larq_nobn._keras import keras
-from larq_nobn.training import RunSettings, _compare, grid
+from larq_nobn.training import RunSettings, grid
+from larq_nobn.training.comparison import _compare
 from training.fake_runs import leave_run
 
 SHARED = {"dataset": "digits", "width": 4, "blocks": (1, 1), "epochs": 2, "limit": 64}

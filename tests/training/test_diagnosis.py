@@ -12,8 +12,8 @@ from larq_nobn import data, training
 from click.testing import CliRunner
 from larq_nobn._keras import keras
 from larq_nobn.cli import main
-from larq_nobn.training import _fit
-from larq_nobn.training._diagnosis import Watch, _advice, name_the_culprit
+from larq_nobn.training.run import _fit
+from larq_nobn.training.run._diagnosis import Watch, _advice, name_the_culprit
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
 LABELS = tf.range(8) % 3

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from larq_nobn import training
-from larq_nobn.training._folder import claimed, is_finished
+from larq_nobn.training.folder._claim import claimed, is_finished
 
 SETTINGS = json.loads(json.dumps(asdict(training.RunSettings(epochs=2, blocks=(1, 1)))))
 

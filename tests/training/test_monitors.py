@@ -17,8 +17,8 @@ from larq_nobn.callbacks import (
     ThroughputMonitor,
 )
 from larq_nobn.optimizers import AdaptiveGradientClipping
-from larq_nobn.training._journal import Journal
-from larq_nobn.training._monitors import monitors
+from larq_nobn.training.folder._journal import Journal
+from larq_nobn.training.run._monitors import monitors
 
 RECIPE = training.Recipe(batch_size=4)
 ALWAYS = {ThroughputMonitor, MemoryMonitor}

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from larq_nobn import training
-from larq_nobn.training import _run
+from larq_nobn.training.run import _train as _run
 
 TINY = training.RunSettings.from_recipe(
     "plain", dataset="digits", width=4, blocks=(1, 1), epochs=1, batch_size=32, limit=64

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn.training import RECIPES, Recipe, RunSettings
-from larq_nobn.training._kernels import KERNELS, scale_latents, with_kernels
-from larq_nobn.training._optimizer import optimizer_for, schedule_for
-from larq_nobn.training._stages import carry
+from larq_nobn.training.run._optimizer import optimizer_for, schedule_for
+from larq_nobn.training.run._stages import carry
+from larq_nobn.training.settings._kernels import KERNELS, scale_latents, with_kernels
 
 SMALL = {"width": 4, "blocks": (1, 1)}
 

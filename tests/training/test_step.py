@@ -13,7 +13,7 @@ from larq_nobn import data, models, training
 from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.optimizers import AdaptiveGradientClipping
 from larq_nobn.quantizers import BinaryRegularized
-from larq_nobn.training._step import NOT_FINITE, Trainee
+from larq_nobn.training.run._step import NOT_FINITE, Trainee
 from numpy.testing import assert_allclose, assert_array_equal
 
 RNG = np.random.default_rng(0)

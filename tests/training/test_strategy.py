@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn import data, training
-from larq_nobn.training._strategy import (
+from larq_nobn.training.run._strategy import (
     check_shares,
     is_chief,
     shared,

@@ -8,14 +8,7 @@ import larq as lq
 import tensorflow as tf
 
 from ..._keras import keras
-from ...graph import (
-    TRAINING_ONLY,
-    Call,
-    calls,
-    has_sign_input,
-    is_binary,
-    sign_of,
-)
+from ...graph import TRAINING_ONLY, Call, calls, has_sign_input, is_binary, sign_of
 from .._errors import ConversionError
 
 _layers = keras.layers

@@ -23,16 +23,19 @@ from ...layers import RPReLU
 from ...quantizers import RSign
 from .._errors import ConversionError
 from .._graph import as_functional
-from ._affine import plain_affine
-from ._affine_gains import drop_gains
-from ._affine_merge import merge_affines, merge_into_convolutions
-from ._affine_relus import shift_rectifiers
-from ._factors import absorb_factors
 from ._inference import BinaryConvolution, PlainGroupNormalization, PlainRPReLU
 from ._proxy import plain_proxy_norm
 from ._quantizers import copy_quantizer, nothing, plain_sign
-from ._shifts import move_shifts
 from ._trimming import trim_padding
+from .affine import (
+    drop_gains,
+    merge_affines,
+    merge_into_convolutions,
+    plain_affine,
+    shift_rectifiers,
+)
+from .factors import absorb_factors
+from .shifts import move_shifts
 
 # The kernels that a Larq layer may quantize, and the argument that says how.
 _KERNELS = {

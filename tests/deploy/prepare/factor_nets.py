@@ -4,9 +4,9 @@ import larq_nobn as nobn
 import numpy as np
 from deploy.nets import binary_conv, head, images, scrambled
 from larq_nobn._keras import keras
-from larq_nobn.deploy.prepare._factors import absorb_factors
 from larq_nobn.deploy.prepare._inference import PlainAffine
 from larq_nobn.deploy.prepare._prepare import RULES, _clone
+from larq_nobn.deploy.prepare.factors._absorb import absorb_factors
 from numpy.testing import assert_allclose
 
 SHAPE = (8, 8, 32)

@@ -15,8 +15,8 @@ from deploy.prepare.affine_nets import (
     row,
 )
 from larq_nobn._keras import keras
-from larq_nobn.deploy.prepare._affine_gains import drop_gains
 from larq_nobn.deploy.prepare._prepare import RULES, _clone
+from larq_nobn.deploy.prepare.affine._gains import drop_gains
 
 _layers = keras.layers
 KERNELS = {

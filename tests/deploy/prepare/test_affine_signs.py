@@ -16,9 +16,9 @@ from deploy.prepare.affine_nets import (
     row,
 )
 from larq_nobn._keras import keras
-from larq_nobn.deploy.prepare._affine_gains import drop_gains
 from larq_nobn.deploy.prepare._inference import ShiftedSign
 from larq_nobn.deploy.prepare._prepare import RULES, _clone, prepare
+from larq_nobn.deploy.prepare.affine._gains import drop_gains
 from larq_nobn.deploy.verify._taps import given_signs, sign_inputs
 from numpy.testing import assert_allclose, assert_array_equal
 

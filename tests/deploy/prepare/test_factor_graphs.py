@@ -15,8 +15,8 @@ from deploy.prepare.factor_nets import (
     rsign_conv,
 )
 from larq_nobn._keras import keras
-from larq_nobn.deploy.prepare._factors import absorb_factors
 from larq_nobn.deploy.prepare._prepare import prepare
+from larq_nobn.deploy.prepare.factors._absorb import absorb_factors
 from numpy.testing import assert_array_equal
 
 _layers, _nobn = keras.layers, nobn.layers

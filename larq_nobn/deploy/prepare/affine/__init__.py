@@ -1,0 +1,14 @@
+"""Gains and offsets per channel, on their way into the layers around them."""
+
+from ._gains import drop_gains
+from ._merge import merge_affines, merge_into_convolutions
+from ._numbers import plain_affine
+from ._relus import shift_rectifiers
+
+__all__ = [
+    "drop_gains",
+    "merge_affines",
+    "merge_into_convolutions",
+    "plain_affine",
+    "shift_rectifiers",
+]

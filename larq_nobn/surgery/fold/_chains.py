@@ -1,0 +1,104 @@
+"""Batch norms that follow each other, which are one gain and one bias together."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..._keras import keras
+from ...graph import Call, Graph
+from ...layers import ChannelAffine
+from .._batch_norm import gain_and_bias, is_batch_norm
+from ._plan import Affine, Plan, Scaling
+
+
+@dataclass(frozen=True)
+class Chain:
+    """Layers in a row, each read by nothing but the next, in every use alike.
+
+    Arguments:
+        layers: The layers, at least one of which is a batch norm.
+        starts: What the first reads, in each of its uses.
+        ends: What the last makes, in each of its uses.
+        scaling: What all of them amount to, in float64.
+    """
+
+    layers: tuple[keras.layers.Layer, ...]
+    starts: tuple[Any, ...]
+    ends: tuple[Any, ...]
+    scaling: Scaling
+
+    @property
+    def name(self) -> str:
+        """That of what is left of it: of the last batch norm."""
+        return [x.name for x in self.layers if is_batch_norm(x)][-1]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(layer.name for layer in self.layers)
+
+    @property
+    def dtype(self) -> str:
+        """What it computes in."""
+        return self.layers[-1].compute_dtype
+
+
+def chains(graph: Graph) -> list[Chain]:
+    """All chains of a model, each behind those that it depends on."""
+    by_name = {call.name: call.layer for call in graph.calls if _is_affine(call.layer)}
+    next_of = {name: _next(graph, name) for name in by_name}
+    later = set(next_of.values())
+    found = []
+    for name in by_name:
+        if name in later:
+            continue
+        names = [name]
+        while (following := next_of[names[-1]]) is not None:
+            names.append(following)
+        if any(is_batch_norm(by_name[x]) for x in names):
+            found.append(_chain(graph, [by_name[x] for x in names]))
+    return found
+
+
+def _is_affine(layer: keras.layers.Layer) -> bool:
+    return is_batch_norm(layer) or isinstance(layer, ChannelAffine)
+
+
+def _next(graph: Graph, name: str) -> str | None:
+    uses = graph.uses(name)
+    readers = [graph.sole_consumer(call.first_output) for call in uses]
+    names = {None if reader is None else reader.name for reader in readers}
+    if len(names) > 1 or None in names or not _is_affine(readers[0].layer):  # type: ignore[union-attr]
+        return None
+    following = names.pop()
+    assert following is not None
+    return following if len(graph.uses(following)) == len(uses) else None
+
+
+def _chain(graph: Graph, layers: list[keras.layers.Layer]) -> Chain:
+    gain, bias = _parameters(layers[0])
+    for layer in layers[1:]:
+        k, c = _parameters(layer)
+        gain, bias = gain * k, bias * k + c
+    starts = tuple(call.first_input for call in graph.uses(layers[0].name))
+    ends = tuple(call.first_output for call in graph.uses(layers[-1].name))
+    trainable = any(layer.trainable_weights for layer in layers)
+    return Chain(tuple(layers), starts, ends, Scaling(gain, bias, trainable))
+
+
+def _parameters(layer: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:
+    if is_batch_norm(layer):
+        return gain_and_bias(layer)
+    return layer.gamma.numpy().astype(float), layer.beta.numpy().astype(float)
+
+
+def keep_as_affine(plan: Plan, chain: Chain, pools: Sequence[Call] = ()) -> None:
+    """Plans one layer for a chain, before the pools that it now follows."""
+    last = next(layer for layer in chain.layers if layer.name == chain.name)
+    slots = [*(pool.name for pool in pools), chain.name]
+    plan.affine[slots[0]] = Affine(chain.name, chain.scaling, last.dtype_policy.name)
+    plan.moved.update(zip(slots[1:], (pool.layer for pool in pools), strict=True))
+    plan.dropped |= set(chain.names) - {chain.name}

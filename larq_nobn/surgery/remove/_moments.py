@@ -1,0 +1,136 @@
+"""Mean and variance that the features of a network without batch norm should have."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..._keras import keras
+from ...graph import Call, symbol_of, weights_of_sum
+from ...models._channel_padding import ChannelPadding
+
+_layers = keras.layers
+# Of activations that cut off what lies outside; 1e9 is as good as infinite.
+_BOUNDS = {"relu": (0.0, 1e9), "relu6": (0.0, 6.0), "hard_tanh": (-1.0, 1.0)}
+_PADS = frozenset({"pad", "compat.v1.pad"})
+
+
+class Moments(NamedTuple):
+    """Of every channel of a feature map, if the gains are 1 and the biases 0.
+
+    Arguments:
+        mean, variance: (C,) each.
+        given: Whether the map is still that of the given model, so that statistics
+            which were taken there hold.
+    """
+
+    mean: np.ndarray
+    variance: np.ndarray
+    given: bool = False
+
+    @property
+    def rate(self) -> float:
+        """One over the expected deviation, of all channels together."""
+        return float(np.mean(self.variance)) ** -0.5 if self.variance.any() else 1.0
+
+    def times(self, factor: float) -> Moments:
+        return Moments(factor * self.mean, factor**2 * self.variance, self.given)
+
+
+def unit(channels: int, given: bool = False) -> Moments:
+    """What a standardized kernel makes of independent inputs."""
+    return Moments(np.zeros(channels), np.ones(channels), given)
+
+
+def channels_of(tensor: Any) -> int:
+    """The size of the last axis, or 1 where there is none."""
+    return int(tensor.shape[-1] or 1) if tensor.shape.rank else 1
+
+
+def total(terms: Sequence[Moments]) -> Moments:
+    """Of the sum of independent maps."""
+    return Moments(
+        sum(term.mean for term in terms),  # type: ignore[arg-type]
+        sum(term.variance for term in terms),  # type: ignore[arg-type]
+        all(term.given for term in terms),
+    )
+
+
+def clipped(x: Moments, low: float, high: float) -> Moments:
+    """Of normal values between two bounds, such as those of a ReLU."""
+    deviation = np.sqrt(np.maximum(x.variance, 1e-12))
+    ends = [(bound - x.mean) / deviation for bound in (low, high)]
+    density = [np.exp(-(end**2) / 2) / math.sqrt(2 * math.pi) for end in ends]
+    below, above = (
+        np.array([0.5 * math.erfc(side * z / math.sqrt(2)) for z in end])
+        for side, end in zip((-1, 1), ends, strict=True)
+    )
+    inside = 1 - below - above
+    square = x.mean**2 + x.variance
+    first = deviation * (density[0] - density[1])
+    second = deviation * ((x.mean + low) * density[0] - (x.mean + high) * density[1])
+    mean = low * below + high * above + x.mean * inside + first
+    power = low**2 * below + high**2 * above + square * inside + second
+    return Moments(mean, np.maximum(power - mean**2, 0.0), x.given)
+
+
+def is_sum(call: Call) -> bool:
+    """Whether a call adds feature maps."""
+    weights = weights_of_sum(call)
+    return weights is not None and bool(np.all(weights == 1))
+
+
+def activation_of(layer: keras.layers.Layer) -> str:
+    """The name of the function that a layer applies last; empty for the identity."""
+    if isinstance(layer, _layers.ReLU):
+        capped = "relu" if layer.max_value is None else "relu6"
+        return "leaky" if layer.negative_slope else capped
+    if symbol := symbol_of(layer):
+        return symbol.rsplit(".", 1)[-1]
+    function = getattr(layer, "activation", None)
+    if function is None or function is keras.activations.linear:
+        return ""
+    return getattr(function, "__name__", type(function).__name__)
+
+
+def activated(layer: keras.layers.Layer, x: Moments) -> Moments:
+    """Behind the activation of a layer; leaks are taken for the identity."""
+    bounds = _BOUNDS.get(activation_of(layer))
+    return x if bounds is None else clipped(x, *bounds)
+
+
+def through(call: Call, inputs: Sequence[Moments], channels: int) -> Moments:
+    """Behind a layer without kernel; what is not known leaves them as they are."""
+    if len(inputs) > 1 and sum(len(x.mean) for x in inputs) == channels:
+        given = all(x.given for x in inputs)
+        means, variances, _ = zip(*inputs, strict=True)
+        return Moments(np.concatenate(means), np.concatenate(variances), given)
+    x = next((x for x in inputs if len(x.mean) == channels), inputs[0])
+    before, after = _channel_padding(call)
+    if (before or after) and before + len(x.mean) + after == channels:
+        mean, variance = (np.pad(a, (before, after)) for a in (x.mean, x.variance))
+        return Moments(mean, variance, x.given)
+    return activated(call.layer, _resized(x, channels))
+
+
+def _channel_padding(call: Call) -> tuple[int, int]:
+    if isinstance(call.layer, ChannelPadding):
+        return call.layer.before, call.layer.after
+    if symbol_of(call.layer) not in _PADS:
+        return 0, 0
+    arguments = (*call.node.call_args[1:2], call.node.call_kwargs.get("paddings"))
+    before, after = np.asarray(arguments[0])[-1]
+    return int(before), int(after)
+
+
+def _resized(x: Moments, channels: int) -> Moments:
+    if len(x.mean) == channels:
+        return x
+    if channels % len(x.mean) == 0:  # flattened: the channels of every position
+        repeat = channels // len(x.mean)
+        return Moments(np.tile(x.mean, repeat), np.tile(x.variance, repeat), x.given)
+    mean, variance = (np.full(channels, a.mean()) for a in (x.mean, x.variance))
+    return Moments(mean, variance, x.given)

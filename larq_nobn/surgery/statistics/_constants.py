@@ -1,0 +1,159 @@
+"""What a layer of dynamic statistics becomes once these are constants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ..._keras import keras
+from ...graph import Call
+from ...layers import (
+    ChannelAffine,
+    EvoNormS0,
+    FilterResponseNormalization,
+    ProxyNormalization,
+)
+from ...layers._groups import group_moments
+from ...layers._normalized_activation import FLOOR
+from ._population import Moments, moments_of
+
+_layers = keras.layers
+_Function = Callable[[tf.Tensor], tf.Tensor]
+DYNAMIC = (
+    FilterResponseNormalization,
+    ProxyNormalization,
+    EvoNormS0,
+    _layers.GroupNormalization,
+    _layers.LayerNormalization,
+)
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Layers in a row, one of them a gain and a bias per channel to be calibrated.
+
+    Arguments:
+        affine: That one.
+        source: What it meets, as a function of the input of the row.
+        target: What it should return, as such a function.
+        before, after: The other layers of the row.
+        weights: Gain and bias of those among them that are affine too.
+    """
+
+    affine: ChannelAffine
+    target: _Function
+    source: _Function = tf.identity
+    before: tuple[keras.layers.Layer, ...] = ()
+    after: tuple[keras.layers.Layer, ...] = ()
+    weights: tuple[np.ndarray, np.ndarray] | None = None
+
+    @property
+    def layers(self) -> tuple[keras.layers.Layer, ...]:
+        return (*self.before, self.affine, *self.after)
+
+    def __call__(self, inputs: tf.Tensor, **_: Any) -> tf.Tensor:
+        for layer in self.layers:
+            inputs = layer(inputs)
+        return inputs
+
+    def fill(self) -> None:
+        """Sets the weights that need no calibration, once the graph has built them."""
+        for layer in (*self.before, *self.after):
+            if isinstance(layer, ChannelAffine):
+                layer.set_weights(self.weights)
+
+    def moments(self, inputs: tf.Tensor, **_: Any) -> Moments:
+        """Of what the gain and bias meets, and of what it should return."""
+        return moments_of(self.source(inputs), self.target(inputs))
+
+    def calibrate(self, found: Moments) -> float:
+        """Sets gain and bias by such moments over all data.
+
+        Returns:
+            The root mean square of what they leave, in deviations of the target.
+        """
+        spread, both, power = found.comoment[[0, 0, 1], [0, 1, 1]]
+        # Rounding alone makes a channel that is the same everywhere vary a little.
+        varies = spread > 1e-10 * found.count * np.square(found.mean[0])
+        ratio = np.divide(power, spread, out=np.zeros_like(power), where=varies)
+        gain = np.copysign(np.sqrt(ratio), both)
+        self.affine.gamma.assign(gain)
+        self.affine.beta.assign(found.mean[1] - gain * found.mean[0])
+        left = power - 2 * gain * both + np.square(gain) * spread
+        return float(np.sqrt(max(left.sum(), 0) / power.sum())) if power.any() else 0.0
+
+
+def constant_of(call: Call) -> Constant | None:
+    """The row that takes the place of a layer; None if it cannot be such a row."""
+    layer, rank = call.layer, call.inputs.shape.rank
+    if isinstance(layer, ProxyNormalization):
+        return _proxy(layer)
+    if isinstance(layer, EvoNormS0):
+        return _evonorm(layer)
+    if isinstance(layer, _layers.LayerNormalization) and list(layer.axis) != [rank - 1]:
+        return None
+    if isinstance(layer, _layers.GroupNormalization) and layer.axis % rank != rank - 1:
+        return None
+    return Constant(_affine(layer, layer.name), layer)
+
+
+def _affine(layer: keras.layers.Layer, name: str) -> ChannelAffine:
+    return ChannelAffine(
+        name=name, dtype=layer.dtype_policy.name, trainable=layer.trainable
+    )
+
+
+def _activation(
+    layer: keras.layers.Layer, name: str, activation: Any
+) -> keras.layers.Layer:
+    return _layers.Activation(activation, name=name, dtype=layer.dtype_policy.name)
+
+
+def _proxy(layer: ProxyNormalization) -> Constant:
+    """Its proxy step is constant already; only the group norm in front is not."""
+    name = layer.name
+    if layer.activation is keras.activations.linear:
+        return Constant(_affine(layer, name), layer)
+
+    def normalized(x: tf.Tensor) -> tf.Tensor:
+        mean, variance = group_moments(x, layer.groups)
+        rate = tf.math.rsqrt(variance + FLOOR)
+        return (tf.cast(x, mean.dtype) - mean) * rate * layer.gamma + layer.beta
+
+    center, variance = layer._proxy_moments(
+        tf.convert_to_tensor(layer.gamma), tf.convert_to_tensor(layer.beta)
+    )
+    rate = tf.math.rsqrt(variance + layer.epsilon).numpy()
+    return Constant(
+        _affine(layer, f"{name}_affine"),
+        normalized,
+        after=(
+            _activation(layer, f"{name}_activation", layer.activation),
+            _affine(layer, name),
+        ),
+        weights=(rate, -rate * center.numpy()),
+    )
+
+
+def _evonorm(layer: EvoNormS0) -> Constant:
+    """x·sigmoid(v·x) as swish(v·x), whose factor v is part of the gain."""
+    v, name = layer.v.numpy(), layer.name
+    v = np.where(np.abs(v) < 1e-6, 1e-6, v)  # of a swish(0) nothing would be left
+
+    def swish(x: tf.Tensor) -> tf.Tensor:
+        return tf.nn.silu(v * tf.cast(x, v.dtype))
+
+    return Constant(
+        _affine(layer, name),
+        layer,
+        source=swish,
+        before=(
+            _affine(layer, f"{name}_slope"),
+            _activation(layer, f"{name}_swish", "swish"),
+        ),
+        weights=(v, np.zeros_like(v)),
+    )

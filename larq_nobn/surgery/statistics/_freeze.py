@@ -1,0 +1,202 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import larq as lq
+import numpy as np
+import tensorflow as tf
+
+from ..._batches import model_batches
+from ..._checks import check_flag, check_integer
+from ..._keras import keras
+from ...graph import Call, ModelError, calls, flat_copy, rebuild, replace_layers
+from .._report import FreezeReport, FrozenLayer
+from ._constants import DYNAMIC, Constant, constant_of
+from ._population import Moments, pooled, settle
+
+
+def freeze_statistics(
+    model: keras.Model, data: Any, batch_size: int = 128, return_report: bool = False
+) -> Any:
+    r"""Replaces the statistics that a network takes of each example by constants.
+
+    `FilterResponseNormalization`, `ProxyNormalization`, `EvoNormS0` and Keras'
+    GroupNormalization and LayerNormalization multiply and shift every channel by
+    numbers that they find in the example itself: reductions that a phone has to carry
+    out, and that no converter can fold. Here a gain and a bias per channel, the same
+    for all examples, take their place, and behind a binary convolution these cost
+    nothing. With what a channel x becomes under the examples' own statistics, y,
+
+    \[ \hat y = k_c x + b_c, \qquad
+       k_c = \operatorname{sign}(\operatorname{cov}(x, y))\,
+       \sqrt{\frac{\operatorname{var} y}{\operatorname{var} x}}, \qquad
+       b_c = \operatorname{mean} y - k_c \operatorname{mean} x , \]
+
+    over all positions of all of the data: the channel keeps its mean and its deviation.
+    If all examples have the same statistics, nothing changes. For a filter response
+    normalization of values around zero this is \(\gamma / \sqrt{\operatorname{mean}
+    \nu^2}\). (The means of \(1/\nu\) and of \(\log \nu\), and the least squares of
+    \(\hat y - y\), were no better on trained networks.)
+
+    What else such a layer does stays: the activation and the proxy step of proxy
+    normalization, whose numbers are constants already, and the gate of EvoNorm. As in
+    `reestimate_batch_norm`, a layer is calibrated on what comes through those before it
+    once these are frozen, which takes a pass over the data for every layer in a row.
+    A network whose examples differ much in contrast loses accuracy; fine-tune it, since
+    gains and biases can be trained.
+
+    Arguments:
+        model: A built functional or Sequential model, models inside it included. It is
+            not changed.
+        data: An array, `(x, y)`, or a `tf.data.Dataset` of batches of either, such as
+            the network will see; x is a list or a dict for a model of several inputs.
+            The labels are for the report.
+        batch_size: Examples per batch, if `data` is arrays.
+        return_report: Whether to return a `FreezeReport` too.
+
+    Returns:
+        A functional model of the same name, not compiled; with `return_report` a pair
+        of it and the report, which holds for each layer how far constants are from the
+        examples' own statistics, and the accuracy on `data` before and after if there
+        are class labels.
+
+    Raises:
+        ModelError: For a model without such layers; for layers, all of which it names,
+            that normalize another axis than the last or stand in a wrapper; for a
+            Lambda or subclassed part; for a layer that is used again on what it has
+            normalized itself.
+        TypeError, ValueError: For data that does not fit the model or holds no example,
+            or values that are not finite; the message names the layer that meets them.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.ReActNet18((8, 8, 1), 10, "filter_response", width=16)
+        images = nobn.data.load("digits", "test", 128)
+        frozen, report = nobn.freeze_statistics(model, images, return_report=True)
+        print(report)
+        ```
+    """
+    check_integer("batch_size", batch_size, 1, "Use 128.")
+    check_flag("return_report", return_report)
+    copy = flat_copy(model)
+    rows = _rows(copy)
+    frozen = _with_rows(copy, rows)
+    names = {row.layers[0]: name for name, row in rows.items()}
+    distances: dict[str, float] = {}
+
+    def apply(first: keras.layers.Layer, uses: list[Moments]) -> None:
+        name = names[first]
+        distances[name] = rows[name].calibrate(pooled(uses))
+
+    settle(
+        frozen,
+        {first: rows[name].moments for first, name in names.items()},
+        lambda: (x for x, _ in model_batches(frozen, data, batch_size)),
+        apply,
+    )
+    if not return_report:
+        return frozen
+    changes = tuple(
+        _change(copy.get_layer(name), row, distances[name])
+        for name, row in rows.items()
+    )
+    accuracies = _accuracies((model, frozen), data, batch_size)
+    return frozen, FreezeReport(model.name, changes, *accuracies)
+
+
+def _rows(model: keras.Model) -> dict[str, Constant]:
+    """What takes the place of each dynamic layer of a model, by name."""
+    rows: dict[str, Constant] = {}
+    refused: list[str] = []
+    for call in calls(model):
+        layer, label = call.layer, call.described
+        if not isinstance(layer, DYNAMIC):
+            inside = [x for x in layer.submodules if isinstance(x, DYNAMIC)]
+            refused += [label] if inside else []
+        elif call.name not in rows:
+            row = constant_of(call)
+            if row is None:
+                refused.append(label)
+            else:
+                rows[call.name] = row
+    if refused:
+        raise ModelError(
+            f"The statistics of layer {', '.join(dict.fromkeys(refused))} cannot "
+            "become a gain and a bias per channel. Normalize the last axis alone (with "
+            "groups, positions too), by a layer of its own instead of inside another."
+        )
+    if not rows:
+        kinds = ", ".join(kind.__name__ for kind in DYNAMIC)
+        raise ModelError(
+            f"Model {model.name!r} has no layer that takes statistics of its examples, "
+            f"so that there is nothing to freeze. Those are {kinds}."
+        )
+    return rows
+
+
+def _with_rows(model: keras.Model, rows: dict[str, Constant]) -> keras.Model:
+    """The same network of new layers, with rows in the place of some."""
+    pairs = []
+
+    def replacement(call: Call) -> Any:
+        if call.name in rows:
+            return rows[call.name]
+        new = rebuild(call.layer, name=call.name)
+        pairs.append((call.layer, new))
+        return new
+
+    with lq.context.quantized_scope(False):
+        new = replace_layers(model, replacement)
+        for given, copy in pairs:
+            copy.set_weights(given.get_weights())
+        for row in rows.values():
+            row.fill()
+    return new
+
+
+def _change(layer: keras.layers.Layer, row: Constant, distance: float) -> FrozenLayer:
+    action = f"gain and bias per channel, {distance:.1%} of a deviation off"
+    if len(row.layers) > 1:
+        names = ", ".join(repr(part.name) for part in row.layers)
+        action = f"{names}, with {action}"
+    return FrozenLayer(layer.name, type(layer).__name__, action, distance=distance)
+
+
+def _accuracies(
+    models: Sequence[keras.Model], data: Any, batch_size: int
+) -> tuple[float, ...]:
+    """Of each model; empty if the data has no labels of classes."""
+    runs = [tf.function(_inference(model)) for model in models]
+    hits, count = np.zeros(len(models)), 0
+    for inputs, labels in model_batches(models[0], data, batch_size):
+        outputs = [np.asarray(run(inputs)) for run in runs]
+        classes = _classes(labels, outputs[0])
+        if classes is None:
+            return ()
+        hits += [np.sum(found.argmax(1) == classes) for found in outputs]
+        count += len(classes)
+    return tuple((hits / count).tolist())
+
+
+def _inference(model: keras.Model) -> Any:
+    def run(inputs: list[tf.Tensor]) -> Any:
+        given = tf.nest.pack_sequence_as(model._nested_inputs, inputs)
+        return tf.nest.flatten(model(given, training=False))[0]
+
+    return run
+
+
+def _classes(labels: Any, outputs: np.ndarray) -> np.ndarray | None:
+    """Labels as whole numbers, (N,), if they are such, or one of the outputs each."""
+    if labels is None or isinstance(labels, dict) or outputs.ndim != 2:
+        return None
+    given = np.asarray(labels)
+    if given.shape == outputs.shape and given.shape[1] > 1:
+        one_hot = (given >= 0).all() and np.allclose(given.sum(1), 1)
+        return given.argmax(1) if one_hot else None
+    if given.size != len(given) or not np.issubdtype(given.dtype, np.integer):
+        return None
+    return given.reshape(-1) if outputs.shape[1] > 1 else None

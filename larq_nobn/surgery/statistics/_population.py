@@ -1,0 +1,202 @@
+"""Statistics of what meets some layers of a model, over all data, depth by depth."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import reduce
+from graphlib import CycleError, TopologicalSorter
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from ..._keras import keras
+from ...graph import ModelError
+
+
+class Moments(NamedTuple):
+    """Mean and spread of k quantities per channel, in float64.
+
+    Arguments:
+        count: Number of values of each.
+        mean: (k, C).
+        comoment: (k, k, C), sums of products of deviations from the mean.
+        context: Whatever else belongs to them and is the same for all batches.
+    """
+
+    count: Any
+    mean: Any
+    comoment: Any
+    context: tuple = ()
+
+    @property
+    def variance(self) -> Any:
+        """Of the first quantity, divided by the count: (C,)."""
+        return self.comoment[0, 0] / self.count
+
+    def merged(self, other: Moments) -> Moments:
+        """Of the values of both; unlike a difference of squares it loses no digits."""
+        if not self.count or not other.count:
+            return self if self.count else other
+        count = self.count + other.count
+        gap = other.mean - self.mean
+        between = gap[:, None] * gap[None] * (self.count * other.count / count)
+        return Moments(
+            count,
+            self.mean + gap * (other.count / count),
+            self.comoment + other.comoment + between,
+            other.context,
+        )
+
+
+def moments_of(*quantities: tf.Tensor, context: Iterable[Any] = ()) -> Moments:
+    """The moments of tensors of one shape (..., C), as tensors."""
+    channels = quantities[0].shape[-1]
+    rows = [tf.reshape(tf.cast(q, tf.float64), (-1, channels)) for q in quantities]
+    values = tf.stack(rows)
+    mean = tf.reduce_mean(values, axis=1)
+    offset = values - mean[:, tf.newaxis]
+    comoment = tf.einsum("inc,jnc->ijc", offset, offset)
+    count = tf.cast(tf.shape(values)[1], tf.float64)
+    return Moments(count, mean, comoment, tuple(context))
+
+
+def pooled(uses: Iterable[Moments]) -> Moments:
+    """The moments of all values together."""
+    return reduce(Moments.merged, uses)
+
+
+class _Use(NamedTuple):
+    """One call of a layer in the traced model."""
+
+    layer: keras.layers.Layer
+    inputs: list[tf.Tensor]
+    outputs: list[tf.Tensor]
+    moments: Moments
+
+
+def settle(
+    model: keras.Model,
+    probes: Mapping[keras.layers.Layer, Callable[..., Moments]],
+    batches: Callable[[], Iterator[list[tf.Tensor]]],
+    apply: Callable[[keras.layers.Layer, list[Moments]], None],
+) -> None:
+    """Measures what meets some layers, each after those before it have been settled.
+
+    Arguments:
+        model: A functional model, which runs as at inference.
+        probes: The layers, and what makes moments of the arguments of their calls.
+        batches: Starts a pass over the data; there is one pass for all layers with the
+            same number of such layers before them.
+        apply: Gets a layer and the moments of each of its uses; it may change weights.
+
+    Raises:
+        ModelError: If what a layer meets depends on the layer itself.
+    """
+    uses, run = _traced(model, probes)
+    order = TopologicalSorter(_dependencies(uses))
+    try:
+        order.prepare()
+    except CycleError as error:
+        names = ", ".join(sorted({repr(layer.name) for layer in error.args[1]}))
+        raise ModelError(
+            f"Layer {names} is used again on what it has made itself, so that its "
+            "statistics would depend on themselves. Give every use a layer of its own."
+        ) from error
+    while order.is_active():
+        level = order.get_ready()
+        chosen = [use for use in uses if use.layer in level]
+        totals = _totals(run, chosen, batches)
+        for layer in dict.fromkeys(use.layer for use in chosen):  # in their order
+            found = [t for u, t in zip(chosen, totals, strict=True) if u.layer is layer]
+            _check_finite(layer, found)
+            apply(layer, found)
+        order.done(*level)
+
+
+def _traced(
+    model: keras.Model, probes: Mapping[keras.layers.Layer, Callable[..., Moments]]
+) -> tuple[list[_Use], Any]:
+    """The uses of the layers in one graph of the model, and that graph."""
+    uses: list[_Use] = []
+
+    def forward(*inputs: tf.Tensor) -> None:
+        model(tf.nest.pack_sequence_as(model._nested_inputs, inputs), training=False)
+
+    signature = [tf.TensorSpec((None, *x.shape[1:]), x.dtype) for x in model.inputs]
+    with _listening(probes, uses):
+        graph = tf.compat.v1.wrap_function(forward, signature)
+    return uses, graph
+
+
+@contextmanager
+def _listening(
+    probes: Mapping[keras.layers.Layer, Callable[..., Moments]], uses: list[_Use]
+) -> Iterator[None]:
+    """Notes every call of the layers, wherever in the model it is made."""
+
+    def listen(layer: keras.layers.Layer, probe: Callable[..., Moments]) -> None:
+        given = layer.call
+        probe = tf.autograph.experimental.do_not_convert(probe)  # plain operations
+
+        def call(inputs: Any, *args: Any, **kwargs: Any) -> Any:
+            # A use may be fixed to training, which follows the inputs.
+            args = (False, *args[1:]) if args else ()
+            if "training" in kwargs:
+                kwargs["training"] = False
+            outputs = given(inputs, *args, **kwargs)
+            moments = probe(inputs, **kwargs)
+            flat = tf.nest.flatten(inputs), tf.nest.flatten(outputs)
+            uses.append(_Use(layer, *flat, moments))
+            return outputs
+
+        layer.call = call
+
+    try:
+        for layer, probe in probes.items():
+            listen(layer, probe)
+        yield
+    finally:
+        for layer in probes:
+            del layer.call
+
+
+def _dependencies(uses: list[_Use]) -> dict[Any, set[Any]]:
+    """For every layer, those that the tensors it meets come from."""
+    makers = {tensor.ref(): use.layer for use in uses for tensor in use.outputs}
+    found: dict[Any, set[Any]] = {use.layer: set() for use in uses}
+    for use in uses:
+        left, seen = list(use.inputs), set()
+        while left:
+            tensor = left.pop()
+            if tensor.ref() in makers:
+                found[use.layer].add(makers[tensor.ref()])
+            elif tensor.op not in seen:
+                seen.add(tensor.op)
+                left += tensor.op.inputs
+    return found
+
+
+def _totals(
+    graph: Any, uses: list[_Use], batches: Callable[[], Iterator[list[tf.Tensor]]]
+) -> list[Moments]:
+    """The moments of each use over all batches."""
+    totals: list[Moments] = []
+    measure = None
+    for inputs in batches():
+        measure = measure or graph.prune(
+            graph.inputs[: len(inputs)], [use.moments for use in uses]
+        )
+        found = tf.nest.map_structure(np.asarray, measure(*inputs))
+        totals = [*map(Moments.merged, totals, found)] if totals else found
+    return totals
+
+
+def _check_finite(layer: keras.layers.Layer, uses: list[Moments]) -> None:
+    for use in uses:
+        if not (np.isfinite(use.mean).all() and np.isfinite(use.comoment).all()):
+            raise ValueError(
+                f"Layer {layer.name!r} meets values that are not finite, so that they "
+                "have no statistics. Look for NaN or infinity in data and weights."
+            )

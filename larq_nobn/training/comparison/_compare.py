@@ -1,0 +1,168 @@
+"""A grid of runs, trained one after the other and put side by side."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..._keras import keras
+from ..folder import is_finished, refuse_what_is_there
+from ..run import NonFiniteLoss, train
+from ..settings import RunSettings
+from ._groups import differing
+from ._outcomes import Outcome, plain_settings
+from ._report import Comparison
+
+_log = logging.getLogger("larq_nobn")
+# What a table has a row for; among other settings that differ, the best is shown.
+_ROWS = ("normalization", "recipe", "batch_size")
+
+
+def grid(
+    normalizations: Sequence[str],
+    seeds: Sequence[int] = (0,),
+    batch_sizes: Sequence[int] | None = None,
+    learning_rates: Sequence[float] | None = None,
+    recipes: Sequence[str] | None = None,
+    **shared: Any,
+) -> dict[str, RunSettings]:
+    """Returns the settings of every combination, under a name each.
+
+    Arguments:
+        normalizations: As in `RunSettings`.
+        seeds: Runs that differ in nothing else.
+        batch_sizes: None for that of the recipe.
+        learning_rates: None for that of the recipe.
+        recipes: None for the one that suits each normalization.
+        **shared: Settings of all runs.
+
+    Returns:
+        Settings by name, such as `"nobn-128-0"`: normalization, batch size, seed, and
+        in between what further lists were given for.
+
+    Raises:
+        TypeError, ValueError: As `RunSettings` does, and for lists that are empty or
+            hold something twice.
+
+    Example:
+        ```python
+        cells = nobn.training.grid(["batch_norm", "nobn"], seeds=[0, 1], epochs=5)
+        ```
+    """
+    axes = {
+        "normalizations": normalizations,
+        "recipes": recipes,
+        "batch_sizes": batch_sizes,
+        "learning_rates": learning_rates,
+        "seeds": seeds,
+    }
+    for name, values in axes.items():
+        if values is not None and (not values or len(set(values)) < len(values)):
+            raise ValueError(
+                f"{name}={list(values)} is empty or holds something twice. Give each "
+                "value once."
+            )
+    cells = {}
+    lists: Any = [values or [None] for values in axes.values()]
+    for normalization, recipe, batch_size, rate, seed in itertools.product(*lists):
+        chosen = {"batch_size": batch_size, "learning_rate": rate, "seed": seed}
+        settings = RunSettings.from_recipe(
+            recipe,
+            normalization=normalization,
+            **shared,
+            **{name: value for name, value in chosen.items() if value is not None},
+        )
+        parts = [normalization, recipe, settings.batch_size, rate, seed]
+        name = "-".join(str(part) for part in parts if part is not None)
+        cells[name] = settings
+    return cells
+
+
+def compare(
+    cells: Mapping[str, RunSettings],
+    output: str | os.PathLike,
+    watch: Callable[[str, RunSettings], keras.callbacks.Callback] | None = None,
+) -> Comparison:
+    """Trains every cell of a grid and puts the results side by side.
+
+    Each cell is a run folder in `output`. One that is finished is not trained again
+    and one that was stopped goes on, so that the same call goes on after any stop. A
+    run whose loss does not stay finite is noted as failed, to be tried again by the
+    next call, and the others are trained. What cannot go on is refused before the first
+    training. `compare.json` holds all that `Comparison.to_dict` returns, `compare.png`
+    the curves if matplotlib is there.
+
+    Arguments:
+        cells: Settings by name, as `grid` returns them.
+        output: The folder.
+        watch: Gives, from the name and the settings of each cell in turn, a Keras
+            callback that watches its training if there is one.
+
+    Returns:
+        The comparison, by normalization, recipe and batch size.
+
+    Raises:
+        FileExistsError: If the folder of a cell holds something else.
+        NotADirectoryError: If `output` is a file.
+        ValueError: If there are no cells, or the folder of one holds a run of other
+            settings.
+
+    Example:
+        ```python
+        cells = nobn.training.grid(
+            ["none", "nobn"], dataset="digits", width=8, blocks=(1, 1), epochs=1
+        )
+        print(nobn.training.compare(cells, "runs/digits"))
+        ```
+    """
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(
+            f"{folder} is a file, but a comparison needs a folder. Choose another "
+            "output."
+        )
+    for name, settings in cells.items():
+        _is_finished(settings, folder / name)
+    outcomes = [
+        _outcome(settings, folder / name, watch and watch(name, settings))
+        for name, settings in cells.items()
+    ]
+    folder.mkdir(parents=True, exist_ok=True)  # where all failed there is none
+    found = differing(outcomes)
+    by = [name for name in _ROWS if name in found] or [_ROWS[0]]
+    comparison = Comparison(outcomes, by)
+    comparison.to_json(folder / "compare.json")
+    picture = folder / "compare.png"
+    picture.unlink(missing_ok=True)  # that of a smaller grid
+    if all(each.failure for each in outcomes):
+        return comparison
+    try:
+        comparison.draw(picture)
+    except ImportError as error:
+        _log.warning("%s", error)
+    return comparison
+
+
+def _is_finished(settings: RunSettings, folder: Path) -> bool:
+    """Whether a cell is there already; refuses what cannot go on."""
+    said = plain_settings(settings)
+    if is_finished(folder, said):
+        return True
+    refuse_what_is_there(folder, said, resume=True)
+    return False
+
+
+def _outcome(
+    settings: RunSettings, folder: Path, progress: keras.callbacks.Callback | None
+) -> Outcome:
+    try:
+        if not _is_finished(settings, folder):
+            train(settings, folder, progress, resume=True)
+    except NonFiniteLoss as error:
+        said = plain_settings(settings)
+        return Outcome(os.fspath(folder), said, failure=str(error))
+    return Outcome.read(folder)

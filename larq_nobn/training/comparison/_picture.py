@@ -1,0 +1,98 @@
+"""The picture of runs side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..._files import replacing
+from ..folder import new_figure
+from ..settings import named, shown
+from ._groups import Group
+
+# Told apart by colour-blind readers too (Okabe and Ito), without the yellow that is
+# hard to see on white; then again in other dashes.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+DASHES = ("-", "--", ":", "-.")
+_PANELS_PER_ROW = 3
+_PANEL = "batch_size"
+
+
+def draw_comparison(
+    target: Path, title: str, compared: Sequence[str], groups: Sequence[Group]
+) -> None:
+    """Writes the picture; `Comparison.draw` says what it shows and raises."""
+    if target.suffix != ".png":
+        raise ValueError(
+            f"{target} is no name for a picture. Choose one that ends in .png."
+        )
+    if not groups:
+        raise ValueError("No run has a result to draw. See why they failed.")
+    figure = new_figure(target, (7, 3.8))
+    draw_groups(figure, title, compared, groups)
+    with replacing(target) as temporary:
+        figure.savefig(temporary, dpi=120)
+
+
+def draw_groups(
+    figure: Any, title: str, compared: Sequence[str], groups: Sequence[Group]
+) -> None:
+    """Fills a figure: a panel per batch size, a line and a band per group."""
+    panels = _split(groups) if _PANEL in compared else {"": list(groups)}
+    lines = [name for name in compared if name != _PANEL]
+    labels = {id(group): _label(group, lines) for group in groups}
+    styles = _styles(list(labels.values()))
+    columns = min(len(panels), _PANELS_PER_ROW)
+    rows = -(-len(panels) // columns)
+    figure.set_size_inches(3.5 + 3.5 * columns, 0.8 + 3 * rows)
+    figure.suptitle(title)
+    places = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
+    for axes in places.flat[len(panels) :]:
+        axes.set_visible(False)
+    drawn: dict[str, Any] = {}
+    for axes, (heading, members) in zip(places.flat, panels.items(), strict=False):
+        axes.set_title(heading)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel("test accuracy, %")
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(alpha=0.3)
+        for group in members:
+            label = labels[id(group)]
+            drawn.setdefault(label, _draw(axes, group, styles[label]))
+    figure.legend(drawn.values(), drawn.keys(), loc="outside right upper")
+
+
+def _draw(axes: Any, group: Group, style: dict[str, str]) -> Any:
+    """Draws the mean line over a band from lowest to highest; returns the line."""
+    curve = group.curve()
+    epochs = [row["epoch"] for row in curve]
+    low, mean, high = (
+        [100 * row[name] for row in curve] for name in ("min", "mean", "max")
+    )
+    axes.fill_between(epochs, low, high, color=style["color"], alpha=0.2, linewidth=0)
+    return axes.plot(epochs, mean, marker=".", **style)[0]
+
+
+def _split(groups: Sequence[Group]) -> dict[str, list[Group]]:
+    panels: dict[str, list[Group]] = {}
+    for group in groups:
+        heading = named(_PANEL, group.settings[_PANEL])
+        panels.setdefault(heading, []).append(group)
+    return panels
+
+
+def _label(group: Group, names: Sequence[str]) -> str:
+    parts = [named(name, group.settings[name]) for name in names]
+    return "\n".join(parts) or shown(group.outcomes[0].settings["normalization"])
+
+
+def _styles(labels: Sequence[str]) -> dict[str, dict[str, str]]:
+    """The same colour and dashes for the same label in every panel."""
+    return {
+        label: {
+            "color": COLOURS[place % len(COLOURS)],
+            "linestyle": DASHES[place // len(COLOURS) % len(DASHES)],
+        }
+        for place, label in enumerate(dict.fromkeys(labels))
+    }

@@ -1,0 +1,185 @@
+"""The folder of a run: who may begin in it, who goes on, and what a failure leaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..._files import is_leftover
+from ..settings import RunSettings
+from ._checkpoints import checkpoints_in, epochs_of
+from ._files import write_json
+
+CHECKPOINTS = "checkpoints"
+_SETTINGS = "settings.json"
+_RECORD = "run.json"
+# Further runs, in folders of the same kind.
+_PARTS = ("stage1", "teacher")
+_OURS = {
+    *(CHECKPOINTS, _SETTINGS, _RECORD, *_PARTS),
+    *("model.keras", "history.csv", "curves.png", "logs"),
+}
+
+
+@contextmanager
+def claimed(
+    output: str | os.PathLike, settings: Mapping[str, Any], resume: bool = False
+) -> Iterator[Path]:
+    """Takes a folder for a run; a failure leaves what the run can go on from.
+
+    While the run goes on, `settings.json` says whose folder it is. A run that is over
+    needs no checkpoints any more. One that fails with a checkpoint leaves all as it is,
+    and without one nothing.
+
+    Arguments:
+        output: The folder.
+        settings: Those of the run, as plain JSON.
+        resume: Whether an unfinished run of the same settings may be there.
+
+    Raises:
+        FileExistsError: If the folder holds something else.
+        NotADirectoryError: If it, or a folder above it, is a file.
+        ValueError: If the run that it holds has other settings.
+    """
+    folder = Path(output)
+    # The outermost folder that is not there yet: all that a failure has to undo.
+    made = next((p for p in [*folder.parents][::-1] if not p.exists()), folder)
+    refuse_what_is_there(folder, settings, resume)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(folder)
+        write_json(folder / _SETTINGS, settings)
+        yield folder
+    except BaseException:
+        if not _is_worth_keeping(folder):
+            _remove(folder)
+            shutil.rmtree(made, ignore_errors=True)
+        raise
+    _clear(folder)
+
+
+def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
+    """Whether a folder holds a finished run, and no other than that of the settings.
+
+    Raises:
+        ValueError: If it is one of other settings.
+    """
+    folder = Path(output)
+    if not (folder / _RECORD).is_file():
+        return False
+    _refuse_other(folder, _read(folder / _RECORD).get("settings", {}), settings)
+    _clear(folder)  # in case the run was killed before it could do so
+    return True
+
+
+def epochs_kept(output: str | os.PathLike) -> int | None:
+    """Tells how far an unfinished run has come.
+
+    Arguments:
+        output: The run folder.
+
+    Returns:
+        The number of epochs in its newest checkpoint, or in that of its first stage or
+        its teacher if it is there yet; None without one.
+
+    Example:
+        ```python
+        nobn.training.epochs_kept("runs/digits")
+        ```
+    """
+    parts = [Path(output), *(Path(output) / part for part in _PARTS)]
+    found = (checkpoints_in(part / CHECKPOINTS)[:1] for part in parts)
+    return next((epochs_of(newest[0]) for newest in found if newest), None)
+
+
+def refuse_what_is_there(
+    folder: Path, settings: Mapping[str, Any], resume: bool
+) -> None:
+    """Raises what `claimed` does, and takes nothing."""
+    if folder.exists() and not folder.is_dir():
+        raise NotADirectoryError(
+            f"{folder} is a file, but a run needs a folder. Choose another output."
+        )
+    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    unfinished = (folder / _SETTINGS).is_file()
+    if there and not resume:
+        hint = "go on with it by --resume (resume=True)" if unfinished else "delete it"
+        raise FileExistsError(
+            f"{folder} is not empty, and a run never overwrites another. "
+            f"Choose another output, or {hint}."
+        )
+    foreign = [p.name for p in there if p.name not in _OURS and not is_leftover(p)]
+    # A run writes its settings first, so nothing else of it can be there alone.
+    if foreign or (there and not unfinished and not all(map(is_leftover, there))):
+        raise FileExistsError(
+            f"{folder} holds {', '.join(foreign or [p.name for p in there])}, so it is "
+            "not the folder of an unfinished run alone. Choose another output."
+        )
+    if unfinished:
+        _refuse_other(folder, _read(folder / _SETTINGS), settings)
+
+
+def _refuse_other(
+    folder: Path, found: Mapping[str, Any], given: Mapping[str, Any]
+) -> None:
+    # A setting that a run of an older version lacks is what it is by default.
+    defaults = asdict(RunSettings())
+    found = {name: defaults[name] for name in given if name in defaults} | {**found}
+    names = [*given, *(name for name in found if name not in given)]
+    differing = [name for name in names if found.get(name) != given.get(name)]
+    if differing:
+        its, ours = (
+            ", ".join(f"{name}={each.get(name)!r}" for name in differing)
+            for each in (found, given)
+        )
+        raise ValueError(
+            f"{folder} holds a run with {its}, but {ours} was given. Resume with the "
+            "settings that it began with, or choose another output."
+        )
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError("it is no JSON object")
+    except ValueError as error:
+        raise ValueError(
+            f"{file} is damaged: {error}. Delete its folder and train again."
+        ) from error
+    return content
+
+
+def _is_worth_keeping(folder: Path) -> bool:
+    """Whether there is a checkpoint, or a part of the run that is finished."""
+    return any(
+        any(folder.glob(pattern))
+        for pattern in (f"**/{CHECKPOINTS}/epoch-*.npz", f"**/{_RECORD}")
+    )
+
+
+def _remove(folder: Path) -> None:
+    """Removes all of a run; the settings last, which say that it is one."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != _SETTINGS:
+            path.unlink()
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for file in filter(is_leftover, folder.iterdir()):
+        file.unlink()
+
+
+def _clear(folder: Path) -> None:
+    """Removes what a run needs only while it is unfinished."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    (folder / _SETTINGS).unlink(missing_ok=True)
+    _remove_leftovers(folder)

@@ -1,0 +1,184 @@
+"""Finished runs and models, opened without running code from their files."""
+
+from __future__ import annotations
+
+import builtins
+import csv
+import json
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..._keras import keras
+
+_TRUSTED = ("keras", "tf_keras", "larq", "larq_nobn", "builtins")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A finished training run.
+
+    Arguments:
+        folder: Where its files are.
+        model: The trained model.
+        history: One row per epoch, as in `history.csv`.
+        record: What `run.json` holds: settings, versions, metrics.
+    """
+
+    folder: Path
+    model: keras.Model
+    history: list[dict[str, float]]
+    record: dict[str, Any]
+
+
+def load_run(folder: str | os.PathLike) -> Run:
+    """Opens a run folder; no code from its files is run.
+
+    Arguments:
+        folder: What `train` was given as `output`.
+
+    Returns:
+        The run, its model compiled as it was for training.
+
+    Raises:
+        FileNotFoundError: If the folder, or one of its files, is missing.
+        ValueError: If one of its files is damaged or carries code.
+
+    Example:
+        ```python
+        run = nobn.training.load_run("runs/digits")
+        print(run.record["metrics"]["val_accuracy"])
+        ```
+    """
+    record, history = load_record(folder)
+    return Run(Path(folder), open_model(folder, compile=True), history, record)
+
+
+def load_record(
+    folder: str | os.PathLike,
+) -> tuple[dict[str, Any], list[dict[str, float]]]:
+    """Reads `run.json` and `history.csv` of a run folder; its model stays closed.
+
+    Arguments:
+        folder: What `train` was given as `output`.
+
+    Returns:
+        What `run.json` holds, and the rows of `history.csv`.
+
+    Raises:
+        FileNotFoundError: If the folder, or one of the two files, is missing.
+        ValueError: If one of them is damaged.
+
+    Example:
+        ```python
+        record, history = nobn.training.load_record("runs/digits")
+        print(record["settings"]["learning_rate"], history[-1]["val_accuracy"])
+        ```
+    """
+    place = Path(folder)
+    try:
+        record = json.loads((place / "run.json").read_text(encoding="utf-8"))
+        with (place / "history.csv").open(newline="", encoding="utf-8") as stream:
+            rows = list(csv.DictReader(stream))
+        history = [{key: float(row[key]) for key in row} for row in rows]
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise FileNotFoundError(
+            f"{folder} is no finished run: {Path(error.filename).name} is missing. "
+            "Give the --output folder of a training run."
+        ) from error
+    except (ValueError, TypeError) as error:
+        raise ValueError(
+            f"{folder} is damaged: run.json or history.csv cannot be read ({error}). "
+            "Train again, or restore it from a copy."
+        ) from error
+    return record, history
+
+
+def open_model(path: str | os.PathLike, compile: bool = False) -> keras.Model:
+    """Opens a `.keras` file, or the one of a run folder, running no code from it.
+
+    Arguments:
+        path: A `.keras` file or a run folder.
+        compile: Whether to restore loss, metrics and optimizer as well.
+
+    Returns:
+        The model.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is not a Keras model, is damaged, or carries code.
+
+    Example:
+        ```python
+        model = nobn.training.open_model("runs/digits/model.keras")
+        ```
+    """
+    file = Path(path)
+    if file.is_dir():
+        file = file / "model.keras"
+        if not file.is_file():
+            raise FileNotFoundError(
+                f"{path} holds no model.keras, so it is no finished run. "
+                "Give the --output folder of a training run."
+            )
+    if not file.is_file():
+        raise FileNotFoundError(
+            f"{file} does not exist. Give a run folder or a .keras file."
+        )
+    if file.suffix != ".keras":
+        raise ValueError(
+            f"{file} is not a .keras file. Give a run folder or a file that Keras "
+            "saved under a name ending in .keras."
+        )
+    try:
+        with zipfile.ZipFile(file) as archive:
+            config = json.loads(archive.read("config.json"))
+    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        raise ValueError(
+            f"{file} is damaged or not a Keras model: {_first_line(error)}. "
+            "Save it again, or train anew."
+        ) from error
+    _refuse_code(file, config)
+    try:
+        return keras.models.load_model(file, compile=compile, safe_mode=True)
+    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{file} cannot be opened as a Keras model: {_first_line(error)}"
+        ) from error
+
+
+def _refuse_code(file: Path, config: object) -> None:
+    """Safe mode alone stops Lambdas, yet imports any module that a file names."""
+    if isinstance(config, list):
+        for part in config:
+            _refuse_code(file, part)
+    if not isinstance(config, dict):
+        return
+    if "__lambda__" in config.values() or config.get("function_type") == "lambda":
+        raise ValueError(
+            f"{file} carries Python code (a Lambda), which is never run from a file. "
+            "Replace the Lambda by a layer class and save the model again."
+        )
+    if isinstance(config.get("module"), str) and not _trusted(config):
+        raise ValueError(
+            f"{file} wants {config.get('class_name')!r} from the Python module "
+            f"{config['module']!r}, which is not trusted. Use layers of Keras, Larq "
+            "and larq_nobn, or register your own class with Keras first."
+        )
+    for part in config.values():
+        _refuse_code(file, part)
+
+
+def _trusted(config: dict[str, Any]) -> bool:
+    if keras.saving.get_registered_object(str(config.get("registered_name"))):
+        return True
+    if config["module"] == "builtins":  # how Keras writes functions known by name
+        return not hasattr(builtins, str(config.get("config")))
+    return config["module"].split(".")[0] in _TRUSTED
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

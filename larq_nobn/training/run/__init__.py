@@ -1,0 +1,13 @@
+"""A training run itself, from its settings to its folder."""
+
+from ._diagnosis import NonFiniteLoss
+from ._stopping import Terminated
+from ._strategy import STRATEGIES
+from ._train import train
+
+__all__ = [
+    "STRATEGIES",
+    "NonFiniteLoss",
+    "Terminated",
+    "train",
+]

@@ -1,0 +1,166 @@
+"""Says where a training step ceased to be finite."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ..._keras import keras
+from ...callbacks._monitor import owners
+from ..folder import epochs_kept
+from ..settings import RunSettings
+from ._step import NOT_FINITE
+
+# What the step and adaptive clipping say when they refuse one.
+_SIGNS = (NOT_FINITE, "holds NaN or infinite values")
+_IMAGES = "the images are not finite"
+
+
+class NonFiniteLoss(ArithmeticError):
+    """The loss of a training became infinite or NaN; the message says where.
+
+    The step was not applied, and the run keeps its last good checkpoint.
+    """
+
+
+class Watch(keras.callbacks.Callback):
+    """Knows the step that a training is at, and ends it if it ceased to be finite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._supports_tf_logs = True  # logs stay on the device
+        self.epoch = 0
+        self.batch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Remembers the epoch."""
+        self.epoch = epoch
+
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, float] | None = None
+    ) -> None:
+        """Remembers the batch."""
+        self.batch = batch
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Refuses what XLA, which drops assertions, or the last step has let pass."""
+        if not np.isfinite(float((logs or {})["loss"])) or _bad_weights(self.model):
+            raise tf.errors.InvalidArgumentError(None, None, NOT_FINITE)
+
+
+@contextmanager
+def explained(
+    settings: RunSettings,
+    model: keras.Model,
+    watch: Watch,
+    folder: Path,
+    batches_of: Callable[[int], tf.data.Dataset],
+) -> Iterator[None]:
+    """Turns a step that was refused into a `NonFiniteLoss` that says what to do.
+
+    Arguments:
+        settings: Those of the run.
+        model: What is trained.
+        watch: One of its callbacks.
+        folder: The run folder.
+        batches_of: Gives the batches of an epoch.
+    """
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        if not any(sign in error.message for sign in _SIGNS):
+            raise
+        images, labels = next(iter(batches_of(watch.epoch).skip(watch.batch)))
+        culprit = name_the_culprit(model, images, labels)
+        kept = epochs_kept(folder)
+        raise NonFiniteLoss(
+            f"The loss is not finite at epoch {watch.epoch + 1}, step "
+            f"{watch.batch + 1}: {culprit}. "
+            + (f"The last good checkpoint is that of epoch {kept}. " if kept else "")
+            + _advice(settings, culprit)
+        ) from error
+
+
+def _advice(settings: RunSettings, culprit: str) -> str:
+    """What to change: the same settings would lead to the same step."""
+    if culprit == _IMAGES:
+        return "Prepare the data set again."
+    ways = [f"a learning rate below {settings.learning_rate:g} (--learning-rate)"]
+    if settings.clip_factor == 0:
+        ways.append("gradient clipping (--clip-factor 0.02)")
+    if settings.precision == "mixed_float16":
+        ways.append("a wider range of numbers (--precision mixed_bfloat16)")
+    return (
+        f"Train again, in another output, with {' or '.join(ways)}; --resume would "
+        "meet the same step."
+    )
+
+
+def name_the_culprit(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> str:
+    """Says what is the first to be not finite in a training step.
+
+    Arguments:
+        model: A compiled functional classifier; left as it is.
+        images: The batch of the step.
+        labels: Their labels.
+
+    Returns:
+        What is not finite, as the begin of a sentence.
+    """
+    if not _finite(images):
+        return _IMAGES
+    if bad := _bad_weights(model):
+        return f"weights of layer {owners(model, bad)[0]} are not finite"
+    before = model.get_weights()
+    try:
+        return _first_bad_output(model, images) or _bad_loss(model, images, labels)
+    finally:
+        model.set_weights(before)  # batch norm has moved its averages
+
+
+def _first_bad_output(model: keras.Model, images: tf.Tensor) -> str | None:
+    layers = [layer for layer in model.layers if layer.inbound_nodes]
+    outputs = [layer.get_output_at(0) for layer in layers]
+    values = keras.Model(model.inputs, outputs)(images, training=True)
+    for layer, value in zip(layers, values, strict=True):
+        if not all(map(_finite, tf.nest.flatten(value))):
+            return f"the output of layer {layer.name} is not finite (its inputs are)"
+    return None
+
+
+def _bad_loss(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> str:
+    with tf.GradientTape() as tape:
+        outputs = model(images, training=True)
+        loss = model.compute_loss(images, labels, outputs)
+    if not all(map(_finite, model.losses)):
+        return "a regularization loss is not finite (all outputs are)"
+    if not _finite(loss):
+        return "the loss is not finite, though all outputs are"
+    gradients = tape.gradient(loss, model.trainable_variables)
+    pairs = list(zip(gradients, model.trainable_variables, strict=True))
+    # The way back goes from the last layer to the first: what is not finite spreads to
+    # all that come before.
+    for gradient, variable in reversed(pairs):
+        if gradient is not None and not _finite(gradient):
+            layer = owners(model, [variable])[0]
+            return f"a gradient of layer {layer} is not finite (the loss is)"
+    return "which does not show again when the step is repeated"
+
+
+def _bad_weights(model: keras.Model) -> list[Any]:
+    """The weights that are not finite."""
+    return [
+        weight
+        for weight in model.weights
+        if not _finite(getattr(weight, "latent_variable", weight))
+    ]
+
+
+def _finite(value: Any) -> bool:
+    dense = tf.convert_to_tensor(value)
+    return not dense.dtype.is_floating or bool(tf.reduce_all(tf.math.is_finite(dense)))

@@ -1,0 +1,162 @@
+"""One training step: micro-batches, a teacher, and a stop before a loss of NaN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from ..._keras import dtype_policy, keras
+
+NOT_FINITE = "The loss is not finite"
+Probabilities = Callable[[tf.Tensor], tf.Tensor]
+
+
+class Trainee(keras.Model):
+    r"""A network's layers and weights under a training step of our own.
+
+    Without a teacher and with one micro-batch the step is that of Keras, bit for bit.
+
+    - *Accumulation.* Each batch (each replica's part of it) is cut into k parts, one
+      computed after the other, and their mean gradient makes one update. That is the
+      update of the whole batch at the memory of a part, unless layers look at the
+      batch: batch norm sees the statistics of a part.
+    - *Distillation.* The loss of training is the cross-entropy to the teacher's
+      probabilities, without a term for the labels, which only the metrics see:
+
+      \[ L = -\frac{1}{N} \sum_n \sum_k \mathrm{softmax}(t_n)_k \log
+         \mathrm{softmax}(s_n)_k . \]
+
+    - *Stop.* A loss that is not finite raises before anything is updated.
+
+    Callbacks find the same layers and optimizer as in the network; save the network.
+
+    Arguments:
+        network: A functional classifier of one input; ends in logits if it is taught.
+        accumulate: Number k of micro-batches, 1 or more; must divide the batch.
+        teacher: Gives the probabilities (N, classes) for a batch of inputs.
+
+    Raises:
+        InvalidArgumentError: At a step whose loss is not finite, with `NOT_FINITE` in
+            the message. XLA, which drops assertions, goes on.
+
+    Example:
+        ```python
+        network.compile("adam", keras.losses.SparseCategoricalCrossentropy(True))
+        trainee = Trainee(network, accumulate=4)
+        trainee.compile(network.optimizer, network.loss, metrics=["accuracy"])
+        trainee.fit(images, epochs=2)
+        ```
+
+    References:
+        G. Hinton, O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network",
+        2015, arXiv:1503.02531.
+
+    Differences from the paper:
+        Temperature 1 and no labels, as binary networks are commonly taught.
+    """
+
+    def __init__(
+        self,
+        network: keras.Model,
+        accumulate: int = 1,
+        teacher: Probabilities | None = None,
+    ) -> None:
+        with dtype_policy(network.dtype_policy.name):
+            super().__init__(network.inputs, network.outputs, name=network.name)
+        self._accumulate = accumulate
+        # Behind a function that Keras does not look into: as an attribute, a model
+        # would become a part of this one, trained and saved with it.
+        self._teacher = None if teacher is None else lambda images: teacher(images)
+
+    def compile(self, optimizer: Any, loss: keras.losses.Loss, **options: Any) -> None:
+        """As in Keras; a taught network measures its loss on test images by labels."""
+        if self._teacher is not None:
+            loss = _TaughtLoss(loss)
+        super().compile(optimizer, loss, **options)
+
+    def train_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Keras' step, from a batch to the metrics so far."""
+        if self._accumulate == 1:
+            gradients, loss = self._gradients(data)
+        else:
+            gradients, loss = self._mean_gradients(data)
+        with tf.control_dependencies([tf.debugging.check_numerics(loss, NOT_FINITE)]):
+            self.optimizer.apply_gradients(
+                zip(gradients, self.trainable_variables, strict=True)
+            )
+        return self.get_metrics_result()
+
+    def test_step(self, data: Any) -> dict[str, tf.Tensor]:
+        """Keras' step, also for a replica that gets nothing of a last, small batch."""
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        count = tf.shape(x)[0]
+        # TensorFlow's fused convolutions return the wrong shape for an empty batch.
+        blanks = tf.cast(count == 0, tf.int32)
+        x = tf.pad(x, [(0, blanks), *[(0, 0)] * (x.shape.rank - 1)])
+        predicted = self(x, training=False)[:count]
+        self.compute_loss(x, y, predicted, weight)
+        return self.compute_metrics(x, y, predicted, weight)
+
+    def _gradients(self, data: Any) -> tuple[list[Any], tf.Tensor]:
+        """Gradients and loss of one (micro-)batch, which the metrics have seen then."""
+        x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
+        target = y if self._teacher is None else self._teacher(x)
+        scaled = isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
+        with tf.GradientTape() as tape:
+            predicted = self(x, training=True)
+            loss = self.compute_loss(x, target, predicted, weight)
+            start = self.optimizer.get_scaled_loss(loss) if scaled else loss
+        gradients = tape.gradient(start, self.trainable_variables)
+        if scaled:
+            gradients = self.optimizer.get_unscaled_gradients(gradients)
+        self.compiled_metrics.update_state(y, predicted, weight)
+        return gradients, loss
+
+    def _mean_gradients(self, data: Any) -> tuple[list[Any], tf.Tensor]:
+        """The same over micro-batches, one after the other, with the means of both."""
+        count = self._accumulate
+        parts = tf.nest.map_structure(
+            lambda batch: tf.reshape(batch, (count, -1, *batch.shape[1:])), data
+        )
+        reached: list[bool] = []
+
+        def add(
+            i: tf.Tensor, sums: list[tf.Tensor], loss: tf.Tensor
+        ) -> tuple[tf.Tensor, list[tf.Tensor], tf.Tensor]:
+            part = tf.nest.map_structure(lambda of_all: of_all[i], parts)
+            gradients, part_loss = self._gradients(part)
+            reached[:] = [gradient is not None for gradient in gradients]
+            added = [
+                total if gradient is None else total + gradient
+                for total, gradient in zip(sums, gradients, strict=True)
+            ]
+            return i + 1, added, loss + part_loss
+
+        zeros = [tf.zeros_like(weight) for weight in self.trainable_variables]
+        _, sums, loss = tf.while_loop(
+            lambda i, *_: i < count,
+            add,
+            (0, zeros, tf.zeros(())),
+            parallel_iterations=1,
+            maximum_iterations=count,
+        )
+        gradients = [
+            total / count if used else None
+            for total, used in zip(sums, reached, strict=True)
+        ]
+        return gradients, loss / count
+
+
+class _TaughtLoss(keras.losses.Loss):
+    """Cross-entropy to probabilities in training, the given loss of labels in tests."""
+
+    def __init__(self, of_labels: keras.losses.Loss) -> None:
+        super().__init__(of_labels.reduction, of_labels.name)
+        self._of_labels = of_labels
+
+    def call(self, target: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
+        if not target.dtype.is_floating:
+            return self._of_labels.call(target, logits)
+        return tf.nn.softmax_cross_entropy_with_logits(target, logits)

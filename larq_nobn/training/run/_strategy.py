@@ -1,0 +1,191 @@
+"""Training over several devices or machines, with the results of one."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import tensorflow as tf
+
+from ..._checks import check_choice
+
+STRATEGIES = ("none", "mirrored", "multi_worker")
+_EXAMPLE = (
+    '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
+    '"task": {"type": "worker", "index": 0}}'
+)
+
+
+def strategy_for(name: str) -> tf.distribute.Strategy:
+    """Returns what TensorFlow runs a training step on.
+
+    Arguments:
+        name: `"none"` for the first device, `"mirrored"` for all GPUs of this machine
+            (all virtual CPUs where there is none), `"multi_worker"` for the machines
+            that the environment variable TF_CONFIG names. The last has to come before
+            anything else that TensorFlow does in the process, and waits until all
+            workers are there.
+
+    Raises:
+        ValueError: If there is no such strategy, or TF_CONFIG does not describe one.
+        RuntimeError: If TensorFlow has begun to work already.
+
+    Example:
+        ```python
+        with strategy_for("mirrored").scope():
+            network = nobn.models.ReActNet18((32, 32, 3), 10, width=16)
+        ```
+    """
+    check_choice("strategy", name, STRATEGIES)
+    if name == "none":
+        return tf.distribute.get_strategy()
+    if name == "multi_worker":
+        _check_cluster(os.environ.get("TF_CONFIG"))
+    return _of_process(name)
+
+
+# Strategies number their messages, each from the same number on: of two in a process
+# the second would get answers that were meant for the first.
+@functools.cache
+def _of_process(name: str) -> tf.distribute.Strategy:
+    """Makes a strategy when it is first needed."""
+    if name == "mirrored":
+        devices = tf.config.list_logical_devices
+        return tf.distribute.MirroredStrategy(
+            [each.name for each in devices("GPU") or devices("CPU")]
+        )
+    try:
+        return tf.distribute.MultiWorkerMirroredStrategy()
+    except RuntimeError as error:
+        raise RuntimeError(
+            "strategy='multi_worker' comes too late: TensorFlow has begun to work in "
+            "this process. Train in a fresh process, or before all else."
+        ) from error
+
+
+def is_chief(strategy: tf.distribute.Strategy) -> bool:
+    """Whether this process is the one of all workers that writes the run folder."""
+    cluster = strategy.cluster_resolver
+    if cluster is None or not cluster.cluster_spec().jobs:
+        return True
+    has_chief = "chief" in cluster.cluster_spec().jobs
+    return cluster.task_type == "chief" or (not has_chief and cluster.task_id == 0)
+
+
+def check_shares(strategy: tf.distribute.Strategy, batch_size: int, parts: int) -> None:
+    """Refuses a batch that replicas cannot share evenly.
+
+    Arguments:
+        strategy: Where it is computed.
+        batch_size: Images per step, over all replicas.
+        parts: How many micro-batches each replica makes of its share.
+
+    Raises:
+        ValueError: If they do not get equal numbers of images.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if batch_size % (replicas * parts):
+        each = f" in {parts} parts each (accumulate={parts})" if parts > 1 else ""
+        raise ValueError(
+            f"batch_size={batch_size} cannot be shared evenly by {replicas} "
+            f"replicas{each}. Choose a multiple of {replicas * parts}."
+        )
+
+
+@contextmanager
+def with_all_workers() -> Iterator[None]:
+    """Says in a sentence that another worker is gone; without it none can go on.
+
+    TensorFlow notices at once if the first worker's process ends, and within some ten
+    seconds for the others.
+
+    Raises:
+        ConnectionError: If that happens.
+    """
+    try:
+        yield
+    except tf.errors.UnavailableError as error:
+        raise ConnectionError(
+            "Another worker has stopped, or cannot be reached, and no worker trains "
+            "alone. See what it said, then start all of them again with --resume "
+            "(resume=True)."
+        ) from error
+
+
+def shared(images: tf.data.Dataset, strategy: tf.distribute.Strategy) -> Any:
+    """Cuts batches into one part for each replica.
+
+    The parts of all replicas together are the batch, in its order, so that they train
+    and test on the very images that one process would. Keras' own ways, which deal out
+    whole batches or files to the workers, do not promise that. Each worker prepares
+    whole batches, and leaves the others' parts unused.
+
+    Arguments:
+        images: Batches (images, labels) over all replicas, alike in all workers.
+        strategy: Where they are needed.
+
+    Returns:
+        What `fit` takes along with the number of steps, which is that of `images`. It
+        is endless: one pass of `images` after the other. With a single replica it is
+        `images`, and ends with them.
+    """
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        return images
+    whole = images.element_spec[0].shape[0]
+
+    def parts(context: tf.distribute.InputContext) -> tf.data.Dataset:
+        count = replicas // context.num_input_pipelines
+        first = context.input_pipeline_id * count
+
+        def of_batch(*batch: tf.Tensor) -> tf.data.Dataset:
+            def part(replica: tf.Tensor) -> tuple[tf.Tensor, ...]:
+                # Also for a last batch that is smaller, or leaves some with nothing.
+                size = tf.shape(batch[0], tf.int64)[0]
+                cut = slice(
+                    replica * size // replicas, (replica + 1) * size // replicas
+                )
+                return tuple(_sized(each[cut], whole, replicas) for each in batch)
+
+            return tf.data.Dataset.range(first, first + count).map(part)
+
+        # Known to be endless, the workers need not ask each other whether it is over.
+        endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+        batches = images.repeat().flat_map(of_batch).apply(endless)
+        return batches.prefetch(tf.data.AUTOTUNE)
+
+    return strategy.distribute_datasets_from_function(parts)
+
+
+def _sized(part: tf.Tensor, whole: int | None, replicas: int) -> tf.Tensor:
+    """The same with its number of examples, if all batches have one."""
+    if whole is None:
+        return part
+    return tf.ensure_shape(part, (whole // replicas, *part.shape[1:]))
+
+
+def _check_cluster(text: str | None) -> None:
+    """Refuses a TF_CONFIG that TensorFlow would not understand, or not complain of."""
+    if not text:
+        raise ValueError(
+            "strategy='multi_worker' needs the environment variable TF_CONFIG, which "
+            f"is not set. Set it to something like {_EXAMPLE}, with the index of each "
+            "worker's own."
+        )
+    try:
+        config = json.loads(text)
+        cluster, task = config["cluster"], config["task"]
+        if task["index"] < 0:
+            raise IndexError(f"index {task['index']} is below 0")
+        address = cluster[task["type"]][task["index"]]
+        if not isinstance(address, str) or ":" not in address:
+            raise ValueError(f"{address!r} is no host:port")
+    except (ValueError, KeyError, IndexError, TypeError) as error:
+        raise ValueError(
+            f"TF_CONFIG={text} does not describe a cluster and this worker's place in "
+            f"it ({type(error).__name__}: {error}). It must look like {_EXAMPLE}."
+        ) from error

@@ -1,0 +1,173 @@
+"""A training run, with those that it needs before it: from settings to a folder."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ... import data, models
+from ..._keras import keras
+from ..folder import Run, claimed, is_finished, load_run, open_model
+from ..settings import RunSettings
+from ._fit import Circumstances, fit
+from ._step import Probabilities
+from ._stopping import stoppable
+from ._strategy import check_shares, is_chief, strategy_for, with_all_workers
+from ._teacher import probabilities_of, teacher_settings
+
+_log = logging.getLogger("larq_nobn")
+# Batches smaller than this have statistics that are mostly noise.
+_SMALLEST_BATCH = 4
+
+
+def train(
+    settings: RunSettings,
+    output: str | os.PathLike,
+    progress: keras.callbacks.Callback | None = None,
+    *,
+    resume: bool = False,
+    strategy: str = "none",
+) -> Run:
+    """Trains a network and leaves a run folder; the same seed gives the same weights.
+
+    The folder holds `model.keras`, `history.csv`, `run.json`, TensorBoard files under
+    `logs/`, and `curves.png` if matplotlib is there; further runs in `stage1/` and
+    `teacher/` if the recipe has those. After each epoch a checkpoint is written, from
+    which a run that was stopped goes on; one that is stopped before the first leaves
+    nothing.
+
+    Arguments:
+        settings: What to train, and how.
+        output: The run folder; it may exist, but must be empty, or resumed.
+        progress: A Keras callback that watches the run, such as a progress bar.
+        resume: Whether to go on with an unfinished run of the same settings in
+            `output`. A finished one is returned as it is, and where there is none, one
+            begins.
+        strategy: `"none"`, `"mirrored"` over all GPUs of this machine, or
+            `"multi_worker"` over the machines that the variable TF_CONFIG names.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        FileExistsError: If `output` is not empty.
+        FileNotFoundError: If the data set is not prepared.
+        ConnectionError: If another worker has stopped.
+        NonFiniteLoss: If the loss becomes infinite or NaN; says where.
+        ValueError: If the network does not fit the data, an unfinished run in `output`
+            has other settings, or the replicas cannot share a batch evenly.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        settings = nobn.training.RunSettings.from_recipe(
+            dataset="digits", width=32, blocks=(4, 4), epochs=5
+        )
+        run = nobn.training.train(settings, "runs/digits")
+        ```
+    """
+    replicas = strategy_for(strategy)
+    check_shares(replicas, settings.batch_size, settings.accumulate)
+    _warn_of_small_batches(settings, replicas.num_replicas_in_sync)
+    with stoppable() as check, with_all_workers():
+        around = Circumstances(progress, check, resume, replicas)
+        return _run(settings, Path(output), None, around)
+
+
+def _run(
+    settings: RunSettings,
+    output: Path,
+    teacher: Probabilities | None,
+    around: Circumstances,
+) -> Run:
+    """Trains what comes before, if anything, and then the network itself."""
+    said = json.loads(json.dumps(asdict(settings)))
+    if around.resume and is_finished(output, said):
+        return load_run(output)
+    with _place(output, said, around) as folder:
+        if settings.teacher is not None and teacher is None:
+            teacher = _teacher(settings, output, around)
+        before = None
+        if settings.stages == 2:
+            first = _first_stage(settings)
+            before = _run(first, output / "stage1", teacher, around).model
+        return fit(settings, output, folder, before, teacher, around)
+
+
+@contextmanager
+def _place(
+    output: Path, settings: dict[str, Any], around: Circumstances
+) -> Iterator[Path]:
+    """Where a process writes: of all workers one in the run folder, the others away."""
+    if is_chief(around.strategy):
+        with claimed(output, settings, around.resume) as folder:
+            yield folder
+    else:
+        with TemporaryDirectory() as name:
+            yield Path(name)
+
+
+def _teacher(
+    settings: RunSettings, output: Path, around: Circumstances
+) -> Probabilities:
+    """Trains the teacher or opens it."""
+    info = data.describe(settings.dataset)
+    if settings.teacher == "train":
+        name = str(output / "teacher")
+        trained = _run(teacher_settings(settings), Path(name), None, around).model
+        # A copy, in which all replicas see the same statistics of batch norm.
+        with around.strategy.scope():
+            model = keras.models.clone_model(trained)
+        model.set_weights(trained.get_weights())
+    else:
+        name = str(settings.teacher)
+        with around.strategy.scope():
+            model = open_model(name)
+    return probabilities_of(model, name, info.image_shape, info.classes)
+
+
+def _first_stage(settings: RunSettings) -> RunSettings:
+    """The same with real-valued kernels, which a kernel quantizer has no part in."""
+    return replace(
+        settings,
+        stages=1,
+        kernel=None,
+        weight_decay=settings.stage_one_decay,
+        network={**settings.network, "binary_weights": False},
+    )
+
+
+def _warn_of_small_batches(settings: RunSettings, replicas: int) -> None:
+    """Says what statistics of batches suffer from, where there are such."""
+    if settings.normalization not in models.BATCH_STATISTICS:
+        return
+    part = settings.batch_size // (replicas * settings.accumulate)
+    free = [n for n in models.NORMALIZATIONS if n not in models.BATCH_STATISTICS]
+    if part < _SMALLEST_BATCH:
+        _log.warning(
+            "normalization=%r takes its statistics from batches, and those of %d "
+            "images are mostly noise. Use %d images a batch or more, or one of %s, "
+            "which do not look at the batch.",
+            settings.normalization,
+            part,
+            _SMALLEST_BATCH,
+            ", ".join(free),
+        )
+    elif part < settings.batch_size:
+        _log.warning(
+            "normalization=%r takes its statistics from the %d images that are "
+            "computed together, and not from all of batch_size=%d, so that results "
+            "differ from those of whole batches, unlike with %s.",
+            settings.normalization,
+            part,
+            settings.batch_size,
+            ", ".join(free),
+        )

@@ -1,0 +1,24 @@
+"""What a training run is: its settings, the recipes, the networks."""
+
+from ._kernels import KERNELS, scale_latents, with_kernels
+from ._networks import NETWORKS
+from ._recipe import OPTIMIZERS, SCHEDULES, Recipe
+from ._recipes import RECIPES
+from ._settings import PRECISIONS, RunSettings
+from ._words import named, shown, words
+
+__all__ = [
+    "KERNELS",
+    "NETWORKS",
+    "OPTIMIZERS",
+    "PRECISIONS",
+    "RECIPES",
+    "SCHEDULES",
+    "Recipe",
+    "RunSettings",
+    "named",
+    "scale_latents",
+    "shown",
+    "with_kernels",
+    "words",
+]

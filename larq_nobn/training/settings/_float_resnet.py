@@ -1,0 +1,110 @@
+"""A network of real-valued weights and activations, which teaches binary ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from ..._checks import check_blocks, check_integer
+from ..._keras import keras
+
+# From this size on an image gets the stem for ImageNet, as in the binary networks.
+_LARGE = 64
+
+
+def float_resnet(
+    input_shape: Sequence[int],
+    classes: int,
+    normalization: str = "batch_norm",
+    width: int = 64,
+    blocks: Sequence[int] = (2, 2, 2, 2),
+    name: str = "float_resnet",
+) -> keras.Model:
+    r"""A residual network with batch norm, of two convolutions per block.
+
+    \[ y = \mathrm{ReLU}\big(\mathrm{BN}(W_2 * \mathrm{ReLU}(\mathrm{BN}(W_1 * x)))
+       + \mathrm{shortcut}(x)\big) \]
+
+    The shortcut is x itself, or a 1x1 convolution with batch norm where the stage
+    changes; each further stage halves the map and doubles the channels. The defaults
+    are ResNet-18.
+
+    Arguments:
+        input_shape: (height, width, channels). From 64 pixels on the stem is that for
+            ImageNet (7x7, stride 2, max pooling), below a 3x3 convolution.
+        classes: Number of classes, 2 or more.
+        normalization: `"batch_norm"`; there is no other.
+        width: Channels of the first stage.
+        blocks: Number of blocks per stage.
+        name: Name of the model.
+
+    Returns:
+        A functional Keras model that returns logits in float32.
+
+    Raises:
+        TypeError, ValueError: For arguments outside the ranges above.
+
+    Example:
+        ```python
+        teacher = float_resnet((32, 32, 3), classes=10, width=16)
+        ```
+
+    References:
+        K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual Learning for Image
+        Recognition", CVPR 2016, arXiv:1512.03385.
+
+    Differences from the paper:
+        Stride-2 convolutions pad as TensorFlow does, below and right.
+    """
+    if normalization != "batch_norm":
+        raise ValueError(
+            f"normalization={normalization!r} is not supported by FloatResNet, whose "
+            "only one is batch_norm. Choose that."
+        )
+    check_integer("classes", classes, 2, "A classifier needs two.")
+    check_integer("width", width, 1, "It is the channel count of the first stage.")
+    inputs = keras.Input(input_shape, name="image")
+    large = min(input_shape[:2]) >= _LARGE
+    x = _conv(inputs, width, 7 if large else 3, 2 if large else 1, "stem")
+    x = _relu(x, "stem")
+    if large:
+        x = keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")(x)
+    for stage, count in enumerate(check_blocks(blocks)):
+        for block in range(count):
+            strides = 2 if stage > 0 and block == 0 else 1
+            x = _block(
+                x, width * 2**stage, strides, f"stage{stage + 1}_block{block + 1}"
+            )
+    x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
+    logits = keras.layers.Dense(classes, name="head", dtype="float32")(x)
+    return keras.Model(inputs, logits, name=name)
+
+
+def _block(x: tf.Tensor, channels: int, strides: int, name: str) -> tf.Tensor:
+    """Two convolutions and a way around them."""
+    branch = _relu(_conv(x, channels, 3, strides, f"{name}_first"), f"{name}_first")
+    branch = _conv(branch, channels, 3, 1, f"{name}_second")
+    if strides > 1:
+        x = _conv(x, channels, 1, strides, f"{name}_shortcut")
+    return _relu(keras.layers.Add(name=f"{name}_add")([branch, x]), name)
+
+
+def _conv(x: tf.Tensor, channels: int, size: int, strides: int, name: str) -> tf.Tensor:
+    """A convolution and its batch norm."""
+    x = keras.layers.Conv2D(
+        channels,
+        size,
+        strides,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_normal",
+        name=f"{name}_conv",
+    )(x)
+    return keras.layers.BatchNormalization(
+        momentum=0.9, epsilon=1e-5, name=f"{name}_norm"
+    )(x)
+
+
+def _relu(x: tf.Tensor, name: str) -> tf.Tensor:
+    return keras.layers.ReLU(name=f"{name}_act")(x)

@@ -1,0 +1,64 @@
+"""Networks with other kernel quantizers, or with weight decay, than they come with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import larq as lq
+
+from ..._keras import keras
+from ..._larq import without_starvation_warning
+from ...graph import is_binary, rebuild
+from ...quantizers import BinaryRegularized, ReCU, ScaledStdSign, SigmoidSign, SignSwish
+
+# A fresh one for each layer, because some own weights.
+KERNELS: dict[str, Callable[[], Any]] = {
+    "ste_sign": lq.quantizers.SteSign,
+    "approx_sign": lq.quantizers.ApproxSign,
+    "magnitude_aware_sign": lq.quantizers.MagnitudeAwareSign,
+    "scaled_std_sign": ScaledStdSign,
+    "recu": ReCU,
+    "sign_swish": SignSwish,
+    "sigmoid_sign": SigmoidSign,
+    "bnn_plus": lambda: BinaryRegularized(SignSwish(), order=1, strength=1e-7),
+}
+# These bring the weights to scale themselves, or look at more than [-1, 1] of them.
+_UNCLIPPED = {"scaled_std_sign", "recu"}
+
+
+def with_kernels(
+    network: keras.Model, kernel: str | None, weight_decay: float
+) -> keras.Model:
+    """Builds a network again, with one quantizer or with weight decay on all kernels.
+
+    Arguments:
+        network: A fresh functional model, whose weights do not matter yet.
+        kernel: One of `KERNELS`, which takes the place of every binary one of its
+            quantized layers; None keeps them.
+        weight_decay: Factor on the kernels in their gradient; 0 for none.
+    """
+    if kernel is None and not weight_decay:
+        return network
+
+    def same_but(layer: keras.layers.Layer) -> keras.layers.Layer:
+        changes: dict[str, Any] = {}
+        if weight_decay and hasattr(layer, "kernel_regularizer"):
+            # The gradient of half the square is the kernel itself.
+            changes["kernel_regularizer"] = keras.regularizers.L2(weight_decay / 2)
+        if kernel is not None and is_binary(getattr(layer, "kernel_quantizer", None)):
+            changes["kernel_quantizer"] = KERNELS[kernel]()
+            if kernel in _UNCLIPPED:
+                changes["kernel_constraint"] = None
+        return rebuild(layer, **changes)
+
+    with without_starvation_warning():
+        return keras.models.clone_model(network, clone_function=same_but)
+
+
+def scale_latents(network: keras.Model, factor: float) -> None:
+    """Multiplies the latent weights of every binary kernel."""
+    for layer in network.layers:
+        if is_binary(getattr(layer, "kernel_quantizer", None)):
+            latent = layer.kernel.latent_variable
+            latent.assign(factor * latent)

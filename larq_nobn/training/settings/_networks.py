@@ -1,0 +1,15 @@
+"""The networks that a run can train."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ... import models
+from ..._keras import keras
+from ._float_resnet import float_resnet
+
+# A float network is none of the models of this package, but teaches them.
+NETWORKS: dict[str, Callable[..., keras.Model]] = {
+    **models.BUILDERS,
+    "FloatResNet": float_resnet,
+}

@@ -1,0 +1,131 @@
+"""How a network is trained, apart from what it is and what it learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..._checks import check_choice, check_flag, check_integer, check_number
+from ._kernels import KERNELS
+
+OPTIMIZERS = ("adam", "sgd")
+SCHEDULES = ("linear", "cosine")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: the part of the settings that presets fill in.
+
+    Arguments:
+        epochs: Passes over the training images; with two stages, of each.
+        batch_size: Images per step, over all replicas.
+        optimizer: `"adam"` or `"sgd"`.
+        learning_rate: At the first step, behind the warm-up.
+        beta_2: Adam's decay of the second moment, in [0, 1).
+        momentum: Of SGD, in [0, 1).
+        schedule: `"linear"` to zero over all steps, or half a `"cosine"`.
+        warmup_epochs: Epochs in which the learning rate rises from a small value; for
+            `"cosine"` only.
+        weight_decay: Factor on the kernels that is added to their gradient.
+        stage_one_decay: The same in the first of two stages.
+        clip_factor: Largest gradient norm of a unit relative to its weights; 0 for no
+            clipping.
+        shift_multiplier: Learning-rate factor of the shifts of signs and of the gains
+            of kernels.
+        calibrate: Whether `larq_nobn.calibrate` sets shifts and gains before the first
+            step; for `normalization="nobn"`.
+        latent_scale: Factor on the latent binary kernels of the fresh network: the
+            larger they are, the later their signs flip.
+        reflect: Whether augmentation pads with mirror images instead of black.
+        accumulate: Parts of a batch whose gradients are added up one after the other,
+            which saves memory; 1 for the batch as a whole.
+        stages: 2 trains with real-valued kernels first, and goes on with binary ones.
+        teacher: Whose outputs are learned instead of the labels: a run folder, a
+            `.keras` file, or `"train"` for a float ResNet that is trained first. None:
+            the labels.
+        kernel: What makes the binary kernels, one of `KERNELS`; None for the network's
+            own.
+        network: Further arguments of the network's builder, such as `alpha`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument lies outside what is allowed.
+
+    Example:
+        >>> Recipe(epochs=5, learning_rate=3e-3).optimizer
+        'adam'
+    """
+
+    epochs: int = 20
+    batch_size: int = 128
+    optimizer: str = "adam"
+    learning_rate: float = 1e-3
+    beta_2: float = 0.999
+    momentum: float = 0.9
+    schedule: str = "linear"
+    warmup_epochs: int = 0
+    weight_decay: float = 0.0
+    stage_one_decay: float = 0.0
+    clip_factor: float = 0.02
+    shift_multiplier: float = 1.0
+    calibrate: bool = False
+    latent_scale: float = 1.0
+    reflect: bool = False
+    accumulate: int = 1
+    stages: int = 1
+    teacher: str | None = None
+    kernel: str | None = None
+    network: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_integer("epochs", self.epochs, 1, "Train for one epoch or more.")
+        check_integer("batch_size", self.batch_size, 1, "Take 128 if memory allows.")
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_integer("warmup_epochs", self.warmup_epochs, 0, "0 is none.")
+        check_integer("accumulate", self.accumulate, 1, "1 takes batches whole.")
+        check_integer("stages", self.stages, 1, "Choose 1 or 2.")
+        for name, interval, advice in _RANGES:
+            check_number(name, getattr(self, name), interval, advice)
+        for name in ("calibrate", "reflect"):
+            check_flag(name, getattr(self, name))
+        if self.kernel is not None:
+            check_choice("kernel", self.kernel, KERNELS)
+        if not isinstance(self.network, Mapping):
+            raise TypeError(
+                f"network={self.network!r} is no mapping. Give arguments of the "
+                "network's builder, such as {'alpha': 0.5}."
+            )
+        self._refuse_what_does_not_fit()
+
+    def _refuse_what_does_not_fit(self) -> None:
+        if self.stages > 2:
+            raise ValueError(f"stages={self.stages} is above 2. Choose 1 or 2.")
+        if self.warmup_epochs and self.schedule != "cosine":
+            raise ValueError(
+                f"warmup_epochs={self.warmup_epochs} needs the schedule 'cosine', but "
+                f"schedule={self.schedule!r}. Choose that, or no warm-up."
+            )
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs={self.warmup_epochs} leaves nothing of "
+                f"epochs={self.epochs}. Warm up for less, or train for longer."
+            )
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"accumulate={self.accumulate} does not divide "
+                f"batch_size={self.batch_size}. Choose a divisor of it."
+            )
+
+
+_RANGES = (
+    ("learning_rate", "(0, inf)", "0.001 is a good start."),
+    ("beta_2", "[0, 1)", "0.999 is usual, 0.99 forgets sooner."),
+    ("momentum", "[0, 1)", "0.9 is usual."),
+    ("weight_decay", "[0, inf)", "0 is none."),
+    ("stage_one_decay", "[0, inf)", "0 is none."),
+    ("clip_factor", "[0, inf)", "0.02 is usual, 0 is off."),
+    ("latent_scale", "(0, inf)", "1 keeps those of the network."),
+    ("shift_multiplier", "(0, inf)", "1 treats all weights alike."),
+)

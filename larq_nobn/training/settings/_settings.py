@@ -1,0 +1,147 @@
+"""What a training run is made of."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from inspect import signature
+from typing import Any
+
+from ... import data, models
+from ..._checks import check_blocks, check_choice, check_integer
+from ._networks import NETWORKS
+from ._recipe import Recipe
+from ._recipes import RECIPES
+
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+# Said by settings of their own.
+_BUILDER_SETTINGS = {"input_shape", "classes", "normalization", "width", "blocks"}
+
+
+@dataclass(frozen=True)
+class RunSettings(Recipe):
+    """Everything that decides the weights of a training run, checked.
+
+    A recipe, and what is trained by it. Without further arguments the recipe is
+    `"plain"`: Adam, whose learning rate falls linearly to zero over all steps, and
+    gradients that are clipped adaptively: with batch norm, with none and without batch
+    norm alike, so that normalizations are compared on equal terms. `from_recipe` takes
+    another one.
+
+    Arguments:
+        model: Name of a network in `larq_nobn.models.BUILDERS`, or `"FloatResNet"`, a
+            real-valued teacher.
+        normalization: One of `larq_nobn.models.NORMALIZATIONS`.
+        dataset: One of `larq_nobn.data.NAMES`.
+        width: Channels of the first stage; None for the network's own.
+        blocks: Blocks per stage of a residual network; None for the network's own.
+        seed: Decides the initial weights, the order of images and their augmentation.
+        precision: A Keras dtype policy: `"float32"`, `"mixed_float16"` or
+            `"mixed_bfloat16"`.
+        limit: Use at most so many images of each split; None for all.
+        data_dir: Folder of prepared data sets; None for the usual one.
+        recipe: Name of the recipe that the others started from, for the record.
+        epochs, batch_size, optimizer, learning_rate, beta_2, momentum, schedule,
+            warmup_epochs, weight_decay, stage_one_decay, clip_factor, shift_multiplier,
+            calibrate, latent_scale, reflect, accumulate, stages, teacher, kernel,
+            network: As in `Recipe`.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument lies outside what is allowed.
+
+    Example:
+        >>> settings = RunSettings(dataset="digits", width=32, blocks=(4, 4), epochs=5)
+        >>> settings.normalization
+        'nobn'
+    """
+
+    model: str = "ReActNet18"
+    normalization: str = "nobn"
+    dataset: str = "cifar10"
+    width: int | None = None
+    blocks: tuple[int, ...] | None = None
+    seed: int = 0
+    precision: str = "float32"
+    limit: int | None = None
+    data_dir: str | None = None
+    recipe: str = "plain"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        check_choice("model", self.model, NETWORKS)
+        check_choice("normalization", self.normalization, models.NORMALIZATIONS)
+        check_choice("dataset", self.dataset, data.NAMES)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_choice("recipe", self.recipe, RECIPES)
+        if self.width is not None:
+            check_integer("width", self.width, 1, "It is a number of channels.")
+        if self.blocks is not None:
+            object.__setattr__(self, "blocks", check_blocks(self.blocks))
+            if "blocks" not in signature(NETWORKS[self.model]).parameters:
+                raise ValueError(
+                    f"blocks={self.blocks} does not apply: {self.model} is not made of "
+                    "blocks. Leave it out."
+                )
+        check_integer("seed", self.seed, 0, "Any whole number from 0 will do.")
+        if self.limit is not None:
+            check_integer("limit", self.limit, 1, "Leave it out to use all images.")
+        self._check_network()
+
+    def _check_network(self) -> None:
+        known = builder_options(self.model)
+        for name in self.network:
+            if name not in known:
+                raise ValueError(
+                    f"network={dict(self.network)} has {name!r}, which {self.model} "
+                    f"does not know. Choose from {', '.join(known)}."
+                )
+        free = self.normalization == "nobn"
+        if self.calibrate and not free:
+            raise ValueError(
+                "calibrate=True sets shifts and gains of networks without batch norm, "
+                f"but normalization={self.normalization!r}. Leave it out."
+            )
+        if self.kernel is not None and free:
+            raise ValueError(
+                f"kernel={self.kernel!r} needs a normalization behind the convolution, "
+                "but those of 'nobn' scale their own kernels. Choose batch_norm or "
+                "another normalization, or leave the kernel out."
+            )
+
+    @classmethod
+    def from_recipe(cls, name: str | None = None, **chosen: Any) -> RunSettings:
+        """Returns the settings of a recipe, with some of them chosen otherwise.
+
+        What a recipe says of networks that another one does not have, and calibration
+        where there is nothing to calibrate, is left out.
+
+        Arguments:
+            name: One of `RECIPES`; None for `"nobn"` where the normalization is that,
+                and for `"plain"` elsewhere.
+            **chosen: Any of the settings; `network` adds to what the recipe says.
+
+        Raises:
+            TypeError, ValueError: As the class does, and for an unknown recipe.
+
+        Example:
+            ```python
+            settings = nobn.training.RunSettings.from_recipe("nobn", width=16, epochs=5)
+            ```
+        """
+        free = chosen.get("normalization", "nobn") == "nobn"
+        if name is None:
+            name = "nobn" if free else "plain"
+        recipe = RECIPES[check_choice("recipe", name, RECIPES)]
+        values = {each.name: getattr(recipe, each.name) for each in fields(Recipe)}
+        model = check_choice("model", chosen.get("model", cls.model), NETWORKS)
+        known = builder_options(model)
+        network = {k: v for k, v in recipe.network.items() if k in known}
+        values["calibrate"] = recipe.calibrate and free
+        network |= chosen.pop("network", {})
+        return cls(**{**values, **chosen, "network": network, "recipe": name})
+
+
+def builder_options(model: str) -> list[str]:
+    """Names of the arguments of a network that have no setting of their own."""
+    names = signature(NETWORKS[model]).parameters
+    return [name for name in names if name not in {*_BUILDER_SETTINGS, "name"}]

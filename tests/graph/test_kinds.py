@@ -1,0 +1,229 @@
+"""What the table says of each kind of layer is what the layer computes."""
+
+from __future__ import annotations
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn.graph import Passage, calls, kernels_of, passage, weights_of_sum
+from larq_nobn.graph._kinds import _KERNELS, _PASSAGES
+from larq_nobn.models._grouped import GroupedConv2D
+from larq_nobn.surgery._linear import linear_of
+
+layers = tf.keras.layers
+LINE, MAP, BOX = (6, 4), (6, 8, 4), (6, 4, 8, 4)  # channels last
+ALL = Passage(gain=True, negative=True, shift=True, factor=True)
+RISING = ALL._replace(negative=False)
+RECTIFIES = RISING._replace(shift=False)
+BORDERS = ALL._replace(shift=False)
+FACTOR = Passage(factor=True)
+
+SINGLE = {
+    **{
+        f"{kind}Pooling{rank}D": (shape, {}, RISING if "Max" in kind else ALL)
+        for kind in ("Average", "Max", "GlobalAverage", "GlobalMax")
+        for rank, shape in ((1, LINE), (2, MAP), (3, BOX))
+    },
+    **{
+        f"UpSampling{rank}D": (shape, {}, ALL)
+        for rank, shape in ((1, LINE), (2, MAP), (3, BOX))
+    },
+    **{
+        f"Cropping{rank}D": (shape, {}, ALL)
+        for rank, shape in ((1, LINE), (2, MAP), (3, BOX))
+    },
+    **{
+        f"ZeroPadding{rank}D": (shape, {}, BORDERS)
+        for rank, shape in ((1, LINE), (2, MAP), (3, BOX))
+    },
+    "Flatten": (MAP, {}, ALL._replace(tiles=True)),
+    "Reshape": (MAP, {"target_shape": (3, 16, 4)}, ALL._replace(tiles=True)),
+    "Permute": (MAP, {"dims": (3, 1, 2)}, FACTOR),
+    "ReLU": (MAP, {}, RECTIFIES),
+    "LeakyReLU": (MAP, {}, RECTIFIES),
+    "PReLU": (MAP, {"alpha_initializer": "glorot_uniform"}, RECTIFIES),
+}
+JOINING = ("Add", "Average", "Concatenate", "Maximum", "Minimum", "Subtract")
+SPECIAL = {
+    "average of padded borders": (
+        layers.AveragePooling2D(3, padding="same"),
+        MAP,
+        ALL,
+    ),
+    "bilinear": (layers.UpSampling2D(2, interpolation="bilinear"), MAP, ALL),
+    "capped": (layers.ReLU(6.0), MAP, Passage()),
+    "from a threshold on": (layers.ReLU(threshold=0.5), MAP, Passage()),
+    "identity": (layers.Activation("linear"), MAP, ALL),
+    "relu": (layers.Activation("relu"), MAP, RECTIFIES),
+    "tanh": (layers.Activation("tanh"), MAP, Passage()),
+    "into more": (layers.Reshape((6, 4, 8)), MAP, ALL._replace(tiles=True)),
+    "into fewer": (layers.Reshape((6, 16, 2)), MAP, FACTOR),
+    "channels first": (
+        layers.GlobalAveragePooling2D(data_format="channels_first"),
+        MAP,
+        FACTOR,
+    ),
+    "subclass": (type("Pool", (layers.AveragePooling2D,), {})(), MAP, Passage()),
+    "unknown": (layers.Softmax(), MAP, Passage()),
+}
+ROWS = {
+    **{
+        name: (getattr(layers, name)(**kwargs), shape, expected)
+        for name, (shape, kwargs, expected) in SINGLE.items()
+    },
+    **SPECIAL,
+}
+
+
+def call_of(layer, *shapes):
+    inputs = [tf.keras.Input(shape) for shape in shapes]
+    outputs = layer(inputs if len(inputs) > 1 else inputs[0])
+    return calls(tf.keras.Model(inputs, outputs))[-1]
+
+
+def drawn(shape, seed=0):
+    return np.random.default_rng(seed).normal(size=(3, *shape)).astype(np.float32)
+
+
+def holds(layer, x, k, s):
+    """Whether the layer makes k y + s of k x + s where it makes y of x."""
+    y = layer(x).numpy()
+    expected = np.resize(k, y.shape[-1]) * y + np.resize(s, y.shape[-1])
+    return np.allclose(layer(k * x + s), expected, atol=1e-5)
+
+
+def test_every_kind_is_tried():
+    assert {kind.__name__ for kind in _PASSAGES} == {*SINGLE, *JOINING}
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_passage(name):
+    layer, shape, expected = ROWS[name]
+    assert passage(call_of(layer, shape)) == expected
+    x, one, none = drawn(shape), np.ones(4, np.float32), np.zeros(4, np.float32)
+    k = np.array([0.0, 0.5, 1.5, 3.0], np.float32)
+    s = np.array([-2.0, 1.0, 0.25, -0.5], np.float32)
+    if name == "subclass":  # it might compute anything
+        return
+    assert holds(layer, x, k, none) == expected.gain
+    assert holds(layer, x, -k, none) == (expected.gain and expected.negative)
+    assert holds(layer, x, one, s) == expected.shift
+    assert np.allclose(layer(2.5 * x), 2.5 * layer(x), atol=1e-5) == expected.factor
+
+
+@pytest.mark.parametrize("name", JOINING)
+def test_several_inputs_share_a_factor(name):
+    layer = getattr(layers, name)()
+    assert passage(call_of(layer, MAP, MAP)) == FACTOR
+    x, y = drawn(MAP), drawn(MAP, seed=1)
+    assert np.allclose(layer([2.5 * x, 2.5 * y]), 2.5 * layer([x, y]), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "join, inputs",
+    [
+        (layers.Add(), 3),
+        (layers.Average(), 3),
+        (layers.Subtract(), 2),
+        (lambda pair: pair[0] + pair[1], 2),
+        (lambda pair: pair[0] - pair[1], 2),
+        (lambda pair: tf.math.add(*pair), 2),
+    ],
+    ids=["Add", "Average", "Subtract", "x + y", "x - y", "add"],
+)
+def test_weights_of_a_sum(join, inputs):
+    weights = weights_of_sum(call_of(join, *[MAP] * inputs))
+    tensors = [drawn(MAP, seed) for seed in range(inputs)]
+    expected = sum(w * x for w, x in zip(weights, tensors, strict=True))
+    np.testing.assert_allclose(join(tensors), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "join, inputs, factor",
+    [
+        (layers.Maximum(), 2, True),
+        (layers.Concatenate(), 2, True),
+        (layers.ReLU(), 1, True),
+        (lambda pair: pair[0] * pair[1], 2, False),
+        (lambda x: x + 3.0, 1, False),
+    ],
+    ids=["Maximum", "Concatenate", "ReLU", "x * y", "x + 3"],
+)
+def test_what_is_no_sum(join, inputs, factor):
+    call = call_of(join, *[MAP] * inputs)
+    assert weights_of_sum(call) is None
+    assert passage(call).factor == factor
+
+
+KERNELS = {
+    **{
+        f"{of}{name}": (getattr(module, f"{of}{name}"), shape, kwargs)
+        for of, module in (("", layers), ("Quant", lq.layers))
+        for name, shape, kwargs in (
+            ("Dense", (4,), {"units": 3}),
+            ("Conv1D", LINE, {"filters": 3, "kernel_size": 2}),
+            ("Conv2D", MAP, {"filters": 3, "kernel_size": 2}),
+            ("Conv3D", BOX, {"filters": 3, "kernel_size": 2}),
+            ("DepthwiseConv2D", MAP, {"kernel_size": 2, "depth_multiplier": 2}),
+            ("SeparableConv1D", LINE, {"filters": 3, "kernel_size": 2}),
+            ("SeparableConv2D", MAP, {"filters": 3, "kernel_size": 2}),
+            ("Conv2DTranspose", MAP, {"filters": 3, "kernel_size": 2}),
+            ("Conv3DTranspose", BOX, {"filters": 3, "kernel_size": 2}),
+        )
+    },
+    "DepthwiseConv1D": (
+        layers.DepthwiseConv1D,
+        LINE,
+        {"kernel_size": 2, "depth_multiplier": 2},
+    ),
+    "Conv1DTranspose": (
+        layers.Conv1DTranspose,
+        LINE,
+        {"filters": 3, "kernel_size": 2},
+    ),
+    "GroupedConv2D": (
+        GroupedConv2D,
+        MAP,
+        {"filters": 6, "kernel_size": 2, "groups": 2},
+    ),
+}
+
+
+def test_every_kernel_is_tried():
+    assert set(_KERNELS) == {kind for kind, _, _ in KERNELS.values()}
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_gains_go_into_kernels_on_either_side(name):
+    """Of a layer of weights, the axes of its channels are where the table says."""
+    kind, shape, kwargs = KERNELS[name]
+    layer = kind(**kwargs, use_bias=False)
+    x = drawn(shape)
+    y = layer(x).numpy()
+    assert kernels_of(layer) is not None
+    before = np.array([0.5, -1.0, 2.0, 3.0], np.float32)
+    behind = np.linspace(-1.5, 2.5, y.shape[-1])
+    expected = behind * layer(before * x).numpy()
+    linear = linear_of(layer)
+    linear.scale_inputs(before.astype(float), np.zeros(4))
+    linear.scale_outputs(behind, np.zeros(len(behind)))
+    for attribute, value in linear.kernels.items():
+        getattr(layer, attribute).assign(value)
+    np.testing.assert_allclose(layer(x), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.LocallyConnected1D(3, 2),
+        layers.EinsumDense("ab,bc->ac", 3),
+        layers.Embedding(3, 2),
+        type("Mine", (layers.Dense,), {})(3),
+        nobn.layers.ChannelAffine(),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_kernels_of_other_layers_are_not_known(layer):
+    assert kernels_of(layer) is None
