@@ -12,7 +12,6 @@ from larq_nobn import data, training
 from click.testing import CliRunner
 from larq_nobn._keras import keras
 from larq_nobn.cli import main
-from larq_nobn.training.run import _fit
 from larq_nobn.training.run._diagnosis import Watch, _advice, name_the_culprit
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
@@ -155,7 +154,7 @@ def poisoned(epoch: int, step: int) -> object:
 def test_a_run_keeps_its_last_checkpoint_and_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(_fit.data, "load", poisoned(epoch=1, step=2))
+    monkeypatch.setattr(data, "load", poisoned(epoch=1, step=2))
     arguments = ("--dataset", "digits", "--width", "4", "--blocks", "1", "--epochs")
     arguments += ("3", "--batch-size", "32", "--limit", "96", "--recipe", "plain")
     command = ["train", *arguments, "--output", str(tmp_path / "run"), "--resume"]

@@ -2,10 +2,11 @@
 
 from ._checkpoints import Checkpoints
 from ._claim import CHECKPOINTS, claimed, epochs_kept, is_finished, refuse_what_is_there
-from ._curves import draw_curves, new_figure
+from ._curves import new_figure
 from ._files import save_model, write_json
-from ._journal import Journal, run_record
+from ._journal import Journal
 from ._opening import Run, load_record, load_run, open_model
+from ._record import finished, plain
 
 __all__ = [
     "CHECKPOINTS",
@@ -13,15 +14,15 @@ __all__ = [
     "Journal",
     "Run",
     "claimed",
-    "draw_curves",
     "epochs_kept",
+    "finished",
     "is_finished",
     "load_record",
     "load_run",
     "new_figure",
     "open_model",
+    "plain",
     "refuse_what_is_there",
-    "run_record",
     "save_model",
     "write_json",
 ]

@@ -1,21 +1,14 @@
-"""What a run writes down about itself."""
+"""The history of a run: a row per epoch."""
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ... import data
 from ..._keras import keras
-from ..settings import RunSettings
 from ._files import write_csv
-
-_PACKAGES = ("tensorflow", "tf-keras", "larq", "numpy")
 
 
 class Journal(keras.callbacks.Callback):
@@ -58,32 +51,3 @@ class Journal(keras.callbacks.Callback):
         """Goes on behind the rows of a checkpoint; later ones in the file are lost."""
         self.rows = [dict(row) for row in state]
         write_csv(self._target, self.rows)
-
-
-def run_record(
-    settings: RunSettings, model: keras.Model, history: Sequence[dict[str, float]]
-) -> dict[str, Any]:
-    """Returns what `run.json` holds."""
-    info = data.describe(settings.dataset)
-    names = ("loss", "accuracy", "val_loss", "val_accuracy")
-    return {
-        "settings": asdict(settings),
-        "metrics": {name: history[-1][name] for name in names},
-        "seconds_per_epoch": [row["seconds"] for row in history],
-        "parameters": int(model.count_params()),
-        "preprocessing": {
-            "image_shape": list(info.image_shape),
-            "mean": [float(value) for value in info.mean],
-            "std": [float(value) for value in info.std],
-            "class_names": list(info.class_names),
-        },
-        "versions": _versions(),
-    }
-
-
-def _versions() -> dict[str, str]:
-    from ... import __version__
-
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    versions["tf_keras"] = versions.pop("tf-keras")
-    return versions | {"larq_nobn": __version__, "python": platform.python_version()}

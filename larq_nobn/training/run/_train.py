@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from ... import data, models
 from ..._keras import keras
-from ..folder import Run, claimed, is_finished, load_run, open_model
+from ..folder import Run, claimed, is_finished, load_run, open_model, plain
 from ..settings import RunSettings
 from ._fit import Circumstances, fit
 from ._step import Probabilities
@@ -89,7 +88,7 @@ def _run(
     around: Circumstances,
 ) -> Run:
     """Trains what comes before, if anything, and then the network itself."""
-    said = json.loads(json.dumps(asdict(settings)))
+    said = plain(settings)
     if around.resume and is_finished(output, said):
         return load_run(output)
     with _place(output, said, around) as folder:

@@ -1,0 +1,67 @@
+"""What a finished run leaves: its model, its curves, and the record of it all."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ... import data
+from ..._keras import keras
+from ..settings import RunSettings
+from ._curves import draw_curves
+from ._files import save_model, write_json
+
+_PACKAGES = ("tensorflow", "tf-keras", "larq", "numpy")
+
+
+def plain(settings: RunSettings) -> dict[str, Any]:
+    """Settings as JSON gives them back: with lists in the place of tuples."""
+    return json.loads(json.dumps(asdict(settings)))
+
+
+def finished(
+    folder: Path,
+    settings: RunSettings,
+    network: keras.Model,
+    history: Sequence[dict[str, float]],
+) -> dict[str, Any]:
+    """Writes the last files of a run, and returns what `run.json` holds."""
+    record = _record(settings, network, history)
+    save_model(network, folder / "model.keras")
+    title = f"{settings.model}, {settings.normalization}, {settings.dataset}"
+    draw_curves(folder / "curves.png", title, history)
+    write_json(folder / "run.json", record)  # last: its presence means finished
+    return record
+
+
+def _record(
+    settings: RunSettings, model: keras.Model, history: Sequence[dict[str, float]]
+) -> dict[str, Any]:
+    info = data.describe(settings.dataset)
+    names = ("loss", "accuracy", "val_loss", "val_accuracy")
+    return {
+        "settings": asdict(settings),
+        "metrics": {name: history[-1][name] for name in names},
+        "seconds_per_epoch": [row["seconds"] for row in history],
+        "parameters": int(model.count_params()),
+        "preprocessing": {
+            "image_shape": list(info.image_shape),
+            "mean": [float(value) for value in info.mean],
+            "std": [float(value) for value in info.std],
+            "class_names": list(info.class_names),
+        },
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    from ... import __version__
+
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    versions["tf_keras"] = versions.pop("tf-keras")
+    return versions | {"larq_nobn": __version__, "python": platform.python_version()}

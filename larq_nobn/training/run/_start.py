@@ -1,0 +1,79 @@
+"""A network that is ready for its first step: built, filled with weights, compiled."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import tensorflow as tf
+
+from ... import data
+from ..._keras import dtype_policy, keras
+from ...calibration import calibrate
+from ..settings import NETWORKS, RunSettings, scale_latents, with_kernels
+from ._images import images_of
+from ._optimizer import optimizer_for
+from ._randomness import own_generators
+from ._stages import carry
+from ._step import Probabilities, Trainee
+
+# A batch of them sets the shifts and gains of a fresh network.
+_CALIBRATION_IMAGES = 512
+
+
+def started(
+    settings: RunSettings,
+    schedule: keras.optimizers.schedules.LearningRateSchedule,
+    before: keras.Model | None,
+    teacher: Probabilities | None,
+    strategy: tf.distribute.Strategy,
+) -> tuple[keras.Model, Trainee]:
+    """Returns the network of a run, and what trains it.
+
+    Arguments:
+        settings: What to train, and how.
+        schedule: The learning rate of every step.
+        before: The network of the first stage, whose weights this one begins with.
+        teacher: Whose outputs are learned; None for the labels.
+        strategy: The devices that hold the variables.
+    """
+    with dtype_policy(settings.precision), own_generators(), strategy.scope():
+        network = _build(settings)
+        if before is not None:
+            carry(before, network)
+        else:
+            _fill(network, settings)
+        _compile(network, optimizer_for(settings, schedule, network))
+        trainee = Trainee(network, settings.accumulate, teacher)
+        _compile(trainee, network.optimizer)
+    return network, trainee
+
+
+def _build(settings: RunSettings) -> keras.Model:
+    info = data.describe(settings.dataset)
+    chosen = {"width": settings.width, "blocks": settings.blocks}
+    network = NETWORKS[settings.model](
+        info.image_shape,
+        info.classes,
+        normalization=settings.normalization,
+        **{name: value for name, value in chosen.items() if value is not None},
+        **settings.network,
+    )
+    return with_kernels(network, settings.kernel, settings.weight_decay)
+
+
+def _fill(network: keras.Model, settings: RunSettings) -> None:
+    """Sets the weights that the recipe or the data decide."""
+    scale_latents(network, settings.latent_scale)
+    if settings.calibrate:
+        few = min(_CALIBRATION_IMAGES, settings.limit or _CALIBRATION_IMAGES)
+        one = replace(settings, batch_size=few, accumulate=1)
+        calibrate(network, images_of(one, "train").take(1))
+
+
+def _compile(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+    model.compile(
+        optimizer=optimizer,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        jit_compile=False,
+    )
