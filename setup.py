@@ -30,9 +30,12 @@ EXTRAS["dev"] = [
     "torch==2.13.0",
 ]
 
+VERSION: dict[str, str] = {}
+exec(Path("larq_nobn/_version.py").read_text(encoding="utf-8"), VERSION)
+
 setup(
     name="larq_nobn",
-    version="0.1.0",
+    version=VERSION["__version__"],
     description="Binary neural networks in Keras without batch normalization",
     long_description=Path("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",

@@ -12,6 +12,7 @@ from . import (
     regularizers,
     training,
 )
+from ._version import __version__ as __version__
 from .calibration import calibrate
 from .deploy import audit, benchmark, convert
 from .diagnostics import class_center_alignment
@@ -21,8 +22,6 @@ from .surgery import (
     reestimate_batch_norm,
     remove_batch_norm,
 )
-
-__version__ = "0.1.0"
 
 __all__ = [
     "audit",

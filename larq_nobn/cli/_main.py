@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from .. import __version__
+from .._version import __version__
 from ._benchmark import benchmark
 from ._compare import compare
 from ._console import quiet

@@ -12,6 +12,7 @@ from typing import Any
 
 from ... import data
 from ..._keras import keras
+from ..._version import __version__
 from ..settings import RunSettings
 from ._curves import draw_curves
 from ._files import save_model, write_json
@@ -60,8 +61,6 @@ def _record(
 
 
 def _versions() -> dict[str, str]:
-    from ... import __version__
-
     versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
     versions["tf_keras"] = versions.pop("tf-keras")
     return versions | {"larq_nobn": __version__, "python": platform.python_version()}
