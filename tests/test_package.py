@@ -1,12 +1,10 @@
 """The import of the package, its registry, its version and its argument checks."""
 
-import ast
 import importlib.metadata
 import inspect
 import os
 import subprocess
 import sys
-from pathlib import Path
 
 import larq_nobn as nobn
 import numpy as np
