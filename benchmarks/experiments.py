@@ -1,27 +1,24 @@
-"""The experiments whose logs lie in results/: what batch-norm-free training reaches.
+"""Grids of training runs: what training without batch norm reaches.
 
 Each experiment is a list of cells, one training run each, of ReActNet-18 on CIFAR-10
 unless it says otherwise. A cell that is finished is not repeated and one that was
 stopped goes on, so that the same command can be given again at any time. Of every cell
-the record and the history are copied to results/EXPERIMENT/CELL/, beside the table as
-JSON and as a picture.
+the record and the history are copied to results/EXPERIMENT/CELL/, beside log, JSON and
+picture of all.
 
-    python benchmarks/evidence.py budgets --folder runs/evidence
+    python benchmarks/experiments.py budgets --folder runs/evidence
 """
 
 from __future__ import annotations
 
-import platform
-import shutil
-import sys
+import json
 from pathlib import Path
 
 import larq_nobn as nobn
 import click
-from rich.console import Console
+from _drawing import grids, pictures
+from _results import RESULTS, command, keep_run, machine, write_log
 
-# In the working folder, the root of the repository, so that no log names a machine.
-RESULTS = Path("results")
 RATES = (1e-3, 2e-3, 3e-3, 5e-3)
 
 
@@ -138,11 +135,8 @@ EXPERIMENTS = {
 }
 
 
-def keep(cell, place):
-    """Copies the log of a run, which is small, out of its folder."""
-    place.mkdir(parents=True, exist_ok=True)
-    for name in ("run.json", "history.csv"):
-        shutil.copyfile(cell / name, place / name)
+# Which setting has a panel of curves for each of its values; of others, a dot per cell.
+PANELS = {"budgets": "epochs", "rates": "learning_rate", "micro": "batch_size"}
 
 
 @click.command()
@@ -151,8 +145,9 @@ def keep(cell, place):
 @click.option("--only", default="", help="Cells whose name begins so.")
 @click.option("--train/--no-train", default=True, help="Or only what is finished.")
 @click.option("--folder", type=Path, required=True, help="Where the runs go.")
-def main(experiment, seeds, only, train, folder):
-    kept = RESULTS / experiment
+@click.option("--output", type=Path, default=RESULTS, show_default=True)
+def main(experiment, seeds, only, train, folder, output):
+    kept = output / experiment
     for seed in map(int, seeds.split(",")):
         for name, chosen in EXPERIMENTS[experiment](seed):
             if not name.startswith(only):
@@ -162,17 +157,29 @@ def main(experiment, seeds, only, train, folder):
                 nobn.training.train(chosen, cell, resume=True)
             elif not (cell / "run.json").exists():
                 continue
-            keep(cell, kept / name)
+            keep_run(cell, kept / name)
             _, history = nobn.training.load_record(cell)
             accuracies = [f"{100 * row['val_accuracy']:.1f}" for row in history]
             print(name, *accuracies, flush=True)
     comparison = nobn.training.report(sorted(kept.glob("*/")))
     comparison.to_json(kept / "compare.json")
-    comparison.draw(kept / "compare.png")
-    command = ["python benchmarks/evidence.py", *sys.argv[1:]]
-    log = [" ".join(command), EXPERIMENTS[experiment].__doc__, platform.machine()]
-    (kept / "log.txt").write_text("\n".join([*log, str(comparison)]) + "\n")
-    Console().print(str(comparison))
+    compare = json.loads((kept / "compare.json").read_text(encoding="utf-8"))
+    draw(experiment, compare, kept / "compare.png")
+    # Of the levers, every setting that differs would take a column.
+    tables = grids.levers(compare) if experiment == "levers" else str(comparison)
+    sentence = EXPERIMENTS[experiment].__doc__.splitlines()[0]
+    write_log(kept, command(), sentence, machine(), tables=tables)
+
+
+def draw(experiment, compare, path):
+    known = compare["shared"]
+    named = (known.get("model"), known.get("dataset"), f"width {known.get('width')}")
+    title = ", ".join([experiment, *filter(None, named)])
+    if experiment in PANELS:
+        panels = grids.curve_panels(compare, PANELS[experiment])
+        pictures.curves(path, title, panels)
+    else:
+        pictures.dots(path, title, grids.cell_panels(compare))
 
 
 if __name__ == "__main__":

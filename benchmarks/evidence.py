@@ -1,0 +1,72 @@
+"""Draws the tables and the numbers on the pages from the JSON files in results/.
+
+What lies on a page between a marker and its end is replaced:
+
+    <!-- evidence: budgets -->
+    ...
+    <!-- /evidence -->
+
+and so is a single number in a sentence, with both markers in its line. A line may not
+begin with such a marker, which in Markdown would end the paragraph. The names are those
+of `_drawing.TABLES`. Nothing is measured, and TensorFlow is not needed.
+
+    python benchmarks/evidence.py             # or: make evidence
+    python benchmarks/evidence.py --check     # fails where a page is not up to date
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+import click
+from _drawing import TABLES
+
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "docs/evidence.md", "docs/surgery.md")
+BLOCK = re.compile(r"<!-- evidence: (\w+) -->(.*?)<!-- /evidence -->", re.DOTALL)
+
+
+def drawn(name, results=ROOT / "results"):
+    """What the results say for one block."""
+    if name not in TABLES:
+        raise KeyError(f"No table is called {name!r}. Choose from {', '.join(TABLES)}.")
+    file, draw = TABLES[name]
+    return draw(json.loads((results / file).read_text(encoding="utf-8")))
+
+
+def redrawn(page, results=ROOT / "results"):
+    """The page with every block drawn anew, and the names of those that changed."""
+    stale = []
+
+    def replacement(block):
+        name, old = block.groups()
+        own_lines = old.startswith("\n")
+        text = drawn(name, results)
+        new = f"\n\n{text}\n\n" if own_lines else text
+        if new != old:
+            stale.append(name)
+        return f"<!-- evidence: {name} -->{new}<!-- /evidence -->"
+
+    return BLOCK.sub(replacement, page), stale
+
+
+@click.command()
+@click.option("--check", is_flag=True, help="Change nothing; fail if something would.")
+def main(check):
+    found = []
+    for name in PAGES:
+        page = ROOT / name
+        text, stale = redrawn(page.read_text(encoding="utf-8"))
+        found += [f"{name}: {block}" for block in stale]
+        if stale and not check:
+            page.write_text(text, encoding="utf-8")
+    if found:
+        print("Not up to date:" if check else "Drawn anew:", *found, sep="\n  ")
+    sys.exit(1 if check and found else 0)
+
+
+if __name__ == "__main__":
+    main()
