@@ -3,7 +3,8 @@
 Three normalizations with adaptive gradient clipping, the same optimizer and the same
 number of steps; all 50,000 training images, accuracy on the 10,000 test images. A run
 is what `larq-nobn train --model ReActNet18 --normalization NAME --dataset cifar10
---width 16 --epochs 5 --seed SEED` does; finished runs in the folder are not repeated.
+--width 16 --recipe plain --epochs 5 --seed SEED` does; finished runs in the folder are
+not repeated.
 
     python benchmarks/cifar10_accuracy.py --seeds 3 --folder runs/cifar10_accuracy
 """

@@ -29,23 +29,25 @@ PAGES = ("README.md", "docs/evidence.md", "docs/surgery.md")
 BLOCK = re.compile(r"<!-- evidence: (\w+) -->(.*?)<!-- /evidence -->", re.DOTALL)
 
 
-def drawn(name, results=ROOT / "results"):
+def drawn(name, results):
     """What the results say for one block."""
     if name not in TABLES:
-        raise KeyError(f"No table is called {name!r}. Choose from {', '.join(TABLES)}.")
+        raise ValueError(
+            f"A page asks for {name!r}, which is no table. Choose from "
+            f"{', '.join(TABLES)}."
+        )
     file, draw = TABLES[name]
     return draw(json.loads((results / file).read_text(encoding="utf-8")))
 
 
-def redrawn(page, results=ROOT / "results"):
+def redrawn(page, results):
     """The page with every block drawn anew, and the names of those that changed."""
     stale = []
 
     def replacement(block):
         name, old = block.groups()
-        own_lines = old.startswith("\n")
         text = drawn(name, results)
-        new = f"\n\n{text}\n\n" if own_lines else text
+        new = f"\n\n{text}\n\n" if old.startswith("\n") else text
         if new != old:
             stale.append(name)
         return f"<!-- evidence: {name} -->{new}<!-- /evidence -->"
@@ -59,7 +61,7 @@ def main(check):
     found = []
     for name in PAGES:
         page = ROOT / name
-        text, stale = redrawn(page.read_text(encoding="utf-8"))
+        text, stale = redrawn(page.read_text(encoding="utf-8"), ROOT / "results")
         found += [f"{name}: {block}" for block in stale]
         if stale and not check:
             page.write_text(text, encoding="utf-8")

@@ -5,8 +5,8 @@ always with Adam and adaptive gradient clipping, mean over seeds; time and peak 
 of a training step relative to batch norm, measured side by side; float operations of
 the converted file beyond those of the network with batch norm; and which share of the
 channels that meet a binary convolution has one and the same sign in more than 95 % of
-all places, so that it carries next to nothing. A run is what `larq-nobn train` does
-with the settings below; finished runs in the folder are not repeated.
+all places, so that it carries next to nothing. A run is what `larq-nobn train --recipe
+plain` does with the settings below; finished runs in the folder are not repeated.
 
     python benchmarks/normalizations.py --folder runs/normalizations
 """

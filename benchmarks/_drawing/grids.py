@@ -106,14 +106,17 @@ def levers(compare):
     groups = of_cells(compare)
     alone = all(len(group["seeds"]) == 1 for group in groups.values())
     means = {n: 100 * g["metrics"]["val_accuracy"]["mean"] for n, g in groups.items()}
-    change = {n: f"{mean - means['all']:+.1f}" for n, mean in means.items()}
+    measure = means.pop("all", None)
+    change = (
+        {} if measure is None else {n: f"{m - measure:+.1f}" for n, m in means.items()}
+    )
     return table(
         ["", "accuracy", "against the recipe"],
         [
             [
                 LEVERS[name],
                 accuracy(group, alone),
-                change[name] if name != "all" else "",
+                change.get(name, ""),
             ]
             for name, group in groups.items()
         ],
