@@ -2,6 +2,7 @@
 # make test     the whole test suite
 # make lint     style, formatting and types
 # make examples docs                    as CI runs them
+# make evidence the tables and numbers on the pages, from the logs in results/
 
 VENV ?= .venv
 DATASET ?= digits
@@ -13,7 +14,7 @@ BIN := $(VENV)/bin
 PYTEST_WORKERS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q
 
-.PHONY: demo test lint examples docs clean
+.PHONY: demo test lint examples docs evidence clean
 
 demo: $(VENV)/.all
 	$(BIN)/larq-nobn demo --dataset $(DATASET) --output demo/$(DATASET)
@@ -33,6 +34,9 @@ examples: $(VENV)/.dev
 
 docs: $(VENV)/.dev
 	$(BIN)/mkdocs build --strict --quiet
+
+evidence: $(VENV)/.dev
+	$(BIN)/python benchmarks/evidence.py
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "No Python 3.10 to 3.12 found: install one, or \

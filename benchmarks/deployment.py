@@ -8,30 +8,26 @@ slopes and statistics are moved off where they start, or half of them would vani
 About seven minutes on two cores; finished networks in the folder are not repeated.
 
     python benchmarks/deployment.py --folder runs/deployment
-    python benchmarks/deployment.py --folder runs/look --only ResNet20   # a quick look
+    python benchmarks/deployment.py --folder runs/look --output runs/look/results \
+        --only ResNet20   # a quick look
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import platform
-import sys
 import time
-from importlib.metadata import version
 from pathlib import Path
 
 import larq_nobn as nobn
 import click
 import numpy as np
 import tensorflow as tf
+from _drawing import files as drawing
+from _drawing import pictures
+from _results import RESULTS, command, machine, versions, write, write_log
 from larq_nobn.deploy.lite import compute_engine, quiet
-from rich.console import Console
-from rich.table import Table
-from train_step import machine, versions, write
 
-RESULT = Path(__file__).with_suffix(".json")
-LOGS = Path(__file__).parent / "logs" / "deployment"
 SEED = 0
 # Name: builder, side of the image, arguments, timed runs.
 NETWORKS = {
@@ -114,7 +110,7 @@ def compared(first, second, runs, log):
     }
 
 
-def measure(name, folder):
+def measure(name, folder, output):
     """One row: four files, and three pairs of them timed side by side."""
     runs = NETWORKS[name][-1]
     stem = name.replace(", ", "-").replace(" ", "")
@@ -131,7 +127,9 @@ def measure(name, folder):
         model = build(name, n)
         row[n]["unprepared"] = unprepared(model, files[n, "unprepared"])
         row[n]["prepared"] = prepared(model, files[n, "prepared"])
-    with (LOGS / f"{stem}.txt").open("w") as log:
+    timings = output / "timings"
+    timings.mkdir(parents=True, exist_ok=True)
+    with (timings / f"{stem}.txt").open("w") as log:
         for n in NORMALIZATIONS:
             pair = files[n, "prepared"], files[n, "unprepared"]
             row[n]["prepared_to_unprepared"] = compared(*pair, runs, log)
@@ -144,22 +142,20 @@ def measure(name, folder):
 @click.command()
 @click.option("--folder", type=Path, required=True, help="Where the files go.")
 @click.option("--only", multiple=True, type=click.Choice(list(NETWORKS)))
-@click.option("--output", type=Path, default=RESULT, show_default=True)
+@click.option("--output", type=Path, default=RESULTS / "deployment", show_default=True)
 def main(folder, only, output):
     folder.mkdir(parents=True, exist_ok=True)
-    LOGS.mkdir(parents=True, exist_ok=True)
     rows = {}
     for name in only or NETWORKS:
         start = time.perf_counter()
-        rows[name] = measure(name, folder)
+        rows[name] = measure(name, folder, output)
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
     builders = {name: NETWORKS[name] for name in rows}
     result = {
-        "command": " ".join(["python benchmarks/deployment.py", *sys.argv[1:]]),
+        "command": command(),
         "machine": machine(),
         "note": f"{platform.machine()}: latency here is no guide to another processor",
-        "versions": versions()
-        | {"larq_compute_engine": version("larq_compute_engine")},
+        "versions": versions("larq_compute_engine"),
         "seed": SEED,
         "threads": 1,
         "networks": {
@@ -168,43 +164,17 @@ def main(folder, only, output):
         },
         "rows": rows,
     }
-    write(result, output)
-    print_rows(rows)
+    write(result, output / "result.json")
+    show(result, output)
 
 
-def print_rows(rows):
-    table = Table(title="unprepared > prepared; time ratios with 95 % intervals")
-    columns = ("network", "normalization", "binary", "float ops", "all ops", "kB")
-    for column in (*columns, "prepared / unprepared", "nobn / batch_norm"):
-        table.add_column(column, justify="left" if column in columns[:2] else "right")
-    for name, row in rows.items():
-        for n in NORMALIZATIONS:
-            pair = [row[n][kind] for kind in KINDS]
-            table.add_row(
-                name if n == NORMALIZATIONS[0] else "",
-                n,
-                *(change(pair, key) for key in ("lce_bconv2d", "float_ops", "ops")),
-                change(pair, "bytes", 1e-3),
-                ratio(row[n]["prepared_to_unprepared"]),
-                ratio(row["nobn_to_batch_norm"]) if n == "nobn" else "",
-            )
-    Console(width=130).print(table)
-    for name, row in rows.items():
-        for n, kind in itertools.product(NORMALIZATIONS, KINDS):
-            if "refused" in row[n][kind]:
-                print(f"{name}, {n}, {kind}: {row[n][kind]['refused']}")
-
-
-def change(pair, key, unit=1):
-    shown = (f"{unit * f[key]:.0f}" if key in f else "none" for f in pair)
-    return " > ".join(shown)
-
-
-def ratio(measured):
-    if measured is None:
-        return ""
-    low, high = measured["interval"]
-    return f"{measured['ratio']:.2f} ({low:.2f} to {high:.2f})"
+def show(result, place):
+    said = result["command"], __doc__.splitlines()[0], result["machine"]
+    write_log(place, *said, tables=drawing.deployment(result))
+    title = (
+        "Files for the phone: unprepared and prepared, on one thread of this computer"
+    )
+    pictures.dots(place / "result.png", title, drawing.deployment_panels(result))
 
 
 if __name__ == "__main__":

@@ -1,178 +1,73 @@
-"""The experiments whose logs lie in results/: what batch-norm-free training reaches.
+"""Draws the tables and the numbers on the pages from the JSON files in results/.
 
-Each experiment is a list of cells, one training run each, of ReActNet-18 on CIFAR-10
-unless it says otherwise. A cell that is finished is not repeated and one that was
-stopped goes on, so that the same command can be given again at any time. Of every cell
-the record and the history are copied to results/EXPERIMENT/CELL/, beside the table as
-JSON and as a picture.
+What lies on a page between a marker and its end is replaced:
 
-    python benchmarks/evidence.py budgets --folder runs/evidence
+    <!-- evidence: budgets -->
+    ...
+    <!-- /evidence -->
+
+and so is a single number in a sentence, with both markers in its line. A line may not
+begin with such a marker, which in Markdown would end the paragraph. The names are those
+of `_drawing.TABLES`. Nothing is measured, and TensorFlow is not needed.
+
+    python benchmarks/evidence.py             # or: make evidence
+    python benchmarks/evidence.py --check     # fails where a page is not up to date
 """
 
 from __future__ import annotations
 
-import platform
-import shutil
+import json
+import re
 import sys
 from pathlib import Path
 
-import larq_nobn as nobn
 import click
-from rich.console import Console
+from _drawing import TABLES
 
-# In the working folder, the root of the repository, so that no log names a machine.
-RESULTS = Path("results")
-RATES = (1e-3, 2e-3, 3e-3, 5e-3)
-
-
-def settings(normalization="nobn", recipe=None, **chosen):
-    """Width 16 and 16-bit floats, which two processor cores manage."""
-    chosen = {"width": 16, "precision": "mixed_bfloat16", **chosen}
-    return nobn.training.RunSettings.from_recipe(
-        recipe, normalization=normalization, **chosen
-    )
+ROOT = Path(__file__).resolve().parents[1]
+PAGES = ("README.md", "docs/evidence.md", "docs/surgery.md")
+BLOCK = re.compile(r"<!-- evidence: (\w+) -->(.*?)<!-- /evidence -->", re.DOTALL)
 
 
-def rates(seed):
-    """Which learning rate suits which normalization, at two epochs."""
-    for normalization in ("batch_norm", "none", "nobn"):
-        for rate in RATES:
-            yield (
-                f"{normalization}-{rate:g}-{seed}",
-                settings(normalization, epochs=2, learning_rate=rate, seed=seed),
-            )
-    yield (
-        f"batch_norm-recipe_nobn-{seed}",
-        settings("batch_norm", "nobn", epochs=2, seed=seed),
-    )
-
-
-# The best of `rates` for batch norm; none and nobn may gain from others.
-BEST = {"batch_norm": 3e-3, "none": 3e-3, "nobn": 3e-3}
-
-
-def budgets(seed):
-    """Two, five and ten epochs, each normalization at its best learning rate."""
-    for epochs in (2, 5, 10):
-        for normalization, rate in BEST.items():
-            yield (
-                f"{normalization}-{epochs}-{seed}",
-                settings(normalization, epochs=epochs, learning_rate=rate, seed=seed),
-            )
-
-
-def wide(seed):
-    """The same with 32 channels in the first stage, at two epochs."""
-    for normalization, rate in BEST.items():
-        yield (
-            f"{normalization}-{seed}",
-            settings(normalization, width=32, epochs=2, learning_rate=rate, seed=seed),
+def drawn(name, results):
+    """What the results say for one block."""
+    if name not in TABLES:
+        raise ValueError(
+            f"A page asks for {name!r}, which is no table. Choose from "
+            f"{', '.join(TABLES)}."
         )
+    file, draw = TABLES[name]
+    return draw(json.loads((results / file).read_text(encoding="utf-8")))
 
 
-LEVERS = {
-    "all": {},
-    "not_calibrated": {"calibrate": False},
-    "no_multiplier": {"shift_multiplier": 1.0},
-    "mean_centred": {"network": {"balanced": False}},
-    "mean_magnitude": {"network": {"variance_preserving": False}},
-    "alpha_0.2_vita": {"network": {"alpha": 0.2, "variance_rule": "vita"}},
-    "rate_0.001": {"learning_rate": 1e-3},
-    "no_clipping": {"clip_factor": 0.0},
-    "sigmoid_estimator": {"network": {"estimator": "sigmoid_sign"}},
-    "latents_30": {"latent_scale": 30.0},
-    "published": {"recipe": "plain"},
-    "twice_as_long": {"epochs": 2},
-    "two_stages": {"recipe": "two_stage"},
-    "distillation": {"recipe": "distillation"},
-}
+def redrawn(page, results):
+    """The page with every block drawn anew, and the names of those that changed."""
+    stale = []
 
+    def replacement(block):
+        name, old = block.groups()
+        text = drawn(name, results)
+        new = f"\n\n{text}\n\n" if old.startswith("\n") else text
+        if new != old:
+            stale.append(name)
+        return f"<!-- evidence: {name} -->{new}<!-- /evidence -->"
 
-def levers(seed):
-    """Half an epoch of the recipe nobn, and of it with one thing changed.
-
-    Two stages take twice the steps, as twice_as_long does; the teacher is a
-    float ResNet of as many epochs and channels.
-    """
-    for name, change in LEVERS.items():
-        yield (
-            f"{name}-{seed}",
-            settings(**{"epochs": 1, "limit": 25_600, "seed": seed, **change}),
-        )
-
-
-def micro(seed):
-    """One, two and four images a step, two epochs of digits."""
-    for size in (4, 2, 1):
-        for normalization in ("nobn", "batch_norm", "group", "filter_response"):
-            yield (
-                f"{normalization}-{size}-{seed}",
-                settings(
-                    normalization,
-                    dataset="digits",
-                    width=32,
-                    blocks=(4, 4),
-                    precision="float32",
-                    epochs=2,
-                    batch_size=size,
-                    learning_rate=1e-3,
-                    beta_2=0.999,
-                    seed=seed,
-                ),
-            )
-
-
-def methods(seed):
-    """Every normalization, and behind batch norm every kernel, in one epoch."""
-    for normalization in nobn.models.NORMALIZATIONS:
-        yield f"{normalization}-{seed}", settings(normalization, epochs=1, seed=seed)
-    for kernel in nobn.training.KERNELS:
-        yield (
-            f"batch_norm-{kernel}-{seed}",
-            settings("batch_norm", epochs=1, kernel=kernel, seed=seed),
-        )
-
-
-EXPERIMENTS = {
-    each.__name__: each for each in (rates, budgets, wide, levers, micro, methods)
-}
-
-
-def keep(cell, place):
-    """Copies the log of a run, which is small, out of its folder."""
-    place.mkdir(parents=True, exist_ok=True)
-    for name in ("run.json", "history.csv"):
-        shutil.copyfile(cell / name, place / name)
+    return BLOCK.sub(replacement, page), stale
 
 
 @click.command()
-@click.argument("experiment", type=click.Choice(list(EXPERIMENTS)))
-@click.option("--seeds", default="0,1", show_default=True, help="Between commas.")
-@click.option("--only", default="", help="Cells whose name begins so.")
-@click.option("--train/--no-train", default=True, help="Or only what is finished.")
-@click.option("--folder", type=Path, required=True, help="Where the runs go.")
-def main(experiment, seeds, only, train, folder):
-    kept = RESULTS / experiment
-    for seed in map(int, seeds.split(",")):
-        for name, chosen in EXPERIMENTS[experiment](seed):
-            if not name.startswith(only):
-                continue
-            cell = folder / experiment / name
-            if train:
-                nobn.training.train(chosen, cell, resume=True)
-            elif not (cell / "run.json").exists():
-                continue
-            keep(cell, kept / name)
-            _, history = nobn.training.load_record(cell)
-            accuracies = [f"{100 * row['val_accuracy']:.1f}" for row in history]
-            print(name, *accuracies, flush=True)
-    comparison = nobn.training.report(sorted(kept.glob("*/")))
-    comparison.to_json(kept / "compare.json")
-    comparison.draw(kept / "compare.png")
-    command = ["python benchmarks/evidence.py", *sys.argv[1:]]
-    log = [" ".join(command), EXPERIMENTS[experiment].__doc__, platform.machine()]
-    (kept / "log.txt").write_text("\n".join([*log, str(comparison)]) + "\n")
-    Console().print(str(comparison))
+@click.option("--check", is_flag=True, help="Change nothing; fail if something would.")
+def main(check):
+    found = []
+    for name in PAGES:
+        page = ROOT / name
+        text, stale = redrawn(page.read_text(encoding="utf-8"), ROOT / "results")
+        found += [f"{name}: {block}" for block in stale]
+        if stale and not check:
+            page.write_text(text, encoding="utf-8")
+    if found:
+        print("Not up to date:" if check else "Drawn anew:", *found, sep="\n  ")
+    sys.exit(1 if check and found else 0)
 
 
 if __name__ == "__main__":

@@ -14,29 +14,24 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
-import statistics
-import sys
 from pathlib import Path
 
 import larq_nobn as nobn
 import click
 import numpy as np
 import tensorflow as tf
-from rich.console import Console
-from rich.table import Table
-from train_step import machine, versions, write
+from _drawing import accuracy as drawing
+from _drawing import pictures
+from _results import RESULTS, command, keep_run, machine, versions, write, write_log
 
 keras = tf.keras
-RESULT = Path(__file__).with_suffix(".json")
-LOGS = Path(__file__).parent / "logs" / "micro_batches"
 STREAMS = ("random pairs", "pairs of one class")
 RATES = (1e-4, 1e-3)
 FORMS = ("batch norm", "folded")
 
 
-def trained(folder, seed):
-    """The run that is to be fine-tuned; its record goes to the logs."""
+def trained(folder, seed, output):
+    """The run that is to be fine-tuned; its record goes to the results."""
     run = folder / f"cifar-10-{seed}"
     if not (run / "run.json").exists():
         keras.backend.clear_session()
@@ -44,10 +39,7 @@ def trained(folder, seed):
             normalization="batch_norm", width=16, epochs=5, seed=seed
         )
         nobn.training.train(settings, run)
-    log = LOGS / run.name
-    log.mkdir(parents=True, exist_ok=True)
-    for name in ("run.json", "history.csv"):
-        shutil.copyfile(run / name, log / name)
+    keep_run(run, output / run.name)
     return run
 
 
@@ -93,8 +85,11 @@ def fine_tuned(run, form, stream, steps, learning_rate, seed):
 @click.option("--folder", type=Path, required=True, help="Where the runs go.")
 @click.option("--seeds", default=3, show_default=True, help="Runs of each.")
 @click.option("--steps", default=1000, show_default=True, help="Steps of two images.")
-def main(folder, seeds, steps):
-    runs = [trained(folder, seed) for seed in range(seeds)]
+@click.option(
+    "--output", type=Path, default=RESULTS / "micro_batches", show_default=True
+)
+def main(folder, seeds, steps, output):
+    runs = [trained(folder, seed, output) for seed in range(seeds)]
     models = [nobn.training.open_model(run) for run in runs]
     rows = {
         "before": {
@@ -108,27 +103,22 @@ def main(folder, seeds, steps):
         for (seed, run), form in itertools.product(enumerate(runs), FORMS):
             row[form].append(fine_tuned(run, form, stream, steps, rate, seed))
     result = {
-        "command": " ".join(["python benchmarks/micro_batches.py", *sys.argv[1:]]),
+        "command": command(),
         "machine": machine(),
         "versions": versions(),
         "steps": steps,
         "rows": rows,
     }
-    write(result, RESULT)
-    show(rows)
+    write(result, output / "result.json")
+    show(result, output)
 
 
-def show(rows):
-    table = Table(title="CIFAR-10, test accuracy in %, mean (lowest to highest)")
-    for title in ("", *FORMS):
-        table.add_column(title)
-    for name, forms in rows.items():
-        cells = (
-            f"{statistics.mean(of):.1f} ({min(of):.1f} to {max(of):.1f})"
-            for of in (forms[form] for form in forms)
-        )
-        table.add_row(name, *cells)
-    Console().print(table)
+def show(result, place):
+    said = result["command"], __doc__.splitlines()[0], result["machine"]
+    write_log(place, *said, tables=drawing.micro_batches(result))
+    title = f"CIFAR-10 after {result['steps']} steps of two images, lowest to highest"
+    panels = drawing.micro_batches_panels(result)
+    pictures.dots(place / "result.png", title, panels)
 
 
 if __name__ == "__main__":

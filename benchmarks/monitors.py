@@ -6,22 +6,21 @@ does hits both alike; ratio of medians. The monitors are `BinaryWeightMonitor` a
 `GradientClippingMonitor`, writing to TensorBoard. What they do once per training,
 before its first step, is not part of an epoch.
 
-    python benchmarks/monitors.py                 # prints, and writes the JSON
-    python benchmarks/monitors.py --rounds 1      # a quick look
+    python benchmarks/monitors.py
+    python benchmarks/monitors.py --rounds 1 --output runs/look      # a quick look
 """
 
 from __future__ import annotations
 
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
 
 import click
-from train_step import machine, quartiles, versions, write
+from _drawing import cost, pictures
+from _results import RESULTS, command, machine, quartiles, versions, write, write_log
 
-RESULT = Path(__file__).with_suffix(".json")
 WIDTH, BATCH = 16, 128
 CIFAR_STEPS = 390  # an epoch of 50,000 images
 
@@ -92,14 +91,14 @@ def measure(steps, rounds, folder):
 @click.command()
 @click.option("--rounds", default=12, show_default=True, help="Timed epochs of each.")
 @click.option("--steps", default=100, show_default=True, help="Steps per epoch.")
-@click.option("--output", type=Path, default=RESULT, show_default=True)
+@click.option("--output", type=Path, default=RESULTS / "monitors", show_default=True)
 def main(rounds, steps, output):
     with tempfile.TemporaryDirectory() as folder:
         seconds = measure(steps, rounds, folder)
     median = {name: statistics.median(s) for name, s in seconds.items()}
     long_epoch = median["without"] / steps * CIFAR_STEPS
     result = {
-        "command": " ".join(["python benchmarks/monitors.py", *sys.argv[1:]]),
+        "command": command(),
         "machine": machine(),
         "versions": versions(),
         "seed": 0,
@@ -113,25 +112,15 @@ def main(rounds, steps, output):
         "own_share": round(median["own"] / median["without"], 5),
         f"own_share_of_{CIFAR_STEPS}_steps": round(median["own"] / long_epoch, 5),
     }
-    write(result, output)
-    print_result(result)
+    write(result, output / "result.json")
+    show(result, output)
 
 
-def print_result(result):
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"An epoch of {result['steps']} steps, batch {BATCH}")
-    table.add_column("variant")
-    table.add_column("ms (quartiles)", justify="right")
-    for name, row in result["ms_quartiles"].items():
-        label = "monitors, at begin and end" if name == "own" else f"{name} monitors"
-        table.add_row(label, " / ".join(f"{q:.0f}" for q in row))
-    table.caption = (
-        f"with / without {result['epoch_ratio']:.3f}; at begin and end "
-        f"{result['own_share']:.2%} of this epoch"
-    )
-    Console().print(table)
+def show(result, place):
+    said = result["command"], __doc__.splitlines()[0], result["machine"]
+    write_log(place, *said, tables=cost.monitors(result))
+    title = "ReActNet-18 with and without monitors, quartiles"
+    pictures.dots(place / "result.png", title, cost.monitors_panels(result))
 
 
 if __name__ == "__main__":

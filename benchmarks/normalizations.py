@@ -5,8 +5,8 @@ always with Adam and adaptive gradient clipping, mean over seeds; time and peak 
 of a training step relative to batch norm, measured side by side; float operations of
 the converted file beyond those of the network with batch norm; and which share of the
 channels that meet a binary convolution has one and the same sign in more than 95 % of
-all places, so that it carries next to nothing. A run is what `larq-nobn train` does
-with the settings below; finished runs in the folder are not repeated.
+all places, so that it carries next to nothing. A run is what `larq-nobn train --recipe
+plain` does with the settings below; finished runs in the folder are not repeated.
 
     python benchmarks/normalizations.py --folder runs/normalizations
 """
@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import shutil
 import statistics
 import subprocess
 import sys
@@ -25,21 +24,21 @@ import larq_nobn as nobn
 import click
 import numpy as np
 import tensorflow as tf
-from larq_nobn.deploy.verify._taps import given_signs
-from rich.console import Console
-from rich.table import Table
-from train_step import (
-    alternate,
+from _drawing import accuracy as drawing
+from _drawing import pictures
+from _results import (
+    RESULTS,
+    command,
+    keep_run,
     machine,
-    make_step,
-    measure_memory,
     quartiles,
     versions,
     write,
+    write_log,
 )
+from larq_nobn.deploy.verify._taps import given_signs
+from train_step import alternate, make_step, measure_memory
 
-RESULT = Path(__file__).with_suffix(".json")
-LOGS = Path(__file__).parent / "logs" / "normalizations"
 NORMALIZATIONS = nobn.models.NORMALIZATIONS
 SIZE = (16, 128)  # width and batch of the timed step
 DIGITS = {"dataset": "digits", "width": 32, "blocks": (2, 2)}
@@ -60,7 +59,7 @@ def place(folder, task, normalization, seed):
     return folder / f"{short}-{normalization}-{seed}"
 
 
-def accuracy(folder, task, normalization, seed):
+def accuracy(folder, output, task, normalization, seed):
     """Test accuracy in % of one run, trained unless it is there already."""
     run = place(folder, task, normalization, seed)
     if not (run / "run.json").exists():
@@ -69,10 +68,7 @@ def accuracy(folder, task, normalization, seed):
         )
         tf.keras.backend.clear_session()
         nobn.training.train(settings, run)
-    log = LOGS / run.name
-    log.mkdir(parents=True, exist_ok=True)
-    for name in ("run.json", "history.csv"):
-        shutil.copyfile(run / name, log / name)
+    keep_run(run, output / run.name)
     record = json.loads((run / "run.json").read_text())
     print(run.name, f"{100 * record['metrics']['val_accuracy']:.1f}", flush=True)
     return round(100 * record["metrics"]["val_accuracy"], 2)
@@ -108,14 +104,17 @@ def peak_memory(normalization):
 @click.option("--folder", type=Path, required=True, help="Where the runs go.")
 @click.option("--seeds", default=3, show_default=True, help="Runs of each task.")
 @click.option("--rounds", default=20, show_default=True, help="Timed steps of each.")
+@click.option(
+    "--output", type=Path, default=RESULTS / "normalizations", show_default=True
+)
 @click.option("--memory", hidden=True)
-def main(folder, seeds, rounds, memory):
+def main(folder, seeds, rounds, output, memory):
     if memory is not None:
         print(json.dumps(measure_memory(*SIZE, memory, "float32", 0.02)))
         return
     accuracies = {task: {n: [] for n in NORMALIZATIONS} for task in TASKS}
     for seed, task, n in itertools.product(range(seeds), TASKS, NORMALIZATIONS):
-        accuracies[task][n].append(accuracy(folder, task, n, seed))
+        accuracies[task][n].append(accuracy(folder, output, task, n, seed))
     operations, stuck = {}, {}
     for n in NORMALIZATIONS:
         model = nobn.training.load_run(place(folder, "CIFAR-10", n, 0)).model
@@ -140,32 +139,23 @@ def main(folder, seeds, rounds, memory):
         for n in NORMALIZATIONS
     }
     result = {
-        "command": " ".join(["python benchmarks/normalizations.py", *sys.argv[1:]]),
+        "command": command(),
         "machine": machine(),
         "versions": versions(),
         "tasks": TASKS,
         "step": {"width": SIZE[0], "batch": SIZE[1], "rounds": rounds},
         "rows": rows,
     }
-    write(result, RESULT)
-    print_rows(rows)
+    write(result, output / "result.json")
+    show(result, output)
 
 
-def print_rows(rows):
-    table = Table(title="ReActNet-18; accuracy in % (lowest to highest seed)")
-    costs = ("time", "memory", "extra float ops", "stuck")
-    columns = ("normalization", *TASKS, *costs)
-    for column in columns:
-        table.add_column(column, justify="left" if column == columns[0] else "right")
-    for name, row in rows.items():
-        shown = [
-            f"{statistics.mean(each):.1f} ({min(each):.1f} to {max(each):.1f})"
-            for each in row["accuracy"].values()
-        ]
-        ratios = (f"{row['time_ratio']:.2f}", f"{row['memory_ratio']:.2f}")
-        rest = (f"{row['extra_float_ops']:+d}", f"{row['stuck_channels']:.0%}")
-        table.add_row(name, *shown, *ratios, *rest)
-    Console(width=120).print(table)
+def show(result, place):
+    said = result["command"], __doc__.splitlines()[0], result["machine"]
+    write_log(place, *said, tables=drawing.normalizations(result))
+    title = "ReActNet-18: accuracy, lowest to highest seed; cost relative to batch_norm"
+    panels = drawing.normalizations_panels(result)
+    pictures.dots(place / "result.png", title, panels)
 
 
 if __name__ == "__main__":

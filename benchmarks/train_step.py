@@ -4,15 +4,14 @@ ReActNet-18 on 32x32 images with Adam, all in one process, step by step in turn,
 whatever else the machine does hits all alike; ratios of medians. Peak memory is that of
 a process of its own each, from before the first step to the end of the third.
 
-    python benchmarks/train_step.py                 # prints, and writes the JSON
-    python benchmarks/train_step.py --rounds 5      # a quick look
+    python benchmarks/train_step.py
+    python benchmarks/train_step.py --rounds 5 --output runs/look      # a quick look
 """
 
 from __future__ import annotations
 
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -20,9 +19,10 @@ import time
 from pathlib import Path
 
 import click
+from _drawing import cost, pictures
+from _results import RESULTS, command, machine, quartiles, versions, write, write_log
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-RESULT = Path(__file__).with_suffix(".json")
 SIZES = {"width 16, batch 128": (16, 128), "width 64, batch 32": (64, 32)}
 # name: normalization, policy, clip factor (None: no clipping)
 VARIANTS = {
@@ -84,27 +84,9 @@ def alternate(steps, rounds):
     return seconds
 
 
-def quartiles(seconds):
-    """In milliseconds."""
-    if len(seconds) == 1:  # a quick look
-        seconds = seconds * 2
-    return [round(1e3 * q, 2) for q in statistics.quantiles(seconds, n=4)]
-
-
-def machine():
-    return f"{os.cpu_count()} cores, {platform.machine()}"
-
-
-def versions():
-    from importlib.metadata import version
-
-    names = ("larq_nobn", "tensorflow", "tf_keras", "larq", "numpy")
-    return {"python": platform.python_version()} | {n: version(n) for n in names}
-
-
 @click.command()
 @click.option("--rounds", default=40, show_default=True, help="Timed steps of each.")
-@click.option("--output", type=Path, default=RESULT, show_default=True)
+@click.option("--output", type=Path, default=RESULTS / "train_step", show_default=True)
 @click.option("--memory", nargs=3, type=(int, int, str), hidden=True)
 def main(rounds, output, memory):
     if memory is not None:
@@ -112,7 +94,7 @@ def main(rounds, output, memory):
         print(json.dumps(measure_memory(width, batch, *VARIANTS[variant])))
         return
     result = {
-        "command": " ".join(["python benchmarks/train_step.py", *sys.argv[1:]]),
+        "command": command(),
         "machine": machine(),
         "versions": versions(),
         "seed": 0,
@@ -148,33 +130,15 @@ def main(rounds, output, memory):
             )
         )
         result["sizes"][size] = {"rows": rows, "clipping_share": round(share, 3)}
-        print_size(size, result["sizes"][size])
-    write(result, output)
+    write(result, output / "result.json")
+    show(result, output)
 
 
-def write(result, output):
-    scratch = output.with_name(output.name + ".part")
-    scratch.write_text(json.dumps(result, indent=1) + "\n")
-    scratch.replace(output)
-
-
-def print_size(size, measured):
-    from rich.console import Console
-    from rich.table import Table
-
-    table = Table(title=f"Training step, {size}; ratios to batch_norm in float32")
-    for column in ("variant", "ms (quartiles)", "time", "peak MB", "memory"):
-        table.add_column(column, justify="left" if column == "variant" else "right")
-    for name, row in measured["rows"].items():
-        table.add_row(
-            name,
-            " / ".join(f"{q:.0f}" for q in row["ms_quartiles"]),
-            f"{row['time_ratio']:.2f}",
-            f"{row['peak_mb']:.0f}",
-            f"{row['memory_ratio']:.2f}",
-        )
-    table.caption = f"clipping takes {measured['clipping_share']:.1%} of a nobn step"
-    Console().print(table)
+def show(result, place):
+    said = result["command"], __doc__.splitlines()[0], result["machine"]
+    write_log(place, *said, tables=cost.train_step(result))
+    title = "A training step of ReActNet-18, quartiles"
+    pictures.dots(place / "result.png", title, cost.train_step_panels(result))
 
 
 if __name__ == "__main__":

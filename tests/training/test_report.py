@@ -17,7 +17,7 @@ NOBN = RunSettings.from_recipe("nobn", dataset="digits", epochs=3)
 # Of each seed, epoch by epoch.
 CURVES = np.array([[0.1, 0.7, 0.4], [0.2, 0.5, 0.6], [0.6, 0.6, 0.8]])
 SECONDS = np.array([[9.0, 1.0, 2.0], [8.0, 3.0, 1.0], [7.0, 2.0, 2.0]])
-OLD = Path(__file__).parents[2] / "benchmarks" / "logs" / "cifar10_accuracy"
+OLD = Path(__file__).parents[2] / "results" / "cifar10_accuracy"
 
 
 def leave_seeds(place: Path, settings: RunSettings, curves: np.ndarray) -> list[Path]:

@@ -1,0 +1,35 @@
+"""Tables in Markdown, and what pictures show, from the JSON files in results/.
+
+A function per table, each from the content of one file. The scripts that measure print
+the same tables, and benchmarks/evidence.py draws them into the pages.
+"""
+
+from __future__ import annotations
+
+from . import accuracy, cost, files, grids
+
+# Name of a block on a page: the file below results/, and what draws the block from it.
+TABLES = {
+    "budgets": ("budgets/compare.json", grids.budgets),
+    "rates": ("rates/compare.json", grids.rates),
+    "levers": ("levers/compare.json", grids.levers),
+    "micro": ("micro/compare.json", grids.micro),
+    "normalizations": ("normalizations/result.json", accuracy.normalizations),
+    "normalizations_short": (
+        "normalizations/result.json",
+        accuracy.normalizations_short,
+    ),
+    "train_step": ("train_step/result.json", cost.train_step),
+    "train_step_short": ("train_step/result.json", cost.train_step_short),
+    "monitors": ("monitors/result.json", cost.monitors),
+    "micro_batches": ("micro_batches/result.json", accuracy.micro_batches),
+    "folding_change": ("micro_batches/result.json", accuracy.folding_change),
+    "batch_norm_loss": ("micro_batches/result.json", accuracy.batch_norm_loss),
+    "folded_loss": ("micro_batches/result.json", accuracy.folded_loss),
+    "deployment": ("deployment/result.json", files.deployment),
+    "deployment_short": ("deployment/result.json", files.deployment_short),
+    "saved_operations": ("deployment/result.json", files.saved_operations),
+    "saved_time": ("deployment/result.json", files.saved_time),
+    "cifar10_accuracy": ("cifar10_accuracy/result.json", accuracy.cifar10_accuracy),
+    "plain_gap": ("cifar10_accuracy/result.json", accuracy.plain_gap),
+}

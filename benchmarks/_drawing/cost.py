@@ -1,0 +1,95 @@
+"""Time and memory of training: of a step, and of what watches it."""
+
+from __future__ import annotations
+
+from .markdown import table
+
+SLASH = " / "
+
+
+def train_step(result):
+    return "\n\n".join(
+        f"{size[0].upper()}{size[1:]}; clipping takes {measured['clipping_share']:.1%} "
+        f"of a `nobn` step:\n\n{of_size(measured)}"
+        for size, measured in result["sizes"].items()
+    )
+
+
+def of_size(measured):
+    return table(
+        ["variant", "ms", "time", "peak MB", "memory"],
+        [
+            [
+                name,
+                SLASH.join(f"{q:.0f}" for q in row["ms_quartiles"]),
+                f"{row['time_ratio']:.2f}",
+                f"{row['peak_mb']:.0f}",
+                f"{row['memory_ratio']:.2f}",
+            ]
+            for name, row in measured["rows"].items()
+        ],
+    )
+
+
+def train_step_short(result):
+    sizes = result["sizes"]
+
+    def ratios(variant, key):
+        return [f"{of['rows'][variant][key]:.2f}" for of in sizes.values()]
+
+    shares = [f"{of['clipping_share']:.1%}" for of in sizes.values()]
+    return table(
+        ["", *sizes],
+        [
+            ["`nobn`, time", *ratios("nobn", "time_ratio")],
+            ["`nobn`, peak memory", *ratios("nobn", "memory_ratio")],
+            [
+                "`nobn` in `mixed_bfloat16`, time",
+                *ratios("nobn bfloat16", "time_ratio"),
+            ],
+            ["clipping, share of a `nobn` step", *shares],
+        ],
+    )
+
+
+def train_step_panels(result):
+    """For `_drawing.pictures.dots`."""
+    panels = {}
+    for size, measured in result["sizes"].items():
+        rows = measured["rows"]
+        panels[f"{size}: ms"] = {"": {n: r["ms_quartiles"] for n, r in rows.items()}}
+        panels[f"{size}: peak MB"] = {
+            "": {n: 3 * [r["peak_mb"]] for n, r in rows.items()}
+        }
+    return panels
+
+
+def monitors(result):
+    quartiles = result["ms_quartiles"]
+    apart = max((q[2] - q[0]) / q[1] for q in (quartiles["with"], quartiles["without"]))
+    rows = table(
+        ["an epoch", "ms"],
+        [
+            [label, SLASH.join(f"{q:.0f}" for q in quartiles[name])]
+            for name, label in MONITORS.items()
+        ],
+    )
+    return (
+        f"{rows}\n\nThe ratio of medians is {result['epoch_ratio']:.3f}, with "
+        f"quartiles up to {apart:.0%} apart. What the monitors do\nat the begin and "
+        f"the end of an epoch is {result['own_share']:.2%} of it."
+    )
+
+
+MONITORS = {
+    "without": "without monitors",
+    "with": "with monitors",
+    "own": "in the monitors, at its begin and end",
+}
+
+
+def monitors_panels(result):
+    """For `_drawing.pictures.dots`."""
+    quartiles = result["ms_quartiles"]
+    rows = {MONITORS[name]: quartiles[name] for name in ("without", "with")}
+    return {f"ms of an epoch of {result['steps']} steps": {"": rows}}

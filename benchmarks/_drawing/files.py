@@ -1,0 +1,113 @@
+"""Files for the phone: operations, bytes and latency, unprepared and prepared."""
+
+from __future__ import annotations
+
+from .markdown import table
+
+NORMALIZATIONS = ("batch_norm", "nobn")
+KINDS = ("unprepared", "prepared")
+
+
+def deployment(result):
+    head = ("binary convolutions", "float operations", "all operations", "kB")
+    ratios = ("latency, prepared / unprepared", "`nobn` / `batch_norm`, prepared")
+    rows = [
+        [
+            name if n == NORMALIZATIONS[0] else "",
+            f"`{n}`",
+            *(change(row[n], key) for key in ("lce_bconv2d", "float_ops", "ops")),
+            change(row[n], "bytes", 1e-3),
+            ratio(row[n]["prepared_to_unprepared"]),
+            ratio(row["nobn_to_batch_norm"]) if n == "nobn" else "",
+        ]
+        for name, row in result["rows"].items()
+        for n in NORMALIZATIONS
+    ]
+    reasons = [
+        f"\n{name}, `{n}`, {kind}: {row[n][kind]['refused']}"
+        for name, row in result["rows"].items()
+        for n in NORMALIZATIONS
+        for kind in KINDS
+        if "refused" in row[n][kind]
+    ]
+    return "\n".join([table(["", "", *head, *ratios], rows), *reasons])
+
+
+def change(measured, key, unit=1):
+    """One number unprepared, and prepared; none of a file that was refused."""
+    return " → ".join(
+        f"{unit * measured[kind][key]:,.0f}" if key in measured[kind] else "none"
+        for kind in KINDS
+    )
+
+
+def ratio(measured):
+    if measured is None:
+        return ""
+    low, high = measured["interval"]
+    return f"{measured['ratio']:.2f} ({low:.2f} to {high:.2f})"
+
+
+def deployment_short(result):
+    """Float operations of the networks for small images."""
+    columns = {
+        "LCE, `batch_norm`": ("batch_norm", "unprepared"),
+        "`convert`, `batch_norm`": ("batch_norm", "prepared"),
+        "`convert`, `nobn`": ("nobn", "prepared"),
+    }
+    return table(
+        ["", *columns],
+        [
+            [name, *(row[n][kind]["float_ops"] for n, kind in columns.values())]
+            for name, row in result["rows"].items()
+            if result["networks"][name]["side"] == 32
+        ],
+    )
+
+
+def saved_operations(result):
+    """Which share of its float operations a network with batch norm loses."""
+    pairs = [
+        [row["batch_norm"][k]["float_ops"] for k in KINDS]
+        for row in result["rows"].values()
+    ]
+    return in_percent([1 - prepared / unprepared for unprepared, prepared in pairs])
+
+
+def saved_time(result):
+    ratios = [
+        r["batch_norm"]["prepared_to_unprepared"]["ratio"]
+        for r in result["rows"].values()
+    ]
+    return in_percent([1 - ratio for ratio in ratios])
+
+
+def in_percent(shares):
+    return f"{100 * min(shares):.0f} to {100 * max(shares):.0f} %"
+
+
+def deployment_panels(result):
+    """For `_drawing.pictures.dots`; what was refused has no dot."""
+    rows = {
+        f"{name}, {n}": row[n]
+        for name, row in result["rows"].items()
+        for n in NORMALIZATIONS
+    }
+    operations = {
+        kind: {
+            label: 3 * [of[kind]["float_ops"]]
+            for label, of in rows.items()
+            if "float_ops" in of[kind]
+        }
+        for kind in KINDS
+    }
+    latency = {
+        label: (low, of["ratio"], high)
+        for label, row in rows.items()
+        if (of := row["prepared_to_unprepared"])
+        for low, high in [of["interval"]]
+    }
+    return {
+        "float operations": operations,
+        "latency, prepared / unprepared": {"": latency},
+    }

@@ -1,0 +1,155 @@
+"""Grids of runs, from the compare.json that benchmarks/experiments.py writes."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from .markdown import table
+
+NORMALIZATIONS = ("nobn", "batch_norm", "none", "group", "filter_response")
+
+
+def budgets(compare):
+    return crossed(compare, "epochs", "normalization", "epochs")
+
+
+def rates(compare):
+    return crossed(compare, "normalization", "learning_rate", "")
+
+
+def micro(compare):
+    return crossed(compare, "batch_size", "normalization", "images a step")
+
+
+def crossed(compare, down, across, corner):
+    """Accuracies in %, a row for each value of one setting, a column for another's."""
+    groups = compare["groups"]
+    found = {(setting(g, down), setting(g, across)): g for g in groups}
+    rows, columns = (
+        sorted({key[place] for key in found}, key=position) for place in (0, 1)
+    )
+    alone = all(len(group["seeds"]) == 1 for group in groups)
+    return table(
+        [corner, *map(shown, columns)],
+        [
+            [shown(r), *(accuracy(found.get((r, c)), alone) for c in columns)]
+            for r in rows
+        ],
+    )
+
+
+def setting(group, name):
+    """Its value; of a normalization also the recipe, where another one is usual."""
+    value, recipe = group["settings"][name], group["settings"].get("recipe")
+    borrowed = name == "normalization" and recipe == "nobn" != value
+    return f"{value}, recipe nobn" if borrowed else value
+
+
+def position(value):
+    """Numbers by size, names in the order above."""
+    if not isinstance(value, str):
+        return value
+    known = value in NORMALIZATIONS
+    return NORMALIZATIONS.index(value) if known else len(NORMALIZATIONS)
+
+
+def shown(value):
+    return f"`{value}`" if isinstance(value, str) else f"{value:g}"
+
+
+def accuracy(group, alone):
+    """What a group reached; how many seeds, where others have more than one."""
+    if group is None:
+        return "-"
+    low, mean, high = low_to_high(group["metrics"]["val_accuracy"])
+    if len(group["seeds"]) > 1:
+        return f"{mean:.1f} ({low:.1f} to {high:.1f})"
+    return f"{mean:.1f}" if alone else f"{mean:.1f} (1 seed)"
+
+
+def low_to_high(measured):
+    """In %."""
+    return tuple(100 * measured[name] for name in ("min", "mean", "max"))
+
+
+# The cells of the experiment `levers`, of which the first is the measure of the others.
+LEVERS = {
+    "all": "the recipe `nobn`",
+    "not_calibrated": "without calibration",
+    "no_multiplier": "shifts and gains at the learning rate of the others",
+    "mean_centred": "signs around the mean of a filter, not its median",
+    "mean_magnitude": "kernels scaled by their mean magnitude, "
+    "not to preserve variance",
+    "alpha_0.2_vita": "α 0.2 and the published bookkeeping of variances",
+    "rate_0.001": "learning rate 0.001",
+    "no_clipping": "without gradient clipping",
+    "sigmoid_estimator": "the sigmoid estimator",
+    "latents_30": "latent kernels 30 times as large at the start",
+    "published": "the published recipe (`plain`)",
+    "twice_as_long": "twice as many steps",
+    "two_stages": "two stages, twice as many steps",
+    "distillation": "a teacher",
+}
+
+
+def of_cells(compare):
+    """The groups by the names of their cells, those of `levers` in the order above."""
+    groups = {
+        PurePath(group["runs"][0]).name.rpartition("-")[0]: group
+        for group in compare["groups"]
+    }
+    names = sorted(groups, key=[*LEVERS, *groups].index)
+    return {name: groups[name] for name in names}
+
+
+def levers(compare):
+    groups = of_cells(compare)
+    alone = all(len(group["seeds"]) == 1 for group in groups.values())
+    means = {n: 100 * g["metrics"]["val_accuracy"]["mean"] for n, g in groups.items()}
+    measure = means.pop("all", None)
+    change = (
+        {} if measure is None else {n: f"{m - measure:+.1f}" for n, m in means.items()}
+    )
+    return table(
+        ["", "accuracy", "against the recipe"],
+        [
+            [
+                LEVERS[name],
+                accuracy(group, alone),
+                change.get(name, ""),
+            ]
+            for name, group in groups.items()
+        ],
+    )
+
+
+def cell_panels(compare):
+    """For `_drawing.pictures.dots`: a row for each cell."""
+    measured = {
+        LEVERS.get(name, name).replace("`", ""): low_to_high(
+            group["metrics"]["val_accuracy"]
+        )
+        for name, group in of_cells(compare).items()
+    }
+    return {"test accuracy, %": {"": measured}}
+
+
+def curve_panels(compare, panel=None):
+    """For `_drawing.pictures.curves`: a panel for each value of one setting.
+
+    Every panel has all names, so that they look alike in all.
+    """
+    curves = {}
+    for group in compare["groups"]:
+        key = group["settings"].get(panel), setting(group, "normalization")
+        curves[key] = [
+            (row["epoch"], *low_to_high(row)) for row in group["val_accuracy"]
+        ]
+    values = sorted({value for value, _ in curves}) if panel else [None]
+    names = sorted({name for _, name in curves}, key=position)
+    return {
+        f"{panel.replace('_', ' ')}: {value:g}" if panel else "": {
+            name: curves.get((value, name), []) for name in names
+        }
+        for value in values
+    }

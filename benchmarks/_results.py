@@ -1,0 +1,62 @@
+"""What every script leaves in its folder of results/, and what it says of itself."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import statistics
+import sys
+from importlib.metadata import version
+from pathlib import Path
+
+# In the working folder, the root of the repository, so that no log names a machine.
+RESULTS = Path("results")
+
+
+def command():
+    """The command line of this run, as it is given in the root of the repository."""
+    return " ".join([f"python benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+
+
+def machine():
+    return f"{os.cpu_count()} cores, {platform.machine()}"
+
+
+def versions(*more):
+    names = ("larq_nobn", "tensorflow", "tf_keras", "larq", "numpy", *more)
+    return {"python": platform.python_version()} | {n: version(n) for n in names}
+
+
+def quartiles(seconds):
+    """In milliseconds."""
+    if len(seconds) == 1:  # a quick look
+        seconds = seconds * 2
+    return [round(1e3 * q, 2) for q in statistics.quantiles(seconds, n=4)]
+
+
+def write(result, path):
+    """Writes JSON, whole or not at all."""
+    write_text(json.dumps(result, indent=1) + "\n", path)
+
+
+def write_text(text, path):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(path.name + ".part")
+    scratch.write_text(text, encoding="utf-8")
+    scratch.replace(path)
+
+
+def keep_run(run, place):
+    """Copies the log of a run, which is small, out of its folder."""
+    place.mkdir(parents=True, exist_ok=True)
+    for name in ("run.json", "history.csv"):
+        shutil.copyfile(run / name, place / name)
+
+
+def write_log(place, *said, tables):
+    """Prints and writes log.txt: the command, what it is about, where, and tables."""
+    text = "\n".join([*said, "", tables])
+    write_text(text + "\n", place / "log.txt")
+    print(text)

@@ -1,0 +1,186 @@
+"""Grids of training runs: what training without batch norm reaches.
+
+Each experiment is a list of cells, one training run each, of ReActNet-18 on CIFAR-10
+unless it says otherwise. A cell that is finished is not repeated and one that was
+stopped goes on, so that the same command can be given again at any time. Of every cell
+the record and the history are copied to results/EXPERIMENT/CELL/, beside log, JSON and
+picture of all.
+
+    python benchmarks/experiments.py budgets --folder runs/evidence
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import larq_nobn as nobn
+import click
+from _drawing import grids, pictures
+from _results import RESULTS, command, keep_run, machine, write_log
+
+RATES = (1e-3, 2e-3, 3e-3, 5e-3)
+
+
+def settings(normalization="nobn", recipe=None, **chosen):
+    """Width 16 and 16-bit floats, which two processor cores manage."""
+    chosen = {"width": 16, "precision": "mixed_bfloat16", **chosen}
+    return nobn.training.RunSettings.from_recipe(
+        recipe, normalization=normalization, **chosen
+    )
+
+
+def rates(seed):
+    """Which learning rate suits which normalization, at two epochs."""
+    for normalization in ("batch_norm", "none", "nobn"):
+        for rate in RATES:
+            yield (
+                f"{normalization}-{rate:g}-{seed}",
+                settings(normalization, epochs=2, learning_rate=rate, seed=seed),
+            )
+    yield (
+        f"batch_norm-recipe_nobn-{seed}",
+        settings("batch_norm", "nobn", epochs=2, seed=seed),
+    )
+
+
+# The best of `rates` for batch norm; none and nobn may gain from others.
+BEST = {"batch_norm": 3e-3, "none": 3e-3, "nobn": 3e-3}
+
+
+def budgets(seed):
+    """Two, five and ten epochs, each normalization at its best learning rate."""
+    for epochs in (2, 5, 10):
+        for normalization, rate in BEST.items():
+            yield (
+                f"{normalization}-{epochs}-{seed}",
+                settings(normalization, epochs=epochs, learning_rate=rate, seed=seed),
+            )
+
+
+def wide(seed):
+    """The same with 32 channels in the first stage, at two epochs."""
+    for normalization, rate in BEST.items():
+        yield (
+            f"{normalization}-{seed}",
+            settings(normalization, width=32, epochs=2, learning_rate=rate, seed=seed),
+        )
+
+
+LEVERS = {
+    "all": {},
+    "not_calibrated": {"calibrate": False},
+    "no_multiplier": {"shift_multiplier": 1.0},
+    "mean_centred": {"network": {"balanced": False}},
+    "mean_magnitude": {"network": {"variance_preserving": False}},
+    "alpha_0.2_vita": {"network": {"alpha": 0.2, "variance_rule": "vita"}},
+    "rate_0.001": {"learning_rate": 1e-3},
+    "no_clipping": {"clip_factor": 0.0},
+    "sigmoid_estimator": {"network": {"estimator": "sigmoid_sign"}},
+    "latents_30": {"latent_scale": 30.0},
+    "published": {"recipe": "plain"},
+    "twice_as_long": {"epochs": 2},
+    "two_stages": {"recipe": "two_stage"},
+    "distillation": {"recipe": "distillation"},
+}
+
+
+def levers(seed):
+    """Half an epoch of the recipe nobn, and of it with one thing changed.
+
+    Two stages take twice the steps, as twice_as_long does; the teacher is a
+    float ResNet of as many epochs and channels.
+    """
+    for name, change in LEVERS.items():
+        yield (
+            f"{name}-{seed}",
+            settings(**{"epochs": 1, "limit": 25_600, "seed": seed, **change}),
+        )
+
+
+def micro(seed):
+    """One, two and four images a step, two epochs of digits."""
+    for size in (4, 2, 1):
+        for normalization in ("nobn", "batch_norm", "group", "filter_response"):
+            yield (
+                f"{normalization}-{size}-{seed}",
+                settings(
+                    normalization,
+                    dataset="digits",
+                    width=32,
+                    blocks=(4, 4),
+                    precision="float32",
+                    epochs=2,
+                    batch_size=size,
+                    learning_rate=1e-3,
+                    beta_2=0.999,
+                    seed=seed,
+                ),
+            )
+
+
+def methods(seed):
+    """Every normalization, and behind batch norm every kernel, in one epoch."""
+    for normalization in nobn.models.NORMALIZATIONS:
+        yield f"{normalization}-{seed}", settings(normalization, epochs=1, seed=seed)
+    for kernel in nobn.training.KERNELS:
+        yield (
+            f"batch_norm-{kernel}-{seed}",
+            settings("batch_norm", epochs=1, kernel=kernel, seed=seed),
+        )
+
+
+EXPERIMENTS = {
+    each.__name__: each for each in (rates, budgets, wide, levers, micro, methods)
+}
+
+
+# Which setting has a panel of curves for each of its values; of others, a dot per cell.
+PANELS = {"budgets": "epochs", "rates": "learning_rate", "micro": "batch_size"}
+
+
+@click.command()
+@click.argument("experiment", type=click.Choice(list(EXPERIMENTS)))
+@click.option("--seeds", default="0,1", show_default=True, help="Between commas.")
+@click.option("--only", default="", help="Cells whose name begins so.")
+@click.option("--train/--no-train", default=True, help="Or only what is finished.")
+@click.option("--folder", type=Path, required=True, help="Where the runs go.")
+@click.option("--output", type=Path, default=RESULTS, show_default=True)
+def main(experiment, seeds, only, train, folder, output):
+    kept = output / experiment
+    for seed in map(int, seeds.split(",")):
+        for name, chosen in EXPERIMENTS[experiment](seed):
+            if not name.startswith(only):
+                continue
+            cell = folder / experiment / name
+            if train:
+                nobn.training.train(chosen, cell, resume=True)
+            elif not (cell / "run.json").exists():
+                continue
+            keep_run(cell, kept / name)
+            _, history = nobn.training.load_record(cell)
+            accuracies = [f"{100 * row['val_accuracy']:.1f}" for row in history]
+            print(name, *accuracies, flush=True)
+    comparison = nobn.training.report(sorted(kept.glob("*/")))
+    comparison.to_json(kept / "compare.json")
+    compare = json.loads((kept / "compare.json").read_text(encoding="utf-8"))
+    draw(experiment, compare, kept / "compare.png")
+    # Of the levers, every setting that differs would take a column.
+    tables = grids.levers(compare) if experiment == "levers" else str(comparison)
+    sentence = EXPERIMENTS[experiment].__doc__.splitlines()[0]
+    write_log(kept, command(), sentence, machine(), tables=tables)
+
+
+def draw(experiment, compare, path):
+    known = compare["shared"]
+    named = (known.get("model"), known.get("dataset"), f"width {known.get('width')}")
+    title = ", ".join([experiment, *filter(None, named)])
+    if experiment in PANELS:
+        panels = grids.curve_panels(compare, PANELS[experiment])
+        pictures.curves(path, title, panels)
+    else:
+        pictures.dots(path, title, grids.cell_panels(compare))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,239 @@
+"""The pages say what the logs in results/ say, and every log is whole."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import evidence
+import pytest
+from click.testing import CliRunner
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "results"
+PAGE = "docs/evidence.md"
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What an experiment leaves: NAME.json and NAME.png, or a reason for no picture."""
+
+    name: str
+    no_picture: str = ""
+
+
+FOLDERS = {
+    "budgets": Folder("compare"),
+    "rates": Folder("compare"),
+    "levers": Folder("compare"),
+    "micro": Folder("compare"),
+    "cifar10_accuracy": Folder("result"),
+    "normalizations": Folder("result"),
+    "train_step": Folder("result"),
+    "monitors": Folder("result"),
+    "micro_batches": Folder("result"),
+    "deployment": Folder("result"),
+}
+GRIDS = [name for name, folder in FOLDERS.items() if folder.name == "compare"]
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def content(*path: str) -> Any:
+    return json.loads(RESULTS.joinpath(*path).read_text(encoding="utf-8"))
+
+
+def reached(*run: str) -> float:
+    """The test accuracy of a run, in %."""
+    return 100 * content(*run, "run.json")["metrics"]["val_accuracy"]
+
+
+def prose(name: str) -> str:
+    """A page without what is drawn into it."""
+    return evidence.BLOCK.sub("", text(name))
+
+
+@pytest.mark.parametrize("name", evidence.PAGES)
+def test_pages_are_up_to_date(name: str):
+    drawn, stale = evidence.redrawn(text(name), RESULTS)
+    assert stale == []
+    assert drawn == text(name)
+
+
+@pytest.mark.parametrize("name", evidence.PAGES)
+def test_markers_are_whole(name: str):
+    """A marker at the begin of a line of prose would end the paragraph."""
+    page = text(name)
+    blocks = [block for _, block in evidence.BLOCK.findall(page)]
+    assert len(blocks) == page.count("<!-- evidence") == page.count("/evidence -->")
+    assert not any("<!--" in block for block in blocks)
+    assert re.findall(r"^<!-- evidence: \w+ -->[^\n]", page, re.MULTILINE) == []
+
+
+def test_every_table_is_on_a_page():
+    named = {
+        n for page in evidence.PAGES for n, _ in evidence.BLOCK.findall(text(page))
+    }
+    assert named == set(evidence.TABLES)
+
+
+@pytest.mark.parametrize("name", [PAGE, "README.md"])
+def test_no_table_and_no_accuracy_by_hand(name: str):
+    page = prose(name)
+    if name == "README.md":
+        page = page.split("\n## Numbers\n")[1].split("\n## ")[0]
+    published = {"92.08", "92.31"}
+    assert set(re.findall(r"\b\d\d\.\d+", page)) <= published
+    assert re.findall(r"^\|.*", page, re.MULTILINE) == []
+
+
+@pytest.fixture
+def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A repository of pages and JSON files alone."""
+    files = [
+        *evidence.PAGES,
+        *(f"results/{file}" for file, _ in evidence.TABLES.values()),
+    ]
+    for name in dict.fromkeys(files):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(ROOT / name, tmp_path / name)
+    monkeypatch.setattr(evidence, "ROOT", tmp_path)
+    return tmp_path
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    done = CliRunner().invoke(evidence.main, arguments, catch_exceptions=False)
+    return done.exit_code, done.output
+
+
+def test_a_changed_log_is_noticed_and_drawn(copied: Path):
+    assert run("--check") == (0, "")
+    file = copied / "results" / "rates" / "compare.json"
+    compare = json.loads(file.read_text())
+    (group,) = (
+        g for g in compare["groups"] if g["settings"]["normalization"] == "nobn"
+    )
+    group["metrics"]["val_accuracy"]["mean"] = 0.1234
+    file.write_text(json.dumps(compare))
+    before = (copied / PAGE).read_text()
+    assert run("--check") == (1, f"Not up to date:\n  {PAGE}: rates\n")
+    assert (copied / PAGE).read_text() == before
+    assert run() == (0, f"Drawn anew:\n  {PAGE}: rates\n")
+    assert (
+        (copied / PAGE).read_text()
+        == before.replace("| 63.1  |", "| 12.3  |")
+        != before
+    )
+    assert run() == run("--check") == (0, "")
+
+
+def test_a_changed_page_is_noticed(copied: Path):
+    page = copied / "README.md"
+    page.write_text(page.read_text().replace("-->7.3<!--", "-->0.3<!--"))
+    assert run("--check") == (1, "Not up to date:\n  README.md: plain_gap\n")
+    assert run()[0] == 0
+    assert page.read_text() == text("README.md")
+
+
+def test_a_block_of_no_table(copied: Path):
+    page = copied / "README.md"
+    page.write_text(page.read_text().replace("evidence: micro ", "evidence: mikro "))
+    with pytest.raises(
+        ValueError, match="asks for 'mikro', .* Choose from budgets, rates"
+    ):
+        run("--check")
+
+
+def test_every_folder_is_known():
+    assert {path.name for path in RESULTS.iterdir() if path.is_dir()} == set(FOLDERS)
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_a_folder_has_command_log_numbers_and_picture(name: str):
+    folder, place = FOLDERS[name], RESULTS / name
+    command, sentence, *rest = (place / "log.txt").read_text("utf-8").splitlines()
+    script = re.match(r"python (benchmarks/\w+\.py)\b", command)
+    assert script and (ROOT / script[1]).exists()
+    assert sentence.endswith(".") and len(sentence) < 100
+    assert any(line.startswith(("| --", "┡━")) for line in rest)  # below the head
+    assert content(name, f"{folder.name}.json").get("command", command) == command
+    picture = place / f"{folder.name}.png"
+    assert picture.exists() != bool(folder.no_picture)
+    if not folder.no_picture:
+        assert picture.read_bytes()[:4] == b"\x89PNG"
+        assert picture.stat().st_size < 100_000
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_the_log_shows_the_numbers(name: str):
+    log = (RESULTS / name / "log.txt").read_text("utf-8")
+    if name in GRIDS:
+        groups = content(name, "compare.json")["groups"]
+        means = [group["metrics"]["val_accuracy"]["mean"] for group in groups]
+        assert [mean for mean in means if f" {100 * mean:.1f} " not in log] == []
+    else:
+        assert evidence.drawn(name, RESULTS) in log
+
+
+@pytest.mark.parametrize("name", GRIDS)
+def test_grids_are_those_of_their_runs(name: str):
+    compare = content(name, "compare.json")
+    assert {Path(run["folder"]).name for run in compare["runs"]} == {
+        path.name for path in (RESULTS / name).iterdir() if path.is_dir()
+    }
+    for group in compare["groups"]:
+        of = [reached(name, Path(folder).name) for folder in group["runs"]]
+        measured = group["metrics"]["val_accuracy"]
+        found = [100 * measured[key] for key in ("min", "mean", "max")]
+        assert found == pytest.approx([min(of), sum(of) / len(of), max(of)])
+
+
+def test_accuracies_are_those_of_their_runs():
+    name = "cifar10_accuracy"
+    for normalization, row in content(name, "result.json")["rows"].items():
+        of = [reached(name, f"{normalization}-{seed}") for seed in range(3)]
+        assert row["last_per_seed"] == pytest.approx(of, abs=0.006)
+        assert row["mean_per_epoch"][-1] == pytest.approx(sum(of) / 3, abs=0.006)
+    name = "normalizations"
+    for normalization, row in content(name, "result.json")["rows"].items():
+        for task, given in row["accuracy"].items():
+            cell = (
+                f"{task.lower().replace(', ', '-').replace(' ', '-')}-{normalization}"
+            )
+            of = [reached(name, f"{cell}-{seed}") for seed in range(3)]
+            assert given == pytest.approx(of, abs=0.006)
+    name = "micro_batches"
+    of = [reached(name, f"cifar-10-{seed}") for seed in range(3)]
+    before = content(name, "result.json")["rows"]["before"]
+    assert before["batch norm"] == pytest.approx(of, abs=0.006)
+
+
+@pytest.mark.parametrize("name", [PAGE, "results/README.md"])
+def test_named_paths_exist(name: str):
+    paths = re.findall(r"\b(?:results|benchmarks|docs)/[\w./*-]*\w[/*]*", prose(name))
+    assert len(paths) > 4
+    assert [path for path in paths if not any(ROOT.glob(path.rstrip("/")))] == []
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", prose(name))
+    assert links
+    assert [
+        link for link in links if not (ROOT / name).parent.joinpath(link).exists()
+    ] == []
+
+
+@pytest.mark.parametrize("name", FOLDERS)
+def test_every_folder_is_mentioned(name: str):
+    assert f"`results/{name}/`" in text(PAGE)
+    assert f"[{name}]({name}/log.txt)" in text("results/README.md")
+
+
+def test_benchmarks_holds_scripts_only():
+    files = [path for path in (ROOT / "benchmarks").rglob("*") if path.is_file()]
+    names = [path for path in files if path.parent.name != "__pycache__"]
+    assert names
+    assert [path for path in names if path.suffix != ".py"] == []
