@@ -114,7 +114,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from tempfile import TemporaryDirectory
 from larq_nobn import data, training
-from larq_nobn.training._strategy import check_shares, shared, strategy_for
+from larq_nobn.training.run._strategy import check_shares, shared, strategy_for
 from training import worker
 
 # The parts of all replicas are the batch: over two epochs, with a last one of one.
