@@ -2,7 +2,6 @@
 
 import pytest
 import tensorflow as tf
-from larq_nobn._keras import keras
 from larq_nobn.optimizers import AdaptiveGradientClipping, ParameterGroups
 from numpy.testing import assert_array_equal
 from optimizers.agc_model import eager, opened, train

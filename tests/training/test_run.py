@@ -78,6 +78,7 @@ def test_the_last_metrics_are_those_of_the_saved_model(tiny_run: training.Run):
     assert result["loss"] == pytest.approx(metrics["val_loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights_and_another_seed_others(
     tiny_run: training.Run, tiny_settings: training.RunSettings, tmp_path: Path
 ):
