@@ -1,8 +1,6 @@
 """Runs a script under two virtual devices, in a process of its own."""
 
-import os
-import subprocess
-import sys
+import fresh
 
 # Logical devices must be set before TensorFlow starts.
 _BEGIN = """
@@ -19,10 +17,5 @@ _END = "\nprint('replicas agree')\n"
 
 def assert_replicas_agree(script):
     """Runs `script`, which finds `strategy`, `tf` and the test modules, to its end."""
-    done = subprocess.run(
-        [sys.executable, "-c", _BEGIN + script + _END],
-        env={**os.environ, "PYTHONPATH": "tests"},
-        capture_output=True,
-        text=True,
-    )
+    done = fresh.run(_BEGIN + script + _END)
     assert done.stdout.endswith("replicas agree\n"), done.stderr[-3000:]

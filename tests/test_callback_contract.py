@@ -20,14 +20,35 @@ PICKY = [case for case in CASES if case.wrong is not None]
 picky_rows = pytest.mark.parametrize("case", PICKY, ids=[case.name for case in PICKY])
 
 
-@pytest.mark.parametrize("network", NETWORKS)
+def all_of_them(folder):
+    """A callback of each row, with a folder of its own in this one."""
+    return [case.make(log_dir=folder / case.name) for case in CASES]
+
+
+@pytest.fixture(scope="module", params=NETWORKS)
+def watched(request, tmp_path_factory):
+    """A training under all callbacks, each with a folder of its own.
+
+    Gives the history, the rows of a CSV file, and the folder.
+    """
+    folder = tmp_path_factory.mktemp("watched")
+    callbacks = all_of_them(folder)
+    logger = keras.callbacks.CSVLogger(folder / "log.csv")  # behind them in the list
+    history = fit(compiled(request.param), *callbacks, logger, epochs=3)
+    rows = list(csv.DictReader((folder / "log.csv").read_text().splitlines()))
+    return history, rows, folder
+
+
+def test_only_what_is_promised_is_logged(watched):
+    logs = {name for case in CASES for name in case.logs}
+    sometimes = {name for case in CASES for name in case.sometimes}
+    assert set(watched[0]) - sometimes == {"loss", *logs}
+
+
 @every_row
-def test_logs_files_and_tensorboard_agree_in_every_epoch(case, network, tmp_path):
-    logger = keras.callbacks.CSVLogger(tmp_path / "log.csv")  # behind it in the list
-    history = fit(compiled(network), case.make(log_dir=tmp_path), logger, epochs=3)
-    assert set(history) - set(case.sometimes) == {"loss", *case.logs}
-    rows = list(csv.DictReader((tmp_path / "log.csv").read_text().splitlines()))
-    written = scalars(tmp_path)
+def test_logs_files_and_tensorboard_agree_in_every_epoch(case, watched):
+    history, rows, folder = watched
+    written = scalars(folder / case.name)
     for name in case.logs:
         assert np.isfinite(history[name]).all()
         assert_allclose([float(row[name]) for row in rows], history[name])
@@ -38,27 +59,53 @@ def test_logs_files_and_tensorboard_agree_in_every_epoch(case, network, tmp_path
     assert all(list(written[tag]) == [0, 1, 2] for tag in per_layer)
 
 
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory):
+    """Two trainings under the same objects: their histories, and the folder."""
+    folder = tmp_path_factory.mktemp("resumed")
+    callbacks = all_of_them(folder)
+    histories = [
+        fit(compiled(), *callbacks, initial_epoch=start, epochs=start + 2)
+        for start in (0, 2)
+    ]
+    return histories, folder
+
+
 @every_row
-def test_one_object_goes_on_after_a_resume(case, tmp_path):
-    callback = case.make(log_dir=tmp_path)
-    for start in (0, 2):
-        history = fit(compiled(), callback, initial_epoch=start, epochs=start + 2)
+def test_one_object_goes_on_after_a_resume(case, resumed):
+    histories, folder = resumed
+    for history in histories:
         assert all(len(history[name]) == 2 for name in case.logs)
-    assert {tuple(steps) for steps in scalars(tmp_path).values()} == {(0, 1, 2, 3)}
+    written = scalars(folder / case.name)
+    assert {tuple(steps) for steps in written.values()} == {(0, 1, 2, 3)}
+
+
+@pytest.fixture(scope="module")
+def beside(tmp_path_factory):
+    """The folder of a training under Keras' own TensorBoard too."""
+    folder = tmp_path_factory.mktemp("beside")
+    # Which switches recording off for all but every hundredth step.
+    board = keras.callbacks.TensorBoard(folder / "keras", update_freq=100)
+    fit(compiled(), board, *all_of_them(folder))
+    return folder
 
 
 @every_row
-def test_beside_tensorboard_of_keras(case, tmp_path):
-    # Which switches recording off for all but every hundredth step.
-    board = keras.callbacks.TensorBoard(tmp_path / "keras", update_freq=100)
-    fit(compiled(), board, case.make(log_dir=tmp_path))
-    assert all(list(scalars(tmp_path)[name]) == [0, 1] for name in case.logs)
+def test_beside_tensorboard_of_keras(case, beside):
+    written = scalars(beside / case.name)
+    assert all(list(written[name]) == [0, 1] for name in case.logs)
+
+
+@pytest.fixture(scope="module")
+def unwatched():
+    model = compiled()
+    return model, fit(model, epochs=3)["loss"]
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.watches])
-def test_training_is_that_without_the_callback(case):
-    watched, alone = compiled(), compiled()
-    assert fit(watched, case.make(), epochs=3)["loss"] == fit(alone, epochs=3)["loss"]
+def test_training_is_that_without_the_callback(case, unwatched):
+    watched, (alone, losses) = compiled(), unwatched
+    assert fit(watched, case.make(), epochs=3)["loss"] == losses
     for one, other in zip(watched.get_weights(), alone.get_weights(), strict=True):
         assert_array_equal(one, other)
     assert watched.losses == [] and len(watched.metrics) == len(alone.metrics)
@@ -82,15 +129,20 @@ def test_a_model_without_weights(case):
         fit(model, case.make())
 
 
-@every_row
-def test_mixed_precision(case):
+@pytest.fixture(scope="module")
+def in_half_precision():
+    """The history of a training in mixed precision."""
     with dtype_policy("mixed_float16"):
         model = compiled(optimizer=nobn.optimizers.AdaptiveGradientClipping("sgd"))
         scaled = keras.mixed_precision.LossScaleOptimizer
         assert isinstance(model.optimizer, scaled)
-        history = fit(model, case.make())
+        return fit(model, *(case.make() for case in CASES))
+
+
+@every_row
+def test_mixed_precision(case, in_half_precision):
     for name in case.logs:
-        assert all(0 <= value <= case.highest for value in history[name])
+        assert all(0 <= value <= case.highest for value in in_half_precision[name])
 
 
 @every_row

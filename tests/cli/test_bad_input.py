@@ -190,6 +190,7 @@ def test_without_larq_compute_engine(
         assert "pip install" in one_sentence(invoke(*arguments))
 
 
+@pytest.mark.slow
 def test_no_space_for_the_model(
     tiny: tuple[str, ...],
     invoke: Invoke,
@@ -230,6 +231,7 @@ def test_a_bug_is_no_bad_input(
         assert result.stderr == ""
 
 
+@pytest.mark.slow
 def test_a_program_writes_nothing_but_the_sentence():
     """TensorFlow's own messages bypass Python: only a real process shows them."""
     done = subprocess.run(

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import fresh
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -149,10 +148,7 @@ def test_a_file_that_overwrites_its_constants(
 @pytest.mark.slow
 def test_no_flipped_bit_ends_the_process(lite_file: Path, tmp_path: Path):
     """Native code runs the file, and would take Python down with it."""
-    done = subprocess.run(
-        [sys.executable, Path(__file__).with_name("flip_bits.py"), lite_file, "150"],
-        capture_output=True,
-        text=True,
-    )
+    program = Path(__file__).with_name("flip_bits.py")
+    done = fresh.run(program, [lite_file, 150])
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.split()[0] == "150"

@@ -37,6 +37,18 @@ def build(optimizer, kernel_quantizer="ste_sign", policy="float32", **arguments)
     return model
 
 
+def eager(*arguments, **options):
+    """The same without a graph, which takes longer to trace than a few steps take."""
+    return build(*arguments, run_eagerly=True, **options)
+
+
+def opened(path):
+    """A model from a file, as `eager` makes them."""
+    model = keras.models.load_model(path)
+    model.run_eagerly = True  # which not every kind of file keeps
+    return model
+
+
 def train(model, epochs=1, **arguments):
     """Two steps per epoch, always on the same batches."""
     return model.fit(

@@ -2,10 +2,9 @@
 
 import pytest
 import tensorflow as tf
-from larq_nobn._keras import keras
 from larq_nobn.optimizers import AdaptiveGradientClipping, ParameterGroups
 from numpy.testing import assert_array_equal
-from optimizers.agc_model import build, train
+from optimizers.agc_model import eager, opened, train
 from optimizers.groups_model import new, scheduled
 
 # Keras calls its older format legacy; it stays one of our formats.
@@ -49,37 +48,37 @@ def assert_same(first, second):
     ],
 )
 def test_files_twice(tmp_path, make, ending):
-    model = build(make())
+    model = eager(make())
     train(model, 2)
-    opened, path = model, tmp_path / f"model.{ending}"
+    again, path = model, tmp_path / f"model.{ending}"
     for _ in range(2):
-        opened.save(path)
-        opened = keras.models.load_model(path)
-        assert type(opened.optimizer) is type(model.optimizer)
-        assert opened.optimizer.get_config() == model.optimizer.get_config()
+        again.save(path)
+        again = opened(path)
+        assert type(again.optimizer) is type(model.optimizer)
+        assert again.optimizer.get_config() == model.optimizer.get_config()
         train(model)
-        train(opened)
-        assert_same(model, opened)
+        train(again)
+        assert_same(model, again)
 
 
 def test_a_saved_model_keeps_the_arguments_but_as_in_keras_no_state(tmp_path):
-    model = build(averaged())
+    model = eager(averaged())
     train(model)
     model.save(tmp_path / "model", save_format="tf")
-    opened = keras.models.load_model(tmp_path / "model")
-    assert isinstance(opened.optimizer, ParameterGroups)
-    assert opened.optimizer.get_config() == model.optimizer.get_config()
-    train(opened)
-    fresh = build(averaged())
+    again = opened(tmp_path / "model")
+    assert isinstance(again.optimizer, ParameterGroups)
+    assert again.optimizer.get_config() == model.optimizer.get_config()
+    train(again)
+    fresh = eager(averaged())
     fresh.set_weights(model.get_weights())
     train(fresh)
-    assert_same(fresh, opened)
+    assert_same(fresh, again)
 
 
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 @pytest.mark.parametrize("make", [averaged, around_clipping])
 def test_checkpoints(tmp_path, make, policy):
-    model, other = build(make(), policy=policy), build(make(), policy=policy)
+    model, other = eager(make(), policy=policy), eager(make(), policy=policy)
     train(model, 2)
     path = tf.train.Checkpoint(model=model, optimizer=model.optimizer).write(
         str(tmp_path / "state")
@@ -92,7 +91,7 @@ def test_checkpoints(tmp_path, make, policy):
 
 
 def test_a_checkpoint_is_that_of_the_wrapped_optimizer(tmp_path):
-    model, plain = build(around_clipping()), build(adam())
+    model, plain = eager(around_clipping()), eager(adam())
     train(model)
     path = tf.train.Checkpoint(model=model, optimizer=model.optimizer).write(
         str(tmp_path / "state")
@@ -105,7 +104,7 @@ def test_a_checkpoint_is_that_of_the_wrapped_optimizer(tmp_path):
 def test_a_keras_file_holds_the_state_once(tmp_path):
     sizes = []
     for optimizer in (ParameterGroups(adam(), MULTIPLIERS), adam()):
-        model = build(optimizer)
+        model = eager(optimizer)
         train(model)
         model.save(tmp_path / "model.keras")
         sizes.append((tmp_path / "model.keras").stat().st_size)

@@ -66,7 +66,9 @@ def network(optimizer: Any = "adam", width: int = 4) -> keras.Model:
         x = lq.quantizers.SteSign()(x)
         x = nobn.layers.SignFlipDropout(0.3)(x)
         model = keras.Model(image, keras.layers.Dense(2, dtype="float32")(x))
-    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(True))
+    # Without a graph, which takes longer to trace than these few steps take.
+    loss = keras.losses.SparseCategoricalCrossentropy(True)
+    model.compile(optimizer, loss, run_eagerly=True)
     return model
 
 

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
+import fresh
 import numpy as np
+import pytest
 import tensorflow as tf
 from larq_nobn import training
 from click.testing import CliRunner
@@ -45,19 +44,10 @@ main(sys.argv[4:])
 """
 
 
-def ended(
-    folder: Path, number: int, name: str, count: int
-) -> subprocess.CompletedProcess:
+def ended(folder: Path, number: int, name: str, count: int) -> fresh.Ended:
     """Runs the command with --resume until the signal ends it."""
-    moment = [str(int(number)), name, str(count)]
-    done = subprocess.run(
-        [sys.executable, "-c", COMMAND, *moment, *ARGUMENTS, "--resume"]
-        + ["--output", str(folder)],
-        capture_output=True,
-        text=True,
-        timeout=300,
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"},
-    )
+    moment = (int(number), name, count)
+    done = fresh.run(COMMAND, [*moment, *ARGUMENTS, "--resume", "--output", folder])
     assert "Traceback" not in done.stderr
     return done
 
@@ -77,6 +67,7 @@ def names_in(folder: Path) -> set[str]:
     return {path.name for path in folder.iterdir()}
 
 
+@pytest.mark.slow
 def test_killed_four_times(tmp_path: Path):
     whole = training.train(SETTINGS, tmp_path / "whole")
     folder = tmp_path / "killed"

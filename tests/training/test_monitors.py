@@ -63,6 +63,7 @@ class Keep(keras.callbacks.Callback):
         self.weights.append(self.model.get_weights())
 
 
+@pytest.mark.slow
 def test_what_they_see_is_written_and_goes_on_after_an_interruption(tmp_path: Path):
     model, keep = compiled(optimizer=clipping()), Keep()
     watched = monitors(RECIPE, model, tmp_path / "logs")

@@ -8,16 +8,13 @@ from larq_nobn import training
 from larq_nobn.models import BATCH_STATISTICS, NORMALIZATIONS
 
 
-def run(normalization, batch_size, limit, folder):
+def run(normalization, folder, **settings):
     settings = training.RunSettings(
         normalization=normalization,
         dataset="digits",
-        width=16,
         blocks=(1, 1),
-        epochs=2,
-        batch_size=batch_size,
         learning_rate=3e-3,
-        limit=limit,
+        **settings,
     )
     return training.train(settings, folder / "run")
 
@@ -26,7 +23,7 @@ def run(normalization, batch_size, limit, folder):
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_two_epochs_on_digits(normalization, tmp_path, caplog):
     caplog.set_level(logging.WARNING, logger="larq_nobn")
-    trained = run(normalization, 64, None, tmp_path)
+    trained = run(normalization, tmp_path, width=16, epochs=2, batch_size=64)
     assert np.isfinite([list(row.values()) for row in trained.history]).all()
     # Twice what guessing gives; 44 steps of two blocks do not make a classifier.
     assert trained.history[-1]["val_accuracy"] > 0.2
@@ -37,7 +34,7 @@ def test_two_epochs_on_digits(normalization, tmp_path, caplog):
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_two_images_a_batch(normalization, tmp_path, caplog):
     caplog.set_level(logging.WARNING, logger="larq_nobn")
-    trained = run(normalization, 2, 300, tmp_path)
+    trained = run(normalization, tmp_path, width=8, epochs=1, batch_size=2, limit=100)
     assert np.isfinite([list(row.values()) for row in trained.history]).all()
     assert all(np.isfinite(w).all() for w in trained.model.get_weights())
     warned = f"normalization='{normalization}' takes its statistics" in caplog.text

@@ -14,17 +14,51 @@ from larq_nobn.training.run import _train as _run
 TINY = training.RunSettings.from_recipe(
     "plain", dataset="digits", width=4, blocks=(1, 1), epochs=1, batch_size=32, limit=64
 )
+# So slow that the second stage is still where the first one ended.
+TAUGHT_IN_TWO = replace(
+    TINY, stages=2, teacher="train", learning_rate=1e-12, stage_one_decay=1e-3
+)
+
+
+Resumed = tuple[training.Run, list[str]]
 
 
 def settings_in(folder: Path) -> dict:
     return json.loads((folder / "run.json").read_text())["settings"]
 
 
-def test_two_stages_leave_two_runs(tmp_path: Path):
-    # So slow that the second stage is still where the first one ended.
-    two = replace(TINY, stages=2, learning_rate=1e-12, stage_one_decay=1e-3)
-    run = training.train(two, tmp_path / "run")
-    first = training.load_run(tmp_path / "run" / "stage1")
+@pytest.fixture(scope="module")
+def resumed(tmp_path_factory: pytest.TempPathFactory) -> Resumed:
+    """A taught run of two stages that was stopped before the last, and went on.
+
+    With it, the names of the folders that were trained, in their order.
+    """
+    folder = tmp_path_factory.mktemp("parts") / "run"
+    fitted = []
+    fit = _run.fit
+
+    def stopped_at_the_last(settings, folder, *rest):
+        fitted.append(folder.name)
+        if folder.name == "run" and len(fitted) == 3:
+            raise KeyboardInterrupt
+        return fit(settings, folder, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_run, "fit", stopped_at_the_last)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(TAUGHT_IN_TWO, folder)
+        return training.train(TAUGHT_IN_TWO, folder, resume=True), fitted
+
+
+@pytest.mark.slow
+def test_what_a_run_needs_is_not_trained_again(resumed: Resumed):
+    assert resumed[1] == ["teacher", "stage1", "run", "run"]
+
+
+@pytest.mark.slow
+def test_two_stages_leave_two_runs(resumed: Resumed):
+    run, _ = resumed
+    first = training.load_run(run.folder / "stage1")
     assert settings_in(first.folder)["network"] == {"binary_weights": False}
     assert settings_in(first.folder)["weight_decay"] == 1e-3
     for before, after in zip(
@@ -38,38 +72,18 @@ def test_two_stages_leave_two_runs(tmp_path: Path):
     assert (first_kernel, kernel) == ("ScaledStandardization", "ScaledStdSign")
 
 
-def test_a_teacher_is_trained_first_and_one_teaches_both_stages(tmp_path: Path):
-    taught = replace(TINY, stages=2, teacher="train")
-    training.train(taught, tmp_path / "run")
-    assert settings_in(tmp_path / "run" / "teacher")["model"] == "FloatResNet"
-    assert not (tmp_path / "run" / "stage1" / "teacher").exists()
+@pytest.mark.slow
+def test_a_teacher_is_trained_first_and_one_teaches_both_stages(resumed: Resumed):
+    folder = resumed[0].folder
+    assert settings_in(folder / "teacher")["model"] == "FloatResNet"
+    assert not (folder / "stage1" / "teacher").exists()
 
 
-def test_a_teacher_may_be_a_run(tmp_path: Path):
-    training.train(replace(TINY, width=8), tmp_path / "teacher")
+@pytest.mark.slow
+def test_a_teacher_may_be_a_run(tiny_run: training.Run, tmp_path: Path):
     by_labels = training.train(TINY, tmp_path / "labels")
-    taught = replace(TINY, teacher=str(tmp_path / "teacher"))
+    taught = replace(TINY, teacher=str(tiny_run.folder))
     by_teacher = training.train(taught, tmp_path / "taught")
     assert not np.array_equal(
         by_labels.model.get_weights()[0], by_teacher.model.get_weights()[0]
     )
-
-
-def test_what_a_run_needs_is_not_trained_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
-    two = replace(TINY, stages=2, teacher="train")
-    fitted = []
-    fit = _run.fit
-
-    def stopped_at_the_last(settings, folder, *rest):
-        fitted.append(folder.name)
-        if folder.name == "run" and len(fitted) == 3:
-            raise KeyboardInterrupt
-        return fit(settings, folder, *rest)
-
-    monkeypatch.setattr(_run, "fit", stopped_at_the_last)
-    with pytest.raises(KeyboardInterrupt):
-        training.train(two, tmp_path / "run")
-    training.train(two, tmp_path / "run", resume=True)
-    assert fitted == ["teacher", "stage1", "run", "run"]

@@ -35,6 +35,7 @@ def _fitting(name: str) -> str:
 
 
 # The others are one of these with further epochs, or with a part before it.
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["nobn", "ab_cifar", "recu_cifar", "bnn_plus"])
 def test_recipes_train(name: str, tmp_path):
     settings = RunSettings.from_recipe(

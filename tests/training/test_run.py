@@ -78,6 +78,7 @@ def test_the_last_metrics_are_those_of_the_saved_model(tiny_run: training.Run):
     assert result["loss"] == pytest.approx(metrics["val_loss"], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_same_seed_same_weights_and_another_seed_others(
     tiny_run: training.Run, tiny_settings: training.RunSettings, tmp_path: Path
 ):
@@ -90,14 +91,32 @@ def test_same_seed_same_weights_and_another_seed_others(
     assert np.abs(weights[0][0] - weights[2][0]).max() > 1e-3
 
 
+@pytest.fixture(scope="module")
+def bare(
+    tiny_settings: training.RunSettings, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[training.Run, list[str]]:
+    """A run without clipping, matplotlib and TensorBoard, and what it complained of."""
+    said: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: said.append(record.getMessage())
+    logger = logging.getLogger("larq_nobn")
+    logger.addHandler(handler)
+    settings = replace(tiny_settings, epochs=1, clip_factor=0)
+    try:
+        with pytest.MonkeyPatch.context() as patch:
+            for missing in ("matplotlib", "matplotlib.figure", "tensorboard"):
+                patch.setitem(sys.modules, missing, None)
+            run = training.train(settings, tmp_path_factory.mktemp("bare") / "run")
+    finally:
+        logger.removeHandler(handler)
+    return run, said
+
+
 @pytest.mark.slow
 def test_adam_with_clipping_and_without(
-    tiny_settings: training.RunSettings, tmp_path: Path
+    tiny_run: training.Run, bare: tuple[training.Run, list[str]]
 ):
-    short = replace(tiny_settings, epochs=1)
-    clipped = training.train(short, tmp_path / "clipped").model.optimizer
-    unclipped = training.train(replace(short, clip_factor=0), tmp_path / "free")
-    free = unclipped.model.optimizer
+    clipped, free = (run.model.optimizer for run in (tiny_run, bare[0]))
     assert isinstance(clipped, AdaptiveGradientClipping)
     assert clipped.get_config()["clip_factor"] == 0.02
     assert type(free) is keras.optimizers.Adam
@@ -110,7 +129,7 @@ def test_adam_with_clipping_and_without(
 def test_half_precision_is_confined_to_the_run(
     precision: str, tiny_settings: training.RunSettings, tmp_path: Path
 ):
-    settings = replace(tiny_settings, epochs=1, precision=precision)
+    settings = replace(tiny_settings, blocks=(1,), epochs=1, precision=precision)
     run = training.train(settings, tmp_path / "run")
     assert run.model.dtype_policy.name == precision
     assert keras.mixed_precision.global_policy().name == "float32"
@@ -140,8 +159,9 @@ class _Interruption(keras.callbacks.Callback):
 def test_an_interrupted_run_leaves_nothing(
     tiny_settings: training.RunSettings, tmp_path: Path
 ):
+    settings = replace(tiny_settings, blocks=(1,))
     with pytest.raises(KeyboardInterrupt):
-        training.train(tiny_settings, tmp_path / "deep" / "run", _Interruption())
+        training.train(settings, tmp_path / "deep" / "run", _Interruption())
     assert list(tmp_path.iterdir()) == []
 
 
@@ -154,22 +174,17 @@ def test_a_network_that_does_not_fit_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_without_matplotlib_and_tensorboard_a_sentence_each(
-    tiny_settings: training.RunSettings,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    bare: tuple[training.Run, list[str]],
 ):
-    for missing in ("matplotlib", "matplotlib.figure", "tensorboard"):
-        monkeypatch.setitem(sys.modules, missing, None)
-    with caplog.at_level(logging.WARNING, logger="larq_nobn"):
-        run = training.train(replace(tiny_settings, epochs=1), tmp_path / "run")
+    run, said = bare
     assert {path.name for path in run.folder.iterdir()} == {
         "model.keras",
         "history.csv",
         "run.json",
     }
-    assert [record.getMessage().split(";")[0] for record in caplog.records] == [
+    assert [sentence.split(";")[0] for sentence in said] == [
         "logs/ is left out because tensorboard is not installed",
         "curves.png is left out because matplotlib is not installed",
     ]

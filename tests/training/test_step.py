@@ -26,14 +26,20 @@ def cross_entropy() -> keras.losses.Loss:
     return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
+def accuracy() -> keras.metrics.Metric:
+    """An object, since steps with a metric by name are traced twice."""
+    return keras.metrics.SparseCategoricalAccuracy("accuracy", "float32")
+
+
 def compiled(network: keras.Model, optimizer: object, **step: object) -> keras.Model:
     """The network as Keras trains it, or under our step if that is described."""
-    options = {"metrics": ["accuracy"], "jit_compile": False}
-    network.compile(optimizer, cross_entropy(), **options)
+    network.compile(optimizer, cross_entropy(), metrics=[accuracy()], jit_compile=False)
     if not step:
         return network
     trainee = Trainee(network, **step)
-    trainee.compile(network.optimizer, network.loss, **options)
+    trainee.compile(
+        network.optimizer, network.loss, metrics=[accuracy()], jit_compile=False
+    )
     return trainee
 
 

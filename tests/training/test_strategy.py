@@ -114,7 +114,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from tempfile import TemporaryDirectory
 from larq_nobn import data, training
-from larq_nobn.training._strategy import check_shares, shared, strategy_for
+from larq_nobn.training.run._strategy import check_shares, shared, strategy_for
 from training import worker
 
 # The parts of all replicas are the batch: over two epochs, with a last one of one.
@@ -144,7 +144,7 @@ assert strategy_for("mirrored").num_replicas_in_sync == 2
 assert strategy_for("mirrored") is strategy_for("mirrored")
 with TemporaryDirectory() as folder:
     settings = worker.SETTINGS
-    one = training.train(settings, Path(folder) / "one")
+    one = training.load_run(ALONE)
     two = training.train(settings, Path(folder) / "two", strategy="mirrored")
     worker.assert_same_run(two, one)
     reopened = training.open_model(Path(folder) / "two")
@@ -153,9 +153,15 @@ with TemporaryDirectory() as folder:
 """
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory: pytest.TempPathFactory) -> training.Run:
+    """What one process on one device makes of the settings of the others."""
+    return training.train(worker.SETTINGS, tmp_path_factory.mktemp("alone") / "run")
+
+
 @pytest.mark.slow
-def test_mirrored_devices_train_as_one():
-    assert_replicas_agree(MIRRORED)
+def test_mirrored_devices_train_as_one(alone: training.Run):
+    assert_replicas_agree(MIRRORED.replace("ALONE", repr(str(alone.folder))))
 
 
 def free_ports(count: int) -> list[int]:
@@ -192,11 +198,10 @@ def run_workers(folder: Path) -> list[int]:
 
 
 @pytest.mark.slow
-def test_two_workers_train_as_one_process(tmp_path: Path):
+def test_two_workers_train_as_one_process(alone: training.Run, tmp_path: Path):
     codes = run_workers(tmp_path)
     logs = [(tmp_path / f"log{index}.txt").read_text()[-3000:] for index in range(2)]
     assert codes == [0, 9], logs
-    alone = training.train(worker.SETTINGS, tmp_path / "alone")
     together = training.load_run(tmp_path / "run")
     worker.assert_same_run(together, alone)
     with (

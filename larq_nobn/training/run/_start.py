@@ -74,6 +74,8 @@ def _compile(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
     model.compile(
         optimizer=optimizer,
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        metrics=["accuracy"],
+        # As an object, whose variables exist before the step is traced: by its name,
+        # they would be made in the first trace, and TensorFlow would trace again.
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy", "float32")],
         jit_compile=False,
     )

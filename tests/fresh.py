@@ -1,0 +1,71 @@
+"""Scripts in processes of their own, at the cost of a single import of TensorFlow."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import runpy
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+# A server that has imported the package, and computed nothing, forks them off. What a
+# process does for itself (devices, cluster, random state, signals) is still to come.
+_CONTEXT = multiprocessing.get_context("forkserver")
+_CONTEXT.set_forkserver_preload(["larq_nobn.cli"])
+
+
+@dataclass(frozen=True)
+class Ended:
+    """What became of a process: as in `subprocess`, -9 says that it was killed."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def run(
+    script: str | Path,
+    arguments: Sequence[object] = (),
+    environment: Mapping[str, str] | None = None,
+    timeout: float = 300.0,
+) -> Ended:
+    """Runs a script, or its text, to its end.
+
+    Arguments:
+        script: A file of Python, or its content.
+        arguments: `sys.argv` behind the name.
+        environment: Variables beside those of this process.
+        timeout: Seconds after which it is killed.
+    """
+    variables = {**os.environ, **(environment or {})}
+    with TemporaryDirectory() as name:
+        outputs = [Path(name, stream) for stream in ("stdout", "stderr")]
+        given = (script, [str(each) for each in arguments], variables, outputs)
+        process = _CONTEXT.Process(target=_in_the_child, args=given)
+        process.start()
+        process.join(timeout)
+        if process.is_alive():
+            process.kill()
+            process.join()
+        return Ended(process.exitcode, *(each.read_text() for each in outputs))
+
+
+def _in_the_child(
+    script: str | Path,
+    arguments: list[str],
+    environment: dict[str, str],
+    outputs: list[Path],
+) -> None:
+    for number, path in enumerate(outputs, 1):
+        os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
+    os.environ.clear()
+    os.environ.update(environment)
+    if isinstance(script, Path):
+        sys.argv = [str(script), *arguments]
+        runpy.run_path(str(script), run_name="__main__")
+    else:
+        sys.argv = ["-c", *arguments]
+        exec(compile(script, "<script>", "exec"), {"__name__": "__main__"})
