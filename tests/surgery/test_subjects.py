@@ -75,6 +75,7 @@ def test_folding_is_exact_in_float64(name):
         assert np.abs(now - was).max() <= 1e-9 * np.abs(was).max()
 
 
+@pytest.mark.slow
 @each
 def test_folding(name, tmp_path):
     model = given(name)
