@@ -1,4 +1,7 @@
-"""The regularizers' contract on every row of `regularizer_cases.py`, and beyond."""
+"""The regularizers' contract on every row of `regularizer_cases.py`, and beyond.
+
+Their files are opened together with those of the other rows, in `test_contract.py`.
+"""
 
 import inspect
 import json
@@ -8,17 +11,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from contract_docstring import check_docstring
-from contract_files import SUFFIXES, opened, write_and_reopen
 from contract_networks import HOSTS, dense_or_convolution
 from gradients import finite_differences
 from larq_nobn._keras import PACKAGE, keras
 from larq_nobn._penalties import median
 from larq_nobn.regularizers import BinaryRegularizer
-from numpy.testing import assert_allclose, assert_array_equal
+from numpy.testing import assert_allclose
 from regularizer_cases import CASES
-
-# Keras says so of every .h5 file; that the format still works is the point here.
-pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 
 SECTIONS = [
     *("Arguments", "Raises", "Example", "References", "Differences from the paper"),
@@ -110,27 +109,6 @@ def test_acts_on_the_latent_kernel_of_a_layer(case, shape, kind):
     model.train_on_batch(images, model(images))
     expected = start - 0.01 * case.oracle(start.astype(np.float64))[1]
     assert_allclose(kernel, expected, rtol=1e-5, atol=1e-7)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("files")
-
-
-@pytest.fixture(scope="module")
-def seen(folder):
-    return write_and_reopen(CASES, folder)
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("suffix", SUFFIXES)
-@every_row
-def test_files_open_in_a_fresh_process(case, suffix, seen, folder):
-    here, there = seen[case.name], opened(case, suffix, folder)
-    assert there.architecture == here.architecture
-    assert len(here.outputs) == 2  # that of the model, and the penalty
-    for one, other in zip(there.outputs, here.outputs, strict=True):
-        assert_array_equal(one, other)
 
 
 @every_row

@@ -61,6 +61,7 @@ def test_command_answers_in_a_sentence(tmp_path):
     assert result.output.startswith("Error: ") and "is not a file" in result.output
 
 
+@pytest.mark.slow
 def test_it_trains_on(resnet20, tmp_path):
     model = nobn.interop.load_recu(save(resnet20, tmp_path / "best.pth.tar"), SIZE)
     tau = model.get_layer("stage1_block1_first_conv").kernel_quantizer.tau

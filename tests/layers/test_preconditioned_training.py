@@ -108,6 +108,7 @@ def network():
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_training_goes_on_from_a_file(policy, tmp_path):
     rng = np.random.default_rng(46)

@@ -34,9 +34,9 @@ def table() -> dict[str, dict[str, int]]:
     return json.loads(_FILE.read_text())
 
 
-def float_operations(row: dict[str, int]) -> int:
-    """How many passes over real-valued maps a row of the table means."""
-    return sum(count for op, count in row.items() if op not in _FREE)
+def in_float(row: dict[str, int]) -> dict[str, int]:
+    """What of a row of the table makes a pass over real-valued maps."""
+    return {op: count for op, count in row.items() if op not in _FREE}
 
 
 def row(network: Network, normalization: str, **changes: Any) -> dict[str, int]:

@@ -56,7 +56,7 @@ def test_models_are_what_surgery_is_for(plan, seed):
 
 
 @pytest.mark.slow
-@random_models(30)
+@random_models(20)
 def test_folding_is_exact(plan, seed):
     with dtype_policy("float64"):
         model = build(plan, seed)
@@ -68,32 +68,24 @@ def test_folding_is_exact(plan, seed):
 
 @pytest.mark.slow
 @random_models(16)
-def test_folding(plan, seed):
+def test_removing_and_folding(plan, seed):
     model = build(plan, seed)
     with untouched(model):
-        new, report = nobn.fold_batch_norm(model, return_report=True)
-    check_without_batch_norm(model, new)
-    check_report(model, report)
-    check_folded_twice(new)
+        removed, report_of_removing = nobn.remove_batch_norm(model, return_report=True)
+        folded, report_of_folding = nobn.fold_batch_norm(model, return_report=True)
+    check_report(model, report_of_removing)
+    check_without_batch_norm(model, removed)
+    check_independent(removed)
+    check_training(removed)
+    check_report(model, report_of_folding)
+    check_without_batch_norm(model, folded)
+    check_folded_twice(folded)
+    with tempfile.TemporaryDirectory() as folder:
+        check_saved(removed, Path(folder) / "removed.keras")
+        check_saved(folded, Path(folder) / "folded.keras")
     assume(certain(model, inputs_of(model)).mean() > 0.5)
-    check_equal(model, new, 1e-4)
-    check_training(new)
-    with tempfile.TemporaryDirectory() as folder:
-        check_saved(new, Path(folder) / "folded.keras")
-
-
-@pytest.mark.slow
-@random_models(15)
-def test_removing(plan, seed):
-    model = build(plan, seed)
-    with untouched(model):
-        new, report = nobn.remove_batch_norm(model, return_report=True)
-    check_without_batch_norm(model, new)
-    check_report(model, report)
-    check_independent(new)
-    check_training(new)
-    with tempfile.TemporaryDirectory() as folder:
-        check_saved(new, Path(folder) / "removed.keras")
+    check_equal(model, folded, 1e-4)
+    check_training(folded)
 
 
 @pytest.mark.slow

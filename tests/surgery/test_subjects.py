@@ -6,7 +6,6 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.graph import flat_copy
 from models.networks import NETWORKS, scattered
 from surgery.parts import batch_norms, images, settled
 from surgery.properties import (
@@ -18,6 +17,7 @@ from surgery.properties import (
     check_saved,
     check_training,
     check_without_batch_norm,
+    flat,
     inputs_of,
     outputs_of,
     untouched,
@@ -75,6 +75,7 @@ def test_folding_is_exact_in_float64(name):
         assert np.abs(now - was).max() <= 1e-9 * np.abs(was).max()
 
 
+@pytest.mark.slow
 @each
 def test_folding(name, tmp_path):
     model = given(name)
@@ -98,7 +99,7 @@ def test_removing(name, tmp_path):
     check_report(model, report)
     check_independent(new)
     kernels = ("QuantConv2D", "Conv2D", "QuantDense", "Dense", "Add")
-    layers = flat_copy(model).layers
+    layers = flat(model).layers
     kept = {layer.name for layer in layers if type(layer).__name__ in kernels}
     assert kept <= {layer.name for layer in new.layers}
     check_training(new)

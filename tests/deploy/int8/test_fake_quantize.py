@@ -54,6 +54,7 @@ def test_with_rounding_it_is_nearly_the_same():
     assert_allclose(fake_quantize(model, X)(X), model(X), atol=0.02 * np.ptp(model(X)))
 
 
+@pytest.mark.slow
 def test_the_given_model_stays_and_the_copy_trains():
     model = reactnet()
     before = model.get_weights()
