@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 LAYERS = (
     {"_keras", "_checks", "_files", "_larq", "_tables"},
     {"_math", "_batches"},
-    {"_penalties"},
-    {"quantizers", "layers", "regularizers", "optimizers", "data"},
+    {"_penalties", "_plane"},
+    {"quantizers", "layers", "regularizers", "initializers", "optimizers", "data"},
     {"models", "callbacks"},  # callbacks look for the quantizers of a model
     {"graph"},
     {"calibration"},
