@@ -73,7 +73,7 @@ def test_plane_and_features_that_turn_together_leave_the_loss():
 def test_a_turn_within_the_plane_by_one_class_renames_the_classes():
     x = RNG.normal(size=(20, 6))
     layer = built(5, 6, dtype="float64")
-    # By the free matrix, whose turn is that of the plane if its columns are orthonormal.
+    # Orthonormal to the last digit, so that the plane turns as the free matrix does.
     layer.plane.assign(np.linalg.qr(layer.plane)[0])
     before, angle = layer(x).numpy(), 2 * np.pi / 5
     turn = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
