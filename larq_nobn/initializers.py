@@ -53,7 +53,7 @@ class SymmetricClasses(keras.initializers.Initializer):
     """
 
     def __init__(self, scale: float = 1.0, seed: int | None = None):
-        advice = "Unit vectors are about as long as those of a fresh dense layer."
+        advice = "With 1 they are about as long as those of a fresh dense layer."
         self.scale = check_number("scale", scale, "(0, inf)", advice)
         self.seed = (
             None

@@ -44,7 +44,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
     ),
     "deploy/prepare": (
         {"_inference", "_kinds"},
-        {"_padding", "_proxy", "_quantizers", "_trimming"},
+        {"_head", "_padding", "_proxy", "_quantizers", "_trimming"},
         {"factors"},
         {"affine", "shifts"},
         {"_prepare"},

@@ -48,7 +48,8 @@ class SymmetricHead(keras.layers.Layer):
 
     Arguments:
         classes: Number of classes K, 2 or more.
-        scale: Positive number that s starts at.
+        scale: Positive number that s starts at; with 1 the class vectors are about as
+            long as those of a fresh dense layer.
         trainable_plane: Whether to learn P; otherwise it stays where it starts.
         **kwargs: Keras layer arguments, such as `name`. Networks of this package call
             their classifier `head`, by which clipping and diagnostics know it.
@@ -91,14 +92,14 @@ class SymmetricHead(keras.layers.Layer):
     def __init__(
         self,
         classes: int,
-        scale: float = 10.0,
+        scale: float = 1.0,
         trainable_plane: bool = True,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.classes = check_integer("classes", classes, 2, "A classifier needs two.")
         self._initial_scale = check_number(
-            "scale", scale, "(0, inf)", "It multiplies the logits; start with 10."
+            "scale", scale, "(0, inf)", "It multiplies the logits; start with 1."
         )
         self.scale: Any = self._initial_scale
         self.trainable_plane = check_flag("trainable_plane", trainable_plane)

@@ -7,6 +7,7 @@ import pytest
 import tensorflow as tf
 from larq_nobn._keras import keras
 from larq_nobn._plane import orthonormal
+from larq_nobn.deploy.prepare import prepare
 from larq_nobn.layers import SymmetricHead
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -200,6 +201,17 @@ def test_its_file_holds_one_dense_layer(tmp_path):
     assert report.verify["unexplained"] == 0
     of_head = [op["op"] for op in report.float_ops if "head" in op["layers"]]
     assert of_head == ["FULLY_CONNECTED"]
+    assert type(prepare(classifier()).get_layer("head")) is keras.layers.Dense
+
+
+@pytest.mark.convert
+def test_its_int8_file_equals_the_model_that_simulates_it(tmp_path):
+    quantized = nobn.deploy.fake_quantize(classifier(), IMAGES)
+    assert type(quantized.get_layer("head")) is SymmetricHead
+    path = tmp_path / "model.tflite"
+    report = nobn.convert(quantized, path, int8=True, data=IMAGES)
+    assert report.verify["unexplained"] == 0
+    assert "FULLY_CONNECTED" not in [op["op"] for op in report.float_ops]
 
 
 @pytest.mark.parametrize(
