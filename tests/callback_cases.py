@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import larq as lq
-from larq_nobn import callbacks
+from larq_nobn import callbacks, quantizers
 from callback_networks import binary, compiled
 from larq_nobn._keras import keras
 
@@ -22,6 +22,7 @@ class CallbackCase:
         wrong: Makes a model that it cannot work on; None if it works on any.
         message: What it then says, at the begin of training.
         kwargs: Arguments.
+        layer: Makes the hidden layers of the models it works on.
         highest: No value is above.
         sometimes: Logs that not every machine has.
         paper: Whether there is one behind it.
@@ -34,6 +35,7 @@ class CallbackCase:
     wrong: Callable[[], keras.Model] | None = None
     message: str = ""
     kwargs: Mapping[str, Any] = field(default_factory=dict)
+    layer: Callable[..., keras.layers.Layer] = binary
     highest: float = 1.0
     sometimes: tuple[str, ...] = ()
     paper: bool = True
@@ -45,9 +47,18 @@ class CallbackCase:
     def make(self, **kwargs: Any) -> keras.callbacks.Callback:
         return self.cls(**{**self.kwargs, **kwargs})
 
+    def compiled(self, *args: Any, **kwargs: Any) -> keras.Model:
+        return compiled(*args, layer=self.layer, **kwargs)
+
 
 def with_ste_sign() -> keras.Model:
     return compiled(layer=lambda **kw: binary(quantizer=lq.quantizers.SteSign, **kw))
+
+
+def of_reste(**kwargs: Any) -> keras.layers.Layer:
+    """One kind behind the other: a power in the kernel and one in front of it."""
+    sign = quantizers.RSign(estimator="reste")
+    return binary(quantizer=quantizers.ReSTE, input_quantizer=sign, **kwargs)
 
 
 def real_valued() -> keras.Model:
@@ -63,6 +74,16 @@ CASES = [
         wrong=with_ste_sign,
         message=r"The model sequential\w* has no ReCU whose tau could move\. Give",
         kwargs={"start": 0.6, "end": 0.9},
+    ),
+    CallbackCase(
+        callbacks.PowerScheduler,
+        logs=("power",),
+        per_layer=(),
+        watches=False,
+        wrong=real_valued,
+        message=r"The model sequential\w* has no ReSTE whose power could move\. Give",
+        layer=of_reste,
+        highest=3.0,
     ),
     CallbackCase(
         callbacks.BinaryWeightMonitor,

@@ -8,7 +8,7 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 from callback_cases import CASES
-from callback_networks import NETWORKS, Subclassed, compiled, fit, scalars
+from callback_networks import NETWORKS, Subclassed, fit, scalars
 from contract_docstring import check_docstring
 from larq_nobn._keras import dtype_policy, keras
 from numpy.testing import assert_allclose, assert_array_equal
@@ -24,7 +24,7 @@ picky_rows = pytest.mark.parametrize("case", PICKY, ids=[case.name for case in P
 @every_row
 def test_logs_files_and_tensorboard_agree_in_every_epoch(case, network, tmp_path):
     logger = keras.callbacks.CSVLogger(tmp_path / "log.csv")  # behind it in the list
-    history = fit(compiled(network), case.make(log_dir=tmp_path), logger, epochs=3)
+    history = fit(case.compiled(network), case.make(log_dir=tmp_path), logger, epochs=3)
     assert set(history) - set(case.sometimes) == {"loss", *case.logs}
     rows = list(csv.DictReader((tmp_path / "log.csv").read_text().splitlines()))
     written = scalars(tmp_path)
@@ -42,7 +42,7 @@ def test_logs_files_and_tensorboard_agree_in_every_epoch(case, network, tmp_path
 def test_one_object_goes_on_after_a_resume(case, tmp_path):
     callback = case.make(log_dir=tmp_path)
     for start in (0, 2):
-        history = fit(compiled(), callback, initial_epoch=start, epochs=start + 2)
+        history = fit(case.compiled(), callback, initial_epoch=start, epochs=start + 2)
         assert all(len(history[name]) == 2 for name in case.logs)
     assert {tuple(steps) for steps in scalars(tmp_path).values()} == {(0, 1, 2, 3)}
 
@@ -51,13 +51,13 @@ def test_one_object_goes_on_after_a_resume(case, tmp_path):
 def test_beside_tensorboard_of_keras(case, tmp_path):
     # Which switches recording off for all but every hundredth step.
     board = keras.callbacks.TensorBoard(tmp_path / "keras", update_freq=100)
-    fit(compiled(), board, case.make(log_dir=tmp_path))
+    fit(case.compiled(), board, case.make(log_dir=tmp_path))
     assert all(list(scalars(tmp_path)[name]) == [0, 1] for name in case.logs)
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.watches])
 def test_training_is_that_without_the_callback(case):
-    watched, alone = compiled(), compiled()
+    watched, alone = case.compiled(), case.compiled()
     assert fit(watched, case.make(), epochs=3)["loss"] == fit(alone, epochs=3)["loss"]
     for one, other in zip(watched.get_weights(), alone.get_weights(), strict=True):
         assert_array_equal(one, other)
@@ -75,7 +75,7 @@ def test_a_model_it_cannot_work_on(case):
 @picky_rows
 def test_a_model_without_weights(case):
     keras.utils.set_random_seed(1)
-    model = Subclassed()
+    model = Subclassed(case.layer)
     optimizer = nobn.optimizers.AdaptiveGradientClipping("sgd")
     model.compile(optimizer, "sparse_categorical_crossentropy")
     with pytest.raises(ValueError, match="The model subclassed has no weights yet. Bu"):
@@ -85,7 +85,7 @@ def test_a_model_without_weights(case):
 @every_row
 def test_mixed_precision(case):
     with dtype_policy("mixed_float16"):
-        model = compiled(optimizer=nobn.optimizers.AdaptiveGradientClipping("sgd"))
+        model = case.compiled(optimizer=nobn.optimizers.AdaptiveGradientClipping("sgd"))
         scaled = keras.mixed_precision.LossScaleOptimizer
         assert isinstance(model.optimizer, scaled)
         history = fit(model, case.make())
