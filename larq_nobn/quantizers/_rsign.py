@@ -150,9 +150,9 @@ class RSign(Quantizer):
         )
         self.estimator = check_choice("estimator", estimator, ESTIMATORS)
         self._learns_shift = check_flag("shift", shift)
-        self.shift = None
+        self.shift: Any = None
         self._initial_power = check_power(power)
-        self.power = None
+        self.power: Any = None
 
     def build(self, input_shape: tf.TensorShape) -> None:
         channels = check_channels("RSign", tuple(input_shape))

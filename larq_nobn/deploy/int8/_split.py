@@ -58,8 +58,8 @@ def split_shifts(model: keras.Model) -> keras.Model:
 
 
 def _without_shift(quantizer: RSign) -> RSign:
-    power = {} if quantizer.power is None else {"power": float(quantizer.power)}
-    return RSign(quantizer.scale, quantizer.estimator, shift=False, **power)
+    power = 1.0 if quantizer.power is None else float(quantizer.power)
+    return RSign(quantizer.scale, quantizer.estimator, shift=False, power=power)
 
 
 def _stands_alone(call: Call, graph: Graph) -> bool:
