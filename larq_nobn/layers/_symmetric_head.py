@@ -40,9 +40,9 @@ class SymmetricHead(keras.layers.Layer):
     alone give no confident probabilities; where it becomes negative, the vectors have
     turned by half a circle, and nothing else has changed.
 
-    A plane has room for few classes. A feature vector of length r can lead the next
-    class by \(s r (1 - \cos\frac{2\pi}{K})\) at most: 0.19 s r for ten classes, and
-    0.002 s r for a hundred.
+    A plane has room for few classes. The logit of a class leads those of its neighbours
+    by \(s r (1 - \cos\frac{2\pi}{K})\) at most, r the length of the features: by 0.19 s
+    r for ten classes, and by 0.002 s r for a hundred.
 
     Inference fate: **stays** as one dense layer, into whose kernel all of this folds.
 
