@@ -130,8 +130,26 @@ def methods(seed):
         )
 
 
+HEADS = {
+    "digits": {"width": 32, "blocks": (4, 4), "precision": "float32", "epochs": 20},
+    "cifar10": {"epochs": 5},
+    "cifar100": {"epochs": 5},
+}
+
+
+def heads(seed):
+    """A dense and a symmetric head; symmetric_head.py has what it does to alignment."""
+    for dataset, chosen in HEADS.items():
+        for head in nobn.models.HEADS:
+            yield (
+                f"{dataset}-{head}-{seed}",
+                settings(dataset=dataset, network={"head": head}, seed=seed, **chosen),
+            )
+
+
 EXPERIMENTS = {
-    each.__name__: each for each in (rates, budgets, wide, levers, micro, methods)
+    each.__name__: each
+    for each in (rates, budgets, wide, levers, micro, methods, heads)
 }
 
 

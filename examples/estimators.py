@@ -1,4 +1,4 @@
-"""One binary network, trained with three pseudo-gradients of the sign."""
+"""One binary network, trained with four pseudo-gradients of the sign."""
 
 import larq_nobn as nobn
 import larq as lq
@@ -10,6 +10,7 @@ ESTIMATORS = {
     "approx_sign": quantizers.RSign,
     "sign_swish": lambda: quantizers.SignSwish(beta=5.0, trainable_beta=True),
     "sigmoid_sign": lambda: quantizers.SigmoidSign(slope=3.0),
+    "reste": lambda: quantizers.RSign(estimator="reste"),
 }
 
 
@@ -33,7 +34,8 @@ for name, activation in ESTIMATORS.items():
     keras.utils.set_random_seed(0)  # the same start for each
     model = network(activation)
     model.compile(keras.optimizers.Adam(3e-3), loss, metrics=["accuracy"])
-    history = model.fit(train, validation_data=test, epochs=8, verbose=2)
-    accuracy[name] = history.history["val_accuracy"][-1]
+    move = [nobn.callbacks.PowerScheduler()] if name == "reste" else []
+    run = model.fit(train, validation_data=test, epochs=8, verbose=2, callbacks=move)
+    accuracy[name] = run.history["val_accuracy"][-1]
 for name, found in accuracy.items():
     print(f"{name:14} {found:.1%}")

@@ -4,6 +4,7 @@ from . import _keras as _keras  # first of all: it selects legacy Keras
 from . import (
     callbacks,
     data,
+    initializers,
     interop,
     layers,
     models,
@@ -33,6 +34,7 @@ __all__ = [
     "data",
     "fold_batch_norm",
     "freeze_statistics",
+    "initializers",
     "interop",
     "layers",
     "models",

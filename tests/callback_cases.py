@@ -65,6 +65,15 @@ CASES = [
         kwargs={"start": 0.6, "end": 0.9},
     ),
     CallbackCase(
+        callbacks.PowerScheduler,
+        logs=("power",),
+        per_layer=(),
+        watches=False,
+        wrong=real_valued,
+        message=r"The model sequential\w* has no ReSTE whose power could move\. Give",
+        highest=3.0,
+    ),
+    CallbackCase(
         callbacks.BinaryWeightMonitor,
         logs=("flip_ratio", "dead_weight_ratio"),
         per_layer=("flip_ratio", "dead_weight_ratio"),

@@ -11,6 +11,7 @@ from rows import (
     evonorm,
     fake_quantization,
     filter_response,
+    heads,
     kalman,
     kernels,
     nobn,
@@ -31,4 +32,5 @@ CASES: tuple[Case, ...] = (
     *spiking.ROWS,
     *affine.ROWS,
     *fake_quantization.ROWS,
+    *heads.ROWS,
 )

@@ -16,8 +16,8 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 LAYERS = (
     {"_keras", "_checks", "_files", "_larq", "_tables", "_version"},
     {"_math", "_batches"},
-    {"_penalties"},
-    {"quantizers", "layers", "regularizers", "optimizers", "data"},
+    {"_penalties", "_plane"},
+    {"quantizers", "layers", "regularizers", "initializers", "optimizers", "data"},
     {"models", "callbacks"},  # callbacks look for the quantizers of a model
     {"graph"},
     {"calibration"},
@@ -44,7 +44,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
     ),
     "deploy/prepare": (
         {"_inference", "_kinds"},
-        {"_padding", "_proxy", "_quantizers", "_trimming"},
+        {"_head", "_padding", "_proxy", "_quantizers", "_trimming"},
         {"factors"},
         {"affine", "shifts"},
         {"_prepare"},

@@ -8,7 +8,15 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 from callback_cases import CASES
-from callback_networks import NETWORKS, Subclassed, compiled, fit, scalars
+from callback_networks import (
+    NETWORKS,
+    Subclassed,
+    binary,
+    compiled,
+    fit,
+    scalars,
+    sequential,
+)
 from contract_docstring import check_docstring
 from larq_nobn._keras import dtype_policy, keras
 from numpy.testing import assert_allclose, assert_array_equal
@@ -18,6 +26,16 @@ OF_A_PAPER = ["References", "Differences from the paper"]
 every_row = pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 PICKY = [case for case in CASES if case.wrong is not None]
 picky_rows = pytest.mark.parametrize("case", PICKY, ids=[case.name for case in PICKY])
+
+
+def hidden(**kwargs):
+    """Layers with something to move or to watch for every callback."""
+    sign = nobn.quantizers.RSign(estimator="reste")
+    return binary(input_quantizer=sign, **kwargs)
+
+
+def model_for_all(network=sequential, **kwargs):
+    return compiled(network, layer=hidden, **kwargs)
 
 
 def all_of_them(folder):
@@ -34,7 +52,7 @@ def watched(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("watched")
     callbacks = all_of_them(folder)
     logger = keras.callbacks.CSVLogger(folder / "log.csv")  # behind them in the list
-    history = fit(compiled(request.param), *callbacks, logger, epochs=3)
+    history = fit(model_for_all(request.param), *callbacks, logger, epochs=3)
     rows = list(csv.DictReader((folder / "log.csv").read_text().splitlines()))
     return history, rows, folder
 
@@ -65,7 +83,7 @@ def resumed(tmp_path_factory):
     folder = tmp_path_factory.mktemp("resumed")
     callbacks = all_of_them(folder)
     histories = [
-        fit(compiled(), *callbacks, initial_epoch=start, epochs=start + 2)
+        fit(model_for_all(), *callbacks, initial_epoch=start, epochs=start + 2)
         for start in (0, 2)
     ]
     return histories, folder
@@ -86,7 +104,7 @@ def beside(tmp_path_factory):
     folder = tmp_path_factory.mktemp("beside")
     # Which switches recording off for all but every hundredth step.
     board = keras.callbacks.TensorBoard(folder / "keras", update_freq=100)
-    fit(compiled(), board, *all_of_them(folder))
+    fit(model_for_all(), board, *all_of_them(folder))
     return folder
 
 
@@ -98,13 +116,13 @@ def test_beside_tensorboard_of_keras(case, beside):
 
 @pytest.fixture(scope="module")
 def unwatched():
-    model = compiled()
+    model = model_for_all()
     return model, fit(model, epochs=3)["loss"]
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.watches])
 def test_training_is_that_without_the_callback(case, unwatched):
-    watched, (alone, losses) = compiled(), unwatched
+    watched, (alone, losses) = model_for_all(), unwatched
     assert fit(watched, case.make(), epochs=3)["loss"] == losses
     for one, other in zip(watched.get_weights(), alone.get_weights(), strict=True):
         assert_array_equal(one, other)
@@ -122,7 +140,7 @@ def test_a_model_it_cannot_work_on(case):
 @picky_rows
 def test_a_model_without_weights(case):
     keras.utils.set_random_seed(1)
-    model = Subclassed()
+    model = Subclassed(hidden)
     optimizer = nobn.optimizers.AdaptiveGradientClipping("sgd")
     model.compile(optimizer, "sparse_categorical_crossentropy")
     with pytest.raises(ValueError, match="The model subclassed has no weights yet. Bu"):
@@ -133,7 +151,7 @@ def test_a_model_without_weights(case):
 def in_half_precision():
     """The history of a training in mixed precision."""
     with dtype_policy("mixed_float16"):
-        model = compiled(optimizer=nobn.optimizers.AdaptiveGradientClipping("sgd"))
+        model = model_for_all(optimizer=nobn.optimizers.AdaptiveGradientClipping("sgd"))
         scaled = keras.mixed_precision.LossScaleOptimizer
         assert isinstance(model.optimizer, scaled)
         return fit(model, *(case.make() for case in CASES))

@@ -175,6 +175,37 @@ def test_vectors_in_a_plane_at_equal_angles_add_up_to_nothing():
     assert found.angle_mean == pytest.approx((4 * 90 + 2 * 180) / 6)
 
 
+def symmetric_on_features():
+    """A symmetric head whose features are the inputs."""
+    keras.utils.set_random_seed(3)
+    head = nobn.layers.SymmetricHead(7, scale=3.0, name="head")
+    return keras.Sequential([keras.Input((5,)), head]), head
+
+
+def test_features_at_the_vectors_of_a_symmetric_head_have_cosine_1():
+    model, head = symmetric_on_features()
+    labels = np.repeat(np.arange(7), 2)
+    features = head.class_vectors().numpy().T[labels]
+    features *= np.where(np.arange(14) % 2, 0.2, 5.0)[:, None]
+    found = nobn.class_center_alignment(model, (features, labels))
+    assert found.layer == "head" and found.examples == (2,) * 7
+    assert_allclose(found.cosine, np.ones(7), rtol=1e-6)
+    assert_allclose(found.weight_norm, np.full(7, 3.0), rtol=1e-6)
+    assert found.weight_sum_norm == pytest.approx(0, abs=1e-5)
+    assert found.angle_min == pytest.approx(360 / 7, rel=1e-5)
+    turned = nobn.class_center_alignment(model, (features, (labels + 1) % 7))
+    assert_allclose(turned.cosine, np.full(7, np.cos(2 * np.pi / 7)), rtol=1e-5)
+
+
+def test_a_symmetric_head_against_loops():
+    keras.utils.set_random_seed(2)
+    head = nobn.layers.SymmetricHead(3)  # the last of its kind, whatever its name
+    model = functional(head)
+    found = nobn.class_center_alignment(model, (IMAGES, LABELS))
+    kernel = head.class_vectors().numpy()
+    assert_found(found, by_hand(features_of(model), kernel, LABELS))
+
+
 def test_every_form_of_data_gives_the_same():
     model = functional()
     expected = nobn.class_center_alignment(model, (IMAGES, LABELS))

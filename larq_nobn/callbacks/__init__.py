@@ -2,6 +2,7 @@
 
 from ._clipping import GradientClippingMonitor
 from ._memory import MemoryMonitor
+from ._power import PowerScheduler
 from ._tau import TauScheduler
 from ._throughput import ThroughputMonitor
 from ._weights import BinaryWeightMonitor
@@ -10,6 +11,7 @@ __all__ = [
     "BinaryWeightMonitor",
     "GradientClippingMonitor",
     "MemoryMonitor",
+    "PowerScheduler",
     "TauScheduler",
     "ThroughputMonitor",
 ]

@@ -4,12 +4,8 @@ import math
 import os
 from typing import Any
 
-import numpy as np
-
-from .._checks import check_integer, check_number
-from .._keras import keras
 from ..quantizers import ReCU
-from ._monitor import EpochMonitor
+from ._scheduler import QuantizerScheduler
 
 
 def tau_at(epoch: int, epochs: int, start: float, end: float) -> float:
@@ -18,7 +14,7 @@ def tau_at(epoch: int, epochs: int, start: float, end: float) -> float:
     return start + slope * (math.exp(min(epoch / epochs, 1)) - 1)
 
 
-class TauScheduler(EpochMonitor):
+class TauScheduler(QuantizerScheduler):
     r"""Moves the quantile τ of every `ReCU` of a model from epoch to epoch.
 
     At the begin of epoch \(e = 0, 1, \dots\) out of \(E\),
@@ -75,6 +71,11 @@ class TauScheduler(EpochMonitor):
         The paper trains for 600 epochs.
     """
 
+    weight = "tau"
+    interval = "(0.5, 1)"
+    advice = "Start at 0.85 and end at 0.99."
+    missing = "ReCU whose tau could move. Give a layer kernel_quantizer=ReCU()"
+
     def __init__(
         self,
         start: float = 0.85,
@@ -82,44 +83,13 @@ class TauScheduler(EpochMonitor):
         epochs: int | None = None,
         log_dir: str | os.PathLike | None = None,
     ) -> None:
-        super().__init__(log_dir)
-        advice = "Start at 0.85 and end at 0.99."
-        self.start = check_number("start", start, "(0.5, 1)", advice)
-        self.end = check_number("end", end, "(0.5, 1)", advice)
-        if self.start >= self.end:
-            raise ValueError(
-                f"start={start} is not below end={end}, but tau must grow. {advice}"
-            )
-        self.epochs = (
-            None
-            if epochs is None
-            else check_integer("epochs", epochs, 1, "Use None for those of fit.")
-        )
-        self._quantizers: list[Any] = []
+        super().__init__(start, end, epochs, log_dir)
 
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Finds the quantizers."""
-        name = self.model.name
-        found = [each for each in self.model.submodules if isinstance(each, ReCU)]
-        if not found:
-            raise ValueError(
-                f"The model {name} has no ReCU whose tau could move. Give a layer "
-                "kernel_quantizer=ReCU(), or leave TauScheduler out."
-            )
-        if not all(each.built for each in found):
-            raise ValueError(
-                f"The model {name} has no weights yet. Build it or call it on data "
-                "before training with TauScheduler."
-            )
-        self._quantizers = found
+    @staticmethod
+    def owns(module: Any) -> bool:
+        """Whether this is a `ReCU`."""
+        return isinstance(module, ReCU)
 
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Sets τ."""
-        epochs = self.params["epochs"] if self.epochs is None else self.epochs
-        for quantizer in self._quantizers:
-            quantizer.tau.assign(tau_at(epoch, epochs, self.start, self.end))
-
-    def measure(self) -> dict[str, float]:
-        """Returns the τ of the epoch."""
-        taus = [keras.backend.get_value(each.tau) for each in self._quantizers]
-        return {"tau": float(np.mean(taus))}
+    def value_at(self, epoch: int, epochs: int) -> float:
+        """τ in an epoch."""
+        return tau_at(epoch, epochs, self.start, self.end)

@@ -11,6 +11,7 @@ from .._batches import batches
 from .._keras import keras
 from ..callbacks._kernels import QuantizedKernel
 from ..callbacks._monitor import named_layers
+from ..layers import SymmetricHead
 from ._alignment import ClassCenterAlignment
 
 
@@ -26,10 +27,10 @@ def class_center_alignment(model: keras.Model, data: Any) -> ClassCenterAlignmen
 
     A classifier whose weights point at the centers of its classes has cosines near 1,
     and one that treats all classes alike has weight vectors that add up to zero and
-    angles that are all the same. The layer is `head` if that is a dense layer, else the
-    last dense layer, of models inside the model too. If it is quantized, weights and
-    inputs are those behind the quantizers. The bias plays no part. The network runs as
-    at inference, and neither it nor its metrics change.
+    angles that are all the same. The layer is `head` if that is a dense layer or a
+    `layers.SymmetricHead`, else the last of these, of models inside the model too. If
+    it is quantized, weights and inputs are those behind the quantizers. The bias plays
+    no part. The network runs as at inference, and neither it nor its metrics change.
 
     Arguments:
         model: A classifier with weights.
@@ -98,7 +99,7 @@ def class_center_alignment(model: keras.Model, data: Any) -> ClassCenterAlignmen
     )
 
 
-def _last_dense(model: keras.Model) -> tuple[str, keras.layers.Dense]:
+def _last_dense(model: keras.Model) -> tuple[str, keras.layers.Layer]:
     if not model.built:
         raise ValueError(
             f"The model {model.name} has no weights yet. Build it or call it on data "
@@ -107,16 +108,17 @@ def _last_dense(model: keras.Model) -> tuple[str, keras.layers.Dense]:
     dense = [
         (name, layer)
         for name, layer in named_layers(model)
-        if isinstance(layer, keras.layers.Dense)
+        if isinstance(layer, (keras.layers.Dense, SymmetricHead))
     ]
     if not dense:
         raise ValueError(
             f"The model {model.name} has no dense layer whose weights could be class "
-            "vectors. Pass a classifier that ends in Dense or QuantDense."
+            "vectors. Pass a classifier that ends in Dense, QuantDense or "
+            "SymmetricHead."
         )
     heads = [pair for pair in dense if pair[1].name == "head"]
     name, layer = (heads or dense)[-1]
-    if layer.units < 2:
+    if not isinstance(layer, SymmetricHead) and layer.units < 2:
         raise ValueError(
             f"The layer {name} has units={layer.units}, but angles need two classes or "
             "more. Pass a classifier with one unit per class."
@@ -124,8 +126,10 @@ def _last_dense(model: keras.Model) -> tuple[str, keras.layers.Dense]:
     return name, layer
 
 
-def _kernel(head: keras.layers.Dense) -> np.ndarray:
+def _kernel(head: keras.layers.Layer) -> np.ndarray:
     """The kernel as the forward pass sees it."""
+    if isinstance(head, SymmetricHead):
+        return head.class_vectors().numpy()
     if getattr(head, "kernel_quantizer", None) is None:
         return head.kernel.numpy()
     return QuantizedKernel(head.kernel).value().numpy()
@@ -144,7 +148,7 @@ def _pairs(data: Any) -> Iterator[tuple[Any, np.ndarray]]:
 
 
 def _features(
-    model: keras.Model, head: keras.layers.Dense, pairs: Iterator[tuple]
+    model: keras.Model, head: keras.layers.Layer, pairs: Iterator[tuple]
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Inputs of `head` and labels, batch by batch."""
     with _listening(head) as heard:
@@ -164,7 +168,7 @@ def _features(
 
 
 @contextmanager
-def _listening(head: keras.layers.Dense) -> Iterator[list[tf.Tensor]]:
+def _listening(head: keras.layers.Layer) -> Iterator[list[tf.Tensor]]:
     """Collects what meets the weights of a layer, however the model calls it."""
     heard: list[tf.Tensor] = []
     given = head.call

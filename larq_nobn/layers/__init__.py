@@ -14,6 +14,7 @@ from ._proxy import ProxyNormalization
 from ._rprelu import RPReLU
 from ._sign_flip_dropout import SignFlipDropout
 from ._skip_init import SkipInit
+from ._symmetric_head import SymmetricHead
 from ._tlu import ThresholdedLinearUnit
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "RPReLU",
     "SignFlipDropout",
     "SkipInit",
+    "SymmetricHead",
     "ThresholdedLinearUnit",
     "propagate_moments",
 ]

@@ -6,6 +6,7 @@ from .._keras import keras
 from ._alexnet import BinaryAlexNet
 from ._birealnet import BiRealNet18
 from ._densenet import BinaryDenseNet28, BinaryDenseNet37, BinaryDenseNet45
+from ._head import HEADS
 from ._meliusnet import MeliusNet22, MeliusNet29
 from ._normalizers import BATCH_STATISTICS, NORMALIZATIONS
 from ._reactnet import ReActNet18
@@ -32,6 +33,7 @@ BUILDERS: dict[str, Callable[..., keras.Model]] = {
 __all__ = [
     "BATCH_STATISTICS",
     "BUILDERS",
+    "HEADS",
     "NORMALIZATIONS",
     "ReActNet18",
     "ReActNetA",

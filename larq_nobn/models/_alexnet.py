@@ -18,6 +18,7 @@ def BinaryAlexNet(
     estimator: str = "approx_sign",
     variance_preserving: bool = False,
     balanced: bool = False,
+    head: str = "dense",
     name: str = "binaryalexnet",
 ) -> keras.Model:
     r"""Binary AlexNet: five convolutions and two fully connected layers, all binary.
@@ -44,8 +45,8 @@ def BinaryAlexNet(
             `"independent_component"` puts one before every convolution but the first.
         width: Channels of the first convolution; the others have 3, 6, 6 and 4 times as
             many, the fully connected layers 64 times.
-        classes, binary_weights, estimator, variance_preserving, balanced, name: As in
-        `ReActNet18`.
+        classes, binary_weights, estimator, variance_preserving, balanced, head, name:
+        As in `ReActNet18`.
 
     Returns:
         A functional Keras model.
@@ -110,4 +111,4 @@ def BinaryAlexNet(
     whole = (x.shape[1], x.shape[2])
     x = parts.binary_conv(x, 64 * width, whole, 1, "dense1", padding="valid")
     x = parts.binary_conv(x, 64 * width, 1, 1, "dense2", padding="valid")
-    return flat_classifier(parts, inputs, x, classes, name)
+    return flat_classifier(parts, inputs, x, classes, head, name)

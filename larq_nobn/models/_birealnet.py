@@ -19,6 +19,7 @@ def BiRealNet18(
     estimator: str = "approx_sign",
     variance_preserving: bool = False,
     balanced: bool = False,
+    head: str = "dense",
     name: str = "birealnet18",
 ) -> keras.Model:
     r"""Bi-Real Net-18: every binary convolution has a real-valued shortcut of its own.
@@ -39,7 +40,7 @@ def BiRealNet18(
             every convolution, of which `"batch_norm"` is the published one.
         blocks: Number of blocks, of one convolution each, per stage.
         input_shape, classes, width, binary_weights, alpha, variance_rule, estimator,
-        variance_preserving, balanced, name: As in `ReActNet18`.
+        variance_preserving, balanced, head, name: As in `ReActNet18`.
 
     Returns:
         A functional Keras model.
@@ -92,5 +93,6 @@ def BiRealNet18(
         blocks,
         alpha,
         variance_rule,
+        head,
         name,
     )

@@ -6,6 +6,7 @@ import larq as lq
 import tensorflow as tf
 
 from .._keras import keras
+from ._head import logits
 from ._parts import Parts
 
 
@@ -16,9 +17,8 @@ def clip(parts: Parts, x: tf.Tensor, name: str) -> tf.Tensor:
 
 
 def flat_classifier(
-    parts: Parts, inputs: tf.Tensor, x: tf.Tensor, classes: int, name: str
+    parts: Parts, inputs: tf.Tensor, x: tf.Tensor, classes: int, head: str, name: str
 ) -> keras.Model:
-    """The network whose dense layer `head` reads every position of the map `x`."""
+    """The network whose layer `head` reads every position of the map `x`."""
     x = keras.layers.Flatten(name="flat")(clip(parts, x, "features"))
-    logits = keras.layers.Dense(classes, name="head", dtype="float32")(x)
-    return keras.Model(inputs, logits, name=name)
+    return keras.Model(inputs, logits(x, classes, head), name=name)

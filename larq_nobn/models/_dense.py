@@ -135,6 +135,7 @@ def dense_network(
     classes: int,
     width: int,
     blocks: Sequence[int],
+    head: str,
     name: str,
 ) -> keras.Model:
     """Stem, stages with transitions between them, ReLU and classifier."""
@@ -152,4 +153,4 @@ def dense_network(
         for unit in range(count):
             unit_name = f"stage{stage + 1}_{design.unit_name}{unit + 1}"
             x = design.unit(parts, x, width, dilation, unit_name)
-    return classifier(inputs, rectify(parts, x, "final"), classes, name)
+    return classifier(inputs, rectify(parts, x, "final"), classes, head, name)

@@ -39,6 +39,7 @@ def BinaryDenseNet28(
     estimator: str = "approx_sign",
     variance_preserving: bool = True,
     balanced: bool = False,
+    head: str = "dense",
     name: str = "binarydensenet28",
 ) -> keras.Model:
     r"""BinaryDenseNet-28: every layer sees the features of all before it in its stage.
@@ -66,8 +67,8 @@ def BinaryDenseNet28(
         width: Channels of the stem, and those that each layer adds. Transitions have
             the published multiples of half the width.
         blocks: Number of layers in each of up to four stages.
-        classes, binary_weights, estimator, variance_preserving, balanced, name: As in
-        `ReActNet18`.
+        classes, binary_weights, estimator, variance_preserving, balanced, head, name:
+        As in `ReActNet18`.
 
     Returns:
         A functional Keras model.
@@ -100,7 +101,9 @@ def BinaryDenseNet28(
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
     parts = parts_for(_DESIGN_28.network, normalization, *kernels)
-    return dense_network(_DESIGN_28, parts, input_shape, classes, width, blocks, name)
+    return dense_network(
+        _DESIGN_28, parts, input_shape, classes, width, blocks, head, name
+    )
 
 
 def BinaryDenseNet37(
@@ -114,13 +117,14 @@ def BinaryDenseNet37(
     estimator: str = "approx_sign",
     variance_preserving: bool = True,
     balanced: bool = False,
+    head: str = "dense",
     name: str = "binarydensenet37",
 ) -> keras.Model:
     """BinaryDenseNet-37: `BinaryDenseNet28` with more layers and smaller transitions.
 
     Arguments:
         input_shape, classes, normalization, width, binary_weights, blocks, estimator,
-        variance_preserving, balanced, name: As in `BinaryDenseNet28`.
+        variance_preserving, balanced, head, name: As in `BinaryDenseNet28`.
         dilated: The paper's second form: from the third stage on the map keeps its
             size, and the kernels are dilated instead, by 2 and then by 4.
 
@@ -149,7 +153,7 @@ def BinaryDenseNet37(
         design = replace(design, dilations=(1, 1, 2, 4))
     kernels = (binary_weights, estimator, variance_preserving, balanced)
     parts = parts_for(design.network, normalization, *kernels)
-    return dense_network(design, parts, input_shape, classes, width, blocks, name)
+    return dense_network(design, parts, input_shape, classes, width, blocks, head, name)
 
 
 def BinaryDenseNet45(
@@ -162,13 +166,14 @@ def BinaryDenseNet45(
     estimator: str = "approx_sign",
     variance_preserving: bool = True,
     balanced: bool = False,
+    head: str = "dense",
     name: str = "binarydensenet45",
 ) -> keras.Model:
     """BinaryDenseNet-45: `BinaryDenseNet28` with more layers and smaller transitions.
 
     Arguments:
         input_shape, classes, normalization, width, binary_weights, blocks, estimator,
-        variance_preserving, balanced, name: As in `BinaryDenseNet28`.
+        variance_preserving, balanced, head, name: As in `BinaryDenseNet28`.
 
     Returns:
         A functional Keras model.
@@ -192,4 +197,6 @@ def BinaryDenseNet45(
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
     parts = parts_for(_DESIGN_45.network, normalization, *kernels)
-    return dense_network(_DESIGN_45, parts, input_shape, classes, width, blocks, name)
+    return dense_network(
+        _DESIGN_45, parts, input_shape, classes, width, blocks, head, name
+    )

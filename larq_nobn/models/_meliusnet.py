@@ -72,6 +72,7 @@ def MeliusNet22(
     estimator: str = "approx_sign",
     variance_preserving: bool = True,
     balanced: bool = False,
+    head: str = "dense",
     name: str = "meliusnet22",
 ) -> keras.Model:
     r"""MeliusNet-22: blocks that add features to those before them, and improve them.
@@ -98,8 +99,8 @@ def MeliusNet22(
             the width.
         blocks: Number of blocks in each of up to four stages.
         alpha: Positive factor on the improvements; `"nobn"` only.
-        classes, binary_weights, estimator, variance_preserving, balanced, name: As in
-        `ReActNet18`.
+        classes, binary_weights, estimator, variance_preserving, balanced, head, name:
+        As in `ReActNet18`.
 
     Returns:
         A functional Keras model.
@@ -131,7 +132,7 @@ def MeliusNet22(
     design = _design("MeliusNet22", alpha, _REDUCTIONS_22)
     kernels = (binary_weights, estimator, variance_preserving, balanced)
     parts = parts_for(design.network, normalization, *kernels)
-    return dense_network(design, parts, input_shape, classes, width, blocks, name)
+    return dense_network(design, parts, input_shape, classes, width, blocks, head, name)
 
 
 def MeliusNet29(
@@ -145,13 +146,14 @@ def MeliusNet29(
     estimator: str = "approx_sign",
     variance_preserving: bool = True,
     balanced: bool = False,
+    head: str = "dense",
     name: str = "meliusnet29",
 ) -> keras.Model:
     """MeliusNet-29: `MeliusNet22` with more blocks and smaller transitions.
 
     Arguments:
         input_shape, classes, normalization, width, binary_weights, blocks, alpha,
-        estimator, variance_preserving, balanced, name: As in `MeliusNet22`.
+        estimator, variance_preserving, balanced, head, name: As in `MeliusNet22`.
 
     Returns:
         A functional Keras model.
@@ -176,4 +178,4 @@ def MeliusNet29(
     design = _design("MeliusNet29", alpha, _REDUCTIONS_29)
     kernels = (binary_weights, estimator, variance_preserving, balanced)
     parts = parts_for(design.network, normalization, *kernels)
-    return dense_network(design, parts, input_shape, classes, width, blocks, name)
+    return dense_network(design, parts, input_shape, classes, width, blocks, head, name)

@@ -44,6 +44,7 @@ def ReActNet18(
     estimator: str = "approx_sign",
     variance_preserving: bool = False,
     balanced: bool = False,
+    head: str = "dense",
     name: str = "reactnet18",
 ) -> keras.Model:
     r"""ReActNet-18: a residual network of one binary convolution per block.
@@ -78,6 +79,7 @@ def ReActNet18(
             counts every block; `"nobn"` only.
         estimator: Gradient estimator of the sign, as in `quantizers.RSign`.
         variance_preserving, balanced: As in `quantizers.ScaledStdSign`; `"nobn"` only.
+        head: `"dense"`, or `"symmetric"` for a `layers.SymmetricHead`.
         name: Name of the model.
 
     Returns:
@@ -127,4 +129,4 @@ def ReActNet18(
             block_name = f"stage{stage + 1}_block{block + 1}"
             channels = width * 2**stage
             x = _block(parts, x, channels, strides, block_name, alpha, variance**-0.5)
-    return classifier(inputs, x, classes, name)
+    return classifier(inputs, x, classes, head, name)

@@ -78,6 +78,7 @@ def ReActNetA(
     estimator: str = "approx_sign",
     variance_preserving: bool = False,
     balanced: bool = False,
+    head: str = "dense",
     name: str = "reactnet_a",
 ) -> keras.Model:
     r"""ReActNet-A: the shape of MobileNet v1, of binary 3x3 and 1x1 convolutions.
@@ -109,8 +110,8 @@ def ReActNetA(
         variance_rule: `"vita"`, the bookkeeping of the published code, or `"nf"`, in
             which the average of a block of stride 2 counts inside the block; `"nobn"`
             only.
-        classes, binary_weights, alpha, estimator, variance_preserving, balanced, name:
-        As in `ReActNet18`.
+        classes, binary_weights, alpha, estimator, variance_preserving, balanced, head,
+        name: As in `ReActNet18`.
 
     Returns:
         A functional Keras model.
@@ -162,4 +163,4 @@ def ReActNetA(
         channels = width * 2 ** (stage + 1)
         x = _spatial(parts, x, stride, f"{block_name}_3x3", alpha, first**-0.5)
         x = _pointwise(parts, x, channels, f"{block_name}_1x1", alpha, second**-0.5)
-    return classifier(inputs, x, classes, name)
+    return classifier(inputs, x, classes, head, name)

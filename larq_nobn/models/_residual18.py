@@ -30,6 +30,7 @@ def residual18(
     blocks: Sequence[int],
     alpha: float,
     variance_rule: str,
+    head: str,
     name: str,
 ) -> keras.Model:
     """Blocks alpha · conv(sign(beta·x)) + shortcut(x) between two PReLUs.
@@ -38,7 +39,7 @@ def residual18(
         network: What error messages call it.
         parts: Its convolutions.
         projection: Of the shortcut where the stage changes, as in `Parts.projection`.
-        input_shape, classes, width, blocks, alpha, variance_rule, name: As in
+        input_shape, classes, width, blocks, alpha, variance_rule, head, name: As in
             `ReActNet18`.
     """
     stages = check_blocks(blocks)
@@ -63,4 +64,4 @@ def residual18(
             block_name = f"stage{stage + 1}_block{number + 1}"
             x = block(x, width * 2**stage, strides, block_name, variance**-0.5)
     x = parts.apply(_prelu("last"), x)
-    return classifier(inputs, x, classes, name)
+    return classifier(inputs, x, classes, head, name)

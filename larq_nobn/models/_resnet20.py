@@ -84,6 +84,7 @@ def ResNet20(
     estimator: str = "approx_sign",
     variance_preserving: bool = False,
     balanced: bool = False,
+    head: str = "dense",
     name: str = "resnet20",
 ) -> keras.Model:
     r"""ResNet-20 for small images, with a shortcut around every binary convolution.
@@ -107,7 +108,7 @@ def ResNet20(
             behind every convolution, of which `"batch_norm"` is the published one.
         blocks: Number of blocks, of two convolutions each, per stage.
         classes, width, binary_weights, alpha, estimator, variance_preserving, balanced,
-        name: As in `ReActNet18`.
+        head, name: As in `ReActNet18`.
 
     Returns:
         A functional Keras model.
@@ -167,4 +168,4 @@ def ResNet20(
                 alpha=alpha,
                 beta=variance**-0.5,
             )
-    return classifier(inputs, x, classes, name)
+    return classifier(inputs, x, classes, head, name)

@@ -18,6 +18,7 @@ def VGGSmall(
     estimator: str = "approx_sign",
     variance_preserving: bool = False,
     balanced: bool = False,
+    head: str = "dense",
     name: str = "vggsmall",
 ) -> keras.Model:
     r"""VGG-small: six 3x3 convolutions in a row, all but the first binary.
@@ -42,8 +43,8 @@ def VGGSmall(
             `"independent_component"` puts one before every convolution but the first.
         width: Channels of the first two convolutions; the next pair has twice as many,
             the last four times.
-        classes, binary_weights, estimator, variance_preserving, balanced, name: As in
-        `ReActNet18`.
+        classes, binary_weights, estimator, variance_preserving, balanced, head, name:
+        As in `ReActNet18`.
 
     Returns:
         A functional Keras model.
@@ -98,4 +99,4 @@ def VGGSmall(
             x = parts.binary_conv(x, channels, 3, 1, f"stage{stage}_layer1")
         pool = keras.layers.MaxPool2D(2, name=f"stage{stage}_pool")
         x = parts.binary_conv(x, channels, 3, 1, f"stage{stage}_layer2", pool=pool)
-    return flat_classifier(parts, inputs, x, classes, name)
+    return flat_classifier(parts, inputs, x, classes, head, name)

@@ -21,6 +21,7 @@ def XNORNet18(
     estimator: str = "approx_sign",
     variance_preserving: bool = False,
     balanced: bool = False,
+    head: str = "dense",
     name: str = "xnornet18",
 ) -> keras.Model:
     r"""XNOR-Net with 18 layers: normalization first, then the sign, then the kernel.
@@ -45,7 +46,7 @@ def XNORNet18(
         estimator: Gradient estimator of the sign, as in `quantizers.RSign`; that of the
             original is `"ste_sign"`.
         input_shape, classes, width, binary_weights, alpha, variance_rule,
-        variance_preserving, balanced, name: As in `ReActNet18`.
+        variance_preserving, balanced, head, name: As in `ReActNet18`.
 
     Returns:
         A functional Keras model.
@@ -101,5 +102,6 @@ def XNORNet18(
         blocks,
         alpha,
         variance_rule,
+        head,
         name,
     )

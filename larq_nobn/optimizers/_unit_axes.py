@@ -79,6 +79,8 @@ def axes_by_name(name: str, shape: Sequence[int]) -> Axes:
         return (1,)
     if _KERNEL_NAME.search(leaf) and rank in _BY_RANK:
         return _BY_RANK[rank]
+    if leaf == "plane" and rank == 2:  # of a SymmetricHead: one column, one direction
+        return (0,)
     # Biases, gains and thresholds, also in the broadcast shape (1, 1, C), and the
     # slopes of a PReLU form one unit.
     if leaf == "alpha" or sum(size != 1 for size in shape) <= 1:

@@ -2,6 +2,7 @@
 
 from ._binary_regularized import BinaryRegularized
 from ._recu import ReCU
+from ._reste import ReSTE
 from ._rsign import RSign
 from ._scaled_standardization import ScaledStandardization
 from ._scaled_std_sign import ScaledStdSign
@@ -12,6 +13,7 @@ __all__ = [
     "BinaryRegularized",
     "RSign",
     "ReCU",
+    "ReSTE",
     "ScaledStandardization",
     "ScaledStdSign",
     "SigmoidSign",

@@ -9,17 +9,20 @@ import tensorflow as tf
 from larq.quantizers import Quantizer
 
 from .._checks import check_channels, check_choice, check_flag, check_number
-from .._keras import register
+from .._keras import keras, register
 from .._math import at_least_float32, channel_sum, fused
+from ._reste import check_power, reste_slope
 from ._sigmoid_sign import sigmoid_slope
 from ._sign_swish import sign_swish_slope
 
-# The pseudo-derivative of sign(z) that each estimator stands for.
-ESTIMATORS: dict[str, Callable[[tf.Tensor], tf.Tensor]] = {
+# The pseudo-derivative of sign(z) that each estimator stands for; the last depends on a
+# power too.
+ESTIMATORS: dict[str, Callable[..., tf.Tensor]] = {
     "approx_sign": lambda z: tf.nn.relu(2 - tf.abs(z + z)),
     "ste_sign": lambda z: tf.cast(tf.abs(z) <= 1, z.dtype),
     "sigmoid_sign": lambda z: sigmoid_slope(z, 3.0),
     "sign_swish": lambda z: sign_swish_slope(z, 5.0),
+    "reste": reste_slope,
 }
 
 
@@ -32,22 +35,28 @@ def _value(x: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
 def _gradient(estimator: str) -> Callable[..., tf.Tensor]:
     @fused
     def d_x(
-        upstream: tf.Tensor, x: tf.Tensor, shift: tf.Tensor, scale: tf.Tensor
+        upstream: tf.Tensor,
+        x: tf.Tensor,
+        shift: tf.Tensor,
+        scale: tf.Tensor,
+        *power: tf.Tensor,
     ) -> tf.Tensor:
-        slope = ESTIMATORS[estimator](scale * at_least_float32(x) + shift)
+        slope = ESTIMATORS[estimator](scale * at_least_float32(x) + shift, *power)
         return tf.cast(scale * at_least_float32(upstream) * slope, x.dtype)
 
     return d_x
 
 
-def rsign(x: tf.Tensor, shift: tf.Tensor, scale: float, estimator: str) -> tf.Tensor:
+def rsign(
+    x: tf.Tensor, shift: tf.Tensor, scale: float, estimator: str, *power: tf.Tensor
+) -> tf.Tensor:
     """sign(scale·x + shift), with the estimator's gradient as one fused expression."""
 
     @tf.custom_gradient
     def shifted_sign(x: tf.Tensor, shift: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             factor = tf.constant(scale, shift.dtype)
-            d_x = _gradient(estimator)(upstream, x, shift, factor)
+            d_x = _gradient(estimator)(upstream, x, shift, factor, *power)
             return d_x, channel_sum(d_x) / scale
 
         # A positive scale does not change a sign: only the threshold has to know of it.
@@ -67,19 +76,23 @@ class RSign(Quantizer):
     with sign(0) = +1, shift \(b_c\), fixed positive scale \(a\) and the estimator's
     pseudo-derivative \(e(z)\): \(\max(0, 2-2|z|)\) for `"approx_sign"`,
     \(1[|z| \le 1]\) for `"ste_sign"`, \(6\sigma(3z)(1-\sigma(3z))\), σ the logistic
-    function, for `"sigmoid_sign"`, that of `SignSwish` with β = 5 for `"sign_swish"`.
+    function, for `"sigmoid_sign"`, that of `SignSwish` with β = 5 for `"sign_swish"`,
+    and for `"reste"` that of `ReSTE`, whose power `callbacks.PowerScheduler` moves.
     The scale lets a residual block fold its β here:
     it costs nothing forward, where \(q(x) = \operatorname{sign}(x + b_c/a)\).
     Inference fate: **folds** into one subtraction before the binary convolution.
 
     Arguments:
         scale: Fixed positive factor a.
-        estimator: `"approx_sign"`, `"ste_sign"`, `"sigmoid_sign"` or `"sign_swish"`.
+        estimator: `"approx_sign"`, `"ste_sign"`, `"sigmoid_sign"`, `"sign_swish"` or
+            `"reste"`.
         shift: Whether to learn b; without it b = 0, and the threshold is 0.
+        power: What the power of `"reste"` starts with, 1 or more; others have none.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
         shift: Shape (C,), C the channels; starts at 0. None without one.
+        power: Shape (), not trained, saved with the model; of `"reste"` only.
 
     Input shape:
         (batch, ..., C), of any rank from 2.
@@ -89,8 +102,8 @@ class RSign(Quantizer):
 
     Raises:
         TypeError, ValueError: For a scale that is no positive number, an unknown
-            estimator, an unknown number of channels, or one object given to inputs of
-            different channel counts.
+            estimator, a power below 1, an unknown number of channels, or one object
+            given to inputs of different channel counts.
 
     Example:
         ```python
@@ -112,6 +125,9 @@ class RSign(Quantizer):
           arXiv:2403.03739 (the sigmoid estimator).
         - S. Darabi, M. Belbahri, M. Courbariaux, V. Partovi Nia, "Regularized Binary
           Network Training", 2018, arXiv:1812.11800 (SignSwish).
+        - X.-M. Wu, D. Zheng, Z.-H. Liu, W.-S. Zheng, "Estimator Meets Equilibrium
+          Perspective: A Rectified Straight Through Estimator for Binary Neural Networks
+          Training", ICCV 2023, arXiv:2308.06689 (ReSTE).
 
     Differences from the paper:
         The paper subtracts a threshold; as in its code, a shift is added here.
@@ -125,6 +141,7 @@ class RSign(Quantizer):
         scale: float = 1.0,
         estimator: str = "approx_sign",
         shift: bool = True,
+        power: float = 1.0,
         **kwargs: Any,
     ):
         super().__init__(autocast=False, **kwargs)
@@ -133,7 +150,9 @@ class RSign(Quantizer):
         )
         self.estimator = check_choice("estimator", estimator, ESTIMATORS)
         self._learns_shift = check_flag("shift", shift)
-        self.shift = None
+        self.shift: Any = None
+        self._initial_power = check_power(power)
+        self.power: Any = None
 
     def build(self, input_shape: tf.TensorShape) -> None:
         channels = check_channels("RSign", tuple(input_shape))
@@ -144,12 +163,22 @@ class RSign(Quantizer):
                 initializer="zeros",
                 experimental_autocast=False,
             )
+        if self.estimator == "reste":
+            self.power = self.add_weight(
+                name="power",
+                shape=(),
+                initializer=keras.initializers.Constant(self._initial_power),
+                trainable=False,
+                experimental_autocast=False,
+            )
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        dtype = at_least_float32(inputs).dtype
+        power = () if self.power is None else (tf.cast(self.power, dtype),)
         if self.shift is None:
-            zero = tf.zeros(inputs.shape[-1:], at_least_float32(inputs).dtype)
-            return rsign(inputs, zero, self.scale, self.estimator)
+            zero = tf.zeros(inputs.shape[-1:], dtype)
+            return rsign(inputs, zero, self.scale, self.estimator, *power)
         if inputs.shape[-1] != self.shift.shape[0]:
             raise ValueError(
                 f"One RSign object got inputs of {self.shift.shape[0]} and of "
@@ -157,7 +186,7 @@ class RSign(Quantizer):
                 "Give each layer a quantizer of its own."
             )
         shift = tf.convert_to_tensor(self.shift)
-        return rsign(inputs, shift, self.scale, self.estimator)
+        return rsign(inputs, shift, self.scale, self.estimator, *power)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -165,4 +194,5 @@ class RSign(Quantizer):
             "scale": self.scale,
             "estimator": self.estimator,
             "shift": self._learns_shift,
+            "power": self._initial_power,
         }

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import larq as lq
 import numpy as np
 
-from ..quantizers import RSign, SigmoidSign
+from ..quantizers import ReSTE, RSign, SigmoidSign
 
 
 class Equal(NamedTuple):
@@ -16,6 +16,7 @@ class Equal(NamedTuple):
     scale: float
     estimator: str
     shift: np.ndarray | None = None
+    power: float = 1.0
 
 
 def as_rsign(quantizer: Any) -> Equal | None:
@@ -27,7 +28,10 @@ def as_rsign(quantizer: Any) -> Equal | None:
     kind = type(quantizer)
     if kind is RSign:
         shift = None if quantizer.shift is None else quantizer.shift.numpy()
-        return Equal(quantizer.scale, quantizer.estimator, shift)
+        power = 1.0 if quantizer.power is None else float(quantizer.power)
+        return Equal(quantizer.scale, quantizer.estimator, shift, power)
+    if kind is ReSTE:
+        return Equal(1.0, "reste", power=float(quantizer.power))
     if kind is SigmoidSign:
         return Equal(quantizer.slope / 3, "sigmoid_sign")
     if kind is lq.quantizers.ApproxSign:

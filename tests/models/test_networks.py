@@ -218,6 +218,18 @@ def test_the_last_layer_is_a_real_valued_head(network):
 
 
 @each
+def test_a_symmetric_head_takes_the_place_of_the_dense_one(network):
+    model = network(head="symmetric", classes=5)
+    head = model.layers[-1]
+    assert (head.name, type(head)) == ("head", nobn.layers.SymmetricHead)
+    assert (head.output_shape, head.compute_dtype) == ((None, 5), "float32")
+    body = [layer.name for layer in network(classes=5).layers]
+    assert [layer.name for layer in model.layers] == body
+    logits = model(network.images(2)).numpy()
+    assert np.isfinite(logits).all() and np.abs(logits.sum(1)).max() < 1e-3
+
+
+@each
 def test_refuses_what_it_does_not_support(network):
     for normalization in set(NORMALIZATIONS) - set(network.normalizations):
         with pytest.raises(ValueError, match=f"{normalization!r} is not supported by"):
@@ -244,6 +256,11 @@ def test_refuses_images_that_are_too_small(network):
         ({"input_shape": (32, 32)}, ValueError, r"\(32, 32\) is not an image shape"),
         ({"input_shape": (32, None, 3)}, ValueError, "is not an image shape"),
         ({"estimator": "tanh"}, ValueError, "'tanh' is not known"),
+        (
+            {"head": "flat"},
+            ValueError,
+            "head='flat' is not known. Choose from dense",
+        ),
         ({"binary_weights": 1}, TypeError, "binary_weights=1 is neither"),
         ({"balanced": 0}, TypeError, "balanced=0 is neither"),
     ],

@@ -10,6 +10,10 @@ SLOPES = {
     "ste_sign": lambda z: (np.abs(z) <= 1).astype(float),
     "sigmoid_sign": lambda z: 1.5 / np.cosh(1.5 * z) ** 2,
     "sign_swish": lambda z: 5 * (2 - 5 * z * np.tanh(2.5 * z)) / (1 + np.cosh(5 * z)),
+    # A root of power 2, straight up to 0.1, nothing from 1.5 on.
+    "reste": lambda z: np.select(
+        [abs(z) <= 0.1, abs(z) <= 1.5], [10**0.5, 0.5 / np.sqrt(abs(z) + 1e-300)]
+    ),
 }
 
 
@@ -20,7 +24,8 @@ def test_value_and_gradients(shape, scale, estimator):
     rng = np.random.default_rng(12)
     x, upstream = rng.normal(size=shape), rng.normal(size=shape)
     shift = rng.normal(size=shape[-1])
-    layer = RSign(scale=scale, estimator=estimator, dtype="float64")
+    power = {"power": 2.0} if estimator == "reste" else {}
+    layer = RSign(scale=scale, estimator=estimator, **power, dtype="float64")
     layer.build(shape)
     layer.shift.assign(shift)
     value, d_x, d_weights = value_and_gradients(layer, x, upstream)
@@ -44,6 +49,16 @@ def test_without_a_shift(scale):
     slope = np.maximum(0, 2 - 2 * np.abs(scale * x))
     assert_allclose(d_x, scale * upstream * slope, atol=1e-12)
     assert RSign.from_config(layer.get_config()).get_config() == layer.get_config()
+
+
+def test_only_reste_has_a_power():
+    for estimator in SLOPES:
+        layer = RSign(estimator=estimator)
+        layer.build((None, 3))
+        names = [w.name for w in layer.non_trainable_weights]
+        assert names == (["power:0"] if estimator == "reste" else [])
+        assert (layer.power is not None) == (estimator == "reste")
+        assert layer.get_config()["power"] == 1.0
 
 
 def test_sign_of_zero_is_positive():

@@ -7,7 +7,7 @@ from functools import partial
 import numpy as np
 from contract_case import Case
 from contract_oracles import Weights
-from larq_nobn.quantizers import SigmoidSign, SignSwish
+from larq_nobn.quantizers import ReSTE, SigmoidSign, SignSwish
 
 
 def sigmoid_sign(
@@ -24,7 +24,30 @@ def sign_swish(x: np.ndarray, weights: Weights, upstream: np.ndarray) -> Weights
     return {"x": upstream * slope, "beta": np.sum(upstream * slope * x / beta)}
 
 
+def reste(x: np.ndarray, weights: Weights, upstream: np.ndarray) -> Weights:
+    """As its authors write it: four masks, and one straight line near zero."""
+    root, slope = weights["power"], np.zeros_like(x)
+    right, left = (x > 0.1) & (x <= 1.5), (x < -0.1) & (x >= -1.5)
+    slope[right] = x[right] ** (1 / root - 1) / root
+    slope[left] = (-x[left]) ** (1 / root - 1) / root
+    slope[abs(x) <= 0.1] = 0.1 ** (1 / root) / 0.1
+    return {"x": upstream * slope}
+
+
 ROWS = (
+    Case(
+        ReSTE,
+        role="activation",
+        alias="reste",
+        kwargs={"power": 2.0},
+        shapes=((2, 5, 6, 3), (4, 3), (2, 5, 3), (2, 3, 3, 2, 3)),
+        weights=(),
+        state=("power",),
+        smooth=False,
+        oracle=reste,
+        inference="vanishes",
+        float_ops={},
+    ),
     Case(
         SignSwish,
         role="activation",

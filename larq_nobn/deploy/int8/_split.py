@@ -44,7 +44,7 @@ def split_shifts(model: keras.Model) -> keras.Model:
             return layer
         # sign(a x + b) = sign(x + b / a) for positive a.
         before = shift(f"{call.name}_shift", quantizer.shift / quantizer.scale)
-        plain = RSign(quantizer.scale, quantizer.estimator, shift=False)
+        plain = _without_shift(quantizer)
         if quantizer is layer:
             plain._name = call.name
             return lambda x: plain(before(x))
@@ -55,6 +55,11 @@ def split_shifts(model: keras.Model) -> keras.Model:
     for fill in fills:
         fill()
     return merge_shifts(new)
+
+
+def _without_shift(quantizer: RSign) -> RSign:
+    power = 1.0 if quantizer.power is None else float(quantizer.power)
+    return RSign(quantizer.scale, quantizer.estimator, shift=False, power=power)
 
 
 def _stands_alone(call: Call, graph: Graph) -> bool:

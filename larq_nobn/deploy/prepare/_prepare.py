@@ -23,6 +23,7 @@ from ...layers import RPReLU
 from ...quantizers import RSign
 from .._errors import ConversionError
 from .._graph import as_functional
+from ._head import plain_head
 from ._inference import BinaryConvolution, PlainGroupNormalization, PlainRPReLU
 from ._proxy import plain_proxy_norm
 from ._quantizers import copy_quantizer, nothing, plain_sign
@@ -81,16 +82,12 @@ def plain_rprelu(call: Call) -> Replacement | None:
     return Replacement(PlainRPReLU(*values, name=layer.name))
 
 
-def plain_affine_layer(call: Call) -> Replacement | None:
-    """Batch norm and its kin become a gain and an offset."""
-    layer = plain_affine(call)
-    return None if layer is None else Replacement(layer)
-
-
-def plain_proxy_layers(call: Call) -> Replacement | None:
-    """Proxy Norm becomes group norm, activation and a constant shift."""
-    layers = plain_proxy_norm(call)
-    return None if layers is None else Replacement(layers)
+def plain_layers(call: Call) -> Replacement | None:
+    """Batch norm and its kin become a gain and an offset; Proxy Norm group norm,
+    activation and a constant shift; a symmetric head a dense layer.
+    """
+    found = plain_affine(call) or plain_proxy_norm(call) or plain_head(call)
+    return None if found is None else Replacement(found)
 
 
 def plain_group_norm(call: Call) -> Replacement | None:
@@ -172,8 +169,7 @@ RULES = (
     drop_nothing,
     plain_sign_layer,
     plain_rprelu,
-    plain_affine_layer,
-    plain_proxy_layers,
+    plain_layers,
     plain_group_norm,
     bake_binary_convolution,
     bake_kernels,

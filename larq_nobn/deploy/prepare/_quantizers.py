@@ -10,7 +10,7 @@ import numpy as np
 
 from ..._keras import keras
 from ...graph import rebuild
-from ...quantizers import RSign, SigmoidSign, SignSwish
+from ...quantizers import ReSTE, RSign, SigmoidSign, SignSwish
 from ._inference import ShiftedSign
 
 # The signs of prepared models whose threshold is 0, or that of a shift.
@@ -19,6 +19,7 @@ SIGNS = (
     lq.quantizers.SteSign,
     lq.quantizers.ApproxSign,
     lq.quantizers.SwishSign,
+    ReSTE,
     SigmoidSign,
     SignSwish,
 )

@@ -69,6 +69,7 @@ class _Builder:
         new = RSign(
             shift.scale,
             shift.estimator,
+            power=shift.power,
             name=name,
             dtype=shift.dtype,
             trainable=shift.trainable,

@@ -45,6 +45,7 @@ class Shift:
 
     scale: float
     estimator: str
+    power: float
     values: np.ndarray
     dtype: str
     trainable: bool

@@ -5,12 +5,13 @@ from __future__ import annotations
 import larq as lq
 import numpy as np
 
-from ...quantizers import SigmoidSign, SignSwish
+from ...quantizers import ReSTE, SigmoidSign, SignSwish
 from .._signs import as_rsign
 from ._plan import NotExact, Scaling, Shift
 
 # These are sign(x), whatever their estimator.
 PLAIN_SIGNS = (
+    ReSTE,
     SigmoidSign,
     SignSwish,
     lq.quantizers.ApproxSign,
@@ -49,6 +50,7 @@ def shifted(quantizer: lq.quantizers.Quantizer, scaling: Scaling) -> Shift:
     return Shift(
         factor,
         equal.estimator,
+        equal.power,
         -factor * threshold,
         quantizer.dtype_policy.name,
         scaling.trainable,

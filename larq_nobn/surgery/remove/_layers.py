@@ -67,7 +67,7 @@ class Builder:
         plan = self._plan.signs[call.name]
         new = plan.layer(name=call.name, dtype=call.layer.dtype_policy.name)
         if plan.shift is not None:
-            self._fills.append(lambda: new.set_weights([plan.shift]))
+            self._fills.append(lambda: new.shift.assign(plan.shift))
         return new
 
     def _copy(self, call: Call) -> Callable[..., Any] | None:

@@ -41,11 +41,13 @@ class SignPlan:
         scale: What the estimator multiplies its input by, 1 over its window.
         estimator: Its gradient estimator.
         shift: (C,), or None for none.
+        power: Of `"reste"`.
     """
 
     scale: float
     estimator: str
     shift: np.ndarray | None = None
+    power: float = 1.0
 
     @property
     def text(self) -> str:
@@ -53,7 +55,8 @@ class SignPlan:
         return f"rsign{scale}{'' if self.shift is None else ', shift'}"
 
     def layer(self, **kwargs: Any) -> RSign:
-        return RSign(self.scale, self.estimator, self.shift is not None, **kwargs)
+        learns = self.shift is not None
+        return RSign(self.scale, self.estimator, learns, self.power, **kwargs)
 
 
 @dataclass

@@ -7,8 +7,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from ..._keras import keras
-from ...callbacks import TauScheduler
-from ...quantizers import ReCU
+from ...callbacks import PowerScheduler, TauScheduler
 from ..folder import Journal
 from ..settings import RunSettings
 from ._monitors import monitors
@@ -40,8 +39,8 @@ def watchers(
 
 def _movers(network: keras.Model) -> list[keras.callbacks.Callback]:
     """What changes the network from epoch to epoch."""
-    has_tau = any(isinstance(each, ReCU) for each in network.submodules)
-    return [TauScheduler()] if has_tau else []
+    schedulers = (TauScheduler, PowerScheduler)
+    return [each() for each in schedulers if each.quantizers_of(network)]
 
 
 def _logs_in(folder: Path) -> Path | None:

@@ -10,7 +10,14 @@ import larq as lq
 from ..._keras import keras
 from ..._larq import without_starvation_warning
 from ...graph import is_binary, rebuild
-from ...quantizers import BinaryRegularized, ReCU, ScaledStdSign, SigmoidSign, SignSwish
+from ...quantizers import (
+    BinaryRegularized,
+    ReCU,
+    ReSTE,
+    ScaledStdSign,
+    SigmoidSign,
+    SignSwish,
+)
 
 # A fresh one for each layer, because some own weights.
 KERNELS: dict[str, Callable[[], Any]] = {
@@ -19,12 +26,13 @@ KERNELS: dict[str, Callable[[], Any]] = {
     "magnitude_aware_sign": lq.quantizers.MagnitudeAwareSign,
     "scaled_std_sign": ScaledStdSign,
     "recu": ReCU,
+    "reste": ReSTE,
     "sign_swish": SignSwish,
     "sigmoid_sign": SigmoidSign,
     "bnn_plus": lambda: BinaryRegularized(SignSwish(), order=1, strength=1e-7),
 }
 # These bring the weights to scale themselves, or look at more than [-1, 1] of them.
-_UNCLIPPED = {"scaled_std_sign", "recu"}
+_UNCLIPPED = {"scaled_std_sign", "recu", "reste"}
 
 
 def with_kernels(

@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import math
+import os
+from typing import Any
+
+from ..quantizers import ReSTE, RSign
+from ._scheduler import QuantizerScheduler
+
+
+def power_at(epoch: int, epochs: int, start: float, end: float) -> float:
+    """The schedule: `start` at epoch 0, `end` from epoch number `epochs` on."""
+    turn = math.pi / 2 * min(epoch / epochs, 1)
+    return start + (end - start) * (1 - math.cos(turn))
+
+
+class PowerScheduler(QuantizerScheduler):
+    r"""Moves the power o of every `ReSTE` of a model from epoch to epoch.
+
+    At the begin of epoch \(e = 0, 1, \dots\) out of \(E\),
+
+    \[ o(e) = \text{start} + (\text{end} - \text{start})
+       \Big( 1 - \cos \frac{\pi e}{2 E} \Big) , \]
+
+    slowly at first, so that o starts at `start` and would reach `end` one epoch after
+    the last; later epochs stay at `end`. Gradients are steady in the beginning, and in
+    the end close to those of the sign. Besides the `ReSTE` objects those `RSign` are
+    moved whose estimator is `"reste"`, in models inside the model, in wrapper layers
+    and around other quantizers too. The value depends on the number of the epoch alone:
+    `fit(initial_epoch=k)` goes on at o(k), and files hold o as a weight.
+
+    Arguments:
+        start: o of the first epoch, 1 or more.
+        end: o that the last epochs approach, above `start`.
+        epochs: E, a positive number; None takes the `epochs` of `fit`.
+        log_dir: Folder for TensorBoard; None writes to the logs only.
+
+    Logs:
+        power: The o that the epoch was trained with.
+
+    Raises:
+        TypeError, ValueError: For arguments outside the ranges above; at the begin of
+            training, for a model without such quantizers or without weights.
+
+    Example:
+        ```python
+        import larq as lq
+        import larq_nobn as nobn
+        import numpy as np
+        import tensorflow as tf
+
+        model = tf.keras.Sequential([
+            tf.keras.Input((8,)),
+            lq.layers.QuantDense(4, kernel_quantizer=nobn.quantizers.ReSTE()),
+        ])
+        model.compile("sgd", "mse")
+        history = model.fit(
+            np.ones((16, 8)), np.ones((16, 4)), epochs=3, verbose=0,
+            callbacks=[nobn.callbacks.PowerScheduler()],
+        )
+        print(history.history["power"])  # from 1 towards 3
+        ```
+
+    References:
+        - X.-M. Wu, D. Zheng, Z.-H. Liu, W.-S. Zheng, "Estimator Meets Equilibrium
+          Perspective: A Rectified Straight Through Estimator for Binary Neural Networks
+          Training", ICCV 2023, arXiv:2308.06689.
+
+    Differences from the paper:
+        The schedule is that of the published code. `start` is an addition; there it is
+        1. The paper trains CIFAR-10 for 1000 epochs.
+    """
+
+    weight = "power"
+    interval = "[1, inf)"
+    advice = "Start at 1 and end at 3."
+    missing = (
+        "ReSTE whose power could move. Give a layer kernel_quantizer=ReSTE() or "
+        'RSign(estimator="reste")'
+    )
+
+    def __init__(
+        self,
+        start: float = 1.0,
+        end: float = 3.0,
+        epochs: int | None = None,
+        log_dir: str | os.PathLike | None = None,
+    ) -> None:
+        super().__init__(start, end, epochs, log_dir)
+
+    @staticmethod
+    def owns(module: Any) -> bool:
+        """Whether this is a `ReSTE`, or an `RSign` with its estimator."""
+        if isinstance(module, RSign):
+            return module.estimator == "reste"
+        return isinstance(module, ReSTE)
+
+    def value_at(self, epoch: int, epochs: int) -> float:
+        """The power in an epoch."""
+        return power_at(epoch, epochs, self.start, self.end)

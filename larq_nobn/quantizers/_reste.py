@@ -1,0 +1,132 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import larq as lq
+import tensorflow as tf
+from larq.quantizers import Quantizer
+
+from .._checks import check_number
+from .._keras import keras, register
+from .._math import at_least_float32, fused
+
+# The root is a straight line up to here, where it would become too steep, ...
+_NEAR = 0.1
+# ... and constant from here on.
+_FAR = 1.5
+
+
+def check_power(value: object) -> float:
+    """Returns `value` as a float if a root may have that power."""
+    advice = "Start with 1, which is the straight-through estimator, and end with 3."
+    return check_number("power", value, "[1, inf)", advice)
+
+
+def reste_slope(x: tf.Tensor, power: tf.Tensor) -> tf.Tensor:
+    """The derivative of sign(x)|x|^(1/power), clipped near zero and far out."""
+    size = tf.abs(x)
+    # Also of those that are not taken, since 0 times infinity would not be 0.
+    root = tf.pow(tf.clip_by_value(size, _NEAR, _FAR), 1 / power - 1)
+    slope = tf.where(size > _NEAR, root / power, root)
+    return tf.where(size <= _FAR, slope, tf.zeros_like(slope))
+
+
+@fused
+def _gradient(upstream: tf.Tensor, x: tf.Tensor, power: tf.Tensor) -> tf.Tensor:
+    d_x = at_least_float32(upstream) * reste_slope(at_least_float32(x), power)
+    return tf.cast(d_x, x.dtype)
+
+
+def reste(x: tf.Tensor, power: tf.Tensor) -> tf.Tensor:
+    """sign(x), whose gradient is that of a root."""
+
+    @tf.custom_gradient
+    def signed(x: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        return lq.math.sign(x), lambda upstream: _gradient(upstream, x, power)
+
+    return signed(x)
+
+
+@register("reste")
+class ReSTE(Quantizer):
+    r"""Sign whose gradient is that of a root, which comes ever closer to the sign.
+
+    \[ q(x) = \operatorname{sign}(x), \qquad
+       \frac{\partial L}{\partial x} = g\, e(x), \qquad
+       e(x) = \begin{cases}
+           m^{1/o - 1} & |x| \le m, \\
+           \tfrac1o |x|^{1/o - 1} & m < |x| \le t, \\
+           0 & |x| > t,
+       \end{cases} \]
+
+    the derivative of \(\operatorname{sign}(x)|x|^{1/o}\), with sign(0) = +1, power
+    \(o\), \(m = 0.1\) and \(t = 1.5\). Up to m, where the root would be too steep, a
+    straight line takes its place. Power 1 is the straight-through estimator, whose
+    gradients are steady and false; larger ones are closer to the sign and less steady.
+    So the power grows during training, with `callbacks.PowerScheduler`. It shapes
+    gradients only: no value depends on it. As an activation with a learned threshold it
+    is `RSign(estimator="reste")`. Inference fate: **vanishes**; the sign is part of the
+    binary convolution, and the power is not needed there.
+
+    Arguments:
+        power: o that training starts with, 1 or more.
+        **kwargs: Keras layer arguments, such as `name`.
+
+    Weights:
+        power: o, shape (), not trained, saved with the model.
+
+    Input shape:
+        Any, of activations or of a kernel.
+
+    Output shape:
+        The input shape; the values are -1 and +1.
+
+    Raises:
+        TypeError, ValueError: For a power that is no number of 1 or more.
+
+    Example:
+        ```python
+        import larq as lq
+        import larq_nobn as nobn
+
+        conv = lq.layers.QuantConv2D(
+            64, 3, padding="same", pad_values=1.0, use_bias=False,
+            input_quantizer=nobn.quantizers.RSign(estimator="reste"),
+            kernel_quantizer=nobn.quantizers.ReSTE(),
+        )
+        ```
+
+    References:
+        - X.-M. Wu, D. Zheng, Z.-H. Liu, W.-S. Zheng, "Estimator Meets Equilibrium
+          Perspective: A Rectified Straight Through Estimator for Binary Neural Networks
+          Training", ICCV 2023, arXiv:2308.06689.
+
+    Differences from the paper:
+        m is that of the published code. There a binary kernel is also multiplied by the
+        mean magnitude of its layer, one number that the batch norm behind takes out
+        again; here it is not. PyTorch's sign(0) = 0 becomes +1.
+    """
+
+    precision = 1
+
+    def __init__(self, power: float = 1.0, **kwargs: Any):
+        super().__init__(autocast=False, **kwargs)
+        self._initial_power = check_power(power)
+        self.power: Any = self._initial_power
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.power = self.add_weight(
+            name="power",
+            shape=(),
+            initializer=keras.initializers.Constant(self._initial_power),
+            trainable=False,
+            experimental_autocast=False,
+        )
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return reste(inputs, tf.cast(self.power, at_least_float32(inputs).dtype))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "power": self._initial_power}
