@@ -1,7 +1,8 @@
 """What a symmetric head does to alignment, to the steadiness of training, to accuracy.
 
 Reads the runs that `experiments.py heads` has left in a folder, dense and symmetric
-heads side by side for each data set. Alignment is the mean cosine of `class_center_alignment`
+heads side by side for each data set. Alignment is the mean cosine of
+`class_center_alignment`
 over the classes, on the test images; steadiness is the standard deviation of the test
 accuracy over the second half of the epochs, and that of the last one over the seeds.
 
