@@ -102,11 +102,13 @@ def descend(
 
     def step(variable: tf.Variable, gradient: tf.Tensor, rate: tf.Tensor) -> None:
         # A quantized variable would read as ±1 inside a quantized scope.
-        latent = tf.convert_to_tensor(getattr(variable, "latent_variable", variable))
-        new = natural_gradient_step(latent, gradient, rate, prior_weight, prior_natural)
-        new = tf.cast(new, variable.dtype)
+        latent = getattr(variable, "latent_variable", variable)
+        new = natural_gradient_step(
+            tf.convert_to_tensor(latent), gradient, rate, prior_weight, prior_natural
+        )
+        new = tf.cast(new, latent.dtype)
         kept = variable.constraint
-        variable.assign(new if kept is None else kept(new))
+        latent.assign(new if kept is None else kept(new))
 
     def step_all(strategy: tf.distribute.Strategy, pairs: Pairs, rate: Any) -> None:
         for gradient, variable in pairs:
