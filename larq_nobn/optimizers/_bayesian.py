@@ -69,21 +69,31 @@ class BayesianLearningRule(OptimizerWrapper):
 
     Example:
         ```python
+        import larq as lq
+        import larq_nobn as nobn
+        import tensorflow as tf
+
+        model = tf.keras.Sequential([
+            tf.keras.Input((8,)),
+            lq.layers.QuantDense(16, kernel_quantizer="bernoulli_sign"),
+            tf.keras.layers.Dense(4, name="head"),
+        ])
         optimizer = nobn.optimizers.BayesianLearningRule(
             "adam", learning_rate=1.0, prior_weight=1e-3
         )
-        model.compile(optimizer, "sparse_categorical_crossentropy")
+        model.compile(optimizer, "mse")
         ```
 
     References:
-        X. Meng, R. Bachmann, M. E. Khan, "Training Binary Neural Networks using the
-        Bayesian Learning Rule", ICML 2020, arXiv:2002.10778.
-        H. Jang, N. Skatchkovsky, O. Simeone, "BiSNN: Training Spiking Neural Networks
-        with Binary Weights via Bayesian Learning", 2020, arXiv:2012.08300.
+        - X. Meng, R. Bachmann, M. E. Khan, "Training Binary Neural Networks using the
+          Bayesian Learning Rule", ICML 2020, arXiv:2002.10778.
+        - H. Jang, N. Skatchkovsky, O. Simeone, "BiSNN: Training Spiking Neural Networks
+          with Binary Weights via Bayesian Learning", 2020, arXiv:2012.08300.
 
-    Differences from the paper: the loss is a mean, as in BiSNN, where Meng and others
-    multiply it by the number of examples; their momentum is left out; the guards of
-    1e-10 stand in the relaxation and in the divisor.
+    Differences from the paper:
+        The loss is a mean, as in BiSNN, where Meng and others multiply it by the number
+        of examples. Their momentum is left out. One guard of 1e-10 stands in the
+        gradient of the relaxation and one in the divisor, as in their code.
     """
 
     natural_learning_rate: float | Any

@@ -181,7 +181,8 @@ def test_large_compiled_kernels_are_those_of_small_ones():
     rng = np.random.default_rng(44)
     natural, uniform = (t.astype(np.float32) for t in drawn(rng, 300, 300))
     run = tf.function(lambda: value_and_slope_in_graph(natural, uniform))
-    for found, expected in zip(run(), value_and_slope(natural, uniform, 0.5)):
+    alone = value_and_slope(natural, uniform, 0.5)
+    for found, expected in zip(run(), alone, strict=True):
         assert_allclose(found, expected, rtol=2e-5, atol=1e-6)
 
 
