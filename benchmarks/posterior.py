@@ -79,7 +79,7 @@ def trained(name, form, kernel, seed, epochs, limit):
     optimizer = keras.optimizers.Adam(falls(3e-3, steps, 0.0))
     if kernel == "bayesian":
         optimizer = nobn.optimizers.BayesianLearningRule(
-            optimizer, falls(300.0, steps, 0.0), prior_weight=1e-5
+            optimizer, falls(100.0, steps, 0.0), prior_weight=1e-6
         )
     model = network(train.element_spec[0].shape[1:], form, kernel)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
