@@ -79,6 +79,17 @@ def squared_offset(x: tf.Tensor, mean: tf.Tensor) -> tf.Tensor:
     return tf.square(at_least_float32(x) - mean)
 
 
+def tanh_slope(x: tf.Tensor) -> tf.Tensor:
+    """1 - tanh²(x) + 1e-10, with all digits also where the tanh has rounded to ±1.
+
+    The guard is that of the Bayesian learning rule, which divides one such slope by
+    another: where both are 0, as for nearly all weights at small temperatures, their
+    ratio is to be 1.
+    """
+    shrunk = tf.exp(-2 * tf.abs(x))
+    return 4 * shrunk / tf.square(1 + shrunk) + 1e-10
+
+
 def channel_sum(x: tf.Tensor) -> tf.Tensor:
     """Sums a feature map over every axis but the last, in float32 or better: (C,)."""
     return tf.reduce_sum(at_least_float32(x), axis=tuple(range(x.shape.rank - 1)))

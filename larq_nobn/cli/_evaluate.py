@@ -5,8 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import click
+import numpy as np
+import tensorflow as tf
 
-from .. import training
+from .. import diagnostics, training
+from .._keras import keras
 from ._console import emit_json, out, pairs, percent, progress
 from ._models import (
     data_dir_option,
@@ -22,6 +25,12 @@ from ._models import (
 @model_argument
 @dataset_option
 @click.option("--limit", type=int, show_default="all", help="Use only so many images.")
+@click.option(
+    "--samples",
+    type=int,
+    show_default="none",
+    help="Also average so many binary networks of a model of BernoulliSign.",
+)
 @data_dir_option
 @click.option(
     "--json", "report", help="Write the result to this file; - prints it instead."
@@ -30,34 +39,59 @@ def evaluate(
     model: Path,
     dataset: str | None,
     limit: int | None,
+    samples: int | None,
     data_dir: str | None,
     report: str | None,
 ) -> None:
-    """Prints accuracy and loss on test images.
+    """Prints accuracy, loss and calibration error on test images.
 
     RUN_OR_FILE is a run folder, a .keras file, or a .tflite file; the last is run by
-    Larq Compute Engine, image by image.
+    Larq Compute Engine, image by image. The calibration error is the mean distance of
+    confidence and accuracy.
 
     \b
     Example: larq-nobn evaluate runs/a
              larq-nobn evaluate model.tflite --dataset cifar10 --limit 1000
+             larq-nobn evaluate runs/bayesian --samples 16
     """
-    result = evaluated(model, dataset, limit, data_dir)
+    result = evaluated(model, dataset, limit, data_dir, samples)
     emit_json(result, report)
     if report != "-":
-        rows = {
-            "accuracy": percent(result["accuracy"]),
-            "loss": f"{result['loss']:.4f}",
-            "images": f"{result['examples']:,}",
-        }
+        rows = {**_rows(result), "images": f"{result['examples']:,}"}
+        for name, value in _rows(result.get("sampled", {})).items():
+            rows[f"{name} of {samples} samples"] = value
         out().print(pairs(f"{model} on {result['dataset']}", rows))
 
 
+def _rows(found: dict) -> dict[str, str]:
+    """What is measured, in words."""
+    shown = {
+        "accuracy": percent,
+        "loss": "{:.4f}".format,
+        "calibration_error": "{:.4f}".format,
+        "spread": "{:.4f}".format,
+    }
+    return {
+        name.replace("_", " "): say(found[name])
+        for name, say in shown.items()
+        if name in found
+    }
+
+
 def evaluated(
-    model: Path, dataset: str | None, limit: int | None, data_dir: str | None = None
+    model: Path,
+    dataset: str | None,
+    limit: int | None,
+    data_dir: str | None = None,
+    samples: int | None = None,
 ) -> dict:
-    """Returns loss and accuracy of a run folder, a `.keras` or a `.tflite` file."""
+    """Returns what is measured of a run folder, a `.keras` or a `.tflite` file."""
     lite = model.is_file() and model.suffix == ".tflite"
+    if lite and samples is not None:
+        raise ValueError(
+            f"{model} holds one binary network, from which --samples cannot draw "
+            "others. Give the run folder or the .keras file that it was made of."
+        )
     network, trained_on = (None, None) if lite else open_run_or_file(model)
     name = dataset or trained_on
     if name is None:
@@ -65,8 +99,14 @@ def evaluated(
             f"{model} does not say whose images it takes. Add --dataset, such as "
             "--dataset cifar10."
         )
+    said = {"path": str(model), "dataset": name}
     images = test_images(name, limit, data_dir)
     with progress() as bar:
+        sampled = {}
+        if samples is not None:
+            drawing = bar.add_task(f"averaging {samples} networks", total=None)
+            sampled["sampled"] = _sampled(network, images, samples)
+            bar.remove_task(drawing)
         task = bar.add_task(f"evaluating {model}", total=None)
 
         def seen(count: int) -> None:
@@ -76,4 +116,24 @@ def evaluated(
             result = training.score(lite_predictor(model), images, seen)
         else:
             result = training.evaluate(network, images, seen)
-    return {"path": str(model), "dataset": name, **result}
+    return {**said, **result, **sampled}
+
+
+def _sampled(model: keras.Model, images: tf.data.Dataset, samples: int) -> dict:
+    """The same of the average of binary networks, and how far apart these are.
+
+    The spread is the standard deviation of the probability of an image's class.
+    """
+    found = diagnostics.sampled_predictions(model, images, samples)
+    labels = np.asarray(found.labels)
+    places = np.arange(len(labels)), labels
+    chosen = found.probabilities[places]
+    return {
+        "samples": samples,
+        "accuracy": float(np.mean(found.probabilities.argmax(1) == labels)),
+        "loss": float(-np.log(np.maximum(chosen, 1e-12)).mean()),
+        "calibration_error": diagnostics.expected_calibration_error(
+            found.probabilities, labels
+        ),
+        "spread": float(found.spread[places].mean()),
+    }

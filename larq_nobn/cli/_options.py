@@ -147,6 +147,9 @@ HOW: Sequence[_Decorator] = (
         "Makes the binary kernels, where a norm follows them.",
         click.Choice(list(training.KERNELS)),
     ),
+    setting("--natural-learning-rate", "Of the kernel bernoulli_sign, at first."),
+    setting("--prior-weight", "Of that kernel: how strongly its weights stay open."),
+    setting("--temperature", "Of that kernel: the lower, the closer to binary draws."),
     click.option(
         "--network",
         type=Argument(),

@@ -1,6 +1,16 @@
 """What a trained network tells about itself."""
 
+from .._calibration_error import expected_calibration_error
 from ._alignment import ClassCenterAlignment
 from ._class_centers import class_center_alignment
+from ._reliability import reliability_diagram
+from ._sampling import SampledPredictions, sampled_predictions
 
-__all__ = ["ClassCenterAlignment", "class_center_alignment"]
+__all__ = [
+    "ClassCenterAlignment",
+    "SampledPredictions",
+    "class_center_alignment",
+    "expected_calibration_error",
+    "reliability_diagram",
+    "sampled_predictions",
+]

@@ -1,12 +1,14 @@
 """Rules that change gradients or updates of an optimizer, and an optimizer."""
 
 from ._agc import AdaptiveGradientClipping
+from ._bayesian import BayesianLearningRule
 from ._boolean import BooleanAccumulation
 from ._clipping import adaptive_gradient_clip
 from ._groups import ParameterGroups
 
 __all__ = [
     "AdaptiveGradientClipping",
+    "BayesianLearningRule",
     "BooleanAccumulation",
     "ParameterGroups",
     "adaptive_gradient_clip",

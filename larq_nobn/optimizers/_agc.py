@@ -43,8 +43,9 @@ class AdaptiveGradientClipping(OptimizerWrapper):
 
     Arguments:
         optimizer: A Keras optimizer, new-style or legacy, as an object, name or config;
-            also Larq's `Bop` and `CaseOptimizer`. Variables that `Bop` or
-            `BooleanAccumulation` trains have no latent magnitude and are not clipped.
+            also Larq's `Bop` and `CaseOptimizer`. Variables that `Bop`,
+            `BooleanAccumulation` or, as log odds, `BayesianLearningRule` trains have
+            no latent magnitude and are not clipped.
             Under mixed precision, loss scaling goes around this wrapper, as `compile`
             does on its own.
         clip_factor: Largest ratio of the norms of gradient and weights, in (0, inf];
@@ -88,7 +89,7 @@ class AdaptiveGradientClipping(OptimizerWrapper):
     def __new__(cls, optimizer: Any = None, *_: Any, **__: Any) -> Any:
         if cls is not AdaptiveGradientClipping:  # a copy of an existing wrapper
             return super().__new__(cls)
-        inner = resolve_optimizer(optimizer)
+        inner = resolve_optimizer(optimizer, cls.__name__, "clipping")
         part = inner
         while isinstance(part, OptimizerWrapper):
             if isinstance(part, AdaptiveGradientClipping):

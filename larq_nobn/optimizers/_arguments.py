@@ -1,4 +1,4 @@
-"""Checks of what the clipping wrapper is given."""
+"""Checks of what wrappers of optimizers are given."""
 
 from __future__ import annotations
 
@@ -12,15 +12,21 @@ from .._keras import keras
 from ._clipping import Axes
 
 
-def resolve_optimizer(optimizer: Any) -> Any:
-    """Returns the optimizer to wrap, from an object, a name or a config."""
+def resolve_optimizer(optimizer: Any, wrapper: str, work: str) -> Any:
+    """Returns the optimizer to wrap, from an object, a name or a config.
+
+    Arguments:
+        optimizer: What was given.
+        wrapper: The name of the class that wraps it, for the messages.
+        work: What that does with gradients.
+    """
     if isinstance(optimizer, (str, dict)):
         optimizer = keras.optimizers.get(copy.deepcopy(optimizer))
     if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
         raise TypeError(
-            "optimizer is a LossScaleOptimizer, around which clipping would see scaled "
-            "gradients. Write LossScaleOptimizer(AdaptiveGradientClipping(...)), or "
-            "leave the loss scaling to compile."
+            f"optimizer is a LossScaleOptimizer, around which {work} would see scaled "
+            f"gradients. Write LossScaleOptimizer({wrapper}(...)), or leave the loss "
+            "scaling to compile."
         )
     families = (keras.optimizers.Optimizer, keras.optimizers.legacy.Optimizer)
     if not isinstance(optimizer, families):

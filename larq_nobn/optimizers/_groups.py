@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._keras import keras, register
+from ._bayesian import BayesianLearningRule
 from ._multipliers import check_multipliers, factors_by_name, names_in_full
 from ._wrapper import OptimizerWrapper
 
@@ -30,7 +31,8 @@ class ParameterGroups(OptimizerWrapper, keras.optimizers.Optimizer):
     for bit. State and hyperparameters are those of the wrapped optimizer: files and
     checkpoints hold its state and nothing else.
 
-    `AdaptiveGradientClipping` may be inside or around it, with the same result.
+    `AdaptiveGradientClipping` may be inside or around it, with the same result;
+    `BayesianLearningRule` around it only.
 
     Arguments:
         optimizer: A new-style Keras optimizer as an object, name or config. Under mixed
@@ -42,8 +44,9 @@ class ParameterGroups(OptimizerWrapper, keras.optimizers.Optimizer):
 
     Raises:
         TypeError: If an argument has the wrong type, or if `optimizer` is a legacy
-            optimizer, scales the loss or has groups already; at the first step, if it
-            does not update variables in `update_step`.
+            optimizer, scales the loss, has groups already or is a
+            `BayesianLearningRule`; at the first step, if it does not update variables
+            in `update_step`.
         ValueError: If a pattern or a factor is out of its range; when the variables are
             known, if a pattern matches none of them.
 
@@ -214,6 +217,11 @@ def _resolve(optimizer: Any) -> Any:
             raise TypeError(
                 "optimizer has ParameterGroups already, and their factors would "
                 "multiply. Put all multipliers into one."
+            )
+        if isinstance(inner, BayesianLearningRule):
+            raise TypeError(
+                "optimizer is a BayesianLearningRule, whose natural steps have no "
+                "groups. Write BayesianLearningRule(ParameterGroups(...), ...)."
             )
         inner = inner.inner_optimizer
     return optimizer

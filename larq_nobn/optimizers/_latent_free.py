@@ -1,4 +1,4 @@
-"""Which variables a latent-free optimizer trains: Larq's Bop, and what is like it."""
+"""Which variables have no magnitude that a gradient could be measured by."""
 
 from __future__ import annotations
 
@@ -8,27 +8,36 @@ from typing import Any
 import tensorflow as tf
 from larq.optimizers import Bop, CaseOptimizer, _var_key
 
+from ._bayesian import BayesianLearningRule
 from ._boolean import BooleanAccumulation
+from ._natural import is_natural, split
+from ._pairs import Pairs
+from ._wrapper import OptimizerWrapper
 
 _LATENT_FREE = (Bop, BooleanAccumulation)
 
 
-def is_latent_free(optimizer: Any, pairs: list[Any]) -> Callable[[tf.Variable], bool]:
-    """Returns a predicate for the variables that are flipped inside `optimizer`.
+def is_latent_free(optimizer: Any, pairs: Pairs) -> Callable[[tf.Variable], bool]:
+    """Returns a predicate for variables of signs that flip, or of log odds.
 
     Arguments:
         optimizer: Any optimizer.
         pairs: Gradients and variables of the step.
     """
+    if isinstance(optimizer, BayesianLearningRule):
+        of_others = is_latent_free(optimizer.inner_optimizer, split(pairs)[1])
+        return lambda variable: is_natural(variable) or of_others(variable)
+    if isinstance(optimizer, OptimizerWrapper):
+        return is_latent_free(optimizer.inner_optimizer, pairs)
     if not isinstance(optimizer, CaseOptimizer):
         return lambda _: isinstance(optimizer, _LATENT_FREE)
     if optimizer.var_opt_mapping is None:  # as its own first step would do
         optimizer._compute_var_opt_mapping(pairs)
     chosen = optimizer.var_opt_mapping
-    flipping = [isinstance(each, _LATENT_FREE) for each in optimizer.optimizers]
+    of_parts = [is_latent_free(each, pairs) for each in optimizer.optimizers]
 
-    def is_flipped(variable: tf.Variable) -> bool:
+    def of_its_part(variable: tf.Variable) -> bool:
         index = chosen.get(_var_key(variable))
-        return index is not None and flipping[index]
+        return index is not None and of_parts[index](variable)
 
-    return is_flipped
+    return of_its_part

@@ -1,5 +1,6 @@
 """Larq quantizers: for kernels and activations, by object, class or string alias."""
 
+from ._bernoulli_sign import BernoulliSign
 from ._binary_regularized import BinaryRegularized
 from ._recu import ReCU
 from ._reste import ReSTE
@@ -10,6 +11,7 @@ from ._sigmoid_sign import SigmoidSign
 from ._sign_swish import SignSwish
 
 __all__ = [
+    "BernoulliSign",
     "BinaryRegularized",
     "RSign",
     "ReCU",

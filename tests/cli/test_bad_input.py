@@ -87,6 +87,14 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("evaluate float.keras", "Add --dataset"),
         ("evaluate float.keras --dataset digits", "takes images of shape (4, 4, 1)"),
         ("evaluate float.keras --dataset digits --limit 0", "limit=0 is below 1"),
+        (
+            "evaluate float.keras --dataset digits --samples 2",
+            "has no kernel of BernoulliSign to draw networks from",
+        ),
+        (
+            "evaluate damaged.tflite --dataset digits --samples 2",
+            "holds one binary network, from which --samples cannot draw others",
+        ),
         ("convert", "Missing argument 'RUN_OR_FILE'"),
         ("convert nowhere m.tflite", "Path 'nowhere' does not exist"),
         ("convert damaged.keras m.tflite", "damaged.keras is damaged"),

@@ -8,9 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import larq_nobn as nobn
+import larq as lq
 import numpy as np
 import pytest
-from larq_nobn import data, deploy, training
+from larq_nobn import data, deploy, diagnostics, training
 from click.testing import Result
 from larq_nobn._keras import keras
 from larq_nobn.cli import _deploy, main
@@ -98,6 +99,32 @@ def test_evaluate_a_keras_file_prints_a_table(
     found = json.loads((tmp_path / "result.json").read_text())
     assert found["examples"] == 50
     assert f"{100 * found['accuracy']:.1f} %" in result.stdout
+    assert f"calibration error │ {found['calibration_error']:.4f}" in result.stdout
+
+
+def test_evaluate_averages_the_networks_of_a_posterior(invoke: Invoke, tmp_path: Path):
+    image = keras.Input((8, 8, 1))
+    binary = lq.layers.QuantDense(10, kernel_quantizer="bernoulli_sign")
+    model = keras.Model(image, binary(keras.layers.Flatten()(image)))
+    training.save_model(model, tmp_path / "bayesian.keras")
+    result = invoke(
+        *("evaluate", tmp_path / "bayesian.keras", "--dataset", "digits"),
+        *("--limit", 50, "--samples", 3, "--json", tmp_path / "result.json"),
+    )
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "result.json").read_text())["sampled"]
+    images = data.load("digits", "test", 128, limit=50)
+    expected = diagnostics.sampled_predictions(model, images, 3)
+    right = expected.probabilities.argmax(1) == expected.labels
+    chosen = expected.probabilities[np.arange(50), expected.labels]
+    assert found["samples"] == 3
+    assert found["accuracy"] == pytest.approx(right.mean())
+    assert found["loss"] == pytest.approx(-np.log(chosen).mean(), rel=1e-4)
+    assert 0 < found["spread"] < 0.5
+    for name in ("accuracy", "loss", "calibration error", "spread"):
+        assert f"{name} of 3 samples" in result.stdout
+    error = f"{found['calibration_error']:.4f}"
+    assert f"calibration error of 3 samples │ {error}" in result.stdout
 
 
 @pytest.mark.convert

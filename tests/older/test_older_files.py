@@ -45,10 +45,11 @@ def test_a_finished_run_is_not_trained_again(folder):
     assert again.history == given.history
 
 
-def test_an_unfinished_run_goes_on_to_the_same_end(folder):
+def test_an_unfinished_run_goes_on_to_the_same_end(folder, caplog):
     finished = load_run(FILES / "finished")
     run = train(settings(finished), folder / "unfinished", resume=True)
     assert [row["epoch"] for row in run.history] == [1, 2]
+    assert "is not used" not in caplog.text  # its checkpoint lacks later settings
     for resumed, undisturbed in zip(
         run.model.get_weights(), finished.model.get_weights(), strict=True
     ):

@@ -1,4 +1,4 @@
-"""Binary kernels of ReCU and BNN+, and what ReCU does to activations."""
+"""Binary kernels of ReCU, BNN+ and BiSNN, and what ReCU does to activations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 from contract_case import Case
 from contract_oracles import Weights
 from larq_nobn.layers import ActivationStandardization
-from larq_nobn.quantizers import BinaryRegularized, ReCU, ScaledStdSign
+from larq_nobn.quantizers import BernoulliSign, BinaryRegularized, ReCU, ScaledStdSign
 
 from .nobn import scaled_std_sign
 
@@ -47,6 +47,10 @@ def binary_regularized(
         "x": inside["x"] - strength * beyond * np.sign(x),
         "scale": d_scale,
     }
+
+
+def mode(x: np.ndarray, weights: Weights, upstream: np.ndarray) -> Weights:
+    return {"x": np.zeros_like(x)}
 
 
 def activation_standardization(
@@ -89,6 +93,21 @@ ROWS = (
         weights=("scale", "gain"),
         smooth=False,
         oracle=partial(binary_regularized, strength=0.3),
+        inference="vanishes",
+        float_ops={},
+    ),
+    Case(
+        # Checked at inference: no oracle knows the draws of training, whose relaxation
+        # has tests of its own.
+        BernoulliSign,
+        role="kernel",
+        alias="bernoulli_sign",
+        kwargs={"temperature": 0.5, "hard": True},
+        shapes=((3, 3, 4, 5), (3, 4, 5), (2, 2, 2, 3, 4), (6, 3)),
+        weights=(),
+        training=False,
+        smooth=True,
+        oracle=mode,
         inference="vanishes",
         float_ops={},
     ),

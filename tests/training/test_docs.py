@@ -89,13 +89,16 @@ COMMANDS = [
 @pytest.mark.parametrize("words", COMMANDS, ids=" ".join)
 def test_commands_are_understood(words: list[str]):
     name, *arguments = words
+    for parameter in main.commands[name].params:
+        if isinstance(parameter.type, click.Path):
+            parameter.type.exists = False  # the folders of earlier lines
     assert main.commands[name].make_context(name, arguments).params
 
 
 def test_options_exist():
     given = {
         option
-        for name in ("train", "compare", "report")
+        for name in ("train", "evaluate", "compare", "report")
         for parameter in main.commands[name].params
         if isinstance(parameter, click.Option)
         for option in parameter.opts

@@ -36,7 +36,9 @@ def _fitting(name: str) -> str:
 
 # The others are one of these with further epochs, or with a part before it.
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["nobn", "ab_cifar", "recu_cifar", "bnn_plus"])
+@pytest.mark.parametrize(
+    "name", ["nobn", "ab_cifar", "recu_cifar", "bnn_plus", "bayesian"]
+)
 def test_recipes_train(name: str, tmp_path):
     settings = RunSettings.from_recipe(
         name, normalization=_fitting(name), dataset="digits", **SMALL
@@ -82,6 +84,13 @@ def test_plain_settings_are_the_plain_recipe():
         ({"shift_multiplier": 0.0}, "shift_multiplier=0.0 is outside"),
         ({"latent_scale": 0.0}, "latent_scale=0.0 is outside"),
         ({"stages": 3}, "stages=3 is above 2"),
+        ({"natural_learning_rate": 0}, "natural_learning_rate=0 is outside"),
+        ({"prior_weight": -1}, "prior_weight=-1 is outside"),
+        ({"temperature": 0}, "temperature=0 is outside"),
+        (
+            {"kernel": "bernoulli_sign", "weight_decay": 0.1},
+            "weight_decay=0.1 would be .* Use prior_weight in its place",
+        ),
         ({"accumulate": 0}, "accumulate=0 is below 1"),
         ({"accumulate": 3}, "accumulate=3 does not divide batch_size=128"),
         ({"warmup_epochs": 2}, "warmup_epochs=2 needs the schedule 'cosine'"),
@@ -161,6 +170,34 @@ def test_the_optimizer_is_the_one_of_the_recipe():
     groups = optimizer.inner_optimizer
     assert list(groups.multipliers.values()) == [4.0]
     assert groups.inner_optimizer.beta_2 == 0.99
+
+
+def test_random_kernels_follow_the_bayesian_rule():
+    settings = RunSettings.from_recipe(
+        "bayesian",
+        normalization="batch_norm",
+        schedule="cosine",
+        warmup_epochs=1,
+        clip_factor=0.02,
+        prior_weight=0.25,
+        temperature=0.125,
+    )
+    plain = small_network(normalization="batch_norm")
+    network = with_kernels(plain, settings.kernel, 0.0, settings.temperature)
+    schedule = schedule_for(settings, 5)
+    rule = optimizer_for(settings, schedule, network)
+    assert type(rule).__name__ == "BayesianLearningRule"
+    assert rule.prior_weight == 0.25
+    for step in (0, 3, 5, 50, 99):  # the same shape at 300 instead of 0.001
+        natural = float(rule.natural_learning_rate(step))
+        np.testing.assert_allclose(natural, 3e5 * float(schedule(step)), rtol=1e-5)
+    assert rule.inner_optimizer.clip_factor == 0.02
+    kernels = [v for v in network.weights if rule.is_bayesian_variable(v)]
+    assert len(kernels) == 3
+    assert {kernel.quantizer.temperature for kernel in kernels} == {0.125}
+    assert {kernel.constraint.clip_value for kernel in kernels} == {5.0}
+    alone = optimizer_for(settings, schedule, plain)
+    assert type(alone).__name__ == "AdaptiveGradientClipping"
 
 
 def test_networks_without_shifts_have_no_groups():

@@ -24,6 +24,9 @@ def test_logits():
     assert result["loss"] == pytest.approx(LOSS, rel=1e-6)
     assert result["accuracy"] == pytest.approx(2 / 3)
     assert result["examples"] == 3
+    sure = 1 / (1 + np.exp([-2.0, -1.0, -4.0]))  # each in an interval of its own
+    error = np.mean([1 - sure[0], 1 - sure[1], sure[2]])
+    assert result["calibration_error"] == pytest.approx(error, rel=1e-5)
     assert counts == [2, 1]
 
 

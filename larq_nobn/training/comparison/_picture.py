@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ..._figures import new_figure
 from ..._files import replacing
-from ..folder import new_figure
 from ..settings import named, shown
 from ._groups import Group
 

@@ -7,13 +7,18 @@ from collections.abc import Callable
 import numpy as np
 import tensorflow as tf
 
+from ..._calibration_error import binned
 from ..._keras import keras
+from ..._probabilities import as_logits, log_partition
+
+# As many as are usual for the expected calibration error.
+_BINS = 15
 
 
 def evaluate(
     model: keras.Model, images: tf.data.Dataset, seen: Callable[[int], object] = int
 ) -> dict[str, float]:
-    """Loss and accuracy of a Keras classifier, however it is compiled.
+    """Loss, accuracy and calibration of a Keras classifier, however it is compiled.
 
     Arguments:
         model: A classifier of images.
@@ -21,7 +26,8 @@ def evaluate(
         seen: Called after each batch with its number of images.
 
     Returns:
-        `loss` (mean cross-entropy), `accuracy` and `examples`.
+        `loss` (mean cross-entropy), `accuracy`, `calibration_error` (expected, of 15
+        bins) and `examples`.
 
     Raises:
         ValueError: If the model is not a classifier of such images.
@@ -47,7 +53,7 @@ def score(
     images: tf.data.Dataset,
     seen: Callable[[int], object] = int,
 ) -> dict[str, float]:
-    """Loss and accuracy of anything that turns a batch of images into logits.
+    """How good anything is that turns a batch of images into logits.
 
     Arguments:
         predict: Takes images (N, ...), returns logits or probabilities (N, classes).
@@ -55,7 +61,8 @@ def score(
         seen: Called after each batch with its number of images.
 
     Returns:
-        `loss` (mean cross-entropy), `accuracy` and `examples`.
+        `loss` (mean cross-entropy), `accuracy`, `calibration_error` (expected, of 15
+        bins) and `examples`.
 
     Raises:
         ValueError: If the outputs do not fit the labels, or there are no images.
@@ -67,7 +74,8 @@ def score(
         print(nobn.training.score(model.predict_on_batch, images)["loss"])
         ```
     """
-    loss, correct, examples = 0.0, 0, 0
+    loss, examples = 0.0, 0
+    confidence, right = [np.zeros(0)], [np.zeros(0, bool)]
     for batch, labels in images.as_numpy_iterator():
         outputs = np.asarray(predict(batch), np.float64)
         if outputs.ndim != 2 or labels.max() >= outputs.shape[1]:
@@ -75,28 +83,20 @@ def score(
                 f"The model's output has shape {outputs.shape}, but labels go up to "
                 f"{labels.max()}. Choose the data set that it was trained on."
             )
-        outputs = _as_logits(outputs)
+        outputs = as_logits(outputs)
+        partition = log_partition(outputs)
         picked = outputs[np.arange(len(labels)), labels]
-        loss += float(np.sum(_log_partition(outputs) - picked))
-        correct += int(np.sum(outputs.argmax(1) == labels))
+        loss += float(np.sum(partition - picked))
+        confidence.append(np.exp(outputs.max(1) - partition))
+        right.append(outputs.argmax(1) == labels)
         examples += len(labels)
         seen(len(labels))
     if not examples:
         raise ValueError("There are no images to evaluate on. Give at least one.")
+    hits = np.concatenate(right)
     return {
         "loss": loss / examples,
-        "accuracy": correct / examples,
+        "accuracy": float(hits.mean()),
+        "calibration_error": binned(np.concatenate(confidence), hits, _BINS).error(),
         "examples": examples,
     }
-
-
-def _as_logits(outputs: np.ndarray) -> np.ndarray:
-    """Our networks end in logits; models from elsewhere may end in a softmax."""
-    if (outputs >= 0).all() and np.allclose(outputs.sum(1), 1, atol=1e-3):
-        return np.log(np.maximum(outputs, 1e-12))
-    return outputs
-
-
-def _log_partition(outputs: np.ndarray) -> np.ndarray:
-    highest = outputs.max(1, keepdims=True)
-    return highest[:, 0] + np.log(np.exp(outputs - highest).sum(1))

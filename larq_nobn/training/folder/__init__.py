@@ -2,7 +2,6 @@
 
 from ._checkpoints import Checkpoints
 from ._claim import CHECKPOINTS, claimed, epochs_kept, is_finished, refuse_what_is_there
-from ._curves import new_figure
 from ._files import save_model, write_json
 from ._journal import Journal
 from ._opening import Run, load_record, load_run, open_model
@@ -19,7 +18,6 @@ __all__ = [
     "is_finished",
     "load_record",
     "load_run",
-    "new_figure",
     "open_model",
     "plain",
     "refuse_what_is_there",

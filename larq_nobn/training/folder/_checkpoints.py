@@ -7,6 +7,7 @@ import io
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +15,7 @@ import numpy as np
 
 from ..._files import replacing
 from ..._keras import keras
+from ..settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
 _KEPT = 2
@@ -114,7 +116,7 @@ class Checkpoints(keras.callbacks.Callback):
         return 0
 
     def _check(self, header: dict[str, Any], variables: list[Any]) -> None:
-        if header["settings"] != self._settings:
+        if completed(header["settings"], self._settings) != self._settings:
             raise ValueError("it is of a run with other settings")
         found = header["variables"]
         wanted = [_description(variable) for variable in variables]
@@ -125,6 +127,17 @@ class Checkpoints(keras.callbacks.Callback):
         for its, ours in zip(found, wanted, strict=True):
             if its != ours:
                 raise ValueError(f"it has {its} where this run has {ours}")
+
+
+def completed(found: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that an older version wrote, with those that it did not know.
+
+    Arguments:
+        found: What it wrote.
+        given: Settings of this version, of which a missing one is taken as by default.
+    """
+    defaults = json.loads(json.dumps(asdict(RunSettings())))
+    return {name: defaults[name] for name in given if name in defaults} | {**found}
 
 
 def checkpoints_in(folder: Path) -> list[Path]:

@@ -7,13 +7,11 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..._files import is_leftover
-from ..settings import RunSettings
-from ._checkpoints import checkpoints_in, epochs_of
+from ._checkpoints import checkpoints_in, completed, epochs_of
 from ._files import write_json
 
 CHECKPOINTS = "checkpoints"
@@ -128,9 +126,7 @@ def refuse_what_is_there(
 def _refuse_other(
     folder: Path, found: Mapping[str, Any], given: Mapping[str, Any]
 ) -> None:
-    # A setting that a run of an older version lacks is what it is by default.
-    defaults = asdict(RunSettings())
-    found = {name: defaults[name] for name in given if name in defaults} | {**found}
+    found = completed(found, given)
     names = [*given, *(name for name in found if name not in given)]
     differing = [name for name in names if found.get(name) != given.get(name)]
     if differing:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
+from ..._figures import new_figure
 from ..._files import replacing
 
 _log = logging.getLogger("larq_nobn")
@@ -32,19 +32,3 @@ def draw_curves(
         axes.legend()
     with replacing(target) as temporary:
         figure.savefig(temporary, dpi=120)
-
-
-def new_figure(target: Path, size: tuple[float, float]) -> Any:
-    """Returns an empty matplotlib figure of so many inches, for the file `target`.
-
-    Raises:
-        ImportError: If matplotlib is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure  # no pyplot: no global state, no window
-    except ImportError as error:
-        raise ImportError(
-            f"{target.name} is left out because matplotlib is not installed; "
-            "pip install 'larq_nobn[plots]' brings it."
-        ) from error
-    return Figure(figsize=size, layout="constrained")

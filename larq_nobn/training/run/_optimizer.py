@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 
 from ..._keras import keras
-from ...optimizers import AdaptiveGradientClipping, ParameterGroups
+from ...optimizers import (
+    AdaptiveGradientClipping,
+    BayesianLearningRule,
+    ParameterGroups,
+)
 from ..settings import RunSettings
 
 # Shifts of signs, the biases of convolutions in their place, and gains of kernels.
@@ -47,6 +51,24 @@ def optimizer_for(
         optimizer = ParameterGroups(
             optimizer, {_SHIFTS_AND_GAINS: settings.shift_multiplier}
         )
-    if settings.clip_factor == 0:
+    if settings.clip_factor != 0:
+        optimizer = AdaptiveGradientClipping(
+            optimizer, clip_factor=settings.clip_factor
+        )
+    if not any(map(BayesianLearningRule.is_bayesian_variable, network.weights)):
         return optimizer
-    return AdaptiveGradientClipping(optimizer, clip_factor=settings.clip_factor)
+    ratio = settings.natural_learning_rate / settings.learning_rate
+    return BayesianLearningRule(
+        optimizer, _multiplied(schedule, ratio), settings.prior_weight
+    )
+
+
+def _multiplied(
+    schedule: keras.optimizers.schedules.LearningRateSchedule, factor: float
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The same schedule of another height."""
+    config = schedule.get_config()
+    for name in ("initial_learning_rate", "warmup_target"):
+        if config.get(name) is not None:
+            config[name] *= factor
+    return type(schedule).from_config(config)

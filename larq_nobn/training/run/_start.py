@@ -58,7 +58,9 @@ def _build(settings: RunSettings) -> keras.Model:
         **{name: value for name, value in chosen.items() if value is not None},
         **settings.network,
     )
-    return with_kernels(network, settings.kernel, settings.weight_decay)
+    return with_kernels(
+        network, settings.kernel, settings.weight_decay, settings.temperature
+    )
 
 
 def _fill(network: keras.Model, settings: RunSettings) -> None:

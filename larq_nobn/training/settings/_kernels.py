@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import larq as lq
@@ -11,6 +12,7 @@ from ..._keras import keras
 from ..._larq import without_starvation_warning
 from ...graph import is_binary, rebuild
 from ...quantizers import (
+    BernoulliSign,
     BinaryRegularized,
     ReCU,
     ReSTE,
@@ -29,14 +31,21 @@ KERNELS: dict[str, Callable[[], Any]] = {
     "reste": ReSTE,
     "sign_swish": SignSwish,
     "sigmoid_sign": SigmoidSign,
+    "bernoulli_sign": BernoulliSign,
     "bnn_plus": lambda: BinaryRegularized(SignSwish(), order=1, strength=1e-7),
 }
 # These bring the weights to scale themselves, or look at more than [-1, 1] of them.
 _UNCLIPPED = {"scaled_std_sign", "recu", "reste"}
+# Beyond, a weight of this natural parameter is of the other sign once in 22,000 draws,
+# and each time takes a step that no other step could undo.
+_LARGEST_NATURAL = 5.0
 
 
 def with_kernels(
-    network: keras.Model, kernel: str | None, weight_decay: float
+    network: keras.Model,
+    kernel: str | None,
+    weight_decay: float,
+    temperature: float = 1.0,
 ) -> keras.Model:
     """Builds a network again, with one quantizer or with weight decay on all kernels.
 
@@ -45,9 +54,13 @@ def with_kernels(
         kernel: One of `KERNELS`, which takes the place of every binary one of its
             quantized layers; None keeps them.
         weight_decay: Factor on the kernels in their gradient; 0 for none.
+        temperature: That of `"bernoulli_sign"`.
     """
     if kernel is None and not weight_decay:
         return network
+
+    of_settings = {"bernoulli_sign": partial(BernoulliSign, temperature)}
+    kernels: dict[str, Callable[[], Any]] = {**KERNELS, **of_settings}
 
     def same_but(layer: keras.layers.Layer) -> keras.layers.Layer:
         changes: dict[str, Any] = {}
@@ -55,9 +68,12 @@ def with_kernels(
             # The gradient of half the square is the kernel itself.
             changes["kernel_regularizer"] = keras.regularizers.L2(weight_decay / 2)
         if kernel is not None and is_binary(getattr(layer, "kernel_quantizer", None)):
-            changes["kernel_quantizer"] = KERNELS[kernel]()
+            changes["kernel_quantizer"] = kernels[kernel]()
             if kernel in _UNCLIPPED:
                 changes["kernel_constraint"] = None
+            elif kernel == "bernoulli_sign":
+                clip = lq.constraints.WeightClip(_LARGEST_NATURAL)
+                changes["kernel_constraint"] = clip
         return rebuild(layer, **changes)
 
     with without_starvation_warning():

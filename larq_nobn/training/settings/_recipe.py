@@ -45,7 +45,11 @@ class Recipe:
             `.keras` file, or `"train"` for a float ResNet that is trained first. None:
             the labels.
         kernel: What makes the binary kernels, one of `KERNELS`; None for the network's
-            own.
+            own. With `"bernoulli_sign"` they follow `BayesianLearningRule`.
+        natural_learning_rate: Of that rule at the first step; it falls as the other
+            one does.
+        prior_weight: Of that rule.
+        temperature: Of `BernoulliSign`.
         network: Further arguments of the network's builder, such as `alpha`.
 
     Raises:
@@ -76,6 +80,9 @@ class Recipe:
     stages: int = 1
     teacher: str | None = None
     kernel: str | None = None
+    natural_learning_rate: float = 300.0
+    prior_weight: float = 1e-5
+    temperature: float = 0.5
     network: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -112,6 +119,11 @@ class Recipe:
                 f"warmup_epochs={self.warmup_epochs} leaves nothing of "
                 f"epochs={self.epochs}. Warm up for less, or train for longer."
             )
+        if self.weight_decay and self.kernel == "bernoulli_sign":
+            raise ValueError(
+                f"weight_decay={self.weight_decay} would be divided by the spread of "
+                "the weights of kernel='bernoulli_sign'. Use prior_weight in its place."
+            )
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"accumulate={self.accumulate} does not divide "
@@ -126,6 +138,9 @@ _RANGES = (
     ("weight_decay", "[0, inf)", "0 is none."),
     ("stage_one_decay", "[0, inf)", "0 is none."),
     ("clip_factor", "[0, inf)", "0.02 is usual, 0 is off."),
+    ("natural_learning_rate", "(0, inf)", "300 is a good start."),
+    ("prior_weight", "[0, inf)", "0 is none, 1e-5 is usual."),
+    ("temperature", "[1e-12, inf)", "0.5 is usual, 1 is smooth."),
     ("latent_scale", "(0, inf)", "1 keeps those of the network."),
     ("shift_multiplier", "(0, inf)", "1 treats all weights alike."),
 )

@@ -62,6 +62,8 @@ RECIPES: dict[str, Recipe] = {
         kernel="bnn_plus",
         network={"estimator": "sign_swish"},
     ),
+    # After Jang et al. 2020, arXiv:2012.08300, and Meng et al. 2020, arXiv:2002.10778.
+    "bayesian": Recipe(clip_factor=0.0, kernel="bernoulli_sign"),
     # Few images: weaker clipping limits hold back what one batch says.
     "small": replace(_NOBN, epochs=30, batch_size=32, clip_factor=0.001),
     "quick": replace(_NOBN, epochs=2),

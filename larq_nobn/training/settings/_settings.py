@@ -43,7 +43,7 @@ class RunSettings(Recipe):
         epochs, batch_size, optimizer, learning_rate, beta_2, momentum, schedule,
             warmup_epochs, weight_decay, stage_one_decay, clip_factor, shift_multiplier,
             calibrate, latent_scale, reflect, accumulate, stages, teacher, kernel,
-            network: As in `Recipe`.
+            natural_learning_rate, prior_weight, temperature, network: As in `Recipe`.
 
     Raises:
         TypeError: If an argument has the wrong type.

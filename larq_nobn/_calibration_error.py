@@ -1,0 +1,110 @@
+"""How far a classifier's confidence is from its accuracy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ._checks import check_integer
+
+
+@dataclass(frozen=True)
+class Bins:
+    """Predictions by confidence, in intervals of equal width.
+
+    Attributes:
+        share: Of the predictions that fall into each, (bins,).
+        confidence: Their mean confidence; 0 where there is none.
+        accuracy: The share of them that is right; 0 where there is none.
+    """
+
+    share: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
+
+    def error(self) -> float:
+        """The expected calibration error."""
+        return float(np.sum(self.share * np.abs(self.accuracy - self.confidence)))
+
+
+def binned(confidence: np.ndarray, right: np.ndarray, bins: int) -> Bins:
+    """Sorts predictions into the intervals (k/bins, (k+1)/bins].
+
+    Arguments:
+        confidence: Of each prediction, in [0, 1].
+        right: Whether it is.
+        bins: Number of intervals.
+    """
+    places = np.clip(np.ceil(confidence * bins).astype(int) - 1, 0, bins - 1)
+    counts = np.bincount(places, minlength=bins)
+
+    def mean(values: np.ndarray) -> np.ndarray:
+        return np.bincount(places, values, bins) / np.maximum(counts, 1)
+
+    return Bins(counts / len(places), mean(confidence), mean(right))
+
+
+def predictions(probabilities: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
+    """The confidence of each prediction and whether it is right, checked."""
+    p, y = np.asarray(probabilities, np.float64), np.asarray(labels)
+    if p.ndim != 2 or not len(p) or y.shape != (len(p),):
+        raise ValueError(
+            f"probabilities of shape {p.shape} and labels of shape {y.shape} do not "
+            "fit. Pass (examples, classes) and (examples,), at least one example."
+        )
+    if (p < 0).any() or not np.allclose(p.sum(1), 1, atol=1e-3):
+        raise ValueError(
+            f"probabilities go from {p.min():.3g} to {p.max():.3g} and do not add up "
+            "to 1 per example. Pass the softmax of logits."
+        )
+    if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= p.shape[1]:
+        raise ValueError(
+            f"labels of type {y.dtype} go from {y.min()} to {y.max()}, but they must "
+            f"be whole numbers below {p.shape[1]}. Pass one class per example."
+        )
+    return p.max(1), p.argmax(1) == y
+
+
+def expected_calibration_error(
+    probabilities: Any, labels: Any, bins: int = 15
+) -> float:
+    r"""How far the confidence of a classifier is from its accuracy, on average.
+
+    The confidence of a prediction is the probability of the predicted class. With
+    predictions sorted by it into intervals \(B_k\) of equal width,
+
+    \[ \mathrm{ECE} = \sum_k \frac{|B_k|}{N}
+       \big|\operatorname{accuracy}(B_k) - \operatorname{confidence}(B_k)\big| . \]
+
+    Arguments:
+        probabilities: (N, classes), rows that add up to 1.
+        labels: (N,), whole numbers.
+        bins: Number of intervals, 1 or more.
+
+    Returns:
+        A number in [0, 1]; 0 for a classifier that is right as often as it says.
+
+    Raises:
+        TypeError, ValueError: For arguments that are none of these.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        error = nobn.diagnostics.expected_calibration_error(
+            [[0.9, 0.1], [0.8, 0.2]], [0, 1]
+        )
+        print(error)  # 0.45: a tenth in one interval, eight tenths in another
+        ```
+
+    References:
+        - C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural
+          Networks", ICML 2017, arXiv:1706.04599.
+
+    Differences from the paper:
+        None known.
+    """
+    check_integer("bins", bins, 1, "15 is usual.")
+    return binned(*predictions(probabilities, labels), bins).error()

@@ -1,0 +1,86 @@
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._calibration_error import binned, predictions
+from .._checks import check_integer
+from .._figures import new_figure
+from .._files import replacing
+
+
+def reliability_diagram(
+    probabilities: Any,
+    labels: Any,
+    path: str | os.PathLike,
+    bins: int = 15,
+    title: str = "",
+) -> None:
+    """Draws how often a classifier is right against how sure it is.
+
+    A bar per interval of confidence shows the accuracy of its predictions, a point
+    their mean confidence; bars below the diagonal are of a classifier that is too sure
+    of itself. Below, how many predictions each interval holds. The heading gives the
+    expected calibration error.
+
+    Arguments:
+        probabilities: (N, classes), rows that add up to 1.
+        labels: (N,), whole numbers.
+        path: Where the picture goes; ends in .png.
+        bins: Number of intervals, 1 or more.
+        title: Put before the error in the heading.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+        TypeError, ValueError: For arguments that are none of these.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        nobn.diagnostics.reliability_diagram(
+            [[0.9, 0.1], [0.8, 0.2]], [0, 1], "reliability.png"
+        )
+        ```
+
+    References:
+        - C. Guo, G. Pleiss, Y. Sun, K. Q. Weinberger, "On Calibration of Modern Neural
+          Networks", ICML 2017, arXiv:1706.04599.
+
+    Differences from the paper:
+        The histogram below is an addition.
+    """
+    target = Path(path)
+    if target.suffix != ".png":
+        raise ValueError(
+            f"{target} is no name for a picture. Choose one that ends in .png."
+        )
+    check_integer("bins", bins, 1, "15 is usual.")
+    found = binned(*predictions(probabilities, labels), bins)
+    figure = new_figure(target, (4.5, 5.5))
+    error = f"calibration error {found.error():.3f}"
+    figure.suptitle(f"{title}: {error}" if title else error)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
+    starts = np.arange(bins) / bins
+    bars = {"width": 1 / bins, "align": "edge", "edgecolor": "white"}
+    above.bar(starts, found.accuracy, color="#0072B2", label="accuracy", **bars)
+    above.plot([0, 1], [0, 1], "--", color="black", linewidth=1)
+    filled = found.share > 0
+    above.plot(
+        starts[filled] + 0.5 / bins,
+        found.confidence[filled],
+        "o",
+        color="#D55E00",
+        label="confidence",
+    )
+    above.set_ylabel("accuracy")
+    above.legend(loc="upper left")
+    below.bar(starts, 100 * found.share, color="#999999", **bars)
+    below.set_ylabel("predictions, %")
+    below.set_xlabel("confidence")
+    below.set_xlim(0, 1)
+    with replacing(target) as temporary:
+        figure.savefig(temporary, dpi=120)

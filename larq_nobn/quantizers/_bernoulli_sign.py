@@ -1,0 +1,174 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import larq as lq
+import tensorflow as tf
+
+from .._checks import check_flag, check_number
+from .._keras import keras, register
+from .._math import at_least_float32, fused, tanh_slope
+from ._kernel_quantizer import KernelQuantizer
+
+
+@fused
+def _noisy(natural: tf.Tensor, uniform: tf.Tensor, temperature: tf.Tensor) -> tf.Tensor:
+    """(λ + δ) / T, with the logistic noise δ that belongs to the uniform draws."""
+    noise = (tf.math.log(uniform) - tf.math.log1p(-uniform)) / 2
+    return (at_least_float32(natural) + noise) / temperature
+
+
+@fused
+def _gradient(noisy: tf.Tensor, upstream: tf.Tensor, temperature: tf.Tensor) -> Any:
+    return at_least_float32(upstream) * tanh_slope(noisy) / temperature
+
+
+def bernoulli_sign(
+    natural: tf.Tensor, uniform: tf.Tensor, temperature: float, hard: bool
+) -> tf.Tensor:
+    """A draw of ±1 weights, relaxed or not, with the gradient of the relaxation.
+
+    Arguments:
+        natural: The natural parameters λ.
+        uniform: One number in (0, 1) for each, in the dtype of the computation.
+        temperature: See `BernoulliSign`.
+        hard: See there.
+    """
+    warmth = tf.constant(temperature, uniform.dtype)
+
+    @tf.custom_gradient
+    def drawn(natural: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        noisy = _noisy(natural, uniform, warmth)
+        value = lq.math.sign(noisy) if hard else tf.tanh(noisy)
+
+        def grad(upstream: tf.Tensor) -> tf.Tensor:
+            return tf.cast(_gradient(noisy, upstream, warmth), natural.dtype)
+
+        return tf.cast(value, natural.dtype), grad
+
+    return drawn(natural)
+
+
+def open_uniform(generator: tf.random.Generator, like: tf.Tensor) -> tf.Tensor:
+    """Numbers in the open interval (0, 1), the same in every replica.
+
+    A generator gives each replica numbers of its own, as dropout wants. Its state is
+    the same everywhere, and what is drawn from that is too.
+    """
+    state = generator.skip(1)
+    seed = tf.stack([state[0], state[-1]])  # the counter and the key
+    drawn = tf.random.stateless_uniform(tf.shape(like), seed, dtype=tf.float32)
+    # Multiples of 2^-23 from 0 on, moved to the middle of their interval.
+    return tf.cast(drawn + 2.0**-24, at_least_float32(like).dtype)
+
+
+# The base of Keras' own random layers, which keeps the generator out of the weights.
+@register("bernoulli_sign")
+class BernoulliSign(keras.__internal__.layers.BaseRandomLayer, KernelQuantizer):
+    r"""Random binary kernel: what is trained are the probabilities of its signs.
+
+    The kernel of the layer holds natural parameters λ of independent weights: each is
+    +1 with probability \((1 + \tanh\lambda)/2\), and its mean is \(\tanh\lambda\). In
+    training, with temperature \(T\) and fresh uniform \(\epsilon\) for every weight,
+
+    \[ \delta = \tfrac12 \ln\frac{\epsilon}{1 - \epsilon}, \qquad
+       w = \tanh\frac{\lambda + \delta}{T}, \qquad
+       \frac{\partial L}{\partial\lambda} = g\,\frac{1 - w^2 + 10^{-10}}{T}, \]
+
+    which as \(T \to 0\) becomes a draw of the binary weight,
+    \(\operatorname{sign}(\lambda + \delta)\); with `hard=True` training sees that draw,
+    under the same gradient. At inference, and wherever the kernel is read outside of
+    training, the weight is its most probable value, with sign(0) = +1 and without a
+    gradient:
+
+    \[ w = \operatorname{sign}(\lambda) . \]
+
+    Train it with `optimizers.BayesianLearningRule`, which takes the natural gradient in
+    λ and knows the prior. Any other optimizer descends the gradient above. λ is not
+    confined to [-1, 1]: set no `kernel_constraint`. Every call draws anew, so that the
+    parts of a batch whose gradients are added up have a draw each; replicas that share
+    a batch have the same one. Inference fate: **vanishes**; the sign is the kernel of
+    the binary convolution.
+
+    Arguments:
+        temperature: T, from 1e-12 on; 1 is smooth, 1e-10 all but binary.
+        hard: Whether training sees ±1 instead of the relaxation.
+        **kwargs: Keras layer arguments, such as `name`.
+
+    Input shape:
+        A kernel of any shape.
+
+    Output shape:
+        The input shape; at inference the values are -1 and +1.
+
+    Raises:
+        TypeError, ValueError: For arguments outside the ranges above.
+
+    Example:
+        ```python
+        import larq as lq
+        import larq_nobn as nobn
+        import tensorflow as tf
+
+        model = tf.keras.Sequential([
+            tf.keras.Input((8, 8, 32)),
+            lq.layers.QuantConv2D(
+                64, 3, padding="same", pad_values=1.0, use_bias=False,
+                input_quantizer="approx_sign",
+                kernel_quantizer=nobn.quantizers.BernoulliSign(),
+            ),
+        ])
+        model.compile(
+            nobn.optimizers.BayesianLearningRule(
+                "adam", learning_rate=1.0, prior_weight=1e-3
+            ),
+            "mse",
+        )
+        ```
+
+    References:
+        - H. Jang, N. Skatchkovsky, O. Simeone, "BiSNN: Training Spiking Neural Networks
+          with Binary Weights via Bayesian Learning", 2020, arXiv:2012.08300.
+        - X. Meng, R. Bachmann, M. E. Khan, "Training Binary Neural Networks using the
+          Bayesian Learning Rule", ICML 2020, arXiv:2002.10778.
+
+    Differences from the paper:
+        The uniform numbers are the middles of 2^23 intervals, so that δ lies within
+        ±8.3. `hard` is an addition.
+    """
+
+    precision = 1
+    # Read by `BayesianLearningRule`, as precision is by Larq's `Bop`.
+    natural_parameters = True
+
+    def __init__(self, temperature: float = 1.0, hard: bool = False, **kwargs: Any):
+        # A generator of its own also where Keras would use operations whose state
+        # nobody can read.
+        super().__init__(force_generator=True, **kwargs)
+        self.temperature = check_number(
+            "temperature",
+            temperature,
+            "[1e-12, inf)",
+            "1 is smooth, 1e-10 all but binary.",
+        )
+        self.hard = check_flag("hard", hard)
+
+    def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
+        return keras.backend.in_train_phase(
+            lambda: bernoulli_sign(
+                inputs, self._draw(inputs), self.temperature, self.hard
+            ),
+            lambda: lq.math.sign(inputs),
+            training,
+        )
+
+    def _draw(self, inputs: tf.Tensor) -> tf.Tensor:
+        return open_uniform(self._random_generator._generator, inputs)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "temperature": self.temperature,
+            "hard": self.hard,
+        }

@@ -1,0 +1,118 @@
+"""The expected calibration error against a loop, and its picture."""
+
+import inspect
+import re
+import sys
+import textwrap
+
+import numpy as np
+import pytest
+from larq_nobn.diagnostics import expected_calibration_error, reliability_diagram
+
+RNG = np.random.default_rng(0)
+POWERS = np.exp(RNG.normal(size=(500, 4)))
+PROBABILITIES = POWERS / POWERS.sum(1, keepdims=True)
+LABELS = RNG.integers(0, 4, 500)
+
+
+def by_hand(probabilities, labels, bins):
+    """The definition as loops."""
+    total = 0.0
+    for k in range(bins):
+        low, high = k / bins, (k + 1) / bins
+        inside = [
+            (max(p), float(np.argmax(p) == y))
+            for p, y in zip(probabilities, labels, strict=True)
+            if low < max(p) <= high
+        ]
+        if inside:
+            confidence, right = np.mean(inside, axis=0)
+            total += len(inside) / len(labels) * abs(right - confidence)
+    return total
+
+
+@pytest.mark.parametrize("bins", [1, 15, 100])
+def test_the_definition(bins):
+    found = expected_calibration_error(PROBABILITIES, LABELS, bins)
+    assert found == pytest.approx(by_hand(PROBABILITIES, LABELS, bins), rel=1e-9)
+
+
+def test_numbers_by_hand():
+    # Of those that say 0.9 half are right, the one that says 0.6 is not.
+    probabilities = [[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]]
+    found = expected_calibration_error(probabilities, [0, 1, 0], 10)
+    assert found == pytest.approx(2 / 3 * 0.4 + 1 / 3 * 0.6)
+    assert expected_calibration_error([[1.0, 0.0]], [0]) == 0
+    assert expected_calibration_error([[1.0, 0.0]], [1]) == 1
+
+
+def test_who_is_right_as_often_as_said_has_none():
+    sure = np.array([[0.75, 0.25]] * 4)
+    assert expected_calibration_error(sure, [0, 0, 0, 1]) == pytest.approx(0)
+
+
+def test_the_picture(tmp_path):
+    path = tmp_path / "reliability.png"
+    reliability_diagram(PROBABILITIES, LABELS, path, bins=5, title="digits")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert [each.name for each in tmp_path.iterdir()] == [path.name]
+
+
+def test_the_picture_shows_the_bins(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    drawn = []
+    monkeypatch.setattr(Figure, "savefig", lambda self, *_, **__: drawn.append(self))
+    sure = [[0.9, 0.1], [0.9, 0.1], [0.4, 0.6]]
+    reliability_diagram(sure, [0, 1, 0], tmp_path / "a.png", bins=5, title="digits")
+    (figure,) = drawn
+    assert figure.get_suptitle() == "digits: calibration error 0.467"
+    above, below = figure.axes
+    assert [bar.get_height() for bar in above.patches] == [0, 0, 0, 0, 0.5]
+    heights = [bar.get_height() for bar in below.patches]
+    assert heights == pytest.approx([0, 0, 100 / 3, 0, 200 / 3])
+    (points,) = (line for line in above.lines if line.get_label() == "confidence")
+    np.testing.assert_allclose(points.get_data(), [[0.5, 0.9], [0.6, 0.9]])
+
+
+def test_without_matplotlib(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(ImportError, match="matplotlib is not installed; pip install"):
+        reliability_diagram(PROBABILITIES, LABELS, tmp_path / "a.png")
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        (([[0.5, 0.5]], [0, 1]), ValueError, r"shape \(1, 2\) and .* \(2,\) do not"),
+        (([0.5, 0.5], [0]), ValueError, r"of shape \(2,\) and labels .* do not fit"),
+        ((np.zeros((0, 2)), []), ValueError, "at least one example"),
+        (([[2.0, 1.0]], [0]), ValueError, "go from 1 to 2 and .* Pass the softmax"),
+        (([[0.5, 0.5]], [2]), ValueError, "go from 2 to 2, but .* below 2"),
+        (([[0.5, 0.5]], [0.0]), ValueError, "labels of type float64 .* whole numbers"),
+        (([[0.5, 0.5]], [0], 0), ValueError, "bins=0 is below 1. 15 is usual"),
+    ],
+)
+def test_wrong_arguments(arguments, error, message):
+    with pytest.raises(error, match=message):
+        expected_calibration_error(*arguments)
+
+
+def test_a_picture_has_a_name_of_its_kind(tmp_path):
+    with pytest.raises(ValueError, match="a.svg is no name for a picture. Choose"):
+        reliability_diagram(PROBABILITIES, LABELS, tmp_path / "a.svg")
+    with pytest.raises(ValueError, match="bins=0 is below 1"):
+        reliability_diagram(PROBABILITIES, LABELS, tmp_path / "a.png", bins=0)
+
+
+@pytest.mark.parametrize("function", [expected_calibration_error, reliability_diagram])
+def test_examples_of_the_docstrings(function, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(.*?)```", function.__doc__, re.DOTALL)
+    exec(textwrap.dedent(code))
+    if function is expected_calibration_error:
+        assert float(capsys.readouterr().out) == pytest.approx(0.45)
+    else:
+        assert (tmp_path / "reliability.png").exists()
+    for name in inspect.signature(function).parameters:
+        assert f"    {name}: " in inspect.cleandoc(function.__doc__)

@@ -1,0 +1,130 @@
+"""Predictions averaged over binary networks, against all networks there are."""
+
+import itertools
+import re
+import textwrap
+
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn._keras import keras
+from larq_nobn.diagnostics import sampled_predictions
+from numpy.testing import assert_allclose, assert_array_equal
+
+NATURAL = np.array([[0.5, -1.0], [0.0, 4.0]], np.float32)
+IMAGES = np.array([[1.0, 0.5], [-0.3, 2.0], [0.7, 0.7]], np.float32)
+LABELS = np.array([0, 1, 1])
+
+
+def network(softmax=False):
+    kernel = {"kernel_quantizer": "bernoulli_sign", "use_bias": False}
+    layer = lq.layers.QuantDense(2, activation="softmax" if softmax else None, **kernel)
+    model = keras.Sequential([keras.Input((2,)), layer], name="net")
+    layer.kernel.latent_variable.assign(NATURAL)
+    return model
+
+
+def of_all_networks():
+    """Mean and deviation over the 16 networks, by their probabilities."""
+    mean, square = 0.0, 0.0
+    for signs in itertools.product([-1, 1], repeat=4):
+        kernel = np.reshape(signs, (2, 2))
+        chance = np.prod((1 + kernel * np.tanh(NATURAL)) / 2)
+        powers = np.exp(IMAGES @ kernel)
+        found = powers / powers.sum(1, keepdims=True)
+        mean, square = mean + chance * found, square + chance * found**2
+    return mean, np.sqrt(square - mean**2)
+
+
+@pytest.mark.parametrize("softmax", [False, True])
+def test_the_average_is_that_over_all_networks(softmax):
+    found = sampled_predictions(network(softmax), (IMAGES, LABELS), 500)
+    mean, deviation = of_all_networks()
+    # Five deviations of a mean of so many draws.
+    assert (np.abs(found.probabilities - mean) < 5 * deviation / np.sqrt(500)).all()
+    assert_allclose(found.spread, deviation, rtol=0.15)
+    assert_allclose(found.probabilities.sum(1), 1, rtol=1e-6)
+    assert_array_equal(found.labels, LABELS)
+    assert found.samples == 500
+
+
+def test_the_seed_decides_and_batches_do_not():
+    model = network()
+    whole = sampled_predictions(model, IMAGES, 3, seed=7)
+    again = sampled_predictions(model, IMAGES, 3, seed=7)
+    assert_array_equal(again.probabilities, whole.probabilities)
+    assert whole.labels is None
+    parts = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(2)
+    found = sampled_predictions(model, parts, 3, seed=7)
+    assert_allclose(found.probabilities, whole.probabilities, rtol=1e-6)
+    assert_allclose(found.spread, whole.spread, rtol=1e-5, atol=1e-7)
+    assert_array_equal(found.labels, LABELS)
+    other = sampled_predictions(model, IMAGES, 3, seed=8)
+    assert (other.probabilities != whole.probabilities).any()
+
+
+def test_a_sure_network_is_its_mode():
+    model = network()
+    model.layers[0].kernel.latent_variable.assign(100 * np.sign(NATURAL - 0.1))
+    powers = np.exp(model.predict(IMAGES, verbose=0))
+    found = sampled_predictions(model, IMAGES, 2)
+    assert_allclose(
+        found.probabilities, powers / powers.sum(1, keepdims=True), rtol=1e-6
+    )
+    assert_array_equal(found.spread, np.zeros((3, 2)))
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+def test_the_model_is_as_before_also_after_an_error(policy):
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        model = network()
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    before = model.predict(IMAGES, verbose=0)
+    sampled_predictions(model, IMAGES, 2)
+    assert_array_equal(model.get_weights()[0], NATURAL)
+    with pytest.raises(
+        (ValueError, tf.errors.InvalidArgumentError), match="incompatible with the l"
+    ):
+        sampled_predictions(model, np.ones((2, 5), np.float32), 2)
+    assert_array_equal(model.get_weights()[0], NATURAL)
+    assert_array_equal(model.predict(IMAGES, verbose=0), before)
+
+
+def test_models_without_random_kernels_are_refused():
+    plain = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)], name="plain")
+    with pytest.raises(ValueError, match="plain has no kernel of BernoulliSign to dr"):
+        sampled_predictions(plain, IMAGES)
+
+
+def test_several_outputs_are_refused():
+    model = network()
+    two = keras.Model(model.input, [model.output, model.output], name="two")
+    with pytest.raises(
+        ValueError, match="The model does not give one vector of classes"
+    ):
+        sampled_predictions(two, IMAGES)
+    assert_array_equal(two.get_weights()[0], NATURAL)
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        ({"samples": 0}, ValueError, "samples=0 is below 1. 16 is a good start"),
+        ({"samples": 1.5}, TypeError, "samples=1.5 is not a whole number"),
+        ({"seed": -1}, ValueError, "seed=-1 is below 0"),
+        ({"data": IMAGES[:0]}, ValueError, "data holds no example. Pass at least one"),
+    ],
+)
+def test_wrong_arguments(arguments, error, message):
+    with pytest.raises(error, match=message):
+        sampled_predictions(network(), **{"data": IMAGES, **arguments})
+
+
+def test_the_example_of_the_docstring(capsys):
+    text = sampled_predictions.__doc__
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(textwrap.dedent(code))
+    assert capsys.readouterr().out.count("[") == 6

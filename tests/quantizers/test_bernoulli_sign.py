@@ -1,0 +1,235 @@
+"""Random binary weights: the relaxation, its draws, and the mode at inference."""
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from gradients import finite_differences
+from larq_nobn._keras import dtype_policy, keras
+from larq_nobn._math import tanh_slope
+from larq_nobn.quantizers import BernoulliSign
+from larq_nobn.quantizers._bernoulli_sign import bernoulli_sign
+from numpy.testing import assert_allclose, assert_array_equal
+
+
+@pytest.fixture(autouse=True)
+def _seeded():
+    keras.utils.set_random_seed(40)
+
+
+def relaxed(natural, uniform, temperature):
+    """The formula, in NumPy."""
+    noise = 0.5 * np.log(uniform / (1 - uniform))
+    return np.tanh((natural + noise) / temperature)
+
+
+def value_and_slope(natural, uniform, temperature, hard=False, upstream=None):
+    natural, uniform = tf.constant(natural), tf.constant(uniform)
+    with tf.GradientTape() as tape:
+        tape.watch(natural)
+        w = bernoulli_sign(natural, uniform, temperature, hard)
+    return w.numpy(), tape.gradient(w, natural, upstream).numpy()
+
+
+def drawn(rng, *shape):
+    return rng.normal(size=shape), rng.uniform(0.01, 0.99, size=shape)
+
+
+def test_the_numbers_of_the_method():
+    w, _ = value_and_slope(np.array([0.5, -1.0]), np.array([0.7, 0.2]), 0.5)
+    assert_allclose(w, [0.9514908, -0.9977132], atol=5e-8)
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.4])
+def test_value_and_gradient(temperature):
+    rng = np.random.default_rng(41)
+    (natural, uniform), upstream = drawn(rng, 5, 4), rng.normal(size=(5, 4))
+    expected = relaxed(natural, uniform, temperature)
+    slope = upstream * (1 - expected**2 + 1e-10) / temperature
+    for hard in (False, True):
+        w, d = value_and_slope(natural, uniform, temperature, hard, upstream)
+        assert_allclose(w, np.sign(expected) if hard else expected, rtol=1e-12)
+        assert_allclose(d, slope, rtol=1e-9)  # 1 - w² loses digits near ±1
+    differences = finite_differences(
+        lambda x: np.vdot(relaxed(x, uniform, temperature), upstream), natural
+    )
+    assert_allclose(d, differences, atol=1e-7)
+
+
+def test_the_slope_keeps_its_digits():
+    x = np.array([0.0, -0.3, 9.0, -9.0, 30.0, np.inf])
+    exact = 1 / np.cosh(x) ** 2 + 1e-10
+    assert_allclose(tanh_slope(tf.constant(x, tf.float32)), exact, rtol=1e-5)
+    assert_allclose(tanh_slope(tf.constant(x)), exact, rtol=1e-14)
+
+
+def test_as_the_temperature_falls_weights_become_binary_and_their_gradient_passes():
+    rng = np.random.default_rng(42)
+    natural, uniform = drawn(rng, 50)
+    noise = 0.5 * np.log(uniform / (1 - uniform))
+    for dtype in (np.float32, np.float64):
+        w, d = value_and_slope(natural.astype(dtype), uniform.astype(dtype), 1e-10)
+        assert_array_equal(w, np.where(natural + noise >= 0, 1, -1))
+        assert_allclose(d, 1, rtol=1e-6)  # the guard over the temperature
+
+
+def test_a_weight_is_positive_as_often_as_its_natural_parameter_says():
+    natural, count = np.array([-2.0, -0.5, 0.0, 0.3, 1.5]), 200_000
+    layer = BernoulliSign(hard=True)
+    x = tf.tile(tf.constant(natural, tf.float32)[None], [count, 1])
+    w = layer(x, training=True).numpy()
+    assert set(np.unique(w)) == {-1, 1}
+    expected = (1 + np.tanh(natural)) / 2
+    # Five standard deviations: wrong once in 350,000 seeds for all five together.
+    bound = 5 * np.sqrt(expected * (1 - expected) / count)
+    assert np.all(np.abs((w > 0).mean(0) - expected) < bound)
+    # Columns are independent: the correlation has the deviation count^-1/2.
+    correlation = np.corrcoef(w.T) - np.eye(5)
+    assert np.abs(correlation).max() < 5 / np.sqrt(count)
+
+
+def test_at_temperature_1_a_weight_without_preference_is_uniform():
+    w = BernoulliSign()(tf.zeros((200_000,)), training=True).numpy()
+    w = np.sort(w)
+    even = (np.arange(w.size) + 0.5) / w.size * 2 - 1
+    # Kolmogorov's bound, exceeded once in 25,000 seeds, on an interval of length 2.
+    assert np.abs(w - even).max() < 2 * 2.3 / np.sqrt(w.size)
+
+
+def test_every_call_draws_anew_and_a_seed_repeats_it():
+    x, layer = tf.zeros((20, 30)), BernoulliSign()
+    first, second = (layer(x, training=True).numpy() for _ in range(2))
+    assert (first != second).all()
+    keras.utils.set_random_seed(40)
+    assert_array_equal(BernoulliSign()(x, training=True), first)
+
+
+NATURAL = np.random.default_rng(43).normal(size=(4, 3)).astype(np.float32)
+SIGNS = np.where(NATURAL >= 0, 1, -1)
+EXAMPLES = np.eye(4, dtype=np.float32)  # outputs are the kernel
+
+
+def dense(**arguments):
+    kernel = BernoulliSign(**arguments)
+    layer = lq.layers.QuantDense(3, kernel_quantizer=kernel, use_bias=False)
+    model = keras.Sequential([keras.Input((4,)), layer])
+    layer.kernel.latent_variable.assign(NATURAL)
+    return model
+
+
+def test_a_layer_draws_in_training_and_takes_the_mode_otherwise():
+    model = dense()
+    (layer,) = model.layers
+    for found in (
+        model(EXAMPLES),
+        model(EXAMPLES, training=False),
+        model.predict(EXAMPLES, verbose=0),
+        layer(EXAMPLES),
+        tf.function(layer)(EXAMPLES),
+    ):
+        assert_array_equal(found, SIGNS)
+    with lq.context.quantized_scope(True):
+        assert_array_equal(layer.kernel.numpy(), SIGNS)
+    assert_array_equal(layer.get_weights()[0], NATURAL)
+    one, other = (model(EXAMPLES, training=True).numpy() for _ in range(2))
+    assert (one != other).all()
+    assert np.abs(one).max() < 1
+
+
+def test_fit_trains_on_draws_and_evaluates_the_mode():
+    model = dense()
+    model.compile("sgd", lambda target, output: tf.reduce_sum(output, -1))
+    history = model.fit(EXAMPLES, EXAMPLES[:, :3], epochs=2, verbose=0).history
+    first, second = history["loss"]
+    assert first != second
+    final = np.where(model.get_weights()[0] >= 0, 1, -1)
+    loss = model.evaluate(EXAMPLES, EXAMPLES[:, :3], verbose=0)
+    assert loss == pytest.approx(final.sum(1).mean())
+
+
+def test_at_inference_there_is_no_gradient():
+    x = tf.constant(NATURAL)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = BernoulliSign()(x)
+    assert_array_equal(tape.gradient(y, x), np.zeros_like(NATURAL))
+
+
+@pytest.mark.parametrize("temperature", [1.0, 1e-12])
+@pytest.mark.parametrize(
+    "policy", ["float16", "bfloat16", "mixed_float16", "mixed_bfloat16", "float64"]
+)
+def test_every_precision(policy, temperature):
+    with dtype_policy(policy):
+        layer = BernoulliSign(temperature)
+    dtype = layer.compute_dtype
+    x = tf.constant([[-1e3, -1.0, 0.0, 2.0, 1e3]] * 200, dtype)
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = layer(x, training=True)
+    d_x = tape.gradient(y, x)
+    assert y.dtype == d_x.dtype == dtype
+    values, slopes = (np.asarray(t, np.float64) for t in (y, d_x))
+    assert np.isfinite(values).all() and np.isfinite(slopes).all()
+    assert_array_equal(values[:, [0, 4]], [[-1, 1]] * 200)
+    # Twice as many of one sign at 0 would be ten deviations.
+    assert 67 < (values[:, 2] > 0).sum() < 133
+
+
+def test_large_compiled_kernels_are_those_of_small_ones():
+    rng = np.random.default_rng(44)
+    natural, uniform = (t.astype(np.float32) for t in drawn(rng, 300, 300))
+    run = tf.function(lambda: value_and_slope_in_graph(natural, uniform))
+    alone = value_and_slope(natural, uniform, 0.5)
+    for found, expected in zip(run(), alone, strict=True):
+        assert_allclose(found, expected, rtol=2e-5, atol=1e-6)
+
+
+def value_and_slope_in_graph(natural, uniform):
+    natural = tf.constant(natural)
+    with tf.GradientTape() as tape:
+        tape.watch(natural)
+        w = bernoulli_sign(natural, tf.constant(uniform), 0.5, False)
+    return w, tape.gradient(w, natural)
+
+
+def test_behind_spikes_gradients_reach_the_natural_parameters():
+    layer = lq.layers.QuantDense(3, kernel_quantizer="bernoulli_sign", use_bias=False)
+    model = keras.Sequential(
+        [
+            keras.Input((6, 4)),
+            nobn.layers.LeakyIntegrateAndFire(),
+            layer,
+            nobn.layers.LeakyIntegrateAndFire(),
+        ]
+    )
+    currents = np.random.default_rng(45).uniform(0, 2, (8, 6, 4)).astype(np.float32)
+    with tf.GradientTape() as tape:
+        spikes = tf.reduce_sum(model(currents, training=True))
+    slope = tape.gradient(spikes, layer.kernel).numpy()
+    # A weight that grows makes for more spikes, where its neuron is near to one.
+    assert (slope >= 0).all() and (slope > 0).any(1).all()
+    assert set(np.unique(model(currents))) <= {0, 1}
+
+
+def test_the_monitor_of_flips_looks_at_the_mode():
+    model = dense()
+    model.compile(keras.optimizers.SGD(1e-6), "mse")
+    monitor = nobn.callbacks.BinaryWeightMonitor()
+    history = model.fit(EXAMPLES, SIGNS, epochs=2, verbose=0, callbacks=[monitor])
+    assert history.history["flip_ratio"] == [0, 0]
+    assert 0 <= history.history["dead_weight_ratio"][0] < 1
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        ({"temperature": 0}, ValueError, r"temperature=0 is outside \[1e-12, inf\)"),
+        ({"temperature": "cold"}, TypeError, "temperature='cold' is not a number"),
+        ({"hard": 1}, TypeError, "hard=1 is neither True nor False"),
+    ],
+)
+def test_refuses(arguments, error, message):
+    with pytest.raises(error, match=message):
+        BernoulliSign(**arguments)
