@@ -124,20 +124,21 @@ def test_two_steps_change_every_weight_and_it_converts(subject, digits, tmp_path
     assert_converts(network, normalization, model, path, unseen[:64])
 
 
-# Every network as this package is for it, and every other normalization where it meets
-# most code of its own.
-TRAINED = {n.builder: ["nobn"] for n in NETWORKS}
-TRAINED[ReActNet18] += ["batch_norm"]
-TRAINED[ResNet20] += ["kalman"]  # moments through sums, clips and padded channels
-TRAINED[ReActNetA] += ["independent_component"]  # convolutions share flipped signs
-TRAINED[BinaryAlexNet] += ["filter_response"]  # of a single position it learns ε
-TRAINED[BinaryDenseNet37] += ["none"]  # in front of signs, on features of no scale
-TRAINED[MeliusNet22] += ["evonorm"]  # takes the place of rectifiers, and so
-TRAINED[BinaryDenseNet28] += ["proxy"]  # does this
-TRAINED[VGGSmall] += ["group"]  # between pools and signs
+# Every network once, and every normalization where it meets most code of its own.
+TRAINED = {n.builder: ["nobn"] for n in NETWORKS} | {
+    ReActNet18: ["nobn", "batch_norm"],
+    ResNet20: ["kalman"],  # moments through sums, clips and padded channels
+    ReActNetA: ["independent_component"],  # convolutions share flipped signs
+    BinaryAlexNet: ["filter_response"],  # of a single position it learns ε
+    BinaryDenseNet37: ["none"],  # in front of signs, on features of no scale
+    MeliusNet22: ["evonorm"],  # takes the place of rectifiers, and so
+    BinaryDenseNet28: ["proxy"],  # does this
+    VGGSmall: ["group"],  # between pools and signs
+}
 
 
-def test_every_normalization_is_trained():
+def test_every_network_and_normalization_is_trained():
+    assert set(TRAINED) == {n.builder for n in NETWORKS}
     assert {norm for norms in TRAINED.values() for norm in norms} == {*NORMALIZATIONS}
 
 
