@@ -31,18 +31,22 @@ def unfused() -> Iterator[None]:
         _apart.reset(token)
 
 
-def fused(function: Callable) -> Callable:
+def fused(
+    function: Callable, smallest: int = _SMALLEST, instead: Callable | None = None
+) -> Callable:
     """Runs a chain of elementwise operations as one loop over its tensors.
 
     TensorFlow passes over memory once per operation. Inside a graph XLA compiles the
     chain instead, which is what half of a binary network's step is made of. Eagerly,
     where every new shape would be compiled again, and for small tensors the operations
-    run as they are. Keep convolutions and reductions outside: XLA is slower at both on
-    a CPU.
+    run as they are. Keep convolutions and reductions of floats outside: XLA is slower
+    at both on a CPU.
 
     Arguments:
         function: A function of tensors only, without side effects; its first is the
             largest.
+        smallest: Number of elements of that from which on a compilation pays.
+        instead: What computes the same where nothing is compiled; None for `function`.
     """
 
     # One tf.function per signature: TensorFlow takes a single one that meets many
@@ -54,8 +58,8 @@ def fused(function: Callable) -> Callable:
     @wraps(function)
     def call(*tensors: tf.Tensor) -> Any:
         elements = math.prod(size or _UNKNOWN for size in tensors[0].shape)
-        if tf.executing_eagerly() or elements < _SMALLEST or _apart.get():
-            return function(*tensors)
+        if tf.executing_eagerly() or elements < smallest or _apart.get():
+            return (instead or function)(*tensors)
         signature = tuple((t.dtype, str(t.shape)) for t in tensors)
         return compiled(signature)(*tensors)
 

@@ -86,6 +86,8 @@ def beyond_quantile(
     size = math.prod(w.shape[axis] for axis in axes)
     if size == 1:  # no variance, and no tail either
         return tf.constant(0, tf.int64)
-    of = filters(tf.reshape(tf.transpose(w, [*axes, *others]), (size, -1)))
+    of = filters(
+        tf.reshape(tf.transpose(w, [*axes, *others]), (size, -1)), deviation=True
+    )
     _, _, limit = clamped(of, tau)
     return tf.math.count_nonzero(tf.abs(of.columns - of.mean) > limit)

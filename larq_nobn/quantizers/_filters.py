@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from .._math import at_least_float32, fused, unit_sum
+from .._math import at_least_float32, fused, squared_offset, unit_sum
 
 
 class Filters(NamedTuple):
@@ -14,8 +14,8 @@ class Filters(NamedTuple):
 
     columns: tf.Tensor  # (N, C), in the dtype of the kernel
     mean: tf.Tensor  # (C,), as all that follows in float32 or better
-    deviation: tf.Tensor  # mean |W - mean|
     sigma: tf.Tensor  # population standard deviation
+    deviation: tf.Tensor | None = None  # mean |W - mean|, where it is wanted
 
 
 @fused
@@ -26,14 +26,17 @@ def _absolute_and_square(
     return tf.abs(offset), tf.square(offset)
 
 
-def filters(kernel: tf.Tensor) -> Filters:
-    """Measures every filter of `kernel`."""
+def filters(kernel: tf.Tensor, deviation: bool = False) -> Filters:
+    """Measures every filter of a kernel, its mean absolute deviation if asked to."""
     columns = tf.reshape(kernel, (-1, kernel.shape[-1]))
     count = float(columns.shape[0])
     mean = unit_sum(at_least_float32(columns)) / count
+    if not deviation:
+        sigma = tf.sqrt(unit_sum(squared_offset(columns, mean)) / count)
+        return Filters(columns, mean, sigma)
     absolute, square = _absolute_and_square(columns, mean)
     sigma = tf.sqrt(unit_sum(square) / count)
-    return Filters(columns, mean, unit_sum(absolute) / count, sigma)
+    return Filters(columns, mean, sigma, unit_sum(absolute) / count)
 
 
 @fused

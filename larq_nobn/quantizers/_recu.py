@@ -44,7 +44,7 @@ def recu(kernel: tf.Tensor, alpha: tf.Tensor, tau: tf.Tensor) -> tf.Tensor:
 
     @tf.custom_gradient
     def binarized(kernel: tf.Tensor, alpha: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        of = filters(kernel)
+        of = filters(kernel, deviation=True)
         value = signed(of.columns, of.mean, alpha)
 
         def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

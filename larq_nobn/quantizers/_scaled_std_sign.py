@@ -8,22 +8,13 @@ import tensorflow as tf
 from .._checks import check_flag
 from .._keras import register
 from .._math import at_least_float32, fused, unit_sum
+from ._balance import halving_thresholds
 from ._filters import filters, signed
 from ._standardization import (
     StandardizedKernel,
     standardization_gradient,
     standardization_rate,
 )
-
-
-def column_medians(columns: tf.Tensor) -> tf.Tensor:
-    """Median of every column of an (N, C) matrix: (C,), in float32 or better."""
-    count = columns.shape[0]
-    rows = tf.transpose(at_least_float32(columns))
-    largest, _ = tf.math.top_k(rows, count // 2 + 1)
-    if count % 2:
-        return largest[:, -1]
-    return (largest[:, -1] + largest[:, -2]) / 2
 
 
 @fused
@@ -47,8 +38,10 @@ def scaled_std_sign(
 
     @tf.custom_gradient
     def binarized(kernel: tf.Tensor, gain: tf.Tensor) -> tuple[tf.Tensor, Callable]:
-        of = filters(kernel)
-        center = column_medians(of.columns) if balanced else of.mean
+        of = filters(kernel, deviation=not variance_preserving)
+        center = of.mean
+        if balanced:
+            center = halving_thresholds(of.columns, of.mean, of.sigma)
         if variance_preserving:
             magnitude = tf.constant(of.columns.shape[0] ** -0.5, gain.dtype)
         else:

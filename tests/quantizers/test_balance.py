@@ -1,0 +1,126 @@
+"""The thresholds of balanced filters cut where the median does, to the last weight."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn._math import unfused
+from larq_nobn.quantizers import ScaledStdSign
+from larq_nobn.quantizers._balance import halving_thresholds
+from numpy.testing import assert_array_equal
+
+SHAPE = (360, 40)  # large enough to be compiled
+
+
+def skewed(rng, shape):
+    return rng.exponential(size=shape) - 5.0
+
+
+def clustered(rng, shape):
+    """Two clusters with nothing between: most thresholds tried leave all as it is."""
+    return rng.normal(size=shape) * 0.01 + rng.choice([-1, 1], shape)
+
+
+def with_outliers(rng, shape):
+    values = rng.normal(size=shape)
+    values[0] = 1e4
+    return values
+
+
+def with_ties(rng, shape):
+    return rng.integers(-2, 3, shape) * 0.5
+
+
+def constant(rng, shape):
+    return np.full(shape, 0.3)
+
+
+def as_glorot_trained(rng, shape):
+    """Small latents that steps of Adam have moved away from their threshold."""
+    values = rng.uniform(-1e-3, 1e-3, shape)
+    return values + 0.003 * np.sign(values) * rng.integers(0, 4, shape)
+
+
+DRAWS = {
+    "normal": lambda rng, shape: rng.normal(size=shape),
+    "laplace": lambda rng, shape: rng.laplace(size=shape) * 1e-4 + 1.0,
+    "uniform": lambda rng, shape: rng.uniform(0, 1e-3, shape),
+    **{
+        draw.__name__: draw
+        for draw in (
+            *(skewed, clustered, with_outliers, with_ties, constant),
+            as_glorot_trained,
+        )
+    },
+}
+
+
+def thresholds(columns):
+    """As inside the graph of a training step, with the statistics of that."""
+    wide = tf.cast(columns, tf.float64 if columns.dtype == tf.float64 else tf.float32)
+    mean, sigma = tf.reduce_mean(wide, 0), tf.math.reduce_std(wide, 0)
+    return tf.function(halving_thresholds, autograph=False)(columns, mean, sigma)
+
+
+def as_numbers(columns):
+    return tf.cast(columns, tf.float64).numpy()
+
+
+# Every distribution, and every type on those that it makes harder: half precision makes
+# ties of small differences, and has little room between clusters.
+@pytest.mark.parametrize(
+    "name, dtype",
+    [
+        *((name, "float32") for name in DRAWS),
+        *((name, "bfloat16") for name in ("laplace", "clustered", "as_glorot_trained")),
+        *((name, "float16") for name in ("uniform", "with_ties")),
+        ("skewed", "float64"),
+    ],
+)
+def test_the_signs_are_those_around_the_median(name, dtype):
+    rng = np.random.default_rng(3)
+    columns = tf.cast(DRAWS[name](rng, SHAPE), dtype)
+    values = as_numbers(columns)
+    found = values >= as_numbers(thresholds(columns))
+    assert_array_equal(found, values >= np.median(values, axis=0))
+
+
+@pytest.mark.parametrize("count", [359, 360])
+def test_as_many_on_either_side(count):
+    columns = tf.constant(np.random.default_rng(4).normal(size=(count, 40)), tf.float32)
+    positive = np.sum(columns >= thresholds(columns), axis=0)
+    assert_array_equal(positive, (count + 1) // 2)
+
+
+def test_filters_that_take_longest_are_many():
+    """More than the eighth that is searched on its own."""
+    rng = np.random.default_rng(5)
+    columns = np.where(np.arange(40) % 2, with_ties(rng, SHAPE), rng.normal(size=SHAPE))
+    columns = tf.constant(columns, tf.float32)
+    found = columns.numpy() >= thresholds(columns).numpy()
+    assert_array_equal(found, columns.numpy() >= np.median(columns, axis=0))
+
+
+def test_what_is_not_finite_ends_the_search():
+    columns = np.random.default_rng(6).normal(size=SHAPE).astype(np.float32)
+    expected = np.median(columns, axis=0)
+    spoilt = columns.copy()
+    spoilt[5, 3], spoilt[7, 4] = np.nan, np.inf
+    found = spoilt >= thresholds(tf.constant(spoilt)).numpy()
+    others = np.delete(np.arange(40), (3, 4))
+    assert_array_equal(found[:, others], (columns >= expected)[:, others])
+
+
+def test_compiled_or_not_the_kernel_is_the_same():
+    kernel = tf.constant(
+        np.random.default_rng(7).normal(size=(3, 3, 40, 16)), tf.float32
+    )
+    layer = ScaledStdSign(variance_preserving=True, balanced=True)
+
+    def apart(kernel):
+        with unfused():
+            return layer(kernel)
+
+    eager = layer(kernel)
+    compiled, sorted_ = (tf.function(f)(kernel) for f in (layer.call, apart))
+    assert_array_equal(np.sign(compiled), np.sign(eager))
+    assert_array_equal(np.sign(sorted_), np.sign(eager))
