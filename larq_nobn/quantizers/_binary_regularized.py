@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from .._checks import check_flag, check_number
 from .._keras import keras, register
+from .._math import beside
 from .._penalties import binary_penalty, check_order, check_strength
 from ._kernel_quantizer import KernelQuantizer
 
@@ -144,7 +145,7 @@ class BinaryRegularized(KernelQuantizer):
         # A second call in the same step would add the same penalty again.
         self._clear_losses()
         value = self.quantizer(inputs)
-        penalty = binary_penalty(inputs, tf.convert_to_tensor(self.scale), self.order)
+        penalty = binary_penalty(inputs, beside(inputs, self.scale), self.order)
         self.add_loss(self.strength * penalty)
         return value
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from .._checks import check_number
 from .._keras import keras, register
-from .._math import at_least_float32, fused, unit_sum
+from .._math import at_least_float32, beside, fused, unit_sum
 from ._filters import Filters, centered_gradient, filters, signed
 from ._kernel_quantizer import KernelQuantizer
 
@@ -160,7 +160,7 @@ class ReCU(KernelQuantizer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         self._check_owner(inputs)
-        return recu(inputs, *map(tf.convert_to_tensor, (self.alpha, self.tau)))
+        return recu(inputs, beside(inputs, self.alpha), beside(inputs, self.tau))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "tau": self._initial_tau}

@@ -10,7 +10,7 @@ from larq.quantizers import Quantizer
 
 from .._checks import check_channels, check_choice, check_flag, check_number
 from .._keras import register
-from .._math import at_least_float32, channel_sum, fused
+from .._math import at_least_float32, beside, channel_sum, fused
 from ._sigmoid_sign import sigmoid_slope
 from ._sign_swish import sign_swish_slope
 
@@ -148,7 +148,7 @@ class RSign(Quantizer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         if self.shift is None:
-            zero = tf.zeros(inputs.shape[-1:], at_least_float32(inputs).dtype)
+            zero = beside(inputs, tf.zeros(inputs.shape[-1:]))
             return rsign(inputs, zero, self.scale, self.estimator)
         if inputs.shape[-1] != self.shift.shape[0]:
             raise ValueError(
@@ -156,7 +156,7 @@ class RSign(Quantizer):
                 f"{inputs.shape[-1]} channels, but it owns the shift of one layer. "
                 "Give each layer a quantizer of its own."
             )
-        shift = tf.convert_to_tensor(self.shift)
+        shift = beside(inputs, self.shift)
         return rsign(inputs, shift, self.scale, self.estimator)
 
     def get_config(self) -> dict[str, Any]:

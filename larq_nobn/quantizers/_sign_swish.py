@@ -9,7 +9,7 @@ from larq.quantizers import Quantizer
 
 from .._checks import check_flag, check_number
 from .._keras import keras, register
-from .._math import at_least_float32, fused
+from .._math import at_least_float32, beside, fused
 
 # Where a learned beta is kept. Below, hardly anything is left of the step; above, of
 # the gradient.
@@ -142,8 +142,7 @@ class SignSwish(Quantizer):
                 f"{self._owner} and of {self._signature(inputs.shape)}, but it owns "
                 "the beta of one layer. Give each layer a quantizer of its own."
             )
-        dtype = at_least_float32(inputs).dtype
-        return sign_swish(inputs, tf.cast(self.beta, dtype))
+        return sign_swish(inputs, beside(inputs, self.beta))
 
     def get_config(self) -> dict[str, Any]:
         return {
