@@ -39,7 +39,8 @@ class AdaptiveGradientClipping(OptimizerWrapper):
     The axes of a unit follow from the name and rank of a variable: all axes but the
     last for kernels, all but the last two for `depthwise_kernel`, the last for
     `embeddings`, the whole tensor for vectors and PReLU slopes. A transposed
-    convolution cannot be told apart by its name: use `for_model`, or `unit_axes`.
+    convolution is known by the name that Keras gives it, `conv2d_transpose`; for one
+    with a name of your own use `for_model`, or `unit_axes`.
 
     Arguments:
         optimizer: A Keras optimizer, new-style or legacy, as an object, name or config;

@@ -33,6 +33,8 @@ _LAYERS: tuple[tuple[Any, str, Axes | None], ...] = (
 )
 _BY_RANK = {2: (0,), 3: (0, 1), 4: (0, 1, 2), 5: (0, 1, 2, 3)}
 _KERNEL_NAME = re.compile(r"(^|_)(kernel|weights?|w|variable)$", re.IGNORECASE)
+# What Keras and Larq call a transposed convolution that nobody has named.
+_TRANSPOSED = re.compile(r"(^|_)conv([123])d_transpose(_\d+)?$")
 
 
 @functools.lru_cache(maxsize=64)
@@ -71,8 +73,12 @@ def axes_by_name(name: str, shape: Sequence[int]) -> Axes:
     Raises:
         ValueError: If the name and rank do not tell the role of the variable.
     """
-    leaf = re.sub(r"(_\d+)?(:\d+)?$", "", name.rpartition("/")[2])
+    path, _, last = name.rpartition("/")
+    leaf = re.sub(r"(_\d+)?(:\d+)?$", "", last)
     rank = len(shape)
+    transposed = _TRANSPOSED.search(path.rpartition("/")[2])
+    if leaf == "kernel" and transposed and rank == int(transposed[2]) + 2:
+        return (*range(rank - 2), rank - 1)
     if leaf == "depthwise_kernel" and rank in (3, 4):
         return tuple(range(rank - 2))
     if leaf == "embeddings" and rank == 2:

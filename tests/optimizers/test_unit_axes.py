@@ -54,6 +54,44 @@ def test_roles_by_name_and_rank(name, shape, axes):
     assert_allclose(step(weight, gradient, f"layer/{name}"), expected, atol=5e-7)
 
 
+@pytest.mark.parametrize(
+    "name, shape, axes",
+    [
+        ("conv1d_transpose", (3, 4, 5), (0, 2)),
+        ("conv2d_transpose", (3, 3, 2, 5), (0, 1, 3)),
+        ("net/conv2d_transpose_12", (3, 3, 2, 5), (0, 1, 3)),
+        ("conv3d_transpose_1", (2, 2, 2, 3, 4), (0, 1, 2, 4)),
+        ("quant_conv2d_transpose", (3, 3, 2, 5), (0, 1, 3)),
+        ("quant_conv3d_transpose_2", (2, 2, 2, 3, 4), (0, 1, 2, 4)),
+        # Of another rank than its name says, it is something else.
+        ("conv2d_transpose/inner", (3, 3, 2, 5), (0, 1, 2)),
+        ("conv2d_transpose", (4, 5), (0,)),
+    ],
+)
+def test_default_names_of_transposed_convolutions(name, shape, axes):
+    weight, gradient = pair(shape)
+    expected = clip(gradient, weight, axes, 0.01)
+    assert_allclose(step(weight, gradient, f"{name}/kernel"), expected, atol=5e-7)
+
+
+def test_keras_and_larq_still_give_these_names():
+    keras.backend.clear_session()
+    kinds = [
+        layers.Conv1DTranspose,
+        layers.Conv2DTranspose,
+        layers.Conv3DTranspose,
+        lq.layers.QuantConv2DTranspose,
+        lq.layers.QuantConv3DTranspose,
+    ]
+    assert [kind(1, 1).name for kind in kinds] == [
+        "conv1d_transpose",
+        "conv2d_transpose",
+        "conv3d_transpose",
+        "quant_conv2d_transpose",
+        "quant_conv3d_transpose",
+    ]
+
+
 @pytest.mark.parametrize("shape", [(4, 5), (3, 4, 5), (2, 2, 2, 2, 2, 2)])
 def test_unknown_roles_are_refused(shape):
     name = "kernel" if len(shape) > 5 else "positions"
