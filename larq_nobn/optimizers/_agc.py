@@ -62,9 +62,8 @@ class AdaptiveGradientClipping(OptimizerWrapper):
             clipped. A leading `^` stands for the start of the name or of any part after
             a slash. Default: the classifiers `head` and `predictions`.
         unit_axes: `{regular expression: axes}` for variables whose role the name does
-            not tell. The first match in the full name counts, and `()` makes each
-            element its own unit. A vector that holds its units one after another takes
-            their lengths, `{"lengths": (9, 9)}`. Default: none.
+            not tell. The first match in the full name counts; `()` makes each element
+            its own unit, and `{"lengths": (9, 9)}` cuts a vector. Default: none.
 
     Raises:
         TypeError: If an argument has the wrong type, or if `optimizer` already clips
