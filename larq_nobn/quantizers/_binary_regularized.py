@@ -58,6 +58,8 @@ class BinaryRegularized(KernelQuantizer):
         per_channel: Whether every output channel has a scale of its own.
         initial_scale: Where the scale starts, from 1e-4 up, below which it never goes.
             None: at the mean magnitude of a Glorot-uniform kernel of that shape.
+        metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
+            `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
@@ -147,7 +149,7 @@ class BinaryRegularized(KernelQuantizer):
         value = self.quantizer(inputs)
         penalty = binary_penalty(inputs, beside(inputs, self.scale), self.order)
         self.add_loss(self.strength * penalty)
-        return value
+        return self._measured(value)
 
     def get_config(self) -> dict[str, Any]:
         inside = lq.quantizers.serialize(self.quantizer)

@@ -6,11 +6,11 @@ from typing import Any
 
 import larq as lq
 import tensorflow as tf
-from larq.quantizers import Quantizer
 
 from .._checks import check_channels, check_choice, check_flag, check_number
 from .._keras import register
 from .._math import at_least_float32, beside, channel_sum, fused
+from ._measured import MeasuredQuantizer
 from ._sigmoid_sign import sigmoid_slope
 from ._sign_swish import sign_swish_slope
 
@@ -57,7 +57,7 @@ def rsign(x: tf.Tensor, shift: tf.Tensor, scale: float, estimator: str) -> tf.Te
 
 
 @register("rsign")
-class RSign(Quantizer):
+class RSign(MeasuredQuantizer):
     r"""Binary activation with a learned threshold per channel.
 
     \[ q(x) = \operatorname{sign}(a x + b_c), \qquad
@@ -76,6 +76,8 @@ class RSign(Quantizer):
         scale: Fixed positive factor a.
         estimator: `"approx_sign"`, `"ste_sign"`, `"sigmoid_sign"` or `"sign_swish"`.
         shift: Whether to learn b; without it b = 0, and the threshold is 0.
+        metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
+            `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
@@ -127,7 +129,7 @@ class RSign(Quantizer):
         shift: bool = True,
         **kwargs: Any,
     ):
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(**kwargs)
         self.scale = check_number(
             "scale", scale, "(0, inf)", "It multiplies the input; 1 leaves it alone."
         )
@@ -149,7 +151,7 @@ class RSign(Quantizer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         if self.shift is None:
             zero = beside(inputs, tf.zeros(inputs.shape[-1:]))
-            return rsign(inputs, zero, self.scale, self.estimator)
+            return self._measured(rsign(inputs, zero, self.scale, self.estimator))
         if inputs.shape[-1] != self.shift.shape[0]:
             raise ValueError(
                 f"One RSign object got inputs of {self.shift.shape[0]} and of "
@@ -157,7 +159,7 @@ class RSign(Quantizer):
                 "Give each layer a quantizer of its own."
             )
         shift = beside(inputs, self.shift)
-        return rsign(inputs, shift, self.scale, self.estimator)
+        return self._measured(rsign(inputs, shift, self.scale, self.estimator))
 
     def get_config(self) -> dict[str, Any]:
         return {
