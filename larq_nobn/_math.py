@@ -71,6 +71,14 @@ def at_least_float32(x: tf.Tensor) -> tf.Tensor:
     return x if x.dtype == tf.float64 else tf.cast(x, tf.float32)
 
 
+def beside(x: tf.Tensor, weight: Any) -> tf.Tensor:
+    """A weight in the precision in which the statistics of `x` are taken.
+
+    Under a policy of half precision the weights are halves too.
+    """
+    return tf.cast(weight, tf.float64 if x.dtype == tf.float64 else tf.float32)
+
+
 @fused
 def product(x: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """x·y, in float32 or better."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 import tensorflow as tf
 
 from .._keras import register
-from .._math import at_least_float32
+from .._math import at_least_float32, beside
 from ._channelwise import ChannelwiseLayer
 
 
@@ -58,5 +58,5 @@ class ChannelAffine(ChannelwiseLayer):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        x = at_least_float32(inputs)
-        return tf.cast(x * self.gamma + self.beta, inputs.dtype)
+        gamma, beta = (beside(inputs, weight) for weight in (self.gamma, self.beta))
+        return tf.cast(at_least_float32(inputs) * gamma + beta, inputs.dtype)

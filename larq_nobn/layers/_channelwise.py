@@ -14,7 +14,7 @@ class ChannelwiseLayer(keras.layers.Layer):
     def _channel_weight(
         self, name: str, initializer: Any, shape: tf.TensorShape
     ) -> Any:
-        """Adds one float32 weight per channel of an input `shape`."""
+        """Adds one weight per channel of an input `shape`, which Keras never casts."""
         initial = (
             keras.initializers.Constant(initializer)
             if isinstance(initializer, float)

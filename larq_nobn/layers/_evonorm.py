@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from .._checks import check_integer, check_number
 from .._keras import register
-from .._math import at_least_float32, channel_sum, fused
+from .._math import at_least_float32, beside, channel_sum, fused
 from ._channelwise import ChannelwiseLayer
 from ._groups import check_groups, group_mean, group_moments
 
@@ -154,7 +154,7 @@ class EvoNormS0(ChannelwiseLayer):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        v, gamma, beta = map(tf.convert_to_tensor, (self.v, self.gamma, self.beta))
+        v, gamma, beta = (beside(inputs, w) for w in (self.v, self.gamma, self.beta))
         return evonorm_s0(inputs, v, gamma, beta, self.groups, self.epsilon)
 
     def get_config(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from .._checks import check_channels, check_flag, check_number
 from .._keras import register
-from .._math import at_least_float32, channel_sum, fused, product
+from .._math import at_least_float32, beside, channel_sum, fused, product
 from ._channelwise import ChannelwiseLayer
 
 
@@ -152,15 +152,13 @@ class FilterResponseNormalization(ChannelwiseLayer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         channels = inputs.shape[-1:]
-        dtype = tf.float64 if inputs.dtype == tf.float64 else tf.float32
-        epsilon = tf.fill(channels, tf.constant(self.epsilon, dtype))
+        gamma = tf.ones(channels) if self.gamma is None else self.gamma
+        beta = tf.zeros(channels) if self.beta is None else self.beta
+        gamma, beta = beside(inputs, gamma), beside(inputs, beta)
+        epsilon = tf.fill(channels, tf.constant(self.epsilon, gamma.dtype))
         if self._learn_epsilon:
-            epsilon += tf.abs(self.learned_epsilon)
-        gamma = tf.ones(channels, dtype) if self.gamma is None else self.gamma
-        beta = tf.zeros(channels, dtype) if self.beta is None else self.beta
-        return filter_response_norm(
-            inputs, tf.convert_to_tensor(gamma), tf.convert_to_tensor(beta), epsilon
-        )
+            epsilon += tf.abs(beside(inputs, self.learned_epsilon))
+        return filter_response_norm(inputs, gamma, beta, epsilon)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from .._checks import check_number
 from .._keras import register
+from .._math import beside
 from ._channelwise import ChannelwiseLayer
 from ._posterior import batch_kalman_norm, normalize
 
@@ -129,12 +130,14 @@ class BatchKalmanNormalization(ChannelwiseLayer):
     ) -> tuple[tf.Tensor, tuple[tf.Tensor, tf.Tensor]]:
         features, *state = tf.nest.flatten(inputs)
         x = tf.cast(features, self.compute_dtype)
-        gamma, beta = map(tf.convert_to_tensor, (self.gamma, self.beta))
+        gamma, beta = beside(x, self.gamma), beside(x, self.beta)
         self._check_state(state)
         # Frozen, it uses the moving averages, as Keras' batch norm does.
         if not training or not self.trainable:
-            moving = (self.moving_mean, self.moving_variance)
-            mean, variance = map(tf.convert_to_tensor, moving)
+            mean, variance = (
+                beside(x, self.moving_mean),
+                beside(x, self.moving_variance),
+            )
             y = normalize(x, mean, variance, gamma, beta, self.epsilon)
             return y, (mean, variance)
         given = [tf.cast(moment, gamma.dtype) for moment in state]
@@ -150,7 +153,8 @@ class BatchKalmanNormalization(ChannelwiseLayer):
             (self.moving_mean, mean),
             (self.moving_variance, variance),
         ):
-            average.assign_sub((1 - self.momentum) * (average - new))
+            step = (1 - self.momentum) * (beside(x, average) - new)
+            average.assign_sub(tf.cast(step, average.dtype))
         return y, (mean, variance)
 
     def _check_state(self, state: Sequence[tf.Tensor]) -> None:

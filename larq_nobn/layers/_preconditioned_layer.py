@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from .._checks import check_number
 from .._keras import keras, register
-from .._math import at_least_float32
+from .._math import at_least_float32, beside
 from ._kernel_layers import has_kernel
 from ._preconditioning import limited, preconditioning
 
@@ -183,11 +183,14 @@ class BatchNormalizationPreconditioning(keras.layers.Wrapper):
         batch = tf.nn.moments(tf.stop_gradient(at_least_float32(seen)), axes)
         batches = self.batches + 1.0
         self.batches.assign(batches)
-        kept = tf.minimum(1 - 1 / batches, self.momentum)
-        before = (self.moving_mean, self.moving_variance)
-        after = [kept * b + (1 - kept) * a for b, a in zip(before, batch, strict=True)]
-        self.moving_mean.assign(after[0])
-        self.moving_variance.assign(after[1])
+        kept = tf.minimum(1 - 1 / beside(seen, batches), self.momentum)
+        averages = (self.moving_mean, self.moving_variance)
+        after = [
+            kept * beside(seen, average) + (1 - kept) * new
+            for average, new in zip(averages, batch, strict=True)
+        ]
+        for average, moved in zip(averages, after, strict=True):
+            average.assign(tf.cast(moved, average.dtype))
         return after[0], after[1]
 
     def _by_group(self, statistic: tf.Tensor) -> tf.Tensor:

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from .._checks import check_integer, check_number
 from .._keras import keras, register
+from .._math import beside
 from ._channelwise import ChannelwiseLayer
 from ._groups import check_groups
 from ._normalized_activation import Activation, normalized_activation
@@ -150,13 +151,14 @@ class ProxyNormalization(ChannelwiseLayer):
     def _proxy_moments(
         self, gamma: tf.Tensor, beta: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        mean, deviation = gamma * self.proxy_beta + beta, gamma * (1 + self.proxy_gamma)
+        mean = gamma * tf.cast(self.proxy_beta, gamma.dtype) + beta
+        deviation = gamma * (1 + tf.cast(self.proxy_gamma, gamma.dtype))
         if self.num_samples is None:
             return exact_moments(NEGATIVE_SLOPES[self._serialized], mean, deviation)
         return sampled_moments(self.activation, mean, deviation, self.num_samples)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        gamma, beta = map(tf.convert_to_tensor, (self.gamma, self.beta))
+        gamma, beta = beside(inputs, self.gamma), beside(inputs, self.beta)
         center, variance = self._proxy_moments(gamma, beta)
         rate = tf.math.rsqrt(variance + self.epsilon)
         return normalized_activation(

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from .._checks import check_flag
 from .._keras import register
-from .._math import at_least_float32, channel_sum, fused
+from .._math import at_least_float32, beside, channel_sum, fused
 from ._channelwise import ChannelwiseLayer
 
 
@@ -128,12 +128,12 @@ class RPReLU(ChannelwiseLayer):
     def effective_slope(self) -> tf.Tensor:
         """The slope a that the weights stand for, (C,)."""
         if self.power_of_two:
-            return power_of_two(tf.convert_to_tensor(self.log2_slope))
+            return power_of_two(at_least_float32(tf.convert_to_tensor(self.log2_slope)))
         return tf.convert_to_tensor(self.slope)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        shift_in, shift_out = map(tf.convert_to_tensor, (self.shift_in, self.shift_out))
-        return rprelu(inputs, shift_in, self.effective_slope(), shift_out)
+        weights = (self.shift_in, self.effective_slope(), self.shift_out)
+        return rprelu(inputs, *(beside(inputs, weight) for weight in weights))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "power_of_two": self.power_of_two}

@@ -5,7 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._keras import keras, register
-from .._math import at_least_float32
+from .._math import at_least_float32, beside
 from ._initializers import check_initializer
 
 
@@ -70,7 +70,8 @@ class SkipInit(keras.layers.Layer):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return tf.cast(at_least_float32(inputs) * self.gain, inputs.dtype)
+        gain = beside(inputs, self.gain)
+        return tf.cast(at_least_float32(inputs) * gain, inputs.dtype)
 
     def compute_output_shape(self, input_shape: tf.TensorShape) -> tf.TensorShape:
         return tf.TensorShape(input_shape)

@@ -10,8 +10,13 @@ import tensorflow as tf
 
 from .._checks import check_number
 from .._keras import PACKAGE, keras, register
-from ._arguments import check_patterns, check_unit_axes, resolve_optimizer
-from ._clipping import Axes
+from ._arguments import (
+    check_patterns,
+    check_unit_axes,
+    resolve_optimizer,
+    serialize_units,
+)
+from ._clipping import Units
 from ._counts import ClipCounts
 from ._latent_free import is_latent_free
 from ._pairs import Pairs, after, clip_pairs
@@ -39,15 +44,17 @@ class AdaptiveGradientClipping(OptimizerWrapper):
     The axes of a unit follow from the name and rank of a variable: all axes but the
     last for kernels, all but the last two for `depthwise_kernel`, the last for
     `embeddings`, the whole tensor for vectors and PReLU slopes. A transposed
-    convolution cannot be told apart by its name: use `for_model`, or `unit_axes`.
+    convolution and a locally connected layer, whose units are the weights of one output
+    value, are known by the names that Keras gives them, such as `conv2d_transpose`; for
+    one with a name of your own use `for_model`, or `unit_axes`. Of a locally connected
+    layer in implementation 2 the weights that no output reads count in the norm too.
 
     Arguments:
         optimizer: A Keras optimizer, new-style or legacy, as an object, name or config;
             also Larq's `Bop` and `CaseOptimizer`. Variables that `Bop`,
             `BooleanAccumulation` or, as log odds, `BayesianLearningRule` trains have
-            no latent magnitude and are not clipped.
-            Under mixed precision, loss scaling goes around this wrapper, as `compile`
-            does on its own.
+            no latent magnitude and are not clipped. Under mixed precision, loss scaling
+            goes around this wrapper, as `compile` does on its own.
         clip_factor: Largest ratio of the norms of gradient and weights, in (0, inf];
             default 0.01.
         epsilon: Floor under the norm of the weights, above 0; default 0.001.
@@ -55,8 +62,8 @@ class AdaptiveGradientClipping(OptimizerWrapper):
             clipped. A leading `^` stands for the start of the name or of any part after
             a slash. Default: the classifiers `head` and `predictions`.
         unit_axes: `{regular expression: axes}` for variables whose role the name does
-            not tell. The first match in the full name counts, and `()` makes each
-            element its own unit. Default: none.
+            not tell. The first match in the full name counts; `()` makes each element
+            its own unit, and `{"lengths": (9, 9)}` cuts a vector. Default: none.
 
     Raises:
         TypeError: If an argument has the wrong type, or if `optimizer` already clips
@@ -77,13 +84,13 @@ class AdaptiveGradientClipping(OptimizerWrapper):
         Without Normalization", 2021, arXiv:2102.06171.
 
     Differences from the paper: the classifier is found by its name; gains, biases and
-    slopes are clipped as whole vectors.
+    slopes are clipped whole.
     """
 
     clip_factor: float
     epsilon: float
     exclude: tuple[str, ...]
-    unit_axes: dict[str, Axes]
+    unit_axes: dict[str, Units]
     _counts: ClipCounts | None
 
     def __new__(cls, optimizer: Any = None, *_: Any, **__: Any) -> Any:
@@ -109,7 +116,7 @@ class AdaptiveGradientClipping(OptimizerWrapper):
         clip_factor: float = 0.01,
         epsilon: float = 1e-3,
         exclude: Sequence[str] = _HEADS,
-        unit_axes: Mapping[str, Sequence[int]] | None = None,
+        unit_axes: Mapping[str, Any] | None = None,
     ) -> None:
         advice = "Use 0.01, or 0.02 for binary networks."
         if clip_factor != float("inf"):
@@ -128,7 +135,7 @@ class AdaptiveGradientClipping(OptimizerWrapper):
         clip_factor: float = 0.01,
         epsilon: float = 1e-3,
         exclude: Sequence[str] = _HEADS,
-        unit_axes: Mapping[str, Sequence[int]] | None = None,
+        unit_axes: Mapping[str, Any] | None = None,
     ) -> AdaptiveGradientClipping:
         """Builds the wrapper with the roles of the weights read from the layers.
 
@@ -165,7 +172,9 @@ class AdaptiveGradientClipping(OptimizerWrapper):
             "clip_factor": self.clip_factor,
             "epsilon": self.epsilon,
             "exclude": list(self.exclude),
-            "unit_axes": {key: list(axes) for key, axes in self.unit_axes.items()},
+            "unit_axes": {
+                key: serialize_units(units) for key, units in self.unit_axes.items()
+            },
         }
 
     @classmethod
@@ -180,7 +189,7 @@ class AdaptiveGradientClipping(OptimizerWrapper):
         return AdaptiveGradientClipping(**config)
 
     def _clip(self, pairs: Pairs) -> Pairs:
-        def axes_of(variables: Sequence[tf.Variable]) -> list[Axes | None]:
+        def axes_of(variables: Sequence[tf.Variable]) -> list[Units | None]:
             latent_free = is_latent_free(self.inner_optimizer, pairs)
             named = tuple((v.name, tuple(v.shape)) for v in variables)
             roles = axes_of_all(named, self.exclude, tuple(self.unit_axes.items()))

@@ -9,7 +9,7 @@ from typing import Any
 
 from .._checks import check_integer
 from .._keras import keras
-from ._clipping import Axes
+from ._clipping import Runs, Units
 
 
 def resolve_optimizer(optimizer: Any, wrapper: str, work: str) -> Any:
@@ -55,17 +55,32 @@ def check_patterns(name: str, patterns: Iterable[str]) -> tuple[str, ...]:
     return tuple(patterns)
 
 
-def check_unit_axes(unit_axes: Mapping[str, Sequence[int]]) -> dict[str, Axes]:
-    """Returns `unit_axes` as a dictionary if it leads from patterns to axes."""
+def check_unit_axes(unit_axes: Mapping[str, Any]) -> dict[str, Units]:
+    """Returns `unit_axes` as a dictionary if it leads from patterns to axes.
+
+    In place of axes stand the lengths of the units of a vector, `{"lengths": ...}`.
+    """
     check_patterns("unit_axes", unit_axes)
-    for pattern, axes in unit_axes.items():
-        if isinstance(axes, str) or not isinstance(axes, Sequence):
-            raise TypeError(
-                f"unit_axes={{{pattern!r}: {axes!r}}} gives no tuple of axes. Write "
-                f"(0, 1, 2) for a kernel, (0,) for a vector, () for single elements."
-            )
-        for axis in axes:
-            check_integer(
-                "an axis in unit_axes", axis, -8, "Use axes such as (0, 1, 2)."
-            )
-    return {pattern: tuple(map(int, axes)) for pattern, axes in unit_axes.items()}
+    return {pattern: _units(pattern, axes) for pattern, axes in unit_axes.items()}
+
+
+def serialize_units(units: Units) -> Any:
+    """Returns what `check_unit_axes` takes and a file can hold."""
+    return {"lengths": list(units.lengths)} if isinstance(units, Runs) else list(units)
+
+
+def _units(pattern: str, axes: Any) -> Units:
+    if isinstance(axes, Runs):
+        return axes
+    if isinstance(axes, Mapping) and set(axes) == {"lengths"}:
+        for length in axes["lengths"]:
+            check_integer("a length in unit_axes", length, 1, "Each unit has weights.")
+        return Runs(tuple(map(int, axes["lengths"])))
+    if isinstance(axes, str) or not isinstance(axes, Sequence):
+        raise TypeError(
+            f"unit_axes={{{pattern!r}: {axes!r}}} gives no tuple of axes. Write "
+            f"(0, 1, 2) for a kernel, (0,) for a vector, () for single elements."
+        )
+    for axis in axes:
+        check_integer("an axis in unit_axes", axis, -8, "Use axes such as (0, 1, 2).")
+    return tuple(map(int, axes))

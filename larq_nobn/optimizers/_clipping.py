@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,16 @@ import tensorflow as tf
 from .._math import unit_sum
 
 Axes = tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The units of a vector that holds one after the other, by their lengths."""
+
+    lengths: tuple[int, ...]
+
+
+Units = Axes | Runs
 
 # A clipped gradient is divided by its norm, but by no less than this.
 _SMALLEST_DIVISOR = 1e-6
@@ -77,7 +88,7 @@ class Clipped(NamedTuple):
 def clip_gradients(
     gradients: Sequence[tf.Tensor],
     weights: Sequence[tf.Tensor],
-    axes: Sequence[Axes | None],
+    axes: Sequence[Units | None],
     clip_factor: float,
     epsilon: float,
     names: Sequence[str],
@@ -92,8 +103,8 @@ def clip_gradients(
     Arguments:
         gradients: Dense gradients.
         weights: The weights, in the same order.
-        axes: For each variable the axes of a unit; None for a variable that is not
-            clipped, whose gradient is only checked.
+        axes: For each variable the axes of a unit, or the runs of a vector; None for a
+            variable that is not clipped, whose gradient is only checked.
         clip_factor: Largest ratio of the norms.
         epsilon: Floor under the norm of the weights.
         names: Names of the variables, for the error message.
@@ -103,28 +114,35 @@ def clip_gradients(
         `InvalidArgumentError` before it can be used; where assertions are stripped, as
         by XLA, the gradient of the affected unit is zero.
     """
-    ranks = [len(gradient.shape) for gradient in gradients]
-    # Vectors and scalars with a norm of the whole tensor.
-    small = [i for i, a in enumerate(axes) if a is not None and ranks[i] == len(a) < 2]
-    large = [i for i in range(len(axes)) if i not in set(small)]
-    order = small + large
-    sizes = [int(np.prod(gradients[i].shape)) for i in small]
-    segments = np.repeat(np.arange(len(small)), sizes)
+    # Vectors and scalars, of one unit or of several in a row.
+    runs: dict[int, tuple[int, ...]] = {}
     # A variable that is not clipped is one unit with an infinite limit.
     reach: dict[int, Sequence[int]] = {}
-    for i in large:
-        of_unit = axes[i]
-        reach[i] = range(ranks[i]) if of_unit is None else of_unit
+    for i, (gradient, units) in enumerate(zip(gradients, axes, strict=True)):
+        rank = len(gradient.shape)
+        if isinstance(units, Runs):
+            runs[i] = units.lengths
+        elif units is not None and rank == len(units) < 2:
+            runs[i] = (int(np.prod(gradient.shape)),)
+        else:
+            reach[i] = range(rank) if units is None else units
+    small, large = list(runs), list(reach)
+    order = small + large
+    sizes = [sum(runs[i]) for i in small]
+    in_runs = [length for i in small for length in runs[i]]
+    segments = np.repeat(np.arange(len(in_runs)), in_runs)
     vector = _concatenate([gradients[i] for i in small])
 
     def gradient_norms(dtype: tf.DType) -> list[tf.Tensor]:
         norms = [_norm(tf.cast(gradients[i], dtype), reach[i]) for i in large]
-        return [_segment_norms(tf.cast(vector, dtype), segments, len(small)), *norms]
+        return [_segment_norms(tf.cast(vector, dtype), segments, len(in_runs)), *norms]
 
     fast = gradient_norms(tf.float32)
     norms = _concatenate(fast)
     weight_norms = [
-        _segment_norms(_concatenate([weights[i] for i in small]), segments, len(small))
+        _segment_norms(
+            _concatenate([weights[i] for i in small]), segments, len(in_runs)
+        )
     ]
     for i, norm in zip(large, fast[1:], strict=True):
         if axes[i] is None:
@@ -132,7 +150,8 @@ def clip_gradients(
         else:
             weight_norms.append(_norm(_to_float32(weights[i]), reach[i]))
     limits = clip_factor * tf.maximum(_concatenate(weight_norms), epsilon)
-    lengths = [1] * len(small) + [int(np.prod(norm.shape)) for norm in fast[1:]]
+    lengths = [len(runs[i]) for i in small]
+    lengths += [int(np.prod(norm.shape)) for norm in fast[1:]]
 
     def careful() -> tf.Tensor:
         # A float32 norm overflows beyond 1.8e19. In float64 only what is really not
@@ -151,13 +170,13 @@ def clip_gradients(
     )
     clipped: dict[int, tf.Tensor] = {}
     if small:
-        of_elements = tf.gather(factors[: len(small)], segments)
+        of_elements = tf.gather(factors[: len(in_runs)], segments)
         scaled = tf.math.multiply_no_nan(vector, of_elements)
         for i, flat in zip(small, tf.split(scaled, sizes), strict=True):
             dense = tf.reshape(flat, gradients[i].shape)
             clipped[i] = tf.cast(dense, gradients[i].dtype)
     if large:
-        pieces = tf.split(factors[len(small) :], lengths[len(small) :])
+        pieces = tf.split(factors[len(in_runs) :], lengths[len(small) :])
         for i, piece, norm in zip(large, pieces, fast[1:], strict=True):
             clipped[i] = _scale(gradients[i], tf.reshape(piece, norm.shape))
     owners = np.repeat([-1 if axes[i] is None else i for i in order], lengths)

@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from ._clipping import Axes, clip_gradients
+from ._clipping import Units, clip_gradients
 from ._counts import ClipCounts
 
 Pairs = list[tuple[Any, tf.Variable]]
@@ -16,7 +16,7 @@ Pairs = list[tuple[Any, tf.Variable]]
 
 def clip_pairs(
     pairs: Pairs,
-    axes_of: Callable[[Sequence[tf.Variable]], Sequence[Axes | None]],
+    axes_of: Callable[[Sequence[tf.Variable]], Sequence[Units | None]],
     clip_factor: float,
     epsilon: float,
     counts: ClipCounts | None,
@@ -59,7 +59,7 @@ def after(pairs: Pairs) -> AbstractContextManager[Any]:
     return tf.control_dependencies([g for g, _ in pairs if g is not None][:1])
 
 
-def _to_clip(gradient: Any, variable: tf.Variable, axes: Axes | None) -> tf.Tensor:
+def _to_clip(gradient: Any, variable: tf.Variable, axes: Units | None) -> tf.Tensor:
     """Returns a gradient as a tensor; dense, unless it is only to be checked."""
     if isinstance(gradient, tf.IndexedSlices) and axes is None:
         return gradient.values

@@ -8,13 +8,16 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .._keras import keras
-from ._clipping import Axes
+from ._clipping import Axes, Runs, Units
+from ._local_units import is_flat_local_kernel, local_units, local_units_by_name
 
-# The first row that fits; a transposed kernel is (..., out, in), and None stands for a
-# layout that depends on the arguments of the layer.
-_LAYERS: tuple[tuple[Any, str, Axes | None], ...] = (
-    (keras.layers.LocallyConnected1D, "kernel", None),
-    (keras.layers.LocallyConnected2D, "kernel", None),
+# The first row that fits; a transposed kernel is (..., out, in). A layout that depends
+# on the arguments of the layer has a function that reads it, or None.
+_LAYERS: tuple[tuple[Any, str, Axes | Callable[[Any], Units] | None], ...] = (
+    (keras.layers.LocallyConnected1D, "bias", (0, 1)),
+    (keras.layers.LocallyConnected1D, "kernel", local_units),
+    (keras.layers.LocallyConnected2D, "bias", (0, 1, 2)),
+    (keras.layers.LocallyConnected2D, "kernel", local_units),
     (keras.layers.EinsumDense, "kernel", None),
     (keras.layers.Conv1DTranspose, "kernel", (0, 2)),
     (keras.layers.Conv2DTranspose, "kernel", (0, 1, 3)),
@@ -33,14 +36,16 @@ _LAYERS: tuple[tuple[Any, str, Axes | None], ...] = (
 )
 _BY_RANK = {2: (0,), 3: (0, 1), 4: (0, 1, 2), 5: (0, 1, 2, 3)}
 _KERNEL_NAME = re.compile(r"(^|_)(kernel|weights?|w|variable)$", re.IGNORECASE)
+# What Keras and Larq call a transposed convolution that nobody has named.
+_TRANSPOSED = re.compile(r"(^|_)conv([123])d_transpose(_\d+)?$")
 
 
 @functools.lru_cache(maxsize=64)
 def axes_of_all(
     variables: tuple[tuple[str, tuple[int, ...]], ...],
     exclude: tuple[str, ...],
-    unit_axes: tuple[tuple[str, Axes], ...],
-) -> tuple[Axes | None, ...]:
+    unit_axes: tuple[tuple[str, Units], ...],
+) -> tuple[Units | None, ...]:
     """Returns the axes of one unit for each `(name, shape)`; None where excluded."""
     return tuple(_axes(*each, exclude, dict(unit_axes)) for each in variables)
 
@@ -49,14 +54,21 @@ def _axes(
     name: str,
     shape: tuple[int, ...],
     exclude: tuple[str, ...],
-    unit_axes: dict[str, Axes],
-) -> Axes | None:
+    unit_axes: dict[str, Units],
+) -> Units | None:
     if first_match(exclude, name) is not None:
         return None
     pattern = first_match(unit_axes, name)
     if pattern is None:
         return axes_by_name(name, shape)
     axes, rank = unit_axes[pattern], len(shape)
+    if isinstance(axes, Runs):
+        if shape != (sum(axes.lengths),):
+            raise ValueError(
+                f"unit_axes gives lengths of {sum(axes.lengths)} in all to {name} of "
+                f"shape {shape}. They divide a vector, and all of it."
+            )
+        return axes
     if any(not -rank <= axis < rank for axis in axes):
         raise ValueError(
             f"unit_axes gives the axes {axes} to {name} of shape {shape}. "
@@ -71,8 +83,22 @@ def axes_by_name(name: str, shape: Sequence[int]) -> Axes:
     Raises:
         ValueError: If the name and rank do not tell the role of the variable.
     """
-    leaf = re.sub(r"(_\d+)?(:\d+)?$", "", name.rpartition("/")[2])
+    path, _, last = name.rpartition("/")
+    leaf = re.sub(r"(_\d+)?(:\d+)?$", "", last)
     rank = len(shape)
+    owner = path.rpartition("/")[2]
+    local = local_units_by_name(owner, leaf, rank)
+    if local is not None:
+        return local
+    if is_flat_local_kernel(owner, leaf, rank):
+        raise ValueError(
+            f"{name} of shape {tuple(shape)} holds the weights of all outputs in one "
+            "row, and only its layer knows where one ends. Build the optimizer with "
+            "AdaptiveGradientClipping.for_model, or leave it unclipped with exclude."
+        )
+    transposed = _TRANSPOSED.search(owner)
+    if leaf == "kernel" and transposed and rank == int(transposed[2]) + 2:
+        return (*range(rank - 2), rank - 1)
     if leaf == "depthwise_kernel" and rank in (3, 4):
         return tuple(range(rank - 2))
     if leaf == "embeddings" and rank == 2:
@@ -90,7 +116,7 @@ def axes_by_name(name: str, shape: Sequence[int]) -> Axes:
 
 def axes_by_layer(
     model: keras.Model, is_settled: Callable[[str], bool]
-) -> dict[str, Axes]:
+) -> dict[str, Units]:
     """Returns `{exact name pattern: axes}` for the kernels of the layers in `model`.
 
     Arguments:
@@ -107,7 +133,7 @@ def axes_by_layer(
             f"The model {model.name} has no weights yet. Build it or call it on data "
             "before reading the roles of its weights."
         )
-    found: dict[str, Axes] = {}
+    found: dict[str, Units] = {}
     layer: Any
     for layer in model.submodules:
         for kind, attribute, axes in _LAYERS:
@@ -118,8 +144,9 @@ def axes_by_layer(
                 break
             if axes is None:
                 raise ValueError(_unknown_role(variable.name, variable.shape))
+            units = axes(layer) if callable(axes) else axes
             pattern = f"^{re.escape(variable.name)}$"
-            if found.setdefault(pattern, axes) != axes:
+            if found.setdefault(pattern, units) != units:
                 raise ValueError(
                     f"Two weights named {variable.name} have different roles, in the "
                     f"layer {layer.name} and in another. Rename one of the layers."

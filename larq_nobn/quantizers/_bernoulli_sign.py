@@ -94,6 +94,8 @@ class BernoulliSign(keras.__internal__.layers.BaseRandomLayer, KernelQuantizer):
     Arguments:
         temperature: T, from 1e-12 on; 1 is smooth, 1e-10 all but binary.
         hard: Whether training sees ±1 instead of the relaxation.
+        metrics: Larq's, `["flip_ratio"]` or none, of the mode; None takes those of its
+            `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
     Input shape:
@@ -155,6 +157,8 @@ class BernoulliSign(keras.__internal__.layers.BaseRandomLayer, KernelQuantizer):
         self.hard = check_flag("hard", hard)
 
     def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
+        if self.flip_ratio is not None:
+            self._measured(lq.math.sign(inputs))
         return keras.backend.in_train_phase(
             lambda: bernoulli_sign(
                 inputs, self._draw(inputs), self.temperature, self.hard

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from .._checks import check_flag, check_number
 from .._keras import keras, register
+from .._math import beside
 from .._penalties import binary_penalty, check_order, check_strength
 from ._kernel_quantizer import KernelQuantizer
 
@@ -57,6 +58,8 @@ class BinaryRegularized(KernelQuantizer):
         per_channel: Whether every output channel has a scale of its own.
         initial_scale: Where the scale starts, from 1e-4 up, below which it never goes.
             None: at the mean magnitude of a Glorot-uniform kernel of that shape.
+        metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
+            `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
@@ -144,9 +147,9 @@ class BinaryRegularized(KernelQuantizer):
         # A second call in the same step would add the same penalty again.
         self._clear_losses()
         value = self.quantizer(inputs)
-        penalty = binary_penalty(inputs, tf.convert_to_tensor(self.scale), self.order)
+        penalty = binary_penalty(inputs, beside(inputs, self.scale), self.order)
         self.add_loss(self.strength * penalty)
-        return value
+        return self._measured(value)
 
     def get_config(self) -> dict[str, Any]:
         inside = lq.quantizers.serialize(self.quantizer)

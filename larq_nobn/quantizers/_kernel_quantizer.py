@@ -1,18 +1,12 @@
 from __future__ import annotations
 
-from typing import Any
-
 import tensorflow as tf
-from larq.quantizers import Quantizer
+
+from ._measured import MeasuredQuantizer
 
 
-class KernelQuantizer(Quantizer):
+class KernelQuantizer(MeasuredQuantizer):
     """Abstract base: a kernel quantizer that owns weights, those of a single layer."""
-
-    def __init__(self, **kwargs: Any):
-        # The latent kernel arrives in the layer's compute dtype and leaves in it; in
-        # between everything is float32, so Keras must not cast.
-        super().__init__(autocast=False, **kwargs)
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self._kernel_shape = tf.TensorShape(input_shape)

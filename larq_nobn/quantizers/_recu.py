@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from .._checks import check_number
 from .._keras import keras, register
-from .._math import at_least_float32, fused, unit_sum
+from .._math import at_least_float32, beside, fused, unit_sum
 from ._filters import Filters, centered_gradient, filters, signed
 from ._kernel_quantizer import KernelQuantizer
 
@@ -91,6 +91,8 @@ class ReCU(KernelQuantizer):
     Arguments:
         tau: Upper quantile in (0.5, 1); weights beyond it are clamped. Move it from
             0.85 to 0.99 during training, with `quantizer.tau.assign`.
+        metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
+            `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
@@ -160,7 +162,8 @@ class ReCU(KernelQuantizer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         self._check_owner(inputs)
-        return recu(inputs, *map(tf.convert_to_tensor, (self.alpha, self.tau)))
+        alpha, tau = beside(inputs, self.alpha), beside(inputs, self.tau)
+        return self._measured(recu(inputs, alpha, tau))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "tau": self._initial_tau}

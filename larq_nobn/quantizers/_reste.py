@@ -5,11 +5,11 @@ from typing import Any
 
 import larq as lq
 import tensorflow as tf
-from larq.quantizers import Quantizer
 
 from .._checks import check_number
 from .._keras import keras, register
-from .._math import at_least_float32, fused
+from .._math import at_least_float32, beside, fused
+from ._measured import MeasuredQuantizer
 
 # The root is a straight line up to here, where it would become too steep, ...
 _NEAR = 0.1
@@ -49,7 +49,7 @@ def reste(x: tf.Tensor, power: tf.Tensor) -> tf.Tensor:
 
 
 @register("reste")
-class ReSTE(Quantizer):
+class ReSTE(MeasuredQuantizer):
     r"""Sign whose gradient is that of a root, which comes ever closer to the sign.
 
     \[ q(x) = \operatorname{sign}(x), \qquad
@@ -71,6 +71,8 @@ class ReSTE(Quantizer):
 
     Arguments:
         power: o that training starts with, 1 or more.
+        metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
+            `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
@@ -111,7 +113,7 @@ class ReSTE(Quantizer):
     precision = 1
 
     def __init__(self, power: float = 1.0, **kwargs: Any):
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(**kwargs)
         self._initial_power = check_power(power)
         self.power: Any = self._initial_power
 
@@ -126,7 +128,7 @@ class ReSTE(Quantizer):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return reste(inputs, tf.cast(self.power, at_least_float32(inputs).dtype))
+        return self._measured(reste(inputs, beside(inputs, self.power)))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "power": self._initial_power}

@@ -6,11 +6,11 @@ from typing import Any
 
 import larq as lq
 import tensorflow as tf
-from larq.quantizers import Quantizer
 
 from .._checks import check_channels, check_choice, check_flag, check_number
 from .._keras import keras, register
-from .._math import at_least_float32, channel_sum, fused
+from .._math import at_least_float32, beside, channel_sum, fused
+from ._measured import MeasuredQuantizer
 from ._reste import check_power, reste_slope
 from ._sigmoid_sign import sigmoid_slope
 from ._sign_swish import sign_swish_slope
@@ -66,7 +66,7 @@ def rsign(
 
 
 @register("rsign")
-class RSign(Quantizer):
+class RSign(MeasuredQuantizer):
     r"""Binary activation with a learned threshold per channel.
 
     \[ q(x) = \operatorname{sign}(a x + b_c), \qquad
@@ -88,6 +88,8 @@ class RSign(Quantizer):
             `"reste"`.
         shift: Whether to learn b; without it b = 0, and the threshold is 0.
         power: What the power of `"reste"` starts with, 1 or more; others have none.
+        metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
+            `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
@@ -144,7 +146,7 @@ class RSign(Quantizer):
         power: float = 1.0,
         **kwargs: Any,
     ):
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(**kwargs)
         self.scale = check_number(
             "scale", scale, "(0, inf)", "It multiplies the input; 1 leaves it alone."
         )
@@ -174,19 +176,20 @@ class RSign(Quantizer):
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        dtype = at_least_float32(inputs).dtype
-        power = () if self.power is None else (tf.cast(self.power, dtype),)
+        power = () if self.power is None else (beside(inputs, self.power),)
         if self.shift is None:
-            zero = tf.zeros(inputs.shape[-1:], dtype)
-            return rsign(inputs, zero, self.scale, self.estimator, *power)
+            zero = beside(inputs, tf.zeros(inputs.shape[-1:]))
+            signs = rsign(inputs, zero, self.scale, self.estimator, *power)
+            return self._measured(signs)
         if inputs.shape[-1] != self.shift.shape[0]:
             raise ValueError(
                 f"One RSign object got inputs of {self.shift.shape[0]} and of "
                 f"{inputs.shape[-1]} channels, but it owns the shift of one layer. "
                 "Give each layer a quantizer of its own."
             )
-        shift = tf.convert_to_tensor(self.shift)
-        return rsign(inputs, shift, self.scale, self.estimator, *power)
+        shift = beside(inputs, self.shift)
+        signs = rsign(inputs, shift, self.scale, self.estimator, *power)
+        return self._measured(signs)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -73,6 +73,8 @@ class ScaledStandardization(StandardizedKernel):
         gain: Whether to learn one factor per output channel, starting at 1.
         scale: Fixed positive factor. 1 behind a sign, 1.7128585 behind a ReLU.
         epsilon: Added to the standard deviation; in units of the weights, positive.
+        metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
+            `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
@@ -112,4 +114,5 @@ class ScaledStandardization(StandardizedKernel):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         gain = self._gain_for(inputs)
-        return scaled_standardization(inputs, gain, self.scale, self.epsilon)
+        value = scaled_standardization(inputs, gain, self.scale, self.epsilon)
+        return self._measured(value)

@@ -95,6 +95,8 @@ class ScaledStdSign(StandardizedKernel):
             give an output of variance (aγ)² rather than about 0.7 (aγ)².
         balanced: Take the sign around the median instead of the mean, so that a filter
             of even N has as many +1 as -1. The gradient stays that of the mean.
+        metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
+            `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
@@ -152,7 +154,7 @@ class ScaledStdSign(StandardizedKernel):
         self.balanced = check_flag("balanced", balanced)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return scaled_std_sign(
+        value = scaled_std_sign(
             inputs,
             self._gain_for(inputs),
             self.scale,
@@ -160,6 +162,7 @@ class ScaledStdSign(StandardizedKernel):
             self.variance_preserving,
             self.balanced,
         )
+        return self._measured(value)
 
     def get_config(self) -> dict[str, Any]:
         return {

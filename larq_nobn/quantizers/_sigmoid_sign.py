@@ -5,11 +5,11 @@ from typing import Any
 
 import larq as lq
 import tensorflow as tf
-from larq.quantizers import Quantizer
 
 from .._checks import check_number
 from .._keras import register
 from .._math import at_least_float32, fused
+from ._measured import MeasuredQuantizer
 
 
 def sigmoid_slope(x: tf.Tensor, slope: tf.Tensor | float) -> tf.Tensor:
@@ -38,7 +38,7 @@ def sigmoid_sign(x: tf.Tensor, slope: float) -> tf.Tensor:
 
 
 @register("sigmoid_sign")
-class SigmoidSign(Quantizer):
+class SigmoidSign(MeasuredQuantizer):
     r"""Sign whose gradient is that of a logistic function between -1 and +1.
 
     \[ q(x) = \operatorname{sign}(x), \qquad
@@ -52,6 +52,8 @@ class SigmoidSign(Quantizer):
 
     Arguments:
         slope: Positive factor a, in units of 1/x; the larger, the narrower.
+        metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
+            `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
     Input shape:
@@ -86,11 +88,11 @@ class SigmoidSign(Quantizer):
     precision = 1
 
     def __init__(self, slope: float = 3.0, **kwargs: Any):
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(**kwargs)
         self.slope = check_number("slope", slope, "(0, inf)", "The paper's is 3.")
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        return sigmoid_sign(inputs, self.slope)
+        return self._measured(sigmoid_sign(inputs, self.slope))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "slope": self.slope}

@@ -5,11 +5,11 @@ from typing import Any
 
 import larq as lq
 import tensorflow as tf
-from larq.quantizers import Quantizer
 
 from .._checks import check_flag, check_number
 from .._keras import keras, register
-from .._math import at_least_float32, fused
+from .._math import at_least_float32, beside, fused
+from ._measured import MeasuredQuantizer
 
 # Where a learned beta is kept. Below, hardly anything is left of the step; above, of
 # the gradient.
@@ -54,7 +54,7 @@ def _kept(beta: tf.Tensor) -> tf.Tensor:
 
 
 @register("sign_swish")
-class SignSwish(Quantizer):
+class SignSwish(MeasuredQuantizer):
     r"""Sign with the gradient of SignSwish, the estimator of BNN+.
 
     \[ q(x) = \operatorname{sign}(x), \qquad
@@ -72,6 +72,8 @@ class SignSwish(Quantizer):
         beta: Positive steepness β, in units of 1/x; in [1, 20] if it is trainable.
         trainable_beta: Whether to learn β, one number for the layer; a constraint keeps
             it in [1, 20].
+        metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
+            `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
@@ -112,7 +114,7 @@ class SignSwish(Quantizer):
     precision = 1
 
     def __init__(self, beta: float = 5.0, trainable_beta: bool = False, **kwargs: Any):
-        super().__init__(autocast=False, **kwargs)
+        super().__init__(**kwargs)
         self.trainable_beta = check_flag("trainable_beta", trainable_beta)
         allowed = f"[{SMALLEST:g}, {LARGEST:g}]" if trainable_beta else "(0, inf)"
         self._initial_beta = check_number("beta", beta, allowed, "Start with 5.")
@@ -142,8 +144,7 @@ class SignSwish(Quantizer):
                 f"{self._owner} and of {self._signature(inputs.shape)}, but it owns "
                 "the beta of one layer. Give each layer a quantizer of its own."
             )
-        dtype = at_least_float32(inputs).dtype
-        return sign_swish(inputs, tf.cast(self.beta, dtype))
+        return self._measured(sign_swish(inputs, beside(inputs, self.beta)))
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -7,7 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_flag, check_number
-from .._math import at_least_float32
+from .._math import beside
 from ._filters import Filters, centered_gradient
 from ._kernel_quantizer import KernelQuantizer
 
@@ -76,9 +76,9 @@ class StandardizedKernel(KernelQuantizer):
     def _gain_for(self, kernel: tf.Tensor) -> tf.Tensor:
         """The gain, once `kernel` is known to be its owner's."""
         if not self._use_gain:
-            return tf.ones(kernel.shape[-1:], at_least_float32(kernel).dtype)
+            return beside(kernel, tf.ones(kernel.shape[-1:]))
         self._check_owner(kernel)
-        return tf.convert_to_tensor(self.gain)
+        return beside(kernel, self.gain)
 
     def get_config(self) -> dict[str, Any]:
         return {

@@ -1,5 +1,7 @@
 """The roles of variables: by name and rank, by pattern, by layer."""
 
+import json
+
 import larq as lq
 import numpy as np
 import pytest
@@ -52,6 +54,44 @@ def test_roles_by_name_and_rank(name, shape, axes):
     expected = clip(gradient, weight, axes, 0.01)
     # Differences of weights of size one: a few float32 roundings.
     assert_allclose(step(weight, gradient, f"layer/{name}"), expected, atol=5e-7)
+
+
+@pytest.mark.parametrize(
+    "name, shape, axes",
+    [
+        ("conv1d_transpose", (3, 4, 5), (0, 2)),
+        ("conv2d_transpose", (3, 3, 2, 5), (0, 1, 3)),
+        ("net/conv2d_transpose_12", (3, 3, 2, 5), (0, 1, 3)),
+        ("conv3d_transpose_1", (2, 2, 2, 3, 4), (0, 1, 2, 4)),
+        ("quant_conv2d_transpose", (3, 3, 2, 5), (0, 1, 3)),
+        ("quant_conv3d_transpose_2", (2, 2, 2, 3, 4), (0, 1, 2, 4)),
+        # Of another rank than its name says, it is something else.
+        ("conv2d_transpose/inner", (3, 3, 2, 5), (0, 1, 2)),
+        ("conv2d_transpose", (4, 5), (0,)),
+    ],
+)
+def test_default_names_of_transposed_convolutions(name, shape, axes):
+    weight, gradient = pair(shape)
+    expected = clip(gradient, weight, axes, 0.01)
+    assert_allclose(step(weight, gradient, f"{name}/kernel"), expected, atol=5e-7)
+
+
+def test_keras_and_larq_still_give_these_names():
+    keras.backend.clear_session()
+    kinds = [
+        layers.Conv1DTranspose,
+        layers.Conv2DTranspose,
+        layers.Conv3DTranspose,
+        lq.layers.QuantConv2DTranspose,
+        lq.layers.QuantConv3DTranspose,
+    ]
+    assert [kind(1, 1).name for kind in kinds] == [
+        "conv1d_transpose",
+        "conv2d_transpose",
+        "conv3d_transpose",
+        "quant_conv2d_transpose",
+        "quant_conv3d_transpose",
+    ]
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (3, 4, 5), (2, 2, 2, 2, 2, 2)])
@@ -149,6 +189,85 @@ def test_for_model_reads_the_layers(layer, shape, axes):
         assert_allclose(old - new.numpy(), expected, atol=5e-7)
 
 
+def clip_by_output(layer, gradient, weight):
+    """Clips what each output value depends on, as found by differentiation."""
+    x = tf.random.stateless_normal((1, *layer.input_shape[1:]), (1, 2))
+    with tf.GradientTape() as tape:
+        outputs = tf.reshape(layer(x), [-1])
+    of_outputs = tape.jacobian(outputs, layer.kernel).numpy() != 0
+    assert (of_outputs.sum(0) <= 1).all()  # no weight serves two outputs
+    result = gradient.copy()
+    for own in of_outputs:
+        unit = clip(gradient[own], weight[own], (0,), 0.01)
+        result[own] = unit
+    return result, of_outputs.any(0)
+
+
+LOCAL = [
+    (layers.LocallyConnected1D(3, 2, implementation=1), LINE),
+    (layers.LocallyConnected1D(3, 2, implementation=2, use_bias=False), LINE),
+    (layers.LocallyConnected1D(3, 3, implementation=3, padding="same"), LINE),
+    (layers.LocallyConnected2D(2, 3, implementation=1), (5, 4, 2)),
+    (layers.LocallyConnected2D(2, 3, implementation=2, padding="same"), (4, 3, 2)),
+    (layers.LocallyConnected2D(2, 2, implementation=3, padding="same"), (4, 3, 2)),
+    (lq.layers.QuantLocallyConnected2D(2, 3, implementation=1), (5, 4, 2)),
+]
+
+
+def assert_clips_by_output(model, optimizer):
+    (layer,) = model.layers
+    gradients = [pair(w.shape, seed)[0] for seed, w in enumerate(model.weights)]
+    expected, used = clip_by_output(layer, gradients[0], layer.kernel.numpy())
+    # Implementation 2 has weights that nothing reads; they count in the norm.
+    for array in (gradients[0], expected):
+        array *= used
+    layer.kernel.assign(layer.kernel * used)
+    before = [w.numpy() for w in model.weights]
+    optimizer.apply_gradients(
+        zip(map(tf.constant, gradients), model.weights, strict=True)
+    )
+    assert_allclose(before[0] - layer.kernel.numpy(), expected, atol=5e-7)
+    if layer.use_bias:
+        whole = tuple(range(len(layer.bias.shape)))
+        bias = clip(gradients[1], before[1], whole, 0.01)
+        assert_allclose(before[1] - layer.bias.numpy(), bias, atol=5e-7)
+
+
+@pytest.mark.parametrize("layer, shape", LOCAL)
+def test_a_unit_of_a_local_layer_is_one_output_value(layer, shape):
+    model = keras.Sequential([keras.Input(shape), layer])
+    sgd = keras.optimizers.SGD(1.0)
+    optimizer = AdaptiveGradientClipping.for_model(model, sgd)
+    assert_clips_by_output(model, optimizer)
+    # As from a file.
+    config = json.loads(json.dumps(optimizer.get_config()))
+    again = AdaptiveGradientClipping.from_config(config)
+    assert again.unit_axes == optimizer.unit_axes
+    assert_clips_by_output(model, again)
+
+
+@pytest.mark.parametrize("layer, shape", [x for x in LOCAL if x[0].implementation < 3])
+def test_default_names_of_local_layers(layer, shape):
+    model = keras.Sequential([keras.Input(shape), layer])
+    optimizer = AdaptiveGradientClipping(keras.optimizers.SGD(1.0))
+    assert_clips_by_output(model, optimizer)
+
+
+def test_a_vector_of_several_units_says_where_they_end():
+    weight, gradient = pair((7,))
+    updated = step(weight, gradient, unit_axes={"kernel": {"lengths": [3, 4]}})
+    parts = [
+        clip(gradient[at], weight[at], (0,), 0.01) for at in (slice(3), slice(3, 7))
+    ]
+    assert_allclose(updated, np.concatenate(parts), atol=5e-7)
+    with pytest.raises(ValueError, match=r"lengths of 6 in all to kernel:0 of shape"):
+        step(weight, gradient, unit_axes={"kernel": {"lengths": [3, 3]}})
+    with pytest.raises(ValueError, match="a length in unit_axes"):
+        step(weight, gradient, unit_axes={"kernel": {"lengths": [7, 0]}})
+    with pytest.raises(ValueError, match="in one row.*for_model"):
+        step(weight, gradient, "locally_connected1d_2/kernel")
+
+
 def test_for_model_reads_an_embedding():
     model = keras.Sequential([keras.Input((3,)), layers.Embedding(7, 4, name="words")])
     optimizer = AdaptiveGradientClipping.for_model(model, "sgd")
@@ -170,10 +289,11 @@ def test_for_model_refuses_what_it_cannot_read():
         fresh = keras.Sequential([layers.Dense(2)], name="fresh")
         AdaptiveGradientClipping.for_model(fresh, "sgd")
 
-    local = keras.Sequential([keras.Input(IMAGE), layers.LocallyConnected2D(2, 3)])
-    with pytest.raises(ValueError, match="locally_connected2d.* has no known role"):
-        AdaptiveGradientClipping.for_model(local, "sgd")
-    settled = AdaptiveGradientClipping.for_model(local, "sgd", exclude=("^locally",))
+    einsum = layers.EinsumDense("ab,bc->ac", 3, name="sums")
+    model = keras.Sequential([keras.Input((4,)), einsum])
+    with pytest.raises(ValueError, match="sums/kernel.* has no known role"):
+        AdaptiveGradientClipping.for_model(model, "sgd")
+    settled = AdaptiveGradientClipping.for_model(model, "sgd", exclude=("^sums",))
     assert settled.unit_axes == {}
 
     twins = [

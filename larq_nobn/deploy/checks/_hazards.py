@@ -14,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ..._keras import keras
+from ...graph import calls
 from .._errors import ConversionError
 from ..inspection import Layers
 from ..lite import Operation, Subgraph, Tensor, read
@@ -23,6 +24,9 @@ from ._count import check_count
 _CHANGES = {"ADD": 2, "SUB": 2, "MUL": 2, "DIV": 2, "SOFTMAX": 1}
 # These hand on what is in the memory.
 _KEEPS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "BITCAST")
+# These keep a state from one run to the next, and the converter wires them so that they
+# compute something else than the layer, even in the first run.
+_FUSED_LSTM = ("UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "LSTM")
 _SCALAR_BYTES = 4  # what is no larger gets memory of its own
 
 
@@ -36,13 +40,13 @@ def check_file(content: bytes, prepared: keras.Model, expected: Sequence[str]) -
 
     Raises:
         ConversionError: If a binary convolution stayed float, the file holds an
-            operation that nothing can run, or executing it would destroy a map that is
-            still needed. It names the layer.
+            operation that nothing can run or that runs wrongly, or executing it would
+            destroy a map that is still needed. It names the layer.
     """
     graph = read(content, prepared.name)[0]
     ends = [tensor._keras_history.layer.name for tensor in prepared.outputs]
     layers = Layers(graph, ends)
-    _check_operations(graph, layers)
+    _check_operations(graph, layers, prepared)
     check_count(graph, layers, prepared, expected)
     for harm in overwritten(graph):
         raise ConversionError(
@@ -53,10 +57,17 @@ def check_file(content: bytes, prepared: keras.Model, expected: Sequence[str]) -
         )
 
 
-def _check_operations(graph: Subgraph, layers: Layers) -> None:
+def _check_operations(graph: Subgraph, layers: Layers, prepared: keras.Model) -> None:
     from larq_compute_engine.mlir.python.tflite_schema import BuiltinOperator
 
     for op in graph.operations:
+        if op.op in _FUSED_LSTM:
+            raise ConversionError(
+                f"The recurrent layer {' and '.join(_lstms(prepared))} becomes "
+                f"{op.op}, which keeps a state from one run to the next and computes "
+                "something else than the layer. Build it with unroll=True, or, for "
+                "long sequences, as RNN(LSTMCell(...)), which has the same weights."
+            )
         if not hasattr(BuiltinOperator, op.op) and not op.op.startswith("Lce"):
             kind = op.outputs[0].dtype if op.outputs else "nothing"
             raise ConversionError(
@@ -64,6 +75,16 @@ def _check_operations(graph: Subgraph, layers: Layers) -> None:
                 f"{kind}, which TensorFlow Lite does not have. Write the layer with "
                 "other functions, in float32."
             )
+
+
+def _lstms(prepared: keras.Model) -> list[str]:
+    """The layers that are or hold an LSTM that runs as a loop."""
+
+    def loops(layer: keras.layers.Layer) -> bool:
+        return isinstance(layer, keras.layers.LSTM) and not layer.unroll
+
+    found = calls(prepared)
+    return [c.described for c in found if any(map(loops, c.layer._flatten_layers()))]
 
 
 class Harm(NamedTuple):

@@ -24,6 +24,7 @@ def check_limits(model: keras.Model) -> int:
     found = 0
     for call in calls(model):
         _check_numbers(call)
+        _check_state(call)
         if is_binary_convolution(call):
             _check_signs(call)
             _check_convolution(call)
@@ -50,6 +51,17 @@ def _check_numbers(call: Call) -> None:
             raise ConversionError(
                 f"Weight {weight.name!r} of layer {call.label!r} holds NaN: training "
                 "diverged. Convert an earlier state of the model."
+            )
+
+
+def _check_state(call: Call) -> None:
+    for layer in call.layer._flatten_layers():
+        if getattr(layer, "stateful", False) and isinstance(layer, keras.layers.RNN):
+            raise ConversionError(
+                f"The recurrent layer {layer.name!r} ({type(layer).__name__}) has "
+                "stateful=True: it goes on where the call before has ended, while a "
+                "file starts anew in every run. Build it with stateful=False, and show "
+                "it whole sequences."
             )
 
 

@@ -60,11 +60,19 @@ def check_near_miss(call: Call) -> None:
 
 def why_none_is_binary(model: keras.Model) -> str:
     """Says what the Larq convolutions of a model lack, by name."""
-    found = [c for c in calls(model) if isinstance(c.layer, lq.layers.QuantConv2D)]
-    no_input = [repr(c.label) for c in found if not has_sign_input(c)]
-    no_kernel = [
-        repr(c.label) for c in found if not is_binary(c.layer.kernel_quantizer)
+    found = [
+        (call, layer)
+        for call in calls(model)
+        for layer in call.layer._flatten_layers()
+        if isinstance(layer, lq.layers.QuantConv2D)
     ]
+    no_input, no_kernel = [], []
+    for call, layer in found:
+        name = call.label if layer is call.layer else f"{call.label}/{layer.name}"
+        if not (has_sign_input(call) or is_binary(layer.input_quantizer)):
+            no_input.append(repr(name))
+        if not is_binary(layer.kernel_quantizer):
+            no_kernel.append(repr(name))
     said = []
     if no_input:
         said.append(f"no sign in front of {', '.join(no_input)}")
@@ -80,20 +88,45 @@ def _bits(quantizer: Any) -> int:
 
 
 def _check_inside(call: Call) -> None:
-    """Refuses binary layers inside another, whose call says nothing of them."""
+    """Refuses layers of few bits inside another, whose call says nothing of them."""
     inside = list(call.layer._flatten_layers(include_self=False))
     kernels = [q for layer in inside for q in _all_quantizers(layer)]
     signs = [x for x in map(sign_of, inside) if x is not None]
-    if not has_sign_input(call) and all(any(s is k for k in kernels) for s in signs):
-        return
+    signed = has_sign_input(call) or not all(
+        any(sign is kernel for kernel in kernels) for sign in signs
+    )
     for layer in inside:
-        if any(map(is_binary, _all_quantizers(layer))):
+        of_layer = _all_quantizers(layer)
+        if not of_layer:
+            continue
+        quantizer = getattr(layer, "input_quantizer", None)
+        bits = 1 if signed else _bits(quantizer)
+        bits = max(bits, min(map(_bits, of_layer)))
+        if bits < _FEW_BITS:
             raise ConversionError(
-                f"Layer {call.label!r} ({type(call.layer).__name__}) holds the binary "
-                f"layer {layer.name!r}, which cannot be seen from outside. Call that "
-                "layer in the model itself; layers that belong together may be a "
-                "functional model, which is opened."
+                f"Layer {call.label!r} ({type(call.layer).__name__}) holds the "
+                f"{'binary' if bits == 1 else 'quantized'} layer {layer.name!r}, which "
+                f"cannot be seen from outside. {_outside(call, layer)}"
             )
+
+
+def _outside(call: Call, inner: keras.layers.Layer) -> str:
+    """What to write in place of a layer that holds another."""
+    if isinstance(call.layer, _layers.TimeDistributed):
+        return (
+            f"Call {inner.name!r} in the model itself, once for each time step "
+            "x[:, t], and put its outputs together with tf.stack(..., axis=1)."
+        )
+    if isinstance(call.layer, (_layers.RNN, _layers.Bidirectional)):
+        return (
+            "LCE has no binary kernel for the steps of a recurrent layer. Leave the "
+            "inputs or the kernels of its cell unquantized, and put binary "
+            "convolutions before or behind it."
+        )
+    return (
+        "Call that layer in the model itself; layers that belong together may be a "
+        "functional model, which is opened."
+    )
 
 
 def _all_quantizers(layer: keras.layers.Layer) -> list[Any]:

@@ -194,6 +194,9 @@ def prepare(model: keras.Model) -> keras.Model:
     The given model is not touched. Layer names stay, so that a finding about the new
     model names a layer of the old.
     """
+    # What the rules make of weights that are halves would be rounded to halves.
+    if any(weight.dtype.size == 2 for weight in model.weights):
+        model = in_float32(model)
     prepared = _clone(model, RULES)
     for change in PASSES:
         prepared = change(prepared)

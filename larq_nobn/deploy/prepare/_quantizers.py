@@ -11,6 +11,7 @@ import numpy as np
 from ..._keras import keras
 from ...graph import rebuild
 from ...quantizers import ReSTE, RSign, SigmoidSign, SignSwish
+from ...quantizers._measured import MeasuredQuantizer
 from ._inference import ShiftedSign
 
 # The signs of prepared models whose threshold is 0, or that of a shift.
@@ -39,7 +40,8 @@ def copy_quantizer(quantizer: Any) -> tuple[Any, Callable[[], None]]:
         return plain_sign(quantizer), nothing
     if not isinstance(quantizer, keras.layers.Layer):
         return quantizer, nothing
-    new = rebuild(quantizer, float32=True)
+    unmeasured = {"metrics": None} if isinstance(quantizer, MeasuredQuantizer) else {}
+    new = rebuild(quantizer, float32=True, **unmeasured)
     return new, lambda: new.set_weights(quantizer.get_weights())
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
+from ...graph import calls
 from .._errors import VerificationError
 from .._graph import Sign, as_functional, signs
 from ..lite import Ports, Runner, inference, run, to_flatbuffer
@@ -68,13 +69,28 @@ def converted_signs(prepared: keras.Model, shipped: Runner, ports: Ports) -> Tap
             if not np.allclose(part, output, rtol=1e-5, atol=1e-6, equal_nan=True):
                 raise VerificationError(
                     "The converted file and the same file with its signs made visible "
-                    "compute different outputs, so its differences cannot be "
-                    "explained. No file was written."
+                    "compute different outputs, so which sign made it differ from the "
+                    f"model cannot be told. {_suspects(prepared)} No file was written."
                 )
         bits = zip(found, parts[count:], strict=True)
         return {s.label: _as_given(s, values > 0) for s, values in bits}
 
     return read
+
+
+def _suspects(prepared: keras.Model) -> str:
+    """What may compute differently from one file, or one run, to the next."""
+    kinds = (keras.layers.RNN, keras.layers.Bidirectional)
+    found = [c.described for c in calls(prepared) if isinstance(c.layer, kinds)]
+    if found:
+        return (
+            f"What stands in the way is the state of the recurrent layers: "
+            f"{', '.join(found)}. Build them with unroll=True."
+        )
+    return (
+        "Look for a layer whose output depends on more than its input, such as on a "
+        "state or a random number."
+    )
 
 
 def sign_pairs(

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
+from ..._math import at_least_float32, beside
 from ...graph import Call
 from ...layers import (
     ChannelAffine,
@@ -122,11 +123,11 @@ def _proxy(layer: ProxyNormalization) -> Constant:
     def normalized(x: tf.Tensor) -> tf.Tensor:
         mean, variance = group_moments(x, layer.groups)
         rate = tf.math.rsqrt(variance + FLOOR)
-        return (tf.cast(x, mean.dtype) - mean) * rate * layer.gamma + layer.beta
+        gamma, beta = beside(x, layer.gamma), beside(x, layer.beta)
+        return (tf.cast(x, mean.dtype) - mean) * rate * gamma + beta
 
-    center, variance = layer._proxy_moments(
-        tf.convert_to_tensor(layer.gamma), tf.convert_to_tensor(layer.beta)
-    )
+    weights = map(tf.convert_to_tensor, (layer.gamma, layer.beta))
+    center, variance = layer._proxy_moments(*map(at_least_float32, weights))
     rate = tf.math.rsqrt(variance + layer.epsilon).numpy()
     return Constant(
         _affine(layer, f"{name}_affine"),

@@ -1,5 +1,7 @@
 """Files that would not run, or run wrongly, and files that only look like it."""
 
+import re
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -68,6 +70,40 @@ def test_operations_that_nothing_can_run_are_named(function, op, dtype):
     message = f"Layer 'odd' needs the operation '{op}' that gives {dtype}, which Tens"
     with pytest.raises(ConversionError, match=message):
         check(*file_of(chain(binary_conv(), odd, keras.layers.ReLU(), *head())))
+
+
+def recurrent(layer):
+    """A recurrent layer over the rows of a map, with a sign behind it."""
+    rows = binary_conv(), keras.layers.Reshape((8, -1)), layer
+    behind = keras.layers.Reshape((8, 4, 1)), binary_conv(name="behind")
+    return chain(*rows, *behind, *head())
+
+
+@pytest.mark.parametrize("verify", [True, False])
+@pytest.mark.parametrize("wrap", [lambda x: x, keras.layers.Bidirectional])
+def test_an_lstm_that_would_become_one_operation_is_refused(wrap, verify, tmp_path):
+    lstm = wrap(keras.layers.LSTM(4, return_sequences=True, name="lstm"))
+    model = chain(binary_conv(), keras.layers.Reshape((8, -1)), lstm)
+    name = re.escape(f"{lstm.name!r} ({type(lstm).__name__})")
+    message = f"layer {name} becomes UNIDIRECTIONAL_SEQUENCE_LSTM.*unroll=True"
+    with pytest.raises(ConversionError, match=message):
+        convert(model, tmp_path / "m.tflite", verify=verify)
+    flatbuffer, prepared = file_of(model)
+    assert differs(flatbuffer, prepared)
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras.layers.LSTM(4, return_sequences=True, unroll=True),
+        keras.layers.RNN(keras.layers.LSTMCell(4), return_sequences=True),
+        keras.layers.GRU(4, return_sequences=True),
+    ],
+)
+def test_other_recurrent_layers_convert(layer, tmp_path):
+    report = convert(recurrent(layer), tmp_path / "m.tflite", data=images())
+    assert report.lce_bconv2d == 2
+    assert report.verify["unexplained"] == 0
 
 
 def test_the_last_layer_has_a_name_too():

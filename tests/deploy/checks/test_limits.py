@@ -103,3 +103,13 @@ def test_channels_first_is_refused():
     model = chain(layer, stem=False, shape=(32, 8, 8))
     with pytest.raises(ConversionError, match="'x' has data_format='channels_first'"):
         check_limits(as_functional(model))
+
+
+@pytest.mark.parametrize("wrap", [lambda x: x, keras.layers.Bidirectional])
+def test_a_recurrent_layer_that_remembers_is_named(wrap):
+    inputs = keras.Input(batch_shape=(1, 8, 8, 8))
+    x = keras.layers.Reshape((8, -1))(binary_conv()(inputs))
+    x = wrap(keras.layers.GRU(4, stateful=True, name="memory"))(x)
+    message = r"layer '.*memory' \(GRU\) has stateful=True: .* stateful=False"
+    with pytest.raises(ConversionError, match=message):
+        check_limits(as_functional(keras.Model(inputs, x)))

@@ -164,6 +164,75 @@ def test_binary_layers_inside_wrappers_are_found(before):
     refused("'x' .TimeDistributed. holds the binary layer 'inner'", *rows)
 
 
+def test_the_steps_of_a_wrapper_are_called_one_by_one_instead(tmp_path):
+    shared = binary_conv(8, name="shared")
+    clip = keras.Input((2, 8, 8, 8))
+    wrapped = keras.Model(clip, layers.TimeDistributed(shared, name="each")(clip))
+    message = "'each' .* layer 'shared'.* step x.:, t., .* tf.stack"
+    with pytest.raises(ConversionError, match=message):
+        nobn.convert(wrapped, tmp_path / "m.tflite")
+    # What the message advises computes the same, and is binary.
+    steps = tf.stack([shared(clip[:, t]) for t in range(2)], axis=1)
+    model = keras.Model(clip, steps)
+    x = np.random.default_rng(0).normal(size=(4, 2, 8, 8, 8)).astype("float32")
+    np.testing.assert_array_equal(model(x), wrapped(x))
+    report = nobn.convert(model, tmp_path / "m.tflite", data=x)
+    assert report.lce_bconv2d == 2
+
+
+def test_few_bits_inside_wrappers_are_found():
+    inner = binary_conv(
+        name="inner",
+        input_quantizer="dorefa_quantizer",
+        kernel_quantizer="dorefa_quantizer",
+        kernel_constraint=None,
+    )
+    rows = layers.Reshape((1, 8, 8, 32)), layers.TimeDistributed(inner, name="x")
+    refused("'x' .TimeDistributed. holds the quantized layer 'inner'", *rows)
+
+
+def one_bit(x):
+    return lq.math.sign(x)
+
+
+one_bit.precision = 1
+
+
+class Cell(layers.Layer):
+    """A recurrent cell with a Larq layer in it."""
+
+    state_size = output_size = 4
+
+    def __init__(self, sign, **kwargs):
+        super().__init__(**kwargs)
+        self.sign = sign
+        self.inner = lq.layers.QuantDense(
+            4, **{**SIGN, "input_quantizer": sign}, name="inner"
+        )
+
+    def call(self, inputs, states):
+        found = self.inner(inputs) + states[0]
+        return found, [found]
+
+    def get_config(self):
+        return {**super().get_config(), "sign": self.sign}
+
+
+@pytest.mark.parametrize("sign", ["ste_sign", one_bit])
+def test_binary_layers_inside_recurrent_ones_are_found(sign):
+    rows = layers.Reshape((8, -1)), layers.RNN(Cell(sign), name="x")
+    refused("'x' .RNN. holds the binary layer 'inner'.* steps of a recurrent", *rows)
+    with keras.utils.custom_object_scope({"Cell": Cell, "one_bit": one_bit}):
+        both = layers.Bidirectional(layers.RNN(Cell(sign)), name="x")
+        refused("'x' .Bidirectional. holds the binary layer 'inner'", rows[0], both)
+
+
+def test_inner_layers_are_named_where_none_is_binary():
+    inner = binary_conv(name="inner", input_quantizer=None)
+    rows = layers.Reshape((1, 8, 8, 32)), layers.TimeDistributed(inner, name="x")
+    refused("no binary layer: no sign in front of 'x/inner'", *rows)
+
+
 def test_inner_layers_without_a_sign_are_fine():
     inner = binary_conv(input_quantizer=None)
     assert passes(Block(inner), Block(layers.Dense(8)), binary_conv()) == 1

@@ -211,8 +211,10 @@ def test_layers_without_a_configuration_are_named():
         prepare(chain(Mine(2, name="mine"), binary_conv()))
 
 
-@pytest.mark.parametrize("policy", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_is_rebuilt_in_float32(policy):
+@pytest.mark.parametrize(
+    "policy", ["mixed_bfloat16", "mixed_float16", "bfloat16", "float16"]
+)
+def test_half_precision_is_rebuilt_in_float32(policy):
     keras.mixed_precision.set_global_policy(policy)
     try:
         conv = binary_conv(

@@ -1,5 +1,7 @@
 """Faults put into preparation and into the file on purpose, and what finds them."""
 
+from types import SimpleNamespace
+
 import larq_nobn as nobn
 import numpy as np
 import pytest
@@ -7,7 +9,8 @@ from deploy.nets import binary_conv, chain, head, images, scrambled, three_convs
 from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError, _convert
 from larq_nobn.deploy import convert as convert_to
-from larq_nobn.deploy.prepare import _prepare, _quantizers
+from larq_nobn.deploy.lite import ports_of
+from larq_nobn.deploy.prepare import _prepare, _quantizers, prepare
 from larq_nobn.deploy.prepare._inference import ShiftedSign
 from larq_nobn.deploy.verify import _taps
 
@@ -93,8 +96,20 @@ def test_a_wrong_file_is_found_and_placed(broken, message, convert, monkeypatch)
 
 def test_the_file_itself_is_compared_and_not_its_twin_with_signs(convert, monkeypatch):
     while_wrong(_convert, "second", monkeypatch)
-    with pytest.raises(VerificationError, match="with its signs made visible"):
+    with pytest.raises(VerificationError, match="made visible.* depends on more"):
         convert(three_convs())
+
+
+def test_recurrent_layers_are_named_where_two_files_disagree():
+    rows = binary_conv(), keras.layers.Reshape((8, -1))
+    behind = keras.layers.Reshape((8, 4, 1)), binary_conv(name="behind")
+    memory = keras.layers.GRU(4, return_sequences=True, name="memory")
+    prepared = prepare(chain(*rows, memory, *behind, *head()))
+    shipped = SimpleNamespace(outputs=lambda examples: [np.ones((2, 5))])
+    read = _taps.converted_signs(prepared, shipped, ports_of(prepared))
+    message = r"the recurrent layers: 'memory' \(GRU\)\. Build .* unroll=True"
+    with pytest.raises(VerificationError, match=message):
+        read([images(2)])
 
 
 def shifted_by(amount, monkeypatch):

@@ -1,0 +1,59 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import larq as lq
+import tensorflow as tf
+from larq.context import get_training_metrics
+from larq.metrics import FlipRatio
+from larq.quantizers import Quantizer
+
+from .._checks import check_choice
+
+
+class MeasuredQuantizer(Quantizer):
+    """Abstract base: a quantizer that takes the `metrics` of Larq's own.
+
+    A scaled kernel is measured by its signs: Larq's metric compares integers, as which
+    all of ±0.2 would be 0. Activations are measured only where their batch size is
+    fixed, since those of one step are compared with those of the step before.
+    """
+
+    def __init__(self, metrics: Sequence[str] | None = None, **kwargs: Any):
+        # What is quantized arrives in the layer's compute dtype and leaves in it; in
+        # between everything is float32, so Keras must not cast.
+        super().__init__(autocast=False, **kwargs)
+        for name in metrics or ():
+            check_choice("a metric", name, ("flip_ratio",))
+        self.given_metrics = None if metrics is None else list(metrics)
+        self._in_scope = set(get_training_metrics())
+        self.flip_ratio: FlipRatio | None = None
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        shape = tf.TensorShape(input_shape)
+        wanted = self.given_metrics
+        if wanted is None:  # a layer takes its quantizers in the scope it is made in
+            wanted = [*self._in_scope, *get_training_metrics()]
+        if "flip_ratio" in wanted and shape.is_fully_defined():
+            self.flip_ratio = FlipRatio(name=f"flip_ratio/{self.name}")
+            self.flip_ratio.build(shape)
+        super().build(input_shape)
+
+    def _measured(self, value: tf.Tensor) -> tf.Tensor:
+        """Shows a quantized value to the metrics, and returns it."""
+        if self.flip_ratio is not None:
+            self.add_metric(self.flip_ratio(lq.math.sign(value)))
+        return value
+
+    @property
+    def non_trainable_weights(self) -> list[Any]:
+        """Those of the quantizer itself: a metric is no part of a model's state."""
+        found = super().non_trainable_weights
+        if self.flip_ratio is None:
+            return found
+        own = {id(weight) for weight in self.flip_ratio.variables}
+        return [weight for weight in found if id(weight) not in own]
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "metrics": self.given_metrics}

@@ -1,0 +1,116 @@
+"""Larq's metrics on every quantizer, against Larq's own on the same signs."""
+
+import json
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+from cases import CASES
+from larq_nobn._keras import keras
+
+KERNELS = [case for case in CASES if case.role == "kernel"]
+ACTIVATIONS = [case for case in CASES if case.role == "activation"]
+
+
+def rows(cases):
+    return [pytest.param(each, id=each.name) for each in cases]
+
+
+def made(case, **changes):
+    kwargs = case.kwargs() if callable(case.kwargs) else case.kwargs
+    return case.cls(**kwargs, **changes)
+
+
+def ratio(model):
+    (found,) = [m for m in model.metrics if m.name.startswith("flip_ratio/")]
+    return float(found.result())
+
+
+@pytest.mark.parametrize("case", rows(KERNELS))
+def test_flips_are_those_that_larq_counts(case):
+    quantizer = made(case, metrics=["flip_ratio"])
+    host = lq.layers.QuantDense(5, kernel_quantizer=quantizer, use_bias=False)
+    model = keras.Sequential([keras.Input((6,)), host])
+    twin = lq.layers.QuantDense(
+        5,
+        kernel_quantizer=lq.quantizers.SteSign(metrics=["flip_ratio"]),
+        kernel_constraint="weight_clip",
+        use_bias=False,
+    )
+    other = keras.Sequential([keras.Input((6,)), twin])
+    x = np.ones((2, 6), np.float32)
+    for seed in range(4):
+        kernel = np.random.default_rng(seed).normal(size=(6, 5)).astype("f4")
+        host.kernel.latent_variable.assign(kernel)
+        # These quantizers take the sign around the mean of a filter.
+        twin.kernel.latent_variable.assign(kernel - kernel.mean(0))
+        model(x), other(x)
+    expected = float(twin.kernel_quantizer.flip_ratio.result())
+    assert 0.2 < expected < 0.8
+    assert float(quantizer.flip_ratio.result()) == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("case", rows(KERNELS))
+def test_the_history_of_a_training_has_them(case):
+    with lq.context.metrics_scope(["flip_ratio"]):
+        quantizer = made(case)
+        layer = lq.layers.QuantDense(5, kernel_quantizer=quantizer)
+    model = keras.Sequential([keras.Input((6,)), layer])
+    model.compile(keras.optimizers.SGD(1.0), "mse")
+    rng = np.random.default_rng(0)
+    x, y = rng.normal(size=(16, 6)), 9 * rng.normal(size=(16, 5))
+    history = model.fit(x, y, batch_size=4, epochs=2, verbose=0).history
+    found = history[f"flip_ratio/{quantizer.name}"]
+    assert len(found) == 2
+    assert all(0 < each < 1 for each in found)
+    # It is no part of the model's state.
+    names = [*case.weights, *case.state, "kernel", "bias"]
+    assert len(model.weights) == len(names)
+
+
+@pytest.mark.parametrize("case", rows(ACTIVATIONS))
+def test_signs_of_a_fixed_batch_are_measured(case):
+    with lq.context.metrics_scope(["flip_ratio"]):
+        fixed, free = made(case), made(case)
+    for value in (1, 1, -1):
+        fixed(np.full((2, 3), value, np.float32))
+    # Of two comparisons the second found everything turned.
+    assert float(fixed.flip_ratio.result()) == 0.5
+    keras.Sequential([keras.Input((3,)), free])  # no batch size, and no failure
+    assert free.flip_ratio is None
+
+
+@pytest.mark.parametrize("case", rows(KERNELS + ACTIVATIONS))
+def test_the_configuration_holds_them(case):
+    for metrics in (None, [], ["flip_ratio"]):
+        config = json.loads(json.dumps(made(case, metrics=metrics).get_config()))
+        assert config["metrics"] == metrics
+        assert case.cls.from_config(config).get_config()["metrics"] == metrics
+    with pytest.raises(ValueError, match="'accuracy'.*flip_ratio"):
+        made(case, metrics=["accuracy"])
+
+
+@pytest.mark.parametrize("case", rows(KERNELS + ACTIVATIONS))
+def test_both_registries_know_every_quantizer(case):
+    quantizer = made(case, name="same")
+    config = quantizer.get_config()
+    for place in (lq.quantizers, keras.activations):
+        stored = place.serialize(quantizer)
+        again = place.deserialize(stored)
+        assert type(again) is case.cls
+        assert again.get_config() == config
+        assert place.get(quantizer) is quantizer
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+def test_a_measured_model_is_saved_and_opened(suffix, tmp_path):
+    quantizer = nobn.quantizers.ReCU(metrics=["flip_ratio"], name="recu")
+    layer = lq.layers.QuantDense(5, kernel_quantizer=quantizer)
+    model = keras.Sequential([keras.Input((6,)), layer])
+    model.save(tmp_path / f"m{suffix}")
+    again = keras.models.load_model(tmp_path / f"m{suffix}")
+    x = np.random.default_rng(0).normal(size=(4, 6)).astype("f4")
+    np.testing.assert_array_equal(model(x), again(x))
+    assert again.layers[-1].kernel_quantizer.flip_ratio is not None

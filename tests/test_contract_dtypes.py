@@ -1,0 +1,122 @@
+"""Every row of `cases.py` in every precision, against its float64 oracle."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from cases import CASES
+from contract_networks import draw, perturb, policy
+from larq_nobn._keras import keras
+
+POLICIES = (
+    *("float16", "bfloat16", "mixed_float16", "mixed_bfloat16"),
+    *("float32", "float64"),
+)
+# The distance from 1 to the next number.
+EPSILON = {"float16": 2**-10, "bfloat16": 2**-7, "float32": 2**-23, "float64": 2**-52}
+QUANTIZERS = [case for case in CASES if case.role != "layer"]
+
+
+def rows(cases):
+    return [pytest.param(each, id=each.name) for each in cases]
+
+
+def wide(tensor):
+    return np.asarray(tf.cast(tensor, tf.float64))
+
+
+def drawn(case):
+    return tf.nest.flatten(draw(case, case.shapes[0]))
+
+
+def nested(case, tensors):
+    return tensors if isinstance(case.shapes[0], list) else tensors[0]
+
+
+def called(case, layer, inputs):
+    mode = {} if case.training is None else {"training": case.training}
+    return tf.nest.flatten(layer(nested(case, inputs), **mode))
+
+
+def by_name(weights):
+    return {each.name.split("/")[-1].split(":")[0]: each for each in weights}
+
+
+def assert_near(found, expected, name, dtype):
+    """Up to the roundings of a type, in units of the largest number of a tensor.
+
+    In half precision a result is rounded when it leaves, and so are the hundred or so
+    upstream gradients that are summed in one; all between is more precise. In the other
+    types that is rounded too.
+    """
+    # A quantizer may have weights, and thus gradients, of another type than its kernel.
+    epsilon = max(EPSILON[dtype], EPSILON[found.dtype.name])
+    found, expected = wide(found), np.asarray(expected)
+    assert found.shape == expected.shape, name
+    roundings = 8 if dtype in ("float16", "bfloat16") else 64
+    allowed = roundings * epsilon * max(1, np.abs(expected).max())
+    assert np.abs(found - expected).max() <= allowed, f"{name} in {dtype}"
+
+
+def check(case, name, dtype):
+    """Values and gradients of an object made under a policy, for inputs of a dtype."""
+    with policy(name):
+        inputs = [tf.cast(each, dtype) for each in drawn(case)]
+        layer = case.make()
+        called(case, layer, inputs)
+        perturb(layer)
+        start = [wide(weight) for weight in layer.weights]
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            outputs = called(case, layer, inputs)
+            rng = np.random.default_rng(24)
+            upstream = [tf.cast(rng.normal(size=y.shape), y.dtype) for y in outputs]
+            pairs = zip(outputs, upstream, strict=True)
+            terms = [tf.reduce_sum(tf.cast(y * g, tf.float64)) for y, g in pairs]
+            terms += [tf.cast(each, tf.float64) for each in layer.losses]
+            loss = tf.add_n(terms)
+        trained = by_name(layer.trainable_weights)
+        slopes = tape.gradient(loss, {"x": nested(case, inputs), **trained})
+        variable = keras.mixed_precision.global_policy().variable_dtype
+
+    declared = case.output_dtypes or (None,) * len(outputs)
+    kept = "float64" if dtype == "float64" else "float32"
+    assert [y.dtype for y in outputs] == [kept if d else dtype for d in declared]
+    # Keras' own batch norm, which one row extends, keeps float32 instead of halves.
+    if isinstance(layer, keras.layers.BatchNormalization) and variable != "float64":
+        variable = "float32"
+    assert {each.dtype.name for each in layer.weights} <= {variable}
+
+    exact = [wide(each) for each in inputs]
+    with policy("float64"):
+        twin = case.make()
+        called(case, twin, exact)
+        twin.set_weights(start)
+        values = called(case, twin, exact)
+    for place, (y, expected) in enumerate(zip(outputs, values, strict=True)):
+        assert_near(y, expected, f"output {place}", dtype)
+
+    weights = {key: wide(each) for key, each in by_name(layer.weights).items()}
+    upstream = [wide(each) for each in upstream]
+    if len(upstream) == 3:  # an output and the state that goes with it
+        upstream = [upstream[0], upstream[1:]]
+    elif len(upstream) == 1:
+        (upstream,) = upstream
+    expected = case.oracle(nested(case, exact), weights, upstream)
+    assert slopes.keys() == expected.keys()
+    for key, slope in slopes.items():
+        expected_parts = expected[key] if isinstance(slope, list) else [expected[key]]
+        parts = zip(tf.nest.flatten(slope), expected_parts, strict=True)
+        for part, each in parts:
+            assert_near(part, each, f"the gradient of {key}", dtype)
+
+
+@pytest.mark.parametrize("name", POLICIES)
+@pytest.mark.parametrize("case", rows(CASES))
+def test_values_and_gradients(case, name):
+    check(case, name, name.removeprefix("mixed_"))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+@pytest.mark.parametrize("case", rows(QUANTIZERS))
+def test_a_quantizer_serves_a_layer_of_another_dtype(case, dtype):
+    check(case, "float32", dtype)
