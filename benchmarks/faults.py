@@ -190,7 +190,7 @@ FAULTS = (
         "layers",
         "return tf.transpose(tf.reshape(statistic, (self._groups, -1)))",
         "return tf.reshape(statistic, (-1, self._groups))",
-        ("tests/layers/test_preconditioned_training.py", "tests/layers"),
+        ("tests/layers/test_preconditioning.py", "tests/layers"),
     ),
     Fault(
         "proxy: gradient without the mean of the group",
@@ -218,7 +218,7 @@ FAULTS = (
         "layers",
         '"rate": self.rate, "axis": self._given_axis}',
         '"rate": self.rate}',
-        ("tests/layers/test_independent_component.py", "tests/test_contract.py"),
+        ("tests/test_contract.py",),
         "IndependentComponent",
     ),
     Fault(
@@ -241,7 +241,7 @@ FAULTS = (
         "optimizers",
         "limits = clip_factor * tf.maximum(_concatenate(weight_norms), epsilon)",
         "limits = tf.maximum(clip_factor * _concatenate(weight_norms), epsilon)",
-        ("tests/optimizers/test_agc.py", "tests/optimizers"),
+        ("tests/optimizers/test_agc_training.py", "tests/optimizers"),
     ),
     Fault(
         "agc: units of a transposed kernel",
@@ -262,7 +262,7 @@ FAULTS = (
         "optimizers",
         '[getattr(v, "latent_variable", v) for v in variables],',
         "variables,",
-        ("tests/optimizers/test_agc_training.py", "tests/optimizers"),
+        ("tests/optimizers/test_agc.py", "tests/optimizers"),
     ),
     Fault(
         "groups: weight decay without the factor",

@@ -32,6 +32,7 @@ from rich.table import Table
 
 ROOT = Path(__file__).resolve().parents[1]
 PYTEST = ("-m", "pytest", "-x", "-q", "-rfE", "--tb=short", "-p", "no:cacheprovider")
+NOT_SELECTED = 5  # pytest's exit code where -k leaves no test of a file
 TIMEOUT = 600  # seconds for one fault
 
 
@@ -95,8 +96,10 @@ def outcome_of(code, said):
         return "caught", first[1]
     if code is None:
         return "timed out", None
+    if code == 0:
+        return "survived", None
     # Without a failed test it is no verdict: the tests could not even be collected.
-    return ("survived", None) if code == 0 else ("invalid", said[-500:])
+    return "invalid", said[-500:]
 
 
 def try_fault(fault, tree, wide):
@@ -108,12 +111,16 @@ def try_fault(fault, tree, wide):
     try:
         # A file may have another name by now; the folder behind it holds its tests.
         for tests in (*fault.tests, *(["tests"] if wide else [])):
-            if (tree / tests).exists():
-                left = TIMEOUT - (time.monotonic() - start)
-                only = "" if tests == "tests" else fault.only
-                status, test = outcome_of(*run_tests(tree, tests, only, left))
-                if status != "survived":
-                    break
+            if not (tree / tests).exists():
+                continue
+            left = TIMEOUT - (time.monotonic() - start)
+            only = "" if tests == "tests" else fault.only
+            code, said = run_tests(tree, tests, only, left)
+            if code == NOT_SELECTED:
+                continue
+            status, test = outcome_of(code, said)
+            if status != "survived":
+                break
     finally:
         home.write_text(clean)
     seconds = round(time.monotonic() - start, 1)
