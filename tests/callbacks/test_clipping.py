@@ -94,6 +94,21 @@ def test_however_the_step_is_compiled(arguments):
     assert history["clipped_share"] == pytest.approx([clipped / seen])
 
 
+def test_each_epoch_counts_on_its_own():
+    model = compiled(optimizer=clipping(still(new)))
+    kernel = model.get_layer("binary").kernel.latent_variable
+    start, counts = kernel.numpy(), []
+
+    def enlarge(epoch, logs=None):
+        kernel.assign(100.0**epoch * start)
+        counts.append(clipped_by_hand(model)["binary"])
+
+    larger = keras.callbacks.LambdaCallback(on_epoch_begin=enlarge)
+    history = fit(model, larger, GradientClippingMonitor())
+    assert counts[0][0] > counts[1][0]
+    assert history["clipped_share"] == pytest.approx([n / of for n, of in counts])
+
+
 def test_a_step_that_was_compiled_before_counts_too_and_only_once():
     model = compiled(optimizer=clipping(still(new)))
     fit(model)

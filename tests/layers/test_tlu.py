@@ -24,6 +24,13 @@ def test_value_and_gradients(shape):
     assert_allclose(d_weights["tau"], np.sum(upstream * (x <= tau), axes), rtol=1e-12)
 
 
+def test_the_gradient_of_a_tie_goes_to_the_input():
+    tie = np.zeros((2, 3), np.float32)  # the threshold begins at 0
+    _, d_x, d_weights = value_and_gradients(ThresholdedLinearUnit(), tie, tie + 2)
+    assert_array_equal(d_x, tie + 2)
+    assert_array_equal(d_weights["tau"], np.zeros(3))
+
+
 def test_tau_has_one_value_per_channel_from_its_initializer():
     layer = ThresholdedLinearUnit(keras.initializers.Constant(-1.0))
     layer.build((None, 7, 7, 4))

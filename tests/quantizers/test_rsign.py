@@ -66,6 +66,18 @@ def test_sign_of_zero_is_positive():
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_the_threshold_is_not_rounded(dtype):
+    shift = np.linspace(-1, -0.1, 64, dtype=np.float32)
+    x = tf.cast(-shift[None], dtype)  # beside the threshold, on either side
+    layer = RSign()
+    layer(x)
+    layer.shift.assign(shift)
+    expected = np.where(np.asarray(x, np.float64) + shift >= 0, 1, -1)
+    assert {*expected.flat} == {-1, 1}
+    assert_array_equal(np.asarray(layer(x), np.float64), expected)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision(dtype):
     rng = np.random.default_rng(13)
     x = tf.cast(rng.normal(size=(64, 8, 8, 4)), dtype)

@@ -1,0 +1,177 @@
+"""Plants the faults of `faults.py` in the package, one at a time, and runs the tests.
+
+A fault that no test catches is a hole in the suite. Each fault is planted in a copy of
+the files that git tracks, so that the checkout itself is never touched, and the tests
+that should catch it are run there until the first of them fails. Faults whose results
+are in the output file already, for the same commit, are not tried again.
+
+    python benchmarks/mutants.py --output mutants.json
+    python benchmarks/mutants.py --only recu --wide         # then the whole suite too
+    python benchmarks/mutants.py --tree ../other-checkout
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from queue import SimpleQueue
+
+import click
+from faults import FAULTS
+from rich.console import Console
+from rich.table import Table
+
+ROOT = Path(__file__).resolve().parents[1]
+PYTEST = ("-m", "pytest", "-x", "-q", "-rfE", "--tb=short", "-p", "no:cacheprovider")
+NOT_SELECTED = 5  # pytest's exit code where -k leaves no test of a file
+TIMEOUT = 600  # seconds for one fault
+
+
+def git(tree, *arguments):
+    command = ["git", "-C", str(tree), *arguments]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def copy_of(tree, place):
+    """Copies what git tracks, as it is in the working tree."""
+    for name in git(tree, "ls-files", "-z").split("\0"):
+        if name and (tree / name).is_file():
+            (place / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(tree / name, place / name)
+    return place
+
+
+def home_of(fault, tree):
+    """The one file that holds the old text, wherever it lies by now."""
+    files = [(path, path.read_text()) for path in tree.glob("larq_nobn/**/*.py")]
+    found = [path for path, text in files for _ in range(text.count(fault.old))]
+    if len(found) != 1 or fault.old == fault.new:
+        raise ValueError(f"{fault.name}: its old text is there {len(found)} times.")
+    return found[0]
+
+
+def run_tests(tree, tests, only, seconds):
+    """Returns the exit code of pytest, None if it was too slow, and what it printed."""
+    environment = {
+        **os.environ,
+        "PYTHONPATH": str(
+            tree
+        ),  # goes before an installed package, in subprocesses too
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+    }
+    command = [sys.executable, *PYTEST, tests, *(["-k", only] if only else [])]
+    with tempfile.TemporaryFile("w+") as said:
+        process = subprocess.Popen(
+            command,
+            cwd=tree,
+            env=environment,
+            stdout=said,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # so that what the tests start ends with them
+        )
+        try:
+            code = process.wait(timeout=max(seconds, 1))
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            code = process.wait() and None
+        said.seek(0)
+        return code, said.read()
+
+
+def outcome_of(code, said):
+    """What a run of tests says of a fault, and which test it was that said so."""
+    first = re.search(r"^(?:FAILED|ERROR) (\S.*?)(?: - |$)", said, re.MULTILINE)
+    if code == 1 and first is not None:
+        return "caught", first[1]
+    if code is None:
+        return "timed out", None
+    if code == 0:
+        return "survived", None
+    # Without a failed test it is no verdict: the tests could not even be collected.
+    return "invalid", said[-500:]
+
+
+def try_fault(fault, tree, wide):
+    """Plants a fault in a copy, runs tests until one fails, and takes it out again."""
+    start, home = time.monotonic(), home_of(fault, tree)
+    clean = home.read_text()
+    home.write_text(clean.replace(fault.old, fault.new))
+    status, test = "invalid", "none of its tests is there"
+    try:
+        # A file may have another name by now; the folder behind it holds its tests.
+        for tests in (*fault.tests, *(["tests"] if wide else [])):
+            if not (tree / tests).exists():
+                continue
+            left = TIMEOUT - (time.monotonic() - start)
+            only = "" if tests == "tests" else fault.only
+            code, said = run_tests(tree, tests, only, left)
+            if code == NOT_SELECTED:
+                continue
+            status, test = outcome_of(code, said)
+            if status != "survived":
+                break
+    finally:
+        home.write_text(clean)
+    seconds = round(time.monotonic() - start, 1)
+    return {"part": fault.part, "status": status, "test": test, "seconds": seconds}
+
+
+def table_of(results):
+    table = Table("fault", "part", "status", "by", "s", title="Planted faults")
+    for name, row in results.items():
+        by = (row["test"] or "").splitlines() or [""]
+        table.add_row(name, row["part"], row["status"], by[-1], f"{row['seconds']:.0f}")
+    statuses = [row["status"] for row in results.values()]
+    table.caption = ", ".join(f"{statuses.count(s)} {s}" for s in sorted({*statuses}))
+    return table
+
+
+@click.command()
+@click.option("--tree", type=Path, default=ROOT, help="Another checkout to run in.")
+@click.option("--only", multiple=True, help="Faults whose name begins so.")
+@click.option("--jobs", default=2, show_default=True, help="Faults at a time.")
+@click.option("--wide", is_flag=True, help="What survives meets the whole suite.")
+@click.option("--again", is_flag=True, help="Try again what is in the output file.")
+@click.option("--output", type=Path, help="JSON file for the results.")
+def main(tree, only, jobs, wide, again, output):
+    commit, console = git(tree, "describe", "--always", "--dirty").strip(), Console()
+    kept = json.loads(output.read_text()) if output and output.exists() else {}
+    results = kept["faults"] if kept.get("commit") == commit else {}
+    chosen = [fault for fault in FAULTS if fault.name.startswith(only or "")]
+    left = [fault for fault in chosen if again or fault.name not in results]
+    copies = SimpleQueue()
+
+    def work(fault):
+        copy = copies.get()
+        try:
+            return fault.name, try_fault(fault, copy, wide)
+        finally:
+            copies.put(copy)
+
+    with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(jobs) as pool:
+        for job in range(jobs):
+            copies.put(copy_of(tree.resolve(), Path(folder, str(job))))
+        for name, row in pool.map(work, left):
+            results[name] = row
+            console.print(f"{name}: {row['status']} ({row['seconds']:.0f} s)")
+            if output:
+                command = " ".join(["python benchmarks/mutants.py", *sys.argv[1:]])
+                found = {"command": command, "commit": commit, "faults": results}
+                output.parent.mkdir(parents=True, exist_ok=True)
+                output.write_text(json.dumps(found, indent=2) + "\n")
+    console.print(table_of(results))
+
+
+if __name__ == "__main__":
+    main()
