@@ -1,4 +1,5 @@
 # make demo     from clone to a trained, converted, verified binary .tflite
+# make quick    oracles and units of all methods: the inner loop
 # make test     the whole test suite
 # make lint     style, formatting and types
 # make examples docs                    as CI runs them
@@ -10,14 +11,23 @@ PYTHON ?= $(shell for p in python3 python3.11 python3.12 python3.10; do \
 	$$p -c 'import sys; sys.exit(not (3, 10) <= sys.version_info < (3, 13))' \
 	2>/dev/null && echo $$p && break; done)
 BIN := $(VENV)/bin
-# Two processes: the suite is made of many small graphs, which do not fill two cores.
+# Two processes of one thread: the suite is made of many small graphs, which do not fill
+# two cores.
 PYTEST_WORKERS ?= 2
-PYTEST = $(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q
+THREADS = TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1
+PYTEST = $(THREADS) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q
+METHODS = tests/quantizers tests/layers tests/optimizers tests/graph tests/calibration \
+	tests/test_contract.py tests/test_contract_dtypes.py tests/test_callback_contract.py \
+	tests/test_regularizers.py tests/test_initializers.py tests/test_diagnostics.py \
+	tests/test_architecture.py tests/test_evidence.py
 
-.PHONY: demo test lint examples docs evidence clean
+.PHONY: demo quick test lint examples docs evidence clean
 
 demo: $(VENV)/.all
 	$(BIN)/larq-nobn demo --dataset $(DATASET) --output demo/$(DATASET)
+
+quick: $(VENV)/.dev
+	$(PYTEST) -m "not slow and not convert" $(METHODS)
 
 # In two runs, because TensorFlow never lets go of the graph of a model that was trained.
 test: $(VENV)/.dev

@@ -5,7 +5,7 @@ the files that git tracks, so that the checkout itself is never touched, and the
 that should catch it are run there until the first of them fails. Faults whose results
 are in the output file already, for the same commit, are not tried again.
 
-    python benchmarks/mutants.py --output mutants.json
+    python benchmarks/mutants.py --output results/mutants/result.json
     python benchmarks/mutants.py --only recu --wide         # then the whole suite too
     python benchmarks/mutants.py --tree ../other-checkout
 """
@@ -26,6 +26,8 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import click
+from _drawing import TABLES
+from _results import command, write, write_log
 from faults import FAULTS
 from rich.console import Console
 from rich.table import Table
@@ -63,17 +65,16 @@ def run_tests(tree, tests, only, seconds):
     """Returns the exit code of pytest, None if it was too slow, and what it printed."""
     environment = {
         **os.environ,
-        "PYTHONPATH": str(
-            tree
-        ),  # goes before an installed package, in subprocesses too
+        # Goes before an installed package, in subprocesses too.
+        "PYTHONPATH": str(tree),
         "PYTHONDONTWRITEBYTECODE": "1",
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
         "TF_CPP_MIN_LOG_LEVEL": "2",
     }
-    command = [sys.executable, *PYTEST, tests, *(["-k", only] if only else [])]
+    words = [sys.executable, *PYTEST, tests, *(["-k", only] if only else [])]
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(
-            command,
+            words,
             cwd=tree,
             env=environment,
             stdout=said,
@@ -143,8 +144,9 @@ def table_of(results):
 @click.option("--jobs", default=2, show_default=True, help="Faults at a time.")
 @click.option("--wide", is_flag=True, help="What survives meets the whole suite.")
 @click.option("--again", is_flag=True, help="Try again what is in the output file.")
+@click.option("--before", type=Path, help="Earlier results, kept beside these.")
 @click.option("--output", type=Path, help="JSON file for the results.")
-def main(tree, only, jobs, wide, again, output):
+def main(tree, only, jobs, wide, again, before, output):
     commit, console = git(tree, "describe", "--always", "--dirty").strip(), Console()
     kept = json.loads(output.read_text()) if output and output.exists() else {}
     results = kept["faults"] if kept.get("commit") == commit else {}
@@ -166,11 +168,14 @@ def main(tree, only, jobs, wide, again, output):
             results[name] = row
             console.print(f"{name}: {row['status']} ({row['seconds']:.0f} s)")
             if output:
-                command = " ".join(["python benchmarks/mutants.py", *sys.argv[1:]])
-                found = {"command": command, "commit": commit, "faults": results}
-                output.parent.mkdir(parents=True, exist_ok=True)
-                output.write_text(json.dumps(found, indent=2) + "\n")
+                found = {"command": command(), "commit": commit, "faults": results}
+                if before:
+                    found["before"] = json.loads(before.read_text())
+                write(found, output)
     console.print(table_of(results))
+    if output and before:
+        (table,) = TABLES["mutants"][1:]
+        write_log(output.parent, command(), __doc__.splitlines()[0], tables=table(found))
 
 
 if __name__ == "__main__":

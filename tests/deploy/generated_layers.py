@@ -170,5 +170,6 @@ EXCEPTIONS = {
     own.LeakyIntegrateAndFire: "takes sequences, (batch, time, ...), not maps",
     own.FakeQuantization: "is refused unless int8 is asked for",
     own.SymmetricHead: "takes vectors, not maps; see test_symmetric_head.py",
+    quantizers.BernoulliSign: "at inference a plain sign; see test_bernoulli_sign.py",
     quantizers.ReSTE: "would change the drawn networks; see test_reste.py",
 }
