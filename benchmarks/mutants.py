@@ -174,8 +174,8 @@ def main(tree, only, jobs, wide, again, before, output):
                 write(found, output)
     console.print(table_of(results))
     if output and before:
-        (table,) = TABLES["mutants"][1:]
-        write_log(output.parent, command(), __doc__.splitlines()[0], tables=table(found))
+        said = (command(), __doc__.splitlines()[0])
+        write_log(output.parent, *said, tables=TABLES["mutants"][1](found))
 
 
 if __name__ == "__main__":
