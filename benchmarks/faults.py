@@ -111,8 +111,8 @@ FAULTS = (
     Fault(
         "frn: learned epsilon without its absolute value",
         "layers",
-        "epsilon += tf.abs(self.learned_epsilon)",
-        "epsilon += self.learned_epsilon",
+        "epsilon += tf.abs(beside(inputs, self.learned_epsilon))",
+        "epsilon += beside(inputs, self.learned_epsilon)",
         ("tests/layers/test_frn.py", "tests/layers"),
     ),
     Fault(
@@ -181,7 +181,7 @@ FAULTS = (
     Fault(
         "preconditioning: first averages begin at zero",
         "layers",
-        "kept = tf.minimum(1 - 1 / batches, self.momentum)",
+        "kept = tf.minimum(1 - 1 / beside(seen, batches), self.momentum)",
         "kept = self.momentum",
         ("tests/layers/test_preconditioning.py", "tests/layers"),
     ),
@@ -253,8 +253,9 @@ FAULTS = (
     Fault(
         "agc: replicas clip on their own",
         "optimizers",
-        "if experimental_aggregate_gradients and not skip_gradients_aggregation:",
-        "if skip_gradients_aggregation and experimental_aggregate_gradients:",
+        "pairs = self.inner_optimizer.aggregate_gradients(pairs)\n"
+        "        pairs = self._clip(pairs)",
+        "pairs = self._clip(pairs)",
         ("tests/optimizers/test_agc_training.py", "tests/optimizers"),
     ),
     Fault(
@@ -347,10 +348,8 @@ FAULTS = (
     Fault(
         "head: logits in half precision",
         "models",
-        '(clip(parts, x, "features"))\n'
-        '    logits = keras.layers.Dense(classes, name="head", dtype="float32")(x)',
-        '(clip(parts, x, "features"))\n'
-        '    logits = keras.layers.Dense(classes, name="head")(x)',
+        'return kind(classes, name="head", dtype="float32")(x)',
+        'return kind(classes, name="head")(x)',
         ("tests/models",),
         "VGGSmall",
     ),
