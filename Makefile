@@ -26,7 +26,8 @@ demo: $(VENV)/.all
 	$(BIN)/larq-nobn demo --dataset $(DATASET) --output demo/$(DATASET)
 
 quick: $(VENV)/.dev
-	$(PYTEST) -m "not slow and not convert" --ignore-glob="*_files.py" $(METHODS)
+	$(PYTEST) -m "not slow and not convert" --ignore-glob="*_files.py" \
+		--ignore-glob="*_training.py" --ignore-glob="*_networks.py" $(METHODS)
 
 # In two runs, because TensorFlow never lets go of the graph of a model that was trained.
 test: $(VENV)/.dev
