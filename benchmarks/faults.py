@@ -529,7 +529,7 @@ FAULTS = (
         "training",
         "predicted = self(x, training=False)[:count]",
         "predicted = self(x, training=False)",
-        ("tests/training/test_step.py", "tests/training"),
+        ("tests/training/test_strategy.py", "tests/training"),
     ),
     Fault(
         "checkpoints: steps since the last overflow",
@@ -689,10 +689,10 @@ FAULTS = (
         ("tests/deploy/prepare/test_affine_merge.py", "tests/deploy/prepare"),
     ),
     Fault(
-        "prepare: second shift by the wrong factor",
+        "prepare: a bias by the factor of the input",
         "deploy",
-        "layer.shift_out = layer.shift_out / given",
-        "layer.shift_out = layer.shift_out / taken",
+        "_multiply(layer.bias, 1 / given)",
+        "_multiply(layer.bias, taken / given)",
         ("tests/deploy/prepare/test_factors.py", "tests/deploy/prepare"),
     ),
     Fault(
@@ -839,7 +839,7 @@ FAULTS = (
         "base",
         "temporary.chmod(0o666 & ~mask)",
         "temporary.chmod(0o600)",
-        ("tests/training/test_folder.py", "tests/deploy/test_failures.py"),
+        ("tests/test_package.py",),
     ),
     Fault(
         "keras: unknown by the bare name in .h5 files",
@@ -847,7 +847,7 @@ FAULTS = (
         "objects.update(dict.fromkeys(bare, cls))",
         "objects.update(dict.fromkeys(bare[1:], cls))",
         ("tests/test_contract.py",),
-        "files and RSign",
+        "files and ScaledStandardization",
     ),
     Fault(
         "math: double precision is lost",

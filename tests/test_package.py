@@ -17,6 +17,7 @@ from larq_nobn._checks import (
     check_integer,
     check_number,
 )
+from larq_nobn._files import replacing
 from larq_nobn._keras import PACKAGE, keras, register
 
 PUBLIC = [
@@ -213,6 +214,15 @@ def test_choices():
         assert str(caught.value) == (
             f"reset={value!r} is not known. Choose from hard, soft."
         )
+
+
+def test_a_file_that_takes_a_place_is_as_readable_as_any_other(tmp_path):
+    plain, placed = tmp_path / "plain", tmp_path / "placed"
+    plain.write_text("")
+    with replacing(placed) as temporary:
+        temporary.write_text("whole")
+    assert placed.read_text() == "whole"
+    assert placed.stat().st_mode == plain.stat().st_mode
 
 
 def test_channels():

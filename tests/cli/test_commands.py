@@ -67,6 +67,29 @@ def test_defaults_are_shown(invoke: Invoke):
         assert f"[default: {default}]" in text
 
 
+@pytest.mark.parametrize(
+    "recipe, chosen",
+    [("small", {}), ("recu_cifar", {"normalization": "batch_norm", "epochs": 9})],
+)
+def test_what_is_not_given_comes_from_the_recipe(
+    recipe: str,
+    chosen: dict,
+    invoke: Invoke,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    begun = []
+
+    def stopped(settings: training.RunSettings, *_: object, **__: object):
+        begun.append(settings)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", stopped)
+    given = [part for name in chosen for part in (f"--{name}", chosen[name])]
+    invoke("train", "--recipe", recipe, *given, "--output", tmp_path / "run")
+    assert begun == [training.RunSettings.from_recipe(recipe, **chosen)]
+
+
 def test_train_shows_epochs_and_the_way_on(trained: tuple[Path, Result]):
     folder, result = trained
     assert result.exit_code == 0, result.output

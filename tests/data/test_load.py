@@ -141,6 +141,13 @@ def test_variation_does_not_depend_on_the_batch() -> None:
     assert not np.array_equal(small, plain)
 
 
+def test_variation_is_another_one_in_each_epoch() -> None:
+    data = load("digits", "test", 355, augment=True)  # in the same order each time
+    (first, labels), (second, again) = content(data), content(data)
+    np.testing.assert_array_equal(labels, again)
+    assert not np.array_equal(first, second)
+
+
 def test_limit_takes_the_first_of_each_class() -> None:
     whole, all_labels = content(load("digits", "test", 1))
     images, labels = content(load("digits", "test", 1, limit=23))

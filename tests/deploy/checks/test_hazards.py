@@ -216,3 +216,27 @@ def test_what_is_refused_is_what_goes_wrong():
         refused.append(any(overwritten(read(flatbuffer, "random")[0])))
     assert wrong == refused
     assert 0 < sum(wrong) < 40
+
+
+@pytest.mark.parametrize(
+    "function", [tf.add, tf.subtract, tf.multiply, tf.divide], ids=lambda f: f.__name__
+)
+@pytest.mark.parametrize("place", [0, 1])
+def test_either_input_may_be_overwritten(function, place):
+    """The other one is an input of the file, which nothing overwrites."""
+    random = np.random.default_rng(0)
+    gain, x, other = (
+        random.uniform(0.5, 1.5, shape).astype(np.float32)
+        for shape in ((16,), SHAPE, GROUPS)
+    )
+
+    def both(inputs):
+        kept = tf.tanh(inputs[0]) * gain  # in place, too
+        pair = tf.reshape(kept, GROUPS), inputs[1]
+        return [tf.reshape(function(*pair[:: 1 - 2 * place]), SHAPE) + kept]
+
+    specs = [tf.TensorSpec(a.shape, name=n) for a, n in ((x, "x"), (other, "other"))]
+    flatbuffer = to_flatbuffer(both, [], Ports(specs, ["output"]))
+    assert any(overwritten(read(flatbuffer, "both")[0]))
+    found = Runner(flatbuffer)([x, other])
+    assert not np.allclose(found, both([x, other])[0], rtol=1e-3, atol=1e-3)

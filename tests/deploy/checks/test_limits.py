@@ -86,6 +86,7 @@ def test_the_layer_and_the_remedy_are_named(rows, message):
     "rows",
     [
         small(4),
+        [keras.layers.Cropping2D(((2, 3), (3, 2))), binary_conv(pad_values=0.0)],
         [keras.layers.AveragePooling2D(8), binary_conv(pad_values=1.0)],
         [keras.layers.AveragePooling2D(8), binary_conv(size=1, pad_values=0.0)],
         [binary_conv(padding="valid", pad_values=-1.0)],

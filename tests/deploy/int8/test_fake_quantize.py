@@ -118,11 +118,15 @@ def test_a_concatenation_and_a_pool_share_the_range_of_their_inputs():
     )
 
 
-def test_ranges_are_the_extremes_on_the_data():
+@pytest.mark.parametrize("wider", [0, 1])
+def test_ranges_are_the_extremes_of_all_batches(wider):
     model = chain(name="m")
-    quantized = fake_quantize(model, (X, np.zeros(32)))
+    data = np.concatenate([X * (1 + (wider == place)) for place in (0, 1)])
+    quantized = fake_quantize(model, (data, np.zeros(64)))
     layer = quantized.get_layer("stem_range")
-    values = model(X).numpy()
+    values = model(data).numpy()
+    for extreme in (values.argmin(), values.argmax()):
+        assert extreme // (values.size // 2) == wider
     assert_allclose([layer.minimum, layer.maximum], [values.min(), values.max()])
 
 
