@@ -177,7 +177,10 @@ def test_who_looks_at_the_rest_of_the_batch(subject, training):
 # Every network once, and every normalization behind convolutions and in front of signs.
 # Batch Kalman normalization carries moments in float32 beside the features, past every
 # kind of layer in another way: that in every network.
-MIXED = {n.builder: {"nobn", "kalman"} & {*n.normalizations} for n in NETWORKS}
+MIXED = {
+    n.builder: [m for m in n.normalizations if m in ("nobn", "kalman")]
+    for n in NETWORKS
+}
 for n in NETWORKS:
     if n.builder in (ReActNet18, BinaryDenseNet28):
         MIXED[n.builder] = n.normalizations
