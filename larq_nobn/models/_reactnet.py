@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from .._checks import check_blocks, check_choice, check_number
+from .._checks import check_blocks, check_choice, check_flag, check_number
 from .._keras import keras
 from ..layers import RPReLU
 from ._head import classifier
@@ -21,15 +21,18 @@ def _block(
     name: str,
     alpha: float,
     beta: float,
+    scaled_shortcut: bool,
+    power_of_two: bool,
 ) -> tf.Tensor:
     """RPReLU(alpha · conv(sign(beta·x)) + shortcut), one convolution a block."""
     branch = parts.binary_conv(x, channels, 3, strides, name, alpha, beta)
     if strides == 1 and x.shape[-1] == channels:
         shortcut = x
     else:
-        shortcut = parts.projection(x, channels, strides, f"{name}_shortcut", beta)
+        scale = beta if scaled_shortcut else 1.0
+        shortcut = parts.projection(x, channels, strides, f"{name}_shortcut", scale)
     total = parts.apply(keras.layers.Add(name=f"{name}_add"), [branch, shortcut])
-    return parts.apply(RPReLU(name=f"{name}_act"), total)
+    return parts.apply(RPReLU(power_of_two, name=f"{name}_act"), total)
 
 
 def ReActNet18(
@@ -45,6 +48,8 @@ def ReActNet18(
     variance_preserving: bool = False,
     balanced: bool = False,
     head: str = "dense",
+    scaled_shortcut: bool = True,
+    power_of_two: bool = False,
     name: str = "reactnet18",
 ) -> keras.Model:
     r"""ReActNet-18: a residual network of one binary convolution per block.
@@ -80,6 +85,10 @@ def ReActNet18(
         estimator: Gradient estimator of the sign, as in `quantizers.RSign`.
         variance_preserving, balanced: As in `quantizers.ScaledStdSign`; `"nobn"` only.
         head: `"dense"`, or `"symmetric"` for a `layers.SymmetricHead`.
+        scaled_shortcut: False averages x itself where the stage changes, as A&B BNN
+            does; `"nobn"` only.
+        power_of_two: Whether the slopes of the RPReLUs are powers of two, as in A&B
+            BNN.
         name: Name of the model.
 
     Returns:
@@ -104,6 +113,10 @@ def ReActNet18(
         - T. Chen, Z. Zhang, X. Ouyang, Z. Liu, Z. Shen, Z. Wang, '"BNN - BN = ?":
           Training Binary Neural Networks without Batch Normalization', CVPR Workshops
           2021, arXiv:2104.08215.
+        - R. Ma, G. Qiao, Y. Liu, L. Meng, N. Ning, Y. Liu, S. Hu, "A&B BNN: Add&Bit-
+          Operation-Only Hardware-Friendly Binary Neural Network", CVPR 2024,
+          arXiv:2403.03739 (`scaled_shortcut=False`, `power_of_two=True`, α = 0.25 and
+          the estimator `"sigmoid_sign"`).
 
     Differences from the paper:
         Binary convolutions are padded with +1 instead of 0, and stride-2 convolutions
@@ -118,6 +131,7 @@ def ReActNet18(
     check_sizes(classes, width)
     check_choice("variance_rule", variance_rule, VARIANCE_RULES)
     check_number("alpha", alpha, "(0, inf)", "The paper uses 0.2.")
+    check_flag("scaled_shortcut", scaled_shortcut)
     parts = Parts(
         normalization, binary_weights, estimator, variance_preserving, balanced
     )
@@ -128,5 +142,15 @@ def ReActNet18(
             strides = 2 if stage > 0 and block == 0 else 1
             block_name = f"stage{stage + 1}_block{block + 1}"
             channels = width * 2**stage
-            x = _block(parts, x, channels, strides, block_name, alpha, variance**-0.5)
+            x = _block(
+                parts,
+                x,
+                channels,
+                strides,
+                block_name,
+                alpha,
+                variance**-0.5,
+                scaled_shortcut,
+                power_of_two,
+            )
     return classifier(inputs, x, classes, head, name)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from .._checks import check_blocks, check_choice, check_number
+from .._checks import check_blocks, check_choice, check_flag, check_number
 from .._keras import keras
 from ..layers import RPReLU
 from ._head import classifier
@@ -28,18 +28,31 @@ def _average(parts: Parts, x: tf.Tensor, name: str, beta: float) -> tf.Tensor:
 
 
 def _spatial(
-    parts: Parts, x: tf.Tensor, strides: int, name: str, alpha: float, beta: float
+    parts: Parts,
+    x: tf.Tensor,
+    strides: int,
+    name: str,
+    alpha: float,
+    beta: float,
+    scaled_shortcut: bool,
+    power_of_two: bool,
 ) -> tf.Tensor:
     """RPReLU(alpha · conv3x3(sign(beta·x)) + shortcut), of as many channels as x."""
     branch = parts.binary_conv(x, x.shape[-1], 3, strides, name, alpha, beta)
     if strides == 2:
-        x = _average(parts, x, f"{name}_shortcut", beta)
+        x = _average(parts, x, f"{name}_shortcut", beta if scaled_shortcut else 1.0)
     total = _add(parts, branch, x, name)
-    return parts.apply(RPReLU(name=f"{name}_act"), total)
+    return parts.apply(RPReLU(power_of_two, name=f"{name}_act"), total)
 
 
 def _pointwise(
-    parts: Parts, x: tf.Tensor, channels: int, name: str, alpha: float, beta: float
+    parts: Parts,
+    x: tf.Tensor,
+    channels: int,
+    name: str,
+    alpha: float,
+    beta: float,
+    power_of_two: bool,
 ) -> tf.Tensor:
     """RPReLU(alpha · conv1x1(sign(beta·x)) + x), with twice the sum to widen x."""
     width = x.shape[-1]
@@ -53,7 +66,7 @@ def _pointwise(
             branch = parts.binary_conv(signs, width, 1, 1, half, alpha, signed=True)
             halves.append(_add(parts, branch, x, half))
         total = parts.apply(keras.layers.Concatenate(name=f"{name}_concat"), halves)
-    return parts.apply(RPReLU(name=f"{name}_act"), total)
+    return parts.apply(RPReLU(power_of_two, name=f"{name}_act"), total)
 
 
 def _stem_stride(stem_stride: int | None, shape: tuple[int, int, int]) -> int:
@@ -79,6 +92,8 @@ def ReActNetA(
     variance_preserving: bool = False,
     balanced: bool = False,
     head: str = "dense",
+    scaled_shortcut: bool = True,
+    power_of_two: bool = False,
     name: str = "reactnet_a",
 ) -> keras.Model:
     r"""ReActNet-A: the shape of MobileNet v1, of binary 3x3 and 1x1 convolutions.
@@ -111,7 +126,7 @@ def ReActNetA(
             which the average of a block of stride 2 counts inside the block; `"nobn"`
             only.
         classes, binary_weights, alpha, estimator, variance_preserving, balanced, head,
-        name: As in `ReActNet18`.
+        scaled_shortcut, power_of_two, name: As in `ReActNet18`.
 
     Returns:
         A functional Keras model.
@@ -135,6 +150,10 @@ def ReActNetA(
         - T. Chen, Z. Zhang, X. Ouyang, Z. Liu, Z. Shen, Z. Wang, '"BNN - BN = ?":
           Training Binary Neural Networks without Batch Normalization', CVPR Workshops
           2021, arXiv:2104.08215.
+        - R. Ma, G. Qiao, Y. Liu, L. Meng, N. Ning, Y. Liu, S. Hu, "A&B BNN: Add&Bit-
+          Operation-Only Hardware-Friendly Binary Neural Network", CVPR 2024,
+          arXiv:2403.03739 (`scaled_shortcut=False`, `power_of_two=True`, α = 0.25 and
+          the estimator `"sigmoid_sign"`).
 
     Differences from the paper:
         The published normalizer-free code has a stem of stride 2 on small images too,
@@ -148,6 +167,7 @@ def ReActNetA(
     check_sizes(classes, width)
     check_choice("variance_rule", variance_rule, VARIANCE_RULES)
     check_number("alpha", alpha, "(0, inf)", "The paper uses 0.2.")
+    check_flag("scaled_shortcut", scaled_shortcut)
     parts = Parts(
         normalization, binary_weights, estimator, variance_preserving, balanced
     )
@@ -161,6 +181,23 @@ def ReActNetA(
     ):
         block_name = f"stage{stage + 1}_block{block + 1}"
         channels = width * 2 ** (stage + 1)
-        x = _spatial(parts, x, stride, f"{block_name}_3x3", alpha, first**-0.5)
-        x = _pointwise(parts, x, channels, f"{block_name}_1x1", alpha, second**-0.5)
+        x = _spatial(
+            parts,
+            x,
+            stride,
+            f"{block_name}_3x3",
+            alpha,
+            first**-0.5,
+            scaled_shortcut,
+            power_of_two,
+        )
+        x = _pointwise(
+            parts,
+            x,
+            channels,
+            f"{block_name}_1x1",
+            alpha,
+            second**-0.5,
+            power_of_two,
+        )
     return classifier(inputs, x, classes, head, name)

@@ -91,7 +91,11 @@ def prelu(model: keras.Model, name: str, x: np.ndarray) -> np.ndarray:
 def rprelu(model: keras.Model, name: str, x: np.ndarray) -> np.ndarray:
     act = model.get_layer(name)
     z = x + _array(act.shift_in)
-    return np.where(z > 0, z, _array(act.slope) * z) + _array(act.shift_out)
+    if act.power_of_two:
+        slope = 2 ** np.round(_array(act.log2_slope))
+    else:
+        slope = _array(act.slope)
+    return np.where(z > 0, z, slope * z) + _array(act.shift_out)
 
 
 def classified(model: keras.Model, x: np.ndarray) -> np.ndarray:

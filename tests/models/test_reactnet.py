@@ -1,3 +1,5 @@
+from functools import partial
+
 import larq as lq
 import pytest
 from larq_nobn._keras import keras
@@ -83,7 +85,7 @@ def test_summary_counts_every_binary_layer_at_one_bit():
     assert layers["stem_conv"].op_count("mac", 1) == 0
 
 
-def formula(model, x):
+def formula(model, x, scaled=True):
     x = conv(x, real_kernel(model, "stem_conv"), 0, 1)
     variances = [[1.0, 1.0], [1 + 0.2**2, 1.0]]
     for stage in (1, 2):
@@ -96,7 +98,7 @@ def formula(model, x):
             branch = 0.2 * conv(sign(beta * x + shift), kernel, 1, strides)
             if strides == 2:
                 kernel = binary_kernel(model, f"{name}_shortcut_conv")
-                x = conv(average(beta * x), kernel, 0, 1)
+                x = conv(average(beta * x if scaled else x), kernel, 0, 1)
             x = rprelu(model, f"{name}_act", branch + x)
     return classified(model, x)
 
@@ -104,6 +106,13 @@ def formula(model, x):
 def test_forward_pass_equals_the_formula():
     keras.utils.set_random_seed(4)
     assert_computes(ReActNet18((8, 8, 3), 3, **TINY), formula)
+
+
+def test_forward_pass_of_the_published_quantized_form():
+    keras.utils.set_random_seed(4)
+    model = ReActNet18((8, 8, 3), 3, scaled_shortcut=False, power_of_two=True, **TINY)
+    assert model.get_layer("stage2_block2_act").power_of_two is True
+    assert_computes(model, partial(formula, scaled=False))
 
 
 @pytest.mark.parametrize(
@@ -118,6 +127,8 @@ def test_forward_pass_equals_the_formula():
             ValueError,
             "'he' is not known. Choose from vita, nf",
         ),
+        ({"scaled_shortcut": 1}, TypeError, "scaled_shortcut=1 is neither True nor"),
+        ({"power_of_two": 1}, TypeError, "power_of_two=1 is neither True nor False"),
     ],
 )
 def test_refuses(arguments, error, message):

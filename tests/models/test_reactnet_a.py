@@ -1,3 +1,5 @@
+from functools import partial
+
 import larq as lq
 import numpy as np
 import pytest
@@ -138,7 +140,7 @@ def test_the_halves_of_a_widening_block_share_their_signs():
         assert layers[name].op_count("mac", 1) == 8 * 8 * 8 * 8
 
 
-def formula(model, x):
+def formula(model, x, scaled=True):
     x = conv(x, real_kernel(model, "stem_conv"), 0, 1)
     for name, first, second, strides, paired in [
         ("stage1_block1", 1.0, 1 + 0.2**2, 1, True),
@@ -148,7 +150,8 @@ def formula(model, x):
         spatial = model.get_layer(f"{name}_3x3_conv")
         kernel = binary_kernel(model, f"{name}_3x3_conv")
         signs = sign(first**-0.5 * x + spatial.input_quantizer.shift.numpy())
-        shortcut = average(first**-0.5 * x) if strides == 2 else x
+        shortcut = first**-0.5 * x if scaled else x
+        shortcut = average(shortcut) if strides == 2 else x
         h = shortcut + 0.2 * conv(signs, kernel, 1, strides)
         h = rprelu(model, f"{name}_3x3_act", h)
         if paired:
@@ -168,6 +171,13 @@ def test_forward_pass_equals_the_formula():
     assert_computes(ReActNetA((8, 8, 3), 3, **TINY), formula)
 
 
+def test_forward_pass_of_the_published_quantized_form():
+    keras.utils.set_random_seed(4)
+    model = ReActNetA((8, 8, 3), 3, scaled_shortcut=False, power_of_two=True, **TINY)
+    assert model.get_layer("stage2_block2_1x1_act").power_of_two is True
+    assert_computes(model, partial(formula, scaled=False))
+
+
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
@@ -178,6 +188,8 @@ def test_forward_pass_equals_the_formula():
         ({"blocks": (1, 0)}, ValueError, "blocks=0 is below 1"),
         ({"alpha": -1}, ValueError, r"alpha=-1 is outside \(0, inf\)"),
         ({"variance_rule": "he"}, ValueError, "'he' is not known. Choose from vita"),
+        ({"scaled_shortcut": 1}, TypeError, "scaled_shortcut=1 is neither True nor"),
+        ({"power_of_two": 1}, TypeError, "power_of_two=1 is neither True nor False"),
     ],
 )
 def test_refuses(arguments, error, message):
