@@ -9,7 +9,7 @@ import click
 from .. import interop, training
 from ._console import say, working
 
-_SOURCES = ("bnn_nobn", "recu")
+_SOURCES = ("bnn_nobn", "recu", "ab")
 
 
 @click.command("import")
@@ -31,13 +31,19 @@ _SOURCES = ("bnn_nobn", "recu")
 @click.option(
     "--binary-weights/--real-weights",
     default=True,
-    help="Whether the kernels are binary; not after a first stage. For bnn_nobn.",
+    help="Whether the kernels are binary; not after a first stage. Not for recu.",
 )
 @click.option(
     "--alpha",
     type=float,
-    default=0.2,
-    help="Factor on the residual branches, which is in no checkpoint. For bnn_nobn.",
+    show_default="0.2 for bnn_nobn, 0.25 for ab",
+    help="Factor on the residual branches, which is in no checkpoint. Not for recu.",
+)
+@click.option(
+    "--stem-stride",
+    type=click.IntRange(1, 2),
+    show_default="2 from 64 pixels on",
+    help="Stride of the stem of ab's ReActNet-A, which is in no checkpoint either.",
 )
 def import_(
     checkpoint: Path,
@@ -45,20 +51,27 @@ def import_(
     source: str,
     image_size: tuple[int, int] | None,
     binary_weights: bool,
-    alpha: float,
+    alpha: float | None,
+    stem_stride: int | None,
 ) -> None:
     """Opens a published PyTorch checkpoint as a Keras model.
 
-    CHECKPOINT is a .pth.tar file of BNN-BN's or ReCU's code; its names tell the
-    network. OUT.keras computes the same, and goes where any other model goes: into
-    fold, convert or a training of your own.
+    CHECKPOINT is a .pth.tar file of BNN-BN's or ReCU's code, or a .h5 file of A&B
+    BNN's; its names tell the network. OUT.keras computes the same, and goes where any
+    other model goes: into fold, convert or a training of your own.
 
     \b
     Example: larq-nobn import model_best.pth.tar resnet20.keras --source recu
     """
+    if alpha is None:
+        alpha = 0.25 if source == "ab" else 0.2
     with working("importing"):
         if source == "recu":
             model = interop.load_recu(checkpoint, image_size)
+        elif source == "ab":
+            model = interop.load_ab(
+                checkpoint, image_size, binary_weights, alpha, stem_stride
+            )
         else:
             model = interop.load_bnn_nobn(checkpoint, image_size, binary_weights, alpha)
         training.save_model(model, output)

@@ -10,6 +10,7 @@ from .._keras import keras
 from ..layers import RPReLU
 from ..models._channel_padding import ChannelPadding
 from ._assembly import Assembly, add, clip
+from ._half_turn import from_the_first
 from ._slots import rprelu
 
 
@@ -23,9 +24,7 @@ def padded(net: Assembly, x: tf.Tensor, source: str, name: str) -> tf.Tensor:
 
 def projected(net: Assembly, x: tf.Tensor, source: str, name: str) -> tf.Tensor:
     """Every second position of x behind a 1x1 convolution."""
-    # PyTorch begins with the first position, on turned maps the last.
-    crop = [(1 - size % 2, 0) for size in x.shape[1:3]]
-    x = keras.layers.Cropping2D(crop, name=f"{name}_crop")(x)
+    x = from_the_first(x, f"{name}_crop")
     x = net.real_conv(x, f"{source}.downsample.0", name, 2)
     return net.norm(x, f"{source}.downsample.1", name)
 

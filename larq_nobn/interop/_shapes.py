@@ -9,6 +9,7 @@ import numpy as np
 from .._checks import check_integer
 
 State = Mapping[str, np.ndarray]
+CIFAR, IMAGENET = 32, 224  # pixels
 
 
 def shape_of(state: State, name: str, rank: int) -> tuple[int, ...]:
@@ -24,6 +25,7 @@ def shape_of(state: State, name: str, rank: int) -> tuple[int, ...]:
 
 def count_blocks(state: State, name: str) -> tuple[int, ...]:
     """Blocks per stage, of names such as `"layer{}.{}.conv1.weight"`."""
+    shape_of(state, name.format(1, 0), 4)
     blocks: list[int] = []
     while name.format(len(blocks) + 1, 0) in state:
         count = 1
@@ -31,6 +33,17 @@ def count_blocks(state: State, name: str) -> tuple[int, ...]:
             count += 1
         blocks.append(count)
     return tuple(blocks)
+
+
+def stem_of(state: State) -> tuple[int, int, tuple[int, int, int]]:
+    """What the kernel `conv1` tells: width, image size, and a shape for our builders.
+
+    They choose the stem by the size of the image, a checkpoint by itself.
+    """
+    width, channels, kernel, _ = shape_of(state, "conv1.weight", 4)
+    if kernel == 7:
+        return width, IMAGENET, (64, 64, channels)
+    return width, CIFAR, (CIFAR, CIFAR, channels)
 
 
 def check_image_size(

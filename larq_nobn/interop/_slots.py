@@ -93,11 +93,25 @@ def rprelu(
 ) -> Slots:
     """A PReLU between two `LearnableBias`, which are the first and the last part."""
     before, slope, behind = (f"{source}.{part}" for part in parts)
+    if layer.power_of_two:
+        slopes = {f"{slope}.L_alpha": _vector(layer.log2_slope)}
+    else:
+        slopes = {f"{slope}.weight": _vector(layer.slope)}
     return {
         **shift(before, layer.shift_in),
-        f"{slope}.weight": _vector(layer.slope),
+        **slopes,
         **shift(behind, layer.shift_out),
     }
+
+
+def prelu(source: str, layer: keras.layers.Layer) -> Slots:
+    """A PReLU of one slope per channel."""
+    shape = tuple(layer.alpha.shape)
+
+    def arrange(array: np.ndarray) -> np.ndarray:
+        return array.reshape(shape)
+
+    return {f"{source}.weight": Slot(layer.alpha, (shape[-1:],), arrange)}
 
 
 def dense(

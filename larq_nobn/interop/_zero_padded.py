@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import larq as lq
@@ -10,7 +11,21 @@ import tensorflow as tf
 from .._keras import keras
 from ..graph import calls, rebuild
 from ..graph._replace import run_call
-from ._half_turn import HalfTurn
+from ._half_turn import HalfTurn, from_the_first
+
+
+def _begins_elsewhere(layer: keras.layers.Layer) -> bool:
+    """Whether TensorFlow, without padding, begins where PyTorch ends on turned maps."""
+    return (
+        isinstance(layer, lq.layers.QuantConv2D)
+        and layer.kernel_size == (1, 1)
+        and layer.strides == (2, 2)
+    )
+
+
+def _cropped(conv: keras.layers.Layer) -> Callable[[tf.Tensor], tf.Tensor]:
+    """The convolution behind a crop that brings its first position to where it is."""
+    return lambda x: conv(from_the_first(x, f"{conv.name}_crop"))
 
 
 def as_in_pytorch(model: keras.Model, image_size: tuple[int, int]) -> keras.Model:
@@ -28,7 +43,8 @@ def as_in_pytorch(model: keras.Model, image_size: tuple[int, int]) -> keras.Mode
         if isinstance(call.layer, lq.layers.QuantConv2D):
             changes["pad_values"] = 0.0
         layer = rebuild(call.layer, name=call.name, **changes)
-        found = run_call(call, layer, tensors)
+        again = _cropped(layer) if _begins_elsewhere(layer) else layer
+        found = run_call(call, again, tensors)
         tensors.update(
             zip(call.node.flat_output_ids, tf.nest.flatten(found), strict=True)
         )

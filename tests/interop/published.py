@@ -28,6 +28,13 @@ def per_filter(weight, statistic):
     return statistic(weight.flatten(1)).reshape(-1, 1, 1, 1)
 
 
+def variance_of(blocks, stage, number, square):
+    """Of a block's input; all blocks but the first of a stage add to it."""
+    if stage > 0 and number == 0:
+        return 1 + square * (blocks[stage - 1] - 1)
+    return 1 + square * max(number - 1, 0)
+
+
 def centered(weight):
     return weight - per_filter(weight, lambda w: w.mean(1))
 
@@ -119,6 +126,8 @@ def randomized(network, seed):
             kind = name.split(".")[-1]
             if kind == "running_var":
                 tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
+            elif kind == "L_alpha":
+                normal(tensor, -2.0, 1.0)
             elif kind in ("gain", "alpha"):
                 normal(tensor, 1.0, 0.3)
             elif kind == "weight" and tensor.ndim > 1:

@@ -1,6 +1,14 @@
 """The networks of BNN-BN in PyTorch, at any width and depth."""
 
-from interop.published import Conv, MagnitudeConv, Shift, Sign, StdConv, StdSignConv
+from interop.published import (
+    Conv,
+    MagnitudeConv,
+    Shift,
+    Sign,
+    StdConv,
+    StdSignConv,
+    variance_of,
+)
 from torch import cat, nn
 
 FLOAT = {"nobn": StdConv, "batch_norm": Conv, "none": Conv}
@@ -61,10 +69,7 @@ class ReActNet18(nn.Module):
         for stage, count in enumerate(blocks):
             made = []
             for number in range(count):
-                # All blocks but the first of a stage add to the variance.
-                variance = 1 + square * max(number - 1, 0)
-                if stage > 0 and number == 0:
-                    variance = 1 + square * (blocks[stage - 1] - 1)
+                variance = variance_of(blocks, stage, number, square)
                 stride = 2 if stage > 0 and number == 0 else 1
                 outputs = width * 2**stage
                 made.append(Block18(form, inputs, outputs, stride, variance))

@@ -1,0 +1,122 @@
+"""ReActNet-18 and ReActNet-A by the names that published code gives their tensors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .._keras import keras
+from ..models import ReActNet18, ReActNetA
+from ._shapes import IMAGENET, State, check_image_size, count_blocks, shape_of, stem_of
+from ._slots import Slots, batch_norm, convolution, dense, rprelu, shift
+from ._zero_padded import as_in_pytorch
+
+
+def _convolution(source: str, norm: str, model: keras.Model, name: str) -> Slots:
+    """A convolution, and the batch norm behind it if there is one."""
+    slots = convolution(source, model.get_layer(f"{name}_conv"))
+    if any(layer.name == f"{name}_norm" for layer in model.layers):
+        slots |= batch_norm(norm, model.get_layer(f"{name}_norm"))
+    return slots
+
+
+def reactnet18(
+    state: State,
+    image_size: tuple[int, int] | None,
+    binary_conv: str,
+    arguments: dict[str, Any],
+) -> tuple[keras.Model, Slots]:
+    """A ReActNet of one convolution per block.
+
+    Arguments:
+        state: The tensors of the checkpoint.
+        image_size: (height, width), or None for that of the stem.
+        binary_conv: What the code calls the binary convolution of a block.
+        arguments: Further arguments of the builder.
+    """
+    width, default, shape = stem_of(state)
+    blocks = count_blocks(state, f"layer{{}}.{{}}.{binary_conv}.weight")
+    size = check_image_size(image_size, default)
+    name = f"reactnet{sum(blocks) + 2}"
+    ours = ReActNet18(shape, width=width, blocks=blocks, name=name, **arguments)
+    model = as_in_pytorch(ours, size)
+    slots = _convolution("conv1", "bn1", model, "stem")
+    slots |= dense("fc", model.get_layer("head"))
+    for stage, count in enumerate(blocks, 1):
+        for block in range(count):
+            source, name = f"layer{stage}.{block}", f"stage{stage}_block{block + 1}"
+            sign = model.get_layer(f"{name}_conv").input_quantizer
+            slots |= shift(f"{source}.move0", sign.shift)
+            conv = f"{source}.{binary_conv}"
+            slots |= _convolution(conv, f"{source}.bn1", model, name)
+            parts = ("move1", "prelu", "move2")
+            slots |= rprelu(source, parts, model.get_layer(f"{name}_act"))
+            if stage > 1 and block == 0:
+                down = f"{source}.downsample"
+                slots |= _convolution(
+                    f"{down}.1", f"{down}.2", model, f"{name}_shortcut"
+                )
+    return model, slots
+
+
+def _stages(state: State) -> tuple[int, ...]:
+    """Blocks per stage of ReActNet-A: a stage begins where a block widens."""
+    shape_of(state, "feature.1.binary_3x3.weight", 4)
+    blocks: list[int] = []
+    while f"feature.{sum(blocks) + 1}.binary_3x3.weight" in state:
+        widens = f"feature.{sum(blocks) + 1}.binary_pw_down1.weight" in state
+        if widens or not blocks:
+            blocks.append(0)
+        blocks[-1] += 1
+    return tuple(blocks)
+
+
+def reactnet_a(
+    state: State,
+    image_size: tuple[int, int],
+    stem_stride: int,
+    arguments: dict[str, Any],
+) -> tuple[keras.Model, Slots]:
+    """ReActNet-A; the arguments are those of `reactnet18` and of the builder."""
+    width, channels, _, _ = shape_of(state, "feature.0.conv1.weight", 4)
+    ours = ReActNetA(
+        (IMAGENET, IMAGENET, channels),
+        width=width,
+        blocks=_stages(state),
+        stem_stride=stem_stride,
+        **arguments,
+    )
+    model = as_in_pytorch(ours, image_size)
+    slots = _convolution("feature.0.conv1", "feature.0.bn1", model, "stem")
+    slots |= dense("fc", model.get_layer("head"))
+    number = 0
+    for stage, count in enumerate(_stages(state), 1):
+        for block in range(1, count + 1):
+            number += 1
+            source, name = f"feature.{number}", f"stage{stage}_block{block}"
+            slots |= _spatial(source, model, f"{name}_3x3")
+            slots |= _pointwise(source, model, f"{name}_1x1", widens=block == 1)
+    return model, slots
+
+
+def _spatial(source: str, model: keras.Model, name: str) -> Slots:
+    sign = model.get_layer(f"{name}_conv").input_quantizer
+    parts = ("move12", "prelu1", "move13")
+    return {
+        **shift(f"{source}.move11", sign.shift),
+        **_convolution(f"{source}.binary_3x3", f"{source}.bn1", model, name),
+        **rprelu(source, parts, model.get_layer(f"{name}_act")),
+    }
+
+
+def _pointwise(source: str, model: keras.Model, name: str, widens: bool) -> Slots:
+    parts = ("move22", "prelu2", "move23")
+    slots = rprelu(source, parts, model.get_layer(f"{name}_act"))
+    if not widens:
+        sign = model.get_layer(f"{name}_conv").input_quantizer
+        slots |= _convolution(f"{source}.binary_pw", f"{source}.bn2", model, name)
+    else:
+        sign = model.get_layer(f"{name}_sign")
+        for half, letter in enumerate("ab", 1):
+            conv, norm = f"{source}.binary_pw_down{half}", f"{source}.bn2_{half}"
+            slots |= _convolution(conv, norm, model, f"{name}{letter}")
+    return {**slots, **shift(f"{source}.move21", sign.shift)}
