@@ -9,7 +9,7 @@ import numpy as np
 
 from .._keras import keras
 from ..quantizers import ReCU, ScaledStdSign
-from ._ties import decided
+from ._ties import decided, plain_means, std_means
 
 _SHOWN = 6
 _REMEDY = "Only the networks of the published code can be loaded."
@@ -40,8 +40,12 @@ def _kernel(array: np.ndarray) -> np.ndarray:
     return array.transpose(2, 3, 1, 0)
 
 
-def _tied_kernel(array: np.ndarray) -> np.ndarray:
-    return _kernel(decided(array))
+def _plain_kernel(array: np.ndarray) -> np.ndarray:
+    return _kernel(decided(array, plain_means))
+
+
+def _standardized_kernel(array: np.ndarray) -> np.ndarray:
+    return _kernel(decided(array, std_means))
 
 
 def _first(array: np.ndarray) -> np.ndarray:
@@ -64,9 +68,12 @@ def convolution(source: str, layer: keras.layers.Layer) -> Slots:
     height, width, inputs, outputs = layer.kernel.shape
     shape = (outputs, inputs, height, width)
     quantizer: Any = layer.kernel_quantizer
+    arrange = _kernel
     # Only these take signs around a mean, which is rounded.
-    tied = isinstance(quantizer, ReCU | ScaledStdSign)
-    arrange = _tied_kernel if tied else _kernel
+    if isinstance(quantizer, ReCU):
+        arrange = _plain_kernel
+    elif isinstance(quantizer, ScaledStdSign):
+        arrange = _standardized_kernel
     slots = {f"{source}.weight": Slot(layer.kernel, (shape,), arrange)}
     if hasattr(quantizer, "gain"):
         slots[f"{source}.gain"] = _vector(quantizer.gain, 0, 3)
