@@ -83,7 +83,7 @@ class Strided(Plain):
 class ReActNet18(nn.Module):
     block, rectified = Quantized, False
 
-    def __init__(self, binary=True, alpha=0.25, width=8, blocks=(3, 2, 1), large=False):
+    def __init__(self, binary=True, alpha=0.25, width=8, blocks=(3, 2), large=False):
         super().__init__()
         conv = StdSignConv if binary else StdConv
         self.conv1 = StdConv(3, width, *((7, 2) if large else (3, 1)))
