@@ -121,6 +121,8 @@ class BinaryRegularized(KernelQuantizer):
         self.order = check_order(order)
         self.strength = check_strength(strength)
         self.per_channel = check_flag("per_channel", per_channel)
+        inside = getattr(self.quantizer, "by_filter", False)
+        self.by_filter = per_channel or inside
         self.initial_scale = initial_scale
         if initial_scale is not None:
             self.initial_scale = check_number(
