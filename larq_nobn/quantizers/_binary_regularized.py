@@ -67,7 +67,8 @@ class BinaryRegularized(KernelQuantizer):
             Those of the quantizer inside, such as a `gain`, come with it.
 
     Input shape:
-        A kernel whose last axis holds the output channels: Conv1D to Conv3D, Dense.
+        A kernel that the quantizer inside takes; with `per_channel=True` one whose last
+        axis holds the output channels: Conv1D to Conv3D, Dense.
 
     Output shape:
         The input shape.

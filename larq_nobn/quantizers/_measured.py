@@ -44,11 +44,13 @@ class MeasuredQuantizer(Quantizer):
         super().build(input_shape)
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        value = super().__call__(inputs, *args, **kwargs)
         # Outside of a layer, only `get_weights` and what saves hand over a variable.
         read = isinstance(inputs, tf.Variable) and calling_layer() is None
-        if read and tf.executing_eagerly() and lq.context.should_quantize():
-            self._check_kept(value, super().__call__(value, *args, **kwargs))
+        if not (read and tf.executing_eagerly() and lq.context.should_quantize()):
+            return super().__call__(inputs, *args, **kwargs)
+        # A variable of several replicas is none to custom gradients.
+        value = super().__call__(tf.convert_to_tensor(inputs), *args, **kwargs)
+        self._check_kept(value, super().__call__(value, *args, **kwargs))
         return value
 
     def _check_kept(self, value: tf.Tensor, again: tf.Tensor) -> None:

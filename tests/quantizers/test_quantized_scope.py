@@ -218,13 +218,28 @@ def test_no_file_of_them_is_written(way, tmp_path):
     assert_array_equal(other(X), model(X))
 
 
-def test_checkpoints_hold_latent_weights_as_with_larqs_own(tmp_path):
-    model, other = network(ScaledStdSign, {}, UP), network(ScaledStdSign, {}, None)
+def by_checkpoint(model, other, folder):
     with lq.context.quantized_scope(True):
-        model.save_weights(tmp_path / "checkpoint")
-    other.load_weights(tmp_path / "checkpoint").expect_partial()
+        model.save_weights(folder / "checkpoint")
+    other.load_weights(folder / "checkpoint").expect_partial()
+    return other
+
+
+@pytest.mark.parametrize("way", [by_checkpoint, by_model("folder")])
+def test_checkpoints_and_saved_models_hold_latent_weights_as_in_larq(way, tmp_path):
+    model = network(ScaledStdSign, {}, UP)
+    other = way(model, network(ScaledStdSign, {}, None), tmp_path)
     assert_array_equal(latent(other), KERNEL)
     assert_array_equal(other(X), model(X))
+
+
+def test_the_weights_of_replicas_are_read_likewise(tmp_path):
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        kept, changed = network(ReCU, {}, UP), network(ScaledStdSign, {}, UP)
+    other = set_back(kept, network(ReCU, {}, None), tmp_path)
+    assert_allclose(latent(other), turns(KERNEL) * UP, rtol=1e-6)
+    with pytest.raises(ValueError, match="quantizes its own values to others"):
+        set_back(changed, None, tmp_path)
 
 
 def test_layers_compute_in_the_scope_what_they_do_outside():
