@@ -65,6 +65,7 @@ _select_legacy_keras()
 with native_stderr_closed():
     import tensorflow  # only after the switch is set
     import tf_keras as keras
+    from tf_keras.src.engine.base_layer_utils import call_context
 
 # `from tensorflow.keras import ...`, as in Larq, searches a list that TensorFlow made
 # when it was imported: if that was before this module, the switch came too late for it.
@@ -117,4 +118,16 @@ def dtype_policy(name: str) -> Iterator[None]:
         keras.mixed_precision.set_global_policy(before)
 
 
-__all__ = ["PACKAGE", "dtype_policy", "keras", "native_stderr_closed", "register"]
+def calling_layer() -> keras.layers.Layer | None:
+    """The layer whose `call` is running, the innermost of them; None outside of all."""
+    return call_context().layer
+
+
+__all__ = [
+    "PACKAGE",
+    "calling_layer",
+    "dtype_policy",
+    "keras",
+    "native_stderr_closed",
+    "register",
+]

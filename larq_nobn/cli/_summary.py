@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import click
-import larq as lq
 from rich.table import Table
 
-from .. import deploy
+from .. import deploy, models
 from .._keras import keras
 from ._console import out, working
 from ._models import model_argument, open_run_or_file
@@ -29,7 +28,7 @@ def summary(model: Path) -> None:
     Example: larq-nobn summary runs/a
     """
     network, _ = open_run_or_file(model)
-    lq.models.summary(network, print_fn=click.echo)
+    models.summary(network, print_fn=click.echo)
     with (
         working("converting"),
         tempfile.TemporaryDirectory() as folder,

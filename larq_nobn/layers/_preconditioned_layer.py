@@ -60,8 +60,8 @@ class BatchNormalizationPreconditioning(keras.layers.Wrapper):
 
     Meant for SGD and its kin, at a rate that may be several times smaller than without;
     an optimizer that divides by the size of each gradient, such as Adam, undoes much of
-    it. The gradients of weight penalties pass as they are. Larq's summary counts the
-    weights of a wrapped layer, but not its multiplications.
+    it. The gradients of weight penalties pass as they are. `models.summary` counts the
+    multiplications of a wrapped layer; Larq's own counts only its weights.
 
     Arguments:
         layer: A Dense or Conv1D to Conv3D layer, Larq's Quant forms included, with a

@@ -1,4 +1,4 @@
-"""Networks: functional Keras models whose final layer is called `head`."""
+"""Networks, functional models that end in a layer called `head`, and summaries."""
 
 from collections.abc import Callable
 
@@ -12,6 +12,7 @@ from ._normalizers import BATCH_STATISTICS, NORMALIZATIONS
 from ._reactnet import ReActNet18
 from ._reactnet_a import ReActNetA
 from ._resnet20 import ResNet20
+from ._summary import ModelProfile, summary
 from ._vgg import VGGSmall
 from ._xnornet import XNORNet18
 
@@ -35,6 +36,7 @@ __all__ = [
     "BUILDERS",
     "HEADS",
     "NORMALIZATIONS",
+    "ModelProfile",
     "ReActNet18",
     "ReActNetA",
     "BiRealNet18",
@@ -47,4 +49,5 @@ __all__ = [
     "BinaryDenseNet45",
     "MeliusNet22",
     "MeliusNet29",
+    "summary",
 ]

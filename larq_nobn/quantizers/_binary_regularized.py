@@ -67,7 +67,8 @@ class BinaryRegularized(KernelQuantizer):
             Those of the quantizer inside, such as a `gain`, come with it.
 
     Input shape:
-        A kernel whose last axis holds the output channels: Conv1D to Conv3D, Dense.
+        A kernel that the quantizer inside takes; with `per_channel=True` one whose last
+        axis holds the output channels: Conv1D to Conv3D, Dense.
 
     Output shape:
         The input shape.
@@ -121,6 +122,8 @@ class BinaryRegularized(KernelQuantizer):
         self.order = check_order(order)
         self.strength = check_strength(strength)
         self.per_channel = check_flag("per_channel", per_channel)
+        inside = getattr(self.quantizer, "by_filter", False)
+        self.by_filter = per_channel or inside
         self.initial_scale = initial_scale
         if initial_scale is not None:
             self.initial_scale = check_number(

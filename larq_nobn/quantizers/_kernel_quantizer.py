@@ -1,12 +1,43 @@
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
+from .._keras import calling_layer, keras
 from ._measured import MeasuredQuantizer
+
+# Their kernels have no axis of output channels at the end, or a filter per position.
+_OTHER_KERNELS = (
+    keras.layers.Conv1DTranspose,
+    keras.layers.Conv2DTranspose,
+    keras.layers.Conv3DTranspose,
+    keras.layers.LocallyConnected1D,
+    keras.layers.LocallyConnected2D,
+)
 
 
 class KernelQuantizer(MeasuredQuantizer):
     """Abstract base: a kernel quantizer that owns weights, those of a single layer."""
+
+    by_filter = False  # whether it treats the last axis of a kernel as output channels
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        host = calling_layer()
+        if self.by_filter and not self.built and host is not None:
+            self._check_host(host)
+        return super().__call__(inputs, *args, **kwargs)
+
+    def _check_host(self, host: keras.layers.Layer) -> None:
+        """Refuses layers whose kernel holds its filters in another way."""
+        depthwise = self is getattr(host, "depthwise_quantizer", None)
+        if depthwise or isinstance(host, _OTHER_KERNELS):
+            raise ValueError(
+                f"{type(self).__name__} needs one filter per output channel, along the "
+                f"last axis of the kernel, which the {'depthwise ' * depthwise}kernel "
+                f"of layer {host.name!r} ({type(host).__name__}) does not have. Give "
+                'it a quantizer of single weights, such as "ste_sign" or "reste".'
+            )
 
     def build(self, input_shape: tf.TensorShape) -> None:
         self._kernel_shape = tf.TensorShape(input_shape)

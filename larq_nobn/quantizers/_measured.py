@@ -10,6 +10,9 @@ from larq.metrics import FlipRatio
 from larq.quantizers import Quantizer
 
 from .._checks import check_choice
+from .._keras import calling_layer
+
+_ROUNDING = 1e-5  # of the largest value
 
 
 class MeasuredQuantizer(Quantizer):
@@ -39,6 +42,30 @@ class MeasuredQuantizer(Quantizer):
             self.flip_ratio = FlipRatio(name=f"flip_ratio/{self.name}")
             self.flip_ratio.build(shape)
         super().build(input_shape)
+
+    def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        # Outside of a layer, only `get_weights` and what saves hand over a variable.
+        read = isinstance(inputs, tf.Variable) and calling_layer() is None
+        if not (read and tf.executing_eagerly() and lq.context.should_quantize()):
+            return super().__call__(inputs, *args, **kwargs)
+        # A variable of several replicas is none to custom gradients.
+        value = super().__call__(tf.convert_to_tensor(inputs), *args, **kwargs)
+        self._check_kept(value, super().__call__(value, *args, **kwargs))
+        return value
+
+    def _check_kept(self, value: tf.Tensor, again: tf.Tensor) -> None:
+        """Refuses values for the weights that stand for others."""
+        largest = float(tf.reduce_max(tf.abs(value)))
+        apart = float(tf.reduce_max(tf.abs(again - value)))
+        if apart > _ROUNDING * largest:
+            raise ValueError(
+                f"{type(self).__name__} quantizes its own values to others, up to "
+                f"{apart:.2g} apart where the largest is {largest:.2g}, so a model "
+                "that is saved or set with them computes something else. Save it, or "
+                "get its weights, within larq.context.quantized_scope(False), since an "
+                "error leaves the other scope open; to look at the values alone, use "
+                "tf.convert_to_tensor(layer.kernel)."
+            )
 
     def _measured(self, value: tf.Tensor) -> tf.Tensor:
         """Shows a quantized value to the metrics, and returns it."""

@@ -106,8 +106,8 @@ class ReCU(KernelQuantizer):
         The input shape.
 
     Raises:
-        TypeError, ValueError: For a tau outside its range, filters of one weight, or
-            one object given to layers of different kernel shape.
+        TypeError, ValueError: For a tau outside its range, another kernel, filters of
+            one weight, or one object given to layers of different kernel shape.
 
     Example:
         ```python
@@ -134,6 +134,7 @@ class ReCU(KernelQuantizer):
     """
 
     precision = 1
+    by_filter = True
 
     def __init__(self, tau: float = 0.85, **kwargs: Any):
         super().__init__(**kwargs)

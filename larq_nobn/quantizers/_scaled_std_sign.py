@@ -109,8 +109,9 @@ class ScaledStdSign(StandardizedKernel):
         The input shape.
 
     Raises:
-        TypeError, ValueError: For arguments outside the ranges above, filters of one
-            weight, or one object given to layers of different kernel shape.
+        TypeError, ValueError: For arguments outside the ranges above, another kernel,
+            filters of one weight, or one object given to layers of different kernel
+            shape.
 
     Example:
         ```python

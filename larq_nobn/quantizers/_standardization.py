@@ -46,6 +46,8 @@ def standardization_gradient(
 class StandardizedKernel(KernelQuantizer):
     """Abstract base: the arguments and the gain of both quantizers."""
 
+    by_filter = True
+
     def __init__(
         self,
         gain: bool = True,

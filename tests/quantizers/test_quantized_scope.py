@@ -1,0 +1,290 @@
+"""What Larq's `quantized_scope` reads, saves and sets back, quantizer by quantizer.
+
+Larq's own quantizers leave their values as they are, so that a model computes the same
+from a file of signs. Where ours do not, such a file would hold another model.
+"""
+
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn._keras import calling_layer, keras
+from larq_nobn.layers import BatchNormalizationPreconditioning
+from larq_nobn.quantizers import (
+    BernoulliSign,
+    BinaryRegularized,
+    ReCU,
+    ReSTE,
+    RSign,
+    ScaledStandardization,
+    ScaledStdSign,
+    SigmoidSign,
+    SignSwish,
+)
+from numpy.testing import assert_allclose, assert_array_equal
+
+RNG = np.random.default_rng(3)
+KERNEL = RNG.normal(0.1, 1.0, size=(6, 4)).astype("f4")
+X = np.where(RNG.normal(size=(8, 6)) > 0, 1.0, -1.0).astype("f4")
+UP, DOWN = np.float32([0.5, 1.5, 0.25, 1.0]), np.float32([0.5, -1.5, 0.25, 1.0])
+
+
+def signs(kernel):
+    return np.where(kernel >= 0, 1.0, -1.0)
+
+
+def turns(kernel):
+    return signs(kernel - kernel.mean(0))
+
+
+def deviation(kernel):
+    offset = kernel - kernel.mean(0)
+    return abs(offset).mean(0) / (6**0.5 * (kernel.std(0) + 1e-5))
+
+
+def halves(kernel):
+    return signs(kernel - np.median(kernel, 0))
+
+
+def standardized(kernel):
+    return (kernel - kernel.mean(0)) / (6**0.5 * (kernel.std(0) + 1e-5))
+
+
+PRESERVING = {"variance_preserving": True}
+# The values of a kernel, from what the gain (alpha, ...) multiplies.
+KEPT = {
+    "reste": (ReSTE, {}, None, signs),
+    "sign swish": (SignSwish, {}, None, signs),
+    "sigmoid sign": (SigmoidSign, {}, None, signs),
+    "bernoulli sign": (BernoulliSign, {}, None, signs),
+    "regularized": (BinaryRegularized, {"quantizer": "ste_sign"}, None, signs),
+    "magnitude": (
+        BinaryRegularized,
+        {"quantizer": "magnitude_aware_sign"},
+        None,
+        lambda w: signs(w) * abs(w).mean(0),
+    ),
+    "recu": (ReCU, {}, UP, turns),
+    "preserving": (ScaledStdSign, PRESERVING, UP, lambda w: turns(w) / 6**0.5),
+    "balanced": (
+        ScaledStdSign,
+        {**PRESERVING, "balanced": True},
+        UP,
+        lambda w: halves(w) / 6**0.5,
+    ),
+    "no gain": (
+        ScaledStdSign,
+        {**PRESERVING, "gain": False},
+        None,
+        lambda w: turns(w) / 6**0.5,
+    ),
+}
+CHANGED = {
+    # The mean deviation of values ±c is larger, next to their standard deviation.
+    "scaled": (ScaledStdSign, {}, UP, lambda w: deviation(w) * turns(w)),
+    # A negative factor turns signs around, and does so again.
+    "recu": (ReCU, {}, DOWN, turns),
+    "preserving": (ScaledStdSign, PRESERVING, DOWN, lambda w: turns(w) / 6**0.5),
+    # Epsilon next to a smaller standard deviation.
+    "standardized": (ScaledStandardization, {}, UP, standardized),
+    "regularized": (
+        BinaryRegularized,
+        {"quantizer": "scaled_std_sign"},
+        UP,
+        lambda w: deviation(w) * turns(w),
+    ),
+}
+
+
+def rows(table):
+    return [pytest.param(*row, id=name) for name, row in table.items()]
+
+
+def network(kind, arguments, factor):
+    """A model of one layer, whose output channels have these factors."""
+    layer = lq.layers.QuantDense(
+        4, kernel_quantizer=kind(**arguments), kernel_constraint="weight_clip"
+    )
+    model = keras.Sequential([keras.Input((6,)), layer])
+    layer.kernel.latent_variable.assign(KERNEL)
+    if factor is not None:
+        (per_channel,) = (w for w in layer.kernel_quantizer.weights if w.shape == (4,))
+        per_channel.assign(factor)
+    return model
+
+
+@pytest.fixture(autouse=True)
+def _closed():
+    """An error in Larq's scope leaves it open; this one puts it back."""
+    with lq.context.quantized_scope(False):
+        yield
+
+
+def set_back(model, other, folder):
+    with lq.context.quantized_scope(True):
+        stored = model.get_weights()
+    other.set_weights(stored)
+    return other
+
+
+def by_weights(name):
+    def way(model, other, folder):
+        with lq.context.quantized_scope(True):
+            model.save_weights(folder / name)
+        other.load_weights(folder / name)
+        return other
+
+    return way
+
+
+def by_model(name):
+    def way(model, other, folder):
+        with lq.context.quantized_scope(True):
+            model.save(folder / name)
+        return keras.models.load_model(folder / name)
+
+    return way
+
+
+WAYS = {
+    "get_weights": set_back,
+    ".h5 of weights": by_weights("w.h5"),
+    ".weights.h5": by_weights("w.weights.h5"),
+    ".h5": by_model("m.h5"),
+    ".keras": by_model("m.keras"),
+}
+WAYS_ROWS = [pytest.param(way, id=name) for name, way in WAYS.items()]
+H5 = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+
+
+def latent(model):
+    return model.layers[0].kernel.latent_variable.numpy()
+
+
+@pytest.mark.parametrize("kind, arguments, factor, oracle", rows(KEPT))
+def test_values_that_a_quantizer_keeps_stand_for_the_weights(
+    kind, arguments, factor, oracle, tmp_path
+):
+    model = network(kind, arguments, factor)
+    other = set_back(model, network(kind, arguments, None), tmp_path)
+    expected = oracle(KERNEL.astype("f8")) * (1 if factor is None else factor)
+    assert_allclose(latent(other), expected, rtol=1e-6)
+    assert_allclose(other(X), X @ expected, rtol=1e-5, atol=1e-5)
+    # Outside of the scope there are the latent weights.
+    assert_array_equal(model.get_weights()[0], KERNEL)
+
+
+@H5
+@pytest.mark.parametrize("way", WAYS_ROWS)
+def test_every_file_of_them_computes_the_same(way, tmp_path):
+    model = network(ReCU, {}, UP)
+    other = way(model, network(ReCU, {}, None), tmp_path)
+    assert_allclose(latent(other), turns(KERNEL) * UP, rtol=1e-6)
+    assert_array_equal(other(X), model(X))
+
+
+@pytest.mark.parametrize("kind, arguments, factor, oracle", rows(CHANGED))
+def test_values_that_a_quantizer_changes_are_for_looking_only(
+    kind, arguments, factor, oracle
+):
+    model = network(kind, arguments, factor)
+    message = f"^{kind.__name__} quantizes its own values"
+    scope = lq.context.quantized_scope
+    with pytest.raises(ValueError, match=message), scope(True):
+        model.get_weights()
+    expected = oracle(KERNEL.astype("f8")) * factor
+    with scope(True):
+        seen = tf.convert_to_tensor(model.layers[0].kernel)
+    assert_allclose(seen, expected, rtol=1e-5)
+    assert_allclose(model(X), X @ expected, rtol=1e-5, atol=1e-5)
+    # They are not what computes as the model does.
+    again = oracle(expected) * factor
+    assert np.max(abs(again - expected)) > 1e-5 * np.max(abs(expected))
+
+
+@H5
+@pytest.mark.parametrize("way", WAYS_ROWS)
+def test_no_file_of_them_is_written(way, tmp_path):
+    model = network(ScaledStdSign, {}, UP)
+    message = r"quantizes its own.* apart where the largest is 0\..*quantized_scope\(Fa"
+    with pytest.raises(ValueError, match=message):
+        way(model, None, tmp_path)
+    assert lq.context.should_quantize()  # Larq's scope outlives the error
+    with lq.context.quantized_scope(False):  # and this is what the message says to do
+        model.save_weights(tmp_path / "latent.weights.h5")
+    other = network(ScaledStdSign, {}, None)
+    other.load_weights(tmp_path / "latent.weights.h5")
+    assert_array_equal(latent(other), KERNEL)
+    assert_array_equal(other(X), model(X))
+
+
+def by_checkpoint(model, other, folder):
+    with lq.context.quantized_scope(True):
+        model.save_weights(folder / "checkpoint")
+    other.load_weights(folder / "checkpoint").expect_partial()
+    return other
+
+
+@pytest.mark.parametrize("way", [by_checkpoint, by_model("folder")])
+def test_checkpoints_and_saved_models_hold_latent_weights_as_in_larq(way, tmp_path):
+    model = network(ScaledStdSign, {}, UP)
+    other = way(model, network(ScaledStdSign, {}, None), tmp_path)
+    assert_array_equal(latent(other), KERNEL)
+    assert_array_equal(other(X), model(X))
+
+
+def test_the_weights_of_replicas_are_read_likewise(tmp_path):
+    with tf.distribute.MirroredStrategy(["CPU:0"]).scope():
+        kept, changed = network(ReCU, {}, UP), network(ScaledStdSign, {}, UP)
+    other = set_back(kept, network(ReCU, {}, None), tmp_path)
+    assert_allclose(latent(other), turns(KERNEL) * UP, rtol=1e-6)
+    with pytest.raises(ValueError, match="quantizes its own values to others"):
+        set_back(changed, None, tmp_path)
+
+
+def test_layers_compute_in_the_scope_what_they_do_outside():
+    model = network(ScaledStdSign, {}, UP)
+    outside = model(X)
+    with lq.context.quantized_scope(True):
+        assert_array_equal(model(X), outside)
+        assert_allclose(model.predict(X, verbose=0), outside, rtol=1e-5, atol=1e-6)
+
+
+class OwnLayer(lq.layers.QuantDense):
+    """Quantizes a plain variable in its call, where Larq's scope is open."""
+
+    def call(self, inputs):
+        with lq.context.quantized_scope(True):
+            return inputs @ self.kernel_quantizer(self.kernel.latent_variable)
+
+
+def test_a_layer_may_hand_a_variable_to_its_quantizer():
+    layer = OwnLayer(4, kernel_quantizer=ScaledStdSign(), use_bias=False)
+    layer.build((None, 6))
+    layer.kernel.latent_variable.assign(KERNEL)
+    expected = X @ (deviation(KERNEL) * turns(KERNEL))
+    assert_allclose(layer(X), expected, rtol=1e-5, atol=1e-5)
+    assert calling_layer() is None
+
+
+@pytest.mark.parametrize("training", [False, True])
+def test_preconditioned_layers_read_as_the_layers_inside(training, tmp_path):
+    def wrapped():
+        inside = lq.layers.QuantDense(
+            4,
+            input_quantizer=RSign(),
+            kernel_quantizer=ReCU(),
+            kernel_constraint="weight_clip",
+        )
+        wrapper = BatchNormalizationPreconditioning(inside)
+        model = keras.Sequential([keras.Input((6,)), wrapper])
+        inside.kernel_quantizer.alpha.assign(UP)
+        return model
+
+    model, other = wrapped(), wrapped()
+    model(X, training=True)
+    set_back(model, other, tmp_path)
+    inside, read = (each.layers[0].layer for each in (model, other))
+    latents = inside.kernel.latent_variable.numpy()
+    assert_allclose(read.kernel.latent_variable, turns(latents) * UP, rtol=1e-6)
+    assert_array_equal(other(X, training=training), model(X, training=training))
