@@ -5,8 +5,11 @@ CIFAR-10 behind a small float stem. A network of three binary dense layers, with
 and batch norm or with spiking neurons over eight steps, is trained by straight-through
 gradients of latent weights, or by the Bayesian learning rule. Accuracy and expected
 calibration error on the test images, of the network itself (the mode) and, Bayesian,
-of the average of 16 drawn networks. What the folder holds already is not repeated.
+of the average of 16 drawn networks. With --choose, every setting of GRID is trained on
+four fifths of the training images and measured on the others, by which CHOSEN was
+chosen. What the folder holds already is not repeated.
 
+    python benchmarks/posterior.py --folder runs/posterior --choose
     python benchmarks/posterior.py --folder runs/posterior
 """
 
@@ -20,6 +23,7 @@ from pathlib import Path
 import larq_nobn as nobn
 import click
 import larq as lq
+import numpy as np
 import tensorflow as tf
 from _results import command, machine, versions, write
 from rich.console import Console
@@ -27,36 +31,54 @@ from rich.table import Table
 
 keras = tf.keras
 RESULT = Path("results") / "posterior"
-DATA = {"digits": (32, 30), "cifar10": (128, 5)}  # batch size and epochs
+# Batch size, epochs, and how many images of each split.
+DATA = {"digits": (32, 60, None), "cifar10": (128, 15, 10_000)}
 FORMS = ("signs", "spikes")
 KERNELS = ("straight-through", "bayesian")
 STEPS = 8
+HELD_OUT_SEED = 100
+
+# The learning rate of straight-through kernels; of Bayesian ones the natural learning
+# rate, the temperature, and where natural parameters begin: uniform up to `start`.
+GRID = {
+    "straight-through": [{"rate": rate} for rate in (1e-3, 3e-3, 1e-2)],
+    "bayesian": [
+        {"rate": rate, "temperature": temperature, "start": start}
+        for rate in (10.0, 30.0, 100.0, 300.0)
+        for temperature in (0.1, 0.3, 1.0)
+        for start in (0.1, 3.0)
+    ],
+}
+CHOSEN: dict[tuple[str, str, str], dict[str, float]] = {}
 
 
-def dense(x, units, kernel, signs):
+def dense(x, units, kernel, signs, chosen):
     """A binary dense layer of weights ±1, whose output has about unit variance."""
-    quantizer = {
-        "straight-through": lambda: lq.quantizers.SteSign(clip_value=None),
-        "bayesian": lambda: nobn.quantizers.BernoulliSign(temperature=0.5),
-    }[kernel]()
+    if kernel == "bayesian":
+        quantizer = nobn.quantizers.BernoulliSign(chosen["temperature"])
+        start = keras.initializers.RandomUniform(-chosen["start"], chosen["start"])
+    else:
+        quantizer = lq.quantizers.SteSign(clip_value=None)
+        start = "glorot_uniform"
     layer = lq.layers.QuantDense(
         units,
         input_quantizer="approx_sign" if signs else None,
         kernel_quantizer=quantizer,
         kernel_constraint=lq.constraints.WeightClip(5.0),
+        kernel_initializer=start,
         use_bias=False,
     )
     return keras.layers.Rescaling(2 * x.shape[-1] ** -0.5)(layer(x))
 
 
-def network(shape, form, kernel):
+def network(shape, form, kernel, chosen):
     signs = form == "signs"
     x = image = keras.Input(shape)
     if shape[0] > 8:
         x = keras.layers.Conv2D(32, 5, 2, padding="same", use_bias=False)(x)
         x = keras.layers.BatchNormalization(momentum=0.9)(x)
         x = keras.layers.AveragePooling2D()(keras.layers.ReLU()(x))
-    x = dense(keras.layers.Flatten()(x), 256, kernel, False)
+    x = dense(keras.layers.Flatten()(x), 256, kernel, False, chosen)
     if not signs:
         x = keras.layers.RepeatVector(STEPS)(x)
     for units in (128, 10):
@@ -64,38 +86,58 @@ def network(shape, form, kernel):
             x = keras.layers.BatchNormalization(momentum=0.9)(x)
         else:
             x = nobn.layers.LeakyIntegrateAndFire(decay=0.9)(x)
-        x = dense(x, units, kernel, signs)
+        x = dense(x, units, kernel, signs, chosen)
     if not signs:
         x = keras.layers.GlobalAveragePooling1D()(x)
     return keras.Model(image, x)
 
 
-def trained(name, form, kernel, seed, epochs, limit):
-    batch_size, most = DATA[name]
-    epochs = epochs or most
-    train = nobn.data.load(name, "train", batch_size, seed=seed, limit=limit)
-    steps, falls = epochs * len(train), keras.optimizers.schedules.PolynomialDecay
-    optimizer = keras.optimizers.Adam(falls(3e-3, steps, 0.0))
+def arrays(name, split, limit):
+    """All images of a split with their labels, in order."""
+    batches = nobn.data.load(name, split, 1, augment=False, shuffle=False, limit=limit)
+    images, labels = zip(*batches.unbatch().as_numpy_iterator(), strict=True)
+    return np.stack(images), np.stack(labels)
+
+
+def splits(name, limit, held_out):
+    """What is trained on and what is measured on."""
+    train = arrays(name, "train", limit)
+    if not held_out:
+        return train, arrays(name, "test", limit)
+    order = np.random.default_rng(0).permutation(len(train[0]))
+    cut = len(order) // 5
+    return [part[order[cut:]] for part in train], [part[order[:cut]] for part in train]
+
+
+def trained(images, labels, form, kernel, chosen, batch_size, epochs):
+    steps, falls = epochs * (len(images) // batch_size), _falling
+    rate = chosen["rate"]
     if kernel == "bayesian":
         optimizer = nobn.optimizers.BayesianLearningRule(
-            optimizer, falls(100.0, steps, 0.0), prior_weight=1e-6
+            keras.optimizers.Adam(falls(3e-3, steps)), falls(rate, steps), 1e-6
         )
-    model = network(train.element_spec[0].shape[1:], form, kernel)
+    else:
+        optimizer = keras.optimizers.Adam(falls(rate, steps))
+    model = network(images.shape[1:], form, kernel, chosen)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss)
-    model.fit(train, epochs=epochs, verbose=0)
+    model.fit(images, labels, batch_size, epochs=epochs, verbose=0)
     return model
 
 
-def measured(folder, name, form, kernel, seed, epochs, limit):
+def _falling(rate, steps):
+    return keras.optimizers.schedules.PolynomialDecay(rate, steps, 0.0)
+
+
+def measured(known, data, form, kernel, chosen, seed, size, picture=None):
     """Accuracy and calibration error in %, measured once."""
-    known = folder / f"{name}-{form}-{kernel}-{seed}-{epochs}-{limit}.json"
     if known.exists():
         return json.loads(known.read_text())
     keras.backend.clear_session()
     keras.utils.set_random_seed(seed)
-    model = trained(name, form, kernel, seed, epochs, limit)
-    test = nobn.data.load(name, "test", 250, limit=limit)
+    train, rest = data
+    model = trained(*train, form, kernel, chosen, *size)
+    test = tf.data.Dataset.from_tensor_slices(tuple(rest)).batch(250)
     mode = nobn.training.evaluate(model, test)
     found = {"mode": [mode["accuracy"], mode["calibration_error"]]}
     if kernel == "bayesian":
@@ -105,36 +147,63 @@ def measured(folder, name, form, kernel, seed, epochs, limit):
         )
         right = (drawn.probabilities.argmax(1) == drawn.labels).mean()
         found["average of 16"] = [float(right), error]
-        picture = RESULT / f"{name}-{form}-{seed}.png"
-        nobn.diagnostics.reliability_diagram(drawn.probabilities, drawn.labels, picture)
+        if picture is not None:
+            nobn.diagnostics.reliability_diagram(
+                drawn.probabilities, drawn.labels, picture
+            )
     found = {k: [round(100 * v, 2) for v in of] for k, of in found.items()}
     write(found, known)
     print(known.stem, found, flush=True)
     return found
 
 
+def choose(folder, name):
+    """Every setting of GRID, measured on a fifth of the training images."""
+    batch_size, epochs, limit = DATA[name]
+    data, found = splits(name, limit, True), []
+    for form, kernel in itertools.product(FORMS, KERNELS):
+        for chosen in GRID[kernel]:
+            values = "-".join(f"{value:g}" for value in chosen.values())
+            known = folder / f"choose-{name}-{form}-{kernel}-{values}.json"
+            size = (batch_size, epochs)
+            row = measured(known, data, form, kernel, chosen, HELD_OUT_SEED, size)
+            found.append({"form": form, "kernel": kernel, **chosen, **row})
+    return found
+
+
+def compare(folder, name, seeds):
+    """What CHOSEN reaches on the test images, with every seed."""
+    batch_size, epochs, limit = DATA[name]
+    data, rows = splits(name, limit, False), {}
+    for form, kernel in itertools.product(FORMS, KERNELS):
+        chosen = CHOSEN[name, form, kernel]
+        for seed in range(seeds):
+            known = folder / f"{name}-{form}-{kernel}-{seed}.json"
+            picture = RESULT / f"{name}-{form}-{seed}.png" if seed == 0 else None
+            size = (batch_size, epochs)
+            found = measured(known, data, form, kernel, chosen, seed, size, picture)
+            for which, values in found.items():
+                rows.setdefault(f"{name}, {form}, {kernel}, {which}", []).append(values)
+    return rows
+
+
 @click.command()
 @click.option("--folder", type=Path, required=True, help="Where single results go.")
 @click.option("--datasets", default="digits,cifar10", show_default=True)
 @click.option("--seeds", default=3, show_default=True, help="Runs of each.")
-@click.option("--epochs", type=int, show_default="30 of digits, 5 of CIFAR-10")
-@click.option("--limit", type=int, show_default="all", help="Images of each split.")
-def main(folder, datasets, seeds, epochs, limit):
+@click.option("--choose", "chooses", is_flag=True, help="Instead, every setting.")
+def main(folder, datasets, seeds, chooses):
     folder.mkdir(parents=True, exist_ok=True)
+    said = {"command": command(), "machine": machine(), "versions": versions()}
+    names = datasets.split(",")
+    if chooses:
+        found = {name: choose(folder, name) for name in names}
+        write({**said, "measured": found}, RESULT / "choice.json")
+        return
     rows = {}
-    for name, form, kernel in itertools.product(datasets.split(","), FORMS, KERNELS):
-        for seed in range(seeds):
-            found = measured(folder, name, form, kernel, seed, epochs, limit)
-            for which, values in found.items():
-                row = rows.setdefault(f"{name}, {form}, {kernel}, {which}", [])
-                row.append(values)
-    result = {
-        "command": command(),
-        "machine": machine(),
-        "versions": versions(),
-        "rows": rows,
-    }
-    write(result, RESULT / "posterior.json")
+    for name in names:
+        rows |= compare(folder, name, seeds)
+    write({**said, "rows": rows}, RESULT / "posterior.json")
     show(rows)
 
 

@@ -75,15 +75,37 @@ def test_folding_is_exact_in_float64(name):
         assert np.abs(now - was).max() <= 1e-9 * np.abs(was).max()
 
 
+# Between them they have every kind of layer that surgery makes, moves or keeps.
+WHOLE = (
+    "quick_net",
+    "real_to_binary",
+    "binary_dense_net",
+    "xnor_net",
+    "sequential",
+    "nested",
+    "shared_model",
+    "sign_layers",
+    "frozen",
+    "ReActNet-batch_norm",
+)
+each_whole = pytest.mark.parametrize("name", WHOLE)
+
+
 @pytest.mark.slow
 @each
-def test_folding(name, tmp_path):
+def test_folding(name):
     model = given(name)
     with untouched(model):
         new, report = nobn.fold_batch_norm(model, return_report=True)
     check_without_batch_norm(model, new)
     check_equal(model, new, 1e-5)
     check_report(model, report)
+
+
+@pytest.mark.slow
+@each_whole
+def test_a_folded_model_trains_is_saved_and_stays(name, tmp_path):
+    new = nobn.fold_batch_norm(given(name))
     check_folded_twice(new)
     check_training(new)
     check_saved(new, tmp_path / "folded.keras")
@@ -91,7 +113,7 @@ def test_folding(name, tmp_path):
 
 @pytest.mark.slow
 @each
-def test_removing(name, tmp_path):
+def test_removing(name):
     model = given(name)
     with untouched(model):
         new, report = nobn.remove_batch_norm(model, return_report=True)
@@ -102,6 +124,12 @@ def test_removing(name, tmp_path):
     layers = flat(model).layers
     kept = {layer.name for layer in layers if type(layer).__name__ in kernels}
     assert kept <= {layer.name for layer in new.layers}
+
+
+@pytest.mark.slow
+@each_whole
+def test_a_model_without_batch_norm_trains_and_is_saved(name, tmp_path):
+    new = nobn.remove_batch_norm(given(name))
     check_training(new)
     check_saved(new, tmp_path / "removed.keras")
 
@@ -115,7 +143,13 @@ def test_reestimated_statistics_fold_to_the_same_function(name):
     check_equal(new, nobn.fold_batch_norm(new), 1e-5)
 
 
-CONVERTIBLE = [subject for subject in ZOO if subject.binary is not None]
+# Residual blocks, gates, dense blocks, both kinds of block in turn, layers in a row.
+CONVERTIBLE = [
+    subject
+    for subject in ZOO
+    if subject.network.__name__
+    in ("quick_net", "real_to_binary", "binary_dense_net", "melius_net", "xnor_net")
+]
 
 
 @pytest.mark.slow
