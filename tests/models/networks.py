@@ -17,6 +17,9 @@ from larq_nobn.models import (
     BiRealNet18,
     MeliusNet22,
     MeliusNet29,
+    QuickNet,
+    QuickNetLarge,
+    QuickNetSmall,
     ReActNet18,
     ReActNetA,
     ResNet20,
@@ -36,6 +39,8 @@ class Network:
         binary: How many binary convolutions the small network has, worked out by hand.
         smallest: The side of the smallest image that the small network takes.
         normalizations: Which it supports.
+        tried: Which of them are trained and converted; None for all. Few are enough
+            where nothing but numbers sets a network apart from another one.
     """
 
     builder: Callable[..., keras.Model]
@@ -44,6 +49,7 @@ class Network:
     binary: int
     smallest: int
     normalizations: tuple[str, ...] = NORMALIZATIONS
+    tried: tuple[str, ...] | None = None
 
     def __call__(
         self, normalization: str = "nobn", classes: int = 3, **changes: Any
@@ -81,8 +87,11 @@ NETWORKS = (
     Network(BinaryDenseNet45, (8, 8, 1), _PAIR, 2, 2, _NOT_KALMAN),
     Network(MeliusNet22, (8, 8, 1), _PAIR, 4, 2, _NOT_KALMAN),
     Network(MeliusNet29, (8, 8, 1), _PAIR, 4, 2, _NOT_KALMAN),
+    Network(QuickNetSmall, (8, 8, 1), _PAIR, 2, 2, _NOT_KALMAN, ("nobn",)),
+    Network(QuickNet, (8, 8, 1), {"width": 8, "blocks": (1, 2)}, 3, 2, _NOT_KALMAN),
+    Network(QuickNetLarge, (8, 8, 1), _PAIR, 2, 2, _NOT_KALMAN, ("nobn",)),
 )
-PAIRS = [(n, norm) for n in NETWORKS for norm in n.normalizations]
+PAIRS = [(n, norm) for n in NETWORKS for norm in n.tried or n.normalizations]
 
 
 def scattered(model: keras.Model) -> keras.Model:

@@ -91,9 +91,13 @@ def compiled(model, **kwargs):
     return model
 
 
-def assert_all_moved(before, after):
+def assert_all_moved(before, model):
+    """All weights but those of frozen layers."""
+    frozen = {w.ref() for x in model.layers if not x.trainable for w in x.weights}
+    after = model.get_weights()
     assert all(np.all(np.isfinite(w)) for w in after)
-    assert all(np.any(a != b) for a, b in zip(before, after, strict=True))
+    for weight, was, now in zip(model.weights, before, after, strict=True):
+        assert np.any(was != now) == (weight.ref() not in frozen)
 
 
 def assert_converts(network, normalization, model, path, images):
@@ -119,13 +123,14 @@ def test_two_steps_change_every_weight_and_it_converts(subject, digits, tmp_path
     for batch in (slice(0, 36), slice(36, 72)):
         # In the first one a slope may see none of its values below zero.
         model.train_on_batch(x[batch], y[batch])
-    assert_all_moved(before, model.get_weights())
+    assert_all_moved(before, model)
     path = tmp_path / "model.tflite"
     assert_converts(network, normalization, model, path, unseen[:64])
 
 
 # Every network once, and every normalization where it meets most code of its own.
-TRAINED = {n.builder: ["nobn"] for n in NETWORKS} | {
+DIFFERENT = [n for n in NETWORKS if n.tried is None]
+TRAINED = {n.builder: ["nobn"] for n in DIFFERENT} | {
     ReActNet18: ["nobn", "batch_norm"],
     ResNet20: ["kalman"],  # moments through sums, clips and padded channels
     ReActNetA: ["independent_component"],  # convolutions share flipped signs
@@ -138,7 +143,7 @@ TRAINED = {n.builder: ["nobn"] for n in NETWORKS} | {
 
 
 def test_every_network_and_normalization_is_trained():
-    assert set(TRAINED) == {n.builder for n in NETWORKS}
+    assert set(TRAINED) == {n.builder for n in DIFFERENT}
     assert {norm for norms in TRAINED.values() for norm in norms} == {*NORMALIZATIONS}
 
 
@@ -151,7 +156,7 @@ def test_trains_saves_reopens_and_converts(network, normalization, digits, tmp_p
     model = compiled(scattered(network(normalization, classes=10)))
     before = model.get_weights()
     model.fit(x, y, batch_size=72, epochs=2, verbose=0)
-    assert_all_moved(before, model.get_weights())
+    assert_all_moved(before, model)
     model.save(tmp_path / "model.keras")
     reopened = keras.models.load_model(tmp_path / "model.keras")
     assert_array_equal(reopened(unseen[:8]), model(unseen[:8]))
