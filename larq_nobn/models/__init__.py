@@ -9,6 +9,7 @@ from ._densenet import BinaryDenseNet28, BinaryDenseNet37, BinaryDenseNet45
 from ._head import HEADS
 from ._meliusnet import MeliusNet22, MeliusNet29
 from ._normalizers import BATCH_STATISTICS, NORMALIZATIONS
+from ._quicknet import QuickNet, QuickNetLarge, QuickNetSmall
 from ._reactnet import ReActNet18
 from ._reactnet_a import ReActNetA
 from ._resnet20 import ResNet20
@@ -29,6 +30,9 @@ BUILDERS: dict[str, Callable[..., keras.Model]] = {
     "BinaryDenseNet45": BinaryDenseNet45,
     "MeliusNet22": MeliusNet22,
     "MeliusNet29": MeliusNet29,
+    "QuickNetSmall": QuickNetSmall,
+    "QuickNet": QuickNet,
+    "QuickNetLarge": QuickNetLarge,
 }
 
 __all__ = [
@@ -49,5 +53,8 @@ __all__ = [
     "BinaryDenseNet45",
     "MeliusNet22",
     "MeliusNet29",
+    "QuickNetSmall",
+    "QuickNet",
+    "QuickNetLarge",
     "summary",
 ]

@@ -18,13 +18,13 @@ from ._parts import LARGE, Parts
 
 # Keeps the variance of a standard normal through a ReLU, whose mean is then as below.
 RELU_SCALE = (0.5 - 0.5 / math.pi) ** -0.5
-_RELU_MEAN = RELU_SCALE / math.sqrt(2 * math.pi)
+RELU_MEAN = RELU_SCALE / math.sqrt(2 * math.pi)
 
 # Batch Kalman normalization would never see a prior: every map of concatenated features
 # holds the stem's or a max pool's, of which nothing is known.
 SUPPORTED = tuple(name for name in NORMALIZATIONS if name != "kalman")
 # Which normalizers take the place of a ReLU as well.
-_ACTIVATIONS: dict[str, Callable[[tf.Tensor, str], tf.Tensor]] = {
+RELU_REPLACED: dict[str, Callable[[tf.Tensor, str], tf.Tensor]] = {
     "evonorm": lambda x, name: NORMALIZERS["evonorm"](x, name, True),
     "proxy": lambda x, name: ProxyNormalization("relu", num_samples=None, name=name)(x),
 }
@@ -94,8 +94,8 @@ def rectify(
     parts: Parts, x: tf.Tensor, name: str, pool: keras.layers.Layer | None = None
 ) -> tf.Tensor:
     """ReLU(pool(norm(x))); a normalizer that is an activation replaces the ReLU."""
-    if parts.normalization in _ACTIVATIONS:
-        x = _ACTIVATIONS[parts.normalization](x, f"{name}_norm")
+    if parts.normalization in RELU_REPLACED:
+        x = RELU_REPLACED[parts.normalization](x, f"{name}_norm")
         return x if pool is None else pool(x)
     x = parts.normalize(x, name)
     x = x if pool is None else pool(x)
@@ -124,7 +124,7 @@ def _stem(parts: Parts, x: tf.Tensor, width: int, design: Design) -> tf.Tensor:
     x = design.stem(parts, x, width)
     x = keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")(x)
     if parts.normalization in _UNCENTERED:
-        x = keras.layers.Rescaling(1.0, -_RELU_MEAN, name="stem_center")(x)
+        x = keras.layers.Rescaling(1.0, -RELU_MEAN, name="stem_center")(x)
     return x
 
 

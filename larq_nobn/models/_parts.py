@@ -161,12 +161,14 @@ class Parts:
         dilation: int = 1,
         pool: keras.layers.MaxPool2D | None = None,
         signed: bool = False,
+        activation: str | None = None,
     ) -> tf.Tensor:
         """alpha times the binary convolution of sign(beta·x + shift), normalized.
 
         Both factors belong to `"nobn"`: alpha is part of the kernel's scale and beta of
         the sign's, so that neither is an operation of its own. A pool, which takes the
-        maximum, stands directly behind. If signed, x holds what `signs` returned.
+        maximum, stands directly behind, and an activation before that. If signed, x
+        holds what `signs` returned.
         """
         if self._flips and not signed:
             x, signed = self.signs(x, name), True
@@ -183,6 +185,7 @@ class Parts:
                 pad_values=1.0,
                 dilation_rate=dilation,
                 input_quantizer=marker if signed else self._sign(name, beta),
+                activation=activation,
                 name=f"{name}_conv",
                 **self._kernels.binary(name, alpha, pool.pool_size[0] if pool else 1),
             )

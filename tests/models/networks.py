@@ -17,6 +17,9 @@ from larq_nobn.models import (
     BiRealNet18,
     MeliusNet22,
     MeliusNet29,
+    QuickNet,
+    QuickNetLarge,
+    QuickNetSmall,
     ReActNet18,
     ReActNetA,
     ResNet20,
@@ -36,6 +39,8 @@ class Network:
         binary: How many binary convolutions the small network has, worked out by hand.
         smallest: The side of the smallest image that the small network takes.
         normalizations: Which it supports.
+        tried: Which of them are trained and converted; None for all. Few are enough
+            where nothing but numbers sets a network apart from another one.
     """
 
     builder: Callable[..., keras.Model]
@@ -44,6 +49,7 @@ class Network:
     binary: int
     smallest: int
     normalizations: tuple[str, ...] = NORMALIZATIONS
+    tried: tuple[str, ...] | None = None
 
     def __call__(
         self, normalization: str = "nobn", classes: int = 3, **changes: Any
@@ -58,6 +64,7 @@ class Network:
 
 _NOT_KALMAN = tuple(name for name in NORMALIZATIONS if name != "kalman")
 _BEFORE_SIGN = tuple(n for n in NORMALIZATIONS if n not in ("proxy", "evonorm"))
+_TRIED = ("batch_norm", "none", "nobn")
 _PAIR = {"width": 8, "blocks": (1, 1)}
 NETWORKS = (
     Network(ReActNet18, (8, 8, 1), {"width": 8, "blocks": (2, 2)}, 4, 2),
@@ -78,11 +85,41 @@ NETWORKS = (
         2,
         _NOT_KALMAN,
     ),
-    Network(BinaryDenseNet45, (8, 8, 1), _PAIR, 2, 2, _NOT_KALMAN),
+    Network(BinaryDenseNet45, (8, 8, 1), _PAIR, 2, 2, _NOT_KALMAN, _TRIED),
     Network(MeliusNet22, (8, 8, 1), _PAIR, 4, 2, _NOT_KALMAN),
-    Network(MeliusNet29, (8, 8, 1), _PAIR, 4, 2, _NOT_KALMAN),
+    Network(MeliusNet29, (8, 8, 1), _PAIR, 4, 2, _NOT_KALMAN, _TRIED),
+    Network(QuickNetSmall, (8, 8, 1), _PAIR, 2, 2, _NOT_KALMAN, ("nobn",)),
+    Network(QuickNet, (8, 8, 1), {"width": 8, "blocks": (1, 2)}, 3, 2, _NOT_KALMAN),
+    Network(QuickNetLarge, (8, 8, 1), _PAIR, 2, 2, _NOT_KALMAN, ("nobn",)),
 )
-PAIRS = [(n, norm) for n in NETWORKS for norm in n.normalizations]
+PAIRS = [(n, norm) for n in NETWORKS for norm in n.tried or n.normalizations]
+
+
+# From the first step to the file. Every design of a network once, and every
+# normalization where it meets most code of its own.
+TRAINED = {
+    ReActNet18: ["nobn", "batch_norm"],
+    ReActNetA: ["independent_component"],  # convolutions share flipped signs
+    BiRealNet18: ["nobn"],
+    XNORNet18: ["nobn"],
+    ResNet20: ["kalman"],  # moments through sums, clips and padded channels
+    VGGSmall: ["group"],  # between pools and signs
+    BinaryAlexNet: ["filter_response"],  # of a single position it learns ε
+    BinaryDenseNet28: ["proxy"],  # takes the place of rectifiers, and so
+    MeliusNet22: ["evonorm"],  # does this
+    BinaryDenseNet37: ["none"],  # in front of signs, on features of no scale
+    QuickNet: ["nobn"],
+}
+# Of the other pairs: three normalizations in every network, and every one in three
+# networks, where it stands in residual blocks, between dense ones and before signs.
+EVERYWHERE = ("batch_norm", "none", "nobn")
+EVERY_PLACE = (ReActNet18, BinaryDenseNet28, BinaryAlexNet)
+CONVERTED, REST = {}, {}
+for n, norm in PAIRS:
+    if norm not in TRAINED.get(n.builder, ()):
+        converts = norm in EVERYWHERE or n.builder in EVERY_PLACE
+        (CONVERTED if converts else REST).setdefault(n.builder, []).append(norm)
+CONVERTING = [(n, norm) for n, norm in PAIRS if norm not in REST.get(n.builder, ())]
 
 
 def scattered(model: keras.Model) -> keras.Model:

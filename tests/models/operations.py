@@ -14,7 +14,7 @@ from typing import Any
 
 import larq_nobn as nobn
 from larq_nobn._keras import keras
-from models.networks import PAIRS, Network, scattered
+from models.networks import CONVERTING, Network, scattered
 
 _FILE = Path(__file__).with_suffix(".json")
 # Neither computed in float nor moved: bits, and maps under another shape.
@@ -56,7 +56,9 @@ def operations(path: Path) -> dict[str, int]:
 
 def write() -> None:
     """Converts all networks and writes the table, one row a line."""
-    rows = [f"{json.dumps(key(*pair))}: {json.dumps(row(*pair))}" for pair in PAIRS]
+    rows = [
+        f"{json.dumps(key(*pair))}: {json.dumps(row(*pair))}" for pair in CONVERTING
+    ]
     _FILE.write_text("{\n" + ",\n".join(rows) + "\n}\n")
 
 

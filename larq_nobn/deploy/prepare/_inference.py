@@ -205,6 +205,10 @@ class BinaryConvolution(lq.layers.QuantConv2D):
         """Whether all that it does behind the kernel is a ReLU and a scale."""
         return self.offset is None and self.last is keras.activations.relu
 
+    def merges_behind(self) -> bool:
+        """Whether it is rectified, and LCE merges a gain and an offset behind that."""
+        return self.is_rectified() and self.border() != 0
+
     def border(self) -> float | None:
         """The number that pads its input; None if nothing does."""
         pads = self.padding == "same" and self.kernel_size != (1, 1)

@@ -227,6 +227,46 @@ def test_an_activation_inside_a_convolution_stays_between():
     assert additions(model) == 1
 
 
+@pytest.mark.parametrize("blocks", [1, 3])
+def test_an_offset_behind_a_rectified_convolution_costs_nothing(blocks):
+    """Every one stays, as part of its convolution, and does what signs would."""
+
+    def network(x):
+        x = layers.Conv2D(32, 1)(x)
+        for _ in range(blocks):
+            y = layers.BatchNormalization()(rsign_conv(activation="relu")(x))
+            x = layers.Add()([y, x])
+        return layers.Dense(5)(layers.GlobalAveragePooling2D()(layers.ReLU()(x)))
+
+    model = checked(model_of(network))
+    assert additions(model) == blocks
+    signs = [x.input_quantizer for x in model.layers if hasattr(x, "input_quantizer")]
+    assert [getattr(sign, "shift", None) for sign in signs] == blocks * [None]
+
+
+def test_one_whose_convolution_is_read_twice_stays_an_addition():
+    def network(x):
+        y = rsign_conv(activation="relu")(x)
+        x = layers.Add()([layers.BatchNormalization(name="norm")(y), y])
+        return layers.Dense(5)(layers.GlobalAveragePooling2D()(rsign_conv()(x)))
+
+    model = checked(model_of(network))
+    assert model.get_layer("norm").offset is None
+    assert additions(model) == 2
+
+
+def test_one_behind_zero_padding_is_an_operation_like_any_other():
+    def network(x):
+        x = layers.Conv2D(32, 1)(x)
+        y = rsign_conv(activation="relu", pad_values=0.0)(x)
+        x = layers.Add()([layers.BatchNormalization(name="norm")(y), x])
+        return layers.Dense(5)(layers.GlobalAveragePooling2D()(rsign_conv()(x)))
+
+    model = checked(model_of(network))
+    assert model.get_layer("norm").offset is None
+    assert additions(model) == 1
+
+
 def test_shared_layers_keep_their_weights():
     def network(x):
         shared = rsign_conv(name="shared")

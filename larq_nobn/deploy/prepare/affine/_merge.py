@@ -118,7 +118,7 @@ def _is_linear_binary(layer: keras.layers.Layer) -> bool:
 def _merges_behind(layer: keras.layers.Layer) -> bool:
     """Whether the converter merges a gain and an offset into a layer before them."""
     if type(layer) is BinaryConvolution:
-        return layer.is_rectified() and layer.border() != 0
+        return layer.merges_behind()
     real = type(layer) in _REAL_CONVOLUTIONS
     return real and layer.activation is keras.activations.linear
 

@@ -1,0 +1,34 @@
+"""Halving a map without aliasing: a fixed blur, one channel at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .._keras import keras, register
+
+_BINOMIAL = np.array([1.0, 2.0, 1.0]) / 4
+
+
+@register()
+class BlurKernel(keras.initializers.Initializer):
+    """Depthwise 3x3 kernels of binomial weights, whose sum is 1."""
+
+    def __call__(self, shape: Any, dtype: Any = None, **kwargs: Any) -> tf.Tensor:
+        kernel = np.outer(_BINOMIAL, _BINOMIAL)[:, :, None, None]
+        return tf.constant(np.broadcast_to(kernel, shape), dtype or "float32")
+
+
+def blur_pool(name: str) -> keras.layers.Layer:
+    """A depthwise convolution of stride 2 that is saved, but not trained."""
+    return keras.layers.DepthwiseConv2D(
+        3,
+        2,
+        padding="same",
+        use_bias=False,
+        depthwise_initializer=BlurKernel(),
+        trainable=False,
+        name=name,
+    )

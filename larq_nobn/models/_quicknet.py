@@ -1,0 +1,228 @@
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .._keras import keras
+from ._quick import parts_for, quick_net
+
+# Channels of the stages, in widths.
+_DOUBLING, _SMALL = (1, 2, 4, 8), (1, 2, 8, 16)
+
+
+def QuickNet(
+    input_shape: Sequence[int],
+    classes: int,
+    normalization: str = "nobn",
+    width: int = 64,
+    binary_weights: bool = True,
+    blocks: Sequence[int] = (4, 4, 4, 4),
+    alpha: float = 0.2,
+    variance_rule: str = "vita",
+    estimator: str = "approx_sign",
+    variance_preserving: bool = False,
+    balanced: bool = False,
+    head: str = "dense",
+    name: str = "quicknet",
+) -> keras.Model:
+    r"""QuickNet: made for fast files, with little that is real-valued.
+
+    Every block keeps size and channels and computes
+
+    \[ y = x + \mathrm{norm}\big(\mathrm{ReLU}(\alpha'\,
+       \mathrm{conv}(\mathrm{sign}(\beta x + b)))\big) . \]
+
+    A transition leads to the next stage: ReLU, the maximum over 2x2 with stride 1, a
+    fixed depthwise blur of stride 2 and a real-valued 1x1 convolution, normalized.
+    With `"nobn"`, norm subtracts 0.68 α, the mean of what the ReLU leaves, and α' is
+    1.71 α, which makes up for the variance that it takes. β is one over the expected
+    deviation of x; the kernels of transitions have that factor as well. Elsewhere there
+    are no α', β and shift b. The stem, the transitions and the final dense layer,
+    `head`, are real-valued; `head` returns logits in float32.
+
+    For 224x224x3 images and 1000 classes:
+
+    | network         | `"batch_norm"`, trained | not trained | `"nobn"`, trained |
+    |-----------------|-------------------------|-------------|-------------------|
+    | `QuickNetSmall` | 12,652,504              | 11,840      | 12,651,632        |
+    | `QuickNet`      | 13,230,024              | 13,696      | 13,229,048        |
+    | `QuickNetLarge` | 23,338,184              | 21,120      | 23,337,208        |
+
+    Arguments:
+        input_shape: (height, width, channels). From 64 pixels on the stem is that for
+            ImageNet (a 3x3 and a depthwise 3x3 convolution, of stride 2 and a quarter
+            of the width, and a 1x1 convolution), below a 3x3 convolution.
+        normalization: Any of `NORMALIZATIONS` but `"kalman"`, as in `ReActNet18`:
+            `"nobn"`, `"none"`, or a layer behind the ReLU of every block and behind
+            every other convolution, of which `"batch_norm"` is the published one.
+            `"proxy"` and `"evonorm"` bring an activation in place of that ReLU.
+            `"independent_component"` puts one before every convolution but the first.
+        width: Channels of the first stage, for images from 64 pixels on a multiple of
+            4; doubled in every further stage.
+        blocks: Number of blocks, of one convolution each, in each of up to four stages.
+        classes, binary_weights, alpha, variance_rule, estimator, variance_preserving,
+        balanced, head, name: As in `ReActNet18`.
+
+    Returns:
+        A functional Keras model.
+
+    Raises:
+        TypeError, ValueError: For arguments outside the ranges above or an image too
+            small for the number of stages.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.QuickNet((32, 32, 3), classes=10, width=16)
+        model.compile("adam", "mse")
+        ```
+
+    References:
+        - T. Bannink, A. Hillier, L. Geiger, T. de Bruin, L. Overweel, J. Neeven,
+          K. Helwegen, "Larq Compute Engine: Design, Benchmark, and Deploy
+          State-of-the-Art Binarized Neural Networks", MLSys 2021, arXiv:2011.09398.
+        - R. Zhang, "Making Convolutional Networks Shift-Invariant Again", ICML 2019,
+          arXiv:1904.11486 (the blur).
+
+    Differences from the paper:
+        `"nobn"` is new; its depthwise kernel is not standardized. Binary kernels carry
+        the mean magnitude of their weights and are clipped at 1, signs have the
+        estimator `"approx_sign"`, where the published ones clip both at 1.25, and every
+        batch norm has momentum 0.9 and ε 1e-5. `head` returns logits.
+    """
+    kernels = (binary_weights, estimator, variance_preserving, balanced)
+    parts = parts_for("QuickNet", normalization, *kernels)
+    return quick_net(
+        "QuickNet",
+        _DOUBLING,
+        parts,
+        input_shape,
+        classes,
+        width,
+        blocks,
+        alpha,
+        variance_rule,
+        head,
+        name,
+    )
+
+
+def QuickNetSmall(
+    input_shape: Sequence[int],
+    classes: int,
+    normalization: str = "nobn",
+    width: int = 32,
+    binary_weights: bool = True,
+    blocks: Sequence[int] = (4, 4, 4, 4),
+    alpha: float = 0.2,
+    variance_rule: str = "vita",
+    estimator: str = "approx_sign",
+    variance_preserving: bool = False,
+    balanced: bool = False,
+    head: str = "dense",
+    name: str = "quicknet_small",
+) -> keras.Model:
+    """`QuickNet` of fewer channels where maps are large.
+
+    Arguments:
+        width: Channels of the first stage; the others have 2, 8 and 16 times as many.
+        input_shape, classes, normalization, binary_weights, blocks, alpha,
+        variance_rule, estimator, variance_preserving, balanced, head, name: As in
+        `QuickNet`.
+
+    Returns:
+        A functional Keras model.
+
+    Raises:
+        TypeError, ValueError: As in `QuickNet`.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.QuickNetSmall((32, 32, 3), classes=10, width=16)
+        ```
+
+    References:
+        - T. Bannink, A. Hillier, L. Geiger, T. de Bruin, L. Overweel, J. Neeven,
+          K. Helwegen, "Larq Compute Engine: Design, Benchmark, and Deploy
+          State-of-the-Art Binarized Neural Networks", MLSys 2021, arXiv:2011.09398.
+
+    Differences from the paper:
+        As in `QuickNet`.
+    """
+    kernels = (binary_weights, estimator, variance_preserving, balanced)
+    parts = parts_for("QuickNetSmall", normalization, *kernels)
+    return quick_net(
+        "QuickNetSmall",
+        _SMALL,
+        parts,
+        input_shape,
+        classes,
+        width,
+        blocks,
+        alpha,
+        variance_rule,
+        head,
+        name,
+    )
+
+
+def QuickNetLarge(
+    input_shape: Sequence[int],
+    classes: int,
+    normalization: str = "nobn",
+    width: int = 64,
+    binary_weights: bool = True,
+    blocks: Sequence[int] = (6, 8, 12, 6),
+    alpha: float = 0.2,
+    variance_rule: str = "vita",
+    estimator: str = "approx_sign",
+    variance_preserving: bool = False,
+    balanced: bool = False,
+    head: str = "dense",
+    name: str = "quicknet_large",
+) -> keras.Model:
+    """`QuickNet` of more blocks.
+
+    Arguments:
+        input_shape, classes, normalization, width, binary_weights, blocks, alpha,
+        variance_rule, estimator, variance_preserving, balanced, head, name: As in
+        `QuickNet`.
+
+    Returns:
+        A functional Keras model.
+
+    Raises:
+        TypeError, ValueError: As in `QuickNet`.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.QuickNetLarge((32, 32, 3), classes=10, width=16)
+        ```
+
+    References:
+        - T. Bannink, A. Hillier, L. Geiger, T. de Bruin, L. Overweel, J. Neeven,
+          K. Helwegen, "Larq Compute Engine: Design, Benchmark, and Deploy
+          State-of-the-Art Binarized Neural Networks", MLSys 2021, arXiv:2011.09398.
+
+    Differences from the paper:
+        As in `QuickNet`.
+    """
+    kernels = (binary_weights, estimator, variance_preserving, balanced)
+    parts = parts_for("QuickNetLarge", normalization, *kernels)
+    return quick_net(
+        "QuickNetLarge",
+        _DOUBLING,
+        parts,
+        input_shape,
+        classes,
+        width,
+        blocks,
+        alpha,
+        variance_rule,
+        head,
+        name,
+    )

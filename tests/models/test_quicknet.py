@@ -1,0 +1,310 @@
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+from larq_nobn._keras import keras
+from larq_nobn.models import QuickNet, QuickNetLarge, QuickNetSmall
+from larq_nobn.models._blur_pool import blur_pool
+from models.dense_reference import MEAN, SCALE, relu
+from models.networks import NETWORKS, scattered
+from models.operations import key, operations, table
+from models.reference import (
+    assert_computes,
+    binary_kernel,
+    classified,
+    conv,
+    parameters,
+    real_kernel,
+    sign,
+)
+from numpy.testing import assert_allclose, assert_array_equal
+
+TINY = {"width": 8, "blocks": (1, 2)}
+BLUR = np.array([[1, 2, 1], [2, 4, 2], [1, 2, 1]]) / 16
+
+
+def counted(filters, blocks, classes, free):
+    """Weights that train and those that do not, for large images of three channels.
+
+    Of batch norm every kernel has a gain and a bias, and two statistics; without, the
+    gains and the shifts of the signs are left, and no gain behind the depthwise kernel.
+    """
+    quarter, first = filters[0] // 4, filters[0]
+    trained = 9 * 3 * quarter + 9 * quarter + quarter * first
+    outputs = quarter + first + sum(n * f for n, f in zip(blocks, filters, strict=True))
+    outputs += sum(filters[1:])
+    trained += sum(9 * n * f**2 for n, f in zip(blocks, filters, strict=True))
+    trained += sum(a * b for a, b in zip(filters, filters[1:], strict=False))
+    trained += (filters[-1] + 1) * classes
+    blurs = 9 * sum(filters[:-1])
+    if free:
+        shifts = sum(n * f for n, f in zip(blocks, filters, strict=True))
+        return trained + outputs + shifts, blurs
+    return trained + 2 * outputs, blurs + 2 * (outputs + quarter)
+
+
+# Of `larq_zoo.sota.QuickNet` and its siblings, built at larq-zoo 77c5853 with
+# weights=None for 224x224x3: trained, and not trained.
+PUBLISHED = {
+    QuickNetSmall: (12_652_504, 11_840, (32, 64, 256, 512), (4, 4, 4, 4)),
+    QuickNet: (13_230_024, 13_696, (64, 128, 256, 512), (4, 4, 4, 4)),
+    QuickNetLarge: (23_338_184, 21_120, (64, 128, 256, 512), (6, 8, 12, 6)),
+}
+each = pytest.mark.parametrize("builder", PUBLISHED, ids=lambda b: b.__name__)
+
+
+@pytest.mark.slow
+@each
+def test_parameters_as_published(builder):
+    trained, fixed, filters, blocks = PUBLISHED[builder]
+    assert counted(filters, blocks, 1000, False) == (trained, fixed)
+    model = builder((224, 224, 3), 1000, "batch_norm")
+    assert parameters(model) == trained
+    assert model.count_params() == trained + fixed
+    convs = [f"stage{n}_block{k}_conv" for n, k in enumerate(blocks, 1)]
+    outputs = [model.get_layer(name).output_shape[1:] for name in convs]
+    assert outputs == [(56 // 2**n, 56 // 2**n, f) for n, f in enumerate(filters)]
+    assert len(nobn.deploy.binary_layers(model)) == sum(blocks)
+    rows = [line for line in QuickNet.__doc__.splitlines() if "|" in line]
+    (line,) = (row for row in rows if f"`{builder.__name__}`" in row)
+    free = counted(filters, blocks, 1000, True)[0]
+    assert [cell.strip() for cell in line.split("|")[2:-1]] == [
+        f"{trained:,}",
+        f"{fixed:,}",
+        f"{free:,}",
+    ]
+
+
+@each
+def test_parameters_without_batch_norm(builder):
+    small = {"width": 16, "blocks": (1, 2)}
+    filters = (16, 32)
+    for normalization, free in (("nobn", True), ("batch_norm", False)):
+        model = builder((64, 64, 3), 5, normalization, **small)
+        trained, fixed = counted(filters, (1, 2), 5, free)
+        assert parameters(model) == trained
+        assert model.count_params() == trained + fixed
+
+
+def depthwise(x, kernel, strides):
+    """A convolution of every channel on its own; the kernel is (h, w, channels)."""
+    return conv(x, kernel[..., None] * np.eye(kernel.shape[-1]), 0, strides)
+
+
+def normalized(model, name, x):
+    """What stands behind a convolution, from a batch norm's weights if there is one."""
+    if f"{name}_norm" not in [layer.name for layer in model.layers]:
+        return x
+    norm = model.get_layer(f"{name}_norm")
+    values = {w.name.split("/")[-1].split(":")[0]: w.numpy() for w in norm.weights}
+    rate = values.get("gamma", 1.0) / np.sqrt(values["moving_variance"] + 1e-5)
+    return (x - values["moving_mean"]) * rate + values.get("beta", 0.0)
+
+
+def real(model, name, scale):
+    if isinstance(model.get_layer(f"{name}_conv"), keras.layers.DepthwiseConv2D):
+        return model.get_layer(f"{name}_conv").depthwise_kernel.numpy()[..., 0]
+    if model.get_layer(f"{name}_conv").kernel_quantizer is None:
+        return model.get_layer(f"{name}_conv").kernel.numpy().astype(np.float64)
+    return scale * real_kernel(model, f"{name}_conv")
+
+
+def branch(model, name, x, alpha, beta):
+    layer = model.get_layer(f"{name}_conv")
+    if isinstance(layer.kernel_quantizer, lq.quantizers.MagnitudeAwareSign):
+        w = layer.kernel.latent_variable.numpy().astype(np.float64)
+        kernel = sign(w) * np.abs(w).mean((0, 1, 2))
+        return normalized(model, name, relu(conv(sign(x), kernel, 1, 1)))
+    signs = sign(beta * x + layer.input_quantizer.shift.numpy())
+    y = conv(signs, SCALE * alpha * binary_kernel(model, f"{name}_conv"), 1, 1)
+    return relu(y) - alpha * MEAN
+
+
+def formula(alpha, betas, behind):
+    """Of a network of one block and two; the factors are those of the signs."""
+
+    def computed(model, images):
+        if images.shape[1] < 64:
+            x = normalized(model, "stem", conv(images, real(model, "stem", 1), 0, 1))
+        else:
+            x = conv(images, real(model, "stem1", 2**0.5), 0, 2)
+            x = relu(normalized(model, "stem1", x))
+            x = depthwise(x, real(model, "stem2", 1), 2)
+            x = normalized(model, "stem2", x)
+            x = conv(x, real(model, "stem3", 1), 0, 1)
+            x = normalized(model, "stem3", x)
+        names = ("stage1_block1", "stage2_block1", "stage2_block2")
+        for name, beta in zip(names, betas, strict=True):
+            if name == "stage2_block1":
+                x = relu(x)
+                x = np.maximum(x[:, 1:], x[:, :-1])
+                x = np.maximum(x[:, :, 1:], x[:, :, :-1])
+                x = depthwise(x, np.repeat(BLUR[..., None], x.shape[-1], -1), 2)
+                x = conv(x, real(model, "transition1", SCALE * behind), 0, 1)
+                x = normalized(model, "transition1", x)
+            x = x + branch(model, name, x, alpha, beta)
+        return classified(model, relu(x))
+
+    return computed
+
+
+@pytest.mark.parametrize("side", [8, 64])
+@pytest.mark.parametrize(
+    "rule, betas, behind",
+    [
+        ("vita", (1, 1, 1), 1),
+        ("nf", (1, 1, 1.25**-0.5), 1.25**-0.5),
+        (None, (1, 1, 1), 1),
+    ],
+)
+def test_forward_pass_equals_the_formula(side, rule, betas, behind):
+    keras.utils.set_random_seed(4)
+    changes = {"variance_rule": rule, "alpha": 0.5} if rule else {}
+    normalization = "nobn" if rule else "batch_norm"
+    model = QuickNet((side, side, 3), 3, normalization, **TINY, **changes)
+    assert_computes(scattered(model), formula(0.5, betas, behind))
+
+
+@pytest.mark.parametrize(
+    "rule, inside, behind",
+    [("vita", [1, 1, 1.25, 1.5], 1.75), ("nf", [1, 1.25, 1.5, 1.75], 2.0)],
+)
+def test_every_stage_begins_at_variance_one(rule, inside, behind):
+    small = {"width": 4, "blocks": (4, 4), "alpha": 0.5, "variance_rule": rule}
+    model = QuickNet((8, 8, 3), 3, **small)
+    for stage in (1, 2):
+        names = [f"stage{stage}_block{n}_conv" for n in range(1, 5)]
+        scales = [model.get_layer(name).input_quantizer.scale for name in names]
+        assert_allclose(scales, np.array(inside) ** -0.5)
+        kernels = [model.get_layer(name).kernel_quantizer.scale for name in names]
+        assert_allclose(kernels, 0.5 * SCALE)
+    kernel = model.get_layer("transition1_conv").kernel_quantizer
+    assert_allclose(kernel.scale, SCALE * behind**-0.5)
+
+
+def test_the_variance_of_fresh_features_is_as_expected():
+    """A branch of mean 0 and variance α² on a stream of variance 1, before training."""
+    keras.utils.set_random_seed(1)
+    wide = {"width": 64, "blocks": (1,), "alpha": 0.5, "variance_preserving": True}
+    model = QuickNet((64, 64, 3), 3, **wide)
+    names = ("stem1_conv", "stem1_act", "stem3_conv", "stage1_block1_center")
+    outputs = [model.get_layer(name).output for name in names]
+    images = np.random.default_rng(2).normal(size=(8, 64, 64, 3)).astype("float32")
+    stem, rectified, stream, branch = (
+        x.numpy() for x in keras.Model(model.input, outputs)(images)
+    )
+    assert_allclose(stem.var(), 2, rtol=0.15)
+    assert_allclose(np.square(rectified).mean(), 1, rtol=0.15)
+    assert_allclose(stream.var(), 1, rtol=0.5)  # of 16 random depthwise kernels
+    assert_allclose(branch.var(), 0.25, rtol=0.15)
+    assert abs(branch.mean()) < 0.05
+
+
+def test_the_blur_is_binomial_and_stays(tmp_path):
+    keras.utils.set_random_seed(1)
+    image = keras.Input((7, 7, 2))
+    y = keras.layers.Conv2D(2, 1, name="trained")(image)
+    model = keras.Model(image, blur_pool("blur")(y))
+    model.compile("sgd", "mse", run_eagerly=True)
+    x = np.random.default_rng(1).normal(size=(4, 7, 7, 2)).astype(np.float32)
+    model.train_on_batch(x, np.ones((4, 4, 4, 2)))
+    model.save(tmp_path / "model.keras")
+    kernel = np.repeat(BLUR[..., None], 2, -1)
+    for other in (
+        model,
+        keras.models.load_model(tmp_path / "model.keras"),
+        keras.models.clone_model(model),
+    ):
+        blur = other.get_layer("blur")
+        assert_array_equal(blur.depthwise_kernel[..., 0], kernel)
+        assert not blur.trainable
+        assert_allclose(blur(x), depthwise(x.astype(np.float64), kernel, 2), atol=1e-6)
+
+
+def by_hand(blocks, large=False):
+    """A sum for every block; a pool, a blur and a kernel for every transition.
+
+    Means and shifts travel within the stream to where convolutions make them, and a
+    ReLU is part of the operation in front of it.
+    """
+    count, changes = sum(blocks), len(blocks) - 1
+    return {
+        "ADD": count,
+        "CONV_2D": 1 + large + changes,
+        "DEPTHWISE_CONV_2D": large + changes,
+        "FULLY_CONNECTED": 1,
+        "LceBconv2d": count,
+        "LceQuantize": count,
+        "MAX_POOL_2D": changes,
+        "MEAN": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    "builder, normalization",
+    [*((builder, "nobn") for builder in PUBLISHED), (QuickNet, "batch_norm")],
+)
+def test_a_block_needs_its_sum_alone(builder, normalization):
+    (network,) = (n for n in NETWORKS if n.builder is builder)
+    found = table()[key(network, normalization)]
+    assert found == by_hand(network.small["blocks"])
+
+
+@pytest.mark.slow
+@pytest.mark.convert
+@pytest.mark.parametrize("normalization", ["nobn", "batch_norm"])
+def test_the_stem_for_imagenet_trains_and_converts(normalization, tmp_path):
+    keras.utils.set_random_seed(1)
+    model = QuickNet((64, 64, 3), 3, normalization, **TINY)
+    x = np.random.default_rng(1).normal(size=(4, 64, 64, 3)).astype(np.float32)
+    before = [w.numpy() for w in model.trainable_weights]
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile("adam", loss, run_eagerly=True)
+    model.train_on_batch(x, np.arange(4) % 3)
+    after = [w.numpy() for w in model.trainable_weights]
+    assert all(np.any(a != b) for a, b in zip(before, after, strict=True))
+    scattered(model).save(tmp_path / "model.keras")
+    reopened = keras.models.load_model(tmp_path / "model.keras")
+    assert_array_equal(reopened(x), model(x))
+    path = tmp_path / "model.tflite"
+    report = nobn.convert(reopened, path, data=x)
+    assert report.lce_bconv2d == report.binary_layers == 3
+    assert report.verify["unexplained"] == 0
+    assert operations(path) == by_hand(TINY["blocks"], large=True)
+
+
+@pytest.mark.parametrize("normalization", ["proxy", "evonorm"])
+def test_normalizers_with_an_activation_replace_the_relu(normalization):
+    model = QuickNet((8, 8, 3), 3, normalization, **TINY)
+    relus = [x.name for x in model.layers if isinstance(x, keras.layers.ReLU)]
+    assert relus == ["transition1_act", "final_act"]
+
+
+def test_independent_components_stand_before_every_kernel_but_the_first():
+    model = QuickNet((64, 64, 3), 3, "independent_component", **TINY)
+    norms = (keras.layers.BatchNormalization, nobn.layers.IndependentComponent)
+    found = [x.name for x in model.layers if isinstance(x, norms)]
+    kernels = ["stem2", "stem3", "stage1_block1", "transition1"]
+    kernels += ["stage2_block1", "stage2_block2"]
+    assert found == [f"{name}_norm" for name in kernels]
+
+
+@pytest.mark.parametrize("builder, first", [(QuickNetSmall, 8), (QuickNetLarge, 4)])
+def test_channels_of_the_third_stage(builder, first):
+    model = builder((8, 8, 3), 3, width=2, blocks=(1, 1, 1))
+    assert model.get_layer("stage3_block1_conv").filters == 2 * first
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        ({"input_shape": (64, 64, 3), "width": 6}, "width=6 is no multiple of 4"),
+        ({"alpha": 0}, r"alpha=0 is outside \(0, inf\)"),
+        ({"blocks": (1,) * 5}, "5 stages, but QuickNetSmall knows the channels of 4"),
+        ({"variance_rule": "he"}, "'he' is not known. Choose from vita"),
+        ({"normalization": "kalman"}, "'kalman' is not supported by QuickNetSmall"),
+    ],
+)
+def test_refuses(arguments, message):
+    with pytest.raises(ValueError, match=message):
+        QuickNetSmall(**{"input_shape": (8, 8, 3), "classes": 3, **arguments})
