@@ -44,7 +44,7 @@ GRID = {
     "straight-through": [{"rate": rate} for rate in (1e-3, 3e-3, 1e-2)],
     "bayesian": [
         {"rate": rate, "temperature": temperature, "start": start}
-        for rate in (10.0, 30.0, 100.0, 300.0)
+        for rate in (3.0, 10.0, 30.0, 100.0, 300.0)
         for temperature in (0.1, 0.3, 1.0)
         for start in (0.1, 3.0)
     ],

@@ -15,7 +15,7 @@ from larq_nobn.training.comparison import _compare
 Invoke = Callable[..., Result]
 GRID = (
     *("compare", "--normalizations", "none,nobn", "--seeds", "1"),
-    *("--dataset", "digits", "--width", "4", "--blocks", "1,1"),
+    *("--dataset", "digits", "--width", "4", "--blocks", "1"),
     *("--epochs", "1", "--batch-sizes", "32", "--limit", "64"),
 )
 CELLS = {"none-32-1", "nobn-32-1"}

@@ -166,7 +166,9 @@ OPTIMIZERS = {
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
 def test_scale_stays_positive(optimizer):
     model, layer = network(order=2, strength=1.0, initial_scale=3.0)
-    model.compile(OPTIMIZERS[optimizer](), lambda labels, found: 0.0 * found)
+    model.compile(
+        OPTIMIZERS[optimizer](), lambda labels, found: 0.0 * found, run_eagerly=True
+    )
     model.train_on_batch(*[np.zeros((2, 6, 6, 4), np.float32)] * 2)
     assert_allclose(layer.kernel_quantizer.scale, 1e-4, rtol=1e-6)
 

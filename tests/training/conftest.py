@@ -8,7 +8,7 @@ import pytest
 from larq_nobn import training
 
 TINY = training.RunSettings(
-    dataset="digits", width=8, blocks=(1, 1), epochs=2, batch_size=32, limit=128
+    dataset="digits", width=8, blocks=(1,), epochs=2, batch_size=32, limit=128
 )
 
 

@@ -15,7 +15,7 @@ from larq_nobn.training import RunSettings, grid
 from larq_nobn.training.comparison import _compare
 from training.fake_runs import leave_run
 
-SHARED = {"dataset": "digits", "width": 4, "blocks": (1, 1), "epochs": 2, "limit": 64}
+SHARED = {"dataset": "digits", "width": 4, "blocks": (1,), "epochs": 2, "limit": 64}
 # By normalization, then by seed; a tenth of that at any but the best learning rate.
 REACHED = {"none": [0.2, 0.3], "nobn": [0.5, 0.4]}
 BEST_RATE = {"none": 0.003, "nobn": 0.01}

@@ -12,7 +12,7 @@ from larq_nobn import training
 from larq_nobn.training.run import _train as _run
 
 TINY = training.RunSettings.from_recipe(
-    "plain", dataset="digits", width=4, blocks=(1, 1), epochs=1, batch_size=32, limit=64
+    "plain", dataset="digits", width=4, blocks=(1,), epochs=1, batch_size=32, limit=64
 )
 # So slow that the second stage is still where the first one ended.
 TAUGHT_IN_TWO = replace(
