@@ -367,6 +367,15 @@ def test_alias(case):
     assert alias == name == direct
 
 
+@pytest.mark.parametrize("module", [lq.quantizers, keras.activations])
+@pytest.mark.parametrize("case", rows("alias"))
+def test_rows_come_back_from_their_config(case, module):
+    quantizer = case.make()
+    again = module.deserialize(module.serialize(quantizer))
+    assert type(again) is case.cls and again is not quantizer
+    assert again.get_config() == quantizer.get_config()
+
+
 @pytest.mark.convert
 @pytest.mark.parametrize("case", rows("convert"))
 def test_converted_file(case):
