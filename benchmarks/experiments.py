@@ -131,9 +131,9 @@ def methods(seed):
 
 
 HEADS = {
-    "digits": {"width": 32, "blocks": (4, 4), "precision": "float32", "epochs": 20},
-    "cifar10": {"epochs": 5},
-    "cifar100": {"epochs": 5},
+    "digits": {"blocks": (2, 2), "precision": "float32", "epochs": 20},
+    "cifar10": {"blocks": (2, 2, 2), "epochs": 8, "limit": 10_000},
+    "cifar100": {"blocks": (2, 2, 2), "epochs": 8, "limit": 10_000},
 }
 
 
@@ -147,30 +147,9 @@ def heads(seed):
             )
 
 
-# Digits in minutes, and as much of CIFAR-10 as a comparison of kernels needs.
-SMALL = {
-    "digits": {"dataset": "digits", "blocks": (2, 2), "epochs": 30, "batch_size": 32},
-    "cifar10": {"epochs": 5, "limit": 10_000},
-}
-
-
-def bayesian(seed):
-    """Kernels with and without a posterior behind batch norm.
-
-    Calibration errors and spiking networks are in benchmarks/posterior.py.
-    """
-    for name, chosen in SMALL.items():
-        for recipe, kernel in (("plain", "ste_sign"), ("bayesian", "bernoulli_sign")):
-            same = {"precision": "float32", "clip_factor": 0.0, "kernel": kernel}
-            yield (
-                f"{name}-{kernel}-{seed}",
-                settings("batch_norm", recipe, **same, **chosen, seed=seed),
-            )
-
-
 EXPERIMENTS = {
     each.__name__: each
-    for each in (rates, budgets, wide, levers, micro, methods, heads, bayesian)
+    for each in (rates, budgets, wide, levers, micro, methods, heads)
 }
 
 

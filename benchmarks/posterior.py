@@ -3,11 +3,12 @@
 The comparison of Jang and others (arXiv:2012.08300) on data at hand: digits, and
 CIFAR-10 behind a small float stem. A network of three binary dense layers, with signs
 and batch norm or with spiking neurons over eight steps, is trained by straight-through
-gradients of latent weights, or by the Bayesian learning rule. Accuracy and expected
-calibration error on the test images, of the network itself (the mode) and, Bayesian,
-of the average of 16 drawn networks. With --choose, every setting of GRID is trained on
-four fifths of the training images and measured on the others, by which CHOSEN was
-chosen. What the folder holds already is not repeated.
+gradients of latent weights, or by the Bayesian learning rule; on digits so is a small
+ReActNet-18 with batch norm, as `larq-nobn train --recipe bayesian` builds it.
+Accuracy and expected calibration error on the test images, of the network itself (the
+mode) and, Bayesian, of the average of 16 drawn networks. With --choose, every setting
+of GRID is trained on four fifths of the training images and measured on the others, by
+which CHOSEN was chosen. What the folder holds already is not repeated.
 
     python benchmarks/posterior.py --folder runs/posterior --choose
     python benchmarks/posterior.py --folder runs/posterior
@@ -26,6 +27,7 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 from _results import command, machine, versions, write
+from larq_nobn.training.settings._kernels import with_kernels
 from rich.console import Console
 from rich.table import Table
 
@@ -33,7 +35,10 @@ keras = tf.keras
 RESULT = Path("results") / "posterior"
 # Batch size, epochs, and how many images of each split.
 DATA = {"digits": (32, 60, None), "cifar10": (128, 15, 10_000)}
-FORMS = ("signs", "spikes")
+FORMS = {
+    "digits": ("signs", "spikes", "reactnet"),
+    "cifar10": ("signs", "spikes"),
+}
 KERNELS = ("straight-through", "bayesian")
 STEPS = 8
 HELD_OUT_SEED = 100
@@ -71,7 +76,21 @@ def dense(x, units, kernel, signs, chosen):
     return keras.layers.Rescaling(2 * x.shape[-1] ** -0.5)(layer(x))
 
 
+def reactnet(shape, kernel, chosen):
+    model = nobn.models.ReActNet18(shape, 10, "batch_norm", width=16, blocks=(2, 2))
+    if kernel == "straight-through":
+        return with_kernels(model, "ste_sign", 0.0)
+    model = with_kernels(model, "bernoulli_sign", 0.0, chosen["temperature"])
+    start = keras.initializers.RandomUniform(-chosen["start"], chosen["start"])
+    for layer in model.layers:
+        if isinstance(layer, lq.layers.QuantConv2D):
+            layer.kernel.latent_variable.assign(start(layer.kernel.shape))
+    return model
+
+
 def network(shape, form, kernel, chosen):
+    if form == "reactnet":
+        return reactnet(shape, kernel, chosen)
     signs = form == "signs"
     x = image = keras.Input(shape)
     if shape[0] > 8:
@@ -161,8 +180,10 @@ def choose(folder, name):
     """Every setting of GRID, measured on a fifth of the training images."""
     batch_size, epochs, limit = DATA[name]
     data, found = splits(name, limit, True), []
-    for form, kernel in itertools.product(FORMS, KERNELS):
+    for form, kernel in itertools.product(FORMS[name], KERNELS):
         for chosen in GRID[kernel]:
+            if form == "reactnet" and chosen.get("temperature", 0.3) != 0.3:
+                continue  # it takes four times as long
             values = "-".join(f"{value:g}" for value in chosen.values())
             known = folder / f"choose-{name}-{form}-{kernel}-{values}.json"
             size = (batch_size, epochs)
@@ -175,7 +196,7 @@ def compare(folder, name, seeds):
     """What CHOSEN reaches on the test images, with every seed."""
     batch_size, epochs, limit = DATA[name]
     data, rows = splits(name, limit, False), {}
-    for form, kernel in itertools.product(FORMS, KERNELS):
+    for form, kernel in itertools.product(FORMS[name], KERNELS):
         chosen = CHOSEN[name, form, kernel]
         for seed in range(seeds):
             known = folder / f"{name}-{form}-{kernel}-{seed}.json"
