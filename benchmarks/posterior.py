@@ -7,8 +7,9 @@ gradients of latent weights, or by the Bayesian learning rule; on digits so is a
 ReActNet-18 with batch norm, as `larq-nobn train --recipe bayesian` builds it.
 Accuracy and expected calibration error on the test images, of the network itself (the
 mode) and, Bayesian, of the average of 16 drawn networks. With --choose, every setting
-of GRID is trained on four fifths of the training images and measured on the others, by
-which CHOSEN was chosen. What the folder holds already is not repeated.
+of GRID is trained on four fifths of the training images and measured on the others; of
+these the other run takes the one whose network itself is right most often. What the
+folder holds already is not repeated.
 
     python benchmarks/posterior.py --folder runs/posterior --choose
     python benchmarks/posterior.py --folder runs/posterior
@@ -18,7 +19,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import statistics
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -26,13 +26,11 @@ import click
 import larq as lq
 import numpy as np
 import tensorflow as tf
-from _results import command, machine, versions, write
+from _drawing import classifiers, pictures
+from _results import RESULTS, command, machine, versions, write, write_log
 from larq_nobn.training.settings._kernels import with_kernels
-from rich.console import Console
-from rich.table import Table
 
 keras = tf.keras
-RESULT = Path("results") / "posterior"
 # Batch size, epochs, and how many images of each split.
 DATA = {"digits": (32, 60, None), "cifar10": (128, 15, 10_000)}
 FORMS = {
@@ -49,12 +47,11 @@ GRID = {
     "straight-through": [{"rate": rate} for rate in (1e-3, 3e-3, 1e-2)],
     "bayesian": [
         {"rate": rate, "temperature": temperature, "start": start}
-        for rate in (3.0, 10.0, 30.0, 100.0, 300.0)
+        for rate in (3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
         for temperature in (0.1, 0.3, 1.0)
         for start in (0.1, 3.0)
     ],
 }
-CHOSEN: dict[tuple[str, str, str], dict[str, float]] = {}
 
 
 def dense(x, units, kernel, signs, chosen):
@@ -83,7 +80,8 @@ def reactnet(shape, kernel, chosen):
     model = with_kernels(model, "bernoulli_sign", 0.0, chosen["temperature"])
     start = keras.initializers.RandomUniform(-chosen["start"], chosen["start"])
     for layer in model.layers:
-        if isinstance(layer, lq.layers.QuantConv2D):
+        quantizer = getattr(layer, "kernel_quantizer", None)
+        if isinstance(quantizer, nobn.quantizers.BernoulliSign):
             layer.kernel.latent_variable.assign(start(layer.kernel.shape))
     return model
 
@@ -148,7 +146,7 @@ def _falling(rate, steps):
     return keras.optimizers.schedules.PolynomialDecay(rate, steps, 0.0)
 
 
-def measured(known, data, form, kernel, chosen, seed, size, picture=None):
+def measured(known, data, form, kernel, chosen, seed, size):
     """Accuracy and calibration error in %, measured once."""
     if known.exists():
         return json.loads(known.read_text())
@@ -166,10 +164,6 @@ def measured(known, data, form, kernel, chosen, seed, size, picture=None):
         )
         right = (drawn.probabilities.argmax(1) == drawn.labels).mean()
         found["average of 16"] = [float(right), error]
-        if picture is not None:
-            nobn.diagnostics.reliability_diagram(
-                drawn.probabilities, drawn.labels, picture
-            )
     found = {k: [round(100 * v, 2) for v in of] for k, of in found.items()}
     write(found, known)
     print(known.stem, found, flush=True)
@@ -188,23 +182,33 @@ def choose(folder, name):
             known = folder / f"choose-{name}-{form}-{kernel}-{values}.json"
             size = (batch_size, epochs)
             row = measured(known, data, form, kernel, chosen, HELD_OUT_SEED, size)
-            found.append({"form": form, "kernel": kernel, **chosen, **row})
+            found.append({"form": form, "kernel": kernel, "setting": chosen, **row})
     return found
 
 
-def compare(folder, name, seeds):
-    """What CHOSEN reaches on the test images, with every seed."""
+def best(choice, form, kernel):
+    """The setting of the highest accuracy, and of those of the lowest error."""
+
+    def merit(row):
+        accuracy, error = row["mode"]
+        return accuracy, -error
+
+    rows = (row for row in choice if (row["form"], row["kernel"]) == (form, kernel))
+    return max(rows, key=merit)["setting"]
+
+
+def compare(folder, name, seeds, choice):
+    """What the chosen settings reach on the test images, with every seed."""
     batch_size, epochs, limit = DATA[name]
     data, rows = splits(name, limit, False), {}
     for form, kernel in itertools.product(FORMS[name], KERNELS):
-        chosen = CHOSEN[name, form, kernel]
+        row = rows.setdefault(form, {}).setdefault(kernel, {})
+        chosen, size = best(choice, form, kernel), (batch_size, epochs)
         for seed in range(seeds):
             known = folder / f"{name}-{form}-{kernel}-{seed}.json"
-            picture = RESULT / f"{name}-{form}-{seed}.png" if seed == 0 else None
-            size = (batch_size, epochs)
-            found = measured(known, data, form, kernel, chosen, seed, size, picture)
+            found = measured(known, data, form, kernel, chosen, seed, size)
             for which, values in found.items():
-                rows.setdefault(f"{name}, {form}, {kernel}, {which}", []).append(values)
+                row.setdefault(which, []).append(values)
     return rows
 
 
@@ -213,32 +217,24 @@ def compare(folder, name, seeds):
 @click.option("--datasets", default="digits,cifar10", show_default=True)
 @click.option("--seeds", default=3, show_default=True, help="Runs of each.")
 @click.option("--choose", "chooses", is_flag=True, help="Instead, every setting.")
-def main(folder, datasets, seeds, chooses):
+@click.option("--output", type=Path, default=RESULTS / "posterior", show_default=True)
+def main(folder, datasets, seeds, chooses, output):
     folder.mkdir(parents=True, exist_ok=True)
     said = {"command": command(), "machine": machine(), "versions": versions()}
     names = datasets.split(",")
     if chooses:
         found = {name: choose(folder, name) for name in names}
-        write({**said, "measured": found}, RESULT / "choice.json")
+        write({**said, "measured": found}, output / "choice.json")
         return
-    rows = {}
-    for name in names:
-        rows |= compare(folder, name, seeds)
-    write({**said, "rows": rows}, RESULT / "posterior.json")
-    show(rows)
-
-
-def show(rows):
-    table = Table(title="Test images, in %, mean (lowest to highest)")
-    for title in ("", "accuracy", "calibration error"):
-        table.add_column(title)
-    for name, of in rows.items():
-        cells = (
-            f"{statistics.mean(part):.1f} ({min(part):.1f} to {max(part):.1f})"
-            for part in zip(*of, strict=True)
-        )
-        table.add_row(name, *cells)
-    Console().print(table)
+    choice = json.loads((output / "choice.json").read_text())["measured"]
+    rows = {name: compare(folder, name, seeds, choice[name]) for name in names}
+    result = {**said, "rows": rows}
+    write(result, output / "result.json")
+    lines = result["command"], __doc__.splitlines()[0], result["machine"]
+    write_log(output, *lines, tables=classifiers.posterior(result))
+    title = "Binary weights with a posterior and without, lowest to highest"
+    panels = classifiers.posterior_panels(result)
+    pictures.dots(output / "result.png", title, panels)
 
 
 if __name__ == "__main__":

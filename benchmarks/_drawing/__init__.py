@@ -6,7 +6,7 @@ the same tables, and benchmarks/evidence.py draws them into the pages.
 
 from __future__ import annotations
 
-from . import accuracy, cost, faults, files, grids
+from . import accuracy, classifiers, cost, faults, files, grids
 
 # Name of a block on a page: the file below results/, and what draws the block from it.
 TABLES = {
@@ -31,6 +31,8 @@ TABLES = {
     "saved_operations": ("deployment/result.json", files.saved_operations),
     "saved_time": ("deployment/result.json", files.saved_time),
     "cifar10_accuracy": ("cifar10_accuracy/result.json", accuracy.cifar10_accuracy),
+    "posterior": ("posterior/result.json", classifiers.posterior),
+    "heads": ("heads/alignment.json", classifiers.heads),
     "mutants": ("mutants/result.json", faults.mutants),
     "plain_gap": ("cifar10_accuracy/result.json", accuracy.plain_gap),
 }

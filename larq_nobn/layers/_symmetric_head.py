@@ -48,8 +48,9 @@ class SymmetricHead(keras.layers.Layer):
 
     Arguments:
         classes: Number of classes K, 2 or more.
-        scale: Positive number that s starts at; with 1 the class vectors are about as
-            long as those of a fresh dense layer.
+        scale: Positive number that s starts at. With 1 the class vectors are about as
+            long as those of a fresh dense layer, too short for ten classes; an
+            optimizer as Adam hardly moves a single number that far.
         trainable_plane: Whether to learn P; otherwise it stays where it starts.
         **kwargs: Keras layer arguments, such as `name`. Networks of this package call
             their classifier `head`, by which clipping and diagnostics know it.
@@ -92,14 +93,14 @@ class SymmetricHead(keras.layers.Layer):
     def __init__(
         self,
         classes: int,
-        scale: float = 1.0,
+        scale: float = 20.0,
         trainable_plane: bool = True,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.classes = check_integer("classes", classes, 2, "A classifier needs two.")
         self._initial_scale = check_number(
-            "scale", scale, "(0, inf)", "It multiplies the logits; start with 1."
+            "scale", scale, "(0, inf)", "It multiplies the logits; 20 is a good start."
         )
         self.scale: Any = self._initial_scale
         self.trainable_plane = check_flag("trainable_plane", trainable_plane)
