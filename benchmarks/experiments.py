@@ -131,7 +131,12 @@ def methods(seed):
 
 
 HEADS = {
-    "digits": {"blocks": (2, 2), "precision": "float32", "epochs": 20},
+    "digits": {
+        "blocks": (2, 2),
+        "precision": "float32",
+        "epochs": 20,
+        "batch_size": 32,
+    },
     "cifar10": {"blocks": (2, 2, 2), "epochs": 8, "limit": 10_000},
     "cifar100": {"blocks": (2, 2, 2), "epochs": 8, "limit": 10_000},
 }
