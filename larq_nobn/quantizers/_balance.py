@@ -110,7 +110,11 @@ def _until(columns: tf.Tensor, begin: _Search, most: int) -> _Search:
     return _Search(*tf.while_loop(goes_on, body, begin))
 
 
-@partial(fused, smallest=2**12, instead=lambda columns, *_: column_medians(columns))
+def _medians(columns: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
+    return column_medians(columns)
+
+
+@partial(fused, smallest=2**12, instead=_medians)
 def halving_thresholds(
     columns: tf.Tensor, mean: tf.Tensor, sigma: tf.Tensor
 ) -> tf.Tensor:

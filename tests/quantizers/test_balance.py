@@ -1,5 +1,6 @@
 """The thresholds of balanced filters cut where the median does, to the last weight."""
 
+import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -124,3 +125,15 @@ def test_compiled_or_not_the_kernel_is_the_same():
     compiled, sorted_ = (tf.function(f)(kernel) for f in (layer.call, apart))
     assert_array_equal(np.sign(compiled), np.sign(eager))
     assert_array_equal(np.sign(sorted_), np.sign(eager))
+
+
+def test_autograph_has_nothing_to_say(caplog):
+    """It warns of functions that it cannot read, into every training's output."""
+    layer = lq.layers.QuantDense(4, kernel_quantizer=ScaledStdSign(balanced=True))
+    layer.build((None, 8))
+    tf.get_logger().addHandler(caplog.handler)
+    try:
+        tf.function(layer)(tf.zeros((1, 8)))
+    finally:
+        tf.get_logger().removeHandler(caplog.handler)
+    assert "AutoGraph" not in caplog.text
