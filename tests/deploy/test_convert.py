@@ -41,6 +41,7 @@ KEYS = {
     "int8_macs",
     "verify",
     "repadded",
+    "rewritten",
 }
 NUMBERS = {
     "examples",

@@ -25,7 +25,10 @@ def given_signs(model: keras.Model) -> Tap:
 
     def read(examples: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         pairs = zip(found, run(inner, examples), strict=True)
-        return {s.label: _as_given(s, np.asarray(s.quantizer(x)) > 0) for s, x in pairs}
+        return {
+            s.label: _as_given(s, np.asarray(s.quantizer(x))[..., s.channels] > 0)
+            for s, x in pairs
+        }
 
     return read
 
@@ -99,6 +102,8 @@ def sign_pairs(
     """Yields the signs of two forms of one network in the order of the network."""
     first, second, values = reference(examples), other(examples), inputs(examples)
     for label, value in values.items():
+        if label not in second:  # of what is ±1 already, where LCE needs to see a sign
+            continue
         shape = (len(value), -1)
         yield SignPair(
             label,
