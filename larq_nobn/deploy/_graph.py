@@ -94,7 +94,7 @@ def binary_layers(model: keras.Model) -> list[str]:
     Returns:
         The names of convolutions and dense layers whose input and kernel both have two
         values (up to a scale per output channel), in the order of the network, once for
-        every use. Of one in groups `name/1`, `name/2` and so on.
+        every use, and of one in groups for every group.
 
     Raises:
         ConversionError: If `model` is no such model.
@@ -108,4 +108,4 @@ def binary_layers(model: keras.Model) -> list[str]:
         ```
     """
     found = calls(as_functional(model))
-    return [name for call in found for name in binary_parts(call)]
+    return [call.name for call in found for _ in binary_parts(call)]

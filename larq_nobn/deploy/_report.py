@@ -21,7 +21,7 @@ class ConversionReport(Findings):
         float_ops: Operations left in float: `{"op", "count", "layers"}`.
         binary_macs: Multiply-accumulates of binary convolutions, for one example.
         float_macs: Those of float convolutions and fully connected layers.
-        binary_layers: Binary convolutions of the model, counted per use: as many.
+        binary_layers: Binary layers of the model, counted per use and group: as many.
         verify: The prepared Keras model against the file: `examples, exact_share,
             explained, unexplained, worst_abs, worst_rel, top1_agreement`; `data` says
             what the examples were, `prepared` holds the same numbers for the given

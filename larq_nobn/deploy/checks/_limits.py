@@ -90,7 +90,8 @@ def _check_signs(call: Call) -> None:
         return
     channels = call.inputs.shape[-1]
     probe = np.repeat(np.linspace(-3, 3, 13, dtype=np.float32), channels)
-    values = np.unique(np.asarray(quantizer(probe.reshape(1, 1, 13, channels))))
+    shape = (1,) * (call.inputs.shape.rank - 2) + (13, channels)
+    values = np.unique(np.asarray(quantizer(probe.reshape(shape))))
     others = values[~np.isin(values, (-1, 1))]
     if len(others):
         raise ConversionError(

@@ -104,13 +104,10 @@ def sign_pairs(
     for label, value in values.items():
         if label not in second:  # of what is ±1 already, where LCE needs to see a sign
             continue
-        shape = (len(value), -1)
-        yield SignPair(
-            label,
-            first[label].reshape(shape),
-            second[label].reshape(shape),
-            np.abs(value).reshape(shape),
-        )
+        rows = [x.reshape(len(x), -1) for x in (first[label], second[label], value)]
+        # What stands in front of sequences, for causal padding, the given model lacks.
+        own, others, before = (x[:, -rows[1].shape[1] :] for x in rows)
+        yield SignPair(label, own, others, np.abs(before))
 
 
 def _inner_model(

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from deploy.prepare.rewrites.oracle import BINARY, converted, expected, side_by_side
 from deploy.prepare.rewrites.oracle import examples as drawn
-from larq_nobn.quantizers import ScaledStdSign
+from larq_nobn.quantizers import ScaledStdSign, SignSwish
 from numpy.testing import assert_allclose
 
 pytestmark = pytest.mark.convert
@@ -53,6 +53,7 @@ def sequences():
         conv1d("same", pad_values=-1.0, strides=2),
         conv1d("same", kernel_size=12),
         conv1d("same", groups=2),
+        conv1d("same", input_quantizer=SignSwish(trainable_beta=True)),
         conv1d("causal"),
         conv1d("causal", dilation_rate=3, activation="relu", **AWARE),
         conv1d("causal", strides=2, **SHIFTED),
