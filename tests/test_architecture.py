@@ -34,6 +34,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
     "training": ({"settings"}, {"folder"}, {"run"}, {"comparison"}),
     "deploy": (
         {"_errors", "_shown"},
+        {"_binary"},
         {"_graph"},
         {"lite"},
         {"prepare", "inspection"},
@@ -46,7 +47,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
         {"_inference", "_kinds"},
         {"_head", "_padding", "_proxy", "_quantizers", "_trimming"},
         {"factors"},
-        {"affine", "shifts"},
+        {"affine", "rewrites", "shifts"},
         {"_prepare"},
     ),
 }

@@ -16,7 +16,7 @@ from .inspection import Audit, audit_bytes
 from .int8 import check_int8, round_kernels, verify_int8, verify_without_rounding
 from .lite import Runner, compute_engine, inference, ports_of, to_flatbuffer
 from .phone import Preprocessing, check_card, replacing_card
-from .prepare import pad_with_ones, prepare
+from .prepare import pad_with_ones, prepare, rewritten
 from .verify import verification_examples, verify_file, verify_prepared
 
 # Examples for the comparison that is made even without verification: of those that
@@ -142,6 +142,7 @@ def convert(
         int8_macs=found.int8_macs // batch_size,
         verify=verified,
         repadded=repadded,
+        rewritten=rewritten(given),
     )
 
 

@@ -6,22 +6,24 @@ from typing import Any, NamedTuple
 
 from .._keras import keras
 from ..graph import (
+    Call,
     ModelError,
     calls,
     flat_copy,
     is_binary,
-    is_binary_convolution,
     sign_of,
 )
+from ._binary import binary_parts
 from ._errors import ConversionError
 
 
 class Sign(NamedTuple):
-    """One place where a feature map becomes ±1."""
+    """One place where a feature map, or some of its channels, become ±1."""
 
     label: str
     tensor: Any
     quantizer: Any
+    channels: slice = slice(None)
 
 
 def as_functional(model: Any) -> keras.Model:
@@ -66,8 +68,21 @@ def signs(model: keras.Model) -> list[Sign]:
         inner = getattr(call.layer, "input_quantizer", None)
         quantizer = inner if is_binary(inner) else sign_of(call.layer)
         if quantizer is not None:
-            found.append(Sign(call.label, call.inputs, quantizer))
+            found += _parts(call, quantizer)
     return found
+
+
+def _parts(call: Call, quantizer: Any) -> list[Sign]:
+    """The sign of a layer; in groups of channels, that of each."""
+    sign = Sign(call.label, call.inputs, quantizer)
+    parts = binary_parts(call)
+    if len(parts) < 2:
+        return [sign]
+    size, behind = call.inputs.shape[-1] // len(parts), call.label[len(call.name) :]
+    return [
+        sign._replace(label=name + behind, channels=slice(i * size, (i + 1) * size))
+        for i, name in enumerate(parts)
+    ]
 
 
 def binary_layers(model: keras.Model) -> list[str]:
@@ -77,8 +92,9 @@ def binary_layers(model: keras.Model) -> list[str]:
         model: A built functional or Sequential Larq model.
 
     Returns:
-        The names of 2D convolutions whose input and kernel are both ±1 (up to a scale
-        per output channel), in the order of the network, once for every use.
+        The names of convolutions and dense layers whose input and kernel both have two
+        values (up to a scale per output channel), in the order of the network, once for
+        every use, and of one in groups for every group.
 
     Raises:
         ConversionError: If `model` is no such model.
@@ -92,4 +108,4 @@ def binary_layers(model: keras.Model) -> list[str]:
         ```
     """
     found = calls(as_functional(model))
-    return [call.name for call in found if is_binary_convolution(call)]
+    return [call.name for call in found for _ in binary_parts(call)]

@@ -21,23 +21,29 @@ class ConversionReport(Findings):
         float_ops: Operations left in float: `{"op", "count", "layers"}`.
         binary_macs: Multiply-accumulates of binary convolutions, for one example.
         float_macs: Those of float convolutions and fully connected layers.
-        binary_layers: Binary convolutions of the model, counted per use: as many.
+        binary_layers: Binary layers of the model, counted per use and group: as many.
         verify: The prepared Keras model against the file: `examples, exact_share,
             explained, unexplained, worst_abs, worst_rel, top1_agreement`; `data` says
             what the examples were, `prepared` holds the same numbers for the given
             model against the prepared one. None without verification.
         repadded: Layers padded with ones in place of the model's zeros, on request.
+        rewritten: Binary layers that are other ones in the file, which make the same:
+            `{"layer", "kind", "as"}`.
     """
 
     binary_layers: int
     verify: dict[str, Any] | None
     repadded: list[str] = field(default_factory=list)
+    rewritten: list[dict[str, str]] = field(default_factory=list)
 
     def table(self) -> Table:
         """Returns the report as a `rich` table."""
         table = super().table()
         if self.repadded:
             table.add_row("padded with ones", ", ".join(self.repadded))
+        if self.rewritten:
+            said = ("{layer} ({kind}) as {as}".format(**row) for row in self.rewritten)
+            table.add_row("rewritten", "\n".join(said))
         if self.verify is not None:
             table.add_row("given = prepared", _verdict(self.verify["prepared"]))
             table.add_row("prepared = file", _verdict(self.verify))

@@ -31,14 +31,12 @@ class Generated:
         x: The current map.
         signed: Whether that is ±1, and nothing but training stands behind the sign.
         binary: How many binary convolutions a file of it must hold.
-        refusals: Names of layers that LCE cannot compute; one of them has to be named.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         self.x = keras.Input(shape)
         self.inputs, self.outputs, self.kept = [self.x], [], []
         self.signed, self.binary = False, 0
-        self.refusals: list[str] = []
         self.reusable: list[tuple[keras.layers.Layer, bool, int]] = []
 
     @property
@@ -110,9 +108,34 @@ class Generated:
                 kernel_quantizer=made(draw, tables.BINARY_KERNELS),
                 kernel_constraint="weight_clip",
             )
-        if tables.padded_wrongly(layer, self.size):
-            self.refusals.append(layer.name)
         self._convolve(draw, layer, counts=1, needs_sign=behind_sign)
+
+    def rewritten(self, draw: Draw) -> None:
+        """A binary layer that is another one, or several, in the file."""
+        options = tables.geometry(draw, self.size, chance(draw, 0.5))
+        quantizers = {
+            "input_quantizer": made(draw, tables.SIGNS),
+            "kernel_quantizer": made(draw, tables.BINARY_KERNELS),
+            "kernel_constraint": "weight_clip",
+        }
+        kind = one_of(draw, ["groups", "steps", "padding", "sequence", "dense"])
+        if kind == "steps":
+            which = one_of(draw, ["input_quantizer", "kernel_quantizer"])
+            quantizers[which] = "ste_heaviside"
+        if kind == "padding" and options["padding"] == "same":
+            options["pad_values"] = one_of(draw, [-1.0, 0.5])
+        if kind == "sequence":
+            self.apply(layers.Reshape((self.size[0] * self.size[1], self.channels)))
+            causal = {"padding": one_of(draw, ["same", "causal"])}
+            self.apply(lq.layers.QuantConv1D(6, 3, **causal, **quantizers))
+            self.apply(layers.Reshape((1, *self.x.shape[1:])))
+        elif kind == "dense":
+            self.apply(lq.layers.QuantDense(8, **quantizers))
+        else:
+            groups = 2 if kind == "groups" and self.channels % 2 == 0 else 1
+            self.binary += groups - 1
+            self.apply(lq.layers.QuantConv2D(groups=groups, **options, **quantizers))
+        self.binary += 1
 
     def _convolve(self, draw: Draw, layer: Any, counts: int, needs_sign: bool) -> None:
         self.binary += counts
@@ -145,7 +168,6 @@ class Generated:
         self.apply(model)
         self.signed = inner.signed
         self.binary += inner.binary
-        self.refusals += inner.refusals
         self.reusable.append((model, False, inner.binary))
 
     def keep(self, draw: Draw) -> None:
@@ -197,6 +219,7 @@ def _cropped(x: Any, size: np.ndarray) -> Any:
 KINDS = (
     *["binary_convolution"] * 4,
     *["norm", "affine", "activation", "keep", "merge"] * 2,
+    *["rewritten"] * 2,
     *["sign", "convolution", "pool", "frame", "operator"],
     *["again", "model", "input", "output"],
 )

@@ -48,15 +48,6 @@ def geometry(draw: Draw, size: tuple[int, ...], zero_padding: bool) -> dict[str,
     return {**found, stretch: 2} if stretch else found
 
 
-def padded_wrongly(layer: Any, size: tuple[int, ...]) -> bool:
-    """Whether a convolution puts zeros around a map that is smaller than its kernel."""
-    if layer.padding == "valid" or layer.kernel_size == (1, 1):
-        return False
-    sides = zip(size, layer.kernel_size, layer.dilation_rate, strict=True)
-    small = any(side < (k - 1) * d + 1 for side, k, d in sides)
-    return small and not getattr(layer, "pad_values", 0.0)
-
-
 NORMS: Table = {
     layers.BatchNormalization: lambda draw: layers.BatchNormalization(
         scale=chance(draw, 0.8), center=chance(draw, 0.8)

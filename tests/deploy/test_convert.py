@@ -23,7 +23,8 @@ from deploy.nets import (
 )
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, convert
-from larq_nobn.deploy.prepare import _inference, _prepare
+from larq_nobn.deploy.prepare import _inference
+from larq_nobn.deploy.prepare.rewrites import _signs
 from numpy.testing import assert_array_equal
 from rich.console import Console
 
@@ -41,6 +42,7 @@ KEYS = {
     "int8_macs",
     "verify",
     "repadded",
+    "rewritten",
 }
 NUMBERS = {
     "examples",
@@ -254,7 +256,7 @@ def test_a_layer_that_stays_float_is_named(tmp_path, monkeypatch):
         return Halved(np.zeros(32)), lambda: None
 
     model = chain(binary_conv(name="left"), keras.layers.ReLU(), *head())
-    monkeypatch.setattr(_prepare, "copy_quantizer", rule)
+    monkeypatch.setattr(_signs, "copy_quantizer", rule)
     with pytest.raises(ConversionError, match="LCE found 0 .* model has 1.* 'left'"):
         convert(model, tmp_path / "m.tflite")
     assert not any(tmp_path.iterdir())

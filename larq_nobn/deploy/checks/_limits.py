@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
-from ...graph import Call, calls, has_sign_input, is_binary, is_binary_convolution
+from ...graph import Call, calls, has_sign_input, is_binary
+from .._binary import binary_parts, is_plain, is_reshaped, is_zero_one, sign_before
 from .._errors import ConversionError
 from ._near_misses import check_near_miss, kernel_quantizers, why_none_is_binary
 
@@ -25,10 +26,14 @@ def check_limits(model: keras.Model) -> int:
     for call in calls(model):
         _check_numbers(call)
         _check_state(call)
-        if is_binary_convolution(call):
-            _check_signs(call)
-            _check_convolution(call)
-            found += 1
+        parts = binary_parts(call)
+        if parts:
+            known = is_plain(call) or is_reshaped(call)
+            if not (known and is_zero_one(sign_before(call))):
+                _check_signs(call)
+            if not known:
+                _check_convolution(call)
+            found += len(parts)
         elif has_sign_input(call) and any(map(is_binary, kernel_quantizers(call))):
             raise ConversionError(
                 f"Layer {call.label!r} is a binary {type(call.layer).__name__}, for "
@@ -85,7 +90,8 @@ def _check_signs(call: Call) -> None:
         return
     channels = call.inputs.shape[-1]
     probe = np.repeat(np.linspace(-3, 3, 13, dtype=np.float32), channels)
-    values = np.unique(np.asarray(quantizer(probe.reshape(1, 1, 13, channels))))
+    shape = (1,) * (call.inputs.shape.rank - 2) + (13, channels)
+    values = np.unique(np.asarray(quantizer(probe.reshape(shape))))
     others = values[~np.isin(values, (-1, 1))]
     if len(others):
         raise ConversionError(

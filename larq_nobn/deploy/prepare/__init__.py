@@ -3,6 +3,7 @@
 from ._inference import BinaryConvolution, ShiftedSign
 from ._padding import pad_with_ones
 from ._prepare import half_precision, in_float32, prepare
+from .rewrites import rewritten
 
 __all__ = [
     "BinaryConvolution",
@@ -11,4 +12,5 @@ __all__ = [
     "in_float32",
     "pad_with_ones",
     "prepare",
+    "rewritten",
 ]

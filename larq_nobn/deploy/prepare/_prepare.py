@@ -13,18 +13,16 @@ from ...graph import (
     TRAINING_ONLY,
     Call,
     ModelError,
-    is_binary_convolution,
     kernel_value,
     rebuild,
     replace_layers,
-    split_kernel,
 )
 from ...layers import RPReLU
 from ...quantizers import RSign
 from .._errors import ConversionError
 from .._graph import as_functional
 from ._head import plain_head
-from ._inference import BinaryConvolution, PlainGroupNormalization, PlainRPReLU
+from ._inference import PlainGroupNormalization, PlainRPReLU
 from ._proxy import plain_proxy_norm
 from ._quantizers import copy_quantizer, nothing, plain_sign
 from ._trimming import trim_padding
@@ -36,6 +34,7 @@ from .affine import (
     shift_rectifiers,
 )
 from .factors import absorb_factors
+from .rewrites import binary_layer, lift_to_maps
 from .shifts import move_shifts
 
 # The kernels that a Larq layer may quantize, and the argument that says how.
@@ -107,35 +106,13 @@ def plain_group_norm(call: Call) -> Replacement | None:
     return Replacement(new)
 
 
-def bake_binary_convolution(call: Call) -> Replacement | None:
-    """A binary convolution gets ±1 in its kernel and the scale behind it."""
-    layer = call.layer
-    # What a subclass computes besides is not known here; it keeps ±c in its kernel.
-    exact = type(layer) in (keras.layers.Conv2D, lq.layers.QuantConv2D)
-    if not exact or not is_binary_convolution(call):
-        return None
-    split = split_kernel(kernel_value(layer.kernel))
-    if split is None:
-        raise ConversionError(
-            f"The kernel of layer {call.name!r} is not ±c with one c per output "
-            "channel, which is all that LCE can binarize. Use a kernel_quantizer such "
-            "as 'ste_sign', or set its input_quantizer to None to keep it float."
-        )
-    kernel, scale = split
-    config = layer.get_config()
-    kept = ("filters", "kernel_size", "strides", "padding", "dilation_rate")
-    new = BinaryConvolution(
-        kernel,
-        scale=scale,
-        bias=layer.bias.numpy() if layer.use_bias else None,
-        activation=config["activation"],
-        pad_values=config.get("pad_values", 0.0),
-        name=call.name,
-        **{key: config[key] for key in kept},
-    )
-    quantizer = getattr(layer, "input_quantizer", None)
-    new.input_quantizer, fill = copy_quantizer(quantizer)
-    return Replacement(new, fill)
+def bake_binary_layer(call: Call) -> Replacement | None:
+    """A binary layer becomes a binary convolution, or several.
+
+    They have ±1 in their kernels, and the scale behind.
+    """
+    found = binary_layer(call)
+    return None if found is None else Replacement(*found)
 
 
 def bake_kernels(call: Call) -> Replacement | None:
@@ -171,13 +148,14 @@ RULES = (
     plain_rprelu,
     plain_layers,
     plain_group_norm,
-    bake_binary_convolution,
+    bake_binary_layer,
     bake_kernels,
     copy,
 )
 
 # Then, on the whole graph; what the first make free is nothing to the next.
 PASSES = (
+    lift_to_maps,
     trim_padding,
     merge_affines,
     merge_into_convolutions,

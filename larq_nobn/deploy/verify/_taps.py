@@ -25,7 +25,10 @@ def given_signs(model: keras.Model) -> Tap:
 
     def read(examples: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         pairs = zip(found, run(inner, examples), strict=True)
-        return {s.label: _as_given(s, np.asarray(s.quantizer(x)) > 0) for s, x in pairs}
+        return {
+            s.label: _as_given(s, np.asarray(s.quantizer(x))[..., s.channels] > 0)
+            for s, x in pairs
+        }
 
     return read
 
@@ -99,13 +102,12 @@ def sign_pairs(
     """Yields the signs of two forms of one network in the order of the network."""
     first, second, values = reference(examples), other(examples), inputs(examples)
     for label, value in values.items():
-        shape = (len(value), -1)
-        yield SignPair(
-            label,
-            first[label].reshape(shape),
-            second[label].reshape(shape),
-            np.abs(value).reshape(shape),
-        )
+        if label not in second:  # of what is ±1 already, where LCE needs to see a sign
+            continue
+        rows = [x.reshape(len(x), -1) for x in (first[label], second[label], value)]
+        # What stands in front of sequences, for causal padding, the given model lacks.
+        own, others, before = (x[:, -rows[1].shape[1] :] for x in rows)
+        yield SignPair(label, own, others, np.abs(before))
 
 
 def _inner_model(

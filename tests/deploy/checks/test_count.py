@@ -6,7 +6,8 @@ import pytest
 from deploy.nets import binary_conv, chain, head
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, convert
-from larq_nobn.deploy.prepare import _inference, _prepare
+from larq_nobn.deploy.prepare import _inference
+from larq_nobn.deploy.prepare.rewrites import _signs
 
 pytestmark = pytest.mark.convert
 
@@ -65,7 +66,7 @@ def test_what_stands_between_sign_and_convolution_is_told(tmp_path, monkeypatch)
     def rule(quantizer):
         return Halved(np.zeros(32)), lambda: None
 
-    monkeypatch.setattr(_prepare, "copy_quantizer", rule)
+    monkeypatch.setattr(_signs, "copy_quantizer", rule)
     model = chain(binary_conv(name="left"), keras.layers.ReLU(), *head())
     message = "LCE found 0 .* has 1: layer 'left' stayed float.* MUL stands between"
     refused(model, message, tmp_path)

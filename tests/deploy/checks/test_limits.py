@@ -12,16 +12,32 @@ BINARY = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign", "name":
 layers = lq.layers
 
 
-def small(size):
+class OwnDense(layers.QuantDense):
+    """A user's layer, which might compute more than the one that it is made of."""
+
+
+class OwnConv1D(layers.QuantConv1D):
+    """Likewise."""
+
+
+class OwnConv2D(layers.QuantConv2D):
+    """Likewise."""
+
+
+def own_conv(**changes):
+    same = {"kernel_size": 3, "padding": "same", "pad_values": 1.0}
+    return OwnConv2D(32, **{**BINARY, **same, **changes})
+
+
+def small(size, conv=own_conv):
     """A zero-padded binary convolution on a size x size map."""
-    pool = keras.layers.AveragePooling2D(8 // size)
-    return [pool, binary_conv(name="x", pad_values=0.0)]
+    return [keras.layers.AveragePooling2D(8 // size), conv(pad_values=0.0)]
 
 
 @pytest.mark.parametrize(
     "rows, message",
     [
-        ([layers.QuantDense(8, **BINARY)], "'x' is a binary QuantDense.*Reshape"),
+        ([OwnDense(8, **BINARY)], "'x' is a binary OwnDense.*Reshape"),
         ([layers.QuantConv2DTranspose(8, 3, **BINARY)], "'x' is a binary QuantConv2DT"),
         (
             [
@@ -47,19 +63,19 @@ def small(size):
             "'x' is a binary QuantSeparableConv2D",
         ),
         (
-            [keras.layers.Reshape((64, 32)), layers.QuantConv1D(8, 3, **BINARY)],
-            "'x' is a binary QuantConv1D.*kernel size .1, size.",
+            [keras.layers.Reshape((64, 32)), OwnConv1D(8, 3, **BINARY)],
+            "'x' is a binary OwnConv1D.*kernel size .1, size.",
         ),
-        ([binary_conv(name="x", groups=2)], "'x' is a binary convolution in 2 groups"),
-        ([binary_conv(name="x", pad_values=-1.0)], "'x' pads with -1"),
+        ([own_conv(groups=2)], "'x' is a binary convolution in 2 groups"),
+        ([own_conv(pad_values=-1.0)], "'x' pads with -1"),
         (
-            [binary_conv(name="x", input_quantizer="ste_heaviside")],
+            [own_conv(input_quantizer="ste_heaviside")],
             "quantizer of layer 'x' gives 0, but",
         ),
         (small(2), "'x' pads a 2x2 map with zeros for a 3x3 kernel"),
         (small(1), "'x' pads a 1x1 map with zeros for a 3x3 kernel"),
         (
-            [binary_conv(size=5, name="x", dilation_rate=2, pad_values=0.0)],
+            [own_conv(kernel_size=5, dilation_rate=2, pad_values=0.0)],
             "'x' pads a 8x8 map with zeros for a 9x9 kernel",
         ),
         (
@@ -86,6 +102,10 @@ def test_the_layer_and_the_remedy_are_named(rows, message):
     "rows",
     [
         small(4),
+        small(2, binary_conv),
+        [layers.QuantDense(8, **BINARY)],
+        [keras.layers.Reshape((64, 32)), layers.QuantConv1D(8, 3, **BINARY)],
+        [binary_conv(input_quantizer="ste_heaviside", pad_values=-1.0)],
         [keras.layers.Cropping2D(((2, 3), (3, 2))), binary_conv(pad_values=0.0)],
         [keras.layers.AveragePooling2D(8), binary_conv(pad_values=1.0)],
         [keras.layers.AveragePooling2D(8), binary_conv(size=1, pad_values=0.0)],
@@ -97,6 +117,10 @@ def test_the_layer_and_the_remedy_are_named(rows, message):
 )
 def test_what_lce_can_do_passes(rows):
     assert check_limits(as_functional(chain(*rows))) == 1
+
+
+def test_each_group_of_a_binary_convolution_counts():
+    assert check_limits(as_functional(chain(binary_conv(groups=4)))) == 4
 
 
 def test_channels_first_is_refused():

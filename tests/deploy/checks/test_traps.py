@@ -36,8 +36,8 @@ def test_an_open_quantized_scope_changes_nothing(tmp_path):
 
 
 def test_a_scope_that_a_failing_layer_left_open_is_closed_again(tmp_path):
-    model = chain(binary_conv(name="x", pad_values=-1.0), *head())
-    refused(model, "'x' pads with -1", tmp_path)
+    model = chain(binary_conv(name="x", input_quantizer=plain_sign), *head())
+    refused(model, "quantizer of layer 'x' gives 0", tmp_path)
     assert not lq.context.should_quantize()
 
 
@@ -119,8 +119,8 @@ def test_sums_of_scaled_kernels_that_meet_a_sign_are_exact(tmp_path):
 
 
 def test_the_weights_of_a_refused_model_stay(tmp_path):
-    model = chain(binary_conv(name="x", pad_values=-1.0), *head())
+    model = chain(binary_conv(name="x", input_quantizer=plain_sign), *head())
     before = [weight.numpy() for weight in model.weights]
-    refused(model, "'x' pads with -1", tmp_path)
+    refused(model, "quantizer of layer 'x' gives 0", tmp_path)
     for old, new in zip(before, model.weights, strict=True):
         assert_array_equal(old, new.numpy())

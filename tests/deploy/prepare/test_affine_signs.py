@@ -198,6 +198,15 @@ def test_one_addition_is_left(gain):
 
 
 @pytest.mark.convert
+def test_behind_a_negative_gain_a_map_of_many_zeros_has_its_signs():
+    """Of -g * 0 the sign is +1, like that of 0: the opposite of which is -1."""
+    negative = keras.initializers.Constant(-1.0)
+    norm = _layers.BatchNormalization(center=False, gamma_initializer=negative)
+    counts = operations(row(_layers.ReLU(), norm, one_by_one()))
+    assert counts == {"RELU": 1, "ADD": 1, "LceQuantize": 1, "LceBconv2d": 1}
+
+
+@pytest.mark.convert
 def test_turned_signs_are_verified(tmp_path):
     rows = affine(BOTH_SIGNS), one_by_one(), _layers.ReLU(), one_by_one()
     x = images(64, SHAPE)

@@ -84,6 +84,8 @@ def _takes_offset(reader: Reader) -> bool:
 
 def _takes_any(reader: Reader, turned: BinaryConvolution | None) -> bool:
     """Whether it takes negative gains too."""
+    if getattr(reader.sign, "gain", None) is not None:
+        return False  # of 0 and 1, where sums that are just 0 are common
     return not reader.rising and (reader.sign is None or turned is not None)
 
 
@@ -123,4 +125,6 @@ def _shifted(
     # As the sign of 0 is +1, that of its opposite is -1: of one float less it is.
     less = np.minimum(np.nextafter(shift, np.float32(-np.inf)), shift - _TINY)
     shift = np.where(gain < 0, less, shift)
-    return ShiftedSign(shift if np.any(shift) else None, gain, name=name)
+    before = getattr(given, "gain", None)
+    turned = gain if before is None else gain * before
+    return ShiftedSign(shift if np.any(shift) else None, turned, name=name)

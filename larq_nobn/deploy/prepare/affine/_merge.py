@@ -59,8 +59,9 @@ def merge_into_convolutions(model: keras.Model) -> keras.Model:
         source = _only_source(first, graph)
         if source is None:
             continue
-        if _is_linear_binary(source.layer) and is_once(source, graph):
-            _join(source.layer, call.layer)
+        convs = _groups_of(source, graph)
+        if convs:
+            _join(convs, call.layer)
             merged.add(call.name)
         elif first is not call and _merges_behind(source.layer):
             merged.add(call.name)
@@ -110,6 +111,25 @@ def _lets_through(call: Call, rising: bool) -> bool:
     return gain and known.shift and not known.tiles
 
 
+def _groups_of(call: Call, graph: Graph) -> list[BinaryConvolution]:
+    """The linear binary convolutions that a map is made of, one or side by side.
+
+    Empty if there are others, or one of them is read elsewhere too.
+    """
+    parts: list[Call | None] = [call]
+    if type(call.layer) is _layers.Concatenate and call.layer.axis in (-1, 3):
+        inputs = call.node.keras_inputs
+        alone = all(graph.sole_consumer(x) is call for x in inputs)
+        alone = alone and len({id(x) for x in inputs}) == len(inputs)
+        parts = [graph.producer(x) if alone else None for x in inputs]
+    found = [
+        part.layer
+        for part in parts
+        if part is not None and _is_linear_binary(part.layer) and is_once(part, graph)
+    ]
+    return found if len(found) == len(parts) else []
+
+
 def _is_linear_binary(layer: keras.layers.Layer) -> bool:
     linear = keras.activations.linear
     return type(layer) is BinaryConvolution and layer.last is linear
@@ -123,13 +143,17 @@ def _merges_behind(layer: keras.layers.Layer) -> bool:
     return real and layer.activation is keras.activations.linear
 
 
-def _join(conv: BinaryConvolution, affine: PlainAffine) -> None:
-    gain, offset = affine_numbers(affine)
-    scale = np.ones(conv.filters) if conv.scale is None else conv.scale.numpy()
-    scale = scale * gain
-    if conv.offset is not None:
-        offset = gain * conv.offset.numpy() + offset
-    # A scale may be 0, but what is negative goes into the signs of the kernel.
-    if np.any(scale < 0):
-        conv.kernel.assign(conv.kernel * np.where(scale < 0, -1, 1).astype("f4"))
-    conv.set(np.abs(scale), np.broadcast_to(offset, scale.shape))
+def _join(convs: list[BinaryConvolution], affine: PlainAffine) -> None:
+    first, channels = 0, sum(conv.filters for conv in convs)
+    gains, offsets = (np.broadcast_to(x, channels) for x in affine_numbers(affine))
+    for conv in convs:
+        own = slice(first, first + conv.filters)
+        gain, offset, first = gains[own], offsets[own], own.stop
+        scale = np.ones(conv.filters) if conv.scale is None else conv.scale.numpy()
+        scale = scale * gain
+        if conv.offset is not None:
+            offset = gain * conv.offset.numpy() + offset
+        # A scale may be 0, but what is negative goes into the signs of the kernel.
+        if np.any(scale < 0):
+            conv.kernel.assign(conv.kernel * np.where(scale < 0, -1, 1).astype("f4"))
+        conv.set(np.abs(scale), np.broadcast_to(offset, scale.shape))

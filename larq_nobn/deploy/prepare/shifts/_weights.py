@@ -36,6 +36,8 @@ def gains(gain: Any, channels: int) -> np.ndarray:
 
 def fit_sign(sign: ShiftedSign, taken: np.ndarray, given: np.ndarray) -> None:
     """With t = 0: sign(x + b) = sign(x - s + b + s)."""
+    if not np.any(taken):
+        return  # the smallest of shifts counts, where it makes -1 of the sign of 0
     sign.shift = _sum(values(sign.shift, len(taken)), taken)
 
 

@@ -1,0 +1,6 @@
+"""Binary layers of several kinds as the binary convolutions that LCE knows."""
+
+from ._binary_layers import binary_layer, rewritten
+from ._lift import lift_to_maps
+
+__all__ = ["binary_layer", "lift_to_maps", "rewritten"]

@@ -1,0 +1,101 @@
+"""Where the kernel of a binary layer moves, once the layer is a 2D convolution."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import larq as lq
+import numpy as np
+
+from ...._keras import keras
+from ....graph import Call
+from ._border import Axis
+
+
+class Geometry(NamedTuple):
+    """A binary layer as a 2D convolution of whole maps.
+
+    Attributes:
+        rows, columns: How the kernel moves along the two axes.
+        channels: Of the input.
+        border: What pads the map, behind the sign.
+        reshaped: Whether the layer's own maps have other shapes.
+    """
+
+    rows: Axis
+    columns: Axis
+    channels: int
+    border: float
+    reshaped: bool
+
+    @property
+    def map_shape(self) -> tuple[int, int, int]:
+        return (self.rows.size, self.columns.size, self.channels)
+
+    @property
+    def kernel_size(self) -> tuple[int, int]:
+        return (self.rows.taps, self.columns.taps)
+
+    @property
+    def causal(self) -> bool:
+        return self.columns.padding == "causal"
+
+    @property
+    def padded(self) -> bool:
+        """Whether the kernel ever meets what pads the map."""
+        return not (self.rows.inside().all() and self.columns.inside().all())
+
+    @property
+    def too_small(self) -> bool:
+        """Whether LCE computes it wrongly, if zeros pad it."""
+        return any(axis.size < axis.reach for axis in (self.rows, self.columns))
+
+
+def geometry(call: Call) -> Geometry:
+    """Reads a binary layer of one of the kinds that are 2D convolutions."""
+    layer = call.layer
+    shape: tuple[int, ...] = tuple(call.first_input.shape[1:])
+    if isinstance(layer, lq.layers.QuantDense):
+        # Each position is one of its own, on a map of any height and width.
+        sizes = [1, 1, *shape[:-1]]
+        height, width = int(np.prod(sizes[:-1])), sizes[-1]
+        rows, columns = (Axis(size, 1, 1, 1, "valid") for size in (height, width))
+        return Geometry(rows, columns, shape[-1], 0.0, reshaped=len(shape) != 3)
+    steps = zip(layer.kernel_size, layer.strides, layer.dilation_rate, strict=True)
+    axes = [
+        Axis(size, *step, layer.padding)
+        for size, step in zip(shape[:-1], steps, strict=True)
+    ]
+    rows, columns = [Axis(1, 1, 1, 1, "valid"), *axes][-2:]
+    border = float(keras.backend.get_value(getattr(layer, "pad_values", 0.0)))
+    return Geometry(rows, columns, shape[-1], border, reshaped=len(axes) == 1)
+
+
+class Padding(NamedTuple):
+    """How a map is padded in LCE.
+
+    Attributes:
+        place: Where the kernel moves, without what of it meets nothing but zeros.
+        value: What pads the map, behind the sign.
+        wanted: What would have to, for the result to be that of the model.
+        differs: Whether that is another number, and met.
+    """
+
+    place: Geometry
+    value: float
+    wanted: float
+    differs: bool
+
+
+def padded_as(place: Geometry, factor: float, mean: float) -> Padding:
+    """How a map of t = ±1 is padded, where the model has factor * t + mean."""
+    wanted = (place.border - mean) / factor
+    if wanted == 0 and place.padded and not place.causal:
+        rows, columns = (
+            axis._replace(taps=axis.met().stop - axis.met().start)
+            for axis in (place.rows, place.columns)
+        )
+        place = place._replace(rows=rows, columns=columns)
+    zeros = wanted == 0 and not place.too_small and not place.causal
+    value = 0.0 if zeros else 1.0
+    return Padding(place, value, wanted, place.padded and value != wanted)

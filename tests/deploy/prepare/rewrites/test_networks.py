@@ -1,0 +1,214 @@
+"""Networks with binary dense and 1D layers, whole: nothing of them stays float."""
+
+import larq as lq
+import numpy as np
+import pytest
+from larq_nobn import layers as own
+from deploy.nets import binary_conv, chain, images, scrambled
+from deploy.prepare.rewrites.oracle import (
+    BINARY,
+    converted,
+    examples,
+    operations,
+)
+from larq_nobn._keras import keras
+from larq_nobn.deploy import audit, binary_layers, convert
+from larq_nobn.deploy.prepare import prepare
+from numpy.testing import assert_allclose
+
+pytestmark = pytest.mark.convert
+layers = keras.layers
+OPTIONS = {**BINARY, "use_bias": False}
+
+
+def norm():
+    return layers.BatchNormalization(momentum=0.999, scale=False)
+
+
+def dense(units, **changes):
+    return lq.layers.QuantDense(units, **{**OPTIONS, **changes})
+
+
+def conv1d(**changes):
+    return lq.layers.QuantConv1D(32, 3, **{**OPTIONS, **changes})
+
+
+def mnist_tutorial():
+    """Larq's introduction, with fewer filters: binary but for its first layer."""
+    first = {key: OPTIONS[key] for key in OPTIONS if key != "input_quantizer"}
+    rows = [
+        lq.layers.QuantConv2D(8, 3, input_shape=(28, 28, 1), **first),
+        *(layers.MaxPooling2D((2, 2)), norm()),
+        *(lq.layers.QuantConv2D(16, 3, **OPTIONS), layers.MaxPooling2D((2, 2)), norm()),
+        *(lq.layers.QuantConv2D(16, 3, **OPTIONS), norm(), layers.Flatten()),
+        *(dense(16), norm()),
+        *(dense(10), norm(), layers.Activation("softmax")),
+    ]
+    return keras.Sequential(rows), 4
+
+
+def cifar_tutorial():
+    """BinaryNet on CIFAR-10, with fewer filters and smaller images."""
+    first = {key: OPTIONS[key] for key in OPTIONS if key != "input_quantizer"}
+    rows = [lq.layers.QuantConv2D(8, 3, input_shape=(16, 16, 3), **first), norm()]
+    for filters, pools in ((8, True), (16, False), (16, True), (32, False)):
+        rows.append(lq.layers.QuantConv2D(filters, 3, padding="same", **OPTIONS))
+        rows += [layers.MaxPooling2D((2, 2), (2, 2))] if pools else []
+        rows.append(norm())
+    rows.append(layers.Flatten())
+    for units in (64, 64, 10):
+        rows += [dense(units), norm()]
+    return keras.Sequential([*rows, layers.Activation("softmax")]), 7
+
+
+@pytest.mark.parametrize("build", [mnist_tutorial, cifar_tutorial])
+def test_the_tutorials_of_larq_are_binary_behind_their_first_layer(build, tmp_path):
+    model, binary = build()
+    scrambled(model)
+    x = examples(model.input_shape[1:])
+    report, (found,) = converted(model, tmp_path, x)
+    assert report.lce_bconv2d == report.binary_layers == binary
+    assert report.verify["examples"] == 64
+    assert report.verify["unexplained"] == report.verify["prepared"]["unexplained"] == 0
+    counts = operations(report)
+    assert counts["CONV_2D"] == 1
+    assert not set(counts) & {"FULLY_CONNECTED", "MUL", "ADD", "SUB"}
+    same = np.abs(found - model.predict(x, verbose=0)).max(axis=1) < 1e-3
+    assert same.sum() >= 64 - report.verify["explained"]
+
+
+def test_bits_pass_from_one_dense_layer_to_the_next(tmp_path):
+    rows = [dense(64), norm(), layers.Dropout(0.5), dense(32), norm(), dense(8)]
+    model = chain(*rows, shape=(40,), stem=False)
+    report, _ = converted(model, tmp_path, examples((40,)))
+    assert (report.lce_bconv2d, operations(report)) == (3, {})
+    assert audit(tmp_path / "model.tflite").bitpacked_outputs == 2
+
+
+def test_bits_pass_from_one_1d_layer_to_the_next(tmp_path):
+    rows = [conv1d(), norm(), conv1d(padding="same", pad_values=1.0), conv1d()]
+    model = chain(*rows, shape=(12, 6), stem=False)
+    report, _ = converted(model, tmp_path, examples((12, 6)))
+    assert (report.lce_bconv2d, operations(report)) == (3, {})
+    assert audit(tmp_path / "model.tflite").bitpacked_outputs == 2
+
+
+def test_behind_groups_batch_norm_costs_nothing(tmp_path):
+    grouped = binary_conv(groups=2, activation="relu", name="grouped")
+    last = binary_conv(groups=4, name="last")
+    model = chain(grouped, norm(), last, norm(), stem=False, shape=(4, 4, 8))
+    assert binary_layers(model) == ["grouped"] * 2 + ["last"] * 4
+    report, _ = converted(model, tmp_path, examples((4, 4, 8)))
+    counts = operations(report)
+    assert (counts.pop("STRIDED_SLICE"), counts.pop("CONCATENATION")) == (6, 2)
+    assert set(counts) == {"RELU", "ADD", "MUL"}  # ReLU, and batch norm behind it
+
+
+def two_norms(groups):
+    """Batch norm behind a concatenation of convolutions, one of them twice."""
+    inputs = keras.Input((4, 4, 8))
+    first = binary_conv(8, groups=groups)(inputs)
+    return keras.Model(inputs, norm()(layers.Concatenate()([first, first])))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_batch_norm_enters_no_convolution_twice(groups):
+    model = scrambled(two_norms(groups))
+    x = images(4, (4, 4, 8))
+    assert_allclose(prepare(model)(x), model(x, training=False), atol=1e-4)
+
+
+def signs_before(x):
+    """Signs that are layers of their own, in front of layers that take them as is."""
+    plain = {"input_quantizer": None}
+    signs = lq.quantizers.SteSign()(x)
+    steps = lq.quantizers.SteHeaviside()(layers.ReLU()(x))
+    return [
+        dense(4, **plain)(layers.Flatten()(signs)),
+        binary_conv(4, groups=2, **plain)(signs),
+        binary_conv(4, pad_values=0.0, **plain)(steps),
+        dense(4, **plain)(steps),
+    ]
+
+
+def residual(x):
+    """Dense layers beside shortcuts, one of them used twice."""
+    x = layers.Flatten()(x)
+    first = dense(128)
+    x = layers.Add()([norm()(first(x)), x])
+    x = layers.Add()([own.RPReLU()(first(x)), x])
+    return own.RPReLU()(dense(128, input_quantizer="rsign")(x))
+
+
+def pooled(x):
+    """Sequences through a pool, and 1D layers of some channels on each side."""
+    x = conv1d(padding="causal", groups=2)(layers.Reshape((16, 8))(x))
+    x = conv1d(input_quantizer="ste_heaviside")(layers.MaxPooling1D()(norm()(x)))
+    return dense(4)(layers.GlobalAveragePooling1D()(norm()(x)))
+
+
+@pytest.mark.parametrize(
+    "build, binary", [(signs_before, 5), (residual, 3), (pooled, 4)]
+)
+def test_what_stands_between_does_not_matter(build, binary, tmp_path):
+    inputs = keras.Input((4, 4, 8))
+    model = scrambled(keras.Model(inputs, build(inputs)))
+    x = examples((4, 4, 8))
+    report, found = converted(model, tmp_path, x)
+    assert report.lce_bconv2d == report.binary_layers == binary
+    assert report.verify["exact_share"] == report.verify["prepared"]["exact_share"] == 1
+    assert not set(operations(report)) & {"CONV_2D", "FULLY_CONNECTED"}
+    wanted = model.predict(x, verbose=0)
+    wanted = wanted if isinstance(wanted, list) else [wanted]
+    for pair in zip(found, wanted, strict=True):
+        assert_allclose(*pair, atol=1e-3)
+
+
+AWARE = {"kernel_quantizer": "magnitude_aware_sign"}
+STEPS = {"input_quantizer": "ste_heaviside"}
+
+
+@pytest.mark.parametrize(
+    "shape, rows",
+    [
+        ((12, 32), lambda: [conv1d(**AWARE), conv1d(padding="causal")]),
+        ((4, 4, 32), lambda: [binary_conv(**AWARE), binary_conv(groups=2)]),
+        (
+            (4, 4, 32),
+            lambda: [
+                binary_conv(**AWARE),
+                binary_conv(input_quantizer="ste_heaviside"),
+            ],
+        ),
+    ],
+    ids=["causal", "groups", "steps"],
+)
+def test_rounding_in_front_of_a_rewritten_layer_explains(shape, rows, tmp_path):
+    """Sums of ±c that should be 0 are not quite that in Keras, and 0 in the file."""
+    model = chain(*rows(), shape=shape, stem=False)
+    report = convert(model, tmp_path / "model.tflite", data=examples(shape))
+    found = report.verify["prepared"]
+    assert found["explained"] > 0
+    assert found["unexplained"] == report.verify["unexplained"] == 0
+
+
+def test_between_dense_layers_with_shortcuts_nothing_is_reshaped():
+    inputs = keras.Input((4, 4, 8))
+    model = prepare(scrambled(keras.Model(inputs, residual(inputs))))
+    kinds = [type(layer) for layer in model.layers]
+    assert kinds.count(layers.Reshape) == 2
+
+
+def test_the_report_says_what_became_of_which_layer(tmp_path):
+    small = binary_conv(pad_values=0.0, name="small")
+    rows = [layers.AveragePooling2D(8), small, layers.Flatten(), dense(4, name="last")]
+    report = convert(chain(*rows), tmp_path / "model.tflite")
+    assert report.to_dict()["rewritten"] == [
+        {
+            "layer": "small",
+            "kind": "QuantConv2D",
+            "as": "kernel of 1x1, all that meets the map",
+        },
+        {"layer": "last", "kind": "QuantDense", "as": "1x1 convolution"},
+    ]
+    assert "last (QuantDense) as 1x1 convolution" in str(report)
