@@ -11,7 +11,7 @@ from .._files import replacing
 from .._keras import keras
 from ._graph import as_functional, binary_layers
 from ._report import ConversionReport
-from .checks import check_file, check_limits
+from .checks import check_file, check_limits, layers_without_kernel
 from .inspection import Audit, audit_bytes
 from .int8 import check_int8, round_kernels, verify_int8, verify_without_rounding
 from .lite import Runner, compute_engine, inference, ports_of, to_flatbuffer
@@ -36,6 +36,7 @@ def convert(
     int8: bool = False,
     labels: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
+    allow_float: bool = False,
 ) -> ConversionReport:
     """Converts a trained model to a `.tflite` file with LCE's binary kernels.
 
@@ -69,6 +70,10 @@ def convert(
             written too, for the app that uses the file: see `read_card`. Without, a
             JSON that an earlier conversion wrote there goes.
         preprocessing: What makes an input of the model of a picture.
+        allow_float: Whether binary layers for which LCE has no kernel, such as
+            depthwise ones or those of more than one bit, become float layers of the
+            same function; so does a whole model without binary convolutions. The
+            report lists them.
 
     Returns:
         A `ConversionReport`.
@@ -93,12 +98,15 @@ def convert(
     check_integer("batch_size", batch_size, 1, "A phone sees one example at a time.")
     check_flag("one_padding", one_padding)
     check_flag("int8", int8)
+    check_flag("allow_float", allow_float)
     model, repadded = pad_with_ones(model) if one_padding else (model, [])
     given = as_functional(model)
     check_int8(given, int8)
     compute_engine()
     names = check_card(given, labels, preprocessing)
-    expected = check_limits(given)
+    check_limits(given, allow_float)
+    in_float = {layer.layer: layer for layer in layers_without_kernel(given)}
+    expected = [name for name in binary_layers(given) if name not in in_float]
     ports = ports_of(model, batch_size)
     examples, source = verification_examples(data, model, given)
     if not verify:
@@ -108,12 +116,12 @@ def convert(
         replacing_card(path, names, preprocessing) as write_card,
         replacing(path) as temporary,
     ):
-        prepared = prepare(given)
+        prepared = prepare(given, in_float)
         if int8:
             round_kernels(prepared)
         variables = prepared.variables
         flatbuffer = to_flatbuffer(inference(prepared), variables, ports, int8)
-        check_file(flatbuffer, prepared, binary_layers(given))
+        check_file(flatbuffer, prepared, expected)
         found = _audit(flatbuffer, os.fspath(path), prepared)
         runner = Runner(flatbuffer)
         runner.outputs(ports.zeros())
@@ -133,7 +141,7 @@ def convert(
     return ConversionReport(
         path=os.fspath(path),
         size_bytes=found.size_bytes,
-        binary_layers=expected,
+        binary_layers=len(expected),
         lce_bconv2d=found.lce_bconv2d,
         float_ops=found.float_ops,
         binary_macs=found.binary_macs // batch_size,
@@ -141,8 +149,9 @@ def convert(
         int8_ops=found.int8_ops,
         int8_macs=found.int8_macs // batch_size,
         verify=verified,
+        in_float=[layer.to_dict() for layer in in_float.values()],
         repadded=repadded,
-        rewritten=rewritten(given),
+        rewritten=[r for r in rewritten(given) if r["layer"] not in in_float],
     )
 
 

@@ -26,6 +26,9 @@ class ConversionReport(Findings):
             explained, unexplained, worst_abs, worst_rel, top1_agreement`; `data` says
             what the examples were, `prepared` holds the same numbers for the given
             model against the prepared one. None without verification.
+        in_float: Layers that are binary, or of few bits, in the model, and on request
+            float in the file: `layer, kind` (its class), `finding, remedy, macs, bytes`
+            (of its kernels).
         repadded: Layers padded with ones in place of the model's zeros, on request.
         rewritten: Binary layers that are other ones in the file, which make the same:
             `{"layer", "kind", "as"}`.

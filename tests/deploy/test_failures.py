@@ -63,7 +63,7 @@ def test_a_stage_that_is_interrupted(stage, model, path, monkeypatch):
 def test_equality_with_the_given_model_does_not_depend_on_verify(
     model, path, monkeypatch
 ):
-    def wrong(given):
+    def wrong(given, in_float):
         prepared = right(given)
         bias = prepared.get_layer("head").bias
         bias.assign(bias + 1e-3)

@@ -2,8 +2,12 @@
 
 from ._hazards import check_file
 from ._limits import check_limits
+from ._without_kernel import NoKernel, layers_without_kernel, without_kernel
 
 __all__ = [
+    "NoKernel",
     "check_file",
     "check_limits",
+    "layers_without_kernel",
+    "without_kernel",
 ]

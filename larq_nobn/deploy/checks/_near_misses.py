@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import larq as lq
 import tensorflow as tf
 
 from ..._keras import keras
 from ...graph import TRAINING_ONLY, Call, calls, has_sign_input, is_binary, sign_of
-from .._errors import ConversionError
+from .._errors import UnreadableError
 
 _layers = keras.layers
 _QUANTIZERS = ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
@@ -29,33 +29,63 @@ _WEIGHTLESS = (
 )
 
 
+class Reason(NamedTuple):
+    """Why a layer is float in a file, without its period, and what to do about it."""
+
+    finding: str
+    remedy: str
+
+
 def kernel_quantizers(call: Call) -> list[Any]:
     """The quantizers of the kernels that meet the input of a call."""
     pointwise = getattr(call.layer, "pointwise_quantizer", None)
     return [q for q in _all_quantizers(call.layer) if q is not pointwise]
 
 
-def check_near_miss(call: Call) -> None:
-    """Refuses a call that is no binary convolution but was surely meant as one.
-
-    Raises:
-        ConversionError: It names the layer and the remedy.
-    """
-    _check_inside(call)
+def few_bits(call: Call) -> Reason | None:
+    """Says that a call multiplies few bits, for which there is no kernel but 1 by 1."""
     kernels = kernel_quantizers(call)
     if not kernels:
-        return
+        return None
     quantizer = getattr(call.layer, "input_quantizer", None)
     bits = 1 if has_sign_input(call) else _bits(quantizer)
     kernel_bits = min(map(_bits, kernels))
-    if max(bits, kernel_bits) < _FEW_BITS:
-        raise ConversionError(
-            f"Layer {call.label!r} has inputs of {bits} bit and a kernel of "
-            f"{kernel_bits} bit, for which LCE has no kernel. Use signs for both, such "
-            "as 'ste_sign', or leave one of them unquantized."
-        )
-    if kernel_bits == 1 and quantizer is None:
-        _check_between(call)
+    if max(bits, kernel_bits) >= _FEW_BITS:
+        return None
+    return Reason(
+        f"Layer {call.label!r} has inputs of {bits} bit and a kernel of "
+        f"{kernel_bits} bit, for which LCE has no kernel",
+        "Use signs for both, such as 'ste_sign', or leave one of them unquantized.",
+    )
+
+
+def stands_between(call: Call) -> Reason | None:
+    """Says what stands between a sign and the binary kernel that it is for."""
+    kernels = kernel_quantizers(call)
+    quantizer = getattr(call.layer, "input_quantizer", None)
+    if not kernels or min(map(_bits, kernels)) != 1 or quantizer is not None:
+        return None
+    remedy = f"Give {call.label!r} an input_quantizer such as 'ste_sign'"
+    left = tf.nest.flatten(call.inputs)
+    while left:
+        node = _node(left.pop())
+        if _is_plain_sign(node.layer):
+            return Reason(
+                f"Layer {node.layer.name!r} takes the sign for layer {call.label!r}, "
+                "but TensorFlow's is 0 at 0, and LCE does not know it",
+                f"{remedy} instead.",
+            )
+        if not _is_weightless(node):
+            continue
+        if any(sign_of(_node(x).layer) is not None for x in node.keras_inputs):
+            name, kind = node.layer.name, type(node.layer).__name__
+            return Reason(
+                f"Layer {name!r} ({kind}) stands between a sign and layer "
+                f"{call.label!r}, which makes that a float convolution",
+                f"{remedy}.",
+            )
+        left += node.keras_inputs
+    return None
 
 
 def why_none_is_binary(model: keras.Model) -> str:
@@ -87,8 +117,12 @@ def _bits(quantizer: Any) -> int:
     return getattr(quantizer, "precision", None) or 32
 
 
-def _check_inside(call: Call) -> None:
-    """Refuses layers of few bits inside another, whose call says nothing of them."""
+def check_inside(call: Call) -> None:
+    """Refuses layers of few bits inside another, whose call says nothing of them.
+
+    Raises:
+        UnreadableError: It names both layers and the remedy.
+    """
     inside = list(call.layer._flatten_layers(include_self=False))
     kernels = [q for layer in inside for q in _all_quantizers(layer)]
     signs = [x for x in map(sign_of, inside) if x is not None]
@@ -103,7 +137,7 @@ def _check_inside(call: Call) -> None:
         bits = 1 if signed else _bits(quantizer)
         bits = max(bits, min(map(_bits, of_layer)))
         if bits < _FEW_BITS:
-            raise ConversionError(
+            raise UnreadableError(
                 f"Layer {call.label!r} ({type(call.layer).__name__}) holds the "
                 f"{'binary' if bits == 1 else 'quantized'} layer {layer.name!r}, which "
                 f"cannot be seen from outside. {_outside(call, layer)}"
@@ -132,29 +166,6 @@ def _outside(call: Call, inner: keras.layers.Layer) -> str:
 def _all_quantizers(layer: keras.layers.Layer) -> list[Any]:
     found = [getattr(layer, name, None) for name in _QUANTIZERS]
     return [quantizer for quantizer in found if quantizer is not None]
-
-
-def _check_between(call: Call) -> None:
-    """Refuses what stands between a sign and the binary kernel that it is for."""
-    left = tf.nest.flatten(call.inputs)
-    while left:
-        node = _node(left.pop())
-        if _is_plain_sign(node.layer):
-            raise ConversionError(
-                f"Layer {node.layer.name!r} takes the sign for layer {call.label!r}, "
-                "but TensorFlow's is 0 at 0, and LCE does not know it. Give "
-                f"{call.label!r} an input_quantizer such as 'ste_sign' instead."
-            )
-        if not _is_weightless(node):
-            continue
-        if any(sign_of(_node(x).layer) is not None for x in node.keras_inputs):
-            name, kind = node.layer.name, type(node.layer).__name__
-            raise ConversionError(
-                f"Layer {name!r} ({kind}) stands between a sign and layer "
-                f"{call.label!r}, which makes that a float convolution. Give "
-                f"{call.label!r} an input_quantizer such as 'ste_sign'."
-            )
-        left += node.keras_inputs
 
 
 def _is_plain_sign(layer: keras.layers.Layer) -> bool:

@@ -12,10 +12,12 @@ from rich.table import Table
 
 from .._errors import ConversionError
 from ..lite import Subgraph, damaged, is_lite, read
+from ._chain import Chain
 from ._diagram import draw
 from ._findings import Findings
 from ._operation_tables import operation_table, savings_table
 from ._savings import savings
+from ._stayed_float import binary_in_model
 from ._work import Layers, peak_activation_bytes, rows
 
 
@@ -51,6 +53,9 @@ class Audit(Findings):
             `"one"` or `"zero"`), `strides` and `reads` (the indices of the operations
             whose outputs it reads).
         savings: What could still be saved, and how: `{"layers", "finding", "remedy"}`.
+        in_float: What is binary in the model and float in the file, as far as the
+            file shows it: `layer, kind` (its operation), `finding, remedy, macs, bytes`
+            (of its kernel).
     """
 
     ops: dict[str, int]
@@ -162,6 +167,11 @@ def _audit(
         peak_activation_bytes=peak_activation_bytes(graphs[0]),
         operations=found,
         savings=savings(graphs, layers),
+        in_float=[
+            row
+            for pair in zip(graphs, layers, strict=True)
+            for row in binary_in_model(Chain(*pair))
+        ],
     )
 
 

@@ -24,6 +24,7 @@ class Findings(Shown):
     float_macs: int
     int8_ops: list[dict[str, Any]] = field(default_factory=list)
     int8_macs: int = 0
+    in_float: list[dict[str, Any]] = field(default_factory=list)
 
     def table(self) -> Table:
         """Returns the findings as a `rich` table."""
@@ -38,6 +39,10 @@ class Findings(Shown):
             for op in ops:
                 layers = ", ".join(dict.fromkeys(op["layers"]))
                 table.add_row(f"{kind} {op['op']}", f"{op['count']}: {layers}")
+        for layer in self.in_float:
+            cost = f"{layer['macs']:,} MACs, {layer['bytes']:,} bytes"
+            found = f"{layer['layer']} ({layer['kind']}): {cost}"
+            table.add_row("binary in the model, float in the file", found)
         return table
 
     def _binary(self) -> str:

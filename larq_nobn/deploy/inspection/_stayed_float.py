@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
 
 from ..lite import Operation
 from ._chain import Chain, values
 from ._saving_rules import Saving
+from ._work import macs
+
+# How a finding starts that is about a layer of bits.
+BINARY = "Binary in the model, float in the file"
 
 # Where each operation has its input; its filters are always second. The last axis of a
 # depthwise filter are the output channels, the first axis of the others.
@@ -64,6 +71,23 @@ def stayed_float(chain: Chain, op: Operation) -> Saving | None:
     return None if found is None else Saving(chain.layer(op), *found)
 
 
+def binary_in_model(chain: Chain) -> Iterator[dict[str, Any]]:
+    """Yields what conversion left in float, with its cost for one run of the file."""
+    for op in chain.operations:
+        found = stayed_float(chain, op)
+        if found is not None and found.finding.startswith(BINARY):
+            filters = op.inputs[1]
+            assert filters is not None
+            yield {
+                "layer": found.layer,
+                "kind": op.op,
+                "finding": found.finding.removeprefix(f"{BINARY}: ").rstrip("."),
+                "remedy": found.remedy,
+                "macs": macs(op),
+                "bytes": filters.bytes,
+            }
+
+
 def _source(chain: Chain, op: Operation) -> tuple[Operation | None, list[str]]:
     """Returns where the input comes from, and what stands between."""
     between: list[str] = []
@@ -80,13 +104,12 @@ def _reason(
     binary = _is_binary(weights, _TOLERANCE)
     if not binary and np.any(weights == 0) and _is_ternary(weights):
         return (
-            "A binary layer stayed float, because some of its weights are 0.",
+            f"{BINARY}: some of its weights are 0.",
             "Use a kernel_quantizer that never gives 0, such as 'ste_sign'.",
         )
     if not binary and _is_binary(weights, _MEANT):
         return (
-            "A binary layer stayed float, because its weights miss ±c by more than "
-            "0.5 %.",
+            f"{BINARY}: its weights miss ±c by more than 0.5 %.",
             "Use a kernel_quantizer that gives exactly ±c for each output channel.",
         )
     if not binary:
@@ -96,25 +119,24 @@ def _reason(
         )
     if source.op == "SIGN":
         return (
-            "A binary layer stayed float, because LCE does not know this sign.",
+            f"{BINARY}: LCE does not know this sign.",
             "Take the sign with larq.math.sign or a quantizer of Larq.",
         )
     if op.op in _WITHOUT_KERNEL:
         name, remedy = _WITHOUT_KERNEL[op.op]
-        return f"A binary {name} stayed float: LCE has no kernel for it.", remedy
+        return f"{BINARY}: LCE has no kernel for a binary {name}.", remedy
     image, filters = op.inputs[0], op.inputs[1]
     assert image is not None and filters is not None
     if image.shape[-1] != filters.shape[-1]:
-        return "A binary convolution in groups stayed float.", "Use groups=1."
+        return f"{BINARY}: a binary convolution in groups.", "Use groups=1."
     if between:
         return (
-            f"A binary convolution stayed float, because {between[-1]} stands between "
-            "it and its sign.",
+            f"{BINARY}: {between[-1]} stands between the convolution and its sign.",
             "Let the sign go straight into the convolution, padded with 1 or not at "
             "all.",
         )
     return (
-        "A binary convolution stayed float.",
+        f"{BINARY}: a binary convolution.",
         "Convert the model with larq_nobn.convert, which names the cause.",
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from typing import Any, NamedTuple
 
 import larq as lq
@@ -166,16 +166,22 @@ PASSES = (
 )
 
 
-def prepare(model: keras.Model) -> keras.Model:
+def prepare(model: keras.Model, in_float: Container[str] = ()) -> keras.Model:
     """Returns a new float32 model of the same function, in its inference form.
 
     The given model is not touched. Layer names stay, so that a finding about the new
-    model names a layer of the old.
+    model names a layer of the old. Binary layers named `in_float` stay as they are, but
+    for their kernels.
     """
     # What the rules make of weights that are halves would be rounded to halves.
     if any(weight.dtype.size == 2 for weight in model.weights):
         model = in_float32(model)
-    prepared = _clone(model, RULES)
+
+    def bake_unless_float(call: Call) -> Replacement | None:
+        return None if call.name in in_float else bake_binary_layer(call)
+
+    other = {bake_binary_layer: bake_unless_float}
+    prepared = _clone(model, [other.get(rule, rule) for rule in RULES])
     for change in PASSES:
         prepared = change(prepared)
     # The short name leaves room: LCE cuts the names of tensors at 50 characters.
