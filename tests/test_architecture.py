@@ -35,7 +35,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
     "deploy": (
         {"_errors", "_shown"},
         {"_binary"},
-        {"_graph"},
+        {"_graph", "_opening"},
         {"lite"},
         {"prepare", "inspection"},
         {"checks", "verify", "phone"},

@@ -9,15 +9,29 @@ from typing import Any
 from .._checks import check_flag, check_integer, check_number
 from .._files import replacing
 from .._keras import keras
+from ._errors import UnreadableError
 from ._graph import as_functional, binary_layers
+from ._opening import with_known_sizes
 from ._report import ConversionReport
-from .checks import check_file, check_limits, layers_without_kernel
+from .checks import (
+    check_file,
+    check_float32,
+    check_limits,
+    check_trace,
+    layers_without_kernel,
+)
 from .inspection import Audit, audit_bytes
 from .int8 import check_int8, round_kernels, verify_int8, verify_without_rounding
-from .lite import Runner, compute_engine, inference, ports_of, to_flatbuffer
+from .lite import Runner, Trace, compute_engine, inference, ports_of, to_flatbuffer
 from .phone import Preprocessing, check_card, replacing_card
 from .prepare import pad_with_ones, prepare, rewritten
-from .verify import verification_examples, verify_file, verify_prepared
+from .verify import (
+    verification_examples,
+    verify_file,
+    verify_prepared,
+    verify_trace,
+    verify_traced_file,
+)
 
 # Examples for the comparison that is made even without verification: of those that
 # are made up, all regular and three random ones.
@@ -37,6 +51,7 @@ def convert(
     labels: Sequence[str] | None = None,
     preprocessing: Preprocessing | None = None,
     allow_float: bool = False,
+    input_shape: Sequence[int] | None = None,
 ) -> ConversionReport:
     """Converts a trained model to a `.tflite` file with LCE's binary kernels.
 
@@ -45,8 +60,10 @@ def convert(
     `path` before stays as it was.
 
     Arguments:
-        model: A built functional or Sequential Larq model, of any number of inputs and
-            outputs, which the file has in the same order and under their names.
+        model: A Larq model of any number of inputs and outputs, which the file has in
+            the same order and under their names. A subclassed model, or one with a
+            layer that does not show what it is made of, is converted as it computes,
+            without preparation; the report then says why.
         path: Where the `.tflite` file goes.
         verify: Whether to compare the prepared model with the file. The given model is
             compared with the prepared one in any case, without verification on 8
@@ -74,6 +91,9 @@ def convert(
             depthwise ones or those of more than one bit, become float layers of the
             same function; so does a whole model without binary convolutions. The
             report lists them.
+        input_shape: The size of one example, such as (96, 96, 3), of a model that
+            leaves it open and has one input, or of a subclassed one that was never
+            called.
 
     Returns:
         A `ConversionReport`.
@@ -99,14 +119,31 @@ def convert(
     check_flag("one_padding", one_padding)
     check_flag("int8", int8)
     check_flag("allow_float", allow_float)
-    model, repadded = pad_with_ones(model) if one_padding else (model, [])
-    given = as_functional(model)
-    check_int8(given, int8)
     compute_engine()
+    reference, model = model, with_known_sizes(model, input_shape, data)
+    repadded: list[str] = []
+    if one_padding:
+        model, repadded = pad_with_ones(model)
+    if one_padding or not getattr(reference, "_is_graph_network", False):
+        reference = model
+    trace, reason = None, None
+    try:
+        given = as_functional(model)
+        check_int8(given, int8)
+        check_limits(given, allow_float)
+        lacking = layers_without_kernel(given)
+        in_float = {layer.layer for layer in lacking}
+        expected = [name for name in binary_layers(given) if name not in in_float]
+        prepared = prepare(given, in_float)
+        written = [row for row in rewritten(given) if row["layer"] not in in_float]
+    except UnreadableError as error:
+        if int8 or one_padding:
+            raise
+        check_float32(model, error)
+        given, prepared, written = model, model, []
+        trace, reason = Trace(model, ports_of(model, batch_size)), str(error)
+        expected, lacking = check_trace(model, trace, allow_float)
     names = check_card(given, labels, preprocessing)
-    check_limits(given, allow_float)
-    in_float = {layer.layer: layer for layer in layers_without_kernel(given)}
-    expected = [name for name in binary_layers(given) if name not in in_float]
     ports = ports_of(model, batch_size)
     examples, source = verification_examples(data, model, given)
     if not verify:
@@ -116,23 +153,29 @@ def convert(
         replacing_card(path, names, preprocessing) as write_card,
         replacing(path) as temporary,
     ):
-        prepared = prepare(given, in_float)
         if int8:
             round_kernels(prepared)
-        variables = prepared.variables
-        flatbuffer = to_flatbuffer(inference(prepared), variables, ports, int8)
+        if trace is None:
+            function, variables = inference(prepared), prepared.variables
+        else:
+            function, variables = trace.function(), []
+        flatbuffer = to_flatbuffer(function, variables, ports, int8)
         check_file(flatbuffer, prepared, expected)
         found = _audit(flatbuffer, os.fspath(path), prepared)
         runner = Runner(flatbuffer)
         runner.outputs(ports.zeros())
         if int8:
             same = verify_without_rounding(given, examples)
+        elif trace is not None:
+            same = verify_trace(model, trace, ports, examples)
         else:
-            same = verify_prepared(model, given, prepared, examples)
+            same = verify_prepared(reference, given, prepared, examples)
         verified = None
         if verify:
             if int8:
                 numbers = verify_int8(prepared, runner, ports, examples)
+            elif trace is not None:
+                numbers = verify_traced_file(trace, runner, ports, examples, tolerance)
             else:
                 numbers = verify_file(prepared, runner, ports, examples, tolerance)
             verified = {**numbers, "data": source, "prepared": same}
@@ -149,9 +192,10 @@ def convert(
         int8_ops=found.int8_ops,
         int8_macs=found.int8_macs // batch_size,
         verify=verified,
-        in_float=[layer.to_dict() for layer in in_float.values()],
+        in_float=[layer.to_dict() for layer in lacking],
+        not_prepared=reason,
         repadded=repadded,
-        rewritten=[r for r in rewritten(given) if r["layer"] not in in_float],
+        rewritten=written,
     )
 
 

@@ -14,7 +14,7 @@ from ..graph import (
     sign_of,
 )
 from ._binary import binary_parts
-from ._errors import ConversionError
+from ._errors import ConversionError, UnreadableError
 
 
 class Sign(NamedTuple):
@@ -32,8 +32,8 @@ def as_functional(model: Any) -> keras.Model:
     Its layers are the given model's own, or, where there are models inside, copies.
 
     Raises:
-        ConversionError: If `model` is no built functional or Sequential Keras model
-            with inputs of known size, or holds a model that cannot be opened.
+        ConversionError: If `model` is no Keras model with inputs of known size.
+        UnreadableError: If it is, or holds, a model that cannot be opened.
     """
     if not isinstance(model, keras.Model):
         raise ConversionError(
@@ -41,7 +41,7 @@ def as_functional(model: Any) -> keras.Model:
             "of legacy Keras (tf_keras)."
         )
     if not getattr(model, "_is_graph_network", False):
-        raise ConversionError(
+        raise UnreadableError(
             f"Model {model.name!r} has no layer graph: it is subclassed, or a "
             "Sequential model without a known input shape. Write it with keras.Input "
             "and keras.Model, or call build(input_shape) first."
@@ -51,13 +51,14 @@ def as_functional(model: Any) -> keras.Model:
             raise ConversionError(
                 f"Input {name!r} of model {model.name!r} has the shape "
                 f"{tuple(given.shape)}, which leaves more open than the batch size. "
-                "Build the model with a fixed image size."
+                "Build the model with a fixed image size, or pass that to convert as "
+                "input_shape."
             )
     if any(isinstance(layer, keras.Model) for layer in model.layers):
         try:
             model = flat_copy(model)
         except ModelError as error:
-            raise ConversionError(str(error)) from error
+            raise UnreadableError(str(error)) from error
     return keras.Model(model.inputs, model.outputs, name=model.name)
 
 

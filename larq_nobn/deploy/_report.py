@@ -22,6 +22,9 @@ class ConversionReport(Findings):
         binary_macs: Multiply-accumulates of binary convolutions, for one example.
         float_macs: Those of float convolutions and fully connected layers.
         binary_layers: Binary layers of the model, counted per use and group: as many.
+        not_prepared: Why the model was converted as it computes; None for a prepared
+            one. Its `verify` compares the model with its operations, and these with
+            the file.
         verify: The prepared Keras model against the file: `examples, exact_share,
             explained, unexplained, worst_abs, worst_rel, top1_agreement`; `data` says
             what the examples were, `prepared` holds the same numbers for the given
@@ -38,18 +41,22 @@ class ConversionReport(Findings):
     verify: dict[str, Any] | None
     repadded: list[str] = field(default_factory=list)
     rewritten: list[dict[str, str]] = field(default_factory=list)
+    not_prepared: str | None = None
 
     def table(self) -> Table:
         """Returns the report as a `rich` table."""
         table = super().table()
+        if self.not_prepared is not None:
+            table.add_row("not prepared", self.not_prepared)
         if self.repadded:
             table.add_row("padded with ones", ", ".join(self.repadded))
         if self.rewritten:
             said = ("{layer} ({kind}) as {as}".format(**row) for row in self.rewritten)
             table.add_row("rewritten", "\n".join(said))
         if self.verify is not None:
-            table.add_row("given = prepared", _verdict(self.verify["prepared"]))
-            table.add_row("prepared = file", _verdict(self.verify))
+            form = "prepared" if self.not_prepared is None else "traced"
+            table.add_row(f"given = {form}", _verdict(self.verify["prepared"]))
+            table.add_row(f"{form} = file", _verdict(self.verify))
             table.add_row("verified on", self.verify["data"])
         return table
 

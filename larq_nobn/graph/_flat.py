@@ -17,7 +17,7 @@ from ._replace import inputs_like, model_like, run_call
 _PLAIN = {kind.call for kind in keras.Sequential.__mro__[:2]}
 
 
-def flat_copy(model: Any) -> keras.Model:
+def flat_copy(model: Any, starts: list[Any] | None = None) -> keras.Model:
     """Returns a functional copy of the same inference function, with new layers.
 
     Models inside the model are opened, so that every layer stands in one graph; where
@@ -27,6 +27,7 @@ def flat_copy(model: Any) -> keras.Model:
 
     Arguments:
         model: A built functional or Sequential model; it is not changed.
+        starts: New inputs, of other sizes; None for inputs like those of the model.
 
     Raises:
         ModelError: If it is, or holds, a subclassed model or a Lambda, all of which it
@@ -35,7 +36,7 @@ def flat_copy(model: Any) -> keras.Model:
     refuse_opaque(model)
     with lq.context.quantized_scope(False):
         copier = _Copier(model)
-        starts = inputs_like(model)
+        starts = inputs_like(model) if starts is None else starts
         ends = copier.run(model, starts, {})
         copy = model_like(model, starts, ends)
         copier.fill()

@@ -70,6 +70,8 @@ def _stayed(chain: Chain, model: Graph, expected: Sequence[str]) -> Iterator[str
 def _convolution(model: Graph, last: str, expected: Sequence[str]) -> str | None:
     """The binary convolution that an operation is, of which the last layer is known."""
     uses = model.uses(last)
+    if not uses and last in expected:  # of a model whose layers cannot be read
+        return last
     call: Call | None = uses[0] if uses else None
     while call is not None and not isinstance(call.layer, keras.layers.Conv2D):
         call = model.producer(call.first_input)

@@ -29,8 +29,8 @@ def check_limits(model: keras.Model, allow_float: bool = False) -> int:
     found: list[str] = []
     lacking = []
     for call in calls(model):
-        _check_numbers(call)
-        _check_state(call)
+        check_weights(call.layer, call.label)
+        check_state(call.layer)
         if is_binary_convolution(call):
             _check_format(call)
         parts = binary_parts(call)
@@ -55,20 +55,22 @@ def check_limits(model: keras.Model, allow_float: bool = False) -> int:
     return count
 
 
-def _check_numbers(call: Call) -> None:
-    for weight in call.layer.weights:
+def check_weights(layer: keras.layers.Layer, label: str) -> None:
+    """Refuses weights that are no numbers."""
+    for weight in layer.weights:
         if weight.dtype.is_floating and np.isnan(tf.cast(weight, tf.float32)).any():
             raise ConversionError(
-                f"Weight {weight.name!r} of layer {call.label!r} holds NaN: training "
+                f"Weight {weight.name!r} of layer {label!r} holds NaN: training "
                 "diverged. Convert an earlier state of the model."
             )
 
 
-def _check_state(call: Call) -> None:
-    for layer in call.layer._flatten_layers():
-        if getattr(layer, "stateful", False) and isinstance(layer, keras.layers.RNN):
+def check_state(layer: keras.layers.Layer) -> None:
+    """Refuses recurrent layers that go on where the call before has ended."""
+    for inner in layer._flatten_layers():
+        if getattr(inner, "stateful", False) and isinstance(inner, keras.layers.RNN):
             raise ConversionError(
-                f"The recurrent layer {layer.name!r} ({type(layer).__name__}) has "
+                f"The recurrent layer {inner.name!r} ({type(inner).__name__}) has "
                 "stateful=True: it goes on where the call before has ended, while a "
                 "file starts anew in every run. Build it with stateful=False, and show "
                 "it whole sequences."

@@ -14,7 +14,7 @@ from .._errors import UnreadableError
 _layers = keras.layers
 _QUANTIZERS = ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
 # Networks of few bits; more are the business of 8-bit kernels.
-_FEW_BITS = 8
+FEW_BITS = 8
 # Behind a sign, what they give is meant to be binary still.
 _WEIGHTLESS = (
     _layers.AveragePooling2D,
@@ -39,7 +39,7 @@ class Reason(NamedTuple):
 def kernel_quantizers(call: Call) -> list[Any]:
     """The quantizers of the kernels that meet the input of a call."""
     pointwise = getattr(call.layer, "pointwise_quantizer", None)
-    return [q for q in _all_quantizers(call.layer) if q is not pointwise]
+    return [q for q in all_quantizers(call.layer) if q is not pointwise]
 
 
 def few_bits(call: Call) -> Reason | None:
@@ -48,9 +48,9 @@ def few_bits(call: Call) -> Reason | None:
     if not kernels:
         return None
     quantizer = getattr(call.layer, "input_quantizer", None)
-    bits = 1 if has_sign_input(call) else _bits(quantizer)
-    kernel_bits = min(map(_bits, kernels))
-    if max(bits, kernel_bits) >= _FEW_BITS:
+    bits = 1 if has_sign_input(call) else bits_of(quantizer)
+    kernel_bits = min(map(bits_of, kernels))
+    if max(bits, kernel_bits) >= FEW_BITS:
         return None
     return Reason(
         f"Layer {call.label!r} has inputs of {bits} bit and a kernel of "
@@ -63,7 +63,7 @@ def stands_between(call: Call) -> Reason | None:
     """Says what stands between a sign and the binary kernel that it is for."""
     kernels = kernel_quantizers(call)
     quantizer = getattr(call.layer, "input_quantizer", None)
-    if not kernels or min(map(_bits, kernels)) != 1 or quantizer is not None:
+    if not kernels or min(map(bits_of, kernels)) != 1 or quantizer is not None:
         return None
     remedy = f"Give {call.label!r} an input_quantizer such as 'ste_sign'"
     left = tf.nest.flatten(call.inputs)
@@ -111,7 +111,7 @@ def why_none_is_binary(model: keras.Model) -> str:
     return " and ".join(said) or "it holds no QuantConv2D"
 
 
-def _bits(quantizer: Any) -> int:
+def bits_of(quantizer: Any) -> int:
     if isinstance(quantizer, lq.quantizers.NoOp):
         return 32
     return getattr(quantizer, "precision", None) or 32
@@ -124,19 +124,19 @@ def check_inside(call: Call) -> None:
         UnreadableError: It names both layers and the remedy.
     """
     inside = list(call.layer._flatten_layers(include_self=False))
-    kernels = [q for layer in inside for q in _all_quantizers(layer)]
+    kernels = [q for layer in inside for q in all_quantizers(layer)]
     signs = [x for x in map(sign_of, inside) if x is not None]
     signed = has_sign_input(call) or not all(
         any(sign is kernel for kernel in kernels) for sign in signs
     )
     for layer in inside:
-        of_layer = _all_quantizers(layer)
+        of_layer = all_quantizers(layer)
         if not of_layer:
             continue
         quantizer = getattr(layer, "input_quantizer", None)
-        bits = 1 if signed else _bits(quantizer)
-        bits = max(bits, min(map(_bits, of_layer)))
-        if bits < _FEW_BITS:
+        bits = 1 if signed else bits_of(quantizer)
+        bits = max(bits, min(map(bits_of, of_layer)))
+        if bits < FEW_BITS:
             raise UnreadableError(
                 f"Layer {call.label!r} ({type(call.layer).__name__}) holds the "
                 f"{'binary' if bits == 1 else 'quantized'} layer {layer.name!r}, which "
@@ -163,7 +163,7 @@ def _outside(call: Call, inner: keras.layers.Layer) -> str:
     )
 
 
-def _all_quantizers(layer: keras.layers.Layer) -> list[Any]:
+def all_quantizers(layer: keras.layers.Layer) -> list[Any]:
     found = [getattr(layer, name, None) for name in _QUANTIZERS]
     return [quantizer for quantizer in found if quantizer is not None]
 

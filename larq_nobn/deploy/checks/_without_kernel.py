@@ -148,17 +148,23 @@ def _convolution(call: Call) -> Reason | None:
             "convolutions padded with 1 or 0 only",
             "Use pad_values=1.0.",
         )
-    reach = [
-        (k - 1) * d + 1
-        for k, d in zip(layer.kernel_size, layer.dilation_rate, strict=True)
-    ]
-    if padding == 0.0 and any(s < r for s, r in zip(size, reach, strict=True)):
-        return Reason(
-            f"Layer {call.label!r} pads a {size[0]}x{size[1]} map with zeros for a "
-            f"{reach[0]}x{reach[1]} kernel, which LCE computes wrongly",
-            "Use pad_values=1.0, convert(one_padding=True), or larger images.",
-        )
-    return None
+    if padding == 1.0:
+        return None
+    return small_map(call.label, size, layer.kernel_size, layer.dilation_rate)
+
+
+def small_map(
+    label: str, size: Sequence[int], kernel: Sequence[int], dilation: Sequence[int]
+) -> Reason | None:
+    """Says that a map is smaller than the kernel that it is padded with zeros for."""
+    reach = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+    if all(s >= r for s, r in zip(size, reach, strict=True)):
+        return None
+    return Reason(
+        f"Layer {label!r} pads a {size[0]}x{size[1]} map with zeros for a "
+        f"{reach[0]}x{reach[1]} kernel, which LCE computes wrongly",
+        "Use pad_values=1.0, convert(one_padding=True), or larger images.",
+    )
 
 
 def pad_value(layer: Any) -> float:

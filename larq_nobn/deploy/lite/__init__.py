@@ -2,20 +2,26 @@
 
 from ._flatbuffer import compute_engine, quiet, to_flatbuffer
 from ._operations import Operation, Subgraph, Tensor, damaged, is_lite, read
-from ._ports import Ports, batch_of, inference, ports_of, run
+from ._ports import Function, Ports, batch_of, in_batches, inference, ports_of, run
 from ._runner import Runner
 from ._tensor_info import TensorInfo
+from ._trace import Trace, TracedKernel, TracedSign
 
 __all__ = [
+    "Function",
     "Operation",
     "Ports",
     "Runner",
     "Subgraph",
     "Tensor",
     "TensorInfo",
+    "Trace",
+    "TracedKernel",
+    "TracedSign",
     "batch_of",
     "compute_engine",
     "damaged",
+    "in_batches",
     "inference",
     "is_lite",
     "ports_of",

@@ -19,7 +19,7 @@ from ...graph import (
 )
 from ...layers import RPReLU
 from ...quantizers import RSign
-from .._errors import ConversionError
+from .._errors import ConversionError, UnreadableError
 from .._graph import as_functional
 from ._head import plain_head
 from ._inference import PlainGroupNormalization, PlainRPReLU
@@ -218,9 +218,9 @@ def _clone(
         except ConversionError:
             raise
         except ModelError as error:
-            raise ConversionError(str(error)) from error
+            raise UnreadableError(str(error)) from error
         except Exception as error:  # whatever a user's layer raises when called
-            raise ConversionError(
+            raise UnreadableError(
                 f"Model {model.name!r} cannot be rebuilt in float32: {error}. Remove "
                 "casts to other types from its layers."
             ) from error

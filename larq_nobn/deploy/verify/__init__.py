@@ -2,6 +2,7 @@
 
 from ._agreement import agreement
 from ._data import verification_examples
+from ._traced import verify_trace, verify_traced_file
 from ._verify import verify_file, verify_prepared
 
 __all__ = [
@@ -9,4 +10,6 @@ __all__ = [
     "verification_examples",
     "verify_file",
     "verify_prepared",
+    "verify_trace",
+    "verify_traced_file",
 ]

@@ -15,6 +15,11 @@ from ..lite import Ports, Runner, inference, run, to_flatbuffer
 from ..prepare import ShiftedSign
 from ._agreement import SignPair
 
+LOOK = (
+    "Look for a layer whose output depends on more than its input, such as on a state "
+    "or a random number."
+)
+
 # What a form of the network computes at its signs, by label.
 Tap = Callable[[Sequence[np.ndarray]], dict[str, np.ndarray]]
 
@@ -68,17 +73,24 @@ def converted_signs(prepared: keras.Model, shipped: Runner, ports: Ports) -> Tap
     def read(examples: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         parts = np.split(probe.outputs(examples)[0], ends[:-1], axis=1)
         proper = [y.reshape(len(y), -1) for y in shipped.outputs(examples)]
-        for part, output in zip(parts, proper, strict=False):
-            if not np.allclose(part, output, rtol=1e-5, atol=1e-6, equal_nan=True):
-                raise VerificationError(
-                    "The converted file and the same file with its signs made visible "
-                    "compute different outputs, so which sign made it differ from the "
-                    f"model cannot be told. {_suspects(prepared)} No file was written."
-                )
+        check_probe(parts[:count], proper, _suspects(prepared))
         bits = zip(found, parts[count:], strict=True)
         return {s.label: _as_given(s, values > 0) for s, values in bits}
 
     return read
+
+
+def check_probe(
+    parts: Sequence[np.ndarray], proper: Sequence[np.ndarray], suspects: str
+) -> None:
+    """Checks that a file with its signs made visible has the outputs of the other."""
+    for part, output in zip(parts, proper, strict=True):
+        if not np.allclose(part, output, rtol=1e-5, atol=1e-6, equal_nan=True):
+            raise VerificationError(
+                "The converted file and the same file with its signs made visible "
+                "compute different outputs, so which sign made it differ from the "
+                f"model cannot be told. {suspects} No file was written."
+            )
 
 
 def _suspects(prepared: keras.Model) -> str:
@@ -90,10 +102,7 @@ def _suspects(prepared: keras.Model) -> str:
             f"What stands in the way is the state of the recurrent layers: "
             f"{', '.join(found)}. Build them with unroll=True."
         )
-    return (
-        "Look for a layer whose output depends on more than its input, such as on a "
-        "state or a random number."
-    )
+    return LOOK
 
 
 def sign_pairs(

@@ -45,7 +45,8 @@ def verify_prepared(
         ConversionError: If the given model cannot be compared with anything.
         VerificationError: If some difference is no matter of rounding.
     """
-    found, wanted = _outputs_given(model, examples), outputs(prepared, examples)
+    found = checked_outputs(model, lambda: outputs(model, examples), len(examples[0]))
+    wanted = outputs(prepared, examples)
     reference, basis = flat, _GIVEN
     policy = half_precision(flat)
     if policy is not None:
@@ -57,7 +58,7 @@ def verify_prepared(
         prepared, wanted, found, lambda: given_signs(reference), examples, _EQUAL
     )
     if compared.unexplained:
-        _refuse(compared, "Preparing the model changed what it computes", _EQUAL)
+        refuse(compared, "Preparing the model changed what it computes", _EQUAL)
     return {**compared.to_dict(), "reference": basis}
 
 
@@ -84,7 +85,7 @@ def verify_file(
     if compared.unexplained:
         which = list(compared.unexplained_examples)
         differing = [array[which] for array in examples]
-        _refuse(
+        refuse(
             compared,
             "The converted file computes something else",
             tolerance,
@@ -98,11 +99,16 @@ def outputs(model: keras.Model, examples: Sequence[np.ndarray]) -> list[np.ndarr
     return [output.astype(np.float32) for output in run(model, examples)]
 
 
-def _outputs_given(
-    model: keras.Model, examples: Sequence[np.ndarray]
+def checked_outputs(
+    model: keras.Model, apply: Callable[[], list[np.ndarray]], count: int
 ) -> list[np.ndarray]:
+    """Applies a given model to `count` examples, and checks what it gives.
+
+    Raises:
+        ConversionError: If it cannot be compared with anything.
+    """
     try:
-        found = outputs(model, examples)
+        found = apply()
     except Exception as error:  # whatever a user's layer raises when called
         said = " ".join(filter(None, str(error).splitlines()[:3]))
         said = re.sub(r"\{\{.*?\}\} ?| \[Op:.*", "", said)[:300].rstrip(".")
@@ -110,7 +116,6 @@ def _outputs_given(
             f"Model {model.name!r} cannot be called on the verification examples: "
             f"{said}. Pass data that it takes."
         ) from error
-    count = len(examples[0])
     for name, output in zip(model.output_names, found, strict=True):
         if len(output) != count:
             raise ConversionError(
@@ -148,7 +153,8 @@ def _compare(
     return agreement(wanted, found, tolerance, pairs)
 
 
-def _refuse(found: Agreement, what: str, tolerance: float, where: str = "") -> None:
+def refuse(found: Agreement, what: str, tolerance: float, where: str = "") -> None:
+    """Raises a VerificationError that says how many examples differ, and where."""
     raise VerificationError(
         f"{what}: {found.unexplained} of {found.examples} examples differ by more "
         f"than tolerance={tolerance:g}, and not by the rounding of a sign: "

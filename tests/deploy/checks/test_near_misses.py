@@ -1,5 +1,7 @@
 """What is nearly binary is refused by name, and not silently computed in float."""
 
+import re
+
 import larq_nobn as nobn
 import larq as lq
 import numpy as np
@@ -164,20 +166,21 @@ def test_binary_layers_inside_wrappers_are_found(before):
     refused("'x' .TimeDistributed. holds the binary layer 'inner'", *rows)
 
 
-def test_the_steps_of_a_wrapper_are_called_one_by_one_instead(tmp_path):
+def test_the_steps_of_a_wrapper_may_be_called_one_by_one(tmp_path):
     shared = binary_conv(8, name="shared")
     clip = keras.Input((2, 8, 8, 8))
     wrapped = keras.Model(clip, layers.TimeDistributed(shared, name="each")(clip))
     message = "'each' .* layer 'shared'.* step x.:, t., .* tf.stack"
-    with pytest.raises(ConversionError, match=message):
-        nobn.convert(wrapped, tmp_path / "m.tflite")
-    # What the message advises computes the same, and is binary.
+    report = nobn.convert(wrapped, tmp_path / "m.tflite")
+    assert report.lce_bconv2d == 1
+    assert re.search(message, report.not_prepared)
+    # What the message advises computes the same, and is prepared.
     steps = tf.stack([shared(clip[:, t]) for t in range(2)], axis=1)
     model = keras.Model(clip, steps)
     x = np.random.default_rng(0).normal(size=(4, 2, 8, 8, 8)).astype("float32")
     np.testing.assert_array_equal(model(x), wrapped(x))
     report = nobn.convert(model, tmp_path / "m.tflite", data=x)
-    assert report.lce_bconv2d == 2
+    assert (report.lce_bconv2d, report.not_prepared) == (2, None)
 
 
 def test_few_bits_inside_wrappers_are_found():

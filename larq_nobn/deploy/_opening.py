@@ -1,0 +1,181 @@
+"""Makes functional models of fixed sizes of those that have open ones, or no graph."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .._batches import batches
+from .._keras import keras
+from ..graph import ModelError, flat_copy
+from ._errors import ConversionError
+
+_EXAMPLE = "Pass it as height, width and channels, such as (96, 96, 3)."
+
+
+def with_known_sizes(
+    model: Any, input_shape: Sequence[int] | None, data: Any
+) -> keras.Model:
+    """Returns a functional model that computes the same, as a rule the given one.
+
+    Arguments:
+        model: Whatever was given for a model.
+        input_shape: The size of one example, where the model leaves it open.
+        data: What the user passed as examples, or None; says the size of a subclassed
+            model that was never called.
+
+    Raises:
+        ConversionError: If `input_shape` does not suit the model, or the size of a
+            subclassed model is unknown.
+    """
+    shape = None if input_shape is None else _checked(input_shape)
+    if not isinstance(model, keras.Model):
+        return model  # for others to refuse
+    if not getattr(model, "_is_graph_network", False):
+        found = _around(model, _specs(model, shape, data))
+        # A Sequential model has its graph as soon as it was called.
+        return model if getattr(model, "_is_graph_network", False) else found
+    if shape is None:
+        return model
+    given = model.inputs[0]
+    _check_fit(model, tuple(given.shape), shape, len(model.inputs))
+    if None not in given.shape[1:]:
+        return model
+    start = keras.Input(
+        batch_shape=(given.shape[0], *shape),
+        dtype=given.dtype,
+        name=model.input_names[0],
+    )
+    try:
+        return flat_copy(model, [start])
+    except ModelError:
+        return _around(model, tf.TensorSpec((given.shape[0], *shape), given.dtype))
+    except Exception as error:  # whatever its layers say to that size
+        raise _unsuited(model, shape, error) from error
+
+
+def _checked(input_shape: Any) -> tuple[int, ...]:
+    try:
+        sides = tuple(input_shape)
+    except TypeError:
+        sides = ()
+    whole = all(isinstance(n, (int, np.integer)) and n > 0 for n in sides)
+    if not sides or not whole or isinstance(input_shape, str):
+        raise ConversionError(
+            f"input_shape={input_shape!r} is not the size of one example, in positive "
+            f"integers without the batch. {_EXAMPLE}"
+        )
+    return tuple(map(int, sides))
+
+
+def _check_fit(
+    model: keras.Model, given: tuple, shape: tuple[int, ...], count: int
+) -> None:
+    if count != 1:
+        raise ConversionError(
+            f"input_shape={shape} is for models of one input, and model "
+            f"{model.name!r} has {count}. Build it with inputs of fixed size."
+        )
+    if not tf.TensorShape(given[1:]).is_compatible_with(shape):
+        raise ConversionError(
+            f"input_shape={shape} does not fit the input of model {model.name!r}, "
+            f"which takes {given}. Pass the numbers that it has, and a size of your "
+            "choice where it says None."
+        )
+
+
+def _specs(model: keras.Model, shape: tuple[int, ...] | None, data: Any) -> Any:
+    """What goes into a model without a graph: specs in its own structure."""
+    specs = _called_on(model)
+    if specs is None and shape is None and data is not None:
+        specs = _of_data(data)
+    if specs is None and shape is not None:
+        specs = tf.TensorSpec((None, *shape), keras.backend.floatx())
+    if specs is None:
+        raise ConversionError(
+            f"Model {model.name!r} has no layer graph and was never called, so the "
+            "size of its input is not known. Pass input_shape or data, or call it on "
+            "a batch first."
+        )
+    flat = tf.nest.flatten(specs)
+    if shape is not None:
+        _check_fit(model, tuple(flat[0].shape), shape, len(flat))
+        flat = [tf.TensorSpec((flat[0].shape[0], *shape), flat[0].dtype)]
+    for spec in flat:
+        if None in spec.shape[1:]:
+            raise ConversionError(
+                f"Model {model.name!r} was called on {tuple(spec.shape)}, which leaves "
+                "more open than the batch size. Pass the rest as input_shape."
+            )
+    return tf.nest.pack_sequence_as(specs, flat)
+
+
+def _called_on(model: keras.Model) -> Any:
+    """What a model was called on before, or built for; None if it never was."""
+    saved = model.save_spec()
+    if saved is not None:
+        return saved[0][0]
+    built = getattr(model, "_build_input_shape", None)
+    if built is None:
+        return None
+    if isinstance(built, dict):
+        return {name: _float(shape) for name, shape in built.items()}
+    several = isinstance(built, (list, tuple)) and isinstance(
+        built[0], (list, tuple, tf.TensorShape)
+    )
+    return [_float(shape) for shape in built] if several else _float(built)
+
+
+def _float(shape: Any) -> tf.TensorSpec:
+    return tf.TensorSpec((None, *shape[1:]), keras.backend.floatx())
+
+
+def _of_data(data: Any) -> Any:
+    x = data[0] if isinstance(data, tuple) else data
+    try:
+        first, _ = next(batches(data, 1, several=isinstance(x, list)))
+    except (StopIteration, ValueError, TypeError):
+        return None
+    return tf.nest.map_structure(_spec_of, first)
+
+
+def _spec_of(array: Any) -> tf.TensorSpec:
+    found = tf.convert_to_tensor(array)
+    dtype = found.dtype
+    if dtype.is_floating:  # Keras casts them
+        dtype = tf.as_dtype(keras.backend.floatx())
+    return tf.TensorSpec((None, *found.shape[1:]), dtype)
+
+
+def _around(model: keras.Model, specs: Any) -> keras.Model:
+    """A functional model whose one layer is the given one."""
+    flat = tf.nest.flatten(specs)
+    names = [None] if len(flat) == 1 else [f"input_{i + 1}" for i in range(len(flat))]
+    starts = [
+        keras.Input(batch_shape=spec.shape, dtype=spec.dtype, name=name)
+        for spec, name in zip(flat, names, strict=True)
+    ]
+    inputs = tf.nest.pack_sequence_as(specs, starts)
+    try:
+        return keras.Model(inputs, model(inputs), name=model.name)
+    except Exception as error:  # whatever a user's code raises when called
+        shapes = [tuple(spec.shape[1:]) for spec in flat]
+        raise _unsuited(
+            model, shapes[0] if len(shapes) == 1 else shapes, error
+        ) from error
+
+
+def _unsuited(model: keras.Model, shape: Any, error: Exception) -> ConversionError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    # Keras says where first, and what in a line like 'ValueError: ...' or the next.
+    named = [line for line in lines if re.match(r"\w+(Error|Exception): ", line)]
+    where = bool(lines) and lines[0].startswith("Exception encountered")
+    said = next(iter([*named, *lines[where:]]), type(error).__name__)
+    return ConversionError(
+        f"Model {model.name!r} cannot be called on inputs of shape {shape}: "
+        f"{said[:300].rstrip('.')}. Pass an input_shape that it takes."
+    )

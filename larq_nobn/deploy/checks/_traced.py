@@ -1,0 +1,145 @@
+"""What LCE cannot binarize of a model that shows no layers, only operations."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ..._keras import keras
+from ...graph import split_kernel
+from .._errors import ConversionError
+from ..lite import Trace, TracedKernel
+from ._limits import check_state, check_weights
+from ._near_misses import FEW_BITS, all_quantizers, bits_of
+from ._without_kernel import NoKernel, refuse, small_map
+
+_TRANSPOSED = ("Conv2DBackpropInput", "Conv3DBackpropInputV2")
+# And what says that they turn the first or the second of their matrices.
+_MATRICES = {
+    "MatMul": ("transpose_a", "transpose_b"),
+    "BatchMatMulV2": ("adj_x", "adj_y"),
+}
+
+
+def check_float32(model: keras.Model, reason: ConversionError) -> None:
+    """Refuses half precision where preparation cannot make float32 of it.
+
+    Arguments:
+        model: A functional model, whatever it holds.
+        reason: Why it cannot be prepared.
+
+    Raises:
+        ConversionError: Which says that too.
+    """
+    for layer in model._flatten_layers(include_self=False):
+        policy = layer.dtype_policy
+        made = not isinstance(layer, keras.layers.InputLayer)
+        if made and policy.compute_dtype in ("float16", "bfloat16"):
+            raise ConversionError(
+                f"{reason} Without that, layer {layer.name!r} would stay in "
+                f"{policy.name}: build the model in float32 and give it these weights."
+            ) from reason
+
+
+def check_trace(
+    model: keras.Model, trace: Trace, allow_float: bool
+) -> tuple[list[str], list[NoKernel]]:
+    """Returns what should be binary in a file of a trace, and what is float on request.
+
+    Arguments:
+        model: The functional model that was traced, whatever it holds.
+        trace: Its operations.
+        allow_float: Whether layers without a binary kernel, and models without a
+            binary layer, may pass.
+
+    Raises:
+        ConversionError: As `check_limits`.
+    """
+    # Those inside before those around them.
+    layers = {layer.name: layer for layer in [*model._flatten_layers()][::-1]}
+    for layer in layers.values():
+        check_weights(layer, layer.name)
+        check_state(layer)
+    binary: list[str] = []
+    uses: dict[str, list[TracedKernel]] = {}
+    for kernel in trace.kernels():
+        if _is_binary(kernel):
+            _check_convolution(kernel)
+            binary.append(kernel.layer)
+        elif _is_of_few_bits(kernel, layers.get(kernel.layer)):
+            uses.setdefault(kernel.layer, []).append(kernel)
+    for name in sorted(trace.layers() & layers.keys() - {*binary, *uses}):
+        if _bits(layers[name]) < FEW_BITS:  # whose kernel no operation shows
+            uses[name] = []
+    lacking = [
+        _lack(layers[name], found, trace.batch_size) for name, found in uses.items()
+    ]
+    if lacking and not allow_float:
+        refuse(lacking, model.name)
+    if not binary and not allow_float:
+        raise ConversionError(
+            f"Model {model.name!r} has no binary convolution. A QuantConv2D is one "
+            "with an input_quantizer and a kernel_quantizer such as 'ste_sign'; "
+            "allow_float=True converts a model without any."
+        )
+    return binary, lacking
+
+
+def _is_binary(kernel: TracedKernel) -> bool:
+    """Whether LCE should find a binary convolution here."""
+    if kernel.op.type != "Conv2D" or not kernel.signs or kernel.pad not in (None, 1.0):
+        return False
+    return split_kernel(kernel.kernel) is not None and bool(kernel.kernel.all())
+
+
+def _is_of_few_bits(kernel: TracedKernel, layer: keras.layers.Layer | None) -> bool:
+    return layer is not None and _bits(layer, kernel.signs) < FEW_BITS
+
+
+def _bits(layer: keras.layers.Layer, signs: bool = False) -> int:
+    """Of the larger one of input and kernel, as far as the layer itself says."""
+    kernels = [bits_of(quantizer) for quantizer in all_quantizers(layer)]
+    bits = 1 if signs else bits_of(getattr(layer, "input_quantizer", None))
+    return max(bits, min(kernels, default=32))
+
+
+def _lack(
+    layer: keras.layers.Layer, uses: Sequence[TracedKernel], batch_size: int
+) -> NoKernel:
+    kind = type(layer).__name__
+    weights = sum(math.prod(weight.shape) for weight in layer.weights)
+    # A layer may have two kernels, and each of them several uses.
+    sizes = {(use.op.type, use.kernel.shape): use.kernel.size for use in uses}
+    return NoKernel(
+        layer=layer.name,
+        kind=kind,
+        finding=f"Layer {layer.name!r} ({kind}) is of few bits, and LCE has no binary "
+        "kernel for it as it stands",
+        remedy="Use a QuantConv2D with signs for both, padded with 1 or 0, or leave "
+        "its input or its kernel unquantized.",
+        macs=sum(map(_macs, uses)) // batch_size or weights,
+        bytes=4 * (sum(sizes.values()) or weights),
+    )
+
+
+def _macs(use: TracedKernel) -> int:
+    """Multiply-accumulates for a whole batch."""
+    op, kernel = use.op, use.kernel
+    if op.type in _TRANSPOSED:
+        return kernel.size * math.prod(op.inputs[2].shape[:-1])
+    if op.type not in _MATRICES:
+        return kernel.size * math.prod(op.outputs[0].shape[:-1])
+    second = op.inputs[1].op.type == "Const"
+    turned = op.get_attr(_MATRICES[op.type][second])
+    # The axis that is summed over is the last of the first matrix.
+    axis = -2 if second != turned else -1
+    return kernel.shape[axis] * math.prod(op.outputs[0].shape)
+
+
+def _check_convolution(kernel: TracedKernel) -> None:
+    op, layer = kernel.op, kernel.layer
+    size, reach = op.inputs[0].shape[1:3], kernel.kernel.shape[:2]
+    if op.get_attr("padding") == b"SAME":
+        found = small_map(layer, size, reach, op.get_attr("dilations")[1:3])
+        if found is not None:
+            raise ConversionError(f"{found.finding}. {found.remedy}")

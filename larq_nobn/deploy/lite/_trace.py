@@ -1,0 +1,174 @@
+"""A model as one graph of operations, for models whose layers cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from ..._keras import keras
+from ..._math import unfused
+from .._errors import ConversionError
+from ._baking import bake
+from ._flatbuffer import cause, quiet
+from ._ports import Function, Ports, inference
+
+# Where an operation with a kernel has its input; its kernel is the other one.
+_INPUTS = {
+    "Conv2D": 0,
+    "DepthwiseConv2dNative": 0,
+    "Conv3D": 0,
+    "MatMul": 0,
+    "BatchMatMulV2": 0,
+    "Conv2DBackpropInput": 2,
+    "Conv3DBackpropInputV2": 2,
+}
+# A sign passes through them on its way into a convolution.
+_NOTHING = ("Identity", "IdentityN", "StopGradient")
+_PADS = ("Pad", "PadV2", "SpaceToBatchND")
+_RESHAPES = ("Reshape", "ExpandDims", "Squeeze", "Transpose")
+_ADDS = ("AddV2", "Add")
+_COMPARES = ("GreaterEqual", "Greater", "Less", "LessEqual")
+
+
+class TracedSign(NamedTuple):
+    """A sign of a trace: its ±1, and the one or two numbers whose difference it is of.
+
+    Without these, nothing is known of how close to 0 it was.
+    """
+
+    value: Any
+    of: tuple[Any, ...]
+
+
+class TracedKernel(NamedTuple):
+    """An operation that multiplies by a constant kernel."""
+
+    op: Any
+    layer: str
+    kernel: np.ndarray
+    signs: bool
+    pad: float | None
+
+
+class Trace:
+    """The operations of a model's inference function, with all constants computed.
+
+    What does not depend on an input is computed here, once: kernels from what they are
+    quantized of, whatever LCE itself would compute anew in every run.
+
+    Arguments:
+        model: A functional model, whatever it holds.
+        ports: What it takes and gives, and how many examples at once.
+
+    Attributes:
+        batch_size: That number.
+
+    Raises:
+        ConversionError: If the model cannot be traced.
+    """
+
+    def __init__(self, model: keras.Model, ports: Ports):
+        from tensorflow.python.framework.convert_to_constants import (
+            convert_variables_to_constants_v2,
+        )
+
+        traced = tf.function(lambda *inputs: inference(model)(inputs))
+        with quiet() as chatter:
+            try:
+                with unfused():
+                    concrete = traced.get_concrete_function(*ports.inputs)
+                frozen = convert_variables_to_constants_v2(
+                    concrete, lower_control_flow=False
+                )
+                self._baked = bake(frozen, model)
+            except Exception as error:  # whatever a user's layer raises when called
+                raise ConversionError(
+                    f"Model {model.name!r} cannot be traced: {cause(error, chatter())}."
+                ) from error
+        with tf.Graph().as_default() as graph:
+            starts = [
+                tf.compat.v1.placeholder(spec.dtype, spec.shape, name)
+                for spec, name in zip(ports.inputs, self._baked.inputs, strict=True)
+            ]
+            self._imported(starts, self._baked.outputs)
+        self._operations = graph.get_operations()
+        self.batch_size = ports.batch_size
+
+    def function(self, more: Sequence[Any] = ()) -> Function:
+        """Returns what computes the outputs, and more tensors of the trace."""
+        ends = [*self._baked.outputs, *(tensor.name for tensor in more)]
+        return lambda inputs: self._imported(inputs, ends)
+
+    def _imported(self, inputs: Sequence[Any], ends: Sequence[str]) -> list[Any]:
+        pairs = zip(self._baked.inputs, inputs, strict=True)
+        starts = {f"{name}:0": tensor for name, tensor in pairs}
+        # A tensor that is wanted twice comes once; an input is there already.
+        once = [end for end in dict.fromkeys(ends) if end not in starts]
+        found = tf.graph_util.import_graph_def(
+            self._baked.graph_def, input_map=starts, return_elements=once, name=""
+        )
+        by_name = {**starts, **dict(zip(once, found, strict=True))}
+        return [by_name[end] for end in ends]
+
+    def signs(self) -> list[TracedSign]:
+        """Lists every sign, each behind the signs that it depends on."""
+        return [sign for op in self._operations for sign in _sign(op)]
+
+    def layers(self) -> set[str]:
+        """The names of the layers that have an operation."""
+        return {op.name.split("/")[1] for op in self._operations if "/" in op.name}
+
+    def kernels(self) -> Iterator[TracedKernel]:
+        """Yields the operations that have a constant kernel, in their order."""
+        for op in self._operations:
+            place = _INPUTS.get(op.type)
+            if place is None:
+                continue
+            if place == 0 and op.inputs[0].op.type == "Const":  # of a matrix product
+                place = 1
+            kernel = op.inputs[1 if place != 1 else 0]
+            if kernel.op.type != "Const":
+                continue
+            passes = _NOTHING + _PADS + (() if op.type == "Conv2D" else _RESHAPES)
+            source, pad = op.inputs[place].op, None
+            while source.type in passes:
+                if source.type == "PadV2":
+                    pad = float(_value(source.inputs[2]))
+                source = source.inputs[0].op
+            layer = op.name.split("/")[1]
+            signs = any(_sign(source))
+            yield TracedKernel(op, layer, _value(kernel), signs, pad)
+
+
+def _sign(op: Any) -> list[TracedSign]:
+    """The sign that an operation takes, if it is one: one or none."""
+    if op.type == "Sign":
+        inner = op.inputs[0].op
+        # Larq's sign is sign(sign(x) + 0.1).
+        if inner.type in _ADDS and inner.inputs[0].op.type == "Sign":
+            return [TracedSign(op.outputs[0], (inner.inputs[0].op.inputs[0],))]
+        if any(r.type in _ADDS and _is_read_by_sign(r) for r in _readers(op)):
+            return []  # the inner one
+        return [TracedSign(op.outputs[0], (op.inputs[0],))]
+    if op.type in ("Select", "SelectV2") and all(
+        x.op.type == "Const" and np.all(np.abs(_value(x)) == 1) for x in op.inputs[1:]
+    ):
+        compared = op.inputs[0].op
+        of = tuple(compared.inputs) if compared.type in _COMPARES else ()
+        return [TracedSign(op.outputs[0], of)]
+    return []
+
+
+def _readers(op: Any) -> list[Any]:
+    return op.outputs[0].consumers()
+
+
+def _is_read_by_sign(op: Any) -> bool:
+    return any(reader.type == "Sign" for reader in _readers(op))
+
+
+def _value(tensor: Any) -> np.ndarray:
+    return tf.make_ndarray(tensor.op.get_attr("value"))

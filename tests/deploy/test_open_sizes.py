@@ -1,0 +1,88 @@
+"""Models that leave the size of their images open, closed by `input_shape`."""
+
+import numpy as np
+import pytest
+from deploy.nets import binary_conv, chain, head, images, scrambled
+from larq_nobn._keras import keras
+from larq_nobn.deploy import ConversionError, Runner, convert
+
+pytestmark = pytest.mark.convert
+
+
+def open_model(shape=(None, None, 3)):
+    norm = keras.layers.BatchNormalization()
+    return chain(binary_conv(name="a"), norm, *head(), shape=shape, name="open")
+
+
+@pytest.mark.parametrize(
+    "given, size",
+    [((None, None, 3), (12, 8, 3)), ((None, 8, 3), (6, 8, 3)), ((8, 8, 3), [8, 8, 3])],
+)
+def test_a_file_of_that_size_computes_what_the_model_computes(given, size, tmp_path):
+    model, data = open_model(given), images(64, tuple(size))
+    nodes = [len(layer.inbound_nodes) for layer in model.layers]
+    report = convert(model, tmp_path / "m.tflite", input_shape=size, data=data)
+    assert (report.lce_bconv2d, report.not_prepared) == (1, None)
+    run = Runner((tmp_path / "m.tflite").read_bytes())
+    assert run.input_tensors[0].shape == (1, *size)
+    np.testing.assert_allclose(run(data), model(data), rtol=1e-3, atol=1e-4)
+    assert model.input_shape == (None, *given)
+    assert nodes == [len(layer.inbound_nodes) for layer in model.layers]
+
+
+def test_random_examples_of_that_size_are_made_up(tmp_path):
+    report = convert(open_model(), tmp_path / "m.tflite", input_shape=(9, 7, 3))
+    assert report.verify["examples"] == 32
+
+
+def test_models_inside_are_closed_too(tmp_path):
+    inner = chain(binary_conv(), stem=False, shape=(None, None, 32), name="inner")
+    model = chain(inner, *head(), shape=(None, None, 3))
+    report = convert(model, tmp_path / "m.tflite", input_shape=(8, 8, 3))
+    assert (report.lce_bconv2d, report.not_prepared) == (1, None)
+
+
+def test_padding_with_ones_is_compared_at_that_size(tmp_path):
+    conv = binary_conv(name="a", pad_values=0.0)
+    model = chain(conv, *head(), shape=(None, None, 3))
+    small = {"input_shape": (2, 2, 3), "verify": False}
+    with pytest.raises(ConversionError, match="'a' pads a 2x2 map with zeros"):
+        convert(model, tmp_path / "m.tflite", **small)
+    report = convert(model, tmp_path / "m.tflite", one_padding=True, **small)
+    assert (report.repadded, report.lce_bconv2d) == (["a"], 1)
+
+
+def two_inputs():
+    inputs = [keras.Input((None, None, 3)) for _ in range(2)]
+    both = keras.layers.Add()([binary_conv()(x) for x in inputs])
+    return scrambled(keras.Model(inputs, both, name="two"))
+
+
+def dense():
+    """Open, and yet of one size only: that of its dense kernel."""
+    inputs = keras.Input((None, None, 3))
+    flat = keras.layers.Reshape((192,))(inputs)
+    return keras.Model(inputs, keras.layers.Dense(4)(flat), name="dense")
+
+
+@pytest.mark.parametrize(
+    "make, shape, message",
+    [
+        (open_model, None, r"leaves more open .* pass that to convert as input_shape"),
+        (open_model, (8, 8, 1), r"\(8, 8, 1\) does not fit .* 'open', which takes .No"),
+        (open_model, (8, 8), r"input_shape=\(8, 8\) does not fit the input of model"),
+        (lambda: open_model((8, 8, 3)), (9, 9, 3), r"does not fit .* \(None, 8, 8, 3"),
+        (open_model, (0, 8, 3), r"input_shape=\(0, 8, 3\) is not the size of one"),
+        (open_model, (None, 8, 3), r"input_shape=\(None, 8, 3\) is not the size"),
+        (open_model, 96, "input_shape=96 is not the size of one example, in pos"),
+        (open_model, "8,8,3", "input_shape='8,8,3' is not the size of one example"),
+        (open_model, (8.0, 8, 3), r"input_shape=\(8\.0, 8, 3\) is not the size"),
+        (two_inputs, (8, 8, 3), "is for models of one input, and model 'two' has 2"),
+        (two_inputs, None, "leaves more open than the batch size"),
+        (dense, (9, 9, 3), r"'dense' cannot be called on inputs of shape \(9, 9, 3\)"),
+    ],
+)
+def test_what_does_not_fit_is_one_sentence(make, shape, message, tmp_path):
+    with pytest.raises(ConversionError, match=message):
+        convert(make(), tmp_path / "m.tflite", input_shape=shape, allow_float=True)
+    assert not any(tmp_path.iterdir())

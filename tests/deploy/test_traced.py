@@ -1,0 +1,438 @@
+"""Models whose layers cannot be read: converted as they compute, counted, compared."""
+
+import json
+import re
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from deploy.nets import binary_conv, chain, head, images, scrambled
+from larq_nobn._keras import keras
+from larq_nobn.deploy import (
+    ConversionError,
+    Runner,
+    VerificationError,
+    _convert,
+    audit,
+    convert,
+)
+from larq_nobn.deploy.lite import Trace, ports_of
+from larq_nobn.deploy.verify import _traced
+
+pytestmark = pytest.mark.convert
+layers = keras.layers
+
+
+class Residual(keras.Model):
+    """Two binary convolutions, one of them used twice, with code of its own."""
+
+    def __init__(self, first=None, **kwargs):
+        super().__init__(**kwargs)
+        self.stem = layers.Conv2D(32, 3, padding="same", name="stem")
+        self.first = first or binary_conv(name="first")
+        self.norm = layers.BatchNormalization(name="norm")
+        self.second = binary_conv(
+            name="second",
+            input_quantizer=nobn.quantizers.RSign(),
+            kernel_quantizer=nobn.quantizers.ScaledStdSign(),
+        )
+        self.act = nobn.layers.RPReLU(name="act")
+        self.last = layers.Dense(5, name="last")
+
+    def call(self, x):
+        x = self.norm(self.first(self.stem(x)))
+        for _ in range(2):
+            x = x + self.act(self.second(x))
+        return self.last(tf.reduce_mean(x, axis=(1, 2)))
+
+
+class Straight(keras.Model):
+    """Layers in a row, each called once."""
+
+    def __init__(self, *rows, **kwargs):
+        super().__init__(**kwargs)
+        self.rows = list(rows)
+
+    def call(self, x):
+        for layer in self.rows:
+            x = layer(x)
+        return x
+
+
+def called(model, shape=(8, 8, 3)):
+    model(np.zeros((2, *shape), np.float32))
+    return scrambled(model)
+
+
+def agrees(path, model, data):
+    found, expected = Runner(path.read_bytes())(data), model(data).numpy()
+    close = np.isclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
+    # Some sums of ±c are 0 in the file and rounding in Keras.
+    return close.reshape(len(data), -1).all(axis=1).mean()
+
+
+def test_a_subclassed_model_converts_as_it_computes(tmp_path):
+    model, data, path = called(Residual(name="mine")), images(64), tmp_path / "m.tflite"
+    weights = model.get_weights()
+    report = convert(model, path, data=data)
+    assert (report.lce_bconv2d, report.binary_layers) == (3, 3)
+    assert agrees(path, model, data) > 0.9
+    assert report.verify["examples"] == 64
+    assert report.verify["unexplained"] == report.verify["prepared"]["unexplained"] == 0
+    assert "the subclassed or unbuilt model 'mine'" in report.not_prepared
+    assert re.search("not prepared .* Model 'mine' cannot be taken apart", str(report))
+    assert "traced = file" in str(report)
+    assert json.loads(report.to_json())["not_prepared"] == report.not_prepared
+    names = [op["layer"] for op in audit(path).operations if op["op"] == "LceBconv2d"]
+    assert names == ["norm", "act", "act"]  # the last that was fused into each
+    for old, new in zip(weights, model.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"input_shape": (8, 8, 3)},
+        {"data": images(4)},
+        {"data": (images(4), np.zeros(4))},
+    ],
+)
+def test_the_size_of_a_model_that_was_never_called(options, tmp_path):
+    model = Straight(binary_conv(), name="fresh")
+    report = convert(model, tmp_path / "m.tflite", verify=False, **options)
+    assert (report.lce_bconv2d, report.verify) == (1, None)
+    assert model.built
+
+
+def test_a_model_that_was_built_knows_its_size(tmp_path):
+    model = Straight(binary_conv())
+    model.build((None, 8, 8, 3))
+    assert convert(model, tmp_path / "m.tflite", verify=False).lce_bconv2d == 1
+
+
+def test_a_sequential_model_gets_its_graph(tmp_path):
+    model = keras.Sequential([binary_conv(), *head()])
+    report = convert(model, tmp_path / "m.tflite", input_shape=(8, 8, 3))
+    assert (report.lce_bconv2d, report.not_prepared) == (1, None)
+
+
+class Pair(keras.Model):
+    """Takes and gives a dict."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.conv = binary_conv(8)
+
+    def call(self, inputs):
+        found = self.conv(inputs["left"]) - inputs["right"]
+        return {"sum": found, "half": 0.5 * found}
+
+
+def test_several_inputs_and_outputs_keep_their_names(tmp_path):
+    model, path = Pair(), tmp_path / "m.tflite"
+    data = {"left": images(64, (8, 8, 8)), "right": images(64, (8, 8, 8), seed=2)}
+    expected = model({name: x.astype(np.float32) for name, x in data.items()})
+    convert(model, path, data=data)
+    run = Runner(path.read_bytes())
+    assert run.input_names == ["left", "right"]
+    assert run.output_names == ["half", "sum"]
+    for name, found in zip(run.output_names, run(list(data.values())), strict=True):
+        np.testing.assert_allclose(found, expected[name], rtol=1e-4, atol=1e-4)
+
+
+class Block(layers.Layer):
+    """A layer that holds another."""
+
+    def __init__(self, inner, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = inner
+
+    def call(self, x):
+        return self.inner(x)
+
+
+class NoConfig(layers.Layer):
+    """A layer that cannot be made anew."""
+
+    def __init__(self, factor, **kwargs):
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, x):
+        return self.factor * x
+
+    def get_config(self):
+        return {"name": self.name}
+
+
+OPAQUE = {
+    "holds a binary layer": (
+        lambda: Block(binary_conv(name="inner"), name="x"),
+        r"'x' \(Block\) holds the binary layer 'inner'",
+        2,
+    ),
+    "has no configuration": (
+        lambda: NoConfig(2.0, name="x"),
+        r"Layer 'x' \(NoConfig\) cannot be rebuilt",
+        1,
+    ),
+    "is a subclassed model": (
+        lambda: Straight(binary_conv(), layers.ReLU(), name="x"),
+        "the subclassed or unbuilt model 'x'",
+        2,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", OPAQUE)
+def test_a_layer_that_cannot_be_read(kind, tmp_path):
+    make, reason, count = OPAQUE[kind]
+    norm = layers.BatchNormalization()
+    model = chain(binary_conv(name="plain"), norm, make(), *head())
+    path, data = tmp_path / "m.tflite", images(64)
+    report = convert(model, path, data=data)
+    assert re.search(reason, report.not_prepared)
+    assert (report.lce_bconv2d, report.binary_layers) == (count, count)
+    assert agrees(path, model, data) > 0.9
+
+
+def test_an_open_size_is_closed_around_such_a_layer(tmp_path):
+    block = Block(binary_conv(name="inner"))
+    model = chain(block, *head(), shape=(None, None, 3))
+    path, data = tmp_path / "m.tflite", images(64)
+    report = convert(model, path, data=data, input_shape=(8, 8, 3))
+    assert report.lce_bconv2d == 1
+    assert agrees(path, model, data) > 0.9
+
+
+def test_batches_of_several(tmp_path):
+    model, path = called(Straight(binary_conv(), *head())), tmp_path / "m.tflite"
+    report = convert(model, path, batch_size=3, data=images(64))
+    assert report.binary_macs == 64 * 9 * 3 * 32
+    assert agrees(path, model, images(64)) > 0.9
+
+
+DEPTHWISE = {"input_quantizer": "ste_sign", "depthwise_quantizer": "ste_sign"}
+FLOAT = {
+    "depthwise": (lq.layers.QuantDepthwiseConv2D(3, name="x", **DEPTHWISE), 27, 36),
+    "dense": (
+        lq.layers.QuantDense(
+            4, input_quantizer="ste_sign", kernel_quantizer="ste_sign", name="x"
+        ),
+        12,
+        64,
+    ),
+    "ternary": (binary_conv(4, name="x", kernel_quantizer="ste_tern"), 108, 64),
+    "padded with -1": (binary_conv(4, name="x", pad_values=-1.0), 108, 64),
+    "1D": (
+        lq.layers.QuantConv1D(
+            4, 3, input_quantizer="ste_sign", kernel_quantizer="ste_sign", name="x"
+        ),
+        36,
+        48,
+    ),
+    "separable": (
+        lq.layers.QuantSeparableConv2D(
+            4, 3, name="x", pointwise_quantizer="ste_sign", **DEPTHWISE
+        ),
+        27 + 12,
+        36,
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", FLOAT)
+def test_few_bits_without_a_kernel_are_found_inside(kind, tmp_path):
+    layer, weights, positions = FLOAT[kind]
+    model = called(Straight(layer, binary_conv(name="fine"), name="mine"))
+    path, data = tmp_path / "m.tflite", images(64)
+    cost = rf"\({weights * positions:,} MACs and {4 * weights:,} bytes in float\)"
+    message = rf"'mine' has 1 layer of few bits .* 'x' .* {cost}.* allow_float=True"
+    with pytest.raises(ConversionError, match=message):
+        convert(model, path)
+    assert not any(tmp_path.iterdir())
+    report = convert(model, path, data=data, allow_float=True)
+    assert (report.lce_bconv2d, report.binary_layers) == (1, 1)
+    [row] = report.in_float
+    assert (row["layer"], row["macs"], row["bytes"]) == (
+        "x",
+        weights * positions,
+        4 * weights,
+    )
+    assert agrees(path, model, data) > 0.9
+
+
+def test_recurrent_layers_run_as_loops(tmp_path):
+    rows = binary_conv(), layers.ReLU(), layers.Reshape((8, -1)), layers.GRU(4)
+    model, path = called(Straight(*rows)), tmp_path / "m.tflite"
+    assert convert(model, path, data=images(8)).lce_bconv2d == 1
+    assert agrees(path, model, images(64)) > 0.9
+
+
+def nan():
+    model = called(Straight(binary_conv(name="a")))
+    model.rows[0].kernel.assign(np.full((3, 3, 3, 32), np.nan))
+    return model
+
+
+class Wrong(keras.Model):
+    def call(self, x):
+        raise ValueError("no such thing")
+
+
+def half():
+    keras.mixed_precision.set_global_policy("mixed_float16")
+    try:
+        return called(Straight(binary_conv(name="a"), name="mine"))
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+
+
+@pytest.mark.parametrize(
+    "make, options, message",
+    [
+        (lambda: Straight(name="new"), {}, "'new' .* never called.* input_shape or da"),
+        (
+            lambda: Wrong(name="w"),
+            {"input_shape": (4,)},
+            "'w' .*: ValueError: no such thing. Pass",
+        ),
+        (
+            lambda: called(Straight(layers.ReLU(), name="mine")),
+            {},
+            "'mine' has no binary convolution.*allow_float=True",
+        ),
+        (
+            lambda: called(Straight(binary_conv())),
+            {"input_shape": (9, 9, 3)},
+            "not fit",
+        ),
+        (
+            lambda: called(Straight(binary_conv(6, groups=3, name="a"))),
+            {},
+            r"Layer 'a' \(QuantConv2D\) is of few bits, and LCE has no binary kernel",
+        ),
+        (
+            lambda: called(
+                Straight(
+                    layers.AveragePooling2D(4), binary_conv(name="a", pad_values=0.0)
+                )
+            ),
+            {},
+            "'a' pads a 2x2 map with zeros for a 3x3 kernel",
+        ),
+        (nan, {}, "of layer 'a' holds NaN"),
+        (half, {}, "'mine' cannot be taken apart.*stay in mixed_float16: build"),
+        (lambda: called(Straight(binary_conv())), {"int8": True}, "be taken apart"),
+        (lambda: called(Straight(binary_conv())), {"one_padding": True}, "taken apart"),
+    ],
+)
+def test_what_is_refused_leaves_no_file(make, options, message, tmp_path):
+    with pytest.raises(ConversionError, match=message):
+        convert(make(), tmp_path / "m.tflite", **options)
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_model_without_binary_layers_converts_on_request(tmp_path):
+    model, path = called(Straight(layers.ReLU(), *head())), tmp_path / "m.tflite"
+    report = convert(model, path, data=images(64), allow_float=True)
+    assert (report.lce_bconv2d, report.binary_layers) == (0, 0)
+    assert agrees(path, model, images(64)) == 1
+
+
+@pytest.fixture(scope="module")
+def simple():
+    return called(Straight(binary_conv(name="a"), layers.ReLU(), *head()))
+
+
+def test_a_binary_layer_that_stays_float_is_named(tmp_path, monkeypatch):
+    """A trace whose sign LCE does not recognise."""
+    real = Trace.function
+
+    def spoiled(self, more=()):
+        function = real(self, more)
+        for node in self._baked.graph_def.node:
+            if node.op == "PadV2":  # halve the ones that the map is padded with
+                for other in self._baked.graph_def.node:
+                    if other.name == node.input[2].removesuffix(":0"):
+                        value = tf.make_tensor_proto(0.5)
+                        other.attr["value"].tensor.CopyFrom(value)
+        return function
+
+    monkeypatch.setattr(Trace, "function", spoiled)
+    with pytest.raises(ConversionError, match="LCE found 0 .* has 1: layer 'a' stayed"):
+        convert(called(Straight(binary_conv(name="a"), *head())), tmp_path / "m.tflite")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_file_that_computes_something_else_is_found(simple, tmp_path, monkeypatch):
+    real = _convert.to_flatbuffer
+
+    def wrong(function, *rest):
+        return real(lambda inputs: [1.01 * y for y in function(inputs)], *rest)
+
+    monkeypatch.setattr(_convert, "to_flatbuffer", wrong)
+    monkeypatch.setattr(_traced, "to_flatbuffer", wrong)
+    message = "file computes .*: 32 of 32 examples .* behind that of layer 'a .sign 1.'"
+    with pytest.raises(VerificationError, match=message):
+        convert(simple, tmp_path / "m.tflite")
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_sign_that_turns_without_reason_is_found(simple, tmp_path, monkeypatch):
+    """The probe agrees with the file, which has another shift before its sign."""
+    real_file, real_probe = _convert.to_flatbuffer, _traced.to_flatbuffer
+    monkeypatch.setattr(_convert, "to_flatbuffer", shifted(real_file))
+    monkeypatch.setattr(_traced, "to_flatbuffer", shifted(real_probe))
+    with pytest.raises(
+        VerificationError, match=r"'a \(sign 1\)', whose input there is"
+    ):
+        convert(simple, tmp_path / "m.tflite")
+    assert not any(tmp_path.iterdir())
+
+
+def shifted(real):
+    return lambda function, *rest: real(
+        lambda inputs: function([x + 0.2 for x in inputs]), *rest
+    )
+
+
+def test_a_trace_that_computes_something_else_is_found(simple, tmp_path, monkeypatch):
+    real = Trace._imported
+
+    def wrong(self, inputs, ends):
+        first, *rest = real(self, inputs, ends)
+        return [first + 0.01, *rest]
+
+    monkeypatch.setattr(Trace, "_imported", wrong)
+    with pytest.raises(VerificationError, match="Tracing the model changed what it co"):
+        convert(simple, tmp_path / "m.tflite", verify=False)
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_a_trace_shows_of_its_signs():
+    """All three spellings of a sign, and what they are the sign of."""
+
+    class Signs(keras.Model):
+        def call(self, x):
+            y = lq.math.sign(x - 0.5)
+            z = tf.where(x >= 0.25, 1.0, -1.0)
+            return y + z + keras.backend.sign(x)
+
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, Signs()(inputs))
+    ports = ports_of(model)
+    trace = Trace(model, ports)
+    x = np.array([[0.1, 0.3, -0.7]], np.float32)
+    found = {
+        sign.value.op.type: (label, positive, distance)
+        for sign, (label, positive, distance) in zip(
+            trace.signs(), _traced._signs_of(trace, ports)([x]), strict=True
+        )
+    }
+    rows = [distance.tolist() for _, _, distance in found.values()]
+    assert len(trace.signs()) == 3
+    expected = [np.abs(x - s) for s in (0.5, 0.25, 0.0)]
+    assert sum(any(np.allclose(r, e) for e in expected) for r in rows) == len(rows)
