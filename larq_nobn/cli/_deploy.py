@@ -17,6 +17,7 @@ from ._models import (
     open_run_or_file,
     test_images,
 )
+from ._options import Blocks
 
 # As many as a conversion looks at; a limit takes equally many of every class.
 VERIFIED_IMAGES = 256
@@ -45,6 +46,17 @@ _CROPS = {"imagenet": 224 / 256}
     is_flag=True,
     help="Compute in int8 what is not binary; the model must hold FakeQuantization.",
 )
+@click.option(
+    "--allow-float",
+    is_flag=True,
+    help="Compute in float what is binary and has no binary kernel, and list it.",
+)
+@click.option(
+    "--input-shape",
+    type=Blocks(),
+    metavar="H,W,C",
+    help="Size of the images of a model that leaves it open, such as 96,96,3.",
+)
 @click.option("--json", "report", help="Write the report to this file; - prints it.")
 def convert(
     model: Path,
@@ -54,17 +66,21 @@ def convert(
     tolerance: float,
     one_padding: bool,
     int8: bool,
+    allow_float: bool,
+    input_shape: tuple[int, ...] | None,
     report: str | None,
 ) -> None:
     """Converts a model for the phone and verifies the file against Keras.
 
-    RUN_OR_FILE is a run folder or a .keras file. A run is verified on test images of
-    its own data set; a file on those of --dataset, or on random numbers. Whatever
-    fails, OUT.tflite is then not written. For a classifier of a known data set,
-    OUT.tflite.json tells an app the names of the classes and how to prepare a picture.
+    RUN_OR_FILE is a run folder, or a .keras or .h5 file. A run is verified on test
+    images of its own data set; a file on those of --dataset, or on random numbers.
+    Whatever fails, OUT.tflite is then not written. For a classifier of a known data
+    set, OUT.tflite.json tells an app the names of the classes and how to prepare a
+    picture.
 
     \b
     Example: larq-nobn convert runs/a model.tflite --json report.json
+             larq-nobn convert open.h5 model.tflite --input-shape 96,96,3
     """
     if (
         report is not None
@@ -83,6 +99,8 @@ def convert(
         tolerance=tolerance,
         one_padding=one_padding,
         int8=int8,
+        allow_float=allow_float,
+        input_shape=input_shape,
     )
     emit_json(result.to_dict(), report)
     if report != "-":
@@ -130,19 +148,22 @@ def converted(
     images, card = None, {}
     if dataset is not None:
         images = test_images(dataset, VERIFIED_IMAGES, data_dir)
-        card = _card(model, data.describe(dataset))
+        card = _card(model, data.describe(dataset), options.get("input_shape"))
     with working(f"converting and verifying {output}"):
         return deploy.convert(model, output, data=images, **options, **card)
 
 
-def _card(model: keras.Model, info: data.DatasetInfo) -> dict[str, Any]:
+def _card(
+    model: keras.Model, info: data.DatasetInfo, size: tuple[int, ...] | None = None
+) -> dict[str, Any]:
     """What an app has to know, if the model classifies the images of the data set."""
-    if model.input_shape[1:] != info.image_shape:
+    # A subclassed model may not know either of the two.
+    taken = size or getattr(model, "input_shape", ())[1:]
+    given = getattr(model, "output_shape", ())[1:]
+    if taken != info.image_shape or given != (info.classes,):
         return {}
-    if model.output_shape[1:] != (info.classes,):
-        return {}
-    size, crop = info.image_shape[:2], _CROPS.get(info.name, 1.0)
+    shape, crop = info.image_shape[:2], _CROPS.get(info.name, 1.0)
     return {
         "labels": info.class_names or None,
-        "preprocessing": deploy.Preprocessing(info.mean, info.std, size, crop),
+        "preprocessing": deploy.Preprocessing(info.mean, info.std, shape, crop),
     }

@@ -45,7 +45,7 @@ def evaluate(
 ) -> None:
     """Prints accuracy, loss and calibration error on test images.
 
-    RUN_OR_FILE is a run folder, a .keras file, or a .tflite file; the last is run by
+    RUN_OR_FILE is a run folder, or a .keras, .h5 or .tflite file; the last is run by
     Larq Compute Engine, image by image. The calibration error is the mean distance of
     confidence and accuracy.
 

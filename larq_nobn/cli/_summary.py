@@ -21,7 +21,7 @@ from ._models import model_argument, open_run_or_file
 def summary(model: Path) -> None:
     """Prints Larq's table, and what becomes of each layer on the phone.
 
-    RUN_OR_FILE is a run folder or a .keras file. The second table comes from a
+    RUN_OR_FILE is a run folder, or a .keras or .h5 file. The second table comes from a
     conversion that is thrown away again.
 
     \b

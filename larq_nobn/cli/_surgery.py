@@ -27,8 +27,8 @@ _json_option = click.option(
 def fold(model: Path, output: Path, report: str | None) -> None:
     """Folds batch norm into its neighbours: same outputs, no statistics.
 
-    RUN_OR_FILE is a run folder or a .keras file. OUT.keras is the same network at
-    inference, without any batch norm, and can be trained further in batches of any
+    RUN_OR_FILE is a run folder, or a .keras or .h5 file. OUT.keras is the same network
+    at inference, without any batch norm, and can be trained further in batches of any
     size. The table says what became of each batch norm.
 
     \b
@@ -61,9 +61,10 @@ def remove(
 ) -> None:
     """Rewrites a network without batch norm, to be trained again.
 
-    RUN_OR_FILE is a run folder or a .keras file. OUT.keras is the same architecture
-    with scaled standardized kernels, and the weights that keep their meaning. It does
-    not compute the same function (that is what fold is for): train it further.
+    RUN_OR_FILE is a run folder, or a .keras or .h5 file. OUT.keras is the same
+    architecture with scaled standardized kernels, and the weights that keep their
+    meaning. It does not compute the same function (that is what fold is for): train it
+    further.
 
     \b
     Example: larq-nobn remove runs/a free.keras

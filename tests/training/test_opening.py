@@ -7,6 +7,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from larq_nobn import training
@@ -76,6 +77,58 @@ def test_a_lambda_is_refused(tmp_path: Path):
     keras.Model(inputs, outputs).save(tmp_path / "lambda.keras")
     with pytest.raises(ValueError, match=r"lambda.keras carries Python code \(a Lam"):
         training.open_model(tmp_path / "lambda.keras")
+
+
+@pytest.fixture
+def h5(tiny_run: training.Run, tmp_path: Path) -> Path:
+    """The model of a run, in the older kind of file."""
+    tiny_run.model.save(tmp_path / "model.h5", save_format="h5")
+    return tmp_path / "model.h5"
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_an_h5_file_holds_the_same_model(tiny_run: training.Run, h5: Path):
+    model = training.open_model(h5)
+    images = np.random.default_rng(0).normal(size=(4, *model.input_shape[1:]))
+    np.testing.assert_array_equal(model(images), tiny_run.model(images))
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (("Conv2D", "Lambda"), "cannot be opened as a Keras model"),
+        (('"name": "head"', '"function_type": "lambda"'), "carries Python code"),
+        (('"name": "head"', '"module": "os"'), "from the Python module 'os'"),
+        (None, "it holds weights at most, and no model"),
+    ],
+)
+def test_an_h5_file_runs_no_code(
+    change: tuple[str, str] | None, message: str, h5: Path
+):
+    with h5py.File(h5, "a") as stored:
+        config = stored.attrs["model_config"]
+        del stored.attrs["model_config"]
+        if change is not None:
+            assert change[0] in config
+            stored.attrs["model_config"] = config.replace(*change)
+    with pytest.raises(ValueError, match=f"model.h5 .*{message}"):
+        training.open_model(h5)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
+def test_a_lambda_in_an_h5_file_is_refused(tmp_path: Path):
+    inputs = keras.Input((2,))
+    outputs = keras.layers.Lambda(lambda x: x + 1)(inputs)
+    keras.Model(inputs, outputs).save(tmp_path / "lambda.h5", save_format="h5")
+    with pytest.raises(ValueError, match=r"lambda.h5 carries Python code \(a Lambda"):
+        training.open_model(tmp_path / "lambda.h5")
+
+
+def test_a_damaged_h5_file(tmp_path: Path):
+    (tmp_path / "model.h5").write_bytes(b"\x89HDF\r\n\x1a\n cut off")
+    with pytest.raises(ValueError, match="model.h5 is damaged or not a Keras model"):
+        training.open_model(tmp_path / "model.h5")
 
 
 @pytest.mark.parametrize("module", ["os", "subprocess", "tests.training"])

@@ -97,10 +97,10 @@ def load_record(
 
 
 def open_model(path: str | os.PathLike, compile: bool = False) -> keras.Model:
-    """Opens a `.keras` file, or the one of a run folder, running no code from it.
+    """Opens a `.keras` or `.h5` file, or that of a run folder, running no code from it.
 
     Arguments:
-        path: A `.keras` file or a run folder.
+        path: A `.keras` file, a whole model in an `.h5` file, or a run folder.
         compile: Whether to restore loss, metrics and optimizer as well.
 
     Returns:
@@ -125,17 +125,16 @@ def open_model(path: str | os.PathLike, compile: bool = False) -> keras.Model:
             )
     if not file.is_file():
         raise FileNotFoundError(
-            f"{file} does not exist. Give a run folder or a .keras file."
+            f"{file} does not exist. Give a run folder, or a .keras or .h5 file."
         )
-    if file.suffix != ".keras":
+    if file.suffix not in _CONFIGS:
         raise ValueError(
-            f"{file} is not a .keras file. Give a run folder or a file that Keras "
-            "saved under a name ending in .keras."
+            f"{file} is not a .keras file or .h5 file. Give a run folder or a file "
+            "that Keras saved under a name with one of these endings."
         )
     try:
-        with zipfile.ZipFile(file) as archive:
-            config = json.loads(archive.read("config.json"))
-    except (zipfile.BadZipFile, KeyError, ValueError) as error:
+        config = _CONFIGS[file.suffix](file)
+    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
         raise ValueError(
             f"{file} is damaged or not a Keras model: {_first_line(error)}. "
             "Save it again, or train anew."
@@ -147,6 +146,25 @@ def open_model(path: str | os.PathLike, compile: bool = False) -> keras.Model:
         raise ValueError(
             f"{file} cannot be opened as a Keras model: {_first_line(error)}"
         ) from error
+
+
+def _of_archive(file: Path) -> object:
+    with zipfile.ZipFile(file) as archive:
+        return json.loads(archive.read("config.json"))
+
+
+def _of_hdf5(file: Path) -> object:
+    import h5py
+
+    with h5py.File(file) as stored:
+        if "model_config" not in stored.attrs:
+            raise ValueError("it holds weights at most, and no model")
+        kept = ("model_config", "training_config")
+        return [json.loads(stored.attrs[key]) for key in kept if key in stored.attrs]
+
+
+# What reads the configuration of a model from a file of some suffix.
+_CONFIGS = {".keras": _of_archive, ".h5": _of_hdf5}
 
 
 def _refuse_code(file: Path, config: object) -> None:
