@@ -28,12 +28,13 @@ def flat_copy(model: Any, starts: list[Any] | None = None) -> keras.Model:
     Arguments:
         model: A built functional or Sequential model; it is not changed.
         starts: New inputs, of other sizes; None for inputs like those of the model.
+            With them Lambdas are copied, too: whoever closes a size compares.
 
     Raises:
         ModelError: If it is, or holds, a subclassed model or a Lambda, all of which it
             names, or a layer that cannot be made anew.
     """
-    refuse_opaque(model)
+    refuse_opaque(model, lambdas=starts is None)
     with lq.context.quantized_scope(False):
         copier = _Copier(model)
         starts = inputs_like(model) if starts is None else starts

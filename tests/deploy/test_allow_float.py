@@ -3,14 +3,17 @@
 import json
 import re
 
+import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
 from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
-from larq_nobn.deploy import ConversionError, Runner, audit, convert
+from larq_nobn.deploy import ConversionError, Runner, audit, convert, fake_quantize
 from larq_nobn.deploy._graph import as_functional
 from larq_nobn.deploy.checks import check_limits, layers_without_kernel
+from larq_nobn.deploy.prepare import in_float32, prepare
+from larq_nobn.deploy.prepare._in_float import FloatConvolution
 
 pytestmark = pytest.mark.convert
 layers = keras.layers
@@ -209,3 +212,38 @@ def test_a_layer_is_float_in_all_its_uses(tmp_path):
 def test_allow_float_is_a_flag(value, tmp_path):
     with pytest.raises(TypeError, match="allow_float=.* neither True nor False"):
         convert(chain(*head()), tmp_path / "m.tflite", allow_float=value)
+
+
+@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"use_bias": True, "activation": "relu", "strides": 2},
+        {"dilation_rate": 2, "padding": "valid"},
+        {"dilation_rate": (2, 1), "kernel_size": (3, 2), "pad_values": -1.0},
+        {"kernel_quantizer": "magnitude_aware_sign", "strides": 3, "pad_values": -1.0},
+        {"input_quantizer": nobn.quantizers.RSign(), "groups": 4, "pad_values": 1.0},
+    ],
+)
+def test_a_convolution_that_is_hidden_from_lce_is_the_same(changes, policy):
+    keras.mixed_precision.set_global_policy(policy)
+    try:
+        options = {"kernel_size": 3, "pad_values": 0.0, **changes}
+        size = options.pop("kernel_size")
+        model = chain(binary_conv(8, size, name="x", **options), *head())
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    hidden, x = prepare(as_functional(model), {"x"}), images()
+    assert isinstance(hidden.get_layer("x"), FloatConvolution)
+    plain = in_float32(as_functional(model))
+    np.testing.assert_allclose(hidden(x), plain(x), rtol=1e-5, atol=1e-5)
+
+
+def test_beside_int8_they_stay_float(tmp_path):
+    model = chain(binary_conv(), layers.ReLU(), depthwise(), *head())
+    ranged, data = fake_quantize(model, images(32)), images(64)
+    path = tmp_path / "m.tflite"
+    report = convert(ranged, path, int8=True, allow_float=True, data=data)
+    assert (report.lce_bconv2d, [row["layer"] for row in report.in_float]) == (1, ["x"])
+    found, expected = Runner(path.read_bytes())(data), ranged(data)
+    np.testing.assert_allclose(found, expected, atol=0.05 * np.abs(expected).max())

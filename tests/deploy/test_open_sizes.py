@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 from deploy.nets import binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
-from larq_nobn.deploy import ConversionError, Runner, convert
+from larq_nobn.deploy import (
+    ConversionError,
+    Runner,
+    VerificationError,
+    _opening,
+    convert,
+)
+from larq_nobn.graph import flat_copy
 
 pytestmark = pytest.mark.convert
 
@@ -40,6 +47,27 @@ def test_models_inside_are_closed_too(tmp_path):
     model = chain(inner, *head(), shape=(None, None, 3))
     report = convert(model, tmp_path / "m.tflite", input_shape=(8, 8, 3))
     assert (report.lce_bconv2d, report.not_prepared) == (1, None)
+
+
+def test_lambdas_are_closed_too(tmp_path):
+    double = keras.layers.Lambda(lambda x: 2 * x)
+    model = chain(double, binary_conv(), *head(), shape=(None, None, 3))
+    report = convert(model, tmp_path / "m.tflite", input_shape=(8, 8, 3))
+    assert (report.lce_bconv2d, report.not_prepared) == (1, None)
+
+
+def test_the_given_model_is_what_the_file_is_compared_with(tmp_path, monkeypatch):
+    """Not the copy that has the size."""
+
+    def wrong(model, starts):
+        copy = flat_copy(model, starts)
+        copy.layers[-1].bias.assign_add(np.ones(5))
+        return copy
+
+    monkeypatch.setattr(_opening, "flat_copy", wrong)
+    with pytest.raises(VerificationError, match="Preparing the model changed"):
+        convert(open_model(), tmp_path / "m.tflite", input_shape=(8, 8, 3))
+    assert not any(tmp_path.iterdir())
 
 
 def test_padding_with_ones_is_compared_at_that_size(tmp_path):
