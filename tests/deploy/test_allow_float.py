@@ -7,7 +7,7 @@ import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
-from deploy.nets import binary_conv, chain, head, images
+from deploy.nets import binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner, audit, convert, fake_quantize
 from larq_nobn.deploy._graph import as_functional
@@ -26,85 +26,83 @@ def depthwise(name="x", **options):
     return lq.layers.QuantDepthwiseConv2D(3, name=name, **{**DEPTHWISE, **options})
 
 
-def separable():
-    return lq.layers.QuantSeparableConv2D(
-        8, 3, pointwise_quantizer="ste_sign", name="x", strides=2, **DEPTHWISE
-    )
+def quantized(kind, *arguments, **options):
+    layer = getattr(lq.layers, f"Quant{kind}")
+    return lambda name: [layer(*arguments, name=name, **SIGN, **options)]
 
 
-def flat(name="x"):
-    return lq.layers.QuantDense(8, name=name, **SIGN)
+def conv(*before, **changes):
+    return lambda name: [*before, binary_conv(8, name=name, **changes)]
 
 
-# The multiplications by hand: weights times positions, of 8x8 maps of 32 channels.
-COSTS = {
-    "dense": ([layers.Flatten(), flat()], 2048 * 8, 2048 * 8),
-    "dense on a map": ([flat()], 32 * 8, 32 * 8 * 64),
-    "depthwise": ([depthwise()], 9 * 32, 9 * 32 * 36),
-    "separable": ([separable()], 9 * 32 + 32 * 8, (9 * 32 + 32 * 8) * 9),
-    "transposed": (
-        [lq.layers.QuantConv2DTranspose(8, 3, strides=2, name="x", **SIGN)],
+def reshaped(shape, make):
+    return lambda name: [layers.Reshape(shape), *make(name)]
+
+
+def separable(name):
+    options = {"pointwise_quantizer": "ste_sign", "strides": 2, **DEPTHWISE}
+    return [lq.layers.QuantSeparableConv2D(8, 3, name=name, **options)]
+
+
+# Weights, and how often each is multiplied: on maps of 8x8 with 32 channels, by hand.
+KINDS = {
+    "dense": (reshaped((2048,), quantized("Dense", 8)), 2048 * 8, 1),
+    "dense_map": (quantized("Dense", 8), 32 * 8, 64),
+    "depthwise": (lambda name: [depthwise(name)], 9 * 32, 36),
+    "separable": (separable, 9 * 32 + 32 * 8, 9),
+    "transposed": (quantized("Conv2DTranspose", 8, 3, strides=2), 9 * 32 * 8, 64),
+    "line": (reshaped((64, 32), quantized("Conv1D", 8, 3)), 3 * 32 * 8, 62),
+    "volume": (reshaped((8, 8, 32, 1), quantized("Conv3D", 2, 3)), 27 * 2, 36 * 30),
+    "local": (quantized("LocallyConnected2D", 4, 7), 4 * 49 * 32 * 4, 1),
+    "ternary": (conv(kernel_quantizer="ste_tern"), 9 * 32 * 8, 64),
+    "two_bits": (conv(input_quantizer=lq.quantizers.DoReFa(2)), 9 * 32 * 8, 64),
+    "groups": (conv(groups=2), 9 * 16 * 8, 64),
+    "zero_and_one": (conv(input_quantizer="ste_heaviside"), 9 * 32 * 8, 64),
+    "minus_one": (conv(pad_values=-1.0, strides=3), 9 * 32 * 8, 9),
+    "small": (conv(layers.AveragePooling2D(4), pad_values=0.0), 9 * 32 * 8, 4),
+    "pooled_signs": (
+        conv(lq.quantizers.SteSign(), layers.MaxPooling2D(), input_quantizer=None),
         9 * 32 * 8,
-        9 * 32 * 8 * 64,
-    ),
-    "1D": (
-        [layers.Reshape((64, 32)), lq.layers.QuantConv1D(8, 3, name="x", **SIGN)],
-        3 * 32 * 8,
-        3 * 32 * 8 * 62,
-    ),
-    "3D": (
-        [
-            layers.Reshape((8, 8, 32, 1)),
-            lq.layers.QuantConv3D(8, 3, name="x", **SIGN),
-        ],
-        27 * 8,
-        27 * 8 * 36 * 30,
-    ),
-    "locally connected": (
-        [lq.layers.QuantLocallyConnected2D(4, 7, name="x", **SIGN)],
-        4 * 49 * 32 * 4,
-        4 * 49 * 32 * 4,
-    ),
-    "ternary": ([binary_conv(8, name="x", kernel_quantizer="ste_tern")], 2304, 147456),
-    "2 bits": (
-        [binary_conv(8, name="x", input_quantizer=lq.quantizers.DoReFa(2))],
-        2304,
-        147456,
-    ),
-    "groups": ([binary_conv(8, name="x", groups=2)], 1152, 1152 * 64),
-    "0 and 1": (
-        [binary_conv(8, name="x", input_quantizer="ste_heaviside")],
-        2304,
-        147456,
-    ),
-    "padded with -1": (
-        [binary_conv(8, name="x", pad_values=-1.0, strides=3)],
-        2304,
-        2304 * 9,
-    ),
-    "small maps": (
-        [layers.AveragePooling2D(4), binary_conv(8, name="x", pad_values=0.0)],
-        2304,
-        2304 * 4,
-    ),
-    "joined signs": (
-        [
-            lq.quantizers.SteSign(),
-            layers.MaxPooling2D(),
-            binary_conv(8, name="x", input_quantizer=None),
-        ],
-        2304,
-        2304 * 16,
+        16,
     ),
 }
-each_kind = pytest.mark.parametrize("kind", COSTS)
 
 
-@each_kind
-def test_what_lacks_a_kernel_and_what_that_costs(kind):
-    rows, weights, macs = COSTS[kind]
-    found = layers_without_kernel(as_functional(chain(*rows)))
-    assert [(x.layer, x.macs, x.bytes) for x in found] == [("x", macs, 4 * weights)]
+@pytest.fixture(scope="module")
+def every_kind():
+    """A model with an output for each, behind one binary convolution."""
+    inputs = keras.Input((8, 8, 32))
+    x = layers.ReLU()(binary_conv(name="first")(inputs))
+    ends = []
+    for name, (make, _, _) in KINDS.items():
+        end = x
+        for layer in make(name):
+            end = layer(end)
+        ends.append(end)
+    return scrambled(keras.Model(inputs, ends, name="every"))
+
+
+def test_what_lacks_a_kernel_and_what_that_costs(every_kind):
+    found = layers_without_kernel(as_functional(every_kind))
+    costs = {x.layer: (x.macs, x.bytes) for x in found}
+    assert costs == {n: (w * uses, 4 * w) for n, (_, w, uses) in KINDS.items()}
+
+
+def test_in_float_they_compute_the_same(every_kind, tmp_path):
+    path, data = tmp_path / "m.tflite", images(64, (8, 8, 32))
+    with pytest.raises(ConversionError, match=f"has {len(KINDS)} layers of few bits"):
+        convert(every_kind, path)
+    assert not any(tmp_path.iterdir())
+    report = convert(every_kind, path, data=data, allow_float=True)
+    assert (report.lce_bconv2d, report.binary_layers) == (1, 1)
+    assert sorted(row["layer"] for row in report.in_float) == sorted(KINDS)
+    assert report.verify["examples"] == 64
+    pairs = zip(Runner(path.read_bytes())(data), every_kind(data), strict=True)
+    for name, (found, expected) in zip(KINDS, pairs, strict=True):
+        size = np.abs(expected).max()
+        close = np.isclose(found, expected, rtol=1e-3, atol=1e-3 * size)
+        # But for signs within rounding of 0.
+        assert close.reshape(64, -1).all(axis=1).sum() >= 62, name
 
 
 def test_two_uses_are_two_costs():
@@ -113,29 +111,12 @@ def test_two_uses_are_two_costs():
     assert [(x.layer, x.macs) for x in found] == [("x", 2 * 9 * 32 * 64)]
 
 
-@each_kind
-def test_in_float_they_compute_the_same(kind, tmp_path):
-    """Behind a binary convolution, so that both kinds stand in one file."""
-    rows, _, macs = COSTS[kind]
-    before = [binary_conv(name="first"), layers.ReLU(), *rows]
-    end = [] if kind in ("dense", "1D", "3D", "dense on a map") else head()
-    model = chain(*before, *end)
-    path, data = tmp_path / "m.tflite", images(64)
-    report = convert(model, path, data=data, allow_float=True)
-    assert (report.lce_bconv2d, report.binary_layers) == (1, 1)
-    assert [row["layer"] for row in report.in_float] == ["x"]
-    assert report.verify["examples"] == 64
-    found, expected = Runner(path.read_bytes())(data), model(data).numpy()
-    close = np.isclose(found, expected, rtol=1e-3, atol=1e-3 * np.abs(expected).max())
-    assert close.reshape(64, -1).all(axis=1).sum() >= 62  # signs within rounding of 0
-
-
 def test_all_are_refused_in_one_message_and_nothing_is_written(tmp_path):
     rows = [
         depthwise("a", padding="same"),
         binary_conv(8, name="b", kernel_quantizer="ste_tern"),
         binary_conv(name="fine"),
-        flat("c"),
+        *quantized("Dense", 8)("c"),
     ]
     message = (
         "Model 'chain' has 3 layers of few bits without a binary kernel in LCE. "
