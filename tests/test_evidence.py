@@ -31,6 +31,8 @@ FOLDERS = {
     "rates": Folder("compare"),
     "levers": Folder("compare"),
     "micro": Folder("compare"),
+    "heads": Folder("compare"),
+    "posterior": Folder("result"),
     "cifar10_accuracy": Folder("result"),
     "normalizations": Folder("result"),
     "train_step": Folder("result"),

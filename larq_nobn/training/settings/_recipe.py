@@ -80,9 +80,9 @@ class Recipe:
     stages: int = 1
     teacher: str | None = None
     kernel: str | None = None
-    natural_learning_rate: float = 300.0
+    natural_learning_rate: float = 100.0
     prior_weight: float = 1e-5
-    temperature: float = 0.5
+    temperature: float = 0.3
     network: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -138,9 +138,9 @@ _RANGES = (
     ("weight_decay", "[0, inf)", "0 is none."),
     ("stage_one_decay", "[0, inf)", "0 is none."),
     ("clip_factor", "[0, inf)", "0.02 is usual, 0 is off."),
-    ("natural_learning_rate", "(0, inf)", "300 is a good start."),
+    ("natural_learning_rate", "(0, inf)", "30 suits digits, 100 to 1000 CIFAR-10."),
     ("prior_weight", "[0, inf)", "0 is none, 1e-5 is usual."),
-    ("temperature", "[1e-12, inf)", "0.5 is usual, 1 is smooth."),
+    ("temperature", "[1e-12, inf)", "0.3 is usual, 1 is smooth."),
     ("latent_scale", "(0, inf)", "1 keeps those of the network."),
     ("shift_multiplier", "(0, inf)", "1 treats all weights alike."),
 )
