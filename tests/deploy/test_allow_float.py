@@ -3,7 +3,6 @@
 import json
 import re
 
-import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
@@ -11,9 +10,7 @@ from deploy.nets import binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner, audit, convert, fake_quantize
 from larq_nobn.deploy._graph import as_functional
-from larq_nobn.deploy.checks import check_limits, layers_without_kernel
-from larq_nobn.deploy.prepare import in_float32, prepare
-from larq_nobn.deploy.prepare._in_float import FloatConvolution
+from larq_nobn.deploy.checks import layers_without_kernel
 
 pytestmark = pytest.mark.convert
 layers = keras.layers
@@ -31,12 +28,26 @@ def quantized(kind, *arguments, **options):
     return lambda name: [layer(*arguments, name=name, **SIGN, **options)]
 
 
+class OwnDense(lq.layers.QuantDense):
+    """A user's layer, which might compute more than the one that it is made of."""
+
+
+class OwnConv2D(lq.layers.QuantConv2D):
+    """Likewise."""
+
+
 def conv(*before, **changes):
     return lambda name: [*before, binary_conv(8, name=name, **changes)]
 
 
-def reshaped(shape, make):
-    return lambda name: [layers.Reshape(shape), *make(name)]
+def own_conv(name):
+    options = {"padding": "same", "pad_values": -1.0, "strides": 3, **SIGN}
+    return [OwnConv2D(8, 3, name=name, **options)]
+
+
+def volume(name):
+    cube = layers.Reshape((8, 8, 32, 1))
+    return [cube, lq.layers.QuantConv3D(2, 3, name=name, **SIGN)]
 
 
 def separable(name):
@@ -44,22 +55,24 @@ def separable(name):
     return [lq.layers.QuantSeparableConv2D(8, 3, name=name, **options)]
 
 
+@lq.utils.set_precision(1)
+def plain_sign(x):
+    """0 at 0, like rectified maps often are."""
+    return keras.backend.sign(x)
+
+
 # Weights, and how often each is multiplied: on maps of 8x8 with 32 channels, by hand.
 KINDS = {
-    "dense": (reshaped((2048,), quantized("Dense", 8)), 2048 * 8, 1),
-    "dense_map": (quantized("Dense", 8), 32 * 8, 64),
+    "own_dense": (lambda name: [OwnDense(8, name=name, **SIGN)], 32 * 8, 64),
+    "own_padding": (own_conv, 9 * 32 * 8, 9),
     "depthwise": (lambda name: [depthwise(name)], 9 * 32, 36),
     "separable": (separable, 9 * 32 + 32 * 8, 9),
     "transposed": (quantized("Conv2DTranspose", 8, 3, strides=2), 9 * 32 * 8, 64),
-    "line": (reshaped((64, 32), quantized("Conv1D", 8, 3)), 3 * 32 * 8, 62),
-    "volume": (reshaped((8, 8, 32, 1), quantized("Conv3D", 2, 3)), 27 * 2, 36 * 30),
+    "volume": (volume, 27 * 2, 36 * 30),
     "local": (quantized("LocallyConnected2D", 4, 7), 4 * 49 * 32 * 4, 1),
     "ternary": (conv(kernel_quantizer="ste_tern"), 9 * 32 * 8, 64),
     "two_bits": (conv(input_quantizer=lq.quantizers.DoReFa(2)), 9 * 32 * 8, 64),
-    "groups": (conv(groups=2), 9 * 16 * 8, 64),
-    "zero_and_one": (conv(input_quantizer="ste_heaviside"), 9 * 32 * 8, 64),
-    "minus_one": (conv(pad_values=-1.0, strides=3), 9 * 32 * 8, 9),
-    "small": (conv(layers.AveragePooling2D(4), pad_values=0.0), 9 * 32 * 8, 4),
+    "zeros": (conv(input_quantizer=plain_sign, groups=2), 9 * 16 * 8, 64),
     "pooled_signs": (
         conv(lq.quantizers.SteSign(), layers.MaxPooling2D(), input_quantizer=None),
         9 * 32 * 8,
@@ -116,7 +129,7 @@ def test_all_are_refused_in_one_message_and_nothing_is_written(tmp_path):
         depthwise("a", padding="same"),
         binary_conv(8, name="b", kernel_quantizer="ste_tern"),
         binary_conv(name="fine"),
-        *quantized("Dense", 8)("c"),
+        OwnDense(8, name="c", **SIGN),
     ]
     message = (
         "Model 'chain' has 3 layers of few bits without a binary kernel in LCE. "
@@ -125,7 +138,7 @@ def test_all_are_refused_in_one_message_and_nothing_is_written(tmp_path):
         "its input or its kernel unquantized. Layer 'b' has inputs of 1 bit and a "
         "kernel of 2 bit, for which LCE has no kernel (147,456 MACs and 9,216 bytes "
         "in float). Use signs for both, such as 'ste_sign', or leave one of them "
-        "unquantized. Layer 'c' is a binary QuantDense, for which LCE has no binary "
+        "unquantized. Layer 'c' is a binary OwnDense, for which LCE has no binary "
         "kernel (16,384 MACs and 1,024 bytes in float). Write it as Reshape((1, 1, "
         "-1)), a QuantConv2D with kernel size 1 and Flatten(), or leave its input or "
         "its kernel unquantized. Or pass allow_float=True (--allow-float), which "
@@ -179,45 +192,32 @@ def test_a_model_without_binary_layers_converts_on_request(tmp_path):
     )
 
 
-def test_a_layer_is_float_in_all_its_uses(tmp_path):
-    """The second of them is on a map that LCE would pad wrongly."""
-    shared = binary_conv(name="shared", pad_values=0.0)
-    model = chain(shared, layers.AveragePooling2D(4), shared, binary_conv(), *head())
-    assert check_limits(as_functional(model), allow_float=True) == 1
+@pytest.mark.parametrize("options", [{"groups": 2}, {"pad_values": 0.0}])
+def test_what_lce_would_compute_wrongly_is_refused_all_the_same(options, tmp_path):
+    """Of a user's layer nobody knows how to write it otherwise."""
+    same = {"padding": "same", "pad_values": 1.0, "name": "x", **SIGN}
+    own = OwnConv2D(8, 3, **{**same, **options})
+    model = chain(layers.AveragePooling2D(4), own, *head())
+    message = "'x' (is a binary convolution in 2 groups|pads a 2x2 map with zeros)"
+    with pytest.raises(ConversionError, match=message):
+        convert(model, tmp_path / "m.tflite", allow_float=True)
+    assert not any(tmp_path.iterdir())
+
+
+def test_what_is_float_is_not_listed_as_rewritten(tmp_path):
+    odd = binary_conv(8, name="odd", input_quantizer=plain_sign, groups=2)
+    dense = lq.layers.QuantDense(4, name="dense", **SIGN)
+    model = chain(odd, dense, layers.GlobalAveragePooling2D())
     report = convert(model, tmp_path / "m.tflite", allow_float=True, data=images(64))
+    assert [row["layer"] for row in report.in_float] == ["odd"]
+    assert [row["layer"] for row in report.rewritten] == ["dense"]
     assert (report.lce_bconv2d, report.binary_layers) == (1, 1)
-    assert [row["macs"] for row in report.in_float] == [9 * 32 * 32 * 4]
 
 
 @pytest.mark.parametrize("value", [1, None, "yes"])
 def test_allow_float_is_a_flag(value, tmp_path):
     with pytest.raises(TypeError, match="allow_float=.* neither True nor False"):
         convert(chain(*head()), tmp_path / "m.tflite", allow_float=value)
-
-
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"use_bias": True, "activation": "relu", "strides": 2},
-        {"dilation_rate": 2, "padding": "valid"},
-        {"dilation_rate": (2, 1), "kernel_size": (3, 2), "pad_values": -1.0},
-        {"kernel_quantizer": "magnitude_aware_sign", "strides": 3, "pad_values": -1.0},
-        {"input_quantizer": nobn.quantizers.RSign(), "groups": 4, "pad_values": 1.0},
-    ],
-)
-def test_a_convolution_that_is_hidden_from_lce_is_the_same(changes, policy):
-    keras.mixed_precision.set_global_policy(policy)
-    try:
-        options = {"kernel_size": 3, "pad_values": 0.0, **changes}
-        size = options.pop("kernel_size")
-        model = chain(binary_conv(8, size, name="x", **options), *head())
-    finally:
-        keras.mixed_precision.set_global_policy("float32")
-    hidden, x = prepare(as_functional(model), {"x"}), images()
-    assert isinstance(hidden.get_layer("x"), FloatConvolution)
-    plain = in_float32(as_functional(model))
-    np.testing.assert_allclose(hidden(x), plain(x), rtol=1e-5, atol=1e-5)
 
 
 def test_beside_int8_they_stay_float(tmp_path):

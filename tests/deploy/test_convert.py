@@ -43,6 +43,8 @@ KEYS = {
     "verify",
     "repadded",
     "rewritten",
+    "in_float",
+    "not_prepared",
 }
 NUMBERS = {
     "examples",

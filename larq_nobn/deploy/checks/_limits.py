@@ -10,7 +10,7 @@ from ...graph import Call, calls, is_binary_convolution
 from .._binary import binary_parts
 from .._errors import ConversionError
 from ._near_misses import check_inside, why_none_is_binary
-from ._without_kernel import refuse, without_kernel
+from ._without_kernel import computed_wrongly, refuse, without_kernel
 
 
 def check_limits(model: keras.Model, allow_float: bool = False) -> int:
@@ -33,6 +33,9 @@ def check_limits(model: keras.Model, allow_float: bool = False) -> int:
         check_state(call.layer)
         if is_binary_convolution(call):
             _check_format(call)
+            wrong = computed_wrongly(call)
+            if wrong is not None:
+                raise ConversionError(str(wrong))
         parts = binary_parts(call)
         if not parts:
             check_inside(call)

@@ -35,6 +35,9 @@ class Reason(NamedTuple):
     finding: str
     remedy: str
 
+    def __str__(self) -> str:
+        return f"{self.finding}. {self.remedy}"
+
 
 def kernel_quantizers(call: Call) -> list[Any]:
     """The quantizers of the kernels that meet the input of a call."""

@@ -142,4 +142,4 @@ def _check_convolution(kernel: TracedKernel) -> None:
     if op.get_attr("padding") == b"SAME":
         found = small_map(layer, size, reach, op.get_attr("dilations")[1:3])
         if found is not None:
-            raise ConversionError(f"{found.finding}. {found.remedy}")
+            raise ConversionError(str(found))

@@ -11,7 +11,7 @@ import larq as lq
 import numpy as np
 
 from ..._keras import keras
-from ...graph import Call, calls, has_sign_input, is_binary
+from ...graph import Call, calls, has_sign_input, is_binary, is_binary_convolution
 from .._binary import binary_parts, is_plain, is_reshaped, is_zero_one, sign_before
 from .._errors import ConversionError
 from ._near_misses import Reason, few_bits, kernel_quantizers, stands_between
@@ -59,7 +59,7 @@ def without_kernel(call: Call) -> NoKernel | None:
         known = is_plain(call) or is_reshaped(call)  # which are rewritten
         reason = None if known and is_zero_one(sign_before(call)) else _sign(call)
         if not known:
-            reason = reason or _convolution(call)
+            reason = reason or _padding(call)
     elif has_sign_input(call) and any(map(is_binary, kernel_quantizers(call))):
         kind = type(call.layer).__name__
         reason = Reason(
@@ -131,26 +131,39 @@ def _sign(call: Call) -> Reason | None:
     )
 
 
-def _convolution(call: Call) -> Reason | None:
-    layer, size = call.layer, call.inputs.shape[1:3]
+def _padding(call: Call) -> Reason | None:
+    padding = pad_value(call.layer)
+    if not _is_padded(call.layer) or padding in (0.0, 1.0):
+        return None
+    return Reason(
+        f"Layer {call.label!r} pads with {padding:g}, but LCE knows binary "
+        "convolutions padded with 1 or 0 only",
+        "Use pad_values=1.0.",
+    )
+
+
+def computed_wrongly(call: Call) -> Reason | None:
+    """Says why LCE would make a binary convolution of a call, but not a right one.
+
+    Those that are rewritten are none of these.
+    """
+    if not is_binary_convolution(call) or is_plain(call):
+        return None
+    layer = call.layer
     if layer.groups != 1:
         return Reason(
             f"Layer {call.label!r} is a binary convolution in {layer.groups} groups, "
             "which LCE's kernels on phones refuse",
             "Use groups=1.",
         )
-    if layer.padding != "same" or layer.kernel_size == (1, 1):
+    if not _is_padded(layer) or pad_value(layer) != 0.0:
         return None
-    padding = pad_value(layer)
-    if padding not in (0.0, 1.0):
-        return Reason(
-            f"Layer {call.label!r} pads with {padding:g}, but LCE knows binary "
-            "convolutions padded with 1 or 0 only",
-            "Use pad_values=1.0.",
-        )
-    if padding == 1.0:
-        return None
+    size = call.inputs.shape[1:3]
     return small_map(call.label, size, layer.kernel_size, layer.dilation_rate)
+
+
+def _is_padded(layer: Any) -> bool:
+    return layer.padding == "same" and layer.kernel_size != (1, 1)
 
 
 def small_map(
