@@ -1,5 +1,7 @@
 """The thresholds of balanced filters cut where the median does, to the last weight."""
 
+import logging
+
 import larq as lq
 import numpy as np
 import pytest
@@ -131,6 +133,7 @@ def test_autograph_has_nothing_to_say(caplog):
     """It warns of functions that it cannot read, into every training's output."""
     layer = lq.layers.QuantDense(4, kernel_quantizer=ScaledStdSign(balanced=True))
     layer.build((None, 8))
+    caplog.set_level(logging.WARNING, logger="tensorflow")
     tf.get_logger().addHandler(caplog.handler)
     try:
         tf.function(layer)(tf.zeros((1, 8)))
