@@ -129,6 +129,7 @@ def convert(
     trace, reason = None, None
     try:
         given = as_functional(model)
+        names = check_card(given, labels, preprocessing)
         check_int8(given, int8)
         check_limits(given, allow_float)
         lacking = layers_without_kernel(given)
@@ -141,9 +142,9 @@ def convert(
             raise
         check_float32(model, error)
         given, prepared, written = model, model, []
+        names = check_card(model, labels, preprocessing)
         trace, reason = Trace(model, ports_of(model, batch_size)), str(error)
         expected, lacking = check_trace(model, trace, allow_float)
-    names = check_card(given, labels, preprocessing)
     ports = ports_of(model, batch_size)
     examples, source = verification_examples(data, model, given)
     if not verify:
