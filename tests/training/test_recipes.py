@@ -181,6 +181,7 @@ def test_random_kernels_follow_the_bayesian_rule():
         clip_factor=0.02,
         prior_weight=0.25,
         temperature=0.125,
+        natural_learning_rate=60.0,
     )
     plain = small_network(normalization="batch_norm")
     network = with_kernels(plain, settings.kernel, 0.0, settings.temperature)
@@ -188,9 +189,9 @@ def test_random_kernels_follow_the_bayesian_rule():
     rule = optimizer_for(settings, schedule, network)
     assert type(rule).__name__ == "BayesianLearningRule"
     assert rule.prior_weight == 0.25
-    for step in (0, 3, 5, 50, 99):  # the same shape at 300 instead of 0.001
+    for step in (0, 3, 5, 50, 99):  # the same shape at 60 instead of 0.001
         natural = float(rule.natural_learning_rate(step))
-        np.testing.assert_allclose(natural, 3e5 * float(schedule(step)), rtol=1e-5)
+        np.testing.assert_allclose(natural, 6e4 * float(schedule(step)), rtol=1e-5)
     assert rule.inner_optimizer.clip_factor == 0.02
     kernels = [v for v in network.weights if rule.is_bayesian_variable(v)]
     assert len(kernels) == 3
