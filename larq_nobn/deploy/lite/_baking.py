@@ -111,7 +111,9 @@ def _baked(
 ) -> Any:
     """Writes the operations again that depend on an input, and constants for them."""
     old = graph.as_graph_def()
-    new = type(old)(versions=old.versions, library=old.library)
+    new = type(old)()
+    new.CopyFrom(old)  # its functions and versions are kept
+    del new.node[:]
     for name, value in values.items():
         tensor = graph.get_tensor_by_name(name)
         node = new.node.add(name=names.of_tensor(tensor, moving)[:-2], op="Const")
