@@ -86,30 +86,11 @@ def _transition(
     return parts.float_conv(x, channels, 1, 1, name, beta * RELU_SCALE)
 
 
-def parts_for(
-    network: str,
-    normalization: str,
-    binary_weights: bool,
-    estimator: str,
-    variance_preserving: bool,
-    balanced: bool,
-) -> Parts:
-    """Parts whose signs learn a shift where no normalization has one."""
-    check_supported(network, normalization, _SUPPORTED)
-    return Parts(
-        normalization,
-        binary_weights,
-        estimator,
-        variance_preserving,
-        balanced,
-        shift=normalization == "nobn",
-    )
-
-
 def quick_net(
     network: str,
     multiples: Sequence[int],
-    parts: Parts,
+    normalization: str,
+    kernels: tuple[bool, str, bool, bool],
     input_shape: Sequence[int],
     classes: int,
     width: int,
@@ -124,10 +105,13 @@ def quick_net(
     Arguments:
         network: What error messages call it.
         multiples: Channels of each stage, in widths.
-        parts: Its convolutions.
-        input_shape, classes, width, blocks, alpha, variance_rule, head, name: As in
-            `QuickNet`.
+        kernels: `binary_weights`, `estimator`, `variance_preserving` and `balanced`.
+        normalization, input_shape, classes, width, blocks, alpha, variance_rule, head,
+        name: As in `QuickNet`.
     """
+    check_supported(network, normalization, _SUPPORTED)
+    # Signs learn a shift where no normalization has one.
+    parts = Parts(normalization, *kernels, shift=normalization == "nobn")
     stages = check_blocks(blocks)
     if len(stages) > len(multiples):
         raise ValueError(

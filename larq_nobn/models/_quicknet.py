@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .._keras import keras
-from ._quick import parts_for, quick_net
+from ._quick import quick_net
 
 # Channels of the stages, in widths.
 _DOUBLING, _SMALL = (1, 2, 4, 8), (1, 2, 8, 16)
@@ -91,11 +91,11 @@ def QuickNet(
         batch norm has momentum 0.9 and ε 1e-5. `head` returns logits.
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
-    parts = parts_for("QuickNet", normalization, *kernels)
     return quick_net(
         "QuickNet",
         _DOUBLING,
-        parts,
+        normalization,
+        kernels,
         input_shape,
         classes,
         width,
@@ -152,11 +152,11 @@ def QuickNetSmall(
         As in `QuickNet`.
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
-    parts = parts_for("QuickNetSmall", normalization, *kernels)
     return quick_net(
         "QuickNetSmall",
         _SMALL,
-        parts,
+        normalization,
+        kernels,
         input_shape,
         classes,
         width,
@@ -212,11 +212,11 @@ def QuickNetLarge(
         As in `QuickNet`.
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
-    parts = parts_for("QuickNetLarge", normalization, *kernels)
     return quick_net(
         "QuickNetLarge",
         _DOUBLING,
-        parts,
+        normalization,
+        kernels,
         input_shape,
         classes,
         width,
