@@ -10,7 +10,7 @@ from .._checks import check_flag, check_integer, check_number
 from .._files import replacing
 from .._keras import keras
 from ._errors import UnreadableError
-from ._graph import as_functional, binary_layers
+from ._graph import as_functional
 from ._opening import with_known_sizes
 from ._report import ConversionReport
 from .checks import (
@@ -18,7 +18,6 @@ from .checks import (
     check_float32,
     check_limits,
     check_trace,
-    layers_without_kernel,
 )
 from .inspection import Audit, audit_bytes
 from .int8 import check_int8, round_kernels, verify_int8, verify_without_rounding
@@ -131,10 +130,8 @@ def convert(
         given = as_functional(model)
         names = check_card(given, labels, preprocessing)
         check_int8(given, int8)
-        check_limits(given, allow_float)
-        lacking = layers_without_kernel(given)
+        expected, lacking = check_limits(given, allow_float)
         in_float = {layer.layer for layer in lacking}
-        expected = [name for name in binary_layers(given) if name not in in_float]
         prepared = prepare(given, in_float)
         written = [row for row in rewritten(given) if row["layer"] not in in_float]
     except UnreadableError as error:

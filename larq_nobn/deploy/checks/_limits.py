@@ -10,11 +10,13 @@ from ...graph import Call, calls, is_binary_convolution
 from .._binary import binary_parts
 from .._errors import ConversionError
 from ._near_misses import check_inside, why_none_is_binary
-from ._without_kernel import computed_wrongly, refuse, without_kernel
+from ._without_kernel import NoKernel, computed_wrongly, layers_without_kernel, refuse
 
 
-def check_limits(model: keras.Model, allow_float: bool = False) -> int:
-    """Returns how many binary convolutions LCE should find in a functional model.
+def check_limits(
+    model: keras.Model, allow_float: bool = False
+) -> tuple[list[str], list[NoKernel]]:
+    """Returns what should be binary in a file of a model, and what is float on request.
 
     Arguments:
         model: A functional model.
@@ -27,7 +29,6 @@ def check_limits(model: keras.Model, allow_float: bool = False) -> int:
         UnreadableError: If a layer holds a binary one.
     """
     found: list[str] = []
-    lacking = []
     for call in calls(model):
         check_weights(call.layer, call.label)
         check_state(call.layer)
@@ -39,23 +40,20 @@ def check_limits(model: keras.Model, allow_float: bool = False) -> int:
         parts = binary_parts(call)
         if not parts:
             check_inside(call)
-        lack = without_kernel(call)
-        if lack is not None:
-            lacking.append(lack)
-        else:
-            found += [call.name] * len(parts)
+        found += [call.name] * len(parts)
+    lacking = layers_without_kernel(model)
     if lacking and not allow_float:
         refuse(lacking, model.name)
     # The layer is float in all its uses.
     names = {lack.layer for lack in lacking}
-    count = sum(name not in names for name in found)
-    if not count and not allow_float:
+    binary = [name for name in found if name not in names]
+    if not binary and not allow_float:
         raise ConversionError(
             f"Model {model.name!r} has no binary layer: {why_none_is_binary(model)}. A "
             "QuantConv2D is binary with an input_quantizer and a kernel_quantizer such "
             "as 'ste_sign'; allow_float=True converts a model without any."
         )
-    return count
+    return binary, lacking
 
 
 def check_weights(layer: keras.layers.Layer, label: str) -> None:
