@@ -59,7 +59,7 @@ def order_of(layers: tuple[set[str], ...]) -> dict[str, int]:
 
 ORDER = order_of(LAYERS)
 # Data sets know nothing of the methods.
-ONLY = {"data": {"_keras", "_checks"}}
+ONLY = {"data": {"_keras", "_checks", "_files"}}
 # Slow to import, or an extra that may be missing: for the functions that use them.
 LATE = {
     *("larq_compute_engine", "tensorflow_datasets", "matplotlib", "sklearn", "PIL"),

@@ -12,6 +12,7 @@ from .. import data, training
 from ._console import out, pairs, percent, say, training_progress
 from ._deploy import converted
 from ._evaluate import evaluated
+from ._models import origin_of
 
 # Networks shaped for the images: two stages take 8x8 digits to 4x4, four would leave
 # single pixels. The CIFAR-10 one sees part of the images, to end within minutes.
@@ -66,7 +67,7 @@ def demo(dataset: str, output: Path | None, epochs: int | None) -> None:
     say(str(data.prepare(dataset, progress=say)))
     run = _trained(settings, folder)
     file = folder / "model.tflite"
-    report = converted(run.model, file, dataset)
+    report = converted(run.model, file, None, origin_of(run))
     report.to_json(folder / "report.json")
     out().print(pairs(f"Demo {folder}", _results(run, file, report.to_dict())))
 

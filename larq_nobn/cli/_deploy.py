@@ -11,6 +11,7 @@ from .. import data, deploy
 from .._keras import keras
 from ._console import emit_json, out, working
 from ._models import (
+    Origin,
     data_dir_option,
     dataset_option,
     model_argument,
@@ -21,8 +22,6 @@ from ._options import Blocks
 
 # As many as a conversion looks at; a limit takes equally many of every class.
 VERIFIED_IMAGES = 256
-# How much of a photograph ImageNet is evaluated on: 224 of 256 pixels, per side.
-_CROPS = {"imagenet": 224 / 256}
 
 
 @click.command()
@@ -90,11 +89,12 @@ def convert(
             f"--json {report} is where class names and pre-processing go. Choose "
             "another name for the report."
         )
-    network, trained_on = open_run_or_file(model)
+    network, origin = open_run_or_file(model)
     result = converted(
         network,
         output,
-        dataset or trained_on,
+        dataset,
+        origin,
         data_dir,
         tolerance=tolerance,
         one_padding=one_padding,
@@ -141,14 +141,17 @@ def converted(
     model: keras.Model,
     output: Path,
     dataset: str | None,
+    origin: Origin | None,
     data_dir: str | None = None,
     **options: Any,
 ) -> deploy.ConversionReport:
-    """Converts and verifies, on test images where a data set is named."""
-    images, card = None, {}
-    if dataset is not None:
-        images = test_images(dataset, VERIFIED_IMAGES, data_dir)
-        card = _card(model, data.describe(dataset), options.get("input_shape"))
+    """Converts and verifies, on test images where those are known."""
+    images, info = None, origin.info if origin else None
+    if dataset is not None and info is None:
+        info = data.describe(dataset, data_dir=data_dir)
+    card = _card(model, info, options.get("input_shape")) if info else {}
+    if dataset is not None or (info is not None and info.name != data.GIVEN):
+        images = test_images(dataset, origin, VERIFIED_IMAGES, data_dir)
     with working(f"converting and verifying {output}"):
         return deploy.convert(model, output, data=images, **options, **card)
 
@@ -162,8 +165,7 @@ def _card(
     given = getattr(model, "output_shape", ())[1:]
     if taken != info.image_shape or given != (info.classes,):
         return {}
-    shape, crop = info.image_shape[:2], _CROPS.get(info.name, 1.0)
-    return {
-        "labels": info.class_names or None,
-        "preprocessing": deploy.Preprocessing(info.mean, info.std, shape, crop),
-    }
+    shape, steps = info.image_shape[:2], None
+    if info.mean:
+        steps = deploy.Preprocessing(info.mean, info.std, shape, info.crop)
+    return {"labels": info.class_names or None, "preprocessing": steps}

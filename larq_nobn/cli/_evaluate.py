@@ -92,15 +92,15 @@ def evaluated(
             f"{model} holds one binary network, from which --samples cannot draw "
             "others. Give the run folder or the .keras file that it was made of."
         )
-    network, trained_on = (None, None) if lite else open_run_or_file(model)
-    name = dataset or trained_on
+    network, origin = (None, None) if lite else open_run_or_file(model)
+    name = dataset or (origin and origin.info.name)
     if name is None:
         raise ValueError(
             f"{model} does not say whose images it takes. Add --dataset, such as "
             "--dataset cifar10."
         )
     said = {"path": str(model), "dataset": name}
-    images = test_images(name, limit, data_dir)
+    images = test_images(dataset, origin, limit, data_dir)
     with progress() as bar:
         sampled = {}
         if samples is not None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -21,27 +23,91 @@ data_dir_option = click.option(
     show_default="that of TensorFlow Datasets",
     help="Folder of prepared data sets.",
 )
+
+
+class Dataset(click.ParamType):
+    """A data set: built in, a folder, or one of TensorFlow Datasets."""
+
+    name = "NAME|FOLDER|tfds:NAME"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Returns the name, or the absolute path of a folder."""
+        try:
+            return data.check_name("dataset", value)
+        except ValueError:
+            known = ", ".join(map(repr, data.NAMES))
+            self.fail(
+                f"{value!r} is not one of {known}, nor a folder, nor of the form "
+                "tfds:NAME.",
+                param,
+                ctx,
+            )
+
+
 dataset_option = click.option(
     "--dataset",
-    type=click.Choice(data.NAMES),
+    type=Dataset(),
     show_default="that of the run",
     help="Whose test images to use.",
 )
 
 
-def open_run_or_file(path: Path) -> tuple[keras.Model, str | None]:
-    """Returns the model, and the data set it was trained on if a run folder tells."""
+@dataclass(frozen=True)
+class Origin:
+    """Which images a network was trained on, and tested on.
+
+    Arguments:
+        info: What is known of them.
+        images: The arguments of `data.describe` that say which they are.
+    """
+
+    info: data.DatasetInfo
+    images: Mapping[str, Any]
+
+
+def open_run_or_file(path: Path) -> tuple[keras.Model, Origin | None]:
+    """Returns the model, and what it was trained on if a run folder tells."""
     if not path.is_dir():
         return training.open_model(path), None
     run = training.load_run(path)
-    return run.model, run.record["settings"]["dataset"]
+    return run.model, origin_of(run)
+
+
+def origin_of(run: training.Run) -> Origin:
+    """What a run was trained on."""
+    settings = run.record["settings"]
+    names = ("image_size", "holdout", "skip_unreadable", "data_dir")
+    images = {name: settings[name] for name in names if name in settings}
+    return Origin(run.dataset, {**images, "name": settings["dataset"]})
 
 
 def test_images(
-    name: str, limit: int | None, data_dir: str | None = None
+    dataset: str | None,
+    origin: Origin | None,
+    limit: int | None,
+    data_dir: str | None = None,
 ) -> tf.data.Dataset:
-    """Returns normalized test images with labels, in their usual order."""
-    return data.load(name, "test", 128, limit=limit, data_dir=data_dir)
+    """Returns normalized test images with labels, in their usual order.
+
+    Arguments:
+        dataset: Whose they are; None for those that the network was tested on.
+        origin: What the network was trained on; images of the same or of a folder are
+            prepared as it wants them.
+        limit: How many at most.
+        data_dir: Folder of prepared data sets; None for that of the run.
+    """
+    images: dict[str, Any] = {"limit": limit}
+    own = origin is not None and dataset in (None, origin.info.name)
+    if origin is not None and own:
+        images |= origin.images
+    else:
+        # All of a folder without a part for testing: nothing of it was trained on.
+        images |= {"name": dataset, "holdout": 1.0}
+    if data_dir is not None:
+        images["data_dir"] = data_dir
+    if origin is not None and (own or dataset not in data.NAMES):
+        images["like"] = origin.info
+    return data.load(split="test", batch_size=128, **images)
 
 
 def lite_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:

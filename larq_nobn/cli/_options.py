@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from .. import data, models, training
-from ._models import data_dir_option
+from ._models import Dataset, data_dir_option
 
 DEFAULTS = training.RunSettings()
 _OWN = "the network's own"
@@ -29,6 +29,22 @@ class Blocks(click.ParamType):
             return tuple(int(part) for part in value.split(","))
         except ValueError:
             self.fail(f"{value!r} is not of the form 4,4,4,4.", param, ctx)
+
+
+class Size(click.ParamType):
+    """Height and width in pixels."""
+
+    name = "N|HxW"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
+        """Returns `(96, 128)` for `"96x128"`, and `(96, 96)` for `"96"`."""
+        try:
+            sides = [int(part) for part in value.lower().split("x")]
+        except ValueError:
+            sides = []
+        if len(sides) not in (1, 2):
+            self.fail(f"{value!r} is not of the form 96 or 96x128.", param, ctx)
+        return sides[0], sides[-1]
 
 
 class Several(click.ParamType):
@@ -106,7 +122,17 @@ LEARNING_RATE = setting("--learning-rate", "At the first step, behind a warm-up.
 
 WHAT: Sequence[_Decorator] = (
     setting("--model", "The network.", click.Choice(list(models.BUILDERS))),
-    setting("--dataset", "The images; see larq-nobn data.", click.Choice(data.NAMES)),
+    setting("--dataset", "The images; see larq-nobn data.", Dataset()),
+    setting("--image-size", "Pixels: 96, or 96x128.", Size(), "the data set's own"),
+    setting("--holdout", "Share for testing of a folder that has no part for it."),
+    setting(
+        "--augment",
+        "How training images vary.",
+        click.Choice(data.AUGMENTATIONS),
+        "the data set's usual way",
+    ),
+    click.option("--skip-unreadable", is_flag=True, help="Go on without such files."),
+    click.option("--balance-classes", is_flag=True, help="Weigh rare classes more."),
     setting("--width", "Channels of the first stage.", int, _OWN),
     setting("--blocks", "Blocks per stage, such as 4,4,4,4.", Blocks(), _OWN),
     setting(
@@ -149,6 +175,8 @@ HOW: Sequence[_Decorator] = (
     ),
     setting("--natural-learning-rate", "Of the kernel bernoulli_sign, at first."),
     setting("--prior-weight", "Of that kernel: how strongly its weights stay open."),
+    setting("--label-smoothing", "Share of a label that goes to all classes alike."),
+    setting("--mixup", "Mix pairs of images, by Beta(this, this)."),
     setting("--temperature", "Of that kernel: the lower, the closer to binary draws."),
     click.option(
         "--network",

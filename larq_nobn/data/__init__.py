@@ -1,7 +1,26 @@
 """Data sets: loading, describing, preparing."""
 
+from ._labels import class_counts
 from ._load import load
+from ._open import check_name, check_size, describe
 from ._prepare import Prepared, prepare
-from ._registry import NAMES, DatasetInfo, describe
+from ._registry import NAMES, DatasetInfo
+from .augment import AUGMENTATIONS
+from .folder import decode
+from .given import GIVEN, handed_over
 
-__all__ = ["NAMES", "DatasetInfo", "Prepared", "describe", "load", "prepare"]
+__all__ = [
+    "AUGMENTATIONS",
+    "GIVEN",
+    "NAMES",
+    "DatasetInfo",
+    "Prepared",
+    "check_name",
+    "check_size",
+    "class_counts",
+    "decode",
+    "describe",
+    "handed_over",
+    "load",
+    "prepare",
+]

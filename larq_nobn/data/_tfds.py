@@ -30,6 +30,16 @@ def open_builder(name: str, data_dir: DataDir) -> Any:
     Raises:
         ImportError: If TFDS is not installed.
     """
+    return builder_of(_TFDS_NAMES[name], data_dir)
+
+
+def builder_of(name: str, data_dir: DataDir) -> Any:
+    """Returns the builder of any data set that TFDS knows, prepared or not.
+
+    Raises:
+        ImportError: If TFDS is not installed.
+        ValueError: If it has no such data set.
+    """
     try:
         import tensorflow_datasets as tfds
     except ImportError as problem:
@@ -39,8 +49,15 @@ def open_builder(name: str, data_dir: DataDir) -> Any:
         ) from problem
     if not sys.stderr.isatty():
         tfds.disable_progress_bar()  # a log would hold every step of it
-    with quiet():
-        return tfds.builder(_TFDS_NAMES[name], data_dir=data_dir)
+    try:
+        with quiet():
+            return tfds.builder(name, data_dir=data_dir)
+    except (tfds.core.DatasetNotFoundError, ValueError) as problem:
+        raise ValueError(
+            f"TensorFlow Datasets has no set {name!r} "
+            f"({str(problem).strip().partition(chr(10))[0]}). Choose one that "
+            "tfds.list_builders() names."
+        ) from problem
 
 
 def is_prepared(builder: Any) -> bool:

@@ -3,6 +3,7 @@
 from .comparison import Comparison, Outcome, compare, evaluate, grid, report, score
 from .folder import (
     Run,
+    dataset_of,
     epochs_kept,
     load_record,
     load_run,
@@ -36,6 +37,7 @@ __all__ = [
     "RunSettings",
     "Terminated",
     "compare",
+    "dataset_of",
     "epochs_kept",
     "evaluate",
     "grid",

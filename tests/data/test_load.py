@@ -16,8 +16,8 @@ import tensorflow_datasets as tfds
 from larq_nobn._keras import keras
 from larq_nobn.data import _imagenet, load
 from larq_nobn.data._arrays import balanced_subset
-from larq_nobn.data._augment import Augmentation, crop_and_flip, draw
 from larq_nobn.data._prepare import _prepare_cifar10
+from larq_nobn.data.augment import Augmentation, crop_and_flip, draw
 from sklearn.datasets import load_digits
 
 from .conftest import Miniature
@@ -85,6 +85,12 @@ def test_only_training_leaves_out_the_rest() -> None:
     assert (len(train), len(test)) == (14, 4)
     assert [len(labels) for _, labels in train] == [100] * 14
     assert [len(labels) for _, labels in test] == [100, 100, 100, 55]
+
+
+def test_few_images_are_one_batch() -> None:
+    train = load("digits", "train", 128, limit=100)
+    assert train.element_spec[0].shape == (100, 8, 8, 1)
+    assert [len(labels) for _, labels in train] == [100]
 
 
 # --- order and epochs
@@ -327,7 +333,8 @@ def test_imagenet_random_part_is_mirrored_half_the_time() -> None:
         (
             {"name": "cifar"},
             "name='cifar' is not known. Choose from digits, mnist, fashion_mnist, "
-            "cifar10, cifar100, imagenet.",
+            "cifar10, cifar100, imagenet, or give a folder of pictures, or tfds:NAME "
+            "for a set of TensorFlow Datasets.",
         ),
         (
             {"split": "validation"},
@@ -345,9 +352,17 @@ def test_imagenet_random_part_is_mirrored_half_the_time() -> None:
         ({"epoch": -1}, "epoch=-1 is below 0. Counting starts at 0."),
         ({"limit": 0}, "limit=0 is below 1. Leave it out to use all examples."),
         (
-            {"batch_size": 128, "limit": 100},
-            "batch_size=128 exceeds the 100 training examples of digits, and training "
-            "leaves out incomplete batches. Use at most 100.",
+            {"augment": "blur"},
+            "augment='blur' is not known. Choose from none, crop_flip, colour, strong.",
+        ),
+        ({"image_size": 2}, "image_size=2 is below 4. Take 32 to 224 pixels."),
+        (
+            {"image_size": (8, 8, 1)},
+            "image_size=(8, 8, 1) is no pair. Give height and width, or one number.",
+        ),
+        (
+            {"holdout": 2},
+            "holdout=2 is outside [0, 1]. 0.1 keeps every tenth for testing.",
         ),
     ],
 )

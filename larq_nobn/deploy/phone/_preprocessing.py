@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import floor
 
 import numpy as np
 
 from ..._checks import check_integer, check_number
-
-# The weights of red, green and blue in the brightness of ITU-R BT.601, in thousandths.
-_LUMA = (299, 587, 114)
+from ...data._area import scaled
 
 
 @dataclass(frozen=True)
@@ -83,38 +80,15 @@ class Preprocessing:
             TypeError: If they are not bytes.
             ValueError: If they have another shape, or no pixel.
         """
-        batch = self._middle(_batch(pictures))
-        sums, unit = batch.astype(np.int64), 1
-        if len(self.mean) == 1 and batch.shape[-1] == 3:
-            sums, unit = (sums * _LUMA).sum(-1, keepdims=True), sum(_LUMA)
-        if sums.shape[-1] != len(self.mean):
+        batch, channels = _batch(pictures), len(self.mean)
+        if batch.shape[-1] != channels and (batch.shape[-1], channels) != (3, 1):
             raise ValueError(
                 f"pictures of {batch.shape[-1]} channels, but the network takes "
-                f"{len(self.mean)}. Convert them to RGB."
+                f"{channels}. Convert them to RGB."
             )
-        sums, high = _touched(sums, 1, self.size[0])
-        sums, wide = _touched(sums, 2, self.size[1])
-        x = (sums / (unit * high[:, np.newaxis] * wide)[..., np.newaxis]).astype("f4")
+        x = scaled(batch, self.size, channels, self.crop)
         std = np.array(self.std, np.float32)
         return x * (1 / (255 * std)) - np.array(self.mean, np.float32) / std
-
-    def _middle(self, batch: np.ndarray) -> np.ndarray:
-        """Cuts out the part that is looked at."""
-        height, width = batch.shape[1:3]
-        tall, wide = self.size
-        rows = max(1, floor(self.crop * min(height, width * tall // wide)))
-        columns = max(1, floor(self.crop * min(width, height * wide // tall)))
-        top, left = (height - rows) // 2, (width - columns) // 2
-        return batch[:, top : top + rows, left : left + columns]
-
-
-def _touched(values: np.ndarray, axis: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sums what each of `size` pixels touches along an axis; says how many that are."""
-    count, index = values.shape[axis], np.arange(size)
-    low = index * count // size
-    high = -(-(index + 1) * count // size)  # rounded up
-    before = np.insert(np.cumsum(values, axis), 0, 0, axis)
-    return before.take(high, axis) - before.take(low, axis), high - low
 
 
 def _batch(pictures: np.ndarray) -> np.ndarray:

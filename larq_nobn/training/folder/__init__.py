@@ -4,7 +4,7 @@ from ._checkpoints import Checkpoints
 from ._claim import CHECKPOINTS, claimed, epochs_kept, is_finished, refuse_what_is_there
 from ._files import save_model, write_json
 from ._journal import Journal
-from ._opening import Run, load_record, load_run, open_model
+from ._opening import Run, dataset_of, load_record, load_run, open_model
 from ._record import finished, plain
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "Journal",
     "Run",
     "claimed",
+    "dataset_of",
     "epochs_kept",
     "finished",
     "is_finished",

@@ -7,10 +7,12 @@ import csv
 import json
 import os
 import zipfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ... import data
 from ..._keras import keras
 
 _TRUSTED = ("keras", "tf_keras", "larq", "larq_nobn", "builtins")
@@ -31,6 +33,30 @@ class Run:
     model: keras.Model
     history: list[dict[str, float]]
     record: dict[str, Any]
+
+    @property
+    def dataset(self) -> data.DatasetInfo:
+        """What the network was trained on: class names, size, mean and deviation."""
+        return dataset_of(self.record)
+
+
+def dataset_of(record: Mapping[str, Any]) -> data.DatasetInfo:
+    """What a run was trained on, by its `run.json`; its images may be gone since."""
+    name, found = record["settings"]["dataset"], record["preprocessing"]
+    examples = record.get("examples", {})
+    known = data.describe(name) if name in data.NAMES else None
+    names = tuple(found["class_names"])
+    return data.DatasetInfo(
+        name=name,
+        image_shape=tuple(found["image_shape"]),
+        classes=known.classes if known and not names else len(names),
+        class_names=names,
+        train_examples=examples.get("train", known.train_examples if known else 0),
+        test_examples=examples.get("test", known.test_examples if known else 0),
+        mean=tuple(found["mean"]),
+        std=tuple(found["std"]),
+        crop=found.get("crop", known.crop if known else 1.0),
+    )
 
 
 def load_run(folder: str | os.PathLike) -> Run:

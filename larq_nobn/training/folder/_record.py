@@ -43,7 +43,7 @@ def finished(
 def _record(
     settings: RunSettings, model: keras.Model, history: Sequence[dict[str, float]]
 ) -> dict[str, Any]:
-    info = data.describe(settings.dataset)
+    info = data.describe(**settings.images)
     names = ("loss", "accuracy", "val_loss", "val_accuracy")
     return {
         "settings": asdict(settings),
@@ -54,8 +54,10 @@ def _record(
             "image_shape": list(info.image_shape),
             "mean": [float(value) for value in info.mean],
             "std": [float(value) for value in info.std],
+            "crop": info.crop,
             "class_names": list(info.class_names),
         },
+        "examples": {"train": info.train_examples, "test": info.test_examples},
         "versions": _versions(),
     }
 

@@ -11,12 +11,12 @@ from ..settings import RunSettings
 def images_of(settings: RunSettings, split: str, epoch: int = 0) -> tf.data.Dataset:
     """Batches of a split, those of training from an epoch on."""
     return data.load(
-        settings.dataset,
-        split,
-        settings.batch_size,
+        split=split,
+        batch_size=settings.batch_size,
+        augment=settings.augment if split == "train" else None,
         reflect=settings.reflect,
         seed=settings.seed,
         epoch=epoch,
         limit=settings.limit,
-        data_dir=settings.data_dir,
+        **settings.images,
     )

@@ -49,7 +49,7 @@ def started(
 
 
 def _build(settings: RunSettings) -> keras.Model:
-    info = data.describe(settings.dataset)
+    info = data.describe(**settings.images)
     chosen = {"width": settings.width, "blocks": settings.blocks}
     network = NETWORKS[settings.model](
         info.image_shape,

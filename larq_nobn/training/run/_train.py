@@ -118,7 +118,7 @@ def _teacher(
     settings: RunSettings, output: Path, around: Circumstances
 ) -> Probabilities:
     """Trains the teacher or opens it."""
-    info = data.describe(settings.dataset)
+    info = data.describe(**settings.images)
     if settings.teacher == "train":
         name = str(output / "teacher")
         trained = _run(teacher_settings(settings), Path(name), None, around).model

@@ -50,6 +50,9 @@ class Recipe:
             one does.
         prior_weight: Of that rule.
         temperature: Of `BernoulliSign`.
+        label_smoothing: Share of a label that goes to all classes alike, in [0, 1).
+        mixup: Parameter α of Beta(α, α), which draws how two images are mixed; 0 for no
+            mixing.
         network: Further arguments of the network's builder, such as `alpha`.
 
     Raises:
@@ -83,6 +86,8 @@ class Recipe:
     natural_learning_rate: float = 100.0
     prior_weight: float = 1e-5
     temperature: float = 0.3
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
     network: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -124,6 +129,11 @@ class Recipe:
                 f"weight_decay={self.weight_decay} would be divided by the spread of "
                 "the weights of kernel='bernoulli_sign'. Use prior_weight in its place."
             )
+        if self.label_smoothing and self.teacher is not None:
+            raise ValueError(
+                f"label_smoothing={self.label_smoothing} changes labels, but "
+                f"teacher={self.teacher!r} takes their place. Leave one of them out."
+            )
         if self.batch_size % self.accumulate:
             raise ValueError(
                 f"accumulate={self.accumulate} does not divide "
@@ -141,6 +151,8 @@ _RANGES = (
     ("natural_learning_rate", "(0, inf)", "30 suits digits, 100 to 1000 CIFAR-10."),
     ("prior_weight", "[0, inf)", "0 is none, 1e-5 is usual."),
     ("temperature", "[1e-12, inf)", "0.3 is usual, 1 is smooth."),
+    ("label_smoothing", "[0, 1)", "0 is none, 0.1 is usual."),
+    ("mixup", "[0, inf)", "0 is none, 0.2 is usual."),
     ("latent_scale", "(0, inf)", "1 keeps those of the network."),
     ("shift_multiplier", "(0, inf)", "1 treats all weights alike."),
 )

@@ -7,7 +7,13 @@ from inspect import signature
 from typing import Any
 
 from ... import data, models
-from ..._checks import check_blocks, check_choice, check_integer
+from ..._checks import (
+    check_blocks,
+    check_choice,
+    check_flag,
+    check_integer,
+    check_number,
+)
 from ._networks import NETWORKS
 from ._recipe import Recipe
 from ._recipes import RECIPES
@@ -31,7 +37,8 @@ class RunSettings(Recipe):
         model: Name of a network in `larq_nobn.models.BUILDERS`, or `"FloatResNet"`, a
             real-valued teacher.
         normalization: One of `larq_nobn.models.NORMALIZATIONS`.
-        dataset: One of `larq_nobn.data.NAMES`.
+        dataset: One of `larq_nobn.data.NAMES`, a folder of pictures, or `"tfds:NAME"`;
+            as `larq_nobn.data.load` takes it. `"given"` is what `train` gets as `data`.
         width: Channels of the first stage; None for the network's own.
         blocks: Blocks per stage of a residual network; None for the network's own.
         seed: Decides the initial weights, the order of images and their augmentation.
@@ -39,11 +46,20 @@ class RunSettings(Recipe):
             `"mixed_bfloat16"`.
         limit: Use at most so many images of each split; None for all.
         data_dir: Folder of prepared data sets; None for the usual one.
+        image_size: Height and width of the images, or one number for both; None for
+            what suits the data set.
+        holdout: Share of a folder's pictures that are for testing if no folder says so.
+        augment: Variation of training images, one of `larq_nobn.data.AUGMENTATIONS`;
+            None for the usual one of the data set.
+        skip_unreadable: Whether to go on without files that cannot be read.
+        balance_classes: Whether images of rare classes weigh more in the loss of
+            training, so that all classes have the same weight.
         recipe: Name of the recipe that the others started from, for the record.
         epochs, batch_size, optimizer, learning_rate, beta_2, momentum, schedule,
             warmup_epochs, weight_decay, stage_one_decay, clip_factor, shift_multiplier,
             calibrate, latent_scale, reflect, accumulate, stages, teacher, kernel,
-            natural_learning_rate, prior_weight, temperature, network: As in `Recipe`.
+            natural_learning_rate, prior_weight, temperature, label_smoothing, mixup,
+            network: As in `Recipe`.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -64,13 +80,19 @@ class RunSettings(Recipe):
     precision: str = "float32"
     limit: int | None = None
     data_dir: str | None = None
+    image_size: int | tuple[int, int] | None = None
+    holdout: float = 0.1
+    augment: str | None = None
+    skip_unreadable: bool = False
+    balance_classes: bool = False
     recipe: str = "plain"
 
     def __post_init__(self) -> None:
         super().__post_init__()
         check_choice("model", self.model, NETWORKS)
         check_choice("normalization", self.normalization, models.NORMALIZATIONS)
-        check_choice("dataset", self.dataset, data.NAMES)
+        object.__setattr__(self, "dataset", data.check_name("dataset", self.dataset))
+        self._check_images()
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("recipe", self.recipe, RECIPES)
         if self.width is not None:
@@ -86,6 +108,14 @@ class RunSettings(Recipe):
         if self.limit is not None:
             check_integer("limit", self.limit, 1, "Leave it out to use all images.")
         self._check_network()
+
+    def _check_images(self) -> None:
+        object.__setattr__(self, "image_size", data.check_size(self.image_size))
+        check_number("holdout", self.holdout, "(0, 1)", "0.1 is usual.")
+        if self.augment is not None:
+            check_choice("augment", self.augment, data.AUGMENTATIONS)
+        for name in ("skip_unreadable", "balance_classes"):
+            check_flag(name, getattr(self, name))
 
     def _check_network(self) -> None:
         known = builder_options(self.model)
@@ -107,6 +137,17 @@ class RunSettings(Recipe):
                 "but those of 'nobn' scale their own kernels. Choose batch_norm or "
                 "another normalization, or leave the kernel out."
             )
+
+    @property
+    def images(self) -> dict[str, Any]:
+        """Arguments of `larq_nobn.data.describe` that say which images are meant."""
+        return {
+            "name": self.dataset,
+            "image_size": self.image_size,
+            "holdout": self.holdout,
+            "skip_unreadable": self.skip_unreadable,
+            "data_dir": self.data_dir,
+        }
 
     @classmethod
     def from_recipe(cls, name: str | None = None, **chosen: Any) -> RunSettings:

@@ -1,0 +1,66 @@
+"""Pictures of any size as small images of one size, in whole numbers."""
+
+from __future__ import annotations
+
+from math import floor
+
+import numpy as np
+
+# The weights of red, green and blue in the brightness of ITU-R BT.601, in thousandths.
+_LUMA = (299, 587, 114)
+
+
+def scaled(
+    pictures: np.ndarray, size: tuple[int, int], channels: int, crop: float = 1.0
+) -> np.ndarray:
+    r"""Returns the middle part of pictures, of another size.
+
+    \[ y_{ij} = \frac{1}{|T_{ij}|} \sum_{p \in T_{ij}} x_p \]
+
+    where T is all that a pixel of the small image touches in the middle part of the
+    picture: the largest one of the image's proportions, or `crop` of it. Sums are whole
+    numbers, so that whoever does the same gets the same bits.
+
+    Arguments:
+        pictures: (N, height, width, channels), uint8.
+        size: Height and width of the images.
+        channels: As many as the pictures have; 3 of grey ones, which then are alike; or
+            1 of colours, for their brightness (299 R + 587 G + 114 B) / 1000.
+        crop: Share of the middle part that is looked at, per side, in (0, 1].
+
+    Returns:
+        (N, *size, channels), float32, from 0 to 255.
+    """
+    sums, high = _touched(_middle(pictures, size, crop), 1, size[0])
+    sums, wide = _touched(sums, 2, size[1])
+    unit = 1
+    if channels == 1 and sums.shape[-1] == 3:
+        sums, unit = (sums * _LUMA).sum(-1, keepdims=True), sum(_LUMA)
+    counts = (unit * high[:, np.newaxis] * wide)[..., np.newaxis]
+    means = (sums / counts).astype(np.float32)
+    return np.broadcast_to(means, (*means.shape[:3], channels))
+
+
+def _middle(batch: np.ndarray, size: tuple[int, int], crop: float) -> np.ndarray:
+    """Cuts out the part that is looked at."""
+    height, width = batch.shape[1:3]
+    tall, wide = size
+    rows = max(1, floor(crop * min(height, width * tall // wide)))
+    columns = max(1, floor(crop * min(width, height * wide // tall)))
+    top, left = (height - rows) // 2, (width - columns) // 2
+    return batch[:, top : top + rows, left : left + columns]
+
+
+def _touched(values: np.ndarray, axis: int, size: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sums what each of `size` pixels touches along an axis; says how many that are."""
+    count, index = values.shape[axis], np.arange(size)
+    low = index * count // size
+    high = -(-(index + 1) * count // size)  # rounded up
+    if count < size:
+        before = np.insert(np.cumsum(values, axis, np.int64), 0, 0, axis)
+        return before.take(high, axis) - before.take(low, axis), high - low
+    # Every second sum is that from one low to its high; those between are not wanted,
+    # and the last goes to the end by itself.
+    bounds = np.stack([low, high], 1).ravel()[:-1]
+    sums = np.add.reduceat(values, bounds, axis, np.int64)
+    return sums.take(2 * index, axis), high - low

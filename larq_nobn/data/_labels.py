@@ -1,0 +1,91 @@
+"""Which examples are used, and which class each is of."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import tensorflow as tf
+
+from ._arrays import balanced_subset
+from ._open import Dataset, ImageNet, open_dataset
+from ._registry import DatasetInfo
+from ._source import Source
+from ._tfds import DataDir
+from .given import Streams
+
+
+def labelled(dataset: Dataset, split: str, info: DatasetInfo) -> Source:
+    """The images of a split, as another data set has them.
+
+    Raises:
+        ValueError: If it has a class that the other one does not know.
+    """
+    source = dataset.source(split, info.image_shape)
+    ours, theirs = dataset.class_names, info.class_names
+    if ours == theirs or not ours or not theirs:
+        return source
+    there = sorted({ours[label] for label in source.labels.numpy()})
+    if unknown := [name for name in there if name not in theirs]:
+        raise ValueError(
+            f"The images are of {len(unknown)} classes that are not among those of "
+            f"{info.name}: {_some(unknown)}, where it knows {_some(theirs)}. Choose "
+            "images of these."
+        )
+    places = [theirs.index(name) if name in theirs else -1 for name in ours]
+    return replace(
+        source, labels=tf.gather(tf.constant(places, tf.int64), source.labels)
+    )
+
+
+def class_counts(
+    name: str | os.PathLike[str],
+    *,
+    limit: int | None = None,
+    holdout: float = 0.1,
+    skip_unreadable: bool = False,
+    data_dir: DataDir = None,
+) -> tuple[int, ...]:
+    """Counts the training images of each class.
+
+    Arguments:
+        name: As in `load`, but `"imagenet"`.
+        limit: As in `load`.
+        holdout: As in `load`.
+        skip_unreadable: As in `load`.
+        data_dir: As in `load`.
+
+    Returns:
+        One number per class, in the order of the labels.
+
+    Raises:
+        TypeError, ValueError: As `load` does, and for images that are not counted.
+        FileNotFoundError: As `load` does.
+
+    Example:
+        >>> nobn.data.class_counts("digits", limit=25)
+        (3, 3, 3, 3, 3, 2, 2, 2, 2, 2)
+    """
+    dataset = open_dataset(name, holdout, skip_unreadable, data_dir)
+    if isinstance(dataset, (ImageNet, Streams)):
+        raise ValueError(
+            f"The classes of {name} are not counted, because that would need a pass "
+            "over all images. Leave it out."
+        )
+    info = dataset.info()
+    data = dataset.source("train", info.image_shape)
+    labels = data.labels.numpy()[chosen_of(data, limit)]
+    return tuple(np.bincount(labels, minlength=info.classes).tolist())
+
+
+def chosen_of(data: Source, limit: int | None) -> np.ndarray:
+    """Indices of at most so many examples, alike of all classes."""
+    if limit is None:
+        return np.arange(len(data.labels))
+    return balanced_subset(data.labels.numpy(), limit)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (" and others" if len(names) > 5 else "")

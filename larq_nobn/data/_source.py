@@ -1,0 +1,151 @@
+"""The images of a split, found by their numbers: in memory, or read when needed."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ._area import scaled
+
+# What a split may take of the memory; a larger one is read anew in each epoch.
+IN_MEMORY = 1 << 30
+_CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """One split, decoded.
+
+    Arguments:
+        images: (N, height, width, channels), uint8 or float32.
+        labels: (N,), int64.
+    """
+
+    images: tf.Tensor
+    labels: tf.Tensor
+
+    def take(self, indices: tf.Tensor) -> tf.Tensor:
+        """Copies images."""
+        return tf.gather(self.images, indices)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """One split that is decoded whenever images of it are needed.
+
+    Arguments:
+        read: Gives the image of a number, of one shape and type; called from several
+            threads at once.
+        labels: (N,), int64.
+        shape: Height, width and channels.
+        dtype: `"uint8"` or `"float32"`.
+    """
+
+    read: Callable[[int], np.ndarray]
+    labels: tf.Tensor
+    shape: tuple[int, int, int]
+    dtype: str
+
+    def take(self, indices: tf.Tensor) -> tf.Tensor:
+        """Decodes images, several at once."""
+        images = tf.numpy_function(self.decoded, [indices], self.dtype, stateful=False)
+        return tf.ensure_shape(images, (indices.shape[0], *self.shape))
+
+    def decoded(self, indices: Iterable[int]) -> np.ndarray:
+        """The same outside of TensorFlow."""
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            images = list(pool.map(self.read, indices))
+        if not images:
+            return np.zeros((0, *self.shape), self.dtype)
+        return np.stack(images)
+
+
+# What `take(indices)` gives images of (n, height, width, channels), values 0 to 255.
+Source = Arrays | Pictures
+
+
+def stored(pictures: Pictures) -> Source:
+    """The same images, in memory if they take no more than `IN_MEMORY` of it.
+
+    Training is the same either way: this decides what it costs.
+    """
+    count = len(pictures.labels)
+    size = count * int(np.prod(pictures.shape)) * np.dtype(pictures.dtype).itemsize
+    if size > IN_MEMORY:
+        return pictures
+    images = np.empty((count, *pictures.shape), pictures.dtype)
+    for start in range(0, count, _CHUNK):
+        part = np.arange(start, min(start + _CHUNK, count))
+        images[part] = pictures.decoded(part)
+    # On the host even if there is a GPU: batches are cut there, and only they travel.
+    with tf.device("CPU:0"):
+        return Arrays(tf.constant(images), pictures.labels)
+
+
+def collected(
+    images: Iterable[np.ndarray],
+    labels: list[int],
+    shape: tuple[int, int, int, int],
+    dtype: str,
+) -> Source:
+    """Images that come one after the other; too many for memory lie in a file.
+
+    Arguments:
+        images: Those images.
+        labels: Filled while they come.
+        shape: Number of images at most, height, width, channels.
+        dtype: Their type.
+    """
+    place: Any
+    if int(np.prod(shape)) * np.dtype(dtype).itemsize <= IN_MEMORY:
+        place = np.empty(shape, dtype)
+    else:  # gone with the process
+        file: Any = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the array)
+        place = np.memmap(file, dtype, "w+", shape=shape)
+    for index, image in enumerate(images):
+        place[index] = image
+    known = tf.constant(np.array(labels, np.int64))
+    if isinstance(place, np.memmap):
+        return Pictures(place.__getitem__, known, shape[1:], dtype)
+    return Arrays(tf.constant(place[: len(labels)]), known)
+
+
+def of_shape(source: Arrays, split: str, shape: tuple[int, int, int]) -> Arrays:
+    """Bytes as images of another shape: bytes to train with, means to test with."""
+    images = scaled(source.images.numpy(), shape[:2], shape[2])
+    if split == "train":
+        images = np.rint(images).astype(np.uint8)
+    with tf.device("CPU:0"):
+        return Arrays(tf.constant(images), source.labels)
+
+
+def statistics(source: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation of each channel, in [0, 1], of all images.
+
+    Both have four decimals, as those of the common data sets are given. A channel that
+    is constant has the deviation 1.
+
+    Arguments:
+        source: Images of bytes.
+    """
+    count, sums, squares = 0, 0, 0
+    for start in range(0, len(source.labels), _CHUNK):
+        part = tf.range(start, min(start + _CHUNK, len(source.labels)))
+        values = source.take(part).numpy().astype(np.int64)
+        count += values[..., 0].size
+        sums = sums + values.sum((0, 1, 2))
+        squares = squares + (values * values).sum((0, 1, 2))
+    mean, std = [], []
+    for total, square in zip(np.atleast_1d(sums), np.atleast_1d(squares), strict=True):
+        # In whole numbers up to the root: no order of adding has a say in it.
+        variance = (count * int(square) - int(total) ** 2) / (255 * count) ** 2
+        mean.append(round(int(total) / (255 * count), 4))
+        std.append(round(variance**0.5, 4) or 1.0)
+    return tuple(mean), tuple(std)

@@ -1,0 +1,83 @@
+"""Pictures as a person sees them, from files of several formats."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
+_GREY = ("1", "L", "LA", "La")
+
+
+def decode(content: bytes) -> np.ndarray:
+    """Returns what a file shows: upright, opaque, in 8 bits.
+
+    A picture is turned as its EXIF orientation says, what is transparent is white, of
+    an animation the first frame is shown, and of 16 bits the upper eight are kept.
+
+    Arguments:
+        content: A file of JPEG, PNG, WebP, BMP or GIF, whatever its name.
+
+    Returns:
+        (height, width, channels), uint8: one channel if the file is grey, else red,
+        green and blue.
+
+    Raises:
+        ImportError: If Pillow is not installed.
+        ValueError: If the content is no such file, or is damaged; says what is wrong.
+
+    Example:
+        ```python
+        pixels = nobn.data.decode(Path("cat.jpg").read_bytes())
+        ```
+    """
+    image, operations = _pillow()
+    if not content:
+        raise ValueError("it is empty")
+    try:
+        if content.startswith(b"\x89PNG"):
+            # Reads all checksums, which decoding leaves out.
+            with image.open(io.BytesIO(content), formats=FORMATS) as picture:
+                picture.verify()
+        with image.open(io.BytesIO(content), formats=FORMATS) as picture:
+            return _pixels(image, operations.exif_transpose(picture))
+    except image.UnidentifiedImageError as problem:
+        raise ValueError("it is no JPEG, PNG, WebP, BMP or GIF") from problem
+    except MemoryError:
+        raise
+    except Exception as problem:  # decoders complain in many ways
+        raise ValueError(f"it is damaged: {problem}") from problem
+
+
+def format_of(content: bytes) -> str:
+    """Returns `"JPEG"` or another of `FORMATS` for a file that can be decoded."""
+    image, _ = _pillow()
+    with image.open(io.BytesIO(content), formats=FORMATS) as picture:
+        found = picture.format
+    return found if found in FORMATS else "JPEG"  # several JPEGs in one are an MPO
+
+
+def _pixels(image: Any, picture: Any) -> np.ndarray:
+    if picture.mode.startswith("I"):  # grey of 16 bits
+        return (np.asarray(picture) >> 8).astype(np.uint8)[..., np.newaxis]
+    grey = picture.mode in _GREY
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        white = image.new("RGBA", picture.size, "white")
+        picture = image.alpha_composite(white, picture)
+    pixels = np.asarray(picture.convert("RGB"))
+    return pixels[..., :1] if grey else pixels
+
+
+def _pillow() -> tuple[Any, Any]:
+    try:
+        from PIL import Image, ImageOps
+    except ImportError as problem:
+        raise ImportError(
+            f"Pictures need Pillow ({problem}). Install it with: "
+            "pip install 'larq-nobn[data]'"
+        ) from problem
+    return Image, ImageOps

@@ -1,0 +1,21 @@
+"""A file as an image of some shape."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .._area import scaled
+from ._decode import decode
+
+
+def image_of(content: bytes, shape: tuple[int, int, int], exact: bool) -> np.ndarray:
+    """Returns what a file shows, of some shape.
+
+    Arguments:
+        content: The file.
+        shape: Height, width and channels.
+        exact: Whether the means of pixels stay what they are, in float32, as an app
+            computes them, or become bytes again.
+    """
+    pixels = scaled(decode(content)[np.newaxis], shape[:2], shape[2])[0]
+    return pixels if exact else np.rint(pixels).astype(np.uint8)

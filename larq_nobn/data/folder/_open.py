@@ -1,0 +1,249 @@
+"""A folder of pictures as a data set: its splits, classes, images, statistics."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import logging
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from .._registry import DatasetInfo
+from .._source import Pictures, Source, statistics, stored
+from ._image import image_of
+from ._listing import Listing, read_listing
+from ._notes import Notes
+from ._scan import Picture, Seen, scan
+
+_log = logging.getLogger("larq_nobn")
+# Of pictures of different sizes, or of large ones.
+USUAL_SIDE = 96
+_LARGEST_SIDE = 224
+_NAMED = 5
+_HEX_DIGITS = 16
+
+
+@dataclass(frozen=True, eq=False)  # two are the same if they are one object
+class Folder:
+    """A folder whose files have all been opened once.
+
+    Arguments:
+        root: The folder.
+        fingerprint: Of its list of files.
+        train: Readable pictures to train with.
+        test: Readable pictures to test with.
+        class_names: Names of all folders with readable pictures, sorted.
+    """
+
+    root: Path
+    fingerprint: str
+    train: tuple[Picture, ...]
+    test: tuple[Picture, ...]
+    class_names: tuple[str, ...]
+
+    def part(self, split: str) -> tuple[Picture, ...]:
+        """The pictures of a split."""
+        return self.train if split == "train" else self.test
+
+    def shape(self, size: tuple[int, int] | None = None) -> tuple[int, int, int]:
+        """Height, width and channels; without a size, those that suit the pictures."""
+        pictures = (*self.train, *self.test)
+        channels = 1 if all(each.grey for each in pictures) else 3
+        size = size or suitable((each.height, each.width) for each in pictures)
+        return (*size, channels)
+
+    def info(self, size: tuple[int, int] | None = None) -> DatasetInfo:
+        """What `describe` says."""
+        shape = self.shape(size)
+        mean, std = self._statistics(shape)
+        return DatasetInfo(
+            name=str(self.root),
+            image_shape=shape,
+            classes=len(self.class_names),
+            class_names=self.class_names,
+            train_examples=len(self.train),
+            test_examples=len(self.test),
+            mean=mean,
+            std=std,
+        )
+
+    def source(self, split: str, shape: tuple[int, int, int]) -> Source:
+        """The images of a split: bytes to train with, exact means to test with."""
+        return _source(self, split, shape)
+
+    def _statistics(self, shape: tuple[int, int, int]) -> tuple[tuple, tuple]:
+        """Those of the training images, found out once."""
+        digests = "".join(each.digest for each in self.train)
+        said = f"{shape} {hashlib.sha256(digests.encode()).hexdigest()}"
+        notes = Notes(self.root)
+        found = notes.statistics(said)
+        if found is None:
+            found = statistics(self.source("train", shape))
+            notes.note_statistics(said, found)
+        return tuple(found[0]), tuple(found[1])
+
+
+def open_folder(
+    root: Path, holdout: float, skip_unreadable: bool, seen: Seen | None = None
+) -> Folder:
+    """Opens a folder; what is known of it is not looked for again.
+
+    Arguments:
+        root: The folder.
+        holdout: Share of the pictures that are for testing, where folders do not say.
+        skip_unreadable: Whether to go on without files that cannot be read.
+        seen: Told how many files of how many are known.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: If there is no such folder.
+        ValueError: If it does not hold pictures of two classes to train with and one to
+            test with, or files that cannot be read.
+    """
+    listing = read_listing(root)
+    return _opened(_Once(listing, seen), listing.fingerprint, holdout, skip_unreadable)
+
+
+class _Once:
+    """A listing that is the same as any other of its folder, for a cache."""
+
+    def __init__(self, listing: Listing, seen: Seen | None) -> None:
+        self.listing, self.seen = listing, seen
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _Once) and other.listing.root == self.listing.root
+
+    def __hash__(self) -> int:
+        return hash(self.listing.root)
+
+
+@functools.lru_cache(maxsize=8)
+def _opened(
+    once: _Once, fingerprint: str, holdout: float, skip_unreadable: bool
+) -> Folder:
+    listing = once.listing
+    pictures = scan(listing, Notes(listing.root), once.seen)
+    good = [each for each in pictures if each.problem is None]
+    bad = [each for each in pictures if each.problem is not None]
+    if bad and not skip_unreadable:
+        raise ValueError(refusal(listing.root, bad, len(pictures)))
+    if bad:
+        _log.warning(
+            "%d of %d files in %s are left out, because they cannot be read: %s.",
+            len(bad), len(pictures), listing.root, _named(bad),
+        )  # fmt: skip
+    parts = divided(good, holdout)
+    names = tuple(sorted({each.entry.label for each in good}))
+    _check(listing, parts, names, holdout)
+    train, test = (tuple(parts[split]) for split in ("train", "test"))
+    return Folder(listing.root, fingerprint, train, test, names)
+
+
+def divided(pictures: Sequence[Picture], holdout: float) -> dict[str, list[Picture]]:
+    """Puts pictures into splits: as their folder says, or by what they hold.
+
+    Equal files have equal digests, and so are never on both sides, and a file stays on
+    its side when others come or go.
+    """
+    parts: dict[str, list[Picture]] = {"train": [], "test": []}
+    for each in pictures:
+        by_content = "test" if is_held_out(each.digest, holdout) else "train"
+        parts[each.entry.split or by_content].append(each)
+    return parts
+
+
+def is_held_out(digest: str, holdout: float) -> bool:
+    """Whether a file of some SHA-256 is one of a share that is for testing."""
+    return int(digest[:_HEX_DIGITS], 16) / 16**_HEX_DIGITS < holdout
+
+
+def suitable(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
+    """Height and width of images: the pictures' own, or those of a small photograph."""
+    found = set(sizes)
+    one = next(iter(found))
+    if len(found) > 1 or max(one) > _LARGEST_SIDE:
+        return USUAL_SIDE, USUAL_SIDE
+    return one
+
+
+def refusal(root: Path, bad: Sequence[Picture], count: int) -> str:
+    """Says which files cannot be read, and what to do."""
+    return (
+        f"{len(bad)} of {count} files in {root} cannot be read: {_named(bad)}. Mend or "
+        "remove them, or go on without by --skip-unreadable (skip_unreadable=True)."
+    )
+
+
+def _named(bad: Sequence[Picture]) -> str:
+    named = [f"{shown(each.entry.path)} ({each.problem})" for each in bad[:_NAMED]]
+    more = [f"and {len(bad) - _NAMED} more"] if len(bad) > _NAMED else []
+    return ", ".join([*named, *more])
+
+
+def shown(path: str) -> str:
+    """A path as text that can be printed, whatever its bytes are."""
+    return path.encode(errors="surrogateescape").decode(errors="replace")
+
+
+def _check(
+    listing: Listing,
+    parts: dict[str, list[Picture]],
+    names: tuple[str, ...],
+    holdout: float,
+) -> None:
+    root = listing.root
+    if len(names) < 2:
+        raise ValueError(
+            f"{root} holds pictures of {len(names)} class{'' if names else 'es'}"
+            f"{''.join(f' ({name})' for name in names)}, but a classifier needs two or "
+            "more. Put those of each class into a folder of its own."
+        )
+    if not parts["train"] and holdout < 1:
+        raise ValueError(
+            f"None of the pictures in {root} is for training. Add some, or lower the "
+            f"holdout={holdout}."
+        )
+    if not parts["test"] and holdout > 0:
+        raise ValueError(
+            f"None of the pictures in {root} is for testing. Add some, or raise the "
+            f"holdout={holdout}."
+        )
+    if listing.empty:
+        _log.warning(
+            "%s holds no picture of %s, which is left out of the classes.",
+            root, ", ".join(listing.empty),
+        )  # fmt: skip
+    for split, part in parts.items():
+        there = Counter(each.entry.label for each in part)
+        if part and (lacking := [name for name in names if name not in there]):
+            shown_names = ", ".join(lacking[:_NAMED])
+            _log.warning(
+                "The %s pictures in %s lack %d of %d classes: %s%s.",
+                split, root, len(lacking), len(names), shown_names,
+                " and others" if len(lacking) > _NAMED else "",
+            )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=4)
+def _source(folder: Folder, split: str, shape: tuple[int, int, int]) -> Source:
+    """The second call in a process returns the same images."""
+    part = folder.part(split)
+    places = [folder.root / each.entry.path for each in part]
+    exact = split == "test"
+    as_they_are = all(
+        (each.height, each.width) == shape[:2] and (shape[2] == 3 or each.grey)
+        for each in part
+    )
+    number = {name: place for place, name in enumerate(folder.class_names)}
+    labels = np.array([number[each.entry.label] for each in part], np.int64)
+
+    def read(index: int) -> np.ndarray:
+        return image_of(places[index].read_bytes(), shape, exact and not as_they_are)
+
+    dtype = "float32" if exact and not as_they_are else "uint8"
+    with tf.device("CPU:0"):
+        return stored(Pictures(read, tf.constant(labels), shape, dtype))

@@ -1,0 +1,104 @@
+"""Arrays that a caller hands over."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .._registry import DatasetInfo
+from .._source import Arrays, of_shape, statistics
+from ._name import GIVEN, class_names_of
+
+
+class Given:
+    """Arrays of images: bytes, or floats that are taken as they are.
+
+    Arguments:
+        train: Images (N, height, width, channels) or (N, height, width), and labels.
+        test: The same.
+    """
+
+    def __init__(self, train: Any, test: Any) -> None:
+        self._parts = {"train": _arrays("train", train), "test": _arrays("test", test)}
+        shapes = [part.images.shape[1:] for part in self._parts.values()]
+        kinds = [part.images.dtype for part in self._parts.values()]
+        if shapes[0] != shapes[1] or kinds[0] != kinds[1]:
+            raise ValueError(
+                f"data holds training images of {shapes[0]} and {kinds[0].name}, and "
+                f"test images of {shapes[1]} and {kinds[1].name}. Give both the same."
+            )
+        classes = 1 + max(int(p.labels.numpy().max()) for p in self._parts.values())
+        self.class_names = class_names_of(classes)
+
+    @property
+    def normalized(self) -> bool:
+        """Whether images are floats, which stay what they are."""
+        return self._parts["train"].images.dtype.is_floating
+
+    def info(self, size: tuple[int, int] | None = None) -> DatasetInfo:
+        """What `describe` says."""
+        images = self._parts["train"].images
+        height, width, channels = images.shape[1:]
+        shape = (*(size or (height, width)), channels)
+        # Of what was prepared elsewhere nothing is known.
+        mean: tuple[float, ...] = ()
+        std: tuple[float, ...] = ()
+        if not self.normalized:
+            mean, std = statistics(self.source("train", shape))
+        return DatasetInfo(
+            name=GIVEN,
+            image_shape=shape,
+            classes=len(self.class_names),
+            class_names=self.class_names,
+            train_examples=len(self._parts["train"].labels),
+            test_examples=len(self._parts["test"].labels),
+            mean=mean,
+            std=std,
+        )
+
+    def source(self, split: str, shape: tuple[int, int, int]) -> Arrays:
+        """The images of a split."""
+        part = self._parts[split]
+        if part.images.shape[1:] == shape:
+            return part
+        if self.normalized:
+            raise ValueError(
+                f"image_size={shape[:2]} does not apply to images of floats. Give them "
+                "in this size, or as bytes."
+            )
+        return of_shape(part, split, shape)
+
+
+def _arrays(split: str, part: Any) -> Arrays:
+    if not isinstance(part, (tuple, list)) or len(part) != 2:
+        raise TypeError(
+            f"data holds {type(part).__name__} for the {split} images. Give (images, "
+            "labels)."
+        )
+    images, labels = (np.asarray(each) for each in part)
+    if images.ndim == 3:
+        images = images[..., np.newaxis]
+    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
+    if images.ndim != 4 or labels.ndim != 1 or len(images) != len(labels):
+        raise ValueError(
+            f"data holds {split} images of shape {images.shape} and labels of shape "
+            f"{labels.shape}. Give (N, height, width, channels) and (N,)."
+        )
+    if not len(images):
+        raise ValueError(f"data holds no {split} images. Give some.")
+    if images.dtype != np.uint8:
+        if not np.issubdtype(images.dtype, np.floating):
+            raise TypeError(
+                f"data holds {split} images of {images.dtype}. Give bytes (uint8), or "
+                "floats that need no more preparation."
+            )
+        images = images.astype(np.float32)
+    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
+        raise ValueError(
+            f"data holds {split} labels of {labels.dtype}, the least being "
+            f"{labels.min()}. Give whole numbers from 0."
+        )
+    with tf.device("CPU:0"):
+        return Arrays(tf.constant(images), tf.constant(labels.astype(np.int64)))

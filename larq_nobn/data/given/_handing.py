@@ -1,0 +1,62 @@
+"""Under which name, and for how long, handed-over images are a data set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Any
+
+import tensorflow as tf
+
+from ._arrays import Given
+from ._name import GIVEN
+from ._streams import Streams
+
+_current: ContextVar[Given | Streams | None] = ContextVar(GIVEN, default=None)
+
+
+@contextmanager
+def handed_over(data: tuple[Any, Any] | None) -> Iterator[None]:
+    """Makes `"given"` the name of what was handed over, within the block.
+
+    Arguments:
+        data: Training and test images: twice (images, labels) as arrays, or twice a
+            `tf.data.Dataset`; None to change nothing.
+
+    Raises:
+        TypeError, ValueError: If it is something else.
+    """
+    if data is None:
+        yield
+        return
+    if not isinstance(data, (tuple, list)) or len(data) != 2:
+        raise TypeError(
+            f"data of type {type(data).__name__} is no pair. Give (train, test): two "
+            "tf.data.Dataset, or twice (images, labels)."
+        )
+    kinds = {isinstance(part, tf.data.Dataset) for part in data}
+    if len(kinds) > 1:
+        raise TypeError(
+            "data holds a tf.data.Dataset beside arrays. Give two of the same kind."
+        )
+    token = _current.set(Streams(*data) if kinds == {True} else Given(*data))
+    try:
+        yield
+    finally:
+        _current.reset(token)
+
+
+def given() -> Given | Streams:
+    """What was handed over.
+
+    Raises:
+        ValueError: If nothing was.
+    """
+    found = _current.get()
+    if found is None:
+        raise ValueError(
+            "The images were given to train as data=, and are stored nowhere. Name a "
+            "data set or a folder of pictures instead, as by --dataset."
+        )
+    return found
