@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 import click
+from rich.table import Table
 
 from .. import data as datasets
-from ._console import say
-from ._models import data_dir_option
+from ._console import emit_json, out, pairs, progress, say
+from ._models import Dataset, data_dir_option
+
+# So many of a kind are named; --json has all.
+_NAMED = 10
 
 
 @click.command()
-@click.argument("name", type=click.Choice(datasets.NAMES))
+@click.argument("name", metavar="NAME|FOLDER|tfds:NAME", type=Dataset())
 @click.option(
     "--from",
     "source",
@@ -18,14 +25,102 @@ from ._models import data_dir_option
     help="A file or folder that you already have, instead of a download.",
 )
 @data_dir_option
-def data(name: str, source: str | None, data_dir: str | None) -> None:
-    """Prepares a data set, once, for training and evaluation.
+@click.option(
+    "--holdout",
+    type=float,
+    default=0.1,
+    help="Share for testing of a folder that has no part for it.",
+)
+@click.option("--sheet", metavar="FILE.png", help="Draw some pictures of each class.")
+@click.option(
+    "--json", "report", help="What is in a folder, to this file; - prints it."
+)
+def data(
+    name: str,
+    source: str | None,
+    data_dir: str | None,
+    holdout: float,
+    sheet: str | None,
+    report: str | None,
+) -> None:
+    """Prepares a data set once, or looks a folder of pictures over.
 
     digits needs no preparation. cifar10 is downloaded, or taken from --from, checked,
-    and written where TensorFlow Datasets finds it.
+    and written where TensorFlow Datasets finds it. Of a folder every file is opened:
+    the classes are counted, and what is damaged, empty or there twice is named. The
+    folder itself stays as it is.
 
     \b
     Example: larq-nobn data cifar10
              larq-nobn data cifar10 --from cifar-10-binary.tar.gz
+             larq-nobn data pictures/ --sheet classes.png
     """
-    say(str(datasets.prepare(name, source, data_dir, progress=say)))
+    if not Path(name).is_absolute():
+        if sheet is not None or report is not None:
+            raise click.UsageError(
+                f"--sheet and --json are for a folder of pictures, and {name} is none."
+            )
+        say(str(datasets.prepare(name, source, data_dir, progress=say)))
+        return
+    if source is not None:
+        raise click.UsageError(f"--from prepares a data set, and {name} is a folder.")
+    with progress() as bar:
+        task = bar.add_task(f"opening {name}", total=None)
+        found = datasets.look_over(
+            name,
+            holdout=holdout,
+            progress=lambda done, of: bar.update(task, completed=done, total=of),
+        )
+    if sheet is not None:
+        found.draw(sheet)
+    emit_json(found.to_dict(), report)
+    if report != "-":
+        out().print(_classes(found))
+        out().print(pairs("Pictures", _rows(found)))
+
+
+def _classes(found: datasets.Overview) -> Table:
+    table = Table(
+        "Class",
+        title=f"{found.root}: {len(found.classes)} classes",
+        title_justify="left",
+    )
+    for split in ("train", "test"):
+        table.add_column(split, justify="right")
+    for name, counts in found.classes.items():
+        table.add_row(name, f"{counts['train']:,}", f"{counts['test']:,}")
+    sums = [
+        sum(c[split] for c in found.classes.values()) for split in ("train", "test")
+    ]
+    table.add_section()
+    table.add_row("all", *(f"{total:,}" for total in sums))
+    return table
+
+
+def _rows(found: datasets.Overview) -> dict[str, str]:
+    """What there is to say, in words; what there is none of is left out."""
+    rows = {
+        "divided": "by folders" if found.divided else "by the content of the files",
+        "formats": ", ".join(f"{n:,} {name}" for name, n in found.formats.items()),
+        "grey": f"{found.grey:,}" if found.grey else "",
+        "unreadable": _listed([f"{p}: {why}" for p, why in found.unreadable.items()]),
+        "empty classes": _listed(found.empty),
+        "equal, in both parts": _groups(found.leaks),
+        "equal, in several classes": _groups(found.twins),
+        "equal, in one class": _groups(found.copies),
+        "other files": ", ".join(f"{n:,} {name}" for name, n in found.others.items()),
+    }
+    if found.sizes is not None:
+        for name, side in zip(("heights", "widths"), found.sizes, strict=True):
+            rows[name] = f"{side[0]:,} to {side[2]:,}, mostly about {side[1]:,}"
+    return {name: text for name, text in rows.items() if text}
+
+
+def _groups(groups: Sequence[Sequence[str]]) -> str:
+    return _listed([" = ".join(group) for group in groups])
+
+
+def _listed(lines: Sequence[str]) -> str:
+    more = [f"and {len(lines) - _NAMED:,} more"] if len(lines) > _NAMED else []
+    count = [f"{len(lines):,}:"] if lines else []
+    return "\n".join([*count, *lines[:_NAMED], *more])

@@ -1,19 +1,22 @@
 """Data sets: loading, describing, preparing."""
 
+from ._any_tfds import PREFIX as TFDS_PREFIX
 from ._labels import class_counts
 from ._load import load
 from ._open import check_name, check_size, describe
 from ._prepare import Prepared, prepare
 from ._registry import NAMES, DatasetInfo
 from .augment import AUGMENTATIONS
-from .folder import decode
+from .folder import Overview, decode, look_over
 from .given import GIVEN, handed_over
 
 __all__ = [
     "AUGMENTATIONS",
     "GIVEN",
     "NAMES",
+    "TFDS_PREFIX",
     "DatasetInfo",
+    "Overview",
     "Prepared",
     "check_name",
     "check_size",
@@ -22,5 +25,6 @@ __all__ = [
     "describe",
     "handed_over",
     "load",
+    "look_over",
     "prepare",
 ]

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from ._source import Source
-from .augment import Augmentation, draw, varied
+from .augment import Augmentation, draw, mixed, shares, varied
 
 Batches = Callable[[tf.Tensor], tf.data.Dataset]
 
@@ -21,6 +21,8 @@ def batches(
     variation: Augmentation | None,
     shuffle: bool,
     whole: bool,
+    mixup: float = 0.0,
+    classes: int = 0,
 ) -> Batches:
     """Returns the function from an epoch's number to its batches of bytes.
 
@@ -32,6 +34,8 @@ def batches(
         variation: What to do to the images; None for nothing.
         shuffle: Whether each epoch has an order of its own.
         whole: Whether to leave out a last batch that is not full.
+        mixup: Parameter of Beta(α, α), by which images are mixed; 0 for none.
+        classes: Their number, if images are mixed.
     """
     steps = len(chosen) // batch_size if whole else -(-len(chosen) // batch_size)
 
@@ -45,6 +49,8 @@ def batches(
             order = tf.gather(order, tf.argsort(keys))
         if variation is not None:
             draws = draw(variation, len(data.labels), (seed, 2 * epoch + 1))
+        if mixup:
+            share = shares(mixup, len(data.labels), (seed, epoch))
 
         def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             indices = order[step * batch_size : (step + 1) * batch_size]
@@ -53,7 +59,10 @@ def batches(
             images = data.take(indices)
             if variation is not None:
                 images = varied(images, tf.gather(draws, indices), variation)
-            return images, tf.gather(data.labels, indices)
+            labels = tf.gather(data.labels, indices)
+            if not mixup:
+                return images, labels
+            return mixed(images, labels, tf.gather(share, indices), classes)
 
         return tf.data.Dataset.range(steps).map(batch, tf.data.AUTOTUNE)
 

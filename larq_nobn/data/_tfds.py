@@ -14,6 +14,7 @@ from typing import Any
 from ._fetch import TIMEOUT, check_archive
 from ._registry import NAMES
 
+PREFIX = "tfds:"  # of sets that have no other name here
 DataDir = str | os.PathLike[str] | None
 
 _TFDS_NAMES = {
@@ -30,7 +31,7 @@ def open_builder(name: str, data_dir: DataDir) -> Any:
     Raises:
         ImportError: If TFDS is not installed.
     """
-    return builder_of(_TFDS_NAMES[name], data_dir)
+    return builder_of(_TFDS_NAMES.get(name, name.removeprefix(PREFIX)), data_dir)
 
 
 def builder_of(name: str, data_dir: DataDir) -> Any:
@@ -116,8 +117,8 @@ def run(name: str, builder: Any, source: Path | None) -> None:
     try:
         if source is None:
             # TFDS would try for minutes before it gives up.
-            url = next(iter(builder.url_infos))
-            urllib.request.urlopen(url, timeout=TIMEOUT).close()
+            for url in [*builder.url_infos][:1]:
+                urllib.request.urlopen(url, timeout=TIMEOUT).close()
         config = tfds.download.DownloadConfig(manual_dir=source)
         with quiet():
             builder.download_and_prepare(download_config=config)

@@ -2,6 +2,7 @@
 
 from ._augmentation import AUGMENTATIONS, Augmentation, draw
 from ._crop import crop_and_flip
+from ._mixup import mixed, shares
 from ._varied import usual, variation_of, varied
 
 __all__ = [
@@ -9,6 +10,8 @@ __all__ = [
     "Augmentation",
     "crop_and_flip",
     "draw",
+    "mixed",
+    "shares",
     "usual",
     "varied",
     "variation_of",

@@ -3,13 +3,16 @@
 from ._decode import decode
 from ._image import image_of
 from ._open import USUAL_SIDE, Folder, is_held_out, open_folder, suitable
+from ._overview import Overview, look_over
 
 __all__ = [
     "USUAL_SIDE",
     "Folder",
+    "Overview",
     "decode",
     "image_of",
     "is_held_out",
+    "look_over",
     "open_folder",
     "suitable",
 ]

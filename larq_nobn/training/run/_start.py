@@ -10,7 +10,7 @@ from ... import data
 from ..._keras import dtype_policy, keras
 from ...calibration import calibrate
 from ..settings import NETWORKS, RunSettings, scale_latents, with_kernels
-from ._images import images_of
+from ._images import class_weights, images_of
 from ._optimizer import optimizer_for
 from ._randomness import own_generators
 from ._stages import carry
@@ -43,7 +43,13 @@ def started(
         else:
             _fill(network, settings)
         _compile(network, optimizer_for(settings, schedule, network))
-        trainee = Trainee(network, settings.accumulate, teacher)
+        trainee = Trainee(
+            network,
+            settings.accumulate,
+            teacher,
+            settings.label_smoothing,
+            class_weights(settings),
+        )
         _compile(trainee, network.optimizer)
     return network, trainee
 
@@ -68,7 +74,7 @@ def _fill(network: keras.Model, settings: RunSettings) -> None:
     scale_latents(network, settings.latent_scale)
     if settings.calibrate:
         few = min(_CALIBRATION_IMAGES, settings.limit or _CALIBRATION_IMAGES)
-        one = replace(settings, batch_size=few, accumulate=1)
+        one = replace(settings, batch_size=few, accumulate=1, mixup=0.0)
         calibrate(network, images_of(one, "train").take(1))
 
 

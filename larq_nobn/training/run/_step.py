@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -28,6 +28,11 @@ class Trainee(keras.Model):
       \[ L = -\frac{1}{N} \sum_n \sum_k \mathrm{softmax}(t_n)_k \log
          \mathrm{softmax}(s_n)_k . \]
 
+    - *Labels.* They may be numbers, or probabilities (N, classes) as those of mixed
+      images are; smoothing gives each class an equal share ε of it,
+      \( q_k = (1 - \varepsilon) y_k + \varepsilon / K \). Weights of classes multiply
+      the loss of an example by that of its label, or by the mean of those that are
+      mixed. Metrics count the most probable class, and test images have neither.
     - *Stop.* A loss that is not finite raises before anything is updated.
 
     Callbacks find the same layers and optimizer as in the network; save the network.
@@ -36,6 +41,8 @@ class Trainee(keras.Model):
         network: A functional classifier of one input; ends in logits if it is taught.
         accumulate: Number k of micro-batches, 1 or more; must divide the batch.
         teacher: Gives the probabilities (N, classes) for a batch of inputs.
+        label_smoothing: The share ε, in [0, 1); has no part in what a teacher says.
+        class_weights: One number per class; None for equal weights.
 
     Raises:
         InvalidArgumentError: At a step whose loss is not finite, with `NOT_FINITE` in
@@ -52,6 +59,8 @@ class Trainee(keras.Model):
     References:
         G. Hinton, O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network",
         2015, arXiv:1503.02531.
+        C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens, Z. Wojna, "Rethinking the
+        Inception Architecture for Computer Vision", CVPR 2016, arXiv:1512.00567.
 
     Differences from the paper:
         Temperature 1 and no labels, as binary networks are commonly taught.
@@ -62,6 +71,8 @@ class Trainee(keras.Model):
         network: keras.Model,
         accumulate: int = 1,
         teacher: Probabilities | None = None,
+        label_smoothing: float = 0.0,
+        class_weights: Sequence[float] | None = None,
     ) -> None:
         with dtype_policy(network.dtype_policy.name):
             super().__init__(network.inputs, network.outputs, name=network.name)
@@ -69,12 +80,12 @@ class Trainee(keras.Model):
         # Behind a function that Keras does not look into: as an attribute, a model
         # would become a part of this one, trained and saved with it.
         self._teacher = None if teacher is None else lambda images: teacher(images)
+        self._smoothing = label_smoothing
+        self._class_weights = None if class_weights is None else tuple(class_weights)
 
     def compile(self, optimizer: Any, loss: keras.losses.Loss, **options: Any) -> None:
-        """As in Keras; a taught network measures its loss on test images by labels."""
-        if self._teacher is not None:
-            loss = _TaughtLoss(loss)
-        super().compile(optimizer, loss, **options)
+        """As in Keras; the loss on test images is always that of their labels."""
+        super().compile(optimizer, _LossOfAnyTarget(loss), **options)
 
     def train_step(self, data: Any) -> dict[str, tf.Tensor]:
         """Keras' step, from a batch to the metrics so far."""
@@ -102,7 +113,7 @@ class Trainee(keras.Model):
     def _gradients(self, data: Any) -> tuple[list[Any], tf.Tensor]:
         """Gradients and loss of one (micro-)batch, which the metrics have seen then."""
         x, y, weight = keras.utils.unpack_x_y_sample_weight(data)
-        target = y if self._teacher is None else self._teacher(x)
+        target, y, weight = self._target(x, y, weight)
         scaled = isinstance(self.optimizer, keras.mixed_precision.LossScaleOptimizer)
         with tf.GradientTape() as tape:
             predicted = self(x, training=True)
@@ -113,6 +124,27 @@ class Trainee(keras.Model):
             gradients = self.optimizer.get_unscaled_gradients(gradients)
         self.compiled_metrics.update_state(y, predicted, weight)
         return gradients, loss
+
+    def _target(
+        self, x: tf.Tensor, y: tf.Tensor, weight: tf.Tensor | None
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor | None]:
+        """What the loss compares with, labels as numbers, and weights of examples."""
+        classes = self.output_shape[-1]
+        mixed = y if y.shape.rank == 2 else None
+        labels = y if mixed is None else tf.argmax(mixed, 1)
+        if self._class_weights is not None:
+            of_classes = tf.constant(self._class_weights, tf.float32)
+            if mixed is None:
+                weight = tf.gather(of_classes, labels)
+            else:
+                weight = tf.reduce_sum(mixed * of_classes, 1)
+        if self._teacher is not None:
+            return self._teacher(x), labels, weight
+        if not self._smoothing:
+            return y, labels, weight
+        whole = tf.one_hot(labels, classes) if mixed is None else mixed
+        smooth = (1 - self._smoothing) * whole + self._smoothing / classes
+        return smooth, labels, weight
 
     def _mean_gradients(self, data: Any) -> tuple[list[Any], tf.Tensor]:
         """The same over micro-batches, one after the other, with the means of both."""
@@ -149,8 +181,8 @@ class Trainee(keras.Model):
         return gradients, loss / count
 
 
-class _TaughtLoss(keras.losses.Loss):
-    """Cross-entropy to probabilities in training, the given loss of labels in tests."""
+class _LossOfAnyTarget(keras.losses.Loss):
+    """Cross-entropy to probabilities, or the given loss where there are labels."""
 
     def __init__(self, of_labels: keras.losses.Loss) -> None:
         super().__init__(of_labels.reduction, of_labels.name)

@@ -11,8 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ... import data, models
+from ... import models
 from ..._keras import keras
+from ...data import GIVEN, describe, handed_over
 from ..folder import Run, claimed, is_finished, load_run, open_model, plain
 from ..settings import RunSettings
 from ._fit import Circumstances, fit
@@ -33,6 +34,7 @@ def train(
     *,
     resume: bool = False,
     strategy: str = "none",
+    data: tuple[Any, Any] | None = None,
 ) -> Run:
     """Trains a network and leaves a run folder; the same seed gives the same weights.
 
@@ -51,6 +53,12 @@ def train(
             begins.
         strategy: `"none"`, `"mirrored"` over all GPUs of this machine, or
             `"multi_worker"` over the machines that the variable TF_CONFIG names.
+        data: Images for training and for testing, in place of a data set: twice
+            (images, labels), as arrays of bytes, which are treated as a data set is, or
+            of floats, which are normalized already; or twice a `tf.data.Dataset` of
+            (images, labels), each pass of which is an epoch, taken as it comes. The
+            dataset of the settings is then `"given"`. To resume, give the same again;
+            a `tf.data.Dataset` has to be the same in each pass for that.
 
     Returns:
         The finished run.
@@ -73,10 +81,12 @@ def train(
         run = nobn.training.train(settings, "runs/digits")
         ```
     """
+    if data is not None:
+        settings = replace(settings, dataset=GIVEN)
     replicas = strategy_for(strategy)
     check_shares(replicas, settings.batch_size, settings.accumulate)
     _warn_of_small_batches(settings, replicas.num_replicas_in_sync)
-    with stoppable() as check, with_all_workers():
+    with stoppable() as check, with_all_workers(), handed_over(data):
         around = Circumstances(progress, check, resume, replicas)
         return _run(settings, Path(output), None, around)
 
@@ -118,7 +128,7 @@ def _teacher(
     settings: RunSettings, output: Path, around: Circumstances
 ) -> Probabilities:
     """Trains the teacher or opens it."""
-    info = data.describe(**settings.images)
+    info = describe(**settings.images)
     if settings.teacher == "train":
         name = str(output / "teacher")
         trained = _run(teacher_settings(settings), Path(name), None, around).model

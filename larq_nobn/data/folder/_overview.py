@@ -1,0 +1,164 @@
+"""What is in a folder of pictures, before anything is trained on it."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from ..._checks import check_number
+from ._listing import read_listing
+from ._notes import Notes
+from ._open import divided, shown
+from ._scan import Picture, Seen, scan
+from ._sheet import draw_sheet
+
+
+@dataclass(frozen=True)
+class Overview:
+    """What `look_over` found in a folder.
+
+    Attributes:
+        root: The folder.
+        divided: Whether it has folders for training and testing; else its content says.
+        classes: Pictures of each class, by split.
+        sizes: Smallest, median and largest height, and the same of widths; None
+            without a readable picture.
+        formats: Pictures by format.
+        grey: Pictures without colours.
+        unreadable: Files that cannot be read, and why.
+        empty: Folders of classes without a picture.
+        copies: Equal files, each group by their paths; all are in one split and class.
+        leaks: Equal files in both splits.
+        twins: Equal files in several classes.
+        others: Files of other kinds, by suffix.
+    """
+
+    root: Path
+    divided: bool
+    classes: dict[str, dict[str, int]]
+    sizes: tuple[tuple[int, int, int], tuple[int, int, int]] | None
+    formats: dict[str, int]
+    grey: int
+    unreadable: dict[str, str]
+    empty: tuple[str, ...]
+    copies: tuple[tuple[str, ...], ...]
+    leaks: tuple[tuple[str, ...], ...]
+    twins: tuple[tuple[str, ...], ...]
+    others: dict[str, int]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns all of it as plain JSON types."""
+        return {
+            "path": str(self.root),
+            "divided": self.divided,
+            "classes": self.classes,
+            "heights": list(self.sizes[0]) if self.sizes else None,
+            "widths": list(self.sizes[1]) if self.sizes else None,
+            "formats": self.formats,
+            "grey": self.grey,
+            "unreadable": self.unreadable,
+            "empty": list(self.empty),
+            **{
+                name: [list(group) for group in getattr(self, name)]
+                for name in ("copies", "leaks", "twins")
+            },
+            "others": self.others,
+        }
+
+    def draw(self, path: str | os.PathLike[str]) -> None:
+        """Draws a sheet with some pictures of each class.
+
+        Arguments:
+            path: A name that ends in `.png`; an earlier file is replaced.
+
+        Raises:
+            ValueError: If the name ends otherwise.
+            OSError: If the file cannot be written.
+        """
+        draw_sheet(Path(path), self._pictures)
+
+    @property
+    def _pictures(self) -> dict[str, list[Path]]:
+        listing = read_listing(self.root)
+        found: dict[str, list[Path]] = {name: [] for name in self.classes}
+        for each in listing.entries:
+            if each.label in found and shown(each.path) not in self.unreadable:
+                found[each.label].append(self.root / each.path)
+        return found
+
+
+def look_over(
+    path: str | os.PathLike[str], *, holdout: float = 0.1, progress: Seen | None = None
+) -> Overview:
+    """Opens every file of a folder of pictures, once, and says what is there.
+
+    What is found in a file is kept in the user's cache folder, so that neither this nor
+    a training opens it again before it changes; the folder itself stays as it is.
+
+    Arguments:
+        path: A folder as `load` takes it.
+        holdout: As in `load`.
+        progress: Told how many files of how many are known.
+
+    Returns:
+        An `Overview`.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: If there is no such folder.
+        ValueError: If it holds no folder with pictures.
+
+    Example:
+        ```python
+        found = nobn.data.look_over("pictures")
+        print(found.unreadable)
+        found.draw("classes.png")
+        ```
+    """
+    check_number("holdout", holdout, "[0, 1]", "0.1 keeps every tenth for testing.")
+    listing = read_listing(Path(os.path.abspath(Path(path).expanduser())))
+    pictures = scan(listing, Notes(listing.root), progress)
+    good = [each for each in pictures if each.problem is None]
+    parts = divided(good, holdout)
+    names = sorted({each.entry.label for each in pictures})
+    counts = {s: Counter(p.entry.label for p in part) for s, part in parts.items()}
+    side = {p.entry.path: split for split, part in parts.items() for p in part}
+    groups = _equal(good)
+    across = [g for g in groups if len({side[p.entry.path] for p in g}) > 1]
+    twins = [g for g in groups if len({p.entry.label for p in g}) > 1]
+    return Overview(
+        root=listing.root,
+        divided=listing.divided,
+        classes={name: {s: counts[s][name] for s in parts} for name in names},
+        sizes=_sizes(good),
+        formats=dict(sorted(Counter(each.format for each in good).items())),
+        grey=sum(each.grey for each in good),
+        unreadable={shown(p.entry.path): p.problem for p in pictures if p.problem},
+        empty=listing.empty,
+        copies=_paths(g for g in groups if g not in across and g not in twins),
+        leaks=_paths(across),
+        twins=_paths(twins),
+        others=listing.others,
+    )
+
+
+def _equal(pictures: list[Picture]) -> list[list[Picture]]:
+    """Pictures whose files are the same, in groups of two or more."""
+    groups: dict[str, list[Picture]] = {}
+    for each in pictures:
+        groups.setdefault(each.digest, []).append(each)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _paths(groups: Any) -> tuple[tuple[str, ...], ...]:
+    return tuple(tuple(shown(each.entry.path) for each in group) for group in groups)
+
+
+def _sizes(pictures: list[Picture]) -> Any:
+    if not pictures:
+        return None
+    sides = ([p.height for p in pictures], [p.width for p in pictures])
+    return tuple((min(side), int(median(side)), max(side)) for side in sides)
