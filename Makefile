@@ -1,4 +1,5 @@
-# make demo     from clone to a trained, converted, verified binary .tflite
+# make demo     from clone to a trained, converted, verified binary .tflite;
+#               DATASET=path/to/pictures does it with a folder of your own
 # make quick    oracles and units of all methods: the inner loop
 # make test     the whole test suite
 # make lint     style, formatting and types
@@ -23,7 +24,7 @@ METHODS = tests/quantizers tests/layers tests/optimizers tests/graph tests/calib
 .PHONY: demo quick test lint examples docs evidence clean
 
 demo: $(VENV)/.all
-	$(BIN)/larq-nobn demo --dataset $(DATASET) --output demo/$(DATASET)
+	$(BIN)/larq-nobn demo --dataset "$(DATASET)"
 
 quick: $(VENV)/.dev
 	$(PYTEST) -m "not slow and not convert" --ignore-glob="*_files.py" \

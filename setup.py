@@ -9,6 +9,7 @@ EXTRAS = {
     "data": [
         "tensorflow-datasets==4.9.*",
         "importlib_resources",  # which tensorflow-datasets imports but does not name
+        "pillow>=10.1",
         "scikit-learn>=1.3",
     ],
     "plots": ["matplotlib>=3.8", "tensorboard>=2.16,<2.22"],

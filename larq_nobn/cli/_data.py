@@ -85,7 +85,8 @@ def _classes(found: datasets.Overview) -> Table:
         title=f"{found.root}: {len(found.classes)} classes",
         title_justify="left",
     )
-    for split in ("train", "test"):
+    splits = ("train", "test")
+    for split in splits:
         table.add_column(split, justify="right")
     for name, counts in found.classes.items():
         table.add_row(name, f"{counts['train']:,}", f"{counts['test']:,}")

@@ -5,14 +5,14 @@ from __future__ import annotations
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import click
 
 from .. import data, training
 from ._console import out, pairs, percent, say, training_progress
 from ._deploy import converted
-from ._evaluate import evaluated
-from ._models import origin_of
+from ._models import lite_predictor, origin_of, test_images
 
 # Networks shaped for the images: two stages take 8x8 digits to 4x4, four would leave
 # single pixels. The CIFAR-10 one sees part of the images, to end within minutes.
@@ -24,18 +24,37 @@ STORIES = {
         dataset="cifar10", width=16, epochs=5, batch_size=64, limit=10_000
     ),
 }
+# Of pictures in a folder: the more there are, the fewer epochs.
+_IMAGES_SEEN, _AT_MOST, _EPOCHS = 50_000, 10_000, (5, 50)
+_SMALL = 16
 # Each is run by the phone's interpreter, one at a time.
 EVALUATED_IMAGES = 500
 _FILES = ("model.tflite", "model.tflite.json", "report.json")
 _LEFT_BEHIND = {"run", "run.new", *_FILES}
 
 
+class Story(click.ParamType):
+    """A data set that has a story, or a folder."""
+
+    name = "|".join([*STORIES, "FOLDER"])
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Returns the name, or the absolute path of the folder."""
+        if value in STORIES:
+            return value
+        if not Path(value).is_dir():
+            known = ", ".join(map(repr, STORIES))
+            self.fail(f"{value!r} is not one of {known}, nor a folder.", param, ctx)
+        return data.check_name("dataset", Path(value))
+
+
 @click.command()
 @click.option(
     "--dataset",
-    type=click.Choice(list(STORIES)),
+    type=Story(),
     default="digits",
-    help="digits: 8x8, half a minute or two; cifar10: photographs, some minutes.",
+    help="digits: 8x8, half a minute or two; cifar10: photographs, some minutes; or a "
+    "folder of pictures of your own.",
 )
 @click.option(
     "--output",
@@ -46,7 +65,7 @@ _LEFT_BEHIND = {"run", "run.new", *_FILES}
 @click.option(
     "--epochs",
     type=int,
-    show_default="20 for digits, 5 for cifar10",
+    show_default="20 for digits, 5 for cifar10, 5 to 50 for a folder",
     help="Passes over the training images.",
 )
 def demo(dataset: str, output: Path | None, epochs: int | None) -> None:
@@ -58,18 +77,35 @@ def demo(dataset: str, output: Path | None, epochs: int | None) -> None:
     \b
     Example: larq-nobn demo
              larq-nobn demo --dataset cifar10
+             larq-nobn demo --dataset path/to/pictures
     """
-    settings = STORIES[dataset]
+    settings = STORIES.get(dataset) or _own_story(dataset)
     if epochs is not None:
         settings = replace(settings, epochs=epochs)
-    folder = output or Path("demo") / dataset
+    folder = output or Path("demo") / Path(dataset).name
     _refuse_foreign(folder)
-    say(str(data.prepare(dataset, progress=say)))
+    if dataset in STORIES:
+        say(str(data.prepare(dataset, progress=say)))
     run = _trained(settings, folder)
     file = folder / "model.tflite"
     report = converted(run.model, file, None, origin_of(run))
     report.to_json(folder / "report.json")
     out().print(pairs(f"Demo {folder}", _results(run, file, report.to_dict())))
+
+
+def _own_story(folder: str) -> training.RunSettings:
+    """What suits a folder of pictures that nobody has seen before."""
+    info = data.describe(folder)
+    seen = min(info.train_examples, _AT_MOST)
+    least, most = _EPOCHS
+    return training.RunSettings.from_recipe(
+        dataset=folder,
+        width=16,
+        blocks=(4, 4) if min(info.image_shape[:2]) < _SMALL else None,
+        epochs=max(least, min(most, _IMAGES_SEEN // seen)),
+        batch_size=64,
+        limit=_AT_MOST,
+    )
 
 
 def _refuse_foreign(folder: Path) -> None:
@@ -103,9 +139,9 @@ def _trained(settings: training.RunSettings, folder: Path) -> training.Run:
 
 
 def _results(run: training.Run, file: Path, report: dict) -> dict[str, object]:
-    dataset = run.record["settings"]["dataset"]
-    in_keras = evaluated(run.folder, dataset, EVALUATED_IMAGES)
-    in_file = evaluated(file, dataset, EVALUATED_IMAGES)
+    images = test_images(None, origin_of(run), EVALUATED_IMAGES)
+    in_keras = training.evaluate(run.model, images)
+    in_file = training.score(lite_predictor(file), images)
     verified = report["verify"]
     return {
         "test accuracy per epoch": ", ".join(

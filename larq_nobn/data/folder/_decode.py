@@ -63,13 +63,15 @@ def format_of(content: bytes) -> str:
 def _pixels(image: Any, picture: Any) -> np.ndarray:
     if picture.mode.startswith("I"):  # grey of 16 bits
         return (np.asarray(picture) >> 8).astype(np.uint8)[..., np.newaxis]
-    grey = picture.mode in _GREY
+    grey, palette = picture.mode in _GREY, picture.mode == "P"
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         white = image.new("RGBA", picture.size, "white")
         picture = image.alpha_composite(white, picture)
     pixels = np.asarray(picture.convert("RGB"))
-    return pixels[..., :1] if grey else pixels
+    if grey or (palette and (pixels == pixels[..., :1]).all()):
+        return pixels[..., :1]
+    return pixels
 
 
 def _pillow() -> tuple[Any, Any]:

@@ -1,0 +1,39 @@
+"""A folder of pictures becomes a network for the phone, and its card knows the classes.
+
+python examples/own_pictures.py path/to/pictures    (or nothing, for drawn ones)
+"""
+
+import sys
+import tempfile
+from pathlib import Path
+
+import larq_nobn as nobn
+import numpy as np
+from PIL import Image, ImageDraw
+
+work = Path(tempfile.mkdtemp())
+folder = Path(sys.argv[1]) if len(sys.argv) > 1 else work / "pictures"
+if not folder.exists():
+    random = np.random.default_rng(0)
+    for name in ("circle", "square", "stripe"):
+        (folder / name).mkdir(parents=True)
+        for number in range(120):
+            picture = Image.new("RGB", (48, 40), tuple(random.integers(0, 120, 3)))
+            colour = tuple(random.integers(140, 256, 3))
+            x, y = random.integers(2, (24, 16))
+            box = [x, y, x + 20, y + (6 if name == "stripe" else 20)]
+            pen = ImageDraw.Draw(picture)
+            (pen.ellipse if name == "circle" else pen.rectangle)(box, colour)
+            picture.save(folder / name / f"{number}.jpg")
+
+print(nobn.data.look_over(folder).classes)
+settings = nobn.training.RunSettings.from_recipe(
+    "small", dataset=str(folder), image_size=32, width=16, blocks=(2, 2), epochs=8
+)
+run = nobn.training.train(settings, work / "run")
+info, file = run.dataset, work / "pictures.tflite"
+steps = nobn.deploy.Preprocessing(info.mean, info.std, info.image_shape[:2])
+test = nobn.data.load(folder, "test", 64, like=info)
+names = info.class_names
+nobn.convert(run.model, file, data=test, labels=names, preprocessing=steps)
+print(f"test accuracy {run.history[-1]['val_accuracy']:.3f}, labels and file:", file)

@@ -1,0 +1,175 @@
+"""Pictures as a person sees them, against pixels that the test knows."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+import tensorflow as tf
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+
+RNG = np.random.default_rng(0)
+COLOURS = RNG.integers(0, 256, (9, 13, 3), np.uint8)
+GREY = RNG.integers(0, 256, (9, 13), np.uint8)
+ALPHA = RNG.integers(0, 256, (9, 13), np.uint8)
+SOFT = np.add.outer(np.arange(24) * 4, np.arange(40) * 3).astype(np.uint8)
+
+
+def file(picture: Image.Image, form: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, form, **options)
+    return buffer.getvalue()
+
+
+def on_white(colours: np.ndarray, alpha: np.ndarray) -> np.ndarray:
+    share = alpha[..., np.newaxis] / 255
+    return share * colours + (1 - share) * 255
+
+
+@pytest.mark.parametrize(
+    ("form", "options"),
+    [("PNG", {}), ("BMP", {}), ("WEBP", {"lossless": True})],
+)
+def test_colours_of_lossless_files(form: str, options: dict[str, Any]):
+    found = nobn.data.decode(file(Image.fromarray(COLOURS), form, **options))
+    assert found.dtype == np.uint8
+    assert_array_equal(found, COLOURS)
+
+
+@pytest.mark.parametrize("form", ["PNG", "BMP", "GIF"])
+def test_grey_files_have_one_channel(form: str):
+    found = nobn.data.decode(file(Image.fromarray(GREY), form))
+    assert_array_equal(found, GREY[..., np.newaxis])
+
+
+def test_jpeg_of_colours_and_of_grey():
+    colours = np.stack([SOFT, SOFT[::-1], 255 - SOFT], -1)
+    found = nobn.data.decode(file(Image.fromarray(colours), "JPEG", quality=95))
+    assert_allclose(found, colours.astype(float), atol=24)  # chroma has half the pixels
+    found = nobn.data.decode(file(Image.fromarray(SOFT), "JPEG", quality=100))
+    assert found.shape == (24, 40, 1)
+    assert_allclose(found[..., 0], SOFT.astype(float), atol=3)
+
+
+def test_black_and_white():
+    bits = GREY > 127
+    found = nobn.data.decode(file(Image.fromarray(bits), "PNG"))
+    assert_array_equal(found[..., 0], 255 * bits)
+
+
+def test_palettes():
+    palette = RNG.integers(0, 256, (4, 3), np.uint8)
+    places = GREY % 4
+    picture = Image.fromarray(places, "L").convert("P")
+    picture.putpalette(palette.tobytes())
+    for form in ("PNG", "GIF", "BMP"):
+        found = nobn.data.decode(file(picture, form))
+        assert_array_equal(found, palette[places], form)
+    # One colour is transparent; in PNG two of them, one by half.
+    expected = np.where((places == 2)[..., None], 255, palette[places])
+    assert_array_equal(nobn.data.decode(file(picture, "GIF", transparency=2)), expected)
+    alpha = bytes([255, 128, 0, 255])
+    found = nobn.data.decode(file(picture, "PNG", transparency=alpha))
+    expected = on_white(palette[places], np.frombuffer(alpha, np.uint8)[places])
+    assert_allclose(found, expected, atol=1)
+
+
+def test_transparent_is_white():
+    picture = Image.fromarray(np.dstack([COLOURS, ALPHA]), "RGBA")
+    for form, options in (("PNG", {}), ("WEBP", {"lossless": True, "exact": True})):
+        found = nobn.data.decode(file(picture, form, **options))
+        assert_allclose(found, on_white(COLOURS, ALPHA), atol=1)
+    picture = Image.fromarray(np.dstack([GREY, ALPHA]), "LA")
+    found = nobn.data.decode(file(picture, "PNG"))
+    assert found.shape[-1] == 1
+    assert_allclose(found, on_white(GREY[..., np.newaxis], ALPHA), atol=1)
+    one = tuple(map(int, COLOURS[3, 4]))
+    found = nobn.data.decode(file(Image.fromarray(COLOURS), "PNG", transparency=one))
+    hidden = (one == COLOURS).all(-1, keepdims=True)
+    assert_array_equal(found, np.where(hidden, 255, COLOURS))
+
+
+def test_sixteen_bits():
+    deep = RNG.integers(0, 1 << 16, (9, 13, 3), np.uint16)
+    found = nobn.data.decode(tf.io.encode_png(deep).numpy())
+    assert_array_equal(found, deep // 256)
+    found = nobn.data.decode(tf.io.encode_png(deep[..., :1]).numpy())
+    assert_array_equal(found, deep[..., :1] // 256)
+
+
+def test_cmyk():
+    inks = np.array([[0, 0, 0, 0], [255, 0, 0, 0], [0, 255, 255, 0], [0, 0, 0, 128]])
+    pixels = np.repeat(np.repeat(inks[None], 16, 1), 16, 0).astype(np.uint8)
+    found = nobn.data.decode(file(Image.fromarray(pixels, "CMYK"), "JPEG", quality=100))
+    expected = (255 - inks[:, :3]) * (255 - inks[:, 3:]) / 255
+    assert_allclose(found[8, 8::16], expected, atol=4)
+
+
+@pytest.mark.parametrize(
+    ("orientation", "seen"),
+    [
+        (1, lambda x: x),
+        (2, lambda x: x[:, ::-1]),
+        (3, lambda x: x[::-1, ::-1]),
+        (4, lambda x: x[::-1]),
+        (5, lambda x: x.swapaxes(0, 1)),
+        (6, lambda x: np.rot90(x, -1)),
+        (7, lambda x: x[::-1, ::-1].swapaxes(0, 1)),
+        (8, lambda x: np.rot90(x)),
+    ],
+)
+def test_orientation(orientation: int, seen: Any):
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    found = nobn.data.decode(file(Image.fromarray(COLOURS), "PNG", exif=exif))
+    assert_array_equal(found, seen(COLOURS))
+    soft = np.stack([SOFT] * 3, -1)
+    found = nobn.data.decode(file(Image.fromarray(soft), "JPEG", quality=98, exif=exif))
+    assert_allclose(found, seen(soft).astype(float), atol=4)
+
+
+@pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "MPO"])
+def test_the_first_of_several_pictures(form: str):
+    first, second = (
+        Image.fromarray(np.full((8, 8, 3), v, np.uint8)) for v in (60, 200)
+    )
+    options = {"lossless": True} if form == "WEBP" else {}
+    content = file(first, form, save_all=True, append_images=[second], **options)
+    assert_allclose(nobn.data.decode(content), 60, atol=2)
+
+
+WHOLE = {
+    "JPEG": file(Image.fromarray(np.stack([SOFT] * 3, -1)), "JPEG"),
+    "PNG": file(Image.fromarray(COLOURS), "PNG"),
+    "WEBP": file(Image.fromarray(COLOURS), "WEBP", lossless=True),
+    "BMP": file(Image.fromarray(COLOURS), "BMP"),
+    "GIF": file(Image.fromarray(GREY), "GIF"),
+}
+
+
+@pytest.mark.parametrize("form", list(WHOLE))
+@pytest.mark.parametrize("share", [0.05, 0.6])
+def test_a_file_that_is_cut_off(form: str, share: float):
+    content = WHOLE[form][: int(share * len(WHOLE[form]))]
+    with pytest.raises(ValueError, match="^it is (damaged: .|no JPEG, PNG, WebP, BMP)"):
+        nobn.data.decode(content)
+
+
+def test_a_file_of_something_else():
+    with pytest.raises(ValueError, match="^it is no JPEG, PNG, WebP, BMP or GIF$"):
+        nobn.data.decode(b"a text with the name of a picture")
+    with pytest.raises(ValueError, match="^it is no JPEG"):
+        nobn.data.decode(file(Image.fromarray(COLOURS), "TIFF"))
+    with pytest.raises(ValueError, match="^it is empty$"):
+        nobn.data.decode(b"")
+
+
+def test_a_png_with_a_wrong_bit():
+    content = bytearray(WHOLE["PNG"])
+    content[len(content) // 2] ^= 4
+    with pytest.raises(ValueError, match="^it is damaged: .*"):
+        nobn.data.decode(bytes(content))

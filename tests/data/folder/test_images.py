@@ -1,0 +1,176 @@
+"""What a network gets of pictures: size, values, order, and what an app would get."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn.data import _registry, _source, load
+from larq_nobn.data._arrays import arrays
+from larq_nobn.data.folder import _open
+from PIL import Image
+
+from .conftest import Write
+
+SIZES = [(7, 9, 3), (12, 8, 3), (30, 21, 3), (5, 5, 3)]
+
+
+@pytest.fixture
+def mixed(root: Path, write: Write) -> Path:
+    """Pictures of several sizes, by folders of both splits."""
+    for number, shape in enumerate(SIZES * 3):
+        name = "cat" if number % 3 else "dog"
+        for split in ("train", "test"):
+            seed = number + (50 if split == "test" else 0)
+            write(f"{split}/{name}/{number:02}.png", seed, shape)
+    return root
+
+
+def content(dataset: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
+    images, labels = zip(*dataset.as_numpy_iterator(), strict=True)
+    return np.concatenate(images), np.concatenate(labels)
+
+
+def pictures(root: Path, split: str) -> list[tuple[np.ndarray, str]]:
+    """Pixels and class of the files of a split, by name of the file."""
+    files = sorted((root / split).rglob("*.png"), key=lambda path: path.name)
+    return [(np.asarray(Image.open(path)), path.parent.name) for path in files]
+
+
+def resized(x: np.ndarray, height: int, width: int) -> np.ndarray:
+    """The mean of all that a new pixel touches in the largest middle part."""
+    rows = min(x.shape[0], x.shape[1] * height // width)
+    columns = min(x.shape[1], x.shape[0] * width // height)
+    top, left = (x.shape[0] - rows) // 2, (x.shape[1] - columns) // 2
+    x = x[top : top + rows, left : left + columns].astype(np.float64)
+    out = np.empty((height, width, x.shape[2]))
+    for i in range(height):
+        for j in range(width):
+            high = slice(i * rows // height, -(-(i + 1) * rows // height))
+            wide = slice(j * columns // width, -(-(j + 1) * columns // width))
+            out[i, j] = x[high, wide].mean((0, 1))
+    return out
+
+
+@pytest.mark.parametrize("size", [(6, 6), (4, 10), (16, 11)])
+def test_sizes_values_and_statistics(mixed: Path, size: tuple[int, int]):
+    info = nobn.data.describe(mixed, image_size=size)
+    assert info.image_shape == (*size, 3)
+    train = np.stack([np.rint(resized(x, *size)) for x, _ in pictures(mixed, "train")])
+    # Four decimals are kept.
+    np.testing.assert_allclose(info.mean, train.mean((0, 1, 2)) / 255, atol=5.1e-5)
+    np.testing.assert_allclose(info.std, train.std((0, 1, 2)) / 255, atol=5.1e-5)
+    images, labels = content(load(mixed, "test", 5, image_size=size))
+    expected = [resized(x, *size) / 255 for x, _ in pictures(mixed, "test")]
+    expected = (np.stack(expected) - info.mean) / info.std
+    np.testing.assert_allclose(images, expected, atol=3e-6)
+    names = [info.class_names[label] for label in labels]
+    assert names == [name for _, name in pictures(mixed, "test")]
+    plain = load(mixed, "train", 12, image_size=size, augment=False, shuffle=False)
+    expected = (train / 255 - info.mean) / info.std
+    np.testing.assert_allclose(content(plain)[0], expected, atol=3e-6)
+
+
+def test_an_app_gets_the_same_bits(mixed: Path):
+    info = nobn.data.describe(mixed, image_size=6)
+    prepare = nobn.deploy.Preprocessing(info.mean, info.std, (6, 6), info.crop)
+    images, _ = content(load(mixed, "test", 5, image_size=6))
+    expected = [prepare(x) for x, _ in pictures(mixed, "test")]
+    np.testing.assert_array_equal(images, np.concatenate(expected))
+
+
+def test_the_usual_size(root: Path, write: Write):
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            write(f"{split}/{name}/{name}.png", shape=(7, 9, 3))
+    assert nobn.data.describe(root).image_shape == (7, 9, 3)
+    write("train/a/c.png", shape=(9, 7, 3))
+    assert nobn.data.describe(root).image_shape == (96, 96, 3)
+    for path in root.rglob("*.png"):  # large ones, though of one size
+        Image.new("RGB", (230, 225)).save(path)
+    assert nobn.data.describe(root).image_shape == (96, 96, 3)
+
+
+def test_grey_pictures_have_one_channel(root: Path, write: Write):
+    for split in ("train", "test"):
+        for name in ("a", "b"):
+            write(f"{split}/{name}/{name}.png", shape=(6, 6))
+    info = nobn.data.describe(root)
+    assert (info.image_shape, len(info.mean)) == ((6, 6, 1), 1)
+    write("test/b/colour.png", shape=(6, 6, 3))
+    assert nobn.data.describe(root).image_shape == (6, 6, 3)
+    images, _ = content(load(root, "train", 2, like=replace(info)))
+    assert images.shape == (2, 6, 6, 1)
+    # Pictures of colours for a network of grey ones: their brightness.
+    images, _ = content(load(root, "test", 3, like=info))
+    colour = pictures(root, "test")[2][0]
+    grey = colour @ np.array([0.299, 0.587, 0.114])
+    np.testing.assert_allclose(
+        images[2, ..., 0] * info.std[0] + info.mean[0], grey / 255, atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("augment", ["none", "strong"])
+def test_memory_has_no_influence(
+    mixed: Path, monkeypatch: pytest.MonkeyPatch, augment: str
+):
+    found = []
+    for limit in (_source.IN_MEMORY, 0):
+        monkeypatch.setattr(_source, "IN_MEMORY", limit)
+        _open._source.cache_clear()
+        train = load(mixed, "train", 5, image_size=8, augment=augment, seed=3)
+        test = load(mixed, "test", 5, image_size=8)
+        found.append([content(train), content(train), content(test)])
+    for ours, theirs in zip(*found, strict=True):
+        np.testing.assert_array_equal(ours[0], theirs[0])
+        np.testing.assert_array_equal(ours[1], theirs[1])
+    _open._source.cache_clear()
+
+
+def test_limit_takes_the_first_of_each_class(mixed: Path):
+    _, labels = content(load(mixed, "test", 4, limit=5))
+    assert Counter(labels.tolist()) == {0: 3, 1: 2}
+    assert nobn.data.class_counts(mixed) == (8, 4)
+    assert nobn.data.class_counts(mixed, limit=5) == (3, 2)
+
+
+def test_images_like_those_of_another_set(mixed: Path, root: Path, write: Write):
+    info = nobn.data.describe(mixed, image_size=5)
+    info = replace(info, class_names=("dog", "horse", "cat"), classes=3)
+    images, labels = content(load(mixed, "test", 12, like=info))
+    assert images.shape == (12, 5, 5, 3)
+    ours = nobn.data.describe(mixed).class_names
+    assert Counter(labels.tolist()) == {2: 8, 0: 4} and ours == ("cat", "dog")
+    write("test/elephant/x.png")
+    with pytest.raises(ValueError, match="1 classes that are not among .*: elephant, "):
+        load(mixed, "test", 12, like=info)
+
+
+def test_pictures_of_a_data_set_are_that_data_set(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Equal pixels and file names in the order of the set give equal batches."""
+    names = nobn.data.describe("digits").class_names
+    for split in ("train", "test"):
+        raw = arrays("digits", split, None)
+        for number, image in enumerate(raw.images.numpy()):
+            path = root / split / names[raw.labels[number]] / f"{number:05}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(image[..., 0]).save(path)
+    info = nobn.data.describe(root)
+    known = replace(_registry._TABLE["digits"], mean=info.mean, std=info.std)
+    monkeypatch.setitem(_registry._TABLE, "digits", known)
+    for split, augment in (("train", "crop_flip"), ("train", "strong"), ("test", None)):
+        sets = [
+            load(name, split, 100, augment=augment, seed=1, limit=300)
+            for name in ("digits", root)
+        ]
+        for _ in range(2):
+            ours, theirs = map(content, sets)
+            np.testing.assert_array_equal(ours[0], theirs[0])
+            np.testing.assert_array_equal(ours[1], theirs[1])

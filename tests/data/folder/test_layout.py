@@ -1,0 +1,306 @@
+"""Which files are pictures of which class and split, and what is refused."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import struct
+import unicodedata
+from pathlib import Path
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+from larq_nobn.data.folder import _scan, open_folder
+
+from .conftest import Write, content_of, png
+
+
+def parts(root: Path, holdout: float = 0.1, skip: bool = False) -> dict[str, list[str]]:
+    """Paths by split."""
+    found = open_folder(root, holdout, skip)
+    return {s: [p.entry.path for p in found.part(s)] for s in ("train", "test")}
+
+
+def two_classes(write: Write, count: int = 30) -> None:
+    for name in ("cat", "dog"):
+        for number in range(count):
+            write(f"{name}/{number:02}.png", seed=hash_of(name) + number)
+
+
+def hash_of(name: str) -> int:
+    return int.from_bytes(hashlib.md5(name.encode()).digest()[:4], "big")
+
+
+# --- splits
+
+
+def test_the_content_decides_what_is_held_out(root: Path, write: Write):
+    two_classes(write)
+    write("cat/again.png", seed=hash_of("dog") + 3)  # equal files of two classes
+    before = content_of(root)
+    found = parts(root, holdout=0.3)
+    for split, paths in found.items():
+        assert paths
+        for path in paths:
+            digest = hashlib.sha256((root / path).read_bytes()).digest()
+            drawn = int.from_bytes(digest[:8], "big") / 2**64
+            assert (drawn < 0.3) == (split == "test")
+    assert sum(map(len, found.values())) == 61
+    assert content_of(root) == before
+
+
+def test_others_stay_where_they_are_when_some_are_added(root: Path, write: Write):
+    two_classes(write)
+    before = parts(root, holdout=0.3)
+    write("cat/another.png", seed=99)
+    after = parts(root, holdout=0.3)
+    assert all(set(before[split]) <= set(after[split]) for split in before)
+
+
+@pytest.mark.parametrize("name", ["test", "val", "validation", "Test"])
+def test_folders_say_what_is_for_testing(root: Path, write: Write, name: str):
+    for place in ("train/cat/a", "train/dog/b", f"{name}/cat/c", f"{name}/dog/d"):
+        write(f"{place}.png")
+    found = parts(root)
+    assert found["train"] == ["train/cat/a.png", "train/dog/b.png"]
+    assert found["test"] == [f"{name}/cat/c.png", f"{name}/dog/d.png"]
+
+
+def test_of_two_folders_for_testing_that_with_classes_counts(root: Path, write: Write):
+    for place in ("train/cat/a", "train/dog/b", "val/cat/c", "test/e"):
+        write(f"{place}.png")
+    assert parts(root)["test"] == ["val/cat/c.png"]
+    write("test/dog/f.png")
+    assert parts(root)["test"] == ["test/dog/f.png"]
+
+
+def test_a_folder_for_training_alone_is_divided(root: Path, write: Write):
+    for number in range(30):
+        write(f"train/{'cat' if number % 2 else 'dog'}/{number}.png")
+    assert nobn.data.describe(root, holdout=0.5).class_names == ("cat", "dog")
+
+
+def test_a_class_can_be_called_train(root: Path, write: Write):
+    for number in range(20):
+        write(f"train/{number}.png", seed=number)
+        write(f"bus/{number}.png", seed=100 + number)
+        write(f"car/old/{number}.png", seed=200 + number)
+    assert nobn.data.describe(root).class_names == ("bus", "car", "train")
+
+
+def test_a_class_that_one_split_lacks(
+    root: Path, write: Write, caplog: pytest.LogCaptureFixture
+):
+    for place in ("train/b/1", "train/c/2", "test/a/3", "test/c/4"):
+        write(f"{place}.png")
+    info = nobn.data.describe(root)
+    assert info.class_names == ("a", "b", "c")
+    (_, train), (_, test) = (
+        next(iter(nobn.data.load(root, split, 2, shuffle=False)))
+        for split in ("train", "test")
+    )
+    assert (train.numpy().tolist(), test.numpy().tolist()) == ([1, 2], [0, 2])
+    assert (
+        "train pictures in" in caplog.text and "lack 1 of 3 classes: a" in caplog.text
+    )
+    assert "lack 1 of 3 classes: b" in caplog.text
+
+
+# --- names
+
+
+def test_names_of_any_kind(root: Path, write: Write):
+    names = ["grüne Äpfel", "日本 語", "a  b", "ω", "CAPITAL", "1"]
+    for number, name in enumerate(names):
+        write(f"train/{name}/bild Nr. {number} ü.PNG")
+        # As other systems write the same letters.
+        write(f"test/{unicodedata.normalize('NFD', name)}/x.png", seed=number)
+    info = nobn.data.describe(root)
+    assert info.class_names == tuple(sorted(names))
+    _, labels = next(iter(nobn.data.load(root, "test", 6)))
+    assert sorted(labels.numpy()) == list(range(6))
+
+
+def test_a_name_that_is_no_text(root: Path, write: Write):
+    two_classes(write, 1)
+    os.mkdir(os.fsencode(root) + b"/\xff")
+    with pytest.raises(
+        ValueError, match="has a name that is no text in UTF-8, which no"
+    ):
+        nobn.data.describe(root)
+
+
+def test_what_is_no_picture_is_left_out(root: Path, write: Write):
+    two_classes(write)
+    before = nobn.data.describe(root)
+    for name in (".hidden/x.png", "cat/.x.png", "__MACOSX/cat/x.png"):
+        write(name)
+    for name in ("cat/notes.txt", "dog/Thumbs.db", "README.md", "cat/video.mp4"):
+        (root / name).write_text("no picture")
+    assert nobn.data.describe(root) == before
+    write("cat/deep/deeper/x.JPG")  # a PNG, whatever its name
+    assert nobn.data.describe(root).train_examples == before.train_examples + 1
+
+
+def test_links(root: Path, write: Write, tmp_path: Path):
+    two_classes(write)
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "bird.png").write_bytes(png(1))
+    (root / "bird").symlink_to(elsewhere)
+    (root / "cat" / "linked.png").symlink_to(elsewhere / "bird.png")
+    (root / "dog" / "round").symlink_to(root / "dog")
+    found = open_folder(root, 0.1, False)
+    paths = [each.entry.path for each in (*found.train, *found.test)]
+    assert len(paths) == 62
+    assert {"bird/bird.png", "cat/linked.png"} <= set(paths)
+    (root / "cat" / "broken.png").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(
+        ValueError, match="broken.png .no such file or directory.. Mend"
+    ):
+        nobn.data.describe(root)
+
+
+def test_a_thousand_classes(root: Path):
+    header = b"BM" + struct.pack("<IHHI", 70, 0, 0, 54)
+    header += struct.pack("<IiiHHIIiiII", 40, 2, 2, 1, 24, 0, 16, 0, 0, 0, 0)
+    for number in range(1000):
+        for split in ("train", "test"):
+            folder = root / split / f"class {number}"
+            folder.mkdir(parents=True)
+            colour = struct.pack("<H", number) + bytes([split == "test"])
+            (folder / "x.bmp").write_bytes(header + (2 * colour + b"\0\0") * 2)
+    info = nobn.data.describe(root)
+    assert (info.classes, info.train_examples, info.test_examples) == (1000,) * 3
+    images, labels = next(iter(nobn.data.load(root, "test", 1000)))
+    pixels = (images.numpy() * info.std + info.mean)[:, 0, 0] * 255
+    blue, green, red = (pixels[:, 2 - n].round().astype(int) for n in range(3))
+    names = [f"class {number}" for number in blue + 256 * green]
+    assert names == [info.class_names[label] for label in labels]
+    assert (red == 1).all()
+
+
+# --- files that cannot be read
+
+
+def test_unreadable_files_are_counted_and_named(
+    root: Path, write: Write, caplog: pytest.LogCaptureFixture
+):
+    two_classes(write)
+    good = nobn.data.describe(root)
+    (root / "cat" / "empty.png").touch()
+    (root / "dog" / "text.jpg").write_text("no picture")
+    with pytest.raises(ValueError) as caught:
+        nobn.data.describe(root)
+    assert str(caught.value) == (
+        f"2 of 62 files in {root} cannot be read: cat/empty.png (it is empty), "
+        "dog/text.jpg (it is no JPEG, PNG, WebP, BMP or GIF). Mend or remove them, or "
+        "go on without by --skip-unreadable (skip_unreadable=True)."
+    )
+    assert nobn.data.describe(root, skip_unreadable=True) == good
+    assert "2 of 62 files" in caplog.text and "are left out" in caplog.text
+    for number in range(9):
+        (root / "cat" / f"more{number}.gif").touch()
+    with pytest.raises(ValueError, match=r"^11 of 71 .*\), and 6 more\. Mend"):
+        nobn.data.load(root, "train", 2)
+
+
+def test_files_without_permission(
+    root: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+):
+    two_classes(write, 2)
+    read = Path.read_bytes
+
+    def refused(self: Path) -> bytes:  # for root, nothing is forbidden
+        if self.name == "01.png":
+            raise PermissionError(13, "Permission denied", str(self))
+        return read(self)
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(ValueError, match=r"cat/01.png \(permission denied\), dog/01"):
+        nobn.data.describe(root)
+    monkeypatch.undo()
+
+
+def test_what_is_known_is_not_read_again(
+    root: Path, write: Write, monkeypatch: pytest.MonkeyPatch, cache: Path
+):
+    two_classes(write)
+    seen: list[int] = []
+    decoded: list[int] = []
+    decode = _scan.decode
+
+    def counted(content: bytes) -> np.ndarray:
+        decoded.append(len(content))
+        return decode(content)
+
+    def interrupt(done: int, count: int) -> None:
+        seen.append(done)
+        if done == 20:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(_scan, "decode", counted)
+    with pytest.raises(KeyboardInterrupt):
+        nobn.data.look_over(root, progress=interrupt)
+    assert seen == list(range(1, 21))
+    decoded.clear()
+    found = nobn.data.look_over(root, progress=lambda done, count: seen.append(done))
+    assert len(decoded) == 40 and seen[-1] == 60
+    assert sum(sum(split.values()) for split in found.classes.values()) == 60
+    decoded.clear()
+    write("cat/05.png", seed=1, shape=(7, 6, 3))
+    nobn.data.look_over(root)
+    assert len(decoded) == 1
+    (file,) = (cache / "folders").iterdir()
+    file.write_text("{ damaged")
+    nobn.data.look_over(root)
+    assert len(decoded) == 61
+
+
+def test_without_a_place_for_what_is_known(
+    root: Path, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    two_classes(write)
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("LARQ_NOBN_CACHE", str(tmp_path / "file"))
+    assert nobn.data.describe(root).classes == 2
+
+
+# --- refusals
+
+
+def test_folders_that_are_no_data_set(
+    root: Path, write: Write, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    with pytest.raises(
+        FileNotFoundError, match=f"^There is no folder {root}. Pass one"
+    ):
+        nobn.data.describe(root)
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectoryError, match="file is a file. Pass a folder that"):
+        nobn.data.describe(tmp_path / "file")
+    root.mkdir()
+    (root / "empty").mkdir()
+    with pytest.raises(ValueError, match="holds no folder with pictures in it. Put "):
+        nobn.data.describe(root)
+    write("x.png")
+    with pytest.raises(ValueError, match="holds no folder with pictures in it. Put "):
+        nobn.data.describe(root)
+    for number in range(9):
+        write(f"cat/{number}.png")
+    with pytest.raises(
+        ValueError, match=r"holds pictures of 1 class \(cat\), but a cla"
+    ):
+        nobn.data.describe(root)
+    write("dog/x.png")
+    with pytest.raises(
+        ValueError, match="is for testing. Add some, or raise the holdo"
+    ):
+        nobn.data.describe(root, holdout=1e-9)
+    with pytest.raises(
+        ValueError, match="is for training. Add some, or lower the hold"
+    ):
+        nobn.data.describe(root, holdout=1 - 1e-9)
+    nobn.data.describe(root, holdout=0.5)
+    assert "holds no picture of empty, which is left out of the classes." in caplog.text

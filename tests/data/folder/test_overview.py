@@ -1,0 +1,92 @@
+"""What is said about a folder before anything is trained on it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+from PIL import Image
+
+from .conftest import Write, content_of
+
+
+@pytest.fixture
+def odd(root: Path, write: Write) -> Path:
+    """A folder with everything that can be said."""
+    write("train/cat/a.png", shape=(8, 10, 3))
+    write("train/cat/b.png", shape=(4, 30))
+    write("train/dog/c.png", shape=(20, 6, 3))
+    write("test/cat/d.png")
+    shutil.copy(root / "train/cat/a.png", root / "train/cat/same.png")
+    shutil.copy(root / "train/cat/b.png", root / "test/cat/leak.png")
+    shutil.copy(root / "train/dog/c.png", root / "train/cat/twin.png")
+    Image.new("RGB", (5, 5)).save(root / "train/dog/x.bmp")
+    (root / "train/dog/bad.jpg").write_bytes(b"\xff\xd8\xff")
+    (root / "train/bird").mkdir()
+    (root / "train/dog/notes.txt").touch()
+    return root
+
+
+def test_everything_is_found(odd: Path):
+    before = content_of(odd)
+    found = nobn.data.look_over(odd)
+    assert found.divided
+    assert found.classes == {
+        "cat": {"train": 4, "test": 2},
+        "dog": {"train": 2, "test": 0},
+    }
+    assert found.sizes == ((4, 7, 20), (5, 8, 30))
+    assert found.formats == {"BMP": 1, "PNG": 7}
+    assert found.grey == 2
+    assert list(found.unreadable) == ["train/dog/bad.jpg"]
+    assert found.empty == ("train/bird",)
+    assert found.copies == (("train/cat/a.png", "train/cat/same.png"),)
+    assert found.leaks == (("train/cat/b.png", "test/cat/leak.png"),)
+    assert found.twins == (("train/dog/c.png", "train/cat/twin.png"),)
+    assert found.others == {".txt": 1}
+    assert json.loads(json.dumps(found.to_dict()))["widths"] == [5, 8, 30]
+    assert content_of(odd) == before
+
+
+def test_a_folder_without_a_readable_picture(root: Path):
+    (root / "cat").mkdir(parents=True)
+    (root / "cat" / "x.png").touch()
+    found = nobn.data.look_over(root)
+    assert found.sizes is None and found.classes == {"cat": {"train": 0, "test": 0}}
+    assert found.unreadable == {"cat/x.png": "it is empty"}
+
+
+def test_sheet(root: Path, tmp_path: Path):
+    colours = {"grün": (0, 160, 0), "rot": (200, 0, 0)}
+    for name, colour in colours.items():
+        (root / name).mkdir(parents=True)
+        for number in range(3):
+            picture = Image.new("RGB", (30 + number, 40), colour)
+            picture.save(root / name / f"{number}.png")
+    nobn.data.look_over(root).draw(tmp_path / "sheet.png")
+    sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
+    for colour in colours.values():
+        assert (sheet == colour).all(-1).sum() == 3 * 72 * 72
+    rows = [np.flatnonzero((sheet == c).all(-1).any(1))[0] for c in colours.values()]
+    assert rows == sorted(rows)  # by name
+
+
+def test_sheet_of_many_classes(root: Path, write: Write, tmp_path: Path):
+    for number in range(45):
+        write(f"class {number}/x.png")
+    nobn.data.look_over(root).draw(tmp_path / "sheet.png")
+    with Image.open(tmp_path / "sheet.png") as sheet:
+        assert max(sheet.size) < 1000
+
+
+def test_a_sheet_is_a_png(root: Path, write: Write, tmp_path: Path):
+    write("a/x.png")
+    with pytest.raises(
+        ValueError, match="sheet.jpg is no name for a sheet. Choose one"
+    ):
+        nobn.data.look_over(root).draw(tmp_path / "sheet.jpg")
+    assert not (tmp_path / "sheet.jpg").exists()
