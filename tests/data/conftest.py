@@ -14,6 +14,7 @@ import pytest
 import tensorflow as tf
 from larq_nobn.data._cifar10 import Edition
 from larq_nobn.data._fetch import sha256
+from larq_nobn.data._prepare import _prepare_cifar10
 
 PER_FILE = 20
 
@@ -89,3 +90,11 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> Miniature:
         checksums={path.name: sha256(path) for path in (tarball, package)},
     )
     return Miniature(images, labels, strips, binaries, tarball, package, edition)
+
+
+@pytest.fixture(scope="session")
+def cifar10(miniature: Miniature, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The data folder of TensorFlow Datasets with the miniature in it."""
+    folder = tmp_path_factory.mktemp("tfds")
+    _prepare_cifar10(miniature.tarball, folder, lambda line: None, miniature.edition)
+    return folder

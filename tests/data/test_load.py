@@ -16,24 +16,14 @@ import tensorflow_datasets as tfds
 from larq_nobn._keras import keras
 from larq_nobn.data import _imagenet, load
 from larq_nobn.data._arrays import balanced_subset
-from larq_nobn.data._prepare import _prepare_cifar10
 from larq_nobn.data.augment import Augmentation, crop_and_flip, draw
 from sklearn.datasets import load_digits
-
-from .conftest import Miniature
 
 
 def content(dataset: tf.data.Dataset) -> tuple[np.ndarray, np.ndarray]:
     batches = list(dataset.as_numpy_iterator())
     images, labels = zip(*batches, strict=True)
     return np.concatenate(images), np.concatenate(labels)
-
-
-@pytest.fixture(scope="module")
-def cifar10(miniature: Miniature, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("tfds")
-    _prepare_cifar10(miniature.tarball, folder, lambda line: None, miniature.edition)
-    return folder
 
 
 # --- content

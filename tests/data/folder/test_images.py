@@ -10,8 +10,7 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn.data import _registry, _source, load
-from larq_nobn.data._arrays import arrays
+from larq_nobn.data import _arrays, _registry, _source, load
 from larq_nobn.data.folder import _open
 from PIL import Image
 
@@ -115,15 +114,12 @@ def test_grey_pictures_have_one_channel(root: Path, write: Write):
     )
 
 
-@pytest.mark.parametrize("augment", ["none", "strong"])
-def test_memory_has_no_influence(
-    mixed: Path, monkeypatch: pytest.MonkeyPatch, augment: str
-):
+def test_memory_has_no_influence(mixed: Path, monkeypatch: pytest.MonkeyPatch):
     found = []
     for limit in (_source.IN_MEMORY, 0):
         monkeypatch.setattr(_source, "IN_MEMORY", limit)
         _open._source.cache_clear()
-        train = load(mixed, "train", 5, image_size=8, augment=augment, seed=3)
+        train = load(mixed, "train", 5, image_size=8, augment="colour", seed=3)
         test = load(mixed, "test", 5, image_size=8)
         found.append([content(train), content(train), content(test)])
     for ours, theirs in zip(*found, strict=True):
@@ -155,22 +151,25 @@ def test_pictures_of_a_data_set_are_that_data_set(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Equal pixels and file names in the order of the set give equal batches."""
-    names = nobn.data.describe("digits").class_names
+    digits, names = _arrays._digits, nobn.data.describe("digits").class_names
+    monkeypatch.setattr(_arrays, "_digits", lambda s: [x[:40] for x in digits(s)])
+    _arrays._cached.cache_clear()
     for split in ("train", "test"):
-        raw = arrays("digits", split, None)
-        for number, image in enumerate(raw.images.numpy()):
-            path = root / split / names[raw.labels[number]] / f"{number:05}.png"
+        for number, (image, label) in enumerate(
+            zip(*_arrays._digits(split), strict=True)
+        ):
+            path = root / split / names[label] / f"{number:05}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image[..., 0]).save(path)
     info = nobn.data.describe(root)
     known = replace(_registry._TABLE["digits"], mean=info.mean, std=info.std)
     monkeypatch.setitem(_registry._TABLE, "digits", known)
-    for split, augment in (("train", "crop_flip"), ("train", "strong"), ("test", None)):
+    for split, augment in (("train", "crop_flip"), ("test", None)):
         sets = [
-            load(name, split, 100, augment=augment, seed=1, limit=300)
-            for name in ("digits", root)
+            load(name, split, 16, augment=augment, seed=1) for name in ("digits", root)
         ]
         for _ in range(2):
             ours, theirs = map(content, sets)
             np.testing.assert_array_equal(ours[0], theirs[0])
             np.testing.assert_array_equal(ours[1], theirs[1])
+    _arrays._cached.cache_clear()

@@ -1,0 +1,101 @@
+"""The commands on a folder of pictures of all formats, from a look to a file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+from cli.answers import one_sentence
+from cli.conftest import Invoke
+from larq_nobn.cli import _demo, _models
+from PIL import Image
+
+SUFFIXES = ("jpg", "png", "webp", "bmp", "gif")
+NAMES = ("grün", "two words")
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twenty pictures of each class; bright ones and dark ones."""
+    root = tmp_path_factory.mktemp("commands") / "pictures"
+    random = np.random.default_rng(0)
+    for number in range(40):
+        name = NAMES[number % 2]
+        low = 140 * (number % 2)
+        pixels = random.integers(low, low + 100, (9, 8 + number % 3, 3), np.uint8)
+        path = root / name / f"{number}.{SUFFIXES[number // 2 % 5]}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def _cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LARQ_NOBN_CACHE", str(tmp_path / "cache"))
+
+
+def test_a_look_at_a_folder(pictures: Path, invoke: Invoke, tmp_path: Path):
+    result = invoke("data", pictures, "--sheet", tmp_path / "sheet.png")
+    assert result.exit_code == 0, result.output
+    for text in (*NAMES, "8 BMP, 8 GIF, 8 JPEG, 8 PNG, 8 WEBP", "9 to 9", "8 to 10"):
+        assert text in result.stdout
+    assert (tmp_path / "sheet.png").is_file()
+    found = json.loads(invoke("data", pictures, "--json", "-").stdout)
+    assert sum(found["classes"]["grün"].values()) == 20
+    assert found["unreadable"] == {}
+    assert "x.jpg is no name" in one_sentence(
+        invoke("data", pictures, "--sheet", "x.jpg")
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.convert
+def test_from_pictures_to_a_file(pictures: Path, invoke: Invoke, tmp_path: Path):
+    run, file = tmp_path / "run", tmp_path / "m.tflite"
+    broken = pictures / NAMES[0] / "broken.png"
+    broken.write_bytes(b"broken")
+    options = (
+        *("train", "--dataset", pictures, "--output", run, "--width", "4"),
+        *("--blocks", "1", "--epochs", "1", "--image-size", "8x10", "--holdout", "0.3"),
+    )
+    try:
+        assert "1 of 41 files" in one_sentence(invoke(*options))
+        assert not run.exists()
+        result = invoke(*options, "--skip-unreadable", "--balance-classes")
+        assert result.exit_code == 0, result.output
+        assert invoke("convert", run, file).exit_code == 0
+    finally:
+        broken.unlink()
+    card = nobn.deploy.read_card(file)
+    info = nobn.data.describe(pictures, image_size=(8, 10), holdout=0.3)
+    steps = nobn.deploy.Preprocessing(info.mean, info.std, (8, 10))
+    assert card.labels == NAMES and card.preprocessing == steps
+    record = json.loads((run / "run.json").read_text())
+    assert record["preprocessing"]["class_names"] == list(NAMES)
+    assert record["settings"]["image_size"] == [8, 10]
+    # What the run was tested on, as an app sees it.
+    origin = _models.origin_of(nobn.training.load_run(run))
+    images = np.concatenate([x for x, _ in _models.test_images(None, origin, None)])
+    assert len(images) == info.test_examples
+    small = [steps(nobn.data.decode(p.read_bytes())) for p in pictures.rglob("*.*")]
+    known = {image.tobytes() for image in small}
+    assert all(image.tobytes() in known for image in images[:, np.newaxis])
+    # Of another folder without a part for testing, all are.
+    result = invoke("evaluate", run, "--dataset", pictures.parent / "pictures")
+    assert f"{info.test_examples}" in result.stdout
+    other = pictures.rename(pictures.with_name("others"))
+    try:
+        found = invoke("evaluate", run, "--dataset", other, "--json", "-").stdout
+        assert json.loads(found)["examples"] == 40
+    finally:
+        other.rename(pictures)
+
+
+def test_the_story_of_a_folder(pictures: Path):
+    settings = _demo._own_story(str(pictures))
+    assert settings.dataset == str(pictures) and settings.epochs == 50
+    found = _demo.Story().convert(str(pictures), None, None)
+    assert found == str(pictures)

@@ -1,0 +1,50 @@
+"""Sets of TensorFlow Datasets by their own names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+from larq_nobn.data import _any_tfds
+
+
+def test_images_labels_and_statistics(cifar10: Path):
+    info = nobn.data.describe("tfds:cifar10", data_dir=cifar10)
+    raw = list(tfds.as_numpy(tfds.load("cifar10", split="train", data_dir=cifar10)))
+    train = np.stack([each["image"] for each in raw]) / 255
+    assert info.image_shape == (32, 32, 3)
+    assert info.class_names == nobn.data.describe("cifar10").class_names
+    assert (info.train_examples, info.test_examples) == (100, 20)
+    np.testing.assert_allclose(info.mean, train.mean((0, 1, 2)), atol=5.1e-5)
+    np.testing.assert_allclose(info.std, train.std((0, 1, 2)), atol=5.1e-5)
+    options = {"augment": False, "shuffle": False, "data_dir": cifar10}
+    images, labels = next(iter(nobn.data.load("tfds:cifar10", "train", 100, **options)))
+    np.testing.assert_allclose(images, (train - info.mean) / info.std, atol=1e-6)
+    np.testing.assert_array_equal(labels, [each["label"] for each in raw])
+
+
+def test_sets_without_a_part_for_testing(
+    cifar10: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_any_tfds, "_TESTS", ())
+    options = {"data_dir": cifar10, "holdout": 0.25, "image_size": 8}
+    info = nobn.data.describe("tfds:cifar10", **options)
+    assert info.image_shape == (8, 8, 3)
+    assert info.train_examples + info.test_examples == 100
+    assert 10 < info.test_examples < 45  # four standard deviations of 25
+
+
+def test_what_there_is_not(tmp_path: Path):
+    with pytest.raises(FileNotFoundError) as caught:
+        nobn.data.describe("tfds:mnist", data_dir=tmp_path)
+    assert str(caught.value) == (
+        f"tfds:mnist is not prepared in {tmp_path}. Run: larq-nobn data tfds:mnist "
+        f"--data-dir {tmp_path}"
+    )
+    with pytest.raises(ValueError, match="Datasets has no set 'no_such_set'"):
+        nobn.data.load("tfds:no_such_set", "train", 4)
+    with pytest.raises(ValueError, match="imdb_reviews has no image with a class"):
+        nobn.data.load("tfds:imdb_reviews", "train", 4)

@@ -1,0 +1,122 @@
+"""Images that are handed over in place of a data set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn.data import describe, handed_over, load
+from numpy.testing import assert_allclose, assert_array_equal
+
+RNG = np.random.default_rng(0)
+BYTES = RNG.integers(0, 256, (20, 6, 8, 3), np.uint8)
+LABELS = np.arange(20) % 3
+BOTH = (BYTES, LABELS)
+FLOATS = BYTES.astype(np.float32) / 100 - 1
+
+
+def streams(images: np.ndarray = FLOATS, size: int | None = 7) -> tf.data.Dataset:
+    data = tf.data.Dataset.from_tensor_slices((images, LABELS))
+    return data if size is None else data.batch(size)
+
+
+def test_bytes_are_treated_as_a_data_set():
+    with handed_over((BOTH, (BYTES[:5], LABELS[:5]))):
+        info = describe("given")
+        assert info.image_shape == (6, 8, 3) and info.class_names == ("0", "1", "2")
+        assert (info.train_examples, info.test_examples) == (20, 5)
+        assert_allclose(info.mean, BYTES.mean((0, 1, 2)) / 255, atol=5.1e-5)
+        assert_allclose(info.std, BYTES.std((0, 1, 2)) / 255, atol=5.1e-5)
+        images, labels = next(iter(load("given", "test", 5)))
+        small = describe("given", image_size=(4, 5))
+    assert_allclose(images, (BYTES[:5] / 255 - info.mean) / info.std, atol=1e-6)
+    assert_array_equal(labels, LABELS[:5])
+    assert small.image_shape == (4, 5, 3)
+
+
+def test_floats_are_taken_as_they_are():
+    with handed_over(((FLOATS, LABELS), (FLOATS, LABELS[:, np.newaxis]))):
+        info = describe("given")
+        images, _ = next(iter(load("given", "test", 20)))
+        train = load("given", "train", 8, augment=False)
+        assert train.element_spec[0].shape == (8, 6, 8, 3) and len(train) == 2
+        with pytest.raises(
+            ValueError, match=r"image_size=\(4, 4\) does not apply to im"
+        ):
+            load("given", "test", 8, image_size=4)
+    assert (info.mean, info.std) == ((), ())
+    assert_array_equal(images, FLOATS)
+
+
+def test_grey_images_without_channels():
+    with handed_over(((BYTES[..., 0], LABELS), (BYTES[..., 0], LABELS))):
+        assert describe("given").image_shape == (6, 8, 1)
+
+
+@pytest.mark.parametrize("size", [7, None])
+def test_streams_come_as_they_are(size: int | None):
+    with handed_over((streams(size=size), streams(size=size))):
+        info = describe("given")
+        train, test = load("given", "train", 8), load("given", "test", 8)
+        few = load("given", "train", 128)
+    assert (info.classes, info.train_examples, info.mean) == (3, 20, ())
+    assert (len(train), len(test), len(few)) == (2, 3, 1)
+    assert few.element_spec[0].shape == (20, 6, 8, 3)
+    images, labels = zip(*test.as_numpy_iterator(), strict=True)
+    assert_array_equal(np.concatenate(images), FLOATS)
+    assert_array_equal(np.concatenate(labels), LABELS)
+    assert [len(x) for x, _ in train] == [8, 8]
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        (BYTES, "data of type ndarray is no pair. Give"),
+        ((BOTH, streams()), "data holds a tf.data.Dataset beside arrays"),
+        ((BOTH, BYTES), "data holds ndarray for the test images. Give"),
+        (
+            (BOTH, (BYTES[:2], LABELS)),
+            r"images of shape \(2, 6, 8, 3\) and labels",
+        ),
+        ((BOTH, (BYTES[:0], LABELS[:0])), "data holds no test images"),
+        ((BOTH, (FLOATS, LABELS)), "uint8, and test images of .* and float32"),
+        ((BOTH, (BYTES[:, 1:], LABELS)), r"\(5, 8, 3\) and uint8. Give both the same"),
+        ((BOTH, (BYTES.astype(int), LABELS)), "test images of int64. Give bytes"),
+        ((BOTH, (BYTES, LABELS - 1)), "the least being -1. Give whole numbers from 0"),
+        (((BYTES, 0 * LABELS),) * 2, "data holds labels of one class only, but a"),
+        ((streams().map(lambda x, y: x),) * 2, "Give pairs of images"),
+        ((streams().repeat(),) * 2, "without an end. Give it one by .take"),
+        ((streams(), streams(FLOATS[:, 1:])), r"test images of \(5, 8, 3\). Give both"),
+        ((streams(), streams().take(0)), "data holds no test images. Give some"),
+        (
+            (streams().map(lambda x, y: (x, tf.cast(y, tf.float32))),) * 2,
+            "train labels of float32. Give whole",
+        ),
+    ],
+)
+def test_what_is_no_pair_of_images(given: Any, sentence: str):
+    with pytest.raises((TypeError, ValueError), match=sentence), handed_over(given):
+        pass
+
+
+def test_what_does_not_apply_to_streams():
+    with handed_over((streams(), streams())):
+        for options, sentence in (
+            ({"augment": "strong"}, "augment='strong' does not apply to a tf.data"),
+            ({"mixup": 0.2}, "mixup=0.2 does not apply to given, whose images"),
+            ({"image_size": 4}, r"image_size=\(4, 4\) does not apply to a tf.data"),
+        ):
+            with pytest.raises(ValueError, match=sentence):
+                load("given", "train", 4, **options)
+        with pytest.raises(ValueError, match="classes of given are not counted"):
+            nobn.data.class_counts("given")
+
+
+def test_nothing_is_kept():
+    with handed_over((BOTH, BOTH)), handed_over(None):
+        assert describe("given").classes == 3
+    with pytest.raises(ValueError, match="given to train as data=, and are stored now"):
+        describe("given")

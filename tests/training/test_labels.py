@@ -1,0 +1,115 @@
+"""Smoothed, mixed and weighted labels, against gradients written out in NumPy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn import training
+from larq_nobn._keras import keras
+from larq_nobn.training.run._images import class_weights
+from larq_nobn.training.run._step import Trainee
+from numpy.testing import assert_allclose
+
+RNG = np.random.default_rng(0)
+INPUTS = RNG.normal(size=(12, 5)).astype(np.float32)
+LABELS = RNG.integers(0, 3, 12)
+MIXED = RNG.dirichlet(np.ones(3), 12).astype(np.float32)
+WEIGHTS = (0.5, 1.0, 2.5)
+
+
+def step(labels: np.ndarray, **options: Any) -> tuple[np.ndarray, ...]:
+    """Kernel before and after a step of rate 1, logs, and the loss of a test."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((5,))
+    network = keras.Model(inputs, keras.layers.Dense(3)(inputs))
+    trainee = Trainee(network, **options)
+    trainee.compile(
+        keras.optimizers.SGD(1.0),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        metrics=["accuracy"],
+        run_eagerly=True,
+    )
+    before = network.layers[1].kernel.numpy()
+    tested, _ = trainee.test_on_batch(INPUTS, LABELS)
+    trainee.reset_metrics()
+    logs = trainee.train_step((tf.constant(INPUTS), tf.constant(labels)))
+    return before, network.layers[1].kernel.numpy(), logs, tested
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.2])
+@pytest.mark.parametrize("weights", [None, WEIGHTS])
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_gradient_loss_and_accuracy(
+    mixed: bool, smoothing: float, weights: tuple[float, ...] | None, accumulate: int
+):
+    before, after, logs, tested = step(
+        MIXED if mixed else LABELS,
+        label_smoothing=smoothing,
+        class_weights=weights,
+        accumulate=accumulate,
+    )
+    whole = MIXED.astype(np.float64) if mixed else np.eye(3)[LABELS]
+    target = (1 - smoothing) * whole + smoothing / 3
+    weight = np.ones(12) if weights is None else whole @ np.array(weights)
+    logits = INPUTS.astype(np.float64) @ before
+    log_softmax = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+    loss = np.mean(weight * -(target * log_softmax).sum(1))
+    error = weight[:, None] * (np.exp(log_softmax) - target) / 12
+    # Sums of a dozen float32 numbers around 1.
+    assert_allclose(before - after, INPUTS.T @ error, atol=2e-6)
+    found = MIXED.argmax(1) if mixed else LABELS
+    assert_allclose(logs["accuracy"], np.mean(logits.argmax(1) == found), atol=1e-6)
+    plain = -log_softmax[np.arange(12), LABELS]
+    assert_allclose(tested, plain.mean(), rtol=1e-6)  # of labels as they are
+    if accumulate == 1:
+        assert_allclose(logs["loss"], loss, rtol=1e-6)
+
+
+def test_a_teacher_takes_the_place_of_mixed_labels():
+    teacher = RNG.dirichlet(np.ones(3), 12).astype(np.float32)
+    before, after, _, _ = step(MIXED, teacher=lambda images: tf.constant(teacher))
+    logits = INPUTS.astype(np.float64) @ before
+    softmax = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    assert_allclose(before - after, INPUTS.T @ (softmax - teacher) / 12, atol=2e-6)
+
+
+def test_weights_of_classes():
+    settings = training.RunSettings(dataset="digits", limit=25, balance_classes=True)
+    # Three of each of the first five classes, two of each other one.
+    expected = [25 / (10 * 3)] * 5 + [25 / (10 * 2)] * 5
+    assert_allclose(class_weights(settings), expected)
+    assert class_weights(training.RunSettings(dataset="digits")) is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"label_smoothing": 1.0}, r"label_smoothing=1.0 is outside \[0, 1\)"),
+        ({"mixup": -0.1}, r"mixup=-0.1 is outside \[0, inf\)"),
+        (
+            {"label_smoothing": 0.1, "teacher": "train"},
+            "label_smoothing=0.1 changes labels, but teacher='train' takes their",
+        ),
+        ({"holdout": 0.0}, r"holdout=0.0 is outside \(0, 1\)"),
+        ({"augment": "blur"}, "augment='blur' is not known. Choose from none"),
+        ({"image_size": (32,)}, r"image_size=\(32,\) is no pair"),
+    ],
+)
+def test_settings_of_images(wrong: dict, sentence: str):
+    with pytest.raises(ValueError, match=sentence):
+        training.RunSettings(**wrong)
+
+
+def test_names_of_folders_are_absolute(tmp_path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "digits").mkdir()
+    for name, path in (("./digits", "digits"), ("a/b", "a/b"), ("../x", "../x")):
+        settings = training.RunSettings(dataset=name)
+        assert settings.dataset == str((tmp_path / path).resolve())
+    assert training.RunSettings(dataset="digits").dataset == "digits"
+    with pytest.raises(TypeError, match="dataset=3 is neither a name nor a path."):
+        training.RunSettings(dataset=3)

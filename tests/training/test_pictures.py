@@ -1,0 +1,90 @@
+"""Runs on folders of pictures, and on images that are handed over."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from larq_nobn import training
+from PIL import Image
+from training.runs import assert_same
+from training.test_resume import Stop, _StopAt
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (60, 8, 8), np.uint8)
+LABELS = np.sort(np.arange(60) % 3)[::-1].copy()
+NAMES = ("a class", "β", "γ")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("pictures")
+    for number, (pixels, label) in enumerate(zip(PIXELS, LABELS, strict=True)):
+        split = "train" if number % 4 else "test"
+        path = root / split / NAMES[label] / f"{number:02}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(path)
+    return root
+
+
+@pytest.fixture
+def settings(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("LARQ_NOBN_CACHE", str(tmp_path / "cache"))
+    return training.RunSettings(
+        dataset=str(folder),
+        width=4,
+        blocks=(1,),
+        epochs=2,
+        batch_size=16,
+        augment="colour",
+        label_smoothing=0.1,
+        mixup=0.4,
+        balance_classes=True,
+    )
+
+
+@pytest.mark.slow
+def test_resumed_and_handed_over(settings: training.RunSettings, tmp_path: Path):
+    """Stopped in the second epoch, a run ends like one of the same pixels as arrays."""
+    with pytest.raises(Stop):
+        training.train(settings, tmp_path / "run", _StopAt(1))
+    run = training.train(settings, tmp_path / "run", resume=True)
+    test = np.arange(60) % 4 == 0
+    parts = tuple((PIXELS[part], LABELS[part]) for part in (~test, test))
+    given = training.train(settings, tmp_path / "given", data=parts)
+    assert_same(run, given)
+    assert given.record["settings"]["dataset"] == "given"
+    assert run.dataset.class_names == NAMES
+    assert given.dataset.class_names == ("0", "1", "2")
+    assert run.dataset == training.dataset_of(run.record)
+    assert run.record["examples"] == {"train": 45, "test": 15}
+    assert run.record["preprocessing"]["crop"] == 1.0
+    assert run.record["settings"]["dataset"] == settings.dataset
+    for key in ("mean", "std", "image_shape"):
+        assert run.record["preprocessing"][key] == given.record["preprocessing"][key]
+
+
+def test_what_older_runs_know(tiny_run: training.Run):
+    record = {
+        **tiny_run.record,
+        "preprocessing": {
+            key: value
+            for key, value in tiny_run.record["preprocessing"].items()
+            if key != "crop"
+        },
+    }
+    del record["examples"]
+    assert training.dataset_of(record) == tiny_run.dataset
+
+
+def test_nothing_is_left_of_what_cannot_begin(
+    settings: training.RunSettings, tmp_path: Path
+):
+    gone = replace(settings, dataset=str(tmp_path / "gone"))
+    with pytest.raises(FileNotFoundError, match="There is no folder"):
+        training.train(gone, tmp_path / "run")
+    with pytest.raises(TypeError, match="is no pair. Give"):
+        training.train(settings, tmp_path / "run", data=[1, 2, 3])
+    assert not (tmp_path / "run").exists()
