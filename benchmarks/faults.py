@@ -651,6 +651,34 @@ FAULTS = (
         "",
         ("tests/data/test_cifar10.py", "tests/data"),
     ),
+    Fault(
+        "pictures: turned the other way",
+        "data",
+        "operations.exif_transpose(picture)",
+        "picture",
+        ("tests/data/folder/test_decode.py",),
+    ),
+    Fault(
+        "pictures: more for testing than asked for",
+        "data",
+        "/ 16**_HEX_DIGITS < holdout",
+        "/ 16**_HEX_DIGITS > holdout",
+        ("tests/data/folder/test_layout.py",),
+    ),
+    Fault(
+        "pictures: statistics of bytes, not of [0, 1]",
+        "data",
+        "variance = (count * int(square) - int(total) ** 2) / (255 * count) ** 2",
+        "variance = (count * int(square) - int(total) ** 2) / (256 * count) ** 2",
+        ("tests/data/folder/test_images.py",),
+    ),
+    Fault(
+        "mixup: each with itself",
+        "data",
+        "tf.roll(images, 1, 0)",
+        "tf.roll(images, 0, 0)",
+        ("tests/data/test_augment.py",),
+    ),
     # --- diagnostics and interop
     Fault(
         "alignment: angle of a vector with itself",
@@ -774,9 +802,9 @@ FAULTS = (
     ),
     Fault(
         "preprocessing: brightness of blue and red swapped",
-        "deploy",
-        "_LUMA = (299, 587, 114)",
-        "_LUMA = (114, 587, 299)",
+        "data",
+        "LUMA = (299, 587, 114)",
+        "LUMA = (114, 587, 299)",
         ("tests/deploy/phone/test_preprocessing.py", "tests/deploy/phone"),
     ),
     Fault(

@@ -7,7 +7,7 @@ from math import floor
 import numpy as np
 
 # The weights of red, green and blue in the brightness of ITU-R BT.601, in thousandths.
-_LUMA = (299, 587, 114)
+LUMA = (299, 587, 114)
 
 
 def scaled(
@@ -35,7 +35,7 @@ def scaled(
     sums, wide = _touched(sums, 2, size[1])
     unit = 1
     if channels == 1 and sums.shape[-1] == 3:
-        sums, unit = (sums * _LUMA).sum(-1, keepdims=True), sum(_LUMA)
+        sums, unit = (sums * LUMA).sum(-1, keepdims=True), sum(LUMA)
     counts = (unit * high[:, np.newaxis] * wide)[..., np.newaxis]
     means = (sums / counts).astype(np.float32)
     return np.broadcast_to(means, (*means.shape[:3], channels))

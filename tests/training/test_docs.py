@@ -98,7 +98,7 @@ def test_commands_are_understood(words: list[str]):
 def test_options_exist():
     given = {
         option
-        for name in ("train", "evaluate", "compare", "report")
+        for name in ("train", "evaluate", "compare", "report", "data")
         for parameter in main.commands[name].params
         if isinstance(parameter, click.Option)
         for option in parameter.opts

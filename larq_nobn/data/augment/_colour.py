@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import tensorflow as tf
 
+from .._area import LUMA
+
 # Factors lie in [1 - this, 1 + this).
 _STRENGTH = 0.4
-# Of red, green and blue in the brightness, in thousandths (ITU-R BT.601).
-_LUMA = (299, 587, 114)
 
 
 def jittered(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
@@ -31,7 +31,7 @@ def jittered(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
     mean = first * _mean_brightness(images)
     x = mean + second * (tf.cast(images, tf.float32) * first - mean)
     if images.shape[-1] == 3:
-        red, green, blue = tf.split(x * [w / 1000 for w in _LUMA], 3, -1)
+        red, green, blue = tf.split(x * [w / 1000 for w in LUMA], 3, -1)
         grey = red + green + blue
         x = grey + third * (x - grey)
     return tf.clip_by_value(x, 0.0, 255.0)
@@ -39,8 +39,8 @@ def jittered(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
 
 def _mean_brightness(images: tf.Tensor) -> tf.Tensor:
     """(N, 1, 1, 1); summed in whole numbers, which no order of adding changes."""
-    weights = _LUMA if images.shape[-1] == 3 else (sum(_LUMA),)
+    weights = LUMA if images.shape[-1] == 3 else (sum(LUMA),)
     values = images if images.dtype.is_integer else tf.round(images)
     sums = tf.reduce_sum(tf.cast(values, tf.int64) * weights, (1, 2, 3), keepdims=True)
-    pixels = images.shape[1] * images.shape[2] * sum(_LUMA)
+    pixels = images.shape[1] * images.shape[2] * sum(LUMA)
     return tf.cast(sums / pixels, tf.float32)

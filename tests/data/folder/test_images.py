@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn.data import _arrays, _registry, _source, load
-from larq_nobn.data.folder import _open
 from PIL import Image
 
 from .conftest import Write
@@ -114,18 +113,19 @@ def test_grey_pictures_have_one_channel(root: Path, write: Write):
     )
 
 
-def test_memory_has_no_influence(mixed: Path, monkeypatch: pytest.MonkeyPatch):
-    found = []
-    for limit in (_source.IN_MEMORY, 0):
-        monkeypatch.setattr(_source, "IN_MEMORY", limit)
-        _open._source.cache_clear()
-        train = load(mixed, "train", 5, image_size=8, augment="colour", seed=3)
-        test = load(mixed, "test", 5, image_size=8)
-        found.append([content(train), content(train), content(test)])
-    for ours, theirs in zip(*found, strict=True):
-        np.testing.assert_array_equal(ours[0], theirs[0])
-        np.testing.assert_array_equal(ours[1], theirs[1])
-    _open._source.cache_clear()
+def test_memory_has_no_influence():
+    images = np.random.default_rng(0).integers(0, 256, (9, 4, 5, 3), np.uint8)
+    labels = tf.range(9, dtype=tf.int64)
+    decoded = _source.Pictures(images.__getitem__, labels, (4, 5, 3), "uint8")
+    indices = tf.constant([3, 8, 3, 0], tf.int64)
+    for source in (decoded, _source.Arrays(tf.constant(images), labels)):
+        np.testing.assert_array_equal(source.take(indices), images[[3, 8, 3, 0]])
+        assert source.take(indices[:0]).shape == (0, 4, 5, 3)
+    mean, std = _source.statistics(decoded)
+    np.testing.assert_allclose(mean, images.mean((0, 1, 2)) / 255, atol=5.1e-5)
+    np.testing.assert_allclose(std, images.std((0, 1, 2)) / 255, atol=5.1e-5)
+    black = _source.Arrays(tf.zeros((2, 4, 4, 1), tf.uint8), labels[:2])
+    assert _source.statistics(black) == ((0.0,), (1.0,))
 
 
 def test_limit_takes_the_first_of_each_class(mixed: Path):
