@@ -2,8 +2,9 @@
 
 from ._decode import decode
 from ._image import image_of
-from ._open import USUAL_SIDE, Folder, is_held_out, open_folder, suitable
+from ._open import USUAL_SIDE, Folder, open_folder, suitable
 from ._overview import Overview, look_over
+from ._splits import is_held_out
 
 __all__ = [
     "USUAL_SIDE",

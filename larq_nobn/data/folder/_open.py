@@ -19,13 +19,13 @@ from ._image import image_of
 from ._listing import Listing, read_listing
 from ._notes import Notes
 from ._scan import Picture, Seen, scan
+from ._splits import divided
 
 _log = logging.getLogger("larq_nobn")
 # Of pictures of different sizes, or of large ones.
 USUAL_SIDE = 96
 _LARGEST_SIDE = 224
 _NAMED = 5
-_HEX_DIGITS = 16
 
 
 @dataclass(frozen=True, eq=False)  # two are the same if they are one object
@@ -60,7 +60,7 @@ class Folder:
     def info(self, size: tuple[int, int] | None = None) -> DatasetInfo:
         """What `describe` says."""
         shape = self.shape(size)
-        mean, std = self._statistics(shape)
+        mean, std = _statistics(self, shape)
         return DatasetInfo(
             name=str(self.root),
             image_shape=shape,
@@ -76,16 +76,18 @@ class Folder:
         """The images of a split: bytes to train with, exact means to test with."""
         return _source(self, split, shape)
 
-    def _statistics(self, shape: tuple[int, int, int]) -> tuple[tuple, tuple]:
-        """Those of the training images, found out once."""
-        digests = "".join(each.digest for each in self.train)
-        said = f"{shape} {hashlib.sha256(digests.encode()).hexdigest()}"
-        notes = Notes(self.root)
-        found = notes.statistics(said)
-        if found is None:
-            found = statistics(self.source("train", shape))
-            notes.note_statistics(said, found)
-        return tuple(found[0]), tuple(found[1])
+
+@functools.lru_cache(maxsize=8)
+def _statistics(folder: Folder, shape: tuple[int, int, int]) -> tuple[tuple, tuple]:
+    """Those of the training images, found out once."""
+    digests = "".join(each.digest for each in folder.train)
+    key = f"{shape} {hashlib.sha256(digests.encode()).hexdigest()}"
+    notes = Notes(folder.root)
+    found = notes.statistics(key)
+    if found is None:
+        found = statistics(folder.source("train", shape))
+        notes.note_statistics(key, found)
+    return tuple(found[0]), tuple(found[1])
 
 
 def open_folder(
@@ -141,24 +143,6 @@ def _opened(
     _check(listing, parts, names, holdout)
     train, test = (tuple(parts[split]) for split in ("train", "test"))
     return Folder(listing.root, fingerprint, train, test, names)
-
-
-def divided(pictures: Sequence[Picture], holdout: float) -> dict[str, list[Picture]]:
-    """Puts pictures into splits: as their folder says, or by what they hold.
-
-    Equal files have equal digests, and so are never on both sides, and a file stays on
-    its side when others come or go.
-    """
-    parts: dict[str, list[Picture]] = {"train": [], "test": []}
-    for each in pictures:
-        by_content = "test" if is_held_out(each.digest, holdout) else "train"
-        parts[each.entry.split or by_content].append(each)
-    return parts
-
-
-def is_held_out(digest: str, holdout: float) -> bool:
-    """Whether a file of some SHA-256 is one of a share that is for testing."""
-    return int(digest[:_HEX_DIGITS], 16) / 16**_HEX_DIGITS < holdout
 
 
 def suitable(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:

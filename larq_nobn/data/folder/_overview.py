@@ -12,9 +12,10 @@ from typing import Any
 from ..._checks import check_number
 from ._listing import read_listing
 from ._notes import Notes
-from ._open import divided, shown
+from ._open import shown
 from ._scan import Picture, Seen, scan
 from ._sheet import draw_sheet
+from ._splits import divided
 
 
 @dataclass(frozen=True)
