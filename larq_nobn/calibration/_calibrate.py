@@ -90,7 +90,7 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
         are set too, for signs depend on little else.
     """
     check_integer("examples", examples, 1, "Use 512.")
-    refuse_opaque(model, lambdas=False)
+    refuse_opaque(model)
     _refuse_batch_norm(model)
     rules = Rules()
     try:

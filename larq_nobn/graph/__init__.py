@@ -12,6 +12,7 @@ from ._calls import (
 from ._errors import ModelError
 from ._flat import flat_copy, refuse_opaque
 from ._graph import Graph
+from ._inside import layers_inside
 from ._kernels import is_binary, kernel_value, split_kernel
 from ._kinds import (
     DEPTHWISE,
@@ -54,6 +55,7 @@ __all__ = [
     "is_channels_last",
     "kernel_value",
     "kernels_of",
+    "layers_inside",
     "passage",
     "rebuild",
     "refuse_opaque",

@@ -28,13 +28,12 @@ def flat_copy(model: Any, starts: list[Any] | None = None) -> keras.Model:
     Arguments:
         model: A built functional or Sequential model; it is not changed.
         starts: New inputs, of other sizes; None for inputs like those of the model.
-            With them Lambdas are copied, too: whoever closes a size compares.
 
     Raises:
-        ModelError: If it is, or holds, a subclassed model or a Lambda, all of which it
-            names, or a layer that cannot be made anew.
+        ModelError: If it is, or holds, a subclassed model, all of which it names, or a
+            layer that cannot be made anew.
     """
-    refuse_opaque(model, lambdas=starts is None)
+    refuse_opaque(model)
     with lq.context.quantized_scope(False):
         copier = _Copier(model)
         starts = inputs_like(model) if starts is None else starts
@@ -89,12 +88,11 @@ class _Copier:
             new.set_weights(given.get_weights())
 
 
-def refuse_opaque(model: Any, lambdas: bool = True) -> None:
-    """Raises for a model of which some part does not show what it is made of.
+def refuse_opaque(model: Any) -> None:
+    """Raises for a model of which some part does not show what layers it is made of.
 
     Arguments:
         model: Whatever was given for a model.
-        lambdas: Whether Lambdas are in the way too.
 
     Raises:
         ModelError: If it is no model, or holds such parts, all of which it names.
@@ -104,7 +102,7 @@ def refuse_opaque(model: Any, lambdas: bool = True) -> None:
             f"{model!r} is not a Keras model. Pass a functional or Sequential model of "
             "legacy Keras (tf_keras)."
         )
-    found = list(_opaque(model, lambdas))
+    found = list(_opaque(model))
     if found:
         raise ModelError(
             f"Model {model.name!r} cannot be taken apart because of "
@@ -113,13 +111,8 @@ def refuse_opaque(model: Any, lambdas: bool = True) -> None:
         )
 
 
-def _opaque(model: keras.Model, lambdas: bool) -> list[str]:
+def _opaque(model: keras.Model) -> list[str]:
     if not getattr(model, "_is_graph_network", False) or type(model).call not in _PLAIN:
         return [f"the subclassed or unbuilt model {model.name!r}"]
-    found = []
-    for layer in model.layers:
-        if lambdas and isinstance(layer, keras.layers.Lambda):
-            found.append(f"the Lambda {layer.name!r}")
-        if isinstance(layer, keras.Model):
-            found += _opaque(layer, lambdas)
-    return found
+    inner = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    return [name for layer in inner for name in _opaque(layer)]

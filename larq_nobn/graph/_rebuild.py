@@ -8,11 +8,17 @@ from .._keras import keras
 from .._larq import without_starvation_warning
 from ._errors import ModelError
 
+# What Keras makes of x + y, tf.pad(x, ...) and x[..., :3].
+_OPERATORS = ("TFOpLambda", "SlicingOpLambda")
+
 
 def rebuild(
     layer: keras.layers.Layer, float32: bool = False, **changes: Any
 ) -> keras.layers.Layer:
     """Builds a layer like the given one, with some arguments changed.
+
+    A layer that stands for a function, such as a Lambda, gets the function itself:
+    what a file holds of a function need not be all of it.
 
     Arguments:
         layer: Any layer; also a quantizer that is one.
@@ -26,8 +32,11 @@ def rebuild(
         config = _config(layer)
         if float32:
             config = float32_config(config)
+        config |= changes
         with without_starvation_warning():
-            return type(layer).from_config({**config, **changes})
+            if is_function(layer):
+                return type(layer)(**config)
+            return type(layer).from_config(config)
     except Exception as error:  # a user's class may raise anything
         raise ModelError(
             f"Layer {layer.name!r} ({type(layer).__name__}) cannot be rebuilt from its "
@@ -36,12 +45,28 @@ def rebuild(
         ) from error
 
 
+def is_function(layer: keras.layers.Layer) -> bool:
+    """Whether a layer is a function that someone wrote: a Lambda, or an operator."""
+    operator = type(layer).__name__ in _OPERATORS and hasattr(layer, "symbol")
+    return type(layer) is keras.layers.Lambda or operator
+
+
 def _config(layer: keras.layers.Layer) -> dict[str, Any]:
-    config = layer.get_config()
+    if is_function(layer):
+        return _of_function(layer)
+    config = dict(layer.get_config())
     # Keras counts the axis of virtual batches into the axis that it then returns.
     virtual = layer.built and getattr(layer, "virtual_batch_size", None)
     if virtual and config["axis"] == layer.axis:
         config["axis"] = [axis - 1 for axis in layer.axis]
+    return config
+
+
+def _of_function(layer: keras.layers.Layer) -> dict[str, Any]:
+    config = {**keras.layers.Layer.get_config(layer), "function": layer.function}
+    if type(layer) is keras.layers.Lambda:
+        config["arguments"] = dict(layer.arguments)
+        config |= {"output_shape": layer._output_shape, "mask": layer.mask}
     return config
 
 

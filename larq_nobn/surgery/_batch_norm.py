@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
-from ..graph import Call, Graph, ModelError
+from ..graph import Call, Graph, ModelError, layers_inside
 from ..layers import BatchKalmanNormalization
 
 _KINDS = (
@@ -56,7 +56,7 @@ def _faults(graph: Graph, call: Call) -> Iterator[str]:
     layer = call.layer
     label = f"Layer {call.described}"
     if not is_batch_norm(layer):
-        for inner in layer.submodules:
+        for inner in layers_inside(layer):
             if is_batch_norm(inner):
                 yield (
                     f"{label} holds the batch norm {inner.name!r}, which cannot be "

@@ -139,26 +139,16 @@ def binary_dense_net(image):
     return head(norm(x))
 
 
-def _melius_net(image, pad):
+def melius_net(image):
     x = stem(image, 8)
     for stage in range(2):
         if stage:
             x = layers.Activation("relu")(layers.MaxPool2D(2)(norm(x)))
             x = conv(x, 16, 1)
         x = layers.concatenate([x, _grow(x)])
-        x = layers.add([x, pad(_grow(x), x.shape[-1] - 8)])
+        y, by = _grow(x), x.shape[-1] - 8
+        x = layers.add([x, tf.pad(y, [[0, 0]] * 3 + [[by, 0]])])
     return head(norm(x))
-
-
-def melius_net(image):
-    return _melius_net(image, lambda y, by: tf.pad(y, [[0, 0]] * 3 + [[by, 0]]))
-
-
-def melius_net_with_lambda(image):
-    def pad(y, by):
-        return layers.Lambda(lambda y: tf.pad(y, [[0, 0]] * 3 + [[by, 0]]))(y)
-
-    return _melius_net(image, pad)
 
 
 def xnor_net(image):

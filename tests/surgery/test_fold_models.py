@@ -153,9 +153,6 @@ REFUSALS = {
     r"state of layer 'norm' \(BatchKalmanNormalization\)": (
         lambda: model_with(nobn.layers.BatchKalmanNormalization(name="norm"))
     ),
-    "because of the Lambda 'secret'": (
-        lambda: model_with(layers.Lambda(abs, name="secret"))
-    ),
 }
 
 

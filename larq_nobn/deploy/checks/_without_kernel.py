@@ -154,7 +154,7 @@ def computed_wrongly(call: Call) -> Reason | None:
         return Reason(
             f"Layer {call.label!r} is a binary convolution in {layer.groups} groups, "
             "which LCE's kernels on phones refuse",
-            "Use groups=1.",
+            "Use a plain QuantConv2D, which becomes one convolution for each group.",
         )
     if not _is_padded(layer) or pad_value(layer) != 0.0:
         return None

@@ -10,6 +10,11 @@ from ..lite import Operation
 from ._chain import Chain, is_positive_factor, is_shift, values
 
 _RELUS = ("RELU", "RELU6", "RELU_N1_TO_1")
+# What is said of a file that larq_nobn has not written, or of a user's own layer.
+GROUPS = (
+    "Convert the model with larq_nobn.convert, which writes a QuantConv2D in groups as "
+    "one binary convolution for each."
+)
 _POOLS = ("MAX_POOL_2D", "AVERAGE_POOL_2D")
 
 
@@ -156,7 +161,7 @@ def groups(chain: Chain, op: Operation) -> Saving | None:
     return Saving(
         chain.layer(op),
         "It is a binary convolution in groups, which LCE's kernels on phones refuse.",
-        "Use groups=1.",
+        GROUPS,
     )
 
 
@@ -177,7 +182,8 @@ def small_map(chain: Chain, op: Operation) -> Saving | None:
         chain.layer(op),
         f"It pads a {size[0]}x{size[1]} map with zeros for a {reach[0]}x{reach[1]} "
         "kernel, which LCE 0.16 computes wrongly.",
-        "Use pad_values=1.0, or larger images.",
+        "Convert the model with larq_nobn.convert, which writes a convolution that is "
+        "right there, or use larger images.",
     )
 
 

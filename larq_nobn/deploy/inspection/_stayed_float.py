@@ -9,7 +9,7 @@ import numpy as np
 
 from ..lite import Operation
 from ._chain import Chain, values
-from ._saving_rules import Saving
+from ._saving_rules import GROUPS, Saving
 from ._work import macs
 
 # How a finding starts that is about a layer of bits.
@@ -34,8 +34,9 @@ _WITHOUT_KERNEL = {
     ),
     "FULLY_CONNECTED": (
         "dense layer",
-        "Write it as Reshape((1, 1, -1)), a QuantConv2D with kernel size 1 and "
-        "Flatten(), or leave its input or its kernel unquantized.",
+        "larq_nobn.convert writes a QuantDense as a binary convolution of size 1. In a "
+        "layer of your own, write Reshape((1, 1, -1)), a QuantConv2D with kernel size "
+        "1 and Flatten(), or leave its input or its kernel unquantized.",
     ),
 }
 # LCE calls weights ±c if they are that close to it, and so does this file.
@@ -128,7 +129,7 @@ def _reason(
     image, filters = op.inputs[0], op.inputs[1]
     assert image is not None and filters is not None
     if image.shape[-1] != filters.shape[-1]:
-        return f"{BINARY}: a binary convolution in groups.", "Use groups=1."
+        return f"{BINARY}: a binary convolution in groups.", GROUPS
     if between:
         return (
             f"{BINARY}: {between[-1]} stands between the convolution and its sign.",

@@ -38,8 +38,8 @@ def fake_quantize(model: keras.Model, data: Any) -> keras.Model:
         A functional model with the inputs and outputs of the given one.
 
     Raises:
-        ConversionError: If the model holds a `FakeQuantization` already, or a part that
-            cannot be taken apart, or if the data does not fit.
+        ConversionError: If the model holds a `FakeQuantization` already, a Lambda or
+            another part that cannot be taken apart, or if the data does not fit.
 
     Example:
         ```python
@@ -60,6 +60,7 @@ def fake_quantize(model: keras.Model, data: Any) -> keras.Model:
     try:
         with lq.context.quantized_scope(False):
             copy = split_shifts(flat_copy(_with_input_ranges(model)))
+        _check_functions(copy)
         if len(_ranges(copy)) > len(copy.inputs):
             raise ConversionError(
                 f"Model {model.name!r} holds FakeQuantization layers already. Train it "
@@ -88,6 +89,15 @@ def _with_input_ranges(model: Any) -> keras.Model:
         tf.nest.pack_sequence_as(model._nested_inputs, x) for x in (ranged, starts)
     )
     return keras.Model(outer, model(packed), name=model.name)
+
+
+def _check_functions(model: keras.Model) -> None:
+    found = [x.name for x in model.layers if isinstance(x, keras.layers.Lambda)]
+    if found:
+        raise ConversionError(
+            f"The Lambda {', '.join(map(repr, found))} of model {model.name!r} hides "
+            "feature maps whose ranges an int8 file needs. Write it as layers."
+        )
 
 
 def _with_ranges(model: keras.Model) -> keras.Model:

@@ -47,7 +47,8 @@ def fold_batch_norm(model: keras.Model, return_report: bool = False) -> Any:
     that needs zero or no padding, and a quantizer that then negates too. Gain and bias
     pass pools on the way. All that is left becomes a `ChannelAffine`. The report names
     for each batch norm what became of it and why, and no float operation is added on
-    the phone.
+    the phone. A Lambda, a layer of a user's class or an operator such as `tf.pad` stays
+    as it is: nothing is moved into it or through it.
 
     Arguments:
         model: A built functional or Sequential model, models inside it included. It is
@@ -60,9 +61,10 @@ def fold_batch_norm(model: keras.Model, return_report: bool = False) -> Any:
         the new weights do not obey, and regularizers of batch norm itself, are gone.
 
     Raises:
-        ModelError: For a Lambda or a subclassed model inside, batch norm over another
-            axis than the last, inside a wrapper or called with `training=True`. It
-            names all such layers.
+        ModelError: For a subclassed model inside, a layer that cannot be made again
+            from its configuration, batch norm over another axis than the last, inside
+            a wrapper or a Lambda, or called with `training=True`. It names all such
+            layers.
 
     Example:
         ```python

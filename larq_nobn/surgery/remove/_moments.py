@@ -104,16 +104,17 @@ def activated(layer: keras.layers.Layer, x: Moments) -> Moments:
 
 def through(call: Call, inputs: Sequence[Moments], channels: int) -> Moments:
     """Behind a layer without kernel; what is not known leaves them as they are."""
+    given = all(x.given for x in inputs)
     if len(inputs) > 1 and sum(len(x.mean) for x in inputs) == channels:
-        given = all(x.given for x in inputs)
         means, variances, _ = zip(*inputs, strict=True)
         return Moments(np.concatenate(means), np.concatenate(variances), given)
     x = next((x for x in inputs if len(x.mean) == channels), inputs[0])
+    x = x._replace(given=given)
     before, after = _channel_padding(call)
     if (before or after) and before + len(x.mean) + after == channels:
         mean, variance = (np.pad(a, (before, after)) for a in (x.mean, x.variance))
         return Moments(mean, variance, x.given)
-    return activated(call.layer, _resized(x, channels))
+    return activated(call.layer, resized(x, channels))
 
 
 def _channel_padding(call: Call) -> tuple[int, int]:
@@ -126,7 +127,8 @@ def _channel_padding(call: Call) -> tuple[int, int]:
     return int(before), int(after)
 
 
-def _resized(x: Moments, channels: int) -> Moments:
+def resized(x: Moments, channels: int) -> Moments:
+    """Of a map with other channels: in groups of as many, or all of them alike."""
     if len(x.mean) == channels:
         return x
     if channels % len(x.mean) == 0:  # flattened: the channels of every position

@@ -5,13 +5,23 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from ..._keras import keras
 from ...graph import Call, Graph, has_sign_input, inputs_of, is_binary
 from .._batch_norm import is_batch_norm
 from .._signs import as_rsign
 from ._biases import place_biases
-from ._moments import Moments, activated, channels_of, is_sum, through, total, unit
+from ._moments import (
+    Moments,
+    activated,
+    channels_of,
+    is_sum,
+    resized,
+    through,
+    total,
+    unit,
+)
 from ._norms import affine_plan, factors, sign_shift, signs_behind
 from ._plan import KernelPlan, NormPlan, Plan, SignPlan
 from ._signs import quantizer_of
@@ -42,7 +52,9 @@ class Planner:
                 self.plan.signs[call.name] = SignPlan(*equal)
         for call in self.graph.calls:
             inputs = [self._of(tensor) for tensor in inputs_of(call.node)]
-            self._moments[id(call.first_output)] = self._step(call, inputs)
+            found = self._step(call, inputs)
+            for tensor in tf.nest.flatten(call.outputs):
+                self._moments[id(tensor)] = resized(found, channels_of(tensor))
         place_biases(self.graph, self.plan)
         return self.plan
 

@@ -48,6 +48,8 @@ def remove_batch_norm(
       nothing else reads it. A batch norm that only signs read becomes their shift β/γ,
       at most 3 either way; where γ is negative, the kernel behind changes its sign. Any
       other becomes a `ChannelAffine`, or nothing if that would do nothing.
+    - What is not known here, such as a Lambda or a layer of a user's class, stays as it
+      is, and is taken to leave mean and variance as they are.
     - Moving statistics are dropped, but for a batch norm of the model's input or behind
       a kernel that stays: there they still hold, and join the `ChannelAffine`.
 
@@ -69,9 +71,9 @@ def remove_batch_norm(
         The new model, not compiled, or the pair of it and the report.
 
     Raises:
-        ModelError: If the model holds a Lambda, a subclassed part, a batch norm inside
-            another layer or one that normalizes another axis than the last. The
-            message names them.
+        ModelError: If the model holds a subclassed part, a layer that cannot be made
+            again from its configuration, a batch norm inside another layer or one that
+            normalizes another axis than the last. The message names them.
         TypeError, ValueError: For arguments outside the ranges above.
 
     Example:

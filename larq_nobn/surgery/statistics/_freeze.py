@@ -10,7 +10,15 @@ import tensorflow as tf
 from ..._batches import model_batches
 from ..._checks import check_flag, check_integer
 from ..._keras import keras
-from ...graph import Call, ModelError, calls, flat_copy, rebuild, replace_layers
+from ...graph import (
+    Call,
+    ModelError,
+    calls,
+    flat_copy,
+    layers_inside,
+    rebuild,
+    replace_layers,
+)
 from .._report import FreezeReport, FrozenLayer
 from ._constants import DYNAMIC, Constant, constant_of
 from ._population import Moments, pooled, settle
@@ -64,8 +72,8 @@ def freeze_statistics(
     Raises:
         ModelError: For a model without such layers; for layers, all of which it names,
             that normalize another axis than the last or stand in a wrapper; for a
-            Lambda or subclassed part; for a layer that is used again on what it has
-            normalized itself.
+            subclassed part; for a layer that is used again on what it has normalized
+            itself.
         TypeError, ValueError: For data that does not fit the model or holds no example,
             or values that are not finite; the message names the layer that meets them.
 
@@ -114,7 +122,7 @@ def _rows(model: keras.Model) -> dict[str, Constant]:
     for call in calls(model):
         layer, label = call.layer, call.described
         if not isinstance(layer, DYNAMIC):
-            inside = [x for x in layer.submodules if isinstance(x, DYNAMIC)]
+            inside = [x for x in layers_inside(layer) if isinstance(x, DYNAMIC)]
             refused += [label] if inside else []
         elif call.name not in rows:
             row = constant_of(call)

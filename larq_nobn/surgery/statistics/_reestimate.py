@@ -75,7 +75,7 @@ def reestimate_batch_norm(
     """
     check_integer("batch_size", batch_size, 1, "Use 128.")
     check_flag("return_report", return_report)
-    refuse_opaque(model, lambdas=False)
+    refuse_opaque(model)
     new = _copy(model)
     norms = [x for x in new.submodules if is_batch_norm(x)]
     if not norms:

@@ -66,7 +66,7 @@ def small(size, conv=own_conv):
             [keras.layers.Reshape((64, 32)), OwnConv1D(8, 3, **BINARY)],
             "'x' is a binary OwnConv1D.*kernel size .1, size.",
         ),
-        ([own_conv(groups=2)], "'x' is a binary convolution in 2 groups"),
+        ([own_conv(groups=2)], "'x' is a .* in 2 groups.*a plain QuantConv2D, "),
         ([own_conv(pad_values=-1.0)], "'x' pads with -1"),
         (
             [own_conv(input_quantizer="ste_heaviside")],

@@ -173,7 +173,11 @@ def test_a_shift_needs_a_layer_where_the_summand_has_none():
         (chain(name="m"), X[..., :2], r"data holds examples of shape \(8, 8, 2\)"),
         (chain(name="m"), X[:0], "data holds no example"),
         (chain(FakeQuantization(), name="m"), X, "'m' holds FakeQuantization layers"),
-        (chain(keras.layers.Lambda(abs, name="odd")), X, "the Lambda 'odd'"),
+        (
+            chain(keras.layers.Lambda(abs, name="odd")),
+            X,
+            "The Lambda 'odd' of model .* Write",
+        ),
         (
             chain(name="m"),
             np.full_like(X, np.inf),

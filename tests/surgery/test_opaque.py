@@ -1,0 +1,119 @@
+"""What cannot be read stays as it is, and batch norm goes all the same."""
+
+from functools import cache
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn import layers as own
+from larq_nobn._keras import dtype_policy, keras
+from numpy.testing import assert_allclose, assert_array_equal
+from surgery.opaque import ORACLES, SHAPE, blurred, grouped, network, scaled
+from surgery.parts import batch_norms, images, norm, settled
+from surgery.properties import (
+    check_report,
+    check_without_batch_norm,
+    inputs_of,
+    outputs_of,
+    untouched,
+)
+
+layers = keras.layers
+each = pytest.mark.parametrize("build", [grouped, scaled, blurred])
+
+
+@cache
+def given(build):
+    return network(build)
+
+
+# Batch norms that would have to go through an opaque layer, and that layer.
+STAY = {
+    grouped: {"behind_join": "'join' (Lambda)", "behind_merge": "'merge' (Lambda)"},
+    scaled: {"last": "'out_b' (Lambda)"},
+    blurred: {"behind_own": "'own' (ChannelRescale)"},
+}
+
+
+@each
+def test_folding_is_exact_and_looks_into_nothing(build):
+    with dtype_policy("float64"):
+        model = network(build)
+    with untouched(model):
+        new, report = nobn.fold_batch_norm(model, return_report=True)
+    x = inputs_of(model, 4)
+    for was, now in zip(outputs_of(model, x), outputs_of(new, x), strict=True):
+        assert_allclose(now, was, rtol=0, atol=1e-9 * np.abs(was).max())
+    check_without_batch_norm(model, new)
+    check_report(model, report)
+    rows = {change.layer: change for change in report.changes}
+    for name, reason in STAY[build].items():
+        assert rows[name].action == "became a per-channel affine layer"
+        assert reason in rows[name].reason
+        assert type(new.get_layer(name)) is own.ChannelAffine
+
+
+@each
+def test_removing_keeps_what_it_does_not_know(build):
+    model = given(build)
+    new, report = nobn.remove_batch_norm(model, return_report=True)
+    check_without_batch_norm(model, new)
+    check_report(model, report)
+    for layer in new.layers:
+        if layer.name in ORACLES:
+            before, after = keras.Model(new.inputs, [layer.input, layer.output])(
+                images(2, SHAPE)
+            )
+            wanted = ORACLES[layer.name](tf.nest.map_structure(np.asarray, before))
+            assert_allclose(np.asarray(after), np.asarray(wanted), rtol=1e-6, atol=1e-6)
+    found = [layer.name for layer in new.layers if isinstance(layer, layers.Lambda)]
+    assert found == [x.name for x in model.layers if isinstance(x, layers.Lambda)]
+    assert all(np.isfinite(y).all() for y in outputs_of(new, inputs_of(new, 4)))
+
+
+@pytest.mark.convert
+@each
+def test_given_and_folded_model_convert(build, tmp_path):
+    model = given(build)
+    for which in (model, nobn.fold_batch_norm(model)):
+        report = nobn.convert(which, tmp_path / "m.tflite", data=images(8, SHAPE))
+        assert (report.lce_bconv2d, report.not_prepared) == (2, None)
+        assert report.verify["unexplained"] == 0
+
+
+def test_statistics_behind_every_output_of_a_layer_are_those_of_its_input():
+    """Each half of a split map has the gains and moments of the whole one."""
+    image = keras.Input(SHAPE)
+    x = norm(layers.Conv2D(4, 3, use_bias=False, name="conv")(image), name="first")
+    left, right = layers.Lambda(lambda x: tf.split(x, 2, axis=-1))(x)
+    ends = [
+        norm(part, name=name, scale=False)
+        for part, name in ((left, "left"), (right, "right"))
+    ]
+    model = settled(keras.Model(image, ends))
+    new = nobn.remove_batch_norm(model)
+    for name in ("left", "right"):
+        # The convolution is standardized, so nothing is left of what was measured.
+        assert_allclose(new.get_layer(name).gamma, np.ones(2), rtol=1e-3)
+        assert_array_equal(new.get_layer(name).beta, model.get_layer(name).beta)
+
+
+def test_a_batch_norm_inside_a_lambda_is_refused_by_name():
+    image = keras.Input(SHAPE)
+    hidden = layers.BatchNormalization(name="hidden")
+    hidden.build((None, *SHAPE))
+    model = keras.Model(image, layers.Lambda(lambda x: hidden(x), name="own")(image))
+    for tool in (nobn.fold_batch_norm, nobn.remove_batch_norm):
+        with pytest.raises(nobn.surgery.ModelError, match="'own' .*'hidden'"):
+            tool(model)
+
+
+def test_statistics_are_frozen_around_a_lambda():
+    image = keras.Input(SHAPE)
+    x = own.FilterResponseNormalization()(layers.Conv2D(4, 3)(image))
+    model = keras.Model(image, layers.Lambda(lambda x: 2 * x)(x))
+    frozen = nobn.freeze_statistics(model, images(4, SHAPE))
+    assert not batch_norms(frozen)
+    x = keras.Model(frozen.inputs, frozen.layers[-1].input)(images(4, SHAPE))
+    assert_allclose(frozen(images(4, SHAPE)), 2 * x.numpy(), rtol=1e-6)
