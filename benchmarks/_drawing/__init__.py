@@ -6,7 +6,7 @@ the same tables, and benchmarks/evidence.py draws them into the pages.
 
 from __future__ import annotations
 
-from . import accuracy, classifiers, cost, faults, files, grids
+from . import accuracy, classifiers, cost, faults, files, grids, zoo
 
 # Name of a block on a page: the file below results/, and what draws the block from it.
 TABLES = {
@@ -34,5 +34,6 @@ TABLES = {
     "posterior": ("posterior/result.json", classifiers.posterior),
     "heads": ("heads/alignment.json", classifiers.heads),
     "mutants": ("mutants/result.json", faults.mutants),
+    "zoo": ("zoo/result.json", zoo.zoo),
     "plain_gap": ("cifar10_accuracy/result.json", accuracy.plain_gap),
 }

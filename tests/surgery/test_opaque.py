@@ -73,13 +73,14 @@ def test_removing_keeps_what_it_does_not_know(build):
 
 
 @pytest.mark.convert
-@each
-def test_given_and_folded_model_convert(build, tmp_path):
-    model = given(build)
-    for which in (model, nobn.fold_batch_norm(model)):
-        report = nobn.convert(which, tmp_path / "m.tflite", data=images(8, SHAPE))
-        assert (report.lce_bconv2d, report.not_prepared) == (2, None)
-        assert report.verify["unexplained"] == 0
+@pytest.mark.parametrize(
+    "build, fold", [(grouped, True), (scaled, False), (blurred, False)]
+)
+def test_given_and_folded_models_convert(build, fold, tmp_path):
+    model = nobn.fold_batch_norm(given(build)) if fold else given(build)
+    report = nobn.convert(model, tmp_path / "m.tflite", data=images(8, SHAPE))
+    assert (report.lce_bconv2d, report.not_prepared) == (2, None)
+    assert report.verify["unexplained"] == 0
 
 
 def test_statistics_behind_every_output_of_a_layer_are_those_of_its_input():

@@ -1,0 +1,207 @@
+"""What folding, removing and converting make of the models of Larq Zoo.
+
+Every model is built with random weights, and batch norms of which statistics, gains and
+shifts lie where training may leave them: gains of both signs. It is folded, and the
+numbers in front of the last softmax are compared on four images; batch norm is removed;
+the given model is converted and verified on the same images. DoReFaNet, whose inputs
+have two bits, may convert in float. Larq Zoo is installed apart, in the folder, without
+what it asks for; each model has a process of its own, one after the other. Half an
+hour on two cores; what the folder holds already is not repeated.
+
+    python benchmarks/zoo.py --folder runs/zoo
+    python benchmarks/zoo.py --folder runs/zoo --output runs/zoo/results \
+        --only MeliusNet22   # a quick look
+"""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import larq_nobn as nobn
+import click
+import numpy as np
+import tensorflow as tf
+from _drawing import zoo as drawing
+from _results import RESULTS, command, machine, versions, write, write_log
+
+keras = tf.keras
+SEED = 0
+EXAMPLES = 4
+# larq-zoo, and what it imports that is not here already.
+PACKAGES = ("larq-zoo==2.4.0", "zookeeper==1.4.0", "typeguard==4.4.4")
+# The sides of their images: small ones where the network allows it.
+MODELS = {
+    "QuickNetSmall": 64,
+    "QuickNet": 64,
+    "QuickNetLarge": 64,
+    "RealToBinaryNet": 64,
+    "BiRealNet": 64,
+    "BinaryResNetE18": 64,
+    "BinaryDenseNet28": 64,
+    "BinaryDenseNet37": 64,
+    "BinaryDenseNet37Dilated": 64,
+    "BinaryDenseNet45": 64,
+    "MeliusNet22": 64,
+    "BinaryAlexNet": 64,
+    "XNORNet": 224,
+    "DoReFaNet": 64,
+}
+IN_FLOAT = ("DoReFaNet",)
+
+
+def install(site):
+    """Puts Larq Zoo into a folder of its own."""
+    if not (site / "larq_zoo").exists():
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+        subprocess.run([*pip, "--target", str(site), *PACKAGES], check=True)
+
+
+def images(side):
+    random = np.random.default_rng(SEED)
+    return random.normal(size=(EXAMPLES, side, side, 3)).astype(np.float32)
+
+
+def build(name):
+    """The model, with batch norms as training may leave them."""
+    import larq_zoo  # only there once it is installed
+
+    keras.utils.set_random_seed(SEED)
+    builder = {**vars(larq_zoo.sota), **vars(larq_zoo.literature)}[name]
+    side = MODELS[name]
+    model = builder(input_shape=(side, side, 3), weights=None)
+    norms = batch_norms(model)
+    momenta = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.momentum = 0.0
+    model(images(side), training=True)  # sets the statistics to those of the images
+    random = np.random.default_rng(SEED)
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.momentum = momentum
+        mean, variance = layer.moving_mean, layer.moving_variance
+        size = mean.shape
+        mean.assign_add(0.3 * tf.sqrt(variance) * random.normal(size=size))
+        variance.assign(0.01 + variance * random.uniform(0.5, 2.0, size))
+        if layer.gamma is not None:
+            signs = random.choice([-1.0, 1.0], size)
+            layer.gamma.assign(signs * random.uniform(0.5, 1.5, size))
+        if layer.beta is not None:
+            layer.beta.assign(0.5 * random.normal(size=size))
+    return model
+
+
+def batch_norms(model):
+    kind = keras.layers.BatchNormalization
+    return [layer for layer in model.submodules if isinstance(layer, kind)]
+
+
+def logits(model):
+    """What goes into the softmax, which would hide differences."""
+    return keras.Model(model.input, model.layers[-1].input)(
+        images(model.input.shape[1])
+    )
+
+
+def folded(model):
+    new, report = nobn.fold_batch_norm(model, return_report=True)
+    before, after = logits(model).numpy(), logits(new).numpy()
+    return {
+        "difference": float(np.abs(after - before).max() / np.abs(before).max()),
+        "batch_norms": len(batch_norms(new)),
+        "affine_layers": sum(
+            change.action == "became a per-channel affine layer"
+            for change in report.changes
+        ),
+    }
+
+
+def removed(model):
+    new = nobn.remove_batch_norm(model)
+    found = logits(new).numpy()
+    return {
+        "batch_norms": len(batch_norms(new)),
+        "logits": {"mean": float(found.mean()), "std": float(found.std())},
+    }
+
+
+def converted(model, path, allow_float):
+    data = images(model.input.shape[1])
+    report = nobn.convert(model, path, data=data, allow_float=allow_float)
+    return {
+        "lce_bconv2d": report.lce_bconv2d,
+        "binary_layers": report.binary_layers,
+        "in_float": len(report.in_float),
+        "float_ops": sum(op["count"] for op in report.float_ops),
+        "bytes": report.size_bytes,
+        "rewritten": report.rewritten,
+        "not_prepared": report.not_prepared,
+        "verify": report.verify,
+    }
+
+
+def tried(tool, *arguments):
+    try:
+        return tool(*arguments)
+    except ValueError as error:  # all of whose kinds say why in words
+        return {"refused": str(error)}
+
+
+def measure(name, folder):
+    """One row, in this process."""
+    sys.path.append(str(folder / "site"))
+    start = time.perf_counter()
+    model = build(name)
+    row = {
+        "side": MODELS[name],
+        "parameters": model.count_params(),
+        "batch_norms": len(batch_norms(model)),
+        "fold": tried(folded, model),
+        "remove": tried(removed, model),
+        "convert": tried(converted, model, folder / f"{name}.tflite", name in IN_FLOAT),
+    }
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss  # kB
+    row["peak_gb"] = round(peak / 1024**2, 2)
+    row["seconds"] = round(time.perf_counter() - start)
+    write(row, folder / f"{name}.json")
+
+
+@click.command()
+@click.option("--folder", type=Path, required=True, help="Where Larq Zoo and files go.")
+@click.option("--only", multiple=True, type=click.Choice(list(MODELS)))
+@click.option("--output", type=Path, default=RESULTS / "zoo", show_default=True)
+@click.option("--row", is_flag=True, hidden=True, help="Measure one model, here.")
+def main(folder, only, output, row):
+    if row:
+        return measure(*only, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    install(folder / "site")
+    rows = {}
+    for name in only or MODELS:
+        done = folder / f"{name}.json"
+        if not done.exists():
+            own = [sys.executable, __file__, "--folder", str(folder), "--only", name]
+            log = folder / f"{name}.txt"
+            with log.open("w") as said:
+                subprocess.run([*own, "--row"], stdout=said, stderr=said, check=True)
+        rows[name] = json.loads(done.read_text())
+        print(f"{name}: {rows[name]['seconds']} s", flush=True)
+    result = {
+        "command": command(),
+        "machine": machine(),
+        "versions": versions("larq_compute_engine"),
+        "packages": PACKAGES,
+        "seed": SEED,
+        "examples": EXAMPLES,
+        "rows": rows,
+    }
+    write(result, output / "result.json")
+    said = result["command"], __doc__.splitlines()[0], result["machine"]
+    write_log(output, *said, tables=drawing.zoo(result))
+
+
+if __name__ == "__main__":
+    main()
