@@ -31,7 +31,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
         {"_batch_norm", "_linear", "_report", "_signs"},
         {"fold", "remove", "statistics"},
     ),
-    "training": ({"settings"}, {"folder"}, {"run"}, {"comparison"}),
+    "training": ({"settings"}, {"folder"}, {"start"}, {"run"}, {"comparison"}),
     "deploy": (
         {"_errors", "_shown"},
         {"_binary"},

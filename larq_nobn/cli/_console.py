@@ -102,6 +102,25 @@ def quiet() -> None:
 
 
 @contextmanager
+def beginnings_shown() -> Iterator[None]:
+    """Prints what a training takes from another network, when it does so."""
+    logger, handler = logging.getLogger("larq_nobn.start"), _Said()
+    level = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
+
+
+class _Said(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        say(record.getMessage())
+
+
+@contextmanager
 def own_stderr() -> Iterator[None]:
     """Leaves standard error to Python: native code's messages heed no log level."""
     with (

@@ -8,6 +8,7 @@ from dataclasses import fields
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from .. import data, models, training
 from ._models import Dataset, data_dir_option
@@ -121,7 +122,11 @@ SEED = setting("--seed", "The same seed gives the same weights.")
 LEARNING_RATE = setting("--learning-rate", "At the first step, behind a warm-up.")
 
 WHAT: Sequence[_Decorator] = (
-    setting("--model", "The network.", click.Choice(list(models.BUILDERS))),
+    setting(
+        "--model",
+        "The network. With --init, if this is left out: the network of --init itself.",
+        click.Choice([*models.BUILDERS, training.OWN]),
+    ),
     setting("--dataset", "The images; see larq-nobn data.", Dataset()),
     setting("--image-size", "Pixels: 96, or 96x128.", Size(), "the data set's own"),
     setting("--holdout", "Share for testing of a folder that has no part for it."),
@@ -139,6 +144,12 @@ WHAT: Sequence[_Decorator] = (
         "--precision",
         "The mixed ones compute in 16 bits and keep weights in 32.",
         click.Choice(training.PRECISIONS),
+    ),
+    setting(
+        "--init",
+        "Start from the weights of this run or model file; see --recipe fine_tune.",
+        str,
+        "fresh weights",
     ),
     setting("--limit", "Use at most so many images of each split.", int, "all"),
     data_dir_option,
@@ -158,6 +169,7 @@ HOW: Sequence[_Decorator] = (
     setting("--stage-one-decay", "The same in the first of two stages."),
     setting("--clip-factor", "Adaptive gradient clipping; 0 turns it off."),
     setting("--shift-multiplier", "Learning-rate factor of shifts and gains."),
+    setting("--backbone-multiplier", "The same of all weights but the classifier's."),
     setting("--calibrate/--no-calibrate", "Set shifts and gains from 512 images."),
     setting("--latent-scale", "Factor on the first latent weights of binary kernels."),
     setting("--reflect/--no-reflect", "Augment with mirrored instead of black pixels."),
@@ -201,5 +213,10 @@ def options(*decorators: _Decorator) -> _Decorator:
 def settings_of(recipe: str | None, **given: Any) -> training.RunSettings:
     """Returns the settings of a recipe and of the options that were given."""
     given["network"] = dict(given["network"])
+    if given["init"] is not None:
+        source = click.get_current_context().get_parameter_source
+        for name in ("model", "normalization"):
+            if source(name) is ParameterSource.DEFAULT:
+                given[name] = None
     chosen = {name: value for name, value in given.items() if value is not None}
     return training.RunSettings.from_recipe(recipe, **chosen)

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from .. import training
-from ._console import out, pairs, percent, training_progress
+from ._console import beginnings_shown, out, pairs, percent, training_progress
 from ._errors import resumable
 from ._options import (
     BATCH_SIZE,
@@ -50,9 +50,15 @@ def train(
     \b
     Example: larq-nobn train --dataset digits --width 32 --blocks 4,4 --epochs 10 \\
                  --output runs/digits
+             larq-nobn train --init runs/a --recipe fine_tune --dataset digits \\
+                 --output runs/b
     """
     settings = settings_of(recipe, **given)
-    with resumable(output), training_progress(settings.epochs) as bar:
+    with (
+        resumable(output),
+        beginnings_shown(),
+        training_progress(settings.epochs) as bar,
+    ):
         run = training.train(settings, output, bar, resume=resume, strategy=strategy)
     metrics = run.record["metrics"]
     rows = {

@@ -15,6 +15,7 @@ from .run import STRATEGIES, NonFiniteLoss, Terminated, train
 from .settings import (
     KERNELS,
     OPTIMIZERS,
+    OWN,
     PRECISIONS,
     RECIPES,
     SCHEDULES,
@@ -25,6 +26,7 @@ from .settings import (
 __all__ = [
     "KERNELS",
     "OPTIMIZERS",
+    "OWN",
     "PRECISIONS",
     "RECIPES",
     "SCHEDULES",

@@ -77,6 +77,19 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         ("train --output r --network gamma=1", "'gamma', which ReActNet18 does not"),
         ("train --output r --accumulate 3", "accumulate=3 does not divide"),
         ("train --output r --teacher gone --dataset digits", "gone does not exist"),
+        ("train --output r --init gone", "gone does not exist. Give a run folder"),
+        ("train --output r --init notes.txt --dataset digits", "is not a .keras file"),
+        ("train --output r --init lambda.keras --dataset digits", "(a Lambda)"),
+        ("train --output r --init damaged.keras --dataset digits", "is damaged"),
+        (
+            "train --output r --init float.keras --dataset digits --model ReActNet18 "
+            "--blocks 1 --width 4",
+            "No weight of init='float.keras' fits the network",
+        ),
+        ("train --output r --init float.keras --width 8", "width=8 does not apply"),
+        ("train --output r --model init", "is the network of init, which is not given"),
+        ("train --output r --recipe fine_tune --dataset digits", "Add --init RUN_OR"),
+        ("train --output r --backbone-multiplier -1", "backbone_multiplier=-1.0 is"),
         ("train --output r --strategy many", "'many' is not one of 'none'"),
         (
             "train --output r --strategy multi_worker",

@@ -15,6 +15,7 @@ from larq_nobn import data, deploy, diagnostics, training
 from click.testing import Result
 from larq_nobn._keras import keras
 from larq_nobn.cli import _deploy, main
+from larq_nobn.training.start import Beginning
 
 Invoke = Callable[..., Result]
 
@@ -88,6 +89,25 @@ def test_what_is_not_given_comes_from_the_recipe(
     given = [part for name in chosen for part in (f"--{name}", chosen[name])]
     invoke("train", "--recipe", recipe, *given, "--output", tmp_path / "run")
     assert begun == [training.RunSettings.from_recipe(recipe, **chosen)]
+
+
+def test_train_says_what_it_starts_from(
+    run_folder: Path, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    begun = []
+
+    def stopped(settings: training.RunSettings, *_: object, **__: object):
+        Beginning(settings).fill(training.open_model(run_folder))
+        begun.append(settings)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "train", stopped)
+    given = ("--init", run_folder, "--recipe", "fine_tune", "--backbone-multiplier", 0)
+    result = invoke("train", *given, "--dataset", "digits", "--output", tmp_path / "b")
+    assert f"{run_folder} gave 18 of 18 weights.\n" in result.stdout
+    (settings,) = begun
+    assert (settings.model, settings.normalization) == ("init", None)
+    assert (settings.init, settings.backbone_multiplier) == (str(run_folder), 0)
 
 
 def test_train_shows_epochs_and_the_way_on(trained: tuple[Path, Result]):

@@ -14,8 +14,8 @@ from ._outcomes import ACCURACY, Outcome, plain_settings
 
 # In the order of a table's columns; other settings follow.
 _FIRST = ("normalization", "recipe", "batch_size", "learning_rate", "epochs")
-# Chance, and where the images lie.
-_POOLED = ("seed", "data_dir")
+# Chance, where the images lie, and what the name of a file says already.
+_POOLED = ("seed", "data_dir", "init_sha256")
 _OF_RECIPES = {each.name for each in fields(Recipe)}
 
 

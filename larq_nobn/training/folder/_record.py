@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -30,11 +30,21 @@ def finished(
     settings: RunSettings,
     network: keras.Model,
     history: Sequence[dict[str, float]],
+    beginning: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Writes the last files of a run, and returns what `run.json` holds."""
-    record = _record(settings, network, history)
+    """Writes the last files of a run, and returns what `run.json` holds.
+
+    Arguments:
+        folder: The run folder.
+        settings: Those of the run.
+        network: What was trained.
+        history: A row per epoch.
+        beginning: What is said of the weights that it began with.
+    """
+    record = {**_record(settings, network, history), **beginning}
     save_model(network, folder / "model.keras")
-    title = f"{settings.model}, {settings.normalization}, {settings.dataset}"
+    said = (settings.model, settings.normalization, settings.dataset)
+    title = ", ".join(each for each in said if each is not None)
     draw_curves(folder / "curves.png", title, history)
     write_json(folder / "run.json", record)  # last: its presence means finished
     return record

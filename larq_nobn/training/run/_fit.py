@@ -11,6 +11,7 @@ import tensorflow as tf
 from ..._keras import keras
 from ..folder import CHECKPOINTS, Checkpoints, Journal, Run, finished, plain
 from ..settings import RunSettings
+from ..start import Beginning
 from ._diagnosis import Watch, explained
 from ._images import images_of
 from ._optimizer import schedule_for
@@ -62,15 +63,18 @@ def fit(
     network, trainee = started(settings, schedule, before, teacher, around.strategy)
 
     journal = Journal(folder / "history.csv", schedule, len(images))
+    beginning = Beginning(settings, applies=before is None)
     checkpoints = Checkpoints(
         output / CHECKPOINTS,
         plain(settings),
-        {"journal": journal},
+        {"journal": journal, **beginning.stateful},
         writes=is_chief(around.strategy),
     )
     begun = checkpoints.restore(network)
     if begun:
         images = images_of(settings, "train", begun)
+    else:
+        beginning.fill(network)
 
     watch = Watch()
     callbacks = [around.check, watch, *watchers(settings, network, journal, folder)]
@@ -88,5 +92,5 @@ def fit(
             callbacks=[*callbacks, checkpoints],
             verbose=0,
         )
-    record = finished(folder, settings, network, journal.rows)
+    record = finished(folder, settings, network, journal.rows, beginning.record)
     return Run(output, network, journal.rows, record)

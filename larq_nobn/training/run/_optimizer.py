@@ -10,10 +10,12 @@ from ...optimizers import (
     BayesianLearningRule,
     ParameterGroups,
 )
-from ..settings import RunSettings
+from ..settings import OWN, RunSettings
+from ..start import head_name
 
 # Shifts of signs, the biases of convolutions in their place, and gains of kernels.
 _SHIFTS_AND_GAINS = r"(^|/)(shift|gain)(:|$)|_conv/bias(:|$)"
+_ALL = "."
 
 
 def schedule_for(
@@ -45,22 +47,62 @@ def optimizer_for(
         optimizer = keras.optimizers.Adam(schedule, beta_2=settings.beta_2)
     else:
         optimizer = keras.optimizers.SGD(schedule, momentum=settings.momentum)
-    names = [variable.name for variable in network.trainable_variables]
-    found = any(re.search(_SHIFTS_AND_GAINS, name) for name in names)
-    if settings.shift_multiplier != 1 and found:
-        optimizer = ParameterGroups(
-            optimizer, {_SHIFTS_AND_GAINS: settings.shift_multiplier}
-        )
+    if multipliers := _multipliers(settings, network):
+        optimizer = ParameterGroups(optimizer, multipliers)
     if settings.clip_factor != 0:
-        optimizer = AdaptiveGradientClipping(
-            optimizer, clip_factor=settings.clip_factor
-        )
+        optimizer = _clipped(settings, optimizer, network)
     if not any(map(BayesianLearningRule.is_bayesian_variable, network.weights)):
         return optimizer
-    ratio = settings.natural_learning_rate / settings.learning_rate
+    natural = settings.backbone_multiplier * settings.natural_learning_rate
+    ratio = natural / settings.learning_rate
     return BayesianLearningRule(
         optimizer, _multiplied(schedule, ratio), settings.prior_weight
     )
+
+
+def _multipliers(settings: RunSettings, network: keras.Model) -> dict[str, float]:
+    """Learning-rate factors by patterns, of which the first that fits counts."""
+    names = [variable.name for variable in network.trainable_variables]
+    groups = {}
+    rest = settings.backbone_multiplier
+    if rest != 1:
+        head = head_name(network)
+        if head is None:
+            raise ValueError(
+                f"backbone_multiplier={rest} spares the classifier, but the network "
+                f"{network.name} ends in no Dense, Conv2D or SymmetricHead. Use 1."
+            )
+        groups[_below(head)] = 1.0
+    if settings.shift_multiplier != 1:
+        groups[_SHIFTS_AND_GAINS] = rest * settings.shift_multiplier
+    if rest != 1:
+        groups[_ALL] = rest
+    return {
+        pattern: factor
+        for pattern, factor in groups.items()
+        if any(re.search(pattern, name) for name in names)
+    }
+
+
+def _clipped(
+    settings: RunSettings,
+    optimizer: keras.optimizers.Optimizer,
+    network: keras.Model,
+) -> keras.optimizers.Optimizer:
+    """Clips all gradients but those of the classifier."""
+    factor = settings.clip_factor
+    if settings.model != OWN:
+        return AdaptiveGradientClipping(optimizer, clip_factor=factor)
+    # Its layers have any names, which may not tell their roles.
+    head = head_name(network)
+    return AdaptiveGradientClipping.for_model(
+        network, optimizer, factor, exclude=[] if head is None else [_below(head)]
+    )
+
+
+def _below(layer: str) -> str:
+    """The pattern of the weights of a layer."""
+    return f"(^|/){re.escape(layer)}/"
 
 
 def _multiplied(

@@ -9,7 +9,8 @@ import tensorflow as tf
 from ... import data
 from ..._keras import dtype_policy, keras
 from ...calibration import calibrate
-from ..settings import NETWORKS, RunSettings, scale_latents, with_kernels
+from ..settings import NETWORKS, OWN, RunSettings, scale_latents, with_kernels
+from ..start import opened, with_head
 from ._images import class_weights, images_of
 from ._optimizer import optimizer_for
 from ._randomness import own_generators
@@ -56,14 +57,19 @@ def started(
 
 def _build(settings: RunSettings) -> keras.Model:
     info = data.describe(**settings.images)
-    chosen = {"width": settings.width, "blocks": settings.blocks}
-    network = NETWORKS[settings.model](
-        info.image_shape,
-        info.classes,
-        normalization=settings.normalization,
-        **{name: value for name, value in chosen.items() if value is not None},
-        **settings.network,
-    )
+    if settings.model == OWN:
+        network = with_head(
+            opened(settings), info.image_shape, info.classes, str(settings.init)
+        )
+    else:
+        chosen = {"width": settings.width, "blocks": settings.blocks}
+        network = NETWORKS[settings.model](
+            info.image_shape,
+            info.classes,
+            normalization=settings.normalization,
+            **{name: value for name, value in chosen.items() if value is not None},
+            **settings.network,
+        )
     return with_kernels(
         network, settings.kernel, settings.weight_decay, settings.temperature
     )

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import fields, replace
 
-import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
 from ..settings import Recipe, RunSettings
+from ..start import ends_in_softmax
 
 # What a residual network with batch norm is commonly trained with.
 _RECIPE = Recipe(
@@ -39,6 +39,8 @@ def teacher_settings(settings: RunSettings) -> RunSettings:
         normalization="batch_norm",
         blocks=blocks,
         recipe="plain",
+        init=None,
+        init_sha256=None,
     )
 
 
@@ -67,17 +69,10 @@ def probabilities_of(
             f"images of {tuple(image_shape)} to {classes} classes. Choose one that was "
             "trained on this data set."
         )
-    in_logits = not _ends_in_softmax(teacher, image_shape)
+    in_logits = not ends_in_softmax(teacher, image_shape)
 
     def probabilities(images: tf.Tensor) -> tf.Tensor:
         outputs = tf.cast(teacher(images, training=False), tf.float32)
         return tf.nn.softmax(outputs) if in_logits else outputs
 
     return probabilities
-
-
-def _ends_in_softmax(teacher: keras.Model, image_shape: Sequence[int]) -> bool:
-    """Whether noise comes out as probabilities, which logits do only by a miracle."""
-    noise = np.random.default_rng(0).normal(size=(4, *image_shape))
-    outputs = np.asarray(teacher(noise.astype(np.float32), training=False), np.float64)
-    return bool((outputs >= 0).all() and np.allclose(outputs.sum(1), 1, atol=1e-2))

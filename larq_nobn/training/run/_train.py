@@ -16,6 +16,7 @@ from ..._keras import keras
 from ...data import GIVEN, describe, handed_over
 from ..folder import Run, claimed, is_finished, load_run, open_model, plain
 from ..settings import RunSettings
+from ..start import settled
 from ._fit import Circumstances, fit
 from ._step import Probabilities
 from ._stopping import stoppable
@@ -65,11 +66,13 @@ def train(
 
     Raises:
         FileExistsError: If `output` is not empty.
-        FileNotFoundError: If the data set is not prepared.
+        FileNotFoundError: If the data set is not prepared, or the network that the run
+            starts from is not there.
         ConnectionError: If another worker has stopped.
         NonFiniteLoss: If the loss becomes infinite or NaN; says where.
         ValueError: If the network does not fit the data, an unfinished run in `output`
-            has other settings, or the replicas cannot share a batch evenly.
+            has other settings, the replicas cannot share a batch evenly, or no weight
+            of `init` fits.
 
     Example:
         ```python
@@ -83,6 +86,7 @@ def train(
     """
     if data is not None:
         settings = replace(settings, dataset=GIVEN)
+    settings = settled(settings, Path(output), resume)
     replicas = strategy_for(strategy)
     check_shares(replicas, settings.batch_size, settings.accumulate)
     _warn_of_small_batches(settings, replicas.num_replicas_in_sync)

@@ -1,5 +1,6 @@
 """What a training run is: its settings, the recipes, the networks."""
 
+from ._init import OWN, weights_file
 from ._kernels import KERNELS, scale_latents, with_kernels
 from ._networks import NETWORKS
 from ._recipe import OPTIMIZERS, SCHEDULES, Recipe
@@ -11,6 +12,7 @@ __all__ = [
     "KERNELS",
     "NETWORKS",
     "OPTIMIZERS",
+    "OWN",
     "PRECISIONS",
     "RECIPES",
     "SCHEDULES",
@@ -19,6 +21,7 @@ __all__ = [
     "named",
     "scale_latents",
     "shown",
+    "weights_file",
     "with_kernels",
     "words",
 ]

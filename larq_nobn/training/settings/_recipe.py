@@ -33,6 +33,9 @@ class Recipe:
             clipping.
         shift_multiplier: Learning-rate factor of the shifts of signs and of the gains
             of kernels.
+        backbone_multiplier: Learning-rate factor of all weights but the classifier's,
+            on top of other factors; 0 freezes them. For networks that start from the
+            weights of another one.
         calibrate: Whether `larq_nobn.calibrate` sets shifts and gains before the first
             step; for `normalization="nobn"`.
         latent_scale: Factor on the latent binary kernels of the fresh network: the
@@ -76,6 +79,7 @@ class Recipe:
     stage_one_decay: float = 0.0
     clip_factor: float = 0.02
     shift_multiplier: float = 1.0
+    backbone_multiplier: float = 1.0
     calibrate: bool = False
     latent_scale: float = 1.0
     reflect: bool = False
@@ -155,4 +159,5 @@ _RANGES = (
     ("mixup", "[0, inf)", "0 is none, 0.2 is usual."),
     ("latent_scale", "(0, inf)", "1 keeps those of the network."),
     ("shift_multiplier", "(0, inf)", "1 treats all weights alike."),
+    ("backbone_multiplier", "[0, inf)", "0.1 is usual, 0 freezes, 1 is no difference."),
 )

@@ -67,4 +67,13 @@ RECIPES: dict[str, Recipe] = {
     # Few images: weaker clipping limits hold back what one batch says.
     "small": replace(_NOBN, epochs=30, batch_size=32, clip_factor=0.001),
     "quick": replace(_NOBN, epochs=2),
+    # From the weights of another network: short steps that keep what it knows.
+    "fine_tune": replace(
+        _NOBN,
+        epochs=10,
+        batch_size=32,
+        learning_rate=1e-3,
+        backbone_multiplier=0.1,
+        calibrate=False,
+    ),
 }

@@ -14,6 +14,7 @@ from ..._checks import (
     check_integer,
     check_number,
 )
+from ._init import OWN, check_init, content_hash
 from ._networks import NETWORKS
 from ._recipe import Recipe
 from ._recipes import RECIPES
@@ -34,9 +35,11 @@ class RunSettings(Recipe):
     another one.
 
     Arguments:
-        model: Name of a network in `larq_nobn.models.BUILDERS`, or `"FloatResNet"`, a
-            real-valued teacher.
-        normalization: One of `larq_nobn.models.NORMALIZATIONS`.
+        model: Name of a network in `larq_nobn.models.BUILDERS`; `"FloatResNet"`, a
+            real-valued teacher; or `"init"`, the network of `init` as it is, with a new
+            classifier where the number of classes differs.
+        normalization: One of `larq_nobn.models.NORMALIZATIONS`; None for the model
+            `"init"`, which has its own.
         dataset: One of `larq_nobn.data.NAMES`, a folder of pictures, or `"tfds:NAME"`;
             as `larq_nobn.data.load` takes it. `"given"` is what `train` gets as `data`.
         width: Channels of the first stage; None for the network's own.
@@ -55,11 +58,15 @@ class RunSettings(Recipe):
         balance_classes: Whether images of rare classes weigh more in the loss of
             training, so that all classes have the same weight.
         recipe: Name of the recipe that the others started from, for the record.
+        init: Run folder, or `.keras` or `.h5` file, whose weights the network starts
+            with where names and shapes are the same; None for fresh ones.
+        init_sha256: SHA-256 of that file, so that a run goes on from nothing else; None
+            reads it off the file.
         epochs, batch_size, optimizer, learning_rate, beta_2, momentum, schedule,
             warmup_epochs, weight_decay, stage_one_decay, clip_factor, shift_multiplier,
-            calibrate, latent_scale, reflect, accumulate, stages, teacher, kernel,
-            natural_learning_rate, prior_weight, temperature, label_smoothing, mixup,
-            network: As in `Recipe`.
+            backbone_multiplier, calibrate, latent_scale, reflect, accumulate, stages,
+            teacher, kernel, natural_learning_rate, prior_weight, temperature,
+            label_smoothing, mixup, network: As in `Recipe`.
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -72,7 +79,7 @@ class RunSettings(Recipe):
     """
 
     model: str = "ReActNet18"
-    normalization: str = "nobn"
+    normalization: str | None = "nobn"
     dataset: str = "cifar10"
     width: int | None = None
     blocks: tuple[int, ...] | None = None
@@ -86,11 +93,15 @@ class RunSettings(Recipe):
     skip_unreadable: bool = False
     balance_classes: bool = False
     recipe: str = "plain"
+    init: str | None = None
+    init_sha256: str | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        check_choice("model", self.model, NETWORKS)
-        check_choice("normalization", self.normalization, models.NORMALIZATIONS)
+        check_choice("model", self.model, (*NETWORKS, OWN))
+        check_init(self)
+        if self.model != OWN:
+            check_choice("normalization", self.normalization, models.NORMALIZATIONS)
         object.__setattr__(self, "dataset", data.check_name("dataset", self.dataset))
         self._check_images()
         check_choice("precision", self.precision, PRECISIONS)
@@ -108,6 +119,8 @@ class RunSettings(Recipe):
         if self.limit is not None:
             check_integer("limit", self.limit, 1, "Leave it out to use all images.")
         self._check_network()
+        if self.init is not None and self.init_sha256 is None:
+            object.__setattr__(self, "init_sha256", content_hash(self.init))
 
     def _check_images(self) -> None:
         object.__setattr__(self, "image_size", data.check_size(self.image_size))
@@ -154,7 +167,8 @@ class RunSettings(Recipe):
         """Returns the settings of a recipe, with some of them chosen otherwise.
 
         What a recipe says of networks that another one does not have, and calibration
-        where there is nothing to calibrate, is left out.
+        where there is nothing to calibrate, is left out. With `init` and without a
+        model it is the network of `init`.
 
         Arguments:
             name: One of `RECIPES`; None for `"nobn"` where the normalization is that,
@@ -169,20 +183,27 @@ class RunSettings(Recipe):
             settings = nobn.training.RunSettings.from_recipe("nobn", width=16, epochs=5)
             ```
         """
+        if chosen.get("init") is not None:
+            chosen.setdefault("model", OWN)
+        if chosen.get("model") == OWN:
+            chosen.setdefault("normalization", None)
         free = chosen.get("normalization", "nobn") == "nobn"
         if name is None:
             name = "nobn" if free else "plain"
         recipe = RECIPES[check_choice("recipe", name, RECIPES)]
         values = {each.name: getattr(recipe, each.name) for each in fields(Recipe)}
-        model = check_choice("model", chosen.get("model", cls.model), NETWORKS)
+        model = chosen.get("model", cls.model)
+        check_choice("model", model, (*NETWORKS, OWN))
         known = builder_options(model)
         network = {k: v for k, v in recipe.network.items() if k in known}
-        values["calibrate"] = recipe.calibrate and free
+        values["calibrate"] = recipe.calibrate and free and not chosen.get("init")
         network |= chosen.pop("network", {})
         return cls(**{**values, **chosen, "network": network, "recipe": name})
 
 
 def builder_options(model: str) -> list[str]:
     """Names of the arguments of a network that have no setting of their own."""
+    if model == OWN:
+        return []
     names = signature(NETWORKS[model]).parameters
     return [name for name in names if name not in {*_BUILDER_SETTINGS, "name"}]

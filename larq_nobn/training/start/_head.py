@@ -1,0 +1,154 @@
+"""The classifier of a network: found, and made anew for other classes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ..._keras import keras
+from ...graph import Graph, ModelError, inputs_of, rebuild, refuse_opaque
+from ...layers import SymmetricHead
+
+_layers = keras.layers
+# The argument that says how many classes a layer tells apart.
+_SIZES: tuple[tuple[Any, str], ...] = (
+    (SymmetricHead, "classes"),
+    (_layers.Dense, "units"),
+    (_layers.Conv2D, "filters"),
+)
+_SOFTMAX = (keras.activations.softmax, tf.nn.softmax)
+
+
+def head_name(model: keras.Model) -> str | None:
+    """Name of the layer that makes classes of features; None if there is none.
+
+    What follows it (an activation, a norm, a pool) has one input.
+
+    Arguments:
+        model: A functional model of one output.
+    """
+    found = _ending(model)
+    return found[-1].name if found and _size(found[-1]) else None
+
+
+def with_head(
+    model: keras.Model, image_shape: Sequence[int], classes: int, name: str
+) -> keras.Model:
+    """Builds a network again, with fresh weights, for other images and classes.
+
+    A softmax at its end goes, since training takes logits. What ends in a feature map
+    gets an average pool and a dense classifier.
+
+    Arguments:
+        model: A functional or Sequential model of one input and one output.
+        image_shape: (height, width, channels) of its images.
+        classes: How many it has to tell apart.
+        name: What an error calls it.
+
+    Raises:
+        ValueError: If it cannot be built for such images, or its classifier is none
+            that could be replaced.
+    """
+    called = f"The network of init={name!r}"
+    advice = "Choose a model (--model) that takes its weights."
+    try:
+        made = _built(model, image_shape, classes)
+    except ModelError as error:
+        raise ValueError(f"{called} cannot be trained as it is: {error}") from error
+    except (ValueError, TypeError, AssertionError) as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ValueError(
+            f"{called} cannot be built for images of {tuple(image_shape)}: {reason} "
+            f"It takes images of {model.input_shape[1:]}: choose their size."
+        ) from error
+    if tuple(made.output_shape) != (None, classes):
+        raise ValueError(
+            f"{called} gives outputs of shape {made.output_shape[1:]} instead of "
+            f"{classes} classes, and ends in no Dense, Conv2D or SymmetricHead that "
+            f"could be replaced. {advice}"
+        )
+    if ends_in_softmax(made, image_shape):
+        raise ValueError(
+            f"{called} ends in a softmax that is no layer of its own, but training "
+            f"takes logits. {advice}"
+        )
+    return made
+
+
+def ends_in_softmax(model: keras.Model, image_shape: Sequence[int]) -> bool:
+    """Whether noise comes out as probabilities, which logits do only by a miracle."""
+    noise = np.random.default_rng(0).normal(size=(4, *image_shape))
+    outputs = np.asarray(model(noise.astype(np.float32), training=False), np.float64)
+    return bool((outputs >= 0).all() and np.allclose(outputs.sum(1), 1, atol=1e-2))
+
+
+def _built(model: keras.Model, image_shape: Sequence[int], classes: int) -> keras.Model:
+    refuse_opaque(model, lambdas=False)
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ModelError(
+            f"It has {len(model.inputs)} inputs and {len(model.outputs)} outputs, but "
+            "a classifier of images has one of each. Choose another network."
+        )
+    plain = keras.Model(model.inputs, model.outputs, name=model.name)
+    made = keras.models.clone_model(
+        plain,
+        input_tensors=keras.Input(tuple(image_shape), name=plain.input_names[0]),
+        clone_function=_Anew(_ending(plain), classes),
+    )
+    if made.outputs[0].shape.rank != 4:
+        return made
+    x = _layers.GlobalAveragePooling2D(name="pool")(made.outputs[0])
+    logits = _layers.Dense(classes, name="head", dtype="float32")(x)
+    return keras.Model(made.inputs, logits, name=made.name)
+
+
+def _ending(model: keras.Model) -> list[keras.layers.Layer]:
+    """The layers from the output back to the classifier, which is the last of them.
+
+    Without one they end where a layer has several inputs, or is a model; there are none
+    behind a feature map.
+    """
+    graph, (end,) = Graph(model), model.outputs
+    found: list[keras.layers.Layer] = []
+    call = graph.producer(end) if end.shape.rank == 2 else None
+    while call is not None:
+        found.append(call.layer)
+        inputs = inputs_of(call.node)
+        inside = isinstance(call.layer, keras.Model)
+        if _size(call.layer) or inside or len(inputs) != 1:
+            break
+        call = graph.producer(inputs[0])
+    return found
+
+
+def _size(layer: keras.layers.Layer) -> str | None:
+    """The argument of a classifier for the number of classes; None for other layers."""
+    if isinstance(layer, _layers.Conv2D):
+        quantized = getattr(layer, "kernel_quantizer", None) is not None
+        if quantized or tuple(layer.kernel_size) != (1, 1):
+            return None  # of the features
+    return next((name for kind, name in _SIZES if isinstance(layer, kind)), None)
+
+
+class _Anew:
+    """Makes the layers of a network anew; those at its end for other classes."""
+
+    def __init__(self, ending: list[keras.layers.Layer], classes: int) -> None:
+        self._ending = {id(layer) for layer in ending}
+        self._head = ending[-1] if ending else None
+        self._classes = classes
+
+    def __call__(self, layer: keras.layers.Layer) -> keras.layers.Layer:
+        changes: dict[str, Any] = {}
+        if id(layer) in self._ending:
+            if isinstance(layer, _layers.Softmax):
+                return _layers.Activation("linear", name=layer.name, dtype="float32")
+            if getattr(layer, "activation", None) in _SOFTMAX:
+                changes["activation"] = "linear"
+        size = _size(layer)
+        if layer is self._head and size:
+            changes[size] = self._classes
+        return rebuild(layer, float32=True, **changes)

@@ -1,0 +1,427 @@
+"""Runs that start from the weights of another network."""
+
+from __future__ import annotations
+
+import json
+import logging
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn import training
+from larq_nobn._keras import keras
+from larq_nobn.training.run._optimizer import optimizer_for, schedule_for
+from larq_nobn.training.run._teacher import teacher_settings
+from larq_nobn.training.start import (
+    Beginning,
+    head_name,
+    settled,
+    transfer,
+    with_head,
+)
+from numpy.testing import assert_allclose, assert_array_equal
+from training.runs import assert_same
+from training.test_resume import stop_and_resume
+
+layers, softmax = keras.layers, tf.nn.softmax
+from_recipe = training.RunSettings.from_recipe
+RNG = np.random.default_rng(0)
+IMAGES = RNG.normal(size=(3, 8, 8, 3)).astype(np.float32)
+
+
+def tiny(classes: int = 10, **options: object) -> keras.Model:
+    return nobn.models.ReActNet18(
+        (8, 8, 1), classes, **{"width": 4, "blocks": (1, 1), **options}
+    )
+
+
+def name_of(weight: tf.Variable) -> str:
+    """Of layer and weight, without the scopes in between."""
+    parts = weight.name.removesuffix(":0").split("/")
+    return f"{parts[0]}/{parts[-1]}"
+
+
+def scrambled(model: keras.Model) -> keras.Model:
+    values = [RNG.normal(size=w.shape) for w in model.get_weights()]
+    model.set_weights([0.1 * value**2 + 0.01 for value in values])
+    return model
+
+
+def zoo_like() -> keras.Model:
+    """As Larq Zoo writes them: unnamed layers, norms, shortcuts, a softmax apart."""
+    image = keras.Input((8, 8, 3))
+    x = layers.Conv2D(4, 3, padding="same", use_bias=False)(image)
+    x = layers.BatchNormalization()(x)
+    y = lq.layers.QuantConv2D(
+        4,
+        3,
+        padding="same",
+        pad_values=1.0,
+        use_bias=False,
+        input_quantizer="ste_sign",
+        kernel_quantizer="ste_sign",
+        kernel_constraint="weight_clip",
+    )(x)
+    x = layers.add([layers.BatchNormalization()(y), x])
+    x = layers.GlobalAveragePooling2D()(layers.ReLU(name="features")(x))
+    x = layers.Dense(5)(x)
+    return keras.Model(image, layers.Activation("softmax", dtype="float32")(x))
+
+
+# What is taken.
+
+
+def test_weights_of_the_same_name_and_shape_are_taken():
+    source, target = scrambled(tiny(7)), tiny(10)
+    before = {name_of(w): w.numpy() for w in target.weights}
+    found = transfer(source, target, "runs/a")
+    given = {
+        name_of(w): getattr(w, "latent_variable", w).numpy() for w in source.weights
+    }
+    names = list(map(name_of, target.weights))
+    head = ["head/kernel", "head/bias"]
+    assert found.taken == [name for name in names if name not in head]
+    assert (found.fresh, found.left, found.source) == (head, head, "runs/a")
+    for weight in target.weights:
+        value = getattr(weight, "latent_variable", weight).numpy()
+        name = name_of(weight)
+        assert_array_equal(value, (before if name in head else given)[name])
+
+
+def test_a_layer_of_another_shape_starts_fresh_with_all_of_its_weights():
+    # Another number of stages: the classifier has a kernel of another shape, and a
+    # bias of the same.
+    found = transfer(scrambled(tiny()), tiny(blocks=(1,)), "a")
+    assert found.fresh == ["head/kernel", "head/bias"]
+    assert [name for name in found.left if name.startswith("head")] == found.fresh
+    assert len([name for name in found.left if name.startswith("stage2")]) == 8
+
+
+def test_what_is_taken_is_said_in_a_sentence_of_any_length():
+    found = transfer(scrambled(tiny(blocks=(1,))), tiny(), "a.keras")
+    assert str(found) == (
+        "a.keras gave 8 of 18 weights. Fresh: stage2_block1_conv/kernel, "
+        "stage2_block1_conv/gain, stage2_block1_conv/shift, "
+        "stage2_block1_shortcut_conv/kernel, stage2_block1_shortcut_conv/gain, "
+        "stage2_block1_act/shift_in and 4 more. Of its own not taken: head/kernel, "
+        "head/bias."
+    )
+    assert str(transfer(tiny(), tiny(), "b")) == "b gave 18 of 18 weights."
+
+
+def test_layers_inside_models_are_matched_by_their_path():
+    def nested(classes: int) -> keras.Model:
+        inner = keras.Sequential(
+            [layers.Dense(3, name="one"), layers.Dense(3, name="two")], name="body"
+        )
+        image = keras.Input((3,))
+        return keras.Model(image, layers.Dense(classes, name="end")(inner(image)))
+
+    source, target = scrambled(nested(2)), nested(4)
+    found = transfer(source, target, "a")
+    body = [f"body/{a}/{b}" for a in ("one", "two") for b in ("kernel", "bias")]
+    assert (found.taken, found.fresh) == (body, ["end/kernel", "end/bias"])
+    for given, taken in zip(source.weights[:4], target.weights[:4], strict=True):
+        assert_array_equal(given, taken)
+
+
+def test_no_weight_fits():
+    with pytest.raises(ValueError, match="No weight of init='a' fits the network"):
+        transfer(keras.Sequential([layers.Dense(3, input_shape=(2,))]), tiny(), "a")
+
+
+# The network of a file itself.
+
+
+@pytest.fixture(scope="module")
+def folded(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("init") / "folded.keras"
+    training.save_model(nobn.fold_batch_norm(scrambled(zoo_like())), file)
+    return file
+
+
+def test_a_folded_model_gets_a_new_head_and_keeps_its_features(folded: Path):
+    source = training.open_model(folded)
+    target = with_head(source, (8, 8, 3), 7, "folded.keras")
+    found = transfer(source, target, "folded.keras")
+    head = head_name(target)
+    assert found.fresh == [f"{head}/kernel", f"{head}/bias"]
+    given, taken = (
+        keras.Model(each.inputs, each.get_layer("features").output)(IMAGES)
+        for each in (source, target)
+    )
+    assert_array_equal(given, taken)
+    kernel, bias = target.get_layer(head).get_weights()
+    logits = taken.numpy().mean((1, 2)).astype(np.float64) @ kernel + bias
+    assert_allclose(target(IMAGES), logits, rtol=1e-4, atol=1e-5)
+
+
+def test_a_head_of_the_same_size_is_taken_and_its_softmax_is_not(folded: Path):
+    source = training.open_model(folded)
+    target = with_head(source, (8, 8, 3), 5, "a")
+    assert transfer(source, target, "a").fresh == []
+    logits = np.asarray(target(IMAGES), np.float64)
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    assert_allclose(source(IMAGES), powers / powers.sum(1, keepdims=True), rtol=1e-4)
+    assert np.max(source(IMAGES)) < 0.99
+
+
+def test_a_network_is_built_for_images_of_another_size(folded: Path):
+    source = training.open_model(folded)
+    target = with_head(source, (12, 10, 3), 5, "a")
+    assert target.input_shape == (None, 12, 10, 3)
+    assert transfer(source, target, "a").fresh == []
+
+
+def ending(*parts: keras.layers.Layer, shape=(None, None, 3)) -> keras.Model:
+    return keras.Sequential([keras.Input(shape), layers.Conv2D(4, 3), *parts])
+
+
+ENDINGS = {
+    "activation": [layers.GlobalMaxPool2D(), layers.Dense(5, "softmax", name="end")],
+    "layer": [
+        *(layers.Conv2D(5, 1, name="end"), layers.GlobalMaxPool2D(), layers.Softmax())
+    ],
+    "norm": [
+        layers.GlobalMaxPool2D(),
+        lq.layers.QuantDense(5, input_quantizer="ste_sign", name="end"),
+        layers.BatchNormalization(),
+        layers.Activation("softmax"),
+    ],
+    "symmetric": [layers.GlobalMaxPool2D(), nobn.layers.SymmetricHead(5, name="end")],
+}
+
+
+@pytest.mark.parametrize("name", ENDINGS)
+def test_endings(name: str):
+    model = ending(*ENDINGS[name])
+    made = with_head(model, (8, 8, 3), 7, "a")
+    assert made.output_shape == (None, 7)
+    assert head_name(made) == "end"
+    assert not np.allclose(np.sum(made(IMAGES), 1), 1, atol=1e-2)
+    assert [type(a) for a in made.layers] != [] and model.output_shape == (None, 5)
+
+
+def test_what_ends_in_a_map_gets_a_pool_and_a_head():
+    made = with_head(ending(layers.ReLU()), (8, 8, 3), 7, "a")
+    assert (head_name(made), made.output_shape) == ("head", (None, 7))
+
+
+def of_two_inputs() -> keras.Model:
+    images = [keras.Input((8, 8, 3)) for _ in range(2)]
+    return keras.Model(images, layers.add(images))
+
+
+@pytest.mark.parametrize(
+    "model, sentence",
+    [
+        (
+            lambda: ending(layers.Flatten(), shape=(8, 8, 3)),
+            r"shape \(196,\) instead of 7 classes, and",
+        ),
+        (of_two_inputs, "It has 2 inputs and 1 outputs, but a classifier"),
+        (
+            lambda: ending(layers.Reshape((36, 4)), layers.GlobalAvgPool1D()),
+            r"for images of \(9, 9, 3\): .*Reshape.* It takes images of",
+        ),
+    ],
+    ids=["features", "two", "size"],
+)
+def test_networks_that_cannot_be_used(model, sentence: str):
+    with pytest.raises(ValueError, match=sentence):
+        with_head(model(), (9, 9, 3), 7, "a")
+
+
+def test_a_softmax_that_cannot_be_taken_off_is_refused():
+    model = ending(layers.Dense(7), layers.GlobalAvgPool2D(), layers.Lambda(softmax))
+    with pytest.raises(ValueError, match="ends in a softmax that is no layer"):
+        with_head(model, (9, 9, 3), 7, "a")
+
+
+# Settings.
+
+
+def test_without_a_model_it_is_the_network_of_init():
+    settings = from_recipe("fine_tune", init="runs/a")
+    assert (settings.model, settings.normalization) == ("init", None)
+    assert (settings.network, settings.calibrate) == ({}, False)
+    assert settings.init_sha256 is None  # there is no such file
+    assert from_recipe(init="runs/a").recipe == "plain"
+    named = from_recipe("nobn", model="ReActNet18", init="runs/a")
+    assert (named.normalization, named.calibrate) == ("nobn", False)
+
+
+def test_settings_hold_the_content_of_the_file(tmp_path: Path):
+    (tmp_path / "model.keras").write_bytes(b"abc")
+    # Of FIPS 180-2, appendix B.1.
+    digest = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    for init in (tmp_path, tmp_path / "model.keras"):
+        assert from_recipe(init=str(init)).init_sha256 == digest
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"model": "init"}, "model='init' is the network of init, which is not given"),
+        (
+            {"init": "a", "width": 8},
+            "width=8 does not apply to the network of",
+        ),
+        ({"init": "a", "blocks": (1,)}, r"blocks=\(1,\) does not apply"),
+        ({"init": "a", "normalization": "none"}, "normalization='none' does not apply"),
+        ({"init": "a", "network": {"alpha": 1.0}}, "does not apply"),
+        ({"init": "a", "precision": "mixed_bfloat16"}, "precision=.* does not apply"),
+        ({"init": "a", "stages": 2}, "stages=2 does not apply"),
+        (
+            {"init": "a", "model": "ReActNet18", "calibrate": True},
+            "calibrate=True would overwrite shifts and gains of init='a'",
+        ),
+        ({"init": ""}, "init='' is no path"),
+        ({"init": Path("a")}, "init=.*Path.* is no path"),
+        (
+            {"backbone_multiplier": -1.0},
+            "backbone_multiplier=-1.0 is outside",
+        ),
+    ],
+)
+def test_settings_that_do_not_go_together(wrong: dict, sentence: str):
+    with pytest.raises((ValueError, TypeError), match=sentence):
+        from_recipe(**wrong)
+
+
+def test_a_teacher_starts_from_nothing():
+    student = from_recipe("fine_tune", init="a", teacher="train")
+    settings = teacher_settings(student)
+    assert (settings.init, settings.backbone_multiplier) == (None, 1.0)
+
+
+def factors(settings: training.RunSettings, network: keras.Model) -> dict[str, float]:
+    """The factor of every weight, by the first of the patterns that is in its name."""
+    optimizer = optimizer_for(settings, schedule_for(settings, 5), network)
+    groups = optimizer.inner_optimizer.multipliers
+    return {
+        name_of(weight): next(
+            factor for key, factor in groups.items() if re.search(key, weight.name)
+        )
+        for weight in network.trainable_weights
+    }
+
+
+def test_the_backbone_learns_slower_and_its_shifts_faster_than_it():
+    named = {"model": "ReActNet18", "init": "a"}
+    found = factors(from_recipe("fine_tune", **named), tiny(blocks=(1,)))
+    assert found == pytest.approx(
+        {
+            "stem_conv/kernel": 0.1,
+            "stem_conv/gain": 0.4,
+            "stage1_block1_conv/kernel": 0.1,
+            "stage1_block1_conv/gain": 0.4,
+            "stage1_block1_conv/shift": 0.4,
+            "stage1_block1_act/shift_in": 0.1,
+            "stage1_block1_act/slope": 0.1,
+            "stage1_block1_act/shift_out": 0.1,
+            "head/kernel": 1.0,
+            "head/bias": 1.0,
+        }
+    )
+
+
+def test_the_classifier_of_any_network_is_spared_and_not_clipped(folded: Path):
+    network = with_head(training.open_model(folded), (8, 8, 3), 7, "a")
+    settings = from_recipe("fine_tune", init="a", shift_multiplier=1.0)
+    head = head_name(network)
+    assert factors(settings, network) == {
+        name_of(weight): 1.0 if head in weight.name else 0.1
+        for weight in network.trainable_weights
+    }
+    optimizer = optimizer_for(settings, schedule_for(settings, 5), network)
+    assert [re.search(key, f"{head}/kernel:0") for key in optimizer.exclude] != [None]
+
+
+def test_networks_without_a_classifier_have_none_to_spare():
+    network = ending(layers.Flatten(), shape=(8, 8, 3))
+    settings = from_recipe("fine_tune", init="a")
+    with pytest.raises(ValueError, match="backbone_multiplier=0.1 spares the classif"):
+        optimizer_for(settings, schedule_for(settings, 5), network)
+
+
+# Runs.
+
+
+def test_what_would_begin_with_nothing_is_refused(tmp_path: Path):
+    with pytest.raises(ValueError, match="backbone_multiplier=0.1 holds back"):
+        training.train(from_recipe("fine_tune", dataset="digits"), tmp_path / "run")
+    gone = from_recipe(dataset="digits", init=str(tmp_path / "gone.keras"))
+    with pytest.raises(FileNotFoundError, match="gone.keras does not exist"):
+        training.train(gone, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_another_file_under_the_same_name_is_refused(tmp_path: Path):
+    file = tmp_path / "a.keras"
+    tiny(blocks=(1,)).save(file)
+    settings = replace(from_recipe(init=str(file)), init_sha256=64 * "0")
+    with pytest.raises(ValueError, match="is not the file that the run began with"):
+        Beginning(settings).fill(tiny())
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_takes_nothing_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    image = keras.Input((8, 8, 1))
+    x = lq.layers.QuantConv2D(
+        4, 3, kernel_quantizer="ste_sign", kernel_constraint="weight_clip", name="conv"
+    )(image)
+    outputs = layers.Dense(3, "softmax", name="end")(layers.GlobalMaxPool2D()(x))
+    training.save_model(keras.Model(image, outputs), tmp_path / "a.keras")
+    chosen = {"dataset": "digits", "init": str(tmp_path / "a.keras")}
+    settings = from_recipe("fine_tune", **chosen, epochs=2, limit=96)
+    with caplog.at_level(logging.INFO, "larq_nobn.start"):
+        whole = training.train(settings, tmp_path / "whole")
+        resumed = stop_and_resume(settings, tmp_path / "resumed", 1)
+    said = [each.getMessage() for each in caplog.records if "start" in each.name]
+    # By the first, and by the part of the second that was stopped.
+    sentence = "gave 2 of 4 weights. Fresh: end/kernel, end/bias. Of its own not taken"
+    assert [sentence in each for each in said] == [True, True]
+    assert_same(resumed, whole)
+    assert whole.model.output_shape == (None, 10)
+    taken = {"source": settings.init, "taken": ["conv/kernel", "conv/bias"]}
+    ends = ["end/kernel", "end/bias"]
+    assert resumed.record["init"] == {**taken, "fresh": ends, "left": ends}
+    written = json.loads((whole.folder / "run.json").read_text())
+    assert written["init"] == resumed.record["init"]
+    # Once it is over, nobody asks for the file.
+    (tmp_path / "a.keras").unlink()
+    again = from_recipe("fine_tune", **chosen, epochs=2, limit=96)
+    assert_same(training.train(again, whole.folder, resume=True), whole)
+
+
+def test_what_was_taken_comes_back_from_a_checkpoint(tmp_path: Path):
+    file = tmp_path / "a.keras"
+    tiny(blocks=(1,)).save(file)
+    settings = from_recipe(init=str(file))
+    first, second = Beginning(settings), Beginning(settings)
+    first.fill(tiny(7, blocks=(1,)))
+    second.set_state(json.loads(json.dumps(first.get_state())))
+    assert second.record == first.record != {}
+    assert list(first.stateful) == ["init"]
+    # Of two stages the second begins where the first ended.
+    behind = Beginning(settings, applies=False)
+    behind.fill(tiny(7))
+    assert (behind.stateful, behind.record) == ({}, {})
+
+
+def test_an_unfinished_run_goes_on_without_the_file(tmp_path: Path):
+    settings = from_recipe("fine_tune", init=str(tmp_path / "gone.keras"))
+    recorded = {"init": settings.init, "init_sha256": "abc"}
+    (tmp_path / "settings.json").write_text(json.dumps(recorded))
+    found = settled(settings, tmp_path, resume=True)
+    assert found == replace(settings, init_sha256="abc")
+    with pytest.raises(FileNotFoundError, match="gone.keras does not exist"):
+        settled(settings, tmp_path, resume=False)
