@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -20,3 +21,17 @@ def new_figure(target: Path, size: tuple[float, float]) -> Any:
             "pip install 'larq_nobn[plots]' brings it."
         ) from error
     return Figure(figsize=size, layout="constrained")
+
+
+def check_picture(path: str | os.PathLike) -> Path:
+    """Returns `path` if it is the name of a picture.
+
+    Raises:
+        ValueError: If it does not end in .png.
+    """
+    target = Path(path)
+    if target.suffix != ".png":
+        raise ValueError(
+            f"{target} is no name for a picture. Choose one that ends in .png."
+        )
+    return target

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 
@@ -76,7 +76,9 @@ def pairs(title: str, rows: Mapping[str, object]) -> Table:
     return table
 
 
-def emit_json(content: Mapping[str, object], target: str | None) -> None:
+def emit_json(
+    content: Mapping[str, object] | Sequence[object], target: str | None
+) -> None:
     """Writes `content` to the file `target`; `-` is stdout and None is nowhere."""
     if target == "-":
         print(json.dumps(content, indent=2))

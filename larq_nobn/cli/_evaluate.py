@@ -16,9 +16,11 @@ from ._models import (
     dataset_option,
     lite_predictor,
     model_argument,
-    open_run_or_file,
+    open_any,
+    prepared_as,
     test_images,
 )
+from .results import Seen, classes_table, refuse_undrawable
 
 
 @click.command()
@@ -31,6 +33,18 @@ from ._models import (
     show_default="none",
     help="Also average so many binary networks of a model of BernoulliSign.",
 )
+@click.option(
+    "--plot",
+    metavar="FILE.png",
+    type=click.Path(path_type=Path),
+    help="Draw the confusion matrix.",
+)
+@click.option(
+    "--mistakes",
+    metavar="FILE.png",
+    type=click.Path(path_type=Path),
+    help="Draw a sheet of the images that are most surely taken for something else.",
+)
 @data_dir_option
 @click.option(
     "--json", "report", help="Write the result to this file; - prints it instead."
@@ -40,33 +54,48 @@ def evaluate(
     dataset: str | None,
     limit: int | None,
     samples: int | None,
+    plot: Path | None,
+    mistakes: Path | None,
     data_dir: str | None,
     report: str | None,
 ) -> None:
-    """Prints accuracy, loss and calibration error on test images.
+    """Prints accuracy, loss and calibration error on test images, and what is confused.
 
     RUN_OR_FILE is a run folder, or a .keras, .h5 or .tflite file; the last is run by
     Larq Compute Engine, image by image. The calibration error is the mean distance of
-    confidence and accuracy.
+    confidence and accuracy. Of up to 12 classes there is a confusion matrix, of more
+    the classes that are recognized worst; the JSON holds all.
 
     \b
     Example: larq-nobn evaluate runs/a
              larq-nobn evaluate model.tflite --dataset cifar10 --limit 1000
+             larq-nobn evaluate runs/a --plot confusion.png --mistakes mistakes.png
              larq-nobn evaluate runs/bayesian --samples 16
     """
-    result = evaluated(model, dataset, limit, data_dir, samples)
+    for target in (plot, mistakes):
+        if target is not None:
+            refuse_undrawable(target)
+    seen = Seen(sheet=mistakes is not None)
+    result = evaluated(model, dataset, limit, data_dir, samples, seen)
+    title = f"{model} on {result['dataset']}"
+    if plot is not None:
+        seen.confusion.draw(plot, title)
+    if mistakes is not None:
+        seen.draw_mistakes(mistakes, title)
     emit_json(result, report)
     if report != "-":
         rows = {**_rows(result), "images": f"{result['examples']:,}"}
         for name, value in _rows(result.get("sampled", {})).items():
             rows[f"{name} of {samples} samples"] = value
-        out().print(pairs(f"{model} on {result['dataset']}", rows))
+        out().print(pairs(title, rows))
+        out().print(classes_table(seen.confusion))
 
 
 def _rows(found: dict) -> dict[str, str]:
     """What is measured, in words."""
     shown = {
         "accuracy": percent,
+        "top5_accuracy": percent,
         "loss": "{:.4f}".format,
         "calibration_error": "{:.4f}".format,
         "spread": "{:.4f}".format,
@@ -84,16 +113,19 @@ def evaluated(
     limit: int | None,
     data_dir: str | None = None,
     samples: int | None = None,
+    each: Seen | None = None,
 ) -> dict:
     """Returns what is measured of a run folder, a `.keras` or a `.tflite` file."""
     lite = model.is_file() and model.suffix == ".tflite"
+    each = Seen() if each is None else each
     if lite and samples is not None:
         raise ValueError(
             f"{model} holds one binary network, from which --samples cannot draw "
             "others. Give the run folder or the .keras file that it was made of."
         )
-    network, origin = (None, None) if lite else open_run_or_file(model)
-    name = dataset or (origin and origin.info.name)
+    network, origin = open_any(model)
+    # A file knows the names of its classes, but not whose images it has learned.
+    name = dataset or (origin.images.get("name") if origin else None)
     if name is None:
         raise ValueError(
             f"{model} does not say whose images it takes. Add --dataset, such as "
@@ -101,6 +133,7 @@ def evaluated(
         )
     said = {"path": str(model), "dataset": name}
     images = test_images(dataset, origin, limit, data_dir)
+    each.info = prepared_as(dataset, origin, data_dir)
     with progress() as bar:
         sampled = {}
         if samples is not None:
@@ -113,10 +146,10 @@ def evaluated(
             bar.advance(task, count)
 
         if lite:
-            result = training.score(lite_predictor(model), images, seen)
+            result = training.score(lite_predictor(model), images, seen, each)
         else:
-            result = training.evaluate(network, images, seen)
-    return {**said, **result, **sampled}
+            result = training.evaluate(network, images, seen, each)
+    return {**said, **result, **each.to_dict(), **sampled}
 
 
 def _sampled(model: keras.Model, images: tf.data.Dataset, samples: int) -> dict:

@@ -18,6 +18,7 @@ from ._report import report
 from ._summary import summary
 from ._surgery import fold, remove
 from ._train import train
+from .results import predict
 
 
 @click.group(
@@ -39,6 +40,7 @@ def main(ctx: click.Context) -> None:
     Then your own:    larq-nobn data cifar10
                       larq-nobn train --dataset cifar10 --width 16 --output runs/a
                       larq-nobn evaluate runs/a --dataset cifar10
+                      larq-nobn predict runs/a cat.jpg
                       larq-nobn convert runs/a model.tflite
                       larq-nobn audit model.tflite
                       larq-nobn benchmark model.tflite
@@ -52,7 +54,7 @@ def main(ctx: click.Context) -> None:
 
 
 for command in (
-    *(demo, train, evaluate, compare, report, fold, remove),
+    *(demo, train, evaluate, predict, compare, report, fold, remove),
     *(convert, audit, benchmark, summary, data, import_),
 ):
     main.add_command(command)

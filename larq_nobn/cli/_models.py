@@ -73,6 +73,42 @@ def open_run_or_file(path: Path) -> tuple[keras.Model, Origin | None]:
     return run.model, origin_of(run)
 
 
+def open_any(
+    path: Path, strict: bool = False
+) -> tuple[keras.Model | None, Origin | None]:
+    """The same, also of a `.tflite` file: no model then, and what its card says.
+
+    Arguments:
+        path: A run folder, or a `.keras`, `.h5` or `.tflite` file.
+        strict: Whether a `.tflite` file has to have a card with a preparation.
+    """
+    if path.is_dir() or path.suffix != ".tflite":
+        return open_run_or_file(path)
+    if not strict and not Path(f"{path}.json").is_file():
+        return None, None
+    try:
+        card = deploy.read_card(path)
+    except deploy.ConversionError:
+        if strict:
+            raise
+        return None, None
+    steps = card.preprocessing
+    if steps is None:
+        return None, None
+    info = data.DatasetInfo(
+        name=path.name,
+        image_shape=steps.image_shape,
+        classes=int(card.output.shape[-1]),
+        class_names=card.labels or (),
+        train_examples=0,
+        test_examples=0,
+        mean=steps.mean,
+        std=steps.std,
+        crop=steps.crop,
+    )
+    return None, Origin(info, {})
+
+
 def origin_of(run: training.Run) -> Origin:
     """What a run was trained on."""
     settings = run.record["settings"]
@@ -97,17 +133,39 @@ def test_images(
         data_dir: Folder of prepared data sets; None for that of the run.
     """
     images: dict[str, Any] = {"limit": limit}
-    own = origin is not None and dataset in (None, origin.info.name)
+    own = _own(dataset, origin)
     if origin is not None and own:
         images |= origin.images
     else:
-        # All of a folder without a part for testing: nothing of it was trained on.
-        images |= {"name": dataset, "holdout": 1.0}
+        images["name"] = dataset
+        if origin is not None and origin.images:
+            # All of a folder without a part for testing: nothing was trained on.
+            images["holdout"] = 1.0
     if data_dir is not None:
         images["data_dir"] = data_dir
-    if origin is not None and (own or dataset not in data.NAMES):
+    if origin is not None and _alike(dataset, origin):
         images["like"] = origin.info
     return data.load(split="test", batch_size=128, **images)
+
+
+def prepared_as(
+    dataset: str | None, origin: Origin | None, data_dir: str | None = None
+) -> data.DatasetInfo:
+    """The classes, size, mean and deviation that `test_images` gives images."""
+    if origin is not None and _alike(dataset, origin):
+        return origin.info
+    assert dataset is not None
+    return data.describe(dataset, data_dir=data_dir)
+
+
+def _own(dataset: str | None, origin: Origin | None) -> bool:
+    """Whether the images are those that a network was tested on."""
+    return origin is not None and dataset in (None, origin.info.name)
+
+
+def _alike(dataset: str | None, origin: Origin) -> bool:
+    """Whether images are prepared as the network wants: nothing else says how."""
+    return _own(dataset, origin) or dataset not in data.NAMES
 
 
 def lite_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:

@@ -7,13 +7,14 @@ from ._open import check_name, check_size, describe
 from ._prepare import Prepared, prepare
 from ._registry import NAMES, DatasetInfo
 from .augment import AUGMENTATIONS
-from .folder import Overview, decode, look_over
+from .folder import SUFFIXES, Overview, decode, look_over
 from .given import GIVEN, handed_over
 
 __all__ = [
     "AUGMENTATIONS",
     "GIVEN",
     "NAMES",
+    "SUFFIXES",
     "TFDS_PREFIX",
     "DatasetInfo",
     "Overview",

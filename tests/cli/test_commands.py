@@ -37,6 +37,7 @@ def test_help_lists_every_command_and_where_to_start(
         "demo",
         "train",
         "evaluate",
+        "predict",
         "compare",
         "report",
         "fold",

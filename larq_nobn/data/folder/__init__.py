@@ -1,12 +1,13 @@
 """Folders of pictures as data sets."""
 
-from ._decode import decode
+from ._decode import SUFFIXES, decode
 from ._image import image_of
 from ._open import USUAL_SIDE, Folder, open_folder, suitable
 from ._overview import Overview, look_over
 from ._splits import is_held_out
 
 __all__ = [
+    "SUFFIXES",
     "USUAL_SIDE",
     "Folder",
     "Overview",

@@ -13,10 +13,19 @@ from ..._probabilities import as_logits, log_partition
 
 # As many as are usual for the expected calibration error.
 _BINS = 15
+# Images, labels, and what a classifier says of them.
+Each = Callable[[np.ndarray, np.ndarray, np.ndarray], object]
+
+
+def _pass_over(images: np.ndarray, labels: np.ndarray, logits: np.ndarray) -> None:
+    """Nothing more is done with a batch."""
 
 
 def evaluate(
-    model: keras.Model, images: tf.data.Dataset, seen: Callable[[int], object] = int
+    model: keras.Model,
+    images: tf.data.Dataset,
+    seen: Callable[[int], object] = int,
+    each: Each = _pass_over,
 ) -> dict[str, float]:
     """Loss, accuracy and calibration of a Keras classifier, however it is compiled.
 
@@ -24,6 +33,8 @@ def evaluate(
         model: A classifier of images.
         images: Batches of images and integer labels.
         seen: Called after each batch with its number of images.
+        each: Called with images, labels and logits of each batch, for whoever wants to
+            know more.
 
     Returns:
         `loss` (mean cross-entropy), `accuracy`, `calibration_error` (expected, of 15
@@ -45,13 +56,14 @@ def evaluate(
             f"The model takes images of shape {wanted[1:]}, but these have "
             f"{tuple(given)}. Choose the data set that it was trained on."
         )
-    return score(model.predict_on_batch, images, seen)
+    return score(model.predict_on_batch, images, seen, each)
 
 
 def score(
     predict: Callable[[np.ndarray], np.ndarray],
     images: tf.data.Dataset,
     seen: Callable[[int], object] = int,
+    each: Each = _pass_over,
 ) -> dict[str, float]:
     """How good anything is that turns a batch of images into logits.
 
@@ -59,6 +71,8 @@ def score(
         predict: Takes images (N, ...), returns logits or probabilities (N, classes).
         images: Batches of images and integer labels.
         seen: Called after each batch with its number of images.
+        each: Called with images, labels and logits of each batch, for whoever wants to
+            know more.
 
     Returns:
         `loss` (mean cross-entropy), `accuracy`, `calibration_error` (expected, of 15
@@ -90,6 +104,7 @@ def score(
         confidence.append(np.exp(outputs.max(1) - partition))
         right.append(outputs.argmax(1) == labels)
         examples += len(labels)
+        each(batch, labels, outputs)
         seen(len(labels))
     if not examples:
         raise ValueError("There are no images to evaluate on. Give at least one.")

@@ -12,7 +12,7 @@ from ..._files import replacing
 from ..._keras import keras
 
 
-def write_json(target: Path, content: Mapping[str, object]) -> None:
+def write_json(target: Path, content: Mapping[str, object] | Sequence[object]) -> None:
     """Writes `content` as indented JSON, whole or not at all.
 
     Arguments:

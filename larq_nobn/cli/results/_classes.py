@@ -1,0 +1,99 @@
+"""What a classifier takes for what: collected, as tables, and as pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.table import Table
+
+from ... import data, diagnostics
+from ..._figures import check_picture, new_figure
+from .._console import percent
+
+# The widest matrix that a terminal has room for, and the classes of a list.
+_MATRIX, _LIST = 12, 10
+# The widest that a JSON holds.
+_WRITTEN = 200
+# Mistakes on a sheet.
+_SHEET = 24
+
+
+class Seen:
+    """What becomes of the test images, class by class.
+
+    Arguments:
+        sheet: Whether the worst mistakes are kept.
+    """
+
+    def __init__(self, sheet: bool = False) -> None:
+        self.info: data.DatasetInfo | None = None
+        self.confusion = diagnostics.ConfusionMatrix()
+        self._mistakes = diagnostics.Mistakes(_SHEET) if sheet else None
+        self._begun = False
+
+    def __call__(
+        self, images: np.ndarray, labels: np.ndarray, outputs: np.ndarray
+    ) -> None:
+        """Looks at a batch."""
+        if not self._begun:
+            names = self.info.class_names if self.info else ()
+            fits = len(names) == outputs.shape[1]
+            self.confusion = diagnostics.ConfusionMatrix(names if fits else None)
+            self._begun = True
+        self.confusion.update(labels, outputs)
+        if self._mistakes is not None:
+            self._mistakes.update(images, labels, outputs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what JSON says of it; the matrix where it is not huge."""
+        found = self.confusion.to_dict()
+        if len(found["classes"]) > _WRITTEN:
+            del found["confusion"]
+        return found
+
+    def draw_mistakes(self, target: Path, title: str) -> None:
+        """Draws the sheet."""
+        assert self._mistakes is not None
+        mean, std = (self.info.mean, self.info.std) if self.info else ((), ())
+        names = self.confusion.class_names
+        self._mistakes.draw(target, names, mean, std, title)
+
+
+def refuse_undrawable(target: Path) -> None:
+    """Says before the evaluation that a picture could not be written."""
+    new_figure(check_picture(target), (1, 1))
+    if not target.absolute().parent.is_dir():
+        raise NotADirectoryError(
+            f"{target} lies in no existing folder. Create it first, or choose another "
+            "one."
+        )
+
+
+def classes_table(found: diagnostics.ConfusionMatrix) -> Table:
+    """The matrix of few classes, or the worst of many."""
+    names, counts, shares = found.class_names, found.counts, found.accuracies()
+    said = ["-" if np.isnan(share) else percent(share) for share in shares]
+    if len(names) <= _MATRIX:
+        table = Table(
+            title="Images of each class (rows) by what they are taken for",
+            title_justify="left",
+        )
+        table.add_column("")
+        for name in (*names, "right"):
+            table.add_column(name, justify="right", overflow="fold")
+        for name, row, share in zip(names, counts, said, strict=True):
+            table.add_row(name, *(str(n) if n else "·" for n in row), share)
+        return table
+    table = Table(title="The classes recognized worst", title_justify="left")
+    for name in ("class", "images", "right", "most often taken for"):
+        table.add_column(
+            name, justify="right" if name in ("images", "right") else "left"
+        )
+    wrong = counts - np.diag(np.diag(counts))
+    for k in np.argsort(shares, kind="stable")[:_LIST]:
+        other = wrong[k].argmax()
+        taken = f"{names[other]} ({wrong[k, other]})" if wrong[k, other] else "-"
+        table.add_row(names[k], str(counts[k].sum()), said[k], taken)
+    return table

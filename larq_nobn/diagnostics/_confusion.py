@@ -1,0 +1,163 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .._checks import check_integer
+from .._figures import check_picture, new_figure
+from .._files import replacing
+
+# Up to so many classes the squares of a picture have room for a number each, and its
+# sides for names.
+_NUMBERED, _NAMED = 20, 60
+_TOP = 5
+_PAIRS = 20
+
+
+class ConfusionMatrix:
+    r"""Counts which class examples of each class are taken for, batch by batch.
+
+    \[ C_{ij} = |\{n : y_n = i,\ \operatorname{argmax}_k z_{nk} = j\}| \]
+
+    for labels \(y_n\) and outputs \(z_n\). Of equal outputs the first counts.
+
+    Arguments:
+        class_names: One name per class, in the order of the outputs; None for numbers.
+
+    Raises:
+        ValueError: By `update`, if outputs and labels do not fit each other, or the
+            names.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        found = nobn.diagnostics.ConfusionMatrix(["cat", "dog"])
+        found.update([0, 1, 1], [[2.0, 1.0], [3.0, 0.0], [0.0, 1.0]])
+        print(found.counts, found.accuracies())  # [[1 0] [1 1]] [1. 0.5]
+        ```
+    """
+
+    def __init__(self, class_names: Sequence[str] | None = None) -> None:
+        self._names = None if not class_names else tuple(class_names)
+        self._counts = np.zeros((0, 0), np.int64)
+        self._among_first = 0
+
+    @property
+    def counts(self) -> np.ndarray:
+        """The matrix C, (classes, classes)."""
+        return self._counts
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """A name for each class."""
+        return self._names or tuple(map(str, range(len(self._counts))))
+
+    def update(self, labels: Any, outputs: Any) -> None:
+        """Counts a batch.
+
+        Arguments:
+            labels: (N,), whole numbers.
+            outputs: (N, classes), logits or probabilities.
+        """
+        y, z = np.asarray(labels), np.asarray(outputs)
+        wanted = len(self._names) if self._names else z.shape[-1] if z.ndim else 0
+        if z.ndim != 2 or y.shape != z.shape[:1] or z.shape[1] != wanted:
+            raise ValueError(
+                f"outputs of shape {z.shape} and labels of shape {y.shape} do not fit "
+                f"{wanted} classes. Pass (examples, {wanted}) and (examples,)."
+            )
+        if not len(self._counts):
+            self._counts = np.zeros((wanted, wanted), np.int64)
+        np.add.at(self._counts, (y, z.argmax(1)), 1)
+        self._among_first += int(np.sum(ranks(y, z) < _TOP))
+
+    def accuracies(self) -> np.ndarray:
+        """The share of each class that is recognized, NaN without an example of it."""
+        totals = self._counts.sum(1)
+        right = np.diag(self._counts).astype(np.float64)
+        return np.divide(right, totals, np.full(len(totals), np.nan), where=totals > 0)
+
+    def top5(self) -> float | None:
+        """The share of examples whose class is among the five most probable ones.
+
+        None where there are no more than five, and without examples.
+        """
+        total = int(self._counts.sum())
+        return self._among_first / total if total and len(self._counts) > _TOP else None
+
+    def confused(self, count: int = _PAIRS) -> list[tuple[int, int, int]]:
+        """The most frequent mistakes: class, what it is taken for, how often.
+
+        Arguments:
+            count: How many at most, 1 or more.
+        """
+        check_integer("count", count, 1, "20 is a good number.")
+        wrong = self._counts - np.diag(np.diag(self._counts))
+        order = np.argsort(-wrong, axis=None, kind="stable")[:count]
+        pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
+        return [(int(i), int(j), int(wrong[i, j])) for i, j in pairs if wrong[i, j]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns all of this as JSON holds it: `classes`, `confusion`, `confused`.
+
+        `top5_accuracy` is there for more than five classes.
+        """
+        names, top5 = self.class_names, self.top5()
+        totals, shares = self._counts.sum(1).tolist(), self.accuracies().tolist()
+        found: dict[str, Any] = {} if top5 is None else {"top5_accuracy": top5}
+        found["classes"] = [
+            {"label": name, "examples": total, "accuracy": share if total else None}
+            for name, total, share in zip(names, totals, shares, strict=True)
+        ]
+        found["confusion"] = self._counts.tolist()
+        found["confused"] = [
+            {"label": names[i], "predicted": names[j], "count": times}
+            for i, j, times in self.confused()
+        ]
+        return found
+
+    def draw(self, path: str | os.PathLike, title: str = "") -> None:
+        """Draws the matrix: a row per class, each square its share of the row.
+
+        Arguments:
+            path: Where the picture goes; ends in .png.
+            title: Its heading.
+
+        Raises:
+            ImportError: If matplotlib is not installed.
+            ValueError: If the name ends otherwise, or nothing was counted.
+        """
+        target = check_picture(path)
+        if not self._counts.sum():
+            raise ValueError("No example was counted. Call update first.")
+        classes = len(self._counts)
+        side = min(4 + 0.35 * classes, 12)
+        figure = new_figure(target, (side + 0.8, side))
+        shares = self._counts / np.maximum(self._counts.sum(1, keepdims=True), 1)
+        axes = figure.subplots()
+        image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
+        axes.set_title(title)
+        axes.set_xlabel("predicted")
+        axes.set_ylabel("true class")
+        if classes <= _NAMED:
+            axes.set_xticks(range(classes), self.class_names, rotation=90)
+            axes.set_yticks(range(classes), self.class_names)
+        if classes <= _NUMBERED:
+            for (i, j), times in np.ndenumerate(self._counts):
+                if times:
+                    colour = "white" if shares[i, j] > 0.5 else "black"
+                    axes.text(j, i, f"{times}", ha="center", va="center", color=colour)
+        figure.colorbar(image, ax=axes, label="% of the class", shrink=0.8)
+        with replacing(target) as temporary:
+            figure.savefig(temporary, dpi=120)
+
+
+def ranks(labels: np.ndarray, outputs: np.ndarray) -> np.ndarray:
+    """How many classes come before the right one; of equal outputs the first ones."""
+    own = outputs[np.arange(len(labels)), labels][:, np.newaxis]
+    earlier = np.arange(outputs.shape[1]) < labels[:, np.newaxis]
+    return np.sum((outputs > own) | ((outputs == own) & earlier), 1)

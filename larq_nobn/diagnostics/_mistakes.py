@@ -1,0 +1,153 @@
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from .._checks import check_integer
+from .._figures import check_picture, new_figure
+from .._files import replacing
+from .._probabilities import as_probabilities
+
+_INCHES = 1.5
+_LONGEST = 22  # characters of a name below a picture
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """An example that was taken for another class.
+
+    Attributes:
+        index: Its number among all examples, from 0.
+        label: Its class.
+        predicted: The class that it was taken for.
+        probability: That of `predicted`.
+        own: The probability of its own class.
+        image: What the network saw.
+    """
+
+    index: int
+    label: int
+    predicted: int
+    probability: float
+    own: float
+    image: np.ndarray
+
+
+class Mistakes:
+    """Collects the worst mistakes of a classifier of images, batch by batch.
+
+    The worst are those whose own class has the lowest probability, which is where the
+    cross-entropy is highest; of equal ones the first.
+
+    Arguments:
+        count: How many are kept, 1 or more.
+
+    Raises:
+        TypeError, ValueError: For a count that is none.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+        import numpy as np
+
+        worst = nobn.diagnostics.Mistakes(count=2)
+        worst.update(np.zeros((2, 8, 8, 1)), [0, 1], [[0.1, 0.9], [0.3, 0.7]])
+        print([(each.index, each.predicted) for each in worst.found])  # [(0, 1)]
+        ```
+    """
+
+    def __init__(self, count: int = 24) -> None:
+        self.count = check_integer("count", count, 1, "24 fill a sheet.")
+        self.found: list[Mistake] = []
+        self._seen = 0
+
+    def update(self, images: Any, labels: Any, outputs: Any) -> None:
+        """Looks at a batch.
+
+        Arguments:
+            images: (N, height, width, channels).
+            labels: (N,), whole numbers.
+            outputs: (N, classes), logits or probabilities.
+        """
+        y, p = np.asarray(labels), as_probabilities(np.asarray(outputs))
+        predicted = p.argmax(1)
+        for place in np.flatnonzero(predicted != y):
+            label, other = int(y[place]), int(predicted[place])
+            self.found.append(
+                Mistake(
+                    self._seen + int(place),
+                    label,
+                    other,
+                    float(p[place, other]),
+                    float(p[place, label]),
+                    np.array(images[place]),
+                )
+            )
+        self._seen += len(y)
+        self.found.sort(key=lambda each: (each.own, each.index))
+        del self.found[self.count :]
+
+    def draw(
+        self,
+        path: str | os.PathLike,
+        class_names: Sequence[str],
+        mean: Sequence[float] = (),
+        std: Sequence[float] = (),
+        title: str = "",
+    ) -> None:
+        """Draws a sheet of them, each over its class and what it was taken for.
+
+        Arguments:
+            path: Where the picture goes; ends in .png.
+            class_names: One name per class.
+            mean: What was subtracted from each channel of images in [0, 1].
+            std: What it was divided by then; without both, images are scaled to their
+                range.
+            title: The heading.
+
+        Raises:
+            ImportError: If matplotlib is not installed.
+            ValueError: If the name ends otherwise.
+        """
+        target = check_picture(path)
+        count = max(1, len(self.found))
+        columns = min(count, 6)
+        rows = -(-count // columns)
+        size = (_INCHES * max(columns, 3) + 0.4, (_INCHES + 0.6) * rows + 0.6)
+        figure = new_figure(target, size)
+        figure.suptitle(title if self.found else f"{title}: no mistake")
+        places = figure.subplots(rows, columns, squeeze=False).flat
+        for axes in places:
+            axes.set_axis_off()
+        for axes, each in zip(figure.axes, self.found, strict=False):
+            axes.imshow(*_shown(each.image, mean, std), vmin=0, vmax=1)
+            right, wrong = (
+                _short(class_names[k]) for k in (each.label, each.predicted)
+            )
+            axes.set_title(
+                f"{right}\nnot {wrong}, {100 * each.probability:.0f} %", fontsize=8
+            )
+        with replacing(target) as temporary:
+            figure.savefig(temporary, dpi=120)
+
+
+def _shown(
+    image: np.ndarray, mean: Sequence[float], std: Sequence[float]
+) -> tuple[np.ndarray, str | None]:
+    """An image from 0 to 1, and the colours of a grey one."""
+    if len(mean):
+        image = image * np.asarray(std) + np.asarray(mean)
+    else:
+        low, high = image.min(), image.max()
+        image = (image - low) / ((high - low) or 1)
+    image = np.clip(image, 0, 1)
+    grey = image.shape[-1] == 1
+    return (image[..., 0], "gray") if grey else (image[..., :3], None)
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"

@@ -1,0 +1,137 @@
+"""What `evaluate` says of single classes, of Keras models and of files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from larq_nobn import data, training
+from cli.answers import one_sentence
+from click.testing import Result
+from larq_nobn._keras import keras
+from larq_nobn.cli.results import classes_table
+from larq_nobn.diagnostics import ConfusionMatrix
+from PIL import Image
+from rich.console import Console
+
+Invoke = Callable[..., Result]
+LIMIT = 100
+
+
+@pytest.fixture(scope="module")
+def expected(run_folder: Path) -> np.ndarray:
+    """The matrix, by a loop over the test images."""
+    counts = np.zeros((10, 10), int)
+    model = training.open_model(run_folder)
+    for images, labels in data.load("digits", "test", 50, limit=LIMIT):
+        for label, logits in zip(labels, model(images), strict=True):
+            counts[int(label), int(np.argmax(logits))] += 1
+    return counts
+
+
+def test_a_run(run_folder: Path, expected: np.ndarray, invoke: Invoke, tmp_path: Path):
+    plot, sheet = tmp_path / "confusion.png", tmp_path / "mistakes.png"
+    report = tmp_path / "report.json"
+    result = invoke(
+        *("evaluate", run_folder, "--limit", LIMIT, "--json", report),
+        *("--plot", plot, "--mistakes", sheet),
+    )
+    assert result.exit_code == 0, result.output
+    found = json.loads(report.read_text())
+    assert found["confusion"] == expected.tolist()
+    accuracy = np.diag(expected) / expected.sum(1)
+    said = [each["accuracy"] for each in found["classes"]]
+    np.testing.assert_allclose(said, accuracy)
+    assert [each["label"] for each in found["classes"]] == list("0123456789")
+    assert found["accuracy"] <= found["top5_accuracy"] <= 1
+    assert f"top5 accuracy     │ {100 * found['top5_accuracy']:.1f} %" in result.stdout
+    for picture in (plot, sheet):
+        with Image.open(picture) as opened:
+            assert min(opened.size) > 200
+    # A row per class: what it is taken for, and how often rightly.
+    rows = [line.split("│")[1:-1] for line in result.stdout.splitlines() if "│" in line]
+    rows = [[cell.strip() for cell in row] for row in rows if len(row) == 12]
+    for label, row in enumerate(rows[-10:]):
+        counts = [0 if cell == "·" else int(cell) for cell in row[1:11]]
+        assert (row[0], counts) == (str(label), expected[label].tolist())
+        assert row[11] == f"{100 * accuracy[label]:.1f} %"
+
+
+@pytest.mark.convert
+def test_a_file_says_the_same(lite_file: Path, expected: np.ndarray, invoke: Invoke):
+    given = ("--dataset", "digits", "--limit", LIMIT, "--json", "-")
+    found = json.loads(invoke("evaluate", lite_file, *given).stdout)
+    assert found["confusion"] == expected.tolist()
+
+
+def folder_of_digits(place: Path, count: int) -> Path:
+    """Test images of two digits, in folders called as they are."""
+    info = data.describe("digits")
+    ((images, labels),) = data.load("digits", "test", 400).as_numpy_iterator()
+    values = np.rint((images * info.std + info.mean)[..., 0] * 255).astype(np.uint8)
+    for label in (3, 8):
+        files = np.flatnonzero(labels == label)[: count + 1]
+        for split, part in (("train", files[:1]), ("test", files[1:])):
+            (place / split / str(label)).mkdir(parents=True)
+            for n in part:
+                Image.fromarray(values[n]).save(place / split / str(label) / f"{n}.png")
+    return place
+
+
+@pytest.mark.convert
+def test_a_file_prepares_a_folder_as_its_card_says(
+    lite_file: Path, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = folder_of_digits(tmp_path / "digits", 12)
+    said = invoke("predict", lite_file, folder / "test", "--json", "-").stdout
+    expected = np.zeros((10, 10), int)
+    for row in json.loads(said):
+        label = int(Path(row["file"]).parent.name)
+        expected[label, int(row["predictions"][0]["label"])] += 1
+    result = invoke("evaluate", lite_file, "--dataset", folder, "--json", "-")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert [each["label"] for each in found["classes"]] == list("0123456789")
+    assert found["confusion"] == expected.tolist()
+    assert (expected[3].sum(), expected[8].sum(), expected.sum()) == (12, 12, 24)
+
+
+def test_many_classes_show_the_worst():
+    found = ConfusionMatrix([f"class {k}" for k in range(30)])
+    outputs = np.eye(30)
+    outputs[7] = np.eye(30)[9]
+    found.update(np.arange(29), outputs[:29])
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(classes_table(found))
+    lines = [line for line in captured.get().splitlines() if "│ class " in line]
+    cells = [cell.strip() for cell in lines[0].split("│")[1:-1]]
+    assert cells == ["class 7", "1", "0.0 %", "class 9 (1)"]
+    assert len(lines) == 10
+
+
+def test_names_that_are_those_of_other_classes_are_not_given(
+    invoke: Invoke, tmp_path: Path
+):
+    image = keras.Input((8, 8, 1))
+    logits = keras.layers.Dense(12)(keras.layers.Flatten()(image))
+    training.save_model(keras.Model(image, logits), tmp_path / "m.keras")
+    given = ("--dataset", "digits", "--limit", 30, "--json", "-")
+    found = json.loads(invoke("evaluate", tmp_path / "m.keras", *given).stdout)
+    assert [each["label"] for each in found["classes"]] == [str(k) for k in range(12)]
+    assert found["classes"][11]["accuracy"] is None
+
+
+def test_one_sentence(run_folder: Path, invoke: Invoke, tmp_path: Path):
+    for option in ("--plot", "--mistakes"):
+        for target, sentence in (
+            (tmp_path / "m.jpg", "m.jpg is no name for a picture"),
+            (tmp_path / "deep" / "m.png", "m.png lies in no existing folder"),
+        ):
+            result = invoke("evaluate", run_folder, option, target)
+            assert sentence in one_sentence(result)
+    assert list(tmp_path.iterdir()) == []

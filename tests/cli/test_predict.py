@@ -1,0 +1,126 @@
+"""Pictures shown to a run and to its file: the same classes, and those of a test."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from larq_nobn import data, training
+from cli.answers import one_sentence
+from click.testing import Result
+from PIL import Image
+
+Invoke = Callable[..., Result]
+COUNT = 40
+
+
+@pytest.fixture(scope="module")
+def images() -> np.ndarray:
+    """Test images of digits, as a network gets them."""
+    return next(iter(data.load("digits", "test", COUNT).as_numpy_iterator()))[0]
+
+
+@pytest.fixture(scope="module")
+def pictures(images: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same as files: grey and coloured ones, of their size and of twice it."""
+    folder = tmp_path_factory.mktemp("pictures") / "shown"
+    (folder / "deeper").mkdir(parents=True)
+    info = data.describe("digits")
+    values = (images * info.std + info.mean)[..., 0] * 255
+    for n, pixels in enumerate(np.rint(values).astype(np.uint8)):
+        picture = Image.fromarray(pixels if n % 2 else np.stack([pixels] * 3, -1))
+        if n % 3 == 0:
+            picture = picture.resize((16, 16), Image.Resampling.NEAREST)
+        place = folder / "deeper" if n >= COUNT // 2 else folder
+        picture.save(place / f"{n:02} é.{'png' if n % 4 else 'bmp'}")
+    (folder / "notes.txt").write_text("no picture")
+    (folder / ".hidden.png").write_bytes(b"neither")
+    return folder
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    return powers / powers.sum(1, keepdims=True)
+
+
+def predictions(invoke: Invoke, *arguments: object) -> list[dict]:
+    result = invoke("predict", *arguments, "--json", "-")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def test_a_run_says_what_its_network_says_of_the_test_images(
+    run_folder: Path, pictures: Path, images: np.ndarray, invoke: Invoke
+):
+    found = predictions(invoke, run_folder, pictures)
+    model = training.open_model(run_folder)
+    expected = softmax(model.predict_on_batch(images).astype(np.float64))
+    assert len(found) == COUNT
+    for row in found:
+        assert set(row) == {"file", "predictions"}
+        p = expected[int(Path(row["file"]).name[:2])]
+        order = sorted(range(10), key=lambda k: -p[k])[:3]
+        assert [each["label"] for each in row["predictions"]] == [str(k) for k in order]
+        said = [each["probability"] for each in row["predictions"]]
+        np.testing.assert_allclose(said, p[order], rtol=1e-4)
+    # In the order in which a folder is gone through.
+    assert [row["file"] for row in found] == sorted(row["file"] for row in found)
+
+
+@pytest.mark.convert
+def test_the_file_says_the_same(
+    run_folder: Path, lite_file: Path, pictures: Path, invoke: Invoke
+):
+    both = [
+        predictions(invoke, m, pictures, "--top", 1) for m in (run_folder, lite_file)
+    ]
+    classes = [[row["predictions"][0]["label"] for row in found] for found in both]
+    assert classes[0] == classes[1]
+    assert len(set(classes[0])) > 2
+
+
+def test_a_table_has_a_row_for_each_picture(
+    run_folder: Path, pictures: Path, invoke: Invoke, tmp_path: Path
+):
+    two = sorted(pictures.glob("[0-9]*.png"))[:2]
+    result = invoke("predict", run_folder, *two, "--json", tmp_path / "found.json")
+    assert result.exit_code == 0, result.output
+    found = json.loads((tmp_path / "found.json").read_text())
+    assert [row["file"] for row in found] == list(map(str, two))
+    shown = " ".join(result.stdout.split())
+    for row in found:
+        best = row["predictions"][0]
+        assert f"{best['label']} {100 * best['probability']:.1f} %" in shown
+        assert len(row["predictions"]) == 3
+
+
+def test_more_classes_than_there_are(run_folder: Path, pictures: Path, invoke: Invoke):
+    picture = next(pictures.glob("[0-9]*.png"))
+    (found,) = predictions(invoke, run_folder, picture, "--top", 99)
+    assert len(found["predictions"]) == 10
+    total = sum(each["probability"] for each in found["predictions"])
+    assert total == pytest.approx(1)
+
+
+def test_one_sentence(run_folder: Path, invoke: Invoke, tmp_path: Path):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "torn.png").write_bytes(b"\x89PNG\r\n\x1a\n cut off")
+    (tmp_path / "bare.tflite").write_bytes(b"\x1c\0\0\0TFL3")
+    torn = tmp_path / "torn.png"
+    for arguments, sentence in (
+        ((run_folder, tmp_path / "gone.jpg"), "gone.jpg does not exist. Give pictures"),
+        ((run_folder, tmp_path / "empty"), "empty holds no picture. Those are files"),
+        ((run_folder, torn), "torn.png cannot be shown to a network: it is no JPEG"),
+        ((run_folder, torn, "--top", 0), "top=0 is below 1"),
+        ((run_folder,), "Missing argument 'PICTURE...'"),
+        ((tmp_path / "empty", torn), "empty is no finished run"),
+        ((run_folder / "model.keras", torn), "does not say how pictures are prepared"),
+        ((tmp_path / "bare.tflite", torn), "bare.tflite.json' cannot be read"),
+    ):
+        target = tmp_path / "found.json"
+        said = one_sentence(invoke("predict", *arguments, "--json", target))
+        assert sentence in said
+        assert not target.exists()

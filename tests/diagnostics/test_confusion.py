@@ -1,0 +1,153 @@
+"""What is taken for what, counted by loops."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from larq_nobn.diagnostics import ConfusionMatrix, Mistakes
+from PIL import Image
+
+RNG = np.random.default_rng(0)
+# Whole numbers, for ties.
+OUTPUTS = RNG.integers(-2, 3, (60, 7)).astype(np.float64)
+LABELS = RNG.integers(0, 6, 60)  # class 6 has no example
+
+
+@pytest.fixture(scope="module")
+def counted() -> ConfusionMatrix:
+    found = ConfusionMatrix()
+    for part in (slice(0, 25), slice(25, 60)):
+        found.update(LABELS[part], OUTPUTS[part])
+    return found
+
+
+def place(label: int, outputs: np.ndarray) -> int:
+    """Where a class stands in a stable order of falling outputs."""
+    return sorted(range(len(outputs)), key=lambda k: -outputs[k]).index(label)
+
+
+def test_counts(counted: ConfusionMatrix):
+    expected = np.zeros((7, 7), int)
+    for label, outputs in zip(LABELS, OUTPUTS, strict=True):
+        expected[label, list(outputs).index(max(outputs))] += 1
+    np.testing.assert_array_equal(counted.counts, expected)
+    assert counted.class_names == tuple("0123456")
+
+
+def test_accuracy_by_class(counted: ConfusionMatrix):
+    for k, found in enumerate(counted.accuracies()):
+        of_class = [
+            place(k, o) == 0 for o, y in zip(OUTPUTS, LABELS, strict=True) if y == k
+        ]
+        if k == 6:
+            assert np.isnan(found)
+        else:
+            assert found == pytest.approx(np.mean(of_class))
+
+
+def test_top5(counted: ConfusionMatrix):
+    among = [place(y, o) < 5 for o, y in zip(OUTPUTS, LABELS, strict=True)]
+    assert counted.top5() == pytest.approx(np.mean(among))
+    few = ConfusionMatrix()
+    assert few.top5() is None
+    few.update([0], [[1.0, 2.0, 3.0, 4.0, 5.0]])
+    assert few.top5() is None
+
+
+def test_the_most_frequent_mistakes_come_first(counted: ConfusionMatrix):
+    pairs = counted.confused(5)
+    wrong = counted.counts * (1 - np.eye(7, dtype=int))
+    assert [n for *_, n in pairs] == sorted(wrong.ravel(), reverse=True)[:5]
+    assert all(counted.counts[i, j] == n and i != j for i, j, n in pairs)
+    right = ConfusionMatrix(["a", "b"])
+    right.update([0, 1], np.eye(2))
+    assert right.confused() == []
+
+
+def test_as_json(counted: ConfusionMatrix):
+    found = json.loads(json.dumps(counted.to_dict(), allow_nan=False))
+    assert found["confusion"] == counted.counts.tolist()
+    assert found["top5_accuracy"] == counted.top5()
+    assert found["classes"][6] == {"label": "6", "examples": 0, "accuracy": None}
+    assert found["classes"][0]["examples"] == np.sum(LABELS == 0)
+    i, j, times = counted.confused()[0]
+    first = {"label": str(i), "predicted": str(j), "count": times}
+    assert found["confused"][0] == first
+
+
+@pytest.mark.parametrize(
+    "names, labels, outputs, sentence",
+    [
+        (None, [0, 1], np.zeros((3, 2)), r"outputs of shape \(3, 2\) and labels of"),
+        (None, [0], np.zeros(3), r"outputs of shape \(3,\)"),
+        (["a", "b"], [0], np.zeros((1, 3)), "do not fit 2 classes"),
+    ],
+)
+def test_what_does_not_fit(names, labels, outputs, sentence: str):
+    with pytest.raises(ValueError, match=sentence):
+        ConfusionMatrix(names).update(labels, outputs)
+
+
+def test_pictures_of_few_and_many_classes(counted: ConfusionMatrix, tmp_path: Path):
+    counted.draw(tmp_path / "few.png", "seven")
+    many = ConfusionMatrix()
+    many.update(np.arange(61), np.eye(61))
+    many.draw(tmp_path / "many.png")
+    for name in ("few.png", "many.png"):
+        with Image.open(tmp_path / name) as picture:
+            pixels = np.asarray(picture.convert("L"))
+        # The diagonal of what is right runs through the middle of the picture.
+        assert pixels.std() > 10
+    with pytest.raises(ValueError, match="m.jpg is no name for a picture"):
+        many.draw(tmp_path / "m.jpg")
+    with pytest.raises(ValueError, match="No example was counted"):
+        ConfusionMatrix().draw(tmp_path / "m.png")
+
+
+def softmax(outputs: np.ndarray) -> np.ndarray:
+    powers = np.exp(outputs)
+    return powers / powers.sum(1, keepdims=True)
+
+
+def test_the_worst_mistakes():
+    images = RNG.random((60, 2, 2, 3))
+    worst = Mistakes(count=4)
+    for part in (slice(0, 25), slice(25, 60)):
+        worst.update(images[part], LABELS[part], OUTPUTS[part])
+    p = softmax(OUTPUTS)
+    wrong = [n for n in range(60) if place(LABELS[n], OUTPUTS[n]) > 0]
+    order = sorted(wrong, key=lambda n: (round(p[n, LABELS[n]], 12), n))[:4]
+    assert [each.index for each in worst.found] == order
+    for each in worst.found:
+        n = each.index
+        assert (each.label, each.predicted) == (LABELS[n], OUTPUTS[n].argmax())
+        assert each.own == pytest.approx(p[n, LABELS[n]])
+        assert each.probability == pytest.approx(p[n].max())
+        np.testing.assert_array_equal(each.image, images[n])
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_sheet_shows_images_as_they_were(channels: int, tmp_path: Path):
+    # Bright and dark ones, normalized by mean 0.5 and deviation 0.25.
+    images = np.stack([np.full((4, 4, channels), (v - 0.5) / 0.25) for v in (1, 0)])
+    worst = Mistakes()
+    worst.update(images, [0, 0], [[0.0, 3.0], [0.0, 2.0]])
+    std = [0.25] * channels
+    worst.draw(tmp_path / "m.png", ["cat", "a" * 40], [0.5] * channels, std, "all")
+    with Image.open(tmp_path / "m.png") as picture:
+        pixels = np.asarray(picture.convert("L"))
+    middle = pixels[pixels.shape[0] * 2 // 3]
+    assert np.mean(middle < 20) > 0.2  # the dark one
+    assert np.mean(middle > 235) > 0.2
+
+
+def test_a_sheet_without_mistakes_or_means(tmp_path: Path):
+    worst = Mistakes()
+    worst.draw(tmp_path / "none.png", [], title="all right")
+    worst.update(RNG.normal(size=(1, 2, 2, 1)), [0], [[0.0, 1.0]])
+    worst.draw(tmp_path / "one.png", ["a", "b"])
+    assert (tmp_path / "none.png").stat().st_size > 1000
+    assert (tmp_path / "one.png").stat().st_size > 1000
