@@ -124,3 +124,48 @@ def test_one_sentence(run_folder: Path, invoke: Invoke, tmp_path: Path):
         said = one_sentence(invoke("predict", *arguments, "--json", target))
         assert sentence in said
         assert not target.exists()
+
+
+@pytest.mark.slow
+@pytest.mark.convert
+def test_from_a_folder_of_pictures_to_a_file(
+    images: np.ndarray,
+    pictures: Path,
+    invoke: Invoke,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder, names = tmp_path / "mine", ("dark ones", "größere")
+    bright = np.argsort(images.mean((1, 2, 3)))
+    formats = ("png", "jpg", "gif", "webp", "bmp")
+    shown = {int(file.name[:2]): file for file in pictures.rglob("[0-9]*")}
+    for place, n in enumerate(bright):
+        name = names[place >= COUNT // 2]
+        for split in ("train", "test"):
+            (folder / split / name).mkdir(parents=True, exist_ok=True)
+            target = folder / split / name / f"{n}.{formats[n % 5]}"
+            Image.open(shown[int(n)]).convert("RGB").save(target)
+    run, file = tmp_path / "run", tmp_path / "mine.tflite"
+    small = ("--width", 4, "--blocks", 1, "--epochs", 1, "--image-size", 8)
+    for line in (
+        ("train", "--dataset", folder, *small, "--batch-size", 8, "--output", run),
+        ("convert", run, file),
+    ):
+        result = invoke(*line)
+        assert result.exit_code == 0, result.output
+    both = [predictions(invoke, model, folder / "test") for model in (run, file)]
+    assert len(both[0]) == COUNT
+    for ours, theirs in zip(*both, strict=True):
+        assert ours["file"] == theirs["file"]
+        labels = [each["label"] for each in ours["predictions"]]
+        assert labels == [each["label"] for each in theirs["predictions"]]
+        assert sorted(labels) == sorted(names)
+    # The same images as in an evaluation, which counts them by class.
+    right = [
+        Path(row["file"]).parent.name == row["predictions"][0]["label"]
+        for row in both[0]
+    ]
+    found = json.loads(invoke("evaluate", run, "--json", "-").stdout)
+    assert found["accuracy"] == pytest.approx(np.mean(right))
+    assert [each["label"] for each in found["classes"]] == list(names)

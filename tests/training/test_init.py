@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from larq_nobn.training.start import (
     with_head,
 )
 from numpy.testing import assert_allclose, assert_array_equal
+from replicas import assert_replicas_agree
 from training.runs import assert_same
 from training.test_resume import stop_and_resume
 
@@ -370,16 +372,39 @@ def test_another_file_under_the_same_name_is_refused(tmp_path: Path):
         Beginning(settings).fill(tiny())
 
 
-@pytest.mark.slow
-def test_a_run_that_goes_on_takes_nothing_again(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of one binary convolution, of three classes."""
     image = keras.Input((8, 8, 1))
     x = lq.layers.QuantConv2D(
         4, 3, kernel_quantizer="ste_sign", kernel_constraint="weight_clip", name="conv"
     )(image)
     outputs = layers.Dense(3, "softmax", name="end")(layers.GlobalMaxPool2D()(x))
-    training.save_model(keras.Model(image, outputs), tmp_path / "a.keras")
+    file = tmp_path_factory.mktemp("small") / "small.keras"
+    training.save_model(keras.Model(image, outputs), file)
+    return file
+
+
+@pytest.mark.slow
+def test_several_devices_take_the_same(small: Path, tmp_path: Path):
+    assert_replicas_agree(f"""
+import numpy as np
+from larq_nobn import training
+
+settings = training.RunSettings.from_recipe(
+    dataset="digits", init={str(small)!r}, epochs=1, limit=64, learning_rate=1e-12
+)
+run = training.train(settings, {str(tmp_path / "run")!r}, strategy="mirrored")
+given = training.open_model({str(small)!r}).get_weights()
+np.testing.assert_allclose(run.model.get_weights()[0], given[0], atol=1e-9)
+""")
+
+
+@pytest.mark.slow
+def test_a_run_that_goes_on_takes_nothing_again(
+    small: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    shutil.copy(small, tmp_path / "a.keras")
     chosen = {"dataset": "digits", "init": str(tmp_path / "a.keras")}
     settings = from_recipe("fine_tune", **chosen, epochs=2, limit=96)
     with caplog.at_level(logging.INFO, "larq_nobn.start"):

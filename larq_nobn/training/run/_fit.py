@@ -74,7 +74,8 @@ def fit(
     if begun:
         images = images_of(settings, "train", begun)
     else:
-        beginning.fill(network)
+        with around.strategy.scope():
+            beginning.fill(network)
 
     watch = Watch()
     callbacks = [around.check, watch, *watchers(settings, network, journal, folder)]
