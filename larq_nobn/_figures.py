@@ -35,3 +35,8 @@ def check_picture(path: str | os.PathLike) -> Path:
             f"{target} is no name for a picture. Choose one that ends in .png."
         )
     return target
+
+
+def shortened(name: str, characters: int) -> str:
+    """The begin of a name that has no room for all of it."""
+    return name if len(name) <= characters else f"{name[: characters - 1]}…"

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from .._checks import check_integer
-from .._figures import check_picture, new_figure
+from .._figures import check_picture, new_figure, shortened
 from .._files import replacing
 
 # Up to so many classes the squares of a picture have room for a number each, and its
 # sides for names.
 _NUMBERED, _NAMED = 20, 60
+_LONGEST = 20  # characters of a name
 _TOP = 5
 _PAIRS = 20
 
@@ -144,8 +145,9 @@ class ConfusionMatrix:
         axes.set_xlabel("predicted")
         axes.set_ylabel("true class")
         if classes <= _NAMED:
-            axes.set_xticks(range(classes), self.class_names, rotation=90)
-            axes.set_yticks(range(classes), self.class_names)
+            names = [shortened(name, _LONGEST) for name in self.class_names]
+            axes.set_xticks(range(classes), names, rotation=90)
+            axes.set_yticks(range(classes), names)
         if classes <= _NUMBERED:
             for (i, j), times in np.ndenumerate(self._counts):
                 if times:

@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from .._checks import check_integer
-from .._figures import check_picture, new_figure
+from .._figures import check_picture, new_figure, shortened
 from .._files import replacing
 from .._probabilities import as_probabilities
 
 _INCHES = 1.5
-_LONGEST = 22  # characters of a name below a picture
+_LONGEST = 12  # characters of a name over a picture
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ class Mistakes:
         std: Sequence[float] = (),
         title: str = "",
     ) -> None:
-        """Draws a sheet of them, each over its class and what it was taken for.
+        """Draws a sheet of them, each under its class and what it was taken for.
 
         Arguments:
             path: Where the picture goes; ends in .png.
@@ -117,7 +117,7 @@ class Mistakes:
         count = max(1, len(self.found))
         columns = min(count, 6)
         rows = -(-count // columns)
-        size = (_INCHES * max(columns, 3) + 0.4, (_INCHES + 0.6) * rows + 0.6)
+        size = (_INCHES * max(columns, 3) + 0.4, (_INCHES + 0.7) * rows + 0.6)
         figure = new_figure(target, size)
         figure.suptitle(title if self.found else f"{title}: no mistake")
         places = figure.subplots(rows, columns, squeeze=False).flat
@@ -126,11 +126,11 @@ class Mistakes:
         for axes, each in zip(figure.axes, self.found, strict=False):
             axes.imshow(*_shown(each.image, mean, std), vmin=0, vmax=1)
             right, wrong = (
-                _short(class_names[k]) for k in (each.label, each.predicted)
+                shortened(class_names[k], _LONGEST)
+                for k in (each.label, each.predicted)
             )
-            axes.set_title(
-                f"{right}\nnot {wrong}, {100 * each.probability:.0f} %", fontsize=8
-            )
+            sure = f"{100 * each.probability:.0f} %"
+            axes.set_title(f"{right}\ntaken for {wrong}\n({sure})", fontsize=9)
         with replacing(target) as temporary:
             figure.savefig(temporary, dpi=120)
 
@@ -147,7 +147,3 @@ def _shown(
     image = np.clip(image, 0, 1)
     grey = image.shape[-1] == 1
     return (image[..., 0], "gray") if grey else (image[..., :3], None)
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…"
