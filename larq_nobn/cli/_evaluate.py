@@ -18,6 +18,7 @@ from ._models import (
     model_argument,
     open_any,
     prepared_as,
+    test_files,
     test_images,
 )
 from .results import Seen, classes_table, refuse_undrawable
@@ -75,7 +76,7 @@ def evaluate(
     for target in (plot, mistakes):
         if target is not None:
             refuse_undrawable(target)
-    seen = Seen(sheet=mistakes is not None)
+    seen = Seen()
     result = evaluated(model, dataset, limit, data_dir, samples, seen)
     title = f"{model} on {result['dataset']}"
     if plot is not None:
@@ -134,6 +135,7 @@ def evaluated(
     said = {"path": str(model), "dataset": name}
     images = test_images(dataset, origin, limit, data_dir)
     each.info = prepared_as(dataset, origin, data_dir)
+    each.files = test_files(dataset, origin, limit, data_dir)
     with progress() as bar:
         sampled = {}
         if samples is not None:

@@ -132,6 +132,24 @@ def test_images(
         limit: How many at most.
         data_dir: Folder of prepared data sets; None for that of the run.
     """
+    images = _arguments(dataset, origin, limit, data_dir)
+    return data.load(split="test", batch_size=128, **images)
+
+
+def test_files(
+    dataset: str | None,
+    origin: Origin | None,
+    limit: int | None,
+    data_dir: str | None = None,
+) -> tuple[str, ...] | None:
+    """Names the files of the same images; None where they lie in none."""
+    return data.files_of(split="test", **_arguments(dataset, origin, limit, data_dir))
+
+
+def _arguments(
+    dataset: str | None, origin: Origin | None, limit: int | None, data_dir: str | None
+) -> dict[str, Any]:
+    """Those of `data.load` that say which images are meant."""
     images: dict[str, Any] = {"limit": limit}
     own = _own(dataset, origin)
     if origin is not None and own:
@@ -145,7 +163,7 @@ def test_images(
         images["data_dir"] = data_dir
     if origin is not None and _alike(dataset, origin):
         images["like"] = origin.info
-    return data.load(split="test", batch_size=128, **images)
+    return images
 
 
 def prepared_as(

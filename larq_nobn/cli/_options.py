@@ -169,7 +169,9 @@ HOW: Sequence[_Decorator] = (
     setting("--stage-one-decay", "The same in the first of two stages."),
     setting("--clip-factor", "Adaptive gradient clipping; 0 turns it off."),
     setting("--shift-multiplier", "Learning-rate factor of shifts and gains."),
-    setting("--backbone-multiplier", "The same of all weights but the classifier's."),
+    setting(
+        "--backbone-multiplier", "Factor on the learning rate of all but the head."
+    ),
     setting("--calibrate/--no-calibrate", "Set shifts and gains from 512 images."),
     setting("--latent-scale", "Factor on the first latent weights of binary kernels."),
     setting("--reflect/--no-reflect", "Augment with mirrored instead of black pixels."),

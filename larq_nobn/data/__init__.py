@@ -1,7 +1,7 @@
 """Data sets: loading, describing, preparing."""
 
 from ._any_tfds import PREFIX as TFDS_PREFIX
-from ._labels import class_counts
+from ._labels import class_counts, files_of
 from ._load import load
 from ._open import check_name, check_size, describe
 from ._prepare import Prepared, prepare
@@ -24,6 +24,7 @@ __all__ = [
     "class_counts",
     "decode",
     "describe",
+    "files_of",
     "handed_over",
     "load",
     "look_over",

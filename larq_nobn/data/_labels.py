@@ -10,10 +10,11 @@ import numpy as np
 import tensorflow as tf
 
 from ._arrays import balanced_subset
-from ._open import Dataset, ImageNet, open_dataset
+from ._open import Dataset, ImageNet, Size, check_size, open_dataset
 from ._registry import DatasetInfo
 from ._source import Source
 from ._tfds import DataDir
+from .folder import Folder
 from .given import Streams
 
 
@@ -78,6 +79,47 @@ def class_counts(
     data = dataset.source("train", info.image_shape)
     labels = data.labels.numpy()[chosen_of(data, limit)]
     return tuple(np.bincount(labels, minlength=info.classes).tolist())
+
+
+def files_of(
+    name: str | os.PathLike[str],
+    split: str,
+    *,
+    image_size: Size = None,
+    limit: int | None = None,
+    holdout: float = 0.1,
+    skip_unreadable: bool = False,
+    like: DatasetInfo | None = None,
+    data_dir: DataDir = None,
+) -> tuple[str, ...] | None:
+    """Names the files of a folder's images, in the order in which `load` tests.
+
+    Arguments:
+        name: As in `load`, as all others.
+        split: As in `load`.
+        image_size: As in `load`.
+        limit: As in `load`.
+        holdout: As in `load`.
+        skip_unreadable: As in `load`.
+        like: As in `load`.
+        data_dir: As in `load`.
+
+    Returns:
+        Their paths; None for what is no folder of pictures.
+
+    Raises:
+        FileNotFoundError, TypeError, ValueError: As `load` does.
+
+    Example:
+        >>> nobn.data.files_of("digits", "test")
+    """
+    dataset = open_dataset(name, holdout, skip_unreadable, data_dir)
+    if not isinstance(dataset, Folder):
+        return None
+    info = like or dataset.info(check_size(image_size))
+    chosen = chosen_of(labelled(dataset, split, info), limit)
+    part = dataset.part(split)
+    return tuple(str(dataset.root / part[index].entry.path) for index in chosen)
 
 
 def chosen_of(data: Source, limit: int | None) -> np.ndarray:

@@ -47,6 +47,9 @@ def test_a_run(run_folder: Path, expected: np.ndarray, invoke: Invoke, tmp_path:
     np.testing.assert_allclose(said, accuracy)
     assert [each["label"] for each in found["classes"]] == list("0123456789")
     assert found["accuracy"] <= found["top5_accuracy"] <= 1
+    wrong = expected.sum() - np.trace(expected)
+    assert len(found["mistakes"]) == min(wrong, 24)
+    assert all(each["label"] != each["predicted"] for each in found["mistakes"])
     assert f"top5 accuracy     │ {100 * found['top5_accuracy']:.1f} %" in result.stdout
     for picture in (plot, sheet):
         with Image.open(picture) as opened:
@@ -89,15 +92,23 @@ def test_a_file_prepares_a_folder_as_its_card_says(
     folder = folder_of_digits(tmp_path / "digits", 12)
     said = invoke("predict", lite_file, folder / "test", "--json", "-").stdout
     expected = np.zeros((10, 10), int)
+    wrong = {}
     for row in json.loads(said):
-        label = int(Path(row["file"]).parent.name)
-        expected[label, int(row["predictions"][0]["label"])] += 1
+        label, best = int(Path(row["file"]).parent.name), row["predictions"][0]
+        expected[label, int(best["label"])] += 1
+        if int(best["label"]) != label:
+            wrong[row["file"]] = (best["label"], best["probability"])
     result = invoke("evaluate", lite_file, "--dataset", folder, "--json", "-")
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     assert [each["label"] for each in found["classes"]] == list("0123456789")
     assert found["confusion"] == expected.tolist()
     assert (expected[3].sum(), expected[8].sum(), expected.sum()) == (12, 12, 24)
+    assert {each["image"]: each["predicted"] for each in found["mistakes"]} == {
+        file: label for file, (label, _) in wrong.items()
+    }
+    for each in found["mistakes"]:
+        assert each["probability"] == pytest.approx(wrong[each["image"]][1], rel=1e-4)
 
 
 def test_many_classes_show_the_worst():

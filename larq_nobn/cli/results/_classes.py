@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,16 +22,18 @@ _SHEET = 24
 
 
 class Seen:
-    """What becomes of the test images, class by class.
+    """What becomes of the test images, class by class, and the worst mistakes.
 
-    Arguments:
-        sheet: Whether the worst mistakes are kept.
+    Attributes:
+        info: What the images are prepared as, and the names of the classes.
+        files: Where they lie, if in files of their own.
     """
 
-    def __init__(self, sheet: bool = False) -> None:
+    def __init__(self) -> None:
         self.info: data.DatasetInfo | None = None
+        self.files: Sequence[str] | None = None
         self.confusion = diagnostics.ConfusionMatrix()
-        self._mistakes = diagnostics.Mistakes(_SHEET) if sheet else None
+        self._mistakes = diagnostics.Mistakes(_SHEET)
         self._begun = False
 
     def __call__(
@@ -43,19 +46,27 @@ class Seen:
             self.confusion = diagnostics.ConfusionMatrix(names if fits else None)
             self._begun = True
         self.confusion.update(labels, outputs)
-        if self._mistakes is not None:
-            self._mistakes.update(images, labels, outputs)
+        self._mistakes.update(images, labels, outputs)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what JSON says of it; the matrix where it is not huge."""
         found = self.confusion.to_dict()
         if len(found["classes"]) > _WRITTEN:
             del found["confusion"]
+        found["mistakes"] = [self._said(each) for each in self._mistakes.found]
         return found
+
+    def _said(self, each: diagnostics.Mistake) -> dict[str, Any]:
+        names = self.confusion.class_names
+        return {
+            "image": each.index if self.files is None else self.files[each.index],
+            "label": names[each.label],
+            "predicted": names[each.predicted],
+            "probability": each.probability,
+        }
 
     def draw_mistakes(self, target: Path, title: str) -> None:
         """Draws the sheet."""
-        assert self._mistakes is not None
         mean, std = (self.info.mean, self.info.std) if self.info else ((), ())
         names = self.confusion.class_names
         self._mistakes.draw(target, names, mean, std, title)
