@@ -319,14 +319,14 @@ def test_the_backbone_learns_slower_and_its_shifts_faster_than_it():
     found = factors(from_recipe("fine_tune", **named), tiny(blocks=(1,)))
     assert found == pytest.approx(
         {
-            "stem_conv/kernel": 0.1,
-            "stem_conv/gain": 0.4,
-            "stage1_block1_conv/kernel": 0.1,
-            "stage1_block1_conv/gain": 0.4,
-            "stage1_block1_conv/shift": 0.4,
-            "stage1_block1_act/shift_in": 0.1,
-            "stage1_block1_act/slope": 0.1,
-            "stage1_block1_act/shift_out": 0.1,
+            "stem_conv/kernel": 0.3,
+            "stem_conv/gain": 1.2,
+            "stage1_block1_conv/kernel": 0.3,
+            "stage1_block1_conv/gain": 1.2,
+            "stage1_block1_conv/shift": 1.2,
+            "stage1_block1_act/shift_in": 0.3,
+            "stage1_block1_act/slope": 0.3,
+            "stage1_block1_act/shift_out": 0.3,
             "head/kernel": 1.0,
             "head/bias": 1.0,
         }
@@ -338,7 +338,7 @@ def test_the_classifier_of_any_network_is_spared_and_not_clipped(folded: Path):
     settings = from_recipe("fine_tune", init="a", shift_multiplier=1.0)
     head = head_name(network)
     assert factors(settings, network) == {
-        name_of(weight): 1.0 if head in weight.name else 0.1
+        name_of(weight): 1.0 if head in weight.name else 0.3
         for weight in network.trainable_weights
     }
     optimizer = optimizer_for(settings, schedule_for(settings, 5), network)
@@ -348,7 +348,7 @@ def test_the_classifier_of_any_network_is_spared_and_not_clipped(folded: Path):
 def test_networks_without_a_classifier_have_none_to_spare():
     network = ending(layers.Flatten(), shape=(8, 8, 3))
     settings = from_recipe("fine_tune", init="a")
-    with pytest.raises(ValueError, match="backbone_multiplier=0.1 spares the classif"):
+    with pytest.raises(ValueError, match="backbone_multiplier=0.3 spares the classif"):
         optimizer_for(settings, schedule_for(settings, 5), network)
 
 
@@ -356,7 +356,7 @@ def test_networks_without_a_classifier_have_none_to_spare():
 
 
 def test_what_would_begin_with_nothing_is_refused(tmp_path: Path):
-    with pytest.raises(ValueError, match="backbone_multiplier=0.1 holds back"):
+    with pytest.raises(ValueError, match="backbone_multiplier=0.3 holds back"):
         training.train(from_recipe("fine_tune", dataset="digits"), tmp_path / "run")
     gone = from_recipe(dataset="digits", init=str(tmp_path / "gone.keras"))
     with pytest.raises(FileNotFoundError, match="gone.keras does not exist"):

@@ -67,13 +67,13 @@ RECIPES: dict[str, Recipe] = {
     # Few images: weaker clipping limits hold back what one batch says.
     "small": replace(_NOBN, epochs=30, batch_size=32, clip_factor=0.001),
     "quick": replace(_NOBN, epochs=2),
-    # From the weights of another network: short steps that keep what it knows.
+    # From the weights of another network: those keep the usual steps, in which binary
+    # weights flip, and the fresh classifier takes larger ones.
     "fine_tune": replace(
         _NOBN,
-        epochs=10,
         batch_size=32,
-        learning_rate=1e-3,
-        backbone_multiplier=0.1,
+        learning_rate=1e-2,
+        backbone_multiplier=0.3,
         calibrate=False,
     ),
 }
