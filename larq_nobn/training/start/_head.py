@@ -86,7 +86,7 @@ def ends_in_softmax(model: keras.Model, image_shape: Sequence[int]) -> bool:
 
 
 def _built(model: keras.Model, image_shape: Sequence[int], classes: int) -> keras.Model:
-    refuse_opaque(model, lambdas=False)
+    refuse_opaque(model)
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ModelError(
             f"It has {len(model.inputs)} inputs and {len(model.outputs)} outputs, but "
