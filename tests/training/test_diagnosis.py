@@ -133,10 +133,10 @@ def poisoned(epoch: int, step: int) -> object:
     """A loader of batches, of which one has an image that is NaN."""
     load = data.load
 
-    def loading(name: str, split: str, size: int, **options: object) -> tf.data.Dataset:
+    def loading(**options: object) -> tf.data.Dataset:
         first = options.get("epoch", 0)
-        batches = load(name, split, size, **options)
-        if split == "test":
+        batches = load(**options)
+        if options["split"] == "test":
             return batches
         steps = len(batches)
         place = steps * (epoch - first) + step
