@@ -3,6 +3,7 @@
 from .comparison import Comparison, Outcome, compare, evaluate, grid, report, score
 from .folder import (
     Run,
+    RunInUse,
     dataset_of,
     epochs_kept,
     load_record,
@@ -34,6 +35,7 @@ __all__ = [
     "Outcome",
     "Recipe",
     "Run",
+    "RunInUse",
     "RunSettings",
     "Terminated",
     "compare",
