@@ -17,9 +17,9 @@ if not folder.exists():
     random = np.random.default_rng(0)
     for name in ("circle", "square", "stripe"):
         (folder / name).mkdir(parents=True)
-        for number in range(120):
-            picture = Image.new("RGB", (48, 40), tuple(random.integers(0, 120, 3)))
-            colour = tuple(random.integers(140, 256, 3))
+        for number in range(200):
+            picture = Image.new("RGB", (48, 40), tuple(random.integers(0, 60, 3)))
+            colour = tuple(random.integers(160, 256, 3))
             x, y = random.integers(2, (24, 16))
             box = [x, y, x + 20, y + (6 if name == "stripe" else 20)]
             pen = ImageDraw.Draw(picture)
@@ -28,7 +28,7 @@ if not folder.exists():
 
 print(nobn.data.look_over(folder).classes)
 settings = nobn.training.RunSettings.from_recipe(
-    "small", dataset=str(folder), image_size=32, width=16, blocks=(2, 2), epochs=8
+    "small", dataset=str(folder), image_size=32, width=16, blocks=(2, 2), epochs=20
 )
 run = nobn.training.train(settings, work / "run")
 info, file = run.dataset, work / "pictures.tflite"

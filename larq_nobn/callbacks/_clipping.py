@@ -107,5 +107,16 @@ class GradientClippingMonitor(EpochMonitor):
         clipped, seen = self._totals() - self._before
         return shares("clipped_share", self._layers, clipped, seen)
 
+    def get_state(self) -> list[list[int]]:
+        """Returns what was counted in the epoch so far.
+
+        With `set_state`, for a checkpoint within an epoch.
+        """
+        return (self._totals() - self._before).tolist()
+
+    def set_state(self, state: list[list[int]]) -> None:
+        """Takes back what `get_state` returned; behind `on_epoch_begin`."""
+        self._before = self._totals() - np.array(state)
+
     def _totals(self) -> np.ndarray:
         return np.sum([counts.totals() for counts in self._counts], axis=0)

@@ -71,6 +71,13 @@ class ThroughputMonitor(EpochMonitor):
         """Starts the clock."""
         self._marks, self._steps, self._end = [(0, perf_counter())], 0, None
 
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, Any] | None = None
+    ) -> None:
+        """Leaves out the steps of an epoch that another process has taken."""
+        if not self._steps:
+            self._marks, self._steps = [(batch, self._marks[0][1])], batch
+
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:

@@ -130,6 +130,23 @@ class BinaryWeightMonitor(EpochMonitor):
             ),
         }
 
+    def get_state(self) -> list[str]:
+        """Returns the signs at the begin of the epoch, of each kernel as hexadecimals.
+
+        With `set_state`, for a checkpoint within an epoch.
+        """
+        return [np.packbits(signs.numpy()).tobytes().hex() for signs in self._signs]
+
+    def set_state(self, state: list[str]) -> None:
+        """Takes back what `get_state` returned; behind `on_epoch_begin`."""
+        packed = [np.frombuffer(bytes.fromhex(text), np.uint8) for text in state]
+        self._signs = [
+            tf.constant(np.unpackbits(bits)[: kernel.size].reshape(signs.shape) == 1)
+            for bits, kernel, signs in zip(
+                packed, self._kernels, self._signs, strict=True
+            )
+        ]
+
     def _compare(
         self, before: list[tf.Tensor]
     ) -> tuple[list[tf.Tensor], tf.Tensor, tf.Tensor]:

@@ -56,16 +56,27 @@ from ._options import HOW, WHAT, Several, options
     required=True,
     help="Folder for the runs, compare.json and compare.png.",
 )
+@click.option(
+    "--jobs",
+    type=int,
+    show_default="one after the other in this process",
+    help="Runs at a time, each in a process of its own.",
+)
 @click.option("--json", "target", help="The same JSON to a file, or to stdout for -.")
 @click.pass_context
 def compare(
-    context: click.Context, output: Path, target: str | None, **given: Any
+    context: click.Context,
+    output: Path,
+    jobs: int | None,
+    target: str | None,
+    **given: Any,
 ) -> None:
     """Trains a grid of networks and puts them side by side.
 
     Every combination of normalization, batch size and seed becomes a run folder.
     Stopped at any moment, the same command goes on: finished runs are not repeated. A
-    run that diverges is noted, and the exit code is 1 then.
+    run that diverges is noted, and the exit code is 1 then. The same command may run
+    on several machines that see the folder: each trains what no other does.
 
     \b
     Example: larq-nobn compare --normalizations batch_norm,none,nobn --seeds 0,1 \\
@@ -77,7 +88,7 @@ def compare(
     _refuse_nowhere(target)
     console = beside() if target == "-" else out()
     with continued(), comparing_progress(len(cells), console) as watch:
-        comparison = training.compare(cells, output, watch)
+        comparison = training.compare(cells, output, watch, jobs)
     emit_json(comparison.to_dict(), target)
     if target != "-":
         out().print(comparison.table())

@@ -144,7 +144,7 @@ def training_progress(epochs: int) -> Iterator[keras.callbacks.Callback]:
 def comparing_progress(
     cells: int, console: Console
 ) -> Iterator[Callable[[str, training.RunSettings], keras.callbacks.Callback]]:
-    """The same for one run after the other, with a bar over all of them.
+    """The same for several runs, with a bar over all of them.
 
     Arguments:
         cells: How many runs there are.
@@ -158,9 +158,8 @@ def comparing_progress(
         runs: list[_TrainingProgress] = []
 
         def watch(name: str, settings: training.RunSettings) -> _TrainingProgress:
-            if runs:
-                runs[-1].end()
-            bar.update(task, completed=len(runs), description=f"run {name}")
+            over = sum(each.is_over for each in runs)
+            bar.update(task, completed=over, description=f"run {name}")
             runs.append(_TrainingProgress(bar, settings.epochs, console, f"{name}, "))
             return runs[-1]
 
@@ -179,21 +178,30 @@ class _TrainingProgress(keras.callbacks.Callback):
         self._name = name
         self._task = bar.add_task("training", total=None)
 
-    def end(self) -> None:
-        """Removes the bar."""
-        self._bar.remove_task(self._task)
+        self.is_over = False
+
+    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+        self._show(True)
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        self._show(False)
+
+    def _show(self, visible: bool) -> None:
+        """A second stage shows the bar again."""
+        self.is_over = not visible
+        self._bar.update(self._task, visible=visible)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._bar.reset(
             self._task,
-            description=f"epoch {epoch + 1}/{self._epochs}",
+            description=f"{self._name}epoch {epoch + 1}/{self._epochs}",
             total=self.params["steps"],
         )
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, float] | None = None
     ) -> None:
-        self._bar.advance(self._task)
+        self._bar.update(self._task, completed=batch + 1)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         assert logs is not None

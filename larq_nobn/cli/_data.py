@@ -112,8 +112,11 @@ def _rows(found: datasets.Overview) -> dict[str, str]:
         "other files": ", ".join(f"{n:,} {name}" for name, n in found.others.items()),
     }
     if found.sizes is not None:
-        for name, side in zip(("heights", "widths"), found.sizes, strict=True):
-            rows[name] = f"{side[0]:,} to {side[2]:,}, mostly about {side[1]:,}"
+        for name, (least, middle, most) in zip(
+            ("heights", "widths"), found.sizes, strict=True
+        ):
+            several = f"{least:,} to {most:,}, half of them up to {middle:,}"
+            rows[name] = several if least < most else f"{most:,}"
     return {name: text for name, text in rows.items() if text}
 
 

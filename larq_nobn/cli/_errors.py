@@ -13,6 +13,7 @@ import click
 import tensorflow as tf
 
 from .. import training
+from ..training.folder import position_kept
 from ._console import own_stderr
 
 _STOPS = (KeyboardInterrupt, training.Terminated)
@@ -74,11 +75,11 @@ def resumable(output: Path) -> Iterator[None]:
         with _one_sentence():
             yield
     except Sentence as error:
-        kept, cause = training.epochs_kept(output), error.__cause__
+        kept, cause = position_kept(output), error.__cause__
         refused = isinstance(cause, FileExistsError)  # which says it already
         if kept and isinstance(cause, (*_STOPS, *_OF_DISKS)) and not refused:
             error.hint = (
-                f" {output} is kept up to epoch {kept}; the same command with --resume "
+                f" {output} is kept up to {kept}; the same command with --resume "
                 "goes on."
             )
         raise

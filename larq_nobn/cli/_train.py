@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .. import training
+from .. import data, training
 from ._console import beginnings_shown, out, pairs, percent, training_progress
 from ._errors import resumable
 from ._options import (
@@ -31,6 +31,19 @@ from ._options import (
     default="none",
     help="mirrored: all GPUs here; multi_worker: all machines in TF_CONFIG.",
 )
+@click.option(
+    "--checkpoint-steps",
+    type=int,
+    show_default="every ten minutes",
+    help="Steps between checkpoints within an epoch.",
+)
+@click.option(
+    "--cache",
+    type=click.Choice(data.CACHES),
+    default="auto",
+    show_default=True,
+    help="Where decoded pictures of a folder are kept; auto: where there is room.",
+)
 @click.option("--resume", is_flag=True, help="Go on with an unfinished run, if any.")
 @click.option(
     "--output",
@@ -39,12 +52,18 @@ from ._options import (
     help="The run folder; must be empty or new, or resumed.",
 )
 def train(
-    output: Path, strategy: str, resume: bool, recipe: str | None, **given: Any
+    output: Path,
+    strategy: str,
+    checkpoint_steps: int | None,
+    cache: str,
+    resume: bool,
+    recipe: str | None,
+    **given: Any,
 ) -> None:
     """Trains a network and leaves a run folder.
 
     The folder holds model.keras, history.csv, run.json, TensorBoard logs and
-    curves.png. A run that is stopped goes on behind its last finished epoch when the
+    curves.png. A run that is stopped goes on behind its last checkpoint when the
     same command is given with --resume.
 
     \b
@@ -59,7 +78,15 @@ def train(
         beginnings_shown(),
         training_progress(settings.epochs) as bar,
     ):
-        run = training.train(settings, output, bar, resume=resume, strategy=strategy)
+        run = training.train(
+            settings,
+            output,
+            bar,
+            resume=resume,
+            strategy=strategy,
+            checkpoint_steps=checkpoint_steps,
+            cache=cache,
+        )
     metrics = run.record["metrics"]
     rows = {
         "test accuracy": percent(metrics["val_accuracy"]),

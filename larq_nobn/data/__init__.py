@@ -1,6 +1,7 @@
 """Data sets: loading, describing, preparing."""
 
 from ._any_tfds import PREFIX as TFDS_PREFIX
+from ._kept import CACHES
 from ._labels import class_counts, files_of
 from ._load import load
 from ._open import check_name, check_size, describe
@@ -12,6 +13,7 @@ from .given import GIVEN, handed_over
 
 __all__ = [
     "AUGMENTATIONS",
+    "CACHES",
     "GIVEN",
     "NAMES",
     "SUFFIXES",

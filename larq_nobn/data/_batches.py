@@ -10,7 +10,11 @@ import tensorflow as tf
 from ._source import Source
 from .augment import Augmentation, draw, mixed, shares, varied
 
-Batches = Callable[[tf.Tensor], tf.data.Dataset]
+# From the number of an epoch, and of batches that are left out at its begin.
+Batches = Callable[[tf.Tensor, tf.Tensor], tf.data.Dataset]
+# The first of the replicas that are served, how many are, and how many there are.
+Share = tuple[int, int, int]
+WHOLE: Share = (0, 1, 1)
 
 
 def batches(
@@ -23,6 +27,7 @@ def batches(
     whole: bool,
     mixup: float = 0.0,
     classes: int = 0,
+    share: Share = WHOLE,
 ) -> Batches:
     """Returns the function from an epoch's number to its batches of bytes.
 
@@ -36,34 +41,90 @@ def batches(
         whole: Whether to leave out a last batch that is not full.
         mixup: Parameter of Beta(α, α), by which images are mixed; 0 for none.
         classes: Their number, if images are mixed.
+        share: Whose parts of each batch are wanted.
     """
-    steps = len(chosen) // batch_size if whole else -(-len(chosen) // batch_size)
+    # What is mixed needs its neighbours, so that such batches are cut afterwards.
+    parts = numbered(
+        chosen, batch_size, seed, shuffle, whole, WHOLE if mixup else share
+    )
 
-    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+    def of_epoch(epoch: tf.Tensor, begin: tf.Tensor) -> tf.data.Dataset:
         # Two streams per epoch: even numbers for the order, odd ones for the variation.
-        order = tf.constant(chosen)
-        if shuffle:
-            keys = tf.random.stateless_uniform(
-                order.shape, (seed, 2 * epoch), None, None, tf.int64, alg="philox"
-            )
-            order = tf.gather(order, tf.argsort(keys))
         if variation is not None:
             draws = draw(variation, len(data.labels), (seed, 2 * epoch + 1))
         if mixup:
-            share = shares(mixup, len(data.labels), (seed, epoch))
+            portion = shares(mixup, len(data.labels), (seed, epoch))
 
-        def batch(step: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            indices = order[step * batch_size : (step + 1) * batch_size]
-            if whole:
-                indices = tf.ensure_shape(indices, (batch_size,))
+        def batch(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             images = data.take(indices)
             if variation is not None:
                 images = varied(images, tf.gather(draws, indices), variation)
             labels = tf.gather(data.labels, indices)
             if not mixup:
                 return images, labels
-            return mixed(images, labels, tf.gather(share, indices), classes)
+            return mixed(images, labels, tf.gather(portion, indices), classes)
 
-        return tf.data.Dataset.range(steps).map(batch, tf.data.AUTOTUNE)
+        found = parts(epoch, begin).map(batch, tf.data.AUTOTUNE)
+        return cut(found, share) if mixup else found
 
     return of_epoch
+
+
+def numbered(
+    chosen: np.ndarray,
+    batch_size: int,
+    seed: int,
+    shuffle: bool,
+    whole: bool,
+    share: Share,
+) -> Batches:
+    """The same with the indices of the examples in their place."""
+    steps = len(chosen) // batch_size if whole else -(-len(chosen) // batch_size)
+    first, count, replicas = share
+
+    def of_epoch(epoch: tf.Tensor, begin: tf.Tensor) -> tf.data.Dataset:
+        order = tf.constant(chosen)
+        if shuffle:
+            keys = tf.random.stateless_uniform(
+                order.shape, (seed, 2 * epoch), None, None, tf.int64, alg="philox"
+            )
+            order = tf.gather(order, tf.argsort(keys))
+
+        def part(number: tf.Tensor) -> tf.Tensor:
+            step, replica = number // count, first + number % count
+            indices = order[step * batch_size : (step + 1) * batch_size]
+            indices = indices[
+                _bounds(tf.shape(indices, tf.int64)[0], replica, replicas)
+            ]
+            if whole and batch_size % replicas == 0:
+                indices = tf.ensure_shape(indices, (batch_size // replicas,))
+            return indices
+
+        return tf.data.Dataset.range(begin * count, steps * count).map(part)
+
+    return of_epoch
+
+
+def cut(batches: tf.data.Dataset, share: Share) -> tf.data.Dataset:
+    """The parts of whole batches, one element for each replica that is served."""
+    first, count, replicas = share
+    if share == WHOLE:
+        return batches
+    size = batches.element_spec[0].shape[0]
+    even = None if size is None or size % replicas else size // replicas
+
+    def of_batch(*batch: tf.Tensor) -> tf.data.Dataset:
+        def part(replica: tf.Tensor) -> tuple[tf.Tensor, ...]:
+            bounds = _bounds(tf.shape(batch[0], tf.int64)[0], replica, replicas)
+            return tuple(
+                tf.ensure_shape(each[bounds], (even, *each.shape[1:])) for each in batch
+            )
+
+        return tf.data.Dataset.range(first, first + count).map(part)
+
+    return batches.flat_map(of_batch)
+
+
+def _bounds(size: tf.Tensor, replica: tf.Tensor, replicas: int) -> slice:
+    """Whose part is where, also in a batch that leaves some with less or nothing."""
+    return slice(replica * size // replicas, (replica + 1) * size // replicas)

@@ -2,63 +2,87 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+import numpy as np
 import tensorflow as tf
 
-from ._batches import Batches
+from ._batches import Batches, Share, numbered
+from ._records import Records, records_in
 from ._tfds import DataDir, prepared_builder
 
 SIZE = 224
 _SHORT_SIDE = 256
-# ImageNet files are already in random order on disk; this mixes neighbours.
-_SHUFFLE_BUFFER = 16_384
 
 
-def jpegs(split: str, limit: int | None, data_dir: DataDir) -> tf.data.Dataset:
-    """Returns (JPEG bytes, label) in the order on disk, at most `limit` of them."""
+def open_records(
+    split: str, data_dir: DataDir
+) -> tuple[Records, Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]]:
+    """Returns all examples of a split, and what makes one a JPEG and a label."""
     import tensorflow_datasets as tfds
 
-    source = prepared_builder("imagenet", data_dir).as_dataset(
-        split="train" if split == "train" else "validation",
-        decoders={"image": tfds.decode.SkipDecoding()},
-        as_supervised=True,
-        shuffle_files=False,
-    )
-    return source if limit is None else source.take(limit)
+    builder = prepared_builder("imagenet", data_dir)
+    part = builder.info.splits["train" if split == "train" else "validation"]
+    features = builder.info.features
+    decoders = {"image": tfds.decode.SkipDecoding()}
+
+    def parsed(record: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        example = features.deserialize_example(record, decoders=decoders)
+        return example["image"], example["label"]
+
+    return records_in(part.filepaths), parsed
 
 
 def batches(
-    source: tf.data.Dataset,
+    split: str,
+    limit: int | None,
+    data_dir: DataDir,
     batch_size: int,
     seed: int,
     augment: bool,
     shuffle: bool,
-    whole: bool,
-) -> Batches:
-    """Returns the function from an epoch's number to its batches, values 0 to 255."""
+    share: Share,
+) -> tuple[Batches, int, int]:
+    """Returns the function from an epoch's number to its batches, values 0 to 255.
 
-    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+    Of all examples only a batch's are in memory, and of its parts only those that are
+    wanted are read. The order is drawn of all of them.
+
+    Returns:
+        The function, the number of examples, and the batch size, which is theirs if
+        there are fewer.
+    """
+    records, parsed = open_records(split, data_dir)
+    count = len(records) if limit is None else min(limit, len(records))
+    training = split == "train"
+    batch_size = min(batch_size, count) if training else batch_size
+    parts = numbered(np.arange(count), batch_size, seed, shuffle, training, share)
+
+    def of_epoch(epoch: tf.Tensor, begin: tf.Tensor) -> tf.data.Dataset:
         fold = tf.random.experimental.stateless_fold_in
         seed_of_epoch = fold(tf.constant([seed, 0], tf.int64), epoch)
 
-        def decode(index: tf.Tensor, jpeg: tf.Tensor) -> tf.Tensor:
+        def decoded(given: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+            index, record = given
+            jpeg, label = parsed(record)
             if augment:
-                return random_part(jpeg, fold(seed_of_epoch, index))
-            return centre(jpeg)
+                return random_part(jpeg, fold(seed_of_epoch, index)), label
+            return centre(jpeg), label
 
-        numbered = source.enumerate()
-        if shuffle:
-            # Else the process's global seed would have a say in the order, and one of 0
-            # fails, because TensorFlow compares the other seed, a tensor, with 0 too.
-            tf.compat.v1.get_default_graph().seed = 1
-            numbered = numbered.shuffle(
-                _SHUFFLE_BUFFER, seed=seed_of_epoch[0], reshuffle_each_iteration=False
+        def batch(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            contents = tf.numpy_function(
+                lambda found: np.array(records.read_all(found), object),
+                [indices],
+                tf.string,
+                stateful=False,
             )
-        return numbered.map(
-            lambda index, example: (decode(index, example[0]), example[1]),
-            tf.data.AUTOTUNE,
-        ).batch(batch_size, drop_remainder=whole)
+            contents = tf.ensure_shape(contents, indices.shape)
+            kinds = (tf.TensorSpec((SIZE, SIZE, 3)), tf.TensorSpec((), tf.int64))
+            return tf.map_fn(decoded, (indices, contents), fn_output_signature=kinds)
 
-    return of_epoch
+        return parts(epoch, begin).map(batch, tf.data.AUTOTUNE)
+
+    return of_epoch, count, batch_size
 
 
 def random_part(jpeg: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ._arrays import balanced_subset
+from ._kept import kept
 from ._open import Dataset, ImageNet, Size, check_size, open_dataset
 from ._registry import DatasetInfo
 from ._source import Source
@@ -18,13 +19,23 @@ from .folder import Folder
 from .given import Streams
 
 
-def labelled(dataset: Dataset, split: str, info: DatasetInfo) -> Source:
+def labelled(
+    dataset: Dataset, split: str, info: DatasetInfo, cache: str = "auto"
+) -> Source:
     """The images of a split, as another data set has them.
+
+    Arguments:
+        dataset: Where they are.
+        split: Which ones.
+        info: The other data set, or the same.
+        cache: Where those of a folder are kept.
 
     Raises:
         ValueError: If it has a class that the other one does not know.
     """
     source = dataset.source(split, info.image_shape)
+    if isinstance(dataset, Folder):
+        source = kept(source, cache)
     ours, theirs = dataset.class_names, info.class_names
     if ours == theirs or not ours or not theirs:
         return source

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from .._checks import check_choice, check_flag, check_integer, check_number
 from . import _imagenet
-from ._batches import Batches, batches
+from ._batches import WHOLE, Batches, Share, batches, cut
+from ._kept import CACHES
 from ._labels import chosen_of, labelled
 from ._open import ImageNet, Size, check_size, open_dataset
 from ._registry import SPLITS, DatasetInfo
@@ -31,10 +32,13 @@ def load(
     shuffle: bool | None = None,
     seed: int = 0,
     epoch: int = 0,
+    step: int = 0,
+    share: Share = WHOLE,
     limit: int | None = None,
     holdout: float = 0.1,
     skip_unreadable: bool = False,
     like: DatasetInfo | None = None,
+    cache: str = "auto",
     data_dir: DataDir = None,
 ) -> tf.data.Dataset:
     """Returns batches of (images, labels) of a data set.
@@ -83,6 +87,11 @@ def load(
         shuffle: New order in each epoch; None: in training only.
         seed: Decides order and augmentation; 0 or more.
         epoch: Number of the first pass; 0 or more.
+        step: Batches that the first pass leaves out at its begin, without a look at
+            their images; the length of the dataset is then not known.
+        share: Of several replicas that train together: the number of the first that is
+            served, how many are, and how many there are. Each of these gets its part of
+            each batch, as an element of its own, and the others' parts are not read.
         limit: Use at most this many examples: the first of each class in equal numbers
             (ImageNet: simply the first). None: all.
         holdout: Share of the pictures of a folder that are for testing if no folder
@@ -93,6 +102,11 @@ def load(
         like: Makes images what a network takes that was trained on another data set:
             of that size, number of channels, mean and deviation, with the labels of its
             class names. None: those of this data set.
+        cache: Where decoded pictures of a folder are kept: `"memory"`, all at once;
+            `"disk"`, as they are needed, in a file of the user's cache folder that ends
+            with the process; `"none"`; or `"auto"`, the first of them that has room.
+            Images are the same. What came with TensorFlow Datasets is in memory, but
+            ImageNet, of which nothing is kept.
         data_dir: The data folder of TensorFlow Datasets; None for its default.
 
     Returns:
@@ -117,8 +131,10 @@ def load(
     check_number("mixup", mixup, "[0, inf)", "0 is none, 0.2 is usual.")
     seed = check_integer("seed", seed, 0, "Any such number will do.")
     epoch = check_integer("epoch", epoch, 0, "Counting starts at 0.")
+    step = check_integer("step", step, 0, "0 leaves out nothing.")
     if limit is not None:
         limit = check_integer("limit", limit, 1, "Leave it out to use all examples.")
+    check_choice("cache", cache, CACHES)
     size = check_size(image_size)
     dataset = open_dataset(name, holdout, skip_unreadable, data_dir)
     if mixup and isinstance(dataset, (Streams, ImageNet)):
@@ -133,17 +149,19 @@ def load(
                 "out, and map the data set."
             )
         dataset.info(size)
-        return dataset.batches(split, batch_size)
+        found = cut(dataset.batches(split, batch_size), share)
+        if not step:
+            return found
+        return found.skip(step * share[1]).concatenate(found.repeat())
 
     info = like or dataset.info(size)
     if isinstance(dataset, ImageNet):
-        jpegs, varies = _jpegs(split, limit, data_dir, augment, reflect)
-        examples = int(jpegs.cardinality())
-        if training:
-            batch_size = min(batch_size, examples)
-        of_epoch = _imagenet.batches(jpegs, batch_size, seed, varies, shuffle, training)
+        varies = _varies(augment, reflect)
+        of_epoch, examples, batch_size = _imagenet.batches(
+            split, limit, data_dir, batch_size, seed, varies, shuffle, share
+        )
     else:
-        data = labelled(dataset, split, info)
+        data = labelled(dataset, split, info, cache)
         chosen = chosen_of(data, limit)
         examples = len(chosen)
         if not examples:
@@ -161,15 +179,17 @@ def load(
             training,
             mixup,
             info.classes,
+            share,
         )
 
     steps = examples // batch_size if training else -(-examples // batch_size)
-    return (
-        _passes(of_epoch, epoch)
-        .map(lambda x, y: (normalized(x, info), y), tf.data.AUTOTUNE)
-        .apply(tf.data.experimental.assert_cardinality(steps))
-        .prefetch(tf.data.AUTOTUNE)
+    found = _passes(of_epoch, epoch, step).map(
+        lambda x, y: (normalized(x, info), y), tf.data.AUTOTUNE
     )
+    if not step:
+        length = tf.data.experimental.assert_cardinality(steps * share[1])
+        found = found.apply(length)
+    return found.prefetch(tf.data.AUTOTUNE)
 
 
 def normalized(images: tf.Tensor, info: DatasetInfo) -> tf.Tensor:
@@ -188,10 +208,8 @@ def _check_augment(augment: object) -> bool | str:
     return check_flag("augment", augment)
 
 
-def _jpegs(
-    split: str, limit: int | None, data_dir: DataDir, augment: bool | str, reflect: bool
-) -> tuple[tf.data.Dataset, bool]:
-    """ImageNet's files, and whether their images vary."""
+def _varies(augment: bool | str, reflect: bool) -> bool:
+    """Whether ImageNet's images vary."""
     if reflect:
         raise ValueError(
             "reflect=True does not apply to imagenet, whose images are cropped and not "
@@ -202,10 +220,10 @@ def _jpegs(
             f"augment={augment!r} does not apply to imagenet, whose images are random "
             "parts of pictures. Leave it out, or name tfds:imagenet2012."
         )
-    return _imagenet.jpegs(split, limit, data_dir), augment is True
+    return augment is True
 
 
-def _passes(batches: Batches, first: int) -> tf.data.Dataset:
+def _passes(batches: Batches, first: int, step: int) -> tf.data.Dataset:
     """Makes each pass the batches of the next epoch, counting from `first`."""
     numbers = itertools.count(first)
 
@@ -215,4 +233,8 @@ def _passes(batches: Batches, first: int) -> tf.data.Dataset:
         epoch = tf.numpy_function(lambda: np.int64(next(numbers)), [], tf.int64)
         return tf.ensure_shape(epoch, ())
 
-    return tf.data.Dataset.from_tensors(0).map(number).flat_map(batches)
+    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        begin = tf.where(epoch == first, tf.constant(step, tf.int64), 0)
+        return batches(epoch, begin)
+
+    return tf.data.Dataset.from_tensors(0).map(number).flat_map(of_epoch)

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from ._area import scaled
 
-# What a split may take of the memory; a larger one is read anew in each epoch.
+# What a split may take of the memory.
 IN_MEMORY = 1 << 30
 _CHUNK = 1024
 
@@ -36,7 +36,7 @@ class Arrays:
         return tf.gather(self.images, indices)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # two are the same if they are one object
 class Pictures:
     """One split that is decoded whenever images of it are needed.
 
@@ -69,24 +69,6 @@ class Pictures:
 
 # What `take(indices)` gives images of (n, height, width, channels), values 0 to 255.
 Source = Arrays | Pictures
-
-
-def stored(pictures: Pictures) -> Source:
-    """The same images, in memory if they take no more than `IN_MEMORY` of it.
-
-    Training is the same either way: this decides what it costs.
-    """
-    count = len(pictures.labels)
-    size = count * int(np.prod(pictures.shape)) * np.dtype(pictures.dtype).itemsize
-    if size > IN_MEMORY:
-        return pictures
-    images = np.empty((count, *pictures.shape), pictures.dtype)
-    for start in range(0, count, _CHUNK):
-        part = np.arange(start, min(start + _CHUNK, count))
-        images[part] = pictures.decoded(part)
-    # On the host even if there is a GPU: batches are cut there, and only they travel.
-    with tf.device("CPU:0"):
-        return Arrays(tf.constant(images), pictures.labels)
 
 
 def collected(

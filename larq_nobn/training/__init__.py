@@ -3,6 +3,7 @@
 from .comparison import Comparison, Outcome, compare, evaluate, grid, report, score
 from .folder import (
     Run,
+    RunInUse,
     dataset_of,
     epochs_kept,
     load_record,
@@ -36,6 +37,7 @@ __all__ = [
     "Outcome",
     "Recipe",
     "Run",
+    "RunInUse",
     "RunSettings",
     "Terminated",
     "compare",

@@ -10,7 +10,7 @@ import pytest
 from larq_nobn import training
 from cli.answers import one_sentence
 from click.testing import Result
-from larq_nobn.training.comparison import _compare
+from larq_nobn.training.comparison import _cells
 
 Invoke = Callable[..., Result]
 GRID = (
@@ -53,7 +53,7 @@ def test_the_same_command_again_trains_nothing(
 ):
     folder, _ = compared
     before = (folder / "compare.json").read_text()
-    monkeypatch.setattr(_compare, "train", None)
+    monkeypatch.setattr(_cells, "train", None)
     result = invoke(*GRID, "--output", folder)
     assert result.exit_code == 0, result.output
     assert (folder / "compare.json").read_text() == before
@@ -75,7 +75,7 @@ def test_a_run_that_diverges_ends_with_code_1(
     def diverges(*_: object, **__: object) -> None:
         raise training.NonFiniteLoss("The loss is not finite at epoch 1, step 2.")
 
-    monkeypatch.setattr(_compare, "train", diverges)
+    monkeypatch.setattr(_cells, "train", diverges)
     result = invoke(*GRID, "--output", tmp_path / "grid")
     assert result.exit_code == 1
     lines = [line for line in result.stderr.splitlines() if line.startswith("Failed")]
@@ -94,7 +94,7 @@ def test_a_stopped_grid_says_that_it_goes_on(
     def is_stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_compare, "train", is_stopped)
+    monkeypatch.setattr(_cells, "train", is_stopped)
     result = invoke(*GRID, "--output", tmp_path / "grid")
     assert result.exit_code == 130
     assert result.stderr == (

@@ -16,6 +16,8 @@ import tensorflow_datasets as tfds
 from larq_nobn._keras import keras
 from larq_nobn.data import _imagenet, load
 from larq_nobn.data._arrays import balanced_subset
+from larq_nobn.data._batches import WHOLE, numbered
+from larq_nobn.data._records import Records
 from larq_nobn.data.augment import Augmentation, crop_and_flip, draw
 from sklearn.datasets import load_digits
 
@@ -162,6 +164,53 @@ def test_limit_with_a_rare_class() -> None:
     np.testing.assert_array_equal(balanced_subset(labels, 4), [0, 1, 2, 3])
 
 
+@pytest.mark.parametrize("options", [{}, {"mixup": 0.2}], ids=["plain", "mixed"])
+def test_a_pass_that_begins_within_an_epoch(options: dict[str, Any]) -> None:
+    whole = load("digits", "train", 8, limit=32, epoch=2, seed=1, **options)
+    rest = load("digits", "train", 8, limit=32, epoch=2, seed=1, step=3, **options)
+    passes = [list(whole.as_numpy_iterator()) for _ in range(2)]
+    for expected in (passes[0][3:], passes[1]):
+        found = list(rest.as_numpy_iterator())
+        assert len(found) == len(expected)
+        for ours, theirs in zip(found, expected, strict=True):
+            for each, its in zip(ours, theirs, strict=True):
+                np.testing.assert_array_equal(each, its)
+
+
+@pytest.mark.parametrize(
+    ("split", "options"),
+    [("train", {}), ("test", {}), ("train", {"mixup": 0.2})],
+    ids=["train", "test", "mixed"],
+)
+def test_parts_of_replicas_are_the_batches(split: str, options: dict[str, Any]) -> None:
+    # The last batch of the 25 test images is of one; three replicas share it.
+    def parts(*share: int, **more: int) -> list[list[np.ndarray]]:
+        dataset = load(
+            "digits", split, 12, limit=25, seed=2, share=share, **more, **options
+        )
+        return list(dataset.as_numpy_iterator())
+
+    whole = list(load("digits", split, 12, limit=25, seed=2, **options))
+    first, others = parts(0, 1, 3), parts(1, 2, 3)
+    assert (len(first), len(others)) == (len(whole), 2 * len(whole))
+    for place, batch in enumerate(whole):
+        found = [first[place], *others[2 * place : 2 * place + 2]]
+        assert max(len(part[1]) for part in found) <= -(-len(batch[1]) // 3)
+        for each, its in zip(batch, zip(*found, strict=True), strict=True):
+            np.testing.assert_array_equal(each, np.concatenate(its))
+    later = parts(1, 2, 3, step=1)
+    assert len(later) == len(others) - 2
+    np.testing.assert_array_equal(later[0][0], others[2][0])
+
+
+def test_parts_have_one_shape_where_they_can() -> None:
+    sizes = {
+        replicas: load("digits", "train", 12, share=(0, 1, replicas)).element_spec[0]
+        for replicas in (3, 5)
+    }
+    assert [each.shape[0] for each in sizes.values()] == [4, None]
+
+
 # --- augmentation
 
 
@@ -273,6 +322,51 @@ def test_imagenet_training(imagenet: Path) -> None:
     again = content(load("imagenet", "train", 2, data_dir=imagenet, epoch=1))
     np.testing.assert_array_equal(second[0], again[0])
     np.testing.assert_array_equal(second[1], again[1])
+
+
+def test_imagenet_is_read_by_its_numbers(
+    imagenet: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = load("imagenet", "train", 4, data_dir=imagenet, seed=1, epoch=1)
+    batches = list(whole.as_numpy_iterator())
+    seen: list[int] = []
+    read = Records.read
+
+    def noted(records: Records, index: int) -> bytes:
+        seen.append(int(index))
+        return read(records, index)
+
+    monkeypatch.setattr(Records, "read", noted)
+    parts = [
+        list(
+            load(
+                *("imagenet", "train", 4),
+                data_dir=imagenet,
+                seed=1,
+                epoch=1,
+                share=(replica, 1, 2),
+            ).as_numpy_iterator()
+        )
+        for replica in range(2)
+    ]
+    # Each replica has read its two images, and nobody the two that fill no batch.
+    assert len(seen) == len(set(seen)) == 4
+    (batch,) = batches
+    both = zip(parts[0][0], parts[1][0], strict=True)
+    for each, its in zip(batch, both, strict=True):
+        np.testing.assert_array_equal(each, np.concatenate(its))
+
+
+def test_order_is_drawn_of_all() -> None:
+    of_epoch = numbered(np.arange(40), 10, 3, shuffle=True, whole=True, share=WHOLE)
+    numbers = tf.data.Dataset.range(60).flat_map(lambda epoch: of_epoch(epoch, 0))
+    orders = np.reshape(list(numbers.as_numpy_iterator()), (60, 40))
+    for order in orders:
+        assert sorted(order) == [*range(40)]
+    # The first place has any image of all, in 60 draws of 40 more than half of them.
+    assert len(set(orders[:, 0])) > 20 and max(orders[:, 0]) > 30 > 10 > min(
+        orders[:, 0]
+    )
 
 
 def test_imagenet_order_does_not_depend_on_the_global_seed(imagenet: Path) -> None:

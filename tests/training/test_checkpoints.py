@@ -14,7 +14,9 @@ import numpy as np
 import pytest
 from larq_nobn._files import is_leftover, replacing
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.training.folder._checkpoints import Checkpoints, _read, checkpoints_in
+from larq_nobn.training.folder._archives import Position, checkpoints_in, name_of
+from larq_nobn.training.folder._archives import read as _read
+from larq_nobn.training.folder._checkpoints import Checkpoints
 from larq_nobn.training.run._randomness import Reseeding, own_generators
 
 SETTINGS = {"epochs": 4, "network": {"alpha": 0.5}, "blocks": [1, 1]}
@@ -78,7 +80,7 @@ def fit(model: keras.Model, folder: Path, begin: int, end: int) -> Counter:
     images, labels = rng.normal(size=(20, 6)), rng.integers(0, 2, 20)
     counter = Counter()
     checkpoints = Checkpoints(folder, SETTINGS, {"counter": counter})
-    assert checkpoints.restore(model) == begin
+    assert checkpoints.restore(model) == (begin, 0)
     model.fit(
         *(images, labels),
         batch_size=10,
@@ -133,6 +135,20 @@ def test_the_last_two_are_kept(two: Path):
     names = [file.name for file in checkpoints_in(two)]
     assert names == ["epoch-0003.npz", "epoch-0002.npz"]
     assert sorted(file.name for file in two.iterdir()) == sorted(names)
+
+
+def test_their_names_say_where_they_were_written(tmp_path: Path):
+    positions = [Position(0, 7), Position(2, 0), Position(2, 10), Position(2, 9)]
+    for position in positions:
+        (tmp_path / name_of(position)).touch()
+    found = [file.name for file in checkpoints_in(tmp_path)]
+    assert found == [
+        *("epoch-0002-step-0000010.npz", "epoch-0002-step-0000009.npz"),
+        *("epoch-0002.npz", "epoch-0000-step-0000007.npz"),
+    ]
+    assert [str(each) for each in positions] == [
+        *("step 7 of epoch 1", "epoch 2", "step 10 of epoch 3", "step 9 of epoch 3"),
+    ]
 
 
 def test_numpy_opens_them_without_pickles(two: Path):
@@ -200,9 +216,9 @@ def test_those_of_another_network_or_run_are_not_used(
     wider = network(width=5)
     before = state_of(wider)
     with caplog.at_level(logging.WARNING, "larq_nobn"):
-        assert Checkpoints(two, SETTINGS, {}).restore(wider) == 0
-        assert Checkpoints(two, {"epochs": 5}, {}).restore(network()) == 0
-        assert Checkpoints(two, SETTINGS, {}).restore(network("sgd")) == 0
+        assert Checkpoints(two, SETTINGS, {}).restore(wider) == (0, 0)
+        assert Checkpoints(two, {"epochs": 5}, {}).restore(network()) == (0, 0)
+        assert Checkpoints(two, SETTINGS, {}).restore(network("sgd")) == (0, 0)
     for a, b in zip(state_of(wider)[: len(wider.weights)], before, strict=False):
         np.testing.assert_array_equal(a, b)
     assert "it has ['kernel:0', [6, 4], 'float32'] where this run has" in caplog.text

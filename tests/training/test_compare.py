@@ -12,7 +12,8 @@ import pytest
 from larq_nobn import training
 from larq_nobn._keras import keras
 from larq_nobn.training import RunSettings, grid
-from larq_nobn.training.comparison import _compare
+from larq_nobn.training.comparison import _cells
+from larq_nobn.training.folder._lock import locked
 from training.fake_runs import leave_run
 
 SHARED = {"dataset": "digits", "width": 4, "blocks": (1,), "epochs": 2, "limit": 64}
@@ -51,7 +52,7 @@ class Trainings:
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     fake = Trainings()
-    monkeypatch.setattr(_compare, "train", fake)
+    monkeypatch.setattr(_cells, "train", fake)
     return fake
 
 
@@ -220,6 +221,43 @@ def test_without_matplotlib_there_is_a_sentence(
     training.compare(grid(["none"], [0], **SHARED), tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"none-128-0", "compare.json"}
     assert "compare.png is left out because matplotlib is not installed" in caplog.text
+
+
+@pytest.mark.parametrize("finishes", [True, False])
+def test_cells_of_other_processes_are_waited_for(
+    finishes: bool,
+    tmp_path: Path,
+    trainings: Trainings,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+):
+    cells = grid(["none", "nobn"], [0, 1], **SHARED)
+    name = "none-128-1"
+    (tmp_path / name).mkdir()
+    other = locked(tmp_path / name)
+    naps: list[float] = []
+
+    def sleep(seconds: float) -> None:
+        naps.append(seconds)
+        if len(naps) == 2:  # the other one is done, or dies
+            if finishes:
+                leave_run(tmp_path / name, cells[name], [0.1])
+            other.__exit__(None, None, None)
+
+    monkeypatch.setattr(_cells.time, "sleep", sleep)
+    other.__enter__()
+    comparison = training.compare(cells, tmp_path)
+    first = ["none-128-0", "nobn-128-0", "nobn-128-1"]
+    assert trainings.trained == (first if finishes else [*first, name])
+    assert [Path(each.folder).name for each in comparison.outcomes] == list(cells)
+    assert len(naps) == 2 and min(naps) >= 1
+    assert caplog.text.count(f"Other processes train {name}: waiting") == 1
+
+
+def test_jobs_are_a_number(tmp_path: Path):
+    with pytest.raises(ValueError, match="jobs=0 is below 1. Leave it out to train in"):
+        training.compare(grid(["nobn"]), tmp_path / "grid", jobs=0)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_each_cell_is_watched(tmp_path: Path, trainings: Trainings):

@@ -16,12 +16,19 @@ from larq_nobn.cli import main
 from training.runs import assert_same, history_of
 
 SETTINGS = training.RunSettings(
-    dataset="digits", width=4, blocks=(1,), epochs=5, batch_size=32, limit=96
+    dataset="digits",
+    width=4,
+    blocks=(1,),
+    epochs=5,
+    batch_size=32,
+    accumulate=2,
+    limit=96,
 )
 ARGUMENTS = (
     *("train", "--recipe", "plain", "--dataset", "digits"),
     *("--width", "4", "--blocks", "1"),
-    *("--epochs", "5", "--batch-size", "32", "--limit", "96"),
+    *("--epochs", "5", "--batch-size", "32", "--accumulate", "2", "--limit", "96"),
+    *("--checkpoint-steps", "2"),
 )
 # The command, which sends itself a signal just before a file gets its name: when it is
 # there in full under a temporary one, and all before it is done.
@@ -76,20 +83,22 @@ def test_killed_four_times(tmp_path: Path):
     done = ended(folder, signal.SIGTERM, "epoch-0002.npz", 1)
     assert done.returncode == 143
     assert done.stderr.splitlines()[-1] == (
-        f"Stopped; nothing half-written is left. {folder} is kept up to epoch 1; the "
-        "same command with --resume goes on."
+        f"Stopped; nothing half-written is left. {folder} is kept up to step 2 of "
+        "epoch 2; the same command with --resume goes on."
     )
-    assert names_in(folder / "checkpoints") == {"epoch-0001.npz"}
+    names = {"epoch-0001.npz", "epoch-0001-step-0000002.npz"}
+    assert names_in(folder / "checkpoints") == names
     assert history_of(folder) == history_of(whole.folder)[:2]
 
     # Killed behind the steps of epoch 3; the history is written a first time at once.
     done = ended(folder, signal.SIGKILL, "history.csv", 3)
     assert done.returncode == -signal.SIGKILL
-    assert names_in(folder / "checkpoints") == {"epoch-0001.npz", "epoch-0002.npz"}
+    names = {"epoch-0002.npz", "epoch-0002-step-0000002.npz"}
+    assert names_in(folder / "checkpoints") == names
     assert len(list(folder.glob(".partial-*.csv"))) == 1
 
-    # Killed in the middle of a checkpoint, whose file is never read.
-    done = ended(folder, signal.SIGKILL, "epoch-0004.npz", 1)
+    # Killed in the middle of a checkpoint within an epoch, whose file is never read.
+    done = ended(folder, signal.SIGKILL, "epoch-0003-step-0000002.npz", 1)
     assert done.returncode == -signal.SIGKILL
     (partial,) = folder.glob("checkpoints/.partial-*.npz")
     partial.write_bytes(partial.read_bytes()[:100])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -133,20 +134,23 @@ def poisoned(epoch: int, step: int) -> object:
     """A loader of batches, of which one has an image that is NaN."""
     load = data.load
 
-    def loading(name: str, split: str, size: int, **options: object) -> tf.data.Dataset:
-        first = options.get("epoch", 0)
-        batches = load(name, split, size, **options)
-        if split == "test":
+    def loading(**options: Any) -> tf.data.Dataset:
+        batches = load(**options)
+        if options["split"] == "test":
             return batches
-        steps = len(batches)
-        place = steps * (epoch - first) + step
+        begin = options["step"]
+        steps = len(load(**{**options, "step": 0}))
+        place = steps * (epoch - options["epoch"]) + step - begin
         counter = tf.Variable(0, dtype=tf.int64)
 
         def spoil(x: tf.Tensor, y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             bad = tf.equal(counter.assign_add(1), place + 1)
             return tf.where(bad, tf.fill(tf.shape(x), np.nan), x), y
 
-        return batches.map(spoil).apply(tf.data.experimental.assert_cardinality(steps))
+        spoiled = batches.map(spoil)
+        if begin:
+            return spoiled
+        return spoiled.apply(tf.data.experimental.assert_cardinality(steps))
 
     return loading
 

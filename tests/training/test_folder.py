@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from larq_nobn import training
+from larq_nobn.training.folder import position_kept
 from larq_nobn.training.folder._claim import claimed, is_finished
 
 SETTINGS = json.loads(json.dumps(asdict(training.RunSettings(epochs=2, blocks=(1, 1)))))
@@ -80,6 +81,10 @@ def test_epochs_kept(tmp_path: Path):
     (tmp_path / "two").mkdir()
     (tmp_path / "run").rename(tmp_path / "two" / "stage1")
     assert training.epochs_kept(tmp_path / "two") == 1
+    within = tmp_path / "two" / "stage1" / "checkpoints" / "epoch-0001-step-0000020.npz"
+    within.touch()
+    assert training.epochs_kept(tmp_path / "two") == 1
+    assert str(position_kept(tmp_path / "two")) == "step 20 of epoch 2"
 
 
 def test_what_is_there_is_not_overwritten(tmp_path: Path):
@@ -155,9 +160,10 @@ def test_killed_before_anything_was_written(tmp_path: Path):
     for folder in (tmp_path / "empty", tmp_path / "partial"):
         folder.mkdir()
     (tmp_path / "partial" / ".partial-abc.json").write_text("{")
+    (tmp_path / "partial" / ".lock").write_text("{")
     for folder in (tmp_path / "empty", tmp_path / "partial"):
         with claimed(folder, SETTINGS, resume=True):
-            assert contents(folder) == {"settings.json"}
+            assert contents(folder) == {"settings.json", ".lock"}
 
 
 def test_killed_while_it_cleared_up(tmp_path: Path):

@@ -31,7 +31,7 @@ def test_one_device_is_left_as_it_is():
     assert strategy.num_replicas_in_sync == 1
     assert is_chief(strategy)
     images = data.load("digits", "test", 32, limit=64)
-    assert shared(images, strategy) is images
+    assert shared(images, lambda share: pytest.fail("cut"), strategy) is images
     check_shares(strategy, 7, 7)
 
 
@@ -119,10 +119,10 @@ from training import worker
 
 # The parts of all replicas are the batch: over two epochs, with a last one of one.
 for split, examples in (("train", 128), ("test", 65)):
-    def load(epoch):
-        return data.load("digits", split, 32, limit=examples, epoch=epoch)
+    def load(epoch, **share):
+        return data.load("digits", split, 32, limit=examples, epoch=epoch, **share)
 
-    found = iter(shared(load(3), strategy))
+    found = iter(shared(load(3), lambda share: load(3, share=share), strategy))
     for batch in (*load(3), *load(4)):
         for whole, parts in zip(batch, next(found)):
             parts = strategy.experimental_local_results(parts)

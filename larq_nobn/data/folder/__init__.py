@@ -2,6 +2,7 @@
 
 from ._decode import SUFFIXES, decode
 from ._image import image_of
+from ._notes import cache_folder
 from ._open import USUAL_SIDE, Folder, open_folder, suitable
 from ._overview import Overview, look_over
 from ._splits import is_held_out
@@ -11,6 +12,7 @@ __all__ = [
     "USUAL_SIDE",
     "Folder",
     "Overview",
+    "cache_folder",
     "decode",
     "image_of",
     "is_held_out",

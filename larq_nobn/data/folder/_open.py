@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._registry import DatasetInfo
-from .._source import Pictures, Source, statistics, stored
+from .._source import Pictures, statistics
 from ._image import image_of
 from ._listing import Listing, read_listing
 from ._notes import Notes
@@ -72,7 +72,7 @@ class Folder:
             std=std,
         )
 
-    def source(self, split: str, shape: tuple[int, int, int]) -> Source:
+    def source(self, split: str, shape: tuple[int, int, int]) -> Pictures:
         """The images of a split: bytes to train with, exact means to test with."""
         return _source(self, split, shape)
 
@@ -213,7 +213,7 @@ def _check(
 
 
 @functools.lru_cache(maxsize=4)
-def _source(folder: Folder, split: str, shape: tuple[int, int, int]) -> Source:
+def _source(folder: Folder, split: str, shape: tuple[int, int, int]) -> Pictures:
     """The second call in a process returns the same images."""
     part = folder.part(split)
     places = [folder.root / each.entry.path for each in part]
@@ -230,4 +230,4 @@ def _source(folder: Folder, split: str, shape: tuple[int, int, int]) -> Source:
 
     dtype = "float32" if exact and not as_they_are else "uint8"
     with tf.device("CPU:0"):
-        return stored(Pictures(read, tf.constant(labels), shape, dtype))
+        return Pictures(read, tf.constant(labels), shape, dtype)

@@ -1,20 +1,18 @@
-"""A grid of runs, trained one after the other and put side by side."""
+"""A grid of runs, trained and put side by side."""
 
 from __future__ import annotations
 
 import itertools
 import logging
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..._keras import keras
-from ..folder import is_finished, refuse_what_is_there
-from ..run import NonFiniteLoss, train
+from ..._checks import check_integer
 from ..settings import RunSettings
+from ._cells import Watch, is_over, outcomes_of
 from ._groups import differing
-from ._outcomes import Outcome, plain_settings
 from ._report import Comparison
 
 _log = logging.getLogger("larq_nobn")
@@ -85,7 +83,8 @@ def grid(
 def compare(
     cells: Mapping[str, RunSettings],
     output: str | os.PathLike,
-    watch: Callable[[str, RunSettings], keras.callbacks.Callback] | None = None,
+    watch: Watch | None = None,
+    jobs: int | None = None,
 ) -> Comparison:
     """Trains every cell of a grid and puts the results side by side.
 
@@ -93,7 +92,9 @@ def compare(
     and one that was stopped goes on, so that the same call goes on after any stop. A
     run whose loss does not stay finite is noted as failed, to be tried again by the
     next call, and the others are trained. What cannot go on is refused before the first
-    training. `compare.json` holds all that `Comparison.to_dict` returns, `compare.png`
+    training. Several processes, on several machines that see the folder, may make the
+    same call: each takes cells that nobody has, waits for those of the others, and ends
+    with all. `compare.json` holds all that `Comparison.to_dict` returns, `compare.png`
     the curves if matplotlib is there.
 
     Arguments:
@@ -101,6 +102,11 @@ def compare(
         output: The folder.
         watch: Gives, from the name and the settings of each cell in turn, a Keras
             callback that watches its training if there is one.
+        jobs: How many cells to train at a time, each in a process of its own, so that
+            memory does not grow from cell to cell; a script calls it under
+            `if __name__ == "__main__":` then, and the callbacks are told of epochs, and
+            now and then of a batch, without a model. None: one after the other, in this
+            process.
 
     Returns:
         The comparison, by normalization, recipe and batch size.
@@ -108,8 +114,10 @@ def compare(
     Raises:
         FileExistsError: If the folder of a cell holds something else.
         NotADirectoryError: If `output` is a file.
-        ValueError: If there are no cells, or the folder of one holds a run of other
-            settings.
+        ChildProcessError: If the process of a cell is killed.
+        TypeError: If `jobs` is not a whole number.
+        ValueError: If there are no cells, `jobs` is below 1, or the folder of a cell
+            holds a run of other settings.
 
     Example:
         ```python
@@ -125,12 +133,11 @@ def compare(
             f"{folder} is a file, but a comparison needs a folder. Choose another "
             "output."
         )
+    if jobs is not None:
+        check_integer("jobs", jobs, 1, "Leave it out to train in this process.")
     for name, settings in cells.items():
-        _is_finished(settings, folder / name)
-    outcomes = [
-        _outcome(settings, folder / name, watch and watch(name, settings))
-        for name, settings in cells.items()
-    ]
+        is_over(settings, folder / name)
+    outcomes = outcomes_of(cells, folder, watch, jobs)
     folder.mkdir(parents=True, exist_ok=True)  # where all failed there is none
     found = differing(outcomes)
     by = [name for name in _ROWS if name in found] or [_ROWS[0]]
@@ -145,24 +152,3 @@ def compare(
     except ImportError as error:
         _log.warning("%s", error)
     return comparison
-
-
-def _is_finished(settings: RunSettings, folder: Path) -> bool:
-    """Whether a cell is there already; refuses what cannot go on."""
-    said = plain_settings(settings)
-    if is_finished(folder, said):
-        return True
-    refuse_what_is_there(folder, said, resume=True)
-    return False
-
-
-def _outcome(
-    settings: RunSettings, folder: Path, progress: keras.callbacks.Callback | None
-) -> Outcome:
-    try:
-        if not _is_finished(settings, folder):
-            train(settings, folder, progress, resume=True)
-    except NonFiniteLoss as error:
-        said = plain_settings(settings)
-        return Outcome(os.fspath(folder), said, failure=str(error))
-    return Outcome.read(folder)

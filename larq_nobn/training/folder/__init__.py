@@ -1,17 +1,30 @@
 """The folder of a training run: written, claimed, and opened again."""
 
-from ._checkpoints import Checkpoints
-from ._claim import CHECKPOINTS, claimed, epochs_kept, is_finished, refuse_what_is_there
+from ._archives import START, Position
+from ._checkpoints import Checkpoints, Stateful
+from ._claim import (
+    CHECKPOINTS,
+    claimed,
+    epochs_kept,
+    is_finished,
+    position_kept,
+    refuse_what_is_there,
+)
 from ._files import save_model, write_json
 from ._journal import Journal
+from ._lock import RunInUse, refuse_if_in_use
 from ._opening import Run, dataset_of, load_record, load_run, open_model
 from ._record import finished, plain
 
 __all__ = [
     "CHECKPOINTS",
+    "START",
     "Checkpoints",
     "Journal",
+    "Position",
     "Run",
+    "RunInUse",
+    "Stateful",
     "claimed",
     "dataset_of",
     "epochs_kept",
@@ -21,6 +34,8 @@ __all__ = [
     "load_run",
     "open_model",
     "plain",
+    "position_kept",
+    "refuse_if_in_use",
     "refuse_what_is_there",
     "save_model",
     "write_json",

@@ -1,27 +1,33 @@
-"""Checkpoints of a run: all that its next epoch depends on, in one file each."""
+"""Checkpoints of a run: all that its next step depends on, in one file each."""
 
 from __future__ import annotations
 
-import hashlib
-import io
 import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
-
-from ..._files import replacing
 from ..._keras import keras
 from ..settings import RunSettings
+from ._archives import START, Position, checkpoints_in, name_of, read, write
 
 _log = logging.getLogger("larq_nobn")
 _KEPT = 2
-_DIGEST_SIZE = hashlib.sha256().digest_size
 
 
+class Pace(Protocol):
+    """Says when a checkpoint within an epoch is due."""
+
+    def is_due(self, steps: int) -> bool:
+        """Tells it behind so many steps of an epoch, all of which are asked about."""
+
+    def written(self) -> None:
+        """Hears of a checkpoint, whether it was due or not."""
+
+
+@runtime_checkable
 class Stateful(Protocol):
     """What a checkpoint holds besides variables: plain JSON, given and taken back."""
 
@@ -36,17 +42,21 @@ class Checkpoints(keras.callbacks.Callback):
     """Writes a checkpoint after each epoch, and goes on from the newest whole one.
 
     A file holds every variable of the network and of its optimizer, the scale of the
-    loss included, what `stateful` gives, the settings, and a digest of it all. Random
-    draws need no state: see `Reseeding`. On CPUs, what goes on from a file ends in the
+    loss included, what `stateful` gives, the settings, and a digest of it all. Between
+    epochs random draws need no state: see `Reseeding`. A checkpoint within an epoch, of
+    which `pace` says when it is due, also holds what `within` gives: metrics so far,
+    generators, what monitors remember. On CPUs, what goes on from a file ends in the
     same bits as what was never interrupted; with several replicas moving averages may
     differ in the last one, because the file holds the mean of those that each replica
-    has. It comes last among the callbacks, because a checkpoint says that its epoch is
-    over.
+    has. It comes last among the callbacks, because a checkpoint says that its epoch, or
+    its step, is over.
 
     Arguments:
         folder: Where the files are; the last two are kept.
         settings: Those of the run, as plain JSON. Checkpoints of others do not count.
         stateful: Named objects with a state of their own.
+        within: The same, of those whose state every epoch begins anew.
+        pace: When to write within an epoch; None for never.
         writes: Whether this process writes. Of several workers all take part, because
             reading a variable may need all of them, and one writes.
     """
@@ -56,43 +66,74 @@ class Checkpoints(keras.callbacks.Callback):
         folder: Path,
         settings: Mapping[str, Any],
         stateful: Mapping[str, Stateful],
+        within: Mapping[str, Stateful] | None = None,
+        pace: Pace | None = None,
         writes: bool = True,
     ) -> None:
         super().__init__()
+        self._supports_tf_logs = True  # logs stay on the device
         self._folder = folder
         self._settings = dict(settings)
         self._stateful = dict(stateful)
+        self._within = dict(within or {})
+        self._pace = pace
         self._writes = writes
         self._kept: list[Path] = []
+        self._pending: dict[str, Any] = {}
+        self._epoch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Makes the first epoch the rest of one, if it is: the others have begun it."""
+        self._epoch = epoch
+        for name, state in self._pending.items():
+            self._within[name].set_state(state)
+        self._pending = {}
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, float] | None = None
+    ) -> None:
+        """Writes a checkpoint if one is due; behind the last step the epoch's comes."""
+        steps = batch + 1
+        if self._pace is None or steps == self.params["steps"]:
+            return
+        if self._pace.is_due(steps):
+            states = {name: each.get_state() for name, each in self._within.items()}
+            self._save(Position(self._epoch, steps), {"within": states})
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Writes the checkpoint and removes the one before the last."""
+        """Writes the checkpoint of the epoch."""
+        self._save(Position(epoch + 1, 0), {})
+
+    def _save(self, position: Position, more: dict[str, Any]) -> None:
+        """Writes one, and removes the one before the last."""
         variables = _variables(self.model)
         header = {
-            "epochs": epoch + 1,
+            **position._asdict(),
             "settings": self._settings,
             "variables": [_description(variable) for variable in variables],
             "state": {name: each.get_state() for name, each in self._stateful.items()},
+            **more,
         }
         values = [variable.numpy() for variable in variables]
-        if not self._writes:
-            return
-        self._folder.mkdir(exist_ok=True)
-        target = self._folder / f"epoch-{epoch + 1:04}.npz"
-        _write(target, header, values)
-        self._kept = [*self._kept, target][-_KEPT:]
-        # Damaged ones too, and what a process left that was killed while it wrote.
-        for file in set(self._folder.iterdir()) - set(self._kept):
-            file.unlink()
+        if self._writes:
+            self._folder.mkdir(exist_ok=True)
+            target = self._folder / name_of(position)
+            write(target, header, values)
+            self._kept = [*self._kept, target][-_KEPT:]
+            # Damaged ones too, and what a process left that was killed while it wrote.
+            for file in set(self._folder.iterdir()) - set(self._kept):
+                file.unlink()
+        if self._pace is not None:
+            self._pace.written()
 
-    def restore(self, model: keras.Model) -> int:
+    def restore(self, model: keras.Model) -> Position:
         """Sets a compiled model to the newest usable checkpoint, and says what is not.
 
         Arguments:
             model: As it was before its first epoch.
 
         Returns:
-            The number of epochs that are over; 0 if there is no usable checkpoint.
+            Where the checkpoint was written; the begin if there is no usable one.
         """
         files = checkpoints_in(self._folder)
         with model.distribute_strategy.scope():
@@ -100,7 +141,7 @@ class Checkpoints(keras.callbacks.Callback):
         variables = _variables(model)
         for file in files:
             try:
-                header, values = _read(file)
+                header, values = read(file)
                 self._check(header, variables)
             except ValueError as error:
                 _log.warning("%s is not used: %s.", file, error)
@@ -109,15 +150,19 @@ class Checkpoints(keras.callbacks.Callback):
                 keras.backend.batch_set_value(list(zip(variables, values, strict=True)))
             for name, each in self._stateful.items():
                 each.set_state(header["state"][name])
+            self._pending = header.get("within", {})
             self._kept = [file]
-            return int(header["epochs"])
+            # Older versions wrote behind epochs only.
+            return Position(header["epochs"], header.get("steps", 0))
         if files:
             _log.warning("%s has no usable checkpoint: it begins anew.", self._folder)
-        return 0
+        return START
 
     def _check(self, header: dict[str, Any], variables: list[Any]) -> None:
         if completed(header["settings"], self._settings) != self._settings:
             raise ValueError("it is of a run with other settings")
+        if header.get("steps", 0) and sorted(header["within"]) != sorted(self._within):
+            raise ValueError("it was written within an epoch, under other callbacks")
         found = header["variables"]
         wanted = [_description(variable) for variable in variables]
         if len(found) != len(wanted):
@@ -140,16 +185,6 @@ def completed(found: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     return {name: defaults[name] for name in given if name in defaults} | {**found}
 
 
-def checkpoints_in(folder: Path) -> list[Path]:
-    """The checkpoint files of a folder, whole or not; the newest first."""
-    return sorted(folder.glob("epoch-*.npz"), key=epochs_of, reverse=True)
-
-
-def epochs_of(checkpoint: Path) -> int:
-    """How many epochs are over, by the name of the file."""
-    return int(checkpoint.stem.removeprefix("epoch-"))
-
-
 def _variables(model: keras.Model) -> list[Any]:
     """All variables that a training step changes or depends on."""
     optimizer = model.optimizer
@@ -170,30 +205,3 @@ def _description(variable: Any) -> list[Any]:
         variable.shape.as_list(),
         variable.dtype.name,
     ]
-
-
-def _write(target: Path, header: dict[str, Any], values: list[np.ndarray]) -> None:
-    """A NumPy archive with a digest behind it, which NumPy passes over."""
-    buffer = io.BytesIO()
-    text = np.frombuffer(json.dumps(header).encode(), np.uint8)
-    np.savez(buffer, header=text, **{str(i): value for i, value in enumerate(values)})
-    content = buffer.getbuffer()
-    with replacing(target) as temporary, temporary.open("wb") as stream:
-        stream.write(content)
-        stream.write(hashlib.sha256(content).digest())
-
-
-def _read(file: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
-    """Reads what `_write` wrote.
-
-    Raises:
-        ValueError: If a single bit is not as it was written.
-    """
-    whole = memoryview(file.read_bytes())
-    content, digest = whole[:-_DIGEST_SIZE], whole[-_DIGEST_SIZE:]
-    if hashlib.sha256(content).digest() != digest:
-        raise ValueError("it is torn or damaged")
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        header = json.loads(archive["header"].tobytes())
-        values = [archive[str(i)] for i in range(len(header["variables"]))]
-    return header, values

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from ..._files import is_leftover
-from ._checkpoints import checkpoints_in, completed, epochs_of
+from ._archives import Position, checkpoints_in, position_of
+from ._checkpoints import completed
 from ._files import write_json
+from ._lock import LOCK, locked, refuse_if_in_use
 
 CHECKPOINTS = "checkpoints"
 _SETTINGS = "settings.json"
@@ -31,9 +33,9 @@ def claimed(
 ) -> Iterator[Path]:
     """Takes a folder for a run; a failure leaves what the run can go on from.
 
-    While the run goes on, `settings.json` says whose folder it is. A run that is over
-    needs no checkpoints any more. One that fails with a checkpoint leaves all as it is,
-    and without one nothing.
+    While the run goes on, `settings.json` says whose folder it is, and a lock keeps
+    other processes out. A run that is over needs no checkpoints any more. One that
+    fails with a checkpoint leaves all as it is, and without one nothing.
 
     Arguments:
         output: The folder.
@@ -41,25 +43,40 @@ def claimed(
         resume: Whether an unfinished run of the same settings may be there.
 
     Raises:
+        RunInUse: If another process trains in it.
         FileExistsError: If the folder holds something else.
         NotADirectoryError: If it, or a folder above it, is a file.
         ValueError: If the run that it holds has other settings.
     """
     folder = Path(output)
-    # The outermost folder that is not there yet: all that a failure has to undo.
-    made = next((p for p in [*folder.parents][::-1] if not p.exists()), folder)
+    refuse_if_in_use(folder)
     refuse_what_is_there(folder, settings, resume)
+    # The innermost first: what a failure has to undo.
+    made = [folder, *(each for each in folder.parents if not each.exists())]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(folder)
-        write_json(folder / _SETTINGS, settings)
-        yield folder
+        with locked(folder):
+            # Again, for until now another process could begin here, or end.
+            refuse_what_is_there(folder, settings, resume)
+            with _nothing_useless(folder):
+                _remove_leftovers(folder)
+                write_json(folder / _SETTINGS, settings)
+                yield folder
+            _clear(folder)
+    except BaseException:
+        _remove_empty(made)
+        raise
+
+
+@contextmanager
+def _nothing_useless(folder: Path) -> Iterator[None]:
+    """A failure without anything to go on from leaves an empty folder."""
+    try:
+        yield
     except BaseException:
         if not _is_worth_keeping(folder):
             _remove(folder)
-            shutil.rmtree(made, ignore_errors=True)
         raise
-    _clear(folder)
 
 
 def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
@@ -83,17 +100,23 @@ def epochs_kept(output: str | os.PathLike) -> int | None:
         output: The run folder.
 
     Returns:
-        The number of epochs in its newest checkpoint, or in that of its first stage or
-        its teacher if it is there yet; None without one.
+        The number of finished epochs in its newest checkpoint, or in that of its first
+        stage or its teacher if it is there yet; None without one.
 
     Example:
         ```python
         nobn.training.epochs_kept("runs/digits")
         ```
     """
+    position = position_kept(output)
+    return None if position is None else position.epochs
+
+
+def position_kept(output: str | os.PathLike) -> Position | None:
+    """The same with the steps behind those epochs."""
     parts = [Path(output), *(Path(output) / part for part in _PARTS)]
     found = (checkpoints_in(part / CHECKPOINTS)[:1] for part in parts)
-    return next((epochs_of(newest[0]) for newest in found if newest), None)
+    return next((position_of(newest[0]) for newest in found if newest), None)
 
 
 def refuse_what_is_there(
@@ -104,7 +127,8 @@ def refuse_what_is_there(
         raise NotADirectoryError(
             f"{folder} is a file, but a run needs a folder. Choose another output."
         )
-    there = sorted(folder.iterdir()) if folder.is_dir() else []
+    found = sorted(folder.iterdir()) if folder.is_dir() else []
+    there = [path for path in found if path.name != LOCK]
     unfinished = (folder / _SETTINGS).is_file()
     if there and not resume:
         hint = "go on with it by --resume (resume=True)" if unfinished else "delete it"
@@ -161,12 +185,22 @@ def _is_worth_keeping(folder: Path) -> bool:
 
 
 def _remove(folder: Path) -> None:
-    """Removes all of a run; the settings last, which say that it is one."""
-    for path in folder.iterdir() if folder.is_dir() else ():
+    """Removes all of a run; last the settings, which say that it is one."""
+    for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-        elif path.name != _SETTINGS:
+        elif path.name not in (_SETTINGS, LOCK):
             path.unlink()
+    (folder / _SETTINGS).unlink(missing_ok=True)
+
+
+def _remove_empty(folders: Iterable[Path]) -> None:
+    """Removes folders up to the first that holds something."""
+    for folder in folders:
+        try:
+            folder.rmdir()
+        except OSError:
+            return
 
 
 def _remove_leftovers(folder: Path) -> None:

@@ -11,6 +11,25 @@ from ..._keras import keras
 from ._files import write_csv
 
 
+class Stopwatch:
+    """Measures an epoch, also one whose begin was in another process."""
+
+    def __init__(self) -> None:
+        self._started = 0.0
+
+    def start(self) -> None:
+        """Begins at 0."""
+        self._started = time.perf_counter()
+
+    def get_state(self) -> float:
+        """Returns the seconds so far."""
+        return time.perf_counter() - self._started
+
+    def set_state(self, state: float) -> None:
+        """Begins at so many seconds."""
+        self._started = time.perf_counter() - state
+
+
 class Journal(keras.callbacks.Callback):
     """Keeps `history.csv` up to date: one row per epoch, under Keras' names.
 
@@ -28,18 +47,18 @@ class Journal(keras.callbacks.Callback):
         self._target = target
         self._learning_rate = learning_rate
         self._steps = steps
-        self._started = 0.0
+        self.stopwatch = Stopwatch()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Starts the clock."""
-        self._started = time.perf_counter()
+        self.stopwatch.start()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Adds the epoch's row; `seconds` includes the pass over the test images."""
         row: dict[str, float] = {"epoch": epoch + 1}
         row |= {name: float(value) for name, value in (logs or {}).items()}
         row["learning_rate"] = float(self._learning_rate(epoch * self._steps))
-        row["seconds"] = round(time.perf_counter() - self._started, 3)
+        row["seconds"] = round(self.stopwatch.get_state(), 3)
         self.rows.append(row)
         write_csv(self._target, self.rows)
 

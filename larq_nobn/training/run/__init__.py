@@ -1,7 +1,7 @@
 """A training run itself, from its settings to its folder."""
 
 from ._diagnosis import NonFiniteLoss
-from ._stopping import Terminated
+from ._stopping import Terminated, stoppable
 from ._strategy import STRATEGIES
 from ._train import train
 
@@ -9,5 +9,6 @@ __all__ = [
     "STRATEGIES",
     "NonFiniteLoss",
     "Terminated",
+    "stoppable",
     "train",
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,8 +12,9 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ...callbacks._monitor import owners
-from ..folder import epochs_kept
+from ..folder import Position, position_kept
 from ..settings import RunSettings
+from ._images import images_of
 from ._step import NOT_FINITE
 
 # What the step and adaptive clipping say when they refuse one.
@@ -59,7 +60,6 @@ def explained(
     model: keras.Model,
     watch: Watch,
     folder: Path,
-    batches_of: Callable[[int], tf.data.Dataset],
 ) -> Iterator[None]:
     """Turns a step that was refused into a `NonFiniteLoss` that says what to do.
 
@@ -68,22 +68,22 @@ def explained(
         model: What is trained.
         watch: One of its callbacks.
         folder: The run folder.
-        batches_of: Gives the batches of an epoch.
     """
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
         if not any(sign in error.message for sign in _SIGNS):
             raise
-        images, labels = next(iter(batches_of(watch.epoch).skip(watch.batch)))
+        there = Position(watch.epoch, watch.batch)
+        images, labels = next(iter(images_of(settings, "train", there)))
         if labels.shape.rank == 2:  # of mixed images
             labels = tf.argmax(labels, 1)
         culprit = name_the_culprit(model, images, labels)
-        kept = epochs_kept(folder)
+        kept = position_kept(folder)
         raise NonFiniteLoss(
             f"The loss is not finite at epoch {watch.epoch + 1}, step "
             f"{watch.batch + 1}: {culprit}. "
-            + (f"The last good checkpoint is that of epoch {kept}. " if kept else "")
+            + (f"The last good checkpoint is that of {kept}. " if kept else "")
             + _advice(settings, culprit)
         ) from error
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,17 +10,27 @@ from pathlib import Path
 import tensorflow as tf
 
 from ..._keras import keras
-from ..folder import CHECKPOINTS, Checkpoints, Journal, Run, finished, plain
+from ..folder import (
+    CHECKPOINTS,
+    START,
+    Checkpoints,
+    Journal,
+    Run,
+    Stateful,
+    finished,
+    plain,
+)
 from ..settings import RunSettings
 from ..start import Beginning
 from ._diagnosis import Watch, explained
 from ._images import images_of
 from ._optimizer import schedule_for
 from ._start import started
-from ._step import Probabilities
+from ._step import Probabilities, Trainee
 from ._stopping import StopCheck
 from ._strategy import is_chief, shared
 from ._watchers import watchers
+from ._within import EpochMetrics, Pace
 
 
 @dataclass(frozen=True)
@@ -31,12 +42,17 @@ class Circumstances:
         check: Raises if the process was asked to stop.
         resume: Whether an unfinished run goes on.
         strategy: The devices, and the workers of which this process is one.
+        checkpoint_steps: Steps between checkpoints within an epoch; None for every ten
+            minutes.
+        cache: Where decoded pictures are kept.
     """
 
     progress: keras.callbacks.Callback | None
     check: StopCheck
     resume: bool
     strategy: tf.distribute.Strategy
+    checkpoint_steps: int | None
+    cache: str
 
 
 def fit(
@@ -58,40 +74,62 @@ def fit(
         around: The circumstances.
     """
     keras.utils.set_random_seed(settings.seed)
-    images, test_images = (images_of(settings, split) for split in ("train", "test"))
-    schedule = schedule_for(settings, len(images))
+    of_split = partial(images_of, settings, cache=around.cache)
+    images, test_images = of_split("train"), of_split("test")
+    steps = len(images)
+    schedule = schedule_for(settings, steps)
     network, trainee = started(settings, schedule, before, teacher, around.strategy)
 
-    journal = Journal(folder / "history.csv", schedule, len(images))
+    journal = Journal(folder / "history.csv", schedule, steps)
+    watched = watchers(settings, network, journal, folder)
     beginning = Beginning(settings, applies=before is None)
     checkpoints = Checkpoints(
         output / CHECKPOINTS,
         plain(settings),
         {"journal": journal, **beginning.stateful},
+        _within(trainee, journal, watched),
+        Pace(around.checkpoint_steps, around.strategy),
         writes=is_chief(around.strategy),
     )
     begun = checkpoints.restore(network)
-    if begun:
-        images = images_of(settings, "train", begun)
+    if begun != START:
+        images = of_split("train", begun)
+        trainee.first_step = begun.steps
     else:
         with around.strategy.scope():
             beginning.fill(network)
 
     watch = Watch()
-    callbacks = [around.check, watch, *watchers(settings, network, journal, folder)]
+    callbacks = [around.check, watch, *watched]
     if around.progress is not None:
         callbacks.append(around.progress)
-    again = partial(images_of, settings, "train")
-    with explained(settings, network, watch, output, again):
+    replicas = around.strategy
+    of_train, of_test = (
+        partial(of_split, "train", begun),
+        partial(of_split, "test", START),
+    )
+    with explained(settings, network, watch, output):
         trainee.fit(
-            shared(images, around.strategy),
-            steps_per_epoch=len(images),
+            shared(images, of_train, replicas),
+            steps_per_epoch=steps,
             epochs=settings.epochs,
-            initial_epoch=begun,
-            validation_data=shared(test_images, around.strategy),
+            initial_epoch=begun.epochs,
+            validation_data=shared(test_images, of_test, replicas),
             validation_steps=len(test_images),
             callbacks=[*callbacks, checkpoints],
             verbose=0,
         )
     record = finished(folder, settings, network, journal.rows, beginning.record)
     return Run(output, network, journal.rows, record)
+
+
+def _within(
+    trainee: Trainee, journal: Journal, watched: Sequence[keras.callbacks.Callback]
+) -> dict[str, Stateful]:
+    """What every epoch begins anew, and a checkpoint within one has to keep."""
+    found = [each for each in watched if isinstance(each, Stateful)]
+    return {
+        "metrics": EpochMetrics(trainee),
+        "stopwatch": journal.stopwatch,
+        **{type(each).__name__: each for each in found if each is not journal},
+    }

@@ -5,22 +5,42 @@ from __future__ import annotations
 import tensorflow as tf
 
 from ... import data
+from ...data._batches import WHOLE, Share
+from ..folder import START, Position
 from ..settings import RunSettings
 
 
-def images_of(settings: RunSettings, split: str, epoch: int = 0) -> tf.data.Dataset:
-    """Batches of a split, those of training from an epoch on."""
-    return data.load(
+def images_of(
+    settings: RunSettings,
+    split: str,
+    begin: Position = START,
+    share: Share = WHOLE,
+    cache: str = "auto",
+) -> tf.data.Dataset:
+    """Batches of a split: those of training from a position on, and then for ever.
+
+    Arguments:
+        settings: Those of the run.
+        split: `"train"` or `"test"`.
+        begin: Where training goes on. From the begin of an epoch on, a pass is one.
+        share: Of several replicas, those that are served.
+        cache: Where decoded pictures are kept.
+    """
+    found = data.load(
         split=split,
         batch_size=settings.batch_size,
         augment=settings.augment if split == "train" else None,
         reflect=settings.reflect,
         mixup=settings.mixup if split == "train" else 0.0,
         seed=settings.seed,
-        epoch=epoch,
+        epoch=begin.epochs,
+        step=begin.steps,
+        share=share,
+        cache=cache,
         limit=settings.limit,
         **settings.images,
     )
+    return found.repeat() if begin.steps else found
 
 
 def class_weights(settings: RunSettings) -> list[float] | None:

@@ -1,4 +1,4 @@
-"""Random draws inside a network, as a function of seed and epoch alone."""
+"""Random draws inside a network, as a function of seed, epoch and step alone."""
 
 from __future__ import annotations
 
@@ -49,6 +49,15 @@ class Reseeding(keras.callbacks.Callback):
             entropy = np.random.SeedSequence([self._seed, epoch, place])
             state = entropy.generate_state(generator.state.shape[0], np.uint64)
             generator.reset(state.view(np.int64))
+
+    def get_state(self) -> list[list[int]]:
+        """Returns where the generators are within the epoch, alike in all replicas."""
+        return [each.state.numpy().tolist() for each in _generators(self.model)]
+
+    def set_state(self, state: list[list[int]]) -> None:
+        """Goes on from there."""
+        for generator, its in zip(_generators(self.model), state, strict=True):
+            generator.reset(np.array(its, np.int64))
 
 
 def _generators(model: keras.Model) -> list[Any]:

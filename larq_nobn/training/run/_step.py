@@ -35,6 +35,8 @@ class Trainee(keras.Model):
       mixed. Metrics count the most probable class, and test images have neither.
     - *Stop.* A loss that is not finite raises before anything is updated.
 
+    - *Going on.* The first epoch of `fit` begins at step `first_step`, 0 unless set.
+
     Callbacks find the same layers and optimizer as in the network; save the network.
 
     Arguments:
@@ -77,6 +79,7 @@ class Trainee(keras.Model):
         with dtype_policy(network.dtype_policy.name):
             super().__init__(network.inputs, network.outputs, name=network.name)
         self._accumulate = accumulate
+        self.first_step = 0
         # Behind a function that Keras does not look into: as an attribute, a model
         # would become a part of this one, trained and saved with it.
         self._teacher = None if teacher is None else lambda images: teacher(images)
@@ -109,6 +112,12 @@ class Trainee(keras.Model):
         predicted = self(x, training=False)[:count]
         self.compute_loss(x, y, predicted, weight)
         return self.compute_metrics(x, y, predicted, weight)
+
+    def _maybe_load_initial_counters_from_ckpt(
+        self, steps_per_epoch: int, initial_epoch: int
+    ) -> tuple[int, int]:
+        """Where `fit` begins, asked by Keras for its own kind of backup."""
+        return initial_epoch, self.first_step
 
     def _gradients(self, data: Any) -> tuple[list[Any], tf.Tensor]:
         """Gradients and loss of one (micro-)batch, which the metrics have seen then."""

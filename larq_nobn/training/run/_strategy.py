@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
 
 from ..._checks import check_choice
+from ...data._batches import Share
 
 STRATEGIES = ("none", "mirrored", "multi_worker")
 _EXAMPLE = (
@@ -67,10 +68,16 @@ def _of_process(name: str) -> tf.distribute.Strategy:
         ) from error
 
 
+def has_workers(strategy: tf.distribute.Strategy) -> bool:
+    """Whether several processes train together, of which this is one."""
+    cluster = strategy.cluster_resolver
+    return cluster is not None and bool(cluster.cluster_spec().jobs)
+
+
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process is the one of all workers that writes the run folder."""
     cluster = strategy.cluster_resolver
-    if cluster is None or not cluster.cluster_spec().jobs:
+    if not has_workers(strategy):
         return True
     has_chief = "chief" in cluster.cluster_spec().jobs
     return cluster.task_type == "chief" or (not has_chief and cluster.task_id == 0)
@@ -116,56 +123,40 @@ def with_all_workers() -> Iterator[None]:
         ) from error
 
 
-def shared(images: tf.data.Dataset, strategy: tf.distribute.Strategy) -> Any:
+def shared(
+    images: tf.data.Dataset,
+    parts_of: Callable[[Share], tf.data.Dataset],
+    strategy: tf.distribute.Strategy,
+) -> Any:
     """Cuts batches into one part for each replica.
 
     The parts of all replicas together are the batch, in its order, so that they train
     and test on the very images that one process would. Keras' own ways, which deal out
-    whole batches or files to the workers, do not promise that. Each worker prepares
-    whole batches, and leaves the others' parts unused.
+    whole batches or files to the workers, do not promise that. Each worker reads the
+    parts of its own replicas.
 
     Arguments:
-        images: Batches (images, labels) over all replicas, alike in all workers.
+        images: Batches (images, labels) over all replicas, for the case of one.
+        parts_of: The same for a share of the replicas.
         strategy: Where they are needed.
 
     Returns:
-        What `fit` takes along with the number of steps, which is that of `images`. It
-        is endless: one pass of `images` after the other. With a single replica it is
-        `images`, and ends with them.
+        What `fit` takes along with the number of steps. It is endless: one pass after
+        the other. With a single replica it is `images`, and ends with them.
     """
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
         return images
-    whole = images.element_spec[0].shape[0]
 
     def parts(context: tf.distribute.InputContext) -> tf.data.Dataset:
         count = replicas // context.num_input_pipelines
         first = context.input_pipeline_id * count
-
-        def of_batch(*batch: tf.Tensor) -> tf.data.Dataset:
-            def part(replica: tf.Tensor) -> tuple[tf.Tensor, ...]:
-                # Also for a last batch that is smaller, or leaves some with nothing.
-                size = tf.shape(batch[0], tf.int64)[0]
-                cut = slice(
-                    replica * size // replicas, (replica + 1) * size // replicas
-                )
-                return tuple(_sized(each[cut], whole, replicas) for each in batch)
-
-            return tf.data.Dataset.range(first, first + count).map(part)
-
         # Known to be endless, the workers need not ask each other whether it is over.
         endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-        batches = images.repeat().flat_map(of_batch).apply(endless)
-        return batches.prefetch(tf.data.AUTOTUNE)
+        found = parts_of((first, count, replicas)).repeat().apply(endless)
+        return found.prefetch(tf.data.AUTOTUNE)
 
     return strategy.distribute_datasets_from_function(parts)
-
-
-def _sized(part: tf.Tensor, whole: int | None, replicas: int) -> tf.Tensor:
-    """The same with its number of examples, if all batches have one."""
-    if whole is None:
-        return part
-    return tf.ensure_shape(part, (whole // replicas, *part.shape[1:]))
 
 
 def _check_cluster(text: str | None) -> None:

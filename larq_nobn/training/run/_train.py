@@ -12,8 +12,9 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from ... import models
+from ..._checks import check_choice, check_integer
 from ..._keras import keras
-from ...data import GIVEN, describe, handed_over
+from ...data import CACHES, GIVEN, describe, handed_over
 from ..folder import Run, claimed, is_finished, load_run, open_model, plain
 from ..settings import RunSettings
 from ..start import settled
@@ -26,6 +27,7 @@ from ._teacher import probabilities_of, teacher_settings
 _log = logging.getLogger("larq_nobn")
 # Batches smaller than this have statistics that are mostly noise.
 _SMALLEST_BATCH = 4
+_ADVICE = "Leave it out for one every ten minutes."
 
 
 def train(
@@ -36,14 +38,16 @@ def train(
     resume: bool = False,
     strategy: str = "none",
     data: tuple[Any, Any] | None = None,
+    checkpoint_steps: int | None = None,
+    cache: str = "auto",
 ) -> Run:
     """Trains a network and leaves a run folder; the same seed gives the same weights.
 
     The folder holds `model.keras`, `history.csv`, `run.json`, TensorBoard files under
     `logs/`, and `curves.png` if matplotlib is there; further runs in `stage1/` and
-    `teacher/` if the recipe has those. After each epoch a checkpoint is written, from
-    which a run that was stopped goes on; one that is stopped before the first leaves
-    nothing.
+    `teacher/` if the recipe has those. After each epoch, and every ten minutes within
+    one, a checkpoint is written, from which a run that was stopped goes on; one that is
+    stopped before the first leaves nothing.
 
     Arguments:
         settings: What to train, and how.
@@ -60,6 +64,9 @@ def train(
             (images, labels), each pass of which is an epoch, taken as it comes. The
             dataset of the settings is then `"given"`. To resume, give the same again;
             a `tf.data.Dataset` has to be the same in each pass for that.
+        checkpoint_steps: Write a checkpoint every so many steps of an epoch, instead of
+            every ten minutes. It has no influence on the weights.
+        cache: Where decoded pictures are kept, as in `larq_nobn.data.load`. Nor has it.
 
     Returns:
         The finished run.
@@ -68,6 +75,7 @@ def train(
         FileExistsError: If `output` is not empty.
         FileNotFoundError: If the data set is not prepared, or the network that the run
             starts from is not there.
+        RunInUse: If another process trains in `output`.
         ConnectionError: If another worker has stopped.
         NonFiniteLoss: If the loss becomes infinite or NaN; says where.
         ValueError: If the network does not fit the data, an unfinished run in `output`
@@ -89,9 +97,14 @@ def train(
     settings = settled(settings, Path(output), resume)
     replicas = strategy_for(strategy)
     check_shares(replicas, settings.batch_size, settings.accumulate)
+    if checkpoint_steps is not None:
+        check_integer("checkpoint_steps", checkpoint_steps, 1, _ADVICE)
+    check_choice("cache", cache, CACHES)
     _warn_of_small_batches(settings, replicas.num_replicas_in_sync)
     with stoppable() as check, with_all_workers(), handed_over(data):
-        around = Circumstances(progress, check, resume, replicas)
+        around = Circumstances(
+            progress, check, resume, replicas, checkpoint_steps, cache
+        )
         return _run(settings, Path(output), None, around)
 
 

@@ -1,0 +1,174 @@
+"""How many pictures a second a training reads, and what that adds to its steps.
+
+A folder of random JPEG files of several sizes, read as a training run does, against a
+training step of ReActNet-18 of width 16 on all cores. *Alone* is the pipeline without a
+training, *limit* the decoder without a pipeline, one thread per core. *Share* is what a
+step fed by the pipeline takes longer than one that is always given the same batch, as a
+part of it: both take turns in one process, and it is the median of the rounds.
+
+    python benchmarks/input_pipeline.py
+    python benchmarks/input_pipeline.py --rounds 2 --output runs/look   # a quick look
+"""
+
+from __future__ import annotations
+
+import os
+import statistics
+import tempfile
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import click
+from _drawing.markdown import table
+from _results import RESULTS, command, machine, versions, write, write_log
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+WIDTH, CLASSES = 16, 10
+# Side of the pictures in pixels: pictures, batch size.
+SIZES = {32: (2048, 128), 64: (2048, 128), 224: (512, 32)}
+CACHES = ("memory", "disk", "none")
+
+
+def write_pictures(folder, side, count):
+    """JPEG files with as much detail as photographs have: noise of several scales."""
+    import numpy as np
+    from PIL import Image
+
+    rng = np.random.default_rng(side)
+    for number in range(count + CLASSES):
+        split = "train" if number < count else "test"
+        place = folder / split / f"{number % CLASSES}"
+        place.mkdir(parents=True, exist_ok=True)
+        pixels = np.full((side, side, 3), 128.0)
+        for scale in (4, 8, 16, 32):
+            small = rng.normal(0, 3 * scale**0.5, (side // scale, side // scale, 3))
+            pixels += small.repeat(scale, 0).repeat(scale, 1)
+        image = Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
+        image.save(place / f"{number}.jpg", quality=90)
+
+
+def batches(folder, side, batch, cache):
+    """An iterator over the batches of training, for ever."""
+    import larq_nobn as nobn
+
+    images = nobn.data.load(
+        folder, "train", batch, image_size=side, augment="crop_flip", cache=cache
+    )
+    return iter(images.repeat())
+
+
+def make_step(side, batch):
+    """A compiled training step."""
+    import larq_nobn as nobn  # first: it selects legacy Keras
+    import tensorflow as tf
+
+    keras = tf.keras
+    keras.utils.set_random_seed(0)
+    model = nobn.models.ReActNet18((side, side, 3), CLASSES, "nobn", width=WIDTH)
+    optimizer = nobn.optimizers.AdaptiveGradientClipping("adam", 0.02)
+    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(True))
+    signature = [
+        tf.TensorSpec((batch, side, side, 3)),
+        tf.TensorSpec((batch,), tf.int64),
+    ]
+    step = tf.function(lambda *given: model.train_step(given), signature)
+    return lambda given: step(*given)["loss"].numpy()
+
+
+def seconds_of(action, times):
+    start = time.perf_counter()
+    for _ in range(times):
+        action()
+    return (time.perf_counter() - start) / times
+
+
+def decode_limit(folder, rounds):
+    """Pictures per second of the decoder alone."""
+    import larq_nobn as nobn
+
+    contents = [path.read_bytes() for path in folder.glob("train/*/*.jpg")]
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        taken = [
+            seconds_of(lambda: list(pool.map(nobn.data.decode, contents)), 1)
+            for _ in range(rounds)
+        ]
+    return len(contents) / statistics.median(taken)
+
+
+def take_turns(source, step, steps, rounds):
+    """Seconds of a batch alone, of a step on the same batch, and of one with both."""
+    for _ in range(steps):  # the first epoch fills the cache
+        given = next(source)
+    step(given)
+    actions = {
+        "alone": lambda: next(source),
+        "same": lambda: step(given),
+        "fed": lambda: step(next(source)),
+    }
+    seconds = {name: [] for name in actions}
+    for _ in range(rounds):
+        for name, action in actions.items():
+            seconds[name].append(seconds_of(action, steps))
+    return seconds
+
+
+def measure(folder, side, rounds):
+    """All that the tables have of one size."""
+    count, batch = SIZES[side]
+    write_pictures(folder, side, count)
+    step = make_step(side, batch)
+    rows = {}
+    for cache in CACHES:
+        source = batches(folder, side, batch, cache)
+        seconds = take_turns(source, step, count // batch, rounds)
+        pairs = zip(seconds["same"], seconds["fed"], strict=True)
+        rows[cache] = {
+            "alone_per_second": round(batch / statistics.median(seconds["alone"]), 1),
+            "step_per_second": round(batch / statistics.median(seconds["same"]), 1),
+            "share": round(statistics.median(1 - s / f for s, f in pairs), 4),
+        }
+    return {"limit": round(decode_limit(folder, rounds), 1), "rows": rows}
+
+
+def show(result, place):
+    rows = [
+        [
+            f"{side}x{side}, {cache}",
+            f"{row['alone_per_second']:,.0f}",
+            f"{of['limit']:,.0f}",
+            f"{row['step_per_second']:,.0f}",
+            f"{row['share']:.1%}",
+        ]
+        for side, of in result["sizes"].items()
+        for cache, row in of["rows"].items()
+    ]
+    head = ["pictures, cache", "alone /s", "limit /s", "training /s", "share"]
+    said = result["command"], __doc__.splitlines()[0], result["machine"]
+    write_log(place, *said, tables=table(head, rows))
+
+
+@click.command()
+@click.option("--rounds", default=7, show_default=True, help="Of each in turn.")
+@click.option("--sides", default="32,64,224", show_default=True, help="In pixels.")
+@click.option(
+    "--output", type=Path, default=RESULTS / "input_pipeline", show_default=True
+)
+def main(rounds, sides, output):
+    result = {
+        "command": command(),
+        "machine": machine(),
+        "versions": versions("pillow"),
+        "width": WIDTH,
+        "rounds": rounds,
+        "sizes": {},
+    }
+    for side in map(int, sides.split(",")):
+        with tempfile.TemporaryDirectory() as name:
+            result["sizes"][side] = measure(Path(name), side, rounds)
+    write(result, output / "result.json")
+    show(result, output)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,168 @@
+"""The lock on a run folder: one process at a time, and none once it is gone."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from larq_nobn import training
+from larq_nobn.training.folder import _lock
+from larq_nobn.training.folder._claim import claimed
+from larq_nobn.training.folder._lock import RunInUse, locked, refuse_if_in_use
+
+# The module alone, which needs no TensorFlow: a process is there at once.
+OTHER = """
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+spec = spec_from_file_location("lock", sys.argv[1])
+lock = module_from_spec(spec)
+spec.loader.exec_module(lock)
+try:
+    with lock.locked(Path(sys.argv[2])):
+        print("has it", flush=True)
+        sys.stdin.read()
+except lock.RunInUse as error:
+    print(error, flush=True)
+"""
+
+
+@contextmanager
+def another_process(folder: Path) -> Iterator[tuple[subprocess.Popen, str]]:
+    """One that takes the lock and keeps it, or is refused; with what it says."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", OTHER, _lock.__file__, folder],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        yield process, process.stdout.readline().strip()
+    finally:
+        process.stdin.close()
+        process.wait()
+        process.stdout.close()
+
+
+def in_use(folder: Path, pid: int) -> str:
+    return (
+        f"{folder} is in use: process {pid} on {socket.gethostname()} trains in it. "
+        "Wait until it has ended, or choose another output."
+    )
+
+
+def test_the_second_process_is_refused(tmp_path: Path):
+    with locked(tmp_path), another_process(tmp_path) as (_, said):
+        assert said == in_use(tmp_path, os.getpid())
+    assert list(tmp_path.iterdir()) == []
+    refuse_if_in_use(tmp_path / "none")
+
+
+def test_it_ends_with_its_process(tmp_path: Path):
+    with another_process(tmp_path) as (process, said):
+        assert said == "has it"
+        for refused in (refuse_if_in_use, lambda folder: locked(folder).__enter__()):
+            with pytest.raises(RunInUse) as caught:
+                refused(tmp_path)
+            assert str(caught.value) == in_use(tmp_path, process.pid)
+        process.kill()
+        process.wait()
+        assert (tmp_path / ".lock").exists()
+        refuse_if_in_use(tmp_path)
+    with locked(tmp_path):
+        assert (tmp_path / ".lock").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_has_it_once(tmp_path: Path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    said: list[str] = []
+
+    def again(folder: Path) -> None:
+        try:
+            refuse_if_in_use(folder)
+        except RunInUse as error:
+            said.append(str(error))
+
+    with locked(tmp_path):
+        thread = threading.Thread(target=again, args=[tmp_path / "link"])
+        thread.start()
+        thread.join()
+        again(tmp_path)
+        # Neither look has ended it.
+        with another_process(tmp_path) as (_, other):
+            assert other == in_use(tmp_path, os.getpid())
+    assert len(said) == 2
+    assert all("this process trains in it already" in each for each in said)
+
+
+def test_a_file_that_is_removed_meanwhile_is_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    lock, seen = _lock._lock, []
+
+    def just_removed(handle: int, path: Path) -> None:
+        if not seen:
+            path.unlink()
+        seen.append(handle)
+        lock(handle, path)
+
+    monkeypatch.setattr(_lock, "_lock", just_removed)
+    with locked(tmp_path), another_process(tmp_path) as (_, said):
+        assert said == in_use(tmp_path, os.getpid())
+    assert len(seen) == 2
+
+
+def test_without_an_owner_written(tmp_path: Path):
+    with locked(tmp_path):
+        os.truncate(tmp_path / ".lock", 0)  # to open and close it would end the lock
+        with another_process(tmp_path) as (_, said):
+            assert said.startswith(f"{tmp_path} is in use: another process trains in")
+
+
+def test_where_files_cannot_be_locked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    def refuse(handle: int, how: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(_lock.fcntl, "lockf", refuse)
+    with caplog.at_level(logging.WARNING, "larq_nobn"), locked(tmp_path):
+        pass
+    assert f"{tmp_path} lies where files cannot be locked (No locks av" in caplog.text
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_in_use_is_not_touched(resume: bool, tmp_path: Path):
+    folder = tmp_path / "run"
+    with claimed(folder, {"seed": 1}):
+        (folder / ".partial-a.npz").touch()
+        before = {path.name for path in folder.iterdir()}
+        with (
+            pytest.raises(RunInUse, match=r"run is in use: this process"),
+            claimed(folder, {"seed": 1}, resume),
+        ):
+            pytest.fail("claimed")
+        assert {path.name for path in folder.iterdir()} == before
+    assert list(folder.iterdir()) == []
+
+
+def test_training_is_refused_in_a_sentence(
+    tiny_settings: training.RunSettings, tmp_path: Path
+):
+    with another_process(tmp_path) as (process, _):
+        with pytest.raises(FileExistsError) as caught:
+            training.train(tiny_settings, tmp_path, resume=True)
+        assert str(caught.value) == in_use(tmp_path, process.pid)
+        assert [path.name for path in tmp_path.iterdir()] == [".lock"]

@@ -1,0 +1,214 @@
+"""Checkpoints within an epoch: any step is one to go on from."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn import training
+from click.testing import CliRunner
+from larq_nobn._keras import keras
+from larq_nobn.callbacks import ThroughputMonitor, _throughput
+from larq_nobn.cli import main
+from larq_nobn.training.folder import Position, position_kept
+from larq_nobn.training.folder._journal import Stopwatch
+from larq_nobn.training.run import _start, _watchers
+from larq_nobn.training.run._within import Pace
+from larq_nobn.training.settings import NETWORKS
+from training.runs import assert_same
+from training.test_crash import epochs_logged
+
+# With a network below that gathers in an epoch whatever can be: random draws, batch
+# norm, tau, flipped signs, clipped units, metrics.
+SETTINGS = training.RunSettings(dataset="digits", epochs=2, batch_size=4, limit=24)
+STEPS, EVERY = 6, 2
+
+
+def small(
+    input_shape: tuple[int, ...], classes: int, normalization: str, width: int = 4
+) -> keras.Model:
+    x = image = keras.Input(input_shape)
+    x = keras.layers.Flatten()(x)
+    x = lq.layers.QuantDense(width, kernel_quantizer=nobn.quantizers.ReCU())(x)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Dropout(0.3)(x)
+    x = nobn.layers.SignFlipDropout(0.3)(lq.quantizers.SteSign()(x))
+    return keras.Model(image, keras.layers.Dense(classes, name="head")(x))
+
+
+@pytest.fixture(autouse=True)
+def at_little_cost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes that network, and its steps as they come: a graph of them takes longer."""
+    compile_ = _start._compile
+
+    def eagerly(model: keras.Model, *arguments: object) -> None:
+        model.compile = partial(model.compile, run_eagerly=True)
+        compile_(model, *arguments)
+
+    monkeypatch.setattr(_start, "_compile", eagerly)
+    monkeypatch.setitem(NETWORKS, "ReActNet18", small)
+
+
+class Killed(BaseException):
+    """Stands for the end of the process."""
+
+
+class KillAt(keras.callbacks.Callback):
+    """Ends a run behind a step, and notes all steps."""
+
+    def __init__(self, epoch: int = -1, batch: int = -1) -> None:
+        super().__init__()
+        self._end = (epoch, batch)
+        self._epoch = 0
+        self.seen: list[tuple[int, int]] = []
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self._epoch = epoch
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, float] | None = None
+    ) -> None:
+        self.seen.append((self._epoch, batch))
+        if self.seen[-1] == self._end:
+            raise Killed
+
+
+@pytest.mark.slow
+def test_killed_at_ten_steps(tmp_path: Path):
+    # Nothing is written within the epochs of the one, and often in the other.
+    whole = training.train(SETTINGS, tmp_path / "whole")
+    folder = tmp_path / "killed"
+    rng = np.random.default_rng(0)
+    steps = np.sort(rng.choice(SETTINGS.epochs * STEPS, 10, replace=False))
+    begin = 0
+    for step in steps.tolist():
+        watch = KillAt(*divmod(step, STEPS))
+        with pytest.raises(Killed):
+            training.train(SETTINGS, folder, watch, resume=True, checkpoint_steps=EVERY)
+        assert watch.seen == [divmod(each, STEPS) for each in range(begin, step + 1)]
+        # The killed step itself is behind no checkpoint yet.
+        epochs, done = divmod(step, STEPS)
+        begin = epochs * STEPS + done // EVERY * EVERY
+        kept = position_kept(folder)
+        assert kept == (None if begin == 0 else Position(*divmod(begin, STEPS)))
+    run = training.train(SETTINGS, folder, resume=True, checkpoint_steps=EVERY)
+    assert_same(run, whole)
+    assert epochs_logged(folder) == epochs_logged(whole.folder) == {0, 1}
+    names = {path.name for path in whole.folder.iterdir()}
+    assert {path.name for path in folder.iterdir()} == names
+
+
+def test_one_of_other_callbacks_is_not_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    settings = replace(SETTINGS, epochs=1, limit=16)
+    with pytest.raises(Killed):
+        training.train(settings, tmp_path / "run", KillAt(0, 2), checkpoint_steps=2)
+    (file,) = (tmp_path / "run" / "checkpoints").iterdir()
+    assert file.name == "epoch-0000-step-0000002.npz"
+    assert training.epochs_kept(tmp_path / "run") == 0
+    monkeypatch.setattr(_watchers, "monitors", lambda *_: [])
+    watch = KillAt()
+    with caplog.at_level(logging.WARNING, "larq_nobn"):
+        training.train(settings, tmp_path / "run", watch, resume=True)
+    assert watch.seen == [(0, step) for step in range(4)]
+    assert f"{file} is not used: it was written within an epoch, under" in caplog.text
+
+
+def test_the_command_says_which_step_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    command = ("train", "--recipe", "plain", "--dataset", "digits", "--width", "4")
+    command += ("--epochs", "1", "--batch-size", "8", "--limit", "32")
+    command += ("--checkpoint-steps", "1", "--output", str(tmp_path / "run"))
+
+    def stop(self: object, batch: int, logs: object = None) -> None:
+        if batch == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(
+        "larq_nobn.cli._console._TrainingProgress.on_train_batch_end", stop
+    )
+    result = CliRunner().invoke(main, command)
+    assert result.stderr.splitlines()[-1] == (
+        f"Stopped; nothing half-written is left. {tmp_path / 'run'} is kept up to step "
+        "2 of epoch 1; the same command with --resume goes on."
+    )
+
+
+def test_wrong_steps(tmp_path: Path):
+    with pytest.raises(ValueError, match="checkpoint_steps=0 is below 1. Leave it out"):
+        training.train(SETTINGS, tmp_path / "run", checkpoint_steps=0)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
+    """Sets what the clocks say."""
+
+    def set_to(now: float) -> None:
+        monkeypatch.setattr(time, "monotonic", lambda: now)
+        monkeypatch.setattr(time, "perf_counter", lambda: now)
+
+    set_to(1000.0)
+    return set_to
+
+
+def test_every_ten_minutes(clock: Callable[[float], None]):
+    pace = Pace(None, tf.distribute.get_strategy())
+    due = []
+    for now in (1000.0, 1599.9, 1600.0, 1700.0):
+        clock(now)
+        due.append(pace.is_due(1))
+    assert due == [False, False, True, True]
+    pace.written()
+    assert not pace.is_due(2)
+    clock(2300.0)
+    assert pace.is_due(3)
+
+
+def test_every_few_steps(clock: Callable[[float], None]):
+    pace = Pace(4, tf.distribute.get_strategy())
+    clock(9000.0)
+    assert [step for step in range(1, 12) if pace.is_due(step)] == [4, 8]
+
+
+def test_seconds_are_those_of_both_processes(clock: Callable[[float], None]):
+    first, second = Stopwatch(), Stopwatch()
+    first.start()
+    clock(1030.0)
+    state = first.get_state()
+    clock(2000.0)
+    second.start()
+    second.set_state(state)
+    clock(2012.0)
+    assert (state, second.get_state()) == (30.0, 42.0)
+
+
+def test_throughput_counts_the_steps_of_this_process(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monitor = ThroughputMonitor(batch_size=4)
+    ticks = iter([0.0, 1.0, 3.0])
+    monkeypatch.setattr(_throughput, "perf_counter", lambda: next(ticks))
+    monitor.on_epoch_begin(0)
+    for step in (7, 8, 9):
+        monitor.on_train_batch_begin(step)
+        monitor.on_train_batch_end(step)
+    # Two steps of four images behind the first, in two seconds.
+    assert monitor.measure() == {"images_per_second": 4.0}
+    # A single step has nothing behind it, and is counted from the begin.
+    ticks = iter([0.0, 1.0, 2.0])
+    monitor.on_epoch_begin(1)
+    monitor.on_train_batch_begin(9)
+    monitor.on_train_batch_end(9)
+    assert monitor.measure() == {"images_per_second": 2.0}
