@@ -17,7 +17,7 @@ from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, VerificationError
 
 from . import OUTCOMES
-from .networks import Drawn, draw
+from .networks import Drawn, draw, latent
 from .oracle import COUNT, Expected, distance, evaluate, expected, matrix
 
 _TOLERANCE = 2e-3
@@ -40,8 +40,6 @@ def judge(seed: int, say: Callable[[str], None]) -> dict[str, Any]:
         say: Is told what is done next, which names what a crash interrupts.
     """
     start = time.monotonic()
-    # What Larq leaves open when Keras does not build a layer.
-    lq.context.quantized_scope(False).__enter__()
     say("draw")
     drawn = draw(seed)
     record: dict[str, Any] = {
@@ -81,6 +79,7 @@ def _has_norms(model: keras.Model) -> bool:
 
 def _outcome(part: Callable[[], dict[str, Any]]) -> dict[str, Any]:
     """What a part returns, or how it failed."""
+    latent()
     try:
         found = part()
         if lq.context.should_quantize():

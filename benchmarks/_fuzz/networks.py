@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+import larq as lq
 import numpy as np
 import tensorflow as tf
 from deploy.generated import KINDS, Generated
@@ -136,6 +137,11 @@ _STEPS = (
 )
 
 
+def latent() -> None:
+    """Closes Larq's scope, which stays open when Keras does not build a layer."""
+    lq.context.quantized_scope(False).__enter__()
+
+
 def draw(seed: int, in_float32: bool = False) -> Drawn:
     """The network of a number; what Keras itself does not build is drawn once more.
 
@@ -146,6 +152,7 @@ def draw(seed: int, in_float32: bool = False) -> Drawn:
     for attempt in range(_TRIES):
         random = np.random.default_rng([seed, attempt])
         keras.backend.clear_session()
+        latent()
         keras.utils.set_random_seed(int(random.integers(2**31)))
         try:
             return _drawn(random, in_float32)
