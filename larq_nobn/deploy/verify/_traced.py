@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
+from .._errors import ConversionError
 from ..lite import Function, Ports, Runner, Trace, in_batches, to_flatbuffer
 from ..lite import inference as inference_of
 from ._agreement import MARGIN, SignPair, agreement
@@ -118,7 +120,16 @@ def _outputs(
         inputs = [
             tf.constant(p, i.dtype) for p, i in zip(parts, ports.inputs, strict=True)
         ]
-        return [_by_example(x.numpy(), size) for x in function(*inputs)]
+        try:
+            found = function(*inputs)
+        except tf.errors.OpError as error:
+            said = re.sub(r"\{\{.*?\}\} ?", "", error.message).splitlines()[0][:300]
+            raise ConversionError(
+                f"The operations of the model cannot be run as one graph: {said}. "
+                "Replace the layer that does not allow that, or write the model as a "
+                "functional one, which is prepared."
+            ) from error
+        return [_by_example(x.numpy(), size) for x in found]
 
     return in_batches(run, examples, size)
 

@@ -1,7 +1,6 @@
 """Networks with binary dense and 1D layers, whole: nothing of them stays float."""
 
 import larq as lq
-import numpy as np
 import pytest
 from larq_nobn import layers as own
 from deploy.nets import binary_conv, chain, images, scrambled
