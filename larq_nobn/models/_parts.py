@@ -17,14 +17,9 @@ from ._grouped import GroupedConv2D
 from ._kernels import Kernels
 from ._moments import Moments
 from ._normalizers import BATCH_NORM, NORMALIZERS, batch_norm
+from ._offset import lifted, sign_offset
 
-# From this size on an image gets the stem for ImageNet.
-LARGE = 64
-
-# Added where nothing else keeps the input of a sign from 0: more than rounding makes of
-# sums that should be 0, and far less than any other input. Kernels of mean zero make 0
-# of a flat patch, and so do as many +c as -c.
-_OFFSET = 1e-5
+LARGE = 64  # pixels from which on an image gets the stem for ImageNet
 
 
 @dataclass(frozen=True)
@@ -38,9 +33,7 @@ class Parts:
         estimator: The gradient estimator of the activations' sign, as in `RSign`.
         variance_preserving, balanced: As in `ScaledStdSign`; for `"nobn"` only.
         shift: Whether the signs learn a shift.
-        lift: Whether the offset that keeps signs from 0 stands behind the convolutions
-            that begin a stage, whose bias it becomes in a file, and not in the signs:
-            where sums carry it on, and an activation stands in front of a sign.
+        lift: Whether what keeps signs from 0 stands behind convolutions, not in signs.
         norm_first: Whether a normalization stands before the sign of a binary
             convolution, as in DenseNets, and not behind the convolution.
         bias: Whether the convolutions of `"nobn"` learn the bias that batch norm has
@@ -74,10 +67,6 @@ class Parts:
     def is_free(self) -> bool:
         """Whether the kernels carry what batch norm would otherwise do."""
         return self.normalization == "nobn"
-
-    @property
-    def _is_bare(self) -> bool:
-        return self.normalization in ("none", "nobn")
 
     @property
     def _kernels(self) -> Kernels:
@@ -148,18 +137,9 @@ class Parts:
         return self.normalize(x, name) if normalized else x
 
     def _sign(self, name: str, beta: float) -> RSign:
-        scale = beta if self.is_free else 1.0
-        # Beside a learned shift it costs nothing, nor behind convolutions in a row.
-        free = self.shift if self.is_free else self.normalization == "none"
-        offset = _OFFSET if free and not self.lift else 0.0
-        name = f"{name}_sign"
-        return RSign(scale, self.estimator, self.shift, offset=offset, name=name)
-
-    def lifted(self, x: tf.Tensor, name: str) -> tf.Tensor:
-        """Adds the offset behind a convolution, if that is where it belongs."""
-        if not (self._is_bare and self.lift):
-            return x
-        return keras.layers.Rescaling(1.0, _OFFSET, name=f"{name}_offset")(x)
+        beta, name = beta if self.is_free else 1.0, f"{name}_sign"
+        offset = sign_offset(self)
+        return RSign(beta, self.estimator, self.shift, offset=offset, name=name)
 
     def signs(self, x: tf.Tensor, name: str, beta: float = 1.0) -> tf.Tensor:
         """sign(beta·x + shift) as a map of its own, which convolutions may share."""
@@ -248,7 +228,7 @@ class Parts:
                 name=f"{name}_conv",
                 **kernel(name, scale),
             )
-        return self.lifted(self.normalize(self.apply(conv, x), name), name)
+        return lifted(self.normalize(self.apply(conv, x), name), self, name)
 
     def stem(
         self,
@@ -263,8 +243,7 @@ class Parts:
         """
         large = min(x.shape[1:3]) >= LARGE
         size, strides, pooled = (7, 2, 3) if large else (3, 1, 1)
-        x = self.float_conv(x, width, size, strides, "stem", pool=pooled)
-        x = self.lifted(x, "stem")
+        x = lifted(self.float_conv(x, width, size, strides, "stem", pool=pooled), self)
         if activation is not None:
             x = self.apply(activation, x)
         pool = keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")

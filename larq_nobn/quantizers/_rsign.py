@@ -162,7 +162,7 @@ class RSign(MeasuredQuantizer):
         self.offset = check_number(
             "offset", offset, "(-inf, inf)", "It is added to the input; 0 adds nothing."
         )
-        self._channels: int | None = None
+        self._channels = 0  # known once it is built
 
     def build(self, input_shape: tf.TensorShape) -> None:
         channels = self._channels = check_channels("RSign", tuple(input_shape))

@@ -40,8 +40,7 @@ def split_shifts(model: keras.Model) -> keras.Model:
         if isinstance(layer, ChannelAffine) and _stands_alone(call, graph):
             return _depthwise(layer, fills)
         quantizer = layer if isinstance(layer, RSign) else _inner_rsign(layer)
-        whole = None if quantizer is None else quantizer.whole_shift()
-        if whole is None:
+        if quantizer is None or (whole := quantizer.whole_shift()) is None:
             return layer
         # sign(a x + b) = sign(x + b / a) for positive a.
         before = shift(f"{call.name}_shift", whole / quantizer.scale)
