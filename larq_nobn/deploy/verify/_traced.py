@@ -15,7 +15,7 @@ from .._errors import ConversionError
 from ..lite import Function, Ports, Runner, Trace, in_batches, to_flatbuffer
 from ..lite import inference as inference_of
 from ._agreement import MARGIN, SignPair, agreement
-from ._taps import LOOK, check_probe
+from ._taps import LOOK, certain_zeros, check_probe
 from ._verify import checked_outputs, refuse
 
 # TensorFlow fuses what it runs as one graph, and so adds up in another order.
@@ -91,6 +91,8 @@ def _signs_of(trace: Trace, ports: Ports) -> Callable[[Examples], Iterator[_Tap]
         for place, sign in enumerate(signs):
             positive = _rows(next(rest)) > 0
             distance = _distance([_rows(next(rest)) for _ in sign.of], positive)
+            if len(sign.of) == 1 and sign.of[0].op.type in ("Relu", "Relu6"):
+                distance = certain_zeros(distance)
             label = f"{sign.value.op.name.split('/')[1]} (sign {place + 1})"
             yield label, positive, distance
 
