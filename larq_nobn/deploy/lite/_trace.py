@@ -151,6 +151,8 @@ def _sign(op: Any) -> list[TracedSign]:
             return [TracedSign(op.outputs[0], (inner.inputs[0].op.inputs[0],))]
         if any(_is_larqs(last) for r in _readers(op) for last in _readers(r)):
             return []  # the inner one
+        if inner.type in _ADDS and all(x.op.type == "Sign" for x in inner.inputs):
+            return []  # of a ternary quantizer, whose zeros these two decide
         return [TracedSign(op.outputs[0], (op.inputs[0],))]
     if op.type in ("Select", "SelectV2") and all(
         x.op.type == "Const" and np.all(np.abs(_value(x)) == 1) for x in op.inputs[1:]
