@@ -159,6 +159,10 @@ def summarized(records):
     }
 
 
+def first_last(result):
+    return " to ".join(map(str, result["seeds"]))
+
+
 @click.command()
 @click.option("--count", default=100, type=click.IntRange(1), help="Networks in all.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Of the first network.")
@@ -174,7 +178,9 @@ def main(count, seed, output, resume, summary):
         result = {"command": command(), **summarized(records)}
         place = RESULTS / "fuzz"
         write(result, place / "result.json")
-        write_log(place, result["command"], tables=TABLES["fuzz"][1](result))
+        about = f"Random networks of the numbers {first_last(result)}, converted."
+        tables = [TABLES[name][1](result) for name in ("fuzz", "fuzz_reasons")]
+        write_log(place, result["command"], about, tables="\n\n".join(tables))
         return
     if output.exists() and not resume:
         raise click.UsageError(f"{output} exists. Pass --resume to go on, or move it.")
