@@ -41,7 +41,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
         {"checks", "verify", "phone"},
         {"int8"},
         {"_report"},
-        {"_convert"},
+        {"_convert", "_prepared"},
     ),
     "deploy/prepare": (
         {"_inference", "_kinds"},

@@ -6,7 +6,7 @@ the same tables, and benchmarks/evidence.py draws them into the pages.
 
 from __future__ import annotations
 
-from . import accuracy, classifiers, cost, faults, files, grids, zoo
+from . import accuracy, classifiers, cost, faults, files, fuzz, grids, zoo
 
 # Name of a block on a page: the file below results/, and what draws the block from it.
 TABLES = {
@@ -35,5 +35,7 @@ TABLES = {
     "heads": ("heads/alignment.json", classifiers.heads),
     "mutants": ("mutants/result.json", faults.mutants),
     "zoo": ("zoo/result.json", zoo.zoo),
+    "fuzz": ("fuzz/result.json", fuzz.fuzz),
+    "fuzz_reasons": ("fuzz/result.json", fuzz.fuzz_reasons),
     "plain_gap": ("cifar10_accuracy/result.json", accuracy.plain_gap),
 }

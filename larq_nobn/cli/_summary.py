@@ -5,7 +5,6 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.table import Table
@@ -34,16 +33,23 @@ def summary(model: Path) -> None:
         tempfile.TemporaryDirectory() as folder,
     ):
         report = deploy.convert(network, Path(folder, "model.tflite"), verify=False)
-    out().print(_fates(network, report.float_ops))
+    out().print(_fates(network, report))
 
 
-def _fates(network: keras.Model, float_ops: list[dict[str, Any]]) -> Table:
+def _fates(network: keras.Model, report: deploy.ConversionReport) -> Table:
     table = Table("Layer", "On the phone", title="Layers", title_justify="left")
-    binary = deploy.binary_layers(network)
+    binary: list[str] = []
+    if report.not_prepared is None:
+        binary = deploy.binary_layers(network)
+    else:
+        counted = f"{report.lce_bconv2d} binary convolutions. {report.not_prepared}"
+        table.add_row("in all", counted)
     for layer in network.layers:
         if isinstance(layer, keras.layers.InputLayer):
             continue
-        left = Counter({op["op"]: op["layers"].count(layer.name) for op in float_ops})
+        left = Counter(
+            {op["op"]: op["layers"].count(layer.name) for op in report.float_ops}
+        )
         parts = ["binary convolution"] if layer.name in binary else []
         parts += [f"{count} {op}" for op, count in left.items() if count]
         table.add_row(layer.name, ", ".join(parts) or "nothing of its own")

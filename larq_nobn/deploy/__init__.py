@@ -3,6 +3,7 @@
 from ._convert import convert
 from ._errors import ConversionError, VerificationError
 from ._graph import binary_layers
+from ._prepared import prepared
 from ._report import ConversionReport
 from .inspection import Audit, Difference, audit, diff
 from .int8 import fake_quantize
@@ -37,6 +38,7 @@ __all__ = [
     "diff",
     "fake_quantize",
     "phone_commands",
+    "prepared",
     "read_card",
     "read_phone_logs",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -25,12 +26,15 @@ from .lite import Runner, Trace, compute_engine, inference, ports_of, to_flatbuf
 from .phone import Preprocessing, check_card, replacing_card
 from .prepare import pad_with_ones, prepare, rewritten
 from .verify import (
+    tie_warnings,
     verification_examples,
     verify_file,
     verify_prepared,
     verify_trace,
     verify_traced_file,
 )
+
+_log = logging.getLogger("larq_nobn")
 
 # Examples for the comparison that is made even without verification: of those that
 # are made up, all regular and three random ones.
@@ -179,6 +183,10 @@ def convert(
             verified = {**numbers, "data": source, "prepared": same}
         temporary.write_bytes(flatbuffer)
         write_card(flatbuffer, runner)
+    form = "prepared" if trace is None else "traced"
+    warnings = [] if int8 else tie_warnings(form, same, verified)
+    for warning in warnings:
+        _log.warning(warning)
     return ConversionReport(
         path=os.fspath(path),
         size_bytes=found.size_bytes,
@@ -192,6 +200,7 @@ def convert(
         verify=verified,
         in_float=[layer.to_dict() for layer in lacking],
         not_prepared=reason,
+        warnings=warnings,
         repadded=repadded,
         rewritten=written,
     )

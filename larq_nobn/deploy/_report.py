@@ -33,6 +33,8 @@ class ConversionReport(Findings):
             float in the file: `layer, kind` (its class), `finding, remedy, macs, bytes`
             (of its kernels).
         repadded: Layers padded with ones in place of the model's zeros, on request.
+        warnings: Where rounding decides so many signs that model and file part: which
+            comparison, which layers, what to do. Also logged.
         rewritten: Binary layers that are other ones in the file, which make the same:
             `{"layer", "kind", "as"}`.
     """
@@ -42,6 +44,7 @@ class ConversionReport(Findings):
     repadded: list[str] = field(default_factory=list)
     rewritten: list[dict[str, str]] = field(default_factory=list)
     not_prepared: str | None = None
+    warnings: list[str] = field(default_factory=list)
 
     def table(self) -> Table:
         """Returns the report as a `rich` table."""
@@ -58,6 +61,8 @@ class ConversionReport(Findings):
             table.add_row(f"given = {form}", _verdict(self.verify["prepared"]))
             table.add_row(f"{form} = file", _verdict(self.verify))
             table.add_row("verified on", self.verify["data"])
+        for warning in self.warnings:
+            table.add_row("warning", warning)
         return table
 
     def _binary(self) -> str:

@@ -74,6 +74,8 @@ def BiRealNet18(
         A&B BNN has α = 0.25 and the estimator `"sigmoid_sign"`. Its shortcut is not
         scaled by β where the stage changes, although the bookkeeping starts again at 1
         there; this is kept. Padding and initial weights differ as in `ReActNet18`.
+        Without a normalization layer the stem and the shortcuts that begin a stage add
+        1e-5, so that signs of flat patches, where the kernels make 0, are no chance.
     """
     parts = Parts(
         normalization,
@@ -82,6 +84,7 @@ def BiRealNet18(
         variance_preserving,
         balanced,
         shift=False,
+        lift=True,
     )
     return residual18(
         "BiRealNet18",

@@ -9,6 +9,7 @@ import larq as lq
 
 from .._keras import keras
 from ..quantizers import ScaledStandardization, ScaledStdSign
+from ._offset import OFFSET
 
 # Where nothing behind the convolution brings its output to scale, and for EvoNorm,
 # whose activation needs values near 1 and not near 0.001 to be more than linear.
@@ -41,7 +42,8 @@ class Kernels:
         if self.normalization != "nobn" or not self.bias:
             return {"use_bias": False}
         # Maxima above zero would leave all signs behind the pool at +1.
-        centered = keras.initializers.Constant(-deviation * _MAXIMUM[pool])
+        start = OFFSET - deviation * _MAXIMUM[pool]
+        centered = keras.initializers.Constant(start)
         return {"use_bias": True, "bias_initializer": centered}
 
     def real(self, name: str, scale: float, pool: int = 1) -> dict[str, Any]:

@@ -17,9 +17,9 @@ from ._grouped import GroupedConv2D
 from ._kernels import Kernels
 from ._moments import Moments
 from ._normalizers import BATCH_NORM, NORMALIZERS, batch_norm
+from ._offset import lifted, sign_offset
 
-# From this size on an image gets the stem for ImageNet.
-LARGE = 64
+LARGE = 64  # pixels from which on an image gets the stem for ImageNet
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Parts:
         estimator: The gradient estimator of the activations' sign, as in `RSign`.
         variance_preserving, balanced: As in `ScaledStdSign`; for `"nobn"` only.
         shift: Whether the signs learn a shift.
+        lift: Whether what keeps signs from 0 stands behind convolutions, not in signs.
         norm_first: Whether a normalization stands before the sign of a binary
             convolution, as in DenseNets, and not behind the convolution.
         bias: Whether the convolutions of `"nobn"` learn the bias that batch norm has
@@ -49,6 +50,7 @@ class Parts:
     variance_preserving: bool = False
     balanced: bool = False
     shift: bool = True
+    lift: bool = False
     norm_first: bool = False
     bias: bool = False
     quick: bool = True
@@ -135,8 +137,9 @@ class Parts:
         return self.normalize(x, name) if normalized else x
 
     def _sign(self, name: str, beta: float) -> RSign:
-        scale = beta if self.is_free else 1.0
-        return RSign(scale, self.estimator, self.shift, name=f"{name}_sign")
+        beta, name = beta if self.is_free else 1.0, f"{name}_sign"
+        offset = sign_offset(self)
+        return RSign(beta, self.estimator, self.shift, offset=offset, name=name)
 
     def signs(self, x: tf.Tensor, name: str, beta: float = 1.0) -> tf.Tensor:
         """sign(beta·x + shift) as a map of its own, which convolutions may share."""
@@ -225,7 +228,7 @@ class Parts:
                 name=f"{name}_conv",
                 **kernel(name, scale),
             )
-        return self.normalize(self.apply(conv, x), name)
+        return lifted(self.normalize(self.apply(conv, x), name), self, name)
 
     def stem(
         self,
@@ -240,7 +243,7 @@ class Parts:
         """
         large = min(x.shape[1:3]) >= LARGE
         size, strides, pooled = (7, 2, 3) if large else (3, 1, 1)
-        x = self.float_conv(x, width, size, strides, "stem", pool=pooled)
+        x = lifted(self.float_conv(x, width, size, strides, "stem", pool=pooled), self)
         if activation is not None:
             x = self.apply(activation, x)
         pool = keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")

@@ -77,6 +77,8 @@ def summary(
     multiplications, one per output pixel, and knows none in a layer that
     `BatchNormalizationPreconditioning` wraps. Here a multiplication is that of a kernel
     weight with an input, at the larger precision of the two, wherever the kernel is.
+    Of a subclassed model the weights are counted, not the operations: its layers do not
+    show what they are called on.
 
     Arguments:
         model: A built model.
@@ -99,7 +101,14 @@ def summary(
             "it on a batch, or begin it with keras.Input."
         )
     profile, write = ModelProfile(model), print_fn or print
+    graphless = not getattr(model, "_is_graph_network", False)
+    include_macs = include_macs and not graphless
     layers = profile.generate_table(include_macs)
     totals = profile.generate_summary(include_macs)
     write(lq.models.LayersTable(layers, title=f"{model.name} stats").table)
     write(lq.models.SummaryTable(totals, title=f"{model.name} summary").table)
+    if graphless:
+        write(
+            f"Model {model.name!r} shows no layer graph, so its operations are not "
+            "counted. The report of larq_nobn.convert has those of its file."
+        )

@@ -81,6 +81,7 @@ def XNORNet18(
         β where the stage changes, although the bookkeeping starts again at 1; this is
         kept. Activations are not scaled by their local mean magnitude. Padding is as in
         `ReActNet18`; without `"nobn"` binary kernels start from Glorot's weights.
+        Without a normalization layer 1e-5 is added as in `BiRealNet18`.
     """
     check_supported("XNORNet18", normalization, BEFORE_SIGN)
     parts = Parts(
@@ -90,6 +91,7 @@ def XNORNet18(
         variance_preserving,
         balanced,
         shift=False,
+        lift=True,
         norm_first=True,
     )
     return residual18(

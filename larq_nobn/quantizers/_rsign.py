@@ -5,6 +5,7 @@ from functools import cache
 from typing import Any
 
 import larq as lq
+import numpy as np
 import tensorflow as tf
 
 from .._checks import check_channels, check_choice, check_flag, check_number
@@ -79,7 +80,8 @@ class RSign(MeasuredQuantizer):
     function, for `"sigmoid_sign"`, that of `SignSwish` with β = 5 for `"sign_swish"`,
     and for `"reste"` that of `ReSTE`, whose power `callbacks.PowerScheduler` moves.
     The scale lets a residual block fold its β here:
-    it costs nothing forward, where \(q(x) = \operatorname{sign}(x + b_c/a)\).
+    it costs nothing forward, where \(q(x) = \operatorname{sign}(x + b_c/a)\). A fixed
+    offset adds to the shift; alone, it decides what would be 0 but for rounding.
     Inference fate: **folds** into one subtraction before the binary convolution.
 
     Arguments:
@@ -87,6 +89,7 @@ class RSign(MeasuredQuantizer):
         estimator: `"approx_sign"`, `"ste_sign"`, `"sigmoid_sign"`, `"sign_swish"` or
             `"reste"`.
         shift: Whether to learn b; without it b = 0, and the threshold is 0.
+        offset: Fixed number that is added to the shift, or stands in its place.
         power: What the power of `"reste"` starts with, 1 or more; others have none.
         metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
             `metrics_scope`.
@@ -144,6 +147,7 @@ class RSign(MeasuredQuantizer):
         estimator: str = "approx_sign",
         shift: bool = True,
         power: float = 1.0,
+        offset: float = 0.0,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -155,9 +159,13 @@ class RSign(MeasuredQuantizer):
         self.shift: Any = None
         self._initial_power = check_power(power)
         self.power: Any = None
+        self.offset = check_number(
+            "offset", offset, "(-inf, inf)", "It is added to the input; 0 adds nothing."
+        )
+        self._channels = 0  # known once it is built
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        channels = check_channels("RSign", tuple(input_shape))
+        channels = self._channels = check_channels("RSign", tuple(input_shape))
         if self._learns_shift:
             self.shift = self.add_weight(
                 name="shift",
@@ -175,11 +183,17 @@ class RSign(MeasuredQuantizer):
             )
         super().build(input_shape)
 
+    def whole_shift(self) -> np.ndarray | None:
+        """What is added to the scaled input of a built layer, (C,); None for 0."""
+        if self.shift is not None:
+            return self.shift.numpy() + np.float32(self.offset)
+        return np.full(self._channels, self.offset, "f4") if self.offset else None
+
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         power = () if self.power is None else (beside(inputs, self.power),)
         if self.shift is None:
-            zero = beside(inputs, tf.zeros(inputs.shape[-1:]))
-            signs = rsign(inputs, zero, self.scale, self.estimator, *power)
+            fixed = beside(inputs, tf.fill(inputs.shape[-1:], self.offset))
+            signs = rsign(inputs, fixed, self.scale, self.estimator, *power)
             return self._measured(signs)
         if inputs.shape[-1] != self.shift.shape[0]:
             raise ValueError(
@@ -188,6 +202,8 @@ class RSign(MeasuredQuantizer):
                 "Give each layer a quantizer of its own."
             )
         shift = beside(inputs, self.shift)
+        if self.offset:
+            shift = shift + beside(inputs, self.offset)
         signs = rsign(inputs, shift, self.scale, self.estimator, *power)
         return self._measured(signs)
 
@@ -198,4 +214,5 @@ class RSign(MeasuredQuantizer):
             "estimator": self.estimator,
             "shift": self._learns_shift,
             "power": self._initial_power,
+            "offset": self.offset,
         }

@@ -27,7 +27,7 @@ def as_rsign(quantizer: Any) -> Equal | None:
     """
     kind = type(quantizer)
     if kind is RSign:
-        shift = None if quantizer.shift is None else quantizer.shift.numpy()
+        shift = quantizer.whole_shift()
         power = 1.0 if quantizer.power is None else float(quantizer.power)
         return Equal(quantizer.scale, quantizer.estimator, shift, power)
     if kind is ReSTE:

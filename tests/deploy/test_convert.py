@@ -45,6 +45,7 @@ KEYS = {
     "rewritten",
     "in_float",
     "not_prepared",
+    "warnings",
 }
 NUMBERS = {
     "examples",
@@ -54,6 +55,7 @@ NUMBERS = {
     "worst_abs",
     "worst_rel",
     "top1_agreement",
+    "ties",
 }
 
 

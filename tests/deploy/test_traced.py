@@ -322,6 +322,34 @@ def half():
             r"Layer 'a' \(QuantConv2D\) is of few bits, and LCE has no binary kernel",
         ),
         (
+            lambda: called(Straight(binary_conv(name="a", input_quantizer="ste_tern"))),
+            {},
+            r"Layer 'a' \(QuantConv2D\) is of few bits",
+        ),
+        (
+            lambda: called(
+                Straight(binary_conv(name="a", input_quantizer="ste_heaviside"))
+            ),
+            {},
+            r"Layer 'a' \(QuantConv2D\) is of few bits",
+        ),
+        (
+            # LCE makes a plain sign of a ternary quantizer.
+            lambda: called(
+                Straight(lq.layers.QuantConv2D(4, 3, input_quantizer="ste_tern"))
+            ),
+            {"allow_float": True},
+            "The converted file|its signs made visible",
+        ),
+        (
+            # LCE pools the bits, and forgets the rectifier that it fused before.
+            lambda: called(
+                Straight(layers.MaxPooling2D(), layers.ReLU(), binary_conv(name="a"))
+            ),
+            {},
+            "'a .sign 1.', whose input there is",
+        ),
+        (
             lambda: called(
                 Straight(
                     layers.AveragePooling2D(4), binary_conv(name="a", pad_values=0.0)

@@ -39,8 +39,8 @@ def test_parameter_counts_with_and_without_batch_norm(normalization, expected):
 @both
 def test_the_stem_for_imagenet(builder):
     model = builder((64, 64, 3), 10, **TINY)
-    order = [x.name for x in model.layers[1:4]]
-    assert order == ["stem_conv", "stem_act", "stem_pool"]
+    order = [x.name for x in model.layers[1:5]]
+    assert order == ["stem_conv", "stem_offset", "stem_act", "stem_pool"]
     assert model.get_layer("stem_conv").output_shape == (None, 32, 32, 4)
     assert model.get_layer("stem_pool").output_shape == (None, 16, 16, 4)
     assert parameters(model) - parameters(builder((32, 32, 3), 10, **TINY)) == 480

@@ -139,3 +139,21 @@ def test_a_model_without_weights():
     model = keras.Sequential([keras.layers.Dense(2)], name="unborn")
     with pytest.raises(ValueError, match="Model 'unborn' has no weights yet.*Input"):
         summary(model)
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__(name="mine")
+        self.conv = lq.layers.QuantConv2D(4, 3, **SIGNS)
+
+    def call(self, x):
+        return self.conv(x)
+
+
+def test_of_a_model_without_a_graph_the_weights_are_counted():
+    model = Subclassed()
+    model(np.zeros((1, 8, 8, 3), np.float32))
+    lines = printed(summary, model)
+    assert "108" in lines  # 3x3 of 3 channels, 4 times
+    assert "MACs" not in lines
+    assert "Model 'mine' shows no layer graph, so its operations are not cou" in lines

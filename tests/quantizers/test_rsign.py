@@ -51,6 +51,28 @@ def test_without_a_shift(scale):
     assert RSign.from_config(layer.get_config()).get_config() == layer.get_config()
 
 
+@pytest.mark.parametrize("shift", [True, False])
+def test_a_fixed_offset(shift):
+    rng = np.random.default_rng(15)
+    x, upstream = rng.normal(size=(2, 4, 5, 3, 3))
+    layer = RSign(scale=0.8, shift=shift, offset=0.25, dtype="float64")
+    value, d_x, d_weights = value_and_gradients(layer, x, upstream)
+    assert len(d_weights) == shift
+    z = 0.8 * x + 0.25
+    assert_array_equal(value, np.where(z >= 0, 1, -1))
+    assert_allclose(d_x, 0.8 * upstream * np.maximum(0, 2 - 2 * np.abs(z)), atol=1e-12)
+    assert_allclose(layer.whole_shift(), [0.25] * 3)
+    assert layer.get_config()["offset"] == 0.25
+
+
+def test_without_an_offset_or_a_shift_nothing_is_added():
+    layer = RSign(shift=False)
+    layer.build((None, 3))
+    assert layer.whole_shift() is None
+    old = {k: v for k, v in layer.get_config().items() if k != "offset"}
+    assert RSign.from_config(old).offset == 0  # of a file from before it existed
+
+
 def test_only_reste_has_a_power():
     for estimator in SLOPES:
         layer = RSign(estimator=estimator)

@@ -32,9 +32,10 @@ def check_count(
         return
     if found > len(expected):
         names = ", ".join(map(repr, _nearly_binary(prepared)))
+        where = f", in {names}" if names else ""
         said = (
-            f"it rounds to ±c what is not quite that, in {names}. Use a "
-            "kernel_quantizer such as 'ste_sign', or real weights."
+            f"it takes for signs, or for ±c, what is not quite that{where}. Use "
+            "quantizers such as 'ste_sign', or real weights."
         )
     else:
         reasons = list(_stayed(Chain(graph, layers), Graph(prepared), expected))

@@ -40,10 +40,10 @@ def split_shifts(model: keras.Model) -> keras.Model:
         if isinstance(layer, ChannelAffine) and _stands_alone(call, graph):
             return _depthwise(layer, fills)
         quantizer = layer if isinstance(layer, RSign) else _inner_rsign(layer)
-        if quantizer is None or quantizer.shift is None:
+        if quantizer is None or (whole := quantizer.whole_shift()) is None:
             return layer
         # sign(a x + b) = sign(x + b / a) for positive a.
-        before = shift(f"{call.name}_shift", quantizer.shift / quantizer.scale)
+        before = shift(f"{call.name}_shift", whole / quantizer.scale)
         plain = _without_shift(quantizer)
         if quantizer is layer:
             plain._name = call.name

@@ -3,6 +3,7 @@
 from ._flatbuffer import compute_engine, quiet, to_flatbuffer
 from ._operations import Operation, Subgraph, Tensor, damaged, is_lite, read
 from ._ports import Function, Ports, batch_of, in_batches, inference, ports_of, run
+from ._room import with_room
 from ._runner import Runner
 from ._tensor_info import TensorInfo
 from ._trace import Trace, TracedKernel, TracedSign
@@ -29,4 +30,5 @@ __all__ = [
     "read",
     "run",
     "to_flatbuffer",
+    "with_room",
 ]

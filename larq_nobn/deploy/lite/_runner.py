@@ -11,6 +11,7 @@ import numpy as np
 from .._errors import ConversionError
 from ._flatbuffer import cause, compute_engine, quiet
 from ._ports import in_batches
+from ._room import with_room
 from ._signature import port_names
 from ._tensor_info import TensorInfo
 
@@ -51,7 +52,7 @@ class Runner:
         with quiet() as chatter:
             try:
                 self._interpreter = engine.testing.Interpreter(
-                    flatbuffer, num_threads=os.cpu_count() or 1
+                    with_room(flatbuffer), num_threads=os.cpu_count() or 1
                 )
             except Exception as error:  # the wrapper raises RuntimeError and others
                 raise ConversionError(

@@ -139,7 +139,7 @@ class Trace:
                     pad = float(_value(source.inputs[2]))
                 source = source.inputs[0].op
             layer = op.name.split("/")[1]
-            signs = any(_sign(source))
+            signs = any(_sign(source)) and not _is_bare(source)
             yield TracedKernel(op, layer, _value(kernel), signs, pad)
 
 
@@ -147,11 +147,12 @@ def _sign(op: Any) -> list[TracedSign]:
     """The sign that an operation takes, if it is one: one or none."""
     if op.type == "Sign":
         inner = op.inputs[0].op
-        # Larq's sign is sign(sign(x) + 0.1).
-        if inner.type in _ADDS and inner.inputs[0].op.type == "Sign":
+        if _is_larqs(op):
             return [TracedSign(op.outputs[0], (inner.inputs[0].op.inputs[0],))]
-        if any(r.type in _ADDS and _is_read_by_sign(r) for r in _readers(op)):
+        if any(_is_larqs(last) for r in _readers(op) for last in _readers(r)):
             return []  # the inner one
+        if inner.type in _ADDS and all(x.op.type == "Sign" for x in inner.inputs):
+            return []  # of a ternary quantizer, whose zeros these two decide
         return [TracedSign(op.outputs[0], (op.inputs[0],))]
     if op.type in ("Select", "SelectV2") and all(
         x.op.type == "Const" and np.all(np.abs(_value(x)) == 1) for x in op.inputs[1:]
@@ -162,12 +163,21 @@ def _sign(op: Any) -> list[TracedSign]:
     return []
 
 
+def _is_bare(op: Any) -> bool:
+    """Whether an operation is TensorFlow's sign, which is 0 at 0, and no more."""
+    return op.type == "Sign" and not _is_larqs(op)
+
+
+def _is_larqs(op: Any) -> bool:
+    """Whether it is Larq's, sign(sign(x) + 0.1), and no sum of two signs."""
+    if op.type != "Sign" or op.inputs[0].op.type not in _ADDS:
+        return False
+    first, second = op.inputs[0].op.inputs
+    return first.op.type == "Sign" and second.op.type == "Const"
+
+
 def _readers(op: Any) -> list[Any]:
-    return op.outputs[0].consumers()
-
-
-def _is_read_by_sign(op: Any) -> bool:
-    return any(reader.type == "Sign" for reader in _readers(op))
+    return [reader for tensor in op.outputs for reader in tensor.consumers()]
 
 
 def _value(tensor: Any) -> np.ndarray:

@@ -24,10 +24,11 @@ from .._graph import as_functional
 from ._head import plain_head
 from ._inference import PlainGroupNormalization, PlainRPReLU
 from ._proxy import plain_proxy_norm
-from ._quantizers import copy_quantizer, nothing, plain_sign
+from ._quantizers import PlainTernary, copy_quantizer, nothing, plain_sign
 from ._trimming import trim_padding
 from .affine import (
     drop_gains,
+    drop_scales,
     merge_affines,
     merge_into_convolutions,
     plain_affine,
@@ -65,10 +66,14 @@ def drop_nothing(call: Call) -> Replacement | None:
 
 
 def plain_sign_layer(call: Call) -> Replacement | None:
-    """An RSign that stands as a layer of its own loses its scale."""
-    return (
-        Replacement(plain_sign(call.layer)) if isinstance(call.layer, RSign) else None
-    )
+    """What quantizes as a layer of its own: an RSign loses its scale, a ternary
+    quantizer is spelled for the converter.
+    """
+    if isinstance(call.layer, RSign):
+        return Replacement(plain_sign(call.layer))
+    if type(call.layer) is lq.quantizers.SteTern:
+        return Replacement(PlainTernary(call.layer))
+    return None
 
 
 def plain_rprelu(call: Call) -> Replacement | None:
@@ -163,6 +168,7 @@ PASSES = (
     absorb_factors,
     shift_rectifiers,
     move_shifts,
+    drop_scales,
 )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import larq as lq
 import numpy as np
+import tensorflow as tf
 
 from ..._keras import keras
 from ...graph import rebuild
@@ -26,11 +27,35 @@ SIGNS = (
 )
 
 
+class PlainTernary(lq.quantizers.Quantizer):
+    """-1, 0 or +1, in a spelling that LCE does not take for a sign.
+
+    Larq's is the sign of a sum of two signs, and LCE makes a plain sign of that.
+
+    Arguments:
+        given: What it replaces.
+    """
+
+    precision = 2
+
+    def __init__(self, given: lq.quantizers.SteTern):
+        super().__init__(dtype="float32", name=given.name)
+        adapts = given.ternary_weight_networks
+        self._threshold = None if adapts else given.threshold_value
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        threshold = self._threshold
+        if threshold is None:  # that of ternary weight networks
+            threshold = 0.7 * tf.reduce_mean(tf.abs(inputs))
+        up, down = inputs >= threshold, inputs <= -threshold
+        return tf.cast(up, inputs.dtype) - tf.cast(down, inputs.dtype)
+
+
 def plain_sign(quantizer: RSign) -> ShiftedSign:
     """Drops the scale of an RSign: sign(a x + b) = sign(x + b / a) for positive a."""
-    if quantizer.shift is None:
-        return ShiftedSign(None, name=quantizer.name)
-    shift = quantizer.shift.numpy() / np.float32(quantizer.scale)
+    shift = quantizer.whole_shift()
+    if shift is not None:
+        shift = shift / np.float32(quantizer.scale)
     return ShiftedSign(shift, name=quantizer.name)
 
 
@@ -38,6 +63,8 @@ def copy_quantizer(quantizer: Any) -> tuple[Any, Callable[[], None]]:
     """Returns a float32 copy, and what gives it its weights once it is built."""
     if isinstance(quantizer, RSign):
         return plain_sign(quantizer), nothing
+    if type(quantizer) is lq.quantizers.SteTern:
+        return PlainTernary(quantizer), nothing
     if not isinstance(quantizer, keras.layers.Layer):
         return quantizer, nothing
     unmeasured = {"metrics": None} if isinstance(quantizer, MeasuredQuantizer) else {}

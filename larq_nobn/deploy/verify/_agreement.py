@@ -32,6 +32,20 @@ class SignPair(NamedTuple):
     distance: np.ndarray  # of the sign's input from 0
 
 
+class Cause(NamedTuple):
+    """Why an example differs.
+
+    Attributes:
+        sign: The first sign to differ; empty if none does.
+        tied: The share of its inputs that are within rounding of 0.
+        fault: What was found that is no matter of rounding; empty if all is.
+    """
+
+    sign: str
+    tied: float
+    fault: str
+
+
 @dataclass(frozen=True)
 class Agreement:
     """How far two forms of a network agree.
@@ -45,6 +59,9 @@ class Agreement:
         worst_rel: Largest difference relative to the output's magnitude.
         top1_agreement: The share of examples with the same largest output; of several
             outputs, all that are scores of classes must agree.
+        ties: The signs that explain examples, those of most examples first: `layer`,
+            `examples` (how many it is the first to differ in) and `share` (of its
+            inputs that are within rounding of 0, in the mean of these).
     """
 
     examples: int
@@ -54,6 +71,7 @@ class Agreement:
     worst_abs: float
     worst_rel: float
     top1_agreement: float
+    ties: list[dict[str, Any]] = field(default_factory=list)
     finding: str = field(default="", repr=False)
     unexplained_examples: tuple[int, ...] = field(default=(), repr=False)
 
@@ -86,13 +104,13 @@ def agreement(
     absolute, relative = (np.max(parts, axis=0) for parts in zip(*worst, strict=True))
     # `not <=` rather than `>`: a NaN differs.
     differing = np.flatnonzero(~(relative <= tolerance))
-    left: dict[int, str] = {}
+    causes: list[Cause] = []
     if len(differing):
         # In small groups: the signs of many examples do not fit into memory at once.
         groups = np.split(differing, range(_GROUP, len(differing), _GROUP))
-        reasons = [r for group in groups for r in explain(len(group), signs(group))]
-        found = zip(differing.tolist(), reasons, strict=True)
-        left = {example: reason for example, reason in found if reason is not None}
+        causes = [c for group in groups for c in explain(len(group), signs(group))]
+    of_each = zip(differing.tolist(), causes, strict=True)
+    left = {example: cause.fault for example, cause in of_each if cause.fault}
     examples = len(relative)
     return Agreement(
         examples=examples,
@@ -102,6 +120,7 @@ def agreement(
         worst_abs=float(absolute.max()),
         worst_rel=float(relative.max()),
         top1_agreement=top1_agreement(reference, other),
+        ties=_ties(causes),
         finding=next(iter(left.values()), ""),
         unexplained_examples=tuple(left),
     )
@@ -139,25 +158,39 @@ def _top1(output: np.ndarray) -> np.ndarray:
     return np.argmax(output.reshape(len(output), -1, classes), axis=-1)
 
 
-def explain(examples: int, signs: Iterable[SignPair]) -> list[str | None]:
-    """Returns for every example None if a sign explains it, else what was found."""
+def explain(examples: int, signs: Iterable[SignPair]) -> list[Cause]:
+    """Returns for every example at which sign it parts, and what is wrong with that."""
     nowhere = "no sign differs"
-    reasons: dict[int, str | None] = {}
+    causes: dict[int, Cause] = {}
     before = "the input"
     for pair in signs:
-        for example in set(range(examples)) - set(reasons):
+        for example in set(range(examples)) - set(causes):
             parted = pair.reference[example] != pair.other[example]
             if parted.any():
                 distance = pair.distance[example]
                 farthest = float(distance[parted].max())
                 margin = MARGIN * float(distance.max())
-                reasons[example] = None
+                fault = ""
                 if not farthest <= margin:
-                    reasons[example] = (
+                    fault = (
                         f"the first sign to differ is that of layer {pair.label!r}, "
                         f"whose input there is {farthest:.3g} from 0, while rounding "
                         f"reaches {margin:.3g}; the fault lies between {before} and it"
                     )
+                tied = float((distance <= margin).mean())
+                causes[example] = Cause(pair.label, tied, fault)
         before = f"layer {pair.label!r}"
         nowhere = f"no sign differs, so the fault lies behind that of {before}"
-    return [reasons.get(example, nowhere) for example in range(examples)]
+    return [causes.get(i, Cause("", 0.0, nowhere)) for i in range(examples)]
+
+
+def _ties(causes: Sequence[Cause]) -> list[dict[str, Any]]:
+    shares: dict[str, list[float]] = {}
+    for cause in causes:
+        if not cause.fault:
+            shares.setdefault(cause.sign, []).append(cause.tied)
+    found = [
+        {"layer": sign, "examples": len(tied), "share": float(np.mean(tied))}
+        for sign, tied in shares.items()
+    ]
+    return sorted(found, key=lambda row: -row["examples"])

@@ -44,9 +44,30 @@ def sign_inputs(prepared: keras.Model) -> Tap:
 
     def read(examples: Sequence[np.ndarray]) -> dict[str, np.ndarray]:
         pairs = zip(found, run(inner, examples), strict=True)
-        return {s.label: np.asarray(_before_sign(s, x)) for s, x in pairs}
+        return {s.label: _distant(s, np.asarray(_before_sign(s, x))) for s, x in pairs}
 
     return read
+
+
+def certain_zeros(distance: np.ndarray) -> np.ndarray:
+    """How far what a rectifier made is from a change of its sign.
+
+    Its 0 is no matter of rounding: a little more than 0 is +1 as well.
+    """
+    return np.where(distance == 0, max(float(np.max(distance)), 1.0), distance)
+
+
+def _distant(sign: Sign, values: np.ndarray) -> np.ndarray:
+    plain = getattr(sign.quantizer, "shift", None) is None
+    if not plain or tf.nest.is_nested(sign.tensor):
+        return values
+    layer = sign.tensor._keras_history.layer
+    kept = type(layer) is keras.layers.ReLU and not (
+        layer.threshold or layer.negative_slope
+    )
+    last = getattr(layer, "last", getattr(layer, "activation", None))
+    rectified = kept or last is keras.activations.relu
+    return certain_zeros(np.abs(values)) if rectified else values
 
 
 def converted_signs(prepared: keras.Model, shipped: Runner, ports: Ports) -> Tap:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from typing import Any
@@ -10,10 +11,11 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
+from .._errors import ConversionError
 from ..lite import Function, Ports, Runner, Trace, in_batches, to_flatbuffer
 from ..lite import inference as inference_of
 from ._agreement import MARGIN, SignPair, agreement
-from ._taps import LOOK, check_probe
+from ._taps import LOOK, certain_zeros, check_probe
 from ._verify import checked_outputs, refuse
 
 # TensorFlow fuses what it runs as one graph, and so adds up in another order.
@@ -89,6 +91,8 @@ def _signs_of(trace: Trace, ports: Ports) -> Callable[[Examples], Iterator[_Tap]
         for place, sign in enumerate(signs):
             positive = _rows(next(rest)) > 0
             distance = _distance([_rows(next(rest)) for _ in sign.of], positive)
+            if len(sign.of) == 1 and sign.of[0].op.type in ("Relu", "Relu6"):
+                distance = certain_zeros(distance)
             label = f"{sign.value.op.name.split('/')[1]} (sign {place + 1})"
             yield label, positive, distance
 
@@ -118,7 +122,16 @@ def _outputs(
         inputs = [
             tf.constant(p, i.dtype) for p, i in zip(parts, ports.inputs, strict=True)
         ]
-        return [_by_example(x.numpy(), size) for x in function(*inputs)]
+        try:
+            found = function(*inputs)
+        except tf.errors.OpError as error:
+            said = re.sub(r"\{\{.*?\}\} ?", "", error.message).splitlines()[0][:300]
+            raise ConversionError(
+                f"The operations of the model cannot be run as one graph: {said}. "
+                "Replace the layer that does not allow that, or write the model as a "
+                "functional one, which is prepared."
+            ) from error
+        return [_by_example(x.numpy(), size) for x in found]
 
     return in_batches(run, examples, size)
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from larq_nobn.deploy.verify._agreement import (
     MARGIN,
+    Cause,
     SignPair,
     agreement,
     explain,
@@ -67,34 +68,36 @@ def test_counts_add_up():
 
 
 def test_a_flip_within_rounding_explains():
-    assert explain(2, [pair("a", flip=[(1, 2)])])[1] is None
+    tied = Cause("a", 1 / 3, "")
+    assert explain(2, [pair("a", flip=[(1, 2)])])[1] == tied
 
 
 def test_a_flip_outside_rounding_does_not():
-    reasons = explain(2, [pair("a"), pair("b", flip=[(0, 2)])])
+    found = explain(2, [pair("a"), pair("b", flip=[(0, 2)])])[0]
+    assert found.sign == "b"
     assert (
         "first sign to differ is that of layer 'b', whose input there is 2"
-        in (reasons[0])
+        in found.fault
     )
-    assert "lies between layer 'a' and it" in reasons[0]
+    assert "lies between layer 'a' and it" in found.fault
 
 
 def test_every_flip_of_the_layer_must_be_within_rounding():
-    assert explain(2, [pair("a", flip=[(1, 2), (1, 0)])])[1] is not None
+    assert explain(2, [pair("a", flip=[(1, 2), (1, 0)])])[1].fault
 
 
 def test_only_the_first_layer_that_parts_is_judged():
     later = pair("b", flip=[(0, 0), (1, 0)])
-    reasons = explain(2, [pair("a", flip=[(1, 2)]), later])
-    assert reasons[1] is None
-    assert "layer 'b'" in reasons[0]
+    causes = explain(2, [pair("a", flip=[(1, 2)]), later])
+    assert not causes[1].fault
+    assert "layer 'b'" in causes[0].fault
 
 
 def test_the_margin_is_relative_to_the_example():
     inside = pair("a", flip=[(0, 0)], inputs=np.array([[0.9 * MARGIN * 50, 50.0]]))
     outside = pair("a", flip=[(0, 0)], inputs=np.array([[1.1 * MARGIN * 50, 50.0]]))
-    assert explain(1, [inside]) == [None]
-    assert explain(1, [outside]) != [None]
+    assert not explain(1, [inside])[0].fault
+    assert explain(1, [outside])[0].fault
 
 
 def test_many_examples_are_explained_in_groups():
@@ -109,6 +112,19 @@ def test_many_examples_are_explained_in_groups():
     found = agreement([zeros], [zeros + 1], 1e-3, signs)
     assert sizes == [16, 16, 8]
     assert (found.explained, found.unexplained) == (20, 20)
+    # Of the two inputs one is within rounding, in every example that is explained.
+    assert found.ties == [{"layer": "a", "examples": 20, "share": 0.5}]
+
+
+def test_ties_are_those_of_most_examples_first():
+    inputs = np.array([[1.0, 1e-9, 1e-9, 1e-9]] * 3)
+    first = pair("a", flip=[(1, 1)], inputs=inputs)
+    second = pair("b", flip=[(0, 2), (2, 3)], inputs=inputs)
+    found = compare([[1, 2]] * 3, [[1, 9]] * 3, [first, second])
+    assert found.ties == [
+        {"layer": "b", "examples": 2, "share": 0.75},
+        {"layer": "a", "examples": 1, "share": 0.75},
+    ]
 
 
 def test_the_scale_of_scores_does_not_matter():

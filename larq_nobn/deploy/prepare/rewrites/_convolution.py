@@ -25,16 +25,16 @@ def convolution(
 ) -> list[Any]:
     """The layers from the sign to the activation, in a row."""
     values, scale = kernel.signs, kernel.scale
-    padding = padded_as(place, signs.factor, signs.mean)
-    if padding.place is not place:
-        values = values[place.rows.met(), place.columns.met()]
-        place = padding.place
     if kernel.zero_one:  # half of what the signs make, and of what ones would
         values = np.concatenate([values, np.ones_like(values[..., :1])], axis=-1)
         scale, bias = np.full(values.shape[-1], 0.5), np.append(bias, 0.0)
     more: Any = 0.0
-    if signs.mean:
+    if signs.mean:  # also of what meets nothing but the padding
         more = signs.mean * values.astype(np.float64).sum(axis=(0, 1, 2))
+    padding = padded_as(place, signs.factor, signs.mean)
+    if padding.place is not place:
+        values = values[place.rows.met(), place.columns.met()]
+        place = padding.place
     if padding.differs:
         # What pads the map in LCE, less what the model pads it with.
         pads = signs.of_zero if place.causal else padding.value

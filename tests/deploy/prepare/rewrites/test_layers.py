@@ -86,7 +86,11 @@ def rows():
 
 
 def points():
-    return [conv2d(), conv2d(size=4), conv2d(size=5, strides=2, groups=2, **AWARE)]
+    halves = {"pad_values": 0.5, **HEAVISIDE}  # 0 as a sign, which drops out
+    return [
+        *(conv2d(), conv2d(size=4), conv2d(size=5, strides=2, groups=2, **AWARE)),
+        *(conv2d(**halves), conv2d(size=5, **halves, **ZERO_ONE)),
+    ]
 
 
 def corners():

@@ -1,7 +1,6 @@
 """Networks with binary dense and 1D layers, whole: nothing of them stays float."""
 
 import larq as lq
-import numpy as np
 import pytest
 from larq_nobn import layers as own
 from deploy.nets import binary_conv, chain, images, scrambled
@@ -31,50 +30,6 @@ def dense(units, **changes):
 
 def conv1d(**changes):
     return lq.layers.QuantConv1D(32, 3, **{**OPTIONS, **changes})
-
-
-def mnist_tutorial():
-    """Larq's introduction, with fewer filters: binary but for its first layer."""
-    first = {key: OPTIONS[key] for key in OPTIONS if key != "input_quantizer"}
-    rows = [
-        lq.layers.QuantConv2D(8, 3, input_shape=(28, 28, 1), **first),
-        *(layers.MaxPooling2D((2, 2)), norm()),
-        *(lq.layers.QuantConv2D(16, 3, **OPTIONS), layers.MaxPooling2D((2, 2)), norm()),
-        *(lq.layers.QuantConv2D(16, 3, **OPTIONS), norm(), layers.Flatten()),
-        *(dense(16), norm()),
-        *(dense(10), norm(), layers.Activation("softmax")),
-    ]
-    return keras.Sequential(rows), 4
-
-
-def cifar_tutorial():
-    """BinaryNet on CIFAR-10, with fewer filters and smaller images."""
-    first = {key: OPTIONS[key] for key in OPTIONS if key != "input_quantizer"}
-    rows = [lq.layers.QuantConv2D(8, 3, input_shape=(16, 16, 3), **first), norm()]
-    for filters, pools in ((8, True), (16, False), (16, True), (32, False)):
-        rows.append(lq.layers.QuantConv2D(filters, 3, padding="same", **OPTIONS))
-        rows += [layers.MaxPooling2D((2, 2), (2, 2))] if pools else []
-        rows.append(norm())
-    rows.append(layers.Flatten())
-    for units in (64, 64, 10):
-        rows += [dense(units), norm()]
-    return keras.Sequential([*rows, layers.Activation("softmax")]), 7
-
-
-@pytest.mark.parametrize("build", [mnist_tutorial, cifar_tutorial])
-def test_the_tutorials_of_larq_are_binary_behind_their_first_layer(build, tmp_path):
-    model, binary = build()
-    scrambled(model)
-    x = examples(model.input_shape[1:])
-    report, (found,) = converted(model, tmp_path, x)
-    assert report.lce_bconv2d == report.binary_layers == binary
-    assert report.verify["examples"] == 64
-    assert report.verify["unexplained"] == report.verify["prepared"]["unexplained"] == 0
-    counts = operations(report)
-    assert counts["CONV_2D"] == 1
-    assert not set(counts) & {"FULLY_CONNECTED", "MUL", "ADD", "SUB"}
-    same = np.abs(found - model.predict(x, verbose=0)).max(axis=1) < 1e-3
-    assert same.sum() >= 64 - report.verify["explained"]
 
 
 def test_bits_pass_from_one_dense_layer_to_the_next(tmp_path):

@@ -1,0 +1,231 @@
+"""What becomes of one network: converted, folded, and without batch norm."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+from larq_nobn._keras import keras
+from larq_nobn.deploy import ConversionError, VerificationError
+from larq_nobn.deploy.lite import with_room
+
+from . import OUTCOMES
+from .networks import Drawn, draw, latent, packed
+from .oracle import COUNT, Expected, distance, evaluate, expected, matrix
+
+_TOLERANCE = 2e-3
+_NORMS = (keras.layers.BatchNormalization, nobn.layers.BatchKalmanNormalization)
+
+
+class Fault(Exception):
+    """Something that must not happen: its outcome, and what was found."""
+
+    def __init__(self, outcome: str, found: str):
+        super().__init__(found)
+        self.outcome = outcome
+
+
+def judge(seed: int, say: Callable[[str], None]) -> dict[str, Any]:
+    """Tries a network, and returns what is written down of it.
+
+    Arguments:
+        seed: Its number.
+        say: Is told what is done next, which names what a crash interrupts.
+    """
+    start = time.monotonic()
+    say("draw")
+    drawn = draw(seed)
+    record: dict[str, Any] = {
+        "seed": seed,
+        "steps": drawn.steps,
+        "options": {k: v for k, v in drawn.options.items() if v != "float32"},
+    }
+    say("evaluate")
+    wanted = _wanted(drawn, seed)
+    record["binary"] = wanted.binary
+    parts = {"convert": lambda: _converted(drawn, wanted)}
+    if _has_norms(drawn.model) and drawn.options["policy"] == "float32":
+        parts["fold"] = lambda: _folded(drawn.model, wanted)
+        parts["remove"] = lambda: _removed(drawn.model, wanted)
+    for name, part in parts.items():
+        say(name)
+        record[name] = _outcome(part)
+    found = [record[name]["outcome"] for name in parts]
+    # Surgery may refuse what converts, but not do it wrongly.
+    worst = [found[0], *(o for o in found[1:] if o not in ("refused", "unverified"))]
+    record["outcome"] = max(worst, key=OUTCOMES.index)
+    record["seconds"] = round(time.monotonic() - start, 2)
+    return record
+
+
+def _wanted(drawn: Drawn, seed: int) -> Expected:
+    if drawn.options["policy"] == "float32":
+        return expected(drawn.model, seed)
+    twin = draw(seed, in_float32=True).model
+    twin.set_weights(drawn.model.get_weights())
+    return expected(twin, seed)
+
+
+def _has_norms(model: keras.Model) -> bool:
+    return any(isinstance(part, _NORMS) for part in model.submodules)
+
+
+def _outcome(part: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """What a part returns, or how it failed."""
+    latent()
+    try:
+        found = part()
+        if lq.context.should_quantize():
+            raise Fault("leftover", "Larq's scope is left open")
+        return found
+    except Fault as fault:
+        return {"outcome": fault.outcome, "reason": str(fault)}
+    except VerificationError as error:
+        return {"outcome": "unverified", **_said(error)}
+    except (ConversionError, nobn.surgery.ModelError) as error:
+        return {"outcome": "refused", **_said(error)}
+    except Exception as error:  # whatever escapes the package
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(where.filename).name}:{where.lineno}"
+        reason = f"{type(error).__name__} at {place}"
+        return {"outcome": "crash", "reason": reason, "said": str(error)[:500]}
+
+
+def _said(error: Exception) -> dict[str, str]:
+    said = str(error)
+    return {"reason": reason_of(said), "said": said[:500]}
+
+
+def reason_of(said: str) -> str:
+    """The first sentence of a message, without its names and numbers."""
+    found = re.sub(r"'[^']*'( \(\w+\))?(, '[^']*')*( and '[^']*')?", "…", said)
+    found = re.sub(r"\([^()]*\d[^()]*\)", "(…)", found)
+    found = re.sub(r"-?\d[\d.,]*(e[-+]?\d+)?\b", "#", found)
+    return re.split(r"[.:](?= |$)", found)[0][:160]
+
+
+def _converted(drawn: Drawn, wanted: Expected) -> dict[str, Any]:
+    options = {k: v for k, v in drawn.options.items() if k not in ("policy", "form")}
+    shape = getattr(drawn.model, "output_shape", None)
+    if options.pop("labels", False) and type(shape) is tuple and len(shape) == 2:
+        options["labels"] = [f"class {i}" for i in range(shape[-1])]
+    if any(x.dtype == np.int32 for x in wanted.inputs):
+        # Which ids there are, a model without a graph does not say.
+        options["data"] = packed(drawn.model, wanted.inputs)
+    refusal: ConversionError | None = None
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.tflite"
+        for allow_float in (False, True):
+            try:
+                report = nobn.convert(
+                    drawn.model, path, allow_float=allow_float, **options
+                )
+                break
+            except Exception as error:
+                left = sorted(x.name for x in Path(folder).iterdir())
+                if left:
+                    raise Fault("leftover", f"{', '.join(left)}: {error}") from error
+                if allow_float or "allow_float=True" not in str(error):
+                    raise
+                refusal = error
+        names = ["model.tflite", "model.tflite.json"][: 1 + ("labels" in options)]
+        left = sorted(x.name for x in Path(folder).iterdir())
+        if left != names:
+            raise Fault("leftover", ", ".join(left))
+        content = path.read_bytes()
+    found: dict[str, Any] = {"outcome": "converted"}
+    if refusal is not None:
+        found.update(outcome="refused", in_float="converted", **_said(refusal))
+    count = binary_convolutions(content)
+    least = wanted.plain if refusal is not None else wanted.binary
+    if count < least:
+        raise Fault("silent float", f"{count} of {least} binary convolutions")
+    found |= {"bconv": count, "prepared": report.not_prepared is None}
+    verified = report.verify
+    for key in ("exact_share", "explained", "unexplained", "top1_agreement"):
+        found[key] = verified[key]
+    if "one_padding" in options:
+        return found
+    found |= _compared(wanted, run(content, wanted.inputs))
+    if found["outcome"] == "converted" and not found["sure"]:
+        found["outcome"] = "undecided"
+    return found
+
+
+def _compared(wanted: Expected, outputs: list[np.ndarray]) -> dict[str, Any]:
+    """Compares the examples that no rounding moves.
+
+    Raises:
+        Fault: If any of them differs.
+    """
+    off = np.zeros(COUNT)
+    for was, now in zip(wanted.outputs, outputs, strict=True):
+        off = np.maximum(off, distance(was, matrix(now, COUNT)))
+    worst = float(off[wanted.sure].max(initial=0.0))
+    if not worst <= _TOLERANCE:
+        many = int((~(off[wanted.sure] <= _TOLERANCE)).sum())
+        raise Fault("wrong", f"{many} of {wanted.sure.sum()} examples, by {worst:.2g}")
+    return {"sure": int(wanted.sure.sum()), "worst": round(worst, 7)}
+
+
+def run(content: bytes, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    """The outputs of a file in LCE's interpreter, for any number of examples."""
+    import larq_compute_engine as lce
+
+    # Without room for what it makes itself, it may read where nothing is any more.
+    interpreter = lce.testing.Interpreter(with_room(content), num_threads=1)
+    size = interpreter.input_shapes[0][0]
+    found = []
+    for first in range(0, COUNT, size):
+        # In whole batches: the last begins anew.
+        rows = [(first + i) % COUNT for i in range(size)]
+        outputs = interpreter.interpreter.predict([x[rows] for x in inputs])
+        left = min(size, COUNT - first)
+        found.append(
+            [np.reshape(y, (size, -1))[:left].astype(np.float32) for y in outputs]
+        )
+    return [np.concatenate(rows) for rows in zip(*found, strict=True)]
+
+
+def binary_convolutions(content: bytes) -> int:
+    """Counts the binary convolutions of a file."""
+    from larq_compute_engine.mlir.python import tflite_schema as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    codes = [code.customCode for code in model.operatorCodes]
+    return sum(
+        codes[op.opcodeIndex] == b"LceBconv2d"
+        for graph in model.subgraphs
+        for op in graph.operators
+    )
+
+
+def _folded(model: keras.Model, wanted: Expected) -> dict[str, Any]:
+    folded = nobn.fold_batch_norm(model)
+    if _has_norms(folded):
+        raise Fault("wrong", "a batch norm is left")
+    if not wanted.finite:
+        return {"outcome": "converted"}
+    found = evaluate(folded, wanted.inputs)
+    return {"outcome": "converted", **_compared(wanted, found)}
+
+
+def _removed(model: keras.Model, wanted: Expected) -> dict[str, Any]:
+    removed = nobn.remove_batch_norm(model)
+    if _has_norms(removed):
+        raise Fault("wrong", "a batch norm is left")
+    found = evaluate(removed, wanted.inputs)
+    for was, now in zip(wanted.outputs, found, strict=True):
+        if was.shape != now.shape:
+            raise Fault("wrong", f"{now.shape} in place of {was.shape}")
+        if wanted.finite and not np.isfinite(now).all():
+            raise Fault("wrong", "outputs that are no numbers")
+    return {"outcome": "converted"}

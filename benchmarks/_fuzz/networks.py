@@ -1,0 +1,325 @@
+"""Draws networks: those of the generated tests, and whatever else Keras and Larq have.
+
+A network is all drawn from one number, so that a line of the log makes it again.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import larq as lq
+import numpy as np
+import tensorflow as tf
+from deploy.generated import KINDS, Generated
+from deploy.generated_layers import chance, one_of
+from larq_nobn._keras import dtype_policy, keras
+
+from . import tables
+
+layers = keras.layers
+_SHAPES = (
+    *[(8, 8, 3), (8, 8, 4), (8, 8, 8), (8, 8, 16)],
+    *[(6, 5, 6), (4, 4, 32), (1, 1, 32), (2, 2, 8), (3, 7, 1), (5, 5, 33), (8, 8, 64)],
+)
+_MOST_ELEMENTS = 12 * 12 * 64
+_TRIES = 30
+
+
+class Drawn(NamedTuple):
+    """A network, what is asked of its conversion, and how it was drawn."""
+
+    model: keras.Model
+    options: dict[str, Any]
+    steps: list[str]
+
+
+class Network(Generated):
+    """A network that grows step by step; maps stay maps from one step to the next."""
+
+    def step(self, name: str, draw: np.random.Generator) -> None:
+        before = self.x
+        getattr(self, name)(draw)
+        if int(np.prod(self.x.shape[1:])) > _MOST_ELEMENTS or 0 in self.x.shape[1:]:
+            self.x = before
+
+    def larq(self, draw: np.random.Generator) -> None:
+        with_input = not (self.signed and chance(draw, 0.5))
+        layer = tables.larq_convolution(draw, self.size, self.channels, with_input)
+        self.apply(layer)
+        if chance(draw, 0.2):
+            self.reusable.append((layer, False, 0))
+
+    def other_larq(self, draw: np.random.Generator) -> None:
+        self.apply(tables.other_larq(draw, self.size, self.channels))
+
+    def float_convolution(self, draw: np.random.Generator) -> None:
+        self.apply(tables.float_convolution(draw, self.size, self.channels))
+
+    def map(self, draw: np.random.Generator) -> None:
+        found = one_of(draw, tables.MAPS)(draw)
+        self.apply(layers.Activation(found) if isinstance(found, str) else found)
+
+    def batch_norm(self, draw: np.random.Generator) -> None:
+        self.apply(layers.BatchNormalization())
+
+    def function(self, draw: np.random.Generator) -> None:
+        found = one_of(draw, tables.FUNCTIONS)
+        self.x = layers.Lambda(found)(self.x) if chance(draw, 0.3) else found(self.x)
+        self.signed = False
+
+    def _some(self, draw: np.random.Generator, table: Any) -> None:
+        """One to three layers of a table."""
+        for _ in range(draw.integers(1, 4)):
+            self.apply(one_of(draw, table)(draw))
+
+    def sequence(self, draw: np.random.Generator) -> None:
+        self.apply(layers.Reshape((self.size[0] * self.size[1], self.channels)))
+        for make in draw.choice(
+            np.array(tables.SEQUENCES, object), draw.integers(1, 4)
+        ):
+            self.apply(make(draw))
+        if chance(draw, 0.1):
+            self.x = layers.Attention()([self.x, self.x])
+        elif chance(draw, 0.1):
+            self.x = layers.MultiHeadAttention(2, 4)(self.x, self.x)
+        self.apply(layers.Reshape((1, *self.x.shape[1:])))
+
+    def vector(self, draw: np.random.Generator) -> None:
+        whole = ["GlobalAveragePooling2D", "GlobalMaxPooling2D", "Flatten", "Flatten"]
+        self.apply(getattr(layers, one_of(draw, whole))())
+        self._some(draw, tables.VECTORS)
+        back = [(1, 1, -1)]
+        if self.x.shape[-1] % 4 == 0:
+            back.append((2, 2, -1))
+        self.apply(layers.Reshape(one_of(draw, back)))
+
+    def gate(self, draw: np.random.Generator) -> None:
+        """Squeeze and excite."""
+        pooled = layers.GlobalAveragePooling2D(keepdims=True)(self.x)
+        inner = layers.Dense(4, activation="relu")(pooled)
+        gate = layers.Dense(self.channels, activation="sigmoid")(inner)
+        self.x = layers.Multiply()([self.x, gate])
+        self.signed = False
+
+    def volume(self, draw: np.random.Generator) -> None:
+        self.apply(layers.Reshape((*self.size, self.channels, 1)))
+        self._some(draw, tables.VOLUMES)
+        height, width, depth, channels = self.x.shape[1:]
+        self.apply(layers.Reshape((height, width, depth * channels)))
+
+    def ids(self, draw: np.random.Generator) -> None:
+        """An input of ids, which are looked up."""
+        ids = keras.Input((self.size[0],), dtype="int32")
+        self.inputs.append(ids)
+        found = layers.Embedding(11, self.channels)(ids)
+        found = layers.Reshape((self.size[0], 1, self.channels))(found)
+        self.x = layers.Add()([self.x, found])
+        self.signed = False
+
+    def crossed(self, draw: np.random.Generator) -> None:
+        """Two layers side by side, joined."""
+        start, ends, signed = self.x, [], self.signed
+        for _ in range(2):
+            self.x, self.signed = start, signed
+            self.step(one_of(draw, ["larq", "map", "function", "norm"]), draw)
+            ends.append(self.x)
+        self.x = ends[0]
+        self.kept.append(ends[1])
+        self.merge(draw)
+
+
+_STEPS = (
+    *KINDS,
+    *["larq"] * 6,
+    *["batch_norm"] * 4,
+    *["other_larq", "float_convolution", "map", "function"] * 2,
+    *["sequence", "vector", "crossed", "gate", "volume", "ids"],
+)
+
+
+def latent() -> None:
+    """Closes Larq's scope, which stays open when Keras does not build a layer."""
+    lq.context.quantized_scope(False).__enter__()
+
+
+def draw(seed: int, in_float32: bool = False) -> Drawn:
+    """The network of a number; what Keras itself does not build is drawn once more.
+
+    Arguments:
+        seed: The number.
+        in_float32: Whether it computes in float32 where it would in half precision.
+    """
+    for attempt in range(_TRIES):
+        random = np.random.default_rng([seed, attempt])
+        keras.backend.clear_session()
+        latent()
+        keras.utils.set_random_seed(int(random.integers(2**31)))
+        try:
+            return _drawn(random, in_float32)
+        except (ValueError, TypeError, tf.errors.InvalidArgumentError, IndexError):
+            continue
+    raise RuntimeError(f"Nothing could be built of seed {seed}.")
+
+
+def _drawn(random: np.random.Generator, in_float32: bool) -> Drawn:
+    policy = str(random.choice(["float32", "mixed_float16", "mixed_bfloat16"], p=_HALF))
+    options: dict[str, Any] = {"policy": policy}
+    with dtype_policy("float32" if in_float32 else policy):
+        network, steps = _grown(random)
+        model = keras.Model(*_ports(random, network))
+        model = _dressed(random, model, options)
+    unsettled = disturb(model, random)
+    if chance(random, 0.1):
+        options["batch_size"] = int(random.integers(2, 4))
+    if chance(random, 0.05):
+        options["one_padding"] = True
+    if not unsettled and len(model.inputs or ()) == 1 and chance(random, 0.05):
+        options["labels"] = True
+    return Drawn(model, options, steps)
+
+
+_HALF = [0.94, 0.03, 0.03]
+
+
+def _grown(random: np.random.Generator) -> tuple[Network, list[str]]:
+    network, steps = Network(one_of(random, _SHAPES)), []
+    if chance(random, 0.1):  # bytes, as cameras give them
+        start = keras.Input(network.x.shape[1:], dtype="uint8")
+        network.inputs = [start]
+        network.x = layers.Rescaling(1 / 127.5, -1.0)(start)
+    for _ in range(random.integers(2, 9)):
+        name = one_of(random, _STEPS)
+        for _ in range(3):
+            try:
+                network.step(name, random)
+                steps.append(name)
+                break
+            except (ValueError, TypeError, tf.errors.InvalidArgumentError, IndexError):
+                continue
+    network.finish(random)
+    return network, steps
+
+
+def _ports(random: np.random.Generator, network: Network) -> tuple[Any, Any]:
+    inputs, outputs = network.inputs, network.outputs
+    if len(outputs) > 1 and chance(random, 0.2):
+        outputs = {f"end_{chr(122 - i)}": y for i, y in enumerate(outputs)}
+    alone = len(inputs) == 1 and chance(random, 0.7)
+    single = isinstance(outputs, list) and len(outputs) == 1
+    return inputs[0] if alone else inputs, outputs[0] if single else outputs
+
+
+class Subclassed(keras.Model):
+    """A model that shows none of its layers."""
+
+    def __init__(self, inner: keras.Model):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, inputs: Any) -> Any:
+        return self.inner(inputs)
+
+
+def _dressed(
+    random: np.random.Generator, model: keras.Model, options: dict[str, Any]
+) -> keras.Model:
+    """The model as it is, or as a user may hand it in otherwise."""
+    kind = one_of(random, [*["functional"] * 14, "subclassed", "subclassed", "inside"])
+    options["form"] = kind
+    if kind == "subclassed":
+        new = Subclassed(model)
+        new(
+            tf.nest.map_structure(
+                lambda x: tf.zeros((1, *x.shape[1:]), x.dtype), model.input
+            )
+        )
+        return new
+    if kind == "inside":
+        start = tf.nest.map_structure(
+            lambda x: keras.Input(x.shape[1:], dtype=x.dtype), model.input
+        )
+        return keras.Model(start, model(start))
+    return model
+
+
+def examples(model: keras.Model, count: int, seed: int) -> list[np.ndarray]:
+    """Noise for every input, in the order that the model has them."""
+    random = np.random.default_rng(seed)
+    found = []
+    for given in specs(model):
+        shape = (count, *given.shape[1:])
+        if given.dtype == tf.uint8:
+            found.append(random.integers(0, 256, shape).astype(np.uint8))
+        elif given.dtype.is_integer:
+            found.append(random.integers(0, 11, shape).astype(np.int32))
+        else:
+            found.append(random.normal(size=shape).astype(np.float32))
+    return found
+
+
+def specs(model: keras.Model) -> list[Any]:
+    graph = model.inner if isinstance(model, Subclassed) else model
+    return tf.nest.flatten(graph.input)
+
+
+def packed(model: keras.Model, parts: list[Any]) -> Any:
+    """One array per input, in the structure that the model is called on."""
+    graph = model.inner if isinstance(model, Subclassed) else model
+    return tf.nest.pack_sequence_as(graph.input, parts)
+
+
+def disturb(model: keras.Model, random: np.random.Generator) -> bool:
+    """Moves weights to where training may leave them, and some of them further.
+
+    Returns:
+        Whether a statistic or a factor was made extreme.
+    """
+    norms = [
+        part
+        for part in model.submodules
+        if isinstance(part, layers.BatchNormalization) and part.built
+    ]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    model(packed(model, examples(model, 16, 1)), training=True)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+    owned = {id(weight) for norm in norms for weight in norm.weights}
+    for weight in model.trainable_weights:
+        if id(weight) not in owned and weight.shape.rank == 1:
+            weight.assign_add(random.uniform(-0.2, 0.3, weight.shape))
+    extreme = chance(random, 0.3)
+    for norm in norms:
+        _disturb_norm(norm, random, extreme)
+    if extreme:
+        for weight in model.trainable_weights:
+            if weight.shape.rank == 1 and chance(random, 0.3):
+                values = weight.numpy()
+                values[0] = one_of(random, [0.0, 1e-6, 10.0, -3.0, 100.0])
+                weight.assign(values)
+    return extreme
+
+
+def _disturb_norm(norm: Any, random: np.random.Generator, extreme: bool) -> None:
+    mean, variance = norm.moving_mean, norm.moving_variance
+    size = mean.shape
+    mean.assign_add(0.3 * tf.sqrt(variance) * random.normal(size=size))
+    variance.assign(0.01 + variance * random.uniform(0.5, 2.0, size))
+    if norm.gamma is not None:
+        sign = random.choice([-1.0, 1.0], size)
+        norm.gamma.assign(sign * random.uniform(0.5, 1.5, size))
+    if norm.beta is not None:
+        norm.beta.assign(0.5 * random.normal(size=size))
+    if not extreme:
+        return
+    kind = one_of(random, ["gamma", "variance", "mean", "beta", "all"])
+    which = random.random(size) < 0.4
+    for name, variable, value in (
+        ("gamma", norm.gamma, one_of(random, [0.0, 1e-7, 50.0])),
+        ("variance", variance, one_of(random, [0.0, 1e-9, 1e4])),
+        ("mean", mean, one_of(random, [100.0, -1e3])),
+        ("beta", norm.beta, one_of(random, [100.0, -1e3, 1e-6])),
+    ):
+        if variable is not None and kind in (name, "all"):
+            variable.assign(np.where(which, value, variable.numpy()))

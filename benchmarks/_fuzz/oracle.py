@@ -1,0 +1,180 @@
+"""What a network computes and holds, found without the package that is tried.
+
+Keras computes the outputs, one operation after the other. An example counts only if
+neither rounding in front of a sign nor small changes of all weights move its outputs.
+Which layers are binary is seen from the numbers that meet their kernels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import larq as lq
+import numpy as np
+import tensorflow as tf
+from larq_nobn._keras import keras
+
+from .networks import examples, packed
+
+COUNT = 13  # examples; no map has a side of that
+_NEAR = 1e-5  # of the largest input of a sign: there rounding decides
+_SHIFT = 1e-5
+_SHIFTS = 3
+_STEADY = 1e-4
+
+_RESHAPED = (lq.layers.QuantConv1D, lq.layers.QuantDense)
+_KNOWN = (lq.layers.QuantConv2D, *_RESHAPED)
+
+
+class Expected(NamedTuple):
+    """What is expected of a file.
+
+    Attributes:
+        inputs: One array per input.
+        outputs: One matrix per output, a row per example.
+        sure: The examples that no rounding can change.
+        binary: How many binary convolutions it should hold, groups counted one by one.
+        plain: How many of them are such in LCE without a rewrite.
+        finite: Whether all outputs are numbers.
+    """
+
+    inputs: list[np.ndarray]
+    outputs: list[np.ndarray]
+    sure: np.ndarray
+    binary: int
+    plain: int
+    finite: bool
+
+
+def expected(model: keras.Model, seed: int) -> Expected:
+    """Computes a network, and looks into its binary layers meanwhile."""
+    inputs = examples(model, COUNT, seed)
+    with _near_signs() as near, _binary_layers(model) as found:
+        outputs = evaluate(model, inputs)
+    sure = ~near.astype(bool)
+    values, random = [w.numpy() for w in model.weights], np.random.default_rng(seed)
+    try:
+        for _ in range(_SHIFTS):
+            for weight, value in zip(model.weights, values, strict=True):
+                if weight.dtype.is_floating:
+                    weight.assign(_moved(value, random))
+            moved = [_moved(x, random) if x.dtype.kind == "f" else x for x in inputs]
+            for was, now in zip(outputs, evaluate(model, moved), strict=True):
+                sure &= distance(was, now) <= _STEADY
+    finally:
+        for weight, value in zip(model.weights, values, strict=True):
+            weight.assign(value)
+    return Expected(
+        inputs,
+        outputs,
+        sure,
+        sum(count for count, _ in found),
+        sum(count for count, plain in found if plain),
+        all(np.isfinite(y).all() for y in outputs),
+    )
+
+
+def _moved(value: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    return value * (1 + _SHIFT * random.uniform(-1, 1, value.shape)).astype(value.dtype)
+
+
+def evaluate(model: keras.Model, inputs: list[np.ndarray]) -> list[np.ndarray]:
+    """The outputs in float32, in the order of Keras."""
+    parts = [tf.constant(x) for x in inputs]
+    found = tf.nest.flatten(model(packed(model, parts), training=False))
+    return [matrix(np.asarray(y), len(inputs[0])) for y in found]
+
+
+def matrix(values: np.ndarray, count: int) -> np.ndarray:
+    """One row per example."""
+    return np.reshape(values, (count, -1)).astype(np.float32)
+
+
+def distance(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """The largest difference of every example, relative to the size of the output."""
+    scale = np.abs(wanted).max(axis=1)
+    scale = np.maximum(scale, max(float(np.mean(scale)), 1e-6))
+    off = np.abs(wanted.astype(np.float64) - found).max(axis=1) / scale
+    return np.where(np.isnan(off), np.inf, off)
+
+
+@contextmanager
+def _near_signs() -> Iterator[np.ndarray]:
+    """Counts, for every example, the inputs of signs that rounding may turn.
+
+    Those that are 0 are sure in sums of whole numbers, and behind a rectifier.
+    """
+    near = np.zeros(COUNT, int)
+    real = {name: getattr(lq.math, name) for name in ("sign", "heaviside")}
+
+    def watched(name: str) -> Any:
+        def function(x: Any) -> Any:
+            if isinstance(x, tf.__internal__.EagerTensor) and _is_map(x):
+                size = np.abs(np.asarray(x, np.float64)).reshape(COUNT, -1)
+                limit = _NEAR * size.max(axis=1, keepdims=True)
+                exact = np.all(2 * size == np.round(2 * size)) or np.min(x) >= 0
+                close = (size <= limit) & ((size > 0) | (not exact))
+                near.__iadd__(close.sum(axis=1))
+            return real[name](x)
+
+        return function
+
+    try:
+        for name in real:
+            setattr(lq.math, name, watched(name))
+        yield near
+    finally:
+        for name, function in real.items():
+            setattr(lq.math, name, function)
+
+
+def _is_map(x: Any) -> bool:
+    """Whether a sign is taken of a map; kernels are read inside Larq's scope."""
+    whole = x.shape.rank and x.shape[0] and x.shape[0] % COUNT == 0
+    return bool(whole) and not lq.context.should_quantize()
+
+
+@contextmanager
+def _binary_layers(model: keras.Model) -> Iterator[list[tuple[int, bool]]]:
+    """Notes each call of a layer whose input and kernel have two values each."""
+    found: list[tuple[int, bool]] = []
+    watched = [part for part in model.submodules if type(part) in _KNOWN]
+    for layer in watched:
+        layer.call = _noting(layer, layer.call, found)
+    try:
+        yield found
+    finally:
+        for layer in watched:
+            del layer.call
+
+
+def _noting(layer: Any, call: Any, found: list[tuple[int, bool]]) -> Any:
+    def noting(inputs: Any) -> Any:
+        outputs = call(inputs)
+        if isinstance(outputs, tf.__internal__.EagerTensor):
+            found.extend(_seen(layer, inputs))
+        return outputs
+
+    return noting
+
+
+def _seen(layer: Any, inputs: Any) -> list[tuple[int, bool]]:
+    if getattr(layer.kernel_quantizer, "precision", 32) != 1:
+        return []
+    quantizer = layer.input_quantizer
+    values = np.unique(np.asarray(inputs if quantizer is None else quantizer(inputs)))
+    with lq.context.quantized_scope(True):
+        kernel = np.asarray(tf.convert_to_tensor(layer.kernel), np.float64)
+    size = np.abs(kernel).reshape(-1, kernel.shape[-1])
+    even = np.allclose(size, size[:1], rtol=1e-5) and bool(size.all())
+    steps = {0.0, 1.0}
+    zero_one = set(np.unique(kernel)) <= steps
+    signs = set(values) <= {-1.0, 1.0}
+    if not (signs or set(values) <= steps) or not (even or zero_one):
+        return []
+    groups = getattr(layer, "groups", 1)
+    pads = float(getattr(layer, "pad_values", 0.0)) in (0.0, 1.0)
+    plain = type(layer) is lq.layers.QuantConv2D and groups == 1 and pads
+    return [(groups, plain and signs and even)]

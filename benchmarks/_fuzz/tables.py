@@ -1,0 +1,362 @@
+"""The layers that only the fuzz draws, beside those of the generated tests.
+
+Some of them cannot be converted, or not as what they are: then a refusal in words is
+right, and nothing else. Each list holds functions that make a layer at random.
+"""
+
+from __future__ import annotations
+
+import larq as lq
+import tensorflow as tf
+from larq_nobn import layers as own
+from larq_nobn import quantizers
+from deploy import generated_layers as shared
+from deploy.generated_layers import chance, made, one_of
+from larq_nobn._keras import keras
+
+layers = keras.layers
+_ACTIVATIONS = (*[None] * 6, "relu", "relu6", "tanh", "softplus", "hard_sigmoid")
+_FILTERS = (1, 2, 3, 4, 6, 8, 8, 16, 16, 32, 33, 64)
+
+
+@keras.utils.register_keras_serializable("fuzz")
+class Scale(layers.Layer):
+    """A user's layer: a weight per channel, and two operations."""
+
+    def build(self, input_shape):
+        self.factor = self.add_weight("factor", (input_shape[-1],), initializer="ones")
+
+    def call(self, inputs):
+        return inputs * self.factor - 0.25
+
+
+@keras.utils.register_keras_serializable("fuzz")
+class Holder(layers.Layer):
+    """A user's layer that holds a binary one."""
+
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.inner = lq.layers.QuantConv2D(
+            8,
+            3,
+            padding="same",
+            pad_values=1.0,
+            input_quantizer="ste_sign",
+            kernel_quantizer="ste_sign",
+            kernel_constraint="weight_clip",
+        )
+
+    def call(self, inputs):
+        return tf.nn.relu(self.inner(inputs))
+
+
+def activation_quantizer(draw):
+    """For inputs: mostly a sign, or one of few bits, or none."""
+    if chance(draw, 0.75):
+        return made(draw, shared.SIGNS)
+    return one_of(draw, _OTHER_INPUTS)(draw)
+
+
+def kernel_quantizer(draw):
+    if chance(draw, 0.8):
+        return made(draw, shared.BINARY_KERNELS)
+    return one_of(draw, _OTHER_KERNELS)(draw)
+
+
+_OTHER_INPUTS = (
+    lambda draw: None,
+    lambda draw: "ste_heaviside",
+    lambda draw: "ste_heaviside",
+    lambda draw: lq.quantizers.DoReFa(one_of(draw, [2, 3])),
+    lambda draw: lq.quantizers.SteTern(threshold_value=0.1),
+    lambda draw: quantizers.ReSTE(),
+    lambda draw: quantizers.BernoulliSign(),
+)
+_OTHER_KERNELS = (
+    lambda draw: None,
+    lambda draw: "ste_heaviside",
+    lambda draw: lq.quantizers.DoReFa(2, mode="weights"),
+    lambda draw: lq.quantizers.SteTern(),
+    lambda draw: lq.quantizers.SteTern(ternary_weight_networks=True),
+    lambda draw: quantizers.ScaledStandardization(),
+    lambda draw: quantizers.BernoulliSign(),
+    lambda draw: "approx_sign",
+    lambda draw: "swish_sign",
+)
+
+
+def common(draw, filters=True):
+    """What all convolutions take."""
+    found = {
+        "use_bias": chance(draw, 0.4),
+        "activation": one_of(draw, _ACTIVATIONS),
+    }
+    return {"filters": int(one_of(draw, _FILTERS)), **found} if filters else found
+
+
+def window(draw, size, stretched=True):
+    """Kernel, strides, dilation and padding for a map of this size, that fit it."""
+    kernel = tuple(
+        int(n) for n in one_of(draw, [(1, 1), (2, 2), (3, 3), (3, 3), (3, 3), (5, 5)])
+    )
+    if chance(draw, 0.2):
+        kernel = one_of(draw, [(1, 3), (3, 1), (2, 3)])
+    found = {"kernel_size": kernel, "padding": one_of(draw, ["same", "same", "valid"])}
+    stretch = one_of(draw, ["", "", "strides", "dilation_rate"]) if stretched else ""
+    if stretch:
+        found[stretch] = 2
+    dilation = 2 if stretch == "dilation_rate" else 1
+    reach = [(k - 1) * dilation + 1 for k in kernel]
+    if any(s < r for s, r in zip(size, reach, strict=True)):
+        found["padding"] = "same"
+    return found
+
+
+def larq_convolution(draw, size, channels, with_input=True):
+    """Any `QuantConv2D`."""
+    found = {**common(draw), **window(draw, size)}
+    found["pad_values"] = one_of(draw, [0.0, 0.0, 1.0, 1.0, 1.0, -1.0, 0.5])
+    if found["padding"] == "valid":
+        found["pad_values"] = 0.0
+    if chance(draw, 0.15):
+        whole = [g for g in (2, 4) if channels % g == 0]
+        if whole:
+            found["groups"] = groups = one_of(draw, whole)
+            found["filters"] = groups * max(1, found["filters"] // groups)
+    return lq.layers.QuantConv2D(
+        **found,
+        input_quantizer=activation_quantizer(draw) if with_input else None,
+        kernel_quantizer=kernel_quantizer(draw),
+        kernel_constraint="weight_clip",
+    )
+
+
+def other_larq(draw, size, channels):
+    """Larq's layers for maps, other than its convolution."""
+    kind = one_of(
+        draw, ["Depthwise", "Separable", "Transposed", "Local", "Dense", "Dense"]
+    )
+    two = {
+        "input_quantizer": activation_quantizer(draw),
+        "depthwise_quantizer": kernel_quantizer(draw),
+    }
+    one = {
+        "input_quantizer": activation_quantizer(draw),
+        "kernel_quantizer": kernel_quantizer(draw),
+    }
+    square = {**window(draw, size, stretched=False), "kernel_size": 2}
+    square["strides"] = one_of(draw, [1, 1, 2])
+    if min(size) < 2:
+        square["padding"] = "same"
+    if kind == "Depthwise":
+        options = common(draw, filters=False)
+        return lq.layers.QuantDepthwiseConv2D(**options, **square, **two)
+    if kind == "Separable":
+        pointwise = kernel_quantizer(draw)
+        return lq.layers.QuantSeparableConv2D(
+            **common(draw), **square, **two, pointwise_quantizer=pointwise
+        )
+    if kind == "Transposed":
+        return lq.layers.QuantConv2DTranspose(**common(draw), **square, **one)
+    if kind == "Local":
+        options = {**common(draw), "filters": 2}
+        kernel = min(2, *size)
+        return lq.layers.QuantLocallyConnected2D(kernel_size=kernel, **options, **one)
+    return lq.layers.QuantDense(
+        int(one_of(draw, _FILTERS)), use_bias=chance(draw, 0.4), **one
+    )
+
+
+def float_convolution(draw, size, channels):
+    kind = one_of(
+        draw, ["Conv2D", "Depthwise", "Separable", "Transposed", "Local", "Dense"]
+    )
+    options = window(draw, size)
+    if kind == "Conv2D":
+        groups = 2 if channels % 2 == 0 and chance(draw, 0.1) else 1
+        found = {**common(draw), **options, "groups": groups}
+        return layers.Conv2D(
+            **{**found, "filters": groups * max(1, found["filters"] // groups)}
+        )
+    if kind == "Dense":
+        return layers.Dense(8, activation=one_of(draw, _ACTIVATIONS))
+    options.pop("dilation_rate", None)
+    options["kernel_size"] = min(options["kernel_size"])
+    if kind == "Depthwise":
+        return layers.DepthwiseConv2D(
+            **common(draw, filters=False), **options, depth_multiplier=2
+        )
+    if kind == "Separable":
+        return layers.SeparableConv2D(**common(draw), **options)
+    if kind == "Transposed":
+        return layers.Conv2DTranspose(**common(draw), **options)
+    kernel = min(2, *size)
+    return layers.LocallyConnected2D(2, kernel, activation="relu")
+
+
+# From maps of any size to maps of any size.
+MAPS = (
+    lambda draw: layers.MaxPooling2D(2, one_of(draw, [1, 2]), padding="same"),
+    lambda draw: layers.MaxPooling2D((3, 2), (1, 2), padding="same"),
+    lambda draw: layers.AveragePooling2D((2, 1), padding="same"),
+    lambda draw: layers.ZeroPadding2D(
+        one_of(draw, [1, ((0, 1), (0, 1)), ((1, 0), (2, 1))])
+    ),
+    lambda draw: layers.UpSampling2D(one_of(draw, [(2, 1), (1, 2)])),
+    lambda draw: layers.Permute((2, 1, 3)),
+    lambda draw: layers.Resizing(7, 5, interpolation=one_of(draw, ["nearest", "area"])),
+    lambda draw: layers.SpatialDropout2D(0.2),
+    lambda draw: layers.GaussianDropout(0.2),
+    lambda draw: layers.AlphaDropout(0.2),
+    lambda draw: layers.ActivityRegularization(l2=1e-4),
+    lambda draw: layers.Softmax(axis=-1),
+    lambda draw: layers.ThresholdedReLU(0.37),
+    lambda draw: layers.UnitNormalization(),
+    lambda draw: layers.LayerNormalization(axis=[1, 2, 3]),
+    lambda draw: layers.LayerNormalization(scale=False),
+    lambda draw: layers.BatchNormalization(axis=one_of(draw, [1, 2, -1])),
+    lambda draw: layers.BatchNormalization(epsilon=1e-6),
+    lambda draw: layers.Normalization(axis=-1, mean=0.3, variance=2.0),
+    lambda draw: layers.Discretization([-0.5, 0.0, 0.5]),
+    lambda draw: layers.Activation(
+        one_of(draw, ["selu", "gelu", "softsign", "softmax", "exponential", "linear"])
+    ),
+    lambda draw: layers.PReLU(),
+    lambda draw: Scale(),
+    lambda draw: Holder(),
+    lambda draw: own.ChannelAffine(),
+    lambda draw: lq.quantizers.NoOp(1),
+    lambda draw: "ste_heaviside",
+)
+
+# Functions of one map, as operators or in a Lambda.
+FUNCTIONS = (
+    lambda x: 2.0 * x,
+    lambda x: x + 0.3,
+    lambda x: 1.0 - x,
+    lambda x: -x,
+    lambda x: x * x,
+    lambda x: x / 3.0,
+    lambda x: tf.abs(x) - 0.5,
+    lambda x: tf.nn.relu(x),
+    lambda x: tf.nn.relu6(x),
+    lambda x: tf.clip_by_value(x, -1.0, 1.0),
+    lambda x: tf.maximum(x, 0.1),
+    lambda x: tf.sign(x),
+    lambda x: lq.math.sign(x),
+    lambda x: tf.where(x >= 0.2, 1.0, -1.0),
+    lambda x: tf.cast(x > 0, x.dtype),
+    lambda x: tf.stop_gradient(x),
+    lambda x: tf.identity(x),
+    lambda x: tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]]),
+    lambda x: tf.pad(x, [[0, 0], [1, 0], [0, 1], [0, 0]], constant_values=1.0),
+    lambda x: tf.pad(x, [[0, 0], [0, 0], [0, 0], [1, 1]]),
+    lambda x: tf.pad(x, [[0, 0], [0, 0], [1, 1], [0, 0]], mode="SYMMETRIC"),
+    lambda x: x[:, :, :, : max(1, x.shape[-1] // 2)],
+    lambda x: x[:, ::2],
+    lambda x: tf.concat([x, -x], -1),
+    lambda x: tf.reverse(x, [1]),
+    lambda x: tf.transpose(x, (0, 2, 1, 3)),
+    lambda x: tf.reduce_mean(x, [1, 2], keepdims=True),
+    lambda x: tf.reduce_max(x, 3, keepdims=True),
+    lambda x: x - tf.reduce_mean(x, [1, 2], keepdims=True),
+    lambda x: x * tf.sigmoid(tf.reduce_mean(x, [1, 2], keepdims=True)),
+    lambda x: tf.math.l2_normalize(x + 1e-3, -1),
+    lambda x: tf.nn.softmax(x),
+    lambda x: tf.split(x, 2, 2)[1] if x.shape[2] % 2 == 0 else x,
+    lambda x: tf.reshape(x, (-1, 1, x.shape[1] * x.shape[2], x.shape[3])),
+    lambda x: tf.nn.max_pool2d(x, 2, 1, "SAME"),
+    lambda x: tf.roll(x, 1, 1),
+    lambda x: tf.tile(x, (1, 1, 1, 2)),
+    lambda x: tf.round(x),
+)
+
+
+def _quantized(draw):
+    return {
+        "input_quantizer": activation_quantizer(draw),
+        "kernel_quantizer": kernel_quantizer(draw),
+    }
+
+
+# From sequences to sequences, (batch, time, channels).
+SEQUENCES = (
+    lambda draw: layers.Conv1D(4, 3, padding=one_of(draw, ["same", "causal"])),
+    lambda draw: lq.layers.QuantConv1D(
+        int(one_of(draw, [4, 8, 32])),
+        one_of(draw, [1, 3]),
+        padding=one_of(draw, ["same", "causal", "same"]),
+        pad_values=one_of(draw, [0.0, 1.0]),
+        dilation_rate=one_of(draw, [1, 1, 2]),
+        **_quantized(draw),
+    ),
+    lambda draw: lq.layers.QuantConv1D(
+        8, 3, strides=2, padding="same", **_quantized(draw)
+    ),
+    lambda draw: lq.layers.QuantDense(8, **_quantized(draw)),
+    lambda draw: lq.layers.QuantSeparableConv1D(
+        4,
+        3,
+        padding="same",
+        depthwise_quantizer=kernel_quantizer(draw),
+        pointwise_quantizer=kernel_quantizer(draw),
+        input_quantizer=activation_quantizer(draw),
+    ),
+    lambda draw: lq.layers.QuantLocallyConnected1D(2, 1, **_quantized(draw)),
+    lambda draw: layers.SeparableConv1D(4, 3, padding="same"),
+    lambda draw: layers.DepthwiseConv1D(3, padding="same"),
+    lambda draw: layers.Conv1DTranspose(4, 2, strides=2, padding="same"),
+    lambda draw: layers.LocallyConnected1D(2, 1),
+    lambda draw: layers.MaxPooling1D(2, padding="same"),
+    lambda draw: layers.AveragePooling1D(2, padding="same"),
+    lambda draw: layers.ZeroPadding1D(1),
+    lambda draw: layers.UpSampling1D(2),
+    lambda draw: layers.TimeDistributed(layers.Dense(4)),
+    lambda draw: layers.TimeDistributed(lq.layers.QuantDense(4, **_quantized(draw))),
+    lambda draw: layers.BatchNormalization(),
+    lambda draw: layers.LayerNormalization(),
+    lambda draw: made(draw, shared.SIGNS),
+    lambda draw: layers.GRU(4, return_sequences=True),
+    lambda draw: layers.LSTM(4, return_sequences=True, unroll=chance(draw, 0.8)),
+    lambda draw: layers.SimpleRNN(4, return_sequences=True),
+    lambda draw: layers.Bidirectional(layers.GRU(2, return_sequences=True)),
+    lambda draw: layers.RNN(layers.LSTMCell(3), return_sequences=True),
+    lambda draw: layers.Dropout(0.1),
+    lambda draw: layers.Permute((2, 1)),
+    lambda draw: layers.ReLU(),
+    lambda draw: own.LeakyIntegrateAndFire(),
+)
+
+# From vectors to vectors.
+VECTORS = (
+    lambda draw: layers.Dense(8, activation=one_of(draw, _ACTIVATIONS)),
+    lambda draw: lq.layers.QuantDense(
+        int(one_of(draw, _FILTERS)), use_bias=chance(draw, 0.4), **_quantized(draw)
+    ),
+    lambda draw: lq.layers.QuantDense(
+        16, input_quantizer="ste_sign", kernel_quantizer="ste_sign", use_bias=False
+    ),
+    lambda draw: layers.BatchNormalization(scale=chance(draw, 0.7)),
+    lambda draw: layers.LayerNormalization(),
+    lambda draw: layers.Dropout(0.1),
+    lambda draw: layers.ReLU(),
+    lambda draw: layers.PReLU(),
+    lambda draw: made(draw, shared.SIGNS),
+    lambda draw: own.SymmetricHead(6),
+    lambda draw: own.ThresholdedLinearUnit(),
+)
+
+# From volumes to volumes, (batch, depth, height, width, channels).
+VOLUMES = (
+    lambda draw: layers.Conv3D(4, 2, padding="same"),
+    lambda draw: lq.layers.QuantConv3D(4, 2, padding="same", **_quantized(draw)),
+    lambda draw: lq.layers.QuantConv3DTranspose(
+        2, 2, padding="same", **_quantized(draw)
+    ),
+    lambda draw: layers.Conv3DTranspose(2, 2, padding="same"),
+    lambda draw: layers.MaxPooling3D(2, padding="same"),
+    lambda draw: layers.AveragePooling3D(2, padding="same"),
+    lambda draw: layers.ZeroPadding3D(1),
+    lambda draw: layers.UpSampling3D((1, 2, 1)),
+    lambda draw: layers.BatchNormalization(),
+)

@@ -1,0 +1,50 @@
+"""Says where rounding decides so many signs that file and model part."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+# Less than this is worth a word: the share of examples that are equal within
+# tolerance, and of those with the same top class.
+EXACT, TOP1 = 0.9, 0.99
+_MOST = 3
+
+
+def tie_warnings(
+    forms: str, prepared: dict[str, Any], file: dict[str, Any] | None
+) -> list[str]:
+    """Returns a sentence or two for each comparison that rounding decides too much of.
+
+    Arguments:
+        forms: What the model was made before it became a file: "prepared" or "traced".
+        prepared: How the given model agrees with that.
+        file: How that agrees with the file; None if they were not compared.
+    """
+    pairs = [(f"the {forms} form of the model and the given one", prepared)]
+    if file is not None:
+        pairs.append((f"the file and the {forms} form of the model", file))
+    return [_sentence(names, part) for names, part in pairs if _is_low(part)]
+
+
+def _is_low(part: dict[str, Any]) -> bool:
+    low = part["exact_share"] < EXACT or part["top1_agreement"] < TOP1
+    return bool(part.get("ties")) and low
+
+
+def _sentence(names: str, part: dict[str, Any]) -> str:
+    return (
+        f"Rounding decides signs: of {part['examples']} examples, {names} compute the "
+        f"same in {part['exact_share']:.1%}, and have the same top class in "
+        f"{part['top1_agreement']:.1%}. Inputs that should be 0 stand in front of the "
+        f"sign of {_named(part['ties'])}. Give these signs a shift (input_quantizer="
+        "'rsign'), or the layers in front of them a bias or batch norm; or evaluate "
+        "and train on deploy.prepared(model), which computes what the file computes."
+    )
+
+
+def _named(ties: Sequence[dict[str, Any]]) -> str:
+    said = [f"layer {row['layer']!r} ({row['share']:.2%} of them)" for row in ties]
+    more = [f"{len(said) - _MOST} more"] if len(said) > _MOST else []
+    *first, last = said[:_MOST] + more
+    return f"{', '.join(first)} and {last}" if first else last

@@ -1,0 +1,100 @@
+"""The function of a file as a Keras model, ties included."""
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+from deploy.nets import binary_conv, chain, head, images
+from larq_nobn._keras import keras
+from larq_nobn.deploy import ConversionError, Runner, convert, prepared
+from larq_nobn.deploy.prepare import BinaryConvolution
+from numpy.testing import assert_allclose, assert_array_equal
+
+pytestmark = pytest.mark.convert
+SCALED = {"kernel_quantizer": "magnitude_aware_sign"}
+
+
+def in_a_row(**options):
+    return [binary_conv(name=n, **SCALED, **options) for n in ("a", "b", "c")]
+
+
+def joined():
+    """Two scaled maps of 0 and more, whose sum is 0 as often as not."""
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(32, 3)(inputs)
+    first, second = (binary_conv(name=n, **SCALED)(x) for n in "ab")
+    pooled = keras.layers.AveragePooling2D(2)(first)
+    other = keras.layers.MaxPooling2D(2)(second)
+    x = keras.layers.Concatenate()([pooled, other])
+    return keras.Model(inputs, binary_conv(8, name="c")(x))
+
+
+NETWORKS = {
+    "in a row": lambda: chain(*in_a_row(), *head()),
+    "padded with zeros": lambda: chain(*in_a_row(pad_values=0.0), *head()),
+    "pools and concatenations": joined,
+    "signs as layers": lambda: chain(
+        *in_a_row(pad_values=0.0)[:2], lq.quantizers.SwishSign(), keras.layers.Flatten()
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_it_computes_what_the_file_computes(name, tmp_path):
+    model, x = NETWORKS[name](), images(24)
+    report = convert(model, tmp_path / "m.tflite", data=x)
+    found = prepared(model)(x).numpy()
+    file = Runner((tmp_path / "m.tflite").read_bytes())(x)
+    assert_allclose(found, file, rtol=1e-5, atol=1e-5 * np.abs(file).max())
+    # Unlike the given model, which has noise in place of 0.
+    assert report.verify["prepared"]["exact_share"] < 1
+    assert report.verify["exact_share"] == 1
+
+
+def test_its_float_layers_train_and_its_kernels_stay(tmp_path):
+    model = prepared(chain(*in_a_row(), *head(), name="mine"))
+    assert model.name == "mine"
+    before = {weight.name: weight.numpy() for weight in model.weights}
+    model.compile("sgd", "mse", run_eagerly=True)
+    model.fit(images(8), np.ones((8, 5)), verbose=0)
+    kernels = [x.kernel for x in model.layers if isinstance(x, BinaryConvolution)]
+    assert len(kernels) == 3
+    for kernel in kernels:
+        assert_array_equal(np.abs(kernel), 1)
+        assert_array_equal(kernel, before[kernel.name])
+    moved = [w for w in model.weights if np.any(w.numpy() != before[w.name])]
+    assert {"head/kernel:0", "head/bias:0"} <= {weight.name for weight in moved}
+
+
+def test_the_options_of_convert():
+    conv = binary_conv(name="a", pad_values=0.0)
+    model = chain(conv, *head(), shape=(None, None, 3))
+    found = prepared(model, one_padding=True, input_shape=(8, 8, 3))
+    assert found.input_shape == (None, 8, 8, 3)
+    assert float(found.get_layer("a").pad_values) == 1
+    ternary = chain(binary_conv(name="a", kernel_quantizer="ste_tern"), *head())
+    x = images(4)
+    assert_allclose(prepared(ternary, allow_float=True)(x), ternary(x), rtol=1e-4)
+    with pytest.raises(ConversionError, match="allow_float=True"):
+        prepared(ternary)
+
+
+class Subclassed(keras.Model):
+    def __init__(self):
+        super().__init__(name="sub")
+        self.inner = binary_conv()
+
+    def call(self, x):
+        return self.inner(x)
+
+
+def test_what_cannot_be_prepared():
+    model = Subclassed()
+    model(images(1))
+    with pytest.raises(ConversionError, match="'sub' cannot be taken apart"):
+        prepared(model)
+    with pytest.raises(ConversionError, match="is not a Keras model"):
+        prepared("model")
+    noise = nobn.layers.FakeQuantization()
+    with pytest.raises(ConversionError, match="FakeQuantization"):
+        prepared(chain(noise, binary_conv(), *head()))
