@@ -22,7 +22,7 @@ _NAMED = 10
     "--from",
     "source",
     type=click.Path(),
-    help="A file or folder that you already have, instead of a download.",
+    help="Archive or folder that you already have, to use instead of a download.",
 )
 @data_dir_option
 @click.option(

@@ -1,0 +1,5 @@
+"""How `--help` looks."""
+
+from ._groups import Grouped
+
+__all__ = ["Grouped"]
