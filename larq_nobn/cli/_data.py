@@ -29,11 +29,11 @@ _NAMED = 10
     "--holdout",
     type=float,
     default=0.1,
-    help="Share for testing of a folder that has no part for it.",
+    help="Share for testing, of a folder that has no part for it.",
 )
 @click.option("--sheet", metavar="FILE.png", help="Draw some pictures of each class.")
 @click.option(
-    "--json", "report", help="What is in a folder, to this file; - prints it."
+    "--json", "report", help="Write what is in the folder to this file; - prints it."
 )
 def data(
     name: str,

@@ -143,16 +143,29 @@ WHAT: Sequence[_Decorator] = (
         click.Choice([*models.BUILDERS, training.OWN]),
     ),
     setting("--dataset", "The images; see larq-nobn data.", Dataset()),
-    setting("--image-size", "Pixels: 96, or 96x128.", Size(), "the data set's own"),
-    setting("--holdout", "Share for testing of a folder that has no part for it."),
+    setting(
+        "--image-size",
+        "Size of the images in pixels: 96, or 96x128 (height, width).",
+        Size(),
+        "the data set's own",
+    ),
+    setting("--holdout", "Share for testing, of a folder that has no part for it."),
     setting(
         "--augment",
-        "How training images vary.",
+        "Augmentation: how training images are varied.",
         click.Choice(data.AUGMENTATIONS),
         "the data set's usual way",
     ),
-    click.option("--skip-unreadable", is_flag=True, help="Go on without such files."),
-    click.option("--balance-classes", is_flag=True, help="Weigh rare classes more."),
+    click.option(
+        "--skip-unreadable",
+        is_flag=True,
+        help="Train without files that cannot be read.",
+    ),
+    click.option(
+        "--balance-classes",
+        is_flag=True,
+        help="Weigh classes so that all count alike, however rare.",
+    ),
     setting("--width", "Channels of the first stage.", int, _OWN),
     setting("--blocks", "Blocks per stage, such as 4,4,4,4.", Blocks(), _OWN),
     setting(
@@ -234,10 +247,18 @@ HOW: Sequence[_Decorator] = (
         "--natural-learning-rate",
         "For --kernel bernoulli_sign: the posterior's learning rate at the first step.",
     ),
-    setting("--prior-weight", "Of that kernel: how strongly its weights stay open."),
+    setting(
+        "--prior-weight",
+        "For --kernel bernoulli_sign: weight of the prior, which keeps signs open.",
+    ),
     setting("--label-smoothing", "Share of a label that goes to all classes alike."),
-    setting("--mixup", "Mix pairs of images, by Beta(this, this)."),
-    setting("--temperature", "Of that kernel: the lower, the closer to binary draws."),
+    setting(
+        "--mixup", "Mixup of pairs of images, in shares drawn from Beta(this, this)."
+    ),
+    setting(
+        "--temperature",
+        "For --kernel bernoulli_sign: the lower, the closer to binary while training.",
+    ),
     click.option(
         "--network",
         type=Argument(),
