@@ -61,11 +61,12 @@ class Cell:
 
 
 def cells(pythons, tensorflows):
-    ends = dict.fromkeys((tensorflows[0], tensorflows[-1]))
+    """The first Python with all, an earlier one with the oldest, others the newest."""
+    first, *others = pythons
+    ends = [(minor, tensorflows[-(minor > first)]) for minor in others]
     return [
-        Cell(minor, version)
-        for place, minor in enumerate(pythons)
-        for version in (ends if place else tensorflows)
+        *(Cell(first, version) for version in tensorflows),
+        *(Cell(*end) for end in ends),
     ]
 
 
