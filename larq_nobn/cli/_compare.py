@@ -10,8 +10,8 @@ import click
 from .. import training
 from ._console import beside, comparing_progress, emit_json, out, say
 from ._errors import continued
-from ._options import HOW, WHAT, Several, options
-from .help import Grouped
+from ._options import HOW, WHAT, options
+from .arguments import Grouped, Several
 
 
 @click.command(cls=Grouped)

@@ -18,7 +18,7 @@ from ._models import (
     open_run_or_file,
     test_images,
 )
-from ._options import Blocks
+from .arguments import Blocks
 
 # As many as a conversion looks at; a limit takes equally many of every class.
 VERIFIED_IMAGES = 256

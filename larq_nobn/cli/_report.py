@@ -8,7 +8,7 @@ import click
 
 from .. import training
 from ._console import emit_json, out
-from ._options import Several
+from .arguments import Several
 
 
 @click.command()

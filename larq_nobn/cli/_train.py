@@ -21,7 +21,7 @@ from ._options import (
     recipe_option,
     settings_of,
 )
-from .help import Grouped
+from .arguments import Grouped
 
 
 @click.command(cls=Grouped)

@@ -1,5 +1,0 @@
-"""How `--help` looks."""
-
-from ._groups import Grouped
-
-__all__ = ["Grouped"]
