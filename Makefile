@@ -4,7 +4,9 @@
 # make test     the whole test suite
 # make lint     style, formatting and types
 # make examples docs                    as CI runs them
-# make evidence the tables and numbers on the pages, from the logs in results/
+# make evidence the tables, numbers and the picture on the pages, from results/
+# make package  the files for the package index, checked
+# make compat   a core suite with every supported TensorFlow, half an hour or two
 
 VENV ?= .venv
 DATASET ?= digits
@@ -21,7 +23,7 @@ METHODS = tests/quantizers tests/layers tests/optimizers tests/graph tests/calib
 	tests/test_contract.py tests/test_contract_dtypes.py tests/test_regularizers.py \
 	tests/test_initializers.py tests/test_diagnostics.py tests/test_architecture.py
 
-.PHONY: demo quick test lint examples docs evidence clean
+.PHONY: demo quick test lint examples docs evidence package compat clean
 
 demo: $(VENV)/.all
 	$(BIN)/larq-nobn demo --dataset "$(DATASET)"
@@ -48,6 +50,16 @@ docs: $(VENV)/.dev
 
 evidence: $(VENV)/.dev
 	$(BIN)/python benchmarks/evidence.py
+	$(BIN)/python benchmarks/promise.py
+
+# The wheel is made of what the source archive holds.
+package: $(VENV)/.dev
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/twine check --strict dist/*
+
+compat: $(VENV)/.dev
+	$(BIN)/python benchmarks/compat.py --folder runs/compat
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "No Python 3.10 to 3.12 found: install one, or \
@@ -63,4 +75,4 @@ $(VENV)/.dev: $(VENV)/bin/python setup.py
 	@touch $@
 
 clean:
-	rm -rf $(VENV) demo site
+	rm -rf $(VENV) build demo dist site

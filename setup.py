@@ -1,5 +1,6 @@
 """Package metadata of larq_nobn; tool settings live in pyproject.toml."""
 
+import re
 from pathlib import Path
 
 from setuptools import find_packages, setup
@@ -28,19 +29,68 @@ EXTRAS["dev"] = [
     "pytest>=8.2",
     "pytest-xdist>=3.6",
     "ruff==0.17.*",
+    "setuptools>=77",
     "torch==2.13.0",
+    "twine>=6.1",
+    "uv>=0.8",
 ]
 
+
+def read(name: str) -> str:
+    return Path(name).read_text(encoding="utf-8")
+
+
 VERSION: dict[str, str] = {}
-exec(Path("larq_nobn/_version.py").read_text(encoding="utf-8"), VERSION)
+exec(read("larq_nobn/_version.py"), VERSION)
+NUMBER = VERSION["__version__"]
+# The public address, of which CITATION.cff is the one place; none until it has one.
+FOUND = re.search(
+    r"^repository-code: *\"?([^\s\"]+)", read("CITATION.cff"), re.MULTILINE
+)
+URLS = {
+    "Paper": "https://arxiv.org/abs/2104.08215",
+    "Larq": "https://docs.larq.dev",
+}
+LINK = re.compile(r"(!?\[[^\]]*\]\()(?!https?:|#)([^)]+\))")
+
+
+def on_the_index(page: str) -> str:
+    """README for a package index, where links need the address of what they name."""
+    if not FOUND:
+        return page
+    tree = f"{FOUND[1]}/raw/v{NUMBER}/", f"{FOUND[1]}/blob/v{NUMBER}/"
+    return LINK.sub(lambda m: m[1] + tree[m[1][0] != "!"] + m[2], page)
+
+
+if FOUND:
+    URLS = {
+        "Source": FOUND[1],
+        "Documentation": f"{FOUND[1]}/tree/v{NUMBER}/docs",
+        "Changelog": f"{FOUND[1]}/blob/v{NUMBER}/CHANGELOG.md",
+        "Issues": f"{FOUND[1]}/issues",
+        **URLS,
+    }
 
 setup(
     name="larq_nobn",
-    version=VERSION["__version__"],
+    version=NUMBER,
     description="Binary neural networks in Keras without batch normalization",
-    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description=on_the_index(read("README.md")),
     long_description_content_type="text/markdown",
-    license="Apache-2.0",
+    author="The larq_nobn authors",
+    license_expression="Apache-2.0",
+    license_files=["LICENSE"],
+    project_urls=URLS,
+    keywords=[
+        "binary neural networks",
+        "quantization",
+        "batch normalization",
+        "normalizer-free networks",
+        "Keras",
+        "Larq",
+        "TensorFlow Lite",
+        "mobile inference",
+    ],
     python_requires=">=3.10,<3.13",
     packages=find_packages(include=["larq_nobn", "larq_nobn.*"]),
     package_data={"larq_nobn": ["py.typed"]},
@@ -55,10 +105,17 @@ setup(
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["larq-nobn=larq_nobn.cli:main"]},
     classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
         "Intended Audience :: Science/Research",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
         "Programming Language :: Python :: 3.10",
         "Programming Language :: Python :: 3.11",
         "Programming Language :: Python :: 3.12",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Topic :: Scientific/Engineering :: Image Recognition",
+        "Typing :: Typed",
     ],
 )

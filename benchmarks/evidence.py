@@ -25,7 +25,7 @@ import click
 from _drawing import TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/evidence.md", "docs/surgery.md")
+PAGES = ("README.md", "docs/evidence.md", "docs/surgery.md", "docs/compatibility.md")
 BLOCK = re.compile(r"<!-- evidence: (\w+) -->(.*?)<!-- /evidence -->", re.DOTALL)
 
 

@@ -30,7 +30,7 @@ for _ in range(3):
     x = block(x, 32)
 x = keras.layers.GlobalAveragePooling2D()(x)
 model = keras.Model(image, keras.layers.Dense(10, name="head")(x))
-lq.models.summary(model)
+nobn.models.summary(model)
 
 model.compile(
     nobn.optimizers.AdaptiveGradientClipping(keras.optimizers.Adam(3e-3), 0.02),

@@ -23,7 +23,7 @@ x = nobn.layers.LeakyIntegrateAndFire(decay=0.9)(x)
 # Mean over time of the readout: its weights times the spike counts.
 x = keras.layers.GlobalAveragePooling1D()(binary_dense(10)(x))
 model = keras.Model(image, x)
-lq.models.summary(model)
+nobn.models.summary(model)
 
 train = nobn.data.load("digits", "train", batch_size=32)
 test = nobn.data.load("digits", "test", batch_size=256)

@@ -7,11 +7,12 @@ this module sets it while that is still possible and otherwise says what to do.
 
 from __future__ import annotations
 
+import inspect
 import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 _SWITCH = "TF_USE_LEGACY_KERAS"
 _REMEDY = (
@@ -73,6 +74,24 @@ _API = os.path.join(keras.__path__[0], "api", "_v2")
 if tensorflow.__path__[0] != _API:
     tensorflow.__path__.insert(0, _API)
 
+
+def open_later_inputs(layer: type) -> None:
+    """Lets an InputLayer that has no `optional` yet open files that hold one.
+
+    Later versions of tf_keras save of every input that it is not optional. Earlier ones
+    know no other inputs, but refuse the word.
+    """
+    if "optional" in inspect.signature(layer).parameters:
+        return
+
+    def from_config(cls: type, config: dict[str, Any]) -> Any:
+        return cls(**{k: v for k, v in config.items() if k != "optional" or v})
+
+    layer.from_config = classmethod(from_config)  # type: ignore[attr-defined]
+
+
+open_later_inputs(keras.layers.InputLayer)
+
 PACKAGE = "larq_nobn"
 _Class = TypeVar("_Class", bound=type)
 
@@ -129,5 +148,6 @@ __all__ = [
     "dtype_policy",
     "keras",
     "native_stderr_closed",
+    "open_later_inputs",
     "register",
 ]

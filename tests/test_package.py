@@ -1,13 +1,23 @@
 """The import of the package, its registry, its version and its argument checks."""
 
+import email
 import importlib.metadata
 import inspect
+import json
 import os
+import re
+import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
+from pathlib import Path
 
 import larq_nobn as nobn
+import build
+import fresh
 import numpy as np
+import pyproject_hooks
 import pytest
 from larq_nobn import optimizers
 from larq_nobn._checks import (
@@ -18,7 +28,7 @@ from larq_nobn._checks import (
     check_number,
 )
 from larq_nobn._files import replacing
-from larq_nobn._keras import PACKAGE, keras, register
+from larq_nobn._keras import PACKAGE, keras, open_later_inputs, register
 
 PUBLIC = [
     member
@@ -234,3 +244,161 @@ def test_channels():
             f"Layer got an input of shape {shape}, but it needs a batch axis and a "
             "known number of channels. Give the input layer its shape."
         )
+
+
+def test_an_input_layer_of_before_opens_what_a_later_one_saves():
+    class Input:
+        def __init__(self, name):
+            self.name = name
+
+        @classmethod
+        def from_config(cls, config):
+            return cls(**config)
+
+    with pytest.raises(TypeError, match="optional"):
+        Input.from_config({"name": "image", "optional": False})
+    open_later_inputs(Input)
+    assert Input.from_config({"name": "image", "optional": False}).name == "image"
+    with pytest.raises(TypeError, match="optional"):  # which it cannot be
+        Input.from_config({"name": "image", "optional": True})
+
+
+def test_an_input_layer_that_knows_optional_inputs_is_left_alone():
+    class Input:
+        def __init__(self, optional):
+            self.optional = optional
+
+        @classmethod
+        def from_config(cls, config):
+            return cls(**config)
+
+    before = Input.from_config
+    open_later_inputs(Input)
+    assert Input.from_config == before
+    assert Input.from_config({"optional": False}).optional is False
+
+
+ROOT = Path(__file__).parents[1]
+SHIPPED = (
+    *("larq_nobn", "setup.py", "pyproject.toml", "MANIFEST.in", "README.md"),
+    *("CHANGELOG.md", "CITATION.cff", "LICENSE", "tests"),
+)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """A copy of what a package is made of, in which building leaves its traces."""
+    place = tmp_path_factory.mktemp("tree")
+    for name in SHIPPED:
+        if (ROOT / name).is_dir():
+            ignored = shutil.ignore_patterns("__pycache__", "files")
+            shutil.copytree(ROOT / name, place / name, ignore=ignored)
+        else:
+            shutil.copyfile(ROOT / name, place / name)
+    return place
+
+
+@pytest.fixture(scope="module")
+def distributions(tree):
+    """A source archive and a wheel."""
+    builder = build.ProjectBuilder(tree, runner=pyproject_hooks.quiet_subprocess_runner)
+    return [Path(builder.build(kind, tree / "dist")) for kind in ("sdist", "wheel")]
+
+
+@pytest.mark.slow
+def test_the_wheel_holds_the_package_and_nothing_else(distributions, tree):
+    names = set(zipfile.ZipFile(distributions[1]).namelist())
+    expected = {str(path.relative_to(tree)) for path in tree.glob("larq_nobn/**/*.py")}
+    held = {name for name in names if ".dist-info/" not in name}
+    assert held == expected | {"larq_nobn/py.typed"}
+    assert any(name.endswith("licenses/LICENSE") for name in names)
+
+
+@pytest.mark.slow
+def test_the_source_archive_holds_what_builds_it(distributions):
+    with tarfile.open(distributions[0]) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    wanted = {*SHIPPED, "larq_nobn/py.typed"} - {"tests"}
+    assert wanted <= names
+    assert not any(name.startswith("tests") for name in names)
+
+
+@pytest.mark.slow
+def test_the_metadata_is_complete(distributions):
+    wheel = zipfile.ZipFile(distributions[1])
+    (name,) = (n for n in wheel.namelist() if n.endswith(".dist-info/METADATA"))
+    found = email.message_from_bytes(wheel.read(name))
+    assert (found["Name"], found["Version"]) == ("larq_nobn", nobn.__version__)
+    assert found["License-Expression"] == "Apache-2.0"
+    assert found["Requires-Python"] == ">=3.10,<3.13"
+    assert found["Description-Content-Type"] == "text/markdown"
+    assert "binary neural networks" in found["Keywords"].split(",")
+    classifiers = found.get_all("Classifier")
+    assert "Typing :: Typed" in classifiers
+    minors = [c.rpartition(" ")[2] for c in classifiers if ":: Python :: 3." in c]
+    assert minors == ["3.10", "3.11", "3.12"]
+    assert all("https://" in url for url in found.get_all("Project-URL"))
+    extras = set(found.get_all("Provides-Extra"))
+    assert {"all", "data", "lce", "plots", "torch"} <= extras
+    scripts = wheel.read(name.replace("METADATA", "entry_points.txt")).decode()
+    assert "larq-nobn = larq_nobn.cli:main" in scripts
+
+
+def test_the_citation_and_the_changelog_have_the_same_version():
+    citation = (ROOT / "CITATION.cff").read_text()
+    assert re.search(r"^version: (.+)$", citation, re.MULTILINE)[1] == nobn.__version__
+    changelog = (ROOT / "CHANGELOG.md").read_text()
+    releases = re.findall(r"^## (.+)$", changelog, re.MULTILINE)
+    assert releases[0].split(",")[0] == nobn.__version__
+    for release in releases:
+        assert re.fullmatch(
+            r"\d+\.\d+\.\d+, (not yet released|\d{4}-\d\d-\d\d)", release
+        )
+
+
+def test_links_of_the_index_lead_to_the_public_address(tree):
+    """As `setup.py` makes them of the one address in CITATION.cff."""
+    given = (tree / "CITATION.cff").read_text()
+    address = "https://example.org/larq_nobn"
+    (tree / "CITATION.cff").write_text(f"{given}\nrepository-code: {address}\n")
+    code = (
+        "import json, runpy, setuptools\n"
+        "setuptools.setup = lambda **given: print(json.dumps(given))\n"
+        "runpy.run_path('setup.py')"
+    )
+    run = [sys.executable, "-c", code]
+    done = subprocess.run(run, cwd=tree, capture_output=True, text=True, check=True)
+    (tree / "CITATION.cff").write_text(given)
+    made = json.loads(done.stdout)
+    assert made["project_urls"]["Source"] == address
+    links = re.findall(r"(!?)\[[^\]]*\]\(([^)]+)\)", made["long_description"])
+    assert all(link.startswith("https://") for _, link in links)
+    tag = f"v{nobn.__version__}"
+    assert ("!", f"{address}/raw/{tag}/docs/images/promise.svg") in links
+    assert ("", f"{address}/blob/{tag}/LICENSE") in links
+
+
+@pytest.mark.slow
+def test_without_extras_a_sentence_names_the_missing_one(tmp_path):
+    """The commands and functions of `benchmarks/_compat/bare.py`."""
+    done = fresh.run(
+        "import json, os, sys\n"
+        "for name in ('larq_compute_engine', 'tensorflow_datasets', 'sklearn',"
+        " 'sklearn.datasets', 'matplotlib', 'matplotlib.figure', 'tensorboard',"
+        " 'torch'):\n"
+        "    sys.modules[name] = None\n"
+        "from pathlib import Path\n"
+        f"sys.path.insert(0, {str(ROOT / 'benchmarks' / '_compat')!r})\n"
+        "import bare\n"
+        f"os.chdir({str(tmp_path)!r})\n"
+        f"found = bare.look(Path({str(tmp_path)!r}))\n"
+        "print(json.dumps(found))"
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert {name: wrong for name, (*_, wrong) in found.items() if wrong} == {}
+    remedies = {remedy for remedy, *_ in found.values() if remedy}
+    assert remedies == {
+        f"pip install 'larq-nobn[{extra}]'"
+        for extra in ("lce", "data", "plots", "torch")
+    }

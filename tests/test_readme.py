@@ -1,30 +1,48 @@
-"""Every command and every line of Python in the README works as printed."""
+"""Every command and every line of Python on the first pages works as printed."""
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from xml.etree import ElementTree
 
 import larq_nobn as nobn
 import click
+import promise
 import pytest
+from click.testing import CliRunner
 from larq_nobn.cli import main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = (ROOT / "docs" / "command_line.md").read_text(encoding="utf-8")
+GLOSSARY = (ROOT / "docs" / "glossary.md").read_text(encoding="utf-8")
 
 
-def blocks(language):
-    return re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL)
+def blocks(language, page=README):
+    return re.findall(rf"```{language}\n(.*?)```", page, re.DOTALL)
 
 
-def commands():
-    text = "\n".join(blocks("bash")).replace("\\\n", " ")
+def commands(page=README):
+    text = "\n".join(blocks("bash", page)).replace("\\\n", " ")
     return [line.split("#")[0].split() for line in text.splitlines()]
 
 
-LARQ_NOBN = [words[1:] for words in commands() if words[:1] == ["larq-nobn"]]
+def of_the_program(page):
+    return [words[1:] for words in commands(page) if words[:1] == ["larq-nobn"]]
+
+
+LARQ_NOBN = [*of_the_program(README), *of_the_program(COMMANDS)]
 MAKE = [words[1] for words in commands() if words[:1] == ["make"]]
+
+
+def test_the_first_page_is_short():
+    lines = README.splitlines()
+    assert len(lines) <= 150
+    assert len(blocks("bash")[0].splitlines()) == 2
+    assert len(blocks("python")[0].split("\n")) <= 13
+    assert README.count("<!-- evidence: budgets -->") == 1
 
 
 @pytest.mark.slow
@@ -44,9 +62,13 @@ def test_python_runs_as_printed(tmp_path):
 
 
 @pytest.mark.parametrize("words", LARQ_NOBN, ids=" ".join)
-def test_command_line_is_understood(words, monkeypatch):
+def test_command_line_is_understood(words, monkeypatch, tmp_path):
     """Parses the arguments as the command would, without running it."""
     name, *arguments = words
+    monkeypatch.chdir(tmp_path)
+    for word in arguments:
+        if "/" in word and not Path(word).suffix and "*" not in word:
+            Path(word).mkdir(parents=True, exist_ok=True)
     command = main.commands[name]
     for parameter in command.params:
         if isinstance(parameter.type, click.Path):
@@ -60,6 +82,17 @@ def test_every_command_is_shown():
     assert {words[0] for words in LARQ_NOBN} == set(main.commands)
 
 
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_is_printed_as_described(shell):
+    variable = "_LARQ_NOBN_COMPLETE"
+    assert f"{variable}={shell}_source larq-nobn >" in COMMANDS
+    done = CliRunner(env={variable: f"{shell}_source"}).invoke(
+        main, prog_name="larq-nobn", complete_var=variable
+    )
+    assert done.exit_code == 0
+    assert f"{variable}={shell}_complete" in done.output
+
+
 def test_make_targets_exist():
     makefile = (ROOT / "Makefile").read_text()
     assert {"demo", "test"} <= set(MAKE)
@@ -67,7 +100,63 @@ def test_make_targets_exist():
     assert "make test" in (ROOT / ".ci" / "run").read_text()
 
 
-def test_links_lead_to_files():
-    targets = re.findall(r"\]\((?!https?:)([^)#]+)", README)
+@pytest.mark.parametrize("name", ["README.md", "CONTRIBUTING.md"])
+def test_links_lead_to_files(name):
+    page = (ROOT / name).read_text(encoding="utf-8")
+    targets = re.findall(r"\]\((?!https?:)([^)#]+)", page)
     assert targets
     assert [target for target in targets if not (ROOT / target).exists()] == []
+
+
+def test_the_picture_shows_what_the_logs_say():
+    """The numbers, found by a second reading of the logs, are in its description."""
+    results = ROOT / "results"
+
+    def ended(*run):
+        record = json.loads(results.joinpath(*run, "run.json").read_text())
+        return 100 * record["metrics"]["val_accuracy"]
+
+    means = [
+        sum(ended("budgets", f"{name}-10-{seed}") for seed in (0, 1)) / 2
+        for name in ("nobn", "batch_norm")
+    ]
+    alone = [ended("micro", f"{name}-1-0") for name in ("nobn", "batch_norm")]
+    files = json.loads((results / "deployment" / "result.json").read_text())
+    row = files["rows"]["ReActNet18"]["batch_norm"]
+    counts = [row[kind]["float_ops"] for kind in ("prepared", "unprepared")]
+    said = ElementTree.parse(promise.PICTURE).getroot().itertext()
+    (description,) = (text for text in said if text.startswith("CIFAR-10 after"))
+    found = re.findall(r"\d+\.\d(?= %)|\b\d+(?= by)", description)
+    assert found == [*(f"{x:.1f}" for x in (*means, *alone)), *map(str, counts)]
+
+
+def test_the_glossary_explains_each_word_once():
+    terms = re.findall(r"^\*\*(.+?)\*\*", GLOSSARY, re.MULTILINE)
+    keys = [term.lower() for term in terms]
+    assert len(terms) > 40
+    assert keys == sorted(set(keys))
+    for entry in re.split(r"^\*\*.+?\*\*", GLOSSARY, flags=re.MULTILINE)[1:]:
+        assert len(entry.split()) > 5
+        assert entry.rstrip().endswith(".")
+
+
+@pytest.mark.parametrize(
+    "word",
+    [
+        *(
+            "clip factor",
+            "latent weight",
+            "learning-rate schedule",
+            "bit-packed output",
+        ),
+        *(
+            "optimizer",
+            "residual shortcut",
+            "straight-through estimator",
+            "gain",
+            "shift",
+        ),
+    ],
+)
+def test_the_glossary_has_the_words_of_the_help_texts(word):
+    assert re.search(rf"^\*\*{word}", GLOSSARY, re.MULTILINE | re.IGNORECASE)

@@ -6,7 +6,17 @@ the same tables, and benchmarks/evidence.py draws them into the pages.
 
 from __future__ import annotations
 
-from . import accuracy, classifiers, cost, faults, files, fuzz, grids, zoo
+from . import (
+    accuracy,
+    classifiers,
+    compatibility,
+    cost,
+    faults,
+    files,
+    fuzz,
+    grids,
+    zoo,
+)
 
 # Name of a block on a page: the file below results/, and what draws the block from it.
 TABLES = {
@@ -15,10 +25,6 @@ TABLES = {
     "levers": ("levers/compare.json", grids.levers),
     "micro": ("micro/compare.json", grids.micro),
     "normalizations": ("normalizations/result.json", accuracy.normalizations),
-    "normalizations_short": (
-        "normalizations/result.json",
-        accuracy.normalizations_short,
-    ),
     "train_step": ("train_step/result.json", cost.train_step),
     "train_step_short": ("train_step/result.json", cost.train_step_short),
     "monitors": ("monitors/result.json", cost.monitors),
@@ -27,12 +33,14 @@ TABLES = {
     "batch_norm_loss": ("micro_batches/result.json", accuracy.batch_norm_loss),
     "folded_loss": ("micro_batches/result.json", accuracy.folded_loss),
     "deployment": ("deployment/result.json", files.deployment),
-    "deployment_short": ("deployment/result.json", files.deployment_short),
     "saved_operations": ("deployment/result.json", files.saved_operations),
     "saved_time": ("deployment/result.json", files.saved_time),
     "cifar10_accuracy": ("cifar10_accuracy/result.json", accuracy.cifar10_accuracy),
     "posterior": ("posterior/result.json", classifiers.posterior),
     "heads": ("heads/alignment.json", classifiers.heads),
+    "environments": ("compat/result.json", compatibility.environments),
+    "opened_files": ("compat/result.json", compatibility.files),
+    "without_extras": ("compat/result.json", compatibility.extras),
     "mutants": ("mutants/result.json", faults.mutants),
     "zoo": ("zoo/result.json", zoo.zoo),
     "fuzz": ("fuzz/result.json", fuzz.fuzz),

@@ -44,17 +44,6 @@ def normalizations(result):
     )
 
 
-def normalizations_short(result):
-    first = next(iter(result["tasks"]))
-    return table(
-        ["", "accuracy", "time", "memory", "float operations"],
-        [
-            [f"`{name}`", spread(row["accuracy"][first]), *costs(row)]
-            for name, row in result["rows"].items()
-        ],
-    )
-
-
 def costs(row):
     operations = f"{sum(row['float_ops'].values())} ({row['extra_float_ops']:+d})"
     return f"{row['time_ratio']:.2f}", f"{row['memory_ratio']:.2f}", operations

@@ -48,23 +48,6 @@ def ratio(measured):
     return f"{measured['ratio']:.2f} ({low:.2f} to {high:.2f})"
 
 
-def deployment_short(result):
-    """Float operations of the networks for small images."""
-    columns = {
-        "LCE, `batch_norm`": ("batch_norm", "unprepared"),
-        "`convert`, `batch_norm`": ("batch_norm", "prepared"),
-        "`convert`, `nobn`": ("nobn", "prepared"),
-    }
-    return table(
-        ["", *columns],
-        [
-            [name, *(row[n][kind]["float_ops"] for n, kind in columns.values())]
-            for name, row in result["rows"].items()
-            if result["networks"][name]["side"] == 32
-        ],
-    )
-
-
 def saved_operations(result):
     """Which share of its float operations a network with batch norm loses."""
     pairs = [

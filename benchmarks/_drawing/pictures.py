@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 # Told apart by colour-blind readers too (Okabe and Ito), and by their markers.
 LOOKS = (
     ("#0072B2", "o"),
@@ -13,6 +15,17 @@ LOOKS = (
     ("#000000", "X"),
 )
 LONELY = ("#000000", "o")
+# Small figures of many dots per inch: letters stay readable at half their size.
+DPI = 150
+COLOURS = 128  # bands over one another and smooth letters included
+PANELS_PER_ROW = 3
+LETTER = 0.085  # inches
+
+
+def look(number):
+    """Colour, marker and dashes; behind the last colour the first one, in dashes."""
+    colour, marker = LOOKS[number % len(LOOKS)]
+    return colour, marker, ("-", "--", ":")[number // len(LOOKS) % 3]
 
 
 def dots(path, title, panels):
@@ -22,16 +35,16 @@ def dots(path, title, panels):
     one panel are told apart by colour, and a lonely one, without a name, is black.
     """
     names = list({row: None for p in panels.values() for s in p.values() for row in s})
-    wide = 1 + max(map(len, names)) / 12
-    figure = new_figure(title, wide + 2.6 * len(panels), 1.4 + 0.28 * len(names))
+    labels = 0.3 + LETTER * max(map(len, names))
+    height = 0.6 + 0.24 * len(names)
+    figure, places = new_figure(title, panels, labels, 1.9, height)
     legend = {}
-    places = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (heading, series) in zip(places, panels.items(), strict=True):
         for number, (name, measured) in enumerate(series.items()):
             aside = 0.24 * (number - (len(series) - 1) / 2)
             heights = [names.index(row) + aside for row in measured]
             low, middle, high = zip(*measured.values(), strict=True)
-            colour, marker = LOOKS[number] if name else LONELY
+            colour, marker = look(number)[:2] if name else LONELY
             axes.hlines(heights, low, high, color=colour, linewidth=2)
             (line,) = axes.plot(middle, heights, marker, color=colour, markersize=5)
             if name:
@@ -48,40 +61,61 @@ def curves(path, title, panels):
 
     `panels` is {heading: {line: [(epoch, low, mean, high)]}}, of the same lines each.
     """
-    figure = new_figure(title, 1.2 + 2.8 * len(panels), 4)
+    figure, places = new_figure(title, panels, 0.6, 2.1, 2.4)
     legend = {}
-    places = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for axes, (heading, lines) in zip(places, panels.items(), strict=True):
         for number, (name, points) in enumerate(lines.items()):
-            colour, marker = LOOKS[number]
+            colour, marker, dashes = look(number)
             if not points:
                 continue
             epochs, low, mean, high = zip(*points, strict=True)
             axes.fill_between(epochs, low, high, color=colour, alpha=0.2, linewidth=0)
             (legend[name],) = axes.plot(
-                epochs, mean, color=colour, marker=marker, markersize=4
+                epochs, mean, dashes, color=colour, marker=marker, markersize=4
             )
         axes.set_title(heading, fontsize="medium")
         axes.set_xlabel("epoch")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
     places[0].set_ylabel("test accuracy, %")
     finish(figure, legend, path)
 
 
-def new_figure(title, width, height):
+def new_figure(title, panels, labels, width, height):
+    """A figure and its panels, all of one size in inches, and labels on the left."""
     from matplotlib.figure import Figure  # slow, and the tables do without
 
-    # At least as wide as a title.
-    figure = Figure(figsize=(max(6, width), height), layout="constrained")
+    rows = -(-len(panels) // PANELS_PER_ROW)
+    columns = -(-len(panels) // rows)
+    # At least as wide as its title.
+    wide = max(labels + width * columns, 0.4 + 1.3 * LETTER * len(title))
+    figure = Figure(figsize=(wide, 0.4 + height * rows), layout="constrained")
     figure.suptitle(title)
-    return figure
+    places = figure.subplots(rows, columns, sharey=True, squeeze=False).flat
+    for axes in places[len(panels) :]:
+        axes.set_visible(False)
+    return figure, places[: len(panels)]
 
 
 def finish(figure, legend, path):
+    """Adds the legend below, in as many columns as fit, and room for it."""
     if legend:
+        width, height = figure.get_size_inches()
+        entry = 0.7 + LETTER * max(map(len, legend))
+        columns = max(1, min(len(legend), int(width / entry)))
+        figure.set_size_inches(width, height + 0.3 + 0.2 * -(-len(legend) // columns))
         figure.legend(
-            legend.values(), legend.keys(), loc="outside lower center", ncols=4
+            legend.values(), legend.keys(), loc="outside lower center", ncols=columns
         )
     path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=100)
+    write(figure, path)
+
+
+def write(figure, path):
+    """A PNG file of few colours, a third of the usual size."""
+    from PIL import Image
+
+    drawn = io.BytesIO()
+    figure.savefig(drawn, dpi=DPI)
+    few = Image.open(drawn).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    few.save(path, optimize=True)

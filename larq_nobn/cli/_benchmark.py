@@ -21,15 +21,18 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Another .tflite file to compare with; may be given several times.",
 )
 @click.option("--runs", default=50, help="Timed runs of each file.")
-@click.option("--warmup", default=5, help="Runs of each before those.")
+@click.option(
+    "--warmup", default=5, help="Untimed runs of each file before the timed ones."
+)
 @click.option("--threads", default=1, help="Threads of the interpreter.")
-@click.option("--seed", default=0, help="Of the random inputs and of the order.")
+@click.option("--seed", default=0, help="Seed of the random inputs and of the order.")
 @click.option(
     "--read",
     "logs",
     multiple=True,
     type=_file,
-    help="Read what a phone printed instead; one result for each file, in their order.",
+    help="Read the log that a phone printed instead of running files here; one log per "
+    "file, in the same order.",
 )
 @click.option("--json", "report", help="Write the result to this file; - prints it.")
 def benchmark(

@@ -10,42 +10,43 @@ import click
 from .. import training
 from ._console import beside, comparing_progress, emit_json, out, say
 from ._errors import continued
-from ._options import HOW, WHAT, Several, options
+from ._options import HOW, WHAT, options
+from .arguments import Grouped, Several
 
 
-@click.command()
+@click.command(cls=Grouped)
 @options(
     click.option(
         "--normalizations",
         type=Several(str),
         default="batch_norm,none,nobn",
         show_default=True,
-        help="Each with the recipe that suits it.",
+        help="Normalizations to compare, each by the recipe that suits it.",
     ),
     click.option(
         "--batch-sizes",
         type=Several(int),
         show_default="the recipe's",
-        help="Images per step.",
+        help="Batch sizes to compare: images in a training step.",
     ),
     click.option(
         "--seeds",
         type=Several(int),
         default="0",
         show_default=True,
-        help="Runs that are taken together.",
+        help="Seeds; runs that differ in nothing else are taken together.",
     ),
     click.option(
         "--learning-rates",
         type=Several(float),
         show_default="the recipe's",
-        help="The best of them is shown for each row.",
+        help="Learning rates to try; each row of the table shows the best.",
     ),
     click.option(
         "--recipes",
         type=Several(str),
         show_default="nobn for that normalization, plain for the others",
-        help="How to train; the options below change parts of it.",
+        help="Recipes to compare; any other option of this group changes a setting.",
     ),
     *WHAT,
     *HOW,
@@ -81,6 +82,8 @@ def compare(
     \b
     Example: larq-nobn compare --normalizations batch_norm,none,nobn --seeds 0,1 \\
                  --dataset digits --width 16 --blocks 2,2 --output runs/digits
+             larq-nobn compare --learning-rates 0.001,0.003 --batch-sizes 2,128 \\
+                 --dataset cifar10 --width 16 --epochs 5 --output runs/rates
     """
     given["network"] = dict(given["network"])
     chosen = {name: value for name, value in given.items() if value is not None}

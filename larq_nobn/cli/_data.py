@@ -22,18 +22,18 @@ _NAMED = 10
     "--from",
     "source",
     type=click.Path(),
-    help="A file or folder that you already have, instead of a download.",
+    help="Archive or folder that you already have, to use instead of a download.",
 )
 @data_dir_option
 @click.option(
     "--holdout",
     type=float,
     default=0.1,
-    help="Share for testing of a folder that has no part for it.",
+    help="Share for testing, of a folder that has no part for it.",
 )
 @click.option("--sheet", metavar="FILE.png", help="Draw some pictures of each class.")
 @click.option(
-    "--json", "report", help="What is in a folder, to this file; - prints it."
+    "--json", "report", help="Write what is in the folder to this file; - prints it."
 )
 def data(
     name: str,

@@ -69,7 +69,7 @@ class Story(click.ParamType):
     help="Passes over the training images.",
 )
 def demo(dataset: str, output: Path | None, epochs: int | None) -> None:
-    """The whole story, small: trains, converts, verifies, in a few minutes.
+    """Trains, converts and verifies a small network, in a few minutes.
 
     A ReActNet without batch normalization learns real images, becomes a .tflite file
     with binary convolutions, and is compared, image by image, with what Keras computes.

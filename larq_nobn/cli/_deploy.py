@@ -18,7 +18,7 @@ from ._models import (
     open_run_or_file,
     test_images,
 )
-from ._options import Blocks
+from .arguments import Blocks
 
 # As many as a conversion looks at; a limit takes equally many of every class.
 VERIFIED_IMAGES = 256
@@ -33,28 +33,28 @@ VERIFIED_IMAGES = 256
     "--tolerance",
     type=float,
     default=1e-3,
-    help="Largest difference between Keras and the file that needs no explanation.",
+    help="Largest relative difference between Keras and the file that counts as equal.",
 )
 @click.option(
     "--one-padding",
     is_flag=True,
-    help="Pad binary convolutions with ones instead of zeros, which changes the model.",
+    help="Pad binary convolutions with ones instead of zeros; this changes the model.",
 )
 @click.option(
     "--int8",
     is_flag=True,
-    help="Compute in int8 what is not binary; the model must hold FakeQuantization.",
+    help="Compute in int8 what is not binary; needs FakeQuantization layers.",
 )
 @click.option(
     "--allow-float",
     is_flag=True,
-    help="Compute in float what is binary and has no binary kernel, and list it.",
+    help="Compute binary layers in float where no binary kernel exists, and list them.",
 )
 @click.option(
     "--input-shape",
     type=Blocks(),
     metavar="H,W,C",
-    help="Size of the images of a model that leaves it open, such as 96,96,3.",
+    help="Size of an image, such as 96,96,3, where the model leaves it open.",
 )
 @click.option("--json", "report", help="Write the report to this file; - prints it.")
 def convert(
@@ -73,7 +73,7 @@ def convert(
 
     RUN_OR_FILE is a run folder, or a .keras or .h5 file. A run is verified on test
     images of its own data set; a file on those of --dataset, or on random numbers.
-    Whatever fails, OUT.tflite is then not written. For a classifier of a known data
+    If anything fails, OUT.tflite is not written. For a classifier of a known data
     set, OUT.tflite.json tells an app the names of the classes and how to prepare a
     picture.
 
@@ -113,9 +113,11 @@ def convert(
     "--against",
     metavar="OTHER.tflite",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
-    help="Show how FILE differs from this file.",
+    help="Show how FILE differs from this one.",
 )
-@click.option("--plot", metavar="FILE.png", help="Draw FILE's operations as a chain.")
+@click.option(
+    "--plot", metavar="FILE.png", help="Draw the operations of FILE as a chain."
+)
 @click.option("--json", "report", help="Write the result to this file; - prints it.")
 def audit(
     file: Path, against: Path | None, plot: str | None, report: str | None

@@ -27,12 +27,14 @@ from .results import Seen, classes_table, refuse_undrawable
 @click.command()
 @model_argument
 @dataset_option
-@click.option("--limit", type=int, show_default="all", help="Use only so many images.")
+@click.option(
+    "--limit", type=int, show_default="all", help="Use at most this many images."
+)
 @click.option(
     "--samples",
     type=int,
     show_default="none",
-    help="Also average so many binary networks of a model of BernoulliSign.",
+    help="Also average this many networks drawn from a model of BernoulliSign.",
 )
 @click.option(
     "--plot",

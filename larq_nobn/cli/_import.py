@@ -19,31 +19,32 @@ _SOURCES = ("bnn_nobn", "recu", "ab")
     "--source",
     type=click.Choice(_SOURCES),
     required=True,
-    help="Whose PyTorch code wrote the checkpoint.",
+    help="The published PyTorch code that wrote the checkpoint.",
 )
 @click.option(
     "--image-size",
     type=(int, int),
     metavar="HEIGHT WIDTH",
     show_default="that of the published data set",
-    help="Size of the images that the network will take.",
+    help="Size of the images that the network takes.",
 )
 @click.option(
     "--binary-weights/--real-weights",
     default=True,
-    help="Whether the kernels are binary; not after a first stage. Not for recu.",
+    help="Whether kernels are binary, as after the second of two training stages, or "
+    "real, as after the first. Not for recu.",
 )
 @click.option(
     "--alpha",
     type=float,
     show_default="0.2 for bnn_nobn, 0.25 for ab",
-    help="Factor on the residual branches, which is in no checkpoint. Not for recu.",
+    help="Factor on the residual branches, which no checkpoint holds. Not for recu.",
 )
 @click.option(
     "--stem-stride",
     type=click.IntRange(1, 2),
     show_default="2 from 64 pixels on",
-    help="Stride of the stem of ab's ReActNet-A, which is in no checkpoint either.",
+    help="Stride of the first convolution of ab's ReActNet-A, in no checkpoint either.",
 )
 def import_(
     checkpoint: Path,
@@ -62,6 +63,7 @@ def import_(
 
     \b
     Example: larq-nobn import model_best.pth.tar resnet20.keras --source recu
+             larq-nobn import checkpoint.h5 reactnet.keras --source ab --alpha 0.25
     """
     if alpha is None:
         alpha = 0.25 if source == "ab" else 0.2

@@ -48,7 +48,7 @@ dataset_option = click.option(
     "--dataset",
     type=Dataset(),
     show_default="that of the run",
-    help="Whose test images to use.",
+    help="Data set whose test images are used.",
 )
 
 

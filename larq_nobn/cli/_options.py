@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import fields
 from typing import Any
@@ -12,75 +11,13 @@ from click.core import ParameterSource
 
 from .. import data, models, training
 from ._models import Dataset, data_dir_option
+from .arguments import Argument, Blocks, Size
 
 DEFAULTS = training.RunSettings()
 _OWN = "the network's own"
 _RECIPE = {field.name for field in fields(training.Recipe)}
+_USUAL = training.RECIPES["nobn"]
 _Decorator = Callable[[Any], Any]
-
-
-class Blocks(click.ParamType):
-    """Whole numbers between commas."""
-
-    name = "N,N,..."
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
-        """Returns `(4, 4)` for `"4,4"`."""
-        try:
-            return tuple(int(part) for part in value.split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not of the form 4,4,4,4.", param, ctx)
-
-
-class Size(click.ParamType):
-    """Height and width in pixels."""
-
-    name = "N|HxW"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
-        """Returns `(96, 128)` for `"96x128"`, and `(96, 96)` for `"96"`."""
-        try:
-            sides = [int(part) for part in value.lower().split("x")]
-        except ValueError:
-            sides = []
-        if len(sides) not in (1, 2):
-            self.fail(f"{value!r} is not of the form 96 or 96x128.", param, ctx)
-        return sides[0], sides[-1]
-
-
-class Several(click.ParamType):
-    """Values of one type between commas."""
-
-    def __init__(self, kind: type) -> None:
-        self.name = "X,X,..."
-        self._kind = kind
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> list[Any]:
-        """Returns `[2, 128]` for `"2,128"`."""
-        try:
-            return [self._kind(part.strip()) for part in value.split(",")]
-        except ValueError:
-            self.fail(
-                f"{value!r} is no list of {self._kind.__name__} values between commas.",
-                param,
-                ctx,
-            )
-
-
-class Argument(click.ParamType):
-    """An argument of a network's builder."""
-
-    name = "NAME=VALUE"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Any]:
-        """Returns `("alpha", 0.5)` for `"alpha=0.5"`; what is no JSON is a word."""
-        name, equals, text = value.partition("=")
-        if not equals or not name.isidentifier():
-            self.fail(f"{value!r} is not of the form alpha=0.5.", param, ctx)
-        try:
-            return name, json.loads(text)
-        except ValueError:
-            return name, text
 
 
 def setting(
@@ -95,11 +32,20 @@ def setting(
     if field in _RECIPE:
         kind = type(default) if kind is None and default is not None else kind
         kind = None if "/" in name else kind
+        usual = f"{_in_words(getattr(_USUAL, field))} in recipe nobn"
         return click.option(
-            name, type=kind, default=None, show_default="the recipe's", help=text
+            name, type=kind, default=None, show_default=usual, help=text
         )
     shown = absent or True
     return click.option(name, type=kind, default=default, show_default=shown, help=text)
+
+
+def _in_words(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:g}"
+    return "none" if value is None else str(value)
 
 
 def recipe_option(command: Any) -> Any:
@@ -108,18 +54,23 @@ def recipe_option(command: Any) -> Any:
         "--recipe",
         type=click.Choice(list(training.RECIPES)),
         show_default="nobn for that normalization, plain for the others",
-        help="How to train; the options below change parts of it.",
+        help="Preset of all settings in this group; any other option changes one.",
     )(command)
 
 
 NORMALIZATION = setting(
     "--normalization",
-    "nobn: scaled kernels instead of a norm; none: neither; else that norm.",
+    "What follows convolutions. nobn: nothing, but kernels are scaled instead; "
+    "none: nothing at all.",
     click.Choice(models.NORMALIZATIONS),
 )
-BATCH_SIZE = setting("--batch-size", "Images per step, over all replicas.")
-SEED = setting("--seed", "The same seed gives the same weights.")
-LEARNING_RATE = setting("--learning-rate", "At the first step, behind a warm-up.")
+BATCH_SIZE = setting(
+    "--batch-size", "Images in a training step, over all replicas together."
+)
+SEED = setting("--seed", "Seed of initial weights, order of images and augmentation.")
+LEARNING_RATE = setting(
+    "--learning-rate", "Learning rate at the first step, after any warm-up."
+)
 
 WHAT: Sequence[_Decorator] = (
     setting(
@@ -128,21 +79,34 @@ WHAT: Sequence[_Decorator] = (
         click.Choice([*models.BUILDERS, training.OWN]),
     ),
     setting("--dataset", "The images; see larq-nobn data.", Dataset()),
-    setting("--image-size", "Pixels: 96, or 96x128.", Size(), "the data set's own"),
-    setting("--holdout", "Share for testing of a folder that has no part for it."),
+    setting(
+        "--image-size",
+        "Size of the images in pixels: 96, or 96x128 (height, width).",
+        Size(),
+        "the data set's own",
+    ),
+    setting("--holdout", "Share for testing, of a folder that has no part for it."),
     setting(
         "--augment",
-        "How training images vary.",
+        "Augmentation: how training images are varied.",
         click.Choice(data.AUGMENTATIONS),
         "the data set's usual way",
     ),
-    click.option("--skip-unreadable", is_flag=True, help="Go on without such files."),
-    click.option("--balance-classes", is_flag=True, help="Weigh rare classes more."),
+    click.option(
+        "--skip-unreadable",
+        is_flag=True,
+        help="Train without files that cannot be read.",
+    ),
+    click.option(
+        "--balance-classes",
+        is_flag=True,
+        help="Weigh classes so that all count alike, however rare.",
+    ),
     setting("--width", "Channels of the first stage.", int, _OWN),
     setting("--blocks", "Blocks per stage, such as 4,4,4,4.", Blocks(), _OWN),
     setting(
         "--precision",
-        "The mixed ones compute in 16 bits and keep weights in 32.",
+        "Number format; the mixed ones compute in 16 bits and keep weights in 32.",
         click.Choice(training.PRECISIONS),
     ),
     setting(
@@ -156,47 +120,86 @@ WHAT: Sequence[_Decorator] = (
 )
 HOW: Sequence[_Decorator] = (
     setting("--epochs", "Passes over the training images, in each stage."),
-    setting("--optimizer", "What descends.", click.Choice(training.OPTIMIZERS)),
-    setting("--beta-2", "Adam's decay of the second moment."),
-    setting("--momentum", "Of SGD."),
+    setting(
+        "--optimizer", "Optimizer of the weights.", click.Choice(training.OPTIMIZERS)
+    ),
+    setting("--beta-2", "Decay rate of the second moment of the optimizer adam."),
+    setting("--momentum", "Momentum of the optimizer sgd."),
     setting(
         "--schedule",
-        "How the learning rate falls to 0.",
+        "Learning-rate schedule, on which the rate falls to 0.",
         click.Choice(training.SCHEDULES),
     ),
-    setting("--warmup-epochs", "Epochs of rising learning rate, before a cosine."),
-    setting("--weight-decay", "Share of the kernels in their gradient."),
-    setting("--stage-one-decay", "The same in the first of two stages."),
-    setting("--clip-factor", "Adaptive gradient clipping; 0 turns it off."),
-    setting("--shift-multiplier", "Learning-rate factor of shifts and gains."),
+    setting(
+        "--warmup-epochs",
+        "Epochs in which the learning rate rises first; with --schedule cosine.",
+    ),
+    setting(
+        "--weight-decay",
+        "Weight decay: this share of each kernel is added to its gradient.",
+    ),
+    setting("--stage-one-decay", "Weight decay in the first of two stages."),
+    setting(
+        "--clip-factor",
+        "Clip factor of adaptive gradient clipping: the largest norm of a unit's "
+        "gradient, relative to its weights; 0 turns clipping off.",
+    ),
+    setting("--shift-multiplier", "Factor on the learning rate of shifts and gains."),
     setting(
         "--backbone-multiplier", "Factor on the learning rate of all but the head."
     ),
-    setting("--calibrate/--no-calibrate", "Set shifts and gains from 512 images."),
-    setting("--latent-scale", "Factor on the first latent weights of binary kernels."),
-    setting("--reflect/--no-reflect", "Augment with mirrored instead of black pixels."),
-    setting("--accumulate", "Parts of a batch that are computed one by one."),
-    setting("--stages", "2: first real-valued kernels, then binary ones."),
+    setting(
+        "--calibrate/--no-calibrate",
+        "Whether 512 images set shifts and gains before the first step.",
+    ),
+    setting(
+        "--latent-scale",
+        "Factor on the initial latent weights of binary kernels; large ones flip late.",
+    ),
+    setting(
+        "--reflect/--no-reflect",
+        "Whether augmentation pads with mirrored pixels instead of black ones.",
+    ),
+    setting(
+        "--accumulate",
+        "Gradient accumulation: compute each batch in this many parts, to save memory.",
+    ),
+    setting(
+        "--stages",
+        "Stages of training. 2: real-valued kernels first, then binary ones from them.",
+    ),
     setting(
         "--teacher",
-        "Learn the outputs of this run or .keras file; train: of a float ResNet.",
+        "Distillation: learn the outputs of this run folder or .keras file instead of "
+        "the labels. train: of a float ResNet that is trained first.",
         str,
     ),
     setting(
         "--kernel",
-        "Makes the binary kernels, where a norm follows them.",
+        "Kernel quantizer of the binary layers; not with --normalization nobn.",
         click.Choice(list(training.KERNELS)),
     ),
-    setting("--natural-learning-rate", "Of the kernel bernoulli_sign, at first."),
-    setting("--prior-weight", "Of that kernel: how strongly its weights stay open."),
+    setting(
+        "--natural-learning-rate",
+        "For --kernel bernoulli_sign: the posterior's learning rate at the first step.",
+    ),
+    setting(
+        "--prior-weight",
+        "For --kernel bernoulli_sign: weight of the prior, which keeps signs open.",
+    ),
     setting("--label-smoothing", "Share of a label that goes to all classes alike."),
-    setting("--mixup", "Mix pairs of images, by Beta(this, this)."),
-    setting("--temperature", "Of that kernel: the lower, the closer to binary draws."),
+    setting(
+        "--mixup", "Mixup of pairs of images, in shares drawn from Beta(this, this)."
+    ),
+    setting(
+        "--temperature",
+        "For --kernel bernoulli_sign: the lower, the closer to binary while training.",
+    ),
     click.option(
         "--network",
         type=Argument(),
         multiple=True,
-        help="An argument of the network, such as alpha=0.5; may be repeated.",
+        help="Argument of the network's builder, such as alpha=0.5; may be repeated.",
     ),
 )
 

@@ -8,7 +8,7 @@ import click
 
 from .. import training
 from ._console import emit_json, out
-from ._options import Several
+from .arguments import Several
 
 
 @click.command()
@@ -17,22 +17,26 @@ from ._options import Several
     "--by",
     type=Several(str),
     show_default="all settings that differ, but the seed",
-    help="Settings to compare by, as normalization,batch_size; of others the best.",
+    help="Settings to compare by, as in normalization,batch_size; of runs that differ "
+    "in others, the best is shown.",
 )
-@click.option("--json", "target", help="All numbers to a file, or to stdout for -.")
+@click.option("--json", "target", help="Write all numbers to this file; - prints them.")
 @click.option(
-    "--png", type=click.Path(path_type=Path), help="Curves, with bands over the seeds."
+    "--png",
+    type=click.Path(path_type=Path),
+    help="Draw the curves here, with a band from the lowest to the highest seed.",
 )
 def report(
     runs: tuple[Path, ...], by: list[str] | None, target: str | None, png: Path | None
 ) -> None:
     """Puts finished runs side by side, as compare does.
 
-    Runs that differ in nothing but the seed are taken together. What is no finished run
-    among several folders is named and left out.
+    Runs that differ in nothing but the seed are taken together. Folders
+    without a finished run are named and left out.
 
     \b
     Example: larq-nobn report runs/* --png runs.png
+             larq-nobn report runs/* --by normalization --json runs.json
     """
     comparison = training.report(runs, by)
     emit_json(comparison.to_dict(), target)

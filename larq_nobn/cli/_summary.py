@@ -25,6 +25,7 @@ def summary(model: Path) -> None:
 
     \b
     Example: larq-nobn summary runs/a
+             larq-nobn summary model.keras
     """
     network, _ = open_run_or_file(model)
     models.summary(network, print_fn=click.echo)

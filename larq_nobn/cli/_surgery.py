@@ -25,7 +25,7 @@ _json_option = click.option(
 @_output_argument
 @_json_option
 def fold(model: Path, output: Path, report: str | None) -> None:
-    """Folds batch norm into its neighbours: same outputs, no statistics.
+    """Folds batch norm into the layers beside it, with the same outputs.
 
     RUN_OR_FILE is a run folder, or a .keras or .h5 file. OUT.keras is the same network
     at inference, without any batch norm, and can be trained further in batches of any
@@ -33,6 +33,7 @@ def fold(model: Path, output: Path, report: str | None) -> None:
 
     \b
     Example: larq-nobn fold runs/a folded.keras
+             larq-nobn fold model.keras folded.keras --json report.json
     """
     network, _ = open_run_or_file(model)
     with working("folding"):
@@ -53,13 +54,14 @@ def fold(model: Path, output: Path, report: str | None) -> None:
     "--variance-rule",
     type=click.Choice(VARIANCE_RULES),
     default="nf",
-    help="How the variance of the residual stream is counted.",
+    help="How variance is predicted along the residual shortcuts. nf: each block adds "
+    "to it; vita: all but the first of a stage, as in the code of BNN-BN.",
 )
 @_json_option
 def remove(
     model: Path, output: Path, alpha: float, variance_rule: str, report: str | None
 ) -> None:
-    """Rewrites a network without batch norm, to be trained again.
+    """Rewrites a network with batch norm into one without, to train on.
 
     RUN_OR_FILE is a run folder, or a .keras or .h5 file. OUT.keras is the same
     architecture with scaled standardized kernels, and the weights that keep their
@@ -68,6 +70,7 @@ def remove(
 
     \b
     Example: larq-nobn remove runs/a free.keras
+             larq-nobn remove model.keras free.keras --alpha 0.5
     """
     network, _ = open_run_or_file(model)
     with working("rewriting"):

@@ -21,9 +21,10 @@ from ._options import (
     recipe_option,
     settings_of,
 )
+from .arguments import Grouped
 
 
-@click.command()
+@click.command(cls=Grouped)
 @options(recipe_option, NORMALIZATION, *WHAT, SEED, BATCH_SIZE, LEARNING_RATE, *HOW)
 @click.option(
     "--strategy",
@@ -49,7 +50,7 @@ from ._options import (
     "--output",
     type=click.Path(path_type=Path),
     required=True,
-    help="The run folder; must be empty or new, or resumed.",
+    help="Folder of the run: a new or empty one, or one to resume.",
 )
 def train(
     output: Path,

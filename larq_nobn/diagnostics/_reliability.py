@@ -8,7 +8,7 @@ import numpy as np
 
 from .._calibration_error import binned, predictions
 from .._checks import check_integer
-from .._figures import new_figure
+from .._figures import COLOURS, DPI, new_figure
 from .._files import replacing
 
 
@@ -60,20 +60,20 @@ def reliability_diagram(
         )
     check_integer("bins", bins, 1, "15 is usual.")
     found = binned(*predictions(probabilities, labels), bins)
-    figure = new_figure(target, (4.5, 5.5))
+    figure = new_figure(target, (3.4, 4.2))
     error = f"calibration error {found.error():.3f}"
     figure.suptitle(f"{title}: {error}" if title else error)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     starts = np.arange(bins) / bins
     bars = {"width": 1 / bins, "align": "edge", "edgecolor": "white"}
-    above.bar(starts, found.accuracy, color="#0072B2", label="accuracy", **bars)
+    above.bar(starts, found.accuracy, color=COLOURS[0], label="accuracy", **bars)
     above.plot([0, 1], [0, 1], "--", color="black", linewidth=1)
     filled = found.share > 0
     above.plot(
         starts[filled] + 0.5 / bins,
         found.confidence[filled],
         "o",
-        color="#D55E00",
+        color=COLOURS[1],
         label="confidence",
     )
     above.set_ylabel("accuracy")
@@ -83,4 +83,4 @@ def reliability_diagram(
     below.set_xlabel("confidence")
     below.set_xlim(0, 1)
     with replacing(target) as temporary:
-        figure.savefig(temporary, dpi=120)
+        figure.savefig(temporary, dpi=DPI)

@@ -63,12 +63,6 @@ def test_help_has_an_example_and_says_what_options_do(name: str, invoke: Invoke)
             assert option.help, f"{name} {option.name} has no help text"
 
 
-def test_defaults_are_shown(invoke: Invoke):
-    text = " ".join(invoke("train", "--help").stdout.split())
-    for default in ("(the recipe's)", "nobn", "(all)"):
-        assert f"[default: {default}]" in text
-
-
 @pytest.mark.parametrize(
     "recipe, chosen",
     [("small", {}), ("recu_cifar", {"normalization": "batch_norm", "epochs": 9})],

@@ -77,7 +77,7 @@ def test_the_picture_shows_the_bins(tmp_path, monkeypatch):
 
 def test_without_matplotlib(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
-    with pytest.raises(ImportError, match="matplotlib is not installed; pip install"):
+    with pytest.raises(ImportError, match="matplotlib is not installed. Install it"):
         reliability_diagram(PROBABILITIES, LABELS, tmp_path / "a.png")
 
 

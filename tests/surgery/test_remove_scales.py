@@ -179,7 +179,7 @@ def test_a_sum_of_equals_stays_as_it_is():
     }
     _, changes = check(inputs, x, expected)
     assert changes["sum"].action == "kept, its branches without alpha"
-    assert changes["sum"].reason == "none of its inputs is the stream"
+    assert changes["sum"].reason == "no input is the residual shortcut"
 
 
 def test_a_binary_projection_is_told_by_its_window():

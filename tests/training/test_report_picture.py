@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -77,7 +78,45 @@ def test_more_lines_than_colours_are_dashed():
     (axes,) = drawn(Comparison([e for cell in cells for e in outcomes(cell)])).axes
     looks = [(line.get_color(), line.get_linestyle()) for line in axes.lines]
     assert len(set(looks)) == 9
+    # A single epoch is a point without a line.
+    assert len({(line.get_color(), line.get_marker()) for line in axes.lines}) == 9
     assert len({colour for colour, _ in looks}) == len(COLOURS)
+
+
+@pytest.mark.parametrize("groups", [7, 30])
+def test_a_legend_is_not_cut_off(groups: int):
+    cells = [
+        replace(PLAIN, width=width, clip_factor=width / 1000, temperature=width / 100)
+        for width in range(1, groups + 1)
+    ]
+    figure = drawn(Comparison([each for cell in cells for each in outcomes(cell)]))
+    (legend,) = figure.legends
+    assert len(legend.get_texts()) == groups  # of three lines each
+    frame, whole = legend.get_window_extent(), figure.bbox
+    assert whole.x0 <= frame.x0 and frame.x1 <= whole.x1
+    assert whole.y0 <= frame.y0 and frame.y1 <= whole.y1
+    (axes,) = figure.axes
+    assert axes.get_window_extent().width > 1.8 * figure.dpi
+    title = figure._suptitle.get_window_extent()
+    assert not frame.overlaps(title) and not frame.overlaps(axes.get_window_extent())
+
+
+def luminance_and_hues(colour: str) -> np.ndarray:
+    """What someone without red cones sees: Viénot and others, 1999, in linear RGB."""
+    codes = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    linear = np.array(codes) ** 2.2
+    seen = np.array(
+        [[0.11238, 0.88762, 0], [0.11238, 0.88762, 0], [0.00401, -0.00401, 1]]
+    )
+    return (seen @ linear) ** (1 / 2.2)
+
+
+def test_colours_differ_for_colour_blind_readers_too():
+    seen = [luminance_and_hues(colour) for colour in COLOURS]
+    apart = [
+        np.abs(one - other).max() for one, other in itertools.combinations(seen, 2)
+    ]
+    assert min(apart) > 0.08
 
 
 def test_a_lonely_group_is_named_by_its_normalization():

@@ -184,7 +184,7 @@ def test_without_matplotlib_and_tensorboard_a_sentence_each(
         "history.csv",
         "run.json",
     }
-    assert [sentence.split(";")[0] for sentence in said] == [
-        "logs/ is left out because tensorboard is not installed",
+    assert [sentence.split(". ")[0] for sentence in said] == [
+        "logs/ is left out because TensorBoard is not installed",
         "curves.png is left out because matplotlib is not installed",
     ]

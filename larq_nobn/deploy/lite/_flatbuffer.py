@@ -19,8 +19,8 @@ from ._signature import in_order
 from ._wide_constants import check_constants
 
 _NO_LCE = (
-    "Larq Compute Engine is not installed, and converting needs it. "
-    "Run: pip install larq-nobn[lce]"
+    "Larq Compute Engine is not installed, and binary .tflite files need it. "
+    "Install it with: pip install 'larq-nobn[lce]'"
 )
 # What tells the converter that inputs and outputs are int8.
 _INT8 = {"inference_input_type": tf.int8, "inference_output_type": tf.int8}

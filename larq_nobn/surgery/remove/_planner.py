@@ -126,7 +126,7 @@ class Planner:
         tensors = inputs_of(call.node)
         place = stream_of(self.graph, call)
         if place is None:
-            self.plan.unresolved[call.name] = "none of its inputs is the stream"
+            self.plan.unresolved[call.name] = "no input is the residual shortcut"
             return total(inputs)
         branches = []
         for n, (tensor, x) in enumerate(zip(tensors, inputs, strict=True)):

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..._figures import new_figure
+from ..._figures import COLOURS, DPI, new_figure
 from ..._files import replacing
 from ..settings import named, shown
 from ._groups import Group
 
-# Told apart by colour-blind readers too (Okabe and Ito), without the yellow that is
-# hard to see on white; then again in other dashes.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-DASHES = ("-", "--", ":", "-.")
+# For the lines after the last colour, which begin with the first one again.
+LOOKS = (("-", "."), ("--", "s"), (":", "^"), ("-.", "D"))
 _PANELS_PER_ROW = 3
 _PANEL = "batch_size"
+# Inches: beside a legend, of a title, and of a legend in a single column.
+_MARGIN, _TITLE, _HIGH = 0.2, 0.4, 6.0
 
 
 def draw_comparison(
@@ -29,10 +30,10 @@ def draw_comparison(
         )
     if not groups:
         raise ValueError("No run has a result to draw. See why they failed.")
-    figure = new_figure(target, (7, 3.8))
+    figure = new_figure(target, (3, 2.8))
     draw_groups(figure, title, compared, groups)
     with replacing(target) as temporary:
-        figure.savefig(temporary, dpi=120)
+        figure.savefig(temporary, dpi=DPI)
 
 
 def draw_groups(
@@ -45,7 +46,7 @@ def draw_groups(
     styles = _styles(list(labels.values()))
     columns = min(len(panels), _PANELS_PER_ROW)
     rows = -(-len(panels) // columns)
-    figure.set_size_inches(3.5 + 3.5 * columns, 0.8 + 3 * rows)
+    figure.set_size_inches(0.5 + 2.6 * columns, 0.5 + 2.4 * rows)
     figure.suptitle(title)
     places = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes in places.flat[len(panels) :]:
@@ -55,12 +56,12 @@ def draw_groups(
         axes.set_title(heading)
         axes.set_xlabel("epoch")
         axes.set_ylabel("test accuracy, %")
-        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
         for group in members:
             label = labels[id(group)]
             drawn.setdefault(label, _draw(axes, group, styles[label]))
-    figure.legend(drawn.values(), drawn.keys(), loc="outside right upper")
+    _add_legend(figure, drawn)
 
 
 def _draw(axes: Any, group: Group, style: dict[str, str]) -> Any:
@@ -71,7 +72,7 @@ def _draw(axes: Any, group: Group, style: dict[str, str]) -> Any:
         [100 * row[name] for row in curve] for name in ("min", "mean", "max")
     )
     axes.fill_between(epochs, low, high, color=style["color"], alpha=0.2, linewidth=0)
-    return axes.plot(epochs, mean, marker=".", **style)[0]
+    return axes.plot(epochs, mean, markersize=4, **style)[0]
 
 
 def _split(groups: Sequence[Group]) -> dict[str, list[Group]]:
@@ -92,7 +93,35 @@ def _styles(labels: Sequence[str]) -> dict[str, dict[str, str]]:
     return {
         label: {
             "color": COLOURS[place % len(COLOURS)],
-            "linestyle": DASHES[place // len(COLOURS) % len(DASHES)],
+            **_look(place // len(COLOURS)),
         }
         for place, label in enumerate(dict.fromkeys(labels))
     }
+
+
+def _look(turn: int) -> dict[str, str]:
+    dashes, marker = LOOKS[turn % len(LOOKS)]
+    return {"linestyle": dashes, "marker": marker}
+
+
+def _add_legend(figure: Any, lines: Mapping[str, Any]) -> None:
+    """Puts a legend to the right of the panels, and makes the figure large enough."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+
+    renderer = FigureCanvasAgg(figure).get_renderer()
+
+    def drawn(columns: int) -> tuple[Any, float, float]:
+        legend = figure.legend(
+            lines.values(), lines.keys(), loc="outside right center", ncols=columns
+        )
+        taken = legend.get_window_extent(renderer)
+        return legend, taken.width / figure.dpi, taken.height / figure.dpi
+
+    width, height = figure.get_size_inches()
+    legend, wide, high = drawn(1)
+    columns = math.ceil(high / max(height, _HIGH))
+    if columns > 1:
+        legend.remove()
+        legend, wide, high = drawn(columns)
+    # A title is above, and as much is left below.
+    figure.set_size_inches(width + wide + _MARGIN, max(height, high + 2 * _TITLE))

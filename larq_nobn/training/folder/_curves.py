@@ -6,7 +6,7 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..._figures import new_figure
+from ..._figures import COLOURS, DPI, new_figure
 from ..._files import replacing
 
 _log = logging.getLogger("larq_nobn")
@@ -17,18 +17,20 @@ def draw_curves(
 ) -> None:
     """Draws loss and accuracy over the epochs, or says why there is no picture."""
     try:
-        figure = new_figure(target, (9, 3.5))
+        figure = new_figure(target, (6, 2.7))
     except ImportError as error:
         _log.warning("%s", error)
         return
     epochs = [row["epoch"] for row in history]
     figure.suptitle(title)
     for axes, name in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
-        for key, label in ((name, "training"), (f"val_{name}", "test")):
-            axes.plot(epochs, [row[key] for row in history], marker=".", label=label)
+        lines = (("training", name, "--"), ("test", f"val_{name}", "-"))
+        for colour, (label, key, dashes) in zip(COLOURS[1::-1], lines, strict=True):
+            values = [row[key] for row in history]
+            axes.plot(epochs, values, dashes, color=colour, marker=".", label=label)
         axes.set_xlabel("epoch")
         axes.set_ylabel(name)
         axes.grid(alpha=0.3)
         axes.legend()
     with replacing(target) as temporary:
-        figure.savefig(temporary, dpi=120)
+        figure.savefig(temporary, dpi=DPI)

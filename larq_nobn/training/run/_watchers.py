@@ -47,8 +47,8 @@ def _logs_in(folder: Path) -> Path | None:
     """Where TensorBoard finds the run; None where nobody could read it."""
     if find_spec("tensorboard") is None:
         _log.warning(
-            "logs/ is left out because tensorboard is not installed; "
-            "pip install 'larq_nobn[plots]' brings it."
+            "logs/ is left out because TensorBoard is not installed. "
+            "Install it with: pip install 'larq-nobn[plots]'"
         )
         return None
     return folder / "logs"

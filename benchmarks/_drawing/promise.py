@@ -1,0 +1,119 @@
+"""What the package promises, in one picture of three panels."""
+
+from __future__ import annotations
+
+from .grids import low_to_high
+
+FILES = ("budgets/compare.json", "micro/compare.json", "deployment/result.json")
+EPOCHS = 10
+NETWORK = "ReActNet18"
+NAMES = {"nobn": "larq_nobn", "batch_norm": "batch norm"}
+# Okabe and Ito, as in the other pictures.
+COLOURS = {"nobn": "#0072B2", "batch_norm": "#D55E00"}
+MARKERS = {"nobn": "o", "batch_norm": "s"}
+
+
+def found(budgets, micro, deployment):
+    """The numbers that are drawn."""
+    curves, batches = {}, {name: {} for name in NAMES}
+    for group in budgets["groups"]:
+        settings = group["settings"]
+        if settings["epochs"] == EPOCHS:
+            curves[settings["normalization"]] = [
+                (row["epoch"], *low_to_high(row)) for row in group["val_accuracy"]
+            ]
+    for group in micro["groups"]:
+        settings = group["settings"]
+        if settings["normalization"] in NAMES:
+            _, mean, _ = low_to_high(group["metrics"]["val_accuracy"])
+            batches[settings["normalization"]][settings["batch_size"]] = mean
+    row = deployment["rows"][NETWORK]["batch_norm"]
+    operations = {kind: row[kind]["float_ops"] for kind in ("unprepared", "prepared")}
+    return {"curves": curves, "batches": batches, "operations": operations}
+
+
+def description(numbers):
+    """The numbers in words, which the file holds for readers and for a test."""
+    last = {name: points[-1][2] for name, points in numbers["curves"].items()}
+    alone = {name: sizes[1] for name, sizes in numbers["batches"].items()}
+    operations = numbers["operations"]
+    return (
+        f"CIFAR-10 after {EPOCHS} epochs: {last['nobn']:.1f} % without batch norm, "
+        f"{last['batch_norm']:.1f} % with it. One image a step, digits: "
+        f"{alone['nobn']:.1f} % and {alone['batch_norm']:.1f} %. Float operations of a "
+        f"ReActNet-18 for the phone: {operations['prepared']} by convert, "
+        f"{operations['unprepared']} by the converter alone."
+    )
+
+
+def draw(path, numbers):
+    import matplotlib
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8.4, 2.9), layout="constrained")
+    accuracy, batches, operations = figure.subplots(1, 3, width_ratios=(5, 5, 4))
+    draw_curves(accuracy, numbers["curves"])
+    draw_batches(batches, numbers["batches"])
+    draw_operations(operations, numbers["operations"])
+    for axes in (accuracy, batches, operations):
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.title.set_fontweight("bold")
+    # Letters as outlines, and nothing that changes from one drawing to the next.
+    with matplotlib.rc_context({"svg.fonttype": "path", "svg.hashsalt": "promise"}):
+        figure.savefig(
+            path, metadata={"Date": None, "Description": description(numbers)}
+        )
+
+
+def draw_curves(axes, curves):
+    for name, points in curves.items():
+        epochs, low, mean, high = zip(*points, strict=True)
+        axes.fill_between(
+            epochs, low, high, color=COLOURS[name], alpha=0.2, linewidth=0
+        )
+        axes.plot(epochs, mean, color=COLOURS[name], marker=MARKERS[name], markersize=4)
+    top = curves["nobn"][-1][2]
+    middle = curves["batch_norm"][EPOCHS // 2]
+    label(axes, (EPOCHS, top + 1.5), "nobn", ha="right")
+    label(axes, (middle[0], middle[2] - 2), "batch_norm", va="top")
+    axes.set_title("As accurate")
+    axes.set_xlabel("epoch")
+    axes.set_ylabel("CIFAR-10 accuracy, %")
+    axes.set_ylim(top=top + 5)
+    axes.grid(alpha=0.3)
+
+
+def draw_batches(axes, batches):
+    for name, sizes in batches.items():
+        places = range(len(sizes))
+        axes.plot(
+            places,
+            [sizes[size] for size in sorted(sizes)],
+            color=COLOURS[name],
+            marker=MARKERS[name],
+        )
+        axes.set_xticks(places, sorted(sizes))
+    label(axes, (0, batches["nobn"][1] - 1.2), "nobn", va="top")
+    label(axes, (0.25, batches["batch_norm"][1] + 0.5), "batch_norm", va="center")
+    axes.set_title("Batches of one")
+    axes.set_xlabel("images a step")
+    axes.set_ylabel("digits accuracy, %")
+    axes.set_ylim(top=101)
+    axes.grid(alpha=0.3)
+
+
+def draw_operations(axes, operations):
+    names = {"unprepared": "LCE alone", "prepared": "convert"}
+    colours = ("#999999", COLOURS["nobn"])
+    counts = [operations[kind] for kind in names]
+    bars = axes.bar(list(names.values()), counts, color=colours, width=0.6)
+    axes.bar_label(bars, padding=2)
+    axes.set_title("A leaner file")
+    axes.set_ylabel("float operations")
+    axes.set_xlabel("ReActNet-18 for the phone")
+    axes.margins(y=0.15)
+
+
+def label(axes, place, name, **where):
+    """A name beside its line, in its colour."""
+    axes.annotate(NAMES[name], place, color=COLOURS[name], fontweight="bold", **where)

@@ -1,0 +1,270 @@
+"""Which versions work: a core suite with every supported TensorFlow and Python.
+
+The package is built as a wheel and installed from the package index, with its extras,
+beside each TensorFlow and each Python that this machine has. There the contract of some
+layers and quantizers and the files of an older version are tested, a network is
+trained, evaluated, converted and saved, and the files that other environments left are
+opened. One more environment, without extras, shows which sentence names each extra.
+An environment is removed before the next one is made, a few gigabytes at a time; in a
+second round each opens the files of those behind it. What the folder holds already is
+not tried again.
+
+    python benchmarks/compat.py --folder runs/compat         # or: make compat
+    python benchmarks/compat.py --tensorflow 2.21 --folder runs/look --output runs/look
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import click
+from _drawing import compatibility
+from _results import RESULTS, command, machine, write, write_log
+from uv import find_uv_bin
+
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPTS = ROOT / "benchmarks" / "_compat"
+TENSORFLOWS = ("2.16", "2.17", "2.18", "2.19", "2.20", "2.21")
+PYTHONS = (
+    "3.11",
+    "3.10",
+    "3.12",
+)  # the first with all, the others with both ends
+NOTED = ("tensorflow", "tf-keras", "larq", "larq-compute-engine", "numpy", "protobuf")
+# The dearest checks of the contract for two rows, and files of an older version.
+TESTS = ("tests/test_contract.py", "tests/older")
+CHOSEN = (
+    "(test_older_files and opens) or ((ScaledStdSign or RPReLU) and "
+    "(gradients or one_step or converted_file or config))"
+)
+TIMEOUT = 1800  # seconds for one step
+
+
+@dataclass(frozen=True)
+class Cell:
+    """An environment that is made."""
+
+    python: str
+    tensorflow: str
+
+    @property
+    def name(self):
+        return f"python-{self.python}-tensorflow-{self.tensorflow}"
+
+
+def cells(pythons, tensorflows):
+    """The first Python with all, an earlier one with the oldest, others the newest."""
+    first, *others = pythons
+    ends = [(minor, tensorflows[-(minor > first)]) for minor in others]
+    return [
+        *(Cell(first, version) for version in tensorflows),
+        *(Cell(*end) for end in ends),
+    ]
+
+
+def done(words, place=None, **environment):
+    """Runs a program without what this process has set for Python."""
+    kept = {
+        k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME")
+    }
+    kept |= {"TF_CPP_MIN_LOG_LEVEL": "3", **environment}
+    words = [str(word) for word in words]
+    try:
+        return subprocess.run(
+            words, cwd=place, env=kept, capture_output=True, text=True, timeout=TIMEOUT
+        )
+    except subprocess.TimeoutExpired:
+        said = f"{words[0]} took more than {TIMEOUT} seconds"
+        return subprocess.CompletedProcess(words, 124, "", said)
+
+
+class Environments:
+    """Makes environments below a scratch folder, each only as long as it is needed."""
+
+    def __init__(self, scratch):
+        self.scratch = scratch
+        self.wheel = self._built()
+
+    def _built(self):
+        place = self.scratch / "dist"
+        build = done([sys.executable, "-m", "build", "-o", place, ROOT])
+        if build.returncode:
+            raise click.ClickException(f"No wheel: {build.stdout[-500:]}")
+        (wheel,) = place.glob("*.whl")
+        return wheel
+
+    def make(self, cell, extras, *more):
+        """Returns the folder of programs, or why there is none."""
+        place = self.scratch / "environment"
+        self.remove()
+        # Of the Pythons of this machine, or else one that uv fetches.
+        made = self.uv("venv", "--python", cell.python, place)
+        if made.returncode:
+            return None, last_line(made)
+        pins = [f"{name}=={cell.tensorflow}.*" for name in ("tensorflow", "tf-keras")]
+        wanted = [f"{self.wheel}{extras}", *pins, *more]
+        python = place / "bin" / "python"
+        installed = self.uv("pip", "install", "--python", python, *wanted)
+        if installed.returncode:
+            return None, last_line(installed)
+        return place / "bin", ""
+
+    def uv(self, *words):
+        kept = os.environ.get("UV_CACHE_DIR", str(self.scratch / "cache"))
+        return done([find_uv_bin(), *words], self.scratch, UV_CACHE_DIR=kept)
+
+    def remove(self):
+        shutil.rmtree(self.scratch / "environment", ignore_errors=True)
+
+
+def last_line(said):
+    lines = [line for line in (said.stderr or said.stdout).splitlines() if line.strip()]
+    errors = [line for line in lines if line.startswith("ERROR")]
+    return (errors or lines or [f"exit code {said.returncode}"])[-1][:300]
+
+
+def measured(cell, environments, folder):
+    """All that one environment has to say, the files of those before it included."""
+    tools = "pytest>=8.2", "hypothesis>=6.100"
+    programs, problem = environments.make(cell, "[all]", *tools)
+    found = {"python": cell.python, "tensorflow": cell.tensorflow}
+    if programs is None:
+        return {**found, "steps": {"install": {"passed": False, "said": problem}}}
+    found["versions"] = versions(programs)
+    steps = {"install": {"passed": True, "said": ""}, "tests": tested(programs)}
+    place = folder / "files" / cell.name
+    shutil.rmtree(place, ignore_errors=True)
+    place.mkdir(parents=True)
+    worked = done([programs / "python", SCRIPTS / "core.py", "work", place], place)
+    if worked.returncode:
+        steps["import"] = {"passed": False, "said": last_line(worked)}
+        shutil.rmtree(place)
+    else:
+        steps |= json.loads((place / "done.json").read_text())
+    return {**found, "steps": steps, "opened": opened(programs, folder, cell.name)}
+
+
+def versions(programs):
+    code = "import sys, importlib.metadata as m; print(*map(m.version, sys.argv[1:]))"
+    shown = done([programs / "python", "-c", code, *NOTED])
+    return dict(zip(NOTED, shown.stdout.split(), strict=True))
+
+
+def tested(programs):
+    """Runs some tests of the suite, whatever other versions warn of."""
+    # The program, and not the module, which would put the checkout before the wheel.
+    run = [programs / "pytest", "-q", "-rfE", "-p", "no:cacheprovider", "--tb=line"]
+    said = done([*run, "-o", "filterwarnings=", "-k", CHOSEN, *TESTS], ROOT)
+    return {"passed": said.returncode == 0, **counted(said.stdout)}
+
+
+def counted(output):
+    """How many tests passed, and the lines of those that did not."""
+    counts = dict.fromkeys(("passed", "failed", "error"), 0)
+    for number, kind in re.findall(r"(\d+) (passed|failed|error)", output):
+        counts[kind] += int(number)
+    all_of_them = sum(counts.values())
+    failures = re.findall(r"^(?:FAILED|ERROR) (.{,200})", output, re.MULTILINE)
+    said = f"{counts['passed']} of {all_of_them}"
+    return {"said": said if all_of_them else output[-300:], "failures": failures[:10]}
+
+
+def opened(programs, folder, but):
+    """Opens what the other environments have left so far."""
+    places = [p for p in sorted((folder / "files").glob("*")) if p.name != but]
+    if not places:
+        return {}
+    report = folder / "opened.json"
+    script = [programs / "python", SCRIPTS / "core.py", "open", report, *places]
+    said = done(script, folder)
+    if said.returncode:
+        failed = {"passed": False, "said": last_line(said)}
+        return {place.name: {"all": failed} for place in places}
+    return json.loads(report.read_text())
+
+
+def without_extras(cell, environments, folder):
+    """What the package says where nothing else is installed."""
+    programs, problem = environments.make(cell, "")
+    if programs is None:
+        raise click.ClickException(f"The wheel cannot be installed: {problem}")
+    report = folder / "bare.json"
+    said = done([programs / "python", SCRIPTS / "bare.py", report], folder)
+    if said.returncode:
+        raise click.ClickException(f"It stops without extras: {last_line(said)}")
+    helped = done([programs / "larq-nobn", "--help"], folder)
+    found = json.loads(report.read_text())
+    wrong = None if helped.returncode == 0 and helped.stdout else last_line(helped)
+    found["larq-nobn, as a program"] = [None, wrong, wrong]
+    return found
+
+
+def kept(path, make):
+    """What a file holds, or what it shall hold from now on."""
+    if not path.exists():
+        write(make(), path)
+    return json.loads(path.read_text())
+
+
+def rounds(chosen, environments, folder):
+    """Every environment once, then again for the files of those behind it."""
+    for cell in chosen:
+        print(cell.name, flush=True)
+        file = folder / f"{cell.name}.json"
+        found = kept(file, lambda cell=cell: measured(cell, environments, folder))
+        print({name: step["said"] for name, step in found["steps"].items()}, flush=True)
+    first = [cell for cell in chosen if cell.python == chosen[0].python]
+    written = {cell.name for cell in first if (folder / "files" / cell.name).exists()}
+    for cell in first:
+        file = folder / f"{cell.name}.json"
+        found = json.loads(file.read_text())
+        missing = written - {cell.name} - set(found.get("opened", written))
+        if not missing:
+            continue
+        print(f"{cell.name}, files of {len(missing)} others", flush=True)
+        programs, problem = environments.make(cell, "[all]")
+        if programs is None:
+            raise click.ClickException(f"{cell.name} was there before: {problem}")
+        write({**found, "opened": opened(programs, folder, cell.name)}, file)
+    return [json.loads((folder / f"{cell.name}.json").read_text()) for cell in chosen]
+
+
+@click.command()
+@click.option("--folder", type=Path, required=True, help="To go on from.")
+@click.option("--tensorflow", multiple=True, help="Only this one; may be repeated.")
+@click.option("--python", multiple=True, help="Only this one; may be repeated.")
+@click.option("--output", type=Path, default=RESULTS / "compat", show_default=True)
+def main(folder, tensorflow, python, output):
+    folder = folder.absolute()
+    chosen = cells(python or PYTHONS, tensorflow or TENSORFLOWS)
+    folder.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as scratch:
+        environments = Environments(Path(scratch))
+        last = next(c for c in reversed(chosen) if c.python == chosen[0].python)
+        bare = kept(
+            folder / "without_extras.json",
+            lambda: without_extras(last, environments, folder),
+        )
+        found = rounds(chosen, environments, folder)
+        environments.remove()
+    result = {
+        "command": command(),
+        "machine": machine(),
+        "environments": found,
+        "without_extras": bare,
+    }
+    write(result, output / "result.json")
+    said = result["command"], __doc__.splitlines()[0], result["machine"]
+    write_log(output, *said, tables=compatibility.compat(result))
+
+
+if __name__ == "__main__":
+    main()
