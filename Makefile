@@ -4,7 +4,8 @@
 # make test     the whole test suite
 # make lint     style, formatting and types
 # make examples docs                    as CI runs them
-# make evidence the tables and numbers on the pages, from the logs in results/
+# make check-docs                       looks at the built pages in Chromium
+# make evidence tables, numbers and figures of the pages, from the logs in results/
 
 VENV ?= .venv
 DATASET ?= digits
@@ -21,7 +22,7 @@ METHODS = tests/quantizers tests/layers tests/optimizers tests/graph tests/calib
 	tests/test_contract.py tests/test_contract_dtypes.py tests/test_regularizers.py \
 	tests/test_initializers.py tests/test_diagnostics.py tests/test_architecture.py
 
-.PHONY: demo quick test lint examples docs evidence clean
+.PHONY: demo quick test lint examples docs check-docs evidence clean
 
 demo: $(VENV)/.all
 	$(BIN)/larq-nobn demo --dataset "$(DATASET)"
@@ -44,10 +45,14 @@ examples: $(VENV)/.dev
 	set -e; for f in examples/*.py; do echo "== $$f"; $(BIN)/python $$f; done
 
 docs: $(VENV)/.dev
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+check-docs: docs
+	$(BIN)/python docs/tools/check_site.py site
 
 evidence: $(VENV)/.dev
 	$(BIN)/python benchmarks/evidence.py
+	$(BIN)/python benchmarks/figures.py
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "No Python 3.10 to 3.12 found: install one, or \

@@ -40,6 +40,7 @@ FOLDERS = {
     "micro_batches": Folder("result"),
     "deployment": Folder("result"),
     "zoo": Folder("result", no_picture="what went through, and what did not"),
+    "own_network": Folder("result"),
     "mutants": Folder("result", no_picture="a list of faults, caught or not"),
 }
 GRIDS = [name for name, folder in FOLDERS.items() if folder.name == "compare"]

@@ -6,13 +6,25 @@ the same tables, and benchmarks/evidence.py draws them into the pages.
 
 from __future__ import annotations
 
-from . import accuracy, classifiers, cost, faults, files, grids, zoo
+from . import (
+    accuracy,
+    choices,
+    classifiers,
+    cost,
+    faults,
+    files,
+    grids,
+    steps,
+    zoo,
+)
 
 # Name of a block on a page: the file below results/, and what draws the block from it.
 TABLES = {
     "budgets": ("budgets/compare.json", grids.budgets),
     "rates": ("rates/compare.json", grids.rates),
     "levers": ("levers/compare.json", grids.levers),
+    "calibration_gain": ("levers/compare.json", grids.calibration_gain),
+    "clipping_gain": ("levers/compare.json", grids.clipping_gain),
     "micro": ("micro/compare.json", grids.micro),
     "normalizations": ("normalizations/result.json", accuracy.normalizations),
     "normalizations_short": (
@@ -35,5 +47,9 @@ TABLES = {
     "heads": ("heads/alignment.json", classifiers.heads),
     "mutants": ("mutants/result.json", faults.mutants),
     "zoo": ("zoo/result.json", zoo.zoo),
+    "own_network": ("own_network/result.json", steps.own_network),
+    "pre_activations": ("own_network/result.json", steps.pre_activations),
+    "file_operations": ("own_network/result.json", choices.file_operations),
+    "choosing": ("normalizations/result.json", choices.choosing),
     "plain_gap": ("cifar10_accuracy/result.json", accuracy.plain_gap),
 }
