@@ -5,7 +5,7 @@ from __future__ import annotations
 import statistics
 
 from .grids import LEVERS, low_to_high, of_cells
-from .steps import COMPARED, FORMS, STATES, STEPS
+from .steps import COMPARED, FORMS, STATES, STEPS, states
 
 # Okabe and Ito: told apart by colour-blind readers too.
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
@@ -44,11 +44,11 @@ class Sheet:
         axes.set_xlabel(x, color=self.ink, fontsize=11)
         axes.set_ylabel(y, color=self.ink, fontsize=11)
 
-    def bars(self, axes, names, values, colours, texts, aside=0.0, height=0.7):
-        """Horizontal bars, the first on top, each with its number behind it."""
+    def bars(self, axes, names, values, colours, texts, aside=0.0, height=0.7, to=None):
+        """Horizontal bars, the first on top, each with its number behind it, or `to`."""
         places = [place + aside for place in range(len(names))]
         axes.barh(places, values, height, color=colours)
-        for place, value, text in zip(places, values, texts, strict=True):
+        for place, value, text in zip(places, to or values, texts, strict=True):
             axes.annotate(
                 text,
                 (max(value, 0), place),
@@ -81,38 +81,31 @@ class Sheet:
 
 def batch_norm(dark, result):
     """What stands in front of each sign, layer by layer."""
-    sheet = Sheet(dark, 8.4, 3.9, columns=3)
-    panels = {
-        "deviation": "deviation, before and after training",
-        "window": "share that the gradient passes, %",
-        "stuck": "channels whose sign hardly changes, %",
-    }
+    sheet = Sheet(dark, 7.4, 4, columns=2)
+    panels = {"deviation": "deviation", "window": "share that the gradient passes, %"}
     lines = {}
     for axes, (key, title) in zip(sheet.places, panels.items(), strict=True):
         for number, name in enumerate(COMPARED):
             signs = result["rows"][name]["before_signs"]
-            for state in STATES:
+            for state in states(name):
                 values = [layer[key] for layer in signs[state]]
-                if key != "deviation":
+                if key == "window":
                     values = [100 * value for value in values]
                 (line,) = axes.plot(
                     range(1, 1 + len(values)),
                     values,
                     "-" if state == "trained" else ":",
                     marker=MARKERS[number],
-                    color=sheet.colour(COLOURS[number]),
-                    markersize=5,
+                    color=sheet.colour(COLOURS[(3, 1, 0)[number]]),
+                    markersize=6,
                     markerfacecolor=None if state == "trained" else "none",
                 )
                 lines[f"{FORMS[name]}, {STATES[state]}"] = line
         sheet.label(axes, title, "binary layer")
-        axes.set_title(title, color=sheet.ink, fontsize=10.5)
         axes.set_xticks(range(1, 7))
-        if key == "deviation":
-            axes.set_yscale("log")
-        else:
-            axes.set_ylim(-4, 104)
-    sheet.legend(lines.values(), lines.keys(), ncols=3, fontsize=10)
+    sheet.places[0].set_yscale("log")
+    sheet.places[1].set_ylim(-4, 104)
+    sheet.legend(lines.values(), lines.keys(), ncols=2)
     return sheet.figure
 
 
@@ -139,9 +132,9 @@ def choosing(dark, result):
 
 # Where names stand beside their dots, so that none covers another.
 NUDGES = {
-    "none": ((7, 3), (7, -9)),
-    "independent_component": ((-88, 12), (7, 5)),
-    "filter_response": ((-76, -13), (-30, 12)),
+    "none": ((7, 3), (7, -8)),
+    "independent_component": ((-88, 12), (7, 9)),
+    "filter_response": ((-76, -13), (7, 1)),
     "proxy": ((-36, -6), (-40, -4)),
     "group": ((-40, -6), (8, -3)),
     "evonorm": ((7, -8), (-32, -14)),
@@ -157,14 +150,15 @@ def own_network(dark, result):
     for axes, task in zip(sheet.places, result["tasks"], strict=False):
         found = [row["accuracy"][task] for row in rows.values()]
         means = [statistics.mean(of) for of in found]
-        sheet.bars(axes, names, means, colours, [f"{mean:.1f}" for mean in means])
-        low, high = map(min, found), map(max, found)
-        axes.hlines(range(len(rows)), list(low), list(high), color=sheet.ink)
-        axes.margins(x=0.25)
-        sheet.label(axes, x=f"accuracy, {task}, %")
+        low, high = list(map(min, found)), list(map(max, found))
+        texts = [f"{mean:.1f}" for mean in means]
+        sheet.bars(axes, names, means, colours, texts, to=high)
+        axes.hlines(range(len(rows)), low, high, color=sheet.ink)
+        axes.margins(x=0.32)
+        sheet.label(axes, f"{task}", "accuracy, %")
     operations = [row["file"]["float_ops"] for row in rows.values()]
     sheet.bars(sheet.places[2], names, operations, colours, map(str, operations))
-    sheet.label(sheet.places[2], x="float operations in the file")
+    sheet.label(sheet.places[2], "file", "float operations")
     return sheet.figure
 
 

@@ -66,7 +66,7 @@ def pre_activations(result):
         head,
         [
             [
-                FORMS[name] if state == "fresh" else "",
+                FORMS[name] if state == states(name)[0] else "",
                 STATES[state],
                 ends(signs[state], "deviation", "{:.1f}"),
                 ends(signs[state], "offset", "{:.2f}"),
@@ -75,9 +75,14 @@ def pre_activations(result):
             ]
             for name in COMPARED
             for signs in [result["rows"][name]["before_signs"]]
-            for state in STATES
+            for state in states(name)
         ],
     )
+
+
+def states(name):
+    """Fresh batch norm has seen no batch, so that at inference it does nothing yet."""
+    return ["trained"] if name == "batch norm" else list(STATES)
 
 
 def ends(layers, key, form):

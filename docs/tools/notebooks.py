@@ -83,6 +83,7 @@ def pages(name: str, notebook: nbformat.NotebookNode) -> dict[str, str | bytes]:
         notebook, resources={"unique_key": name, "output_files_dir": f"{name}_files"}
     )
     link = f"[Download this notebook]({name}.ipynb)\n"
+    text = text.replace("![png](", "![What the cell above has drawn](")
     title, _, rest = text.strip().partition("\n")
     found: dict[str, str | bytes] = {f"{name}.md": f"{title}\n\n{link}\n{rest}\n"}
     found[f"{name}.ipynb"] = nbformat.writes(notebook)
