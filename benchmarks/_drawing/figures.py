@@ -45,7 +45,7 @@ class Sheet:
         axes.set_ylabel(y, color=self.ink, fontsize=11)
 
     def bars(self, axes, names, values, colours, texts, aside=0.0, height=0.7, to=None):
-        """Horizontal bars, the first on top, each with its number behind it, or `to`."""
+        """Horizontal bars, the first on top, each with its text behind it, or `to`."""
         places = [place + aside for place in range(len(names))]
         axes.barh(places, values, height, color=colours)
         for place, value, text in zip(places, to or values, texts, strict=True):

@@ -19,12 +19,12 @@ import nbformat
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
 from nbconvert import MarkdownExporter
 
 ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "notebooks"
-SECONDS = 300  # for one cell, on a slow machine
+SECONDS = 900  # for one cell, on a busy machine
 BEGIN = re.compile(r"^# %%(.*)$", re.MULTILINE)
 
 
@@ -67,6 +67,7 @@ def executed(script: str) -> nbformat.NotebookNode:
             notebook,
             timeout=SECONDS,
             kernel_name="python3",
+            extra_arguments=["--IPKernelApp.log_level=40"],  # errors only
             resources={"metadata": {"path": folder}},
         )
         client.execute(env=os.environ | quiet)
@@ -95,7 +96,7 @@ def on_files(files: Any, config: Any) -> Any:
     for script in sorted(folder.glob("*.py")):
         try:
             notebook = executed(script.read_text(encoding="utf-8"))
-        except (CellExecutionError, ValueError) as error:
+        except (CellExecutionError, CellTimeoutError, ValueError) as error:
             raise PluginError(f"notebooks/{script.name}: {error}") from error
         for path, content in pages(script.stem, notebook).items():
             place = f"notebooks/{path}"

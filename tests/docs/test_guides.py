@@ -58,9 +58,11 @@ COMMANDS = [
 
 @pytest.mark.parametrize("page, words", COMMANDS, ids=lambda part: str(part)[:60])
 def test_commands_are_understood(
-    page: str, words: list[str], monkeypatch: pytest.MonkeyPatch
+    page: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Parses the arguments as the command would, without running it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
     name, *arguments = words
     command = main.commands[name]
     for parameter in command.params:
