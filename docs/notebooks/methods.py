@@ -17,7 +17,7 @@ import tensorflow as tf
 
 keras = tf.keras
 layers = keras.layers
-train = nobn.data.load("digits", "train", batch_size=64)
+train = nobn.data.load("digits", "train", batch_size=16)
 test = nobn.data.load("digits", "test", batch_size=256)
 
 # %% [markdown]
