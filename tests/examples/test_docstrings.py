@@ -30,8 +30,8 @@ from tf_keras import Model
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^ *```python\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 ENTRY = re.compile(r"^::: larq_nobn\.([\w.]+)$", re.MULTILINE)
-# These convert for themselves; the others take the file of an earlier conversion.
-CONVERTING = {"convert", "deploy.read_card"}
+# It converts for itself, with labels; the others share one file.
+CONVERTING = "deploy.read_card"
 SMALLER = {
     r"width=\d+, blocks=\([\d, ]+\), epochs=\d": (
         "width=8, blocks=(1,), epochs=1, batch_size=32, limit=64"
@@ -106,12 +106,11 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A file of two binary convolutions."""
+def converted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
+    """A file of two binary convolutions, and the report of its conversion."""
     path = tmp_path_factory.mktemp("docstrings") / "model.tflite"
     model = nobn.models.ReActNet18((32, 32, 3), 10, width=16, blocks=(1, 1))
-    nobn.convert(model, path)
-    return path
+    return path, nobn.convert(model, path)
 
 
 @pytest.fixture
@@ -179,11 +178,14 @@ def test_scripts(
     text = "\n".join(scripts(name))
     if "runs/" in text and name != "training.train":
         run_folders(request.getfixturevalue("trained"), place)
-    if ".tflite" in text and name not in CONVERTING:
-        file = request.getfixturevalue("converted")
-        monkeypatch.setattr(
-            nobn, "convert", lambda model, path, **_: shutil.copyfile(file, path)
-        )
+    if ".tflite" in text and name != CONVERTING:
+        file, report = request.getfixturevalue("converted")
+
+        def convert(model: Model, path: str, **_: Any) -> Any:
+            shutil.copyfile(file, path)
+            return report
+
+        monkeypatch.setattr(nobn, "convert", convert)
     if name == "training.train":
         run = nobn.training.load_run(request.getfixturevalue("trained"))
         monkeypatch.setattr(nobn.training, "train", lambda *_: run)
