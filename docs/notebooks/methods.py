@@ -64,7 +64,7 @@ def network(kernel, norm):
 # seeds differ among themselves says nothing.
 
 # %%
-EPOCHS, SEEDS = 3, (0, 1)
+EPOCHS, SEEDS = 2, (0, 1)
 accuracy, seconds = {}, {}
 for name, method in METHODS.items():
     began = time.perf_counter()
@@ -96,4 +96,4 @@ for name, found in accuracy.items():
 # %% [markdown]
 # Batch norm looks at the batch, the others at one picture or at none. Before choosing,
 # read [Choosing a method](../guides/choosing.md): what a method costs on the phone, and
-# how it does in small batches, matters as much as three epochs of digits.
+# how it does in small batches, matters as much as two epochs of digits.
