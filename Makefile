@@ -4,7 +4,8 @@
 # make test     the whole test suite
 # make lint     style, formatting and types
 # make examples docs                    as CI runs them
-# make evidence the tables, numbers and the picture on the pages, from results/
+# make check-docs                       looks at the built pages in Chromium
+# make evidence tables, numbers and figures of the pages, from the logs in results/
 # make package  the files for the package index, checked
 # make compat   a core suite with every supported TensorFlow, half an hour or two
 
@@ -23,7 +24,7 @@ METHODS = tests/quantizers tests/layers tests/optimizers tests/graph tests/calib
 	tests/test_contract.py tests/test_contract_dtypes.py tests/test_regularizers.py \
 	tests/test_initializers.py tests/test_diagnostics.py tests/test_architecture.py
 
-.PHONY: demo quick test lint examples docs evidence package compat clean
+.PHONY: demo quick test lint examples docs check-docs evidence package compat clean
 
 demo: $(VENV)/.all
 	$(BIN)/larq-nobn demo --dataset "$(DATASET)"
@@ -46,11 +47,15 @@ examples: $(VENV)/.dev
 	set -e; for f in examples/*.py; do echo "== $$f"; $(BIN)/python $$f; done
 
 docs: $(VENV)/.dev
-	$(BIN)/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+check-docs: docs
+	$(BIN)/python docs/tools/check_site.py site
 
 evidence: $(VENV)/.dev
 	$(BIN)/python benchmarks/evidence.py
 	$(BIN)/python benchmarks/promise.py
+	$(BIN)/python benchmarks/figures.py
 
 # The wheel is made of what the source archive holds.
 package: $(VENV)/.dev

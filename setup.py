@@ -15,7 +15,16 @@ EXTRAS = {
     ],
     "plots": ["matplotlib>=3.8", "tensorboard>=2.16,<2.22"],
     "torch": ["torch>=2.6"],  # before, reading weights alone could run code
-    "docs": ["mkdocs-material>=9.5,<10", "mkdocstrings[python]>=0.26"],
+    "docs": [
+        "mkdocs-material>=9.5,<10",
+        "mkdocstrings[python]>=0.26",
+        "latex2mathml>=3.77",
+        "ziamath>=0.11",  # for its font, STIX Two Math
+        "fonttools>=4.50",
+        "ipykernel>=6.29",
+        "nbclient>=0.10",
+        "nbconvert>=7.16",
+    ],
 }
 EXTRAS["all"] = [*EXTRAS["lce"], *EXTRAS["data"], *EXTRAS["plots"]]
 EXTRAS["dev"] = [

@@ -25,7 +25,20 @@ import click
 from _drawing import TABLES
 
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("README.md", "docs/evidence.md", "docs/surgery.md", "docs/compatibility.md")
+PAGES = (
+    "README.md",
+    "docs/evidence.md",
+    "docs/surgery.md",
+    "docs/compatibility.md",
+    "docs/guides/audit.md",
+    "docs/guides/batch_norm.md",
+    "docs/guides/choosing.md",
+    "docs/guides/from_larq.md",
+    "docs/guides/own_network.md",
+    "docs/guides/own_pictures.md",
+    "docs/guides/scaling.md",
+    "docs/guides/troubleshooting.md",
+)
 BLOCK = re.compile(r"<!-- evidence: (\w+) -->(.*?)<!-- /evidence -->", re.DOTALL)
 
 

@@ -9,7 +9,9 @@ from collections.abc import Iterable
 def check_docstring(
     cls: type, titles: Iterable[str], arguments: Iterable[str]
 ) -> tuple[str, dict[str, str]]:
-    """Checks what all public classes share, and runs the example.
+    """Checks what all public classes share.
+
+    The example runs in tests/examples/test_docstrings.py.
 
     Arguments:
         cls: The class.
@@ -30,8 +32,5 @@ def check_docstring(
         assert re.search(rf"^{name}: .", sections["Arguments"], re.MULTILINE), name
     if "References" in sections:
         assert re.search(r"arXiv:\s?\d{4}\.\d{4,5}", sections["References"])
-    (example,) = re.findall(
-        r"^```python\n(.*?)^```", sections["Example"], re.MULTILINE | re.DOTALL
-    )
-    exec(example, {"__name__": "example"})
+    assert len(re.findall(r"^```python$", sections["Example"], re.MULTILINE)) == 1
     return parts[0], sections

@@ -41,6 +41,7 @@ FOLDERS = {
     "deployment": Folder("result"),
     "zoo": Folder("result", no_picture="what went through, and what did not"),
     "fuzz": Folder("result", no_picture="counts of outcomes and reasons"),
+    "own_network": Folder("result"),
     "mutants": Folder("result", no_picture="a list of faults, caught or not"),
     "compat": Folder("result", no_picture="a list of versions that work, or not"),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from . import (
     accuracy,
+    choices,
     classifiers,
     compatibility,
     cost,
@@ -15,6 +16,7 @@ from . import (
     files,
     fuzz,
     grids,
+    steps,
     zoo,
 )
 
@@ -23,6 +25,8 @@ TABLES = {
     "budgets": ("budgets/compare.json", grids.budgets),
     "rates": ("rates/compare.json", grids.rates),
     "levers": ("levers/compare.json", grids.levers),
+    "calibration_gain": ("levers/compare.json", grids.calibration_gain),
+    "clipping_gain": ("levers/compare.json", grids.clipping_gain),
     "micro": ("micro/compare.json", grids.micro),
     "normalizations": ("normalizations/result.json", accuracy.normalizations),
     "train_step": ("train_step/result.json", cost.train_step),
@@ -45,5 +49,9 @@ TABLES = {
     "zoo": ("zoo/result.json", zoo.zoo),
     "fuzz": ("fuzz/result.json", fuzz.fuzz),
     "fuzz_reasons": ("fuzz/result.json", fuzz.fuzz_reasons),
+    "own_network": ("own_network/result.json", steps.own_network),
+    "pre_activations": ("own_network/result.json", steps.pre_activations),
+    "file_operations": ("own_network/result.json", choices.file_operations),
+    "choosing": ("normalizations/result.json", choices.choosing),
     "plain_gap": ("cifar10_accuracy/result.json", accuracy.plain_gap),
 }

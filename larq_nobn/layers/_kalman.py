@@ -37,8 +37,10 @@ class BatchKalmanNormalization(ChannelwiseLayer):
 
     \[ d_m = g_m - \gamma s \textstyle\sum g, \qquad
        d_v = g_v - \tfrac12 \gamma s^3 \textstyle\sum g (x - m), \]
+
     \[ \frac{\partial L}{\partial x} = \gamma s\, g + \frac{1-p}{n}
        \big(d_m + 2 d_v (x - m_b) + 2 p\, d_v (m_b - m_p)\big), \]
+
     \[ \frac{\partial L}{\partial m_p} = p\, d_m - 2p(1-p)\, d_v (m_b - m_p), \qquad
        \frac{\partial L}{\partial v_p} = p\, d_v, \]
 

@@ -67,6 +67,7 @@ def propagate_moments(
     normal distribution function and \(\varphi\) its density, the activation has
 
     \[ \text{sign:}\quad \mu = 2\Phi(m/\sqrt v) - 1, \quad \sigma^2 = 1 - \mu^2; \]
+
     \[ \text{relu:}\quad \mu = m\,\Phi(m/\sqrt v) + \sqrt v\,\varphi(m/\sqrt v), \quad
        \sigma^2 = (m^2 + v)\,\Phi(m/\sqrt v) + m\sqrt v\,\varphi(m/\sqrt v) - \mu^2 . \]
 

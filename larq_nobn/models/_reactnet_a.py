@@ -103,6 +103,7 @@ def ReActNetA(
     \[ h = \mathrm{RPReLU}\big(\alpha\, \mathrm{conv}_{3\times3}(\mathrm{sign}(
        \beta_1 x + b_1)) + \mathrm{shortcut}(x)\big), \quad
        t = \mathrm{sign}(\beta_2 h + b_2), \]
+
     \[ y = \mathrm{RPReLU}\big(\alpha\, \mathrm{conv}_{1\times1}(t) + h\big)
        \quad\text{or}\quad y = \mathrm{RPReLU}\big(\big[\alpha\,
        \mathrm{conv}^a_{1\times1}(t) + h,\; \alpha\, \mathrm{conv}^b_{1\times1}(t) + h

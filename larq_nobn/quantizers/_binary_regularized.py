@@ -43,6 +43,7 @@ class BinaryRegularized(KernelQuantizer):
        \operatorname{sign}(w), \qquad
        \frac{\partial R_1}{\partial \alpha} = \lambda \sum
        \operatorname{sign}(\alpha - |w|), \]
+
     \[ \frac{\partial R_2}{\partial w} = -2\lambda\,(\alpha - |w|)
        \operatorname{sign}(w), \qquad
        \frac{\partial R_2}{\partial \alpha} = 2\lambda \sum (\alpha - |w|), \]

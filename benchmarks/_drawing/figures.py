@@ -1,0 +1,341 @@
+"""The figures of the guides, from the JSON files in results/."""
+
+from __future__ import annotations
+
+import statistics
+
+from .grids import LEVERS, low_to_high, of_cells
+from .steps import COMPARED, FORMS, STATES, STEPS, states
+
+# Okabe and Ito: told apart by colour-blind readers too.
+BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
+# The same, as light as a dark page needs them.
+PALE = {BLUE: "#56B4E9", ORANGE: "#E9813B", GREEN: "#2CC79B", PINK: "#DE9CC2"}
+COLOURS = (BLUE, ORANGE, GREEN, PINK)
+MARKERS = "os^D"
+
+
+class Sheet:
+    """A figure for a light or for a dark page, with a transparent background."""
+
+    def __init__(self, dark, width, height, columns=1, **kwargs):
+        from matplotlib.figure import Figure  # slow, and the tables do without
+
+        self.ink = "#e6e6ea" if dark else "#22242a"
+        self.faint = "#5a5d68" if dark else "#c8cad2"
+        self.dark = dark
+        self.figure = Figure(figsize=(width, height), layout="constrained")
+        self.figure.patch.set_alpha(0)
+        self.places = list(self.figure.subplots(1, columns, squeeze=False, **kwargs)[0])
+        for axes in self.places:
+            axes.patch.set_alpha(0)
+            axes.grid(color=self.faint, alpha=0.5, linewidth=0.6)
+            axes.set_axisbelow(True)
+            axes.tick_params(colors=self.ink, labelsize=11)
+            for spine in axes.spines.values():
+                spine.set_color(self.faint)
+            axes.spines[["top", "right"]].set_visible(False)
+
+    def colour(self, name):
+        return PALE[name] if self.dark else name
+
+    def label(self, axes, title="", x="", y=""):
+        axes.set_title(title, color=self.ink, fontsize=12)
+        axes.set_xlabel(x, color=self.ink, fontsize=11)
+        axes.set_ylabel(y, color=self.ink, fontsize=11)
+
+    def bars(self, axes, names, values, colours, texts, aside=0.0, height=0.7, to=None):
+        """Horizontal bars, the first on top, each with its text behind it, or `to`."""
+        places = [place + aside for place in range(len(names))]
+        axes.barh(places, values, height, color=colours)
+        for place, value, text in zip(places, to or values, texts, strict=True):
+            axes.annotate(
+                text,
+                (max(value, 0), place),
+                (4, 0),
+                textcoords="offset points",
+                va="center",
+                color=self.ink,
+                fontsize=10,
+            )
+        axes.set_yticks(range(len(names)), names)
+        axes.set_ylim(len(names) - 0.5, -0.5)
+        axes.grid(visible=False, axis="y")
+        axes.margins(x=0.18)
+
+    def legend(self, *args, **kwargs):
+        kwargs = {"fontsize": 11, "frameon": False, "labelcolor": self.ink} | kwargs
+        self.figure.legend(*args, loc="outside lower center", **kwargs)
+
+    def annotate(self, axes, text, point, shift=(6, 4), **kwargs):
+        axes.annotate(
+            text,
+            point,
+            shift,
+            textcoords="offset points",
+            color=self.ink,
+            fontsize=10,
+            **kwargs,
+        )
+
+
+def batch_norm(dark, result):
+    """What stands in front of each sign, layer by layer."""
+    sheet = Sheet(dark, 7.4, 4, columns=2)
+    panels = {"deviation": "deviation", "window": "share that the gradient passes, %"}
+    lines = {}
+    for axes, (key, title) in zip(sheet.places, panels.items(), strict=True):
+        for number, name in enumerate(COMPARED):
+            signs = result["rows"][name]["before_signs"]
+            for state in states(name):
+                values = [layer[key] for layer in signs[state]]
+                if key == "window":
+                    values = [100 * value for value in values]
+                (line,) = axes.plot(
+                    range(1, 1 + len(values)),
+                    values,
+                    "-" if state == "trained" else ":",
+                    marker=MARKERS[number],
+                    color=sheet.colour(COLOURS[(3, 1, 0)[number]]),
+                    markersize=6,
+                    markerfacecolor=None if state == "trained" else "none",
+                )
+                lines[f"{FORMS[name]}, {STATES[state]}"] = line
+        sheet.label(axes, title, "binary layer")
+        axes.set_xticks(range(1, 7))
+    sheet.places[0].set_yscale("log")
+    sheet.places[1].set_ylim(-4, 104)
+    sheet.legend(lines.values(), lines.keys(), ncols=2)
+    return sheet.figure
+
+
+def choosing(dark, result):
+    """Accuracy against what it costs."""
+    sheet = Sheet(dark, 8, 3.8, columns=2, sharey=True)
+    for name, row in result["rows"].items():
+        low, mean, high = spread_of(row["accuracy"]["CIFAR-10"])
+        ours = {"nobn": BLUE, "batch_norm": ORANGE}.get(name, GREEN)
+        costs = row["time_ratio"], sum(row["float_ops"].values())
+        nudges = NUDGES.get(name, ((7, 3), (7, 3)))
+        for axes, cost, nudge in zip(sheet.places, costs, nudges, strict=True):
+            axes.plot([cost, cost], [low, high], color=sheet.colour(ours), linewidth=2)
+            axes.plot(cost, mean, "o", color=sheet.colour(ours), markersize=7)
+            sheet.annotate(axes, name, (cost, mean), nudge)
+    sheet.label(
+        sheet.places[0], x="time of a training step, batch norm = 1", y="accuracy, %"
+    )
+    sheet.label(sheet.places[1], x="float operations in the file for the phone")
+    for axes in sheet.places:
+        axes.margins(x=0.2, y=0.1)
+    return sheet.figure
+
+
+# Where names stand beside their dots, so that none covers another.
+NUDGES = {
+    "none": ((7, 3), (7, -8)),
+    "independent_component": ((-88, 12), (7, 9)),
+    "filter_response": ((-76, -13), (7, 1)),
+    "proxy": ((-36, -6), (-40, -4)),
+    "group": ((-40, -6), (8, -3)),
+    "evonorm": ((7, -8), (-32, -14)),
+}
+
+
+def own_network(dark, result):
+    """Accuracy after each step in large and small batches, and what the file costs."""
+    rows = result["rows"]
+    sheet = Sheet(dark, 8.6, 3.7, columns=3, sharey=True)
+    names = [STEPS[name].replace("`", "") for name in rows]
+    colours = [sheet.colour(ORANGE if n == "batch norm" else BLUE) for n in rows]
+    for axes, task in zip(sheet.places, result["tasks"], strict=False):
+        found = [row["accuracy"][task] for row in rows.values()]
+        means = [statistics.mean(of) for of in found]
+        low, high = list(map(min, found)), list(map(max, found))
+        texts = [f"{mean:.1f}" for mean in means]
+        sheet.bars(axes, names, means, colours, texts, to=high)
+        axes.hlines(range(len(rows)), low, high, color=sheet.ink)
+        axes.margins(x=0.32)
+        sheet.label(axes, f"{task}", "accuracy, %")
+    operations = [row["file"]["float_ops"] for row in rows.values()]
+    sheet.bars(sheet.places[2], names, operations, colours, map(str, operations))
+    sheet.label(sheet.places[2], "file", "float operations")
+    return sheet.figure
+
+
+def from_larq(dark, result):
+    """Float operations of the same networks, by LCE alone and by `convert`."""
+    names = [n for n in result["rows"] if result["networks"][n]["side"] == 32]
+    forms = {
+        "Larq Compute Engine alone, with batch norm": ("batch_norm", "unprepared"),
+        "convert, with batch norm": ("batch_norm", "prepared"),
+        "convert, without batch norm": ("nobn", "prepared"),
+    }
+    sheet = Sheet(dark, 6.4, 5)
+    (axes,) = sheet.places
+    for number, (label, (form, kind)) in enumerate(forms.items()):
+        counts = [result["rows"][n][form][kind]["float_ops"] for n in names]
+        colour = sheet.colour(COLOURS[(1, 2, 0)[number]])
+        aside = 0.27 * (number - 1)
+        sheet.bars(axes, names, counts, colour, map(str, counts), aside, 0.25)
+        axes.barh([0], [0], color=colour, label=label)
+    axes.margins(x=0.08)
+    sheet.label(axes, x="float operations in the file beside the binary convolutions")
+    sheet.legend(ncols=1)
+    return sheet.figure
+
+
+def from_pytorch(dark, result, budgets):
+    """The published recipe over five epochs, and the recipe `nobn` of as many."""
+    sheet = Sheet(dark, 6.2, 3.8)
+    (axes,) = sheet.places
+    best = {
+        g["settings"]["normalization"]: [100 * row["mean"] for row in g["val_accuracy"]]
+        for g in budgets["groups"]
+        if g["settings"]["epochs"] == 5
+    }
+    lines = {
+        "batch norm": best["batch_norm"],
+        "no batch norm, recipe nobn": best["nobn"],
+        "no batch norm, published recipe": result["rows"]["nobn"]["mean_per_epoch"],
+        "nothing in its place": result["rows"]["none"]["mean_per_epoch"],
+    }
+    for number, (name, values) in enumerate(lines.items()):
+        axes.plot(
+            range(1, 1 + len(values)),
+            values,
+            marker=MARKERS[number],
+            color=sheet.colour(COLOURS[(1, 0, 2, 3)[number]]),
+            label=name,
+        )
+    axes.set_xticks(range(1, 6))
+    sheet.label(axes, x="epoch of CIFAR-10", y="test accuracy, %")
+    sheet.legend(ncols=2)
+    return sheet.figure
+
+
+def own_pictures(dark, result):
+    """How the length of a training pays."""
+    sheet = Sheet(dark, 6.2, 3.8)
+    (axes,) = sheet.places
+    for number, name in enumerate(("nobn", "batch_norm")):
+        points = sorted(
+            (g["settings"]["epochs"], *low_to_high(g["metrics"]["val_accuracy"]))
+            for g in result["groups"]
+            if g["settings"]["normalization"] == name
+        )
+        epochs, low, mean, high = zip(*points, strict=True)
+        colour = sheet.colour(COLOURS[number])
+        axes.fill_between(epochs, low, high, color=colour, alpha=0.25, linewidth=0)
+        label = "without batch norm" if name == "nobn" else "with batch norm"
+        axes.plot(epochs, mean, marker=MARKERS[number], color=colour, label=label)
+    axes.set_xticks([2, 5, 10])
+    sheet.label(axes, x="epochs of CIFAR-10, width 16", y="test accuracy, %")
+    sheet.legend(ncols=2)
+    return sheet.figure
+
+
+def audit(dark, result):
+    """Where the work and the bytes of a file are."""
+    rows = result["operations"]
+    columns = {
+        "operations": "operations",
+        "macs": "multiplications",
+        "weights": "bytes of weights",
+        "maps": "bytes written",
+    }
+    groups = {
+        "binary convolutions and signs": {"LceBconv2d", "LceQuantize"},
+        "first convolution": {"CONV_2D"},
+        "dense layer": {"FULLY_CONNECTED"},
+    }
+    known = set().union(*groups.values())
+    groups["everything else"] = set(rows) - known
+    sheet = Sheet(dark, 6.6, 3.4)
+    (axes,) = sheet.places
+    begin = [0.0] * len(columns)
+    for number, (label, names) in enumerate(groups.items()):
+        shares = [
+            100
+            * sum(rows[name][key] for name in names if name in rows)
+            / sum(row[key] for row in rows.values())
+            for key in columns
+        ]
+        colour = sheet.colour(COLOURS[number])
+        places = range(len(columns))
+        axes.barh(places, shares, 0.65, left=begin, color=colour, label=label)
+        for place, share, left in zip(places, shares, begin, strict=True):
+            if share >= 6:
+                middle = left + share / 2, place
+                axes.annotate(
+                    f"{share:.0f} %",
+                    middle,
+                    ha="center",
+                    va="center",
+                    color="#111111" if dark else "white",
+                )
+        begin = [a + b for a, b in zip(begin, shares, strict=True)]
+    axes.set_yticks(range(len(columns)), columns.values())
+    axes.invert_yaxis()
+    axes.grid(visible=False, axis="y")
+    axes.set_xlim(0, 100)
+    sheet.label(axes, x="share, %")
+    sheet.legend(ncols=2)
+    return sheet.figure
+
+
+def scaling(dark, result):
+    """Time and memory of a training step."""
+    sheet = Sheet(dark, 7.6, 3.4, columns=2, sharey=True)
+    rows = result["sizes"]["width 16, batch 128"]["rows"]
+    names = list(rows)
+    colours = [sheet.colour(BLUE if n.startswith("nobn") else ORANGE) for n in names]
+    times = [row["ms_quartiles"][1] for row in rows.values()]
+    memory = [row["peak_mb"] for row in rows.values()]
+    left, right = sheet.places
+    sheet.bars(left, names, times, colours, [f"{value:.0f}" for value in times])
+    sheet.bars(right, names, memory, colours, [f"{value:.0f}" for value in memory])
+    sheet.label(left, x="milliseconds of a step")
+    sheet.label(right, x="peak memory of a step, MB")
+    return sheet.figure
+
+
+def troubleshooting(dark, compare):
+    """What is lost where a part of the recipe is missing."""
+    groups = of_cells(compare)
+    means = {n: 100 * g["metrics"]["val_accuracy"]["mean"] for n, g in groups.items()}
+    missing = {
+        "no_clipping": LEVERS["no_clipping"],
+        "not_calibrated": LEVERS["not_calibrated"],
+        "mean_centred": "kernels not balanced",
+        "rate_0.001": "a third of the learning rate",
+    }
+    sheet = Sheet(dark, 6.6, 2.6)
+    (axes,) = sheet.places
+    values = [means["all"], *(means[name] for name in missing)]
+    names = [LEVERS["all"].replace("`", ""), *missing.values()]
+    colours = [sheet.colour(BLUE), *4 * [sheet.colour(ORANGE)]]
+    sheet.bars(axes, names, values, colours, [f"{value:.1f}" for value in values])
+    sheet.label(axes, x="test accuracy after 200 steps of CIFAR-10, %")
+    return sheet.figure
+
+
+def spread_of(values):
+    return min(values), statistics.mean(values), max(values)
+
+
+# Name of a picture: what draws it, and the files below results/ that it shows.
+FIGURES = {
+    "batch_norm": (batch_norm, "own_network/result.json"),
+    "choosing": (choosing, "normalizations/result.json"),
+    "own_network": (own_network, "own_network/result.json"),
+    "from_larq": (from_larq, "deployment/result.json"),
+    "from_pytorch": (
+        from_pytorch,
+        "cifar10_accuracy/result.json",
+        "budgets/compare.json",
+    ),
+    "own_pictures": (own_pictures, "budgets/compare.json"),
+    "audit": (audit, "own_network/result.json"),
+    "scaling": (scaling, "train_step/result.json"),
+    "troubleshooting": (troubleshooting, "levers/compare.json"),
+}

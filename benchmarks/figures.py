@@ -1,0 +1,50 @@
+"""Draws the figures of the guides, for light and dark pages, from files in results/.
+
+Each SVG in docs/images/ bears the SHA-256 of the numbers it shows, by which a test
+finds those that are older than their numbers. Nothing is measured, and TensorFlow is
+not needed.
+
+    python benchmarks/figures.py             # or: make evidence
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from _drawing.figures import FIGURES
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def numbers(files):
+    """The SHA-256 of what a figure shows."""
+    found = hashlib.sha256()
+    for file in files:
+        found.update((ROOT / "results" / file).read_bytes())
+    return found.hexdigest()
+
+
+def path(name, dark):
+    return ROOT / "docs" / "images" / f"{name}{'-dark' if dark else ''}.svg"
+
+
+def main():
+    import matplotlib
+
+    matplotlib.rcParams["svg.hashsalt"] = "larq_nobn"  # the same file each time
+    for name, (draw, *files) in FIGURES.items():
+        loaded = [
+            json.loads((ROOT / "results" / file).read_text(encoding="utf-8"))
+            for file in files
+        ]
+        for dark in (False, True):
+            about = {"Description": f"numbers: {numbers(files)}", "Date": None}
+            place = path(name, dark)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            draw(dark, *loaded).savefig(place, metadata=about)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+# %% [markdown]
+# # Quick start: digits
+#
+# A binary network without batch normalization, from pictures to a verified file for
+# the phone. Everything on this page was computed when the page was built, on two
+# cores of a processor.
+
+# %%
+from pathlib import Path
+
+import larq_nobn as nobn  # before larq and tensorflow.keras: it selects legacy Keras
+import matplotlib.pyplot as plt
+import tensorflow as tf
+
+keras = tf.keras
+keras.utils.set_random_seed(0)
+
+# %% [markdown]
+# ## Pictures
+#
+# The 1,797 handwritten digits of scikit-learn have 8 times 8 pixels. `load` returns a
+# `tf.data` data set of standardized pictures and labels, shuffled anew in each epoch.
+
+# %%
+train = nobn.data.load("digits", "train", batch_size=64)
+test = nobn.data.load("digits", "test", batch_size=256)
+images, labels = next(iter(train))
+
+figure, places = plt.subplots(1, 8, figsize=(8, 1.4))
+for place, image, label in zip(places, images, labels, strict=False):
+    place.imshow(image[..., 0], cmap="gray")
+    place.set_title(int(label))
+    place.axis("off")
+
+# %% [markdown]
+# ## A network
+#
+# ReActNet-18, cut down to four blocks. Weights and activations of its convolutions
+# are -1 and +1; the first convolution and the last dense layer have real numbers.
+# Without batch norm, `calibrate` sets the thresholds of the signs and the scales of
+# the kernels from a few hundred pictures, before the first step.
+
+# %%
+model = nobn.models.ReActNet18((8, 8, 1), classes=10, width=32, blocks=(2, 2))
+nobn.calibrate(model, train)
+nobn.models.summary(model)
+
+# %% [markdown]
+# ## Training
+#
+# Ordinary Keras. The optimizer is wrapped in adaptive gradient clipping, which does
+# for the gradients what batch norm would do.
+
+# %%
+epochs = 8
+rate = keras.optimizers.schedules.PolynomialDecay(3e-3, epochs * len(train), 0.0)
+model.compile(
+    nobn.optimizers.AdaptiveGradientClipping(keras.optimizers.Adam(rate), 0.02),
+    keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+    metrics=["accuracy"],
+)
+history = model.fit(train, validation_data=test, epochs=epochs, verbose=0).history
+
+# %%
+figure, axes = plt.subplots(figsize=(6, 3))
+steps = range(1, epochs + 1)
+axes.plot(steps, history["accuracy"], "o-", label="training pictures")
+axes.plot(steps, history["val_accuracy"], "s-", label="test pictures")
+axes.set_xlabel("epoch")
+axes.set_ylabel("accuracy")
+axes.legend()
+print(f"test accuracy: {history['val_accuracy'][-1]:.1%}")
+
+# %% [markdown]
+# ## A file for the phone
+#
+# `convert` writes a `.tflite` file whose binary convolutions work on bits, and only
+# if it computes what the Keras model computes, which it tries on the test pictures.
+
+# %%
+report = nobn.convert(model, "digits.tflite", data=test)
+print(report)
+
+# %% [markdown]
+# `Runner` runs the file here, on a computer, as the phone will.
+
+# %%
+run = nobn.deploy.Runner(Path("digits.tflite").read_bytes())
+images, labels = next(iter(test))
+found = run(images.numpy()).argmax(-1)
+print(
+    f"{(found == labels.numpy()).mean():.1%} of {len(labels)} test pictures are right"
+)
+
+# %% [markdown]
+# From here: [a network of your own](../guides/own_network.md), or [your own
+# pictures](../guides/own_pictures.md).

@@ -1,0 +1,60 @@
+"""Names of the package in the text lead to their place in the reference."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from mkdocs.utils import get_relative_url
+
+ENTRY = re.compile(r"^::: (larq_nobn(?:\.\w+)+)$", re.MULTILINE)
+# Headings, links and blocks of code stay as they are.
+KEPT = re.compile(r"(<a\b.*?</a>|<pre\b.*?</pre>|<h[1-6]\b.*?</h[1-6]>)", re.DOTALL)
+CODE = re.compile(r"<code>([A-Za-z_][\w.]*)(\(\))?</code>")
+
+places: dict[str, str] = {}
+
+
+def spellings(name: str) -> set[str]:
+    """How the text may write `larq_nobn.quantizers.ReCU`."""
+    _, *path = name.split(".")
+    short = ".".join(path)
+    found = {name, f"nobn.{short}"}
+    if len(path) > 1:
+        found.add(short)
+    # A bare `train` or `data` is as often an argument or a command.
+    if re.search(r"[A-Z_]", path[-1]) or path[-1] in ("calibrate", "convert"):
+        found.add(path[-1])
+    return found
+
+
+def entries(text: str) -> list[str]:
+    return ENTRY.findall(text)
+
+
+def on_files(files: Any, **_: Any) -> Any:
+    places.clear()
+    for file in files.documentation_pages():
+        if file.src_uri.startswith("reference/"):
+            for name in entries(file.content_string):
+                for spelling in spellings(name):
+                    places[spelling] = f"{file.url}#{name}"
+    return files
+
+
+def linked(html: str, url: str) -> str:
+    """HTML of the page at `url` with its names linked."""
+
+    def replacement(match: re.Match[str]) -> str:
+        place = places.get(match[1])
+        if place is None:
+            return match[0]
+        return f'<a class="api" href="{get_relative_url(place, url)}">{match[0]}</a>'
+
+    parts = KEPT.split(html)
+    parts[::2] = [CODE.sub(replacement, part) for part in parts[::2]]
+    return "".join(parts)
+
+
+def on_page_content(html: str, page: Any, **_: Any) -> str:
+    return linked(html, page.url)

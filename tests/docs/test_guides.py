@@ -1,0 +1,94 @@
+"""Guides: their figures show the numbers in results/, their code and commands run."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+import larq_nobn as nobn
+import click
+import figures
+import pytest
+from larq_nobn.cli import main
+from tf_keras import Model
+
+ROOT = Path(__file__).parents[2]
+DOCS = ROOT / "docs"
+GUIDES = [
+    *sorted(path for path in (DOCS / "guides").glob("*.md") if path.stem != "index"),
+    *(DOCS / name for name in ("index.md", "interop.md")),
+]
+FIGURE = re.compile(r"!\[([^\]]+)\]\((?:\.\./)?images/(\w+)(-dark)?\.svg#only-(\w+)\)")
+
+
+def blocks(path: Path, language: str) -> str:
+    text = path.read_text(encoding="utf-8")
+    found = re.findall(
+        rf"^ *```{language}\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE
+    )
+    return "".join(found)
+
+
+def test_every_figure_shows_its_numbers():
+    for name, (_, *files) in figures.FIGURES.items():
+        for dark in (False, True):
+            drawn = figures.path(name, dark).read_text(encoding="utf-8")
+            assert f"numbers: {figures.numbers(files)}" in drawn, name
+            assert len(drawn) < 200_000
+
+
+def test_every_figure_is_on_a_guide_for_light_and_dark_pages():
+    used: dict[str, set[str]] = {}
+    for path in GUIDES:
+        for about, name, dark, scheme in FIGURE.findall(path.read_text("utf-8")):
+            assert len(about) > 20
+            assert scheme == ("dark" if dark else "light")
+            used.setdefault(name, set()).add(scheme)
+    assert used == dict.fromkeys(figures.FIGURES, {"light", "dark"})
+
+
+COMMANDS = [
+    (path.stem, line.strip().split()[1:])
+    for path in GUIDES
+    for line in blocks(path, "bash").replace("\\\n", " ").splitlines()
+    if line.strip().startswith("larq-nobn")
+]
+
+
+@pytest.mark.parametrize("page, words", COMMANDS, ids=lambda part: str(part)[:60])
+def test_commands_are_understood(
+    page: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Parses the arguments as the command would, without running it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pictures").mkdir()
+    name, *arguments = words
+    command = main.commands[name]
+    for parameter in command.params:
+        if isinstance(parameter.type, click.Path):
+            monkeypatch.setattr(parameter.type, "exists", False)
+    assert command.make_context(name, arguments).params
+
+
+WITH_CODE = [path for path in GUIDES if "import larq_nobn" in blocks(path, "python")]
+
+
+@pytest.mark.slow
+@pytest.mark.convert
+@pytest.mark.parametrize("path", WITH_CODE, ids=lambda path: path.stem)
+def test_python_runs_as_printed(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Trainings are cut to a step; a run stands for those of the command line."""
+    monkeypatch.chdir(tmp_path)
+    fit = Model.fit
+
+    def short(self: Model, data: Any, epochs: int = 1, **kwargs: Any) -> Any:
+        batches = data.take(1) if hasattr(data, "take") else data
+        return fit(self, batches, epochs=1, verbose=0)
+
+    monkeypatch.setattr(Model, "fit", short)
+    run = type("Run", (), {"model": nobn.models.VGGSmall((8, 8, 1), 10, width=8)})
+    monkeypatch.setattr(nobn.training, "train", lambda *_: run)
+    exec(blocks(path, "python"), {"__name__": "example"})

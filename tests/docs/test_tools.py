@@ -1,0 +1,182 @@
+"""What the site is built with: formulas, summary tables, links, notebooks, checks."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import check_site
+import cross_links
+import formulas
+import notebooks
+import pytest
+import summaries
+
+ROOT = Path(__file__).parents[2]
+LATEX = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+
+
+def texts() -> Iterator[tuple[str, str]]:
+    """Every docstring and every page."""
+    for path in sorted((ROOT / "larq_nobn").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
+                yield path.name, ast.get_docstring(node) or ""
+    for path in sorted((ROOT / "docs").rglob("*.md")):
+        yield path.name, path.read_text(encoding="utf-8")
+
+
+def test_every_formula_can_be_written():
+    found = [(name, match) for name, text in texts() for match in LATEX.finditer(text)]
+    assert len(found) > 250
+    for name, match in found:
+        written = formulas.mathml(match[1] or match[2], block=match[2] is not None)
+        assert written.startswith("<math alttext="), name
+        shown = re.sub(r"<[^>]*>", "", written)
+        assert "\\" not in shown, name
+
+
+def test_formulas_of_their_own_lines_stand_alone():
+    """Else Markdown takes them for a part of the paragraph, and they stay LaTeX."""
+    for name, text in texts():
+        lines = ["", *text.splitlines(), ""]
+        for before, line in zip(lines, lines[1:], strict=False):
+            if line.strip().startswith(r"\["):
+                assert before.strip() == "", f"{name}: {line}"
+        for line, behind in zip(lines, lines[1:], strict=False):
+            if line.rstrip().endswith(r"\]") and r"\]" in line:
+                assert behind.strip() == "", f"{name}: {line}"
+
+
+def test_a_formula_as_an_element():
+    found = formulas.rendered(
+        '<p>with <span class="arithmatex">\\(|x| &lt; \\tfrac12\\)</span></p>'
+    )
+    assert found.startswith('<p>with <span class="formula"><math alttext="|x| &lt; ')
+    assert "<mfrac" in found and "&#x0003C;" in found
+    assert r"\(" not in found
+    # Bars stand close to what they enclose.
+    assert found.count('<mo lspace="0" rspace="0" stretchy="false">') == 2
+
+
+@pytest.mark.parametrize("latex", [r"\frac{1}{", r"\nosuchcommand x"])
+def test_a_formula_that_cannot_be_written(latex: str):
+    with pytest.raises(ValueError, match="is no LaTeX|commands without a meaning"):
+        formulas.mathml(latex, block=False)
+
+
+PAGE = """# Kernels
+
+<!-- summary -->
+
+- `ReCU`: use it with normalization, so that
+  weights move.
+
+::: larq_nobn.quantizers.ReCU
+
+## Others
+
+::: larq_nobn.quantizers.RSign
+"""
+
+
+def test_summary_table():
+    found = summaries.on_page_markdown(PAGE)
+    head, rule, recu, rsign = re.findall(r"^\|.*\|$", found, re.MULTILINE)
+    assert head == "|  | what it is, and when to use it | at inference | paper |"
+    assert rule == "| --- | --- | --- | --- |"
+    assert recu.startswith("| [`ReCU`](#larq_nobn.quantizers.ReCU) | Binary kernel of ")
+    assert "*Use it with normalization, so that weights move.*" in recu
+    assert recu.endswith(
+        "| vanishes | [2103.12369](https://arxiv.org/abs/2103.12369) |"
+    )
+    assert "| folds |" in rsign and "2003.03488" in rsign
+    assert "- `ReCU`" not in found
+    # Entries below a second heading are one level below it.
+    assert "::: larq_nobn.quantizers.ReCU\n\n##" in found
+    assert (
+        "::: larq_nobn.quantizers.RSign\n    options:\n      heading_level: 3" in found
+    )
+
+
+def test_columns_without_content_are_left_out():
+    found = summaries.summarized("<!-- summary -->\n\n::: larq_nobn.data.load\n")
+    assert found.splitlines()[0] == "|  | what it is, and when to use it |"
+
+
+def test_advice_on_what_is_not_there():
+    with pytest.raises(Exception, match="advice on {'ReSTE'}, which the page lacks"):
+        summaries.summarized(PAGE.replace("- `ReCU`", "- `ReSTE`"))
+
+
+def test_names_in_the_text_lead_to_the_reference(monkeypatch: pytest.MonkeyPatch):
+    places = {"ReCU": "reference/quantizers/#larq_nobn.quantizers.ReCU"}
+    monkeypatch.setattr(cross_links, "places", places)
+    text = "<p><code>ReCU</code> <a><code>ReCU</code></a> <code>train</code></p>"
+    link = (
+        '<a class="api" href="../../reference/quantizers/#larq_nobn.quantizers.ReCU">'
+    )
+    found = cross_links.linked(text, "guides/choosing/")
+    assert found == text.replace("<code>ReCU</code>", f"{link}<code>ReCU</code></a>", 1)
+
+
+def test_spellings():
+    assert cross_links.spellings("larq_nobn.quantizers.ReCU") == {
+        *("larq_nobn.quantizers.ReCU", "nobn.quantizers.ReCU", "quantizers.ReCU"),
+        "ReCU",
+    }
+    assert "load" not in cross_links.spellings("larq_nobn.data.load")
+
+
+SCRIPT = """# %% [markdown]
+# # Title
+#
+# Text.
+
+# %%
+a = 1  # kept
+
+# %%
+a + 1
+"""
+
+
+def test_a_script_as_a_notebook():
+    found = notebooks.cells(SCRIPT)
+    assert [(cell.cell_type, cell.source) for cell in found.cells] == [
+        ("markdown", "# Title\n\nText."),
+        ("code", "a = 1  # kept"),
+        ("code", "a + 1"),
+    ]
+    with pytest.raises(ValueError, match="in front of the first"):
+        notebooks.cells("a = 1\n" + SCRIPT)
+
+
+@pytest.mark.parametrize(
+    "path", sorted((ROOT / "docs" / "notebooks").glob("*")), ids=lambda path: path.name
+)
+def test_notebooks_are_scripts_without_results(path: Path):
+    assert path.suffix == ".py"
+    text = path.read_text(encoding="utf-8")
+    first, *rest = notebooks.cells(text).cells
+    assert first.source.startswith("# ")
+    assert {cell.cell_type for cell in rest} == {"markdown", "code"}
+    assert f"notebooks/{path.stem}.md" in (ROOT / "mkdocs.yml").read_text()
+
+
+def test_links_that_lead_nowhere(tmp_path: Path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "index.html").write_text(
+        '<h1 id="top">x</h1><a href="a/">ok</a><a href="a/#there">ok</a>'
+        '<a href="a/#gone">no</a><a href="b/">no</a><a href="https://x.org/">ok</a>'
+    )
+    (tmp_path / "a" / "index.html").write_text(
+        '<p id="there"><a href="../#top">ok</a><img src="../c.png"></p>'
+    )
+    assert list(check_site.broken_links(tmp_path)) == [
+        "a/index.html: link to ../c.png, which is not there",
+        "index.html: no anchor for a/#gone",
+        "index.html: link to b/, which is not there",
+    ]
