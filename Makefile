@@ -50,7 +50,7 @@ docs: $(VENV)/.dev
 
 evidence: $(VENV)/.dev
 	$(BIN)/python benchmarks/evidence.py
-	$(BIN)/python benchmarks/promise.py
+	$(BIN)/python benchmarks/first_picture.py
 
 # The wheel is made of what the source archive holds.
 package: $(VENV)/.dev
