@@ -34,8 +34,8 @@ class Signs(Protocol):
 def sign_offset(of: Signs) -> float:
     """What is added in front of every sign.
 
-    Beside a shift that `"nobn"` learns it costs nothing in a file, and nothing behind
-    convolutions in a row; those of `"nobn"` without shifts have biases.
+    A shift that `"nobn"` learns starts at it. It costs nothing in a file behind
+    convolutions in a row; those of `"nobn"` without shifts have biases that do.
     """
     needed = of.shift if of.normalization == "nobn" else of.normalization == "none"
     return OFFSET if needed and not of.lift else 0.0

@@ -80,8 +80,8 @@ class RSign(MeasuredQuantizer):
     function, for `"sigmoid_sign"`, that of `SignSwish` with β = 5 for `"sign_swish"`,
     and for `"reste"` that of `ReSTE`, whose power `callbacks.PowerScheduler` moves.
     The scale lets a residual block fold its β here:
-    it costs nothing forward, where \(q(x) = \operatorname{sign}(x + b_c/a)\). A fixed
-    offset adds to the shift; alone, it decides what would be 0 but for rounding.
+    it costs nothing forward, where \(q(x) = \operatorname{sign}(x + b_c/a)\). An
+    offset in its place, which is not learned, decides what is 0 but for rounding.
     Inference fate: **folds** into one subtraction before the binary convolution.
 
     Arguments:
@@ -89,14 +89,14 @@ class RSign(MeasuredQuantizer):
         estimator: `"approx_sign"`, `"ste_sign"`, `"sigmoid_sign"`, `"sign_swish"` or
             `"reste"`.
         shift: Whether to learn b; without it b = 0, and the threshold is 0.
-        offset: Fixed number that is added to the shift, or stands in its place.
+        offset: What the shift starts at; without one, a fixed number in its place.
         power: What the power of `"reste"` starts with, 1 or more; others have none.
         metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
             `metrics_scope`.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
-        shift: Shape (C,), C the channels; starts at 0. None without one.
+        shift: Shape (C,), C the channels; starts at `offset`. None without one.
         power: Shape (), not trained, saved with the model; of `"reste"` only.
 
     Input shape:
@@ -170,7 +170,7 @@ class RSign(MeasuredQuantizer):
             self.shift = self.add_weight(
                 name="shift",
                 shape=(channels,),
-                initializer="zeros",
+                initializer=keras.initializers.Constant(self.offset),
                 experimental_autocast=False,
             )
         if self.estimator == "reste":
@@ -186,7 +186,7 @@ class RSign(MeasuredQuantizer):
     def whole_shift(self) -> np.ndarray | None:
         """What is added to the scaled input of a built layer, (C,); None for 0."""
         if self.shift is not None:
-            return self.shift.numpy() + np.float32(self.offset)
+            return self.shift.numpy()
         return np.full(self._channels, self.offset, "f4") if self.offset else None
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -202,8 +202,6 @@ class RSign(MeasuredQuantizer):
                 "Give each layer a quantizer of its own."
             )
         shift = beside(inputs, self.shift)
-        if self.offset:
-            shift = shift + beside(inputs, self.offset)
         signs = rsign(inputs, shift, self.scale, self.estimator, *power)
         return self._measured(signs)
 
