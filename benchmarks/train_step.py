@@ -1,8 +1,9 @@
 """How long a training step takes, and how much memory, under each normalization.
 
-ReActNet-18 on 32x32 images with Adam, all in one process, step by step in turn, so that
-whatever else the machine does hits all alike; ratios of medians. Peak memory is that of
-a process of its own each, from before the first step to the end of the third.
+ReActNet-18 on 32x32 images as `larq-nobn train` builds it, all in one process, step by
+step in turn, so that whatever else the machine does hits all alike; ratios of medians.
+Peak memory is that of a process of its own each, from before the first step to the end
+of the third.
 
     python benchmarks/train_step.py
     python benchmarks/train_step.py --rounds 5 --output runs/look      # a quick look
@@ -24,34 +25,55 @@ from _results import RESULTS, command, machine, quartiles, versions, write, writ
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 SIZES = {"width 16, batch 128": (16, 128), "width 64, batch 32": (64, 32)}
-# name: normalization, policy, clip factor (None: no clipping)
+UNCLIPPED = {"clip_factor": 0.0}
+UNBALANCED = {"network": {"balanced": False}}
+# name: normalization, recipe, precision, and what is changed of the recipe
 VARIANTS = {
-    "batch_norm": ("batch_norm", "float32", 0.02),
-    "none": ("none", "float32", 0.02),
-    "nobn": ("nobn", "float32", 0.02),
-    "nobn without clipping": ("nobn", "float32", None),
-    "batch_norm bfloat16": ("batch_norm", "mixed_bfloat16", 0.02),
-    "nobn bfloat16": ("nobn", "mixed_bfloat16", 0.02),
+    "batch_norm": ("batch_norm", "plain", "float32", {}),
+    "none": ("none", "plain", "float32", {}),
+    "nobn": ("nobn", "nobn", "float32", {}),
+    "nobn without clipping": ("nobn", "nobn", "float32", UNCLIPPED),
+    "nobn without balanced filters": ("nobn", "nobn", "float32", UNBALANCED),
+    "nobn, recipe plain": ("nobn", "plain", "float32", {}),
+    "batch_norm bfloat16": ("batch_norm", "plain", "mixed_bfloat16", {}),
+    "nobn bfloat16": ("nobn", "nobn", "mixed_bfloat16", {}),
+    "nobn bfloat16 without balanced filters": (
+        *("nobn", "nobn", "mixed_bfloat16"),
+        UNBALANCED,
+    ),
+}
+# The share of a step: of the first variant, what the second one leaves out.
+SHARES = {
+    "clipping": ("nobn", "nobn without clipping"),
+    "balanced filters": ("nobn", "nobn without balanced filters"),
+    "balanced filters, bfloat16": (
+        "nobn bfloat16",
+        "nobn bfloat16 without balanced filters",
+    ),
 }
 
 
-def make_step(width, batch, normalization, policy, clip_factor):
+def make_step(width, batch, normalization, recipe, precision, changes):
     """A compiled training step on one random batch."""
     import larq_nobn as nobn  # first: it selects legacy Keras
     import tensorflow as tf
+    from larq_nobn.training.run._start import started
 
-    keras = tf.keras
-    keras.utils.set_random_seed(0)
-    keras.mixed_precision.set_global_policy(policy)
-    model = nobn.models.ReActNet18((32, 32, 3), 10, normalization, width=width)
-    optimizer = keras.optimizers.Adam(1e-3)
-    if clip_factor is not None:
-        optimizer = nobn.optimizers.AdaptiveGradientClipping(optimizer, clip_factor)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer, loss)
+    tf.keras.utils.set_random_seed(0)
+    settings = nobn.training.RunSettings.from_recipe(
+        recipe,
+        normalization=normalization,
+        width=width,
+        batch_size=batch,
+        precision=precision,
+        # Where the weights start changes no time, and would need the data set.
+        **{"calibrate": False, **changes},
+    )
+    rate = tf.keras.optimizers.schedules.PolynomialDecay(1e-3, 1000)
+    _, trainee = started(settings, rate, None, None, tf.distribute.get_strategy())
     images = tf.random.stateless_normal((batch, 32, 32, 3), (0, 1))
     labels = tf.range(batch) % 10
-    step = tf.function(lambda: model.train_step((images, labels)))
+    step = tf.function(lambda: trainee.train_step((images, labels)))
     return lambda: step()["loss"].numpy()
 
 
@@ -62,8 +84,8 @@ def resident(field):
     return int(line.split()[1]) / 1024
 
 
-def measure_memory(width, batch, normalization, policy, clip_factor):
-    step = make_step(width, batch, normalization, policy, clip_factor)
+def measure_memory(width, batch, *variant):
+    step = make_step(width, batch, *variant)
     before = resident("VmRSS")
     for _ in range(3):
         step()
@@ -122,14 +144,16 @@ def main(rounds, output, memory):
         base = rows["batch_norm"]["peak_mb"]
         for row in rows.values():
             row["memory_ratio"] = round(row["peak_mb"] / base, 3)
-        # Paired, round by round: the share is small beside the machine's noise.
-        share = statistics.median(
-            1 - without / with_clipping
-            for without, with_clipping in zip(
-                seconds["nobn without clipping"], seconds["nobn"], strict=True
+        # Paired, round by round: the shares are small beside the machine's noise.
+        shares = {
+            name: statistics.median(
+                1 - without / whole
+                for whole, without in zip(*map(seconds.get, pair), strict=True)
             )
-        )
-        result["sizes"][size] = {"rows": rows, "clipping_share": round(share, 3)}
+            for name, pair in SHARES.items()
+        }
+        shares = {name: round(share, 3) for name, share in shares.items()}
+        result["sizes"][size] = {"rows": rows, "shares": shares}
     write(result, output / "result.json")
     show(result, output)
 

@@ -9,10 +9,14 @@ SLASH = " / "
 
 def train_step(result):
     return "\n\n".join(
-        f"{size[0].upper()}{size[1:]}; clipping takes {measured['clipping_share']:.1%} "
-        f"of a `nobn` step:\n\n{of_size(measured)}"
+        f"{size[0].upper()}{size[1:]}; of a `nobn` step {said(measured['shares'])}:\n\n"
+        f"{of_size(measured)}"
         for size, measured in result["sizes"].items()
     )
+
+
+def said(shares):
+    return ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
 
 
 def of_size(measured):
@@ -37,7 +41,11 @@ def train_step_short(result):
     def ratios(variant, key):
         return [f"{of['rows'][variant][key]:.2f}" for of in sizes.values()]
 
-    shares = [f"{of['clipping_share']:.1%}" for of in sizes.values()]
+    shares = [
+        [f"{name}, share of a `nobn` step"]
+        + [f"{of['shares'][name]:.1%}" for of in sizes.values()]
+        for name in ("clipping", "balanced filters")
+    ]
     return table(
         ["", *sizes],
         [
@@ -47,7 +55,7 @@ def train_step_short(result):
                 "`nobn` in `mixed_bfloat16`, time",
                 *ratios("nobn bfloat16", "time_ratio"),
             ],
-            ["clipping, share of a `nobn` step", *shares],
+            *shares,
         ],
     )
 
