@@ -2,7 +2,7 @@
 
 Nothing is measured, and TensorFlow is not needed.
 
-    python benchmarks/promise.py             # or: make evidence
+    python benchmarks/first_picture.py             # or: make evidence
 """
 
 from __future__ import annotations
