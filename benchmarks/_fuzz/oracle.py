@@ -164,6 +164,8 @@ def _seen(layer: Any, inputs: Any) -> list[tuple[int, bool]]:
     if getattr(layer.kernel_quantizer, "precision", 32) != 1:
         return []
     quantizer = layer.input_quantizer
+    if getattr(quantizer, "precision", 1) != 1:
+        return []
     values = np.unique(np.asarray(inputs if quantizer is None else quantizer(inputs)))
     with lq.context.quantized_scope(True):
         kernel = np.asarray(tf.convert_to_tensor(layer.kernel), np.float64)

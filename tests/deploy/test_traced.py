@@ -271,6 +271,33 @@ def test_few_bits_without_a_kernel_are_found_inside(tmp_path):
         assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max(), name
 
 
+def several_maps():
+    """A wrapper of its layer's name, at work on maps of another shape than LCE's."""
+    inner = lq.layers.QuantConv2D(4, 3, name="maps", **SIGN)
+    y = nobn.layers.BatchNormalizationPreconditioning(inner, name="maps")
+    x = keras.Input((2, 5, 5, 8))
+    return keras.Model(x, layers.Flatten()(y(x)))
+
+
+def open_inside():
+    """A transposed convolution of a map whose size is known in the run only."""
+    x = keras.Input((6, 6, 8))
+    y = layers.Lambda(lambda y: tf.image.resize(y, tf.shape(y)[1:3] - 1))(x)
+    layer = lq.layers.QuantConv2DTranspose(4, 3, name="maps", **SIGN)
+    return keras.Model(x, tf.reduce_mean(layer(y), (1, 2)))
+
+
+@pytest.mark.parametrize(
+    "make, macs", [(several_maps, 2 * 9 * 9 * 8 * 4), (open_inside, 9 * 8 * 4)]
+)
+def test_few_bits_on_maps_of_unusual_shapes(make, macs, tmp_path):
+    model, path = make(), tmp_path / "m.tflite"
+    with pytest.raises(ConversionError, match=r"1 layer of few bits.*Layer 'maps'"):
+        convert(model, path)
+    (row,) = convert(model, path, allow_float=True).in_float
+    assert (row["layer"], row["macs"]) == ("maps", macs)
+
+
 def test_recurrent_layers_run_as_loops(tmp_path):
     rows = binary_conv(), layers.ReLU(), layers.Reshape((8, -1)), layers.GRU(4)
     model, path = called(Straight(*rows)), tmp_path / "m.tflite"

@@ -55,8 +55,10 @@ def check_trace(
     Raises:
         ConversionError: As `check_limits`.
     """
-    # Those inside before those around them.
-    layers = {layer.name: layer for layer in [*model._flatten_layers()][::-1]}
+    # Those inside before those around them, which may have their names.
+    layers: dict[str, keras.layers.Layer] = {}
+    for layer in [*model._flatten_layers()][::-1]:
+        layers.setdefault(layer.name, layer)
     for layer in layers.values():
         check_weights(layer, layer.name)
         check_state(layer)
@@ -123,17 +125,18 @@ def _lack(
 
 
 def _macs(use: TracedKernel) -> int:
-    """Multiply-accumulates for a whole batch."""
+    """Multiply-accumulates for a whole batch; 0 where no shape says how many."""
     op, kernel = use.op, use.kernel
-    if op.type in _TRANSPOSED:
-        return kernel.size * math.prod(op.inputs[2].shape[:-1])
+    shape = (op.inputs[2] if op.type in _TRANSPOSED else op.outputs[0]).shape
+    if not shape.is_fully_defined():
+        return 0
     if op.type not in _MATRICES:
-        return kernel.size * math.prod(op.outputs[0].shape[:-1])
+        return kernel.size * math.prod(shape[:-1])
     second = op.inputs[1].op.type == "Const"
     turned = op.get_attr(_MATRICES[op.type][second])
     # The axis that is summed over is the last of the first matrix.
     axis = -2 if second != turned else -1
-    return kernel.shape[axis] * math.prod(op.outputs[0].shape)
+    return kernel.shape[axis] * math.prod(shape)
 
 
 def _check_convolution(kernel: TracedKernel) -> None:

@@ -194,11 +194,12 @@ def _cost(call: Call) -> tuple[int, int]:
 
 
 def _positions(call: Call) -> int:
-    """How often each weight is used."""
+    """How often each weight is used; of what no shape tells, once."""
     layer = call.layer
     if isinstance(layer, _LOCAL):
         return 1
     # A transposed convolution spreads every input, the others gather every output.
     end = call.first_input if isinstance(layer, _TRANSPOSED) else call.first_output
     first = getattr(layer, "data_format", None) == "channels_first"
-    return prod(end.shape[2:] if first else end.shape[1:-1])
+    sizes = end.shape[2:] if first else end.shape[1:-1]
+    return prod(size or 1 for size in sizes)

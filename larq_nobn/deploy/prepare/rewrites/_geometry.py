@@ -9,6 +9,7 @@ import numpy as np
 
 from ...._keras import keras
 from ....graph import Call
+from ..._errors import UnreadableError
 from ._border import Axis
 
 
@@ -61,6 +62,11 @@ def geometry(call: Call) -> Geometry:
         height, width = int(np.prod(sizes[:-1])), sizes[-1]
         rows, columns = (Axis(size, 1, 1, 1, "valid") for size in (height, width))
         return Geometry(rows, columns, shape[-1], 0.0, reshaped=len(shape) != 3)
+    if len(shape) != len(layer.kernel_size) + 1:
+        raise UnreadableError(
+            f"Layer {call.label!r} moves its kernel over several maps at a time, of an "
+            f"input of shape {('batch', *shape)}. Reshape them into one."
+        )
     steps = zip(layer.kernel_size, layer.strides, layer.dilation_rate, strict=True)
     axes = [
         Axis(size, *step, layer.padding)
