@@ -179,4 +179,5 @@ def _seen(layer: Any, inputs: Any) -> list[tuple[int, bool]]:
     groups = getattr(layer, "groups", 1)
     pads = float(getattr(layer, "pad_values", 0.0)) in (0.0, 1.0)
     plain = type(layer) is lq.layers.QuantConv2D and groups == 1 and pads
+    plain &= np.ndim(inputs) == 4  # not several maps at a time
     return [(groups, plain and signs and even)]
