@@ -42,14 +42,18 @@ def rewritten(network, rule="nf", **arguments):
 
 
 def differences(free, wanted):
-    """What sets the quantizers of two models apart: (ours, theirs), by place."""
+    """What sets the quantizers of two models apart: (ours, theirs), by place.
+
+    Where a learned shift would start is no difference: it has the batch norm's value.
+    """
     ours, theirs = quantizers(free), quantizers(wanted)
     assert ours.keys() == theirs.keys()
     found = {}
     for place, (kind, config) in theirs.items():
         assert ours[place][0] == kind
         for key, value in config.items():
-            if ours[place][1][key] != value:
+            start = key == "offset" and config["shift"]
+            if ours[place][1][key] != value and not start:
                 found[(*place, key)] = (ours[place][1][key], value)
     return found
 
