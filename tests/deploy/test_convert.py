@@ -211,7 +211,7 @@ def test_the_given_model_can_go_on_training(tmp_path):
 
 def test_a_missing_compute_engine_is_one_sentence(model, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "larq_compute_engine", None)
-    with pytest.raises(ConversionError, match=r"pip install larq-nobn\[lce\]"):
+    with pytest.raises(ConversionError, match=r"pip install 'larq-nobn\[lce\]'"):
         convert(model, tmp_path / "m.tflite")
 
 

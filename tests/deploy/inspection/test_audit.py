@@ -230,7 +230,7 @@ def test_long_chains_are_drawn_row_by_row(count, tmp_path):
     draw(rows, "chain", tmp_path / "chain.png")
     header = (tmp_path / "chain.png").read_bytes()[:24]
     width, height = (int.from_bytes(header[i : i + 4], "big") for i in (16, 20))
-    # A joined row for two operations of one layer, at 23 pixels each.
+    # A joined row for two operations of one layer, at 27 pixels each.
     shown = count if count < 60 else count // 2
-    assert width == 1430
-    assert shown * 23 < height < shown * 23 + 200
+    assert width == 1690
+    assert shown * 27 < height < shown * 27 + 270
