@@ -52,7 +52,9 @@ def watched(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("watched")
     callbacks = all_of_them(folder)
     logger = keras.callbacks.CSVLogger(folder / "log.csv")  # behind them in the list
-    history = fit(model_for_all(request.param), *callbacks, logger, epochs=3)
+    # One of them as a graph, which is traced for seconds.
+    model = model_for_all(request.param, run_eagerly=request.param is not sequential)
+    history = fit(model, *callbacks, logger, epochs=3)
     rows = list(csv.DictReader((folder / "log.csv").read_text().splitlines()))
     return history, rows, folder
 
@@ -116,13 +118,13 @@ def test_beside_tensorboard_of_keras(case, beside):
 
 @pytest.fixture(scope="module")
 def unwatched():
-    model = model_for_all()
+    model = model_for_all(run_eagerly=False)
     return model, fit(model, epochs=3)["loss"]
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if case.watches])
 def test_training_is_that_without_the_callback(case, unwatched):
-    watched, (alone, losses) = model_for_all(), unwatched
+    watched, (alone, losses) = model_for_all(run_eagerly=False), unwatched
     assert fit(watched, case.make(), epochs=3)["loss"] == losses
     for one, other in zip(watched.get_weights(), alone.get_weights(), strict=True):
         assert_array_equal(one, other)

@@ -40,7 +40,7 @@ def clock(monkeypatch):
 
 def throughput(clock, monitor=None, model=None, **arguments):
     monitor = monitor or ThroughputMonitor(batch_size=4)
-    history = fit(model or compiled(run_eagerly=True), clock, monitor, **arguments)
+    history = fit(model or compiled(), clock, monitor, **arguments)
     return history["images_per_second"]
 
 
@@ -78,12 +78,12 @@ class Stop(keras.callbacks.Callback):
 
 def test_steps_are_those_that_were_done(clock):
     monitor = ThroughputMonitor(batch_size=4)
-    history = fit(compiled(run_eagerly=True), clock, monitor, Stop())
+    history = fit(compiled(), clock, monitor, Stop())
     assert history["images_per_second"] == [2 * 4 / (2 * STEP)]
 
 
 def test_a_training_that_goes_on_has_no_pause_in_its_numbers(clock):
-    model, monitor = compiled(run_eagerly=True), ThroughputMonitor(batch_size=4)
+    model, monitor = compiled(), ThroughputMonitor(batch_size=4)
     before = throughput(clock, monitor, model, epochs=1)
     clock.now += 1e6
     model.evaluate(IMAGES, LABELS, verbose=0, callbacks=[monitor])
