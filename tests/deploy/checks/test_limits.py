@@ -7,6 +7,7 @@ from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError
 from larq_nobn.deploy._graph import as_functional
 from larq_nobn.deploy.checks._limits import check_limits
+from larq_nobn.deploy.checks._without_kernel import small_map
 
 BINARY = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign", "name": "x"}
 layers = lq.layers
@@ -138,3 +139,16 @@ def test_a_recurrent_layer_that_remembers_is_named(wrap):
     message = r"layer '.*memory' \(GRU\) has stateful=True: .* stateful=False"
     with pytest.raises(ConversionError, match=message):
         check_limits(as_functional(keras.Model(inputs, x)))
+
+
+@pytest.mark.parametrize(
+    "size, dilation, small",
+    [
+        ((3, 3), (1, 1), False),
+        ((2, 3), (1, 1), True),
+        ((5, 5), (2, 2), False),
+        ((5, 4), (2, 2), True),
+    ],
+)
+def test_a_map_is_small_where_the_kernel_reaches_beyond_it(size, dilation, small):
+    assert (small_map("x", size, (3, 3), dilation) is not None) == small
