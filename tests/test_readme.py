@@ -8,9 +8,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import larq_nobn as nobn
-import click
 import first_picture
 import pytest
+from cli.command_lines import assert_understood
 from click.testing import CliRunner
 from larq_nobn.cli import main
 
@@ -63,19 +63,7 @@ def test_python_runs_as_printed(tmp_path):
 
 @pytest.mark.parametrize("words", LARQ_NOBN, ids=" ".join)
 def test_command_line_is_understood(words, monkeypatch, tmp_path):
-    """Parses the arguments as the command would, without running it."""
-    name, *arguments = words
-    monkeypatch.chdir(tmp_path)
-    for word in arguments:
-        if "/" in word and not Path(word).suffix and "*" not in word:
-            Path(word).mkdir(parents=True, exist_ok=True)
-    command = main.commands[name]
-    for parameter in command.params:
-        if isinstance(parameter.type, click.Path):
-            # The files of earlier lines are not there.
-            monkeypatch.setattr(parameter.type, "exists", False)
-    context = command.make_context(name, list(arguments))
-    assert context.params
+    assert_understood(words, monkeypatch, tmp_path)
 
 
 def test_every_command_is_shown():

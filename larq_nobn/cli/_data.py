@@ -90,9 +90,7 @@ def _classes(found: datasets.Overview) -> Table:
         table.add_column(split, justify="right")
     for name, counts in found.classes.items():
         table.add_row(name, f"{counts['train']:,}", f"{counts['test']:,}")
-    sums = [
-        sum(c[split] for c in found.classes.values()) for split in ("train", "test")
-    ]
+    sums = [sum(c[split] for c in found.classes.values()) for split in splits]
     table.add_section()
     table.add_row("all", *(f"{total:,}" for total in sums))
     return table

@@ -50,7 +50,7 @@ class AnyTfds:
         counts = {
             split: len(self.source(split, shape).labels) for split in ("train", "test")
         }
-        mean, std = statistics(self.source("train", shape))
+        mean, std = _statistics(self, shape)
         return DatasetInfo(
             name=self.name,
             image_shape=shape,
@@ -139,6 +139,12 @@ def _keys(name: str, builder: Any) -> tuple[str, str]:
             f"{', '.join(features)}. Choose a set that classifies images."
         )
     return chosen[0], chosen[1]
+
+
+@functools.lru_cache(maxsize=4)
+def _statistics(dataset: AnyTfds, shape: tuple[int, int, int]) -> tuple[tuple, tuple]:
+    """Those of the training images, which a process finds out once."""
+    return statistics(_source(dataset, "train", shape))
 
 
 @functools.lru_cache(maxsize=4)

@@ -55,6 +55,7 @@ def labelled(
 def class_counts(
     name: str | os.PathLike[str],
     *,
+    image_size: Size = None,
     limit: int | None = None,
     holdout: float = 0.1,
     skip_unreadable: bool = False,
@@ -64,6 +65,8 @@ def class_counts(
 
     Arguments:
         name: As in `load`, but `"imagenet"`.
+        image_size: As in `load`: no count depends on it, but what is read for one size
+            is not read again.
         limit: As in `load`.
         holdout: As in `load`.
         skip_unreadable: As in `load`.
@@ -86,7 +89,7 @@ def class_counts(
             f"The classes of {name} are not counted, because that would need a pass "
             "over all images. Leave it out."
         )
-    info = dataset.info()
+    info = dataset.info(check_size(image_size))
     data = dataset.source("train", info.image_shape)
     labels = data.labels.numpy()[chosen_of(data, limit)]
     return tuple(np.bincount(labels, minlength=info.classes).tolist())

@@ -13,6 +13,7 @@ import larq_nobn as nobn
 import click
 import pytest
 from larq_nobn import training
+from cli.command_lines import assert_understood
 from click.testing import Result
 from larq_nobn.cli import main
 
@@ -40,19 +41,7 @@ def test_every_command_has_two_examples(name: str):
 def test_examples_are_understood(
     name: str, words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ):
-    """Parses the arguments as the command would, without running it."""
-    monkeypatch.chdir(tmp_path)
-    for word in words:
-        if "/" in word and not Path(word).suffix and "*" not in word:
-            Path(word).mkdir(parents=True, exist_ok=True)
-    command = main.commands[name]
-    for parameter in command.params:
-        if isinstance(parameter.type, click.Path):
-            monkeypatch.setattr(parameter.type, "exists", False)
-    context = command.make_context(name, list(words))
-    given = {word.partition("=")[0] for word in words if word.startswith("--")}
-    known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
-    assert given <= known and context.params
+    assert_understood([name, *words], monkeypatch, tmp_path)
 
 
 @pytest.fixture

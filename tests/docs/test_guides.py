@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import larq_nobn as nobn
-import click
 import figures
 import pytest
-from larq_nobn.cli import main
+from cli.command_lines import assert_understood
 from tf_keras import Model
 
 ROOT = Path(__file__).parents[2]
@@ -60,15 +59,8 @@ COMMANDS = [
 def test_commands_are_understood(
     page: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    """Parses the arguments as the command would, without running it."""
-    monkeypatch.chdir(tmp_path)
     (tmp_path / "pictures").mkdir()
-    name, *arguments = words
-    command = main.commands[name]
-    for parameter in command.params:
-        if isinstance(parameter.type, click.Path):
-            monkeypatch.setattr(parameter.type, "exists", False)
-    assert command.make_context(name, arguments).params
+    assert_understood(words, monkeypatch, tmp_path)
 
 
 WITH_CODE = [path for path in GUIDES if "import larq_nobn" in blocks(path, "python")]

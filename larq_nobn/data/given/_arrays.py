@@ -31,6 +31,9 @@ class Given:
             )
         classes = 1 + max(int(p.labels.numpy().max()) for p in self._parts.values())
         self.class_names = class_names_of(classes)
+        # What is found out once, however often it is asked for.
+        self._resized: dict[tuple[str, tuple[int, int, int]], Arrays] = {}
+        self._statistics: dict[tuple[int, int, int], tuple[tuple, tuple]] = {}
 
     @property
     def normalized(self) -> bool:
@@ -46,7 +49,9 @@ class Given:
         mean: tuple[float, ...] = ()
         std: tuple[float, ...] = ()
         if not self.normalized:
-            mean, std = statistics(self.source("train", shape))
+            if shape not in self._statistics:
+                self._statistics[shape] = statistics(self.source("train", shape))
+            mean, std = self._statistics[shape]
         return DatasetInfo(
             name=GIVEN,
             image_shape=shape,
@@ -68,7 +73,9 @@ class Given:
                 f"image_size={shape[:2]} does not apply to images of floats. Give them "
                 "in this size, or as bytes."
             )
-        return of_shape(part, split, shape)
+        if (split, shape) not in self._resized:
+            self._resized[split, shape] = of_shape(part, split, shape)
+        return self._resized[split, shape]
 
 
 def _arrays(split: str, part: Any) -> Arrays:

@@ -107,5 +107,6 @@ def _attempts(
             continue
         progress = watch and watch(name, cells[name])
         yield name, outcome_of(cells[name], folder / name, progress)
-    tasks = {name: (cells[name], folder / name) for name in begun}
-    yield from in_processes(outcome_of, tasks, watch, jobs or 1)
+    if jobs is not None:
+        tasks = {name: (cells[name], folder / name) for name in begun}
+        yield from in_processes(outcome_of, tasks, watch, jobs)

@@ -50,7 +50,6 @@ def class_weights(settings: RunSettings) -> list[float] | None:
     """
     if not settings.balance_classes:
         return None
-    images = {k: v for k, v in settings.images.items() if k != "image_size"}
-    counts = data.class_counts(limit=settings.limit, **images)
+    counts = data.class_counts(limit=settings.limit, **settings.images)
     there = [count for count in counts if count]
     return [count and sum(there) / (len(there) * count) for count in counts]

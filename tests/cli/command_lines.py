@@ -1,0 +1,36 @@
+"""Command lines as they stand on pages and in help texts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+import pytest
+from larq_nobn.cli import main
+
+
+def assert_understood(
+    words: Sequence[str], monkeypatch: pytest.MonkeyPatch, folder: Path
+) -> None:
+    """Parses the words behind `larq-nobn` as the command would, without running it.
+
+    Arguments:
+        words: The command and its arguments.
+        monkeypatch: Undoes it all.
+        folder: An empty one, in which named folders are made; files need not be there,
+            because earlier lines would have written them.
+    """
+    name, *arguments = words
+    monkeypatch.chdir(folder)
+    for word in arguments:
+        if "/" in word and not Path(word).suffix and "*" not in word:
+            Path(word).mkdir(parents=True, exist_ok=True)
+    command = main.commands[name]
+    for parameter in command.params:
+        if isinstance(parameter.type, click.Path):
+            monkeypatch.setattr(parameter.type, "exists", False)
+    context = command.make_context(name, arguments)
+    given = {word.partition("=")[0] for word in arguments if word.startswith("--")}
+    known = {option for p in command.params for option in (*p.opts, *p.secondary_opts)}
+    assert given <= known and context.params
