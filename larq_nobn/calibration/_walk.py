@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import tensorflow as tf
 
 from .._keras import keras
-from ..graph import Call, Graph, inputs_of
+from ..graph import Call, Graph, as_own_input, inputs_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -64,7 +64,11 @@ def _read_by(call: Call) -> dict[str, None]:
 
 
 def _inputs_of_model(model: keras.Model, given: Any) -> list[Value]:
-    return model._flatten_to_reference_inputs(given)
+    values = model._flatten_to_reference_inputs(given)
+    return [
+        replace(value, parts=[as_own_input(own, part) for part in value.parts])
+        for own, value in zip(model.inputs, values, strict=True)
+    ]
 
 
 def outputs(call: Call, values: Values) -> list[list[tf.Tensor]]:

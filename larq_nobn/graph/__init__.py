@@ -10,7 +10,7 @@ from ._calls import (
     sign_of,
 )
 from ._errors import ModelError
-from ._flat import flat_copy, refuse_opaque
+from ._flat import as_own_input, flat_copy, refuse_opaque
 from ._graph import Graph
 from ._inside import layers_inside
 from ._kernels import is_binary, kernel_value, split_kernel
@@ -44,6 +44,7 @@ __all__ = [
     "Kernels",
     "ModelError",
     "Passage",
+    "as_own_input",
     "calls",
     "constants_of",
     "flat_copy",

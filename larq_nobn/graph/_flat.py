@@ -60,7 +60,9 @@ class _Copier:
         for call in calls(model):
             if isinstance(call.layer, keras.Model):
                 args, kwargs = call.arguments(tensors)
-                inner = call.layer._flatten_to_reference_inputs(args[0])
+                given = call.layer._flatten_to_reference_inputs(args[0])
+                pairs = zip(call.layer.inputs, given, strict=True)
+                inner = [as_own_input(own, each) for own, each in pairs]
                 fixed = kwargs.get("training")
                 mode = modes if fixed is None else {"training": fixed}
                 found = self.run(call.layer, inner, mode)
@@ -86,6 +88,22 @@ class _Copier:
         """Gives every copy the weights of its layer."""
         for given, new in self._pairs:
             new.set_weights(given.get_weights())
+
+
+def as_own_input(own: Any, tensor: Any) -> Any:
+    """What a model makes of a tensor first of all: one of its input's type and rank.
+
+    Arguments:
+        own: An input of a functional model.
+        tensor: What the model is called with there.
+    """
+    # As Keras does it, but on tensors of a graph, too.
+    longer = own.shape.rank - tensor.shape.rank
+    if longer == 1 and own.shape[-1] == 1:
+        tensor = tf.expand_dims(tensor, -1)
+    elif longer == -1 and tensor.shape[-1] == 1:
+        tensor = tf.squeeze(tensor, -1)
+    return tensor if tensor.dtype == own.dtype else tf.cast(tensor, own.dtype)
 
 
 def refuse_opaque(model: Any) -> None:

@@ -56,6 +56,19 @@ def test_pairs_of_examples_and_labels(model, wanted):
     same_weights(model, wanted)
 
 
+def test_a_model_inside_takes_whole_numbers_as_its_own_type(start):
+    inputs = keras.Input((6, 6, 2))
+    whole = keras.layers.Lambda(lambda x: tf.cast(tf.round(x), tf.int32))(inputs)
+    inner = keras.models.clone_model(start)
+    inner.set_weights(start.get_weights())
+    outer = keras.Model(inputs, inner(whole))
+    nobn.calibrate(outer, images())
+    plain = keras.models.clone_model(start)
+    plain.set_weights(start.get_weights())
+    nobn.calibrate(plain, np.round(images()))
+    same_weights(outer, plain)
+
+
 def test_batches(model, wanted):
     nobn.calibrate(model, batched(images()))
     same_weights(model, wanted)

@@ -40,6 +40,19 @@ def test_nested_models_are_opened_and_names_stay_apart():
     assert copy.name == "net"
 
 
+def test_a_nested_model_takes_what_it_is_given_as_its_own_type_and_rank():
+    inputs = keras.Input((4, 3))
+    whole = keras.layers.Lambda(lambda x: tf.cast(5 * x, tf.int64))(inputs)
+    start = keras.Input((4, 3))
+    end = keras.layers.Dense(2)(keras.layers.ReLU()(start))
+    inner = keras.Model(start, end, name="inner")
+    flat = keras.Input(())
+    column = keras.Model(column_start := keras.Input((1,)), column_start * 3.0)
+    model = keras.Model([inputs, flat], [inner(whole), column(flat)])
+    values = np.random.default_rng(0).normal(size=(2, 4, 3)).astype(np.float32)
+    check(model, [values, np.float32([1, 2])])
+
+
 def test_a_sequential_model_becomes_a_functional_one():
     model = keras.Sequential([keras.Input((8, 8, 3)), binary_conv(4), BatchNorm()])
     copy = check(model, images())
