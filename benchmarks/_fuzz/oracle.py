@@ -141,13 +141,16 @@ def _binary_layers(model: keras.Model) -> Iterator[list[tuple[int, bool]]]:
     """Notes each call of a layer whose input and kernel have two values each."""
     found: list[tuple[int, bool]] = []
     watched = [part for part in model.submodules if type(part) in _KNOWN]
+    # A sum of one product is a sign, too, but not one that anybody asked for.
+    by_chance = any(layer.kernel.shape[:-1].num_elements() == 1 for layer in watched)
     for layer in watched:
-        layer.call = _noting(layer, layer.call, found)
+        if layer.input_quantizer is not None or not by_chance:
+            layer.call = _noting(layer, layer.call, found)
     try:
         yield found
     finally:
         for layer in watched:
-            del layer.call
+            vars(layer).pop("call", None)
 
 
 def _noting(layer: Any, call: Any, found: list[tuple[int, bool]]) -> Any:
