@@ -8,11 +8,13 @@ import larq as lq
 import tensorflow as tf
 
 from .._keras import keras
+from ..layers import BatchKalmanNormalization
 from ._calls import Call, calls
 from ._errors import ModelError
 from ._rebuild import rebuild
 from ._replace import inputs_like, model_like, run_call
 
+_NORMS = (keras.layers.BatchNormalization, BatchKalmanNormalization)
 # What runs the layer graph and nothing else: of Sequential, and of functional models.
 _PLAIN = {kind.call for kind in keras.Sequential.__mro__[:2]}
 
@@ -68,7 +70,8 @@ class _Copier:
                 found = self.run(call.layer, inner, mode)
             else:
                 takes = modes if call.layer._expects_training_arg else {}
-                found = run_call(call, self._copy(model, call), tensors, **takes)
+                given = tensors | _real(call, tensors)
+                found = run_call(call, self._copy(model, call), given, **takes)
             ids = call.node.flat_output_ids
             tensors.update(zip(ids, tf.nest.flatten(found), strict=False))
         return [tensors[str(id(end))] for end in model.outputs]
@@ -88,6 +91,17 @@ class _Copier:
         """Gives every copy the weights of its layer."""
         for given, new in self._pairs:
             new.set_weights(given.get_weights())
+
+
+def _real(call: Call, tensors: dict[str, Any]) -> dict[str, Any]:
+    """Whole numbers in front of a batch norm, as the real ones that it makes of them.
+
+    What stands in its place otherwise would get whole numbers.
+    """
+    key = str(id(call.first_input))
+    if not isinstance(call.layer, _NORMS) or tensors[key].dtype.is_floating:
+        return {}
+    return {key: tf.cast(tensors[key], call.first_output.dtype)}
 
 
 def as_own_input(own: Any, tensor: Any) -> Any:

@@ -3,6 +3,7 @@
 from functools import cache
 
 import larq_nobn as nobn
+import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -118,3 +119,22 @@ def test_statistics_are_frozen_around_a_lambda():
     assert not batch_norms(frozen)
     x = keras.Model(frozen.inputs, frozen.layers[-1].input)(images(4, SHAPE))
     assert_allclose(frozen(images(4, SHAPE)), 2 * x.numpy(), rtol=1e-6)
+
+
+def test_a_batch_norm_of_whole_numbers_leaves_real_ones():
+    """Each of what follows takes its place, and none of them takes whole numbers."""
+    image = keras.Input(SHAPE)
+    whole = layers.Lambda(lambda x: tf.cast(4 * x, tf.int64))(image)
+    signs = {"input_quantizer": "ste_sign", "padding": "same", "pad_values": 1.0}
+    ends = [
+        layers.ReLU()(layers.BatchNormalization()(whole)),
+        layers.Conv2D(2, 3)(layers.BatchNormalization()(whole)),
+        lq.layers.QuantConv2D(2, 3, **signs)(layers.BatchNormalization()(whole)),
+    ]
+    model = settled(keras.Model(image, ends))
+    folded, removed = nobn.fold_batch_norm(model), nobn.remove_batch_norm(model)
+    given = images(4, SHAPE)
+    for was, now in zip(model(given), folded(given), strict=True):
+        assert_allclose(now, was, rtol=1e-4, atol=1e-5)
+    assert not batch_norms(folded) and not batch_norms(removed)
+    assert [y.shape for y in removed(given)] == [y.shape for y in model(given)]
