@@ -4,7 +4,7 @@ from ._any_tfds import PREFIX as TFDS_PREFIX
 from ._kept import CACHES
 from ._labels import class_counts, files_of
 from ._load import load
-from ._open import check_name, check_size, describe
+from ._open import check_name, check_size, content_of, describe
 from ._prepare import Prepared, prepare
 from ._registry import NAMES, DatasetInfo
 from .augment import AUGMENTATIONS
@@ -24,6 +24,7 @@ __all__ = [
     "check_name",
     "check_size",
     "class_counts",
+    "content_of",
     "decode",
     "describe",
     "files_of",

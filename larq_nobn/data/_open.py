@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from .._checks import check_flag, check_integer, check_number
 from ._any_tfds import PREFIX, AnyTfds, open_tfds
@@ -128,6 +129,18 @@ def open_dataset(
     if chosen.startswith(PREFIX):
         return open_tfds(chosen, holdout, place)
     return open_folder(Path(chosen), holdout, skip_unreadable)
+
+
+def content_of(name: str, *, image_size: Size = None, **which: Any) -> str | None:
+    """A digest of the pictures of a folder; None of a data set that does not change.
+
+    Arguments:
+        name: As in `describe`, and so are the others.
+        image_size: Of no consequence here.
+        **which: What says which pictures are meant.
+    """
+    found = open_dataset(name, **which)
+    return found.content if isinstance(found, Folder) else None
 
 
 def describe(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
-from larq_nobn import training
+from larq_nobn import data, training
+from larq_nobn.training.folder import claimed, plain
 from PIL import Image
 from training.runs import assert_same
 from training.test_resume import Stop, _StopAt
@@ -27,6 +29,10 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(pixels).save(path)
     return root
+
+
+def content(settings: training.RunSettings) -> str | None:
+    return data.content_of(**settings.images)
 
 
 @pytest.fixture
@@ -64,6 +70,30 @@ def test_resumed_and_handed_over(settings: training.RunSettings, tmp_path: Path)
     assert run.record["settings"]["dataset"] == settings.dataset
     for key in ("mean", "std", "image_shape"):
         assert run.record["preprocessing"][key] == given.record["preprocessing"][key]
+
+
+def test_a_run_goes_on_with_the_pictures_that_it_began_with(
+    folder: Path, settings: training.RunSettings, tmp_path: Path
+):
+    pictures, run = tmp_path / "copy", tmp_path / "run"
+    shutil.copytree(folder, pictures)
+    settings = replace(settings, dataset=str(pictures))
+    with pytest.raises(Stop), claimed(run, plain(settings), False, content(settings)):
+        (run / "checkpoints").mkdir()
+        (run / "checkpoints" / "epoch-0001.npz").touch()
+        raise Stop
+    first, last = pictures / "train" / NAMES[0], pictures / "train" / NAMES[2]
+    changes = [
+        lambda: shutil.copy(first / "58.png", first / "59.png"),
+        lambda: (last / "01.png").unlink(),
+        lambda: (last / "02.png").rename(first / "02.png"),
+    ]
+    for change in changes:
+        was = content(settings)
+        change()
+        assert content(settings) != was
+        with pytest.raises(ValueError, match="copy were added, removed or changed"):
+            training.train(settings, run, resume=True)
 
 
 def test_what_older_runs_know(tiny_run: training.Run):

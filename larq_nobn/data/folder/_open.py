@@ -50,6 +50,13 @@ class Folder:
         """The pictures of a split."""
         return self.train if split == "train" else self.test
 
+    @property
+    def content(self) -> str:
+        """A digest of what the pictures show, in their order, and what they are for."""
+        parts = ((split, self.part(split)) for split in ("train", "test"))
+        lines = [f"{s} {p.digest} {p.entry.label!r}" for s, part in parts for p in part]
+        return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
     def shape(self, size: tuple[int, int] | None = None) -> tuple[int, int, int]:
         """Height, width and channels; without a size, those that suit the pictures."""
         pictures = (*self.train, *self.test)

@@ -19,6 +19,7 @@ from ._lock import LOCK, locked, refuse_if_in_use
 CHECKPOINTS = "checkpoints"
 _SETTINGS = "settings.json"
 _RECORD = "run.json"
+_PICTURES = "pictures"
 # Further runs, in folders of the same kind.
 _PARTS = ("stage1", "teacher")
 _OURS = {
@@ -29,7 +30,10 @@ _OURS = {
 
 @contextmanager
 def claimed(
-    output: str | os.PathLike, settings: Mapping[str, Any], resume: bool = False
+    output: str | os.PathLike,
+    settings: Mapping[str, Any],
+    resume: bool = False,
+    pictures: str | None = None,
 ) -> Iterator[Path]:
     """Takes a folder for a run; a failure leaves what the run can go on from.
 
@@ -41,14 +45,17 @@ def claimed(
         output: The folder.
         settings: Those of the run, as plain JSON.
         resume: Whether an unfinished run of the same settings may be there.
+        pictures: A digest of those that it trains on, if they could change.
 
     Raises:
         RunInUse: If another process trains in it.
         FileExistsError: If the folder holds something else.
         NotADirectoryError: If it, or a folder above it, is a file.
-        ValueError: If the run that it holds has other settings.
+        ValueError: If the run that it holds has other settings, or began with other
+            pictures.
     """
     folder = Path(output)
+    settings = {**settings, **({_PICTURES: pictures} if pictures else {})}
     refuse_if_in_use(folder)
     refuse_what_is_there(folder, settings, resume)
     # The innermost first: what a failure has to undo.
@@ -150,7 +157,17 @@ def refuse_what_is_there(
 def _refuse_other(
     folder: Path, found: Mapping[str, Any], given: Mapping[str, Any]
 ) -> None:
-    found = completed(found, given)
+    was, now = (each.get(_PICTURES) for each in (found, given))
+    if was and now and was != now:
+        raise ValueError(
+            f"Pictures in {given['dataset']} were added, removed or changed since the "
+            f"run in {folder} began with them. Put them back as they were, or choose "
+            "another output."
+        )
+    found, given = (
+        {name: value for name, value in each.items() if name != _PICTURES}
+        for each in (completed(found, given), given)
+    )
     names = [*given, *(name for name in found if name not in given)]
     differing = [name for name in names if found.get(name) != given.get(name)]
     if differing:

@@ -14,7 +14,7 @@ from typing import Any
 from ... import models
 from ..._checks import check_choice, check_integer
 from ..._keras import keras
-from ...data import CACHES, GIVEN, describe, handed_over
+from ...data import CACHES, GIVEN, content_of, describe, handed_over
 from ..folder import Run, claimed, is_finished, load_run, open_model, plain
 from ..settings import RunSettings
 from ..start import settled
@@ -118,7 +118,7 @@ def _run(
     said = plain(settings)
     if around.resume and is_finished(output, said):
         return load_run(output)
-    with _place(output, said, around) as folder:
+    with _place(output, said, content_of(**settings.images), around) as folder:
         if settings.teacher is not None and teacher is None:
             teacher = _teacher(settings, output, around)
         before = None
@@ -130,11 +130,11 @@ def _run(
 
 @contextmanager
 def _place(
-    output: Path, settings: dict[str, Any], around: Circumstances
+    output: Path, settings: dict[str, Any], pictures: str | None, around: Circumstances
 ) -> Iterator[Path]:
     """Where a process writes: of all workers one in the run folder, the others away."""
     if is_chief(around.strategy):
-        with claimed(output, settings, around.resume) as folder:
+        with claimed(output, settings, around.resume, pictures) as folder:
             yield folder
     else:
         with TemporaryDirectory() as name:
