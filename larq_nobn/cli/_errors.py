@@ -13,6 +13,7 @@ import click
 import tensorflow as tf
 
 from .. import training
+from ..data import reading
 from ..training.folder import position_kept
 from ._console import own_stderr
 
@@ -100,7 +101,8 @@ def continued() -> Iterator[None]:
 @contextmanager
 def _one_sentence() -> Iterator[None]:
     try:
-        yield
+        with reading():
+            yield
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "larq-nobn"
         raise Sentence(f"{error.format_message()} See {command} --help.") from error

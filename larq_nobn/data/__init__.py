@@ -7,6 +7,7 @@ from ._load import load
 from ._open import check_name, check_size, content_of, describe
 from ._prepare import Prepared, prepare
 from ._registry import NAMES, DatasetInfo
+from ._source import reading
 from .augment import AUGMENTATIONS
 from .folder import SUFFIXES, Overview, decode, look_over
 from .given import GIVEN, handed_over
@@ -32,4 +33,5 @@ __all__ = [
     "load",
     "look_over",
     "prepare",
+    "reading",
 ]

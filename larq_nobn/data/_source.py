@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -60,11 +61,30 @@ class Pictures:
 
     def decoded(self, indices: Iterable[int]) -> np.ndarray:
         """The same outside of TensorFlow."""
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            images = list(pool.map(self.read, indices))
+        try:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                images = list(pool.map(self.read, indices))
+        except OSError as error:
+            _failed.append(error)
+            raise
         if not images:
             return np.zeros((0, *self.shape), self.dtype)
         return np.stack(images)
+
+
+_failed: list[OSError] = []
+
+
+@contextmanager
+def reading() -> Iterator[None]:
+    """Raises the error of a picture that cannot be read, in place of TensorFlow's."""
+    _failed.clear()
+    try:
+        yield
+    except tf.errors.OpError:
+        if not _failed:
+            raise
+        raise _failed[0].with_traceback(None) from None
 
 
 # What `take(indices)` gives images of (n, height, width, channels), values 0 to 255.

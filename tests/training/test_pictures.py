@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from larq_nobn import data, training
+from larq_nobn._keras import keras
 from larq_nobn.training.folder import claimed, plain
 from PIL import Image
 from training.runs import assert_same
@@ -94,6 +95,22 @@ def test_a_run_goes_on_with_the_pictures_that_it_began_with(
         assert content(settings) != was
         with pytest.raises(ValueError, match="copy were added, removed or changed"):
             training.train(settings, run, resume=True)
+
+
+def test_a_picture_that_goes_while_a_run_reads_it_is_named(
+    folder: Path, settings: training.RunSettings, tmp_path: Path
+):
+    pictures, run = tmp_path / "copy", tmp_path / "run"
+    shutil.copytree(folder, pictures)
+    gone = pictures / "train" / NAMES[1] / "22.png"
+
+    class Remove(keras.callbacks.Callback):
+        def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+            gone.unlink()
+
+    settings = replace(settings, dataset=str(pictures))
+    with pytest.raises(OSError, match=r"22\.png cannot be read any more"):
+        training.train(settings, run, Remove(), cache="none")
 
 
 def test_what_older_runs_know(tiny_run: training.Run):

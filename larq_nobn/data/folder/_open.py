@@ -233,7 +233,15 @@ def _source(folder: Folder, split: str, shape: tuple[int, int, int]) -> Pictures
     labels = np.array([number[each.entry.label] for each in part], np.int64)
 
     def read(index: int) -> np.ndarray:
-        return image_of(places[index].read_bytes(), shape, exact and not as_they_are)
+        path = places[index]
+        try:
+            return image_of(path.read_bytes(), shape, exact and not as_they_are)
+        except (OSError, ValueError) as error:
+            why = getattr(error, "strerror", None) or error
+            raise OSError(
+                f"{path} cannot be read any more ({why}). Put it back as it was, or "
+                f"look {folder.root} over by larq-nobn data."
+            ) from error
 
     dtype = "float32" if exact and not as_they_are else "uint8"
     with tf.device("CPU:0"):

@@ -14,7 +14,7 @@ from typing import Any
 from ... import models
 from ..._checks import check_choice, check_integer
 from ..._keras import keras
-from ...data import CACHES, GIVEN, content_of, describe, handed_over
+from ...data import CACHES, GIVEN, content_of, describe, handed_over, reading
 from ..folder import Run, claimed, is_finished, load_run, open_model, plain
 from ..settings import RunSettings
 from ..start import settled
@@ -78,6 +78,7 @@ def train(
         RunInUse: If another process trains in `output`.
         ConnectionError: If another worker has stopped.
         NonFiniteLoss: If the loss becomes infinite or NaN; says where.
+        OSError: If a picture cannot be read any more; names it.
         ValueError: If the network does not fit the data, an unfinished run in `output`
             has other settings, the replicas cannot share a batch evenly, or no weight
             of `init` fits.
@@ -101,7 +102,7 @@ def train(
         check_integer("checkpoint_steps", checkpoint_steps, 1, _ADVICE)
     check_choice("cache", cache, CACHES)
     _warn_of_small_batches(settings, replicas.num_replicas_in_sync)
-    with stoppable() as check, with_all_workers(), handed_over(data):
+    with stoppable() as check, with_all_workers(), handed_over(data), reading():
         around = Circumstances(
             progress, check, resume, replicas, checkpoint_steps, cache
         )
