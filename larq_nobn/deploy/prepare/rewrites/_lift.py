@@ -11,7 +11,7 @@ from typing import Any
 import tensorflow as tf
 
 from ...._keras import keras
-from ....graph import Call, calls, sign_of
+from ....graph import Call, calls, rebuild, sign_of
 from ....graph._replace import inputs_like, model_like, run_call
 from .._inference import PlainAffine, PlainRPReLU
 from .._quantizers import SIGNS
@@ -70,7 +70,11 @@ def lift_to_maps(model: keras.Model) -> keras.Model:
             tensors[made] = lifted[0]
         elif _passes(call, lifted):
             given = dict(zip(ids, lifted, strict=True))
-            maps[made] = run_call(call, call.layer, given)
+            layer = call.layer
+            if sign_of(layer) is not None and layer.weights:
+                # Those are of gradients, and may be made for one shape.
+                layer = rebuild(layer, name=f"{layer.name}/map{len(maps)}")
+            maps[made] = run_call(call, layer, given)
         else:
             outputs = tf.nest.flatten(run_call(call, call.layer, flat(call)))
             tensors.update(zip(call.node.flat_output_ids, outputs, strict=False))

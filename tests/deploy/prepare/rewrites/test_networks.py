@@ -1,5 +1,6 @@
 """Networks with binary dense and 1D layers, whole: nothing of them stays float."""
 
+import larq_nobn as nobn
 import larq as lq
 import pytest
 from larq_nobn import layers as own
@@ -38,6 +39,14 @@ def test_bits_pass_from_one_dense_layer_to_the_next(tmp_path):
     report, _ = converted(model, tmp_path, examples((40,)))
     assert (report.lce_bconv2d, operations(report)) == (3, {})
     assert audit(tmp_path / "model.tflite").bitpacked_outputs == 2
+
+
+def test_a_sign_with_weights_for_vectors_is_one_for_maps(tmp_path):
+    sign = nobn.quantizers.SignSwish(trainable_beta=True)
+    rows = [dense(16), sign, dense(8, input_quantizer=None)]
+    model = chain(*rows, shape=(40,), stem=False)
+    report, _ = converted(model, tmp_path, examples((40,)))
+    assert report.lce_bconv2d == 2
 
 
 def test_bits_pass_from_one_1d_layer_to_the_next(tmp_path):
