@@ -13,6 +13,7 @@ from ..graph import (
     is_binary,
     is_binary_convolution,
     is_channels_last,
+    is_mask,
     sign_of,
 )
 
@@ -54,6 +55,7 @@ def sign_before(call: Call) -> Any:
     """The quantizer that makes what meets the kernel, if it is a sign; else None.
 
     It is that of the layer, or of a layer before, with nothing but reshapes between.
+    Of truth values that are cast to 0 and 1, it is Larq's with these values.
     """
     own = getattr(call.layer, "input_quantizer", None)
     if own is not None:
@@ -64,6 +66,8 @@ def sign_before(call: Call) -> Any:
         node = layer.inbound_nodes[index]
         if node.is_input:
             return None
+        if is_mask(tensor):
+            return lq.quantizers.SteHeaviside()
         if not isinstance(layer, _RESHAPES):
             return sign_of(layer)
         tensor = node.keras_inputs[0]

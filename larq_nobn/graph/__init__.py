@@ -7,6 +7,7 @@ from ._calls import (
     has_sign_input,
     inputs_of,
     is_binary_convolution,
+    is_mask,
     sign_of,
 )
 from ._errors import ModelError
@@ -54,6 +55,7 @@ __all__ = [
     "is_binary",
     "is_binary_convolution",
     "is_channels_last",
+    "is_mask",
     "kernel_value",
     "kernels_of",
     "layers_inside",

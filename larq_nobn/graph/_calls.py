@@ -146,7 +146,15 @@ def _comes_from_sign(tensor: Any) -> bool:
     layer, index, _ = tensor._keras_history
     if isinstance(layer, TRAINING_ONLY):
         return _comes_from_sign(layer.get_input_at(index))
-    return sign_of(layer) is not None
+    return sign_of(layer) is not None or is_mask(tensor)
+
+
+def is_mask(tensor: Any) -> bool:
+    """Tells whether a tensor is truth values as 0 and 1: `tf.cast(x > 0, "float")`."""
+    layer, index, _ = tensor._keras_history
+    if getattr(layer, "symbol", "") != "cast" or not tensor.dtype.is_floating:
+        return False
+    return layer.inbound_nodes[index].keras_inputs[0].dtype.is_bool
 
 
 def is_binary_convolution(call: Call) -> bool:

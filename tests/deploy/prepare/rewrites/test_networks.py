@@ -3,6 +3,7 @@
 import larq_nobn as nobn
 import larq as lq
 import pytest
+import tensorflow as tf
 from larq_nobn import layers as own
 from deploy.nets import binary_conv, chain, images, scrambled
 from deploy.prepare.rewrites.oracle import (
@@ -47,6 +48,19 @@ def test_a_sign_with_weights_for_vectors_is_one_for_maps(tmp_path):
     model = chain(*rows, shape=(40,), stem=False)
     report, _ = converted(model, tmp_path, examples((40,)))
     assert report.lce_bconv2d == 2
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+def test_a_mask_of_operators_is_an_input_of_0_and_1(tmp_path, padding):
+    inputs = keras.Input((6, 6, 4))
+    x = binary_conv(8)(inputs)
+    mask = tf.cast(x > 1.0, tf.float32)
+    options = {**OPTIONS, "input_quantizer": None}
+    x = lq.layers.QuantConv2D(4, 3, padding=padding, **options)(mask)
+    x = layers.Add()([x, lq.layers.QuantConv2D(4, 3, padding=padding, **options)(mask)])
+    model = scrambled(keras.Model(inputs, x))
+    report, _ = converted(model, tmp_path, examples((6, 6, 4)))
+    assert report.lce_bconv2d == 3
 
 
 def test_bits_pass_from_one_1d_layer_to_the_next(tmp_path):
