@@ -3,9 +3,11 @@
 import json
 
 import larq_nobn as nobn
+import larq_compute_engine as engine
 import numpy as np
 import pytest
 from deploy.nets import binary_conv, chain, head
+from larq_compute_engine.mlir.python import tflite_schema as schema
 from larq_nobn.deploy import ConversionError, benchmark
 from larq_nobn.deploy.phone import _benchmark
 from larq_nobn.deploy.phone._benchmark import _alternate, _note, _random_input, _timings
@@ -49,6 +51,20 @@ def test_what_slows_whole_rounds_down_stays_out_of_the_ratio():
     _, second = _timings([audited()] * 2, seconds, 1, np.random.default_rng(0))
     assert second.ratio_low == pytest.approx(2)
     assert second.ratio_high == pytest.approx(2)
+
+
+def test_a_file_is_run_with_room_for_the_tensors_of_its_operations(files, monkeypatch):
+    given = []
+
+    class Interpreter(engine.testing.Interpreter):
+        def __init__(self, content, **options):
+            given.append(content)
+            super().__init__(content, **options)
+
+    monkeypatch.setattr(engine.testing, "Interpreter", Interpreter)
+    benchmark(files[0], runs=1, warmup=0)
+    graph = schema.Model.GetRootAsModel(given[0], 0).Subgraphs(0)
+    assert graph.TensorsLength() > 128 + 16 * graph.OperatorsLength()
 
 
 def test_the_interval_of_a_ratio_holds_the_true_one():
