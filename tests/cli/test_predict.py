@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from larq_nobn import data, training
+from larq_nobn import data, deploy, training
 from cli.answers import one_sentence
 from click.testing import Result
 from PIL import Image
@@ -68,6 +68,28 @@ def test_a_run_says_what_its_network_says_of_the_test_images(
         np.testing.assert_allclose(said, p[order], rtol=1e-4)
     # In the order in which a folder is gone through.
     assert [row["file"] for row in found] == sorted(row["file"] for row in found)
+
+
+def test_a_run_in_half_precision_says_what_its_file_will(
+    pictures: Path, images: np.ndarray, tmp_path: Path, invoke: Invoke
+):
+    settings = training.RunSettings(
+        dataset="digits",
+        width=4,
+        blocks=(1,),
+        epochs=1,
+        limit=64,
+        precision="mixed_bfloat16",
+    )
+    run = training.train(settings, tmp_path / "run")
+    twin = deploy.prepared(run.model)
+    assert {layer.compute_dtype for layer in twin.layers} == {"float32"}
+    expected = softmax(twin.predict_on_batch(images).astype(np.float64)).max(1)
+    found = predictions(invoke, run.folder, pictures, "--top", 1)
+    said = {int(Path(row["file"]).name[:2]): row["predictions"][0] for row in found}
+    given = [said[n]["probability"] for n in range(COUNT)]
+    # bfloat16 keeps eight bits.
+    np.testing.assert_allclose(given, expected, rtol=1e-5)
 
 
 @pytest.mark.convert

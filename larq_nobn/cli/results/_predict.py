@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from rich.table import Table
 
 from ... import data, deploy
 from ..._checks import check_integer
+from ..._keras import keras
 from ..._probabilities import as_probabilities
 from .._console import emit_json, out, percent, progress
 from .._models import Origin, lite_predictor, model_argument, open_any
@@ -83,8 +85,16 @@ def _classifier(
             f"{model} takes images as they were given to it in Python, and does not "
             "say how pictures become such. Train it on a folder of pictures instead."
         )
-    run = lite_predictor(model) if network is None else network.predict_on_batch
+    run = lite_predictor(model) if network is None else _as_the_file(network)
     return run, preprocessing_of(origin), origin.info.class_names
+
+
+def _as_the_file(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """A network, in float32 even if it was trained in half precision."""
+    if any(layer.compute_dtype in ("bfloat16", "float16") for layer in model.layers):
+        with contextlib.suppress(deploy.ConversionError):
+            model = deploy.prepared(model, allow_float=True)
+    return model.predict_on_batch
 
 
 def preprocessing_of(origin: Origin) -> deploy.Preprocessing:
