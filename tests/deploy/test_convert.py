@@ -273,6 +273,25 @@ def test_a_constant_that_lce_fuses_wrongly_is_refused(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
+class Forward(keras.layers.Layer):
+    """Something whose gradient fails as soon as anybody asks for it."""
+
+    def call(self, inputs):
+        @tf.custom_gradient
+        def double(x):
+            def gradient(upstream):
+                raise NotImplementedError("forward only")
+
+            return 2 * x, gradient
+
+        return double(inputs)
+
+
+def test_no_gradient_is_asked_for(tmp_path):
+    model = chain(binary_conv(8), Forward(), stem=False)
+    assert convert(model, tmp_path / "m.tflite").lce_bconv2d == 1
+
+
 class Unknown(keras.layers.Layer):
     """Something that no phone can run."""
 
