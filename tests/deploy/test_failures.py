@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from deploy.nets import three_convs
+from deploy.nets import small
 from larq_nobn.deploy import ConversionError, VerificationError, _convert, convert
 
 pytestmark = pytest.mark.convert
@@ -25,7 +25,7 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 @pytest.fixture(scope="module")
 def model():
-    return three_convs()
+    return small()
 
 
 @pytest.fixture(params=[None, "old"])

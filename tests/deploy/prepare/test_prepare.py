@@ -246,7 +246,7 @@ def test_an_open_scope_of_larq_changes_nothing():
 
 def test_the_given_model_is_not_touched():
     model = three_convs()
-    model.compile("adam", "mse", metrics=["mae"])
+    model.compile("adam", "mse", metrics=["mae"], run_eagerly=True)
     model.fit(images(), np.zeros((8, 5)), verbose=0)
 
     def state():
