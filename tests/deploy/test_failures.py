@@ -2,6 +2,7 @@
 
 import errno
 import os
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -46,7 +47,9 @@ def failing(error):
     return fail
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "stage, path", [*zip(STAGES, cycle([None, "old"]))], indirect=["path"]
+)
 def test_a_stage_that_fails(stage, model, path, monkeypatch):
     monkeypatch.setattr(_convert, stage, failing(ConversionError("no")))
     with pytest.raises(ConversionError, match="^no$"):
