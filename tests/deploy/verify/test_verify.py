@@ -167,7 +167,7 @@ def test_the_tolerance_decides(convert, monkeypatch):
 
 
 def test_deep_networks_agree_but_for_rounding(convert):
-    rows = [binary_conv(64, name=f"c{i}", use_bias=True) for i in range(8)]
+    rows = [binary_conv(64, name=f"c{i}", use_bias=True) for i in range(5)]
     found = convert(chain(*rows, *head()))
     assert found["exact_share"] > 0.5
     assert found["unexplained"] == 0
