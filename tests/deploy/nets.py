@@ -52,6 +52,11 @@ def scrambled(model, seed=0):
     return model
 
 
+def small():
+    """The least that converts: one binary convolution and a head."""
+    return chain(binary_conv(4, name="only"), *head(), stem=False, name="small")
+
+
 def three_convs():
     """Signs at 'first', 'second' and 'third', and nothing that merges them."""
     convs = [binary_conv(name=name) for name in ("first", "second", "third")]

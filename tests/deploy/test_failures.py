@@ -2,10 +2,11 @@
 
 import errno
 import os
+from itertools import cycle
 from pathlib import Path
 
 import pytest
-from deploy.nets import three_convs
+from deploy.nets import small
 from larq_nobn.deploy import ConversionError, VerificationError, _convert, convert
 
 pytestmark = pytest.mark.convert
@@ -25,7 +26,7 @@ FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 @pytest.fixture(scope="module")
 def model():
-    return three_convs()
+    return small()
 
 
 @pytest.fixture(params=[None, "old"])
@@ -46,7 +47,9 @@ def failing(error):
     return fail
 
 
-@pytest.mark.parametrize("stage", STAGES)
+@pytest.mark.parametrize(
+    "stage, path", [*zip(STAGES, cycle([None, "old"]))], indirect=["path"]
+)
 def test_a_stage_that_fails(stage, model, path, monkeypatch):
     monkeypatch.setattr(_convert, stage, failing(ConversionError("no")))
     with pytest.raises(ConversionError, match="^no$"):

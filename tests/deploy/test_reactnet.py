@@ -9,7 +9,7 @@ import pytest
 from larq_nobn._keras import keras
 
 # Group norm and EvoNorm have several groups only of so many channels.
-NORMALIZATIONS = ("nobn", "batch_norm", "group", "evonorm")
+NORMALIZATIONS = ("nobn", "batch_norm", "none", "group", "evonorm")
 pytestmark = pytest.mark.convert
 
 
@@ -22,7 +22,7 @@ def reports(tmp_path_factory):
     for normalization in NORMALIZATIONS:
         keras.utils.set_random_seed(1)
         model = nobn.models.ReActNet18(
-            (8, 8, 1), 3, normalization, width=32, blocks=(2, 2)
+            (8, 8, 1), 3, normalization, width=32, blocks=(1, 1)
         )
         rng = np.random.default_rng(2)
         for weight in model.weights:
@@ -40,19 +40,20 @@ def counts(report):
 @pytest.mark.parametrize("normalization", NORMALIZATIONS)
 def test_every_binary_layer_is_binary_and_verified(reports, normalization):
     report = reports[normalization]
-    assert report.lce_bconv2d == report.binary_layers == 4
-    assert report.binary_macs == 64 * 9 * 32 * 32 * 2 + 16 * 9 * 64 * (32 + 64)
+    assert report.lce_bconv2d == report.binary_layers == 2
+    assert report.binary_macs == 64 * 9 * 32 * 32 + 16 * 9 * 64 * 32
     assert report.verify["unexplained"] == 0
     assert report.verify["prepared"]["unexplained"] == 0
 
 
 def test_without_batch_norm_there_are_no_more_float_operations(reports):
     assert counts(reports["nobn"]) == counts(reports["batch_norm"])
-    # The shortcut and one PRELU in each of four blocks; the shift of each sign but
-    # the first, which the stem has; the stem and the projection; pooling and head.
+    assert counts(reports["nobn"]) == counts(reports["none"])
+    # The shortcut and one PRELU in each of two blocks; the shift of the second sign,
+    # as the stem has the first; the stem and the projection; pooling and head.
     assert counts(reports["nobn"]) == {
-        "ADD": 7,
-        "PRELU": 4,
+        "ADD": 3,
+        "PRELU": 2,
         "CONV_2D": 2,
         "AVERAGE_POOL_2D": 1,
         "MEAN": 1,
@@ -62,5 +63,5 @@ def test_without_batch_norm_there_are_no_more_float_operations(reports):
 
 def test_the_report_prints_as_a_table(reports):
     text = str(reports["nobn"])
-    assert "4 of 4" in text
+    assert "2 of 2" in text
     assert "unexplained" in text

@@ -22,6 +22,8 @@ _NO_LCE = (
     "Larq Compute Engine is not installed, and binary .tflite files need it. "
     "Install it with: pip install 'larq-nobn[lce]'"
 )
+# No gradient is traced for what only computes forward.
+_NO_GRADIENTS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
 # What tells the converter that inputs and outputs are int8.
 _INT8 = {"inference_input_type": tf.int8, "inference_output_type": tf.int8}
 
@@ -59,7 +61,7 @@ def to_flatbuffer(
             with unfused():
                 concrete = signature.get_concrete_function(*ports.inputs)
             check_constants(concrete.graph)
-            tf.saved_model.save(holder, folder, signatures=concrete)
+            tf.saved_model.save(holder, folder, concrete, _NO_GRADIENTS)
             types = _INT8 if int8 else {}
             return in_order(engine.convert_saved_model(folder, **types), ports)
         except ConversionError:

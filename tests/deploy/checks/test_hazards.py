@@ -72,37 +72,31 @@ def test_operations_that_nothing_can_run_are_named(function, op, dtype):
         check(*file_of(chain(binary_conv(), odd, keras.layers.ReLU(), *head())))
 
 
-def recurrent(layer):
-    """A recurrent layer over the rows of a map, with a sign behind it."""
-    rows = binary_conv(), keras.layers.Reshape((8, -1)), layer
-    behind = keras.layers.Reshape((8, 4, 1)), binary_conv(name="behind")
-    return chain(*rows, *behind, *head())
-
-
-@pytest.mark.parametrize("verify", [True, False])
 @pytest.mark.parametrize("wrap", [lambda x: x, keras.layers.Bidirectional])
-def test_an_lstm_that_would_become_one_operation_is_refused(wrap, verify, tmp_path):
+def test_an_lstm_that_would_become_one_operation_is_refused(wrap):
     lstm = wrap(keras.layers.LSTM(4, return_sequences=True, name="lstm"))
-    model = chain(binary_conv(), keras.layers.Reshape((8, -1)), lstm)
+    model = chain(binary_conv(4), keras.layers.Reshape((8, -1)), lstm, stem=False)
+    flatbuffer, prepared = file_of(model)
     name = re.escape(f"{lstm.name!r} ({type(lstm).__name__})")
     message = f"layer {name} becomes UNIDIRECTIONAL_SEQUENCE_LSTM.*unroll=True"
     with pytest.raises(ConversionError, match=message):
-        convert(model, tmp_path / "m.tflite", verify=verify)
-    flatbuffer, prepared = file_of(model)
+        check(flatbuffer, prepared)
     assert differs(flatbuffer, prepared)
 
 
-@pytest.mark.parametrize(
-    "layer",
-    [
+def test_other_recurrent_layers_convert(tmp_path):
+    layers = (
         keras.layers.LSTM(4, return_sequences=True, unroll=True),
         keras.layers.RNN(keras.layers.LSTMCell(4), return_sequences=True),
         keras.layers.GRU(4, return_sequences=True),
-    ],
-)
-def test_other_recurrent_layers_convert(layer, tmp_path):
-    report = convert(recurrent(layer), tmp_path / "m.tflite", data=images())
-    assert report.lce_bconv2d == 2
+    )
+    inputs = keras.Input((4, 4, 3))
+    rows = keras.layers.Reshape((4, -1))(binary_conv(4)(inputs))
+    maps = [keras.layers.Reshape((4, 4, 1))(layer(rows)) for layer in layers]
+    ends = [binary_conv(4, name=f"behind{i}")(x) for i, x in enumerate(maps)]
+    model = scrambled(keras.Model(inputs, ends))
+    report = convert(model, tmp_path / "m.tflite", data=images(shape=(4, 4, 3)))
+    assert report.lce_bconv2d == 4
     assert report.verify["unexplained"] == 0
 
 
@@ -208,14 +202,14 @@ def test_what_is_refused_is_what_goes_wrong():
     x = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
     ports = Ports([tf.TensorSpec(SHAPE, name="input")], ["output"])
     wrong, refused = [], []
-    for seed in range(40):
+    for seed in range(20, 32):  # of which number 28 goes wrong
         function = random_graph(seed)
         flatbuffer = to_flatbuffer(function, [], ports)
         found = Runner(flatbuffer)(x)
         wrong.append(not np.allclose(found, function([x])[0], rtol=1e-3, atol=1e-3))
         refused.append(any(overwritten(read(flatbuffer, "random")[0])))
     assert wrong == refused
-    assert 0 < sum(wrong) < 40
+    assert 0 < sum(wrong) < 12
 
 
 @pytest.mark.parametrize(

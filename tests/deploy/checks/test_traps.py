@@ -5,7 +5,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.nets import binary_conv, chain, head, three_convs
+from deploy.nets import binary_conv, chain, head, small
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, convert
 from numpy.testing import assert_array_equal
@@ -26,13 +26,13 @@ def refused(model, message, folder):
 
 
 def test_an_open_quantized_scope_changes_nothing(tmp_path):
-    model = three_convs()
+    model = small()
     with lq.context.quantized_scope(True):
-        report = converts(model, tmp_path, 3)
+        report = converts(model, tmp_path)
         assert lq.context.should_quantize()
-    latent = model.get_layer("second").kernel.latent_variable.numpy()
+    latent = model.get_layer("only").kernel.latent_variable.numpy()
     assert len(np.unique(np.abs(latent))) > 1
-    assert converts(model, tmp_path, 3).verify == report.verify
+    assert converts(model, tmp_path).verify == report.verify
 
 
 def test_a_scope_that_a_failing_layer_left_open_is_closed_again(tmp_path):
@@ -73,14 +73,14 @@ def test_gains_of_zero_are_binary(tmp_path):
 @pytest.mark.parametrize("size", [2, 3])
 def test_dilated_convolutions_convert(pad_values, size, tmp_path):
     conv = binary_conv(size=size, dilation_rate=2, pad_values=pad_values)
-    converts(chain(conv, *head()), tmp_path)
+    converts(chain(conv, stem=False), tmp_path)
 
 
 @pytest.mark.parametrize("pad_values", [0.0, 1.0])
 @pytest.mark.parametrize("size, strides", [(2, 1), (4, 1), (4, 2), (3, 2), ((1, 3), 1)])
 def test_padding_of_any_symmetry_converts(pad_values, size, strides, tmp_path):
     conv = binary_conv(size=size, strides=strides, pad_values=pad_values)
-    converts(chain(conv, *head()), tmp_path)
+    converts(chain(conv, stem=False), tmp_path)
 
 
 @lq.utils.set_precision(1)

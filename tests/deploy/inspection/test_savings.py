@@ -2,6 +2,7 @@
 
 import copy
 import re
+from functools import cache
 
 import larq_nobn as nobn
 import larq as lq
@@ -33,12 +34,24 @@ def conv(**changes):
     return binary_conv(32, name="a", **changes)
 
 
+def clean():
+    return conv(), binary_conv(32)
+
+
+def wide():
+    return binary_conv(64), binary_conv(64, name="a")
+
+
+def known_sign():
+    return _layers.Lambda(lq.math.sign), conv(input_quantizer=None)
+
+
 # What the sentence says, the layers of a file that shows it, and of one that does not.
 CHAINS = {
     "zero padding": (
         r"writes? floats, of which a sign .* bits\. .*pad_values=1\.0, or",
         lambda: (conv(pad_values=0.0), binary_conv(32)),
-        lambda: (conv(), binary_conv(32)),
+        clean,
     ),
     "zero padding of 1x1": (
         r"writes? floats, of which a sign .* bits\. Use padding='valid'",
@@ -91,7 +104,7 @@ CHAINS = {
     "idle bits": (
         r"no multiple of 32, so part of a word of bits is idle\. Give it a multiple",
         lambda: (binary_conv(40), binary_conv(32, name="a")),
-        lambda: (binary_conv(64), binary_conv(32, name="a")),
+        wide,
     ),
     "odd outputs": (
         r"no multiple of 8, which LCE computes at once\. Give it a multiple of 8",
@@ -101,7 +114,7 @@ CHAINS = {
     "groups": (
         r"in groups, which LCE's kernels .* larq_nobn\.convert, .* one .* for each\.",
         lambda: (binary_conv(64), binary_conv(64, name="a", groups=2)),
-        lambda: (binary_conv(64), binary_conv(64, name="a")),
+        wide,
     ),
     "small map": (
         r"pads a 2x2 map with zeros for a 3x3 kernel, which .* Convert the model",
@@ -111,7 +124,7 @@ CHAINS = {
     "zero weights": (
         r"in the file: some of its weights are 0\. .* never gives 0",
         lambda: (conv(kernel_quantizer="ste_tern"),),
-        lambda: (conv(),),
+        clean,
     ),
     "weights that are not quite ±c": (
         r"its weights miss ±c by more than 0\.5 %\. .* exactly ±c",
@@ -126,17 +139,17 @@ CHAINS = {
     "foreign sign": (
         r"LCE does not know this sign\. .* larq\.math\.sign",
         lambda: (_layers.Lambda(tf.sign), conv(input_quantizer=None)),
-        lambda: (_layers.Lambda(lq.math.sign), conv(input_quantizer=None)),
+        known_sign,
     ),
     "something between": (
         r"MUL stands between the convolution and its sign",
         lambda: (_layers.Lambda(lq.math.sign), scaled(0.5), conv(input_quantizer=None)),
-        lambda: (_layers.Lambda(lq.math.sign), conv(input_quantizer=None)),
+        known_sign,
     ),
     "padding with -1": (
         r"PADV2 stands between the convolution and its sign",
         lambda: (conv(pad_values=-1.0),),
-        lambda: (conv(),),
+        clean,
     ),
     "depthwise": (
         r"float in the file: LCE has no kernel for a binary depthwise convolution",
@@ -185,11 +198,17 @@ def matching(found, sentence):
     return [text for text in said(found) if re.search(sentence, text)]
 
 
+@cache
+def audit_of(layers):
+    """Of what several rows have for contrast, once."""
+    return audited_chain(*layers())
+
+
 @pytest.mark.parametrize("name", CHAINS)
 def test_findings(name):
     sentence, shown, other = CHAINS[name]
-    assert matching(audited_chain(*shown()), sentence)
-    assert not matching(audited_chain(*other()), sentence)
+    assert matching(audit_of(shown), sentence)
+    assert not matching(audit_of(other), sentence)
 
 
 def test_a_clean_network_has_no_findings():

@@ -1,6 +1,5 @@
 """Networks of several inputs and outputs, of models inside models, and of batches."""
 
-import larq_nobn as nobn
 import numpy as np
 import pytest
 from deploy.nets import binary_conv, chain, head, images, scrambled
@@ -189,13 +188,6 @@ def test_inference_takes_and_gives_lists():
     model = keras.Model({"p": inputs[1], "q": (inputs[0], inputs[2])}, outputs)
     found = inference(model)([examples()[i] for i in (1, 0, 2)])
     assert [tuple(y.shape) for y in found] == [(6, 4), (6, 2, 3), (6, 1)]
-
-
-def test_the_networks_of_the_package_convert_as_before(convert):
-    model = nobn.models.ReActNet18((8, 8, 3), 10, "nobn", width=32, blocks=(1, 1))
-    report, _ = convert(scrambled(model), verify=False)
-    assert report.lce_bconv2d == 2
-    assert report.verify is None
 
 
 def test_a_layer_may_be_called_like_an_input(convert):

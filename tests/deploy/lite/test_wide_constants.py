@@ -23,7 +23,7 @@ def check(model):
 
 def refused(*rows, name="wide"):
     with pytest.raises(ConversionError, match=f"Layer '{name}' computes with a const"):
-        check(chain(*rows))
+        check(chain(*rows, stem=False))
 
 
 @pytest.mark.parametrize("shape", WIDE)
@@ -104,7 +104,7 @@ def subtracted():
 
 
 def fine(*rows, **changes):
-    return lambda: chain(binary_conv(**changes), *rows)
+    return lambda: chain(binary_conv(**changes), *rows, stem=False)
 
 
 @pytest.mark.convert

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deploy.nets import chain, three_convs
+from deploy.nets import chain, small
 from larq_nobn._keras import keras
 from larq_nobn.deploy import (
     Card,
@@ -29,7 +29,7 @@ STEPS = Preprocessing((0.5, 0.5, 0.5), (0.25, 0.25, 0.25), (8, 8), 0.875)
 
 @pytest.fixture(scope="module")
 def model():
-    return three_convs()
+    return small()
 
 
 @pytest.fixture(scope="module")

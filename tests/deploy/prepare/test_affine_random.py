@@ -39,7 +39,7 @@ PARTS = [
 def network(random):
     inputs = keras.Input(SHAPE)
     maps = [inputs]
-    for _ in range(20):
+    for _ in range(12):
         first, second = (maps[-min(len(maps), d)] for d in random.geometric(0.6, 2))
         maps.append(PARTS[random.integers(len(PARTS))](first, second))
     x = maps[-1]

@@ -49,8 +49,9 @@ def one_by_one(**changes):
     return binary_conv(size=1, **changes)
 
 
-@pytest.mark.parametrize("sign", SIGNS)
-@pytest.mark.parametrize("conv", [binary_conv, one_by_one])
+@pytest.mark.parametrize(
+    "sign, conv", [*((sign, binary_conv) for sign in SIGNS), ("shifted", one_by_one)]
+)
 def test_positive_gains_before_a_sign_vanish(sign, conv):
     conv = conv(input_quantizer=SIGNS[sign](), name="conv")
     model = before(affine(POSITIVE), conv)
@@ -92,10 +93,15 @@ def test_signs_as_layers_forget_them_too(sign, gain):
 
 
 @pytest.mark.parametrize(
-    "changes",
-    [{"size": 1}, {"size": 1, "strides": 2}, {"padding": "valid"}, {"pad_values": 0.0}],
+    "changes, between",
+    [
+        ({"size": 1}, "nothing"),
+        ({"size": 1, "strides": 2}, "average"),
+        ({"padding": "valid"}, "nothing"),
+        ({"padding": "valid"}, "average"),
+        ({"pad_values": 0.0}, "nothing"),
+    ],
 )
-@pytest.mark.parametrize("between", ["nothing", "average"])
 def test_negative_gains_turn_the_kernel(changes, between):
     conv = binary_conv(name="conv", **changes)
     model = before(affine(BOTH_SIGNS), *BETWEEN[between](), conv)

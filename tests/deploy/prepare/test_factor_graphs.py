@@ -194,7 +194,7 @@ def test_random_networks_keep_their_function(seed):
 
     def build(x):
         maps = [x]
-        for index in range(25):
+        for index in range(15):
             first, second = (maps[-min(len(maps), d)] for d in random.integers(1, 5, 2))
             maps.append(random.choice(BRICKS)(first, second, f"brick{index}"))
         return maps[-1]

@@ -47,8 +47,11 @@ NORMS = {
 }
 
 
+# What is group norm becomes one layer of the package, as the next test sees.
 @pytest.mark.convert
-@pytest.mark.parametrize("name", NORMS)
+@pytest.mark.parametrize(
+    "name", [n for n in NORMS if n not in ("a group per channel", "no affine")]
+)
 def test_converts_beside_a_shortcut(name, tmp_path):
     model = network(NORMS[name]())
     images = np.random.default_rng(7).normal(size=(16, 8, 8, 32)).astype(np.float32)

@@ -41,6 +41,10 @@ def rsign_conv(filters=32, size=3, **changes):
     )
 
 
+def row(*layers):
+    return chain(*layers, stem=False, shape=SHAPE)
+
+
 def block(x):
     x = layers.Add()([rsign_conv()(x), x])
     return nobn.layers.RPReLU()(x)
@@ -51,7 +55,7 @@ def model_of(function, shape=SHAPE):
     return scrambled(keras.Model(inputs, function(inputs)))
 
 
-@pytest.mark.parametrize("blocks", [1, 2, 5])
+@pytest.mark.parametrize("blocks", [1, 3])
 def test_an_identity_block_keeps_the_shift_of_its_sign(blocks):
     """Each block has four shifts: of the sign, the two of the rectifier, the next."""
 
@@ -91,7 +95,7 @@ def test_a_convolution_in_front_takes_the_first_shift_too():
     ids=lambda between: "-".join(type(layer).__name__ for layer in between),
 )
 def test_a_convolution_takes_the_shift_of_a_sign_behind(between):
-    model = checked(chain(binary_conv(), *between, rsign_conv(), *head()))
+    model = checked(row(binary_conv(), *between, rsign_conv()))
     assert additions(model) == 0
 
 
@@ -128,8 +132,7 @@ def test_real_kernels_give_any_shift(front):
     ids=lambda behind: "-".join(type(layer).__name__ for layer in behind),
 )
 def test_real_kernels_take_any_shift(behind):
-    rows = [binary_conv(), nobn.layers.RPReLU(), *behind]
-    assert additions(checked(chain(*rows))) == 0
+    assert additions(checked(row(binary_conv(), nobn.layers.RPReLU(), *behind))) == 0
 
 
 @pytest.mark.parametrize(
@@ -148,9 +151,9 @@ def test_real_kernels_take_any_shift(behind):
     ids=lambda layer: type(layer).__name__,
 )
 def test_a_shift_stays_where_nothing_can_take_it(behind):
-    before = additions(checked(chain(binary_conv(), behind)))
-    rows = [binary_conv(), nobn.layers.RPReLU(), behind]
-    assert additions(checked(chain(*rows))) == before + 1
+    before = additions(checked(row(binary_conv(), behind)))
+    model = row(binary_conv(), nobn.layers.RPReLU(), behind)
+    assert additions(checked(model)) == before + 1
 
 
 def test_the_output_of_the_model_is_what_it_was():

@@ -30,11 +30,15 @@ def strided(kind, size, padding, kernel, strides, several=False):
 
 @pytest.mark.convert
 @pytest.mark.parametrize(
-    "kind", [layers.Conv2D, layers.DepthwiseConv2D, lq.layers.QuantConv2D]
-)
-@pytest.mark.parametrize(
-    "size, padding, kernel, strides",
-    [(8, 1, 3, 2), (16, 3, 7, 2), (8, 1, 3, 3), (8, ((1, 1), (0, 1)), 3, 2)],
+    "kind, size, padding, kernel, strides",
+    [
+        (layers.Conv2D, 8, 1, 3, 2),
+        (layers.Conv2D, 16, 3, 7, 2),
+        (layers.Conv2D, 8, 1, 3, 3),
+        (layers.Conv2D, 8, ((1, 1), (0, 1)), 3, 2),
+        (layers.DepthwiseConv2D, 8, 1, 3, 2),
+        (lq.layers.QuantConv2D, 8, 1, 3, 3),
+    ],
 )
 def test_strided_convolutions_of_padded_maps(
     kind, size, padding, kernel, strides, tmp_path

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.nets import binary_conv, chain, head, images, three_convs
+from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError, _convert, convert
 from larq_nobn.deploy.prepare._prepare import prepare
@@ -36,9 +36,15 @@ def wrong_in_files(monkeypatch):
     return spoil
 
 
+def two_convs():
+    convs = binary_conv(8, name="first"), binary_conv(8, name="second")
+    norms = keras.layers.BatchNormalization(), keras.layers.BatchNormalization()
+    return chain(convs[0], norms[0], convs[1], norms[1], *head(), name="two")
+
+
 @pytest.mark.parametrize("layer", ["stem", "second", "head"])
 def test_the_layer_at_fault_is_found(layer, wrong_in_files):
-    prepared = prepare(three_convs())
+    prepared = prepare(two_convs())
     wrong_in_files(layer)
     found = first_drift(prepared, [images()], 1e-3)
     assert f"first layer to compute something else is '{layer}' (" in found
@@ -63,8 +69,8 @@ def test_branches_do_not_hide_a_fault(layer, wrong_in_files):
 
 
 def test_conversions_are_few(monkeypatch, wrong_in_files):
-    prepared = prepare(chain(*(binary_conv(name=f"c{i}") for i in range(14))))
-    wrong_in_files("c9")
+    prepared = prepare(chain(*(binary_conv(4, name=f"c{i}") for i in range(7))))
+    wrong_in_files("c4")
     count = 0
     right = _drift.to_flatbuffer
 
@@ -74,20 +80,20 @@ def test_conversions_are_few(monkeypatch, wrong_in_files):
         return right(*arguments)
 
     monkeypatch.setattr(_drift, "to_flatbuffer", counted)
-    assert "'c9'" in first_drift(prepared, [images()], 1e-3)
-    assert count <= 6  # all 15 layers, and 4 halvings of them
+    assert "'c4'" in first_drift(prepared, [images()], 1e-3)
+    assert count <= 4  # all 8 layers, and 3 halvings of them
 
 
 def test_nothing_is_found_where_nothing_differs():
-    found = first_drift(prepare(three_convs()), [images()], 1e-3)
+    found = first_drift(prepare(two_convs()), [images()], 1e-3)
     assert found == "Converted once more, it computes the same as its model."
 
 
 def test_the_message_of_a_conversion_names_the_layer(wrong_in_files, tmp_path):
-    wrong_in_files("second")
-    message = "to differ is that of layer 'third'.* something else is 'second'.*No file"
+    wrong_in_files("first")
+    message = "to differ is that of layer 'second'.* something else is 'first'.*No file"
     with pytest.raises(VerificationError, match=message):
-        convert(three_convs(), tmp_path / "m.tflite")
+        convert(two_convs(), tmp_path / "m.tflite")
     assert not any(tmp_path.iterdir())
 
 
@@ -113,11 +119,11 @@ def test_numbers_that_are_none_differ(monkeypatch):
         return right(lambda x: [y * np.nan for y in function(x)], variables, ports)
 
     monkeypatch.setattr(_drift, "to_flatbuffer", spoiled)
-    assert "is 'stem' (" in first_drift(prepare(three_convs()), [images()], 1e-3)
+    assert "is 'stem' (" in first_drift(prepare(two_convs()), [images()], 1e-3)
 
 
 def test_a_part_that_does_not_convert_is_no_reason_to_stop(monkeypatch):
-    prepared = prepare(three_convs())
+    prepared = prepare(two_convs())
 
     def broken(*arguments):
         raise _drift.ConversionError("Odd parts.")
