@@ -227,6 +227,7 @@ def test_without_larq_compute_engine(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eager")
 def test_no_space_for_the_model(
     tiny: tuple[str, ...],
     invoke: Invoke,

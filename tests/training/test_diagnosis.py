@@ -156,6 +156,7 @@ def poisoned(epoch: int, step: int) -> object:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("little_network")
 def test_a_run_keeps_its_last_checkpoint_and_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
