@@ -70,12 +70,15 @@ def little(
     normalization: str,
     width: int = 4,
     blocks: tuple[int, ...] = (1,),
+    binary_weights: bool = True,
 ) -> keras.Model:
     """Gathers whatever can be: random draws, averages, tau, flipped signs, metrics."""
     x = image = keras.Input(input_shape)
-    x = nobn.layers.IndependentComponent(0.1)(keras.layers.Flatten()(x))
-    x = lq.layers.QuantDense(width, kernel_quantizer=nobn.quantizers.ReCU())(x)
-    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Flatten()(x)
+    x = nobn.layers.IndependentComponent(0.1, name="first_norm")(x)
+    quantizer = nobn.quantizers.ReCU() if binary_weights else None
+    x = lq.layers.QuantDense(width, kernel_quantizer=quantizer, name="binary")(x)
+    x = keras.layers.BatchNormalization(name="second_norm")(x)
     x = keras.layers.Dropout(0.3)(x)
     x = nobn.layers.SignFlipDropout(0.3)(lq.quantizers.SteSign()(x))
     return keras.Model(image, keras.layers.Dense(classes, name="head")(x))

@@ -77,7 +77,7 @@ class _StopInStage(keras.callbacks.Callback):
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("little_network")
 def test_two_stages(tmp_path: Path):
     settings = replace(TINY, stages=2)
     whole = training.train(settings, tmp_path / "whole")
