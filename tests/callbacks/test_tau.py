@@ -70,7 +70,7 @@ def test_inside_another_quantizer():
         return nobn.quantizers.BinaryRegularized(nobn.quantizers.ReCU())
 
     model = compiled(layer=lambda **kw: binary(quantizer=regularized, **kw))
-    fit(model, TauScheduler(0.6, 0.7), epochs=1)
+    fit(model, TauScheduler(0.6, 0.7), epochs=1, steps_per_epoch=1)
     inner = model.get_layer("binary").kernel_quantizer.quantizer
     assert_allclose(inner.tau, 0.6, rtol=1e-6)
 

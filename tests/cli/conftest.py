@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from larq_nobn.cli import main
+from training.runs import step_by_step, without_curves
 
 Invoke = Callable[..., Result]
 TINY = (
@@ -35,6 +36,13 @@ def _same_logging_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     for logger, level in zip(loggers, levels, strict=True):
         logger.setLevel(level)
+
+
+@pytest.fixture
+def eager() -> Iterator[None]:
+    """For runs of a few steps, which a graph would take longer to be made for."""
+    with step_by_step(), without_curves():
+        yield
 
 
 @pytest.fixture(scope="session")

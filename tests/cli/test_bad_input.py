@@ -6,6 +6,7 @@ import builtins
 import errno
 import os
 import re
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,23 +21,31 @@ from larq_nobn._keras import keras
 Invoke = Callable[..., Result]
 
 
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of models that are not what the commands want."""
+    folder = tmp_path_factory.mktemp("models")
+    inputs = keras.Input((4, 4, 1))
+    logits = keras.layers.Dense(10)(keras.layers.Flatten()(inputs))
+    keras.Model(inputs, logits).save(folder / "float.keras")
+    opened = keras.layers.Lambda(lambda x: x)(logits)
+    keras.Model(inputs, opened).save(folder / "lambda.keras")
+    first = keras.layers.BatchNormalization(axis=1, name="first")
+    keras.Model(inputs, first(inputs)).save(folder / "channels.keras")
+    return folder
+
+
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with things that are not what the commands want."""
+def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with them, and with other things of the kind."""
     monkeypatch.chdir(tmp_path)
+    shutil.copytree(models, tmp_path, dirs_exist_ok=True)
     Path("full").mkdir()
     Path("full", "notes.txt").write_text("mine")
     Path("empty").mkdir()
     Path("notes.txt").write_text("text")
     Path("damaged.keras").write_bytes(b"PK\3\4 cut off")
     Path("damaged.tflite").write_bytes(b"\x1c\0\0\0TFL3 cut off")
-    inputs = keras.Input((4, 4, 1))
-    logits = keras.layers.Dense(10)(keras.layers.Flatten()(inputs))
-    keras.Model(inputs, logits).save("float.keras")
-    opened = keras.layers.Lambda(lambda x: x)(logits)
-    keras.Model(inputs, opened).save("lambda.keras")
-    first = keras.layers.BatchNormalization(axis=1, name="first")
-    keras.Model(inputs, first(inputs)).save("channels.keras")
     return tmp_path
 
 
@@ -227,6 +236,7 @@ def test_without_larq_compute_engine(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eager")
 def test_no_space_for_the_model(
     tiny: tuple[str, ...],
     invoke: Invoke,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -14,7 +15,7 @@ import pytest
 from larq_nobn import data, deploy, diagnostics, training
 from click.testing import Result
 from larq_nobn._keras import keras
-from larq_nobn.cli import _deploy, main
+from larq_nobn.cli import _demo, _deploy, main
 from larq_nobn.training.start import Beginning
 
 Invoke = Callable[..., Result]
@@ -272,7 +273,11 @@ def test_data_of_digits_needs_nothing(invoke: Invoke):
 
 @pytest.mark.convert
 @pytest.mark.slow
-def test_demo_replaces_an_earlier_one(invoke: Invoke, tmp_path: Path):
+def test_demo_replaces_an_earlier_one(
+    invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shorter = replace(_demo.STORIES["digits"], blocks=(1, 1))
+    monkeypatch.setitem(_demo.STORIES, "digits", shorter)
     folder = tmp_path / "demo"
     files = {"model.tflite", "model.tflite.json", "report.json"}
     for old in ("run/old.txt", "run.new/half.txt", *files):
@@ -288,10 +293,10 @@ def test_demo_replaces_an_earlier_one(invoke: Invoke, tmp_path: Path):
     assert record["settings"]["epochs"] == 2
     assert record["settings"]["normalization"] == "nobn"
     report = json.loads((folder / "report.json").read_text())
-    assert report["lce_bconv2d"] == report["binary_layers"] == 8
+    assert report["lce_bconv2d"] == report["binary_layers"] == 2
     assert report["verify"]["unexplained"] == 0
     shown = dict(re.findall(r"│ (.+?) +│ (.+?) +│", result.stdout))
-    assert shown["binary convolutions"] == "8 of 8 binary layers"
+    assert shown["binary convolutions"] == "2 of 2 binary layers"
     assert shown["unexplained"] == "0"
     assert shown["test accuracy per epoch"].count("%") == 2
     # Two epochs on digits; guessing would give 10 %.

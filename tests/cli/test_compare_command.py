@@ -11,12 +11,13 @@ from larq_nobn import training
 from cli.answers import one_sentence
 from click.testing import Result
 from larq_nobn.training.comparison import _cells
+from training.runs import step_by_step, without_curves
 
 Invoke = Callable[..., Result]
 GRID = (
     *("compare", "--normalizations", "none,nobn", "--seeds", "1"),
     *("--dataset", "digits", "--width", "4", "--blocks", "1"),
-    *("--epochs", "1", "--batch-sizes", "32", "--limit", "64"),
+    *("--epochs", "1", "--batch-sizes", "32", "--limit", "32"),
 )
 CELLS = {"none-32-1", "nobn-32-1"}
 Compared = tuple[Path, Result]
@@ -25,7 +26,8 @@ Compared = tuple[Path, Result]
 @pytest.fixture(scope="module")
 def compared(tmp_path_factory: pytest.TempPathFactory, invoke: Invoke) -> Compared:
     folder = tmp_path_factory.mktemp("compare") / "grid"
-    return folder, invoke(*GRID, "--output", folder, "--json", "-")
+    with step_by_step(), without_curves():
+        return folder, invoke(*GRID, "--output", folder, "--json", "-")
 
 
 @pytest.mark.slow

@@ -54,6 +54,7 @@ def test_a_look_at_a_folder(pictures: Path, invoke: Invoke, tmp_path: Path):
 
 @pytest.mark.slow
 @pytest.mark.convert
+@pytest.mark.usefixtures("eager")
 def test_from_pictures_to_a_file(pictures: Path, invoke: Invoke, tmp_path: Path):
     run, file = tmp_path / "run", tmp_path / "m.tflite"
     broken = pictures / NAMES[0] / "broken.png"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -100,6 +101,7 @@ def stock() -> Callable[..., bytes]:
     def images():
         return ([RANDOM.random((1, 8, 8, 1), np.float32)] for _ in range(4))
 
+    @functools.cache
     def convert(quantized: bool = False, int8: bool = False) -> bytes:
         converter = tf.lite.TFLiteConverter.from_keras_model(model)
         if quantized:

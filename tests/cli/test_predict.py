@@ -150,6 +150,7 @@ def test_one_sentence(run_folder: Path, invoke: Invoke, tmp_path: Path):
 
 @pytest.mark.slow
 @pytest.mark.convert
+@pytest.mark.usefixtures("eager")
 def test_from_a_folder_of_pictures_to_a_file(
     images: np.ndarray,
     pictures: Path,

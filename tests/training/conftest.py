@@ -1,11 +1,13 @@
-"""One tiny run, shared by the tests that only look at it."""
+"""One tiny run, shared by the tests that only look at it, and what others save by."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from larq_nobn import training
+from training.runs import step_by_step, with_little_network, without_curves
 
 TINY = training.RunSettings(
     dataset="digits", width=8, blocks=(1,), epochs=2, batch_size=32, limit=128
@@ -21,3 +23,22 @@ def tiny_settings() -> training.RunSettings:
 def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> training.Run:
     folder: Path = tmp_path_factory.mktemp("training") / "run"
     return training.train(TINY, folder)
+
+
+@pytest.fixture(autouse=True)
+def blank_curves() -> Iterator[None]:
+    """For the runs of single tests; those that tests share have a true picture."""
+    with without_curves():
+        yield
+
+
+@pytest.fixture
+def eager() -> Iterator[None]:
+    with step_by_step():
+        yield
+
+
+@pytest.fixture
+def little_network() -> Iterator[None]:
+    with with_little_network():
+        yield

@@ -1,12 +1,22 @@
-"""Runs that are compared with each other."""
+"""Runs that are compared with each other, at little cost."""
 
 from __future__ import annotations
 
 import csv
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
+import larq_nobn as nobn
+import larq as lq
 import numpy as np
+import pytest
 from larq_nobn import training
+from larq_nobn._keras import keras
+from larq_nobn.training.folder import _record
+from larq_nobn.training.run import _start
+from larq_nobn.training.settings import NETWORKS
 
 # What a clock or the system says.
 _MEASURED = ("seconds", "images_per_second", "peak_")
@@ -30,3 +40,53 @@ def assert_same(ours: training.Run, theirs: training.Run) -> None:
     for a, b in zip(*states, strict=True):
         np.testing.assert_array_equal(a.numpy(), b.numpy(), a.name)
     assert history_of(ours.folder) == history_of(theirs.folder)
+
+
+@contextmanager
+def step_by_step() -> Iterator[None]:
+    """Takes steps as they come: of a few of them, a graph takes longer."""
+    compile_ = _start._compile
+
+    def eagerly(model: keras.Model, *arguments: object) -> None:
+        model.compile = partial(model.compile, run_eagerly=True)
+        compile_(model, *arguments)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_start, "_compile", eagerly)
+        yield
+
+
+@contextmanager
+def without_curves() -> Iterator[None]:
+    """Leaves an empty picture of a run, a true one of which takes a third of it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(_record, "draw_curves", lambda target, *_: target.touch())
+        yield
+
+
+def little(
+    input_shape: tuple[int, ...],
+    classes: int,
+    normalization: str,
+    width: int = 4,
+    blocks: tuple[int, ...] = (1,),
+    binary_weights: bool = True,
+) -> keras.Model:
+    """Gathers whatever can be: random draws, averages, tau, flipped signs, metrics."""
+    x = image = keras.Input(input_shape)
+    x = keras.layers.Flatten()(x)
+    x = nobn.layers.IndependentComponent(0.1, name="first_norm")(x)
+    quantizer = nobn.quantizers.ReCU() if binary_weights else None
+    x = lq.layers.QuantDense(width, kernel_quantizer=quantizer, name="binary")(x)
+    x = keras.layers.BatchNormalization(name="second_norm")(x)
+    x = keras.layers.Dropout(0.3)(x)
+    x = nobn.layers.SignFlipDropout(0.3)(lq.quantizers.SteSign()(x))
+    return keras.Model(image, keras.layers.Dense(classes, name="head")(x))
+
+
+@contextmanager
+def with_little_network() -> Iterator[None]:
+    """Takes that network, step by step."""
+    with step_by_step(), pytest.MonkeyPatch.context() as patch:
+        patch.setitem(NETWORKS, "ReActNet18", little)
+        yield

@@ -18,7 +18,7 @@ from larq_nobn.training.run._diagnosis import Watch, _advice, name_the_culprit
 IMAGES = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
 LABELS = tf.range(8) % 3
 TINY = training.RunSettings(
-    dataset="digits", width=4, blocks=(1,), epochs=3, batch_size=32, limit=96
+    dataset="digits", width=4, blocks=(1,), epochs=2, batch_size=32, limit=64
 )
 
 
@@ -156,21 +156,22 @@ def poisoned(epoch: int, step: int) -> object:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("little_network")
 def test_a_run_keeps_its_last_checkpoint_and_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(data, "load", poisoned(epoch=1, step=2))
+    monkeypatch.setattr(data, "load", poisoned(epoch=1, step=1))
     arguments = ("--dataset", "digits", "--width", "4", "--blocks", "1", "--epochs")
-    arguments += ("3", "--batch-size", "32", "--limit", "96", "--recipe", "plain")
+    arguments += ("2", "--batch-size", "32", "--limit", "64", "--recipe", "plain")
     command = ["train", *arguments, "--output", str(tmp_path / "run"), "--resume"]
     result = CliRunner().invoke(main, command)
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1] == (
-        "Error: The loss is not finite at epoch 2, step 3: the images are not finite. "
+        "Error: The loss is not finite at epoch 2, step 2: the images are not finite. "
         "The last good checkpoint is that of epoch 1. Prepare the data set again."
     )
     assert training.epochs_kept(tmp_path / "run") == 1
-    with pytest.raises(training.NonFiniteLoss, match="epoch 2, step 3"):
+    with pytest.raises(training.NonFiniteLoss, match="epoch 2, step 2"):
         training.train(TINY, tmp_path / "run", resume=True)
     monkeypatch.undo()
-    assert len(training.train(TINY, tmp_path / "run", resume=True).history) == 3
+    assert len(training.train(TINY, tmp_path / "run", resume=True).history) == 2

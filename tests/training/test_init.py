@@ -413,6 +413,7 @@ else:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eager")
 def test_a_run_that_goes_on_takes_nothing_again(
     small: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):

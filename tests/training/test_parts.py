@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from larq_nobn import training
 from larq_nobn.training.run import _train as _run
+from training.runs import step_by_step, without_curves
 
 TINY = training.RunSettings.from_recipe(
-    "plain", dataset="digits", width=4, blocks=(1,), epochs=1, batch_size=32, limit=64
+    "plain", dataset="digits", width=4, blocks=(1,), epochs=1, batch_size=32, limit=32
 )
 # So slow that the second stage is still where the first one ended.
 TAUGHT_IN_TWO = replace(
@@ -43,7 +44,11 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Resumed:
             raise KeyboardInterrupt
         return fit(settings, folder, *rest)
 
-    with pytest.MonkeyPatch.context() as patch:
+    with (
+        step_by_step(),
+        without_curves(),
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setattr(_run, "fit", stopped_at_the_last)
         with pytest.raises(KeyboardInterrupt):
             training.train(TAUGHT_IN_TWO, folder)
@@ -80,6 +85,7 @@ def test_a_teacher_is_trained_first_and_one_teaches_both_stages(resumed: Resumed
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("eager")
 def test_a_teacher_may_be_a_run(tiny_run: training.Run, tmp_path: Path):
     by_labels = training.train(TINY, tmp_path / "labels")
     taught = replace(TINY, teacher=str(tiny_run.folder))

@@ -53,6 +53,7 @@ def settings(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("little_network")
 def test_resumed_and_handed_over(settings: training.RunSettings, tmp_path: Path):
     """Stopped in the second epoch, a run ends like one of the same pixels as arrays."""
     with pytest.raises(Stop):

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from larq_nobn import training
 from larq_nobn._keras import keras
@@ -107,3 +108,6 @@ def test_two_at_a_time_train_what_one_process_does(
     assert [Path(each.folder).name for each in comparison.outcomes] == list(grid)
     assert_same(training.load_run(tmp_path / "again"), tiny_run)
     assert [row["epoch"] for row in comparison.outcomes[1].history] == [1]
+    # Of another seed is the kernel of the stem too: all else may start from constants.
+    other = training.load_run(tmp_path / "other").model.get_weights()[0]
+    assert np.abs(other - tiny_run.model.get_weights()[0]).max() > 0.1

@@ -36,6 +36,7 @@ def _fitting(name: str) -> str:
 
 # The others are one of these with further epochs, or with a part before it.
 @pytest.mark.slow
+@pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize(
     "name", ["nobn", "ab_cifar", "recu_cifar", "bnn_plus", "bayesian"]
 )

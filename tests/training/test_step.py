@@ -31,26 +31,27 @@ def accuracy() -> keras.metrics.Metric:
     return keras.metrics.SparseCategoricalAccuracy("accuracy", "float32")
 
 
-def compiled(network: keras.Model, optimizer: object, **step: object) -> keras.Model:
+def compiled(
+    network: keras.Model, optimizer: object, eagerly: bool = True, **step: object
+) -> keras.Model:
     """The network as Keras trains it, or under our step if that is described."""
-    network.compile(optimizer, cross_entropy(), metrics=[accuracy()], jit_compile=False)
+    way = {"metrics": [accuracy()], "jit_compile": False, "run_eagerly": eagerly}
+    network.compile(optimizer, cross_entropy(), **way)
     if not step:
         return network
     trainee = Trainee(network, **step)
-    trainee.compile(
-        network.optimizer, network.loss, metrics=[accuracy()], jit_compile=False
-    )
+    trainee.compile(network.optimizer, network.loss, **way)
     return trainee
 
 
 def train_digits(precision: str, **step: object) -> tuple[list[np.ndarray], dict]:
-    """Weights and history of a small binary network after four steps."""
+    """Weights and history of a small binary network after two steps."""
     keras.utils.set_random_seed(0)
     with dtype_policy(precision):
         network = models.ReActNet18((8, 8, 1), 10, width=4, blocks=(1,))
         optimizer = AdaptiveGradientClipping(keras.optimizers.Adam(1e-3), 0.02)
         model = compiled(network, optimizer, **step)
-    images, tests = (data.load("digits", s, 32, limit=128) for s in ("train", "test"))
+    images, tests = (data.load("digits", s, 32, limit=64) for s in ("train", "test"))
     fitted = model.fit(images, epochs=1, validation_data=tests, verbose=0)
     return network.get_weights(), fitted.history
 
@@ -188,7 +189,8 @@ def test_a_teacher_is_no_part_of_the_network():
 @pytest.mark.parametrize("accumulate", [1, 3])
 def test_a_loss_that_is_not_finite_updates_nothing(accumulate: int):
     network = dense()
-    trainee = compiled(network, keras.optimizers.Adam(), accumulate=accumulate)
+    # In a graph, where only what is tied together keeps its order.
+    trainee = compiled(network, keras.optimizers.Adam(), False, accumulate=accumulate)
     trainee.train_on_batch(INPUTS, LABELS)
     before = network.get_weights()
     poisoned = INPUTS.copy()
@@ -214,7 +216,7 @@ def test_accumulation_under_loss_scaling():
             network = half_precise()
             scaling = keras.mixed_precision.LossScaleOptimizer
             optimizer = scaling(keras.optimizers.SGD(0.5), initial_scale=2.0**40)
-            model = compiled(network, optimizer, **step)
+            model = compiled(network, optimizer, False, **step)
         start = network.get_weights()
         model.train_on_batch(INPUTS, LABELS)  # overflows: halves the scale only
         for ours, theirs in zip(network.get_weights(), start, strict=True):
@@ -229,12 +231,21 @@ def test_accumulation_under_loss_scaling():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", training.PRECISIONS)
-def test_precisions_are_equally_accurate(precision: str, tmp_path: Path):
+@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
+def test_half_precision_is_accurate_and_confined_to_the_run(
+    precision: str, tmp_path: Path
+):
     settings = training.RunSettings.from_recipe(
-        dataset="digits", width=16, blocks=(1, 1), epochs=4, batch_size=16, limit=640
+        dataset="digits", width=16, blocks=(1, 1), epochs=4, batch_size=16, limit=320
     )
     run = training.train(replace(settings, precision=precision), tmp_path / "run")
-    # Measured over eight seeds each, mean and standard deviation: float32 0.762, 0.020;
-    # mixed_float16 0.754, 0.034; mixed_bfloat16 0.762, 0.033. Four of the first below.
-    assert run.record["metrics"]["val_accuracy"] > 0.762 - 4 * 0.020
+    # Measured over four seeds each, mean and standard deviation: float32 0.586, 0.029;
+    # mixed_float16 0.629, 0.049. Four of the first below.
+    assert run.record["metrics"]["val_accuracy"] > 0.586 - 4 * 0.029
+    assert run.model.dtype_policy.name == precision
+    assert keras.mixed_precision.global_policy().name == "float32"
+    reopened = training.load_run(run.folder).model
+    for ours, theirs in zip(
+        run.model.get_weights(), reopened.get_weights(), strict=True
+    ):
+        assert_array_equal(ours, theirs)

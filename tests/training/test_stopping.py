@@ -18,7 +18,7 @@ from larq_nobn.training.run._stopping import StopCheck, stoppable
 RAISES = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: training.Terminated}
 TINY = (
     *("train", "--recipe", "plain", "--dataset", "digits", "--width", "4"),
-    *("--blocks", "1", "--epochs", "2", "--batch-size", "32", "--limit", "64"),
+    *("--blocks", "1", "--epochs", "2", "--batch-size", "32", "--limit", "32"),
 )
 
 
@@ -136,6 +136,7 @@ def stopped_in(
     return result.exit_code, result.stderr.splitlines()[-1]
 
 
+@pytest.mark.usefixtures("little_network")
 def test_the_command_says_what_is_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     folder = tmp_path / "run"
     stopped = "Stopped; nothing half-written is left."

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import logging
-import os
 import socket
-import subprocess
-import sys
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
+import fresh
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -96,18 +93,6 @@ def test_one_of_all_workers_writes(cluster: dict, kind: str, index: int, chief: 
     assert is_chief(SimpleNamespace(cluster_resolver=resolver)) == chief
 
 
-def test_parts_of_batches_with_statistics_are_warned_of(
-    tiny_settings: training.RunSettings,
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
-):
-    settings = replace(tiny_settings, normalization="batch_norm", epochs=1, limit=32)
-    with caplog.at_level(logging.WARNING, "larq_nobn"):
-        training.train(replace(settings, accumulate=4), tmp_path / "run")
-    assert "'batch_norm' takes its statistics from the 8 images" in caplog.text
-    assert "not from all of batch_size=32" in caplog.text
-
-
 MIRRORED = """
 import numpy as np
 from pathlib import Path
@@ -174,34 +159,23 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
-def run_workers(folder: Path) -> list[int]:
-    """Starts two workers, and returns their exit codes; none outlives this."""
+def run_workers(folder: Path) -> list[fresh.Ended]:
+    """Runs two workers to their ends."""
     addresses = [f"localhost:{port}" for port in free_ports(2)]
-    processes = []
-    try:
-        for index in range(2):
-            task = {"type": "worker", "index": index}
-            config = {"cluster": {"worker": addresses}, "task": task}
-            with (folder / f"log{index}.txt").open("w") as log:
-                started = subprocess.Popen(
-                    [sys.executable, worker.__file__, folder, str(index)],
-                    env={**os.environ, "TF_CONFIG": json.dumps(config)},
-                    stdout=log,
-                    stderr=subprocess.STDOUT,
-                )
-            processes.append(started)
-        return [process.wait(timeout=600) for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-            process.wait()
+
+    def run(index: int) -> fresh.Ended:
+        config = {"TF_CONFIG": described("worker", index, *addresses)}
+        return fresh.run(Path(worker.__file__), [folder, index], config)
+
+    with ThreadPoolExecutor(2) as pool:
+        return list(pool.map(run, range(2)))
 
 
 @pytest.mark.slow
 def test_two_workers_train_as_one_process(alone: training.Run, tmp_path: Path):
-    codes = run_workers(tmp_path)
-    logs = [(tmp_path / f"log{index}.txt").read_text()[-3000:] for index in range(2)]
-    assert codes == [0, 9], logs
+    ended = run_workers(tmp_path)
+    said = [each.stderr[-3000:] for each in ended]
+    assert [each.returncode for each in ended] == [0, 9], said
     together = training.load_run(tmp_path / "run")
     worker.assert_same_run(together, alone)
     with (
