@@ -877,7 +877,7 @@ FAULTS = (
         "objects.update(dict.fromkeys(bare, cls))",
         "objects.update(dict.fromkeys(bare[1:], cls))",
         ("tests/test_contract.py",),
-        "files and ScaledStandardization",
+        "files",
     ),
     Fault(
         "math: double precision is lost",

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from collections.abc import Iterable
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import contract_reopen
+import fresh
 import numpy as np
 from contract_case import Case
-from contract_networks import draw, host, network, perturb
+from contract_networks import draw, host, network, perturb, side_by_side
 
 SUFFIXES = contract_reopen.SUFFIXES
 
@@ -26,19 +24,22 @@ class Opened:
     architecture: str
 
 
-def written(case: Case, folder: Path) -> Opened:
-    """Saves a network around the row in every format, with inputs for it."""
-    called, shape = host(case, case.shapes[0], case.make())
-    model = network(called, shape, unknown=True)
+def written(cases: Sequence[Case], name: str, folder: Path) -> Opened:
+    """Saves one network around some rows in every format, with inputs for it."""
+    parts, images = [], []
+    for case in cases:
+        called, shape = host(case, case.shapes[0], case.make())
+        parts.append(network(called, shape, unknown=True))
+        drawn = draw(case, shape)
+        images += drawn if isinstance(shape, list) else [drawn]
+    model = side_by_side(parts)
     perturb(model)
-    inputs = draw(case, shape)
     # In float32 as Keras would make them, so that both processes start from the same.
-    images = inputs if isinstance(shape, list) else [inputs]
     images = [image.astype(np.float32) for image in images]
-    np.savez(folder / f"{case.name}.inputs.npz", *images)
+    np.savez(folder / f"{name}.inputs.npz", *images)
     for suffix in SUFFIXES:
         kind = {"save_format": "tf"} if suffix == ".saved_model" else {}
-        model.save(folder / f"{case.name}{suffix}", **kind)
+        model.save(folder / f"{name}{suffix}", **kind)
     return Opened(
         contract_reopen.outputs(model, images),
         contract_reopen.class_names(model),
@@ -46,20 +47,9 @@ def written(case: Case, folder: Path) -> Opened:
     )
 
 
-def reopen(folder: Path) -> None:
-    """Opens every file of `folder` in one process that imports only larq_nobn."""
-    # That process has to choose legacy Keras by itself.
-    environment = {k: v for k, v in os.environ.items() if k != "TF_USE_LEGACY_KERAS"}
-    subprocess.run(
-        [sys.executable, contract_reopen.__file__, str(folder)],
-        check=True,
-        env=environment,
-    )
-
-
-def opened(case: Case, suffix: str, folder: Path) -> Opened:
+def opened(name: str, suffix: str, folder: Path) -> Opened:
     """What the fresh process found in one file."""
-    path = folder / f"{case.name}{suffix}"
+    path = folder / f"{name}{suffix}"
     error = Path(f"{path}.error.txt")
     if error.exists():
         raise AssertionError(f"{path.name} could not be opened:\n{error.read_text()}")
@@ -68,8 +58,14 @@ def opened(case: Case, suffix: str, folder: Path) -> Opened:
     return Opened(outputs, list(found["classes"]), str(found["architecture"]))
 
 
-def write_and_reopen(cases: Iterable[Case], folder: Path) -> dict[str, Opened]:
-    """Both steps for all rows; returns what the writing process saw, by name."""
-    seen = {case.name: written(case, folder) for case in cases}
-    reopen(folder)
+def write_and_reopen(
+    groups: Mapping[str, Sequence[Case]], folder: Path
+) -> dict[str, Opened]:
+    """Writes a network per group and opens every file in one process of its own.
+
+    Returns what the writing process saw, by name of the group.
+    """
+    seen = {name: written(cases, name, folder) for name, cases in groups.items()}
+    done = fresh.run(Path(contract_reopen.__file__), [folder])
+    assert done.returncode == 0, done.stderr
     return seen

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import larq as lq
@@ -82,15 +81,21 @@ def network(called: Any, shape: Shape | list[Shape], unknown: bool) -> keras.Mod
     return keras.Model(nodes, tf.nest.flatten(found))
 
 
+def side_by_side(models: Iterable[keras.Model]) -> keras.Model:
+    """One model of several, which share nothing."""
+    parts = list(models)
+    inputs = [node for part in parts for node in part.inputs]
+    return keras.Model(inputs, [node for part in parts for node in part.outputs])
+
+
 def trained_network(case: Case, layer: Any) -> tuple[keras.Model, Any]:
-    """A compiled model with weights on both sides of the row, and its input shapes."""
+    """A model with weights on both sides of the row, and its input shapes."""
     called, shape = host(case, case.shapes[0], layer)
     nodes = [keras.Input(batch_shape=each) for each in input_shapes(shape)]
-    first = keras.layers.Dense(nodes[0].shape[-1], name="before")(nodes[0])
+    before = keras.layers.Dense(nodes[0].shape[-1], name=f"before_{case.name}")
+    first = before(nodes[0])
     inner = [first, *nodes[1:]] if isinstance(shape, list) else first
-    model = keras.Model(nodes, tf.nest.flatten(called(inner)))
-    model.compile(keras.optimizers.SGD(0.1), "mse")
-    return model, shape
+    return keras.Model(nodes, tf.nest.flatten(called(inner))), shape
 
 
 def deployed_network(case: Case, layer: Any) -> keras.Model:
@@ -124,20 +129,3 @@ def deployed_network(case: Case, layer: Any) -> keras.Model:
         rest = [tf.constant(each, tf.float32) for each in draw(case, others)]
         y = layer([y, *rest] if rest else y)
     return keras.Model(image, tf.nest.flatten(y)[0])
-
-
-def operations(buffer: bytes) -> Counter[str]:
-    """How many operations of each name a converted file holds."""
-    from larq_compute_engine.mlir.python import tflite_schema as schema
-
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(buffer, 0))
-    builtin = {v: k for k, v in vars(schema.BuiltinOperator).items() if k.isupper()}
-
-    def name(operation: Any) -> str:
-        code = model.operatorCodes[operation.opcodeIndex]
-        if code.customCode:
-            return code.customCode.decode()
-        # Files hold the code in one field or the other, by the age of the operation.
-        return builtin[max(code.builtinCode, code.deprecatedBuiltinCode)]
-
-    return Counter(name(each) for graph in model.subgraphs for each in graph.operators)

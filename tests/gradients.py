@@ -2,6 +2,7 @@
 
 import numpy as np
 import tensorflow as tf
+from numpy.testing import assert_allclose
 
 
 def value_and_gradients(layer, x, upstream):
@@ -30,3 +31,13 @@ def finite_differences(function, x, step=1e-6):
         down[index] -= step
         gradient[index] = (function(up) - function(down)) / (2 * step)
     return gradient
+
+
+def assert_is_gradient(gradient, function, x, tolerance=1e-6, step=1e-6):
+    """Central differences along three random lines, which no wrong element escapes."""
+    rng = np.random.default_rng(28)
+    for _ in range(3):
+        line = rng.normal(size=np.shape(x))
+        slope = function(x + step * line) - function(x - step * line)
+        expected = np.vdot(line, gradient)
+        assert_allclose(slope / (2 * step), expected, rtol=tolerance, atol=tolerance)

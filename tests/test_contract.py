@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 from callback_cases import CASES as CALLBACKS
 from cases import CASES
-from contract_case import Case
+from contract_case import ROLES, Case
 from contract_docstring import check_docstring
 from contract_files import SUFFIXES, opened, write_and_reopen
 from contract_networks import (
@@ -24,13 +24,14 @@ from contract_networks import (
     host,
     input_shapes,
     network,
-    operations,
     perturb,
     policy,
+    side_by_side,
     trained_network,
 )
+from contract_operations import branches
 from contract_reopen import without_build_shapes
-from gradients import finite_differences
+from gradients import assert_is_gradient
 from larq_nobn._keras import PACKAGE, keras
 from numpy.testing import assert_allclose, assert_array_equal
 from regularizer_cases import CASES as REGULARIZERS
@@ -40,6 +41,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an 
 
 NAMESPACES = (nobn.quantizers, nobn.layers, nobn.regularizers, nobn.callbacks)
 TABLES = (CASES, REGULARIZERS, CALLBACKS)
+PENALTY = REGULARIZERS[0].role
 SECTIONS = (
     "Arguments",
     "Weights",
@@ -130,22 +132,17 @@ def own_arguments(cls):
     }
 
 
-def differences(case, layer, inputs, upstream, variables):
-    """Finite differences of the layer itself, by each of some variables."""
+def assert_finite_differences_agree(case, layer, inputs, upstream, variable, exact):
+    """Those of the layer itself."""
+    start = variable.numpy()
 
-    def slope(variable):
-        start = variable.numpy()
+    def loss(values):
+        variable.assign(values)
+        found = arrays(call(case, layer, inputs))
+        return sum(map(np.vdot, found, upstream)) + sum(arrays(layer.losses))
 
-        def loss(values):
-            variable.assign(values)
-            found = arrays(call(case, layer, inputs))
-            return sum(map(np.vdot, found, upstream)) + sum(arrays(layer.losses))
-
-        found = finite_differences(loss, start)
-        variable.assign(start)
-        return found
-
-    return [slope(variable) for variable in variables]
+    assert_is_gradient(exact, loss, start)
+    variable.assign(start)
 
 
 @pytest.fixture(autouse=True)
@@ -207,29 +204,22 @@ def test_eager_graph_and_symbolic_calls_agree(case, shape):
     assert_same(model(images), plain(images))
 
 
-@pytest.mark.parametrize("case, shape", rows_and_shapes("sizes"))
-def test_unknown_sizes_change_nothing(case, shape):
+@pytest.mark.parametrize("case, shape", rows_and_shapes("modes"))
+def test_modes_agree_unless_the_row_says_otherwise_and_unknown_sizes(case, shape):
     called, outer = host(case, shape, case.make())
     static, unknown = (network(called, outer, unknown) for unknown in (False, True))
     perturb(static)
     images = draw(case, outer)
+    # Of the modes first, since training may move what an inference shows.
+    modes = [arrays(static(images, training=mode)) for mode in (False, True)]
+    equal = all(map(np.array_equal, *modes))
+    assert equal == (case.training is None or case.same_value)
     expected = arrays(call(case, static, images))
     assert_same(call(case, unknown, images), expected)
     for tensor, array in zip(unknown.outputs, expected, strict=True):
         assert tensor.shape.rank == array.ndim
         assert tensor.shape.is_compatible_with(array.shape)
         assert tensor.shape[-1] == array.shape[-1]
-
-
-@pytest.mark.parametrize("case, shape", rows_and_shapes("modes"))
-def test_training_and_inference_agree_unless_the_row_says_otherwise(case, shape):
-    called, outer = host(case, shape, case.make())
-    model = network(called, outer, unknown=False)
-    perturb(model)
-    images = draw(case, outer)
-    modes = [arrays(model(images, training=mode)) for mode in (False, True)]
-    equal = all(map(np.array_equal, *modes))
-    assert equal == (case.training is None or case.same_value)
 
 
 @pytest.mark.parametrize("training", [False, True])
@@ -314,40 +304,50 @@ def test_gradients(case, shape):
         if case.smooth:
             places = tf.nest.map_structure(tf.Variable, x)
             variables = [*tf.nest.flatten(places), *layer.trainable_weights]
-            slopes = differences(case, layer, places, arrays(upstream), variables)
-            exact = [found["x"], *(found[name] for name in case.weights)]
-            assert_same(slopes, exact, tolerance=1e-6)
+            exact = arrays([found["x"], *(found[name] for name in case.weights)])
+            given = case, layer, places, arrays(upstream)
+            for variable, slope in zip(variables, exact, strict=True):
+                assert_finite_differences_agree(*given, variable, slope)
 
 
-@pytest.mark.parametrize("case", rows("train"))
-def test_one_step_changes_every_weight(case):
-    model, shape = trained_network(case, case.make())
+@pytest.mark.parametrize("role", ROLES)
+def test_one_step_changes_every_weight(role):
+    """Rows of a role side by side, in a single graph."""
+    cases = [c for c in CASES if c.role == role and "train" not in c.skip]
+    networks = [trained_network(case, case.make()) for case in cases]
+    model = side_by_side(alone for alone, _ in networks)
+    model.compile(keras.optimizers.SGD(0.1), "mse")
     rng = np.random.default_rng(25)
     targets = [rng.normal(size=y.shape) for y in model.outputs]
+    drawn = [
+        draw(case, shape) for case, (_, shape) in zip(cases, networks, strict=True)
+    ]
+    inputs = [tf.convert_to_tensor(each) for each in tf.nest.flatten(drawn)]
     before = [w.numpy() for w in model.trainable_weights]
     # One level below `train_on_batch`, which insists on a batch axis everywhere.
-    step = tf.function(model.train_step)
-    step((tf.nest.map_structure(tf.convert_to_tensor, draw(case, shape)), targets))
+    tf.function(model.train_step)((inputs, targets))
     for weight, start in zip(model.trainable_weights, before, strict=True):
         assert not np.array_equal(weight, start), weight.name
-    assert all(np.isfinite(w).all() for w in model.get_weights())
+    for weight in model.weights:
+        assert np.isfinite(weight).all(), weight.name
 
 
 @pytest.mark.slow
 def test_files_open_in_a_fresh_process(tmp_path):
-    """One test for all rows: they share the process, whose imports take seconds."""
+    """One test for all rows: they share the process and, by their roles, the files."""
     cases = [*(case for case in CASES if "files" not in case.skip), *REGULARIZERS]
-    seen = write_and_reopen(cases, tmp_path)
-    for case, suffix in itertools.product(cases, SUFFIXES):
-        here, there = seen[case.name], opened(case, suffix, tmp_path)
-        where = f"{case.name}{suffix}"
+    groups = {role: [c for c in cases if c.role == role] for role in (*ROLES, PENALTY)}
+    seen = write_and_reopen(groups, tmp_path)
+    for role, suffix in itertools.product(groups, SUFFIXES):
+        here, there = seen[role], opened(role, suffix, tmp_path)
+        where = f"{role}{suffix}"
         assert there.classes == here.classes, where
         assert there.architecture == here.architecture, where
-        if case in REGULARIZERS:
-            assert len(here.outputs) == 2, where  # that of the model, and the penalty
+        if role == PENALTY:  # one beside each output
+            assert len(here.outputs) == 2 * len(groups[role]), where
         # To the bit: the same kernels run on the same numbers.
-        for one, other in zip(there.outputs, here.outputs, strict=True):
-            assert_array_equal(one, other, err_msg=where)
+        for place, pair in enumerate(zip(there.outputs, here.outputs, strict=True)):
+            assert_array_equal(*pair, err_msg=f"output {place} of {where}")
 
 
 @pytest.mark.parametrize("case", rows("alias"))
@@ -376,25 +376,45 @@ def test_rows_come_back_from_their_config(case, module):
     assert again.get_config() == quantizer.get_config()
 
 
+def converted_together():
+    """Rows by their roles, and alone what makes the converter quantize all around."""
+    groups = {role: [] for role in (*ROLES, "quantized")}
+    for case in CASES:
+        if "convert" not in case.skip:
+            key = "quantized" if "DEQUANTIZE" in case.float_ops else case.role
+            groups[key].append(case)
+    return [pytest.param(cases, id=key) for key, cases in groups.items()]
+
+
 @pytest.mark.convert
-@pytest.mark.parametrize("case", rows("convert"))
-def test_converted_file(case):
+@pytest.mark.parametrize("cases", converted_together())
+def test_converted_file(cases):
+    """Side by side, because what a conversion costs it costs mostly per model."""
     import larq_compute_engine as lce
 
-    model = deployed_network(case, case.make())
+    alone = [deployed_network(case, case.make()) for case in cases]
+    model = side_by_side(alone)
     perturb(model)
-    (image,) = model.inputs
-    images = case.draw(np.random.default_rng(26), (2, *image.shape[1:]))
+    images, rng = [], np.random.default_rng(26)
+    for case, image in zip(cases, model.inputs, strict=True):
+        drawn = case.draw(rng, (2, *image.shape[1:]))
+        images.append(drawn.astype("float32"))
     expected = arrays(model(images, training=False))
     buffer = lce.convert_keras_model(model)
-    counts = operations(buffer)
-    assert counts.pop("LceBconv2d", 0) == case.lce_bconv2d
-    # One sign at most: a binary convolution that feeds a second one writes bits itself.
-    assert counts.pop("LceQuantize", 0) == min(1, case.lce_bconv2d)
-    assert counts == case.float_ops
-    found = lce.testing.Interpreter(buffer).predict(images.astype("float32"))
-    # Sums of 288 products, whose multiplier the file holds in float32.
-    assert_same(found, expected, tolerance=1e-4)
+    names, parts = branches(buffer)  # in an order of its own
+    entries = [names.index(name) for name in model.input_names]
+    given = [images[entries.index(place)] for place in range(len(names))]
+    found = lce.testing.Interpreter(buffer).predict(given)
+    found = found if isinstance(found, list) else [found]
+    for part, output in zip(parts, found, strict=True):
+        place = entries.index(part.entry)
+        case, counts = cases[place], part.operations
+        assert counts.pop("LceBconv2d", 0) == case.lce_bconv2d, case.name
+        # A binary convolution that feeds a second one writes bits itself.
+        assert counts.pop("LceQuantize", 0) == min(1, case.lce_bconv2d), case.name
+        assert counts == case.float_ops, case.name
+        # Sums of 288 products, whose multiplier the file holds in float32.
+        assert_allclose(output, expected[place], 1e-4, 1e-4, err_msg=case.name)
 
 
 @pytest.mark.parametrize("case", rows("docstring"))

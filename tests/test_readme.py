@@ -2,13 +2,12 @@
 
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from xml.etree import ElementTree
 
 import larq_nobn as nobn
 import first_picture
+import fresh
 import pytest
 from cli.command_lines import assert_understood
 from click.testing import CliRunner
@@ -48,13 +47,15 @@ def test_the_first_page_is_short():
 @pytest.mark.slow
 @pytest.mark.convert
 def test_python_runs_as_printed(tmp_path):
+    """With a single epoch; `test_package.py` knows that nothing has to come before."""
+    text = "\n".join(blocks("python"))
+    assert text.count("epochs=10") == 1
     script = tmp_path / "example.py"
-    script.write_text("\n".join(blocks("python")))
+    there = f"import os\nos.chdir({str(tmp_path)!r})\n"
+    script.write_text(there + text.replace("epochs=10", "epochs=1"))
     given = nobn.models.ReActNet18((8, 8, 1), 10, "batch_norm", 8, blocks=(1, 1))
     nobn.training.save_model(given, tmp_path / "with_batch_norm.keras")
-    done = subprocess.run(
-        [sys.executable, script], cwd=tmp_path, capture_output=True, text=True
-    )
+    done = fresh.run(script)
     assert done.returncode == 0, done.stderr
     assert "binary convolutions" in done.stdout
     assert "folded into 'stem_conv'" in done.stdout

@@ -35,6 +35,11 @@ def build(optimizer, policy="float32", **arguments):
     return model
 
 
+def eager(optimizer, policy="float32"):
+    """The same without a graph, which takes longer to trace than a few steps take."""
+    return build(optimizer, policy, run_eagerly=True)
+
+
 def train(model, epochs=1):
     """Two steps per epoch, always on the same batches and with the same draws."""
     model.fit(

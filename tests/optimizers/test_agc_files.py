@@ -6,7 +6,7 @@ import tensorflow as tf
 from larq_nobn._keras import keras
 from larq_nobn.optimizers import AdaptiveGradientClipping
 from numpy.testing import assert_array_equal
-from optimizers.agc_model import build, eager, opened, train
+from optimizers.agc_model import eager, opened, train
 
 new, legacy = keras.optimizers, keras.optimizers.legacy
 
@@ -39,11 +39,10 @@ def assert_same(first, second):
 
 
 FRESH = """
-from larq_nobn._keras import keras
 import sys
-from optimizers.agc_model import train
+from optimizers.agc_model import opened, train
 for path in sys.argv[1:]:
-    model = keras.models.load_model(path)
+    model = opened(path)
     assert type(model.optimizer).__name__ == "AdaptiveGradientClipping"
     train(model)
     model.save_weights(path + ".after.h5")
@@ -54,7 +53,7 @@ for path in sys.argv[1:]:
 def test_files_opened_in_a_fresh_process(tmp_path):
     unbroken = {}
     for name, endings in ENDINGS.items():
-        model = build(wrapped(name))
+        model = eager(wrapped(name))
         train(model, 2)
         paths = [str(tmp_path / f"{name}.{ending}") for ending in endings]
         for path in paths:
@@ -63,7 +62,7 @@ def test_files_opened_in_a_fresh_process(tmp_path):
         unbroken |= dict.fromkeys(paths, model)
     done = fresh.run(FRESH, unbroken)
     assert done.returncode == 0, done.stderr[-3000:]
-    reopened = build("sgd")
+    reopened = eager("sgd")
     for path, model in unbroken.items():
         reopened.load_weights(path + ".after.h5")
         assert_same(model, reopened)

@@ -7,7 +7,7 @@ import tensorflow as tf
 from larq_nobn._keras import keras
 from larq_nobn.optimizers import AdaptiveGradientClipping
 from numpy.testing import assert_allclose, assert_array_equal
-from optimizers.agc_model import IMAGES, LABELS, build, train
+from optimizers.agc_model import IMAGES, LABELS, build, eager, train
 from optimizers.agc_oracle import clip
 from replicas import assert_replicas_agree
 
@@ -53,7 +53,7 @@ def test_an_optimizer_that_compiles_its_update():
     for compiled in (False, True):
         inner = new.Adam(0.1)
         inner.jit_compile = compiled  # the constructor ignores it without a GPU
-        model = build(AdaptiveGradientClipping(inner))
+        model = eager(AdaptiveGradientClipping(inner))
         train(model)
         results.append(model.get_weights())
     for plain, by_xla in zip(*results, strict=True):
@@ -63,7 +63,7 @@ def test_an_optimizer_that_compiles_its_update():
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision(family, policy):
-    model = build(AdaptiveGradientClipping(family.SGD(0.1)), policy=policy)
+    model = eager(AdaptiveGradientClipping(family.SGD(0.1)), policy=policy)
     scaled = isinstance(model.optimizer, keras.mixed_precision.LossScaleOptimizer)
     assert scaled == (policy == "mixed_float16")
     if scaled:
@@ -97,7 +97,7 @@ def test_loss_scaling_is_undone_before_clipping_and_its_overflow_skips_a_step(fa
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_callbacks_that_set_the_learning_rate(family):
-    model = build(AdaptiveGradientClipping(family.SGD(0.1)))
+    model = eager(AdaptiveGradientClipping(family.SGD(0.1)))
     halve = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
     history = train(model, 2, callbacks=[halve])
     assert_allclose(history["lr"], [0.05, 0.025])
@@ -126,7 +126,7 @@ def bop_and(default):
     ids=["inside", "outside"],
 )
 def test_beside_bop(optimizer):
-    model = build(optimizer(), lq.quantizers.NoOp(precision=1))
+    model = eager(optimizer(), lq.quantizers.NoOp(precision=1))
     kernel = model.get_layer("binary").kernel
     kernel.assign(np.where(kernel.numpy() > 0, 1.0, -1.0))
     updates = first_batch_updates(model)

@@ -12,7 +12,7 @@ from contract_docstring import check_docstring
 from larq_nobn._keras import keras
 from larq_nobn.optimizers import AdaptiveGradientClipping, BooleanAccumulation
 from numpy.testing import assert_allclose, assert_array_equal
-from optimizers.agc_model import IMAGES, build, train
+from optimizers.agc_model import IMAGES, eager, train
 
 legacy, schedules = keras.optimizers.legacy, keras.optimizers.schedules
 
@@ -26,7 +26,7 @@ def in_case(learning_rate=300.0):
 
 def network(optimizer=None, policy="float32"):
     quantizer = lq.quantizers.NoOp(precision=1, dtype=policy)
-    return build(optimizer or in_case(), quantizer, policy)
+    return eager(optimizer or in_case(), quantizer, policy)
 
 
 def step(optimizer, weight, gradient):
@@ -121,7 +121,7 @@ def test_kernels_stay_binary_in_training(policy):
     assert optimizer.optimizers[0].get_slot(kernel, "accumulator").dtype == tf.float32
 
 
-def digits_network(filters=(64, 128, 128)):
+def digits_network(filters=(64, 64, 64)):
     """A stem, binary convolutions of which the second has stride 2, and a head."""
     layers = keras.layers
     binary = {
@@ -149,6 +149,7 @@ def digits_network(filters=(64, 128, 128)):
 def test_a_trained_network_converts(tmp_path):
     keras.utils.set_random_seed(0)
     model = digits_network(filters=(32, 64))
+    model.run_eagerly = True
     images = np.random.default_rng(0).random((8, 8, 8, 1), "float32")
     model.fit(images, np.arange(8), epochs=2, verbose=0)
     nobn.convert(model, tmp_path / "binary.tflite")  # compares the outputs, too
@@ -282,6 +283,6 @@ def test_docstring():
 def test_digits():
     keras.utils.set_random_seed(0)
     model = digits_network()
-    model.fit(nobn.data.load("digits", "train", batch_size=64), epochs=8, verbose=0)
+    model.fit(nobn.data.load("digits", "train", batch_size=64), epochs=6, verbose=0)
     _, accuracy = model.evaluate(nobn.data.load("digits", "test", 256), verbose=0)
-    assert accuracy > 0.9  # about 0.70 if no binary weight ever flips
+    assert accuracy > 0.8  # about 0.60 if no binary weight ever flips

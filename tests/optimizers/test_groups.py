@@ -12,7 +12,7 @@ from larq_nobn.callbacks._clipping import clipping_in
 from larq_nobn.optimizers import AdaptiveGradientClipping, ParameterGroups
 from larq_nobn.optimizers._multipliers import factors_by_name, names_in_full
 from numpy.testing import assert_allclose, assert_array_equal
-from optimizers.agc_model import IMAGES, LABELS, build, train
+from optimizers.agc_model import IMAGES, LABELS, build, eager, train
 from optimizers.groups_model import (
     FACTORS,
     MULTIPLIERS,
@@ -185,7 +185,8 @@ def test_fit_moves_as_the_plain_optimizer_times_the_factors(policy, compiled):
     multipliers = {"^bias:0$": 4.0, "^binary/": 0.5}
     moves = []
     for optimizer in (new.SGD(0.1), ParameterGroups(new.SGD(0.1), multipliers)):
-        model = build(optimizer, policy=policy, jit_compile=compiled)
+        how = {"jit_compile": True} if compiled else {"run_eagerly": True}
+        model = build(optimizer, policy=policy, **how)
         scaled = isinstance(model.optimizer, keras.mixed_precision.LossScaleOptimizer)
         assert scaled == (policy == "mixed_float16")
         start = end = model.get_weights()
@@ -296,7 +297,7 @@ def test_hyperparameters_are_those_of_the_wrapped_optimizer():
         assert keras.backend.get_value(groups.inner_optimizer.learning_rate) == 0.25
         keras.backend.set_value(getattr(groups, name), 0.5)  # as the callbacks do
         assert keras.backend.get_value(groups.inner_optimizer.learning_rate) == 0.5
-    model = build(ParameterGroups(new.SGD(0.1), {"^head/": 2.0}))
+    model = eager(ParameterGroups(new.SGD(0.1), {"^head/": 2.0}))
     halve = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
     assert_allclose(train(model, 2, callbacks=[halve])["lr"], [0.05, 0.025])
 

@@ -57,11 +57,15 @@ DRAWS = {
 }
 
 
+# As inside the graph of a training step.
+INSIDE = tf.function(halving_thresholds, autograph=False)
+
+
 def thresholds(columns):
-    """As inside the graph of a training step, with the statistics of that."""
+    """With the statistics of the step."""
     wide = tf.cast(columns, tf.float64 if columns.dtype == tf.float64 else tf.float32)
     mean, sigma = tf.reduce_mean(wide, 0), tf.math.reduce_std(wide, 0)
-    return tf.function(halving_thresholds, autograph=False)(columns, mean, sigma)
+    return INSIDE(columns, mean, sigma)
 
 
 def as_numbers(columns):
