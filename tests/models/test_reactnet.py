@@ -24,17 +24,19 @@ TINY = {"width": 4, "blocks": (2, 2)}
 
 
 @pytest.mark.parametrize(
-    "classes, normalization, expected",
-    [
-        (10, "nobn", 11_184_074),
-        (10, "none", 11_179_274),
-        (10, "batch_norm", 11_188_874),
-        (100, "nobn", 11_230_244),
-        (100, "batch_norm", 11_235_044),
-    ],
+    "classes, normalization, more",
+    # A gain for each channel of a convolution, or γ and β; rows of the head.
+    [(10, "nobn", 24), (10, "batch_norm", 48), (100, "batch_norm", 48 + 90 * 9)],
 )
-def test_parameter_counts_on_cifar(classes, normalization, expected):
-    assert parameters(ReActNet18((32, 32, 3), classes, normalization)) == expected
+def test_parameters_beyond_those_without_normalization(classes, normalization, more):
+    small = {"width": 4, "blocks": (1, 1)}
+    plain = parameters(ReActNet18((32, 32, 3), 10, "none", **small))
+    model = ReActNet18((32, 32, 3), classes, normalization, **small)
+    assert parameters(model) == plain + more
+
+
+def test_parameter_count_on_cifar():
+    assert parameters(ReActNet18((32, 32, 3), 10)) == 11_184_074
 
 
 def test_parameter_count_on_imagenet():

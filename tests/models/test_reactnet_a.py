@@ -24,16 +24,15 @@ STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
 
 
 @pytest.mark.parametrize(
-    "classes, normalization, expected",
-    [
-        (10, "nobn", 28_317_898),
-        (10, "none", 28_317_898 - 10_944),
-        (10, "batch_norm", 28_317_898 - 10_944 + 21_888),
-        (100, "nobn", 28_410_148),
-    ],
+    "classes, normalization, more",
+    # A gain for each channel of stem and blocks, or γ and β; rows of the head.
+    [(10, "nobn", 40), (10, "batch_norm", 80), (100, "nobn", 40 + 90 * 17)],
 )
-def test_parameter_counts_on_cifar(classes, normalization, expected):
-    assert parameters(ReActNetA((32, 32, 3), classes, normalization)) == expected
+def test_parameters_beyond_those_without_normalization(classes, normalization, more):
+    small = {"width": 4, "blocks": (1, 1)}
+    plain = parameters(ReActNetA((32, 32, 3), 10, "none", **small))
+    model = ReActNetA((32, 32, 3), classes, normalization, **small)
+    assert parameters(model) == plain + more
 
 
 def test_the_network_for_imagenet():
@@ -57,6 +56,7 @@ def test_the_network_for_imagenet():
 
 def test_parameters_of_every_block():
     model = ReActNetA((32, 32, 3), 10)
+    assert parameters(model) == 28_317_898
     counts = {}
     for layer in model.layers:
         block = layer.name[: len("stage1_block1")]

@@ -51,7 +51,7 @@ def quick_net(image):
     x = layers.DepthwiseConv2D(3, 2, padding="same", use_bias=False)(x)
     x = norm(x, scale=False, center=False)
     x = norm(conv(x, 16, 1))
-    for filters in (16, 24):
+    for filters, blocks in ((16, 2), (24, 1)):
         if filters != x.shape[-1]:
             x = layers.MaxPool2D(2, 1)(layers.Activation("relu")(x))
             x = layers.DepthwiseConv2D(
@@ -63,7 +63,7 @@ def quick_net(image):
                 depthwise_initializer=keras.initializers.Constant(1 / 9),
             )(x)
             x = norm(conv(x, filters, 1))
-        for _ in range(2):
+        for _ in range(blocks):
             y = binary(x, filters, pad_values=1.0, activation="relu")
             x = layers.add([norm(y, momentum=0.9, epsilon=1e-5), x])
     return head(x)
@@ -71,7 +71,7 @@ def quick_net(image):
 
 def bi_real_net(image):
     x = stem(image, 8)
-    for filters in (8, 8, 16, 16):
+    for filters in (8, 16, 16):
         y = binary(
             x,
             filters,
@@ -86,7 +86,7 @@ def bi_real_net(image):
 def res_net_e(image):
     # The batch norm behind the pool feeds a sign and a shortcut.
     x = norm(stem(image, 8), momentum=0.9)
-    for filters in (8, 8, 16, 16):
+    for filters in (8, 16, 16):
         y = binary(x, filters, strides=strides(x, filters))
         x = layers.add([norm(y, momentum=0.9), shortcut(x, filters)])
     return head(x)
@@ -100,7 +100,7 @@ def gate(x, filters):
 
 def real_to_binary(image):
     x = stem(image, 8)
-    for filters in (8, 8, 16, 16):
+    for filters in (8, 16):
         y = norm(x)
         z = binary(y, filters, strides=strides(x, filters))
         z = layers.multiply([z, gate(y, filters)])
@@ -111,7 +111,7 @@ def real_to_binary(image):
 
 def strong_baseline(image):
     x = stem(image, 8)
-    for filters in (8, 8, 16, 16):
+    for filters in (8, 16):
         y = binary(norm(x), filters, strides=strides(x, filters))
         y = layers.PReLU(shared_axes=[1, 2])(ChannelRescale()(y))
         x = layers.add([y, shortcut(x, filters)])
@@ -130,11 +130,11 @@ def _grow(x, **kwargs):
 
 def binary_dense_net(image):
     x = stem(image, 8)
-    for dilation in (2, 1):
+    for dilation, blocks in ((2, 2), (1, 1)):
         if dilation == 1:
             x = layers.Activation("relu")(layers.MaxPool2D(2)(norm(x)))
             x = conv(x, 16, 1)
-        for _ in range(2):
+        for _ in range(blocks):
             x = layers.concatenate([x, _grow(x, dilation_rate=dilation)])
     return head(norm(x))
 
@@ -215,12 +215,12 @@ class Subject:
 
 
 ZOO = (
-    Subject(quick_net, 8, 4),
-    Subject(bi_real_net, 6, 4),
-    Subject(res_net_e, 7, 4),
-    Subject(real_to_binary, 6, 4),
-    Subject(strong_baseline, 6, 4),
-    Subject(binary_dense_net, 7, 4),
+    Subject(quick_net, 7, 3),
+    Subject(bi_real_net, 5, 3),
+    Subject(res_net_e, 6, 3),
+    Subject(real_to_binary, 4, 2),
+    Subject(strong_baseline, 4, 2),
+    Subject(binary_dense_net, 6, 3),
     Subject(melius_net, 7, 4),
     Subject(xnor_net, 6, 4),
     Subject(binary_alex_net, 5, 4),

@@ -16,6 +16,7 @@ from surgery.properties import (
     Cost,
     certain,
     check_equal,
+    check_exact,
     check_folded_twice,
     check_independent,
     check_report,
@@ -45,47 +46,35 @@ def random_models(examples, plans=None):
     return decorate
 
 
-@random_models(6)
-def test_models_are_what_surgery_is_for(plan, seed):
-    model = build(plan, seed)
-    assert batch_norms(model)
-    assert all(np.isfinite(y).all() for y in outputs_of(model, inputs_of(model, 4)))
-    again = build(plan, seed)
+@random_models(2)
+def test_the_same_plan_is_the_same_model(plan, seed):
+    model, again = build(plan, seed), build(plan, seed)
     for was, now in zip(model.get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(was, now)
 
 
 @pytest.mark.slow
-@random_models(20)
-def test_folding_is_exact(plan, seed):
+@random_models(10)
+def test_removing_and_folding_in_float64(plan, seed):
     with dtype_policy("float64"):
         model = build(plan, seed)
     x = inputs_of(model, 8)
-    new = nobn.fold_batch_norm(model)
-    for was, now in zip(outputs_of(model, x), outputs_of(new, x), strict=True):
-        assert np.abs(now - was).max() <= 1e-9 * np.abs(was).max()
-
-
-@pytest.mark.slow
-@random_models(16)
-def test_removing_and_folding(plan, seed):
-    model = build(plan, seed)
+    assert batch_norms(model)
+    assert all(np.isfinite(y).all() for y in outputs_of(model, x))
     with untouched(model):
         removed, report_of_removing = nobn.remove_batch_norm(model, return_report=True)
         folded, report_of_folding = nobn.fold_batch_norm(model, return_report=True)
     check_report(model, report_of_removing)
     check_without_batch_norm(model, removed)
     check_independent(removed)
-    check_training(removed)
     check_report(model, report_of_folding)
     check_without_batch_norm(model, folded)
+    check_exact(model, folded, x)
     check_folded_twice(folded)
     with tempfile.TemporaryDirectory() as folder:
-        check_saved(removed, Path(folder) / "removed.keras")
-        check_saved(folded, Path(folder) / "folded.keras")
-    assume(certain(model, inputs_of(model)).mean() > 0.5)
-    check_equal(model, folded, 1e-4)
-    check_training(folded)
+        for name, new in {"removed": removed, "folded": folded}.items():
+            check_training(new)
+            check_saved(new, Path(folder) / f"{name}.keras")
 
 
 @pytest.mark.slow

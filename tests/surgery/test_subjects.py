@@ -11,6 +11,7 @@ from surgery.parts import batch_norms, images, settled
 from surgery.properties import (
     Cost,
     check_equal,
+    check_exact,
     check_folded_twice,
     check_independent,
     check_report,
@@ -19,7 +20,6 @@ from surgery.properties import (
     check_without_batch_norm,
     flat,
     inputs_of,
-    outputs_of,
     untouched,
 )
 from surgery.subjects import ZOO
@@ -33,51 +33,65 @@ def own(network, normalization):
     return settled(scattered(network(normalization)))
 
 
-BUILDERS = {s.network.__name__: s for s in ZOO}
-BUILDERS |= {
-    f"{name}_with_zeros": partial(BUILDERS[name], zero=True)
+SUBJECTS = {s.network.__name__: s for s in ZOO}
+STRANGERS = dict(SUBJECTS)
+STRANGERS |= {
+    f"{name}_with_zeros": partial(SUBJECTS[name], zero=True)
     for name in ("quick_net", "res_net_e", "binary_dense_net", "real_to_binary")
 }
-BUILDERS |= {build.__name__: partial(variant, build) for build in VARIANTS}
-each_stranger = pytest.mark.parametrize("name", tuple(BUILDERS))
+STRANGERS |= {build.__name__: partial(variant, build) for build in VARIANTS}
 # One of each family of the package's networks, under the normalizations in turn.
+OWN = {}
 families = {
     n.builder.__name__.rstrip("0123456789"): n for n in NETWORKS if n.tried is None
 }
 for index, (family, network) in enumerate(families.items()):
     kinds = [kind for kind in STATISTICS if kind in network.normalizations]
     kind = kinds[index % len(kinds)]
-    BUILDERS[f"{family}-{kind}"] = partial(own, network, kind)
-each = pytest.mark.parametrize("name", BUILDERS)
+    OWN[f"{family}-{kind}"] = partial(own, network, kind)
 
 
 @cache
 def given(name):
-    return BUILDERS[name]()
+    return STRANGERS[name]()
 
 
-@pytest.mark.parametrize("subject", ZOO, ids=lambda s: s.network.__name__)
-def test_subjects_have_their_batch_norms(subject):
-    model = given(subject.network.__name__)
-    norms = batch_norms(model)
-    assert len(norms) == subject.norms
-    factors = [layer.gamma.numpy() for layer in norms if layer.gamma is not None]
+def operated(model):
+    """The model folded and without batch norm, after what holds of every model."""
+    with untouched(model):
+        folded, of_folding = nobn.fold_batch_norm(model, return_report=True)
+        removed, of_removing = nobn.remove_batch_norm(model, return_report=True)
+    check_without_batch_norm(model, folded)
+    check_without_batch_norm(model, removed)
+    check_report(model, of_folding)
+    check_report(model, of_removing)
+    check_independent(removed)
+    kernels = ("QuantConv2D", "Conv2D", "QuantDense", "Dense", "Add")
+    layers = flat(model).layers
+    kept = {layer.name for layer in layers if type(layer).__name__ in kernels}
+    assert kept <= {layer.name for layer in removed.layers}
+    return folded, removed
+
+
+def check_use(folded, removed, folder):
+    """What surgery returns is folded for good, trains and is saved."""
+    check_folded_twice(folded)
+    for name, model in {"folded": folded, "removed": removed}.items():
+        check_training(model)
+        check_saved(model, folder / f"{name}.keras")
+
+
+def check_subject(model, norms):
+    """It has its batch norms, with gains of both signs, and tells examples apart."""
+    found = batch_norms(model)
+    assert len(found) == norms
+    factors = [layer.gamma.numpy() for layer in found if layer.gamma is not None]
     assert all(np.any(gamma < 0) and np.any(gamma > 0) for gamma in factors)
-    logits = model(images()).numpy()
-    assert logits.std(axis=0).min() > 0.01
+    assert model(images()).numpy().std(axis=0).min() > 0.01
 
 
-@pytest.mark.slow
-@each_stranger
-def test_folding_is_exact_in_float64(name):
-    with dtype_policy("float64"):
-        model = BUILDERS[name]()
-    new, x = nobn.fold_batch_norm(model), inputs_of(model)
-    for was, now in zip(outputs_of(model, x), outputs_of(new, x), strict=True):
-        assert np.abs(now - was).max() <= 1e-9 * np.abs(was).max()
-
-
-# Between them they have every kind of layer that surgery makes, moves or keeps.
+# Between them, and ReActNet, they have every kind of layer that surgery makes, moves or
+# keeps.
 WHOLE = (
     "quick_net",
     "real_to_binary",
@@ -88,52 +102,30 @@ WHOLE = (
     "shared_model",
     "sign_layers",
     "frozen",
-    "ReActNet-batch_norm",
 )
-each_whole = pytest.mark.parametrize("name", WHOLE)
 
 
 @pytest.mark.slow
-@each
-def test_folding(name):
-    model = given(name)
-    with untouched(model):
-        new, report = nobn.fold_batch_norm(model, return_report=True)
-    check_without_batch_norm(model, new)
-    check_equal(model, new, 1e-5)
-    check_report(model, report)
+@pytest.mark.parametrize("name", STRANGERS)
+def test_strangers_in_float64(name, tmp_path):
+    with dtype_policy("float64"):
+        model = STRANGERS[name]()
+    if name in SUBJECTS:
+        check_subject(model, SUBJECTS[name].norms)
+    folded, removed = operated(model)
+    check_exact(model, folded, inputs_of(model))
+    if name in WHOLE:
+        check_use(folded, removed, tmp_path)
 
 
 @pytest.mark.slow
-@each_whole
-def test_a_folded_model_trains_is_saved_and_stays(name, tmp_path):
-    new = nobn.fold_batch_norm(given(name))
-    check_folded_twice(new)
-    check_training(new)
-    check_saved(new, tmp_path / "folded.keras")
-
-
-@pytest.mark.slow
-@each
-def test_removing(name):
-    model = given(name)
-    with untouched(model):
-        new, report = nobn.remove_batch_norm(model, return_report=True)
-    check_without_batch_norm(model, new)
-    check_report(model, report)
-    check_independent(new)
-    kernels = ("QuantConv2D", "Conv2D", "QuantDense", "Dense", "Add")
-    layers = flat(model).layers
-    kept = {layer.name for layer in layers if type(layer).__name__ in kernels}
-    assert kept <= {layer.name for layer in new.layers}
-
-
-@pytest.mark.slow
-@each_whole
-def test_a_model_without_batch_norm_trains_and_is_saved(name, tmp_path):
-    new = nobn.remove_batch_norm(given(name))
-    check_training(new)
-    check_saved(new, tmp_path / "removed.keras")
+@pytest.mark.parametrize("name", OWN)
+def test_networks_of_the_package(name, tmp_path):
+    model = OWN[name]()
+    folded, removed = operated(model)
+    check_equal(model, folded, 1e-5)
+    if name == "ReActNet-batch_norm":
+        check_use(folded, removed, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["quick_net", "res_net_e", "sequential", "nested"])
@@ -145,21 +137,16 @@ def test_reestimated_statistics_fold_to_the_same_function(name):
     check_equal(new, nobn.fold_batch_norm(new), 1e-5)
 
 
-# Residual blocks, gates, dense blocks, both kinds of block in turn, layers in a row.
-CONVERTIBLE = [
-    subject
-    for subject in ZOO
-    if subject.network.__name__
-    in ("quick_net", "real_to_binary", "binary_dense_net", "melius_net", "xnor_net")
-]
+# Residual blocks, gates, both kinds of dense block, layers in a row.
+CONVERTIBLE = ("quick_net", "real_to_binary", "melius_net", "xnor_net")
 
 
 @pytest.mark.slow
 @pytest.mark.convert
-@pytest.mark.parametrize("subject", CONVERTIBLE, ids=lambda s: s.network.__name__)
-def test_surgery_costs_nothing_on_the_phone(subject, tmp_path):
-    model, path = given(subject.network.__name__), tmp_path / "model.tflite"
+@pytest.mark.parametrize("name", CONVERTIBLE)
+def test_surgery_costs_nothing_on_the_phone(name, tmp_path):
+    model, path = given(name), tmp_path / "model.tflite"
     before = Cost.of(model, path, verify=False)
-    assert before.binary == subject.binary
+    assert before.binary == SUBJECTS[name].binary
     Cost.of(nobn.fold_batch_norm(model), path).check(before)
     Cost.of(nobn.remove_batch_norm(model), path, verify=False).check(before)
