@@ -16,6 +16,7 @@ from . import (
     files,
     fuzz,
     grids,
+    photographs,
     steps,
     zoo,
 )
@@ -53,5 +54,6 @@ TABLES = {
     "pre_activations": ("own_network/result.json", steps.pre_activations),
     "file_operations": ("own_network/result.json", choices.file_operations),
     "choosing": ("normalizations/result.json", choices.choosing),
+    "photographs": ("photographs/result.json", photographs.photographs),
     "plain_gap": ("cifar10_accuracy/result.json", accuracy.plain_gap),
 }
