@@ -1,4 +1,4 @@
-"""Quantizers on every layer of Larq, in all of their arguments.
+"""Every quantizer on every layer of Larq, in all of their arguments.
 
 As in the tests of Larq, the oracle is Keras' layer of the same name, which gets inputs
 and kernels that NumPy has quantized.
@@ -105,7 +105,6 @@ INPUTS = {
     "SignSwish": (SignSwish, {}),
 }
 
-OF_ONE_WEIGHT = ("ReSTE", "SigmoidSign", "SignSwish")
 OTHER = ("Transpose", "LocallyConnected")
 
 
@@ -117,17 +116,12 @@ def suits(layer, argument):
 
 
 def cells():
-    """Kernel quantizers in every place, and in turn every one of the inputs.
-
-    In turn also those that are functions of one weight and nothing else.
-    """
-    others, turn = ("BernoulliSign", "BinaryRegularized"), cycle(OF_ONE_WEIGHT)
+    """Every kernel quantizer in every place, and in turn every one of the inputs."""
     for layer, (_, _, kernels) in LAYERS.items():
         inputs = cycle(INPUTS.items())
         for argument in kernels:
-            by_weight = {name: BY_WEIGHT[name] for name in (*others, next(turn))}
             suited = BY_FILTER if suits(layer, argument) else {}
-            for name, row in {**by_weight, **suited}.items():
+            for name, row in {**BY_WEIGHT, **suited}.items():
                 other, of_inputs = next(inputs)
                 place = f"{layer}-{argument}-{name}-of-{other}"
                 yield pytest.param(layer, argument, row, of_inputs, id=place)
