@@ -4,7 +4,14 @@ That files are as the table says is for `test_networks.py`, which converts the p
 """
 
 import pytest
-from larq_nobn.models import BiRealNet18, ReActNet18, VGGSmall
+from larq_nobn.models import (
+    BinaryDenseNet28,
+    BinaryDenseNet37,
+    BiRealNet18,
+    MeliusNet22,
+    ReActNet18,
+    VGGSmall,
+)
 from models.networks import CONVERTING, NETWORKS
 from models.operations import in_float, key, row, table
 
@@ -15,7 +22,7 @@ def test_there_is_a_row_for_every_pair_that_is_converted():
 
 @pytest.mark.parametrize(
     "network",
-    [n for n in NETWORKS if n.tried is None],
+    [n for n in NETWORKS if n.tried is None or "batch_norm" in n.tried],
     ids=lambda n: n.builder.__name__,
 )
 def test_without_batch_norm_there_are_no_more_float_operations(network):
@@ -32,6 +39,17 @@ def network(builder):
 def known(builder, normalization):
     """The row of the table."""
     return table()[key(network(builder), normalization)]
+
+
+@pytest.mark.parametrize(
+    "builder",
+    [BinaryDenseNet28, BinaryDenseNet37, MeliusNet22],
+    ids=lambda b: b.__name__,
+)
+def test_dense_networks_need_as_many_as_with_batch_norm(builder):
+    """Of batch norm a shift before each sign is left, and one within each ReLU."""
+    free, normalized = (known(builder, norm) for norm in ("nobn", "batch_norm"))
+    assert sum(in_float(free).values()) == sum(in_float(normalized).values())
 
 
 def small(operations):
@@ -65,8 +83,10 @@ def test_a_block_of_reactnet_needs_three(normalization):
 
 
 @pytest.mark.convert
-@pytest.mark.parametrize("normalization", ["nobn", "batch_norm"])
-@pytest.mark.parametrize("blocks", [(1,), (3, 1), (1, 2, 1)])
+@pytest.mark.parametrize(
+    "blocks, normalization",
+    [((1,), "nobn"), ((3, 1), "batch_norm"), ((1, 2, 1), "nobn")],
+)
 def test_so_it_does_in_networks_of_other_sizes(blocks, normalization):
     found = row(network(ReActNet18), normalization, blocks=blocks)
     assert found == blocks_of_reactnet(blocks)
