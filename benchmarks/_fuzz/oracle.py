@@ -51,7 +51,7 @@ class Expected(NamedTuple):
 def expected(model: keras.Model, seed: int) -> Expected:
     """Computes a network, and looks into its binary layers meanwhile."""
     inputs = examples(model, COUNT, seed)
-    with _near_signs() as near, _binary_layers(model) as found:
+    with _near_signs(model) as near, _binary_layers(model) as found:
         outputs = evaluate(model, inputs)
     sure = ~near.astype(bool)
     values, random = [w.numpy() for w in model.weights], np.random.default_rng(seed)
@@ -101,12 +101,15 @@ def distance(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def _near_signs() -> Iterator[np.ndarray]:
+def _near_signs(model: keras.Model) -> Iterator[np.ndarray]:
     """Counts, for every example, the inputs of signs that rounding may turn.
 
-    Those that are 0 are sure in sums of whole numbers, and behind a rectifier.
+    Those that are 0 are sure in sums of whole numbers, and behind a rectifier. Steps
+    of DoReFa are whole by chance: in general they are thirds.
     """
     near = np.zeros(COUNT, int)
+    quantizers = (getattr(p, "input_quantizer", None) for p in model.submodules)
+    thirds = any(isinstance(q, lq.quantizers.DoReFa) for q in quantizers)
     real = {name: getattr(lq.math, name) for name in ("sign", "heaviside")}
 
     def watched(name: str) -> Any:
@@ -114,7 +117,8 @@ def _near_signs() -> Iterator[np.ndarray]:
             if isinstance(x, tf.__internal__.EagerTensor) and _is_map(x):
                 size = np.abs(np.asarray(x, np.float64)).reshape(COUNT, -1)
                 limit = _NEAR * size.max(axis=1, keepdims=True)
-                exact = np.all(2 * size == np.round(2 * size)) or np.min(x) >= 0
+                whole = not thirds and np.all(2 * size == np.round(2 * size))
+                exact = whole or np.min(x) >= 0
                 close = (size <= limit) & ((size > 0) | (not exact))
                 near.__iadd__(close.sum(axis=1))
             return real[name](x)
@@ -142,7 +146,7 @@ def _binary_layers(model: keras.Model) -> Iterator[list[tuple[int, bool]]]:
     found: list[tuple[int, bool]] = []
     watched = [part for part in model.submodules if type(part) in _KNOWN]
     # A sum of one product is a sign, too, but not one that anybody asked for.
-    by_chance = any(layer.kernel.shape[:-1].num_elements() == 1 for layer in watched)
+    by_chance = any(_products(layer) == 1 for layer in watched)
     for layer in watched:
         if layer.input_quantizer is not None or not by_chance:
             layer.call = _noting(layer, layer.call, found)
@@ -151,6 +155,14 @@ def _binary_layers(model: keras.Model) -> Iterator[list[tuple[int, bool]]]:
     finally:
         for layer in watched:
             vars(layer).pop("call", None)
+
+
+def _products(layer: Any) -> int:
+    """How many products each sum of a layer has, but for those with padding."""
+    *window, channels, _ = layer.kernel.shape
+    return channels * min(
+        np.prod(window, dtype=int), np.prod(layer.input_shape[1:-1], dtype=int)
+    )
 
 
 def _noting(layer: Any, call: Any, found: list[tuple[int, bool]]) -> Any:
