@@ -770,8 +770,8 @@ FAULTS = (
     Fault(
         "int8: shift of a scaled sign",
         "deploy",
-        "quantizer.shift / quantizer.scale)\n        plain",
-        "quantizer.shift)\n        plain",
+        "whole / quantizer.scale)",
+        "whole)",
         ("tests/deploy/int8/test_fake_quantize.py", "tests/deploy/int8"),
     ),
     Fault(
