@@ -32,9 +32,9 @@ def path(tmp_path):
         ("ReActNetA", {}, (32, 32), "reactnet_a"),
         ("BiRealNet18", {}, (32, 32), "birealnet7"),
         ("XNORNet18", {}, (32, 32), "xnornet7"),
-        ("ReActNet18", {"large": True}, (64, 48), "reactnet7"),
+        ("ReActNet18", {"large": True, "blocks": (1, 1)}, (64, 48), "reactnet4"),
         # Maps of 18x11, of which the even side begins elsewhere.
-        ("XNORNet18", {"large": True}, (72, 44), "xnornet7"),
+        ("XNORNet18", {"large": True, "blocks": (1, 1)}, (72, 44), "xnornet4"),
     ],
 )
 def test_outputs_are_those_of_pytorch(name, arguments, size, found, path):
@@ -46,7 +46,8 @@ def test_outputs_are_those_of_pytorch(name, arguments, size, found, path):
 
 @pytest.mark.parametrize("name", ["ReActNet18", "ReActNetA", "XNORNet18"])
 def test_first_step_and_another_alpha(name, path):
-    network = getattr(published_ab, name)(binary=False, alpha=0.4)
+    # A second block, whose input has another variance by alpha.
+    network = getattr(published_ab, name)(binary=False, alpha=0.4, blocks=(2, 1))
     network = randomized(network, seed=1)
     model = load_ab(save(network, path), SIZE, binary_weights=False, alpha=0.4)
     assert_same_function(network, model, SIZE)
@@ -154,11 +155,13 @@ def test_a_file_of_keras(path):
     ],
 )
 def test_checkpoints_of_one_source_are_refused_by_the_other(name, message, path):
-    other = getattr(published_bnn_nobn, name)(published_bnn_nobn.Form("nobn"), 4)
+    form = published_bnn_nobn.Form("nobn")
+    other = getattr(published_bnn_nobn, name)(form, 4, blocks=(1,))
     save(randomized(other, 0), path)
     with pytest.raises(ValueError, match="is no checkpoint of A&B BNN: it has neither"):
         load_ab(path)
-    save(randomized(getattr(published_ab, name)(width=4), 0), path)
+    ours = getattr(published_ab, name)(width=4, blocks=(1,))
+    save(randomized(ours, 0), path)
     with pytest.raises(ValueError, match=message):
         load_bnn_nobn(path)
 

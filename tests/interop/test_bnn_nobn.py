@@ -11,7 +11,7 @@ from interop.published_bnn_nobn import Form
     [
         ("ReActNet18", "nobn", {}, (16, 12)),
         ("ReActNet18", "none", {}, (16, 12)),
-        ("ReActNet18", "batch_norm", {"large": True}, (40, 32)),
+        ("ReActNet18", "batch_norm", {"large": True, "blocks": (1, 1)}, (40, 32)),
         ("ReActNetA", "nobn", {}, (32, 24)),
         ("ReActNetA", "batch_norm", {}, (32, 24)),
     ],
@@ -28,7 +28,9 @@ def test_outputs_are_those_of_pytorch(name, form, arguments, size, tmp_path):
 @pytest.mark.parametrize("name", ["ReActNet18", "ReActNetA"])
 def test_first_stage_and_another_alpha(name, tmp_path):
     form = Form("nobn", binary=False, alpha=0.3)
-    network = randomized(getattr(published_bnn_nobn, name)(form), seed=1)
+    # A second block, whose input has another variance by alpha.
+    network = getattr(published_bnn_nobn, name)(form, blocks=(2, 1))
+    network = randomized(network, seed=1)
     path = save(network, tmp_path / "stage1.pth.tar")
     size = (16, 16)
     model = nobn.interop.load_bnn_nobn(path, size, binary_weights=False, alpha=0.3)
