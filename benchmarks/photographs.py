@@ -25,6 +25,7 @@ from pathlib import Path
 import click
 from _drawing import photographs as drawing
 from _results import RESULTS, command, machine, versions, write, write_log
+from larq_nobn.data import SUFFIXES
 
 SHOWN = 200
 WIDTH, PRECISION = 16, "mixed_bfloat16"
@@ -61,7 +62,8 @@ def measure(pictures, name, like, epochs, recipe, runs, before):
         model: report("evaluate", str(model), *which, place=place)
         for model in (run, file)
     }
-    shown = sorted(map(str, pictures.rglob("*.*")))
+    files = (path for path in pictures.rglob("*") if path.suffix.lower() in SUFFIXES)
+    shown = sorted(map(str, files))
     shown = shown[:: max(1, len(shown) // SHOWN)][:SHOWN]
     taken = [
         [row["predictions"][0]["label"] for row in rows]
