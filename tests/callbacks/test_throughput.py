@@ -65,9 +65,9 @@ def test_an_epoch_of_one_step_is_taken_whole(clock):
 
 
 def test_calls_of_several_steps(clock):
-    model = compiled(steps_per_execution=2)
+    model = compiled(steps_per_execution=2, run_eagerly=True)
     assert throughput(clock, model=model) == [2 * 4 / STEP] * 2
-    model = compiled(steps_per_execution=4)
+    model = compiled(steps_per_execution=4, run_eagerly=True)
     assert throughput(clock, model=model) == [4 * 4 / FIRST] * 2
 
 

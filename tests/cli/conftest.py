@@ -58,7 +58,8 @@ def tiny() -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
     folder = tmp_path_factory.mktemp("cli") / "run"
-    return folder, _invoke("train", *TINY, "--output", folder)
+    with step_by_step():
+        return folder, _invoke("train", *TINY, "--output", folder)
 
 
 @pytest.fixture(scope="session")

@@ -243,6 +243,7 @@ def test_no_space_for_the_model(
     place: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
+    command = ("train", *tiny, "--limit", 32, "--output", "run")
     rename = os.replace
 
     def full(source: Path, target: Path) -> None:
@@ -252,17 +253,17 @@ def test_no_space_for_the_model(
 
     monkeypatch.setattr(os, "replace", full)
     full_for = {"settings.json"}
-    sentence = one_sentence(invoke("train", *tiny, "--output", "run"))
+    sentence = one_sentence(invoke(*command))
     assert "'run/settings.json' cannot be written: No space left" in sentence
     assert not Path("run").exists()
     full_for = {"model.keras"}
-    sentence = one_sentence(invoke("train", *tiny, "--output", "run"))
+    sentence = one_sentence(invoke(*command))
     assert "'run/model.keras' cannot be written: No space left" in sentence
     assert sentence.endswith(
         "run is kept up to epoch 1; the same command with --resume goes on."
     )
     full_for = set()
-    assert invoke("train", *tiny, "--output", "run", "--resume").exit_code == 0
+    assert invoke(*command, "--resume").exit_code == 0
 
 
 def test_a_bug_is_no_bad_input(

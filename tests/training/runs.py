@@ -42,6 +42,41 @@ def assert_same(ours: training.Run, theirs: training.Run) -> None:
     assert history_of(ours.folder) == history_of(theirs.folder)
 
 
+class Stop(Exception):
+    """Stands for whatever ends a run."""
+
+
+class StopAt(keras.callbacks.Callback):
+    """Stops in the middle of an epoch, counting from 0."""
+
+    def __init__(self, epoch: int) -> None:
+        super().__init__()
+        self._epoch = epoch
+        self.begun: list[int] = []
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        self.begun.append(epoch)
+
+    def on_train_batch_end(
+        self, batch: int, logs: dict[str, float] | None = None
+    ) -> None:
+        if self.begun[-1] == self._epoch and batch == 0:
+            raise Stop
+
+
+def stop_and_resume(
+    settings: training.RunSettings, folder: Path, *epochs: int
+) -> training.Run:
+    """Runs with a stop in each of these epochs, and then to the end."""
+    for epoch in epochs:
+        with pytest.raises(Stop):
+            training.train(settings, folder, StopAt(epoch), resume=True)
+    watcher = StopAt(settings.epochs)
+    run = training.train(settings, folder, watcher, resume=True)
+    assert watcher.begun == list(range(epochs[-1], settings.epochs))
+    return run
+
+
 @contextmanager
 def step_by_step() -> Iterator[None]:
     """Takes steps as they come: of a few of them, a graph takes longer."""

@@ -27,8 +27,7 @@ from larq_nobn.training.start import (
 )
 from numpy.testing import assert_allclose, assert_array_equal
 from replicas import assert_replicas_agree
-from training.runs import assert_same
-from training.test_resume import stop_and_resume
+from training.runs import assert_same, stop_and_resume
 
 layers, softmax = keras.layers, tf.nn.softmax
 from_recipe = training.RunSettings.from_recipe

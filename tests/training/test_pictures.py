@@ -12,8 +12,7 @@ from larq_nobn import data, training
 from larq_nobn._keras import keras
 from larq_nobn.training.folder import claimed, plain
 from PIL import Image
-from training.runs import assert_same
-from training.test_resume import Stop, _StopAt
+from training.runs import Stop, StopAt, assert_same
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (60, 8, 8), np.uint8)
@@ -57,7 +56,7 @@ def settings(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 def test_resumed_and_handed_over(settings: training.RunSettings, tmp_path: Path):
     """Stopped in the second epoch, a run ends like one of the same pixels as arrays."""
     with pytest.raises(Stop):
-        training.train(settings, tmp_path / "run", _StopAt(1))
+        training.train(settings, tmp_path / "run", StopAt(1))
     run = training.train(settings, tmp_path / "run", resume=True)
     test = np.arange(60) % 4 == 0
     parts = tuple((PIXELS[part], LABELS[part]) for part in (~test, test))

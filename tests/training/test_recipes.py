@@ -209,9 +209,14 @@ def test_networks_without_shifts_have_no_groups():
     assert type(optimizer.inner_optimizer).__name__ == "Adam"
 
 
+@pytest.fixture(scope="module")
+def with_batch_norm():
+    return small_network(normalization="batch_norm")
+
+
 @pytest.mark.parametrize("name", sorted(KERNELS))
-def test_every_kernel_takes_the_place_of_the_binary_ones(name: str):
-    network = with_kernels(small_network(normalization="batch_norm"), name, 0.0)
+def test_every_kernel_takes_the_place_of_the_binary_ones(name: str, with_batch_norm):
+    network = with_kernels(with_batch_norm, name, 0.0)
     kinds = {
         layer.name: type(layer.kernel_quantizer).__name__
         for layer in network.layers

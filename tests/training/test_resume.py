@@ -8,56 +8,11 @@ from pathlib import Path
 import pytest
 from larq_nobn import training
 from larq_nobn._keras import keras
-from training.runs import assert_same
+from training.runs import Stop, assert_same
 
 TINY = training.RunSettings(
     dataset="digits", width=4, blocks=(1,), epochs=2, batch_size=32, limit=64
 )
-
-
-class Stop(Exception):
-    """Stands for whatever ends a run."""
-
-
-class _StopAt(keras.callbacks.Callback):
-    """Stops in the middle of an epoch, counting from 0."""
-
-    def __init__(self, epoch: int) -> None:
-        super().__init__()
-        self._epoch = epoch
-        self.begun: list[int] = []
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.begun.append(epoch)
-
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, float] | None = None
-    ) -> None:
-        if self.begun[-1] == self._epoch and batch == 0:
-            raise Stop
-
-
-def stop_and_resume(
-    settings: training.RunSettings, folder: Path, *epochs: int
-) -> training.Run:
-    """Runs with a stop in each of these epochs, and then to the end."""
-    for epoch in epochs:
-        with pytest.raises(Stop):
-            training.train(settings, folder, _StopAt(epoch), resume=True)
-    watcher = _StopAt(settings.epochs)
-    run = training.train(settings, folder, watcher, resume=True)
-    assert watcher.begun == list(range(epochs[-1], settings.epochs))
-    return run
-
-
-# Beside what moves in the little network: the schedule, and clipping behind parts.
-@pytest.mark.slow
-@pytest.mark.usefixtures("little_network")
-def test_resumed_equals_undisturbed(tmp_path: Path):
-    settings = replace(TINY, schedule="cosine", accumulate=2)
-    assert settings.clip_factor > 0
-    whole = training.train(settings, tmp_path / "whole")
-    assert_same(stop_and_resume(settings, tmp_path / "resumed", 1), whole)
 
 
 class _StopInStage(keras.callbacks.Callback):
