@@ -44,13 +44,14 @@ def report(*arguments, place):
 def train(dataset, epochs, run, *more):
     larq_nobn(
         *("train", "--dataset", dataset, "--output", str(run), "--resume"),
-        *("--epochs", str(epochs), "--precision", PRECISION, *more),
+        *("--epochs", str(epochs), *more),
     )
 
 
 def measure(pictures, name, like, epochs, recipe, runs, before):
     run, file, place = runs / name, runs / f"{name}.tflite", runs / f"{name}.json"
-    more = ("--width", str(WIDTH), *(("--recipe", recipe) if recipe else ()))
+    more = ("--width", str(WIDTH), "--precision", PRECISION)
+    more += () if recipe is None else ("--recipe", recipe)
     if before is not None:
         more = ("--init", str(runs / before), "--recipe", "fine_tune")
     train(str(pictures), epochs, run, *more)
