@@ -17,7 +17,7 @@ import numpy as np
 import tensorflow as tf
 from larq_nobn._keras import keras
 
-from .networks import examples, packed
+from .networks import examples, latent, packed
 
 COUNT = 13  # examples; no map has a side of that
 _NEAR = 1e-5  # of the largest input of a sign: there rounding decides
@@ -52,6 +52,7 @@ class Expected(NamedTuple):
 def expected(model: keras.Model, seed: int) -> Expected:
     """Computes a network, and looks into its binary layers meanwhile."""
     inputs = examples(model, COUNT, seed)
+    latent()  # a layer that could not be drawn leaves Larq's scope open
     with _near_signs(model) as near, _binary_layers(model) as found:
         outputs = evaluate(model, inputs)
     sure = ~near.astype(bool)
