@@ -1,10 +1,11 @@
-"""How many pictures a second a training reads, and what that adds to its steps.
+"""How many pictures a second a training reads, and what part of its time that takes.
 
 A folder of random JPEG files of several sizes, read as a training run does, against a
-training step of ReActNet-18 of width 16 on all cores. *Alone* is the pipeline without a
-training, *limit* the decoder without a pipeline, one thread per core. *Share* is what a
-step fed by the pipeline takes longer than one that is always given the same batch, as a
-part of it: both take turns in one process, and it is the median of the rounds.
+training step of ReActNet-18 of width 16, each on all cores and without the other.
+*Alone* is the pipeline, *limit* the decoder without a pipeline, one thread per core,
+*training* the step on one and the same batch. *Share* is the part that reading has in
+the time of both, one after the other: where both run at once, on cores that the step
+keeps busy, it takes no more.
 
     python benchmarks/input_pipeline.py
     python benchmarks/input_pipeline.py --rounds 2 --output runs/look   # a quick look
@@ -28,8 +29,7 @@ WIDTH, CLASSES = 16, 10
 # Side of the pictures in pixels: pictures, batch size.
 SIZES = {32: (2048, 128), 64: (1024, 128), 224: (128, 32)}
 CACHES = ("memory", "disk", "none")
-# Epochs of a turn without a training, which begins with what was read ahead.
-ALONE = 8
+EPOCHS = 8  # of a round of reading
 
 
 def write_pictures(folder, side, count):
@@ -98,40 +98,36 @@ def decode_limit(folder, rounds):
     return len(contents) / statistics.median(taken)
 
 
-def take_turns(source, step, steps, rounds):
-    """Seconds of a batch alone, of a step on the same batch, and of one with both."""
-    for _ in range(steps):  # the first epoch fills the cache
-        given = next(source)
-    step(given)
-    actions = {
-        "alone": lambda: next(source),
-        "same": lambda: step(given),
-        "fed": lambda: step(next(source)),
-    }
-    seconds = {name: [] for name in actions}
-    for _ in range(rounds):
-        for name, action in actions.items():
-            times = steps * (ALONE if name == "alone" else 1)
-            seconds[name].append(seconds_of(action, times))
-    return seconds
+def per_second(action, batch, times, rounds):
+    """Pictures per second, the median of some rounds."""
+    action()
+    return batch / statistics.median(seconds_of(action, times) for _ in range(rounds))
 
 
 def measure(folder, side, rounds):
     """All that the tables have of one size."""
     count, batch = SIZES[side]
     write_pictures(folder, side, count)
-    step = make_step(side, batch)
+    limit, steps = decode_limit(folder, rounds), count // batch
+    step, given = make_step(side, batch), next(batches(folder, side, batch, "none"))
+    training = per_second(lambda: step(given), batch, steps, rounds)
     rows = {}
     for cache in CACHES:
         source = batches(folder, side, batch, cache)
-        seconds = take_turns(source, step, count // batch, rounds)
-        pairs = zip(seconds["same"], seconds["fed"], strict=True)
+        for _ in range(steps):  # the first epoch fills the cache
+            next(source)
+        # Several epochs, since the first few batches were read ahead.
+        alone = per_second(lambda: next(source), batch, EPOCHS * steps, rounds)  # noqa: B023
         rows[cache] = {
-            "alone_per_second": round(batch / statistics.median(seconds["alone"]), 1),
-            "step_per_second": round(batch / statistics.median(seconds["same"]), 1),
-            "share": round(statistics.median(1 - s / f for s, f in pairs), 4),
+            "alone_per_second": round(alone, 1),
+            "share": round(training / (training + alone), 4),
         }
-    return {"limit": round(decode_limit(folder, rounds), 1), "rows": rows}
+        source = None  # and all that it reads ahead
+    return {
+        "limit": round(limit, 1),
+        "step_per_second": round(training, 1),
+        "rows": rows,
+    }
 
 
 def show(result, place):
@@ -140,7 +136,7 @@ def show(result, place):
             f"{side}x{side}, {cache}",
             f"{row['alone_per_second']:,.0f}",
             f"{of['limit']:,.0f}",
-            f"{row['step_per_second']:,.0f}",
+            f"{of['step_per_second']:,.0f}",
             f"{row['share']:.1%}",
         ]
         for side, of in result["sizes"].items()

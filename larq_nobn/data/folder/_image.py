@@ -17,5 +17,8 @@ def image_of(content: bytes, shape: tuple[int, int, int], exact: bool) -> np.nda
         exact: Whether the means of pixels stay what they are, in float32, as an app
             computes them, or become bytes again.
     """
-    pixels = scaled(decode(content)[np.newaxis], shape[:2], shape[2])[0]
-    return pixels if exact else np.rint(pixels).astype(np.uint8)
+    pixels = decode(content)
+    if pixels.shape == shape:  # each new pixel touches one, and is its mean
+        return pixels.astype(np.float32) if exact else pixels
+    means = scaled(pixels[np.newaxis], shape[:2], shape[2])[0]
+    return means if exact else np.rint(means).astype(np.uint8)
