@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+import shlex
 import shutil
 import statistics
 import sys
@@ -17,7 +18,8 @@ RESULTS = Path("results")
 
 def command():
     """The command line of this run, as it is given in the root of the repository."""
-    return " ".join([f"python benchmarks/{Path(sys.argv[0]).name}", *sys.argv[1:]])
+    script = f"benchmarks/{Path(sys.argv[0]).name}"
+    return shlex.join(["python", script, *sys.argv[1:]])
 
 
 def machine():

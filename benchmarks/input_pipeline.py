@@ -21,7 +21,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import click
-from _drawing.markdown import table
+from _drawing import cost
 from _results import RESULTS, command, machine, versions, write, write_log
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -131,20 +131,8 @@ def measure(folder, side, rounds):
 
 
 def show(result, place):
-    rows = [
-        [
-            f"{side}x{side}, {cache}",
-            f"{row['alone_per_second']:,.0f}",
-            f"{of['limit']:,.0f}",
-            f"{of['step_per_second']:,.0f}",
-            f"{row['share']:.1%}",
-        ]
-        for side, of in result["sizes"].items()
-        for cache, row in of["rows"].items()
-    ]
-    head = ["pictures, cache", "alone /s", "limit /s", "training /s", "share"]
     said = result["command"], __doc__.splitlines()[0], result["machine"]
-    write_log(place, *said, tables=table(head, rows))
+    write_log(place, *said, tables=cost.input_pipeline(result))
 
 
 @click.command()

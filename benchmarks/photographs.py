@@ -118,8 +118,8 @@ def main(pictures, name, like, before, epochs, recipe, runs, output):
         "rows": rows,
     }
     write(result, place)
-    commands = [each["command"] for each in rows.values()]
-    said = *commands, __doc__.splitlines()[0], result["machine"]
+    commands = " && ".join(each["command"] for each in rows.values())
+    said = commands, __doc__.splitlines()[0], result["machine"]
     write_log(output, *said, tables=drawing.photographs(result))
 
 

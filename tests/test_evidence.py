@@ -42,6 +42,8 @@ FOLDERS = {
     "zoo": Folder("result", no_picture="what went through, and what did not"),
     "fuzz": Folder("result", no_picture="counts of outcomes and reasons"),
     "own_network": Folder("result"),
+    "input_pipeline": Folder("result", no_picture="pictures per second"),
+    "photographs": Folder("result", no_picture="three trainings, a number each"),
     "mutants": Folder("result", no_picture="a list of faults, caught or not"),
     "compat": Folder("result", no_picture="a list of versions that work, or not"),
 }

@@ -54,6 +54,7 @@ TABLES = {
     "pre_activations": ("own_network/result.json", steps.pre_activations),
     "file_operations": ("own_network/result.json", choices.file_operations),
     "choosing": ("normalizations/result.json", choices.choosing),
+    "input_pipeline": ("input_pipeline/result.json", cost.input_pipeline),
     "photographs": ("photographs/result.json", photographs.photographs),
     "plain_gap": ("cifar10_accuracy/result.json", accuracy.plain_gap),
 }

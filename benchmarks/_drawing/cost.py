@@ -1,4 +1,4 @@
-"""Time and memory of training: of a step, and of what watches it."""
+"""Time and memory of training: of a step, of what watches it, and of what feeds it."""
 
 from __future__ import annotations
 
@@ -101,3 +101,20 @@ def monitors_panels(result):
     quartiles = result["ms_quartiles"]
     rows = {MONITORS[name]: quartiles[name] for name in ("without", "with")}
     return {f"ms of an epoch of {result['steps']} steps": {"": rows}}
+
+
+def input_pipeline(result):
+    """A row per size of the pictures and place where they are kept."""
+    head = ["pictures, cache", "alone /s", "limit /s", "training /s", "share"]
+    rows = [
+        [
+            f"{side}x{side}, {cache}",
+            f"{row['alone_per_second']:,.0f}",
+            f"{of['limit']:,.0f}",
+            f"{of['step_per_second']:,.0f}",
+            f"{row['share']:.1%}",
+        ]
+        for side, of in result["sizes"].items()
+        for cache, row in of["rows"].items()
+    ]
+    return table(head, rows)
