@@ -191,9 +191,10 @@ def _binary_layers(model: keras.Model) -> Iterator[list[tuple[int, bool]]]:
 def _products(layer: Any) -> int:
     """How many products each sum of a layer has, but for those with padding."""
     *window, channels, _ = layer.kernel.shape
-    return channels * min(
-        np.prod(window, dtype=int), np.prod(layer.input_shape[1:-1], dtype=int)
-    )
+    count = np.prod(window, dtype=int)
+    if layer.inbound_nodes:  # else it is called inside of another one
+        count = min(count, np.prod(layer.input_shape[1:-1], dtype=int))
+    return channels * count
 
 
 def _noting(layer: Any, call: Any, found: list[tuple[int, bool]]) -> Any:
