@@ -220,7 +220,8 @@ def _seen(layer: Any, inputs: Any) -> list[tuple[int, bool]]:
     even = np.allclose(size, size[:1], rtol=1e-5) and bool(size.all())
     steps = {0.0, 1.0}
     zero_one = set(np.unique(kernel)) <= steps
-    signs = set(values) <= {-1.0, 1.0}
+    heaviside = isinstance(quantizer, lq.quantizers.SteHeaviside)
+    signs = set(values) <= {-1.0, 1.0} and not heaviside
     if not (signs or set(values) <= steps) or not (even or zero_one):
         return []
     groups = getattr(layer, "groups", 1)
