@@ -18,6 +18,7 @@ import statistics
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import click
@@ -117,7 +118,7 @@ def measure(folder, side, rounds):
         for _ in range(steps):  # the first epoch fills the cache
             next(source)
         # Several epochs, since the first few batches were read ahead.
-        alone = per_second(lambda: next(source), batch, EPOCHS * steps, rounds)  # noqa: B023
+        alone = per_second(partial(next, source), batch, EPOCHS * steps, rounds)
         rows[cache] = {
             "alone_per_second": round(alone, 1),
             "share": round(training / (training + alone), 4),

@@ -1,18 +1,15 @@
 """From a folder of pictures to a verified file, by the command line alone.
 
 `larq-nobn` trains on the folder, converts, evaluates run and file on the pictures that
-were held out, and shows `SHOWN` pictures to both. With --like, the same training reads
-the same pictures from a prepared data set, too; with --from it begins with the network
-of another row, and its recipe is `fine_tune`. A row goes beside those that
-the output holds already; a training that is in --runs already is not repeated.
+were held out, and shows `SHOWN` pictures to both. With --from, training begins with the
+network of another row, and its recipe is `fine_tune`. A row goes beside those that the
+output holds already; a training that is in --runs already is not repeated.
 
     python benchmarks/photographs.py pictures/ten --epochs 10 --runs runs/photographs
     python benchmarks/photographs.py pictures/five --from ten --epochs 6 \
         --runs runs/photographs
     python benchmarks/photographs.py pictures/five --name "five, alone" --recipe small \
         --epochs 6 --runs runs/photographs
-    python benchmarks/photographs.py pictures/cifar100 --like cifar100 --epochs 3 \
-        --runs runs/photographs
 """
 
 from __future__ import annotations
@@ -41,20 +38,16 @@ def report(*arguments, place):
     return json.loads(place.read_text(encoding="utf-8"))
 
 
-def train(dataset, epochs, run, *more):
-    larq_nobn(
-        *("train", "--dataset", dataset, "--output", str(run), "--resume"),
-        *("--epochs", str(epochs), *more),
-    )
-
-
-def measure(pictures, name, like, epochs, recipe, runs, before):
+def measure(pictures, name, epochs, recipe, runs, before):
     run, file, place = runs / name, runs / f"{name}.tflite", runs / f"{name}.json"
     more = ("--width", str(WIDTH), "--precision", PRECISION)
     more += () if recipe is None else ("--recipe", recipe)
     if before is not None:
         more = ("--init", str(runs / before), "--recipe", "fine_tune")
-    train(str(pictures), epochs, run, *more)
+    larq_nobn(
+        *("train", "--dataset", str(pictures), "--output", str(run), "--resume"),
+        *("--epochs", str(epochs), *more),
+    )
     record = json.loads((run / "run.json").read_text(encoding="utf-8"))
     converted = report("convert", str(run), str(file), place=place)
     which = ("--dataset", str(pictures), "--limit", "1000")
@@ -71,7 +64,7 @@ def measure(pictures, name, like, epochs, recipe, runs, before):
             report("predict", str(model), *shown, place=place) for model in (run, file)
         )
     ]
-    row = {
+    return {
         "classes": len(record["preprocessing"]["class_names"]),
         "image_shape": record["preprocessing"]["image_shape"],
         **record["examples"],
@@ -86,28 +79,22 @@ def measure(pictures, name, like, epochs, recipe, runs, before):
         "shown": len(shown),
         "same_class": sum(a == b for a, b in zip(*taken, strict=True)),
     }
-    if like is not None:
-        train(like, epochs, runs / f"{name}_like", *more)
-        record = json.loads((runs / f"{name}_like" / "run.json").read_text())
-        row["like"], row["accuracy_like"] = like, record["metrics"]["val_accuracy"]
-    return row
 
 
 @click.command()
 @click.argument("pictures", type=click.Path(exists=True, path_type=Path))
 @click.option("--name", show_default="that of the folder", help="Of the row.")
-@click.option("--like", help="A data set of the same pictures.")
 @click.option("--from", "before", help="The row whose network it begins with.")
 @click.option("--epochs", type=int, default=10, show_default=True)
 @click.option("--recipe", show_default="that of the command")
 @click.option("--runs", type=Path, required=True, help="Where runs and files go.")
 @click.option("--output", type=Path, default=RESULTS / "photographs")
-def main(pictures, name, like, before, epochs, recipe, runs, output):
+def main(pictures, name, before, epochs, recipe, runs, output):
     name = name or pictures.name
     runs.mkdir(parents=True, exist_ok=True)
     place = output / "result.json"
     rows = json.loads(place.read_text())["rows"] if place.exists() else {}
-    row = measure(pictures, name, like, epochs, recipe, runs, before)
+    row = measure(pictures, name, epochs, recipe, runs, before)
     said = command().replace(str(pictures), f"pictures/{pictures.name}")
     rows[name] = {"command": said.replace(str(runs), "runs/photographs"), **row}
     result = {

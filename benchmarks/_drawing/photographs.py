@@ -6,7 +6,7 @@ from .markdown import table
 
 HEAD = (
     *("pictures", "classes", "size", "to train with", "epochs, recipe", "held out"),
-    *("same, of the file", "same class, run and file", "as a data set"),
+    *("same, of the file", "same class, run and file"),
 )
 
 
@@ -18,7 +18,6 @@ def photographs(result):
 def cells(row):
     height, width, _ = row["image_shape"]
     recipe = row["recipe"] + (f" from {row['from']}" if row["from"] else "")
-    like = f"{row['accuracy_like']:.1%}" if "like" in row else ""
     return [
         row["classes"],
         f"{height}x{width}",
@@ -27,5 +26,4 @@ def cells(row):
         f"{row['accuracy_run']:.1%}",
         f"{row['accuracy_file']:.1%}",
         f"{row['same_class']} of {row['shown']}",
-        like,
     ]

@@ -70,7 +70,7 @@ class _Copier:
                 found = self.run(call.layer, inner, mode)
             else:
                 takes = modes if call.layer._expects_training_arg else {}
-                given = tensors | _real(call, tensors)
+                given = _with_real_inputs(call, tensors)
                 found = run_call(call, self._copy(model, call), given, **takes)
             ids = call.node.flat_output_ids
             tensors.update(zip(ids, tf.nest.flatten(found), strict=False))
@@ -93,15 +93,15 @@ class _Copier:
             new.set_weights(given.get_weights())
 
 
-def _real(call: Call, tensors: dict[str, Any]) -> dict[str, Any]:
-    """Whole numbers in front of a batch norm, as the real ones that it makes of them.
+def _with_real_inputs(call: Call, tensors: dict[str, Any]) -> dict[str, Any]:
+    """The tensors, with whole numbers in front of a batch norm made real ones.
 
-    What stands in its place otherwise would get whole numbers.
+    What stands in its place later would get whole numbers otherwise.
     """
     key = str(id(call.first_input))
     if not isinstance(call.layer, _NORMS) or tensors[key].dtype.is_floating:
-        return {}
-    return {key: tf.cast(tensors[key], call.first_output.dtype)}
+        return tensors
+    return {**tensors, key: tf.cast(tensors[key], call.first_output.dtype)}
 
 
 def as_own_input(own: Any, tensor: Any) -> Any:
