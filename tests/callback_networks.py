@@ -75,6 +75,8 @@ def compiled(network=sequential, optimizer=None, layer=binary, **arguments):
         )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, **(arguments or {"run_eagerly": True}))
+    if not model.run_eagerly:  # or it is traced once more
+        model.optimizer.build(model.trainable_variables)
     return model
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from typing import Any
+
+import tensorflow as tf
+from larq_nobn._keras import keras
 
 
 @dataclass(frozen=True)
@@ -13,6 +17,33 @@ class Branch:
 
     entry: int
     operations: Counter[str]
+
+
+def flatbuffer(model: keras.Model) -> bytes:
+    """What LCE makes of a model's inference function.
+
+    It reads the same function, and no other, from the SavedModel of Keras that
+    `convert_keras_model` writes: that holds those of every layer too, with gradients.
+    """
+    from larq_compute_engine import convert_saved_model
+
+    inputs = [
+        tf.TensorSpec(node.shape, node.dtype, name)
+        for node, name in zip(model.inputs, model.input_names, strict=True)
+    ]
+
+    @tf.function(input_signature=inputs)
+    def inference(*images: Any) -> dict[str, Any]:
+        found = tf.nest.flatten(model(list(images), training=False))
+        return {f"output_{place}": output for place, output in enumerate(found)}
+
+    holder = tf.Module()
+    holder.weights = model.weights
+    signature = inference.get_concrete_function()
+    without_gradients = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    with tempfile.TemporaryDirectory() as folder:
+        tf.saved_model.save(holder, folder, signature, without_gradients)
+        return convert_saved_model(folder)
 
 
 def branches(buffer: bytes) -> tuple[list[str], list[Branch]]:

@@ -29,7 +29,7 @@ from contract_networks import (
     side_by_side,
     trained_network,
 )
-from contract_operations import branches
+from contract_operations import branches, flatbuffer
 from contract_reopen import without_build_shapes
 from gradients import assert_is_gradient
 from larq_nobn._keras import PACKAGE, keras
@@ -400,7 +400,7 @@ def test_converted_file(cases):
         drawn = case.draw(rng, (2, *image.shape[1:]))
         images.append(drawn.astype("float32"))
     expected = arrays(model(images, training=False))
-    buffer = lce.convert_keras_model(model)
+    buffer = flatbuffer(model)
     names, parts = branches(buffer)  # in an order of its own
     entries = [names.index(name) for name in model.input_names]
     given = [images[entries.index(place)] for place in range(len(names))]

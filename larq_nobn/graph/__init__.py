@@ -11,7 +11,7 @@ from ._calls import (
     sign_of,
 )
 from ._errors import ModelError
-from ._flat import as_own_input, flat_copy, refuse_opaque
+from ._flat import as_own_input, flat, flat_copy, refuse_opaque
 from ._graph import Graph
 from ._inside import layers_inside
 from ._kernels import is_binary, kernel_value, split_kernel
@@ -48,6 +48,7 @@ __all__ = [
     "as_own_input",
     "calls",
     "constants_of",
+    "flat",
     "flat_copy",
     "float32_config",
     "has_sign_input",

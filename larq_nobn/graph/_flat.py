@@ -45,6 +45,28 @@ def flat_copy(model: Any, starts: list[Any] | None = None) -> keras.Model:
     return copy
 
 
+def flat(model: Any) -> keras.Model:
+    """Returns the model itself if it is flat already, or else its `flat_copy`.
+
+    For whoever reads what it returns, and calls none of its layers.
+
+    Raises:
+        ModelError: As `flat_copy`, but for layers that cannot be made anew.
+    """
+    refuse_opaque(model)
+    return model if all(map(_is_plain, calls(model))) else flat_copy(model)
+
+
+def _is_plain(call: Call) -> bool:
+    """Whether a call stands in a flat copy as it stands in the model."""
+    opened = (keras.Model, BatchKalmanNormalization)
+    return (
+        call.layer is call.node.layer
+        and not isinstance(call.layer, opened)
+        and not _needs_real_input(call, call.first_input)
+    )
+
+
 class _Copier:
     def __init__(self, model: keras.Model) -> None:
         self._new: dict[int, keras.layers.Layer] = {}
@@ -99,9 +121,13 @@ def _with_real_inputs(call: Call, tensors: dict[str, Any]) -> dict[str, Any]:
     What stands in its place later would get whole numbers otherwise.
     """
     key = str(id(call.first_input))
-    if not isinstance(call.layer, _NORMS) or tensors[key].dtype.is_floating:
+    if not _needs_real_input(call, tensors[key]):
         return tensors
     return {**tensors, key: tf.cast(tensors[key], call.first_output.dtype)}
+
+
+def _needs_real_input(call: Call, given: Any) -> bool:
+    return isinstance(call.layer, _NORMS) and not given.dtype.is_floating
 
 
 def as_own_input(own: Any, tensor: Any) -> Any:

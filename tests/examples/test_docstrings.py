@@ -30,6 +30,8 @@ from tf_keras import Model
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^ *```python\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
 ENTRY = re.compile(r"^::: larq_nobn\.([\w.]+)$", re.MULTILINE)
+# It trains the runs of the others.
+COMPARING = "training.compare"
 # It converts for itself, with labels; the others share one file.
 CONVERTING = "deploy.read_card"
 SMALLER = {
@@ -77,6 +79,12 @@ def sessions(name: str) -> list[doctest.DocTest]:
     return [session for session in found if session.examples]
 
 
+def run(text: str, **given: Any) -> None:
+    for pattern, smaller in SMALLER.items():
+        text = re.sub(pattern, smaller, text)
+    exec(text, {"__name__": "example", **given})
+
+
 WITH_SCRIPTS = [name for name in names() if scripts(name)]
 WITH_SESSIONS = [name for name in names() if sessions(name)]
 
@@ -96,13 +104,13 @@ def shallow(builder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder."""
-    settings = nobn.training.RunSettings(
-        dataset="digits", width=8, blocks=(1,), epochs=1, batch_size=32, limit=64
-    )
-    folder = tmp_path_factory.mktemp("docstrings") / "run"
-    nobn.training.train(settings, folder)
-    return folder
+    """A run folder: one of those that the example of comparisons makes."""
+    folder = tmp_path_factory.mktemp("docstrings")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run("\n".join(scripts(COMPARING)), nobn=nobn)
+    (found,) = folder.glob("runs/digits/*nobn*/")
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -176,6 +184,11 @@ def test_scripts(
     monkeypatch: pytest.MonkeyPatch,
 ):
     text = "\n".join(scripts(name))
+    if name == COMPARING:
+        record = request.getfixturevalue("trained") / "run.json"
+        assert json.loads(record.read_text())["settings"]["width"] == 8
+        assert (record.parents[1] / "compare.json").exists()
+        return
     if "runs/" in text and name != "training.train":
         run_folders(request.getfixturevalue("trained"), place)
     if ".tflite" in text and name != CONVERTING:
@@ -187,15 +200,15 @@ def test_scripts(
 
         monkeypatch.setattr(nobn, "convert", convert)
     if name == "training.train":
-        run = nobn.training.load_run(request.getfixturevalue("trained"))
-        monkeypatch.setattr(nobn.training, "train", lambda *_: run)
+        found = nobn.training.load_run(request.getfixturevalue("trained"))
+        monkeypatch.setattr(nobn.training, "train", lambda *_: found)
     checkpoints(name, place)
     if name.startswith("data."):
         pictures(place)
-    for pattern, smaller in SMALLER.items():
-        text = re.sub(pattern, smaller, text)
-    given = {"nobn": nobn, "tf": tf, "lq": lq, "np": np, "Path": Path}
-    exec(text, {"__name__": "example", "model": small_model, **given})
+    if name.startswith("callbacks."):
+        # Their contract knows what they do in a graph, which is traced for long.
+        monkeypatch.setattr(Model, "run_eagerly", True)
+    run(text, model=small_model, nobn=nobn, tf=tf, lq=lq, np=np, Path=Path)
 
 
 @pytest.mark.parametrize("name", WITH_SESSIONS)

@@ -5,7 +5,7 @@ import tensorflow as tf
 from larq_nobn import layers
 from deploy.nets import binary_conv, images, scrambled
 from larq_nobn._keras import keras
-from larq_nobn.graph import Graph, ModelError, flat_copy
+from larq_nobn.graph import Graph, ModelError, flat, flat_copy
 from numpy.testing import assert_array_equal
 
 BatchNorm = keras.layers.BatchNormalization
@@ -174,6 +174,25 @@ def test_refuses_a_layer_without_its_configuration():
         ModelError, match=r"Layer 'scaled' \(Scaled\) cannot be rebuilt"
     ):
         flat_copy(keras.Model(inputs, Scaled(2)(inputs)))
+
+
+def test_what_is_flat_is_read_as_it_is():
+    inputs = keras.Input((8, 8, 3))
+    plain = keras.Model(inputs, BatchNorm()(keras.layers.Conv2D(4, 3)(inputs)))
+    assert flat(plain) is plain
+    whole = keras.Input((8, 8, 3), dtype="int32")
+    kalman, _ = layers.BatchKalmanNormalization()(inputs)
+    wrapped = layers.BatchNormalizationPreconditioning(keras.layers.Dense(2))
+    for model in (
+        keras.Model(inputs, plain(inputs)),
+        keras.Model(inputs, kalman),
+        keras.Model(inputs, wrapped(inputs)),
+        keras.Model(whole, BatchNorm(dtype="float32")(whole)),
+    ):
+        given = {id(layer) for layer in model.submodules}
+        assert not given & {id(layer) for layer in flat(model).submodules}
+    with pytest.raises(ModelError, match="'twice'"):
+        flat(keras.Model(inputs, Twice(name="twice")(inputs)))
 
 
 def test_a_quantized_kernel_is_copied_as_it_is_trained():

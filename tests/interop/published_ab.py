@@ -163,7 +163,7 @@ class ReActNetA(nn.Module):
         binary=True,
         alpha=0.25,
         width=4,
-        blocks=(1, 2, 1),
+        blocks=(2, 1),
         stem_stride=1,
         classes=CLASSES,
     ):

@@ -137,7 +137,7 @@ class Stem(nn.Module):
 
 
 class ReActNetA(nn.Module):
-    def __init__(self, form, width=4, blocks=(1, 2, 1)):
+    def __init__(self, form, width=4, blocks=(2, 1)):
         super().__init__()
         self.feature, inputs, variance = [Stem(form, width)], width, 1.0
         for stage, count in enumerate(blocks):

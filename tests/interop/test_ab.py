@@ -92,10 +92,10 @@ def test_it_trains_by_the_published_rules(path):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["ReActNet18", "XNORNet18"])
 def test_it_converts(name, path, tmp_path):
-    network = randomized(getattr(published_ab, name)(blocks=(2, 2)), seed=0)
+    network = randomized(getattr(published_ab, name)(blocks=(1, 1)), seed=0)
     model = load_ab(save(network, path), SIZE)
     report = nobn.convert(model, tmp_path / "a.tflite", data=images(SIZE))
-    assert report.lce_bconv2d == 4
+    assert report.lce_bconv2d == 2
 
 
 def command(path, output, *words):

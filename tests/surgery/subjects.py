@@ -51,7 +51,7 @@ def quick_net(image):
     x = layers.DepthwiseConv2D(3, 2, padding="same", use_bias=False)(x)
     x = norm(x, scale=False, center=False)
     x = norm(conv(x, 16, 1))
-    for filters, blocks in ((16, 2), (24, 1)):
+    for filters in (16, 24):
         if filters != x.shape[-1]:
             x = layers.MaxPool2D(2, 1)(layers.Activation("relu")(x))
             x = layers.DepthwiseConv2D(
@@ -63,15 +63,14 @@ def quick_net(image):
                 depthwise_initializer=keras.initializers.Constant(1 / 9),
             )(x)
             x = norm(conv(x, filters, 1))
-        for _ in range(blocks):
-            y = binary(x, filters, pad_values=1.0, activation="relu")
-            x = layers.add([norm(y, momentum=0.9, epsilon=1e-5), x])
+        y = binary(x, filters, pad_values=1.0, activation="relu")
+        x = layers.add([norm(y, momentum=0.9, epsilon=1e-5), x])
     return head(x)
 
 
 def bi_real_net(image):
     x = stem(image, 8)
-    for filters in (8, 16, 16):
+    for filters in (16, 16):
         y = binary(
             x,
             filters,
@@ -86,7 +85,7 @@ def bi_real_net(image):
 def res_net_e(image):
     # The batch norm behind the pool feeds a sign and a shortcut.
     x = norm(stem(image, 8), momentum=0.9)
-    for filters in (8, 16, 16):
+    for filters in (8, 16):
         y = binary(x, filters, strides=strides(x, filters))
         x = layers.add([norm(y, momentum=0.9), shortcut(x, filters)])
     return head(x)
@@ -130,24 +129,22 @@ def _grow(x, **kwargs):
 
 def binary_dense_net(image):
     x = stem(image, 8)
-    for dilation, blocks in ((2, 2), (1, 1)):
+    for dilation in (2, 1):
         if dilation == 1:
             x = layers.Activation("relu")(layers.MaxPool2D(2)(norm(x)))
             x = conv(x, 16, 1)
-        for _ in range(blocks):
-            x = layers.concatenate([x, _grow(x, dilation_rate=dilation)])
+        x = layers.concatenate([x, _grow(x, dilation_rate=dilation)])
     return head(norm(x))
 
 
 def melius_net(image):
     x = stem(image, 8)
-    for stage in range(2):
-        if stage:
-            x = layers.Activation("relu")(layers.MaxPool2D(2)(norm(x)))
-            x = conv(x, 16, 1)
-        x = layers.concatenate([x, _grow(x)])
-        y, by = _grow(x), x.shape[-1] - 8
-        x = layers.add([x, tf.pad(y, [[0, 0]] * 3 + [[by, 0]])])
+    x = layers.concatenate([x, _grow(x)])
+    x = layers.Activation("relu")(layers.MaxPool2D(2)(norm(x)))
+    x = conv(x, 16, 1)
+    x = layers.concatenate([x, _grow(x)])
+    y, by = _grow(x), x.shape[-1] - 8
+    x = layers.add([x, tf.pad(y, [[0, 0]] * 3 + [[by, 0]])])
     return head(norm(x))
 
 
@@ -158,7 +155,6 @@ def xnor_net(image):
     x = layers.MaxPool2D(3, 2, padding="same")(
         binary(norm(x, scale=False), 8, **kernel)
     )
-    x = binary(norm(x, scale=False), 16, **kernel)
     x = binary(norm(x, scale=False), 16, 4, padding="valid", **kernel)
     x = binary(norm(x, scale=False), 16, 1, **kernel)
     x = layers.Flatten()(layers.Activation("relu")(norm(x)))
@@ -169,8 +165,7 @@ def _alex_net_features(image):
     # Its first kernel is binary, its first input is not.
     x = binary(image, 8, 5, strides=2, input_quantizer=None)
     x = norm(x, scale=False)
-    x = norm(layers.MaxPool2D(2)(binary(x, 16)), scale=False)
-    return norm(binary(x, 16), scale=False)
+    return norm(layers.MaxPool2D(2)(binary(x, 16)), scale=False)
 
 
 def binary_alex_net(image):
@@ -215,14 +210,14 @@ class Subject:
 
 
 ZOO = (
-    Subject(quick_net, 7, 3),
-    Subject(bi_real_net, 5, 3),
-    Subject(res_net_e, 6, 3),
+    Subject(quick_net, 6, 2),
+    Subject(bi_real_net, 4, 2),
+    Subject(res_net_e, 5, 2),
     Subject(real_to_binary, 4, 2),
     Subject(strong_baseline, 4, 2),
-    Subject(binary_dense_net, 6, 3),
-    Subject(melius_net, 7, 4),
-    Subject(xnor_net, 6, 4),
-    Subject(binary_alex_net, 5, 4),
-    Subject(binary_alex_net_dense, 5, None),
+    Subject(binary_dense_net, 5, 2),
+    Subject(melius_net, 6, 3),
+    Subject(xnor_net, 5, 3),
+    Subject(binary_alex_net, 4, 3),
+    Subject(binary_alex_net_dense, 4, None),
 )

@@ -279,7 +279,7 @@ def test_the_given_model_stays_and_the_new_one_trains_saves_and_converts(tmp_pat
     kinds = (layers.BatchNormalization, nobn.layers.BatchKalmanNormalization)
     assert not any(isinstance(part, kinds) for part in free.submodules)
     x = noise(8, 8, 8, 3)
-    free.compile("adam", "mse")
+    free.compile("adam", "mse", run_eagerly=True)
     start = free.get_weights()
     free.fit(x, np.ones((8, 2)), verbose=0)
     assert all(np.isfinite(weight).all() for weight in free.get_weights())

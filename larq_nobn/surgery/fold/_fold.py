@@ -6,7 +6,7 @@ from typing import Any
 
 from ..._checks import check_flag
 from ..._keras import keras
-from ...graph import Graph, flat_copy
+from ...graph import Graph, flat
 from ...layers import IndependentComponent
 from .._batch_norm import check_batch_norms
 from .._report import Change, SurgeryReport
@@ -76,15 +76,15 @@ def fold_batch_norm(model: keras.Model, return_report: bool = False) -> Any:
         ```
     """
     check_flag("return_report", return_report)
-    copy = flat_copy(model)
-    graph = Graph(copy)
+    given = flat(model)
+    graph = Graph(given)
     check_batch_norms(graph)
     plan = Plan(graph)
     changes: dict[str, Change] = {}
     for chain in chains(graph):
         action, reason = _decide(plan, chain)
         changes.update(_changes(plan, chain, action, reason))
-    folded = build(copy, plan)
+    folded = build(given, plan)
     if not return_report:
         return folded
     order = dict.fromkeys(call.name for call in graph.calls)

@@ -96,9 +96,12 @@ class Builder:
                 changes["use_bias"] = plan.bias is not None
         if sign is not None:
             changes["input_quantizer"] = sign.layer(name=f"{name}_sign", dtype=dtype)
-        config = {**layer.get_config(), **changes, "name": name}
-        with without_starvation_warning():
-            new = QUANTIZED.get(type(layer), type(layer)).from_config(config)
+        if type(layer) in QUANTIZED:
+            config = {**layer.get_config(), **changes, "name": name}
+            with without_starvation_warning():
+                new = QUANTIZED[type(layer)].from_config(config)
+        else:
+            new = rebuild(layer, name=name, **changes)
         self._fills.append(lambda: self._fill_kernel(call, new))
         return new
 

@@ -6,7 +6,7 @@ import larq as lq
 
 from ..._checks import check_choice, check_flag, check_number
 from ..._keras import keras
-from ...graph import Graph, flat_copy, replace_layers
+from ...graph import Graph, flat, flat_copy, replace_layers
 from ...models._variance import VARIANCE_RULES
 from .._batch_norm import check_batch_norms, is_batch_norm
 from .._report import SurgeryReport
@@ -106,14 +106,15 @@ def remove_batch_norm(
         ("return_report", return_report),
     ):
         check_flag(name, value)
-    copy = flat_copy(model)
-    graph = Graph(copy)
+    given = flat(model)
+    graph = Graph(given)
     check_batch_norms(graph)
     if not any(is_batch_norm(call.layer) for call in graph.calls):
+        copy = flat_copy(model) if given is model else given
         return (copy, SurgeryReport(copy.name, ())) if return_report else copy
     plan = Planner(graph, alpha, variance_rule).run()
     builder = Builder(plan, variance_preserving, balanced)
     with lq.context.quantized_scope(False):
-        free = replace_layers(copy, builder.layer)
+        free = replace_layers(given, builder.layer)
         builder.fill()
-    return (free, report_of(copy.name, graph, plan)) if return_report else free
+    return (free, report_of(given.name, graph, plan)) if return_report else free

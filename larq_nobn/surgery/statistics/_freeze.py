@@ -14,7 +14,7 @@ from ...graph import (
     Call,
     ModelError,
     calls,
-    flat_copy,
+    flat,
     layers_inside,
     rebuild,
     replace_layers,
@@ -89,9 +89,9 @@ def freeze_statistics(
     """
     check_integer("batch_size", batch_size, 1, "Use 128.")
     check_flag("return_report", return_report)
-    copy = flat_copy(model)
-    rows = _rows(copy)
-    frozen = _with_rows(copy, rows)
+    given = flat(model)
+    rows = _rows(given)
+    frozen = _with_rows(given, rows)
     names = {row.layers[0]: name for name, row in rows.items()}
     distances: dict[str, float] = {}
 
@@ -108,7 +108,7 @@ def freeze_statistics(
     if not return_report:
         return frozen
     changes = tuple(
-        _change(copy.get_layer(name), row, distances[name])
+        _change(given.get_layer(name), row, distances[name])
         for name, row in rows.items()
     )
     accuracies = _accuracies((model, frozen), data, batch_size)

@@ -1,0 +1,37 @@
+"""What the import of the package alone brings, as the first process found it.
+
+The server of `fresh.py` imports this before anything else, without a choice of Keras.
+"""
+
+import os
+import sys
+
+HAD_CHOSEN = "TF_USE_LEGACY_KERAS" in os.environ
+PROCESS = os.getpid()
+
+import larq_nobn  # noqa: E402
+
+LATE = sorted(
+    {
+        "larq_compute_engine",
+        "tensorflow_datasets",
+        "matplotlib",
+        "sklearn",
+        "tensorboard",
+        "torch",
+    }
+    & set(sys.modules)
+)
+
+import larq  # noqa: E402
+import tensorflow as tf  # noqa: E402
+
+OBJECTS = tf.keras.utils.get_custom_objects().items()
+REGISTERED = sorted(
+    name for name, cls in OBJECTS if cls.__module__.startswith("larq_nobn")
+)
+KERAS = larq_nobn._keras.keras.__name__
+IN_IT = [
+    issubclass(layer, tf.keras.layers.Layer)
+    for layer in (larq.layers.QuantConv2D, larq_nobn.layers.RPReLU)
+]
