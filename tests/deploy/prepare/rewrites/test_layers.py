@@ -93,6 +93,7 @@ def points():
     return [
         *(conv2d(), conv2d(size=4), conv2d(size=5, strides=2, groups=2, **AWARE)),
         *(conv2d(**halves), conv2d(size=5, **halves, **ZERO_ONE)),
+        conv2d(size=2, dilation_rate=2, **AWARE),  # no tap of which meets the map
     ]
 
 
