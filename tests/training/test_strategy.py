@@ -99,9 +99,11 @@ from pathlib import Path
 from types import SimpleNamespace
 from tempfile import TemporaryDirectory
 from larq_nobn import data, training
+from larq_nobn.training.folder import _record
 from larq_nobn.training.run._strategy import check_shares, shared, strategy_for
 from training import worker
 
+_record.draw_curves = lambda target, *_: target.touch()
 # The parts of all replicas are the batch: over two epochs, with a last one of one.
 for split, examples in (("train", 128), ("test", 65)):
     def load(epoch, **share):
