@@ -109,8 +109,9 @@ for split, examples in (("train", 128), ("test", 65)):
     def load(epoch, **share):
         return data.load("digits", split, 32, limit=examples, epoch=epoch, **share)
 
-    found = iter(shared(load(3), lambda share: load(3, share=share), strategy))
-    for batch in (*load(3), *load(4)):
+    images = load(3)
+    found = iter(shared(images, lambda share: load(3, share=share), strategy))
+    for batch in (*images, *images):
         for whole, parts in zip(batch, next(found)):
             parts = strategy.experimental_local_results(parts)
             assert abs(len(parts[0]) - len(parts[1])) <= 1
