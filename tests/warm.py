@@ -5,9 +5,9 @@ most of them. TensorFlow itself has not begun to work then: its devices, its clu
 and its random state are still to be chosen.
 """
 
-from larq_nobn import models
 import sklearn.datasets  # noqa: F401  (the digits)
 import tensorflow as tf
+from larq_nobn import models
 
 with tf.Graph().as_default():
     _network = models.ReActNet18((8, 8, 1), 10, width=2, blocks=(1,))
