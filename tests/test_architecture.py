@@ -45,7 +45,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
     ),
     "deploy/prepare": (
         {"_inference", "_kinds"},
-        {"_head", "_padding", "_proxy", "_quantizers", "_trimming"},
+        {"_head", "_padding", "_proxy", "_quantizers", "_softplus", "_trimming"},
         {"factors"},
         {"affine", "rewrites", "shifts"},
         {"_prepare"},
