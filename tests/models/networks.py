@@ -109,7 +109,7 @@ TRAINED = {
     MeliusNet22: ["evonorm"],  # does this
     QuickNet: ["nobn"],
 }
-# By `fit`, whose graph takes five times as long as eager steps: what learns shifts and
+# By `fit` too, whose graph takes five times as long as a step: what learns shifts and
 # slopes, what has moving statistics or a state, what computes them from the kernels.
 FITTED = (ReActNet18, BiRealNet18, ResNet20, BinaryDenseNet28)
 # Of the other pairs: three normalizations in every network, and every one in three
