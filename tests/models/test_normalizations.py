@@ -1,5 +1,7 @@
 """Which layers each normalization puts where."""
 
+from functools import cache
+
 import larq as lq
 import pytest
 import tensorflow as tf
@@ -19,6 +21,7 @@ BEHIND = {
 NORMS = tuple(BEHIND.values())
 
 
+@cache
 def built(normalization, size=8, **changes):
     return ReActNet18((size, size, 3), 10, normalization, **{**SMALL, **changes})
 
