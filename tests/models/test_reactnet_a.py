@@ -131,7 +131,8 @@ def test_only_the_normalizer_free_form_scales_its_shortcuts(normalization):
     [(32, None, 32), (63, None, 63), (64, None, 32), (32, 2, 16), (64, 1, 64)],
 )
 def test_the_stem_halves_large_images(size, stem_stride, side):
-    model = ReActNetA((size, size, 3), 3, stem_stride=stem_stride, **TINY)
+    small = {"width": 4, "blocks": (1,)}
+    model = ReActNetA((size, size, 3), 3, stem_stride=stem_stride, **small)
     assert model.get_layer("stem_conv").output_shape == (None, side, side, 4)
 
 
