@@ -84,6 +84,8 @@ def assert_all_moved(before, model):
 def assert_converts(network, normalization, model, path, images):
     report = nobn.convert(model, path, data=images)
     assert report.lce_bconv2d == report.binary_layers == network.binary
+    if network.builder is ReActNet18:
+        assert report.binary_macs == 64 * 9 * 32 * 32 + 16 * 9 * 64 * 32
     assert report.verify["data"] == "the given data"
     for compared in (report.verify, report.verify["prepared"]):
         assert compared["examples"] == len(images)

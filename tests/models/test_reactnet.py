@@ -1,4 +1,4 @@
-from functools import partial
+from functools import cache, partial
 
 import larq as lq
 import pytest
@@ -23,16 +23,20 @@ from numpy.testing import assert_allclose
 TINY = {"width": 4, "blocks": (2, 2)}
 
 
+@cache
+def counted(classes, normalization):
+    """The parameters of a small network."""
+    small = {"width": 4, "blocks": (1, 1)}
+    return parameters(ReActNet18((32, 32, 3), classes, normalization, **small))
+
+
 @pytest.mark.parametrize(
     "classes, normalization, more",
     # A gain for each channel of a convolution, or γ and β; rows of the head.
     [(10, "nobn", 24), (10, "batch_norm", 48), (100, "batch_norm", 48 + 90 * 9)],
 )
 def test_parameters_beyond_those_without_normalization(classes, normalization, more):
-    small = {"width": 4, "blocks": (1, 1)}
-    plain = parameters(ReActNet18((32, 32, 3), 10, "none", **small))
-    model = ReActNet18((32, 32, 3), classes, normalization, **small)
-    assert parameters(model) == plain + more
+    assert counted(classes, normalization) == counted(10, "none") + more
 
 
 def test_parameter_counts_of_the_published_networks():

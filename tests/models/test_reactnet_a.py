@@ -1,4 +1,4 @@
-from functools import partial
+from functools import cache, partial
 
 import larq as lq
 import numpy as np
@@ -23,16 +23,20 @@ TINY = {"width": 4, "blocks": (1, 2)}
 STRIDES = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1)
 
 
+@cache
+def counted(classes, normalization):
+    """The parameters of a small network."""
+    small = {"width": 4, "blocks": (1, 1)}
+    return parameters(ReActNetA((32, 32, 3), classes, normalization, **small))
+
+
 @pytest.mark.parametrize(
     "classes, normalization, more",
     # A gain for each channel of stem and blocks, or γ and β; rows of the head.
     [(10, "nobn", 40), (10, "batch_norm", 80), (100, "nobn", 40 + 90 * 17)],
 )
 def test_parameters_beyond_those_without_normalization(classes, normalization, more):
-    small = {"width": 4, "blocks": (1, 1)}
-    plain = parameters(ReActNetA((32, 32, 3), 10, "none", **small))
-    model = ReActNetA((32, 32, 3), classes, normalization, **small)
-    assert parameters(model) == plain + more
+    assert counted(classes, normalization) == counted(10, "none") + more
 
 
 @pytest.fixture(scope="module")
