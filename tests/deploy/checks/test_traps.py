@@ -5,7 +5,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.nets import binary_conv, chain, head, scrambled, small
+from deploy.nets import binary_conv, chain, head, small
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, convert
 from numpy.testing import assert_array_equal
@@ -70,20 +70,17 @@ def test_gains_of_zero_are_binary(tmp_path):
 
 
 @pytest.mark.parametrize("pad_values", [0.0, 1.0])
-def test_padding_of_any_symmetry_converts(pad_values, tmp_path):
-    """All in one file; what differs or stays float has its name in the message."""
-    geometries = [
-        *({"size": 2}, {"size": 4}, {"size": (1, 3)}),
-        *({"size": 4, "strides": 2}, {"size": 3, "strides": 2}),
-        *({"size": 2, "dilation_rate": 2}, {"size": 3, "dilation_rate": 2}),
-    ]
-    convs = [
-        binary_conv(pad_values=pad_values, name=f"conv{i}", **geometry)
-        for i, geometry in enumerate(geometries)
-    ]
-    inputs = keras.Input((8, 8, 3))
-    model = scrambled(keras.Model(inputs, [conv(inputs) for conv in convs]))
-    converts(model, tmp_path, binary=len(convs))
+@pytest.mark.parametrize("size", [2, 3])
+def test_dilated_convolutions_convert(pad_values, size, tmp_path):
+    conv = binary_conv(size=size, dilation_rate=2, pad_values=pad_values)
+    converts(chain(conv, stem=False), tmp_path)
+
+
+@pytest.mark.parametrize("pad_values", [0.0, 1.0])
+@pytest.mark.parametrize("size, strides", [(2, 1), (4, 1), (4, 2), (3, 2), ((1, 3), 1)])
+def test_padding_of_any_symmetry_converts(pad_values, size, strides, tmp_path):
+    conv = binary_conv(size=size, strides=strides, pad_values=pad_values)
+    converts(chain(conv, stem=False), tmp_path)
 
 
 @lq.utils.set_precision(1)

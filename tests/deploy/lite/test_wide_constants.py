@@ -120,9 +120,10 @@ def rows_of_their_own():
         (binary_conv(input_quantizer=None), Constant((1, 1, 32))),
     ]
     inputs, ends = keras.Input((8, 8, 3)), []
-    for row in rows:
+    for number, row in enumerate(rows):
         x = inputs
         for layer in row:
+            layer._name = f"row{number}_{layer.name}"
             x = layer(x)
         ends.append(x)
     return scrambled(keras.Model(inputs, ends))
