@@ -1,5 +1,7 @@
 """Models that leave the size of their images open, closed by `input_shape`."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from deploy.nets import binary_conv, chain, head, images, scrambled
@@ -16,6 +18,7 @@ from larq_nobn.graph import flat_copy
 pytestmark = pytest.mark.convert
 
 
+@cache
 def open_model(shape=(None, None, 3)):
     norm = keras.layers.BatchNormalization()
     return chain(binary_conv(name="a"), norm, *head(), shape=shape, name="open")
@@ -26,7 +29,7 @@ def open_model(shape=(None, None, 3)):
     [((None, None, 3), (12, 8, 3)), ((None, 8, 3), (6, 8, 3)), ((8, 8, 3), [8, 8, 3])],
 )
 def test_a_file_of_that_size_computes_what_the_model_computes(given, size, tmp_path):
-    model, data = open_model(given), images(64, tuple(size))
+    model, data = open_model(given), images(16, tuple(size))
     nodes = [len(layer.inbound_nodes) for layer in model.layers]
     report = convert(model, tmp_path / "m.tflite", input_shape=size, data=data)
     assert (report.lce_bconv2d, report.not_prepared) == (1, None)
@@ -79,6 +82,7 @@ def test_padding_with_ones_is_compared_at_that_size(tmp_path):
     assert (report.repadded, report.lce_bconv2d) == (["a"], 1)
 
 
+@cache
 def two_inputs():
     inputs = [keras.Input((None, None, 3)) for _ in range(2)]
     both = keras.layers.Add()([binary_conv()(x) for x in inputs])

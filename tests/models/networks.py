@@ -66,7 +66,8 @@ _NOT_KALMAN = tuple(name for name in NORMALIZATIONS if name != "kalman")
 _BEFORE_SIGN = tuple(n for n in NORMALIZATIONS if n not in ("proxy", "evonorm"))
 _PAIR = {"width": 8, "blocks": (1, 1)}
 NETWORKS = (
-    Network(ReActNet18, (8, 8, 1), _PAIR, 2, 2),
+    # Of as many channels as LCE packs into a word, and so of several groups.
+    Network(ReActNet18, (8, 8, 1), {"width": 32, "blocks": (1, 1)}, 2, 2),
     Network(ReActNetA, (8, 8, 1), {"width": 4, "blocks": (1, 1)}, 6, 2),
     Network(BiRealNet18, (8, 8, 1), {"width": 8, "blocks": (1, 2)}, 3, 2),
     Network(XNORNet18, (8, 8, 1), {"width": 8, "blocks": (1, 2)}, 3, 2, _BEFORE_SIGN),
@@ -109,7 +110,7 @@ TRAINED = {
     MeliusNet22: ["evonorm"],  # does this
     QuickNet: ["nobn"],
 }
-# By `fit`, whose graph takes five times as long as eager steps: what learns shifts and
+# By `fit` too, whose graph takes five times as long as a step: what learns shifts and
 # slopes, what has moving statistics or a state, what computes them from the kernels.
 FITTED = (ReActNet18, BiRealNet18, ResNet20, BinaryDenseNet28)
 # Of the other pairs: three normalizations in every network, and every one in three

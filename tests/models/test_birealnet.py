@@ -1,3 +1,5 @@
+from functools import cache
+
 import larq as lq
 import numpy as np
 import pytest
@@ -25,16 +27,20 @@ def test_parameter_count_on_cifar(builder):
     assert parameters(builder((32, 32, 3), 100)) == 11_215_908
 
 
+@cache
+def counted(classes, normalization):
+    """The parameters of a small network."""
+    small = {"width": 4, "blocks": (1, 1)}
+    return parameters(BiRealNet18((32, 32, 3), classes, normalization, **small))
+
+
 @pytest.mark.parametrize(
     "classes, normalization, more",
     # A gain for each channel of a convolution, or γ and β; rows of the head.
     [(10, "nobn", 24), (10, "batch_norm", 48), (100, "nobn", 24 + 90 * 9)],
 )
 def test_parameters_beyond_those_without_normalization(classes, normalization, more):
-    small = {"width": 4, "blocks": (1, 1)}
-    plain = parameters(BiRealNet18((32, 32, 3), 10, "none", **small))
-    model = BiRealNet18((32, 32, 3), classes, normalization, **small)
-    assert parameters(model) == plain + more
+    assert counted(classes, normalization) == counted(10, "none") + more
 
 
 @both

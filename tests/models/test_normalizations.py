@@ -1,5 +1,7 @@
 """Which layers each normalization puts where."""
 
+from functools import cache
+
 import larq as lq
 import numpy as np
 import pytest
@@ -24,6 +26,7 @@ NORMS = tuple(BEHIND.values())
 BIASED = ("batch_norm", "filter_response", "kalman", "evonorm")
 
 
+@cache
 def built(normalization, size=8, **changes):
     return ReActNet18((size, size, 3), 10, normalization, **{**SMALL, **changes})
 

@@ -100,36 +100,36 @@ def test_a_runner_takes_and_returns_floats(quantized, report):
     assert_allclose(found, quantized(X), atol=0.2 * np.ptp(quantized(X)))
 
 
-@pytest.mark.parametrize(
-    "model",
-    [
-        chain(
-            binary_conv(),
-            keras.layers.BatchNormalization(),
-            keras.layers.Conv2D(8, 3),
-            keras.layers.BatchNormalization(),
-            keras.layers.ReLU(max_value=6),
-            keras.layers.MaxPooling2D(),
-            keras.layers.Flatten(),
-            keras.layers.Dense(5, activation="softmax"),
-        ),
-        chain(
-            nobn.quantizers.RSign(scale=0.7),
-            binary_conv(input_quantizer=None, kernel_quantizer="scaled_std_sign"),
-            nobn.layers.RPReLU(),
-            keras.layers.DepthwiseConv2D(3, padding="same"),
-            keras.layers.AveragePooling2D(),
-            binary_conv(activation="relu"),
-            keras.layers.BatchNormalization(),
-            *head(),
-        ),
-        summed(),
-    ],
-    ids=["float_parts", "activations", "sum"],
-)
-def test_networks(model, tmp_path):
-    x = images(16, model.input_shape[1:])
-    found = convert(fake_quantize(model, x), tmp_path / "m.tflite", data=x, int8=True)
+def float_parts():
+    return chain(
+        binary_conv(),
+        keras.layers.BatchNormalization(),
+        keras.layers.Conv2D(8, 3),
+        keras.layers.BatchNormalization(),
+        keras.layers.ReLU(max_value=6),
+        keras.layers.MaxPooling2D(),
+        keras.layers.Flatten(),
+        keras.layers.Dense(5, activation="softmax"),
+    )
+
+
+def activations():
+    return chain(
+        nobn.quantizers.RSign(scale=0.7),
+        binary_conv(input_quantizer=None, kernel_quantizer="scaled_std_sign"),
+        nobn.layers.RPReLU(),
+        keras.layers.DepthwiseConv2D(3, padding="same"),
+        keras.layers.AveragePooling2D(),
+        binary_conv(activation="relu"),
+        keras.layers.BatchNormalization(),
+        *head(),
+    )
+
+
+@pytest.mark.parametrize("build", [float_parts, activations, summed])
+def test_networks(build, small, tmp_path):
+    model = small if build is summed else fake_quantize(build(), X)
+    found = convert(model, tmp_path / "m.tflite", data=X, int8=True)
     assert found.verify["unexplained"] == 0
     assert found.verify["int8"]["worst_steps"] < 1
 

@@ -1,5 +1,7 @@
 """Networks of several inputs and outputs, of models inside models, and of batches."""
 
+from functools import cache
+
 import numpy as np
 import pytest
 from deploy.nets import binary_conv, chain, head, images, scrambled
@@ -50,6 +52,17 @@ def parts():
     return inputs, outputs
 
 
+@cache
+def fresh():
+    """A model of these parts as it starts."""
+    return keras.Model(*parts())
+
+
+@cache
+def plain():
+    return chain(binary_conv(), *head())
+
+
 def examples(count=6):
     random = np.random.default_rng(3)
     return [
@@ -88,8 +101,7 @@ def test_dicts_are_in_the_order_of_their_keys(convert):
 
 
 def test_a_list_of_arrays_is_data():
-    model = keras.Model(*parts())
-    found, said = verification_examples(examples(), model, model)
+    found, said = verification_examples(examples(), fresh(), fresh())
     assert said == "the given data"
     for array, given in zip(found, examples(), strict=True):
         assert_array_equal(array, given)
@@ -105,11 +117,11 @@ def test_a_list_of_arrays_is_data():
 )
 def test_data_that_does_not_fit_is_refused(convert, data, message):
     with pytest.raises(ConversionError, match=message):
-        convert(keras.Model(*parts()), data=data)
+        convert(fresh(), data=data)
 
 
 def test_one_input_and_one_output_have_plain_names(convert):
-    _, run = convert(chain(binary_conv(), *head()))
+    _, run = convert(plain())
     assert (run.input_names, run.output_names) == (["input"], ["output"])
     assert run(images()).shape == (8, 5)
 
@@ -145,12 +157,16 @@ def test_a_lambda_inside_a_model_is_left_as_it_is(convert):
     assert_allclose(run(images()), model(images()), rtol=0, atol=1e-4)
 
 
+@cache
+def of_batches(fixed):
+    inputs = keras.Input((8, 8, 3), batch_size=fixed)
+    return scrambled(keras.Model(inputs, _layers.Dense(5)(body(inputs, "a"))))
+
+
 @pytest.mark.parametrize("fixed", [None, 4])
 @pytest.mark.parametrize("batch_size", [1, 3])
 def test_a_file_takes_batches(convert, fixed, batch_size):
-    inputs = keras.Input((8, 8, 3), batch_size=fixed)
-    x = body(inputs, "a")
-    model = scrambled(keras.Model(inputs, _layers.Dense(5)(x)))
+    model = of_batches(fixed)
     report, run = convert(model, batch_size=batch_size, data=images(8))
     assert report.verify["examples"] == 8
     assert run.batch_size == batch_size
@@ -163,7 +179,7 @@ def test_a_file_takes_batches(convert, fixed, batch_size):
 @pytest.mark.parametrize("value", [0, 1.5, True, "all"])
 def test_other_batch_sizes_are_refused(convert, value):
     with pytest.raises((TypeError, ValueError), match="batch_size="):
-        convert(chain(binary_conv(), *head()), batch_size=value)
+        convert(plain(), batch_size=value)
 
 
 def test_the_last_batch_is_filled_and_cut():

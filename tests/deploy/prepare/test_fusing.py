@@ -37,17 +37,45 @@ def ops(*layers, plain=False):
 ONE = {"LceQuantize": 1, "LceBconv2d": 1}
 
 
-@pytest.mark.parametrize(
-    "layers",
-    [
+def test_these_cost_nothing_beside_a_binary_convolution():
+    """Each row of layers, of one file, is one operation on the bits that all take."""
+    behind = [
         [],
         [_layers.BatchNormalization()],
         [_layers.ReLU(), _layers.BatchNormalization()],
         [_layers.Dropout(0.5), _layers.BatchNormalization()],
-    ],
-)
-def test_these_cost_nothing_behind_a_binary_convolution(layers):
-    assert ops(binary_conv(), *layers) == ONE
+    ]
+    changed = [
+        {"pad_values": 1.0},
+        {"pad_values": 0.0},
+        {"padding": "valid"},
+        {"strides": 2},
+        {"dilation_rate": 2},
+        {"use_bias": True},
+        {"kernel_quantizer": "magnitude_aware_sign"},
+        {"kernel_quantizer": nobn.quantizers.ScaledStdSign(scale=0.2)},
+        {"activation": "relu"},
+        {"kernel_quantizer": "magnitude_aware_sign", "activation": "relu"},
+    ]
+    rows = [[binary_conv(), *layers] for layers in behind]
+    rows += [[binary_conv(**changes)] for changes in changed]
+    inputs = keras.Input(SHAPE)
+    ends = []
+    for number, (*first, last) in enumerate(rows):
+        last._name = f"row{number}"
+        x = inputs
+        for layer in (*first, last):
+            x = layer(x)
+        ends.append(x)
+    model = prepare(scrambled(keras.Model(inputs, ends)))
+    content = flatbuffer(model)
+    x = images(4, SHAPE)
+    for end, found, wanted in zip(ends, Runner(content)(x), model(x), strict=True):
+        assert_allclose(found, wanted, rtol=0, atol=2e-4, err_msg=end.name)
+    audit = audit_bytes(content, "rows")
+    more = [(row["op"], row["layer"]) for row in audit.operations]
+    assert [row for row in more if row[0] not in ONE] == []
+    assert audit.ops == {"LceBconv2d": len(rows), "LceQuantize": 1}
 
 
 @pytest.mark.parametrize(
@@ -61,25 +89,6 @@ def test_these_do_not(layers, extra):
     found = ops(binary_conv(), *layers)
     assert {**found, **ONE, **extra} == found
     assert len(found) > 2
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"pad_values": 1.0},
-        {"pad_values": 0.0},
-        {"padding": "valid"},
-        {"strides": 2},
-        {"dilation_rate": 2},
-        {"use_bias": True},
-        {"kernel_quantizer": "magnitude_aware_sign"},
-        {"kernel_quantizer": nobn.quantizers.ScaledStdSign(scale=0.2)},
-        {"activation": "relu"},
-        {"kernel_quantizer": "magnitude_aware_sign", "activation": "relu"},
-    ],
-)
-def test_binary_convolutions_that_are_one_operation(changes):
-    assert ops(binary_conv(**changes)) == ONE
 
 
 def test_a_relu_behind_zero_padding_stays():

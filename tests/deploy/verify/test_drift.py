@@ -42,11 +42,15 @@ def two_convs():
     return chain(convs[0], norms[0], convs[1], norms[1], *head(), name="two")
 
 
+@pytest.fixture(scope="module")
+def two_prepared():
+    return prepare(two_convs())
+
+
 @pytest.mark.parametrize("layer", ["stem", "second", "head"])
-def test_the_layer_at_fault_is_found(layer, wrong_in_files):
-    prepared = prepare(two_convs())
+def test_the_layer_at_fault_is_found(layer, two_prepared, wrong_in_files):
     wrong_in_files(layer)
-    found = first_drift(prepared, [images()], 1e-3)
+    found = first_drift(two_prepared, [images()], 1e-3)
     assert f"first layer to compute something else is '{layer}' (" in found
     assert "relative difference of 2." in found
 
@@ -84,8 +88,8 @@ def test_conversions_are_few(monkeypatch, wrong_in_files):
     assert count <= 4  # all 8 layers, and 3 halvings of them
 
 
-def test_nothing_is_found_where_nothing_differs():
-    found = first_drift(prepare(two_convs()), [images()], 1e-3)
+def test_nothing_is_found_where_nothing_differs(two_prepared):
+    found = first_drift(two_prepared, [images()], 1e-3)
     assert found == "Converted once more, it computes the same as its model."
 
 
@@ -112,22 +116,21 @@ def test_layers_that_differ_between_eager_and_graph_are_found(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_numbers_that_are_none_differ(monkeypatch):
+def test_numbers_that_are_none_differ(two_prepared, monkeypatch):
     right = _drift.to_flatbuffer
 
     def spoiled(function, variables, ports):
         return right(lambda x: [y * np.nan for y in function(x)], variables, ports)
 
     monkeypatch.setattr(_drift, "to_flatbuffer", spoiled)
-    assert "is 'stem' (" in first_drift(prepare(two_convs()), [images()], 1e-3)
+    assert "is 'stem' (" in first_drift(two_prepared, [images()], 1e-3)
 
 
-def test_a_part_that_does_not_convert_is_no_reason_to_stop(monkeypatch):
-    prepared = prepare(two_convs())
+def test_a_part_that_does_not_convert_is_no_reason_to_stop(two_prepared, monkeypatch):
 
     def broken(*arguments):
         raise _drift.ConversionError("Odd parts.")
 
     monkeypatch.setattr(_drift, "to_flatbuffer", broken)
-    found = first_drift(prepared, [images()], 1e-3)
+    found = first_drift(two_prepared, [images()], 1e-3)
     assert found == "Which layer it is cannot be told. Odd parts."

@@ -1,11 +1,13 @@
 """Faults put into preparation and into the file on purpose, and what finds them."""
 
+from functools import cache
 from types import SimpleNamespace
 
 import larq_nobn as nobn
 import numpy as np
 import pytest
-from deploy.nets import binary_conv, chain, head, images, scrambled, small, three_convs
+from deploy import nets
+from deploy.nets import binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError, _convert
 from larq_nobn.deploy import convert as convert_to
@@ -16,6 +18,7 @@ from larq_nobn.deploy.verify import _taps, verify_prepared
 
 pytestmark = pytest.mark.convert
 _layers = keras.layers
+small, three_convs = cache(nets.small), cache(nets.three_convs)
 
 
 @pytest.fixture
@@ -129,6 +132,7 @@ def shifted_by(amount, monkeypatch):
     monkeypatch.setattr(_quantizers, "plain_sign", wrong)
 
 
+@cache
 def on_the_edge():
     """A model and inputs of which one pixel in two examples lies at a threshold."""
     conv = binary_conv(4, name="conv", input_quantizer=nobn.quantizers.RSign())
@@ -182,6 +186,7 @@ def test_deep_networks_agree_but_for_rounding(convert):
     assert found["unexplained"] == 0
 
 
+@cache
 def two_of_each():
     """Two images go in, a class and a number come out; 'deep' is the last sign."""
     inputs = [keras.Input((8, 8, 3)), keras.Input((8, 8, 3))]
