@@ -15,7 +15,7 @@ from tempfile import TemporaryDirectory
 # A server that has imported the package, and computed nothing, forks them off. What a
 # process does for itself (devices, cluster, random state, signals) is still to come.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["imported_first", "larq_nobn.cli"])
+_CONTEXT.set_forkserver_preload(["imported_first", "larq_nobn.cli", "warm"])
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,11 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_integer, check_number
-from .._keras import register
+from .._keras import keras, register
 from .._math import at_least_float32, beside, channel_sum, fused
 from ._channelwise import ChannelwiseLayer
 from ._groups import check_groups, group_mean, group_moments
+from ._initializers import check_initializer
 
 
 @fused
@@ -107,12 +108,13 @@ class EvoNormS0(ChannelwiseLayer):
     Arguments:
         groups: Number of groups G, a divisor of the number of channels C.
         epsilon: Added to the variance, in units of x², positive.
+        beta_initializer: Keras initializer of β, in units of y.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
         v: Shape (C,), starts at 1.
         gamma: Shape (C,), starts at 1.
-        beta: Shape (C,), starts at 0.
+        beta: Shape (C,).
 
     Input shape:
         (batch, ..., C), channels last.
@@ -141,16 +143,25 @@ class EvoNormS0(ChannelwiseLayer):
         None known.
     """
 
-    def __init__(self, groups: int = 32, epsilon: float = 1e-5, **kwargs: Any):
+    def __init__(
+        self,
+        groups: int = 32,
+        epsilon: float = 1e-5,
+        beta_initializer: Any = "zeros",
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         self.groups = check_integer("groups", groups, 1, "The paper's is 32.")
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 1e-5.")
+        self.beta_initializer = check_initializer(
+            "beta_initializer", beta_initializer, "Constant(1e-5)"
+        )
 
     def build(self, input_shape: tf.TensorShape) -> None:
         check_groups("EvoNormS0", self.groups, tuple(input_shape))
         self.v = self._channel_weight("v", 1.0, input_shape)
         self.gamma = self._channel_weight("gamma", 1.0, input_shape)
-        self.beta = self._channel_weight("beta", 0.0, input_shape)
+        self.beta = self._channel_weight("beta", self.beta_initializer, input_shape)
         super().build(input_shape)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -158,4 +169,9 @@ class EvoNormS0(ChannelwiseLayer):
         return evonorm_s0(inputs, v, gamma, beta, self.groups, self.epsilon)
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "groups": self.groups, "epsilon": self.epsilon}
+        return {
+            **super().get_config(),
+            "groups": self.groups,
+            "epsilon": self.epsilon,
+            "beta_initializer": keras.initializers.serialize(self.beta_initializer),
+        }

@@ -6,9 +6,10 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_channels, check_flag, check_number
-from .._keras import register
+from .._keras import keras, register
 from .._math import at_least_float32, beside, channel_sum, fused, product
 from ._channelwise import ChannelwiseLayer
+from ._initializers import check_initializer
 
 
 @fused
@@ -86,6 +87,7 @@ class FilterResponseNormalization(ChannelwiseLayer):
             inputs without positions (rank 2), advisable for 1x1 maps.
         center: Whether to learn β.
         scale: Whether to learn γ.
+        beta_initializer: Keras initializer of β, in units of y.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
@@ -98,8 +100,8 @@ class FilterResponseNormalization(ChannelwiseLayer):
         The input shape.
 
     Raises:
-        TypeError, ValueError: For a wrong epsilon or flag, an unknown number of
-            channels, or rank-2 input without `learned_epsilon`.
+        TypeError, ValueError: For a wrong epsilon, flag or initializer, an unknown
+            number of channels, or rank-2 input without `learned_epsilon`.
 
     Example:
         ```python
@@ -125,6 +127,7 @@ class FilterResponseNormalization(ChannelwiseLayer):
         learned_epsilon: bool = False,
         center: bool = True,
         scale: bool = True,
+        beta_initializer: Any = "zeros",
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
@@ -133,6 +136,9 @@ class FilterResponseNormalization(ChannelwiseLayer):
         self.learned_epsilon: Any = learned_epsilon
         self.center = check_flag("center", center)
         self.scale = check_flag("scale", scale)
+        self.beta_initializer = check_initializer(
+            "beta_initializer", beta_initializer, "Constant(1e-5)"
+        )
 
     def build(self, input_shape: tf.TensorShape) -> None:
         check_channels("FilterResponseNormalization", tuple(input_shape))
@@ -145,7 +151,8 @@ class FilterResponseNormalization(ChannelwiseLayer):
             )
         weight = self._channel_weight
         self.gamma = weight("gamma", 1.0, input_shape) if self.scale else None
-        self.beta = weight("beta", 0.0, input_shape) if self.center else None
+        start = self.beta_initializer
+        self.beta = weight("beta", start, input_shape) if self.center else None
         if self._learn_epsilon:
             self.learned_epsilon = weight("learned_epsilon", 1e-4, input_shape)
         super().build(input_shape)
@@ -167,4 +174,5 @@ class FilterResponseNormalization(ChannelwiseLayer):
             "learned_epsilon": self._learn_epsilon,
             "center": self.center,
             "scale": self.scale,
+            "beta_initializer": keras.initializers.serialize(self.beta_initializer),
         }

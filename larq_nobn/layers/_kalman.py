@@ -6,9 +6,10 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_number
-from .._keras import register
+from .._keras import keras, register
 from .._math import beside
 from ._channelwise import ChannelwiseLayer
+from ._initializers import check_initializer
 from ._posterior import batch_kalman_norm, normalize
 
 
@@ -53,10 +54,11 @@ class BatchKalmanNormalization(ChannelwiseLayer):
         prior: Weight p of the prior, in [0, 1).
         momentum: Of the moving averages, in [0, 1).
         epsilon: Added to the variance; in units of x², positive.
+        beta_initializer: Keras initializer of β, in units of y.
         **kwargs: Keras layer arguments, such as `name`.
 
     Weights:
-        gamma, beta: Shape (C,), starting at 1 and 0.
+        gamma, beta: Shape (C,); gamma starts at 1.
         moving_mean, moving_variance: Shape (C,), not trained; averages of m and v.
 
     Input shape:
@@ -99,6 +101,7 @@ class BatchKalmanNormalization(ChannelwiseLayer):
         prior: float = 0.9,
         momentum: float = 0.9,
         epsilon: float = 1e-5,
+        beta_initializer: Any = "zeros",
         **kwargs: Any,
     ):
         # The state stays in float32, which Keras would cast with the features.
@@ -106,11 +109,14 @@ class BatchKalmanNormalization(ChannelwiseLayer):
         self.prior = check_number("prior", prior, "[0, 1)", "The paper uses 0.9.")
         self.momentum = check_number("momentum", momentum, "[0, 1)", "Use 0.9.")
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 1e-5.")
+        self.beta_initializer = check_initializer(
+            "beta_initializer", beta_initializer, "Constant(1e-5)"
+        )
 
     def build(self, input_shape: Any) -> None:
         shape = input_shape if _is_one_shape(input_shape) else input_shape[0]
         self.gamma = self._channel_weight("gamma", 1.0, shape)
-        self.beta = self._channel_weight("beta", 0.0, shape)
+        self.beta = self._channel_weight("beta", self.beta_initializer, shape)
         self.moving_mean = self._moving("moving_mean", "zeros")
         self.moving_variance = self._moving("moving_variance", "ones")
         super().build(input_shape)
@@ -183,4 +189,5 @@ class BatchKalmanNormalization(ChannelwiseLayer):
             "prior": self.prior,
             "momentum": self.momentum,
             "epsilon": self.epsilon,
+            "beta_initializer": keras.initializers.serialize(self.beta_initializer),
         }

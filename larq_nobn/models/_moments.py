@@ -9,6 +9,7 @@ import tensorflow as tf
 from .._keras import keras
 from ..layers import BatchKalmanNormalization, propagate_moments
 from ._channel_padding import ChannelPadding
+from ._offset import START
 
 _Moments = tuple[tf.Tensor, tf.Tensor]
 
@@ -86,7 +87,7 @@ class Moments:
     def normalize(self, x: tf.Tensor, name: str) -> tf.Tensor:
         """Batch Kalman Normalization, with the prior of `x` if that is known."""
         prior = self._of.get(x.ref())
-        norm = BatchKalmanNormalization(name=name)
+        norm = BatchKalmanNormalization(beta_initializer=START, name=name)
         y, posterior = norm(x if prior is None else [x, prior])
         self._of[y.ref()] = propagate_moments(norm, posterior)
         return y

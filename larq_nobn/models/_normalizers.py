@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from .._keras import keras
 from ..layers import EvoNormS0, FilterResponseNormalization, ProxyNormalization
+from ._offset import START
 
 _EPSILON = 1e-5
 # PyTorch's defaults, with which the published baselines were trained.
@@ -31,13 +32,19 @@ def _unchanged(x: tf.Tensor, name: str, branch: bool) -> tf.Tensor:
 
 def batch_norm(x: tf.Tensor, name: str, branch: bool = True) -> tf.Tensor:
     """Keras' batch norm of `x`."""
-    return keras.layers.BatchNormalization(name=name, **BATCH_NORM)(x)
+    norm = keras.layers.BatchNormalization(
+        name=name, beta_initializer=START, **BATCH_NORM
+    )
+    return norm(x)
 
 
 def _filter_response(x: tf.Tensor, name: str, branch: bool) -> tf.Tensor:
     # A single position has no root mean square to speak of: the paper learns ε there.
     single = max(x.shape[1:3]) == 1
-    return FilterResponseNormalization(learned_epsilon=single, name=name)(x)
+    norm = FilterResponseNormalization(
+        learned_epsilon=single, beta_initializer=START, name=name
+    )
+    return norm(x)
 
 
 def _group(x: tf.Tensor, name: str, branch: bool) -> tf.Tensor:
@@ -55,7 +62,8 @@ def _proxy(x: tf.Tensor, name: str, branch: bool) -> tf.Tensor:
 def _evonorm(x: tf.Tensor, name: str, branch: bool) -> tf.Tensor:
     if not branch:
         return _group(x, name, branch)
-    return EvoNormS0(_groups(x.shape[-1]), name=name)(x)
+    groups = _groups(x.shape[-1])
+    return EvoNormS0(groups, beta_initializer=START, name=name)(x)
 
 
 # What these compute in training depends on the other examples of a batch.

@@ -14,6 +14,8 @@ from .._keras import keras
 
 # More than rounding makes of sums that should be 0, far less than any other input.
 OFFSET = 1e-5
+# Of the biases of normalizations, which cost nothing in a file.
+START = keras.initializers.Constant(OFFSET)
 # Nothing behind the convolutions keeps their sums from 0.
 BARE = ("none", "nobn")
 

@@ -10,7 +10,7 @@ from models.networks import NETWORKS
 
 # How many signs of the small forms have a shift, or read a bias directly.
 CENTERED = {
-    "ReActNet18": 4,
+    "ReActNet18": 2,
     "ReActNetA": 4,
     "BiRealNet18": 0,
     "XNORNet18": 0,

@@ -2,7 +2,8 @@
 
 import larq_nobn.callbacks._throughput as module
 import pytest
-from callback_networks import IMAGES, LABELS, compiled, fit
+from callback_networks import IMAGES, LABELS, fit, head
+from callback_networks import compiled as network_of
 from larq_nobn._keras import keras
 from larq_nobn.callbacks import ThroughputMonitor
 
@@ -36,6 +37,13 @@ def clock(monkeypatch):
     clock = Clock()
     monkeypatch.setattr(module, "perf_counter", clock)
     return clock
+
+
+def compiled(**arguments):
+    """One layer: the clock does not ask what is computed."""
+    return network_of(
+        lambda layer: keras.Sequential([keras.Input((6,)), head()]), "sgd", **arguments
+    )
 
 
 def throughput(clock, monitor=None, model=None, **arguments):

@@ -47,7 +47,8 @@ def test_each_training_has_a_file_of_its_own(tmp_path):
     watching = monitors(tmp_path)
     for count in (1, 2):
         # TensorBoard reads files in the order of their names, which hold the second.
-        time.sleep(1.01 - time.time() % 1)
+        if count == 2:
+            time.sleep(1.01 - time.time() % 1)
         fit(compiled(), *watching, initial_epoch=count - 1, epochs=count)
         assert len(list(tmp_path.glob("events.*"))) == count
     assert all(list(scalars(tmp_path)[name]) == [0, 1] for name in NAMES)

@@ -236,14 +236,15 @@ def test_without_larq_compute_engine(
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("little_network")
 def test_no_space_for_the_model(
     tiny: tuple[str, ...],
     invoke: Invoke,
     place: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    command = ("train", *tiny, "--limit", 32, "--output", "run")
+    plain = ("--recipe", "plain", "--limit", 32)
+    command = ("train", *tiny, *plain, "--output", "run")
     rename = os.replace
 
     def full(source: Path, target: Path) -> None:

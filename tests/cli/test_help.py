@@ -44,12 +44,24 @@ def test_examples_are_understood(
     assert_understood([name, *words], monkeypatch, tmp_path)
 
 
+@pytest.fixture(scope="module")
+def with_batch_norm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    file = tmp_path_factory.mktemp("help") / "model.keras"
+    model = nobn.models.ReActNet18((8, 8, 1), 10, "batch_norm", 8, blocks=(1,))
+    training.save_model(model, file)
+    return file
+
+
 @pytest.fixture
-def place(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def place(
+    run_folder: Path,
+    with_batch_norm: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Path:
     """A folder with the files that examples name."""
     shutil.copytree(run_folder, tmp_path / "runs" / "a")
-    model = nobn.models.ReActNet18((8, 8, 1), 10, "batch_norm", 8, blocks=(1,))
-    training.save_model(model, tmp_path / "model.keras")
+    shutil.copy(with_batch_norm, tmp_path / "model.keras")
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -70,6 +70,7 @@ def test_a_run_says_what_its_network_says_of_the_test_images(
     assert [row["file"] for row in found] == sorted(row["file"] for row in found)
 
 
+@pytest.mark.usefixtures("eager")
 def test_a_run_in_half_precision_says_what_its_file_will(
     pictures: Path, images: np.ndarray, tmp_path: Path, invoke: Invoke
 ):

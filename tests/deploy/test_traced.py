@@ -385,6 +385,17 @@ def half():
             {},
             "'a' pads a 2x2 map with zeros for a 3x3 kernel",
         ),
+        (
+            lambda: called(
+                Straight(
+                    binary_conv(dilation_rate=2, pad_values=0.0),
+                    layers.AveragePooling2D(2),
+                    binary_conv(name="a", dilation_rate=2, pad_values=0.0),
+                )
+            ),
+            {},
+            "'a' pads a 4x4 map with zeros for a 5x5 kernel",
+        ),
         (nan, {}, "of layer 'a' holds NaN"),
         (half, {}, "'mine' cannot be taken apart.*stay in mixed_float16: build"),
         (lambda: called(Straight(binary_conv())), {"int8": True}, "be taken apart"),

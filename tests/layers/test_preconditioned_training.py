@@ -158,13 +158,13 @@ from layers.test_preconditioned_training import network
 
 rng = np.random.default_rng(47)
 x, y = rng.normal(size=(8, 4, 4, 2)), rng.normal(size=(8, 3))
-one = network()
-one.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0)
+one = network(run_eagerly=True)
+one.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
 with strategy.scope():
     both = network()
 # Each replica gets what the one alone got.
 twice = np.concatenate([x, x]), np.concatenate([y, y])
-both.fit(*twice, batch_size=16, epochs=3, shuffle=False, verbose=0)
+both.fit(*twice, batch_size=16, epochs=2, shuffle=False, verbose=0)
 for a, b in zip(one.get_weights(), both.get_weights(), strict=True):
     np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-5)
 """

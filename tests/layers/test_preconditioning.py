@@ -134,31 +134,38 @@ def test_a_step_is_one_of_the_batch_normalized_layer(layer, shape):
     assert_allclose(layer.bias.numpy(), expected, rtol=1e-10)
 
 
-@pytest.mark.parametrize(
-    "kind, policy",
-    # TensorFlow has no half-precision convolution of channels first for the CPU.
-    [(k, "float32") for k in LAYERS]
-    + [(k, "mixed_float16") for k in LAYERS if k != "first"],
-)
-def test_forward_pass_and_input_gradient_are_the_layers_own(kind, policy):
+def in_either_way():
+    """Every pair of a layer and a precision, of a layer and a way, and of these two."""
+    for place, kind in enumerate(LAYERS):
+        ways = ("eager", "graph") if place % 2 else ("graph", "eager")
+        # TensorFlow has no half-precision convolution of channels first for the CPU.
+        other = "float32" if kind == "first" else "mixed_float16"
+        yield from zip((kind, kind), ("float32", other), ways, strict=True)
+
+
+@pytest.mark.parametrize("kind, policy, way", [*in_either_way()])
+def test_forward_pass_and_input_gradient_are_the_layers_own(kind, policy, way):
     with dtype_policy(policy):
         layer, x = layer_and_input(kind)
         wrapper = nobn.layers.BatchNormalizationPreconditioning(layer)
         assert wrapper(x).dtype == layer(x).dtype
-    for mode in (lambda call: call, lambda call: tf.function(call, autograph=False)):
-        alone, *both = (
-            mode(lambda x, call=call: value_and_gradients(call, layer, x))(x)
-            for call in (
-                layer,
-                lambda x: wrapper(x, training=False),
-                lambda x: wrapper(x, training=True),
-            )
+
+    def all_three(x):
+        calls = (
+            layer,
+            lambda x: wrapper(x, training=False),
+            lambda x: wrapper(x, training=True),
         )
-        for found in both:
-            assert_array_equal(found[0], alone[0])
-            assert_array_equal(found[1], alone[1])
-        for name, gradient in both[0][2].items():
-            assert_array_equal(gradient, alone[2][name])
+        return [value_and_gradients(call, layer, x) for call in calls]
+
+    if way == "graph":
+        all_three = tf.function(all_three, autograph=False)
+    alone, *both = all_three(x)
+    for found in both:
+        assert_array_equal(found[0], alone[0])
+        assert_array_equal(found[1], alone[1])
+    for name, gradient in both[0][2].items():
+        assert_array_equal(gradient, alone[2][name], name)
 
 
 @pytest.mark.parametrize("kind", [k for k in LAYERS if k != "scaled"])

@@ -66,7 +66,7 @@ _NOT_KALMAN = tuple(name for name in NORMALIZATIONS if name != "kalman")
 _BEFORE_SIGN = tuple(n for n in NORMALIZATIONS if n not in ("proxy", "evonorm"))
 _PAIR = {"width": 8, "blocks": (1, 1)}
 NETWORKS = (
-    Network(ReActNet18, (8, 8, 1), {"width": 8, "blocks": (2, 2)}, 4, 2),
+    Network(ReActNet18, (8, 8, 1), _PAIR, 2, 2),
     Network(ReActNetA, (8, 8, 1), {"width": 4, "blocks": (1, 1)}, 6, 2),
     Network(BiRealNet18, (8, 8, 1), {"width": 8, "blocks": (1, 2)}, 3, 2),
     Network(XNORNet18, (8, 8, 1), {"width": 8, "blocks": (1, 2)}, 3, 2, _BEFORE_SIGN),

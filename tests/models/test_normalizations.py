@@ -1,11 +1,13 @@
 """Which layers each normalization puts where."""
 
 import larq as lq
+import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn import layers
 from larq_nobn._keras import keras
 from larq_nobn.models import ReActNet18
+from numpy.testing import assert_array_equal
 
 SMALL = {"width": 32, "blocks": (1, 2)}
 BEHIND = {
@@ -17,6 +19,9 @@ BEHIND = {
     "evonorm": layers.EvoNormS0,
 }
 NORMS = tuple(BEHIND.values())
+# Statistics of a group, an example or the kernel leave no sum at 0; behind these a bias
+# keeps signs from a tie.
+BIASED = ("batch_norm", "filter_response", "kalman", "evonorm")
 
 
 def built(normalization, size=8, **changes):
@@ -44,6 +49,8 @@ def test_one_norm_behind_every_convolution(normalization):
             if isinstance(node.layer, NORMS)
         ]
         assert behind.name == f"{conv.removesuffix('_conv')}_norm"
+    for name in branches if normalization in BIASED else ():
+        assert_array_equal(model.get_layer(name).beta, np.float32(1e-5))
 
 
 def test_activations_stay_inside_the_branches():

@@ -177,13 +177,14 @@ REPLICAS = """
 from larq_nobn._keras import keras
 import numpy as np
 from optimizers.agc_oracle import clip
-from optimizers.agc_model import build, train
+from optimizers.agc_model import build, eager, train
 from larq_nobn.optimizers import AdaptiveGradientClipping
 
 start = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
 parts = np.random.default_rng(1).normal(size=(2, 4, 3)).astype("float32")
 parts[1] -= 0.9 * parts[0]  # the clipped sum is far from the sum of the clipped
 expected = start - clip(parts.sum(0), start, (0,), 0.01)
+rows = []
 for family in (keras.optimizers, keras.optimizers.legacy):
     for scaled in (False, True):
         for skip in (False, True):
@@ -195,21 +196,24 @@ for family in (keras.optimizers, keras.optimizers.legacy):
                         optimizer, dynamic=False, initial_scale=1.0)
                     optimizer.get_scaled_loss(tf.constant(1.0))
                     optimizer.get_unscaled_gradients([])
+            rows.append(((family.__name__, scaled, skip), optimizer, weight))
 
-            @tf.function
-            def step():
-                context = tf.distribute.get_replica_context()
-                gradient = tf.gather(parts, context.replica_id_in_sync_group)
-                if skip:
-                    gradient = context.all_reduce("sum", gradient)
-                optimizer.apply_gradients(
-                    [(gradient, weight)], experimental_aggregate_gradients=not skip)
+@tf.function
+def step():
+    context = tf.distribute.get_replica_context()
+    gradient = tf.gather(parts, context.replica_id_in_sync_group)
+    total = context.all_reduce("sum", gradient)
+    for (*_, skip), optimizer, weight in rows:
+        optimizer.apply_gradients(
+            [(total if skip else gradient, weight)],
+            experimental_aggregate_gradients=not skip)
 
-            strategy.run(step)
-            for copy in strategy.experimental_local_results(weight):
-                np.testing.assert_allclose(copy, expected, rtol=1e-5, atol=1e-6)
+strategy.run(step)
+for row, _, weight in rows:
+    for copy in strategy.experimental_local_results(weight):
+        np.testing.assert_allclose(copy, expected, 1e-5, 1e-6, err_msg=str(row))
 
-one = build(AdaptiveGradientClipping("adam"), policy="mixed_float16")
+one = eager(AdaptiveGradientClipping("adam"), policy="mixed_float16")
 train(one)
 with strategy.scope():
     both = build(AdaptiveGradientClipping("adam"), policy="mixed_float16")

@@ -75,11 +75,11 @@ from larq_nobn.training.run._randomness import Reseeding
 from optimizers.bayesian_model import IMAGES, LABELS, build, natural_of
 from optimizers.test_bayesian_files import around
 
-def make():
+def make(**how):
     scaler = keras.mixed_precision.LossScaleOptimizer
-    return build(scaler(around(), initial_scale=1024.0))
+    return build(scaler(around(), initial_scale=1024.0), **how)
 
-alone = make()
+alone = make(run_eagerly=True)
 start = natural_of(alone)
 with strategy.scope():
     shared = make()

@@ -415,7 +415,8 @@ from larq_nobn.optimizers import ParameterGroups
 
 parts = [gradients(seed) for seed in range(2)]
 NESTINGS["alone"] = lambda inner: ParameterGroups(inner, MULTIPLIERS)
-for wrap in NESTINGS.values():
+rows = []
+for name, wrap in NESTINGS.items():
     for scaled in (False, True):
         def make():
             optimizer = wrap(new.AdamW(0.1, weight_decay=0.2, use_ema=True))
@@ -430,19 +431,21 @@ for wrap in NESTINGS.values():
         for _ in range(2):
             apply(optimizer, [a + b for a, b in zip(*parts)], alone)
         with strategy.scope():
-            optimizer, weights = make()
+            rows.append(((name, scaled), numpy(alone), *make()))
 
-        @tf.function
-        def step():
-            replica = tf.distribute.get_replica_context().replica_id_in_sync_group
-            raw = [tf.gather(np.stack(each), replica) for each in zip(*parts)]
-            apply(optimizer, raw, weights)
+@tf.function
+def step():
+    replica = tf.distribute.get_replica_context().replica_id_in_sync_group
+    raw = [tf.gather(np.stack(each), replica) for each in zip(*parts)]
+    for *_, optimizer, weights in rows:
+        apply(optimizer, raw, weights)
 
-        for _ in range(2):
-            strategy.run(step)
-        for weight, expected in zip(weights, numpy(alone)):
-            for copy in strategy.experimental_local_results(weight):
-                np.testing.assert_allclose(copy, expected, rtol=1e-5, atol=1e-5)
+for _ in range(2):
+    strategy.run(step)
+for row, expected, _, weights in rows:
+    for weight, value in zip(weights, expected):
+        for copy in strategy.experimental_local_results(weight):
+            np.testing.assert_allclose(copy, value, 1e-5, 1e-5, err_msg=str(row))
 """
 
 

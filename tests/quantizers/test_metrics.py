@@ -51,22 +51,32 @@ def test_flips_are_those_that_larq_counts(case):
     assert float(quantizer.flip_ratio.result()) == pytest.approx(expected, rel=1e-6)
 
 
-@pytest.mark.parametrize("case", rows(KERNELS))
-def test_the_history_of_a_training_has_them(case):
+@pytest.fixture(scope="module")
+def trained():
+    """A layer for each row, all trained side by side, and the history of it."""
+    x = keras.Input((6,))
+    hosts = {}
     with lq.context.metrics_scope(["flip_ratio"]):
-        quantizer = made(case)
-        layer = lq.layers.QuantDense(5, kernel_quantizer=quantizer)
-    model = keras.Sequential([keras.Input((6,)), layer])
+        for case in KERNELS:
+            hosts[case.name] = lq.layers.QuantDense(5, kernel_quantizer=made(case))
+    model = keras.Model(x, [host(x) for host in hosts.values()])
     model.compile(keras.optimizers.SGD(1.0), "mse")
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(16, 6)), 9 * rng.normal(size=(16, 5))
-    history = model.fit(x, y, batch_size=4, epochs=2, verbose=0).history
-    found = history[f"flip_ratio/{quantizer.name}"]
+    fitted = model.fit(x, [y] * len(hosts), batch_size=4, epochs=2, verbose=0)
+    return hosts, fitted.history
+
+
+@pytest.mark.parametrize("case", rows(KERNELS))
+def test_the_history_of_a_training_has_them(case, trained):
+    hosts, history = trained
+    host = hosts[case.name]
+    found = history[f"flip_ratio/{host.kernel_quantizer.name}"]
     assert len(found) == 2
     assert all(0 < each < 1 for each in found)
-    # It is no part of the model's state.
+    # It is no part of the layer's state.
     names = [*case.weights, *case.state, "kernel", "bias"]
-    assert len(model.weights) == len(names)
+    assert len(host.weights) == len(names)
 
 
 @pytest.mark.parametrize("case", rows(ACTIVATIONS))

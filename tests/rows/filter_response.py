@@ -46,7 +46,11 @@ ROWS = (
         FilterResponseNormalization,
         role="layer",
         alias=None,
-        kwargs={"epsilon": 0.01, "learned_epsilon": True},
+        kwargs={
+            "epsilon": 0.01,
+            "learned_epsilon": True,
+            "beta_initializer": keras.initializers.Constant(0.5),
+        },
         shapes=((2, 4, 4, 3), (4, 3), (2, 5, 3), (2, 3, 2, 2, 3)),
         weights=("gamma", "beta", "learned_epsilon"),
         smooth=True,

@@ -19,7 +19,7 @@ SETTINGS = training.RunSettings(
     dataset="digits",
     width=4,
     blocks=(1,),
-    epochs=5,
+    epochs=4,
     batch_size=32,
     accumulate=2,
     limit=96,
@@ -27,7 +27,7 @@ SETTINGS = training.RunSettings(
 ARGUMENTS = (
     *("train", "--recipe", "plain", "--dataset", "digits"),
     *("--width", "4", "--blocks", "1"),
-    *("--epochs", "5", "--batch-size", "32", "--accumulate", "2", "--limit", "96"),
+    *("--epochs", "4", "--batch-size", "32", "--accumulate", "2", "--limit", "96"),
     *("--checkpoint-steps", "2"),
 )
 # The command, which sends itself a signal just before a file gets its name: when it is
@@ -35,7 +35,9 @@ ARGUMENTS = (
 COMMAND = """
 import os, signal, sys
 from larq_nobn.cli import main
+from larq_nobn.training.folder import _record
 
+_record.draw_curves = lambda target, *_: target.touch()
 number, name, count = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 rename = os.replace
 seen = []
@@ -113,7 +115,7 @@ def test_killed_four_times(tmp_path: Path):
     assert result.exit_code == 0, result.output
     assert names_in(folder) == names_in(whole.folder)
     assert_same(training.load_run(folder), training.load_run(whole.folder))
-    assert epochs_logged(folder) == epochs_logged(whole.folder) == {0, 1, 2, 3, 4}
+    assert epochs_logged(folder) == epochs_logged(whole.folder) == {0, 1, 2, 3}
     run, other = (
         json.loads((each / "run.json").read_text()) for each in (folder, whole.folder)
     )

@@ -97,6 +97,7 @@ def test_a_run_goes_on_with_the_pictures_that_it_began_with(
             training.train(settings, run, resume=True)
 
 
+@pytest.mark.usefixtures("little_network")
 def test_a_picture_that_goes_while_a_run_reads_it_is_named(
     folder: Path, settings: training.RunSettings, tmp_path: Path
 ):

@@ -99,16 +99,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from tempfile import TemporaryDirectory
 from larq_nobn import data, training
+from larq_nobn.training.folder import _record
 from larq_nobn.training.run._strategy import check_shares, shared, strategy_for
 from training import worker
 
+_record.draw_curves = lambda target, *_: target.touch()
 # The parts of all replicas are the batch: over two epochs, with a last one of one.
 for split, examples in (("train", 128), ("test", 65)):
     def load(epoch, **share):
         return data.load("digits", split, 32, limit=examples, epoch=epoch, **share)
 
-    found = iter(shared(load(3), lambda share: load(3, share=share), strategy))
-    for batch in (*load(3), *load(4)):
+    images = load(3)
+    found = iter(shared(images, lambda share: load(3, share=share), strategy))
+    for batch in (*images, *images):
         for whole, parts in zip(batch, next(found)):
             parts = strategy.experimental_local_results(parts)
             assert abs(len(parts[0]) - len(parts[1])) <= 1

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import tensorflow as tf
+
 from ..._keras import keras
 from ...graph import split_kernel
 from .._errors import ConversionError
@@ -140,9 +142,14 @@ def _macs(use: TracedKernel) -> int:
 
 
 def _check_convolution(kernel: TracedKernel) -> None:
-    op, layer = kernel.op, kernel.layer
-    size, reach = op.inputs[0].shape[1:3], kernel.kernel.shape[:2]
-    if op.get_attr("padding") == b"SAME":
-        found = small_map(layer, size, reach, op.get_attr("dilations")[1:3])
-        if found is not None:
-            raise ConversionError(str(found))
+    op, size = kernel.op, kernel.op.inputs[0].shape[1:3]
+    dilation = op.get_attr("dilations")[1:3]
+    before = op.inputs[0].op
+    if before.type == "SpaceToBatchND":  # the map in parts, and zeros around it
+        size = before.inputs[0].shape[1:3]
+        dilation = tf.make_ndarray(before.inputs[1].op.get_attr("value"))
+    elif op.get_attr("padding") != b"SAME":
+        return
+    found = small_map(kernel.layer, size, kernel.kernel.shape[:2], dilation)
+    if found is not None:
+        raise ConversionError(str(found))

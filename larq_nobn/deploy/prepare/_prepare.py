@@ -25,6 +25,7 @@ from ._head import plain_head
 from ._inference import PlainGroupNormalization, PlainRPReLU
 from ._proxy import plain_proxy_norm
 from ._quantizers import PlainTernary, copy_quantizer, nothing, plain_sign
+from ._softplus import bound_softplus
 from ._trimming import trim_padding
 from .affine import (
     drop_gains,
@@ -169,6 +170,7 @@ PASSES = (
     shift_rectifiers,
     move_shifts,
     drop_scales,
+    bound_softplus,
 )
 
 

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ...graph import calls
+from .._binary import is_zero_one
 from .._errors import VerificationError
 from .._graph import Sign, as_functional, signs
 from ..lite import Ports, Runner, inference, run, to_flatbuffer
@@ -59,6 +60,8 @@ def certain_zeros(distance: np.ndarray) -> np.ndarray:
 
 def _distant(sign: Sign, values: np.ndarray) -> np.ndarray:
     plain = getattr(sign.quantizer, "shift", None) is None
+    # A little more than 0, which is noise as well, is no longer 0 for those of 0 and 1.
+    plain = plain and not is_zero_one(sign.quantizer)
     if not plain or tf.nest.is_nested(sign.tensor):
         return values
     layer = sign.tensor._keras_history.layer

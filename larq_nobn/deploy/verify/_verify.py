@@ -145,8 +145,10 @@ def _compare(
 
     def pairs(which: np.ndarray) -> Iterator[SignPair]:
         # As many as computed the outputs: how Keras rounds depends on their number.
-        # What comes behind the examples asked for is not looked at.
-        many = np.resize(which, max(len(which), batch_of(prepared, examples)))
+        # The others say how large the inputs of a sign are where these are noise.
+        others = np.setdiff1d(np.arange(len(examples[0])), which)
+        count = max(len(which), batch_of(prepared, examples))
+        many = np.resize(np.concatenate([which, others]), count)
         taken = [array[many] for array in examples]
         return sign_pairs(signs, other(), inputs, taken)
 

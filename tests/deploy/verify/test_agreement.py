@@ -100,6 +100,14 @@ def test_the_margin_is_relative_to_the_example():
     assert explain(1, [outside])[0].fault
 
 
+def test_what_is_noise_in_one_example_is_measured_by_all():
+    usual = [[3.0, 1.0], [1.0, -5.0]]  # the largest are 3 and 5; of three, 8 / 3
+    for share, explained in ((0.9, True), (1.1, False)):
+        noise = [[share * MARGIN * 8 / 3, -1e-9]]
+        sign = pair("a", flip=[(0, 0)], inputs=np.array([*noise, *usual]))
+        assert (not explain(1, [sign])[0].fault) == explained
+
+
 def test_many_examples_are_explained_in_groups():
     sizes = []
 

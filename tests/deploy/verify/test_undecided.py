@@ -6,23 +6,40 @@ import pytest
 from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError
+from larq_nobn.deploy.prepare import prepare
+from larq_nobn.deploy.verify import verify_prepared
 
 pytestmark = pytest.mark.convert
 
 
 def test_a_flat_image_under_kernels_of_mean_zero(tmp_path):
-    """Sums that should be 0 are noise, and another noise in batches of another size."""
+    """Sums that should be 0 are noise, and another noise in batches of another size.
+
+    Without padding all of them are, and only other images tell how large they may be.
+    """
     shape = (8, 8, 1)
-    model = chain(binary_conv(name="binary"), *head(), shape=shape)
     kernel = np.random.default_rng(0).normal(size=(3, 3, 1, 32))
     centered = kernel - kernel.mean(axis=(0, 1, 2))
-    model.get_layer("stem").set_weights([centered, np.zeros(32)])
-    for level in (0.3, 0.7, 1.1):
+    for level, padding in ((0.3, "same"), (0.7, "valid"), (1.1, "same")):
+        stem = keras.layers.Conv2D(32, 3, padding=padding, name="stem")
+        rows = stem, binary_conv(name="binary"), *head()
+        model = chain(*rows, shape=shape, stem=False)
+        stem.set_weights([centered, np.zeros(32)])
         flat = np.full((1, *shape), level, np.float32)
         x = np.concatenate([images(39, shape), flat])
         report = nobn.convert(model, tmp_path / "m.tflite", data=x)
         assert report.verify["explained"] == 1
         assert report.verify["unexplained"] == 0
+
+
+def test_a_little_more_than_the_zero_of_a_rectifier_is_1():
+    """Of sums that should be 0, where there is no binary kernel to count them."""
+    aware = {"kernel_quantizer": "magnitude_aware_sign", "activation": "relu"}
+    zero_one = {"input_quantizer": "ste_heaviside", "kernel_quantizer": None}
+    behind = binary_conv(name="behind", kernel_constraint=None, **zero_one)
+    model = chain(binary_conv(**aware), behind, *head())
+    found = verify_prepared(model, model, prepare(model), [images(8)])
+    assert [row["layer"] for row in found["ties"]] == ["behind"]
 
 
 def test_the_zeros_of_a_rectifier_are_no_matter_of_rounding(tmp_path):

@@ -53,6 +53,8 @@ class Axis(NamedTuple):
     def met(self) -> slice:
         """The taps that meet the map anywhere, if the rest can go."""
         used = np.flatnonzero(self.inside().any(axis=0))
+        if not len(used):  # such as the two taps around a map of one
+            return slice(0, self.taps)
         first, last = int(used[0]), int(used[-1]) + 1
         less = self._replace(taps=last - first)
         same = self.before - first * self.dilation == less.before

@@ -12,7 +12,11 @@ BINARY = {
     "kernel_quantizer": "ste_sign",
     "kernel_constraint": "weight_clip",
 }
-ACTIVATIONS = {"linear": lambda y: y, "relu": lambda y: np.maximum(y, 0)}
+ACTIVATIONS = {
+    "linear": lambda y: y,
+    "relu": lambda y: np.maximum(y, 0),
+    "softplus": lambda y: np.logaddexp(y, 0),
+}
 
 
 def examples(shape, count=64):

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from deploy.prepare.rewrites.oracle import BINARY, converted, expected, side_by_side
 from deploy.prepare.rewrites.oracle import examples as drawn
+from larq_nobn._keras import keras
 from larq_nobn.quantizers import ScaledStdSign, SignSwish
 from numpy.testing import assert_allclose
 
@@ -14,6 +15,7 @@ HEAVISIDE = {"input_quantizer": "ste_heaviside"}
 ZERO_ONE = {"kernel_quantizer": "ste_heaviside", "kernel_constraint": None}
 SHIFTED = {"input_quantizer": "rsign"}
 PLAIN = {"use_bias": False}
+FAR = keras.initializers.Constant(90)  # of more than 89, float32 holds no exp
 
 
 def dense(**changes):
@@ -34,6 +36,7 @@ def vectors():
     return [
         dense(**PLAIN),
         dense(activation="relu"),
+        dense(activation="softplus", bias_initializer=FAR),
         dense(**AWARE, **SHIFTED),
         dense(kernel_quantizer=ScaledStdSign(), activation="relu"),
         dense(**HEAVISIDE),
@@ -90,6 +93,7 @@ def points():
     return [
         *(conv2d(), conv2d(size=4), conv2d(size=5, strides=2, groups=2, **AWARE)),
         *(conv2d(**halves), conv2d(size=5, **halves, **ZERO_ONE)),
+        conv2d(size=2, dilation_rate=2, **AWARE),  # no tap of which meets the map
     ]
 
 

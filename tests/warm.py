@@ -1,0 +1,16 @@
+"""What most processes of `fresh` would do first, done before they are forked off.
+
+AutoGraph keeps what it made of a function, and a network in a graph of its own shows it
+most of them. TensorFlow itself has not begun to work then: its devices, its clusters
+and its random state are still to be chosen.
+"""
+
+import sklearn.datasets  # noqa: F401  (the digits)
+import tensorflow as tf
+from larq_nobn import models
+
+with tf.Graph().as_default():
+    _network = models.ReActNet18((8, 8, 1), 10, width=2, blocks=(1,))
+    _logits = _network(tf.zeros((1, 8, 8, 1)), training=True)
+    tf.gradients(_logits, _network.trainable_variables)
+del _network, _logits
