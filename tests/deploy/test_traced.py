@@ -394,7 +394,7 @@ def half():
                 )
             ),
             {},
-            "'a' pads a 4x4 map with zeros for a 5x5 kernel",
+            "'a' pads a 4x4 map with zeros for a 5x5 kernel, .*_values=1.0, or larger",
         ),
         (nan, {}, "of layer 'a' holds NaN"),
         (half, {}, "'mine' cannot be taken apart.*stay in mixed_float16: build"),

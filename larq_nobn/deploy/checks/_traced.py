@@ -152,4 +152,5 @@ def _check_convolution(kernel: TracedKernel) -> None:
         return
     found = small_map(kernel.layer, size, kernel.kernel.shape[:2], dilation)
     if found is not None:
-        raise ConversionError(str(found))
+        # There is no one_padding without preparation.
+        raise ConversionError(f"{found.finding}. Use pad_values=1.0, or larger images.")

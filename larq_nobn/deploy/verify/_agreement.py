@@ -98,8 +98,9 @@ def agreement(
         tolerance: Allowed difference, relative to the larger of the example's largest
             output and its mean over all examples; the mean keeps an output that
             happens to be near 0 from asking for the impossible.
-        signs: Given the indices of examples that differ, yields their signs in the
-            order of the network; called only if there are any.
+        signs: Given the indices of examples, yields their signs in the order of the
+            network; called only if some differ. Behind those that do, it is given
+            others, which say how large the inputs of a sign are.
     """
     pairs = list(zip(reference, other, strict=True))
     worst = [differences(*pair) for pair in pairs]
@@ -107,10 +108,12 @@ def agreement(
     # `not <=` rather than `>`: a NaN differs.
     differing = np.flatnonzero(~(relative <= tolerance))
     causes: list[Cause] = []
-    if len(differing):
-        # In small groups: the signs of many examples do not fit into memory at once.
-        groups = np.split(differing, range(_GROUP, len(differing), _GROUP))
-        causes = [c for group in groups for c in explain(len(group), signs(group))]
+    others = np.setdiff1d(np.arange(len(relative)), differing)
+    # In small groups: the signs of many examples do not fit into memory at once.
+    for start in range(0, len(differing), _GROUP):
+        group = differing[start : start + _GROUP]
+        rows = np.concatenate([group, others])[:_GROUP]
+        causes += explain(len(group), signs(rows))
     of_each = zip(differing.tolist(), causes, strict=True)
     left = {example: cause.fault for example, cause in of_each if cause.fault}
     examples = len(relative)
@@ -161,7 +164,7 @@ def _top1(output: np.ndarray) -> np.ndarray:
 
 
 def explain(examples: int, signs: Iterable[SignPair]) -> list[Cause]:
-    """Returns for every example at which sign it parts, and what is wrong with that."""
+    """Returns for the first examples at which sign each parts, and what is wrong."""
     nowhere = "no sign differs"
     causes: dict[int, Cause] = {}
     before = "the input"

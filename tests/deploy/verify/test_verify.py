@@ -12,7 +12,7 @@ from larq_nobn.deploy import convert as convert_to
 from larq_nobn.deploy.lite import ports_of
 from larq_nobn.deploy.prepare import _prepare, _quantizers, prepare
 from larq_nobn.deploy.prepare._inference import ShiftedSign
-from larq_nobn.deploy.verify import _taps
+from larq_nobn.deploy.verify import _taps, verify_prepared
 
 pytestmark = pytest.mark.convert
 _layers = keras.layers
@@ -62,6 +62,15 @@ def test_a_wrong_rule_is_found_and_placed(broken, message, convert, monkeypatch)
     flip_kernel_of(broken, monkeypatch)
     with pytest.raises(VerificationError, match=f"Preparing the model.*{message}"):
         convert(three_convs())
+
+
+@pytest.mark.parametrize("share, said", [(1e-4, True), (1e-2, False)])
+def test_so_little_may_be_rounding(share, said):
+    model = chain(*head())
+    louder = keras.Model(model.input, _layers.Rescaling(1 + share)(model.output))
+    with pytest.raises(VerificationError, match="Preparing the model") as found:
+        verify_prepared(model, model, louder, [images(4)])
+    assert ("below 0.001 may be rounding that a norm" in str(found.value)) == said
 
 
 def while_wrong(module, name, monkeypatch):
