@@ -14,7 +14,7 @@ Arrays = np.ndarray | list[np.ndarray]
 
 # What a row may leave out, with a reason. Completeness is not among them.
 CHECKS = (
-    *("call", "modes", "shape", "dtype", "config", "gradient", "train"),
+    *("call", "dtype", "config", "gradient", "train"),
     *("files", "alias", "convert", "docstring"),
 )
 ROLES = ("kernel", "activation", "layer")

@@ -88,6 +88,7 @@ def side_by_side(models: Iterable[keras.Model]) -> keras.Model:
     return keras.Model(inputs, [node for part in parts for node in part.outputs])
 
 
+@tf.autograph.experimental.do_not_convert  # as `test_calls_agree` has done for each
 def trained_network(case: Case, layer: Any) -> tuple[keras.Model, Any]:
     """A model with weights on both sides of the row, and its input shapes."""
     called, shape = host(case, case.shapes[0], layer)
@@ -98,6 +99,7 @@ def trained_network(case: Case, layer: Any) -> tuple[keras.Model, Any]:
     return keras.Model(nodes, tf.nest.flatten(called(inner))), shape
 
 
+@tf.autograph.experimental.do_not_convert
 def deployed_network(case: Case, layer: Any) -> keras.Model:
     """The row beside a binary convolution that fits it, for Larq Compute Engine.
 

@@ -32,7 +32,7 @@ def flatbuffer(model: keras.Model) -> bytes:
         for node, name in zip(model.inputs, model.input_names, strict=True)
     ]
 
-    @tf.function(input_signature=inputs)
+    @tf.function(input_signature=inputs, autograph=False)
     def inference(*images: Any) -> dict[str, Any]:
         found = tf.nest.flatten(model(list(images), training=False))
         return {f"output_{place}": output for place, output in enumerate(found)}

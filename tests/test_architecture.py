@@ -227,22 +227,22 @@ def folder_problems(folder: str, files: list[str]) -> Iterator[str]:
             yield f"{folder} holds {count} files called {prefix}; make it a folder"
 
 
-@pytest.mark.parametrize(
-    "path", sorted(str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py"))
-)
-def test_source(path):
-    assert problems(path, (ROOT / path).read_text(encoding="utf-8")) == []
+FILES = sorted(ROOT.rglob("*.py"))
+FOLDERS = sorted({path.parent for path in FILES})
 
 
-FOLDERS = sorted({path.parent for path in ROOT.rglob("*.py")})
+def test_source():
+    texts = {str(path.relative_to(ROOT)): path.read_text("utf-8") for path in FILES}
+    found = {path: problems(path, source) for path, source in texts.items()}
+    assert {path: wrong for path, wrong in found.items() if wrong} == {}
 
 
-@pytest.mark.parametrize(
-    "folder", FOLDERS, ids=lambda folder: str(folder.relative_to(ROOT.parent))
-)
-def test_folder(folder):
-    files = [path.stem for path in folder.glob("*.py")]
-    assert list(folder_problems(str(folder.relative_to(ROOT)), files)) == []
+def test_folders():
+    found = []
+    for folder in FOLDERS:
+        files = [path.stem for path in folder.glob("*.py")]
+        found += folder_problems(str(folder.relative_to(ROOT)), files)
+    assert found == []
 
 
 @pytest.mark.parametrize(

@@ -46,12 +46,12 @@ def test_the_first_page_is_short():
 @pytest.mark.slow
 @pytest.mark.convert
 def test_python_runs_as_printed(tmp_path, monkeypatch, capsys):
-    """On two batches; `test_package.py` knows that nothing has to come before."""
+    """On a batch; `test_package.py` knows that nothing has to come before."""
     text = "\n".join(blocks("python"))
     for printed, smaller in {
         "epochs=10": "epochs=1",
         "blocks=(2, 2)": "blocks=(1, 1)",
-        '"train", batch_size=64)': '"train", batch_size=64).take(2)',
+        '"train", batch_size=64)': '"train", batch_size=64).take(1)',
         '"test", batch_size=64)': '"test", batch_size=64).take(1)',
     }.items():
         assert text.count(printed) == 1

@@ -26,6 +26,7 @@ from interop.comparing import save
 from interop.published import randomized
 from PIL import Image
 from tf_keras import Model
+from training.runs import step_by_step, without_curves
 
 ROOT = Path(__file__).parents[2]
 BLOCK = re.compile(r"^ *```python\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
@@ -106,7 +107,7 @@ def shallow(builder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder: one of those that the example of comparisons makes."""
     folder = tmp_path_factory.mktemp("docstrings")
-    with pytest.MonkeyPatch.context() as patch:
+    with pytest.MonkeyPatch.context() as patch, step_by_step(), without_curves():
         patch.chdir(folder)
         run("\n".join(scripts(COMPARING)), nobn=nobn)
     (found,) = folder.glob("runs/digits/*nobn*/")

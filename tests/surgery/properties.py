@@ -151,24 +151,21 @@ def check_saved(model: keras.Model, path: Path) -> None:
         assert_array_equal(was, now)
 
 
-def check_training(model: keras.Model, steps: int = 2) -> None:
+def check_training(model: keras.Model) -> None:
     """It trains: the loss stays finite, and so do the weights, some of which move."""
     x = inputs_of(model, 8)
-    y = [tf.zeros((8, *out.shape[1:]), out.dtype) for out in model.outputs]
-    before = [weight.numpy() for weight in model.trainable_weights]
-    optimizer = keras.optimizers.SGD(1e-3)
-    for _ in range(steps):
-        with tf.GradientTape() as tape:
-            found = tf.nest.flatten(model(x, training=True))
-            loss = sum(
-                tf.reduce_mean((a - b) ** 2) for a, b in zip(found, y, strict=True)
-            )
-        weights = model.trainable_weights
-        gradients = tape.gradient(loss, weights)
-        assert np.isfinite(loss)
-        pairs = zip(gradients, weights, strict=True)
-        optimizer.apply_gradients([pair for pair in pairs if pair[0] is not None])
-    after = [weight.numpy() for weight in model.trainable_weights]
+    weights = model.trainable_weights
+    before = [weight.numpy() for weight in weights]
+    with tf.GradientTape() as tape:
+        found = tf.nest.flatten(model(x, training=True))
+        loss = sum(tf.reduce_mean(part**2) for part in found)
+    assert np.isfinite(loss)
+    gradients = tape.gradient(loss, weights)
+    for gradient, weight in zip(gradients, weights, strict=True):
+        if gradient is not None:
+            weight.assign_sub(1e-3 * tf.convert_to_tensor(gradient))
+    assert all(np.isfinite(y).all() for y in outputs_of(model, x, training=True))
+    after = [weight.numpy() for weight in weights]
     assert all(np.isfinite(weight).all() for weight in after)
     assert any(np.any(a != b) for a, b in zip(before, after, strict=True))
 
