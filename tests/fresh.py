@@ -8,13 +8,21 @@ import runpy
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# A server that has imported the package, and computed nothing, forks them off. What a
-# process does for itself (devices, cluster, random state, signals) is still to come.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["larq_nobn.cli", "warm"])
+
+
+def begin() -> None:
+    """Starts the server that forks processes off, of these tests and of the package.
+
+    It has imported the package, and computed nothing. What a process does for itself
+    (devices, cluster, random state, signals) is still to come.
+    """
+    _CONTEXT.set_forkserver_preload(["larq_nobn.cli", "warm"])
+    forkserver.ensure_running()
 
 
 @dataclass(frozen=True)
@@ -44,6 +52,7 @@ def run(
     with TemporaryDirectory() as name:
         outputs = [Path(name, stream) for stream in ("stdout", "stderr")]
         given = (script, [str(each) for each in arguments], variables, outputs)
+        begin()
         process = _CONTEXT.Process(target=_in_the_child, args=given)
         process.start()
         process.join(timeout)
