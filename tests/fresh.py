@@ -12,10 +12,26 @@ from multiprocessing import forkserver
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-# A server that has imported the package, and computed nothing, forks them off. What a
-# process does for itself (devices, cluster, random state, signals) is still to come.
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["imported_first", "larq_nobn.cli", "warm"])
+
+
+def begin() -> None:
+    """Starts the server that forks processes off, of these tests and of the package.
+
+    It has imported the package where no Keras was chosen, and computed nothing. What a
+    process does for itself (devices, cluster, random state, signals) is still to come.
+    """
+    _CONTEXT.set_forkserver_preload(["imported_first", "larq_nobn.cli", "warm"])
+    before = dict(os.environ)
+    os.environ.pop("TF_USE_LEGACY_KERAS", None)
+    # It knows no other place to find `imported_first` at.
+    paths = (str(Path(__file__).parent), before.get("PYTHONPATH"))
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @dataclass(frozen=True)
@@ -42,7 +58,7 @@ def run(
         timeout: Seconds after which it is killed.
     """
     variables = {**os.environ, **(environment or {})}
-    _serve()
+    begin()
     with TemporaryDirectory() as name:
         outputs = [Path(name, stream) for stream in ("stdout", "stderr")]
         given = (script, [str(each) for each in arguments], variables, outputs)
@@ -53,20 +69,6 @@ def run(
             process.kill()
             process.join()
         return Ended(process.exitcode, *(each.read_text() for each in outputs))
-
-
-def _serve() -> None:
-    """Starts the server where no Keras is chosen yet: it shows what an import does."""
-    before = dict(os.environ)
-    os.environ.pop("TF_USE_LEGACY_KERAS", None)
-    # It knows no other place to find `imported_first` at.
-    paths = (str(Path(__file__).parent), before.get("PYTHONPATH"))
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
-    try:
-        forkserver.ensure_running()
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
 
 
 def _in_the_child(

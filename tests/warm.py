@@ -5,12 +5,12 @@ most of them. TensorFlow itself has not begun to work then: its devices, its clu
 and its random state are still to be chosen.
 """
 
+import larq_nobn as nobn
 import sklearn.datasets  # noqa: F401  (the digits)
 import tensorflow as tf
-from larq_nobn import models
 
 with tf.Graph().as_default():
-    _network = models.ReActNet18((8, 8, 1), 10, width=2, blocks=(1,))
+    _network = nobn.models.ReActNet18((8, 8, 1), 10, width=2, blocks=(1,))
     _logits = _network(tf.zeros((1, 8, 8, 1)), training=True)
     tf.gradients(_logits, _network.trainable_variables)
 del _network, _logits

@@ -239,10 +239,14 @@ def all_three():
     c = nobn.callbacks
     return c.TauScheduler(), c.BinaryWeightMonitor(), c.GradientClippingMonitor()
 
-alone = fit(compiled(nested), *all_three(), epochs=2, steps_per_epoch=2)
+one = compiled(nested)
 with strategy.scope():
-    both = compiled(nested)
-both = fit(both, *all_three(), epochs=2, steps_per_epoch=2)
+    two = compiled(nested)
+alone, both = (
+    fit(model, *all_three(), epochs=2, steps_per_epoch=2) for model in (one, two)
+)
+found, expected = (model.optimizer._counts.totals() for model in (two, one))
+np.testing.assert_array_equal(found, expected)
 assert both.keys() == alone.keys() and len(alone) == 5
 for name in alone:
     np.testing.assert_allclose(both[name], alone[name], rtol=1e-4, err_msg=name)

@@ -49,8 +49,15 @@ def opened(path):
     return model
 
 
-def train(model, epochs=1, **arguments):
-    """Two steps per epoch, always on the same batches."""
+def train(model, epochs=1):
+    """Two steps per epoch, always on the same batches, at half the cost of `fit`."""
+    for _ in range(epochs):
+        for batch in (slice(4), slice(4, 8)):
+            model.train_on_batch(IMAGES[batch], LABELS[batch])
+
+
+def fit(model, epochs=1, *callbacks):
+    """The same with all that Keras does around it; returns the history."""
     return model.fit(
-        IMAGES, LABELS, 4, epochs, verbose=0, shuffle=False, **arguments
+        IMAGES, LABELS, 4, epochs, verbose=0, shuffle=False, callbacks=[*callbacks]
     ).history

@@ -12,7 +12,7 @@ from larq_nobn.callbacks._clipping import clipping_in
 from larq_nobn.optimizers import AdaptiveGradientClipping, ParameterGroups
 from larq_nobn.optimizers._multipliers import factors_by_name, names_in_full
 from numpy.testing import assert_allclose, assert_array_equal
-from optimizers.agc_model import IMAGES, LABELS, build, eager, train
+from optimizers.agc_model import IMAGES, LABELS, build, eager, fit
 from optimizers.groups_model import (
     FACTORS,
     MULTIPLIERS,
@@ -299,7 +299,7 @@ def test_hyperparameters_are_those_of_the_wrapped_optimizer():
         assert keras.backend.get_value(groups.inner_optimizer.learning_rate) == 0.5
     model = eager(ParameterGroups(new.SGD(0.1), {"^head/": 2.0}))
     halve = keras.callbacks.LearningRateScheduler(lambda epoch, rate: rate / 2)
-    assert_allclose(train(model, 2, callbacks=[halve])["lr"], [0.05, 0.025])
+    assert_allclose(fit(model, 2, halve)["lr"], [0.05, 0.025])
 
 
 def test_the_wrapped_optimizer_alone_is_as_before_also_after_an_error():

@@ -33,7 +33,7 @@ def test_digits_are_learned_and_two_images_a_batch_survived(normalization, batch
     images = tf.TensorSpec((None, 8, 8, 1), tf.float32)
     labels = tf.TensorSpec((None,), tf.int64)
 
-    @tf.function(input_signature=[images, labels])
+    @tf.function(input_signature=[images, labels], autograph=False)
     def step(x, y):
         return model.train_step((x, y))["loss"]
 

@@ -85,7 +85,7 @@ def test_a_teacher_is_trained_first_and_one_teaches_both_stages(resumed: Resumed
 
 
 @pytest.mark.slow
-@pytest.mark.usefixtures("eager")
+@pytest.mark.usefixtures("little_network")
 def test_a_teacher_may_be_a_run(tiny_run: training.Run, tmp_path: Path):
     by_labels = training.train(TINY, tmp_path / "labels")
     taught = replace(TINY, teacher=str(tiny_run.folder))

@@ -7,6 +7,7 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import fresh
 import numpy as np
 import pytest
 from larq_nobn import training
@@ -16,6 +17,11 @@ from larq_nobn.training.comparison._outcomes import Outcome
 from larq_nobn.training.comparison._processes import in_processes
 from training.fake_runs import task
 from training.runs import assert_same
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _server():
+    fresh.begin()
 
 
 class Note(keras.callbacks.Callback):
