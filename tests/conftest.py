@@ -1,8 +1,6 @@
 from pathlib import Path
 
-import larq_nobn  # noqa: F401  (first of all: it selects legacy Keras)
 import pytest
-from tensorflow.python.autograph.core.ag_ctx import ControlStatusCtx, Status
 
 # TensorFlow reads the source of Larq's layers anew for each network: a fifth of the
 # time of these folders, whose networks have no control flow in Python. What users run,
@@ -13,10 +11,21 @@ _OWN_CODE = "test_traced.py"
 _TESTS = Path(__file__).parent
 
 
+def pytest_configure(config):
+    """Imports the package first of all, since it selects legacy Keras.
+
+    But not where processes of pytest's own run the tests, and this one only waits.
+    """
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        import larq_nobn  # noqa: F401
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     folder = item.path.relative_to(_TESTS).parts[0]
     if folder not in _FOLDERS or item.path.name == _OWN_CODE:
         return (yield)
+    from tensorflow.python.autograph.core.ag_ctx import ControlStatusCtx, Status
+
     with ControlStatusCtx(Status.DISABLED):
         return (yield)

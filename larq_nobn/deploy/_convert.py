@@ -20,9 +20,17 @@ from .checks import (
     check_limits,
     check_trace,
 )
-from .inspection import Audit, audit_bytes
+from .inspection import audit_graphs
 from .int8 import check_int8, round_kernels, verify_int8, verify_without_rounding
-from .lite import Runner, Trace, compute_engine, inference, ports_of, to_flatbuffer
+from .lite import (
+    Runner,
+    Trace,
+    compute_engine,
+    inference,
+    ports_of,
+    read,
+    to_flatbuffer,
+)
 from .phone import Preprocessing, check_card, replacing_card
 from .prepare import pad_with_ones, prepare, rewritten
 from .verify import (
@@ -162,8 +170,9 @@ def convert(
         else:
             function, variables = trace.function(), []
         flatbuffer = to_flatbuffer(function, variables, ports, int8)
-        check_file(flatbuffer, prepared, expected)
-        found = _audit(flatbuffer, os.fspath(path), prepared)
+        graphs, ends = read(flatbuffer, os.fspath(path)), _output_layers(prepared)
+        check_file(graphs[0], ends, prepared, expected)
+        found = audit_graphs(graphs, len(flatbuffer), os.fspath(path), ends)
         runner = Runner(flatbuffer)
         runner.outputs(ports.zeros())
         if int8:
@@ -206,6 +215,6 @@ def convert(
     )
 
 
-def _audit(flatbuffer: bytes, path: str, prepared: keras.Model) -> Audit:
-    ends = [tensor._keras_history.layer.name for tensor in prepared.outputs]
-    return audit_bytes(flatbuffer, path, ends)
+def _output_layers(model: keras.Model) -> list[str]:
+    """The names of the layers that give its outputs."""
+    return [tensor._keras_history.layer.name for tensor in model.outputs]

@@ -17,7 +17,7 @@ from ..._keras import keras
 from ...graph import calls
 from .._errors import ConversionError
 from ..inspection import Layers
-from ..lite import Operation, Subgraph, Tensor, read
+from ..lite import Operation, Subgraph, Tensor
 from ._count import check_count
 
 # How many of its first inputs an operation may overwrite.
@@ -30,11 +30,14 @@ _FUSED_LSTM = ("UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "L
 _SCALAR_BYTES = 4  # what is no larger gets memory of its own
 
 
-def check_file(content: bytes, prepared: keras.Model, expected: Sequence[str]) -> None:
+def check_file(
+    graph: Subgraph, ends: Sequence[str], prepared: keras.Model, expected: Sequence[str]
+) -> None:
     """Checks what may be wrong with a file before it runs.
 
     Arguments:
-        content: The file.
+        graph: What the file holds.
+        ends: The layers that give its outputs.
         prepared: The functional model that it was made from.
         expected: The names of the binary convolutions, once for every use.
 
@@ -43,8 +46,6 @@ def check_file(content: bytes, prepared: keras.Model, expected: Sequence[str]) -
             operation that nothing can run or that runs wrongly, or executing it would
             destroy a map that is still needed. It names the layer.
     """
-    graph = read(content, prepared.name)[0]
-    ends = [tensor._keras_history.layer.name for tensor in prepared.outputs]
     layers = Layers(graph, ends)
     _check_operations(graph, layers, prepared)
     check_count(graph, layers, prepared, expected)

@@ -1,6 +1,6 @@
 """What is inside a `.tflite` file, and what could be saved."""
 
-from ._audit import Audit, audit, audit_bytes
+from ._audit import Audit, audit, audit_graphs
 from ._chain import Chain
 from ._difference import Difference, diff
 from ._findings import Findings
@@ -14,7 +14,7 @@ __all__ = [
     "Findings",
     "Layers",
     "audit",
-    "audit_bytes",
+    "audit_graphs",
     "diff",
     "stayed_float",
 ]

@@ -139,21 +139,25 @@ def audit(path: str | os.PathLike) -> Audit:
 
 def audit_bytes(content: bytes, path: str, ends: Sequence[str] = ()) -> Audit:
     """Audits the content of a file; `ends` are the layers of its outputs, if known."""
-    graphs = read(content, path)
+    return audit_graphs(read(content, path), len(content), path, ends)
+
+
+def audit_graphs(
+    graphs: list[Subgraph], size: int, path: str, ends: Sequence[str]
+) -> Audit:
+    """Audits what a file of `size` bytes holds."""
     try:
-        return _audit(graphs, content, path, ends)
+        return _audit(graphs, size, path, ends)
     except Exception as error:  # what makes no sense, such as a filter without shape
         raise damaged(path) from error
 
 
-def _audit(
-    graphs: list[Subgraph], content: bytes, path: str, ends: Sequence[str]
-) -> Audit:
+def _audit(graphs: list[Subgraph], size: int, path: str, ends: Sequence[str]) -> Audit:
     layers = [Layers(graphs[0], ends), *map(Layers, graphs[1:])]
     found = rows(graphs, layers)
     return Audit(
         path=path,
-        size_bytes=len(content),
+        size_bytes=size,
         ops=dict(Counter(row["op"] for row in found).most_common()),
         lce_bconv2d=sum(row["op"] == "LceBconv2d" for row in found),
         bitpacked_outputs=sum(

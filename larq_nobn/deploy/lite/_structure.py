@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from functools import cache
 from typing import Any
 
 # What the generated classes have besides the fields of their table.
@@ -16,6 +17,19 @@ _UNIONS = {
     "ArraySegments": "SparseIndexVector",
     "ArrayIndices": "SparseIndexVector",
 }
+
+
+@cache
+def _fields(table: type) -> tuple[tuple[str, str], ...]:
+    """The fields of a generated class, and which form each has."""
+    names = [name for name in dir(table) if name[0].isupper()]
+    found = []
+    for name in names:
+        if name.startswith("GetRootAs") or name.endswith((*_ENDINGS, *_NO_FIELDS)):
+            continue
+        form = "vector" if f"{name}Length" in names else "value"
+        found.append((name, "numbers" if f"{name}AsNumpy" in names else form))
+    return tuple(found)
 
 
 class Structure:
@@ -42,14 +56,11 @@ class Structure:
             ValueError, struct.error: If something lies outside the flatbuffer.
         """
         self._check_offsets(table._tab.Pos)
-        names = [name for name in dir(table) if name[0].isupper()]
-        for name in names:
-            if name.startswith("GetRootAs") or name.endswith((*_ENDINGS, *_NO_FIELDS)):
-                continue
-            if f"{name}AsNumpy" in names:
+        for name, form in _fields(table.__class__):
+            if form == "numbers":
                 self._spend(getattr(table, f"{name}Length")())
                 getattr(table, f"{name}AsNumpy")()  # all of it, or an error
-            elif f"{name}Length" in names:
+            elif form == "vector":
                 length = getattr(table, f"{name}Length")()
                 self._spend(length)
                 for i in range(length):

@@ -32,7 +32,9 @@ def file_of(model):
 
 
 def check(flatbuffer, prepared):
-    check_file(flatbuffer, prepared, binary_layers(prepared))
+    ends = [tensor._keras_history.layer.name for tensor in prepared.outputs]
+    (graph,) = read(flatbuffer, "a file")
+    check_file(graph, ends, prepared, binary_layers(prepared))
 
 
 class Own(keras.layers.Layer):
