@@ -25,7 +25,7 @@ RELU_MEAN = RELU_SCALE / math.sqrt(2 * math.pi)
 SUPPORTED = tuple(name for name in NORMALIZATIONS if name != "kalman")
 # Which normalizers take the place of a ReLU as well.
 RELU_REPLACED: dict[str, Callable[[tf.Tensor, str], tf.Tensor]] = {
-    "evonorm": lambda x, name: NORMALIZERS["evonorm"](x, name, True),
+    "evonorm": lambda x, name: NORMALIZERS["evonorm"](x, name, True, "zeros"),
     "proxy": lambda x, name: ProxyNormalization("relu", num_samples=None, name=name)(x),
 }
 # Of a map that is nowhere negative these leave none of the signs a -1.
@@ -97,7 +97,7 @@ def rectify(
     if parts.normalization in RELU_REPLACED:
         x = RELU_REPLACED[parts.normalization](x, f"{name}_norm")
         return x if pool is None else pool(x)
-    x = parts.normalize(x, name)
+    x = parts.normalize(x, name, start="zeros")
     x = x if pool is None else pool(x)
     return keras.layers.ReLU(name=f"{name}_act")(x)
 

@@ -2,12 +2,14 @@
 
 Each takes the feature map, a name, and whether it stands in a residual branch: only
 there a normalizer that is also an activation has a place of its own. The stem and the
-projections, which feed signs and sums, get the same statistics without one.
+projections, which feed signs and sums, get the same statistics without one. The
+last argument is where a learned bias starts: `START` in front of signs.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
@@ -26,49 +28,51 @@ def _groups(channels: int) -> int:
     return 1 if channels % _CHANNELS_PER_GROUP else channels // _CHANNELS_PER_GROUP
 
 
-def _unchanged(x: tf.Tensor, name: str, branch: bool) -> tf.Tensor:
+def _unchanged(x: tf.Tensor, name: str, branch: bool, start: Any) -> tf.Tensor:
     return x
 
 
-def batch_norm(x: tf.Tensor, name: str, branch: bool = True) -> tf.Tensor:
+def batch_norm(
+    x: tf.Tensor, name: str, branch: bool = True, start: Any = START
+) -> tf.Tensor:
     """Keras' batch norm of `x`."""
     norm = keras.layers.BatchNormalization(
-        name=name, beta_initializer=START, **BATCH_NORM
+        name=name, beta_initializer=start, **BATCH_NORM
     )
     return norm(x)
 
 
-def _filter_response(x: tf.Tensor, name: str, branch: bool) -> tf.Tensor:
+def _filter_response(x: tf.Tensor, name: str, branch: bool, start: Any) -> tf.Tensor:
     # A single position has no root mean square to speak of: the paper learns ε there.
     single = max(x.shape[1:3]) == 1
     norm = FilterResponseNormalization(
-        learned_epsilon=single, beta_initializer=START, name=name
+        learned_epsilon=single, beta_initializer=start, name=name
     )
     return norm(x)
 
 
-def _group(x: tf.Tensor, name: str, branch: bool) -> tf.Tensor:
+def _group(x: tf.Tensor, name: str, branch: bool, start: Any) -> tf.Tensor:
     groups = _groups(x.shape[-1])
     norm = keras.layers.GroupNormalization(groups, epsilon=_EPSILON, name=name)
     return norm(x)
 
 
-def _proxy(x: tf.Tensor, name: str, branch: bool) -> tf.Tensor:
+def _proxy(x: tf.Tensor, name: str, branch: bool, start: Any) -> tf.Tensor:
     # Leaky as the network's own PReLU; both have moments in closed form.
     activation = "leaky_relu" if branch else "linear"
     return ProxyNormalization(activation, num_samples=None, name=name)(x)
 
 
-def _evonorm(x: tf.Tensor, name: str, branch: bool) -> tf.Tensor:
+def _evonorm(x: tf.Tensor, name: str, branch: bool, start: Any) -> tf.Tensor:
     if not branch:
-        return _group(x, name, branch)
+        return _group(x, name, branch, start)
     groups = _groups(x.shape[-1])
-    return EvoNormS0(groups, beta_initializer=START, name=name)(x)
+    return EvoNormS0(groups, beta_initializer=start, name=name)(x)
 
 
 # What these compute in training depends on the other examples of a batch.
 BATCH_STATISTICS = frozenset({"batch_norm", "kalman", "independent_component"})
-NORMALIZERS: dict[str, Callable[[tf.Tensor, str, bool], tf.Tensor]] = {
+NORMALIZERS: dict[str, Callable[..., tf.Tensor]] = {
     "batch_norm": batch_norm,
     "none": _unchanged,
     "nobn": _unchanged,

@@ -17,7 +17,7 @@ from ._grouped import GroupedConv2D
 from ._kernels import Kernels
 from ._moments import Moments
 from ._normalizers import BATCH_NORM, NORMALIZERS, batch_norm
-from ._offset import lifted, sign_offset
+from ._offset import START, lifted, sign_offset
 
 LARGE = 64  # pixels from which on an image gets the stem for ImageNet
 
@@ -90,11 +90,13 @@ class Parts:
             return self._moments.apply(layer, inputs)
         return layer(inputs)
 
-    def normalize(self, x: tf.Tensor, name: str, branch: bool = False) -> tf.Tensor:
-        """Normalizes `x`, if that takes a layer; `branch` as in `_normalizers.py`."""
+    def normalize(
+        self, x: tf.Tensor, name: str, branch: bool = False, start: Any = START
+    ) -> tf.Tensor:
+        """Normalizes `x`, if that takes a layer; the rest as in `_normalizers.py`."""
         if self.normalization == "kalman":
             return self._moments.normalize(x, f"{name}_norm")
-        return NORMALIZERS[self.normalization](x, f"{name}_norm", branch)
+        return NORMALIZERS[self.normalization](x, f"{name}_norm", branch, start)
 
     def components(self, x: tf.Tensor, name: str) -> tf.Tensor:
         """Independent components of what meets a real-valued kernel, if so wished."""

@@ -34,10 +34,6 @@ def rewritten(network, rule="nf", **arguments):
     build = BUILDERS[network]
     shape = arguments.pop("shape", (8, 8, 1))
     given = build(shape, 3, "batch_norm", **arguments)
-    for layer in given.layers:
-        if isinstance(layer, BatchNorm) and layer.beta is not None:
-            # It starts at 1e-5, and a batch norm of any bias leaves a layer.
-            layer.beta.assign(tf.zeros_like(layer.beta))
     options = {k: arguments.get(k, False) for k in ("variance_preserving", "balanced")}
     free = nobn.remove_batch_norm(given, 0.2, rule, **options)
     if rule == "vita":
