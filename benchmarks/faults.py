@@ -820,8 +820,8 @@ FAULTS = (
     Fault(
         "options: defaults win over the recipe",
         "cli",
-        'name, type=kind, default=None, show_default="the recipe\'s", help=text',
-        'name, type=kind, default=default, show_default="the recipe\'s", help=text',
+        "name, type=kind, default=None, show_default=usual, help=text",
+        "name, type=kind, default=default, show_default=usual, help=text",
         ("tests/cli/test_commands.py", "tests/cli"),
     ),
     Fault(

@@ -12,6 +12,7 @@ from typing import Any
 import evidence
 import pytest
 from click.testing import CliRunner
+from faults import FAULTS
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
@@ -250,3 +251,12 @@ def test_benchmarks_holds_scripts_only():
     names = [path for path in files if path.parent.name != "__pycache__"]
     assert names
     assert [path for path in names if path.suffix != ".py"] == []
+
+
+def test_every_planted_fault_finds_its_place():
+    texts = [path.read_text("utf-8") for path in (ROOT / "larq_nobn").rglob("*.py")]
+    found = {
+        fault.name: sum(text.count(fault.old) for text in texts) for fault in FAULTS
+    }
+    assert len(found) >= 60
+    assert {name: count for name, count in found.items() if count != 1} == {}
