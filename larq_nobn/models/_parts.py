@@ -224,11 +224,7 @@ class Parts:
         kernel = self._kernels.binary if binary else self._kernels.real
         with without_starvation_warning():
             conv = lq.layers.QuantConv2D(
-                channels,
-                1,
-                strides,
-                name=f"{name}_conv",
-                **kernel(name, scale),
+                channels, 1, strides, name=f"{name}_conv", **kernel(name, scale)
             )
         return lifted(self.normalize(self.apply(conv, x), name), self, name)
 
