@@ -11,7 +11,7 @@ from .._checks import check_flag, check_integer, check_number
 from .._files import replacing
 from .._keras import keras
 from ._errors import UnreadableError
-from ._graph import as_functional
+from ._graph import as_functional, output_layers
 from ._opening import with_known_sizes
 from ._report import ConversionReport
 from .checks import (
@@ -170,9 +170,11 @@ def convert(
         else:
             function, variables = trace.function(), []
         flatbuffer = to_flatbuffer(function, variables, ports, int8)
-        graphs, ends = read(flatbuffer, os.fspath(path)), _output_layers(prepared)
-        check_file(graphs[0], ends, prepared, expected)
-        found = audit_graphs(graphs, len(flatbuffer), os.fspath(path), ends)
+        graphs = read(flatbuffer, os.fspath(path))
+        check_file(graphs[0], prepared, expected)
+        found = audit_graphs(
+            graphs, len(flatbuffer), os.fspath(path), output_layers(prepared)
+        )
         runner = Runner(flatbuffer)
         runner.outputs(ports.zeros())
         if int8:
@@ -213,8 +215,3 @@ def convert(
         repadded=repadded,
         rewritten=written,
     )
-
-
-def _output_layers(model: keras.Model) -> list[str]:
-    """The names of the layers that give its outputs."""
-    return [tensor._keras_history.layer.name for tensor in model.outputs]

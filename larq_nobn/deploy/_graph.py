@@ -26,6 +26,11 @@ class Sign(NamedTuple):
     channels: slice = slice(None)
 
 
+def output_layers(model: keras.Model) -> list[str]:
+    """The names of the layers that give a model's outputs."""
+    return [tensor._keras_history.layer.name for tensor in model.outputs]
+
+
 def as_functional(model: Any) -> keras.Model:
     """Returns a plain functional model, with lists of inputs and outputs or one each.
 

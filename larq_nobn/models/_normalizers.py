@@ -3,7 +3,8 @@
 Each takes the feature map, a name, and whether it stands in a residual branch: only
 there a normalizer that is also an activation has a place of its own. The stem and the
 projections, which feed signs and sums, get the same statistics without one. The
-last argument is where a learned bias starts: `START` in front of signs.
+last argument is where a learned bias starts: `START` in front of signs, which group
+and proxy norm do without, since they subtract the mean of each example.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def _evonorm(x: tf.Tensor, name: str, branch: bool, start: Any) -> tf.Tensor:
 
 # What these compute in training depends on the other examples of a batch.
 BATCH_STATISTICS = frozenset({"batch_norm", "kalman", "independent_component"})
-NORMALIZERS: dict[str, Callable[..., tf.Tensor]] = {
+NORMALIZERS: dict[str, Callable[[tf.Tensor, str, bool, Any], tf.Tensor]] = {
     "batch_norm": batch_norm,
     "none": _unchanged,
     "nobn": _unchanged,

@@ -21,8 +21,8 @@ BEHIND = {
     "evonorm": layers.EvoNormS0,
 }
 NORMS = tuple(BEHIND.values())
-# Statistics of a group, an example or the kernel leave no sum at 0; behind these a bias
-# keeps signs from a tie.
+# Group and proxy norm subtract the mean of each example, which leaves no sum at 0. A
+# bias behind these keeps signs from a tie.
 BIASED = ("batch_norm", "filter_response", "kalman", "evonorm")
 
 

@@ -121,7 +121,7 @@ def test_kernels_stay_binary_in_training(policy):
     assert optimizer.optimizers[0].get_slot(kernel, "accumulator").dtype == tf.float32
 
 
-def digits_network(filters=(32, 32, 32)):
+def digits_network(filters=(64, 64, 64)):
     """A stem, binary convolutions of which the second has stride 2, and a head."""
     layers = keras.layers
     binary = {
@@ -283,7 +283,6 @@ def test_docstring():
 def test_digits():
     keras.utils.set_random_seed(0)
     model = digits_network()
-    model.fit(nobn.data.load("digits", "train", batch_size=64), epochs=4, verbose=0)
+    model.fit(nobn.data.load("digits", "train", batch_size=64), epochs=6, verbose=0)
     _, accuracy = model.evaluate(nobn.data.load("digits", "test", 256), verbose=0)
-    # Measured over three seeds: 0.74 to 0.86, and 0.43 if no binary weight ever flips.
-    assert accuracy > 0.6
+    assert accuracy > 0.8  # about 0.60 if no binary weight ever flips

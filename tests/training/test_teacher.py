@@ -119,7 +119,7 @@ def test_a_teacher_of_something_else_is_refused():
 @pytest.mark.slow
 def test_the_teacher_learns(tmp_path: Path):
     student = training.RunSettings(dataset="digits", width=8, blocks=(1, 1))
-    settings = replace(teacher_settings(student), epochs=3, batch_size=32)
+    settings = replace(teacher_settings(student), epochs=5, batch_size=32)
     run = training.train(settings, tmp_path / "run")
-    # Measured over three seeds: 0.868 to 0.924. Chance is 0.1.
-    assert run.record["metrics"]["val_accuracy"] > 0.8
+    # Measured over four seeds: 0.944 to 0.975. Chance is 0.1.
+    assert run.record["metrics"]["val_accuracy"] > 0.9

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from ..._keras import keras
 from ...graph import calls
 from .._errors import ConversionError
+from .._graph import output_layers
 from ..inspection import Layers
 from ..lite import Operation, Subgraph, Tensor
 from ._count import check_count
@@ -30,14 +31,11 @@ _FUSED_LSTM = ("UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "L
 _SCALAR_BYTES = 4  # what is no larger gets memory of its own
 
 
-def check_file(
-    graph: Subgraph, ends: Sequence[str], prepared: keras.Model, expected: Sequence[str]
-) -> None:
+def check_file(graph: Subgraph, prepared: keras.Model, expected: Sequence[str]) -> None:
     """Checks what may be wrong with a file before it runs.
 
     Arguments:
         graph: What the file holds.
-        ends: The layers that give its outputs.
         prepared: The functional model that it was made from.
         expected: The names of the binary convolutions, once for every use.
 
@@ -46,7 +44,7 @@ def check_file(
             operation that nothing can run or that runs wrongly, or executing it would
             destroy a map that is still needed. It names the layer.
     """
-    layers = Layers(graph, ends)
+    layers = Layers(graph, output_layers(prepared))
     _check_operations(graph, layers, prepared)
     check_count(graph, layers, prepared, expected)
     for harm in overwritten(graph):
