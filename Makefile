@@ -19,7 +19,9 @@ BIN := $(VENV)/bin
 # two cores.
 PYTEST_WORKERS ?= 2
 THREADS = TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1
-PYTEST = $(THREADS) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q
+# What XLA compiles runs for a few steps.
+EFFORT = XLA_FLAGS=--xla_backend_optimization_level=0
+PYTEST = $(THREADS) $(EFFORT) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q
 METHODS = tests/quantizers tests/layers tests/optimizers tests/graph tests/calibration \
 	tests/test_contract.py tests/test_contract_dtypes.py tests/test_regularizers.py \
 	tests/test_initializers.py tests/test_diagnostics.py tests/test_architecture.py
@@ -33,10 +35,8 @@ quick: $(VENV)/.dev
 	$(PYTEST) -m "not slow and not convert" --ignore-glob="*_files.py" \
 		--ignore-glob="*_training.py" --ignore-glob="*_networks.py" $(METHODS)
 
-# In two runs, because TensorFlow never lets go of the graph of a model that was trained.
 test: $(VENV)/.dev
-	$(PYTEST) tests/deploy tests/models
-	$(PYTEST) tests --ignore=tests/deploy --ignore=tests/models
+	$(PYTEST) --dist worksteal tests
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
