@@ -110,8 +110,8 @@ TRAINED = {
     MeliusNet22: ["evonorm"],  # does this
     QuickNet: ["nobn"],
 }
-# By `fit` too, whose graph takes as long as twenty steps: what learns shifts and slopes,
-# what has moving statistics or a state, what computes them from the kernels.
+# By `fit` too, whose graph takes five times as long as a step: what learns shifts and
+# slopes, what has moving statistics or a state, what computes them from the kernels.
 FITTED = (ReActNet18, BiRealNet18, ResNet20, BinaryDenseNet28)
 # Of the other pairs those whose file has something of its own. Batch norm and what
 # stands in its place are in every design, where their operations are compared. Whatever

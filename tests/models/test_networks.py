@@ -1,5 +1,6 @@
 """What holds for every network under every normalization."""
 
+from collections import Counter
 from dataclasses import replace
 
 import larq_nobn as nobn
@@ -15,7 +16,15 @@ from larq_nobn.models import (
     BinaryDenseNet28,
     ReActNet18,
 )
-from models.networks import CONVERTED, FITTED, NETWORKS, REST, TRAINED, scattered
+from models.networks import (
+    CONVERTED,
+    CONVERTING,
+    FITTED,
+    NETWORKS,
+    REST,
+    TRAINED,
+    scattered,
+)
 from models.operations import key, operations, table
 from numpy.testing import assert_array_equal
 
@@ -139,6 +148,13 @@ def test_every_design_and_normalization_is_trained():
     assert set(TRAINED) == {n.builder for n in NETWORKS if n.tried is None}
     assert {norm for norms in TRAINED.values() for norm in norms} == {*NORMALIZATIONS}
     assert set(FITTED) <= set(TRAINED)
+
+
+def test_every_design_and_normalization_is_converted_twice():
+    designs = Counter(n.builder for n, _ in CONVERTING)
+    assert min(designs[n.builder] for n in NETWORKS if n.tried is None) >= 2
+    normalizations = Counter(norm for _, norm in CONVERTING)
+    assert min(normalizations[norm] for norm in NORMALIZATIONS) >= 2
 
 
 @pytest.mark.slow
