@@ -21,6 +21,7 @@ from models.networks import (
     CONVERTING,
     FITTED,
     NETWORKS,
+    PAIRS,
     REST,
     TRAINED,
     scattered,
@@ -150,6 +151,14 @@ def test_every_design_and_normalization_is_trained():
     assert set(FITTED) <= set(TRAINED)
 
 
+def test_of_normalizations_that_are_alike_one_is_tried():
+    for network in NETWORKS:
+        tried = {norm for n, norm in PAIRS if n is network}
+        for alike in ({"filter_response", "group"}, {"proxy", "evonorm"}):
+            if network.tried is None and alike & {*network.normalizations}:
+                assert alike & tried
+
+
 def test_every_design_and_normalization_is_converted_twice():
     designs = Counter(n.builder for n, _ in CONVERTING)
     assert min(designs[n.builder] for n in NETWORKS if n.tried is None) >= 2
@@ -208,7 +217,7 @@ MIXED = {
 }
 for n in NETWORKS:
     if n.builder in (ReActNet18, BinaryDenseNet28):
-        MIXED[n.builder] = n.normalizations
+        MIXED[n.builder] = [norm for norm in n.normalizations if norm != "nobn"]
 
 
 def half_precision(network, *arguments, **changes):
