@@ -17,7 +17,8 @@ HEADS: dict[str, Callable[..., keras.layers.Layer]] = {
 
 def logits(x: tf.Tensor, classes: int, head: str) -> tf.Tensor:
     """What the layer `head`, of one of the kinds in `HEADS`, makes of vectors."""
-    return HEADS[head](classes, name="head", dtype="float32")(x)
+    kind = HEADS[head]
+    return kind(classes, name="head", dtype="float32")(x)
 
 
 def classifier(
