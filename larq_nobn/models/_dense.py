@@ -12,7 +12,7 @@ from .._checks import check_blocks
 from .._keras import keras
 from ..layers import ProxyNormalization
 from ._head import classifier
-from ._inputs import check_image_shape, check_sizes, check_supported
+from ._inputs import check_ends, check_image_shape, check_supported
 from ._normalizers import NORMALIZATIONS, NORMALIZERS
 from ._parts import LARGE, Parts
 
@@ -142,7 +142,7 @@ def dense_network(
     stages = design.stages(blocks)
     halvings = design.dilations[1 : len(stages)].count(1)
     shape = check_image_shape(input_shape, 2**halvings, design.network)
-    check_sizes(classes, width)
+    check_ends(classes, width, head)
     inputs = keras.Input(shape, name="image")
     x = _stem(parts, inputs, width, design)
     for stage, count in enumerate(stages):

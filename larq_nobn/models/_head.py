@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from .._checks import check_choice
 from .._keras import keras
 from ..layers import SymmetricHead
 
@@ -18,7 +17,7 @@ HEADS: dict[str, Callable[..., keras.layers.Layer]] = {
 
 def logits(x: tf.Tensor, classes: int, head: str) -> tf.Tensor:
     """What the layer `head`, of one of the kinds in `HEADS`, makes of vectors."""
-    kind = HEADS[check_choice("head", head, HEADS)]
+    kind = HEADS[head]
     return kind(classes, name="head", dtype="float32")(x)
 
 

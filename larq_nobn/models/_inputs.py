@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .._checks import check_choice, check_integer
+from ._head import HEADS
 from ._normalizers import NORMALIZATIONS
 
 
@@ -32,10 +33,11 @@ def check_image_shape(
     return height, width, channels
 
 
-def check_sizes(classes: object, width: object) -> None:
-    """Refuses a number of classes or of channels that no network can have."""
+def check_ends(classes: object, width: object, head: object) -> None:
+    """Refuses a number of classes or channels, or a head, that no network can have."""
     check_integer("classes", classes, 2, "A classifier needs two.")
     check_integer("width", width, 2, "It is the channel count of the first stage.")
+    check_choice("head", head, HEADS)
 
 
 def check_supported(name: str, normalization: object, supported: Sequence[str]) -> None:

@@ -11,7 +11,7 @@ from .._keras import keras
 from ._blur_pool import blur_pool
 from ._dense import RELU_MEAN, RELU_REPLACED, RELU_SCALE, rectify
 from ._head import classifier
-from ._inputs import check_image_shape, check_sizes, check_supported
+from ._inputs import check_ends, check_image_shape, check_supported
 from ._normalizers import BATCH_NORM, NORMALIZATIONS
 from ._parts import LARGE, Parts
 from ._variance import VARIANCE_RULES, expected_variances
@@ -119,7 +119,7 @@ def quick_net(
             f"channels of {len(multiples)}. Give so many whole numbers, or fewer."
         )
     shape = check_image_shape(input_shape, 2 ** (len(stages) - 1), network)
-    check_sizes(classes, width)
+    check_ends(classes, width, head)
     check_choice("variance_rule", variance_rule, VARIANCE_RULES)
     check_number("alpha", alpha, "(0, inf)", "Use 0.2 as in other residual networks.")
     inputs = keras.Input(shape, name="image")

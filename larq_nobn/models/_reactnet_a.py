@@ -8,7 +8,7 @@ from .._checks import check_blocks, check_choice, check_flag, check_number
 from .._keras import keras
 from ..layers import RPReLU
 from ._head import classifier
-from ._inputs import check_image_shape, check_sizes
+from ._inputs import check_ends, check_image_shape
 from ._parts import LARGE, Parts
 from ._variance import VARIANCE_RULES, paired_variances
 
@@ -165,7 +165,7 @@ def ReActNetA(
     shape = check_image_shape(input_shape, 2 ** (len(stages) - 1), "ReActNetA")
     stem_stride = _stem_stride(stem_stride, shape)
     check_image_shape(shape, stem_stride * 2 ** (len(stages) - 1), "ReActNetA")
-    check_sizes(classes, width)
+    check_ends(classes, width, head)
     check_choice("variance_rule", variance_rule, VARIANCE_RULES)
     check_number("alpha", alpha, "(0, inf)", "The paper uses 0.2.")
     check_flag("scaled_shortcut", scaled_shortcut)

@@ -9,7 +9,7 @@ import tensorflow as tf
 from .._checks import check_blocks, check_choice, check_number
 from .._keras import keras
 from ._head import classifier
-from ._inputs import check_image_shape, check_sizes
+from ._inputs import check_ends, check_image_shape
 from ._parts import Parts
 from ._variance import VARIANCE_RULES, expected_variances
 
@@ -44,7 +44,7 @@ def residual18(
     """
     stages = check_blocks(blocks)
     shape = check_image_shape(input_shape, 2 ** (len(stages) - 1), network)
-    check_sizes(classes, width)
+    check_ends(classes, width, head)
     check_choice("variance_rule", variance_rule, VARIANCE_RULES)
     check_number("alpha", alpha, "(0, inf)", "Use 0.2.")
 

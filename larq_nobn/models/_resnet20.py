@@ -10,7 +10,7 @@ from .._keras import keras
 from ._channel_padding import ChannelPadding
 from ._clipped import clip
 from ._head import classifier
-from ._inputs import check_image_shape, check_sizes
+from ._inputs import check_ends, check_image_shape
 from ._parts import Parts
 
 HALVES = ("first", "second")
@@ -143,7 +143,7 @@ def ResNet20(
     """
     stages = check_blocks(blocks)
     shape = check_image_shape(input_shape, 2 ** (len(stages) - 1), "ResNet20")
-    check_sizes(classes, width)
+    check_ends(classes, width, head)
     check_number("alpha", alpha, "(0, inf)", "Use 0.2.")
     parts = Parts(
         normalization,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from .._keras import keras
 from ._clipped import flat_classifier
-from ._inputs import check_image_shape, check_sizes, check_supported
+from ._inputs import check_ends, check_image_shape, check_supported
 from ._normalizers import BEFORE_SIGN
 from ._parts import Parts
 
@@ -79,7 +79,7 @@ def VGGSmall(
         `ReActNet18`.
     """
     shape = check_image_shape(input_shape, 8, "VGGSmall")
-    check_sizes(classes, width)
+    check_ends(classes, width, head)
     check_supported("VGGSmall", normalization, BEFORE_SIGN)
     parts = Parts(
         normalization,

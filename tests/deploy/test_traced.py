@@ -207,6 +207,21 @@ def test_an_open_size_is_closed_around_such_a_layer(tmp_path):
     assert agrees(path, model, data) > 0.9
 
 
+class Turned(layers.Layer):
+    """A user's layer that decides by what it is given."""
+
+    def call(self, x):
+        return x if tf.reduce_sum(x) > 0 else tf.abs(x) - 0.5
+
+
+def test_what_a_readable_layer_decides_is_converted_too(tmp_path):
+    model, path = chain(Turned(), binary_conv(4), stem=False), tmp_path / "m.tflite"
+    assert convert(model, path, verify=False).not_prepared is None
+    run, x = Runner(path.read_bytes()), np.abs(images(1))
+    for given in (x, -x):
+        np.testing.assert_allclose(run(given), model(given), rtol=1e-4, atol=1e-4)
+
+
 def test_batches_of_several(tmp_path):
     model, path = called(Straight(binary_conv(), *head())), tmp_path / "m.tflite"
     report = convert(model, path, batch_size=3, data=images(64))

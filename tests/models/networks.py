@@ -39,7 +39,7 @@ class Network:
         binary: How many binary convolutions the small network has, worked out by hand.
         smallest: The side of the smallest image that the small network takes.
         normalizations: Which it supports.
-        tried: Which of them are trained and converted; None for all. Few are enough
+        tried: Which of them take a step or are converted; None for all. Few are enough
             where nothing but numbers sets a network apart from another one.
     """
 
@@ -93,7 +93,26 @@ NETWORKS = (
     Network(QuickNet, (8, 8, 1), {"width": 8, "blocks": (1, 2)}, 3, 2, _NOT_KALMAN),
     Network(QuickNetLarge, (8, 8, 1), _PAIR, 2, 2, _NOT_KALMAN, ("nobn",)),
 )
-PAIRS = [(n, norm) for n in NETWORKS for norm in n.tried or n.normalizations]
+# A network knows of no more than whether a normalization is a layer, takes the place of
+# rectifiers, or is one of the two that `Parts` and `Moments` build in their own way. Of
+# those that are alike to it one is left out where the other is tried, in turn; not
+# where group norm finds few channels, or filter response a single position.
+LEFT_OUT = {
+    ReActNetA: ("filter_response", "evonorm"),
+    BiRealNet18: ("group", "proxy"),
+    XNORNet18: ("filter_response",),
+    ResNet20: ("group", "evonorm"),
+    VGGSmall: ("filter_response",),
+    BinaryDenseNet28: ("filter_response", "evonorm"),
+    MeliusNet22: ("filter_response", "proxy"),
+    QuickNet: ("filter_response", "evonorm"),
+}
+PAIRS = [
+    (n, norm)
+    for n in NETWORKS
+    for norm in n.tried or n.normalizations
+    if norm not in LEFT_OUT.get(n.builder, ())
+]
 
 
 # From the first step to the file. Every design of a network once, and every
@@ -113,16 +132,35 @@ TRAINED = {
 # By `fit` too, whose graph takes five times as long as a step: what learns shifts and
 # slopes, what has moving statistics or a state, what computes them from the kernels.
 FITTED = (ReActNet18, BiRealNet18, ResNet20, BinaryDenseNet28)
-# Of the other pairs: three normalizations in every network, and every one in three
-# networks, where it stands in residual blocks, between dense ones and before signs.
-EVERYWHERE = ("batch_norm", "none", "nobn")
-EVERY_PLACE = (ReActNet18, BinaryDenseNet28, BinaryAlexNet)
-CONVERTED, REST = {}, {}
+# Of the other pairs those whose file has something of its own. Batch norm and what
+# stands in its place are in every design, where their operations are compared. Whatever
+# else normalizes is in two networks or more, TRAINED included, of which the second has
+# it in another place: in residual blocks, between dense ones or before signs.
+_COMPARED = ["batch_norm", "nobn"]
+CONVERTED = {
+    # Nothing at all in residual blocks; several groups of channels, evonorm inside and
+    # group norm at the shortcut; rectifiers behind proxy norm.
+    ReActNet18: ["batch_norm", "none", "filter_response", "proxy", "evonorm"],
+    ReActNetA: _COMPARED,
+    BiRealNet18: ["nobn"],
+    # Before signs, past sums: moments, which are none in the file, and flipped signs.
+    XNORNet18: [*_COMPARED, "kalman", "independent_component"],
+    ResNet20: [*_COMPARED, "none"],  # which needs more additions than batch norm
+    VGGSmall: _COMPARED,
+    BinaryAlexNet: _COMPARED,
+    # Between dense layers, where one group has all channels.
+    BinaryDenseNet28: [*_COMPARED, "none", "group", "independent_component"],
+    BinaryDenseNet37: _COMPARED,  # dilated
+    MeliusNet22: _COMPARED,
+    QuickNet: ["batch_norm", "none"],  # more additions here too
+}
+REST: dict[Callable[..., keras.Model], list[str]] = {}
+CONVERTING = []
 for n, norm in PAIRS:
-    if norm not in TRAINED.get(n.builder, ()):
-        converts = norm in EVERYWHERE or n.builder in EVERY_PLACE
-        (CONVERTED if converts else REST).setdefault(n.builder, []).append(norm)
-CONVERTING = [(n, norm) for n, norm in PAIRS if norm not in REST.get(n.builder, ())]
+    if norm in (*TRAINED.get(n.builder, ()), *CONVERTED.get(n.builder, ())):
+        CONVERTING.append((n, norm))
+    else:
+        REST.setdefault(n.builder, []).append(norm)
 
 
 def scattered(model: keras.Model) -> keras.Model:

@@ -224,7 +224,7 @@ def test_refuses(builder, arguments, error, message):
 def test_the_stem_for_imagenet_costs_no_more_than_with_batch_norm(tmp_path):
     counts = {}
     for normalization in ("nobn", "batch_norm"):
-        model = BinaryDenseNet28((64, 64, 3), 3, normalization, **TINY)
+        model = BinaryDenseNet28((64, 64, 3), 3, normalization, width=4, blocks=(1,))
         path = tmp_path / f"{normalization}.tflite"
         report = nobn.convert(scattered(model), path, verify=False)
         counts[normalization] = sum(op["count"] for op in report.float_ops)

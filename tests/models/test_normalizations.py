@@ -109,8 +109,7 @@ def test_kalman_begins_again_behind_max_pooling():
     assert not has_prior(model, "stage1_block1_norm")
     # The branch has moments again, but the shortcut, and so the sum, has none.
     assert not has_prior(model, "stage2_block1_norm")
-    model.compile("sgd", "mse")
-    assert model.predict_on_batch(keras.backend.ones((2, 64, 64, 3))).shape == (2, 10)
+    assert model(keras.backend.ones((2, 64, 64, 3))).shape == (2, 10)
 
 
 def test_independent_components_come_before_the_weights():

@@ -1,3 +1,5 @@
+from inspect import signature
+
 import larq_nobn as nobn
 import larq as lq
 import numpy as np
@@ -53,18 +55,11 @@ PUBLISHED = {
 each = pytest.mark.parametrize("builder", PUBLISHED, ids=lambda b: b.__name__)
 
 
-@pytest.mark.slow
 @each
 def test_parameters_as_published(builder):
     trained, fixed, filters, blocks = PUBLISHED[builder]
     assert counted(filters, blocks, 1000, False) == (trained, fixed)
-    model = builder((224, 224, 3), 1000, "batch_norm")
-    assert parameters(model) == trained
-    assert model.count_params() == trained + fixed
-    convs = [f"stage{n}_block{k}_conv" for n, k in enumerate(blocks, 1)]
-    outputs = [model.get_layer(name).output_shape[1:] for name in convs]
-    assert outputs == [(56 // 2**n, 56 // 2**n, f) for n, f in enumerate(filters)]
-    assert len(nobn.deploy.binary_layers(model)) == sum(blocks)
+    assert signature(builder).parameters["blocks"].default == blocks
     rows = [line for line in QuickNet.__doc__.splitlines() if "|" in line]
     (line,) = (row for row in rows if f"`{builder.__name__}`" in row)
     free = counted(filters, blocks, 1000, True)[0]
@@ -73,6 +68,25 @@ def test_parameters_as_published(builder):
         f"{fixed:,}",
         f"{free:,}",
     ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "builder, blocks",
+    # One of full depth, and few blocks of the others' channels.
+    [(QuickNetSmall, None), (QuickNet, (1, 2, 1, 1)), (QuickNetLarge, (1, 1, 2, 1))],
+)
+def test_parameters_and_sizes_of_stages(builder, blocks):
+    filters, published = PUBLISHED[builder][2:]
+    blocks = blocks or published
+    model = builder((224, 224, 3), 1000, "batch_norm", blocks=blocks)
+    trained, fixed = counted(filters, blocks, 1000, False)
+    assert parameters(model) == trained
+    assert model.count_params() == trained + fixed
+    convs = [f"stage{n}_block{k}_conv" for n, k in enumerate(blocks, 1)]
+    outputs = [model.get_layer(name).output_shape[1:] for name in convs]
+    assert outputs == [(56 // 2**n, 56 // 2**n, f) for n, f in enumerate(filters)]
+    assert len(nobn.deploy.binary_layers(model)) == sum(blocks)
 
 
 @each
@@ -240,12 +254,9 @@ def by_hand(blocks, large=False):
     }
 
 
-@pytest.mark.parametrize(
-    "builder, normalization",
-    [*((builder, "nobn") for builder in PUBLISHED), (QuickNet, "batch_norm")],
-)
-def test_a_block_needs_its_sum_alone(builder, normalization):
-    (network,) = (n for n in NETWORKS if n.builder is builder)
+@pytest.mark.parametrize("normalization", ["nobn", "batch_norm"])
+def test_a_block_needs_its_sum_alone(normalization):
+    (network,) = (n for n in NETWORKS if n.builder is QuickNet)
     found = table()[key(network, normalization)]
     assert found == by_hand(network.small["blocks"])
 
@@ -255,8 +266,7 @@ def test_a_block_needs_its_sum_alone(builder, normalization):
 @pytest.mark.parametrize("normalization", ["nobn", "batch_norm"])
 def test_the_stem_for_imagenet_trains_and_converts(normalization, tmp_path):
     keras.utils.set_random_seed(1)
-    blocks = (1, 1)
-    model = QuickNet((64, 64, 3), 3, normalization, width=8, blocks=blocks)
+    model = QuickNet((64, 64, 3), 3, normalization, width=8, blocks=(1,))
     x = np.random.default_rng(1).normal(size=(4, 64, 64, 3)).astype(np.float32)
     before = [w.numpy() for w in model.trainable_weights]
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -269,9 +279,10 @@ def test_the_stem_for_imagenet_trains_and_converts(normalization, tmp_path):
     assert_array_equal(reopened(x), model(x))
     path = tmp_path / "model.tflite"
     report = nobn.convert(reopened, path, data=x)
-    assert report.lce_bconv2d == report.binary_layers == 2
+    assert report.lce_bconv2d == report.binary_layers == 1
     assert report.verify["unexplained"] == 0
-    assert operations(path) == by_hand(blocks, large=True)
+    expected = by_hand((1,), large=True)
+    assert operations(path) == {op: count for op, count in expected.items() if count}
 
 
 @pytest.mark.parametrize("normalization", ["proxy", "evonorm"])

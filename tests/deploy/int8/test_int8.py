@@ -100,54 +100,56 @@ def test_a_runner_takes_and_returns_floats(quantized, report):
     assert_allclose(found, quantized(X), atol=0.2 * np.ptp(quantized(X)))
 
 
-def float_parts():
-    return chain(
-        binary_conv(),
-        keras.layers.BatchNormalization(),
-        keras.layers.Conv2D(8, 3),
-        keras.layers.BatchNormalization(),
-        keras.layers.ReLU(max_value=6),
-        keras.layers.MaxPooling2D(),
-        keras.layers.Flatten(),
-        keras.layers.Dense(5, activation="softmax"),
-    )
-
-
-def activations():
-    return chain(
-        nobn.quantizers.RSign(scale=0.7),
-        binary_conv(input_quantizer=None, kernel_quantizer="scaled_std_sign"),
-        nobn.layers.RPReLU(),
-        keras.layers.DepthwiseConv2D(3, padding="same"),
-        keras.layers.AveragePooling2D(),
-        binary_conv(activation="relu"),
-        keras.layers.BatchNormalization(),
-        *head(),
-    )
-
-
-@pytest.mark.parametrize("build", [float_parts, activations, summed])
-def test_networks(build, small, tmp_path):
-    model = small if build is summed else fake_quantize(build(), X)
-    found = convert(model, tmp_path / "m.tflite", data=X, int8=True)
-    assert found.verify["unexplained"] == 0
-    assert found.verify["int8"]["worst_steps"] < 1
+def branches():
+    """Two inputs of other ranges, which meet, and two outputs, behind many layers."""
+    first, second = keras.Input((8, 8, 3), name="a"), keras.Input((8, 8, 3), name="b")
+    both = keras.layers.Concatenate()([first, second])
+    x = keras.layers.Conv2D(32, 3, padding="same")(both)
+    rows = [
+        [
+            binary_conv(),
+            keras.layers.BatchNormalization(),
+            keras.layers.Conv2D(8, 3),
+            keras.layers.BatchNormalization(),
+            keras.layers.ReLU(max_value=6),
+            keras.layers.MaxPooling2D(),
+            keras.layers.Flatten(),
+            keras.layers.Dense(5, activation="softmax"),
+        ],
+        [
+            nobn.quantizers.RSign(scale=0.7),
+            binary_conv(input_quantizer=None, kernel_quantizer="scaled_std_sign"),
+            nobn.layers.RPReLU(),
+            keras.layers.DepthwiseConv2D(3, padding="same"),
+            keras.layers.AveragePooling2D(),
+            binary_conv(activation="relu"),
+            keras.layers.BatchNormalization(),
+            *head(),
+        ],
+    ]
+    ends = []
+    for layers in rows:
+        end = x
+        for layer in layers:
+            end = layer(end)
+        ends.append(end)
+    return scrambled(keras.Model([first, second], ends))
 
 
 def test_several_inputs_and_outputs(tmp_path):
-    first, second = keras.Input((8, 8, 3), name="a"), keras.Input((8, 8, 3), name="b")
-    both = keras.layers.Concatenate()([first, second])
-    x = binary_conv()(keras.layers.Conv2D(32, 3, padding="same")(both))
-    ends = [
-        keras.layers.Conv2D(4, 1, name=name)(keras.layers.BatchNormalization()(x))
-        for name in ("c", "d")
-    ]
-    model = scrambled(keras.Model([first, second], ends))
     data = [X, 2 * X[::-1]]
-    quantized = fake_quantize(model, data)
-    report = convert(quantized, tmp_path / "m.tflite", data=data, int8=True)
-    assert len(report.verify["int8"]["inputs"]) == 2
-    assert len(report.verify["int8"]["outputs"]) == 2
+    quantized = fake_quantize(branches(), data)
+    found = convert(quantized, tmp_path / "m.tflite", data=data, int8=True)
+    assert found.verify["unexplained"] == 0
+    int8 = found.verify["int8"]
+    assert int8["worst_steps"] < 1
+    assert len(int8["inputs"]) == len(int8["outputs"]) == 2
+
+
+def test_a_sum(small, tmp_path):
+    found = convert(small, tmp_path / "m.tflite", data=X, int8=True)
+    assert found.verify["unexplained"] == 0
+    assert found.verify["int8"]["worst_steps"] < 1
 
 
 @pytest.mark.parametrize(

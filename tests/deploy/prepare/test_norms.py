@@ -49,14 +49,16 @@ NORMS = {
 
 # What is group norm becomes one layer of the package, as the next test sees.
 @pytest.mark.convert
-@pytest.mark.parametrize(
-    "name", [n for n in NORMS if n not in ("a group per channel", "no affine")]
-)
-def test_converts_beside_a_shortcut(name, tmp_path):
-    model = network(NORMS[name]())
+def test_they_convert_beside_a_shortcut(tmp_path):
+    """Side by side in one file, each behind an input of its own."""
+    names = [n for n in NORMS if n not in ("a group per channel", "no affine")]
+    networks = [network(NORMS[name]()) for name in names]
+    ends = [n.output for n in networks]
+    model = keras.Model([n.input for n in networks], ends)
     images = np.random.default_rng(7).normal(size=(16, 8, 8, 32)).astype(np.float32)
-    report = nobn.convert(model, tmp_path / "model.tflite", data=images)
-    assert report.lce_bconv2d == 1
+    data = len(names) * [images]
+    report = nobn.convert(model, tmp_path / "model.tflite", data=data)
+    assert report.lce_bconv2d == len(names)
     assert report.verify["unexplained"] == 0
 
 

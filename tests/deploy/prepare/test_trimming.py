@@ -29,29 +29,21 @@ def strided(kind, size, padding, kernel, strides, several=False):
 
 
 @pytest.mark.convert
-@pytest.mark.parametrize(
-    "kind, size, padding, kernel, strides",
-    [
-        (layers.Conv2D, 8, 1, 3, 2),
-        (layers.Conv2D, 16, 3, 7, 2),
-        (layers.Conv2D, 8, 1, 3, 3),
-        (layers.Conv2D, 8, ((1, 1), (0, 1)), 3, 2),
-        (layers.DepthwiseConv2D, 8, 1, 3, 2),
-        (lq.layers.QuantConv2D, 8, 1, 3, 3),
-    ],
-)
-def test_strided_convolutions_of_padded_maps(
-    kind, size, padding, kernel, strides, tmp_path
-):
-    model = strided(kind, size, padding, kernel, strides)
-    report = nobn.convert(model, tmp_path / "m.tflite")
-    assert report.verify["exact_share"] == 1
-
-
-@pytest.mark.convert
-def test_two_convolutions_of_one_padded_map(tmp_path):
-    model = strided(layers.Conv2D, 8, 1, 3, 2, several=True)
-    report = nobn.convert(model, tmp_path / "m.tflite")
+def test_strided_convolutions_of_padded_maps(tmp_path):
+    """Networks side by side in one file, each behind an input of its own."""
+    networks = [
+        strided(layers.Conv2D, 8, 1, 3, 2),
+        strided(layers.Conv2D, 16, 3, 7, 2),
+        strided(layers.Conv2D, 8, 1, 3, 3),
+        strided(layers.Conv2D, 8, ((1, 1), (0, 1)), 3, 2),
+        strided(layers.DepthwiseConv2D, 8, 1, 3, 2),
+        strided(lq.layers.QuantConv2D, 8, 1, 3, 3),
+        strided(layers.Conv2D, 8, 1, 3, 2, several=True),
+    ]
+    inputs = [keras.Input(network.input_shape[1:]) for network in networks]
+    ends = [network(x) for network, x in zip(networks, inputs, strict=True)]
+    report = nobn.convert(keras.Model(inputs, ends), tmp_path / "m.tflite")
+    assert report.lce_bconv2d == len(networks)
     assert report.verify["exact_share"] == 1
 
 

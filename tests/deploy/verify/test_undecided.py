@@ -20,16 +20,21 @@ def test_a_flat_image_under_kernels_of_mean_zero(tmp_path):
     shape = (8, 8, 1)
     kernel = np.random.default_rng(0).normal(size=(3, 3, 1, 32))
     centered = kernel - kernel.mean(axis=(0, 1, 2))
-    for level, padding in ((0.3, "same"), (0.7, "valid"), (1.1, "same")):
-        stem = keras.layers.Conv2D(32, 3, padding=padding, name="stem")
-        rows = stem, binary_conv(name="binary"), *head()
-        model = chain(*rows, shape=shape, stem=False)
+    models, data = [], []
+    for i, (level, padding) in enumerate(
+        [(0.3, "same"), (0.7, "valid"), (1.1, "same")]
+    ):
+        stem = keras.layers.Conv2D(32, 3, padding=padding, name=f"stem{i}")
+        rows = stem, binary_conv(), keras.layers.GlobalAveragePooling2D()
+        models.append(chain(*rows, keras.layers.Dense(5), shape=shape, stem=False))
         stem.set_weights([centered, np.zeros(32)])
-        flat = np.full((1, *shape), level, np.float32)
-        x = np.concatenate([images(39, shape), flat])
-        report = nobn.convert(model, tmp_path / "m.tflite", data=x)
-        assert report.verify["explained"] == 1
-        assert report.verify["unexplained"] == 0
+        x = images(40, shape)
+        x[i] = level  # another image of each of the networks, which lie side by side
+        data.append(x)
+    model = keras.Model([m.input for m in models], [m.output for m in models])
+    report = nobn.convert(model, tmp_path / "m.tflite", data=data)
+    assert report.verify["explained"] == 3
+    assert report.verify["unexplained"] == 0
 
 
 def test_a_little_more_than_the_zero_of_a_rectifier_is_1():
