@@ -183,8 +183,10 @@ def load(
         )
 
     steps = examples // batch_size if training else -(-examples // batch_size)
-    found = _passes(of_epoch, epoch, step).map(
-        lambda x, y: (normalized(x, info), y), tf.data.AUTOTUNE
+    # Plain operations: AutoGraph would read their source first, which takes a second.
+    plainly = tf.autograph.experimental.do_not_convert
+    found = plainly(_passes)(of_epoch, epoch, step).map(
+        plainly(lambda x, y: (normalized(x, info), y)), tf.data.AUTOTUNE
     )
     if not step:
         length = tf.data.experimental.assert_cardinality(steps * share[1])

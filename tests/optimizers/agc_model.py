@@ -33,6 +33,8 @@ def build(optimizer, kernel_quantizer="ste_sign", policy="float32", **arguments)
     )
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, **arguments)
+    if not model.run_eagerly and hasattr(model.optimizer, "build"):
+        model.optimizer.build(model.trainable_variables)  # or it is traced once more
     keras.mixed_precision.set_global_policy("float32")
     return model
 

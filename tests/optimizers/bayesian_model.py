@@ -32,6 +32,8 @@ def build(optimizer, policy="float32", **arguments):
         model = keras.Sequential([keras.Input((6,)), first, binary, head])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, **arguments)
+    if not model.run_eagerly:
+        model.optimizer.build(model.trainable_variables)  # or it is traced once more
     return model
 
 

@@ -431,9 +431,11 @@ for name, wrap in NESTINGS.items():
         for _ in range(2):
             apply(optimizer, [a + b for a, b in zip(*parts)], alone)
         with strategy.scope():
-            rows.append(((name, scaled), numpy(alone), *make()))
+            optimizer, weights = make()
+            optimizer.build(weights)  # or the step is traced once more
+            rows.append(((name, scaled), numpy(alone), optimizer, weights))
 
-@tf.function
+@tf.function(autograph=False)
 def step():
     replica = tf.distribute.get_replica_context().replica_id_in_sync_group
     raw = [tf.gather(np.stack(each), replica) for each in zip(*parts)]

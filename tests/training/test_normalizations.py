@@ -29,6 +29,7 @@ def test_digits_are_learned_and_two_images_a_batch_survived(normalization, batch
     model = ReActNet18((8, 8, 1), 10, normalization, width=8, blocks=(1,))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(keras.optimizers.Adam(3e-3), loss)
+    model.optimizer.build(model.trainable_variables)  # or it is traced once more
     # One graph for batches of any size: it takes longer than all that it computes.
     images = tf.TensorSpec((None, 8, 8, 1), tf.float32)
     labels = tf.TensorSpec((None,), tf.int64)

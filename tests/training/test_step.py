@@ -37,6 +37,8 @@ def compiled(
     """The network as Keras trains it, or under our step if that is described."""
     way = {"metrics": [accuracy()], "jit_compile": False, "run_eagerly": eagerly}
     network.compile(optimizer, cross_entropy(), **way)
+    if not eagerly:  # or it is traced once more
+        optimizer.build(network.trainable_variables)
     if not step:
         return network
     trainee = Trainee(network, **step)
@@ -106,6 +108,8 @@ def test_accumulation_however_the_step_is_run(way: str):
         jit_compile=way == "by XLA",
         run_eagerly=way == "eagerly",
     )
+    if way != "eagerly":  # or it is traced once more
+        trainee.optimizer.build(parts.trainable_variables)
     trainee.train_on_batch(INPUTS, LABELS)
     assert_allclose(parts.get_weights()[0], whole.get_weights()[0], atol=1e-6)
 
