@@ -109,8 +109,11 @@ def network(**how):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
-def test_training_goes_on_from_a_file(policy, tmp_path):
+@pytest.mark.parametrize(
+    "policy, suffixes",
+    [("float32", (".keras", ".h5")), ("mixed_float16", (".keras", ".saved_model"))],
+)
+def test_training_goes_on_from_a_file(policy, suffixes, tmp_path):
     rng = np.random.default_rng(46)
     x, y = rng.normal(size=(24, 4, 4, 2)), rng.normal(size=(24, 3))
     with dtype_policy(policy):
@@ -118,7 +121,7 @@ def test_training_goes_on_from_a_file(policy, tmp_path):
         model.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
         assert model.layers[0].batches == 6
         again = {}
-        for suffix in (".keras", ".h5", ".saved_model"):
+        for suffix in suffixes:
             kind = {"save_format": "tf"} if suffix == ".saved_model" else {}
             model.save(tmp_path / f"model{suffix}", **kind)
             again[suffix] = keras.models.load_model(tmp_path / f"model{suffix}")
