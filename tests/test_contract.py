@@ -247,7 +247,8 @@ def test_an_example_sees_the_rest_of_its_batch_only_if_the_row_says_so(case, tra
     assert np.array_equal(*outputs) != (training and case.sees_batch)
 
 
-@pytest.mark.parametrize("name", ["float32", "mixed_float16", "mixed_bfloat16"])
+# The range of float32 is that of bfloat16; `test_contract_dtypes.py` has its precision.
+@pytest.mark.parametrize("name", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("case", rows("dtype"))
 def test_dtypes(case, name):
     with policy(name):

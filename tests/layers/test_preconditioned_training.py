@@ -164,7 +164,7 @@ x, y = rng.normal(size=(8, 4, 4, 2)), rng.normal(size=(8, 3))
 one = network(run_eagerly=True)
 one.fit(x, y, batch_size=8, epochs=2, shuffle=False, verbose=0)
 with strategy.scope():
-    both = network()
+    both = network(run_eagerly=True)
 # Each replica gets what the one alone got.
 twice = np.concatenate([x, x]), np.concatenate([y, y])
 both.fit(*twice, batch_size=16, epochs=2, shuffle=False, verbose=0)
