@@ -1,4 +1,7 @@
-"""Every row of the contract's table under a distribution strategy of two devices."""
+"""Every row of the contract's table under a distribution strategy of two devices.
+
+States too are compared: averages that each replica keeps, and what counts its steps.
+"""
 
 import numpy as np
 import pytest

@@ -104,7 +104,8 @@ def test_acts_on_the_latent_kernel_of_a_layer(case, shape, kind):
     (loss,) = model.losses
     assert_allclose(loss, case.oracle(start.astype(np.float64))[0], rtol=1e-5)
     # Without anything else to learn, a step follows the penalty's gradient.
-    model.compile(keras.optimizers.SGD(0.01), lambda labels, found: 0.0 * found)
+    optimizer = keras.optimizers.SGD(0.01)
+    model.compile(optimizer, lambda labels, found: 0.0 * found, run_eagerly=True)
     images = np.zeros((2, *model.input_shape[1:]), np.float32)
     model.train_on_batch(images, model(images))
     expected = start - 0.01 * case.oracle(start.astype(np.float64))[1]

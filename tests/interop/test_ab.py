@@ -53,12 +53,12 @@ def test_first_step_and_another_alpha(name, path):
     assert_same_function(network, model, SIZE)
 
 
-@pytest.mark.parametrize("stride, size", [(2, (32, 32)), (1, (64, 64))])
-def test_another_stem_of_reactnet_a(stride, size, path):
-    network = published_ab.ReActNetA(width=2, blocks=(1, 1), stem_stride=stride)
+def test_another_stem_of_reactnet_a(path):
+    """Stride 1 on large images; `test_command` has stride 2 on small ones."""
+    network = published_ab.ReActNetA(width=2, blocks=(1, 1), stem_stride=1)
     network = randomized(network, seed=0)
-    model = load_ab(save(network, path), size, stem_stride=stride)
-    assert_same_function(network, model, size)
+    model = load_ab(save(network, path), (64, 64), stem_stride=1)
+    assert_same_function(network, model, (64, 64))
 
 
 @pytest.mark.parametrize(

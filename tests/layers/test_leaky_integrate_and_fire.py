@@ -140,8 +140,8 @@ def test_example_beats_ninety_percent():
     text = (Path(__file__).parents[2] / "examples/spiking_digits.py").read_text()
     assert len(text.splitlines()) <= 40
     # Far fewer epochs than make it as good as it gets.
-    text = text.replace("epochs = 30", "epochs = 8")
-    assert "epochs = 8" in text
+    text = text.replace("epochs = 30", "epochs = 6")
+    assert "epochs = 6" in text
     names = {"__name__": "example"}
     exec(compile(text, "spiking_digits.py", "exec"), names)
     assert names["history"].history["val_accuracy"][-1] > 0.9

@@ -145,7 +145,8 @@ def test_one_penalty_in_every_step(run_eagerly, calls):
 def test_a_step_follows_the_gradients_of_the_penalty(order):
     model, layer = network(order=order, strength=0.1)
     # Without anything else to learn.
-    model.compile(keras.optimizers.SGD(0.02), lambda labels, found: 0.0 * found)
+    optimizer = keras.optimizers.SGD(0.02)
+    model.compile(optimizer, lambda labels, found: 0.0 * found, run_eagerly=True)
     images = np.zeros((2, 6, 6, 4), np.float32)
     latent, scale = layer.kernel.latent_variable, layer.kernel_quantizer.scale
     kernel, start = latent.numpy(), scale.numpy()

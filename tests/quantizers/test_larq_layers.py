@@ -116,12 +116,17 @@ def suits(layer, argument):
 
 
 def cells():
-    """Every kernel quantizer in every place, and in turn every one of the inputs."""
+    """Pairs of a kernel's place and a quantizer, and in turn every one of the inputs.
+
+    All pairs of those by filter, whose values depend on the kernel's shape. Of those by
+    weight, whose values do not, two in every place, so that each stands in five or six
+    of the thirteen. Every place has two kinds of inputs or more.
+    """
+    by_weight, inputs = cycle(BY_WEIGHT.items()), cycle(INPUTS.items())
     for layer, (_, _, kernels) in LAYERS.items():
-        inputs = cycle(INPUTS.items())
         for argument in kernels:
             suited = BY_FILTER if suits(layer, argument) else {}
-            for name, row in {**BY_WEIGHT, **suited}.items():
+            for name, row in [next(by_weight), next(by_weight), *suited.items()]:
                 other, of_inputs = next(inputs)
                 place = f"{layer}-{argument}-{name}-of-{other}"
                 yield pytest.param(layer, argument, row, of_inputs, id=place)

@@ -9,7 +9,15 @@ from deploy.nets import binary_conv
 from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.quantizers import RSign, SigmoidSign
 from numpy.testing import assert_allclose
-from surgery.folding import BatchNorm, chain, difference, fold, make_positive, randomize
+from surgery.folding import (
+    TOLERANCE,
+    BatchNorm,
+    chain,
+    difference,
+    fold,
+    make_positive,
+    randomize,
+)
 
 layers = keras.layers
 SIGN = "became the shift of the sign in 'conv'"
@@ -60,7 +68,8 @@ KERNELS = {
 
 @pytest.mark.parametrize("kind", KERNELS)
 def test_before_a_sign_with_gains_of_both_signs(kind):
-    folded, changes = fold(lambda: chain(*norm(), KERNELS[kind]()))
+    build = lambda: chain(*norm(), KERNELS[kind]())  # noqa: E731
+    folded, changes = fold(build, policies=TOLERANCE)
     assert [layer.name for layer in folded.layers[2:]] == ["conv"]
     assert isinstance(folded.get_layer("conv").input_quantizer, RSign)
     assert changes["norm"].action == SIGN
@@ -226,7 +235,8 @@ AHEAD = {
 
 @pytest.mark.parametrize("kind", AHEAD)
 def test_before_a_layer_of_weights(kind):
-    folded, changes = fold(lambda: chain(*norm(), *AHEAD[kind]()))
+    build = lambda: chain(*norm(), *AHEAD[kind]())  # noqa: E731
+    folded, changes = fold(build, policies=TOLERANCE)
     assert "norm" not in [layer.name for layer in folded.layers]
     assert changes["norm"].action == "folded into 'x'"
 

@@ -1,5 +1,7 @@
 """Constants in the place of the statistics of each example."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 from larq_nobn import layers
@@ -12,17 +14,17 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 GroupNorm, LayerNorm = keras.layers.GroupNormalization, keras.layers.LayerNormalization
 NORMS = {
-    "frn": lambda: layers.FilterResponseNormalization(name="norm"),
-    "frn, learned": lambda: layers.FilterResponseNormalization(
-        learned_epsilon=True, center=False, name="norm"
+    "frn": layers.FilterResponseNormalization,
+    "frn, learned": partial(
+        layers.FilterResponseNormalization, learned_epsilon=True, center=False
     ),
-    "group": lambda: GroupNorm(2, name="norm"),
-    "no affine": lambda: GroupNorm(4, center=False, scale=False, name="norm"),
-    "layer": lambda: LayerNorm(name="norm"),
-    "proxy": lambda: layers.ProxyNormalization("leaky_relu", 2, None, name="norm"),
-    "sampled proxy": lambda: layers.ProxyNormalization("tanh", name="norm"),
-    "linear proxy": lambda: layers.ProxyNormalization("linear", name="norm"),
-    "evonorm": lambda: layers.EvoNormS0(2, name="norm"),
+    "group": partial(GroupNorm, 2),
+    "no affine": partial(GroupNorm, 4, center=False, scale=False),
+    "layer": LayerNorm,
+    "proxy": partial(layers.ProxyNormalization, "leaky_relu", 2, None),
+    "sampled proxy": partial(layers.ProxyNormalization, "tanh"),
+    "linear proxy": partial(layers.ProxyNormalization, "linear"),
+    "evonorm": partial(layers.EvoNormS0, 2),
 }
 
 
@@ -46,14 +48,28 @@ def check_frozen(model):
     assert not any(isinstance(layer, DYNAMIC) for layer in model.submodules)
 
 
-@pytest.mark.parametrize("name", [name for name in NORMS if name != "layer"])
-def test_nothing_changes_where_all_examples_have_the_same_statistics(name):
-    model, x = alone(NORMS[name](), 5, 3, 8), alike(9, 5, 3, 8)
-    frozen, report = freeze_statistics(model, x, batch_size=4, return_report=True)
+def side_by_side(x, names, batch_size):
+    """A model of one output per norm, itself frozen, and what is said of every norm."""
+    inputs = keras.Input(x.shape[1:])
+    norms = [NORMS[name](name=f"norm{place}") for place, name in enumerate(names)]
+    model = scrambled(keras.Model(inputs, [norm(inputs) for norm in norms], name="net"))
+    frozen, report = freeze_statistics(
+        model, x, batch_size=batch_size, return_report=True
+    )
     check_frozen(frozen)
-    assert_allclose(frozen(x), model(x), rtol=1e-5, atol=1e-5)
-    assert report.changes[0].distance < 1e-5
-    assert frozen.output_names == model.output_names == ["norm"]
+    assert frozen.output_names == model.output_names
+    return model, frozen, {change.layer: change for change in report.changes}
+
+
+# A layer norm has statistics of each position.
+@pytest.mark.parametrize("names", [[name for name in NORMS if name != "layer"]])
+def test_nothing_changes_where_all_examples_have_the_same_statistics(names):
+    x = alike(9, 5, 3, 8)
+    model, frozen, changes = side_by_side(x, names, batch_size=4)
+    assert frozen.output_names == [f"norm{place}" for place in range(len(names))]
+    for place, (found, wanted) in enumerate(zip(frozen(x), model(x), strict=True)):
+        assert_allclose(found, wanted, rtol=1e-5, atol=1e-5, err_msg=names[place])
+        assert changes[f"norm{place}"].distance < 1e-5
 
 
 @pytest.mark.parametrize(
@@ -67,38 +83,46 @@ def test_nothing_changes_where_all_examples_have_the_same_statistics(name):
     ],
 )
 def test_every_rank(name, shape):
-    model = alone(NORMS[name](), *shape)
+    model = alone(NORMS[name](name="norm"), *shape)
     x = np.repeat(draw(1, *shape), 4, axis=0)
     frozen = freeze_statistics(model, x)
     assert_allclose(frozen(x), model(x), rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", NORMS)
-def test_channels_keep_their_mean_and_deviation(name):
-    model, x = alone(NORMS[name](), 4, 3, 8), draw(40, 4, 3, 8)
+@pytest.fixture(scope="module")
+def various():
+    """Examples of various statistics, and every norm side by side."""
+    x = draw(40, 4, 3, 8)
     x *= np.linspace(0.5, 2, 40).reshape(-1, 1, 1, 1)
-    frozen, report = freeze_statistics(model, x, batch_size=7, return_report=True)
-    wanted, given = normalized(model, frozen, x)
+    return x, *side_by_side(x, NORMS, batch_size=7)
+
+
+@pytest.mark.parametrize("place", range(len(NORMS)), ids=NORMS)
+def test_channels_keep_their_mean_and_deviation(place, various):
+    x, model, frozen, changes = various
+    wanted, given = normalized(model, frozen, x, place)
     axes = (0, 1, 2)
     assert_allclose(given.mean(axes), wanted.mean(axes), atol=1e-5)
     assert_allclose(given.std(axes), wanted.std(axes), rtol=1e-5)
     power = np.square(wanted - wanted.mean(axes)).sum()
     distance = np.sqrt(np.square(given - wanted).sum() / power)
     assert 0.01 < distance < 1
-    assert_allclose(report.changes[0].distance, distance, rtol=1e-4)
+    assert_allclose(changes[f"norm{place}"].distance, distance, rtol=1e-4)
 
 
-def normalized(model, frozen, x):
+def normalized(model, frozen, x, place):
     """What is normalized, in float64: in front of the activation of a proxy norm."""
-    norm = model.get_layer("norm")
-    if not isinstance(norm, layers.ProxyNormalization) or len(frozen.layers) == 2:
-        return model(x).numpy().astype(float), frozen(x).numpy().astype(float)
+    norm, names = model.get_layer(f"norm{place}"), [x.name for x in frozen.layers]
+    if f"norm{place}_affine" not in names or not isinstance(
+        norm, layers.ProxyNormalization
+    ):
+        return tuple(y(x)[place].numpy().astype(float) for y in (model, frozen))
     grouped = x.reshape(len(x), -1, norm.groups, 8 // norm.groups).astype(float)
     mean, variance = (
         moment(axis=(1, 3), keepdims=True) for moment in (grouped.mean, grouped.var)
     )
     plain = ((grouped - mean) / np.sqrt(variance + 1e-5)).reshape(x.shape)
-    affine = frozen.get_layer("norm_affine")
+    affine = frozen.get_layer(f"norm{place}_affine")
     return (
         plain * norm.gamma.numpy() + norm.beta.numpy(),
         x.astype(float) * affine.gamma.numpy() + affine.beta.numpy(),
@@ -109,7 +133,7 @@ def test_of_centered_channels_the_mean_square_is_what_counts():
     x = draw(30, 6, 6, 3)
     x = np.concatenate([x, -x], axis=1)
     x *= np.linspace(0.2, 3, 30).reshape(-1, 1, 1, 1)
-    model = alone(NORMS["frn"](), 12, 6, 3)
+    model = alone(NORMS["frn"](name="norm"), 12, 6, 3)
     affine = freeze_statistics(model, x).get_layer("norm")
     norm = model.get_layer("norm")
     mean_square = np.square(x.astype(float)).mean((0, 1, 2))
@@ -121,7 +145,7 @@ def test_a_layer_is_calibrated_on_frozen_predecessors():
     inputs = keras.Input((6, 6, 3))
     x = GroupNorm(1, name="first")(inputs)
     x = keras.layers.Conv2D(4, 3, activation="relu", name="conv")(x)
-    model = scrambled(keras.Model(inputs, NORMS["frn"]()(x)))
+    model = scrambled(keras.Model(inputs, NORMS["frn"](name="norm")(x)))
     x = draw(30, 6, 6, 3) * np.linspace(0.3, 3, 30, dtype="float32").reshape(
         -1, 1, 1, 1
     )
@@ -135,7 +159,7 @@ def test_a_layer_is_calibrated_on_frozen_predecessors():
 def test_channels_that_never_vary_become_constants():
     x = draw(10, 4, 4, 3)
     x[..., 1] = 5.0
-    model = alone(NORMS["frn"](), 4, 4, 3)
+    model = alone(NORMS["frn"](name="norm"), 4, 4, 3)
     affine = freeze_statistics(model, x).get_layer("norm")
     assert affine.gamma.numpy()[1] == 0
     assert_allclose(affine.beta[1], model(x)[0, 0, 0, 1], rtol=1e-5)
@@ -223,7 +247,7 @@ def test_labels_of_classes_are_told_from_other_data():
 
 
 def test_a_row_of_layers_is_reported_by_name():
-    model, x = alone(NORMS["proxy"](), 4, 4, 8), draw(9, 4, 4, 8)
+    model, x = alone(NORMS["proxy"](name="norm"), 4, 4, 8), draw(9, 4, 4, 8)
     (change,) = freeze_statistics(model, x, return_report=True)[1].changes
     assert change.kind == "ProxyNormalization"
     start = "'norm_affine', 'norm_activation', 'norm', with gain and bias per channel, "
@@ -233,7 +257,7 @@ def test_a_row_of_layers_is_reported_by_name():
 def test_half_precision_stays():
     keras.mixed_precision.set_global_policy("mixed_float16")
     try:
-        model = alone(NORMS["proxy"](), 4, 4, 8)
+        model = alone(NORMS["proxy"](name="norm"), 4, 4, 8)
     finally:
         keras.mixed_precision.set_global_policy("float32")
     x = alike(5, 4, 4, 8)
@@ -245,7 +269,7 @@ def test_half_precision_stays():
 def test_saves_in_safe_mode(tmp_path):
     x = draw(4, 4, 4, 8)
     for name in ("sampled proxy", "evonorm"):
-        frozen = freeze_statistics(alone(NORMS[name](), 4, 4, 8), x)
+        frozen = freeze_statistics(alone(NORMS[name](name="norm"), 4, 4, 8), x)
         frozen.save(tmp_path / "frozen.keras")
         opened = keras.models.load_model(tmp_path / "frozen.keras", safe_mode=True)
         assert_array_equal(opened(x), frozen(x))

@@ -71,10 +71,12 @@ def test_removing_and_folding_in_float64(plan, seed):
     check_without_batch_norm(model, folded)
     check_exact(model, folded, x)
     check_folded_twice(folded)
+    # Either one, in about half of the models; `test_subjects.py` does it with both for
+    # every kind of layer.
+    new = removed if seed % 2 else folded
     with tempfile.TemporaryDirectory() as folder:
-        for name, new in {"removed": removed, "folded": folded}.items():
-            check_training(new)
-            check_saved(new, Path(folder) / f"{name}.keras")
+        check_training(new)
+        check_saved(new, Path(folder) / "new.keras")
 
 
 @pytest.mark.slow

@@ -29,16 +29,18 @@ def quantizers(model):
     return found
 
 
+SHAPE = (8, 8, 1)
+
+
 def rewritten(network, rule="nf", **arguments):
-    """A network with batch norm, without it, and as its builder makes it."""
+    """A network without its batch norm, and as its builder makes it without."""
     build = BUILDERS[network]
-    shape = arguments.pop("shape", (8, 8, 1))
-    given = build(shape, 3, "batch_norm", **arguments)
+    given = build(SHAPE, 3, "batch_norm", **arguments)
     options = {k: arguments.get(k, False) for k in ("variance_preserving", "balanced")}
     free = nobn.remove_batch_norm(given, 0.2, rule, **options)
     if rule == "vita":
         arguments["variance_rule"] = rule
-    return free, build(shape, 3, "nobn", **arguments)
+    return free, build(SHAPE, 3, "nobn", **arguments)
 
 
 def differences(free, wanted):
