@@ -11,7 +11,17 @@ gc.set_threshold(2000, 10, 100)
 # time of these folders, whose networks have no control flow in Python. What users run,
 # the contract of each class, training and the commands, is tested with that, and so is
 # the conversion of models that are the user's own code.
-_FOLDERS = ("calibration", "deploy", "graph", "interop", "models", "surgery")
+_FOLDERS = (
+    "calibration",
+    "deploy",
+    "diagnostics",
+    "graph",
+    "interop",
+    "layers",
+    "models",
+    "quantizers",
+    "surgery",
+)
 _OWN_CODE = "test_traced.py"
 _TESTS = Path(__file__).parent
 
