@@ -3,18 +3,19 @@ from pathlib import Path
 
 import pytest
 
-# Looking for garbage takes a twelfth of the time where it looks through all that
+# Looking for garbage takes a fourteenth of the time where it looks through all that
 # TensorFlow brings, too. Graphs, which hold themselves in circles, are still found.
 gc.set_threshold(2000, 10, 100)
 
-# TensorFlow reads the source of Larq's layers anew for each network: a fifth of the
-# time of these folders, whose networks have no control flow in Python. What users run,
-# the contract of each class, training and the commands, is tested with that, and so is
-# the conversion of models that are the user's own code.
+# TensorFlow reads the source of Larq's layers anew for each network: up to a fifth of
+# the time of these folders, whose networks have no control flow in Python. What users
+# run, the contract of each class, training and the commands, is tested with that, and
+# so is the conversion of models that are the user's own code.
 _FOLDERS = (
     "calibration",
     "deploy",
     "diagnostics",
+    "examples",
     "graph",
     "interop",
     "layers",

@@ -183,11 +183,7 @@ def load(
         )
 
     steps = examples // batch_size if training else -(-examples // batch_size)
-    # Plain operations: AutoGraph would read their source first, which takes a second.
-    plainly = tf.autograph.experimental.do_not_convert
-    found = plainly(_passes)(of_epoch, epoch, step).map(
-        plainly(lambda x, y: (normalized(x, info), y)), tf.data.AUTOTUNE
-    )
+    found = _passes(of_epoch, epoch, step, info)
     if not step:
         length = tf.data.experimental.assert_cardinality(steps * share[1])
         found = found.apply(length)
@@ -225,7 +221,10 @@ def _varies(augment: bool | str, reflect: bool) -> bool:
     return augment is True
 
 
-def _passes(batches: Batches, first: int, step: int) -> tf.data.Dataset:
+@tf.autograph.experimental.do_not_convert  # whose reading takes a second, for nothing
+def _passes(
+    batches: Batches, first: int, step: int, info: DatasetInfo
+) -> tf.data.Dataset:
     """Makes each pass the batches of the next epoch, counting from `first`."""
     numbers = itertools.count(first)
 
@@ -239,4 +238,5 @@ def _passes(batches: Batches, first: int, step: int) -> tf.data.Dataset:
         begin = tf.where(epoch == first, tf.constant(step, tf.int64), 0)
         return batches(epoch, begin)
 
-    return tf.data.Dataset.from_tensors(0).map(number).flat_map(of_epoch)
+    found = tf.data.Dataset.from_tensors(0).map(number).flat_map(of_epoch)
+    return found.map(lambda x, y: (normalized(x, info), y), tf.data.AUTOTUNE)

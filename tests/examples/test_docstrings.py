@@ -25,7 +25,6 @@ from interop import published_ab, published_bnn_nobn, published_recu
 from interop.comparing import save
 from interop.published import randomized
 from PIL import Image
-from tensorflow.python.autograph.core.ag_ctx import ControlStatusCtx, Status
 from tf_keras import Model
 from training.runs import step_by_step, without_curves
 
@@ -121,13 +120,6 @@ def converted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     path = tmp_path_factory.mktemp("docstrings") / "model.tflite"
     model = nobn.models.ReActNet18((32, 32, 3), 10, width=16, blocks=(1, 1))
     return path, nobn.convert(model, path)
-
-
-@pytest.fixture(autouse=True)
-def _as_it_runs() -> Iterator[None]:
-    """AutoGraph cannot read what is no file, and knows the package from other tests."""
-    with ControlStatusCtx(Status.DISABLED):
-        yield
 
 
 @pytest.fixture

@@ -276,7 +276,6 @@ def test_mixed_precision_carries_float32():
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
-@tf.autograph.experimental.do_not_convert
 def test_files_share_the_weights_again(tmp_path):
     model = moments_network.network()
     for suffix in moments_network.SUFFIXES:

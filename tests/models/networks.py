@@ -93,26 +93,7 @@ NETWORKS = (
     Network(QuickNet, (8, 8, 1), {"width": 8, "blocks": (1, 2)}, 3, 2, _NOT_KALMAN),
     Network(QuickNetLarge, (8, 8, 1), _PAIR, 2, 2, _NOT_KALMAN, ("nobn",)),
 )
-# A network knows of no more than whether a normalization is a layer, takes the place of
-# rectifiers, or is one of the two that `Parts` and `Moments` build in their own way. Of
-# those that are alike to it one is left out where the other is tried, in turn; not
-# where group norm finds few channels, or filter response a single position.
-LEFT_OUT = {
-    ReActNetA: ("filter_response", "evonorm"),
-    BiRealNet18: ("group", "proxy"),
-    XNORNet18: ("filter_response",),
-    ResNet20: ("group", "evonorm"),
-    VGGSmall: ("filter_response",),
-    BinaryDenseNet28: ("filter_response", "evonorm"),
-    MeliusNet22: ("filter_response", "proxy"),
-    QuickNet: ("filter_response", "evonorm"),
-}
-PAIRS = [
-    (n, norm)
-    for n in NETWORKS
-    for norm in n.tried or n.normalizations
-    if norm not in LEFT_OUT.get(n.builder, ())
-]
+PAIRS = [(n, norm) for n in NETWORKS for norm in n.tried or n.normalizations]
 
 
 # From the first step to the file. Every design of a network once, and every

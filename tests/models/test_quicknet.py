@@ -1,5 +1,3 @@
-from inspect import signature
-
 import larq_nobn as nobn
 import larq as lq
 import numpy as np
@@ -55,11 +53,18 @@ PUBLISHED = {
 each = pytest.mark.parametrize("builder", PUBLISHED, ids=lambda b: b.__name__)
 
 
+@pytest.mark.slow
 @each
 def test_parameters_as_published(builder):
     trained, fixed, filters, blocks = PUBLISHED[builder]
     assert counted(filters, blocks, 1000, False) == (trained, fixed)
-    assert signature(builder).parameters["blocks"].default == blocks
+    model = builder((224, 224, 3), 1000, "batch_norm")
+    assert parameters(model) == trained
+    assert model.count_params() == trained + fixed
+    convs = [f"stage{n}_block{k}_conv" for n, k in enumerate(blocks, 1)]
+    outputs = [model.get_layer(name).output_shape[1:] for name in convs]
+    assert outputs == [(56 // 2**n, 56 // 2**n, f) for n, f in enumerate(filters)]
+    assert len(nobn.deploy.binary_layers(model)) == sum(blocks)
     rows = [line for line in QuickNet.__doc__.splitlines() if "|" in line]
     (line,) = (row for row in rows if f"`{builder.__name__}`" in row)
     free = counted(filters, blocks, 1000, True)[0]
@@ -68,25 +73,6 @@ def test_parameters_as_published(builder):
         f"{fixed:,}",
         f"{free:,}",
     ]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    "builder, blocks",
-    # One of full depth, and few blocks of the others' channels.
-    [(QuickNetSmall, None), (QuickNet, (1, 2, 1, 1)), (QuickNetLarge, (1, 1, 2, 1))],
-)
-def test_parameters_and_sizes_of_stages(builder, blocks):
-    filters, published = PUBLISHED[builder][2:]
-    blocks = blocks or published
-    model = builder((224, 224, 3), 1000, "batch_norm", blocks=blocks)
-    trained, fixed = counted(filters, blocks, 1000, False)
-    assert parameters(model) == trained
-    assert model.count_params() == trained + fixed
-    convs = [f"stage{n}_block{k}_conv" for n, k in enumerate(blocks, 1)]
-    outputs = [model.get_layer(name).output_shape[1:] for name in convs]
-    assert outputs == [(56 // 2**n, 56 // 2**n, f) for n, f in enumerate(filters)]
-    assert len(nobn.deploy.binary_layers(model)) == sum(blocks)
 
 
 @each

@@ -177,7 +177,7 @@ REPLICAS = """
 from larq_nobn._keras import keras
 import numpy as np
 from optimizers.agc_oracle import clip
-from optimizers.agc_model import eager, fit
+from optimizers.agc_model import build, eager, fit
 from larq_nobn.optimizers import AdaptiveGradientClipping
 
 start = np.random.default_rng(0).normal(size=(4, 3)).astype("float32")
@@ -222,7 +222,7 @@ for row, _, weight in rows:
 one = eager(AdaptiveGradientClipping("adam"), policy="mixed_float16")
 fit(one)
 with strategy.scope():
-    both = eager(AdaptiveGradientClipping("adam"), policy="mixed_float16")
+    both = build(AdaptiveGradientClipping("adam"), policy="mixed_float16")
 fit(both)
 for a, b in zip(one.get_weights(), both.get_weights()):
     np.testing.assert_allclose(a, b, rtol=1e-2, atol=1e-3)

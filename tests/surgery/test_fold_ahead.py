@@ -68,8 +68,7 @@ KERNELS = {
 
 @pytest.mark.parametrize("kind", KERNELS)
 def test_before_a_sign_with_gains_of_both_signs(kind):
-    build = lambda: chain(*norm(), KERNELS[kind]())  # noqa: E731
-    folded, changes = fold(build, policies=TOLERANCE)
+    folded, changes = fold(lambda: chain(*norm(), KERNELS[kind]()), policies=TOLERANCE)
     assert [layer.name for layer in folded.layers[2:]] == ["conv"]
     assert isinstance(folded.get_layer("conv").input_quantizer, RSign)
     assert changes["norm"].action == SIGN
@@ -235,8 +234,7 @@ AHEAD = {
 
 @pytest.mark.parametrize("kind", AHEAD)
 def test_before_a_layer_of_weights(kind):
-    build = lambda: chain(*norm(), *AHEAD[kind]())  # noqa: E731
-    folded, changes = fold(build, policies=TOLERANCE)
+    folded, changes = fold(lambda: chain(*norm(), *AHEAD[kind]()), policies=TOLERANCE)
     assert "norm" not in [layer.name for layer in folded.layers]
     assert changes["norm"].action == "folded into 'x'"
 

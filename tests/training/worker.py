@@ -11,12 +11,12 @@ from pathlib import Path
 
 import larq_nobn  # noqa: F401  (first of all: it selects legacy Keras)
 import numpy as np
+import tensorflow as tf
 from larq_nobn import training
 from larq_nobn._keras import keras
 from larq_nobn.training.folder import _record, position_kept
 from larq_nobn.training.run import _within
 from larq_nobn.training.settings import NETWORKS
-from tensorflow.python.autograph.core.ag_ctx import ControlStatusCtx, Status
 from tensorflow.python.eager import context
 
 # The last of 97 test images is a batch of its own: one replica gets nothing of it. Nor
@@ -94,6 +94,7 @@ def _miss_soon() -> None:
     )
 
 
+@tf.autograph.experimental.do_not_convert  # as in `replicas.py`: no source is read
 def main(folder: Path, index: int) -> None:
     """Trains, is stopped, goes on; then the second worker crashes on the first."""
     _miss_soon()
@@ -119,6 +120,4 @@ def main(folder: Path, index: int) -> None:
 STRATEGY = "multi_worker"
 if __name__ == "__main__":
     _record.draw_curves = lambda target, *_: target.touch()
-    # As in `replicas.py`: no source is read anew.
-    with ControlStatusCtx(Status.DISABLED):
-        main(Path(sys.argv[1]), int(sys.argv[2]))
+    main(Path(sys.argv[1]), int(sys.argv[2]))
