@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
+
 import click
 
 from .._version import __version__
@@ -49,6 +52,8 @@ def main(ctx: click.Context) -> None:
     From PyTorch:     larq-nobn import best.pth.tar recu.keras --source recu
     """
     quiet()
+    # At its end Python looks for circles in all that TensorFlow brought: most of a second.
+    atexit.register(gc.freeze)
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 
