@@ -116,9 +116,8 @@ TRAINED = {
     QuickNet: ["nobn"],
 }
 # By `fit` too, whose graph takes five times as long as a step: what learns shifts and
-# slopes, and what has moving statistics. So does every other normalization in
-# `training/test_normalizations.py`.
-FITTED = (ReActNet18, ResNet20)
+# slopes. Every other normalization has its graph in `training/test_normalizations.py`.
+FITTED = ReActNet18
 # Of the other pairs those whose file has something of its own. Batch norm and what
 # stands in its place are in every design, where their operations are compared. Whatever
 # else normalizes is in two networks, TRAINED included, of which the second has it in
@@ -138,7 +137,7 @@ CONVERTED = {
     BinaryDenseNet28: [*_COMPARED, "group"],
     BinaryDenseNet37: ["nobn"],  # dilated
     MeliusNet22: _COMPARED,
-    QuickNet: ["batch_norm", "none"],  # more additions here too
+    QuickNet: ["batch_norm"],
 }
 # The rest take a step, which a file adds nothing to.
 STEPPED = {
@@ -154,7 +153,9 @@ STEPPED = {
     MeliusNet29: ["nobn"],
     QuickNetSmall: ["nobn"],
     # In place of the rectifier within a binary convolution; components behind the blur.
-    QuickNet: ["filter_response", "proxy", "evonorm", "independent_component"],
+    QuickNet: [
+        *("none", "filter_response", "proxy", "evonorm", "independent_component")
+    ],
     QuickNetLarge: ["nobn"],
 }
 

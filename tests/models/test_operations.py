@@ -84,7 +84,7 @@ def test_a_block_of_reactnet_needs_three(normalization):
 @pytest.mark.convert
 @pytest.mark.parametrize(
     "blocks, normalization",
-    [((1,), "nobn"), ((3, 1), "batch_norm"), ((1, 2, 1), "nobn")],
+    [((1,), "batch_norm"), ((1, 2, 1), "nobn")],
 )
 def test_so_it_does_in_networks_of_other_sizes(blocks, normalization):
     found = row(network(ReActNet18), normalization, blocks=blocks)
@@ -92,21 +92,19 @@ def test_so_it_does_in_networks_of_other_sizes(blocks, normalization):
 
 
 @pytest.mark.convert
-@pytest.mark.parametrize("blocks", [(2,), (1, 2, 1)])
-def test_a_block_of_bireal_net_needs_its_shortcut(blocks):
+def test_a_block_of_bireal_net_needs_its_shortcut():
+    blocks = (1, 2, 1)
     count, changes = sum(blocks), len(blocks) - 1
-    assert row(network(BiRealNet18), "nobn", blocks=blocks) == small(
-        {
-            "ADD": count,
-            "AVERAGE_POOL_2D": changes,
-            "CONV_2D": 1 + changes,
-            "FULLY_CONNECTED": 1,
-            "LceBconv2d": count,
-            "LceQuantize": count,
-            "MEAN": 1,
-            "PRELU": 2,  # behind the stem and before the head
-        }
-    )
+    assert row(network(BiRealNet18), "nobn", blocks=blocks) == {
+        "ADD": count,
+        "AVERAGE_POOL_2D": changes,
+        "CONV_2D": 1 + changes,
+        "FULLY_CONNECTED": 1,
+        "LceBconv2d": count,
+        "LceQuantize": count,
+        "MEAN": 1,
+        "PRELU": 2,  # behind the stem and before the head
+    }
 
 
 def test_vgg_is_bits_from_its_first_sign_to_its_last_pool():
