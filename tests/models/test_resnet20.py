@@ -1,3 +1,5 @@
+from inspect import signature
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -32,15 +34,19 @@ def count(blocks, vectors):
     return 9 * kernels + 64 * 10 + 10 + vectors * channels
 
 
-@pytest.mark.parametrize("normalization, vectors", [("none", 0), ("batch_norm", 2)])
+# A gain and a bias where batch norm has γ and β.
+@pytest.mark.parametrize(
+    "normalization, vectors", [("none", 0), ("batch_norm", 2), ("nobn", 2)]
+)
 def test_parameter_counts(normalization, vectors):
     model = ResNet20((32, 32, 3), 10, normalization, blocks=(1, 1, 1))
     assert parameters(model) == count(1, vectors)
 
 
-def test_parameter_count_without_batch_norm():
-    # A gain and a bias where batch norm has γ and β.
-    assert parameters(ResNet20((32, 32, 3), 10)) == count(3, 2) == 269_722
+def test_parameter_count_of_the_published_depth():
+    defaults = signature(ResNet20).parameters
+    assert (defaults["width"].default, defaults["blocks"].default) == (16, (3, 3, 3))
+    assert count(3, 2) == 269_722
 
 
 @pytest.mark.parametrize("variance", [0.1, 1.0, 1.5])
