@@ -135,7 +135,6 @@ CONVERTED = {
     BinaryAlexNet: _COMPARED,
     # Between dense layers, where one group has all channels.
     BinaryDenseNet28: [*_COMPARED, "group"],
-    BinaryDenseNet37: ["nobn"],  # dilated
     MeliusNet22: _COMPARED,
     QuickNet: ["batch_norm"],
 }
@@ -148,6 +147,7 @@ STEPPED = {
     BinaryAlexNet: ["none"],
     # Components before the real-valued kernels of transitions.
     BinaryDenseNet28: ["none", "independent_component"],
+    BinaryDenseNet37: ["nobn"],  # dilated
     BinaryDenseNet45: ["nobn"],
     MeliusNet22: ["none"],
     MeliusNet29: ["nobn"],
