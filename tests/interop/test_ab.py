@@ -31,7 +31,6 @@ def path(tmp_path):
         ("ReActNet18", {}, (32, 32), "reactnet7"),
         ("ReActNetA", {}, (32, 32), "reactnet_a"),
         ("BiRealNet18", {}, (32, 32), "birealnet7"),
-        ("XNORNet18", {}, (32, 32), "xnornet7"),
         ("ReActNet18", {"large": True, "blocks": (1, 1)}, (64, 48), "reactnet4"),
         # Maps of 18x11, of which the even side begins elsewhere.
         ("XNORNet18", {"large": True, "blocks": (1, 1)}, (72, 44), "xnornet4"),
@@ -53,14 +52,6 @@ def test_first_step_and_another_alpha(name, path):
     assert_same_function(network, model, SIZE)
 
 
-def test_another_stem_of_reactnet_a(path):
-    """Stride 1 on large images; `test_command` has stride 2 on small ones."""
-    network = published_ab.ReActNetA(width=2, blocks=(1, 1), stem_stride=1)
-    network = randomized(network, seed=0)
-    model = load_ab(save(network, path), (64, 64), stem_stride=1)
-    assert_same_function(network, model, (64, 64))
-
-
 @pytest.mark.parametrize(
     "classes, size, stride, expected",
     [
@@ -70,9 +61,11 @@ def test_another_stem_of_reactnet_a(path):
         (1000, None, 1, (32, 32)),
         (1000, (63, 64), None, (63, 63)),
         (10, (64, 64), None, (64, 32)),
+        (10, (64, 64), 1, (64, 64)),
     ],
 )
 def test_images_and_stem_of_reactnet_a(classes, size, stride, expected, path):
+    """Outputs of stride 2 on small images are those of `test_command`."""
     network = published_ab.ReActNetA(width=2, blocks=(1,), classes=classes)
     model = load_ab(save(randomized(network, 0), path), size, stem_stride=stride)
     stem = model.get_layer("stem_conv")
@@ -118,6 +111,7 @@ def test_command(path, tmp_path):
 
 
 def test_the_command_takes_the_published_alpha(path, tmp_path):
+    """Of a network for small images, too."""
     network = randomized(published_ab.XNORNet18(width=4, blocks=(1, 1)), 0)
     output = tmp_path / "xnor.keras"
     result = command(save(network, path), output)

@@ -1,10 +1,19 @@
 """The parts of networks of concatenated features in NumPy float64."""
 
+import larq as lq
 import numpy as np
 from models.reference import binary_kernel, classified, conv, real_kernel, sign
 
 # Of a ReLU: what keeps the variance of a standard normal through it, and then the mean.
 SCALE, MEAN = 1.7128585504496627, 0.6833316961214809
+
+
+def normalized_channels(model):
+    """Those that batch norm sees: what convolutions read, the stem made, or is last."""
+    convs = [x for x in model.layers if isinstance(x, lq.layers.QuantConv2D)]
+    stems = [conv.filters for conv in convs if conv.name.startswith("stem")]
+    read = [conv.input_shape[-1] for conv in convs[len(stems) :]]
+    return sum(stems) + sum(read) + model.get_layer("pool").output_shape[-1]
 
 
 def relu(x):

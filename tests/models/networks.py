@@ -39,8 +39,8 @@ class Network:
         binary: How many binary convolutions the small network has, worked out by hand.
         smallest: The side of the smallest image that the small network takes.
         normalizations: Which it supports.
-        tried: Which of them take a step or are converted; None for all. Few are enough
-            where nothing but numbers sets a network apart from another one.
+        tried: All that are met, of which few are enough where nothing but numbers sets
+            a network apart from another one. None where it is a design of its own.
     """
 
     builder: Callable[..., keras.Model]
@@ -84,7 +84,7 @@ NETWORKS = (
         3,
         2,
         _NOT_KALMAN,
-        ("batch_norm", "none", "nobn"),
+        ("nobn",),
     ),
     Network(BinaryDenseNet45, (8, 8, 1), _PAIR, 2, 2, _NOT_KALMAN, ("nobn",)),
     Network(MeliusNet22, (8, 8, 1), _PAIR, 4, 2, _NOT_KALMAN),
@@ -93,9 +93,14 @@ NETWORKS = (
     Network(QuickNet, (8, 8, 1), {"width": 8, "blocks": (1, 2)}, 3, 2, _NOT_KALMAN),
     Network(QuickNetLarge, (8, 8, 1), _PAIR, 2, 2, _NOT_KALMAN, ("nobn",)),
 )
-PAIRS = [(n, norm) for n in NETWORKS for norm in n.tried or n.normalizations]
 
-
+# Which pairs of a network and a normalization are met. A network knows no more of a
+# normalization than whether it is none at all, kernels that do without, a layer, one
+# that takes the place of rectifiers as well, or one of the two that `Parts` and
+# `Moments` build in their own way: each pair for which it has code of its own is here,
+# "nobn", batch norm and nothing at all with every design, and every other normalization
+# in three designs or more.
+#
 # From the first step to the file. Every design of a network once, and every
 # normalization where it meets most code of its own.
 TRAINED = {
@@ -111,17 +116,16 @@ TRAINED = {
     QuickNet: ["nobn"],
 }
 # By `fit` too, whose graph takes five times as long as a step: what learns shifts and
-# slopes, what has moving statistics or a state, what computes them from the kernels.
-FITTED = (ReActNet18, BiRealNet18, ResNet20, BinaryDenseNet28)
+# slopes. Every other normalization has its graph in `training/test_normalizations.py`.
+FITTED = ReActNet18
 # Of the other pairs those whose file has something of its own. Batch norm and what
 # stands in its place are in every design, where their operations are compared. Whatever
-# else normalizes is in two networks or more, TRAINED included, of which the second has
-# it in another place: in residual blocks, between dense ones or before signs.
+# else normalizes is in two networks, TRAINED included, of which the second has it in
+# another place: in residual blocks, between dense ones or before signs.
 _COMPARED = ["batch_norm", "nobn"]
 CONVERTED = {
-    # Nothing at all in residual blocks; several groups of channels, evonorm inside and
-    # group norm at the shortcut; rectifiers behind proxy norm.
-    ReActNet18: ["batch_norm", "none", "filter_response", "proxy", "evonorm"],
+    # Evonorm inside and group norm at the shortcut; rectifiers behind proxy norm.
+    ReActNet18: ["batch_norm", "filter_response", "proxy", "evonorm"],
     ReActNetA: _COMPARED,
     BiRealNet18: ["nobn"],
     # Before signs, past sums: moments, which are none in the file, and flipped signs.
@@ -130,18 +134,44 @@ CONVERTED = {
     VGGSmall: _COMPARED,
     BinaryAlexNet: _COMPARED,
     # Between dense layers, where one group has all channels.
-    BinaryDenseNet28: [*_COMPARED, "none", "group", "independent_component"],
-    BinaryDenseNet37: _COMPARED,  # dilated
+    BinaryDenseNet28: [*_COMPARED, "group"],
     MeliusNet22: _COMPARED,
-    QuickNet: ["batch_norm", "none"],  # more additions here too
+    QuickNet: ["batch_norm"],
 }
-REST: dict[Callable[..., keras.Model], list[str]] = {}
-CONVERTING = []
-for n, norm in PAIRS:
-    if norm in (*TRAINED.get(n.builder, ()), *CONVERTED.get(n.builder, ())):
-        CONVERTING.append((n, norm))
-    else:
-        REST.setdefault(n.builder, []).append(norm)
+# The rest take a step, which a file adds nothing to.
+STEPPED = {
+    ReActNet18: ["none"],
+    ReActNetA: ["none", "kalman"],  # whose moments are concatenated
+    BiRealNet18: ["none", "group"],
+    VGGSmall: ["none", "kalman"],  # forgets what it knew at every pool
+    BinaryAlexNet: ["none"],
+    # Components before the real-valued kernels of transitions.
+    BinaryDenseNet28: ["none", "independent_component"],
+    BinaryDenseNet37: ["nobn"],  # dilated
+    BinaryDenseNet45: ["nobn"],
+    MeliusNet22: ["none"],
+    MeliusNet29: ["nobn"],
+    QuickNetSmall: ["nobn"],
+    # In place of the rectifier within a binary convolution; components behind the blur.
+    QuickNet: [
+        *("none", "filter_response", "proxy", "evonorm", "independent_component")
+    ],
+    QuickNetLarge: ["nobn"],
+}
+
+
+def rows(*tables: dict[Any, list[str]]) -> list[tuple[Network, str]]:
+    """The pairs of some tables, in the order of `NETWORKS`."""
+    return [
+        (network, normalization)
+        for network in NETWORKS
+        for chosen in tables
+        for normalization in chosen.get(network.builder, ())
+    ]
+
+
+CONVERTING = rows(TRAINED, CONVERTED)
+MET = rows(TRAINED, CONVERTED, STEPPED)
 
 
 def scattered(model: keras.Model) -> keras.Model:

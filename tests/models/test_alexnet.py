@@ -30,14 +30,16 @@ def count(width, classes, channels, stem, position, vectors):
 
 
 @pytest.mark.parametrize(
-    "normalization, vectors", [("none", 0), ("nobn", 2), ("batch_norm", 2)]
-)
-@pytest.mark.parametrize(
     # Maps of 56, 27, 13 and 6 pixels, or of 32, 16, 8 and 4.
-    "size, stem, position",
-    [(224, 11, 6 * 6), (32, 3, 4 * 4)],
+    "size, stem, position, normalization, vectors",
+    [
+        (224, 11, 6 * 6, "nobn", 2),
+        (224, 11, 6 * 6, "batch_norm", 2),
+        (32, 3, 4 * 4, "nobn", 2),
+        (32, 3, 4 * 4, "none", 0),
+    ],
 )
-def test_parameter_counts(normalization, vectors, size, stem, position):
+def test_parameter_counts(size, stem, position, normalization, vectors):
     model = BinaryAlexNet((size, size, 3), 10, normalization, width=4)
     assert parameters(model) == count(4, 10, 3, stem, position, vectors)
 

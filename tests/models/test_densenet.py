@@ -12,6 +12,7 @@ from models.dense_reference import (
     SCALE,
     binary,
     finished,
+    normalized_channels,
     relu,
     stem_pooled,
     transition,
@@ -38,8 +39,9 @@ def transitions(model):
     ],
 )
 def test_parameters_as_published(builder, layers, large, narrowed):
-    model = builder((224, 224, 3), 1000, "batch_norm")
-    assert model.count_params() == large
+    model = builder((224, 224, 3), 1000, "none")
+    # Of batch norm γ, β and two statistics.
+    assert model.count_params() + 4 * normalized_channels(model) == large
     assert transitions(model) == narrowed
     assert model.get_layer("final_act").output_shape[1:3] == (7, 7)
     assert len(nobn.deploy.binary_layers(model)) == layers
@@ -112,6 +114,12 @@ def test_dilation_takes_the_place_of_the_pools():
 def large(normalization):
     keras.utils.set_random_seed(2)
     return BinaryDenseNet28((64, 64, 3), 3, normalization, **TINY)
+
+
+def test_what_batch_norm_adds_to_the_parameters():
+    bare = large("none")
+    expected = bare.count_params() + 4 * normalized_channels(bare)
+    assert large("batch_norm").count_params() == expected
 
 
 def signs(model, images):

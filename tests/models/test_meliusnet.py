@@ -10,6 +10,7 @@ from models.dense_reference import (
     SCALE,
     binary,
     finished,
+    normalized_channels,
     relu,
     stem_pooled,
     transition,
@@ -31,12 +32,25 @@ BLOCKS = ("stage1_block1", "stage2_block1", "stage2_block2")
     ],
 )
 def test_parameters_as_published(builder, pairs, trainable, total, narrowed):
-    model = builder((224, 224, 3), 1000, "batch_norm")
-    assert (parameters(model), model.count_params()) == (trainable, total)
+    model = builder((224, 224, 3), 1000, "none")
+    channels = normalized_channels(model)
+    # Of batch norm γ and β, and two statistics.
+    assert parameters(model) == model.count_params() == trainable - 2 * channels
+    assert trainable + 2 * channels == total
     convs = [model.get_layer(f"transition{i}_conv") for i in (1, 2, 3)]
     assert [(conv.input_shape[-1], conv.filters) for conv in convs] == narrowed
     assert model.get_layer("final_act").output_shape[1:3] == (7, 7)
     assert len(nobn.deploy.binary_layers(model)) == 2 * pairs
+
+
+def test_what_batch_norm_adds_to_the_parameters():
+    bare, normalized = (
+        MeliusNet22((64, 64, 3), 3, normalization, width=16, blocks=(1, 1))
+        for normalization in ("none", "batch_norm")
+    )
+    channels = normalized_channels(bare)
+    assert parameters(normalized) == parameters(bare) + 2 * channels
+    assert normalized.count_params() == parameters(bare) + 4 * channels
 
 
 def grouped(x, kernel, groups):

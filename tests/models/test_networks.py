@@ -14,15 +14,24 @@ from larq_nobn.models import (
     BUILDERS,
     NORMALIZATIONS,
     BinaryDenseNet28,
+    MeliusNet22,
+    QuickNet,
     ReActNet18,
+    ReActNetA,
+    ResNet20,
+    VGGSmall,
+    XNORNet18,
 )
+from larq_nobn.models._dense import RELU_REPLACED
 from models.networks import (
     CONVERTED,
     CONVERTING,
     FITTED,
+    MET,
     NETWORKS,
-    REST,
+    STEPPED,
     TRAINED,
+    rows,
     scattered,
 )
 from models.operations import key, operations, table
@@ -39,10 +48,10 @@ each = pytest.mark.parametrize("network", NETWORKS, ids=lambda n: n.builder.__na
 
 def pairs_of(chosen):
     """Parametrizes a test with some pairs, given as normalizations by builder."""
-    rows = [(n, norm) for n in NETWORKS for norm in chosen.get(n.builder, ())]
-    assert len(rows) == sum(map(len, chosen.values()))
-    ids = map(named, rows)
-    return pytest.mark.parametrize("network, normalization", rows, ids=ids)
+    pairs = rows(chosen)
+    assert len(pairs) == sum(map(len, chosen.values()))
+    ids = map(named, pairs)
+    return pytest.mark.parametrize("network, normalization", pairs, ids=ids)
 
 
 def test_every_builder_has_a_row():
@@ -99,33 +108,33 @@ def assert_converts(network, normalization, model, path, images):
     assert operations(path) == table()[key(network, normalization)]
 
 
-def slopes_of(network, normalization, model):
-    """Of the loss of a batch, in which no example's output depends on another one."""
-    batch, other = pair_of_batches(network)
-    kept = [w.value() for w in model.non_trainable_weights]
-    keras.utils.set_random_seed(4)
-    alone = model(other, training=True)
-    for weight, value in zip(model.non_trainable_weights, kept, strict=True):
-        weight.assign(value)
-    keras.utils.set_random_seed(4)  # the same flips of signs
+def slopes_of(model, batch):
+    """Of the loss of a batch, and its logits."""
+    keras.utils.set_random_seed(4)  # which signs are flipped
     with tf.GradientTape() as tape:
         logits = model(batch, training=True)
         labels = np.arange(len(batch)) % 10
         losses = keras.losses.sparse_categorical_crossentropy(labels, logits, True)
         loss = tf.reduce_mean(losses) + sum(model.losses)
-    assert_independent(logits, alone, normalization, training=True)
-    return tape.gradient(loss, model.trainable_weights)
+    return tape.gradient(loss, model.trainable_weights), logits
 
 
 def stepped(network, normalization, model):
     """A step to where the first one of Adam goes changes every weight.
 
     Or a later one: a slope may see none of its values below zero in the first. Steps
-    are halved, so that none leads back.
+    are halved, so that none leads back. In the batch of the first no example's output
+    depends on another one.
     """
     before = model.get_weights()
+    batch, other = pair_of_batches(network)
+    keras.utils.set_random_seed(4)
+    alone = model(other, training=True)
+    model.set_weights(before)
     for rate in (0.04, 0.02, 0.01):
-        slopes = slopes_of(network, normalization, model)
+        slopes, logits = slopes_of(model, batch)
+        if rate == 0.04:
+            assert_independent(logits, alone, normalization, training=True)
         for weight, slope in zip(model.trainable_weights, slopes, strict=True):
             weight.assign_sub(rate * tf.sign(slope))
         if all(np.any(slope) for slope in slopes):
@@ -144,17 +153,35 @@ def fitted(model, digits):
     assert_all_moved(before, model)
 
 
+DESIGNS = [n.builder for n in NETWORKS if n.tried is None]
+
+
 def test_every_design_and_normalization_is_trained():
-    assert set(TRAINED) == {n.builder for n in NETWORKS if n.tried is None}
+    assert set(TRAINED) == set(DESIGNS)
     assert {norm for norms in TRAINED.values() for norm in norms} == {*NORMALIZATIONS}
-    assert set(FITTED) <= set(TRAINED)
+    assert FITTED in TRAINED
 
 
 def test_every_design_and_normalization_is_converted_twice():
     designs = Counter(n.builder for n, _ in CONVERTING)
-    assert min(designs[n.builder] for n in NETWORKS if n.tried is None) >= 2
+    assert min(designs[builder] for builder in DESIGNS) >= 2
     normalizations = Counter(norm for _, norm in CONVERTING)
     assert min(normalizations[norm] for norm in NORMALIZATIONS) >= 2
+
+
+def test_every_design_meets_three_normalizations_and_every_one_three_designs():
+    met = {n.builder: [norm for m, norm in MET if m is n] for n in NETWORKS}
+    for network in NETWORKS:
+        norms = met[network.builder]
+        assert len(norms) == len(set(norms))
+        assert set(norms) <= set(network.normalizations)
+        wanted = network.tried or ("batch_norm", "none", "nobn")
+        assert set(wanted) <= set(norms)
+        # Networks with rectifiers, which these take the place of.
+        if network.builder in (BinaryDenseNet28, MeliusNet22, QuickNet):
+            assert RELU_REPLACED.keys() & norms
+    designs = Counter(norm for builder in DESIGNS for norm in met[builder])
+    assert min(designs[norm] for norm in NORMALIZATIONS) >= 3
 
 
 @pytest.mark.slow
@@ -164,7 +191,7 @@ def test_trains_saves_reopens_and_converts(network, normalization, digits, tmp_p
     model = started(network, normalization)
     weights = model.get_weights()
     stepped(network, normalization, model)
-    if network.builder in FITTED:
+    if network.builder is FITTED:
         model.set_weights(weights)
         fitted(model, digits)
     model.save(tmp_path / "model.keras")
@@ -187,7 +214,7 @@ def test_a_step_changes_every_weight_and_it_converts(
     assert_converts(network, normalization, model, path, unseen[:32])
 
 
-@pairs_of(REST)
+@pairs_of(STEPPED)
 def test_a_step_changes_every_weight(network, normalization):
     model = started(network, normalization)
     # Of what is converted a file shows this, which takes one example at a time.
@@ -196,17 +223,18 @@ def test_a_step_changes_every_weight(network, normalization):
     stepped(network, normalization, model)
 
 
-# Every normalization behind convolutions and in front of signs. Batch Kalman
-# normalization carries moments in float32 beside the features, past every kind of layer
-# in another way: that in every network. Without normalization all are in the next test.
+# Every normalization behind convolutions, and what takes the place of a ReLU. Batch
+# Kalman normalization carries moments in float32 beside the features: those are summed
+# and averaged, concatenated, known before signs, padded and clipped, and forgotten at
+# pools. The form without normalization is that of the next test.
 MIXED = {
-    n.builder: ["kalman"]
-    for n in NETWORKS
-    if n.tried is None and "kalman" in n.normalizations
+    ReActNet18: [norm for norm in NORMALIZATIONS if norm != "nobn"],
+    ReActNetA: ["kalman"],
+    XNORNet18: ["kalman"],
+    ResNet20: ["kalman"],
+    VGGSmall: ["kalman"],
+    BinaryDenseNet28: ["proxy", "evonorm", "independent_component"],
 }
-for n in NETWORKS:
-    if n.builder in (ReActNet18, BinaryDenseNet28):
-        MIXED[n.builder] = n.normalizations
 
 
 def half_precision(network, *arguments, **changes):

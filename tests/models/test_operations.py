@@ -6,7 +6,6 @@ That files are as the table says is for `test_networks.py`, which converts the p
 import pytest
 from larq_nobn.models import (
     BinaryDenseNet28,
-    BinaryDenseNet37,
     BiRealNet18,
     MeliusNet22,
     ReActNet18,
@@ -22,7 +21,7 @@ def test_there_is_a_row_for_every_pair_that_is_converted():
 
 @pytest.mark.parametrize(
     "network",
-    [n for n in NETWORKS if n.tried is None or "batch_norm" in n.tried],
+    [n for n in NETWORKS if n.tried is None],
     ids=lambda n: n.builder.__name__,
 )
 def test_without_batch_norm_there_are_no_more_float_operations(network):
@@ -43,7 +42,7 @@ def known(builder, normalization):
 
 @pytest.mark.parametrize(
     "builder",
-    [BinaryDenseNet28, BinaryDenseNet37, MeliusNet22],
+    [BinaryDenseNet28, MeliusNet22],
     ids=lambda b: b.__name__,
 )
 def test_dense_networks_need_as_many_as_with_batch_norm(builder):
@@ -77,7 +76,7 @@ def blocks_of_reactnet(blocks):
     )
 
 
-@pytest.mark.parametrize("normalization", ["nobn", "batch_norm", "none"])
+@pytest.mark.parametrize("normalization", ["nobn", "batch_norm"])
 def test_a_block_of_reactnet_needs_three(normalization):
     assert known(ReActNet18, normalization) == blocks_of_reactnet((1, 1))
 
@@ -85,7 +84,7 @@ def test_a_block_of_reactnet_needs_three(normalization):
 @pytest.mark.convert
 @pytest.mark.parametrize(
     "blocks, normalization",
-    [((1,), "nobn"), ((3, 1), "batch_norm"), ((1, 2, 1), "nobn")],
+    [((1,), "batch_norm"), ((1, 2, 1), "nobn")],
 )
 def test_so_it_does_in_networks_of_other_sizes(blocks, normalization):
     found = row(network(ReActNet18), normalization, blocks=blocks)
@@ -93,21 +92,19 @@ def test_so_it_does_in_networks_of_other_sizes(blocks, normalization):
 
 
 @pytest.mark.convert
-@pytest.mark.parametrize("blocks", [(2,), (1, 2, 1)])
-def test_a_block_of_bireal_net_needs_its_shortcut(blocks):
+def test_a_block_of_bireal_net_needs_its_shortcut():
+    blocks = (1, 2, 1)
     count, changes = sum(blocks), len(blocks) - 1
-    assert row(network(BiRealNet18), "nobn", blocks=blocks) == small(
-        {
-            "ADD": count,
-            "AVERAGE_POOL_2D": changes,
-            "CONV_2D": 1 + changes,
-            "FULLY_CONNECTED": 1,
-            "LceBconv2d": count,
-            "LceQuantize": count,
-            "MEAN": 1,
-            "PRELU": 2,  # behind the stem and before the head
-        }
-    )
+    assert row(network(BiRealNet18), "nobn", blocks=blocks) == {
+        "ADD": count,
+        "AVERAGE_POOL_2D": changes,
+        "CONV_2D": 1 + changes,
+        "FULLY_CONNECTED": 1,
+        "LceBconv2d": count,
+        "LceQuantize": count,
+        "MEAN": 1,
+        "PRELU": 2,  # behind the stem and before the head
+    }
 
 
 def test_vgg_is_bits_from_its_first_sign_to_its_last_pool():

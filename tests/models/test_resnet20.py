@@ -1,5 +1,8 @@
+from inspect import signature
+
 import numpy as np
 import pytest
+import tensorflow as tf
 from larq_nobn._keras import keras
 from larq_nobn.models import ResNet20
 from larq_nobn.models._channel_padding import ChannelPadding
@@ -31,15 +34,19 @@ def count(blocks, vectors):
     return 9 * kernels + 64 * 10 + 10 + vectors * channels
 
 
-@pytest.mark.parametrize("normalization, vectors", [("none", 0), ("batch_norm", 2)])
+# A gain and a bias where batch norm has γ and β.
+@pytest.mark.parametrize(
+    "normalization, vectors", [("none", 0), ("batch_norm", 2), ("nobn", 2)]
+)
 def test_parameter_counts(normalization, vectors):
     model = ResNet20((32, 32, 3), 10, normalization, blocks=(1, 1, 1))
     assert parameters(model) == count(1, vectors)
 
 
-def test_parameter_count_without_batch_norm():
-    # A gain and a bias where batch norm has γ and β.
-    assert parameters(ResNet20((32, 32, 3), 10)) == count(3, 2) == 269_722
+def test_parameter_count_of_the_published_depth():
+    defaults = signature(ResNet20).parameters
+    assert (defaults["width"].default, defaults["blocks"].default) == (16, (3, 3, 3))
+    assert count(3, 2) == 269_722
 
 
 @pytest.mark.parametrize("variance", [0.1, 1.0, 1.5])
@@ -115,7 +122,7 @@ def test_the_graph_that_is_run_computes_what_the_layers_do():
     # Off its start, where channels beside the shortcut's are sums that may be 0.
     model = scattered(ResNet20((8, 8, 1), 3, **TINY))
     images = np.random.default_rng(5).normal(size=(16, 8, 8, 1)).astype(np.float32)
-    found = model.predict(images, verbose=0)
+    found = tf.function(model, autograph=False)(images)
     agrees = np.abs(found - model(images)).max(-1) < 1e-4
     assert agrees.mean() >= 0.9
 
