@@ -93,11 +93,7 @@ def test_a_subclassed_model_converts_as_it_computes(tmp_path):
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"input_shape": (8, 8, 3)},
-        {"data": images(4)},
-        {"data": (images(4), np.zeros(4))},
-    ],
+    [{"input_shape": (8, 8, 3)}, {"data": (images(4), np.zeros(4))}],
 )
 def test_the_size_of_a_model_that_was_never_called(options, tmp_path):
     model = Straight(binary_conv(), name="fresh")

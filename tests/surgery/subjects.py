@@ -108,15 +108,6 @@ def real_to_binary(image):
     return head(x)
 
 
-def strong_baseline(image):
-    x = stem(image, 8)
-    for filters in (8, 16):
-        y = binary(norm(x), filters, strides=strides(x, filters))
-        y = layers.PReLU(shared_axes=[1, 2])(ChannelRescale()(y))
-        x = layers.add([y, shortcut(x, filters)])
-    return head(x)
-
-
 def _grow(x, **kwargs):
     sign = lq.quantizers.SteSign(clip_value=1.3)
     kernel = {
@@ -161,27 +152,17 @@ def xnor_net(image):
     return layers.Dense(5)(x)
 
 
-def _alex_net_features(image):
-    # Its first kernel is binary, its first input is not.
-    x = binary(image, 8, 5, strides=2, input_quantizer=None)
-    x = norm(x, scale=False)
-    return norm(layers.MaxPool2D(2)(binary(x, 16)), scale=False)
-
-
 def binary_alex_net(image):
     """The last batch norm makes the logits."""
-    x = binary(_alex_net_features(image), 24, 4, padding="valid")
-    x = binary(norm(x, scale=False), 5, 1)
-    return layers.Flatten()(norm(x, scale=False))
-
-
-def binary_alex_net_dense(image):
+    # Its first kernel is binary, its first input is not.
+    x = norm(binary(image, 8, 5, strides=2, input_quantizer=None), scale=False)
+    x = norm(layers.MaxPool2D(2)(binary(x, 16)), scale=False)
     dense = {
         "input_quantizer": "ste_sign",
         "kernel_quantizer": "ste_sign",
         "kernel_constraint": "weight_clip",
     }
-    x = layers.Flatten()(_alex_net_features(image))
+    x = layers.Flatten()(x)
     for units in (24, 5):
         x = norm(lq.layers.QuantDense(units, use_bias=False, **dense)(x), scale=False)
     return x
@@ -214,10 +195,8 @@ ZOO = (
     Subject(bi_real_net, 4, 2),
     Subject(res_net_e, 5, 2),
     Subject(real_to_binary, 4, 2),
-    Subject(strong_baseline, 4, 2),
     Subject(binary_dense_net, 5, 2),
     Subject(melius_net, 6, 3),
     Subject(xnor_net, 5, 3),
-    Subject(binary_alex_net, 4, 3),
-    Subject(binary_alex_net_dense, 4, None),
+    Subject(binary_alex_net, 4, None),
 )
