@@ -118,19 +118,10 @@ def _grow(x, **kwargs):
     return binary(norm(x, momentum=0.9, epsilon=1e-5), 8, **kernel, **kwargs)
 
 
-def binary_dense_net(image):
-    x = stem(image, 8)
-    for dilation in (2, 1):
-        if dilation == 1:
-            x = layers.Activation("relu")(layers.MaxPool2D(2)(norm(x)))
-            x = conv(x, 16, 1)
-        x = layers.concatenate([x, _grow(x, dilation_rate=dilation)])
-    return head(norm(x))
-
-
 def melius_net(image):
+    """Dense blocks, one of them dilated, and a block that improves what one adds."""
     x = stem(image, 8)
-    x = layers.concatenate([x, _grow(x)])
+    x = layers.concatenate([x, _grow(x, dilation_rate=2)])
     x = layers.Activation("relu")(layers.MaxPool2D(2)(norm(x)))
     x = conv(x, 16, 1)
     x = layers.concatenate([x, _grow(x)])
@@ -195,7 +186,6 @@ ZOO = (
     Subject(bi_real_net, 4, 2),
     Subject(res_net_e, 5, 2),
     Subject(real_to_binary, 4, 2),
-    Subject(binary_dense_net, 5, 2),
     Subject(melius_net, 6, 3),
     Subject(xnor_net, 5, 3),
     Subject(binary_alex_net, 4, None),

@@ -34,7 +34,7 @@ def own(network, normalization):
 
 
 SUBJECTS = {s.network.__name__: s for s in ZOO}
-ZEROS = ("quick_net", "res_net_e", "binary_dense_net", "real_to_binary")
+ZEROS = ("quick_net", "res_net_e", "melius_net", "real_to_binary")
 STRANGERS = {
     name: partial(subject, zero=name in ZEROS) for name, subject in SUBJECTS.items()
 }
@@ -97,7 +97,7 @@ def check_subject(model, norms):
 USED = {
     "quick_net": ("removed",),
     "real_to_binary": ("folded",),
-    "binary_dense_net": ("folded",),
+    "melius_net": ("folded",),
     "xnor_net": ("folded",),
     "sequential": ("removed",),
     "shared_model": ("removed",),
@@ -131,7 +131,7 @@ def test_networks_of_the_package(name, tmp_path):
     check_exact(model, folded, inputs_of(model))
     if name in FOLDED_TWICE:
         check_folded_twice(folded)
-        check_use({"folded": folded, "removed": removed}, tmp_path)
+        check_use({"removed": removed}, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["quick_net", "nested"])
@@ -143,7 +143,7 @@ def test_reestimated_statistics_fold_to_the_same_function(name):
     check_equal(new, nobn.fold_batch_norm(new), 1e-5)
 
 
-# Residual blocks, gates, both kinds of dense block. Layers in a row are in networks
+# Residual blocks, gates, dense blocks. Layers in a row are in networks
 # drawn at random.
 CONVERTIBLE = ("quick_net", "real_to_binary", "melius_net")
 

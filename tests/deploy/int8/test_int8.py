@@ -107,7 +107,7 @@ def branches():
     x = keras.layers.Conv2D(32, 3, padding="same")(both)
     rows = [
         [
-            binary_conv(),
+            binary_conv(activation="relu"),
             keras.layers.BatchNormalization(),
             keras.layers.Conv2D(8, 3),
             keras.layers.BatchNormalization(),
@@ -122,8 +122,6 @@ def branches():
             nobn.layers.RPReLU(),
             keras.layers.DepthwiseConv2D(3, padding="same"),
             keras.layers.AveragePooling2D(),
-            binary_conv(activation="relu"),
-            keras.layers.BatchNormalization(),
             *head(),
         ],
     ]
