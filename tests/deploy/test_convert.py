@@ -138,7 +138,6 @@ X, Y = images(40), np.zeros(40)
 @pytest.mark.parametrize(
     "data, examples",
     [
-        (X, 40),
         ((X, Y), 40),
         (X.astype("float64"), 40),
         (tf.data.Dataset.from_tensor_slices((X, Y)).batch(16), 40),

@@ -35,7 +35,7 @@ def test_every_public_layer_and_quantizer_is_placed():
 
 
 @settings(
-    max_examples=12,
+    max_examples=5,
     derandomize=True,
     deadline=None,
     database=None,

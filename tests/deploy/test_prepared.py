@@ -31,7 +31,6 @@ def joined():
 
 NETWORKS = {
     "in a row": lambda: chain(*in_a_row(), *head()),
-    "padded with zeros": lambda: chain(*in_a_row(pad_values=0.0), *head()),
     "pools and concatenations": joined,
     "signs as layers": lambda: chain(
         *in_a_row(pad_values=0.0)[:2], lq.quantizers.SwishSign(), keras.layers.Flatten()

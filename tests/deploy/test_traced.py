@@ -74,12 +74,12 @@ def agrees(path, model, data):
 
 
 def test_a_subclassed_model_converts_as_it_computes(tmp_path):
-    model, data, path = called(Residual(name="mine")), images(64), tmp_path / "m.tflite"
+    model, data, path = called(Residual(name="mine")), images(20), tmp_path / "m.tflite"
     weights = model.get_weights()
     report = convert(model, path, data=data)
     assert (report.lce_bconv2d, report.binary_layers) == (3, 3)
     assert agrees(path, model, data) > 0.9
-    assert report.verify["examples"] == 64
+    assert report.verify["examples"] == 20
     assert report.verify["unexplained"] == report.verify["prepared"]["unexplained"] == 0
     assert "the subclassed or unbuilt model 'mine'" in report.not_prepared
     assert re.search("not prepared .* Model 'mine' cannot be taken apart", str(report))
@@ -93,11 +93,7 @@ def test_a_subclassed_model_converts_as_it_computes(tmp_path):
 
 @pytest.mark.parametrize(
     "options",
-    [
-        {"input_shape": (8, 8, 3)},
-        {"data": images(4)},
-        {"data": (images(4), np.zeros(4))},
-    ],
+    [{"input_shape": (8, 8, 3)}, {"data": (images(4), np.zeros(4))}],
 )
 def test_the_size_of_a_model_that_was_never_called(options, tmp_path):
     model = Straight(binary_conv(), name="fresh")
@@ -132,7 +128,7 @@ class Pair(keras.Model):
 
 def test_several_inputs_and_outputs_keep_their_names(tmp_path):
     model, path = Pair(), tmp_path / "m.tflite"
-    data = {"left": images(64, (8, 8, 8)), "right": images(64, (8, 8, 8), seed=2)}
+    data = {"left": images(20, (8, 8, 8)), "right": images(20, (8, 8, 8), seed=2)}
     expected = model({name: x.astype(np.float32) for name, x in data.items()})
     convert(model, path, data=data)
     run = Runner(path.read_bytes())
@@ -191,7 +187,7 @@ def test_a_layer_that_cannot_be_read(kind, tmp_path):
     make, reason, count = OPAQUE[kind]
     norm = layers.BatchNormalization()
     model = chain(binary_conv(name="plain"), norm, make(), *head())
-    path, data = tmp_path / "m.tflite", images(64)
+    path, data = tmp_path / "m.tflite", images(20)
     report = convert(model, path, data=data)
     assert re.search(reason, report.not_prepared)
     assert (report.lce_bconv2d, report.binary_layers) == (count, count)
@@ -201,7 +197,7 @@ def test_a_layer_that_cannot_be_read(kind, tmp_path):
 def test_an_open_size_is_closed_around_such_a_layer(tmp_path):
     block = Block(binary_conv(name="inner"))
     model = chain(block, *head(), shape=(None, None, 3))
-    path, data = tmp_path / "m.tflite", images(64)
+    path, data = tmp_path / "m.tflite", images(20)
     report = convert(model, path, data=data, input_shape=(8, 8, 3))
     assert report.lce_bconv2d == 1
     assert agrees(path, model, data) > 0.9
@@ -224,9 +220,9 @@ def test_what_a_readable_layer_decides_is_converted_too(tmp_path):
 
 def test_batches_of_several(tmp_path):
     model, path = called(Straight(binary_conv(), *head())), tmp_path / "m.tflite"
-    report = convert(model, path, batch_size=3, data=images(64))
+    report = convert(model, path, batch_size=3, data=images(20))
     assert report.binary_macs == 64 * 9 * 3 * 32
-    assert agrees(path, model, images(64)) > 0.9
+    assert agrees(path, model, images(20)) > 0.9
 
 
 SIGN = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
@@ -269,7 +265,7 @@ class Branches(keras.Model):
 def test_few_bits_without_a_kernel_are_found_inside(tmp_path):
     shape = (8, 8, 32)
     model, path = called(Branches(name="mine"), shape), tmp_path / "m.tflite"
-    data = images(64, shape)
+    data = images(20, shape)
     message = (
         rf"'mine' has {len(FLOAT)} layers of few bits .*'depthwise' .QuantDepthwise.* "
         r"\(10,368 MACs and 1,152 bytes in float\).*'dense' .*allow_float=True"
@@ -317,7 +313,7 @@ def test_recurrent_layers_run_as_loops(tmp_path):
     rows = binary_conv(), layers.ReLU(), layers.Reshape((8, -1)), layers.GRU(4)
     model, path = called(Straight(*rows)), tmp_path / "m.tflite"
     assert convert(model, path, data=images(8)).lce_bconv2d == 1
-    assert agrees(path, model, images(64)) > 0.9
+    assert agrees(path, model, images(20)) > 0.9
 
 
 def nan():
@@ -425,9 +421,9 @@ def test_what_is_refused_leaves_no_file(make, options, message, tmp_path):
 
 def test_a_model_without_binary_layers_converts_on_request(tmp_path):
     model, path = called(Straight(layers.ReLU(), *head())), tmp_path / "m.tflite"
-    report = convert(model, path, data=images(64), allow_float=True)
+    report = convert(model, path, data=images(20), allow_float=True)
     assert (report.lce_bconv2d, report.binary_layers) == (0, 0)
-    assert agrees(path, model, images(64)) == 1
+    assert agrees(path, model, images(20)) == 1
 
 
 @pytest.fixture(scope="module")

@@ -108,15 +108,6 @@ def real_to_binary(image):
     return head(x)
 
 
-def strong_baseline(image):
-    x = stem(image, 8)
-    for filters in (8, 16):
-        y = binary(norm(x), filters, strides=strides(x, filters))
-        y = layers.PReLU(shared_axes=[1, 2])(ChannelRescale()(y))
-        x = layers.add([y, shortcut(x, filters)])
-    return head(x)
-
-
 def _grow(x, **kwargs):
     sign = lq.quantizers.SteSign(clip_value=1.3)
     kernel = {
@@ -127,19 +118,10 @@ def _grow(x, **kwargs):
     return binary(norm(x, momentum=0.9, epsilon=1e-5), 8, **kernel, **kwargs)
 
 
-def binary_dense_net(image):
-    x = stem(image, 8)
-    for dilation in (2, 1):
-        if dilation == 1:
-            x = layers.Activation("relu")(layers.MaxPool2D(2)(norm(x)))
-            x = conv(x, 16, 1)
-        x = layers.concatenate([x, _grow(x, dilation_rate=dilation)])
-    return head(norm(x))
-
-
 def melius_net(image):
+    """Dense blocks, one of them dilated, and a block that improves what one adds."""
     x = stem(image, 8)
-    x = layers.concatenate([x, _grow(x)])
+    x = layers.concatenate([x, _grow(x, dilation_rate=2)])
     x = layers.Activation("relu")(layers.MaxPool2D(2)(norm(x)))
     x = conv(x, 16, 1)
     x = layers.concatenate([x, _grow(x)])
@@ -161,27 +143,17 @@ def xnor_net(image):
     return layers.Dense(5)(x)
 
 
-def _alex_net_features(image):
-    # Its first kernel is binary, its first input is not.
-    x = binary(image, 8, 5, strides=2, input_quantizer=None)
-    x = norm(x, scale=False)
-    return norm(layers.MaxPool2D(2)(binary(x, 16)), scale=False)
-
-
 def binary_alex_net(image):
     """The last batch norm makes the logits."""
-    x = binary(_alex_net_features(image), 24, 4, padding="valid")
-    x = binary(norm(x, scale=False), 5, 1)
-    return layers.Flatten()(norm(x, scale=False))
-
-
-def binary_alex_net_dense(image):
+    # Its first kernel is binary, its first input is not.
+    x = norm(binary(image, 8, 5, strides=2, input_quantizer=None), scale=False)
+    x = norm(layers.MaxPool2D(2)(binary(x, 16)), scale=False)
     dense = {
         "input_quantizer": "ste_sign",
         "kernel_quantizer": "ste_sign",
         "kernel_constraint": "weight_clip",
     }
-    x = layers.Flatten()(_alex_net_features(image))
+    x = layers.Flatten()(x)
     for units in (24, 5):
         x = norm(lq.layers.QuantDense(units, use_bias=False, **dense)(x), scale=False)
     return x
@@ -214,10 +186,7 @@ ZOO = (
     Subject(bi_real_net, 4, 2),
     Subject(res_net_e, 5, 2),
     Subject(real_to_binary, 4, 2),
-    Subject(strong_baseline, 4, 2),
-    Subject(binary_dense_net, 5, 2),
     Subject(melius_net, 6, 3),
     Subject(xnor_net, 5, 3),
-    Subject(binary_alex_net, 4, 3),
-    Subject(binary_alex_net_dense, 4, None),
+    Subject(binary_alex_net, 4, None),
 )

@@ -9,15 +9,7 @@ from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.graph import kernel_value, split_kernel
 from larq_nobn.models._grouped import GroupedConv2D
 from numpy.testing import assert_allclose, assert_array_equal
-from surgery.folding import (
-    TOLERANCE,
-    BatchNorm,
-    chain,
-    difference,
-    floatx,
-    fold,
-    randomize,
-)
+from surgery.folding import BatchNorm, chain, difference, floatx, fold, randomize
 
 layers = keras.layers
 AFFINE = "became a per-channel affine layer"
@@ -42,7 +34,7 @@ FLOAT = {
 def test_behind_a_float_layer(kind):
     folded, changes = fold(
         lambda: chain(FLOAT[kind](name="layer"), BatchNorm(name="norm")),
-        policies=TOLERANCE,
+        rounded=kind == "conv",
     )
     assert [layer.name for layer in folded.layers[1:]] == ["layer"]
     assert changes["norm"].action == "folded into 'layer'"
@@ -120,7 +112,7 @@ QUANTIZED = {
 def test_behind_a_quantized_kernel_gain_and_bias_stay_outside(kind):
     folded, changes = fold(
         lambda: chain(QUANTIZED[kind](name="conv"), BatchNorm(name="norm")),
-        policies=TOLERANCE,
+        rounded=kind == "binary",
     )
     assert isinstance(folded.get_layer("norm"), nobn.layers.ChannelAffine)
     assert changes["norm"].action == "became gain and bias behind 'conv'"

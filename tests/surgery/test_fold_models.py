@@ -28,8 +28,9 @@ def mixed_network(pad_values=1.0, blocks=2):
 
 @pytest.mark.slow
 @pytest.mark.convert
-@pytest.mark.parametrize("pad_values", [0.0, 1.0])
-@pytest.mark.parametrize("positive", [True, False])
+@pytest.mark.parametrize(
+    "pad_values, positive", [(0.0, False), (1.0, False), (1.0, True)]
+)
 def test_no_float_operation_is_added(pad_values, positive, tmp_path):
     model = mixed_network(pad_values, blocks=1)
     if positive:

@@ -54,7 +54,7 @@ def test_the_same_plan_is_the_same_model(plan, seed):
 
 
 @pytest.mark.slow
-@random_models(10)
+@random_models(5)
 def test_removing_and_folding_in_float64(plan, seed):
     with dtype_policy("float64"):
         model = build(plan, seed)
@@ -80,7 +80,7 @@ def test_removing_and_folding_in_float64(plan, seed):
 
 
 @pytest.mark.slow
-@random_models(8)
+@random_models(4)
 def test_reestimating_then_folding(plan, seed):
     model = build(plan, seed)
     with untouched(model):
@@ -101,7 +101,7 @@ convertible = st.tuples(st.integers(0, 2**16), steps(PLAIN, 8)).map(
 
 @pytest.mark.slow
 @pytest.mark.convert
-@random_models(4, convertible)
+@random_models(2, convertible)
 def test_surgery_costs_nothing_on_the_phone(plan, seed):
     model = build([("float_convolution", 0), *plan], seed)
     with tempfile.TemporaryDirectory() as folder:

@@ -91,15 +91,6 @@ def batch_norm_as_output():
     return keras.Model(image, {"x": x, "y": y, "head": head(y)})
 
 
-def one_padded():
-    """Pre-activation under one-padding, where negative factors cannot be thresholds."""
-    image = image_input()
-    x = conv(image, 8, strides=2)
-    for _ in range(2):
-        x = layers.add([x, binary(norm(x), 8, pad_values=1.0)])
-    return keras.Model(image, head(norm(x)))
-
-
 def sign_layers():
     """Signs that stand as layers of their own, before convolutions, pools and sums."""
     image = image_input()
@@ -142,7 +133,6 @@ VARIANTS = (
     shared_convolution,
     shared_batch_norm,
     batch_norm_as_output,
-    one_padded,
     sign_layers,
     batch_norms_in_a_row,
     frozen,

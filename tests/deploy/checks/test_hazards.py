@@ -203,14 +203,14 @@ def test_what_is_refused_is_what_goes_wrong():
     x = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
     ports = Ports([tf.TensorSpec(SHAPE, name="input")], ["output"])
     wrong, refused = [], []
-    for seed in range(20, 32):  # of which number 28 goes wrong
+    for seed in range(25, 31):  # of which number 28 goes wrong
         function = random_graph(seed)
         flatbuffer = to_flatbuffer(function, [], ports)
         found = Runner(flatbuffer)(x)
         wrong.append(not np.allclose(found, function([x])[0], rtol=1e-3, atol=1e-3))
         refused.append(any(overwritten(read(flatbuffer, "random")[0])))
     assert wrong == refused
-    assert 0 < sum(wrong) < 12
+    assert 0 < sum(wrong) < 6
 
 
 @pytest.mark.parametrize(

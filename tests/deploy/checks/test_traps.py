@@ -76,8 +76,10 @@ def test_dilated_convolutions_convert(pad_values, size, tmp_path):
     converts(chain(conv, stem=False), tmp_path)
 
 
-@pytest.mark.parametrize("pad_values", [0.0, 1.0])
-@pytest.mark.parametrize("size, strides", [(2, 1), (4, 1), (4, 2), (3, 2), ((1, 3), 1)])
+@pytest.mark.parametrize(
+    "pad_values, size, strides",
+    [(0.0, 2, 1), (1.0, 4, 1), (0.0, 4, 2), (1.0, 3, 2), (0.0, 3, 2), (1.0, (1, 3), 1)],
+)
 def test_padding_of_any_symmetry_converts(pad_values, size, strides, tmp_path):
     conv = binary_conv(size=size, strides=strides, pad_values=pad_values)
     converts(chain(conv, stem=False), tmp_path)

@@ -70,11 +70,11 @@ def test_a_file_is_run_with_room_for_the_tensors_of_its_operations(files, monkey
 def test_the_interval_of_a_ratio_holds_the_true_one():
     random = np.random.default_rng(1)
     hits = 0
-    for _ in range(40):
+    for _ in range(20):
         seconds = np.stack([np.full(30, 1.0), 1.5 + 0.2 * random.normal(size=30)])
         _, second = _timings([audited()] * 2, seconds, 1, random)
         hits += second.ratio_low <= 1.5 <= second.ratio_high
-    assert hits >= 34  # 38 on average
+    assert hits >= 17  # 19 on average
 
 
 def test_files_take_turns_in_changing_order():

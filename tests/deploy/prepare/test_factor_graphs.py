@@ -188,7 +188,7 @@ BRICKS = [
 ]
 
 
-@pytest.mark.parametrize("seed", range(6))
+@pytest.mark.parametrize("seed", range(4))
 def test_random_networks_keep_their_function(seed):
     random = np.random.default_rng(seed)
 

@@ -55,16 +55,13 @@ def model_of(function, shape=SHAPE):
     return scrambled(keras.Model(inputs, function(inputs)))
 
 
-@pytest.mark.parametrize("blocks", [1, 3])
-def test_an_identity_block_keeps_the_shift_of_its_sign(blocks):
+def test_an_identity_block_keeps_the_shift_of_its_sign():
     """Each block has four shifts: of the sign, the two of the rectifier, the next."""
 
     def network(x):
-        for _ in range(blocks):
-            x = block(x)
-        return layers.Dense(5)(layers.GlobalAveragePooling2D()(x))
+        return layers.Dense(5)(layers.GlobalAveragePooling2D()(block(block(x))))
 
-    assert additions(checked(model_of(network))) == blocks
+    assert additions(checked(model_of(network))) == 2
 
 
 def test_a_convolution_in_front_takes_the_first_shift_too():

@@ -34,7 +34,6 @@ def test_strided_convolutions_of_padded_maps(tmp_path):
     networks = [
         strided(layers.Conv2D, 8, 1, 3, 2),
         strided(layers.Conv2D, 16, 3, 7, 2),
-        strided(layers.Conv2D, 8, 1, 3, 3),
         strided(layers.Conv2D, 8, ((1, 1), (0, 1)), 3, 2),
         strided(layers.DepthwiseConv2D, 8, 1, 3, 2),
         strided(lq.layers.QuantConv2D, 8, 1, 3, 3),

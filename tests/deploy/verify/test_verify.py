@@ -54,16 +54,11 @@ def flip_kernel_of(name, monkeypatch):
     monkeypatch.setattr(_prepare, "RULES", rules)
 
 
-@pytest.mark.parametrize(
-    "broken, message",
-    [
-        ("first", "that of layer 'second', .* between layer 'first' and it"),
-        ("third", "no sign differs, so the fault lies behind that of layer 'third'"),
-    ],
-)
-def test_a_wrong_rule_is_found_and_placed(broken, message, convert, monkeypatch):
-    flip_kernel_of(broken, monkeypatch)
-    with pytest.raises(VerificationError, match=f"Preparing the model.*{message}"):
+def test_a_wrong_rule_is_found_and_placed(convert, monkeypatch):
+    """Where it lies is told as that of a wrong file is."""
+    flip_kernel_of("first", monkeypatch)
+    message = "Preparing the model.*that of layer 'second', .* between layer 'first'"
+    with pytest.raises(VerificationError, match=message):
         convert(three_convs())
 
 
@@ -179,13 +174,6 @@ def test_the_tolerance_decides(convert, monkeypatch):
     assert found["worst_rel"] == pytest.approx(0.01, rel=0.01)
 
 
-def test_deep_networks_agree_but_for_rounding(convert):
-    rows = [binary_conv(64, name=f"c{i}", use_bias=True) for i in range(5)]
-    found = convert(chain(*rows, *head()))
-    assert found["exact_share"] > 0.5
-    assert found["unexplained"] == 0
-
-
 @cache
 def two_of_each():
     """Two images go in, a class and a number come out; 'deep' is the last sign."""
@@ -199,11 +187,8 @@ def two_of_each():
     return scrambled(keras.Model(inputs, [_layers.Dense(5)(x), _layers.Dense(1)(x)]))
 
 
-@pytest.mark.parametrize("broken, batch_size", [("left", 1), ("right", 3)])
-def test_faults_are_placed_among_several_inputs(
-    broken, batch_size, convert, monkeypatch
-):
+def test_faults_are_placed_among_several_inputs(convert, monkeypatch):
     for module in (_convert, _taps):
-        while_wrong(module, broken, monkeypatch)
+        while_wrong(module, "right", monkeypatch)
     with pytest.raises(VerificationError, match="The converted file.*that of layer 'd"):
-        convert(two_of_each(), batch_size=batch_size)
+        convert(two_of_each(), batch_size=3)
