@@ -276,7 +276,7 @@ def test_data_of_digits_needs_nothing(invoke: Invoke):
 def test_demo_replaces_an_earlier_one(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    shorter = replace(_demo.STORIES["digits"], blocks=(1, 1))
+    shorter = replace(_demo.STORIES["digits"], blocks=(1,))
     monkeypatch.setitem(_demo.STORIES, "digits", shorter)
     folder = tmp_path / "demo"
     files = {"model.tflite", "model.tflite.json", "report.json"}
@@ -293,10 +293,10 @@ def test_demo_replaces_an_earlier_one(
     assert record["settings"]["epochs"] == 2
     assert record["settings"]["normalization"] == "nobn"
     report = json.loads((folder / "report.json").read_text())
-    assert report["lce_bconv2d"] == report["binary_layers"] == 2
+    assert report["lce_bconv2d"] == report["binary_layers"] == 1
     assert report["verify"]["unexplained"] == 0
     shown = dict(re.findall(r"│ (.+?) +│ (.+?) +│", result.stdout))
-    assert shown["binary convolutions"] == "2 of 2 binary layers"
+    assert shown["binary convolutions"] == "1 of 1 binary layers"
     assert shown["unexplained"] == "0"
     assert shown["test accuracy per epoch"].count("%") == 2
     # Two epochs on digits; guessing would give 10 %.

@@ -11,6 +11,7 @@ import pytest
 from larq_nobn import data, deploy, training
 from cli.answers import one_sentence
 from click.testing import Result
+from larq_nobn._keras import keras
 from PIL import Image
 
 Invoke = Callable[..., Result]
@@ -83,6 +84,8 @@ def test_a_run_in_half_precision_says_what_its_file_will(
         precision="mixed_bfloat16",
     )
     run = training.train(settings, tmp_path / "run")
+    assert run.model.dtype_policy.name == "mixed_bfloat16"
+    assert keras.mixed_precision.global_policy().name == "float32"
     twin = deploy.prepared(run.model)
     assert {layer.compute_dtype for layer in twin.layers} == {"float32"}
     expected = softmax(twin.predict_on_batch(images).astype(np.float64)).max(1)
