@@ -49,7 +49,7 @@ def test_recipes_train(name: str, tmp_path):
     settings = RunSettings.from_recipe(
         name, normalization=_fitting(name), dataset="digits", width=4, blocks=(1,)
     )
-    one = {"epochs": 1, "warmup_epochs": 0, "stages": 1, "batch_size": 16, "limit": 32}
+    one = {"epochs": 1, "warmup_epochs": 0, "stages": 1, "batch_size": 32, "limit": 32}
     run = nobn.training.train(replace(settings, **one), tmp_path / "run")
     assert 0 < run.record["metrics"]["loss"] < 10
 
