@@ -5,11 +5,24 @@ The server of `fresh.py` imports this before anything else, without a choice of 
 
 import os
 import sys
+from tempfile import TemporaryFile
 
 HAD_CHOSEN = "TF_USE_LEGACY_KERAS" in os.environ
 PROCESS = os.getpid()
 
-import larq_nobn  # noqa: E402
+# What TensorFlow writes by itself bypasses Python.
+with TemporaryFile() as _written:
+    _streams = [os.dup(number) for number in (1, 2)]
+    for _number in (1, 2):
+        os.dup2(_written.fileno(), _number)
+
+    import larq_nobn
+
+    for _number, _stream in enumerate(_streams, 1):
+        os.dup2(_stream, _number)
+        os.close(_stream)
+    _written.seek(0)
+    WRITTEN = _written.read().decode()
 
 LATE = sorted(
     {

@@ -14,7 +14,7 @@ from training.runs import step_by_step, with_little_network, without_curves
 
 Invoke = Callable[..., Result]
 TINY = (
-    *("--dataset", "digits", "--width", "8", "--blocks", "1,1"),
+    *("--dataset", "digits", "--width", "8", "--blocks", "1"),
     *("--epochs", "1", "--batch-size", "32", "--limit", "128"),
 )
 

@@ -7,11 +7,11 @@ import errno
 import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import fresh
 import pytest
 from larq_nobn import training
 from cli.answers import one_sentence
@@ -282,10 +282,11 @@ def test_a_bug_is_no_bad_input(
 @pytest.mark.slow
 def test_a_program_writes_nothing_but_the_sentence():
     """TensorFlow's own messages bypass Python: only a real process shows them."""
-    done = subprocess.run(
-        [sys.executable, "-m", "larq_nobn", "audit", "nothing.tflite"],
-        capture_output=True,
-        text=True,
+    done = fresh.run(
+        "import imported_first, runpy, sys\n"
+        "print(imported_first.WRITTEN, end='')\n"
+        "runpy.run_module('larq_nobn', run_name='__main__', alter_sys=True)",
+        ("audit", "nothing.tflite"),
     )
     assert done.returncode == 2
     assert done.stdout == ""

@@ -100,7 +100,7 @@ def test_train_says_what_it_starts_from(
     monkeypatch.setattr(training, "train", stopped)
     given = ("--init", run_folder, "--recipe", "fine_tune", "--backbone-multiplier", 0)
     result = invoke("train", *given, "--dataset", "digits", "--output", tmp_path / "b")
-    assert f"{run_folder} gave 18 of 18 weights.\n" in result.stdout
+    assert f"{run_folder} gave 10 of 10 weights.\n" in result.stdout
     (settings,) = begun
     assert (settings.model, settings.normalization) == ("init", None)
     assert (settings.init, settings.backbone_multiplier) == (str(run_folder), 0)
@@ -114,7 +114,7 @@ def test_train_shows_epochs_and_the_way_on(trained: tuple[Path, Result]):
     assert result.stderr == ""
     record = json.loads((folder / "run.json").read_text())
     assert record["settings"]["width"] == 8
-    assert record["settings"]["blocks"] == [1, 1]
+    assert record["settings"]["blocks"] == [1]
     assert record["settings"]["limit"] == 128
 
 
@@ -172,10 +172,10 @@ def test_convert_verifies_on_images_of_the_run(converted: tuple[Path, Result]):
     assert result.exit_code == 0, result.output
     report = json.loads(file.with_name("report.json").read_text())
     assert report["size_bytes"] == file.stat().st_size
-    assert report["binary_layers"] == report["lce_bconv2d"] == 2
+    assert report["binary_layers"] == report["lce_bconv2d"] == 1
     assert report["verify"]["examples"] == 256
     assert report["verify"]["unexplained"] == 0
-    assert "2 of 2" in result.stdout
+    assert "1 of 1" in result.stdout
 
 
 @pytest.mark.convert
@@ -247,7 +247,7 @@ def test_keras_and_the_file_have_the_same_accuracy(
 @pytest.mark.convert
 def test_audit(lite_file: Path, invoke: Invoke):
     found = json.loads(invoke("audit", lite_file, "--json", "-").stdout)
-    assert found["lce_bconv2d"] == 2
+    assert found["lce_bconv2d"] == 1
     shown = invoke("audit", lite_file)
     assert shown.exit_code == 0
     assert "PRELU" in shown.stdout
@@ -276,7 +276,7 @@ def test_data_of_digits_needs_nothing(invoke: Invoke):
 def test_demo_replaces_an_earlier_one(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    shorter = replace(_demo.STORIES["digits"], blocks=(1, 1))
+    shorter = replace(_demo.STORIES["digits"], blocks=(1,))
     monkeypatch.setitem(_demo.STORIES, "digits", shorter)
     folder = tmp_path / "demo"
     files = {"model.tflite", "model.tflite.json", "report.json"}
@@ -293,10 +293,10 @@ def test_demo_replaces_an_earlier_one(
     assert record["settings"]["epochs"] == 2
     assert record["settings"]["normalization"] == "nobn"
     report = json.loads((folder / "report.json").read_text())
-    assert report["lce_bconv2d"] == report["binary_layers"] == 2
+    assert report["lce_bconv2d"] == report["binary_layers"] == 1
     assert report["verify"]["unexplained"] == 0
     shown = dict(re.findall(r"│ (.+?) +│ (.+?) +│", result.stdout))
-    assert shown["binary convolutions"] == "2 of 2 binary layers"
+    assert shown["binary convolutions"] == "1 of 1 binary layers"
     assert shown["unexplained"] == "0"
     assert shown["test accuracy per epoch"].count("%") == 2
     # Two epochs on digits; guessing would give 10 %.
@@ -312,7 +312,7 @@ def norms(model: keras.Model) -> list[str]:
 def with_batch_norm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A network whose statistics are not those that it starts with."""
     file = tmp_path_factory.mktemp("norms") / "model.keras"
-    model = nobn.models.ReActNet18((8, 8, 1), 10, "batch_norm", 8, blocks=(1, 1))
+    model = nobn.models.ReActNet18((8, 8, 1), 10, "batch_norm", 8, blocks=(1,))
     rng = np.random.default_rng(0)
     for weight in model.weights:
         if weight.shape.rank == 1:
@@ -330,7 +330,7 @@ def test_fold_saves_the_same_network_without_batch_norm(
     given, folded = map(
         training.open_model, (with_batch_norm, tmp_path / "folded.keras")
     )
-    assert len(norms(given)) == 4 and norms(folded) == []
+    assert len(norms(given)) == 2 and norms(folded) == []
     images = np.random.default_rng(1).normal(size=(8, 8, 8, 1)).astype(np.float32)
     np.testing.assert_allclose(folded(images), given(images), rtol=1e-4, atol=1e-4)
 

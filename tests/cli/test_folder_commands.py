@@ -85,13 +85,31 @@ def test_from_pictures_to_a_file(pictures: Path, invoke: Invoke, tmp_path: Path)
     small = [steps(nobn.data.decode(p.read_bytes())) for p in pictures.rglob("*.*")]
     known = {image.tobytes() for image in small}
     assert all(image.tobytes() in known for image in images[:, np.newaxis])
+    # Run and file say the same of each picture.
+    said, by_file = (
+        json.loads(invoke("predict", model, pictures, "--json", "-").stdout)
+        for model in (run, file)
+    )
+    assert len(said) == 40
+    for ours, theirs in zip(said, by_file, strict=True):
+        assert ours["file"] == theirs["file"]
+        labels = [each["label"] for each in ours["predictions"]]
+        assert labels == [each["label"] for each in theirs["predictions"]]
+        assert sorted(labels) == sorted(NAMES)
     # Of another folder without a part for testing, all are.
     result = invoke("evaluate", run, "--dataset", pictures.parent / "pictures")
     assert f"{info.test_examples}" in result.stdout
     other = pictures.rename(pictures.with_name("others"))
     try:
-        found = invoke("evaluate", run, "--dataset", other, "--json", "-").stdout
-        assert json.loads(found)["examples"] == 40
+        evaluated = invoke("evaluate", run, "--dataset", other, "--json", "-")
+        found = json.loads(evaluated.stdout)
+        assert found["examples"] == 40
+        right = [
+            Path(row["file"]).parent.name == row["predictions"][0]["label"]
+            for row in said
+        ]
+        assert found["accuracy"] == pytest.approx(np.mean(right))
+        assert [each["label"] for each in found["classes"]] == list(NAMES)
     finally:
         other.rename(pictures)
 

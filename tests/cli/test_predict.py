@@ -11,6 +11,7 @@ import pytest
 from larq_nobn import data, deploy, training
 from cli.answers import one_sentence
 from click.testing import Result
+from larq_nobn._keras import keras
 from PIL import Image
 
 Invoke = Callable[..., Result]
@@ -83,6 +84,8 @@ def test_a_run_in_half_precision_says_what_its_file_will(
         precision="mixed_bfloat16",
     )
     run = training.train(settings, tmp_path / "run")
+    assert run.model.dtype_policy.name == "mixed_bfloat16"
+    assert keras.mixed_precision.global_policy().name == "float32"
     twin = deploy.prepared(run.model)
     assert {layer.compute_dtype for layer in twin.layers} == {"float32"}
     expected = softmax(twin.predict_on_batch(images).astype(np.float64)).max(1)
@@ -147,49 +150,3 @@ def test_one_sentence(run_folder: Path, invoke: Invoke, tmp_path: Path):
         said = one_sentence(invoke("predict", *arguments, "--json", target))
         assert sentence in said
         assert not target.exists()
-
-
-@pytest.mark.slow
-@pytest.mark.convert
-@pytest.mark.usefixtures("eager")
-def test_from_a_folder_of_pictures_to_a_file(
-    images: np.ndarray,
-    pictures: Path,
-    invoke: Invoke,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-):
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-    folder, names = tmp_path / "mine", ("dark ones", "größere")
-    bright = np.argsort(images.mean((1, 2, 3)))
-    formats = ("png", "jpg", "gif", "webp", "bmp")
-    shown = {int(file.name[:2]): file for file in pictures.rglob("[0-9]*")}
-    for place, n in enumerate(bright):
-        name = names[place >= COUNT // 2]
-        for split in ("train", "test"):
-            (folder / split / name).mkdir(parents=True, exist_ok=True)
-            target = folder / split / name / f"{n}.{formats[n % 5]}"
-            Image.open(shown[int(n)]).convert("RGB").save(target)
-    run, file = tmp_path / "run", tmp_path / "mine.tflite"
-    small = ("--width", 4, "--blocks", 1, "--epochs", 1, "--image-size", 8)
-    for line in (
-        ("train", "--dataset", folder, *small, "--batch-size", 8, "--output", run),
-        ("convert", run, file),
-    ):
-        result = invoke(*line)
-        assert result.exit_code == 0, result.output
-    both = [predictions(invoke, model, folder / "test") for model in (run, file)]
-    assert len(both[0]) == COUNT
-    for ours, theirs in zip(*both, strict=True):
-        assert ours["file"] == theirs["file"]
-        labels = [each["label"] for each in ours["predictions"]]
-        assert labels == [each["label"] for each in theirs["predictions"]]
-        assert sorted(labels) == sorted(names)
-    # The same images as in an evaluation, which counts them by class.
-    right = [
-        Path(row["file"]).parent.name == row["predictions"][0]["label"]
-        for row in both[0]
-    ]
-    found = json.loads(invoke("evaluate", run, "--json", "-").stdout)
-    assert found["accuracy"] == pytest.approx(np.mean(right))
-    assert [each["label"] for each in found["classes"]] == list(names)

@@ -39,6 +39,8 @@ SMALLER = {
     r"width=\d+, blocks=\([\d, ]+\), epochs=\d": (
         "width=8, blocks=(1,), epochs=1, batch_size=32, limit=64"
     ),
+    r"width=16, blocks=\(1, 1\)": "width=8, blocks=(1,)",
+    r'"(train|test)", 128\)': r'"\1", 32, limit=32)',
 }
 
 

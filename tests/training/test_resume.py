@@ -11,7 +11,7 @@ from larq_nobn._keras import keras
 from training.runs import Stop, assert_same
 
 TINY = training.RunSettings(
-    dataset="digits", width=4, blocks=(1,), epochs=2, batch_size=32, limit=64
+    dataset="digits", width=4, blocks=(1,), epochs=2, batch_size=32, limit=32
 )
 
 

@@ -58,11 +58,6 @@ def train_digits(precision: str, **step: object) -> tuple[list[np.ndarray], dict
     return network.get_weights(), fitted.history
 
 
-@pytest.fixture(scope="module")
-def keras_run() -> tuple[list[np.ndarray], dict]:
-    return train_digits("float32")
-
-
 def assert_same_run(ours: tuple, theirs: tuple) -> None:
     for our, their in zip(ours[0], theirs[0], strict=True):
         assert_array_equal(our, their)
@@ -70,23 +65,10 @@ def assert_same_run(ours: tuple, theirs: tuple) -> None:
 
 
 @pytest.mark.slow
-def test_the_plain_step_is_that_of_keras(keras_run):
-    assert_same_run(train_digits("float32", accumulate=1), keras_run)
-
-
-@pytest.mark.slow
-def test_the_plain_step_is_that_of_keras_in_mixed_precision_too():
-    ours = train_digits("mixed_float16", accumulate=1)
-    assert_same_run(ours, train_digits("mixed_float16"))
-
-
-@pytest.mark.slow
-def test_four_parts_of_a_batch_make_the_update_of_the_batch(keras_run):
-    ours, our_history = train_digits("float32", accumulate=4)
-    for our, weight in zip(ours, keras_run[0], strict=True):
-        assert_allclose(our, weight, atol=1e-6)  # sums in another order
-    for name, values in keras_run[1].items():
-        assert_allclose(our_history[name], values, rtol=1e-5)
+@pytest.mark.parametrize("precision", ["float32", "mixed_float16"])
+def test_the_plain_step_is_that_of_keras(precision: str):
+    ours = train_digits(precision, accumulate=1)
+    assert_same_run(ours, train_digits(precision))
 
 
 def dense(**options: object) -> keras.Model:
@@ -235,18 +217,16 @@ def test_accumulation_under_loss_scaling():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("precision", ["mixed_float16", "mixed_bfloat16"])
-def test_half_precision_is_accurate_and_confined_to_the_run(
-    precision: str, tmp_path: Path
-):
+def test_half_precision_is_accurate_and_confined_to_the_run(tmp_path: Path):
     settings = training.RunSettings.from_recipe(
         dataset="digits", width=16, blocks=(1, 1), epochs=4, batch_size=16, limit=320
     )
-    run = training.train(replace(settings, precision=precision), tmp_path / "run")
+    half = replace(settings, precision="mixed_float16")
+    run = training.train(half, tmp_path / "run")
     # Measured over four seeds each, mean and standard deviation: float32 0.586, 0.029;
     # mixed_float16 0.629, 0.049. Four of the first below.
     assert run.record["metrics"]["val_accuracy"] > 0.586 - 4 * 0.029
-    assert run.model.dtype_policy.name == precision
+    assert run.model.dtype_policy.name == "mixed_float16"
     assert keras.mixed_precision.global_policy().name == "float32"
     reopened = training.load_run(run.folder).model
     for ours, theirs in zip(
