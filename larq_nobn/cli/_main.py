@@ -52,7 +52,7 @@ def main(ctx: click.Context) -> None:
     From PyTorch:     larq-nobn import best.pth.tar recu.keras --source recu
     """
     quiet()
-    # At its end Python looks for circles in all that TensorFlow brought: most of a second.
+    # Python would end by looking for circles in all of TensorFlow: most of a second.
     atexit.register(gc.freeze)
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
