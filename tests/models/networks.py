@@ -153,9 +153,7 @@ STEPPED = {
     MeliusNet29: ["nobn"],
     QuickNetSmall: ["nobn"],
     # In place of the rectifier within a binary convolution; components behind the blur.
-    QuickNet: [
-        *("none", "filter_response", "proxy", "evonorm", "independent_component")
-    ],
+    QuickNet: ["none", "filter_response", "proxy", "evonorm", "independent_component"],
     QuickNetLarge: ["nobn"],
 }
 
