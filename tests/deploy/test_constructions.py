@@ -1,10 +1,6 @@
-"""What people build with Larq: all that is binary stays so.
+"""What people build with Larq: all that is binary stays so, or is refused in words."""
 
-Single layers of every kind are in `prepare/rewrites/test_layers.py`, those without a
-binary kernel in `test_allow_float.py`.
-"""
-
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,12 +9,13 @@ import numpy as np
 import pytest
 from deploy.nets import binary_conv, chain, images, scrambled
 from larq_nobn._keras import keras
-from larq_nobn.deploy import Runner, convert
+from larq_nobn.deploy import ConversionError, Runner, convert
 
 pytestmark = pytest.mark.convert
 layers = keras.layers
 MAP = (4, 4, 8)
 SIGNS = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
+TWO = {"input_quantizer": "ste_sign", "depthwise_quantizer": "ste_sign"}
 CLIPPED = {**SIGNS, "kernel_constraint": "weight_clip", "use_bias": False}
 FIRST = {name: CLIPPED[name] for name in CLIPPED if name != "input_quantizer"}
 
@@ -111,17 +108,53 @@ class Construction:
     Arguments:
         build: Makes a model.
         binary: How many binary convolutions its file holds: all that are binary.
+        in_float: Classes of layers that have no binary kernel.
         options: Of `convert`.
     """
 
     build: Callable[[], keras.Model]
     binary: int
+    in_float: Sequence[str] = ()
     options: dict[str, Any] = field(default_factory=dict)
+
+
+def without_kernel(layer, before=()):
+    """A layer that has no binary kernel, behind one that has."""
+    rows = [binary_conv(8), norm(), *before, layer]
+    return Construction(lambda: in_a_row(*rows), 1, (type(layer).__name__,))
 
 
 TABLE = {
     "MNIST tutorial": Construction(mnist_tutorial, 4),
     "CIFAR-10 tutorial": Construction(cifar_tutorial, 7),
+    "1D": Construction(
+        lambda: in_a_row(
+            quantized("Conv1D", 8, 3, padding="causal"),
+            norm(),
+            quantized("Conv1D", 4, 3),
+            shape=(9, 8),
+        ),
+        2,
+    ),
+    "groups": Construction(lambda: in_a_row(binary_conv(8, groups=4)), 4),
+    "inputs of 0 and 1": Construction(
+        lambda: in_a_row(binary_conv(8, input_quantizer="ste_heaviside")), 1
+    ),
+    "dense layers alone": Construction(
+        lambda: in_a_row(
+            quantized("Dense", 32), norm(), quantized("Dense", 4), shape=(20,)
+        ),
+        2,
+    ),
+    "zeros around small maps": Construction(
+        lambda: in_a_row(layers.MaxPooling2D(4), binary_conv(8, pad_values=0.0)), 1
+    ),
+    "up-sampling": Construction(
+        lambda: in_a_row(
+            binary_conv(8), norm(), layers.UpSampling2D(2), binary_conv(4)
+        ),
+        2,
+    ),
     "U-Net": Construction(lambda: built(u_net), 3),
     "squeeze and excite": Construction(lambda: built(squeeze_and_excite), 1),
     "Lambda": Construction(
@@ -132,19 +165,33 @@ TABLE = {
     ),
     "dynamic size": Construction(dynamic, 2, options={"input_shape": MAP}),
     "subclassed": Construction(subclassed, 2),
+    "ternary": without_kernel(binary_conv(8, kernel_quantizer="ste_tern")),
+    "DoReFa": without_kernel(binary_conv(8, input_quantizer=lq.quantizers.DoReFa(2))),
+    "depthwise": without_kernel(lq.layers.QuantDepthwiseConv2D(3, **TWO)),
+    "separable": without_kernel(
+        lq.layers.QuantSeparableConv2D(8, 3, pointwise_quantizer="ste_sign", **TWO)
+    ),
+    "transposed": without_kernel(quantized("Conv2DTranspose", 8, 3)),
+    "3D": without_kernel(
+        quantized("Conv3D", 2, 3), before=[layers.Reshape((4, 4, 8, 1))]
+    ),
 }
 
 
 @pytest.mark.parametrize("name", TABLE)
 def test_all_that_is_binary_stays_binary_and_computes_the_same(name, tmp_path):
     row = TABLE[name]
-    model, path = row.build(), tmp_path / "m.tflite"
-    size = (
-        row.options.get("input_shape") or getattr(model, "input_shape", (0, *MAP))[1:]
-    )
+    model, path, options = row.build(), tmp_path / "m.tflite", dict(row.options)
+    if row.in_float:
+        with pytest.raises(ConversionError, match=f"{row.in_float[0]}|'ste_sign'"):
+            convert(model, path)
+        assert not any(tmp_path.iterdir())
+        options["allow_float"] = True
+    size = options.get("input_shape") or getattr(model, "input_shape", (0, *MAP))[1:]
     x = images(32, size)
-    report = convert(model, path, data=x, **row.options)
+    report = convert(model, path, data=x, **options)
     assert report.lce_bconv2d == report.binary_layers == row.binary
+    assert [layer["kind"] for layer in report.in_float] == list(row.in_float)
     found, expected = Runner(path.read_bytes())(x), np.asarray(model(x))
     off = np.abs(found - expected).reshape(32, -1).max(axis=1)
     # But for signs within rounding of 0.
