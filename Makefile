@@ -21,12 +21,13 @@ PYTEST_WORKERS ?= 2
 THREADS = TF_NUM_INTRAOP_THREADS=1 TF_NUM_INTEROP_THREADS=1 OMP_NUM_THREADS=1
 # What XLA compiles runs for a few steps.
 EFFORT = XLA_FLAGS=--xla_backend_optimization_level=0
-# Many processes are started, each of which would compile the sources anew.
-KEPT = PYTHONDONTWRITEBYTECODE=
-PYTEST = $(THREADS) $(EFFORT) $(KEPT) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q
+PYTEST = $(THREADS) $(EFFORT) $(BIN)/python -m pytest -n $(PYTEST_WORKERS) -q
 METHODS = tests/quantizers tests/layers tests/optimizers tests/graph tests/calibration \
 	tests/test_contract.py tests/test_contract_dtypes.py tests/test_regularizers.py \
 	tests/test_initializers.py tests/test_diagnostics.py tests/test_architecture.py
+
+# Many processes are started, each of which would compile the sources anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo quick test lint examples docs check-docs evidence package compat clean
 

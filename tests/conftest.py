@@ -4,13 +4,6 @@ from pathlib import Path
 
 import pytest
 
-# Looking for garbage takes a twelfth of the time where it looks through all that
-# TensorFlow brings, too: what is there when the tests begin is never looked at, and the
-# end of a process takes what is left along. Graphs, which hold themselves in circles,
-# are still found.
-gc.disable()
-atexit.register(gc.freeze)
-
 # TensorFlow reads the source of Larq's layers anew for each network: up to a fifth of
 # the time of these folders, whose networks have no control flow in Python. What users
 # run, the contract of each class, training and the commands, is tested with that, and
@@ -37,6 +30,11 @@ def pytest_configure(config):
     But not where processes of pytest's own run the tests, and this one only waits.
     """
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        # Looking for garbage takes 7 % of the time where it looks through all that
+        # TensorFlow brings, too: what is there when the tests begin is never looked at,
+        # nor what is left at the end. Graphs, which hold themselves in circles, are.
+        gc.disable()
+        atexit.register(gc.freeze)
         import larq_nobn  # noqa: F401
 
 

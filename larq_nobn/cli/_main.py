@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
-
 import click
 
 from .._version import __version__
@@ -52,8 +49,6 @@ def main(ctx: click.Context) -> None:
     From PyTorch:     larq-nobn import best.pth.tar recu.keras --source recu
     """
     quiet()
-    # Python would end by looking for circles in all of TensorFlow: most of a second.
-    atexit.register(gc.freeze)
     if ctx.invoked_subcommand is None:
         click.echo(ctx.get_help())
 

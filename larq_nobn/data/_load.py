@@ -225,7 +225,7 @@ def _varies(augment: bool | str, reflect: bool) -> bool:
 def _passes(
     batches: Batches, first: int, step: int, info: DatasetInfo
 ) -> tf.data.Dataset:
-    """Makes each pass the batches of the next epoch, counting from `first`."""
+    """Makes each pass the next epoch's batches, counting from `first`, normalized."""
     numbers = itertools.count(first)
 
     def number(_: tf.Tensor) -> tf.Tensor:

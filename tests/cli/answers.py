@@ -1,6 +1,9 @@
-"""What an answer to bad input looks like."""
+"""What commands answer, to bad input too."""
 
 from __future__ import annotations
+
+import json
+from collections.abc import Callable
 
 from click.testing import Result
 
@@ -13,3 +16,10 @@ def one_sentence(result: Result) -> str:
     assert result.stderr.startswith("Error: ")
     assert "Traceback" not in result.output
     return result.stderr.strip()
+
+
+def predictions(invoke: Callable[..., Result], *arguments: object) -> list[dict]:
+    """Returns what `predict` says of each picture."""
+    result = invoke("predict", *arguments, "--json", "-")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)

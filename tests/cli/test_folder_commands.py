@@ -8,7 +8,7 @@ from pathlib import Path
 import larq_nobn as nobn
 import numpy as np
 import pytest
-from cli.answers import one_sentence
+from cli.answers import one_sentence, predictions
 from cli.conftest import Invoke
 from larq_nobn.cli import _demo, _models
 from PIL import Image
@@ -86,10 +86,7 @@ def test_from_pictures_to_a_file(pictures: Path, invoke: Invoke, tmp_path: Path)
     known = {image.tobytes() for image in small}
     assert all(image.tobytes() in known for image in images[:, np.newaxis])
     # Run and file say the same of each picture.
-    said, by_file = (
-        json.loads(invoke("predict", model, pictures, "--json", "-").stdout)
-        for model in (run, file)
-    )
+    said, by_file = (predictions(invoke, model, pictures) for model in (run, file))
     assert len(said) == 40
     for ours, theirs in zip(said, by_file, strict=True):
         assert ours["file"] == theirs["file"]

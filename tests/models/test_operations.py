@@ -51,29 +51,23 @@ def test_dense_networks_need_as_many_as_with_batch_norm(builder):
     assert sum(in_float(free).values()) == sum(in_float(normalized).values())
 
 
-def small(operations):
-    """Without operations that do not occur."""
-    return {op: count for op, count in operations.items() if count}
-
-
 def blocks_of_reactnet(blocks):
     """The shift of a sign, the shortcut and the PReLU; the stem holds the first shift.
 
     Where the stage changes, the shortcut is an average and a 1x1 convolution.
     """
     count, changes = sum(blocks), len(blocks) - 1
-    return small(
-        {
-            "ADD": 2 * count - 1,
-            "AVERAGE_POOL_2D": changes,
-            "CONV_2D": 1 + changes,
-            "FULLY_CONNECTED": 1,
-            "LceBconv2d": count,
-            "LceQuantize": count,
-            "MEAN": 1,
-            "PRELU": count,
-        }
-    )
+    operations = {
+        "ADD": 2 * count - 1,
+        "AVERAGE_POOL_2D": changes,
+        "CONV_2D": 1 + changes,
+        "FULLY_CONNECTED": 1,
+        "LceBconv2d": count,
+        "LceQuantize": count,
+        "MEAN": 1,
+        "PRELU": count,
+    }
+    return {op: number for op, number in operations.items() if number}
 
 
 @pytest.mark.parametrize("normalization", ["nobn", "batch_norm"])
