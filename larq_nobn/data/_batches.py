@@ -125,6 +125,17 @@ def cut(batches: tf.data.Dataset, share: Share) -> tf.data.Dataset:
     return batches.flat_map(of_batch)
 
 
+def untuned(found: tf.data.Dataset) -> tf.data.Dataset:
+    """Numbers of threads and buffers stay as they begin: all cores, and what is needed.
+
+    The thread that would tune them can miss that an iterator ends, whose destructor
+    then waits for its next round: up to a minute, while the process stands still.
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return found.with_options(options)
+
+
 def _bounds(size: tf.Tensor, replica: tf.Tensor, replicas: int) -> slice:
     """Whose part is where, also in a batch that leaves some with less or nothing."""
     return slice(replica * size // replicas, (replica + 1) * size // replicas)

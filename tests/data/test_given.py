@@ -65,6 +65,7 @@ def test_streams_come_as_they_are(size: int | None):
     assert (info.classes, info.train_examples, info.mean) == (3, 20, ())
     assert (len(train), len(test), len(few)) == (2, 3, 1)
     assert few.element_spec[0].shape == (20, 6, 8, 3)
+    assert few.options().autotune.enabled is False  # as in `test_load.py`
     images, labels = zip(*test.as_numpy_iterator(), strict=True)
     assert_array_equal(np.concatenate(images), FLOATS)
     assert_array_equal(np.concatenate(labels), LABELS)

@@ -34,6 +34,13 @@ def plain() -> np.ndarray:
     return content(load("digits", "test", 355))[0]
 
 
+def test_no_thread_tunes_it_that_may_miss_its_end():
+    # As training takes it on from the middle of an epoch, too.
+    assert load("digits", "train", 32).options().autotune.enabled is False
+    taken_on = load("digits", "train", 32, step=2).repeat()
+    assert taken_on.options().autotune.enabled is False
+
+
 @pytest.fixture(scope="module")
 def varied() -> np.ndarray:
     """The same, varied as in training."""
