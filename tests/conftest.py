@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-# TensorFlow reads the source of Larq's layers anew for each network: up to a fifth of
-# the time of these folders, whose networks have no control flow in Python. What users
-# run, the contract of each class, training and the commands, is tested with that, and
-# so is the conversion of models that are the user's own code.
+# Without AutoGraph. What users run, the contract of each class, the commands and whole
+# trainings, is tested with it, and so is the conversion of models that are the user's
+# own code.
 _FOLDERS = (
     "calibration",
     "deploy",
@@ -19,8 +18,9 @@ _FOLDERS = (
     "models",
     "quantizers",
     "surgery",
+    "training",
 )
-_OWN_CODE = "test_traced.py"
+_WITH_IT = ("test_traced.py", "test_run.py", "test_step.py")
 _TESTS = Path(__file__).parent
 
 
@@ -36,6 +36,18 @@ def pytest_configure(config):
         gc.disable()
         atexit.register(gc.freeze)
         import larq_nobn  # noqa: F401
+        import lighter
+
+        lighter.keep_no_stacks()
+        lighter.tune_no_datasets()
+
+
+def pytest_collection_modifyitems(items):
+    """Long tests come first, so that no process waits for one at the end.
+
+    Those that fork others off are then in one process, which starts a single server.
+    """
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
 def pytest_collection_finish():
@@ -47,9 +59,9 @@ def pytest_collection_finish():
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     folder = item.path.relative_to(_TESTS).parts[0]
-    if folder not in _FOLDERS or item.path.name == _OWN_CODE:
+    if folder not in _FOLDERS or item.path.name in _WITH_IT:
         return (yield)
-    from tensorflow.python.autograph.core.ag_ctx import ControlStatusCtx, Status
+    import lighter
 
-    with ControlStatusCtx(Status.DISABLED):
+    with lighter.without_autograph():
         return (yield)

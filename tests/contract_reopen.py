@@ -11,7 +11,6 @@ import traceback
 from pathlib import Path
 
 import numpy as np
-import tensorflow as tf
 from larq_nobn._keras import keras
 
 SUFFIXES = (".keras", ".h5", ".saved_model")
@@ -53,7 +52,6 @@ def outputs(model, arrays):
     return [np.asarray(each) for each in [*found, *model.losses]]
 
 
-@tf.autograph.experimental.do_not_convert  # which takes most of the time
 def main(folder):
     for path in sorted(folder.iterdir()):
         if path.suffix not in SUFFIXES:

@@ -77,10 +77,13 @@ def _in_the_child(
     environment: dict[str, str],
     outputs: list[Path],
 ) -> None:
+    import lighter
+
     for number, path in enumerate(outputs, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     os.environ.clear()
     os.environ.update(environment)
+    lighter.without_autograph().__enter__()
     if isinstance(script, Path):
         sys.argv = [str(script), *arguments]
         runpy.run_path(str(script), run_name="__main__")

@@ -6,10 +6,7 @@ import fresh
 _BEGIN = """
 import larq_nobn
 import tensorflow as tf
-from tensorflow.python.autograph.core.ag_ctx import ControlStatusCtx, Status
 
-# As in `conftest.py`: no source is read anew.
-ControlStatusCtx(Status.DISABLED).__enter__()
 cpu = tf.config.list_physical_devices("CPU")[0]
 halves = [tf.config.LogicalDeviceConfiguration()] * 2
 tf.config.set_logical_device_configuration(cpu, halves)

@@ -34,7 +34,6 @@ def placed(case):
     return nodes, arrays, made(nodes if len(nodes) > 1 else nodes[0])
 
 
-@tf.autograph.experimental.do_not_convert  # which takes most of the time
 def everything():
     """All rows side by side in one model, with two examples and their targets."""
     nodes, arrays, outputs = [], [], []

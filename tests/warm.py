@@ -1,14 +1,17 @@
 """What most processes of `fresh` would do first, done before they are forked off.
 
-AutoGraph keeps what it made of a function, and a network in a graph of its own shows it
-most of them. TensorFlow itself has not begun to work then: its devices, its clusters
-and its random state are still to be chosen.
+Python and TensorFlow find much a second time that a network in a graph of its own makes
+them look up. TensorFlow has not begun to work then: its devices, its clusters and its
+random state are still to be chosen.
 """
 
 import larq_nobn as nobn
+import lighter
 import sklearn.datasets  # noqa: F401  (the digits)
 import tensorflow as tf
 
+lighter.keep_no_stacks()
+lighter.tune_no_datasets()
 with tf.Graph().as_default():
     _network = nobn.models.ReActNet18((8, 8, 1), 10, width=2, blocks=(1,))
     _logits = _network(tf.zeros((1, 8, 8, 1)), training=True)

@@ -10,7 +10,6 @@ from pathlib import Path
 import larq_nobn as nobn
 import larq as lq
 import numpy as np
-import tensorflow as tf
 from larq_nobn._keras import keras
 
 SUFFIXES = (".keras", ".h5", ".saved_model")
@@ -69,7 +68,6 @@ def seen(model):
     return [*outputs, *model.get_weights()]
 
 
-@tf.autograph.experimental.do_not_convert  # which takes most of the time
 def main(folder):
     for suffix in SUFFIXES:
         model = keras.models.load_model(folder / f"network{suffix}")

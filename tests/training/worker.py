@@ -11,7 +11,6 @@ from pathlib import Path
 
 import larq_nobn  # noqa: F401  (first of all: it selects legacy Keras)
 import numpy as np
-import tensorflow as tf
 from larq_nobn import training
 from larq_nobn._keras import keras
 from larq_nobn.training.folder import _record, position_kept
@@ -94,7 +93,6 @@ def _miss_soon() -> None:
     )
 
 
-@tf.autograph.experimental.do_not_convert  # as in `replicas.py`: no source is read
 def main(folder: Path, index: int) -> None:
     """Trains, is stopped, goes on; then the second worker crashes on the first."""
     _miss_soon()

@@ -35,7 +35,7 @@ def test_wide_constants_behind_a_binary_convolution_are_named(shape, multiply):
 @pytest.mark.parametrize(
     "between",
     [
-        Constant((32,), True),
+        Constant((32,), True, name="between"),
         layers.BatchNormalization(),
         layers.ReLU(),
         layers.ReLU(6),
