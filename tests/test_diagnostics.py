@@ -131,7 +131,7 @@ def by_hand(features, kernel, labels):
 
 def assert_found(found, expected, rtol=1e-5):
     for name, value in expected.items():
-        assert_allclose(getattr(found, name), value, rtol=rtol, err_msg=name)
+        assert_allclose(getattr(found, name), value, rtol=rtol, atol=1e-9, err_msg=name)
 
 
 @pytest.mark.parametrize(
