@@ -12,6 +12,8 @@ from multiprocessing import forkserver
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import lighter
+
 _CONTEXT = multiprocessing.get_context("forkserver")
 
 
@@ -77,8 +79,6 @@ def _in_the_child(
     environment: dict[str, str],
     outputs: list[Path],
 ) -> None:
-    import lighter
-
     for number, path in enumerate(outputs, 1):
         os.dup2(os.open(path, os.O_WRONLY | os.O_CREAT), number)
     os.environ.clear()
