@@ -638,6 +638,13 @@ FAULTS = (
         ("tests/data/test_load.py", "tests/data"),
     ),
     Fault(
+        "load: a thread tunes it",
+        "data",
+        "options.autotune.enabled = False",
+        "options.autotune.enabled = True",
+        ("tests/data/test_load.py", "tests/data"),
+    ),
+    Fault(
         "cifar10: rows and columns swapped",
         "data",
         "return planes.transpose(0, 2, 3, 1), records[:, 0]",
