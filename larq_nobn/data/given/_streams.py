@@ -73,7 +73,7 @@ class Streams:
                 tf.data.AUTOTUNE,
             )
             .apply(tf.data.experimental.assert_cardinality(steps))
-            .prefetch(tf.data.AUTOTUNE)
+            .prefetch(2)
         )
 
     def _image_shape(self, split: str) -> tuple[int, int, int]:
