@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-# Without AutoGraph. What users run, the contract of each class, the commands and whole
-# trainings, is tested with it, and so is the conversion of models that are the user's
+# Without AutoGraph. What users run, the contract of each class, training and the
+# commands, is tested with it, and so is the conversion of models that are the user's
 # own code.
 _FOLDERS = (
     "calibration",
@@ -18,9 +18,8 @@ _FOLDERS = (
     "models",
     "quantizers",
     "surgery",
-    "training",
 )
-_WITH_IT = ("test_traced.py", "test_run.py", "test_step.py")
+_OWN_CODE = "test_traced.py"
 _TESTS = Path(__file__).parent
 
 
@@ -43,10 +42,7 @@ def pytest_configure(config):
 
 
 def pytest_collection_modifyitems(items):
-    """Long tests come first, so that no process waits for one at the end.
-
-    Those that fork others off are then in one process, which starts a single server.
-    """
+    """Long tests come first, so that no process waits for one at the end."""
     items.sort(key=lambda item: item.get_closest_marker("slow") is None)
 
 
@@ -59,7 +55,7 @@ def pytest_collection_finish():
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_protocol(item):
     folder = item.path.relative_to(_TESTS).parts[0]
-    if folder not in _FOLDERS or item.path.name in _WITH_IT:
+    if folder not in _FOLDERS or item.path.name == _OWN_CODE:
         return (yield)
     import lighter
 

@@ -131,7 +131,7 @@ def by_hand(features, kernel, labels):
 
 def assert_found(found, expected, rtol=1e-5):
     for name, value in expected.items():
-        assert_allclose(getattr(found, name), value, rtol=rtol, atol=1e-9, err_msg=name)
+        assert_allclose(getattr(found, name), value, rtol=rtol, err_msg=name)
 
 
 @pytest.mark.parametrize(
@@ -222,6 +222,7 @@ def test_every_form_of_data_gives_the_same():
 
 
 def test_a_quantized_head_is_looked_at_behind_its_quantizers():
+    keras.utils.set_random_seed(0)  # of other signs, a cosine may be 0 but for rounding
     head = lq.layers.QuantDense(
         3, name="head", input_quantizer=nobn.quantizers.RSign(),
         kernel_quantizer=nobn.quantizers.ScaledStdSign(),

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from .._checks import check_choice, check_flag, check_integer, check_number
 from . import _imagenet
-from ._batches import WHOLE, Batches, Share, batches, cut, untuned
+from ._batches import WHOLE, Batches, Share, batches, cut, prefetched
 from ._kept import CACHES
 from ._labels import chosen_of, labelled
 from ._open import ImageNet, Size, check_size, open_dataset
@@ -152,7 +152,7 @@ def load(
         found = cut(dataset.batches(split, batch_size), share)
         if step:
             found = found.skip(step * share[1]).concatenate(found.repeat())
-        return untuned(found)
+        return prefetched(found)
 
     info = like or dataset.info(size)
     if isinstance(dataset, ImageNet):
@@ -187,7 +187,7 @@ def load(
     if not step:
         length = tf.data.experimental.assert_cardinality(steps * share[1])
         found = found.apply(length)
-    return untuned(found.prefetch(2))
+    return prefetched(found)
 
 
 def normalized(images: tf.Tensor, info: DatasetInfo) -> tf.Tensor:

@@ -67,14 +67,10 @@ class Streams:
         part = part.batch(batch_size, drop_remainder=split == "train")
         count = self._counts[split]
         steps = count // batch_size if split == "train" else -(-count // batch_size)
-        return (
-            part.map(
-                lambda x, y: (tf.cast(x, tf.float32), tf.cast(y, tf.int64)),
-                tf.data.AUTOTUNE,
-            )
-            .apply(tf.data.experimental.assert_cardinality(steps))
-            .prefetch(2)
-        )
+        return part.map(
+            lambda x, y: (tf.cast(x, tf.float32), tf.cast(y, tf.int64)),
+            tf.data.AUTOTUNE,
+        ).apply(tf.data.experimental.assert_cardinality(steps))
 
     def _image_shape(self, split: str) -> tuple[int, int, int]:
         return tuple(self._parts[split].element_spec[0].shape[-3:])
