@@ -114,8 +114,13 @@ class BinaryWeightMonitor(EpochMonitor):
         if known != [id(variable.latent_variable) for variable in variables]:
             self._kernels = [QuantizedKernel(variable) for variable in variables]
             self._axes = _filter_axes(self.model, variables)
-            self._look = tf.function(self._compare, autograph=False)
+            self._look = None
         blank = [tf.zeros(variable.shape, tf.bool) for variable in variables]
+        if self._look is None:
+            # Called as a tf.function, those of many models would be taken for one that
+            # is traced again and again, of which TensorFlow warns.
+            look = tf.function(self._compare, autograph=False)
+            self._look = look.get_concrete_function(blank)
         self._signs = self._look(blank)[0]
 
     def measure(self) -> dict[str, float]:

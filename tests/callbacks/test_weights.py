@@ -62,6 +62,14 @@ def test_laplacian_weights_are_dead_with_probability_2_minus_2_tau(tau):
     assert found == pytest.approx(2 - 2 * tau, abs=0.01)  # 5 standard deviations
 
 
+def test_one_model_after_the_other_is_watched_without_a_warning(caplog):
+    for _ in range(12):
+        monitor = started(one_layer(dense("ste_sign")))
+        epoch(monitor)
+        del monitor
+    assert "retracing" not in caplog.text
+
+
 def test_dead_weights_are_those_that_recu_gives_no_gradient():
     quantizer = nobn.quantizers.ReCU(tau=0.8)
     kernel = tf.Variable(RNG.normal(size=(30, 1)).astype("float32"))
