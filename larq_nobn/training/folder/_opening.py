@@ -14,6 +14,7 @@ from typing import Any
 
 from ... import data
 from ..._keras import keras
+from ..._larq import without_starvation_warning
 
 _TRUSTED = ("keras", "tf_keras", "larq", "larq_nobn", "builtins")
 
@@ -167,7 +168,8 @@ def open_model(path: str | os.PathLike, compile: bool = False) -> keras.Model:
         ) from error
     _refuse_code(file, config)
     try:
-        return keras.models.load_model(file, compile=compile, safe_mode=True)
+        with without_starvation_warning():
+            return keras.models.load_model(file, compile=compile, safe_mode=True)
     except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
         raise ValueError(
             f"{file} cannot be opened as a Keras model: {_first_line(error)}"
