@@ -24,6 +24,7 @@ RATES = (1e-3, 2e-3, 3e-3, 5e-3)
 
 def settings(normalization="nobn", recipe=None, **chosen):
     """Width 16 and 16-bit floats, which two processor cores manage."""
+    recipe = recipe or ("nobn" if normalization == "nobn" else "plain")
     chosen = {"width": 16, "precision": "mixed_bfloat16", **chosen}
     return nobn.training.RunSettings.from_recipe(
         recipe, normalization=normalization, **chosen
@@ -120,13 +121,13 @@ def micro(seed):
 
 
 def methods(seed):
-    """Every normalization, and behind batch norm every kernel, in one epoch."""
-    for normalization in nobn.models.NORMALIZATIONS:
-        yield f"{normalization}-{seed}", settings(normalization, epochs=1, seed=seed)
+    """Every normalization by its own recipe, and behind batch norm every kernel."""
+    for name in nobn.models.NORMALIZATIONS:
+        yield f"{name}-{seed}", settings(name, name, epochs=5, seed=seed)
     for kernel in nobn.training.KERNELS:
         yield (
             f"batch_norm-{kernel}-{seed}",
-            settings("batch_norm", epochs=1, kernel=kernel, seed=seed),
+            settings("batch_norm", "batch_norm", epochs=5, kernel=kernel, seed=seed),
         )
 
 

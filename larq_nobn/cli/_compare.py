@@ -45,7 +45,7 @@ from .arguments import Grouped, Several
     click.option(
         "--recipes",
         type=Several(str),
-        show_default="nobn for that normalization, plain for the others",
+        show_default="that of the normalization",
         help="Recipes to compare; any other option of this group changes a setting.",
     ),
     *WHAT,

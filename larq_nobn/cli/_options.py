@@ -53,7 +53,7 @@ def recipe_option(command: Any) -> Any:
     return click.option(
         "--recipe",
         type=click.Choice(list(training.RECIPES)),
-        show_default="nobn for that normalization, plain for the others",
+        show_default="that of the normalization",
         help="Preset of all settings in this group; any other option changes one.",
     )(command)
 

@@ -67,7 +67,7 @@ def test_a_grid_has_every_combination():
     found = cells["nobn-2-3"]
     assert (found.normalization, found.batch_size, found.seed) == ("nobn", 2, 3)
     assert (found.recipe, found.width) == ("nobn", 4)
-    assert cells["batch_norm-2-0"].recipe == "plain"
+    assert cells["batch_norm-2-0"].recipe == "batch_norm"
 
 
 def test_further_lists_are_part_of_the_name():

@@ -10,6 +10,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
+from larq_nobn.graph import ModelError
 from larq_nobn.training import RECIPES, Recipe, RunSettings
 from larq_nobn.training.run._optimizer import optimizer_for, schedule_for
 from larq_nobn.training.run._stages import carry
@@ -64,8 +65,35 @@ def test_every_recipe_of_nobn_fits_every_network(model: str):
 
 def test_the_recipe_follows_the_normalization():
     assert RunSettings.from_recipe().recipe == "nobn"
-    assert RunSettings.from_recipe(normalization="batch_norm").recipe == "plain"
-    assert not RunSettings.from_recipe("nobn", normalization="none").calibrate
+    for normalization in nobn.models.NORMALIZATIONS:
+        settings = RunSettings.from_recipe(normalization=normalization)
+        assert (settings.recipe, settings.normalization) == (normalization,) * 2
+    with pytest.raises(ValueError, match="normalization='small' is not known"):
+        RunSettings.from_recipe(normalization="small")
+
+
+# By hand: whose signs or activations have shifts, and what looks at the batch.
+@pytest.mark.parametrize("model", sorted(nobn.models.BUILDERS))
+def test_a_recipe_calibrates_what_it_can(model: str):
+    calibrated = [
+        name
+        for name in nobn.models.NORMALIZATIONS
+        if RunSettings.from_recipe("nobn", model=model, normalization=name).calibrate
+    ]
+    shifted = ["none", "nobn", "filter_response", "proxy", "group", "evonorm"]
+    wanted = shifted if model.startswith("ReActNet") else ["nobn"]
+    assert sorted(calibrated) == sorted(wanted)
+
+
+@pytest.mark.parametrize("model", ["ReActNet18", "BiRealNet18", "ResNet20", "VGGSmall"])
+def test_networks_with_shifts_are_those_that_can_be_calibrated(model: str):
+    network = nobn.models.BUILDERS[model]((32, 32, 3), 10, "none", width=4)
+    images = np.random.default_rng(0).normal(size=(4, 32, 32, 3)).astype("float32")
+    if model == "ReActNet18":
+        nobn.calibrate(network, images)
+    else:
+        with pytest.raises(ModelError, match="no shift, gain or bias"):
+            nobn.calibrate(network, images)
 
 
 def test_what_is_chosen_goes_before_the_recipe():
@@ -118,8 +146,13 @@ def test_recipes_outside_what_is_allowed(wrong: dict, sentence: str):
         ({"network": {"beta": 1}}, "'beta', which ReActNet18 does not know. .*alpha"),
         ({"kernel": "recu"}, "kernel='recu' needs a normalization"),
         (
-            {"calibrate": True, "normalization": "none"},
-            "calibrate=True sets .* but normalization='none'",
+            {"calibrate": True, "normalization": "kalman"},
+            "calibrate=True finds nothing to set in ReActNet18 with "
+            "normalization='kalman'",
+        ),
+        (
+            {"calibrate": True, "normalization": "group", "model": "VGGSmall"},
+            "calibrate=True finds nothing to set in VGGSmall",
         ),
         ({"recipe": "best"}, "recipe='best' is not known. .*two_stage"),
     ],

@@ -13,3 +13,5 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
     **models.BUILDERS,
     "FloatResNet": float_resnet,
 }
+# Those whose signs and activations have shifts under every normalization.
+SHIFTED = frozenset({"ReActNet18", "ReActNetA"})

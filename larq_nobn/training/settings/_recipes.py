@@ -20,9 +20,21 @@ _NOBN = Recipe(
     },
 )
 
+# Of what looks at no batch, benchmarks/tuning.py: kernels that do not see the mean of
+# their input, and signs that start in the middle of theirs.
+_CENTRED = Recipe(calibrate=True, kernel="scaled_std_sign")
+
 RECIPES: dict[str, Recipe] = {
     "plain": _PLAIN,
     "nobn": _NOBN,
+    "batch_norm": replace(_PLAIN, learning_rate=3e-3),
+    "none": replace(_CENTRED, learning_rate=3e-3),
+    "filter_response": _CENTRED,
+    "proxy": replace(_CENTRED, learning_rate=3e-3),
+    "group": _CENTRED,
+    "kalman": _PLAIN,
+    "independent_component": _PLAIN,
+    "evonorm": replace(_CENTRED, learning_rate=3e-3),
     "two_stage": replace(_NOBN, stages=2),
     "distillation": replace(_NOBN, teacher="train"),
     # Chen et al. 2021, arXiv:2104.08215, for CIFAR with labels in place of a teacher.

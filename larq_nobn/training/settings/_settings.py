@@ -15,7 +15,7 @@ from ..._checks import (
     check_number,
 )
 from ._init import OWN, check_init, content_hash
-from ._networks import NETWORKS
+from ._networks import NETWORKS, SHIFTED
 from ._recipe import Recipe
 from ._recipes import RECIPES
 
@@ -138,13 +138,13 @@ class RunSettings(Recipe):
                     f"network={dict(self.network)} has {name!r}, which {self.model} "
                     f"does not know. Choose from {', '.join(known)}."
                 )
-        free = self.normalization == "nobn"
-        if self.calibrate and not free:
+        if self.calibrate and not _can_calibrate(self.model, self.normalization):
             raise ValueError(
-                "calibrate=True sets shifts and gains of networks without batch norm, "
-                f"but normalization={self.normalization!r}. Leave it out."
+                f"calibrate=True finds nothing to set in {self.model} with "
+                f"normalization={self.normalization!r}: it sets shifts and gains where "
+                "no statistics of a batch are in between. Leave it out."
             )
-        if self.kernel is not None and free:
+        if self.kernel is not None and self.normalization == "nobn":
             raise ValueError(
                 f"kernel={self.kernel!r} needs a normalization behind the convolution, "
                 "but those of 'nobn' scale their own kernels. Choose batch_norm or "
@@ -171,8 +171,8 @@ class RunSettings(Recipe):
         model it is the network of `init`.
 
         Arguments:
-            name: One of `RECIPES`; None for `"nobn"` where the normalization is that,
-                and for `"plain"` elsewhere.
+            name: One of `RECIPES`; None for the one that has the name of the
+                normalization, and for `"plain"` with the model `"init"`.
             **chosen: Any of the settings; `network` adds to what the recipe says.
 
         Raises:
@@ -187,18 +187,29 @@ class RunSettings(Recipe):
             chosen.setdefault("model", OWN)
         if chosen.get("model") == OWN:
             chosen.setdefault("normalization", None)
-        free = chosen.get("normalization", "nobn") == "nobn"
+        normalization = chosen.get("normalization", cls.normalization)
         if name is None:
-            name = "nobn" if free else "plain"
+            known = normalization in models.NORMALIZATIONS
+            name = normalization if known else "plain"
         recipe = RECIPES[check_choice("recipe", name, RECIPES)]
         values = {each.name: getattr(recipe, each.name) for each in fields(Recipe)}
         model = chosen.get("model", cls.model)
         check_choice("model", model, (*NETWORKS, OWN))
-        known = builder_options(model)
-        network = {k: v for k, v in recipe.network.items() if k in known}
-        values["calibrate"] = recipe.calibrate and free and not chosen.get("init")
+        options = builder_options(model)
+        network = {k: v for k, v in recipe.network.items() if k in options}
+        values["calibrate"] = (
+            recipe.calibrate
+            and _can_calibrate(model, normalization)
+            and not chosen.get("init")
+        )
         network |= chosen.pop("network", {})
         return cls(**{**values, **chosen, "network": network, "recipe": name})
+
+
+def _can_calibrate(model: str, normalization: str | None) -> bool:
+    """Whether there are gains or shifts to set, and no batch statistics between."""
+    shifted = model in SHIFTED and normalization not in models.BATCH_STATISTICS
+    return normalization == "nobn" or shifted
 
 
 def builder_options(model: str) -> list[str]:

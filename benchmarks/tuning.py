@@ -1,0 +1,134 @@
+"""How each normalization trains best: its learning rate, and what it starts from.
+
+ReActNet-18 of width 16 on CIFAR-10, two epochs, by the recipe `nobn` or `plain`, at
+three learning rates: as built; calibrated; and with the centred kernels of
+`ScaledStdSign`, calibrated too where no statistics of a batch are in between. Trained
+on 45,000 of the training images and measured on the other 5,000; test images have no
+part in it. What comes within a point and a half of the best is trained with a second
+seed, and the mean decides. What is finished is not repeated; the same command given
+twice shares the work between two processes, of which the last to end writes the whole
+table.
+
+    python benchmarks/tuning.py --folder runs/tuning
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import larq_nobn as nobn
+import click
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from _drawing import tuning
+from _results import RESULTS, command, keep_run, machine, versions, write, write_log
+
+RATES = (3e-3, 1e-3, 1e-2)
+FORMS = ("as built", "calibrated", "centred")
+SEEDS = (100, 101)
+CLOSE = 1.5
+HELD_OUT = 5_000
+
+
+def split():
+    """The training images in two parts, each (images, labels)."""
+    found = tfds.as_numpy(tfds.load("cifar10", split="train", batch_size=-1))
+    order = np.random.default_rng(0).permutation(len(found["label"]))
+    kept, held_out = order[HELD_OUT:], order[:HELD_OUT]
+    return [(found["image"][part], found["label"][part]) for part in (kept, held_out)]
+
+
+def candidates(normalization):
+    """Form and learning rate; what nobn starts from is its own."""
+    forms = FORMS
+    if normalization == "nobn":
+        forms = ("calibrated",)
+    elif normalization in nobn.models.BATCH_STATISTICS:
+        forms = ("as built", "centred")
+    return [(form, rate) for form in forms for rate in RATES]
+
+
+def accuracy(folder, output, images, normalization, form, rate, seed):
+    """In % of the held-out images; None if it is not there.
+
+    Without images nothing is trained, and with them not what another process trains.
+    """
+    short = "" if form == "as built" else f"-{form}"
+    run = folder / f"{normalization}-{rate:g}{short}-{seed}"
+    batches = normalization in nobn.models.BATCH_STATISTICS
+    settings = nobn.training.RunSettings.from_recipe(
+        "nobn" if normalization == "nobn" else "plain",
+        normalization=normalization,
+        width=16,
+        precision="mixed_bfloat16",
+        epochs=2,
+        learning_rate=rate,
+        calibrate=form != "as built" and not batches,
+        kernel="scaled_std_sign" if form == "centred" else None,
+        seed=seed,
+    )
+    if images is not None:
+        tf.keras.backend.clear_session()
+        with suppress(nobn.training.RunInUse):
+            nobn.training.train(settings, run, resume=True, data=images)
+    if not (run / "run.json").exists():
+        return None
+    keep_run(run, output / run.name)
+    _, history = nobn.training.load_record(run)
+    reached = round(100 * history[-1]["val_accuracy"], 2)
+    print(run.name, reached, flush=True)
+    return reached
+
+
+def close(found):
+    """The candidates that one seed does not tell from the best, if there are some."""
+    best = max(found.values(), default=0)
+    near = [each for each, reached in found.items() if reached > best - CLOSE]
+    return near if len(near) > 1 else []
+
+
+@click.command()
+@click.option("--folder", type=Path, required=True, help="Where the runs go.")
+@click.option("--train/--no-train", default=True, help="Or only what is finished.")
+@click.option("--output", type=Path, default=RESULTS / "tuning", show_default=True)
+def main(folder, train, output):
+    images = split() if train else None
+    measured = {name: {} for name in nobn.models.NORMALIZATIONS}
+    wanted = {name: candidates(name) for name in measured}
+    for seed in SEEDS:
+        for name, each in ((n, c) for n, of in wanted.items() for c in of):
+            reached = accuracy(folder, output, images, name, *each, seed)
+            if reached is not None:
+                measured[name].setdefault(each, []).append(reached)
+        if train:
+            wanted = {
+                name: close({each: reached[0] for each, reached in found.items()})
+                for name, found in measured.items()
+            }
+    result = {
+        "command": command(),
+        "machine": machine(),
+        "versions": versions(),
+        "held_out": HELD_OUT,
+        "seeds": SEEDS,
+        "accuracies": {
+            name: [
+                {"form": form, "learning_rate": rate, "reached": reached}
+                for (form, rate), reached in measured[name].items()
+            ]
+            for name in measured
+        },
+    }
+    write(result, output / "result.json")
+    show(result, output)
+
+
+def show(result, place):
+    lines = result["command"], __doc__.splitlines()[0], result["machine"]
+    write_log(place, *lines, tables=tuning.tuning(result))
+
+
+if __name__ == "__main__":
+    main()
