@@ -49,8 +49,9 @@ def drawn(name, results):
             f"A page asks for {name!r}, which is no table. Choose from "
             f"{', '.join(TABLES)}."
         )
-    file, draw = TABLES[name]
-    return draw(json.loads((results / file).read_text(encoding="utf-8")))
+    files, draw = TABLES[name]
+    found = [results / file for file in files.split(",")]
+    return draw(*(json.loads(each.read_text(encoding="utf-8")) for each in found))
 
 
 def redrawn(page, results):

@@ -41,6 +41,7 @@ from train_step import alternate, make_step, measure_memory
 
 NORMALIZATIONS = nobn.models.NORMALIZATIONS
 SIZE = (16, 128)  # width and batch of the timed step
+PLAIN = ("plain", "float32", {})  # recipe, precision, and what is changed of it
 DIGITS = {"dataset": "digits", "width": 32, "blocks": (2, 2)}
 TASKS = {
     "CIFAR-10": {"width": 16, "epochs": 1},
@@ -110,7 +111,7 @@ def peak_memory(normalization):
 @click.option("--memory", hidden=True)
 def main(folder, seeds, rounds, output, memory):
     if memory is not None:
-        print(json.dumps(measure_memory(*SIZE, memory, "float32", 0.02)))
+        print(json.dumps(measure_memory(*SIZE, memory, *PLAIN)["peak_mb"]))
         return
     accuracies = {task: {n: [] for n in NORMALIZATIONS} for task in TASKS}
     for seed, task, n in itertools.product(range(seeds), TASKS, NORMALIZATIONS):
@@ -120,7 +121,7 @@ def main(folder, seeds, rounds, output, memory):
         model = nobn.training.load_run(place(folder, "CIFAR-10", n, 0)).model
         operations[n] = float_operations(model, folder / f"{n}.tflite")
         stuck[n] = stuck_channels(model)
-    steps = {n: make_step(*SIZE, n, "float32", 0.02) for n in NORMALIZATIONS}
+    steps = {n: make_step(*SIZE, n, *PLAIN) for n in NORMALIZATIONS}
     seconds = alternate(steps, rounds)
     median = {n: statistics.median(times) for n, times in seconds.items()}
     peak = {n: peak_memory(n) for n in NORMALIZATIONS}

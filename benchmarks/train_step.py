@@ -3,9 +3,12 @@
 ReActNet-18 on 32x32 images as `larq-nobn train` builds it, all in one process, step by
 step in turn, so that whatever else the machine does hits all alike; ratios of medians.
 Peak memory is that of a process of its own each, from before the first step to the end
-of the third.
+of the third, and with it what is there once the step is traced. In turn with the steps
+run two marks: the network's convolutions alone, forward and both ways back; and, given
+a clone of github.com/VITA-Group/BNN_NoBN with PyTorch in its `.venv`, the published
+code.
 
-    python benchmarks/train_step.py
+    python benchmarks/train_step.py --published runs/BNN_NoBN
     python benchmarks/train_step.py --rounds 5 --output runs/look      # a quick look
 """
 
@@ -21,21 +24,25 @@ from pathlib import Path
 
 import click
 from _drawing import cost, pictures
+from _marks import PUBLISHED_WIDTH, Published, convolutions_alone
 from _results import RESULTS, command, machine, quartiles, versions, write, write_log
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 SIZES = {"width 16, batch 128": (16, 128), "width 64, batch 32": (64, 32)}
+# Of these only the memory is measured: a step takes long.
+LARGE = {"width 64, batch 128": (64, 128)}
+LARGE_VARIANTS = ("batch_norm", "none", "nobn")
 UNCLIPPED = {"clip_factor": 0.0}
 UNBALANCED = {"network": {"balanced": False}}
 # name: normalization, recipe, precision, and what is changed of the recipe
 VARIANTS = {
-    "batch_norm": ("batch_norm", "plain", "float32", {}),
-    "none": ("none", "plain", "float32", {}),
+    "batch_norm": ("batch_norm", "batch_norm", "float32", {}),
+    "none": ("none", "none", "float32", {}),
     "nobn": ("nobn", "nobn", "float32", {}),
     "nobn without clipping": ("nobn", "nobn", "float32", UNCLIPPED),
     "nobn without balanced filters": ("nobn", "nobn", "float32", UNBALANCED),
     "nobn, recipe plain": ("nobn", "plain", "float32", {}),
-    "batch_norm bfloat16": ("batch_norm", "plain", "mixed_bfloat16", {}),
+    "batch_norm bfloat16": ("batch_norm", "batch_norm", "mixed_bfloat16", {}),
     "nobn bfloat16": ("nobn", "nobn", "mixed_bfloat16", {}),
     "nobn bfloat16 without balanced filters": (
         *("nobn", "nobn", "mixed_bfloat16"),
@@ -53,8 +60,16 @@ SHARES = {
 }
 
 
-def make_step(width, batch, normalization, recipe, precision, changes):
-    """A compiled training step on one random batch."""
+# The marks: whose convolutions run alone, and what the published code does beside.
+ALONE = {
+    "convolutions alone": "nobn",
+    "convolutions alone, bfloat16": "nobn bfloat16",
+}
+PUBLISHED = "published code"
+
+
+def begun(width, batch, normalization, recipe, precision, changes):
+    """A network and what trains it, as `larq-nobn train` begins."""
     import larq_nobn as nobn  # first: it selects legacy Keras
     import tensorflow as tf
     from larq_nobn.training.run._start import started
@@ -70,11 +85,33 @@ def make_step(width, batch, normalization, recipe, precision, changes):
         **{"calibrate": False, **changes},
     )
     rate = tf.keras.optimizers.schedules.PolynomialDecay(1e-3, 1000)
-    _, trainee = started(settings, rate, None, None, tf.distribute.get_strategy())
+    return started(settings, rate, None, None, tf.distribute.get_strategy())
+
+
+def make_step(width, batch, *variant):
+    """A compiled training step on one random batch."""
+    _, trainee = begun(width, batch, *variant)
+    import tensorflow as tf
+
     images = tf.random.stateless_normal((batch, 32, 32, 3), (0, 1))
     labels = tf.range(batch) % 10
     step = tf.function(lambda: trainee.train_step((images, labels)))
-    return lambda: step()["loss"].numpy()
+
+    def run():
+        return step()["loss"].numpy()
+
+    run.trace = step.get_concrete_function
+    return run
+
+
+def make_marks(width, batch, published):
+    marks = {}
+    for name, variant in ALONE.items():
+        network, _ = begun(width, batch, *VARIANTS[variant])
+        marks[name] = convolutions_alone(network, batch, VARIANTS[variant][2])
+    if published is not None and width == PUBLISHED_WIDTH:
+        marks[PUBLISHED] = Published(published, batch)
+    return marks
 
 
 def resident(field):
@@ -87,9 +124,30 @@ def resident(field):
 def measure_memory(width, batch, *variant):
     step = make_step(width, batch, *variant)
     before = resident("VmRSS")
+    step.trace()
+    traced = resident("VmRSS") - before
     for _ in range(3):
         step()
-    return resident("VmHWM") - before
+    return {"peak_mb": resident("VmHWM") - before, "traced_mb": traced}
+
+
+def memory_of(width, batch, name):
+    """In a fresh process: allocators keep what an earlier variant needed."""
+    child = subprocess.run(
+        [sys.executable, __file__, "--memory", str(width), str(batch), name],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    measured = json.loads(child.stdout.splitlines()[-1])
+    return {what: round(megabytes, 1) for what, megabytes in measured.items()}
+
+
+def with_ratios(rows):
+    base = rows["batch_norm"]["peak_mb"]
+    for row in rows.values():
+        row["memory_ratio"] = round(row["peak_mb"] / base, 3)
+    return rows
 
 
 def alternate(steps, rounds):
@@ -108,9 +166,10 @@ def alternate(steps, rounds):
 
 @click.command()
 @click.option("--rounds", default=40, show_default=True, help="Timed steps of each.")
+@click.option("--published", type=Path, help="The clone; left out: without it.")
 @click.option("--output", type=Path, default=RESULTS / "train_step", show_default=True)
 @click.option("--memory", nargs=3, type=(int, int, str), hidden=True)
-def main(rounds, output, memory):
+def main(rounds, published, output, memory):
     if memory is not None:
         width, batch, variant = memory
         print(json.dumps(measure_memory(width, batch, *VARIANTS[variant])))
@@ -121,41 +180,47 @@ def main(rounds, output, memory):
         "versions": versions(),
         "seed": 0,
         "rounds": rounds,
-        "sizes": {},
+        "sizes": {size: measure(*of, rounds, published) for size, of in SIZES.items()},
+        "memory": {
+            size: with_ratios({name: memory_of(*of, name) for name in LARGE_VARIANTS})
+            for size, of in LARGE.items()
+        },
     }
-    for size, (width, batch) in SIZES.items():
-        steps = {name: make_step(width, batch, *v) for name, v in VARIANTS.items()}
-        seconds = alternate(steps, rounds)
-        median = {name: statistics.median(s) for name, s in seconds.items()}
-        rows = {}
-        for name in VARIANTS:
-            # A fresh process: allocators keep what an earlier variant needed.
-            child = subprocess.run(
-                [sys.executable, __file__, "--memory", str(width), str(batch), name],
-                check=True,
-                capture_output=True,
-                text=True,
-            )
-            rows[name] = {
-                "ms_quartiles": quartiles(seconds[name]),
-                "time_ratio": round(median[name] / median["batch_norm"], 3),
-                "peak_mb": round(json.loads(child.stdout.splitlines()[-1]), 1),
-            }
-        base = rows["batch_norm"]["peak_mb"]
-        for row in rows.values():
-            row["memory_ratio"] = round(row["peak_mb"] / base, 3)
-        # Paired, round by round: the shares are small beside the machine's noise.
-        shares = {
-            name: statistics.median(
-                1 - without / whole
-                for whole, without in zip(*map(seconds.get, pair), strict=True)
-            )
-            for name, pair in SHARES.items()
-        }
-        shares = {name: round(share, 3) for name, share in shares.items()}
-        result["sizes"][size] = {"rows": rows, "shares": shares}
     write(result, output / "result.json")
     show(result, output)
+
+
+def measure(width, batch, rounds, published):
+    """Times, memory, shares and marks at one size."""
+    steps = {name: make_step(width, batch, *v) for name, v in VARIANTS.items()}
+    marks = make_marks(width, batch, published)
+    seconds = alternate(steps | marks, rounds)
+    outside = marks.get(PUBLISHED)
+    if outside is not None:
+        outside.close()
+    median = {name: statistics.median(s) for name, s in seconds.items()}
+    rows = {
+        name: {
+            "ms_quartiles": quartiles(seconds[name]),
+            "time_ratio": round(median[name] / median["batch_norm"], 3),
+            **memory_of(width, batch, name),
+        }
+        for name in VARIANTS
+    }
+    # Paired, round by round: the shares are small beside the machine's noise.
+    shares = {
+        name: statistics.median(
+            1 - without / whole
+            for whole, without in zip(*map(seconds.get, pair), strict=True)
+        )
+        for name, pair in SHARES.items()
+    }
+    return {
+        "rows": with_ratios(rows),
+        "shares": {name: round(share, 3) for name, share in shares.items()},
+        "marks": {name: quartiles(seconds[name]) for name in marks},
+        "published": outside and outside.versions,
+    }
 
 
 def show(result, place):

@@ -37,6 +37,8 @@ FOLDERS = {
     "cifar10_accuracy": Folder("result"),
     "normalizations": Folder("result"),
     "train_step": Folder("result"),
+    "tuning": Folder("result", no_picture="few numbers, most of them with one seed"),
+    "first_signs": Folder("result", no_picture="four numbers a row"),
     "monitors": Folder("result"),
     "micro_batches": Folder("result"),
     "deployment": Folder("result"),
@@ -108,7 +110,11 @@ def copied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A repository of pages and JSON files alone."""
     files = [
         *evidence.PAGES,
-        *(f"results/{file}" for file, _ in evidence.TABLES.values()),
+        *(
+            f"results/{file}"
+            for files, _ in evidence.TABLES.values()
+            for file in files.split(",")
+        ),
     ]
     for name in dict.fromkeys(files):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
@@ -189,7 +195,9 @@ def test_the_log_shows_the_numbers(name: str):
         assert [mean for mean in means if f" {100 * mean:.1f} " not in log] == []
     else:
         tables = [
-            t for t, (file, _) in evidence.TABLES.items() if file.startswith(name)
+            t
+            for t, (files, _) in evidence.TABLES.items()
+            if files.startswith(name) and "," not in files
         ]
         whole = [name] if name in tables else tables
         assert all(evidence.drawn(table, RESULTS) in log for table in whole)
@@ -222,6 +230,15 @@ def test_accuracies_are_those_of_their_runs():
             )
             of = [reached(name, f"{cell}-{seed}") for seed in range(3)]
             assert given == pytest.approx(of, abs=0.006)
+    name = "tuning"
+    for normalization, candidates in content(name, "result.json")["accuracies"].items():
+        for each in candidates:
+            cell = f"{normalization}-{each['learning_rate']:g}"
+            cell += "" if each["form"] == "as built" else f"-{each['form']}"
+            of = [
+                reached(name, f"{cell}-{100 + n}") for n in range(len(each["reached"]))
+            ]
+            assert each["reached"] == pytest.approx(of, abs=0.006)
     name = "micro_batches"
     of = [reached(name, f"cifar-10-{seed}") for seed in range(3)]
     before = content(name, "result.json")["rows"]["before"]

@@ -1,7 +1,7 @@
 """Tables in Markdown, and what pictures show, from the JSON files in results/.
 
-A function per table, each from the content of one file. The scripts that measure print
-the same tables, and benchmarks/evidence.py draws them into the pages.
+A function per table, each from the content of one file or of several. The scripts that
+measure print the same tables, and benchmarks/evidence.py draws them into the pages.
 """
 
 from __future__ import annotations
@@ -16,12 +16,15 @@ from . import (
     files,
     fuzz,
     grids,
+    overview,
     photographs,
     steps,
+    tuning,
     zoo,
 )
 
-# Name of a block on a page: the file below results/, and what draws the block from it.
+# Name of a block on a page: the files below results/, between commas, and what draws
+# the block from them.
 TABLES = {
     "budgets": ("budgets/compare.json", grids.budgets),
     "rates": ("rates/compare.json", grids.rates),
@@ -32,6 +35,7 @@ TABLES = {
     "normalizations": ("normalizations/result.json", accuracy.normalizations),
     "train_step": ("train_step/result.json", cost.train_step),
     "train_step_short": ("train_step/result.json", cost.train_step_short),
+    "marks": ("train_step/result.json", cost.marks),
     "monitors": ("monitors/result.json", cost.monitors),
     "micro_batches": ("micro_batches/result.json", accuracy.micro_batches),
     "folding_change": ("micro_batches/result.json", accuracy.folding_change),
@@ -56,5 +60,11 @@ TABLES = {
     "choosing": ("normalizations/result.json", choices.choosing),
     "input_pipeline": ("input_pipeline/result.json", cost.input_pipeline),
     "photographs": ("photographs/result.json", photographs.photographs),
+    "tuning": ("tuning/result.json", tuning.tuning),
+    "first_signs": ("first_signs/result.json", tuning.first_signs),
     "plain_gap": ("cifar10_accuracy/result.json", accuracy.plain_gap),
+    "overview": (
+        "budgets/compare.json,train_step/result.json,normalizations/result.json",
+        overview.overview,
+    ),
 }
