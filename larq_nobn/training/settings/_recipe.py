@@ -37,7 +37,8 @@ class Recipe:
             on top of other factors; 0 freezes them. For networks that start from the
             weights of another one.
         calibrate: Whether `larq_nobn.calibrate` sets shifts and gains before the first
-            step; for `normalization="nobn"`.
+            step; for `normalization="nobn"`, and in ReActNets for all that look at no
+            batch.
         latent_scale: Factor on the latent binary kernels of the fresh network: the
             larger they are, the later their signs flip.
         reflect: Whether augmentation pads with mirror images instead of black.
