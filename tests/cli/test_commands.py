@@ -66,7 +66,11 @@ def test_help_has_an_example_and_says_what_options_do(name: str, invoke: Invoke)
 
 @pytest.mark.parametrize(
     "recipe, chosen",
-    [("small", {}), ("recu_cifar", {"normalization": "batch_norm", "epochs": 9})],
+    [
+        ("small", {}),
+        ("group", {}),
+        ("recu_cifar", {"normalization": "batch_norm", "epochs": 9}),
+    ],
 )
 def test_what_is_not_given_comes_from_the_recipe(
     recipe: str,

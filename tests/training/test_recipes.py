@@ -68,6 +68,8 @@ def test_the_recipe_follows_the_normalization():
     for normalization in nobn.models.NORMALIZATIONS:
         settings = RunSettings.from_recipe(normalization=normalization)
         assert (settings.recipe, settings.normalization) == (normalization,) * 2
+        assert RunSettings.from_recipe(normalization) == settings
+    assert RunSettings.from_recipe("none", normalization="proxy").recipe == "none"
     with pytest.raises(ValueError, match="normalization='small' is not known"):
         RunSettings.from_recipe(normalization="small")
 

@@ -172,7 +172,8 @@ class RunSettings(Recipe):
 
         Arguments:
             name: One of `RECIPES`; None for the one that has the name of the
-                normalization, and for `"plain"` with the model `"init"`.
+                normalization, and for `"plain"` with the model `"init"`. One of such a
+                name is for that normalization unless another one is chosen.
             **chosen: Any of the settings; `network` adds to what the recipe says.
 
         Raises:
@@ -187,6 +188,8 @@ class RunSettings(Recipe):
             chosen.setdefault("model", OWN)
         if chosen.get("model") == OWN:
             chosen.setdefault("normalization", None)
+        if name in models.NORMALIZATIONS:
+            chosen.setdefault("normalization", name)
         normalization = chosen.get("normalization", cls.normalization)
         if name is None:
             known = normalization in models.NORMALIZATIONS
