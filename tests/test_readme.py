@@ -40,7 +40,7 @@ def test_the_first_page_is_short():
     assert len(lines) <= 150
     assert len(blocks("bash")[0].splitlines()) == 2
     assert len(blocks("python")[0].split("\n")) <= 13
-    assert README.count("<!-- evidence: budgets -->") == 1
+    assert README.count("<!-- evidence: overview -->") == 1
 
 
 @pytest.mark.slow
