@@ -19,25 +19,15 @@ from pathlib import Path
 
 import larq_nobn as nobn
 import click
-import numpy as np
 import tensorflow as tf
-import tensorflow_datasets as tfds
 from _drawing import tuning
+from _held_out import HELD_OUT, split
 from _results import RESULTS, command, keep_run, machine, versions, write, write_log
 
 RATES = (3e-3, 1e-3, 1e-2)
 FORMS = ("as built", "calibrated", "centred")
 SEEDS = (100, 101)
 CLOSE = 1.5
-HELD_OUT = 5_000
-
-
-def split():
-    """The training images in two parts, each (images, labels)."""
-    found = tfds.as_numpy(tfds.load("cifar10", split="train", batch_size=-1))
-    order = np.random.default_rng(0).permutation(len(found["label"]))
-    kept, held_out = order[HELD_OUT:], order[:HELD_OUT]
-    return [(found["image"][part], found["label"][part]) for part in (kept, held_out)]
 
 
 def candidates(normalization):

@@ -1,0 +1,79 @@
+"""The search for a better recipe, on held-out training images."""
+
+from __future__ import annotations
+
+import statistics
+
+from .markdown import table
+
+NAMES = {
+    "nobn": "the recipe `nobn`",
+    "batch_norm": "the recipe `batch_norm`",
+    "batch_norm_centred": "`batch_norm` with the kernels of `ScaledStdSign`",
+    "alpha_0.2_vita": "α 0.2 and the published bookkeeping of variances",
+    "alpha_0.2": "α 0.2",
+    "latents_30": "latent kernels 30 times as large at the start",
+    "latents_10": "latent kernels 10 times as large at the start",
+    "shifts_1": "shifts and gains at the learning rate of the others",
+    "beta_0.999": "β₂ 0.999",
+    "clip_0.08": "clipping at 0.08",
+    "clip_0.01": "clipping at 0.01",
+    "sigmoid_sign": "the sigmoid estimator",
+    "mean_magnitude": "kernels scaled by their mean magnitude",
+    "rate_0.001": "learning rate 0.001",
+    "rate_0.005": "learning rate 0.005",
+    "cosine": "a cosine in place of the linear decay",
+    "warm_up": "a cosine behind one epoch of warm-up",
+    "smoothing_0.1": "labels smoothed by 0.1",
+    "decay": "decay of the latent kernels by 0.00001",
+}
+
+
+def halving(result):
+    """A row for each candidate; for each budget its accuracy and the difference."""
+    found = result["runs"]
+    budgets = sorted({epochs for of in found.values() for epochs in of}, key=int)
+    return table(
+        ["", *(cell for n in budgets for cell in (f"{n} epochs", "against `nobn`"))],
+        [
+            [NAMES[name], *(cell for n in budgets for cell in said(found, name, n))]
+            for name in NAMES
+            if found.get(name)
+        ],
+    )
+
+
+def said(found, name, epochs):
+    """Mean and single accuracies; the difference to the recipe of the same seeds."""
+    runs = lasts(found[name].get(epochs, []))
+    if not runs:
+        return "-", ""
+    single = ", ".join(f"{each:.1f}" for each in runs.values())
+    mean = f"{statistics.mean(runs.values()):.1f}"
+    measure = lasts(found["nobn"].get(epochs, []))
+    common = [runs[seed] - measure[seed] for seed in runs if seed in measure]
+    change = f"{statistics.mean(common):+.1f}" if common and name != "nobn" else ""
+    return (f"{mean} ({single})" if len(runs) > 1 else mean), change
+
+
+def lasts(runs):
+    return {run["seed"]: run["last"] for run in runs}
+
+
+def averages(result):
+    """A row for each run whose averages were measured, a column for each decay."""
+    rows = [
+        (name, epochs, run)
+        for name, of in result["runs"].items()
+        for epochs, runs in of.items()
+        for run in runs
+        if "averaged" in run
+    ]
+    decays = list(rows[0][2]["averaged"])
+    return table(
+        ["", "epochs", *decays],
+        [
+            [NAMES[name], epochs, *(f"{run['averaged'][each]:.1f}" for each in decays)]
+            for name, epochs, run in rows
+        ],
+    )

@@ -1,0 +1,122 @@
+"""The search for a better recipe: successive halving on held-out training images.
+
+ReActNet-18 of width 16 on CIFAR-10 by the recipe `nobn` with one thing changed, and
+with batch norm beside it. Trained on 45,000 of the training images and measured on the
+other 5,000; test images have no part in it. The best go on to more epochs, named by
+`--only`. Of every run also the moving averages of its weights are measured, which have
+no influence on it. What is finished is not repeated; the same command given twice
+shares the work between two processes, of which the last to end writes the whole table.
+
+    python benchmarks/halving.py --epochs 10 --folder runs/halving
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from pathlib import Path
+
+import larq_nobn as nobn
+import click
+import tensorflow as tf
+from _averages import MovingAverages
+from _drawing import halving
+from _held_out import HELD_OUT, split
+from _results import RESULTS, command, keep_run, machine, versions, write, write_log
+
+# In the order of what was hoped of them; recipe, and what is chosen otherwise.
+CANDIDATES = {
+    "nobn": ("nobn", {}),
+    "alpha_0.2_vita": ("nobn", {"network": {"alpha": 0.2, "variance_rule": "vita"}}),
+    "batch_norm": ("batch_norm", {}),
+    "latents_30": ("nobn", {"latent_scale": 30.0}),
+    "batch_norm_centred": ("batch_norm", {"kernel": "scaled_std_sign"}),
+    "shifts_1": ("nobn", {"shift_multiplier": 1.0}),
+    "beta_0.999": ("nobn", {"beta_2": 0.999}),
+    "clip_0.08": ("nobn", {"clip_factor": 0.08}),
+    "sigmoid_sign": ("nobn", {"network": {"estimator": "sigmoid_sign"}}),
+    "mean_magnitude": ("nobn", {"network": {"variance_preserving": False}}),
+    "rate_0.001": ("nobn", {"learning_rate": 1e-3}),
+    "alpha_0.2": ("nobn", {"network": {"alpha": 0.2}}),
+    "cosine": ("nobn", {"schedule": "cosine"}),
+    "clip_0.01": ("nobn", {"clip_factor": 0.01}),
+    "rate_0.005": ("nobn", {"learning_rate": 5e-3}),
+    "latents_10": ("nobn", {"latent_scale": 10.0}),
+    "smoothing_0.1": ("nobn", {"label_smoothing": 0.1}),
+    "warm_up": ("nobn", {"schedule": "cosine", "warmup_epochs": 1}),
+    "decay": ("nobn", {"weight_decay": 1e-5}),
+}
+
+
+def measured(folder, output, images, name, epochs, seed):
+    """The last accuracy in % of the held-out images, and those of averaged weights.
+
+    None if the run is not there. Without images nothing is trained, and with them not
+    what another process trains.
+    """
+    run = folder / f"{name}-{epochs}-{seed}"
+    averaged = output / run.name / "averages.json"
+    if images is not None and not (run / "run.json").exists():
+        recipe, chosen = CANDIDATES[name]
+        settings = nobn.training.RunSettings.from_recipe(
+            recipe,
+            width=16,
+            precision="mixed_bfloat16",
+            epochs=epochs,
+            seed=seed,
+            **chosen,
+        )
+        steps = epochs * -(-len(images[0][1]) // settings.batch_size)
+        tf.keras.backend.clear_session()
+        averages = MovingAverages(steps)
+        with suppress(nobn.training.RunInUse):
+            trained = nobn.training.train(
+                settings, run, averages, resume=True, data=images
+            )
+            if averages.complete:
+                write(averages.accuracies(trained, images[1]), averaged)
+    if not (run / "run.json").exists():
+        return None
+    keep_run(run, output / run.name)
+    _, history = nobn.training.load_record(run)
+    reached = {"seed": seed, "last": round(100 * history[-1]["val_accuracy"], 2)}
+    if averaged.exists():
+        reached["averaged"] = json.loads(averaged.read_text(encoding="utf-8"))
+    print(run.name, reached, flush=True)
+    return reached
+
+
+@click.command()
+@click.option("--epochs", default=10, show_default=True)
+@click.option("--seeds", default="100", show_default=True, help="Between commas.")
+@click.option("--only", default="", help="Candidates between commas; all if empty.")
+@click.option("--folder", type=Path, required=True, help="Where the runs go.")
+@click.option("--train/--no-train", default=True, help="Or only what is finished.")
+@click.option("--output", type=Path, default=RESULTS / "halving", show_default=True)
+def main(epochs, seeds, only, folder, train, output):
+    images = split() if train else None
+    names = only.split(",") if only else list(CANDIDATES)
+    for seed in map(int, seeds.split(",")):
+        for name in names if train else ():
+            measured(folder, output, images, name, epochs, seed)
+    found = {name: {} for name in CANDIDATES}
+    for run in sorted(folder.glob("*-*-*")):
+        name, epochs, seed = run.name.rsplit("-", 2)
+        reached = measured(folder, output, None, name, int(epochs), int(seed))
+        if reached is not None:
+            found[name].setdefault(epochs, []).append(reached)
+    result = {
+        "command": command(),
+        "machine": machine(),
+        "versions": versions(),
+        "held_out": HELD_OUT,
+        "runs": found,
+    }
+    write(result, output / "result.json")
+    lines = result["command"], __doc__.splitlines()[0], result["machine"]
+    tables = halving.halving(result), halving.averages(result)
+    write_log(output, *lines, tables="\n\n".join(tables))
+
+
+if __name__ == "__main__":
+    main()
