@@ -53,8 +53,18 @@ def write_text(text, path):
 def keep_run(run, place):
     """Copies the log of a run, which is small, out of its folder."""
     place.mkdir(parents=True, exist_ok=True)
-    for name in ("run.json", "history.csv"):
+    for name in ("history.csv", "run.json"):
         shutil.copyfile(run / name, place / name)
+
+
+def is_kept(run, place):
+    """Keeps the log of a run if it is finished, and tells whether one is kept.
+
+    It may be the one of a run on another machine, whose folder is not here.
+    """
+    if (run / "run.json").exists():
+        keep_run(run, place)
+    return (place / "run.json").exists()
 
 
 def write_log(place, *said, tables):

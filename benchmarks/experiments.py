@@ -1,10 +1,10 @@
 """Grids of training runs: what training without batch norm reaches.
 
 Each experiment is a list of cells, one training run each, of ReActNet-18 on CIFAR-10
-unless it says otherwise. A cell that is finished is not repeated and one that was
-stopped goes on, so that the same command can be given again at any time. Of every cell
-the record and the history are copied to results/EXPERIMENT/CELL/, beside log, JSON and
-picture of all.
+unless it says otherwise. Of every cell the record and the history are copied to
+results/EXPERIMENT/CELL/, beside log, JSON and picture of all; one that has them is not
+repeated, and one that was stopped goes on. The same command given twice shares the work
+between two processes, of which the last to end writes the whole table.
 
     python benchmarks/experiments.py budgets --folder runs/evidence
 """
@@ -12,12 +12,13 @@ picture of all.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 
 import larq_nobn as nobn
 import click
 from _drawing import grids, pictures
-from _results import RESULTS, command, keep_run, machine, write_log
+from _results import RESULTS, command, is_kept, machine, write_log
 
 RATES = (1e-3, 2e-3, 3e-3, 5e-3)
 
@@ -177,12 +178,12 @@ def main(experiment, seeds, only, train, folder, output):
             if not name.startswith(only):
                 continue
             cell = folder / experiment / name
-            if train:
-                nobn.training.train(chosen, cell, resume=True)
-            elif not (cell / "run.json").exists():
+            if train and not is_kept(cell, kept / name):
+                with suppress(nobn.training.RunInUse):
+                    nobn.training.train(chosen, cell, resume=True)
+            if not is_kept(cell, kept / name):
                 continue
-            keep_run(cell, kept / name)
-            _, history = nobn.training.load_record(cell)
+            _, history = nobn.training.load_record(kept / name)
             accuracies = [f"{100 * row['val_accuracy']:.1f}" for row in history]
             print(name, *accuracies, flush=True)
     comparison = nobn.training.report(sorted(kept.glob("*/")))

@@ -4,8 +4,9 @@ ReActNet-18 of width 16 on CIFAR-10 by the recipe `nobn` with one thing changed,
 with batch norm beside it. Trained on 45,000 of the training images and measured on the
 other 5,000; test images have no part in it. The best go on to more epochs, named by
 `--only`. Of every run also the moving averages of its weights are measured, which have
-no influence on it. What is finished is not repeated; the same command given twice
-shares the work between two processes, of which the last to end writes the whole table.
+no influence on it. What has its log in `--output` is not repeated; the same command
+given twice shares the work between two processes, of which the last to end writes the
+whole table.
 
     python benchmarks/halving.py --epochs 10 --folder runs/halving
 """
@@ -22,7 +23,7 @@ import tensorflow as tf
 from _averages import MovingAverages
 from _drawing import halving
 from _held_out import HELD_OUT, split
-from _results import RESULTS, command, keep_run, machine, versions, write, write_log
+from _results import RESULTS, command, is_kept, machine, versions, write, write_log
 
 # In the order of what was hoped of them; recipe, and what is chosen otherwise.
 CANDIDATES = {
@@ -55,8 +56,8 @@ def measured(folder, output, images, name, epochs, seed):
     what another process trains.
     """
     run = folder / f"{name}-{epochs}-{seed}"
-    averaged = output / run.name / "averages.json"
-    if images is not None and not (run / "run.json").exists():
+    kept = output / run.name
+    if images is not None and not is_kept(run, kept):
         recipe, chosen = CANDIDATES[name]
         settings = nobn.training.RunSettings.from_recipe(
             recipe,
@@ -66,7 +67,7 @@ def measured(folder, output, images, name, epochs, seed):
             seed=seed,
             **chosen,
         )
-        steps = epochs * -(-len(images[0][1]) // settings.batch_size)
+        steps = epochs * (len(images[0][1]) // settings.batch_size)
         tf.keras.backend.clear_session()
         averages = MovingAverages(steps)
         with suppress(nobn.training.RunInUse):
@@ -74,14 +75,13 @@ def measured(folder, output, images, name, epochs, seed):
                 settings, run, averages, resume=True, data=images
             )
             if averages.complete:
-                write(averages.accuracies(trained, images[1]), averaged)
-    if not (run / "run.json").exists():
+                write(averages.accuracies(trained, images[1]), kept / "averages.json")
+    if not is_kept(run, kept):
         return None
-    keep_run(run, output / run.name)
-    _, history = nobn.training.load_record(run)
+    _, history = nobn.training.load_record(kept)
     reached = {"seed": seed, "last": round(100 * history[-1]["val_accuracy"], 2)}
-    if averaged.exists():
-        reached["averaged"] = json.loads(averaged.read_text(encoding="utf-8"))
+    for file in kept.glob("averages.json"):
+        reached["averaged"] = json.loads(file.read_text(encoding="utf-8"))
     print(run.name, reached, flush=True)
     return reached
 
@@ -100,7 +100,7 @@ def main(epochs, seeds, only, folder, train, output):
         for name in names if train else ():
             measured(folder, output, images, name, epochs, seed)
     found = {name: {} for name in CANDIDATES}
-    for run in sorted(folder.glob("*-*-*")):
+    for run in sorted(output.glob("*-*-*")):
         name, epochs, seed = run.name.rsplit("-", 2)
         reached = measured(folder, output, None, name, int(epochs), int(seed))
         if reached is not None:

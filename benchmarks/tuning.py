@@ -5,9 +5,9 @@ three learning rates: as built; calibrated; and with the centred kernels of
 `ScaledStdSign`, calibrated too where no statistics of a batch are in between. Trained
 on 45,000 of the training images and measured on the other 5,000; test images have no
 part in it. What comes within a point and a half of the best is trained with a second
-seed, and the mean decides. What is finished is not repeated; the same command given
-twice shares the work between two processes, of which the last to end writes the whole
-table.
+seed, and the mean decides. What has its log in `--output` is not repeated; the same
+command given twice shares the work between two processes, of which the last to end
+writes the whole table.
 
     python benchmarks/tuning.py --folder runs/tuning
 """
@@ -22,7 +22,7 @@ import click
 import tensorflow as tf
 from _drawing import tuning
 from _held_out import HELD_OUT, split
-from _results import RESULTS, command, keep_run, machine, versions, write, write_log
+from _results import RESULTS, command, is_kept, machine, versions, write, write_log
 
 RATES = (3e-3, 1e-3, 1e-2)
 FORMS = ("as built", "calibrated", "centred")
@@ -59,14 +59,14 @@ def accuracy(folder, output, images, normalization, form, rate, seed):
         kernel="scaled_std_sign" if form == "centred" else None,
         seed=seed,
     )
-    if images is not None:
+    kept = output / run.name
+    if images is not None and not is_kept(run, kept):
         tf.keras.backend.clear_session()
         with suppress(nobn.training.RunInUse):
             nobn.training.train(settings, run, resume=True, data=images)
-    if not (run / "run.json").exists():
+    if not is_kept(run, kept):
         return None
-    keep_run(run, output / run.name)
-    _, history = nobn.training.load_record(run)
+    _, history = nobn.training.load_record(kept)
     reached = round(100 * history[-1]["val_accuracy"], 2)
     print(run.name, reached, flush=True)
     return reached

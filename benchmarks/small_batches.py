@@ -1,0 +1,154 @@
+"""Training in batches of one, two and four photographs, from the first step on.
+
+ReActNet-18 of width 16 on the same 25,600 images of CIFAR-10, one pass, each
+normalization by its own recipe but for β₂, 0.999, and the learning rate: the best of
+three, chosen with 6,400 of these images and measured on the last 5,000 training images.
+Batches of two also as pairs of one class, as where images arrive in bursts, at the rate
+of the random ones. The accuracy is that on all test images. What has its log in
+`--output` is not repeated; the same command given twice shares the work between two
+processes, of which the last to end writes the whole table.
+
+    python benchmarks/small_batches.py --folder runs/small_batches
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import larq_nobn as nobn
+import click
+import numpy as np
+import tensorflow as tf
+from _drawing import pictures, small
+from _results import RESULTS, command, is_kept, machine, versions, write, write_log
+
+NORMALIZATIONS = ("nobn", "batch_norm", "group", "filter_response", "kalman")
+RATES = {1: (3e-4, 1e-4, 1e-3), 2: (3e-4, 1e-4, 1e-3), 4: (1e-3, 3e-4, 3e-3)}
+# Name of a stream: images a step, and whether those are of one class.
+STREAMS = {"1": (1, False), "2": (2, False), "2, one class": (2, True), "4": (4, False)}
+IMAGES = {"chosen": 6_400, "measured": 25_600}
+HELD_OUT = 5_000
+
+
+def stream(size, one_class, count, seed):
+    """So many augmented training images, the first of each class, in small batches."""
+    load = nobn.data.load("cifar10", "train", count, limit=count, seed=seed)
+    images, labels = (part.numpy() for part in next(iter(load)))
+    if one_class:
+        order = np.argsort(labels, kind="stable").reshape(-1, size)
+        order = np.random.default_rng(seed).permutation(order).ravel()
+        images, labels = images[order], labels[order]
+    return tf.data.Dataset.from_tensor_slices((images, labels)).batch(size)
+
+
+def held_out():
+    """Training images that are none of the first of each class."""
+    load = nobn.data.load("cifar10", "train", 50_000, augment=False, shuffle=False)
+    images, labels = next(iter(load))
+    of_rest = images[-HELD_OUT:], labels[-HELD_OUT:]
+    return tf.data.Dataset.from_tensor_slices(of_rest).batch(250)
+
+
+def accuracy(folder, output, train, kind, normalization, name, rate, seed):
+    """In %; None if it is not there, as what another process trains."""
+    size, one_class = STREAMS[name]
+    said = name.replace(", ", "_").replace(" ", "_")
+    run = folder / f"{kind}-{normalization}-{said}-{rate:g}-{seed}"
+    kept = output / run.name
+    if train and not is_kept(run, kept):
+        tf.keras.backend.clear_session()
+        settings = nobn.training.RunSettings.from_recipe(
+            normalization=normalization,
+            dataset="given",
+            width=16,
+            epochs=1,
+            batch_size=size,
+            learning_rate=rate,
+            beta_2=0.999,
+            seed=seed,
+        )
+        test = nobn.data.load("cifar10", "test", 250)
+        images = stream(size, one_class, IMAGES[kind], seed)
+        data = images, held_out() if kind == "chosen" else test
+        with suppress(nobn.training.RunInUse):
+            nobn.training.train(settings, run, resume=True, data=data)
+    if not is_kept(run, kept):
+        return None
+    _, history = nobn.training.load_record(kept)
+    reached = round(100 * history[-1]["val_accuracy"], 2)
+    print(run.name, reached, flush=True)
+    return reached
+
+
+def choice(folder, output, train, normalization, size):
+    """The accuracy of every learning rate, on held-out images."""
+    found = {
+        rate: accuracy(
+            folder, output, train, "chosen", normalization, str(size), rate, 100
+        )
+        for rate in RATES[size]
+    }
+    return {rate: reached for rate, reached in found.items() if reached is not None}
+
+
+@click.command()
+@click.option("--seeds", default="0,1", show_default=True, help="Between commas.")
+@click.option("--sizes", default="1,2,4", show_default=True, help="Images a step.")
+@click.option("--folder", type=Path, required=True, help="Where the runs go.")
+@click.option("--train/--no-train", default=True, help="Or only what is finished.")
+@click.option(
+    "--output", type=Path, default=RESULTS / "small_batches", show_default=True
+)
+def main(seeds, sizes, folder, train, output):
+    sizes, seeds = ([int(each) for each in of.split(",")] for of in (sizes, seeds))
+    cells = [(size, name) for size in sizes for name in NORMALIZATIONS]
+    choices = {cell: choice(folder, output, train, cell[1], cell[0]) for cell in cells}
+    rows = {}
+    for seed in seeds:
+        for stream, (size, _) in STREAMS.items():
+            for name in NORMALIZATIONS if size in sizes else ():
+                known = choices[size, name]
+                if len(known) < len(RATES[size]):  # the other process is at it
+                    known = choices[size, name] = choice(
+                        folder, output, train, name, size
+                    )
+                if len(known) < len(RATES[size]):
+                    continue
+                rate = max(known, key=known.get)
+                reached = accuracy(
+                    folder, output, train, "measured", name, stream, rate, seed
+                )
+                if reached is not None:
+                    row = rows.setdefault(stream, {}).setdefault(name, {"rate": rate})
+                    row.setdefault("reached", []).append(reached)
+    result = {
+        "command": command(),
+        "machine": machine(),
+        "versions": versions(),
+        "images": IMAGES,
+        "held_out": HELD_OUT,
+        "rows": rows,
+        "choices": {
+            str(size): {
+                name: {f"{rate:g}": reached for rate, reached in found.items()}
+                for (of, name), found in choices.items()
+                if of == size
+            }
+            for size in sizes
+        },
+    }
+    write(result, output / "result.json")
+    show(result, output)
+
+
+def show(result, place):
+    lines = result["command"], __doc__.splitlines()[0], result["machine"]
+    tables = small.small_batches(result), small.small_batch_rates(result)
+    write_log(place, *lines, tables="\n\n".join(tables))
+    panels = small.panels(result)
+    pictures.dots(place / "result.png", "CIFAR-10 in small batches", panels)
+
+
+if __name__ == "__main__":
+    main()
