@@ -1,4 +1,4 @@
-"""How each normalization trains best, chosen on held-out training images."""
+"""How each method trains best, chosen on held-out training images."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ FORMS = ("as built", "calibrated", "centred")
 
 
 def tuning(result):
-    """A row for each normalization and form, a column for each rate; best in bold."""
+    """A row for each method and form, a column for each rate; best in bold."""
     measured = result["accuracies"]
     rates = sorted({each["learning_rate"] for of in measured.values() for each in of})
     return table(

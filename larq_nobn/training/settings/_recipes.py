@@ -20,21 +20,22 @@ _NOBN = Recipe(
     },
 )
 
-# Of what looks at no batch, benchmarks/tuning.py: kernels that do not see the mean of
-# their input, and signs that start in the middle of theirs.
-_CENTRED = Recipe(calibrate=True, kernel="scaled_std_sign")
+# By benchmarks/tuning.py: kernels that do not see the mean of their input and, for what
+# looks at no batch, signs that start in the middle of theirs.
+_CENTRED = Recipe(kernel="scaled_std_sign")
+_CALIBRATED = replace(_CENTRED, calibrate=True)
 
 RECIPES: dict[str, Recipe] = {
     "plain": _PLAIN,
     "nobn": _NOBN,
-    "batch_norm": replace(_PLAIN, learning_rate=3e-3),
-    "none": replace(_CENTRED, learning_rate=3e-3),
-    "filter_response": _CENTRED,
-    "proxy": replace(_CENTRED, learning_rate=3e-3),
-    "group": _CENTRED,
+    "batch_norm": replace(_CENTRED, learning_rate=3e-3),
+    "none": replace(_CALIBRATED, learning_rate=3e-3),
+    "filter_response": _CALIBRATED,
+    "proxy": replace(_CALIBRATED, learning_rate=3e-3),
+    "group": _CALIBRATED,
     "kalman": _PLAIN,
-    "independent_component": _PLAIN,
-    "evonorm": replace(_CENTRED, learning_rate=3e-3),
+    "independent_component": replace(_CENTRED, learning_rate=3e-3),
+    "evonorm": replace(_CALIBRATED, learning_rate=3e-3),
     "two_stage": replace(_NOBN, stages=2),
     "distillation": replace(_NOBN, teacher="train"),
     # Chen et al. 2021, arXiv:2104.08215, for CIFAR with labels in place of a teacher.
