@@ -42,6 +42,7 @@ VARIANTS = {
     "nobn without clipping": ("nobn", "nobn", "float32", UNCLIPPED),
     "nobn without balanced filters": ("nobn", "nobn", "float32", UNBALANCED),
     "nobn, recipe plain": ("nobn", "plain", "float32", {}),
+    "batch_norm, recipe plain": ("batch_norm", "plain", "float32", {}),
     "batch_norm bfloat16": ("batch_norm", "batch_norm", "mixed_bfloat16", {}),
     "nobn bfloat16": ("nobn", "nobn", "mixed_bfloat16", {}),
     "nobn bfloat16 without balanced filters": (

@@ -38,6 +38,7 @@ FOLDERS = {
     "normalizations": Folder("result"),
     "train_step": Folder("result"),
     "tuning": Folder("result", no_picture="few numbers, most of them with one seed"),
+    "halving": Folder("result", no_picture="few numbers, most of them with one seed"),
     "first_signs": Folder("result", no_picture="four numbers a row"),
     "monitors": Folder("result"),
     "micro_batches": Folder("result"),

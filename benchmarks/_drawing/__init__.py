@@ -16,6 +16,7 @@ from . import (
     files,
     fuzz,
     grids,
+    halving,
     overview,
     photographs,
     steps,
@@ -61,6 +62,8 @@ TABLES = {
     "input_pipeline": ("input_pipeline/result.json", cost.input_pipeline),
     "photographs": ("photographs/result.json", photographs.photographs),
     "tuning": ("tuning/result.json", tuning.tuning),
+    "halving": ("halving/result.json", halving.halving),
+    "averages": ("halving/result.json", halving.averages),
     "first_signs": ("first_signs/result.json", tuning.first_signs),
     "plain_gap": ("cifar10_accuracy/result.json", accuracy.plain_gap),
     "overview": (

@@ -8,12 +8,13 @@ from .markdown import table
 
 NAMES = {
     "nobn": "the recipe `nobn`",
-    "batch_norm": "the recipe `batch_norm`",
-    "batch_norm_centred": "`batch_norm` with the kernels of `ScaledStdSign`",
+    "batch_norm": "`batch_norm` as built, at learning rate 0.003",
+    "batch_norm_centred": "the recipe `batch_norm`, of centred kernels",
     "alpha_0.2_vita": "α 0.2 and the published bookkeeping of variances",
     "alpha_0.2": "α 0.2",
     "latents_30": "latent kernels 30 times as large at the start",
-    "latents_10": "latent kernels 10 times as large at the start",
+    "latents_100": "latent kernels 100 times as large at the start",
+    "latents_300": "latent kernels 300 times as large at the start",
     "shifts_1": "shifts and gains at the learning rate of the others",
     "beta_0.999": "β₂ 0.999",
     "clip_0.08": "clipping at 0.08",
