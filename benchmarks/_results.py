@@ -57,16 +57,6 @@ def keep_run(run, place):
         shutil.copyfile(run / name, place / name)
 
 
-def is_kept(run, place):
-    """Keeps the log of a run if it is finished, and tells whether one is kept.
-
-    It may be the one of a run on another machine, whose folder is not here.
-    """
-    if (run / "run.json").exists():
-        keep_run(run, place)
-    return (place / "run.json").exists()
-
-
 def write_log(place, *said, tables):
     """Prints and writes log.txt: the command, what it is about, where, and tables."""
     text = "\n".join([*said, "", tables])

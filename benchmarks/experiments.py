@@ -12,13 +12,13 @@ between two processes, of which the last to end writes the whole table.
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from pathlib import Path
 
 import larq_nobn as nobn
 import click
 from _drawing import grids, pictures
-from _results import RESULTS, command, is_kept, machine, write_log
+from _results import RESULTS, command, machine, write_log
+from _runs import history
 
 MAIN = ("nobn", "batch_norm", "none")
 RATES = (1e-3, 2e-3, 3e-3, 5e-3)
@@ -180,13 +180,10 @@ def main(experiment, seeds, only, train, folder, output):
             if not name.startswith(only):
                 continue
             cell = folder / experiment / name
-            if train and not is_kept(cell, kept / name):
-                with suppress(nobn.training.RunInUse):
-                    nobn.training.train(chosen, cell, resume=True)
-            if not is_kept(cell, kept / name):
+            found = history(chosen, cell, kept / name, train)
+            if found is None:
                 continue
-            _, history = nobn.training.load_record(kept / name)
-            accuracies = [f"{100 * row['val_accuracy']:.1f}" for row in history]
+            accuracies = [f"{100 * row['val_accuracy']:.1f}" for row in found]
             print(name, *accuracies, flush=True)
     comparison = nobn.training.report(sorted(kept.glob("*/")))
     comparison.to_json(kept / "compare.json")

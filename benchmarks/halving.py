@@ -14,17 +14,17 @@ whole table.
 from __future__ import annotations
 
 import json
-from contextlib import suppress
 from pathlib import Path
 
 import larq_nobn as nobn
 import click
-import tensorflow as tf
 from _averages import MovingAverages
 from _drawing import halving
 from _held_out import HELD_OUT, split
-from _results import RESULTS, command, is_kept, machine, versions, write, write_log
+from _results import RESULTS, command, machine, versions, write, write_log
+from _runs import history, reached
 
+IMAGES = 50_000 - HELD_OUT
 # In the order of what was hoped of them; recipe, and what is chosen otherwise.
 CANDIDATES = {
     "nobn": ("nobn", {}),
@@ -58,33 +58,28 @@ def measured(folder, output, images, name, epochs, seed):
     """
     run = folder / f"{name}-{epochs}-{seed}"
     kept = output / run.name
-    if images is not None and not is_kept(run, kept):
-        recipe, chosen = CANDIDATES[name]
-        settings = nobn.training.RunSettings.from_recipe(
-            recipe,
-            width=16,
-            precision="mixed_bfloat16",
-            epochs=epochs,
-            seed=seed,
-            **chosen,
-        )
-        steps = epochs * (len(images[0][1]) // settings.batch_size)
-        tf.keras.backend.clear_session()
-        averages = MovingAverages(steps)
-        with suppress(nobn.training.RunInUse):
-            trained = nobn.training.train(
-                settings, run, averages, resume=True, data=images
-            )
-            if averages.complete:
-                write(averages.accuracies(trained, images[1]), kept / "averages.json")
-    if not is_kept(run, kept):
+    recipe, chosen = CANDIDATES[name]
+    settings = nobn.training.RunSettings.from_recipe(
+        recipe,
+        width=16,
+        precision="mixed_bfloat16",
+        epochs=epochs,
+        seed=seed,
+        **chosen,
+    )
+    averages = MovingAverages(epochs * (IMAGES // settings.batch_size))
+    train = images is not None
+    found = history(settings, run, kept, train, lambda: images, averages)
+    if averages.complete:
+        trained = nobn.training.load_run(run)
+        write(averages.accuracies(trained, images[1]), kept / "averages.json")
+    if found is None:
         return None
-    _, history = nobn.training.load_record(kept)
-    reached = {"seed": seed, "last": round(100 * history[-1]["val_accuracy"], 2)}
+    last = {"seed": seed, "last": reached(found)}
     for file in kept.glob("averages.json"):
-        reached["averaged"] = json.loads(file.read_text(encoding="utf-8"))
-    print(run.name, reached, flush=True)
-    return reached
+        last["averaged"] = json.loads(file.read_text(encoding="utf-8"))
+    print(run.name, last, flush=True)
+    return last
 
 
 @click.command()
@@ -103,9 +98,9 @@ def main(epochs, seeds, only, folder, train, output):
     found = {name: {} for name in CANDIDATES}
     for run in sorted(output.glob("*-*-*")):
         name, epochs, seed = run.name.rsplit("-", 2)
-        reached = measured(folder, output, None, name, int(epochs), int(seed))
-        if reached is not None:
-            found[name].setdefault(epochs, []).append(reached)
+        last = measured(folder, output, None, name, int(epochs), int(seed))
+        if last is not None:
+            found[name].setdefault(epochs, []).append(last)
     result = {
         "command": command(),
         "machine": machine(),

@@ -13,7 +13,6 @@ processes, of which the last to end writes the whole table.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -21,7 +20,8 @@ import click
 import numpy as np
 import tensorflow as tf
 from _drawing import pictures, small
-from _results import RESULTS, command, is_kept, machine, versions, write, write_log
+from _results import RESULTS, command, machine, versions, write, write_log
+from _runs import history, reached
 
 NORMALIZATIONS = ("nobn", "batch_norm", "group", "filter_response", "kalman")
 RATES = {1: (3e-4, 1e-4, 1e-3), 2: (3e-4, 1e-4, 1e-3), 4: (1e-3, 3e-4, 3e-3)}
@@ -50,35 +50,35 @@ def held_out():
     return tf.data.Dataset.from_tensor_slices(of_rest).batch(250)
 
 
+def test_images():
+    return nobn.data.load("cifar10", "test", 250)
+
+
 def accuracy(folder, output, train, kind, normalization, name, rate, seed):
     """In %; None if it is not there, as what another process trains."""
     size, one_class = STREAMS[name]
     said = name.replace(", ", "_").replace(" ", "_")
     run = folder / f"{kind}-{normalization}-{said}-{rate:g}-{seed}"
-    kept = output / run.name
-    if train and not is_kept(run, kept):
-        tf.keras.backend.clear_session()
-        settings = nobn.training.RunSettings.from_recipe(
-            normalization=normalization,
-            dataset="given",
-            width=16,
-            epochs=1,
-            batch_size=size,
-            learning_rate=rate,
-            beta_2=0.999,
-            seed=seed,
-        )
-        test = nobn.data.load("cifar10", "test", 250)
-        images = stream(size, one_class, IMAGES[kind], seed)
-        data = images, held_out() if kind == "chosen" else test
-        with suppress(nobn.training.RunInUse):
-            nobn.training.train(settings, run, resume=True, data=data)
-    if not is_kept(run, kept):
+    settings = nobn.training.RunSettings.from_recipe(
+        normalization=normalization,
+        dataset="given",
+        width=16,
+        epochs=1,
+        batch_size=size,
+        learning_rate=rate,
+        beta_2=0.999,
+        seed=seed,
+    )
+
+    def data():
+        test = held_out if kind == "chosen" else test_images
+        return stream(size, one_class, IMAGES[kind], seed), test()
+
+    found = history(settings, run, output / run.name, train, data)
+    if found is None:
         return None
-    _, history = nobn.training.load_record(kept)
-    reached = round(100 * history[-1]["val_accuracy"], 2)
-    print(run.name, reached, flush=True)
-    return reached
+    print(run.name, reached(found), flush=True)
+    return reached(found)
 
 
 def choice(folder, output, train, normalization, size):
@@ -89,7 +89,7 @@ def choice(folder, output, train, normalization, size):
         )
         for rate in RATES[size]
     }
-    return {rate: reached for rate, reached in found.items() if reached is not None}
+    return {rate: last for rate, last in found.items() if last is not None}
 
 
 @click.command()
@@ -106,7 +106,7 @@ def main(seeds, sizes, folder, train, output):
     choices = {cell: choice(folder, output, train, cell[1], cell[0]) for cell in cells}
     rows = {}
     for seed in seeds:
-        for stream, (size, _) in STREAMS.items():
+        for batches, (size, _) in STREAMS.items():
             for name in NORMALIZATIONS if size in sizes else ():
                 known = choices[size, name]
                 if len(known) < len(RATES[size]):  # the other process is at it
@@ -116,12 +116,12 @@ def main(seeds, sizes, folder, train, output):
                 if len(known) < len(RATES[size]):
                     continue
                 rate = max(known, key=known.get)
-                reached = accuracy(
-                    folder, output, train, "measured", name, stream, rate, seed
+                last = accuracy(
+                    folder, output, train, "measured", name, batches, rate, seed
                 )
-                if reached is not None:
-                    row = rows.setdefault(stream, {}).setdefault(name, {"rate": rate})
-                    row.setdefault("reached", []).append(reached)
+                if last is not None:
+                    row = rows.setdefault(batches, {}).setdefault(name, {"rate": rate})
+                    row.setdefault("reached", []).append(last)
     result = {
         "command": command(),
         "machine": machine(),
@@ -131,7 +131,7 @@ def main(seeds, sizes, folder, train, output):
         "rows": rows,
         "choices": {
             str(size): {
-                name: {f"{rate:g}": reached for rate, reached in found.items()}
+                name: {f"{rate:g}": last for rate, last in found.items()}
                 for (of, name), found in choices.items()
                 if of == size
             }

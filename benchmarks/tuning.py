@@ -15,15 +15,14 @@ writes the whole table.
 
 from __future__ import annotations
 
-from contextlib import suppress
 from pathlib import Path
 
 import larq_nobn as nobn
 import click
-import tensorflow as tf
 from _drawing import tuning
 from _held_out import HELD_OUT, split
-from _results import RESULTS, command, is_kept, machine, versions, write, write_log
+from _results import RESULTS, command, machine, versions, write, write_log
+from _runs import history, reached
 
 RATES = (3e-3, 1e-3, 1e-2)
 FORMS = ("as built", "calibrated", "centred")
@@ -67,23 +66,18 @@ def accuracy(folder, output, images, method, form, rate, seed):
         kernel="scaled_std_sign" if form == "centred" else kernel,
         seed=seed,
     )
-    kept = output / run.name
-    if images is not None and not is_kept(run, kept):
-        tf.keras.backend.clear_session()
-        with suppress(nobn.training.RunInUse):
-            nobn.training.train(settings, run, resume=True, data=images)
-    if not is_kept(run, kept):
+    train = images is not None
+    found = history(settings, run, output / run.name, train, lambda: images)
+    if found is None:
         return None
-    _, history = nobn.training.load_record(kept)
-    reached = round(100 * history[-1]["val_accuracy"], 2)
-    print(run.name, reached, flush=True)
-    return reached
+    print(run.name, reached(found), flush=True)
+    return reached(found)
 
 
 def close(found):
     """The candidates that one seed does not tell from the best, if there are some."""
-    first = {each: reached[0] for each, reached in found.items()}
-    near = [e for e, reached in first.items() if reached > max(first.values()) - CLOSE]
+    first = {each: lasts[0] for each, lasts in found.items()}
+    near = [each for each, last in first.items() if last > max(first.values()) - CLOSE]
     return near if len(near) > 1 else []
 
 
@@ -101,9 +95,9 @@ def main(only, folder, train, output):
             trained = candidates(name) if seed == SEEDS[0] else close(found)
             for each in candidates(name):
                 given = images if name in chosen and each in trained else None
-                reached = accuracy(folder, output, given, name, *each, seed)
-                if reached is not None:
-                    found.setdefault(each, []).append(reached)
+                last = accuracy(folder, output, given, name, *each, seed)
+                if last is not None:
+                    found.setdefault(each, []).append(last)
     result = {
         "command": command(),
         "machine": machine(),
@@ -112,8 +106,8 @@ def main(only, folder, train, output):
         "seeds": SEEDS,
         "accuracies": {
             name: [
-                {"form": form, "learning_rate": rate, "reached": reached}
-                for (form, rate), reached in measured[name].items()
+                {"form": form, "learning_rate": rate, "reached": lasts}
+                for (form, rate), lasts in measured[name].items()
             ]
             for name in measured
         },

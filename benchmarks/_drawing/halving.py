@@ -30,6 +30,9 @@ NAMES = {
 }
 
 
+AVERAGES = ("trained", "0.99", "0.998")
+
+
 def halving(result):
     """A row for each candidate; for each budget its accuracy and the difference."""
     found = result["runs"]
@@ -64,17 +67,16 @@ def lasts(runs):
 def averages(result):
     """A row for each run whose averages were measured, a column for each decay."""
     rows = [
-        (name, epochs, run)
+        (name, epochs, run["averaged"])
         for name, of in result["runs"].items()
         for epochs, runs in of.items()
         for run in runs
         if "averaged" in run
     ]
-    decays = list(rows[0][2]["averaged"])
     return table(
-        ["", "epochs", *decays],
+        ["", "epochs", *AVERAGES],
         [
-            [NAMES[name], epochs, *(f"{run['averaged'][each]:.1f}" for each in decays)]
-            for name, epochs, run in rows
+            [NAMES[name], epochs, *(f"{found[each]:.1f}" for each in AVERAGES)]
+            for name, epochs, found in rows
         ],
     )

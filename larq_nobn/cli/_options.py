@@ -218,11 +218,9 @@ def options(*decorators: _Decorator) -> _Decorator:
 def settings_of(recipe: str | None, **given: Any) -> training.RunSettings:
     """Returns the settings of a recipe and of the options that were given."""
     given["network"] = dict(given["network"])
-    by_others = ["model", "normalization"] if given["init"] is not None else []
-    if recipe in models.NORMALIZATIONS:
-        by_others.append("normalization")
+    # Left out, these two follow from the recipe and from --init.
     source = click.get_current_context().get_parameter_source
-    for name in by_others:
+    for name in ("model", "normalization"):
         if source(name) is ParameterSource.DEFAULT:
             given[name] = None
     chosen = {name: value for name, value in given.items() if value is not None}

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
+from _drawing.tuning import chosen
 from larq_nobn.graph import ModelError
 from larq_nobn.training import RECIPES, Recipe, RunSettings
 from larq_nobn.training.run._optimizer import optimizer_for, schedule_for
@@ -96,6 +99,19 @@ def test_networks_with_shifts_are_those_that_can_be_calibrated(model: str):
     else:
         with pytest.raises(ModelError, match="no shift, gain or bias"):
             nobn.calibrate(network, images)
+
+
+@pytest.mark.parametrize("normalization", nobn.models.NORMALIZATIONS)
+def test_a_recipe_is_the_best_that_was_measured(normalization: str):
+    """The candidate in bold on the page, which was chosen on held-out images."""
+    file = Path(__file__).parents[2] / "results" / "tuning" / "result.json"
+    candidates = json.loads(file.read_text(encoding="utf-8"))["accuracies"]
+    best = chosen(candidates[normalization])
+    settings = RunSettings.from_recipe(normalization)
+    assert settings.learning_rate == best["learning_rate"]
+    assert (settings.kernel == "scaled_std_sign") == (best["form"] == "centred")
+    free = normalization not in nobn.models.BATCH_STATISTICS
+    assert settings.calibrate == (free and best["form"] != "as built")
 
 
 def test_what_is_chosen_goes_before_the_recipe():

@@ -1,0 +1,38 @@
+"""Training runs that are not repeated where their log is kept."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+import larq_nobn as nobn
+import tensorflow as tf
+from _results import keep_run
+
+
+def history(settings, run, kept, train=True, data=lambda: None, progress=None):
+    """The epochs of a run; None if its log is not there.
+
+    A log in `kept` may be that of another machine, which has the folder of the run.
+    Without one, and with `train`, it is trained, or goes on, unless another process has
+    it.
+
+    Arguments:
+        data: Called for the images only where something is trained.
+    """
+    if train and not is_kept(run, kept):
+        tf.keras.backend.clear_session()
+        with suppress(nobn.training.RunInUse):
+            nobn.training.train(settings, run, progress, resume=True, data=data())
+    return nobn.training.load_record(kept)[1] if is_kept(run, kept) else None
+
+
+def is_kept(run, kept):
+    """Keeps the log of a run that is finished here, and tells whether one is kept."""
+    if (run / "run.json").exists():
+        keep_run(run, kept)
+    return (kept / "run.json").exists()
+
+
+def reached(history):
+    """The last accuracy in %."""
+    return round(100 * history[-1]["val_accuracy"], 2)
