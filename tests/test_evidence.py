@@ -37,6 +37,7 @@ FOLDERS = {
     "cifar10_accuracy": Folder("result"),
     "normalizations": Folder("result"),
     "train_step": Folder("result"),
+    "step_profile": Folder("result", no_picture="shares of a whole"),
     "tuning": Folder("result", no_picture="few numbers, most of them with one seed"),
     "halving": Folder("result", no_picture="few numbers, most of them with one seed"),
     "first_signs": Folder("result", no_picture="four numbers a row"),

@@ -36,6 +36,7 @@ TABLES = {
     "normalizations": ("normalizations/result.json", accuracy.normalizations),
     "train_step": ("train_step/result.json", cost.train_step),
     "train_step_short": ("train_step/result.json", cost.train_step_short),
+    "step_profile": ("step_profile/result.json", cost.step_profile),
     "marks": ("train_step/result.json", cost.marks),
     "monitors": ("monitors/result.json", cost.monitors),
     "micro_batches": ("micro_batches/result.json", accuracy.micro_batches),

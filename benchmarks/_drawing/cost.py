@@ -95,6 +95,19 @@ def marks(result):
     )
 
 
+def step_profile(result):
+    """A column per size and precision, a row for each part of the step."""
+    columns = result["columns"]
+    parts = next(iter(columns.values()))["shares"]
+    return table(
+        ["share of a step", *columns],
+        [
+            [part, *(f"{of['shares'][part]:.0%}" for of in columns.values())]
+            for part in parts
+        ],
+    )
+
+
 def train_step_panels(result):
     """For `_drawing.pictures.dots`."""
     panels = {}
