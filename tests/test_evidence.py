@@ -42,6 +42,7 @@ FOLDERS = {
     "halving": Folder("result", no_picture="few numbers, most of them with one seed"),
     "first_signs": Folder("result", no_picture="four numbers a row"),
     "monitors": Folder("result"),
+    "small_batches": Folder("result"),
     "micro_batches": Folder("result"),
     "deployment": Folder("result"),
     "zoo": Folder("result", no_picture="what went through, and what did not"),
@@ -241,6 +242,15 @@ def test_accuracies_are_those_of_their_runs():
                 reached(name, f"{cell}-{100 + n}") for n in range(len(each["reached"]))
             ]
             assert each["reached"] == pytest.approx(of, abs=0.006)
+    name = "small_batches"
+    for stream, row in content(name, "result.json")["rows"].items():
+        for normalization, cell in row.items():
+            batches = stream.replace(", ", "_").replace(" ", "_")
+            run = f"measured-{normalization}-{batches}-{cell['rate']:g}"
+            of = [
+                reached(name, f"{run}-{seed}") for seed in range(len(cell["reached"]))
+            ]
+            assert cell["reached"] == pytest.approx(of, abs=0.006)
     name = "micro_batches"
     of = [reached(name, f"cifar-10-{seed}") for seed in range(3)]
     before = content(name, "result.json")["rows"]["before"]
