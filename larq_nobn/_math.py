@@ -107,17 +107,6 @@ def channel_sum(x: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(at_least_float32(x), axis=tuple(range(x.shape.rank - 1)))
 
 
-def gradient_sum(x: tf.Tensor) -> tf.Tensor:
-    """The same of a map of gradients; one in bfloat16 is rounded once, at the end.
-
-    TensorFlow adds bfloat16 up in float32, so that the map need not be written in that
-    first. Not for statistics, nor for float16, which a sum may overflow.
-    """
-    if x.dtype != tf.bfloat16:
-        return channel_sum(x)
-    return tf.cast(tf.reduce_sum(x, axis=tuple(range(x.shape.rank - 1))), tf.float32)
-
-
 def unit_sum(matrix: tf.Tensor) -> tf.Tensor:
     """Sums an (N, C) matrix over its rows: (C,).
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from .._checks import check_integer, check_number
 from .._keras import keras, register
-from .._math import at_least_float32, beside, channel_sum, fused, gradient_sum
+from .._math import at_least_float32, beside, channel_sum, fused
 from ._channelwise import ChannelwiseLayer
 from ._groups import check_groups, group_mean, group_moments
 from ._initializers import check_initializer
@@ -78,7 +78,7 @@ def evonorm_s0(
                 _slope(upstream, x, v, rate * gamma, mean, along),
                 positions * channel_sum(gamma * rate * with_v),
                 positions * channel_sum(rate * with_value),
-                gradient_sum(upstream),
+                channel_sum(upstream),
             )
 
         return _value(x, rate, v, gamma, beta), grad

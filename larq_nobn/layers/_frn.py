@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from .._checks import check_channels, check_flag, check_number
 from .._keras import keras, register
-from .._math import at_least_float32, beside, channel_sum, fused, gradient_sum, product
+from .._math import at_least_float32, beside, channel_sum, fused, product
 from ._channelwise import ChannelwiseLayer
 from ._initializers import check_initializer
 
@@ -57,7 +57,7 @@ def filter_response_norm(
         return (
             _slope(upstream, x, rate, gamma, inner),
             positions * channel_sum(inner * rate),
-            gradient_sum(upstream),
+            channel_sum(upstream),
             -0.5 * positions * channel_sum(gamma * inner * rate**3),
         )
 

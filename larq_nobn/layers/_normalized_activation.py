@@ -7,7 +7,7 @@ from functools import cache
 
 import tensorflow as tf
 
-from .._math import at_least_float32, channel_sum, fused, gradient_sum
+from .._math import at_least_float32, channel_sum, fused
 from ._groups import group_mean, group_moments
 
 Activation = Callable[[tf.Tensor], tf.Tensor]
@@ -116,7 +116,7 @@ def normalized_activation(
                 d_x,
                 positions * channel_sum(along),
                 positions * channel_sum(across),
-                -rate * gradient_sum(upstream),
+                -rate * channel_sum(upstream),
                 channel_sum(d_rate),
             )
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from .._checks import check_flag
 from .._keras import register
-from .._math import at_least_float32, beside, fused, gradient_sum
+from .._math import at_least_float32, beside, channel_sum, fused
 from ._channelwise import ChannelwiseLayer
 
 
@@ -44,7 +44,7 @@ def rprelu(
 
     def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.Tensor]:
         d_x, d_slope = _products(upstream, x, shift_in, slope)
-        return d_x, gradient_sum(d_x), gradient_sum(d_slope), gradient_sum(upstream)
+        return d_x, channel_sum(d_x), channel_sum(d_slope), channel_sum(upstream)
 
     return _value(x, shift_in, slope, shift_out), grad
 

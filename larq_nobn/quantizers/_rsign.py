@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from .._checks import check_channels, check_choice, check_flag, check_number
 from .._keras import keras, register
-from .._math import at_least_float32, beside, fused, gradient_sum
+from .._math import at_least_float32, beside, channel_sum, fused
 from ._measured import MeasuredQuantizer
 from ._reste import check_power, reste_slope
 from ._sigmoid_sign import sigmoid_slope
@@ -58,7 +58,7 @@ def rsign(
         def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             factor = tf.constant(scale, shift.dtype)
             d_x = _gradient(estimator)(upstream, x, shift, factor, *power)
-            return d_x, gradient_sum(d_x) / scale
+            return d_x, channel_sum(d_x) / scale
 
         # A positive scale does not change a sign: only the threshold has to know of it.
         return _value(x, -shift / scale), grad
