@@ -53,8 +53,8 @@ def rates(seed):
 
 
 def budgets(seed):
-    """Two, five and ten epochs, each normalization by its own recipe."""
-    for epochs in (2, 5, 10):
+    """Two to thirty epochs, each normalization by its own recipe."""
+    for epochs in (2, 5, 10, 30):
         for normalization in MAIN:
             yield (
                 f"{normalization}-{epochs}-{seed}",
