@@ -30,7 +30,7 @@ PARTS = {
     "convolutions": r"Conv2D\w*$",
     "clipping and Adam": r"^(adaptive_gradient_clipping|Adam)/",
     "binary kernels from latent ones, with gradients": (
-        r"_kernel/|^(halving_thresholds|squared_offset|_affine|signed|product)$"
+        r"_kernel/|^(_next|squared_offset|_affine|signed|product)$"
     ),
     "signs and RPReLUs, with gradients": r"^(_value|_products|d_x)$",
     "sums over maps: gradients of shifts and slopes": r":Sum$",

@@ -10,6 +10,7 @@ from functools import cache, wraps
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
 # Below this many elements a compilation costs more than it ever saves. A dimension that
 # is not known, the batch as a rule, counts as a usual batch.
@@ -31,9 +32,13 @@ def unfused() -> Iterator[None]:
         _apart.reset(token)
 
 
-def fused(
-    function: Callable, smallest: int = _SMALLEST, instead: Callable | None = None
-) -> Callable:
+def is_compiled(x: tf.Tensor, smallest: int = _SMALLEST) -> bool:
+    """Whether a loop over `x` is compiled here, for which it must not be too small."""
+    elements = math.prod(size or _UNKNOWN for size in x.shape)
+    return not (tf.executing_eagerly() or elements < smallest or _apart.get())
+
+
+def fused(function: Callable) -> Callable:
     """Runs a chain of elementwise operations as one loop over its tensors.
 
     TensorFlow passes over memory once per operation. Inside a graph XLA compiles the
@@ -45,8 +50,6 @@ def fused(
     Arguments:
         function: A function of tensors only, without side effects; its first is the
             largest.
-        smallest: Number of elements of that from which on a compilation pays.
-        instead: What computes the same where nothing is compiled; None for `function`.
     """
 
     # One tf.function per signature: TensorFlow takes a single one that meets many
@@ -57,13 +60,21 @@ def fused(
 
     @wraps(function)
     def call(*tensors: tf.Tensor) -> Any:
-        elements = math.prod(size or _UNKNOWN for size in tensors[0].shape)
-        if tf.executing_eagerly() or elements < smallest or _apart.get():
-            return (instead or function)(*tensors)
+        if not is_compiled(tensors[0]):
+            return function(*tensors)
         signature = tuple((t.dtype, str(t.shape)) for t in tensors)
         return compiled(signature)(*tensors)
 
     return call
+
+
+def is_for_cpu() -> bool:
+    """Whether an operation that only CPUs have a kernel of can be used here.
+
+    XLA compiles none of them, in a graph that it is given as a whole.
+    """
+    compiled = GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+    return not (compiled or tf.config.list_logical_devices("GPU"))
 
 
 def at_least_float32(x: tf.Tensor) -> tf.Tensor:

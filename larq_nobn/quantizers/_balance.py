@@ -2,22 +2,23 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from .._math import at_least_float32, fused
+from .._math import at_least_float32, fused, is_compiled, is_for_cpu
+
+# Weights of a kernel from which on counting is faster than selection.
+_LARGE = 2**18
 
 
-def column_medians(columns: tf.Tensor) -> tf.Tensor:
-    """Median of every column of an (N, C) matrix: (C,), in float32 or better."""
-    count = columns.shape[0]
+def _middle(columns: tf.Tensor) -> tf.Tensor:
+    """Of every column the smallest weight of its larger half."""
+    place = (columns.shape[0] - 1) // 2
     rows = tf.transpose(at_least_float32(columns))
-    largest, _ = tf.math.top_k(rows, count // 2 + 1)
-    if count % 2:
-        return largest[:, -1]
-    return (largest[:, -1] + largest[:, -2]) / 2
+    if is_for_cpu():
+        return tf.raw_ops.NthElement(input=rows, n=place, reverse=True)
+    return tf.math.top_k(rows, place + 1)[0][:, -1]
 
 
 class _Search(NamedTuple):
@@ -65,8 +66,10 @@ def _rounded(x: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     return tf.cast(tf.cast(x, columns.dtype), x.dtype)
 
 
-def _next(columns: tf.Tensor, now: _Search) -> _Search:
+@fused
+def _next(columns: tf.Tensor, *brackets: tf.Tensor) -> _Search:
     """Counts at the threshold, and moves one bound of every column there."""
+    now = _Search(*brackets)
     positive = at_least_float32(columns) >= now.threshold
     half = (columns.shape[0] + 1) // 2
     excess = tf.reduce_sum(tf.cast(positive, tf.int32), axis=0) - half
@@ -98,42 +101,31 @@ def _next(columns: tf.Tensor, now: _Search) -> _Search:
     )
 
 
-def _until(columns: tf.Tensor, begin: _Search, most: int) -> _Search:
-    """Searches until at most so many columns are open."""
-
-    def goes_on(*now: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_sum(tf.cast(_Search(*now).open, tf.int32)) > most
-
-    def body(*now: tf.Tensor) -> _Search:
-        return _next(columns, _Search(*now))
-
-    return _Search(*tf.while_loop(goes_on, body, begin))
-
-
-def _medians(columns: tf.Tensor, *_: tf.Tensor) -> tf.Tensor:
-    return column_medians(columns)
-
-
-@partial(fused, smallest=2**12, instead=_medians)
 def halving_thresholds(
     columns: tf.Tensor, mean: tf.Tensor, sigma: tf.Tensor
 ) -> tf.Tensor:
     """Cuts every column where its median does: W >= t is W >= median for every weight.
 
     Which of all such numbers between two weights comes out does not matter to a sign.
-    Instead of sorting, weights above a threshold are counted until they are half: about
-    eight passes over all columns, and as many over the eighth that takes longest.
+    Of large kernels weights above a threshold are counted until they are half, in about
+    eight passes over all columns; the eighth that would take longest is selected.
 
     Arguments:
         columns: (N, C).
         mean: Of every column, (C,), in float32 or better.
         sigma: Population standard deviation, likewise.
     """
-    few = columns.shape[1] // 8
-    found = _until(columns, _begin(columns, mean, sigma), few)
-    if not few:
-        return found.threshold
+    if not is_compiled(columns, _LARGE):
+        return _middle(columns)
+    few = max(1, columns.shape[1] // 8)
+
+    def goes_on(*now: tf.Tensor) -> tf.Tensor:
+        return tf.reduce_sum(tf.cast(_Search(*now).open, tf.int32)) > few
+
+    def count(*now: tf.Tensor) -> _Search:
+        return _next(columns, *now)
+
+    found = _Search(*tf.while_loop(goes_on, count, _begin(columns, mean, sigma)))
     _, last = tf.math.top_k(tf.cast(found.open, tf.int32), few)
-    begin = _Search(found.step, *(tf.gather(part, last) for part in found[1:]))
-    rest = _until(tf.gather(columns, last, axis=1), begin, 0)
-    return tf.tensor_scatter_nd_update(found.threshold, last[:, None], rest.threshold)
+    rest = _middle(tf.gather(columns, last, axis=1))
+    return tf.tensor_scatter_nd_update(found.threshold, last[:, None], rest)
