@@ -102,27 +102,6 @@ def levers(seed):
         )
 
 
-def micro(seed):
-    """One, two and four images a step, two epochs of digits."""
-    for size in (4, 2, 1):
-        for normalization in ("nobn", "batch_norm", "group", "filter_response"):
-            yield (
-                f"{normalization}-{size}-{seed}",
-                as_published(
-                    normalization,
-                    dataset="digits",
-                    width=32,
-                    blocks=(4, 4),
-                    precision="float32",
-                    epochs=2,
-                    batch_size=size,
-                    learning_rate=1e-3,
-                    beta_2=0.999,
-                    seed=seed,
-                ),
-            )
-
-
 def methods(seed):
     """Every normalization by its own recipe, and behind batch norm every kernel."""
     for name in nobn.models.NORMALIZATIONS:
@@ -157,13 +136,12 @@ def heads(seed):
 
 
 EXPERIMENTS = {
-    each.__name__: each
-    for each in (rates, budgets, wide, levers, micro, methods, heads)
+    each.__name__: each for each in (rates, budgets, wide, levers, methods, heads)
 }
 
 
 # Which setting has a panel of curves for each of its values; of others, a dot per cell.
-PANELS = {"budgets": "epochs", "rates": "learning_rate", "micro": "batch_size"}
+PANELS = {"budgets": "epochs", "rates": "learning_rate"}
 
 
 @click.command()

@@ -31,7 +31,6 @@ FOLDERS = {
     "budgets": Folder("compare"),
     "rates": Folder("compare"),
     "levers": Folder("compare"),
-    "micro": Folder("compare"),
     "heads": Folder("compare"),
     "posterior": Folder("result"),
     "cifar10_accuracy": Folder("result"),
@@ -162,9 +161,9 @@ def test_a_changed_page_is_noticed(copied: Path):
 
 def test_a_block_of_no_table(copied: Path):
     page = copied / PAGE
-    page.write_text(page.read_text().replace("evidence: micro ", "evidence: mikro "))
+    page.write_text(page.read_text().replace("evidence: rates ", "evidence: raten "))
     with pytest.raises(
-        ValueError, match="asks for 'mikro', .* Choose from budgets, rates"
+        ValueError, match="asks for 'raten', .* Choose from budgets, rates"
     ):
         run("--check")
 

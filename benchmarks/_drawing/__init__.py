@@ -33,7 +33,6 @@ TABLES = {
     "levers": ("levers/compare.json", grids.levers),
     "calibration_gain": ("levers/compare.json", grids.calibration_gain),
     "clipping_gain": ("levers/compare.json", grids.clipping_gain),
-    "micro": ("micro/compare.json", grids.micro),
     "small_batches": ("small_batches/result.json", small.small_batches),
     "small_batch_rates": ("small_batches/result.json", small.small_batch_rates),
     "normalizations": ("normalizations/result.json", accuracy.normalizations),

@@ -229,7 +229,7 @@ def own_pictures(dark, result):
         axes.fill_between(epochs, low, high, color=colour, alpha=0.25, linewidth=0)
         label = "without batch norm" if name == "nobn" else "with batch norm"
         axes.plot(epochs, mean, marker=MARKERS[number], color=colour, label=label)
-    axes.set_xticks([2, 5, 10])
+    axes.set_xticks(epochs)
     sheet.label(axes, x="epochs of CIFAR-10, width 16", y="test accuracy, %")
     sheet.legend(ncols=2)
     return sheet.figure

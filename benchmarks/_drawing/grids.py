@@ -17,10 +17,6 @@ def rates(compare):
     return crossed(compare, "normalization", "learning_rate", "")
 
 
-def micro(compare):
-    return crossed(compare, "batch_size", "normalization", "images a step")
-
-
 def crossed(compare, down, across, corner):
     """Accuracies in %, a row for each value of one setting, a column for another's."""
     groups = compare["groups"]
