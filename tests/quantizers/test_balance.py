@@ -12,6 +12,8 @@ from larq_nobn.quantizers._balance import halving_thresholds
 from numpy.testing import assert_array_equal
 
 SHAPE = (6600, 40)  # large enough to be searched
+SELECTED = (360, 40)
+both = pytest.mark.parametrize("shape", [SHAPE, SELECTED])
 
 
 def skewed(rng, shape):
@@ -74,6 +76,7 @@ def as_numbers(columns):
 
 # Every distribution, and every type on those that it makes harder: half precision makes
 # ties of small differences, and has little room between clusters.
+@both
 @pytest.mark.parametrize(
     "name, dtype",
     [
@@ -83,9 +86,9 @@ def as_numbers(columns):
         ("skewed", "float64"),
     ],
 )
-def test_the_signs_are_those_around_the_median(name, dtype):
+def test_the_signs_are_those_around_the_median(name, dtype, shape):
     rng = np.random.default_rng(3)
-    columns = tf.cast(DRAWS[name](rng, SHAPE), dtype)
+    columns = tf.cast(DRAWS[name](rng, shape), dtype)
     values = as_numbers(columns)
     found = values >= as_numbers(thresholds(columns))
     assert_array_equal(found, values >= np.median(values, axis=0))
@@ -99,7 +102,7 @@ def test_as_many_on_either_side(count):
 
 
 def test_filters_that_take_longest_are_many():
-    """More than the eighth that is searched on its own."""
+    """More than the eighth that is selected."""
     rng = np.random.default_rng(5)
     columns = np.where(np.arange(40) % 2, with_ties(rng, SHAPE), rng.normal(size=SHAPE))
     columns = tf.constant(columns, tf.float32)
@@ -107,8 +110,9 @@ def test_filters_that_take_longest_are_many():
     assert_array_equal(found, columns.numpy() >= np.median(columns, axis=0))
 
 
-def test_what_is_not_finite_ends_the_search():
-    columns = np.random.default_rng(6).normal(size=SHAPE).astype(np.float32)
+@both
+def test_what_is_not_finite_spoils_one_filter(shape):
+    columns = np.random.default_rng(6).normal(size=shape).astype(np.float32)
     expected = np.median(columns, axis=0)
     spoilt = columns.copy()
     spoilt[5, 3], spoilt[7, 4] = np.nan, np.inf
