@@ -3,12 +3,12 @@
 ReActNet-18 of width 16 on CIFAR-10, two epochs, by the recipe `nobn` or `plain`, at
 three learning rates: as built; calibrated; and with the centred kernels of
 `ScaledStdSign`, calibrated too where no statistics of a batch are in between. Behind
-batch norm also every other kernel quantizer, at the same rates, by `plain`. Trained
-on 45,000 of the training images and measured on the other 5,000; test images have no
-part in it. What comes within a point and a half of the best is trained with a second
-seed, and the mean decides. What has its log in `--output` is not repeated; the same
-command given twice shares the work between two processes, of which the last to end
-writes the whole table.
+batch norm also every other kernel quantizer, at the same rates, by `plain`; the one
+with a posterior also at larger rates of its own rule. Trained on 45,000 of the training
+images and measured on the other 5,000; test images have no part in it. What comes
+within a point and a half of the best is trained with a second seed, and the mean
+decides. What has its log in `--output` is not repeated; the same command given twice
+shares the work between two processes, of which the last to end writes the whole table.
 
     python benchmarks/tuning.py --folder runs/tuning
 """
@@ -26,6 +26,8 @@ from _runs import history, reached
 
 RATES = (3e-3, 1e-3, 1e-2)
 FORMS = ("as built", "calibrated", "centred")
+# Of kernels with a posterior.
+NATURAL_RATES = {"natural rate 300": 300.0, "natural rate 1000": 1000.0}
 SEEDS = (100, 101)
 CLOSE = 1.5
 # Batch norm as built has the first, centred the second.
@@ -38,11 +40,14 @@ def candidates(method):
     forms = FORMS
     if method == "nobn":
         forms = ("calibrated",)
+    elif method == "bernoulli_sign":
+        forms = ("as built", *NATURAL_RATES)
     elif method in KERNELS:
         forms = ("as built",)
     elif method in nobn.models.BATCH_STATISTICS:
         forms = ("as built", "centred")
-    return [(form, rate) for form in forms for rate in RATES]
+    rates = {form: RATES[:1] if form in NATURAL_RATES else RATES for form in forms}
+    return [(form, rate) for form in forms for rate in rates[form]]
 
 
 def accuracy(folder, output, images, method, form, rate, seed):
@@ -50,7 +55,7 @@ def accuracy(folder, output, images, method, form, rate, seed):
 
     Without images nothing is trained, and with them not what another process trains.
     """
-    short = "" if form == "as built" else f"-{form}"
+    short = "" if form == "as built" else f"-{form}".replace(" ", "_")
     run = folder / f"{method}-{rate:g}{short}-{seed}"
     normalization = "batch_norm" if method in KERNELS else method
     batches = normalization in nobn.models.BATCH_STATISTICS
@@ -63,6 +68,7 @@ def accuracy(folder, output, images, method, form, rate, seed):
         epochs=2,
         learning_rate=rate,
         calibrate=form != "as built" and not batches,
+        natural_learning_rate=NATURAL_RATES.get(form, 100.0),
         kernel="scaled_std_sign" if form == "centred" else kernel,
         seed=seed,
     )

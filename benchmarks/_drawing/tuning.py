@@ -6,8 +6,6 @@ import statistics
 
 from .markdown import table
 
-FORMS = ("as built", "calibrated", "centred")
-
 
 def tuning(result):
     """A row for each method and form, a column for each rate; best in bold."""
@@ -18,8 +16,7 @@ def tuning(result):
         [
             [f"`{name}`", form, *(said(found, form, rate) for rate in rates)]
             for name, found in measured.items()
-            for form in FORMS
-            if any(each["form"] == form for each in found)
+            for form in dict.fromkeys(each["form"] for each in found)
         ],
     )
 
