@@ -26,8 +26,9 @@ from _runs import history, reached
 
 RATES = (3e-3, 1e-3, 1e-2)
 FORMS = ("as built", "calibrated", "centred")
-# Of kernels with a posterior.
-NATURAL_RATES = {"natural rate 300": 300.0, "natural rate 1000": 1000.0}
+# Of kernels with a posterior, at the first learning rate.
+NATURAL_RATES = {"natural_rate_300": 300.0, "natural_rate_1000": 1000.0}
+NATURAL_RATE = nobn.training.Recipe.natural_learning_rate
 SEEDS = (100, 101)
 CLOSE = 1.5
 # Batch norm as built has the first, centred the second.
@@ -40,14 +41,15 @@ def candidates(method):
     forms = FORMS
     if method == "nobn":
         forms = ("calibrated",)
-    elif method == "bernoulli_sign":
-        forms = ("as built", *NATURAL_RATES)
     elif method in KERNELS:
         forms = ("as built",)
     elif method in nobn.models.BATCH_STATISTICS:
         forms = ("as built", "centred")
-    rates = {form: RATES[:1] if form in NATURAL_RATES else RATES for form in forms}
-    return [(form, rate) for form in forms for rate in rates[form]]
+    natural = NATURAL_RATES if method == "bernoulli_sign" else ()
+    return [
+        *((form, rate) for form in forms for rate in RATES),
+        *((form, RATES[0]) for form in natural),
+    ]
 
 
 def accuracy(folder, output, images, method, form, rate, seed):
@@ -55,7 +57,7 @@ def accuracy(folder, output, images, method, form, rate, seed):
 
     Without images nothing is trained, and with them not what another process trains.
     """
-    short = "" if form == "as built" else f"-{form}".replace(" ", "_")
+    short = "" if form == "as built" else f"-{form}"
     run = folder / f"{method}-{rate:g}{short}-{seed}"
     normalization = "batch_norm" if method in KERNELS else method
     batches = normalization in nobn.models.BATCH_STATISTICS
@@ -68,7 +70,7 @@ def accuracy(folder, output, images, method, form, rate, seed):
         epochs=2,
         learning_rate=rate,
         calibrate=form != "as built" and not batches,
-        natural_learning_rate=NATURAL_RATES.get(form, 100.0),
+        natural_learning_rate=NATURAL_RATES.get(form, NATURAL_RATE),
         kernel="scaled_std_sign" if form == "centred" else kernel,
         seed=seed,
     )

@@ -236,8 +236,7 @@ def test_accuracies_are_those_of_their_runs():
     for normalization, candidates in content(name, "result.json")["accuracies"].items():
         for each in candidates:
             cell = f"{normalization}-{each['learning_rate']:g}"
-            form = each["form"].replace(" ", "_")
-            cell += "" if form == "as_built" else f"-{form}"
+            cell += "" if each["form"] == "as built" else f"-{each['form']}"
             of = [
                 reached(name, f"{cell}-{100 + n}") for n in range(len(each["reached"]))
             ]
