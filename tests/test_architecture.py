@@ -20,7 +20,7 @@ LAYERS = (
     {"quantizers", "layers", "regularizers", "initializers", "optimizers", "data"},
     {"models", "callbacks"},  # callbacks look for the quantizers of a model
     {"graph"},
-    {"calibration"},
+    {"calibration", "population"},
     {"surgery", "diagnostics", "training", "deploy", "interop"},
     {"cli"},
     {"__main__"},

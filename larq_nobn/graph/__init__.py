@@ -1,5 +1,6 @@
 """The layer graph of a functional model: read, copied, and built again."""
 
+from ._batch_norm import is_batch_norm
 from ._calls import (
     TRAINING_ONLY,
     Call,
@@ -53,6 +54,7 @@ __all__ = [
     "float32_config",
     "has_sign_input",
     "inputs_of",
+    "is_batch_norm",
     "is_binary",
     "is_binary_convolution",
     "is_channels_last",

@@ -1,4 +1,4 @@
-"""What counts as a batch norm, and what it computes at inference."""
+"""What a batch norm computes at inference, and where that can be taken over."""
 
 from __future__ import annotations
 
@@ -9,19 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
-from ..graph import Call, Graph, ModelError, layers_inside
+from ..graph import Call, Graph, ModelError, is_batch_norm, layers_inside
 from ..layers import BatchKalmanNormalization
-
-_KINDS = (
-    keras.layers.BatchNormalization,
-    keras.layers.experimental.SyncBatchNormalization,
-    BatchKalmanNormalization,
-)
-
-
-def is_batch_norm(layer: keras.layers.Layer) -> bool:
-    """Tells whether a layer normalizes with statistics of the batch."""
-    return isinstance(layer, _KINDS)
 
 
 def gain_and_bias(layer: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:

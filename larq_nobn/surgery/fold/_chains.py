@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ..._keras import keras
-from ...graph import Call, Graph
+from ...graph import Call, Graph, is_batch_norm
 from ...layers import ChannelAffine
-from .._batch_norm import gain_and_bias, is_batch_norm
+from .._batch_norm import gain_and_bias
 from ._plan import Affine, Plan, Scaling
 
 

@@ -6,9 +6,9 @@ import larq as lq
 
 from ..._checks import check_choice, check_flag, check_number
 from ..._keras import keras
-from ...graph import Graph, flat, flat_copy, replace_layers
+from ...graph import Graph, flat, flat_copy, is_batch_norm, replace_layers
 from ...models._variance import VARIANCE_RULES
-from .._batch_norm import check_batch_norms, is_batch_norm
+from .._batch_norm import check_batch_norms
 from .._report import SurgeryReport
 from ._changes import report_of
 from ._layers import Builder

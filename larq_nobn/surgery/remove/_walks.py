@@ -13,12 +13,12 @@ from ...graph import (
     Call,
     Graph,
     inputs_of,
+    is_batch_norm,
     is_binary,
     is_channels_last,
     passage,
     sign_of,
 )
-from .._batch_norm import is_batch_norm
 from .._linear import latent
 from ._moments import activation_of, is_sum
 

@@ -20,7 +20,7 @@ from ...layers import (
 )
 from ...layers._groups import group_moments
 from ...layers._normalized_activation import FLOOR
-from ._population import Moments, moments_of
+from ...population import Moments, moments_of
 
 _layers = keras.layers
 _Function = Callable[[tf.Tensor], tf.Tensor]

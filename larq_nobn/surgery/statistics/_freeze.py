@@ -19,9 +19,9 @@ from ...graph import (
     rebuild,
     replace_layers,
 )
+from ...population import Moments, Population, pooled
 from .._report import FreezeReport, FrozenLayer
 from ._constants import DYNAMIC, Constant, constant_of
-from ._population import Moments, pooled, settle
 
 
 def freeze_statistics(
@@ -99,11 +99,9 @@ def freeze_statistics(
         name = names[first]
         distances[name] = rows[name].calibrate(pooled(uses))
 
-    settle(
-        frozen,
-        {first: rows[name].moments for first, name in names.items()},
-        lambda: (x for x, _ in model_batches(frozen, data, batch_size)),
-        apply,
+    probes = {first: rows[name].moments for first, name in names.items()}
+    Population(frozen, probes).settle(
+        lambda: (x for x, _ in model_batches(frozen, data, batch_size)), apply
     )
     if not return_report:
         return frozen

@@ -1,22 +1,16 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-from functools import partial
 from typing import Any
 
 import larq as lq
 import numpy as np
-import tensorflow as tf
 
 from ..._batches import model_batches
 from ..._checks import check_flag, check_integer
 from ..._keras import keras
 from ...graph import ModelError, rebuild, refuse_opaque
-from ...layers import BatchKalmanNormalization
-from ...layers._posterior import posterior
-from .._batch_norm import is_batch_norm
+from ...population import BatchNormStatistics
 from .._report import Change, SurgeryReport
-from ._population import Moments, moments_of, pooled, settle
 
 
 def reestimate_batch_norm(
@@ -77,27 +71,14 @@ def reestimate_batch_norm(
     check_flag("return_report", return_report)
     refuse_opaque(model)
     new = _copy(model)
-    norms = [x for x in new.submodules if is_batch_norm(x)]
-    if not norms:
-        raise ModelError(
-            f"Model {model.name!r} has no batch norm, so that there is nothing to "
-            "estimate. Pass a model with BatchNormalization layers."
-        )
-    changes: list[Change] = []
-
-    def apply(norm: keras.layers.Layer, uses: list[Moments]) -> None:
-        count = int(sum(use.count for use in uses))
-        mean, variance = _of_all_uses(norm, uses)
-        changes.append(_change(norm, mean, variance, count))
-        norm.moving_mean.assign(mean)
-        norm.moving_variance.assign(variance)
-
-    def inputs() -> Iterator[list[tf.Tensor]]:
-        return (x for x, _ in model_batches(new, data, batch_size))
-
-    settle(new, {norm: partial(_moments, norm) for norm in norms}, inputs, apply)
+    statistics = BatchNormStatistics(new)
+    before = {norm: _averages(norm) for norm in statistics.norms}
+    counts = statistics.take(
+        lambda: (x for x, _ in model_batches(new, data, batch_size))
+    )
     if not return_report:
         return new
+    changes = (_change(norm, *before[norm], count) for norm, count in counts.items())
     return new, SurgeryReport(model.name, tuple(changes))
 
 
@@ -118,49 +99,14 @@ def _copy(model: keras.Model) -> keras.Model:
     return new
 
 
-def _moments(
-    norm: keras.layers.Layer, inputs: Any, mask: Any = None, **_: Any
-) -> Moments:
-    """Of what a batch norm meets in one call."""
-    x, *prior = tf.nest.flatten(inputs)
-    if isinstance(norm, BatchKalmanNormalization):
-        return moments_of(x, context=prior)
-    ghost = norm.virtual_batch_size is not None  # counts an axis more
-    axes = sorted(axis - ghost for axis in norm.axis)
-    if mask is not None and axes[0] >= mask.shape.rank:
-        x = tf.boolean_mask(x, mask)  # makes one axis of those of the mask
-        axes = [axis - mask.shape.rank + 1 for axis in axes]
-    others = [axis for axis in range(x.shape.rank) if axis not in axes]
-    channels = norm.moving_mean.shape.num_elements()
-    return moments_of(tf.reshape(tf.transpose(x, others + axes), (-1, channels)))
-
-
-def _of_all_uses(
-    norm: keras.layers.Layer, uses: list[Moments]
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and variance per channel, in the shape of the moving averages."""
-    if isinstance(norm, BatchKalmanNormalization):
-        uses = [_posterior(norm, use) for use in uses]
-    found, shape = pooled(uses), norm.moving_mean.shape
-    return found.mean.reshape(shape), found.variance.reshape(shape)
-
-
-def _posterior(norm: BatchKalmanNormalization, use: Moments) -> Moments:
-    if not use.context:
-        return use
-    mean, variance = (moment.astype(float) for moment in use.context)
-    *_, mean, variance = posterior(
-        use.mean[0], use.variance, mean, variance, norm.prior
-    )
-    mean, variance = mean.numpy(), variance.numpy()
-    spread = use.count * variance
-    return Moments(use.count, mean[np.newaxis], spread[np.newaxis, np.newaxis])
+def _averages(norm: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:
+    return norm.moving_mean.numpy(), norm.moving_variance.numpy()
 
 
 def _change(
-    norm: keras.layers.Layer, mean: np.ndarray, variance: np.ndarray, count: int
+    norm: keras.layers.Layer, old_mean: np.ndarray, old_variance: np.ndarray, count: int
 ) -> Change:
-    old_mean, old_variance = norm.moving_mean.numpy(), norm.moving_variance.numpy()
+    mean, variance = _averages(norm)
     ratio = np.sqrt((variance + norm.epsilon) / (old_variance + norm.epsilon))
     shift = np.abs(mean - old_mean) / np.sqrt(variance + norm.epsilon)
     return Change(

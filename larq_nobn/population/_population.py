@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from ..._keras import keras
-from ...graph import ModelError
+from .._keras import keras
+from ..graph import ModelError
 
 
 class Moments(NamedTuple):
@@ -76,25 +76,57 @@ class _Use(NamedTuple):
     moments: Moments
 
 
-def settle(
-    model: keras.Model,
-    probes: Mapping[keras.layers.Layer, Callable[..., Moments]],
-    batches: Callable[[], Iterator[list[tf.Tensor]]],
-    apply: Callable[[keras.layers.Layer, list[Moments]], None],
-) -> None:
-    """Measures what meets some layers, each after those before it have been settled.
+class Population:
+    """What meets some layers of a model, measured over data as often as asked.
 
     Arguments:
         model: A functional model, which runs as at inference.
         probes: The layers, and what makes moments of the arguments of their calls.
-        batches: Starts a pass over the data; there is one pass for all layers with the
-            same number of such layers before them.
-        apply: Gets a layer and the moments of each of its uses; it may change weights.
 
     Raises:
         ModelError: If what a layer meets depends on the layer itself.
     """
-    uses, run = _traced(model, probes)
+
+    def __init__(
+        self,
+        model: keras.Model,
+        probes: Mapping[keras.layers.Layer, Callable[..., Moments]],
+    ) -> None:
+        uses, graph = _traced(model, probes)
+        inputs = graph.inputs[: len(model.inputs)]
+        self._levels: list[tuple[list[_Use], Any]] = []
+        for layers in _levels(uses):
+            chosen = [use for use in uses if use.layer in layers]
+            measure = graph.prune(inputs, [use.moments for use in chosen])
+            self._levels.append((chosen, measure))
+
+    def settle(
+        self,
+        batches: Callable[[], Iterable[list[tf.Tensor]]],
+        apply: Callable[[keras.layers.Layer, list[Moments]], None],
+    ) -> None:
+        """Measures the layers, each after those before it have been settled.
+
+        Arguments:
+            batches: Starts a pass over the data; there is one pass for all layers with
+                the same number of such layers before them.
+            apply: Gets a layer and the moments of each of its uses; it may change
+                weights.
+
+        Raises:
+            ValueError: If a layer meets values that are not finite.
+        """
+        for uses, measure in self._levels:
+            totals = _totals(measure, batches())
+            for layer in dict.fromkeys(use.layer for use in uses):  # in their order
+                pairs = zip(uses, totals, strict=True)
+                found = [total for use, total in pairs if use.layer is layer]
+                _check_finite(layer, found)
+                apply(layer, found)
+
+
+def _levels(uses: list[_Use]) -> Iterator[tuple[keras.layers.Layer, ...]]:
+    """The layers in groups, each behind those that it depends on."""
     order = TopologicalSorter(_dependencies(uses))
     try:
         order.prepare()
@@ -106,12 +138,7 @@ def settle(
         ) from error
     while order.is_active():
         level = order.get_ready()
-        chosen = [use for use in uses if use.layer in level]
-        totals = _totals(run, chosen, batches)
-        for layer in dict.fromkeys(use.layer for use in chosen):  # in their order
-            found = [t for u, t in zip(chosen, totals, strict=True) if u.layer is layer]
-            _check_finite(layer, found)
-            apply(layer, found)
+        yield level
         order.done(*level)
 
 
@@ -179,15 +206,11 @@ def _dependencies(uses: list[_Use]) -> dict[Any, set[Any]]:
 
 
 def _totals(
-    graph: Any, uses: list[_Use], batches: Callable[[], Iterator[list[tf.Tensor]]]
+    measure: Callable[..., Any], batches: Iterable[list[tf.Tensor]]
 ) -> list[Moments]:
     """The moments of each use over all batches."""
     totals: list[Moments] = []
-    measure = None
-    for inputs in batches():
-        measure = measure or graph.prune(
-            graph.inputs[: len(inputs)], [use.moments for use in uses]
-        )
+    for inputs in batches:
         found = tf.nest.map_structure(np.asarray, measure(*inputs))
         totals = [*map(Moments.merged, totals, found)] if totals else found
     return totals

@@ -1,0 +1,13 @@
+"""Statistics of what layers meet in the whole of some data, depth by depth."""
+
+from ._batch_norms import BatchNormStatistics, has_batch_norm
+from ._population import Moments, Population, moments_of, pooled
+
+__all__ = [
+    "BatchNormStatistics",
+    "Moments",
+    "Population",
+    "has_batch_norm",
+    "moments_of",
+    "pooled",
+]

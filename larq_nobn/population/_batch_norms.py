@@ -1,0 +1,112 @@
+"""The statistics of batch norms, taken of the whole of some data, in place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .._keras import keras
+from ..graph import ModelError, is_batch_norm, refuse_opaque
+from ..layers import BatchKalmanNormalization
+from ..layers._posterior import posterior
+from ._population import Moments, Population, moments_of, pooled
+
+
+def has_batch_norm(model: keras.Model) -> bool:
+    """Tells whether any layer of a model takes statistics of batches."""
+    return any(map(is_batch_norm, model.submodules))
+
+
+class BatchNormStatistics:
+    """The batch norms of a model, which take the statistics of data as often as asked.
+
+    Each sees what comes through those before it once these have their new statistics;
+    the formula is at `larq_nobn.reestimate_batch_norm`. The model is traced once.
+
+    Arguments:
+        model: A built functional or Sequential model.
+
+    Attributes:
+        norms: The batch norms, wherever they are in the model.
+
+    Raises:
+        ModelError: For a model without batch norm, a subclassed model or part, or a
+            batch norm that is used again on what it has normalized itself.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        refuse_opaque(model)
+        self.norms = [x for x in model.submodules if is_batch_norm(x)]
+        if not self.norms:
+            raise ModelError(
+                f"Model {model.name!r} has no batch norm, so that there is nothing to "
+                "estimate. Pass a model with BatchNormalization layers."
+            )
+        probes = {norm: partial(_moments, norm) for norm in self.norms}
+        self._population = Population(model, probes)
+
+    def take(self, batches: Callable[[], Iterable[list[tf.Tensor]]]) -> dict[Any, int]:
+        """Gives the batch norms the statistics of all batches.
+
+        Arguments:
+            batches: Starts a pass over the data, inputs in the order of the model's.
+
+        Returns:
+            How many values per channel each batch norm has met, in their order.
+
+        Raises:
+            ValueError: If a layer meets values that are not finite.
+        """
+        counts: dict[Any, int] = {}
+
+        def apply(norm: keras.layers.Layer, uses: list[Moments]) -> None:
+            counts[norm] = int(sum(use.count for use in uses))
+            mean, variance = _of_all_uses(norm, uses)
+            norm.moving_mean.assign(mean)
+            norm.moving_variance.assign(variance)
+
+        self._population.settle(batches, apply)
+        return counts
+
+
+def _moments(
+    norm: keras.layers.Layer, inputs: Any, mask: Any = None, **_: Any
+) -> Moments:
+    """Of what a batch norm meets in one call."""
+    x, *prior = tf.nest.flatten(inputs)
+    if isinstance(norm, BatchKalmanNormalization):
+        return moments_of(x, context=prior)
+    ghost = norm.virtual_batch_size is not None  # counts an axis more
+    axes = sorted(axis - ghost for axis in norm.axis)
+    if mask is not None and axes[0] >= mask.shape.rank:
+        x = tf.boolean_mask(x, mask)  # makes one axis of those of the mask
+        axes = [axis - mask.shape.rank + 1 for axis in axes]
+    others = [axis for axis in range(x.shape.rank) if axis not in axes]
+    channels = norm.moving_mean.shape.num_elements()
+    return moments_of(tf.reshape(tf.transpose(x, others + axes), (-1, channels)))
+
+
+def _of_all_uses(
+    norm: keras.layers.Layer, uses: list[Moments]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and variance per channel, in the shape of the moving averages."""
+    if isinstance(norm, BatchKalmanNormalization):
+        uses = [_posterior(norm, use) for use in uses]
+    found, shape = pooled(uses), norm.moving_mean.shape
+    return found.mean.reshape(shape), found.variance.reshape(shape)
+
+
+def _posterior(norm: BatchKalmanNormalization, use: Moments) -> Moments:
+    if not use.context:
+        return use
+    mean, variance = (moment.astype(float) for moment in use.context)
+    *_, mean, variance = posterior(
+        use.mean[0], use.variance, mean, variance, norm.prior
+    )
+    mean, variance = mean.numpy(), variance.numpy()
+    spread = use.count * variance
+    return Moments(use.count, mean[np.newaxis], spread[np.newaxis, np.newaxis])
