@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
@@ -10,6 +12,7 @@ import tensorflow as tf
 
 from .. import diagnostics, training
 from .._keras import keras
+from ..population import has_batch_norm
 from ._console import emit_json, out, pairs, percent, progress
 from ._models import (
     data_dir_option,
@@ -18,6 +21,7 @@ from ._models import (
     model_argument,
     open_any,
     prepared_as,
+    statistics_images,
     test_files,
     test_images,
 )
@@ -142,7 +146,8 @@ def evaluated(
         sampled = {}
         if samples is not None:
             drawing = bar.add_task(f"averaging {samples} networks", total=None)
-            sampled["sampled"] = _sampled(network, images, samples)
+            few = partial(statistics_images, dataset, origin, data_dir)
+            sampled["sampled"] = _sampled(network, images, samples, few)
             bar.remove_task(drawing)
         task = bar.add_task(f"evaluating {model}", total=None)
 
@@ -156,12 +161,21 @@ def evaluated(
     return {**said, **result, **each.to_dict(), **sampled}
 
 
-def _sampled(model: keras.Model, images: tf.data.Dataset, samples: int) -> dict:
+def _sampled(
+    model: keras.Model,
+    images: tf.data.Dataset,
+    samples: int,
+    few: Callable[[], tf.data.Dataset],
+) -> dict:
     """The same of the average of binary networks, and how far apart these are.
 
-    The spread is the standard deviation of the probability of an image's class.
+    The spread is the standard deviation of the probability of an image's class. What is
+    drawn behind batch norm needs statistics of its own, of few training images.
     """
-    found = diagnostics.sampled_predictions(model, images, samples)
+    statistics = few() if has_batch_norm(model) else None
+    found = diagnostics.sampled_predictions(
+        model, images, samples, statistics=statistics
+    )
     labels = np.asarray(found.labels)
     places = np.arange(len(labels)), labels
     chosen = found.probabilities[places]

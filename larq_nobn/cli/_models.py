@@ -14,6 +14,9 @@ import tensorflow as tf
 from .. import data, deploy, training
 from .._keras import keras
 
+# Enough for statistics of every channel.
+_FEW = 512
+
 model_argument = click.argument(
     "model", metavar="RUN_OR_FILE", type=click.Path(exists=True, path_type=Path)
 )
@@ -134,6 +137,23 @@ def test_images(
     """
     images = _arguments(dataset, origin, limit, data_dir)
     return data.load(split="test", batch_size=128, **images)
+
+
+def statistics_images(
+    dataset: str | None, origin: Origin | None, data_dir: str | None = None
+) -> tf.data.Dataset:
+    """Returns some training images, of which batch norms take statistics.
+
+    Arguments:
+        dataset: Whose they are if the network does not say what it was trained on.
+        origin: What it was trained on.
+        data_dir: Folder of prepared data sets; None for that of the run.
+    """
+    known = origin is not None and origin.images.get("name", data.GIVEN) != data.GIVEN
+    if known and not _own(dataset, origin):
+        dataset, data_dir = None, None  # that folder has the other images
+    images = _arguments(dataset, origin, _FEW, data_dir)
+    return data.load(split="train", batch_size=128, augment=False, **images)
 
 
 def test_files(

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .._batches import batches
+from .._batches import batches, model_batches
 from .._checks import check_integer
 from .._keras import keras
 from .._probabilities import as_probabilities
+from ..population import BatchNormStatistics, has_batch_norm
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,11 @@ class SampledPredictions:
 
 
 def sampled_predictions(
-    model: keras.Model, data: Any, samples: int = 16, seed: int = 0
+    model: keras.Model,
+    data: Any,
+    samples: int = 16,
+    seed: int = 0,
+    statistics: Any = None,
 ) -> SampledPredictions:
     r"""Averages the class probabilities of binary networks drawn from a posterior.
 
@@ -46,11 +51,18 @@ def sampled_predictions(
     The networks run as at inference. While they do, the kernels hold their signs;
     afterwards, also after an error, the model is what it was.
 
+    What a batch norm meets differs from network to network. With `statistics`, those of
+    each network take the mean and the variance of these examples before it predicts
+    (see `larq_nobn.reestimate_batch_norm`).
+
     Arguments:
         model: A classifier that ends in logits or in a softmax.
         data: Images, `(images, labels)`, or batches of either as a `tf.data.Dataset`.
         samples: Number S of networks, 1 or more.
         seed: Decides which; the first ones are the same for every S.
+        statistics: Training images, as `data`, some hundreds of them. None leaves batch
+            norms what they have, which is right for one network: after `train`, the
+            most probable one.
 
     Returns:
         Mean and spread of the probabilities, and the labels in the same order.
@@ -59,6 +71,8 @@ def sampled_predictions(
         TypeError: If `samples` or `seed` is not a whole number.
         ValueError: If they are out of range, the model has no kernel of
             `BernoulliSign` or more than one output, or the data holds no example.
+        ModelError: If `statistics` are given for a model with batch norm that is no
+            functional one.
 
     Example:
         ```python
@@ -81,8 +95,13 @@ def sampled_predictions(
         - X. Meng, R. Bachmann, M. E. Khan, "Training Binary Neural Networks using the
           Bayesian Learning Rule", ICML 2020, arXiv:2002.10778.
 
+        - W. Maddox, T. Garipov, P. Izmailov, D. Vetrov, A. G. Wilson, "A Simple
+          Baseline for Bayesian Uncertainty in Deep Learning", NeurIPS 2019,
+          arXiv:1902.02476 (statistics of each network).
+
     Differences from the paper:
-        None known.
+        The last one takes statistics of all training images, in one pass with those of
+        batches; here they are exact, of the images given.
     """
     check_integer("samples", samples, 1, "16 is a good start.")
     check_integer("seed", seed, 0, "Any whole number from 0 will do.")
@@ -99,11 +118,22 @@ def sampled_predictions(
         return model(x, training=False)
 
     means, spreads, labels = [], [], []
-    with _restored(kernels) as natural:
-        networks = list(_networks(natural, samples, seed))
+    averages, parts = [], []
+    if statistics is not None and has_batch_norm(model):
+        norms = BatchNormStatistics(model)
+        averages = norms.averages
+        parts = [inputs for inputs, _ in model_batches(model, statistics, 128)]
+    variables = [*kernels, *averages]
+    with _restored(variables) as values:
+        networks = []
+        for signs in _signs(values[: len(kernels)], samples, seed):
+            _assign(kernels, signs)
+            if averages:
+                norms.take(lambda: parts)
+            networks.append([*signs, *(average.numpy() for average in averages)])
         for x, y in batches(data, 128):
             found = np.stack(
-                [_probabilities(run, x, kernels, each) for each in networks]
+                [_probabilities(run, x, variables, each) for each in networks]
             )
             means.append(found.mean(0))
             spreads.append(found.std(0))
@@ -125,32 +155,36 @@ def _is_drawn(weight: Any) -> bool:
 
 
 @contextmanager
-def _restored(kernels: list[Any]) -> Iterator[list[np.ndarray]]:
-    """The values of kernels, which they have again afterwards."""
-    values = [kernel.numpy() for kernel in kernels]
+def _restored(variables: list[Any]) -> Iterator[list[np.ndarray]]:
+    """The values of variables, which they have again afterwards."""
+    values = [variable.numpy() for variable in variables]
     try:
         yield values
     finally:
-        for kernel, value in zip(kernels, values, strict=True):
-            kernel.assign(value)
+        _assign(variables, values)
 
 
-def _networks(
+def _assign(variables: list[Any], values: list[np.ndarray]) -> None:
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value.astype(variable.dtype.name))
+
+
+def _signs(
     natural: list[np.ndarray], samples: int, seed: int
 ) -> Iterator[list[np.ndarray]]:
-    """Where each network has +1, kernel by kernel."""
+    """The signs of each network, kernel by kernel."""
     rng = np.random.default_rng(seed)
     likely = [(1 + np.tanh(each.astype(np.float64))) / 2 for each in natural]
     for _ in range(samples):
-        yield [rng.random(each.shape) < each for each in likely]
+        positive = (rng.random(each.shape) < each for each in likely)
+        yield [2 * each.astype(np.int8) - 1 for each in positive]
 
 
 def _probabilities(
-    run: Callable[[Any], Any], x: Any, kernels: list[Any], network: list[np.ndarray]
+    run: Callable[[Any], Any], x: Any, variables: list[Any], values: list[np.ndarray]
 ) -> np.ndarray:
     """Class probabilities by one network, which is the mode of its own signs."""
-    for kernel, positive in zip(kernels, network, strict=True):
-        kernel.assign(np.where(positive, 1.0, -1.0).astype(kernel.dtype.name))
+    _assign(variables, values)
     outputs = run(x)
     if not tf.is_tensor(outputs) or outputs.shape.rank != 2:
         raise ValueError(

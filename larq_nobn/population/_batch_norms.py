@@ -49,6 +49,12 @@ class BatchNormStatistics:
         probes = {norm: partial(_moments, norm) for norm in self.norms}
         self._population = Population(model, probes)
 
+    @property
+    def averages(self) -> list[Any]:
+        """The variables that hold the statistics."""
+        pairs = ((norm.moving_mean, norm.moving_variance) for norm in self.norms)
+        return [average for pair in pairs for average in pair]
+
     def take(self, batches: Callable[[], Iterable[list[tf.Tensor]]]) -> dict[Any, int]:
         """Gives the batch norms the statistics of all batches.
 

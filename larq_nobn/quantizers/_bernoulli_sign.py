@@ -84,6 +84,10 @@ class BernoulliSign(keras.__internal__.layers.BaseRandomLayer, KernelQuantizer):
 
     \[ w = \operatorname{sign}(\lambda) . \]
 
+    Averages that batch norms keep in training are those of the draws: behind batch
+    norm, judge and save the network by `larq_nobn.reestimate_batch_norm`, as `train`
+    does before each test.
+
     Train it with `optimizers.BayesianLearningRule`, which takes the natural gradient in
     λ and knows the prior. Any other optimizer descends the gradient above. λ is not
     confined to [-1, 1]: set no `kernel_constraint`. Every call draws anew, so that the

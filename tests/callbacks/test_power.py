@@ -7,6 +7,7 @@ from callback_networks import binary, compiled, fit, nested
 from larq_nobn._keras import keras
 from larq_nobn.callbacks import PowerScheduler, TauScheduler
 from larq_nobn.callbacks._power import power_at
+from larq_nobn.training import RunSettings
 from larq_nobn.training.run._watchers import _movers
 from numpy.testing import assert_allclose
 
@@ -79,7 +80,7 @@ def test_other_estimators_of_rsign_are_left_alone():
 
 def test_a_run_moves_what_its_network_has():
     def kinds(layer):
-        return [type(each) for each in _movers(compiled(layer=layer))]
+        return [type(each) for each in _movers(RunSettings(), compiled(layer=layer))]
 
     def both(**kwargs):
         sign = nobn.quantizers.RSign(estimator="reste")

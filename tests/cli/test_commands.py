@@ -147,8 +147,10 @@ def test_evaluate_a_keras_file_prints_a_table(
 
 def test_evaluate_averages_the_networks_of_a_posterior(invoke: Invoke, tmp_path: Path):
     image = keras.Input((8, 8, 1))
-    binary = lq.layers.QuantDense(10, kernel_quantizer="bernoulli_sign")
-    model = keras.Model(image, binary(keras.layers.Flatten()(image)))
+    x = lq.layers.QuantDense(10, kernel_quantizer="bernoulli_sign")(
+        keras.layers.Flatten()(image)
+    )
+    model = keras.Model(image, keras.layers.BatchNormalization()(x))
     training.save_model(model, tmp_path / "bayesian.keras")
     result = invoke(
         *("evaluate", tmp_path / "bayesian.keras", "--dataset", "digits"),
@@ -157,7 +159,8 @@ def test_evaluate_averages_the_networks_of_a_posterior(invoke: Invoke, tmp_path:
     assert result.exit_code == 0, result.output
     found = json.loads((tmp_path / "result.json").read_text())["sampled"]
     images = data.load("digits", "test", 128, limit=50)
-    expected = diagnostics.sampled_predictions(model, images, 3)
+    few = data.load("digits", "train", 128, limit=512, augment=False)
+    expected = diagnostics.sampled_predictions(model, images, 3, statistics=few)
     right = expected.probabilities.argmax(1) == expected.labels
     chosen = expected.probabilities[np.arange(50), expected.labels]
     assert found["samples"] == 3

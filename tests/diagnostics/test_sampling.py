@@ -75,6 +75,37 @@ def test_a_sure_network_is_its_mode():
     assert_array_equal(found.spread, np.zeros((3, 2)))
 
 
+def test_each_network_takes_the_statistics_of_its_own():
+    rng = np.random.default_rng(0)
+    given = rng.normal(1, 2, (300, 2)).astype(np.float32)
+    norm = keras.layers.BatchNormalization(epsilon=1e-3)
+    model = keras.Sequential([*network().layers, norm], name="net")
+    model.build((None, 2))
+    model.layers[0].kernel.latent_variable.assign(NATURAL)
+    norm.moving_mean.assign([3.0, -7.0])
+    before = model.get_weights()
+    # With one network, and NumPy's generator of the same seed.
+    likely = (1 + np.tanh(NATURAL.astype(float))) / 2
+    kernel = np.where(np.random.default_rng(5).random((2, 2)) < likely, 1, -1)
+    for statistics in (given, (given, np.zeros(300)), None):
+        found = sampled_predictions(model, IMAGES, 1, 5, statistics=statistics)
+        x, mean, variance = IMAGES @ kernel, np.array([3, -7]), np.ones(2)
+        if statistics is not None:
+            seen = given.astype(float) @ kernel
+            mean, variance = seen.mean(0), seen.var(0)
+        powers = np.exp((x - mean) / np.sqrt(variance + 1e-3))
+        wanted = powers / powers.sum(1, keepdims=True)
+        assert_allclose(found.probabilities, wanted, rtol=1e-4)
+        for one, other in zip(model.get_weights(), before, strict=True):
+            assert_array_equal(one, other)
+
+
+def test_without_batch_norm_statistics_change_nothing():
+    with_them = sampled_predictions(network(), IMAGES, 3, statistics=IMAGES)
+    without = sampled_predictions(network(), IMAGES, 3)
+    assert_array_equal(with_them.probabilities, without.probabilities)
+
+
 @pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
 def test_the_model_is_as_before_also_after_an_error(policy):
     keras.mixed_precision.set_global_policy(policy)

@@ -138,6 +138,24 @@ with TemporaryDirectory() as folder:
     reopened = training.open_model(Path(folder) / "two")
     for ours, theirs in zip(reopened.get_weights(), two.model.get_weights()):
         np.testing.assert_array_equal(ours, theirs)
+
+# Statistics that are taken of images are those of every replica.
+from larq_nobn._keras import keras
+from larq_nobn.training.run._mode import ModeStatistics
+
+with strategy.scope():
+    norm = keras.layers.BatchNormalization()
+    image = keras.Input((8, 8, 1))
+    network = keras.Model(image, norm(keras.layers.Flatten()(image)))
+    settings = training.RunSettings(dataset="digits", augment="none", limit=64)
+    ModeStatistics(network, settings).on_test_begin()
+(images, _), = data.load("digits", "train", 64, limit=64, augment=False)
+for variable, of_all in ((norm.moving_mean, np.mean), (norm.moving_variance, np.var)):
+    each = strategy.experimental_local_results(variable)
+    assert len(each) == 2
+    for found in each:
+        wanted = of_all(np.reshape(images, (64, 64)).astype(np.float64), axis=0)
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
 """
 
 

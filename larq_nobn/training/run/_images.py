@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import tensorflow as tf
 
 from ... import data
 from ...data._batches import WHOLE, Share
 from ..folder import START, Position
 from ..settings import RunSettings
+
+# Enough for statistics of every channel.
+_FEW = 512
 
 
 def images_of(
@@ -41,6 +46,13 @@ def images_of(
         **settings.images,
     )
     return found.repeat() if begin.steps else found
+
+
+def few_images(settings: RunSettings) -> tf.data.Dataset:
+    """A batch of training images, the same for the same settings."""
+    few = min(_FEW, settings.limit or _FEW)
+    one = replace(settings, batch_size=few, accumulate=1, mixup=0.0)
+    return images_of(one, "train").take(1)
 
 
 def class_weights(settings: RunSettings) -> list[float] | None:

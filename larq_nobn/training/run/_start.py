@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import tensorflow as tf
 
 from ... import data
@@ -11,14 +9,11 @@ from ..._keras import dtype_policy, keras
 from ...calibration import calibrate
 from ..settings import NETWORKS, OWN, RunSettings, scale_latents, with_kernels
 from ..start import opened, with_head
-from ._images import class_weights, images_of
+from ._images import class_weights, few_images
 from ._optimizer import optimizer_for
 from ._randomness import own_generators
 from ._stages import carry
 from ._step import Probabilities, Trainee
-
-# A batch of them sets the shifts and gains of a fresh network.
-_CALIBRATION_IMAGES = 512
 
 
 def started(
@@ -79,9 +74,7 @@ def _fill(network: keras.Model, settings: RunSettings) -> None:
     """Sets the weights that the recipe or the data decide."""
     scale_latents(network, settings.latent_scale)
     if settings.calibrate:
-        few = min(_CALIBRATION_IMAGES, settings.limit or _CALIBRATION_IMAGES)
-        one = replace(settings, batch_size=few, accumulate=1, mixup=0.0)
-        calibrate(network, images_of(one, "train").take(1))
+        calibrate(network, few_images(settings))
 
 
 def _compile(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:

@@ -10,6 +10,7 @@ from ..._keras import keras
 from ...callbacks import PowerScheduler, TauScheduler
 from ..folder import Journal
 from ..settings import RunSettings
+from ._mode import ModeStatistics, needs_statistics
 from ._monitors import monitors
 from ._randomness import Reseeding
 
@@ -30,17 +31,22 @@ def watchers(
     logs = _logs_in(folder)
     return [
         Reseeding(settings.seed),
-        *_movers(network),
+        *_movers(settings, network),
         *monitors(settings, network, logs and logs / "monitors"),
         journal,
         *_tensorboard(logs),
     ]
 
 
-def _movers(network: keras.Model) -> list[keras.callbacks.Callback]:
+def _movers(
+    settings: RunSettings, network: keras.Model
+) -> list[keras.callbacks.Callback]:
     """What changes the network from epoch to epoch."""
     schedulers = (TauScheduler, PowerScheduler)
-    return [each() for each in schedulers if each.quantizers_of(network)]
+    found = [each() for each in schedulers if each.quantizers_of(network)]
+    if needs_statistics(network):
+        found.append(ModeStatistics(network, settings))
+    return found
 
 
 def _logs_in(folder: Path) -> Path | None:

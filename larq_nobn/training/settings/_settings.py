@@ -17,7 +17,7 @@ from ..._checks import (
 from ._init import OWN, check_init, content_hash
 from ._networks import NETWORKS, SHIFTED
 from ._recipe import Recipe
-from ._recipes import RECIPES
+from ._recipes import OF_KERNELS, RECIPES
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 # Said by settings of their own.
@@ -168,7 +168,8 @@ class RunSettings(Recipe):
 
         What a recipe says of networks that another one does not have, and calibration
         where there is nothing to calibrate, is left out. With `init` and without a
-        model it is the network of `init`.
+        model it is the network of `init`. To a recipe of a normalization is added what
+        a chosen `kernel` trains best by.
 
         Arguments:
             name: One of `RECIPES`; None for the one that has the name of the
@@ -196,6 +197,8 @@ class RunSettings(Recipe):
             name = normalization if known else "plain"
         recipe = RECIPES[check_choice("recipe", name, RECIPES)]
         values = {each.name: getattr(recipe, each.name) for each in fields(Recipe)}
+        if name in models.NORMALIZATIONS:
+            values |= OF_KERNELS.get(chosen.get("kernel"), {})
         model = chosen.get("model", cls.model)
         check_choice("model", model, (*NETWORKS, OWN))
         options = builder_options(model)

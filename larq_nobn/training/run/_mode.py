@@ -1,0 +1,42 @@
+"""Statistics of batch norm for the network that random kernels become."""
+
+from __future__ import annotations
+
+import tensorflow as tf
+
+from ..._batches import model_batches
+from ..._keras import keras
+from ...population import BatchNormStatistics, has_batch_norm
+from ...quantizers import BernoulliSign
+from ..settings import RunSettings
+from ._images import few_images
+
+
+def needs_statistics(network: keras.Model) -> bool:
+    """Tells whether batch norms meet other weights in training than at inference."""
+    drawn = any(isinstance(each, BernoulliSign) for each in network.submodules)
+    return drawn and has_batch_norm(network)
+
+
+class ModeStatistics(keras.callbacks.Callback):
+    """Gives batch norms the statistics of the most probable weights before each test.
+
+    Training draws its weights, and the averages that batch norms keep are of those. The
+    network that is tested and saved has the most probable weights, behind which they
+    are far off. Nothing that training computes depends on the averages.
+
+    Arguments:
+        network: Has both, as `needs_statistics` tells.
+        settings: Those of the run, whose first training images are measured.
+    """
+
+    def __init__(self, network: keras.Model, settings: RunSettings) -> None:
+        super().__init__()
+        self._statistics = BatchNormStatistics(network)
+        images: tf.Tensor = next(iter(few_images(settings)))[0]
+        # In no larger parts than the steps of training are computed in.
+        self._parts = list(model_batches(network, images, settings.batch_size))
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Takes them."""
+        self._statistics.take(lambda: (inputs for inputs, _ in self._parts))
