@@ -198,7 +198,7 @@ class RunSettings(Recipe):
         recipe = RECIPES[check_choice("recipe", name, RECIPES)]
         values = {each.name: getattr(recipe, each.name) for each in fields(Recipe)}
         if name in models.NORMALIZATIONS:
-            values |= OF_KERNELS.get(chosen.get("kernel"), {})
+            values |= OF_KERNELS.get(chosen.get("kernel") or "", {})
         model = chosen.get("model", cls.model)
         check_choice("model", model, (*NETWORKS, OWN))
         options = builder_options(model)
