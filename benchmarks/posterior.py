@@ -6,7 +6,8 @@ and batch norm or with spiking neurons over eight steps, is trained by straight-
 gradients of latent weights, or by the Bayesian learning rule; on digits so is a small
 ReActNet-18 with batch norm, as `larq-nobn train --recipe bayesian` builds it.
 Accuracy and expected calibration error on the test images, of the network itself (the
-mode) and, Bayesian, of the average of 16 drawn networks. With --choose, every setting
+mode) and, Bayesian, of the average of 16 drawn networks, each with the statistics of
+its own where batch norm is behind drawn kernels. With --choose, every setting
 of GRID is trained on four fifths of the training images and measured on the others; of
 these the other run takes the one whose network itself is right most often. What the
 folder holds already is not repeated.
@@ -39,6 +40,9 @@ FORMS = {
 }
 KERNELS = ("straight-through", "bayesian")
 STEPS = 8
+# Training images of which batch norms behind drawn kernels take statistics: of the mode
+# and of each drawn network, as `larq-nobn train` and `evaluate --samples` do.
+STATISTICS = 512
 HELD_OUT_SEED = 100
 
 # The learning rate of straight-through kernels; of Bayesian ones the natural learning
@@ -155,10 +159,16 @@ def measured(known, data, form, kernel, chosen, seed, size):
     train, rest = data
     model = trained(*train, form, kernel, chosen, *size)
     test = tf.data.Dataset.from_tensor_slices(tuple(rest)).batch(250)
+    statistics = None
+    if kernel == "bayesian" and form != "spikes":
+        statistics = train[0][:STATISTICS]
+        model = nobn.reestimate_batch_norm(model, statistics)
     mode = nobn.training.evaluate(model, test)
     found = {"mode": [mode["accuracy"], mode["calibration_error"]]}
     if kernel == "bayesian":
-        drawn = nobn.diagnostics.sampled_predictions(model, test, 16)
+        drawn = nobn.diagnostics.sampled_predictions(
+            model, test, 16, statistics=statistics
+        )
         error = nobn.diagnostics.expected_calibration_error(
             drawn.probabilities, drawn.labels
         )
