@@ -10,6 +10,7 @@ NAMES = {
     "nobn": "the recipe `nobn`",
     "batch_norm": "`batch_norm` as built, at learning rate 0.003",
     "batch_norm_centred": "the recipe `batch_norm`, of centred kernels",
+    "batch_norm_clip_0.08": "that with clipping at 0.08",
     "alpha_0.2_vita": "α 0.2 and the published bookkeeping of variances",
     "alpha_0.2": "α 0.2",
     "latents_30": "latent kernels 30 times as large at the start",
@@ -27,18 +28,24 @@ NAMES = {
     "warm_up": "a cosine behind one epoch of warm-up",
     "smoothing_0.1": "labels smoothed by 0.1",
     "decay": "decay of the latent kernels by 0.00001",
+    "clip_beta": "clipping at 0.08 and β₂ 0.999",
+    "clip_shifts": "clipping at 0.08; shifts and gains as the others",
+    "clip_beta_shifts": "clipping at 0.08, β₂ 0.999; shifts and gains as the others",
+    "clip_beta_latents": "clipping at 0.08, β₂ 0.999; latents 30 times as large",
+    "clip_beta_shifts_latents": "all four",
 }
 
 
+BESIDE = ("against `nobn`", "training loss")
 AVERAGES = ("trained", "0.99", "0.998")
 
 
 def halving(result):
-    """A row for each candidate; for each budget its accuracy and the difference."""
+    """A row for each candidate; for each budget accuracy, difference, training loss."""
     found = result["runs"]
     budgets = sorted({epochs for of in found.values() for epochs in of}, key=int)
     return table(
-        ["", *(cell for n in budgets for cell in (f"{n} epochs", "against `nobn`"))],
+        ["", *(cell for n in budgets for cell in (f"{n} epochs", *BESIDE))],
         [
             [NAMES[name], *(cell for n in budgets for cell in said(found, name, n))]
             for name in NAMES
@@ -48,16 +55,18 @@ def halving(result):
 
 
 def said(found, name, epochs):
-    """Mean and single accuracies; the difference to the recipe of the same seeds."""
-    runs = lasts(found[name].get(epochs, []))
+    """Accuracies; the difference to the recipe of the same seeds; the last loss."""
+    given = found[name].get(epochs, [])
+    runs = lasts(given)
     if not runs:
-        return "-", ""
+        return "-", "", ""
     single = ", ".join(f"{each:.1f}" for each in runs.values())
     mean = f"{statistics.mean(runs.values()):.1f}"
     measure = lasts(found["nobn"].get(epochs, []))
     common = [runs[seed] - measure[seed] for seed in runs if seed in measure]
     change = f"{statistics.mean(common):+.1f}" if common and name != "nobn" else ""
-    return (f"{mean} ({single})" if len(runs) > 1 else mean), change
+    loss = f"{statistics.mean(run['training_loss'] for run in given):.3f}"
+    return (f"{mean} ({single})" if len(runs) > 1 else mean), change, loss
 
 
 def lasts(runs):
