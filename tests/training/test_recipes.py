@@ -122,11 +122,14 @@ def test_a_chosen_kernel_has_no_rate_that_is_clearly_better(kernel: str):
     best = chosen(MEASURED[kernel])
     settings = RunSettings.from_recipe("batch_norm", kernel=kernel)
     assert settings.kernel == kernel
+    natural = settings.natural_learning_rate
+    plain = natural == RunSettings.natural_learning_rate
+    form = "as built" if plain else f"natural_rate_{natural:g}"
+    wanted = form, settings.learning_rate
     (own,) = (
         each
         for each in MEASURED[kernel]
-        if each["learning_rate"] == settings.learning_rate
-        and each["form"] == "as built"
+        if (each["form"], each["learning_rate"]) == wanted
     )
     assert np.mean(own["reached"]) > np.mean(best["reached"]) - 1.5
 

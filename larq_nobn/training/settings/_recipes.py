@@ -27,7 +27,10 @@ _CALIBRATED = replace(_CENTRED, calibrate=True)
 
 # What a chosen kernel changes in the recipe of a normalization: by the same script,
 # where it is better by more than seeds differ.
-OF_KERNELS: dict[str, dict[str, float]] = {"sigmoid_sign": {"learning_rate": 1e-3}}
+OF_KERNELS: dict[str, dict[str, float]] = {
+    "sigmoid_sign": {"learning_rate": 1e-3},
+    "bernoulli_sign": {"natural_learning_rate": 1000.0},
+}
 
 RECIPES: dict[str, Recipe] = {
     "plain": _PLAIN,
