@@ -114,6 +114,33 @@ def test_a_picture_that_goes_while_a_run_reads_it_is_named(
         training.train(settings, run, Remove(), cache="none")
 
 
+@pytest.mark.parametrize("recipe", ["nobn", "bayesian"])
+def test_images_are_kept_where_one_says_also_those_of_statistics(
+    recipe: str,
+    settings: training.RunSettings,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Of calibration, and of batch norms behind random kernels."""
+    load, caches = data.load, []
+
+    def noted(*arguments: object, **options: object) -> object:
+        caches.append(options["cache"])
+        return load(*arguments, **options)
+
+    class AtOnce(keras.callbacks.Callback):
+        def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
+            raise Stop
+
+    monkeypatch.setattr(data, "load", noted)
+    norm = "nobn" if recipe == "nobn" else "batch_norm"
+    chosen = {"dataset": settings.dataset, "width": 4, "blocks": (1,)}
+    given = training.RunSettings.from_recipe(recipe, normalization=norm, **chosen)
+    with pytest.raises(Stop):
+        training.train(given, tmp_path / "run", AtOnce(), cache="none")
+    assert caches == ["none"] * 3
+
+
 def test_what_older_runs_know(tiny_run: training.Run):
     record = {
         **tiny_run.record,

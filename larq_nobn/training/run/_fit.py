@@ -74,14 +74,17 @@ def fit(
         around: The circumstances.
     """
     keras.utils.set_random_seed(settings.seed)
-    of_split = partial(images_of, settings, cache=around.cache)
+    cache = around.cache
+    of_split = partial(images_of, settings, cache=cache)
     images, test_images = of_split("train"), of_split("test")
     steps = len(images)
     schedule = schedule_for(settings, steps)
-    network, trainee = started(settings, schedule, before, teacher, around.strategy)
+    network, trainee = started(
+        settings, schedule, before, teacher, around.strategy, cache
+    )
 
     journal = Journal(folder / "history.csv", schedule, steps)
-    watched = watchers(settings, network, journal, folder)
+    watched = watchers(settings, network, journal, folder, cache)
     beginning = Beginning(settings, applies=before is None)
     checkpoints = Checkpoints(
         output / CHECKPOINTS,

@@ -48,11 +48,11 @@ def images_of(
     return found.repeat() if begin.steps else found
 
 
-def few_images(settings: RunSettings) -> tf.data.Dataset:
+def few_images(settings: RunSettings, cache: str = "auto") -> tf.data.Dataset:
     """A batch of training images, the same for the same settings."""
     few = min(_FEW, settings.limit or _FEW)
     one = replace(settings, batch_size=few, accumulate=1, mixup=0.0)
-    return images_of(one, "train").take(1)
+    return images_of(one, "train", cache=cache).take(1)
 
 
 def class_weights(settings: RunSettings) -> list[float] | None:

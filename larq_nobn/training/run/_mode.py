@@ -28,12 +28,15 @@ class ModeStatistics(keras.callbacks.Callback):
     Arguments:
         network: Has both, as `needs_statistics` tells.
         settings: Those of the run, whose first training images are measured.
+        cache: Where decoded pictures are kept.
     """
 
-    def __init__(self, network: keras.Model, settings: RunSettings) -> None:
+    def __init__(
+        self, network: keras.Model, settings: RunSettings, cache: str = "auto"
+    ) -> None:
         super().__init__()
         self._statistics = BatchNormStatistics(network)
-        images: tf.Tensor = next(iter(few_images(settings)))[0]
+        images: tf.Tensor = next(iter(few_images(settings, cache)))[0]
         # In no larger parts than the steps of training are computed in.
         self._parts = list(model_batches(network, images, settings.batch_size))
 

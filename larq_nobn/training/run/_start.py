@@ -22,6 +22,7 @@ def started(
     before: keras.Model | None,
     teacher: Probabilities | None,
     strategy: tf.distribute.Strategy,
+    cache: str = "auto",
 ) -> tuple[keras.Model, Trainee]:
     """Returns the network of a run, and what trains it.
 
@@ -31,13 +32,14 @@ def started(
         before: The network of the first stage, whose weights this one begins with.
         teacher: Whose outputs are learned; None for the labels.
         strategy: The devices that hold the variables.
+        cache: Where decoded pictures are kept.
     """
     with dtype_policy(settings.precision), own_generators(), strategy.scope():
         network = _build(settings)
         if before is not None:
             carry(before, network)
         else:
-            _fill(network, settings)
+            _fill(network, settings, cache)
         _compile(network, optimizer_for(settings, schedule, network))
         trainee = Trainee(
             network,
@@ -70,11 +72,11 @@ def _build(settings: RunSettings) -> keras.Model:
     )
 
 
-def _fill(network: keras.Model, settings: RunSettings) -> None:
+def _fill(network: keras.Model, settings: RunSettings, cache: str) -> None:
     """Sets the weights that the recipe or the data decide."""
     scale_latents(network, settings.latent_scale)
     if settings.calibrate:
-        calibrate(network, few_images(settings))
+        calibrate(network, few_images(settings, cache))
 
 
 def _compile(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:

@@ -18,7 +18,11 @@ _log = logging.getLogger("larq_nobn")
 
 
 def watchers(
-    settings: RunSettings, network: keras.Model, journal: Journal, folder: Path
+    settings: RunSettings,
+    network: keras.Model,
+    journal: Journal,
+    folder: Path,
+    cache: str = "auto",
 ) -> list[keras.callbacks.Callback]:
     """The callbacks of a run, each before those that write down what it adds.
 
@@ -27,11 +31,12 @@ def watchers(
         network: Compiled.
         journal: Writes the history.
         folder: Where the files go.
+        cache: Where decoded pictures are kept.
     """
     logs = _logs_in(folder)
     return [
         Reseeding(settings.seed),
-        *_movers(settings, network),
+        *_movers(settings, network, cache),
         *monitors(settings, network, logs and logs / "monitors"),
         journal,
         *_tensorboard(logs),
@@ -39,13 +44,13 @@ def watchers(
 
 
 def _movers(
-    settings: RunSettings, network: keras.Model
+    settings: RunSettings, network: keras.Model, cache: str = "auto"
 ) -> list[keras.callbacks.Callback]:
     """What changes the network from epoch to epoch."""
     schedulers = (TauScheduler, PowerScheduler)
     found = [each() for each in schedulers if each.quantizers_of(network)]
     if needs_statistics(network):
-        found.append(ModeStatistics(network, settings))
+        found.append(ModeStatistics(network, settings, cache))
     return found
 
 
