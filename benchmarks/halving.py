@@ -25,7 +25,6 @@ from _results import RESULTS, command, machine, versions, write, write_log
 from _runs import history, reached
 
 IMAGES = 50_000 - HELD_OUT
-# Of a lower training loss alone, which seeds move less than the accuracy.
 CLIP_BETA = {"clip_factor": 0.08, "beta_2": 0.999}
 # In the order of what was hoped of them; recipe, and what is chosen otherwise.
 CANDIDATES = {
