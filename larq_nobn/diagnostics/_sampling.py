@@ -12,7 +12,7 @@ from .._batches import batches, model_batches
 from .._checks import check_integer
 from .._keras import keras
 from .._probabilities import as_probabilities
-from ..population import BatchNormStatistics, has_batch_norm
+from ..population import BatchNormStatistics, averages_of, has_batch_norm
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ def sampled_predictions(
     averages, parts = [], []
     if statistics is not None and has_batch_norm(model):
         norms = BatchNormStatistics(model)
-        averages = norms.averages
+        averages = averages_of(model)
         parts = [inputs for inputs, _ in model_batches(model, statistics, 128)]
     variables = [*kernels, *averages]
     with _restored(variables) as values:

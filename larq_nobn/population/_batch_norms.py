@@ -21,6 +21,13 @@ def has_batch_norm(model: keras.Model) -> bool:
     return any(map(is_batch_norm, model.submodules))
 
 
+def averages_of(model: keras.Model) -> list[Any]:
+    """The variables that hold the statistics of all batch norms of a model."""
+    norms = filter(is_batch_norm, model.submodules)
+    pairs = ((norm.moving_mean, norm.moving_variance) for norm in norms)
+    return [average for pair in pairs for average in pair]
+
+
 class BatchNormStatistics:
     """The batch norms of a model, which take the statistics of data as often as asked.
 
@@ -48,12 +55,6 @@ class BatchNormStatistics:
             )
         probes = {norm: partial(_moments, norm) for norm in self.norms}
         self._population = Population(model, probes)
-
-    @property
-    def averages(self) -> list[Any]:
-        """The variables that hold the statistics."""
-        pairs = ((norm.moving_mean, norm.moving_variance) for norm in self.norms)
-        return [average for pair in pairs for average in pair]
 
     def take(self, batches: Callable[[], Iterable[list[tf.Tensor]]]) -> dict[Any, int]:
         """Gives the batch norms the statistics of all batches.

@@ -6,41 +6,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import larq as lq
-import numpy as np
 import pytest
 from larq_nobn import data, training
 from larq_nobn._keras import keras
 from larq_nobn.training.run._mode import needs_statistics
 from larq_nobn.training.settings import NETWORKS
-from numpy.testing import assert_allclose
+from training.drawn import SETTINGS, assert_of_the_mode, two_norms
 from training.runs import assert_same, step_by_step, stop_and_resume
-
-SETTINGS = training.RunSettings.from_recipe(
-    "bayesian",
-    normalization="batch_norm",
-    dataset="digits",
-    augment="none",
-    epochs=2,
-    batch_size=16,
-    limit=64,
-    natural_learning_rate=100.0,
-)
-
-
-def dense(units: int, name: str) -> keras.layers.Layer:
-    sign = {"kernel_quantizer": "ste_sign", "use_bias": False}
-    return lq.layers.QuantDense(units, name=name, **sign)
-
-
-def two_norms(
-    input_shape: tuple[int, ...], classes: int, normalization: str
-) -> keras.Model:
-    x = image = keras.Input(input_shape)
-    x = dense(12, "first")(keras.layers.Flatten()(x))
-    x = keras.layers.BatchNormalization(name="first_norm")(x)
-    x = dense(9, "second")(lq.quantizers.SteSign()(x))
-    x = keras.layers.BatchNormalization(name="second_norm")(x)
-    return keras.Model(image, keras.layers.Dense(classes, name="head")(x))
 
 
 @pytest.fixture(scope="module")
@@ -50,26 +22,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[training.Run]:
         yield training.train(SETTINGS, tmp_path_factory.mktemp("mode") / "run")
 
 
-def signs(model: keras.Model, name: str) -> np.ndarray:
-    latent = model.get_layer(name).kernel.latent_variable.numpy()
-    return np.where(latent >= 0, 1.0, -1.0)
-
-
 def test_batch_norms_have_the_statistics_of_the_most_probable_weights(
     run: training.Run,
 ):
-    batches = data.load("digits", "train", 64, limit=64, augment=False)
-    (images, _), *rest = batches.as_numpy_iterator()
-    assert not rest
-    x = images.reshape(64, -1).astype(np.float64)
-    for name in ("first", "second"):
-        norm = run.model.get_layer(f"{name}_norm")
-        x = x @ signs(run.model, name)
-        mean, variance = x.mean(0), x.var(0)
-        assert_allclose(norm.moving_mean, mean, rtol=1e-4, atol=1e-4)
-        assert_allclose(norm.moving_variance, variance, rtol=1e-4)
-        shown = (x - mean) / np.sqrt(variance + norm.epsilon) * norm.gamma + norm.beta
-        x = np.where(shown >= 0, 1.0, -1.0)
+    assert_of_the_mode(run)
 
 
 def test_what_is_tested_in_an_epoch_is_what_is_saved(run: training.Run):

@@ -20,7 +20,7 @@ from larq_nobn.training.run._strategy import (
     strategy_for,
 )
 from replicas import assert_replicas_agree
-from training import worker
+from training import drawn, worker
 
 
 def test_one_device_is_left_as_it_is():
@@ -101,7 +101,8 @@ from tempfile import TemporaryDirectory
 from larq_nobn import data, training
 from larq_nobn.training.folder import _record
 from larq_nobn.training.run._strategy import check_shares, shared, strategy_for
-from training import worker
+from larq_nobn.training.settings import NETWORKS
+from training import drawn, worker
 
 _record.draw_curves = lambda target, *_: target.touch()
 # The parts of all replicas are the batch: over two epochs, with a last one of one.
@@ -139,23 +140,10 @@ with TemporaryDirectory() as folder:
     for ours, theirs in zip(reopened.get_weights(), two.model.get_weights()):
         np.testing.assert_array_equal(ours, theirs)
 
-# Statistics that are taken of images are those of every replica.
-from larq_nobn._keras import keras
-from larq_nobn.training.run._mode import ModeStatistics
-
-with strategy.scope():
-    norm = keras.layers.BatchNormalization()
-    image = keras.Input((8, 8, 1))
-    network = keras.Model(image, norm(keras.layers.Flatten()(image)))
-    settings = training.RunSettings(dataset="digits", augment="none", limit=64)
-    ModeStatistics(network, settings).on_test_begin()
-(images, _), = data.load("digits", "train", 64, limit=64, augment=False)
-for variable, of_all in ((norm.moving_mean, np.mean), (norm.moving_variance, np.var)):
-    each = strategy.experimental_local_results(variable)
-    assert len(each) == 2
-    for found in each:
-        wanted = of_all(np.reshape(images, (64, 64)).astype(np.float64), axis=0)
-        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-6)
+    # Statistics that are taken of images are those of every replica.
+    NETWORKS["ReActNet18"] = drawn.two_norms
+    run = training.train(drawn.SETTINGS, Path(folder) / "drawn", strategy="mirrored")
+    drawn.assert_of_the_mode(run)
 """
 
 
@@ -206,6 +194,7 @@ def test_two_workers_train_as_one_process(alone: training.Run, tmp_path: Path):
         for name, saved in zip(first.files, together.model.get_weights(), strict=True):
             np.testing.assert_array_equal(first[name], second[name])
             np.testing.assert_array_equal(first[name], saved)
+    drawn.assert_of_the_mode(training.load_run(tmp_path / "drawn"))
     # The first worker wrote what one process does, once, and was told of the second.
     ours, theirs = (
         sorted(

@@ -17,6 +17,7 @@ from larq_nobn.training.folder import _record, position_kept
 from larq_nobn.training.run import _within
 from larq_nobn.training.settings import NETWORKS
 from tensorflow.python.eager import context
+from training import drawn
 
 # The last of 97 test images is a batch of its own: one replica gets nothing of it. Nor
 # do two parts divide the images that calibrate the network, which is taken whole.
@@ -94,7 +95,7 @@ def _miss_soon() -> None:
 
 
 def main(folder: Path, index: int) -> None:
-    """Trains, is stopped, goes on; then the second worker crashes on the first."""
+    """Trains, is stopped, goes on; draws kernels; the second crashes on the first."""
     _miss_soon()
     # By the clock of the first, which alone is late: all write at once.
     _within.SECONDS = 0.0 if index == 0 else math.inf
@@ -107,6 +108,8 @@ def main(folder: Path, index: int) -> None:
         assert position_kept(folder / "run") == (1, 2)
         run = training.train(SETTINGS, folder / "run", resume=True, strategy=STRATEGY)
     np.savez(folder / f"weights{index}.npz", *run.model.get_weights())
+    NETWORKS["ReActNet18"] = drawn.two_norms
+    training.train(drawn.SETTINGS, folder / "drawn", strategy=STRATEGY)
     progress = _InTheSecondEpoch(_crash) if index == 1 else None
     NETWORKS["ReActNet18"] = least
     try:

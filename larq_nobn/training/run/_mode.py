@@ -6,7 +6,9 @@ import tensorflow as tf
 
 from ..._batches import model_batches
 from ..._keras import keras
-from ...population import BatchNormStatistics, has_batch_norm
+from ..._larq import without_starvation_warning
+from ...graph import rebuild
+from ...population import BatchNormStatistics, averages_of, has_batch_norm
 from ...quantizers import BernoulliSign
 from ..settings import RunSettings
 from ._images import few_images
@@ -35,11 +37,19 @@ class ModeStatistics(keras.callbacks.Callback):
         self, network: keras.Model, settings: RunSettings, cache: str = "auto"
     ) -> None:
         super().__init__()
-        self._statistics = BatchNormStatistics(network)
+        self._network = network
+        # A copy outside of the strategy: its averages are read without other workers.
+        with without_starvation_warning():
+            self._copy = keras.models.clone_model(network, clone_function=rebuild)
+        self._statistics = BatchNormStatistics(self._copy)
         images: tf.Tensor = next(iter(few_images(settings, cache)))[0]
         # In no larger parts than the steps of training are computed in.
         self._parts = list(model_batches(network, images, settings.batch_size))
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         """Takes them."""
+        self._copy.set_weights(self._network.get_weights())
         self._statistics.take(lambda: (inputs for inputs, _ in self._parts))
+        pairs = zip(averages_of(self._network), averages_of(self._copy), strict=True)
+        for average, found in pairs:
+            average.assign(found.numpy())
