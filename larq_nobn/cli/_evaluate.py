@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 import click
@@ -146,7 +144,9 @@ def evaluated(
         sampled = {}
         if samples is not None:
             drawing = bar.add_task(f"averaging {samples} networks", total=None)
-            few = partial(statistics_images, dataset, origin, data_dir)
+            few = None
+            if has_batch_norm(network):
+                few = statistics_images(dataset, origin, data_dir)
             sampled["sampled"] = _sampled(network, images, samples, few)
             bar.remove_task(drawing)
         task = bar.add_task(f"evaluating {model}", total=None)
@@ -165,17 +165,14 @@ def _sampled(
     model: keras.Model,
     images: tf.data.Dataset,
     samples: int,
-    few: Callable[[], tf.data.Dataset],
+    few: tf.data.Dataset | None,
 ) -> dict:
     """The same of the average of binary networks, and how far apart these are.
 
     The spread is the standard deviation of the probability of an image's class. What is
     drawn behind batch norm needs statistics of its own, of few training images.
     """
-    statistics = few() if has_batch_norm(model) else None
-    found = diagnostics.sampled_predictions(
-        model, images, samples, statistics=statistics
-    )
+    found = diagnostics.sampled_predictions(model, images, samples, statistics=few)
     labels = np.asarray(found.labels)
     places = np.arange(len(labels)), labels
     chosen = found.probabilities[places]

@@ -13,9 +13,7 @@ import tensorflow as tf
 
 from .. import data, deploy, training
 from .._keras import keras
-
-# Enough for statistics of every channel.
-_FEW = 512
+from ..population import EXAMPLES
 
 model_argument = click.argument(
     "model", metavar="RUN_OR_FILE", type=click.Path(exists=True, path_type=Path)
@@ -152,7 +150,7 @@ def statistics_images(
     known = origin is not None and origin.images.get("name", data.GIVEN) != data.GIVEN
     if known and not _own(dataset, origin):
         dataset, data_dir = None, None  # that folder has the other images
-    images = _arguments(dataset, origin, _FEW, data_dir)
+    images = _arguments(dataset, origin, EXAMPLES, data_dir)
     return data.load(split="train", batch_size=128, augment=False, **images)
 
 

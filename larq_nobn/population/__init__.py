@@ -1,9 +1,10 @@
 """Statistics of what layers meet in the whole of some data, depth by depth."""
 
-from ._batch_norms import BatchNormStatistics, averages_of, has_batch_norm
+from ._batch_norms import EXAMPLES, BatchNormStatistics, averages_of, has_batch_norm
 from ._population import Moments, Population, moments_of, pooled
 
 __all__ = [
+    "EXAMPLES",
     "BatchNormStatistics",
     "Moments",
     "Population",

@@ -15,6 +15,9 @@ from ..layers import BatchKalmanNormalization
 from ..layers._posterior import posterior
 from ._population import Moments, Population, moments_of, pooled
 
+# Enough for statistics of every channel.
+EXAMPLES = 512
+
 
 def has_batch_norm(model: keras.Model) -> bool:
     """Tells whether any layer of a model takes statistics of batches."""

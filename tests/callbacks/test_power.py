@@ -80,7 +80,8 @@ def test_other_estimators_of_rsign_are_left_alone():
 
 def test_a_run_moves_what_its_network_has():
     def kinds(layer):
-        return [type(each) for each in _movers(RunSettings(), compiled(layer=layer))]
+        found = _movers(RunSettings(), compiled(layer=layer), "auto")
+        return [type(each) for each in found]
 
     def both(**kwargs):
         sign = nobn.quantizers.RSign(estimator="reste")

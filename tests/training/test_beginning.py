@@ -17,7 +17,7 @@ def channel_means(settings):
     """Of what the signs before binary convolutions are taken of, largest first."""
     keras.utils.set_random_seed(settings.seed)
     strategy = tf.distribute.get_strategy()
-    network, _ = started(settings, 1e-3, None, None, strategy)
+    network, _ = started(settings, 1e-3, None, None, strategy, "auto")
     binary = [x for x in network.layers if getattr(x, "input_quantizer", None)]
     images, _ = next(images_of(settings, "train").as_numpy_iterator())
     maps = keras.Model(network.input, [x.input for x in binary])(images)

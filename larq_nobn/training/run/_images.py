@@ -8,11 +8,9 @@ import tensorflow as tf
 
 from ... import data
 from ...data._batches import WHOLE, Share
+from ...population import EXAMPLES
 from ..folder import START, Position
 from ..settings import RunSettings
-
-# Enough for statistics of every channel.
-_FEW = 512
 
 
 def images_of(
@@ -48,9 +46,9 @@ def images_of(
     return found.repeat() if begin.steps else found
 
 
-def few_images(settings: RunSettings, cache: str = "auto") -> tf.data.Dataset:
+def few_images(settings: RunSettings, cache: str) -> tf.data.Dataset:
     """A batch of training images, the same for the same settings."""
-    few = min(_FEW, settings.limit or _FEW)
+    few = min(EXAMPLES, settings.limit or EXAMPLES)
     one = replace(settings, batch_size=few, accumulate=1, mixup=0.0)
     return images_of(one, "train", cache=cache).take(1)
 

@@ -33,9 +33,7 @@ class ModeStatistics(keras.callbacks.Callback):
         cache: Where decoded pictures are kept.
     """
 
-    def __init__(
-        self, network: keras.Model, settings: RunSettings, cache: str = "auto"
-    ) -> None:
+    def __init__(self, network: keras.Model, settings: RunSettings, cache: str) -> None:
         super().__init__()
         self._network = network
         # A copy outside of the strategy: its averages are read without other workers.

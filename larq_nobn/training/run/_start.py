@@ -22,7 +22,7 @@ def started(
     before: keras.Model | None,
     teacher: Probabilities | None,
     strategy: tf.distribute.Strategy,
-    cache: str = "auto",
+    cache: str,
 ) -> tuple[keras.Model, Trainee]:
     """Returns the network of a run, and what trains it.
 

@@ -22,7 +22,7 @@ def watchers(
     network: keras.Model,
     journal: Journal,
     folder: Path,
-    cache: str = "auto",
+    cache: str,
 ) -> list[keras.callbacks.Callback]:
     """The callbacks of a run, each before those that write down what it adds.
 
@@ -44,7 +44,7 @@ def watchers(
 
 
 def _movers(
-    settings: RunSettings, network: keras.Model, cache: str = "auto"
+    settings: RunSettings, network: keras.Model, cache: str
 ) -> list[keras.callbacks.Callback]:
     """What changes the network from epoch to epoch."""
     schedulers = (TauScheduler, PowerScheduler)
