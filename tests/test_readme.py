@@ -110,15 +110,13 @@ def test_the_picture_shows_what_the_logs_say():
         record = json.loads(results.joinpath(*run, "run.json").read_text())
         return 100 * record["metrics"]["val_accuracy"]
 
-    means = [
-        sum(ended("budgets", f"{name}-10-{seed}") for seed in (0, 1)) / 2
-        for name in ("nobn", "batch_norm")
-    ]
-    runs = results / "small_batches"
-    alone = [
-        statistics.mean(ended(run) for run in runs.glob(f"measured-{name}-1-*"))
-        for name in ("nobn", "batch_norm")
-    ]
+    def mean(experiment, cells):
+        runs = (results / experiment).glob(cells)
+        return statistics.mean(ended(experiment, run.name) for run in runs)
+
+    pair = ("nobn", "batch_norm")
+    means = [mean("budgets", f"{name}-10-*") for name in pair]
+    alone = [mean("small_batches", f"measured-{name}-1-*") for name in pair]
     files = json.loads((results / "deployment" / "result.json").read_text())
     row = files["rows"]["ReActNet18"]["batch_norm"]
     counts = [row[kind]["float_ops"] for kind in ("prepared", "unprepared")]
