@@ -39,6 +39,7 @@ FOLDERS = {
     "step_profile": Folder("result", no_picture="shares of a whole"),
     "tuning": Folder("result", no_picture="few numbers, most of them with one seed"),
     "halving": Folder("result", no_picture="few numbers, most of them with one seed"),
+    "half_precision": Folder("result", no_picture="three numbers a run"),
     "first_signs": Folder("result", no_picture="four numbers a row"),
     "monitors": Folder("result"),
     "small_batches": Folder("result"),

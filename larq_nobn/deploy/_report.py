@@ -8,6 +8,7 @@ from typing import Any
 from rich.table import Table
 
 from .inspection import Findings
+from .verify import GIVEN
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,8 @@ class ConversionReport(Findings):
         verify: The prepared Keras model against the file: `examples, exact_share,
             explained, unexplained, worst_abs, worst_rel, top1_agreement`; `data` says
             what the examples were, `prepared` holds the same numbers for the given
-            model against the prepared one. None without verification.
+            model against the prepared one, and `reference`, as what the given model was
+            compared. None without verification.
         in_float: Layers that are binary, or of few bits, in the model, and on request
             float in the file: `layer, kind` (its class), `finding, remedy, macs, bytes`
             (of its kernels).
@@ -58,7 +60,10 @@ class ConversionReport(Findings):
             table.add_row("rewritten", "\n".join(said))
         if self.verify is not None:
             form = "prepared" if self.not_prepared is None else "traced"
-            table.add_row(f"given = {form}", _verdict(self.verify["prepared"]))
+            given = self.verify["prepared"]
+            if given["reference"] != GIVEN:
+                table.add_row("given", given["reference"])
+            table.add_row(f"given = {form}", _verdict(given))
             table.add_row(f"{form} = file", _verdict(self.verify))
             table.add_row("verified on", self.verify["data"])
         for warning in self.warnings:

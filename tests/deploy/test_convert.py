@@ -88,6 +88,7 @@ def test_every_binary_layer_is_found_and_every_example_accounted_for(report):
         assert part["unexplained"] == 0
         assert part["exact_share"] == 1 - part["explained"] / 32
     assert report.verify["prepared"]["reference"] == "the given model"
+    assert "the given model" not in text(report.table())
     assert report.size_bytes == Path(report.path).stat().st_size
 
 
@@ -119,9 +120,9 @@ def test_a_mixed_precision_model_converts(tmp_path):
     finally:
         keras.mixed_precision.set_global_policy("float32")
     report = convert(model, tmp_path / "m.tflite")
-    assert report.verify["prepared"]["reference"].startswith(
-        "the given model in float32; in its mixed_bfloat16"
-    )
+    reference = report.verify["prepared"]["reference"]
+    assert reference.startswith("the given model in float32; in its mixed_bfloat16")
+    assert reference in text(report.table())
 
 
 def test_bytes_as_input_stay_bytes(tmp_path):

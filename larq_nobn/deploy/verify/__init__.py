@@ -4,9 +4,10 @@ from ._agreement import agreement
 from ._data import verification_examples
 from ._ties import tie_warnings
 from ._traced import verify_trace, verify_traced_file
-from ._verify import verify_file, verify_prepared
+from ._verify import GIVEN, verify_file, verify_prepared
 
 __all__ = [
+    "GIVEN",
     "agreement",
     "tie_warnings",
     "verification_examples",

@@ -16,7 +16,7 @@ from ..lite import Function, Ports, Runner, Trace, in_batches, to_flatbuffer
 from ..lite import inference as inference_of
 from ._agreement import MARGIN, SignPair, agreement
 from ._taps import LOOK, certain_zeros, check_probe
-from ._verify import checked_outputs, refuse
+from ._verify import GIVEN, checked_outputs, refuse
 
 # TensorFlow fuses what it runs as one graph, and so adds up in another order.
 _EQUAL = 1e-4
@@ -55,7 +55,7 @@ def verify_trace(
     found = agreement(given, _outputs(trace, ports, examples), _EQUAL, undecided)
     if found.unexplained or found.exact_share <= 0.5:
         refuse(found, "Tracing the model changed what it computes", _EQUAL)
-    return {**found.to_dict(), "reference": "the given model"}
+    return {**found.to_dict(), "reference": GIVEN}
 
 
 def verify_traced_file(

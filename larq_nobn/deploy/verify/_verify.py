@@ -17,7 +17,7 @@ from ._agreement import Agreement, SignPair, agreement, top1_agreement
 from ._drift import first_drift
 from ._taps import Tap, converted_signs, given_signs, sign_inputs, sign_pairs
 
-_GIVEN = "the given model"
+GIVEN = "the given model"
 
 # Both forms compute in float32 and in Keras. Apart from signs within rounding of 0,
 # they differ by the order of a few sums only.
@@ -53,11 +53,14 @@ def verify_prepared(
     """
     found = checked_outputs(model, lambda: outputs(model, examples), len(examples[0]))
     wanted = outputs(prepared, examples)
-    reference, basis = flat, _GIVEN
+    reference, basis = flat, GIVEN
     policy = half_precision(flat)
     if policy is not None:
         same = top1_agreement(found, wanted)
-        basis = f"{_GIVEN} in float32; in its {policy} {same:.1%} keep their top"
+        basis = (
+            f"{GIVEN} in float32; in its {policy} {same:.1%} of the examples have "
+            "the same top class"
+        )
         reference = in_float32(flat)
         found = outputs(reference, examples)
     compared = _compare(
