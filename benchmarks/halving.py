@@ -44,6 +44,8 @@ CANDIDATES = {
     "cosine": ("nobn", {"schedule": "cosine"}),
     "clip_0.01": ("nobn", {"clip_factor": 0.01}),
     "rate_0.005": ("nobn", {"learning_rate": 5e-3}),
+    "rate_0.01": ("nobn", {"learning_rate": 1e-2}),
+    "batch_norm_rate_0.005": ("batch_norm", {"learning_rate": 5e-3}),
     "latents_100": ("nobn", {"latent_scale": 100.0}),
     "latents_300": ("nobn", {"latent_scale": 300.0}),
     "smoothing_0.1": ("nobn", {"label_smoothing": 0.1}),
