@@ -21,13 +21,12 @@ EXAMPLES = 512
 
 def has_batch_norm(model: keras.Model) -> bool:
     """Tells whether any layer of a model takes statistics of batches."""
-    return any(map(is_batch_norm, model.submodules))
+    return bool(_norms_of(model))
 
 
 def averages_of(model: keras.Model) -> list[Any]:
     """The variables that hold the statistics of all batch norms of a model."""
-    norms = filter(is_batch_norm, model.submodules)
-    pairs = ((norm.moving_mean, norm.moving_variance) for norm in norms)
+    pairs = ((norm.moving_mean, norm.moving_variance) for norm in _norms_of(model))
     return [average for pair in pairs for average in pair]
 
 
@@ -50,7 +49,7 @@ class BatchNormStatistics:
 
     def __init__(self, model: keras.Model) -> None:
         refuse_opaque(model)
-        self.norms = [x for x in model.submodules if is_batch_norm(x)]
+        self.norms = _norms_of(model)
         if not self.norms:
             raise ModelError(
                 f"Model {model.name!r} has no batch norm, so that there is nothing to "
@@ -81,6 +80,10 @@ class BatchNormStatistics:
 
         self._population.settle(batches, apply)
         return counts
+
+
+def _norms_of(model: keras.Model) -> list[keras.layers.Layer]:
+    return [each for each in model.submodules if is_batch_norm(each)]
 
 
 def _moments(
