@@ -46,6 +46,11 @@ CANDIDATES = {
     "rate_0.005": ("nobn", {"learning_rate": 5e-3}),
     "rate_0.01": ("nobn", {"learning_rate": 1e-2}),
     "batch_norm_rate_0.005": ("batch_norm", {"learning_rate": 5e-3}),
+    "rate_0.005_shifts": ("nobn", {"learning_rate": 5e-3, "shift_multiplier": 1.0}),
+    "rate_0.005_sigmoid": (
+        "nobn",
+        {"learning_rate": 5e-3, "network": {"estimator": "sigmoid_sign"}},
+    ),
     "latents_100": ("nobn", {"latent_scale": 100.0}),
     "latents_300": ("nobn", {"latent_scale": 300.0}),
     "smoothing_0.1": ("nobn", {"label_smoothing": 0.1}),

@@ -25,6 +25,8 @@ NAMES = {
     "mean_magnitude": "kernels scaled by their mean magnitude",
     "rate_0.001": "learning rate 0.001",
     "rate_0.005": "learning rate 0.005",
+    "rate_0.005_shifts": "that; shifts and gains at the learning rate of the others",
+    "rate_0.005_sigmoid": "that; the sigmoid estimator",
     "rate_0.01": "learning rate 0.01",
     "cosine": "a cosine in place of the linear decay",
     "warm_up": "a cosine behind one epoch of warm-up",
