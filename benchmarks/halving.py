@@ -51,6 +51,10 @@ CANDIDATES = {
         "nobn",
         {"learning_rate": 5e-3, "network": {"estimator": "sigmoid_sign"}},
     ),
+    "rate_0.005_mean": (
+        "nobn",
+        {"learning_rate": 5e-3, "network": {"balanced": False}},
+    ),
     "latents_100": ("nobn", {"latent_scale": 100.0}),
     "latents_300": ("nobn", {"latent_scale": 300.0}),
     "smoothing_0.1": ("nobn", {"label_smoothing": 0.1}),
