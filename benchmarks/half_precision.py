@@ -14,7 +14,7 @@ from pathlib import Path
 import larq_nobn as nobn
 import click
 import numpy as np
-from _drawing import halves
+from _drawing import trained
 from _results import RESULTS, command, machine, versions, write, write_log
 from larq_nobn.deploy.prepare import in_float32
 
@@ -58,7 +58,7 @@ def main(folder, output):
     }
     write(result, output / "result.json")
     said = result["command"], __doc__.splitlines()[0], result["machine"]
-    write_log(output, *said, tables=halves.half_precision(result))
+    write_log(output, *said, tables=trained.half_precision(result))
 
 
 if __name__ == "__main__":

@@ -41,6 +41,7 @@ FOLDERS = {
     "halving": Folder("result", no_picture="few numbers, most of them with one seed"),
     "half_precision": Folder("result", no_picture="three numbers a run"),
     "first_signs": Folder("result", no_picture="four numbers a row"),
+    "sign_inputs": Folder("result", no_picture="two numbers a stage"),
     "monitors": Folder("result"),
     "small_batches": Folder("result"),
     "micro_batches": Folder("result"),

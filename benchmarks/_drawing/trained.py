@@ -1,4 +1,4 @@
-"""Networks trained in 16 bits, and the same weights in 32."""
+"""Of trained networks: their weights in 32 bits, and what their signs meet."""
 
 from __future__ import annotations
 
@@ -20,6 +20,26 @@ def half_precision(result):
                 f"{row['same_class']:.1f}%",
             ]
             for row in sorted(result["rows"].values(), key=place)
+        ],
+    )
+
+
+def sign_inputs(result):
+    """A row for each run: deviation and share within the window, for each stage."""
+    rows = sorted(result["rows"].values(), key=place)
+    return table(
+        ["", "epochs", "seed", *rows[0]["stages"]],
+        [
+            [
+                f"`{row['normalization']}`",
+                row["epochs"],
+                row["seed"],
+                *(
+                    f"{stage['deviation']:.2f} ({stage['share']:.0%})"
+                    for stage in row["stages"].values()
+                ),
+            ]
+            for row in rows
         ],
     )
 
