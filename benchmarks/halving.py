@@ -26,6 +26,8 @@ from _runs import history, reached
 
 IMAGES = 50_000 - HELD_OUT
 FASTER = {"learning_rate": 5e-3}
+SIGMOID = {"estimator": "sigmoid_sign"}
+MEAN = {"balanced": False}
 CLIP_BETA = {"clip_factor": 0.08, "beta_2": 0.999}
 # In the order of what was hoped of them; recipe, and what is chosen otherwise.
 CANDIDATES = {
@@ -38,7 +40,7 @@ CANDIDATES = {
     "beta_0.999": ("nobn", {"beta_2": 0.999}),
     "clip_0.08": ("nobn", {"clip_factor": 0.08}),
     "batch_norm_clip_0.08": ("batch_norm", {"clip_factor": 0.08}),
-    "sigmoid_sign": ("nobn", {"network": {"estimator": "sigmoid_sign"}}),
+    "sigmoid_sign": ("nobn", {"network": SIGMOID}),
     "mean_magnitude": ("nobn", {"network": {"variance_preserving": False}}),
     "rate_0.001": ("nobn", {"learning_rate": 1e-3}),
     "alpha_0.2": ("nobn", {"network": {"alpha": 0.2}}),
@@ -48,14 +50,9 @@ CANDIDATES = {
     "rate_0.01": ("nobn", {"learning_rate": 1e-2}),
     "batch_norm_rate_0.005": ("batch_norm", FASTER),
     "rate_0.005_shifts": ("nobn", {**FASTER, "shift_multiplier": 1.0}),
-    "rate_0.005_sigmoid": (
-        "nobn",
-        {**FASTER, "network": {"estimator": "sigmoid_sign"}},
-    ),
-    "rate_0.005_mean": (
-        "nobn",
-        {"learning_rate": 5e-3, "network": {"balanced": False}},
-    ),
+    "rate_0.005_sigmoid": ("nobn", {**FASTER, "network": SIGMOID}),
+    "rate_0.005_mean": ("nobn", {**FASTER, "network": MEAN}),
+    "rate_0.005_mean_sigmoid": ("nobn", {**FASTER, "network": MEAN | SIGMOID}),
     "latents_100": ("nobn", {"latent_scale": 100.0}),
     "latents_300": ("nobn", {"latent_scale": 300.0}),
     "smoothing_0.1": ("nobn", {"label_smoothing": 0.1}),

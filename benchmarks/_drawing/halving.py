@@ -28,6 +28,7 @@ NAMES = {
     "rate_0.005_shifts": "that; shifts and gains at the learning rate of the others",
     "rate_0.005_sigmoid": "that; the sigmoid estimator",
     "rate_0.005_mean": "that; signs around the mean of a filter, not its median",
+    "rate_0.005_mean_sigmoid": "that; means for medians and the sigmoid estimator",
     "rate_0.01": "learning rate 0.01",
     "cosine": "a cosine in place of the linear decay",
     "warm_up": "a cosine behind one epoch of warm-up",
