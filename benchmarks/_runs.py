@@ -8,6 +8,10 @@ import larq_nobn as nobn
 import tensorflow as tf
 from _results import keep_run
 
+# To be set behind batch norm, which as built has the first, centred the second.
+BUILT = ("magnitude_aware_sign", "scaled_std_sign")
+KERNELS = [name for name in nobn.training.KERNELS if name not in BUILT]
+
 
 def history(settings, run, kept, train=True, data=lambda: None, progress=None):
     """The epochs of a run; None if its log is not there.

@@ -18,7 +18,7 @@ import larq_nobn as nobn
 import click
 from _drawing import grids, pictures
 from _results import RESULTS, command, machine, write_log
-from _runs import history
+from _runs import KERNELS, history
 
 MAIN = ("nobn", "batch_norm", "none")
 RATES = (1e-3, 2e-3, 3e-3, 5e-3)
@@ -103,10 +103,10 @@ def levers(seed):
 
 
 def methods(seed):
-    """Every normalization by its own recipe, and behind batch norm every kernel."""
+    """Every normalization by its own recipe, and behind batch norm other kernels."""
     for name in nobn.models.NORMALIZATIONS:
         yield f"{name}-{seed}", settings(name, epochs=5, seed=seed)
-    for kernel in nobn.training.KERNELS:
+    for kernel in KERNELS:
         yield (
             f"batch_norm-{kernel}-{seed}",
             settings("batch_norm", epochs=5, kernel=kernel, seed=seed),

@@ -22,7 +22,7 @@ import click
 from _drawing import tuning
 from _held_out import HELD_OUT, split
 from _results import RESULTS, command, machine, versions, write, write_log
-from _runs import history, reached
+from _runs import KERNELS, history, reached
 
 RATES = (3e-3, 1e-3, 1e-2)
 FORMS = ("as built", "calibrated", "centred")
@@ -31,9 +31,6 @@ NATURAL_RATES = {"natural_rate_300": 300.0, "natural_rate_1000": 1000.0}
 NATURAL_RATE = nobn.training.Recipe.natural_learning_rate
 SEEDS = (100, 101)
 CLOSE = 1.5
-# Batch norm as built has the first, centred the second.
-BUILT = ("magnitude_aware_sign", "scaled_std_sign")
-KERNELS = [name for name in nobn.training.KERNELS if name not in BUILT]
 
 
 def candidates(method):
