@@ -28,6 +28,8 @@ IMAGES = 50_000 - HELD_OUT
 FASTER = {"learning_rate": 5e-3}
 SIGMOID = {"estimator": "sigmoid_sign"}
 MEAN = {"balanced": False}
+# What the recipe of batch norm has.
+AS_BATCH_NORM = {"shift_multiplier": 1.0, "beta_2": 0.999, "network": MEAN}
 CLIP_BETA = {"clip_factor": 0.08, "beta_2": 0.999}
 # In the order of what was hoped of them; recipe, and what is chosen otherwise.
 CANDIDATES = {
@@ -54,6 +56,7 @@ CANDIDATES = {
     "rate_0.005_alpha_1": ("nobn", {**FASTER, "network": {"alpha": 1.0}}),
     "rate_0.005_sigmoid": ("nobn", {**FASTER, "network": SIGMOID}),
     "rate_0.005_mean": ("nobn", {**FASTER, "network": MEAN}),
+    "rate_0.005_as_batch_norm": ("nobn", {**FASTER, **AS_BATCH_NORM}),
     "rate_0.005_mean_sigmoid": ("nobn", {**FASTER, "network": MEAN | SIGMOID}),
     "latents_100": ("nobn", {"latent_scale": 100.0}),
     "latents_300": ("nobn", {"latent_scale": 300.0}),

@@ -30,6 +30,7 @@ NAMES = {
     "rate_0.005_alpha_1": "that; α 1",
     "rate_0.005_sigmoid": "that; the sigmoid estimator",
     "rate_0.005_mean": "that; signs around the mean of a filter, not its median",
+    "rate_0.005_as_batch_norm": "that; means, shifts and β₂ as in batch norm's recipe",
     "rate_0.005_mean_sigmoid": "that; means for medians and the sigmoid estimator",
     "rate_0.01": "learning rate 0.01",
     "cosine": "a cosine in place of the linear decay",
