@@ -27,6 +27,7 @@ from _runs import history, reached
 IMAGES = 50_000 - HELD_OUT
 FASTER = {"learning_rate": 5e-3}
 SIGMOID = {"estimator": "sigmoid_sign"}
+FLOAT32 = {"precision": "float32"}
 MEAN = {"balanced": False}
 # What the recipe of batch norm has.
 AS_BATCH_NORM = {"shift_multiplier": 1.0, "beta_2": 0.999, "network": MEAN}
@@ -57,6 +58,8 @@ CANDIDATES = {
     "rate_0.005_sigmoid": ("nobn", {**FASTER, "network": SIGMOID}),
     "rate_0.005_mean": ("nobn", {**FASTER, "network": MEAN}),
     "rate_0.005_as_batch_norm": ("nobn", {**FASTER, **AS_BATCH_NORM}),
+    "float32_as_batch_norm": ("nobn", {**FASTER, **AS_BATCH_NORM, **FLOAT32}),
+    "float32_batch_norm": ("batch_norm", {**FASTER, **FLOAT32}),
     "rate_0.005_mean_sigmoid": ("nobn", {**FASTER, "network": MEAN | SIGMOID}),
     "latents_100": ("nobn", {"latent_scale": 100.0}),
     "latents_300": ("nobn", {"latent_scale": 300.0}),
@@ -83,13 +86,9 @@ def measured(folder, output, images, name, epochs, seed):
     run = folder / f"{name}-{epochs}-{seed}"
     kept = output / run.name
     recipe, chosen = CANDIDATES[name]
+    chosen = {"width": 16, "precision": "mixed_bfloat16", **chosen}
     settings = nobn.training.RunSettings.from_recipe(
-        recipe,
-        width=16,
-        precision="mixed_bfloat16",
-        epochs=epochs,
-        seed=seed,
-        **chosen,
+        recipe, epochs=epochs, seed=seed, **chosen
     )
     averages = MovingAverages(epochs * (IMAGES // settings.batch_size))
     train = images is not None

@@ -31,6 +31,8 @@ NAMES = {
     "rate_0.005_sigmoid": "that; the sigmoid estimator",
     "rate_0.005_mean": "that; signs around the mean of a filter, not its median",
     "rate_0.005_as_batch_norm": "that; means, shifts and β₂ as in batch norm's recipe",
+    "float32_as_batch_norm": "the same in float32",
+    "float32_batch_norm": "that recipe at learning rate 0.005 in float32",
     "rate_0.005_mean_sigmoid": "that; means for medians and the sigmoid estimator",
     "rate_0.01": "learning rate 0.01",
     "cosine": "a cosine in place of the linear decay",
