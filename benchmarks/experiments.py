@@ -171,8 +171,9 @@ def main(experiment, seeds, only, train, folder, output):
     comparison.to_json(kept / "compare.json")
     compare = json.loads((kept / "compare.json").read_text(encoding="utf-8"))
     draw(experiment, compare, kept / "compare.png")
-    # Of the levers, every setting that differs would take a column.
-    tables = grids.levers(compare) if experiment == "levers" else str(comparison)
+    # Every setting that differs would take a column.
+    small = {"levers": grids.levers, "methods": grids.methods}
+    tables = small[experiment](compare) if experiment in small else str(comparison)
     sentence = EXPERIMENTS[experiment].__doc__.splitlines()[0]
     write_log(kept, command(), sentence, machine(), tables=tables)
 
