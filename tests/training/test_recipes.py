@@ -16,8 +16,8 @@ from _drawing.tuning import chosen
 from larq_nobn.graph import ModelError
 from larq_nobn.training import RECIPES, Recipe, RunSettings
 from larq_nobn.training.run._optimizer import optimizer_for, schedule_for
-from larq_nobn.training.run._stages import carry
 from larq_nobn.training.settings._kernels import KERNELS, scale_latents, with_kernels
+from larq_nobn.training.start import carry
 
 SMALL = {"width": 4, "blocks": (1, 1)}
 

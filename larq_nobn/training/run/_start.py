@@ -8,11 +8,10 @@ from ... import data
 from ..._keras import dtype_policy, keras
 from ...calibration import calibrate
 from ..settings import NETWORKS, OWN, RunSettings, scale_latents, with_kernels
-from ..start import opened, with_head
+from ..start import carry, opened, with_head
 from ._images import class_weights, few_images
 from ._optimizer import optimizer_for
 from ._randomness import own_generators
-from ._stages import carry
 from ._step import Probabilities, Trainee
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +10,6 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ... import models
 from ..._checks import check_choice, check_integer
 from ..._keras import keras
 from ...data import CACHES, GIVEN, content_of, describe, handed_over, reading
@@ -23,10 +21,8 @@ from ._step import Probabilities
 from ._stopping import stoppable
 from ._strategy import check_shares, is_chief, strategy_for, with_all_workers
 from ._teacher import probabilities_of, teacher_settings
+from ._warnings import warn_of_imitation, warn_of_small_batches
 
-_log = logging.getLogger("larq_nobn")
-# Batches smaller than this have statistics that are mostly noise.
-_SMALLEST_BATCH = 4
 _ADVICE = "Leave it out for one every ten minutes."
 
 
@@ -101,7 +97,8 @@ def train(
     if checkpoint_steps is not None:
         check_integer("checkpoint_steps", checkpoint_steps, 1, _ADVICE)
     check_choice("cache", cache, CACHES)
-    _warn_of_small_batches(settings, replicas.num_replicas_in_sync)
+    warn_of_small_batches(settings, replicas.num_replicas_in_sync)
+    warn_of_imitation(settings.precision)
     with stoppable() as check, with_all_workers(), handed_over(data), reading():
         around = Circumstances(
             progress, check, resume, replicas, checkpoint_steps, cache
@@ -170,31 +167,3 @@ def _first_stage(settings: RunSettings) -> RunSettings:
         weight_decay=settings.stage_one_decay,
         network={**settings.network, "binary_weights": False},
     )
-
-
-def _warn_of_small_batches(settings: RunSettings, replicas: int) -> None:
-    """Says what statistics of batches suffer from, where there are such."""
-    if settings.normalization not in models.BATCH_STATISTICS:
-        return
-    part = settings.batch_size // (replicas * settings.accumulate)
-    free = [n for n in models.NORMALIZATIONS if n not in models.BATCH_STATISTICS]
-    if part < _SMALLEST_BATCH:
-        _log.warning(
-            "normalization=%r takes its statistics from batches, and those of %d "
-            "images are mostly noise. Use %d images a batch or more, or one of %s, "
-            "which do not look at the batch.",
-            settings.normalization,
-            part,
-            _SMALLEST_BATCH,
-            ", ".join(free),
-        )
-    elif part < settings.batch_size:
-        _log.warning(
-            "normalization=%r takes its statistics from the %d images that are "
-            "computed together, and not from all of batch_size=%d, so that results "
-            "differ from those of whole batches, unlike with %s.",
-            settings.normalization,
-            part,
-            settings.batch_size,
-            ", ".join(free),
-        )

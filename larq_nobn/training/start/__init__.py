@@ -3,11 +3,13 @@
 from ._beginning import Beginning
 from ._head import ends_in_softmax, head_name, with_head
 from ._source import opened, settled
+from ._stages import carry
 from ._transfer import Transfer, transfer
 
 __all__ = [
     "Beginning",
     "Transfer",
+    "carry",
     "ends_in_softmax",
     "head_name",
     "opened",
