@@ -19,6 +19,7 @@ from . import (
     halving,
     overview,
     photographs,
+    single,
     small,
     steps,
     trained,
@@ -71,6 +72,8 @@ TABLES = {
     "tuning": ("tuning/result.json", tuning.tuning),
     "halving": ("halving/result.json", halving.halving),
     "averages": ("halving/result.json", halving.averages),
+    "single_examples": ("single_examples/result.json", single.single_examples),
+    "cropped": ("cropped/result.json", single.cropped),
     "first_signs": ("first_signs/result.json", tuning.first_signs),
     "plain_gap": ("cifar10_accuracy/result.json", accuracy.plain_gap),
     "overview": (

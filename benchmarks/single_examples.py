@@ -1,0 +1,116 @@
+"""What holds norms back that look at one example, on held-out training images.
+
+ReActNet-18 of width 16 on CIFAR-10, two epochs in float32 at learning rate 0.003, by
+the recipe `plain` with centred kernels, calibrated, as in tuning.py, beside the same
+without a norm; then with one thing changed. As built, norms stand behind all
+convolutions; "branches" leaves out those behind the stem and the projections of the
+shortcuts. Random crops reach into a border that is black, or mirrors the image. Trained
+on 45,000 of the training images and measured on the other 5,000. The same command given
+twice shares the work.
+
+    python benchmarks/single_examples.py --folder runs/single_examples
+"""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from pathlib import Path
+from unittest import mock
+
+import larq_nobn as nobn
+import click
+from _drawing import single
+from _held_out import HELD_OUT, split
+from _results import RESULTS, command, machine, versions, write, write_log
+from _runs import history
+from larq_nobn.models._normalizers import NORMALIZERS
+
+STEPS = {
+    "built": {},
+    "clip_0.08": {"clip_factor": 0.08},
+    "unclipped": {"clip_factor": 0.0},
+    "nobn_steps": {"beta_2": 0.99, "shift_multiplier": 4.0},
+}
+MIRRORED = {"reflect": True}
+# Of each method, the settings of its candidates by their names; those whose names begin
+# with "branches" have no norm elsewhere.
+CANDIDATES = {
+    "none": {"built": {}, "mirrored": MIRRORED},
+    "group": {
+        **STEPS,
+        "mirrored": MIRRORED,
+        "branches": {},
+        "branches_mirrored": MIRRORED,
+    },
+    **dict.fromkeys(
+        ("filter_response", "proxy", "evonorm"),
+        {
+            "built": {},
+            "mirrored": MIRRORED,
+            "branches": {},
+            "branches_mirrored": MIRRORED,
+        },
+    ),
+}
+SEED = 100
+
+
+def in_branches(method):
+    """The same networks, without what stands behind stems and projections."""
+    norm = NORMALIZERS[method]
+
+    def only(x, name, branch, start):
+        return norm(x, name, branch, start) if branch else x
+
+    return mock.patch.dict(NORMALIZERS, {method: only})
+
+
+def trained(method, name, folder, output, images):
+    """The epochs of a run; None if they are not there."""
+    run = folder / f"{method}-{name}-{SEED}"
+    settings = nobn.training.RunSettings.from_recipe(
+        "plain",
+        normalization=method,
+        width=16,
+        epochs=2,
+        learning_rate=3e-3,
+        calibrate=True,
+        kernel="scaled_std_sign",
+        seed=SEED,
+        **CANDIDATES[method][name],
+    )
+    with in_branches(method) if name.startswith("branches") else nullcontext():
+        train = images is not None
+        return history(settings, run, output / run.name, train, lambda: images)
+
+
+@click.command()
+@click.option("--folder", type=Path, required=True, help="Where the runs go.")
+@click.option("--train/--no-train", default=True, help="Or only what is finished.")
+@click.option(
+    "--output", type=Path, default=RESULTS / "single_examples", show_default=True
+)
+def main(folder, train, output):
+    images = split() if train else None
+    rows = {}
+    for method, candidates in CANDIDATES.items():
+        for name in candidates:
+            found = trained(method, name, folder, output, images)
+            if found is not None:
+                last = {key: found[-1][key] for key in ("val_accuracy", "val_loss")}
+                rows.setdefault(method, {})[name] = last
+    result = {
+        "command": command(),
+        "machine": machine(),
+        "versions": versions(),
+        "held_out": HELD_OUT,
+        "seed": SEED,
+        "rows": rows,
+    }
+    write(result, output / "result.json")
+    said = result["command"], __doc__.splitlines()[0], result["machine"]
+    write_log(output, *said, tables=single.single_examples(result))
+
+
+if __name__ == "__main__":
+    main()
