@@ -22,7 +22,7 @@ IMAGES, BATCH = 2_000, 500
 
 
 def images(augment):
-    """The same of each class, and their labels."""
+    """As many of each class, always the same, and their labels."""
     batches = nobn.data.load(
         "cifar10", "train", BATCH, augment=augment, shuffle=False, limit=IMAGES
     )

@@ -2,13 +2,15 @@
 
 ReActNet-18 of width 16 on CIFAR-10, two epochs, by the recipe `nobn` or `plain`, at
 three learning rates: as built; calibrated; and with the centred kernels of
-`ScaledStdSign`, calibrated too where no statistics of a batch are in between. Behind
-batch norm also every other kernel quantizer, at the same rates, by `plain`; the one
-with a posterior also at larger rates of its own rule. Trained on 45,000 of the training
-images and measured on the other 5,000; test images have no part in it. What comes
-within a point and a half of the best is trained with a second seed, and the mean
-decides. What has its log in `--output` is not repeated; the same command given twice
-shares the work between two processes, of which the last to end writes the whole table.
+`ScaledStdSign`, calibrated too where no statistics of a batch are in between. What
+looks at one example also with these and crops from mirrored borders, which are black
+otherwise; this in float32. Behind batch norm also every other kernel quantizer, at the
+same rates, by `plain`; the one with a posterior also at larger rates of its own rule.
+Trained on 45,000 of the training images and measured on the other 5,000; test images
+have no part in it. What comes within a point and a half of the best is trained with a
+second seed, and the mean decides. What has its log in `--output` is not repeated; the
+same command given twice shares the work between two processes, of which the last to end
+writes the whole table.
 
     python benchmarks/tuning.py --folder runs/tuning
 """
@@ -25,7 +27,8 @@ from _results import RESULTS, command, machine, versions, write, write_log
 from _runs import KERNELS, history, reached
 
 RATES = (3e-3, 1e-3, 1e-2)
-FORMS = ("as built", "calibrated", "centred")
+FORMS = ("as built", "calibrated", "centred", "mirrored")
+CENTRED = FORMS[2:]
 # Of kernels with a posterior, at the first learning rate.
 NATURAL_RATES = {"natural_rate_300": 300.0, "natural_rate_1000": 1000.0}
 NATURAL_RATE = nobn.training.Recipe.natural_learning_rate
@@ -63,12 +66,13 @@ def accuracy(folder, output, images, method, form, rate, seed):
         "nobn" if normalization == "nobn" else "plain",
         normalization=normalization,
         width=16,
-        precision="mixed_bfloat16",
+        precision="float32" if form == "mirrored" else "mixed_bfloat16",
         epochs=2,
         learning_rate=rate,
         calibrate=form != "as built" and not batches,
         natural_learning_rate=NATURAL_RATES.get(form, NATURAL_RATE),
-        kernel="scaled_std_sign" if form == "centred" else kernel,
+        reflect=form == "mirrored",
+        kernel="scaled_std_sign" if form in CENTRED else kernel,
         seed=seed,
     )
     train = images is not None

@@ -5,13 +5,11 @@ from __future__ import annotations
 from .markdown import table
 
 NAMES = {
-    "built": "as built",
     "clip_0.08": "clipping at 0.08",
     "unclipped": "without clipping",
     "nobn_steps": "β₂ and multiplier of shifts and gains of `nobn`",
-    "mirrored": "crops from mirrored borders",
     "branches": "norms in branches only",
-    "branches_mirrored": "both",
+    "branches_mirrored": "that, and crops from mirrored borders",
 }
 
 

@@ -77,6 +77,15 @@ def test_the_recipe_follows_the_normalization():
         RunSettings.from_recipe(normalization="small")
 
 
+@pytest.mark.parametrize("name", ["ab_cifar", "group"])
+def test_borders_of_a_recipe_are_left_out_where_crops_have_none(name: str):
+    assert RECIPES[name].reflect and RunSettings.from_recipe(name).reflect
+    assert not RunSettings.from_recipe(name, dataset="imagenet").reflect
+    assert not RunSettings.from_recipe(name, reflect=False).reflect
+    chosen = RunSettings.from_recipe(name, dataset="imagenet", reflect=True)
+    assert chosen.reflect  # which reading the images then refuses
+
+
 # By hand: whose signs or activations have shifts, and what looks at the batch.
 @pytest.mark.parametrize("model", sorted(nobn.models.BUILDERS))
 def test_a_recipe_calibrates_what_it_can(model: str):
@@ -111,7 +120,9 @@ def test_a_recipe_is_the_best_that_was_measured(normalization: str):
     best = chosen(MEASURED[normalization])
     settings = RunSettings.from_recipe(normalization)
     assert settings.learning_rate == best["learning_rate"]
-    assert (settings.kernel == "scaled_std_sign") == (best["form"] == "centred")
+    centred = best["form"] in ("centred", "mirrored")
+    assert (settings.kernel == "scaled_std_sign") == centred
+    assert settings.reflect == (best["form"] == "mirrored")
     free = normalization not in nobn.models.BATCH_STATISTICS
     assert settings.calibrate == (free and best["form"] != "as built")
 

@@ -23,7 +23,9 @@ _NOBN = Recipe(
 # By benchmarks/tuning.py: kernels that do not see the mean of their input and, for what
 # looks at no batch, signs that start in the middle of theirs.
 _CENTRED = Recipe(kernel="scaled_std_sign")
-_CALIBRATED = replace(_CENTRED, calibrate=True)
+_CALIBRATED = replace(_CENTRED, calibrate=True, learning_rate=3e-3)
+# Borders take part in the statistics of an example, and black ones change them.
+_MIRRORED = replace(_CALIBRATED, reflect=True)
 
 # What a chosen kernel changes in the recipe of a normalization: by the same script,
 # where it is better by more than seeds differ.
@@ -36,13 +38,13 @@ RECIPES: dict[str, Recipe] = {
     "plain": _PLAIN,
     "nobn": _NOBN,
     "batch_norm": replace(_CENTRED, learning_rate=3e-3),
-    "none": replace(_CALIBRATED, learning_rate=3e-3),
-    "filter_response": _CALIBRATED,
-    "proxy": replace(_CALIBRATED, learning_rate=3e-3),
-    "group": _CALIBRATED,
+    "none": _CALIBRATED,
+    "filter_response": _MIRRORED,
+    "proxy": _MIRRORED,
+    "group": _MIRRORED,
     "kalman": _PLAIN,
     "independent_component": replace(_CENTRED, learning_rate=3e-3),
-    "evonorm": replace(_CALIBRATED, learning_rate=3e-3),
+    "evonorm": _CALIBRATED,
     "two_stage": replace(_NOBN, stages=2),
     "distillation": replace(_NOBN, teacher="train"),
     # Chen et al. 2021, arXiv:2104.08215, for CIFAR with labels in place of a teacher.

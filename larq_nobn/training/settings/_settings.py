@@ -166,8 +166,9 @@ class RunSettings(Recipe):
     def from_recipe(cls, name: str | None = None, **chosen: Any) -> RunSettings:
         """Returns the settings of a recipe, with some of them chosen otherwise.
 
-        What a recipe says of networks that another one does not have, and calibration
-        where there is nothing to calibrate, is left out. With `init` and without a
+        What a recipe says of networks that another one does not have, calibration where
+        there is nothing to calibrate, and borders for ImageNet, whose crops have none,
+        are left out. With `init` and without a
         model it is the network of `init`. To a recipe of a normalization is added what
         a chosen `kernel` trains best by.
 
@@ -208,6 +209,8 @@ class RunSettings(Recipe):
             and _can_calibrate(model, normalization)
             and not chosen.get("init")
         )
+        if chosen.get("dataset") == "imagenet":  # whose crops have no borders
+            values["reflect"] = False
         network |= chosen.pop("network", {})
         return cls(**{**values, **chosen, "network": network, "recipe": name})
 
