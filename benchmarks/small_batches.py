@@ -3,10 +3,11 @@
 ReActNet-18 of width 16 on the same 25,600 images of CIFAR-10, one pass, each
 normalization by its own recipe but for β₂, 0.999, and the learning rate: the best of
 three, chosen with 6,400 of these images and measured on the last 5,000 training images.
-Batches of two also as pairs of one class, as where images arrive in bursts, at the rate
-of the random ones. The accuracy is that on all test images. What has its log in
-`--output` is not repeated; the same command given twice shares the work between two
-processes, of which the last to end writes the whole table.
+Single images also as crops from borders that mirror the image; batches of two also as
+pairs of one class, as where images arrive in bursts; both at the rates of the others.
+The accuracy is that on all test images. What has its log in `--output` is not repeated;
+the same command given twice shares the work between two processes, of which the last to
+end writes the whole table.
 
     python benchmarks/small_batches.py --folder runs/small_batches
 """
@@ -25,15 +26,24 @@ from _runs import history, reached
 
 NORMALIZATIONS = ("nobn", "batch_norm", "group", "filter_response", "kalman")
 RATES = {1: (3e-4, 1e-4, 1e-3), 2: (3e-4, 1e-4, 1e-3), 4: (1e-3, 3e-4, 3e-3)}
-# Name of a stream: images a step, and whether those are of one class.
-STREAMS = {"1": (1, False), "2": (2, False), "2, one class": (2, True), "4": (4, False)}
+# Name of a stream: images a step; and whether those are of one class, and crops reach
+# into borders that mirror the image and are not black.
+STREAMS = {
+    "1": (1, False, False),
+    "1, mirrored": (1, False, True),
+    "2": (2, False, False),
+    "2, one class": (2, True, False),
+    "4": (4, False, False),
+}
 IMAGES = {"chosen": 6_400, "measured": 25_600}
 HELD_OUT = 5_000
 
 
-def stream(size, one_class, count, seed):
+def stream(size, one_class, mirrored, count, seed):
     """So many augmented training images, the first of each class, in small batches."""
-    load = nobn.data.load("cifar10", "train", count, limit=count, seed=seed)
+    load = nobn.data.load(
+        "cifar10", "train", count, limit=count, seed=seed, reflect=mirrored
+    )
     images, labels = (part.numpy() for part in next(iter(load)))
     if one_class:
         order = np.argsort(labels, kind="stable").reshape(-1, size)
@@ -56,7 +66,7 @@ def test_images():
 
 def accuracy(folder, output, train, kind, normalization, name, rate, seed):
     """In %; None if it is not there, as what another process trains."""
-    size, one_class = STREAMS[name]
+    size, *kinds = STREAMS[name]
     said = name.replace(", ", "_").replace(" ", "_")
     run = folder / f"{kind}-{normalization}-{said}-{rate:g}-{seed}"
     settings = nobn.training.RunSettings.from_recipe(
@@ -72,7 +82,7 @@ def accuracy(folder, output, train, kind, normalization, name, rate, seed):
 
     def data():
         test = held_out if kind == "chosen" else test_images
-        return stream(size, one_class, IMAGES[kind], seed), test()
+        return stream(size, *kinds, IMAGES[kind], seed), test()
 
     found = history(settings, run, output / run.name, train, data)
     if found is None:
@@ -106,7 +116,7 @@ def main(seeds, sizes, folder, train, output):
     choices = {cell: choice(folder, output, train, cell[1], cell[0]) for cell in cells}
     rows = {}
     for seed in seeds:
-        for batches, (size, _) in STREAMS.items():
+        for batches, (size, *_) in STREAMS.items():
             for name in NORMALIZATIONS if size in sizes else ():
                 known = choices[size, name]
                 if len(known) < len(RATES[size]):  # the other process is at it
