@@ -2,8 +2,9 @@
 
 ReActNet-18 of width 16 on CIFAR-10, two epochs in float32 at learning rate 0.003, with
 centred kernels, calibrated, as in tuning.py, which has the same without a change: other
-steps; and norms in branches only, none behind the stem and the projections of the
-shortcuts, with crops from black and from mirrored borders. Trained on 45,000 of the
+steps; norms in branches only, none behind the stem and the projections of the
+shortcuts, with crops from black and from mirrored borders; and these without any norm,
+where no border takes part in statistics. Trained on 45,000 of the
 training images and measured on the other 5,000. The same command given twice shares the
 work.
 
@@ -32,6 +33,7 @@ STEPS = {
     "nobn_steps": {"beta_2": 0.99, "shift_multiplier": 4.0},
 }
 CANDIDATES = {
+    "none": {"mirrored": {"reflect": True}},
     "group": {**STEPS, **BRANCHES},
     "filter_response": BRANCHES,
     "proxy": BRANCHES,

@@ -2,8 +2,8 @@
 
 ReActNet-18 of width 16 on CIFAR-10, two epochs, by the recipe `nobn` or `plain`, at
 three learning rates: as built; calibrated; and with the centred kernels of
-`ScaledStdSign`, calibrated too where no statistics of a batch are in between. What
-looks at one example also with these and crops from mirrored borders, which are black
+`ScaledStdSign`, calibrated too where no statistics of a batch are in between. Norms of
+single examples also with these and crops from mirrored borders, which are black
 otherwise; this in float32. Behind batch norm also every other kernel quantizer, at the
 same rates, by `plain`; the one with a posterior also at larger rates of its own rule.
 Trained on 45,000 of the training images and measured on the other 5,000; test images
@@ -45,6 +45,8 @@ def candidates(method):
         forms = ("as built",)
     elif method in nobn.models.BATCH_STATISTICS:
         forms = ("as built", "centred")
+    elif method == "none":  # for which single_examples.py has the last
+        forms = FORMS[:3]
     natural = NATURAL_RATES if method == "bernoulli_sign" else ()
     return [
         *((form, rate) for form in forms for rate in RATES),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .markdown import table
 
 NAMES = {
+    "mirrored": "crops from mirrored borders",
     "clip_0.08": "clipping at 0.08",
     "unclipped": "without clipping",
     "nobn_steps": "β₂ and multiplier of shifts and gains of `nobn`",
