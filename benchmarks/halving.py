@@ -28,6 +28,7 @@ IMAGES = 50_000 - HELD_OUT
 FASTER = {"learning_rate": 5e-3}
 SIGMOID = {"estimator": "sigmoid_sign"}
 MEAN = {"balanced": False}
+MIRRORED = {"reflect": True, "precision": "float32"}
 CLIP_BETA = {"clip_factor": 0.08, "beta_2": 0.999}
 # In the order of what was hoped of them; recipe, and what is chosen otherwise.
 CANDIDATES = {
@@ -58,6 +59,8 @@ CANDIDATES = {
         "nobn",
         {**FASTER, "network": MEAN | SIGMOID, "precision": "float32"},
     ),
+    "rate_0.005_mirrored": ("nobn", {**FASTER, **MIRRORED}),
+    "batch_norm_rate_0.005_mirrored": ("batch_norm", {**FASTER, **MIRRORED}),
     "latents_100": ("nobn", {"latent_scale": 100.0}),
     "latents_300": ("nobn", {"latent_scale": 300.0}),
     "smoothing_0.1": ("nobn", {"label_smoothing": 0.1}),
