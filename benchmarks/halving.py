@@ -59,6 +59,8 @@ CANDIDATES = {
         "nobn",
         {**FASTER, "network": MEAN | SIGMOID, "precision": "float32"},
     ),
+    "mirrored": ("nobn", MIRRORED),
+    "batch_norm_mirrored": ("batch_norm", MIRRORED),
     "rate_0.005_mirrored": ("nobn", {**FASTER, **MIRRORED}),
     "batch_norm_rate_0.005_mirrored": ("batch_norm", {**FASTER, **MIRRORED}),
     "latents_100": ("nobn", {"latent_scale": 100.0}),

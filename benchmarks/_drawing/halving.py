@@ -6,12 +6,15 @@ import statistics
 
 from .markdown import table
 
+MIRRORED = "crops from mirrored borders, in float32"
 NAMES = {
     "nobn": "the recipe `nobn`",
     "batch_norm": "`batch_norm` as built, at learning rate 0.003",
     "batch_norm_centred": "the recipe `batch_norm`, of centred kernels",
     "batch_norm_clip_0.08": "that with clipping at 0.08",
+    "batch_norm_mirrored": f"that; {MIRRORED}",
     "batch_norm_rate_0.005": "that with learning rate 0.005",
+    "batch_norm_rate_0.005_mirrored": "both",
     "alpha_0.2_vita": "α 0.2 and the published bookkeeping of variances",
     "alpha_0.2": "α 0.2",
     "alpha_1": "α 1",
@@ -31,6 +34,8 @@ NAMES = {
     "rate_0.005_sigmoid": "that; the sigmoid estimator",
     "rate_0.005_mean": "that; signs around the mean of a filter, not its median",
     "rate_0.005_mean_sigmoid": "that; means and the sigmoid estimator, in float32",
+    "mirrored": MIRRORED,
+    "rate_0.005_mirrored": "that at learning rate 0.005",
     "rate_0.01": "learning rate 0.01",
     "cosine": "a cosine in place of the linear decay",
     "warm_up": "a cosine behind one epoch of warm-up",
