@@ -28,7 +28,8 @@ IMAGES = 50_000 - HELD_OUT
 FASTER = {"learning_rate": 5e-3}
 SIGMOID = {"estimator": "sigmoid_sign"}
 MEAN = {"balanced": False}
-MIRRORED = {"reflect": True, "precision": "float32"}
+FLOAT32 = {"precision": "float32"}
+MIRRORED = {"reflect": True, **FLOAT32}
 CLIP_BETA = {"clip_factor": 0.08, "beta_2": 0.999}
 # In the order of what was hoped of them; recipe, and what is chosen otherwise.
 CANDIDATES = {
@@ -57,8 +58,10 @@ CANDIDATES = {
     "rate_0.005_mean": ("nobn", {**FASTER, "network": MEAN}),
     "rate_0.005_mean_sigmoid": (
         "nobn",
-        {**FASTER, "network": MEAN | SIGMOID, "precision": "float32"},
+        {**FASTER, "network": MEAN | SIGMOID, **FLOAT32},
     ),
+    "float32": ("nobn", FLOAT32),
+    "batch_norm_float32": ("batch_norm", FLOAT32),
     "mirrored": ("nobn", MIRRORED),
     "batch_norm_mirrored": ("batch_norm", MIRRORED),
     "rate_0.005_mirrored": ("nobn", {**FASTER, **MIRRORED}),
