@@ -15,7 +15,9 @@ NAMES = {
     "batch_norm_rate_0.005": "that with learning rate 0.005",
     "batch_norm_float32": "the recipe `batch_norm`, in float32",
     "batch_norm_mirrored": f"the recipe `batch_norm`; {MIRRORED}",
-    "batch_norm_rate_0.005_mirrored": "that, and learning rate 0.005",
+    "batch_norm_rate_0.005_mirrored": (
+        f"the recipe `batch_norm` at learning rate 0.005; {MIRRORED}"
+    ),
     "alpha_0.2_vita": "α 0.2 and the published bookkeeping of variances",
     "alpha_0.2": "α 0.2",
     "alpha_1": "α 1",
