@@ -67,6 +67,9 @@ with native_stderr_closed():
     import tensorflow  # only after the switch is set
     import tf_keras as keras
     from tf_keras.src.engine.base_layer_utils import call_context
+    from tf_keras.src.mixed_precision.autocast_variable import (
+        enable_auto_cast_variables,
+    )
 
 # `from tensorflow.keras import ...`, as in Larq, searches a list that TensorFlow made
 # when it was imported: if that was before this module, the switch came too late for it.
@@ -142,6 +145,12 @@ def calling_layer() -> keras.layers.Layer | None:
     return call_context().layer
 
 
+def uncast(variable: Any) -> tensorflow.Tensor:
+    """The value of a variable as it is stored, also in a layer of mixed precision."""
+    with enable_auto_cast_variables(None):
+        return tensorflow.convert_to_tensor(variable)
+
+
 __all__ = [
     "PACKAGE",
     "calling_layer",
@@ -150,4 +159,5 @@ __all__ = [
     "native_stderr_closed",
     "open_later_inputs",
     "register",
+    "uncast",
 ]

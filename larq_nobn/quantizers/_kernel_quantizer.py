@@ -3,8 +3,9 @@ from __future__ import annotations
 from typing import Any
 
 import tensorflow as tf
+from larq.quantized_variable import QuantizedVariable
 
-from .._keras import calling_layer, keras
+from .._keras import calling_layer, keras, uncast
 from ._measured import MeasuredQuantizer
 
 # Their kernels have no axis of output channels at the end, or a filter per position.
@@ -26,7 +27,20 @@ class KernelQuantizer(MeasuredQuantizer):
         host = calling_layer()
         if self.by_filter and not self.built and host is not None:
             self._check_host(host)
-        return super().__call__(inputs, *args, **kwargs)
+        latent = self._latent(host)
+        if latent is None:
+            return super().__call__(inputs, *args, **kwargs)
+        # Weights around a threshold are equal in 16 bits, and their signs others.
+        value = super().__call__(uncast(latent), *args, **kwargs)
+        return tf.cast(value, inputs.dtype)
+
+    def _latent(self, host: keras.layers.Layer | None) -> tf.Variable | None:
+        """The kernel that a layer of mixed precision hands over in 16 bits."""
+        if host is None or host.compute_dtype == host.variable_dtype:
+            return None
+        quantized = (w for w in host.weights if isinstance(w, QuantizedVariable))
+        own = [w.latent_variable for w in quantized if w.quantizer is self]
+        return own[0] if len(own) == 1 else None
 
     def _check_host(self, host: keras.layers.Layer) -> None:
         """Refuses layers whose kernel holds its filters in another way."""

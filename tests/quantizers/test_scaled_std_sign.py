@@ -1,3 +1,4 @@
+import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -128,6 +129,33 @@ def test_half_precision_keeps_the_statistics_in_float32():
     assert value.dtype == tf.float16
     assert_array_equal(np.sign(value), np.sign(exact))
     assert_allclose(value, exact, rtol=1e-3)
+
+
+@pytest.mark.parametrize("trainable", [True, False])
+@pytest.mark.parametrize("half", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision_takes_signs_and_gradients_of_float32(half, trainable):
+    """Weights that 16 bits do not tell apart, on either side of their median."""
+    offsets = np.tile(np.arange(16.0), (5, 1))
+    offsets = np.random.default_rng(12).permuted(offsets, axis=1).T
+    kernel = (1 + offsets * 1e-5).astype(np.float32)
+    assert (tf.cast(kernel, half.removeprefix("mixed_")).numpy() == 1).all()
+    quantizer = ScaledStdSign(balanced=True, variance_preserving=True, gain=False)
+    layer = lq.layers.QuantDense(5, kernel_quantizer=quantizer, dtype=half)
+    layer.build((None, 16))
+    layer.set_weights([kernel, np.zeros(5)])
+    layer.trainable = trainable
+    with tf.GradientTape() as tape:
+        value = layer(np.eye(16))
+        total = tf.reduce_sum(value * np.eye(16, 5))
+    assert value.dtype == half.removeprefix("mixed_")
+    assert_array_equal(np.sign(value), np.where(offsets >= 8, 1, -1))
+    gradient = tape.gradient(total, layer.kernel.latent_variable)
+    centred = kernel.astype(np.float64) - kernel.mean(0, dtype=np.float64)
+    sigma = centred.std(0)
+    upstream = np.eye(16, 5) - 1 / 16
+    upstream -= centred * (upstream * centred).mean(0) / (sigma * (sigma + 1e-5))
+    wanted = upstream / (4 * (sigma + 1e-5))
+    assert_allclose(gradient, wanted, rtol=0, atol=0.01 * np.abs(wanted).max())
 
 
 @pytest.mark.parametrize("name", ["variance_preserving", "balanced"])
