@@ -4,9 +4,8 @@ ReActNet-18 of width 16 on CIFAR-10, two epochs in float32 at learning rate 0.00
 centred kernels, calibrated, as in tuning.py, which has the same without a change: other
 steps; norms in branches only, none behind the stem and the projections of the
 shortcuts, with crops from black and from mirrored borders; and these without any norm,
-where no border takes part in statistics. Trained on 45,000 of the
-training images and measured on the other 5,000. The same command given twice shares the
-work.
+where no border takes part in statistics. Trained on 45,000 of the training images and
+measured on the other 5,000. The same command given twice shares the work.
 
     python benchmarks/single_examples.py --folder runs/single_examples
 """

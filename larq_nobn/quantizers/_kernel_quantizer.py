@@ -3,7 +3,6 @@ from __future__ import annotations
 from typing import Any
 
 import tensorflow as tf
-from larq.quantized_variable import QuantizedVariable
 
 from .._keras import calling_layer, keras, uncast
 from ._measured import MeasuredQuantizer
@@ -30,7 +29,7 @@ class KernelQuantizer(MeasuredQuantizer):
         latent = self._latent(host)
         if latent is None:
             return super().__call__(inputs, *args, **kwargs)
-        # Weights around a threshold are equal in 16 bits, and their signs others.
+        # In 16 bits weights on both sides of a threshold can be equal, of one sign.
         value = super().__call__(uncast(latent), *args, **kwargs)
         return tf.cast(value, inputs.dtype)
 
@@ -38,9 +37,8 @@ class KernelQuantizer(MeasuredQuantizer):
         """The kernel that a layer of mixed precision hands over in 16 bits."""
         if host is None or host.compute_dtype == host.variable_dtype:
             return None
-        quantized = (w for w in host.weights if isinstance(w, QuantizedVariable))
-        own = [w.latent_variable for w in quantized if w.quantizer is self]
-        return own[0] if len(own) == 1 else None
+        own = [w for w in host.weights if getattr(w, "quantizer", None) is self]
+        return own[0].latent_variable if len(own) == 1 else None
 
     def _check_host(self, host: keras.layers.Layer) -> None:
         """Refuses layers whose kernel holds its filters in another way."""

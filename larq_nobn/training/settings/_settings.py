@@ -168,9 +168,8 @@ class RunSettings(Recipe):
 
         What a recipe says of networks that another one does not have, calibration where
         there is nothing to calibrate, and borders for ImageNet, whose crops have none,
-        are left out. With `init` and without a
-        model it is the network of `init`. To a recipe of a normalization is added what
-        a chosen `kernel` trains best by.
+        are left out. With `init` and without a model it is the network of `init`. To a
+        recipe of a normalization is added what a chosen `kernel` trains best by.
 
         Arguments:
             name: One of `RECIPES`; None for the one that has the name of the
@@ -209,7 +208,7 @@ class RunSettings(Recipe):
             and _can_calibrate(model, normalization)
             and not chosen.get("init")
         )
-        if chosen.get("dataset") == "imagenet":  # whose crops have no borders
+        if chosen.get("dataset") == "imagenet":
             values["reflect"] = False
         network |= chosen.pop("network", {})
         return cls(**{**values, **chosen, "network": network, "recipe": name})
