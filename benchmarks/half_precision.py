@@ -4,7 +4,7 @@ Of every run in the folder, on all test images: the accuracy as it was trained, 
 the same weights in float32, which `convert` verifies the file against, and the share of
 images that both give the same class.
 
-    python benchmarks/half_precision.py --folder runs/evidence/budgets
+    python benchmarks/half_precision.py --folder runs/evidence/budgets_bfloat16
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
 """The search for a better recipe: successive halving on held-out training images.
 
-ReActNet-18 of width 16 on CIFAR-10 by the recipe `nobn` with one thing changed, and
-with batch norm beside it. Trained on 45,000 of the training images and measured on the
-other 5,000; test images have no part in it. The best go on to more epochs, named by
-`--only`. Of every run also the moving averages of its weights are measured, which have
-no influence on it. What has its log in `--output` is not repeated; the same command
-given twice shares the work between two processes, of which the last to end writes the
-whole table.
+ReActNet-18 of width 16 on CIFAR-10 by the recipe `nobn`, with crops from black borders
+as it had them then, and one thing changed; with batch norm beside it. Trained on 45,000
+of the training images and measured on the other 5,000; test images have no part in it.
+The best go on to more epochs, named by `--only`. Of every run also the moving averages
+of its weights are measured, which have no influence on it. What has its log in
+`--output` is not repeated; the same command given twice shares the work between two
+processes, of which the last to end writes the whole table.
 
     python benchmarks/halving.py --epochs 10 --folder runs/halving
 """
@@ -91,7 +91,8 @@ def measured(folder, output, images, name, epochs, seed):
     run = folder / f"{name}-{epochs}-{seed}"
     kept = output / run.name
     recipe, chosen = CANDIDATES[name]
-    chosen = {"width": 16, "precision": "mixed_bfloat16", **chosen}
+    usual = {"width": 16, "precision": "mixed_bfloat16", "reflect": False}
+    chosen = {**usual, **chosen}
     settings = nobn.training.RunSettings.from_recipe(
         recipe, epochs=epochs, seed=seed, **chosen
     )

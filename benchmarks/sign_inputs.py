@@ -5,7 +5,7 @@ the input of each binary convolution behind its shift, and the share of it withi
 [-1, 1], where the straight-through estimator lets gradients pass; means over the
 convolutions of a stage.
 
-    python benchmarks/sign_inputs.py --folder runs/evidence/budgets
+    python benchmarks/sign_inputs.py --folder runs/evidence/budgets_bfloat16
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ class Folder:
 
 FOLDERS = {
     "budgets": Folder("compare"),
+    "budgets_bfloat16": Folder("compare"),
     "rates": Folder("compare"),
     "levers": Folder("compare"),
     "methods": Folder("compare"),
@@ -168,7 +169,7 @@ def test_a_block_of_no_table(copied: Path):
     page = copied / PAGE
     page.write_text(page.read_text().replace("evidence: rates ", "evidence: raten "))
     with pytest.raises(
-        ValueError, match="asks for 'raten', .* Choose from budgets, rates"
+        ValueError, match="asks for 'raten', .* Choose from budgets, budgets_bfloat16"
     ):
         run("--check")
 

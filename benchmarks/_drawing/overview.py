@@ -6,7 +6,7 @@ from .grids import accuracy
 from .markdown import table
 
 COMPARED = ("nobn", "batch_norm", "none")
-EPOCHS = (2, 5, 10, 30)
+EPOCHS = (5, 10, 30)
 SIZES = ("width 16, batch 128", "width 64, batch 32")
 LARGE = "width 64, batch 128"
 

@@ -112,6 +112,8 @@ def test_networks_with_shifts_are_those_that_can_be_calibrated(model: str):
 
 TUNING = Path(__file__).parents[2] / "results" / "tuning" / "result.json"
 MEASURED = json.loads(TUNING.read_text(encoding="utf-8"))["accuracies"]
+# By halving.py and single_examples.py, which compare borders on the same images.
+MIRRORED = ("nobn", "batch_norm", "none")
 
 
 @pytest.mark.parametrize("normalization", nobn.models.NORMALIZATIONS)
@@ -122,7 +124,8 @@ def test_a_recipe_is_the_best_that_was_measured(normalization: str):
     assert settings.learning_rate == best["learning_rate"]
     centred = best["form"] in ("centred", "mirrored")
     assert (settings.kernel == "scaled_std_sign") == centred
-    assert settings.reflect == (best["form"] == "mirrored")
+    mirrored = best["form"] == "mirrored" or normalization in MIRRORED
+    assert settings.reflect == mirrored
     free = normalization not in nobn.models.BATCH_STATISTICS
     assert settings.calibrate == (free and best["form"] != "as built")
 

@@ -12,6 +12,7 @@ _NOBN = Recipe(
     beta_2=0.99,
     shift_multiplier=4.0,
     calibrate=True,
+    reflect=True,
     network={
         "alpha": 0.5,
         "variance_rule": "nf",
@@ -22,8 +23,8 @@ _NOBN = Recipe(
 
 # By benchmarks/tuning.py: kernels that do not see the mean of their input and, for what
 # looks at no batch, signs that start in the middle of theirs.
-_CENTRED = Recipe(kernel="scaled_std_sign")
-_CALIBRATED = replace(_CENTRED, calibrate=True, learning_rate=3e-3)
+_CENTRED = Recipe(kernel="scaled_std_sign", learning_rate=3e-3)
+_CALIBRATED = replace(_CENTRED, calibrate=True)
 # Borders take part in the statistics of an example, and black ones change them.
 _MIRRORED = replace(_CALIBRATED, reflect=True)
 
@@ -37,13 +38,13 @@ OF_KERNELS: dict[str, dict[str, float]] = {
 RECIPES: dict[str, Recipe] = {
     "plain": _PLAIN,
     "nobn": _NOBN,
-    "batch_norm": replace(_CENTRED, learning_rate=3e-3),
-    "none": _CALIBRATED,
+    "batch_norm": replace(_CENTRED, reflect=True),
+    "none": _MIRRORED,
     "filter_response": _MIRRORED,
     "proxy": _MIRRORED,
     "group": _MIRRORED,
     "kalman": _PLAIN,
-    "independent_component": replace(_CENTRED, learning_rate=3e-3),
+    "independent_component": _CENTRED,
     "evonorm": _CALIBRATED,
     "two_stage": replace(_NOBN, stages=2),
     "distillation": replace(_NOBN, teacher="train"),
