@@ -100,7 +100,7 @@ def test_options_exist():
         for name in ("train", "evaluate", "compare", "report", "data")
         for parameter in main.commands[name].params
         if isinstance(parameter, click.Option)
-        for option in parameter.opts
+        for option in (*parameter.opts, *parameter.secondary_opts)
     }
     assert set(re.findall(r"--[a-z][a-z-]+", PAGE)) - {"--help", "--logdir"} <= given
 
