@@ -25,7 +25,8 @@ _NOBN = Recipe(
 # looks at no batch, signs that start in the middle of theirs.
 _CENTRED = Recipe(kernel="scaled_std_sign", learning_rate=3e-3)
 _CALIBRATED = replace(_CENTRED, calibrate=True)
-# Borders take part in the statistics of an example, and black ones change them.
+# Borders take part in the statistics of an example, and black ones change them; by
+# benchmarks/halving.py mirrored ones also suit nobn and batch norm in long runs.
 _MIRRORED = replace(_CALIBRATED, reflect=True)
 
 # What a chosen kernel changes in the recipe of a normalization: by the same script,
