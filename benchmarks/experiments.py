@@ -11,6 +11,7 @@ between two processes, of which the last to end writes the whole table.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -61,6 +62,14 @@ def budgets(seed):
         chosen = {"epochs": epochs, "learning_rate": rate, "precision": "float32"}
         for name in MAIN:
             yield f"{name}-{epochs}-{seed}", settings(name, seed=seed, **chosen)
+
+
+def black_borders(seed):
+    """Thirty epochs of budgets, but with crops from black borders."""
+    for name, chosen in budgets(seed):
+        normalization, epochs, _ = name.split("-")
+        if epochs == "30" and normalization != "none":
+            yield name, dataclasses.replace(chosen, reflect=False)
 
 
 def budgets_bfloat16(seed):
@@ -153,13 +162,18 @@ def heads(seed):
 
 EXPERIMENTS = {
     each.__name__: each
-    for each in (rates, budgets, budgets_bfloat16, wide, levers, methods, heads)
+    for each in (
+        *(rates, budgets, black_borders, budgets_bfloat16),
+        *(wide, levers, methods, heads),
+    )
 }
 
 
-# Which setting has a panel of curves for each of its values; of others, a dot per cell.
+# Which setting has a panel of curves for each of its values, None for a single panel;
+# of others, a dot per cell.
 PANELS = {
     "budgets": "epochs",
+    "black_borders": None,
     "budgets_bfloat16": "epochs",
     "rates": "learning_rate",
 }

@@ -29,6 +29,7 @@ class Folder:
 
 FOLDERS = {
     "budgets": Folder("compare"),
+    "black_borders": Folder("compare"),
     "budgets_bfloat16": Folder("compare"),
     "rates": Folder("compare"),
     "levers": Folder("compare"),
@@ -169,7 +170,7 @@ def test_a_block_of_no_table(copied: Path):
     page = copied / PAGE
     page.write_text(page.read_text().replace("evidence: rates ", "evidence: raten "))
     with pytest.raises(
-        ValueError, match="asks for 'raten', .* Choose from budgets, budgets_bfloat16"
+        ValueError, match="asks for 'raten', .* Choose from budgets, borders, "
     ):
         run("--check")
 

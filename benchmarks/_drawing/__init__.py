@@ -31,6 +31,7 @@ from . import (
 # the block from them.
 TABLES = {
     "budgets": ("budgets/compare.json", grids.budgets),
+    "borders": ("black_borders/compare.json,budgets/compare.json", grids.borders),
     "budgets_bfloat16": ("budgets_bfloat16/compare.json", grids.budgets),
     "rates": ("rates/compare.json", grids.rates),
     "levers": ("levers/compare.json", grids.levers),

@@ -13,6 +13,28 @@ def budgets(compare):
     return crossed(compare, "epochs", "normalization", "epochs")
 
 
+def borders(black, mirrored):
+    """The cells of black_borders, beside those that differ by the borders alone."""
+    kinds = {"black": of_cells(black), "mirrored": of_cells(mirrored)}
+    return table(
+        ["", *(each for kind in kinds for each in (kind, "training loss"))],
+        [
+            [
+                f"`{name.rpartition('-')[0]}`",
+                *(
+                    said
+                    for cells in kinds.values()
+                    for said in (
+                        accuracy(cells[name], len(cells[name]["seeds"]) == 1),
+                        f"{cells[name]['metrics']['loss']['mean']:.3f}",
+                    )
+                ),
+            ]
+            for name in reversed(kinds["black"])
+        ],
+    )
+
+
 def rates(compare):
     return crossed(compare, "normalization", "learning_rate", "")
 
