@@ -86,7 +86,8 @@ def begun(width, batch, normalization, recipe, precision, changes):
         **{"calibrate": False, **changes},
     )
     rate = tf.keras.optimizers.schedules.PolynomialDecay(1e-3, 1000)
-    return started(settings, rate, None, None, tf.distribute.get_strategy())
+    strategy = tf.distribute.get_strategy()
+    return started(settings, rate, None, None, strategy, "auto")
 
 
 def make_step(width, batch, *variant):
