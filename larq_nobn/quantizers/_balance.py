@@ -10,6 +10,8 @@ from .._math import at_least_float32, fused, is_compiled, is_for_cpu
 
 # Weights of a kernel from which on counting is faster than selection.
 _LARGE = 2**18
+# Weights of a filter that are sorted rather than counted again.
+_FEW = 16
 
 
 def _middle(columns: tf.Tensor) -> tf.Tensor:
@@ -29,8 +31,8 @@ class _Search(NamedTuple):
         threshold: To be tried next; of a column that is not open, the result.
         low, high: Numbers that the columns can hold.
         above, below: How many weights too many are at `low` or above, and how many too
-            few at `high` or above; halved for a bound that does not move.
-        side: +1 or -1 for the bound that moved last, 0 at first.
+            few at `high` or above; before they are counted, what they may be.
+        excess: How many weights too many the last count found.
         open: Whether a column is still searched.
     """
 
@@ -40,7 +42,7 @@ class _Search(NamedTuple):
     high: tf.Tensor
     above: tf.Tensor
     below: tf.Tensor
-    side: tf.Tensor
+    excess: tf.Tensor
     open: tf.Tensor
 
 
@@ -56,7 +58,7 @@ def _begin(columns: tf.Tensor, mean: tf.Tensor, sigma: tf.Tensor) -> _Search:
         _rounded(mean + reach, columns),
         share,
         share,
-        tf.zeros_like(mean),
+        tf.zeros(tf.shape(mean), tf.int32),
         tf.math.is_finite(sigma),
     )
 
@@ -74,30 +76,53 @@ def _next(columns: tf.Tensor, *brackets: tf.Tensor) -> _Search:
     half = (columns.shape[0] + 1) // 2
     excess = tf.reduce_sum(tf.cast(positive, tf.int32), axis=0) - half
     surplus = tf.cast(excess, now.low.dtype)
-    enough = excess >= 0
-    low = tf.where(enough, now.threshold, now.low)
-    high = tf.where(enough, now.high, now.threshold)
-    # Regula falsi with halved weights ("Illinois"), and every third time the middle.
-    above = tf.where(now.side < 0, now.above / 2, now.above)
-    below = tf.where(now.side > 0, now.below / 2, now.below)
-    above = tf.where(enough, surplus, above)
-    below = tf.where(enough, below, -surplus)
+    moved, moves_low = now.open & (excess != 0), excess > 0
+    low = tf.where(moved & moves_low, now.threshold, now.low)
+    high = tf.where(moved & ~moves_low, now.threshold, now.high)
+    above = tf.where(moves_low, surplus, now.above)
+    below = tf.where(moves_low, now.below, -surplus)
+    # Regula falsi, and every fourth time the middle.
     middle = _rounded(low + (high - low) / 2, columns)
     chord = _rounded(low + (high - low) * (above / (above + below)), columns)
-    inside = (chord > low) & (chord < high) & (now.step % 3 != 2)
+    inside = (chord > low) & (chord < high) & (now.step % 4 != 3)
     # Of equal weights at the middle all are positive, as they are at their median.
-    found, closed = excess == 0, (middle <= low) | (middle >= high)
+    closed = (middle <= low) | (middle >= high)
     threshold = tf.where(closed, low, tf.where(inside, chord, middle))
-    threshold = tf.where(found, now.threshold, threshold)
     return _Search(
         now.step + 1,
-        tf.where(now.open, threshold, now.threshold),
+        tf.where(moved, threshold, now.threshold),
         low,
         high,
         above,
         below,
-        tf.where(enough, tf.ones_like(low), -tf.ones_like(low)),
-        now.open & ~(found | closed),
+        tf.where(moved, excess, now.excess),
+        moved & ~closed,
+    )
+
+
+@fused
+def _inside(
+    columns: tf.Tensor, low: tf.Tensor, high: tf.Tensor, searched: tf.Tensor
+) -> tf.Tensor:
+    weights = at_least_float32(columns)
+    return (weights >= low) & (weights < high) & searched
+
+
+def _finished(columns: tf.Tensor, found: _Search) -> tf.Tensor:
+    """Sorts what the brackets of the open columns hold, and takes the middle of each.
+
+    The last count tells its place: it moved `low` if there were too many, else `high`.
+    """
+    places = tf.where(_inside(columns, found.low, found.high, found.open))
+    weights = at_least_float32(tf.gather_nd(columns, places))
+    column = tf.cast(places[:, 1], tf.int32)
+    held = tf.math.bincount(column, minlength=columns.shape[1])
+    place = tf.where(found.excess > 0, found.excess, held + found.excess)
+    order = tf.argsort(weights)
+    order = tf.gather(order, tf.argsort(tf.gather(column, order), stable=True))
+    order = tf.gather(order, (tf.cumsum(held, exclusive=True) + place)[found.open])
+    return tf.tensor_scatter_nd_update(
+        found.threshold, tf.where(found.open), tf.gather(weights, order)
     )
 
 
@@ -107,8 +132,9 @@ def halving_thresholds(
     """Cuts every column where its median does: W >= t is W >= median for every weight.
 
     Which of all such numbers between two weights comes out does not matter to a sign.
-    Of large kernels weights above a threshold are counted until they are half, in about
-    eight passes over all columns; the eighth that would take longest is selected.
+    Of large kernels weights above a threshold are counted until few are left that may
+    be the median, in three to five passes over all columns, and those are sorted; or,
+    where nothing can be sorted whose number is not known, until none is left.
 
     Arguments:
         columns: (N, C).
@@ -117,15 +143,16 @@ def halving_thresholds(
     """
     if not is_compiled(columns, _LARGE):
         return _middle(columns)
-    few = max(1, columns.shape[1] // 8)
+    sorts = is_for_cpu()
+    few = _FEW * columns.shape[1] if sorts else 0
 
     def goes_on(*now: tf.Tensor) -> tf.Tensor:
-        return tf.reduce_sum(tf.cast(_Search(*now).open, tf.int32)) > few
+        at = _Search(*now)
+        held = tf.where(at.open, at.above + at.below, tf.zeros_like(at.above))
+        return tf.reduce_sum(held) > few
 
     def count(*now: tf.Tensor) -> _Search:
         return _next(columns, *now)
 
     found = _Search(*tf.while_loop(goes_on, count, _begin(columns, mean, sigma)))
-    _, last = tf.math.top_k(tf.cast(found.open, tf.int32), few)
-    rest = _middle(tf.gather(columns, last, axis=1))
-    return tf.tensor_scatter_nd_update(found.threshold, last[:, None], rest)
+    return _finished(columns, found) if sorts else found.threshold

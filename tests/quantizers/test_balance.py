@@ -13,7 +13,15 @@ from numpy.testing import assert_array_equal
 
 SHAPE = (6600, 40)  # large enough to be searched
 SELECTED = (360, 40)
-both = pytest.mark.parametrize("shape", [SHAPE, SELECTED])
+# As inside the graph of a training step; and of one that is compiled as a whole, where
+# the search has no end by sorting.
+INSIDE = tf.function(halving_thresholds, autograph=False)
+COMPILED = tf.function(halving_thresholds, autograph=False, jit_compile=True)
+every_way = pytest.mark.parametrize(
+    "shape, way",
+    [(SHAPE, INSIDE), (SHAPE, COMPILED), (SELECTED, INSIDE)],
+    ids=["searched", "compiled", "selected"],
+)
 
 
 def skewed(rng, shape):
@@ -59,15 +67,11 @@ DRAWS = {
 }
 
 
-# As inside the graph of a training step.
-INSIDE = tf.function(halving_thresholds, autograph=False)
-
-
-def thresholds(columns):
+def thresholds(columns, way=INSIDE):
     """With the statistics of the step."""
     wide = tf.cast(columns, tf.float64 if columns.dtype == tf.float64 else tf.float32)
     mean, sigma = tf.reduce_mean(wide, 0), tf.math.reduce_std(wide, 0)
-    return INSIDE(columns, mean, sigma)
+    return way(columns, mean, sigma)
 
 
 def as_numbers(columns):
@@ -76,7 +80,7 @@ def as_numbers(columns):
 
 # Every distribution, and every type on those that it makes harder: half precision makes
 # ties of small differences, and has little room between clusters.
-@both
+@every_way
 @pytest.mark.parametrize(
     "name, dtype",
     [
@@ -86,11 +90,11 @@ def as_numbers(columns):
         ("skewed", "float64"),
     ],
 )
-def test_the_signs_are_those_around_the_median(name, dtype, shape):
+def test_the_signs_are_those_around_the_median(name, dtype, shape, way):
     rng = np.random.default_rng(3)
     columns = tf.cast(DRAWS[name](rng, shape), dtype)
     values = as_numbers(columns)
-    found = values >= as_numbers(thresholds(columns))
+    found = values >= as_numbers(thresholds(columns, way))
     assert_array_equal(found, values >= np.median(values, axis=0))
 
 
@@ -102,7 +106,6 @@ def test_as_many_on_either_side(count):
 
 
 def test_filters_that_take_longest_are_many():
-    """More than the eighth that is selected."""
     rng = np.random.default_rng(5)
     columns = np.where(np.arange(40) % 2, with_ties(rng, SHAPE), rng.normal(size=SHAPE))
     columns = tf.constant(columns, tf.float32)
@@ -110,13 +113,13 @@ def test_filters_that_take_longest_are_many():
     assert_array_equal(found, columns.numpy() >= np.median(columns, axis=0))
 
 
-@both
-def test_what_is_not_finite_spoils_one_filter(shape):
+@every_way
+def test_what_is_not_finite_spoils_one_filter(shape, way):
     columns = np.random.default_rng(6).normal(size=shape).astype(np.float32)
     expected = np.median(columns, axis=0)
     spoilt = columns.copy()
     spoilt[5, 3], spoilt[7, 4] = np.nan, np.inf
-    found = spoilt >= thresholds(tf.constant(spoilt)).numpy()
+    found = spoilt >= thresholds(tf.constant(spoilt), way).numpy()
     others = np.delete(np.arange(40), (3, 4))
     assert_array_equal(found[:, others], (columns >= expected)[:, others])
 
