@@ -7,7 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import tensorflow as tf
+import train_step
 from larq_nobn._keras import keras
+from larq_nobn.quantizers import ScaledStdSign
 from larq_nobn.training import RunSettings
 from larq_nobn.training.run._images import images_of
 from larq_nobn.training.run._start import started
@@ -40,3 +42,20 @@ def test_what_looks_at_no_batch_begins_with_balanced_signs(normalization):
     )
     assert channel_means(settings)[0] < 1e-4
     assert channel_means(replace(settings, calibrate=False))[0] > 0.1
+
+
+@pytest.mark.slow
+def test_what_is_timed_is_what_train_builds_but_for_what_its_name_leaves_out():
+    def optimizer_and_balanced(variant):
+        network, trainee = train_step.begun(8, 2, *train_step.VARIANTS[variant])
+        kernels = [getattr(x, "kernel_quantizer", None) for x in network.layers]
+        binary = [x for x in kernels if isinstance(x, ScaledStdSign)]
+        return trainee.optimizer, {x.balanced for x in binary}
+
+    recipe = RunSettings.from_recipe("nobn")
+    optimizer, balanced = optimizer_and_balanced("nobn")
+    assert (optimizer.clip_factor, balanced) == (recipe.clip_factor, {True})
+    optimizer, balanced = optimizer_and_balanced("nobn without balanced filters")
+    assert (optimizer.clip_factor, balanced) == (recipe.clip_factor, {False})
+    optimizer, balanced = optimizer_and_balanced("nobn without clipping")
+    assert not hasattr(optimizer, "clip_factor") and balanced == {True}
