@@ -52,7 +52,6 @@ CANDIDATES = {
     "rate_0.005": ("nobn", FASTER),
     "rate_0.01": ("nobn", {"learning_rate": 1e-2}),
     "batch_norm_rate_0.005": ("batch_norm", FASTER),
-    "rate_0.005_shifts": ("nobn", {**FASTER, "shift_multiplier": 1.0}),
     "rate_0.005_alpha_1": ("nobn", {**FASTER, "network": {"alpha": 1.0}}),
     "rate_0.005_sigmoid": ("nobn", {**FASTER, "network": SIGMOID}),
     "rate_0.005_mean": ("nobn", {**FASTER, "network": MEAN}),
@@ -66,6 +65,10 @@ CANDIDATES = {
     "batch_norm_mirrored": ("batch_norm", MIRRORED),
     "rate_0.005_mirrored": ("nobn", {**FASTER, **MIRRORED}),
     "batch_norm_rate_0.005_mirrored": ("batch_norm", {**FASTER, **MIRRORED}),
+    "rate_0.005_shifts_mirrored": (
+        "nobn",
+        {**FASTER, **MIRRORED, "shift_multiplier": 1.0},
+    ),
     "latents_100": ("nobn", {"latent_scale": 100.0}),
     "latents_300": ("nobn", {"latent_scale": 300.0}),
     "smoothing_0.1": ("nobn", {"label_smoothing": 0.1}),

@@ -1,11 +1,11 @@
 """What the signs of trained networks meet, stage by stage.
 
 Of every ReActNet-18 in the folder, on 256 training images of CIFAR-10: the deviation of
-the input of each binary convolution behind its shift, and the share of it within
-[-1, 1], where the straight-through estimator lets gradients pass; means over the
-convolutions of a stage.
+what the sign of each binary convolution is taken of, behind its scale and shift, and
+the share of it within [-1, 1], where the straight-through estimator lets gradients
+pass; means over the convolutions of a stage.
 
-    python benchmarks/sign_inputs.py --folder runs/evidence/budgets_bfloat16
+    python benchmarks/sign_inputs.py --folder runs/evidence/budgets
 """
 
 from __future__ import annotations
@@ -37,7 +37,9 @@ def measured(folder, images):
     maps = keras.Model(run.model.input, inputs)(images, training=False)
     stages = defaultdict(list)
     for layer, met in zip(quantized, maps, strict=True):
-        stages[layer.name.split("_")[0]].append(met.numpy().astype("float64"))
+        sign = layer.input_quantizer
+        behind = sign.scale * met.numpy().astype("float64") + sign.whole_shift()
+        stages[layer.name.split("_")[0]].append(behind)
     return {
         **{name: said[name] for name in ("normalization", "epochs", "seed")},
         "stages": {
