@@ -38,7 +38,7 @@ def is_compiled(x: tf.Tensor, smallest: int = _SMALLEST) -> bool:
     return not (tf.executing_eagerly() or elements < smallest or _apart.get())
 
 
-def fused(function: Callable) -> Callable:
+def fused(function: Callable, smallest: int = _SMALLEST) -> Callable:
     """Runs a chain of elementwise operations as one loop over its tensors.
 
     TensorFlow passes over memory once per operation. Inside a graph XLA compiles the
@@ -50,6 +50,7 @@ def fused(function: Callable) -> Callable:
     Arguments:
         function: A function of tensors only, without side effects; its first is the
             largest.
+        smallest: How many elements that one has where compiling pays.
     """
 
     # One tf.function per signature: TensorFlow takes a single one that meets many
@@ -60,7 +61,7 @@ def fused(function: Callable) -> Callable:
 
     @wraps(function)
     def call(*tensors: tf.Tensor) -> Any:
-        if not is_compiled(tensors[0]):
+        if not is_compiled(tensors[0], smallest):
             return function(*tensors)
         signature = tuple((t.dtype, str(t.shape)) for t in tensors)
         return compiled(signature)(*tensors)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache, partial
 from typing import NamedTuple
 
 import tensorflow as tf
 
-from .._math import at_least_float32, fused, is_compiled, is_for_cpu
+from .._math import at_least_float32, fused, is_compiled, is_for_cpu, unit_sum
 
 # Weights of a kernel from which on counting is faster than selection.
 _LARGE = 2**18
-# Weights of a filter that are sorted rather than counted again.
-_FEW = 16
+# Of this many columns one is selected from: those that the search takes longest for.
+_SHARE = 32
+# Blocks of rows that are counted side by side, at most.
+_BLOCKS = 16
 
 
 def _middle(columns: tf.Tensor) -> tf.Tensor:
@@ -27,103 +31,130 @@ class _Search(NamedTuple):
     """Brackets of all columns: the threshold wanted is at `low` or above, below `high`.
 
     Attributes:
-        step: Number of counts so far.
-        threshold: To be tried next; of a column that is not open, the result.
-        low, high: Numbers that the columns can hold.
+        step: Number of passes so far.
+        first, second: Thresholds to be tried next, the lower one first.
+        low, high: Numbers that the columns can hold; of a column that is not open,
+            `low` is the result.
         above, below: How many weights too many are at `low` or above, and how many too
             few at `high` or above; before they are counted, what they may be.
-        excess: How many weights too many the last count found.
         open: Whether a column is still searched.
     """
 
     step: tf.Tensor
-    threshold: tf.Tensor
+    first: tf.Tensor
+    second: tf.Tensor
     low: tf.Tensor
     high: tf.Tensor
     above: tf.Tensor
     below: tf.Tensor
-    excess: tf.Tensor
     open: tf.Tensor
+
+
+def _rounded(x: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
+    """To the nearest number that columns of a dtype can hold."""
+    return tf.cast(tf.cast(x, dtype), x.dtype)
 
 
 def _begin(columns: tf.Tensor, mean: tf.Tensor, sigma: tf.Tensor) -> _Search:
     # The median is less than a standard deviation away from the mean; the rest is for
     # rounding to half precision.
     reach = 1.1 * sigma + 0.01 * tf.abs(mean) + 1e-7
+    low, high = (_rounded(x, columns.dtype) for x in (mean - reach, mean + reach))
     share = tf.fill(tf.shape(mean), tf.cast(0.35 * columns.shape[0], mean.dtype))
-    return _Search(
-        tf.constant(0),
-        _rounded(mean, columns),
-        _rounded(mean - reach, columns),
-        _rounded(mean + reach, columns),
-        share,
-        share,
-        tf.zeros(tf.shape(mean), tf.int32),
-        tf.math.is_finite(sigma),
-    )
+    searched = tf.math.is_finite(sigma)
+    return _to_try(columns.dtype, tf.constant(0), low, high, share, share, searched)
 
 
-def _rounded(x: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
-    """To the nearest number that the columns can hold."""
-    return tf.cast(tf.cast(x, columns.dtype), x.dtype)
+def _to_try(dtype: tf.DType, step: tf.Tensor, *bracket: tf.Tensor) -> _Search:
+    """Chooses two numbers inside every bracket.
 
-
-@fused
-def _next(columns: tf.Tensor, *brackets: tf.Tensor) -> _Search:
-    """Counts at the threshold, and moves one bound of every column there."""
-    now = _Search(*brackets)
-    positive = at_least_float32(columns) >= now.threshold
-    half = (columns.shape[0] + 1) // 2
-    excess = tf.reduce_sum(tf.cast(positive, tf.int32), axis=0) - half
-    surplus = tf.cast(excess, now.low.dtype)
-    moved, moves_low = now.open & (excess != 0), excess > 0
-    low = tf.where(moved & moves_low, now.threshold, now.low)
-    high = tf.where(moved & ~moves_low, now.threshold, now.high)
-    above = tf.where(moves_low, surplus, now.above)
-    below = tf.where(moves_low, now.below, -surplus)
-    # Regula falsi, and every fourth time the middle.
-    middle = _rounded(low + (high - low) / 2, columns)
-    chord = _rounded(low + (high - low) * (above / (above + below)), columns)
-    inside = (chord > low) & (chord < high) & (now.step % 4 != 3)
-    # Of equal weights at the middle all are positive, as they are at their median.
-    closed = (middle <= low) | (middle >= high)
-    threshold = tf.where(closed, low, tf.where(inside, chord, middle))
-    return _Search(
-        now.step + 1,
-        tf.where(moved, threshold, now.threshold),
-        low,
-        high,
-        above,
-        below,
-        tf.where(moved, excess, now.excess),
-        moved & ~closed,
-    )
-
-
-@fused
-def _inside(
-    columns: tf.Tensor, low: tf.Tensor, high: tf.Tensor, searched: tf.Tensor
-) -> tf.Tensor:
-    weights = at_least_float32(columns)
-    return (weights >= low) & (weights < high) & searched
-
-
-def _finished(columns: tf.Tensor, found: _Search) -> tf.Tensor:
-    """Sorts what the brackets of the open columns hold, and takes the middle of each.
-
-    The last count tells its place: it moved `low` if there were too many, else `high`.
+    They lie on both sides of the chord, about as far from it as regula falsi is off;
+    every sixth time at the thirds, since some distributions hold out against that.
     """
-    places = tf.where(_inside(columns, found.low, found.high, found.open))
-    weights = at_least_float32(tf.gather_nd(columns, places))
-    column = tf.cast(places[:, 1], tf.int32)
-    held = tf.math.bincount(column, minlength=columns.shape[1])
-    place = tf.where(found.excess > 0, found.excess, held + found.excess)
-    order = tf.argsort(weights)
-    order = tf.gather(order, tf.argsort(tf.gather(column, order), stable=True))
-    order = tf.gather(order, (tf.cumsum(held, exclusive=True) + place)[found.open])
-    return tf.tensor_scatter_nd_update(
-        found.threshold, tf.where(found.open), tf.gather(weights, order)
-    )
+    low, high, above, below, _ = bracket
+    off = 0.3 * tf.sqrt(tf.minimum(above, below) + 1)
+    thirds, third = step % 6 == 5, tf.ones_like(off) / 3
+    middle = _rounded(low + (high - low) / 2, dtype)
+
+    def inside(share: tf.Tensor) -> tf.Tensor:
+        x = _rounded(low + (high - low) * share, dtype)
+        return tf.where((x > low) & (x < high), x, middle)
+
+    one = inside(tf.where(thirds, third, (above - off) / (above + below)))
+    other = inside(tf.where(thirds, 2 * third, (above + off) / (above + below)))
+    return _Search(step, tf.minimum(one, other), tf.maximum(one, other), *bracket)
+
+
+def _unit(rows: int) -> int:
+    """What a count is multiplied by to stand beside another one in an integer."""
+    return 2**15 if rows < 2**15 else 2**31
+
+
+@partial(fused, smallest=_LARGE)
+def _counts(columns: tf.Tensor, first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
+    """How many weights are at two thresholds or above, both in one integer.
+
+    To be added up over the rows that are left. Compiled, that is a loop along memory,
+    and a third of the time of one down the columns.
+    """
+    rows, unit = columns.shape[0], _unit(columns.shape[0])
+    one = tf.constant(1, tf.int32 if unit == 2**15 else tf.int64)
+
+    def counted(block: tf.Tensor) -> tf.Tensor:
+        weights = at_least_float32(block)
+        more = tf.where(weights >= first, one, 0)
+        return more + tf.where(weights >= second, unit * one, 0)
+
+    if not is_compiled(columns, _LARGE):
+        return counted(columns)
+    count = max(n for n in range(1, _BLOCKS + 1) if rows % n == 0)
+    blocks = tf.reshape(columns, (count, rows // count, columns.shape[1]))
+    return tf.add_n([counted(block) for block in tf.unstack(blocks)])
+
+
+def _narrowed(
+    unit: int, dtype: tf.DType, counts: tf.Tensor, half: tf.Tensor, *search: tf.Tensor
+) -> _Search:
+    """Moves the bounds to the nearest numbers that were tried."""
+    now = _Search(*search)
+    more = tf.cast(counts % unit - half, now.low.dtype)
+    less = tf.cast(counts // unit - half, now.low.dtype)
+    low = tf.where(less >= 0, now.second, tf.where(more >= 0, now.first, now.low))
+    above = tf.where(less >= 0, less, tf.where(more >= 0, more, now.above))
+    high = tf.where(more < 0, now.first, tf.where(less < 0, now.second, now.high))
+    below = tf.where(more < 0, -more, tf.where(less < 0, -less, now.below))
+    low = tf.where(now.open, low, now.low)
+    # Of equal weights at the middle all are positive, as they are at their median.
+    middle = _rounded(low + (high - low) / 2, dtype)
+    goes_on = now.open & (above != 0) & (middle > low) & (middle < high)
+    return _to_try(dtype, now.step + 1, low, high, above, below, goes_on)
+
+
+@cache
+def _narrowing(unit: int, dtype: tf.DType) -> Callable[..., _Search]:
+    """Compiled, since they are many operations on few numbers: one for all kernels."""
+    return fused(partial(_narrowed, unit, dtype), smallest=0)
+
+
+def _searched(columns: tf.Tensor, search: _Search, few: int) -> _Search:
+    """Narrows the brackets until at most a few columns are open."""
+    rows = columns.shape[0]
+    narrowed = _narrowing(_unit(rows), columns.dtype)
+
+    def goes_on(*now: tf.Tensor) -> tf.Tensor:
+        return tf.math.count_nonzero(_Search(*now).open) > few
+
+    def narrow(*now: tf.Tensor) -> _Search:
+        at = _Search(*now)
+        counts = unit_sum(_counts(columns, at.first, at.second))
+        return narrowed(counts, tf.constant((rows + 1) // 2, counts.dtype), *at)
+
+    return _Search(*tf.while_loop(goes_on, narrow, search))
+
+
+@partial(fused, smallest=0)
+def _chosen(columns: tf.Tensor, which: tf.Tensor) -> tf.Tensor:
+    return tf.gather(columns, which, axis=1)
 
 
 def halving_thresholds(
@@ -132,9 +163,9 @@ def halving_thresholds(
     """Cuts every column where its median does: W >= t is W >= median for every weight.
 
     Which of all such numbers between two weights comes out does not matter to a sign.
-    Of large kernels weights above a threshold are counted until few are left that may
-    be the median, in three to five passes over all columns, and those are sorted; or,
-    where nothing can be sorted whose number is not known, until none is left.
+    Of large kernels weights above thresholds are counted, two at a time, until they are
+    half, in about six passes over all columns; the few of them that would take longest
+    are selected from.
 
     Arguments:
         columns: (N, C).
@@ -143,16 +174,8 @@ def halving_thresholds(
     """
     if not is_compiled(columns, _LARGE):
         return _middle(columns)
-    sorts = is_for_cpu()
-    few = _FEW * columns.shape[1] if sorts else 0
-
-    def goes_on(*now: tf.Tensor) -> tf.Tensor:
-        at = _Search(*now)
-        held = tf.where(at.open, at.above + at.below, tf.zeros_like(at.above))
-        return tf.reduce_sum(held) > few
-
-    def count(*now: tf.Tensor) -> _Search:
-        return _next(columns, *now)
-
-    found = _Search(*tf.while_loop(goes_on, count, _begin(columns, mean, sigma)))
-    return _finished(columns, found) if sorts else found.threshold
+    few = max(1, columns.shape[1] // _SHARE)
+    found = _searched(columns, _begin(columns, mean, sigma), few)
+    _, last = tf.math.top_k(tf.cast(found.open, tf.int32), few)
+    rest = _middle(_chosen(columns, last))
+    return tf.tensor_scatter_nd_update(found.low, last[:, None], rest)

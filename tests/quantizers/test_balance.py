@@ -13,8 +13,7 @@ from numpy.testing import assert_array_equal
 
 SHAPE = (6600, 40)  # large enough to be searched
 SELECTED = (360, 40)
-# As inside the graph of a training step; and of one that is compiled as a whole, where
-# the search has no end by sorting.
+# As inside the graph of a training step; and of one that is compiled as a whole.
 INSIDE = tf.function(halving_thresholds, autograph=False)
 COMPILED = tf.function(halving_thresholds, autograph=False, jit_compile=True)
 every_way = pytest.mark.parametrize(
@@ -103,6 +102,12 @@ def test_as_many_on_either_side(count):
     columns = tf.constant(np.random.default_rng(4).normal(size=(count, 40)), tf.float32)
     positive = np.sum(columns >= thresholds(columns), axis=0)
     assert_array_equal(positive, (count + 1) // 2)
+
+
+def test_counts_beyond_15_bits():
+    columns = np.random.default_rng(8).normal(size=(40_001, 8)).astype(np.float32)
+    found = columns >= thresholds(tf.constant(columns)).numpy()
+    assert_array_equal(found, columns >= np.median(columns, axis=0))
 
 
 def test_filters_that_take_longest_are_many():
