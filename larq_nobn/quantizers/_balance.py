@@ -90,12 +90,12 @@ def _unit(rows: int) -> int:
     return 2**15 if rows < 2**15 else 2**31
 
 
-@partial(fused, smallest=_LARGE)
+@fused
 def _counts(columns: tf.Tensor, first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
     """How many weights are at two thresholds or above, both in one integer.
 
-    To be added up over the rows that are left. Compiled, that is a loop along memory,
-    and a third of the time of one down the columns.
+    To be added up over the rows that are left. That is a loop along memory, and a third
+    of the time of one down the columns.
     """
     rows, unit = columns.shape[0], _unit(columns.shape[0])
     one = tf.constant(1, tf.int32 if unit == 2**15 else tf.int64)
@@ -105,11 +105,15 @@ def _counts(columns: tf.Tensor, first: tf.Tensor, second: tf.Tensor) -> tf.Tenso
         more = tf.where(weights >= first, one, 0)
         return more + tf.where(weights >= second, unit * one, 0)
 
-    if not is_compiled(columns, _LARGE):
-        return counted(columns)
     count = max(n for n in range(1, _BLOCKS + 1) if rows % n == 0)
     blocks = tf.reshape(columns, (count, rows // count, columns.shape[1]))
     return tf.add_n([counted(block) for block in tf.unstack(blocks)])
+
+
+@partial(fused, smallest=0)
+def _summed(counts: tf.Tensor) -> tf.Tensor:
+    """`unit_sum` of integers, of which TensorFlow has none for GPUs."""
+    return tf.reduce_sum(counts, axis=0)
 
 
 def _narrowed(
@@ -140,13 +144,14 @@ def _searched(columns: tf.Tensor, search: _Search, few: int) -> _Search:
     """Narrows the brackets until at most a few columns are open."""
     rows = columns.shape[0]
     narrowed = _narrowing(_unit(rows), columns.dtype)
+    added = unit_sum if is_for_cpu() else _summed
 
     def goes_on(*now: tf.Tensor) -> tf.Tensor:
         return tf.math.count_nonzero(_Search(*now).open) > few
 
     def narrow(*now: tf.Tensor) -> _Search:
         at = _Search(*now)
-        counts = unit_sum(_counts(columns, at.first, at.second))
+        counts = added(_counts(columns, at.first, at.second))
         return narrowed(counts, tf.constant((rows + 1) // 2, counts.dtype), *at)
 
     return _Search(*tf.while_loop(goes_on, narrow, search))
