@@ -20,6 +20,7 @@ import statistics
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import click
@@ -97,12 +98,13 @@ def make_step(width, batch, *variant):
 
     images = tf.random.stateless_normal((batch, 32, 32, 3), (0, 1))
     labels = tf.range(batch) % 10
-    step = tf.function(lambda: trainee.train_step((images, labels)))
+    step = trainee.make_train_function()
+    batches = iter(tf.data.Dataset.from_tensors((images, labels)).repeat())
 
     def run():
-        return step()["loss"].numpy()
+        return step(batches)["loss"].numpy()
 
-    run.trace = step.get_concrete_function
+    run.trace = partial(step.get_concrete_function, batches)
     return run
 
 

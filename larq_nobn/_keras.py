@@ -99,6 +99,17 @@ PACKAGE = "larq_nobn"
 _Class = TypeVar("_Class", bound=type)
 
 
+def _leave_to_python(cls: Any) -> None:
+    """Keeps AutoGraph from a class, to which Keras gives every `call` it does not know.
+
+    It rewrites loops and conditions over tensors. There are none in this package, and
+    the search for them takes time and memory whenever a step is traced.
+    """
+    call = tensorflow.autograph.experimental.do_not_convert(cls.call)
+    call.__signature__ = inspect.signature(cls.call)  # which Keras reads
+    cls.call = call
+
+
 def register(alias: str | None = None) -> Callable[[_Class], _Class]:
     """Makes a class loadable from files, and usable by its string `alias`.
 
@@ -124,6 +135,8 @@ def register(alias: str | None = None) -> Callable[[_Class], _Class]:
                 )
         keras.utils.register_keras_serializable(PACKAGE, cls.__name__)(cls)
         objects.update(dict.fromkeys(bare, cls))
+        if "call" in vars(cls):
+            _leave_to_python(cls)
         return cls
 
     return decorate

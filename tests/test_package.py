@@ -19,6 +19,7 @@ import fresh
 import numpy as np
 import pyproject_hooks
 import pytest
+import tensorflow as tf
 from larq_nobn import optimizers
 from larq_nobn._checks import (
     check_channels,
@@ -116,6 +117,32 @@ def test_public_classes_are_registered(cls):
     assert objects[f"larq_nobn>{cls.__name__}"] is cls
     assert objects[cls.__name__] is cls
     assert keras.utils.get_registered_name(cls) == f"larq_nobn>{cls.__name__}"
+
+
+class Unknown(keras.layers.Layer):
+    """Not of the package."""
+
+    def call(self, inputs):
+        return inputs
+
+
+@pytest.mark.parametrize(
+    "make, rewritten",
+    [
+        (nobn.layers.RPReLU, False),
+        (nobn.quantizers.RSign, False),
+        (nobn.quantizers.ScaledStdSign, False),
+        (Unknown, True),
+    ],
+)
+def test_autograph_rewrites_no_call_of_the_package(make, rewritten):
+    @tf.function
+    def traced():
+        layer = make()
+        # What Keras calls in a traced layer.
+        assert (layer._autographed_call() != layer.call) == rewritten
+
+    traced()
 
 
 def test_register_gives_a_class_its_three_names():

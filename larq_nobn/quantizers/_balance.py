@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cache, partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -55,14 +55,25 @@ def _rounded(x: tf.Tensor, dtype: tf.DType) -> tf.Tensor:
     return tf.cast(tf.cast(x, dtype), x.dtype)
 
 
+def _off(share: Any) -> Any:
+    """About how many weights regula falsi is off."""
+    return 0.3 * (share + 1) ** 0.5
+
+
 def _begin(columns: tf.Tensor, mean: tf.Tensor, sigma: tf.Tensor) -> _Search:
     # The median is less than a standard deviation away from the mean; the rest is for
     # rounding to half precision.
     reach = 1.1 * sigma + 0.01 * tf.abs(mean) + 1e-7
-    low, high = (_rounded(x, columns.dtype) for x in (mean - reach, mean + reach))
-    share = tf.fill(tf.shape(mean), tf.cast(0.35 * columns.shape[0], mean.dtype))
+    share = 0.35 * columns.shape[0]
+    near = _off(share) / share * reach
+    first, second, low, high = (
+        _rounded(x, columns.dtype)
+        for x in (mean - near, mean + near, mean - reach, mean + reach)
+    )
+    shares = tf.fill(tf.shape(mean), tf.constant(share, mean.dtype))
     searched = tf.math.is_finite(sigma)
-    return _to_try(columns.dtype, tf.constant(0), low, high, share, share, searched)
+    step = tf.constant(0)
+    return _Search(step, first, second, low, high, shares, shares, searched)
 
 
 def _to_try(dtype: tf.DType, step: tf.Tensor, *bracket: tf.Tensor) -> _Search:
@@ -72,7 +83,7 @@ def _to_try(dtype: tf.DType, step: tf.Tensor, *bracket: tf.Tensor) -> _Search:
     every sixth time at the thirds, since some distributions hold out against that.
     """
     low, high, above, below, _ = bracket
-    off = 0.3 * tf.sqrt(tf.minimum(above, below) + 1)
+    off = _off(tf.minimum(above, below))
     thirds, third = step % 6 == 5, tf.ones_like(off) / 3
     middle = _rounded(low + (high - low) / 2, dtype)
 
@@ -94,20 +105,16 @@ def _unit(rows: int) -> int:
 def _counts(columns: tf.Tensor, first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
     """How many weights are at two thresholds or above, both in one integer.
 
-    To be added up over the rows that are left. That is a loop along memory, and a third
-    of the time of one down the columns.
+    To be added up over the rows that are left. Of blocks of rows that is a loop along
+    memory, and takes a third of the time of one down the columns.
     """
     rows, unit = columns.shape[0], _unit(columns.shape[0])
-    one = tf.constant(1, tf.int32 if unit == 2**15 else tf.int64)
-
-    def counted(block: tf.Tensor) -> tf.Tensor:
-        weights = at_least_float32(block)
-        more = tf.where(weights >= first, one, 0)
-        return more + tf.where(weights >= second, unit * one, 0)
-
+    dtype = tf.int32 if unit == 2**15 else tf.int64
+    weights = at_least_float32(columns)
+    both = tf.cast(weights >= first, dtype) + unit * tf.cast(weights >= second, dtype)
     count = max(n for n in range(1, _BLOCKS + 1) if rows % n == 0)
-    blocks = tf.reshape(columns, (count, rows // count, columns.shape[1]))
-    return tf.add_n([counted(block) for block in tf.unstack(blocks)])
+    blocks = tf.reshape(both, (count, rows // count, columns.shape[1]))
+    return tf.reduce_sum(blocks, axis=0)
 
 
 @partial(fused, smallest=0)
@@ -157,11 +164,6 @@ def _searched(columns: tf.Tensor, search: _Search, few: int) -> _Search:
     return _Search(*tf.while_loop(goes_on, narrow, search))
 
 
-@partial(fused, smallest=0)
-def _chosen(columns: tf.Tensor, which: tf.Tensor) -> tf.Tensor:
-    return tf.gather(columns, which, axis=1)
-
-
 def halving_thresholds(
     columns: tf.Tensor, mean: tf.Tensor, sigma: tf.Tensor
 ) -> tf.Tensor:
@@ -182,5 +184,5 @@ def halving_thresholds(
     few = max(1, columns.shape[1] // _SHARE)
     found = _searched(columns, _begin(columns, mean, sigma), few)
     _, last = tf.math.top_k(tf.cast(found.open, tf.int32), few)
-    rest = _middle(_chosen(columns, last))
+    rest = _middle(tf.gather(columns, last, axis=1))
     return tf.tensor_scatter_nd_update(found.low, last[:, None], rest)
