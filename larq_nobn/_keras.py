@@ -66,6 +66,7 @@ _select_legacy_keras()
 with native_stderr_closed():
     import tensorflow  # only after the switch is set
     import tf_keras as keras
+    from tensorflow.python.autograph.impl.api import autograph_artifact
     from tf_keras.src.engine.base_layer_utils import call_context
     from tf_keras.src.mixed_precision.autocast_variable import (
         enable_auto_cast_variables,
@@ -102,12 +103,12 @@ _Class = TypeVar("_Class", bound=type)
 def _leave_to_python(cls: Any) -> None:
     """Keeps AutoGraph from a class, to which Keras gives every `call` it does not know.
 
-    It rewrites loops and conditions over tensors. There are none in this package, and
-    the search for them takes time and memory whenever a step is traced.
+    It rewrites loops and conditions over tensors. There are none in this package but on
+    `training`, and the search for them takes time and memory whenever a step is traced.
+    What a `call` calls of others is rewritten as ever.
     """
-    call = tensorflow.autograph.experimental.do_not_convert(cls.call)
-    call.__signature__ = inspect.signature(cls.call)  # which Keras reads
-    cls.call = call
+    if "call" in vars(cls) and "training" not in inspect.signature(cls.call).parameters:
+        autograph_artifact(cls.call)
 
 
 def register(alias: str | None = None) -> Callable[[_Class], _Class]:
@@ -135,8 +136,7 @@ def register(alias: str | None = None) -> Callable[[_Class], _Class]:
                 )
         keras.utils.register_keras_serializable(PACKAGE, cls.__name__)(cls)
         objects.update(dict.fromkeys(bare, cls))
-        if "call" in vars(cls):
-            _leave_to_python(cls)
+        _leave_to_python(cls)
         return cls
 
     return decorate

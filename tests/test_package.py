@@ -30,6 +30,8 @@ from larq_nobn._checks import (
 )
 from larq_nobn._files import replacing
 from larq_nobn._keras import PACKAGE, keras, open_later_inputs, register
+from larq_nobn.models._grouped import GroupedConv2D
+from numpy.testing import assert_array_equal
 
 PUBLIC = [
     member
@@ -119,11 +121,13 @@ def test_public_classes_are_registered(cls):
     assert keras.utils.get_registered_name(cls) == f"larq_nobn>{cls.__name__}"
 
 
-class Unknown(keras.layers.Layer):
-    """Not of the package."""
+class Conditional(keras.layers.Layer):
+    """A quantizer of a user, with a condition that AutoGraph has to rewrite."""
 
     def call(self, inputs):
-        return inputs
+        if tf.reduce_sum(inputs) > 0:
+            return inputs
+        return -inputs
 
 
 @pytest.mark.parametrize(
@@ -132,7 +136,8 @@ class Unknown(keras.layers.Layer):
         (nobn.layers.RPReLU, False),
         (nobn.quantizers.RSign, False),
         (nobn.quantizers.ScaledStdSign, False),
-        (Unknown, True),
+        (nobn.layers.FakeQuantization, True),  # by `training`, which may be a tensor
+        (Conditional, True),
     ],
 )
 def test_autograph_rewrites_no_call_of_the_package(make, rewritten):
@@ -143,6 +148,12 @@ def test_autograph_rewrites_no_call_of_the_package(make, rewritten):
         assert (layer._autographed_call() != layer.call) == rewritten
 
     traced()
+
+
+def test_autograph_rewrites_what_the_package_calls():
+    layer = GroupedConv2D(2, 1, groups=2, input_quantizer=Conditional())
+    x = tf.constant([[[[-1.0, -2.0]]]])
+    assert_array_equal(tf.function(layer)(x), layer(x))
 
 
 def test_register_gives_a_class_its_three_names():
