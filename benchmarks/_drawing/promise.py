@@ -24,8 +24,9 @@ def found(budgets, small_batches, deployment):
     curves, batches = {}, {name: {} for name in NAMES}
     for group in budgets["groups"]:
         settings = group["settings"]
-        if settings["epochs"] == EPOCHS:
-            curves[settings["normalization"]] = [
+        name = settings["normalization"]
+        if settings["epochs"] == EPOCHS and name in NAMES:
+            curves[name] = [
                 (row["epoch"], *low_to_high(row)) for row in group["val_accuracy"]
             ]
     for stream, row in small_batches["rows"].items():
