@@ -34,6 +34,7 @@ FOLDERS = {
     "rates": Folder("compare"),
     "levers": Folder("compare"),
     "methods": Folder("compare"),
+    "kernels": Folder("compare"),
     "heads": Folder("compare"),
     "posterior": Folder("result"),
     "cifar10_accuracy": Folder("result"),

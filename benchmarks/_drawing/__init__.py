@@ -36,6 +36,7 @@ TABLES = {
     "rates": ("rates/compare.json", grids.rates),
     "levers": ("levers/compare.json", grids.levers),
     "methods": ("methods/compare.json", grids.methods),
+    "kernels": ("kernels/compare.json", grids.methods),
     "calibration_gain": ("levers/compare.json", grids.calibration_gain),
     "clipping_gain": ("levers/compare.json", grids.clipping_gain),
     "small_batches": ("small_batches/result.json", small.small_batches),

@@ -142,7 +142,7 @@ def levers(compare):
 
 
 def methods(compare):
-    """A row for each normalization and kernel quantizer, the most accurate first."""
+    """A row for each normalization or kernel quantizer, the most accurate first."""
     groups = of_cells(compare)
     alone = all(len(group["seeds"]) == 1 for group in groups.values())
 
@@ -150,14 +150,9 @@ def methods(compare):
         return groups[name]["metrics"][metric]["mean"]
 
     return table(
-        ["", "learning rate", "accuracy", "training loss"],
+        ["", "accuracy", "training loss"],
         [
-            [
-                ", ".join(f"`{part}`" for part in name.split("-")),
-                f"{groups[name]['settings']['learning_rate']:g}",
-                accuracy(groups[name], alone),
-                f"{mean(name, 'loss'):.3f}",
-            ]
+            [f"`{name}`", accuracy(groups[name], alone), f"{mean(name, 'loss'):.3f}"]
             for name in sorted(groups, key=lambda name: -mean(name, "val_accuracy"))
         ],
     )
