@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from unittest import mock
 
 import larq_nobn as nobn
 import tensorflow as tf
 from _results import keep_run
+from larq_nobn.models._normalizers import NORMALIZERS
 
 # To be set behind batch norm, which has the first as built, the second by its recipe.
 AS_BUILT, OF_BATCH_NORM = "magnitude_aware_sign", "scaled_std_sign"
@@ -42,3 +44,13 @@ def is_kept(run, kept):
 def reached(history):
     """The last accuracy in %."""
     return round(100 * history[-1]["val_accuracy"], 2)
+
+
+def in_branches(normalization):
+    """The same networks, without what stands behind stems and projections."""
+    norm = NORMALIZERS[normalization]
+
+    def only(x, name, branch, start):
+        return norm(x, name, branch, start) if branch else x
+
+    return mock.patch.dict(NORMALIZERS, {normalization: only})

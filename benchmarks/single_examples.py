@@ -14,15 +14,13 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from pathlib import Path
-from unittest import mock
 
 import larq_nobn as nobn
 import click
 from _drawing import single
 from _held_out import HELD_OUT, split
 from _results import RESULTS, command, machine, versions, write, write_log
-from _runs import history
-from larq_nobn.models._normalizers import NORMALIZERS
+from _runs import history, in_branches
 
 # Candidates and their settings; "branches" have no norm elsewhere.
 BRANCHES = {"branches": {}, "branches_mirrored": {"reflect": True}}
@@ -39,16 +37,6 @@ CANDIDATES = {
     "evonorm": BRANCHES,
 }
 SEED = 100
-
-
-def in_branches(method):
-    """The same networks, without what stands behind stems and projections."""
-    norm = NORMALIZERS[method]
-
-    def only(x, name, branch, start):
-        return norm(x, name, branch, start) if branch else x
-
-    return mock.patch.dict(NORMALIZERS, {method: only})
 
 
 def trained(method, name, folder, output, images):

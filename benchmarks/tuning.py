@@ -54,17 +54,12 @@ def candidates(method):
     ]
 
 
-def accuracy(folder, output, images, method, form, rate, seed):
-    """In % of the held-out images; None if it is not there.
-
-    Without images nothing is trained, and with them not what another process trains.
-    """
-    short = "" if form == "as built" else f"-{form}"
-    run = folder / f"{method}-{rate:g}{short}-{seed}"
+def settings(method, form, rate, seed):
+    """Those of a run, and with them what form means."""
     normalization = "batch_norm" if method in KERNELS else method
     batches = normalization in nobn.models.BATCH_STATISTICS
     kernel = method if method in KERNELS else None
-    settings = nobn.training.RunSettings.from_recipe(
+    return nobn.training.RunSettings.from_recipe(
         "nobn" if normalization == "nobn" else "plain",
         normalization=normalization,
         width=16,
@@ -77,8 +72,18 @@ def accuracy(folder, output, images, method, form, rate, seed):
         kernel="scaled_std_sign" if form in CENTRED else kernel,
         seed=seed,
     )
+
+
+def accuracy(folder, output, images, method, form, rate, seed):
+    """In % of the held-out images; None if it is not there.
+
+    Without images nothing is trained, and with them not what another process trains.
+    """
+    short = "" if form == "as built" else f"-{form}"
+    run = folder / f"{method}-{rate:g}{short}-{seed}"
+    chosen = settings(method, form, rate, seed)
     train = images is not None
-    found = history(settings, run, output / run.name, train, lambda: images)
+    found = history(chosen, run, output / run.name, train, lambda: images)
     if found is None:
         return None
     print(run.name, reached(found), flush=True)

@@ -73,6 +73,10 @@ TABLES = {
     "input_pipeline": ("input_pipeline/result.json", cost.input_pipeline),
     "photographs": ("photographs/result.json", photographs.photographs),
     "tuning": ("tuning/result.json", tuning.tuning),
+    "init_and_placement": (
+        "init_and_placement/result.json",
+        tuning.init_and_placement,
+    ),
     "halving": ("halving/result.json", halving.halving),
     "averages": ("halving/result.json", halving.averages),
     "single_examples": ("single_examples/result.json", single.single_examples),

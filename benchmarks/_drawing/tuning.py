@@ -40,6 +40,18 @@ def chosen(found):
     return max(often, key=lambda each: statistics.mean(each["reached"]))
 
 
+def init_and_placement(result):
+    """A row for each method: as chosen, and with each change; a dash was not run."""
+    columns = ("chosen", "latents", "branches")
+    return table(
+        ["", "as chosen", "larger latents", "norms in branches only"],
+        [
+            [f"`{name}`", *(f"{row[c]:.1f}" if c in row else "-" for c in columns)]
+            for name, row in result["rows"].items()
+        ],
+    )
+
+
 def first_signs(result):
     """A row for each normalization: its signs as built, and calibrated."""
     forms = ("fresh", "calibrated")
