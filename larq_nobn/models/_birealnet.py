@@ -37,7 +37,8 @@ def BiRealNet18(
     Arguments:
         normalization: Any of `NORMALIZATIONS`, as in `ReActNet18`: `"nobn"` (scaled
             weight standardization with gains, α and β), `"none"`, or a layer behind
-            every convolution, of which `"batch_norm"` is the published one.
+            every convolution or those of branches, of which `"batch_norm"` is the
+            published one.
         blocks: Number of blocks, of one convolution each, per stage.
         input_shape, classes, width, binary_weights, alpha, variance_rule, estimator,
         variance_preserving, balanced, head, name: As in `ReActNet18`.

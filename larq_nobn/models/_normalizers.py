@@ -1,9 +1,9 @@
 """What stands behind a convolution under each normalization.
 
 Each takes the feature map, a name, and whether it stands in a residual branch: only
-there a normalizer that is also an activation has a place of its own. The stem and the
-projections, which feed signs and sums, get the same statistics without one. The
-last argument is where a learned bias starts: `START` in front of signs, which group
+there a normalizer that is also an activation has a place of its own. Elsewhere it is
+the same statistics without one, or, of `IN_BRANCHES`, beside branches nothing. The last
+argument is where a learned bias starts: `START` in front of signs, which group
 and proxy norm do without, since they subtract the mean of each example.
 """
 
@@ -85,6 +85,9 @@ NORMALIZERS: dict[str, Callable[[tf.Tensor, str, bool, Any], tf.Tensor]] = {
     "evonorm": _evonorm,
 }
 NORMALIZATIONS = tuple(NORMALIZERS)
+# Better where the stem and the projections of shortcuts, to which branches are added,
+# have none, by benchmarks/init_and_placement.py.
+IN_BRANCHES = frozenset({"filter_response", "proxy", "evonorm"})
 # Before a sign EvoNorm would be group norm, and Proxy Norm, without the activation that
 # it makes up for, layer norm: neither could show what it is for.
 BEFORE_SIGN = tuple(n for n in NORMALIZATIONS if n not in ("evonorm", "proxy"))

@@ -16,7 +16,7 @@ from ..quantizers import RSign
 from ._grouped import GroupedConv2D
 from ._kernels import Kernels
 from ._moments import Moments
-from ._normalizers import BATCH_NORM, NORMALIZERS, batch_norm
+from ._normalizers import BATCH_NORM, IN_BRANCHES, NORMALIZERS, batch_norm
 from ._offset import START, lifted, sign_offset
 
 LARGE = 64  # pixels from which on an image gets the stem for ImageNet
@@ -97,6 +97,10 @@ class Parts:
         if self.normalization == "kalman":
             return self._moments.normalize(x, f"{name}_norm")
         return NORMALIZERS[self.normalization](x, f"{name}_norm", branch, start)
+
+    def beside(self, x: tf.Tensor, name: str) -> tf.Tensor:
+        """Normalizes what branches are added to, if that suits the normalization."""
+        return x if self.normalization in IN_BRANCHES else self.normalize(x, name)
 
     def components(self, x: tf.Tensor, name: str) -> tf.Tensor:
         """Independent components of what meets a real-valued kernel, if so wished."""
@@ -226,23 +230,28 @@ class Parts:
             conv = lq.layers.QuantConv2D(
                 channels, 1, strides, name=f"{name}_conv", **kernel(name, scale)
             )
-        return lifted(self.normalize(self.apply(conv, x), name), self, name)
+        return lifted(self.beside(self.apply(conv, x), name), self, name)
 
     def stem(
         self,
         x: tf.Tensor,
         width: int,
         activation: keras.layers.Layer | None = None,
+        added: bool = True,
     ) -> tf.Tensor:
         """The first convolution: from 64 pixels on that for ImageNet, which quarters.
 
         That is 7x7 with stride 2 and max pooling, and below 64 pixels 3x3 alone. An
-        activation stands behind the normalization.
+        activation stands behind the normalization. `added` says whether branches are
+        added to it.
         """
         large = min(x.shape[1:3]) >= LARGE
-        size, strides, pooled = (7, 2, 3) if large else (3, 1, 1)
-        x = lifted(self.float_conv(x, width, size, strides, "stem", pool=pooled), self)
+        size, strides, pool = (7, 2, 3) if large else (3, 1, 1)
+        x = self.float_conv(
+            x, width, size, strides, "stem", normalized=not added, pool=pool
+        )
+        x = lifted(self.beside(x, "stem") if added else x, self)
         if activation is not None:
             x = self.apply(activation, x)
-        pool = keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")
-        return self.apply(pool, x) if large else x
+        quarter = keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")
+        return self.apply(quarter, x) if large else x

@@ -69,11 +69,11 @@ def ReActNet18(
         classes: Number of classes, 2 or more.
         normalization: `"nobn"` (scaled weight standardization with gains, α and β),
             `"none"` (the original without normalization), or the original with a layer
-            behind every convolution: `"batch_norm"` as published, `"kalman"`,
-            `"filter_response"`, `"group"` (16 channels a group), `"proxy"` (layer norm,
-            with a leaky ReLU in the branches) or `"evonorm"` (group norm outside the
-            branches). `"independent_component"` puts one before every convolution but
-            the first. In training `"batch_norm"`, `"kalman"` and
+            behind every convolution: `"batch_norm"` as published, `"kalman"` or
+            `"group"` (16 channels a group); or behind those of the branches alone,
+            which suits them better: `"filter_response"`, `"proxy"` (layer norm and a
+            leaky ReLU) or `"evonorm"`. `"independent_component"` puts one before every
+            convolution but the first. In training `"batch_norm"`, `"kalman"` and
             `"independent_component"` look at the batch, the others at each example.
         width: Channels of the first stage; doubled in every further stage.
         binary_weights: False keeps the kernels of the blocks real-valued, for the first

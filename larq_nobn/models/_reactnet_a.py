@@ -119,7 +119,8 @@ def ReActNetA(
         input_shape: (height, width, channels).
         normalization: Any of `NORMALIZATIONS`, as in `ReActNet18`: `"nobn"` (scaled
             weight standardization with gains, α and β), `"none"`, or a layer behind
-            every convolution, of which `"batch_norm"` is the published one.
+            every convolution or those of branches, of which `"batch_norm"` is the
+            published one.
         width: Channels of the stem; each stage doubles them.
         blocks: Number of blocks, of two or three convolutions each, per stage.
         stem_stride: 1 or 2; None for 2 from 64 pixels on, and 1 below.
@@ -175,7 +176,8 @@ def ReActNetA(
     places = [(stage, block) for stage, n in enumerate(stages) for block in range(n)]
     strides = [2 if stage > 0 and block == 0 else 1 for stage, block in places]
     inputs = keras.Input(shape, name="image")
-    x = parts.float_conv(inputs, width, 3, stem_stride, "stem")
+    x = parts.float_conv(inputs, width, 3, stem_stride, "stem", normalized=False)
+    x = parts.beside(x, "stem")
     variances = paired_variances(strides, alpha, variance_rule)
     for (stage, block), stride, (first, second) in zip(
         places, strides, variances, strict=True

@@ -105,7 +105,8 @@ def ResNet20(
             is 7x7 with stride 2 and max pooling, below 3x3.
         normalization: Any of `NORMALIZATIONS`, as in `ReActNet18`: `"nobn"` (scaled
             weight standardization with gains, biases, α and β), `"none"`, or a layer
-            behind every convolution, of which `"batch_norm"` is the published one.
+            behind every convolution or those of branches, of which `"batch_norm"` is
+            the published one.
         blocks: Number of blocks, of two convolutions each, per stage.
         classes, width, binary_weights, alpha, estimator, variance_preserving, balanced,
         head, name: As in `ReActNet18`.

@@ -92,7 +92,7 @@ def VGGSmall(
         quick=False,
     )
     inputs = keras.Input(shape, name="image")
-    x = parts.stem(inputs, width)
+    x = parts.stem(inputs, width, added=False)
     for stage in (1, 2, 3):
         channels = width * 2 ** (stage - 1)
         if stage > 1:
