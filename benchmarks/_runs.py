@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from unittest import mock
 
 import larq_nobn as nobn
 import tensorflow as tf
 from _results import keep_run
-from larq_nobn.models._normalizers import NORMALIZERS
+from larq_nobn.models import _parts
 
 # To be set behind batch norm, which has the first as built, the second by its recipe.
 AS_BUILT, OF_BATCH_NORM = "magnitude_aware_sign", "scaled_std_sign"
@@ -46,11 +46,12 @@ def reached(history):
     return round(100 * history[-1]["val_accuracy"], 2)
 
 
-def in_branches(normalization):
-    """The same networks, without what stands behind stems and projections."""
-    norm = NORMALIZERS[normalization]
+@contextmanager
+def norms_in(branches):
+    """Networks with norms in branches only, or behind stems and projections too.
 
-    def only(x, name, branch, start):
-        return norm(x, name, branch, start) if branch else x
-
-    return mock.patch.dict(NORMALIZERS, {normalization: only})
+    The networks themselves have what suits their normalization.
+    """
+    chosen = frozenset(nobn.models.NORMALIZATIONS if branches else ())
+    with mock.patch.object(_parts, "IN_BRANCHES", chosen):
+        yield

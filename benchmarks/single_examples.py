@@ -12,7 +12,6 @@ measured on the other 5,000. The same command given twice shares the work.
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -20,7 +19,7 @@ import click
 from _drawing import single
 from _held_out import HELD_OUT, split
 from _results import RESULTS, command, machine, versions, write, write_log
-from _runs import history, in_branches
+from _runs import history, norms_in
 
 # Candidates and their settings; "branches" have no norm elsewhere.
 BRANCHES = {"branches": {}, "branches_mirrored": {"reflect": True}}
@@ -53,7 +52,7 @@ def trained(method, name, folder, output, images):
         seed=SEED,
         **CANDIDATES[method][name],
     )
-    with in_branches(method) if name.startswith("branches") else nullcontext():
+    with norms_in(branches=name.startswith("branches")):
         train = images is not None
         return history(settings, run, output / run.name, train, lambda: images)
 

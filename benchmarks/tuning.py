@@ -6,6 +6,8 @@ three learning rates: as built; calibrated; and with the centred kernels of
 single examples also with these and crops from mirrored borders, which are black
 otherwise; this in float32. Behind batch norm also every other kernel quantizer, at the
 same rates, by `plain`; the one with a posterior also at larger rates of its own rule.
+Norms stand behind the stem and the projections of the shortcuts too, of which
+init_and_placement.py has the rest.
 Trained on 45,000 of the training images and measured on the other 5,000; test images
 have no part in it. What comes within a point and a half of the best is trained with a
 second seed, and the mean decides. What has its log in `--output` is not repeated; the
@@ -24,7 +26,7 @@ import click
 from _drawing import tuning
 from _held_out import HELD_OUT, split
 from _results import RESULTS, command, machine, versions, write, write_log
-from _runs import KERNELS, history, reached
+from _runs import KERNELS, history, norms_in, reached
 
 RATES = (3e-3, 1e-3, 1e-2)
 FORMS = ("as built", "calibrated", "centred", "mirrored")
@@ -83,7 +85,8 @@ def accuracy(folder, output, images, method, form, rate, seed):
     run = folder / f"{method}-{rate:g}{short}-{seed}"
     chosen = settings(method, form, rate, seed)
     train = images is not None
-    found = history(chosen, run, output / run.name, train, lambda: images)
+    with norms_in(branches=False):
+        found = history(chosen, run, output / run.name, train, lambda: images)
     if found is None:
         return None
     print(run.name, reached(found), flush=True)

@@ -18,6 +18,11 @@ NAMES = {
     "batch_norm_rate_0.005_mirrored": (
         f"the recipe `batch_norm` at learning rate 0.005; {MIRRORED}"
     ),
+    "batch_norm_latents_mirrored": (
+        f"the recipe `batch_norm` with latents 30 times as large; {MIRRORED}"
+    ),
+    "kalman": "the recipe `kalman`, of latents 30 times as large, in float32",
+    "kalman_latents_1": "that with latents as built",
     "alpha_0.2_vita": "α 0.2 and the published bookkeeping of variances",
     "alpha_0.2": "α 0.2",
     "alpha_1": "α 1",

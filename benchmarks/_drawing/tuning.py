@@ -26,9 +26,13 @@ def said(found, form, rate):
     if not fitting:
         return "-"
     (candidate,) = fitting
-    reached = candidate["reached"]
+    return mean_of(candidate["reached"], bold=candidate is chosen(found))
+
+
+def mean_of(reached, *, bold=False):
+    """Mean over seeds, and each of them if there are several."""
     mean = f"{statistics.mean(reached):.1f}"
-    mean = f"**{mean}**" if candidate is chosen(found) else mean
+    mean = f"**{mean}**" if bold else mean
     single = ", ".join(f"{each:.1f}" for each in reached)
     return f"{mean} ({single})" if len(reached) > 1 else mean
 
@@ -42,11 +46,11 @@ def chosen(found):
 
 def init_and_placement(result):
     """A row for each method: as chosen, and with each change; a dash was not run."""
-    columns = ("chosen", "latents", "branches")
+    columns = ("chosen", "latents", "branches", "both")
     return table(
-        ["", "as chosen", "larger latents", "norms in branches only"],
+        ["", "as chosen", "larger latents", "norms in branches only", "both"],
         [
-            [f"`{name}`", *(f"{row[c]:.1f}" if c in row else "-" for c in columns)]
+            [f"`{name}`", *(mean_of(row[c]) if c in row else "-" for c in columns)]
             for name, row in result["rows"].items()
         ],
     )
