@@ -64,8 +64,7 @@ CANDIDATES = {
     "mirrored": ("nobn", MIRRORED),
     "batch_norm_mirrored": ("batch_norm", MIRRORED),
     "batch_norm_latents_mirrored": ("batch_norm", {"latent_scale": 30.0, **MIRRORED}),
-    "kalman_latents_1": ("kalman", {"latent_scale": 1.0, **FLOAT32}),
-    "kalman": ("kalman", FLOAT32),
+    "latents_30_mirrored": ("nobn", {"latent_scale": 30.0, **MIRRORED}),
     "rate_0.005_mirrored": ("nobn", {**FASTER, **MIRRORED}),
     "batch_norm_rate_0.005_mirrored": ("batch_norm", {**FASTER, **MIRRORED}),
     "rate_0.005_shifts_mirrored": (

@@ -11,6 +11,7 @@ from typing import Any
 
 import evidence
 import pytest
+from _drawing.tuning import chosen
 from click.testing import CliRunner
 from faults import FAULTS
 
@@ -42,6 +43,7 @@ FOLDERS = {
     "train_step": Folder("result"),
     "step_profile": Folder("result", no_picture="shares of a whole"),
     "tuning": Folder("result", no_picture="few numbers, most of them with one seed"),
+    "init_and_placement": Folder("result", no_picture="few numbers, many of one seed"),
     "halving": Folder("result", no_picture="few numbers, most of them with one seed"),
     "half_precision": Folder("result", no_picture="three numbers a run"),
     "first_signs": Folder("result", no_picture="four numbers a row"),
@@ -229,39 +231,45 @@ def test_grids_are_those_of_their_runs(name: str):
 def test_accuracies_are_those_of_their_runs():
     name = "cifar10_accuracy"
     for normalization, row in content(name, "result.json")["rows"].items():
-        of = [reached(name, f"{normalization}-{seed}") for seed in range(3)]
-        assert row["last_per_seed"] == pytest.approx(of, abs=0.006)
-        assert row["mean_per_epoch"][-1] == pytest.approx(sum(of) / 3, abs=0.006)
+        are_those(row["last_per_seed"], name, normalization)
+        mean = sum(row["last_per_seed"]) / 3
+        assert row["mean_per_epoch"][-1] == pytest.approx(mean, abs=0.006)
     name = "normalizations"
     for normalization, row in content(name, "result.json")["rows"].items():
         for task, given in row["accuracy"].items():
-            cell = (
-                f"{task.lower().replace(', ', '-').replace(' ', '-')}-{normalization}"
-            )
-            of = [reached(name, f"{cell}-{seed}") for seed in range(3)]
-            assert given == pytest.approx(of, abs=0.006)
+            short = task.lower().replace(", ", "-").replace(" ", "-")
+            are_those(given, name, f"{short}-{normalization}")
     name = "tuning"
-    for normalization, candidates in content(name, "result.json")["accuracies"].items():
+    tuned = content(name, "result.json")["accuracies"]
+    for normalization, candidates in tuned.items():
         for each in candidates:
             cell = f"{normalization}-{each['learning_rate']:g}"
             cell += "" if each["form"] == "as built" else f"-{each['form']}"
-            of = [
-                reached(name, f"{cell}-{100 + n}") for n in range(len(each["reached"]))
-            ]
-            assert each["reached"] == pytest.approx(of, abs=0.006)
+            are_those(each["reached"], name, cell, 100)
+    name = "init_and_placement"
+    for method, row in content(name, "result.json")["rows"].items():
+        # Of what was chosen this experiment adds the seeds that the other has not.
+        known = chosen(tuned[method])["reached"]
+        assert row["chosen"][: len(known)] == known
+        added = row["chosen"][len(known) :]
+        are_those(added, name, f"{method}-chosen", 100 + len(known))
+        for change in row.keys() - {"chosen"}:
+            are_those(row[change], name, f"{method}-{change}", 100)
     name = "small_batches"
     for stream, row in content(name, "result.json")["rows"].items():
         for normalization, cell in row.items():
             batches = stream.replace(", ", "_").replace(" ", "_")
             run = f"measured-{normalization}-{batches}-{cell['rate']:g}"
-            of = [
-                reached(name, f"{run}-{seed}") for seed in range(len(cell["reached"]))
-            ]
-            assert cell["reached"] == pytest.approx(of, abs=0.006)
+            are_those(cell["reached"], name, run)
     name = "micro_batches"
-    of = [reached(name, f"cifar-10-{seed}") for seed in range(3)]
     before = content(name, "result.json")["rows"]["before"]
-    assert before["batch norm"] == pytest.approx(of, abs=0.006)
+    are_those(before["batch norm"], name, "cifar-10")
+
+
+def are_those(given: list[float], experiment: str, cell: str, first: int = 0) -> None:
+    """Accuracies of one cell, with as many seeds from the first on."""
+    of = [reached(experiment, f"{cell}-{first + n}") for n in range(len(given))]
+    assert given == pytest.approx(of, abs=0.006)
 
 
 @pytest.mark.parametrize("name", [PAGE, "results/README.md"])

@@ -21,8 +21,6 @@ NAMES = {
     "batch_norm_latents_mirrored": (
         f"the recipe `batch_norm` with latents 30 times as large; {MIRRORED}"
     ),
-    "kalman": "the recipe `kalman`, of latents 30 times as large, in float32",
-    "kalman_latents_1": "that with latents as built",
     "alpha_0.2_vita": "α 0.2 and the published bookkeeping of variances",
     "alpha_0.2": "α 0.2",
     "alpha_1": "α 1",
@@ -43,6 +41,7 @@ NAMES = {
     "rate_0.005_mean_sigmoid": "that; means and the sigmoid estimator, in float32",
     "float32": "in float32",
     "mirrored": MIRRORED,
+    "latents_30_mirrored": f"latents 30 times as large; {MIRRORED}",
     "rate_0.005_mirrored": f"learning rate 0.005; {MIRRORED}",
     "rate_0.005_shifts_mirrored": "that; shifts and gains as the others",
     "rate_0.01": "learning rate 0.01",

@@ -124,7 +124,7 @@ FITTED = ReActNet18
 # another place: in residual blocks, between dense ones or before signs.
 _COMPARED = ["batch_norm", "nobn"]
 CONVERTED = {
-    # Evonorm inside and group norm at the shortcut; rectifiers behind proxy norm.
+    # Behind convolutions of branches only; rectifiers behind proxy norm.
     ReActNet18: ["batch_norm", "filter_response", "proxy", "evonorm"],
     ReActNetA: _COMPARED,
     BiRealNet18: ["nobn"],

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from larq_nobn import layers
 from larq_nobn._keras import keras
-from larq_nobn.models import ReActNet18
+from larq_nobn.models import QuickNet, ReActNet18, VGGSmall
 from numpy.testing import assert_array_equal
 
 SMALL = {"width": 32, "blocks": (1, 2)}
@@ -21,6 +21,8 @@ BEHIND = {
     "evonorm": layers.EvoNormS0,
 }
 NORMS = tuple(BEHIND.values())
+# What branches are added to has none of these.
+IN_BRANCHES = ("filter_response", "proxy", "evonorm")
 # Group and proxy norm subtract the mean of each example, which leaves no sum at 0. A
 # bias behind these keeps signs from a tie.
 BIASED = ("batch_norm", "filter_response", "kalman", "evonorm")
@@ -38,13 +40,15 @@ def kinds(model, *classes):
 @pytest.mark.parametrize("normalization", BEHIND)
 def test_one_norm_behind_every_convolution(normalization):
     model = built(normalization)
-    convs = kinds(model, lq.layers.QuantConv2D)
+    convs = [
+        name
+        for name in kinds(model, lq.layers.QuantConv2D)
+        if normalization not in IN_BRANCHES
+        or ("stem" not in name and "shortcut" not in name)
+    ]
     norms = kinds(model, *NORMS)
     assert norms == [f"{name.removesuffix('_conv')}_norm" for name in convs]
-    branches = kinds(model, BEHIND[normalization])
-    assert [n for n in norms if "stem" not in n and "shortcut" not in n] == [
-        n for n in branches if "stem" not in n and "shortcut" not in n
-    ]
+    assert kinds(model, BEHIND[normalization]) == norms
     for conv in convs:
         (behind,) = [
             node.layer
@@ -52,19 +56,25 @@ def test_one_norm_behind_every_convolution(normalization):
             if isinstance(node.layer, NORMS)
         ]
         assert behind.name == f"{conv.removesuffix('_conv')}_norm"
-    for name in branches if normalization in BIASED else ():
+    for name in norms if normalization in BIASED else ():
         assert_array_equal(model.get_layer(name).beta, np.float32(1e-5))
 
 
 def test_activations_stay_inside_the_branches():
-    proxy, evonorm = built("proxy"), built("evonorm")
-    assert kinds(evonorm, keras.layers.GroupNormalization) == [
-        name for name in kinds(evonorm, *NORMS) if "stem" in name or "shortcut" in name
-    ]
-    for name in kinds(proxy, *NORMS):
-        inside = "stem" not in name and "shortcut" not in name
-        activation = proxy.get_layer(name).get_config()["activation"]
-        assert activation == ("leaky_relu" if inside else "linear")
+    model = QuickNet((8, 8, 3), 10, "proxy", width=8, blocks=(1, 1))
+    found = {
+        name: model.get_layer(name).get_config()["activation"]
+        for name in kinds(model, *NORMS)
+    }
+    branches = {"stage1_block1_norm", "stage2_block1_norm"}
+    assert branches < found.keys()
+    for name, activation in found.items():
+        assert activation == ("leaky_relu" if name in branches else "linear")
+
+
+def test_where_nothing_is_added_the_first_convolution_has_its_norm():
+    model = VGGSmall((8, 8, 3), 10, "filter_response", width=8)
+    assert kinds(model, *NORMS)[0] == "stem_norm"
 
 
 @pytest.mark.parametrize("normalization", ["none", "nobn"])
@@ -76,16 +86,17 @@ def test_no_norm_at_all(normalization):
     "width, groups", [(32, [2, 2, 4]), (16, [1, 1, 2]), (24, [1, 1, 3])]
 )
 def test_groups_have_sixteen_channels_where_they_can(width, groups):
-    for normalization in ("group", "evonorm"):
-        model = built(normalization, width=width, blocks=(1, 1))
-        names = ("stem_norm", "stage1_block1_norm", "stage2_block1_norm")
-        assert [model.get_layer(name).groups for name in names] == groups
+    names = ("stem_norm", "stage1_block1_norm", "stage2_block1_norm")
+    model = built("group", width=width, blocks=(1, 1))
+    assert [model.get_layer(name).groups for name in names] == groups
+    model = built("evonorm", width=width, blocks=(1, 1))
+    assert [model.get_layer(name).groups for name in names[1:]] == groups[1:]
 
 
 def test_a_single_position_learns_its_epsilon():
     model = built("filter_response", size=2)
     learned = [name for name in kinds(model, *NORMS) if "stage2" in name]
-    assert len(learned) == 3
+    assert len(learned) == 2
     for name in kinds(model, *NORMS):
         config = model.get_layer(name).get_config()
         assert config["learned_epsilon"] == (name in learned)
