@@ -14,10 +14,12 @@ import pytest
 import tensorflow as tf
 from _drawing.tuning import chosen
 from larq_nobn.graph import ModelError
+from larq_nobn.models._normalizers import IN_BRANCHES
 from larq_nobn.training import RECIPES, Recipe, RunSettings
 from larq_nobn.training.run._optimizer import optimizer_for, schedule_for
 from larq_nobn.training.settings._kernels import KERNELS, scale_latents, with_kernels
 from larq_nobn.training.start import carry
+from models.networks import NETWORKS
 
 SMALL = {"width": 4, "blocks": (1, 1)}
 
@@ -110,8 +112,28 @@ def test_networks_with_shifts_are_those_that_can_be_calibrated(model: str):
             nobn.calibrate(network, images)
 
 
-TUNING = Path(__file__).parents[2] / "results" / "tuning" / "result.json"
-MEASURED = json.loads(TUNING.read_text(encoding="utf-8"))["accuracies"]
+def test_latents_are_larger_where_a_norm_lets_them_start_small():
+    for network in NETWORKS:
+        small = {
+            np.abs(layer.kernel.latent_variable).max() < 2e-3
+            for layer in network("batch_norm").layers
+            if getattr(layer, "kernel_constraint", None) is not None
+        }
+        model = network.builder.__name__
+        settings = RunSettings.from_recipe("batch_norm", model=model)
+        assert small == {settings.latent_scale != 1.0}
+    for normalization in ("none", "independent_component", "evonorm"):
+        chosen = {"normalization": normalization}
+        assert RunSettings.from_recipe("batch_norm", **chosen).latent_scale == 1.0
+    carried = RunSettings.from_recipe("batch_norm", init="any.keras", model="VGGSmall")
+    assert carried.latent_scale == 1.0
+
+
+RESULTS = Path(__file__).parents[2] / "results"
+MEASURED, CHANGED = (
+    json.loads((RESULTS / name / "result.json").read_text(encoding="utf-8"))[key]
+    for name, key in (("tuning", "accuracies"), ("init_and_placement", "rows"))
+)
 # By halving.py and single_examples.py, which compare borders on the same images.
 MIRRORED = ("nobn", "batch_norm", "none")
 
@@ -128,6 +150,22 @@ def test_a_recipe_is_the_best_that_was_measured(normalization: str):
     assert settings.reflect == mirrored
     free = normalization not in nobn.models.BATCH_STATISTICS
     assert settings.calibrate == (free and best["form"] != "as built")
+
+
+@pytest.mark.parametrize("normalization", nobn.models.NORMALIZATIONS)
+def test_latents_and_norms_are_where_they_were_better(normalization: str):
+    """By each of two seeds on held-out images."""
+
+    def better(change: str, usual: str) -> bool:
+        seeds = row.get(change, [])
+        return len(seeds) == 2 and min(seeds) > max(row[usual])
+
+    row = CHANGED[normalization]
+    moved = better("branches", "chosen")
+    assert moved == (normalization in IN_BRANCHES)
+    larger = better("both", "branches") if moved else better("latents", "chosen")
+    settings = RunSettings.from_recipe(normalization)
+    assert settings.latent_scale == (30.0 if larger else 1.0)
 
 
 @pytest.mark.parametrize("kernel", [name for name in MEASURED if name in KERNELS])

@@ -15,3 +15,12 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
 }
 # Those whose signs and activations have shifts under every normalization.
 SHIFTED = frozenset({"ReActNet18", "ReActNetA"})
+# Those whose norm stands before signs. Their binary kernels start from Keras' default,
+# and those of the others behind a norm within 0.001.
+NORM_FIRST = frozenset(
+    {
+        "XNORNet18",
+        *("BinaryDenseNet28", "BinaryDenseNet37", "BinaryDenseNet45"),
+        *("MeliusNet22", "MeliusNet29"),
+    }
+)

@@ -14,8 +14,9 @@ from ..._checks import (
     check_integer,
     check_number,
 )
+from ...models._kernels import GLOROT
 from ._init import OWN, check_init, content_hash
-from ._networks import NETWORKS, SHIFTED
+from ._networks import NETWORKS, NORM_FIRST, SHIFTED
 from ._recipe import Recipe
 from ._recipes import OF_KERNELS, RECIPES
 
@@ -167,8 +168,8 @@ class RunSettings(Recipe):
         """Returns the settings of a recipe, with some of them chosen otherwise.
 
         What a recipe says of networks that another one does not have, calibration where
-        there is nothing to calibrate, and borders for ImageNet, whose crops have none,
-        are left out. With `init` and without a model it is the network of `init`. To a
+        there is nothing to calibrate, larger latent kernels where they start from Keras'
+        default, and borders for ImageNet, whose crops have none, are left out. With `init` and without a model it is the network of `init`. To a
         recipe of a normalization is added what a chosen `kernel` trains best by.
 
         Arguments:
@@ -208,6 +209,8 @@ class RunSettings(Recipe):
             and _can_calibrate(model, normalization)
             and not chosen.get("init")
         )
+        if chosen.get("init") or not _starts_small(model, normalization):
+            values["latent_scale"] = 1.0
         if chosen.get("dataset") == "imagenet":
             values["reflect"] = False
         network |= chosen.pop("network", {})
@@ -218,6 +221,12 @@ def _can_calibrate(model: str, normalization: str | None) -> bool:
     """Whether there are gains or shifts to set, and no batch statistics between."""
     shifted = model in SHIFTED and normalization not in models.BATCH_STATISTICS
     return normalization == "nobn" or shifted
+
+
+def _starts_small(model: str, normalization: str | None) -> bool:
+    """Whether binary kernels start so small that a step turns their signs."""
+    small = model in models.BUILDERS and model not in NORM_FIRST
+    return small and normalization not in GLOROT
 
 
 def builder_options(model: str) -> list[str]:
