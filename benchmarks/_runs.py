@@ -46,6 +46,20 @@ def reached(history):
     return round(100 * history[-1]["val_accuracy"], 2)
 
 
+def accuracy(settings, run, output, images):
+    """In %, and says so; None if it is not there.
+
+    Without images nothing is trained, and with them not what another process trains.
+    """
+    found = history(
+        settings, run, output / run.name, images is not None, lambda: images
+    )
+    if found is None:
+        return None
+    print(run.name, reached(found), flush=True)
+    return reached(found)
+
+
 @contextmanager
 def norms_in(branches):
     """Networks with norms in branches only, or behind stems and projections too.

@@ -23,7 +23,7 @@ import click
 from _drawing.tuning import chosen, init_and_placement
 from _held_out import HELD_OUT, split
 from _results import RESULTS, command, machine, versions, write, write_log
-from _runs import KERNELS, history, norms_in, reached
+from _runs import KERNELS, accuracy, norms_in
 from tuning import CLOSE, SEEDS, settings
 
 SCALE = 30.0
@@ -37,19 +37,14 @@ CHANGES = {
 }
 
 
-def accuracy(folder, output, images, method, change, seed, form, rate):
-    """In % of the held-out images; None if it is not there."""
+def measured(folder, output, images, method, change, seed, form, rate):
+    """The accuracy of a run; without images only what is there."""
     run = folder / f"{method}-{change}-{seed}"
     given = settings(method, form, rate, seed)
     if change in ("latents", "both"):
         given = dataclasses.replace(given, latent_scale=SCALE)
     with norms_in(branches=change in ("branches", "both")):
-        train = images is not None
-        found = history(given, run, output / run.name, train, lambda: images)
-    if found is None:
-        return None
-    print(run.name, reached(found), flush=True)
-    return reached(found)
+        return accuracy(given, run, output, images)
 
 
 def better(row):
@@ -88,7 +83,7 @@ def main(only, folder, train, output):
                 due = trained(row, change, seed) and name in (only or name).split(",")
                 candidate = best[name]["form"], best[name]["learning_rate"]
                 given = images if due else None
-                last = accuracy(folder, output, given, name, change, seed, *candidate)
+                last = measured(folder, output, given, name, change, seed, *candidate)
                 if last is not None:
                     row.setdefault(change, []).append(last)
     result = {

@@ -26,7 +26,7 @@ import click
 from _drawing import tuning
 from _held_out import HELD_OUT, split
 from _results import RESULTS, command, machine, versions, write, write_log
-from _runs import KERNELS, history, norms_in, reached
+from _runs import KERNELS, accuracy, norms_in
 
 RATES = (3e-3, 1e-3, 1e-2)
 FORMS = ("as built", "calibrated", "centred", "mirrored")
@@ -76,21 +76,12 @@ def settings(method, form, rate, seed):
     )
 
 
-def accuracy(folder, output, images, method, form, rate, seed):
-    """In % of the held-out images; None if it is not there.
-
-    Without images nothing is trained, and with them not what another process trains.
-    """
+def measured(folder, output, images, method, form, rate, seed):
+    """The accuracy of a run; without images only what is there."""
     short = "" if form == "as built" else f"-{form}"
     run = folder / f"{method}-{rate:g}{short}-{seed}"
-    chosen = settings(method, form, rate, seed)
-    train = images is not None
     with norms_in(branches=False):
-        found = history(chosen, run, output / run.name, train, lambda: images)
-    if found is None:
-        return None
-    print(run.name, reached(found), flush=True)
-    return reached(found)
+        return accuracy(settings(method, form, rate, seed), run, output, images)
 
 
 def close(found):
@@ -107,14 +98,14 @@ def close(found):
 @click.option("--output", type=Path, default=RESULTS / "tuning", show_default=True)
 def main(only, folder, train, output):
     images = split() if train else None
-    measured = {name: {} for name in (*nobn.models.NORMALIZATIONS, *KERNELS)}
-    chosen = only.split(",") if only else list(measured)
+    all_found = {name: {} for name in (*nobn.models.NORMALIZATIONS, *KERNELS)}
+    chosen = only.split(",") if only else list(all_found)
     for seed in SEEDS:
-        for name, found in measured.items():
+        for name, found in all_found.items():
             trained = candidates(name) if seed == SEEDS[0] else close(found)
             for each in candidates(name):
                 given = images if name in chosen and each in trained else None
-                last = accuracy(folder, output, given, name, *each, seed)
+                last = measured(folder, output, given, name, *each, seed)
                 if last is not None:
                     found.setdefault(each, []).append(last)
     result = {
@@ -126,9 +117,9 @@ def main(only, folder, train, output):
         "accuracies": {
             name: [
                 {"form": form, "learning_rate": rate, "reached": lasts}
-                for (form, rate), lasts in measured[name].items()
+                for (form, rate), lasts in all_found[name].items()
             ]
-            for name in measured
+            for name in all_found
         },
     }
     write(result, output / "result.json")

@@ -168,9 +168,10 @@ class RunSettings(Recipe):
         """Returns the settings of a recipe, with some of them chosen otherwise.
 
         What a recipe says of networks that another one does not have, calibration where
-        there is nothing to calibrate, larger latent kernels where they start from Keras'
-        default, and borders for ImageNet, whose crops have none, are left out. With `init` and without a model it is the network of `init`. To a
-        recipe of a normalization is added what a chosen `kernel` trains best by.
+        there is nothing to calibrate, larger latent kernels where they start from
+        Keras' default, and borders for ImageNet, whose crops have none, are left out.
+        With `init` and without a model it is the network of `init`. To a recipe of a
+        normalization is added what a chosen `kernel` trains best by.
 
         Arguments:
             name: One of `RECIPES`; None for the one that has the name of the
