@@ -24,8 +24,6 @@ from _runs import KERNELS, OF_BATCH_NORM, history
 MAIN = ("nobn", "batch_norm", "none")
 RATES = (1e-3, 2e-3, 3e-3, 5e-3)
 FIVE_EPOCHS = {"epochs": 5, "precision": "float32"}
-# What recipes had before the borders and the latents that suit them were found.
-EARLIER = {"reflect": False, "latent_scale": 1.0}
 
 
 def settings(normalization="nobn", recipe=None, **chosen):
@@ -68,20 +66,27 @@ def budgets(seed):
 
 
 def black_borders(seed):
-    """Thirty epochs of budgets, with crops from black borders and latents as built."""
+    """Thirty epochs of budgets, but with crops from black borders."""
     for name, chosen in budgets(seed):
         normalization, epochs, _ = name.split("-")
         if epochs == "30" and normalization != "none":
-            yield name, dataclasses.replace(chosen, **EARLIER)
+            yield name, dataclasses.replace(chosen, reflect=False)
+
+
+def larger_latents(seed):
+    """Five and ten epochs of budgets, batch norm from latents 30 times as large."""
+    for name, chosen in budgets(seed):
+        if name.startswith("batch_norm") and chosen.epochs < 30:
+            yield name, dataclasses.replace(chosen, latent_scale=30.0)
 
 
 def budgets_bfloat16(seed):
     """Two to thirty epochs in bfloat16, each normalization by its own recipe.
 
-    With crops from black borders and latents as built, which these recipes had then.
+    With crops from black borders, which these recipes had then.
     """
     for epochs in (2, 5, 10, 30):
-        chosen = {"epochs": epochs, "seed": seed, **EARLIER}
+        chosen = {"epochs": epochs, "reflect": False, "seed": seed}
         for name in MAIN:
             yield f"{name}-{epochs}-{seed}", settings(name, **chosen)
 
@@ -138,9 +143,9 @@ def methods(seed):
 def kernels(seed):
     """Five epochs of every kernel quantizer behind batch norm.
 
-    With crops from black borders and latents as built, which the recipe had then.
+    With crops from black borders, which the recipe had then.
     """
-    chosen = {"seed": seed, **EARLIER, **FIVE_EPOCHS}
+    chosen = {"reflect": False, "seed": seed, **FIVE_EPOCHS}
     for name in (OF_BATCH_NORM, *KERNELS):
         yield f"{name}-{seed}", settings("batch_norm", kernel=name, **chosen)
 
@@ -170,7 +175,7 @@ def heads(seed):
 EXPERIMENTS = {
     each.__name__: each
     for each in (
-        *(rates, budgets, black_borders, budgets_bfloat16),
+        *(rates, budgets, black_borders, larger_latents, budgets_bfloat16),
         *(wide, levers, methods, kernels, heads),
     )
 }

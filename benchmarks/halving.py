@@ -97,7 +97,6 @@ def measured(folder, output, images, name, epochs, seed):
     kept = output / run.name
     recipe, chosen = CANDIDATES[name]
     usual = {"width": 16, "precision": "mixed_bfloat16", "reflect": False}
-    usual["latent_scale"] = 1.0
     chosen = {**usual, **chosen}
     settings = nobn.training.RunSettings.from_recipe(
         recipe, epochs=epochs, seed=seed, **chosen

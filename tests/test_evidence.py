@@ -31,6 +31,7 @@ class Folder:
 FOLDERS = {
     "budgets": Folder("compare"),
     "black_borders": Folder("compare"),
+    "larger_latents": Folder("compare"),
     "budgets_bfloat16": Folder("compare"),
     "rates": Folder("compare"),
     "levers": Folder("compare"),

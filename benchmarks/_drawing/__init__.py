@@ -32,6 +32,7 @@ from . import (
 TABLES = {
     "budgets": ("budgets/compare.json", grids.budgets),
     "borders": ("black_borders/compare.json,budgets/compare.json", grids.borders),
+    "latents": ("larger_latents/compare.json,budgets/compare.json", grids.latents),
     "budgets_bfloat16": ("budgets_bfloat16/compare.json", grids.budgets),
     "rates": ("rates/compare.json", grids.rates),
     "levers": ("levers/compare.json", grids.levers),

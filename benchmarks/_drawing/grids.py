@@ -14,25 +14,39 @@ def budgets(compare):
 
 
 def borders(black, mirrored):
-    """The cells of black_borders, beside those that differ by the borders alone."""
-    kinds = {"black": of_cells(black), "mirrored": of_cells(mirrored)}
+    return side_by_side(black, {"black": black, "mirrored": mirrored})
+
+
+def latents(larger, built):
+    return side_by_side(larger, {"as built": built, "30 times as large": larger})
+
+
+def side_by_side(rows, kinds):
+    """Cells of one experiment, and those of others that differ by one thing alone."""
+    cells = {kind: of_cells(compare) for kind, compare in kinds.items()}
+    names = [name.split("-") for name in of_cells(rows)]
+    names.sort(key=lambda name: (position(name[0]), int(name[1])))
     return table(
         ["", *(each for kind in kinds for each in (kind, "training loss"))],
         [
             [
-                f"`{name.rpartition('-')[0]}`",
+                f"`{normalization}`, {epochs} epochs",
                 *(
                     said
-                    for cells in kinds.values()
-                    for said in (
-                        accuracy(cells[name], len(cells[name]["seeds"]) == 1),
-                        f"{cells[name]['metrics']['loss']['mean']:.3f}",
-                    )
+                    for found in cells.values()
+                    for said in beside(found, f"{normalization}-{epochs}")
                 ),
             ]
-            for name in reversed(kinds["black"])
+            for normalization, epochs in names
         ],
     )
+
+
+def beside(cells, name):
+    """Accuracy and training loss of one of these cells."""
+    alone = all(len(group["seeds"]) == 1 for group in cells.values())
+    loss = cells[name]["metrics"]["loss"]["mean"]
+    return accuracy(cells[name], alone), f"{loss:.3f}"
 
 
 def rates(compare):

@@ -100,7 +100,8 @@ class Parts:
 
     def beside(self, x: tf.Tensor, name: str) -> tf.Tensor:
         """Normalizes what branches are added to, if that suits the normalization."""
-        return x if self.normalization in IN_BRANCHES else self.normalize(x, name)
+        bare = self.normalization in IN_BRANCHES and not self.norm_first
+        return x if bare else self.normalize(x, name)
 
     def components(self, x: tf.Tensor, name: str) -> tf.Tensor:
         """Independent components of what meets a real-valued kernel, if so wished."""

@@ -120,12 +120,12 @@ def test_latents_are_larger_where_a_norm_lets_them_start_small():
             if getattr(layer, "kernel_constraint", None) is not None
         }
         model = network.builder.__name__
-        settings = RunSettings.from_recipe("batch_norm", model=model)
+        settings = RunSettings.from_recipe("kalman", model=model)
         assert small == {settings.latent_scale != 1.0}
     for normalization in ("none", "independent_component", "evonorm"):
         chosen = {"normalization": normalization}
-        assert RunSettings.from_recipe("batch_norm", **chosen).latent_scale == 1.0
-    carried = RunSettings.from_recipe("batch_norm", init="any.keras", model="VGGSmall")
+        assert RunSettings.from_recipe("kalman", **chosen).latent_scale == 1.0
+    carried = RunSettings.from_recipe("kalman", init="any.keras", model="VGGSmall")
     assert carried.latent_scale == 1.0
 
 
@@ -136,6 +136,8 @@ MEASURED, CHANGED = (
 )
 # By halving.py and single_examples.py, which compare borders on the same images.
 MIRRORED = ("nobn", "batch_norm", "none")
+# By halving.py, which compares latents over more epochs.
+LONGER = ("nobn", "batch_norm")
 
 
 @pytest.mark.parametrize("normalization", nobn.models.NORMALIZATIONS)
@@ -164,6 +166,7 @@ def test_latents_and_norms_are_where_they_were_better(normalization: str):
     moved = better("branches", "chosen")
     assert moved == (normalization in IN_BRANCHES)
     larger = better("both", "branches") if moved else better("latents", "chosen")
+    larger = larger and normalization not in LONGER
     settings = RunSettings.from_recipe(normalization)
     assert settings.latent_scale == (30.0 if larger else 1.0)
 
