@@ -232,27 +232,3 @@ class Parts:
                 channels, 1, strides, name=f"{name}_conv", **kernel(name, scale)
             )
         return lifted(self.beside(self.apply(conv, x), name), self, name)
-
-    def stem(
-        self,
-        x: tf.Tensor,
-        width: int,
-        activation: keras.layers.Layer | None = None,
-        added: bool = True,
-    ) -> tf.Tensor:
-        """The first convolution: from 64 pixels on that for ImageNet, which quarters.
-
-        That is 7x7 with stride 2 and max pooling, and below 64 pixels 3x3 alone. An
-        activation stands behind the normalization. `added` says whether branches are
-        added to it.
-        """
-        large = min(x.shape[1:3]) >= LARGE
-        size, strides, pool = (7, 2, 3) if large else (3, 1, 1)
-        x = self.float_conv(
-            x, width, size, strides, "stem", normalized=not added, pool=pool
-        )
-        x = lifted(self.beside(x, "stem") if added else x, self)
-        if activation is not None:
-            x = self.apply(activation, x)
-        quarter = keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")
-        return self.apply(quarter, x) if large else x

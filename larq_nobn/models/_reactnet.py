@@ -10,6 +10,7 @@ from ..layers import RPReLU
 from ._head import classifier
 from ._inputs import check_ends, check_image_shape
 from ._parts import Parts
+from ._stem import stem
 from ._variance import VARIANCE_RULES, expected_variances
 
 
@@ -136,7 +137,7 @@ def ReActNet18(
         normalization, binary_weights, estimator, variance_preserving, balanced
     )
     inputs = keras.Input(shape, name="image")
-    x = parts.stem(inputs, width)
+    x = stem(parts, inputs, width)
     for stage, variances in enumerate(expected_variances(stages, alpha, variance_rule)):
         for block, variance in enumerate(variances):
             strides = 2 if stage > 0 and block == 0 else 1

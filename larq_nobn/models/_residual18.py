@@ -11,6 +11,7 @@ from .._keras import keras
 from ._head import classifier
 from ._inputs import check_ends, check_image_shape
 from ._parts import Parts
+from ._stem import stem
 from ._variance import VARIANCE_RULES, expected_variances
 
 
@@ -57,7 +58,7 @@ def residual18(
         return parts.apply(keras.layers.Add(name=f"{name}_add"), [branch, x])
 
     inputs = keras.Input(shape, name="image")
-    x = parts.stem(inputs, width, _prelu("stem"))
+    x = stem(parts, inputs, width, _prelu("stem"))
     for stage, variances in enumerate(expected_variances(stages, alpha, variance_rule)):
         for number, variance in enumerate(variances):
             strides = 2 if stage > 0 and number == 0 else 1

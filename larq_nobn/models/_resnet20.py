@@ -12,6 +12,7 @@ from ._clipped import clip
 from ._head import classifier
 from ._inputs import check_ends, check_image_shape
 from ._parts import Parts
+from ._stem import stem
 
 HALVES = ("first", "second")
 
@@ -156,7 +157,7 @@ def ResNet20(
         bias=True,
     )
     inputs = keras.Input(shape, name="image")
-    x = clip(parts, parts.stem(inputs, width), "stem")
+    x = clip(parts, stem(parts, inputs, width), "stem")
     for stage, variances in enumerate(expected_variances(stages, alpha)):
         for step, variance in enumerate(variances):
             block, half = divmod(step, 2)

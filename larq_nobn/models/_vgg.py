@@ -7,6 +7,7 @@ from ._clipped import flat_classifier
 from ._inputs import check_ends, check_image_shape, check_supported
 from ._normalizers import BEFORE_SIGN
 from ._parts import Parts
+from ._stem import stem
 
 
 def VGGSmall(
@@ -92,7 +93,7 @@ def VGGSmall(
         quick=False,
     )
     inputs = keras.Input(shape, name="image")
-    x = parts.stem(inputs, width, added=False)
+    x = stem(parts, inputs, width, added=False)
     for stage in (1, 2, 3):
         channels = width * 2 ** (stage - 1)
         if stage > 1:
