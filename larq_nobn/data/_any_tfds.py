@@ -62,9 +62,11 @@ class AnyTfds:
             std=std,
         )
 
-    def source(self, split: str, shape: tuple[int, int, int]) -> Source:
+    def source(
+        self, split: str, shape: tuple[int, int, int], crop: float = 1.0
+    ) -> Source:
         """The images of a split: bytes to train with, exact means to test with."""
-        return _source(self, split, shape)
+        return _source(self, split, shape, crop)
 
     def examples(self, split: str) -> Iterator[tuple[bytes, int]]:
         """Files and labels, in their order on disk."""
@@ -144,21 +146,23 @@ def _keys(name: str, builder: Any) -> tuple[str, str]:
 @functools.lru_cache(maxsize=4)
 def _statistics(dataset: AnyTfds, shape: tuple[int, int, int]) -> tuple[tuple, tuple]:
     """Those of the training images, which a process finds out once."""
-    return statistics(_source(dataset, "train", shape))
+    return statistics(dataset.source("train", shape))
 
 
 @functools.lru_cache(maxsize=4)
-def _source(dataset: AnyTfds, split: str, shape: tuple[int, int, int]) -> Source:
+def _source(
+    dataset: AnyTfds, split: str, shape: tuple[int, int, int], crop: float
+) -> Source:
     """The second call in a process returns the same images."""
     own = dataset.builder.info.features[dataset.keys[0]].shape
-    exact = split == "test" and own != shape
+    exact = split == "test" and (own != shape or crop != 1)
     labels: list[int] = []
 
     def images() -> Iterator[np.ndarray]:
         with quiet():
             for content, label in dataset.examples(split):
                 labels.append(label)
-                yield image_of(content, shape, exact)
+                yield image_of(content, shape, exact, crop)
 
     count = sum(each.num_examples for each in dataset.builder.info.splits.values())
     dtype = "float32" if exact else "uint8"

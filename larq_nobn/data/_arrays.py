@@ -31,20 +31,28 @@ def _cached(name: str, split: str, data_dir: str | None) -> Arrays:
 
 
 def resized(
-    name: str, split: str, data_dir: str | None, shape: tuple[int, int, int]
+    name: str,
+    split: str,
+    data_dir: str | None,
+    shape: tuple[int, int, int],
+    crop: float,
 ) -> Arrays:
     """The same as images of another shape: bytes to train with, means to test with."""
     found = _cached(name, split, data_dir)
-    if found.images.shape[1:] == shape:
+    if found.images.shape[1:] == shape and crop == 1:
         return found
-    return _resized(name, split, data_dir, shape)
+    return _resized(name, split, data_dir, shape, crop)
 
 
 @functools.lru_cache(maxsize=4)
 def _resized(
-    name: str, split: str, data_dir: str | None, shape: tuple[int, int, int]
+    name: str,
+    split: str,
+    data_dir: str | None,
+    shape: tuple[int, int, int],
+    crop: float,
 ) -> Arrays:
-    return of_shape(_cached(name, split, data_dir), split, shape)
+    return of_shape(_cached(name, split, data_dir), split, shape, crop)
 
 
 def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import tensorflow as tf
 
 from ._batches import Batches, Share, numbered
 from ._records import Records, records_in
+from ._registry import DatasetInfo
 from ._tfds import DataDir, prepared_builder
+from .folder import image_of
 
 SIZE = 224
-_SHORT_SIDE = 256
 
 
 def open_records(
@@ -42,11 +45,13 @@ def batches(
     augment: bool,
     shuffle: bool,
     share: Share,
+    info: DatasetInfo,
 ) -> tuple[Batches, int, int]:
     """Returns the function from an epoch's number to its batches, values 0 to 255.
 
     Of all examples only a batch's are in memory, and of its parts only those that are
-    wanted are read. The order is drawn of all of them.
+    wanted are read. The order is drawn of all of them. Images that do not vary are what
+    `deploy.Preprocessing` makes of their files, for the size and crop in `info`.
 
     Returns:
         The function, the number of examples, and the batch size, which is theirs if
@@ -57,17 +62,21 @@ def batches(
     training = split == "train"
     batch_size = min(batch_size, count) if training else batch_size
     parts = numbered(np.arange(count), batch_size, seed, shuffle, training, share)
+    shape = (SIZE, SIZE, 3) if augment else info.image_shape
+
+    def whole(jpegs: np.ndarray) -> np.ndarray:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            found = pool.map(lambda each: image_of(each, shape, True, info.crop), jpegs)
+            return np.array([*found], np.float32).reshape(-1, *shape)
 
     def of_epoch(epoch: tf.Tensor, begin: tf.Tensor) -> tf.data.Dataset:
         fold = tf.random.experimental.stateless_fold_in
-        seed_of_epoch = fold(tf.constant([seed, 0], tf.int64), epoch)
+        # No seed that a user gives is negative: the order begins another stream.
+        seed_of_epoch = fold(tf.constant([-1 - seed, 0], tf.int64), epoch)
 
-        def decoded(given: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-            index, record = given
-            jpeg, label = parsed(record)
-            if augment:
-                return random_part(jpeg, fold(seed_of_epoch, index)), label
-            return centre(jpeg), label
+        def varied(given: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+            index, jpeg = given
+            return random_part(jpeg, fold(seed_of_epoch, index))
 
         def batch(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             contents = tf.numpy_function(
@@ -77,8 +86,14 @@ def batches(
                 stateful=False,
             )
             contents = tf.ensure_shape(contents, indices.shape)
-            kinds = (tf.TensorSpec((SIZE, SIZE, 3)), tf.TensorSpec((), tf.int64))
-            return tf.map_fn(decoded, (indices, contents), fn_output_signature=kinds)
+            kinds = (tf.TensorSpec((), tf.string), tf.TensorSpec((), tf.int64))
+            jpegs, labels = tf.map_fn(parsed, contents, fn_output_signature=kinds)
+            if augment:
+                kind = tf.TensorSpec(shape)
+                images = tf.map_fn(varied, (indices, jpegs), fn_output_signature=kind)
+            else:
+                images = tf.numpy_function(whole, [jpegs], tf.float32, stateful=False)
+            return tf.ensure_shape(images, (indices.shape[0], *shape)), labels
 
         return parts(epoch, begin).map(batch, tf.data.AUTOTUNE)
 
@@ -87,10 +102,12 @@ def batches(
 
 def random_part(jpeg: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """A random 8 to 100 % of the image, scaled to 224 x 224, mirrored half the time."""
+    # With one seed for both, the mirror image would follow from the crop.
+    of_crop, of_mirror = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
     begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.image.extract_jpeg_shape(jpeg),
         tf.zeros((1, 0, 4)),
-        seed,
+        of_crop,
         min_object_covered=0.0,
         aspect_ratio_range=(3 / 4, 4 / 3),
         area_range=(0.08, 1.0),
@@ -100,14 +117,4 @@ def random_part(jpeg: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     window = tf.concat([begin[:2], size[:2]], 0)
     part = tf.image.decode_and_crop_jpeg(jpeg, window, channels=3)
     scaled = tf.image.resize(part, (SIZE, SIZE), antialias=True)
-    return tf.image.stateless_random_flip_left_right(scaled, seed)
-
-
-def centre(jpeg: tf.Tensor) -> tf.Tensor:
-    """The shorter side scaled to 256 pixels, then the middle 224 x 224."""
-    image = tf.io.decode_jpeg(jpeg, channels=3)
-    sides = tf.cast(tf.shape(image)[:2], tf.float32)
-    scale = _SHORT_SIDE / tf.reduce_min(sides)
-    new_sides = tf.cast(tf.round(sides * scale), tf.int32)
-    scaled = tf.image.resize(image, new_sides, antialias=True)
-    return tf.image.resize_with_crop_or_pad(scaled, SIZE, SIZE)
+    return tf.image.stateless_random_flip_left_right(scaled, of_mirror)

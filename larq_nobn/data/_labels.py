@@ -33,7 +33,7 @@ def labelled(
     Raises:
         ValueError: If it has a class that the other one does not know.
     """
-    source = dataset.source(split, info.image_shape)
+    source = dataset.source(split, info.image_shape, info.crop)
     if isinstance(dataset, Folder):
         source = kept(source, cache)
     ours, theirs = dataset.class_names, info.class_names

@@ -78,8 +78,8 @@ def load(
             without these it is the usual one for digits. `"colour"`: also brightness,
             contrast and saturation. `"strong"`: also turned by 15 degrees, magnified,
             and with a grey square. `"none"` or False: none. ImageNet: a random part
-            scaled to 224x224 and mirrored, or nothing; without, shorter side 256 and
-            centre 224x224.
+            scaled to 224x224 and mirrored, or nothing; without, the middle 7/8 of each
+            side scaled to 224x224 by the mean of the pixels that a new one touches.
         reflect: Borders are mirror images instead of black; not for ImageNet, which has
             none.
         mixup: Mixes pairs of images by Beta(mixup, mixup); labels then are the
@@ -158,7 +158,7 @@ def load(
     if isinstance(dataset, ImageNet):
         varies = _varies(augment, reflect)
         of_epoch, examples, batch_size = _imagenet.batches(
-            split, limit, data_dir, batch_size, seed, varies, shuffle, share
+            split, limit, data_dir, batch_size, seed, varies, shuffle, share, info
         )
     else:
         data = labelled(dataset, split, info, cache)

@@ -38,9 +38,11 @@ class BuiltIn:
             return found
         return replace(found, image_shape=(*size, found.image_shape[2]))
 
-    def source(self, split: str, shape: tuple[int, int, int]) -> Source:
+    def source(
+        self, split: str, shape: tuple[int, int, int], crop: float = 1.0
+    ) -> Source:
         """The images, which a process reads once."""
-        return resized(self.name, split, self.data_dir, shape)
+        return resized(self.name, split, self.data_dir, shape, crop)
 
 
 class ImageNet(BuiltIn):

@@ -119,9 +119,11 @@ def collected(
     return Arrays(tf.constant(place[: len(labels)]), known)
 
 
-def of_shape(source: Arrays, split: str, shape: tuple[int, int, int]) -> Arrays:
-    """Bytes as images of another shape: bytes to train with, means to test with."""
-    images = scaled(source.images.numpy(), shape[:2], shape[2])
+def of_shape(
+    source: Arrays, split: str, shape: tuple[int, int, int], crop: float
+) -> Arrays:
+    """Bytes as other images: bytes to train with, exact means to test with."""
+    images = scaled(source.images.numpy(), shape[:2], shape[2], crop)
     if split == "train":
         images = np.rint(images).astype(np.uint8)
     with tf.device("CPU:0"):

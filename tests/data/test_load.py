@@ -406,14 +406,52 @@ def test_imagenet_testing(imagenet: Path) -> None:
     np.testing.assert_allclose(images, grey, atol=0.02)
 
 
-def test_imagenet_centre() -> None:
+class Contents:
+    """Files in memory in the place of records."""
+
+    def __init__(self, files: list[bytes]) -> None:
+        self.files = files
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def read_all(self, indices: Any) -> list[bytes]:
+        return [self.files[index] for index in indices]
+
+
+def imagenet_of(monkeypatch: pytest.MonkeyPatch, files: list[bytes]) -> None:
+    """Makes these files the images of ImageNet, of class 0."""
+    opened = Contents(files), lambda record: (record, tf.constant(0, tf.int64))
+    monkeypatch.setattr(_imagenet, "open_records", lambda *_: opened)
+
+
+def test_imagenet_centre(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.zeros((512, 1024, 3), np.uint8)
     pixels[32:480, 288:736] = 200  # the middle 448 x 448, at half size 224 x 224
-    centre = _imagenet.centre(tf.io.encode_jpeg(pixels, quality=100)).numpy()
-    assert centre.shape == (224, 224, 3)
-    # Only the outermost pixels touch the black frame.
-    np.testing.assert_allclose(centre[2:-2, 2:-2], 200, atol=2)
-    assert centre[0].max() < 200
+    imagenet_of(monkeypatch, [tf.io.encode_jpeg(pixels, quality=100).numpy()])
+    info = nobn.data.describe("imagenet")
+    ((image,), _) = content(load("imagenet", "test", 1))
+    assert image.shape == (224, 224, 3)
+    np.testing.assert_allclose(255 * (image * info.std + info.mean), 200, atol=1)
+
+
+@pytest.mark.parametrize("split", ["test", "train"])
+def test_imagenet_evaluation_and_an_app_get_the_same_bits(
+    monkeypatch: pytest.MonkeyPatch, split: str
+) -> None:
+    """The app's steps have an oracle of exact fractions of their own."""
+    sizes = [(480, 640), (333, 500), (501, 375), (225, 223), (37, 1001), (224, 224)]
+    random = np.random.default_rng(0)
+    files = [
+        tf.io.encode_jpeg(random.integers(0, 256, (*size, 3), np.uint8)).numpy()
+        for size in sizes
+    ]
+    imagenet_of(monkeypatch, files)
+    info = nobn.data.describe("imagenet")
+    app = nobn.deploy.Preprocessing(info.mean, info.std, (224, 224), info.crop)
+    images, _ = content(load("imagenet", split, 3, augment=False, shuffle=False))
+    expected = [app(nobn.data.decode(file)) for file in files]
+    np.testing.assert_array_equal(images, np.concatenate(expected))
 
 
 def test_imagenet_random_part_is_mirrored_half_the_time() -> None:

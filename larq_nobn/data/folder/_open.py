@@ -79,9 +79,11 @@ class Folder:
             std=std,
         )
 
-    def source(self, split: str, shape: tuple[int, int, int]) -> Pictures:
+    def source(
+        self, split: str, shape: tuple[int, int, int], crop: float = 1.0
+    ) -> Pictures:
         """The images of a split: bytes to train with, exact means to test with."""
-        return _source(self, split, shape)
+        return _source(self, split, shape, crop)
 
 
 @functools.lru_cache(maxsize=8)
@@ -220,12 +222,14 @@ def _check(
 
 
 @functools.lru_cache(maxsize=4)
-def _source(folder: Folder, split: str, shape: tuple[int, int, int]) -> Pictures:
+def _source(
+    folder: Folder, split: str, shape: tuple[int, int, int], crop: float
+) -> Pictures:
     """The second call in a process returns the same images."""
     part = folder.part(split)
     places = [folder.root / each.entry.path for each in part]
     exact = split == "test"
-    as_they_are = all(
+    as_they_are = crop == 1 and all(
         (each.height, each.width) == shape[:2] and (shape[2] == 3 or each.grey)
         for each in part
     )
@@ -235,7 +239,7 @@ def _source(folder: Folder, split: str, shape: tuple[int, int, int]) -> Pictures
     def read(index: int) -> np.ndarray:
         path = places[index]
         try:
-            return image_of(path.read_bytes(), shape, exact and not as_they_are)
+            return image_of(path.read_bytes(), shape, exact and not as_they_are, crop)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
             raise OSError(

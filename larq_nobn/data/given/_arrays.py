@@ -32,7 +32,7 @@ class Given:
         classes = 1 + max(int(p.labels.numpy().max()) for p in self._parts.values())
         self.class_names = class_names_of(classes)
         # What is found out once, however often it is asked for.
-        self._resized: dict[tuple[str, tuple[int, int, int]], Arrays] = {}
+        self._resized: dict[tuple[str, tuple[int, int, int], float], Arrays] = {}
         self._statistics: dict[tuple[int, int, int], tuple[tuple, tuple]] = {}
 
     @property
@@ -63,19 +63,22 @@ class Given:
             std=std,
         )
 
-    def source(self, split: str, shape: tuple[int, int, int]) -> Arrays:
+    def source(
+        self, split: str, shape: tuple[int, int, int], crop: float = 1.0
+    ) -> Arrays:
         """The images of a split."""
         part = self._parts[split]
-        if part.images.shape[1:] == shape:
+        same = part.images.shape[1:] == shape
+        if same and (self.normalized or crop == 1):
             return part
         if self.normalized:
             raise ValueError(
                 f"image_size={shape[:2]} does not apply to images of floats. Give them "
                 "in this size, or as bytes."
             )
-        if (split, shape) not in self._resized:
-            self._resized[split, shape] = of_shape(part, split, shape)
-        return self._resized[split, shape]
+        if (split, shape, crop) not in self._resized:
+            self._resized[split, shape, crop] = of_shape(part, split, shape, crop)
+        return self._resized[split, shape, crop]
 
 
 def _arrays(split: str, part: Any) -> Arrays:

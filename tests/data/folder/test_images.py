@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import larq_nobn as nobn
 import numpy as np
@@ -80,6 +81,31 @@ def test_an_app_gets_the_same_bits(mixed: Path):
     images, _ = content(load(mixed, "test", 5, image_size=6))
     expected = [prepare(x) for x, _ in pictures(mixed, "test")]
     np.testing.assert_array_equal(images, np.concatenate(expected))
+
+
+@pytest.mark.parametrize("size", [6, (5, 5), (9, 4)])
+def test_a_crop_is_that_of_the_network(mixed: Path, size: Any):
+    # As of a network that was trained on ImageNet: 224 of 256 pixels per side.
+    info = replace(nobn.data.describe(mixed, image_size=size), crop=224 / 256)
+    prepare = nobn.deploy.Preprocessing(
+        info.mean, info.std, info.image_shape[:2], info.crop
+    )
+    images, _ = content(load(mixed, "test", 5, like=info))
+    expected = [prepare(x) for x, _ in pictures(mixed, "test")]
+    np.testing.assert_array_equal(images, np.concatenate(expected))
+
+
+def test_a_crop_of_images_in_memory_is_that_of_the_network():
+    info = replace(nobn.data.describe("digits"), crop=0.75)
+    prepare = nobn.deploy.Preprocessing(info.mean, info.std, (8, 8), info.crop)
+    plain, _ = content(load("digits", "test", 355))
+    raw = np.rint(255 * (plain * info.std + info.mean)).astype(np.uint8)
+    images, _ = content(load("digits", "test", 355, like=info))
+    np.testing.assert_array_equal(images, prepare(raw))
+    part = raw, np.arange(355) % 10
+    with nobn.data.handed_over((part, part)):
+        images, _ = content(load("given", "test", 355, like=info))
+    np.testing.assert_array_equal(images, prepare(raw))
 
 
 def test_the_usual_size(root: Path, write: Write):
