@@ -66,7 +66,7 @@ LATE = {
     *("tensorboard", "torch"),
 }
 NAMELESS = {"utils", "util", "misc", "helpers", "helper"}
-LINES, MODULES, SIBLINGS = 250, 16, 3
+MODULES, SIBLINGS = 16, 3
 # One file per method or network, however many there are.
 CATALOGUES = {"layers", "models"}
 
@@ -180,8 +180,6 @@ def file_problems(path: str, source: str) -> Iterator[str]:
         yield f"is called {name}; name it after its concept"
     if "/" in path and not name.startswith("_"):
         yield "lies in a sub-package, so its name starts with an underscore"
-    if (count := len(source.splitlines())) > LINES:
-        yield f"has {count} lines, more than {LINES}"
 
 
 def unlisted_names(path: str, tree: ast.Module) -> Iterator[str]:
@@ -354,7 +352,6 @@ BAD = [
     ("cli/misc.py", "", "is called misc"),
     ("helpers.py", "", "is called helpers"),
     ("cli/train.py", "", "its name starts with an underscore"),
-    ("cli/_a.py", "x = 1\n" * 251, "has 251 lines, more than 250"),
     (
         "layers/__init__.py",
         "from ._a import B\n__all__ = ['C']",

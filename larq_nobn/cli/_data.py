@@ -100,6 +100,7 @@ def _rows(found: datasets.Overview) -> dict[str, str]:
     """What there is to say, in words; what there is none of is left out."""
     rows = {
         "divided": "by folders" if found.divided else "by the content of the files",
+        "remarks": "\n".join(found.remarks),
         "formats": ", ".join(f"{n:,} {name}" for name, n in found.formats.items()),
         "grey": f"{found.grey:,}" if found.grey else "",
         "unreadable": _listed([f"{p}: {why}" for p, why in found.unreadable.items()]),

@@ -11,12 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ._registry import DatasetInfo
+from ._registry import DatasetInfo, split_named
 from ._source import Source, collected, statistics
 from ._tfds import PREFIX, builder_of, is_prepared, quiet
 from .folder import USUAL_SIDE, image_of, is_held_out, suitable
-
-_TESTS = ("test", "validation")
 
 
 @dataclass(frozen=True, eq=False)  # two are the same if they are one object
@@ -72,9 +70,8 @@ class AnyTfds:
         """Files and labels, in their order on disk."""
         import tensorflow_datasets as tfds
 
-        there = self.builder.info.splits
-        test = next((name for name in _TESTS if name in there), None)
-        chosen = "train" if test is None or split == "train" else test
+        train, test = _splits(self.name, self.builder)
+        chosen = train if test is None or split == "train" else test
         files = self.builder.as_dataset(
             split=chosen,
             decoders={self.keys[0]: tfds.decode.SkipDecoding()},
@@ -104,6 +101,7 @@ def open_tfds(name: str, holdout: float, data_dir: str | None) -> AnyTfds:
             f"{name} is not prepared in {builder.data_dir_root}. Run: "
             f"larq-nobn data {name}{place}"
         )
+    _splits(name, builder)
     return _opened(name, os.fspath(builder.data_dir), holdout, _Builder(builder, keys))
 
 
@@ -123,6 +121,17 @@ class _Builder:
 @functools.lru_cache(maxsize=4)
 def _opened(name: str, place: str, holdout: float, found: _Builder) -> AnyTfds:
     return AnyTfds(name, found.builder, found.keys, holdout)
+
+
+def _splits(name: str, builder: Any) -> tuple[str, str | None]:
+    """The names of the split to train with, and of that to test with, if any."""
+    there = {split_named(each): each for each in reversed([*builder.info.splits])}
+    if "train" not in there:
+        raise ValueError(
+            f"{name} has no training split: its splits are "
+            f"{', '.join(builder.info.splits)}. Choose a set that has one."
+        )
+    return there["train"], there.get("test", there.get("validation"))
 
 
 def _keys(name: str, builder: Any) -> tuple[str, str]:

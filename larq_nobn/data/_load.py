@@ -52,11 +52,12 @@ def load(
     continues where an earlier run stopped before epoch e.
 
     A folder of pictures has a folder for each class, as `cats/1.jpg`, or two with such
-    folders: `train`, and `test`, `validation` or `val`. Files are JPEG, PNG, WebP, BMP
-    or GIF, seen as `decode` does, and looked for in deeper folders too; hidden ones and
-    other kinds are left out. Class names are those of the folders, sorted. What a file
-    holds is found out once, and kept in the user's cache folder; mean and deviation are
-    those of the training images.
+    folders: `train` or `training`, and `test` or `testing`, in any case. Without a test
+    split, `val`, `valid`, `validation` or `dev` is used for testing. Files are JPEG,
+    PNG, WebP, BMP or GIF, seen as `decode` does, and looked for in deeper folders too;
+    hidden ones and other kinds are left out. Class names are those of the folders,
+    sorted. What a file holds is found out once, and kept in the user's cache folder;
+    mean and deviation are those of the training images.
 
     Arguments:
         name: `"digits"` (8x8 grey; comes with scikit-learn; every fifth example of each

@@ -7,6 +7,12 @@ from dataclasses import dataclass
 from .._checks import check_choice
 
 SPLITS = ("train", "test")
+# How folders of splits, and splits of data sets, are usually called.
+_SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
 
 
 @dataclass(frozen=True)
@@ -85,6 +91,12 @@ _TABLE = {
 }  # fmt: skip
 
 NAMES = tuple(_TABLE)
+
+
+def split_named(name: str) -> str | None:
+    """Returns `"train"`, `"validation"` or `"test"` for a usual name, in any case."""
+    word = name.casefold()
+    return next((split for split, all_ in _SPLIT_NAMES.items() if word in all_), None)
 
 
 def built_in(name: str) -> DatasetInfo:

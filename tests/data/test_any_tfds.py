@@ -29,12 +29,42 @@ def test_images_labels_and_statistics(cifar10: Path):
 def test_sets_without_a_part_for_testing(
     cifar10: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(_any_tfds, "_TESTS", ())
+    monkeypatch.setattr(_any_tfds, "_splits", lambda *_: ("train", None))
     options = {"data_dir": cifar10, "holdout": 0.25, "image_size": 8}
     info = nobn.data.describe("tfds:cifar10", **options)
     assert info.image_shape == (8, 8, 3)
     assert info.train_examples + info.test_examples == 100
     assert 10 < info.test_examples < 45  # four standard deviations of 25
+
+
+class Splits:
+    """A builder of which only the names of its splits are known."""
+
+    def __init__(self, *names: str) -> None:
+        self.info = self
+        self.splits = dict.fromkeys(names)
+
+
+@pytest.mark.parametrize(
+    "there, used",
+    [
+        (["train", "test", "validation"], ("train", "test")),
+        (["val", "train"], ("train", "val")),
+        (["Training", "dev", "Testing"], ("Training", "Testing")),
+        (["train", "unlabeled"], ("train", None)),
+    ],
+)
+def test_splits_by_their_usual_names(there: list[str], used: tuple):
+    assert _any_tfds._splits("tfds:set", Splits(*there)) == used
+
+
+def test_a_set_without_training_split():
+    with pytest.raises(ValueError) as caught:
+        _any_tfds._splits("tfds:set", Splits("test", "all"))
+    assert str(caught.value) == (
+        "tfds:set has no training split: its splits are test, all. Choose a set that "
+        "has one."
+    )
 
 
 def test_what_there_is_not(tmp_path: Path):

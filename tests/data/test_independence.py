@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import combinations
 
-import larq as lq
 import larq_nobn as nobn
+import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf

@@ -21,7 +21,7 @@ def image_of(
         crop: Fraction of the middle part that is used, per side, in (0, 1].
     """
     pixels = decode(content)
-    if pixels.shape == shape and crop == 1:  # each new pixel touches one, and is its mean
+    if pixels.shape == shape and crop == 1:  # each new pixel is the mean of one
         return pixels.astype(np.float32) if exact else pixels
     means = scaled(pixels[np.newaxis], shape[:2], shape[2], crop)[0]
     return means if exact else np.rint(means).astype(np.uint8)

@@ -9,11 +9,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from .._registry import split_named
 from ._decode import SUFFIXES
 
-# What holds the test pictures beside `train`; the first that is there.
-_TEST_FOLDERS = ("test", "validation", "val")
-_TRAIN_FOLDER = "train"
 # What systems leave in folders of pictures.
 _LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
@@ -46,6 +44,7 @@ class Listing:
         entries: Its pictures. By file name, so that neither classes nor splits come one
             after the other.
         divided: Whether it has folders for training and for testing.
+        remarks: Which folders of splits are used for another split, or not at all.
         empty: Names of classes without a picture, as `"train/cat"`.
         others: How many files there are of other kinds, by suffix.
     """
@@ -53,6 +52,7 @@ class Listing:
     root: Path
     entries: tuple[Entry, ...]
     divided: bool
+    remarks: tuple[str, ...]
     empty: tuple[str, ...]
     others: dict[str, int]
 
@@ -69,7 +69,8 @@ def read_listing(root: Path) -> Listing:
     Raises:
         FileNotFoundError: If there is no such folder.
         NotADirectoryError: If it is a file.
-        ValueError: If it has no folder with pictures in it.
+        ValueError: If it has no folder with pictures in it, or some of which nothing
+            tells whether they are splits or classes.
     """
     if not root.exists():
         raise FileNotFoundError(
@@ -81,11 +82,12 @@ def read_listing(root: Path) -> Listing:
             f"{root} is a file. Pass a folder that holds a folder of pictures for each "
             "class."
         )
-    parts = _parts(root)
+    parts, remarks = _parts(root)
     entries: list[Entry] = []
     empty: list[str] = []
     others: dict[str, int] = {}
     for split, folder in parts.items():
+        _check_classes(folder)
         for place in _folders(folder):
             label = unicodedata.normalize("NFC", place.name)
             _check_name(place)
@@ -104,21 +106,78 @@ def read_listing(root: Path) -> Listing:
             "a folder of its name, as in cats/1.jpg, or these into train and test."
         )
     entries.sort(key=lambda each: (os.path.basename(each.path), each.label, each.path))
-    return Listing(root, tuple(entries), None not in parts, tuple(empty), others)
+    divided = None not in parts
+    return Listing(root, tuple(entries), divided, remarks, tuple(empty), others)
 
 
-def _parts(root: Path) -> dict[str | None, Path]:
-    """Where the classes are, by split; or by None where nothing says which."""
-    inside = {folder.name.lower(): folder for folder in _folders(root)}
-    train = inside.get(_TRAIN_FOLDER)
-    if train is None or not _folders(train):
-        return {None: root}
-    tests = [inside[name] for name in _TEST_FOLDERS if name in inside]
-    test = next((folder for folder in tests if _folders(folder)), None)
-    if test is not None:
-        return {"train": train, "test": test}
-    # Alone it holds all classes; beside others it is a class: of pictures of trains.
-    return {None: train if len(inside) == 1 else root}
+def _parts(root: Path) -> tuple[dict[str | None, Path], tuple[str, ...]]:
+    """Where the classes are, by split, or by None where nothing says which; remarks."""
+    named = [each for each in _folders(root) if split_named(each.name)]
+    splits = [each for each in named if _folders(each)]
+    if not splits:
+        return {None: root}, ()
+    if beside := [p for p in _folders(root) if p not in named and _has_pictures(p)]:
+        raise ValueError(
+            f"{root} contains {_names(splits)} with folders of classes in them, as "
+            f"splits have, beside images in {_names(beside)}. Move these into the "
+            "splits, as in train/cats/1.jpg, or elsewhere; rename a class that is "
+            "called like a split."
+        )
+    found: dict[str | None, Path] = {}
+    for each in splits:
+        split = split_named(each.name)
+        if split in found:
+            raise ValueError(
+                f"{root} contains both {found[split].name} and {each.name}, which are "
+                f"names of the {split} split. Keep one of them."
+            )
+        found[split] = each
+    unused = [each for each in named if each not in splits and _has_pictures(each)]
+    remarks = [
+        f"{_names([p])} is not used: it has no folders of classes" for p in unused
+    ]
+    validation = found.pop("validation", None)
+    if validation is not None and "test" in found:
+        remarks.append(f"{validation.name} is not used beside {found['test'].name}")
+    elif validation is not None:
+        found["test"] = validation
+        remarks.append(f"{validation.name} is used as the test split")
+    if "test" not in found:
+        found = {None: found["train"]}
+    return found, tuple(remarks)
+
+
+def _check_classes(folder: Path) -> None:
+    """Refuses splits in the place of classes."""
+    places = [each for each in _folders(folder) if _has_pictures(each)]
+    # Beside others, "train" may be a class: of images of trains.
+    classes = [each for each in places if not split_named(each.name)]
+    doubtful = [p for p in places if p not in classes]
+    if classes and [each.name.casefold() for each in doubtful] == ["train"]:
+        doubtful = []
+    if doubtful:
+        raise ValueError(
+            f"{folder} contains images in {_names(doubtful)}, named like a split and "
+            "not like a class. Put a folder for each class into a split, as in "
+            "train/cats/1.jpg, and rename a class that is called like a split."
+        )
+    for place in classes:
+        inside = [each for each in _folders(place) if split_named(each.name)]
+        kinds = {split_named(each.name) for each in inside}
+        if "train" in kinds and len(kinds) > 1:
+            raise ValueError(
+                f"{place} contains {_names(inside)}, which are names of splits, within "
+                f"a class. Put splits above classes, as in train/{place.name}/1.jpg."
+            )
+
+
+def _names(folders: list[Path]) -> str:
+    names = [each.name for each in folders]
+    return ", ".join([*names[:5], *(["and others"] if len(names) > 5 else [])])
+
+
+def _has_pictures(place: Path) -> bool:
+    return any(file.suffix.lower() in SUFFIXES for file in _files(place, ()))
 
 
 def _folders(place: Path) -> list[Path]:

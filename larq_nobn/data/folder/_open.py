@@ -205,6 +205,8 @@ def _check(
             f"None of the pictures in {root} is for testing. Add some, or raise the "
             f"holdout={holdout}."
         )
+    for remark in listing.remarks:
+        _log.warning("Of %s, %s.", root, remark)
     if listing.empty:
         _log.warning(
             "%s holds no picture of %s, which is left out of the classes.",

@@ -36,6 +36,7 @@ class Overview:
         leaks: Equal files in both splits.
         twins: Equal files in several classes.
         others: Files of other kinds, by suffix.
+        remarks: Which folders of splits are used for another split, or not at all.
     """
 
     root: Path
@@ -50,6 +51,7 @@ class Overview:
     leaks: tuple[tuple[str, ...], ...]
     twins: tuple[tuple[str, ...], ...]
     others: dict[str, int]
+    remarks: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all of it as plain JSON types."""
@@ -68,6 +70,7 @@ class Overview:
                 for name in ("copies", "leaks", "twins")
             },
             "others": self.others,
+            "remarks": list(self.remarks),
         }
 
     def draw(self, path: str | os.PathLike[str]) -> None:
@@ -143,6 +146,7 @@ def look_over(
         leaks=_paths(across),
         twins=_paths(twins),
         others=listing.others,
+        remarks=listing.remarks,
     )
 
 

@@ -22,8 +22,8 @@ class Preprocessing:
     `crop` of it. A network of one channel gets the brightness,
     (299 R + 587 G + 114 B) / 1000. Means are quotients of whole numbers, and the rest
     is one multiplication and one subtraction in float32, as in training: a phone that
-    does the same gets the same numbers, bit for bit. An evaluation prepares the pictures
-    of `larq_nobn.data.load` in the same way.
+    does the same gets the same numbers, bit for bit, and so does an evaluation by
+    `larq_nobn.data.load`.
 
     Arguments:
         mean: Mean of each channel in [0, 1]: red, green and blue, or one of grey.

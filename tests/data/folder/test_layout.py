@@ -58,13 +58,129 @@ def test_others_stay_where_they_are_when_some_are_added(root: Path, write: Write
     assert all(set(before[split]) <= set(after[split]) for split in before)
 
 
-@pytest.mark.parametrize("name", ["test", "val", "validation", "Test"])
-def test_folders_say_what_is_for_testing(root: Path, write: Write, name: str):
-    for place in ("train/cat/a", "train/dog/b", f"{name}/cat/c", f"{name}/dog/d"):
+TRAINING = ("train", "training", "Train", "TRAINING")
+HELD_OUT = ("test", "testing", "val", "valid", "validation", "dev", "Test", "VALID")
+PAIRS = [*((one, "test") for one in TRAINING), *(("train", two) for two in HELD_OUT)]
+
+
+@pytest.mark.parametrize("train, test", [*PAIRS, ("Training", "Testing")])
+def test_folders_say_what_is_for_testing(
+    root: Path, write: Write, train: str, test: str
+):
+    for place in (f"{train}/cat/a", f"{train}/dog/b", f"{test}/cat/c", f"{test}/dog/d"):
         write(f"{place}.png")
     found = parts(root)
-    assert found["train"] == ["train/cat/a.png", "train/dog/b.png"]
-    assert found["test"] == [f"{name}/cat/c.png", f"{name}/dog/d.png"]
+    assert found["train"] == [f"{train}/cat/a.png", f"{train}/dog/b.png"]
+    assert found["test"] == [f"{test}/cat/c.png", f"{test}/dog/d.png"]
+    assert nobn.data.describe(root).class_names == ("cat", "dog")
+
+
+def test_which_folders_are_used_is_said(
+    root: Path, write: Write, caplog: pytest.LogCaptureFixture
+):
+    for place in ("train/cat/a", "train/dog/b", "valid/cat/c", "valid/dog/d"):
+        write(f"{place}.png")
+    assert parts(root)["test"] == ["valid/cat/c.png", "valid/dog/d.png"]
+    assert caplog.messages == [f"Of {root}, valid is used as the test split."]
+    caplog.clear()
+    for place in ("Testing/cat/c", "Testing/dog/d"):
+        write(f"{place}.png", seed=7)
+    found = parts(root)
+    assert found["test"] == ["Testing/cat/c.png", "Testing/dog/d.png"]
+    assert len(found["train"]) == 2
+    assert caplog.messages == [f"Of {root}, valid is not used beside Testing."]
+    assert nobn.data.look_over(root).remarks == ("valid is not used beside Testing",)
+
+
+@pytest.mark.parametrize("name", ["test", "Valid"])
+def test_a_split_for_testing_alone(root: Path, write: Write, name: str):
+    for place in (f"{name}/cat/a", f"{name}/dog/b"):
+        write(f"{place}.png")
+    assert len(parts(root, holdout=1.0)["test"]) == 2  # as another network is tested
+    with pytest.raises(ValueError, match="None of the pictures in .* is for training"):
+        parts(root)
+
+
+@pytest.mark.parametrize(
+    "places, names",
+    [
+        (["train", "valid"], "train, valid"),
+        (["Training", "Testing"], "Testing, Training"),
+        (["cat", "dog", "test"], "test"),
+        (["cat", "dog", "Dev"], "Dev"),
+        (["cat", "train", "val"], "train, val"),
+        (["cat", "Training"], "Training"),
+        (["train/train", "test/test"], "test"),
+        (["train/cat", "train/dog", "test/cat", "test/validation"], "validation"),
+    ],
+)
+def test_a_split_is_not_taken_for_a_class(
+    root: Path, write: Write, places: list[str], names: str
+):
+    for place in places:
+        for number in range(3):
+            write(f"{place}/{number}.png")
+    with pytest.raises(ValueError) as caught:
+        nobn.data.describe(root)
+    inside = root / "test" if "/" in places[0] else root
+    assert str(caught.value) == (
+        f"{inside} contains images in {names}, named like a split and not like a "
+        "class. Put a folder for each class into a split, as in train/cats/1.jpg, and "
+        "rename a class that is called like a split."
+    )
+
+
+@pytest.mark.parametrize("splits", [["train", "val"], ["test"], ["Training"]])
+def test_splits_beside_classes_are_asked_about(
+    root: Path, write: Write, splits: list[str]
+):
+    for place in (*splits, "."):
+        for name in ("cat", "dog"):
+            write(f"{place}/{name}/a.png")
+    with pytest.raises(ValueError) as caught:
+        nobn.data.describe(root)
+    assert str(caught.value) == (
+        f"{root} contains {', '.join(sorted(splits))} with folders of classes in them, "
+        "as splits have, beside images in cat, dog. Move these into the splits, as in "
+        "train/cats/1.jpg, or elsewhere; rename a class that is called like a split."
+    )
+
+
+def test_folders_without_pictures_beside_splits_are_left_alone(
+    root: Path, write: Write
+):
+    for place in ("train/cat/a", "train/dog/b", "val/cat/c", "val/dog/d"):
+        write(f"{place}.png")
+    (root / "labels" / "train").mkdir(parents=True)
+    (root / "labels" / "train" / "a.txt").write_text("0 0.5 0.5 1 1")
+    assert len(parts(root)["train"]) == 2
+
+
+@pytest.mark.parametrize("names", [("train", "Training"), ("val", "dev")])
+def test_two_names_of_one_split(root: Path, write: Write, names: tuple[str, str]):
+    for place in {*names, "train"}:
+        for name in ("cat", "dog"):
+            write(f"{place}/{name}/a.png")
+    split = "train" if "train" in names else "validation"
+    one, two = sorted(names)
+    with pytest.raises(ValueError) as caught:
+        nobn.data.describe(root)
+    assert str(caught.value) == (
+        f"{root} contains both {one} and {two}, which are names of the {split} split. "
+        "Keep one of them."
+    )
+
+
+def test_splits_within_classes(root: Path, write: Write):
+    for name in ("cat", "dog"):
+        for split in ("train", "test"):
+            write(f"{name}/{split}/a.png")
+    with pytest.raises(ValueError) as caught:
+        nobn.data.describe(root)
+    assert str(caught.value) == (
+        f"{root / 'cat'} contains test, train, which are names of splits, within a "
+        "class. Put splits above classes, as in train/cat/1.jpg."
+    )
 
 
 def test_of_two_folders_for_testing_that_with_classes_counts(root: Path, write: Write):
