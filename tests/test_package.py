@@ -356,7 +356,9 @@ def test_the_wheel_holds_the_package_and_nothing_else(distributions, tree):
     names = set(zipfile.ZipFile(distributions[1]).namelist())
     expected = {str(path.relative_to(tree)) for path in tree.glob("larq_nobn/**/*.py")}
     held = {name for name in names if ".dist-info/" not in name}
-    assert held == expected | {"larq_nobn/py.typed"}
+    networks = {str(p.relative_to(tree)) for p in tree.glob("larq_nobn/**/*.npz")}
+    assert held == expected | networks | {"larq_nobn/py.typed"}
+    assert networks
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

@@ -9,6 +9,7 @@ from ._densenet import BinaryDenseNet28, BinaryDenseNet37, BinaryDenseNet45
 from ._head import HEADS
 from ._meliusnet import MeliusNet22, MeliusNet29
 from ._normalizers import BATCH_STATISTICS, NORMALIZATIONS
+from ._pretrained import PretrainedNetwork, open_pretrained, pretrained
 from ._quicknet import QuickNet, QuickNetLarge, QuickNetSmall
 from ._reactnet import ReActNet18
 from ._reactnet_a import ReActNetA
@@ -41,6 +42,7 @@ __all__ = [
     "HEADS",
     "NORMALIZATIONS",
     "ModelProfile",
+    "PretrainedNetwork",
     "ReActNet18",
     "ReActNetA",
     "BiRealNet18",
@@ -56,5 +58,7 @@ __all__ = [
     "QuickNetSmall",
     "QuickNet",
     "QuickNetLarge",
+    "open_pretrained",
+    "pretrained",
     "summary",
 ]

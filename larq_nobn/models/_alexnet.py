@@ -7,8 +7,10 @@ from ._clipped import flat_classifier
 from ._inputs import check_ends, check_image_shape, check_supported
 from ._normalizers import BEFORE_SIGN
 from ._parts import LARGE, Parts
+from ._pretrained import opens_weights
 
 
+@opens_weights
 def BinaryAlexNet(
     input_shape: Sequence[int],
     classes: int,

@@ -4,9 +4,11 @@ from collections.abc import Sequence
 
 from .._keras import keras
 from ._parts import Parts
+from ._pretrained import opens_weights
 from ._residual18 import residual18
 
 
+@opens_weights
 def BiRealNet18(
     input_shape: Sequence[int],
     classes: int,

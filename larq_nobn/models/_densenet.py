@@ -9,6 +9,7 @@ from .._checks import check_flag
 from .._keras import keras
 from ._dense import RELU_SCALE, Design, dense_network, grow, parts_for, rectify
 from ._parts import Parts
+from ._pretrained import opens_weights
 
 
 def _stem(parts: Parts, x: tf.Tensor, width: int) -> tf.Tensor:
@@ -29,6 +30,7 @@ _DESIGN_37 = Design("BinaryDenseNet37", _stem, _layer, "layer", (3.3, 3.3, 4.0))
 _DESIGN_45 = Design("BinaryDenseNet45", _stem, _layer, "layer", (2.7, 3.3, 4.0))
 
 
+@opens_weights
 def BinaryDenseNet28(
     input_shape: Sequence[int],
     classes: int,
@@ -106,6 +108,7 @@ def BinaryDenseNet28(
     )
 
 
+@opens_weights
 def BinaryDenseNet37(
     input_shape: Sequence[int],
     classes: int,
@@ -156,6 +159,7 @@ def BinaryDenseNet37(
     return dense_network(design, parts, input_shape, classes, width, blocks, head, name)
 
 
+@opens_weights
 def BinaryDenseNet45(
     input_shape: Sequence[int],
     classes: int,

@@ -9,6 +9,7 @@ from .._checks import check_number
 from .._keras import keras
 from ._dense import RELU_SCALE, Design, dense_network, grow, parts_for, rectify
 from ._parts import LARGE, Parts
+from ._pretrained import opens_weights
 
 # Channels before a transition over those behind it, as published.
 _REDUCTIONS_22 = (320 / 160, 480 / 224, 480 / 256)
@@ -61,6 +62,7 @@ def _design(network: str, alpha: float, reductions: tuple[float, ...]) -> Design
     return Design(network, _stem, unit, "block", reductions)
 
 
+@opens_weights
 def MeliusNet22(
     input_shape: Sequence[int],
     classes: int,
@@ -135,6 +137,7 @@ def MeliusNet22(
     return dense_network(design, parts, input_shape, classes, width, blocks, head, name)
 
 
+@opens_weights
 def MeliusNet29(
     input_shape: Sequence[int],
     classes: int,

@@ -3,12 +3,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .._keras import keras
+from ._pretrained import opens_weights
 from ._quick import quick_net
 
 # Channels of the stages, in widths.
 _DOUBLING, _SMALL = (1, 2, 4, 8), (1, 2, 8, 16)
 
 
+@opens_weights
 def QuickNet(
     input_shape: Sequence[int],
     classes: int,
@@ -107,6 +109,7 @@ def QuickNet(
     )
 
 
+@opens_weights
 def QuickNetSmall(
     input_shape: Sequence[int],
     classes: int,
@@ -168,6 +171,7 @@ def QuickNetSmall(
     )
 
 
+@opens_weights
 def QuickNetLarge(
     input_shape: Sequence[int],
     classes: int,

@@ -10,6 +10,7 @@ from ..layers import RPReLU
 from ._head import classifier
 from ._inputs import check_ends, check_image_shape
 from ._parts import Parts
+from ._pretrained import opens_weights
 from ._stem import stem
 from ._variance import VARIANCE_RULES, expected_variances
 
@@ -36,6 +37,7 @@ def _block(
     return parts.apply(RPReLU(power_of_two, name=f"{name}_act"), total)
 
 
+@opens_weights
 def ReActNet18(
     input_shape: Sequence[int],
     classes: int,

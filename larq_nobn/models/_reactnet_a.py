@@ -10,6 +10,7 @@ from ..layers import RPReLU
 from ._head import classifier
 from ._inputs import check_ends, check_image_shape
 from ._parts import LARGE, Parts
+from ._pretrained import opens_weights
 from ._variance import VARIANCE_RULES, paired_variances
 
 
@@ -78,6 +79,7 @@ def _stem_stride(stem_stride: int | None, shape: tuple[int, int, int]) -> int:
     return stem_stride or (2 if min(shape[:2]) >= LARGE else 1)
 
 
+@opens_weights
 def ReActNetA(
     input_shape: Sequence[int],
     classes: int,

@@ -12,6 +12,7 @@ from ._clipped import clip
 from ._head import classifier
 from ._inputs import check_ends, check_image_shape
 from ._parts import Parts
+from ._pretrained import opens_weights
 from ._stem import stem
 
 HALVES = ("first", "second")
@@ -74,6 +75,7 @@ def _step(
     return clip(parts, total, name)
 
 
+@opens_weights
 def ResNet20(
     input_shape: Sequence[int],
     classes: int,

@@ -7,9 +7,11 @@ from ._clipped import flat_classifier
 from ._inputs import check_ends, check_image_shape, check_supported
 from ._normalizers import BEFORE_SIGN
 from ._parts import Parts
+from ._pretrained import opens_weights
 from ._stem import stem
 
 
+@opens_weights
 def VGGSmall(
     input_shape: Sequence[int],
     classes: int,

@@ -6,9 +6,11 @@ from .._keras import keras
 from ._inputs import check_supported
 from ._normalizers import BEFORE_SIGN
 from ._parts import Parts
+from ._pretrained import opens_weights
 from ._residual18 import residual18
 
 
+@opens_weights
 def XNORNet18(
     input_shape: Sequence[int],
     classes: int,

@@ -1,5 +1,6 @@
 """Training runs: settings, the run itself, and the folder it leaves."""
 
+from ._pack import pack
 from .comparison import Comparison, Outcome, compare, evaluate, grid, report, score
 from .folder import (
     Run,
@@ -48,6 +49,7 @@ __all__ = [
     "load_record",
     "load_run",
     "open_model",
+    "pack",
     "report",
     "save_model",
     "score",

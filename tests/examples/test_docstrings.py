@@ -94,6 +94,7 @@ WITH_SESSIONS = [name for name in names() if sessions(name)]
 
 def shallow(builder: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Makes a single block the default."""
+    builder = inspect.unwrap(builder)  # of what opens weights
     parameters = inspect.signature(builder).parameters.values()
     defaults = {
         p.name: p.default

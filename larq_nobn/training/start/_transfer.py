@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..._keras import keras
+from ...models._weights import weights_by_name
 
 # As many names as a sentence can bear.
 _NAMED = 6
@@ -59,7 +58,7 @@ def transfer(source: keras.Model, target: keras.Model, name: str) -> Transfer:
     Raises:
         ValueError: If not a single weight fits.
     """
-    given, places = _by_name(source), _by_name(target)
+    given, places = weights_by_name(source), weights_by_name(target)
     common = [key for key in places if key in given]
     other = {_layer(key) for key in common if given[key].shape != places[key].shape}
     fitting = [key for key in common if _layer(key) not in other]
@@ -80,33 +79,8 @@ def transfer(source: keras.Model, target: keras.Model, name: str) -> Transfer:
     )
 
 
-def _by_name(model: keras.Model) -> dict[str, Any]:
-    """The weights of all layers under `layer/weight`; latent ones of binary kernels."""
-    found: dict[str, Any] = {}
-    for path, layer in _leaves(model, ""):
-        seen: Counter[str] = Counter()
-        for weight in layer.weights:
-            # Reopened files keep no more than the last part of a name.
-            last = weight.name.rsplit("/", 1)[-1].partition(":")[0]
-            seen[last] += 1
-            again = f"_{seen[last]}" if seen[last] > 1 else ""
-            latent = getattr(weight, "latent_variable", weight)
-            found[f"{path}/{last}{again}"] = latent
-    return found
-
-
 def _layer(key: str) -> str:
     return key.rpartition("/")[0]
-
-
-def _leaves(
-    model: keras.Model, prefix: str
-) -> Iterator[tuple[str, keras.layers.Layer]]:
-    for layer in model.layers:
-        if isinstance(layer, keras.Model):
-            yield from _leaves(layer, f"{prefix}{layer.name}/")
-        else:
-            yield f"{prefix}{layer.name}", layer
 
 
 def _listed(names: list[str]) -> str:

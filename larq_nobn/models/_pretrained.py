@@ -1,0 +1,265 @@
+"""Trained networks in small files: which ones come along, and how they are opened.
+
+A packed network is a NumPy archive without pickled objects. Its entry `card` is a JSON
+text: the builder, its arguments, what it was trained on and how. Every other entry is a
+weight, in float32; of a binary kernel only the signs, one bit each, and one magnitude
+per filter, which the latent weights start from when the network is trained further.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import json
+import os
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+
+from .._keras import keras
+from ._weights import weights_by_name
+
+FORMAT, VERSION = "larq_nobn network", 1
+CARD, BITS, MAGNITUDE = "card", ".bits", ".magnitude"
+_FOLDER = Path(__file__).parent / "weights"
+# No network of this package has more; a file that claims so is not read.
+_MOST_BYTES = 2**31
+
+
+@dataclass(frozen=True)
+class PretrainedNetwork(Mapping[str, Any]):
+    """What is known of a packed network: one row of `pretrained()`.
+
+    Also a mapping, so that `pandas.DataFrame(map(dict, rows))` is a table.
+
+    Attributes:
+        name: What `weights=` takes.
+        model: Name of its builder in `larq_nobn.models`.
+        dataset: What it was trained on.
+        classes: Number of classes.
+        input_shape: (height, width, channels).
+        accuracy: Top-1 accuracy on the test images, in [0, 1].
+        recipe: Name of the training recipe.
+        epochs: Training length.
+        seed: Seed of the run.
+        size_bytes: Size of the packed file.
+        binary_macs: Multiply-accumulates per image of ±1 with ±1.
+        float_macs: The others.
+        log: Folder of the committed log of the run, in the repository; None of a
+            network that somebody else packed.
+        class_names: One per class, in the order of the outputs.
+        preprocessing: Keyword arguments of `deploy.Preprocessing`; None where the
+            network takes images as they are.
+        arguments: Those of the builder.
+        settings: All settings of the run.
+    """
+
+    name: str
+    model: str
+    dataset: str
+    classes: int
+    input_shape: tuple[int, int, int]
+    accuracy: float
+    recipe: str
+    epochs: int
+    seed: int
+    size_bytes: int
+    binary_macs: int
+    float_macs: int
+    log: str | None
+    class_names: tuple[str, ...]
+    preprocessing: Mapping[str, Any] | None
+    arguments: Mapping[str, Any]
+    settings: Mapping[str, Any]
+
+    def __getitem__(self, key: str) -> Any:
+        if key not in list(self):
+            raise KeyError(key)
+        return getattr(self, key)
+
+    def __iter__(self) -> Iterator[str]:
+        return (field.name for field in fields(self))
+
+    def __len__(self) -> int:
+        return len(fields(self))
+
+
+class Builder(Protocol):
+    """A network's function once it can open trained weights."""
+
+    __name__: str
+
+    def __call__(
+        self,
+        input_shape: Sequence[int] | None = None,
+        classes: int | None = None,
+        *arguments: Any,
+        weights: str | os.PathLike | None = None,
+        **options: Any,
+    ) -> keras.Model: ...
+
+
+def pretrained() -> list[PretrainedNetwork]:
+    """Lists the trained networks that come with the package, by name.
+
+    Returns:
+        One `PretrainedNetwork` for each.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        for row in nobn.models.pretrained():
+            print(f"{row.name}: {row.accuracy:.1%} on {row.dataset}")
+        ```
+    """
+    return [_read_card(file) for file in sorted(_FOLDER.glob("*.npz"))]
+
+
+def find_pretrained(weights: str | os.PathLike) -> Path | None:
+    """Returns the packed file of that name, or at that path; None if there is none."""
+    own = _FOLDER / f"{os.fspath(weights)}.npz"
+    if os.fspath(weights) == own.stem and own.is_file():
+        return own
+    path = Path(weights)
+    return path if path.suffix == ".npz" and path.is_file() else None
+
+
+def open_pretrained(
+    weights: str | os.PathLike,
+) -> tuple[keras.Model, PretrainedNetwork]:
+    """Opens a packed network, running no code from its file.
+
+    Arguments:
+        weights: A name of `pretrained()`, or the path of a packed network.
+
+    Returns:
+        The network, which computes what the trained one did, and its row.
+
+    Raises:
+        ValueError: If there is no such network, or its file is damaged.
+    """
+    from . import BUILDERS  # whose builders open weights themselves
+
+    card = _card_of(weights)
+    return BUILDERS[card.model](weights=weights), card
+
+
+def opens_weights(build: Callable[..., keras.Model]) -> Builder:
+    """Gives a builder the argument `weights`, which answers all the others."""
+    signature = inspect.signature(build)
+
+    @functools.wraps(build)
+    def builder(
+        *arguments: Any, weights: str | os.PathLike | None = None, **options: Any
+    ) -> keras.Model:
+        if weights is None:
+            return build(*arguments, **options)
+        card = _card_of(weights)
+        if card.model != build.__name__:
+            raise ValueError(
+                f"weights={os.fspath(weights)!r} is a {card.model}, not a "
+                f"{build.__name__}. Build it with larq_nobn.models.{card.model}."
+            )
+        given = signature.bind_partial(*arguments, **options).arguments
+        for key, value in given.items():
+            trained = card.arguments.get(key, signature.parameters[key].default)
+            if key not in ("classes", "name") and _plain(value) != _plain(trained):
+                raise ValueError(
+                    f"{key}={value!r} does not fit weights={os.fspath(weights)!r}, "
+                    f"which has {key}={trained!r}. Leave it out."
+                )
+        network = build(**{**card.arguments, **given})
+        _fill(network, weights, new_head=network.output_shape[-1] != card.classes)
+        return network
+
+    optional = [
+        p.replace(default=None) if p.default is inspect.Parameter.empty else p
+        for p in signature.parameters.values()
+    ]
+    weights = inspect.Parameter("weights", inspect.Parameter.KEYWORD_ONLY, default=None)
+    builder.__signature__ = signature.replace(parameters=[*optional, weights])  # type: ignore[attr-defined]  # of functions it may be set
+    return builder
+
+
+def _fill(network: keras.Model, weights: str | os.PathLike, new_head: bool) -> None:
+    """Gives a network its trained weights; a head for other classes keeps its own."""
+    stored = _entries(weights)
+    for name, variable in weights_by_name(network).items():
+        if new_head and name.startswith("head/"):
+            continue
+        value = stored.get(name)
+        if name + BITS in stored:
+            value = unpacked(
+                stored[name + BITS], stored[name + MAGNITUDE], variable.shape
+            )
+        if value is None or value.shape != variable.shape:
+            raise _damaged(weights, f"it has no weight {name!r} of {variable.shape}")
+        variable.assign(value)
+
+
+def packed(signs: np.ndarray) -> np.ndarray:
+    """Packs a kernel of +1 and -1, (..., C), as bits, (ceil(N / 8), C)."""
+    return np.packbits(signs.reshape(-1, signs.shape[-1]) > 0, axis=0)
+
+
+def unpacked(
+    bits: np.ndarray, magnitude: np.ndarray, shape: Sequence[int]
+) -> np.ndarray:
+    """Returns the kernel of that shape with these signs, times `magnitude`, (C,)."""
+    count = int(np.prod(shape[:-1]))
+    signs = np.unpackbits(bits, axis=0, count=count).astype(np.float32) * 2 - 1
+    return (signs * magnitude).reshape(shape)
+
+
+def _card_of(weights: str | os.PathLike) -> PretrainedNetwork:
+    file = find_pretrained(weights)
+    if file is None:
+        known = ", ".join(row.name for row in pretrained()) or "none yet"
+        raise ValueError(
+            f"weights={os.fspath(weights)!r} is not a trained network. Give the path "
+            f"of a packed one (.npz), or one of: {known}."
+        )
+    return _read_card(file)
+
+
+def _read_card(file: Path) -> PretrainedNetwork:
+    try:
+        found = json.loads(str(_entries(file)[CARD]))
+        if found.pop("format") != FORMAT or found.pop("version") != VERSION:
+            raise ValueError("it is of another format, or a later version")
+        for key in ("input_shape", "class_names"):
+            found[key] = tuple(found[key])
+        card = PretrainedNetwork(**found, size_bytes=file.stat().st_size)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise _damaged(file, str(error)) from error
+    return card
+
+
+def _entries(weights: str | os.PathLike) -> Mapping[str, np.ndarray]:
+    file = find_pretrained(weights)
+    assert file is not None
+    try:
+        with zipfile.ZipFile(file) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > _MOST_BYTES:
+            raise ValueError(f"it claims to hold {size:,} bytes")
+        with np.load(file, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+        raise _damaged(file, str(error)) from error
+
+
+def _damaged(weights: str | os.PathLike, reason: str) -> ValueError:
+    return ValueError(
+        f"{os.fspath(weights)!r} is damaged or not a packed network: {reason}. Pack "
+        "it again, or restore it from a copy."
+    )
+
+
+def _plain(value: Any) -> Any:
+    return json.loads(json.dumps(value, default=str))

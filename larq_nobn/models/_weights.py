@@ -1,0 +1,38 @@
+"""The weights of a network under names that stay the same in every copy of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
+
+from .._keras import keras
+
+
+def weights_by_name(model: keras.Model) -> dict[str, Any]:
+    """Returns the weights of all layers under `layer/weight`.
+
+    Of binary kernels the latent weights. Layers of models inside the model have the
+    names of these in front.
+    """
+    found: dict[str, Any] = {}
+    for path, layer in _leaves(model, ""):
+        seen: Counter[str] = Counter()
+        for weight in layer.weights:
+            # Reopened files keep no more than the last part of a name.
+            last = weight.name.rsplit("/", 1)[-1].partition(":")[0]
+            seen[last] += 1
+            again = f"_{seen[last]}" if seen[last] > 1 else ""
+            latent = getattr(weight, "latent_variable", weight)
+            found[f"{path}/{last}{again}"] = latent
+    return found
+
+
+def _leaves(
+    model: keras.Model, prefix: str
+) -> Iterator[tuple[str, keras.layers.Layer]]:
+    for layer in model.layers:
+        if isinstance(layer, keras.Model):
+            yield from _leaves(layer, f"{prefix}{layer.name}/")
+        else:
+            yield f"{prefix}{layer.name}", layer

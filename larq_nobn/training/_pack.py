@@ -1,0 +1,202 @@
+"""A trained network of a run, packed into a small file that builders open."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .._files import replacing
+from .._keras import keras
+from ..graph import kernel_value
+from ..models import BUILDERS, ModelProfile, PretrainedNetwork, open_pretrained
+from ..models._pretrained import BITS, CARD, FORMAT, MAGNITUDE, VERSION, packed
+from ..models._weights import weights_by_name
+from .folder import Run, load_run
+
+# What the sums in a quantizer round away, and how often a closer value is tried.
+_EQUAL, _TRIES = 1e-5, 6
+_SMALLEST = np.finfo(np.float32).tiny
+
+
+def pack(
+    run: str | os.PathLike,
+    path: str | os.PathLike,
+    name: str | None = None,
+    log: str | None = None,
+) -> PretrainedNetwork:
+    """Packs the network of a finished run, one bit for each binary weight.
+
+    The file is what `weights=` of the builders in `larq_nobn.models` takes. The packed
+    network computes what the trained one does: its binary kernels have the same values,
+    its other weights the same bits. Its latent weights are those signs times the mean
+    magnitude that the latent weights of the filter had.
+
+    Arguments:
+        run: The folder of a finished run of one of the networks in `larq_nobn.models`.
+        path: The file, which ends in `.npz`.
+        name: What the network is called; None for the name of the file.
+        log: Where the log of the run is kept, for the record.
+
+    Returns:
+        Its row, as in `models.pretrained()`.
+
+    Raises:
+        FileNotFoundError: If there is no finished run.
+        ValueError: If the run trained a network that no builder makes, or `path` has
+            another ending.
+        OSError: If the file cannot be written.
+
+    Example:
+        ```python
+        nobn.training.pack("runs/digits", "digits.npz")
+        model = nobn.models.ReActNet18(weights="digits.npz")
+        ```
+    """
+    if Path(path).suffix != ".npz":
+        raise ValueError(f"{os.fspath(path)!r} does not end in .npz. Add the ending.")
+    found = load_run(run)
+    arguments = _arguments(found)
+    build = BUILDERS[found.record["settings"]["model"]]
+    card = _card(found, arguments, name or Path(path).stem, log)
+    stored: dict[str, np.ndarray] = {CARD: np.array(json.dumps(card))}
+    for key, value in _entries(found.model, build(**arguments)):
+        stored[key] = value
+    with replacing(path) as temporary:
+        np.savez_compressed(temporary, **stored)
+        _, row = open_pretrained(temporary)
+    return row
+
+
+def _arguments(run: Run) -> dict[str, Any]:
+    """The arguments with which a builder makes the network of a run."""
+    settings = run.record["settings"]
+    if settings["model"] not in BUILDERS or settings.get("kernel"):
+        what = settings["model"], settings.get("kernel")
+        raise ValueError(
+            f"{run.folder} trained model={what[0]!r} with kernel={what[1]!r}, which no "
+            "builder in larq_nobn.models makes. Pack a run of one of these networks, "
+            "trained with their own kernels."
+        )
+    chosen = {key: settings[key] for key in ("width", "blocks")}
+    return {
+        "input_shape": list(run.dataset.image_shape),
+        "classes": run.dataset.classes,
+        "normalization": settings["normalization"],
+        **{key: value for key, value in chosen.items() if value is not None},
+        **settings["network"],
+    }
+
+
+def _card(
+    run: Run, arguments: dict[str, Any], name: str, log: str | None
+) -> dict[str, Any]:
+    settings, info = run.record["settings"], run.dataset
+    profile = ModelProfile(run.model)
+    binary = profile.op_count("mac", 1)
+    preprocessing = None
+    if info.mean:
+        preprocessing = {
+            "mean": list(info.mean),
+            "std": list(info.std),
+            "size": list(info.image_shape[:2]),
+            "crop": info.crop,
+        }
+    return {
+        "format": FORMAT,
+        "version": VERSION,
+        "name": name,
+        "model": settings["model"],
+        "dataset": settings["dataset"],
+        "classes": info.classes,
+        "input_shape": list(info.image_shape),
+        "accuracy": run.record["metrics"]["val_accuracy"],
+        "recipe": settings["recipe"],
+        "epochs": settings["epochs"],
+        "seed": settings["seed"],
+        "binary_macs": int(binary),
+        "float_macs": int(profile.op_count("mac") - binary),
+        "log": log,
+        "class_names": list(info.class_names),
+        "preprocessing": preprocessing,
+        "arguments": arguments,
+        "settings": settings,
+    }
+
+
+def _entries(
+    trained: keras.Model, network: keras.Model
+) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields what the file holds of the weights of `trained`.
+
+    Arguments:
+        trained: The network of the run.
+        network: The same as a builder makes it, which is filled on the way.
+    """
+    given, places = weights_by_name(trained), weights_by_name(network)
+    if given.keys() != places.keys():
+        raise ValueError(
+            f"The weights of {trained.name} are not those of the builder: "
+            f"{', '.join(sorted(given.keys() ^ places.keys()))}. Pack a run of this "
+            "version."
+        )
+    for key, variable in given.items():
+        places[key].assign(variable.numpy())
+    kernels = {id(k.latent_variable): k for k in _quantized(network)}
+    bits = set()
+    for key, variable in places.items():
+        if id(variable) in kernels:
+            gain = places.get(f"{key.rpartition('/')[0]}/gain")
+            found = _signs(kernels[id(variable)], gain)
+            if found is not None:
+                yield key + BITS, packed(found[0])
+                yield key + MAGNITUDE, found[1]
+                bits.add(key)
+    # Last, since the kernels may have changed gains.
+    yield from ((key, v.numpy()) for key, v in places.items() if key not in bits)
+
+
+def _quantized(network: keras.Model) -> Iterator[Any]:
+    for layer in network.layers:
+        yield from (w for w in layer.weights if hasattr(w, "latent_variable"))
+
+
+def _signs(kernel: Any, gain: Any) -> tuple[np.ndarray, np.ndarray] | None:
+    """Signs and magnitudes that stand for a binary kernel; None if none do.
+
+    Where the new latent weights have another scale, the gain or the magnitudes make up
+    for it, up to rounding.
+    """
+    if getattr(kernel, "precision", None) != 1:
+        return None
+    value, latent = kernel_value(kernel), kernel.latent_variable.numpy()
+    axes = tuple(range(value.ndim - 1))
+    if (value == 0).any():
+        return None
+    magnitude = np.maximum(np.abs(latent).mean(axes), np.float32(1e-9))
+    signs = np.where(value > 0, np.float32(1), np.float32(-1))
+    negative = (kernel_value(kernel, signs * magnitude) * value).sum(axes) < 0
+    signs *= np.where(negative, np.float32(-1), np.float32(1))
+    start = magnitude if gain is None else gain.numpy()
+    best, error, tried = start, np.full(start.shape, np.inf), start
+    for _ in range(_TRIES):
+        if gain is not None:
+            gain.assign(tried)
+        again = kernel_value(kernel, signs * (tried if gain is None else magnitude))
+        found = np.abs(again - value).max(axes) / np.abs(value).max(axes)
+        best = np.where(found < error, tried, best)
+        error = np.fmin(found, error)
+        ratio = np.abs(value).max(axes) / np.maximum(np.abs(again).max(axes), _SMALLEST)
+        tried = (tried * ratio).astype(np.float32)
+    if not (error <= _EQUAL).all():
+        if gain is not None:
+            gain.assign(start)
+        return None
+    if gain is None:
+        return signs, best
+    gain.assign(best)
+    return signs, magnitude

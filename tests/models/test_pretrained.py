@@ -1,0 +1,192 @@
+"""Trained networks that come along, and packed ones of one's own."""
+
+import io
+import json
+import pickle
+import zipfile
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+from larq_nobn.graph import kernel_value
+from larq_nobn.models import BUILDERS, ReActNet18, ResNet20, open_pretrained, pretrained
+from larq_nobn.models._pretrained import (
+    BITS,
+    CARD,
+    packed,
+    unpacked,
+)
+
+DIGITS = "reactnet18-w32-digits"
+
+
+def test_rows_are_sorted_complete_and_small():
+    rows = pretrained()
+    names = [row.name for row in rows]
+    assert DIGITS in names and names == sorted(names)
+    for row in rows:
+        assert row.model in BUILDERS and row.recipe in nobn.training.RECIPES
+        assert 0.5 < row.accuracy < 1 and row.epochs > 0 and row.binary_macs > 0
+        assert row.classes == len(row.class_names) and len(row.input_shape) == 3
+        assert dict(row)["name"] == row["name"] == row.name
+    assert sum(row.size_bytes for row in rows) < 10_000_000
+
+
+@pytest.mark.parametrize("name", [row.name for row in pretrained()])
+def test_its_builder_opens_it_by_name(name):
+    model, row = open_pretrained(name)
+    assert model.input_shape[1:] == row.input_shape
+    assert model.output_shape == (None, row.classes)
+    named = BUILDERS[row.model](weights=name)
+    x = np.random.default_rng(0).normal(size=(2, *row.input_shape)).astype(np.float32)
+    np.testing.assert_array_equal(model(x), named(x))
+
+
+def test_it_has_the_accuracy_that_its_row_says():
+    model, row = open_pretrained(DIGITS)
+    correct = [
+        np.argmax(model(images, training=False), -1) == labels
+        for images, labels in nobn.data.load("digits", "test", batch_size=355)
+    ]
+    assert np.mean(np.concatenate(correct)) == pytest.approx(row.accuracy, abs=5e-4)
+
+
+def test_preprocessing_is_that_of_an_evaluation():
+    row = open_pretrained(DIGITS)[1]
+    prepare = nobn.deploy.Preprocessing(**row.preprocessing)
+    gray = np.linspace(0, 255, 64).astype(np.uint8).reshape(8, 8, 1)
+    (mean,), (std,) = prepare.mean, prepare.std
+    np.testing.assert_allclose(
+        prepare(gray)[0], (gray / 255 - mean) / std, rtol=1e-6, atol=1e-6
+    )
+
+
+@pytest.mark.convert
+def test_every_binary_layer_has_its_binary_kernel(tmp_path):
+    model = ReActNet18(weights=DIGITS)
+    report = nobn.convert(model, tmp_path / "model.tflite")
+    binary = [x for x in model.layers if getattr(x, "input_quantizer", None)]
+    assert report.lce_bconv2d == len(binary) > 7
+
+
+def test_training_goes_on_from_signs_with_latent_weights():
+    model = ReActNet18(weights=DIGITS)
+    kernel = model.get_layer("stage1_block1_conv").kernel
+    latent = kernel.latent_variable.numpy()
+    magnitude = np.abs(latent).max((0, 1, 2))
+    np.testing.assert_allclose(np.abs(latent), np.broadcast_to(magnitude, latent.shape))
+    before = kernel_value(kernel)
+    np.testing.assert_array_equal(np.sign(before), np.sign(latent))
+    images, labels = next(iter(nobn.data.load("digits", "train", batch_size=32)))
+    model.compile("adam", "mse", run_eagerly=True)
+    model.train_on_batch(images, np.eye(10)[labels])
+    assert np.any(kernel.latent_variable.numpy() != latent)
+
+
+def test_other_classes_have_a_new_head():
+    model, given = ReActNet18(weights=DIGITS, classes=4), ReActNet18(weights=DIGITS)
+    assert model.output_shape == (None, 4)
+    for layer in model.layers[:-1]:
+        for new, old in zip(
+            layer.get_weights(), given.get_layer(layer.name).get_weights(), strict=True
+        ):
+            np.testing.assert_array_equal(new, old)
+
+
+@pytest.mark.parametrize(
+    "build, message",
+    [
+        (lambda: ReActNet18(weights="reactnet50"), f"'reactnet50' .*{DIGITS}"),
+        (lambda: ReActNet18(weights=""), DIGITS),
+        (lambda: ReActNet18(weights=DIGITS, width=16), r"width=16 .*width=32"),
+        (
+            lambda: ReActNet18((32, 32, 3), weights=DIGITS),
+            r"\(32, 32, 3\).*\[8, 8, 1\]",
+        ),
+        (lambda: ReActNet18(weights=DIGITS, alpha=0.2), r"alpha=0.2 .*alpha=0.5"),
+        (lambda: ResNet20(weights=DIGITS), "is a ReActNet18, not a ResNet20"),
+    ],
+)
+def test_what_does_not_fit_is_refused(build, message):
+    with pytest.raises(ValueError, match=message):
+        build()
+
+
+def test_arguments_that_agree_are_allowed():
+    assert ReActNet18((8, 8, 1), 10, width=32, weights=DIGITS, name="mine").name == (
+        "mine"
+    )
+
+
+def test_bits_of_any_number_of_weights_come_back():
+    for shape in [(3, 3, 5, 7), (1, 1, 1, 2), (13, 4), (8, 1)]:
+        signs = np.random.default_rng(1).choice([-1.0, 1.0], shape)
+        magnitude = np.arange(1, shape[-1] + 1, dtype=np.float32)
+        found = unpacked(packed(signs), magnitude, shape)
+        np.testing.assert_array_equal(found, signs * magnitude)
+
+
+class _Code:
+    def __reduce__(self):
+        return (pytest.fail, ("code ran",))
+
+
+def _copy(source, target, change):
+    with zipfile.ZipFile(source) as given, zipfile.ZipFile(target, "w") as made:
+        for entry in given.infolist():
+            content = change(entry.filename, given.read(entry))
+            if content is not None:
+                made.writestr(entry.filename, content)
+
+
+def _card(text):
+    stream = io.BytesIO()
+    np.save(stream, np.array(text))
+    card = stream.getvalue()
+    return lambda name, content: card if name == f"{CARD}.npy" else content
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda name, content: content[:-4] if name.endswith(f"{BITS}.npy") else content,
+        lambda name, content: None if name == "head/kernel.npy" else content,
+        lambda name, content: None if name == f"{CARD}.npy" else content,
+        lambda name, content: (
+            b"\x93NUMPY\x01\x00" + pickle.dumps(_Code())
+            if name == "head/bias.npy"
+            else content
+        ),
+        _card("[]"),
+        _card("null"),
+        _card("{"),
+        _card(json.dumps({"format": "other", "version": 1})),
+    ],
+)
+def test_damaged_files_are_refused_in_one_sentence(tmp_path, change):
+    source, damaged = (
+        nobn.models._pretrained.find_pretrained(DIGITS),
+        tmp_path / "a.npz",
+    )
+    _copy(source, damaged, change)
+    with pytest.raises(ValueError, match="is damaged or not a packed network"):
+        ReActNet18(weights=damaged)
+
+
+def test_what_is_no_archive_is_refused(tmp_path):
+    (tmp_path / "a.npz").write_bytes(b"no archive")
+    with pytest.raises(ValueError, match="is damaged or not a packed network"):
+        ReActNet18(weights=tmp_path / "a.npz")
+
+
+def test_an_archive_that_claims_too_much_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(nobn.models._pretrained, "_MOST_BYTES", 1000)
+    with pytest.raises(ValueError, match="claims to hold"):
+        ReActNet18(weights=DIGITS)
+
+
+def test_larq_counts_the_operations_that_its_row_says():
+    model, row = open_pretrained(DIGITS)
+    profile = lq.models.ModelProfile(model)
+    assert profile.op_count("mac", 1) == row.binary_macs
