@@ -18,6 +18,7 @@ from ..._binary import (
 )
 from .._inference import PlainAffine
 from ._convolution import convolution
+from ._functions import takes_any_rank
 from ._geometry import geometry, padded_as
 from ._kernels import binary_kernel
 from ._layers import Channels
@@ -43,7 +44,9 @@ def binary_layer(call: Call) -> tuple[Callable[..., Any], Callable[[], None]] | 
     size, filters = place.channels // groups, len(kernel.scale) // groups
     bias = layer.bias.numpy() if layer.use_bias else 0.0
     bias = np.broadcast_to(bias, kernel.scale.shape)
-    activation = layer.activation if groups == 1 else _LINEAR
+    # Otherwise it comes last, on the shape that it was written for.
+    inside = groups == 1 and (not place.reshaped or takes_any_rank(layer.activation))
+    activation = layer.activation if inside else _LINEAR
     rows, fills = [], []
     for i, name in enumerate(names):
         channels = slice(i * size, (i + 1) * size)
@@ -59,13 +62,14 @@ def binary_layer(call: Call) -> tuple[Callable[..., Any], Callable[[], None]] | 
     run = _chain(rows[0])
     if groups > 1:
         run = _joined(rows, call.name)
-        if layer.activation is not _LINEAR:
-            last = _layers.Activation(layer.activation, name=f"{call.name}/activation")
-            run = _chain([run, last])
-    run = _chain([*_before(call, signs), run])
+    behind: list[Any] = []
     if place.reshaped:
         shape = call.first_output.shape[1:]
-        run = _chain([run, _layers.Reshape(shape, name=f"{call.name}/shape")])
+        behind.append(_layers.Reshape(shape, name=f"{call.name}/shape"))
+    if not inside and layer.activation is not _LINEAR:
+        last = _layers.Activation(layer.activation, name=f"{call.name}/activation")
+        behind.append(last)
+    run = _chain([*_before(call, signs), run, *behind])
 
     def fill() -> None:
         for each in fills:

@@ -15,13 +15,13 @@ from ....graph import Call, calls, rebuild, sign_of
 from ....graph._replace import inputs_like, model_like, run_call
 from .._inference import PlainAffine, PlainRPReLU
 from .._quantizers import SIGNS
+from ._functions import takes_any_rank
 
 _layers = keras.layers
 # They do the same to each channel, wherever on a map of whatever rank.
 _ANY_RANK = (
     PlainAffine,
     PlainRPReLU,
-    _layers.Activation,
     _layers.ReLU,
     _layers.LeakyReLU,
     _layers.Add,
@@ -108,7 +108,10 @@ def _undoes(call: Call, lifted: Any) -> bool:
 
 
 def _passes(call: Call, lifted: list[Any]) -> bool:
-    known = type(call.layer) in _ANY_RANK or type(sign_of(call.layer)) in SIGNS
+    layer = call.layer
+    known = type(layer) in _ANY_RANK or type(sign_of(layer)) in SIGNS
+    if type(layer) is _layers.Activation:
+        known = known or takes_any_rank(layer.activation)
     if not known or not lifted or any(x is None for x in lifted):
         return False
     return all(x.shape[1:] == lifted[0].shape[1:] for x in lifted)
