@@ -33,6 +33,7 @@ from ._kinds import (
 )
 from ._rebuild import float32_config, rebuild
 from ._replace import replace_layers
+from ._training import check_inference
 
 __all__ = [
     "DEPTHWISE",
@@ -48,6 +49,7 @@ __all__ = [
     "Passage",
     "as_own_input",
     "calls",
+    "check_inference",
     "constants_of",
     "flat",
     "flat_copy",

@@ -13,6 +13,7 @@ from ._calls import Call, calls
 from ._errors import ModelError
 from ._rebuild import rebuild
 from ._replace import inputs_like, model_like, run_call
+from ._training import training_argument
 
 _NORMS = (keras.layers.BatchNormalization, BatchKalmanNormalization)
 # What runs the layer graph and nothing else: of Sequential, and of functional models.
@@ -83,15 +84,18 @@ class _Copier:
         }
         for call in calls(model):
             if isinstance(call.layer, keras.Model):
-                args, kwargs = call.arguments(tensors)
+                args, _ = call.arguments(tensors)
                 given = call.layer._flatten_to_reference_inputs(args[0])
                 pairs = zip(call.layer.inputs, given, strict=True)
                 inner = [as_own_input(own, each) for own, each in pairs]
-                fixed = kwargs.get("training")
+                fixed = training_argument(call)
                 mode = modes if fixed is None else {"training": fixed}
                 found = self.run(call.layer, inner, mode)
             else:
-                takes = modes if call.layer._expects_training_arg else {}
+                free = call.layer._expects_training_arg and (
+                    training_argument(call) is None
+                )
+                takes = modes if free else {}
                 given = _with_real_inputs(call, tensors)
                 found = run_call(call, self._copy(model, call), given, **takes)
             ids = call.node.flat_output_ids

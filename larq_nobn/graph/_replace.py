@@ -10,6 +10,7 @@ import tensorflow as tf
 from .._keras import keras
 from ..layers import BatchKalmanNormalization
 from ._calls import Call, calls, inputs_of
+from ._training import training_position
 
 # A layer, or layers in a row as a function; None lets the input through.
 Layers = Callable[..., Any] | None
@@ -74,4 +75,6 @@ def run_call(
         # A fixed `training` is for the class that it was given to.
         kwargs.pop("training", None)
         args = args[:1]
+    if "training" in arguments and (place := training_position(call)) is not None:
+        args = args[:place]  # a None that was given by position
     return layer(*args, **{**kwargs, **arguments})

@@ -58,11 +58,6 @@ def _faults(graph: Graph, call: Call) -> Iterator[str]:
             "supported, that of channels. Build the model with axis=-1 and "
             "data_format='channels_last'"
         )
-    if _trains(call):
-        yield (
-            f"{label} is called with training=True, so that its output depends on the "
-            "batch at inference too. Call it without that argument"
-        )
     _, *state = tf.nest.flatten(call.outputs)
     if any(graph.is_output(moment) or graph.consumers(moment) for moment in state):
         yield (
@@ -78,10 +73,3 @@ def _is_channels_last(call: Call) -> bool:
     rank = tf.nest.flatten(call.inputs)[0].shape.rank
     ghost = layer.virtual_batch_size is not None  # counts an axis more
     return list(layer.axis) == [rank if ghost else rank - 1]
-
-
-def _trains(call: Call) -> bool:
-    given = call.node.call_kwargs.get("training", None)
-    if len(call.node.call_args) > 1:
-        given = call.node.call_args[1]
-    return given is not None and not tf.is_tensor(given) and bool(given)

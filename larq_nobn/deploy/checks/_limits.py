@@ -6,7 +6,13 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
-from ...graph import Call, calls, is_binary_convolution
+from ...graph import (
+    Call,
+    ModelError,
+    calls,
+    check_inference,
+    is_binary_convolution,
+)
 from .._binary import binary_parts
 from .._errors import ConversionError
 from ._near_misses import check_inside, why_none_is_binary
@@ -25,9 +31,14 @@ def check_limits(
 
     Raises:
         ConversionError: If there is none, or one that LCE would compute wrongly or in
-            float; it names all such layers and the remedies.
+            float, or a layer is called with `training=True`; it names all such layers
+            and the remedies.
         UnreadableError: If a layer holds a binary one.
     """
+    try:
+        check_inference(model)
+    except ModelError as error:
+        raise ConversionError(str(error)) from error
     found: list[str] = []
     for call in calls(model):
         check_weights(call.layer, call.label)

@@ -10,7 +10,14 @@ import tensorflow as tf
 
 from ..._batches import model_batches
 from ..._keras import keras
-from ...graph import Call, ModelError, calls, flat_copy, replace_layers
+from ...graph import (
+    Call,
+    ModelError,
+    calls,
+    check_inference,
+    flat_copy,
+    replace_layers,
+)
 from ...layers import FakeQuantization
 from .._errors import ConversionError
 from ._places import Places
@@ -59,7 +66,9 @@ def fake_quantize(model: keras.Model, data: Any) -> keras.Model:
     """
     try:
         with lq.context.quantized_scope(False):
-            copy = split_shifts(flat_copy(_with_input_ranges(model)))
+            copy = flat_copy(_with_input_ranges(model))
+            check_inference(copy)
+            copy = split_shifts(copy)
         _check_functions(copy)
         if len(_ranges(copy)) > len(copy.inputs):
             raise ConversionError(

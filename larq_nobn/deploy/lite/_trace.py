@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -30,6 +31,8 @@ _NOTHING = ("Identity", "IdentityN", "StopGradient")
 _PADS = ("Pad", "PadV2", "SpaceToBatchND")
 _RESHAPES = ("Reshape", "ExpandDims", "Squeeze", "Transpose")
 _ADDS = ("AddV2", "Add")
+_RANDOM = re.compile("Random|Rng|Multinomial|TruncatedNormal|StatefulUniform")
+_ASSIGNS = re.compile("Assign.*VariableOp|Resource(Scatter|Apply).*")
 _COMPARES = ("GreaterEqual", "Greater", "Less", "LessEqual")
 
 
@@ -80,10 +83,13 @@ class Trace:
             try:
                 with unfused():
                     concrete = traced.get_concrete_function(*ports.inputs)
+                _check_inference(concrete.graph.as_graph_def(), model)
                 frozen = convert_variables_to_constants_v2(
                     concrete, lower_control_flow=False
                 )
                 self._baked = bake(frozen, model)
+            except ConversionError:
+                raise
             except Exception as error:  # whatever a user's layer raises when called
                 raise ConversionError(
                     f"Model {model.name!r} cannot be traced: {cause(error, chatter())}."
@@ -141,6 +147,26 @@ class Trace:
             layer = op.name.split("/")[1]
             signs = any(_sign(source)) and not _is_bare(source)
             yield TracedKernel(op, layer, _value(kernel), signs, pad)
+
+
+def _check_inference(graph: Any, model: keras.Model) -> None:
+    """Rejects what a layer does in training only, unless it is called for that."""
+    names = {layer.name for layer in model._flatten_layers(include_self=False)}
+    functions = (node for f in graph.library.function for node in f.node_def)
+    for node in (*graph.node, *functions):
+        if _RANDOM.search(node.op):
+            effect = "draws random numbers"
+        elif _ASSIGNS.fullmatch(node.op):
+            effect = "changes its variables"
+        else:
+            continue
+        parts = node.name.split("/")
+        layer = next((part for part in parts[::-1] if part in names), parts[0])
+        raise ConversionError(
+            f"Model {model.name!r} {effect} at inference, which a file cannot "
+            f"(operation {node.op!r} of layer {layer!r}). Call its layers without "
+            "training=True."
+        )
 
 
 def _sign(op: Any) -> list[TracedSign]:

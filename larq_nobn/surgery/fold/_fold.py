@@ -6,7 +6,7 @@ from typing import Any
 
 from ..._checks import check_flag
 from ..._keras import keras
-from ...graph import Graph, flat
+from ...graph import Graph, check_inference, flat
 from ...layers import IndependentComponent
 from .._batch_norm import check_batch_norms
 from .._report import Change, SurgeryReport
@@ -77,6 +77,7 @@ def fold_batch_norm(model: keras.Model, return_report: bool = False) -> Any:
     """
     check_flag("return_report", return_report)
     given = flat(model)
+    check_inference(given)
     graph = Graph(given)
     check_batch_norms(graph)
     plan = Plan(graph)

@@ -6,7 +6,14 @@ import larq as lq
 
 from ..._checks import check_choice, check_flag, check_number
 from ..._keras import keras
-from ...graph import Graph, flat, flat_copy, is_batch_norm, replace_layers
+from ...graph import (
+    Graph,
+    check_inference,
+    flat,
+    flat_copy,
+    is_batch_norm,
+    replace_layers,
+)
 from ...models._variance import VARIANCE_RULES
 from .._batch_norm import check_batch_norms
 from .._report import SurgeryReport
@@ -107,6 +114,7 @@ def remove_batch_norm(
     ):
         check_flag(name, value)
     given = flat(model)
+    check_inference(given)
     graph = Graph(given)
     check_batch_norms(graph)
     if not any(is_batch_norm(call.layer) for call in graph.calls):

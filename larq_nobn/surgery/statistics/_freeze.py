@@ -14,6 +14,7 @@ from ...graph import (
     Call,
     ModelError,
     calls,
+    check_inference,
     flat,
     layers_inside,
     rebuild,
@@ -90,6 +91,7 @@ def freeze_statistics(
     check_integer("batch_size", batch_size, 1, "Use 128.")
     check_flag("return_report", return_report)
     given = flat(model)
+    check_inference(given)
     rows = _rows(given)
     frozen = _with_rows(given, rows)
     names = {row.layers[0]: name for name, row in rows.items()}

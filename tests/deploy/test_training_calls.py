@@ -1,0 +1,133 @@
+"""Training behaviour asked for at inference is rejected, wherever and however."""
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn import layers as own
+from deploy.nets import binary_conv, images
+from larq_nobn._keras import keras
+from larq_nobn.deploy import ConversionError, fake_quantize, prepared
+from larq_nobn.graph import ModelError, check_inference, flat_copy
+from numpy.testing import assert_array_equal
+
+layers = keras.layers
+LAYERS = [
+    lambda: layers.Dropout(0.5),
+    lambda: layers.SpatialDropout2D(0.5),
+    lambda: layers.AlphaDropout(0.5),
+    lambda: layers.GaussianDropout(0.5),
+    lambda: layers.GaussianNoise(0.5),
+    lambda: layers.RandomFlip(),
+    own.SignFlipDropout,
+    layers.BatchNormalization,
+    own.BatchKalmanNormalization,
+    lambda: own.BatchNormalizationPreconditioning(layers.Conv2D(3, 1)),
+    lambda: keras.Sequential([layers.Dropout(0.5)]),
+    lambda: keras.Sequential([keras.Sequential([layers.BatchNormalization()])]),
+]
+CALLS = {
+    "name": lambda layer, x: layer(x, training=True),
+    "position": lambda layer, x: layer(x, True),
+    "number": lambda layer, x: layer(x, training=1),
+}
+USERS = {
+    "convert": lambda model, path: nobn.convert(model, path, verify=False),
+    "prepared": lambda model, path: prepared(model),
+    "fold": lambda model, path: nobn.fold_batch_norm(model),
+    "remove": lambda model, path: nobn.remove_batch_norm(model),
+    "fake_quantize": lambda model, path: fake_quantize(model, images()),
+    "freeze": lambda model, path: nobn.freeze_statistics(model, images()),
+}
+
+
+def network(layer, call):
+    inputs = keras.Input((8, 8, 3))
+    x = call(layer, inputs)
+    x = binary_conv(8)(layers.Conv2D(8, 1)(x[0] if isinstance(x, tuple) else x))
+    return keras.Model(inputs, layers.GlobalAveragePooling2D()(x))
+
+
+@pytest.mark.parametrize("call", CALLS.values(), ids=CALLS)
+@pytest.mark.parametrize("make", LAYERS)
+def test_every_kind_of_call_is_seen(make, call):
+    layer = make()
+    with pytest.raises(ModelError, match="called with training=True, so that it"):
+        check_inference(network(layer, call))
+
+
+@pytest.mark.parametrize("use", USERS.values(), ids=USERS)
+@pytest.mark.parametrize("call", list(CALLS.values())[:2], ids=list(CALLS)[:2])
+@pytest.mark.parametrize("make", [LAYERS[0], LAYERS[7], LAYERS[11]])
+def test_every_function_of_inference_rejects_them(make, call, use, tmp_path):
+    with pytest.raises(ValueError, match="is called with training=True, so that"):
+        use(network(make(), call), tmp_path / "model.tflite")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("make", LAYERS[:7])
+def test_statistics_are_not_taken_of_random_numbers(make):
+    model = network(layers.BatchNormalization(), lambda layer, x: layer(x))
+    inputs = keras.Input((8, 8, 3))
+    model = keras.Model(inputs, model(make()(inputs, True)))
+    with pytest.raises(ModelError, match="is called with training=True, so that"):
+        nobn.reestimate_batch_norm(model, images())
+
+
+@pytest.mark.parametrize("given", [False, None, 0])
+def test_other_arguments_are_none_of_it(given):
+    for make in LAYERS:
+        check_inference(network(make(), lambda layer, x: layer(x, training=given)))
+
+
+def test_the_innermost_argument_counts():
+    inputs = keras.Input((4,))
+    norm = layers.BatchNormalization()
+    inner = keras.Model(inputs, layers.Dropout(0.5)(norm(inputs, False), None))
+    fixed = keras.Model(inputs, norm(inputs, False))
+    outer = keras.Input((4,))
+    check_inference(keras.Model(outer, fixed(outer, training=True)))
+    with pytest.raises(ModelError, match="'dropout.*' .Dropout. is called"):
+        check_inference(keras.Model(outer, inner(outer, training=True)))
+
+
+def test_a_copy_without_models_inside_keeps_all_arguments():
+    inputs, outer = keras.Input((4,)), keras.Input((4,))
+    fixed = keras.Model(inputs, layers.BatchNormalization()(inputs, False))
+    free = keras.Model(inputs, layers.BatchNormalization()(inputs, None))
+    model = keras.Model(
+        outer,
+        [fixed(outer, training=True), free(outer, True), free(outer, training=False)],
+    )
+    x = np.random.default_rng(0).normal(3, 2, (16, 4)).astype("float32")
+    copy = flat_copy(model)  # before the moving averages change
+    for wanted, found in zip(model(x), copy(x), strict=True):
+        assert_array_equal(found, wanted)
+
+
+class Subclassed(keras.Model):
+    def __init__(self, layer, **kwargs):
+        super().__init__(**kwargs)
+        self.inner, self.last = layer, binary_conv(8)
+
+    def call(self, inputs):
+        return self.last(self.inner(inputs, training=True))
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize(
+    "layer, effect",
+    [
+        (layers.Dropout(0.5, name="inner"), "draws random numbers"),
+        (layers.GaussianNoise(0.5, name="inner"), "draws random numbers"),
+        (layers.BatchNormalization(name="inner"), "changes its variables"),
+        (layers.BatchNormalization(name="inner", fused=False), "changes its variables"),
+    ],
+    ids=["dropout", "noise", "fused", "norm"],
+)
+def test_traced_models_are_asked_too(layer, effect, tmp_path):
+    model = Subclassed(layer)
+    model(tf.zeros((1, 8, 8, 3)))
+    with pytest.raises(ConversionError, match=f"{effect} at inference.*'inner'"):
+        nobn.convert(model, tmp_path / "model.tflite", verify=False)
+    assert not list(tmp_path.iterdir())
