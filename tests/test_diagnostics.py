@@ -244,6 +244,39 @@ def test_mixed_precision():
     assert_found(found, by_hand(features_of(model), kernel, LABELS), rtol=1e-3)
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float32"])
+@pytest.mark.parametrize("name", ["ste_sign", "scaled_std_sign", "recu", "reste", None])
+def test_the_kernel_of_a_head_is_that_of_its_forward_pass(name, policy):
+    with dtype_policy(policy):
+        head = lq.layers.QuantDense(
+            3, name="head", kernel_quantizer=name, use_bias=False
+        )
+        model = functional(head)
+    offsets = np.sign(np.sin(1 + np.arange(15.0))).reshape(5, 3)
+    getattr(head.kernel, "latent_variable", head.kernel).assign(1 + 1e-5 * offsets)
+    for weight in getattr(head.kernel_quantizer, "trainable_weights", []):
+        weight.assign(np.linspace(0.3, 0.7, 3))
+    units = tf.constant(np.eye(5), head.compute_dtype)  # each shows a row of the kernel
+    kernel = head(units).numpy().astype(np.float64)
+    found = nobn.class_center_alignment(model, (IMAGES, LABELS))
+    assert_allclose(found.weight_norm, np.linalg.norm(kernel, axis=0), rtol=1e-6)
+    total = np.linalg.norm(kernel.sum(1))
+    assert_allclose(found.weight_sum_norm, total, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("quantizer", [lq.quantizers.SteSign, nobn.quantizers.RSign])
+def test_metrics_of_a_head_are_those_of_its_forward_pass(quantizer):
+    inputs = keras.Input((5,), batch_size=10)
+    sign = quantizer(metrics=["flip_ratio"])
+    head = lq.layers.QuantDense(3, name="head", input_quantizer=sign)
+    model = keras.Model(inputs, head(inputs))
+    images = tf.data.Dataset.from_tensor_slices((IMAGES[:, 0, :, 0], LABELS)).map(
+        lambda x, y: (tf.pad(x, [[0, 1]]), y)
+    )
+    nobn.class_center_alignment(model, images.batch(10))
+    assert float(sign.flip_ratio.count) == 3  # batches
+
+
 def test_the_model_is_left_as_it_was():
     model = sequential()
     model.compile("sgd", "sparse_categorical_crossentropy", metrics=["accuracy"])

@@ -9,6 +9,7 @@ import larq as lq
 import tensorflow as tf
 
 from .._keras import keras
+from .._larq import kernel_in_layer
 from .._math import at_least_float32
 from ..quantizers import ReCU
 from ..quantizers._filters import filters
@@ -22,10 +23,12 @@ class QuantizedKernel:
     values come from a copy, which takes over the weights at every look.
 
     Arguments:
+        layer: The layer, in whose precision the values are.
         variable: Larq's quantized variable.
     """
 
-    def __init__(self, variable: Any) -> None:
+    def __init__(self, layer: keras.layers.Layer, variable: Any) -> None:
+        self._layer, self._variable = layer, variable
         self.latent = variable.latent_variable
         self.quantizer = variable.quantizer
         self.size = variable.shape.num_elements()
@@ -33,7 +36,7 @@ class QuantizedKernel:
         if isinstance(self.quantizer, keras.layers.Layer):
             config = self.quantizer.get_config()
             self._copy = type(self.quantizer).from_config(config)
-            self._copy(self._latent_value())  # makes its weights
+            self._value()  # makes its weights
             pairs = zip(self._copy.weights, self.quantizer.weights, strict=True)
             self._pairs = list(pairs)
 
@@ -41,12 +44,10 @@ class QuantizedKernel:
         """What the forward pass multiplies with."""
         for mine, given in self._pairs:
             mine.assign(given)
-        return self._copy(self._latent_value())
+        return self._value()
 
-    def _latent_value(self) -> tf.Tensor:
-        # In mixed precision the quantizer meets a rounded kernel, as it does here.
-        latent = tf.convert_to_tensor(self.latent)
-        return tf.cast(latent, getattr(self.quantizer, "compute_dtype", latent.dtype))
+    def _value(self) -> tf.Tensor:
+        return kernel_in_layer(self._layer, self._variable, self._copy)
 
     @property
     def latent_free(self) -> bool:

@@ -104,6 +104,19 @@ def owners(model: keras.Model, variables: Sequence[Any]) -> list[str]:
     return [found.get(id(v), v.name.partition(":")[0]) for v in variables]
 
 
+def layers_with(
+    model: keras.Model, variables: Sequence[Any]
+) -> list[keras.layers.Layer]:
+    """The innermost layer that each variable belongs to, in a wrapper too."""
+    found = {
+        id(own): each
+        for each in (model, *model.submodules)
+        if isinstance(each, keras.layers.Layer)
+        for own in (*each._trainable_weights, *each._non_trainable_weights)
+    }
+    return [found[id(variable)] for variable in variables]
+
+
 def shares(
     name: str, layers: Sequence[str], parts: ArrayLike, wholes: ArrayLike
 ) -> dict[str, float]:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from .._checks import check_number
 from .._keras import keras
 from ._kernels import QuantizedKernel
-from ._monitor import EpochMonitor, named_layers, owners, shares
+from ._monitor import EpochMonitor, layers_with, named_layers, owners, shares
 
 
 def binary_weights(model: keras.Model) -> list[Any]:
@@ -112,7 +112,8 @@ class BinaryWeightMonitor(EpochMonitor):
             )
         known = [id(kernel.latent) for kernel in self._kernels]
         if known != [id(variable.latent_variable) for variable in variables]:
-            self._kernels = [QuantizedKernel(variable) for variable in variables]
+            layers = layers_with(self.model, variables)
+            self._kernels = [*map(QuantizedKernel, layers, variables)]
             self._axes = _filter_axes(self.model, variables)
             self._look = None
         blank = [tf.zeros(variable.shape, tf.bool) for variable in variables]

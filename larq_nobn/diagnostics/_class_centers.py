@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from .._batches import batches
 from .._keras import keras
+from .._larq import kernel_in_layer, unmeasured
 from ..callbacks._kernels import QuantizedKernel
 from ..callbacks._monitor import named_layers
 from ..layers import SymmetricHead
@@ -129,10 +130,10 @@ def _last_dense(model: keras.Model) -> tuple[str, keras.layers.Layer]:
 def _kernel(head: keras.layers.Layer) -> np.ndarray:
     """The kernel as the forward pass sees it."""
     if isinstance(head, SymmetricHead):
-        return head.class_vectors().numpy()
+        return tf.cast(head.class_vectors(), head.compute_dtype).numpy()
     if getattr(head, "kernel_quantizer", None) is None:
-        return head.kernel.numpy()
-    return QuantizedKernel(head.kernel).value().numpy()
+        return kernel_in_layer(head, head.kernel).numpy()
+    return QuantizedKernel(head, head.kernel).value().numpy()
 
 
 def _pairs(data: Any) -> Iterator[tuple[Any, np.ndarray]]:
@@ -175,7 +176,8 @@ def _listening(head: keras.layers.Layer) -> Iterator[list[tf.Tensor]]:
 
     def call(inputs: tf.Tensor) -> tf.Tensor:
         quantizer = getattr(head, "input_quantizer", None)
-        heard.append(inputs if quantizer is None else quantizer(inputs))
+        with unmeasured(quantizer):
+            heard.append(inputs if quantizer is None else quantizer(inputs))
         return given(inputs)
 
     head.call = call

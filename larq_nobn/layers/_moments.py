@@ -9,6 +9,7 @@ import larq as lq
 import tensorflow as tf
 
 from .._keras import keras
+from .._larq import kernel_in_layer, unmeasured
 from .._math import at_least_float32
 from ._kalman import BatchKalmanNormalization
 from ._proxy_moments import exact_moments
@@ -91,7 +92,7 @@ def output_moments(
         mean, variance = sign_moments(mean, deviation_of(variance))
     elif activation == "relu":
         mean, variance = exact_moments(0.0, mean, deviation_of(variance))
-    with lq.context.quantized_scope(True):
-        kernel = weight(tf.convert_to_tensor(layer.kernel))
+    with unmeasured(getattr(layer, "kernel_quantizer", None)):
+        kernel = weight(kernel_in_layer(layer, layer.kernel))
     mean, variance = linear_moments(kernel, mean, variance)
     return (mean + weight(layer.bias) if layer.use_bias else mean), variance

@@ -20,6 +20,8 @@ _OTHER_KERNELS = (
 class KernelQuantizer(MeasuredQuantizer):
     """Abstract base: a kernel quantizer that owns weights, those of a single layer."""
 
+    # In a layer of mixed precision too, which hands others a kernel of 16 bits.
+    reads_stored_kernel = True
     by_filter = False  # whether it treats the last axis of a kernel as output channels
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:

@@ -23,6 +23,8 @@ class MeasuredQuantizer(Quantizer):
     fixed, since those of one step are compared with those of the step before.
     """
 
+    flip_ratio: FlipRatio | None = None
+
     def __init__(self, metrics: Sequence[str] | None = None, **kwargs: Any):
         # What is quantized arrives in the layer's compute dtype and leaves in it; in
         # between everything is float32, so Keras must not cast.
@@ -31,7 +33,6 @@ class MeasuredQuantizer(Quantizer):
             check_choice("a metric", name, ("flip_ratio",))
         self.given_metrics = None if metrics is None else list(metrics)
         self._in_scope = set(get_training_metrics())
-        self.flip_ratio: FlipRatio | None = None
 
     def build(self, input_shape: tf.TensorShape) -> None:
         shape = tf.TensorShape(input_shape)

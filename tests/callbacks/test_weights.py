@@ -168,16 +168,74 @@ def test_signs_are_those_of_the_quantized_kernel():
     assert epoch(monitor)["flip_ratio"] == 0.5
 
 
-def test_mixed_precision_rounds_as_the_training_step_does():
-    tiny = tf.fill((6, 5), -1e-9)  # zero in float16, whose sign is +1
+def signs_in_the_layer(layer: keras.layers.Layer) -> np.ndarray:
+    """Of each kernel weight, by what the layer gives for the unit vectors."""
+    inputs = np.eye(layer.kernel.shape[0])
+    return layer(tf.constant(inputs, layer.compute_dtype)).numpy() > 0
+
+
+# Weights of one rounding in 16 bits each, with signs on both sides in 32.
+NEAR_ONE = 1 + 1e-5 * np.sign(np.sin(1 + np.arange(30.0))).reshape(6, 5)
+TINY = 1e-9 * np.sign(np.sin(1 + np.arange(30.0))).reshape(6, 5)
+
+
+def of_one_bit(x):
+    return lq.math.sign(x)
+
+
+of_one_bit.precision = 1
+QUANTIZERS = {
+    "ste_sign": lambda: "ste_sign",
+    "function": lambda: of_one_bit,
+    "reste": nobn.quantizers.ReSTE,
+    "magnitude_aware": lq.quantizers.MagnitudeAwareSign,
+    "recu": nobn.quantizers.ReCU,
+    "scaled_std_sign": nobn.quantizers.ScaledStdSign,
+    "bernoulli_sign": nobn.quantizers.BernoulliSign,
+    "regularized": lambda: nobn.quantizers.BinaryRegularized("ste_sign"),
+    "regularized_recu": lambda: nobn.quantizers.BinaryRegularized(
+        nobn.quantizers.ReCU()
+    ),
+}
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float32"])
+@pytest.mark.parametrize("name", QUANTIZERS)
+def test_kernels_are_those_of_the_training_step(name, policy):
+    with dtype_policy(policy):
+        model = one_layer(dense(QUANTIZERS[name](), 10))
+    layer = model.get_layer("binary")
+    assert layer.compute_dtype == policy.removeprefix("mixed_")
+    kernel = np.concatenate([NEAR_ONE, TINY], 1)
+    layer.kernel.latent_variable.assign(kernel)
+    monitor, before = started(model), signs_in_the_layer(layer)
+    # What is above the mean of its filter is below it afterwards.
+    layer.kernel.latent_variable.assign(2 * kernel.mean(0) - kernel)
+    expected = np.mean(signs_in_the_layer(layer) != before)
+    assert epoch(monitor)["flip_ratio"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("half", ["mixed_float16", "mixed_bfloat16"])
+def test_a_standardized_kernel_that_is_turned_over_has_flipped(half):
+    with dtype_policy(half):
+        model = one_layer(dense(nobn.quantizers.ScaledStdSign(), 2))
+    kernel = model.get_layer("binary").kernel.latent_variable
+    offsets = np.array([[-1.0, 1.0]] * 3 + [[1.0, -1.0]] * 3)
+    kernel.assign(1 + 1e-5 * offsets)  # all of them 1 in 16 bits
+    monitor = started(model)
+    kernel.assign(1 - 1e-5 * offsets)
+    assert epoch(monitor)["flip_ratio"] == 1
+
+
+def test_a_layer_in_a_wrapper_has_its_own_precision():
     with dtype_policy("mixed_float16"):
-        half = one_layer(dense("ste_sign"))
-    for model, expected in ((half, 0), (one_layer(dense("ste_sign")), 1)):
-        kernel = model.get_layer("binary").kernel
-        kernel.assign(tf.ones((6, 5)))
-        monitor = started(model)
-        kernel.assign(tiny)
-        assert epoch(monitor)["flip_ratio"] == expected
+        layer = lq.layers.QuantDense(5, kernel_quantizer="ste_sign")
+        outer = nobn.layers.BatchNormalizationPreconditioning(layer)
+    monitored = one_layer(outer)
+    layer.kernel.latent_variable.assign(tf.ones((6, 5)))
+    monitor = started(monitored)
+    layer.kernel.latent_variable.assign(tf.fill((6, 5), -1e-9))  # 0 in float16
+    assert epoch(monitor)["flip_ratio"] == 0
 
 
 @pytest.mark.parametrize("regularized", [False, True])

@@ -394,3 +394,46 @@ def test_refuses_a_first_call_on_arrays():
 
     with pytest.raises(ValueError, match="Layer 'm' was called on arrays first"):
         MomentPropagation(name="m")([tf.zeros((1, 4)), tf.zeros(4), tf.ones(4)])
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float32"])
+@pytest.mark.parametrize("name", ["scaled_std_sign", "recu", "reste", None])
+def test_the_kernel_is_that_of_the_forward_pass(name, policy):
+    with dtype_policy(policy):
+        features = keras.Input((4,))
+        layer = lq.layers.QuantDense(5, kernel_quantizer=name, use_bias=False)
+        x, state = BatchKalmanNormalization()(features)
+        layer(x)
+        model = keras.Model(features, [*state, *propagate_moments(layer, state)])
+    offsets = np.sign(np.sin(1 + np.arange(20.0))).reshape(4, 5)
+    getattr(layer.kernel, "latent_variable", layer.kernel).assign(1 + 1e-5 * offsets)
+    for weight in getattr(layer.kernel_quantizer, "trainable_weights", []):
+        weight.assign(np.linspace(0.3, 0.7, 5))
+    rows = tf.constant(np.eye(4), layer.compute_dtype)  # each shows one of the kernel
+    kernel = layer(rows).numpy().astype(np.float64)
+    images = np.random.default_rng(1).normal(size=(8, 4))
+    mean, variance, *found = (np.float64(each) for each in model(images))
+    for ours, expected in zip(
+        found, (mean @ kernel, variance @ kernel**2), strict=True
+    ):
+        assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["ste_sign", "scaled_std_sign"])
+def test_metrics_of_a_kernel_are_those_without_moments(name):
+    found = []
+    for carried in (True, False):
+        features = keras.Input((4,))
+        with lq.context.metrics_scope(["flip_ratio"]):
+            layer = lq.layers.QuantDense(5, kernel_quantizer=name)
+        x, state = BatchKalmanNormalization()(features)
+        x = layer(x)
+        moments = propagate_moments(layer, state) if carried else []
+        model = keras.Model(features, [x, *moments])
+        for sign in (1, 1, -1, 1):
+            kernel = np.sign(np.sin(1 + np.arange(20.0))).reshape(4, 5)
+            layer.kernel.latent_variable.assign(sign * kernel)
+            model(np.ones((2, 4), np.float32))
+        found.append(float(layer.kernel_quantizer.flip_ratio.result()))
+    # Of three steps after the first, the kernel is turned over in two.
+    assert_allclose(found, 2 / 3, rtol=1e-6)
