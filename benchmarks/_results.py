@@ -6,7 +6,6 @@ import json
 import os
 import platform
 import shlex
-import shutil
 import statistics
 import sys
 from importlib.metadata import version
@@ -50,15 +49,6 @@ def write_text(text, path):
     scratch.replace(path)
 
 
-def keep_run(run, place):
-    """Copies the log of a run, which is small, out of its folder."""
-    place.mkdir(parents=True, exist_ok=True)
-    for name in ("history.csv", "run.json"):
-        shutil.copyfile(run / name, place / name)
-
-
-def write_log(place, *said, tables):
-    """Prints and writes log.txt: the command, what it is about, where, and tables."""
-    text = "\n".join([*said, "", tables])
-    write_text(text + "\n", place / "log.txt")
-    print(text)
+def say(*said, tables):
+    """Prints the command, what it is about, where, and tables."""
+    print(*said, "", tables, sep="\n")

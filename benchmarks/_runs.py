@@ -1,71 +1,145 @@
-"""Training runs that are not repeated where their log is kept."""
+"""Training runs that are not repeated where their log is kept.
+
+The log of an experiment is two files: `runs.json`, with what all runs share and what
+each has of its own, and `curves.csv`, with a row for each epoch of each run.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
+import json
+import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from unittest import mock
+from pathlib import Path
 
 import larq_nobn as nobn
 import tensorflow as tf
-from _results import keep_run
-from larq_nobn.models import _parts
+from _results import write_text
 
 # To be set behind batch norm, which has the first as built, the second by its recipe.
 AS_BUILT, OF_BATCH_NORM = "magnitude_aware_sign", "scaled_std_sign"
 KERNELS = [
     name for name in nobn.training.KERNELS if name not in (AS_BUILT, OF_BATCH_NORM)
 ]
+# Of a record, what the CSV has.
+_LEFT_OUT = "seconds_per_epoch"
 
 
 def history(settings, run, kept, train=True, data=lambda: None, progress=None):
     """The epochs of a run; None if its log is not there.
 
     A log in `kept` may be that of another machine, which has the folder of the run.
-    Without one, and with `train`, it is trained, or goes on, unless another process has
+    Without one, and with `train`, it is trained, or resumed, unless another process has
     it.
 
     Arguments:
+        kept: The folder of the experiment, and the name of the run in it.
         data: Called for the images only where something is trained.
     """
     if train and not is_kept(run, kept):
         tf.keras.backend.clear_session()
         with suppress(nobn.training.RunInUse):
             nobn.training.train(settings, run, progress, resume=True, data=data())
-    return nobn.training.load_record(kept)[1] if is_kept(run, kept) else None
+    return kept_runs(kept.parent)[kept.name][1] if is_kept(run, kept) else None
 
 
 def is_kept(run, kept):
     """Keeps the log of a run that is finished here, and tells whether one is kept."""
     if (run / "run.json").exists():
         keep_run(run, kept)
-    return (kept / "run.json").exists()
+    return kept.name in kept_runs(kept.parent)
+
+
+def kept_runs(place):
+    """The record and the epochs of every run that is kept, by name."""
+    if not (place / "runs.json").exists():
+        return {}
+    stored = json.loads((place / "runs.json").read_text(encoding="utf-8"))
+    shared = stored["shared"]
+    epochs = {name: [] for name in stored["runs"]}
+    with (place / "curves.csv").open(newline="", encoding="utf-8") as stream:
+        for row in csv.DictReader(stream):
+            rows = epochs[row.pop("run")]
+            rows.append({name: float(value) for name, value in row.items() if value})
+    return {
+        name: (
+            {**shared, **own, "settings": {**shared["settings"], **own["settings"]}},
+            epochs[name],
+        )
+        for name, own in stored["runs"].items()
+    }
+
+
+def keep_run(run, kept):
+    """Adds the log of a finished run to that of its experiment."""
+    record, rows = nobn.training.load_record(run)
+    record = {name: value for name, value in record.items() if name != _LEFT_OUT}
+    # As JSON gives it back, so that what is equal is found to be.
+    record = json.loads(json.dumps(record))
+    runs = kept_runs(kept.parent)
+    if runs.get(kept.name) != (record, rows):
+        write_runs(kept.parent, {**runs, kept.name: (record, rows)})
+
+
+def write_runs(place, runs):
+    """Writes both files of an experiment."""
+    records = {name: record for name, (record, _) in sorted(runs.items())}
+    shared = in_common(list(records.values()))
+    shared["settings"] = in_common([each["settings"] for each in records.values()])
+    own = {
+        name: {
+            **without(record, shared),
+            "settings": without(record["settings"], shared["settings"]),
+        }
+        for name, record in records.items()
+    }
+    lines = [f"  {json.dumps(name)}: {json.dumps(each)}" for name, each in own.items()]
+    text = ",\n".join(lines)
+    write_text(
+        f'{{\n "shared": {json.dumps(shared)},\n "runs": {{\n{text}\n }}\n}}\n',
+        place / "runs.json",
+    )
+    epochs = [{"run": name, **row} for name in records for row in runs[name][1]]
+    stream = io.StringIO()
+    columns = list(dict.fromkeys(column for row in epochs for column in row))
+    writer = csv.DictWriter(stream, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(epochs)
+    write_text(stream.getvalue(), place / "curves.csv")
+
+
+def in_common(records):
+    first, *others = records
+    return {
+        name: value
+        for name, value in first.items()
+        if all(name in each and each[name] == value for each in others)
+    }
+
+
+def without(record, shared):
+    return {name: value for name, value in record.items() if name not in shared}
+
+
+@contextmanager
+def as_folders(place) -> Iterator[list[Path]]:
+    """The kept runs as run folders, which `training.report` reads."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folders = []
+        for name, (record, rows) in kept_runs(place).items():
+            folder = Path(scratch) / name
+            folder.mkdir()
+            (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
+            with (folder / "history.csv").open("w", newline="") as stream:
+                writer = csv.DictWriter(stream, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+            folders.append(folder)
+        yield folders
 
 
 def reached(history):
     """The last accuracy in %."""
     return round(100 * history[-1]["val_accuracy"], 2)
-
-
-def accuracy(settings, run, output, images):
-    """In %, and says so; None if it is not there.
-
-    Without images nothing is trained, and with them not what another process trains.
-    """
-    found = history(
-        settings, run, output / run.name, images is not None, lambda: images
-    )
-    if found is None:
-        return None
-    print(run.name, reached(found), flush=True)
-    return reached(found)
-
-
-@contextmanager
-def norms_in(branches):
-    """Networks with norms in branches only, or behind stems and projections too.
-
-    The networks themselves have what suits their normalization.
-    """
-    chosen = frozenset(nobn.models.NORMALIZATIONS if branches else ())
-    with mock.patch.object(_parts, "IN_BRANCHES", chosen):
-        yield

@@ -17,7 +17,8 @@ from pathlib import Path
 import larq_nobn as nobn
 import click
 from _drawing import accuracy, grids, pictures
-from _results import RESULTS, command, keep_run, write, write_log
+from _results import RESULTS, command, say, write
+from _runs import as_folders, keep_run
 
 EPOCHS = 5
 NORMALIZATIONS = ("batch_norm", "none", "nobn")
@@ -61,8 +62,9 @@ def main(seeds, folder, output):
 
 def show(result, place):
     tables = accuracy.cifar10_accuracy(result)
-    write_log(place, result["command"], __doc__.splitlines()[0], tables=tables)
-    compare = nobn.training.report(sorted(place.glob("*/"))).to_dict()
+    say(result["command"], __doc__.splitlines()[0], tables=tables)
+    with as_folders(place) as runs:
+        compare = nobn.training.report(runs).to_dict()
     title = "CIFAR-10, ReActNet-18 of width 16, published recipe"
     pictures.curves(place / "result.png", title, grids.curve_panels(compare))
 

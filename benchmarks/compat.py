@@ -27,7 +27,7 @@ from pathlib import Path
 
 import click
 from _drawing import compatibility
-from _results import RESULTS, command, machine, write, write_log
+from _results import RESULTS, command, machine, say, write
 from uv import find_uv_bin
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -264,7 +264,7 @@ def main(folder, tensorflow, python, output):
     }
     write(result, output / "result.json")
     said = result["command"], __doc__.splitlines()[0], result["machine"]
-    write_log(output, *said, tables=compatibility.compat(result))
+    say(*said, tables=compatibility.compat(result))
 
 
 if __name__ == "__main__":

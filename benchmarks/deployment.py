@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 from _drawing import files as drawing
 from _drawing import pictures
-from _results import RESULTS, command, machine, versions, write, write_log
+from _results import RESULTS, command, machine, say, versions, write
 from larq_nobn.deploy.lite import compute_engine, quiet
 
 SEED = 0
@@ -170,7 +170,7 @@ def main(folder, only, output):
 
 def show(result, place):
     said = result["command"], __doc__.splitlines()[0], result["machine"]
-    write_log(place, *said, tables=drawing.deployment(result))
+    say(*said, tables=drawing.deployment(result))
     title = (
         "Files for the phone: unprepared and prepared, on one thread of this computer"
     )

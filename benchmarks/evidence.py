@@ -27,7 +27,7 @@ from _drawing import TABLES
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = (
     "README.md",
-    "docs/evidence.md",
+    "docs/results.md",
     "docs/surgery.md",
     "docs/compatibility.md",
     "docs/guides/audit.md",
@@ -38,6 +38,10 @@ PAGES = (
     "docs/guides/own_pictures.md",
     "docs/guides/scaling.md",
     "docs/guides/troubleshooting.md",
+    *(
+        str(page.relative_to(ROOT).as_posix())
+        for page in sorted(ROOT.glob("results/*/README.md"))
+    ),
 )
 BLOCK = re.compile(r"<!-- evidence: (\w+) -->(.*?)<!-- /evidence -->", re.DOTALL)
 

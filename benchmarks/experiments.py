@@ -1,28 +1,27 @@
 """Grids of training runs: what training without batch norm reaches.
 
 Each experiment is a list of cells, one training run each, of ReActNet-18 on CIFAR-10
-unless it says otherwise. Of every cell the record and the history are copied to
-results/EXPERIMENT/CELL/, beside log, JSON and picture of all; one that has them is not
-repeated, and one that was stopped goes on. The same command given twice shares the work
-between two processes, of which the last to end writes the whole table.
+unless it says otherwise. Settings and metrics of every cell are kept in
+results/EXPERIMENT/runs.json and its epochs in curves.csv, beside JSON and plot of all;
+a cell that is there is not repeated, and one that was stopped is resumed. The same
+command given twice shares the work between two processes, of which the last to end
+writes the whole table.
 
     python benchmarks/experiments.py budgets --folder runs/evidence
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 
 import larq_nobn as nobn
 import click
 from _drawing import grids, pictures
-from _results import RESULTS, command, machine, write_log
-from _runs import KERNELS, OF_BATCH_NORM, history
+from _results import RESULTS, command, machine, say
+from _runs import KERNELS, OF_BATCH_NORM, as_folders, history
 
 MAIN = ("nobn", "batch_norm", "none")
-RATES = (1e-3, 2e-3, 3e-3, 5e-3)
 FIVE_EPOCHS = {"epochs": 5, "precision": "float32"}
 
 
@@ -34,70 +33,15 @@ def settings(normalization="nobn", recipe=None, **chosen):
     )
 
 
-def as_published(normalization, **chosen):
-    """By the recipe `plain`, but nobn by its own."""
-    recipe = "nobn" if normalization == "nobn" else "plain"
-    return settings(normalization, recipe, **chosen)
-
-
-def rates(seed):
-    """Which learning rate suits which normalization, at two epochs."""
-    for normalization in MAIN:
-        for rate in RATES:
-            yield (
-                f"{normalization}-{rate:g}-{seed}",
-                as_published(normalization, epochs=2, learning_rate=rate, seed=seed),
-            )
-    yield (
-        f"batch_norm-recipe_nobn-{seed}",
-        settings("batch_norm", "nobn", epochs=2, seed=seed),
-    )
-
-
 def budgets(seed):
     """Five to thirty epochs in float32, each normalization by its own recipe.
 
-    Over thirty epochs at the learning rate that halving.py found better for both.
+    Over thirty epochs at 0.005, which is better for both (`results/halving/`).
     """
     for epochs, rate in {5: 3e-3, 10: 3e-3, 30: 5e-3}.items():
         chosen = {"epochs": epochs, "learning_rate": rate, "precision": "float32"}
         for name in MAIN:
             yield f"{name}-{epochs}-{seed}", settings(name, seed=seed, **chosen)
-
-
-def black_borders(seed):
-    """Thirty epochs of budgets, but with crops from black borders."""
-    for name, chosen in budgets(seed):
-        normalization, epochs, _ = name.split("-")
-        if epochs == "30" and normalization != "none":
-            yield name, dataclasses.replace(chosen, reflect=False)
-
-
-def larger_latents(seed):
-    """Five and ten epochs of budgets, batch norm from latents 30 times as large."""
-    for name, chosen in budgets(seed):
-        if name.startswith("batch_norm") and chosen.epochs < 30:
-            yield name, dataclasses.replace(chosen, latent_scale=30.0)
-
-
-def budgets_bfloat16(seed):
-    """Two to thirty epochs in bfloat16, each normalization by its own recipe.
-
-    With crops from black borders, which these recipes had then.
-    """
-    for epochs in (2, 5, 10, 30):
-        chosen = {"epochs": epochs, "reflect": False, "seed": seed}
-        for name in MAIN:
-            yield f"{name}-{epochs}-{seed}", settings(name, **chosen)
-
-
-def wide(seed):
-    """The same with 32 channels in the first stage, at two epochs."""
-    for normalization in MAIN:
-        yield (
-            f"{normalization}-{seed}",
-            settings(normalization, width=32, epochs=2, seed=seed),
-        )
 
 
 LEVERS = {
@@ -150,45 +94,7 @@ def kernels(seed):
         yield f"{name}-{seed}", settings("batch_norm", kernel=name, **chosen)
 
 
-HEADS = {
-    "digits": {
-        "blocks": (2, 2),
-        "precision": "float32",
-        "epochs": 20,
-        "batch_size": 32,
-    },
-    "cifar10": {"blocks": (2, 2, 2), "epochs": 8, "limit": 10_000},
-    "cifar100": {"blocks": (2, 2, 2), "epochs": 8, "limit": 10_000},
-}
-
-
-def heads(seed):
-    """A dense and a symmetric head; symmetric_head.py has what it does to alignment."""
-    for dataset, chosen in HEADS.items():
-        for head in nobn.models.HEADS:
-            yield (
-                f"{dataset}-{head}-{seed}",
-                settings(dataset=dataset, network={"head": head}, seed=seed, **chosen),
-            )
-
-
-EXPERIMENTS = {
-    each.__name__: each
-    for each in (
-        *(rates, budgets, black_borders, larger_latents, budgets_bfloat16),
-        *(wide, levers, methods, kernels, heads),
-    )
-}
-
-
-# Which setting has a panel of curves for each of its values, None for a single panel;
-# of others, a dot per cell.
-PANELS = {
-    "budgets": "epochs",
-    "black_borders": None,
-    "budgets_bfloat16": "epochs",
-    "rates": "learning_rate",
-}
+EXPERIMENTS = {each.__name__: each for each in (budgets, levers, methods, kernels)}
 
 
 @click.command()
@@ -210,7 +116,8 @@ def main(experiment, seeds, only, train, folder, output):
                 continue
             accuracies = [f"{100 * row['val_accuracy']:.1f}" for row in found]
             print(name, *accuracies, flush=True)
-    comparison = nobn.training.report(sorted(kept.glob("*/")))
+    with as_folders(kept) as cells:
+        comparison = nobn.training.report(cells)
     comparison.to_json(kept / "compare.json")
     compare = json.loads((kept / "compare.json").read_text(encoding="utf-8"))
     draw(experiment, compare, kept / "compare.png")
@@ -222,15 +129,15 @@ def main(experiment, seeds, only, train, folder, output):
     }
     tables = small[experiment](compare) if experiment in small else str(comparison)
     sentence = EXPERIMENTS[experiment].__doc__.splitlines()[0]
-    write_log(kept, command(), sentence, machine(), tables=tables)
+    say(command(), sentence, machine(), tables=tables)
 
 
 def draw(experiment, compare, path):
     known = compare["shared"]
     named = (known.get("model"), known.get("dataset"), f"width {known.get('width')}")
     title = ", ".join([experiment, *filter(None, named)])
-    if experiment in PANELS:
-        panels = grids.curve_panels(compare, PANELS[experiment])
+    if experiment == "budgets":
+        panels = grids.curve_panels(compare, "epochs")
         pictures.curves(path, title, panels)
     else:
         pictures.dots(path, title, grids.cell_panels(compare))

@@ -35,7 +35,7 @@ from pathlib import Path
 import click
 from _drawing import TABLES
 from _fuzz import FAULTS, OUTCOMES
-from _results import RESULTS, command, write, write_log
+from _results import RESULTS, command, say, write
 
 HERE = Path(__file__).resolve().parent
 PER_WORKER = 200  # networks; TensorFlow keeps some memory of each
@@ -180,7 +180,7 @@ def main(count, seed, output, resume, summary):
         write(result, place / "result.json")
         about = f"Random networks of the numbers {first_last(result)}, converted."
         tables = [TABLES[name][1](result) for name in ("fuzz", "fuzz_reasons")]
-        write_log(place, result["command"], about, tables="\n\n".join(tables))
+        say(result["command"], about, tables="\n\n".join(tables))
         return
     if output.exists() and not resume:
         raise click.UsageError(f"{output} exists. Pass --resume to go on, or move it.")

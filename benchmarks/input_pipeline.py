@@ -23,7 +23,7 @@ from pathlib import Path
 
 import click
 from _drawing import cost
-from _results import RESULTS, command, machine, versions, write, write_log
+from _results import RESULTS, command, machine, say, versions, write
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 WIDTH, CLASSES = 16, 10
@@ -133,7 +133,7 @@ def measure(folder, side, rounds):
 
 def show(result, place):
     said = result["command"], __doc__.splitlines()[0], result["machine"]
-    write_log(place, *said, tables=cost.input_pipeline(result))
+    say(*said, tables=cost.input_pipeline(result))
 
 
 @click.command()

@@ -22,7 +22,8 @@ import numpy as np
 import tensorflow as tf
 from _drawing import accuracy as drawing
 from _drawing import pictures
-from _results import RESULTS, command, keep_run, machine, versions, write, write_log
+from _results import RESULTS, command, machine, say, versions, write
+from _runs import keep_run
 
 keras = tf.keras
 STREAMS = ("random pairs", "pairs of one class")
@@ -115,7 +116,7 @@ def main(folder, seeds, steps, output):
 
 def show(result, place):
     said = result["command"], __doc__.splitlines()[0], result["machine"]
-    write_log(place, *said, tables=drawing.micro_batches(result))
+    say(*said, tables=drawing.micro_batches(result))
     title = f"CIFAR-10 after {result['steps']} steps of two images, lowest to highest"
     panels = drawing.micro_batches_panels(result)
     pictures.dots(place / "result.png", title, panels)

@@ -27,7 +27,7 @@ from queue import SimpleQueue
 
 import click
 from _drawing import TABLES
-from _results import command, write, write_log
+from _results import command, say, write
 from faults import FAULTS
 from rich.console import Console
 from rich.table import Table
@@ -175,7 +175,7 @@ def main(tree, only, jobs, wide, again, before, output):
     console.print(table_of(results))
     if output and before:
         said = (command(), __doc__.splitlines()[0])
-        write_log(output.parent, *said, tables=TABLES["mutants"][1](found))
+        say(*said, tables=TABLES["mutants"][1](found))
 
 
 if __name__ == "__main__":

@@ -29,13 +29,13 @@ from _drawing import pictures
 from _results import (
     RESULTS,
     command,
-    keep_run,
     machine,
     quartiles,
+    say,
     versions,
     write,
-    write_log,
 )
+from _runs import keep_run
 from larq_nobn.deploy.verify._taps import given_signs
 from train_step import alternate, make_step, measure_memory
 
@@ -153,7 +153,7 @@ def main(folder, seeds, rounds, output, memory):
 
 def show(result, place):
     said = result["command"], __doc__.splitlines()[0], result["machine"]
-    write_log(place, *said, tables=drawing.normalizations(result))
+    say(*said, tables=drawing.normalizations(result))
     title = "ReActNet-18: accuracy, lowest to highest seed; cost relative to batch_norm"
     panels = drawing.normalizations_panels(result)
     pictures.dots(place / "result.png", title, panels)

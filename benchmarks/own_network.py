@@ -25,7 +25,7 @@ import numpy as np
 import tensorflow as tf
 from _drawing import pictures
 from _drawing import steps as drawing
-from _results import RESULTS, command, machine, versions, write, write_log
+from _results import RESULTS, command, machine, say, versions, write
 
 keras = tf.keras
 BLOCKS, WIDTH = 6, 32
@@ -174,7 +174,7 @@ def main(seeds, output):
 
 def show(result, place):
     said = result["command"], __doc__.splitlines()[0], result["machine"]
-    write_log(place, *said, tables=drawing.own_network(result))
+    say(*said, tables=drawing.own_network(result))
     title = "A network for digits, step by step, lowest to highest"
     pictures.dots(place / "result.png", title, drawing.own_network_panels(result))
 

@@ -21,7 +21,7 @@ import click
 import numpy as np
 import tensorflow as tf
 from _drawing import pictures, small
-from _results import RESULTS, command, machine, versions, write, write_log
+from _results import RESULTS, command, machine, say, versions, write
 from _runs import history, reached
 
 NORMALIZATIONS = ("nobn", "batch_norm", "group", "filter_response", "kalman")
@@ -155,7 +155,7 @@ def main(seeds, sizes, folder, train, output):
 def show(result, place):
     lines = result["command"], __doc__.splitlines()[0], result["machine"]
     tables = small.small_batches(result), small.small_batch_rates(result)
-    write_log(place, *lines, tables="\n\n".join(tables))
+    say(*lines, tables="\n\n".join(tables))
     panels = small.panels(result)
     pictures.dots(place / "result.png", "CIFAR-10 in small batches", panels)
 

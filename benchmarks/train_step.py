@@ -26,7 +26,7 @@ from pathlib import Path
 import click
 from _drawing import cost, pictures
 from _marks import PUBLISHED_WIDTH, Published, convolutions_alone
-from _results import RESULTS, command, machine, quartiles, versions, write, write_log
+from _results import RESULTS, command, machine, quartiles, say, versions, write
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 SIZES = {"width 16, batch 128": (16, 128), "width 64, batch 32": (64, 32)}
@@ -229,7 +229,7 @@ def measure(width, batch, rounds, published):
 
 def show(result, place):
     said = result["command"], __doc__.splitlines()[0], result["machine"]
-    write_log(place, *said, tables=cost.train_step(result))
+    say(*said, tables=cost.train_step(result))
     title = "A training step of ReActNet-18, quartiles"
     pictures.dots(place / "result.png", title, cost.train_step_panels(result))
 

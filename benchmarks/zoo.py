@@ -27,7 +27,7 @@ import click
 import numpy as np
 import tensorflow as tf
 from _drawing import zoo as drawing
-from _results import RESULTS, command, machine, versions, write, write_log
+from _results import RESULTS, command, machine, say, versions, write
 
 keras = tf.keras
 SEED = 0
@@ -200,7 +200,7 @@ def main(folder, only, output, row):
     }
     write(result, output / "result.json")
     said = result["command"], __doc__.splitlines()[0], result["machine"]
-    write_log(output, *said, tables=drawing.zoo(result))
+    say(*said, tables=drawing.zoo(result))
 
 
 if __name__ == "__main__":

@@ -2,68 +2,51 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import evidence
 import pytest
-from _drawing.tuning import chosen
 from click.testing import CliRunner
 from faults import FAULTS
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
-PAGE = "docs/evidence.md"
+PAGE = "docs/results.md"
 
 
-@dataclass(frozen=True)
-class Folder:
-    """What an experiment leaves: NAME.json and NAME.png, or a reason for no picture."""
-
-    name: str
-    no_picture: str = ""
-
-
-FOLDERS = {
-    "budgets": Folder("compare"),
-    "black_borders": Folder("compare"),
-    "larger_latents": Folder("compare"),
-    "budgets_bfloat16": Folder("compare"),
-    "rates": Folder("compare"),
-    "levers": Folder("compare"),
-    "methods": Folder("compare"),
-    "kernels": Folder("compare"),
-    "heads": Folder("compare"),
-    "posterior": Folder("result"),
-    "cifar10_accuracy": Folder("result"),
-    "normalizations": Folder("result"),
-    "train_step": Folder("result"),
-    "step_profile": Folder("result", no_picture="shares of a whole"),
-    "tuning": Folder("result", no_picture="few numbers, most of them with one seed"),
-    "init_and_placement": Folder("result", no_picture="few numbers, many of one seed"),
-    "halving": Folder("result", no_picture="few numbers, most of them with one seed"),
-    "half_precision": Folder("result", no_picture="three numbers a run"),
-    "first_signs": Folder("result", no_picture="four numbers a row"),
-    "cropped": Folder("result", no_picture="two numbers a run"),
-    "single_examples": Folder("result", no_picture="few numbers, with one seed"),
-    "sign_inputs": Folder("result", no_picture="two numbers a stage"),
-    "monitors": Folder("result"),
-    "small_batches": Folder("result"),
-    "micro_batches": Folder("result"),
-    "deployment": Folder("result"),
-    "zoo": Folder("result", no_picture="what went through, and what did not"),
-    "fuzz": Folder("result", no_picture="counts of outcomes and reasons"),
-    "own_network": Folder("result"),
-    "input_pipeline": Folder("result", no_picture="pictures per second"),
-    "photographs": Folder("result", no_picture="three trainings, a number each"),
-    "mutants": Folder("result", no_picture="a list of faults, caught or not"),
-    "compat": Folder("result", no_picture="a list of versions that work, or not"),
+# Experiments whose scripts are there, and the file of their numbers.
+MEASURED = {
+    "budgets": "compare.json",
+    "methods": "compare.json",
+    "kernels": "compare.json",
+    "levers": "compare.json",
+    "cifar10_accuracy": "result.json",
+    "normalizations": "result.json",
+    "train_step": "result.json",
+    "small_batches": "result.json",
+    "micro_batches": "result.json",
+    "deployment": "result.json",
+    "zoo": "result.json",
+    "fuzz": "result.json",
+    "own_network": "result.json",
+    "input_pipeline": "result.json",
+    "mutants": "result.json",
+    "compat": "result.json",
 }
-GRIDS = [name for name, folder in FOLDERS.items() if folder.name == "compare"]
+# Those that led to the recipes, whose tables stand in their notes.
+NOTED = (
+    *("black_borders", "budgets_bfloat16", "cropped", "first_signs", "half_precision"),
+    *("halving", "heads", "init_and_placement", "larger_latents", "monitors"),
+    *("photographs", "posterior", "rates", "sign_inputs", "single_examples"),
+    *("step_profile", "tuning"),
+)
+FOLDERS = (*MEASURED, *NOTED, "pretrained")
+GRIDS = [name for name, file in MEASURED.items() if file == "compare.json"]
 
 
 def text(name: str) -> str:
@@ -74,9 +57,11 @@ def content(*path: str) -> Any:
     return json.loads(RESULTS.joinpath(*path).read_text(encoding="utf-8"))
 
 
-def reached(*run: str) -> float:
-    """The test accuracy of a run, in %."""
-    return 100 * content(*run, "run.json")["metrics"]["val_accuracy"]
+def reached(experiment: str, run: str) -> float:
+    """The test accuracy of a run after its last epoch, in %."""
+    with (RESULTS / experiment / "curves.csv").open(newline="") as stream:
+        *_, last = (row for row in csv.DictReader(stream) if row["run"] == run)
+    return 100 * float(last["val_accuracy"])
 
 
 def prose(name: str) -> str:
@@ -112,7 +97,7 @@ def test_every_table_is_on_a_page():
 def test_no_table_and_no_accuracy_by_hand(name: str):
     page = prose(name)
     if name == "README.md":
-        page = page.split("\n## Numbers\n")[1].split("\n## ")[0]
+        page = page.split("\n## Results\n")[1].split("\n## ")[0]
     published = {"92.08", "92.31"}
     assert set(re.findall(r"\b\d\d\.\d+", page)) <= published
     assert re.findall(r"^\|.*", page, re.MULTILINE) == []
@@ -143,22 +128,25 @@ def run(*arguments: str) -> tuple[int, str]:
 
 def test_a_changed_log_is_noticed_and_drawn(copied: Path):
     assert run("--check") == (0, "")
-    file = copied / "results" / "rates" / "compare.json"
+    file = copied / "results" / "methods" / "compare.json"
     compare = json.loads(file.read_text())
     (group,) = (
         g for g in compare["groups"] if g["settings"]["normalization"] == "nobn"
     )
-    group["metrics"]["val_accuracy"]["mean"] = 0.1234
+    group["metrics"]["val_accuracy"]["mean"] = 0.987
     file.write_text(json.dumps(compare))
     before = (copied / PAGE).read_text()
-    assert run("--check") == (1, f"Not up to date:\n  {PAGE}: rates\n")
+    stale = f"  {PAGE}: methods\n  results/methods/README.md: methods\n"
+    assert run("--check") == (1, f"Not up to date:\n{stale}")
     assert (copied / PAGE).read_text() == before
-    assert run() == (0, f"Drawn anew:\n  {PAGE}: rates\n")
-    assert (
-        (copied / PAGE).read_text()
-        == before.replace("| 63.1  |", "| 12.3  |")
-        != before
-    )
+    assert run() == (0, f"Drawn anew:\n{stale}")
+    head, tail = before.split("<!-- evidence: methods -->")
+    changed = tail.replace("| 72.2 (72.1", "| 98.7 (72.1", 1)
+    assert (copied / PAGE).read_text().split("<!-- evidence: methods -->") == [
+        head,
+        changed,
+    ]
+    assert changed != tail
     assert run() == run("--check") == (0, "")
 
 
@@ -172,61 +160,66 @@ def test_a_changed_page_is_noticed(copied: Path):
 
 def test_a_block_of_no_table(copied: Path):
     page = copied / PAGE
-    page.write_text(page.read_text().replace("evidence: rates ", "evidence: raten "))
+    page.write_text(page.read_text().replace("evidence: methods ", "evidence: method "))
     with pytest.raises(
-        ValueError, match="asks for 'raten', .* Choose from budgets, borders, "
+        ValueError, match="asks for 'method', .* Choose from budgets, levers, "
     ):
         run("--check")
 
 
 def test_every_folder_is_known():
     assert {path.name for path in RESULTS.iterdir() if path.is_dir()} == set(FOLDERS)
+    assert sum(path.is_file() for path in RESULTS.rglob("*")) <= 200
 
 
 @pytest.mark.parametrize("name", FOLDERS)
-def test_a_folder_has_command_log_numbers_and_picture(name: str):
-    folder, place = FOLDERS[name], RESULTS / name
-    command, sentence, *rest = (place / "log.txt").read_text("utf-8").splitlines()
-    script = re.match(r"python (benchmarks/\w+\.py)\b", command)
-    assert script and (ROOT / script[1]).exists()
-    assert sentence.endswith(".") and len(sentence) < 100
-    assert any(line.startswith(("| --", "┡━")) for line in rest)  # below the head
-    assert content(name, f"{folder.name}.json").get("command", command) == command
-    picture = place / f"{folder.name}.png"
-    assert picture.exists() != bool(folder.no_picture)
-    if not folder.no_picture:
-        assert picture.read_bytes()[:4] == b"\x89PNG"
-        assert picture.stat().st_size < 100_000
+def test_a_folder_has_a_note(name: str):
+    note = text(f"results/{name}/README.md")
+    parts = ("Question", "Setup", "Command", "Table", "Findings", "Limits")
+    places = [note.index(f"**{part}.**") for part in parts]
+    assert places == sorted(places)
+    assert note.startswith("# ") and re.search(r"^- \S", note, re.MULTILINE)
 
 
-@pytest.mark.parametrize("name", FOLDERS)
-def test_the_log_shows_the_numbers(name: str):
-    log = (RESULTS / name / "log.txt").read_text("utf-8")
-    if name in GRIDS:
-        groups = content(name, "compare.json")["groups"]
-        means = [group["metrics"]["val_accuracy"]["mean"] for group in groups]
-        assert [mean for mean in means if f" {100 * mean:.1f} " not in log] == []
-    else:
-        tables = [
-            t
-            for t, (files, _) in evidence.TABLES.items()
-            if files.startswith(name) and "," not in files
-        ]
-        whole = [name] if name in tables else tables
-        assert all(evidence.drawn(table, RESULTS) in log for table in whole)
+@pytest.mark.parametrize("name", MEASURED)
+def test_measured_numbers_have_a_command_that_is_there(name: str):
+    (command,) = re.findall(
+        r"```bash\n(.+?)```", text(f"results/{name}/README.md"), re.S
+    )
+    made = re.match(r"python ((?:benchmarks|tests/tools)/\w+\.py)\b", command)
+    assert command == "make compat\n" or (ROOT / made[1]).exists()
+    assert content(name, MEASURED[name])
+
+
+@pytest.mark.parametrize("name", NOTED)
+def test_notes_of_the_search_have_their_table(name: str):
+    note = text(f"results/{name}/README.md")
+    assert re.search(r"^\| --", note, re.MULTILINE)
+    assert "<!-- evidence" not in note
 
 
 @pytest.mark.parametrize("name", GRIDS)
 def test_grids_are_those_of_their_runs(name: str):
     compare = content(name, "compare.json")
-    assert {Path(run["folder"]).name for run in compare["runs"]} == {
-        path.name for path in (RESULTS / name).iterdir() if path.is_dir()
-    }
+    runs = {Path(run["folder"]).name for run in compare["runs"]}
+    assert runs == set(content(name, "runs.json")["runs"])
     for group in compare["groups"]:
         of = [reached(name, Path(folder).name) for folder in group["runs"]]
         measured = group["metrics"]["val_accuracy"]
         found = [100 * measured[key] for key in ("min", "mean", "max")]
         assert found == pytest.approx([min(of), sum(of) / len(of), max(of)])
+
+
+@pytest.mark.parametrize(
+    "name", [path.parent.name for path in sorted(RESULTS.glob("*/curves.csv"))]
+)
+def test_curves_end_in_the_metrics_of_their_runs(name: str):
+    stored = content(name, "runs.json")
+    for run, record in stored["runs"].items():
+        accuracy = 100 * record["metrics"]["val_accuracy"]
+        assert reached(name, run) == pytest.approx(accuracy)
+        settings = {**stored["shared"]["settings"], **record["settings"]}
+        assert {"model", "normalization", "seed", "epochs"} <= settings.keys()
 
 
 def test_accuracies_are_those_of_their_runs():
@@ -240,22 +233,6 @@ def test_accuracies_are_those_of_their_runs():
         for task, given in row["accuracy"].items():
             short = task.lower().replace(", ", "-").replace(" ", "-")
             are_those(given, name, f"{short}-{normalization}")
-    name = "tuning"
-    tuned = content(name, "result.json")["accuracies"]
-    for normalization, candidates in tuned.items():
-        for each in candidates:
-            cell = f"{normalization}-{each['learning_rate']:g}"
-            cell += "" if each["form"] == "as built" else f"-{each['form']}"
-            are_those(each["reached"], name, cell, 100)
-    name = "init_and_placement"
-    for method, row in content(name, "result.json")["rows"].items():
-        # Of what was chosen this experiment adds the seeds that the other has not.
-        known = chosen(tuned[method])["reached"]
-        assert row["chosen"][: len(known)] == known
-        added = row["chosen"][len(known) :]
-        are_those(added, name, f"{method}-chosen", 100 + len(known))
-        for change in row.keys() - {"chosen"}:
-            are_those(row[change], name, f"{method}-{change}", 100)
     name = "small_batches"
     for stream, row in content(name, "result.json")["rows"].items():
         for normalization, cell in row.items():
@@ -273,13 +250,18 @@ def are_those(given: list[float], experiment: str, cell: str, first: int = 0) ->
     assert given == pytest.approx(of, abs=0.006)
 
 
-@pytest.mark.parametrize("name", [PAGE, "results/README.md"])
+NOTES = [f"results/{name}/README.md" for name in FOLDERS]
+
+
+@pytest.mark.parametrize("name", [PAGE, "results/README.md", *NOTES])
 def test_named_paths_exist(name: str):
-    paths = re.findall(r"\b(?:results|benchmarks|docs)/[\w./*-]*\w[/*]*", prose(name))
-    assert len(paths) > 4
-    assert [path for path in paths if not any(ROOT.glob(path.rstrip("/")))] == []
+    prose_of = re.sub(
+        r"`python [^`]*`, a script that.*?\)\.", "", prose(name), flags=re.S
+    )
+    paths = re.findall(r"\b(?:results|benchmarks|docs)/[\w./*-]*\w[/*]*", prose_of)
     links = re.findall(r"\]\((?!https?:)([^)#]+)", prose(name))
-    assert links
+    assert paths or links or name in NOTES
+    assert [path for path in paths if not any(ROOT.glob(path.rstrip("/")))] == []
     assert [
         link for link in links if not (ROOT / name).parent.joinpath(link).exists()
     ] == []
@@ -287,8 +269,8 @@ def test_named_paths_exist(name: str):
 
 @pytest.mark.parametrize("name", FOLDERS)
 def test_every_folder_is_mentioned(name: str):
-    assert f"`results/{name}/`" in text(PAGE)
-    assert f"[{name}]({name}/log.txt)" in text("results/README.md")
+    assert name == "pretrained" or f"`results/{name}/`" in text(PAGE)
+    assert f"[{name}]({name}/README.md)" in text("results/README.md")
 
 
 def test_benchmarks_holds_scripts_only():

@@ -31,7 +31,14 @@ def plain_gap(result):
 
 def normalizations(result):
     return table(
-        ["", *result["tasks"], "time", "memory", "float operations", "stuck channels"],
+        [
+            "",
+            *result["tasks"],
+            "time",
+            "memory",
+            "float operations",
+            "constant",
+        ],
         [
             [
                 f"`{name}`",

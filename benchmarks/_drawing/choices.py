@@ -10,12 +10,12 @@ LOOKS_AT = {
     "batch_norm": "the batch",
     "none": "nothing",
     "nobn": "nothing",
-    "filter_response": "one picture",
-    "proxy": "one picture",
-    "group": "one picture",
-    "kalman": "the batch, less and less",
+    "filter_response": "one example",
+    "proxy": "one example",
+    "group": "one example",
+    "kalman": "the batch and a prior",
     "independent_component": "the batch",
-    "evonorm": "one picture",
+    "evonorm": "one example",
 }
 
 
@@ -25,7 +25,7 @@ def choosing(result):
         "digits, batch 2": "digits, batch 2",
     }
     return table(
-        ["", *tasks.values(), "looks at", "time", "memory", "float operations"],
+        ["", *tasks.values(), "statistics of", "time", "memory", "float operations"],
         [
             [
                 f"`{name}`",
@@ -40,11 +40,11 @@ def choosing(result):
 
 # In the order of a file, and in words.
 OPERATIONS = {
-    "CONV_2D": "convolution of the picture",
+    "CONV_2D": "first convolution",
     "LceQuantize": "sign",
     "LceBconv2d": "binary convolution",
-    "ADD": "addition: shortcut, shift",
-    "PRELU": "rectifier",
+    "ADD": "addition: shortcut, threshold",
+    "PRELU": "activation",
     "MEAN": "global average",
     "FULLY_CONNECTED": "dense layer",
 }

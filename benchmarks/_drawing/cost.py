@@ -1,4 +1,4 @@
-"""Time and memory of training: of a step, of what watches it, and of what feeds it."""
+"""Time and memory of a training step, and of reading the images."""
 
 from __future__ import annotations
 
@@ -95,19 +95,6 @@ def marks(result):
     )
 
 
-def step_profile(result):
-    """A column per size and precision, a row for each part of the step."""
-    columns = result["columns"]
-    parts = next(iter(columns.values()))["shares"]
-    return table(
-        ["share of a step", *columns],
-        [
-            [part, *(f"{of['shares'][part]:.0%}" for of in columns.values())]
-            for part in parts
-        ],
-    )
-
-
 def train_step_panels(result):
     """For `_drawing.pictures.dots`."""
     panels = {}
@@ -118,37 +105,6 @@ def train_step_panels(result):
             "": {n: 3 * [r["peak_mb"]] for n, r in rows.items()}
         }
     return panels
-
-
-def monitors(result):
-    quartiles = result["ms_quartiles"]
-    apart = max((q[2] - q[0]) / q[1] for q in (quartiles["with"], quartiles["without"]))
-    rows = table(
-        ["an epoch", "ms"],
-        [
-            [label, SLASH.join(f"{q:.0f}" for q in quartiles[name])]
-            for name, label in MONITORS.items()
-        ],
-    )
-    return (
-        f"{rows}\n\nThe ratio of medians is {result['epoch_ratio']:.3f}, with "
-        f"quartiles up to {apart:.0%} apart. What the monitors do\nat the begin and "
-        f"the end of an epoch is {result['own_share']:.2%} of it."
-    )
-
-
-MONITORS = {
-    "without": "without monitors",
-    "with": "with monitors",
-    "own": "in the monitors, at its begin and end",
-}
-
-
-def monitors_panels(result):
-    """For `_drawing.pictures.dots`."""
-    quartiles = result["ms_quartiles"]
-    rows = {MONITORS[name]: quartiles[name] for name in ("without", "with")}
-    return {f"ms of an epoch of {result['steps']} steps": {"": rows}}
 
 
 def input_pipeline(result):

@@ -80,9 +80,9 @@ class Sheet:
 
 
 def batch_norm(dark, result):
-    """What stands in front of each sign, layer by layer."""
+    """Pre-activations, layer by layer."""
     sheet = Sheet(dark, 7.4, 4, columns=2)
-    panels = {"deviation": "deviation", "window": "share that the gradient passes, %"}
+    panels = {"deviation": "standard deviation", "window": "fraction in [-1, 1], %"}
     lines = {}
     for axes, (key, title) in zip(sheet.places, panels.items(), strict=True):
         for number, name in enumerate(COMPARED):
@@ -109,11 +109,15 @@ def batch_norm(dark, result):
     return sheet.figure
 
 
-def choosing(dark, result):
-    """Accuracy against what it costs."""
+def choosing(dark, result, methods):
+    """Accuracy of each by its own recipe against what it costs."""
     sheet = Sheet(dark, 8, 3.8, columns=2, sharey=True)
+    reached = {
+        name: low_to_high(group["metrics"]["val_accuracy"])
+        for name, group in of_cells(methods).items()
+    }
     for name, row in result["rows"].items():
-        low, mean, high = spread_of(row["accuracy"]["CIFAR-10"])
+        low, mean, high = reached[name]
         ours = {"nobn": BLUE, "batch_norm": ORANGE}.get(name, GREEN)
         costs = row["time_ratio"], sum(row["float_ops"].values())
         nudges = NUDGES.get(name, ((7, 3), (7, 3)))
@@ -124,7 +128,7 @@ def choosing(dark, result):
     sheet.label(
         sheet.places[0], x="time of a training step, batch norm = 1", y="accuracy, %"
     )
-    sheet.label(sheet.places[1], x="float operations in the file for the phone")
+    sheet.label(sheet.places[1], x="TFLite float operations")
     for axes in sheet.places:
         axes.margins(x=0.2, y=0.1)
     return sheet.figure
@@ -179,7 +183,7 @@ def from_larq(dark, result):
         sheet.bars(axes, names, counts, colour, map(str, counts), aside, 0.25)
         axes.barh([0], [0], color=colour, label=label)
     axes.margins(x=0.08)
-    sheet.label(axes, x="float operations in the file beside the binary convolutions")
+    sheet.label(axes, x="float operations beside the binary convolutions")
     sheet.legend(ncols=1)
     return sheet.figure
 
@@ -320,14 +324,10 @@ def troubleshooting(dark, compare):
     return sheet.figure
 
 
-def spread_of(values):
-    return min(values), statistics.mean(values), max(values)
-
-
 # Name of a picture: what draws it, and the files below results/ that it shows.
 FIGURES = {
     "batch_norm": (batch_norm, "own_network/result.json"),
-    "choosing": (choosing, "normalizations/result.json"),
+    "choosing": (choosing, "normalizations/result.json", "methods/compare.json"),
     "own_network": (own_network, "own_network/result.json"),
     "from_larq": (from_larq, "deployment/result.json"),
     "from_pytorch": (

@@ -1,4 +1,4 @@
-"""Files for the phone: operations, bytes and latency, unprepared and prepared."""
+"""TFLite models by LCE alone and by `convert`: operations, bytes and latency."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ KINDS = ("unprepared", "prepared")
 
 def deployment(result):
     head = ("binary convolutions", "float operations", "all operations", "kB")
-    ratios = ("latency, prepared / unprepared", "`nobn` / `batch_norm`, prepared")
+    ratios = ("latency, `convert` / LCE", "latency, `nobn` / `batch_norm`")
     rows = [
         [
             name if n == NORMALIZATIONS[0] else "",
@@ -33,8 +33,25 @@ def deployment(result):
     return "\n".join([table(["", "", *head, *ratios], rows), *reasons])
 
 
+def files(result):
+    """A row for each network with batch norm and without, in few columns."""
+    rows = [
+        [
+            f"{name}, `{n}`",
+            change(row[n], "lce_bconv2d"),
+            change(row[n], "float_ops"),
+            change(row[n], "bytes", 1e-3),
+            ratio(row[n]["prepared_to_unprepared"]).partition(" ")[0],
+        ]
+        for name, row in result["rows"].items()
+        for n in NORMALIZATIONS
+    ]
+    head = ["", "binary convolutions", "float operations", "kB", "latency ratio"]
+    return table(head, rows)
+
+
 def change(measured, key, unit=1):
-    """One number unprepared, and prepared; none of a file that was refused."""
+    """One number by LCE alone and by `convert`; none of a model that was refused."""
     return " → ".join(
         f"{unit * measured[kind][key]:,.0f}" if key in measured[kind] else "none"
         for kind in KINDS
@@ -92,5 +109,5 @@ def deployment_panels(result):
     }
     return {
         "float operations": operations,
-        "latency, prepared / unprepared": {"": latency},
+        "latency, convert / LCE": {"": latency},
     }

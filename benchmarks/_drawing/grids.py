@@ -13,46 +13,6 @@ def budgets(compare):
     return crossed(compare, "epochs", "normalization", "epochs")
 
 
-def borders(black, mirrored):
-    return side_by_side(black, {"black": black, "mirrored": mirrored})
-
-
-def latents(larger, built):
-    return side_by_side(larger, {"as built": built, "30 times as large": larger})
-
-
-def side_by_side(rows, kinds):
-    """Cells of one experiment, and those of others that differ by one thing alone."""
-    cells = {kind: of_cells(compare) for kind, compare in kinds.items()}
-    names = [name.split("-") for name in of_cells(rows)]
-    names.sort(key=lambda name: (position(name[0]), int(name[1])))
-    return table(
-        ["", *(each for kind in kinds for each in (kind, "training loss"))],
-        [
-            [
-                f"`{normalization}`, {epochs} epochs",
-                *(
-                    said
-                    for found in cells.values()
-                    for said in beside(found, f"{normalization}-{epochs}")
-                ),
-            ]
-            for normalization, epochs in names
-        ],
-    )
-
-
-def beside(cells, name):
-    """Accuracy and training loss of one of these cells."""
-    alone = all(len(group["seeds"]) == 1 for group in cells.values())
-    loss = cells[name]["metrics"]["loss"]["mean"]
-    return accuracy(cells[name], alone), f"{loss:.3f}"
-
-
-def rates(compare):
-    return crossed(compare, "normalization", "learning_rate", "")
-
-
 def crossed(compare, down, across, corner):
     """Accuracies in %, a row for each value of one setting, a column for another's."""
     groups = compare["groups"]
@@ -106,18 +66,17 @@ def low_to_high(measured):
 
 # The cells of the experiment `levers`, of which the first is the measure of the others.
 LEVERS = {
-    "all": "the recipe `nobn`",
-    "not_calibrated": "without calibration",
-    "no_multiplier": "shifts and gains at the learning rate of the others",
-    "mean_centred": "signs around the mean of a filter, not its median",
-    "mean_magnitude": "kernels scaled by their mean magnitude, "
-    "not to preserve variance",
-    "alpha_0.2_vita": "α 0.2 and the published bookkeeping of variances",
+    "all": "recipe `nobn`",
+    "not_calibrated": "without data-dependent initialization",
+    "no_multiplier": "without learning-rate multiplier",
+    "mean_centred": "filters centered on the mean, not the median",
+    "mean_magnitude": "kernels scaled by their mean magnitude",
+    "alpha_0.2_vita": "α 0.2 and the published variance rule",
     "rate_0.001": "learning rate 0.001",
     "no_clipping": "without gradient clipping",
-    "sigmoid_estimator": "the sigmoid estimator",
-    "latents_30": "latent kernels 30 times as large at the start",
-    "published": "the published recipe (`plain`)",
+    "sigmoid_estimator": "sigmoid pseudo-gradient",
+    "latents_30": "initial latent weights 30 times as large",
+    "published": "published recipe (`plain`)",
     "twice_as_long": "twice as many steps",
     "two_stages": "two stages, twice as many steps",
     "distillation": "a teacher",
@@ -143,7 +102,7 @@ def levers(compare):
         {} if measure is None else {n: f"{m - measure:+.1f}" for n, m in means.items()}
     )
     return table(
-        ["", "accuracy", "against the recipe"],
+        ["", "accuracy", "change"],
         [
             [
                 LEVERS[name],

@@ -1,4 +1,4 @@
-"""One configuration beside batch norm and none: accuracy, time, memory, operations."""
+"""One configuration with, without and instead of batch norm."""
 
 from __future__ import annotations
 
@@ -12,29 +12,40 @@ LARGE = "width 64, batch 128"
 
 
 def overview(budgets, train_step, normalizations):
-    """A row for each normalization, the recipe `nobn` in all of its row."""
+    """A column for each normalization, its own recipe in all of the rows."""
     reached = {
         (group["settings"]["normalization"], group["settings"]["epochs"]): group
         for group in budgets["groups"]
     }
-    steps = [train_step["sizes"][size]["rows"] for size in SIZES]
+    sizes = train_step["sizes"]
     large = train_step["memory"][LARGE]
+    rows = [
+        (f"{n} epochs", lambda name, n=n: accuracy(reached.get((name, n)), alone=False))
+        for n in EPOCHS
+    ]
+    rows += [
+        (f"time, {size}", lambda name, size=size: step(sizes[size], name, "time_ratio"))
+        for size in SIZES
+    ]
+    rows += [
+        (
+            f"memory, {size}",
+            lambda name, size=size: step(sizes[size], name, "memory_ratio"),
+        )
+        for size in SIZES
+    ]
+    rows += [
+        (f"memory, {LARGE}", lambda name: f"{large[name]['memory_ratio']:.2f}"),
+        (
+            "TFLite float operations",
+            lambda name: sum(normalizations["rows"][name]["float_ops"].values()),
+        ),
+    ]
     return table(
-        [
-            "",
-            *(f"accuracy, {epochs} epochs" for epochs in EPOCHS),
-            *(f"step, {size}" for size in SIZES),
-            *(f"memory, {size}" for size in (*SIZES, LARGE)),
-            "float operations",
-        ],
-        [
-            [
-                f"`{name}`",
-                *(accuracy(reached.get((name, n)), alone=False) for n in EPOCHS),
-                *(f"{rows[name]['time_ratio']:.2f}" for rows in steps),
-                *(f"{rows[name]['memory_ratio']:.2f}" for rows in (*steps, large)),
-                sum(normalizations["rows"][name]["float_ops"].values()),
-            ]
-            for name in COMPARED
-        ],
+        ["", *(f"`{name}`" for name in COMPARED)],
+        [[title, *map(cell, COMPARED)] for title, cell in rows],
     )
+
+
+def step(size, name, ratio):
+    return f"{size['rows'][name][ratio]:.2f}"

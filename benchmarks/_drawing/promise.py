@@ -44,9 +44,9 @@ def description(numbers):
     operations = numbers["operations"]
     return (
         f"CIFAR-10 after {EPOCHS} epochs: {last['nobn']:.1f} % without batch norm, "
-        f"{last['batch_norm']:.1f} % with it. Half an epoch of one image a step: "
+        f"{last['batch_norm']:.1f} % with it. Half an epoch at batch size 1: "
         f"{alone['nobn']:.1f} % and {alone['batch_norm']:.1f} %. Float operations of a "
-        f"ReActNet-18 for the phone: {operations['prepared']} by convert, "
+        f"ReActNet-18 in TFLite: {operations['prepared']} by convert, "
         f"{operations['unprepared']} by the converter alone."
     )
 
@@ -81,7 +81,7 @@ def draw_curves(axes, curves):
     middle = curves["batch_norm"][EPOCHS // 2]
     label(axes, (EPOCHS, top + 1.5), "nobn", ha="right")
     label(axes, (middle[0], middle[2] - 2), "batch_norm", va="top")
-    axes.set_title("As accurate")
+    axes.set_title("Accuracy")
     axes.set_xlabel("epoch")
     axes.set_ylabel("CIFAR-10 accuracy, %")
     axes.set_ylim(top=top + 5)
@@ -100,8 +100,8 @@ def draw_batches(axes, batches):
         axes.set_xticks(places, sorted(sizes))
     label(axes, (0, batches["nobn"][1] - 1.2), "nobn", va="top")
     label(axes, (0.25, batches["batch_norm"][1] + 0.5), "batch_norm", va="center")
-    axes.set_title("Batches of one")
-    axes.set_xlabel("images a step")
+    axes.set_title("Small batches")
+    axes.set_xlabel("batch size")
     axes.set_ylabel("CIFAR-10 accuracy, %")
     axes.grid(alpha=0.3)
 
@@ -112,9 +112,9 @@ def draw_operations(axes, operations):
     counts = [operations[kind] for kind in names]
     bars = axes.bar(list(names.values()), counts, color=colours, width=0.6)
     axes.bar_label(bars, padding=2)
-    axes.set_title("A leaner file")
+    axes.set_title("TFLite model")
     axes.set_ylabel("float operations")
-    axes.set_xlabel("ReActNet-18 for the phone")
+    axes.set_xlabel("ReActNet-18")
     axes.margins(y=0.15)
 
 

@@ -12,7 +12,7 @@ def small_batches(result):
     rows = result["rows"]
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     return table(
-        ["images a step", *(f"`{name}`" for name in names)],
+        ["batch size", *(f"`{name}`" for name in names)],
         [
             [stream, *(accuracy(row.get(name)) for name in names)]
             for stream, row in rows.items()
@@ -46,7 +46,7 @@ def small_batch_rates(result):
                 for rate, reached in found.items()
             }
             rows.append([size, f"`{name}`", *(said.get(rate, "-") for rate in rates)])
-    return table(["images a step", "", *rates], rows)
+    return table(["batch size", "", *rates], rows)
 
 
 def panels(result):

@@ -1,4 +1,4 @@
-"""A network of one's own, step by step, and what stands in front of its signs."""
+"""A network built step by step, and its pre-activations."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def low_to_high(values):
 
 def pre_activations(result):
     """First and last sign of each form, before and after training."""
-    head = ["", "", "deviation", "offset", "in the window", "stuck channels"]
+    head = ["", "", "standard deviation", "mean / std", "in [-1, 1]", "constant"]
     return table(
         head,
         [

@@ -1,4 +1,4 @@
-"""What becomes of the models of Larq Zoo."""
+"""Models of Larq Zoo: folded, freed of batch norm, converted."""
 
 from __future__ import annotations
 

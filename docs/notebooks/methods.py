@@ -3,7 +3,7 @@
 #
 # One small network, five ways to keep its binary layers in balance: each trained
 # twice on digits, for a few epochs, when this page was built. It shows how to
-# exchange a part, and what a comparison needs; [evidence](../evidence.md) has the
+# exchange a part, and what a comparison needs; [results](../results.md) has the
 # measurements that count.
 
 # %%

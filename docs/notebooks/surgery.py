@@ -90,7 +90,7 @@ for name, accuracy in after.items():
 
 # %% [markdown]
 # Digits forgive much. The same on photographs, with random pairs too, and over three
-# seeds, is in [evidence](../evidence.md#training-on-in-batches-of-two).
+# seeds, is in [results](../results.md#how-small-can-batches-be).
 #
 # ## On the phone
 #

@@ -86,7 +86,7 @@ NORMALIZERS: dict[str, Callable[[tf.Tensor, str, bool, Any], tf.Tensor]] = {
 }
 NORMALIZATIONS = tuple(NORMALIZERS)
 # Better where the stem and the projections of shortcuts, to which branches are added,
-# have none, by benchmarks/init_and_placement.py.
+# have none, by results/init_and_placement/.
 IN_BRANCHES = frozenset({"filter_response", "proxy", "evonorm"})
 # Before a sign EvoNorm would be group norm, and Proxy Norm, without the activation that
 # it makes up for, layer norm: neither could show what it is for.

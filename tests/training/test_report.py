@@ -156,7 +156,7 @@ def test_runs_of_an_older_version_and_of_this_one(tmp_path: Path):
     assert comparison.compared == ["normalization"]
     sizes = {g.settings["normalization"]: len(g.outcomes) for g in comparison.groups}
     assert sizes == {"batch_norm": 3, "nobn": 3, "none": 4}
-    # As published in docs/evidence.md, from the same runs by another script.
+    # As published in docs/results.md, from the same runs by another script.
     text = str(training.report(runs))
     for published in (
         *("67.7 (66.2 to 68.9)", "60.4 (60.1 to 60.8)", "56.4 (55.0 to 57.6)"),

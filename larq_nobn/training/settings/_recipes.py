@@ -21,15 +21,15 @@ _NOBN = Recipe(
     },
 )
 
-# By benchmarks/tuning.py: kernels that do not see the mean of their input and, for what
+# By results/tuning/: kernels that do not see the mean of their input and, for what
 # looks at no batch, signs that start in the middle of theirs.
 _CENTRED = Recipe(kernel="scaled_std_sign", learning_rate=3e-3)
 _CALIBRATED = replace(_CENTRED, calibrate=True)
-# By benchmarks/init_and_placement.py. Of the others some lose in longer runs what they
+# By results/init_and_placement/. Of the others some lose in longer runs what they
 # gain at first, by benchmarks/experiments.py, and some start larger.
 _LARGER = replace(_CENTRED, latent_scale=30.0)
 # Borders take part in the statistics of an example, and black ones change them; by
-# benchmarks/halving.py mirrored ones also suit nobn and batch norm in long runs.
+# results/halving/ mirrored ones also suit nobn and batch norm in long runs.
 _MIRRORED = replace(_CALIBRATED, reflect=True)
 
 # What a chosen kernel changes in the recipe of a normalization: by the same script,
