@@ -164,7 +164,7 @@ def convert(
         replacing(path) as temporary,
     ):
         if int8:
-            round_kernels(prepared)
+            prepared = round_kernels(prepared)
         if trace is None:
             function, variables = inference(prepared), prepared.variables
         else:

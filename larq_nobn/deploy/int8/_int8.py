@@ -1,16 +1,13 @@
-"""What a conversion to int8 asks of a model, and what it does to its kernels."""
+"""What a conversion to int8 asks of a model."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ..._keras import keras
 from ...graph import Call, Graph, has_sign_input, sign_of
 from ...layers import FakeQuantization
 from .._errors import ConversionError
-from ..prepare import BinaryConvolution
 from ._places import KEEPS
 
 _REMEDY = "larq_nobn.deploy.fake_quantize(model, data) puts in what is missing."
@@ -89,33 +86,6 @@ def _is_rounded(tensor: Any, graph: Graph) -> bool:
         return True
     inputs = maker.node.keras_inputs
     return isinstance(maker.layer, KEEPS) and all(_is_rounded(x, graph) for x in inputs)
-
-
-def round_kernels(prepared: keras.Model) -> None:
-    """Rounds real-valued kernels as the converter does, to 8 bits and symmetrically.
-
-    It gives each output channel a scale of its own, but a dense layer or the slopes of
-    a PReLU only one. Of a rounded kernel it finds the same scales again.
-    """
-    for layer in prepared.layers:
-        if isinstance(layer, BinaryConvolution):
-            continue
-        for name in ("kernel", "depthwise_kernel", "pointwise_kernel", "alpha"):
-            variable = getattr(layer, name, None)
-            if variable is not None:
-                axes = _shared_axes(name, variable.shape.rank)
-                variable.assign(_rounded(variable.numpy(), axes))
-
-
-def _shared_axes(name: str, rank: int) -> tuple[int, ...]:
-    if rank < 4:
-        return tuple(range(rank))
-    return (0, 1) if name == "depthwise_kernel" else (0, 1, 2)
-
-
-def _rounded(kernel: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
-    step = np.abs(kernel).max(axis=axes, keepdims=True) / 127
-    return np.rint(kernel / np.where(step > 0, step, 1)) * step
 
 
 def without_ranges(model: keras.Model) -> keras.Model:

@@ -12,7 +12,11 @@ from ...layers import ChannelAffine, SkipInit
 from ...layers._channelwise import ChannelwiseLayer
 
 _layers = keras.layers
-_KERNELS = (_layers.Conv2D, _layers.DepthwiseConv2D, _layers.Dense)
+_KERNELS = (
+    *(_layers.Conv1D, _layers.Conv2D, _layers.Conv3D, _layers.Dense),
+    *(_layers.DepthwiseConv1D, _layers.DepthwiseConv2D),
+    *(_layers.SeparableConv1D, _layers.SeparableConv2D),
+)
 # They join the multiplier and the bias of a convolution in front of them.
 AFFINE = (_layers.BatchNormalization, ChannelAffine, SkipInit)
 _PLAIN = (None, keras.activations.linear)

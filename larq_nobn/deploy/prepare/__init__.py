@@ -1,12 +1,13 @@
 """The inference form of a model, with as few float operations as possible."""
 
-from ._inference import BinaryConvolution, ShiftedSign
+from ._inference import BinaryConvolution, PlainAffine, ShiftedSign
 from ._padding import pad_with_ones
 from ._prepare import half_precision, in_float32, prepare
 from .rewrites import rewritten
 
 __all__ = [
     "BinaryConvolution",
+    "PlainAffine",
     "ShiftedSign",
     "half_precision",
     "in_float32",

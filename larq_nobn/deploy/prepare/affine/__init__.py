@@ -2,11 +2,12 @@
 
 from ._gains import drop_gains
 from ._merge import merge_affines, merge_into_convolutions
-from ._numbers import plain_affine
+from ._numbers import affine_numbers, plain_affine
 from ._relus import shift_rectifiers
 from ._scales import drop_scales
 
 __all__ = [
+    "affine_numbers",
     "drop_gains",
     "drop_scales",
     "merge_affines",

@@ -9,6 +9,7 @@ import numpy as np
 
 from ...._keras import keras
 from ....graph import Call, Graph
+from ....graph._training import training_argument
 from ....layers import (
     BatchKalmanNormalization,
     ChannelAffine,
@@ -50,7 +51,7 @@ def _batch_norm(call: Call) -> Numbers | None:
     layer = call.layer
     # Virtual batches, and other axes, have statistics of another shape.
     last = list(layer.axis) == [call.inputs.shape.rank - 1]
-    if not last or call.node.call_kwargs.get("training"):
+    if not last or training_argument(call):
         return None
     return _normalized(
         layer,
