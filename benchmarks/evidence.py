@@ -29,7 +29,7 @@ PAGES = (
     "README.md",
     "docs/results.md",
     "docs/surgery.md",
-    "docs/compatibility.md",
+    "docs/supported.md",
     "docs/guides/audit.md",
     "docs/guides/batch_norm.md",
     "docs/guides/choosing.md",
