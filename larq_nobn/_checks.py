@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 
@@ -43,6 +44,13 @@ def check_integer(name: str, value: object, at_least: int, advice: str) -> int:
     if value < at_least:
         raise ValueError(f"{name}={value} is below {at_least}. {advice}")
     return int(value)
+
+
+def check_path(name: str, value: str | os.PathLike) -> str:
+    """Returns `value` as text if it is not empty, which would mean this folder."""
+    if not os.fspath(value):
+        raise ValueError(f"{name}={value!r} is empty. Give a path.")
+    return os.fspath(value)
 
 
 def check_flag(name: str, value: object) -> bool:

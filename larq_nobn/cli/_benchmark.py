@@ -8,11 +8,12 @@ import click
 
 from .. import deploy
 from ._console import emit_json, out, progress, say
+from .arguments import REPORT, Command, Output
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("file", type=_file)
 @click.option(
     "--against",
@@ -34,7 +35,12 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Read the log that a phone printed instead of running files here; one log per "
     "file, in the same order.",
 )
-@click.option("--json", "report", help="Write the result to this file; - prints it.")
+@click.option(
+    "--json",
+    "report",
+    type=Output(REPORT),
+    help="Write the result to this file; - prints it.",
+)
 def benchmark(
     file: Path,
     against: tuple[Path, ...],

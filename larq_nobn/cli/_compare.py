@@ -11,7 +11,15 @@ from .. import training
 from ._console import beside, comparing_progress, emit_json, out, say
 from ._errors import continued
 from ._options import HOW, WHAT, options
-from .arguments import Grouped, Several
+from .arguments import (
+    COMPARISON,
+    PNG,
+    REPORT,
+    Grouped,
+    Output,
+    Several,
+    check_target,
+)
 
 
 @click.command(cls=Grouped)
@@ -63,7 +71,12 @@ from .arguments import Grouped, Several
     show_default="one after the other in this process",
     help="Runs at a time, each in a process of its own.",
 )
-@click.option("--json", "target", help="The same JSON to a file, or to stdout for -.")
+@click.option(
+    "--json",
+    "target",
+    type=Output(REPORT),
+    help="The same JSON to a file, or to stdout for -.",
+)
 @click.pass_context
 def compare(
     context: click.Context,
@@ -88,7 +101,9 @@ def compare(
     given["network"] = dict(given["network"])
     chosen = {name: value for name, value in given.items() if value is not None}
     cells = training.grid(**chosen)
-    _refuse_nowhere(target)
+    for name, kind in (("compare.json", COMPARISON), ("compare.png", PNG)):
+        if output.is_dir():
+            check_target(str(output / name), output / name, kind, force=True)
     console = beside() if target == "-" else out()
     with continued(), comparing_progress(len(cells), console) as watch:
         comparison = training.compare(cells, output, watch, jobs)
@@ -103,12 +118,3 @@ def compare(
         click.echo(f"Failed: {each.folder}. {each.failure}", err=True)
     if failed:
         context.exit(1)
-
-
-def _refuse_nowhere(target: str | None) -> None:
-    """Says before hours of training that the JSON would have no place."""
-    if target is not None and not Path(target).parent.is_dir():
-        raise NotADirectoryError(
-            f"--json {target} lies in no existing folder. Create it first, or choose "
-            "another one."
-        )

@@ -11,12 +11,13 @@ from rich.table import Table
 from .. import data as datasets
 from ._console import emit_json, out, pairs, progress, say
 from ._models import Dataset, data_dir_option
+from .arguments import PNG, REPORT, Command, Output
 
 # So many of a kind are named; --json has all.
 _NAMED = 10
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("name", metavar="NAME|FOLDER|tfds:NAME", type=Dataset())
 @click.option(
     "--from",
@@ -31,16 +32,24 @@ _NAMED = 10
     default=0.1,
     help="Share for testing, of a folder that has no part for it.",
 )
-@click.option("--sheet", metavar="FILE.png", help="Draw some pictures of each class.")
 @click.option(
-    "--json", "report", help="Write what is in the folder to this file; - prints it."
+    "--sheet",
+    metavar="FILE.png",
+    type=Output(PNG),
+    help="Draw some pictures of each class.",
+)
+@click.option(
+    "--json",
+    "report",
+    type=Output(REPORT),
+    help="Write what is in the folder to this file; - prints it.",
 )
 def data(
     name: str,
     source: str | None,
     data_dir: str | None,
     holdout: float,
-    sheet: str | None,
+    sheet: Path | None,
     report: str | None,
 ) -> None:
     """Prepares a data set once, or looks a folder of pictures over.

@@ -10,9 +10,11 @@ from typing import Any
 import click
 
 from .. import data, training
+from ..training.folder import plain
 from ._console import out, pairs, percent, say, training_progress
 from ._deploy import converted
 from ._models import lite_predictor, origin_of, test_images
+from .arguments import Command
 
 # Networks shaped for the images: two stages take 8x8 digits to 4x4, four would leave
 # single pixels. The CIFAR-10 one sees part of the images, to end within minutes.
@@ -48,7 +50,7 @@ class Story(click.ParamType):
         return data.check_name("dataset", Path(value))
 
 
-@click.command()
+@click.command(cls=Command)
 @click.option(
     "--dataset",
     type=Story(),
@@ -83,7 +85,7 @@ def demo(dataset: str, output: Path | None, epochs: int | None) -> None:
     if epochs is not None:
         settings = replace(settings, epochs=epochs)
     folder = output or Path("demo") / Path(dataset).name
-    _refuse_foreign(folder)
+    _refuse_foreign(folder, settings)
     if dataset in STORIES:
         say(str(data.prepare(dataset, progress=say)))
     run = _trained(settings, folder)
@@ -108,13 +110,28 @@ def _own_story(folder: str) -> training.RunSettings:
     )
 
 
-def _refuse_foreign(folder: Path) -> None:
+def _refuse_foreign(folder: Path, settings: training.RunSettings) -> None:
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    if not found <= _LEFT_BEHIND:
+    foreign = found - _LEFT_BEHIND
+    # A run alone may be that of a demo which was stopped before its conversion.
+    alone = "run" in found and found.isdisjoint(_FILES)
+    if alone and not _is_of_demo(folder, settings):
+        foreign.add("run")
+    if foreign:
         raise FileExistsError(
-            f"{folder} holds {min(found - _LEFT_BEHIND)}, which no demo put there. "
+            f"{folder} holds {min(foreign)}, which no demo put there. "
             "Choose another --output."
         )
+
+
+def _is_of_demo(folder: Path, settings: training.RunSettings) -> bool:
+    """Whether the run there has the settings of a demo, of any number of epochs."""
+    try:
+        record, _ = training.load_record(folder / "run")
+    except (OSError, ValueError):
+        return False
+    mine = plain(replace(settings, epochs=record["settings"].get("epochs", 1)))
+    return bool(record["settings"] == mine)
 
 
 def _trained(settings: training.RunSettings, folder: Path) -> training.Run:

@@ -18,15 +18,15 @@ from ._models import (
     open_run_or_file,
     test_images,
 )
-from .arguments import Blocks
+from .arguments import PNG, REPORT, TFLITE, Blocks, Command, Output
 
 # As many as a conversion looks at; a limit takes equally many of every class.
 VERIFIED_IMAGES = 256
 
 
-@click.command()
+@click.command(cls=Command)
 @model_argument
-@click.argument("output", metavar="OUT.tflite", type=click.Path(path_type=Path))
+@click.argument("output", metavar="OUT.tflite", type=Output(TFLITE))
 @dataset_option
 @data_dir_option
 @click.option(
@@ -56,7 +56,12 @@ VERIFIED_IMAGES = 256
     metavar="H,W,C",
     help="Size of an image, such as 96,96,3, where the model leaves it open.",
 )
-@click.option("--json", "report", help="Write the report to this file; - prints it.")
+@click.option(
+    "--json",
+    "report",
+    type=Output(REPORT),
+    help="Write the report to this file; - prints it.",
+)
 def convert(
     model: Path,
     output: Path,
@@ -81,14 +86,6 @@ def convert(
     Example: larq-nobn convert runs/a model.tflite --json report.json
              larq-nobn convert open.h5 model.tflite --input-shape 96,96,3
     """
-    if (
-        report is not None
-        and Path(report).absolute() == Path(f"{output}.json").absolute()
-    ):
-        raise click.UsageError(
-            f"--json {report} is where class names and pre-processing go. Choose "
-            "another name for the report."
-        )
     network, origin = open_run_or_file(model)
     result = converted(
         network,
@@ -107,7 +104,7 @@ def convert(
         out().print(result.table())
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--against",
@@ -116,11 +113,19 @@ def convert(
     help="Show how FILE differs from this one.",
 )
 @click.option(
-    "--plot", metavar="FILE.png", help="Draw the operations of FILE as a chain."
+    "--plot",
+    metavar="FILE.png",
+    type=Output(PNG),
+    help="Draw the operations of FILE as a chain.",
 )
-@click.option("--json", "report", help="Write the result to this file; - prints it.")
+@click.option(
+    "--json",
+    "report",
+    type=Output(REPORT),
+    help="Write the result to this file; - prints it.",
+)
 def audit(
-    file: Path, against: Path | None, plot: str | None, report: str | None
+    file: Path, against: Path | None, plot: Path | None, report: str | None
 ) -> None:
     """Shows what is inside a .tflite file: every operation, and what could be saved.
 

@@ -23,10 +23,11 @@ from ._models import (
     test_files,
     test_images,
 )
+from .arguments import PNG, REPORT, Command, Output
 from .results import Seen, classes_table, refuse_undrawable
 
 
-@click.command()
+@click.command(cls=Command)
 @model_argument
 @dataset_option
 @click.option(
@@ -41,18 +42,21 @@ from .results import Seen, classes_table, refuse_undrawable
 @click.option(
     "--plot",
     metavar="FILE.png",
-    type=click.Path(path_type=Path),
+    type=Output(PNG),
     help="Draw the confusion matrix.",
 )
 @click.option(
     "--mistakes",
     metavar="FILE.png",
-    type=click.Path(path_type=Path),
+    type=Output(PNG),
     help="Draw a sheet of the images that are most surely taken for something else.",
 )
 @data_dir_option
 @click.option(
-    "--json", "report", help="Write the result to this file; - prints it instead."
+    "--json",
+    "report",
+    type=Output(REPORT),
+    help="Write the result to this file; - prints it instead.",
 )
 def evaluate(
     model: Path,

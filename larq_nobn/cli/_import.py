@@ -8,13 +8,14 @@ import click
 
 from .. import interop, training
 from ._console import say, working
+from .arguments import KERAS, Command, Output
 
 _SOURCES = ("bnn_nobn", "recu", "ab")
 
 
-@click.command("import")
+@click.command("import", cls=Command)
 @click.argument("checkpoint", type=click.Path(path_type=Path))
-@click.argument("output", metavar="OUT.keras", type=click.Path(path_type=Path))
+@click.argument("output", metavar="OUT.keras", type=Output(KERAS))
 @click.option(
     "--source",
     type=click.Choice(_SOURCES),

@@ -8,10 +8,10 @@ import click
 
 from .. import training
 from ._console import emit_json, out
-from .arguments import Several
+from .arguments import PNG, REPORT, Command, Output, Several
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--by",
@@ -20,10 +20,16 @@ from .arguments import Several
     help="Settings to compare by, as in normalization,batch_size; of runs that differ "
     "in others, the best is shown.",
 )
-@click.option("--json", "target", help="Write all numbers to this file; - prints them.")
+@click.option(
+    "--json",
+    "target",
+    type=Output(REPORT),
+    help="Write all numbers to this file; - prints them.",
+)
 @click.option(
     "--png",
-    type=click.Path(path_type=Path),
+    metavar="FILE.png",
+    type=Output(PNG),
     help="Draw the curves here, with a band from the lowest to the highest seed.",
 )
 def report(

@@ -13,9 +13,10 @@ from .. import deploy, models
 from .._keras import keras
 from ._console import out, working
 from ._models import model_argument, open_run_or_file
+from .arguments import Command
 
 
-@click.command()
+@click.command(cls=Command)
 @model_argument
 def summary(model: Path) -> None:
     """Prints Larq's table, and what becomes of each layer on the phone.

@@ -11,16 +11,18 @@ from .._keras import keras
 from ..models._variance import VARIANCE_RULES
 from ._console import emit_json, out, say, working
 from ._models import model_argument, open_run_or_file
+from .arguments import KERAS, REPORT, Command, Output
 
-_output_argument = click.argument(
-    "output", metavar="OUT.keras", type=click.Path(path_type=Path)
-)
+_output_argument = click.argument("output", metavar="OUT.keras", type=Output(KERAS))
 _json_option = click.option(
-    "--json", "report", help="Write the report to this file; - prints it."
+    "--json",
+    "report",
+    type=Output(REPORT),
+    help="Write the report to this file; - prints it.",
 )
 
 
-@click.command()
+@click.command(cls=Command)
 @model_argument
 @_output_argument
 @_json_option
@@ -33,7 +35,7 @@ def fold(model: Path, output: Path, report: str | None) -> None:
 
     \b
     Example: larq-nobn fold runs/a folded.keras
-             larq-nobn fold model.keras folded.keras --json report.json
+             larq-nobn fold model.keras folded.keras --force --json report.json
     """
     network, _ = open_run_or_file(model)
     with working("folding"):
@@ -41,7 +43,7 @@ def fold(model: Path, output: Path, report: str | None) -> None:
     _finish(folded, changes, output, report)
 
 
-@click.command()
+@click.command(cls=Command)
 @model_argument
 @_output_argument
 @click.option(
@@ -70,7 +72,7 @@ def remove(
 
     \b
     Example: larq-nobn remove runs/a free.keras
-             larq-nobn remove model.keras free.keras --alpha 0.5
+             larq-nobn remove model.keras free.keras --force --alpha 0.5
     """
     network, _ = open_run_or_file(model)
     with working("rewriting"):

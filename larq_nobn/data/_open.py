@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .._checks import check_flag, check_integer, check_number
+from .._checks import check_flag, check_integer, check_number, check_path
 from ._any_tfds import PREFIX, AnyTfds, open_tfds
 from ._arrays import resized
 from ._registry import NAMES, DatasetInfo, built_in
@@ -81,7 +81,7 @@ def check_name(argument: str, name: object) -> str:
         )
     if name in (*NAMES, GIVEN) or (isinstance(name, str) and name.startswith(PREFIX)):
         return str(name)
-    path = Path(name).expanduser()
+    path = Path(check_path(argument, name)).expanduser()
     # A word could be a name that is spelled wrongly; what has a slash is a path.
     if path.is_dir() or isinstance(name, os.PathLike) or {*name} & {"/", os.sep}:
         return os.path.abspath(path)
@@ -121,7 +121,7 @@ def open_dataset(
     chosen = check_name("name", name)
     check_number("holdout", holdout, "[0, 1]", "0.1 keeps every tenth for testing.")
     check_flag("skip_unreadable", skip_unreadable)
-    place = None if data_dir is None else os.fspath(data_dir)
+    place = None if data_dir is None else check_path("data_dir", data_dir)
     if chosen == "imagenet":
         return ImageNet(chosen, place)
     if chosen in NAMES:

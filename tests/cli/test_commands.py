@@ -361,7 +361,7 @@ def test_surgery_prints_only_json_when_asked(invoke: Invoke, tmp_path: Path):
     x = keras.layers.BatchNormalization()(keras.layers.Conv2D(2, 3)(image))
     training.save_model(keras.Model(image, x, name="a_norm"), tmp_path / "a.keras")
     for command in ("fold", "remove"):
-        files = (tmp_path / "a.keras", tmp_path / "b.keras")
+        files = (tmp_path / "a.keras", tmp_path / f"{command}.keras")
         result = invoke(command, *files, "--json", "-")
         assert json.loads(result.stdout)["model"] == "a_norm"
 

@@ -27,7 +27,7 @@ def test_a_map_smaller_than_its_kernel_is_padded_with_ones(
     keras.Sequential([keras.Input((2, 2, 32)), conv]).save(given)
     zeros, ones = (
         json.loads(invoke("convert", given, file, *option, "--json", "-").stdout)
-        for option in ((), ("--one-padding",))
+        for option in ((), ("--one-padding", "--force"))
     )
     assert (zeros["repadded"], ones["repadded"]) == ([], ["conv"])
     assert ([row["layer"] for row in zeros["rewritten"]], ones["rewritten"]) == (

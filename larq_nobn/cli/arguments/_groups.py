@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from ._command import Command
+
 _REST = "Options"
 # In this order, as far as a command has them; what none of them names comes last.
 _HEADINGS = {
@@ -58,6 +60,7 @@ _HEADINGS = {
     "Precision and memory": ("precision", "accumulate"),
     "Where it runs, and what it leaves": (
         "output",
+        "force",
         "resume",
         "checkpoint_steps",
         "strategy",
@@ -69,7 +72,7 @@ _HEADINGS = {
 }
 
 
-class Grouped(click.Command):
+class Grouped(Command):
     """A command whose `--help` shows its options in groups."""
 
     def format_options(

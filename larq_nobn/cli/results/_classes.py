@@ -75,11 +75,6 @@ class Seen:
 def refuse_undrawable(target: Path) -> None:
     """Says before the evaluation that a picture could not be written."""
     new_figure(check_picture(target), (1, 1))
-    if not target.absolute().parent.is_dir():
-        raise NotADirectoryError(
-            f"{target} lies in no existing folder. Create it first, or choose another "
-            "one."
-        )
 
 
 def classes_table(found: diagnostics.ConfusionMatrix) -> Table:

@@ -17,12 +17,13 @@ from ..._keras import keras
 from ..._probabilities import as_probabilities
 from .._console import emit_json, out, percent, progress
 from .._models import Origin, lite_predictor, model_argument, open_any
+from ..arguments import REPORT, Command, Output
 from ._pictures import picture_files, read_picture
 
 _BATCH = 32
 
 
-@click.command()
+@click.command(cls=Command)
 @model_argument
 @click.argument(
     "pictures",
@@ -33,7 +34,10 @@ _BATCH = 32
 )
 @click.option("--top", type=int, default=3, help="How many classes are shown.")
 @click.option(
-    "--json", "report", help="Write the result to this file; - prints it instead."
+    "--json",
+    "report",
+    type=Output(REPORT),
+    help="Write the result to this file; - prints it instead.",
 )
 def predict(
     model: Path, pictures: tuple[Path, ...], top: int, report: str | None

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..._checks import check_integer
+from ..._checks import check_integer, check_path
 from ..settings import RunSettings
 from ._cells import Watch, is_over, outcomes_of
 from ._groups import differing
@@ -127,7 +127,7 @@ def compare(
         print(nobn.training.compare(cells, "runs/digits"))
         ```
     """
-    folder = Path(output)
+    folder = Path(check_path("output", output))
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(
             f"{folder} is a file, but a comparison needs a folder. Choose another "

@@ -12,6 +12,7 @@ from typing import Any
 
 from rich.table import Table
 
+from ..._checks import check_path
 from ..._tables import as_text
 from ..folder import write_json
 from ..settings import named
@@ -158,6 +159,8 @@ def report(
         print(nobn.training.report(["runs/nobn-0", "runs/nobn-1"]))
         ```
     """
+    for folder in folders:
+        check_path("a folder", folder)
     unique = {Path(folder).resolve(): os.fspath(folder) for folder in folders}
     given = list(unique.values())
     missing = [each for each in given if not Path(each).exists()]

@@ -9,6 +9,7 @@ from ._claim import (
     is_finished,
     position_kept,
     refuse_what_is_there,
+    run_that_owns,
 )
 from ._files import save_model, write_json
 from ._journal import Journal
@@ -37,6 +38,7 @@ __all__ = [
     "position_kept",
     "refuse_if_in_use",
     "refuse_what_is_there",
+    "run_that_owns",
     "save_model",
     "write_json",
 ]

@@ -20,11 +20,13 @@ CHECKPOINTS = "checkpoints"
 _SETTINGS = "settings.json"
 _RECORD = "run.json"
 _PICTURES = "pictures"
+_MODEL = "model.keras"
+_HISTORY = "history.csv"
 # Further runs, in folders of the same kind.
 _PARTS = ("stage1", "teacher")
 _OURS = {
     *(CHECKPOINTS, _SETTINGS, _RECORD, *_PARTS),
-    *("model.keras", "history.csv", "curves.png", "logs"),
+    *(_MODEL, _HISTORY, "curves.png", "logs"),
 }
 
 
@@ -152,6 +154,32 @@ def refuse_what_is_there(
         )
     if unfinished:
         _refuse_other(folder, _read(folder / _SETTINGS), settings)
+
+
+def run_that_owns(path: str | os.PathLike) -> Path | None:
+    """Returns the run folder that a file belongs to; None for files beside a run.
+
+    Arguments:
+        path: A file, which need not exist; through links it is the file at their end,
+            or the link.
+    """
+    name = os.path.abspath(path)
+    parent, last = os.path.split(name)
+    for place in {Path(os.path.realpath(parent), last), Path(os.path.realpath(name))}:
+        for folder in place.parents:
+            owned = place.relative_to(folder).parts[0] in {*_OURS, LOCK}
+            if owned and _is_run_folder(folder):
+                return folder
+    return None
+
+
+def _is_run_folder(folder: Path) -> bool:
+    """Whether a run is there, finished or not."""
+    states = ((_RECORD, _MODEL, _HISTORY), (_SETTINGS, CHECKPOINTS, LOCK))
+    return any(
+        (folder / first).is_file() and any((folder / each).exists() for each in others)
+        for first, *others in states
+    )
 
 
 def _refuse_other(

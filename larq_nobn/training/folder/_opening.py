@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import data
+from ..._checks import check_path
 from ..._keras import keras
 from ..._larq import without_starvation_warning
 
@@ -104,7 +105,7 @@ def load_record(
         print(record["settings"]["learning_rate"], history[-1]["val_accuracy"])
         ```
     """
-    place = Path(folder)
+    place = Path(check_path("folder", folder))
     try:
         record = json.loads((place / "run.json").read_text(encoding="utf-8"))
         with (place / "history.csv").open(newline="", encoding="utf-8") as stream:
@@ -142,7 +143,7 @@ def open_model(path: str | os.PathLike, compile: bool = False) -> keras.Model:
         model = nobn.training.open_model("runs/digits/model.keras")
         ```
     """
-    file = Path(path)
+    file = Path(check_path("path", path))
     if file.is_dir():
         file = file / "model.keras"
         if not file.is_file():

@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..._checks import check_choice, check_integer
+from ..._checks import check_choice, check_integer, check_path
 from ..._keras import keras
 from ...data import CACHES, GIVEN, content_of, describe, handed_over, reading
 from ..folder import Run, claimed, is_finished, load_run, open_model, plain
@@ -89,6 +89,7 @@ def train(
         run = nobn.training.train(settings, "runs/digits")
         ```
     """
+    check_path("output", output)
     if data is not None:
         settings = replace(settings, dataset=GIVEN)
     settings = settled(settings, Path(output), resume)

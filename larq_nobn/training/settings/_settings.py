@@ -13,6 +13,7 @@ from ..._checks import (
     check_flag,
     check_integer,
     check_number,
+    check_path,
 )
 from ...models._kernels import GLOROT
 from ._init import OWN, check_init, content_hash
@@ -125,6 +126,8 @@ class RunSettings(Recipe):
 
     def _check_images(self) -> None:
         object.__setattr__(self, "image_size", data.check_size(self.image_size))
+        if self.data_dir is not None:
+            check_path("data_dir", self.data_dir)
         check_number("holdout", self.holdout, "(0, 1)", "0.1 is usual.")
         if self.augment is not None:
             check_choice("augment", self.augment, data.AUGMENTATIONS)

@@ -1,0 +1,196 @@
+"""Where a command may write: the one place that decides it."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ... import data
+from ...deploy.phone import is_card
+from ...training.folder import run_that_owns
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a file is.
+
+    Arguments:
+        name: As a message says it, with its article.
+        holds: Whether a file's content is of this kind.
+    """
+
+    name: str
+    holds: Callable[[bytes], bool]
+
+
+def _json(content: bytes) -> Any:
+    try:
+        return json.loads(content)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _is_report(content: bytes) -> bool:
+    found = _json(content)
+    return isinstance(found, dict | list) and not is_card(found)
+
+
+def _is_comparison(content: bytes) -> bool:
+    found = _json(content)
+    return isinstance(found, dict) and {"by", "groups", "runs"} <= found.keys()
+
+
+TFLITE = Kind("a TFLite file", lambda content: content[4:8] == b"TFL3")
+KERAS = Kind("a Keras model", lambda content: content.startswith(b"PK\3\4"))
+PNG = Kind("a PNG picture", lambda content: content.startswith(b"\x89PNG"))
+REPORT = Kind("a JSON report", _is_report)
+COMPARISON = Kind("the JSON of a comparison", _is_comparison)
+METADATA = Kind("the metadata of a TFLite file", lambda c: is_card(_json(c)))
+# What may name a file or a folder, and need not.
+_MAY_BE_READ = ("init", "teacher", "dataset", "name")
+
+
+class Output(click.Path):
+    """A file that a command writes; `-` is standard output, where it takes that."""
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__(path_type=str if kind is REPORT else Path)
+        self.name = "file"
+        self.kind = kind
+
+
+def check_outputs(ctx: click.Context, force: bool) -> None:
+    """Refuses a command line by which something would be destroyed.
+
+    Nothing is written onto a file that the command reads, by whatever name, nor onto
+    another output, a file that a run made, a part of a prepared data set, or a file of
+    another kind; and onto one of the same kind only by force.
+
+    Arguments:
+        ctx: That of the command, its words read.
+        force: Whether a file of the same kind may be overwritten.
+
+    Raises:
+        OSError: If it is refused; the message says what to do.
+        click.UsageError: If two outputs are one file.
+    """
+    targets = list(_targets(ctx))
+    for (one, its, _), (other, path, _) in combinations(targets, 2):
+        if _same(its, path):
+            raise click.UsageError(
+                f"{one} {its} and {other} {path} are one file. Choose another name "
+                "for one of them.",
+                ctx,
+            )
+    reads = list(_reads(ctx))
+    for name, path, kind in targets:
+        for read in reads:
+            if _same(path, read) or _is_picture_of(path, read):
+                raise FileExistsError(
+                    f"{name} {path} would overwrite what the command reads. Choose "
+                    "another name."
+                )
+        check_target(f"{name} {path}", path, kind, force)
+
+
+def check_target(said: str, path: Path, kind: Kind, force: bool) -> None:
+    """Refuses to write a file where something else is.
+
+    Arguments:
+        said: What a message calls it.
+        path: The file.
+        kind: What it will be.
+        force: Whether a file of the same kind may be overwritten.
+
+    Raises:
+        OSError: If something would be destroyed, or there is no folder for it.
+    """
+    advice = "Choose another name."
+    owner = run_that_owns(path)
+    if owner is not None:
+        raise FileExistsError(
+            f"{said} belongs to the training run in {owner}, whose files only "
+            f"train writes. {advice}"
+        )
+    if Path(path.absolute().parent, "dataset_info.json").is_file():
+        raise FileExistsError(f"{said} lies within a prepared data set. {advice}")
+    if not path.absolute().parent.is_dir():
+        raise NotADirectoryError(
+            f"{said} lies in no existing folder. Create it first, or choose another "
+            "one."
+        )
+    if not path.exists():
+        return
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(f"{said} is a folder. Give the name of a file.")
+    if not stat.S_ISREG(found.st_mode):
+        raise FileExistsError(f"{said} is no regular file. {advice}")
+    if not found.st_size:
+        return
+    if not kind.holds(path.read_bytes()):
+        raise FileExistsError(
+            f"{said} exists and is not {kind.name}, so it is not overwritten. {advice}"
+        )
+    if not force:
+        raise FileExistsError(
+            f"{said} exists already. Choose another name, or overwrite it with --force."
+        )
+
+
+def _targets(ctx: click.Context) -> Iterator[tuple[str, Path, Kind]]:
+    """What is written: name, file and kind of each, metadata included."""
+    for parameter, value in _given(ctx):
+        if not isinstance(parameter.type, Output) or value == "-":
+            continue
+        name = parameter.opts[0] if isinstance(parameter, click.Option) else "Output"
+        yield name, Path(value), parameter.type.kind
+        if parameter.type.kind is TFLITE:
+            yield "The metadata", Path(f"{value}.json"), METADATA
+
+
+def _reads(ctx: click.Context) -> Iterator[Path]:
+    """Files and folders that are read, and metadata beside a file."""
+    for parameter, value in _given(ctx):
+        if isinstance(parameter.type, Output):
+            continue
+        readable = isinstance(parameter.type, click.Path)
+        if readable or parameter.name in _MAY_BE_READ:
+            several = isinstance(value, tuple | list)
+            for each in map(Path, value if several else [value]):
+                yield each
+                metadata = Path(f"{each}.json")
+                if metadata.is_file() and METADATA.holds(metadata.read_bytes()):
+                    yield metadata
+
+
+def _given(ctx: click.Context) -> Iterator[tuple[click.Parameter, Any]]:
+    for parameter in ctx.command.params:
+        value = ctx.params.get(parameter.name or "")
+        if value is not None:
+            yield parameter, value
+
+
+def _same(one: Path, other: Path) -> bool:
+    """Whether two names are of one file, through links, and also if it is not there."""
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return os.path.realpath(one) == os.path.realpath(other)
+
+
+def _is_picture_of(path: Path, folder: Path) -> bool:
+    """Whether a file is one of the pictures in a folder."""
+    return (
+        path.is_file()
+        and path.suffix.lower() in data.SUFFIXES
+        and Path(os.path.realpath(folder)) in Path(os.path.realpath(path)).parents
+    )

@@ -1,0 +1,347 @@
+"""What a command writes destroys nothing: neither what it reads, nor anything else."""
+
+from __future__ import annotations
+
+import inspect
+import itertools
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from larq_nobn import data, training
+from cli.answers import one_sentence
+from cli.conftest import Invoke
+from larq_nobn._keras import keras
+from larq_nobn.cli import _compare, _demo, main
+from larq_nobn.cli.arguments import Output
+from training.fake_runs import leave_run
+
+# Files of a run, as `train` leaves them while it goes on and at its end.
+OF_RUN = {
+    "model.keras": b"PK\3\4 weights",
+    "run.json": b'{"settings": {}}',
+    "history.csv": b"epoch\n1\n",
+    "curves.png": b"\x89PNG",
+    "logs/train/events": b"events",
+    "checkpoints/epoch-0001.npz": b"checkpoint",
+    "stage1/model.keras": b"PK\3\4 weights",
+}
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder: a run, models, pictures, a prepared data set, all but real."""
+    monkeypatch.chdir(tmp_path)
+    for name, content in OF_RUN.items():
+        Path("run", name).parent.mkdir(parents=True, exist_ok=True)
+        Path("run", name).write_bytes(content)
+    shutil.copytree("run", "unfinished")
+    Path("unfinished", "run.json").rename("unfinished/settings.json")
+    for name, content in (
+        ("own.keras", b"PK\3\4 mine"),
+        ("other.keras", b"PK\3\4 mine too"),
+        ("own.tflite", b"\x1c\0\0\0TFL3 mine"),
+        ("other.tflite", b"\x1c\0\0\0TFL3 mine too"),
+        ("own.tflite.json", json.dumps({"format": CARD}).encode()),
+        ("log.txt", b"log"),
+        ("notes.txt", b"notes"),
+        ("report.json", b"{}"),
+        ("picture.png", b"\x89PNG"),
+        ("nothing", b""),
+        ("pictures/cat/1.png", b"\x89PNG"),
+        ("sets/digits/1.0.0/dataset_info.json", b"{}"),
+        ("sets/digits/1.0.0/features.json", b"{}"),
+        ("pip.pth", b"checkpoint"),
+    ):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Path(name).write_bytes(content)
+    Path("link.keras").symlink_to("own.keras")
+    os.link("own.keras", "hard.keras")
+    return tmp_path
+
+
+CARD = "larq_nobn card"
+
+
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+# Every command that writes a file: the words before it, and its options of a kind.
+LINES = {
+    "convert": ("convert {model}", {"": "tflite", "--json": "json"}),
+    "fold": ("fold {model}", {"": "keras", "--json": "json"}),
+    "remove": ("remove {model}", {"": "keras", "--json": "json"}),
+    "import": ("import pip.pth --source recu", {"": "keras"}),
+    "evaluate": (
+        "evaluate {model} --dataset digits",
+        {"--json": "json", "--plot": "png", "--mistakes": "png"},
+    ),
+    "predict": ("predict {model} pictures", {"--json": "json"}),
+    "audit": ("audit own.tflite", {"--json": "json", "--plot": "png"}),
+    "report": ("report run", {"--json": "json", "--png": "png"}),
+    "compare": ("compare --dataset digits --output grid", {"--json": "json"}),
+    "benchmark": ("benchmark own.tflite", {"--json": "json"}),
+    "data": ("data ./pictures", {"--json": "json", "--sheet": "png"}),
+}
+EVERY = [(name, option) for name, (_, options) in LINES.items() for option in options]
+NAMES = {"tflite": "new.tflite", "keras": "new.keras", "json": "new.json"}
+NAMES["png"] = "new.png"
+
+
+def words(name: str, option: str, target: object, model: str = "run") -> list[str]:
+    """The command line by which a command writes that file."""
+    line, options = LINES[name]
+    found = line.format(model=model).split()
+    if option and "" in options:
+        found.append(NAMES[options[""]])
+    return [*found, *[option] * bool(option), str(target)]
+
+
+def outputs_of(command: click.Command) -> Iterator[str]:
+    for each in command.params:
+        if isinstance(each.type, Output):
+            yield each.opts[0] if isinstance(each, click.Option) else ""
+
+
+def test_every_output_is_here():
+    found = {(name, o) for name, c in main.commands.items() for o in outputs_of(c)}
+    assert found == set(EVERY)
+    # Whatever else names a file or a folder is read, or is a folder of the command's.
+    for name, command in main.commands.items():
+        for each in command.params:
+            text = getattr(each, "help", None) or ""
+            if text.startswith(("Write", "Draw")):
+                assert isinstance(each.type, Output), (name, each.name)
+        given = inspect.signature(command.callback).parameters
+        assert "force" not in given
+        has = any(each.name == "force" for each in command.params)
+        assert has == bool([*outputs_of(command)])
+
+
+@pytest.mark.parametrize("force", [False, True], ids=["", "force"])
+@pytest.mark.parametrize(("name", "option"), EVERY)
+def test_nothing_is_destroyed(
+    name: str, option: str, force: bool, invoke: Invoke, place: Path
+):
+    kind = LINES[name][1][option]
+    same = {
+        "tflite": "other.tflite",
+        "keras": "other.keras",
+        "json": "report.json",
+        "png": "picture.png",
+    }
+    targets = {
+        **{
+            f"{run}/{each}": "belongs to the training run in"
+            for run, each in itertools.product(("run", "unfinished"), OF_RUN)
+        },
+        "run/../run/settings.json": "belongs to the training run in",
+        "sets/digits/1.0.0/features.json": "lies within a prepared data set",
+        "notes.txt": "so it is not overwritten",
+        "pictures": "is a folder. Give the name of a file",
+        "deep/file": "lies in no existing folder. Create it first",
+        "/dev/null": "is no regular file",
+    }
+    for other, file in same.items():
+        if other != kind:
+            targets[file] = "so it is not overwritten"
+        elif not force:
+            targets[file] = f"{file} exists already. Choose another name, or overwrite"
+    if kind == "json":
+        targets["own.tflite.json"] = (
+            "would overwrite what the command reads"
+            if name in ("audit", "benchmark")
+            else "so it is not overwritten"
+        )
+    before = contents(place)
+    for target, sentence in targets.items():
+        said = one_sentence(invoke(*words(name, option, target), *["--force"] * force))
+        read = f"{target} would overwrite what the command reads"
+        assert sentence in said or read in said, (target, said)
+        assert target in said
+    assert contents(place) == before
+
+
+@pytest.mark.parametrize("model", ["own.keras", "own.tflite"])
+@pytest.mark.parametrize(
+    ("name", "option"), [each for each in EVERY if "{model}" in LINES[each[0]][0]]
+)
+def test_what_is_read_is_not_written(
+    name: str, option: str, model: str, invoke: Invoke, place: Path
+):
+    Path("link").symlink_to(model)
+    if not Path("hard").exists():
+        os.link(model, "hard")
+    before = contents(place)
+    for target in (
+        model,
+        f"./{model}",
+        f"run/../{model}",
+        place / model,
+        "link",
+        "hard",
+    ):
+        said = one_sentence(invoke(*words(name, option, target, model), "--force"))
+        assert "would overwrite what the command reads. Choose another name." in said
+    assert contents(place) == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "audit own.tflite --json own.tflite.json",
+        "evaluate own.tflite --json own.tflite.json",
+        "predict own.tflite pictures --json own.tflite.json",
+        "audit own.tflite --against other.tflite --json other.tflite",
+        "benchmark own.tflite --against other.tflite --json ./other.tflite",
+        "benchmark own.tflite --read log.txt --json log.txt",
+        "data ./pictures --sheet pictures/cat/1.png",
+        "predict run pictures/cat/1.png --json pictures/cat/1.png",
+        "evaluate run --dataset pictures --plot pictures/cat/1.png",
+        "import pip.pth pip.pth --source recu",
+        "compare --dataset digits --init own.keras --output g --json own.keras",
+        "compare --dataset digits --teacher own.keras --output g --json link.keras",
+    ],
+)
+def test_nor_is_what_options_name(line: str, invoke: Invoke, place: Path):
+    before = contents(place)
+    said = one_sentence(invoke(*line.split(), "--force"))
+    assert "would overwrite what the command reads" in said
+    assert contents(place) == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "convert run m.tflite --json ./m.tflite",
+        "convert run m.tflite --json m.tflite.json",
+        "fold run m.keras --json m.keras",
+        "evaluate run --plot a.png --mistakes ./a.png",
+        "audit own.tflite --plot a.png --json a.png",
+        "report run --png a.png --json a.png",
+    ],
+)
+def test_two_outputs_are_two_files(line: str, invoke: Invoke, place: Path):
+    before = contents(place)
+    assert "are one file" in one_sentence(invoke(*line.split()))
+    assert contents(place) == before
+
+
+@pytest.fixture
+def float_model(place: Path) -> str:
+    inputs = keras.Input((4, 4, 1))
+    x = keras.layers.BatchNormalization()(keras.layers.Conv2D(2, 3)(inputs))
+    training.save_model(keras.Model(inputs, x), place / "float.keras")
+    return "float.keras"
+
+
+def test_the_same_kind_is_overwritten_by_force(float_model: str, invoke: Invoke):
+    targets = ("fold", float_model, "other.keras", "--json", "report.json")
+    said = one_sentence(invoke(*targets))
+    assert said == (
+        "Error: Output other.keras exists already. Choose another name, or overwrite "
+        "it with --force."
+    )
+    assert invoke(*targets, "--force").exit_code == 0
+    assert training.open_model("other.keras").count_params() > 0
+    assert "changes" in json.loads(Path("report.json").read_text())
+
+
+def test_an_empty_file_and_new_names_in_a_run_are_free(
+    float_model: str, invoke: Invoke
+):
+    for target in ("nothing", "run/report.json", "run.json", "settings.json"):
+        result = invoke("fold", float_model, f"{target}.keras", "--json", target)
+        assert result.exit_code == 0, result.output
+        assert "changes" in json.loads(Path(target).read_text())
+
+
+def test_a_comparison_replaces_only_its_own_files(
+    invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_compare.training, "compare", lambda *_: pytest.fail("begun"))
+    line = ("compare", "--dataset", "digits", "--output", "grid")
+    for name, content in (("compare.json", "[1]"), ("compare.png", "mine")):
+        Path("grid").mkdir()
+        Path("grid", name).write_text(content)
+        assert f"{Path('grid', name)} exists and is not" in one_sentence(invoke(*line))
+        shutil.rmtree("grid")
+    assert "belongs to the training run" in one_sentence(
+        invoke(*line[:-1], "run/stage1")
+    )
+
+
+def test_a_demo_replaces_only_its_own_run(
+    invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch
+):
+    class Begun(Exception):
+        pass
+
+    def begin(*_: object, **__: object) -> None:
+        raise Begun
+
+    monkeypatch.setattr(_demo, "_trained", begin)
+    own = _demo.STORIES["digits"]
+    leave_run(place / "demo" / "run", own, [0.5])
+    for epochs in (3, 20):
+        result = invoke("demo", "--output", "demo", "--epochs", epochs)
+        assert isinstance(result.exception, Begun)
+    leave_run(place / "results" / "run", training.RunSettings(dataset="digits"), [0.5])
+    said = one_sentence(invoke("demo", "--output", "results"))
+    assert "results holds run, which no demo put there" in said
+    assert one_sentence(invoke("demo", "--output", ".")).count("no demo put there") == 1
+
+
+PATHS = [
+    (name, each)
+    for name, command in main.commands.items()
+    for each in command.params
+    if isinstance(each, click.Argument) or not each.is_flag
+]
+
+
+@pytest.mark.parametrize(
+    ("name", "parameter"), PATHS, ids=[f"{n} {p.opts[0]}" for n, p in PATHS]
+)
+def test_nothing_may_be_empty(
+    name: str, parameter: click.Parameter, invoke: Invoke, place: Path
+):
+    before = contents(place)
+    for empty in ("", " "):
+        if isinstance(parameter, click.Argument):
+            lines = [[empty]]
+        else:
+            lines = [[parameter.opts[0], empty], [f"{parameter.opts[0]}={empty}"]]
+        for line in lines:
+            said = one_sentence(invoke(name, *line))
+            assert "is empty, as an unset shell variable is. Give it a value" in said
+            called = "An argument" if len(parameter.opts[0]) < 3 else parameter.opts[0]
+            if isinstance(parameter, click.Option):
+                assert said.startswith(f"Error: {called} is empty")
+    assert contents(place) == before
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: data.describe(""),
+        lambda: data.load("digits", "train", 8, data_dir=""),
+        lambda: training.RunSettings(dataset=""),
+        lambda: training.RunSettings(dataset="digits", data_dir=""),
+        lambda: training.train(training.RunSettings(dataset="digits"), ""),
+        lambda: training.compare({"a": training.RunSettings(dataset="digits")}, ""),
+        lambda: training.open_model(""),
+        lambda: training.load_run(""),
+        lambda: training.report([""]),
+    ],
+)
+def test_nor_in_python(call, place: Path):
+    before = contents(place)
+    with pytest.raises(ValueError, match="is empty. Give a path"):
+        call()
+    assert contents(place) == before
