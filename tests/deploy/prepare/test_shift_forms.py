@@ -63,6 +63,38 @@ def test_a_channel_times_zero_frees_nothing():
     assert_array_equal(unknowns.value(shift), [0, 0])
 
 
+def test_zero_is_settled_where_a_channel_is_not_zero_in_any_case():
+    unknowns = Unknowns()
+    shift = unknowns.new(2)
+    total = unknowns.weighted_sum([shift], np.array([[1, 0]]))
+    unknowns.settle(total, np.zeros(2))
+    unknowns.settle(shift, V)
+    assert_array_equal(unknowns.value(total), [0, 0])
+    assert_array_equal(unknowns.value(shift), [0, 0])
+    unknowns.settle(shift, np.array([0.0, 2]))
+    assert_array_equal(unknowns.value(shift), [0, 2])
+
+
+def test_each_channel_of_a_sum_has_its_own_part_that_gives_way():
+    unknowns = Unknowns()
+    old, new = unknowns.new(2), unknowns.new(2)
+    total = unknowns.weighted_sum([old, new], np.array([[0, 2], [1, 0]]))
+    unknowns.settle(total, W)
+    assert_array_equal(unknowns.value(new), [10, 0])
+    assert_array_equal(unknowns.value(old), [0, -2.5])
+
+
+def test_what_a_gain_close_to_zero_would_blow_up_is_not_granted():
+    unknowns = Unknowns()
+    shift = unknowns.new(3)
+    total = unknowns.weighted_sum([shift], np.array([[1e-6, 1, 1]]))
+    unknowns.settle(total, np.ones(3))
+    assert_array_equal(unknowns.value(shift), [0, 0, 0])
+    unknowns.settle(total, np.zeros(3))
+    unknowns.settle(shift, np.ones(3))
+    assert_array_equal(unknowns.value(shift), [0, 0, 0])
+
+
 def test_stretches_are_settled_together_or_not_at_all():
     unknowns = Unknowns()
     free = unknowns.new(1)
