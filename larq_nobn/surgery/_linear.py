@@ -74,6 +74,12 @@ class Linear:
         return getattr(self.layer, "padding", "valid") != "valid" and max(sizes) > 1
 
     @property
+    def border(self) -> float:
+        """The number that pads its input; 0 where nothing does."""
+        values = getattr(self.layer, "pad_values", 0.0) if self.pads else 0.0
+        return float(keras.backend.get_value(values))
+
+    @property
     def is_uniform(self) -> bool:
         """Whether all of the kernel meets the input at every position."""
         return not self.pads
@@ -89,7 +95,10 @@ class Linear:
         self.changed = True
 
     def scale_inputs(self, gain: np.ndarray, bias: np.ndarray) -> None:
-        """Makes the layer take x where it took gain * x + bias."""
+        """Makes the layer take x where it took gain * x + bias.
+
+        Exact if it is uniform, or if the bias is 0 and zeros are all that pads it.
+        """
         if np.any(bias):
             extra = self.response(bias)
             self.bias = extra if self.bias is None else self.bias + extra

@@ -267,6 +267,68 @@ def test_a_bias_does_not_pass_what_sees_it_unevenly(kind):
     assert difference(model, folded) < 1e-9
 
 
+def scaling_only():
+    """At inference a gain without a bias: its mean and its beta are 0."""
+    return BatchNorm(center=False, name="norm")
+
+
+def bordered(kind, *arguments, **options):
+    return lambda value: getattr(lq.layers, f"Quant{kind}")(
+        *arguments, padding="same", pad_values=value, name="conv", **options
+    )
+
+
+BORDERS = {
+    "2D": ((8, 8, 4), bordered("Conv2D", 3, 3)),
+    "2D strided": ((8, 8, 4), bordered("Conv2D", 3, 3, strides=2)),
+    "2D dilated": ((8, 8, 4), bordered("Conv2D", 3, (1, 3), dilation_rate=2)),
+    "1D": ((8, 4), bordered("Conv1D", 3, 3)),
+    "3D": ((4, 4, 4, 2), bordered("Conv3D", 3, 3)),
+    "depthwise": ((8, 8, 4), bordered("DepthwiseConv2D", 3)),
+    "separable": ((8, 8, 4), bordered("SeparableConv2D", 3, 3)),
+    "separable 1D": ((8, 4), bordered("SeparableConv1D", 3, 3)),
+}
+
+
+def averaged(shape):
+    return getattr(layers, f"AveragePooling{len(shape) - 1}D")(2, 1, "same")
+
+
+@pytest.mark.parametrize("gain", [2.0, -1.0, 0.0])
+@pytest.mark.parametrize("kind", BORDERS)
+def test_a_gain_does_not_pass_a_border_of_ones(kind, gain):
+    shape, conv = BORDERS[kind]
+    rows = [layers.Activation("tanh"), scaling_only()]
+    if gain == 2 and kind != "3D":  # of which there is no average in float64
+        rows.append(averaged(shape))
+    with dtype_policy("float64"):
+        ones, zeros = (chain(*rows, conv(x), shape=shape) for x in (1.0, 0.0))
+    for model in (ones, zeros):
+        randomize(model)
+        norm = model.get_layer("norm")
+        norm.moving_mean.assign(np.zeros(shape[-1]))
+        norm.gamma.assign(np.append(np.ones(shape[-1] - 1), gain))
+    folded, report = nobn.fold_batch_norm(ones, return_report=True)
+    assert difference(ones, folded) < 1e-9
+    assert report.changes[0].action == AFFINE
+    assert "'conv' pads with 1" in report.changes[0].reason
+    folded, report = nobn.fold_batch_norm(zeros, return_report=True)
+    assert difference(zeros, folded) < 1e-9
+    assert report.changes[0].action == "folded into 'conv'"
+
+
+def test_the_corner_of_a_map_that_ones_pad_is_what_it_was():
+    """Of a kernel of ones 5 of 9 taps meet the border, and the other 4 a 0."""
+    twos = keras.initializers.Constant(2.0)
+    norm = BatchNorm(center=False, epsilon=0.0, gamma_initializer=twos)
+    conv = lq.layers.QuantConv2D(
+        1, 3, padding="same", pad_values=1.0, kernel_initializer="ones"
+    )
+    model = chain(layers.ReLU(), norm, conv, shape=(4, 4, 1))
+    x = np.zeros((1, 4, 4, 1), np.float32)
+    assert nobn.fold_batch_norm(model)(x)[0, 0, 0, 0] == 5
+
+
 def test_a_maximum_lets_positive_gains_pass():
     rows = [*norm(), layers.MaxPool2D(), zero_padded()]
     _, changes = fold(lambda: chain(*rows), positive=True)

@@ -79,6 +79,8 @@ def _into_kernel(plan: Plan, call: Call, scaling: Scaling) -> Edit:
         raise NotExact(f"the kernel of {call.name!r} is quantized")
     if np.any(scaling.bias) and not linear.is_uniform:
         raise NotExact(f"{call.described} does not see as much of its input everywhere")
+    if linear.border:
+        raise NotExact(f"{call.name!r} pads with {linear.border:g}")
     return Edit(
         f"folded into {call.name!r}",
         partial(linear.scale_inputs, scaling.gain, scaling.bias),
@@ -124,10 +126,9 @@ def _keeps_signs(quantizer: Any) -> bool:
 def _turn(plan: Plan, call: Call, negative: np.ndarray) -> Edit:
     """Negates input channels of a kernel."""
     linear = plan.linear(call, "behind the sign")
-    padding = getattr(call.layer, "pad_values", 0.0)
-    if linear.pads and padding != 0:
+    if linear.border:
         raise NotExact(
-            f"some gains are negative, and {call.name!r} pads with {padding:g}"
+            f"some gains are negative, and {call.name!r} pads with {linear.border:g}"
         )
     factor = linear.by_input(np.where(negative, -1.0, 1.0))
     name = linear.first

@@ -104,6 +104,11 @@ STAYS = {
         affine(POSITIVE),
         lq.layers.QuantConv2D(8, 3, padding="same", pad_values=1.0),
     ],
+    "ones at the border behind an average": lambda: [
+        affine(POSITIVE),
+        _layers.AveragePooling2D(),
+        lq.layers.QuantDepthwiseConv2D(3, padding="same", pad_values=1.0),
+    ],
     "groups": lambda: [affine(POSITIVE), _layers.Conv2D(8, 1, groups=2)],
     "transposed": lambda: [affine(POSITIVE), _layers.Conv2DTranspose(8, 2)],
 }
