@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from .. import training
 from ._console import beside, comparing_progress, emit_json, out, say
@@ -29,7 +30,8 @@ from .arguments import (
         type=Several(str),
         default="batch_norm,none,nobn",
         show_default=True,
-        help="Normalizations to compare, each by the recipe that suits it.",
+        help="Normalizations to compare, each by the recipe that suits it. With --init "
+        "and without --model: that of its network.",
     ),
     click.option(
         "--batch-sizes",
@@ -99,6 +101,14 @@ def compare(
                  --dataset cifar10 --width 16 --epochs 5 --output runs/rates
     """
     given["network"] = dict(given["network"])
+    usual = [
+        name
+        for name in ("model", "normalizations")
+        if context.get_parameter_source(name) is ParameterSource.DEFAULT
+    ]
+    if given["init"] is not None and "model" in usual:
+        # The network of --init has a normalization, too.
+        given |= dict.fromkeys(usual)
     chosen = {name: value for name, value in given.items() if value is not None}
     cells = training.grid(**chosen)
     for name, kind in (("compare.json", COMPARISON), ("compare.png", PNG)):

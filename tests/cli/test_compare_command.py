@@ -128,3 +128,50 @@ def test_one_sentence(
     answer = one_sentence(invoke(*GRID, "--output", "grid", *options.split()))
     assert sentence in answer
     assert list(tmp_path.iterdir()) == []
+
+
+def settings_in(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, *given: object
+) -> list[training.RunSettings]:
+    """What `compare` would train."""
+    cells: list[training.RunSettings] = []
+
+    def noted(found: dict, *_: object) -> None:
+        cells.extend(found.values())
+        raise ValueError("Not trained.")
+
+    monkeypatch.setattr(training, "compare", noted)
+    result = invoke("compare", "--dataset", "digits", "--output", "nowhere", *given)
+    assert str(result.exception) == "Not trained.", result.output
+    return cells
+
+
+@pytest.mark.parametrize(
+    "given, expected",
+    [
+        ((), [("ReActNet18", each) for each in ("batch_norm", "none", "nobn")]),
+        (("--init", "runs/a"), [("init", None)]),
+        (("--init", "runs/a", "--recipes", "plain,fine_tune"), [("init", None)] * 2),
+        (
+            ("--init", "runs/a", "--model", "BiRealNet18", "--normalizations", "nobn"),
+            [("BiRealNet18", "nobn")],
+        ),
+        (
+            ("--init", "runs/a", "--model", "BiRealNet18"),
+            [("BiRealNet18", each) for each in ("batch_norm", "none", "nobn")],
+        ),
+    ],
+)
+def test_networks_are_those_that_were_asked_for(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch, given: tuple, expected: list
+):
+    found = settings_in(invoke, monkeypatch, *given)
+    assert [(each.model, each.normalization) for each in found] == expected
+
+
+def test_normalizations_of_a_network_that_has_its_own(invoke: Invoke):
+    given = ("--init", "runs/a", "--normalizations", "nobn", "--output", "nowhere")
+    result = invoke("compare", "--dataset", "digits", *given)
+    assert "normalization='nobn' does not apply to the network of init=" in (
+        one_sentence(result)
+    )

@@ -70,6 +70,18 @@ def test_a_grid_has_every_combination():
     assert cells["batch_norm-2-0"].recipe == "batch_norm"
 
 
+def test_a_grid_from_a_network_is_of_that_network(tmp_path: Path):
+    cells = training.grid(init=str(tmp_path), seeds=[0, 1], batch_sizes=[8])
+    assert list(cells) == ["8-0", "8-1"]
+    for settings in cells.values():
+        assert (settings.model, settings.normalization) == ("init", None)
+        assert settings.recipe == "plain"
+    cells = training.grid(["nobn"], init=str(tmp_path), model="BiRealNet18")
+    assert cells["nobn-128-0"].model == "BiRealNet18"
+    with pytest.raises(ValueError, match="normalization='nobn' does not apply to the"):
+        training.grid(["nobn"], init=str(tmp_path))
+
+
 def test_further_lists_are_part_of_the_name():
     cells = grid(["nobn"], learning_rates=[0.001, 0.01], recipes=["plain", "nobn"])
     assert "nobn-plain-128-0.001-0" in cells

@@ -21,7 +21,7 @@ _ROWS = ("normalization", "recipe", "batch_size")
 
 
 def grid(
-    normalizations: Sequence[str],
+    normalizations: Sequence[str] | None = None,
     seeds: Sequence[int] = (0,),
     batch_sizes: Sequence[int] | None = None,
     learning_rates: Sequence[float] | None = None,
@@ -31,7 +31,8 @@ def grid(
     """Returns the settings of every combination, under a name each.
 
     Arguments:
-        normalizations: As in `RunSettings`.
+        normalizations: As in `RunSettings`; None for that of the recipe, or of the
+            network of `init`.
         seeds: Runs that differ in nothing else.
         batch_sizes: None for that of the recipe.
         learning_rates: None for that of the recipe.
@@ -67,10 +68,14 @@ def grid(
     cells = {}
     lists: Any = [values or [None] for values in axes.values()]
     for normalization, recipe, batch_size, rate, seed in itertools.product(*lists):
-        chosen = {"batch_size": batch_size, "learning_rate": rate, "seed": seed}
+        chosen = {
+            "normalization": normalization,
+            "batch_size": batch_size,
+            "learning_rate": rate,
+            "seed": seed,
+        }
         settings = RunSettings.from_recipe(
             recipe,
-            normalization=normalization,
             **shared,
             **{name: value for name, value in chosen.items() if value is not None},
         )

@@ -171,7 +171,7 @@ def _ordered(outcomes: Sequence[Outcome], names: Sequence[str]) -> list[Outcome]
 
 def _preset(settings: dict[str, Any]) -> dict[str, Any]:
     """Returns what the recipe of a run says today, or nothing if there is none."""
-    chosen = {name: settings[name] for name in ("model", "normalization")}
+    chosen = {name: settings.get(name) for name in ("model", "normalization", "init")}
     try:
         found = RunSettings.from_recipe(settings["recipe"], **chosen)
     except ValueError:  # a recipe or a network that this version does not have
