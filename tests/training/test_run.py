@@ -17,6 +17,7 @@ import tensorflow as tf
 from larq_nobn import data, training
 from larq_nobn._keras import keras
 from larq_nobn.optimizers import AdaptiveGradientClipping
+from larq_nobn.training.folder import Journal
 from training.runs import step_by_step
 
 
@@ -77,6 +78,42 @@ def test_the_last_metrics_are_those_of_the_saved_model(tiny_run: training.Run):
     metrics = tiny_run.record["metrics"]
     assert result["accuracy"] == pytest.approx(metrics["val_accuracy"], abs=1e-6)
     assert result["loss"] == pytest.approx(metrics["val_loss"], rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        {"kernel": "bnn_plus", "normalization": "batch_norm"},
+        {"weight_decay": 0.1, "label_smoothing": 0.1, "accumulate": 2},
+    ],
+    ids=["kernel", "weight decay"],
+)
+def test_the_loss_of_a_run_with_penalties_is_that_of_its_evaluation(
+    tiny_settings: training.RunSettings, tmp_path: Path, way: dict
+):
+    settings = replace(tiny_settings, epochs=1, limit=64, calibrate=False, **way)
+    with step_by_step():
+        run = training.train(settings, tmp_path / "run")
+    images = data.load("digits", "test", 32, limit=64)
+    result = training.evaluate(training.load_run(run.folder).model, images)
+    assert run.record["metrics"]["val_loss"] == pytest.approx(result["loss"], rel=1e-5)
+    with (run.folder / "history.csv").open(newline="") as stream:
+        (row,) = csv.DictReader(stream)
+    assert [*row][:5] == ["epoch", "loss", "accuracy", "penalty", "val_loss"]
+    assert float(row["penalty"]) > 0
+    (events,) = run.folder.glob("logs/train/events.out.tfevents.*")
+    assert b"epoch_penalty" in events.read_bytes()
+
+
+def test_rows_from_before_there_was_a_penalty_are_kept(tmp_path: Path):
+    journal = Journal(tmp_path / "history.csv", lambda step: 0.1, steps=1)
+    journal.set_state([{"epoch": 1, "loss": 2.5, "val_loss": 3.0}])
+    journal.on_epoch_begin(1)
+    journal.on_epoch_end(1, {"loss": 2.0, "penalty": 0.25, "val_loss": 2.5})
+    with (tmp_path / "history.csv").open(newline="") as stream:
+        first, second = csv.DictReader(stream)
+    assert (first["loss"], first["penalty"]) == ("2.5", "nan")
+    assert (second["loss"], second["penalty"]) == ("2.0", "0.25")
 
 
 @pytest.fixture(scope="module")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.optimizers import AdaptiveGradientClipping
 from larq_nobn.quantizers import BinaryRegularized
 from larq_nobn.training.run._step import NOT_FINITE, Trainee
+from larq_nobn.training.run._within import EpochMetrics
 from numpy.testing import assert_allclose, assert_array_equal
 
 RNG = np.random.default_rng(0)
@@ -115,12 +117,67 @@ def test_penalties_count_once_and_unreached_weights_are_left_alone():
         network = penalized()
         optimizer = keras.optimizers.Adam(0.01, weight_decay=0.1)
         model = compiled(network, optimizer, **step)
-        loss, _ = model.train_on_batch(INPUTS, LABELS)
-        results.append([loss, *network.get_weights()])
+        loss, _, *penalty = model.train_on_batch(INPUTS, LABELS)
+        results.append([loss + sum(penalty), *network.get_weights()])
     for ours, theirs in zip(*results, strict=True):
         assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
     start = penalized().get_layer("unreached").get_weights()
     assert_array_equal(network.get_layer("unreached").get_weights()[0], start[0])
+
+
+def decayed() -> keras.Model:
+    """x·W + b with the penalty 0.05·ΣW² + 0.01·Σ|b|."""
+    return dense(kernel_regularizer=keras.regularizers.L2(0.05), bias_regularizer="l1")
+
+
+@pytest.mark.parametrize(
+    "network, accumulate", [(dense, 1), (decayed, 1), (penalized, 1), (penalized, 2)]
+)
+def test_loss_and_penalty_are_reported_apart_and_minimized_together(
+    network: Callable[[], keras.Model], accumulate: int
+):
+    found = []
+    for step in ({"accumulate": accumulate}, {}):
+        trained = network()
+        model = compiled(trained, keras.optimizers.SGD(0.1), **step)
+        data = {"validation_data": (INPUTS[:7], LABELS[:7]), "shuffle": False}
+        history = model.fit(INPUTS, LABELS, 12, epochs=2, verbose=0, **data).history
+        found.append((history, trained))
+    (ours, network_), (theirs, by_keras) = found
+    # Parts of a batch are added up in another order.
+    off = {} if accumulate == 1 else {"rtol": 1e-5, "atol": 1e-6}
+    weights = (each.get_weights() for each in (network_, by_keras))
+    for mine, its in zip(*weights, strict=True):
+        assert_allclose(mine, its, **{"rtol": 0, "atol": 0, **off})
+    losses = ["loss", "val_loss", *["penalty"] * bool(network_.losses)]
+    assert sorted(ours) == sorted([*losses, "accuracy", "val_accuracy"])
+    penalty = np.array(ours.get("penalty", 0.0))
+    assert_allclose(np.array(ours["loss"]) + penalty, theirs["loss"], rtol=1e-5)
+    predicted = softmax(network_.predict(INPUTS[:7], verbose=0).astype(np.float64))
+    expected = -np.mean(np.log(predicted[np.arange(7), LABELS[:7]]))
+    assert ours["val_loss"][-1] == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_penalty_is_the_mean_over_the_steps_of_an_epoch():
+    network = decayed()
+    kernel = network.get_weights()[0].astype(np.float64)
+    trainee = compiled(network, keras.optimizers.SGD(0.0), accumulate=1)
+    network.layers[-1].bias.assign([1.0, -2.0, 0.5])
+    history = trainee.fit(INPUTS, LABELS, 10, verbose=0).history
+    expected = 0.05 * np.sum(kernel**2) + 0.01 * 3.5
+    assert history["penalty"] == [pytest.approx(expected, rel=1e-6)]
+    names = {variable.name for variable in trainee.weights}
+    assert names == {variable.name for variable in network.weights}
+
+
+def test_metrics_of_an_epoch_from_before_there_was_a_penalty():
+    trainee = compiled(decayed(), keras.optimizers.SGD(0.1), accumulate=1)
+    trainee.train_on_batch(INPUTS, LABELS)
+    before = EpochMetrics(trainee).get_state()
+    again = compiled(decayed(), keras.optimizers.SGD(0.1), accumulate=1)
+    EpochMetrics(again).set_state(before[:-1])
+    found = EpochMetrics(again).get_state()
+    assert found[:-1] == before[:-1] and found[-1] == [0.0, 0.0]
 
 
 def look_up(inputs: tf.Tensor) -> tf.Tensor:

@@ -33,6 +33,10 @@ class Trainee(keras.Model):
       \( q_k = (1 - \varepsilon) y_k + \varepsilon / K \). Weights of classes multiply
       the loss of an example by that of its label, or by the mean of those that are
       mixed. Metrics count the most probable class, and test images have neither.
+    - *Penalties.* What layers and regularizers add is minimized with the loss, and
+      reported beside it: `loss` and `val_loss` are those of the labels or the teacher,
+      as in an evaluation, and `penalty` is the mean over the steps of an epoch, of a
+      network that has any.
     - *Stop.* A loss that is not finite raises before anything is updated.
 
     - *Going on.* The first epoch of `fit` begins at step `first_step`, 0 unless set.
@@ -85,6 +89,36 @@ class Trainee(keras.Model):
         self._teacher = None if teacher is None else lambda images: teacher(images)
         self._smoothing = label_smoothing
         self._class_weights = None if class_weights is None else tuple(class_weights)
+        # Behind a function as well: its variables are not the network's.
+        penalty = keras.metrics.Mean("penalty") if network.losses else None
+        self._penalty = lambda: penalty
+
+    @property
+    def metrics(self) -> list[Any]:
+        """Those of Keras, and the mean penalty of a network that has one."""
+        penalty = self._penalty()
+        return [*super().metrics, *([] if penalty is None else [penalty])]
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+    ) -> tf.Tensor:
+        """What is minimized: the loss, and the penalties, each with its own metric."""
+        loss = self.compiled_loss(y, y_pred, sample_weight)
+        penalties = self.losses
+        if not penalties:
+            return loss
+        wide = tf.float64 if loss.dtype == tf.float64 else tf.float32
+        penalty = tf.add_n([tf.cast(each, wide) for each in penalties])
+        if (metric := self._penalty()) is not None:
+            metric.update_state(penalty, sample_weight=tf.shape(y_pred)[0])
+        replicas = tf.distribute.get_strategy().num_replicas_in_sync
+        if replicas > 1:  # which add up their gradients
+            penalty *= 1.0 / replicas
+        return tf.cast(loss, wide) + penalty
 
     def compile(self, optimizer: Any, loss: keras.losses.Loss, **options: Any) -> None:
         """As in Keras; the loss on test images is always that of their labels."""
@@ -110,8 +144,10 @@ class Trainee(keras.Model):
         blanks = tf.cast(count == 0, tf.int32)
         x = tf.pad(x, [(0, blanks), *[(0, 0)] * (x.shape.rank - 1)])
         predicted = self(x, training=False)[:count]
-        self.compute_loss(x, y, predicted, weight)
-        return self.compute_metrics(x, y, predicted, weight)
+        self.compiled_loss(y, predicted, weight)
+        self.compiled_metrics.update_state(y, predicted, weight)
+        found = self.get_metrics_result()
+        return {name: value for name, value in found.items() if name != "penalty"}
 
     def _maybe_load_initial_counters_from_ckpt(
         self, steps_per_epoch: int, initial_epoch: int

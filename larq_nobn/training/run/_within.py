@@ -73,7 +73,8 @@ class EpochMetrics:
     def set_state(self, state: list[list[Any]]) -> None:
         """Takes them back; behind the begin of the epoch, which sets them to 0."""
         self._make()
-        for metric, values in zip(self._model.metrics, state, strict=True):
+        # Checkpoints of earlier versions have no penalty, which is the last metric.
+        for metric, values in zip(self._model.metrics, state, strict=False):
             for variable, value in zip(metric.variables, values, strict=True):
                 keras.backend.set_value(variable, value)
 
