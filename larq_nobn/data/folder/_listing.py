@@ -133,9 +133,7 @@ def _parts(root: Path) -> tuple[dict[str | None, Path], tuple[str, ...]]:
             )
         found[split] = each
     unused = [each for each in named if each not in splits and _has_pictures(each)]
-    remarks = [
-        f"{_names([p])} is not used: it has no folders of classes" for p in unused
-    ]
+    remarks = [f"{p.name} is not used: it has no folders of classes" for p in unused]
     validation = found.pop("validation", None)
     if validation is not None and "test" in found:
         remarks.append(f"{validation.name} is not used beside {found['test'].name}")
@@ -162,12 +160,13 @@ def _check_classes(folder: Path) -> None:
             "train/cats/1.jpg, and rename a class that is called like a split."
         )
     for place in classes:
-        inside = [each for each in _folders(place) if split_named(each.name)]
+        inside = [p for p in _inside(place) if split_named(p.name) and p.is_dir()]
         kinds = {split_named(each.name) for each in inside}
         if "train" in kinds and len(kinds) > 1:
             raise ValueError(
-                f"{place} contains {_names(inside)}, which are names of splits, within "
-                f"a class. Put splits above classes, as in train/{place.name}/1.jpg."
+                f"{place} contains {_names(inside)}, which are names of splits. Choose "
+                "this folder as the data set, or, if it is a class, put the splits "
+                f"above it, as in train/{place.name}/1.jpg."
             )
 
 

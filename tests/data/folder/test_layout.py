@@ -178,8 +178,9 @@ def test_splits_within_classes(root: Path, write: Write):
     with pytest.raises(ValueError) as caught:
         nobn.data.describe(root)
     assert str(caught.value) == (
-        f"{root / 'cat'} contains test, train, which are names of splits, within a "
-        "class. Put splits above classes, as in train/cat/1.jpg."
+        f"{root / 'cat'} contains test, train, which are names of splits. Choose this "
+        "folder as the data set, or, if it is a class, put the splits above it, as in "
+        "train/cat/1.jpg."
     )
 
 
