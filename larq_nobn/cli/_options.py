@@ -144,6 +144,10 @@ HOW: Sequence[_Decorator] = (
         "Clip factor of adaptive gradient clipping: the largest norm of a unit's "
         "gradient, relative to its weights; 0 turns clipping off.",
     ),
+    setting(
+        "--clip-each-gain/--no-clip-each-gain",
+        "Clip the gradient of each gain by itself instead of all gains of a layer.",
+    ),
     setting("--shift-multiplier", "Factor on the learning rate of shifts and gains."),
     setting(
         "--backbone-multiplier", "Factor on the learning rate of all but the head."
@@ -155,6 +159,15 @@ HOW: Sequence[_Decorator] = (
     setting(
         "--latent-scale",
         "Factor on the initial latent weights of binary kernels; large ones flip late.",
+    ),
+    setting(
+        "--latent-initializer",
+        "Initializer of the latent weights of binary kernels.",
+        click.Choice(training.LATENT_INITIALIZERS),
+    ),
+    setting(
+        "--standardize-activations/--no-standardize-activations",
+        "Divide each example by its standard deviation before signs, in training only.",
     ),
     setting(
         "--reflect/--no-reflect",

@@ -16,6 +16,7 @@ from .folder import (
 from .run import STRATEGIES, NonFiniteLoss, Terminated, train
 from .settings import (
     KERNELS,
+    LATENT_INITIALIZERS,
     OPTIMIZERS,
     OWN,
     PRECISIONS,
@@ -27,6 +28,7 @@ from .settings import (
 
 __all__ = [
     "KERNELS",
+    "LATENT_INITIALIZERS",
     "OPTIMIZERS",
     "OWN",
     "PRECISIONS",

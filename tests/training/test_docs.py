@@ -55,7 +55,7 @@ def test_columns_of_the_history(tiny_run: training.Run):
         for first, *_ in rows("What a run tells")
         for name in re.findall(r"`(\w+)`", first)
     }
-    only_sometimes = {"peak_gpu_memory_mib", "tau", "power"}
+    only_sometimes = {"peak_gpu_memory_mib", "tau", "power", "penalty"}
     assert set(tiny_run.history[0]) - only_sometimes == (
         named - only_sometimes | {"epoch"}
     )

@@ -13,10 +13,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from _drawing.tuning import chosen
-from larq_nobn.graph import ModelError
+from larq_nobn._keras import keras
+from larq_nobn.graph import ModelError, is_binary
 from larq_nobn.models._normalizers import IN_BRANCHES
 from larq_nobn.training import RECIPES, Recipe, RunSettings
 from larq_nobn.training.run._optimizer import optimizer_for, schedule_for
+from larq_nobn.training.run._start import _build
 from larq_nobn.training.settings._kernels import KERNELS, scale_latents, with_kernels
 from larq_nobn.training.start import carry
 from models.networks import NETWORKS
@@ -235,6 +237,10 @@ def test_plain_settings_are_the_plain_recipe():
             {"warmup_epochs": 20, "schedule": "cosine"},
             "warmup_epochs=20 leaves nothing of epochs=20",
         ),
+        (
+            {"latent_initializer": "ones"},
+            "latent_initializer='ones' is not known. Choose from glorot_uniform, he_n",
+        ),
         ({"kernel": "ternary"}, "kernel='ternary' is not known. .*recu"),
     ],
 )
@@ -256,6 +262,10 @@ def test_recipes_outside_what_is_allowed(wrong: dict, sentence: str):
         (
             {"calibrate": True, "normalization": "group", "model": "VGGSmall"},
             "calibrate=True finds nothing to set in VGGSmall",
+        ),
+        (
+            {"standardize_activations": True, "normalization": "kalman"},
+            "standardize_activations=True does not apply to normalization='kalman'",
         ),
         ({"recipe": "best"}, "recipe='best' is not known. .*two_stage"),
     ],
@@ -377,6 +387,115 @@ def test_weight_decay_adds_its_share_of_every_kernel_to_the_gradient():
     for kernel, gradient in zip(kernels, gradients, strict=True):
         latent = getattr(kernel, "latent_variable", kernel)
         np.testing.assert_allclose(gradient, 0.01 * latent.numpy(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["recu_cifar", "bnn_plus", "bayesian"])
+def test_a_recipe_of_a_kernel_is_for_batch_norm(name: str):
+    assert RunSettings.from_recipe(name).normalization == "batch_norm"
+    chosen = RunSettings.from_recipe(name, normalization="group")
+    assert chosen.normalization == "group"
+    tuned = RunSettings.from_recipe(name, init="any.keras")
+    assert (tuned.model, tuned.normalization) == ("init", None)
+
+
+def as_by(recipe: str, **chosen) -> keras.Model:
+    """The network of a recipe before its first step."""
+    keras.utils.set_random_seed(1)
+    small = {"dataset": "digits", "width": 16, "blocks": (1, 1), **chosen}
+    return _build(RunSettings.from_recipe(recipe, **small))
+
+
+@pytest.mark.parametrize("model", ["ResNet20", "ReActNet18", "XNORNet18"])
+def test_the_recipe_of_recu_is_that_of_its_code(model: str):
+    network = as_by("recu_cifar", model=model)
+    signs = [
+        layer
+        for layer in network.layers
+        if is_binary(layer) or is_binary(getattr(layer, "input_quantizer", None))
+    ]
+    assert signs
+    for layer in signs:
+        before = layer.inbound_nodes[0].inbound_layers
+        assert type(before).__name__ == "ActivationStandardization"
+    binary = [
+        each
+        for each in network.layers
+        if is_binary(getattr(each, "kernel_quantizer", None))
+    ]
+    for layer in binary:
+        assert type(layer.kernel_quantizer).__name__ == "ReCU"
+        latent = layer.kernel.latent_variable.numpy()
+        fan_in = np.prod(latent.shape[:-1])
+        spread = 6 * (2 / fan_in) * np.sqrt(2 / latent.size)
+        assert abs(latent.var() - 2 / fan_in) < spread
+        assert latent.var() > 100 * 1e-5  # what ReCU adds to it
+
+
+def test_standardized_activations_change_nothing_but_gradients():
+    chosen = {"model": "ResNet20", "normalization": "batch_norm"}
+    with_it, without = (
+        as_by("plain", standardize_activations=each, **chosen) for each in (True, False)
+    )
+    with_it.set_weights(without.get_weights())
+    images = np.random.default_rng(0).normal(size=(8, 8, 8, 1)).astype("float32")
+    np.testing.assert_array_equal(with_it(images), without(images))
+    gradients = []
+    for network in (with_it, without):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(network(images, training=True)))
+        kernel = network.get_layer("stem_conv").kernel
+        gradients.append(tape.gradient(loss, kernel).numpy())
+    assert not np.allclose(*gradients)
+
+
+def test_latents_start_as_the_initializer_says_where_they_are_binary():
+    network = as_by("plain", normalization="batch_norm", latent_initializer="he_normal")
+    usual = as_by("plain", normalization="batch_norm")
+    for ours, theirs in zip(network.layers, usual.layers, strict=True):
+        binary = is_binary(getattr(ours, "kernel_quantizer", None))
+        initializer = getattr(ours, "kernel_initializer", None)
+        assert type(initializer) is (
+            keras.initializers.HeNormal
+            if binary
+            else type(getattr(theirs, "kernel_initializer", None))
+        )
+
+
+def test_the_recipe_of_add_and_bit_is_that_of_its_code():
+    network = as_by("ab_cifar")
+    slopes = [each for each in network.layers if type(each).__name__ == "RPReLU"]
+    assert slopes and all(each.power_of_two for each in slopes)
+    shortcut = network.get_layer("stage2_block1_shortcut_conv").kernel_quantizer
+    assert shortcut.scale == 1.0
+    # A builder that knows none of it gets none of it.
+    assert set(RunSettings.from_recipe("ab_cifar", model="VGGSmall").network) == {
+        "estimator"
+    }
+
+
+@pytest.mark.parametrize(
+    "recipe, each", [("vita_cifar", True), ("ab_cifar", True), ("plain", False)]
+)
+def test_gains_are_clipped_as_published(recipe: str, each: bool):
+    """Of four channels one has a large gradient, of 1 where its gain is 1."""
+    network = small_network()
+    settings = RunSettings.from_recipe(recipe, optimizer="sgd", momentum=0.0, **SMALL)
+    optimizer = optimizer_for(settings, lambda: 1.0, network)
+    gain, threshold = (
+        next(v for v in network.trainable_variables if v.name.endswith(name))
+        for name in ("gain:0", "shift:0")
+    )
+    threshold.assign([1.0, 1.0, 1.0, 1.0])
+    gradient = np.array([1.0, 0.01, 0.01, 0.0])
+    before = gain.numpy()
+    np.testing.assert_array_equal(before, 1)
+    given = tf.constant(gradient, tf.float32)
+    optimizer.apply_gradients([(given, gain), (given, threshold)])
+    clip = settings.clip_factor
+    whole = gradient * clip * 2 / np.linalg.norm(gradient)  # a norm of 2 per layer
+    single = np.minimum(gradient, clip)
+    np.testing.assert_allclose(before - gain, single if each else whole, atol=1e-6)
+    np.testing.assert_allclose(1 - threshold, whole, atol=1e-6)
 
 
 def test_latents_are_scaled_where_they_are_binary():

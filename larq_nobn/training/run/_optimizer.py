@@ -15,6 +15,7 @@ from ..start import head_name
 
 # Shifts of signs, the biases of convolutions in their place, and gains of kernels.
 _SHIFTS_AND_GAINS = r"(^|/)(shift|gain)(:|$)|_conv/bias(:|$)"
+_GAINS = r"(^|/)gain(:|$)"
 _ALL = "."
 
 
@@ -91,12 +92,17 @@ def _clipped(
 ) -> keras.optimizers.Optimizer:
     """Clips all gradients but those of the classifier."""
     factor = settings.clip_factor
+    units: dict[str, tuple[int, ...]] = {_GAINS: ()} if settings.clip_each_gain else {}
     if settings.model != OWN:
-        return AdaptiveGradientClipping(optimizer, clip_factor=factor)
+        return AdaptiveGradientClipping(optimizer, factor, unit_axes=units)
     # Its layers have any names, which may not tell their roles.
     head = head_name(network)
     return AdaptiveGradientClipping.for_model(
-        network, optimizer, factor, exclude=[] if head is None else [_below(head)]
+        network,
+        optimizer,
+        factor,
+        exclude=[] if head is None else [_below(head)],
+        unit_axes=units,
     )
 
 

@@ -67,7 +67,12 @@ def _build(settings: RunSettings) -> keras.Model:
             **settings.network,
         )
     return with_kernels(
-        network, settings.kernel, settings.weight_decay, settings.temperature
+        network,
+        settings.kernel,
+        settings.weight_decay,
+        settings.temperature,
+        settings.latent_initializer,
+        settings.standardize_activations,
     )
 
 

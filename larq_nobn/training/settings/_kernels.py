@@ -10,7 +10,8 @@ import larq as lq
 
 from ..._keras import keras
 from ..._larq import without_starvation_warning
-from ...graph import is_binary, rebuild
+from ...graph import is_binary, rebuild, replace_layers
+from ...layers import ActivationStandardization
 from ...quantizers import (
     BernoulliSign,
     BinaryRegularized,
@@ -34,6 +35,7 @@ KERNELS: dict[str, Callable[[], Any]] = {
     "bernoulli_sign": BernoulliSign,
     "bnn_plus": lambda: BinaryRegularized(SignSwish(), order=1, strength=1e-7),
 }
+LATENT_INITIALIZERS = ("glorot_uniform", "he_normal")
 # These bring the weights to scale themselves, or look at more than [-1, 1] of them.
 _UNCLIPPED = {"scaled_std_sign", "recu", "reste"}
 # Beyond, a weight of this natural parameter is of the other sign once in 22,000 draws,
@@ -46,8 +48,10 @@ def with_kernels(
     kernel: str | None,
     weight_decay: float,
     temperature: float = 1.0,
+    latent_initializer: str | None = None,
+    standardize_activations: bool = False,
 ) -> keras.Model:
-    """Builds a network again, with one quantizer or with weight decay on all kernels.
+    """Builds a network again, with what settings say of its kernels and signs.
 
     Arguments:
         network: A fresh functional model, whose weights do not matter yet.
@@ -55,8 +59,12 @@ def with_kernels(
             quantized layers; None keeps them.
         weight_decay: Factor on the kernels in their gradient; 0 for none.
         temperature: That of `"bernoulli_sign"`.
+        latent_initializer: Of binary kernels; None keeps theirs.
+        standardize_activations: Whether `ActivationStandardization` stands before what
+            gives signs.
     """
-    if kernel is None and not weight_decay:
+    changed = (kernel, weight_decay, latent_initializer, standardize_activations)
+    if not any(changed):
         return network
 
     of_settings = {"bernoulli_sign": partial(BernoulliSign, temperature)}
@@ -67,7 +75,10 @@ def with_kernels(
         if weight_decay and hasattr(layer, "kernel_regularizer"):
             # The gradient of half the square is the kernel itself.
             changes["kernel_regularizer"] = keras.regularizers.L2(weight_decay / 2)
-        if kernel is not None and is_binary(getattr(layer, "kernel_quantizer", None)):
+        binary = is_binary(getattr(layer, "kernel_quantizer", None))
+        if latent_initializer is not None and binary:
+            changes["kernel_initializer"] = latent_initializer
+        if kernel is not None and binary:
             changes["kernel_quantizer"] = kernels[kernel]()
             if kernel in _UNCLIPPED:
                 changes["kernel_constraint"] = None
@@ -77,7 +88,19 @@ def with_kernels(
         return rebuild(layer, **changes)
 
     with without_starvation_warning():
+        if standardize_activations:
+            return replace_layers(
+                network, lambda call: _standardized(same_but(call.layer))
+            )
         return keras.models.clone_model(network, clone_function=same_but)
+
+
+def _standardized(layer: keras.layers.Layer) -> Any:
+    """A layer behind an `ActivationStandardization`, if it begins with a sign."""
+    if not is_binary(layer) and not is_binary(getattr(layer, "input_quantizer", None)):
+        return layer
+    before = ActivationStandardization(name=f"{layer.name}_standardization")
+    return lambda x: layer(before(x))
 
 
 def scale_latents(network: keras.Model, factor: float) -> None:

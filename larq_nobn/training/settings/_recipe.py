@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..._checks import check_choice, check_flag, check_integer, check_number
-from ._kernels import KERNELS
+from ._kernels import KERNELS, LATENT_INITIALIZERS
 
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("linear", "cosine")
@@ -31,6 +31,8 @@ class Recipe:
         stage_one_decay: The same in the first of two stages.
         clip_factor: Largest gradient norm of a unit relative to its weights; 0 for no
             clipping.
+        clip_each_gain: Whether each gain of a kernel is a unit in clipping, as in the
+            published code of "BNN - BN = ?"; else those of a layer are one.
         shift_multiplier: Learning-rate factor of the shifts of signs and of the gains
             of kernels.
         backbone_multiplier: Learning-rate factor of all weights but the classifier's,
@@ -41,6 +43,11 @@ class Recipe:
             batch.
         latent_scale: Factor on the latent binary kernels of the fresh network: the
             larger they are, the later their signs flip.
+        latent_initializer: Where the latent binary kernels of the fresh network start,
+            one of `LATENT_INITIALIZERS`; None for the network's own start.
+        standardize_activations: Whether `ActivationStandardization` stands before the
+            signs, which changes their pseudo-gradient, as in ReCU's published code;
+            not for `normalization="kalman"`.
         reflect: Whether augmentation pads with mirror images instead of black.
         accumulate: Parts of a batch whose gradients are added up one after the other,
             which saves memory; 1 for the batch as a whole.
@@ -79,10 +86,13 @@ class Recipe:
     weight_decay: float = 0.0
     stage_one_decay: float = 0.0
     clip_factor: float = 0.02
+    clip_each_gain: bool = False
     shift_multiplier: float = 1.0
     backbone_multiplier: float = 1.0
     calibrate: bool = False
     latent_scale: float = 1.0
+    latent_initializer: str | None = None
+    standardize_activations: bool = False
     reflect: bool = False
     accumulate: int = 1
     stages: int = 1
@@ -105,8 +115,12 @@ class Recipe:
         check_integer("stages", self.stages, 1, "Choose 1 or 2.")
         for name, interval, advice in _RANGES:
             check_number(name, getattr(self, name), interval, advice)
-        for name in ("calibrate", "reflect"):
+        for name in ("calibrate", "reflect", "clip_each_gain"):
             check_flag(name, getattr(self, name))
+        check_flag("standardize_activations", self.standardize_activations)
+        if self.latent_initializer is not None:
+            given = self.latent_initializer
+            check_choice("latent_initializer", given, LATENT_INITIALIZERS)
         if self.kernel is not None:
             check_choice("kernel", self.kernel, KERNELS)
         if not isinstance(self.network, Mapping):

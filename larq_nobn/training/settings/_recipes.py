@@ -39,6 +39,9 @@ OF_KERNELS: dict[str, dict[str, float]] = {
     "bernoulli_sign": {"natural_learning_rate": 1000.0},
 }
 
+# Whose kernels need one that is not the usual.
+IMPLIED = dict.fromkeys(("recu_cifar", "bnn_plus", "bayesian"), "batch_norm")
+
 RECIPES: dict[str, Recipe] = {
     "plain": _PLAIN,
     "nobn": _NOBN,
@@ -53,10 +56,12 @@ RECIPES: dict[str, Recipe] = {
     "two_stage": replace(_NOBN, stages=2),
     "distillation": replace(_NOBN, teacher="train"),
     # Chen et al. 2021, arXiv:2104.08215, for CIFAR with labels in place of a teacher.
+    # Gains of the published code have the shape (C, 1, 1, 1): each is a unit.
     "vita_cifar": Recipe(
         epochs=256,
         batch_size=256,
         learning_rate=5e-4,
+        clip_each_gain=True,
         stage_one_decay=1e-5,
         stages=2,
     ),
@@ -66,11 +71,17 @@ RECIPES: dict[str, Recipe] = {
         batch_size=256,
         stage_one_decay=5e-6,
         clip_factor=0.001,
+        clip_each_gain=True,
         reflect=True,
         stages=2,
-        network={"alpha": 0.25, "estimator": "sigmoid_sign"},
+        network={
+            "alpha": 0.25,
+            "estimator": "sigmoid_sign",
+            "scaled_shortcut": False,
+            "power_of_two": True,
+        },
     ),
-    # Xu et al. 2021, arXiv:2103.12369.
+    # Xu et al. 2021, arXiv:2103.12369, and its code for CIFAR.
     "recu_cifar": Recipe(
         epochs=600,
         batch_size=256,
@@ -81,6 +92,8 @@ RECIPES: dict[str, Recipe] = {
         weight_decay=5e-4,
         clip_factor=0.0,
         kernel="recu",
+        latent_initializer="he_normal",
+        standardize_activations=True,
     ),
     # Darabi et al. 2018, arXiv:1812.11800.
     "bnn_plus": Recipe(

@@ -19,7 +19,7 @@ from ...models._kernels import GLOROT
 from ._init import OWN, check_init, content_hash
 from ._networks import NETWORKS, NORM_FIRST, SHIFTED
 from ._recipe import Recipe
-from ._recipes import OF_KERNELS, RECIPES
+from ._recipes import IMPLIED, OF_KERNELS, RECIPES
 
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 # Said by settings of their own.
@@ -65,8 +65,9 @@ class RunSettings(Recipe):
         init_sha256: SHA-256 of that file, so that a run goes on from nothing else; None
             reads it off the file.
         epochs, batch_size, optimizer, learning_rate, beta_2, momentum, schedule,
-            warmup_epochs, weight_decay, stage_one_decay, clip_factor, shift_multiplier,
-            backbone_multiplier, calibrate, latent_scale, reflect, accumulate, stages,
+            warmup_epochs, weight_decay, stage_one_decay, clip_factor, clip_each_gain,
+            shift_multiplier, backbone_multiplier, calibrate, latent_scale,
+            latent_initializer, standardize_activations, reflect, accumulate, stages,
             teacher, kernel, natural_learning_rate, prior_weight, temperature,
             label_smoothing, mixup, network: As in `Recipe`.
 
@@ -148,6 +149,12 @@ class RunSettings(Recipe):
                 f"normalization={self.normalization!r}: it sets shifts and gains where "
                 "no statistics of a batch are in between. Leave it out."
             )
+        if self.standardize_activations and self.normalization == "kalman":
+            raise ValueError(
+                "standardize_activations=True does not apply to normalization="
+                "'kalman', which carries moments of the activations as they are. Leave "
+                "it out, or choose batch_norm."
+            )
         if self.kernel is not None and self.normalization == "nobn":
             raise ValueError(
                 f"kernel={self.kernel!r} needs a normalization behind the convolution, "
@@ -179,7 +186,8 @@ class RunSettings(Recipe):
         Arguments:
             name: One of `RECIPES`; None for the one that has the name of the
                 normalization, and for `"plain"` with the model `"init"`. One of such a
-                name is for that normalization unless another one is chosen.
+                name is for that normalization unless another one is chosen, and
+                `"recu_cifar"`, `"bnn_plus"` and `"bayesian"` are for batch norm.
             **chosen: Any of the settings; `network` adds to what the recipe says.
 
         Raises:
@@ -196,6 +204,8 @@ class RunSettings(Recipe):
             chosen.setdefault("normalization", None)
         if name in models.NORMALIZATIONS:
             chosen.setdefault("normalization", name)
+        if name in IMPLIED:
+            chosen.setdefault("normalization", IMPLIED[name])
         normalization = chosen.get("normalization", cls.normalization)
         if name is None:
             known = normalization in models.NORMALIZATIONS
@@ -215,6 +225,8 @@ class RunSettings(Recipe):
         )
         if chosen.get("init") or not _starts_small(model, normalization):
             values["latent_scale"] = 1.0
+        if chosen.get("init"):
+            values["latent_initializer"] = None
         if chosen.get("dataset") == "imagenet":
             values["reflect"] = False
         network |= chosen.pop("network", {})
