@@ -8,7 +8,7 @@ removed. One line of JSON a network says what came of it:
 - untried: Keras itself does not build or compute the network;
 - converted: the file computes the same, and every binary layer is binary in it;
 - refused: in words, by default; where the words offer `allow_float=True`, that was
-  tried too;
+  tried too; false if LCE alone converts the network right, as far as the judge sees;
 - unverified: refused because the package found file and model to differ;
 - undecided: converted, but rounding decides some sign of every example;
 - silent float, wrong, leftover, crash (also a hang): faults.
@@ -129,6 +129,7 @@ def summarized(records):
         for name in ("fold", "remove")
     }
     reasons = Counter(c["reason"] for c in converts if c["outcome"] == "refused")
+    false = Counter(c["reason"] for c in converts if c.get("false"))
     exact = [c["exact_share"] for c in converts if "exact_share" in c]
     return {
         "networks": len(records),
@@ -140,6 +141,7 @@ def summarized(records):
         "exact_below_90": sum(share < 0.9 for share in exact),
         "surgery": {n: dict(found.most_common()) for n, found in surgery.items()},
         "reasons": dict(reasons.most_common()),
+        "false_refusals": dict(false.most_common()),
         "faults": [
             {
                 "seed": r["seed"],

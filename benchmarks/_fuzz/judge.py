@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
 import tempfile
 import time
@@ -58,6 +60,12 @@ def judge(seed: int, say: Callable[[str], None]) -> dict[str, Any]:
     for name, part in parts.items():
         say(name)
         record[name] = _outcome(part)
+        if drawn.trains and record[name]["outcome"] != "refused":
+            reason = f"{record[name]['outcome']}, though a call trains at inference"
+            record[name] = {"outcome": "wrong", "reason": reason}
+    if record["convert"]["outcome"] in ("refused", "unverified"):
+        say("plain")
+        record["convert"]["false"] = not drawn.trains and _plainly_right(drawn, wanted)
     found = [record[name]["outcome"] for name in parts]
     # Surgery may refuse what converts, but not do it wrongly.
     worst = [found[0], *(o for o in found[1:] if o not in ("refused", "unverified"))]
@@ -158,6 +166,25 @@ def _converted(drawn: Drawn, wanted: Expected) -> dict[str, Any]:
     if found["outcome"] == "converted" and not found["sure"]:
         found["outcome"] = "undecided"
     return found
+
+
+def _plainly_right(drawn: Drawn, wanted: Expected) -> bool:
+    """Whether LCE alone converts a network to what it should be."""
+    import larq_compute_engine as lce
+
+    functional = getattr(drawn.model, "_is_graph_network", False)
+    plain = functional and drawn.options["policy"] == "float32"
+    if not plain or not wanted.binary or not wanted.sure.any():
+        return False
+    try:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            content = lce.convert_keras_model(drawn.model)
+        if binary_convolutions(content) < wanted.binary:
+            return False
+        _compared(wanted, run(content, wanted.inputs))
+    except Exception:  # whatever LCE says to it
+        return False
+    return True
 
 
 def _compared(wanted: Expected, outputs: list[np.ndarray]) -> dict[str, Any]:

@@ -31,10 +31,17 @@ class Drawn(NamedTuple):
     model: keras.Model
     options: dict[str, Any]
     steps: list[str]
+    trains: bool
 
 
 class Network(Generated):
-    """A network that grows step by step; maps stay maps from one step to the next."""
+    """A network that grows step by step; maps stay maps from one step to the next.
+
+    Attributes:
+        trains: Whether a call asks for training behaviour at inference.
+    """
+
+    trains = False
 
     def step(self, name: str, draw: np.random.Generator) -> None:
         before = self.x
@@ -116,6 +123,13 @@ class Network(Generated):
         self.x = layers.Add()([self.x, found])
         self.signed = False
 
+    def training_call(self, draw: np.random.Generator) -> None:
+        layer = one_of(draw, tables.TRAINS)()
+        self.x = (
+            layer(self.x, True) if chance(draw, 0.5) else layer(self.x, training=True)
+        )
+        self.signed, self.trains = False, True
+
     def crossed(self, draw: np.random.Generator) -> None:
         """Two layers side by side, joined."""
         start, ends, signed = self.x, [], self.signed
@@ -134,6 +148,8 @@ _STEPS = (
     *["batch_norm"] * 4,
     *["other_larq", "float_convolution", "map", "function"] * 2,
     *["sequence", "vector", "crossed", "gate", "volume", "ids"],
+    *["twins", "ties", "two_sizes", "zero_gains"] * 2,
+    *["front_axis", "sign_activation", "training_call"],
 )
 
 
@@ -169,13 +185,15 @@ def _drawn(random: np.random.Generator, in_float32: bool) -> Drawn:
         model = keras.Model(*_ports(random, network))
         model = _dressed(random, model, options)
     unsettled = disturb(model, random)
+    for fill in network.last:
+        fill()
     if chance(random, 0.1):
         options["batch_size"] = int(random.integers(2, 4))
     if chance(random, 0.05):
         options["one_padding"] = True
     if not unsettled and len(model.inputs or ()) == 1 and chance(random, 0.05):
         options["labels"] = True
-    return Drawn(model, options, steps)
+    return Drawn(model, options, steps, network.trains)
 
 
 _HALF = [0.94, 0.03, 0.03]

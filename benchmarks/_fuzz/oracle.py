@@ -26,6 +26,7 @@ _SHIFTS = 3
 _STEADY = 1e-4
 
 _RESHAPED = (lq.layers.QuantConv1D, lq.layers.QuantDense)
+_SETTINGS = ("strides", "padding", "pad_values", "dilation_rate", "groups")
 _KNOWN = (lq.layers.QuantConv2D, *_RESHAPED)
 
 
@@ -72,8 +73,8 @@ def expected(model: keras.Model, seed: int) -> Expected:
         inputs,
         outputs,
         sure,
-        sum(count for count, _ in found),
-        sum(count for count, plain in found if plain),
+        sum(count for count, _ in found.values()),
+        sum(count for count, plain in found.values() if plain),
         all(np.isfinite(y).all() for y in outputs),
     )
 
@@ -172,9 +173,12 @@ def _is_map(x: Any) -> bool:
 
 
 @contextmanager
-def _binary_layers(model: keras.Model) -> Iterator[list[tuple[int, bool]]]:
-    """Notes each call of a layer whose input and kernel have two values each."""
-    found: list[tuple[int, bool]] = []
+def _binary_layers(model: keras.Model) -> Iterator[dict[Any, tuple[int, bool]]]:
+    """Notes each call of a layer whose input and kernel have two values each.
+
+    Calls that compute the same may be one convolution in the file, and count once.
+    """
+    found: dict[Any, tuple[int, bool]] = {}
     watched = [part for part in model.submodules if type(part) in _KNOWN]
     # A sum of one product is a sign, too, but not one that anybody asked for.
     by_chance = any(_products(layer) == 1 for layer in watched)
@@ -192,28 +196,30 @@ def _products(layer: Any) -> int:
     """How many products each sum of a layer has, but for those with padding."""
     *window, channels, _ = layer.kernel.shape
     count = np.prod(window, dtype=int)
-    if layer.inbound_nodes:  # else it is called inside of another one
-        count = min(count, np.prod(layer.input_shape[1:-1], dtype=int))
+    for i in range(len(layer.inbound_nodes)):  # none if another one calls it
+        positions = layer.get_input_shape_at(i)[1:-1]
+        count = min(count, np.prod(positions, dtype=int))
     return channels * count
 
 
-def _noting(layer: Any, call: Any, found: list[tuple[int, bool]]) -> Any:
+def _noting(layer: Any, call: Any, found: dict[Any, tuple[int, bool]]) -> Any:
     def noting(inputs: Any) -> Any:
         outputs = call(inputs)
         if isinstance(outputs, tf.__internal__.EagerTensor):
-            found.extend(_seen(layer, inputs))
+            found.update(_seen(layer, inputs))
         return outputs
 
     return noting
 
 
-def _seen(layer: Any, inputs: Any) -> list[tuple[int, bool]]:
+def _seen(layer: Any, inputs: Any) -> dict[Any, tuple[int, bool]]:
     if getattr(layer.kernel_quantizer, "precision", 32) != 1:
-        return []
+        return {}
     quantizer = layer.input_quantizer
     if getattr(quantizer, "precision", 1) != 1:
-        return []
-    values = np.unique(np.asarray(inputs if quantizer is None else quantizer(inputs)))
+        return {}
+    steady = np.asarray(inputs if quantizer is None else quantizer(inputs))
+    values = np.unique(steady)
     with lq.context.quantized_scope(True):
         kernel = np.asarray(tf.convert_to_tensor(layer.kernel), np.float64)
     size = np.abs(kernel).reshape(-1, kernel.shape[-1])
@@ -223,9 +229,11 @@ def _seen(layer: Any, inputs: Any) -> list[tuple[int, bool]]:
     heaviside = isinstance(quantizer, lq.quantizers.SteHeaviside)
     signs = set(values) <= {-1.0, 1.0} and not heaviside
     if not (signs or set(values) <= steps) or not (even or zero_one):
-        return []
+        return {}
     groups = getattr(layer, "groups", 1)
     pads = float(getattr(layer, "pad_values", 0.0)) in (0.0, 1.0)
     plain = type(layer) is lq.layers.QuantConv2D and groups == 1 and pads
     plain &= np.ndim(inputs) == 4  # not several maps at a time
-    return [(groups, plain and signs and even)]
+    settings = [getattr(layer, name, None) for name in _SETTINGS]
+    key = (type(layer), steady.shape, steady.tobytes(), np.sign(kernel).tobytes())
+    return {(*key, str(settings)): (groups, plain and signs and even)}

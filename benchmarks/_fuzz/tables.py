@@ -194,6 +194,16 @@ def float_convolution(draw, size, channels):
     return layers.LocallyConnected2D(2, kernel, activation="relu")
 
 
+# What computes something else when it is told to train.
+TRAINS = (
+    lambda: layers.Dropout(0.5),
+    lambda: layers.SpatialDropout2D(0.5),
+    lambda: layers.GaussianNoise(0.5),
+    lambda: own.SignFlipDropout(0.5),
+    lambda: layers.BatchNormalization(),
+    lambda: keras.Sequential([layers.Dropout(0.5)]),
+)
+
 # From maps of any size to maps of any size.
 MAPS = (
     lambda draw: layers.MaxPooling2D(2, one_of(draw, [1, 2]), padding="same"),

@@ -7,6 +7,7 @@ and `build(plan, seed)` makes it again.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import larq as lq
@@ -38,6 +39,7 @@ class Generated:
         self.inputs, self.outputs, self.kept = [self.x], [], []
         self.signed, self.binary = False, 0
         self.reusable: list[tuple[keras.layers.Layer, bool, int]] = []
+        self.last: list[Callable[[], None]] = []  # sets weights behind all else
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -145,6 +147,82 @@ class Generated:
         self.apply(layer)
         self.reusable.append((layer, needs_sign, counts))
 
+    def zero_gains(self, draw: Draw) -> None:
+        """A gain of which every second is 0, or all but one."""
+        layer = one_of(draw, [layers.BatchNormalization, own.ChannelAffine])()
+        self.apply(layer)
+        channel, rest = np.arange(self.channels), one_of(draw, [2, 2, self.channels])
+        zero = (channel % rest == 0) == chance(draw, 0.5)
+
+        def fill() -> None:
+            layer.gamma.assign(np.where(zero, 0.0, layer.gamma.numpy()))
+
+        self.last.append(fill)
+
+    def ties(self, draw: Draw) -> None:
+        """Sums of ±1, thresholds that they reach exactly, and a binary layer."""
+        self.apply(_plain_binary(draw, self.size))
+        between = (lambda x: x, layers.ReLU(), layers.MaxPooling2D(2, 1, "same"))
+        self.x = one_of(draw, between)(self.x)
+        epsilon = one_of(draw, [0.0, 1e-3])
+        norm = layers.BatchNormalization(epsilon=epsilon)
+        self.apply(norm)
+        gamma = draw.choice(one_of(draw, [[-1.0], [-1.0, 1.0]]), self.channels)
+        mean, zeros = one_of(draw, [0.0, 2.0, 4.0]), np.zeros(self.channels)
+        weights = [gamma, zeros, zeros + mean, zeros + np.float32(1 - epsilon)]
+        self.last.append(lambda: norm.set_weights(weights))
+        self.apply(_plain_binary(draw, self.size))
+        self.binary += 2
+
+    def two_sizes(self, draw: Draw) -> None:
+        """One binary layer on a map and on a part of it, in either order."""
+        if min(self.size) < 2:
+            return
+        layer = _plain_binary(draw, self.size)
+        small = layers.AveragePooling2D(2, padding="same")(self.x)
+        if chance(draw, 0.5):
+            large, small = layer(self.x), layer(small)
+        else:
+            small, large = layer(small), layer(self.x)
+        large = layers.MaxPooling2D(2, padding="same")(large)
+        self.x, self.signed = layers.Concatenate()([large, small]), False
+        self.binary += 2
+
+    def twins(self, draw: Draw) -> None:
+        """Two binary layers with equal weights on one map, or one called twice."""
+        first = _plain_binary(draw, self.size)
+        second = first
+        if chance(draw, 0.5):
+            second = type(first).from_config({**first.get_config(), "name": None})
+            self.last.append(lambda: second.set_weights(first.get_weights()))
+        ends = [first(self.x), second(self.x)]
+        if chance(draw, 0.5):
+            ends[1] = layers.ReLU()(ends[1])
+        self.x, self.signed = made(draw, tables.MERGES)(ends), False
+        self.binary += 1
+
+    def front_axis(self, draw: Draw) -> None:
+        """A function over positions behind a binary layer of sequences."""
+        function, inside = one_of(draw, tables.FRONT_AXIS), chance(draw, 0.5)
+        options = {**_SIGNS, "activation": function if inside else None}
+        self.apply(layers.Reshape((self.size[0] * self.size[1], self.channels)))
+        kinds = (lq.layers.QuantDense, lambda n, **o: lq.layers.QuantConv1D(n, 1, **o))
+        self.apply(one_of(draw, kinds)(8, use_bias=False, **options))
+        if not inside:
+            self.apply(layers.Activation(function))
+        self.apply(layers.Reshape((1, *self.x.shape[1:])))
+        self.binary += 1
+
+    def sign_activation(self, draw: Draw) -> None:
+        """A layer whose activation is a sign."""
+        sign = made(draw, tables.SIGNS)
+        binary = chance(draw, 0.5)
+        layer = _plain_binary(draw, self.size) if binary else layers.Conv2D(8, 1)
+        config = {**layer.get_config(), "name": None, "activation": sign}
+        self.apply(type(layer)(**{**config, "dtype": None}))
+        self.signed = True
+        self.binary += binary
+
     def again(self, draw: Draw) -> None:
         """An earlier convolution or model that fits once more."""
         found = [
@@ -209,6 +287,24 @@ class Generated:
                 self.outputs.append(layers.GlobalMaxPooling2D()(unused))
 
 
+_SIGNS = {
+    "input_quantizer": "ste_sign",
+    "kernel_quantizer": "ste_sign",
+    "kernel_constraint": "weight_clip",
+}
+
+
+def _plain_binary(draw: Draw, size: tuple[int, ...]) -> Any:
+    return lq.layers.QuantConv2D(
+        8,
+        one_of(draw, [1, 3]),
+        padding="same",
+        pad_values=one_of(draw, [0.0, 1.0]) if min(size) > 2 else 1.0,
+        use_bias=False,
+        **_SIGNS,
+    )
+
+
 def _cropped(x: Any, size: np.ndarray) -> Any:
     over = [int(had - left) for had, left in zip(x.shape[1:3], size, strict=True)]
     if not any(over):
@@ -244,8 +340,10 @@ def build(plan: list[tuple[str, int]], seed: int) -> tuple[Generated, keras.Mode
     for kind, number in plan:
         getattr(network, kind)(np.random.default_rng(number))
     network.finish(draw)
-    model = keras.Model(network.inputs, network.outputs)
-    return network, scattered(settled(model, seed), draw)
+    model = scattered(settled(keras.Model(network.inputs, network.outputs), seed), draw)
+    for fill in network.last:
+        fill()
+    return network, model
 
 
 def scattered(model: keras.Model, draw: Draw) -> keras.Model:

@@ -10,6 +10,7 @@ from typing import Any
 
 import larq as lq
 import numpy as np
+import tensorflow as tf
 from larq_nobn import layers as own
 from larq_nobn import quantizers
 from larq_nobn._keras import keras
@@ -47,6 +48,29 @@ def geometry(draw: Draw, size: tuple[int, ...], zero_padding: bool) -> dict[str,
     }
     return {**found, stretch: 2} if stretch else found
 
+
+@keras.utils.register_keras_serializable("generated")
+def centered(x: Any) -> Any:
+    return x - tf.reduce_mean(x, 1, keepdims=True)
+
+
+@keras.utils.register_keras_serializable("generated")
+def normalized(x: Any) -> Any:
+    return tf.math.l2_normalize(x + 0.01, axis=1)
+
+
+@keras.utils.register_keras_serializable("generated")
+def over_time(x: Any) -> Any:
+    return tf.nn.softmax(x, axis=1) - 0.1
+
+
+@keras.utils.register_keras_serializable("generated")
+def backward(x: Any) -> Any:
+    return tf.reverse(x, [1])
+
+
+# Over the first axis behind that of the batch, whatever the shape.
+FRONT_AXIS = (centered, normalized, over_time, backward)
 
 NORMS: Table = {
     layers.BatchNormalization: lambda draw: layers.BatchNormalization(
