@@ -41,6 +41,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
     "deploy": (
         {"_errors", "_shown"},
         {"_binary"},
+        {"_normal"},
         {"_graph", "_opening"},
         {"lite"},
         {"prepare", "inspection"},

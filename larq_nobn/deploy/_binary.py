@@ -8,19 +8,18 @@ import larq as lq
 
 from .._keras import keras
 from ..graph import (
-    TRAINING_ONLY,
     Call,
-    is_binary,
+    bits_of,
+    has_binary_kernel,
     is_binary_convolution,
     is_channels_last,
-    is_mask,
-    sign_of,
+    kind_of,
+    sign_before,
 )
 
 _CONVOLUTIONS = (keras.layers.Conv2D, lq.layers.QuantConv2D)
 # Layers that are a 2D convolution but for the shape of their maps.
 RESHAPED = (lq.layers.QuantDense, lq.layers.QuantConv1D)
-_RESHAPES = (keras.layers.Flatten, keras.layers.Reshape, *TRAINING_ONLY)
 
 
 def binary_parts(call: Call) -> list[str]:
@@ -39,10 +38,11 @@ def is_reshaped(call: Call) -> bool:
     layer = call.layer
     return (
         type(layer) in RESHAPED
-        and is_binary(layer.kernel_quantizer)
-        and sign_before(call) is not None
         and None not in call.first_input.shape[1:]
         and is_channels_last(layer)
+        and sign_for(call) is not None
+        and bits_of(layer.kernel_quantizer) == 1
+        and has_binary_kernel(layer)
     )
 
 
@@ -51,28 +51,14 @@ def is_plain(call: Call) -> bool:
     return type(call.layer) in _CONVOLUTIONS and is_channels_last(call.layer)
 
 
-def sign_before(call: Call) -> Any:
+def sign_for(call: Call) -> Any:
     """The quantizer that makes what meets the kernel, if it is a sign; else None.
 
-    It is that of the layer, or of a layer before, with nothing but reshapes between.
-    Of truth values that are cast to 0 and 1, it is Larq's with these values.
+    What a reshape makes a convolution may have its sign in front of another.
     """
-    own = getattr(call.layer, "input_quantizer", None)
-    if own is not None:
-        return own if is_binary(own) else None
-    tensor = call.first_input
-    while True:
-        layer, index, _ = tensor._keras_history
-        node = layer.inbound_nodes[index]
-        if node.is_input:
-            return None
-        if is_mask(tensor):
-            return lq.quantizers.SteHeaviside()
-        if not isinstance(layer, _RESHAPES):
-            return sign_of(layer)
-        tensor = node.keras_inputs[0]
+    return sign_before(call, reshaped=type(call.layer) in RESHAPED)
 
 
 def is_zero_one(quantizer: Any) -> bool:
     """Whether a quantizer gives 1 for positive numbers, and 0 for others."""
-    return type(quantizer) is lq.quantizers.SteHeaviside
+    return kind_of(quantizer) is lq.quantizers.SteHeaviside

@@ -11,7 +11,8 @@ from .._checks import check_flag, check_integer, check_number
 from .._files import replacing
 from .._keras import keras
 from ._errors import UnreadableError
-from ._graph import as_functional, output_layers
+from ._graph import normalized, output_layers
+from ._normal import given_name
 from ._opening import with_known_sizes
 from ._report import ConversionReport
 from .checks import (
@@ -133,19 +134,21 @@ def convert(
     compute_engine()
     reference, model = model, with_known_sizes(model, input_shape, data)
     repadded: list[str] = []
+    merged: list[str] = []
     if one_padding:
         model, repadded = pad_with_ones(model)
     if one_padding or not getattr(reference, "_is_graph_network", False):
         reference = model
     trace, reason = None, None
     try:
-        given = as_functional(model)
+        given, merged = normalized(model)
         names = check_card(given, labels, preprocessing)
         check_int8(given, int8)
         expected, lacking = check_limits(given, allow_float)
         in_float = {layer.layer for layer in lacking}
         prepared = prepare(given, in_float)
-        written = [row for row in rewritten(given) if row["layer"] not in in_float]
+        rows = rewritten(given)
+        written = [row for row in rows if given_name(row["layer"]) not in in_float]
     except UnreadableError as error:
         if int8 or one_padding:
             raise
@@ -214,4 +217,5 @@ def convert(
         warnings=warnings,
         repadded=repadded,
         rewritten=written,
+        merged=merged,
     )

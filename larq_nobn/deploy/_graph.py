@@ -11,10 +11,12 @@ from ..graph import (
     calls,
     flat_copy,
     is_binary,
+    sign_behind,
     sign_of,
 )
 from ._binary import binary_parts
 from ._errors import ConversionError, UnreadableError
+from ._normal import given_name, normal_form
 
 
 class Sign(NamedTuple):
@@ -34,7 +36,18 @@ def output_layers(model: keras.Model) -> list[str]:
 def as_functional(model: Any) -> keras.Model:
     """Returns a plain functional model, with lists of inputs and outputs or one each.
 
-    Its layers are the given model's own, or, where there are models inside, copies.
+    Its layers are the given model's own, or copies where it does not have the form that
+    is converted: with models inside, with signs given as the activation of a layer, or
+    with what `normal_form` changes.
+
+    Raises:
+        ConversionError, UnreadableError: As `normalized`.
+    """
+    return normalized(model)[0]
+
+
+def normalized(model: Any) -> tuple[keras.Model, list[str]]:
+    """Returns what `as_functional` does, and the binary layers that were merged.
 
     Raises:
         ConversionError: If `model` is no Keras model with inputs of known size.
@@ -59,12 +72,13 @@ def as_functional(model: Any) -> keras.Model:
                 "Build the model with a fixed image size, or pass that to convert as "
                 "input_shape."
             )
-    if any(isinstance(layer, keras.Model) for layer in model.layers):
-        try:
+    try:
+        if any(isinstance(x, keras.Model) or sign_behind(x) for x in model.layers):
             model = flat_copy(model)
-        except ModelError as error:
-            raise UnreadableError(str(error)) from error
-    return keras.Model(model.inputs, model.outputs, name=model.name)
+        model, merged = normal_form(model)
+    except ModelError as error:
+        raise UnreadableError(str(error)) from error
+    return keras.Model(model.inputs, model.outputs, name=model.name), merged
 
 
 def signs(model: keras.Model) -> list[Sign]:
@@ -114,4 +128,4 @@ def binary_layers(model: keras.Model) -> list[str]:
         ```
     """
     found = calls(as_functional(model))
-    return [call.name for call in found for _ in binary_parts(call)]
+    return [given_name(call.name) for call in found for _ in binary_parts(call)]

@@ -23,6 +23,7 @@ class ConversionReport(Findings):
         binary_macs: Multiply-accumulates of binary convolutions, for one example.
         float_macs: Those of float convolutions and fully connected layers.
         binary_layers: Binary layers of the model, counted per use and group: as many.
+            Those in `merged` are not among them.
         not_prepared: Why the model was converted as it computes; None for a prepared
             one. Its `verify` compares the model with its operations, and these with
             the file.
@@ -39,12 +40,15 @@ class ConversionReport(Findings):
             comparison, which layers, what to do. Also logged.
         rewritten: Binary layers that are other ones in the file, which make the same:
             `{"layer", "kind", "as"}`.
+        merged: Binary layers that compute what others do, of the same tensors: the file
+            has them once.
     """
 
     binary_layers: int
     verify: dict[str, Any] | None
     repadded: list[str] = field(default_factory=list)
     rewritten: list[dict[str, str]] = field(default_factory=list)
+    merged: list[str] = field(default_factory=list)
     not_prepared: str | None = None
     warnings: list[str] = field(default_factory=list)
 
@@ -58,6 +62,8 @@ class ConversionReport(Findings):
         if self.rewritten:
             said = ("{layer} ({kind}) as {as}".format(**row) for row in self.rewritten)
             table.add_row("rewritten", "\n".join(said))
+        if self.merged:
+            table.add_row("merged", ", ".join(self.merged))
         if self.verify is not None:
             form = "prepared" if self.not_prepared is None else "traced"
             given = self.verify["prepared"]

@@ -5,17 +5,21 @@ from ._calls import (
     TRAINING_ONLY,
     Call,
     calls,
-    has_sign_input,
     inputs_of,
-    is_binary_convolution,
-    is_mask,
-    sign_of,
 )
 from ._errors import ModelError
 from ._flat import as_own_input, flat, flat_copy, refuse_opaque
 from ._graph import Graph
 from ._inside import layers_inside
-from ._kernels import is_binary, kernel_value, split_kernel
+from ._kernels import (
+    as_quantizer,
+    bits_of,
+    has_binary_kernel,
+    is_binary,
+    kernel_value,
+    kind_of,
+    split_kernel,
+)
 from ._kinds import (
     DEPTHWISE,
     PLAIN,
@@ -31,8 +35,18 @@ from ._kinds import (
     symbol_of,
     weights_of_sum,
 )
-from ._rebuild import float32_config, rebuild
-from ._replace import replace_layers
+from ._rebuild import float32_config, is_function, rebuild
+from ._replace import replace_calls, replace_layers
+from ._signs import (
+    has_sign_input,
+    is_binary_convolution,
+    is_identity,
+    is_mask,
+    sign_at,
+    sign_before,
+    sign_behind,
+    sign_of,
+)
 from ._training import check_inference
 
 __all__ = [
@@ -48,26 +62,36 @@ __all__ = [
     "ModelError",
     "Passage",
     "as_own_input",
+    "as_quantizer",
+    "bits_of",
     "calls",
     "check_inference",
     "constants_of",
     "flat",
     "flat_copy",
     "float32_config",
+    "has_binary_kernel",
     "has_sign_input",
     "inputs_of",
     "is_batch_norm",
     "is_binary",
     "is_binary_convolution",
     "is_channels_last",
+    "is_function",
+    "is_identity",
     "is_mask",
     "kernel_value",
     "kernels_of",
+    "kind_of",
     "layers_inside",
     "passage",
     "rebuild",
     "refuse_opaque",
+    "replace_calls",
     "replace_layers",
+    "sign_at",
+    "sign_before",
+    "sign_behind",
     "sign_of",
     "split_kernel",
     "symbol_of",

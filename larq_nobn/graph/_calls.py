@@ -1,4 +1,4 @@
-"""Reads the graph of a functional model: its calls, and what is binary about them."""
+"""Reads the graph of a functional model: its calls."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import larq as lq
 import tensorflow as tf
 
 from .._keras import keras
@@ -16,7 +15,6 @@ from ..layers import (
     BatchNormalizationPreconditioning,
     SignFlipDropout,
 )
-from ._kernels import is_binary, kernel_value, split_kernel
 
 _layers = keras.layers
 
@@ -123,47 +121,3 @@ def inputs_of(node: Any) -> list[Any]:
 def _at_inference(layer: keras.layers.Layer) -> keras.layers.Layer:
     preconditioned = isinstance(layer, BatchNormalizationPreconditioning)
     return layer.layer if preconditioned else layer
-
-
-def sign_of(layer: keras.layers.Layer) -> Any:
-    """Returns the quantizer if this layer is nothing but one, and binary."""
-    if isinstance(layer, lq.quantizers.Quantizer) and is_binary(layer):
-        return layer
-    if isinstance(layer, _layers.Activation) and is_binary(layer.activation):
-        return layer.activation
-    return None
-
-
-def has_sign_input(call: Call) -> bool:
-    """Tells whether what meets the kernel in this call is the output of a sign."""
-    if is_binary(getattr(call.layer, "input_quantizer", None)):
-        return True
-    inputs = inputs_of(call.node)  # not call.inputs: in 0.5 * x that is a number
-    return len(inputs) == 1 and _comes_from_sign(inputs[0])
-
-
-def _comes_from_sign(tensor: Any) -> bool:
-    layer, index, _ = tensor._keras_history
-    if isinstance(layer, TRAINING_ONLY):
-        return _comes_from_sign(layer.get_input_at(index))
-    return sign_of(layer) is not None or is_mask(tensor)
-
-
-def is_mask(tensor: Any) -> bool:
-    """Tells whether a tensor is truth values as 0 and 1: `tf.cast(x > 0, "float")`."""
-    layer, index, _ = tensor._keras_history
-    if getattr(layer, "symbol", "") != "cast" or not tensor.dtype.is_floating:
-        return False
-    return layer.inbound_nodes[index].keras_inputs[0].dtype.is_bool
-
-
-def is_binary_convolution(call: Call) -> bool:
-    """Tells whether LCE should find a binary convolution in this call."""
-    layer = call.layer
-    # A Conv2DTranspose is a Conv2D to Python; it is none to LCE.
-    plain = isinstance(layer, lq.layers.QuantConv2D) or type(layer) is _layers.Conv2D
-    if not plain or not has_sign_input(call):
-        return False
-    if is_binary(getattr(layer, "kernel_quantizer", None)):
-        return True
-    return split_kernel(kernel_value(layer.kernel)) is not None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import larq as lq
@@ -11,8 +12,10 @@ from .._keras import keras
 from ..layers import BatchKalmanNormalization
 from ._calls import Call, calls
 from ._errors import ModelError
+from ._kernels import as_quantizer
 from ._rebuild import rebuild
-from ._replace import inputs_like, model_like, run_call
+from ._replace import Layers, inputs_like, model_like, run_call
+from ._signs import sign_behind
 from ._training import training_argument
 
 _NORMS = (keras.layers.BatchNormalization, BatchKalmanNormalization)
@@ -24,7 +27,8 @@ def flat_copy(model: Any, starts: list[Any] | None = None) -> keras.Model:
     """Returns a functional copy of the same inference function, with new layers.
 
     Models inside the model are opened, so that every layer stands in one graph; where
-    two layers would then share a name, the later gets that of its model in front. What
+    two layers would then share a name, the later gets that of its model in front. A
+    sign that is the activation of a layer becomes a layer of its own behind it. What
     only training needs of other examples is left out: the states of Kalman
     normalizations, and preconditioning.
 
@@ -64,13 +68,14 @@ def _is_plain(call: Call) -> bool:
     return (
         call.layer is call.node.layer
         and not isinstance(call.layer, opened)
+        and sign_behind(call.layer) is None
         and not _needs_real_input(call, call.first_input)
     )
 
 
 class _Copier:
     def __init__(self, model: keras.Model) -> None:
-        self._new: dict[int, keras.layers.Layer] = {}
+        self._new: dict[int, Layers] = {}
         self._pairs: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
         self._names = set(model.input_names)
 
@@ -102,21 +107,50 @@ class _Copier:
             tensors.update(zip(ids, tf.nest.flatten(found), strict=False))
         return [tensors[str(id(end))] for end in model.outputs]
 
-    def _copy(self, model: keras.Model, call: Call) -> keras.layers.Layer:
+    def _copy(self, model: keras.Model, call: Call) -> Layers:
         layer = call.layer
         if id(layer) not in self._new:
-            name = call.name
-            while name in self._names:
-                name = f"{model.name}_{name}"
-            self._names.add(name)
-            self._new[id(layer)] = rebuild(layer, name=name)
-            self._pairs.append((layer, self._new[id(layer)]))
+            sign = sign_behind(layer)
+            alone = layer if sign is None else _without_activation(layer)
+            new = rebuild(alone, name=self._name(call.name, model))
+            self._new[id(layer)] = new
+            self._pairs.append((layer, new))
+            if sign is not None:
+                self._new[id(layer)] = self._split(new, sign, model)
         return self._new[id(layer)]
+
+    def _name(self, name: str, model: keras.Model) -> str:
+        while name in self._names:
+            name = f"{model.name}_{name}"
+        self._names.add(name)
+        return name
+
+    def _split(self, new: keras.layers.Layer, sign: Any, model: keras.Model) -> Layers:
+        """A copy of a layer and, behind it, the sign that was its activation."""
+        name = self._name(f"{new.name}_sign", model)
+        if isinstance(sign, keras.layers.Layer):
+            last = rebuild(sign, name=name)
+            self._pairs.append((sign, last))
+        else:
+            last = as_quantizer(sign, name=name)
+            if last is sign:  # a function of the user's
+                last = keras.layers.Activation(sign, name=name)
+        return lambda x: last(new(x))
 
     def fill(self) -> None:
         """Gives every copy the weights of its layer."""
         for given, new in self._pairs:
-            new.set_weights(given.get_weights())
+            apart = {id(x) for x in getattr(sign_behind(given), "weights", ())}
+            if apart:
+                own = [x.numpy() for x in given.weights if id(x) not in apart]
+            new.set_weights(own if apart else given.get_weights())
+
+
+def _without_activation(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """The same layer, for its configuration: not every sign can be written in one."""
+    alone = copy(layer)
+    vars(alone)["activation"] = keras.activations.linear
+    return alone
 
 
 def _with_real_inputs(call: Call, tensors: dict[str, Any]) -> dict[str, Any]:

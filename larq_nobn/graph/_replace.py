@@ -29,15 +29,24 @@ def replace_layers(model: keras.Model, replacement: Replacement) -> keras.Model:
             calls several, or None to drop a layer of one input; asked once for a layer
             that is used more than once.
     """
+    layers: dict[str, Layers] = {}
+
+    def once(call: Call) -> Layers:
+        if call.name not in layers:
+            layers[call.name] = replacement(call)
+        return layers[call.name]
+
+    return replace_calls(model, once)
+
+
+def replace_calls(model: keras.Model, replacement: Replacement) -> keras.Model:
+    """Does what `replace_layers` does, but asks for every call of a layer."""
     starts = inputs_like(model)
     tensors = {
         str(id(given)): start for given, start in zip(model.inputs, starts, strict=True)
     }
-    layers: dict[str, Layers] = {}
     for call in calls(model):
-        if call.name not in layers:
-            layers[call.name] = replacement(call)
-        found = run_call(call, layers[call.name], tensors)
+        found = run_call(call, replacement(call), tensors)
         # Of a state, what inference does not compute is missing in the end.
         ids = call.node.flat_output_ids
         tensors.update(zip(ids, tf.nest.flatten(found), strict=False))

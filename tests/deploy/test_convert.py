@@ -41,6 +41,7 @@ KEYS = {
     "verify",
     "repadded",
     "rewritten",
+    "merged",
     "in_float",
     "not_prepared",
     "warnings",

@@ -15,6 +15,7 @@ from ...graph import (
 )
 from .._binary import binary_parts
 from .._errors import ConversionError
+from .._normal import given_name
 from ._near_misses import check_inside, why_none_is_binary
 from ._without_kernel import NoKernel, computed_wrongly, layers_without_kernel, refuse
 
@@ -57,7 +58,7 @@ def check_limits(
         refuse(lacking, model.name)
     # The layer is float in all its uses.
     names = {lack.layer for lack in lacking}
-    binary = [name for name in found if name not in names]
+    binary = [name for name in found if given_name(name) not in names]
     if not binary and not allow_float:
         raise ConversionError(
             f"Model {model.name!r} has no binary layer: {why_none_is_binary(model)}. A "

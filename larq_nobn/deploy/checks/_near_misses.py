@@ -8,7 +8,16 @@ import larq as lq
 import tensorflow as tf
 
 from ..._keras import keras
-from ...graph import TRAINING_ONLY, Call, calls, has_sign_input, is_binary, sign_of
+from ...graph import (
+    TRAINING_ONLY,
+    Call,
+    bits_of,
+    calls,
+    has_sign_input,
+    is_binary,
+    sign_at,
+    sign_of,
+)
 from .._errors import UnreadableError
 
 _layers = keras.layers
@@ -51,7 +60,7 @@ def few_bits(call: Call) -> Reason | None:
     if not kernels:
         return None
     quantizer = getattr(call.layer, "input_quantizer", None)
-    bits = 1 if has_sign_input(call) else bits_of(quantizer)
+    bits = 1 if has_sign_input(call) else input_bits(quantizer)
     kernel_bits = min(map(bits_of, kernels))
     if max(bits, kernel_bits) >= FEW_BITS:
         return None
@@ -66,7 +75,8 @@ def stands_between(call: Call) -> Reason | None:
     """Says what stands between a sign and the binary kernel that it is for."""
     kernels = kernel_quantizers(call)
     quantizer = getattr(call.layer, "input_quantizer", None)
-    if not kernels or min(map(bits_of, kernels)) != 1 or quantizer is not None:
+    own = quantizer is not None and not isinstance(quantizer, lq.quantizers.NoOp)
+    if not kernels or min(map(bits_of, kernels)) != 1 or own:
         return None
     remedy = f"Give {call.label!r} an input_quantizer such as 'ste_sign'"
     left = tf.nest.flatten(call.inputs)
@@ -80,7 +90,7 @@ def stands_between(call: Call) -> Reason | None:
             )
         if not _is_weightless(node):
             continue
-        if any(sign_of(_node(x).layer) is not None for x in node.keras_inputs):
+        if any(sign_at(x) is not None for x in node.keras_inputs):
             name, kind = node.layer.name, type(node.layer).__name__
             return Reason(
                 f"Layer {name!r} ({kind}) stands between a sign and layer "
@@ -104,7 +114,7 @@ def why_none_is_binary(model: keras.Model) -> str:
         name = call.label if layer is call.layer else f"{call.label}/{layer.name}"
         if not (has_sign_input(call) or is_binary(layer.input_quantizer)):
             no_input.append(repr(name))
-        if not is_binary(layer.kernel_quantizer):
+        if bits_of(layer.kernel_quantizer) != 1:
             no_kernel.append(repr(name))
     said = []
     if no_input:
@@ -114,10 +124,9 @@ def why_none_is_binary(model: keras.Model) -> str:
     return " and ".join(said) or "it holds no QuantConv2D"
 
 
-def bits_of(quantizer: Any) -> int:
-    if isinstance(quantizer, lq.quantizers.NoOp):
-        return 32
-    return getattr(quantizer, "precision", None) or 32
+def input_bits(quantizer: Any) -> int:
+    """Of what a quantizer makes of any input: of a marker, 32."""
+    return 32 if isinstance(quantizer, lq.quantizers.NoOp) else bits_of(quantizer)
 
 
 def check_inside(call: Call) -> None:
@@ -137,7 +146,7 @@ def check_inside(call: Call) -> None:
         if not of_layer:
             continue
         quantizer = getattr(layer, "input_quantizer", None)
-        bits = 1 if signed else bits_of(quantizer)
+        bits = 1 if signed else input_bits(quantizer)
         bits = max(bits, min(map(bits_of, of_layer)))
         if bits < FEW_BITS:
             raise UnreadableError(

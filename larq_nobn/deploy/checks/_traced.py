@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from ..._keras import keras
-from ...graph import split_kernel
+from ...graph import bits_of, split_kernel
 from .._errors import ConversionError
 from ..lite import Trace, TracedKernel
 from ._limits import check_state, check_weights
-from ._near_misses import FEW_BITS, all_quantizers, bits_of
+from ._near_misses import FEW_BITS, all_quantizers, input_bits
 from ._without_kernel import NoKernel, refuse, small_map
 
 _TRANSPOSED = ("Conv2DBackpropInput", "Conv3DBackpropInputV2")
@@ -103,7 +103,7 @@ def _is_of_few_bits(kernel: TracedKernel, layer: keras.layers.Layer | None) -> b
 def _bits(layer: keras.layers.Layer, signs: bool = False) -> int:
     """Of the larger one of input and kernel, as far as the layer itself says."""
     kernels = [bits_of(quantizer) for quantizer in all_quantizers(layer)]
-    bits = 1 if signs else bits_of(getattr(layer, "input_quantizer", None))
+    bits = 1 if signs else input_bits(getattr(layer, "input_quantizer", None))
     return max(bits, min(kernels, default=32))
 
 

@@ -11,9 +11,24 @@ import larq as lq
 import numpy as np
 
 from ..._keras import keras
-from ...graph import Call, calls, has_sign_input, is_binary, is_binary_convolution
-from .._binary import binary_parts, is_plain, is_reshaped, is_zero_one, sign_before
+from ...graph import (
+    Call,
+    bits_of,
+    calls,
+    has_binary_kernel,
+    is_binary_convolution,
+    kernel_value,
+)
+from .._binary import (
+    RESHAPED,
+    binary_parts,
+    is_plain,
+    is_reshaped,
+    is_zero_one,
+    sign_for,
+)
 from .._errors import ConversionError
+from .._normal import given_name
 from ._near_misses import Reason, few_bits, kernel_quantizers, stands_between
 
 KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
@@ -57,22 +72,17 @@ def without_kernel(call: Call) -> NoKernel | None:
     """
     if binary_parts(call):
         known = is_plain(call) or is_reshaped(call)  # which are rewritten
-        reason = None if known and is_zero_one(sign_before(call)) else _sign(call)
+        reason = None if known and is_zero_one(sign_for(call)) else _sign(call)
         if not known:
             reason = reason or _padding(call)
-    elif has_sign_input(call) and any(map(is_binary, kernel_quantizers(call))):
-        kind = type(call.layer).__name__
-        reason = Reason(
-            f"Layer {call.label!r} is a binary {kind}, for which LCE has no binary "
-            "kernel",
-            _remedy(call.layer),
-        )
+    elif sign_for(call) is not None and 1 in map(bits_of, kernel_quantizers(call)):
+        reason = _kernel(call)
     else:
         reason = few_bits(call) or stands_between(call)
     if reason is None:
         return None
     kind = type(call.layer).__name__
-    return NoKernel(call.name, kind, *reason, *_cost(call))
+    return NoKernel(given_name(call.name), kind, *reason, *_cost(call))
 
 
 def layers_without_kernel(model: keras.Model) -> list[NoKernel]:
@@ -96,6 +106,27 @@ def refuse(found: Sequence[NoKernel], name: str) -> None:
         f"Model {name!r} has {many} of few bits without a binary kernel in LCE. "
         f"{' '.join(map(str, found))} Or pass allow_float=True (--allow-float), which "
         "converts what is named here in float."
+    )
+
+
+def _kernel(call: Call) -> Reason:
+    """Why a kernel that is meant for signs has no counterpart in LCE."""
+    layer, kind = call.layer, type(call.layer).__name__
+    known = isinstance(layer, (lq.layers.QuantConv2D, *RESHAPED))
+    if not known or has_binary_kernel(layer):
+        return Reason(
+            f"Layer {call.label!r} is a binary {kind}, for which LCE has no binary "
+            "kernel",
+            _remedy(layer),
+        )
+    kernel = kernel_value(layer.kernel)
+    zeros = int(np.sum(kernel == 0))
+    some = f" (zero weights: {zeros:,} of {kernel.size:,})" if zeros else ""
+    return Reason(
+        f"The kernel of layer {call.label!r} is not ±c with one c per output "
+        f"channel{some}, which is all that LCE can binarize",
+        "Use a kernel_quantizer such as 'ste_sign', or set its input_quantizer to None "
+        "to keep it float.",
     )
 
 

@@ -16,6 +16,7 @@ from ...graph import (
 from ...graph._replace import model_like
 from .._errors import ConversionError
 from .._graph import as_functional
+from .._normal import given_name
 
 
 def pad_with_ones(model: keras.Model) -> tuple[keras.Model, list[str]]:
@@ -54,7 +55,8 @@ def pad_with_ones(model: keras.Model) -> tuple[keras.Model, list[str]]:
             raise ConversionError(str(error)) from error
         for old, new in copies:
             new.set_weights(old.get_weights())
-    return model_like(model, padded.inputs, padded.outputs), names
+    named = list(dict.fromkeys(map(given_name, names)))
+    return model_like(model, padded.inputs, padded.outputs), named
 
 
 def _pads(call: Call) -> bool:

@@ -10,9 +10,10 @@ import numpy as np
 
 from ..._keras import dtype_policy, keras
 from ...graph import (
-    TRAINING_ONLY,
     Call,
     ModelError,
+    as_quantizer,
+    is_identity,
     kernel_value,
     rebuild,
     replace_layers,
@@ -21,6 +22,7 @@ from ...layers import RPReLU
 from ...quantizers import RSign
 from .._errors import ConversionError, UnreadableError
 from .._graph import as_functional
+from .._normal import given_name
 from ._head import plain_head
 from ._inference import PlainGroupNormalization, PlainRPReLU
 from ._proxy import plain_proxy_norm
@@ -59,22 +61,21 @@ class Replacement(NamedTuple):
 
 def drop_nothing(call: Call) -> Replacement | None:
     """What at inference does nothing is left out: dropout, noise and their kin."""
-    layer = call.layer
-    linear = type(layer) is keras.layers.Activation and (
-        layer.activation is keras.activations.linear
-    )
-    return Replacement(None) if linear or isinstance(layer, TRAINING_ONLY) else None
+    return Replacement(None) if is_identity(call.node) else None
 
 
 def plain_sign_layer(call: Call) -> Replacement | None:
     """What quantizes as a layer of its own: an RSign loses its scale, a ternary
-    quantizer is spelled for the converter.
+    quantizer is spelled for the converter. So is a function that is a known sign.
     """
-    if isinstance(call.layer, RSign):
-        return Replacement(plain_sign(call.layer))
-    if type(call.layer) is lq.quantizers.SteTern:
-        return Replacement(PlainTernary(call.layer))
-    return None
+    layer = call.layer
+    given = layer.activation if type(layer) is keras.layers.Activation else layer
+    if isinstance(given, RSign):
+        return Replacement(plain_sign(given, call.name))
+    if type(given) is lq.quantizers.SteTern:
+        return Replacement(PlainTernary(given, call.name))
+    new = as_quantizer(given, name=call.name)
+    return None if new is given else Replacement(new)
 
 
 def plain_rprelu(call: Call) -> Replacement | None:
@@ -186,7 +187,8 @@ def prepare(model: keras.Model, in_float: Container[str] = ()) -> keras.Model:
         model = in_float32(model)
 
     def bake_unless_float(call: Call) -> Replacement | None:
-        return None if call.name in in_float else bake_binary_layer(call)
+        named = given_name(call.name) in in_float
+        return None if named else bake_binary_layer(call)
 
     other = {bake_binary_layer: bake_unless_float}
     prepared = _clone(model, [other.get(rule, rule) for rule in RULES])

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
-from ...graph import rebuild
+from ...graph import as_quantizer, rebuild
 from ...quantizers import ReSTE, RSign, SigmoidSign, SignSwish
 from ...quantizers._measured import MeasuredQuantizer
 from ._inference import ShiftedSign
@@ -34,12 +34,13 @@ class PlainTernary(lq.quantizers.Quantizer):
 
     Arguments:
         given: What it replaces.
+        name: That of the new one; None for that of the given.
     """
 
     precision = 2
 
-    def __init__(self, given: lq.quantizers.SteTern):
-        super().__init__(dtype="float32", name=given.name)
+    def __init__(self, given: lq.quantizers.SteTern, name: str | None = None):
+        super().__init__(dtype="float32", name=name or given.name)
         adapts = given.ternary_weight_networks
         self._threshold = None if adapts else given.threshold_value
 
@@ -51,12 +52,12 @@ class PlainTernary(lq.quantizers.Quantizer):
         return tf.cast(up, inputs.dtype) - tf.cast(down, inputs.dtype)
 
 
-def plain_sign(quantizer: RSign) -> ShiftedSign:
+def plain_sign(quantizer: RSign, name: str | None = None) -> ShiftedSign:
     """Drops the scale of an RSign: sign(a x + b) = sign(x + b / a) for positive a."""
     shift = quantizer.whole_shift()
     if shift is not None:
         shift = shift / np.float32(quantizer.scale)
-    return ShiftedSign(shift, name=quantizer.name)
+    return ShiftedSign(shift, name=name or quantizer.name)
 
 
 def copy_quantizer(quantizer: Any) -> tuple[Any, Callable[[], None]]:
@@ -66,7 +67,7 @@ def copy_quantizer(quantizer: Any) -> tuple[Any, Callable[[], None]]:
     if type(quantizer) is lq.quantizers.SteTern:
         return PlainTernary(quantizer), nothing
     if not isinstance(quantizer, keras.layers.Layer):
-        return quantizer, nothing
+        return as_quantizer(quantizer), nothing
     unmeasured = {"metrics": None} if isinstance(quantizer, MeasuredQuantizer) else {}
     new = rebuild(quantizer, float32=True, **unmeasured)
     return new, lambda: new.set_weights(quantizer.get_weights())

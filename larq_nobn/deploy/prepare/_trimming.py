@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..._keras import keras
-from ...graph import Call, Graph, rebuild, replace_layers
+from ...graph import Call, Graph, rebuild, replace_calls
 
 _layers = keras.layers
 _STRIDED = (_layers.Conv2D, _layers.DepthwiseConv2D, _layers.SeparableConv2D)
@@ -31,12 +31,12 @@ def trim_padding(model: keras.Model) -> keras.Model:
         if once and graph.sole_consumer(padded.first_output) is not None:
             (top, bottom), (left, right) = padded.layer.padding
             padding = ((top, bottom - spare[0]), (left, right - spare[1]))
-            changed[padded.name] = rebuild(padded.layer, padding=padding)
-        elif len(graph.uses(call.name)) == 1:
-            changed[call.name] = _cropped(call.layer, spare)
+            changed[padded.label] = rebuild(padded.layer, padding=padding)
+        else:
+            changed[call.label] = _cropped(call, graph, spare)
     if not changed:
         return model
-    return replace_layers(model, lambda call: changed.get(call.name, call.layer))
+    return replace_calls(model, lambda call: changed.get(call.label, call.layer))
 
 
 def _may_leave(call: Call, padded: Call) -> bool:
@@ -59,8 +59,10 @@ def _spare(call: Call, padding: Any) -> tuple[int, int]:
     return rows, columns
 
 
-def _cropped(layer: keras.layers.Layer, spare: tuple[int, int]) -> Any:
+def _cropped(call: Call, graph: Graph, spare: tuple[int, int]) -> Any:
     """The layer behind a crop, where others need the padding as it is."""
     rows, columns = spare
-    crop = _layers.Cropping2D(((0, rows), (0, columns)), name=f"{layer.name}_crop")
-    return lambda x: layer(crop(x))
+    use = graph.uses(call.name).index(call)
+    name = f"{call.name}_crop{use or ''}"
+    crop = _layers.Cropping2D(((0, rows), (0, columns)), name=name)
+    return lambda x: call.layer(crop(x))

@@ -8,6 +8,7 @@ from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, convert
 from larq_nobn.deploy.prepare import _inference
 from larq_nobn.deploy.prepare.rewrites import _signs
+from larq_nobn.graph import _signs as _graph_signs
 
 pytestmark = pytest.mark.convert
 
@@ -53,9 +54,13 @@ def jitter(amount):
         (lambda sign: sign * (jitter(1.0) > 0), "some of its weights are 0"),
     ],
 )
-def test_the_reason_is_told_where_the_file_shows_it(kernel, reason, tmp_path):
+def test_kernels_that_are_not_binary_are_told(kernel, reason, tmp_path, monkeypatch):
+    model = own(kernel)
+    refused(model, "The kernel of layer 'own' is not ±c with one c per", tmp_path)
+    # And where only the file shows it.
+    monkeypatch.setattr(_graph_signs, "has_binary_kernel", lambda layer: True)
     message = f"found 1 .* model has 2: layer 'own' stayed float.*{reason}.*Use a kern"
-    refused(own(kernel), message, tmp_path)
+    refused(model, message, tmp_path)
 
 
 def test_what_stands_between_sign_and_convolution_is_told(tmp_path, monkeypatch):

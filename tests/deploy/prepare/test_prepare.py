@@ -195,7 +195,7 @@ def test_kernels_that_lce_would_flatten_are_refused():
     wobbly.precision = 1
     model = chain(binary_conv(kernel_quantizer=wobbly, name="wobbly"))
     with pytest.raises(ConversionError, match="kernel of layer 'wobbly' is not ±c"):
-        prepare(model)
+        nobn.deploy.prepared(model)
 
 
 def test_layers_without_a_configuration_are_named():

@@ -14,7 +14,7 @@ from ..._binary import (
     is_plain,
     is_reshaped,
     is_zero_one,
-    sign_before,
+    sign_for,
 )
 from .._inference import PlainAffine
 from ._convolution import convolution
@@ -32,9 +32,6 @@ def binary_layer(call: Call) -> tuple[Callable[..., Any], Callable[[], None]] | 
     """The layers that a binary layer becomes, and what fills their weights once built.
 
     None if it is none, or of a class that may compute more than is known here.
-
-    Raises:
-        ConversionError: If its kernel is not binary.
     """
     if not _is_known(call):
         return None
@@ -107,7 +104,7 @@ def _described(call: Call) -> list[str]:
     groups = len(binary_parts(call))
     if groups > 1:
         said.append(f"{groups} convolutions, one for each group")
-    if is_zero_one(sign_before(call)):
+    if is_zero_one(sign_for(call)):
         said.append("inputs of 0 and 1 as signs")
     if is_zero_one(getattr(call.layer, "kernel_quantizer", None)):
         said.append("kernel of 0 and 1 as signs")

@@ -8,7 +8,6 @@ import numpy as np
 
 from ....graph import Call, kernel_value, split_kernel
 from ..._binary import is_zero_one
-from ..._errors import ConversionError
 
 
 class BinaryKernel(NamedTuple):
@@ -26,21 +25,12 @@ class BinaryKernel(NamedTuple):
 
 
 def binary_kernel(call: Call) -> BinaryKernel:
-    """Reads the kernel of a layer as that of a 2D convolution.
-
-    Raises:
-        ConversionError: If it is not binary; it names the layer.
-    """
+    """Reads the kernel of a binary layer as that of a 2D convolution."""
     kernel = kernel_value(call.layer.kernel)
     kernel = kernel.reshape((1,) * (4 - kernel.ndim) + kernel.shape)
     if is_zero_one(getattr(call.layer, "kernel_quantizer", None)):
         signs = np.where(kernel > 0, np.float32(1), np.float32(-1))
         return BinaryKernel(signs, np.ones(kernel.shape[-1]), zero_one=True)
     split = split_kernel(kernel)
-    if split is None:
-        raise ConversionError(
-            f"The kernel of layer {call.name!r} is not ±c with one c per output "
-            "channel, which is all that LCE can binarize. Use a kernel_quantizer such "
-            "as 'ste_sign', or set its input_quantizer to None to keep it float."
-        )
+    assert split is not None  # or it were no binary layer
     return BinaryKernel(*split, zero_one=False)

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+import larq as lq
 import tensorflow as tf
 
 from ...._keras import keras
-from ....graph import Call, calls, rebuild, sign_of
+from ....graph import Call, calls, sign_of
 from ....graph._replace import inputs_like, model_like, run_call
 from .._inference import PlainAffine, PlainRPReLU
 from .._quantizers import SIGNS
@@ -48,6 +49,12 @@ def lift_to_maps(model: keras.Model) -> keras.Model:
         str(id(given)): start for given, start in zip(model.inputs, starts, strict=True)
     }
     maps: dict[str, Any] = {}  # what tensors are as maps
+    # Weights of signs are of gradients, and may be made for one shape.
+    weightless = {
+        call.name: lq.quantizers.SteSign(name=call.name)
+        for call in found
+        if type(sign_of(call.layer)) in SIGNS and call.layer.weights
+    }
 
     def plain(key: str, name: str, shape: Any) -> Any:
         """A tensor in the shape that it has in the given model."""
@@ -63,6 +70,7 @@ def lift_to_maps(model: keras.Model) -> keras.Model:
     for call in found:
         ids, made = call.node.flat_input_ids, str(id(call.first_output))
         lifted = [maps.get(key) for key in ids]
+        layer = weightless.get(call.name, call.layer)
         if _lowers(call):
             [before] = flat(call).values() if lifted[0] is None else lifted
             maps[made] = before
@@ -70,13 +78,9 @@ def lift_to_maps(model: keras.Model) -> keras.Model:
             tensors[made] = lifted[0]
         elif _passes(call, lifted):
             given = dict(zip(ids, lifted, strict=True))
-            layer = call.layer
-            if sign_of(layer) is not None and layer.weights:
-                # Those are of gradients, and may be made for one shape.
-                layer = rebuild(layer, name=f"{layer.name}/map{len(maps)}")
             maps[made] = run_call(call, layer, given)
         else:
-            outputs = tf.nest.flatten(run_call(call, call.layer, flat(call)))
+            outputs = tf.nest.flatten(run_call(call, layer, flat(call)))
             tensors.update(zip(call.node.flat_output_ids, outputs, strict=False))
             if _lowers(call, back=True):
                 maps.setdefault(ids[0], outputs[0])

@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import larq as lq
 import numpy as np
 
 from ....graph import Call
-from ..._binary import is_zero_one, sign_before
+from ..._binary import is_zero_one, sign_for
 from .._inference import ShiftedSign
 from .._quantizers import copy_quantizer, nothing
 
@@ -46,7 +47,9 @@ def signs_of(call: Call, channels: slice, again: bool) -> Signs:
         again: Whether LCE would not see a sign that stands before the layer.
     """
     own = getattr(call.layer, "input_quantizer", None)
-    if is_zero_one(sign_before(call)):
+    if isinstance(own, lq.quantizers.NoOp):
+        own = None
+    if is_zero_one(sign_for(call)):
         # It is 0 at 0, where the sign of the opposite is 1.
         front = (-2.0, 1.0) if own is None else (-1.0, 0.0)
         turned = ShiftedSign(None, -np.ones(channels.stop - channels.start))
@@ -64,4 +67,4 @@ def signs_of(call: Call, channels: slice, again: bool) -> Signs:
 
 def mixture(call: Call) -> tuple[float, float]:
     """The factor and the mean of what meets a layer's kernel."""
-    return (-0.5, 0.5) if is_zero_one(sign_before(call)) else (1.0, 0.0)
+    return (-0.5, 0.5) if is_zero_one(sign_for(call)) else (1.0, 0.0)

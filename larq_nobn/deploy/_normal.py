@@ -1,0 +1,233 @@
+"""The form in which models are converted: equal calls once, different uses apart."""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import larq as lq
+import numpy as np
+import tensorflow as tf
+
+from .._keras import keras
+from ..graph import (
+    Call,
+    calls,
+    inputs_of,
+    is_function,
+    is_identity,
+    kernel_value,
+    kind_of,
+    rebuild,
+    symbol_of,
+)
+from ..graph._replace import inputs_like, model_like, run_call
+from ._binary import binary_parts, sign_for
+
+_USE = re.compile(r"/use\d+$")
+# Of these, too, preparation looks at the call.
+_BY_CALL = (keras.layers.Rescaling, keras.layers.GroupNormalization)
+_PACKAGES = ("tf_keras", "larq", "larq_nobn")
+# They make values of kernels, which are compared themselves.
+_OF_KERNELS = ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
+
+
+def normal_form(model: keras.Model) -> tuple[keras.Model, list[str]]:
+    """Merges what is the same, and takes apart what is used in different ways.
+
+    Calls that compute the same of the same tensors become one where a binary layer is
+    among them: the converter would merge them, too, and a file would have fewer binary
+    convolutions than were counted. A binary layer that is called on maps of several
+    shapes, or behind different signs, becomes one for each call, since each call is
+    rewritten in its own way.
+
+    Arguments:
+        model: A functional model without models inside.
+
+    Returns:
+        A model of the same function, the given one where nothing changes, and the names
+        of the binary layers that others make superfluous, once for every call.
+    """
+    found = calls(model)
+    twins = _twins(found)
+    merged = [c.name for c in found if id(c.node) in twins for _ in binary_parts(c)]
+    if not merged:
+        twins = {}
+    left = [call for call in found if id(call.node) not in twins]
+    apart = _apart(left)
+    if not twins and not apart:
+        return model, []
+    with lq.context.quantized_scope(False):
+        return _built(model, found, twins, apart), merged
+
+
+def given_name(name: str) -> str:
+    """The name in the given model of a layer that was made for one of several calls."""
+    return _USE.sub("", name)
+
+
+def _apart(found: Sequence[Call]) -> dict[int, str]:
+    """The names of new layers for calls, by the id of their node."""
+    uses: dict[str, list[Call]] = defaultdict(list)
+    for call in found:
+        uses[call.name].append(call)
+    return {
+        id(call.node): f"{call.name}/use{n}"
+        for group in uses.values()
+        if len(group) > 1 and _differ(group)
+        for n, call in enumerate(group, start=1)
+        if n > 1
+    }
+
+
+def _differ(group: Sequence[Call]) -> bool:
+    """Whether calls of one layer are rewritten in different ways."""
+    by_call = type(group[0].layer) in _BY_CALL or any(map(binary_parts, group))
+    return by_call and len(set(map(_way, group))) > 1
+
+
+def _way(call: Call) -> tuple[Any, ...]:
+    given = call.first_input
+    signs = kind_of(sign_for(call)) if binary_parts(call) else None
+    return tuple(given.shape[1:]), given.dtype, signs
+
+
+def _built(
+    model: keras.Model,
+    found: Sequence[Call],
+    twins: Mapping[int, Call],
+    apart: Mapping[int, str],
+) -> keras.Model:
+    starts = inputs_like(model)
+    tensors = {
+        str(id(given)): start for given, start in zip(model.inputs, starts, strict=True)
+    }
+    new: dict[str, keras.layers.Layer] = {}
+    pairs = []
+    for call in found:
+        twin = twins.get(id(call.node))
+        if twin is not None:
+            outputs = [tensors[key] for key in twin.node.flat_output_ids]
+        else:
+            name = apart.get(id(call.node), call.name)
+            if name not in new:
+                new[name] = rebuild(call.layer, name=name)
+                pairs.append((call.layer, new[name]))
+            outputs = tf.nest.flatten(run_call(call, new[name], tensors))
+        tensors.update(zip(call.node.flat_output_ids, outputs, strict=False))
+    for layer, copy in pairs:
+        copy.set_weights(layer.get_weights())
+    return model_like(model, starts, [tensors[str(id(end))] for end in model.outputs])
+
+
+def _twins(found: Sequence[Call]) -> dict[int, Call]:
+    """Calls that compute what an earlier one does, by the id of their node."""
+    same: dict[int, int] = {}  # the first of equal tensors, all by id
+    firsts: dict[Any, list[Call]] = defaultdict(list)
+    twins: dict[int, Call] = {}
+    for call in found:
+        given = tuple(same.get(id(x), id(x)) for x in inputs_of(call.node))
+        if is_identity(call.node):
+            same[id(call.first_output)] = given[0]
+            continue
+        candidates = firsts[(type(call.layer), given)]
+        twin = next((c for c in candidates if _is_same(c, call)), None)
+        if twin is None:
+            candidates.append(call)
+            continue
+        twins[id(call.node)] = twin
+        ends = (tf.nest.flatten(c.outputs) for c in (call, twin))
+        for own, other in zip(*ends, strict=True):
+            same[id(own)] = same.get(id(other), id(other))
+    return twins
+
+
+def _is_same(first: Call, second: Call) -> bool:
+    """Whether two calls of equal inputs compute the same."""
+    if not _is_equal(_arguments(first), _arguments(second)):
+        return False
+    a, b = first.layer, second.layer
+    if a is b:
+        return True
+    if is_function(a):
+        random = symbol_of(a).startswith("random.")
+        same = a.function is b.function or symbol_of(a) == symbol_of(b) != ""
+        return same and not random and _is_equal(_extra(a), _extra(b))
+    if not _is_known(a):
+        return False
+    try:
+        return _is_equal(_config(a), _config(b)) and _has_equal_weights(a, b)
+    except Exception:  # a quantizer of the user's may raise anything
+        return False
+
+
+def _is_known(layer: keras.layers.Layer) -> bool:
+    """Whether the configuration and the weights of a layer say all of it."""
+    package, *parts = type(layer).__module__.split(".")
+    return package in _PACKAGES and parts[:1] != ["deploy"]
+
+
+def _arguments(call: Call) -> Any:
+    """What a call is given, with the tensors of the model left out."""
+
+    def constant(x: Any) -> Any:
+        return None if hasattr(x, "_keras_history") else x
+
+    given = (call.node.call_args, call.node.call_kwargs)
+    return tf.nest.map_structure(constant, given)
+
+
+def _extra(layer: keras.layers.Layer) -> Any:
+    return getattr(layer, "arguments", {})  # of a Lambda
+
+
+def _config(layer: keras.layers.Layer) -> Any:
+    """What a layer's configuration says of what it computes."""
+    config = dict(layer.get_config())
+    for name in _OF_KERNELS:
+        config.pop(name, None)
+    return _relevant(config)
+
+
+def _relevant(config: Any) -> Any:
+    if isinstance(config, (list, tuple)):
+        return [_relevant(each) for each in config]
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: _relevant(value)
+        for key, value in config.items()
+        if key not in ("name", "trainable", "metrics", "build_config")
+        and not key.endswith(("_initializer", "_regularizer", "_constraint"))
+    }
+
+
+def _has_equal_weights(a: keras.layers.Layer, b: keras.layers.Layer) -> bool:
+    if [x.shape for x in a.weights] != [x.shape for x in b.weights]:
+        return False
+    return all(map(np.array_equal, _values(a), _values(b)))
+
+
+def _values(layer: keras.layers.Layer) -> list[np.ndarray]:
+    """Its weights, of which a quantizer's are in what it makes of a kernel."""
+    apart = {
+        id(weight)
+        for name in _OF_KERNELS
+        for weight in getattr(getattr(layer, name, None), "weights", ())
+    }
+    own = [x for x in layer.weights if id(x) not in apart]
+    return [kernel_value(x) for x in own]
+
+
+def _is_equal(a: Any, b: Any) -> bool:
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(_is_equal(a[k], b[k]) for k in a)
+    if isinstance(a, (list, tuple)):
+        return len(a) == len(b) and all(map(_is_equal, a, b))
+    if isinstance(a, np.ndarray) or tf.is_tensor(a):
+        return np.array_equal(a, b)
+    return bool(a == b)

@@ -1,0 +1,33 @@
+"""Networks side by side in one file, compared with what Keras makes of each."""
+
+import numpy as np
+from deploy.nets import images
+from larq_nobn._keras import keras
+from larq_nobn.deploy import Runner, convert
+
+
+def beside(networks):
+    """One model of several, each behind an input of its own."""
+    starts = [keras.Input(network.input_shape[1:]) for network in networks]
+    ends = [network(x) for network, x in zip(networks, starts, strict=True)]
+    return keras.Model(starts, ends)
+
+
+def examples(model, count=12):
+    shapes = [given.shape[1:] for given in model.inputs]
+    return [images(count, shape, seed=n) for n, shape in enumerate(shapes)]
+
+
+def outputs(model, arrays):
+    found = model(arrays if len(arrays) > 1 else arrays[0])
+    return [np.asarray(x) for x in (found if isinstance(found, list) else [found])]
+
+
+def compared(model, folder, **options):
+    """Converts a model, and returns the report and how far each output is off."""
+    path, arrays = folder / "m.tflite", examples(model)
+    data = arrays if len(arrays) > 1 else arrays[0]
+    report = convert(model, path, data=data, **options)
+    found = Runner(path.read_bytes()).outputs(arrays)
+    pairs = zip(found, outputs(model, arrays), strict=True)
+    return report, [float(np.abs(y - expected).max()) for y, expected in pairs]

@@ -1,0 +1,139 @@
+"""Kernels of precision 1 are binary where their values are, whatever quantizes them."""
+
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn import deploy
+from deploy.nets import scrambled
+from deploy.sides import beside, compared
+from larq_nobn._keras import keras
+from larq_nobn.deploy import ConversionError, convert
+from larq_nobn.optimizers import BooleanAccumulation
+
+pytestmark = pytest.mark.convert
+layers = keras.layers
+
+
+class TensorFlowSign(lq.quantizers.Quantizer):
+    """A user's quantizer of one bit, which makes 0 of 0."""
+
+    precision = 1
+
+    def call(self, inputs):
+        return tf.sign(inputs)
+
+
+@lq.utils.set_precision(1)
+def scaled(latent):
+    """A function of a user's, with a scale for each output channel."""
+    return tf.sign(latent) * tf.reduce_mean(abs(latent), range(len(latent.shape) - 1))
+
+
+@pytest.fixture(autouse=True)
+def known():
+    names = {"TensorFlowSign": TensorFlowSign, "scaled": scaled}
+    with keras.utils.custom_object_scope(names):
+        yield
+
+
+QUANTIZERS = {
+    "NoOp": lambda: lq.quantizers.NoOp(precision=1),
+    "a class": TensorFlowSign,
+    "a function": lambda: scaled,
+}
+KINDS = {
+    "QuantConv2D": ((6, 6, 8), (8, 3), {}),
+    "in groups": ((6, 6, 8), (8, 3), {"groups": 2}),
+    "QuantConv1D": ((9, 8), (8, 3), {}),
+    "QuantDense": ((20,), (8,), {}),
+}
+
+
+def network(kind, quantizer, zeros=0):
+    """One layer of a kind behind a sign, its kernel of ±0.5 but for some zeros."""
+    shape, arguments, options = KINDS[kind]
+    name = kind if kind.startswith("Quant") else "QuantConv2D"
+    inputs = keras.Input(shape)
+    layer = getattr(lq.layers, name)(
+        *arguments,
+        input_quantizer="ste_sign",
+        kernel_quantizer=QUANTIZERS[quantizer](),
+        kernel_constraint="weight_clip",
+        name="layer",
+        **options,
+    )
+    model = scrambled(keras.Model(inputs, layer(inputs)))
+    kernel = layer.kernel.latent_variable
+    values = np.where(kernel.numpy() >= 0, 0.5, -0.5).astype("float32")
+    values.reshape(-1)[:zeros] = 0
+    kernel.assign(values)
+    return model
+
+
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+def test_two_values_are_binary_in_layers_of_any_kind(quantizer, tmp_path):
+    model = beside([network(kind, quantizer) for kind in KINDS])
+    report, off = compared(model, tmp_path)
+    assert report.lce_bconv2d == report.binary_layers == 5  # one of them in two groups
+    assert report.in_float == []
+    assert max(off) < 1e-5
+    assert len(deploy.binary_layers(model)) == 5
+
+
+@pytest.mark.parametrize("quantizer", ["NoOp", "a class"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_zero_is_named_or_listed(kind, quantizer, tmp_path):
+    models = [network(kind, quantizer, zeros=2), network("QuantConv2D", "NoOp")]
+    model = beside(models)
+    message = (
+        r"1 layer of few bits.*kernel of layer '.*layer' is not ±c with one c per "
+        r"output channel \(zero weights: 2 of [0-9,]+\).*'ste_sign'"
+    )
+    with pytest.raises(ConversionError, match=message):
+        convert(model, tmp_path / "m.tflite")
+    assert not any(tmp_path.iterdir())
+    report, off = compared(model, tmp_path, allow_float=True)
+    assert report.lce_bconv2d == report.binary_layers == 1
+    [row] = report.in_float
+    assert "zero weights: 2" in row["finding"]
+    assert max(off) < 1e-5
+
+
+def test_depthwise_kernels_of_one_bit_are_named_too(tmp_path):
+    inputs = keras.Input((6, 6, 8))
+    kernel = lq.quantizers.NoOp(precision=1)
+    layer = lq.layers.QuantDepthwiseConv2D(
+        3, input_quantizer="ste_sign", depthwise_quantizer=kernel, name="deep"
+    )
+    model = keras.Model(inputs, layer(inputs))
+    with pytest.raises(ConversionError, match="'deep' is a binary QuantDepthwiseConv2"):
+        convert(model, tmp_path / "m.tflite")
+
+
+def test_what_boolean_accumulation_trains_is_as_small_as_with_signs(tmp_path):
+    sizes = {}
+    for name, kernel in (("sign", "ste_sign"), ("bits", lq.quantizers.NoOp(1))):
+        options = {
+            "input_quantizer": "ste_sign",
+            "kernel_quantizer": kernel,
+            "kernel_constraint": "weight_clip",
+            "use_bias": False,
+        }
+        rows = [
+            lq.layers.QuantConv2D(32, 3, **options),
+            layers.BatchNormalization(scale=False, center=False),
+            layers.Flatten(),
+            lq.layers.QuantDense(16, **options),
+        ]
+        model = keras.Sequential([keras.Input((8, 8, 8)), *rows])
+        optimizer = BooleanAccumulation() if name == "bits" else "sgd"
+        model.compile(optimizer, "mse")
+        x = np.random.default_rng(0).normal(size=(8, 8, 8, 8)).astype("float32")
+        model.fit(x, np.zeros((8, 16)), verbose=0)
+        folder = tmp_path / name
+        folder.mkdir()
+        report, _ = compared(model, folder)
+        assert report.lce_bconv2d == report.binary_layers == 2
+        sizes[name] = report.size_bytes
+    assert abs(sizes["bits"] - sizes["sign"]) < 100  # the names of layers

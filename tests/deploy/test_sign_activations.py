@@ -1,0 +1,134 @@
+"""A sign given as `activation=` is treated as one that is a layer of its own."""
+
+import re
+
+import larq as lq
+import numpy as np
+import pytest
+from larq_nobn import deploy
+from deploy.nets import binary_conv, images, scrambled
+from deploy.sides import beside, compared
+from larq_nobn._keras import keras
+from larq_nobn.deploy import ConversionError, convert
+from larq_nobn.quantizers import ReSTE, RSign, ScaledStdSign
+
+layers = keras.layers
+SHAPE = (6, 6, 8)
+SIGNS = [
+    lq.quantizers.SteSign,
+    RSign,
+    ReSTE,
+    lambda: lq.quantizers.ste_sign,
+    lambda: lq.math.sign,
+]
+BETWEEN = {
+    "MaxPooling2D": lambda: layers.MaxPooling2D(name="b"),
+    "AveragePooling2D": lambda: layers.AveragePooling2D(name="b"),
+    "ZeroPadding2D": lambda: layers.ZeroPadding2D(name="b"),
+    "Cropping2D": lambda: layers.Cropping2D(1, name="b"),
+    "UpSampling2D": lambda: layers.UpSampling2D(name="b"),
+    "Reshape": lambda: layers.Reshape((3, 12, 8), name="b"),
+    "Permute": lambda: layers.Permute((2, 1, 3), name="b"),
+    "Concatenate": lambda: lambda x: layers.Concatenate(name="b")([x, x]),
+}
+SAME = (
+    lambda: layers.Activation("linear"),
+    layers.Identity,
+    lambda: layers.Rescaling(1.0),
+    lambda: layers.Dropout(0.5),
+)
+
+
+def network(conv, sign, *rows, apart=False):
+    """A convolution, its sign as activation or as a layer, and layers behind."""
+    inputs = keras.Input(SHAPE)
+    if apart:
+        x = layers.Activation(sign, name="sign")(conv(inputs))
+    else:
+        config = {**conv.get_config(), "activation": sign}
+        x = type(conv).from_config(config)(inputs)
+    for row in rows:
+        x = row(x)
+    return scrambled(keras.Model(inputs, x))
+
+
+def behind(**changes):
+    """A binary convolution that takes no sign of its own."""
+    return binary_conv(8, input_quantizer=None, name="last", **changes)
+
+
+@pytest.mark.convert
+def test_convolutions_behind_are_binary(tmp_path):
+    networks = [network(binary_conv(8), sign(), behind()) for sign in SIGNS]
+    networks += [
+        network(binary_conv(8), lq.quantizers.SteSign(), same(), behind())
+        for same in SAME
+    ]
+    # Their own sign changes nothing.
+    networks.append(network(binary_conv(8), SIGNS[0](), binary_conv(8)))
+    report, off = compared(beside(networks), tmp_path)
+    assert report.lce_bconv2d == report.binary_layers == 2 * len(networks)
+    assert report.in_float == []
+    assert off == [0] * len(networks)
+
+
+@pytest.mark.convert
+def test_dense_layers_and_float_ones_before(tmp_path):
+    dense = lq.layers.QuantDense(4, kernel_quantizer="ste_sign", use_bias=False)
+    sign = lq.quantizers.SteSign()
+    networks = [
+        network(layers.Conv2D(8, 3), sign, behind()),
+        network(layers.DepthwiseConv2D(3), sign, behind()),
+        network(layers.Dense(8), sign, layers.Flatten(), dense),
+    ]
+    report, off = compared(beside(networks), tmp_path)
+    assert report.lce_bconv2d == report.binary_layers == 3
+    assert max(off) == 0
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("name", BETWEEN)
+def test_what_stands_between_is_named_as_for_a_layer(name, tmp_path):
+    said = []
+    for apart in (False, True):
+        rows = BETWEEN[name](), behind()
+        model = network(binary_conv(8), SIGNS[0](), *rows, apart=apart)
+        with pytest.raises(ConversionError) as raised:
+            convert(model, tmp_path / "m.tflite")
+        said.append(re.sub("'model[_0-9]*'", "", str(raised.value)))
+    assert said[0] == said[1]
+    assert re.search("'b' .* stands between a sign and layer 'last'", said[0])
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.convert
+def test_float_on_request_is_listed(tmp_path):
+    model = network(binary_conv(8), SIGNS[0](), layers.MaxPooling2D(), behind())
+    report, off = compared(model, tmp_path, allow_float=True)
+    assert report.lce_bconv2d == report.binary_layers == 1
+    assert [row["layer"] for row in report.in_float] == ["last"]
+    assert max(off) == 0
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("apart", [True, False])
+def test_scaled_sums_in_front_of_the_sign_of_an_output(apart, tmp_path):
+    """Sums of ±c that should be 0 are noise in Keras: they explain what differs."""
+    conv = binary_conv(8, kernel_quantizer=ScaledStdSign())
+    model = network(conv, lq.quantizers.SteSign(), apart=apart)
+    report, _ = compared(model, tmp_path)
+    assert report.lce_bconv2d == report.binary_layers == 1
+    assert report.verify["unexplained"] == report.verify["prepared"]["unexplained"] == 0
+    assert report.verify["prepared"]["explained"] > 0
+
+
+def test_the_prepared_model_has_the_sign_behind_the_layer():
+    model = network(binary_conv(8, name="conv"), RSign(name="own"), behind())
+    assert [x.name for x in deploy.prepared(model).layers[1:]] == [
+        "conv",
+        "conv_sign",
+        "last",
+    ]
+    x = images(4, SHAPE)
+    np.testing.assert_array_equal(deploy.prepared(model)(x), model(x))
+    assert deploy.binary_layers(model) == ["conv", "last"]

@@ -1,0 +1,163 @@
+"""Which tensors are signs: those, and only those, whose values are -1 and +1."""
+
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from deploy.nets import images, scrambled
+from larq_nobn._keras import keras
+from larq_nobn.graph import calls, flat, flat_copy, has_sign_input, sign_at, sign_of
+from larq_nobn.models._grouped import GroupedConv2D
+from larq_nobn.quantizers import ReSTE, RSign
+
+layers = keras.layers
+MAP, LINE, BOX = (6, 6, 4), (6, 4), (4, 4, 4, 2)
+SIGNS = {
+    "SteSign": lq.quantizers.SteSign,
+    "SwishSign": lq.quantizers.SwishSign,
+    "RSign": RSign,
+    "ReSTE": ReSTE,
+    "ste_sign": lambda: lq.quantizers.ste_sign,
+    "approx_sign": lambda: lq.quantizers.approx_sign,
+    "swish_sign": lambda: lq.quantizers.swish_sign,
+    "math.sign": lambda: lq.math.sign,
+}
+
+
+class Mine(lq.layers.QuantConv2D):
+    """A user's convolution that only has other defaults."""
+
+
+class Halved(lq.layers.QuantConv2D):
+    """A user's convolution that does something behind its activation."""
+
+    def call(self, inputs):
+        return 0.5 * super().call(inputs)
+
+
+KINDS = {
+    "Dense": (layers.Dense, MAP, (3,)),
+    "EinsumDense": (layers.EinsumDense, LINE, ("abc,cd->abd", (None, 3))),
+    "Conv1D": (layers.Conv1D, LINE, (3, 2)),
+    "Conv2D": (layers.Conv2D, MAP, (3, 2)),
+    "Conv3D": (layers.Conv3D, BOX, (3, 2)),
+    "DepthwiseConv1D": (layers.DepthwiseConv1D, LINE, (2,)),
+    "DepthwiseConv2D": (layers.DepthwiseConv2D, MAP, (2,)),
+    "SeparableConv1D": (layers.SeparableConv1D, LINE, (3, 2)),
+    "SeparableConv2D": (layers.SeparableConv2D, MAP, (3, 2)),
+    "Conv1DTranspose": (layers.Conv1DTranspose, LINE, (3, 2)),
+    "Conv2DTranspose": (layers.Conv2DTranspose, MAP, (3, 2)),
+    "Conv3DTranspose": (layers.Conv3DTranspose, BOX, (3, 2)),
+    "LocallyConnected1D": (layers.LocallyConnected1D, LINE, (3, 2)),
+    "LocallyConnected2D": (layers.LocallyConnected2D, MAP, (3, 2)),
+    "QuantDense": (lq.layers.QuantDense, MAP, (3,)),
+    "QuantConv1D": (lq.layers.QuantConv1D, LINE, (3, 2)),
+    "QuantConv2D": (lq.layers.QuantConv2D, MAP, (3, 2)),
+    "QuantConv3D": (lq.layers.QuantConv3D, BOX, (3, 2)),
+    "QuantDepthwiseConv2D": (lq.layers.QuantDepthwiseConv2D, MAP, (2,)),
+    "QuantSeparableConv2D": (lq.layers.QuantSeparableConv2D, MAP, (3, 2)),
+    "QuantConv2DTranspose": (lq.layers.QuantConv2DTranspose, MAP, (3, 2)),
+    "QuantLocallyConnected1D": (lq.layers.QuantLocallyConnected1D, LINE, (3, 2)),
+    "GroupedConv2D": (GroupedConv2D, MAP, (4, 2)),
+    "a subclass": (Mine, MAP, (3, 2)),
+}
+
+
+def ends_in(kind, shape, arguments, sign):
+    inputs = keras.Input(shape)
+    layer = kind(*arguments, activation=sign, name="layer")
+    return scrambled(keras.Model(inputs, layer(inputs)))
+
+
+def is_signs(values):
+    return set(np.unique(values)) == {-1.0, 1.0}
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_the_activation_of_a_layer_of_any_kind(name):
+    kind, shape, arguments = KINDS[name]
+    model = ends_in(kind, shape, arguments, lq.quantizers.SteSign())
+    x = images(4, shape)
+    assert is_signs(model(x))
+    assert type(sign_at(model.output)) is lq.quantizers.SteSign
+    copy = flat(model)
+    assert [type(sign_of(layer)) for layer in copy.layers[-2:]] == [
+        type(None),
+        lq.quantizers.SteSign,
+    ]
+    np.testing.assert_array_equal(copy(x), model(x))
+
+
+@pytest.mark.parametrize("name", SIGNS)
+def test_any_sign_as_an_activation(name):
+    model = ends_in(layers.Conv2D, MAP, (3, 2), SIGNS[name]())
+    x = images(4, MAP)
+    assert is_signs(model(x))
+    assert sign_at(model.output) is model.get_layer("layer").activation
+    copy = flat_copy(model)
+    assert sign_at(copy.output) is not None
+    np.testing.assert_array_equal(copy(x), model(x))
+    assert len(copy.weights) == len(model.weights)
+
+
+SAME = {
+    "linear": layers.Activation("linear"),
+    "Identity": layers.Identity(),
+    "Layer": layers.Layer(),
+    "Rescaling": layers.Rescaling(1.0),
+    "Dropout": layers.Dropout(0.5),
+    "SpatialDropout2D": layers.SpatialDropout2D(0.5),
+    "GaussianNoise": layers.GaussianNoise(0.1),
+    "tf.identity": tf.identity,
+    "tf.stop_gradient": tf.stop_gradient,
+    "tf.cast": lambda x: tf.cast(x, x.dtype),
+}
+OTHERS = {
+    "halved": layers.Rescaling(0.5),
+    "shifted": layers.Rescaling(1.0, 0.5),
+    "pool": layers.AveragePooling2D(),
+    "padding": layers.ZeroPadding2D(),
+    "relu": layers.ReLU(),
+    "product": lambda x: 0.5 * x,
+    "sum": lambda x: x + x,
+    "whole numbers": lambda x: tf.cast(x, tf.int32),
+}
+
+
+@pytest.mark.parametrize("name", [*SAME, *OTHERS])
+@pytest.mark.parametrize("activation", [True, False])
+def test_what_hands_signs_on(name, activation):
+    sign, inputs = lq.quantizers.SteSign(), keras.Input(MAP)
+    conv = layers.Conv2D(4, 2, activation=sign if activation else None)
+    signs = conv(inputs) if activation else sign(conv(inputs))
+    outputs = {**SAME, **OTHERS}[name](signs)
+    model = scrambled(keras.Model(inputs, outputs))
+    x = images(4, MAP)
+    if name in SAME:
+        assert is_signs(model(x))
+        assert sign_at(outputs) is sign
+    else:
+        assert sign_at(outputs) is None
+
+
+def test_of_another_shape():
+    inputs = keras.Input(MAP)
+    signs = layers.Conv2D(4, 2, activation=lq.quantizers.SteSign())(inputs)
+    shaped = layers.Identity()(layers.Reshape((50, 2))(signs))
+    assert sign_at(shaped) is None
+    assert type(sign_at(shaped, reshaped=True)) is lq.quantizers.SteSign
+
+
+def test_a_subclass_may_do_something_behind_its_activation():
+    model = ends_in(Halved, MAP, (3, 2), lq.quantizers.SteSign())
+    assert set(np.unique(model(images(4, MAP)))) == {-0.5, 0.5}
+    assert sign_at(model.output) is None
+
+
+def test_a_marker_hands_signs_on():
+    """The input quantizer `NoOp` says what arrives, and changes nothing."""
+    inputs = keras.Input(MAP)
+    conv = lq.layers.QuantConv2D(4, 2, input_quantizer=lq.quantizers.NoOp(1))
+    model = keras.Model(inputs, conv(lq.quantizers.SteSign()(inputs)))
+    assert has_sign_input(calls(model)[-1])
+    assert not has_sign_input(calls(keras.Model(inputs, conv(inputs)))[-1])
