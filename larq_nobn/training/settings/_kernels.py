@@ -10,7 +10,7 @@ import larq as lq
 
 from ..._keras import keras
 from ..._larq import without_starvation_warning
-from ...graph import is_binary, rebuild, replace_layers
+from ...graph import Call, is_binary, rebuild, replace_layers
 from ...layers import ActivationStandardization
 from ...quantizers import (
     BernoulliSign,
@@ -89,9 +89,18 @@ def with_kernels(
 
     with without_starvation_warning():
         if standardize_activations:
-            return replace_layers(
-                network, lambda call: _standardized(same_but(call.layer))
-            )
+            done = {
+                node.layer.name
+                for each in network.layers
+                if isinstance(each, ActivationStandardization)
+                for node in each.outbound_nodes
+            }
+
+            def standardized(call: Call) -> Any:
+                layer = same_but(call.layer)
+                return layer if layer.name in done else _standardized(layer)
+
+            return replace_layers(network, standardized)
         return keras.models.clone_model(network, clone_function=same_but)
 
 
