@@ -106,14 +106,14 @@ def source(count: int) -> Arrays:
 
 def test_no_two_draws_of_epochs_and_runs_have_one_seed():
     with seeds_used() as seeds:
-        for seed in range(3):
+        for seed in range(2):
             of_epoch = batches(
                 source(8), np.arange(8), 4, seed, STRONG, True, True, 0.2, 10, WHOLE
             )
-            for epoch in range(4):
+            for epoch in range(2):
                 of_epoch(tf.constant(epoch, tf.int64), tf.constant(0, tf.int64))
     # Order, crop and mirror image, all that is strong, and the fractions of mixup.
-    assert len(seeds) == len(set(seeds)) >= 3 * 4 * 4
+    assert len(seeds) == len(set(seeds)) >= 2 * 2 * 4
 
 
 @pytest.mark.parametrize("seed, epoch", [(0, 0), (0, 1), (1, 0), (7, 3)])
