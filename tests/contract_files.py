@@ -11,6 +11,7 @@ import fresh
 import numpy as np
 from contract_case import Case
 from contract_networks import draw, host, network, perturb, side_by_side
+from larq_nobn.training.folder._model_file import check_model_file
 
 SUFFIXES = contract_reopen.SUFFIXES
 
@@ -40,6 +41,8 @@ def written(cases: Sequence[Case], name: str, folder: Path) -> Opened:
     for suffix in SUFFIXES:
         kind = {"save_format": "tf"} if suffix == ".saved_model" else {}
         model.save(folder / f"{name}{suffix}", **kind)
+        if suffix != ".saved_model":  # which nobody opens without trusting it
+            check_model_file(folder / f"{name}{suffix}")
     return Opened(
         contract_reopen.outputs(model, images),
         contract_reopen.class_names(model),

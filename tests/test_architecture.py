@@ -14,7 +14,10 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 
 # Imports point from a later layer to an earlier one; siblings leave each other alone.
 LAYERS = (
-    {"_keras", "_checks", "_figures", "_files", "_tables", "_version"},
+    {
+        "_archive_limits",
+        *("_keras", "_checks", "_figures", "_files", "_tables", "_version"),
+    },
     {"_larq", "_math", "_batches", "_calibration_error", "_probabilities"},
     {"_penalties", "_plane"},
     {"quantizers", "layers", "regularizers", "initializers", "optimizers", "data"},

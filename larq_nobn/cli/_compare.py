@@ -85,6 +85,7 @@ def compare(
     output: Path,
     jobs: int | None,
     target: str | None,
+    trust: bool,
     **given: Any,
 ) -> None:
     """Trains a grid of networks and puts them side by side.
@@ -116,7 +117,7 @@ def compare(
             check_target(str(output / name), output / name, kind, force=True)
     console = beside() if target == "-" else out()
     with continued(), comparing_progress(len(cells), console) as watch:
-        comparison = training.compare(cells, output, watch, jobs)
+        comparison = training.compare(cells, output, watch, jobs, trust)
     emit_json(comparison.to_dict(), target)
     if target != "-":
         out().print(comparison.table())

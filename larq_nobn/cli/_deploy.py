@@ -17,6 +17,7 @@ from ._models import (
     model_argument,
     open_run_or_file,
     test_images,
+    trust_option,
 )
 from .arguments import PNG, REPORT, TFLITE, Blocks, Command, Output
 
@@ -56,6 +57,7 @@ VERIFIED_IMAGES = 256
     metavar="H,W,C",
     help="Size of an image, such as 96,96,3, where the model leaves it open.",
 )
+@trust_option
 @click.option(
     "--json",
     "report",
@@ -72,6 +74,7 @@ def convert(
     int8: bool,
     allow_float: bool,
     input_shape: tuple[int, ...] | None,
+    trust: bool,
     report: str | None,
 ) -> None:
     """Converts a model for the phone and verifies the file against Keras.
@@ -86,7 +89,7 @@ def convert(
     Example: larq-nobn convert runs/a model.tflite --json report.json
              larq-nobn convert open.h5 model.tflite --input-shape 96,96,3
     """
-    network, origin = open_run_or_file(model)
+    network, origin = open_run_or_file(model, trust)
     result = converted(
         network,
         output,

@@ -22,6 +22,7 @@ from ._models import (
     statistics_images,
     test_files,
     test_images,
+    trust_option,
 )
 from .arguments import PNG, REPORT, Command, Output
 from .results import Seen, classes_table, refuse_undrawable
@@ -52,6 +53,7 @@ from .results import Seen, classes_table, refuse_undrawable
     help="Draw a sheet of the images that are most surely taken for something else.",
 )
 @data_dir_option
+@trust_option
 @click.option(
     "--json",
     "report",
@@ -66,6 +68,7 @@ def evaluate(
     plot: Path | None,
     mistakes: Path | None,
     data_dir: str | None,
+    trust: bool,
     report: str | None,
 ) -> None:
     """Prints accuracy, loss and calibration error on test images, and what is confused.
@@ -85,7 +88,7 @@ def evaluate(
         if target is not None:
             refuse_undrawable(target)
     seen = Seen()
-    result = evaluated(model, dataset, limit, data_dir, samples, seen)
+    result = evaluated(model, dataset, limit, data_dir, samples, seen, trust)
     title = f"{model} on {result['dataset']}"
     if plot is not None:
         seen.confusion.draw(plot, title)
@@ -123,6 +126,7 @@ def evaluated(
     data_dir: str | None = None,
     samples: int | None = None,
     each: Seen | None = None,
+    trust: bool = False,
 ) -> dict:
     """Returns what is measured of a run folder, a `.keras` or a `.tflite` file."""
     lite = model.is_file() and model.suffix == ".tflite"
@@ -132,7 +136,7 @@ def evaluated(
             f"{model} holds one binary network, from which --samples cannot draw "
             "others. Give the run folder or the .keras file that it was made of."
         )
-    network, origin = open_any(model)
+    network, origin = open_any(model, trust)
     # A file knows the names of its classes, but not whose images it has learned.
     name = dataset or (origin.images.get("name") if origin else None)
     if name is None:

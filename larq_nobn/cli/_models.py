@@ -14,9 +14,15 @@ import tensorflow as tf
 from .. import data, deploy, training
 from .._keras import keras
 from ..population import EXAMPLES
+from ..training.folder import is_saved_model
 
 model_argument = click.argument(
     "model", metavar="RUN_OR_FILE", type=click.Path(exists=True, path_type=Path)
+)
+trust_option = click.option(
+    "--trust",
+    is_flag=True,
+    help="Open a model file as Keras does, which runs code from it; for your own.",
 )
 data_dir_option = click.option(
     "--data-dir",
@@ -66,25 +72,26 @@ class Origin:
     images: Mapping[str, Any]
 
 
-def open_run_or_file(path: Path) -> tuple[keras.Model, Origin | None]:
+def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | None]:
     """Returns the model, and what it was trained on if a run folder tells."""
-    if not path.is_dir():
-        return training.open_model(path), None
-    run = training.load_run(path)
+    if not path.is_dir() or is_saved_model(path):
+        return training.open_model(path, trust=trust), None
+    run = training.load_run(path, trust)
     return run.model, origin_of(run)
 
 
 def open_any(
-    path: Path, strict: bool = False
+    path: Path, trust: bool, strict: bool = False
 ) -> tuple[keras.Model | None, Origin | None]:
     """The same, also of a `.tflite` file: no model then, and what its card says.
 
     Arguments:
         path: A run folder, or a `.keras`, `.h5` or `.tflite` file.
+        trust: Whether code from the file of a Keras model may run.
         strict: Whether a `.tflite` file has to have a card with a preparation.
     """
     if path.is_dir() or path.suffix != ".tflite":
-        return open_run_or_file(path)
+        return open_run_or_file(path, trust)
     if not strict and not Path(f"{path}.json").is_file():
         return None, None
     try:

@@ -10,7 +10,7 @@ import click
 from click.core import ParameterSource
 
 from .. import data, models, training
-from ._models import Dataset, data_dir_option
+from ._models import Dataset, data_dir_option, trust_option
 from .arguments import Argument, Blocks, Size
 
 DEFAULTS = training.RunSettings()
@@ -117,6 +117,7 @@ WHAT: Sequence[_Decorator] = (
     ),
     setting("--limit", "Use at most so many images of each split.", int, "all"),
     data_dir_option,
+    trust_option,
 )
 HOW: Sequence[_Decorator] = (
     setting("--epochs", "Passes over the training images, in each stage."),

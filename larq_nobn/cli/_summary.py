@@ -12,13 +12,14 @@ from rich.table import Table
 from .. import deploy, models
 from .._keras import keras
 from ._console import out, working
-from ._models import model_argument, open_run_or_file
+from ._models import model_argument, open_run_or_file, trust_option
 from .arguments import Command
 
 
 @click.command(cls=Command)
 @model_argument
-def summary(model: Path) -> None:
+@trust_option
+def summary(model: Path, trust: bool) -> None:
     """Prints Larq's table, and what becomes of each layer on the phone.
 
     RUN_OR_FILE is a run folder, or a .keras or .h5 file. The second table comes from a
@@ -28,7 +29,7 @@ def summary(model: Path) -> None:
     Example: larq-nobn summary runs/a
              larq-nobn summary model.keras
     """
-    network, _ = open_run_or_file(model)
+    network, _ = open_run_or_file(model, trust)
     models.summary(network, print_fn=click.echo)
     with (
         working("converting"),

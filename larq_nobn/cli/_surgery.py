@@ -10,7 +10,7 @@ from .. import surgery, training
 from .._keras import keras
 from ..models._variance import VARIANCE_RULES
 from ._console import emit_json, out, say, working
-from ._models import model_argument, open_run_or_file
+from ._models import model_argument, open_run_or_file, trust_option
 from .arguments import KERAS, REPORT, Command, Output
 
 _output_argument = click.argument("output", metavar="OUT.keras", type=Output(KERAS))
@@ -25,8 +25,9 @@ _json_option = click.option(
 @click.command(cls=Command)
 @model_argument
 @_output_argument
+@trust_option
 @_json_option
-def fold(model: Path, output: Path, report: str | None) -> None:
+def fold(model: Path, output: Path, trust: bool, report: str | None) -> None:
     """Folds batch norm into the layers beside it, with the same outputs.
 
     RUN_OR_FILE is a run folder, or a .keras or .h5 file. OUT.keras is the same network
@@ -37,7 +38,7 @@ def fold(model: Path, output: Path, report: str | None) -> None:
     Example: larq-nobn fold runs/a folded.keras
              larq-nobn fold model.keras folded.keras --force --json report.json
     """
-    network, _ = open_run_or_file(model)
+    network, _ = open_run_or_file(model, trust)
     with working("folding"):
         folded, changes = surgery.fold_batch_norm(network, return_report=True)
     _finish(folded, changes, output, report)
@@ -59,9 +60,15 @@ def fold(model: Path, output: Path, report: str | None) -> None:
     help="How variance is predicted along the residual shortcuts. nf: each block adds "
     "to it; vita: all but the first of a stage, as in the code of BNN-BN.",
 )
+@trust_option
 @_json_option
 def remove(
-    model: Path, output: Path, alpha: float, variance_rule: str, report: str | None
+    model: Path,
+    output: Path,
+    alpha: float,
+    variance_rule: str,
+    trust: bool,
+    report: str | None,
 ) -> None:
     """Rewrites a network with batch norm into one without, to train on.
 
@@ -74,7 +81,7 @@ def remove(
     Example: larq-nobn remove runs/a free.keras
              larq-nobn remove model.keras free.keras --force --alpha 0.5
     """
-    network, _ = open_run_or_file(model)
+    network, _ = open_run_or_file(model, trust)
     with working("rewriting"):
         free, changes = surgery.remove_batch_norm(
             network, alpha, variance_rule, return_report=True

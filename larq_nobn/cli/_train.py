@@ -58,6 +58,7 @@ def train(
     checkpoint_steps: int | None,
     cache: str,
     resume: bool,
+    trust: bool,
     recipe: str | None,
     **given: Any,
 ) -> None:
@@ -87,6 +88,7 @@ def train(
             strategy=strategy,
             checkpoint_steps=checkpoint_steps,
             cache=cache,
+            trust=trust,
         )
     metrics = run.record["metrics"]
     rows = {

@@ -16,7 +16,7 @@ from ..._checks import check_integer
 from ..._keras import keras
 from ..._probabilities import as_probabilities
 from .._console import emit_json, out, percent, progress
-from .._models import Origin, lite_predictor, model_argument, open_any
+from .._models import Origin, lite_predictor, model_argument, open_any, trust_option
 from ..arguments import REPORT, Command, Output
 from ._pictures import picture_files, read_picture
 
@@ -33,6 +33,7 @@ _BATCH = 32
     type=click.Path(path_type=Path),
 )
 @click.option("--top", type=int, default=3, help="How many classes are shown.")
+@trust_option
 @click.option(
     "--json",
     "report",
@@ -40,7 +41,7 @@ _BATCH = 32
     help="Write the result to this file; - prints it instead.",
 )
 def predict(
-    model: Path, pictures: tuple[Path, ...], top: int, report: str | None
+    model: Path, pictures: tuple[Path, ...], top: int, trust: bool, report: str | None
 ) -> None:
     """Shows what pictures are taken for, one row for each.
 
@@ -55,7 +56,7 @@ def predict(
     """
     check_integer("top", top, 1, "3 is usual.")
     files = picture_files(pictures)
-    run, prepare, names = _classifier(model)
+    run, prepare, names = _classifier(model, trust)
     with progress() as bar:
         task = bar.add_task(f"showing pictures to {model}", total=len(files))
         images = _images(files, prepare)
@@ -74,10 +75,10 @@ def predict(
 
 
 def _classifier(
-    model: Path,
+    model: Path, trust: bool
 ) -> tuple[Callable[[np.ndarray], np.ndarray], deploy.Preprocessing, tuple[str, ...]]:
     """What gives outputs for images, what makes images of pictures, class names."""
-    network, origin = open_any(model, strict=True)
+    network, origin = open_any(model, trust, strict=True)
     if origin is None:
         raise ValueError(
             f"{model} does not say how pictures are prepared for it. Give a run "

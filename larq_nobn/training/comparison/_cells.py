@@ -6,6 +6,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 
 from ..._keras import keras
@@ -26,6 +27,7 @@ def outcomes_of(
     folder: Path,
     watch: Watch | None,
     jobs: int | None,
+    trust: bool = False,
 ) -> list[Outcome]:
     """Returns what becomes of all cells, in their order.
 
@@ -38,6 +40,7 @@ def outcomes_of(
         watch: Gives a callback for each cell.
         jobs: How many to train at a time, each in a process of its own; None for one
             after the other in this one.
+        trust: Whether code from model files that a cell starts from may run.
     """
     found: dict[str, Outcome] = {}
     said = False
@@ -45,7 +48,7 @@ def outcomes_of(
         waiting = [name for name in cells if name not in found]
         free = [name for name in waiting if _is_free(folder / name)]
         before = len(found)
-        for name, outcome in _attempts(cells, free, folder, watch, jobs):
+        for name, outcome in _attempts(cells, free, folder, watch, jobs, trust):
             if outcome is not None:
                 found[name] = outcome
         if len(found) == before:
@@ -68,12 +71,15 @@ def is_over(settings: RunSettings, folder: Path) -> bool:
 
 
 def outcome_of(
-    settings: RunSettings, folder: Path, progress: keras.callbacks.Callback | None
+    settings: RunSettings,
+    folder: Path,
+    progress: keras.callbacks.Callback | None,
+    trust: bool = False,
 ) -> Outcome | None:
     """Trains a cell, if it is not over; None if another process does."""
     try:
         if not is_over(settings, folder):
-            train(settings, folder, progress, resume=True)
+            train(settings, folder, progress, resume=True, trust=trust)
     except RunInUse:
         return None
     except NonFiniteLoss as error:
@@ -98,6 +104,7 @@ def _attempts(
     folder: Path,
     watch: Watch | None,
     jobs: int | None,
+    trust: bool,
 ) -> Iterator[tuple[str, Outcome | None]]:
     """Takes cell after cell; None for what others have taken meanwhile."""
     begun = []
@@ -106,7 +113,7 @@ def _attempts(
             begun.append(name)
             continue
         progress = watch and watch(name, cells[name])
-        yield name, outcome_of(cells[name], folder / name, progress)
+        yield name, outcome_of(cells[name], folder / name, progress, trust)
     if jobs is not None:
         tasks = {name: (cells[name], folder / name) for name in begun}
-        yield from in_processes(outcome_of, tasks, watch, jobs)
+        yield from in_processes(partial(outcome_of, trust=trust), tasks, watch, jobs)

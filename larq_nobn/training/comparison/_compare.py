@@ -90,6 +90,7 @@ def compare(
     output: str | os.PathLike,
     watch: Watch | None = None,
     jobs: int | None = None,
+    trust: bool = False,
 ) -> Comparison:
     """Trains every cell of a grid and puts the results side by side.
 
@@ -112,6 +113,8 @@ def compare(
             `if __name__ == "__main__":` then, and the callbacks are told of epochs, and
             now and then of a batch, without a model. None: one after the other, in this
             process.
+        trust: Whether code from the files of `init` and of a teacher may run, as in
+            `open_model`. For files of your own.
 
     Returns:
         The comparison, by normalization, recipe and batch size.
@@ -142,7 +145,7 @@ def compare(
         check_integer("jobs", jobs, 1, "Leave it out to train in this process.")
     for name, settings in cells.items():
         is_over(settings, folder / name)
-    outcomes = outcomes_of(cells, folder, watch, jobs)
+    outcomes = outcomes_of(cells, folder, watch, jobs, trust)
     folder.mkdir(parents=True, exist_ok=True)  # where all failed there is none
     found = differing(outcomes)
     by = [name for name in _ROWS if name in found] or [_ROWS[0]]

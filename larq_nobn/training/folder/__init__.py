@@ -14,7 +14,14 @@ from ._claim import (
 from ._files import save_model, write_json
 from ._journal import Journal
 from ._lock import RunInUse, refuse_if_in_use
-from ._opening import Run, dataset_of, load_record, load_run, open_model
+from ._opening import (
+    Run,
+    dataset_of,
+    is_saved_model,
+    load_record,
+    load_run,
+    open_model,
+)
 from ._record import finished, plain
 
 __all__ = [
@@ -31,6 +38,7 @@ __all__ = [
     "epochs_kept",
     "finished",
     "is_finished",
+    "is_saved_model",
     "load_record",
     "load_run",
     "open_model",

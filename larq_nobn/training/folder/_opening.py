@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import builtins
 import csv
 import json
 import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +14,7 @@ from ... import data
 from ..._checks import check_path
 from ..._keras import keras
 from ..._larq import without_starvation_warning
-
-_TRUSTED = ("keras", "tf_keras", "larq", "larq_nobn", "builtins")
+from ._model_file import SUFFIXES, check_model_file, first_line
 
 
 @dataclass(frozen=True)
@@ -61,11 +58,13 @@ def dataset_of(record: Mapping[str, Any]) -> data.DatasetInfo:
     )
 
 
-def load_run(folder: str | os.PathLike) -> Run:
+def load_run(folder: str | os.PathLike, trust: bool = False) -> Run:
     """Opens a run folder; no code from its files is run.
 
     Arguments:
         folder: What `train` was given as `output`.
+        trust: Whether to open its model as Keras does, which runs the code that it
+            carries. For runs of your own.
 
     Returns:
         The run, its model compiled as it was for training.
@@ -81,7 +80,7 @@ def load_run(folder: str | os.PathLike) -> Run:
         ```
     """
     record, history = load_record(folder)
-    return Run(Path(folder), open_model(folder, compile=True), history, record)
+    return Run(Path(folder), open_model(folder, True, trust), history, record)
 
 
 def load_record(
@@ -124,19 +123,29 @@ def load_record(
     return record, history
 
 
-def open_model(path: str | os.PathLike, compile: bool = False) -> keras.Model:
+def open_model(
+    path: str | os.PathLike, compile: bool = False, trust: bool = False
+) -> keras.Model:
     """Opens a `.keras` or `.h5` file, or that of a run folder, running no code from it.
 
+    A file may name layers, losses and other objects of Keras, Larq and this package,
+    what was registered with Keras in this process, and tensor operations that are known
+    to be harmless. Any other is refused before anything of the model is built.
+
     Arguments:
-        path: A `.keras` file, a whole model in an `.h5` file, or a run folder.
+        path: A `.keras` file, a whole model in an `.h5` file, or a run folder; where
+            it is trusted, also the folder of a SavedModel.
         compile: Whether to restore loss, metrics and optimizer as well.
+        trust: Whether to open it as Keras does, which runs the code that it carries.
+            For files of your own.
 
     Returns:
         The model.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is not a Keras model, is damaged, or carries code.
+        ValueError: If it is not a Keras model, is damaged, carries code, or names what
+            is not known.
 
     Example:
         ```python
@@ -144,6 +153,44 @@ def open_model(path: str | os.PathLike, compile: bool = False) -> keras.Model:
         ```
     """
     file = Path(check_path("path", path))
+    if is_saved_model(file):
+        _refuse_unless(trust, file)
+    else:
+        file = _file_of(file)
+        if not trust:
+            check_model_file(file)
+    try:
+        with without_starvation_warning():
+            model = keras.models.load_model(file, compile=compile, safe_mode=not trust)
+    except Exception as error:  # whatever Keras, or a class of the user, says to it
+        raise ValueError(
+            f"{file} cannot be opened as a Keras model: {first_line(error)}"
+        ) from error
+    if not isinstance(model, keras.Model):
+        raise ValueError(
+            f"{file} holds a {type(model).__name__}, which is no Keras model. Save the "
+            "model that it is part of."
+        )
+    return model
+
+
+def is_saved_model(path: Path) -> bool:
+    """Whether it is the folder of a SavedModel."""
+    return (path / "saved_model.pb").is_file()
+
+
+def _refuse_unless(trust: bool, folder: Path) -> None:
+    if not trust:
+        raise ValueError(
+            f"{folder} is a SavedModel, which is a program and can do what any program "
+            "can: save the model as a .keras file, or pass trust=True (--trust) for a "
+            "folder of your own."
+        )
+
+
+def _file_of(path: Path) -> Path:
+    """The model file of a run folder, or the file itself, if it can be one."""
+    file = path
     if file.is_dir():
         file = file / "model.keras"
         if not file.is_file():
@@ -155,77 +202,9 @@ def open_model(path: str | os.PathLike, compile: bool = False) -> keras.Model:
         raise FileNotFoundError(
             f"{file} does not exist. Give a run folder, or a .keras or .h5 file."
         )
-    if file.suffix not in _CONFIGS:
+    if file.suffix not in SUFFIXES:
         raise ValueError(
             f"{file} is not a .keras file or .h5 file. Give a run folder or a file "
             "that Keras saved under a name with one of these endings."
         )
-    try:
-        config = _CONFIGS[file.suffix](file)
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError) as error:
-        raise ValueError(
-            f"{file} is damaged or not a Keras model: {_first_line(error)}. "
-            "Save it again, or train anew."
-        ) from error
-    _refuse_code(file, config)
-    try:
-        with without_starvation_warning():
-            return keras.models.load_model(file, compile=compile, safe_mode=True)
-    except (ValueError, TypeError, KeyError, OSError, zipfile.BadZipFile) as error:
-        raise ValueError(
-            f"{file} cannot be opened as a Keras model: {_first_line(error)}"
-        ) from error
-
-
-def _of_archive(file: Path) -> object:
-    with zipfile.ZipFile(file) as archive:
-        return json.loads(archive.read("config.json"))
-
-
-def _of_hdf5(file: Path) -> object:
-    import h5py
-
-    with h5py.File(file) as stored:
-        if "model_config" not in stored.attrs:
-            raise ValueError("it holds weights at most, and no model")
-        kept = ("model_config", "training_config")
-        return [json.loads(stored.attrs[key]) for key in kept if key in stored.attrs]
-
-
-# What reads the configuration of a model from a file of some suffix.
-_CONFIGS = {".keras": _of_archive, ".h5": _of_hdf5}
-
-
-def _refuse_code(file: Path, config: object) -> None:
-    """Safe mode alone stops Lambdas, yet imports any module that a file names."""
-    if isinstance(config, list):
-        for part in config:
-            _refuse_code(file, part)
-    if not isinstance(config, dict):
-        return
-    if "__lambda__" in config.values() or config.get("function_type") == "lambda":
-        raise ValueError(
-            f"{file} carries Python code (a Lambda), which is never run from a file. "
-            "Replace the Lambda by a layer class and save the model again."
-        )
-    if isinstance(config.get("module"), str) and not _trusted(config):
-        raise ValueError(
-            f"{file} wants {config.get('class_name')!r} from the Python module "
-            f"{config['module']!r}, which is not trusted. Use layers of Keras, Larq "
-            "and larq_nobn, or register your own class with Keras first."
-        )
-    for part in config.values():
-        _refuse_code(file, part)
-
-
-def _trusted(config: dict[str, Any]) -> bool:
-    if keras.saving.get_registered_object(str(config.get("registered_name"))):
-        return True
-    if config["module"] == "builtins":  # how Keras writes functions known by name
-        return not hasattr(builtins, str(config.get("config")))
-    return config["module"].split(".")[0] in _TRUSTED
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
+    return file

@@ -45,6 +45,7 @@ class Circumstances:
         checkpoint_steps: Steps between checkpoints within an epoch; None for every ten
             minutes.
         cache: Where decoded pictures are kept.
+        trust: Whether code from model files may run, those of `init` and a teacher.
     """
 
     progress: keras.callbacks.Callback | None
@@ -53,6 +54,7 @@ class Circumstances:
     strategy: tf.distribute.Strategy
     checkpoint_steps: int | None
     cache: str
+    trust: bool
 
 
 def fit(
@@ -80,12 +82,12 @@ def fit(
     steps = len(images)
     schedule = schedule_for(settings, steps)
     network, trainee = started(
-        settings, schedule, before, teacher, around.strategy, cache
+        settings, schedule, before, teacher, around.strategy, cache, around.trust
     )
 
     journal = Journal(folder / "history.csv", schedule, steps)
     watched = watchers(settings, network, journal, folder, cache)
-    beginning = Beginning(settings, applies=before is None)
+    beginning = Beginning(settings, before is None, around.trust)
     checkpoints = Checkpoints(
         output / CHECKPOINTS,
         plain(settings),

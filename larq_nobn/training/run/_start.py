@@ -22,6 +22,7 @@ def started(
     teacher: Probabilities | None,
     strategy: tf.distribute.Strategy,
     cache: str,
+    trust: bool = False,
 ) -> tuple[keras.Model, Trainee]:
     """Returns the network of a run, and what trains it.
 
@@ -32,9 +33,10 @@ def started(
         teacher: Whose outputs are learned; None for the labels.
         strategy: The devices that hold the variables.
         cache: Where decoded pictures are kept.
+        trust: Whether code from the file of `init` may run.
     """
     with dtype_policy(settings.precision), own_generators(), strategy.scope():
-        network = _build(settings)
+        network = _build(settings, trust)
         if before is not None:
             carry(before, network)
         else:
@@ -51,12 +53,11 @@ def started(
     return network, trainee
 
 
-def _build(settings: RunSettings) -> keras.Model:
+def _build(settings: RunSettings, trust: bool) -> keras.Model:
     info = data.describe(**settings.images)
     if settings.model == OWN:
-        network = with_head(
-            opened(settings), info.image_shape, info.classes, str(settings.init)
-        )
+        source = opened(settings, trust)
+        network = with_head(source, info.image_shape, info.classes, str(settings.init))
     else:
         chosen = {"width": settings.width, "blocks": settings.blocks}
         network = NETWORKS[settings.model](

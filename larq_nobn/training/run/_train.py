@@ -36,6 +36,7 @@ def train(
     data: tuple[Any, Any] | None = None,
     checkpoint_steps: int | None = None,
     cache: str = "auto",
+    trust: bool = False,
 ) -> Run:
     """Trains a network and leaves a run folder; the same seed gives the same weights.
 
@@ -63,6 +64,8 @@ def train(
         checkpoint_steps: Write a checkpoint every so many steps of an epoch, instead of
             every ten minutes. It has no influence on the weights.
         cache: Where decoded pictures are kept, as in `larq_nobn.data.load`. Nor has it.
+        trust: Whether code from the files of `init` and of a teacher may run, as in
+            `open_model`. For files of your own.
 
     Returns:
         The finished run.
@@ -92,7 +95,7 @@ def train(
     check_path("output", output)
     if data is not None:
         settings = replace(settings, dataset=GIVEN)
-    settings = settled(settings, Path(output), resume)
+    settings = settled(settings, Path(output), resume, trust)
     replicas = strategy_for(strategy)
     check_shares(replicas, settings.batch_size, settings.accumulate)
     if checkpoint_steps is not None:
@@ -102,7 +105,7 @@ def train(
     warn_of_imitation(settings.precision)
     with stoppable() as check, with_all_workers(), handed_over(data), reading():
         around = Circumstances(
-            progress, check, resume, replicas, checkpoint_steps, cache
+            progress, check, resume, replicas, checkpoint_steps, cache, trust
         )
         return _run(settings, Path(output), None, around)
 
@@ -116,7 +119,7 @@ def _run(
     """Trains what comes before, if anything, and then the network itself."""
     said = plain(settings)
     if around.resume and is_finished(output, said):
-        return load_run(output)
+        return load_run(output, around.trust)
     with _place(output, said, content_of(**settings.images), around) as folder:
         if settings.teacher is not None and teacher is None:
             teacher = _teacher(settings, output, around)
@@ -155,7 +158,7 @@ def _teacher(
     else:
         name = str(settings.teacher)
         with around.strategy.scope():
-            model = open_model(name)
+            model = open_model(name, trust=around.trust)
     return probabilities_of(model, name, info.image_shape, info.classes)
 
 

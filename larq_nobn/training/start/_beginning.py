@@ -23,10 +23,14 @@ class Beginning:
     Arguments:
         settings: Those of the run.
         applies: Whether the run begins with `init`, and not where a stage ended.
+        trust: Whether code from the file of `init` may run.
     """
 
-    def __init__(self, settings: RunSettings, applies: bool = True) -> None:
+    def __init__(
+        self, settings: RunSettings, applies: bool = True, trust: bool = False
+    ) -> None:
         self._settings = settings
+        self._trust = trust
         self._applies = applies and settings.init is not None
         self._found: dict[str, Any] | None = None
 
@@ -45,7 +49,7 @@ class Beginning:
         if not self._applies:
             return
         found: Transfer = transfer(
-            opened(self._settings), network, str(self._settings.init)
+            opened(self._settings, self._trust), network, str(self._settings.init)
         )
         self._found = found.to_dict()
         _log.info("%s", found)

@@ -12,7 +12,9 @@ from ..folder import open_model
 from ..settings import RunSettings, weights_file
 
 
-def settled(settings: RunSettings, output: Path, resume: bool) -> RunSettings:
+def settled(
+    settings: RunSettings, output: Path, resume: bool, trust: bool = False
+) -> RunSettings:
     """The settings of a run that can begin, or go on.
 
     Arguments:
@@ -20,6 +22,7 @@ def settled(settings: RunSettings, output: Path, resume: bool) -> RunSettings:
         output: The run folder.
         resume: Whether an unfinished run may be there, which needs the weights of
             `init` no more; where their file is gone, it is as the run says that it was.
+        trust: Whether code from the file of `init` may run.
 
     Raises:
         FileNotFoundError: If a run would begin with a network that is not there.
@@ -41,15 +44,16 @@ def settled(settings: RunSettings, output: Path, resume: bool) -> RunSettings:
             found = found if inner is None else found[inner]
             if found.get("init") == settings.init:
                 return replace(settings, init_sha256=found["init_sha256"])
-    open_model(settings.init)  # has a sentence for what is not there
+    open_model(settings.init, trust=trust)  # has a sentence for what is not there
     return settings
 
 
-def opened(settings: RunSettings) -> keras.Model:
+def opened(settings: RunSettings, trust: bool = False) -> keras.Model:
     """Opens the network of `init`; no code from its file is run.
 
     Arguments:
         settings: Those of a run with `init`.
+        trust: Whether it may be, all the same.
 
     Raises:
         FileNotFoundError: If it is not there.
@@ -57,7 +61,7 @@ def opened(settings: RunSettings) -> keras.Model:
             file that it was when the settings were made.
     """
     init = str(settings.init)
-    model = open_model(init)
+    model = open_model(init, trust=trust)
     found = hashlib.sha256(weights_file(init).read_bytes()).hexdigest()
     if settings.init_sha256 is not None and found != settings.init_sha256:
         raise ValueError(

@@ -1,0 +1,69 @@
+"""Files of models: what is in them is looked through before Keras reads them."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from pathlib import Path
+
+from ..._archive_limits import check_hdf5, check_zip
+from ._configuration import Untrusted, check_configuration
+
+# Keras may quote a whole configuration.
+_LONGEST = 300
+
+
+def check_model_file(file: Path) -> None:
+    """Raises ValueError unless a file may be opened without being trusted.
+
+    Arguments:
+        file: A file whose name ends in one of `SUFFIXES`.
+    """
+    try:
+        check_configuration(_READERS[file.suffix](file))
+    except Untrusted as error:
+        raise ValueError(f"{file} {error}") from error
+    except RecursionError as error:
+        raise ValueError(
+            f"{file} is nested too deeply to be a Keras model. Save it again, or train "
+            "anew."
+        ) from error
+    except Exception as error:  # whatever readers of archives say to other bytes
+        raise ValueError(
+            f"{file} is damaged or not a Keras model: {first_line(error)}. "
+            "Save it again, or train anew."
+        ) from error
+
+
+def _of_archive(file: Path) -> object:
+    import h5py
+
+    with zipfile.ZipFile(file) as archive:
+        check_zip(archive)
+        with archive.open("model.weights.h5") as weights:
+            size = archive.getinfo("model.weights.h5").file_size
+            with h5py.File(weights, "r") as stored:
+                check_hdf5(stored, size)
+        return json.loads(archive.read("config.json"))
+
+
+def _of_hdf5(file: Path) -> object:
+    import h5py
+
+    with h5py.File(file, "r") as stored:
+        if "model_config" not in stored.attrs:
+            raise ValueError("it holds weights at most, and no model")
+        check_hdf5(stored, file.stat().st_size)
+        kept = ("model_config", "training_config")
+        return [json.loads(stored.attrs[key]) for key in kept if key in stored.attrs]
+
+
+_READERS = {".keras": _of_archive, ".h5": _of_hdf5}
+SUFFIXES = frozenset(_READERS)
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first, or its kind; of errors around another one the inner."""
+    said = str(error).rpartition("Exception encountered: ")[2].strip()
+    line = next(iter(said.splitlines()), type(error).__name__)
+    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."

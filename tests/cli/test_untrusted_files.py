@@ -1,0 +1,147 @@
+"""No command runs code from a model file, and each opens one's own with --trust."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from cli.answers import one_sentence
+from click.testing import Result
+from larq_nobn._keras import keras
+from training import hostile
+
+Invoke = Callable[..., Result]
+pytestmark = pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+
+DIGITS = ("--dataset", "digits")
+START = (*DIGITS, "--epochs", "1", "--limit", "64", "--output", "{out}")
+COMMANDS = {
+    "convert": ("convert", "{file}", "{out}.tflite"),
+    "evaluate": ("evaluate", "{file}", *DIGITS, "--limit", "9"),
+    "fold": ("fold", "{file}", "{out}.keras"),
+    "remove": ("remove", "{file}", "{out}.keras"),
+    "summary": ("summary", "{file}"),
+    "predict": ("predict", "{file}", "{picture}"),
+    "init": ("train", "--init", "{file}", *START),
+    "teacher": ("train", "--teacher", "{file}", *START),
+    "compare": ("compare", "--init", "{file}", "--normalizations", "none", *START),
+}
+ATTACKS = {
+    "mask.h5": lambda target: hostile.lambda_with("mask", target),
+    "getcwd.keras": lambda target: hostile.dotted,
+    "write_file.keras": hostile.write_file,
+    "write_file.h5": hostile.write_file,
+}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What every one of the attacks would leave."""
+    return tmp_path_factory.mktemp("target") / "written"
+
+
+@pytest.fixture(scope="module")
+def attacks(written: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder = tmp_path_factory.mktemp("attacks")
+    files = hostile.saved(folder)
+    return [
+        hostile.changed(files[Path(name).suffix], folder / name, make(written))
+        for name, make in ATTACKS.items()
+    ]
+
+
+def command(name: str, file: Path, folder: Path) -> list[str]:
+    folder.mkdir(exist_ok=True)
+    (folder / "cat.png").write_bytes(b"")
+    places = {"file": file, "out": folder / "out", "picture": folder / "cat.png"}
+    return [part.format(**places) for part in COMMANDS[name]]
+
+
+def test_every_command_that_opens_models_is_here(invoke: Invoke):
+    listed = {parts[0] for parts in COMMANDS.values()}
+    assert listed == {
+        name
+        for name in invoke.__globals__["main"].commands
+        if "--trust" in invoke(name, "--help").output
+    }
+    for name in invoke.__globals__["main"].commands:
+        usage = invoke(name, "--help").output
+        assert ("RUN_OR_FILE" in usage) <= ("--trust" in usage), name
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_an_attack_gets_a_sentence(
+    name: str, attacks: list[Path], written: Path, invoke: Invoke, tmp_path: Path
+):
+    # A comparison builds a network before it asks for weights, which takes seconds.
+    for file in attacks if name != "compare" else attacks[:1]:
+        said = one_sentence(invoke(*command(name, file, tmp_path)))
+        assert file.name in said and "in layer '" in said
+        assert said.endswith("or pass trust=True (--trust) for a file of your own.")
+        assert not written.exists()
+        assert [path.name for path in tmp_path.iterdir()] == ["cat.png"]
+
+
+@pytest.mark.parametrize("name", ["evaluate", "predict", "convert", "init"])
+def test_a_run_folder_is_no_better_than_a_file(
+    name: str, run_folder: Path, written: Path, invoke: Invoke, tmp_path: Path
+):
+    folder = Path(shutil.copytree(run_folder, tmp_path / "run"))
+
+    def change(config: dict) -> None:
+        found = next(
+            each
+            for each in config["config"]["layers"]
+            if each["class_name"] == "Activation" or each["name"] == "head"
+        )
+        found["config"]["activation"] = hostile.marshalled(written)
+
+    hostile.changed(run_folder / "model.keras", folder / "model.keras", change)
+    said = one_sentence(invoke(*command(name, folder, tmp_path)))
+    assert "carries Python code" in said
+    assert not written.exists()
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A classifier of digits with a Lambda, and the same as a SavedModel."""
+    folder = tmp_path_factory.mktemp("own")
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Lambda(lambda x: 2 * x)(keras.layers.Flatten()(inputs))
+    model = keras.Model(inputs, keras.layers.Dense(10, name="head")(x))
+    model.save(folder / "own.keras")
+    model.save(folder / "saved", save_format="tf")
+    return folder
+
+
+def test_a_file_of_ones_own_opens_with_trust(own: Path, invoke: Invoke, tmp_path: Path):
+    file = own / "own.keras"
+    for name in ("evaluate", "fold"):
+        line = command(name, file, tmp_path)
+        assert "(a Lambda)" in one_sentence(invoke(*line))
+        result = invoke(*line, "--trust")
+        assert result.exit_code == 0, result.output
+    # What is written from it is one's own file as well.
+    folded = command("evaluate", tmp_path / "out.keras", tmp_path)
+    assert "(a Lambda)" in one_sentence(invoke(*folded))
+    assert invoke(*folded, "--trust").exit_code == 0
+
+
+def test_a_saved_model_opens_with_trust(own: Path, invoke: Invoke, tmp_path: Path):
+    line = command("evaluate", own / "saved", tmp_path)
+    assert "is a SavedModel, which is a program" in one_sentence(invoke(*line))
+    result = invoke(*line, "--trust")
+    assert result.exit_code == 0, result.output
+
+
+def test_a_training_starts_from_ones_own_with_trust(
+    own: Path, invoke: Invoke, eager: None, tmp_path: Path
+):
+    for option in ("init", "teacher"):
+        line = command(option, own / "own.keras", tmp_path / option)
+        line += ["--width", "4", "--blocks", "1"] if option == "teacher" else []
+        assert "(a Lambda)" in one_sentence(invoke(*line))
+        result = invoke(*line, "--trust")
+        assert result.exit_code == 0, result.output

@@ -1,0 +1,268 @@
+"""Model files that would run code, read or write when Keras opens them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import h5py
+import tensorflow as tf
+from larq_nobn._keras import keras
+from tf_keras.src.layers.core import tf_op_layer
+from tf_keras.src.utils import generic_utils
+
+Config = dict[str, Any]
+Change = Callable[[Config], None]
+
+
+def saved(folder: Path) -> dict[str, Path]:
+    """A small model of Keras in both kinds of file, compiled, as anybody's could be."""
+    x = inputs = keras.Input((4,), name="image")
+    x = keras.layers.Dense(4, activation="relu", name="dense")(x)
+    plus = tf_op_layer.TFOpLambda(tf.__operators__.add, name="plus")
+    x = keras.layers.Dense(4, name="other")(plus(x, y=1.0))
+    model = keras.Model(inputs, x, name="small")
+    model.compile("sgd", "mse", metrics=["accuracy"])
+    files = {suffix: folder / f"small{suffix}" for suffix in (".keras", ".h5")}
+    for file in files.values():
+        keras.models.save_model(model, file)
+    return files
+
+
+def configuration(file: Path) -> Config:
+    """What a file says of its model."""
+    if file.suffix == ".keras":
+        with zipfile.ZipFile(file) as archive:
+            return json.loads(archive.read("config.json"))
+    with h5py.File(file, "r") as stored:
+        return json.loads(stored.attrs["model_config"])
+
+
+def with_configuration(source: Path, target: Path, config: object) -> Path:
+    """A copy of a file that says something else of its model."""
+    return with_text(source, target, json.dumps(config))
+
+
+def with_text(source: Path, target: Path, text: str) -> Path:
+    """The same, of what JSON is not made of."""
+    if source.suffix == ".keras":
+        with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
+            for name in old.namelist():
+                content = text if name == "config.json" else old.read(name)
+                new.writestr(name, content)
+        return target
+    shutil.copy(source, target)
+    with h5py.File(target, "a") as stored:
+        del stored.attrs["model_config"]
+        stored.attrs["model_config"] = text
+    return target
+
+
+def changed(source: Path, target: Path, change: Change) -> Path:
+    """A copy of a file in whose configuration something was changed."""
+    config = configuration(source)
+    change(config)
+    return with_configuration(source, target, config)
+
+
+def layer(config: Config, name: str) -> Config:
+    """The configuration of a layer of that model, with its class and its calls."""
+    return next(each for each in config["config"]["layers"] if each["name"] == name)
+
+
+def bytecode(target: Path) -> list[Any]:
+    """A function that writes a file when it is called, as Keras stores a lambda."""
+    source = f"lambda x, *more: (open({str(target)!r}, 'w').close(), x)[1]"
+    return list(generic_utils.func_dump(eval(source)))
+
+
+def lambda_with(part: str, target: Path) -> Change:
+    """A Lambda of which one part is bytecode, and the function harmless by name."""
+    clean = {
+        "function": "hard_tanh",  # what Larq registered
+        "function_type": "function",
+        "module": "larq.activations",
+        "output_shape": None,
+        "output_shape_type": "raw",
+        "output_shape_module": None,
+        "arguments": {},
+    }
+    types = {"function": "function_type", "mask": "mask_type"}
+    kind = types.get(part, "output_shape_type")
+
+    def change(config: Config) -> None:
+        found = layer(config, "dense")
+        found["class_name"] = "Lambda"
+        found["config"] = {
+            "name": "dense",
+            **clean,
+            part: bytecode(target),
+            kind: "lambda",
+        }
+        if part == "mask":
+            found["config"]["mask_module"] = "tf_keras"
+
+    return change
+
+
+def operation(function: object, *arguments: Any, kind: str = "TFOpLambda") -> Change:
+    """An operator layer that does something else, with constants from the file."""
+
+    def change(config: Config) -> None:
+        found = layer(config, "plus")
+        found["class_name"] = kind
+        if "registered_name" in found:
+            found["registered_name"] = kind
+        found["config"]["function"] = function
+        found["inbound_nodes"] = [
+            [["_CONSTANT_VALUE", -1, each, {}] for each in arguments]
+        ]
+
+    return change
+
+
+def write_file(target: Path) -> Change:
+    """`tf.io.write_file`, which writes at the moment when the model is built."""
+
+    def change(config: Config) -> None:
+        found = layer(config, "plus")
+        found["config"]["function"] = "io.write_file"
+        found["inbound_nodes"] = [
+            ["_CONSTANT_VALUE", -1, str(target), {"contents": "written"}]
+        ]
+
+    return change
+
+
+def raw_operation(target: Path) -> Change:
+    """The same as a node of a graph, for which Keras has a layer as well."""
+    node = tf.compat.v1.NodeDef(name="write", op="WriteFile", input=["a", "b"])
+
+    def change(config: Config) -> None:
+        found = layer(config, "plus")
+        found["class_name"] = "TensorFlowOpLayer"
+        found["module"] = "tf_keras.src.engine.base_layer"
+        found["registered_name"] = "TensorFlowOpLayer"
+        found["config"] = {
+            "name": "plus",
+            "node_def": json.dumps({"name": node.name, "op": node.op}),
+            "constants": {"0": str(target), "1": "written"},
+        }
+
+    return change
+
+
+def of_dense(**arguments: Any) -> Change:
+    """Other arguments for a layer."""
+    return lambda config: layer(config, "dense")["config"].update(arguments)
+
+
+def function(module: object, name: object, registered: object) -> Config:
+    """A function as Keras writes it into a configuration."""
+    return {
+        "module": module,
+        "class_name": "function",
+        "config": name,
+        "registered_name": registered,
+    }
+
+
+def dotted(config: Config) -> None:
+    """`os.getcwd` through a module of Keras that imports `os`, with arguments."""
+    found = layer(config, "dense")
+    found.update(class_name="Lambda", module="keras.layers", registered_name=None)
+    name = "os.getcwd"
+    found["config"] = {
+        "name": "dense",
+        "function": function("tf_keras.src.utils.data_utils", name, name),
+        "function_type": "function",
+        "module": "tf_keras",
+        "output_shape": None,
+        "output_shape_type": "raw",
+        "output_shape_module": None,
+        "arguments": {"x": 1},
+    }
+
+
+def of_class(layer_name: str = "dense", **fields: Any) -> Change:
+    """Another class for a layer, by any of the fields that name it."""
+    return lambda config: layer(config, layer_name).update(fields)
+
+
+def wrapped(wrapper: str, key: str, change: Change) -> Change:
+    """The same one level deeper: in a layer that holds layers."""
+
+    def deeper(config: Config) -> None:
+        change(config)
+        found = layer(config, "dense")
+        inner = {name: found[name] for name in ("class_name", "config")}
+        found["class_name"] = wrapper
+        found["config"] = {"name": "dense", key: inner}
+        found.pop("registered_name", None)  # Keras takes the name of the class then
+        found.pop("module", None)
+
+    return deeper
+
+
+def in_tuple(change: Change) -> Change:
+    """The same in what stands for a tuple."""
+
+    def deeper(config: Config) -> None:
+        change(config)
+        found = layer(config, "dense")
+        inner = {name: found[name] for name in ("class_name", "config")}
+        found["class_name"] = "Dense"
+        found["config"] = {
+            "name": "dense",
+            "units": {"class_name": "__tuple__", "items": [inner]},
+        }
+
+    return deeper
+
+
+def nested(**compiled: Any) -> Change:
+    """A model inside, whose training is restored even where nobody asks for it."""
+
+    def change(config: Config) -> None:
+        found = layer(config, "dense")
+        inner = {"name": "dense", "layers": []}
+        found.update(class_name="Sequential", config=inner, compile_config=compiled)
+        found["module"] = "keras"
+
+    return change
+
+
+def compiled(**fields: Any) -> Change:
+    """What the file says of how its model is trained."""
+    return lambda config: config["compile_config"].update(fields)
+
+
+def cell_wrapper(target: Path) -> Change:
+    """A recurrent layer whose cell is wrapped with a function in bytecode."""
+
+    def change(config: Config) -> None:
+        found = layer(config, "dense")
+        cell = {"class_name": "LSTMCell", "config": {"units": 2}}
+        wrapper = {
+            "cell": cell,
+            "residual_fn": bytecode(target),
+            "residual_fn_type": "lambda",
+            "residual_fn_module": "tf_keras",
+        }
+        found["class_name"] = "RNN"
+        found["config"] = {
+            "name": "dense",
+            "cell": {"class_name": "ResidualWrapper", "config": wrapper},
+        }
+
+    return change
+
+
+def marshalled(target: Path) -> Config:
+    """A function in bytecode, as it stands in place of any argument."""
+    code = bytecode(target)
+    return {"class_name": "__lambda__", "config": {"value": code}}
