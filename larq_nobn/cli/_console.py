@@ -24,6 +24,7 @@ from rich.table import Table
 
 from .. import training
 from .._keras import keras, native_stderr_closed
+from ..training.run import watched_split
 
 
 def out() -> Console:
@@ -134,10 +135,12 @@ def own_stderr() -> Iterator[None]:
 
 
 @contextmanager
-def training_progress(epochs: int) -> Iterator[keras.callbacks.Callback]:
+def training_progress(
+    settings: training.RunSettings,
+) -> Iterator[keras.callbacks.Callback]:
     """A Keras callback that shows a bar, and a line for each finished epoch."""
     with progress() as bar:
-        yield _TrainingProgress(bar, epochs, out())
+        yield _TrainingProgress(bar, settings, out())
 
 
 @contextmanager
@@ -160,7 +163,7 @@ def comparing_progress(
         def watch(name: str, settings: training.RunSettings) -> _TrainingProgress:
             over = sum(each.is_over for each in runs)
             bar.update(task, completed=over, description=f"run {name}")
-            runs.append(_TrainingProgress(bar, settings.epochs, console, f"{name}, "))
+            runs.append(_TrainingProgress(bar, settings, console, f"{name}, "))
             return runs[-1]
 
         yield watch
@@ -168,12 +171,16 @@ def comparing_progress(
 
 class _TrainingProgress(keras.callbacks.Callback):
     def __init__(
-        self, bar: Progress, epochs: int, console: Console, name: str = ""
+        self,
+        bar: Progress,
+        settings: training.RunSettings,
+        console: Console,
+        name: str = "",
     ) -> None:
         super().__init__()
         self._supports_tf_logs = True  # those of a batch stay on the device
         self._bar = bar
-        self._epochs = epochs
+        self._settings, self._epochs = settings, settings.epochs
         self._console = console
         self._name = name
         self._task = bar.add_task("training", total=None)
@@ -205,10 +212,11 @@ class _TrainingProgress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         assert logs is not None
+        split = watched_split(self._settings)
         self._console.print(
             f"{self._name}epoch {epoch + 1}/{self._epochs}: loss {logs['loss']:.3f}, "
             f"accuracy {percent(logs['accuracy'])}, "
-            f"test accuracy {percent(logs['val_accuracy'])}",
+            f"{split} accuracy {percent(logs['val_accuracy'])}",
             soft_wrap=True,
         )
 

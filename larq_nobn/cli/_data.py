@@ -94,11 +94,11 @@ def _classes(found: datasets.Overview) -> Table:
         title=f"{found.root}: {len(found.classes)} classes",
         title_justify="left",
     )
-    splits = ("train", "test")
+    splits = list(next(iter(found.classes.values()), {}))
     for split in splits:
         table.add_column(split, justify="right")
     for name, counts in found.classes.items():
-        table.add_row(name, f"{counts['train']:,}", f"{counts['test']:,}")
+        table.add_row(name, *(f"{counts[split]:,}" for split in splits))
     sums = [sum(c[split] for c in found.classes.values()) for split in splits]
     table.add_section()
     table.add_row("all", *(f"{total:,}" for total in sums))

@@ -143,7 +143,7 @@ def _trained(settings: training.RunSettings, folder: Path) -> training.Run:
         f"{settings.epochs} epochs."
     )
     try:
-        with training_progress(settings.epochs) as bar:
+        with training_progress(settings) as bar:
             run = training.train(settings, fresh, bar)
     except BaseException:
         shutil.rmtree(fresh, ignore_errors=True)

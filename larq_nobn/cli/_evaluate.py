@@ -8,7 +8,7 @@ import click
 import numpy as np
 import tensorflow as tf
 
-from .. import diagnostics, training
+from .. import data, diagnostics, training
 from .._keras import keras
 from ..population import has_batch_norm
 from ._console import emit_json, out, pairs, percent, progress
@@ -31,6 +31,13 @@ from .results import Seen, classes_table, refuse_undrawable
 @click.command(cls=Command)
 @model_argument
 @dataset_option
+@click.option(
+    "--split",
+    type=click.Choice(data.SPLITS),
+    default="test",
+    show_default=True,
+    help="Which images to evaluate on.",
+)
 @click.option(
     "--limit", type=int, show_default="all", help="Use at most this many images."
 )
@@ -63,6 +70,7 @@ from .results import Seen, classes_table, refuse_undrawable
 def evaluate(
     model: Path,
     dataset: str | None,
+    split: str,
     limit: int | None,
     samples: int | None,
     plot: Path | None,
@@ -88,7 +96,7 @@ def evaluate(
         if target is not None:
             refuse_undrawable(target)
     seen = Seen()
-    result = evaluated(model, dataset, limit, data_dir, samples, seen, trust)
+    result = evaluated(model, dataset, limit, data_dir, samples, seen, trust, split)
     title = f"{model} on {result['dataset']}"
     if plot is not None:
         seen.confusion.draw(plot, title)
@@ -127,6 +135,7 @@ def evaluated(
     samples: int | None = None,
     each: Seen | None = None,
     trust: bool = False,
+    split: str = "test",
 ) -> dict:
     """Returns what is measured of a run folder, a `.keras` or a `.tflite` file."""
     lite = model.is_file() and model.suffix == ".tflite"
@@ -144,10 +153,10 @@ def evaluated(
             f"{model} does not say whose images it takes. Add --dataset, such as "
             "--dataset cifar10."
         )
-    said = {"path": str(model), "dataset": name}
-    images = test_images(dataset, origin, limit, data_dir)
+    said = {"path": str(model), "dataset": name, "split": split}
+    images = test_images(dataset, origin, limit, data_dir, split)
     each.info = prepared_as(dataset, origin, data_dir)
-    each.files = test_files(dataset, origin, limit, data_dir)
+    each.files = test_files(dataset, origin, limit, data_dir, split)
     with progress() as bar:
         sampled = {}
         if samples is not None:

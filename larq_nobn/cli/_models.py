@@ -120,7 +120,7 @@ def open_any(
 def origin_of(run: training.Run) -> Origin:
     """What a run was trained on."""
     settings = run.record["settings"]
-    names = ("image_size", "holdout", "skip_unreadable", "data_dir")
+    names = ("image_size", "holdout", "skip_unreadable", "data_dir", "validation")
     images = {name: settings[name] for name in names if name in settings}
     return Origin(run.dataset, {**images, "name": settings["dataset"]})
 
@@ -130,8 +130,9 @@ def test_images(
     origin: Origin | None,
     limit: int | None,
     data_dir: str | None = None,
+    split: str = "test",
 ) -> tf.data.Dataset:
-    """Returns normalized test images with labels, in their usual order.
+    """Returns normalized images with labels, in their usual order.
 
     Arguments:
         dataset: Whose they are; None for those that the network was tested on.
@@ -139,9 +140,12 @@ def test_images(
             prepared as it wants them.
         limit: How many at most.
         data_dir: Folder of prepared data sets; None for that of the run.
+        split: Which of the images.
     """
     images = _arguments(dataset, origin, limit, data_dir)
-    return data.load(split="test", batch_size=128, **images)
+    return data.load(
+        split=split, batch_size=128, augment=False, shuffle=False, **images
+    )
 
 
 def statistics_images(
@@ -166,9 +170,10 @@ def test_files(
     origin: Origin | None,
     limit: int | None,
     data_dir: str | None = None,
+    split: str = "test",
 ) -> tuple[str, ...] | None:
     """Names the files of the same images; None where they lie in none."""
-    return data.files_of(split="test", **_arguments(dataset, origin, limit, data_dir))
+    return data.files_of(split=split, **_arguments(dataset, origin, limit, data_dir))
 
 
 def _arguments(

@@ -87,6 +87,10 @@ WHAT: Sequence[_Decorator] = (
     ),
     setting("--holdout", "Share for testing, of a folder that has no part for it."),
     setting(
+        "--validation",
+        "Fraction of the training images for validation, to choose settings on.",
+    ),
+    setting(
         "--augment",
         "Augmentation: how training images are varied.",
         click.Choice(data.AUGMENTATIONS),

@@ -23,6 +23,9 @@ from ._options import (
 )
 from .arguments import Grouped
 
+# What a run without a validation split says of itself.
+_OF_TEST = "of test images: no validation split (--validation 0.1 holds one out)"
+
 
 @click.command(cls=Grouped)
 @options(recipe_option, NORMALIZATION, *WHAT, SEED, BATCH_SIZE, LEARNING_RATE, *HOW)
@@ -78,7 +81,7 @@ def train(
     with (
         resumable(output),
         beginnings_shown(),
-        training_progress(settings.epochs) as bar,
+        training_progress(settings) as bar,
     ):
         run = training.train(
             settings,
@@ -91,11 +94,13 @@ def train(
             trust=trust,
         )
     metrics = run.record["metrics"]
+    of_test = run.record["history_split"] == "test"
     rows = {
-        "test accuracy": percent(metrics["val_accuracy"]),
-        "test loss": f"{metrics['val_loss']:.4f}",
+        "test accuracy": percent(metrics["test_accuracy"]),
+        "test loss": f"{metrics['test_loss']:.4f}",
         "parameters": f"{run.record['parameters']:,}",
         "seconds per epoch": f"{run.record['seconds_per_epoch'][-1]:.1f}",
+        **({"history": _OF_TEST} if of_test else {}),
         "next": f"larq-nobn convert {output} model.tflite",
     }
     out().print(pairs(f"Run {output}", rows))

@@ -6,7 +6,7 @@ from ._labels import class_counts, files_of
 from ._load import load
 from ._open import check_name, check_size, content_of, describe
 from ._prepare import Prepared, prepare
-from ._registry import NAMES, DatasetInfo
+from ._registry import NAMES, SPLITS, DatasetInfo
 from ._source import reading
 from .augment import AUGMENTATIONS
 from .folder import SUFFIXES, Overview, decode, look_over
@@ -17,6 +17,7 @@ __all__ = [
     "CACHES",
     "GIVEN",
     "NAMES",
+    "SPLITS",
     "SUFFIXES",
     "TFDS_PREFIX",
     "DatasetInfo",

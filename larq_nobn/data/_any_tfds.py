@@ -11,10 +11,16 @@ from typing import Any
 
 import numpy as np
 
-from ._registry import DatasetInfo, split_named
+from ._registry import SPLITS, DatasetInfo, split_named
 from ._source import Source, collected, statistics
 from ._tfds import PREFIX, builder_of, is_prepared, quiet
-from .folder import USUAL_SIDE, image_of, is_held_out, suitable
+from .folder import (
+    USUAL_SIDE,
+    image_of,
+    is_for_validation,
+    is_held_out,
+    suitable,
+)
 
 
 @dataclass(frozen=True, eq=False)  # two are the same if they are one object
@@ -26,12 +32,15 @@ class AnyTfds:
         builder: That of TensorFlow Datasets.
         keys: Of image and label among the features.
         holdout: Share for testing if it has one split only.
+        validation: Fraction of the training images that are for validation, if it has
+            no split for it.
     """
 
     name: str
     builder: Any
     keys: tuple[str, str]
     holdout: float
+    validation: float
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -45,9 +54,7 @@ class AnyTfds:
             known = None not in (height, width)
             size = suitable([(height, width)]) if known else (USUAL_SIDE, USUAL_SIDE)
         shape = (*size, channels or 3)
-        counts = {
-            split: len(self.source(split, shape).labels) for split in ("train", "test")
-        }
+        counts = {split: len(self.source(split, shape).labels) for split in SPLITS}
         mean, std = _statistics(self, shape)
         return DatasetInfo(
             name=self.name,
@@ -58,6 +65,7 @@ class AnyTfds:
             test_examples=counts["test"],
             mean=mean,
             std=std,
+            validation_examples=counts["validation"],
         )
 
     def source(
@@ -70,22 +78,28 @@ class AnyTfds:
         """Files and labels, in their order on disk."""
         import tensorflow_datasets as tfds
 
-        train, test = _splits(self.name, self.builder)
-        chosen = train if test is None or split == "train" else test
+        there = _splits(self.name, self.builder)
+        own = split if split in there else "train"
         files = self.builder.as_dataset(
-            split=chosen,
+            split=there[own],
             decoders={self.keys[0]: tfds.decode.SkipDecoding()},
             shuffle_files=False,
         )
         for example in files.as_numpy_iterator():
             content, label = (example[key] for key in self.keys)
             digest = hashlib.sha256(content).hexdigest()
-            wanted = split == "test"
-            if test is not None or is_held_out(digest, self.holdout) == wanted:
+            found = own
+            if own == "train" and "test" not in there:
+                found = "test" if is_held_out(digest, self.holdout) else "train"
+            if found == "train" and is_for_validation(digest, self.validation):
+                found = "validation"
+            if found == split:
                 yield content, int(label)
 
 
-def open_tfds(name: str, holdout: float, data_dir: str | None) -> AnyTfds:
+def open_tfds(
+    name: str, holdout: float, data_dir: str | None, validation: float = 0.0
+) -> AnyTfds:
     """Opens a set that is prepared.
 
     Raises:
@@ -101,8 +115,13 @@ def open_tfds(name: str, holdout: float, data_dir: str | None) -> AnyTfds:
             f"{name} is not prepared in {builder.data_dir_root}. Run: "
             f"larq-nobn data {name}{place}"
         )
-    _splits(name, builder)
-    return _opened(name, os.fspath(builder.data_dir), holdout, _Builder(builder, keys))
+    if validation and "validation" in _splits(name, builder):
+        raise ValueError(
+            f"{name} has a validation split, so validation={validation} does not "
+            "apply. Leave it out (--validation)."
+        )
+    place, found = os.fspath(builder.data_dir), _Builder(builder, keys)
+    return _opened(name, place, holdout, validation, found)
 
 
 class _Builder:
@@ -119,19 +138,26 @@ class _Builder:
 
 
 @functools.lru_cache(maxsize=4)
-def _opened(name: str, place: str, holdout: float, found: _Builder) -> AnyTfds:
-    return AnyTfds(name, found.builder, found.keys, holdout)
+def _opened(
+    name: str, place: str, holdout: float, validation: float, found: _Builder
+) -> AnyTfds:
+    return AnyTfds(name, found.builder, found.keys, holdout, validation)
 
 
-def _splits(name: str, builder: Any) -> tuple[str, str | None]:
-    """The names of the split to train with, and of that to test with, if any."""
-    there = {split_named(each): each for each in reversed([*builder.info.splits])}
+def _splits(name: str, builder: Any) -> dict[str, str]:
+    """The names of its splits by what they are for; without a test split, that for
+    validation is for testing.
+    """
+    named = [(split_named(each), each) for each in reversed([*builder.info.splits])]
+    there = {split: each for split, each in named if split is not None}
     if "train" not in there:
         raise ValueError(
             f"{name} has no training split: its splits are "
             f"{', '.join(builder.info.splits)}. Choose a set that has one."
         )
-    return there["train"], there.get("test", there.get("validation"))
+    if "test" not in there and "validation" in there:
+        there["test"] = there.pop("validation")
+    return there
 
 
 def _keys(name: str, builder: Any) -> tuple[str, str]:
@@ -164,7 +190,7 @@ def _source(
 ) -> Source:
     """The second call in a process returns the same images."""
     own = dataset.builder.info.features[dataset.keys[0]].shape
-    exact = split == "test" and (own != shape or crop != 1)
+    exact = split != "train" and (own != shape or crop != 1)
     labels: list[int] = []
 
     def images() -> Iterator[np.ndarray]:

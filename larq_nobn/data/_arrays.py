@@ -8,7 +8,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from ._source import Arrays, of_shape
+from ._source import Arrays, of_shape, part_of, validation_numbers
 from ._tfds import DataDir, prepared_builder
 
 
@@ -36,12 +36,27 @@ def resized(
     data_dir: str | None,
     shape: tuple[int, int, int],
     crop: float,
+    validation: float,
 ) -> Arrays:
     """The same as images of another shape: bytes to train with, means to test with."""
-    found = _cached(name, split, data_dir)
+    if split == "test" or not validation:
+        found = _cached(name, split, data_dir)
+    else:
+        found = _without_the_other(name, split, data_dir, validation)
     if found.images.shape[1:] == shape and crop == 1:
         return found
-    return _resized(name, split, data_dir, shape, crop)
+    return _resized(name, split, data_dir, shape, crop, validation)
+
+
+@functools.lru_cache(maxsize=4)
+def _without_the_other(
+    name: str, split: str, data_dir: str | None, validation: float
+) -> Arrays:
+    """Training images without those for validation, or those alone."""
+    whole = _cached(name, "train", data_dir)
+    parts = validation_numbers(len(whole.labels), validation)
+    with tf.device("CPU:0"):
+        return part_of(whole, parts[split == "validation"])
 
 
 @functools.lru_cache(maxsize=4)
@@ -51,8 +66,11 @@ def _resized(
     data_dir: str | None,
     shape: tuple[int, int, int],
     crop: float,
+    validation: float,
 ) -> Arrays:
-    return of_shape(_cached(name, split, data_dir), split, shape, crop)
+    own = _cached(name, split if split == "test" else "train", data_dir)
+    found = resized(name, split, data_dir, own.images.shape[1:], 1.0, validation)
+    return of_shape(found, split, shape, crop)
 
 
 def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -12,6 +12,7 @@ import tensorflow as tf
 from ._batches import Batches, Share, numbered
 from ._records import Records, records_in
 from ._registry import DatasetInfo
+from ._source import validation_numbers
 from ._tfds import DataDir, prepared_builder
 from .folder import image_of
 
@@ -25,7 +26,7 @@ def open_records(
     import tensorflow_datasets as tfds
 
     builder = prepared_builder("imagenet", data_dir)
-    part = builder.info.splits["train" if split == "train" else "validation"]
+    part = builder.info.splits["validation" if split == "test" else "train"]
     features = builder.info.features
     decoders = {"image": tfds.decode.SkipDecoding()}
 
@@ -46,6 +47,7 @@ def batches(
     shuffle: bool,
     share: Share,
     info: DatasetInfo,
+    validation: float = 0.0,
 ) -> tuple[Batches, int, int]:
     """Returns the function from an epoch's number to its batches, values 0 to 255.
 
@@ -58,10 +60,14 @@ def batches(
         there are fewer.
     """
     records, parsed = open_records(split, data_dir)
-    count = len(records) if limit is None else min(limit, len(records))
     training = split == "train"
+    numbers = np.arange(len(records))
+    if split != "test":
+        numbers = validation_numbers(len(records), validation)[not training]
+    numbers = numbers[:limit]
+    count = len(numbers)
     batch_size = min(batch_size, count) if training else batch_size
-    parts = numbered(np.arange(count), batch_size, seed, shuffle, training, share)
+    parts = numbered(numbers, batch_size, seed, shuffle, training, share)
     shape = (SIZE, SIZE, 3) if augment else info.image_shape
 
     def whole(jpegs: np.ndarray) -> np.ndarray:

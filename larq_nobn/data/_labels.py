@@ -60,6 +60,7 @@ def class_counts(
     holdout: float = 0.1,
     skip_unreadable: bool = False,
     data_dir: DataDir = None,
+    validation: float = 0.0,
 ) -> tuple[int, ...]:
     """Counts the training images of each class.
 
@@ -71,6 +72,7 @@ def class_counts(
         holdout: As in `load`.
         skip_unreadable: As in `load`.
         data_dir: As in `load`.
+        validation: As in `load`.
 
     Returns:
         One number per class, in the order of the labels.
@@ -83,7 +85,7 @@ def class_counts(
         >>> nobn.data.class_counts("digits", limit=25)
         (3, 3, 3, 3, 3, 2, 2, 2, 2, 2)
     """
-    dataset = open_dataset(name, holdout, skip_unreadable, data_dir)
+    dataset = open_dataset(name, holdout, skip_unreadable, data_dir, validation)
     if isinstance(dataset, (ImageNet, Streams)):
         raise ValueError(
             f"The classes of {name} are not counted, because that would need a pass "
@@ -105,6 +107,7 @@ def files_of(
     skip_unreadable: bool = False,
     like: DatasetInfo | None = None,
     data_dir: DataDir = None,
+    validation: float = 0.0,
 ) -> tuple[str, ...] | None:
     """Names the files of a folder's images, in the order in which `load` tests.
 
@@ -117,6 +120,7 @@ def files_of(
         skip_unreadable: As in `load`.
         like: As in `load`.
         data_dir: As in `load`.
+        validation: As in `load`.
 
     Returns:
         Their paths; None for what is no folder of pictures.
@@ -127,7 +131,7 @@ def files_of(
     Example:
         >>> nobn.data.files_of("digits", "test")
     """
-    dataset = open_dataset(name, holdout, skip_unreadable, data_dir)
+    dataset = open_dataset(name, holdout, skip_unreadable, data_dir, validation)
     if not isinstance(dataset, Folder):
         return None
     info = like or dataset.info(check_size(image_size))

@@ -40,6 +40,7 @@ def load(
     like: DatasetInfo | None = None,
     cache: str = "auto",
     data_dir: DataDir = None,
+    validation: float = 0.0,
 ) -> tf.data.Dataset:
     """Returns batches of (images, labels) of a data set.
 
@@ -53,21 +54,22 @@ def load(
 
     A folder of pictures has a folder for each class, as `cats/1.jpg`, or two with such
     folders: `train` or `training`, and `test` or `testing`, in any case. Without a test
-    split, `val`, `valid`, `validation` or `dev` is used for testing. Files are JPEG,
-    PNG, WebP, BMP or GIF, seen as `decode` does, and looked for in deeper folders too;
-    hidden ones and other kinds are left out. Class names are those of the folders,
-    sorted. What a file holds is found out once, and kept in the user's cache folder;
-    mean and deviation are those of the training images.
+    split, `val`, `valid`, `validation` or `dev` is used for testing, and beside one it
+    is the validation split. Files are JPEG, PNG, WebP, BMP or GIF, seen as `decode`
+    does, and looked for in deeper folders too; hidden ones and other kinds are left
+    out. Class names are those of the folders, sorted. What a file holds is found out
+    once, and kept in the user's cache folder; mean and deviation are those of the
+    training images.
 
     Arguments:
         name: `"digits"` (8x8 grey; comes with scikit-learn; every fifth example of each
             class is for testing), `"mnist"`, `"fashion_mnist"`, `"cifar10"`,
             `"cifar100"` or `"imagenet"`; the path of a folder of pictures; or
             `"tfds:NAME"` for any set of TensorFlow Datasets that classifies images.
-        split: `"train"` or `"test"`; for ImageNet, whose test labels are secret, the
-            test split is the usual validation set.
-        batch_size: Images per batch. The last incomplete batch is kept for `"test"` and
-            left out for `"train"`, where all batches have one shape. If there are fewer
+        split: `"train"`, `"validation"` or `"test"`; for ImageNet, whose test labels
+            are secret, the test split is the usual validation set.
+        batch_size: Images per batch. The last incomplete batch is left out for
+            `"train"` alone, where all batches have one shape. If there are fewer
             training images, they are one batch.
         image_size: Height and width, or one number for both: each picture's largest
             middle part of these proportions is scaled, by the mean of the pixels that a
@@ -109,6 +111,10 @@ def load(
             Images are the same. What came with TensorFlow Datasets is in memory, but
             ImageNet, of which nothing is kept.
         data_dir: The data folder of TensorFlow Datasets; None for its default.
+        validation: Fraction of the training images, in [0, 1), that make up the split
+            `"validation"` instead: of folders and of TensorFlow Datasets by the content
+            of files, elsewhere by a fixed permutation. 0 where the data set has such a
+            split, or needs none.
 
     Returns:
         A `tf.data.Dataset` whose length is known.
@@ -137,7 +143,12 @@ def load(
         limit = check_integer("limit", limit, 1, "Leave it out to use all examples.")
     check_choice("cache", cache, CACHES)
     size = check_size(image_size)
-    dataset = open_dataset(name, holdout, skip_unreadable, data_dir)
+    dataset = open_dataset(name, holdout, skip_unreadable, data_dir, validation)
+    if split == "validation" and not dataset.info(size).validation_examples:
+        raise ValueError(
+            f"{name} has no validation split. Hold out training images by "
+            "validation=0.1 (--validation 0.1), or name another split."
+        )
     if mixup and isinstance(dataset, (Streams, ImageNet)):
         raise ValueError(
             f"mixup={mixup} does not apply to {name}, whose images have no numbers. "
@@ -159,7 +170,16 @@ def load(
     if isinstance(dataset, ImageNet):
         varies = _varies(augment, reflect)
         of_epoch, examples, batch_size = _imagenet.batches(
-            split, limit, data_dir, batch_size, seed, varies, shuffle, share, info
+            split,
+            limit,
+            data_dir,
+            batch_size,
+            seed,
+            varies,
+            shuffle,
+            share,
+            info,
+            validation,
         )
     else:
         data = labelled(dataset, split, info, cache)

@@ -11,7 +11,7 @@ from .._checks import check_flag, check_integer, check_number, check_path
 from ._any_tfds import PREFIX, AnyTfds, open_tfds
 from ._arrays import resized
 from ._registry import NAMES, DatasetInfo, built_in
-from ._source import Source
+from ._source import Source, validation_numbers
 from ._tfds import DataDir
 from .folder import Folder, open_folder
 from .given import GIVEN, Given, Streams, given
@@ -25,6 +25,7 @@ class BuiltIn:
 
     name: str
     data_dir: str | None
+    validation: float
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -34,6 +35,10 @@ class BuiltIn:
     def info(self, size: tuple[int, int] | None = None) -> DatasetInfo:
         """What the registry says."""
         found = built_in(self.name)
+        if self.validation:
+            parts = validation_numbers(found.train_examples, self.validation)
+            train, held = map(len, parts)
+            found = replace(found, train_examples=train, validation_examples=held)
         if size is None:
             return found
         return replace(found, image_shape=(*size, found.image_shape[2]))
@@ -42,7 +47,7 @@ class BuiltIn:
         self, split: str, shape: tuple[int, int, int], crop: float = 1.0
     ) -> Source:
         """The images, which a process reads once."""
-        return resized(self.name, split, self.data_dir, shape, crop)
+        return resized(self.name, split, self.data_dir, shape, crop, self.validation)
 
 
 class ImageNet(BuiltIn):
@@ -50,7 +55,7 @@ class ImageNet(BuiltIn):
 
     def info(self, size: tuple[int, int] | None = None) -> DatasetInfo:
         """What the registry says, of its one size."""
-        found = built_in(self.name)
+        found = super().info()
         if size not in (None, found.image_shape[:2]):
             raise ValueError(
                 f"image_size={size} does not apply to imagenet, whose images are "
@@ -116,21 +121,23 @@ def open_dataset(
     holdout: float = 0.1,
     skip_unreadable: bool = False,
     data_dir: DataDir = None,
+    validation: float = 0.0,
 ) -> Dataset | Streams:
     """Returns a data set, of which as little is read as can be."""
     chosen = check_name("name", name)
     check_number("holdout", holdout, "[0, 1]", "0.1 keeps every tenth for testing.")
     check_flag("skip_unreadable", skip_unreadable)
+    check_number("validation", validation, "[0, 1)", "0.1 holds out every tenth.")
     place = None if data_dir is None else check_path("data_dir", data_dir)
     if chosen == "imagenet":
-        return ImageNet(chosen, place)
+        return ImageNet(chosen, place, validation)
     if chosen in NAMES:
-        return BuiltIn(chosen, place)
+        return BuiltIn(chosen, place, validation)
     if chosen == GIVEN:
-        return given()
+        return given().with_validation(validation)
     if chosen.startswith(PREFIX):
-        return open_tfds(chosen, holdout, place)
-    return open_folder(Path(chosen), holdout, skip_unreadable)
+        return open_tfds(chosen, holdout, place, validation)
+    return open_folder(Path(chosen), holdout, skip_unreadable, validation)
 
 
 def content_of(name: str, *, image_size: Size = None, **which: Any) -> str | None:
@@ -152,6 +159,7 @@ def describe(
     holdout: float = 0.1,
     skip_unreadable: bool = False,
     data_dir: DataDir = None,
+    validation: float = 0.0,
 ) -> DatasetInfo:
     """Returns what is known about a data set, downloading nothing.
 
@@ -165,6 +173,7 @@ def describe(
         holdout: As in `load`.
         skip_unreadable: As in `load`.
         data_dir: As in `load`.
+        validation: As in `load`.
 
     Returns:
         A `DatasetInfo`.
@@ -177,5 +186,5 @@ def describe(
         >>> nobn.data.describe("cifar10").image_shape
         (32, 32, 3)
     """
-    opened = open_dataset(name, holdout, skip_unreadable, data_dir)
+    opened = open_dataset(name, holdout, skip_unreadable, data_dir, validation)
     return opened.info(check_size(image_size))

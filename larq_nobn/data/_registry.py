@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from .._checks import check_choice
 
-SPLITS = ("train", "test")
+SPLITS = ("train", "validation", "test")
 # How folders of splits, and splits of data sets, are usually called.
 _SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -31,6 +31,7 @@ class DatasetInfo:
             images are taken as they are.
         std: Standard deviation of each channel, likewise.
         crop: Share of the middle of a picture that tests look at, per side.
+        validation_examples: Images in the split `"validation"`; 0 where there is none.
     """
 
     name: str
@@ -42,6 +43,7 @@ class DatasetInfo:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     crop: float = 1.0
+    validation_examples: int = 0
 
 
 _DIGITS = tuple("0123456789")

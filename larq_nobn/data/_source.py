@@ -91,6 +91,21 @@ def reading() -> Iterator[None]:
 Source = Arrays | Pictures
 
 
+def validation_numbers(count: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of the training images that stay, and of those for validation.
+
+    The same for the same count and share: a fixed permutation says which.
+    """
+    order = np.random.default_rng(0).permutation(count)
+    held = round(share * count)
+    return np.sort(order[held:]), np.sort(order[:held])
+
+
+def part_of(source: Arrays, numbers: np.ndarray) -> Arrays:
+    """Some images of a split, as a split of their own."""
+    return Arrays(*(tf.gather(x, numbers) for x in (source.images, source.labels)))
+
+
 def collected(
     images: Iterable[np.ndarray],
     labels: list[int],

@@ -16,7 +16,7 @@ from ..graph import kernel_value
 from ..models import BUILDERS, ModelProfile, PretrainedNetwork, open_pretrained
 from ..models._pretrained import BITS, CARD, FORMAT, MAGNITUDE, VERSION, packed
 from ..models._weights import weights_by_name
-from .folder import Run, load_run
+from .folder import Run, load_run, test_metrics
 
 # What the sums in a quantizer round away, and how often a closer value is tried.
 _EQUAL, _TRIES = 1e-5, 6
@@ -114,7 +114,7 @@ def _card(
         "dataset": settings["dataset"],
         "classes": info.classes,
         "input_shape": list(info.image_shape),
-        "accuracy": run.record["metrics"]["val_accuracy"],
+        "accuracy": test_metrics(run.record)["accuracy"],
         "recipe": settings["recipe"],
         "epochs": settings["epochs"],
         "seed": settings["seed"],

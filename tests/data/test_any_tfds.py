@@ -29,7 +29,7 @@ def test_images_labels_and_statistics(cifar10: Path):
 def test_sets_without_a_part_for_testing(
     cifar10: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(_any_tfds, "_splits", lambda *_: ("train", None))
+    monkeypatch.setattr(_any_tfds, "_splits", lambda *_: {"train": "train"})
     options = {"data_dir": cifar10, "holdout": 0.25, "image_size": 8}
     info = nobn.data.describe("tfds:cifar10", **options)
     assert info.image_shape == (8, 8, 3)
@@ -48,14 +48,15 @@ class Splits:
 @pytest.mark.parametrize(
     "there, used",
     [
-        (["train", "test", "validation"], ("train", "test")),
-        (["val", "train"], ("train", "val")),
-        (["Training", "dev", "Testing"], ("Training", "Testing")),
-        (["train", "unlabeled"], ("train", None)),
+        (["train", "test", "validation"], ("train", "validation", "test")),
+        (["val", "train"], ("train", None, "val")),
+        (["Training", "dev", "Testing"], ("Training", "dev", "Testing")),
+        (["train", "unlabeled"], ("train", None, None)),
     ],
 )
 def test_splits_by_their_usual_names(there: list[str], used: tuple):
-    assert _any_tfds._splits("tfds:set", Splits(*there)) == used
+    found = _any_tfds._splits("tfds:set", Splits(*there))
+    assert tuple(map(found.get, nobn.data.SPLITS)) == used
 
 
 def test_a_set_without_training_split():

@@ -480,7 +480,8 @@ def test_imagenet_random_part_is_mirrored_half_the_time() -> None:
         ),
         (
             {"split": "validation"},
-            "split='validation' is not known. Choose from train, test.",
+            "digits has no validation split. Hold out training images by "
+            "validation=0.1 (--validation 0.1), or name another split.",
         ),
         ({"batch_size": 0}, "batch_size=0 is below 1. Common values: 32 to 512."),
         (

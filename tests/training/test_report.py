@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from larq_nobn import training
+from _runs import as_folders
 from larq_nobn.training import RunSettings
 from training.fake_runs import leave_run
 
@@ -149,15 +150,15 @@ def test_where_the_images_lie_makes_no_difference(tmp_path: Path):
 
 
 def test_runs_of_an_older_version_and_of_this_one(tmp_path: Path):
-    runs = sorted(path for path in OLD.iterdir() if path.is_dir())
     same = RunSettings(normalization="none", width=16, epochs=5, seed=3)
     leave_run(tmp_path / "new", same, [0.1, 0.2, 0.3, 0.4, 0.56])
-    comparison = training.report([*runs, tmp_path / "new"])
+    with as_folders(OLD) as runs:
+        comparison = training.report([*runs, tmp_path / "new"])
+        text = str(training.report(runs))
     assert comparison.compared == ["normalization"]
     sizes = {g.settings["normalization"]: len(g.outcomes) for g in comparison.groups}
     assert sizes == {"batch_norm": 3, "nobn": 3, "none": 4}
     # As published in docs/results.md, from the same runs by another script.
-    text = str(training.report(runs))
     for published in (
         *("67.7 (66.2 to 68.9)", "60.4 (60.1 to 60.8)", "56.4 (55.0 to 57.6)"),
     ):

@@ -20,6 +20,7 @@ _HEADINGS = {
         "dataset",
         "image_size",
         "holdout",
+        "validation",
         "skip_unreadable",
         "limit",
         "init",

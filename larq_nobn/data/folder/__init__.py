@@ -5,7 +5,7 @@ from ._image import image_of
 from ._notes import cache_folder
 from ._open import USUAL_SIDE, Folder, open_folder, suitable
 from ._overview import Overview, look_over
-from ._splits import is_held_out
+from ._splits import is_for_validation, is_held_out
 
 __all__ = [
     "SUFFIXES",
@@ -15,6 +15,7 @@ __all__ = [
     "cache_folder",
     "decode",
     "image_of",
+    "is_for_validation",
     "is_held_out",
     "look_over",
     "open_folder",

@@ -23,7 +23,8 @@ class Entry:
     Arguments:
         path: Relative to the folder.
         label: The class, by the name of its folder.
-        split: `"train"` or `"test"` where folders say it; None where its content will.
+        split: `"train"`, `"validation"` or `"test"` where folders say it; None where
+            its content will.
         size: Bytes; -1 where that cannot be asked.
         changed: When it was last changed, in nanoseconds.
     """
@@ -134,12 +135,9 @@ def _parts(root: Path) -> tuple[dict[str | None, Path], tuple[str, ...]]:
         found[split] = each
     unused = [each for each in named if each not in splits and _has_pictures(each)]
     remarks = [f"{p.name} is not used: it has no folders of classes" for p in unused]
-    validation = found.pop("validation", None)
-    if validation is not None and "test" in found:
-        remarks.append(f"{validation.name} is not used beside {found['test'].name}")
-    elif validation is not None:
-        found["test"] = validation
-        remarks.append(f"{validation.name} is used as the test split")
+    if "test" not in found and "validation" in found:
+        found["test"] = found.pop("validation")
+        remarks.append(f"{found['test'].name} is used as the test split")
     if "test" not in found:
         found = {None: found["train"]}
     return found, tuple(remarks)

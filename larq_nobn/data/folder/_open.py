@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from .._registry import DatasetInfo
+from .._registry import SPLITS, DatasetInfo
 from .._source import Pictures, statistics
 from ._image import image_of
 from ._listing import Listing, read_listing
@@ -36,6 +36,7 @@ class Folder:
         root: The folder.
         fingerprint: Of its list of files.
         train: Readable pictures to train with.
+        validation: Readable pictures to choose settings with; may be none.
         test: Readable pictures to test with.
         class_names: Names of all folders with readable pictures, sorted.
     """
@@ -43,23 +44,25 @@ class Folder:
     root: Path
     fingerprint: str
     train: tuple[Picture, ...]
+    validation: tuple[Picture, ...]
     test: tuple[Picture, ...]
     class_names: tuple[str, ...]
 
     def part(self, split: str) -> tuple[Picture, ...]:
         """The pictures of a split."""
-        return self.train if split == "train" else self.test
+        parts = {"train": self.train, "validation": self.validation, "test": self.test}
+        return parts[split]
 
     @property
     def content(self) -> str:
         """A digest of what the pictures show, in their order, and what they are for."""
-        parts = ((split, self.part(split)) for split in ("train", "test"))
+        parts = ((split, self.part(split)) for split in SPLITS)
         lines = [f"{s} {p.digest} {p.entry.label!r}" for s, part in parts for p in part]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def shape(self, size: tuple[int, int] | None = None) -> tuple[int, int, int]:
         """Height, width and channels; without a size, those that suit the pictures."""
-        pictures = (*self.train, *self.test)
+        pictures = (*self.train, *self.validation, *self.test)
         channels = 1 if all(each.grey for each in pictures) else 3
         size = size or suitable((each.height, each.width) for each in pictures)
         return (*size, channels)
@@ -77,6 +80,7 @@ class Folder:
             test_examples=len(self.test),
             mean=mean,
             std=std,
+            validation_examples=len(self.validation),
         )
 
     def source(
@@ -100,7 +104,11 @@ def _statistics(folder: Folder, shape: tuple[int, int, int]) -> tuple[tuple, tup
 
 
 def open_folder(
-    root: Path, holdout: float, skip_unreadable: bool, seen: Seen | None = None
+    root: Path,
+    holdout: float,
+    skip_unreadable: bool,
+    validation: float = 0.0,
+    seen: Seen | None = None,
 ) -> Folder:
     """Opens a folder; what is known of it is not looked for again.
 
@@ -108,15 +116,24 @@ def open_folder(
         root: The folder.
         holdout: Share of the pictures that are for testing, where folders do not say.
         skip_unreadable: Whether to go on without files that cannot be read.
+        validation: Fraction of the training images that are for validation, where no
+            folder is.
         seen: Told how many files of how many are known.
 
     Raises:
         FileNotFoundError, NotADirectoryError: If there is no such folder.
         ValueError: If it does not hold pictures of two classes to train with and one to
-            test with, or files that cannot be read.
+            test with, or files that cannot be read; or has a validation split, of which
+            a fraction is asked for too.
     """
     listing = read_listing(root)
-    return _opened(_Once(listing, seen), listing.fingerprint, holdout, skip_unreadable)
+    if validation and any(each.split == "validation" for each in listing.entries):
+        raise ValueError(
+            f"{root} contains a validation split, so validation={validation} does not "
+            "apply. Leave it out (--validation)."
+        )
+    once = _Once(listing, seen)
+    return _opened(once, listing.fingerprint, holdout, skip_unreadable, validation)
 
 
 class _Once:
@@ -134,7 +151,11 @@ class _Once:
 
 @functools.lru_cache(maxsize=8)
 def _opened(
-    once: _Once, fingerprint: str, holdout: float, skip_unreadable: bool
+    once: _Once,
+    fingerprint: str,
+    holdout: float,
+    skip_unreadable: bool,
+    validation: float,
 ) -> Folder:
     listing = once.listing
     pictures = scan(listing, Notes(listing.root), once.seen)
@@ -147,11 +168,11 @@ def _opened(
             "%d of %d files in %s are left out, because they cannot be read: %s.",
             len(bad), len(pictures), listing.root, _named(bad),
         )  # fmt: skip
-    parts = divided(good, holdout)
+    parts = divided(good, holdout, validation)
     names = tuple(sorted({each.entry.label for each in good}))
     _check(listing, parts, names, holdout)
-    train, test = (tuple(parts[split]) for split in ("train", "test"))
-    return Folder(listing.root, fingerprint, train, test, names)
+    train, held, test = (tuple(parts[split]) for split in SPLITS)
+    return Folder(listing.root, fingerprint, train, held, test, names)
 
 
 def suitable(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
@@ -230,7 +251,7 @@ def _source(
     """The second call in a process returns the same images."""
     part = folder.part(split)
     places = [folder.root / each.entry.path for each in part]
-    exact = split == "test"
+    exact = split != "train"
     as_they_are = crop == 1 and all(
         (each.height, each.width) == shape[:2] and (shape[2] == 3 or each.grey)
         for each in part

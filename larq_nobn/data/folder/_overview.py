@@ -17,6 +17,9 @@ from ._scan import Picture, Seen, scan
 from ._sheet import draw_sheet
 from ._splits import divided
 
+# Counted also where they are empty.
+_BOTH = ("train", "test")
+
 
 @dataclass(frozen=True)
 class Overview:
@@ -126,7 +129,9 @@ def look_over(
     listing = read_listing(Path(os.path.abspath(Path(path).expanduser())))
     pictures = scan(listing, Notes(listing.root), progress)
     good = [each for each in pictures if each.problem is None]
-    parts = divided(good, holdout)
+    parts = {
+        s: part for s, part in divided(good, holdout).items() if part or s in _BOTH
+    }
     names = sorted({each.entry.label for each in pictures})
     counts = {s: Counter(p.entry.label for p in part) for s, part in parts.items()}
     side = {p.entry.path: split for split, part in parts.items() for p in part}

@@ -9,17 +9,29 @@ from ._scan import Picture
 _HEX_DIGITS = 16
 
 
-def divided(pictures: Sequence[Picture], holdout: float) -> dict[str, list[Picture]]:
+def divided(
+    pictures: Sequence[Picture], holdout: float, validation: float = 0.0
+) -> dict[str, list[Picture]]:
     """Puts pictures into splits: as their folder says, or by what they hold.
 
-    Equal files have equal digests, and so are never on both sides, and a file stays on
-    its side when others come or go.
+    Equal files have equal digests, and so are never in two splits, and a file stays in
+    its split when others come or go.
     """
-    parts: dict[str, list[Picture]] = {"train": [], "test": []}
+    parts: dict[str, list[Picture]] = {"train": [], "validation": [], "test": []}
     for each in pictures:
         by_content = "test" if is_held_out(each.digest, holdout) else "train"
-        parts[each.entry.split or by_content].append(each)
+        split = each.entry.split or by_content
+        if split == "train" and is_for_validation(each.digest, validation):
+            split = "validation"
+        parts[split].append(each)
     return parts
+
+
+def is_for_validation(digest: str, validation: float) -> bool:
+    """Whether a training image is for validation; unlike `is_held_out`, of which it is
+    independent.
+    """
+    return is_held_out(digest[_HEX_DIGITS:], validation)
 
 
 def is_held_out(digest: str, holdout: float) -> bool:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from .._registry import DatasetInfo
-from .._source import Arrays, of_shape, statistics
+from .._source import Arrays, of_shape, part_of, statistics, validation_numbers
 from ._name import GIVEN, class_names_of
 
 
@@ -16,24 +17,46 @@ class Given:
     """Arrays of images: bytes, or floats that are taken as they are.
 
     Arguments:
-        train: Images (N, height, width, channels) or (N, height, width), and labels.
-        test: The same.
+        **parts: `train`, `test`, and `validation` if there is one: images (N, height,
+            width, channels) or (N, height, width), and labels.
     """
 
-    def __init__(self, train: Any, test: Any) -> None:
-        self._parts = {"train": _arrays("train", train), "test": _arrays("test", test)}
-        shapes = [part.images.shape[1:] for part in self._parts.values()]
-        kinds = [part.images.dtype for part in self._parts.values()]
-        if shapes[0] != shapes[1] or kinds[0] != kinds[1]:
-            raise ValueError(
-                f"data holds training images of {shapes[0]} and {kinds[0].name}, and "
-                f"test images of {shapes[1]} and {kinds[1].name}. Give both the same."
-            )
+    def __init__(self, **parts: Any) -> None:
+        self._parts = {split: _arrays(split, part) for split, part in parts.items()}
+        train = self._parts["train"].images
+        for split, part in self._parts.items():
+            images = part.images
+            if images.shape[1:] != train.shape[1:] or images.dtype != train.dtype:
+                raise ValueError(
+                    f"data contains training images of {train.shape[1:]} and "
+                    f"{train.dtype.name}, and {split} images of {images.shape[1:]} and "
+                    f"{images.dtype.name}. Give both the same."
+                )
         classes = 1 + max(int(p.labels.numpy().max()) for p in self._parts.values())
         self.class_names = class_names_of(classes)
         # What is found out once, however often it is asked for.
         self._resized: dict[tuple[str, tuple[int, int, int], float], Arrays] = {}
         self._statistics: dict[tuple[int, int, int], tuple[tuple, tuple]] = {}
+        self._divided: dict[float, Given] = {}
+
+    def with_validation(self, share: float) -> Given:
+        """The same with a fraction of the training images for validation."""
+        if not share:
+            return self
+        if "validation" in self._parts:
+            raise ValueError(
+                f"data contains a validation split, so validation={share} does not "
+                "apply. Leave it out."
+            )
+        if share not in self._divided:
+            train = self._parts["train"]
+            numbers = validation_numbers(len(train.labels), share)
+            found = copy.copy(self)
+            kept, held = (part_of(train, each) for each in numbers)
+            found._parts = {**self._parts, "train": kept, "validation": held}
+            found._resized, found._statistics = {}, {}
+            self._divided[share] = found
+        return self._divided[share]
 
     @property
     def normalized(self) -> bool:
@@ -61,6 +84,11 @@ class Given:
             test_examples=len(self._parts["test"].labels),
             mean=mean,
             std=std,
+            validation_examples=(
+                len(self._parts["validation"].labels)
+                if "validation" in self._parts
+                else 0
+            ),
         )
 
     def source(

@@ -17,12 +17,13 @@ _current: ContextVar[Given | Streams | None] = ContextVar(GIVEN, default=None)
 
 
 @contextmanager
-def handed_over(data: tuple[Any, Any] | None) -> Iterator[None]:
+def handed_over(data: tuple[Any, ...] | None) -> Iterator[None]:
     """Makes `"given"` the name of what was handed over, within the block.
 
     Arguments:
-        data: Training and test images: twice (images, labels) as arrays, or twice a
-            `tf.data.Dataset`; None to change nothing.
+        data: Training and test images, or training, validation and test images: each
+            (images, labels) as arrays, or each a `tf.data.Dataset`; None to change
+            nothing.
 
     Raises:
         TypeError, ValueError: If it is something else.
@@ -30,17 +31,19 @@ def handed_over(data: tuple[Any, Any] | None) -> Iterator[None]:
     if data is None:
         yield
         return
-    if not isinstance(data, (tuple, list)) or len(data) != 2:
+    if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
         raise TypeError(
-            f"data of type {type(data).__name__} is no pair. Give (train, test): two "
-            "tf.data.Dataset, or twice (images, labels)."
+            f"data of type {type(data).__name__} is no pair. Give (train, test) or "
+            "(train, validation, test): each a tf.data.Dataset, or (images, labels)."
         )
     kinds = {isinstance(part, tf.data.Dataset) for part in data}
     if len(kinds) > 1:
         raise TypeError(
-            "data holds a tf.data.Dataset beside arrays. Give two of the same kind."
+            "data holds a tf.data.Dataset beside arrays. Give all of the same kind."
         )
-    token = _current.set(Streams(*data) if kinds == {True} else Given(*data))
+    names = ("train", "validation", "test")[:: 2 if len(data) == 2 else 1]
+    parts = dict(zip(names, data, strict=True))
+    token = _current.set(Streams(**parts) if kinds == {True} else Given(**parts))
     try:
         yield
     finally:

@@ -13,21 +13,19 @@ class Streams:
     """Data sets of `tf.data`: each pass is an epoch, just as it comes.
 
     Arguments:
-        train: Batches (images, labels), or single examples.
-        test: The same.
+        **parts: `train`, `test`, and `validation` if there is one: batches (images,
+            labels), or single examples.
     """
 
-    def __init__(self, train: tf.data.Dataset, test: tf.data.Dataset) -> None:
-        self._parts = {
-            "train": _checked("train", train),
-            "test": _checked("test", test),
-        }
+    def __init__(self, **parts: tf.data.Dataset) -> None:
+        self._parts = {split: _checked(split, part) for split, part in parts.items()}
         shape, labels = self._image_shape("train"), set()
-        if self._image_shape("test") != shape:
-            raise ValueError(
-                f"data holds training images of {shape} and test images of "
-                f"{self._image_shape('test')}. Give both the same."
-            )
+        for split in self._parts:
+            if self._image_shape(split) != shape:
+                raise ValueError(
+                    f"data contains training images of {shape} and {split} images of "
+                    f"{self._image_shape(split)}. Give both the same."
+                )
         counts = {}
         for split, part in self._parts.items():
             found = [np.ravel(y) for y in part.map(lambda x, y: y).as_numpy_iterator()]
@@ -55,7 +53,17 @@ class Streams:
             test_examples=self._counts["test"],
             mean=(),
             std=(),
+            validation_examples=self._counts.get("validation", 0),
         )
+
+    def with_validation(self, share: float) -> Streams:
+        """The same; of a stream nothing can be held out."""
+        if share:
+            raise ValueError(
+                f"validation={share} does not apply to a tf.data.Dataset. Give three: "
+                "data=(train, validation, test)."
+            )
+        return self
 
     def batches(self, split: str, batch_size: int) -> tf.data.Dataset:
         """Batches of float32 images; those of training are all full."""

@@ -6,13 +6,17 @@ import itertools
 import logging
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..._checks import check_integer, check_path
-from ..settings import RunSettings
+from ...data import GIVEN, describe
+from ..folder import kept_settings
+from ..settings import RunSettings, words
 from ._cells import Watch, is_over, outcomes_of
-from ._groups import differing
+from ._groups import differing, differing_settings
+from ._outcomes import plain_settings
 from ._report import Comparison
 
 _log = logging.getLogger("larq_nobn")
@@ -116,6 +120,9 @@ def compare(
         trust: Whether code from the files of `init` and of a teacher may run, as in
             `open_model`. For files of your own.
 
+    Where other settings compete, such as learning rates, and there is no validation
+    split, a tenth of the training images is held out to choose by.
+
     Returns:
         The comparison, by normalization, recipe and batch size.
 
@@ -143,6 +150,7 @@ def compare(
         )
     if jobs is not None:
         check_integer("jobs", jobs, 1, "Leave it out to train in this process.")
+    cells = _choosing_on_validation(cells, folder)
     for name, settings in cells.items():
         is_over(settings, folder / name)
     outcomes = outcomes_of(cells, folder, watch, jobs, trust)
@@ -160,3 +168,32 @@ def compare(
     except ImportError as error:
         _log.warning("%s", error)
     return comparison
+
+
+def _choosing_on_validation(
+    cells: Mapping[str, RunSettings], folder: Path
+) -> Mapping[str, RunSettings]:
+    """The cells with images held out, if the table would choose among them without.
+
+    Runs that are there already stay what they are.
+    """
+    said = [plain_settings(settings) for settings in cells.values()]
+    chosen = [n for n in differing_settings(said) if n not in (*_ROWS, "dataset")]
+    if not chosen or any(_has_validation(settings) for settings in cells.values()):
+        return cells
+    for name in cells:
+        kept = kept_settings(folder / name)
+        if kept is not None and not kept.get("validation"):
+            return cells
+    _log.warning(
+        "No validation split to choose %s by: a tenth of the training images is held "
+        "out (--validation 0.1), and the test images are read once, at the end.",
+        " and ".join(map(words, chosen)),
+    )
+    return {n: replace(settings, validation=0.1) for n, settings in cells.items()}
+
+
+def _has_validation(settings: RunSettings) -> bool:
+    if settings.dataset == GIVEN:  # stays as it was given
+        return True
+    return bool(describe(**settings.images).validation_examples)

@@ -99,7 +99,11 @@ def differing(outcomes: Sequence[Outcome]) -> list[str]:
 
     What merely follows from the recipe is left out where recipes differ.
     """
-    settings = [each.settings for each in outcomes]
+    return differing_settings([each.settings for each in outcomes])
+
+
+def differing_settings(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """The same of settings alone."""
     names = dict.fromkeys([*_FIRST, *(name for each in settings for name in each)])
     found = [
         name

@@ -10,10 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ..folder import load_record
+from ..folder import load_record, test_metrics
 from ..settings import RunSettings
 
-ACCURACY = "val_accuracy"
+# Of each epoch, by which settings are chosen; and of the end, which is reported.
+ACCURACY, TEST_ACCURACY = "val_accuracy", "test_accuracy"
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,14 @@ class Outcome:
     Arguments:
         folder: Its run folder.
         settings: Its settings as plain JSON types.
-        metrics: Loss and accuracy behind the last epoch, on training (`loss`,
-            `accuracy`) and on test images (`val_loss`, `val_accuracy`).
+        metrics: Loss and accuracy after the last epoch, on training images (`loss`,
+            `accuracy`), on those of the history (`val_loss`, `val_accuracy`) and on
+            test images (`test_loss`, `test_accuracy`).
         history: One row per epoch, as in `history.csv`.
         versions: What it was trained with.
         failure: Why there is no result, in a sentence; None if there is one.
+        history_split: The split that `val_*` are of: `"validation"`, or `"test"` where
+            the run had no validation split.
     """
 
     folder: str
@@ -36,6 +40,7 @@ class Outcome:
     history: list[dict[str, float]] = field(default_factory=list)
     versions: dict[str, str] = field(default_factory=dict)
     failure: str | None = None
+    history_split: str = "test"
 
     @classmethod
     def read(cls, folder: str | os.PathLike) -> Outcome:
@@ -53,7 +58,10 @@ class Outcome:
                 {name: float(value) for name, value in record["metrics"].items()},
                 history,
                 dict(record["versions"]),
+                history_split=str(record.get("history_split", "test")),
             )
+            tested = {f"test_{n}": v for n, v in test_metrics(record).items()}
+            found.metrics.update(tested)
             found._check()
             return found
         except (AttributeError, KeyError, TypeError, ValueError) as error:

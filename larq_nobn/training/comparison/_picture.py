@@ -41,6 +41,8 @@ def draw_groups(
 ) -> None:
     """Fills a figure: a panel per batch size, a line and a band per group."""
     panels = _split(groups) if _PANEL in compared else {"": list(groups)}
+    splits = {each.history_split for group in groups for each in group.finished}
+    split = "validation" if splits == {"validation"} else "test"
     lines = [name for name in compared if name != _PANEL]
     labels = {id(group): _label(group, lines) for group in groups}
     styles = _styles(list(labels.values()))
@@ -55,7 +57,7 @@ def draw_groups(
     for axes, (heading, members) in zip(places.flat, panels.items(), strict=False):
         axes.set_title(heading)
         axes.set_xlabel("epoch")
-        axes.set_ylabel("test accuracy, %")
+        axes.set_ylabel(f"{split} accuracy, %")
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
         for group in members:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from ..settings import shown, words
 from ._groups import Group
-from ._outcomes import ACCURACY
+from ._outcomes import TEST_ACCURACY
 
 _RESULTS = ("test accuracy (%)", "best epoch", "seconds per epoch")
 
@@ -36,7 +36,9 @@ def comparison_table(
         said = [shown(group.settings[name]) for name in names]
         table.add_row(*said, *counts, *_results(group))
     if len(names) > len(compared):
-        table.caption = "Best: of the highest mean, chosen on the test images."
+        split = {each.history_split for g in groups for each in g.finished}
+        where = "validation split" if split == {"validation"} else "test images"
+        table.caption = f"Best: of the highest mean, chosen on the {where}."
         table.caption_justify = "left"
     return table
 
@@ -46,7 +48,11 @@ def _narrow(heading: str) -> str:
 
 
 def _results(group: Group) -> list[str]:
-    last, best, seconds = group.spread(ACCURACY), group.best_epoch(), group.seconds()
+    last, best, seconds = (
+        group.spread(TEST_ACCURACY),
+        group.best_epoch(),
+        group.seconds(),
+    )
     if last is None or best is None or seconds is None:
         return ["-"] * len(_RESULTS)
     mean, low, high = (f"{100 * last[name]:.1f}" for name in ("mean", "min", "max"))

@@ -7,6 +7,7 @@ from ._claim import (
     claimed,
     epochs_kept,
     is_finished,
+    kept_settings,
     position_kept,
     refuse_what_is_there,
     run_that_owns,
@@ -21,6 +22,7 @@ from ._opening import (
     load_record,
     load_run,
     open_model,
+    test_metrics,
 )
 from ._record import finished, plain
 
@@ -39,6 +41,7 @@ __all__ = [
     "finished",
     "is_finished",
     "is_saved_model",
+    "kept_settings",
     "load_record",
     "load_run",
     "open_model",
@@ -48,5 +51,6 @@ __all__ = [
     "refuse_what_is_there",
     "run_that_owns",
     "save_model",
+    "test_metrics",
     "write_json",
 ]

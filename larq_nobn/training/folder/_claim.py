@@ -102,6 +102,14 @@ def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
     return True
 
 
+def kept_settings(output: str | os.PathLike) -> dict[str, Any] | None:
+    """The settings of the run in a folder, finished or not; None without one."""
+    record, unfinished = Path(output) / _RECORD, Path(output) / _SETTINGS
+    if record.is_file():
+        return dict(_read(record).get("settings", {}))
+    return _read(unfinished) if unfinished.is_file() else None
+
+
 def epochs_kept(output: str | os.PathLike) -> int | None:
     """Tells how far an unfinished run has come.
 

@@ -13,7 +13,7 @@ _log = logging.getLogger("larq_nobn")
 
 
 def draw_curves(
-    target: Path, title: str, history: Sequence[Mapping[str, float]]
+    target: Path, title: str, history: Sequence[Mapping[str, float]], split: str
 ) -> None:
     """Draws loss and accuracy over the epochs, or says why there is no picture."""
     try:
@@ -24,7 +24,7 @@ def draw_curves(
     epochs = [row["epoch"] for row in history]
     figure.suptitle(title)
     for axes, name in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
-        lines = (("training", name, "--"), ("test", f"val_{name}", "-"))
+        lines = (("training", name, "--"), (split, f"val_{name}", "-"))
         for colour, (label, key, dashes) in zip(COLOURS[1::-1], lines, strict=True):
             values = [row[key] for row in history]
             axes.plot(epochs, values, dashes, color=colour, marker=".", label=label)

@@ -55,7 +55,20 @@ def dataset_of(record: Mapping[str, Any]) -> data.DatasetInfo:
         mean=tuple(found["mean"]),
         std=tuple(found["std"]),
         crop=found.get("crop", known.crop if known else 1.0),
+        validation_examples=examples.get("validation", 0),
     )
+
+
+def test_metrics(record: Mapping[str, Any]) -> dict[str, float]:
+    """Loss and accuracy on the test images, by `run.json`.
+
+    Runs of before there were validation splits have a history of the test images.
+    """
+    found = record["metrics"]
+    return {
+        name: found.get(f"test_{name}", found[f"val_{name}"])
+        for name in ("loss", "accuracy")
+    }
 
 
 def load_run(folder: str | os.PathLike, trust: bool = False) -> Run:

@@ -31,6 +31,8 @@ def finished(
     network: keras.Model,
     history: Sequence[dict[str, float]],
     beginning: Mapping[str, Any],
+    history_of: str,
+    tested: Mapping[str, float],
 ) -> dict[str, Any]:
     """Writes the last files of a run, and returns what `run.json` holds.
 
@@ -40,24 +42,33 @@ def finished(
         network: What was trained.
         history: A row per epoch.
         beginning: What is said of the weights that it began with.
+        history_of: The split that `val_*` in the history are of.
+        tested: Loss and accuracy on the test images.
     """
-    record = {**_record(settings, network, history), **beginning}
+    record = {**_record(settings, network, history, tested), **beginning}
+    record["history_split"] = history_of
     save_model(network, folder / "model.keras")
     said = (settings.model, settings.normalization, settings.dataset)
     title = ", ".join(each for each in said if each is not None)
-    draw_curves(folder / "curves.png", title, history)
+    draw_curves(folder / "curves.png", title, history, history_of)
     write_json(folder / "run.json", record)  # last: its presence means finished
     return record
 
 
 def _record(
-    settings: RunSettings, model: keras.Model, history: Sequence[dict[str, float]]
+    settings: RunSettings,
+    model: keras.Model,
+    history: Sequence[dict[str, float]],
+    tested: Mapping[str, float],
 ) -> dict[str, Any]:
     info = data.describe(**settings.images)
     names = ("loss", "accuracy", "val_loss", "val_accuracy")
     return {
         "settings": asdict(settings),
-        "metrics": {name: history[-1][name] for name in names},
+        "metrics": {
+            **{name: history[-1][name] for name in names},
+            **{f"test_{name}": float(tested[name]) for name in ("loss", "accuracy")},
+        },
         "seconds_per_epoch": [row["seconds"] for row in history],
         "parameters": int(model.count_params()),
         "preprocessing": {
@@ -67,7 +78,15 @@ def _record(
             "crop": info.crop,
             "class_names": list(info.class_names),
         },
-        "examples": {"train": info.train_examples, "test": info.test_examples},
+        "examples": {
+            "train": info.train_examples,
+            **(
+                {"validation": info.validation_examples}
+                if info.validation_examples
+                else {}
+            ),
+            "test": info.test_examples,
+        },
         "versions": _versions(),
     }
 

@@ -1,6 +1,7 @@
 """A training run itself, from its settings to its folder."""
 
 from ._diagnosis import NonFiniteLoss
+from ._images import watched_split
 from ._stopping import Terminated, stoppable
 from ._strategy import STRATEGIES
 from ._train import train
@@ -11,4 +12,5 @@ __all__ = [
     "Terminated",
     "stoppable",
     "train",
+    "watched_split",
 ]

@@ -23,7 +23,7 @@ from ..folder import (
 from ..settings import RunSettings
 from ..start import Beginning
 from ._diagnosis import Watch, explained
-from ._images import images_of
+from ._images import images_of, watched_split
 from ._optimizer import schedule_for
 from ._start import started
 from ._step import Probabilities, Trainee
@@ -78,7 +78,8 @@ def fit(
     keras.utils.set_random_seed(settings.seed)
     cache = around.cache
     of_split = partial(images_of, settings, cache=cache)
-    images, test_images = of_split("train"), of_split("test")
+    watched_on = watched_split(settings)
+    images, held_out = of_split("train"), of_split(watched_on)
     steps = len(images)
     schedule = schedule_for(settings, steps)
     network, trainee = started(
@@ -109,9 +110,9 @@ def fit(
     if around.progress is not None:
         callbacks.append(around.progress)
     replicas = around.strategy
-    of_train, of_test = (
+    of_train, of_held_out = (
         partial(of_split, "train", begun),
-        partial(of_split, "test", START),
+        partial(of_split, watched_on, START),
     )
     with explained(settings, network, watch, output):
         trainee.fit(
@@ -119,12 +120,24 @@ def fit(
             steps_per_epoch=steps,
             epochs=settings.epochs,
             initial_epoch=begun.epochs,
-            validation_data=shared(test_images, of_test, replicas),
-            validation_steps=len(test_images),
+            validation_data=shared(held_out, of_held_out, replicas),
+            validation_steps=len(held_out),
             callbacks=[*callbacks, checkpoints],
             verbose=0,
         )
-    record = finished(folder, settings, network, journal.rows, beginning.record)
+    last = journal.rows[-1]
+    tested = {"loss": last["val_loss"], "accuracy": last["val_accuracy"]}
+    if watched_on == "validation":  # the test images are read once, now
+        images = of_split("test")
+        tested = trainee.evaluate(
+            shared(images, partial(of_split, "test", START), replicas),
+            steps=len(images),
+            verbose=0,
+            return_dict=True,
+        )
+    record = finished(
+        folder, settings, network, journal.rows, beginning.record, watched_on, tested
+    )
     return Run(output, network, journal.rows, record)
 
 

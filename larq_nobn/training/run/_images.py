@@ -24,7 +24,7 @@ def images_of(
 
     Arguments:
         settings: Those of the run.
-        split: `"train"` or `"test"`.
+        split: `"train"`, `"validation"` or `"test"`.
         begin: Where training goes on. From the begin of an epoch on, a pass is one.
         share: Of several replicas, those that are served.
         cache: Where decoded pictures are kept.
@@ -44,6 +44,12 @@ def images_of(
         **settings.images,
     )
     return found.repeat() if begin.steps else found
+
+
+def watched_split(settings: RunSettings) -> str:
+    """The split of the history: validation, or test where there is no validation."""
+    found = data.describe(**settings.images)
+    return "validation" if found.validation_examples else "test"
 
 
 def few_images(settings: RunSettings, cache: str) -> tf.data.Dataset:

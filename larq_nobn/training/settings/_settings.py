@@ -54,6 +54,9 @@ class RunSettings(Recipe):
         image_size: Height and width of the images, or one number for both; None for
             what suits the data set.
         holdout: Share of a folder's pictures that are for testing if no folder says so.
+        validation: Fraction of the training images that make up the validation split;
+            0 where the data set has one, or for none. History, stopping and comparisons
+            use the validation split if there is one, and the test images otherwise.
         augment: Variation of training images, one of `larq_nobn.data.AUGMENTATIONS`;
             None for the usual one of the data set.
         skip_unreadable: Whether to go on without files that cannot be read.
@@ -92,6 +95,7 @@ class RunSettings(Recipe):
     data_dir: str | None = None
     image_size: int | tuple[int, int] | None = None
     holdout: float = 0.1
+    validation: float = 0.0
     augment: str | None = None
     skip_unreadable: bool = False
     balance_classes: bool = False
@@ -130,6 +134,7 @@ class RunSettings(Recipe):
         if self.data_dir is not None:
             check_path("data_dir", self.data_dir)
         check_number("holdout", self.holdout, "(0, 1)", "0.1 is usual.")
+        check_number("validation", self.validation, "[0, 1)", "0.1 is usual.")
         if self.augment is not None:
             check_choice("augment", self.augment, data.AUGMENTATIONS)
         for name in ("skip_unreadable", "balance_classes"):
@@ -171,6 +176,7 @@ class RunSettings(Recipe):
             "holdout": self.holdout,
             "skip_unreadable": self.skip_unreadable,
             "data_dir": self.data_dir,
+            "validation": self.validation,
         }
 
     @classmethod

@@ -19,7 +19,11 @@ from .conftest import Write, content_of, png
 def parts(root: Path, holdout: float = 0.1, skip: bool = False) -> dict[str, list[str]]:
     """Paths by split."""
     found = open_folder(root, holdout, skip)
-    return {s: [p.entry.path for p in found.part(s)] for s in ("train", "test")}
+    return {
+        s: [p.entry.path for p in found.part(s)]
+        for s in nobn.data.SPLITS
+        if found.part(s)
+    }
 
 
 def two_classes(write: Write, count: int = 30) -> None:
@@ -87,9 +91,10 @@ def test_which_folders_are_used_is_said(
         write(f"{place}.png", seed=7)
     found = parts(root)
     assert found["test"] == ["Testing/cat/c.png", "Testing/dog/d.png"]
+    assert found["validation"] == ["valid/cat/c.png", "valid/dog/d.png"]
     assert len(found["train"]) == 2
-    assert caplog.messages == [f"Of {root}, valid is not used beside Testing."]
-    assert nobn.data.look_over(root).remarks == ("valid is not used beside Testing",)
+    assert caplog.messages == []
+    assert nobn.data.look_over(root).remarks == ()
 
 
 @pytest.mark.parametrize("name", ["test", "Valid"])

@@ -1,0 +1,92 @@
+"""Three splits: what is held out of the training images, and by which rule."""
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn.data import handed_over
+
+IMAGES = np.random.default_rng(1).integers(0, 256, (40, 4, 4, 1), np.uint8)
+LABELS = np.arange(40) % 2
+
+
+def loaded(name, split, **options):
+    found = nobn.data.load(
+        name, split, 16, augment=False, shuffle=False, **options
+    ).unbatch()
+    return [(x.tobytes(), int(y)) for x, y in found.as_numpy_iterator()]
+
+
+def all_of(name, split, **options):
+    """Training images with the last, incomplete batch."""
+    count = getattr(nobn.data.describe(name, **options), f"{split}_examples")
+    found = nobn.data.load(
+        name, split, count, augment=False, shuffle=False, **options
+    ).unbatch()
+    return [(x.tobytes(), int(y)) for x, y in found.as_numpy_iterator()]
+
+
+def test_held_out_images_are_a_part_of_the_training_images():
+    whole = all_of("digits", "train")
+    kept = all_of("digits", "train", validation=0.25)
+    held = loaded("digits", "validation", validation=0.25)
+    assert sorted(kept + held) == sorted(whole)
+    assert len(held) == round(0.25 * len(whole))
+    info = nobn.data.describe("digits", validation=0.25)
+    assert (info.train_examples, info.validation_examples) == (len(kept), len(held))
+    assert loaded("digits", "test", validation=0.25) == loaded("digits", "test")
+    assert sum(nobn.data.class_counts("digits", validation=0.25)) == len(kept)
+
+
+def test_the_permutation_is_fixed_and_not_by_class():
+    first = loaded("digits", "validation", validation=0.1)
+    assert first == loaded("digits", "validation", validation=0.1, seed=7)
+    order = np.random.default_rng(0).permutation(1442)
+    whole = all_of("digits", "train")
+    assert first == [whole[k] for k in sorted(order[:144])]
+    assert len({label for _, label in first}) == 10
+
+
+def test_other_sizes_are_prepared_as_test_images_are():
+    """Exact means, where training rounds to bytes."""
+    options = {"image_size": 5, "validation": 0.2}
+    held = nobn.data.load("digits", "validation", 288, **options)
+    images = next(iter(held))[0].numpy()
+    info = nobn.data.describe("digits", **options)
+    bytes_ = images * 255 * info.std[0] + 255 * info.mean[0]
+    assert np.abs(bytes_ - np.rint(bytes_)).max() > 0.1
+
+
+def test_arrays_are_divided_or_bring_their_own():
+    pair, own = (IMAGES, LABELS), (IMAGES[:8], LABELS[:8])
+    with handed_over((pair, own)):
+        info = nobn.data.describe("given", validation=0.25)
+        assert (info.train_examples, info.validation_examples) == (30, 10)
+        kept = all_of("given", "train", validation=0.25)
+        held = loaded("given", "validation", validation=0.25)
+        assert len({*kept} & {*held}) == 0 and len(kept + held) == 40
+        assert nobn.data.describe("given").validation_examples == 0
+    with handed_over((pair, own, own)):
+        assert nobn.data.describe("given").validation_examples == 8
+        assert loaded("given", "validation") == loaded("given", "test")
+        with pytest.raises(ValueError, match="contains a validation split, so validat"):
+            nobn.data.describe("given", validation=0.25)
+
+
+def test_streams_bring_their_own_or_have_none():
+    part = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(8)
+    with handed_over((part, part.take(2), part.take(1))):
+        info = nobn.data.describe("given")
+        assert (info.validation_examples, info.test_examples) == (16, 8)
+        assert len(loaded("given", "validation")) == 16
+    with handed_over((part, part.take(1))):
+        with pytest.raises(ValueError, match="does not apply to a tf.data.Dataset"):
+            nobn.data.describe("given", validation=0.1)
+        with pytest.raises(ValueError, match="given has no validation split"):
+            nobn.data.load("given", "validation", 4)
+
+
+@pytest.mark.parametrize("share", [1, -0.1, float("nan"), "half"])
+def test_a_fraction_is_checked(share):
+    with pytest.raises((ValueError, TypeError), match=r"validation=.*\[0, 1\)"):
+        nobn.data.load("digits", "train", 8, validation=share)

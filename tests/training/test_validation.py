@@ -1,0 +1,152 @@
+"""Where there is a validation split, test images have no part in any choice."""
+
+import json
+import logging
+from dataclasses import replace
+
+import larq_nobn as nobn
+import pytest
+from larq_nobn import training
+from larq_nobn.training.run._step import Trainee
+from training.fake_runs import leave_run
+
+
+@pytest.fixture
+def read(monkeypatch):
+    """Which splits are loaded, in order."""
+    found, load = [], nobn.data.load
+
+    def note(*arguments, split, **options):
+        found.append(split)
+        return load(*arguments, split=split, **options)
+
+    monkeypatch.setattr("larq_nobn.training.run._images.data.load", note)
+    return found
+
+
+def accuracy_of(run, settings, split):
+    images = nobn.data.load(
+        split=split, batch_size=50, limit=settings.limit, **settings.images
+    )
+    return training.evaluate(run.model, images)["accuracy"]
+
+
+def test_history_is_of_validation_and_test_is_read_once_at_the_end(
+    tiny_settings, tmp_path, little_network, read
+):
+    settings = replace(tiny_settings, validation=0.3, epochs=2)
+    run = training.train(settings, tmp_path / "run")
+    assert read.count("test") == 1 and read[-1] == "test"
+    metrics = run.record["metrics"]
+    held = accuracy_of(run, settings, "validation")
+    assert metrics["val_accuracy"] == pytest.approx(held)
+    tested = accuracy_of(run, settings, "test")
+    assert metrics["test_accuracy"] == pytest.approx(tested)
+    assert run.record["history_split"] == "validation"
+    assert run.record["examples"]["validation"] > 0
+    again = training.load_run(tmp_path / "run")
+    assert again.dataset.validation_examples == run.record["examples"]["validation"]
+
+
+def test_without_one_the_history_is_of_test_images(tiny_run):
+    metrics = tiny_run.record["metrics"]
+    assert tiny_run.record["history_split"] == "test"
+    assert metrics["test_accuracy"] == metrics["val_accuracy"]
+    assert metrics["test_loss"] == metrics["val_loss"]
+
+
+def test_a_run_that_was_killed_before_its_test_is_tested(
+    tiny_settings, tmp_path, little_network, monkeypatch
+):
+    settings = replace(tiny_settings, validation=0.3)
+
+    def killed(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Trainee, "evaluate", killed)
+        with pytest.raises(KeyboardInterrupt):
+            training.train(settings, tmp_path / "run")
+    run = training.train(settings, tmp_path / "run", resume=True)
+    tested = accuracy_of(run, settings, "test")
+    assert run.record["metrics"]["test_accuracy"] == pytest.approx(tested)
+    assert len(run.history) == settings.epochs
+
+
+def leave(folder, settings, validation, test):
+    leave_run(folder, settings, [validation], test_accuracy=test, test_loss=1.0)
+    record = json.loads((folder / "run.json").read_text())
+    record["history_split"] = "validation" if settings.validation else "test"
+    (folder / "run.json").write_text(json.dumps(record))
+
+
+@pytest.fixture
+def leaves(monkeypatch):
+    """A training leaves a run whose accuracies follow from its learning rate."""
+
+    def train(settings, folder, *_, **__):
+        rate = settings.learning_rate
+        leave(folder, settings, 0.9 - rate, 0.5 + rate)
+
+    monkeypatch.setattr("larq_nobn.training.comparison._cells.train", train)
+
+
+def test_a_learning_rate_is_chosen_on_images_that_are_held_out(
+    tmp_path, leaves, caplog
+):
+    cells = training.grid(
+        ["nobn"], learning_rates=[0.001, 0.1], dataset="digits", width=8
+    )
+    comparison = training.compare(cells, tmp_path)
+    (best,) = (g for g in comparison.groups if g.best)
+    assert best.settings["learning_rate"] == 0.001
+    assert {each.settings["validation"] for each in comparison.outcomes} == {0.1}
+    assert "a tenth of the training images is held out" in caplog.text
+    assert "No validation split to choose learning rate by" in caplog.text
+    table = str(comparison)
+    assert " 50.1 " in table and "chosen on the validation split" in table
+    again = training.compare(cells, tmp_path)
+    assert again.to_dict() == comparison.to_dict()
+
+
+def test_what_is_there_without_one_stays(tmp_path, leaves, caplog):
+    cells = training.grid(
+        ["nobn"], learning_rates=[0.001, 0.1], dataset="digits", width=8
+    )
+    first = next(iter(cells))
+    leave(tmp_path / first, cells[first], 0.7, 0.7)
+    comparison = training.compare(cells, tmp_path)
+    assert {each.settings["validation"] for each in comparison.outcomes} == {0}
+    assert "held out" not in caplog.text
+    assert "chosen on the test images" in str(comparison)
+
+
+@pytest.mark.parametrize(
+    "lists", [{"normalizations": ["nobn", "none"]}, {"batch_sizes": [8, 16]}]
+)
+def test_rows_of_the_table_do_not_compete(tmp_path, leaves, lists, caplog):
+    cells = training.grid(**{"normalizations": ["nobn"], **lists}, dataset="digits")
+    comparison = training.compare(cells, tmp_path)
+    assert {each.settings["validation"] for each in comparison.outcomes} == {0}
+    assert "held out" not in caplog.text
+
+
+def test_a_validation_split_that_is_there_is_taken(tmp_path, leaves, caplog):
+    cells = training.grid(
+        ["nobn"], learning_rates=[0.001, 0.1], dataset="digits", validation=0.25
+    )
+    comparison = training.compare(cells, tmp_path)
+    assert {each.settings["validation"] for each in comparison.outcomes} == {0.25}
+    assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
+
+
+def test_runs_of_before_open_and_say_test(tmp_path):
+    settings = training.RunSettings(dataset="digits")
+    leave_run(tmp_path / "old", settings, [0.5])
+    record = json.loads((tmp_path / "old" / "run.json").read_text())
+    del record["settings"]["validation"]
+    (tmp_path / "old" / "run.json").write_text(json.dumps(record))
+    comparison = training.report([tmp_path / "old"])
+    (outcome,) = comparison.outcomes
+    assert outcome.history_split == "test"
+    assert outcome.metrics["test_accuracy"] == 0.5
