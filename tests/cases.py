@@ -7,6 +7,7 @@
 from contract_case import Case
 from rows import (
     affine,
+    dynamic_tanh,
     estimators,
     evonorm,
     fake_quantization,
@@ -25,6 +26,7 @@ CASES: tuple[Case, ...] = (
     *filter_response.ROWS,
     *kernels.ROWS,
     *estimators.ROWS,
+    *dynamic_tanh.ROWS,
     *evonorm.ROWS,
     *kalman.ROWS,
     *normalization.ROWS,

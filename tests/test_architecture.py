@@ -55,8 +55,16 @@ PARTS: dict[str, tuple[set[str], ...]] = {
     ),
     "deploy/prepare": (
         {"_inference", "_kinds"},
-        {"_head", "_padding", "_proxy", "_quantizers", "_softplus", "_trimming"},
-        {"factors"},
+        {
+            "_head",
+            "_padding",
+            "_proxy",
+            "_quantizers",
+            "_softplus",
+            "_tanh",
+            "_trimming",
+        },
+        {"_tanh", "factors"},
         {"affine", "rewrites", "shifts"},
         {"_prepare"},
     ),

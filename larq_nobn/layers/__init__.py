@@ -2,6 +2,7 @@
 
 from ._activation_standardization import ActivationStandardization
 from ._channel_affine import ChannelAffine
+from ._dynamic_tanh import DynamicTanh
 from ._evonorm import EvoNormS0
 from ._fake_quantization import FakeQuantization
 from ._frn import FilterResponseNormalization
@@ -22,6 +23,7 @@ __all__ = [
     "BatchKalmanNormalization",
     "BatchNormalizationPreconditioning",
     "ChannelAffine",
+    "DynamicTanh",
     "EvoNormS0",
     "FakeQuantization",
     "FilterResponseNormalization",

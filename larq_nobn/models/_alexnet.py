@@ -43,8 +43,9 @@ def BinaryAlexNet(
             below it is 3x3 with stride 1, and pools keep them.
         normalization: `"nobn"` (scaled weight standardization with gains and biases),
             `"none"`, or a layer behind every convolution and its pool: `"batch_norm"`
-            as in the original, `"kalman"`, `"filter_response"` or `"group"`.
-            `"independent_component"` puts one before every convolution but the first.
+            as in the original, `"kalman"`, `"filter_response"`, `"group"` or
+            `"dynamic_tanh"`. `"independent_component"` puts one before every
+            convolution but the first.
         width: Channels of the first convolution; the others have 3, 6, 6 and 4 times as
             many, the fully connected layers 64 times.
         classes, binary_weights, estimator, variance_preserving, balanced, head, name:

@@ -29,7 +29,7 @@ RELU_REPLACED: dict[str, Callable[[tf.Tensor, str], tf.Tensor]] = {
     "proxy": lambda x, name: ProxyNormalization("relu", num_samples=None, name=name)(x),
 }
 # Of a map that is nowhere negative these leave none of the signs a -1.
-_UNCENTERED = frozenset({"none", "nobn", "filter_response"})
+_UNCENTERED = frozenset({"none", "nobn", "filter_response", "dynamic_tanh"})
 
 
 def parts_for(

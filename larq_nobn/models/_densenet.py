@@ -62,10 +62,11 @@ def BinaryDenseNet28(
         normalization: `"nobn"` (scaled weight standardization with gains, and shifts),
             `"none"` (the original without normalization), `"batch_norm"` as published,
             or in its place `"filter_response"`, `"group"` (16 channels a group),
-            `"proxy"` (layer norm, with the ReLU where there is one), `"evonorm"` (group
-            norm, EvoNorm where there is a ReLU) or `"independent_component"` (before
-            every convolution but the first). In training `"batch_norm"` and
-            `"independent_component"` look at the batch, the others at each example.
+            `"dynamic_tanh"`, `"proxy"` (layer norm, with the ReLU where there is one),
+            `"evonorm"` (group norm, EvoNorm where there is a ReLU) or
+            `"independent_component"` (before every convolution but the first). In
+            training `"batch_norm"` and `"independent_component"` look at the batch, the
+            others at each example.
         width: Channels of the stem, and those that each layer adds. Transitions have
             the published multiples of half the width.
         blocks: Number of layers in each of up to four stages.
@@ -99,7 +100,7 @@ def BinaryDenseNet28(
         by default another gradient estimator; the paper has plain signs and clips both
         at 1.3. Binary convolutions are padded with +1 instead of 0. Since the stem for
         ImageNet leaves nothing negative, whose sign would be constant, `"nobn"`,
-        `"none"` and `"filter_response"` subtract 0.68 behind it.
+        `"none"`, `"filter_response"` and `"dynamic_tanh"` subtract 0.68 behind it.
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
     parts = parts_for(_DESIGN_28.network, normalization, *kernels)

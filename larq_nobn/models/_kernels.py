@@ -12,8 +12,9 @@ from ..quantizers import ScaledStandardization, ScaledStdSign
 from ._offset import OFFSET
 
 # Where nothing behind the convolution brings its output to scale, and for EvoNorm,
-# whose activation needs values near 1 and not near 0.001 to be more than linear.
-GLOROT = frozenset({"none", "independent_component", "evonorm"})
+# whose activation needs values near 1 and not near 0.001 to be more than linear, as a
+# tanh does.
+GLOROT = frozenset({"none", "independent_component", "evonorm", "dynamic_tanh"})
 
 # Mean of the largest of a max pool's values, in their standard deviations, by the
 # pool's size. Of independent normal values it would be 1.03 for 2x2 and 1.49 for 3x3,

@@ -129,7 +129,8 @@ def MeliusNet22(
         ImageNet, where a ReLU takes away variance. Binary kernels carry the mean
         magnitude of their weights, and binary convolutions are padded with +1 instead
         of 0. Since the stem for ImageNet leaves nothing negative, whose sign would be
-        constant, `"nobn"`, `"none"` and `"filter_response"` subtract 0.68 behind it.
+        constant, `"nobn"`, `"none"`, `"filter_response"` and `"dynamic_tanh"` subtract
+        0.68 behind it.
     """
     design = _design("MeliusNet22", alpha, _REDUCTIONS_22)
     kernels = (binary_weights, estimator, variance_preserving, balanced)

@@ -15,7 +15,12 @@ from typing import Any
 import tensorflow as tf
 
 from .._keras import keras
-from ..layers import EvoNormS0, FilterResponseNormalization, ProxyNormalization
+from ..layers import (
+    DynamicTanh,
+    EvoNormS0,
+    FilterResponseNormalization,
+    ProxyNormalization,
+)
 from ._offset import START
 
 _EPSILON = 1e-5
@@ -71,6 +76,10 @@ def _evonorm(x: tf.Tensor, name: str, branch: bool, start: Any) -> tf.Tensor:
     return EvoNormS0(groups, beta_initializer=start, name=name)(x)
 
 
+def _dynamic_tanh(x: tf.Tensor, name: str, branch: bool, start: Any) -> tf.Tensor:
+    return DynamicTanh(beta_initializer=start, name=name)(x)
+
+
 # What these compute in training depends on the other examples of a batch.
 BATCH_STATISTICS = frozenset({"batch_norm", "kalman", "independent_component"})
 NORMALIZERS: dict[str, Callable[[tf.Tensor, str, bool, Any], tf.Tensor]] = {
@@ -83,6 +92,7 @@ NORMALIZERS: dict[str, Callable[[tf.Tensor, str, bool, Any], tf.Tensor]] = {
     "kalman": _unchanged,  # carries moments along: `_moments.py`
     "independent_component": _unchanged,  # stands before the convolution
     "evonorm": _evonorm,
+    "dynamic_tanh": _dynamic_tanh,
 }
 NORMALIZATIONS = tuple(NORMALIZERS)
 # Better where the stem and the projections of shortcuts, to which branches are added,

@@ -72,12 +72,13 @@ def ReActNet18(
         classes: Number of classes, 2 or more.
         normalization: `"nobn"` (scaled weight standardization with gains, α and β),
             `"none"` (the original without normalization), or the original with a layer
-            behind every convolution: `"batch_norm"` as published, `"kalman"` or
-            `"group"` (16 channels a group); or behind those of the branches alone,
-            which suits them better: `"filter_response"`, `"proxy"` (layer norm and a
-            leaky ReLU) or `"evonorm"`. `"independent_component"` puts one before every
-            convolution but the first. In training `"batch_norm"`, `"kalman"` and
-            `"independent_component"` look at the batch, the others at each example.
+            behind every convolution: `"batch_norm"` as published, `"kalman"`,
+            `"group"` (16 channels a group) or `"dynamic_tanh"`; or behind those of the
+            branches alone, which suits them better: `"filter_response"`, `"proxy"`
+            (layer norm and a leaky ReLU) or `"evonorm"`. `"independent_component"` puts
+            one before every convolution but the first. In training `"batch_norm"`,
+            `"kalman"` and `"independent_component"` look at the batch, the others at
+            each example.
         width: Channels of the first stage; doubled in every further stage.
         binary_weights: False keeps the kernels of the blocks real-valued, for the first
             stage of two-stage training; names and shapes of all weights are the same.
@@ -125,8 +126,8 @@ def ReActNet18(
         Binary convolutions are padded with +1 instead of 0, and stride-2 convolutions
         pad as TensorFlow does, below and right. All but `"nobn"` clip their binary
         weights to [-1, 1] and start them on both sides of zero, not above it; `"none"`,
-        `"independent_component"` and `"evonorm"` from Glorot's larger ones, since with
-        small ones their branches are too weak to learn.
+        `"independent_component"`, `"evonorm"` and `"dynamic_tanh"` from Glorot's larger
+        ones, since with small ones their branches are too weak to learn.
     """
     stages = check_blocks(blocks)
     smallest = 2 ** (len(stages) - 1)

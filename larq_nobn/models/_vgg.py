@@ -42,8 +42,9 @@ def VGGSmall(
             first convolution is 7x7 with stride 2 and max pooling, below 3x3.
         normalization: `"nobn"` (scaled weight standardization with gains and biases),
             `"none"`, or a layer behind every convolution and its pool: `"batch_norm"`
-            as published, `"kalman"`, `"filter_response"` or `"group"`.
-            `"independent_component"` puts one before every convolution but the first.
+            as published, `"kalman"`, `"filter_response"`, `"group"` or
+            `"dynamic_tanh"`. `"independent_component"` puts one before every
+            convolution but the first.
         width: Channels of the first two convolutions; the next pair has twice as many,
             the last four times.
         classes, binary_weights, estimator, variance_preserving, balanced, head, name:

@@ -42,8 +42,8 @@ def XNORNet18(
     Arguments:
         normalization: `"nobn"` (scaled weight standardization with gains, α and β),
             `"none"`, or a layer before every sign: `"batch_norm"` as published,
-            `"kalman"`, `"filter_response"` or `"group"`. `"independent_component"` puts
-            one before every convolution but the first.
+            `"kalman"`, `"filter_response"`, `"group"` or `"dynamic_tanh"`.
+            `"independent_component"` puts one before every convolution but the first.
         blocks: Number of blocks, of one convolution each, per stage.
         estimator: Gradient estimator of the sign, as in `quantizers.RSign`; that of the
             original is `"ste_sign"`.

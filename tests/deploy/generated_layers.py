@@ -182,6 +182,7 @@ PLACED = {
 }
 # Public classes that no generated network holds.
 EXCEPTIONS = {
+    own.DynamicTanh: "would change the drawn networks; see test_dynamic_tanh.py",
     own.LeakyIntegrateAndFire: "takes sequences, (batch, time, ...), not maps",
     own.FakeQuantization: "is refused unless int8 is asked for",
     own.SymmetricHead: "takes vectors, not maps; see test_symmetric_head.py",

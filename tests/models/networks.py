@@ -107,7 +107,8 @@ TRAINED = {
     ReActNet18: ["nobn"],
     ReActNetA: ["independent_component"],  # convolutions share flipped signs
     BiRealNet18: ["batch_norm"],
-    XNORNet18: ["none"],  # in front of signs, on features of no scale
+    # In front of signs, on features of no scale, or as thresholds.
+    XNORNet18: ["none", "dynamic_tanh"],
     ResNet20: ["kalman"],  # moments through sums, clips and padded channels
     VGGSmall: ["group"],  # between pools and signs
     BinaryAlexNet: ["filter_response"],  # of a single position it learns ε
@@ -125,7 +126,7 @@ FITTED = ReActNet18
 _COMPARED = ["batch_norm", "nobn"]
 CONVERTED = {
     # Behind convolutions of branches only; rectifiers behind proxy norm.
-    ReActNet18: ["batch_norm", "filter_response", "proxy", "evonorm"],
+    ReActNet18: ["batch_norm", "filter_response", "proxy", "evonorm", "dynamic_tanh"],
     ReActNetA: _COMPARED,
     BiRealNet18: ["nobn"],
     # Before signs, past sums: moments, which are none in the file, and flipped signs.
@@ -146,7 +147,7 @@ STEPPED = {
     VGGSmall: ["none", "kalman"],  # forgets what it knew at every pool
     BinaryAlexNet: ["none"],
     # Components before the real-valued kernels of transitions.
-    BinaryDenseNet28: ["none", "independent_component"],
+    BinaryDenseNet28: ["none", "independent_component", "dynamic_tanh"],
     BinaryDenseNet37: ["nobn"],  # dilated
     BinaryDenseNet45: ["nobn"],
     MeliusNet22: ["none"],

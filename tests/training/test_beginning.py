@@ -32,7 +32,8 @@ def channel_means(settings):
 
 
 @pytest.mark.parametrize(
-    "normalization", ["none", "filter_response", "proxy", "group", "evonorm"]
+    "normalization",
+    ["none", "filter_response", "proxy", "group", "evonorm", "dynamic_tanh"],
 )
 def test_what_looks_at_no_batch_begins_with_balanced_signs(normalization):
     settings = RunSettings.from_recipe(

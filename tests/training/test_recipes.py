@@ -98,6 +98,7 @@ def test_a_recipe_calibrates_what_it_can(model: str):
         if RunSettings.from_recipe("nobn", model=model, normalization=name).calibrate
     ]
     shifted = ["none", "nobn", "filter_response", "proxy", "group", "evonorm"]
+    shifted.append("dynamic_tanh")
     wanted = shifted if model.startswith("ReActNet") else ["nobn"]
     assert sorted(calibrated) == sorted(wanted)
 
@@ -123,7 +124,7 @@ def test_latents_are_larger_where_a_norm_lets_them_start_small():
         model = network.builder.__name__
         settings = RunSettings.from_recipe("kalman", model=model)
         assert small == {settings.latent_scale != 1.0}
-    for normalization in ("none", "independent_component", "evonorm"):
+    for normalization in ("none", "independent_component", "evonorm", "dynamic_tanh"):
         chosen = {"normalization": normalization}
         assert RunSettings.from_recipe("kalman", **chosen).latent_scale == 1.0
     carried = RunSettings.from_recipe("kalman", init="any.keras", model="VGGSmall")
@@ -137,6 +138,7 @@ MEASURED, CHANGED = (
 )
 # By halving.py and single_examples.py, which compare borders on the same images.
 MIRRORED = ("nobn", "batch_norm", "none")
+TUNED = [name for name in nobn.models.NORMALIZATIONS if name in MEASURED]
 # By halving.py, which compares latents over more epochs.
 LONGER = ("nobn", "batch_norm")
 
@@ -148,7 +150,7 @@ def chosen(found: list[dict]) -> dict:
     return max(often, key=lambda each: np.mean(each["reached"]))
 
 
-@pytest.mark.parametrize("normalization", nobn.models.NORMALIZATIONS)
+@pytest.mark.parametrize("normalization", TUNED)
 def test_a_recipe_is_the_best_that_was_measured(normalization: str):
     """The candidate in bold on the page, which was chosen on held-out images."""
     best = chosen(MEASURED[normalization])
@@ -162,7 +164,14 @@ def test_a_recipe_is_the_best_that_was_measured(normalization: str):
     assert settings.calibrate == (free and best["form"] != "as built")
 
 
-@pytest.mark.parametrize("normalization", nobn.models.NORMALIZATIONS)
+def test_what_was_not_tuned_is_trained_as_what_has_no_norm():
+    assert set(nobn.models.NORMALIZATIONS) - set(TUNED) == {"dynamic_tanh"}
+    found, usual = map(RunSettings.from_recipe, ("dynamic_tanh", "none"))
+    changed = {"normalization": "none", "recipe": "none"}
+    assert replace(found, **changed) == usual
+
+
+@pytest.mark.parametrize("normalization", TUNED)
 def test_latents_and_norms_are_where_they_were_better(normalization: str):
     """By each of two seeds on held-out images."""
 

@@ -28,6 +28,7 @@ from ._inference import PlainGroupNormalization, PlainRPReLU
 from ._proxy import plain_proxy_norm
 from ._quantizers import PlainTernary, copy_quantizer, nothing, plain_sign
 from ._softplus import bound_softplus
+from ._tanh import drop_tanh
 from ._trimming import trim_padding
 from .affine import (
     drop_gains,
@@ -162,6 +163,7 @@ RULES = (
 
 # Then, on the whole graph; what the first make free is nothing to the next.
 PASSES = (
+    drop_tanh,
     lift_to_maps,
     trim_padding,
     merge_affines,

@@ -53,6 +53,7 @@ RECIPES: dict[str, Recipe] = {
     "kalman": _LARGER,
     "independent_component": _CENTRED,
     "evonorm": _CALIBRATED,
+    "dynamic_tanh": _MIRRORED,
     "two_stage": replace(_NOBN, stages=2),
     "distillation": replace(_NOBN, teacher="train"),
     # Chen et al. 2021, arXiv:2104.08215, for CIFAR with labels in place of a teacher.

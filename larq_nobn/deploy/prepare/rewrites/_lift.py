@@ -14,6 +14,7 @@ import tensorflow as tf
 from ...._keras import keras
 from ....graph import Call, calls, sign_of
 from ....graph._replace import inputs_like, model_like, run_call
+from ....layers import DynamicTanh
 from .._inference import PlainAffine, PlainRPReLU
 from .._quantizers import SIGNS
 from ._functions import takes_any_rank
@@ -23,6 +24,7 @@ _layers = keras.layers
 _ANY_RANK = (
     PlainAffine,
     PlainRPReLU,
+    DynamicTanh,
     _layers.ReLU,
     _layers.LeakyReLU,
     _layers.Add,

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from typing import Any
+
+import tensorflow as tf
+
+from .._checks import check_number
+from .._keras import keras, register
+from .._math import at_least_float32, beside
+from ._channelwise import ChannelwiseLayer
+from ._initializers import check_initializer
+
+
+def dynamic_tanh(
+    x: tf.Tensor, alpha: tf.Tensor, gamma: tf.Tensor, beta: tf.Tensor
+) -> tf.Tensor:
+    """gamma·tanh(alpha·x) + beta, computed in float32 or better."""
+    return tf.cast(gamma * tf.tanh(alpha * at_least_float32(x)) + beta, x.dtype)
+
+
+@register()
+class DynamicTanh(ChannelwiseLayer):
+    r"""A tanh with a learned slope in place of a normalization (DyT).
+
+    \[ t = \tanh(\alpha x), \qquad y = \gamma_c t + \beta_c ; \]
+
+    with upstream gradient \(g\), \(\partial L/\partial x = \alpha \gamma_c g (1 -
+    t^2)\), \(\partial L/\partial\alpha = \sum \gamma_c g x (1 - t^2)\), \(\partial
+    L/\partial\gamma_c = \sum g t\), \(\partial L/\partial\beta_c = \sum g\). It takes
+    no statistics: each value is computed alone, in training and at inference alike.
+    Directly before a sign it changes only the gradient, and the threshold by a learned
+    β. Inference fate: **stays**, as a TANH, two MUL and an ADD; before a sign it
+    **folds** into a threshold.
+
+    Arguments:
+        alpha: Where the slope α starts, in units of 1/x; positive.
+        beta_initializer: Keras initializer of β, in units of y.
+        **kwargs: Keras layer arguments, such as `name`.
+
+    Weights:
+        alpha: A number.
+        gamma, beta: Shape (C,), C the channels; γ starts at 1.
+
+    Input shape:
+        (batch, ..., C), of any rank from 2.
+
+    Output shape:
+        The input shape.
+
+    Raises:
+        TypeError, ValueError: For an alpha that is no positive number, an unknown
+            initializer, or an unknown number of channels.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+        import tensorflow as tf
+
+        y = nobn.layers.DynamicTanh()(tf.random.normal((2, 8, 8, 16)))
+        ```
+
+    References:
+        - J. Zhu, X. Chen, K. He, Y. LeCun, Z. Liu, "Transformers without
+          Normalization", CVPR 2025, arXiv:2503.10622.
+
+    Differences from the paper:
+        None known.
+    """
+
+    def __init__(
+        self, alpha: float = 0.5, beta_initializer: Any = "zeros", **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        self._start = check_number("alpha", alpha, "(0, inf)", "Use 0.5.")
+        self.beta_initializer = check_initializer(
+            "beta_initializer", beta_initializer, "Constant(1e-5)"
+        )
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        self.alpha = self.add_weight(
+            name="alpha",
+            shape=(),
+            initializer=keras.initializers.Constant(self._start),
+            experimental_autocast=False,
+        )
+        self.gamma = self._channel_weight("gamma", "ones", input_shape)
+        self.beta = self._channel_weight("beta", self.beta_initializer, input_shape)
+        super().build(input_shape)
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        weights = (self.alpha, self.gamma, self.beta)
+        return dynamic_tanh(inputs, *(beside(inputs, weight) for weight in weights))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "alpha": self._start,
+            "beta_initializer": keras.initializers.serialize(self.beta_initializer),
+        }

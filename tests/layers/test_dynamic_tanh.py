@@ -1,0 +1,94 @@
+"""DynamicTanh: its values, and what becomes of it before a sign."""
+
+import larq as lq
+import numpy as np
+import pytest
+from larq_nobn import quantizers
+from deploy.nets import binary_conv
+from larq_nobn._keras import keras
+from larq_nobn.deploy import Runner, convert
+from larq_nobn.layers import DynamicTanh
+from numpy.testing import assert_allclose
+
+ALPHA, GAMMA, BETA = -0.4, [2.0, -1.5, 0.5, 0.0, 0.0, -1.0], [0.6, 0.3, -0.8, -1, 0, 1]
+
+
+def weighted(layer):
+    layer.build((None, len(GAMMA)))
+    layer.set_weights(list(map(np.array, (ALPHA, GAMMA, BETA))))
+    return layer
+
+
+def in_numpy(x):
+    return np.array(GAMMA) * np.tanh(ALPHA * x.astype(np.float64)) + np.array(BETA)
+
+
+def test_values():
+    x = np.random.default_rng(0).normal(0, 4, (50, 6)).astype(np.float32)
+    assert_allclose(weighted(DynamicTanh())(x), in_numpy(x), atol=1e-6)
+
+
+def test_it_starts_as_published():
+    layer = DynamicTanh()
+    layer.build((None, 3))
+    alpha, gamma, beta = layer.get_weights()
+    assert alpha.shape == () and alpha == 0.5
+    assert gamma.tolist() == [1, 1, 1] and beta.tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("alpha", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_slope_that_is_not_positive_is_refused(alpha):
+    with pytest.raises(ValueError, match=f"alpha={alpha} .*Use 0.5"):
+        DynamicTanh(alpha)
+
+
+SIGNS = {
+    "ste_sign": lambda: "ste_sign",
+    "SignSwish": quantizers.SignSwish,
+    "shifted": lambda: quantizers.RSign(shift=True),
+}
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("rank", [2, 4])
+@pytest.mark.parametrize("sign", SIGNS)
+def test_before_a_sign_it_is_a_threshold(sign, rank, tmp_path):
+    shape = (6,) if rank == 2 else (4, 4, 6)
+    inputs = keras.Input(shape)
+    tanh = weighted(DynamicTanh())
+    x = tanh(inputs)
+    if rank == 2:
+        conv = lq.layers.QuantDense(
+            5,
+            input_quantizer=SIGNS[sign](),
+            kernel_quantizer="ste_sign",
+            kernel_constraint="weight_clip",
+        )
+    else:
+        conv = binary_conv(5, 1, input_quantizer=SIGNS[sign]())
+    model = keras.Model(inputs, conv(x))
+    shift = 0.0
+    if sign == "shifted":
+        conv.input_quantizer.shift.assign(np.linspace(-0.2, 0.3, 6))
+        shift = np.linspace(-0.2, 0.3, 6)
+    data = np.random.default_rng(1).normal(0, 3, (64, *shape)).astype(np.float32)
+    report = convert(model, tmp_path / "model.tflite", data=data)
+    (found,) = Runner((tmp_path / "model.tflite").read_bytes()).outputs([data])
+    (latent,) = [w for w in conv.get_weights() if w.ndim > 1]
+    kernel = np.where(latent >= 0, 1.0, -1.0).reshape(6, 5)
+    wanted = np.where(in_numpy(data) + shift >= 0, 1.0, -1.0) @ kernel
+    wanted = wanted + (conv.bias.numpy() if conv.use_bias else 0.0)
+    assert_allclose(found, wanted, atol=1e-5)
+    operations = {op["op"] for op in report.float_ops}
+    assert ("TANH" in operations) is (sign == "shifted")
+
+
+@pytest.mark.convert
+def test_elsewhere_it_stays(tmp_path):
+    inputs = keras.Input((4, 4, 6))
+    x = weighted(DynamicTanh())(inputs)
+    y = binary_conv(5, input_quantizer="ste_sign")(x)
+    model = keras.Model(inputs, [x, y])
+    report = convert(model, tmp_path / "model.tflite")
+    assert {op["op"] for op in report.float_ops} >= {"TANH", "MUL", "ADD"}
+    assert report.lce_bconv2d == 1
