@@ -21,8 +21,8 @@ LAYERS = (
     {"_larq", "_math", "_batches", "_calibration_error", "_probabilities"},
     {"_penalties", "_plane"},
     {"quantizers", "layers", "regularizers", "initializers", "optimizers", "data"},
-    {"models", "callbacks"},  # callbacks look for the quantizers of a model
     {"graph"},
+    {"models", "callbacks"},  # callbacks look for the quantizers of a model
     {"calibration", "population"},
     {"surgery", "diagnostics", "training", "deploy", "interop"},
     {"cli"},

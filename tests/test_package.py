@@ -30,7 +30,7 @@ from larq_nobn._checks import (
 )
 from larq_nobn._files import replacing
 from larq_nobn._keras import PACKAGE, keras, open_later_inputs, register
-from larq_nobn.models._grouped import GroupedConv2D
+from larq_nobn.layers._grouped import GroupedConv2D
 from numpy.testing import assert_array_equal
 
 PUBLIC = [

@@ -13,7 +13,7 @@ import larq as lq
 import numpy as np
 
 from .._keras import keras
-from ..models._grouped import GroupedConv2D
+from ..layers._grouped import GroupedConv2D
 from ._calls import Call, inputs_of
 
 _layers = keras.layers

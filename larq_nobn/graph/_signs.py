@@ -7,7 +7,7 @@ from typing import Any
 import larq as lq
 
 from .._keras import keras
-from ..models._grouped import GroupedConv2D
+from ..layers._grouped import GroupedConv2D
 from ._calls import TRAINING_ONLY, Call, inputs_of
 from ._kernels import has_binary_kernel, is_binary
 

@@ -12,8 +12,8 @@ from .._checks import check_choice, check_flag
 from .._keras import keras
 from .._larq import without_starvation_warning
 from ..layers import IndependentComponent, SignFlipDropout
+from ..layers._grouped import GroupedConv2D
 from ..quantizers import RSign
-from ._grouped import GroupedConv2D
 from ._kernels import Kernels
 from ._moments import Moments
 from ._normalizers import BATCH_NORM, IN_BRANCHES, NORMALIZERS, batch_norm

@@ -8,6 +8,7 @@ from typing import Any
 import larq as lq
 
 from .._keras import keras
+from ..graph import sign_at
 from ..layers import BatchNormalizationPreconditioning
 
 _KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
@@ -38,6 +39,18 @@ class _LayerProfile(lq.models.LayerProfile):
             self.weight_profiles += [
                 lq.models.WeightProfile(each, trainable=False) for each in averages
             ]
+
+    @property
+    def input_precision(self) -> int | None:
+        own = super().input_precision
+        return 1 if own is None and self._reads_signs() else own
+
+    def _reads_signs(self) -> bool:
+        """Whether signs that other layers make meet the kernel, in all calls."""
+        if not any(hasattr(self._layer, name) for name in _KERNELS):
+            return False
+        read = [x for node in self._called.inbound_nodes for x in node.keras_inputs]
+        return bool(read) and all(sign_at(x) is not None for x in read)
 
     @property
     def output_shape(self) -> Sequence[int] | None:
@@ -72,8 +85,9 @@ def summary(
 ) -> None:
     """Prints Larq's summary of a network, with the operations of all of its layers.
 
-    For Larq's own layers and quantizers it is `larq.models.summary`, to the letter. Of
-    others that one takes a gain or a shift in a quantizer for real-valued
+    For Larq's own layers and quantizers it is `larq.models.summary`, to the letter, but
+    for kernels behind a sign that is another layer, or the activation of one: they read
+    one bit. Of others that one takes a gain or a shift in a quantizer for real-valued
     multiplications, one per output pixel, and knows none in a layer that
     `BatchNormalizationPreconditioning` wraps. Here a multiplication is that of a kernel
     weight with an input, at the larger precision of the two, wherever the kernel is.

@@ -9,8 +9,12 @@ from larq_nobn import deploy
 from deploy.nets import binary_conv, images, scrambled
 from deploy.sides import beside, compared
 from larq_nobn._keras import keras
-from larq_nobn.deploy import ConversionError, convert
+from larq_nobn.deploy import ConversionError, convert, fake_quantize
 from larq_nobn.quantizers import ReSTE, RSign, ScaledStdSign
+from larq_nobn.surgery import (
+    fold_batch_norm,
+    remove_batch_norm,
+)
 
 layers = keras.layers
 SHAPE = (6, 6, 8)
@@ -31,6 +35,7 @@ BETWEEN = {
     "Permute": lambda: layers.Permute((2, 1, 3), name="b"),
     "Concatenate": lambda: lambda x: layers.Concatenate(name="b")([x, x]),
 }
+SURGERY = (fold_batch_norm, remove_batch_norm)
 SAME = (
     lambda: layers.Activation("linear"),
     layers.Identity,
@@ -120,6 +125,23 @@ def test_scaled_sums_in_front_of_the_sign_of_an_output(apart, tmp_path):
     assert report.lce_bconv2d == report.binary_layers == 1
     assert report.verify["unexplained"] == report.verify["prepared"]["unexplained"] == 0
     assert report.verify["prepared"]["explained"] > 0
+
+
+@pytest.mark.parametrize("change", [fold_batch_norm, remove_batch_norm, fake_quantize])
+def test_what_changes_a_model_sees_a_sign_layer(change):
+    """Norms in front of the sign and behind it, and what each of them becomes."""
+    data, found = images(16, SHAPE), []
+    for apart in (False, True):
+        norm, dense = layers.BatchNormalization(name="norm"), layers.Dense(3)
+        rows = behind(), norm, layers.GlobalAveragePooling2D(), dense
+        float_conv = layers.Conv2D(8, 3, name="first")
+        model = network(float_conv, lq.quantizers.SteSign(), *rows, apart=apart)
+        changed = change(model) if change in SURGERY else change(model, data)
+        kinds = [type(layer).__name__.lower() for layer in changed.layers]
+        kinds = ["sign" if "sign" in k or k == "activation" else k for k in kinds]
+        found.append((kinds, np.asarray(changed(data))))
+    assert found[0][0] == found[1][0]
+    np.testing.assert_array_equal(found[0][1], found[1][1])
 
 
 def test_the_prepared_model_has_the_sign_behind_the_layer():

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from larq_nobn.graph import Passage, calls, kernels_of, passage, weights_of_sum
 from larq_nobn.graph._kinds import _KERNELS, _PASSAGES
-from larq_nobn.models._grouped import GroupedConv2D
+from larq_nobn.layers._grouped import GroupedConv2D
 from larq_nobn.surgery._linear import linear_of
 
 layers = tf.keras.layers

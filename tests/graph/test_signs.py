@@ -7,7 +7,7 @@ import tensorflow as tf
 from deploy.nets import images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.graph import calls, flat, flat_copy, has_sign_input, sign_at, sign_of
-from larq_nobn.models._grouped import GroupedConv2D
+from larq_nobn.layers._grouped import GroupedConv2D
 from larq_nobn.quantizers import ReSTE, RSign
 
 layers = keras.layers

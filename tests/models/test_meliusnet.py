@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn._keras import keras
+from larq_nobn.layers._grouped import GroupedConv2D
 from larq_nobn.models import MeliusNet22, MeliusNet29
-from larq_nobn.models._grouped import GroupedConv2D
 from models.dense_reference import (
     SCALE,
     binary,

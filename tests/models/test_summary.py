@@ -157,3 +157,33 @@ def test_of_a_model_without_a_graph_the_weights_are_counted():
     assert "108" in lines  # 3x3 of 3 channels, 4 times
     assert "MACs" not in lines
     assert "Model 'mine' shows no layer graph, so its operations are not cou" in lines
+
+
+def test_kernels_behind_the_sign_of_another_layer_read_one_bit():
+    same = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
+    sign = lq.quantizers.SteSign
+    layers = [
+        keras.Input((8, 8, 3)),
+        keras.layers.Conv2D(4, 1, activation=sign(), name="ends_in_signs"),
+        lq.layers.QuantConv2D(5, 3, **same, name="first"),
+        keras.layers.BatchNormalization(),
+        keras.layers.Activation(sign()),
+        keras.layers.Dropout(0.5),
+        lq.layers.QuantConv2D(2, 3, **same, name="second"),
+        keras.layers.MaxPool2D(),
+        lq.layers.QuantConv2D(2, 1, **same, name="no_signs"),
+    ]
+    profiles = {
+        each.name: each
+        for each in ModelProfile(keras.Sequential(layers)).layer_profiles
+    }
+    counts = {
+        name: tuple(profiles[name].op_count("mac", bits) for bits in (1, 32))
+        for name in ("ends_in_signs", "first", "second", "no_signs")
+    }
+    assert counts == {
+        "ends_in_signs": (0, 64 * 3 * 4),
+        "first": (36 * 9 * 4 * 5, 0),
+        "second": (16 * 9 * 5 * 2, 0),
+        "no_signs": (0, 4 * 2 * 2),
+    }

@@ -7,7 +7,7 @@ import pytest
 from deploy.nets import binary_conv
 from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.graph import kernel_value, split_kernel
-from larq_nobn.models._grouped import GroupedConv2D
+from larq_nobn.layers._grouped import GroupedConv2D
 from numpy.testing import assert_allclose, assert_array_equal
 from surgery.folding import BatchNorm, chain, difference, floatx, fold, randomize
 
