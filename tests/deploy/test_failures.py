@@ -12,7 +12,7 @@ from larq_nobn.deploy import ConversionError, VerificationError, _convert, conve
 pytestmark = pytest.mark.convert
 
 STAGES = (
-    "as_functional",
+    "normalized",
     "check_limits",
     "prepare",
     "to_flatbuffer",
