@@ -7,6 +7,51 @@ import os
 from collections.abc import Iterable, Sequence
 from numbers import Integral, Real
 
+# Beyond, a square or a sum is infinite in 32 bits.
+_LARGEST = 1e30
+# What a whole number (least, most) or a real one (an interval) may be, and the advice.
+# The largest are far from what anybody trains with; beyond them TensorFlow fails in
+# ways that name no option.
+BOUNDS: dict[str, tuple[tuple[int, int] | str, str]] = {
+    "epochs": ((1, 1_000_000), "Train for one epoch or more."),
+    "batch_size": ((1, 1_000_000), "Take 128 if memory allows."),
+    "warmup_epochs": ((0, 1_000_000), "0 is none."),
+    "accumulate": ((1, 1_000_000), "1 takes batches whole."),
+    "stages": ((1, 2), "Choose 1 or 2."),
+    "width": ((1, 65_536), "It is a number of channels."),
+    "blocks": ((1, 10_000), "Every stage needs a block."),
+    "seed": ((0, 2**32 - 1), "Any whole number from 0 will do."),
+    "limit": ((1, 2**31 - 1), "Leave it out to use all images."),
+    "image_size": ((4, 16_384), "Take 32 to 224 pixels."),
+    "published_image_size": ((8, 16_384), "Published networks need 8 pixels or more."),
+    "top": ((1, 1_000_000), "3 is usual."),
+    "checkpoint_steps": ((1, 2**31 - 1), "Leave it out for one every ten minutes."),
+    "jobs": ((1, 10_000), "Leave it out to train in this process."),
+    "wait": ((1, 604_800), "600 seconds are usual."),
+    "runs": ((1, 1_000_000), "50 give a steady median."),
+    "warmup": ((0, 1_000_000), "5 suit most files."),
+    "threads": ((1, 1_024), "Phones are mostly measured with 1 and 4."),
+    "samples": ((1, 1_000_000), "16 is a good start."),
+    "learning_rate": ("(0, 1e6]", "0.001 is a good start."),
+    "beta_2": ("[0, 1)", "0.999 is usual, 0.99 forgets sooner."),
+    "momentum": ("[0, 1)", "0.9 is usual."),
+    "weight_decay": ("[0, 1e6]", "0 is none."),
+    "stage_one_decay": ("[0, 1e6]", "0 is none."),
+    "clip_factor": ("[0, 1e6]", "0.02 is usual, 0 is off."),
+    "natural_learning_rate": ("(0, 1e9]", "30 suits digits, 100 to 1000 CIFAR-10."),
+    "prior_weight": ("[0, 1e6]", "0 is none, 1e-5 is usual."),
+    "temperature": ("[1e-12, 1e6]", "0.3 is usual, 1 is smooth."),
+    "label_smoothing": ("[0, 1)", "0 is none, 0.1 is usual."),
+    "mixup": ("[0, 1e4]", "0 is none, 0.2 is usual."),
+    "latent_scale": ("(0, 1e6]", "1 keeps those of the network."),
+    "shift_multiplier": ("(0, 1e6]", "1 treats all weights alike."),
+    "backbone_multiplier": (
+        "[0, 1e6]",
+        "0.1 is usual, 0 freezes, 1 is no difference.",
+    ),
+    "tolerance": ("(0, 1e6]", "1e-3 suits most networks."),
+}
+
 
 def check_number(name: str, value: object, interval: str, advice: str) -> float:
     """Returns `value` as a float if it is a number inside `interval`.
@@ -25,17 +70,24 @@ def check_number(name: str, value: object, interval: str, advice: str) -> float:
         raise TypeError(
             f"{name}={value!r} is not a number; it must lie in {interval}. {advice}"
         )
-    number = float(value)
+    number = _as_float(name, value, advice)
     low, high = (float(end) for end in interval[1:-1].split(","))
     above = number >= low if interval[0] == "[" else number > low
     below = number <= high if interval[-1] == "]" else number < high
     if math.isnan(number) or not (above and below):
         raise ValueError(f"{name}={value} is outside {interval}. {advice}")
+    if abs(number) > _LARGEST:
+        raise _too_large(name, value, advice)
     return number
 
 
-def check_integer(name: str, value: object, at_least: int, advice: str) -> int:
-    """Returns `value` as an int if it is a whole number of at least `at_least`."""
+def check_integer(
+    name: str, value: object, at_least: int, advice: str, at_most: int = 2**31 - 1
+) -> int:
+    """Returns `value` as an int if it is a whole number from `at_least` to `at_most`.
+
+    Without another limit that is the largest of 32 bits, in which TensorFlow counts.
+    """
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise TypeError(
             f"{name}={value!r} is not a whole number; it must be {at_least} or more. "
@@ -43,7 +95,41 @@ def check_integer(name: str, value: object, at_least: int, advice: str) -> int:
         )
     if value < at_least:
         raise ValueError(f"{name}={value} is below {at_least}. {advice}")
+    if value > at_most:
+        raise ValueError(f"{name}={value} is above {at_most}. {advice}")
     return int(value)
+
+
+def check_bounds(name: str, value: object, called: str | None = None) -> float:
+    """Returns a setting if it lies within its bounds, as `BOUNDS` has them.
+
+    Arguments:
+        name: Its name there.
+        value: What was given.
+        called: What a message calls it, if not so.
+
+    Raises:
+        TypeError: If it is no number, or not a whole one where it has to be.
+        ValueError: If it is too small, too large or not finite.
+    """
+    bounds, advice = BOUNDS[name]
+    if isinstance(bounds, str):
+        return check_number(called or name, value, bounds, advice)
+    return check_integer(called or name, value, bounds[0], advice, bounds[1])
+
+
+def _as_float(name: str, value: Real, advice: str) -> float:
+    try:
+        return float(value)
+    except OverflowError as error:  # a whole number of hundreds of digits
+        raise _too_large(name, value, advice) from error
+
+
+def _too_large(name: str, value: object, advice: str) -> ValueError:
+    return ValueError(
+        f"{name}={value} is too large for numbers of 32 bits, which end at "
+        f"{_LARGEST:g} here. {advice}"
+    )
 
 
 def check_path(name: str, value: str | os.PathLike) -> str:
@@ -92,5 +178,4 @@ def check_blocks(blocks: object) -> tuple[int, ...]:
         raise TypeError(message)
     if not blocks:
         raise ValueError(message)
-    advice = "Every stage needs a block."
-    return tuple(check_integer("blocks", count, 1, advice) for count in blocks)
+    return tuple(int(check_bounds("blocks", count)) for count in blocks)

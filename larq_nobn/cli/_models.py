@@ -226,4 +226,14 @@ def lite_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
             f"{path} has {counts[0]} inputs and {counts[1]} outputs, but only a file "
             "that takes images and gives classes can be evaluated."
         )
-    return lambda images: run.outputs([images])[0]
+    taken = run.input_tensors[0].shape[1:]
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        if images.shape[1:] != taken:
+            raise ValueError(
+                f"{path} takes images of shape {tuple(taken)}, but these have "
+                f"{images.shape[1:]}. Choose the data set that it was trained on."
+            )
+        return run.outputs([images])[0]
+
+    return predict

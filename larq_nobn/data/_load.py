@@ -8,7 +8,7 @@ import os
 import numpy as np
 import tensorflow as tf
 
-from .._checks import check_choice, check_flag, check_integer, check_number
+from .._checks import check_bounds, check_choice, check_flag, check_integer
 from . import _imagenet
 from ._batches import WHOLE, Batches, Share, batches, cut, prefetched
 from ._kept import CACHES
@@ -131,16 +131,16 @@ def load(
         TensorShape([32, 8, 8, 1])
     """
     training = check_choice("split", split, SPLITS) == "train"
-    batch_size = check_integer("batch_size", batch_size, 1, "Common values: 32 to 512.")
+    batch_size = int(check_bounds("batch_size", batch_size))
     augment = training if augment is None else _check_augment(augment)
     check_flag("reflect", reflect)
     shuffle = training if shuffle is None else check_flag("shuffle", shuffle)
-    check_number("mixup", mixup, "[0, inf)", "0 is none, 0.2 is usual.")
-    seed = check_integer("seed", seed, 0, "Any such number will do.")
+    check_bounds("mixup", mixup)
+    seed = int(check_bounds("seed", seed))
     epoch = check_integer("epoch", epoch, 0, "Counting starts at 0.")
     step = check_integer("step", step, 0, "0 leaves out nothing.")
     if limit is not None:
-        limit = check_integer("limit", limit, 1, "Leave it out to use all examples.")
+        limit = int(check_bounds("limit", limit))
     check_choice("cache", cache, CACHES)
     size = check_size(image_size)
     dataset = open_dataset(name, holdout, skip_unreadable, data_dir, validation)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .._checks import check_flag, check_integer, check_number, check_path
+from .._checks import check_bounds, check_flag, check_number, check_path
 from ._any_tfds import PREFIX, AnyTfds, open_tfds
 from ._arrays import resized
 from ._registry import NAMES, DatasetInfo, built_in
@@ -104,15 +104,14 @@ def check_size(size: object) -> tuple[int, int] | None:
     """Returns (height, width) of a number or a pair."""
     if size is None:
         return None
-    advice = "Take 32 to 224 pixels."
     if isinstance(size, (tuple, list)):
         if len(size) != 2:
             raise ValueError(
                 f"image_size={size!r} is no pair. Give height and width, or one number."
             )
-        height, width = (check_integer("image_size", each, 4, advice) for each in size)
+        height, width = (int(check_bounds("image_size", each)) for each in size)
         return height, width
-    side = check_integer("image_size", size, 4, advice)
+    side = int(check_bounds("image_size", size))
     return side, side
 
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from .._checks import check_flag, check_integer, check_number
+from .._checks import check_bounds, check_flag, check_integer
 from .._files import replacing
 from .._keras import keras
 from ._errors import UnreadableError
@@ -126,7 +126,7 @@ def convert(
         ```
     """
     check_flag("verify", verify)
-    check_number("tolerance", tolerance, "(0, inf)", "1e-3 suits most networks.")
+    check_bounds("tolerance", tolerance)
     check_integer("batch_size", batch_size, 1, "A phone sees one example at a time.")
     check_flag("one_padding", one_padding)
     check_flag("int8", int8)

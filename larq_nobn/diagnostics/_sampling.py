@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._batches import batches, model_batches
-from .._checks import check_integer
+from .._checks import check_bounds
 from .._keras import keras
 from .._probabilities import as_probabilities
 from ..population import BatchNormStatistics, averages_of, has_batch_norm
@@ -103,8 +103,8 @@ def sampled_predictions(
         The last one takes statistics of all training images, in one pass with those of
         batches; here they are exact, of the images given.
     """
-    check_integer("samples", samples, 1, "16 is a good start.")
-    check_integer("seed", seed, 0, "Any whole number from 0 will do.")
+    check_bounds("samples", samples)
+    check_bounds("seed", seed)
     kernels = [weight.latent_variable for weight in model.weights if _is_drawn(weight)]
     if not kernels:
         raise ValueError(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from .._checks import check_integer
+from .._checks import check_bounds
 
 State = Mapping[str, np.ndarray]
 CIFAR, IMAGENET = 32, 224  # pixels
@@ -58,7 +58,6 @@ def check_image_size(
             "whole numbers, such as (224, 224)."
         )
     height, width = (
-        check_integer("image_size", n, 8, "Published networks need 8 pixels or more.")
-        for n in image_size
+        int(check_bounds("published_image_size", n, "image_size")) for n in image_size
     )
     return height, width

@@ -159,6 +159,11 @@ def opens_weights(build: Callable[..., keras.Model]) -> Builder:
     ) -> keras.Model:
         if weights is None:
             return build(*arguments, **options)
+        if not isinstance(weights, str | os.PathLike):
+            raise TypeError(
+                f"weights={weights!r} is neither a name of pretrained() nor a path. "
+                "Pass one of them."
+            )
         card = _card_of(weights)
         if card.model != build.__name__:
             raise ValueError(

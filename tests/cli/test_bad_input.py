@@ -71,7 +71,7 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("train --output r --augment blur", "'blur' is not one of 'none'"),
         ("train --output r --holdout 1", "holdout=1.0 is outside (0, 1)"),
         ("train --output r --label-smoothing 1", "label_smoothing=1.0 is outside"),
-        ("train --output r --mixup -1", "mixup=-1.0 is outside [0, inf)"),
+        ("train --output r --mixup -1", "mixup=-1.0 is outside [0, 1e4]"),
         ("train --output r --width 0", "width=0 is below 1"),
         ("train --output r --blocks 4,x", "'4,x' is not of the form 4,4,4,4"),
         ("train --output r --learning-rate nan", "learning_rate=nan is outside"),
@@ -196,7 +196,7 @@ def test_one_sentence_where_lce_is_asked(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        (("--tolerance", "-1"), "tolerance=-1.0 is outside (0, inf)"),
+        (("--tolerance", "-1"), "tolerance=-1.0 is outside (0, 1e6]"),
         (("--dataset", "cifar10", "--data-dir", "empty"), "larq-nobn data cifar10"),
     ],
 )

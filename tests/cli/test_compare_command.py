@@ -112,7 +112,7 @@ def test_a_stopped_grid_says_that_it_goes_on(
         ("--batch-sizes 2,x", "'2,x' is no list of int values between commas"),
         ("--seeds -1", "seed=-1 is below 0"),
         ("--learning-rates 0.1,0.10", "learning_rates=[0.1, 0.1] is empty or holds"),
-        ("--learning-rates nan", "learning_rate=nan is outside (0, inf)"),
+        ("--learning-rates nan", "learning_rate=nan is outside (0, 1e6]"),
         ("--recipes plain,best", "recipe='best' is not known"),
         ("--json nowhere/x.json", "--json nowhere/x.json lies in no existing folder"),
     ],

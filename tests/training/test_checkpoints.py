@@ -14,12 +14,41 @@ import numpy as np
 import pytest
 from larq_nobn._files import is_leftover, replacing
 from larq_nobn._keras import dtype_policy, keras
+from larq_nobn.training.folder import _checkpoints
 from larq_nobn.training.folder._archives import Position, checkpoints_in, name_of
 from larq_nobn.training.folder._archives import read as _read
 from larq_nobn.training.folder._checkpoints import Checkpoints
 from larq_nobn.training.run._randomness import Reseeding, own_generators
 
 SETTINGS = {"epochs": 4, "network": {"alpha": 0.5}, "blocks": [1, 1]}
+
+
+@pytest.mark.parametrize("value", [np.inf, -np.inf, np.nan])
+def test_weights_that_are_not_finite_are_not_kept(
+    value: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog
+):
+    model = network()
+    model.optimizer.build(model.trainable_variables)
+    checkpoints = Checkpoints(tmp_path, SETTINGS, {})
+    checkpoints.set_model(model)
+    checkpoints.on_epoch_end(0)
+    kernel = model.get_layer("binary").kernel.latent_variable
+    good = kernel.numpy()
+    kernel.assign(np.where(good == good[0, 0], value, good))
+    for epoch in (1, 2, 3):
+        checkpoints.on_epoch_end(epoch)
+    assert [each.name for each in tmp_path.iterdir()] == [name_of(Position(1, 0))]
+    assert checkpoints.last == Position(1, 0)
+    # What an earlier version wrote is passed over.
+    monkeypatch.setattr(_checkpoints, "_is_good", lambda *_: True)
+    checkpoints.on_epoch_end(4)
+    monkeypatch.undo()
+    assert len(checkpoints_in(tmp_path)) == 2
+    with caplog.at_level(logging.WARNING, "larq_nobn"):
+        again = Checkpoints(tmp_path, SETTINGS, {})
+        assert again.restore(model) == again.last == Position(1, 0)
+    assert "epoch-0005.npz is not used: its weights are not finite." in caplog.text
+    np.testing.assert_array_equal(kernel.numpy(), good)
 
 
 class Counter(keras.callbacks.Callback):

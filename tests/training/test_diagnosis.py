@@ -157,6 +157,26 @@ def poisoned(epoch: int, step: int) -> object:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("little_network")
+def test_infinite_weights_are_no_good_checkpoint(tmp_path: Path):
+    class Diverge(keras.callbacks.Callback):
+        """Stands for a step that is too large."""
+
+        def on_train_batch_end(self, batch: int, logs: object = None) -> None:
+            if batch == self.at:
+                self.model.get_layer("head").kernel.assign(tf.fill((4, 10), np.inf))
+
+    for Diverge.at, said in (
+        (0, "There is no good checkpoint. Train again"),
+        (1, "The last good checkpoint is that of step 1 of epoch 1. Train again"),
+    ):
+        settings = replace(TINY, limit=96)
+        with pytest.raises(training.NonFiniteLoss, match=said):
+            training.train(settings, tmp_path / said, Diverge(), checkpoint_steps=1)
+        assert (tmp_path / said).exists() == (Diverge.at == 1)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("little_network")
 def test_a_run_keeps_its_last_checkpoint_and_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -86,10 +86,9 @@ def test_each_has_a_process_and_is_heard_of(
     ("seed", "kind", "message"),
     [
         (1, ValueError, "0 is wrong."),
-        (2, ChildProcessError, "that trained 0 ended with exit code -9. See whether"),
         (4, RuntimeError, "Unsent: .*0/x is odd."),
     ],
-    ids=["raises", "killed", "cannot be sent"],
+    ids=["raises", "cannot be sent"],
 )
 def test_its_end_is_that_of_all(
     seed: int, kind: type[Exception], message: str, tmp_path: Path
@@ -98,6 +97,28 @@ def test_its_end_is_that_of_all(
     with pytest.raises(kind, match=message):
         list(in_processes(task, cells(tmp_path, seed, 5), None, 2))
     assert not list(tmp_path.iterdir())
+
+
+def test_the_others_go_on_where_one_is_killed(tmp_path: Path):
+    notes: list[Note] = []
+
+    def watch(name: str, settings: RunSettings) -> Note:
+        notes.append(Note())
+        return notes[-1]
+
+    found = dict(in_processes(task, cells(tmp_path, 2, 0, 2, 0), watch, 2))
+    assert sorted(found) == ["0", "1", "2", "3"]
+    for name in ("0", "2"):
+        outcome = found[name]
+        assert outcome is not None and outcome.folder == str(tmp_path / name)
+        assert outcome.settings["seed"] == 2
+        assert outcome.failure == (
+            "Its process ended with exit code -9. See whether memory was short, with "
+            "fewer --jobs then; the same command goes on."
+        )
+        assert notes[int(name)].told == ["end"]
+    for name in ("1", "3"):
+        assert (tmp_path / name / "run.json").is_file()
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ import numpy as np
 from rich.table import Table
 
 from ... import data, deploy
-from ..._checks import check_integer
+from ..._checks import check_bounds
 from ..._keras import keras
 from ..._probabilities import as_probabilities
 from .._console import emit_json, out, percent, progress
@@ -54,7 +54,7 @@ def predict(
     Example: larq-nobn predict runs/a cat.jpg dog.png
              larq-nobn predict model.tflite photographs --top 1 --json -
     """
-    check_integer("top", top, 1, "3 is usual.")
+    check_bounds("top", top)
     files = picture_files(pictures)
     run, prepare, names = _classifier(model, trust)
     with progress() as bar:

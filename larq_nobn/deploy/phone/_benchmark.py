@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._checks import check_integer
+from ..._checks import check_bounds
 from .._errors import ConversionError
 from ..inspection import Audit, audit
 from ..lite import compute_engine, quiet, with_room
@@ -72,7 +72,7 @@ def benchmark(
         ```
     """
     check_counts(runs, warmup, threads)
-    check_integer("seed", seed, 0, "0 is as good as any other.")
+    check_bounds("seed", seed)
     files = as_paths(path, against)
     found = [audit(file) for file in files]
     runners = [_runner(file, threads, seed) for file in files]
@@ -87,9 +87,8 @@ def benchmark(
 
 def check_counts(runs: int, warmup: int, threads: int) -> None:
     """Checks what is counted, here and on a phone."""
-    check_integer("runs", runs, 1, "50 give a steady median.")
-    check_integer("warmup", warmup, 0, "5 suit most files.")
-    check_integer("threads", threads, 1, "Phones are mostly measured with 1 and 4.")
+    for name, value in (("runs", runs), ("warmup", warmup), ("threads", threads)):
+        check_bounds(name, value)
 
 
 def as_paths(

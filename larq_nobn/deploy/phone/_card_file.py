@@ -179,6 +179,8 @@ def read_card(path: str | os.PathLike) -> Card:
     text = _read(beside, "Convert the model again, with labels or preprocessing.")
     try:
         card = from_dict(json.loads(text))
+        if card.labels is not None:
+            _checked_labels(card.labels, card.output.shape)
     except ConversionError as error:
         raise ConversionError(f"{os.fspath(beside)!r} {error}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:

@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..._checks import check_integer, check_path
+from ..._checks import check_bounds, check_path
 from ...data import GIVEN, describe
 from ..folder import kept_settings
 from ..settings import RunSettings, words
@@ -100,12 +100,12 @@ def compare(
 
     Each cell is a run folder in `output`. One that is finished is not trained again
     and one that was stopped goes on, so that the same call goes on after any stop. A
-    run whose loss does not stay finite is noted as failed, to be tried again by the
-    next call, and the others are trained. What cannot go on is refused before the first
-    training. Several processes, on several machines that see the folder, may make the
-    same call: each takes cells that nobody has, waits for those of the others, and ends
-    with all. `compare.json` holds all that `Comparison.to_dict` returns, `compare.png`
-    the curves if matplotlib is there.
+    run whose loss does not stay finite, or whose process is killed, is noted as failed,
+    to be tried again by the next call, and the others are trained. What cannot go on is
+    refused before the first training. Several processes, on several machines that see
+    the folder, may make the same call: each takes cells that nobody has, waits for
+    those of the others, and ends with all. `compare.json` holds all that
+    `Comparison.to_dict` returns, `compare.png` the curves if matplotlib is there.
 
     Arguments:
         cells: Settings by name, as `grid` returns them.
@@ -129,7 +129,6 @@ def compare(
     Raises:
         FileExistsError: If the folder of a cell holds something else.
         NotADirectoryError: If `output` is a file.
-        ChildProcessError: If the process of a cell is killed.
         TypeError: If `jobs` is not a whole number.
         ValueError: If there are no cells, `jobs` is below 1, or the folder of a cell
             holds a run of other settings.
@@ -149,7 +148,7 @@ def compare(
             "output."
         )
     if jobs is not None:
-        check_integer("jobs", jobs, 1, "Leave it out to train in this process.")
+        check_bounds("jobs", jobs)
     cells = _choosing_on_validation(cells, folder)
     for name, settings in cells.items():
         is_over(settings, folder / name)

@@ -18,7 +18,7 @@ from typing import Any
 from ..._keras import keras
 from ..run import stoppable
 from ..settings import RunSettings
-from ._outcomes import Outcome
+from ._outcomes import Outcome, plain_settings
 
 _log = logging.getLogger("larq_nobn")
 Task = Callable[[RunSettings, Path, keras.callbacks.Callback | None], Outcome | None]
@@ -49,7 +49,8 @@ def in_processes(
 ) -> Iterator[tuple[str, Outcome | None]]:
     """Yields what a task makes of each cell, as soon as that is known.
 
-    What is raised in a process is raised here. However this ends, no process is left.
+    What is raised in a process is raised here. One that is killed has failed, and the
+    others go on. However this ends, no process is left.
 
     Arguments:
         task: A function of a module.
@@ -57,9 +58,6 @@ def in_processes(
         watch: Gives, when a cell begins, a callback that is told here of its epochs,
             and now and then of a batch; it has no model.
         jobs: How many at a time.
-
-    Raises:
-        ChildProcessError: If a process is killed.
     """
     context: Any = multiprocessing.get_context(_METHOD)
     if _METHOD == "forkserver":
@@ -82,7 +80,11 @@ def in_processes(
                 for pipe in multiprocessing.connection.wait(list(running)):
                     cell = running[pipe]
                     kind, value = _received(pipe, cell)
-                    if kind == "done":
+                    if kind == "killed":
+                        settings, folder = cells[cell.name]
+                        said = plain_settings(settings)
+                        value = Outcome(os.fspath(folder), said, failure=value)
+                    if kind in ("done", "killed"):
                         cell.process.join()
                         del running[pipe]
                         yield cell.name, value
@@ -101,11 +103,12 @@ def _received(pipe: Any, cell: _Cell) -> tuple[str, Any]:
         cell.process.join()
         if cell.process.exitcode == _STOPPED:
             raise KeyboardInterrupt from None
-        raise ChildProcessError(
-            f"The process that trained {cell.name} ended with exit code "
-            f"{cell.process.exitcode}. See whether memory was short, with fewer --jobs "
-            "then; the same command goes on."
-        ) from None
+        if cell.progress is not None:
+            cell.progress.on_train_end()  # which nobody else says then
+        return "killed", (
+            f"Its process ended with exit code {cell.process.exitcode}. See whether "
+            "memory was short, with fewer --jobs then; the same command goes on."
+        )
     if kind == "error":
         raise value
     if kind == "said":

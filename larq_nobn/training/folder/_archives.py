@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import numpy as np
 
 from ..._files import replacing
 
+_NAME = re.compile(r"epoch-\d+(-step-\d+)?\.npz")
 _DIGEST_SIZE = hashlib.sha256().digest_size
 
 
@@ -33,7 +35,8 @@ START = Position(0, 0)
 
 def checkpoints_in(folder: Path) -> list[Path]:
     """The checkpoint files of a folder, whole or not; the newest first."""
-    return sorted(folder.glob("epoch-*.npz"), key=position_of, reverse=True)
+    files = [file for file in folder.glob("epoch-*.npz") if _NAME.fullmatch(file.name)]
+    return sorted(files, key=position_of, reverse=True)
 
 
 def position_of(checkpoint: Path) -> Position:

@@ -9,6 +9,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
+
 from ..._keras import keras
 from ..settings import RunSettings
 from ._archives import START, Position, checkpoints_in, name_of, read, write
@@ -48,8 +50,9 @@ class Checkpoints(keras.callbacks.Callback):
     generators, what monitors remember. On CPUs, what goes on from a file ends in the
     same bits as what was never interrupted; with several replicas moving averages may
     differ in the last one, because the file holds the mean of those that each replica
-    has. It comes last among the callbacks, because a checkpoint says that its epoch, or
-    its step, is over.
+    has. Weights that are not finite are not written: what is kept is good to go on
+    from. It comes last among the callbacks, because a checkpoint says that its epoch,
+    or its step, is over.
 
     Arguments:
         folder: Where the files are; the last two are kept.
@@ -59,6 +62,9 @@ class Checkpoints(keras.callbacks.Callback):
         pace: When to write within an epoch; None for never.
         writes: Whether this process writes. Of several workers all take part, because
             reading a variable may need all of them, and one writes.
+
+    Attributes:
+        last: Where the newest was written that this run could go on from.
     """
 
     def __init__(
@@ -81,6 +87,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._kept: list[Path] = []
         self._pending: dict[str, Any] = {}
         self._epoch = 0
+        self.last: Position | None = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Makes the first epoch the rest of one, if it is: the others have begun it."""
@@ -105,8 +112,21 @@ class Checkpoints(keras.callbacks.Callback):
         self._save(Position(epoch + 1, 0), {})
 
     def _save(self, position: Position, more: dict[str, Any]) -> None:
-        """Writes one, and removes the one before the last."""
+        """Writes one, if the weights are finite; removes the one before the last."""
         variables = _variables(self.model)
+        values = [variable.numpy() for variable in variables]
+        if _is_good(self.model, values):
+            self._write(position, more, variables, values)
+        if self._pace is not None:
+            self._pace.written()
+
+    def _write(
+        self,
+        position: Position,
+        more: dict[str, Any],
+        variables: list[Any],
+        values: list[np.ndarray],
+    ) -> None:
         header = {
             **position._asdict(),
             "settings": self._settings,
@@ -114,7 +134,6 @@ class Checkpoints(keras.callbacks.Callback):
             "state": {name: each.get_state() for name, each in self._stateful.items()},
             **more,
         }
-        values = [variable.numpy() for variable in variables]
         if self._writes:
             self._folder.mkdir(exist_ok=True)
             target = self._folder / name_of(position)
@@ -123,8 +142,7 @@ class Checkpoints(keras.callbacks.Callback):
             # Damaged ones too, and what a process left that was killed while it wrote.
             for file in set(self._folder.iterdir()) - set(self._kept):
                 file.unlink()
-        if self._pace is not None:
-            self._pace.written()
+        self.last = position
 
     def restore(self, model: keras.Model) -> Position:
         """Sets a compiled model to the newest usable checkpoint, and says what is not.
@@ -143,8 +161,13 @@ class Checkpoints(keras.callbacks.Callback):
             try:
                 header, values = read(file)
                 self._check(header, variables)
+                if not _is_good(model, values):
+                    raise ValueError("its weights are not finite")
             except ValueError as error:
                 _log.warning("%s is not used: %s.", file, error)
+                continue
+            except (AttributeError, KeyError, TypeError, IndexError) as error:
+                _log.warning("%s is not used: no run writes it so (%r).", file, error)
                 continue
             with model.distribute_strategy.scope():
                 keras.backend.batch_set_value(list(zip(variables, values, strict=True)))
@@ -153,7 +176,8 @@ class Checkpoints(keras.callbacks.Callback):
             self._pending = header.get("within", {})
             self._kept = [file]
             # Older versions wrote behind epochs only.
-            return Position(header["epochs"], header.get("steps", 0))
+            self.last = Position(header["epochs"], header.get("steps", 0))
+            return self.last
         if files:
             _log.warning("%s has no usable checkpoint: it begins anew.", self._folder)
         return START
@@ -183,6 +207,12 @@ def completed(found: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     """
     defaults = json.loads(json.dumps(asdict(RunSettings())))
     return {name: defaults[name] for name in given if name in defaults} | {**found}
+
+
+def _is_good(model: keras.Model, values: list[np.ndarray]) -> bool:
+    """Whether the weights, which come first, are finite."""
+    weights = values[: len(model.weights)]
+    return all(np.isfinite(value).all() for value in weights)
 
 
 def _variables(model: keras.Model) -> list[Any]:

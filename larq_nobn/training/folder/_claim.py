@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,6 +14,7 @@ from ._archives import Position, checkpoints_in, position_of
 from ._checkpoints import completed
 from ._files import write_json
 from ._lock import LOCK, locked, refuse_if_in_use
+from ._shapes import RECORD, check_record, check_settings, read_object
 
 CHECKPOINTS = "checkpoints"
 _SETTINGS = "settings.json"
@@ -97,17 +97,28 @@ def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
     folder = Path(output)
     if not (folder / _RECORD).is_file():
         return False
-    _refuse_other(folder, _read(folder / _RECORD).get("settings", {}), settings)
+    _refuse_other(folder, _settings_in(folder / _RECORD), settings)
     _clear(folder)  # in case the run was killed before it could do so
     return True
 
 
 def kept_settings(output: str | os.PathLike) -> dict[str, Any] | None:
-    """The settings of the run in a folder, finished or not; None without one."""
-    record, unfinished = Path(output) / _RECORD, Path(output) / _SETTINGS
-    if record.is_file():
-        return dict(_read(record).get("settings", {}))
-    return _read(unfinished) if unfinished.is_file() else None
+    """Returns the settings of the run in a folder, finished or not; None without one.
+
+    Raises:
+        ValueError: If the file that holds them is damaged.
+    """
+    files = (Path(output, name) for name in (_RECORD, _SETTINGS))
+    return next((_settings_in(file) for file in files if file.is_file()), None)
+
+
+def _settings_in(file: Path) -> dict[str, Any]:
+    content = read_object(file)
+    if file.name == _SETTINGS:
+        check_settings(content, file)
+        return content
+    check_record(content, RECORD, file)
+    return dict(content["settings"])
 
 
 def epochs_kept(output: str | os.PathLike) -> int | None:
@@ -161,7 +172,7 @@ def refuse_what_is_there(
             "not the folder of an unfinished run alone. Choose another output."
         )
     if unfinished:
-        _refuse_other(folder, _read(folder / _SETTINGS), settings)
+        _refuse_other(folder, _settings_in(folder / _SETTINGS), settings)
 
 
 def run_that_owns(path: str | os.PathLike) -> Path | None:
@@ -215,18 +226,6 @@ def _refuse_other(
             f"{folder} holds a run with {its}, but {ours} was given. Resume with the "
             "settings that it began with, or choose another output."
         )
-
-
-def _read(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-        if not isinstance(content, dict):
-            raise ValueError("it is no JSON object")
-    except ValueError as error:
-        raise ValueError(
-            f"{file} is damaged: {error}. Delete its folder and train again."
-        ) from error
-    return content
 
 
 def _is_worth_keeping(folder: Path) -> bool:

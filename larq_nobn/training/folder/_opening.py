@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import csv
-import json
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 from ... import data
 from ..._checks import check_path
 from ..._keras import keras
 from ..._larq import without_starvation_warning
 from ._model_file import SUFFIXES, check_model_file, first_line
+from ._shapes import RECORD, WHOLE, check_record, damaged, read_object
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,7 @@ def load_run(folder: str | os.PathLike, trust: bool = False) -> Run:
         ```
     """
     record, history = load_record(folder)
+    check_record(record, WHOLE, Path(folder, "run.json"))
     return Run(Path(folder), open_model(folder, True, trust), history, record)
 
 
@@ -119,21 +120,24 @@ def load_record(
     """
     place = Path(check_path("folder", folder))
     try:
-        record = json.loads((place / "run.json").read_text(encoding="utf-8"))
+        record = read_object(place / "run.json")
+        check_record(record, RECORD, place / "run.json")
         with (place / "history.csv").open(newline="", encoding="utf-8") as stream:
-            rows = list(csv.DictReader(stream))
-        history = [{key: float(row[key]) for key in row} for row in rows]
+            history = _rows(stream, place / "history.csv")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(
             f"{folder} is no finished run: {Path(error.filename).name} is missing. "
             "Give the --output folder of a training run."
         ) from error
-    except (ValueError, TypeError) as error:
-        raise ValueError(
-            f"{folder} is damaged: run.json or history.csv cannot be read ({error}). "
-            "Train again, or restore it from a copy."
-        ) from error
     return record, history
+
+
+def _rows(stream: TextIO, file: Path) -> list[dict[str, float]]:
+    """The rows of a history; each has a number for every name."""
+    try:
+        return [{key: float(row[key]) for key in row} for row in csv.DictReader(stream)]
+    except (ValueError, TypeError, csv.Error) as error:
+        raise damaged(file, str(error)) from error
 
 
 def open_model(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ...callbacks._monitor import owners
-from ..folder import Position, position_kept
+from ..folder import Checkpoints, Position
 from ..settings import RunSettings
 from ._images import images_of
 from ._step import NOT_FINITE
@@ -59,7 +58,7 @@ def explained(
     settings: RunSettings,
     model: keras.Model,
     watch: Watch,
-    folder: Path,
+    checkpoints: Checkpoints,
 ) -> Iterator[None]:
     """Turns a step that was refused into a `NonFiniteLoss` that says what to do.
 
@@ -67,7 +66,7 @@ def explained(
         settings: Those of the run.
         model: What is trained.
         watch: One of its callbacks.
-        folder: The run folder.
+        checkpoints: Those of the run.
     """
     try:
         yield
@@ -79,12 +78,16 @@ def explained(
         if labels.shape.rank == 2:  # of mixed images
             labels = tf.argmax(labels, 1)
         culprit = name_the_culprit(model, images, labels)
-        kept = position_kept(folder)
+        kept = checkpoints.last
+        good = (
+            f"The last good checkpoint is that of {kept}"
+            if kept
+            else "There is no good checkpoint"
+        )
         raise NonFiniteLoss(
             f"The loss is not finite at epoch {watch.epoch + 1}, step "
             f"{watch.batch + 1}: {culprit}. "
-            + (f"The last good checkpoint is that of {kept}. " if kept else "")
-            + _advice(settings, culprit)
+            f"{good}. {_advice(settings, culprit)}"
         ) from error
 
 

@@ -114,7 +114,7 @@ def fit(
         partial(of_split, "train", begun),
         partial(of_split, watched_on, START),
     )
-    with explained(settings, network, watch, output):
+    with explained(settings, network, watch, checkpoints):
         trainee.fit(
             shared(images, of_train, replicas),
             steps_per_epoch=steps,

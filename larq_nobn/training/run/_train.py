@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ..._checks import check_choice, check_integer, check_path
+from ..._checks import check_bounds, check_choice, check_path
 from ..._keras import keras
 from ...data import CACHES, GIVEN, content_of, describe, handed_over, reading
 from ..folder import Run, claimed, is_finished, load_run, open_model, plain
@@ -22,8 +22,6 @@ from ._stopping import stoppable
 from ._strategy import check_shares, is_chief, strategy_for, with_all_workers
 from ._teacher import probabilities_of, teacher_settings
 from ._warnings import warn_of_imitation, warn_of_small_batches
-
-_ADVICE = "Leave it out for one every ten minutes."
 
 
 def train(
@@ -99,7 +97,7 @@ def train(
     replicas = strategy_for(strategy)
     check_shares(replicas, settings.batch_size, settings.accumulate)
     if checkpoint_steps is not None:
-        check_integer("checkpoint_steps", checkpoint_steps, 1, _ADVICE)
+        check_bounds("checkpoint_steps", checkpoint_steps)
     check_choice("cache", cache, CACHES)
     warn_of_small_batches(settings, replicas.num_replicas_in_sync)
     warn_of_imitation(settings.precision)

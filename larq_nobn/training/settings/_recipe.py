@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
-from ..._checks import check_choice, check_flag, check_integer, check_number
+from ..._checks import BOUNDS, check_bounds, check_choice, check_flag
 from ._kernels import KERNELS, LATENT_INITIALIZERS
 
 OPTIMIZERS = ("adam", "sgd")
@@ -106,15 +106,11 @@ class Recipe:
     network: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        check_integer("epochs", self.epochs, 1, "Train for one epoch or more.")
-        check_integer("batch_size", self.batch_size, 1, "Take 128 if memory allows.")
         check_choice("optimizer", self.optimizer, OPTIMIZERS)
         check_choice("schedule", self.schedule, SCHEDULES)
-        check_integer("warmup_epochs", self.warmup_epochs, 0, "0 is none.")
-        check_integer("accumulate", self.accumulate, 1, "1 takes batches whole.")
-        check_integer("stages", self.stages, 1, "Choose 1 or 2.")
-        for name, interval, advice in _RANGES:
-            check_number(name, getattr(self, name), interval, advice)
+        for each in fields(Recipe):
+            if each.name in BOUNDS:
+                check_bounds(each.name, getattr(self, each.name))
         for name in ("calibrate", "reflect", "clip_each_gain"):
             check_flag(name, getattr(self, name))
         check_flag("standardize_activations", self.standardize_activations)
@@ -131,8 +127,6 @@ class Recipe:
         self._refuse_what_does_not_fit()
 
     def _refuse_what_does_not_fit(self) -> None:
-        if self.stages > 2:
-            raise ValueError(f"stages={self.stages} is above 2. Choose 1 or 2.")
         if self.warmup_epochs and self.schedule != "cosine":
             raise ValueError(
                 f"warmup_epochs={self.warmup_epochs} needs the schedule 'cosine', but "
@@ -158,21 +152,3 @@ class Recipe:
                 f"accumulate={self.accumulate} does not divide "
                 f"batch_size={self.batch_size}. Choose a divisor of it."
             )
-
-
-_RANGES = (
-    ("learning_rate", "(0, inf)", "0.001 is a good start."),
-    ("beta_2", "[0, 1)", "0.999 is usual, 0.99 forgets sooner."),
-    ("momentum", "[0, 1)", "0.9 is usual."),
-    ("weight_decay", "[0, inf)", "0 is none."),
-    ("stage_one_decay", "[0, inf)", "0 is none."),
-    ("clip_factor", "[0, inf)", "0.02 is usual, 0 is off."),
-    ("natural_learning_rate", "(0, inf)", "30 suits digits, 100 to 1000 CIFAR-10."),
-    ("prior_weight", "[0, inf)", "0 is none, 1e-5 is usual."),
-    ("temperature", "[1e-12, inf)", "0.3 is usual, 1 is smooth."),
-    ("label_smoothing", "[0, 1)", "0 is none, 0.1 is usual."),
-    ("mixup", "[0, inf)", "0 is none, 0.2 is usual."),
-    ("latent_scale", "(0, inf)", "1 keeps those of the network."),
-    ("shift_multiplier", "(0, inf)", "1 treats all weights alike."),
-    ("backbone_multiplier", "[0, inf)", "0.1 is usual, 0 freezes, 1 is no difference."),
-)

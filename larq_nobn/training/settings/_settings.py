@@ -9,9 +9,9 @@ from typing import Any
 from ... import data, models
 from ..._checks import (
     check_blocks,
+    check_bounds,
     check_choice,
     check_flag,
-    check_integer,
     check_number,
     check_path,
 )
@@ -114,7 +114,7 @@ class RunSettings(Recipe):
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("recipe", self.recipe, RECIPES)
         if self.width is not None:
-            check_integer("width", self.width, 1, "It is a number of channels.")
+            check_bounds("width", self.width)
         if self.blocks is not None:
             object.__setattr__(self, "blocks", check_blocks(self.blocks))
             if "blocks" not in signature(NETWORKS[self.model]).parameters:
@@ -122,9 +122,9 @@ class RunSettings(Recipe):
                     f"blocks={self.blocks} does not apply: {self.model} is not made of "
                     "blocks. Leave it out."
                 )
-        check_integer("seed", self.seed, 0, "Any whole number from 0 will do.")
+        check_bounds("seed", self.seed)
         if self.limit is not None:
-            check_integer("limit", self.limit, 1, "Leave it out to use all images.")
+            check_bounds("limit", self.limit)
         self._check_network()
         if self.init is not None and self.init_sha256 is None:
             object.__setattr__(self, "init_sha256", content_hash(self.init))

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from dataclasses import replace
 from pathlib import Path
 
 from ..._keras import keras
-from ..folder import open_model
+from ..folder import kept_settings, open_model
 from ..settings import RunSettings, weights_file
 
 
@@ -38,12 +37,9 @@ def settled(
         return settings
     if settings.init_sha256 is not None:
         return settings
-    for file, inner in (("settings.json", None), ("run.json", "settings")):
-        if resume and (output / file).is_file():
-            found = json.loads((output / file).read_text(encoding="utf-8"))
-            found = found if inner is None else found[inner]
-            if found.get("init") == settings.init:
-                return replace(settings, init_sha256=found["init_sha256"])
+    found = kept_settings(output) if resume else None
+    if found is not None and found.get("init") == settings.init:
+        return replace(settings, init_sha256=found.get("init_sha256"))
     open_model(settings.init, trust=trust)  # has a sentence for what is not there
     return settings
 

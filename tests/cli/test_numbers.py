@@ -1,0 +1,146 @@
+"""Numbers of every size, for every option of every command: run, or one sentence."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+from larq_nobn import training
+from cli.answers import one_sentence
+from cli.conftest import Invoke
+from larq_nobn._checks import BOUNDS, check_bounds
+from larq_nobn._keras import keras
+from larq_nobn.cli import main
+from larq_nobn.cli.arguments import Blocks, Several, Size
+from larq_nobn.training.run import _train
+from larq_nobn.training.settings import NETWORKS
+
+WHOLE = ("100000000000000000000", "4294967296", "-1", "1e308", "nan", "0")
+REAL = ("1e308", "1e38", "-1", "nan", "inf", "-inf", "0")
+# What is above 2**32 - 1 suits none of the options, and below 0 only a few words.
+TOO_LARGE = {"100000000000000000000", "4294967296", "1e308", "inf", "nan"}
+LINES = {
+    "train": "train --dataset digits --output new",
+    "compare": "compare --dataset digits --output new",
+    "evaluate": "evaluate float.keras --dataset digits",
+    "predict": "predict float.keras picture.png",
+    "convert": "convert float.keras new.tflite",
+    "benchmark": "benchmark own.tflite",
+    "remove": "remove float.keras new.keras",
+    "import": "import gone.pth new.keras --source bnn_nobn",
+    "data": "data ./pictures",
+    "demo": "demo --output new",
+}
+
+
+class Begun(Exception):
+    """The numbers have passed all checks."""
+
+
+def numbers_of(command: click.Command) -> Iterator[tuple[str, list[list[str]]]]:
+    """Each option that takes numbers, with the words of it for the numbers above."""
+    for option in command.params:
+        kind = option.type
+        if not isinstance(option, click.Option) or option.is_flag:
+            continue
+        if isinstance(kind, Several):
+            kind = {int: click.INT, float: click.FLOAT}.get(kind._kind, kind)
+        if isinstance(kind, Blocks | Size | click.types.IntParamType):
+            values = [[each] for each in WHOLE]
+        elif isinstance(kind, click.types.FloatParamType):
+            values = [[each] for each in REAL]
+        elif isinstance(kind, click.Tuple):
+            values = [[each, each] for each in WHOLE]
+        else:
+            continue
+        yield option.opts[0], values
+
+
+EVERY = [(n, o, v) for n, c in main.commands.items() for o, v in numbers_of(c)]
+
+
+def test_every_command_with_a_number_is_here():
+    assert {name for name, *_ in EVERY} == set(LINES)
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.BatchNormalization()(keras.layers.Flatten()(inputs))
+    keras.Model(inputs, keras.layers.Dense(10)(x)).save("float.keras")
+    Path("own.tflite").write_bytes(b"\x1c\0\0\0TFL3 mine")
+    Path("pictures").mkdir()
+    Path("picture.png").write_bytes(b"\x89PNG")
+
+    def begin(*_: object, **__: object) -> None:
+        raise Begun
+
+    monkeypatch.setattr(_train, "_run", begin)
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    ("name", "option", "values"), EVERY, ids=[f"{n} {o}" for n, o, _ in EVERY]
+)
+def test_numbers(
+    name: str, option: str, values: list[list[str]], invoke: Invoke, place: Path
+):
+    before = sorted(place.rglob("*"))
+    for value in values:
+        result = invoke(*LINES[name].split(), option, *value)
+        if isinstance(result.exception, Begun) or result.exit_code == 0:
+            assert value[0] not in TOO_LARGE
+        else:
+            said = one_sentence(result)
+            assert "C++" not in said and "tensorflow" not in said.lower()
+    assert [each for each in sorted(place.rglob("*")) if each not in before] == []
+
+
+@pytest.mark.parametrize("model", sorted(set(NETWORKS) - {"FloatResNet"}))
+def test_arguments_of_networks(
+    model: str, invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_train, "_run", lambda settings, *_: built(settings))
+    known = inspect.signature(NETWORKS[model]).parameters
+    line = ("train", "--dataset", "digits", "--output", "new", "--model", model)
+    for name in known.keys() & {"alpha", "weights", "head", "binary_weights"}:
+        for value in ("1e308", "1e999", "-1", "[1e308]"):
+            one_sentence(invoke(*line, "--network", f"{name}={value}"))
+
+
+def built(settings: training.RunSettings) -> None:
+    """Builds the network of a run, which is to be refused."""
+    NETWORKS[settings.model]((64, 64, 3), 10, **settings.network)
+    pytest.fail(f"{settings.network} is built")
+
+
+@pytest.mark.parametrize("name", BOUNDS)
+def test_the_table(name: str):
+    bounds, advice = BOUNDS[name]
+    assert advice.endswith(".")
+    if isinstance(bounds, str):
+        low, high = (float(end) for end in bounds[1:-1].split(","))
+        inside = [low] * (bounds[0] == "[") + [high] * (bounds[-1] == "]")
+        outside = [low - 1, high * 1.1, float("nan"), float("inf")]
+        said = "is outside "
+    else:
+        inside, outside = list(bounds), [bounds[0] - 1, bounds[1] + 1]
+        said = "is (below|above) "
+    for value in inside:
+        assert check_bounds(name, value) == value
+    for value in outside:
+        with pytest.raises(ValueError, match=said):
+            check_bounds(name, value)
+
+
+@pytest.mark.usefixtures("little_network")
+def test_the_largest_seed_trains(tmp_path: Path):
+    settings = training.RunSettings(
+        dataset="digits", epochs=1, batch_size=16, limit=16, seed=2**32 - 1, mixup=1e4
+    )
+    run = training.train(settings, tmp_path / "run")
+    assert len(run.history) == 1

@@ -1,0 +1,209 @@
+"""JSON and CSV of another shape than those that are written: one right sentence."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from larq_nobn import data, deploy, training
+from cli.answers import one_sentence
+from cli.conftest import Invoke
+from larq_nobn.cli import _models
+from larq_nobn.data.folder import _notes
+from larq_nobn.training.folder import kept_settings, position_kept
+from larq_nobn.training.folder._archives import read, write
+from larq_nobn.training.folder._checkpoints import Checkpoints
+
+SHAPES = (
+    *("[]", "null", "{}", "3", '"text"', "[{}]", "", "{", "\xff", "1e999"),
+    *('{"settings": []}', '{"settings": {}, "metrics": {}}', '{"settings": null}'),
+    "[" * 100_000,
+)
+READERS = {
+    "evaluate": "evaluate run --limit 8",
+    "convert": "convert run new.tflite",
+    "predict": "predict run picture.png",
+    "summary": "summary run",
+    "fold": "fold run new.keras",
+    "remove": "remove run new.keras",
+    "report": "report run",
+    "train": "train --dataset digits --output run --resume",
+}
+
+
+@pytest.fixture
+def place(run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    shutil.copytree(run_folder, tmp_path / "run")
+    (tmp_path / "picture.png").write_bytes(b"\x89PNG")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("command", READERS)
+def test_the_record_of_a_run(command: str, invoke: Invoke, place: Path):
+    for shape in SHAPES:
+        Path("run", "run.json").write_bytes(shape.encode("latin-1"))
+        said = one_sentence(invoke(*READERS[command].split()))
+        assert said.startswith("Error: run/run.json is damaged: "), shape[:20]
+        assert said.endswith("or train again in another folder.")
+        assert len(said) < 300
+
+
+@pytest.mark.parametrize("command", [each for each in READERS if each != "train"])
+def test_the_history_of_a_run(command: str, invoke: Invoke, place: Path):
+    for content in (
+        b"epoch,loss\n1,x\n",
+        b"epoch,loss\n1\n",
+        b"epoch\n1,2\n",
+        b"epoch\n\xff\n",
+        b"epoch\n\0\n",
+        b"epoch\n" + b"1" * 200_000 + b"\n",
+    ):
+        Path("run", "history.csv").write_bytes(content)
+        said = one_sentence(invoke(*READERS[command].split()))
+        assert said.startswith("Error: run/history.csv is damaged: "), content[:20]
+        assert len(said) < 400
+
+
+def test_the_settings_of_an_unfinished_run(invoke: Invoke, place: Path):
+    settings = json.loads(Path("run/run.json").read_text())["settings"]
+    shutil.rmtree("run")
+    for line in (READERS["train"], f"{READERS['train']} --init gone"):
+        for shape in SHAPES:
+            Path("run").mkdir()
+            Path("run", "settings.json").write_bytes(shape.encode("latin-1"))
+            said = one_sentence(invoke(*line.split()))
+            assert said.startswith("Error: run/settings.json is damaged: "), shape[:20]
+            shutil.rmtree("run")
+    for name, value in (("dataset", 5), ("epochs", True), ("network", []), ("init", 1)):
+        Path("run").mkdir()
+        Path("run", "settings.json").write_text(json.dumps({**settings, name: value}))
+        said = one_sentence(invoke(*READERS["train"].split()))
+        assert "run/settings.json is damaged: " in said
+        assert f"{name} is {value!r}. Restore" in said
+        shutil.rmtree("run")
+
+
+def changed(content: Any) -> Iterator[Any]:
+    """The content with one of its parts removed, or of another type or size."""
+    if isinstance(content, dict):
+        for name in content:
+            yield {key: part for key, part in content.items() if key != name}
+            for part in (None, [], {}, 0, -1, "x", True, 1e308, [None], {"a": []}):
+                yield {**content, name: part}
+            for part in changed(content[name]):
+                yield {**content, name: part}
+    elif isinstance(content, list) and content:
+        for part in (None, [], {}, 0, -1, "x", True):
+            yield [part, *content[1:]]
+        yield content[1:]
+
+
+def test_a_record_with_any_part_changed(run_folder: Path, place: Path, monkeypatch):
+    """It opens and says what is needed, or is refused by the name of the file."""
+    record = json.loads((run_folder / "run.json").read_text())
+    monkeypatch.setattr(training.folder._opening, "open_model", lambda *_, **__: None)
+    refused = opened = 0
+    for content in changed(record):
+        Path("run", "run.json").write_text(json.dumps(content))
+        try:
+            run = training.load_run("run")
+        except ValueError as error:
+            refused += 1
+            assert str(error).startswith("run/run.json is damaged: ")
+            continue
+        opened += 1
+        try:
+            origin = _models.origin_of(run)
+            data.describe(**origin.images)
+            training.Outcome.read("run").to_dict()
+        except (ValueError, OSError) as error:
+            # Of a data set that does not exist, or of metrics that no run has.
+            known = ("dataset", "image_size", "holdout", "damaged", "folder")
+            assert any(word in str(error) for word in known), error
+    assert refused > 250 and opened > 100, (refused, opened)
+
+
+def test_the_metadata_of_a_file(lite_file: Path, tmp_path: Path, invoke: Invoke):
+    file = tmp_path / "m.tflite"
+    shutil.copy(lite_file, file)
+    card = json.loads(Path(f"{lite_file}.json").read_text())
+    kept = copy.deepcopy(card)
+    beside = Path(f"{file}.json")
+    for content in (*changed(card), *SHAPES):
+        text = content if isinstance(content, str) else json.dumps(content)
+        beside.write_bytes(text.encode("latin-1"))
+        try:
+            found = deploy.read_card(file)
+        except deploy.ConversionError as error:
+            assert str(beside) in str(error)
+        else:
+            assert found.labels is None or len(found.labels) == 10
+    assert card == kept
+    for content in ("[]", "null", "{}", json.dumps({**card, "preprocessing": []})):
+        beside.write_text(content)
+        said = one_sentence(invoke("predict", file, tmp_path / "x.png"))
+        assert "x.png does not exist" in said
+        (tmp_path / "y.png").write_bytes(b"\x89PNG")
+        said = one_sentence(invoke("predict", file, tmp_path / "y.png"))
+        assert f"{beside}" in said or "does not say how pictures are prepared" in said
+
+
+def test_notes_on_a_folder_are_taken_anew(tmp_path: Path, monkeypatch, pictures_in):
+    monkeypatch.setenv("LARQ_NOBN_CACHE", str(tmp_path / "cache"))
+    folder = pictures_in(tmp_path / "pictures")
+    info = data.describe(folder)
+    notes = _notes.Notes(folder)
+    target = notes._target
+    content = json.loads(target.read_text())
+    for each in (*changed(content), *SHAPES):
+        text = each if isinstance(each, str) else json.dumps(each)
+        target.write_bytes(text.encode("latin-1"))
+        found = data.describe(folder)
+        assert found.image_shape == info.image_shape
+        assert found.class_names == info.class_names
+
+
+@pytest.fixture
+def pictures_in() -> Callable[[Path], Path]:
+    image = pytest.importorskip("PIL.Image")
+
+    def write_pictures(folder: Path) -> Path:
+        for name in ("cat", "dog"):
+            (folder / name).mkdir(parents=True)
+            for number in range(10):
+                pixels = np.full((8, 8, 3), 20 * number + len(name), np.uint8)
+                image.fromarray(pixels).save(folder / name / f"{number}.png")
+        return folder
+
+    return write_pictures
+
+
+def test_checkpoints_of_another_shape_are_passed_over(tmp_path: Path, caplog):
+    from training.test_checkpoints import SETTINGS, network
+
+    model = network()
+    model.optimizer.build(model.trainable_variables)
+    checkpoints = Checkpoints(tmp_path, SETTINGS, {})
+    checkpoints.set_model(model)
+    checkpoints.on_epoch_end(0)
+    (good,) = tmp_path.iterdir()
+    header, values = read(good)
+    place = tmp_path / "epoch-0002.npz"
+    for content in changed({**header, "variables": header["variables"][:2]}):
+        if "variables" in content and not isinstance(content["variables"], list):
+            continue
+        write(place, content, values)
+        assert Checkpoints(tmp_path, SETTINGS, {}).restore(model).epochs == 1
+    (tmp_path / "epoch-none.npz").write_bytes(b"x")
+    (tmp_path / "runs" / "checkpoints").mkdir(parents=True)
+    (tmp_path / "runs" / "checkpoints" / "epoch-x.npz").write_bytes(b"x")
+    assert position_kept(tmp_path / "runs") is None
+    assert kept_settings(tmp_path / "runs") is None
+    assert "is not used" in caplog.text
