@@ -483,7 +483,7 @@ def test_imagenet_random_part_is_mirrored_half_the_time() -> None:
             "digits has no validation split. Hold out training images by "
             "validation=0.1 (--validation 0.1), or name another split.",
         ),
-        ({"batch_size": 0}, "batch_size=0 is below 1. Common values: 32 to 512."),
+        ({"batch_size": 0}, "batch_size=0 is below 1. Take 128 if memory allows."),
         (
             {"batch_size": 2.5},
             "batch_size=2.5 is not a whole number; it must be 1 or more. "
@@ -491,9 +491,9 @@ def test_imagenet_random_part_is_mirrored_half_the_time() -> None:
         ),
         ({"augment": 1}, "augment=1 is neither True nor False. Pass one of them."),
         ({"shuffle": 0}, "shuffle=0 is neither True nor False. Pass one of them."),
-        ({"seed": -1}, "seed=-1 is below 0. Any such number will do."),
+        ({"seed": -1}, "seed=-1 is below 0. Any whole number from 0 will do."),
         ({"epoch": -1}, "epoch=-1 is below 0. Counting starts at 0."),
-        ({"limit": 0}, "limit=0 is below 1. Leave it out to use all examples."),
+        ({"limit": 0}, "limit=0 is below 1. Leave it out to use all images."),
         (
             {"augment": "blur"},
             "augment='blur' is not known. Choose from none, crop_flip, colour, strong.",
