@@ -487,7 +487,7 @@ def test_imagenet_random_part_is_mirrored_half_the_time() -> None:
         (
             {"batch_size": 2.5},
             "batch_size=2.5 is not a whole number; it must be 1 or more. "
-            "Common values: 32 to 512.",
+            "Take 128 if memory allows.",
         ),
         ({"augment": 1}, "augment=1 is neither True nor False. Pass one of them."),
         ({"shuffle": 0}, "shuffle=0 is neither True nor False. Pass one of them."),
