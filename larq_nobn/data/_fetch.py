@@ -111,7 +111,9 @@ def read_files(source: Path, names: Collection[str]) -> dict[str, bytes]:
         with tarfile.open(source) as archive:
             for member in archive:
                 name = member.name.rpartition("/")[2]
-                if name in names and (file := archive.extractfile(member)):
+                if name not in names or not member.isfile():  # a link, for instance
+                    continue
+                if file := archive.extractfile(member):
                     files[name] = file.read()
     except (tarfile.TarError, EOFError, OSError, zlib.error) as problem:
         raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import json
 import os
 import sys
 import urllib.request
@@ -39,8 +40,9 @@ def builder_of(name: str, data_dir: DataDir) -> Any:
 
     Raises:
         ImportError: If TFDS is not installed.
-        ValueError: If it has no such data set.
+        ValueError: If it has no such data set, or would run code from elsewhere.
     """
+    _refuse_code(name, data_dir)
     try:
         import tensorflow_datasets as tfds
     except ImportError as problem:
@@ -59,6 +61,41 @@ def builder_of(name: str, data_dir: DataDir) -> Any:
             f"({str(problem).strip().partition(chr(10))[0]}). Choose one that "
             "tfds.list_builders() names."
         ) from problem
+
+
+def _refuse_code(name: str, data_dir: DataDir) -> None:
+    """The name and the folder may be those of a stranger's run.
+
+    For names with a colon, TFDS downloads Python code and runs it; of the features of
+    a prepared set, it imports whatever module their classes are said to be in.
+    """
+    if ":" in name:
+        raise ValueError(
+            f"{PREFIX}{name} is a set of a community, whose code TensorFlow Datasets "
+            "downloads and runs. Open it in Python, and give train its images as data."
+        )
+    if data_dir is None:  # that of the user
+        return
+    place = Path(data_dir).expanduser()
+    for file in place.glob(f"{name.partition('/')[0]}/**/features.json"):
+        for found in _feature_classes(json.loads(file.read_bytes())):
+            if not str(found).startswith("tensorflow_datasets."):
+                raise ValueError(
+                    f"{file} wants {found!r}, which is no class of TensorFlow Datasets "
+                    "and is not imported for it. Prepare the set again."
+                )
+
+
+def _feature_classes(part: Any) -> Iterator[Any]:
+    """What the description of a prepared set says of the classes of its features."""
+    if isinstance(part, dict):
+        for key, value in part.items():
+            if key in ("pythonClassName", "python_class_name"):
+                yield value
+            yield from _feature_classes(value)
+    elif isinstance(part, list):
+        for each in part:
+            yield from _feature_classes(each)
 
 
 def is_prepared(builder: Any) -> bool:

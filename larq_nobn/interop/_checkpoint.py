@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import os
-import pickle
 import re
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from .._archive_limits import check_zip
+
+# The first version of PyTorch that runs no code where it reads weights alone.
+_SAFE = (2, 6)
 # How many batches a batch norm has seen, which counts only where momentum is None.
 _COUNTER = "num_batches_tracked"
 _PARALLEL = "module."  # what DataParallel puts before every name
@@ -25,6 +29,12 @@ def _torch() -> Any:
             f"PyTorch checkpoints need PyTorch ({error}). Install it with: "
             "pip install 'larq-nobn[torch]'"
         ) from error
+    if tuple(map(int, torch.__version__.split(".")[:2])) < _SAFE:
+        raise ImportError(
+            f"PyTorch {torch.__version__} can be made to run code by a checkpoint of "
+            "which it reads the weights alone. Install a later one with: "
+            "pip install 'larq-nobn[torch]'"
+        )
     return torch
 
 
@@ -62,8 +72,11 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
 def _load(file: Path) -> object:
     torch = _torch()
     try:
+        if zipfile.is_zipfile(file):
+            with zipfile.ZipFile(file) as archive:
+                check_zip(archive)
         return torch.load(file, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
+    except Exception as error:  # whatever readers of archives say to other bytes
         named = re.search(r"GLOBAL ([\w.]+) was not an allowed global", str(error))
         if named:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -35,6 +36,31 @@ def test_sets_without_a_part_for_testing(
     assert info.image_shape == (8, 8, 3)
     assert info.train_examples + info.test_examples == 100
     assert 10 < info.test_examples < 45  # four standard deviations of 25
+
+
+@pytest.mark.parametrize("name", ["huggingface:mnist", "kaggle:cats/config"])
+def test_a_set_of_a_community_is_code(name: str):
+    with pytest.raises(ValueError, match=f"tfds:{name} is a set of a community"):
+        nobn.data.describe(f"tfds:{name}")
+
+
+@pytest.mark.parametrize("key", ["pythonClassName", "python_class_name"])
+def test_features_import_nothing(
+    key: str, cifar10: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A prepared set of a stranger, beside a module that its description names."""
+    shutil.copytree(cifar10, tmp_path / "sets")
+    (file,) = (tmp_path / "sets").glob("cifar10/*/features.json")
+    text = file.read_text().replace("pythonClassName", key)
+    text = text.replace("tensorflow_datasets.core.features.image_feature", "nobn_evil")
+    assert "nobn_evil.Image" in text
+    file.write_text(text)
+    (tmp_path / "nobn_evil.py").write_text("open('written', 'w').close()")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match="wants 'nobn_evil.Image', which is no class"):
+        nobn.data.describe("tfds:cifar10", data_dir=tmp_path / "sets")
+    assert not (tmp_path / "written").exists()
 
 
 class Splits:

@@ -2,6 +2,7 @@
 
 import pickle
 import sys
+import zipfile
 
 import larq_nobn as nobn
 import numpy as np
@@ -54,6 +55,21 @@ def test_half_a_checkpoint(zipped, state, path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ValueError, match="is damaged or no PyTorch checkpoint"):
         load_bnn_nobn(path)
+
+
+def test_an_archive_that_grows_without_end(state, path):
+    torch.save(state, path)
+    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("checkpoint/data/zeros", bytes(1 << 28))
+    with pytest.raises(ValueError, match="is damaged or no PyTorch checkpoint"):
+        load_bnn_nobn(path)
+
+
+def test_a_version_of_pytorch_that_runs_code(monkeypatch, path):
+    path.write_bytes(b"anything")
+    monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
+    with pytest.raises(ImportError, match="PyTorch 2.5.1.cpu can be made to run code"):
+        load_recu(path)
 
 
 class Payload:

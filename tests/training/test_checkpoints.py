@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import logging
 import os
 import tempfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -206,6 +209,25 @@ def test_any_wrong_byte_is_recognised(two: Path, tmp_path: Path):
         (tmp_path / "damaged.npz").write_bytes(damaged)
         with pytest.raises(ValueError, match="torn or damaged"):
             _read(tmp_path / "damaged.npz")
+
+
+def test_what_a_stranger_wrote_is_no_checkpoint(tmp_path: Path):
+    """The digest is right: everybody can compute it."""
+
+    def with_digest(content: bytes) -> Path:
+        file = tmp_path / "epoch-0001.npz"
+        file.write_bytes(content + hashlib.sha256(content).digest())
+        return file
+
+    packed = {"bomb": io.BytesIO(), "pickle": io.BytesIO(), "other": io.BytesIO()}
+    with zipfile.ZipFile(packed["bomb"], "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("header.npy", bytes(1 << 28))
+    header = np.frombuffer(b'{"variables": [1]}', np.uint8)
+    np.savez(packed["pickle"], **{"header": header, "0": np.array([print], object)})
+    np.savez(packed["other"], header=np.frombuffer(b"[]", np.uint8))
+    for stream in (*packed.values(), io.BytesIO(b"text")):
+        with pytest.raises(ValueError, match="it is no checkpoint"):
+            _read(with_digest(stream.getvalue()))
 
 
 def ours(caplog: pytest.LogCaptureFixture) -> list[str]:

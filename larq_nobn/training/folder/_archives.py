@@ -6,11 +6,13 @@ import hashlib
 import io
 import json
 import re
+import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..._archive_limits import check_zip
 from ..._files import replacing
 
 _NAME = re.compile(r"epoch-\d+(-step-\d+)?\.npz")
@@ -66,13 +68,18 @@ def read(file: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
     """Reads what `write` wrote.
 
     Raises:
-        ValueError: If a single bit is not as it was written.
+        ValueError: If a single bit is not as it was written, or nothing like it was.
     """
     whole = memoryview(file.read_bytes())
     content, digest = whole[:-_DIGEST_SIZE], whole[-_DIGEST_SIZE:]
     if hashlib.sha256(content).digest() != digest:
         raise ValueError("it is torn or damaged")
-    with np.load(io.BytesIO(content), allow_pickle=False) as archive:
-        header = json.loads(archive["header"].tobytes())
-        values = [archive[str(i)] for i in range(len(header["variables"]))]
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            check_zip(packed)
+        with np.load(io.BytesIO(content), allow_pickle=False) as archive:
+            header = json.loads(archive["header"].tobytes())
+            values = [archive[str(i)] for i in range(len(header["variables"]))]
+    except Exception as error:  # whoever wrote the digest wrote something else
+        raise ValueError(f"it is no checkpoint: {error}") from error
     return header, values
