@@ -63,9 +63,12 @@ def judge(seed: int, say: Callable[[str], None]) -> dict[str, Any]:
         if drawn.trains and record[name]["outcome"] != "refused":
             reason = f"{record[name]['outcome']}, though a call trains at inference"
             record[name] = {"outcome": "wrong", "reason": reason}
-    if record["convert"]["outcome"] in ("refused", "unverified"):
+    converting = record["convert"]
+    if converting["outcome"] in ("refused", "unverified") and not drawn.trains:
         say("plain")
-        record["convert"]["false"] = not drawn.trains and _plainly_right(drawn, wanted)
+        # What stays float on request was refused for that.
+        offered = "in_float" in converting
+        converting["false"] = not offered and _plainly_right(drawn, wanted)
     found = [record[name]["outcome"] for name in parts]
     # Surgery may refuse what converts, but not do it wrongly.
     worst = [found[0], *(o for o in found[1:] if o not in ("refused", "unverified"))]

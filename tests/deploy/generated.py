@@ -317,7 +317,8 @@ KINDS = (
     *["norm", "affine", "activation", "keep", "merge"] * 2,
     *["rewritten"] * 2,
     *["sign", "convolution", "pool", "frame", "operator"],
-    *["again", "model", "input", "output"],
+    *["again", "model", "input", "output", "twins", "two_sizes"],
+    *["zero_gains", "front_axis", "sign_activation"],
 )
 _step = st.tuples(st.sampled_from(KINDS), st.integers(0, 2**16))
 _binary = st.tuples(st.just("binary_convolution"), st.integers(0, 2**16))
