@@ -417,7 +417,7 @@ def as_by(recipe: str, **chosen) -> keras.Model:
     """The network of a recipe before its first step."""
     keras.utils.set_random_seed(1)
     small = {"dataset": "digits", "width": 16, "blocks": (1, 1), **chosen}
-    return _build(RunSettings.from_recipe(recipe, **small))
+    return _build(RunSettings.from_recipe(recipe, **small), trust=False)
 
 
 @pytest.mark.parametrize("model", ["ResNet20", "ReActNet18", "XNORNet18"])
