@@ -378,7 +378,7 @@ def operators(x: tf.Tensor) -> tf.Tensor:
     y = tf.math.l2_normalize(tf.nn.depth_to_space(tf.tile(y, [1, 1, 1, 2]), 2), axis=-1)
     y = keras.activations.swish(keras.backend.mean(y, axis=[1, 2]))
     y = tf.reshape(tf.transpose(y), [-1, tf.shape(y)[1]])
-    y = tf.linalg.matmul(y, y, transpose_b=True) ** 2
+    y = tf.linalg.matmul(y, y, transpose_b=True) ** 2 % 3 // 1 + y[:, :1]
     return tf.reduce_mean(tf.math.sigmoid(-y), 1, keepdims=True)
 
 
@@ -389,6 +389,42 @@ def test_operators_between_layers_open(suffix: str, tmp_path: Path):
     keras.models.save_model(model, tmp_path / f"m{suffix}")
     images = np.random.default_rng(0).normal(size=(3, 8, 8, 4)).astype(np.float32)
     assert_array_equal(open_model(tmp_path / f"m{suffix}")(images), model(images))
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("older", [False, True])
+def test_models_without_inputs_inside_of_others(
+    suffix: str, older: bool, tmp_path: Path
+):
+    """Built when they are called, or by a shape that an older Keras gave a layer."""
+    inputs = keras.Input((3,))
+    inner = keras.Sequential([keras.layers.Dense(3)], name="inner")
+    if older:
+        inner = keras.Sequential([keras.Input((3,)), *inner.layers], name="inner")
+    model = keras.Model(inputs, inner(inner(inputs)))
+    file = tmp_path / f"m{suffix}"
+    keras.models.save_model(model, file)
+
+    def without_input(config: Config) -> None:
+        found = hostile.layer(config, "inner")["config"]["layers"]
+        assert found.pop(0)["class_name"] == "InputLayer"
+        found[0]["config"]["batch_input_shape"] = [None, 3]
+
+    if older:
+        hostile.changed(file, tmp_path / f"older{suffix}", without_input)
+        file = tmp_path / f"older{suffix}"
+    x = np.arange(6.0).reshape(2, 3).astype(np.float32)
+    assert_array_equal(open_model(file)(x), model(x))
+
+
+def test_a_name_is_no_command_of_the_terminal(files: dict[str, Path], tmp_path: Path):
+    def rename(config: Config) -> None:
+        hostile.layer(config, "dense")["config"]["name"] = "a\x1b[2J\ud800 b"
+
+    file = hostile.changed(files[".keras"], tmp_path / "m.keras", rename)
+    with pytest.raises(ValueError) as caught:
+        open_model(file)
+    assert str(caught.value).isprintable()
 
 
 @keras.saving.register_keras_serializable("untrusted")

@@ -66,4 +66,6 @@ def first_line(error: BaseException) -> str:
     """What an error says first, or its kind; of errors around another one the inner."""
     said = str(error).rpartition("Exception encountered: ")[2].strip()
     line = next(iter(said.splitlines()), type(error).__name__)
+    # A name in the file may be one that a terminal would obey.
+    line = "".join(each if each.isprintable() else repr(each)[1:-1] for each in line)
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."

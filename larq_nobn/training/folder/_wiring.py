@@ -31,10 +31,10 @@ def never_called(config: object) -> str | None:
 
     def is_there(call: list[Any]) -> bool:
         name, place = call[:2]
-        begin = first.get(name)
-        if begin is None:  # an input, or a name that Keras does not know
+        if first.get(name) is None:  # an input, or a name that Keras does not know
             return True
-        return place in range(begin, begin + calls[name])
+        least, most = first[name]
+        return calls[name] > 0 and place in range(least, most + calls[name])
 
     going_on = True
     while going_on:
@@ -47,15 +47,21 @@ def never_called(config: object) -> str | None:
     return next((name for name, nodes in waiting.items() if nodes), None)
 
 
-def _first_call(layer: dict[str, Any]) -> int | None:
-    """The number of the first call that a configuration can speak of."""
+def _first_call(layer: dict[str, Any]) -> tuple[int, int] | None:
+    """The number of the first call that a configuration can speak of: least and most.
+
+    A model with an input was called when it was made; whether one without has an input
+    is seen when it is built.
+    """
     if layer.get("class_name") == "InputLayer":
         return None
     inner = layer.get("config")
-    inside = inner.get("layers") if isinstance(inner, dict) else None
-    if isinstance(inside, list) and inside and isinstance(inside[0], dict):
-        return int(inside[0].get("class_name") == "InputLayer")
-    return 0
+    inside = inner.get("layers") if isinstance(inner, dict) else inner
+    if not isinstance(inside, list):
+        return 0, 0
+    own = layer.get("class_name") in ("Functional", "Model", "Sequential")
+    first = inside[0] if inside and isinstance(inside[0], dict) else {}
+    return int(own and first.get("class_name") == "InputLayer"), 1
 
 
 def _calls(node: object) -> Iterator[list[Any]]:
