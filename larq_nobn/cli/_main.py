@@ -14,6 +14,7 @@ from ._deploy import audit, convert
 from ._errors import Commands
 from ._evaluate import evaluate
 from ._import import import_
+from ._pretrained import models, pack
 from ._report import report
 from ._summary import summary
 from ._surgery import fold, remove
@@ -47,6 +48,7 @@ def main(ctx: click.Context) -> None:
     Side by side:     larq-nobn compare --dataset cifar10 --width 16 --output runs/grid
     Batch norm away:  larq-nobn fold runs/a folded.keras
     From PyTorch:     larq-nobn import best.pth.tar recu.keras --source recu
+    Trained ones:     larq-nobn models
     """
     quiet()
     if ctx.invoked_subcommand is None:
@@ -55,6 +57,6 @@ def main(ctx: click.Context) -> None:
 
 for command in (
     *(demo, train, evaluate, predict, compare, report, fold, remove),
-    *(convert, audit, benchmark, summary, data, import_),
+    *(convert, audit, benchmark, summary, data, import_, models, pack),
 ):
     main.add_command(command)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,11 +14,35 @@ import tensorflow as tf
 
 from .. import data, deploy, training
 from .._keras import keras
+from ..models import PretrainedNetwork, open_pretrained
+from ..models._pretrained import find_pretrained
 from ..population import EXAMPLES
 from ..training.folder import is_saved_model
 
+# The settings of a run that say which images it is of.
+_IMAGES = ("image_size", "holdout", "skip_unreadable", "data_dir", "validation")
+
+
+class RunOrFile(click.Path):
+    """A run folder, a model file, or the name of a trained network."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        """Returns the path, or the name."""
+        if not Path(value).exists() and find_pretrained(value) is not None:
+            return Path(value)
+        try:
+            return Path(os.fsdecode(super().convert(value, param, ctx)))
+        except click.BadParameter as error:
+            raise click.BadParameter(
+                f"{error.message} Give a run folder, a model file, or the name of a "
+                "trained network (larq-nobn models lists them).",
+                ctx,
+                param,
+            ) from error
+
+
 model_argument = click.argument(
-    "model", metavar="RUN_OR_FILE", type=click.Path(exists=True, path_type=Path)
+    "model", metavar="RUN_OR_FILE", type=RunOrFile(exists=True, path_type=Path)
 )
 trust_option = click.option(
     "--trust",
@@ -74,10 +99,30 @@ class Origin:
 
 def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | None]:
     """Returns the model, and what it was trained on if a run folder tells."""
+    if not path.is_dir() and find_pretrained(path) is not None:
+        model, row = open_pretrained(path)
+        return model, _origin_of_row(row)
     if not path.is_dir() or is_saved_model(path):
         return training.open_model(path, trust=trust), None
     run = training.load_run(path, trust)
     return run.model, origin_of(run)
+
+
+def _origin_of_row(row: PretrainedNetwork) -> Origin:
+    steps = row.preprocessing or {"mean": (), "std": ()}
+    info = data.DatasetInfo(
+        name=row.dataset,
+        image_shape=row.input_shape,
+        classes=row.classes,
+        class_names=row.class_names,
+        train_examples=0,
+        test_examples=0,
+        mean=tuple(steps["mean"]),
+        std=tuple(steps["std"]),
+        crop=steps.get("crop", 1.0),
+    )
+    images = {name: row.settings[name] for name in _IMAGES if name in row.settings}
+    return Origin(info, {**images, "name": row.dataset})
 
 
 def open_any(
@@ -120,8 +165,7 @@ def open_any(
 def origin_of(run: training.Run) -> Origin:
     """What a run was trained on."""
     settings = run.record["settings"]
-    names = ("image_size", "holdout", "skip_unreadable", "data_dir", "validation")
-    images = {name: settings[name] for name in names if name in settings}
+    images = {name: settings[name] for name in _IMAGES if name in settings}
     return Origin(run.dataset, {**images, "name": settings["dataset"]})
 
 

@@ -20,14 +20,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from .._archive_limits import check_zip
 from .._keras import keras
 from ._weights import weights_by_name
 
 FORMAT, VERSION = "larq_nobn network", 1
 CARD, BITS, MAGNITUDE = "card", ".bits", ".magnitude"
 _FOLDER = Path(__file__).parent / "weights"
-# No network of this package has more; a file that claims so is not read.
-_MOST_BYTES = 2**31
 
 
 @dataclass(frozen=True)
@@ -250,9 +249,7 @@ def _entries(weights: str | os.PathLike) -> Mapping[str, np.ndarray]:
     assert file is not None
     try:
         with zipfile.ZipFile(file) as archive:
-            size = sum(entry.file_size for entry in archive.infolist())
-        if size > _MOST_BYTES:
-            raise ValueError(f"it claims to hold {size:,} bytes")
+            check_zip(archive)
         with np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:

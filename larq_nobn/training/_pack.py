@@ -20,6 +20,8 @@ from .folder import Run, load_run, test_metrics
 
 # What the sums in a quantizer round away, and how often a closer value is tried.
 _EQUAL, _TRIES = 1e-5, 6
+# Settings that say where something lies on the machine of the run.
+_PLACES = ("data_dir", "dataset", "init", "teacher")
 _SMALLEST = np.finfo(np.float32).tiny
 
 
@@ -111,7 +113,7 @@ def _card(
         "version": VERSION,
         "name": name,
         "model": settings["model"],
-        "dataset": settings["dataset"],
+        "dataset": Path(settings["dataset"]).name,
         "classes": info.classes,
         "input_shape": list(info.image_shape),
         "accuracy": test_metrics(run.record)["accuracy"],
@@ -124,7 +126,7 @@ def _card(
         "class_names": list(info.class_names),
         "preprocessing": preprocessing,
         "arguments": arguments,
-        "settings": settings,
+        "settings": {n: v for n, v in settings.items() if n not in _PLACES},
     }
 
 

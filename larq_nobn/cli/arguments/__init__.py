@@ -2,12 +2,22 @@
 
 from ._command import Command
 from ._groups import Grouped
-from ._outputs import COMPARISON, KERAS, PNG, REPORT, TFLITE, Output, check_target
+from ._outputs import (
+    COMPARISON,
+    KERAS,
+    PACKED,
+    PNG,
+    REPORT,
+    TFLITE,
+    Output,
+    check_target,
+)
 from ._types import Argument, Blocks, Several, Size
 
 __all__ = [
     "COMPARISON",
     "KERAS",
+    "PACKED",
     "PNG",
     "REPORT",
     "TFLITE",

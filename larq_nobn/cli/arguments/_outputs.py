@@ -50,6 +50,7 @@ def _is_comparison(content: bytes) -> bool:
 
 TFLITE = Kind("a TFLite file", lambda content: content[4:8] == b"TFL3")
 KERAS = Kind("a Keras model", lambda content: content.startswith(b"PK\3\4"))
+PACKED = Kind("a packed network", lambda content: content.startswith(b"PK\3\4"))
 PNG = Kind("a PNG picture", lambda content: content.startswith(b"\x89PNG"))
 REPORT = Kind("a JSON report", _is_report)
 COMPARISON = Kind("the JSON of a comparison", _is_comparison)

@@ -13,6 +13,8 @@ from ... import data
 from ..._checks import check_path
 from ..._keras import keras
 from ..._larq import without_starvation_warning
+from ...models import open_pretrained
+from ...models._pretrained import find_pretrained
 from ._model_file import SUFFIXES, check_model_file, first_line
 from ._shapes import RECORD, WHOLE, check_record, damaged, read_object
 
@@ -150,8 +152,9 @@ def open_model(
     to be harmless. Any other is refused before anything of the model is built.
 
     Arguments:
-        path: A `.keras` file, a whole model in an `.h5` file, or a run folder; where
-            it is trusted, also the folder of a SavedModel.
+        path: A `.keras` file, a whole model in an `.h5` file, a run folder, a packed
+            network (`.npz`), or a name of `models.pretrained()`; where it is trusted,
+            also the folder of a SavedModel.
         compile: Whether to restore loss, metrics and optimizer as well.
         trust: Whether to open it as Keras does, which runs the code that it carries.
             For files of your own.
@@ -170,6 +173,8 @@ def open_model(
         ```
     """
     file = Path(check_path("path", path))
+    if not file.is_dir() and find_pretrained(file) is not None:
+        return open_pretrained(file)[0]
     if is_saved_model(file):
         _refuse_unless(trust, file)
     else:
@@ -217,7 +222,8 @@ def _file_of(path: Path) -> Path:
             )
     if not file.is_file():
         raise FileNotFoundError(
-            f"{file} does not exist. Give a run folder, or a .keras or .h5 file."
+            f"{file} does not exist. Give a run folder, a .keras or .h5 file, or the "
+            "name of a trained network (larq-nobn models)."
         )
     if file.suffix not in SUFFIXES:
         raise ValueError(

@@ -6,6 +6,8 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from ...models._pretrained import find_pretrained
+
 # As a model: the network of `init` itself.
 OWN = "init"
 _MODEL_OF_RUN = "model.keras"
@@ -21,9 +23,11 @@ _DECIDED: dict[str, Any] = {
 
 
 def weights_file(init: str) -> Path:
-    """The file that holds the weights of a run folder, or of itself."""
+    """The file of the weights of a run folder, of a trained network, or of itself."""
     path = Path(init)
-    return path / _MODEL_OF_RUN if path.is_dir() else path
+    if path.is_dir():
+        return path / _MODEL_OF_RUN
+    return find_pretrained(init) or path
 
 
 def content_hash(init: str) -> str | None:
