@@ -7,6 +7,7 @@ this module sets it while that is still possible and otherwise says what to do.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import sys
@@ -67,6 +68,7 @@ with native_stderr_closed():
     import tensorflow  # only after the switch is set
     import tf_keras as keras
     from tensorflow.python.autograph.impl.api import autograph_artifact
+    from tf_keras.src import activations
     from tf_keras.src.engine.base_layer_utils import call_context
     from tf_keras.src.mixed_precision.autocast_variable import (
         enable_auto_cast_variables,
@@ -153,6 +155,32 @@ def dtype_policy(name: str) -> Iterator[None]:
         keras.mixed_precision.set_global_policy(before)
 
 
+def call_named_activations(base: type) -> None:
+    """Lets the name of a class, or the class, given as `activation=`, mean an object.
+
+    Keras would call the class, with the inputs for its first argument.
+
+    Arguments:
+        base: The class of which it and its subclasses are meant.
+    """
+    found = activations.get
+
+    @functools.wraps(found)
+    def get(identifier: Any) -> Any:
+        activation = found(identifier)
+        if not (isinstance(activation, type) and issubclass(activation, base)):
+            return activation
+        try:
+            return activation()
+        except TypeError:  # it has arguments without a default
+            raise ValueError(
+                f"activation={identifier!r} is a quantizer that needs arguments. Pass "
+                f"an object, {activation.__name__}(...), instead of its name."
+            ) from None
+
+    activations.get = get
+
+
 def calling_layer() -> keras.layers.Layer | None:
     """The layer whose `call` is running, the innermost of them; None outside of all."""
     return call_context().layer
@@ -166,6 +194,7 @@ def uncast(variable: Any) -> tensorflow.Tensor:
 
 __all__ = [
     "PACKAGE",
+    "call_named_activations",
     "calling_layer",
     "dtype_policy",
     "keras",

@@ -18,7 +18,7 @@ LAYERS = (
         "_archive_limits",
         *("_keras", "_checks", "_figures", "_files", "_tables", "_version"),
     },
-    {"_larq", "_math", "_batches", "_calibration_error", "_probabilities"},
+    {"_larq", "_mended", "_math", "_batches", "_calibration_error", "_probabilities"},
     {"_penalties", "_plane"},
     {"quantizers", "layers", "regularizers", "initializers", "optimizers", "data"},
     {"graph"},

@@ -43,7 +43,14 @@ class KernelQuantizer(MeasuredQuantizer):
         return own[0].latent_variable if len(own) == 1 else None
 
     def _check_host(self, host: keras.layers.Layer) -> None:
-        """Refuses layers whose kernel holds its filters in another way."""
+        """Refuses activations, and kernels that hold their filters in another way."""
+        for place in ("activation", "input_quantizer"):
+            if getattr(host, place, None) is self:
+                raise ValueError(
+                    f"{type(self).__name__} quantizes kernels, but layer {host.name!r} "
+                    f"has it as {place}. Pass it as kernel_quantizer, and a sign of "
+                    f"activations, such as lq.quantizers.SteSign(), as {place}."
+                )
         depthwise = self is getattr(host, "depthwise_quantizer", None)
         if depthwise or isinstance(host, _OTHER_KERNELS):
             raise ValueError(

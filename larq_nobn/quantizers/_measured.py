@@ -11,8 +11,18 @@ from larq.quantizers import Quantizer
 
 from .._checks import check_choice
 from .._keras import calling_layer
+from .._mended import count_flips
+from ._owner import OPEN_SHARED, check_owner
 
 _ROUNDING = 1e-5  # of the largest value
+
+
+class _Flips(FlipRatio):
+    """Larq's metric, which is no part of a model: a file may lack it."""
+
+    def load_own_variables(self, store: Any) -> None:
+        if len(store.keys()):
+            super().load_own_variables(store)
 
 
 class MeasuredQuantizer(Quantizer):
@@ -40,15 +50,19 @@ class MeasuredQuantizer(Quantizer):
         if wanted is None:  # a layer takes its quantizers in the scope it is made in
             wanted = [*self._in_scope, *get_training_metrics()]
         if "flip_ratio" in wanted and shape.is_fully_defined():
-            self.flip_ratio = FlipRatio(name=f"flip_ratio/{self.name}")
+            self.flip_ratio = _Flips(name=f"flip_ratio/{self.name}")
             self.flip_ratio.build(shape)
         super().build(input_shape)
 
     def __call__(self, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        host = calling_layer()
         # Outside of a layer, only `get_weights` and what saves hand over a variable.
-        read = isinstance(inputs, tf.Variable) and calling_layer() is None
+        read = isinstance(inputs, tf.Variable) and host is None
         if not (read and tf.executing_eagerly() and lq.context.should_quantize()):
-            return super().__call__(inputs, *args, **kwargs)
+            value = super().__call__(inputs, *args, **kwargs)
+            if host is not None and (self.weights or self.flip_ratio is not None):
+                check_owner(self, host)
+            return value
         # A variable of several replicas is none to custom gradients.
         value = super().__call__(tf.convert_to_tensor(inputs), *args, **kwargs)
         self._check_kept(value, super().__call__(value, *args, **kwargs))
@@ -71,7 +85,7 @@ class MeasuredQuantizer(Quantizer):
     def _measured(self, value: tf.Tensor) -> tf.Tensor:
         """Shows a quantized value to the metrics, and returns it."""
         if self.flip_ratio is not None:
-            self.add_metric(self.flip_ratio(lq.math.sign(value)))
+            count_flips(self, lq.math.sign(value))
         return value
 
     @property
@@ -82,6 +96,15 @@ class MeasuredQuantizer(Quantizer):
             return found
         own = {id(weight) for weight in self.flip_ratio.variables}
         return [weight for weight in found if id(weight) not in own]
+
+    def load_own_variables(self, store: Any) -> None:
+        if not len(store.keys()) and self.weights:
+            raise ValueError(
+                f"The file has no weights for the {type(self).__name__} "
+                f"{self.name!r}, as if several layers of the saved model shared one "
+                "object. Give each layer a quantizer of its own. " + OPEN_SHARED
+            )
+        super().load_own_variables(store)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "metrics": self.given_metrics}

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from cases import CASES
 from larq_nobn._keras import keras
+from replicas import assert_replicas_agree
 
 KERNELS = [case for case in CASES if case.role == "kernel"]
 ACTIVATIONS = [case for case in CASES if case.role == "activation"]
@@ -125,3 +126,44 @@ def test_a_measured_model_is_saved_and_opened(suffix, tmp_path):
     x = np.random.default_rng(0).normal(size=(4, 6)).astype("f4")
     np.testing.assert_array_equal(model(x), again(x))
     assert again.layers[-1].kernel_quantizer.flip_ratio is not None
+
+
+def padded():
+    """Layers that pad with ones, all of whose kernels are measured, and their data."""
+    keras.utils.set_random_seed(4)
+    made = [nobn.quantizers.ScaledStdSign, nobn.quantizers.ReCU, lq.quantizers.SteSign]
+    model = keras.Sequential([keras.Input((6, 6, 3))])
+    for number, each in enumerate(made):
+        quantizer = each(metrics=["flip_ratio"], name=f"kernel_{number}")
+        model.add(
+            lq.layers.QuantConv2D(
+                3, 3, padding="same", pad_values=1.0, kernel_quantizer=quantizer
+            )
+        )
+    model.compile(keras.optimizers.Adam(0.1), "mse")
+    rng = np.random.default_rng(4)
+    return model, rng.normal(size=(12, 6, 6, 3)), rng.normal(size=(12, 6, 6, 3))
+
+
+_PADDED = """
+import numpy as np
+from quantizers.test_metrics import padded
+
+one, x, y = padded()
+with strategy.scope():
+    both, _, _ = padded()
+both.set_weights(one.get_weights())
+told = [each.fit(x, y, batch_size=4, epochs=2, shuffle=False, verbose=0).history
+        for each in (one, both)]
+measured = [f"flip_ratio/kernel_{number}" for number in range(3)]
+assert set(measured) <= set(told[0])
+assert set(told[0]) == set(told[1])
+for name in measured:
+    assert min(told[0][name]) > 0, name
+    np.testing.assert_allclose(told[1][name], told[0][name], atol=0.02, err_msg=name)
+"""
+
+
+@pytest.mark.slow
+def test_two_replicas_count_the_flips_of_one():
+    assert_replicas_agree(_PADDED)

@@ -1,0 +1,67 @@
+"""The one layer that the weights of a quantizer belong to."""
+
+from __future__ import annotations
+
+from weakref import ReferenceType, WeakKeyDictionary, ref
+
+import tensorflow as tf
+
+from .._keras import keras
+
+# Kept outside of the quantizers, in which it would be copied and pickled with them.
+_OWNERS: WeakKeyDictionary[keras.layers.Layer, ReferenceType] = WeakKeyDictionary()
+
+OPEN_SHARED = (
+    "For a saved model, build its network in that way, call load_weights(file, "
+    "skip_mismatch=True), and assign the values that only the first layer got to the "
+    "quantizers of the others."
+)
+
+
+@tf.autograph.experimental.do_not_convert
+def check_owner(quantizer: keras.layers.Layer, host: keras.layers.Layer) -> None:
+    """Raises if a quantizer with weights is called by a second layer.
+
+    A layer around the owner, or inside of it, is no second one: a wrapper reads the
+    kernel of the layer that it wraps. Neither is a model, in which a quantizer may
+    stand as a layer that is called more than once, as any other.
+
+    Arguments:
+        quantizer: A built quantizer that owns weights or metrics.
+        host: The layer that calls it.
+
+    Raises:
+        ValueError: If it belongs to another layer, or twice to this one.
+    """
+    if isinstance(host, keras.Model):
+        return
+    found = _OWNERS.get(quantizer)
+    owner = None if found is None else found()
+    if owner is host:
+        return
+    places = [
+        name
+        for name, value in vars(host).items()
+        if value is quantizer and name.endswith("quantizer")
+    ]
+    if len(places) > 1:
+        raise ValueError(
+            _shared(quantizer, f"layer {host.name!r} as {' and '.join(places)}")
+        )
+    if owner is None:
+        _OWNERS[quantizer] = ref(host)
+    elif not (_within(host, owner) or _within(owner, host)):
+        raise ValueError(_shared(quantizer, f"layers {owner.name!r} and {host.name!r}"))
+
+
+def _within(inner: keras.layers.Layer, outer: keras.layers.Layer) -> bool:
+    return any(layer is inner for layer in outer._flatten_layers())
+
+
+def _shared(quantizer: keras.layers.Layer, places: str) -> str:
+    kind = type(quantizer).__name__
+    return (
+        f"One {kind} object is given to {places}, but its weights and metrics belong "
+        f"to one layer. Give each layer a quantizer of its own: write {kind}(...) anew "
+        f"for each, or pass its alias. {OPEN_SHARED}"
+    )

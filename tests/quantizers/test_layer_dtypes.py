@@ -1,0 +1,105 @@
+"""Layers of mixed precision that are made again in float32, by their own config alone.
+
+The oracle is the layer built in float32 throughout, with the same weights.
+"""
+
+from itertools import product
+
+import larq as lq
+import numpy as np
+import pytest
+from larq_nobn import quantizers
+from larq_nobn._keras import dtype_policy, keras
+
+LARQ = [
+    *("ste_sign", "approx_sign", "swish_sign", "ste_tern", "ste_heaviside"),
+    *("magnitude_aware_sign", "dorefa_quantizer"),
+]
+KERNELS = [
+    *(None, *LARQ, "reste", "sign_swish", "sigmoid_sign", "bernoulli_sign", "recu"),
+    *("scaled_std_sign", "scaled_standardization"),
+    lambda: quantizers.BinaryRegularized("ste_sign"),
+    lambda: quantizers.BinaryRegularized("scaled_std_sign"),
+]
+INPUTS = [
+    *(None, *LARQ[:5], "dorefa_quantizer", "rsign", "reste", "sign_swish"),
+    "sigmoid_sign",
+]
+X = np.random.default_rng(1).normal(size=(2, 3, 3, 2)).astype("f4")
+
+
+def made(policy, of_inputs, of_kernel, **kwargs):
+    with dtype_policy(policy):
+        return lq.layers.QuantConv2D(
+            4,
+            2,
+            input_quantizer=of_inputs() if callable(of_inputs) else of_inputs,
+            kernel_quantizer=of_kernel() if callable(of_kernel) else of_kernel,
+            **kwargs,
+        )
+
+
+def in_float32(layer):
+    config = {**layer.get_config(), "dtype": "float32"}
+    return type(layer).from_config(config)
+
+
+@pytest.mark.parametrize("before", ["mixed_float16", "mixed_bfloat16"])
+def test_every_pair_computes_in_the_type_of_its_layer(before):
+    pairs = [*product(INPUTS, KERNELS)]
+    if before == "mixed_bfloat16":
+        pairs = pairs[::7]
+    for index, (of_inputs, of_kernel) in enumerate(pairs):
+        layer = made(before, of_inputs, of_kernel)
+        assert layer(X).dtype == before.removeprefix("mixed_")
+        again = in_float32(layer)
+        assert again(X).dtype == "float32", (of_inputs, of_kernel)
+        assert {weight.dtype.name for weight in again.weights} == {"float32"}
+        if index % 3:  # what it computes depends on one of the two at a time
+            continue
+        whole = made("float32", of_inputs, of_kernel)
+        whole(X)
+        for each in (whole, again):
+            each.set_weights(layer.get_weights())
+        np.testing.assert_array_equal(again(X), whole(X), f"{of_inputs}, {of_kernel}")
+
+
+def test_a_layer_is_made_again_in_mixed_precision():
+    for of_inputs, of_kernel in [
+        ("ste_sign", "scaled_std_sign"),
+        ("rsign", "ste_sign"),
+    ]:
+        layer = made("float32", of_inputs, of_kernel)
+        layer(X)
+        config = {**layer.get_config(), "dtype": "mixed_float16"}
+        again, whole = (
+            type(layer).from_config(config),
+            made("mixed_float16", of_inputs, of_kernel),
+        )
+        for each in (whole, again):
+            each(X)
+            each.set_weights(layer.get_weights())
+        np.testing.assert_array_equal(again(X), whole(X))
+        assert again(X).dtype == "float16"
+
+
+def test_a_network_is_cloned_in_float32():
+    with dtype_policy("mixed_float16"):
+        inputs = keras.Input(X.shape[1:])
+        x = lq.layers.QuantConv2D(
+            2, 2, input_quantizer="ste_sign", kernel_quantizer="scaled_std_sign"
+        )(inputs)
+        x = keras.layers.Activation("rsign")(x)
+        x = lq.layers.QuantSeparableConv2D(
+            2, 1, depthwise_quantizer="ste_sign", pointwise_quantizer="recu"
+        )(x)
+        model = keras.Model(inputs, x)
+    again = keras.models.clone_model(model, clone_function=in_float32)
+    again.set_weights(model.get_weights())
+    assert again(X).dtype == "float32"
+
+
+def test_a_type_without_float32_weights_stays():
+    """Weights of a quantizer keep the type that its own configuration says."""
+    layer = made("float32", "rsign", "scaled_std_sign", dtype="float16")
+    assert layer.kernel_quantizer.dtype == "float32"

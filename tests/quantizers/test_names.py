@@ -1,0 +1,129 @@
+"""Names and classes of quantizers as the activation of a layer."""
+
+from contextlib import nullcontext as no_check
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+from cases import CASES
+from larq_nobn._keras import keras
+
+# By name: those of Larq that have an alias, and all of ours.
+NAMES = {
+    name: found
+    for name, found in keras.utils.get_custom_objects().items()
+    if isinstance(found, type)
+    and issubclass(found, lq.quantizers.Quantizer)
+    and found.__module__.split(".")[0] in ("larq", "larq_nobn")
+}
+SIGNS = {
+    *("ste_sign", "approx_sign", "swish_sign", "rsign", "sign_swish", "sigmoid_sign"),
+    *("reste", "bernoulli_sign"),
+}
+LACKING = {"NoOp", "BinaryRegularized", "larq_nobn>BinaryRegularized"}
+X = np.random.default_rng(3).normal(size=(4, 5, 5, 3)).astype("f4")
+
+
+def expected(found, x):
+    """The same by an object of the class, called on the pre-activations."""
+    return found()(x)
+
+
+def named():
+    for name, found in NAMES.items():
+        if name not in LACKING and not getattr(found, "by_filter", False):
+            yield pytest.param(name, found, id=name)
+
+
+def test_every_quantizer_is_tried():
+    ours = {
+        case.cls.__name__ for case in CASES if case.role in ("kernel", "activation")
+    }
+    assert ours == set(nobn.quantizers.__all__)
+    assert ours | SIGNS | {"SteSign", "larq_nobn>RSign"} <= set(NAMES)
+
+
+@pytest.mark.parametrize("name, found", [*named()])
+def test_a_name_is_an_object_of_the_class(name, found):
+    """Eagerly, in Sequential and functional models; the oracle calls an object."""
+    layer = keras.layers.Activation(name)
+    want = expected(found, X)
+    assert isinstance(layer.activation, found)
+    np.testing.assert_array_equal(layer(X), want)
+    inputs = keras.Input(X.shape[1:])
+    models = [
+        keras.Sequential([keras.Input(X.shape[1:]), keras.layers.Activation(name)]),
+        keras.Model(inputs, keras.layers.Activation(found)(inputs)),
+    ]
+    for model in models:
+        np.testing.assert_array_equal(model(X), want)
+    if name in SIGNS:
+        np.testing.assert_array_equal(want, np.where(X >= 0, 1, -1))
+
+
+@pytest.mark.parametrize("name", ["ste_sign", "rsign"])
+def test_layers_take_a_name(name, tmp_path):
+    hosts = {
+        "Dense": keras.layers.Dense(4, activation=name),
+        "Conv2D": keras.layers.Conv2D(4, 2, activation=name),
+        "QuantConv2D": lq.layers.QuantConv2D(4, 2, activation=name),
+        "Activation": keras.layers.Activation(name),
+    }
+    inputs = keras.Input(X.shape[1:])
+    model = keras.Model(inputs, [host(inputs) for host in hosts.values()])
+    for kind, host, output in zip(hosts, hosts.values(), model(X), strict=True):
+        before = X
+        if kind != "Activation":
+            plain = getattr(keras.layers, kind.removeprefix("Quant"))
+            config = {**host.get_config(), "activation": None}
+            config = {k: v for k, v in config.items() if "quantizer" not in k}
+            config.pop("pad_values", None)
+            before = keras.Sequential([keras.Input(X.shape[1:]), plain(**config)])
+            before.set_weights(host.get_weights()[:2])
+            before = before(X)
+        np.testing.assert_array_equal(output, expected(NAMES[name], before))
+    for weight in model.trainable_weights:
+        weight.assign_add(np.full(weight.shape, 0.125))
+    want = model(X)
+    for file in ("m.keras", "m.h5", "m"):
+        with pytest.warns(UserWarning, match="HDF5") if file == "m.h5" else no_check():
+            model.save(tmp_path / file)
+        again = keras.models.load_model(tmp_path / file)
+        for one, other in zip(want, again(X), strict=True):
+            np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("name", ["scaled_std_sign", "scaled_standardization", "recu"])
+def test_kernel_quantizers_are_no_activations(name):
+    kind = NAMES[name].__name__
+    for layer, place in [
+        (keras.layers.Activation(name), "activation"),
+        (lq.layers.QuantConv2D(4, 2, activation=name), "activation"),
+        (lq.layers.QuantConv2D(4, 2, input_quantizer=name), "input_quantizer"),
+    ]:
+        with (
+            lq.context.quantized_scope(False),
+            pytest.raises(
+                ValueError,
+                match=f"{kind} quantizes kernels, but layer '{layer.name}' has it as "
+                rf"{place}.*lq.quantizers.SteSign\(\)",
+            ),
+        ):
+            layer(X)
+
+
+@pytest.mark.parametrize("name", sorted(LACKING))
+def test_what_needs_arguments_is_said(name):
+    kind = NAMES[name].__name__
+    with pytest.raises(ValueError, match=rf"needs arguments. Pass an object, {kind}\("):
+        keras.layers.Activation(name)
+
+
+def test_other_activations_are_as_ever():
+    assert keras.layers.Activation("relu").activation is keras.activations.relu
+    assert keras.layers.Activation(None).activation is keras.activations.linear
+    given = lq.quantizers.SteSign()
+    assert keras.layers.Activation(given).activation is given
+    with pytest.raises(ValueError, match="Unknown activation function 'no_sign'"):
+        keras.layers.Activation("no_sign")

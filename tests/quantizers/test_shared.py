@@ -1,0 +1,238 @@
+"""One quantizer object in several layers, and what files hold of it."""
+
+from contextlib import contextmanager
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+from larq_nobn._keras import keras
+from larq_nobn.quantizers import (
+    BernoulliSign,
+    BinaryRegularized,
+    ReCU,
+    ReSTE,
+    RSign,
+    ScaledStandardization,
+    ScaledStdSign,
+    SigmoidSign,
+    SignSwish,
+)
+
+MEASURED = {"metrics": ["flip_ratio"]}
+KERNELS = {
+    "recu": lambda: ReCU(),
+    "reste": lambda: ReSTE(),
+    "standardized": lambda: ScaledStandardization(),
+    "scaled": lambda: ScaledStdSign(),
+    "swish": lambda: SignSwish(trainable_beta=True),
+    "regularized": lambda: BinaryRegularized("ste_sign"),
+    "measured bernoulli": lambda: BernoulliSign(**MEASURED),
+    "measured sigmoid": lambda: SigmoidSign(**MEASURED),
+    "measured without gain": lambda: ScaledStdSign(gain=False, **MEASURED),
+}
+INPUTS = {
+    "rsign": lambda: RSign(),
+    "rsign of reste": lambda: RSign(shift=False, estimator="reste"),
+    "swish": lambda: SignSwish(trainable_beta=True),
+    "reste": lambda: ReSTE(),
+}
+STATELESS = {
+    "scaled": lambda: ScaledStdSign(gain=False),
+    "bernoulli": lambda: BernoulliSign(),
+    "sigmoid": lambda: SigmoidSign(),
+    "swish": lambda: SignSwish(),
+    "larq's": lambda: lq.quantizers.SteSign(),
+}
+X = np.random.default_rng(2).normal(size=(2, 4, 4, 3)).astype("f4")
+
+
+def conv(**kwargs):
+    return lq.layers.QuantConv2D(3, 3, padding="same", pad_values=1.0, **kwargs)
+
+
+def chain(*layers):
+    return keras.Sequential([keras.Input((4, 4, 3)), *layers])
+
+
+def params(table):
+    return [pytest.param(make, id=name) for name, make in table.items()]
+
+
+@pytest.fixture(autouse=True)
+def scope():
+    # Larq leaves its own open where a layer raises.
+    with lq.context.quantized_scope(False):
+        yield
+
+
+def refused(first, second, kind):
+    pattern = (
+        f"One {kind} object is given to layers {first.name!r} and {second.name!r}, but "
+        "its weights and metrics belong to one layer. Give each layer a quantizer of "
+    )
+    return pytest.raises(ValueError, match=pattern)
+
+
+@pytest.mark.parametrize("make", params(KERNELS))
+def test_a_second_kernel_is_refused(make):
+    shared = make()
+    one, two = (conv(kernel_quantizer=shared) for _ in range(2))
+    with refused(one, two, type(shared).__name__):
+        chain(one, two)
+    assert chain(one, conv(kernel_quantizer=make()))(X).shape == X.shape
+
+
+@pytest.mark.parametrize("make", params(INPUTS))
+def test_a_second_input_is_refused(make):
+    shared = make()
+    one, two = (conv(input_quantizer=shared) for _ in range(2))
+    with refused(one, two, type(shared).__name__):
+        chain(one, two)
+    other = keras.layers.Activation(shared)
+    with refused(one, other, type(shared).__name__):
+        other(X)
+
+
+@pytest.mark.parametrize("make", params(STATELESS))
+def test_what_has_no_weights_may_be_shared(make):
+    shared = make()
+    layers = [conv(kernel_quantizer=shared) for _ in range(2)]
+    assert chain(*layers)(X).shape == X.shape
+
+
+@pytest.mark.parametrize("make", [ReSTE, lambda: SignSwish(trainable_beta=True)])
+def test_one_object_has_one_place_in_a_layer(make):
+    shared = make()
+    layer = conv(input_quantizer=shared, kernel_quantizer=shared)
+    with pytest.raises(
+        ValueError,
+        match=f"given to layer {layer.name!r} as (input|kernel)_quantizer and ",
+    ):
+        layer(X)
+
+
+def test_an_object_inside_another_is_one_too():
+    inside = ScaledStdSign()
+    one, two = (BinaryRegularized(inside) for _ in range(2))
+    conv(kernel_quantizer=one)(X)
+    with refused(one, two, "ScaledStdSign"):
+        conv(kernel_quantizer=two)(X)
+
+
+@pytest.mark.parametrize(
+    "wrap", ["TimeDistributed", "BatchNormalizationPreconditioning"]
+)
+def test_wrapped_layers_are_layers(wrap):
+    shared = ScaledStdSign()
+    wrapper = {
+        "TimeDistributed": lambda inner: keras.layers.TimeDistributed(inner),
+        "BatchNormalizationPreconditioning": (
+            nobn.layers.BatchNormalizationPreconditioning
+        ),
+    }[wrap]
+    x = X[None] if wrap == "TimeDistributed" else X
+    one, two = (wrapper(conv(kernel_quantizer=shared)) for _ in range(2))
+    one(x, training=True), one(x), one.layer(X)
+    with pytest.raises(ValueError, match="One ScaledStdSign object is given to layers"):
+        two(x)
+
+
+def test_one_layer_may_be_called_again():
+    first, last = RSign(), RSign()
+    layer = conv(input_quantizer=first, kernel_quantizer=ScaledStdSign())
+    inputs = keras.Input((4, 4, 3))
+    # A quantizer that is a layer of the model is shared as any other layer.
+    model = keras.Model(inputs, last(layer(last(layer(inputs)))))
+    assert len(model.trainable_weights) == 5
+    part = keras.Model(model.input, model.layers[-2].output)
+    around = keras.Sequential([keras.Input((4, 4, 3)), part])
+    np.testing.assert_array_equal(around(X), part(X))
+    again = keras.models.clone_model(model)
+    again.set_weights(model.get_weights())
+    np.testing.assert_array_equal(again(X), model(X))
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+@pytest.mark.parametrize("form", ["m.keras", "m.h5", "m", "checkpoint"])
+def test_three_blocks_by_alias_have_weights_of_their_own(form, tmp_path):
+    quantizers = {"input_quantizer": "rsign", "kernel_quantizer": "scaled_std_sign"}
+
+    def made():
+        return chain(*(conv(**quantizers) for _ in range(3)))
+
+    model = made()
+    assert len(model.trainable_weights) == 12  # kernel, bias, shift and gain of each
+    rng = np.random.default_rng(7)
+    for weight in model.trainable_weights:
+        weight.assign(rng.normal(size=weight.shape))
+    want = model(X)
+    if form == "checkpoint":
+        model.save_weights(tmp_path / form)
+        again = made()
+        again.load_weights(tmp_path / form).assert_existing_objects_matched()
+    else:
+        model.save(tmp_path / form)
+        again = keras.models.load_model(tmp_path / form)
+    assert len(again.trainable_weights) == 12
+    np.testing.assert_array_equal(again(X), want)
+
+
+@contextmanager
+def unchecked():
+    """Layers may share a quantizer inside, as they could before."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("larq_nobn.quantizers._measured.check_owner", lambda *_: None)
+        yield
+
+
+def saved(count, path):
+    """Saves a network whose layers share their quantizers; returns what it computes."""
+    with unchecked():
+        shared = {"input_quantizer": RSign(), "kernel_quantizer": ScaledStdSign()}
+        model = chain(*(conv(**shared) for _ in range(count)))
+        rng = np.random.default_rng(8)
+        for weight in model.trainable_weights:
+            weight.assign(rng.normal(size=weight.shape))
+        model.save(path)
+        return model(X)
+
+
+ADVICE = r"load_weights\(file, skip_mismatch=True\), and assign the values"
+
+
+@pytest.mark.parametrize("form", ["m.keras", "m"])
+@pytest.mark.parametrize("count", [2, 3])
+def test_files_of_shared_quantizers_say_what_to_do(form, count, tmp_path):
+    saved(count, tmp_path / form)
+    with pytest.raises(ValueError, match=ADVICE):
+        keras.models.load_model(tmp_path / form)
+
+
+@pytest.mark.parametrize("form", ["m.keras", "m"])
+def test_what_they_say_restores_the_network(form, tmp_path):
+    want = saved(3, tmp_path / form)
+    again = chain(
+        *(
+            conv(input_quantizer="rsign", kernel_quantizer="scaled_std_sign")
+            for _ in range(3)
+        )
+    )
+    if form == "m":
+        again.load_weights(tmp_path / "m" / "variables" / "variables").expect_partial()
+    else:
+        with pytest.warns(UserWarning, match="Could not load weights"):
+            again.load_weights(tmp_path / form, skip_mismatch=True)
+    first, *others = again.layers
+    for layer in others:
+        layer.input_quantizer.shift.assign(first.input_quantizer.shift)
+        layer.kernel_quantizer.gain.assign(first.kernel_quantizer.gain)
+    np.testing.assert_array_equal(again(X), want)
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+def test_an_h5_file_of_them_opens(tmp_path):
+    want = saved(3, tmp_path / "m.h5")
+    again = keras.models.load_model(tmp_path / "m.h5")
+    assert len(again.trainable_weights) == 12
+    np.testing.assert_array_equal(again(X), want)
