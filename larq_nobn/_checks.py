@@ -27,7 +27,7 @@ BOUNDS: dict[str, tuple[tuple[int, int] | str, str]] = {
     "top": ((1, 1_000_000), "3 is usual."),
     "checkpoint_steps": ((1, 2**31 - 1), "Leave it out for one every ten minutes."),
     "jobs": ((1, 10_000), "Leave it out to train in this process."),
-    "wait": ((1, 604_800), "600 seconds are usual."),
+    "wait": ("(0, 604800]", "600 seconds are usual."),
     "runs": ((1, 1_000_000), "50 give a steady median."),
     "warmup": ((0, 1_000_000), "5 suit most files."),
     "threads": ((1, 1_024), "Phones are mostly measured with 1 and 4."),

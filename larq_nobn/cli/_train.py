@@ -36,6 +36,13 @@ _OF_TEST = "of test images: no validation split (--validation 0.1 holds one out)
     help="mirrored: all GPUs here; multi_worker: all machines in TF_CONFIG.",
 )
 @click.option(
+    "--wait",
+    type=float,
+    default=600.0,
+    metavar="SECONDS",
+    help="How long a worker of multi_worker waits for the others at the start.",
+)
+@click.option(
     "--checkpoint-steps",
     type=int,
     show_default="every ten minutes",
@@ -58,6 +65,7 @@ _OF_TEST = "of test images: no validation split (--validation 0.1 holds one out)
 def train(
     output: Path,
     strategy: str,
+    wait: float,
     checkpoint_steps: int | None,
     cache: str,
     resume: bool,
@@ -89,6 +97,7 @@ def train(
             bar,
             resume=resume,
             strategy=strategy,
+            wait=wait,
             checkpoint_steps=checkpoint_steps,
             cache=cache,
             trust=trust,

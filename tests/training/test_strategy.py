@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import signal
 import socket
+import threading
+import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +19,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn import data, training
+from cli.answers import one_sentence
+from click.testing import CliRunner
+from larq_nobn.cli import main
+from larq_nobn.training.run import _meeting
+from larq_nobn.training.run._meeting import meet
+from larq_nobn.training.run._stopping import ending_surely, stoppable
 from larq_nobn.training.run._strategy import (
     check_shares,
     is_chief,
@@ -91,6 +103,110 @@ def test_one_of_all_workers_writes(cluster: dict, kind: str, index: int, chief: 
         spec, task_type=kind, task_id=index
     )
     assert is_chief(SimpleNamespace(cluster_resolver=resolver)) == chief
+
+
+def config_of(index: int, ports: Sequence[int]) -> dict:
+    return json.loads(
+        described("worker", index, *(f"127.0.0.1:{port}" for port in ports))
+    )
+
+
+def test_all_meet_whoever_comes_first():
+    """Also if one was started twice, and where strangers knock."""
+    ports = free_ports(3)
+    with ThreadPoolExecutor(6) as pool:
+        first = pool.submit(meet, config_of(0, ports), 20)
+        second = pool.submit(meet, config_of(2, ports), 20)
+        for _ in range(50):
+            with (
+                contextlib.suppress(OSError),
+                socket.create_connection(("127.0.0.1", ports[0])) as stranger,
+            ):
+                stranger.sendall(b"GET /\r\n")
+                break
+            time.sleep(0.1)
+        # One that calls and hangs up is not there.
+        with socket.create_connection(("127.0.0.1", ports[0])) as gone:
+            gone.sendall(b"larq_nobn worker 1\n")
+        time.sleep(0.5)
+        assert not first.done() and not second.done()
+        third = pool.submit(meet, config_of(1, ports), 20)
+        assert [each.result(20) for each in (first, second, third)] == [None] * 3
+    # The ports are free for TensorFlow.
+    for port in ports:
+        with socket.create_server(("127.0.0.1", port)):
+            pass
+
+
+@pytest.mark.parametrize("index", [0, 1])
+def test_who_does_not_come_is_named(
+    index: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    monkeypatch.setattr(_meeting, "_QUIET", 0.0)
+    ports = free_ports(2)
+    missing = f"worker {1 - index} (127.0.0.1:{ports[1 - index]})"
+    with pytest.raises(ConnectionError) as caught:
+        meet(config_of(index, ports), 0.5)
+    said = f"After 0.5 seconds there is no answer from {missing}. Start all workers"
+    assert str(caught.value).startswith(said)
+    assert f"Waiting for {missing}, for " in caplog.text
+
+
+def test_an_address_that_is_not_its_own():
+    (port,) = free_ports(1)
+    with socket.create_server(("127.0.0.1", port)) as taken:
+        config = config_of(0, [taken.getsockname()[1], 1])
+        with pytest.raises(ConnectionError, match="is to be worker 0 of TF_CONFIG"):
+            meet(config, 1)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_the_wait(number: int):
+    timer = threading.Timer(0.5, os.kill, (os.getpid(), number))
+    begin = {signal.SIGTERM: training.Terminated, signal.SIGINT: KeyboardInterrupt}
+    with pytest.raises(begin[number]), stoppable():
+        timer.start()
+        meet(config_of(1, free_ports(2)), 60)
+    timer.join()
+
+
+def test_the_command_says_who_is_awaited(tmp_path: Path, monkeypatch):
+    ports = free_ports(2)
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config_of(0, ports)))
+    line = ("train", "--dataset", "digits", "--output", str(tmp_path / "run"))
+    line += ("--strategy", "multi_worker", "--wait", "0.5")
+    result = CliRunner().invoke(main, line)
+    assert f"no answer from worker 1 (127.0.0.1:{ports[1]})" in one_sentence(result)
+    assert not (tmp_path / "run").exists()
+
+
+DEAF = """
+import ctypes, os, signal, sys, threading
+from larq_nobn.training.run import _stopping
+
+_stopping.SECONDS_OF_GRACE = 0.5
+lock, native = ctypes.create_string_buffer(256), ctypes.CDLL(None)
+with _stopping.stoppable(), _stopping.ending_surely():
+    threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGNAL)).start()
+    native.pthread_mutex_lock(lock)
+    native.pthread_mutex_lock(lock)
+"""
+
+
+@pytest.mark.parametrize("name", ["SIGTERM", "SIGINT"])
+def test_native_code_that_hears_nothing_is_ended(name: str):
+    ended = fresh.run(DEAF.replace("SIGNAL", name), timeout=60)
+    assert ended.returncode == 128 + getattr(signal, name)
+    assert ended.stderr.endswith("Stopped; another worker did not answer.\n")
+
+
+def test_a_signal_that_is_heard_is_handled_as_ever():
+    before = signal.set_wakeup_fd(-1)
+    signal.set_wakeup_fd(before)
+    with pytest.raises(training.Terminated), stoppable(), ending_surely():
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5)
+    assert signal.set_wakeup_fd(before) == before
 
 
 MIRRORED = """

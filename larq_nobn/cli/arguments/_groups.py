@@ -68,6 +68,7 @@ _HEADINGS = {
         "resume",
         "checkpoint_steps",
         "strategy",
+        "wait",
         "jobs",
         "cache",
         "data_dir",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +23,8 @@ class Terminated(SystemExit):
         super().__init__(128 + signal.SIGTERM)
 
 
+# How long a signal may go unheeded where workers wait for each other.
+SECONDS_OF_GRACE = 10.0
 # The handlers that Python begins with. Whoever has set others wants them.
 _USUAL = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 _RAISES: dict[int, type[BaseException]] = {
@@ -61,6 +65,42 @@ class StopCheck(keras.callbacks.Callback):
     ) -> None:
         """Checks."""
         self.check()
+
+
+@contextmanager
+def ending_surely() -> Iterator[None]:
+    """Ends the process where a signal is not heeded in time.
+
+    What waits in native code for another worker does not come back to Python, which
+    alone could raise something. The lock on a run folder ends with the process, and its
+    files are whole at any time.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    heard, told = os.pipe()
+    os.set_blocking(told, False)
+    over = threading.Event()
+
+    def watch() -> None:
+        while number := os.read(heard, 1)[0]:
+            if number in _RAISES and not over.wait(SECONDS_OF_GRACE):
+                sys.stderr.write("Stopped; another worker did not answer.\n")
+                sys.stderr.flush()
+                os._exit(128 + number)
+
+    before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        signal.set_wakeup_fd(before)
+        os.write(told, b"\0")
+        thread.join()
+        os.close(heard)
+        os.close(told)
 
 
 @contextmanager

@@ -5,23 +5,35 @@ from __future__ import annotations
 import functools
 import json
 import os
+import re
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.eager import context
 
-from ..._checks import check_choice
+from ..._checks import check_bounds, check_choice
 from ...data._batches import Share
+from ._meeting import meet
 
 STRATEGIES = ("none", "mirrored", "multi_worker")
+# Seconds that a worker waits for the others, and those that TensorFlow gets then.
+WAIT, _SECONDS_OF_TENSORFLOW = 600, 60
+_ADDRESS = re.compile(r"[^\s]+:[0-9]{1,5}")
+_GONE = (
+    "Another worker has stopped, or cannot be reached, and no worker trains alone. See "
+    "what it said, then start all of them again with --resume (resume=True)."
+)
 _EXAMPLE = (
     '{"cluster": {"worker": ["host1:2222", "host2:2222"]}, '
     '"task": {"type": "worker", "index": 0}}'
 )
 
 
-def strategy_for(name: str) -> tf.distribute.Strategy:
+def strategy_for(name: str, wait: float = WAIT) -> tf.distribute.Strategy:
     """Returns what TensorFlow runs a training step on.
 
     Arguments:
@@ -30,10 +42,12 @@ def strategy_for(name: str) -> tf.distribute.Strategy:
             that the environment variable TF_CONFIG names. The last has to come before
             anything else that TensorFlow does in the process, and waits until all
             workers are there.
+        wait: How many seconds, at most.
 
     Raises:
         ValueError: If there is no such strategy, or TF_CONFIG does not describe one.
         RuntimeError: If TensorFlow has begun to work already.
+        ConnectionError: If a worker is not there in time.
 
     Example:
         ```python
@@ -44,28 +58,68 @@ def strategy_for(name: str) -> tf.distribute.Strategy:
     check_choice("strategy", name, STRATEGIES)
     if name == "none":
         return tf.distribute.get_strategy()
+    check_bounds("wait", wait)
     if name == "multi_worker":
-        _check_cluster(os.environ.get("TF_CONFIG"))
-    return _of_process(name)
+        config = _check_cluster(os.environ.get("TF_CONFIG"))
+        if name not in _made:
+            meet(config, wait)
+    if name not in _made:
+        _made[name] = _make(name)
+    return _made[name]
 
 
 # Strategies number their messages, each from the same number on: of two in a process
 # the second would get answers that were meant for the first.
-@functools.cache
-def _of_process(name: str) -> tf.distribute.Strategy:
-    """Makes a strategy when it is first needed."""
+_made: dict[str, tf.distribute.Strategy] = {}
+
+
+def _make(name: str) -> tf.distribute.Strategy:
     if name == "mirrored":
         devices = tf.config.list_logical_devices
         return tf.distribute.MirroredStrategy(
             [each.name for each in devices("GPU") or devices("CPU")]
         )
     try:
-        return tf.distribute.MultiWorkerMirroredStrategy()
+        with _heard_afterwards(), _limited():
+            return tf.distribute.MultiWorkerMirroredStrategy()
+    except tf.errors.OpError as error:
+        raise ConnectionError(_GONE) from error
     except RuntimeError as error:
         raise RuntimeError(
             "strategy='multi_worker' comes too late: TensorFlow has begun to work in "
             "this process. Train in a fresh process, or before all else."
         ) from error
+
+
+@contextmanager
+def _limited() -> Iterator[None]:
+    """Lets TensorFlow give up workers that went after all have met."""
+    around = context.context()
+    configure = around.configure_coordination_service
+    limit = 1000 * _SECONDS_OF_TENSORFLOW
+    around.configure_coordination_service = functools.partial(
+        configure, cluster_register_timeout_in_ms=limit
+    )
+    try:
+        yield
+    finally:
+        around.configure_coordination_service = configure
+
+
+@contextmanager
+def _heard_afterwards() -> Iterator[None]:
+    """Keeps SIGTERM for later, which TensorFlow would take for itself, and lose."""
+    main = threading.current_thread() is threading.main_thread()
+    if not main or not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    handler = signal.getsignal(signal.SIGTERM)
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def has_workers(strategy: tf.distribute.Strategy) -> bool:
@@ -116,11 +170,7 @@ def with_all_workers() -> Iterator[None]:
     try:
         yield
     except tf.errors.UnavailableError as error:
-        raise ConnectionError(
-            "Another worker has stopped, or cannot be reached, and no worker trains "
-            "alone. See what it said, then start all of them again with --resume "
-            "(resume=True)."
-        ) from error
+        raise ConnectionError(_GONE) from error
 
 
 def shared(
@@ -159,8 +209,8 @@ def shared(
     return strategy.distribute_datasets_from_function(parts)
 
 
-def _check_cluster(text: str | None) -> None:
-    """Refuses a TF_CONFIG that TensorFlow would not understand, or not complain of."""
+def _check_cluster(text: str | None) -> dict[str, Any]:
+    """Returns what TF_CONFIG says, if TensorFlow understands it and all is there."""
     if not text:
         raise ValueError(
             "strategy='multi_worker' needs the environment variable TF_CONFIG, which "
@@ -172,9 +222,11 @@ def _check_cluster(text: str | None) -> None:
         cluster, task = config["cluster"], config["task"]
         if task["index"] < 0:
             raise IndexError(f"index {task['index']} is below 0")
-        address = cluster[task["type"]][task["index"]]
-        if not isinstance(address, str) or ":" not in address:
-            raise ValueError(f"{address!r} is no host:port")
+        own = cluster[task["type"]][task["index"]]
+        for address in [own, *(each for job in cluster.values() for each in job)]:
+            if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
+                raise ValueError(f"{address!r} is no host:port")
+        return dict(config)
     except (ValueError, KeyError, IndexError, TypeError) as error:
         raise ValueError(
             f"TF_CONFIG={text} does not describe a cluster and this worker's place in "

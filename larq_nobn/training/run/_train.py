@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,8 +18,15 @@ from ..settings import RunSettings
 from ..start import settled
 from ._fit import Circumstances, fit
 from ._step import Probabilities
-from ._stopping import stoppable
-from ._strategy import check_shares, is_chief, strategy_for, with_all_workers
+from ._stopping import ending_surely, stoppable
+from ._strategy import (
+    WAIT,
+    check_shares,
+    has_workers,
+    is_chief,
+    strategy_for,
+    with_all_workers,
+)
 from ._teacher import probabilities_of, teacher_settings
 from ._warnings import warn_of_imitation, warn_of_small_batches
 
@@ -35,6 +42,7 @@ def train(
     checkpoint_steps: int | None = None,
     cache: str = "auto",
     trust: bool = False,
+    wait: float = WAIT,
 ) -> Run:
     """Trains a network and leaves a run folder; the same seed gives the same weights.
 
@@ -65,6 +73,9 @@ def train(
         trust: Whether code from the files of `init` and of a teacher may run, as in
             `open_model`. For files of your own.
 
+        wait: Seconds after which a worker of `"multi_worker"` gives up the others, if
+            they are not there.
+
     Returns:
         The finished run.
 
@@ -73,7 +84,7 @@ def train(
         FileNotFoundError: If the data set is not prepared, or the network that the run
             starts from is not there.
         RunInUse: If another process trains in `output`.
-        ConnectionError: If another worker has stopped.
+        ConnectionError: If another worker has stopped, or is not there in time.
         NonFiniteLoss: If the loss becomes infinite or NaN; says where.
         OSError: If a picture cannot be read any more; names it.
         ValueError: If the network does not fit the data, an unfinished run in `output`
@@ -94,14 +105,22 @@ def train(
     if data is not None:
         settings = replace(settings, dataset=GIVEN)
     settings = settled(settings, Path(output), resume, trust)
-    replicas = strategy_for(strategy)
+    with stoppable():
+        replicas = strategy_for(strategy, wait)
     check_shares(replicas, settings.batch_size, settings.accumulate)
     if checkpoint_steps is not None:
         check_bounds("checkpoint_steps", checkpoint_steps)
     check_choice("cache", cache, CACHES)
     warn_of_small_batches(settings, replicas.num_replicas_in_sync)
     warn_of_imitation(settings.precision)
-    with stoppable() as check, with_all_workers(), handed_over(data), reading():
+    surely = ending_surely() if has_workers(replicas) else nullcontext()
+    with (
+        stoppable() as check,
+        surely,
+        with_all_workers(),
+        handed_over(data),
+        reading(),
+    ):
         around = Circumstances(
             progress, check, resume, replicas, checkpoint_steps, cache, trust
         )
