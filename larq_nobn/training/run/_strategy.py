@@ -56,9 +56,9 @@ def strategy_for(name: str, wait: float = WAIT) -> tf.distribute.Strategy:
         ```
     """
     check_choice("strategy", name, STRATEGIES)
+    check_bounds("wait", wait)
     if name == "none":
         return tf.distribute.get_strategy()
-    check_bounds("wait", wait)
     if name == "multi_worker":
         config = _check_cluster(os.environ.get("TF_CONFIG"))
         if name not in _made:
