@@ -17,7 +17,7 @@ A process of its own does the work, and is replaced when it dies, hangs, or has 
 
     python benchmarks/fuzz.py --count 10000 --output runs/fuzz.jsonl
     python benchmarks/fuzz.py --count 10000 --output runs/fuzz.jsonl --resume
-    python benchmarks/fuzz.py --summary --output runs/fuzz.jsonl
+    python benchmarks/fuzz.py --summary --output runs/fuzz.jsonl --log constructions
     python benchmarks/fuzz.py --count 1 --seed 417 --output runs/again.jsonl
 """
 
@@ -171,7 +171,8 @@ def first_last(result):
 @click.option("--output", default="runs/fuzz.jsonl", type=click.Path(path_type=Path))
 @click.option("--resume", is_flag=True, help="Go on behind the last line.")
 @click.option("--summary", is_flag=True, help="Only count what the output says.")
-def main(count, seed, output, resume, summary):
+@click.option("--log", default="result", help="Name of the counts in results/fuzz/.")
+def main(count, seed, output, resume, summary, log):
     """Tries networks, or counts what came of those that were tried."""
     records = tried(output) if resume or summary else []
     if summary:
@@ -179,7 +180,7 @@ def main(count, seed, output, resume, summary):
             raise click.UsageError(f"{output} holds no network. Run without --summary.")
         result = {"command": command(), **summarized(records)}
         place = RESULTS / "fuzz"
-        write(result, place / "result.json")
+        write(result, place / f"{log}.json")
         about = f"Random networks of the numbers {first_last(result)}, converted."
         tables = [TABLES[name][1](result) for name in ("fuzz", "fuzz_reasons")]
         say(result["command"], about, tables="\n\n".join(tables))

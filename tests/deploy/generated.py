@@ -179,7 +179,7 @@ class Generated:
         if min(self.size) < 2:
             return
         layer = _plain_binary(draw, self.size)
-        small = layers.AveragePooling2D(2, padding="same")(self.x)
+        small = layers.MaxPooling2D(2, padding="same")(self.x)
         if chance(draw, 0.5):
             large, small = layer(self.x), layer(small)
         else:
