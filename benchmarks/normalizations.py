@@ -36,7 +36,7 @@ from _results import (
     write,
 )
 from _runs import keep_run
-from larq_nobn.deploy.verify._taps import given_signs
+from larq_nobn.graph import record
 from train_step import alternate, make_step, measure_memory
 
 NORMALIZATIONS = nobn.models.NORMALIZATIONS
@@ -84,7 +84,7 @@ def float_operations(model, path):
 def stuck_channels(model):
     """Share of the channels before binary convolutions that hardly change sign."""
     images, _ = next(iter(nobn.data.load("cifar10", "test", 256)))
-    signs = given_signs(model)([images.numpy()])
+    signs = record(model, [images.numpy()]).signs
     shares = [s.mean(axis=(0, 1, 2)) for s in signs.values()]
     positive = np.concatenate(shares)
     return float(np.mean(np.maximum(positive, 1 - positive) > 0.95))

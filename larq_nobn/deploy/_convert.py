@@ -77,15 +77,18 @@ def convert(
             layer that does not show what it is made of, is converted as it computes,
             without preparation; the report then says why.
         path: Where the `.tflite` file goes.
-        verify: Whether to compare the prepared model with the file. The given model is
-            compared with the prepared one in any case, without verification on 8
-            examples. Outputs that differ must be explained by a sign whose input is
-            within rounding of 0.
+        verify: Whether to compare on all examples, and report how far the outputs
+            agree. Without, 8 examples are compared all the same. Compared are the given
+            model with the prepared one, and that with the file, each segment by
+            segment: from the signs and inputs that it reads to the next pre-activations
+            and outputs, computed by one form from the signs that the other had there.
+            Numbers must agree within tolerance per channel, and signs unless their
+            pre-activation is within rounding of 0.
         data: Examples to compare on: an array, a list or dict of one per input,
             `(x, y)` or a batched tf.data dataset, of which the first 256 examples are
             used. None makes up 32.
-        tolerance: Allowed difference between the outputs of model and file, relative
-            to their magnitude.
+        tolerance: Allowed difference between numbers of model and file, relative to
+            the largest of their channel.
         batch_size: How many examples the file takes at once, whatever number the
             model was built for; layers that need that number need it here too.
         one_padding: Whether zero-padded binary convolutions are padded with ones
@@ -186,15 +189,13 @@ def convert(
             same = verify_trace(model, trace, ports, examples)
         else:
             same = verify_prepared(reference, given, prepared, examples)
-        verified = None
-        if verify:
-            if int8:
-                numbers = verify_int8(prepared, runner, ports, examples)
-            elif trace is not None:
-                numbers = verify_traced_file(trace, runner, ports, examples, tolerance)
-            else:
-                numbers = verify_file(prepared, runner, ports, examples, tolerance)
-            verified = {**numbers, "data": source, "prepared": same}
+        if int8:
+            numbers = verify_int8(prepared, runner, ports, examples)
+        elif trace is not None:
+            numbers = verify_traced_file(trace, runner, ports, examples, tolerance)
+        else:
+            numbers = verify_file(prepared, flatbuffer, runner, examples, tolerance)
+        verified = {**numbers, "data": source, "prepared": same}
         temporary.write_bytes(flatbuffer)
         write_card(flatbuffer, runner)
     form = "prepared" if trace is None else "traced"
@@ -211,7 +212,7 @@ def convert(
         float_macs=found.float_macs // batch_size,
         int8_ops=found.int8_ops,
         int8_macs=found.int8_macs // batch_size,
-        verify=verified,
+        verify=verified if verify else None,
         in_float=[layer.to_dict() for layer in lacking],
         not_prepared=reason,
         warnings=warnings,

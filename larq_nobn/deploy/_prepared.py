@@ -6,11 +6,13 @@ from collections.abc import Sequence
 
 from .._checks import check_flag
 from .._keras import keras
+from ..graph import FEW, made_up
 from ._graph import as_functional
 from ._opening import with_known_sizes
 from .checks import check_limits
 from .int8 import check_int8
 from .prepare import BinaryConvolution, pad_with_ones, prepare
+from .verify import verify_prepared
 
 
 def prepared(
@@ -19,6 +21,7 @@ def prepared(
     one_padding: bool = False,
     allow_float: bool = False,
     input_shape: Sequence[int] | None = None,
+    verify: bool = True,
 ) -> keras.Model:
     """Returns the function of a converted file as a Keras model.
 
@@ -32,6 +35,8 @@ def prepared(
     Arguments:
         model: A Larq model that `convert` prepares. It is not changed.
         one_padding, allow_float, input_shape: As in `convert`.
+        verify: Whether to compare it with the given model on a few made-up examples,
+            segment by segment, as `convert` does.
 
     Returns:
         A functional float32 model for inference, with the inputs and outputs of the
@@ -42,6 +47,7 @@ def prepared(
     Raises:
         ConversionError: If the model cannot be converted, or has parts that do not
             show what they are made of: such a model is converted as it computes.
+        VerificationError: If it computes something else than the given model.
 
     Example:
         ```python
@@ -53,6 +59,7 @@ def prepared(
         ```
     """
     check_flag("one_padding", one_padding)
+    check_flag("verify", verify)
     check_flag("allow_float", allow_float)
     model = with_known_sizes(model, input_shape, None)
     if one_padding:
@@ -61,6 +68,8 @@ def prepared(
     check_int8(given, False)
     _, lacking = check_limits(given, allow_float)
     found = prepare(given, {layer.layer for layer in lacking})
+    if verify:
+        verify_prepared(model, given, found, made_up(given, FEW), ending="")
     for layer in found.layers:
         # Their kernels would leave ±1.
         layer.trainable = not isinstance(layer, BinaryConvolution)

@@ -27,11 +27,17 @@ class ConversionReport(Findings):
         not_prepared: Why the model was converted as it computes; None for a prepared
             one. Its `verify` compares the model with its operations, and these with
             the file.
-        verify: The prepared Keras model against the file: `examples, exact_share,
-            explained, unexplained, worst_abs, worst_rel, top1_agreement`; `data` says
-            what the examples were, `prepared` holds the same numbers for the given
-            model against the prepared one, and `reference`, as what the given model was
-            compared. None without verification.
+        verify: The prepared Keras model against the file. `segments` is the proof:
+            how many were `compared`, `signs` (how many in all examples),
+            `within_rounding` (the fraction of these whose pre-activation is within
+            rounding of 0), `worst` (the `layer` or output of the largest `difference`,
+            relative to its channel; in steps of an int8 file). From end to end, for
+            information: `examples, exact_share, explained` (those that differ since
+            rounding decides a sign), `unexplained` (0: else nothing is written),
+            `worst_abs, worst_rel, top1_agreement`, and `ties`, the signs that rounding
+            decides. `data` says what the examples were, `prepared` holds the same for
+            the given model against the prepared one, and `reference`, as what the given
+            model was compared. None without verification.
         in_float: Layers that are binary, or of few bits, in the model, and on request
             float in the file: `layer, kind` (its class), `finding, remedy, macs, bytes`
             (of its kernels).
@@ -86,5 +92,6 @@ def _verdict(part: dict[str, Any]) -> str:
         f"{part['explained']} explained by rounding, "
         f"{part['unexplained']} unexplained, "
         f"top-1 agreement {part['top1_agreement']:.1%}, "
+        f"{part['segments']['compared']} segments, "
         f"largest difference {part['worst_abs']:.2g}"
     )

@@ -8,6 +8,7 @@ from ._calls import (
     inputs_of,
 )
 from ._errors import ModelError
+from ._examples import made_up
 from ._flat import as_own_input, flat, flat_copy, refuse_opaque
 from ._graph import Graph
 from ._inside import layers_inside
@@ -37,6 +38,18 @@ from ._kinds import (
 )
 from ._rebuild import float32_config, is_function, rebuild
 from ._replace import replace_calls, replace_layers
+from ._same import FEW, check_same_function
+from ._segments import (
+    MARGIN,
+    Found,
+    Segments,
+    Sign,
+    compare,
+    compare_sign,
+    compare_values,
+    record,
+    sign_in,
+)
 from ._signs import (
     has_sign_input,
     is_binary_convolution,
@@ -51,21 +64,30 @@ from ._training import check_inference
 
 __all__ = [
     "DEPTHWISE",
+    "FEW",
+    "MARGIN",
     "PLAIN",
     "SEPARABLE",
     "SUMS",
     "TRAINING_ONLY",
     "TRANSPOSED",
     "Call",
+    "Found",
     "Graph",
     "Kernels",
     "ModelError",
     "Passage",
+    "Segments",
+    "Sign",
     "as_own_input",
     "as_quantizer",
     "bits_of",
     "calls",
+    "compare",
+    "compare_sign",
+    "compare_values",
     "check_inference",
+    "check_same_function",
     "constants_of",
     "flat",
     "flat_copy",
@@ -84,14 +106,17 @@ __all__ = [
     "kernels_of",
     "kind_of",
     "layers_inside",
+    "made_up",
     "passage",
     "rebuild",
+    "record",
     "refuse_opaque",
     "replace_calls",
     "replace_layers",
     "sign_at",
     "sign_before",
     "sign_behind",
+    "sign_in",
     "sign_of",
     "split_kernel",
     "symbol_of",

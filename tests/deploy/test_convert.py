@@ -51,6 +51,7 @@ NUMBERS = {
     "exact_share",
     "explained",
     "unexplained",
+    "segments",
     "worst_abs",
     "worst_rel",
     "top1_agreement",

@@ -486,8 +486,8 @@ def shifted(real):
 def test_a_trace_that_computes_something_else_is_found(simple, tmp_path, monkeypatch):
     real = Trace._imported
 
-    def wrong(self, inputs, ends):
-        first, *rest = real(self, inputs, ends)
+    def wrong(self, *arguments):
+        first, *rest = real(self, *arguments)
         return [first + 0.01, *rest]
 
     monkeypatch.setattr(Trace, "_imported", wrong)
@@ -510,13 +510,28 @@ def test_what_a_trace_shows_of_its_signs():
     ports = ports_of(model)
     trace = Trace(model, ports)
     x = np.array([[0.1, 0.3, -0.7]], np.float32)
-    found = {
-        sign.value.op.type: (label, positive, distance)
-        for sign, (label, positive, distance) in zip(
-            trace.signs(), _traced._signs_of(trace, ports)([x]), strict=True
-        )
-    }
-    rows = [distance.tolist() for _, _, distance in found.values()]
-    assert len(trace.signs()) == 3
-    expected = [np.abs(x - s) for s in (0.5, 0.25, 0.0)]
-    assert sum(any(np.allclose(r, e) for e in expected) for r in rows) == len(rows)
+    signs = trace.signs()
+    assert len(signs) == 3
+    tensors = [x for sign in signs for x in (sign.value, *sign.of)]
+    found = iter(_traced._outputs(trace, ports, [x], tensors)[1:])
+    rows = []
+    for sign in signs:
+        value, of = next(found), [next(found) for _ in sign.of]
+        difference = of[0] - of[1] if len(of) > 1 else of[0]
+        np.testing.assert_array_equal(sign.positive(difference), value)
+        rows.append(np.abs(difference))
+    for expected in (np.abs(x - s) for s in (0.5, 0.25, 0.0)):
+        assert sum(np.allclose(row, expected) for row in rows) == 1
+
+
+@pytest.mark.parametrize("function, at_zero", [(lq.math.sign, 1), (tf.sign, -1)])
+def test_what_a_trace_makes_of_zero(function, at_zero):
+    class Signs(keras.Model):
+        def call(self, x):
+            return function(x)
+
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, Signs()(inputs))
+    (sign,) = Trace(model, ports_of(model)).signs()
+    zeros = np.float32([-1, 0, 1])
+    np.testing.assert_array_equal(sign.positive(zeros), [-1, at_zero, 1])

@@ -16,8 +16,7 @@ import numpy as np
 import tensorflow as tf
 from larq_nobn._keras import keras
 from larq_nobn.deploy._graph import signs
-from larq_nobn.deploy.verify._agreement import MARGIN
-from larq_nobn.graph import Graph, flat_copy, is_binary_convolution
+from larq_nobn.graph import MARGIN, Graph, flat_copy, is_binary_convolution
 from larq_nobn.layers import BatchKalmanNormalization
 from numpy.testing import assert_allclose, assert_array_equal
 from surgery.parts import batch_norms

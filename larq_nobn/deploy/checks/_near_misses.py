@@ -79,9 +79,14 @@ def stands_between(call: Call) -> Reason | None:
     if not kernels or min(map(bits_of, kernels)) != 1 or own:
         return None
     remedy = f"Give {call.label!r} an input_quantizer such as 'ste_sign'"
-    left = tf.nest.flatten(call.inputs)
+    # Each tensor once: through residual sums, the number of paths grows exponentially.
+    left, seen = tf.nest.flatten(call.inputs), set()
     while left:
-        node = _node(left.pop())
+        tensor = left.pop()
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        node = _node(tensor)
         if _is_plain_sign(node.layer):
             return Reason(
                 f"Layer {node.layer.name!r} takes the sign for layer {call.label!r}, "

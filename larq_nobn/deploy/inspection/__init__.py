@@ -5,7 +5,7 @@ from ._chain import Chain
 from ._difference import Difference, diff
 from ._findings import Findings
 from ._stayed_float import stayed_float
-from ._work import Layers
+from ._work import Layers, writes_bits
 
 __all__ = [
     "Audit",
@@ -17,4 +17,5 @@ __all__ = [
     "audit_graphs",
     "diff",
     "stayed_float",
+    "writes_bits",
 ]

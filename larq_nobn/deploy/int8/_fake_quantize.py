@@ -15,6 +15,8 @@ from ...graph import (
     ModelError,
     calls,
     check_inference,
+    check_same_function,
+    flat,
     flat_copy,
     replace_layers,
 )
@@ -26,7 +28,7 @@ from ._split import split_shifts
 _BATCH = 32
 
 
-def fake_quantize(model: keras.Model, data: Any) -> keras.Model:
+def fake_quantize(model: keras.Model, data: Any, verify: bool = True) -> keras.Model:
     """Returns a copy of a model that computes as its int8 file will, and still trains.
 
     A `FakeQuantization` stands behind the input and behind every feature map that the
@@ -40,13 +42,16 @@ def fake_quantize(model: keras.Model, data: Any) -> keras.Model:
         model: A trained functional or Sequential model; it is not changed.
         data: Examples that show the ranges: an array, `(x, y)` or a tf.data dataset of
             batches. Some hundred are enough.
+        verify: Whether to compare both models, without rounding to int8, on a few
+            made-up examples, segment by segment.
 
     Returns:
         A functional model with the inputs and outputs of the given one.
 
     Raises:
         ConversionError: If the model holds a `FakeQuantization` already, a Lambda or
-            another part that cannot be taken apart, or if the data does not fit.
+            another part that cannot be taken apart, or if the data does not fit. Also
+            if the copy computes something else, with the layer.
 
     Example:
         ```python
@@ -78,6 +83,10 @@ def fake_quantize(model: keras.Model, data: Any) -> keras.Model:
         with lq.context.quantized_scope(False):
             quantized = _with_ranges(copy)
         _calibrate(quantized, data)
+        if verify:
+            what = "Making ranges visible"
+            skipped = (FakeQuantization,)
+            check_same_function(flat(model), quantized, what, skipped=skipped)
     except ConversionError:
         raise
     except (ModelError, ValueError) as error:

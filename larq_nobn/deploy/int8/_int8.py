@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..._keras import keras
 from ...graph import Call, Graph, has_sign_input, sign_of
 from ...layers import FakeQuantization
@@ -75,17 +73,22 @@ def _on_grid(call: Call, graph: Graph) -> bool:
     quantizer = getattr(call.layer, "input_quantizer", None) or sign_of(call.layer)
     if getattr(quantizer, "shift", None) is not None:
         return False
-    return all(_is_rounded(x, graph) for x in call.node.keras_inputs)
-
-
-def _is_rounded(tensor: Any, graph: Graph) -> bool:
-    maker = graph.producer(tensor)
-    if maker is None:
-        return False
-    if isinstance(maker.layer, FakeQuantization) or sign_of(maker.layer) is not None:
-        return True
-    inputs = maker.node.keras_inputs
-    return isinstance(maker.layer, KEEPS) and all(_is_rounded(x, graph) for x in inputs)
+    # Each tensor once: the number of paths through maxima grows exponentially.
+    left, seen = list(call.node.keras_inputs), set()
+    while left:
+        tensor = left.pop()
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        maker = graph.producer(tensor)
+        if maker is None:
+            return False
+        if isinstance(maker.layer, FakeQuantization) or sign_of(maker.layer):
+            continue
+        if not isinstance(maker.layer, KEEPS):
+            return False
+        left += maker.node.keras_inputs
+    return True
 
 
 def without_ranges(model: keras.Model) -> keras.Model:

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from ..._keras import keras
+from ...graph import Segments
 from .._errors import VerificationError
 from ..lite import Ports, Runner, run
 from ..prepare import in_float32, prepare
@@ -44,7 +45,8 @@ def verify_int8(
 
     Returns:
         How far the outputs agree from end to end, where `exact_share` counts examples
-        whose outputs are within one quantization step, and the maps under `"int8"`.
+        whose outputs are within one quantization step, the maps under `"int8"`, and
+        their distances, in these steps, under `"segments"`.
 
     Raises:
         VerificationError: If a map is farther off than rounding reaches.
@@ -70,18 +72,25 @@ def verify_int8(
         "inputs": [asdict(tensor) for tensor in runner.input_tensors],
         "outputs": [asdict(tensor) for tensor in runner.output_tensors],
     }
-    return {**_end_to_end(prepared, runner, examples), "int8": held}
+    segments = Segments(len(examples[0]))
+    for label, distances in steps.items():
+        place = segments.place("map", label)
+        place.worst = float(distances.max())
+    return {**_end_to_end(prepared, runner, examples, segments), "int8": held}
 
 
 def _end_to_end(
-    prepared: keras.Model, runner: Runner, examples: Sequence[np.ndarray]
+    prepared: keras.Model,
+    runner: Runner,
+    examples: Sequence[np.ndarray],
+    segments: Segments,
 ) -> dict[str, Any]:
     wanted, found = run(prepared, examples), runner.outputs(examples)
     near = np.ones(len(examples[0]), bool)
     for first, second, tensor in zip(wanted, found, runner.output_tensors, strict=True):
         distance = np.abs(first - second).reshape(len(first), -1).max(axis=1)
         near &= distance <= 1.01 * (tensor.scale or 0.0)
-    numbers = agreement(wanted, found, np.inf, lambda which: ()).to_dict()
+    numbers = agreement(wanted, found, np.inf, segments)
     # Map by map, everything has been explained by then.
     share, explained = float(near.mean()), int((~near).sum())
     return {**numbers, "exact_share": share, "explained": explained}

@@ -2,6 +2,7 @@
 
 from ._flatbuffer import compute_engine, quiet, to_flatbuffer
 from ._operations import Operation, Subgraph, Tensor, damaged, is_lite, read
+from ._outputs import with_outputs
 from ._ports import Function, Ports, batch_of, in_batches, inference, ports_of, run
 from ._room import with_room
 from ._runner import Runner
@@ -30,5 +31,6 @@ __all__ = [
     "read",
     "run",
     "to_flatbuffer",
+    "with_outputs",
     "with_room",
 ]

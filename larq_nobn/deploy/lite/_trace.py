@@ -33,7 +33,12 @@ _RESHAPES = ("Reshape", "ExpandDims", "Squeeze", "Transpose")
 _ADDS = ("AddV2", "Add")
 _RANDOM = re.compile("Random|Rng|Multinomial|TruncatedNormal|StatefulUniform")
 _ASSIGNS = re.compile("Assign.*VariableOp|Resource(Scatter|Apply).*")
-_COMPARES = ("GreaterEqual", "Greater", "Less", "LessEqual")
+_COMPARES = {
+    "GreaterEqual": np.greater_equal,
+    "Greater": np.greater,
+    "Less": np.less,
+    "LessEqual": np.less_equal,
+}
 
 
 class TracedSign(NamedTuple):
@@ -44,6 +49,15 @@ class TracedSign(NamedTuple):
 
     value: Any
     of: tuple[Any, ...]
+
+    def positive(self, difference: Any) -> np.ndarray:
+        """Returns ±1 for such a difference, as the operation does."""
+        op = self.value.op
+        if op.type == "Sign":
+            at_zero = 1 if _is_larqs(op) else -1
+            return np.where(difference == 0, at_zero, np.sign(difference))
+        compare = _COMPARES[op.inputs[0].op.type]
+        return np.where(compare(difference, 0), *map(_value, op.inputs[1:]))
 
 
 class TracedKernel(NamedTuple):
@@ -103,14 +117,26 @@ class Trace:
         self._operations = graph.get_operations()
         self.batch_size = ports.batch_size
 
-    def function(self, more: Sequence[Any] = ()) -> Function:
-        """Returns what computes the outputs, and more tensors of the trace."""
-        ends = [*self._baked.outputs, *(tensor.name for tensor in more)]
-        return lambda inputs: self._imported(inputs, ends)
+    def function(self, more: Sequence[Any] = (), given: Sequence[Any] = ()) -> Function:
+        """Returns what computes the outputs, and more tensors of the trace.
 
-    def _imported(self, inputs: Sequence[Any], ends: Sequence[str]) -> list[Any]:
-        pairs = zip(self._baked.inputs, inputs, strict=True)
-        starts = {f"{name}:0": tensor for name, tensor in pairs}
+        Arguments:
+            more: These tensors.
+            given: Others that it takes after the inputs, instead of computing them.
+        """
+        ends = [*self._baked.outputs, *(tensor.name for tensor in more)]
+        starts = [f"{name}:0" for name in self._baked.inputs]
+        starts += [tensor.name for tensor in given]
+        return lambda inputs: self._imported(inputs, ends, starts)
+
+    def _imported(
+        self,
+        inputs: Sequence[Any],
+        ends: Sequence[str],
+        names: Sequence[str] | None = None,
+    ) -> list[Any]:
+        names = names or [f"{name}:0" for name in self._baked.inputs]
+        starts = dict(zip(names, inputs, strict=True))
         # A tensor that is wanted twice comes once; an input is there already.
         once = [end for end in dict.fromkeys(ends) if end not in starts]
         found = tf.graph_util.import_graph_def(

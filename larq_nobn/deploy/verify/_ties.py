@@ -28,15 +28,21 @@ def tie_warnings(
 
 
 def _is_low(part: dict[str, Any]) -> bool:
-    low = part["exact_share"] < EXACT or part["top1_agreement"] < TOP1
-    return bool(part.get("ties")) and low
+    if part["top1_agreement"] < TOP1:
+        return True
+    return bool(part.get("ties")) and part["exact_share"] < EXACT
 
 
 def _sentence(names: str, part: dict[str, Any]) -> str:
-    return (
-        f"Rounding decides signs: of {part['examples']} examples, {names} compute the "
+    said = (
+        f"of {part['examples']} examples, {names} compute the "
         f"same in {part['exact_share']:.1%}, and have the same top class in "
-        f"{part['top1_agreement']:.1%}. Inputs that should be 0 stand in front of the "
+        f"{part['top1_agreement']:.1%}."
+    )
+    if not part.get("ties"):
+        return f"Small differences decide outputs: {said}"
+    return (
+        f"Rounding decides signs: {said} Inputs that should be 0 stand in front of the "
         f"sign of {_named(part['ties'])}. Give these signs a shift (input_quantizer="
         "'rsign'), or the layers in front of them a bias or batch norm; or evaluate "
         "and train on deploy.prepared(model), which computes what the file computes."

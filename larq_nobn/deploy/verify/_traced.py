@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
+from ...graph import Segments, Sign, compare_sign, compare_values
 from .._errors import ConversionError
-from ..lite import Function, Ports, Runner, Trace, in_batches, to_flatbuffer
+from ..lite import (
+    Ports,
+    Runner,
+    Trace,
+    TracedSign,
+    in_batches,
+    to_flatbuffer,
+)
 from ..lite import inference as inference_of
-from ._agreement import MARGIN, SignPair, agreement
-from ._taps import LOOK, certain_zeros, check_probe
+from ._agreement import agreement
+from ._file import LOOK, check_same
 from ._verify import GIVEN, checked_outputs, refuse
 
-# TensorFlow fuses what it runs as one graph, and so adds up in another order.
-_EQUAL = 1e-4
+# A trace computes constants once that the model computes in every call.
+_EQUAL = 1e-5
+_GROUP = 16
 
 Examples = Sequence[np.ndarray]
-# The label of a sign, where it is +1, and how far its input is from 0.
-_Tap = tuple[str, np.ndarray, np.ndarray]
 
 
 def verify_trace(
@@ -31,97 +38,131 @@ def verify_trace(
 ) -> dict[str, Any]:
     """Compares the given model with its trace, both in TensorFlow.
 
-    The signs of a model that cannot be read are known from the trace alone. So an
-    example that differs counts as explained if any sign of it is within rounding of 0,
-    and most examples must agree.
+    The signs of a model that cannot be read are known from the trace alone. So the
+    operations of the trace are run one by one, as those of the model are: then both
+    round alike, and no sign excuses anything.
 
     Raises:
         ConversionError: If the given model cannot be compared with anything.
         VerificationError: If the trace computes something else.
     """
-    size = ports.batch_size
+    size, count = ports.batch_size, len(examples[0])
     given = checked_outputs(
-        model, lambda: in_batches(inference_of(model), examples, size), len(examples[0])
+        model, lambda: in_batches(inference_of(model), examples, size), count
     )
-
-    def undecided(which: np.ndarray) -> Iterator[SignPair]:
-        """Takes every sign within rounding of 0 for one that turned."""
-        for label, positive, distance in taps([array[which] for array in examples]):
-            margin = MARGIN * distance.max(axis=1, keepdims=True)
-            turned = positive ^ (distance <= margin)
-            yield SignPair(label, positive, turned, distance)
-
-    taps = _signs_of(trace, ports)
-    found = agreement(given, _outputs(trace, ports, examples), _EQUAL, undecided)
-    if found.unexplained or found.exact_share <= 0.5:
-        refuse(found, "Tracing the model changed what it computes", _EQUAL)
-    return {**found.to_dict(), "reference": GIVEN}
+    with _unoptimized():
+        found = _outputs(trace, ports, examples)
+    segments = Segments(count, found)
+    rows = list(range(count))
+    for name, *pair in zip(ports.outputs, given, found, strict=True):
+        what = f"output {name!r} differs"
+        compare_values(*pair, _EQUAL, what, rows, segments.place("output", name))
+    if segments.finding:
+        refuse(segments, "Tracing the model changed what it computes", _EQUAL)
+    return {**agreement(given, found, _EQUAL, segments), "reference": GIVEN}
 
 
 def verify_traced_file(
     trace: Trace, runner: Runner, ports: Ports, examples: Examples, tolerance: float
 ) -> dict[str, Any]:
-    """Compares the trace of a model with the file in LCE's interpreter.
+    """Compares the trace of a model with the file in LCE's interpreter, by segments.
 
     Raises:
         VerificationError: If some difference is no matter of rounding.
     """
-    taps = _signs_of(trace, ports)
-    probe = cache(lambda: _probe(trace, runner, ports))
-
-    def pairs(which: np.ndarray) -> Iterator[SignPair]:
-        taken = [array[which] for array in examples]
-        for tap, bits in zip(taps(taken), probe()(taken), strict=True):
-            yield SignPair(tap[0], tap[1], bits > 0, tap[2])
-
+    signs = [sign for sign in trace.signs() if _can_be_given(sign, ports)]
+    read = _probe(trace, signs, runner, ports)
+    count = len(examples[0])
+    segments, parts = Segments(count), []
+    for start in range(0, count, _GROUP):
+        rows = list(range(start, min(start + _GROUP, count)))
+        taken = [array[rows] for array in examples]
+        found, bits = read(taken)
+        parts.append(found)
+        _compare(trace, signs, ports, (taken, found, bits), rows, tolerance, segments)
+    segments.outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+    if segments.finding:
+        refuse(segments, "The converted file computes something else", tolerance)
     wanted = _outputs(trace, ports, examples)
-    found = agreement(wanted, runner.outputs(examples), tolerance, pairs)
-    if found.unexplained:
-        refuse(found, "The converted file computes something else", tolerance)
-    return found.to_dict()
+    return agreement(wanted, segments.outputs, tolerance, segments)
 
 
-def _signs_of(trace: Trace, ports: Ports) -> Callable[[Examples], Iterator[_Tap]]:
-    signs = trace.signs()
-    tensors = [tensor for sign in signs for tensor in (sign.value, *sign.of)]
+def _compare(
+    trace: Trace,
+    signs: Sequence[TracedSign],
+    ports: Ports,
+    theirs: tuple[Examples, list[np.ndarray], list[np.ndarray]],
+    rows: list[int],
+    tolerance: float,
+    segments: Segments,
+) -> None:
+    """Computes the trace from the signs that the file has, and compares."""
+    examples, outputs, bits = theirs
+    fed = [_fed(sign, positive) for sign, positive in zip(signs, bits, strict=True)]
+    tensors = [tensor for sign in signs for tensor in sign.of]
+    values = [sign.value for sign in signs]
+    found = _outputs(trace, ports, [*examples, *fed], tensors, values)
+    rest = iter(found[len(ports.outputs) :])
+    before = "the input"
+    for number, (sign, positive) in enumerate(zip(signs, bits, strict=True), 1):
+        first, *second = (next(rest) for _ in sign.of)
+        difference = first - second[0] if second else first
+        shape = (len(rows), *sign.value.shape[1:])
+        difference = np.broadcast_to(difference, shape).astype(np.float32)
+        label = f"{sign.value.op.name.split('/')[1]} (sign {number})"
+        compare_sign(
+            Sign(label, sign.positive, difference),
+            positive.reshape(shape),
+            f"between {before} and it",
+            rows,
+            segments.place("sign", label),
+        )
+        before = f"layer {label!r}"
+    for name, *pair in zip(ports.outputs, found, outputs, strict=False):
+        what = f"no sign differs, so the fault lies behind that of {before}"
+        what += f": output {name!r} differs"
+        place = segments.place("output", name)
+        compare_values(*pair, tolerance, what, rows, place)
 
-    def read(examples: Examples) -> Iterator[_Tap]:
-        found = _outputs(trace, ports, examples, tensors)
-        rest = iter(found[len(ports.outputs) :])
-        for place, sign in enumerate(signs):
-            positive = _rows(next(rest)) > 0
-            distance = _distance([_rows(next(rest)) for _ in sign.of], positive)
-            if len(sign.of) == 1 and sign.of[0].op.type in ("Relu", "Relu6"):
-                distance = certain_zeros(distance)
-            label = f"{sign.value.op.name.split('/')[1]} (sign {place + 1})"
-            yield label, positive, distance
 
-    return read
+def _can_be_given(sign: TracedSign, ports: Ports) -> bool:
+    """Whether a sign has examples in front, and shows of what it is taken."""
+    shape = sign.value.shape
+    known = shape.rank and shape.is_fully_defined() and shape[0] == ports.batch_size
+    return bool(sign.of and known)
 
 
-def _rows(values: np.ndarray) -> np.ndarray:
-    return values.reshape(len(values), -1)
+def _fed(sign: TracedSign, positive: np.ndarray) -> np.ndarray:
+    made = np.where(positive, 1, -1).reshape(len(positive), *sign.value.shape[1:])
+    return made.astype(sign.value.dtype.as_numpy_dtype)
 
 
-def _distance(of: list[np.ndarray], positive: np.ndarray) -> np.ndarray:
-    """How far from 0 the input of a sign was; 1 where that is not known."""
-    if not of:
-        return np.ones(positive.shape)
-    second = of[1] if len(of) > 1 else 0.0
-    return np.broadcast_to(np.abs(of[0] - second), positive.shape)
+@contextmanager
+def _unoptimized() -> Iterator[None]:
+    """Has TensorFlow run what it is given, as it does outside of graphs."""
+    before = tf.config.optimizer.get_experimental_options()
+    tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
+    try:
+        yield
+    finally:
+        kept = before.get("disable_meta_optimizer", False)
+        tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": kept})
 
 
 def _outputs(
-    trace: Trace, ports: Ports, examples: Examples, more: Sequence[Any] = ()
+    trace: Trace,
+    ports: Ports,
+    examples: Examples,
+    more: Sequence[Any] = (),
+    given: Sequence[Any] = (),
 ) -> list[np.ndarray]:
-    whole = trace.function(more)
+    """The outputs of a trace, and more tensors; `given` ones come as inputs, too."""
+    whole = trace.function(more, given)
     function = tf.function(lambda *inputs: whole(inputs), autograph=False)
-    size = ports.batch_size
+    size, types = ports.batch_size, [x.dtype for x in (*ports.inputs, *given)]
 
     def run(parts: Examples) -> list[np.ndarray]:
-        inputs = [
-            tf.constant(p, i.dtype) for p, i in zip(parts, ports.inputs, strict=True)
-        ]
+        inputs = [tf.constant(p, t) for p, t in zip(parts, types, strict=True)]
         try:
             found = function(*inputs)
         except tf.errors.OpError as error:
@@ -145,27 +186,35 @@ def _by_example(values: np.ndarray, size: int) -> np.ndarray:
     return np.broadcast_to(values, (size, *values.shape))
 
 
-def _probe(trace: Trace, runner: Runner, ports: Ports) -> Function:
-    """A file whose one output holds the outputs, and the signs behind them."""
-    signs, count = trace.signs(), len(ports.outputs)
+def _probe(
+    trace: Trace, signs: Sequence[TracedSign], runner: Runner, ports: Ports
+) -> Callable[[Examples], tuple[list[np.ndarray], list[np.ndarray]]]:
+    """Returns what gives the outputs of a file, and where its signs are +1.
+
+    They come from a second file with one output that holds all of it: taken after the
+    sign, they change nothing in how LCE fuses and packs.
+    """
+    values, count = [sign.value for sign in signs], len(ports.outputs)
 
     def function(inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
-        found = trace.function([sign.value for sign in signs])(inputs)
+        found = trace.function(values)(inputs)
         rows = [
             tf.reshape(tf.cast(x, tf.float32), (ports.batch_size, -1)) for x in found
         ]
         return [tf.concat(rows, axis=1)]
 
     probe = Runner(to_flatbuffer(function, [], Ports(ports.inputs, ["output"])))
-
-    values = [sign.value for sign in signs]
     shapes = [x.shape for x in _outputs(trace, ports, ports.zeros(), values)]
     ends = np.cumsum([int(np.prod(shape[1:])) for shape in shapes])
 
-    def read(examples: Examples) -> list[np.ndarray]:
+    def read(examples: Examples) -> tuple[list[np.ndarray], list[np.ndarray]]:
         parts = np.split(probe.outputs(examples)[0], ends[:-1], axis=1)
-        proper = [_rows(y) for y in runner.outputs(examples)]
-        check_probe(parts[:count], proper, LOOK)
-        return parts[count:]
+        proper = runner.outputs(examples)
+        check_same(parts[:count], [_rows(y) for y in proper], LOOK)
+        return proper, [part > 0 for part in parts[count:]]
 
     return read
+
+
+def _rows(values: np.ndarray) -> np.ndarray:
+    return values.reshape(len(values), -1)

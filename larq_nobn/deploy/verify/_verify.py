@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from ..._keras import keras
+from ...graph import Found, Segments, calls, compare, record, sign_in
 from .._errors import ConversionError, VerificationError
-from ..lite import Ports, Runner, batch_of, run
+from ..lite import Runner, run
 from ..prepare import half_precision, in_float32
-from ._agreement import Agreement, SignPair, agreement, top1_agreement
+from ._agreement import agreement, differences, top1_agreement
 from ._drift import first_drift
-from ._taps import Tap, converted_signs, given_signs, sign_inputs, sign_pairs
+from ._file import FileSigns
 
 GIVEN = "the given model"
+NOTHING_WRITTEN = " No file was written."
 
 # Both forms compute in float32 and in Keras. Apart from signs within rounding of 0,
 # they differ by the order of a few sums only.
@@ -35,6 +36,7 @@ def verify_prepared(
     flat: keras.Model,
     prepared: keras.Model,
     examples: Sequence[np.ndarray],
+    ending: str = NOTHING_WRITTEN,
 ) -> dict[str, Any]:
     """Compares the given model with the prepared one, both in Keras.
 
@@ -43,40 +45,96 @@ def verify_prepared(
 
     Arguments:
         model: As it was given: its outputs count.
-        flat: The same in one graph of layers: its signs explain differences.
+        flat: The same in one graph of layers, which is cut at its signs.
         prepared: What becomes the file.
         examples: One array per input.
+        ending: What a message says of the file at last.
 
     Raises:
         ConversionError: If the given model cannot be compared with anything.
         VerificationError: If some difference is no matter of rounding.
     """
     found = checked_outputs(model, lambda: outputs(model, examples), len(examples[0]))
-    wanted = outputs(prepared, examples)
     reference, basis = flat, GIVEN
     policy = half_precision(flat)
     if policy is not None:
-        same = top1_agreement(found, wanted)
+        reference = in_float32(flat)
+    if type(model) is not type(flat) or not set(model.layers) <= set(flat.layers):
+        _check_copy(found, outputs(flat, examples), ending)
+    segments = compare(reference, prepared_signs(prepared), examples, _EQUAL)
+    if segments.finding:
+        worst = max(place.worst for place in segments.places.values() if place.fault)
+        small = _ROUNDING if worst <= _MAGNIFIED else ""
+        what = "Preparing the model changed what it computes"
+        refuse(segments, what, _EQUAL, small + ending)
+    if policy is not None:
+        same = top1_agreement(found, segments.outputs)
         basis = (
             f"{GIVEN} in float32; in its {policy} {same:.1%} of the examples have "
             "the same top class"
         )
-        reference = in_float32(flat)
         found = outputs(reference, examples)
-    compared = _compare(
-        prepared, wanted, found, lambda: given_signs(reference), examples, _EQUAL
-    )
-    if compared.unexplained:
-        small = _ROUNDING if compared.worst_rel <= _MAGNIFIED else ""
-        what = "Preparing the model changed what it computes"
-        refuse(compared, what, _EQUAL, small)
-    return {**compared.to_dict(), "reference": basis}
+    same = agreement(found, segments.outputs, _EQUAL, segments)
+    return {**same, "reference": basis}
+
+
+def _check_copy(found: list[np.ndarray], copied: list[np.ndarray], ending: str) -> None:
+    """Checks that one graph of layers computes what the given model does.
+
+    Both make the same calls, so that not even rounding differs.
+    """
+    worst = [differences(*pair)[1].max() for pair in zip(found, copied, strict=True)]
+    if not max(worst) <= _EQUAL:
+        raise VerificationError(
+            "Copying the layers of the model into one graph changed what it computes, "
+            f"by {max(worst):.3g} of its outputs. Look for a layer that depends on "
+            f"more than its configuration and its weights.{ending}"
+        )
+
+
+def prepared_signs(
+    prepared: keras.Model, skipped: tuple[type, ...] = ()
+) -> Callable[[list[np.ndarray]], Found]:
+    """Returns what reads a prepared model, its signs as those of the given model.
+
+    Where preparation turned a sign, the given model has the opposite one; the signs of
+    groups of channels are one sign there.
+    """
+    gains = {
+        call.label: getattr(sign_in(call), "gain", None) for call in calls(prepared)
+    }
+
+    def read(examples: list[np.ndarray]) -> Found:
+        found = record(prepared, examples, skipped=skipped)
+        signs = {
+            label: positive if gains[label] is None else positive == (gains[label] > 0)
+            for label, positive in found.signs.items()
+        }
+        return found._replace(signs={**signs, **_of_groups(signs)})
+
+    return read
+
+
+def _of_groups(signs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """The signs of layers in groups, which are a layer for each group by now."""
+    found: dict[str, np.ndarray] = {}
+    for label in signs:
+        name, slash, use = label.partition("/1")
+        number = 1
+        if not slash or (use and not use.startswith(" (")):
+            continue
+        parts = []
+        while (part := f"{name}/{number}{use}") in signs:
+            parts.append(signs[part])
+            number += 1
+        found[name + use] = np.concatenate(parts, axis=-1)
+    return found
 
 
 def verify_file(
     prepared: keras.Model,
+    flatbuffer: bytes,
     runner: Runner,
-    ports: Ports,
     examples: Sequence[np.ndarray],
     tolerance: float,
 ) -> dict[str, Any]:
@@ -85,24 +143,23 @@ def verify_file(
     Raises:
         VerificationError: If some difference is no matter of rounding.
     """
-    compared = _compare(
-        prepared,
-        outputs(prepared, examples),
-        runner.outputs(examples),
-        lambda: converted_signs(prepared, runner, ports),
-        examples,
-        tolerance,
-    )
-    if compared.unexplained:
-        which = list(compared.unexplained_examples)
-        differing = [array[which] for array in examples]
+    signs = FileSigns(prepared, flatbuffer, runner)
+    segments = compare(prepared, signs, examples, tolerance)
+    if segments.finding:
+        # A layer may depend on all examples of a batch, of which a file has its own.
+        size = runner.batch_size
+        segments = compare(prepared, signs, examples, tolerance, at_once=size)
+    if segments.finding:
+        differing = [array[segments.faulty] for array in examples]
+        where = first_drift(prepared, differing, tolerance)
         refuse(
-            compared,
+            segments,
             "The converted file computes something else",
             tolerance,
-            " " + first_drift(prepared, differing, tolerance),
+            f" {where}{NOTHING_WRITTEN}",
         )
-    return compared.to_dict()
+    wanted = outputs(prepared, examples)
+    return agreement(wanted, segments.outputs, tolerance, segments)
 
 
 def outputs(model: keras.Model, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
@@ -142,31 +199,12 @@ def checked_outputs(
     return found
 
 
-def _compare(
-    prepared: keras.Model,
-    wanted: list[np.ndarray],
-    found: list[np.ndarray],
-    signs_of_found: Callable[[], Tap],
-    examples: Sequence[np.ndarray],
-    tolerance: float,
-) -> Agreement:
-    inputs, signs = sign_inputs(prepared), given_signs(prepared)
-    # Of a file that is a second conversion, needed only if some example differs.
-    other = cache(signs_of_found)
-
-    def pairs(which: np.ndarray) -> Iterator[SignPair]:
-        # As many as computed the outputs: how Keras rounds depends on their number.
-        many = np.resize(which, max(len(which), batch_of(prepared, examples)))
-        taken = [array[many] for array in examples]
-        return sign_pairs(signs, other(), inputs, taken)
-
-    return agreement(wanted, found, tolerance, pairs)
-
-
-def refuse(found: Agreement, what: str, tolerance: float, where: str = "") -> None:
+def refuse(
+    found: Segments, what: str, tolerance: float, ending: str = NOTHING_WRITTEN
+) -> None:
     """Raises a VerificationError that says how many examples differ, and where."""
     raise VerificationError(
-        f"{what}: {found.unexplained} of {found.examples} examples differ by more "
+        f"{what}: {len(found.faulty)} of {found.examples} examples differ by more "
         f"than tolerance={tolerance:g}, and not by the rounding of a sign: "
-        f"{found.finding}.{where} No file was written."
+        f"{found.finding}.{ending}"
     )

@@ -95,6 +95,7 @@ def _into_sign(
     where = f"in {call.name!r}" if inside else f"{call.name!r}"
     negative = scaling.gain < 0
     if np.any(negative):
+        yield Edit("", partial(plan.turned.__setitem__, call.name, negative))
         for reader in [call] if inside else _readers(plan, call.first_output):
             yield _turn(plan, reader, negative)
     edit = partial(plan.signs.__setitem__, call.name, shift)

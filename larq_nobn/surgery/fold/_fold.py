@@ -6,7 +6,7 @@ from typing import Any
 
 from ..._checks import check_flag
 from ..._keras import keras
-from ...graph import Graph, check_inference, flat
+from ...graph import Graph, check_inference, check_same_function, flat
 from ...layers import IndependentComponent
 from .._batch_norm import check_batch_norms
 from .._report import Change, SurgeryReport
@@ -25,7 +25,9 @@ _RULES = (
 )
 
 
-def fold_batch_norm(model: keras.Model, return_report: bool = False) -> Any:
+def fold_batch_norm(
+    model: keras.Model, return_report: bool = False, verify: bool = True
+) -> Any:
     r"""Returns a model of the same inference function without batch norm.
 
     At inference batch norm is a gain and a bias per channel,
@@ -54,6 +56,9 @@ def fold_batch_norm(model: keras.Model, return_report: bool = False) -> Any:
         model: A built functional or Sequential model, models inside it included. It is
             not changed.
         return_report: Whether to return a `SurgeryReport` too.
+        verify: Whether to compare both models on a few made-up examples, segment by
+            segment: from the signs and inputs that it reads to the next pre-activations
+            and outputs.
 
     Returns:
         A functional model of the same name, not compiled; with `return_report` a pair
@@ -64,7 +69,7 @@ def fold_batch_norm(model: keras.Model, return_report: bool = False) -> Any:
         ModelError: For a subclassed model inside, a layer that cannot be made again
             from its configuration, batch norm over another axis than the last, inside
             a wrapper or a Lambda, or called with `training=True`. It names all such
-            layers.
+            layers. Also if the folded model computes something else, with the layer.
 
     Example:
         ```python
@@ -76,6 +81,7 @@ def fold_batch_norm(model: keras.Model, return_report: bool = False) -> Any:
         ```
     """
     check_flag("return_report", return_report)
+    check_flag("verify", verify)
     given = flat(model)
     check_inference(given)
     graph = Graph(given)
@@ -86,6 +92,8 @@ def fold_batch_norm(model: keras.Model, return_report: bool = False) -> Any:
         action, reason = _decide(plan, chain)
         changes.update(_changes(plan, chain, action, reason))
     folded = build(given, plan)
+    if verify:
+        check_same_function(given, folded, "Folding batch norm", plan.turned)
     if not return_report:
         return folded
     order = dict.fromkeys(call.name for call in graph.calls)

@@ -61,6 +61,7 @@ class Plan:
         affine: Layers that become a `ChannelAffine`.
         moved: Layers that are called where the layer of the key was.
         signs: Layers that are signs, or have one in front, with a shift from now on.
+        turned: The channels, (C,), in which such a sign is the opposite from now on.
     """
 
     graph: Graph
@@ -68,6 +69,7 @@ class Plan:
     affine: dict[str, Affine] = field(default_factory=dict)
     moved: dict[str, keras.layers.Layer] = field(default_factory=dict)
     signs: dict[str, Shift] = field(default_factory=dict)
+    turned: dict[str, np.ndarray] = field(default_factory=dict)
     _linear: dict[str, Linear] = field(default_factory=dict)
 
     def linear(self, call: Call, place: str = "before it") -> Linear:

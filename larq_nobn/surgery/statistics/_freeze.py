@@ -15,6 +15,7 @@ from ...graph import (
     ModelError,
     calls,
     check_inference,
+    check_same_function,
     flat,
     layers_inside,
     rebuild,
@@ -26,7 +27,11 @@ from ._constants import DYNAMIC, Constant, constant_of
 
 
 def freeze_statistics(
-    model: keras.Model, data: Any, batch_size: int = 128, return_report: bool = False
+    model: keras.Model,
+    data: Any,
+    batch_size: int = 128,
+    return_report: bool = False,
+    verify: bool = True,
 ) -> Any:
     r"""Replaces the statistics that a network takes of each example by constants.
 
@@ -63,6 +68,8 @@ def freeze_statistics(
             The labels are for the report.
         batch_size: Examples per batch, if `data` is arrays.
         return_report: Whether to return a `FreezeReport` too.
+        verify: Whether to compare, on a few made-up examples and segment by segment,
+            all that is around the frozen layers, which must stay as it is.
 
     Returns:
         A functional model of the same name, not compiled; with `return_report` a pair
@@ -74,7 +81,7 @@ def freeze_statistics(
         ModelError: For a model without such layers; for layers, all of which it names,
             that normalize another axis than the last or stand in a wrapper; for a
             subclassed part; for a layer that is used again on what it has normalized
-            itself.
+            itself. Also if what is around the frozen layers computes something else.
         TypeError, ValueError: For data that does not fit the model or holds no example,
             or values that are not finite; the message names the layer that meets them.
 
@@ -90,6 +97,7 @@ def freeze_statistics(
     """
     check_integer("batch_size", batch_size, 1, "Use 128.")
     check_flag("return_report", return_report)
+    check_flag("verify", verify)
     given = flat(model)
     check_inference(given)
     rows = _rows(given)
@@ -105,6 +113,9 @@ def freeze_statistics(
     Population(frozen, probes).settle(
         lambda: (x for x, _ in model_batches(frozen, data, batch_size)), apply
     )
+    if verify:
+        firsts = {name: row.layers[0].name for name, row in rows.items()}
+        check_same_function(given, frozen, "Freezing statistics", values=firsts)
     if not return_report:
         return frozen
     changes = tuple(

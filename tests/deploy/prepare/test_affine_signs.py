@@ -19,7 +19,8 @@ from larq_nobn._keras import keras
 from larq_nobn.deploy.prepare._inference import ShiftedSign
 from larq_nobn.deploy.prepare._prepare import RULES, _clone, prepare
 from larq_nobn.deploy.prepare.affine._gains import drop_gains
-from larq_nobn.deploy.verify._taps import given_signs, sign_inputs
+from larq_nobn.deploy.verify._verify import prepared_signs
+from larq_nobn.graph import compare, record
 from numpy.testing import assert_allclose, assert_array_equal
 
 _layers = keras.layers
@@ -191,9 +192,9 @@ def test_zero_keeps_its_sign_though_the_gain_is_negative():
 def test_signs_are_compared_with_those_of_the_given_model():
     model = before(affine(BOTH_SIGNS), one_by_one(name="conv"))
     new, x = prepare(model), [images(shape=SHAPE)]
-    assert_array_equal(given_signs(new)(x)["conv"], given_signs(model)(x)["conv"])
-    taken = keras.Model(model.inputs, model.get_layer("affine").output)
-    assert_allclose(sign_inputs(new)(x)["conv"], taken(x[0]), atol=1e-6)
+    turned, given = prepared_signs(new)(x).signs, record(model, x).signs
+    assert_array_equal(turned["conv"], given["conv"])
+    assert compare(model, prepared_signs(new), x, 1e-6).finding == ""
 
 
 @pytest.mark.convert

@@ -7,7 +7,7 @@ from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError, _convert, convert
 from larq_nobn.deploy.prepare._prepare import prepare
-from larq_nobn.deploy.verify import _drift, _taps
+from larq_nobn.deploy.verify import _drift
 from larq_nobn.deploy.verify._drift import first_drift
 
 pytestmark = pytest.mark.convert
@@ -18,7 +18,7 @@ def wrong_in_files(monkeypatch):
     """Makes one kernel the negative of itself while a model is being converted."""
 
     def spoil(layer):
-        for module in (_convert, _taps, _drift):
+        for module in (_convert, _drift):
             right = module.to_flatbuffer
 
             def wrong(function, variables, *rest, right=right):

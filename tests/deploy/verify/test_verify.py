@@ -11,10 +11,13 @@ from deploy.nets import binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError, _convert
 from larq_nobn.deploy import convert as convert_to
-from larq_nobn.deploy.lite import ports_of
+from larq_nobn.deploy.lite import Runner, inference, ports_of, to_flatbuffer
 from larq_nobn.deploy.prepare import _prepare, _quantizers, prepare
 from larq_nobn.deploy.prepare._inference import ShiftedSign
-from larq_nobn.deploy.verify import _taps, verify_prepared
+from larq_nobn.deploy.verify import verify_prepared
+from larq_nobn.deploy.verify._file import FileSigns
+from larq_nobn.graph import record
+from numpy.testing import assert_array_equal
 
 pytestmark = pytest.mark.convert
 _layers = keras.layers
@@ -71,9 +74,9 @@ def test_so_little_may_be_rounding(share, said):
     assert ("below 0.001 may be rounding that a norm" in str(found.value)) == said
 
 
-def while_wrong(module, name, monkeypatch):
+def while_wrong(name, monkeypatch):
     """Breaks conversion: one kernel is the negative of itself while it runs."""
-    right = module.to_flatbuffer
+    right = _convert.to_flatbuffer
 
     def wrong(function, variables, *rest):
         [kernel] = [v for v in variables if v.name == f"{name}/kernel:0"]
@@ -83,7 +86,7 @@ def while_wrong(module, name, monkeypatch):
         finally:
             kernel.assign(-kernel)
 
-    monkeypatch.setattr(module, "to_flatbuffer", wrong)
+    monkeypatch.setattr(_convert, "to_flatbuffer", wrong)
 
 
 @pytest.mark.parametrize(
@@ -94,28 +97,45 @@ def while_wrong(module, name, monkeypatch):
     ],
 )
 def test_a_wrong_file_is_found_and_placed(broken, message, convert, monkeypatch):
-    for module in (_convert, _taps):
-        while_wrong(module, broken, monkeypatch)
+    while_wrong(broken, monkeypatch)
     with pytest.raises(VerificationError, match=f"The converted file.*{message}"):
         convert(three_convs())
 
 
-def test_the_file_itself_is_compared_and_not_its_twin_with_signs(convert, monkeypatch):
-    while_wrong(_convert, "second", monkeypatch)
+def file_of(prepared):
+    ports = ports_of(prepared)
+    return to_flatbuffer(inference(prepared), prepared.variables, ports)
+
+
+def test_the_file_with_its_signs_made_visible_must_be_the_same():
+    prepared = prepare(three_convs())
+    shipped = SimpleNamespace(outputs=lambda examples: [np.ones((2, 5))])
+    read = FileSigns(prepared, file_of(prepared), shipped)
     with pytest.raises(VerificationError, match="made visible.* depends on more"):
-        convert(three_convs())
+        read([images(2)])
 
 
-def test_recurrent_layers_are_named_where_two_files_disagree():
+def test_recurrent_layers_are_named_where_two_runs_disagree():
     rows = binary_conv(), keras.layers.Reshape((8, -1))
     behind = keras.layers.Reshape((8, 4, 1)), binary_conv(name="behind")
     memory = keras.layers.GRU(4, return_sequences=True, name="memory")
     prepared = prepare(chain(*rows, memory, *behind, *head()))
     shipped = SimpleNamespace(outputs=lambda examples: [np.ones((2, 5))])
-    read = _taps.converted_signs(prepared, shipped, ports_of(prepared))
+    read = FileSigns(prepared, file_of(prepared), shipped)
     message = r"the recurrent layers: 'memory' \(GRU\)\. Build .* unroll=True"
     with pytest.raises(VerificationError, match=message):
         read([images(2)])
+
+
+def test_every_sign_of_a_file_is_seen():
+    prepared = prepare(three_convs())
+    flatbuffer = file_of(prepared)
+    read = FileSigns(prepared, flatbuffer, Runner(flatbuffer))
+    found, wanted = read([images(2)]), record(prepared, [images(2)])
+    assert list(found.signs) == ["first", "second", "third"]
+    assert list(found.inputs) == ["first"]  # the others are bits, and no numbers
+    for label, positive in found.signs.items():
+        assert_array_equal(positive, wanted.signs[label])
 
 
 def shifted_by(amount, monkeypatch):
@@ -128,13 +148,14 @@ def shifted_by(amount, monkeypatch):
 
 
 @cache
-def on_the_edge():
-    """A model and inputs of which one pixel in two examples lies at a threshold."""
+def on_the_edge(threshold=-0.5):
+    """A model and inputs of which one pixel in two examples lies at a number."""
     conv = binary_conv(4, name="conv", input_quantizer=nobn.quantizers.RSign())
     model = chain(conv, *head(), stem=False, shape=(4, 4, 4))
     conv.input_quantizer.shift.assign(np.full(4, 0.5))
-    inputs = 2 * np.sign(images(6, (4, 4, 4)))
-    inputs[1, 2, 2, 0] = inputs[4, 0, 1, 3] = -0.5
+    inputs = images(6, (4, 4, 4))
+    inputs += np.where(inputs > -0.5, 0.1, -0.1)
+    inputs[1, 2, 2, 0] = inputs[4, 0, 1, 3] = threshold
     return model, inputs
 
 
@@ -148,7 +169,7 @@ def test_a_flip_within_rounding_is_explained(convert, monkeypatch):
 
 
 def test_a_flip_outside_rounding_is_not(convert, monkeypatch):
-    model, inputs = on_the_edge()
+    model, inputs = on_the_edge(-0.495)
     shifted_by(-0.01, monkeypatch)
     with pytest.raises(VerificationError, match="2 of 6 examples.*layer 'conv', whose"):
         convert(model, data=inputs)
@@ -166,8 +187,7 @@ def test_the_tolerance_decides(convert, monkeypatch):
     def louder(function, *rest):
         return right(lambda x: [1.01 * y for y in function(x)], *rest)
 
-    for module in (_convert, _taps):
-        monkeypatch.setattr(module, "to_flatbuffer", louder)
+    monkeypatch.setattr(_convert, "to_flatbuffer", louder)
     with pytest.raises(VerificationError, match=r"\d+ of 32 .* tolerance=0\.005"):
         convert(small(), tolerance=0.005)
     found = convert(small(), tolerance=0.02)
@@ -188,7 +208,6 @@ def two_of_each():
 
 
 def test_faults_are_placed_among_several_inputs(convert, monkeypatch):
-    for module in (_convert, _taps):
-        while_wrong(module, "right", monkeypatch)
+    while_wrong("right", monkeypatch)
     with pytest.raises(VerificationError, match="The converted file.*that of layer 'd"):
         convert(two_of_each(), batch_size=3)

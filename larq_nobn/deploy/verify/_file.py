@@ -1,0 +1,183 @@
+"""Reads the signs and pre-activations inside of a converted file.
+
+LCE's interpreter shows outputs only. So the tensors that hold them are declared outputs
+of the very same operations: bits where a file packs a feature map, and the numbers of
+which it takes these. Which tensor belongs to which sign is told by the layer names that
+the converter leaves in the names of tensors.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..._keras import keras
+from ...graph import Call, Found, calls, sign_in
+from .._binary import is_zero_one
+from .._errors import VerificationError
+from ..inspection import writes_bits
+from ..lite import Operation, Runner, Subgraph, Tensor, read, with_outputs
+
+LOOK = (
+    "Look for a layer whose output depends on more than its input, such as on a state "
+    "or a random number."
+)
+_BITS = 32  # channels of a number
+
+
+class _Seen(NamedTuple):
+    """Where a file holds a sign: places among its outputs, and its channels."""
+
+    call: Call
+    places: list[int]
+    input: int | None
+
+
+class FileSigns:
+    """What a file computes, at the signs of the model that it was made from.
+
+    Arguments:
+        prepared: The model.
+        flatbuffer: The content of the file.
+        shipped: Runs that file.
+    """
+
+    def __init__(self, prepared: keras.Model, flatbuffer: bytes, shipped: Runner):
+        self._prepared, self._shipped = prepared, shipped
+        graph = read(flatbuffer, "the file")[0]
+        self._count = len(graph.outputs)
+        shown = [tensor.index for tensor in graph.outputs]
+
+        def place_of(tensor: Tensor) -> int:
+            if tensor.index not in shown:
+                shown.append(tensor.index)
+            return shown.index(tensor.index)
+
+        self._signs = []
+        for call, ops in _packing(prepared, graph):
+            before = _input(ops, graph)
+            self._signs.append(
+                _Seen(
+                    call,
+                    [place_of(op.outputs[0]) for op in ops],
+                    None if before is None else place_of(before),
+                )
+            )
+        added = shown[self._count :]
+        self._runner = Runner(with_outputs(flatbuffer, added)) if added else shipped
+
+    def __call__(self, examples: Sequence[np.ndarray]) -> Found:
+        """Returns what the file computes.
+
+        Raises:
+            VerificationError: If it computes something else than the shipped file.
+        """
+        found = self._runner.outputs(examples)
+        if self._runner is not self._shipped:
+            proper = self._shipped.outputs(examples)
+            check_same(found[: self._count], proper, suspects(self._prepared))
+        signs: dict[str, Any] = {}
+        for call, places, _ in self._signs:
+            channels = call.first_input.shape[-1]
+            parts = [_unpacked(found[place], channels) for place in places]
+            signs[call.label] = parts if len(parts) > 1 else parts[0]
+        inputs = {
+            sign.call.label: found[sign.input]
+            for sign in self._signs
+            if sign.input is not None
+        }
+        return Found(found[: self._count], signs, inputs)
+
+
+def _input(ops: Sequence[Operation], graph: Subgraph) -> Tensor | None:
+    """The numbers whose signs an operation packs, if they are not known anyway."""
+    first = ops[0].inputs[0]
+    if len(ops) > 1 or ops[0].op != "LceQuantize" or first is None:
+        return None
+    return None if first.constant or first in graph.inputs else first
+
+
+def _packing(
+    prepared: keras.Model, graph: Subgraph
+) -> list[tuple[Call, list[Operation]]]:
+    """The signs of a model, and the operation that makes the bits of each.
+
+    Of a layer that is used several times, all that may.
+    """
+    # Those of 0 and 1 are made of a sign of something else.
+    found_signs = ((call, sign_in(call)) for call in calls(prepared))
+    signs = [call for call, sign in found_signs if sign and not is_zero_one(sign)]
+    layers = {layer.name for layer in prepared.layers}
+    # TensorFlow counts the uses of a layer in the names of operations.
+    scopes = {
+        f"{prepared.name}/{call.name}{number}/": call.name
+        for call in signs
+        for number in ("", *(f"_{i}" for i in range(1, len(signs))))
+        if not number or f"{call.name}{number}" not in layers
+    }
+    found: dict[str, list[Operation]] = defaultdict(list)
+    for op in filter(writes_bits, graph.operations):
+        fitting = [s for s in scopes if op.outputs[0].name.startswith(s)]
+        if fitting:
+            found[scopes[max(fitting, key=len)]].append(op)
+    # Of signs that are the same, a file has one.
+    same: dict[Any, list[Operation]] = defaultdict(list)
+    for call in signs:
+        same[_identity(call)] += found[call.name]
+    rows = []
+    for call in signs:
+        ops = [op for op in same[_identity(call)] if _fits(op, call)]
+        if ops:
+            rows.append((call, ops if call.label != call.name else ops[-1:]))
+    return rows
+
+
+def _identity(call: Call) -> Any:
+    shift = getattr(sign_in(call), "shift", None)
+    kind = None if shift is None else np.asarray(shift).tobytes()
+    return id(call.first_input), kind
+
+
+def _fits(op: Operation, call: Call) -> bool:
+    *positions, words = op.outputs[0].shape
+    *wanted, channels = call.first_input.shape[1:]
+    if None in wanted:
+        return False
+    return words == -(-channels // _BITS) and prod(positions[1:]) == prod(wanted)
+
+
+def _unpacked(words: np.ndarray, channels: int) -> np.ndarray:
+    """Where packed bits stand for +1."""
+    if words.dtype != np.int32:
+        return words > 0
+    data = np.ascontiguousarray(words).astype("<i4").view(np.uint8)
+    return np.unpackbits(data, axis=-1, bitorder="little")[..., :channels] == 0
+
+
+def check_same(
+    parts: Sequence[np.ndarray], proper: Sequence[np.ndarray], suspects: str
+) -> None:
+    """Checks that a file with its signs made visible has the outputs of the other."""
+    for part, output in zip(parts, proper, strict=True):
+        if not np.allclose(part, output, rtol=1e-5, atol=1e-6, equal_nan=True):
+            raise VerificationError(
+                "The converted file and the same file with its signs made visible "
+                "compute different outputs, so which sign made it differ from the "
+                f"model cannot be told. {suspects} No file was written."
+            )
+
+
+def suspects(prepared: keras.Model) -> str:
+    """What may compute differently from one file, or one run, to the next."""
+    kinds = (keras.layers.RNN, keras.layers.Bidirectional)
+    found = [c.described for c in calls(prepared) if isinstance(c.layer, kinds)]
+    if found:
+        return (
+            f"What stands in the way is the state of the recurrent layers: "
+            f"{', '.join(found)}. Build them with unroll=True."
+        )
+    return LOOK

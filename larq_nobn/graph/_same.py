@@ -1,0 +1,114 @@
+"""Lets functions that promise the same function prove it before they return."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+import larq as lq
+import numpy as np
+
+from .._keras import dtype_policy, keras
+from ._calls import Call
+from ._errors import ModelError
+from ._examples import made_up
+from ._rebuild import rebuild
+from ._replace import Layers, replace_layers
+from ._segments import Found, compare, record
+
+_log = logging.getLogger("larq_nobn")
+
+# Beside the regular ones, of which one is of whole numbers.
+FEW = 3
+# Both forms compute in float32 and in Keras; weights are products of others.
+_EQUAL = 1e-4
+
+
+def check_same_function(
+    given: keras.Model,
+    made: keras.Model,
+    what: str,
+    turned: Mapping[str, np.ndarray] | None = None,
+    values: Mapping[str, str] | None = None,
+    skipped: tuple[type, ...] = (),
+) -> None:
+    """Checks that two models compute the same, segment by segment.
+
+    On a few made-up examples: regular ones, among them zeros, and random ones, among
+    them whole numbers. Models of half precision are compared in float32.
+
+    Arguments:
+        given: A flat functional model.
+        made: Another, with layers of the same names.
+        what: What was done, for the message: "Folding batch norm".
+        turned: By name of a layer, the channels whose sign is the opposite in `made`,
+            (C,).
+        values: The names of layers that are others in `made`, and the first of the
+            layers there in their place: those are not compared, only what is around.
+        skipped: Layers that hand their input on for this comparison.
+
+    Raises:
+        ModelError: If they do not, naming the layer.
+    """
+    reference, other = _in_float32(given), _in_float32(made)
+    examples = made_up(given, FEW)
+    read = _reader(other, turned or {}, values, skipped)
+    try:
+        segments = compare(reference, read, examples, _EQUAL, skipped)
+    except Exception:
+        reason = _why_not(reference, examples)
+        if reason is None:
+            raise
+        _log.info("%s was not compared: model %r %s", what, given.name, reason)
+        return
+    if segments.finding:
+        raise ModelError(
+            f"{what} changed what model {given.name!r} computes: "
+            f"{segments.finding}. Look there for a layer that depends on more than its "
+            "configuration and its weights; with verify=False the model comes all the "
+            "same."
+        )
+
+
+def _why_not(model: keras.Model, examples: Sequence[np.ndarray]) -> str | None:
+    """Why a model cannot be called on examples; None if it can."""
+    fixed = next(filter(None, (given.shape[0] for given in model.inputs)), 1)
+    try:
+        record(model, [np.repeat(array[:1], fixed, axis=0) for array in examples])
+    except Exception as error:  # whatever a user's layer raises when called
+        return f"cannot be called on made-up examples: {error}"
+    return None
+
+
+def _reader(
+    made: keras.Model,
+    turned: Mapping[str, np.ndarray],
+    values: Mapping[str, str] | None,
+    skipped: tuple[type, ...],
+) -> Callable[[list[np.ndarray]], Found]:
+    def read(examples: list[np.ndarray]) -> Found:
+        found = record(made, examples, values, skipped)
+        for label, channels in turned.items():
+            if label in found.signs:
+                found.signs[label] = found.signs[label] != channels
+        return found
+
+    return read
+
+
+def _in_float32(model: keras.Model) -> keras.Model:
+    halves = ("float16", "bfloat16")
+    if not any(layer.compute_dtype in halves for layer in model.layers):
+        return model
+    pairs = []
+
+    def copied(call: Call) -> Layers:
+        new = rebuild(call.layer, float32=True, name=call.name)
+        pairs.append((call.layer, new))
+        return new
+
+    with dtype_policy("float32"), lq.context.quantized_scope(False):
+        copy = replace_layers(model, copied)
+        for layer, new in pairs:
+            new.set_weights(layer.get_weights())
+    return copy

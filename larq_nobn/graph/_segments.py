@@ -1,0 +1,561 @@
+"""Compares two forms of a network segment by segment.
+
+A sign turns a rounding error of 1e-7 into a jump from -1 to +1, so two correct forms of
+one network may differ a lot from end to end. A network is therefore cut at its signs.
+Each segment, from the signs and inputs that it reads to the next pre-activations and
+outputs, is computed by the reference from the values that the other form itself had
+there. So nothing is amplified: a sign that rounding decides changes what is fed
+forward, and excuses nothing after it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from .._keras import keras
+from ..quantizers import RSign
+from ._calls import Call, calls, inputs_of
+from ._kernels import is_binary
+from ._replace import run_call
+from ._signs import sign_of
+from ._training import training_argument
+
+# How close to 0 a pre-activation must be for its sign to be a matter of rounding, as a
+# fraction of the largest pre-activation of its channel: 84 float32 epsilons. Sums of n
+# floats in another order differ by about sqrt(n) epsilons of their magnitude (48 for
+# the 2304 terms of a 3x3 convolution over 256 channels). A wrong weight changes
+# pre-activations by fractions of 1e-2 and more.
+MARGIN = 1e-5
+# What rounding reaches in a channel of small numbers, as a fraction of the largest of
+# all channels, which may be made of the same terms: 16 float32 epsilons.
+FLOOR = 2e-6
+# At once, since the feature maps of many examples do not fit into memory.
+GROUP = 16
+# Further from 0 than any threshold.
+_FAR = 1e9
+
+
+class Found(NamedTuple):
+    """What a form of a network computes for some examples.
+
+    Attributes:
+        outputs: One array per output.
+        signs: Where each sign is +1, by label; a list of what it may be where that is
+            not known, of which the likeliest is taken. Whichever it is, what follows
+            from it must be what the other form computes.
+        inputs: Pre-activations of signs, by label, as far as they are known.
+        values: What layers return that are others in the other form, by label. What
+            they read is among the inputs.
+    """
+
+    outputs: list[np.ndarray]
+    signs: dict[str, Any]
+    inputs: dict[str, np.ndarray] = {}
+    values: dict[str, np.ndarray] = {}
+
+
+class Sign(NamedTuple):
+    """A pre-activation of the reference, and the sign that it takes of it."""
+
+    label: str
+    quantizer: Any
+    values: np.ndarray
+
+    def positive(self, values: np.ndarray) -> np.ndarray:
+        """Returns where the sign of such pre-activations is +1."""
+        return np.asarray(self.quantizer(tf.constant(values))) > 0
+
+    def shifted(self, values: np.ndarray) -> np.ndarray:
+        """Returns the numbers whose sign it is."""
+        if isinstance(self.quantizer, RSign):
+            shift = self.quantizer.whole_shift()
+            scale = np.float32(self.quantizer.scale)
+            return values if shift is None else values - -shift / scale
+        shifted = getattr(self.quantizer, "shifted", None)
+        return values if shifted is None else np.asarray(shifted(values))
+
+
+@dataclass
+class Place:
+    """How far the forms agree at one sign or output.
+
+    Attributes:
+        name: The label of the sign, or the name of the output.
+        count: How many numbers were compared.
+        near: How many of these are pre-activations within rounding of the threshold.
+        turned: The examples in which rounding decides one or more signs otherwise.
+        worst: The largest difference, relative to the largest number of its channel.
+        fault: What differs by more than rounding; empty for nothing.
+        faulty: The examples in which it does.
+    """
+
+    name: str
+    count: int = 0
+    near: int = 0
+    turned: set[int] = field(default_factory=set)
+    worst: float = 0.0
+    fault: str = ""
+    faulty: set[int] = field(default_factory=set)
+
+
+@dataclass
+class Segments:
+    """The comparison of two forms, segment by segment.
+
+    Attributes:
+        examples: How many were compared.
+        outputs: Those of the other form.
+        places: By key, in the order of the network, signs before outputs.
+    """
+
+    examples: int
+    outputs: list[np.ndarray] = field(default_factory=list)
+    places: dict[tuple[str, str], Place] = field(default_factory=dict)
+
+    def place(self, kind: str, name: str) -> Place:
+        """Returns the place of a sign, of an output, or of another cut."""
+        return self.places.setdefault((kind, name), Place(name))
+
+    @property
+    def finding(self) -> str:
+        """The first fault, in the order of the network; empty if there is none."""
+        return next((p.fault for p in self.places.values() if p.fault), "")
+
+    @property
+    def faulty(self) -> list[int]:
+        """The examples in which some segment differs."""
+        return sorted(set().union(*(p.faulty for p in self.places.values())))
+
+    @property
+    def ties(self) -> list[dict[str, Any]]:
+        """The signs that rounding decides, those of most examples first."""
+        found = [
+            {
+                "layer": place.name,
+                "examples": len(place.turned),
+                "share": place.near / place.count,
+            }
+            for place in self.places.values()
+            if place.turned
+        ]
+        return sorted(found, key=lambda row: -row["examples"])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what was compared, as plain JSON types."""
+        places = list(self.places.values())
+        signs = [p for (kind, _), p in self.places.items() if kind == "sign"]
+        worst = max(places, key=lambda place: place.worst)
+        count = sum(place.count for place in signs)
+        return {
+            "compared": len(places),
+            "signs": count,
+            "worst": {"layer": worst.name, "difference": float(worst.worst)},
+            "within_rounding": sum(p.near for p in signs) / count if count else 0.0,
+        }
+
+
+def compare(
+    reference: keras.Model,
+    other: Callable[[list[np.ndarray]], Found],
+    examples: Sequence[np.ndarray],
+    tolerance: float,
+    skipped: tuple[type, ...] = (),
+    at_once: int = GROUP,
+) -> Segments:
+    """Compares a model with another form of it, segment by segment.
+
+    Signs that the other form does not show are not cut at: there, segments are longer.
+
+    Arguments:
+        reference: A flat functional model in float32.
+        other: Returns what the other form computes for examples.
+        examples: One array per input.
+        tolerance: Allowed difference of numbers, relative to the largest of a channel.
+        skipped: Layers of the reference that hand their input on.
+        at_once: How many examples are compared in one go.
+    """
+    found = Segments(len(examples[0]))
+    outputs: list[list[np.ndarray]] = []
+    for group, rows in _groups(reference, examples, at_once):
+        theirs = other(group)
+        _compare_group(reference, theirs, group, rows, tolerance, skipped, found)
+        count = len(set(rows))
+        outputs.append([np.asarray(output)[:count] for output in theirs.outputs])
+    found.outputs = [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
+    return found
+
+
+def record(
+    model: keras.Model,
+    examples: Sequence[np.ndarray],
+    values: Mapping[str, str] | None = None,
+    skipped: tuple[type, ...] = (),
+) -> Found:
+    """Returns what a flat functional model computes at its signs and outputs.
+
+    Arguments:
+        model: It.
+        examples: One array per input, as many as it takes at once.
+        values: The names of layers whose outputs are wanted, too, and of the layers
+            whose inputs are.
+        skipped: Layers that hand their input on.
+    """
+    walk = _Walk(model, examples, skipped)
+    found = Found([], {}, {}, {})
+    starts = {first: last for last, first in (values or {}).items()}
+    for call in walk.calls:
+        if call.name in starts:
+            use = call.label[len(call.name) :]
+            found.inputs[starts[call.name] + use] = walk.before(call)
+        quantizer = sign_in(call)
+        if quantizer is not None:
+            x = walk.before(call)
+            sign = Sign(call.label, quantizer, x)
+            found.signs[call.label] = sign.positive(x)
+        walk.run(call)
+        if call.name in starts.values():
+            found.values[call.label] = walk.after(call)
+    found.outputs.extend(walk.outputs())
+    return found
+
+
+def sign_in(call: Call) -> Any:
+    """The sign that a layer is or begins with; None for other layers."""
+    inner = getattr(call.layer, "input_quantizer", None)
+    return inner if is_binary(inner) else sign_of(call.layer)
+
+
+def _groups(
+    model: keras.Model, examples: Sequence[np.ndarray], at_once: int
+) -> list[tuple[list[np.ndarray], list[int]]]:
+    """The examples in batches of a size that a model takes, and their numbers."""
+    fixed = next(filter(None, (given.shape[0] for given in model.inputs)), None)
+    size, count = fixed or at_once, len(examples[0])
+    found = []
+    for start in range(0, count, size):
+        rows = list(range(start, min(start + size, count)))
+        if fixed:  # the last ones are filled up
+            rows += [rows[-1]] * (fixed - len(rows))
+        found.append(([array[rows] for array in examples], rows))
+    return found
+
+
+class _Walk:
+    """Computes the calls of a model one after another, at inference.
+
+    What no later call reads is forgotten.
+    """
+
+    def __init__(
+        self,
+        model: keras.Model,
+        examples: Sequence[np.ndarray],
+        skipped: tuple[type, ...],
+    ) -> None:
+        self.calls = calls(model)
+        self._ends = [str(id(end)) for end in model.outputs]
+        self._skipped = skipped
+        self._left = Counter(
+            key for call in self.calls for key in {str(id(x)) for x in _read(call)}
+        )
+        self._left.update(self._ends)
+        self._tensors = {
+            str(id(given)): tf.constant(array, given.dtype)
+            for given, array in zip(model.inputs, examples, strict=True)
+        }
+        # The cuts that a tensor depends on.
+        self._origins: dict[str, frozenset[str]] = {}
+
+    def before(self, call: Call) -> np.ndarray:
+        """The first tensor that a call reads."""
+        return self._tensors[_key(call)].numpy()
+
+    def after(self, call: Call) -> np.ndarray:
+        """The first tensor that a call has made."""
+        return self._tensors[str(id(call.first_output))].numpy()
+
+    def origins(self, call: Call) -> frozenset[str]:
+        """The cuts that its inputs depend on."""
+        keys = (str(id(tensor)) for tensor in _read(call))
+        return frozenset().union(*(self._origins.get(key, frozenset()) for key in keys))
+
+    def end_origins(self) -> list[frozenset[str]]:
+        """The cuts that each output depends on."""
+        return [self._origins.get(end, frozenset()) for end in self._ends]
+
+    def run(self, call: Call, fed: Any = None, cut: bool = False) -> None:
+        """Makes a call, of another first input where one is given."""
+        tensors, keys = self._tensors, {str(id(x)) for x in _read(call)}
+        if fed is not None:
+            given = tensors[_key(call)]
+            fed = tf.cast(fed, given.dtype)
+            if hasattr(given, "_keras_mask"):
+                fed._keras_mask = given._keras_mask
+            tensors = {**tensors, _key(call): fed}
+        if isinstance(call.layer, self._skipped):
+            made = tensors[_key(call)]
+        else:
+            # A mode that was fixed in the call stays.
+            takes = call.layer._expects_training_arg and training_argument(call) is None
+            mode = {"training": False} if takes else {}
+            made = run_call(call, call.layer, tensors, **mode)
+        self._keep(call, tf.nest.flatten(made), cut)
+        for key in keys:
+            self._left[key] -= 1
+            if not self._left[key]:
+                del self._tensors[key]
+
+    def replace(self, call: Call, values: np.ndarray) -> None:
+        """Takes what another form made for what a call makes."""
+        self._keep(call, [tf.constant(values)], cut=True)
+
+    def _keep(self, call: Call, made: list[Any], cut: bool) -> None:
+        origins = frozenset([call.label]) if cut else self.origins(call)
+        for key, tensor in zip(call.node.flat_output_ids, made, strict=False):
+            if self._left[key]:
+                self._tensors[key] = tensor
+                self._origins[key] = origins
+
+    def outputs(self) -> list[np.ndarray]:
+        """The outputs of the model."""
+        return [self._tensors[end].numpy() for end in self._ends]
+
+
+def _read(call: Call) -> list[Any]:
+    return inputs_of(call.node)
+
+
+def _key(call: Call) -> str:
+    return str(id(call.first_input))
+
+
+def _compare_group(
+    reference: keras.Model,
+    other: Found,
+    examples: list[np.ndarray],
+    rows: list[int],
+    tolerance: float,
+    skipped: tuple[type, ...],
+    found: Segments,
+) -> None:
+    walk = _Walk(reference, examples, skipped)
+    order: dict[str, int] = {}
+    for call in walk.calls:
+        fed, quantizer = None, sign_in(call)
+        if quantizer is not None:
+            sign = Sign(call.label, quantizer, walk.before(call))
+            bits = _bits(sign, other)
+            fed = None if bits is None else _fed(sign, bits)
+        if fed is not None:
+            between = f"between {_named(walk.origins(call), order)} and it"
+            place = found.place("sign", call.label)
+            compare_sign(sign, bits, between, rows, place)
+            given = other.inputs.get(call.label)
+            if given is not None and _is_comparable(sign, given):
+                mine = sign.shifted(sign.values)
+                what = f"the pre-activation of layer {call.label!r}"
+                compare_values(
+                    mine, given, tolerance, f"{what} differs; the fault lies {between}",
+                    rows, place, counted=False,
+                )  # fmt: skip
+            order[call.label] = len(order)
+        replaced = call.label in other.values
+        if replaced:
+            what = f"the input of layer {call.label!r} differs; the fault lies "
+            what += f"between {_named(walk.origins(call), order)} and it"
+            pair = walk.before(call), other.inputs[call.label]
+            place = found.place("layer", call.label)
+            compare_values(*pair, tolerance, what, rows, place)
+        walk.run(call, fed, cut=fed is not None)
+        if replaced:
+            walk.replace(call, other.values[call.label])
+            order.setdefault(call.label, len(order))
+    ends = zip(
+        reference.output_names, walk.outputs(), other.outputs, walk.end_origins(),
+        strict=True,
+    )  # fmt: skip
+    for name, mine, theirs, origins in ends:
+        what = "no sign differs"
+        if origins:
+            what += f", so the fault lies behind that of {_named(origins, order)}"
+        place = found.place("output", name)
+        compare_values(
+            mine, theirs, tolerance, f"{what}: output {name!r} differs", rows, place
+        )
+
+
+def _bits(sign: Sign, other: Found) -> np.ndarray | None:
+    """Where the other form has +1, in the shape of the reference; None if unknown."""
+    found = other.signs.get(sign.label)
+    if isinstance(found, list):
+        own = sign.positive(sign.values)
+        fitting = [x.reshape(own.shape) for x in found if x.size == own.size]
+        return min(fitting, key=lambda x: int((x != own).sum()), default=None)
+    if found is None:
+        return None
+    # What stands in front of sequences, for causal padding, the reference may lack.
+    size = sign.values[0].size
+    flat = np.reshape(found, (len(found), -1))
+    if flat.shape[1] < size:
+        return None
+    return flat[:, flat.shape[1] - size :].reshape(sign.values.shape)
+
+
+def _is_comparable(sign: Sign, given: np.ndarray) -> bool:
+    """Whether pre-activations can be compared: those of a sign are known.
+
+    To signs, forms may add anything; a threshold of the user's is not known.
+    """
+    x, small = sign.values, np.full_like(sign.values[:1], 1e-6)
+    if given.size != x.size or np.all(np.abs(x) == 1):
+        return False
+    shifted = sign.shifted(x) is not x
+    known = sign.positive(small).all() and not sign.positive(-small).any()
+    return shifted or bool(known)
+
+
+def _fed(sign: Sign, bits: np.ndarray) -> np.ndarray | None:
+    """Numbers whose signs are known; None of what is no plain sign of each number."""
+    fed = np.where(bits, _FAR, -_FAR).astype(np.float32)
+    made, own = (np.asarray(sign.quantizer(tf.constant(x))) for x in (fed, sign.values))
+    agree = (own > 0) == bits
+    same = np.array_equal(made[agree], own[agree]) and np.array_equal(made > 0, bits)
+    # TensorFlow's sign has a third value at 0.
+    ends = np.full_like(fed[:1], _FAR)
+    low, zero, high = (
+        np.asarray(sign.quantizer(tf.constant(x))) for x in (-ends, 0 * ends, ends)
+    )
+    return fed if same and np.all((zero == low) | (zero == high)) else None
+
+
+def compare_sign(
+    sign: Sign, bits: np.ndarray, between: str, rows: list[int], place: Place
+) -> None:
+    x = sign.values
+    margin = _margin(sign)
+    low = x - margin
+    if x.size and x.min() == 0:
+        # What a ReLU made has no less than 0: a little more than 0 is +1 as well.
+        low = np.maximum(low, 0)
+    near = sign.positive(low) != sign.positive(x + margin)
+    place.count += x.size
+    place.near += int(near.sum())
+    parted = sign.positive(x) != bits
+    if not parted.any():
+        return
+    exact = parted & near & (sign.shifted(x) == 0) & _is_whole(x, parted & near)
+    wrong = (parted & ~near) | exact
+    place.turned |= _examples(parted & near & ~exact, rows)
+    if not wrong.any():
+        return
+    place.faulty |= _examples(wrong, rows)
+    distance = np.where(wrong, np.abs(sign.shifted(x)), -1)
+    farthest = np.unravel_index(np.argmax(distance), x.shape)
+    far, reach = float(distance[farthest]), float(margin[farthest[-1]])
+    place.worst = max(place.worst, far / max(float(_sizes(x)[farthest[-1]]), 1e-30))
+    place.fault = place.fault or (
+        f"the first sign to differ is that of layer {sign.label!r}, whose input there "
+        + (
+            f"is {far:.3g} from 0, while rounding reaches {reach:.3g}"
+            if far > 0
+            else "is exactly 0, a sum of whole numbers"
+        )
+        + f"; the fault lies {between}"
+    )
+
+
+def _margin(sign: Sign) -> np.ndarray:
+    """How far rounding reaches in each channel, (C,)."""
+    sizes = _sizes(sign.values)
+    threshold = np.abs(sign.shifted(np.zeros_like(sign.values[:1])))
+    sizes = np.maximum(sizes, threshold.reshape(-1, threshold.shape[-1]).max(axis=0))
+    return (MARGIN * sizes + FLOOR * sizes.max(initial=0)).astype(np.float32)
+
+
+def _sizes(x: np.ndarray) -> np.ndarray:
+    """The largest magnitude of each channel, (C,)."""
+    return np.abs(x).reshape(-1, x.shape[-1]).max(axis=0, initial=0)
+
+
+def _is_whole(x: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Whether the numbers of a channel are whole multiples of one, (C,).
+
+    As sums of ±1 are, and what a gain and a bias make of these: their 0 is exact.
+
+    Arguments:
+        x: Pre-activations.
+        asked: The numbers in whose channels it matters.
+    """
+    channels = x.shape[-1]
+    columns = x.reshape(-1, channels)
+    found = np.zeros(channels, bool)
+    for i in np.flatnonzero(asked.reshape(-1, channels).any(axis=0)):
+        numbers = np.unique(columns[:, i]).astype(float)
+        found[i] = _have_common_step(np.diff(numbers), float(np.abs(numbers).max()))
+    return found
+
+
+def _have_common_step(steps: np.ndarray, largest: float) -> bool:
+    """Whether numbers are multiples of one that is not small, by Euclid's algorithm."""
+    common = 0.0
+    for step in np.unique(steps):
+        first, second = common, float(step)
+        while second > 1e-5 * largest:
+            nearest = np.rint(first / second) * second
+            first, second = second, abs(first - nearest)
+        common = first
+        if common < 2e-4 * largest:
+            return False
+    return True
+
+
+def compare_values(
+    mine: np.ndarray,
+    theirs: np.ndarray,
+    tolerance: float,
+    what: str,
+    rows: list[int],
+    place: Place,
+    counted: bool = True,
+) -> None:
+    """Compares numbers per channel, by each channel's own magnitude."""
+    channels = mine.shape[-1] if mine.ndim > 1 else 1
+    first, second = (
+        np.reshape(x, (len(rows), -1, channels)).astype(float) for x in (mine, theirs)
+    )
+    sizes = np.abs(np.where(np.isfinite(first), first, 0)).max(axis=(0, 1), initial=0)
+    floor = FLOOR * sizes.max(initial=0)
+    with np.errstate(invalid="ignore"):
+        away = np.abs(first - second)
+    away[(first == second) | (np.isnan(first) & np.isnan(second))] = 0
+    away[np.isnan(away)] = np.inf
+    wrong = away > tolerance * sizes + floor
+    relative = away / np.maximum(sizes, floor if floor else 1.0)
+    place.worst = max(place.worst, float(relative.max(initial=0)))
+    if counted:
+        place.count += mine.size
+    if wrong.any():
+        place.faulty |= _examples(wrong, rows)
+        worst = np.unravel_index(np.argmax(np.where(wrong, relative, -1)), away.shape)
+        place.fault = place.fault or (
+            f"{what}, by {away[worst]:.3g} in channel {worst[-1]}, whose largest "
+            f"number is {sizes[worst[-1]]:.3g}"
+        )
+
+
+def _examples(where: np.ndarray, rows: list[int]) -> set[int]:
+    which = np.flatnonzero(where.reshape(len(rows), -1).any(axis=1))
+    return {rows[i] for i in which}
+
+
+def _named(origins: Collection[str], order: dict[str, int]) -> str:
+    names = sorted(origins, key=lambda label: order.get(label, -1))[-3:]
+    if not names:
+        return "the input"
+    return " and ".join(f"layer {name!r}" for name in names)

@@ -1,0 +1,259 @@
+"""Small faults planted in prepared models, files and folded models: each is caught.
+
+At the beginning, in the middle and at the end, in a network whose sums are real numbers
+and in one where most of them tie at 0.
+"""
+
+from functools import cache
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+import tensorflow as tf
+from deploy.nets import binary_conv, head, images, scrambled
+from larq_nobn._keras import keras
+from larq_nobn.deploy import VerificationError, _convert, _prepared, convert
+from larq_nobn.deploy._graph import as_functional
+from larq_nobn.deploy.int8 import _fake_quantize
+from larq_nobn.deploy.prepare import BinaryConvolution, prepare
+from larq_nobn.deploy.verify import _verify, verify_prepared
+from larq_nobn.graph import ModelError, made_up
+from larq_nobn.surgery.fold import _fold
+from larq_nobn.surgery.statistics import _freeze
+
+pytestmark = pytest.mark.convert
+_layers = keras.layers
+PLACES = ("first", "second", "third")
+
+
+@cache
+def network(kind):
+    """Three binary convolutions: with batch norms, or with scales that make ties."""
+    inputs = keras.Input((8, 8, 3))
+    x = _layers.Conv2D(8, 3, padding="same", name="stem")(inputs)
+    for name in PLACES:
+        tied = {"kernel_quantizer": "magnitude_aware_sign"} if kind == "tied" else {}
+        x = binary_conv(8, name=name, **tied)(x)
+        if not tied:
+            x = _layers.BatchNormalization(name=f"{name}_norm")(x)
+    for layer in head():
+        x = layer(x)
+    return scrambled(keras.Model(inputs, x, name=kind))
+
+
+def bias(layer):
+    if isinstance(layer, BinaryConvolution):
+        scale = 1.0 if layer.scale is None else layer.scale
+        offset = np.zeros(8, np.float32) if layer.offset is None else layer.offset
+        offset = np.array(offset)
+        offset[3] += 2.0
+        layer.set(scale, offset)
+    else:
+        changed(layer, "bias", lambda value: value.__setitem__(1, value[1] + 0.1))
+
+
+def bit(layer):
+    changed(layer, "kernel", lambda value: value.__setitem__(*negated(value)))
+
+
+def negated(value):
+    place = (0, 0, 1, 2)[-value.ndim :]
+    return place, -value[place]
+
+
+def gain(layer):
+    if isinstance(layer, BinaryConvolution):
+        scale = np.ones(8, np.float32) * np.array(
+            1.0 if layer.scale is None else layer.scale
+        )
+        scale[2] *= -1.5
+        layer.set(scale, 0.0 if layer.offset is None else layer.offset)
+    else:
+        changed(layer, "kernel", lambda value: value.__setitem__(..., value * 1.1))
+
+
+def swapped(layer):
+    changed(
+        layer,
+        "kernel",
+        lambda value: value.__setitem__((..., [0, 1]), np.array(value[..., [1, 0]])),
+    )
+
+
+def border(layer):
+    """Pads with the other number, so that only the border of a map is wrong."""
+    pads = float(keras.backend.get_value(layer.pad_values))
+    layer.pad_values = 1.0 - pads
+
+
+def changed(layer, name, change):
+    weight = getattr(layer, name)
+    value = weight.numpy()
+    change(value)
+    weight.assign(value)
+
+
+FAULTS = (bias, bit, gain, swapped)
+
+
+def refused(kind, fault, place):
+    """What is said of the prepared form of a network with a fault in one layer."""
+    model = as_functional(network(kind))
+    prepared = prepare(model)
+    fault(prepared.get_layer(place))
+    with pytest.raises(VerificationError, match="Preparing the model changed") as found:
+        verify_prepared(model, model, prepared, made_up(model, 3))
+    return str(found.value)
+
+
+@pytest.mark.parametrize("place", ["stem", *PLACES, "head"])
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.parametrize("kind", ["normed", "tied"])
+def test_in_what_is_prepared(kind, fault, place):
+    said = refused(kind, fault, place)
+    following = {"stem": "first", "first": "second", "second": "third"}
+    assert repr(following.get(place, "head")) in said
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("kind", ["normed", "tied"])
+def test_at_the_border(kind, place):
+    refused(kind, border, place)
+
+
+@pytest.mark.parametrize("kind", ["normed", "tied"])
+def test_no_tie_excuses_a_wrong_logit(kind):
+    def wrong(layer):
+        changed(layer, "bias", lambda value: value.__setitem__(2, value[2] + 100))
+
+    assert "output 'head' differs, by 100 in channel 2" in refused(kind, wrong, "head")
+
+
+@pytest.mark.parametrize("place", ["stem", "second", "head"])
+@pytest.mark.parametrize("fault", [bias, bit, swapped])
+def test_in_the_file(fault, place, tmp_path, monkeypatch):
+    """The converter gets a model in which one number is another."""
+    kind = "tied" if fault is swapped else "normed"
+    right = _convert.to_flatbuffer
+    prepared = {}
+    real = _convert.prepare
+
+    def kept(*arguments):
+        prepared["model"] = real(*arguments)
+        return prepared["model"]
+
+    def wrong(*arguments):
+        layer = prepared["model"].get_layer(place)
+        numbers = {name: getattr(layer, name, None) for name in ("scale", "offset")}
+        weights = layer.get_weights()
+        fault(layer)
+        try:
+            return right(*arguments)
+        finally:
+            layer.set_weights(weights)
+            vars(layer).update(numbers)
+
+    monkeypatch.setattr(_convert, "prepare", kept)
+    monkeypatch.setattr(_convert, "to_flatbuffer", wrong)
+    monkeypatch.setattr(_verify, "first_drift", lambda *_: "")
+    with pytest.raises(
+        VerificationError, match="The converted file computes something"
+    ):
+        convert(network(kind), tmp_path / "m.tflite", verify=False)
+    assert not any(tmp_path.iterdir())
+
+
+def folded_wrongly(monkeypatch, place, name, change):
+    right = _fold.build
+
+    def wrong(*arguments):
+        model = right(*arguments)
+        layer = model.get_layer(place)
+        weight = next(w for w in layer.weights if f"/{name}:" in w.name)
+        value = weight.numpy()
+        change(value)
+        weight.assign(value)
+        return model
+
+    monkeypatch.setattr(_fold, "build", wrong)
+
+
+FOLDED = {
+    "a bias": ("beta", lambda value: value.__setitem__(3, value[3] + 1.0)),
+    "a gain": ("gamma", lambda value: value.__setitem__(2, -value[2])),
+    "two channels": ("beta", lambda value: value.__setitem__(..., np.roll(value, 1))),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+@pytest.mark.parametrize("fault", FOLDED)
+def test_in_what_is_folded(fault, place, monkeypatch):
+    folded_wrongly(monkeypatch, f"{place}_norm", *FOLDED[fault])
+    with pytest.raises(ModelError, match="Folding batch norm changed what model 'norm"):
+        nobn.fold_batch_norm(network("normed"))
+    assert nobn.fold_batch_norm(network("normed"), verify=False)
+
+
+def test_without_faults_all_pass(tmp_path):
+    for kind in ("normed", "tied"):
+        assert convert(network(kind), tmp_path / "m.tflite").verify["unexplained"] == 0
+    nobn.fold_batch_norm(network("normed"))
+
+
+def test_what_is_prepared_is_compared_before_it_is_returned(monkeypatch):
+    right = _prepared.prepare
+
+    def wrong(*arguments):
+        model = right(*arguments)
+        bit(model.get_layer("second"))
+        return model
+
+    monkeypatch.setattr(_prepared, "prepare", wrong)
+    with pytest.raises(VerificationError, match="layer 'third'"):
+        nobn.deploy.prepared(network("normed"))
+    assert nobn.deploy.prepared(network("normed"), verify=False)
+
+
+def test_what_gets_ranges_is_compared_before_it_is_returned(monkeypatch):
+    right = _fake_quantize.split_shifts
+
+    def wrong(model):
+        model = right(model)
+        changed(model.get_layer("head"), "bias", lambda value: value.fill(7.0))
+        return model
+
+    monkeypatch.setattr(_fake_quantize, "split_shifts", wrong)
+    with pytest.raises(ValueError, match="Making ranges visible changed .*'third'"):
+        nobn.deploy.fake_quantize(network("normed"), images(8))
+    assert nobn.deploy.fake_quantize(network("normed"), images(8), verify=False)
+
+
+def test_what_is_frozen_is_compared_before_it_is_returned(monkeypatch):
+    inputs = keras.Input((8, 8, 3))
+    x = nobn.layers.FilterResponseNormalization(name="norm")(inputs)
+    x = binary_conv(4, name="conv", pad_values=0.0)(x)
+    model = scrambled(keras.Model(inputs, _layers.GlobalMaxPool2D()(x)))
+    right = _freeze._with_rows
+
+    def wrong(*arguments):
+        made = right(*arguments)
+        kernel = made.get_layer("conv").weights[0]
+        kernel.assign(-kernel)
+        return made
+
+    assert nobn.freeze_statistics(model, images(8))
+    monkeypatch.setattr(_freeze, "_with_rows", wrong)
+    with pytest.raises(ModelError, match="Freezing statistics changed .*'conv'"):
+        nobn.freeze_statistics(model, images(8))
+    assert nobn.freeze_statistics(model, images(8), verify=False)
+
+
+def test_the_search_for_embeddings_does_not_walk_every_path():
+    """25 residual sums in front of an embedding are 2^25 paths."""
+    inputs = keras.Input((4,))
+    ids = inputs
+    for _ in range(25):
+        ids = _layers.Maximum()([ids, tf.nn.relu(ids)])
+    model = keras.Model(inputs, _layers.Embedding(7, 2)(ids))
+    (found,) = made_up(model, 3)
+    assert set(np.unique(found)) <= set(range(7))

@@ -1,0 +1,200 @@
+"""Two forms of a network, compared segment by segment."""
+
+import re
+
+import numpy as np
+import pytest
+from deploy.nets import binary_conv, chain, head, images
+from larq_nobn._keras import keras
+from larq_nobn.graph import (
+    MARGIN,
+    Segments,
+    Sign,
+    compare,
+    compare_sign,
+    compare_values,
+    record,
+)
+from larq_nobn.quantizers import RSign
+
+_layers = keras.layers
+# No multiples of anything: of whole numbers, an exact 0 is judged otherwise.
+REAL = np.float32([[4.0, -3.0], [2.17, 0.71], [-0.313, 2.53], [1.09, -1.37]])
+REAL += np.random.default_rng(0).normal(size=REAL.shape).astype(np.float32) / 1000
+
+
+def turned(x, quantizer, flips=()):
+    """The place of a sign of `x`, whose other form differs at some positions."""
+    sign = Sign("a", quantizer, np.float32(x))
+    bits = sign.positive(sign.values)
+    for place in flips:
+        bits[place] = not bits[place]
+    place = Segments(len(x)).place("sign", "a")
+    compare_sign(sign, bits, "between layer 'b' and it", [*range(len(x))], place)
+    return place
+
+
+def larqs(x):
+    return np.where(np.asarray(x) >= 0, 1.0, -1.0)
+
+
+def test_equal_signs_need_no_excuse():
+    place = turned(REAL, larqs)
+    assert (place.fault, place.turned, place.count) == ("", set(), 8)
+
+
+def test_a_sign_within_rounding_of_0_may_turn():
+    x = REAL.copy()
+    x[1, 0] = 2e-5
+    place = turned(x, larqs, [(1, 0)])
+    assert (place.fault, place.turned, place.near) == ("", {1}, 1)
+
+
+def test_another_may_not():
+    place = turned(REAL, larqs, [(2, 0)])
+    assert place.faulty == {2}
+    assert (
+        "first sign to differ is that of layer 'a', whose input there is 0.31"
+        in place.fault
+    )
+    assert "lies between layer 'b' and it" in place.fault
+
+
+@pytest.mark.parametrize("share, fault", [(0.9, False), (3.0, True)])
+def test_rounding_is_relative_to_the_largest_of_the_channel(share, fault):
+    """Another channel of numbers ten times as large excuses little."""
+    x = REAL * np.float32([1, 10])
+    x[1, 0] = share * MARGIN * 4
+    assert bool(turned(x, larqs, [(1, 0)]).fault) == fault
+
+
+@pytest.mark.parametrize("step", [1.0, 0.37, 3.0])
+def test_the_sign_of_an_exact_0_among_whole_numbers_is_no_matter_of_rounding(step):
+    x = np.float32(step) * np.float32([[4, -3], [0, 5], [-6, 2], [10, -1]])
+    place = turned(x, larqs, [(1, 0)])
+    assert "exactly 0, a sum of whole numbers" in place.fault
+
+
+def test_among_real_numbers_it_is():
+    x = REAL.copy()
+    x[1, 0] = 0
+    assert turned(x, larqs, [(1, 0)]).fault == ""
+
+
+def test_noise_around_0_is_a_matter_of_rounding():
+    """In Keras, as many +c as -c are ±1e-9."""
+    x = 0.1 * np.float32([[4, -2], [0, 6], [0, 2], [-2, 4]])
+    x[1, 0] = 3e-9
+    assert turned(x, larqs, [(1, 0)]).fault == ""
+
+
+def test_the_0_of_a_rectifier_is_no_matter_of_rounding():
+    assert turned(np.maximum(REAL, 0), larqs, [(2, 0)]).fault
+
+
+@pytest.mark.parametrize("x, fault", [(-0.5, False), (-0.4, True), (0.0, True)])
+def test_the_threshold_is_that_of_the_sign(x, fault):
+    quantizer = RSign(offset=0.5)
+    values = REAL.copy()
+    values[1, 0] = x
+    quantizer(values)
+    assert bool(turned(values, quantizer, [(1, 0)]).fault) == fault
+
+
+def fault_of(first, second, tolerance=1e-3):
+    place = Segments(len(first)).place("output", "y")
+    rows = [*range(len(first))]
+    compare_values(np.float32(first), np.float32(second), tolerance, "x", rows, place)
+    return place.fault
+
+
+def test_channels_are_compared_by_their_own_magnitude():
+    """Boxes a thousand times as large do not hide a probability that is wrong."""
+    both = np.concatenate([1000 * REAL, np.abs(REAL) / 5], axis=1)
+    wrong = both.copy()
+    wrong[1, 2] += 0.84
+    assert fault_of(both, both * (1 + 1e-4)) == ""
+    assert "by 0.84 in channel 2, whose largest number is 0.8" in fault_of(both, wrong)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_numbers_that_are_none_differ_unless_both_are(value):
+    wrong = REAL.copy()
+    wrong[0, 0] = value
+    assert fault_of(REAL, wrong)
+    assert fault_of(wrong, REAL)
+    assert fault_of(wrong, wrong) == ""
+
+
+def tied():
+    """Signs of sums that are noise in Keras, early, in the middle and late."""
+    aware = {"kernel_quantizer": "magnitude_aware_sign"}
+    rows = [binary_conv(name=name, **aware) for name in ("first", "second", "third")]
+    return chain(*rows, *head())
+
+
+def changed(name, change):
+    """A model and what reads another in which a weight of one layer was changed."""
+    model, other = tied(), tied()
+    other.set_weights(model.get_weights())
+    weight = other.get_layer(name).weights[0]
+    value = weight.numpy()
+    change(value)
+    weight.assign(value)
+    return model, lambda group: record(other, group)
+
+
+def test_equal_models_are_equal():
+    model, other = changed("first", lambda value: None)
+    found = compare(model, other, [images(20)], 1e-6)
+    assert found.finding == ""
+    assert found.to_dict()["compared"] == 4
+    assert len(found.outputs[0]) == 20
+
+
+def test_no_tie_excuses_what_follows():
+    model = tied()
+
+    def other(group):
+        found = record(model, group)
+        found.outputs[0][:, 2] += 100
+        return found
+
+    finding = compare(model, other, [images(20)], 1e-3).finding
+    assert "behind that of layer 'third': output 'head' differs, by 100" in finding
+
+
+@pytest.mark.parametrize("name", ["stem", "first", "second", "third", "head"])
+def test_a_fault_is_placed_where_it_is(name):
+    def negate(value):
+        value[..., 3] *= -1
+
+    model, other = changed(name, negate)
+    finding = compare(model, other, [images(8)], 1e-4).finding
+    expected = {
+        "stem": "that of layer 'first', .* between the input and it",
+        "first": "that of layer 'second', .* between layer 'first' and it",
+        "second": "that of layer 'third', .* between layer 'second' and it",
+        "third": "behind that of layer 'third': output",
+        "head": "behind that of layer 'third': output",
+    }
+    assert re.search(expected[name], finding)
+
+
+def test_signs_that_are_not_shown_are_not_cut_at():
+    model, other = changed("second", lambda value: None)
+
+    def blind(group):
+        found = other(group)
+        del found.signs["second"]
+        return found
+
+    assert compare(model, blind, [images(8)], 1e-4).to_dict()["compared"] == 3
+
+
+def test_models_of_a_fixed_batch_get_their_number():
+    inputs = keras.Input((8, 8, 3), batch_size=3)
+    x = binary_conv(4, name="conv")(_layers.Conv2D(32, 3)(inputs))
+    model = keras.Model(inputs, _layers.GlobalAveragePooling2D()(x))
+    found = compare(model, lambda group: record(model, group), [images(7)], 1e-6)
+    assert found.examples == len(found.outputs[0]) == 7
