@@ -20,6 +20,7 @@ from .checks import (
     check_float32,
     check_limits,
     check_trace,
+    merged_convolutions,
 )
 from .inspection import audit_graphs
 from .int8 import check_int8, round_kernels, verify_int8, verify_without_rounding
@@ -159,7 +160,7 @@ def convert(
         given, prepared, written = model, model, []
         names = check_card(model, labels, preprocessing)
         trace, reason = Trace(model, ports_of(model, batch_size)), str(error)
-        expected, lacking = check_trace(model, trace, allow_float)
+        expected, merged, lacking = check_trace(model, trace, allow_float)
     ports = ports_of(model, batch_size)
     examples, source = verification_examples(data, model, given)
     if not verify:
@@ -177,6 +178,10 @@ def convert(
             function, variables = trace.function(), []
         flatbuffer = to_flatbuffer(function, variables, ports, int8)
         graphs = read(flatbuffer, os.fspath(path))
+        if trace is None:
+            for name in merged_convolutions(graphs[0], prepared, ports, expected):
+                expected.remove(name)
+                merged.append(given_name(name))
         check_file(graphs[0], prepared, expected)
         found = audit_graphs(
             graphs, len(flatbuffer), os.fspath(path), output_layers(prepared)

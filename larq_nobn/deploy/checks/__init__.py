@@ -2,7 +2,7 @@
 
 from ._hazards import check_file
 from ._limits import check_limits
-from ._traced import check_float32, check_trace
+from ._traced import check_float32, check_trace, merged_convolutions
 from ._without_kernel import NoKernel, layers_without_kernel, without_kernel
 
 __all__ = [
@@ -12,5 +12,6 @@ __all__ = [
     "check_limits",
     "check_trace",
     "layers_without_kernel",
+    "merged_convolutions",
     "without_kernel",
 ]

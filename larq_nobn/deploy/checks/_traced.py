@@ -10,7 +10,7 @@ import tensorflow as tf
 from ..._keras import keras
 from ...graph import bits_of, split_kernel
 from .._errors import ConversionError
-from ..lite import Trace, TracedKernel
+from ..lite import Ports, Subgraph, Trace, TracedKernel
 from ._limits import check_state, check_weights
 from ._near_misses import FEW_BITS, all_quantizers, input_bits
 from ._without_kernel import NoKernel, refuse, small_map
@@ -45,8 +45,11 @@ def check_float32(model: keras.Model, reason: ConversionError) -> None:
 
 def check_trace(
     model: keras.Model, trace: Trace, allow_float: bool
-) -> tuple[list[str], list[NoKernel]]:
+) -> tuple[list[str], list[str], list[NoKernel]]:
     """Returns what should be binary in a file of a trace, and what is float on request.
+
+    Between these, the binary layers that compute what others do, which the converter
+    merges.
 
     Arguments:
         model: The functional model that was traced, whatever it holds.
@@ -65,14 +68,17 @@ def check_trace(
         check_weights(layer, layer.name)
         check_state(layer)
     binary: list[str] = []
+    merged: list[str] = []
+    repeated = trace.repeated()
     uses: dict[str, list[TracedKernel]] = {}
     for kernel in trace.kernels():
         if _is_binary(kernel):
             _check_convolution(kernel)
-            binary.append(kernel.layer)
+            same = kernel.op.name in repeated
+            (merged if same else binary).append(kernel.layer)
         elif _is_of_few_bits(kernel, layers.get(kernel.layer)):
             uses.setdefault(kernel.layer, []).append(kernel)
-    for name in sorted(trace.layers() & layers.keys() - {*binary, *uses}):
+    for name in sorted(trace.layers() & layers.keys() - {*binary, *merged, *uses}):
         if _bits(layers[name]) < FEW_BITS:  # whose kernel no operation shows
             uses[name] = []
     lacking = [
@@ -86,7 +92,35 @@ def check_trace(
             "with an input_quantizer and a kernel_quantizer such as 'ste_sign'; "
             "allow_float=True converts a model without any."
         )
-    return binary, lacking
+    return binary, merged, lacking
+
+
+def merged_convolutions(
+    graph: Subgraph, prepared: keras.Model, ports: Ports, expected: Sequence[str]
+) -> list[str]:
+    """Names binary convolutions that a file has once for several of a model.
+
+    The converter merges those of equal signs in input and kernel, whatever is behind.
+
+    Arguments:
+        graph: The file.
+        prepared: The model that it was made from.
+        ports: What both take and give.
+        expected: The names of the binary convolutions of the model.
+    """
+    lacking = len(expected) - sum(op.op == "LceBconv2d" for op in graph.operations)
+    if lacking <= 0:
+        return []
+    trace = Trace(prepared, ports)
+    repeated = trace.repeated()
+    found = [k for k in trace.kernels() if _is_binary(k) and k.op.name in repeated]
+    left, names = list(expected), []
+    for kernel in found[:lacking]:
+        # Of a part of a layer the trace does not know the name.
+        name = kernel.layer if kernel.layer in left else left[-1]
+        left.remove(name)
+        names.append(name)
+    return names
 
 
 def _is_binary(kernel: TracedKernel) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -153,6 +154,27 @@ class Trace:
         """The names of the layers that have an operation."""
         return {op.name.split("/")[1] for op in self._operations if "/" in op.name}
 
+    def repeated(self) -> set[str]:
+        """The names of operations that compute what an earlier one does.
+
+        The converter merges those.
+        """
+        numbers: dict[str, int] = {}  # of tensors; equal ones have the same
+        firsts: dict[Any, list[int]] = {}
+        found = set()
+        for op in self._operations:
+            given = [numbers[tensor.name] for tensor in op.inputs]
+            own = [len(numbers) + i for i in range(len(op.outputs))]
+            if op.type in _NOTHING:
+                own = given
+            elif op.type != "Placeholder" and not op.op_def.is_stateful:
+                first = firsts.setdefault((op.type, _attributes(op), *given), own)
+                if first is not own:
+                    found.add(op.name)
+                own = first
+            numbers.update(zip((x.name for x in op.outputs), own, strict=True))
+        return found
+
     def kernels(self) -> Iterator[TracedKernel]:
         """Yields the operations that have a constant kernel, in their order."""
         for op in self._operations:
@@ -173,6 +195,17 @@ class Trace:
             layer = op.name.split("/")[1]
             signs = any(_sign(source)) and not _is_bare(source)
             yield TracedKernel(op, layer, _value(kernel), signs, pad)
+
+
+def _attributes(op: Any) -> bytes:
+    """What an operation computes, apart from its inputs: of a constant, its value."""
+    known = sorted(op.node_def.attr.items())
+    said = [
+        name.encode() + value.SerializeToString(deterministic=True)
+        for name, value in known
+        if not name.startswith("_")
+    ]
+    return hashlib.sha256(b"|".join(said)).digest()
 
 
 def _check_inference(graph: Any, model: keras.Model) -> None:
