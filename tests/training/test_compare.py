@@ -36,8 +36,9 @@ class Trainings:
         progress: keras.callbacks.Callback | None = None,
         *,
         resume: bool = False,
+        trust: bool = False,
     ) -> None:
-        assert resume
+        assert resume and not trust
         if output.name == self.stopped_at:
             raise KeyboardInterrupt
         self.trained.append(output.name)
