@@ -23,7 +23,8 @@ def check_owner(quantizer: keras.layers.Layer, host: keras.layers.Layer) -> None
     """Raises if a quantizer with weights is called by a second layer.
 
     A layer around the owner, or inside of it, is no second one: a wrapper reads the
-    kernel of the layer that it wraps. Neither is a model, in which a quantizer may
+    kernel of the layer that it wraps. Neither is one that says that it
+    `reads_another_layer`, nor a model, in which a quantizer may
     stand as a layer that is called more than once, as any other.
 
     Arguments:
@@ -33,7 +34,7 @@ def check_owner(quantizer: keras.layers.Layer, host: keras.layers.Layer) -> None
     Raises:
         ValueError: If it belongs to another layer, or twice to this one.
     """
-    if isinstance(host, keras.Model):
+    if isinstance(host, keras.Model) or getattr(host, "reads_another_layer", False):
         return
     found = _OWNERS.get(quantizer)
     owner = None if found is None else found()
