@@ -5,7 +5,10 @@ from __future__ import annotations
 import atexit
 import dis
 import gc
+import os
 import signal
+import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -21,6 +24,12 @@ from ._console import own_stderr
 
 _STOPS = (KeyboardInterrupt, training.Terminated)
 _OF_DISKS = (OSError, tf.errors.ResourceExhaustedError)
+
+
+_NO_MEMORY = (
+    "There is not enough memory. Take smaller batches (--batch-size), more parts of a "
+    "batch (--accumulate), smaller images (--image-size) or fewer channels (--width)."
+)
 
 
 class Sentence(click.ClickException):
@@ -61,6 +70,11 @@ class Commands(click.Group):
         Python would look for circles in all of TensorFlow then, for most of a second.
         """
         atexit.register(gc.freeze)
+        if not sys.warnoptions:
+            # What Pillow and NumPy warn of names lines of code. Processes that are
+            # started read the variable.
+            warnings.simplefilter("ignore")
+            os.environ["PYTHONWARNINGS"] = "ignore"
         with own_stderr():
             return super().__call__(*args, **extra)
 
@@ -119,8 +133,10 @@ def _one_sentence() -> Iterator[None]:
         raise Sentence(_of_system(error)) from error
     except tf.errors.ResourceExhaustedError as error:
         if "No space left" not in str(error):
-            raise
+            raise Sentence(_NO_MEMORY) from error
         raise Sentence("No space left on device. Free some and try again.") from error
+    except MemoryError as error:
+        raise Sentence(_NO_MEMORY) from error
     except (ValueError, TypeError, ImportError, ArithmeticError) as error:
         if not _is_ours(error):
             raise

@@ -79,6 +79,18 @@ def test_the_other_file_must_be_intact_too(
     assert "text.tflite' is not a TFLite file. Pass a file" in refused.stderr
 
 
+def test_images_of_another_size(files: tuple[Path, Path], invoke: Invoke):
+    result = invoke("evaluate", files[0], "--dataset", "digits", "--limit", 8)
+    assert result.exit_code == 2
+    assert result.stderr.count("\n") == 1
+    taken = deploy.Runner(files[0].read_bytes()).input_tensors[0].shape[1:]
+    assert taken != (8, 8, 1)
+    assert (
+        f"one.tflite takes images of shape {taken}, but these have (8, 8, 1). Choose "
+        "the data set that it was trained on."
+    ) in result.stderr
+
+
 def test_only_files_with_one_output_are_evaluated(tmp_path: Path):
     inputs = keras.Input((8, 8, 3))
     outputs = [keras.layers.ReLU(name=name)(inputs) for name in "ab"]

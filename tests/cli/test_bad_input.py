@@ -13,6 +13,7 @@ from pathlib import Path
 
 import fresh
 import pytest
+import tensorflow as tf
 from larq_nobn import training
 from cli.answers import one_sentence
 from click.testing import Result
@@ -265,6 +266,24 @@ def test_no_space_for_the_model(
     )
     full_for = set()
     assert invoke(*command, "--resume").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError(),
+        tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"),
+    ],
+)
+def test_no_memory(
+    error: Exception, invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def short(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(training, "open_model", short)
+    said = one_sentence(invoke("fold", "float.keras", "f.keras"))
+    assert "There is not enough memory. Take smaller batches" in said
 
 
 def test_a_bug_is_no_bad_input(

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import larq_nobn as nobn
+import fresh
 import numpy as np
 import pytest
 from cli.answers import one_sentence, predictions
@@ -50,6 +51,34 @@ def test_a_look_at_a_folder(pictures: Path, invoke: Invoke, tmp_path: Path):
     assert "x.jpg is no name" in one_sentence(
         invoke("data", pictures, "--sheet", "x.jpg")
     )
+
+
+PROGRAM = """
+import imported_first, os, runpy, sys, warnings
+sys.warnoptions.clear()
+runpy.run_module("larq_nobn", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.slow
+def test_the_program_shows_no_warning_of_a_library(tmp_path: Path):
+    folder = tmp_path / "pictures"
+    for name in NAMES:
+        (folder / name).mkdir(parents=True)
+        for number in range(10):
+            pixels = np.full((9, 9, 3), 10 * number + len(name), np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number}.png")
+    # Pillow warns of the first two, and refuses the third.
+    exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03\0\0\0\x09\0\x01\0\0\0\0\xff"
+    Image.new("RGB", (9, 9)).save(folder / NAMES[0] / "cut.jpg", exif=exif)
+    Image.new("1", (10_000, 9_000)).save(folder / NAMES[0] / "large.png")
+    Image.new("1", (20_000, 9_000)).save(folder / NAMES[0] / "larger.png")
+    found = tmp_path / "found.json"
+    done = fresh.run(PROGRAM, ("data", folder, "--json", found))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(found.read_text())["unreadable"] == {
+        f"{NAMES[0]}/larger.png": "it has more than 178,956,970 pixels"
+    }
 
 
 @pytest.mark.slow

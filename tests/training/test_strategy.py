@@ -200,6 +200,26 @@ def test_native_code_that_hears_nothing_is_ended(name: str):
     assert ended.stderr.endswith("Stopped; another worker did not answer.\n")
 
 
+MUTE = """
+import ctypes
+from larq_nobn.training.run._meeting import given_up_after
+
+lock, native = ctypes.create_string_buffer(256), ctypes.PyDLL(None)
+with given_up_after(30, "Not so soon."):
+    pass
+print("in time", flush=True)
+with given_up_after(0.5, "Given up."):
+    native.pthread_mutex_lock(lock)  # and Python's lock is kept
+    native.pthread_mutex_lock(lock)
+"""
+
+
+def test_a_wait_that_blocks_all_of_python_is_ended():
+    ended = fresh.run(MUTE, timeout=60)
+    assert (ended.returncode, ended.stdout) == (-signal.SIGKILL, "in time\n")
+    assert ended.stderr == "Given up.\n"
+
+
 def test_a_signal_that_is_heard_is_handled_as_ever():
     before = signal.set_wakeup_fd(-1)
     signal.set_wakeup_fd(before)

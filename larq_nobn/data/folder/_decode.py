@@ -46,6 +46,9 @@ def decode(content: bytes) -> np.ndarray:
             return _pixels(image, operations.exif_transpose(picture))
     except image.UnidentifiedImageError as problem:
         raise ValueError("it is no JPEG, PNG, WebP, BMP or GIF") from problem
+    except image.DecompressionBombError as problem:
+        most = 2 * image.MAX_IMAGE_PIXELS
+        raise ValueError(f"it has more than {most:,} pixels") from problem
     except MemoryError:
         raise
     except Exception as problem:  # decoders complain in many ways

@@ -10,7 +10,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import os
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -19,6 +22,15 @@ from typing import Any
 _log = logging.getLogger("larq_nobn")
 # Seconds without a word, between two words, and between two attempts.
 _QUIET, _AGAIN, _PAUSE = 3.0, 60.0, 0.2
+# Ends a process unless its own input is closed in time.
+_GUARD = """
+import os, select, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+parent, seconds, sentence = sys.argv[1:]
+if not select.select([0], [], [], float(seconds))[0]:
+    print(sentence, file=sys.stderr, flush=True)
+    os.kill(int(parent), signal.SIGKILL)
+"""
 _HELLO, _GO = b"larq_nobn worker ", b"go\n"
 # How long an answer of a few bytes may take.
 _ANSWER = 5.0
@@ -52,6 +64,27 @@ def meet(config: Mapping[str, Any], wait: float) -> None:
             _gather(door, places, until)
         else:
             _join(door, place, places[0], until)
+
+
+@contextmanager
+def given_up_after(seconds: float, sentence: str) -> Iterator[None]:
+    """Ends this process, with a sentence, if what is inside takes longer.
+
+    Another process does it: where TensorFlow waits for workers it keeps Python's lock,
+    so that no thread of this one could.
+    """
+    command = [sys.executable, "-I", "-S", "-c", _GUARD]
+    command += [str(os.getpid()), str(seconds), sentence]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=_error_stream()):
+        yield
+
+
+def _error_stream() -> int | None:
+    """Where sentences go; None for what a process inherits."""
+    try:
+        return sys.stderr.fileno()
+    except (AttributeError, OSError):  # no file, as in notebooks
+        return None
 
 
 class _Until:

@@ -17,11 +17,11 @@ from tensorflow.python.eager import context
 
 from ..._checks import check_bounds, check_choice
 from ...data._batches import Share
-from ._meeting import meet
+from ._meeting import given_up_after, meet
 
 STRATEGIES = ("none", "mirrored", "multi_worker")
 # Seconds that a worker waits for the others, and those that TensorFlow gets then.
-WAIT, _SECONDS_OF_TENSORFLOW = 600, 60
+WAIT, _LIMIT = 600, 30
 _ADDRESS = re.compile(r"[^\s]+:[0-9]{1,5}")
 _GONE = (
     "Another worker has stopped, or cannot be reached, and no worker trains alone. See "
@@ -80,7 +80,7 @@ def _make(name: str) -> tf.distribute.Strategy:
             [each.name for each in devices("GPU") or devices("CPU")]
         )
     try:
-        with _heard_afterwards(), _limited():
+        with _heard_afterwards(), _limited(), given_up_after(2 * _LIMIT, _GONE):
             return tf.distribute.MultiWorkerMirroredStrategy()
     except tf.errors.OpError as error:
         raise ConnectionError(_GONE) from error
@@ -96,9 +96,8 @@ def _limited() -> Iterator[None]:
     """Lets TensorFlow give up workers that went after all have met."""
     around = context.context()
     configure = around.configure_coordination_service
-    limit = 1000 * _SECONDS_OF_TENSORFLOW
     around.configure_coordination_service = functools.partial(
-        configure, cluster_register_timeout_in_ms=limit
+        configure, cluster_register_timeout_in_ms=1000 * _LIMIT
     )
     try:
         yield
@@ -108,16 +107,21 @@ def _limited() -> Iterator[None]:
 
 @contextmanager
 def _heard_afterwards() -> Iterator[None]:
-    """Keeps SIGTERM for later, which TensorFlow would take for itself, and lose."""
+    """Keeps SIGTERM for later, which TensorFlow would take for itself, and lose.
+
+    Meanwhile Ctrl-C ends the process at once: nothing has been written yet.
+    """
     main = threading.current_thread() is threading.main_thread()
     if not main or not hasattr(signal, "pthread_sigmask"):
         yield
         return
     handler = signal.getsignal(signal.SIGTERM)
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
     try:
         yield
     finally:
+        signal.signal(signal.SIGINT, interrupt)
         signal.signal(signal.SIGTERM, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
