@@ -93,11 +93,12 @@ def check_integer(
             f"{name}={value!r} is not a whole number; it must be {at_least} or more. "
             f"{advice}"
         )
-    if value < at_least:
+    number = int(value)
+    if number < at_least:
         raise ValueError(f"{name}={value} is below {at_least}. {advice}")
-    if value > at_most:
+    if number > at_most:
         raise ValueError(f"{name}={value} is above {at_most}. {advice}")
-    return int(value)
+    return number
 
 
 def check_bounds(name: str, value: object, called: str | None = None) -> float:

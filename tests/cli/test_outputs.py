@@ -42,8 +42,9 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copytree("run", "unfinished")
     Path("unfinished", "run.json").rename("unfinished/settings.json")
     for name, content in (
-        ("own.keras", b"PK\3\4 mine"),
-        ("other.keras", b"PK\3\4 mine too"),
+        ("own.keras", b"PK\3\4 config.json mine"),
+        ("other.keras", b"PK\3\4 config.json mine too"),
+        ("other.npz", b"PK\3\4 head.npy"),
         ("own.tflite", b"\x1c\0\0\0TFL3 mine"),
         ("other.tflite", b"\x1c\0\0\0TFL3 mine too"),
         ("own.tflite.json", json.dumps({"format": CARD}).encode()),
@@ -74,6 +75,8 @@ def contents(folder: Path) -> dict[Path, bytes]:
 # Every command that writes a file: the words before it, and its options of a kind.
 LINES = {
     "convert": ("convert {model}", {"": "tflite", "--json": "json"}),
+    "pack": ("pack run", {"": "npz"}),
+    "models": ("models", {"--json": "json"}),
     "fold": ("fold {model}", {"": "keras", "--json": "json"}),
     "remove": ("remove {model}", {"": "keras", "--json": "json"}),
     "import": ("import pip.pth --source recu", {"": "keras"}),
@@ -132,6 +135,7 @@ def test_nothing_is_destroyed(
     same = {
         "tflite": "other.tflite",
         "keras": "other.keras",
+        "npz": "other.npz",
         "json": "report.json",
         "png": "picture.png",
     }

@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,11 @@ def _json(content: bytes) -> Any:
         return None
 
 
+def _is_archive(name: bytes, content: bytes) -> bool:
+    """Whether it is a ZIP archive in which a file's name ends so."""
+    return content.startswith(b"PK\3\4") and name in content
+
+
 def _is_report(content: bytes) -> bool:
     found = _json(content)
     return isinstance(found, dict | list) and not is_card(found)
@@ -49,8 +55,8 @@ def _is_comparison(content: bytes) -> bool:
 
 
 TFLITE = Kind("a TFLite file", lambda content: content[4:8] == b"TFL3")
-KERAS = Kind("a Keras model", lambda content: content.startswith(b"PK\3\4"))
-PACKED = Kind("a packed network", lambda content: content.startswith(b"PK\3\4"))
+KERAS = Kind("a Keras model", partial(_is_archive, b"config.json"))
+PACKED = Kind("a packed network", partial(_is_archive, b".npy"))
 PNG = Kind("a PNG picture", lambda content: content.startswith(b"\x89PNG"))
 REPORT = Kind("a JSON report", _is_report)
 COMPARISON = Kind("the JSON of a comparison", _is_comparison)

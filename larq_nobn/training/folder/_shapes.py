@@ -90,7 +90,7 @@ def check_shape(value: Any, wanted: Any, file: Path, place: str = "it") -> None:
         file: For the message.
         place: Where in the file.
     """
-    kinds = wanted if isinstance(wanted, type | tuple) else type(wanted)
+    kinds: Any = wanted if isinstance(wanted, type | tuple) else type(wanted)
     flag = isinstance(value, bool) and kinds is not bool
     if flag or not isinstance(value, kinds):
         raise damaged(file, f"{place} is {_short(value)}")

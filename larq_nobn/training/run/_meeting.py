@@ -150,7 +150,9 @@ def _gather(
             stack.enter_context(caller)
             caller.settimeout(_ANSWER)
             place = _said_place(caller)
-            if place in range(1, len(places)) and _reached(places[place][1]):
+            if place is None or place not in range(1, len(places)):
+                continue
+            if _reached(places[place][1]):
                 caller.setblocking(False)
                 there[place] = caller  # a second one was started anew
         for caller in there.values():
