@@ -87,7 +87,7 @@ def convert(
             pre-activation is within rounding of 0.
         data: Examples to compare on: an array, a list or dict of one per input,
             `(x, y)` or a batched tf.data dataset, of which the first 256 examples are
-            used. None makes up 32.
+            used. None makes up 32, or 8 of inputs above 128x128 pixels.
         tolerance: Allowed difference between numbers of model and file, relative to
             the largest of their channel.
         batch_size: How many examples the file takes at once, whatever number the

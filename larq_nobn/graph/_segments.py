@@ -352,7 +352,7 @@ def _compare_group(
             sign = Sign(call.label, quantizer, walk.before(call))
             bits = _bits(sign, other)
             fed = None if bits is None else _fed(sign, bits)
-        if fed is not None:
+        if fed is not None and bits is not None:
             between = f"between {_named(walk.origins(call), order)} and it"
             place = found.place("sign", call.label)
             compare_sign(sign, bits, between, rows, place)

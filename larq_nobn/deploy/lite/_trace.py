@@ -57,8 +57,9 @@ class TracedSign(NamedTuple):
         if op.type == "Sign":
             at_zero = 1 if _is_larqs(op) else -1
             return np.where(difference == 0, at_zero, np.sign(difference))
-        compare = _COMPARES[op.inputs[0].op.type]
-        return np.where(compare(difference, 0), *map(_value, op.inputs[1:]))
+        compare: Any = _COMPARES[op.inputs[0].op.type]
+        first, second = map(_value, op.inputs[1:])
+        return np.where(compare(difference, 0), first, second)
 
 
 class TracedKernel(NamedTuple):

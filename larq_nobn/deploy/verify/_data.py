@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,9 @@ from .._errors import ConversionError
 
 # LCE's interpreter on a PC runs unoptimized kernels.
 _MOST = 256
-_RANDOM = 27
+# Of large inputs, each segment sees thousands of numbers in a few examples.
+_RANDOM, _RANDOM_LARGE = 27, 3
+_LARGE = 128 * 128 * 3
 
 
 def verification_examples(
@@ -33,7 +36,9 @@ def verification_examples(
         ConversionError: If the data has the wrong shape, or there is none.
     """
     if data is None:
-        return made_up(flat, _RANDOM), f"{_RANDOM} random and 5 regular inputs, seed 0"
+        size = sum(prod(given.shape[1:]) for given in flat.inputs)
+        random = _RANDOM if size < _LARGE else _RANDOM_LARGE
+        return made_up(flat, random), f"{random} random and 5 regular inputs, seed 0"
     try:
         return _taken(model, data), "the given data"
     except ValueError as error:

@@ -54,9 +54,10 @@ def verify_trace(
         found = _outputs(trace, ports, examples)
     segments = Segments(count, found)
     rows = list(range(count))
-    for name, *pair in zip(ports.outputs, given, found, strict=True):
+    for name, first, second in zip(ports.outputs, given, found, strict=True):
         what = f"output {name!r} differs"
-        compare_values(*pair, _EQUAL, what, rows, segments.place("output", name))
+        place = segments.place("output", name)
+        compare_values(first, second, _EQUAL, what, rows, place)
     if segments.finding:
         refuse(segments, "Tracing the model changed what it computes", _EQUAL)
     return {**agreement(given, found, _EQUAL, segments), "reference": GIVEN}
@@ -118,11 +119,11 @@ def _compare(
             segments.place("sign", label),
         )
         before = f"layer {label!r}"
-    for name, *pair in zip(ports.outputs, found, outputs, strict=False):
+    for name, mine, given in zip(ports.outputs, found, outputs, strict=False):
         what = f"no sign differs, so the fault lies behind that of {before}"
         what += f": output {name!r} differs"
         place = segments.place("output", name)
-        compare_values(*pair, tolerance, what, rows, place)
+        compare_values(mine, given, tolerance, what, rows, place)
 
 
 def _can_be_given(sign: TracedSign, ports: Ports) -> bool:

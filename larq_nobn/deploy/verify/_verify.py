@@ -74,8 +74,8 @@ def verify_prepared(
             "the same top class"
         )
         found = outputs(reference, examples)
-    same = agreement(found, segments.outputs, _EQUAL, segments)
-    return {**same, "reference": basis}
+    numbers = agreement(found, segments.outputs, _EQUAL, segments)
+    return {**numbers, "reference": basis}
 
 
 def _check_copy(found: list[np.ndarray], copied: list[np.ndarray], ending: str) -> None:
@@ -100,16 +100,17 @@ def prepared_signs(
     Where preparation turned a sign, the given model has the opposite one; the signs of
     groups of channels are one sign there.
     """
-    gains = {
+    gains: dict[str, Any] = {
         call.label: getattr(sign_in(call), "gain", None) for call in calls(prepared)
     }
 
+    def as_given(label: str, positive: np.ndarray) -> np.ndarray:
+        gain = gains[label]
+        return positive if gain is None else positive == (gain > 0)
+
     def read(examples: list[np.ndarray]) -> Found:
         found = record(prepared, examples, skipped=skipped)
-        signs = {
-            label: positive if gains[label] is None else positive == (gains[label] > 0)
-            for label, positive in found.signs.items()
-        }
+        signs = {label: as_given(label, x) for label, x in found.signs.items()}
         return found._replace(signs={**signs, **_of_groups(signs)})
 
     return read

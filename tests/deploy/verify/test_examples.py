@@ -63,3 +63,27 @@ def test_ids_are_those_of_the_smallest_table(dtype):
     assert set(np.unique(found)) == {0, 1, 2}
     assert found.dtype == dtype
     assert free.min() < -2
+
+
+def test_of_large_inputs_there_are_few():
+    inputs = keras.Input((128, 128, 3))
+    model = keras.Model(inputs, inputs)
+    (found,), said = verification_examples(None, model, model)
+    assert (len(found), said) == (8, "3 random and 5 regular inputs, seed 0")
+
+
+def test_some_are_of_whole_numbers_that_tie():
+    [found] = made_up(keras.Input((8, 6, 3)))
+    whole = [x for x in found[5:] if (x == np.rint(x)).all()]
+    assert len(whole) == 9
+    assert 0.2 < np.mean(np.equal(whole, 0)) < 0.6
+
+
+def test_paths_to_an_embedding_are_not_walked_one_by_one():
+    """25 residual sums are 2^25 paths."""
+    x = inputs = keras.Input((4,))
+    for _ in range(25):
+        x = _layers.Maximum()([x, _layers.ReLU()(x)])
+    model = keras.Model(inputs, _layers.Embedding(7, 2)(x))
+    (found,), _ = verification_examples(None, model, model)
+    assert set(np.unique(found)) == set(range(7))

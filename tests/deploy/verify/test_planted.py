@@ -9,7 +9,6 @@ from functools import cache
 import larq_nobn as nobn
 import numpy as np
 import pytest
-import tensorflow as tf
 from deploy.nets import binary_conv, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError, _convert, _prepared, convert
@@ -246,14 +245,3 @@ def test_what_is_frozen_is_compared_before_it_is_returned(monkeypatch):
     with pytest.raises(ModelError, match="Freezing statistics changed .*'conv'"):
         nobn.freeze_statistics(model, images(8))
     assert nobn.freeze_statistics(model, images(8), verify=False)
-
-
-def test_the_search_for_embeddings_does_not_walk_every_path():
-    """25 residual sums in front of an embedding are 2^25 paths."""
-    inputs = keras.Input((4,))
-    ids = inputs
-    for _ in range(25):
-        ids = _layers.Maximum()([ids, tf.nn.relu(ids)])
-    model = keras.Model(inputs, _layers.Embedding(7, 2)(ids))
-    (found,) = made_up(model, 3)
-    assert set(np.unique(found)) <= set(range(7))
