@@ -31,9 +31,10 @@ def never_called(config: object) -> str | None:
 
     def is_there(call: list[Any]) -> bool:
         name, place = call[:2]
-        if first.get(name) is None:  # an input, or a name that Keras does not know
+        known = first.get(name)
+        if known is None:  # an input, or a name that Keras does not know
             return True
-        least, most = first[name]
+        least, most = known
         return calls[name] > 0 and place in range(least, most + calls[name])
 
     going_on = True
