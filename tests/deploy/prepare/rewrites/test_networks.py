@@ -190,3 +190,22 @@ def test_the_report_says_what_became_of_which_layer(tmp_path):
         {"layer": "last", "kind": "QuantDense", "as": "1x1 convolution"},
     ]
     assert "last (QuantDense) as 1x1 convolution" in str(report)
+
+
+@pytest.mark.parametrize("shape", [(20,), (5, 8), (3, 4, 8)])
+def test_a_sign_layer_with_weights_keeps_its_name(shape, tmp_path):
+    """By which what rounds in front of it is found in both forms of the model."""
+    scaled, plain = dense(16, kernel_quantizer="magnitude_aware_sign"), dense(16)
+    sign = nobn.quantizers.ReSTE(name="sign")
+    inputs = keras.Input(shape)
+    # Once on what is a map in the prepared model, and once on what is not.
+    hidden, direct = sign(scaled(inputs)), sign(inputs)
+    model = scrambled(keras.Model(inputs, [plain(hidden), direct]))
+    prepared = nobn.deploy.prepared(model)
+    assert len(prepared.get_layer("sign").inbound_nodes) == 2
+    x = images(16, shape)
+    report = nobn.convert(model, tmp_path / "m.tflite", data=x)
+    assert report.lce_bconv2d == report.binary_layers == 2
+    assert report.verify["unexplained"] == report.verify["prepared"]["unexplained"] == 0
+    # Where the first layer's sums are 0, Keras' sums of ±c are noise.
+    assert report.verify["prepared"]["exact_share"] < 1
