@@ -135,6 +135,11 @@ def _too_large(name: str, value: object, advice: str) -> ValueError:
 
 def check_path(name: str, value: str | os.PathLike) -> str:
     """Returns `value` as text if it is not empty, which would mean this folder."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(
+            f"{name} is of type {type(value).__name__}, but it must be a path. Give "
+            "that of a file or folder."
+        )
     if not os.fspath(value):
         raise ValueError(f"{name}={value!r} is empty. Give a path.")
     return os.fspath(value)

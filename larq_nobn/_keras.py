@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 import os
+import reprlib
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -181,6 +182,36 @@ def call_named_activations(base: type) -> None:
     activations.get = get
 
 
+def of_keras_3(given: Any) -> bool:
+    """Whether something is a class or an object of Keras 3."""
+    kind = given if isinstance(given, type) else type(given)
+    return any(base.__module__.split(".")[0] == "keras" for base in kind.__mro__)
+
+
+def why_no_model(given: Any) -> str:
+    """Says of something that is no model of legacy Keras what to pass instead."""
+    if isinstance(given, (str, os.PathLike)):
+        return (
+            f"{os.fspath(given)!r} is not a Keras model but a path. Open the file "
+            "first, with larq_nobn.training.open_model."
+        )
+    if of_keras_3(given):
+        return (
+            f"{given!r} is of Keras 3, but larq_nobn needs legacy Keras (tf_keras), as "
+            "Larq does. Build the model with tf.keras, after larq_nobn is imported."
+        )
+    return (
+        f"{reprlib.repr(given)} is not a Keras model. Pass a functional or Sequential "
+        "model of legacy Keras (tf_keras)."
+    )
+
+
+def check_model(given: Any) -> None:
+    """Raises a TypeError for what is no model of legacy Keras."""
+    if not isinstance(given, keras.Model):
+        raise TypeError(why_no_model(given))
+
+
 def calling_layer() -> keras.layers.Layer | None:
     """The layer whose `call` is running, the innermost of them; None outside of all."""
     return call_context().layer
@@ -196,10 +227,13 @@ __all__ = [
     "PACKAGE",
     "call_named_activations",
     "calling_layer",
+    "check_model",
     "dtype_policy",
     "keras",
     "native_stderr_closed",
+    "of_keras_3",
     "open_later_inputs",
     "register",
     "uncast",
+    "why_no_model",
 ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from .._keras import keras
+from .._keras import keras, why_no_model
 from ..graph import (
     Call,
     ModelError,
@@ -54,10 +54,7 @@ def normalized(model: Any) -> tuple[keras.Model, list[str]]:
         UnreadableError: If it is, or holds, a model that cannot be opened.
     """
     if not isinstance(model, keras.Model):
-        raise ConversionError(
-            f"{model!r} is not a Keras model. Pass a functional or Sequential model "
-            "of legacy Keras (tf_keras)."
-        )
+        raise ConversionError(why_no_model(model))
     if not getattr(model, "_is_graph_network", False):
         raise UnreadableError(
             f"Model {model.name!r} has no layer graph: it is subclassed, or a "

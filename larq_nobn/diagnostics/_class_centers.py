@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._batches import batches
-from .._keras import keras
+from .._keras import check_model, keras
 from .._larq import kernel_in_layer, unmeasured
 from ..callbacks._kernels import QuantizedKernel
 from ..callbacks._monitor import named_layers
@@ -101,6 +101,7 @@ def class_center_alignment(model: keras.Model, data: Any) -> ClassCenterAlignmen
 
 
 def _last_dense(model: keras.Model) -> tuple[str, keras.layers.Layer]:
+    check_model(model)
     if not model.built:
         raise ValueError(
             f"The model {model.name} has no weights yet. Build it or call it on data "

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from .._batches import batches, model_batches
 from .._checks import check_bounds
-from .._keras import keras
+from .._keras import check_model, keras
 from .._probabilities import as_probabilities
 from ..population import BatchNormStatistics, averages_of, has_batch_norm
 
@@ -103,6 +103,7 @@ def sampled_predictions(
         The last one takes statistics of all training images, in one pass with those of
         batches; here they are exact, of the images given.
     """
+    check_model(model)
     check_bounds("samples", samples)
     check_bounds("seed", seed)
     kernels = [weight.latent_variable for weight in model.weights if _is_drawn(weight)]

@@ -8,7 +8,7 @@ from typing import Any
 import larq as lq
 import tensorflow as tf
 
-from .._keras import keras
+from .._keras import keras, why_no_model
 from ..layers import BatchKalmanNormalization
 from ._calls import Call, calls
 from ._errors import ModelError
@@ -194,10 +194,7 @@ def refuse_opaque(model: Any) -> None:
         ModelError: If it is no model, or holds such parts, all of which it names.
     """
     if not isinstance(model, keras.Model):
-        raise ModelError(
-            f"{model!r} is not a Keras model. Pass a functional or Sequential model of "
-            "legacy Keras (tf_keras)."
-        )
+        raise ModelError(why_no_model(model))
     found = list(_opaque(model))
     if found:
         raise ModelError(

@@ -29,9 +29,6 @@ class MomentPropagation(keras.layers.Layer):
     leads to the layer of that network and its weights. Converting drops all of this.
     """
 
-    # Its quantizers are called here too, and belong to that layer.
-    reads_another_layer = True
-
     def __init__(self, activation: str | None = None, **kwargs: Any):
         # In full precision under every policy; the first input may be a half.
         full = keras.mixed_precision.global_policy().variable_dtype

@@ -7,7 +7,7 @@ from typing import Any
 
 import larq as lq
 
-from .._keras import keras
+from .._keras import check_model, keras
 from ..graph import sign_at
 from ..layers import BatchNormalizationPreconditioning
 
@@ -69,6 +69,7 @@ class ModelProfile(lq.models.ModelProfile):
     """
 
     def __init__(self, model: keras.Model):
+        check_model(model)
         self.name = model.name
         self.layer_profiles = [
             ModelProfile(layer)
@@ -100,6 +101,7 @@ def summary(
         include_macs: Whether to show how many multiply-accumulate operations there are.
 
     Raises:
+        TypeError: If it is not a model of legacy Keras.
         ValueError: If the model is not built.
 
     Example:
@@ -109,6 +111,7 @@ def summary(
         nobn.models.summary(nobn.models.ResNet20((32, 32, 3), 10))
         ```
     """
+    check_model(model)
     if not model.built:
         raise ValueError(
             f"Model {model.name!r} has no weights yet, which a summary counts. Call "

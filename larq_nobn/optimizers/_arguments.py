@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .._checks import check_integer
-from .._keras import keras
+from .._keras import keras, of_keras_3
 from ._clipping import Runs, Units
 
 
@@ -30,11 +30,23 @@ def resolve_optimizer(optimizer: Any, wrapper: str, work: str) -> Any:
         )
     families = (keras.optimizers.Optimizer, keras.optimizers.legacy.Optimizer)
     if not isinstance(optimizer, families):
-        raise TypeError(
-            f"optimizer={optimizer!r} is not a Keras optimizer. Pass an optimizer, its "
-            "name or its config."
-        )
+        raise TypeError(why_no_optimizer(optimizer))
     return optimizer
+
+
+def why_no_optimizer(given: Any) -> str:
+    """Says of something that is no optimizer of legacy Keras what to pass instead."""
+    if of_keras_3(given):
+        name = given.__name__ if isinstance(given, type) else type(given).__name__
+        return (
+            f"optimizer is the {name} of Keras 3, but larq_nobn needs legacy Keras "
+            f"(tf_keras), as Larq does. Pass tf_keras.optimizers.{name}(...), or its "
+            "name."
+        )
+    return (
+        f"optimizer={given!r} is not a Keras optimizer. Pass an optimizer, its name or "
+        "its config."
+    )
 
 
 def check_patterns(name: str, patterns: Iterable[str]) -> tuple[str, ...]:

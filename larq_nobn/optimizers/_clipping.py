@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -58,6 +58,10 @@ def adaptive_gradient_clip(
     Returns:
         The clipped gradient, of the gradient's shape and type.
 
+    Raises:
+        TypeError, ValueError: If they are no two tensors of one shape, or the axes are
+            none of theirs.
+
     Example:
         ```python
         clipped = nobn.optimizers.adaptive_gradient_clip(
@@ -71,10 +75,36 @@ def adaptive_gradient_clip(
 
     Differences from the paper: none known.
     """
-    gradient, weight = tf.convert_to_tensor(gradient), tf.convert_to_tensor(weight)
+    gradient, weight = _tensor("gradient", gradient), _tensor("weight", weight)
+    if gradient.shape != weight.shape:
+        raise ValueError(
+            f"gradient has the shape {tuple(gradient.shape)} and weight the shape "
+            f"{tuple(weight.shape)}. Pass a weight and the gradient of that weight."
+        )
+    known = range(-weight.shape.rank, weight.shape.rank)
+    if isinstance(axes, int) or not all(axis in known for axis in axes):
+        raise ValueError(
+            f"axes={axes!r} is no tuple of axes of a weight of shape "
+            f"{tuple(weight.shape)}. Write (0, 1, 2) for a Conv2D kernel, (0,) for a "
+            "vector, () for single elements."
+        )
     limit = clip_factor * tf.maximum(_norm(_to_float32(weight), axes), epsilon)
     factor = _factor(_norm(_to_float32(gradient), axes), limit)
     return _scale(gradient, factor)
+
+
+def _tensor(name: str, value: Any) -> tf.Tensor:
+    try:
+        found = tf.convert_to_tensor(value)
+    except (ValueError, TypeError, tf.errors.InvalidArgumentError):
+        found = None
+    if found is None or not (found.dtype.is_floating or found.dtype.is_integer):
+        raise TypeError(
+            f"{name} is not one tensor of numbers. Call "
+            "adaptive_gradient_clip once for each variable, or wrap the optimizer in "
+            "AdaptiveGradientClipping."
+        )
+    return found
 
 
 class Clipped(NamedTuple):

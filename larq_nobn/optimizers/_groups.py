@@ -10,6 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._keras import keras, register
+from ._arguments import why_no_optimizer
 from ._bayesian import BayesianLearningRule
 from ._multipliers import check_multipliers, factors_by_name, names_in_full
 from ._wrapper import OptimizerWrapper
@@ -207,10 +208,7 @@ def _resolve(optimizer: Any) -> Any:
             "scaled. Use its namesake in keras.optimizers."
         )
     if not isinstance(optimizer, keras.optimizers.Optimizer):
-        raise TypeError(
-            f"optimizer={optimizer!r} is not a Keras optimizer. Pass an optimizer, its "
-            "name or its config."
-        )
+        raise TypeError(why_no_optimizer(optimizer))
     inner = optimizer
     while isinstance(inner, OptimizerWrapper):
         if isinstance(inner, ParameterGroups):

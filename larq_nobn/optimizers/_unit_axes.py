@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from .._keras import keras
+from .._keras import check_model, keras
 from ._clipping import Axes, Runs, Units
 from ._local_units import is_flat_local_kernel, local_units, local_units_by_name
 
@@ -128,6 +128,7 @@ def axes_by_layer(
         ValueError: If the model has no weights yet, if two weights of one name have
             different roles, or if a layer's layout is not known.
     """
+    check_model(model)
     if not model.built:
         raise ValueError(
             f"The model {model.name} has no weights yet. Build it or call it on data "

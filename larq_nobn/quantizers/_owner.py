@@ -22,10 +22,8 @@ OPEN_SHARED = (
 def check_owner(quantizer: keras.layers.Layer, host: keras.layers.Layer) -> None:
     """Raises if a quantizer with weights is called by a second layer.
 
-    A layer around the owner, or inside of it, is no second one: a wrapper reads the
-    kernel of the layer that it wraps. Neither is one that says that it
-    `reads_another_layer`, nor a model, in which a quantizer may
-    stand as a layer that is called more than once, as any other.
+    A layer that only reads the kernel of another is none, and neither is a model, in
+    which a quantizer may stand as a layer that is called more than once, as any other.
 
     Arguments:
         quantizer: A built quantizer that owns weights or metrics.
@@ -34,29 +32,21 @@ def check_owner(quantizer: keras.layers.Layer, host: keras.layers.Layer) -> None
     Raises:
         ValueError: If it belongs to another layer, or twice to this one.
     """
-    if isinstance(host, keras.Model) or getattr(host, "reads_another_layer", False):
-        return
     found = _OWNERS.get(quantizer)
     owner = None if found is None else found()
     if owner is host:
         return
-    places = [
-        name
-        for name, value in vars(host).items()
-        if value is quantizer and name.endswith("quantizer")
-    ]
+    places = [name for name, value in vars(host).items() if value is quantizer]
+    if not places:
+        return
     if len(places) > 1:
         raise ValueError(
             _shared(quantizer, f"layer {host.name!r} as {' and '.join(places)}")
         )
     if owner is None:
         _OWNERS[quantizer] = ref(host)
-    elif not (_within(host, owner) or _within(owner, host)):
+    else:
         raise ValueError(_shared(quantizer, f"layers {owner.name!r} and {host.name!r}"))
-
-
-def _within(inner: keras.layers.Layer, outer: keras.layers.Layer) -> bool:
-    return any(layer is inner for layer in outer._flatten_layers())
 
 
 def _shared(quantizer: keras.layers.Layer, places: str) -> str:

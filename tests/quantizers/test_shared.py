@@ -6,6 +6,7 @@ import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
+import tensorflow as tf
 from larq_nobn._keras import keras
 from larq_nobn.quantizers import (
     BernoulliSign,
@@ -138,6 +139,15 @@ def test_wrapped_layers_are_layers(wrap):
         two(x)
 
 
+def test_a_layer_may_read_the_kernel_of_another():
+    layer = conv(input_quantizer=RSign(), kernel_quantizer=ScaledStdSign())
+    layer(X)
+    reader = keras.layers.Lambda(lambda x: x + tf.reduce_sum(layer.kernel))
+    with lq.context.quantized_scope(True):
+        assert reader(X).shape == X.shape
+    assert layer(X).shape == X.shape
+
+
 def test_one_layer_may_be_called_again():
     first, last = RSign(), RSign()
     layer = conv(input_quantizer=first, kernel_quantizer=ScaledStdSign())
@@ -207,6 +217,8 @@ def test_files_of_shared_quantizers_say_what_to_do(form, count, tmp_path):
     saved(count, tmp_path / form)
     with pytest.raises(ValueError, match=ADVICE):
         keras.models.load_model(tmp_path / form)
+    with pytest.raises(ValueError, match=f"as a Keras model: .*{ADVICE}"):
+        nobn.training.open_model(tmp_path / form, trust=form == "m")
 
 
 @pytest.mark.parametrize("form", ["m.keras", "m"])

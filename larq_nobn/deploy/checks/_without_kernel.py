@@ -17,6 +17,7 @@ from ...graph import (
     calls,
     has_binary_kernel,
     is_binary_convolution,
+    is_channels_last,
     kernel_value,
 )
 from .._binary import (
@@ -112,6 +113,12 @@ def refuse(found: Sequence[NoKernel], name: str) -> None:
 def _kernel(call: Call) -> Reason:
     """Why a kernel that is meant for signs has no counterpart in LCE."""
     layer, kind = call.layer, type(call.layer).__name__
+    if isinstance(layer, RESHAPED) and not is_channels_last(layer):
+        return Reason(
+            f"Layer {call.label!r} has data_format={layer.data_format!r}, but LCE "
+            "knows 'channels_last' only",
+            "Build the model with that.",
+        )
     known = isinstance(layer, (lq.layers.QuantConv2D, *RESHAPED))
     if not known or has_binary_kernel(layer):
         return Reason(

@@ -10,8 +10,7 @@ from typing import Any
 
 from rich.table import Table
 
-from .._errors import ConversionError
-from ..lite import Subgraph, damaged, is_lite, read
+from ..lite import Subgraph, damaged, is_lite, read, read_file
 from ._chain import Chain
 from ._diagram import draw
 from ._findings import Findings
@@ -124,16 +123,7 @@ def audit(path: str | os.PathLike) -> Audit:
         nobn.audit("model.tflite").lce_bconv2d  # 16
         ```
     """
-    try:
-        with open(path, "rb") as file:
-            content = file.read(8)
-            if is_lite(content):  # else it may be of any length
-                content += file.read()
-    except OSError as error:
-        raise ConversionError(
-            f"{os.fspath(path)!r} cannot be read: {error.strerror}. Pass the path of a "
-            ".tflite file."
-        ) from error
+    content = read_file(path, is_lite)  # what is none may be of any length
     return audit_bytes(content, os.fspath(path))
 
 

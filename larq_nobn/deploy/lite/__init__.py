@@ -1,6 +1,6 @@
 """The `.tflite` file: made by LCE, run, and read operation by operation."""
 
-from ._flatbuffer import compute_engine, quiet, to_flatbuffer
+from ._flatbuffer import compute_engine, quiet, read_file, to_flatbuffer
 from ._operations import Operation, Subgraph, Tensor, damaged, is_lite, read
 from ._outputs import with_outputs
 from ._ports import Function, Ports, batch_of, in_batches, inference, ports_of, run
@@ -29,6 +29,7 @@ __all__ = [
     "ports_of",
     "quiet",
     "read",
+    "read_file",
     "run",
     "to_flatbuffer",
     "with_outputs",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import reprlib
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -26,6 +27,34 @@ _NO_LCE = (
 _NO_GRADIENTS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
 # What tells the converter that inputs and outputs are int8.
 _INT8 = {"inference_input_type": tf.int8, "inference_output_type": tf.int8}
+
+
+def read_file(
+    path: str | os.PathLike, sniff: Callable[[bytes], bool] | None = None
+) -> bytes:
+    """Returns the content of a file.
+
+    Arguments:
+        path: Whatever was given for a path.
+        sniff: Tells from the first 8 bytes whether more are wanted.
+
+    Raises:
+        ConversionError: If it is no path, or cannot be read.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ConversionError(
+            f"{reprlib.repr(path)} is not the path of a file. Pass that of a .tflite "
+            "file, which larq_nobn.convert writes."
+        )
+    try:
+        with open(path, "rb") as file:
+            content = file.read(8)
+            return content + file.read() if sniff is None or sniff(content) else content
+    except OSError as error:
+        raise ConversionError(
+            f"{os.fspath(path)!r} cannot be read: {error.strerror}. Pass the path of a "
+            ".tflite file."
+        ) from error
 
 
 def compute_engine() -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .._errors import ConversionError
-from ._flatbuffer import cause, compute_engine, quiet
+from ._flatbuffer import cause, compute_engine, quiet, read_file
 from ._ports import in_batches
 from ._room import with_room
 from ._signature import port_names
@@ -17,13 +17,13 @@ from ._tensor_info import TensorInfo
 
 
 class Runner:
-    """Runs the content of a `.tflite` file in LCE's interpreter.
+    """Runs a `.tflite` file in LCE's interpreter.
 
     A file of this package takes inputs and gives outputs in the order of the Keras
     model that it was made from; of other files, the order is that in the file.
 
     Arguments:
-        flatbuffer: The content of the file.
+        flatbuffer: The file's content as bytes, or its path.
 
     Attributes:
         input_names: What the file calls its inputs, in their order.
@@ -32,7 +32,8 @@ class Runner:
         output_tensors: The same for its outputs.
 
     Raises:
-        ConversionError: If the interpreter cannot run it, or LCE is not installed.
+        ConversionError: If the file cannot be read, the interpreter cannot run it, or
+            LCE is not installed.
 
     Example:
         ```python
@@ -41,13 +42,14 @@ class Runner:
 
         model = nobn.models.ReActNet18((32, 32, 3), 10, width=16)
         nobn.convert(model, "model.tflite")
-        with open("model.tflite", "rb") as file:
-            run = nobn.deploy.Runner(file.read())
+        run = nobn.deploy.Runner("model.tflite")
         logits = run(np.zeros((5, 32, 32, 3), np.float32))  # (5, 10)
         ```
     """
 
-    def __init__(self, flatbuffer: bytes):
+    def __init__(self, flatbuffer: bytes | str | os.PathLike):
+        if not isinstance(flatbuffer, bytes):
+            flatbuffer = read_file(flatbuffer)
         engine = compute_engine()
         with quiet() as chatter:
             try:
@@ -101,13 +103,19 @@ class Runner:
             An array, or a list of arrays if the file has several outputs. What is int8
             in the file comes as the float32 numbers that it stands for.
         """
-        if isinstance(examples, np.ndarray):
-            examples = [examples]
+        if not isinstance(examples, (list, tuple)):
+            examples = [np.asarray(examples)]
         found = self.outputs(examples)
         return found[0] if len(found) == 1 else found
 
     def outputs(self, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
         """Returns the same, as lists even where there is only one array."""
+        if len(examples) != len(self.input_tensors):
+            raise ConversionError(
+                f"The file takes {len(self.input_tensors)} arrays, one for each of "
+                f"{', '.join(self.input_names)}, but got {len(examples)}. Pass an "
+                "array of examples for each."
+            )
         predict = self._interpreter.interpreter.predict
         taken = [
             array if tensor.scale is None else tensor.encode(array)

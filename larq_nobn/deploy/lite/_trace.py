@@ -220,12 +220,17 @@ def _check_inference(graph: Any, model: keras.Model) -> None:
             effect = "changes its variables"
         else:
             continue
+        remedy = "Call its layers without training=True"
+        if effect == "changes its variables":
+            remedy += (
+                ", and take layers out of wrappers that do so in every call, such as "
+                "those of pruning (tfmot.sparsity.keras.strip_pruning)"
+            )
         parts = node.name.split("/")
         layer = next((part for part in parts[::-1] if part in names), parts[0])
         raise ConversionError(
             f"Model {model.name!r} {effect} at inference, which a file cannot "
-            f"(operation {node.op!r} of layer {layer!r}). Call its layers without "
-            "training=True."
+            f"(operation {node.op!r} of layer {layer!r}). {remedy}."
         )
 
 

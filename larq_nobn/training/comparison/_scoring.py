@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..._calibration_error import binned
-from ..._keras import keras
+from ..._keras import check_model, keras
 from ..._probabilities import as_logits, log_partition
 
 # As many as are usual for the expected calibration error.
@@ -50,6 +50,7 @@ def evaluate(
         print(nobn.training.evaluate(model, images)["accuracy"])
         ```
     """
+    check_model(model)
     given, wanted = images.element_spec[0].shape[1:], model.input_shape
     if isinstance(wanted, list) or not given.is_compatible_with(wanted[1:]):
         raise ValueError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from ..._archive_limits import check_hdf5, check_zip
 from ._configuration import Untrusted, check_configuration
 
 # Keras may quote a whole configuration.
-_LONGEST = 300
+_LONGEST = 600
+_KIND = re.compile(r"\w+(Error|Exception): ")
 
 
 def check_model_file(file: Path) -> None:
@@ -65,7 +67,11 @@ SUFFIXES = frozenset(_READERS)
 def first_line(error: BaseException) -> str:
     """What an error says first, or its kind; of errors around another one the inner."""
     said = str(error).rpartition("Exception encountered: ")[2].strip()
-    line = next(iter(said.splitlines()), type(error).__name__)
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    if said.startswith("Exception encountered when calling"):  # Keras says where first
+        what = [_KIND.sub("", line) for line in lines if _KIND.match(line)]
+        lines = [*what, *lines[1:]]
+    line = next(iter(lines), type(error).__name__)
     # A name in the file may be one that a terminal would obey.
     line = "".join(each if each.isprintable() else repr(each)[1:-1] for each in line)
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."

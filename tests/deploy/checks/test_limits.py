@@ -131,6 +131,24 @@ def test_channels_first_is_refused():
         check_limits(as_functional(model))
 
 
+@pytest.mark.parametrize(
+    "before", [[], [keras.layers.Activation(lq.quantizers.SteSign())]], ids=["own", "a"]
+)
+def test_channels_first_is_refused_of_sequences(before):
+    layer = layers.QuantConv1D(
+        4,
+        3,
+        data_format="channels_first",
+        input_quantizer=None if before else "ste_sign",
+        kernel_quantizer="ste_sign",
+        name="x",
+    )
+    model = chain(*before, layer, stem=False, shape=(2, 8))
+    with pytest.raises(ConversionError, match="'x' has data_format='channels_first'"):
+        check_limits(as_functional(model))
+    assert [lack.layer for lack in check_limits(as_functional(model), True)[1]] == ["x"]
+
+
 @pytest.mark.parametrize("wrap", [lambda x: x, keras.layers.Bidirectional])
 def test_a_recurrent_layer_that_remembers_is_named(wrap):
     inputs = keras.Input(batch_shape=(1, 8, 8, 8))

@@ -1,0 +1,165 @@
+"""Paths, models of Keras 3, bytes and lists in the place of what is wanted.
+
+Every public function says in one sentence what it was given and what to pass.
+"""
+
+import larq_nobn as nobn
+import keras as keras_3
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn import deploy, optimizers
+from larq_nobn._keras import keras
+
+X = np.zeros((4, 4, 4, 2), np.float32)
+ERRORS = (TypeError, ValueError)  # what the package raises derives from these
+OF_A_MODEL = {
+    "convert": lambda model: nobn.convert(model, "never.tflite"),
+    "prepared": deploy.prepared,
+    "binary_layers": deploy.binary_layers,
+    "fake_quantize": lambda model: deploy.fake_quantize(model, X),
+    "fold_batch_norm": nobn.fold_batch_norm,
+    "remove_batch_norm": nobn.remove_batch_norm,
+    "freeze_statistics": lambda model: nobn.freeze_statistics(model, X),
+    "reestimate_batch_norm": lambda model: nobn.reestimate_batch_norm(model, X),
+    "calibrate": lambda model: nobn.calibrate(model, X),
+    "summary": nobn.models.summary,
+    "ModelProfile": nobn.models.ModelProfile,
+    "class_center_alignment": lambda model: nobn.class_center_alignment(
+        model, (X, np.zeros(4, int))
+    ),
+    "sampled_predictions": lambda model: nobn.diagnostics.sampled_predictions(model, X),
+    "for_model": lambda model: optimizers.AdaptiveGradientClipping.for_model(
+        model, "adam"
+    ),
+}
+OPTIMIZERS = {
+    "AdaptiveGradientClipping": optimizers.AdaptiveGradientClipping,
+    "ParameterGroups": lambda given: optimizers.ParameterGroups(
+        given, {"kernel": {"learning_rate": 2.0}}
+    ),
+    "BayesianLearningRule": lambda given: optimizers.BayesianLearningRule(
+        given, 1.0, 0.1
+    ),
+}
+
+
+def of_keras_3():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("warnings.warn", lambda *_, **__: None)
+        return keras_3.Sequential([keras_3.Input((4,)), keras_3.layers.Dense(2)])
+
+
+@pytest.mark.parametrize("function", OF_A_MODEL)
+def test_what_is_no_model_is_refused(function, tmp_path):
+    for given, says in [
+        ("m.keras", "'m.keras' is not a Keras model but a path. Open the file first"),
+        (tmp_path, "is not a Keras model but a path. Open the file first"),
+        (b"TFL3" * 999, "is not a Keras model. Pass a functional or Sequential model"),
+        (of_keras_3(), r"is of Keras 3, but larq_nobn needs legacy Keras \(tf_keras\)"),
+        ([keras.Sequential()], "is not a Keras model. Pass a functional or Sequential"),
+        (None, "None is not a Keras model. Pass a functional or Sequential"),
+    ]:
+        with pytest.raises(ERRORS, match=says) as told:
+            OF_A_MODEL[function](given)
+        assert len(str(told.value)) < 400
+
+
+@pytest.mark.parametrize("wrapper", OPTIMIZERS)
+def test_optimizers_of_keras_3_are_named(wrapper):
+    message = (
+        r"the Adam of Keras 3, but larq_nobn needs legacy Keras \(tf_keras\), as Larq "
+        r"does. Pass tf_keras.optimizers.Adam\(...\), or its name"
+    )
+    for given in (keras_3.optimizers.Adam(), keras_3.optimizers.Adam):
+        with pytest.raises(TypeError, match=message):
+            OPTIMIZERS[wrapper](given)
+    with pytest.raises(TypeError, match="is not a Keras optimizer. Pass an optimizer"):
+        OPTIMIZERS[wrapper](3)
+
+
+@pytest.mark.parametrize("function", [nobn.audit, deploy.Runner], ids=["audit", "run"])
+def test_what_is_no_file_is_refused(function, tmp_path):
+    for given, says in [
+        (tmp_path, "cannot be read: Is a directory. Pass the path of a .tflite file"),
+        (str(tmp_path / "none"), "cannot be read: No such file"),
+        (of_keras_3(), "is not the path of a file. Pass that of a .tflite file"),
+        ([b"TFL3"], "is not the path of a file. Pass that of a .tflite file"),
+    ]:
+        with pytest.raises(deploy.ConversionError, match=says):
+            function(given)
+    with pytest.raises(deploy.ConversionError):
+        function(b"TFL3")
+
+
+def test_what_is_no_path_is_refused():
+    for function in (nobn.training.open_model, nobn.training.load_run):
+        for given in (b"m.keras", keras.Sequential(), ["m.keras"], None):
+            kind = type(given).__name__
+            with pytest.raises(TypeError, match=f"of type {kind}, but it must be a pa"):
+                function(given)
+
+
+@pytest.mark.convert
+def test_a_runner_opens_a_path(tmp_path):
+    layer = lq.layers.QuantConv2D(
+        32, 3, input_quantizer="ste_sign", kernel_quantizer="ste_sign"
+    )
+    model = keras.Sequential([keras.Input((4, 4, 2)), layer])
+    file = tmp_path / "model.tflite"
+    nobn.convert(model, file, verify=False)
+    want = deploy.Runner(file.read_bytes())(X)
+    for given in (file, str(file)):
+        np.testing.assert_array_equal(deploy.Runner(given)(X), want)
+    run = deploy.Runner(file)
+    np.testing.assert_array_equal(run(tf.constant(X)), want)
+    with pytest.raises(deploy.ConversionError, match="takes 1 arrays.*but got 4. Pass"):
+        run(X.tolist())
+
+
+@pytest.mark.parametrize(
+    "arguments, says",
+    [
+        (([tf.ones((2, 3)), tf.ones(3)], tf.ones((2, 3)), (0,)), "gradient is not one"),
+        ((tf.ones((2, 3)), [tf.ones((2, 3)), tf.ones(3)], (0,)), "weight is not one"),
+        ((None, tf.ones(3), (0,)), "gradient is not one tensor"),
+        (("a", tf.ones(3), (0,)), "gradient is not one tensor"),
+        (
+            ([[1.0], [2.0]], [[1.0, 2.0]], (0,)),
+            r"shape \(2, 1\) and weight the shape \(1, 2\)",
+        ),
+        (
+            (tf.ones(3), tf.ones(3), (1,)),
+            r"axes=\(1,\) is no tuple of axes of a weight",
+        ),
+        ((tf.ones(3), tf.ones(3), 0), "axes=0 is no tuple of axes"),
+    ],
+)
+def test_gradients_that_are_none_are_refused(arguments, says):
+    with pytest.raises(ERRORS, match=says):
+        optimizers.adaptive_gradient_clip(*arguments)
+
+
+def test_lists_of_numbers_are_tensors():
+    found = optimizers.adaptive_gradient_clip([[6.0], [8.0]], [[3.0], [4.0]], (0,))
+    np.testing.assert_allclose(found, [[0.03], [0.04]], rtol=1e-6)
+
+
+class PruneLowMagnitude(keras.layers.Wrapper):
+    """Multiplies the kernel by a mask in every call, as wrappers of pruning do."""
+
+    def call(self, inputs):
+        kernel = self.layer.kernel.latent_variable
+        kernel.assign(kernel * tf.ones_like(kernel))
+        return self.layer(inputs)
+
+
+@pytest.mark.convert
+def test_wrappers_of_pruning_are_to_be_taken_off(tmp_path):
+    layer = lq.layers.QuantConv2D(
+        32, 3, input_quantizer="ste_sign", kernel_quantizer="ste_sign"
+    )
+    model = keras.Sequential([keras.Input((4, 4, 2)), PruneLowMagnitude(layer)])
+    with pytest.raises(deploy.ConversionError, match=r"out of wrappers.*strip_pruning"):
+        nobn.convert(model, tmp_path / "model.tflite")
