@@ -1,0 +1,142 @@
+"""What people do with any Keras model, done with binary ones."""
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn._keras import keras
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(10, 6)).astype("f4")
+Y = RNG.normal(size=(10, 3)).astype("f4")
+
+
+def made(**compiled):
+    keras.utils.set_random_seed(3)
+    layer = lq.layers.QuantDense(
+        3, input_quantizer="rsign", kernel_quantizer="scaled_std_sign"
+    )
+    model = keras.Sequential([keras.Input((6,)), layer])
+    model.compile(keras.optimizers.Adam(0.05), "mse", **compiled)
+    return model
+
+
+def fit(model, x=X, y=Y, **kwargs):
+    kwargs = {"batch_size": 4, "epochs": 3, "shuffle": False, "verbose": 0, **kwargs}
+    return model.fit(x, y, **kwargs)
+
+
+def assert_same(first, second):
+    for one, other in zip(first, second, strict=True):
+        np.testing.assert_allclose(one, other, 1e-5, 1e-6)
+
+
+def test_steps_of_one_execution_and_of_several_are_the_same():
+    one, several = made(), made(steps_per_execution=3)  # of 3 steps, the last of 2
+    fit(one), fit(several)
+    assert_same(one.get_weights(), several.get_weights())
+
+
+def test_early_stopping_restores_all_weights():
+    model = made()
+    kept = []
+    note = keras.callbacks.LambdaCallback(
+        on_epoch_end=lambda *_: kept.append(model.get_weights())
+    )
+    stop = keras.callbacks.EarlyStopping(
+        "loss", mode="max", patience=2, restore_best_weights=True
+    )
+    fit(model, epochs=8, callbacks=[note, stop])
+    assert len(kept) == 3  # the loss falls, which is taken for worse
+    assert_same(model.get_weights(), kept[0])
+
+
+@pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_checkpoints_of_every_epoch_go_on(suffix, tmp_path):
+    whole, half = made(), made()
+    fit(whole, epochs=4)
+    save = keras.callbacks.ModelCheckpoint(str(tmp_path / f"{{epoch}}{suffix}"))
+    fit(half, epochs=2, callbacks=[save])
+    again = keras.models.load_model(tmp_path / f"2{suffix}")
+    fit(again, epochs=2)
+    assert_same(again.get_weights(), whole.get_weights())
+
+
+def test_a_backup_goes_on_after_an_interruption(tmp_path):
+    whole, cut, again = made(), made(), made()
+    fit(whole, epochs=4)
+
+    class Interruption(keras.callbacks.Callback):
+        def on_epoch_begin(self, epoch, logs=None):
+            if epoch == 2:
+                raise RuntimeError("interrupted")
+
+    def backup():
+        return keras.callbacks.BackupAndRestore(str(tmp_path / "backup"))
+
+    with pytest.raises(RuntimeError, match="interrupted"):
+        fit(cut, epochs=4, callbacks=[backup(), Interruption()])
+    fit(again, epochs=4, callbacks=[backup()])
+    assert_same(again.get_weights(), whole.get_weights())
+
+
+def test_weights_of_examples_weight_their_loss():
+    weights = RNG.uniform(0.5, 2, size=10).astype("f4")
+    model = made()
+    error = np.square(model(X) - Y).mean(1)
+    found = model.evaluate(X, Y, sample_weight=weights, batch_size=10, verbose=0)
+    assert found == pytest.approx(float((error * weights).mean()), rel=1e-5)
+    fit(model, sample_weight=weights)
+
+
+def test_weights_of_classes_are_those_of_their_examples():
+    labels = np.arange(10) % 3
+    by_class, by_example = made(), made()
+    for model in (by_class, by_example):
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(keras.optimizers.Adam(0.05), loss)
+    factors = {0: 0.5, 1: 1.0, 2: 3.0}
+    fit(by_class, y=labels, class_weight=factors)
+    fit(by_example, y=labels, sample_weight=np.vectorize(factors.get)(labels))
+    assert_same(by_class.get_weights(), by_example.get_weights())
+
+
+def test_endless_data_is_data_that_is_repeated():
+    once, endless = made(), made()
+    data = tf.data.Dataset.from_tensor_slices((X, Y)).batch(4)  # the last of two
+    once.fit(data, epochs=3, verbose=0)
+    endless.fit(data.repeat(), steps_per_epoch=3, epochs=3, verbose=0)
+    assert_same(once.get_weights(), endless.get_weights())
+
+
+@pytest.mark.convert
+def test_two_conversions_give_the_same_bytes(tmp_path):
+    layer = lq.layers.QuantConv2D(
+        32, 3, input_quantizer="rsign", kernel_quantizer="scaled_std_sign"
+    )
+    model = keras.Sequential([keras.Input((5, 5, 4)), layer])
+    for name in ("one", "other"):
+        nobn.convert(model, tmp_path / name, verify=False)
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "other").read_bytes()
+
+
+@pytest.mark.convert
+def test_zero_kernels_and_pruned_zeros_are_converted(tmp_path):
+    layer = lq.layers.QuantConv2D(
+        32, 3, input_quantizer="ste_sign", kernel_quantizer="ste_sign"
+    )
+    model = keras.Sequential([keras.Input((5, 5, 4)), layer])
+    kernel = RNG.normal(size=layer.kernel.shape).astype("f4")
+    kernel[..., :3] = 0  # whole filters, and every other weight
+    kernel[::2] = 0
+    layer.kernel.latent_variable.assign(kernel)
+    report = nobn.convert(model, tmp_path / "model.tflite")
+    assert report.lce_bconv2d == 1
+    signs = np.where(kernel >= 0, 1.0, -1.0)
+    x = RNG.normal(size=(2, 5, 5, 4)).astype("f4")
+    expected = tf.nn.conv2d(np.where(x >= 0, 1.0, -1.0), signs, 1, "VALID")
+    np.testing.assert_allclose(
+        nobn.deploy.Runner(tmp_path / "model.tflite")(x), expected, atol=1e-5
+    )
