@@ -22,6 +22,8 @@ _TFDS_NAMES = {
     **{name: name for name in NAMES if name != "digits"},
     "imagenet": "imagenet2012",
 }
+# What TFDS raises for a description of another shape.
+_OF_OTHER_SHAPE = (AssertionError, AttributeError, KeyError, TypeError, RuntimeError)
 # Not checked: reading 155 GB would take as long as preparing them.
 _IMAGENET_FILES = {"ILSVRC2012_img_train.tar": None, "ILSVRC2012_img_val.tar": None}
 
@@ -61,6 +63,24 @@ def builder_of(name: str, data_dir: DataDir) -> Any:
             f"({str(problem).strip().partition(chr(10))[0]}). Choose one that "
             "tfds.list_builders() names."
         ) from problem
+    except (*_OF_OTHER_SHAPE, _parse_error()) as problem:
+        place = "its usual folder" if data_dir is None else os.fspath(data_dir)
+        raise _damaged(f"{name} in {place}", problem) from problem
+
+
+def _parse_error() -> type[Exception]:
+    """What is raised for JSON that is no description of a data set."""
+    from google.protobuf.json_format import ParseError
+
+    return ParseError
+
+
+def _damaged(what: str, problem: Exception) -> ValueError:
+    return ValueError(
+        f"{what} is damaged: dataset_info.json or features.json is not what TensorFlow "
+        f"Datasets writes ({type(problem).__name__}). Delete the folder of the set and "
+        "prepare it again."
+    )
 
 
 def _refuse_code(name: str, data_dir: DataDir) -> None:
@@ -78,7 +98,11 @@ def _refuse_code(name: str, data_dir: DataDir) -> None:
         return
     place = Path(data_dir).expanduser()
     for file in place.glob(f"{name.partition('/')[0]}/**/features.json"):
-        for found in _feature_classes(json.loads(file.read_bytes())):
+        try:
+            content = json.loads(file.read_bytes())
+        except (ValueError, RecursionError) as problem:
+            raise _damaged(str(file), problem) from problem
+        for found in _feature_classes(content):
             if not str(found).startswith("tensorflow_datasets."):
                 raise ValueError(
                     f"{file} wants {found!r}, which is no class of TensorFlow Datasets "

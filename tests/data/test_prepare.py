@@ -45,6 +45,21 @@ def from_internet(
     return _prepare_cifar10(None, data_dir, tell, miniature.edition)
 
 
+@pytest.mark.parametrize("file", ["dataset_info.json", "features.json"])
+@pytest.mark.parametrize(
+    "content", ["[]", "null", "{}", "3", "{", "\xff", '{"splits": 3}', "[" * 100_000]
+)
+def test_a_description_of_another_shape(file: str, content: str, tmp_path: Path):
+    place = tmp_path / "cifar10" / "3.0.2"
+    place.mkdir(parents=True)
+    for name in ("dataset_info.json", "features.json"):
+        (place / name).write_text("{}")
+    (place / file).write_bytes(content.encode("latin-1"))
+    for name in ("cifar10", "tfds:cifar10"):
+        with pytest.raises(ValueError, match=f"{tmp_path}.* is damaged: dataset_info"):
+            nobn.data.load(name, "train", 8, data_dir=tmp_path)
+
+
 def test_the_usual_host_comes_first(
     miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
