@@ -64,8 +64,8 @@ PARTS: dict[str, tuple[set[str], ...]] = {
             "_tanh",
             "_trimming",
         },
-        {"_tanh", "factors"},
-        {"affine", "rewrites", "shifts"},
+        {"_tanh", "factors", "rewrites"},
+        {"affine", "shifts"},
         {"_prepare"},
     ),
 }

@@ -60,6 +60,15 @@ from ._signs import (
     sign_behind,
     sign_of,
 )
+from ._steps import (
+    Steps,
+    finest_at_signs,
+    sign_steps,
+    steps_behind,
+    steps_behind_activation,
+    steps_behind_kernel,
+    steps_of,
+)
 from ._training import check_inference
 
 __all__ = [
@@ -79,6 +88,7 @@ __all__ = [
     "Passage",
     "Segments",
     "Sign",
+    "Steps",
     "as_own_input",
     "as_quantizer",
     "bits_of",
@@ -89,6 +99,7 @@ __all__ = [
     "check_inference",
     "check_same_function",
     "constants_of",
+    "finest_at_signs",
     "flat",
     "flat_copy",
     "float32_config",
@@ -118,7 +129,12 @@ __all__ = [
     "sign_behind",
     "sign_in",
     "sign_of",
+    "sign_steps",
     "split_kernel",
+    "steps_behind",
+    "steps_behind_activation",
+    "steps_behind_kernel",
+    "steps_of",
     "symbol_of",
     "weights_of_sum",
 ]

@@ -61,6 +61,7 @@ class PlainAffine(keras.layers.Layer):
     Attributes:
         gain: A float32 constant of rank 1 or 0; None for 1.
         offset: Likewise; None for 0.
+        exact: Both, in float64, as they were set last.
     """
 
     def __init__(self, gain: Any, offset: Any, **kwargs: Any):
@@ -69,6 +70,8 @@ class PlainAffine(keras.layers.Layer):
 
     def set(self, gain: Any, offset: Any) -> None:
         """Changes its numbers; 1 and 0 are left out."""
+        # Of their quotient, a threshold, rounding would make one that is not reached.
+        self.exact = np.asarray(gain, np.float64), np.asarray(offset, np.float64)
         # Rank 1 at most: LCE fuses other constants into a file that cannot run.
         self.gain = None if np.all(gain == 1) else tf.constant(gain, tf.float32)
         self.offset = None if np.all(offset == 0) else tf.constant(offset, tf.float32)

@@ -31,6 +31,7 @@ from ._softplus import bound_softplus
 from ._tanh import drop_tanh
 from ._trimming import trim_padding
 from .affine import (
+    clear_thresholds,
     drop_gains,
     drop_scales,
     merge_affines,
@@ -173,6 +174,7 @@ PASSES = (
     shift_rectifiers,
     move_shifts,
     drop_scales,
+    clear_thresholds,
     bound_softplus,
 )
 

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..._keras import keras
-from ...graph import Call, is_binary, kernel_value, sign_of
+from ...graph import Call, Steps, is_binary, kernel_value, sign_of, steps_behind
 from ...layers import SignFlipDropout
 from .._linear import Linear
 from ._chains import Chain
-from ._plan import NotExact, Plan, Scaling
+from ._plan import NotExact, Plan, Scaling, Shift
 from ._pools import passes
 from ._signs import PLAIN_SIGNS, shifted
 
@@ -40,15 +40,21 @@ def into_layers_ahead(plan: Plan, chain: Chain) -> str:
     """
     if len(chain.ends) > 1:
         raise NotExact("it is used more than once")
-    edits = list(_ahead(plan, chain.ends[0], chain.scaling, chain.dtype))
+    steps = plan.steps.get(id(chain.starts[0]))
+    edits = list(_ahead(plan, chain.ends[0], chain.scaling, chain.dtype, steps))
     for edit in edits:
         edit.apply()
     plan.dropped |= set(chain.names)
     return " and ".join(dict.fromkeys(edit.words for edit in edits if edit.words))
 
 
-def _ahead(plan: Plan, tensor: Any, scaling: Scaling, dtype: str) -> Iterator[Edit]:
-    """What each reader of a tensor has to do for it to lose its gain and bias."""
+def _ahead(
+    plan: Plan, tensor: Any, scaling: Scaling, dtype: str, steps: Steps | None
+) -> Iterator[Edit]:
+    """What each reader of a tensor has to do for it to lose its gain and bias.
+
+    Without these it has the given steps.
+    """
     if plan.graph.is_output(tensor):
         raise NotExact("it is an output of the model")
     for call in plan.graph.consumers(tensor):
@@ -58,10 +64,12 @@ def _ahead(plan: Plan, tensor: Any, scaling: Scaling, dtype: str) -> Iterator[Ed
             raise NotExact(f"{call.described} computes in {call.layer.compute_dtype}")
         passed = passes(call, scaling)
         if passed is not None:
-            yield from _ahead(plan, call.first_output, passed, dtype)
+            there = steps_behind(call, [steps])
+            yield from _ahead(plan, call.first_output, passed, dtype, there)
         elif is_binary(quantizer := _sign(call)):
             plan.check_trains(call, scaling)
-            yield from _into_sign(plan, call, quantizer, scaling)
+            shift = shifted(quantizer, scaling, steps)
+            yield from _into_sign(plan, call, shift, scaling.gain < 0)
         else:
             plan.check_trains(call, scaling)
             yield _into_kernel(plan, call, scaling)
@@ -88,12 +96,10 @@ def _into_kernel(plan: Plan, call: Call, scaling: Scaling) -> Edit:
 
 
 def _into_sign(
-    plan: Plan, call: Call, quantizer: Any, scaling: Scaling
+    plan: Plan, call: Call, shift: Shift, negative: np.ndarray
 ) -> Iterator[Edit]:
-    shift = shifted(quantizer, scaling)
     inside = sign_of(call.layer) is None
     where = f"in {call.name!r}" if inside else f"{call.name!r}"
-    negative = scaling.gain < 0
     if np.any(negative):
         yield Edit("", partial(plan.turned.__setitem__, call.name, negative))
         for reader in [call] if inside else _readers(plan, call.first_output):

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from ..._keras import keras
-from ...graph import Call, Graph, is_batch_norm
+from ...graph import (
+    Call,
+    Graph,
+    Steps,
+    finest_at_signs,
+    is_batch_norm,
+    steps_behind,
+)
 from ...layers import ChannelAffine
 from .._batch_norm import gain_and_bias
 from ._plan import Affine, Plan, Scaling
+from ._signs import PLAIN_SIGNS
 
 
 @dataclass(frozen=True)
@@ -95,10 +103,47 @@ def _parameters(layer: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:
     return layer.gamma.numpy().astype(float), layer.beta.numpy().astype(float)
 
 
+def steps_behind_affine(call: Call, taken: Sequence[Steps | None]) -> Steps | None:
+    """What a call makes of maps of known steps; None if that is not known."""
+    if not _is_affine(call.layer):
+        return steps_behind(call, taken)
+    if taken[0] is None:
+        return None
+    gain, bias = _parameters(call.layer)
+    scaled = taken[0].times(gain)
+    return None if scaled is None else scaled.plus(bias)
+
+
 def keep_as_affine(plan: Plan, chain: Chain, pools: Sequence[Call] = ()) -> None:
     """Plans one layer for a chain, before the pools that it now follows."""
     last = next(layer for layer in chain.layers if layer.name == chain.name)
     slots = [*(pool.name for pool in pools), chain.name]
-    plan.affine[slots[0]] = Affine(chain.name, chain.scaling, last.dtype_policy.name)
+    scaling = _with_ties(plan, chain, moved=bool(pools))
+    plan.affine[slots[0]] = Affine(chain.name, scaling, last.dtype_policy.name)
     plan.moved.update(zip(slots[1:], (pool.layer for pool in pools), strict=True))
     plan.dropped |= set(chain.names) - {chain.name}
+
+
+def _with_ties(plan: Plan, chain: Chain, moved: bool) -> Scaling:
+    """Adds a little to biases where gain * x + bias is exactly 0 for some x.
+
+    There a sign is +1, which rounding must not turn: neither that of a gain and a bias,
+    where batch norm subtracts a mean first, nor that of a pool which follows them now.
+    Signs do not notice a part of a step, anything else no more than rounding.
+    """
+    gain, bias = chain.scaling.gain, chain.scaling.bias
+    steps = plan.steps.get(id(chain.starts[0]))
+    if steps is None or len(chain.starts) > 1:
+        return chain.scaling
+    finest = finest_at_signs(plan.graph, chain.ends[0], steps, _is_plain)
+    if finest is None:
+        more = 2.0**-21 * np.abs(bias)
+    else:
+        steps, more = finest, np.abs(gain) * finest.step / 4
+    some = (gain != 0) & (moved | (bias != 0))
+    reached = some & steps.reach(-bias / np.where(some, gain, 1.0))
+    return replace(chain.scaling, bias=bias + np.where(reached, more, 0.0))
+
+
+def _is_plain(quantizer: Any) -> bool:
+    return type(quantizer) in PLAIN_SIGNS

@@ -6,14 +6,20 @@ from typing import Any
 
 from ..._checks import check_flag
 from ..._keras import keras
-from ...graph import Graph, check_inference, check_same_function, flat
+from ...graph import (
+    Graph,
+    check_inference,
+    check_same_function,
+    flat,
+    steps_of,
+)
 from ...layers import IndependentComponent
 from .._batch_norm import check_batch_norms
 from .._report import Change, SurgeryReport
 from ._ahead import into_layers_ahead
 from ._behind import behind_activation, behind_quantized_kernel, into_kernel_behind
 from ._build import build
-from ._chains import Chain, chains, keep_as_affine
+from ._chains import Chain, chains, keep_as_affine, steps_behind_affine
 from ._plan import NotExact, Plan
 
 # The first that fits, from nothing left on the phone to one addition.
@@ -46,7 +52,9 @@ def fold_batch_norm(
 
     with the median \(a\) of \(|k_c|\), which keeps the estimator about as wide as it
     was, and with those input channels of the next kernel negated where \(k_c < 0\);
-    that needs zero or no padding, and a quantizer that then negates too. Gain and bias
+    that needs zero or no padding, and a quantizer that then negates too. Where
+    \(k_c x + b_c = 0\) the sign is +1 in both models. If x is a sum of signs, which
+    often meets its threshold, the threshold moves to between two sums. Gain and bias
     pass pools on the way. All that is left becomes a `ChannelAffine`. The report names
     for each batch norm what became of it and why, and no float operation is added on
     the phone. A Lambda, a layer of a user's class or an operator such as `tf.pad` stays
@@ -86,7 +94,7 @@ def fold_batch_norm(
     check_inference(given)
     graph = Graph(given)
     check_batch_norms(graph)
-    plan = Plan(graph)
+    plan = Plan(graph, steps_of(graph, steps_behind_affine))
     changes: dict[str, Change] = {}
     for chain in chains(graph):
         action, reason = _decide(plan, chain)

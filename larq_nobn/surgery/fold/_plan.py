@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from ..._keras import keras
-from ...graph import Call, Graph
+from ...graph import Call, Graph, Steps
 from .._linear import Linear, linear_of
 
 
@@ -57,6 +58,7 @@ class Plan:
 
     Arguments:
         graph: The model.
+        steps: Of its tensors that are whole numbers of steps, by their ids.
         dropped: Layers that let their input through.
         affine: Layers that become a `ChannelAffine`.
         moved: Layers that are called where the layer of the key was.
@@ -65,6 +67,7 @@ class Plan:
     """
 
     graph: Graph
+    steps: Mapping[int, Steps] = field(default_factory=dict)
     dropped: set[str] = field(default_factory=set)
     affine: dict[str, Affine] = field(default_factory=dict)
     moved: dict[str, keras.layers.Layer] = field(default_factory=dict)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from ...._keras import keras
-from ....graph import Graph, replace_layers, sign_of
+from ....graph import Graph, replace_layers, sign_of, steps_of
 from .._inference import BinaryConvolution, PlainAffine, ShiftedSign
 from ..factors import LARGEST
 from ._numbers import affine_numbers, is_affine, is_once
 from ._readers import Reader, readers_of
+from ._steps import steps_behind_prepared
 
 # Less than this float32 does not keep apart from 0.
 _TINY = np.finfo(np.float32).tiny
@@ -34,6 +33,7 @@ def drop_gains(model: keras.Model) -> keras.Model:
             other weights.
     """
     graph = Graph(model)
+    steps = steps_of(graph, steps_behind_prepared)
     replaced: dict[str, keras.layers.Layer | None] = {}
     changed = False
     for call in graph.calls:
@@ -43,7 +43,8 @@ def drop_gains(model: keras.Model) -> keras.Model:
             np.broadcast_to(number, call.inputs.shape[-1:])
             for number in affine_numbers(call.layer)
         )
-        readers = readers_of(call.outputs, len(gain), graph)
+        before = steps.get(id(call.first_input))
+        readers = readers_of(call.outputs, len(gain), graph, before)
         if not readers or not _can_divide(gain, offset):
             continue
         turned = [_turned_by(reader, graph) for reader in readers]
@@ -60,11 +61,11 @@ def drop_gains(model: keras.Model) -> keras.Model:
             if reader.sign is None:
                 _multiply(reader.call.layer, gains, shifts)
             elif sign_of(reader.call.layer) is None:
-                new = _shifted(reader.sign, gains, shifts, reader.sign.name)
+                new = _shifted(reader, gains, shifts, reader.sign.name)
                 reader.call.layer.input_quantizer = new
             else:
                 name = reader.call.name
-                replaced[name] = _shifted(reader.sign, gains, shifts, name)
+                replaced[name] = _shifted(reader, gains, shifts, name)
             if conv is not None:
                 conv.kernel.assign(conv.kernel * np.sign(gains)[:, None].astype("f4"))
         changed = True
@@ -116,15 +117,20 @@ def _multiply(layer: keras.layers.Layer, gains: np.ndarray, shifts: np.ndarray) 
 
 
 def _shifted(
-    given: Any, gain: np.ndarray, offset: np.ndarray, name: str
+    reader: Reader, gain: np.ndarray, offset: np.ndarray, name: str
 ) -> ShiftedSign:
-    """A given sign of gain * x + offset, or for a negative gain its opposite."""
+    """A reader's sign of gain * x + offset, or for a negative gain its opposite."""
+    given = reader.sign
     if getattr(given, "shift", None) is not None:
         offset = offset + given.shift.numpy()
-    shift = (offset / gain).astype(np.float32)
-    # As the sign of 0 is +1, that of its opposite is -1: of one float less it is.
-    less = np.minimum(np.nextafter(shift, np.float32(-np.inf)), shift - _TINY)
-    shift = np.where(gain < 0, less, shift)
+    threshold = -offset / gain
+    if reader.steps is not None:
+        shift = -reader.steps.between(threshold, above=gain < 0).astype(np.float32)
+    else:
+        shift = -threshold.astype(np.float32)
+        # As the sign of 0 is +1, that of its opposite is -1: of one float less it is.
+        less = np.minimum(np.nextafter(shift, np.float32(-np.inf)), shift - _TINY)
+        shift = np.where(gain < 0, less, shift)
     before = getattr(given, "gain", None)
     turned = gain if before is None else gain * before
     return ShiftedSign(shift if np.any(shift) else None, turned, name=name)

@@ -42,9 +42,15 @@ def is_once(call: Call, graph: Graph) -> bool:
 
 def affine_numbers(layer: PlainAffine) -> Numbers:
     """Its gain and its offset, in float64, of rank 1 or 0 each."""
-    gain = 1.0 if layer.gain is None else layer.gain
-    offset = 0.0 if layer.offset is None else layer.offset
-    return np.asarray(gain, np.float64), np.asarray(offset, np.float64)
+    given = 1.0 if layer.gain is None else layer.gain
+    added = 0.0 if layer.offset is None else layer.offset
+    gain, offset = (
+        exact if np.all(exact.astype(np.float32) == now) else now.astype(np.float64)
+        for exact, now in zip(
+            layer.exact, (np.asarray(given), np.asarray(added)), strict=True
+        )
+    )
+    return gain, offset
 
 
 def _batch_norm(call: Call) -> Numbers | None:

@@ -7,7 +7,15 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ...._keras import keras
-from ....graph import Call, Graph, is_channels_last, passage, sign_of
+from ....graph import (
+    Call,
+    Graph,
+    Steps,
+    is_channels_last,
+    passage,
+    sign_of,
+    steps_behind,
+)
 from .._inference import BinaryConvolution, PlainAffine
 from .._kinds import REAL_KERNELS
 from .._quantizers import SIGNS
@@ -25,15 +33,19 @@ class Reader(NamedTuple):
         sign: If that takes the sign first, the quantizer.
         rising: Whether a maximum or a rectifier between stops a negative gain.
         shifts: Whether an offset passes what is between.
+        steps: Those of what it reads, were it not for the gain and its offset.
     """
 
     call: Call
     sign: Any
     rising: bool = False
     shifts: bool = True
+    steps: Steps | None = None
 
 
-def readers_of(tensor: Any, channels: int, graph: Graph) -> list[Reader] | None:
+def readers_of(
+    tensor: Any, channels: int, graph: Graph, steps: Steps | None
+) -> list[Reader] | None:
     """Who reads a map of some channels; None unless all can hold a gain per channel.
 
     A sign forgets it; a real-valued kernel, or another gain, is multiplied by it.
@@ -49,10 +61,13 @@ def readers_of(tensor: Any, channels: int, graph: Graph) -> list[Reader] | None:
             return None
         sign = _sign(call.layer)
         if sign is not None or _holds(call.layer):
-            found.append(Reader(call, sign))
+            found.append(Reader(call, sign, steps=steps))
             continue
         passed = passage(call)
-        behind = readers_of(call.outputs, channels, graph) if passed.gain else None
+        if not passed.gain:
+            return None
+        steps_there = steps_behind(call, [steps])
+        behind = readers_of(call.outputs, channels, graph, steps_there)
         if behind is None:
             return None
         found += [

@@ -1,4 +1,4 @@
-"""Scales of binary convolutions that nothing reads."""
+"""What only signs read: scales are nothing to them, and offsets may move a little."""
 
 from __future__ import annotations
 
@@ -7,12 +7,14 @@ from typing import Any
 import numpy as np
 
 from ...._keras import keras
-from ....graph import Call, Graph, passage, sign_of
-from .._inference import BinaryConvolution
+from ....graph import Call, Graph, finest_at_signs, passage, sign_of, steps_of
+from .._inference import BinaryConvolution, PlainAffine
 from .._quantizers import SIGNS
 from ._numbers import is_once
+from ._steps import steps_behind_prepared, steps_of_sums
 
-_RISING = (keras.activations.linear, keras.activations.relu)
+_LINEAR = keras.activations.linear
+_RISING = (_LINEAR, keras.activations.relu)
 
 
 def drop_scales(model: keras.Model) -> keras.Model:
@@ -33,6 +35,45 @@ def drop_scales(model: keras.Model) -> keras.Model:
     return model
 
 
+def clear_thresholds(model: keras.Model) -> keras.Model:
+    """Moves what is added before plain signs, so that no sum is 0 by design.
+
+    Of whole numbers times a gain, plus an offset, a sum is 0 in the given model where
+    it may be no more than noise here, and LCE divides the two in float32 to find the
+    whole number from which on a bit is set. Halfway between two sums rounding is
+    nothing.
+
+    Arguments:
+        model: A prepared model, whose layers are changed in place.
+    """
+    graph = Graph(model)
+    steps = steps_of(graph, steps_behind_prepared)
+    for call in graph.calls:
+        layer = call.layer
+        before = steps.get(id(call.first_input)) if is_once(call, graph) else None
+        if type(layer) is PlainAffine:
+            gain = layer.gain
+        elif type(layer) is BinaryConvolution and layer.last is _LINEAR:
+            gain, before = layer.scale, steps_of_sums(layer, before)
+        else:
+            continue
+        if before is None or gain is None or layer.offset is None:
+            continue
+        finest = finest_at_signs(graph, call.outputs, before, _is_plain)
+        if finest is None:
+            continue
+        channels = call.outputs.shape[-1:]
+        gain, offset = (
+            np.broadcast_to(np.asarray(x, np.float64), channels)
+            for x in (gain, layer.offset)
+        )
+        moves = gain != 0
+        threshold = np.where(moves, -offset / np.where(moves, gain, 1.0), 0.0)
+        moved = -gain * finest.between(threshold, above=gain < 0)
+        layer.set(gain, np.where(moves, moved, offset))
+    return model
+
+
 def _has_scale_alone(call: Call) -> bool:
     layer = call.layer
     if type(layer) is not BinaryConvolution or layer.scale is None:
@@ -50,7 +91,10 @@ def _read_by_signs(tensor: Any, graph: Graph) -> bool:
 
 
 def _is_sign(layer: keras.layers.Layer) -> bool:
-    sign = getattr(layer, "input_quantizer", None) or sign_of(layer)
+    return _is_plain(getattr(layer, "input_quantizer", None) or sign_of(layer))
+
+
+def _is_plain(sign: Any) -> bool:
     return type(sign) in SIGNS and getattr(sign, "shift", None) is None
 
 
