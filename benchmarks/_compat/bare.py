@@ -37,7 +37,7 @@ COMMANDS = {
     "evaluate model.tflite --dataset digits": DATA,
     "fold model.keras folded.keras": None,
     "remove model.keras free.keras": None,
-    "convert model.keras model.tflite": LCE,
+    "convert model.keras converted.tflite": LCE,
     "audit model.tflite": LCE,
     "benchmark model.tflite": LCE,
     "summary model.keras": LCE,
