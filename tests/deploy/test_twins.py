@@ -224,3 +224,22 @@ def test_different_layers_stay_apart(build, tmp_path):
     assert report.lce_bconv2d == report.binary_layers == 2
     assert report.merged == []
     assert max(off) < 1e-4
+
+
+def test_a_sign_that_bears_the_name_of_a_merged_layer(tmp_path):
+    """The converter merges two convolutions, and calls the sign behind one the other's.
+
+    The file is right, and is not refused for a name.
+    """
+    inputs = keras.Input((4, 4, 8))
+    options = {"use_bias": True}
+    first, second = (binary_conv(8, **options) for _ in range(2))
+    sign = lq.quantizers.SteSign
+    signed, x = layers.Dense(8, activation=sign()), first(inputs)
+    ends = sign()(second(inputs)), first(x), signed(x)
+    pool = layers.GlobalAveragePooling2D
+    model = scrambled(keras.Model(inputs, [pool()(end) for end in ends]), seed=26)
+    second.kernel.latent_variable.assign(first.kernel.latent_variable)
+    report, off = compared(model, tmp_path, allow_float=True)
+    assert report.verify["exact_share"] == 1
+    assert max(off) < 1e-4
