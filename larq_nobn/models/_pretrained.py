@@ -198,10 +198,17 @@ def _fill(network: keras.Model, weights: str | os.PathLike, new_head: bool) -> N
             continue
         value = stored.get(name)
         if name + BITS in stored:
-            value = unpacked(
-                stored[name + BITS], stored[name + MAGNITUDE], variable.shape
-            )
-        if value is None or value.shape != variable.shape:
+            try:
+                value = unpacked(
+                    stored[name + BITS], stored[name + MAGNITUDE], variable.shape
+                )
+            except (KeyError, TypeError, ValueError) as error:
+                raise _damaged(weights, f"{name!r} holds no bits: {error}") from error
+        if (
+            value is None
+            or value.shape != variable.shape
+            or value.dtype.kind not in "fiu"
+        ):
             raise _damaged(weights, f"it has no weight {name!r} of {variable.shape}")
         variable.assign(value)
 
@@ -232,14 +239,19 @@ def _card_of(weights: str | os.PathLike) -> PretrainedNetwork:
 
 
 def _read_card(file: Path) -> PretrainedNetwork:
+    from . import BUILDERS  # whose builders read cards themselves
+
     try:
         found = json.loads(str(_entries(file)[CARD]))
         if found.pop("format") != FORMAT or found.pop("version") != VERSION:
             raise ValueError("it is of another format, or a later version")
         for key in ("input_shape", "class_names"):
             found[key] = tuple(found[key])
+        inspect.signature(BUILDERS[found["model"]]).bind_partial(**found["arguments"])
+        if "weights" in found["arguments"]:
+            raise ValueError("its arguments name other weights")
         card = PretrainedNetwork(**found, size_bytes=file.stat().st_size)
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise _damaged(file, str(error)) from error
     return card
 
@@ -252,7 +264,7 @@ def _entries(weights: str | os.PathLike) -> Mapping[str, np.ndarray]:
             check_zip(archive)
         with np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError) as error:
+    except Exception as error:  # whatever readers of archives say to other bytes
         raise _damaged(file, str(error)) from error
 
 

@@ -14,6 +14,7 @@ from larq_nobn.models import BUILDERS, ReActNet18, ResNet20, open_pretrained, pr
 from larq_nobn.models._pretrained import (
     BITS,
     CARD,
+    MAGNITUDE,
     packed,
     unpacked,
 )
@@ -140,11 +141,20 @@ def _copy(source, target, change):
                 made.writestr(entry.filename, content)
 
 
-def _card(text):
+def _array(value):
     stream = io.BytesIO()
-    np.save(stream, np.array(text))
-    card = stream.getvalue()
+    np.save(stream, value)
+    return stream.getvalue()
+
+
+def _card(text):
+    card = _array(np.array(text))
     return lambda name, content: card if name == f"{CARD}.npy" else content
+
+
+def _changed_card(**changes):
+    with np.load(nobn.models._pretrained.find_pretrained(DIGITS)) as archive:
+        return _card(json.dumps(json.loads(str(archive[CARD])) | changes))
 
 
 @pytest.mark.parametrize(
@@ -162,6 +172,19 @@ def _card(text):
         _card("null"),
         _card("{"),
         _card(json.dumps({"format": "other", "version": 1})),
+        _card("[" * 100_000),
+        _changed_card(model="Other"),
+        _changed_card(model=[]),
+        _changed_card(arguments=[]),
+        _changed_card(arguments={"other": 1}),
+        _changed_card(arguments={"weights": DIGITS}),
+        lambda name, content: None if name.endswith(f"{MAGNITUDE}.npy") else content,
+        lambda name, content: (
+            _array(np.zeros((2, 2))) if name.endswith(f"{BITS}.npy") else content
+        ),
+        lambda name, content: (
+            _array(np.full(10, "x")) if name == "head/bias.npy" else content
+        ),
     ],
 )
 def test_damaged_files_are_refused_in_one_sentence(tmp_path, change):
@@ -171,7 +194,19 @@ def test_damaged_files_are_refused_in_one_sentence(tmp_path, change):
     )
     _copy(source, damaged, change)
     with pytest.raises(ValueError, match="is damaged or not a packed network"):
-        ReActNet18(weights=damaged)
+        open_pretrained(damaged)
+
+
+def test_a_torn_stream_is_refused_in_one_sentence(tmp_path):
+    content = bytearray(nobn.models._pretrained.find_pretrained(DIGITS).read_bytes())
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        entry = archive.getinfo(f"{CARD}.npy")
+    begin = entry.header_offset + 30 + len(entry.filename)
+    begin += int.from_bytes(content[begin - len(entry.filename) - 2 :][:2], "little")
+    content[begin : begin + 8] = b"\xff" * 8  # no kind of block of DEFLATE
+    (tmp_path / "a.npz").write_bytes(content)
+    with pytest.raises(ValueError, match="is damaged or not a packed network"):
+        open_pretrained(tmp_path / "a.npz")
 
 
 def test_what_is_no_archive_is_refused(tmp_path):
