@@ -113,10 +113,11 @@ def _own_story(folder: str) -> training.RunSettings:
 def _refuse_foreign(folder: Path, settings: training.RunSettings) -> None:
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     foreign = found - _LEFT_BEHIND
-    # A run alone may be that of a demo which was stopped before its conversion.
-    alone = "run" in found and found.isdisjoint(_FILES)
-    if alone and not _is_of_demo(folder, settings):
-        foreign.add("run")
+    results = {"run", *_FILES}
+    # Some without the others may be those of a demo that was stopped.
+    stopped = "run" in found and _is_of_demo(folder, settings)
+    if not results <= found and not stopped:
+        foreign |= found & results
     if foreign:
         raise FileExistsError(
             f"{folder} holds {min(foreign)}, which no demo put there. "

@@ -299,6 +299,19 @@ def test_a_demo_replaces_only_its_own_run(
     said = one_sentence(invoke("demo", "--output", "results"))
     assert "results holds run, which no demo put there" in said
     assert one_sentence(invoke("demo", "--output", ".")).count("no demo put there") == 1
+    for name in ("model.tflite", "model.tflite.json"):
+        Path("results", name).write_text("mine")
+        said = one_sentence(invoke("demo", "--output", "results"))
+        assert "results holds model.tflite, which no demo put there" in said
+    Path("alone").mkdir()
+    Path("alone", "report.json").write_text("mine")
+    said = one_sentence(invoke("demo", "--output", "alone"))
+    assert "alone holds report.json, which no demo put there" in said
+    Path("results", "report.json").write_text("of a demo")
+    for folder in ("results", "demo"):
+        Path(folder, "model.tflite").write_text("of a demo")
+        result = invoke("demo", "--output", folder)
+        assert isinstance(result.exception, Begun)
 
 
 PATHS = [
