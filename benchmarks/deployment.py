@@ -171,9 +171,7 @@ def main(folder, only, output):
 def show(result, place):
     said = result["command"], __doc__.splitlines()[0], result["machine"]
     say(*said, tables=drawing.deployment(result))
-    title = (
-        "Files for the phone: unprepared and prepared, on one thread of this computer"
-    )
+    title = "TFLite models: unprepared and prepared, on one thread of this computer"
     pictures.dots(place / "result.png", title, drawing.deployment_panels(result))
 
 

@@ -59,7 +59,7 @@ def drawn(name, results):
 
 
 def redrawn(page, results):
-    """The page with every block drawn anew, and the names of those that changed."""
+    """The page with every block drawn again, and the names of those that changed."""
     stale = []
 
     def replacement(block):
@@ -84,7 +84,7 @@ def main(check):
         if stale and not check:
             page.write_text(text, encoding="utf-8")
     if found:
-        print("Not up to date:" if check else "Drawn anew:", *found, sep="\n  ")
+        print("Not up to date:" if check else "Updated:", *found, sep="\n  ")
     sys.exit(1 if check and found else 0)
 
 

@@ -456,9 +456,9 @@ FAULTS = (
     Fault(
         "fold: sign of zero behind a negative gain",
         "surgery",
-        "threshold = np.where((gain < 0) & (threshold == 0), 1e-30, threshold)",
-        "threshold = np.where((gain < 0) & (threshold == 0), 0.0, threshold)",
-        ("tests/surgery/test_fold_ahead.py", "tests/surgery"),
+        "above & (seen <= edge), np.nextafter",
+        "above & (seen < edge), np.nextafter",
+        ("tests/surgery/test_fold_ties.py", "tests/surgery"),
     ),
     Fault(
         "fold: bias of two norms in a row",
@@ -582,7 +582,7 @@ FAULTS = (
         ("tests/training/test_stopping.py", "tests/training"),
     ),
     Fault(
-        "diagnosis: first layer instead of the culprit",
+        "diagnosis: first layer instead of the cause",
         "training",
         "for gradient, variable in reversed(pairs):",
         "for gradient, variable in pairs:",

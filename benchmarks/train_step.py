@@ -70,7 +70,7 @@ ALONE = {
 PUBLISHED = "published code"
 
 
-def begun(width, batch, normalization, recipe, precision, changes):
+def started(width, batch, normalization, recipe, precision, changes):
     """A network and what trains it, as `larq-nobn train` begins."""
     import larq_nobn as nobn  # first: it selects legacy Keras
     import tensorflow as tf
@@ -93,7 +93,7 @@ def begun(width, batch, normalization, recipe, precision, changes):
 
 def make_step(width, batch, *variant):
     """A compiled training step on one random batch."""
-    _, trainee = begun(width, batch, *variant)
+    _, trainee = started(width, batch, *variant)
     import tensorflow as tf
 
     images = tf.random.stateless_normal((batch, 32, 32, 3), (0, 1))
@@ -111,7 +111,7 @@ def make_step(width, batch, *variant):
 def make_marks(width, batch, published):
     marks = {}
     for name, variant in ALONE.items():
-        network, _ = begun(width, batch, *VARIANTS[variant])
+        network, _ = started(width, batch, *VARIANTS[variant])
         marks[name] = convolutions_alone(network, batch, VARIANTS[variant][2])
     if published is not None and width == PUBLISHED_WIDTH:
         marks[PUBLISHED] = Published(published, batch)

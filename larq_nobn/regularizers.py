@@ -31,7 +31,7 @@ class BinaryRegularizer(keras.regularizers.Regularizer):
        \operatorname{sign}(w) . \]
 
     A learned scale belongs to a quantizer: see `quantizers.BinaryRegularized`.
-    Inference fate: **vanishes**.
+    At inference: **removed**.
 
     Arguments:
         order: 1 or 2, the penalty's.

@@ -1,8 +1,13 @@
 import atexit
 import gc
+import signal
 from pathlib import Path
 
 import pytest
+
+# What a shell starts in the background ignores it, and so do its children.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Without AutoGraph. What users run, the contract of each class, training and the
 # commands, is tested with it, and so is the conversion of models that are the user's

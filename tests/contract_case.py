@@ -18,11 +18,11 @@ CHECKS = (
     *("files", "alias", "convert", "docstring"),
 )
 ROLES = ("kernel", "activation", "layer")
-# What an inference fate lets the row add to a converted file, in float operations.
-FATES: dict[str, Callable[[set[str]], bool]] = {
-    "vanishes": lambda ops: ops <= {"CONV_2D"},  # the host of a real-valued kernel
-    "folds": lambda ops: ops <= {"ADD", "SUB", "MUL"},
-    "stays": lambda ops: bool(ops),
+# The float operations that a row may add to a converted file, by outcome at inference.
+OUTCOMES: dict[str, Callable[[set[str]], bool]] = {
+    "removed": lambda ops: ops <= {"CONV_2D"},  # the host of a real-valued kernel
+    "folded": lambda ops: ops <= {"ADD", "SUB", "MUL"},
+    "kept": lambda ops: bool(ops),
 }
 
 
@@ -45,7 +45,7 @@ class Case:
         oracle: NumPy float64 function of (x, weights, upstream) that returns the
             gradients by name, that of the input as `"x"`. For a layer with several
             inputs or outputs, x, upstream and `"x"` are lists.
-        inference: The fate in a converted file, one of `FATES`.
+        inference: What becomes of it in a converted file, one of `OUTCOMES`.
         float_ops: Every float operation of the converted network around the row.
         lce_bconv2d: How many binary convolutions that network has.
         kwargs: The arguments, or a function that makes them, for arguments that belong
@@ -83,12 +83,12 @@ class Case:
     skip: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.role not in ROLES or self.inference not in FATES:
+        if self.role not in ROLES or self.inference not in OUTCOMES:
             raise ValueError(
                 f"{self.name}: role {self.role!r} or inference {self.inference!r} is "
-                f"not known. Choose from {ROLES} and {tuple(FATES)}."
+                f"not known. Choose from {ROLES} and {tuple(OUTCOMES)}."
             )
-        if not FATES[self.inference](set(self.float_ops)):
+        if not OUTCOMES[self.inference](set(self.float_ops)):
             raise ValueError(
                 f"{self.name}: the float operations {dict(self.float_ops)} contradict "
                 f"inference={self.inference!r}."

@@ -172,14 +172,14 @@ def test_rows_are_checked_and_say_what_they_leave_out():
         "weights": (),
         "smooth": True,
         "oracle": None,
-        "inference": "vanishes",
+        "inference": "removed",
         "float_ops": {},
     }
     for wrong, message in [
         ({"skip": {"gradients": "random"}}, r"skip\['gradients'\]='random' needs"),
         ({"skip": {"gradient": " "}}, r"skip\['gradient'\]=' ' needs the name"),
-        ({"role": "wrapper"}, "role 'wrapper' or inference 'vanishes' is not known"),
-        ({"float_ops": {"ADD": 1}}, r"{'ADD': 1} contradict inference='vanishes'"),
+        ({"role": "wrapper"}, "role 'wrapper' or inference 'removed' is not known"),
+        ({"float_ops": {"ADD": 1}}, r"{'ADD': 1} contradict inference='removed'"),
     ]:
         with pytest.raises(ValueError, match=message):
             Case(RuntimeError, **{**row, **wrong})

@@ -139,7 +139,7 @@ def test_a_changed_log_is_noticed_and_drawn(copied: Path):
     stale = f"  {PAGE}: methods\n  results/methods/README.md: methods\n"
     assert run("--check") == (1, f"Not up to date:\n{stale}")
     assert (copied / PAGE).read_text() == before
-    assert run() == (0, f"Drawn anew:\n{stale}")
+    assert run() == (0, f"Updated:\n{stale}")
     head, tail = before.split("<!-- evidence: methods -->")
     changed = tail.replace("| 72.2 (72.1", "| 98.7 (72.1", 1)
     assert (copied / PAGE).read_text().split("<!-- evidence: methods -->") == [

@@ -116,7 +116,7 @@ def test_acts_on_the_latent_kernel_of_a_layer(case, shape, kind):
 def test_docstring(case):
     arguments = inspect.signature(case.cls).parameters
     introduction, _ = check_docstring(case.cls, SECTIONS, arguments)
-    assert "**vanishes**" in introduction
+    assert "**removed**" in introduction
 
 
 PUBLISHED = np.array([-2, -0.5, 0.25, 1])

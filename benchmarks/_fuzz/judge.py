@@ -215,7 +215,7 @@ def run(content: bytes, inputs: list[np.ndarray]) -> list[np.ndarray]:
     size = interpreter.input_shapes[0][0]
     found = []
     for first in range(0, COUNT, size):
-        # In whole batches: the last begins anew.
+        # In whole batches: the last starts from scratch.
         rows = [(first + i) % COUNT for i in range(size)]
         outputs = interpreter.interpreter.predict([x[rows] for x in inputs])
         left = min(size, COUNT - first)

@@ -19,7 +19,7 @@ keras.utils.set_random_seed(0)
 # ## Pictures
 #
 # The 1,797 handwritten digits of scikit-learn have 8 times 8 pixels. `load` returns a
-# `tf.data` data set of standardized pictures and labels, shuffled anew in each epoch.
+# `tf.data` data set of standardized images and labels, shuffled again in each epoch.
 
 # %%
 train = nobn.data.load("digits", "train", batch_size=64)
@@ -72,7 +72,7 @@ axes.legend()
 print(f"test accuracy: {history['val_accuracy'][-1]:.1%}")
 
 # %% [markdown]
-# ## A file for the phone
+# ## A TFLite model
 #
 # `convert` writes a `.tflite` file whose binary convolutions work on bits, and only
 # if it computes what the Keras model computes, which it tries on the test pictures.

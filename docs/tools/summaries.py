@@ -1,4 +1,4 @@
-"""A table at the top of each reference page: name, one line, inference fate, paper.
+"""A table at the top of each reference page: name, line, outcome at inference, paper.
 
 It stands where a page says `<!-- summary -->`, and is made from the docstrings of what
 the page lists. Advice on the page, in lines such as "- `ReCU`: use it with ...", moves
@@ -21,7 +21,7 @@ ENTRY = re.compile(r"^::: (larq_nobn(?:\.\w+)+)$", re.MULTILINE)
 ADVICE = re.compile(
     r"^- ((?:`\w+`(?:, )?)+): (use [^\n]*(?:\n  [^\n]*)*)\n", re.MULTILINE
 )
-FATE = re.compile(r"Inference\s+fate:\s+\*\*(\w+)\*\*")
+OUTCOME = re.compile(r"At\s+inference:\s+\*\*(\w+)\*\*")
 PAPER = re.compile(r"arXiv:\s?(\d{4}\.\d{4,5})")
 
 
@@ -44,12 +44,12 @@ def row(name: str, advice: str) -> list[str]:
     text = docstring(name)
     first, *_ = text.strip().split("\n\n")
     line = " ".join(first.split())
-    fate = FATE.search(text)
+    outcome = OUTCOME.search(text)
     papers = dict.fromkeys(PAPER.findall(text.partition("References:")[2]))
     return [
         f"[`{name.rpartition('.')[2]}`](#{name})",
         f"{line} *{advice[0].upper()}{advice[1:]}*" if advice else line,
-        fate[1] if fate else "",
+        outcome[1] if outcome else "",
         ", ".join(f"[{paper}](https://arxiv.org/abs/{paper})" for paper in papers),
     ]
 

@@ -36,10 +36,10 @@ def summary(model: Path, trust: bool) -> None:
         tempfile.TemporaryDirectory() as folder,
     ):
         report = deploy.convert(network, Path(folder, "model.tflite"), verify=False)
-    out().print(_fates(network, report))
+    out().print(_outcomes(network, report))
 
 
-def _fates(network: keras.Model, report: deploy.ConversionReport) -> Table:
+def _outcomes(network: keras.Model, report: deploy.ConversionReport) -> Table:
     table = Table("Layer", "On the phone", title="Layers", title_justify="left")
     binary: list[str] = []
     if report.not_prepared is None:

@@ -58,8 +58,8 @@ class ActivationStandardization(keras.layers.Layer):
 
     with upstream gradient \(g\); at inference \(y = x\). It stands directly before a
     sign, which a positive factor does not change: only the pseudo-gradient of the sign
-    sees the scale, so training and inference compute the same. Inference fate:
-    **vanishes**.
+    sees the scale, so training and inference compute the same. At inference:
+    **removed**.
 
     Arguments:
         **kwargs: Keras layer arguments, such as `name`.

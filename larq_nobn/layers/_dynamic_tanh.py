@@ -29,8 +29,8 @@ class DynamicTanh(ChannelwiseLayer):
     L/\partial\gamma_c = \sum g t\), \(\partial L/\partial\beta_c = \sum g\). It takes
     no statistics: each value is computed alone, in training and at inference alike.
     Directly before a sign it changes only the gradient, and the threshold by a learned
-    β. Inference fate: **stays**, as a TANH, two MUL and an ADD; before a sign it
-    **folds** into a threshold.
+    β. At inference: **kept**, as a MUL by α, which joins a binary convolution ahead, a
+    TANH, a MUL and an ADD; before a sign it is folded into a threshold.
 
     Arguments:
         alpha: Where the slope α starts, in units of 1/x; positive.

@@ -103,7 +103,7 @@ class EvoNormS0(ChannelwiseLayer):
     \(\partial L/\partial\beta = \sum g\). Nothing depends on the rest of the batch, in
     training and inference alike. The sign of \(h\) is that of \(x\) and its negative
     side is bounded, so that in front of a sign it does nothing: use it in real-valued
-    parts. Inference fate: **stays**, with two reductions over the positions.
+    parts. At inference: **kept**, with two reductions over the positions.
 
     Arguments:
         groups: Number of groups G, a divisor of the number of channels C.

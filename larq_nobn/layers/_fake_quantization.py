@@ -62,7 +62,7 @@ class FakeQuantization(keras.layers.Layer):
 
     so that one layer may serve several tensors that have to share a range. Until it has
     a range, which the first batch or `set_range` gives it, the layer returns its input.
-    With `trainable = False` the range stays. Inference fate: **stays**, as the scale
+    With `trainable = False` the range stays. At inference: **kept**, as the scale
     and zero point of a tensor; ranges on both sides of a layer make its arithmetic
     int8.
 

@@ -78,8 +78,8 @@ class FilterResponseNormalization(ChannelwiseLayer):
     \operatorname{mean}_{hw}(\gamma g \hat x))/r\), \(\partial L/\partial\gamma = \sum g
     \hat x\), \(\partial L/\partial\beta = \sum g\), \(\partial L/\partial\epsilon_l =
     -\tfrac12 \operatorname{sign}(\epsilon_l) \sum \gamma g x / r^3\). Nothing
-    depends on the rest of the batch, in training and inference alike. Inference fate:
-    **stays**, with a reduction over the positions.
+    depends on the rest of the batch, in training and inference alike. At inference:
+    **kept**, with a reduction over the positions.
 
     Arguments:
         epsilon: Fixed positive part of ε, in units of x².

@@ -30,7 +30,7 @@ class IndependentComponent(keras.layers.BatchNormalization):
 
     the gradient is that of this formula for the mask that was drawn; at inference
     \(k = q = 1\). Channels thus become less dependent: the correlation of two of them
-    is multiplied by q. Inference fate: **folds**, as batch norm does, into the
+    is multiplied by q. At inference: **folded**, as batch norm does, into the
     multiplier and bias of a binary convolution before it.
 
     It belongs before real-valued input. A sign behind it, an `input_quantizer` too,

@@ -47,7 +47,7 @@ class BatchKalmanNormalization(ChannelwiseLayer):
 
     \(\partial L/\partial\gamma = s\sum g(x - m)\) and \(\partial L/\partial\beta =
     \sum g\), with sums over the n values of a channel. Inference uses moving averages
-    of m and v alone. Inference fate: **folds** into a multiplier and a bias, which are
+    of m and v alone. At inference: **folded** into a multiplier and a bias, which are
     free behind a binary convolution.
 
     Arguments:

@@ -91,7 +91,7 @@ class LeakyIntegrateAndFire(keras.layers.Layer):
     \(\partial L/\partial x_t = \partial L/\partial v_t\); signed spikes have twice the
     first term. Without decay and with a soft reset, the share of spikes is
     \(\operatorname{clip}(x/\theta, 0, 1)\) of a constant current up to one spike. The
-    membrane is kept in float32. Inference fate: **stays**, as a few operations a time
+    membrane is kept in float32. At inference: **kept**, as a few operations a time
     step. {0, 1} is not binary for Larq Compute Engine: in front of a binary
     convolution use `signed`, give it `input_quantizer="ste_sign"`, which changes
     nothing, and put the time into its batch or rows with `Reshape`.

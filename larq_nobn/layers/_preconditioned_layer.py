@@ -56,7 +56,7 @@ class BatchNormalizationPreconditioning(keras.layers.Wrapper):
     batch and then serve its gradient, with \(\sigma_j^2\) limited to
     \(\max(\sigma_j^2,\, 0.01 \max_i \sigma_i^2) + \epsilon\). A kernel quantizer's
     pseudo-gradient is taken of the preconditioned one. Only steps in training mode are
-    preconditioned. Inference fate: **vanishes**; the wrapped layer is what remains.
+    preconditioned. At inference: **removed**; the wrapped layer is what remains.
 
     Meant for SGD and its kin, at a rate that may be several times smaller than without;
     an optimizer that divides by the size of each gradient, such as Adam, undoes much of

@@ -60,9 +60,9 @@ class ProxyNormalization(ChannelwiseLayer):
     `num_samples` equally probable quantiles of Y, or exactly. All gradients are those
     of these formulas, through \(m_c\) and \(v_c\) too. As with batch norm, channels
     thus keep mean 0 and variance 1 behind the activation, but no example sees another,
-    in training and inference alike. Put a sign behind it, never inside. Inference
-    fate: **stays**, with two reductions over each example; \(m_c\) and \(v_c\) become
-    constants.
+    in training and inference alike. Put a sign behind it, never inside. At
+    inference: **kept**, with two reductions over each example; \(m_c\) and \(v_c\)
+    become constants.
 
     Arguments:
         activation: φ, a Keras activation or its name; elementwise.

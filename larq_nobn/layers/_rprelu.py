@@ -69,7 +69,7 @@ class RPReLU(ChannelwiseLayer):
     is \(a_c = 2^{\mathrm{round}(L_c)}\), halves to even, a shift of bits in hardware
     without multipliers; the rounding passes gradients as the identity, so that
     \(\partial L/\partial L_c = \ln 2\, a_c\, \partial L/\partial a_c\). Leave L out of
-    weight decay, which would pull the slope to 1. Inference fate: **stays**, as one
+    weight decay, which would pull the slope to 1. At inference: **kept**, as one
     PRELU; the shifts fold into neighbours where those can hold them.
 
     Arguments:

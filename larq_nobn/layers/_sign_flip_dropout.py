@@ -34,8 +34,8 @@ class SignFlipDropout(keras.__internal__.layers.BaseRandomLayer):
 
     so that \(E[y] = (1 - p) x\): what is replaced, whether or not the coin shows the
     old sign, passes no gradient. At inference the layer does nothing. Dropout's zeros
-    do not survive a sign, which turns them into +1; these signs do. Inference fate:
-    **vanishes**.
+    do not survive a sign, which turns them into +1; these signs do. At inference:
+    **removed**.
 
     Arguments:
         rate: Share of replaced signs, in [0, 1). The share of flipped ones is half of

@@ -18,7 +18,7 @@ class SkipInit(keras.layers.Layer):
 
     the sum over everything. Put it last in a branch, before the addition: the block
     then starts as its shortcut, at any depth, and the branch itself learns from the
-    second step on. Inference fate: **folds** into the multiplier of the binary
+    second step on. At inference: **folded** into the multiplier of the binary
     convolution before it, zero included.
 
     Arguments:

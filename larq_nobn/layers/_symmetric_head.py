@@ -44,7 +44,7 @@ class SymmetricHead(keras.layers.Layer):
     by \(s r (1 - \cos\frac{2\pi}{K})\) at most, r the length of the features: by 0.19 s
     r for ten classes, and by 0.002 s r for a hundred.
 
-    Inference fate: **stays** as one dense layer, into whose kernel all of this folds.
+    At inference: **kept** as one dense layer, into whose kernel all of this folds.
 
     Arguments:
         classes: Number of classes K, 2 or more.

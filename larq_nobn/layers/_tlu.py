@@ -18,7 +18,7 @@ class ThresholdedLinearUnit(ChannelwiseLayer):
        \frac{\partial L}{\partial \tau_c} = \sum g \, 1[y < \tau] ; \]
 
     where y = τ the gradient goes to y. In front of a sign, start τ below zero: a
-    threshold of zero or more leaves nothing but +1. Inference fate: **stays**, as one
+    threshold of zero or more leaves nothing but +1. At inference: **kept**, as one
     MAXIMUM.
 
     Arguments:

@@ -92,7 +92,7 @@ class BernoulliSign(keras.__internal__.layers.BaseRandomLayer, KernelQuantizer):
     λ and knows the prior. Any other optimizer descends the gradient above. λ is not
     confined to [-1, 1]: set no `kernel_constraint`. Every call draws anew, so that the
     parts of a batch whose gradients are added up have a draw each; replicas that share
-    a batch have the same one. Inference fate: **vanishes**; the sign is the kernel of
+    a batch have the same one. At inference: **removed**; the sign is the kernel of
     the binary convolution.
 
     Arguments:

@@ -49,7 +49,7 @@ class BinaryRegularized(KernelQuantizer):
        \frac{\partial R_2}{\partial \alpha} = 2\lambda \sum (\alpha - |w|), \]
 
     on top of the gradients of the quantizer inside. A layer that is called several
-    times in a step has one penalty. Inference fate: **vanishes**, as far as that of
+    times in a step has one penalty. At inference: **removed**, as far as that of
     the quantizer inside does.
 
     Arguments:

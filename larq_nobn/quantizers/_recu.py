@@ -85,8 +85,8 @@ class ReCU(KernelQuantizer):
 
     These are the gradients of a convolution with the signs whose output is multiplied
     by \(\alpha_o\). τ shapes gradients only: no value depends on it, and none on
-    training or inference. No `kernel_constraint` is needed. Inference fate:
-    **vanishes**; α becomes the multiplier of the binary convolution.
+    training or inference. No `kernel_constraint` is needed. At inference:
+    **removed**; α becomes the multiplier of the binary convolution.
 
     Arguments:
         tau: Upper quantile in (0.5, 1); weights beyond it are clamped. Move it from

@@ -66,7 +66,7 @@ class ReSTE(MeasuredQuantizer):
     gradients are steady and false; larger ones are closer to the sign and less steady.
     So the power grows during training, with `callbacks.PowerScheduler`. It shapes
     gradients only: no value depends on it. As an activation with a learned threshold it
-    is `RSign(estimator="reste")`. Inference fate: **vanishes**; the sign is part of the
+    is `RSign(estimator="reste")`. At inference: **removed**; the sign is part of the
     binary convolution, and the power is not needed there.
 
     Arguments:

@@ -82,7 +82,7 @@ class RSign(MeasuredQuantizer):
     The scale lets a residual block fold its β here:
     it costs nothing forward, where \(q(x) = \operatorname{sign}(x + b_c/a)\). An
     offset in its place, which is not learned, decides what is 0 but for rounding.
-    Inference fate: **folds** into one subtraction before the binary convolution.
+    At inference: **folded** into one subtraction before the binary convolution.
 
     Arguments:
         scale: Fixed positive factor a.

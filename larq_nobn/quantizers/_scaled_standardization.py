@@ -66,7 +66,7 @@ class ScaledStandardization(StandardizedKernel):
        \frac{a \sum g d}{\sqrt N (\sigma_o + \epsilon)} . \]
 
     A constant filter (\(\sigma_o = 0\)) gives a zero kernel and the finite gradient in
-    which the last term is absent. Inference fate: **vanishes**, the kernel is a
+    which the last term is absent. At inference: **removed**, the kernel is a
     constant in the converted file.
 
     Arguments:

@@ -84,7 +84,7 @@ class ScaledStdSign(StandardizedKernel):
     continued through the standardization as in `ScaledStandardization`. No clipping
     mask is needed, since \(|\hat w| < 1\) for every filter, and no `kernel_constraint`.
     The value and both gradients are `scale` times those at `scale=1`, which lets a
-    residual block fold its α here. Inference fate: **vanishes**; the magnitude becomes
+    residual block fold its α here. At inference: **removed**; the magnitude becomes
     the multiplier of the binary convolution.
 
     Arguments:

@@ -47,7 +47,7 @@ class SigmoidSign(MeasuredQuantizer):
     the derivative of \(2\sigma(ax) - 1\), with sign(0) = +1 and slope \(a\). It is
     a/2 at zero and positive everywhere, so that no input is ever cut off; its integral
     is 2, the height of the step. As an activation with a learned threshold it is
-    `RSign(estimator="sigmoid_sign")`, at slope 3. Inference fate: **vanishes**; the
+    `RSign(estimator="sigmoid_sign")`, at slope 3. At inference: **removed**; the
     sign is part of the binary convolution.
 
     Arguments:

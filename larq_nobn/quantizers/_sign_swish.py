@@ -65,7 +65,7 @@ class SignSwish(MeasuredQuantizer):
     with sign(0) = +1; \(e\) is the derivative of \(2\sigma(t)(1 + t(1-\sigma(t))) -
     1\). It is β at zero, 0 at \(|t| = 2.4\) and a little negative beyond. A learned
     β has \(\partial L/\partial\beta = \sum g\, e(x)\, x/\beta\). Both are finite for
-    every finite input, in every precision. Inference fate: **vanishes**; the sign is
+    every finite input, in every precision. At inference: **removed**; the sign is
     part of the binary convolution, and β is not needed there.
 
     Arguments:

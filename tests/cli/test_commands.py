@@ -49,6 +49,8 @@ def test_help_lists_every_command_and_where_to_start(
         "summary",
         "data",
         "import",
+        "models",
+        "pack",
     }
     for name in main.commands:
         assert re.search(rf"^  {name} +[A-Z]", result.stdout, re.MULTILINE)

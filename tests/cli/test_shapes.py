@@ -19,6 +19,7 @@ from larq_nobn.data.folder import _notes
 from larq_nobn.training.folder import kept_settings, position_kept
 from larq_nobn.training.folder._archives import read, write
 from larq_nobn.training.folder._checkpoints import Checkpoints
+from PIL import Image
 
 SHAPES = (
     *("[]", "null", "{}", "3", '"text"', "[{}]", "", "{", "\xff", "1e999"),
@@ -125,7 +126,14 @@ def test_a_record_with_any_part_changed(run_folder: Path, place: Path, monkeypat
             training.Outcome.read("run").to_dict()
         except (ValueError, OSError) as error:
             # Of a data set that does not exist, or of metrics that no run has.
-            known = ("dataset", "image_size", "holdout", "damaged", "folder")
+            known = (
+                "dataset",
+                "image_size",
+                "holdout",
+                "validation",
+                "damaged",
+                "folder",
+            )
             assert any(word in str(error) for word in known), error
     assert refused > 250 and opened > 100, (refused, opened)
 
@@ -172,14 +180,12 @@ def test_notes_on_a_folder_are_taken_anew(tmp_path: Path, monkeypatch, pictures_
 
 @pytest.fixture
 def pictures_in() -> Callable[[Path], Path]:
-    image = pytest.importorskip("PIL.Image")
-
     def write_pictures(folder: Path) -> Path:
         for name in ("cat", "dog"):
             (folder / name).mkdir(parents=True)
             for number in range(10):
                 pixels = np.full((8, 8, 3), 20 * number + len(name), np.uint8)
-                image.fromarray(pixels).save(folder / name / f"{number}.png")
+                Image.fromarray(pixels).save(folder / name / f"{number}.png")
         return folder
 
     return write_pictures

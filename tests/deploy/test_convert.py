@@ -173,7 +173,7 @@ def test_data_that_does_not_fit_is_refused(model, tmp_path, data, message):
     "changes, message",
     [
         ({"verify": 1}, "verify=1 is neither True nor False"),
-        ({"tolerance": 0}, r"tolerance=0 is outside \(0, inf\)"),
+        ({"tolerance": 0}, r"tolerance=0 is outside \(0, 1e6\]"),
     ],
 )
 def test_arguments_are_checked(model, tmp_path, changes, message):

@@ -25,7 +25,7 @@ ROWS = (
         weights=("gamma", "beta"),
         smooth=True,
         oracle=channel_affine,
-        inference="folds",
+        inference="folded",
         float_ops={},
     ),
 )

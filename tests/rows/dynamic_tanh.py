@@ -32,7 +32,7 @@ ROWS = (
         weights=("alpha", "gamma", "beta"),
         smooth=True,
         oracle=dynamic_tanh,
-        inference="stays",
-        float_ops={"MUL": 2, "TANH": 1, "ADD": 1},
+        inference="kept",
+        float_ops={"MUL": 1, "TANH": 1, "ADD": 1},
     ),
 )

@@ -45,7 +45,7 @@ ROWS = (
         state=("power",),
         smooth=False,
         oracle=reste,
-        inference="vanishes",
+        inference="removed",
         float_ops={},
     ),
     Case(
@@ -57,7 +57,7 @@ ROWS = (
         weights=("beta",),
         smooth=False,
         oracle=sign_swish,
-        inference="vanishes",
+        inference="removed",
         float_ops={},
     ),
     Case(
@@ -69,7 +69,7 @@ ROWS = (
         weights=(),
         smooth=False,
         oracle=partial(sigmoid_sign, slope=2.0),
-        inference="vanishes",
+        inference="removed",
         float_ops={},
     ),
 )

@@ -52,7 +52,7 @@ ROWS = (
         weights=("v", "gamma", "beta"),
         smooth=True,
         oracle=partial(evonorm_s0, groups=2, epsilon=0.01),
-        inference="stays",
+        inference="kept",
         float_ops={
             **{"MEAN": 4, "RESHAPE": 4, "TILE": 2, "SQUARED_DIFFERENCE": 1},
             **{"ADD": 2, "RSQRT": 1, "MUL": 4, "LOGISTIC": 1},
@@ -68,7 +68,7 @@ ROWS = (
         weights=("gain",),
         smooth=True,
         oracle=skip_init,
-        inference="folds",
+        inference="folded",
         float_ops={},
     ),
 )

@@ -30,7 +30,7 @@ ROWS = (
         sees_batch=True,
         smooth=False,
         oracle=fake_quantization,
-        inference="stays",
+        inference="kept",
         float_ops={"DEQUANTIZE": 1},
     ),
 )

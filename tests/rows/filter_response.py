@@ -55,7 +55,7 @@ ROWS = (
         weights=("gamma", "beta", "learned_epsilon"),
         smooth=True,
         oracle=partial(filter_response_normalization, epsilon=0.01),
-        inference="stays",
+        inference="kept",
         float_ops={"SQUARE": 1, "MEAN": 1, "ADD": 2, "RSQRT": 1, "MUL": 2},
     ),
     Case(
@@ -67,7 +67,7 @@ ROWS = (
         weights=("tau",),
         smooth=True,
         oracle=thresholded_linear_unit,
-        inference="stays",
+        inference="kept",
         float_ops={"MAXIMUM": 1},
     ),
 )

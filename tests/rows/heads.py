@@ -48,7 +48,7 @@ ROWS = (
         weights=("plane", "scale"),
         smooth=True,
         oracle=partial(symmetric_head, classes=5),
-        inference="stays",
+        inference="kept",
         float_ops={"FULLY_CONNECTED": 1},
         lce_bconv2d=0,
     ),

@@ -69,7 +69,7 @@ ROWS = (
         state=("moving_mean", "moving_variance"),
         smooth=True,
         oracle=partial(batch_kalman_normalization, prior=0.7, epsilon=0.01),
-        inference="folds",
+        inference="folded",
         float_ops={},
         training=True,
         sees_batch=True,

@@ -77,7 +77,7 @@ ROWS = (
         state=("tau",),
         smooth=False,
         oracle=recu,
-        inference="vanishes",
+        inference="removed",
         float_ops={},
     ),
     Case(
@@ -93,7 +93,7 @@ ROWS = (
         weights=("scale", "gain"),
         smooth=False,
         oracle=partial(binary_regularized, strength=0.3),
-        inference="vanishes",
+        inference="removed",
         float_ops={},
     ),
     Case(
@@ -108,7 +108,7 @@ ROWS = (
         training=False,
         smooth=True,
         oracle=mode,
-        inference="vanishes",
+        inference="removed",
         float_ops={},
     ),
     Case(
@@ -120,7 +120,7 @@ ROWS = (
         training=True,
         smooth=True,
         oracle=activation_standardization,
-        inference="vanishes",
+        inference="removed",
         float_ops={},
     ),
 )

@@ -77,7 +77,7 @@ ROWS = (
         weights=("gain",),
         smooth=True,
         oracle=partial(scaled_standardization, scale=1.7, epsilon=1e-3),
-        inference="vanishes",
+        inference="removed",
         lce_bconv2d=0,
         float_ops={"CONV_2D": 1},
     ),
@@ -90,7 +90,7 @@ ROWS = (
         weights=("gain",),
         smooth=False,
         oracle=partial(scaled_std_sign, scale=0.2, epsilon=1e-3),
-        inference="vanishes",
+        inference="removed",
         float_ops={},
     ),
     Case(
@@ -102,7 +102,7 @@ ROWS = (
         weights=("shift",),
         smooth=False,
         oracle=partial(rsign, scale=0.9),
-        inference="folds",
+        inference="folded",
         float_ops={"SUB": 1},
     ),
     Case(
@@ -113,7 +113,7 @@ ROWS = (
         weights=("shift_in", "slope", "shift_out"),
         smooth=True,
         oracle=rprelu,
-        inference="stays",
+        inference="kept",
         float_ops={"PRELU": 1, "ADD": 1},
     ),
 )

@@ -84,7 +84,7 @@ ROWS = (
         weights=("gamma", "beta", "proxy_gamma", "proxy_beta"),
         smooth=True,
         oracle=partial(proxy_normalization, epsilon=0.05, samples=50),
-        inference="stays",
+        inference="kept",
         float_ops={
             **{"MEAN": 2, "SQUARED_DIFFERENCE": 1, "RSQRT": 1, "TANH": 1},
             **{"ADD": 2, "SUB": 2, "MUL": 3},
@@ -103,7 +103,7 @@ ROWS = (
         training=True,
         smooth=True,
         oracle=partial(independent_component, epsilon=0.01),
-        inference="folds",
+        inference="folded",
         float_ops={},
     ),
     Case(
@@ -117,7 +117,7 @@ ROWS = (
         training=False,
         smooth=True,
         oracle=nothing,
-        inference="vanishes",
+        inference="removed",
         float_ops={},
         draw=signs,
     ),

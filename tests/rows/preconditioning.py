@@ -61,7 +61,7 @@ ROWS = (
         same_value=True,
         smooth=False,
         oracle=preconditioned_convolution,
-        inference="vanishes",
+        inference="removed",
         lce_bconv2d=2,
         float_ops={},
     ),

@@ -40,7 +40,7 @@ ROWS = (
         weights=(),
         smooth=False,
         oracle=leaky_integrate_and_fire,
-        inference="stays",
+        inference="kept",
         lce_bconv2d=0,
         float_ops={
             **{"UNPACK": 1, "MUL": 3, "ADD": 3, "GREATER_EQUAL": 4, "CAST": 4},

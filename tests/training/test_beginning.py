@@ -48,7 +48,7 @@ def test_what_looks_at_no_batch_begins_with_balanced_signs(normalization):
 @pytest.mark.slow
 def test_what_is_timed_is_what_train_builds_but_for_what_its_name_leaves_out():
     def optimizer_and_balanced(variant):
-        network, trainee = train_step.begun(8, 2, *train_step.VARIANTS[variant])
+        network, trainee = train_step.started(8, 2, *train_step.VARIANTS[variant])
         kernels = [getattr(x, "kernel_quantizer", None) for x in network.layers]
         binary = [x for x in kernels if isinstance(x, ScaledStdSign)]
         return trainee.optimizer, {x.balanced for x in binary}

@@ -13,7 +13,7 @@ from larq_nobn import data, training
 from click.testing import CliRunner
 from larq_nobn._keras import keras
 from larq_nobn.cli import main
-from larq_nobn.training.run._diagnosis import Watch, _advice, name_the_culprit
+from larq_nobn.training.run._diagnosis import Watch, _advice, find_non_finite
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
 LABELS = tf.range(8) % 3
@@ -44,7 +44,7 @@ def linear() -> keras.layers.Layer:
 def test_the_images():
     images = IMAGES.copy()
     images[3, 1] = np.inf
-    assert name_the_culprit(network(linear()), images, LABELS) == (
+    assert find_non_finite(network(linear()), images, LABELS) == (
         "the images are not finite"
     )
 
@@ -53,7 +53,7 @@ def test_weights():
     model = network(linear())
     kernel = model.get_layer("last").kernel
     kernel.assign(tf.where(kernel > kernel[0, 0], np.nan, kernel))
-    assert name_the_culprit(model, IMAGES, LABELS) == (
+    assert find_non_finite(model, IMAGES, LABELS) == (
         "weights of layer last are not finite"
     )
 
@@ -62,7 +62,7 @@ def test_the_first_bad_output():
     x = keras.layers.Activation(tf.math.log, name="middle")
     model = network(x)
     before = model.get_weights()
-    assert name_the_culprit(model, IMAGES, LABELS) == (
+    assert find_non_finite(model, IMAGES, LABELS) == (
         "the output of layer middle is not finite (its inputs are)"
     )
     for a, b in zip(model.get_weights(), before, strict=True):
@@ -74,7 +74,7 @@ def test_a_regularization_loss():
         return tf.reduce_sum(kernel) * np.inf
 
     model = network(linear(), kernel_regularizer=infinite)
-    assert name_the_culprit(model, IMAGES, LABELS) == (
+    assert find_non_finite(model, IMAGES, LABELS) == (
         "a regularization loss is not finite (all outputs are)"
     )
 
@@ -85,7 +85,7 @@ def test_the_loss_alone():
 
     model = network(linear())
     model.compile("sgd", loss)
-    assert name_the_culprit(model, IMAGES, LABELS) == (
+    assert find_non_finite(model, IMAGES, LABELS) == (
         "the loss is not finite, though all outputs are"
     )
 
@@ -93,13 +93,13 @@ def test_the_loss_alone():
 def test_a_gradient():
     model = network(keras.layers.Lambda(_bad_slope, name="middle"))
     # The norm behind which the slope is, not the layer first that comes before it.
-    assert name_the_culprit(model, IMAGES, LABELS) == (
+    assert find_non_finite(model, IMAGES, LABELS) == (
         "a gradient of layer norm is not finite (the loss is)"
     )
 
 
 def test_nothing_to_see():
-    assert "does not show again" in name_the_culprit(network(linear()), IMAGES, LABELS)
+    assert "does not show again" in find_non_finite(network(linear()), IMAGES, LABELS)
 
 
 def watched(model: keras.Model) -> Watch:

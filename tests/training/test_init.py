@@ -456,7 +456,7 @@ def test_what_was_taken_comes_back_from_a_checkpoint(tmp_path: Path):
 
 def test_an_unfinished_run_goes_on_without_the_file(tmp_path: Path):
     settings = from_recipe("fine_tune", init=str(tmp_path / "gone.keras"))
-    recorded = {"init": settings.init, "init_sha256": "abc"}
+    recorded = {"epochs": 1, "init": settings.init, "init_sha256": "abc"}
     (tmp_path / "settings.json").write_text(json.dumps(recorded))
     found = settled(settings, tmp_path, resume=True)
     assert found == replace(settings, init_sha256="abc")

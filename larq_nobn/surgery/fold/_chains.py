@@ -137,7 +137,8 @@ def _with_ties(plan: Plan, chain: Chain, moved: bool) -> Scaling:
         return chain.scaling
     finest = finest_at_signs(plan.graph, chain.ends[0], steps, _is_plain)
     if finest is None:
-        more = 2.0**-21 * np.abs(bias)
+        double = chain.dtype == "float64"
+        more = 4 * np.finfo("float64" if double else "float32").eps * np.abs(bias)
     else:
         steps, more = finest, np.abs(gain) * finest.step / 4
     some = (gain != 0) & (moved | (bias != 0))

@@ -34,6 +34,7 @@ _OPTIONAL: dict[str, Any] = {
         "normalization": _TEXT,
         "image_size": (int, list, type(None)),
         "holdout": _NUMBER,
+        "validation": _NUMBER,
         "skip_unreadable": bool,
         "data_dir": _TEXT,
         "init": _TEXT,

@@ -77,7 +77,7 @@ def explained(
         images, labels = next(iter(images_of(settings, "train", there)))
         if labels.shape.rank == 2:  # of mixed images
             labels = tf.argmax(labels, 1)
-        culprit = name_the_culprit(model, images, labels)
+        cause = find_non_finite(model, images, labels)
         kept = checkpoints.last
         good = (
             f"The last good checkpoint is that of {kept}"
@@ -86,14 +86,14 @@ def explained(
         )
         raise NonFiniteLoss(
             f"The loss is not finite at epoch {watch.epoch + 1}, step "
-            f"{watch.batch + 1}: {culprit}. "
-            f"{good}. {_advice(settings, culprit)}"
+            f"{watch.batch + 1}: {cause}. "
+            f"{good}. {_advice(settings, cause)}"
         ) from error
 
 
-def _advice(settings: RunSettings, culprit: str) -> str:
+def _advice(settings: RunSettings, cause: str) -> str:
     """What to change: the same settings would lead to the same step."""
-    if culprit == _IMAGES:
+    if cause == _IMAGES:
         return "Prepare the data set again."
     ways = [f"a learning rate below {settings.learning_rate:g} (--learning-rate)"]
     if settings.clip_factor == 0:
@@ -106,7 +106,7 @@ def _advice(settings: RunSettings, culprit: str) -> str:
     )
 
 
-def name_the_culprit(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> str:
+def find_non_finite(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> str:
     """Says what is the first to be not finite in a training step.
 
     Arguments:
