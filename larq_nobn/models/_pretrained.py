@@ -27,6 +27,16 @@ from ._weights import weights_by_name
 FORMAT, VERSION = "larq_nobn network", 1
 CARD, BITS, MAGNITUDE = "card", ".bits", ".magnitude"
 _FOLDER = Path(__file__).parent / "weights"
+# What the entries of a card are; those of lists are all of one type.
+_TYPES: dict[str, type | tuple[type, ...]] = {
+    **dict.fromkeys(("name", "model", "dataset", "recipe"), str),
+    **dict.fromkeys(("classes", "epochs", "seed", "binary_macs", "float_macs"), int),
+    **dict.fromkeys(("arguments", "settings"), dict),
+    "accuracy": (int, float),
+    "log": (str, type(None)),
+    "preprocessing": (dict, type(None)),
+}
+_TYPES_OF_LISTS = {"input_shape": int, "class_names": str}
 
 
 @dataclass(frozen=True)
@@ -245,8 +255,14 @@ def _read_card(file: Path) -> PretrainedNetwork:
         found = json.loads(str(_entries(file)[CARD]))
         if found.pop("format") != FORMAT or found.pop("version") != VERSION:
             raise ValueError("it is of another format, or a later version")
-        for key in ("input_shape", "class_names"):
+        for key, kind in _TYPES_OF_LISTS.items():
+            listed = isinstance(found[key], list)
+            if not listed or any(type(each) is not kind for each in found[key]):
+                raise ValueError(f"{key} is {found[key]!r}")
             found[key] = tuple(found[key])
+        for key, kinds in _TYPES.items():
+            if not isinstance(found[key], kinds) or isinstance(found[key], bool):
+                raise ValueError(f"{key} is {found[key]!r}")
         inspect.signature(BUILDERS[found["model"]]).bind_partial(**found["arguments"])
         if "weights" in found["arguments"]:
             raise ValueError("its arguments name other weights")

@@ -40,7 +40,9 @@ class Notes:
         self._target = cache_folder() / "folders" / f"{name}.json"
         self._files: dict[str, list] = {}
         self._statistics: dict[str, list] = {}
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(
+            OSError, ValueError, KeyError, TypeError, RecursionError
+        ):
             found = json.loads(self._target.read_text(encoding="utf-8"))
             if found["version"] == _VERSION:
                 self._files = dict(found["files"])
@@ -48,10 +50,10 @@ class Notes:
 
     def of_file(self, entry: Entry) -> tuple | None:
         """What was found in a file, unless it has changed since, or was unreadable."""
-        size, changed, *found = self._files.get(entry.path, (-2, 0))
-        if (size, changed) != (entry.size, entry.changed) or found[-1] is not None:
+        noted = self._files.get(entry.path)
+        if not isinstance(noted, list) or noted[:2] != [entry.size, entry.changed]:
             return None
-        return tuple(found)
+        return None if noted[-1] is not None else tuple(noted[2:])
 
     def note_file(self, entry: Entry, found: tuple) -> None:
         """Remembers what was found in a file."""
