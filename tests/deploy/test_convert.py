@@ -4,6 +4,7 @@ import errno
 import io
 import json
 import os
+import resource
 import sys
 from pathlib import Path
 
@@ -218,6 +219,19 @@ def test_a_full_disk_leaves_the_old_file(model, tmp_path, monkeypatch):
         convert(model, path)
     assert [p.name for p in tmp_path.iterdir()] == ["m.tflite"]
     assert path.read_text() == "old"
+
+
+def test_no_room_for_the_weights_on_the_way(tmp_path):
+    """TensorFlow writes them to a temporary folder, which may have a limit."""
+    model = keras.Sequential([keras.Input((400,)), keras.layers.Dense(400)])
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 18, hard))
+    try:
+        with pytest.raises(OSError, match="needs room for the weights in .* TMPDIR"):
+            convert(model, tmp_path / "m.tflite", allow_float=True)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_success_replaces_the_old_file(model, tmp_path):

@@ -96,16 +96,27 @@ def to_flatbuffer(
             with unfused():
                 concrete = signature.get_concrete_function(*ports.inputs)
             check_constants(concrete.graph)
-            tf.saved_model.save(holder, folder, concrete, _NO_GRADIENTS)
+            _save(holder, folder, concrete)
             types = _INT8 if int8 else {}
             return in_order(engine.convert_saved_model(folder, **types), ports)
-        except ConversionError:
+        except (ConversionError, OSError):
             raise
         except Exception as error:  # MLIR's complaints have no common type
             raise ConversionError(
                 "Larq Compute Engine could not convert the model: "
                 f"{cause(error, chatter())}. Replace the layer it names."
             ) from error
+
+
+def _save(holder: tf.Module, folder: str, function: Any) -> None:
+    try:
+        tf.saved_model.save(holder, folder, function, _NO_GRADIENTS)
+    except (tf.errors.OutOfRangeError, tf.errors.ResourceExhaustedError) as error:
+        # So TensorFlow names a file that grows too large, or a full device.
+        raise OSError(
+            f"Converting needs room for the weights in {os.path.dirname(folder)}, "
+            "and there is none. Free some, or name another folder in TMPDIR."
+        ) from error
 
 
 def cause(error: Exception, chatter: str) -> str:
