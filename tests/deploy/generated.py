@@ -318,7 +318,7 @@ KINDS = (
     *["rewritten"] * 2,
     *["sign", "convolution", "pool", "frame", "operator"],
     *["again", "model", "input", "output", "twins", "two_sizes"],
-    *["zero_gains", "front_axis", "sign_activation"],
+    *["zero_gains", "ties", "front_axis", "sign_activation"],
 )
 _step = st.tuples(st.sampled_from(KINDS), st.integers(0, 2**16))
 _binary = st.tuples(st.just("binary_convolution"), st.integers(0, 2**16))
