@@ -38,7 +38,7 @@ def flat_copy(model: Any, starts: list[Any] | None = None) -> keras.Model:
 
     Raises:
         ModelError: If it is, or holds, a subclassed model, all of which it names, or a
-            layer that cannot be made anew.
+            layer that cannot be rebuilt.
     """
     refuse_opaque(model)
     with lq.context.quantized_scope(False):
@@ -56,7 +56,7 @@ def flat(model: Any) -> keras.Model:
     For whoever reads what it returns, and calls none of its layers.
 
     Raises:
-        ModelError: As `flat_copy`, but for layers that cannot be made anew.
+        ModelError: As `flat_copy`, but for layers that cannot be rebuilt.
     """
     refuse_opaque(model)
     return model if all(map(_is_plain, calls(model))) else flat_copy(model)

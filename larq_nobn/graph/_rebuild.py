@@ -1,4 +1,4 @@
-"""Makes layers anew from their configuration."""
+"""Rebuilds layers from their configuration."""
 
 from __future__ import annotations
 

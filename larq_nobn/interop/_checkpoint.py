@@ -86,7 +86,7 @@ def _load(file: Path) -> object:
             ) from error
         raise ValueError(
             f"{file} is damaged or no PyTorch checkpoint. Give a file that torch.save "
-            "wrote, and load it anew if it was copied."
+            "wrote, and load it again if it was copied."
         ) from error
 
 

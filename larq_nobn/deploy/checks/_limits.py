@@ -85,7 +85,7 @@ def check_state(layer: keras.layers.Layer) -> None:
             raise ConversionError(
                 f"The recurrent layer {inner.name!r} ({type(inner).__name__}) has "
                 "stateful=True: it goes on where the call before has ended, while a "
-                "file starts anew in every run. Build it with stateful=False, and show "
+                "file starts over in every run. Build it with stateful=False, and show "
                 "it whole sequences."
             )
 

@@ -83,7 +83,7 @@ def to_flatbuffer(
     holder = tf.Module()
     holder.variables_ = list(variables)
     # Reads the control flow of layers as building a model does. Autograph on its own
-    # would read all that is called, each quantizer anew, for a third of the time.
+    # would read all that is called, each quantizer again, for a third of the time.
     building = tf.__internal__.autograph.control_status_ctx()
 
     def traced(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:

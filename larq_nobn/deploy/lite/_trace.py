@@ -76,7 +76,7 @@ class Trace:
     """The operations of a model's inference function, with all constants computed.
 
     What does not depend on an input is computed here, once: kernels from what they are
-    quantized of, whatever LCE itself would compute anew in every run.
+    quantized of, whatever LCE itself would compute again in every run.
 
     Arguments:
         model: A functional model, whatever it holds.

@@ -34,10 +34,10 @@ def benchmark(
 ) -> Benchmark:
     """Times `.tflite` files in LCE's interpreter, side by side.
 
-    The files take turns, run by run, in an order that is shuffled anew in every round:
+    The files take turns, run by run, in an order that is shuffled again in every round:
     what slows the computer down for a while hits them all alike. A ratio is that of
     two medians over all rounds, and its interval the middle 95 % of what rounds drawn
-    anew from those measured would give.
+    again from those measured would give.
 
     On other processors than 64-bit ARM the interpreter runs portable kernels. Such
     times are no guide to a phone; `larq_nobn.deploy.phone_commands` gives the commands
