@@ -9,8 +9,8 @@ from ._calls import (
 )
 from ._errors import ModelError
 from ._examples import made_up
-from ._flat import as_own_input, flat, flat_copy, refuse_opaque
-from ._graph import Graph
+from ._flat import as_own_input, flat, flat_copy, from_keras, refuse_opaque
+from ._graph import Graph, Value
 from ._inside import layers_inside
 from ._kernels import (
     as_quantizer,
@@ -36,8 +36,9 @@ from ._kinds import (
     symbol_of,
     weights_of_sum,
 )
+from ._operation import Operation, latent
 from ._rebuild import float32_config, is_function, rebuild
-from ._replace import replace_calls, replace_layers
+from ._replace import replace_calls, replace_layers, to_keras
 from ._same import FEW, check_same_function
 from ._segments import (
     MARGIN,
@@ -80,11 +81,13 @@ __all__ = [
     "SUMS",
     "TRAINING_ONLY",
     "TRANSPOSED",
+    "Value",
     "Call",
     "Found",
     "Graph",
     "Kernels",
     "ModelError",
+    "Operation",
     "Passage",
     "Segments",
     "Sign",
@@ -102,6 +105,7 @@ __all__ = [
     "finest_at_signs",
     "flat",
     "flat_copy",
+    "from_keras",
     "float32_config",
     "has_binary_kernel",
     "has_sign_input",
@@ -116,6 +120,7 @@ __all__ = [
     "kernel_value",
     "kernels_of",
     "kind_of",
+    "latent",
     "layers_inside",
     "made_up",
     "passage",
@@ -136,5 +141,6 @@ __all__ = [
     "steps_behind_kernel",
     "steps_of",
     "symbol_of",
+    "to_keras",
     "weights_of_sum",
 ]

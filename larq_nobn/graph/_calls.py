@@ -15,6 +15,7 @@ from ..layers import (
     BatchNormalizationPreconditioning,
     SignFlipDropout,
 )
+from ._operation import Operation, operation_of
 
 _layers = keras.layers
 
@@ -40,9 +41,19 @@ TRAINING_ONLY = (
 
 
 class Call(NamedTuple):
-    """One use of a layer; a layer used twice has two.
+    """One use of a layer, which is a node of a graph; a layer used twice has two.
 
-    The name is that of the layer in the graph, the layer what it is at inference.
+    Nothing changes a call: an edit of a graph puts others in its place.
+
+    Attributes:
+        label: Its name, which no other call has.
+        name: That of the layer in the graph.
+        layer: The Keras layer that it came from, as it is at inference.
+        inputs: The tensors that it was called with, as they were nested.
+        outputs: The tensors that it makes, likewise.
+        node: The Keras node that it came from; None for a call that an edit added.
+        reads: The tensors that it reads at inference.
+        operation: What it computes, shared by all calls of its layer.
     """
 
     label: str
@@ -51,11 +62,13 @@ class Call(NamedTuple):
     inputs: Any
     outputs: Any
     node: Any
+    reads: tuple[Any, ...]
+    operation: Operation
 
     @property
     def first_input(self) -> Any:
         """The first tensor that it reads."""
-        return inputs_of(self.node)[0]
+        return self.reads[0]
 
     @property
     def first_output(self) -> Any:
@@ -66,6 +79,17 @@ class Call(NamedTuple):
     def described(self) -> str:
         """Its layer in the words of a message."""
         return f"{self.name!r} ({type(self.layer).__name__})"
+
+    def reading(self, old: Any, new: Any) -> Call:
+        """Returns the same call with another tensor in the place of one."""
+        if all(x is not old for x in self.reads):
+            return self
+
+        def other(x: Any) -> Any:
+            return new if x is old else x
+
+        inputs = tf.nest.map_structure(other, self.inputs)
+        return self._replace(reads=tuple(map(other, self.reads)), inputs=inputs)
 
     def arguments(self, tensors: Mapping[str, Any]) -> tuple[Any, Any]:
         """Positional and keyword arguments of the call, with other tensors by id."""
@@ -86,14 +110,20 @@ def calls(model: keras.Model) -> list[Call]:
     ]
     uses = Counter(node.layer.name for node in nodes)
     seen: Counter[str] = Counter()
+    operations: dict[str, Operation] = {}
     found = []
     for node in nodes:
         name = node.layer.name
         seen[name] += 1
         label = name if uses[name] == 1 else f"{name} (use {seen[name]})"
         layer = _at_inference(node.layer)
-        inputs = inputs_of(node)[0] if _ignores_state(node) else node.input_tensors
-        found.append(Call(label, name, layer, inputs, node.outputs, node))
+        operation = operations.setdefault(name, operation_of(layer, name))
+        reads = inputs_of(node)
+        inputs = reads[0] if _ignores_state(node) else node.input_tensors
+        call = Call(
+            label, name, layer, inputs, node.outputs, node, tuple(reads), operation
+        )
+        found.append(call)
     return found
 
 

@@ -12,6 +12,7 @@ from .._keras import keras, why_no_model
 from ..layers import BatchKalmanNormalization
 from ._calls import Call, calls
 from ._errors import ModelError
+from ._graph import Graph
 from ._kernels import as_quantizer
 from ._rebuild import rebuild
 from ._replace import Layers, inputs_like, model_like, run_call
@@ -60,6 +61,15 @@ def flat(model: Any) -> keras.Model:
     """
     refuse_opaque(model)
     return model if all(map(_is_plain, calls(model))) else flat_copy(model)
+
+
+def from_keras(model: Any) -> Graph:
+    """Reads a functional or Sequential model, with all models inside it, as a graph.
+
+    Raises:
+        ModelError: As `flat`.
+    """
+    return Graph(flat(model))
 
 
 def _is_plain(call: Call) -> bool:

@@ -5,16 +5,53 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import larq as lq
 import tensorflow as tf
 
 from .._keras import keras
 from ..layers import BatchKalmanNormalization
 from ._calls import Call, calls, inputs_of
+from ._graph import Graph
 from ._training import training_position
 
 # A layer, or layers in a row as a function; None lets the input through.
 Layers = Callable[..., Any] | None
 Replacement = Callable[[Call], Layers]
+
+
+def to_keras(graph: Graph) -> keras.Model:
+    """Builds the model that a graph describes, of new layers with the graph's weights.
+
+    Names stay, calls of one layer are calls of one layer again, and what was trainable,
+    constrained or in half precision still is.
+
+    Raises:
+        ModelError: If a layer cannot be rebuilt.
+    """
+    starts = inputs_like(graph.model)
+    tensors = dict(zip(map(id, graph.model.inputs), starts, strict=True))
+    built: dict[int, keras.layers.Layer] = {}
+    # Larq leaves its scope open when a layer fails, and latent weights then read as ±1.
+    with lq.context.quantized_scope(False):
+        for call in graph.calls:
+            operation = call.operation
+            if id(operation) not in built:
+                built[id(operation)] = operation.build()
+            given = [tensors[id(edge)] for edge in call.reads]
+            if call.node is None:
+                made = built[id(operation)](*given)
+            else:
+                old = [str(id(edge)) for edge in inputs_of(call.node)]
+                by_id = dict(zip(old, given, strict=True))
+                made = run_call(call, built[id(operation)], by_id)
+            # Of a state, what inference does not compute is missing in the end.
+            pairs = zip(
+                tf.nest.flatten(call.outputs), tf.nest.flatten(made), strict=False
+            )
+            tensors.update((id(edge), tensor) for edge, tensor in pairs)
+        for operation in {id(c.operation): c.operation for c in graph.calls}.values():
+            operation.fill(built[id(operation)])
+    return model_like(graph.model, starts, [tensors[id(end)] for end in graph.outputs])
 
 
 def replace_layers(model: keras.Model, replacement: Replacement) -> keras.Model:

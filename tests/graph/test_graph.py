@@ -1,0 +1,155 @@
+"""Graphs of models: read and built again exactly, and edited without a trace."""
+
+import larq as lq
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from larq_nobn._keras import dtype_policy, keras
+from larq_nobn.graph import Graph, ModelError, Value, flat, from_keras, to_keras
+from larq_nobn.quantizers import RSign
+from numpy.testing import assert_array_equal
+from surgery.properties import inputs_of, outputs_of, untouched
+from surgery.random_models import build, seeds, steps
+from surgery.subjects import ZOO
+from surgery.variants import VARIANTS, variant
+
+layers = keras.layers
+
+
+def check_round_trip(model):
+    """Built again, a model is the same in all but identity."""
+    with untouched(model):
+        given, made = flat(model), to_keras(from_keras(model))
+    assert [x.name for x in made.layers] == [x.name for x in given.layers]
+    assert [type(x) for x in made.layers] == [type(x) for x in given.layers]
+    assert not {id(x) for x in made.submodules} & {id(x) for x in given.submodules}
+    for was, now in zip(given.layers, made.layers, strict=True):
+        assert now.trainable == was.trainable
+        assert now.dtype_policy.name == was.dtype_policy.name
+        assert len(now.inbound_nodes) <= len(was.inbound_nodes)
+        constraints = (getattr(x, "kernel_constraint", None) for x in (was, now))
+        assert len(set(map(type, constraints))) == 1
+        assert len(now.trainable_weights) == len(was.trainable_weights)
+        for old, new in zip(was.get_weights(), now.get_weights(), strict=True):
+            assert_array_equal(new, old)
+    uses, again = (
+        {name: len(graph.uses(name)) for name in {c.name for c in graph.calls}}
+        for graph in (Graph(given), Graph(made))
+    )
+    assert again == uses
+    x = inputs_of(model, 4)
+    for was, now in zip(outputs_of(model, x), outputs_of(made, x), strict=True):
+        assert_array_equal(now, was)
+
+
+@settings(
+    max_examples=8,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+@given(steps(), seeds)
+def test_drawn_models_are_built_again_as_they_are(plan, seed):
+    check_round_trip(build(plan, seed))
+
+
+STRANGERS = {s.network.__name__: s for s in ZOO}
+STRANGERS |= {b.__name__: lambda b=b: variant(b) for b in VARIANTS}
+
+
+@pytest.mark.parametrize("name", ["melius_net", "shared_model", "frozen", "nested"])
+def test_strangers_are_built_again_as_they_are(name):
+    check_round_trip(STRANGERS[name]())
+
+
+def test_half_precision_stays():
+    with dtype_policy("mixed_float16"):
+        check_round_trip(STRANGERS["quick_net"]())
+
+
+def two_uses():
+    """One convolution on two maps, with a sign inside, and an operator."""
+    conv = lq.layers.QuantConv2D(
+        4,
+        3,
+        padding="same",
+        input_quantizer=RSign(),
+        kernel_quantizer="ste_sign",
+        kernel_constraint="weight_clip",
+        name="conv",
+    )
+    x = keras.Input((6, 6, 4))
+    return keras.Model(x, conv(0.5 * conv(x)) - x)
+
+
+def test_calls_of_one_layer_share_an_operation():
+    graph = from_keras(two_uses())
+    first, second = graph.uses("conv")
+    assert first.operation is second.operation
+    assert (first.label, second.label) == ("conv (use 1)", "conv (use 2)")
+    assert first.operation.arrays["kernel"].shape == (3, 3, 4, 4)
+    check_round_trip(two_uses())
+
+
+def test_arrays_cannot_be_written():
+    operation = from_keras(two_uses()).uses("conv")[0].operation
+    other = operation.replaced({"kernel": np.ones((3, 3, 4, 4))})
+    for each in (operation, other):
+        with pytest.raises(ValueError, match="read-only"):
+            each.arrays["kernel"][...] = 0.0
+    assert np.all(other.arrays["kernel"] == 1)
+    assert not np.all(operation.arrays["kernel"] == 1)
+
+
+def test_an_edit_makes_another_graph():
+    model = two_uses()
+    graph = from_keras(model)
+    operation = graph.uses("conv")[0].operation
+    double = operation.replaced({"bias": np.full(4, 2.0)}, {"use_bias": True})
+    with untouched(model):
+        edited = to_keras(graph.with_operation(double))
+    assert graph.uses("conv")[0].operation is operation
+    assert_array_equal(edited.get_layer("conv").bias, np.full(4, 2.0))
+    again = to_keras(graph)
+    x = inputs_of(model, 4)
+    for was, now in zip(outputs_of(model, x), outputs_of(again, x), strict=True):
+        assert_array_equal(now, was)
+
+
+def test_calls_come_go_and_read_other_edges():
+    x = keras.Input((4,))
+    y = layers.Dense(4, name="first")(x)
+    model = keras.Model(x, layers.ReLU(name="relu")(y) + layers.Dropout(0.5)(y))
+    graph = from_keras(model)
+    dropout = next(c for c in graph.calls if isinstance(c.layer, layers.Dropout))
+    relu = graph.call("relu")
+    without = graph.with_calls({dropout.label: []})
+    without = without.with_edge(dropout.first_output, dropout.first_input)
+    assert graph.sole_consumer(dropout.first_output) is not None
+    assert [call.label for call in without.consumers(relu.first_input)][0] == "relu"
+    edge = Value(relu.first_input)
+    moved = relu.reading(relu.first_input, edge)
+    first = graph.call("first")._replace(outputs=edge)
+    second = first._replace(label="again", outputs=graph.call("first").outputs)
+    split = without.with_calls({"relu": [first, moved], "first": [second]})
+    values = [to_keras(g)(np.eye(4)) for g in (graph, without, split)]
+    assert_array_equal(values[1], values[0])
+    assert_array_equal(values[2], values[0])
+    assert len(split.uses("first")) == 2
+
+
+def test_a_model_that_cannot_be_read_is_named():
+    class Mine(keras.Model):
+        def call(self, x):
+            return x
+
+    with pytest.raises(ModelError, match="subclassed or unbuilt model"):
+        from_keras(Mine())
+
+
+def test_an_output_is_no_sole_use():
+    x = keras.Input((4,))
+    y = layers.Dense(4, name="first")(x)
+    graph = from_keras(keras.Model(x, [y, layers.ReLU()(y)]))
+    assert graph.sole_consumer(graph.call("first").first_output) is None
