@@ -1,4 +1,4 @@
-"""What the page on training says is what the code does."""
+"""What the pages on training say is what the code does."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ from larq_nobn import models, training
 from cli.command_lines import assert_understood
 from larq_nobn.cli import main
 
-PAGE = (Path(__file__).parents[2] / "docs" / "training.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "training.md").read_text(encoding="utf-8")
+OTHERS = ("images", "evaluation", "distributed", "fine_tuning", "distillation")
+PAGES = PAGE + "".join(
+    (DOCS / f"{name}.md").read_text(encoding="utf-8") for name in OTHERS
+)
 
 
 def blocks(language: str) -> list[str]:
-    return re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+    return re.findall(rf"^```{language}\n(.*?)^```", PAGES, re.DOTALL | re.MULTILINE)
 
 
 def rows(heading: str) -> list[list[str]]:
@@ -51,9 +56,7 @@ def test_recipes():
 
 def test_columns_of_the_history(tiny_run: training.Run):
     named = {
-        name
-        for first, *_ in rows("What a run tells")
-        for name in re.findall(r"`(\w+)`", first)
+        name for first, *_ in rows("Metrics") for name in re.findall(r"`(\w+)`", first)
     }
     only_sometimes = {"peak_gpu_memory_mib", "tau", "power", "penalty"}
     assert set(tiny_run.history[0]) - only_sometimes == (
@@ -64,7 +67,7 @@ def test_columns_of_the_history(tiny_run: training.Run):
 def test_files_of_the_folder(tiny_run: training.Run):
     named = {
         name
-        for first, *_ in rows("What a run folder holds")
+        for first, *_ in rows("Run folder")
         for name in re.findall(r"`([\w.]+)/?`", first)
     }
     unfinished = {"settings.json", "checkpoints"}
@@ -74,12 +77,16 @@ def test_files_of_the_folder(tiny_run: training.Run):
 
 
 def test_normalizations_that_look_at_the_batch():
-    limits = PAGE.split("\n## The same again\n")[1].split("\n## ")[0]
+    limits = PAGE.split("\n## Reproducibility\n")[1].split("\n## ")[0]
     assert {name for name in models.NORMALIZATIONS if f"`{name}`" in limits} == set(
         models.BATCH_STATISTICS
     )
 
 
+COMMANDS_OF_THE_PAGES = (
+    *("train", "evaluate", "compare", "report"),
+    *("data", "convert", "predict"),
+)
 COMMANDS = [
     line.split()[1:]
     for line in "".join(blocks("bash")).replace("\\\n", " ").splitlines()
@@ -97,12 +104,20 @@ def test_commands_are_understood(
 def test_options_exist():
     given = {
         option
-        for name in ("train", "evaluate", "compare", "report", "data")
+        for name in (
+            "train",
+            "evaluate",
+            "compare",
+            "report",
+            "data",
+            "convert",
+            "predict",
+        )
         for parameter in main.commands[name].params
         if isinstance(parameter, click.Option)
         for option in (*parameter.opts, *parameter.secondary_opts)
     }
-    assert set(re.findall(r"--[a-z][a-z-]+", PAGE)) - {"--help", "--logdir"} <= given
+    assert set(re.findall(r"--[a-z][a-z-]+", PAGES)) - {"--help", "--logdir"} <= given
 
 
 def test_python_runs_as_printed(
