@@ -67,7 +67,7 @@ package: $(VENV)/.dev
 	$(BIN)/twine check --strict dist/*
 
 compat: $(VENV)/.dev
-	$(BIN)/python benchmarks/compat.py --folder runs/compat
+	$(BIN)/python tests/tools/compat.py --folder runs/compat
 
 $(VENV)/bin/python:
 	@test -n "$(PYTHON)" || { echo "No Python 3.10 to 3.12 found: install one, or \

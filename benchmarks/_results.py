@@ -11,13 +11,14 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 # In the working folder, the root of the repository, so that no log names a machine.
 RESULTS = Path("results")
 
 
 def command():
     """The command line of this run, as it is given in the root of the repository."""
-    script = f"benchmarks/{Path(sys.argv[0]).name}"
+    script = Path(sys.argv[0]).resolve().relative_to(ROOT).as_posix()
     return shlex.join(["python", script, *sys.argv[1:]])
 
 

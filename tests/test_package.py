@@ -431,7 +431,7 @@ def test_links_of_the_index_lead_to_the_public_address(tree):
 
 @pytest.mark.slow
 def test_without_extras_a_sentence_names_the_missing_one(tmp_path):
-    """The commands and functions of `benchmarks/_compat/bare.py`."""
+    """The commands and functions of `tests/tools/_compat/bare.py`."""
     done = fresh.run(
         "import json, os, sys\n"
         "for name in ('larq_compute_engine', 'tensorflow_datasets', 'sklearn',"
@@ -439,7 +439,7 @@ def test_without_extras_a_sentence_names_the_missing_one(tmp_path):
         " 'torch'):\n"
         "    sys.modules[name] = None\n"
         "from pathlib import Path\n"
-        f"sys.path.insert(0, {str(ROOT / 'benchmarks' / '_compat')!r})\n"
+        f"sys.path.insert(0, {str(ROOT / 'tests' / 'tools' / '_compat')!r})\n"
         "import bare\n"
         f"os.chdir({str(tmp_path)!r})\n"
         f"found = bare.look(Path({str(tmp_path)!r}))\n"

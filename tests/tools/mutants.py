@@ -5,9 +5,9 @@ the files that git tracks, so that the checkout itself is never touched, and the
 that should catch it are run there until the first of them fails. Faults whose results
 are in the output file already, for the same commit, are not tried again.
 
-    python benchmarks/mutants.py --output results/mutants/result.json
-    python benchmarks/mutants.py --only recu --wide         # then the whole suite too
-    python benchmarks/mutants.py --tree ../other-checkout
+    python tests/tools/mutants.py --output results/mutants/result.json
+    python tests/tools/mutants.py --only recu --wide         # then the whole suite too
+    python tests/tools/mutants.py --tree ../other-checkout
 """
 
 from __future__ import annotations
@@ -26,13 +26,16 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import click
-from _drawing import TABLES
-from _results import command, say, write
 from faults import FAULTS
 from rich.console import Console
 from rich.table import Table
 
-ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+from _drawing import TABLES
+from _results import command, say, write
+
+ROOT = Path(__file__).resolve().parents[2]
 PYTEST = ("-m", "pytest", "-x", "-q", "-rfE", "--tb=short", "-p", "no:cacheprovider")
 NOT_SELECTED = 5  # pytest's exit code where -k leaves no test of a file
 TIMEOUT = 600  # seconds for one fault

@@ -15,10 +15,10 @@ removed. One line of JSON a network says what came of it:
 
 A process of its own does the work, and is replaced when it dies, hangs, or has grown.
 
-    python benchmarks/fuzz.py --count 10000 --output runs/fuzz.jsonl
-    python benchmarks/fuzz.py --count 10000 --output runs/fuzz.jsonl --resume
-    python benchmarks/fuzz.py --summary --output runs/fuzz.jsonl --log constructions
-    python benchmarks/fuzz.py --count 1 --seed 417 --output runs/again.jsonl
+    python tests/tools/fuzz.py --count 10000 --output runs/fuzz.jsonl
+    python tests/tools/fuzz.py --count 10000 --output runs/fuzz.jsonl --resume
+    python tests/tools/fuzz.py --summary --output runs/fuzz.jsonl --log constructions
+    python tests/tools/fuzz.py --count 1 --seed 417 --output runs/again.jsonl
 """
 
 from __future__ import annotations
@@ -33,11 +33,15 @@ from collections import Counter
 from pathlib import Path
 
 import click
-from _drawing import TABLES
 from _fuzz import FAULTS, OUTCOMES
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+from _drawing import TABLES
 from _results import RESULTS, command, say, write
 
 HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
 PER_WORKER = 200  # networks; TensorFlow keeps some memory of each
 TIMEOUT = 120  # seconds for one network
 STARTUP = 300
@@ -49,7 +53,7 @@ class Worker:
     def __init__(self):
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_NUM_INTEROP_THREADS": "1"}
         single = {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}
-        path = os.pathsep.join(map(str, (HERE.parent, HERE)))
+        path = os.pathsep.join(map(str, (ROOT, HERE)))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "_fuzz.worker"],
             stdin=subprocess.PIPE,

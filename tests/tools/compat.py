@@ -9,8 +9,8 @@ An environment is removed before the next one is made, a few gigabytes at a time
 second round each opens the files of those behind it. What the folder holds already is
 not tried again.
 
-    python benchmarks/compat.py --folder runs/compat         # or: make compat
-    python benchmarks/compat.py --tensorflow 2.21 --folder runs/look --output runs/look
+    python tests/tools/compat.py --folder runs/compat         # or: make compat
+    python tests/tools/compat.py --tensorflow 2.21 --folder runs/look --output runs/look
 """
 
 from __future__ import annotations
@@ -26,12 +26,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import click
-from _drawing import compatibility
-from _results import RESULTS, command, machine, say, write
 from uv import find_uv_bin
 
-ROOT = Path(__file__).resolve().parents[1]
-SCRIPTS = ROOT / "benchmarks" / "_compat"
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+
+from _drawing import compatibility
+from _results import RESULTS, command, machine, say, write
+
+ROOT = Path(__file__).resolve().parents[2]
+SCRIPTS = ROOT / "tests" / "tools" / "_compat"
 TENSORFLOWS = ("2.16", "2.17", "2.18", "2.19", "2.20", "2.21")
 PYTHONS = (
     "3.11",

@@ -12,7 +12,7 @@ import traceback
 import warnings
 from pathlib import Path
 
-sys.path[:0] = [str(Path(__file__).resolve().parents[2] / "tests")]
+sys.path[:0] = [str(Path(__file__).resolve().parents[2])]
 
 
 def main() -> None:
