@@ -70,6 +70,7 @@ from ._steps import (
     steps_behind_kernel,
     steps_of,
 )
+from ._thresholds import Threshold, threshold_of_affine
 from ._training import check_inference
 
 __all__ = [
@@ -92,6 +93,7 @@ __all__ = [
     "Segments",
     "Sign",
     "Steps",
+    "Threshold",
     "as_own_input",
     "as_quantizer",
     "bits_of",
@@ -141,6 +143,7 @@ __all__ = [
     "steps_behind_kernel",
     "steps_of",
     "symbol_of",
+    "threshold_of_affine",
     "to_keras",
     "weights_of_sum",
 ]

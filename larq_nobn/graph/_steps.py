@@ -79,8 +79,6 @@ _GLOBAL_AVERAGES = (
 _MOST = 2.0**20
 # How much of a step rounding may take a threshold to reach a value that is not it.
 _NEAR = 0.125
-# What four numbers in float32 may be off by, as a share.
-_ROUNDING = 2.0**-21
 
 
 class Steps(NamedTuple):
@@ -108,25 +106,28 @@ class Steps(NamedTuple):
     def bounded(self, most: float) -> Steps | None:
         return self._replace(most=most) if most <= _MOST else None
 
-    def between(self, threshold: np.ndarray, above: np.ndarray | bool) -> np.ndarray:
+    def between(
+        self, threshold: np.ndarray, above: np.ndarray, dtype: Any = np.float32
+    ) -> np.ndarray:
         """Moves thresholds that are a value, or close to one, to halfway between two.
 
         Arguments:
-            threshold: (C,), worked out of numbers in float32. From it on a sign is +1.
+            threshold: (C,). From it on a sign is +1.
             above: Where it is so only beyond it.
+            dtype: The type of the numbers that it was worked out of.
         """
         count = threshold / self.step
         nearest = np.round(count)
-        reached = np.where(self.reach(threshold), ~np.asarray(above), count <= nearest)
+        reached = np.where(self.reach(threshold, dtype), ~above, count <= nearest)
         middle = (nearest + np.where(reached, -0.5, 0.5)) * self.step
         near = (np.abs(count - nearest) < _NEAR) & (np.abs(count) <= _MOST)
         return np.where(near, middle, threshold)
 
-    def reach(self, threshold: np.ndarray) -> np.ndarray:
-        """Which thresholds, worked out of numbers in float32, are a value."""
+    def reach(self, threshold: np.ndarray, dtype: Any = np.float32) -> np.ndarray:
+        """Which thresholds are a value, but for rounding of their type."""
         count = threshold / self.step
         nearest = np.round(count)
-        return np.abs(count - nearest) <= _ROUNDING * np.abs(nearest)
+        return np.abs(count - nearest) <= 4 * np.finfo(dtype).eps * np.abs(nearest)
 
 
 def sign_steps(channels: int) -> Steps:

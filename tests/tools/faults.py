@@ -454,11 +454,11 @@ FAULTS = (
         ("tests/surgery/test_fold.py", "tests/surgery"),
     ),
     Fault(
-        "fold: sign of zero behind a negative gain",
-        "surgery",
-        "above & (seen <= edge), np.nextafter",
-        "above & (seen < edge), np.nextafter",
-        ("tests/surgery/test_fold_ties.py", "tests/surgery"),
+        "threshold: sign of zero behind a negative gain",
+        "graph",
+        "np.where(self.turned, found <= value, found < value)",
+        "found < value",
+        ("tests/graph/test_thresholds.py", "tests/graph", "tests/surgery"),
     ),
     Fault(
         "fold: bias of two norms in a row",

@@ -136,13 +136,13 @@ def _with_ties(plan: Plan, chain: Chain, moved: bool) -> Scaling:
     if steps is None or len(chain.starts) > 1:
         return chain.scaling
     finest = finest_at_signs(plan.graph, chain.ends[0], steps, _is_plain)
+    dtype = np.float64 if chain.dtype == "float64" else np.float32
     if finest is None:
-        double = chain.dtype == "float64"
-        more = 4 * np.finfo("float64" if double else "float32").eps * np.abs(bias)
+        more = 4 * np.finfo(dtype).eps * np.abs(bias)
     else:
         steps, more = finest, np.abs(gain) * finest.step / 4
     some = (gain != 0) & (moved | (bias != 0))
-    reached = some & steps.reach(-bias / np.where(some, gain, 1.0))
+    reached = some & steps.reach(-bias / np.where(some, gain, 1.0), dtype)
     return replace(chain.scaling, bias=bias + np.where(reached, more, 0.0))
 
 

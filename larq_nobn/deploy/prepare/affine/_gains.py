@@ -5,15 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from ...._keras import keras
-from ....graph import Graph, replace_layers, sign_of, steps_of
+from ....graph import Graph, replace_layers, sign_of, steps_of, threshold_of_affine
 from .._inference import BinaryConvolution, PlainAffine, ShiftedSign
 from ..factors import LARGEST
 from ._numbers import affine_numbers, is_affine, is_once
 from ._readers import Reader, readers_of
 from ._steps import steps_behind_prepared
-
-# Less than this float32 does not keep apart from 0.
-_TINY = np.finfo(np.float32).tiny
 
 
 def drop_gains(model: keras.Model) -> keras.Model:
@@ -123,14 +120,7 @@ def _shifted(
     given = reader.sign
     if getattr(given, "shift", None) is not None:
         offset = offset + given.shift.numpy()
-    threshold = -offset / gain
-    if reader.steps is not None:
-        shift = -reader.steps.between(threshold, above=gain < 0).astype(np.float32)
-    else:
-        shift = -threshold.astype(np.float32)
-        # As the sign of 0 is +1, that of its opposite is -1: of one float less it is.
-        less = np.minimum(np.nextafter(shift, np.float32(-np.inf)), shift - _TINY)
-        shift = np.where(gain < 0, less, shift)
+    shift = threshold_of_affine(gain, offset, reader.steps).shift()
     before = getattr(given, "gain", None)
     turned = gain if before is None else gain * before
     return ShiftedSign(shift if np.any(shift) else None, turned, name=name)

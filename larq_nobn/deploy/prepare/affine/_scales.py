@@ -7,7 +7,15 @@ from typing import Any
 import numpy as np
 
 from ...._keras import keras
-from ....graph import Call, Graph, finest_at_signs, passage, sign_of, steps_of
+from ....graph import (
+    Call,
+    Graph,
+    finest_at_signs,
+    passage,
+    sign_of,
+    steps_of,
+    threshold_of_affine,
+)
 from .._inference import BinaryConvolution, PlainAffine
 from .._quantizers import SIGNS
 from ._numbers import is_once
@@ -67,9 +75,9 @@ def clear_thresholds(model: keras.Model) -> keras.Model:
             np.broadcast_to(np.asarray(x, np.float64), channels)
             for x in (gain, layer.offset)
         )
-        moves = gain != 0
-        threshold = np.where(moves, -offset / np.where(moves, gain, 1.0), 0.0)
-        moved = -gain * finest.between(threshold, above=gain < 0)
+        threshold = threshold_of_affine(gain, offset, finest).value
+        moves = np.isfinite(threshold)
+        moved = -gain * np.where(moves, threshold, 0.0)
         layer.set(gain, np.where(moves, moved, offset))
     return model
 

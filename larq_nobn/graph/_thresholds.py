@@ -1,0 +1,109 @@
+"""The one rule for an affine before a sign: a threshold per channel."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._steps import Steps
+
+# The least threshold above 0. A smaller one is lost: processors may take the smallest
+# numbers for 0, and a scale makes it smaller still.
+_LEAST = 1e-30
+# How far apart the same number may be after a few roundings in float64, as a fraction.
+_SAME = 2.0**-50
+
+
+class Threshold(NamedTuple):
+    """sign(gain * x + offset), as a sign of x alone, or its opposite.
+
+    Attributes:
+        value: From it on the sign of x is +1, in float64; (C,). ±inf where the gain
+            is 0.
+        turned: Where the result is the opposite of that sign of x, which then is +1
+            only beyond the value; (C,).
+    """
+
+    value: np.ndarray
+    turned: np.ndarray
+
+    def edge(self, dtype: Any = np.float32) -> np.ndarray:
+        """Returns the first number of a type at which the sign of x is +1, (C,).
+
+        For x of that type, it is +1 exactly where x >= edge.
+        """
+        value = self._snapped(dtype)
+        with np.errstate(over="ignore"):
+            found: np.ndarray = value.astype(dtype)
+        before = np.where(self.turned, found <= value, found < value)
+        found = np.where(before, np.nextafter(found, dtype(np.inf)), found)
+        return np.where(self.turned & (value == 0), dtype(_LEAST), found)
+
+    def shift(self, scale: float = 1.0, dtype: Any = np.float32) -> np.ndarray:
+        """Returns b, (C,): where the type computes it, sign(x - (-b / scale)) is it.
+
+        With scale 1, -b is the edge. With another, no b may give just that number, and
+        the next below or above is taken, on the side on which a tie is right.
+        """
+        value, edge = self._snapped(dtype), self.edge(dtype)
+        with np.errstate(over="ignore"):
+            found: np.ndarray = (-scale * edge).astype(dtype)
+            ties = np.isfinite(edge) & (value.astype(dtype) == value)
+        for _ in range(4):  # no more than three roundings lie between
+            seen = -found / dtype(scale)
+            low, high = self.turned & (seen <= value), ~self.turned & (seen > value)
+            found = np.where(ties & low, np.nextafter(found, dtype(-np.inf)), found)
+            found = np.where(ties & high, np.nextafter(found, dtype(np.inf)), found)
+        return found
+
+    def _snapped(self, dtype: Any) -> np.ndarray:
+        """The value, or the number of a type that it would be but for float64."""
+        with np.errstate(over="ignore"):
+            nearest = self.value.astype(dtype).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # inf - inf
+            away = np.abs(nearest - self.value)
+        return np.where(away <= _SAME * np.abs(self.value), nearest, self.value)
+
+
+def threshold_of_affine(
+    gain: Any, offset: Any, steps: Steps | None = None, dtype: Any = np.float32
+) -> Threshold:
+    r"""Returns the threshold of sign(gain * x + offset), where sign(0) = +1.
+
+    With \(t = -o / g\):
+
+    - \(g > 0\): \(g x + o \ge 0 \iff x \ge t\), so the sign is sign(x - t).
+    - \(g < 0\): \(g x + o \ge 0 \iff x \le t\), so it is the opposite of a sign that is
+      +1 where \(x > t\): at \(x = t\) that one is -1, and its opposite +1.
+    - \(g = 0\): it is +1 where \(o \ge 0\), and t is -inf; else -1, and t is inf.
+
+    The quotient is rounded to float64, and t counts as a number of float32 if it is
+    within 2^-50 of it. For g, o and x in float32 neither decides anything: if
+    \(t \ne x\), then \(|t - x| = |o + g x| / |g|\), and \(o + g x\) is a multiple of
+    the unit in which \(g x\) has 48 bits, so that t is off x by \(2^{-48}\) of it or
+    more.
+
+    Of a map in steps, x is a whole number n of them, and t may be one, too: not in all
+    digits, as g and o were worked out of numbers of a type. Within four roundings of
+    that it counts as n, where the sign is +1; and t moves to halfway between n and
+    the next value on the other side, where no later rounding reaches it. So it does
+    where t is close to n, but is not n: then to the side on which it is.
+
+    Arguments:
+        gain, offset: (C,), or numbers.
+        steps: The values that x may have; None if they are not known.
+        dtype: The type of the numbers of which gain and offset were worked out.
+    """
+    gain, offset = np.broadcast_arrays(
+        np.atleast_1d(np.asarray(gain, np.float64)), np.asarray(offset, np.float64)
+    )
+    turned, moves = gain < 0, gain != 0
+    with np.errstate(over="ignore"):
+        crossed = -offset / np.where(moves, gain, 1.0)
+    value = np.where(moves, crossed, np.where(offset >= 0, -np.inf, np.inf))
+    if steps is not None:
+        finite = np.isfinite(value)
+        moved = steps.between(np.where(finite, value, 0.0), turned, dtype)
+        value = np.where(finite, moved, value)
+    return Threshold(value, turned)
