@@ -711,11 +711,11 @@ FAULTS = (
     ),
     # --- deploy
     Fault(
-        "prepare: sign of zero behind a negative gain",
-        "deploy",
-        "shift = np.where(gain < 0, less, shift)",
-        "shift = np.where(gain < 0, shift, shift)",
-        ("tests/deploy/prepare/test_affine_signs.py", "tests/deploy/prepare"),
+        "threshold: a value of a map in steps stays one",
+        "graph",
+        "return np.where(near, middle, threshold)",
+        "return threshold",
+        ("tests/graph/test_thresholds.py", "tests/graph", "tests/deploy/prepare"),
     ),
     Fault(
         "prepare: offset of merged gains",
