@@ -109,6 +109,7 @@ setup(
         "larq>=0.14,<0.15",
         "numpy>=1.23.5,<2",
         "click>=8.1",
+        "filelock>=4.1",
         "rich>=13.7",
     ],
     extras_require=EXTRAS,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import logging
 import os
 import socket
@@ -110,23 +111,23 @@ def test_a_process_has_it_once(tmp_path: Path):
 def test_a_file_that_is_removed_meanwhile_is_no_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    lock, seen = _lock._lock, []
+    flock, seen = fcntl.flock, []
 
-    def just_removed(handle: int, path: Path) -> None:
+    def just_removed(handle: int, how: int) -> None:
         if not seen:
-            path.unlink()
+            (tmp_path / ".lock").unlink()
         seen.append(handle)
-        lock(handle, path)
+        flock(handle, how)
 
-    monkeypatch.setattr(_lock, "_lock", just_removed)
+    monkeypatch.setattr(fcntl, "flock", just_removed)
     with locked(tmp_path), another_process(tmp_path) as (_, said):
         assert said == in_use(tmp_path, os.getpid())
-    assert len(seen) == 2
+    assert len(seen) >= 2
 
 
 def test_without_an_owner_written(tmp_path: Path):
     with locked(tmp_path):
-        os.truncate(tmp_path / ".lock", 0)  # to open and close it would end the lock
+        (tmp_path / ".lock").write_text("")
         with another_process(tmp_path) as (_, said):
             assert said.startswith(f"{tmp_path} is in use: another process trains in")
 
@@ -137,7 +138,7 @@ def test_where_files_cannot_be_locked(
     def refuse(handle: int, how: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
-    monkeypatch.setattr(_lock.fcntl, "lockf", refuse)
+    monkeypatch.setattr(fcntl, "flock", refuse)
     with caplog.at_level(logging.WARNING, "larq_nobn"), locked(tmp_path):
         pass
     assert f"{tmp_path} lies where files cannot be locked (No locks av" in caplog.text
