@@ -1,4 +1,4 @@
-"""Writes a file entirely, or not at all."""
+"""Writes files atomically, and knows the cache folder."""
 
 from __future__ import annotations
 
@@ -9,6 +9,18 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _PREFIX = ".partial-"
+
+
+def cache_folder() -> Path:
+    """Returns the folder for what can be computed again.
+
+    That is the variable `LARQ_NOBN_CACHE`, or `larq_nobn` in the user's cache folder.
+    """
+    chosen = os.environ.get("LARQ_NOBN_CACHE")
+    if chosen:
+        return Path(chosen)
+    usual = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(usual) / "larq_nobn"
 
 
 @contextmanager

@@ -1,16 +1,24 @@
-"""Data sets: loading, describing, preparing."""
+"""Data sets: opening, loading, describing, preparing."""
 
 from ._any_tfds import PREFIX as TFDS_PREFIX
-from ._kept import CACHES
-from ._labels import class_counts, files_of
-from ._load import load
-from ._open import check_name, check_size, content_of, describe
+from ._augment import AUGMENTATIONS
+from ._batches import WHOLE, Share
+from ._dataset import (
+    Dataset,
+    check_name,
+    check_size,
+    class_counts,
+    content_of,
+    describe,
+    files_of,
+    load,
+    open_dataset,
+)
 from ._prepare import Prepared, prepare
 from ._registry import NAMES, SPLITS, DatasetInfo
-from ._source import reading
-from .augment import AUGMENTATIONS
+from ._source import CACHES, reading
+from ._user_data import GIVEN, handed_over
 from .folder import SUFFIXES, Overview, decode, look_over
-from .given import GIVEN, handed_over
 
 __all__ = [
     "AUGMENTATIONS",
@@ -20,9 +28,12 @@ __all__ = [
     "SPLITS",
     "SUFFIXES",
     "TFDS_PREFIX",
+    "WHOLE",
+    "Dataset",
     "DatasetInfo",
     "Overview",
     "Prepared",
+    "Share",
     "check_name",
     "check_size",
     "class_counts",
@@ -33,6 +44,7 @@ __all__ = [
     "handed_over",
     "load",
     "look_over",
+    "open_dataset",
     "prepare",
     "reading",
 ]

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
 
+from ._augment import Augmentation, draw, mixed, shares, varied
+from ._registry import DatasetInfo
 from ._source import Source
-from .augment import Augmentation, draw, mixed, shares, varied
 
 # From the number of an epoch, and of batches that are left out at its begin.
 Batches = Callable[[tf.Tensor, tf.Tensor], tf.data.Dataset]
@@ -123,6 +125,37 @@ def cut(batches: tf.data.Dataset, share: Share) -> tf.data.Dataset:
         return tf.data.Dataset.range(first, first + count).map(part)
 
     return batches.flat_map(of_batch)
+
+
+@tf.autograph.experimental.do_not_convert  # whose reading takes a second, for nothing
+def passes(
+    batches: Batches, first: int, step: int, info: DatasetInfo
+) -> tf.data.Dataset:
+    """Makes each pass the next epoch's batches, counting from `first`, normalized."""
+    numbers = itertools.count(first)
+
+    def number(_: tf.Tensor) -> tf.Tensor:
+        # Asked when the first batch of a pass is needed, not when it is set up: Keras
+        # sets up one iterator more than it uses.
+        epoch = tf.numpy_function(lambda: np.int64(next(numbers)), [], tf.int64)
+        return tf.ensure_shape(epoch, ())
+
+    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        begin = tf.where(epoch == first, tf.constant(step, tf.int64), 0)
+        return batches(epoch, begin)
+
+    found = tf.data.Dataset.from_tensors(0).map(number).flat_map(of_epoch)
+    return found.map(lambda x, y: (normalized(x, info), y), tf.data.AUTOTUNE)
+
+
+def normalized(images: tf.Tensor, info: DatasetInfo) -> tf.Tensor:
+    """Images of mean 0 and deviation 1, unless nobody knows what they have."""
+    images = tf.cast(images, tf.float32)
+    if not info.mean:
+        return images
+    scale = 1 / (255 * np.array(info.std, np.float32))
+    shift = np.array(info.mean, np.float32) / np.array(info.std, np.float32)
+    return images * scale - shift
 
 
 def prefetched(found: tf.data.Dataset) -> tf.data.Dataset:

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ._batches import Batches, Share, numbered
+from ._built_in import BuiltIn
 from ._records import Records, records_in
 from ._registry import DatasetInfo
 from ._source import validation_numbers
@@ -17,6 +18,21 @@ from ._tfds import DataDir, prepared_builder
 from .folder import image_of
 
 SIZE = 224
+
+
+class ImageNet(BuiltIn):
+    """ImageNet, which is too large for memory."""
+
+    def info(self, size: tuple[int, int] | None = None) -> DatasetInfo:
+        """What the registry says, of its one size."""
+        found = super().info()
+        if size not in (None, found.image_shape[:2]):
+            raise ValueError(
+                f"image_size={size} does not apply to imagenet, whose images are "
+                "224x224. Leave it out, or name tfds:imagenet2012, which comes in any "
+                "size."
+            )
+        return found
 
 
 def open_records(

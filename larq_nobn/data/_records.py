@@ -12,8 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._files import replacing
-from .folder import cache_folder
+from .._files import cache_folder, replacing
 
 # A length of 8 bytes and its checksum come before the content, another one behind.
 _BEFORE, _BEHIND = 12, 4

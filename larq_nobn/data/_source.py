@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from .._files import cache_folder
 from ._area import scaled
 
 # What a split may take of the memory.
@@ -38,7 +41,7 @@ class Arrays:
 
 
 @dataclass(frozen=True, eq=False)  # two are the same if they are one object
-class Pictures:
+class LazyImages:
     """One split that is decoded whenever images of it are needed.
 
     Arguments:
@@ -77,7 +80,7 @@ _failed: list[OSError] = []
 
 @contextmanager
 def reading() -> Iterator[None]:
-    """Raises the error of a picture that cannot be read, in place of TensorFlow's."""
+    """Raises the error of an unreadable image in place of TensorFlow's."""
     _failed.clear()
     try:
         yield
@@ -88,16 +91,16 @@ def reading() -> Iterator[None]:
 
 
 # What `take(indices)` gives images of (n, height, width, channels), values 0 to 255.
-Source = Arrays | Pictures
+Source = Arrays | LazyImages
 
 
-def validation_numbers(count: int, share: float) -> tuple[np.ndarray, np.ndarray]:
+def validation_numbers(count: int, fraction: float) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the training images that stay, and of those for validation.
 
-    The same for the same count and share: a fixed permutation says which.
+    A fixed permutation of the count decides.
     """
     order = np.random.default_rng(0).permutation(count)
-    held = round(share * count)
+    held = round(fraction * count)
     return np.sort(order[held:]), np.sort(order[:held])
 
 
@@ -130,7 +133,7 @@ def collected(
         place[index] = image
     known = tf.constant(np.array(labels, np.int64))
     if isinstance(place, np.memmap):
-        return Pictures(place.__getitem__, known, shape[1:], dtype)
+        return LazyImages(place.__getitem__, known, shape[1:], dtype)
     return Arrays(tf.constant(place[: len(labels)]), known)
 
 
@@ -148,8 +151,8 @@ def of_shape(
 def statistics(source: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Mean and standard deviation of each channel, in [0, 1], of all images.
 
-    Both have four decimals, as those of the common data sets are given. A channel that
-    is constant has the deviation 1.
+    Both have four decimals, as those of the common data sets are given. A
+    constant channel has the standard deviation 1.
 
     Arguments:
         source: Images of bytes.
@@ -168,3 +171,63 @@ def statistics(source: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:
         mean.append(round(int(total) / (255 * count), 4))
         std.append(round(variance**0.5, 4) or 1.0)
     return tuple(mean), tuple(std)
+
+
+CACHES = ("auto", "memory", "disk", "none")
+_FRACTION_OF_DISK = 0.5  # of what is free
+
+
+@functools.lru_cache(maxsize=4)
+def cached(source: LazyImages, cache: str = "auto") -> Source:
+    """Returns the same images, each decoded once.
+
+    Arguments:
+        source: Images that are decoded whenever they are needed.
+        cache: `"memory"` decodes all at once. `"disk"` keeps what is needed in a file
+            of the user's cache folder that ends with the process. `"none"` decodes
+            again. `"auto"`: the first of these that has room, which is 1 GiB of memory,
+            or half of what is free on the disk.
+
+    Returns:
+        The images; the second call in a process returns the same ones.
+    """
+    count = len(source.labels)
+    shape, dtype = (count, *source.shape), np.dtype(source.dtype)
+    if cache == "auto":
+        cache = _suitable_cache(int(np.prod(shape)) * dtype.itemsize)
+    if cache == "memory":
+        images = np.empty(shape, dtype)
+        for start in range(0, count, _CHUNK):
+            part = np.arange(start, min(start + _CHUNK, count))
+            images[part] = source.decoded(part)
+        # On the host even if there is a GPU: batches are cut there, and only they
+        # travel.
+        with tf.device("CPU:0"):
+            return Arrays(tf.constant(images), source.labels)
+    if cache == "disk" and count:
+        return _on_disk(source, shape, dtype)
+    return source
+
+
+def _suitable_cache(size: int) -> str:
+    if size <= IN_MEMORY:
+        return "memory"
+    folder = next(p for p in [cache_folder(), *cache_folder().parents] if p.exists())
+    free = shutil.disk_usage(folder).free
+    return "disk" if size <= _FRACTION_OF_DISK * free else "none"
+
+
+def _on_disk(source: LazyImages, shape: tuple[int, ...], dtype: Any) -> LazyImages:
+    """Writes what is decoded to a file without a name, and reads it from there."""
+    cache_folder().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=cache_folder()) as file:
+        images: Any = np.memmap(file, dtype, "w+", shape=shape)
+    there = np.zeros(len(images), bool)
+
+    def read(index: int) -> np.ndarray:
+        if not there[index]:
+            images[index] = source.read(index)
+            there[index] = True
+        return images[index]
+
+    return replace(source, read=read)

@@ -8,9 +8,16 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn.data.augment import Augmentation, draw, mixed, shares, varied
-from larq_nobn.data.augment._colour import jittered
-from larq_nobn.data.augment._strong import warped, with_holes
+from larq_nobn.data._augment import (
+    Augmentation,
+    draw,
+    jittered,
+    mixed,
+    shares,
+    varied,
+    warped,
+    with_holes,
+)
 from numpy.testing import assert_allclose, assert_array_equal
 
 RNG = np.random.default_rng(0)

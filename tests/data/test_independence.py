@@ -13,9 +13,9 @@ import pytest
 import tensorflow as tf
 from larq_nobn._keras import keras
 from larq_nobn.data import _imagenet
+from larq_nobn.data._augment import Augmentation, draw, shares
 from larq_nobn.data._batches import WHOLE, batches
 from larq_nobn.data._source import Arrays
-from larq_nobn.data.augment import Augmentation, draw, shares
 from larq_nobn.training.run._randomness import Reseeding, own_generators
 from tensorflow.python.framework import op_callbacks
 

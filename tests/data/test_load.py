@@ -15,10 +15,10 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from larq_nobn._keras import keras
 from larq_nobn.data import _imagenet, load
-from larq_nobn.data._arrays import balanced_subset
+from larq_nobn.data._augment import Augmentation, crop_and_flip, draw
 from larq_nobn.data._batches import WHOLE, numbered
+from larq_nobn.data._built_in import balanced_subset
 from larq_nobn.data._records import Records
-from larq_nobn.data.augment import Augmentation, crop_and_flip, draw
 from sklearn.datasets import load_digits
 
 
@@ -532,9 +532,9 @@ def test_missing_data(tmp_path: Path) -> None:
 
 
 def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
-    from larq_nobn.data import _arrays
+    from larq_nobn.data import _built_in
 
-    _arrays._cached.cache_clear()
+    _built_in._cached.cache_clear()
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ImportError, match="^digits comes with scikit-learn .*data.'$"):
         load("digits", "test", 1)

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn.data import _kept
+from larq_nobn.data import _source
 from larq_nobn.data._records import records_in
-from larq_nobn.data._source import Arrays, Pictures
+from larq_nobn.data._source import Arrays, LazyImages
 
 
 @pytest.fixture(autouse=True)
@@ -56,12 +56,12 @@ def test_a_file_that_is_cut_off(tmp_path: Path):
 
 
 class Reads:
-    """Pictures whose pixels are their number, and how often each was read."""
+    """LazyImages whose pixels are their number, and how often each was read."""
 
     def __init__(self, count: int, dtype: str = "uint8") -> None:
         self.times = [0] * count
         labels = tf.range(count, dtype=tf.int64)
-        self.pictures = Pictures(self._read, labels, (2, 3, 1), dtype)
+        self.pictures = LazyImages(self._read, labels, (2, 3, 1), dtype)
 
     def _read(self, index: int) -> np.ndarray:
         self.times[index] += 1
@@ -81,7 +81,7 @@ def test_kept_pictures_are_the_same(
     cache: str, at_once: list[int], times: list[int], dtype: str
 ):
     reads = Reads(6, dtype)
-    source = _kept.kept(reads.pictures, cache)
+    source = _source.cached(reads.pictures, cache)
     assert reads.times == at_once
     for indices in ([4, 1], [], [2, 4], [1, 4]):
         found = source.take(tf.constant(indices, tf.int64)).numpy()
@@ -89,7 +89,7 @@ def test_kept_pictures_are_the_same(
         expected = [np.full((2, 3, 1), index + 1) for index in indices]
         np.testing.assert_array_equal(found, np.reshape(expected, found.shape))
     assert reads.times == times
-    assert _kept.kept(reads.pictures, cache) is source
+    assert _source.cached(reads.pictures, cache) is source
 
 
 def test_the_first_place_with_room_is_taken(
@@ -98,15 +98,15 @@ def test_the_first_place_with_room_is_taken(
     size = 6 * 6
     free: list[tuple[int, int, type, int]] = [
         (size, 0, Arrays, 1),
-        (size - 1, 2 * size, Pictures, 1),
-        (size - 1, 2 * size - 1, Pictures, 2),
+        (size - 1, 2 * size, LazyImages, 1),
+        (size - 1, 2 * size - 1, LazyImages, 2),
     ]
     for memory, disk, kind, times in free:
-        monkeypatch.setattr(_kept, "IN_MEMORY", memory)
+        monkeypatch.setattr(_source, "IN_MEMORY", memory)
         usage = type("Usage", (), {"free": disk})
-        monkeypatch.setattr(_kept.shutil, "disk_usage", lambda _, usage=usage: usage)
+        monkeypatch.setattr(_source.shutil, "disk_usage", lambda _, usage=usage: usage)
         reads = Reads(6)
-        source = _kept.kept(reads.pictures)
+        source = _source.cached(reads.pictures)
         assert type(source) is kind
         for _ in range(2):
             source.take(tf.constant([3]))

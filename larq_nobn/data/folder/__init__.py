@@ -1,18 +1,15 @@
 """Folders of pictures as data sets."""
 
-from ._decode import SUFFIXES, decode
-from ._image import image_of
-from ._notes import cache_folder
-from ._open import USUAL_SIDE, Folder, open_folder, suitable
+from ._decode import SUFFIXES, decode, image_of
+from ._folder import USUAL_SIDE, Folder, open_folder, suitable
 from ._overview import Overview, look_over
-from ._splits import is_for_validation, is_held_out
+from ._scan import is_for_validation, is_held_out
 
 __all__ = [
     "SUFFIXES",
     "USUAL_SIDE",
     "Folder",
     "Overview",
-    "cache_folder",
     "decode",
     "image_of",
     "is_for_validation",

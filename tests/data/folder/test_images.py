@@ -11,7 +11,7 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn.data import _arrays, _registry, _source, load
+from larq_nobn.data import _built_in, _registry, _source, load
 from PIL import Image
 
 from .conftest import Write
@@ -142,7 +142,7 @@ def test_grey_pictures_have_one_channel(root: Path, write: Write):
 def test_memory_has_no_influence():
     images = np.random.default_rng(0).integers(0, 256, (9, 4, 5, 3), np.uint8)
     labels = tf.range(9, dtype=tf.int64)
-    decoded = _source.Pictures(images.__getitem__, labels, (4, 5, 3), "uint8")
+    decoded = _source.LazyImages(images.__getitem__, labels, (4, 5, 3), "uint8")
     indices = tf.constant([3, 8, 3, 0], tf.int64)
     for source in (decoded, _source.Arrays(tf.constant(images), labels)):
         np.testing.assert_array_equal(source.take(indices), images[[3, 8, 3, 0]])
@@ -177,12 +177,12 @@ def test_pictures_of_a_data_set_are_that_data_set(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Equal pixels and file names in the order of the set give equal batches."""
-    digits, names = _arrays._digits, nobn.data.describe("digits").class_names
-    monkeypatch.setattr(_arrays, "_digits", lambda s: [x[:40] for x in digits(s)])
-    _arrays._cached.cache_clear()
+    digits, names = _built_in._digits, nobn.data.describe("digits").class_names
+    monkeypatch.setattr(_built_in, "_digits", lambda s: [x[:40] for x in digits(s)])
+    _built_in._cached.cache_clear()
     for split in ("train", "test"):
         for number, (image, label) in enumerate(
-            zip(*_arrays._digits(split), strict=True)
+            zip(*_built_in._digits(split), strict=True)
         ):
             path = root / split / names[label] / f"{number:05}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -198,4 +198,4 @@ def test_pictures_of_a_data_set_are_that_data_set(
             ours, theirs = map(content, sets)
             np.testing.assert_array_equal(ours[0], theirs[0])
             np.testing.assert_array_equal(ours[1], theirs[1])
-    _arrays._cached.cache_clear()
+    _built_in._cached.cache_clear()

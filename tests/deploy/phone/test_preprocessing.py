@@ -8,8 +8,8 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn.data import _arrays
-from larq_nobn.data._arrays import Arrays, arrays
+from larq_nobn.data import _built_in
+from larq_nobn.data._built_in import Arrays, arrays
 from larq_nobn.deploy import Preprocessing
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -92,7 +92,7 @@ def test_digits_become_what_training_sees():
 def test_stored_images_become_what_training_sees(name, monkeypatch):
     images = pictures(20, *nobn.data.describe(name).image_shape)
     stored = Arrays(tf.constant(images), tf.zeros(20, tf.int64))
-    monkeypatch.setattr(_arrays, "_cached", lambda *_: stored)
+    monkeypatch.setattr(_built_in, "_cached", lambda *_: stored)
     ((expected, _),) = nobn.data.load(name, "test", 20).as_numpy_iterator()
     assert_array_equal(of(name)(images), expected)
 

@@ -14,12 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from .._registry import SPLITS, DatasetInfo
-from .._source import Pictures, statistics
-from ._image import image_of
+from .._source import LazyImages, statistics
+from ._decode import image_of
 from ._listing import Listing, read_listing
-from ._notes import Notes
-from ._scan import Picture, Seen, scan
-from ._splits import divided
+from ._scan import Notes, Picture, Seen, divided, scan
 
 _log = logging.getLogger("larq_nobn")
 # Of pictures of different sizes, or of large ones.
@@ -47,6 +45,11 @@ class Folder:
     validation: tuple[Picture, ...]
     test: tuple[Picture, ...]
     class_names: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """The path."""
+        return str(self.root)
 
     def part(self, split: str) -> tuple[Picture, ...]:
         """The pictures of a split."""
@@ -85,7 +88,7 @@ class Folder:
 
     def source(
         self, split: str, shape: tuple[int, int, int], crop: float = 1.0
-    ) -> Pictures:
+    ) -> LazyImages:
         """The images of a split: bytes to train with, exact means to test with."""
         return _source(self, split, shape, crop)
 
@@ -247,7 +250,7 @@ def _check(
 @functools.lru_cache(maxsize=4)
 def _source(
     folder: Folder, split: str, shape: tuple[int, int, int], crop: float
-) -> Pictures:
+) -> LazyImages:
     """The second call in a process returns the same images."""
     part = folder.part(split)
     places = [folder.root / each.entry.path for each in part]
@@ -272,4 +275,4 @@ def _source(
 
     dtype = "float32" if exact and not as_they_are else "uint8"
     with tf.device("CPU:0"):
-        return Pictures(read, tf.constant(labels), shape, dtype)
+        return LazyImages(read, tf.constant(labels), shape, dtype)

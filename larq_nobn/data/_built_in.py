@@ -1,15 +1,48 @@
-"""Data sets small enough to stay in memory, as arrays of bytes."""
+"""The built-in data sets that fit in memory, as arrays of bytes."""
 
 from __future__ import annotations
 
 import functools
 import os
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
 
-from ._source import Arrays, of_shape, part_of, validation_numbers
+from ._registry import DatasetInfo, built_in
+from ._source import Arrays, Source, of_shape, part_of, validation_numbers
 from ._tfds import DataDir, prepared_builder
+
+
+@dataclass(frozen=True)
+class BuiltIn:
+    """One of `NAMES` but ImageNet, in memory."""
+
+    name: str
+    data_dir: str | None
+    validation: float
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Those of the registry."""
+        return built_in(self.name).class_names
+
+    def info(self, size: tuple[int, int] | None = None) -> DatasetInfo:
+        """What the registry says."""
+        found = built_in(self.name)
+        if self.validation:
+            parts = validation_numbers(found.train_examples, self.validation)
+            train, held = map(len, parts)
+            found = replace(found, train_examples=train, validation_examples=held)
+        if size is None:
+            return found
+        return replace(found, image_shape=(*size, found.image_shape[2]))
+
+    def source(
+        self, split: str, shape: tuple[int, int, int], crop: float = 1.0
+    ) -> Source:
+        """The images, which a process reads once."""
+        return resized(self.name, split, self.data_dir, shape, crop, self.validation)
 
 
 def arrays(name: str, split: str, data_dir: DataDir) -> Arrays:

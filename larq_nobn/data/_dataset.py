@@ -1,0 +1,667 @@
+"""A data set: labeled images in splits, found by their numbers; and its batches."""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .._checks import (
+    check_bounds,
+    check_choice,
+    check_flag,
+    check_integer,
+    check_number,
+    check_path,
+)
+from . import _imagenet
+from ._any_tfds import PREFIX, AnyTfds, open_tfds
+from ._augment import AUGMENTATIONS, variation_of
+from ._batches import WHOLE, Share, batches, passes, prefetched
+from ._built_in import BuiltIn, balanced_subset
+from ._imagenet import ImageNet
+from ._registry import NAMES, SPLITS, DatasetInfo
+from ._source import CACHES, Source, cached
+from ._tfds import DataDir
+from ._user_data import GIVEN, Given, Streams, given, user_images
+from .folder import Folder, open_folder
+
+Size = int | tuple[int, int] | None
+# Where images come from: all have `name`, `class_names` and `info`, and all but streams
+# and ImageNet the `source` of a split.
+Images = BuiltIn | AnyTfds | Folder | Given | Streams
+
+
+class Dataset:
+    """Labeled images in splits, found by their numbers.
+
+    `open_dataset` opens one by its name, `Dataset.from_data` takes arrays or `tf.data`.
+    Nothing is read before it is needed.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        digits = nobn.data.open_dataset("digits")
+        print(digits.info.class_names, digits.labels("test")[:5])
+        pixels = digits.read([0, 1], "test")  # (2, 8, 8, 1), from 0 to 255
+        train = digits.batches("train", 32)
+        ```
+    """
+
+    def __init__(self, images: Images, size: tuple[int, int] | None = None) -> None:
+        self._images, self._size = images, size
+        if isinstance(images, (ImageNet, Streams)):  # of which the size is one
+            images.info(size)
+
+    @classmethod
+    def from_data(
+        cls, data: Any, *, image_size: Size = None, validation: float = 0.0
+    ) -> Dataset:
+        """Returns the data set of what a caller has.
+
+        Arguments:
+            data: (train, test) or (train, validation, test): each (images, labels) as
+                arrays, bytes or normalized floats, or each a `tf.data.Dataset`.
+            image_size: Height and width, or one number for both; None keeps them.
+            validation: Fraction of the training images that make up the validation
+                split.
+
+        Raises:
+            TypeError, ValueError: If `data` is something else.
+        """
+        images = user_images(data).with_validation(_check_validation(validation))
+        return cls(images, check_size(image_size))
+
+    @functools.cached_property
+    def info(self) -> DatasetInfo:
+        """Shape, classes, counts, mean and standard deviation."""
+        return self._images.info(self._size)
+
+    @property
+    def fingerprint(self) -> str | None:
+        """A digest of the images of a folder; None where they do not change."""
+        return self._images.content if isinstance(self._images, Folder) else None
+
+    def labels(self, split: str = "train") -> np.ndarray:
+        """Returns the labels of a split, (N,) int64.
+
+        Raises:
+            ValueError: For ImageNet and `tf.data`, whose images have no numbers.
+        """
+        return self._numbered(split, self.info).labels.numpy()
+
+    def read(self, indices: Sequence[int], split: str = "train") -> np.ndarray:
+        """Returns images by their numbers, (n, height, width, channels), 0 to 255.
+
+        Training images are bytes; others are float32 where they are scaled. Arrays of
+        floats come as they are.
+
+        Raises:
+            ValueError: As `labels` does.
+            OSError: If an image cannot be read.
+        """
+        numbers = tf.constant(np.asarray(indices, np.int64).reshape(-1))
+        return self._numbered(split, self.info).take(numbers).numpy()
+
+    def class_counts(self, limit: int | None = None) -> tuple[int, ...]:
+        """Returns the number of training images per class, of the first `limit`."""
+        labels = self.labels("train")
+        labels = labels[_chosen(labels, limit)]
+        return tuple(np.bincount(labels, minlength=self.info.classes).tolist())
+
+    def files(
+        self, split: str, limit: int | None = None, like: DatasetInfo | None = None
+    ) -> tuple[str, ...] | None:
+        """Returns the files of a folder's images, in the order of `batches` in tests.
+
+        None for what is no image folder.
+        """
+        if not isinstance(self._images, Folder):
+            return None
+        labels = self._numbered(split, like or self.info).labels.numpy()
+        part, root = self._images.part(split), self._images.root
+        return tuple(str(root / part[n].entry.path) for n in _chosen(labels, limit))
+
+    def batches(
+        self,
+        split: str,
+        batch_size: int,
+        *,
+        augment: bool | str | None = None,
+        reflect: bool = False,
+        mixup: float = 0.0,
+        shuffle: bool | None = None,
+        seed: int = 0,
+        epoch: int = 0,
+        step: int = 0,
+        share: Share = WHOLE,
+        limit: int | None = None,
+        like: DatasetInfo | None = None,
+        cache: str = "auto",
+    ) -> tf.data.Dataset:
+        """Returns batches of normalized images and labels.
+
+        Arguments, results and errors are those of `load`.
+        """
+        training = check_choice("split", split, SPLITS) == "train"
+        batch_size = int(check_bounds("batch_size", batch_size))
+        augment = training if augment is None else _check_augment(augment)
+        check_flag("reflect", reflect)
+        shuffle = training if shuffle is None else check_flag("shuffle", shuffle)
+        check_bounds("mixup", mixup)
+        seed = int(check_bounds("seed", seed))
+        epoch = check_integer("epoch", epoch, 0, "Counting starts at 0.")
+        step = check_integer("step", step, 0, "0 leaves out nothing.")
+        if limit is not None:
+            limit = int(check_bounds("limit", limit))
+        check_choice("cache", cache, CACHES)
+        self._check_applies(split, augment, mixup)
+        if isinstance(self._images, Streams):
+            return self._images.batches(split, batch_size, share, step)
+
+        info = like or self.info
+        if isinstance(self._images, ImageNet):
+            of_epoch, examples, batch_size = _imagenet.batches(
+                split,
+                limit,
+                self._images.data_dir,
+                batch_size,
+                seed,
+                _check_imagenet(augment, reflect),
+                shuffle,
+                share,
+                info,
+                self._images.validation,
+            )
+        else:
+            source = self._numbered(split, info, cache)
+            chosen = _chosen(source.labels.numpy(), limit)
+            examples = len(chosen)
+            if not examples:
+                raise ValueError(
+                    f"{self._images.name} has no image for split={split!r}. Add some."
+                )
+            if training:
+                batch_size = min(batch_size, examples)
+            of_epoch = batches(
+                source,
+                chosen,
+                batch_size,
+                seed,
+                variation_of(augment, info.name, info.image_shape, reflect),
+                shuffle,
+                training,
+                mixup,
+                info.classes,
+                share,
+            )
+
+        steps = examples // batch_size if training else -(-examples // batch_size)
+        found = passes(of_epoch, epoch, step, info)
+        if not step:
+            length = tf.data.experimental.assert_cardinality(steps * share[1])
+            found = found.apply(length)
+        return prefetched(found)
+
+    def _check_applies(self, split: str, augment: bool | str, mixup: float) -> None:
+        """Raises for what this kind of images cannot do."""
+        name = self._images.name
+        if split == "validation" and not self.info.validation_examples:
+            raise ValueError(
+                f"{name} has no validation split. Hold out training images by "
+                "validation=0.1 (--validation 0.1), or name another split."
+            )
+        if mixup and isinstance(self._images, (Streams, ImageNet)):
+            raise ValueError(
+                f"mixup={mixup} does not apply to {name}, whose images have no "
+                "numbers. Leave it out."
+            )
+        if isinstance(self._images, Streams) and augment not in (True, False, "none"):
+            raise ValueError(
+                f"augment={augment!r} does not apply to a tf.data.Dataset. Leave it "
+                "out, and map the data set."
+            )
+
+    def _numbered(self, split: str, info: DatasetInfo, cache: str = "auto") -> Source:
+        """The images of a split by number, with the shape and labels of `info`."""
+        check_choice("split", split, SPLITS)
+        if isinstance(self._images, (ImageNet, Streams)):
+            raise ValueError(
+                f"The classes of {self._images.name} are not counted, because that "
+                "would need a pass over all images. Leave it out."
+            )
+        source = self._images.source(split, info.image_shape, info.crop)
+        if isinstance(self._images, Folder):
+            source = cached(source, cache)
+        return _relabeled(source, self._images.class_names, info)
+
+
+def _relabeled(source: Source, ours: tuple[str, ...], info: DatasetInfo) -> Source:
+    """The same images with the labels of another data set of the same class names."""
+    theirs = info.class_names
+    if ours == theirs or not ours or not theirs:
+        return source
+    there = sorted({ours[label] for label in source.labels.numpy()})
+    if unknown := [name for name in there if name not in theirs]:
+        raise ValueError(
+            f"The images are of {len(unknown)} classes that are not among those of "
+            f"{info.name}: {_some(unknown)}, where it knows {_some(theirs)}. Choose "
+            "images of these."
+        )
+    places = [theirs.index(name) if name in theirs else -1 for name in ours]
+    labels = tf.gather(tf.constant(places, tf.int64), source.labels)
+    return replace(source, labels=labels)
+
+
+def _chosen(labels: np.ndarray, limit: int | None) -> np.ndarray:
+    """Indices of at most so many examples, in equal numbers of all classes."""
+    return np.arange(len(labels)) if limit is None else balanced_subset(labels, limit)
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (" and others" if len(names) > 5 else "")
+
+
+def _check_augment(augment: object) -> bool | str:
+    if isinstance(augment, str):
+        return check_choice("augment", augment, AUGMENTATIONS)
+    return check_flag("augment", augment)
+
+
+def _check_imagenet(augment: bool | str, reflect: bool) -> bool:
+    """Returns whether ImageNet's images are augmented."""
+    if reflect:
+        raise ValueError(
+            "reflect=True does not apply to imagenet, whose images are cropped and not "
+            "padded. Leave it out."
+        )
+    if augment not in (True, False, "none"):
+        raise ValueError(
+            f"augment={augment!r} does not apply to imagenet, whose images are random "
+            "parts of pictures. Leave it out, or name tfds:imagenet2012."
+        )
+    return augment is True
+
+
+def _check_validation(validation: float) -> float:
+    return check_number(
+        "validation", validation, "[0, 1)", "0.1 holds out every tenth."
+    )
+
+
+def check_name(argument: str, name: object) -> str:
+    """Returns the name of a data set; that of a folder is its absolute path.
+
+    Arguments:
+        argument: What the message calls it.
+        name: What was given.
+
+    Raises:
+        TypeError: If it is neither a text nor a path.
+        ValueError: If it is the name of nothing.
+    """
+    if not isinstance(name, (str, os.PathLike)):
+        raise TypeError(
+            f"{argument}={name!r} is neither a name nor a path. {_what_there_is()}"
+        )
+    if name in (*NAMES, GIVEN) or (isinstance(name, str) and name.startswith(PREFIX)):
+        return str(name)
+    path = Path(check_path(argument, name)).expanduser()
+    # A word could be a name that is spelled wrongly; what has a slash is a path.
+    if path.is_dir() or isinstance(name, os.PathLike) or {*name} & {"/", os.sep}:
+        return os.path.abspath(path)
+    raise ValueError(f"{argument}={name!r} is not known. {_what_there_is()}")
+
+
+def _what_there_is() -> str:
+    return (
+        f"Choose from {', '.join(NAMES)}, or give a folder of pictures, or "
+        f"{PREFIX}NAME for a set of TensorFlow Datasets."
+    )
+
+
+def check_size(size: object) -> tuple[int, int] | None:
+    """Returns (height, width) of a number or a pair."""
+    if size is None:
+        return None
+    if isinstance(size, (tuple, list)):
+        if len(size) != 2:
+            raise ValueError(
+                f"image_size={size!r} is no pair. Give height and width, or one number."
+            )
+        height, width = (int(check_bounds("image_size", each)) for each in size)
+        return height, width
+    side = int(check_bounds("image_size", size))
+    return side, side
+
+
+def open_dataset(
+    name: str | os.PathLike[str],
+    *,
+    image_size: Size = None,
+    holdout: float = 0.1,
+    skip_unreadable: bool = False,
+    data_dir: DataDir = None,
+    validation: float = 0.0,
+) -> Dataset:
+    """Opens a data set, of which as little is read as can be.
+
+    Arguments:
+        name: One of `NAMES`, an image folder, or `"tfds:NAME"`, as `load` takes it, as
+            all other arguments.
+        image_size: As in `load`.
+        holdout: As in `load`.
+        skip_unreadable: As in `load`.
+        data_dir: As in `load`.
+        validation: As in `load`.
+
+    Raises:
+        TypeError, ValueError: As `load` does; for an unknown name, with the known ones.
+        FileNotFoundError: If there is no such folder, or the set is not prepared.
+
+    Example:
+        >>> nobn.data.open_dataset("digits").labels("test").shape
+        (355,)
+    """
+    chosen = check_name("name", name)
+    check_number("holdout", holdout, "[0, 1]", "0.1 keeps every tenth for testing.")
+    check_flag("skip_unreadable", skip_unreadable)
+    _check_validation(validation)
+    place = None if data_dir is None else check_path("data_dir", data_dir)
+    images: Images
+    if chosen == "imagenet":
+        images = ImageNet(chosen, place, validation)
+    elif chosen in NAMES:
+        images = BuiltIn(chosen, place, validation)
+    elif chosen == GIVEN:
+        images = given().with_validation(validation)
+    elif chosen.startswith(PREFIX):
+        images = open_tfds(chosen, holdout, place, validation)
+    else:
+        images = open_folder(Path(chosen), holdout, skip_unreadable, validation)
+    return Dataset(images, check_size(image_size))
+
+
+def load(
+    name: str | os.PathLike[str],
+    split: str,
+    batch_size: int,
+    *,
+    image_size: Size = None,
+    augment: bool | str | None = None,
+    reflect: bool = False,
+    mixup: float = 0.0,
+    shuffle: bool | None = None,
+    seed: int = 0,
+    epoch: int = 0,
+    step: int = 0,
+    share: Share = WHOLE,
+    limit: int | None = None,
+    holdout: float = 0.1,
+    skip_unreadable: bool = False,
+    like: DatasetInfo | None = None,
+    cache: str = "auto",
+    data_dir: DataDir = None,
+    validation: float = 0.0,
+) -> tf.data.Dataset:
+    """Returns batches of (images, labels) of a data set.
+
+    Images are float32 with mean 0 and standard deviation 1 per channel, labels are
+    integers. What fits is decoded once and stays in memory.
+
+    Each pass over the returned dataset is one epoch: the first pass is epoch `epoch`,
+    the next one `epoch + 1`, and so on; a pass counts from its first batch. Order and
+    augmentation of epoch e depend on `seed` and e only, so `load(..., epoch=e)`
+    continues where an earlier run stopped before epoch e.
+
+    A folder of pictures has a folder for each class, as `cats/1.jpg`, or two with such
+    folders: `train` or `training`, and `test` or `testing`, in any case. Without a test
+    split, `val`, `valid`, `validation` or `dev` is used for testing, and beside one it
+    is the validation split. Files are JPEG, PNG, WebP, BMP or GIF, seen as `decode`
+    does, and looked for in deeper folders too; hidden ones and other kinds are left
+    out. Class names are those of the folders, sorted. What a file holds is found out
+    once, and kept in the user's cache folder; mean and deviation are those of the
+    training images.
+
+    Arguments:
+        name: `"digits"` (8x8 grey; comes with scikit-learn; every fifth example of each
+            class is for testing), `"mnist"`, `"fashion_mnist"`, `"cifar10"`,
+            `"cifar100"` or `"imagenet"`; the path of a folder of pictures; or
+            `"tfds:NAME"` for any set of TensorFlow Datasets that classifies images.
+        split: `"train"`, `"validation"` or `"test"`; for ImageNet, whose test labels
+            are secret, the test split is the usual validation set.
+        batch_size: Images per batch. The last incomplete batch is left out for
+            `"train"` alone, where all batches have one shape. If there are fewer
+            training images, they are one batch.
+        image_size: Height and width, or one number for both: each picture's largest
+            middle part of these proportions is scaled, by the mean of the pixels that a
+            new one touches. None: that of the pictures if they all have one, of 224
+            pixels at most, else 96x96. ImageNet has its own.
+        augment: Variation of images, where None is the usual one in training and none
+            in testing, and True the usual one. `"crop_flip"`: black borders of an
+            eighth of the shorter side, a crop of the old size, and mirror images;
+            without these it is the usual one for digits. `"colour"`: also brightness,
+            contrast and saturation. `"strong"`: also turned by 15 degrees, magnified,
+            and with a grey square. `"none"` or False: none. ImageNet: a random part
+            scaled to 224x224 and mirrored, or nothing; without, the middle 7/8 of each
+            side scaled to 224x224 by the mean of the pixels that a new one touches.
+        reflect: Borders are mirror images instead of black; not for ImageNet, which has
+            none.
+        mixup: Mixes pairs of images by Beta(mixup, mixup); labels then are the
+            probabilities of the classes. 0 for none.
+        shuffle: New order in each epoch; None: in training only.
+        seed: Decides order and augmentation; 0 or more.
+        epoch: Number of the first pass; 0 or more.
+        step: Batches that the first pass leaves out at its begin, without a look at
+            their images; the length of the dataset is then not known.
+        share: Of several replicas that train together: the number of the first that is
+            served, how many are, and how many there are. Each of these gets its part of
+            each batch, as an element of its own, and the others' parts are not read.
+        limit: Use at most this many examples: the first of each class in equal numbers
+            (ImageNet: simply the first). None: all.
+        holdout: Share of the pictures of a folder that are for testing if no folder
+            says so, from 0 to 1. The SHA-256 of a file decides, so that equal files are
+            on one side, and all stay there when others are added.
+        skip_unreadable: Whether to leave out files that cannot be read, and not to
+            refuse a folder that holds some.
+        like: Makes images what a network takes that was trained on another data set:
+            of that size, number of channels, mean and deviation, with the labels of its
+            class names. None: those of this data set.
+        cache: Where decoded pictures of a folder are kept: `"memory"`, all at once;
+            `"disk"`, as they are needed, in a file of the user's cache folder that ends
+            with the process; `"none"`; or `"auto"`, the first of them that has room.
+            Images are the same. What came with TensorFlow Datasets is in memory, but
+            ImageNet, of which nothing is kept.
+        data_dir: The data folder of TensorFlow Datasets; None for its default.
+        validation: Fraction of the training images, in [0, 1), that make up the split
+            `"validation"` instead: of folders and of TensorFlow Datasets by the content
+            of files, elsewhere by a fixed permutation. 0 where the data set has such a
+            split, or needs none.
+
+    Returns:
+        A `tf.data.Dataset` whose length is known.
+
+    Raises:
+        ValueError: If an argument is out of range, a folder holds files that cannot be
+            read, or there is no image of the split.
+        TypeError: If an argument has the wrong type.
+        FileNotFoundError: If the data set is not prepared; says how to do that.
+
+    Example:
+        >>> train = nobn.data.load("digits", "train", batch_size=32)
+        >>> train.element_spec[0].shape
+        TensorShape([32, 8, 8, 1])
+    """
+    opened = open_dataset(
+        name,
+        image_size=image_size,
+        holdout=holdout,
+        skip_unreadable=skip_unreadable,
+        data_dir=data_dir,
+        validation=validation,
+    )
+    return opened.batches(
+        split,
+        batch_size,
+        augment=augment,
+        reflect=reflect,
+        mixup=mixup,
+        shuffle=shuffle,
+        seed=seed,
+        epoch=epoch,
+        step=step,
+        share=share,
+        limit=limit,
+        like=like,
+        cache=cache,
+    )
+
+
+def describe(
+    name: str | os.PathLike[str],
+    *,
+    image_size: Size = None,
+    holdout: float = 0.1,
+    skip_unreadable: bool = False,
+    data_dir: DataDir = None,
+    validation: float = 0.0,
+) -> DatasetInfo:
+    """Returns what is known about a data set, downloading nothing.
+
+    Of a folder every file is opened, once; what is found is kept in the user's cache
+    folder.
+
+    Arguments:
+        name: One of `NAMES`, a folder of pictures, or `"tfds:NAME"`, as `load` takes
+            it.
+        image_size: As in `load`.
+        holdout: As in `load`.
+        skip_unreadable: As in `load`.
+        data_dir: As in `load`.
+        validation: As in `load`.
+
+    Returns:
+        A `DatasetInfo`.
+
+    Raises:
+        TypeError, ValueError: As `load` does; for an unknown name, with the known ones.
+        FileNotFoundError: If there is no such folder, or the set is not prepared.
+
+    Example:
+        >>> nobn.data.describe("cifar10").image_shape
+        (32, 32, 3)
+    """
+    return open_dataset(
+        name,
+        image_size=image_size,
+        holdout=holdout,
+        skip_unreadable=skip_unreadable,
+        data_dir=data_dir,
+        validation=validation,
+    ).info
+
+
+def class_counts(
+    name: str | os.PathLike[str],
+    *,
+    image_size: Size = None,
+    limit: int | None = None,
+    holdout: float = 0.1,
+    skip_unreadable: bool = False,
+    data_dir: DataDir = None,
+    validation: float = 0.0,
+) -> tuple[int, ...]:
+    """Counts the training images of each class.
+
+    Arguments:
+        name: As in `load`, but `"imagenet"`.
+        image_size: As in `load`: no count depends on it, but what is read for one size
+            is not read again.
+        limit: As in `load`.
+        holdout: As in `load`.
+        skip_unreadable: As in `load`.
+        data_dir: As in `load`.
+        validation: As in `load`.
+
+    Returns:
+        One number per class, in the order of the labels.
+
+    Raises:
+        TypeError, ValueError: As `load` does, and for images that are not counted.
+        FileNotFoundError: As `load` does.
+
+    Example:
+        >>> nobn.data.class_counts("digits", limit=25)
+        (3, 3, 3, 3, 3, 2, 2, 2, 2, 2)
+    """
+    opened = open_dataset(
+        name,
+        image_size=image_size,
+        holdout=holdout,
+        skip_unreadable=skip_unreadable,
+        data_dir=data_dir,
+        validation=validation,
+    )
+    return opened.class_counts(limit)
+
+
+def files_of(
+    name: str | os.PathLike[str],
+    split: str,
+    *,
+    image_size: Size = None,
+    limit: int | None = None,
+    holdout: float = 0.1,
+    skip_unreadable: bool = False,
+    like: DatasetInfo | None = None,
+    data_dir: DataDir = None,
+    validation: float = 0.0,
+) -> tuple[str, ...] | None:
+    """Names the files of a folder's images, in the order in which `load` tests.
+
+    Arguments:
+        name: As in `load`, as all others.
+        split: As in `load`.
+        image_size: As in `load`.
+        limit: As in `load`.
+        holdout: As in `load`.
+        skip_unreadable: As in `load`.
+        like: As in `load`.
+        data_dir: As in `load`.
+        validation: As in `load`.
+
+    Returns:
+        Their paths; None for what is no folder of pictures.
+
+    Raises:
+        FileNotFoundError, TypeError, ValueError: As `load` does.
+
+    Example:
+        >>> nobn.data.files_of("digits", "test")
+    """
+    opened = open_dataset(
+        name,
+        image_size=image_size,
+        holdout=holdout,
+        skip_unreadable=skip_unreadable,
+        data_dir=data_dir,
+        validation=validation,
+    )
+    return opened.files(split, limit, like)
+
+
+def content_of(name: str, **which: Any) -> str | None:
+    """Returns a digest of the images of a folder; None where they do not change.
+
+    Arguments:
+        name: As in `describe`, and so are the others.
+        **which: The images that are meant.
+    """
+    return open_dataset(name, **which).fingerprint
