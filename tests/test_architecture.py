@@ -22,6 +22,7 @@ LAYERS = (
     {"_penalties", "_plane"},
     {"quantizers", "layers", "regularizers", "initializers", "optimizers", "data"},
     {"graph"},
+    {"rewrites"},
     {"models", "callbacks"},  # callbacks look for the quantizers of a model
     {"calibration", "population"},
     {"surgery", "diagnostics", "training", "deploy", "interop"},
@@ -31,8 +32,8 @@ LAYERS = (
 # The same within each package that has parts.
 PARTS: dict[str, tuple[set[str], ...]] = {
     "surgery": (
-        {"_batch_norm", "_linear", "_report", "_signs"},
-        {"fold", "remove", "statistics"},
+        {"_batch_norm", "_report"},
+        {"_fold", "remove", "statistics"},
     ),
     "training": (
         {"settings"},
@@ -341,11 +342,11 @@ BAD = [
     ),
     ("deploy/prepare/factors/_a.py", "from ...checks import x", "deploy.prepare impor"),
     (
-        "surgery/fold/_a.py",
-        "from ..remove import x",
-        "surgery.fold imports larq_nobn",
+        "surgery/_fold.py",
+        "from .remove import x",
+        "surgery._fold imports larq_nobn",
     ),
-    ("surgery/_linear.py", "from .fold import x", "surgery._linear imports larq_nobn"),
+    ("surgery/_report.py", "from ._fold import x", "surgery._report imports larq_nobn"),
     ("training/folder/_a.py", "from ..run import x", "training.folder imports larq_no"),
     ("training/settings/_a.py", "from .. import train", "training.settings imports la"),
     ("data/_a.py", "from .._math import unit_sum", "data imports larq_nobn._math"),
@@ -394,7 +395,7 @@ GOOD = [
         "from ... import data\ndef f():\n    from ..._version import __version__",
     ),
     ("training/run/_a.py", "from ..folder import Run\nfrom ..settings import KERNELS"),
-    ("surgery/fold/_a.py", "from .._linear import Linear\nfrom ._plan import Plan"),
+    ("surgery/remove/_a.py", "from .._report import Change\nfrom ._plan import Plan"),
     ("deploy/prepare/affine/_a.py", "from ..factors import x\nfrom ._b import y"),
     ("deploy/prepare/_prepare.py", "from .shifts import x\nfrom .._graph import y"),
     (

@@ -36,6 +36,7 @@ from ._kinds import (
     symbol_of,
     weights_of_sum,
 )
+from ._linear import Linear, linear_of
 from ._operation import Operation, latent
 from ._rebuild import float32_config, is_function, rebuild
 from ._replace import replace_calls, replace_layers, to_keras
@@ -87,6 +88,7 @@ __all__ = [
     "Found",
     "Graph",
     "Kernels",
+    "Linear",
     "ModelError",
     "Operation",
     "Passage",
@@ -124,6 +126,7 @@ __all__ = [
     "kind_of",
     "latent",
     "layers_inside",
+    "linear_of",
     "made_up",
     "passage",
     "rebuild",

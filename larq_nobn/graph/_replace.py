@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import larq as lq
@@ -19,11 +19,15 @@ Layers = Callable[..., Any] | None
 Replacement = Callable[[Call], Layers]
 
 
-def to_keras(graph: Graph) -> keras.Model:
+def to_keras(graph: Graph, edges: Sequence[Any] | None = None) -> keras.Model:
     """Builds the model that a graph describes, of new layers with the graph's weights.
 
     Names stay, calls of one layer are calls of one layer again, and what was trainable,
     constrained or in half precision still is.
+
+    Arguments:
+        graph: A graph.
+        edges: What the model returns; None for what the given model returned.
 
     Raises:
         ModelError: If a layer cannot be rebuilt.
@@ -51,6 +55,8 @@ def to_keras(graph: Graph) -> keras.Model:
             tensors.update((id(edge), tensor) for edge, tensor in pairs)
         for operation in {id(c.operation): c.operation for c in graph.calls}.values():
             operation.fill(built[id(operation)])
+    if edges is not None:
+        return keras.Model(starts, [tensors[id(edge)] for edge in edges])
     return model_like(graph.model, starts, [tensors[id(end)] for end in graph.outputs])
 
 

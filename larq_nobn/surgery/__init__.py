@@ -1,8 +1,8 @@
 """Tools that take batch norm out of an existing model, or look after its statistics."""
 
 from ..graph import ModelError
+from ._fold import fold_batch_norm
 from ._report import Change, FreezeReport, FrozenLayer, SurgeryReport
-from .fold import fold_batch_norm
 from .remove import remove_batch_norm
 from .statistics import freeze_statistics, reestimate_batch_norm
 

@@ -7,10 +7,17 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn.graph import Passage, calls, kernels_of, passage, weights_of_sum
+from larq_nobn.graph import (
+    Passage,
+    calls,
+    kernels_of,
+    linear_of,
+    passage,
+    weights_of_sum,
+)
 from larq_nobn.graph._kinds import _KERNELS, _PASSAGES
+from larq_nobn.graph._operation import operation_of
 from larq_nobn.layers._grouped import GroupedConv2D
-from larq_nobn.surgery._linear import linear_of
 
 layers = tf.keras.layers
 LINE, MAP, BOX = (6, 4), (6, 8, 4), (6, 4, 8, 4)  # channels last
@@ -206,9 +213,9 @@ def test_gains_go_into_kernels_on_either_side(name):
     before = np.array([0.5, -1.0, 2.0, 3.0], np.float32)
     behind = np.linspace(-1.5, 2.5, y.shape[-1])
     expected = behind * layer(before * x).numpy()
-    linear = linear_of(layer)
-    linear.scale_inputs(before.astype(float), np.zeros(4))
-    linear.scale_outputs(behind, np.zeros(len(behind)))
+    linear = linear_of(operation_of(layer, "layer"))
+    linear = linear_of(linear.scaled_inputs(before.astype(float), np.zeros(4)))
+    linear = linear_of(linear.scaled_outputs(behind, np.zeros(len(behind))))
     for attribute, value in linear.kernels.items():
         getattr(layer, attribute).assign(value)
     np.testing.assert_allclose(layer(x), expected, atol=1e-5)

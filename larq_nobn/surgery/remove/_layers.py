@@ -9,9 +9,8 @@ import numpy as np
 
 from ..._keras import keras
 from ..._larq import without_starvation_warning
-from ...graph import Call, rebuild, sign_of
+from ...graph import Call, latent, rebuild, sign_of
 from ...quantizers import ScaledStandardization, ScaledStdSign
-from .._linear import latent
 from ._norms import norm_layers
 from ._plan import KernelPlan, Plan
 from ._walks import KERNELS, QUANTIZED, argument_of, has_kernel

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ...graph import Call, Graph, has_sign_input, inputs_of, is_batch_norm, is_binary
-from .._signs import as_rsign
+from ...rewrites import as_rsign
 from ._biases import place_biases
 from ._moments import (
     Moments,

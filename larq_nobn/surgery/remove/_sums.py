@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-from ...graph import Call, Graph, has_sign_input, inputs_of, sign_of
-from .._linear import latent
+from ...graph import Call, Graph, has_sign_input, inputs_of, latent, sign_of
 from ._moments import is_sum
 from ._walks import KERNELS, has_kernel, is_bounded, main_input
 

@@ -16,10 +16,10 @@ from ...graph import (
     is_batch_norm,
     is_binary,
     is_channels_last,
+    latent,
     passage,
     sign_of,
 )
-from .._linear import latent
 from ._moments import activation_of, is_sum
 
 _layers = keras.layers

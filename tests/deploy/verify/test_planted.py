@@ -17,7 +17,7 @@ from larq_nobn.deploy.int8 import _fake_quantize
 from larq_nobn.deploy.prepare import BinaryConvolution, prepare
 from larq_nobn.deploy.verify import _verify, verify_prepared
 from larq_nobn.graph import ModelError, made_up
-from larq_nobn.surgery.fold import _fold
+from larq_nobn.surgery import _fold
 from larq_nobn.surgery.statistics import _freeze
 
 pytestmark = pytest.mark.convert
@@ -163,7 +163,7 @@ def test_in_the_file(fault, place, tmp_path, monkeypatch):
 
 
 def folded_wrongly(monkeypatch, place, name, change):
-    right = _fold.build
+    right = _fold.to_keras
 
     def wrong(*arguments):
         model = right(*arguments)
@@ -174,7 +174,7 @@ def folded_wrongly(monkeypatch, place, name, change):
         weight.assign(value)
         return model
 
-    monkeypatch.setattr(_fold, "build", wrong)
+    monkeypatch.setattr(_fold, "to_keras", wrong)
 
 
 FOLDED = {

@@ -2,33 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
-from ..._checks import check_flag
-from ..._keras import keras
-from ...graph import (
+from .._checks import check_flag
+from .._keras import keras
+from ..graph import (
+    Call,
     Graph,
+    Operation,
+    Steps,
     check_inference,
     check_same_function,
     flat,
+    is_batch_norm,
+    steps_behind,
     steps_of,
+    to_keras,
 )
-from ...layers import IndependentComponent
-from .._batch_norm import check_batch_norms
-from .._report import Change, SurgeryReport
-from ._ahead import into_layers_ahead
-from ._behind import behind_activation, behind_quantized_kernel, into_kernel_behind
-from ._build import build
-from ._chains import Chain, chains, keep_as_affine, steps_behind_affine
-from ._plan import NotExact, Plan
+from ..layers import IndependentComponent
+from ..rewrites import (
+    Edit,
+    Refusal,
+    affine_after_activation,
+    affine_after_quantized_kernel,
+    affine_into_kernel_before,
+    affine_into_layers_after,
+    affine_of,
+    affine_stays,
+    batch_norm_to_affine,
+    everywhere,
+    is_affine,
+    merge_affines,
+    scale_and_bias,
+)
+from ._batch_norm import check_batch_norms
+from ._report import Change, SurgeryReport
 
-# The first that fits, from nothing left on the phone to one addition.
-_RULES = (
-    into_kernel_behind,
-    behind_quantized_kernel,
-    into_layers_ahead,
-    behind_activation,
+# Of every batch norm, wherever it is.
+_FIRST = (batch_norm_to_affine, merge_affines)
+# Of each that is left the first that fits, from nothing at inference to one addition.
+_THEN = (
+    affine_into_kernel_before,
+    affine_after_quantized_kernel,
+    affine_into_layers_after,
+    affine_after_activation,
+    affine_stays,
 )
+# Their refusals are about what costs nothing, where others leave a layer.
+_TOLD = (affine_into_kernel_before, affine_into_layers_after)
 
 
 def fold_batch_norm(
@@ -94,43 +116,70 @@ def fold_batch_norm(
     check_inference(given)
     graph = Graph(given)
     check_batch_norms(graph)
-    plan = Plan(graph, steps_of(graph, steps_behind_affine))
+    order = dict.fromkeys(call.name for call in graph.calls)
+    graph = graph.with_facts(steps_of(graph, _steps_behind_affine))
+    for rule in _FIRST:
+        graph = everywhere(graph, rule)
     changes: dict[str, Change] = {}
-    for chain in chains(graph):
-        action, reason = _decide(plan, chain)
-        changes.update(_changes(plan, chain, action, reason))
-    folded = build(given, plan)
+    for operation in _folded(graph):
+        graph, action, reason = _fold(graph, graph.uses(operation.name)[0])
+        kept = graph.uses(operation.name) != []
+        changes.update(_changes(operation, kept, action, reason))
+    folded = to_keras(graph)
     if verify:
-        check_same_function(given, folded, "Folding batch norm", plan.turned)
+        turned = {
+            call.label: call.operation.opposite
+            for call in graph.calls
+            if call.operation.opposite is not None
+        }
+        check_same_function(given, folded, "Folding batch norm", turned)
     if not return_report:
         return folded
-    order = dict.fromkeys(call.name for call in graph.calls)
     return folded, SurgeryReport(
         model.name, tuple(changes[name] for name in order if name in changes)
     )
 
 
-def _decide(plan: Plan, chain: Chain) -> tuple[str, str]:
-    """Plans what becomes of a chain: what is done, and why not something better."""
-    reasons = {}
-    for rule in _RULES:
-        try:
-            return rule(plan, chain), ""
-        except NotExact as error:
-            reasons[rule] = str(error)
-    keep_as_affine(plan, chain)
-    # The other rules are about what costs nothing, where these leave a layer.
-    why = dict.fromkeys(reasons[x] for x in (into_kernel_behind, into_layers_ahead))
-    return "became a per-channel affine layer", "; ".join(why)
+def _folded(graph: Graph) -> list[Operation]:
+    """The affine operations that were batch norms, each once, in order."""
+    found = {c.name: c.operation for c in graph.calls if is_affine(c)}
+    return [x for x in found.values() if any(map(is_batch_norm, x.origins))]
 
 
-def _changes(plan: Plan, chain: Chain, action: str, reason: str) -> dict[str, Change]:
+def _fold(graph: Graph, call: Call) -> tuple[Graph, str, str]:
+    """Applies the first rule that fits: what is done, and why nothing better."""
+    reasons: list[str] = []
+    for rule in _THEN:
+        outcome = rule(graph, call)
+        if isinstance(outcome, Edit):
+            told = reasons if rule is affine_stays else []
+            return outcome.graph, outcome.words, "; ".join(dict.fromkeys(told))
+        if isinstance(outcome, Refusal) and rule in _TOLD:
+            reasons.append(outcome.reason)
+    raise AssertionError("no rule refuses to leave a layer as it is")
+
+
+def _changes(
+    operation: Operation, kept: bool, action: str, reason: str
+) -> dict[str, Change]:
     found = {}
-    for layer in chain.layers:
+    for layer in operation.origins:
         what, why = action, reason
-        if chain.name not in plan.dropped and layer.name != chain.name:
-            what, why = f"merged into {chain.name!r}", ""
+        if kept and layer.name != operation.name:
+            what, why = f"merged into {operation.name!r}", ""
         if isinstance(layer, IndependentComponent) and layer.rate > 0:
             what += ", without its dropout"
         found[layer.name] = Change(layer.name, type(layer).__name__, what, why)
     return found
+
+
+def _steps_behind_affine(call: Call, taken: Sequence[Steps | None]) -> Steps | None:
+    """What a call makes of maps of known steps; None if that is not known."""
+    if is_batch_norm(call.layer):
+        scale, bias = scale_and_bias(call.layer)
+    elif is_affine(call):
+        scale, bias = affine_of(call.operation)[:2]
+    else:
+        return steps_behind(call, taken)
+    scaled = None if taken[0] is None else taken[0].times(scale)
+    return None if scaled is None else scaled.plus(bias)

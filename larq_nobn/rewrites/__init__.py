@@ -1,0 +1,40 @@
+"""Exact rewrites of graphs, one rule a file, each with its proof.
+
+What is done with them is a list of rules in order: `surgery.fold` is one.
+"""
+
+from ._after_quantized import (
+    affine_after_activation,
+    affine_after_quantized_kernel,
+    affine_stays,
+)
+from ._batch_norm import batch_norm_to_affine, is_over_channels, scale_and_bias
+from ._forward import affine_into_layers_after
+from ._into_sign import affine_into_sign, as_rsign
+from ._kernel_after import affine_into_kernel_after
+from ._kernel_before import affine_into_kernel_before
+from ._merge import merge_affines
+from ._pools import affine_through_pool
+from ._rule import Edit, Refusal, Rule, affine_of, everywhere, is_affine
+
+__all__ = [
+    "Edit",
+    "Refusal",
+    "Rule",
+    "affine_after_activation",
+    "affine_after_quantized_kernel",
+    "affine_into_kernel_after",
+    "affine_into_kernel_before",
+    "affine_into_layers_after",
+    "affine_into_sign",
+    "affine_of",
+    "affine_stays",
+    "affine_through_pool",
+    "as_rsign",
+    "batch_norm_to_affine",
+    "everywhere",
+    "is_affine",
+    "is_over_channels",
+    "merge_affines",
+    "scale_and_bias",
+]

@@ -1,0 +1,93 @@
+"""An affine operation stays, right after a quantized kernel, where it costs nothing.
+
+There LCE makes it the multiplier and the bias of the binary convolution, whose sums
+stay whole numbers. Pools between, which let it pass (`affine_through_pool`), follow it.
+
+Where scale * x + bias is exactly 0 for some x, a sign of it is +1, which rounding must
+not turn: neither that of a product and a sum, where batch norm subtracts a mean first,
+nor that of a pool which follows them now. So a little is added to such biases. Signs do
+not notice a part of a step, anything else no more than rounding.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..graph import Call, Graph, Operation, finest_at_signs
+from ._into_sign import is_plain_sign
+from ._kernel_before import Source, computed, is_quantized, linear, source_of
+from ._rule import Edit, NotExact, affine_of, is_affine, rescaled, rule
+
+
+@rule
+def affine_after_quantized_kernel(graph: Graph, call: Call) -> Edit | None:
+    """Moves an affine operation to right after the quantized kernel before it."""
+    if not is_affine(call):
+        return None
+    sources = _quantized_sources(graph, call)
+    for source in sources:
+        if linear(source.call).is_activated:
+            raise NotExact(f"{source.call.name!r} has an activation")
+    first, pools = sources[0]
+    if len(sources) > 1 and any(source.pools for source in sources):
+        raise NotExact("it is used more than once")
+    operation = _beside_ties(graph, call, moved=bool(pools))
+    if pools:
+        after = call.reading(call.first_input, first.first_output)
+        after = after._replace(outputs=first.first_output)
+        chain = computed([after, *pools], call.first_output)
+        parts = {pool.label: [new] for pool, new in zip(pools, chain[1:], strict=True)}
+        parts[pools[0].label].insert(0, chain[0])
+        graph = graph.with_calls({call.label: [], **parts})
+    return Edit(
+        graph.with_operation(operation), f"became gain and bias behind {first.name!r}"
+    )
+
+
+@rule
+def affine_after_activation(graph: Graph, call: Call) -> Edit | None:
+    """Leaves an affine operation after a quantized kernel and its activation."""
+    if not is_affine(call):
+        return None
+    sources = _quantized_sources(graph, call)
+    if any(source.pools for source in sources):
+        raise NotExact("a pool lies between")
+    operation = _beside_ties(graph, call, moved=False)
+    words = f"became gain and bias behind {sources[0].call.name!r}"
+    return Edit(graph.with_operation(operation), words)
+
+
+@rule
+def affine_stays(graph: Graph, call: Call) -> Edit | None:
+    """Leaves an affine operation where it is."""
+    if not is_affine(call):
+        return None
+    operation = _beside_ties(graph, call, moved=False)
+    return Edit(graph.with_operation(operation), "became a per-channel affine layer")
+
+
+def _quantized_sources(graph: Graph, call: Call) -> list[Source]:
+    affine = affine_of(call.operation)
+    uses = graph.uses(call.name)
+    sources = [source_of(graph, use.first_input, affine) for use in uses]
+    for source, _ in sources:
+        if not is_quantized(source):
+            raise NotExact(f"the kernel of {source.name!r} is no quantized one")
+    return sources
+
+
+def _beside_ties(graph: Graph, call: Call, moved: bool) -> Operation:
+    """The operation of a call, whose biases are no exact ties of a sign any more."""
+    scale, bias, _, dtype = affine_of(call.operation)
+    steps = graph.facts.get(id(call.first_input))
+    if steps is None or len(graph.uses(call.name)) > 1:
+        return call.operation
+    finest = finest_at_signs(graph, call.first_output, steps, is_plain_sign)
+    number = np.float64 if dtype == "float64" else np.float32
+    if finest is None:
+        more = 4 * np.finfo(number).eps * np.abs(bias)
+    else:
+        steps, more = finest, np.abs(scale) * finest.step / 4
+    some = (scale != 0) & (moved | (bias != 0))
+    reached = some & steps.reach(-bias / np.where(some, scale, 1.0), number)
+    return rescaled(call.operation, scale, bias + np.where(reached, more, 0.0))

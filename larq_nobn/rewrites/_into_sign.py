@@ -1,0 +1,236 @@
+r"""An affine operation before a sign is a threshold.
+
+\[ \operatorname{sign}(k x + b) =
+   \operatorname{sign}(k)\, \operatorname{sign}\bigl(a (x - t)\bigr), \qquad
+   t = -\frac{b}{k}, \]
+
+for every a > 0, per channel. The sign becomes an `RSign` with one a for all channels,
+the median of |k|, so that its pseudo-gradient is about as wide as it was. Where k < 0
+it is the opposite of what it was, and the kernels that read it have those input
+channels negated, which needs zero or no padding and a quantizer that negates too.
+
+At x = t the sign is +1 in either case, so before it is negated it has to be -1 there.
+`threshold_of_affine` takes care of that, and of an x that is a whole number of steps.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import larq as lq
+import numpy as np
+
+from .._keras import keras
+from ..graph import (
+    Call,
+    Graph,
+    Linear,
+    Operation,
+    Steps,
+    Value,
+    is_binary,
+    kernel_value,
+    sign_of,
+    steps_behind,
+    threshold_of_affine,
+)
+from ..layers import SignFlipDropout
+from ..quantizers import ReSTE, RSign, SigmoidSign, SignSwish
+from ._kernel_before import linear
+from ._rule import (
+    Affine,
+    Edit,
+    NotExact,
+    affine_of,
+    check_trains,
+    is_affine,
+    is_shared,
+    reader_of,
+    rule,
+)
+
+# These are sign(x), whatever their pseudo-gradient.
+PLAIN_SIGNS = (
+    ReSTE,
+    SigmoidSign,
+    SignSwish,
+    lq.quantizers.ApproxSign,
+    lq.quantizers.SteSign,
+    lq.quantizers.SwishSign,
+)
+# Of the input with some channels negated, they make the output with those negated.
+_ODD = (SignFlipDropout, keras.layers.Dropout)
+
+
+@rule
+def affine_into_sign(graph: Graph, call: Call) -> Edit | None:
+    """Makes a threshold of an affine operation that only a sign reads."""
+    if not is_affine(call):
+        return None
+    affine, reader = affine_of(call.operation), reader_of(graph, call)
+    quantizer = _quantizer_of(reader)
+    if not is_binary(quantizer):
+        return None
+    check_trains(reader, affine)
+    inside = sign_of(reader.layer) is None
+    steps = _steps_at(graph, call.first_input)
+    sign = _rsign("rsign" if inside else reader.name, quantizer, affine, steps)
+    negative = affine.scale < 0
+    opposite = negative if np.any(negative) else None
+    if inside:
+        operation = reader.operation
+        if opposite is not None:
+            operation = _turned(reader, negative)
+        operation = operation.replaced(
+            arguments={"input_quantizer": sign}, opposite=opposite
+        )
+    else:
+        operation = sign.replaced(origins=(reader.layer,), opposite=opposite)
+    new = reader.reading(call.first_output, call.first_input)
+    changed = {call.label: [], reader.label: [new._replace(operation=operation)]}
+    if opposite is not None and not inside:
+        edge = Value(reader.first_output)
+        changed[reader.label] = [new._replace(operation=operation, outputs=edge)]
+        changed.update(_turned_readers(graph, reader.first_output, edge, negative))
+    where = f"in {reader.name!r}" if inside else f"{reader.name!r}"
+    return Edit(graph.with_calls(changed), f"became the shift of the sign {where}")
+
+
+def is_plain_sign(quantizer: Any) -> bool:
+    """Tells whether a quantizer is a sign whose threshold is 0."""
+    return type(quantizer) in PLAIN_SIGNS
+
+
+class Equal(NamedTuple):
+    """The arguments of an `RSign`, and its shift, (C,), or None for none."""
+
+    scale: float
+    estimator: str
+    shift: np.ndarray | None = None
+    power: float = 1.0
+
+
+def as_rsign(quantizer: Any) -> Equal | None:
+    """What equals a sign, if there is a pseudo-gradient like its own.
+
+    That of `SteSign` passes gradients between -1 and 1 of the scaled input; for another
+    window the scale makes up, which also divides the gradients by it.
+    """
+    kind = type(quantizer)
+    if kind is RSign:
+        shift = quantizer.whole_shift()
+        power = 1.0 if quantizer.power is None else float(quantizer.power)
+        return Equal(quantizer.scale, quantizer.estimator, shift, power)
+    if kind is ReSTE:
+        return Equal(1.0, "reste", power=float(quantizer.power))
+    if kind is SigmoidSign:
+        return Equal(quantizer.slope / 3, "sigmoid_sign")
+    if kind is lq.quantizers.ApproxSign:
+        return Equal(1.0, "approx_sign")
+    if kind is lq.quantizers.SteSign and quantizer.clip_value:
+        return Equal(1 / quantizer.clip_value, "ste_sign")
+    return None
+
+
+def _quantizer_of(call: Call) -> Any:
+    return getattr(call.layer, "input_quantizer", None) or sign_of(call.layer)
+
+
+def _steps_at(graph: Graph, edge: Any) -> Steps | None:
+    """The steps of an edge, also after pools that an affine operation has passed."""
+    if not isinstance(edge, Value):
+        return graph.facts.get(id(edge))
+    pool = graph.producer(edge)
+    assert pool is not None
+    return steps_behind(pool, [_steps_at(graph, pool.first_input)])
+
+
+def _rsign(name: str, quantizer: Any, affine: Affine, steps: Steps | None) -> Operation:
+    """The sign of k x + b as an `RSign` of x, up to the sign of k.
+
+    Of the quantizer sign(s z + c), with s in the place of 1 and c in that of 0 above.
+    """
+    scale, bias = affine.scale, affine.bias
+    equal = as_rsign(quantizer)
+    if equal is None:
+        raise NotExact(
+            f"RSign has no estimator like that of {type(quantizer).__name__}"
+        )
+    own = 0.0 if equal.shift is None else equal.shift.astype(float)
+    if not np.all(scale):
+        raise NotExact(f"{np.sum(scale == 0)} of its {scale.size} gains are 0")
+    # Of what is in half precision, it takes the sign in float32.
+    double = quantizer.compute_dtype == "float64"
+    dtype = np.float64 if double else np.float32
+    threshold = threshold_of_affine(
+        equal.scale * scale, equal.scale * bias + own, steps, dtype
+    )
+    factor = equal.scale * float(np.median(np.abs(scale)))
+    with np.errstate(over="ignore"):
+        far = np.abs(factor * threshold.value) >= 1e30
+    if np.any(far):
+        raise NotExact("some of its gains are as good as 0")
+    arguments = {
+        "scale": factor,
+        "estimator": equal.estimator,
+        "power": equal.power,
+        "dtype": quantizer.dtype_policy.name,
+        "trainable": affine.trainable,
+    }
+    return Operation(
+        name, RSign, None, arguments, {"shift": threshold.shift(factor, dtype)}
+    )
+
+
+def _turned_readers(
+    graph: Graph, edge: Any, turned: Any, negative: np.ndarray
+) -> Iterator[tuple[str, list[Call]]]:
+    """The calls that read an edge, as they read it with some channels negated."""
+    if graph.is_output(edge):
+        raise NotExact("some gains are negative, and the sign is an output")
+    for call in graph.consumers(edge):
+        if is_shared(graph, call):
+            raise NotExact(f"some gains are negative, and {call.described} is shared")
+        new = call.reading(edge, turned)
+        if isinstance(call.layer, _ODD):
+            after = Value(call.first_output)
+            yield call.label, [new._replace(outputs=after)]
+            yield from _turned_readers(graph, call.first_output, after, negative)
+            continue
+        quantizer = getattr(call.layer, "input_quantizer", None)
+        if quantizer is not None and not is_plain_sign(quantizer):
+            raise NotExact(
+                f"some gains are negative, and {call.described} quantizes too"
+            )
+        yield call.label, [new._replace(operation=_turned(call, negative))]
+
+
+def _turned(call: Call, negative: np.ndarray) -> Operation:
+    """The operation of a call with some input channels of its kernel negated."""
+    form = linear(call, "behind the sign")
+    if form.border:
+        raise NotExact(
+            f"some gains are negative, and {call.name!r} pads with {form.border:g}"
+        )
+    factor = form.by_input(np.where(negative, -1.0, 1.0))
+    turned = form.kernel(form.first) * factor
+    if form.quantizer(form.first) is not None:
+        # What is exactly 0 counts as positive, negated or not; so small is not yet 0
+        # in float16.
+        turned = np.where((turned == 0) & (factor < 0), -1e-7, turned)
+        _check_odd(form, call, turned, factor)
+    return call.operation.replaced({form.first: turned})
+
+
+def _check_odd(
+    form: Linear, call: Call, turned: np.ndarray, factor: np.ndarray
+) -> None:
+    variable = form.variable(form.first)
+    before = kernel_value(variable, form.kernel(form.first))
+    after = kernel_value(variable, turned)
+    if not np.allclose(after, before * factor, rtol=1e-5, atol=0):
+        raise NotExact(
+            f"some gains are negative, and the kernel_quantizer of {call.name!r} does "
+            "not negate what is negated"
+        )

@@ -1,0 +1,157 @@
+r"""An affine operation goes into the kernel before it.
+
+\[ k (W x + c) + b = (k W) x + (k c + b), \]
+
+for every layer that is linear in its kernel up to its activation, if it has none; a
+pool between lets k and b pass. A quantized kernel takes k only if its quantizer Q has
+Q(k W) = k Q(W), as those have that keep the magnitude.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import larq as lq
+import numpy as np
+
+from ..graph import (
+    Call,
+    Graph,
+    Linear,
+    Value,
+    is_binary_convolution,
+    kernel_value,
+    linear_of,
+    passage,
+)
+from ._pools import passes
+from ._rule import (
+    Affine,
+    Edit,
+    NotExact,
+    affine_of,
+    check_trains,
+    is_affine,
+    is_shared,
+    rule,
+)
+
+
+class Source(NamedTuple):
+    """What makes the input of an affine operation, and the pools between, in order."""
+
+    call: Call
+    pools: list[Call]
+
+
+@rule
+def affine_into_kernel_before(graph: Graph, call: Call) -> Edit | None:
+    """Multiplies the scale into the kernels of the layers before, in all uses alike."""
+    if not is_affine(call):
+        return None
+    affine, uses = affine_of(call.operation), graph.uses(call.name)
+    sources = [source_of(graph, use.first_input, affine) for use in uses]
+    ends = {source.call.label for source in sources}
+    by_name = {source.call.name: source.call for source in sources}
+    for name, source in by_name.items():
+        _check_takes(source, affine)
+        if not all(use.label in ends for use in graph.uses(name)):
+            raise NotExact(f"{name!r} is used elsewhere too")
+    changed: dict[str, list[Call]] = {use.label: [] for use in uses}
+    for use, source in zip(uses, sources, strict=True):
+        chain = [source.call, *source.pools]
+        for part, moved in zip(chain, computed(chain, use.first_output), strict=True):
+            changed[part.label] = [moved]
+    graph = graph.with_calls(changed)
+    for source in by_name.values():
+        operation = linear(source).scaled_outputs(affine.scale, affine.bias)
+        graph = graph.with_operation(operation)
+    return Edit(graph, "folded into " + " and ".join(map(repr, by_name)))
+
+
+def source_of(graph: Graph, edge: Any, affine: Affine) -> Source:
+    """What makes an edge, and the pools on the way that an affine operation passes.
+
+    Raises:
+        NotExact: If something else reads what is on the way.
+    """
+    call = graph.producer(edge)
+    if call is None:
+        raise NotExact("it reads an input of the model")
+    if graph.sole_consumer(edge) is None:
+        raise NotExact(f"the output of {call.described} is read elsewhere too")
+    if passage(call).tiles or passes(call, affine) is None:
+        return Source(call, [])
+    if is_shared(graph, call):
+        raise NotExact(f"{call.described} is used more than once")
+    before = source_of(graph, call.first_input, affine)
+    return before._replace(pools=[*before.pools, call])
+
+
+def computed(chain: list[Call], end: Any) -> list[Call]:
+    """Calls in a row of which the first computes something else, and the last an edge.
+
+    Arguments:
+        chain: They.
+        end: What the last makes from now on; between them are new edges.
+    """
+    edges = [*(Value(call.first_output) for call in chain[:-1]), end]
+    found = [chain[0]._replace(outputs=edges[0])]
+    for call, before, after in zip(chain[1:], edges, edges[1:], strict=False):
+        moved = call.reading(call.first_input, before)
+        found.append(moved._replace(outputs=after))
+    return found
+
+
+def linear(call: Call, place: str = "before it") -> Linear:
+    """The linear form of a call.
+
+    Arguments:
+        call: Any.
+        place: Where it lies, as seen from the batch norm.
+
+    Raises:
+        NotExact: If it has none that is known.
+    """
+    found = linear_of(call.operation)
+    if found is None:
+        raise NotExact(f"{call.described} lies {place}")
+    return found
+
+
+def is_quantized(call: Call) -> bool:
+    """Tells whether what a call makes is that of a quantized kernel."""
+    form = linear(call)
+    # A kernel of ±c may also be a plain one.
+    return form.quantizer(form.last) is not None or is_binary_convolution(call)
+
+
+def _check_takes(call: Call, affine: Affine) -> None:
+    if linear(call).is_activated:
+        raise NotExact(f"{call.name!r} has an activation")
+    # Scales in a kernel of -1 and +1 would make its integer sums inexact.
+    if is_quantized(call) and not _follows(linear(call), affine):
+        raise NotExact(f"the kernel of {call.name!r} is quantized")
+    if call.layer.compute_dtype != affine.dtype:
+        raise NotExact(f"{call.name!r} computes in {call.layer.compute_dtype}")
+    check_trains(call, affine)
+
+
+def _follows(form: Linear, affine: Affine) -> bool:
+    """Whether a quantized kernel has the magnitude, and sign, of the latent one.
+
+    As that of MagnitudeAwareSign has. Then scales are better off in the latent kernel:
+    beside a scale of 10, steps that double small latent weights would shake the
+    network.
+    """
+    quantizer = form.quantizer(form.last)
+    if quantizer is None or not np.all(affine.scale):
+        return False
+    if isinstance(quantizer, lq.quantizers.NoOp):  # flipped in place, by Bop
+        return False
+    latent, scale = form.kernel(form.last), form.by_output(affine.scale)
+    if np.abs(latent * scale).max() > 1:  # where pseudo-gradients are 0
+        return False
+    variable = form.variable(form.last)
+    wanted = kernel_value(variable, latent) * scale
+    return np.allclose(kernel_value(variable, latent * scale), wanted, 1e-5, 0)

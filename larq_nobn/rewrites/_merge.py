@@ -1,0 +1,57 @@
+r"""Two affine operations in a row are one.
+
+\[ k_2 (k_1 x + b_1) + b_2 = k_2 k_1\, x + (k_2 b_1 + b_2) . \]
+
+It needs the first to be read by nothing but the second, in every use alike.
+"""
+
+from __future__ import annotations
+
+from ..graph import Call, Graph, is_batch_norm
+from ._rule import Edit, affine_of, affine_operation, is_affine, rule
+
+
+@rule
+def merge_affines(graph: Graph, call: Call) -> Edit | None:
+    """Merges an affine operation with the next one, unless both are the user's own.
+
+    What was a batch norm gives its name, the last one if both were.
+    """
+    pairs = _pairs(graph, call)
+    if not pairs:
+        return None
+    first, second = (c.operation for c in pairs[0])
+    norms = [x for x in (*first.origins, *second.origins) if is_batch_norm(x)]
+    if not norms:
+        return None
+    named = second if any(map(is_batch_norm, second.origins)) else first
+    (scale, bias), (k, b) = (affine_of(x)[:2] for x in (first, second))
+    operation = affine_operation(
+        named.name,
+        scale * k,
+        bias * k + b,
+        (*first.origins, *second.origins),
+        norms[-1],
+    )
+    changed = {before.label: () for before, _ in pairs} | {
+        after.label: [
+            after.reading(after.first_input, before.first_input)._replace(
+                name=operation.name, operation=operation, layer=norms[-1], node=None
+            )
+        ]
+        for before, after in pairs
+    }
+    return Edit(graph.with_calls(changed))
+
+
+def _pairs(graph: Graph, call: Call) -> list[tuple[Call, Call]]:
+    """All uses of an affine operation with the affine operation that reads each."""
+    if not is_affine(call):
+        return []
+    uses = graph.uses(call.name)
+    readers = [graph.sole_consumer(use.first_output) for use in uses]
+    found = [(a, b) for a, b in zip(uses, readers, strict=True) if b is not None]
+    names = {after.name for _, after in found}
+    if len(found) < len(uses) or len(names) > 1 or not is_affine(found[0][1]):
+        return []
+    return found if len(graph.uses(names.pop())) == len(uses) else []

@@ -1,0 +1,62 @@
+r"""Pools let a scale and a bias per channel pass.
+
+An average is linear and a maximum rises, and both return x for a constant x:
+
+\[ L(k x + b) = k L(x) + b, \]
+
+of a maximum for k >= 0 only. The table of kinds says of which layers L this holds, of
+which k, and where channels repeat because positions become channels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..graph import Call, Graph, Value, passage
+from ._rule import (
+    Affine,
+    Edit,
+    NotExact,
+    affine_of,
+    is_affine,
+    reader_of,
+    rescaled,
+    rule,
+)
+
+
+@rule
+def affine_through_pool(graph: Graph, call: Call) -> Edit | None:
+    """Lets an affine operation follow the pool that alone reads it."""
+    if not is_affine(call):
+        return None
+    pool = reader_of(graph, call)
+    passed = passes(pool, affine_of(call.operation))
+    if passed is None:
+        return None
+    between = Value(pool.first_output)
+    before = pool.reading(call.first_output, call.first_input)._replace(outputs=between)
+    after = call.reading(call.first_input, between)._replace(
+        outputs=pool.first_output,
+        operation=rescaled(call.operation, passed.scale, passed.bias),
+    )
+    return Edit(graph.with_calls({call.label: (), pool.label: (before, after)}))
+
+
+def passes(call: Call, affine: Affine) -> Affine | None:
+    """What follows a layer in the place of an affine operation before it.
+
+    None if the layer does not let it pass. Dropout does so at inference only: what is
+    trained would not be the same any more.
+
+    Raises:
+        NotExact: If it would, but for some negative scale.
+    """
+    known = passage(call)
+    if not (known.gain and known.shift):
+        return None
+    if not known.negative and np.any(affine.scale < 0):
+        raise NotExact(
+            f"some gains are negative, and {call.described} takes the maximum"
+        )
+    return affine.tiled(call.first_output.shape[-1]) if known.tiles else affine

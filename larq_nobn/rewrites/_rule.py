@@ -1,0 +1,164 @@
+"""What a rewrite of a graph is, and the affine operations that most of them move.
+
+A rule is a function of a graph and one of its calls. It returns another graph that
+computes the same, or why it cannot, or None if the call is none of its business. It
+never changes what it was given, so that trying it costs nothing.
+
+An affine operation is y = scale * x + bias, per channel of the last axis. It is a
+`ChannelAffine` to all who read the graph: a batch norm becomes one first of all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import NamedTuple
+
+import numpy as np
+
+from .._keras import keras
+from ..graph import Call, Graph, Operation
+from ..layers import ChannelAffine
+
+
+class Edit(NamedTuple):
+    """Another graph that computes the same.
+
+    Attributes:
+        graph: It.
+        words: What was done, for a report; empty if there is nothing to say.
+    """
+
+    graph: Graph
+    words: str = ""
+
+
+class Refusal(NamedTuple):
+    """Why a rule does not fit, as half a sentence for a report."""
+
+    reason: str
+
+
+class NotExact(Exception):
+    """Raised inside a rule with what its refusal says."""
+
+
+Rule = Callable[[Graph, Call], Edit | Refusal | None]
+
+
+def rule(match: Callable[[Graph, Call], Edit | None]) -> Rule:
+    """Makes a rule of a function that raises `NotExact` where it refuses."""
+
+    @wraps(match)
+    def matched(graph: Graph, call: Call) -> Edit | Refusal | None:
+        try:
+            return match(graph, call)
+        except NotExact as error:
+            return Refusal(str(error))
+
+    return matched
+
+
+def everywhere(graph: Graph, rule: Rule) -> Graph:
+    """Applies a rule to every call, until it fits none."""
+    calls = list(graph.calls)
+    while calls:
+        outcome = rule(graph, calls.pop(0))
+        if isinstance(outcome, Edit):
+            graph = outcome.graph
+            calls = list(graph.calls)
+    return graph
+
+
+class Affine(NamedTuple):
+    """A scale and a bias per channel, (C,) each, in float64.
+
+    Attributes:
+        trainable: Whether they were trained.
+        dtype: What their layer computes in.
+    """
+
+    scale: np.ndarray
+    bias: np.ndarray
+    trainable: bool
+    dtype: str
+
+    def tiled(self, channels: int) -> Affine:
+        """That of all positions in a row, as channels of their own."""
+        times = channels // self.scale.size
+        return self._replace(
+            scale=np.tile(self.scale, times), bias=np.tile(self.bias, times)
+        )
+
+
+def is_affine(call: Call) -> bool:
+    """Tells whether a call is an affine operation."""
+    return issubclass(call.operation.kind, ChannelAffine)
+
+
+def affine_of(operation: Operation) -> Affine:
+    """Reads the numbers of an affine operation."""
+    arrays, last = operation.arrays, operation.origins[-1]
+    return Affine(
+        arrays["gamma"].astype(np.float64),
+        arrays["beta"].astype(np.float64),
+        any(layer.trainable_weights for layer in operation.origins),
+        last.compute_dtype,
+    )
+
+
+def affine_operation(
+    name: str,
+    scale: np.ndarray,
+    bias: np.ndarray,
+    origins: tuple[keras.layers.Layer, ...],
+    like: keras.layers.Layer,
+) -> Operation:
+    """Makes an affine operation in the place of some layers.
+
+    Arguments:
+        name: Its name.
+        scale, bias: (C,) each.
+        origins: The layers whose work it does.
+        like: The one of them whose precision it has.
+    """
+    trainable = any(layer.trainable_weights for layer in origins)
+    arguments = {"dtype": like.dtype_policy.name, "trainable": trainable}
+    values = {"gamma": scale, "beta": bias}
+    return Operation(name, ChannelAffine, None, arguments, values, origins)
+
+
+def rescaled(operation: Operation, scale: np.ndarray, bias: np.ndarray) -> Operation:
+    """Returns an affine operation of other numbers."""
+    return operation.replaced({"gamma": scale, "beta": bias})
+
+
+def is_shared(graph: Graph, call: Call) -> bool:
+    """Tells whether the layer of a call has other calls."""
+    return len(graph.uses(call.name)) > 1
+
+
+def reader_of(graph: Graph, affine: Call) -> Call:
+    """The one call that reads an affine operation, where it may take it over.
+
+    Raises:
+        NotExact: If there is none, it is shared, or it computes in another precision.
+    """
+    reader = graph.sole_consumer(affine.first_output)
+    if reader is None:
+        raise NotExact(f"the output of {affine.described} is read elsewhere too")
+    if is_shared(graph, reader):
+        raise NotExact(f"{reader.described} is used more than once")
+    if reader.layer.compute_dtype != affine_of(affine.operation).dtype:
+        raise NotExact(f"{reader.described} computes in {reader.layer.compute_dtype}")
+    return reader
+
+
+def check_trains(call: Call, affine: Affine) -> None:
+    """Rejects a frozen layer, where what is trained would not be any more.
+
+    Raises:
+        NotExact: Naming the layer.
+    """
+    if affine.trainable and not call.layer.trainable:
+        raise NotExact(f"{call.name!r} is frozen")

@@ -1,0 +1,151 @@
+"""Each rule alone: the graph before and after computes the same at every edge."""
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+from larq_nobn import rewrites
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from larq_nobn._keras import keras
+from larq_nobn.graph import from_keras
+from larq_nobn.rewrites import Edit, Refusal, batch_norm_to_affine, merge_affines
+from rewrites.rewriting import AFTER, BEFORE, SCALES, check_edges, graph_of, network
+
+RULES = [
+    rewrites.affine_after_activation,
+    rewrites.affine_after_quantized_kernel,
+    rewrites.affine_into_kernel_after,
+    rewrites.affine_into_kernel_before,
+    rewrites.affine_into_layers_after,
+    rewrites.affine_into_sign,
+    rewrites.affine_stays,
+    rewrites.affine_through_pool,
+    rewrites.merge_affines,
+]
+drawn = settings(
+    max_examples=10,
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+networks = st.fixed_dictionaries(
+    {
+        "before": st.sampled_from(sorted(BEFORE)),
+        "after": st.lists(st.sampled_from(sorted(AFTER)), min_size=1, max_size=2),
+        "scales": st.sampled_from(sorted(SCALES)),
+        "shared": st.booleans(),
+        "whole": st.booleans(),
+        "seed": st.integers(0, 9),
+    }
+)
+
+
+def edits(graph, rule):
+    """What a rule makes of each call of a graph."""
+    outcomes = [rule(graph, call) for call in graph.calls]
+    assert all(isinstance(x, (Edit, Refusal, type(None))) for x in outcomes)
+    return [outcome for outcome in outcomes if isinstance(outcome, Edit)]
+
+
+@drawn
+@given(networks)
+def test_every_rule_keeps_every_edge(drawn):
+    graph = graph_of(network(**drawn))
+    labels = [call.label for call in graph.calls]
+    for rule in RULES:
+        for edit in edits(graph, rule):
+            assert check_edges(graph, edit.graph, drawn["whole"])
+    assert [call.label for call in graph.calls] == labels
+
+
+@pytest.mark.parametrize("scales", SCALES)
+@pytest.mark.parametrize("shared", [False, True])
+def test_a_batch_norm_is_affine(scales, shared):
+    graph = from_keras(network("rectified", ["norm"], scales, shared))
+    [first, *_] = edits(graph, batch_norm_to_affine)
+    check_edges(graph, first.graph)
+    whole = graph_of(network("rectified", ["norm"], scales, shared))
+    assert not edits(whole, batch_norm_to_affine)
+
+
+def affine_in(graph):
+    return next(call for call in graph.calls if call.label.startswith("norm"))
+
+
+FITS = {
+    "affine_into_kernel_before": ("conv", ["output"], "mixed", "folded into 'conv2d"),
+    "affine_after_quantized_kernel": ("binary pool", ["relu"], "mixed", "became gain"),
+    "affine_after_activation": ("binary, rectified", ["relu"], "one 0", "became gain"),
+    "affine_into_kernel_after": ("rectified", ["valid"], "one 0", "folded into 'conv"),
+    "affine_into_layers_after": ("relu", ["flat", "sign"], "mixed", "folded into 'den"),
+    "affine_into_sign": ("relu", ["dropout"], "mixed", "became the shift of the sign"),
+    "affine_through_pool": ("relu", ["pool"], "positive", ""),
+    "affine_stays": ("relu", ["relu"], "mixed", "became a per-channel affine layer"),
+    "merge_affines": ("relu", ["norm"], "one 0", ""),
+}
+
+
+@pytest.mark.parametrize("name", FITS)
+def test_where_a_rule_fits(name):
+    before, after, scales, words = FITS[name]
+    graph = graph_of(network(before, after, scales))
+    outcome = getattr(rewrites, name)(graph, affine_in(graph))
+    assert isinstance(outcome, Edit), outcome
+    assert outcome.words.startswith(words)
+    check_edges(graph, outcome.graph)
+
+
+REFUSES = {
+    "a quantized kernel before": ("affine_into_kernel_before", "binary", ["relu"], 0),
+    "an activation before": ("affine_into_kernel_before", "rectified", ["relu"], 0),
+    "no quantized kernel": ("affine_after_quantized_kernel", "conv", ["relu"], 0),
+    "a bias at a border": ("affine_into_kernel_after", "relu", ["same"], 0),
+    "the sign is +1 around": ("affine_into_sign", "relu", ["ones"], "negative"),
+    "a scale of 0": ("affine_into_sign", "relu", ["sign"], "one 0"),
+    "a maximum": ("affine_through_pool", "relu", ["pool"], "negative"),
+    "an output": ("affine_into_layers_after", "relu", ["output"], 0),
+    "one reader of two": ("affine_into_layers_after", "relu", ["sign", "relu"], 0),
+    "two readers": ("affine_into_sign", "relu", ["sign", "sign"], 0),
+}
+
+
+@pytest.mark.parametrize("case", REFUSES)
+def test_where_a_rule_refuses(case):
+    name, before, after, scales = REFUSES[case]
+    graph = graph_of(network(before, after, scales or "positive"))
+    outcome = getattr(rewrites, name)(graph, affine_in(graph))
+    assert isinstance(outcome, Refusal) and outcome.reason
+
+
+@pytest.mark.parametrize("scales", ["positive", "negative", "mixed"])
+@pytest.mark.parametrize("after", ["sign", "sign inside", "shifted", "dropout"])
+def test_ties_go_to_the_same_side(after, scales):
+    """Sums of signs that meet their thresholds exactly, many times."""
+    model = network("binary", [after], scales, whole=True)
+    graph = graph_of(model, merged=True)
+    for edit in edits(graph, rewrites.affine_into_sign):
+        check_edges(graph, edit.graph, whole=True)
+    for edit in edits(graph, rewrites.affine_stays):
+        check_edges(graph, edit.graph, whole=True)
+
+
+def test_a_wrong_edit_is_found():
+    graph = graph_of(network("conv", ["relu"], "mixed"))
+    right = rewrites.affine_into_kernel_before(graph, affine_in(graph)).graph
+    operation = next(c.operation for c in right.calls if "kernel" in c.operation.values)
+    kernel = operation.values["kernel"].copy()
+    kernel[0, 0, 0, 0] += 0.1
+    wrong = right.with_operation(operation.replaced({"kernel": kernel}))
+    check_edges(graph, right)
+    with pytest.raises(AssertionError):
+        check_edges(graph, wrong)
+
+
+def test_users_own_affine_operations_stay():
+    """Two in a row that were no batch norms."""
+    x = keras.Input((4,))
+    y = nobn.layers.ChannelAffine()(nobn.layers.ChannelAffine()(x))
+    graph = from_keras(keras.Model(x, y))
+    assert all(merge_affines(graph, call) is None for call in graph.calls)
+    assert np.array_equal(graph.calls[0].operation.arrays["gamma"], np.ones(4))
