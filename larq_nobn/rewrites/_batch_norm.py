@@ -26,7 +26,7 @@ def batch_norm_to_affine(graph: Graph, call: Call) -> Edit | None:
     if call.operation.kind is not type(layer) or not is_batch_norm(layer):
         return None
     if not is_over_channels(call):
-        raise NotExact(f"{call.described} normalizes axis {list(layer.axis)}")
+        raise NotExact(f"{call.described} normalizes another axis than the last")
     scale, bias = scale_and_bias(layer)
     operation = affine_operation(call.name, scale, bias, (layer,), layer)
     changed = {

@@ -41,7 +41,7 @@ def _forward(graph: Graph, call: Call) -> tuple[Graph, list[str]]:
         )
         alone = reader.reading(edge, own.outputs)
         graph = graph.with_calls({reader.label: [own, alone]})
-        outcome = next(filter(None, (take(graph, own) for take in _TAKERS)))
+        outcome = next(x for take in _TAKERS if (x := take(graph, own)) is not None)
         if isinstance(outcome, Refusal):
             raise NotExact(outcome.reason)
         graph = outcome.graph

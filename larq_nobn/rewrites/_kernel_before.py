@@ -58,8 +58,8 @@ def affine_into_kernel_before(graph: Graph, call: Call) -> Edit | None:
         if not all(use.label in ends for use in graph.uses(name)):
             raise NotExact(f"{name!r} is used elsewhere too")
     changed: dict[str, list[Call]] = {use.label: [] for use in uses}
-    for use, source in zip(uses, sources, strict=True):
-        chain = [source.call, *source.pools]
+    for use, (first, pools) in zip(uses, sources, strict=True):
+        chain = [first, *pools]
         for part, moved in zip(chain, computed(chain, use.first_output), strict=True):
             changed[part.label] = [moved]
     graph = graph.with_calls(changed)

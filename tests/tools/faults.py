@@ -445,10 +445,10 @@ FAULTS = (
         'config["axis"] = list(layer.axis)',
         ("tests/graph/test_rebuild.py", "tests/graph", "tests/surgery"),
     ),
-    # --- surgery
+    # --- rewrites and surgery
     Fault(
         "batch norm: gain without epsilon",
-        "surgery",
+        "rewrites",
         "/ np.sqrt(\n        variance + layer.epsilon\n    )",
         "/ np.sqrt(variance)",
         ("tests/surgery/test_fold.py", "tests/surgery"),
@@ -462,25 +462,24 @@ FAULTS = (
     ),
     Fault(
         "fold: bias of two norms in a row",
-        "surgery",
-        "gain, bias = gain * k, bias * k + c",
-        "gain, bias = gain * k, bias + c",
-        ("tests/surgery/test_fold.py", "tests/surgery"),
+        "rewrites",
+        "bias * k + b,",
+        "bias + b,",
+        ("tests/rewrites", "tests/surgery/test_fold.py"),
     ),
     Fault(
         "fold: turned kernels padded with ones",
-        "surgery",
-        'linear = plan.linear(call, "behind the sign")\n    if linear.border:',
-        'linear = plan.linear(call, "behind the sign")\n'
-        "    if linear.border not in (0, 1):",
+        "rewrites",
+        'form = linear(call, "behind the sign")\n    if form.border:',
+        'form = linear(call, "behind the sign")\n    if form.border not in (0, 1):',
         ("tests/surgery/test_fold_ahead.py", "tests/surgery"),
     ),
     Fault(
         "linear: depthwise outputs in the other order",
-        "surgery",
-        "return values.reshape(self.kernels[self.last].shape[-2:])",
-        "return values.reshape(self.kernels[self.last].shape[:-3:-1]).T",
-        ("tests/surgery/test_fold.py", "tests/surgery"),
+        "graph",
+        "return values.reshape(self.kernel(self.last).shape[-2:])",
+        "return values.reshape(self.kernel(self.last).shape[:-3:-1]).T",
+        ("tests/graph/test_kinds.py", "tests/surgery"),
     ),
     Fault(
         "re-estimate: variance within batches only",
