@@ -119,7 +119,7 @@ def convert(
     "--plot",
     metavar="FILE.png",
     type=Output(PNG),
-    help="Draw the operations of FILE as a chain.",
+    help="Plot binary and float work, and the float operations of FILE.",
 )
 @click.option(
     "--json",

@@ -10,18 +10,18 @@ from typing import Any
 from .._checks import check_bounds, check_flag, check_integer
 from .._files import replacing
 from .._keras import keras
+from ._checks import (
+    check_file,
+    check_float32,
+    check_model,
+    check_trace,
+    merged_convolutions,
+)
 from ._errors import UnreadableError
 from ._graph import normalized, output_layers
 from ._normal import given_name
 from ._opening import with_known_sizes
 from ._report import ConversionReport
-from .checks import (
-    check_file,
-    check_float32,
-    check_limits,
-    check_trace,
-    merged_convolutions,
-)
 from .inspection import audit_graphs
 from .int8 import check_int8, round_kernels, verify_int8, verify_without_rounding
 from .lite import (
@@ -29,7 +29,7 @@ from .lite import (
     Trace,
     compute_engine,
     inference,
-    ports_of,
+    io_spec,
     read,
     to_flatbuffer,
 )
@@ -148,7 +148,7 @@ def convert(
         given, merged = normalized(model)
         names = check_card(given, labels, preprocessing)
         check_int8(given, int8)
-        expected, lacking = check_limits(given, allow_float)
+        expected, lacking = check_model(given, allow_float)
         in_float = {layer.layer for layer in lacking}
         prepared = prepare(given, in_float)
         rows = rewritten(given)
@@ -159,9 +159,9 @@ def convert(
         check_float32(model, error)
         given, prepared, written = model, model, []
         names = check_card(model, labels, preprocessing)
-        trace, reason = Trace(model, ports_of(model, batch_size)), str(error)
+        trace, reason = Trace(model, io_spec(model, batch_size)), str(error)
         expected, merged, lacking = check_trace(model, trace, allow_float)
-    ports = ports_of(model, batch_size)
+    io = io_spec(model, batch_size)
     examples, source = verification_examples(data, model, given)
     if not verify:
         examples = [array[:_FEW] for array in examples]
@@ -176,28 +176,26 @@ def convert(
             function, variables = inference(prepared), prepared.variables
         else:
             function, variables = trace.function(), []
-        flatbuffer = to_flatbuffer(function, variables, ports, int8)
-        graphs = read(flatbuffer, os.fspath(path))
+        flatbuffer = to_flatbuffer(function, variables, io, int8)
+        graphs = read(flatbuffer, os.fspath(path), output_layers(prepared))
         if trace is None:
-            for name in merged_convolutions(graphs[0], prepared, ports, expected):
+            for name in merged_convolutions(graphs[0], prepared, io, expected):
                 expected.remove(name)
                 merged.append(given_name(name))
         check_file(graphs[0], prepared, expected)
-        found = audit_graphs(
-            graphs, len(flatbuffer), os.fspath(path), output_layers(prepared)
-        )
+        found = audit_graphs(graphs, len(flatbuffer), os.fspath(path))
         runner = Runner(flatbuffer)
-        runner.outputs(ports.zeros())
+        runner.outputs(io.zeros())
         if int8:
             same = verify_without_rounding(given, examples)
         elif trace is not None:
-            same = verify_trace(model, trace, ports, examples)
+            same = verify_trace(model, trace, io, examples)
         else:
             same = verify_prepared(reference, given, prepared, examples)
         if int8:
-            numbers = verify_int8(prepared, runner, ports, examples)
+            numbers = verify_int8(prepared, runner, io, examples)
         elif trace is not None:
-            numbers = verify_traced_file(trace, runner, ports, examples, tolerance)
+            numbers = verify_traced_file(trace, runner, io, examples, tolerance)
         else:
             numbers = verify_file(prepared, flatbuffer, runner, examples, tolerance)
         verified = {**numbers, "data": source, "prepared": same}

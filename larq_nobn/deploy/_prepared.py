@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from .._checks import check_flag
 from .._keras import keras
 from ..graph import FEW, made_up
+from ._checks import check_model
 from ._graph import as_functional
 from ._opening import with_known_sizes
-from .checks import check_limits
 from .int8 import check_int8
 from .prepare import BinaryConvolution, pad_with_ones, prepare
 from .verify import verify_prepared
@@ -66,7 +66,7 @@ def prepared(
         model, _ = pad_with_ones(model)
     given = as_functional(model)
     check_int8(given, False)
-    _, lacking = check_limits(given, allow_float)
+    _, lacking = check_model(given, allow_float)
     found = prepare(given, {layer.layer for layer in lacking})
     if verify:
         verify_prepared(model, given, found, made_up(given, FEW), ending="")

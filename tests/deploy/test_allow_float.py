@@ -9,8 +9,8 @@ import pytest
 from deploy.nets import binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner, audit, convert, fake_quantize
+from larq_nobn.deploy._float_fallback import float_layers
 from larq_nobn.deploy._graph import as_functional
-from larq_nobn.deploy.checks import layers_without_kernel
 
 pytestmark = pytest.mark.convert
 layers = keras.layers
@@ -96,7 +96,7 @@ def every_kind():
 
 
 def test_what_lacks_a_kernel_and_what_that_costs(every_kind):
-    found = layers_without_kernel(as_functional(every_kind))
+    found = float_layers(as_functional(every_kind))
     costs = {x.layer: (x.macs, x.bytes) for x in found}
     assert costs == {n: (w * uses, 4 * w) for n, (_, w, uses) in KINDS.items()}
 
@@ -121,7 +121,7 @@ def test_in_float_they_compute_the_same(every_kind, tmp_path):
 
 def test_two_uses_are_two_costs():
     shared = depthwise(padding="same")
-    found = layers_without_kernel(as_functional(chain(shared, shared)))
+    found = float_layers(as_functional(chain(shared, shared)))
     assert [(x.layer, x.macs) for x in found] == [("x", 2 * 9 * 32 * 64)]
 
 

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.convert
 
 STAGES = (
     "normalized",
-    "check_limits",
+    "check_model",
     "prepare",
     "to_flatbuffer",
     "read",

@@ -18,7 +18,7 @@ from larq_nobn.deploy import (
     audit,
     convert,
 )
-from larq_nobn.deploy.lite import Trace, ports_of
+from larq_nobn.deploy.lite import Trace, io_spec
 from larq_nobn.deploy.verify import _traced
 
 pytestmark = pytest.mark.convert
@@ -437,9 +437,9 @@ def test_a_binary_layer_that_stays_float_is_named(tmp_path, monkeypatch):
 
     def spoiled(self, more=()):
         function = real(self, more)
-        for node in self._baked.graph_def.node:
+        for node in self._folded.graph_def.node:
             if node.op == "PadV2":  # halve the ones that the map is padded with
-                for other in self._baked.graph_def.node:
+                for other in self._folded.graph_def.node:
                     if other.name == node.input[2].removesuffix(":0"):
                         value = tf.make_tensor_proto(0.5)
                         other.attr["value"].tensor.CopyFrom(value)
@@ -507,7 +507,7 @@ def test_what_a_trace_shows_of_its_signs():
 
     inputs = keras.Input((3,))
     model = keras.Model(inputs, Signs()(inputs))
-    ports = ports_of(model)
+    ports = io_spec(model)
     trace = Trace(model, ports)
     x = np.array([[0.1, 0.3, -0.7]], np.float32)
     signs = trace.signs()
@@ -532,6 +532,6 @@ def test_what_a_trace_makes_of_zero(function, at_zero):
 
     inputs = keras.Input((3,))
     model = keras.Model(inputs, Signs()(inputs))
-    (sign,) = Trace(model, ports_of(model)).signs()
+    (sign,) = Trace(model, io_spec(model)).signs()
     zeros = np.float32([-1, 0, 1])
     np.testing.assert_array_equal(sign.positive(zeros), [-1, at_zero, 1])

@@ -1,21 +1,13 @@
 """What is inside a `.tflite` file, and what could be saved."""
 
-from ._audit import Audit, audit, audit_graphs
-from ._chain import Chain
-from ._difference import Difference, diff
-from ._findings import Findings
-from ._stayed_float import stayed_float
-from ._work import Layers, writes_bits
+from ._audit import Audit, Findings, audit, audit_graphs
+from ._diff import Difference, diff
 
 __all__ = [
     "Audit",
-    "Chain",
     "Difference",
     "Findings",
-    "Layers",
     "audit",
     "audit_graphs",
     "diff",
-    "stayed_float",
-    "writes_bits",
 ]

@@ -1,23 +1,100 @@
-"""Reads any LCE `.tflite` file: what is binary in it, what is not, how much of each."""
+"""What is binary in any LCE `.tflite` file, what is not, and how much of each."""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
-from ..lite import Subgraph, damaged, is_lite, read, read_file
-from ._chain import Chain
-from ._diagram import draw
-from ._findings import Findings
-from ._operation_tables import operation_table, savings_table
+from ..._files import replacing
+from .._errors import ConversionError
+from .._float_fallback import float_in_file
+from .._shown import Shown
+from ..lite import KINDS, Operation, Subgraph, Tensor, damaged, is_lite, read, read_file
 from ._savings import savings
-from ._stayed_float import binary_in_model
-from ._work import Layers, peak_activation_bytes, rows
+
+_ACTIVATIONS = {1: "relu", 2: "relu1", 3: "relu6", 4: "tanh", 5: "sign"}
+# Longer lists show one row for each run of operations of one layer.
+_LONG = 60
+_MOST_NAMES = 4
+_SUMS = ("binary_macs", "float_macs", "int8_macs", "weight_bytes", "activation_bytes")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Findings(Shown):
+    """What a converted file holds; the part that audits and reports share."""
+
+    path: str
+    size_bytes: int
+    lce_bconv2d: int
+    float_ops: list[dict[str, Any]]
+    binary_macs: int
+    float_macs: int
+    int8_ops: list[dict[str, Any]] = field(default_factory=list)
+    int8_macs: int = 0
+    in_float: list[dict[str, Any]] = field(default_factory=list)
+
+    def table(self) -> Table:
+        """Returns the findings as a `rich` table."""
+        table = Table(title=self.path, title_justify="left", show_header=False)
+        table.add_row("size", f"{self.size_bytes / 1e3:,.1f} kB")
+        table.add_row("binary convolutions", self._binary())
+        table.add_row("binary MACs", f"{self.binary_macs / 1e6:,.2f} M")
+        table.add_row("float MACs", f"{self.float_macs / 1e6:,.2f} M")
+        if self.int8_ops:
+            table.add_row("int8 MACs", f"{self.int8_macs / 1e6:,.2f} M")
+        for kind, ops in (("float", self.float_ops), ("int8", self.int8_ops)):
+            for op in ops:
+                layers = ", ".join(dict.fromkeys(op["layers"]))
+                table.add_row(f"{kind} {op['op']}", f"{op['count']}: {layers}")
+        for layer in self.in_float:
+            cost = f"{layer['macs']:,} MACs, {layer['bytes']:,} bytes"
+            found = f"{layer['layer']} ({layer['kind']}): {cost}"
+            table.add_row("binary in the model, float in the file", found)
+        return table
+
+    def _binary(self) -> str:
+        return str(self.lce_bconv2d)
+
+    def plot(self, path: str | os.PathLike) -> None:
+        """Draws binary against float work, and the float operations, as a PNG file.
+
+        Raises:
+            ConversionError: If matplotlib is missing.
+            OSError: If `path` cannot be written.
+        """
+        try:
+            from matplotlib.figure import Figure
+        except ImportError as error:
+            raise ConversionError(
+                "matplotlib is not installed, and pictures need it. "
+                "Install it with: pip install 'larq-nobn[plots]'"
+            ) from error
+        height = 1.8 + 0.3 * len(self.float_ops)
+        figure = Figure(figsize=(8, height), layout="constrained")
+        work, left = figure.subplots(1, 2, width_ratios=(1, 2))
+        macs = {"binary": self.binary_macs / 1e6, "float": self.float_macs / 1e6}
+        bars = work.bar(
+            list(macs), list(macs.values()), color=("tab:blue", "tab:orange")
+        )
+        work.bar_label(bars, fmt="%.2f")
+        work.margins(y=0.15)
+        work.set_title("million MACs")
+        names = [op["op"] for op in self.float_ops][::-1]
+        counts = [op["count"] for op in self.float_ops][::-1]
+        left.bar_label(left.barh(names, counts, color="tab:orange"), padding=2)
+        left.margins(x=0.1)
+        left.set_title(
+            f"float operations beside {self.lce_bconv2d} binary convolutions"
+        )
+        with replacing(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=130)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,23 +154,9 @@ class Audit(Findings):
         """Returns the summary, what could be saved, and the operations."""
         return [
             self.table(),
-            *savings_table(self.savings),
-            operation_table(self.operations),
+            *_savings_table(self.savings),
+            _operation_table(self.operations),
         ]
-
-    def plot(self, path: str | os.PathLike) -> None:
-        """Draws the chain of operations, with their share of the work, as a PNG file.
-
-        Raises:
-            ConversionError: If matplotlib is missing.
-            OSError: If `path` cannot be written.
-        """
-        title = (
-            f"{self.path}: {self.size_bytes / 1e3:,.1f} kB, {self.lce_bconv2d} binary "
-            f"convolutions, {self.binary_macs / 1e6:,.2f} M binary and "
-            f"{(self.float_macs + self.int8_macs) / 1e6:,.2f} M other MACs"
-        )
-        draw(self.operations, title, path)
 
 
 def audit(path: str | os.PathLike) -> Audit:
@@ -129,43 +192,35 @@ def audit(path: str | os.PathLike) -> Audit:
 
 def audit_bytes(content: bytes, path: str, ends: Sequence[str] = ()) -> Audit:
     """Audits the content of a file; `ends` are the layers of its outputs, if known."""
-    return audit_graphs(read(content, path), len(content), path, ends)
+    return audit_graphs(read(content, path, ends), len(content), path)
 
 
-def audit_graphs(
-    graphs: list[Subgraph], size: int, path: str, ends: Sequence[str]
-) -> Audit:
-    """Audits what a file of `size` bytes holds."""
+def audit_graphs(graphs: list[Subgraph], size: int, path: str) -> Audit:
+    """Audits what a file of `size` bytes contains."""
     try:
-        return _audit(graphs, size, path, ends)
+        return _audit(graphs, size, path)
     except Exception as error:  # what makes no sense, such as a filter without shape
         raise damaged(path) from error
 
 
-def _audit(graphs: list[Subgraph], size: int, path: str, ends: Sequence[str]) -> Audit:
-    layers = [Layers(graphs[0], ends), *map(Layers, graphs[1:])]
-    found = rows(graphs, layers)
+def _audit(graphs: list[Subgraph], size: int, path: str) -> Audit:
+    found = _rows(graphs)
+    binary = [row for row in found if row["op"] == "LceBconv2d"]
     return Audit(
         path=path,
         size_bytes=size,
         ops=dict(Counter(row["op"] for row in found).most_common()),
-        lce_bconv2d=sum(row["op"] == "LceBconv2d" for row in found),
-        bitpacked_outputs=sum(
-            row["op"] == "LceBconv2d" and row["writes_bits"] for row in found
-        ),
+        lce_bconv2d=len(binary),
+        bitpacked_outputs=sum(row["writes_bits"] for row in binary),
         float_ops=_by_frequency(found, "float"),
         int8_ops=_by_frequency(found, "int8"),
         binary_macs=sum(row["binary_macs"] for row in found),
         float_macs=sum(row["float_macs"] for row in found),
         int8_macs=sum(row["int8_macs"] for row in found),
-        peak_activation_bytes=peak_activation_bytes(graphs[0]),
+        peak_activation_bytes=_peak_activation_bytes(graphs[0]),
         operations=found,
-        savings=savings(graphs, layers),
-        in_float=[
-            row
-            for pair in zip(graphs, layers, strict=True)
-            for row in binary_in_model(Chain(*pair))
-        ],
+        savings=savings(graphs),
+        in_float=[x.to_dict() for graph in graphs for x in float_in_file(graph)],
     )
 
 
@@ -176,3 +231,194 @@ def _by_frequency(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]
             layers.setdefault(row["op"], []).append(row["layer"])
     ranked = sorted(layers.items(), key=lambda item: (-len(item[1]), item[0]))
     return [{"op": op, "count": len(names), "layers": names} for op, names in ranked]
+
+
+def _rows(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
+    """Returns what there is to know about every operation, as plain JSON types."""
+    held: set[int] = set()  # buffers that an earlier operation was charged with
+    found = []
+    for graph in graphs:
+        channels: dict[int, int] = {}  # of the tensors that are packed into bits
+        for op in graph.operations:
+            if op.writes_bits:
+                channels[op.outputs[0].index] = _channels(op, channels)
+            sources = {graph.producer(tensor) for tensor in op.maps} - {None}
+            found.append(
+                {
+                    **_row(op, graph.layer(op), channels, held),
+                    "reads": sorted(source.index for source in sources if source),
+                }
+            )
+    return found
+
+
+def _row(
+    op: Operation, layer: str, channels: dict[int, int], held: set[int]
+) -> dict[str, Any]:
+    kind = op.kind
+    new = {t.buffer: t.bytes for t in op.constants if t.buffer not in held}
+    held.update(new)
+    output = op.outputs[0] if op.outputs else None
+    packed = output is not None and output.index in channels
+    strides = ("stride_height", "stride_width")
+    return {
+        "index": op.index,
+        "op": op.op,
+        "kind": kind,
+        "layer": layer,
+        "output_shape": _shape(output, channels) if output else None,
+        "output_type": "bits" if packed else output.dtype if output else None,
+        **{f"{k}_macs": op.macs if k == kind else 0 for k in KINDS[:3]},
+        "weight_bytes": sum(new.values()),
+        "activation_bytes": sum(tensor.bytes for tensor in op.outputs),
+        "reads_bits": op.reads_bits,
+        "writes_bits": packed,
+        "fused_activation": _ACTIVATIONS.get(
+            op.options.get("fused_activation_function", 0)
+        ),
+        "padding": _padding(op),
+        "strides": [op.options[s] for s in strides if s in op.options] or None,
+    }
+
+
+def _shape(tensor: Tensor, channels: dict[int, int]) -> list[int]:
+    last = channels.get(tensor.index)
+    return list(tensor.shape) if last is None else [*tensor.shape[:-1], last]
+
+
+def _channels(op: Operation, known: dict[int, int]) -> int:
+    first = op.input(0)
+    if op.op == "LceBconv2d":
+        return op.input(1).shape[0]
+    # A pool of bits keeps their number; where its input came from may be unknown.
+    return known.get(first.index, first.shape[-1])
+
+
+def _padding(op: Operation) -> str | None:
+    if "padding" not in op.options:
+        return None
+    if op.options["padding"] == 1:
+        return "valid"
+    if op.op != "LceBconv2d":
+        return "same"
+    return "one" if op.options["pad_values"] == 1 else "zero"
+
+
+def _peak_activation_bytes(graph: Subgraph) -> int:
+    """Returns the most bytes of feature maps that exist at one time.
+
+    Operations run in the order of the file; a map exists from the operation that
+    writes it to the last that reads it, inputs of the file from the start and outputs
+    to the end.
+    """
+    last = {t.index: i for i, op in enumerate(graph.operations) for t in op.maps}
+    end = {tensor.index for tensor in graph.outputs}
+    alive = {t.index: t.bytes for t in graph.inputs}
+    peak = sum(alive.values())
+    for place, op in enumerate(graph.operations):
+        alive.update((tensor.index, tensor.bytes) for tensor in op.outputs)
+        peak = max(peak, sum(alive.values()))
+        alive = {
+            index: size
+            for index, size in alive.items()
+            if index in end or last.get(index, -1) > place
+        }
+    return peak
+
+
+def _by_layer(operations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Joins neighbours of one layer: operations in a row, work in sum, last output."""
+    joined = []
+    for _, group in groupby(operations, key=lambda row: row["layer"]):
+        rows = list(group)
+        kinds = {row["kind"] for row in rows} - {"shape"}
+        joined.append(
+            {
+                **rows[-1],
+                "op": ", ".join(row["op"] for row in rows),
+                "index": rows[0]["index"],
+                "kind": kinds.pop() if len(kinds) == 1 else "mixed",
+                **{key: sum(row[key] for row in rows) for key in _SUMS},
+            }
+        )
+    return joined
+
+
+def _operation_table(operations: Sequence[dict[str, Any]]) -> Table:
+    """Shows one row per operation, or per layer where there are many."""
+    long = len(operations) > _LONG
+    table = Table(title="layers" if long else "operations", title_justify="left")
+    table.box = box.SIMPLE_HEAD  # without lines between columns, names need no cuts
+    table.add_column("#", justify="right")
+    table.add_column("layer", no_wrap=True)
+    table.add_column("operation")
+    table.add_column("output", no_wrap=True)
+    for name in ("MACs", "weights", "written"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in _by_layer(operations) if long else operations:
+        macs = row["binary_macs"] or row["float_macs"] or row["int8_macs"]
+        table.add_row(
+            str(row["index"]),
+            row["layer"],
+            row["op"] if long else described(row),
+            _shown_output(row),
+            _shown_macs(macs),
+            _shown_bytes(row["weight_bytes"]),
+            _shown_bytes(row["activation_bytes"]),
+            style=None if row["kind"] == "binary" else "dim",
+        )
+    return table
+
+
+def _savings_table(savings: Sequence[dict[str, Any]]) -> list[Table]:
+    """Shows what could be saved, if anything."""
+    if not savings:
+        return []
+    table = Table(title="what could be saved", title_justify="left", show_lines=True)
+    for name in ("layers", "finding", "remedy"):
+        table.add_column(name)
+    for saving in savings:
+        names = short_list(saving["layers"])
+        table.add_row(names, saving["finding"], saving["remedy"])
+    return [table]
+
+
+def short_list(names: Sequence[str]) -> str:
+    """Joins names; of many, the first few and their number."""
+    if len(names) <= _MOST_NAMES:
+        return ", ".join(names)
+    return f"{', '.join(names[: _MOST_NAMES - 1])} and {len(names) - 3} more"
+
+
+def _shown_bytes(count: int) -> str:
+    """Returns `"1.5 kB"`, or nothing for 0."""
+    if count < 1000:
+        return f"{count} B" if count else ""
+    return f"{count / 1e3:,.1f} kB"
+
+
+def _shown_macs(count: int) -> str:
+    """Returns `"1.50 M"`, or nothing for 0."""
+    if count < 10_000:
+        return f"{count:,}" if count else ""
+    return f"{count / 1e6:,.2f} M"
+
+
+def _shown_output(row: dict[str, Any]) -> str:
+    """Returns `"8x8x64 bits"` or `"8x8x64 f32"`."""
+    if row["output_shape"] is None:
+        return ""
+    size = "x".join(map(str, row["output_shape"][1:] or row["output_shape"] or "1"))
+    return f"{size} {row['output_type'].replace('float', 'f')}"
+
+
+def described(row: dict[str, Any]) -> str:
+    """Returns `"LceBconv2d stride 2, zero padding, relu"`."""
+    parts = []
+    if row["strides"] and row["strides"] != [1, 1]:
+        parts.append(f"stride {'x'.join(map(str, dict.fromkeys(row['strides'])))}")
+    if row["op"] == "LceBconv2d":
+        parts.append("valid" if row["padding"] == "valid" else f"{row['padding']}-pad")
+    if row["fused_activation"]:
+        parts.append(row["fused_activation"])
+    return f"{row['op']} ({', '.join(parts)})" if parts else row["op"]

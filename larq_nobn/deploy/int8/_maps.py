@@ -13,7 +13,7 @@ from ...graph import Graph
 from ...layers import FakeQuantization
 from ...layers._fake_quantization import representable_range
 from .._errors import VerificationError
-from ..lite import Ports, Runner, inference, run, to_flatbuffer
+from ..lite import IoSpec, Runner, inference, run, to_flatbuffer
 
 
 class Map(NamedTuple):
@@ -34,10 +34,10 @@ class Maps:
     Arguments:
         prepared: The model that was converted.
         shipped: Runs the file.
-        ports: Of the file.
+        io: Of the file.
     """
 
-    def __init__(self, prepared: keras.Model, shipped: Runner, ports: Ports) -> None:
+    def __init__(self, prepared: keras.Model, shipped: Runner, io: IoSpec) -> None:
         self._shipped = shipped
         graph = Graph(prepared)
         ranges = [c for c in graph.calls if isinstance(c.layer, FakeQuantization)]
@@ -60,10 +60,10 @@ class Maps:
         starts = [c.first_output for c in self._entries]
         starts += [self._all[i].after for i in self._read]
         self._keras = keras.Model(starts, [m.before for m in self._all])
-        self._file = self._wide_file(prepared, ports)
+        self._file = self._wide_file(prepared, io)
 
-    def _wide_file(self, prepared: keras.Model, ports: Ports) -> Runner:
-        wide = Ports(ports.inputs, [f"map_{i}" for i in range(len(self._all))])
+    def _wide_file(self, prepared: keras.Model, io: IoSpec) -> Runner:
+        wide = IoSpec(io.inputs, [f"map_{i}" for i in range(len(self._all))])
         tensors = [m.after for m in self._all]
         function = inference(keras.Model(prepared.inputs, tensors, name="net"))
 

@@ -19,7 +19,7 @@ import numpy as np
 from ..._keras import keras
 from ...graph import Segments
 from .._errors import VerificationError
-from ..lite import Ports, Runner, run
+from ..lite import IoSpec, Runner, run
 from ..prepare import in_float32, prepare
 from ..verify import agreement, verify_prepared
 from ._int8 import without_ranges
@@ -33,14 +33,14 @@ _GROUP = 32
 
 
 def verify_int8(
-    prepared: keras.Model, runner: Runner, ports: Ports, examples: Sequence[np.ndarray]
+    prepared: keras.Model, runner: Runner, io: IoSpec, examples: Sequence[np.ndarray]
 ) -> dict[str, Any]:
     """Compares a prepared model with its int8 file.
 
     Arguments:
         prepared: With kernels rounded as the converter does.
         runner: Of the file.
-        ports: Of the file.
+        io: Of the file.
         examples: One array per input.
 
     Returns:
@@ -51,7 +51,7 @@ def verify_int8(
     Raises:
         VerificationError: If a map is farther off than rounding reaches.
     """
-    maps = Maps(prepared, runner, ports)
+    maps = Maps(prepared, runner, io)
     starts = range(0, len(examples[0]), _GROUP)
     groups = [[array[i : i + _GROUP] for array in examples] for i in starts]
     parts = [maps.steps(group) for group in groups]

@@ -1,18 +1,35 @@
-"""The `.tflite` file: made by LCE, run, and read operation by operation."""
+"""Files of Larq Compute Engine: written, read operation by operation, and run."""
 
-from ._flatbuffer import compute_engine, quiet, read_file, to_flatbuffer
-from ._operations import Operation, Subgraph, Tensor, damaged, is_lite, read
-from ._outputs import with_outputs
-from ._ports import Function, Ports, batch_of, in_batches, inference, ports_of, run
-from ._room import with_room
-from ._runner import Runner
-from ._tensor_info import TensorInfo
+from ._converter import (
+    Function,
+    IoSpec,
+    batch_of,
+    in_batches,
+    inference,
+    io_spec,
+    run,
+    to_flatbuffer,
+)
+from ._engine import compute_engine, quiet
+from ._file import KINDS, Operation, Subgraph, Tensor, damaged, is_lite, read, read_file
+from ._lce_faults import (
+    FUSED_LSTM,
+    OverwrittenTensor,
+    in_groups,
+    missed_reach,
+    overwritten,
+    with_room,
+)
+from ._runner import Runner, TensorInfo, with_outputs
 from ._trace import Trace, TracedKernel, TracedSign
 
 __all__ = [
+    "FUSED_LSTM",
+    "KINDS",
     "Function",
+    "IoSpec",
     "Operation",
-    "Ports",
+    "OverwrittenTensor",
     "Runner",
     "Subgraph",
     "Tensor",
@@ -24,9 +41,12 @@ __all__ = [
     "compute_engine",
     "damaged",
     "in_batches",
+    "in_groups",
     "inference",
+    "io_spec",
     "is_lite",
-    "ports_of",
+    "missed_reach",
+    "overwritten",
     "quiet",
     "read",
     "read_file",

@@ -3,17 +3,51 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from .._errors import ConversionError
-from ._flatbuffer import cause, compute_engine, quiet, read_file
-from ._ports import in_batches
-from ._room import with_room
-from ._signature import port_names
-from ._tensor_info import TensorInfo
+from ._converter import in_batches
+from ._engine import cause, compute_engine, quiet
+from ._file import edited, read_file, signature
+from ._lce_faults import with_room
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What goes into a `.tflite` file, or comes out of it.
+
+    Attributes:
+        name: Its name in the file.
+        shape: Its shape, with the examples first.
+        dtype: `"float32"`, `"int8"` or another name of NumPy.
+        scale: What one step of an int8 tensor is worth; None for other types.
+        zero_point: The int8 value that stands for 0; None for other types.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """Returns numbers as the file takes them: rounded to int8 where it does."""
+        if self.scale is None or self.zero_point is None:
+            return values.astype(self.dtype)
+        steps = np.rint(values / np.float32(self.scale)) + self.zero_point
+        limits = np.iinfo(self.dtype)
+        return np.clip(steps, limits.min, limits.max).astype(self.dtype)
+
+    def decode(self, values: np.ndarray) -> np.ndarray:
+        """Returns the float32 numbers that values of the file stand for."""
+        numbers = values.astype(np.float32)
+        if self.scale is None or self.zero_point is None:
+            return numbers
+        return (numbers - self.zero_point) * np.float32(self.scale)
 
 
 class Runner:
@@ -61,7 +95,7 @@ class Runner:
                     "Larq Compute Engine's interpreter cannot run the file: "
                     f"{cause(error, chatter())}. Replace what it names."
                 ) from error
-        self.input_names, self.output_names = port_names(flatbuffer)
+        self.input_names, self.output_names = io_names(flatbuffer)
         inner = self._interpreter
         self.input_tensors = _tensors(
             self.input_names,
@@ -141,3 +175,41 @@ def _tensors(*columns: Sequence[Any]) -> list[TensorInfo]:
         TensorInfo(name, tuple(shape), np.dtype(kind).name, scale, zero_point)
         for name, shape, kind, scale, zero_point in rows
     ]
+
+
+def io_names(content: bytes) -> tuple[list[str], list[str]]:
+    """Returns the names of a file's inputs and outputs, in its order.
+
+    They are those of its signature, or of its tensors where it has none.
+    """
+    graph, inputs, outputs = signature(content)
+    return (
+        _names(graph, map(graph.Inputs, range(graph.InputsLength())), inputs),
+        _names(graph, map(graph.Outputs, range(graph.OutputsLength())), outputs),
+    )
+
+
+def _names(graph: Any, indices: Iterable[int], named: dict[str, int]) -> list[str]:
+    left = dict(named)  # one tensor may be two outputs
+    names = []
+    for index in indices:
+        fitting = (name for name, of in left.items() if of == index)
+        name = next(fitting, graph.Tensors(index).Name().decode())
+        left.pop(name, None)
+        names.append(name)
+    return names
+
+
+def with_outputs(content: bytes, tensors: Sequence[int]) -> bytes:
+    """Returns a file of the same operations that gives more of its tensors.
+
+    Arguments:
+        content: The file.
+        tensors: The numbers of the tensors, which follow the outputs in this order.
+    """
+
+    def show(model: Any) -> None:
+        graph = model.subgraphs[0]
+        graph.outputs = [*map(int, graph.outputs), *tensors]
+
+    return edited(content, show)

@@ -7,15 +7,15 @@ import re
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+import larq as lq
 import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
 from ..._math import unfused
 from .._errors import ConversionError
-from ._baking import bake
-from ._flatbuffer import cause, quiet
-from ._ports import Function, Ports, inference
+from ._converter import Function, IoSpec, inference
+from ._engine import cause, quiet
 
 # Where an operation with a kernel has its input; its kernel is the other one.
 _INPUTS = {
@@ -34,6 +34,8 @@ _RESHAPES = ("Reshape", "ExpandDims", "Squeeze", "Transpose")
 _ADDS = ("AddV2", "Add")
 _RANDOM = re.compile("Random|Rng|Multinomial|TruncatedNormal|StatefulUniform")
 _ASSIGNS = re.compile("Assign.*VariableOp|Resource(Scatter|Apply).*")
+# Lists of tensors, as loops have, and tables.
+_NO_NUMBERS = (tf.variant, tf.resource)
 _COMPARES = {
     "GreaterEqual": np.greater_equal,
     "Greater": np.greater,
@@ -80,7 +82,7 @@ class Trace:
 
     Arguments:
         model: A functional model, whatever it holds.
-        ports: What it takes and gives, and how many examples at once.
+        io: What it takes and gives, and how many examples at once.
 
     Attributes:
         batch_size: That number.
@@ -89,7 +91,7 @@ class Trace:
         ConversionError: If the model cannot be traced.
     """
 
-    def __init__(self, model: keras.Model, ports: Ports):
+    def __init__(self, model: keras.Model, io: IoSpec):
         from tensorflow.python.framework.convert_to_constants import (
             convert_variables_to_constants_v2,
         )
@@ -98,12 +100,12 @@ class Trace:
         with quiet() as chatter:
             try:
                 with unfused():
-                    concrete = traced.get_concrete_function(*ports.inputs)
+                    concrete = traced.get_concrete_function(*io.inputs)
                 _check_inference(concrete.graph.as_graph_def(), model)
                 frozen = convert_variables_to_constants_v2(
                     concrete, lower_control_flow=False
                 )
-                self._baked = bake(frozen, model)
+                self._folded = fold_constants(frozen, model)
             except ConversionError:
                 raise
             except Exception as error:  # whatever a user's layer raises when called
@@ -113,11 +115,11 @@ class Trace:
         with tf.Graph().as_default() as graph:
             starts = [
                 tf.compat.v1.placeholder(spec.dtype, spec.shape, name)
-                for spec, name in zip(ports.inputs, self._baked.inputs, strict=True)
+                for spec, name in zip(io.inputs, self._folded.inputs, strict=True)
             ]
-            self._imported(starts, self._baked.outputs)
+            self._imported(starts, self._folded.outputs)
         self._operations = graph.get_operations()
-        self.batch_size = ports.batch_size
+        self.batch_size = io.batch_size
 
     def function(self, more: Sequence[Any] = (), given: Sequence[Any] = ()) -> Function:
         """Returns what computes the outputs, and more tensors of the trace.
@@ -126,8 +128,8 @@ class Trace:
             more: These tensors.
             given: Others that it takes after the inputs, instead of computing them.
         """
-        ends = [*self._baked.outputs, *(tensor.name for tensor in more)]
-        starts = [f"{name}:0" for name in self._baked.inputs]
+        ends = [*self._folded.outputs, *(tensor.name for tensor in more)]
+        starts = [f"{name}:0" for name in self._folded.inputs]
         starts += [tensor.name for tensor in given]
         return lambda inputs: self._imported(inputs, ends, starts)
 
@@ -137,12 +139,12 @@ class Trace:
         ends: Sequence[str],
         names: Sequence[str] | None = None,
     ) -> list[Any]:
-        names = names or [f"{name}:0" for name in self._baked.inputs]
+        names = names or [f"{name}:0" for name in self._folded.inputs]
         starts = dict(zip(names, inputs, strict=True))
         # A tensor that is wanted twice comes once; an input is there already.
         once = [end for end in dict.fromkeys(ends) if end not in starts]
         found = tf.graph_util.import_graph_def(
-            self._baked.graph_def, input_map=starts, return_elements=once, name=""
+            self._folded.graph_def, input_map=starts, return_elements=once, name=""
         )
         by_name = {**starts, **dict(zip(once, found, strict=True))}
         return [by_name[end] for end in ends]
@@ -273,3 +275,123 @@ def _readers(op: Any) -> list[Any]:
 
 def _value(tensor: Any) -> np.ndarray:
     return tf.make_ndarray(tensor.op.get_attr("value"))
+
+
+class FoldedGraph(NamedTuple):
+    """A graph of operations, with the names of its inputs and of its output tensors.
+
+    Operations are called 'net/layer/...', after the innermost layer that they are of.
+    The inputs are not among them.
+    """
+
+    graph_def: Any
+    inputs: list[str]
+    outputs: list[str]
+
+
+def fold_constants(frozen: Any, model: keras.Model) -> FoldedGraph:
+    """Puts constants in place of what they are computed of, as quantized kernels are.
+
+    Arguments:
+        frozen: A concrete function whose variables are constants.
+        model: The functional model that it is of, whose layers give the names.
+    """
+    moving = _moving(frozen.graph)
+    values, names = _constants(frozen, moving), _Names(model)
+    inputs = [tensor.op.name for tensor in frozen.inputs]
+    graph_def = _rewritten(frozen.graph, moving, values, names, inputs)
+    return FoldedGraph(
+        graph_def, inputs, [names.of_tensor(x, moving) for x in frozen.outputs]
+    )
+
+
+def _moving(graph: Any) -> set[str]:
+    """The operations whose outputs depend on the inputs, or are no constants."""
+    found: set[str] = set()
+    for op in graph.get_operations():  # each behind those that it depends on
+        starts = op.type == "Placeholder" or op.op_def.is_stateful
+        starts = starts or any(tensor.dtype in _NO_NUMBERS for tensor in op.outputs)
+        if starts or any(tensor.op.name in found for tensor in op.inputs):
+            found.add(op.name)
+    return found
+
+
+def _constants(frozen: Any, moving: set[str]) -> dict[str, np.ndarray]:
+    """Computes what operations read that does not depend on the inputs."""
+    operations = frozen.graph.get_operations()
+    read = [x for op in operations if op.name in moving for x in op.inputs]
+    fixed = {x.name: x for x in (*read, *frozen.outputs) if x.op.name not in moving}
+    if not fixed:
+        return {}
+    found = frozen.prune([], list(fixed.values()))()
+    return {name: value.numpy() for name, value in zip(fixed, found, strict=True)}
+
+
+class _Names:
+    """The new names of operations and tensors."""
+
+    def __init__(self, model: keras.Model) -> None:
+        self._layers = {
+            layer.name
+            for layer in model._flatten_layers(include_self=False)
+            if not isinstance(layer, (lq.quantizers.Quantizer, keras.Model))
+        }
+        self._alone = model.name
+        self._known: dict[str, str] = {}
+
+    def of(self, op: Any) -> str:
+        """Returns the new name of an operation; the short one leaves room in LCE."""
+        if op.name not in self._known:
+            parts = op.name.split("/")
+            layer = next(filter(None, map(self._layer, reversed(parts[:-1]))), None)
+            # A convolution is the last part of its own scope.
+            layer = layer or self._layer(parts[-1]) or self._alone
+            number = len(self._known)
+            self._known[op.name] = f"net/{layer}/{parts[-1]}_{number}"
+        return self._known[op.name]
+
+    def _layer(self, scope: str) -> str | None:
+        for name in (scope, re.sub(r"_\d+$", "", scope)):
+            if name in self._layers:
+                return name
+        return None
+
+    def of_tensor(self, tensor: Any, moving: set[str]) -> str:
+        """Returns the new name of a tensor."""
+        if tensor.op.name in moving:
+            return f"{self.of(tensor.op)}:{tensor.value_index}"
+        return f"{self.of(tensor.op)}/constant_{tensor.value_index}:0"
+
+
+def _rewritten(
+    graph: Any,
+    moving: set[str],
+    values: dict[str, np.ndarray],
+    names: _Names,
+    inputs: Sequence[str],
+) -> Any:
+    """Writes the operations again that depend on an input, and constants for them."""
+    old = graph.as_graph_def()
+    new = type(old)()
+    new.CopyFrom(old)  # its functions and versions are kept
+    del new.node[:]
+    for name, value in values.items():
+        tensor = graph.get_tensor_by_name(name)
+        node = new.node.add(name=names.of_tensor(tensor, moving)[:-2], op="Const")
+        node.attr["dtype"].type = tensor.dtype.as_datatype_enum
+        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, tensor.dtype))
+    for node in old.node:
+        if node.name not in moving or node.name in inputs:
+            continue
+        op = graph.get_operation_by_name(node.name)
+        copy = new.node.add()
+        copy.CopyFrom(node)
+        copy.name = names.of(op)
+        # A custom gradient would want tensors that are no longer there.
+        copy.attr.pop("_gradient_op_type", None)
+        del copy.input[:]
+        copy.input.extend(
+            f"{x.op.name}:0" if x.op.name in inputs else names.of_tensor(x, moving)
+            for x in op.inputs
+        )
+    return new

@@ -11,7 +11,7 @@ import tensorflow as tf
 from ..._keras import keras
 from ...graph import Call, Graph
 from .._errors import ConversionError
-from ..lite import Runner, inference, ports_of, run, to_flatbuffer
+from ..lite import Runner, inference, io_spec, run, to_flatbuffer
 from ._agreement import differences
 
 # More would tell no more, and LCE's interpreter on a PC is slow.
@@ -75,7 +75,7 @@ def _difference(
 ) -> float:
     """How far the first `count` calls differ from a file of them, relatively."""
     part = keras.Model(prepared.inputs, _ends(graph, count), name="net")
-    file = Runner(to_flatbuffer(inference(part), part.variables, ports_of(part)))
+    file = Runner(to_flatbuffer(inference(part), part.variables, io_spec(part)))
     pairs = zip(run(part, examples), file.outputs(examples), strict=True)
     return float(np.max([differences(*pair)[1] for pair in pairs]))
 

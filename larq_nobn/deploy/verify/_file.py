@@ -19,7 +19,6 @@ from ..._keras import keras
 from ...graph import Call, Found, calls, sign_in
 from .._binary import is_zero_one
 from .._errors import VerificationError
-from ..inspection import writes_bits
 from ..lite import Operation, Runner, Subgraph, Tensor, read, with_outputs
 
 LOOK = (
@@ -120,7 +119,7 @@ def _packing(
         if not number or f"{call.name}{number}" not in layers
     }
     found: dict[str, list[Operation]] = defaultdict(list)
-    for op in filter(writes_bits, graph.operations):
+    for op in (op for op in graph.operations if op.writes_bits):
         fitting = [s for s in scopes if op.outputs[0].name.startswith(s)]
         if fitting:
             found[scopes[max(fitting, key=len)]].append(op)

@@ -14,7 +14,7 @@ from ..._keras import keras
 from ...graph import Segments, Sign, compare_sign, compare_values
 from .._errors import ConversionError
 from ..lite import (
-    Ports,
+    IoSpec,
     Runner,
     Trace,
     TracedSign,
@@ -34,7 +34,7 @@ Examples = Sequence[np.ndarray]
 
 
 def verify_trace(
-    model: keras.Model, trace: Trace, ports: Ports, examples: Examples
+    model: keras.Model, trace: Trace, ports: IoSpec, examples: Examples
 ) -> dict[str, Any]:
     """Compares the given model with its trace, both in TensorFlow.
 
@@ -64,7 +64,7 @@ def verify_trace(
 
 
 def verify_traced_file(
-    trace: Trace, runner: Runner, ports: Ports, examples: Examples, tolerance: float
+    trace: Trace, runner: Runner, ports: IoSpec, examples: Examples, tolerance: float
 ) -> dict[str, Any]:
     """Compares the trace of a model with the file in LCE's interpreter, by segments.
 
@@ -91,7 +91,7 @@ def verify_traced_file(
 def _compare(
     trace: Trace,
     signs: Sequence[TracedSign],
-    ports: Ports,
+    ports: IoSpec,
     theirs: tuple[Examples, list[np.ndarray], list[np.ndarray]],
     rows: list[int],
     tolerance: float,
@@ -126,7 +126,7 @@ def _compare(
         compare_values(mine, given, tolerance, what, rows, place)
 
 
-def _can_be_given(sign: TracedSign, ports: Ports) -> bool:
+def _can_be_given(sign: TracedSign, ports: IoSpec) -> bool:
     """Whether a sign has examples in front, and shows of what it is taken."""
     shape = sign.value.shape
     known = shape.rank and shape.is_fully_defined() and shape[0] == ports.batch_size
@@ -152,7 +152,7 @@ def _unoptimized() -> Iterator[None]:
 
 def _outputs(
     trace: Trace,
-    ports: Ports,
+    ports: IoSpec,
     examples: Examples,
     more: Sequence[Any] = (),
     given: Sequence[Any] = (),
@@ -188,7 +188,7 @@ def _by_example(values: np.ndarray, size: int) -> np.ndarray:
 
 
 def _probe(
-    trace: Trace, signs: Sequence[TracedSign], runner: Runner, ports: Ports
+    trace: Trace, signs: Sequence[TracedSign], runner: Runner, ports: IoSpec
 ) -> Callable[[Examples], tuple[list[np.ndarray], list[np.ndarray]]]:
     """Returns what gives the outputs of a file, and where its signs are +1.
 
@@ -204,7 +204,7 @@ def _probe(
         ]
         return [tf.concat(rows, axis=1)]
 
-    probe = Runner(to_flatbuffer(function, [], Ports(ports.inputs, ["output"])))
+    probe = Runner(to_flatbuffer(function, [], IoSpec(ports.inputs, ["output"])))
     shapes = [x.shape for x in _outputs(trace, ports, ports.zeros(), values)]
     ends = np.cumsum([int(np.prod(shape[1:])) for shape in shapes])
 

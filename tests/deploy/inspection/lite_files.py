@@ -5,13 +5,12 @@ import copy
 import flatbuffers
 from deploy.nets import chain
 from larq_nobn.deploy.inspection._audit import audit_bytes
-from larq_nobn.deploy.lite._flatbuffer import to_flatbuffer
-from larq_nobn.deploy.lite._ports import inference, ports_of
+from larq_nobn.deploy.lite import inference, io_spec, to_flatbuffer
 
 
 def plain_file(model):
     """Converts a model as another converter would."""
-    return to_flatbuffer(inference(model), model.variables, ports_of(model))
+    return to_flatbuffer(inference(model), model.variables, io_spec(model))
 
 
 def audited(model):

@@ -10,7 +10,6 @@ from deploy.nets import binary_conv, chain, head
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner, audit, convert
 from larq_nobn.deploy.inspection._audit import audit_bytes
-from larq_nobn.deploy.inspection._diagram import draw
 
 pytestmark = pytest.mark.convert
 
@@ -212,25 +211,3 @@ def test_a_file_that_claims_to_be_huge_is_answered(converted):
 def test_files_that_cannot_be_read(tmp_path, name, reason):
     with pytest.raises(ConversionError, match=f"cannot be read: {reason}"):
         audit(tmp_path / name)
-
-
-@pytest.mark.parametrize("count", [20, 62])
-def test_long_chains_are_drawn_row_by_row(count, tmp_path):
-    kinds = [("LceBconv2d", "binary"), ("ADD", "float"), ("RESHAPE", "shape")]
-    rows = [
-        {
-            **{"index": i, "op": kinds[i % 3][0], "kind": kinds[i % 3][1]},
-            **{"layer": f"layer_{i // 2}", "output_shape": [1, 8, 8, 64]},
-            **{"output_type": "bits", "binary_macs": 1000, "float_macs": i},
-            **{"int8_macs": 0, "weight_bytes": 10, "activation_bytes": 20},
-            "reads": [i - 1] * (i > 0) + [i - 7] * (i > 20),
-        }
-        for i in range(count)
-    ]
-    draw(rows, "chain", tmp_path / "chain.png")
-    header = (tmp_path / "chain.png").read_bytes()[:24]
-    width, height = (int.from_bytes(header[i : i + 4], "big") for i in (16, 20))
-    # A joined row for two operations of one layer, at 27 pixels each.
-    shown = count if count < 60 else count // 2
-    assert width == 1690
-    assert shown * 27 < height < shown * 27 + 270

@@ -10,7 +10,7 @@ from deploy.nets import binary_conv, chain, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError
 from larq_nobn.deploy.inspection._audit import audit_bytes
-from larq_nobn.deploy.lite._operations import read
+from larq_nobn.deploy.lite import read
 
 pytestmark = pytest.mark.convert
 _layers = keras.layers

@@ -8,7 +8,7 @@ from deploy.nets import binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner, binary_layers
 from larq_nobn.deploy import convert as convert_to
-from larq_nobn.deploy.lite._ports import in_batches, inference, ports_of
+from larq_nobn.deploy.lite import in_batches, inference, io_spec
 from larq_nobn.deploy.verify import verification_examples
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -193,7 +193,7 @@ def test_names_are_made_what_tensorflow_takes():
     names = ["image", "Image", "my/image", "1st", "while"]
     inputs = [keras.Input((2,), name=name) for name in names]
     model = keras.Model(inputs, _layers.Add()(inputs))
-    found = [spec.name for spec in ports_of(model).inputs]
+    found = [spec.name for spec in io_spec(model).inputs]
     assert found == ["image", "Image_1", "my_image", "input_1st", "input_while"]
 
 

@@ -3,12 +3,11 @@
 import numpy as np
 import tensorflow as tf
 from larq_compute_engine.mlir.python import tflite_schema as schema
-from larq_nobn.deploy.lite import Ports, Runner, read, to_flatbuffer
-from larq_nobn.deploy.lite._room import with_room
+from larq_nobn.deploy.lite import IoSpec, Runner, read, to_flatbuffer, with_room
 
 
 def test_a_file_with_room_computes_the_same_with_more_tensors():
-    ports = Ports([tf.TensorSpec((1, 4), tf.float32, "input")], ["left", "right"])
+    ports = IoSpec([tf.TensorSpec((1, 4), tf.float32, "input")], ["left", "right"])
     content = to_flatbuffer(lambda x: [x[0] + 1.0, 2.0 * x[0]], [], ports)
     roomy = with_room(content)
     operations = [op.op for op in read(content, "given")[0].operations]

@@ -6,9 +6,8 @@ import tensorflow as tf
 from deploy.nets import Constant, binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner
-from larq_nobn.deploy.lite._flatbuffer import to_flatbuffer
-from larq_nobn.deploy.lite._ports import inference, ports_of
-from larq_nobn.deploy.lite._wide_constants import check_constants
+from larq_nobn.deploy.lite import inference, io_spec, to_flatbuffer
+from larq_nobn.deploy.lite._lce_faults import check_constants
 from larq_nobn.deploy.prepare._prepare import prepare
 
 WIDE = [(1, 32), (1, 1, 32), (1, 1, 1, 32), (8, 8, 32), (8, 1, 1), (1, 1, 1, 1)]
@@ -18,7 +17,7 @@ layers = keras.layers
 def check(model):
     prepared = prepare(model)
     traced = tf.function(lambda *inputs: inference(prepared)(inputs))
-    check_constants(traced.get_concrete_function(*ports_of(prepared).inputs).graph)
+    check_constants(traced.get_concrete_function(*io_spec(prepared).inputs).graph)
 
 
 def refused(*rows, name="wide"):
@@ -134,7 +133,7 @@ def rows_of_their_own():
 def test_what_is_not_fused_may_have_any_shape(make):
     prepared = prepare(make())
     flatbuffer = to_flatbuffer(
-        inference(prepared), prepared.variables, ports_of(prepared)
+        inference(prepared), prepared.variables, io_spec(prepared)
     )
     x = images(4, prepared.input.shape[1:])
     wanted = tf.nest.flatten(prepared(x))

@@ -4,9 +4,7 @@ import numpy as np
 from deploy.nets import chain, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy.inspection._audit import audit_bytes
-from larq_nobn.deploy.lite._flatbuffer import to_flatbuffer
-from larq_nobn.deploy.lite._ports import inference, ports_of
-from larq_nobn.deploy.lite._runner import Runner
+from larq_nobn.deploy.lite import Runner, inference, io_spec, to_flatbuffer
 from larq_nobn.deploy.prepare._inference import PlainAffine
 from larq_nobn.deploy.prepare._prepare import prepare
 from numpy.testing import assert_allclose
@@ -62,7 +60,7 @@ def affines(model):
 def operations(model):
     """The operations of the converted file, once it is seen to compute the same."""
     found = prepared(model)
-    content = to_flatbuffer(inference(found), found.variables, ports_of(found))
+    content = to_flatbuffer(inference(found), found.variables, io_spec(found))
     x = images(4, model.input_shape[1:])
     expected = model(x, training=False).numpy()
     atol = 1e-4 * np.abs(expected).max()

@@ -6,8 +6,7 @@ from deploy.nets import binary_conv, head, images, scrambled
 from deploy.prepare.factor_nets import as_written, factor, factors_left, network
 from larq_nobn._keras import keras
 from larq_nobn.deploy.inspection._audit import audit_bytes
-from larq_nobn.deploy.lite._flatbuffer import to_flatbuffer
-from larq_nobn.deploy.lite._ports import inference, ports_of
+from larq_nobn.deploy.lite import inference, io_spec, to_flatbuffer
 from larq_nobn.deploy.prepare._prepare import prepare
 
 pytestmark = pytest.mark.convert
@@ -15,7 +14,7 @@ _layers, _nobn = keras.layers, nobn.layers
 
 
 def operations(model):
-    content = to_flatbuffer(inference(model), model.variables, ports_of(model))
+    content = to_flatbuffer(inference(model), model.variables, io_spec(model))
     return audit_bytes(content, "net").ops
 
 

@@ -9,9 +9,7 @@ from deploy.nets import binary_conv, chain, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy._errors import ConversionError
 from larq_nobn.deploy.inspection._audit import audit_bytes
-from larq_nobn.deploy.lite._flatbuffer import to_flatbuffer
-from larq_nobn.deploy.lite._ports import inference, ports_of
-from larq_nobn.deploy.lite._runner import Runner
+from larq_nobn.deploy.lite import Runner, inference, io_spec, to_flatbuffer
 from larq_nobn.deploy.prepare._prepare import prepare
 from numpy.testing import assert_allclose
 
@@ -21,7 +19,7 @@ SHAPE = (8, 8, 32)
 
 
 def flatbuffer(model):
-    return to_flatbuffer(inference(model), model.variables, ports_of(model))
+    return to_flatbuffer(inference(model), model.variables, io_spec(model))
 
 
 def ops(*layers, plain=False):

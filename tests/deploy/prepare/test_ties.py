@@ -5,9 +5,7 @@ import pytest
 from deploy.nets import binary_conv, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy.inspection._audit import audit_bytes
-from larq_nobn.deploy.lite._flatbuffer import to_flatbuffer
-from larq_nobn.deploy.lite._ports import inference, ports_of
-from larq_nobn.deploy.lite._runner import Runner
+from larq_nobn.deploy.lite import Runner, inference, io_spec, to_flatbuffer
 from larq_nobn.deploy.prepare._prepare import prepare
 from numpy.testing import assert_array_equal
 from tie_networks import GAINS, MEANS, REAL, SHAPE, WHOLE, network, norm
@@ -40,7 +38,7 @@ def test_prepared_models_and_files_give_the_signs_of_the_given_model(kind):
     x = images(4, SHAPE)
     assert np.mean(before(x).numpy() == 0) > 0.01
     prepared = prepare(model)
-    content = to_flatbuffer(inference(prepared), prepared.variables, ports_of(prepared))
+    content = to_flatbuffer(inference(prepared), prepared.variables, io_spec(prepared))
     binary = [x for x in model.layers if getattr(x, "input_quantizer", None)]
     assert audit_bytes(content, "net").ops["LceBconv2d"] == len(binary)
     assert_array_equal(prepared(x), model(x))

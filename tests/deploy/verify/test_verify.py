@@ -11,7 +11,7 @@ from deploy.nets import binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError, _convert
 from larq_nobn.deploy import convert as convert_to
-from larq_nobn.deploy.lite import Runner, inference, ports_of, to_flatbuffer
+from larq_nobn.deploy.lite import Runner, inference, io_spec, to_flatbuffer
 from larq_nobn.deploy.prepare import _prepare, _quantizers, prepare
 from larq_nobn.deploy.prepare._inference import ShiftedSign
 from larq_nobn.deploy.verify import verify_prepared
@@ -103,7 +103,7 @@ def test_a_wrong_file_is_found_and_placed(broken, message, convert, monkeypatch)
 
 
 def file_of(prepared):
-    ports = ports_of(prepared)
+    ports = io_spec(prepared)
     return to_flatbuffer(inference(prepared), prepared.variables, ports)
 
 

@@ -10,8 +10,7 @@ from typing import Any
 from rich.table import Table
 
 from .._shown import Shown
-from ._audit import Audit, audit
-from ._operation_tables import described, short_list
+from ._audit import Audit, audit, described, short_list
 
 _NUMBERS = (
     *("size_bytes", "peak_activation_bytes", "lce_bconv2d", "bitpacked_outputs"),

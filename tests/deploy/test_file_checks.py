@@ -15,10 +15,16 @@ from larq_nobn.deploy import (
     binary_layers,
     convert,
 )
-from larq_nobn.deploy.checks._hazards import check_file, overwritten
-from larq_nobn.deploy.lite._flatbuffer import to_flatbuffer
-from larq_nobn.deploy.lite._operations import read
-from larq_nobn.deploy.lite._ports import Ports, inference, ports_of
+from larq_nobn.deploy._checks import check_file
+from larq_nobn.deploy._graph import output_layers
+from larq_nobn.deploy.lite import (
+    IoSpec,
+    inference,
+    io_spec,
+    overwritten,
+    read,
+    to_flatbuffer,
+)
 from larq_nobn.deploy.prepare._prepare import prepare
 
 pytestmark = pytest.mark.convert
@@ -27,12 +33,12 @@ SHAPE, GROUPS = (1, 4, 4, 16), (1, 4, 4, 2, 8)
 
 def file_of(model):
     prepared = prepare(model)
-    ports = ports_of(prepared)
+    ports = io_spec(prepared)
     return to_flatbuffer(inference(prepared), prepared.variables, ports), prepared
 
 
 def check(flatbuffer, prepared):
-    (graph,) = read(flatbuffer, "a file")
+    (graph,) = read(flatbuffer, "a file", output_layers(prepared))
     check_file(graph, prepared, binary_layers(prepared))
 
 
@@ -108,7 +114,7 @@ def test_the_last_layer_has_a_name_too():
 
 def test_a_file_that_the_interpreter_refuses():
     model = chain(binary_conv(64, groups=2), stem=False, shape=(8, 8, 64))
-    flatbuffer = to_flatbuffer(inference(model), model.variables, ports_of(model))
+    flatbuffer = to_flatbuffer(inference(model), model.variables, io_spec(model))
     with pytest.raises(ConversionError, match="cannot run the file: .*bconv2d"):
         Runner(flatbuffer)
 
@@ -201,7 +207,7 @@ def random_graph(seed):
 
 def test_what_is_refused_is_what_goes_wrong():
     x = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
-    ports = Ports([tf.TensorSpec(SHAPE, name="input")], ["output"])
+    ports = IoSpec([tf.TensorSpec(SHAPE, name="input")], ["output"])
     wrong, refused = [], []
     for seed in range(25, 31):  # of which number 28 goes wrong
         function = random_graph(seed)
@@ -231,7 +237,7 @@ def test_either_input_may_be_overwritten(function, place):
         return [tf.reshape(function(*pair[:: 1 - 2 * place]), SHAPE) + kept]
 
     specs = [tf.TensorSpec(a.shape, name=n) for a, n in ((x, "x"), (other, "other"))]
-    flatbuffer = to_flatbuffer(both, [], Ports(specs, ["output"]))
+    flatbuffer = to_flatbuffer(both, [], IoSpec(specs, ["output"]))
     assert any(overwritten(read(flatbuffer, "both")[0]))
     found = Runner(flatbuffer)([x, other])
     assert not np.allclose(found, both([x, other])[0], rtol=1e-3, atol=1e-3)

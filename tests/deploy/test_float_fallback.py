@@ -10,8 +10,8 @@ import tensorflow as tf
 from deploy.nets import binary_conv, chain, head
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError
+from larq_nobn.deploy._checks import check_model
 from larq_nobn.deploy._graph import as_functional
-from larq_nobn.deploy.checks._limits import check_limits
 
 layers = keras.layers
 SIGN = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
@@ -19,11 +19,11 @@ SIGN = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
 
 def refused(message, *rows, **options):
     with pytest.raises(ConversionError, match=message):
-        check_limits(as_functional(chain(*rows, **options)))
+        check_model(as_functional(chain(*rows, **options)))
 
 
 def passes(*rows, **options):
-    return len(check_limits(as_functional(chain(*rows, **options)))[0])
+    return len(check_model(as_functional(chain(*rows, **options)))[0])
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_an_operator_between_is_named_too():
     outputs = binary_conv(name="x", input_quantizer=None)(halved)
     named = r"'tf\.math\.multiply(_\d+)?'.* between.*'x'"
     with pytest.raises(ConversionError, match=named):
-        check_limits(as_functional(keras.Model(inputs, outputs)))
+        check_model(as_functional(keras.Model(inputs, outputs)))
 
 
 def test_joined_signs_are_named():
@@ -111,7 +111,7 @@ def test_joined_signs_are_named():
     joined = layers.Concatenate(name="both")(signs)
     outputs = binary_conv(name="x", input_quantizer=None)(joined)
     with pytest.raises(ConversionError, match="'both' .*between a sign and layer 'x'"):
-        check_limits(as_functional(keras.Model(inputs, outputs)))
+        check_model(as_functional(keras.Model(inputs, outputs)))
 
 
 @pytest.mark.parametrize("sign", [tf.sign, layers.Activation(tf.sign)])
@@ -120,7 +120,7 @@ def test_the_sign_of_tensorflow_is_refused(sign):
     signs = layers.MaxPooling2D()(sign(inputs))
     outputs = binary_conv(name="x", input_quantizer=None)(signs)
     with pytest.raises(ConversionError, match="takes the sign for layer 'x', but Tens"):
-        check_limits(as_functional(keras.Model(inputs, outputs)))
+        check_model(as_functional(keras.Model(inputs, outputs)))
 
 
 def test_dropout_may_stand_between():
@@ -254,7 +254,7 @@ def test_weights_that_are_not_numbers_are_named(weight):
     values[..., 1] = np.nan
     variable.assign(values)
     with pytest.raises(ConversionError, match=f"'x/{weight}:0' of layer 'x' holds NaN"):
-        check_limits(as_functional(model))
+        check_model(as_functional(model))
 
 
 def test_shifts_of_signs_count_as_weights():
@@ -262,4 +262,4 @@ def test_shifts_of_signs_count_as_weights():
     model = chain(conv)
     conv.input_quantizer.shift.assign(np.full(32, np.nan))
     with pytest.raises(ConversionError, match="shift.*' of layer 'x' holds NaN"):
-        check_limits(as_functional(model))
+        check_model(as_functional(model))

@@ -1,9 +1,11 @@
-"""What goes into a network and what comes out: names, order, and batches of it."""
+"""From a function of tensors to the content of a `.tflite` file."""
 
 from __future__ import annotations
 
 import keyword
+import os
 import re
+import tempfile
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
@@ -11,11 +13,18 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
+from ..._math import unfused
 from .._errors import ConversionError
+from ._engine import cause, compute_engine, quiet
+from ._file import signature
+from ._lce_faults import check_constants
 
 # What LCE's interpreter takes and gives.
 _TYPES = ("float32", "uint8", "int8", "int16", "int32", "int64", "bool")
-
+# No gradient is traced for what only computes forward.
+_NO_GRADIENTS = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+# What tells the converter that inputs and outputs are int8.
+_INT8 = {"inference_input_type": tf.int8, "inference_output_type": tf.int8}
 # Of a model that takes any number of examples, how many it is given.
 _BATCH = 32
 
@@ -23,7 +32,7 @@ _BATCH = 32
 Function = Callable[[Sequence[Any]], Sequence[Any]]
 
 
-class Ports(NamedTuple):
+class IoSpec(NamedTuple):
     """The inputs and outputs of a file, in the order of the Keras model.
 
     The inputs are the shape of a batch, its type and its name; the outputs are names.
@@ -42,7 +51,7 @@ class Ports(NamedTuple):
         return [np.zeros(i.shape, i.dtype.as_numpy_dtype) for i in self.inputs]
 
 
-def ports_of(model: keras.Model, batch_size: int = 1) -> Ports:
+def io_spec(model: keras.Model, batch_size: int = 1) -> IoSpec:
     """Returns what the file of a model takes and gives.
 
     What there is several of has the names that Keras asks for or answers with: the keys
@@ -63,7 +72,7 @@ def ports_of(model: keras.Model, batch_size: int = 1) -> Ports:
         tf.TensorSpec((batch_size, *given.shape[1:]), given.dtype, name)
         for given, name in zip(model.inputs, _identifiers(names), strict=True)
     ]
-    return Ports(inputs, _names("output", model._nested_outputs, model.output_names))
+    return IoSpec(inputs, _names("output", model._nested_outputs, model.output_names))
 
 
 def _names(alone: str, nested: Any, layers: Sequence[str]) -> list[str]:
@@ -84,6 +93,72 @@ def _identifiers(names: Iterable[str]) -> list[str]:
         tries = (f"{plain}_{count}" for count in range(1, len(found) + 2))
         found.append(next(n for n in (plain, *tries) if n.lower() not in taken))
     return found
+
+
+def to_flatbuffer(
+    function: Function,
+    variables: Sequence[tf.Variable],
+    io: IoSpec,
+    int8: bool = False,
+) -> bytes:
+    """Converts a function of tensors, and returns the content of a `.tflite` file.
+
+    It goes through a SavedModel of this function alone: traced once, not once per
+    layer, and with nothing to fall back to where LCE's own path from Keras would
+    silently take another one.
+    """
+    engine = compute_engine()
+    holder = tf.Module()
+    holder.variables_ = list(variables)
+    # Reads the control flow of layers as building a model does. Autograph on its own
+    # would read all that is called, each quantizer again, for a third of the time.
+    building = tf.__internal__.autograph.control_status_ctx()
+
+    def traced(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        with building:
+            return dict(zip(io.outputs, function(inputs), strict=True))
+
+    signed = tf.function(traced, autograph=False)
+    with tempfile.TemporaryDirectory() as folder, quiet() as chatter:
+        try:
+            with unfused():
+                concrete = signed.get_concrete_function(*io.inputs)
+            check_constants(concrete.graph)
+            _save(holder, folder, concrete)
+            types = _INT8 if int8 else {}
+            return in_order(engine.convert_saved_model(folder, **types), io)
+        except (ConversionError, OSError):
+            raise
+        except Exception as error:  # MLIR's complaints have no common type
+            raise ConversionError(
+                "Larq Compute Engine could not convert the model: "
+                f"{cause(error, chatter())}. Replace the layer it names."
+            ) from error
+
+
+def _save(holder: tf.Module, folder: str, function: Any) -> None:
+    try:
+        tf.saved_model.save(holder, folder, function, _NO_GRADIENTS)
+    except (tf.errors.OutOfRangeError, tf.errors.ResourceExhaustedError) as error:
+        # So TensorFlow names a file that grows too large, or a full device.
+        raise OSError(
+            f"Converting needs room for the weights in {os.path.dirname(folder)}, "
+            "and there is none. Free some, or name another folder in TMPDIR."
+        ) from error
+
+
+def in_order(content: bytes, io: IoSpec) -> bytes:
+    """Puts inputs and outputs in the order of the model; LCE's depends on chance.
+
+    Only the signature of a file tells which is which, and not every program that runs
+    files reads that.
+    """
+    buffer = bytearray(content)
+    graph, inputs, outputs = signature(buffer)
+    # These arrays are views of the buffer: its bytes change, and nothing moves.
+    graph.InputsAsNumpy()[:] = [inputs[spec.name] for spec in io.inputs]
+    graph.OutputsAsNumpy()[:] = [outputs[name] for name in io.outputs]
+    return bytes(buffer)
 
 
 def inference(model: keras.Model) -> Function:

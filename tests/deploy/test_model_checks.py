@@ -5,9 +5,9 @@ import pytest
 from deploy.nets import binary_conv, chain, head
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError
+from larq_nobn.deploy._checks import check_model
 from larq_nobn.deploy._graph import as_functional
-from larq_nobn.deploy.checks._limits import check_limits
-from larq_nobn.deploy.checks._without_kernel import small_map
+from larq_nobn.deploy.lite import missed_reach
 
 BINARY = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign", "name": "x"}
 layers = lq.layers
@@ -96,7 +96,7 @@ def small(size, conv=own_conv):
 )
 def test_the_layer_and_the_remedy_are_named(rows, message):
     with pytest.raises(ConversionError, match=message):
-        check_limits(as_functional(chain(*rows)))
+        check_model(as_functional(chain(*rows)))
 
 
 @pytest.mark.parametrize(
@@ -117,18 +117,18 @@ def test_the_layer_and_the_remedy_are_named(rows, message):
     ],
 )
 def test_what_lce_can_do_passes(rows):
-    assert len(check_limits(as_functional(chain(*rows)))[0]) == 1
+    assert len(check_model(as_functional(chain(*rows)))[0]) == 1
 
 
 def test_each_group_of_a_binary_convolution_counts():
-    assert len(check_limits(as_functional(chain(binary_conv(groups=4))))[0]) == 4
+    assert len(check_model(as_functional(chain(binary_conv(groups=4))))[0]) == 4
 
 
 def test_channels_first_is_refused():
     layer = binary_conv(name="x", data_format="channels_first")
     model = chain(layer, stem=False, shape=(32, 8, 8))
     with pytest.raises(ConversionError, match="'x' has data_format='channels_first'"):
-        check_limits(as_functional(model))
+        check_model(as_functional(model))
 
 
 @pytest.mark.parametrize(
@@ -145,8 +145,8 @@ def test_channels_first_is_refused_of_sequences(before):
     )
     model = chain(*before, layer, stem=False, shape=(2, 8))
     with pytest.raises(ConversionError, match="'x' has data_format='channels_first'"):
-        check_limits(as_functional(model))
-    assert [lack.layer for lack in check_limits(as_functional(model), True)[1]] == ["x"]
+        check_model(as_functional(model))
+    assert [lack.layer for lack in check_model(as_functional(model), True)[1]] == ["x"]
 
 
 @pytest.mark.parametrize("wrap", [lambda x: x, keras.layers.Bidirectional])
@@ -156,7 +156,7 @@ def test_a_recurrent_layer_that_remembers_is_named(wrap):
     x = wrap(keras.layers.GRU(4, stateful=True, name="memory"))(x)
     message = r"layer '.*memory' \(GRU\) has stateful=True: .* stateful=False"
     with pytest.raises(ConversionError, match=message):
-        check_limits(as_functional(keras.Model(inputs, x)))
+        check_model(as_functional(keras.Model(inputs, x)))
 
 
 @pytest.mark.parametrize(
@@ -169,4 +169,4 @@ def test_a_recurrent_layer_that_remembers_is_named(wrap):
     ],
 )
 def test_a_map_is_small_where_the_kernel_reaches_beyond_it(size, dilation, small):
-    assert (small_map("x", size, (3, 3), dilation) is not None) == small
+    assert (missed_reach(size, (3, 3), dilation) is not None) == small

@@ -1,0 +1,421 @@
+"""What cannot be converted, or would be converted wrongly: before and after LCE."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+from .._keras import keras
+from ..graph import (
+    Call,
+    Graph,
+    ModelError,
+    calls,
+    check_inference,
+    has_sign_input,
+    is_binary_convolution,
+    sign_of,
+)
+from ._binary import binary_parts, is_plain
+from ._errors import ConversionError, UnreadableError
+from ._float_fallback import (
+    FEW_BITS,
+    FloatFallback,
+    bits_of_layer,
+    float_in_trace,
+    float_layers,
+    is_binary_operation,
+    is_padded,
+    kernel_quantizers,
+    pad_value,
+    stayed_float,
+    why_none_is_binary,
+)
+from ._normal import given_name
+from .lite import (
+    FUSED_LSTM,
+    IoSpec,
+    Subgraph,
+    Trace,
+    TracedKernel,
+    missed_reach,
+    overwritten,
+)
+
+_layers = keras.layers
+
+
+# --- a model whose layers can be read
+
+
+def check_model(
+    model: keras.Model, allow_float: bool = False
+) -> tuple[list[str], list[FloatFallback]]:
+    """Returns what should be binary in a file of a model, and what is float on request.
+
+    Arguments:
+        model: A functional model.
+        allow_float: Whether layers without a binary kernel, and models without a
+            binary layer, may pass.
+
+    Raises:
+        ConversionError: If there is none, or one that LCE would compute wrongly or in
+            float, or a layer is called with `training=True`; it names all such layers
+            and the remedies.
+        UnreadableError: If a layer contains a binary one.
+    """
+    try:
+        check_inference(model)
+    except ModelError as error:
+        raise ConversionError(str(error)) from error
+    found: list[str] = []
+    for call in calls(model):
+        _check_layer(call.layer, call.label)
+        if is_binary_convolution(call):
+            _check_convolution(call)
+        parts = binary_parts(call)
+        if not parts:
+            _check_inside(call)
+        found += [call.name] * len(parts)
+    in_float = float_layers(model)
+    if in_float and not allow_float:
+        _refuse(in_float, model.name)
+    # The layer is float in all its uses.
+    names = {layer.layer for layer in in_float}
+    binary = [name for name in found if given_name(name) not in names]
+    if not binary and not allow_float:
+        raise ConversionError(
+            f"Model {model.name!r} has no binary layer: {why_none_is_binary(model)}. A "
+            "QuantConv2D is binary with an input_quantizer and a kernel_quantizer such "
+            "as 'ste_sign'; allow_float=True converts a model without any."
+        )
+    return binary, in_float
+
+
+def _refuse(found: Sequence[FloatFallback], name: str) -> None:
+    """Raises a ConversionError that names each layer, its cost and its remedy."""
+    many = "1 layer" if len(found) == 1 else f"{len(found)} layers"
+    raise ConversionError(
+        f"Model {name!r} has {many} of few bits without a binary kernel in LCE. "
+        f"{' '.join(map(str, found))} Or pass allow_float=True (--allow-float), which "
+        "converts what is named here in float."
+    )
+
+
+def _check_layer(layer: keras.layers.Layer, label: str) -> None:
+    """Rejects weights that are no numbers, and recurrent layers that keep a state."""
+    for weight in layer.weights:
+        if weight.dtype.is_floating and np.isnan(tf.cast(weight, tf.float32)).any():
+            raise ConversionError(
+                f"Weight {weight.name!r} of layer {label!r} holds NaN: training "
+                "diverged. Convert an earlier state of the model."
+            )
+    for inner in layer._flatten_layers():
+        if getattr(inner, "stateful", False) and isinstance(inner, _layers.RNN):
+            raise ConversionError(
+                f"The recurrent layer {inner.name!r} ({type(inner).__name__}) has "
+                "stateful=True: it goes on where the call before has ended, while a "
+                "file starts over in every run. Build it with stateful=False, and show "
+                "it whole sequences."
+            )
+
+
+def _check_convolution(call: Call) -> None:
+    """Rejects what LCE would make a binary convolution of, but not a right one."""
+    layer = call.layer
+    if layer.data_format != "channels_last":
+        raise ConversionError(
+            f"Layer {call.label!r} has data_format={layer.data_format!r}, but LCE "
+            "knows 'channels_last' only. Build the model with that."
+        )
+    if is_plain(call):  # which is rewritten
+        return
+    if layer.groups != 1:
+        raise ConversionError(
+            f"Layer {call.label!r} is a binary convolution in {layer.groups} groups, "
+            "which LCE's kernels on phones refuse. Use a plain QuantConv2D, which "
+            "becomes one convolution for each group."
+        )
+    if is_padded(layer) and pad_value(layer) == 0.0:
+        size = call.inputs.shape[1:3]
+        _check_map(call.label, size, layer.kernel_size, layer.dilation_rate)
+
+
+def _check_map(
+    label: str,
+    size: Sequence[int],
+    kernel: Sequence[int],
+    dilation: Sequence[int],
+    remedy: str = "Use pad_values=1.0, convert(one_padding=True), or larger images.",
+) -> None:
+    """Rejects maps that are smaller than the kernel that they are zero-padded for."""
+    reach = missed_reach(size, kernel, dilation)
+    if reach is not None:
+        raise ConversionError(
+            f"Layer {label!r} pads a {size[0]}x{size[1]} map with zeros for a "
+            f"{reach[0]}x{reach[1]} kernel, which LCE computes wrongly. {remedy}"
+        )
+
+
+def _check_inside(call: Call) -> None:
+    """Rejects layers of few bits inside another, whose call says nothing of them.
+
+    Raises:
+        UnreadableError: It names both layers and the remedy.
+    """
+    inside = list(call.layer._flatten_layers(include_self=False))
+    kernels = [q for layer in inside for q in kernel_quantizers(layer)]
+    signs = [x for x in map(sign_of, inside) if x is not None]
+    signed = has_sign_input(call) or not all(
+        any(sign is kernel for kernel in kernels) for sign in signs
+    )
+    for layer in inside:
+        bits = bits_of_layer(layer, signed)
+        if kernel_quantizers(layer) and bits < FEW_BITS:
+            raise UnreadableError(
+                f"Layer {call.label!r} ({type(call.layer).__name__}) holds the "
+                f"{'binary' if bits == 1 else 'quantized'} layer {layer.name!r}, which "
+                f"cannot be seen from outside. {_outside(call, layer)}"
+            )
+
+
+def _outside(call: Call, inner: keras.layers.Layer) -> str:
+    """What to write in place of a layer that contains another."""
+    if isinstance(call.layer, _layers.TimeDistributed):
+        return (
+            f"Call {inner.name!r} in the model itself, once for each time step "
+            "x[:, t], and put its outputs together with tf.stack(..., axis=1)."
+        )
+    if isinstance(call.layer, (_layers.RNN, _layers.Bidirectional)):
+        return (
+            "LCE has no binary kernel for the steps of a recurrent layer. Leave the "
+            "inputs or the kernels of its cell unquantized, and put binary "
+            "convolutions before or behind it."
+        )
+    return (
+        "Call that layer in the model itself; layers that belong together may be a "
+        "functional model, which is opened."
+    )
+
+
+# --- a model of which only operations are known
+
+
+def check_float32(model: keras.Model, reason: ConversionError) -> None:
+    """Rejects half precision where preparation cannot make float32 of it.
+
+    Arguments:
+        model: A functional model, whatever it contains.
+        reason: Why it cannot be prepared.
+
+    Raises:
+        ConversionError: Which says that too.
+    """
+    for layer in model._flatten_layers(include_self=False):
+        policy = layer.dtype_policy
+        made = not isinstance(layer, _layers.InputLayer)
+        if made and policy.compute_dtype in ("float16", "bfloat16"):
+            raise ConversionError(
+                f"{reason} Without that, layer {layer.name!r} would stay in "
+                f"{policy.name}: build the model in float32 and give it these weights."
+            ) from reason
+
+
+def check_trace(
+    model: keras.Model, trace: Trace, allow_float: bool
+) -> tuple[list[str], list[str], list[FloatFallback]]:
+    """Returns what should be binary in a file of a trace, and what is float on request.
+
+    Between these, the binary layers that compute what others do, which the converter
+    merges.
+
+    Arguments:
+        model: The functional model that was traced, whatever it contains.
+        trace: Its operations.
+        allow_float: Whether layers without a binary kernel, and models without a
+            binary layer, may pass.
+
+    Raises:
+        ConversionError: As `check_model`.
+    """
+    # Those inside before those around them, which may have their names.
+    layers: dict[str, keras.layers.Layer] = {}
+    for layer in [*model._flatten_layers()][::-1]:
+        layers.setdefault(layer.name, layer)
+    for layer in layers.values():
+        _check_layer(layer, layer.name)
+    binary: list[str] = []
+    merged: list[str] = []
+    repeated, kernels = trace.repeated(), list(trace.kernels())
+    for kernel in filter(is_binary_operation, kernels):
+        _check_operation(kernel)
+        same = kernel.op.name in repeated
+        (merged if same else binary).append(kernel.layer)
+    in_float = float_in_trace(trace, kernels, layers)
+    if in_float and not allow_float:
+        _refuse(in_float, model.name)
+    if not binary and not allow_float:
+        raise ConversionError(
+            f"Model {model.name!r} has no binary convolution. A QuantConv2D is one "
+            "with an input_quantizer and a kernel_quantizer such as 'ste_sign'; "
+            "allow_float=True converts a model without any."
+        )
+    return binary, merged, in_float
+
+
+def _check_operation(kernel: TracedKernel) -> None:
+    op, size = kernel.op, kernel.op.inputs[0].shape[1:3]
+    dilation = op.get_attr("dilations")[1:3]
+    before = op.inputs[0].op
+    if before.type == "SpaceToBatchND":  # the map in parts, and zeros around it
+        size = before.inputs[0].shape[1:3]
+        dilation = tf.make_ndarray(before.inputs[1].op.get_attr("value"))
+    elif op.get_attr("padding") != b"SAME":
+        return
+    # There is no one_padding without preparation.
+    remedy = "Use pad_values=1.0, or larger images."
+    _check_map(kernel.layer, size, kernel.kernel.shape[:2], dilation, remedy)
+
+
+def merged_convolutions(
+    graph: Subgraph, prepared: keras.Model, io: IoSpec, expected: Sequence[str]
+) -> list[str]:
+    """Names binary convolutions that a file has once for several of a model.
+
+    The converter merges those of equal signs in input and kernel, whatever is behind.
+
+    Arguments:
+        graph: The file.
+        prepared: The model that it was made from.
+        io: What both take and give.
+        expected: The names of the binary convolutions of the model.
+    """
+    lacking = len(expected) - sum(op.op == "LceBconv2d" for op in graph.operations)
+    if lacking <= 0:
+        return []
+    trace = Trace(prepared, io)
+    repeated = trace.repeated()
+    same = [k for k in trace.kernels() if k.op.name in repeated]
+    left, names = list(expected), []
+    for kernel in [*filter(is_binary_operation, same)][:lacking]:
+        # Of a part of a layer the trace does not know the name.
+        name = kernel.layer if kernel.layer in left else left[-1]
+        left.remove(name)
+        names.append(name)
+    return names
+
+
+# --- a file
+
+
+def check_file(graph: Subgraph, prepared: keras.Model, expected: Sequence[str]) -> None:
+    """Checks what may be wrong with a file before it runs.
+
+    Arguments:
+        graph: What the file contains.
+        prepared: The functional model that it was made from.
+        expected: The names of the binary convolutions, once for every use.
+
+    Raises:
+        ConversionError: If a binary convolution stayed float, the file contains an
+            operation that nothing can run or that runs wrongly, or executing it would
+            destroy a map that is still needed. It names the layer.
+    """
+    _check_operations(graph, prepared)
+    _check_count(graph, prepared, expected)
+    for tensor in overwritten(graph):
+        raise ConversionError(
+            f"On the phone, layer {graph.layer(tensor.by)!r} would overwrite what "
+            f"layer {graph.layer(tensor.maker)!r} gives before layer "
+            f"{graph.layer(tensor.reader)!r} has read it: TensorFlow Lite reshapes "
+            "without copying, and then computes in place. Do without a reshape of a "
+            "map that has a second use."
+        )
+
+
+def _check_operations(graph: Subgraph, prepared: keras.Model) -> None:
+    from larq_compute_engine.mlir.python.tflite_schema import BuiltinOperator
+
+    for op in graph.operations:
+        if op.op in FUSED_LSTM:
+            raise ConversionError(
+                f"The recurrent layer {' and '.join(_lstms(prepared))} becomes "
+                f"{op.op}, which keeps a state from one run to the next and computes "
+                "something else than the layer. Build it with unroll=True, or, for "
+                "long sequences, as RNN(LSTMCell(...)), which has the same weights."
+            )
+        if not hasattr(BuiltinOperator, op.op) and not op.op.startswith("Lce"):
+            kind = op.outputs[0].dtype if op.outputs else "nothing"
+            raise ConversionError(
+                f"Layer {graph.layer(op)!r} needs the operation {op.op!r} that gives "
+                f"{kind}, which TensorFlow Lite does not have. Write the layer with "
+                "other functions, in float32."
+            )
+
+
+def _lstms(prepared: keras.Model) -> list[str]:
+    """The layers that are or contain an LSTM that runs as a loop."""
+
+    def loops(layer: keras.layers.Layer) -> bool:
+        return isinstance(layer, _layers.LSTM) and not layer.unroll
+
+    found = calls(prepared)
+    return [c.described for c in found if any(map(loops, c.layer._flatten_layers()))]
+
+
+def _check_count(
+    graph: Subgraph, prepared: keras.Model, expected: Sequence[str]
+) -> None:
+    """Checks that all binary convolutions of a model are such in its file."""
+    found = sum(op.op == "LceBconv2d" for op in graph.operations)
+    if found == len(expected):
+        return
+    model = Graph(prepared)
+    if found > len(expected):
+        names = ", ".join(map(repr, _nearly_binary(model)))
+        where = f", in {names}" if names else ""
+        said = (
+            f"it takes for signs, or for ±c, what is not quite that{where}. Use "
+            "quantizers such as 'ste_sign', or real weights."
+        )
+    else:
+        said = " ".join(_stayed(graph, model, expected)) or (
+            f"look at {', '.join(map(repr, expected))}. A sign must go straight into "
+            "its convolution, with nothing between."
+        )
+    raise ConversionError(
+        f"LCE found {found} binary convolutions where the model has {len(expected)}: "
+        f"{said}"
+    )
+
+
+def _nearly_binary(model: Graph) -> list[str]:
+    return [
+        call.label
+        for call in model.calls
+        if isinstance(call.layer, _layers.Conv2D)
+        and has_sign_input(call)
+        and not is_binary_convolution(call)
+    ]
+
+
+def _stayed(graph: Subgraph, model: Graph, expected: Sequence[str]) -> Iterator[str]:
+    for op in graph.operations:
+        name = _convolution(model, graph.layer(op), expected)
+        if op.op in ("CONV_2D", "DEPTHWISE_CONV_2D") and name is not None:
+            found = stayed_float(graph, op)
+            said = "" if found is None else f" {found}"
+            yield f"layer {name!r} stayed float.{said}"
+
+
+def _convolution(model: Graph, last: str, expected: Sequence[str]) -> str | None:
+    """The binary convolution that an operation is, of which the last layer is known."""
+    uses = model.uses(last)
+    if not uses and last in expected:  # of a model whose layers cannot be read
+        return last
+    call: Call | None = uses[0] if uses else None
+    while call is not None and not isinstance(call.layer, _layers.Conv2D):
+        call = model.producer(call.first_input)
+    return call.name if call is not None and call.name in expected else None

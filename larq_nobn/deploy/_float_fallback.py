@@ -1,0 +1,578 @@
+"""What was meant to be binary and stays float in a file, and why.
+
+LCE has binary kernels for plain 2D convolutions of signs with ±c, and computes whatever
+comes close in float, without a word. There is one kind of finding, and a reader for
+each form in which a network is known: `float_layers` reads a Keras model,
+`float_in_trace` the operations that TensorFlow made of one, `float_in_file` a `.tflite`
+file.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
+
+import larq as lq
+import numpy as np
+import tensorflow as tf
+
+from .._keras import keras
+from ..graph import (
+    TRAINING_ONLY,
+    Call,
+    bits_of,
+    calls,
+    has_binary_kernel,
+    has_sign_input,
+    is_binary,
+    is_channels_last,
+    kernel_value,
+    sign_at,
+    split_kernel,
+)
+from ._binary import (
+    RESHAPED,
+    binary_parts,
+    is_plain,
+    is_reshaped,
+    is_zero_one,
+    sign_for,
+)
+from ._normal import given_name
+from .lite import Operation, Subgraph, Trace, TracedKernel
+
+_layers = keras.layers
+
+
+class Finding(NamedTuple):
+    """What is found of a layer, as a sentence without its period, and a remedy."""
+
+    layer: str
+    finding: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.finding}. {self.remedy}"
+
+
+@dataclass(frozen=True)
+class FloatFallback:
+    """A layer that is binary, or of few bits, in the model, and float in a file.
+
+    Attributes:
+        layer: Its name.
+        kind: Its class, or the operation that it is in a file.
+        finding: Why, as a sentence without its period.
+        remedy: What to do.
+        macs: Multiply-accumulates for one example (of a file: one run), all in float.
+        bytes: Of its kernels as floats; in bits they would take a 32nd.
+    """
+
+    layer: str
+    kind: str
+    finding: str
+    remedy: str
+    macs: int
+    bytes: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as plain JSON types."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        cost = f"{self.macs:,} MACs and {self.bytes:,} bytes in float"
+        return f"{self.finding} ({cost}). {self.remedy}"
+
+
+# --- layers of a Keras model
+
+# Networks of few bits; more are the business of 8-bit kernels.
+FEW_BITS = 8
+_QUANTIZERS = ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
+_KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
+_TRANSPOSED = (_layers.Conv2DTranspose, _layers.Conv3DTranspose)
+_LOCAL = (_layers.LocallyConnected1D, _layers.LocallyConnected2D)
+# Behind a sign, what they give is meant to be binary still.
+_WEIGHTLESS = (
+    _layers.AveragePooling2D,
+    _layers.MaxPooling2D,
+    _layers.ZeroPadding2D,
+    _layers.Cropping2D,
+    _layers.UpSampling2D,
+    _layers.Reshape,
+    _layers.Permute,
+    _layers.Rescaling,
+    _layers.Concatenate,
+)
+
+
+def float_layers(model: keras.Model) -> list[FloatFallback]:
+    """Lists the layers of a functional model that have no binary kernel in LCE.
+
+    Of a layer that is used more than once, the work is that of all its uses that lack
+    a kernel.
+    """
+    found: dict[str, FloatFallback] = {}
+    for call in calls(model):
+        finding = _of_call(call)
+        if finding is None:
+            continue
+        name, said, remedy = finding
+        kind, (macs, size) = type(call.layer).__name__, _cost(call)
+        macs += found[name].macs if name in found else 0
+        found[name] = FloatFallback(name, kind, said, remedy, macs, size)
+    return list(found.values())
+
+
+def _of_call(call: Call) -> Finding | None:
+    """Says why a call that was meant to be binary has no binary kernel in LCE.
+
+    None for a binary convolution that has one, and for whatever is float in the model.
+    """
+    if binary_parts(call):
+        rewritten = is_plain(call) or is_reshaped(call)
+        if rewritten and is_zero_one(sign_for(call)):
+            return None
+        return _other_sign(call) or (None if rewritten else _other_padding(call))
+    kernels = _kernel_quantizers(call)
+    if sign_for(call) is not None and 1 in map(bits_of, kernels):
+        return _other_kernel(call)
+    return _few_bits(call, kernels) or _stands_between(call, kernels)
+
+
+def _finding(call: Call, finding: str, remedy: str) -> Finding:
+    return Finding(given_name(call.name), finding, remedy)
+
+
+def _other_sign(call: Call) -> Finding | None:
+    """Says that an input quantizer gives other numbers than -1 and +1."""
+    quantizer = getattr(call.layer, "input_quantizer", None)
+    if quantizer is None or isinstance(quantizer, lq.quantizers.NoOp):
+        return None
+    channels = call.inputs.shape[-1]
+    probe = np.repeat(np.linspace(-3, 3, 13, dtype=np.float32), channels)
+    shape = (1,) * (call.inputs.shape.rank - 2) + (13, channels)
+    values = np.unique(np.asarray(quantizer(probe.reshape(shape))))
+    others = values[~np.isin(values, (-1, 1))]
+    if not len(others):
+        return None
+    return _finding(
+        call,
+        f"The input quantizer of layer {call.label!r} gives {others[0]:g}, but LCE "
+        "binarizes to -1 and +1 only",
+        "Use a sign, such as 'approx_sign', or larq.math.sign, which is +1 at 0.",
+    )
+
+
+def _other_padding(call: Call) -> Finding | None:
+    padding = pad_value(call.layer)
+    if not is_padded(call.layer) or padding in (0.0, 1.0):
+        return None
+    return _finding(
+        call,
+        f"Layer {call.label!r} pads with {padding:g}, but LCE knows binary "
+        "convolutions padded with 1 or 0 only",
+        "Use pad_values=1.0.",
+    )
+
+
+def is_padded(layer: Any) -> bool:
+    """Whether a convolution pads its input."""
+    return layer.padding == "same" and layer.kernel_size != (1, 1)
+
+
+def pad_value(layer: Any) -> float:
+    """Returns what a convolution pads with."""
+    return float(keras.backend.get_value(getattr(layer, "pad_values", 0.0)))
+
+
+def _other_kernel(call: Call) -> Finding:
+    """Why a kernel that is meant for signs has no counterpart in LCE."""
+    layer, kind = call.layer, type(call.layer).__name__
+    if isinstance(layer, RESHAPED) and not is_channels_last(layer):
+        return _finding(
+            call,
+            f"Layer {call.label!r} has data_format={layer.data_format!r}, but LCE "
+            "knows 'channels_last' only",
+            "Build the model with that.",
+        )
+    known = isinstance(layer, (lq.layers.QuantConv2D, *RESHAPED))
+    if not known or has_binary_kernel(layer):
+        return _finding(
+            call,
+            f"Layer {call.label!r} is a binary {kind}, for which LCE has no binary "
+            "kernel",
+            _in_other_layers(layer),
+        )
+    kernel = kernel_value(layer.kernel)
+    zeros = int(np.sum(kernel == 0))
+    some = f" (zero weights: {zeros:,} of {kernel.size:,})" if zeros else ""
+    return _finding(
+        call,
+        f"The kernel of layer {call.label!r} is not ±c with one c per output "
+        f"channel{some}, which is all that LCE can binarize",
+        "Use a kernel_quantizer such as 'ste_sign', or set its input_quantizer to None "
+        "to keep it float.",
+    )
+
+
+def _in_other_layers(layer: keras.layers.Layer) -> str:
+    if isinstance(layer, lq.layers.QuantDense):
+        return (
+            "Write it as Reshape((1, 1, -1)), a QuantConv2D with kernel size 1 and "
+            "Flatten(), or leave its input or its kernel unquantized."
+        )
+    if isinstance(layer, (lq.layers.QuantConv1D, lq.layers.QuantLocallyConnected1D)):
+        return (
+            "Write it as Reshape((1, length, channels)) and a QuantConv2D with kernel "
+            "size (1, size), or leave its input or its kernel unquantized."
+        )
+    return "Use a QuantConv2D, or leave its input or its kernel unquantized."
+
+
+def _few_bits(call: Call, kernels: Sequence[Any]) -> Finding | None:
+    """Says that a call multiplies few bits, for which there is no kernel but 1 by 1."""
+    if not kernels:
+        return None
+    quantizer = getattr(call.layer, "input_quantizer", None)
+    bits = 1 if has_sign_input(call) else input_bits(quantizer)
+    kernel_bits = min(map(bits_of, kernels))
+    if max(bits, kernel_bits) >= FEW_BITS:
+        return None
+    return _finding(
+        call,
+        f"Layer {call.label!r} has inputs of {bits} bit and a kernel of "
+        f"{kernel_bits} bit, for which LCE has no kernel",
+        "Use signs for both, such as 'ste_sign', or leave one of them unquantized.",
+    )
+
+
+def _stands_between(call: Call, kernels: Sequence[Any]) -> Finding | None:
+    """Says what stands between a sign and the binary kernel that it is for."""
+    quantizer = getattr(call.layer, "input_quantizer", None)
+    own = quantizer is not None and not isinstance(quantizer, lq.quantizers.NoOp)
+    if not kernels or min(map(bits_of, kernels)) != 1 or own:
+        return None
+    remedy = f"Give {call.label!r} an input_quantizer such as 'ste_sign'"
+    # Each tensor once: through residual sums, the number of paths grows exponentially.
+    left, seen = tf.nest.flatten(call.inputs), set()
+    while left:
+        tensor = left.pop()
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        layer, index, _ = tensor._keras_history
+        node = layer.inbound_nodes[index]
+        if _is_plain_sign(layer):
+            return _finding(
+                call,
+                f"Layer {layer.name!r} takes the sign for layer {call.label!r}, "
+                "but TensorFlow's is 0 at 0, and LCE does not know it",
+                f"{remedy} instead.",
+            )
+        operator = hasattr(layer, "symbol") and len(node.keras_inputs) == 1
+        if not operator and not isinstance(layer, (*_WEIGHTLESS, *TRAINING_ONLY)):
+            continue
+        if any(sign_at(x) is not None for x in node.keras_inputs):
+            return _finding(
+                call,
+                f"Layer {layer.name!r} ({type(layer).__name__}) stands between a sign "
+                f"and layer {call.label!r}, which makes that a float convolution",
+                f"{remedy}.",
+            )
+        left += node.keras_inputs
+    return None
+
+
+def _is_plain_sign(layer: keras.layers.Layer) -> bool:
+    # An operator such as * stands for a layer, whose symbol it is.
+    operator = getattr(layer, "symbol", "").split(".")[-1]
+    activation = getattr(layer, "activation", None)
+    module = getattr(activation, "__module__", "").split(".")[0]
+    called = (module, getattr(activation, "__name__", ""))
+    return operator == "sign" or called == ("tensorflow", "sign")
+
+
+def _cost(call: Call) -> tuple[int, int]:
+    """Multiply-accumulates for one example, and bytes of the kernels as floats."""
+    layer = call.layer
+    kernels = [getattr(layer, name, None) for name in _KERNELS]
+    weights = sum(math.prod(kernel.shape) for kernel in kernels if kernel is not None)
+    # How often each weight is used; of what no shape tells, once. A transposed
+    # convolution spreads every input, the others gather every output.
+    end = call.first_input if isinstance(layer, _TRANSPOSED) else call.first_output
+    first = getattr(layer, "data_format", None) == "channels_first"
+    sizes = end.shape[2:] if first else end.shape[1:-1]
+    places = 1 if isinstance(layer, _LOCAL) else math.prod(size or 1 for size in sizes)
+    return weights * places, 4 * weights
+
+
+def why_none_is_binary(model: keras.Model) -> str:
+    """Says what the Larq convolutions of a model lack, by name."""
+    no_input, no_kernel = [], []
+    for call in calls(model):
+        for layer in call.layer._flatten_layers():
+            if not isinstance(layer, lq.layers.QuantConv2D):
+                continue
+            inner = "" if layer is call.layer else f"/{layer.name}"
+            name = repr(call.label + inner)
+            if not (has_sign_input(call) or is_binary(layer.input_quantizer)):
+                no_input.append(name)
+            if bits_of(layer.kernel_quantizer) != 1:
+                no_kernel.append(name)
+    said = []
+    if no_input:
+        said.append(f"no sign in front of {', '.join(no_input)}")
+    if no_kernel:
+        said.append(f"no binary kernel in {', '.join(no_kernel)}")
+    return " and ".join(said) or "it holds no QuantConv2D"
+
+
+def kernel_quantizers(layer: keras.layers.Layer) -> list[Any]:
+    """The quantizers of all kernels of a layer."""
+    found = [getattr(layer, name, None) for name in _QUANTIZERS]
+    return [quantizer for quantizer in found if quantizer is not None]
+
+
+def _kernel_quantizers(call: Call) -> list[Any]:
+    """Those of the kernels that meet the input of a call."""
+    pointwise = getattr(call.layer, "pointwise_quantizer", None)
+    return [q for q in kernel_quantizers(call.layer) if q is not pointwise]
+
+
+def input_bits(quantizer: Any) -> int:
+    """Of what a quantizer makes of any input: of a marker, 32."""
+    return 32 if isinstance(quantizer, lq.quantizers.NoOp) else bits_of(quantizer)
+
+
+def bits_of_layer(layer: keras.layers.Layer, signs: bool) -> int:
+    """Of the larger one of input and kernel, as far as the layer itself says.
+
+    Arguments:
+        layer: Any layer.
+        signs: Whether its input is known to be signs.
+    """
+    kernels = [bits_of(quantizer) for quantizer in kernel_quantizers(layer)]
+    bits = 1 if signs else input_bits(getattr(layer, "input_quantizer", None))
+    return max(bits, min(kernels, default=32))
+
+
+# --- operations of a trace
+
+_BACKWARD = ("Conv2DBackpropInput", "Conv3DBackpropInputV2")
+# And what says that they turn the first or the second of their matrices.
+_MATRICES = {
+    "MatMul": ("transpose_a", "transpose_b"),
+    "BatchMatMulV2": ("adj_x", "adj_y"),
+}
+
+
+def float_in_trace(
+    trace: Trace,
+    kernels: Sequence[TracedKernel],
+    layers: Mapping[str, keras.layers.Layer],
+) -> list[FloatFallback]:
+    """Lists the layers of few bits of a model of which only operations are known.
+
+    Arguments:
+        trace: The operations.
+        kernels: Those of them that have a constant kernel.
+        layers: All layers of the model, by name.
+    """
+    uses: dict[str, list[TracedKernel]] = {}
+    binary = set()
+    for kernel in kernels:
+        name, layer = kernel.layer, layers.get(kernel.layer)
+        if is_binary_operation(kernel):
+            binary.add(name)
+        elif layer is not None and bits_of_layer(layer, kernel.signs) < FEW_BITS:
+            uses.setdefault(name, []).append(kernel)
+    for name in sorted(trace.layers() & layers.keys() - {*binary, *uses}):
+        # No operation shows the kernel of these.
+        if bits_of_layer(layers[name], signs=False) < FEW_BITS:
+            uses[name] = []
+    return [
+        _of_uses(layers[name], found, trace.batch_size) for name, found in uses.items()
+    ]
+
+
+def is_binary_operation(kernel: TracedKernel) -> bool:
+    """Whether LCE should find a binary convolution here."""
+    if kernel.op.type != "Conv2D" or not kernel.signs or kernel.pad not in (None, 1.0):
+        return False
+    return split_kernel(kernel.kernel) is not None and bool(kernel.kernel.all())
+
+
+def _of_uses(
+    layer: keras.layers.Layer, uses: Sequence[TracedKernel], batch_size: int
+) -> FloatFallback:
+    kind = type(layer).__name__
+    weights = sum(math.prod(weight.shape) for weight in layer.weights)
+    # A layer may have two kernels, and each of them several uses.
+    sizes = {(use.op.type, use.kernel.shape): use.kernel.size for use in uses}
+    return FloatFallback(
+        layer=layer.name,
+        kind=kind,
+        finding=f"Layer {layer.name!r} ({kind}) is of few bits, and LCE has no binary "
+        "kernel for it as it stands",
+        remedy="Use a QuantConv2D with signs for both, padded with 1 or 0, or leave "
+        "its input or its kernel unquantized.",
+        macs=sum(map(_macs, uses)) // batch_size or weights,
+        bytes=4 * (sum(sizes.values()) or weights),
+    )
+
+
+def _macs(use: TracedKernel) -> int:
+    """Multiply-accumulates for a whole batch; 0 where no shape says how many."""
+    op, kernel = use.op, use.kernel
+    shape = (op.inputs[2] if op.type in _BACKWARD else op.outputs[0]).shape
+    if not shape.is_fully_defined():
+        return 0
+    if op.type not in _MATRICES:
+        return kernel.size * math.prod(shape[:-1])
+    second = op.inputs[1].op.type == "Const"
+    turned = op.get_attr(_MATRICES[op.type][second])
+    # The axis that is summed over is the last of the first matrix.
+    axis = -2 if second != turned else -1
+    return kernel.shape[axis] * math.prod(shape)
+
+
+# --- operations of a file
+
+# What is said of a file that larq_nobn has not written, or of a user's own layer.
+GROUPS = (
+    "Convert the model with larq_nobn.convert, which writes a QuantConv2D in groups as "
+    "one binary convolution for each."
+)
+# How a finding starts that is about a layer of bits.
+_BINARY = "Binary in the model, float in the file: "
+# Where each operation has its input; its filters are always second. The last axis of a
+# depthwise filter are the output channels, the first axis of the others.
+_INPUTS = {
+    "CONV_2D": 0,
+    "DEPTHWISE_CONV_2D": 0,
+    "FULLY_CONNECTED": 0,
+    "TRANSPOSE_CONV": 2,
+}
+_WITHOUT_KERNEL = {
+    "DEPTHWISE_CONV_2D": (
+        "depthwise convolution",
+        "Use a QuantConv2D, or leave its input or its kernel unquantized.",
+    ),
+    "TRANSPOSE_CONV": (
+        "transposed convolution",
+        "Use upsampling and a QuantConv2D, or leave its input or kernel unquantized.",
+    ),
+    "FULLY_CONNECTED": (
+        "dense layer",
+        "larq_nobn.convert writes a QuantDense as a binary convolution of size 1. In a "
+        "layer of your own, write Reshape((1, 1, -1)), a QuantConv2D with kernel size "
+        "1 and Flatten(), or leave its input or its kernel unquantized.",
+    ),
+}
+# LCE calls weights ±c if they are that close to it, and so does this file.
+_TOLERANCE = 0.005
+# Weights that were meant to be ±c are closer to it than any that were not.
+_MEANT = 0.05
+# Of fewer weights per channel, chance may make all equal.
+_ENOUGH = 8
+_BETWEEN = ("MUL", "DIV", "PAD", "PADV2", "MIRROR_PAD", "RESHAPE", "SPACE_TO_BATCH_ND")
+
+
+def float_in_file(graph: Subgraph) -> Iterator[FloatFallback]:
+    """Yields what conversion left in float, with its cost for one run of the file."""
+    for op in graph.operations:
+        found = stayed_float(graph, op)
+        if found is not None and found.finding.startswith(_BINARY):
+            yield FloatFallback(
+                layer=found.layer,
+                kind=op.op,
+                finding=found.finding.removeprefix(_BINARY),
+                remedy=found.remedy,
+                macs=op.macs,
+                bytes=op.input(1).bytes,
+            )
+
+
+def stayed_float(graph: Subgraph, op: Operation) -> Finding | None:
+    """A float operation that reads signs, or whose weights are ±c."""
+    filters = op.inputs[1] if op.op in _INPUTS and len(op.inputs) > 1 else None
+    if filters is None or filters.dtype != "float32" or not filters.constant:
+        return None
+    if filters.sparse:
+        return None
+    axis = -1 if op.op == "DEPTHWISE_CONV_2D" else 0
+    weights = np.moveaxis(filters.values, axis, 0)
+    weights = weights.reshape(len(weights), -1)
+    if weights.shape[1] < _ENOUGH:
+        return None
+    between: list[str] = []
+    source = graph.before(op, _INPUTS[op.op])
+    while source is not None and source.op in _BETWEEN:
+        between.append(source.op)
+        source = graph.before(source)
+    found = None
+    if source is not None and source.op in ("LceDequantize", "SIGN"):
+        found = _reason(op, source, between, weights)
+    elif _is_binary(weights, _TOLERANCE):
+        found = (
+            "Its weights are ±c, but stored as floats, as its input is not binary",
+            "Give it a binary input_quantizer, or real weights for the same price.",
+        )
+    return None if found is None else Finding(graph.layer(op), *found)
+
+
+def _reason(
+    op: Operation, source: Operation, between: list[str], weights: np.ndarray
+) -> tuple[str, str]:
+    binary = _is_binary(weights, _TOLERANCE)
+    if not binary and np.any(weights == 0) and _is_ternary(weights):
+        return (
+            f"{_BINARY}some of its weights are 0",
+            "Use a kernel_quantizer that never gives 0, such as 'ste_sign'.",
+        )
+    if not binary and _is_binary(weights, _MEANT):
+        return (
+            f"{_BINARY}its weights miss ±c by more than 0.5 %",
+            "Use a kernel_quantizer that gives exactly ±c for each output channel.",
+        )
+    if not binary:
+        return (
+            "Its input is binary and its kernel is not, so it computes in float",
+            "Give it a binary kernel_quantizer, or leave out the sign in front of it.",
+        )
+    if source.op == "SIGN":
+        return (
+            f"{_BINARY}LCE does not know this sign",
+            "Take the sign with larq.math.sign or a quantizer of Larq.",
+        )
+    if op.op in _WITHOUT_KERNEL:
+        name, remedy = _WITHOUT_KERNEL[op.op]
+        return f"{_BINARY}LCE has no kernel for a binary {name}", remedy
+    if op.input(0).shape[-1] != op.input(1).shape[-1]:
+        return f"{_BINARY}a binary convolution in groups", GROUPS
+    if between:
+        return (
+            f"{_BINARY}{between[-1]} stands between the convolution and its sign",
+            "Let the sign go straight into the convolution, padded with 1 or not at "
+            "all.",
+        )
+    return (
+        f"{_BINARY}a binary convolution",
+        "Convert the model with larq_nobn.convert, which names the cause.",
+    )
+
+
+def _is_binary(weights: np.ndarray, tolerance: float) -> bool:
+    size = np.abs(weights)
+    first = size[:, :1]
+    near = (size >= (1 - tolerance) * first) & (size <= (1 + tolerance) * first)
+    return bool(np.all(near & (size > 0)))
+
+
+def _is_ternary(weights: np.ndarray) -> bool:
+    size = np.abs(weights)
+    largest = size.max(axis=1, keepdims=True)
+    return bool(np.all((size == 0) | (size >= (1 - _MEANT) * largest)))

@@ -1,0 +1,67 @@
+"""The door to Larq Compute Engine, which is an optional dependency."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from .._errors import ConversionError
+
+_NO_LCE = (
+    "Larq Compute Engine is not installed, and binary .tflite files need it. "
+    "Install it with: pip install 'larq-nobn[lce]'"
+)
+
+
+def compute_engine() -> Any:
+    """Imports Larq Compute Engine.
+
+    Raises:
+        ConversionError: If it is not installed.
+    """
+    try:
+        with quiet():
+            import larq_compute_engine
+    except ImportError as error:
+        raise ConversionError(_NO_LCE) from error
+    return larq_compute_engine
+
+
+def cause(error: Exception, chatter: str) -> str:
+    """Returns the line that says why a native program failed."""
+    lines = [*chatter.splitlines(), *str(error).splitlines(), repr(error)]
+    lines = [line for line in lines if not line.lstrip().startswith("File ")]
+    said = next((line for line in lines if "error" in line.lower()), repr(error))
+    return said.strip().removeprefix("ERROR: ").rstrip(".")[:300]
+
+
+@contextmanager
+def quiet() -> Iterator[Callable[[], str]]:
+    """Keeps what TensorFlow and MLIR print; yields a function that returns it."""
+    logger = logging.getLogger("tensorflow")
+    level = logger.level
+    sys.stderr.flush()
+    with tempfile.TemporaryFile() as kept:
+        # MLIR writes to the process's stderr, past sys.stderr.
+        stderr = os.dup(2)
+        os.dup2(kept.fileno(), 2)
+        logger.setLevel(logging.ERROR)
+
+        def chatter() -> str:
+            sys.stderr.flush()
+            os.fsync(kept.fileno())
+            kept.seek(0)
+            return kept.read().decode(errors="replace")
+
+        try:
+            yield chatter
+        finally:
+            logger.setLevel(level)
+            sys.stderr.flush()
+            os.dup2(stderr, 2)
+            os.close(stderr)

@@ -1,0 +1,626 @@
+"""The operations and tensors of a `.tflite` file, whoever wrote it."""
+
+from __future__ import annotations
+
+import os
+import reprlib
+import struct
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cache, cached_property
+from math import prod
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from .._errors import ConversionError
+from ._engine import compute_engine
+
+# What an operation computes in. Those of kind "shape" rename axes or do arithmetic on
+# sizes. Padding, concatenation, slicing and transposition move whole maps through
+# memory, and count as what these maps are made of.
+KINDS = ("binary", "float", "int8", "shape")
+
+_BINARY = ("LceQuantize", "LceDequantize", "LceBconv2d", "LceBMaxPool2d")
+_SHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "SHAPE")
+_FLOATS = ("float16", "float32", "float64")
+_BYTES = ("int8", "uint8", "int16", "int4")
+_CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+# Bits of one element; other types have no fixed size.
+_BITS = {
+    **{"float16": 16, "float32": 32, "float64": 64, "complex64": 64},
+    **{"complex128": 128, "bool": 8, "int4": 4, "int8": 8, "int16": 16, "int32": 32},
+    **{"int64": 64, "uint8": 8, "uint16": 16, "uint32": 32, "uint64": 64},
+}
+# The fields of builtin options that say how an operation computes.
+_OPTIONS = {
+    "fused_activation_function": "FusedActivationFunction",
+    "padding": "Padding",
+    "stride_height": "StrideH",
+    "stride_width": "StrideW",
+    "adjoint_x": "AdjX",
+    "adjoint_y": "AdjY",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Tensor:
+    """One tensor of a graph; `data` contains the bytes of a constant.
+
+    Equal constants may share a `buffer` of the file.
+    """
+
+    index: int
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    data: memoryview | None
+    buffer: int
+    sparse: bool
+
+    @property
+    def constant(self) -> bool:
+        """Whether its values are in the file."""
+        return self.data is not None
+
+    @property
+    def bytes(self) -> int:
+        """What it takes in memory; 0 where that depends on its values."""
+        if self.data is not None:
+            return len(self.data)
+        return _whole_bytes(self.shape, self.dtype)
+
+    @property
+    def values(self) -> np.ndarray:
+        """The numbers of a constant."""
+        return np.frombuffer(self.data or b"", self.dtype).reshape(self.shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Operation:
+    """One operation; an input that was left out is None.
+
+    Attributes:
+        index: Its place among all operations of the file.
+        op: `"CONV_2D"`, or the name of a custom operation such as `"LceBconv2d"`.
+        inputs: What it reads.
+        outputs: What it writes.
+        options: How it computes, by the names that LCE uses. Builtin operations have
+            `fused_activation_function`, `padding` (0 same, 1 valid), `stride_height`
+            and `stride_width` as far as they know them.
+    """
+
+    index: int
+    op: str
+    inputs: tuple[Tensor | None, ...]
+    outputs: tuple[Tensor, ...]
+    options: dict[str, Any]
+
+    @property
+    def constants(self) -> list[Tensor]:
+        """The constants that it reads."""
+        return [t for t in self.inputs if t is not None and t.constant]
+
+    @property
+    def maps(self) -> list[Tensor]:
+        """The other tensors that it reads."""
+        return [t for t in self.inputs if t is not None and not t.constant]
+
+    @property
+    def kind(self) -> str:
+        """The one of `KINDS` that it belongs to."""
+        if self.op in _BINARY:
+            return "binary"
+        if self.op in _SHAPES:
+            return "shape"
+        types = {t.dtype for t in (*self.maps, *self.outputs)}
+        has_bytes = not types.isdisjoint(_BYTES)
+        converts = has_bytes and self.op in _CONVERSIONS
+        if not types.isdisjoint(_FLOATS) and not converts:
+            return "float"
+        return "int8" if has_bytes else "shape"
+
+    @property
+    def reads_bits(self) -> bool:
+        """Whether what it reads contains 32 channels per word."""
+        first = self.inputs[0] if self.inputs else None
+        packed = self.op in _BINARY and self.op != "LceQuantize"
+        return packed and first is not None and first.dtype == "int32"
+
+    @property
+    def writes_bits(self) -> bool:
+        """Whether what it writes contains 32 channels per word."""
+        packed = self.op in _BINARY and self.op != "LceDequantize"
+        return packed and bool(self.outputs) and self.outputs[0].dtype == "int32"
+
+    @property
+    def macs(self) -> int:
+        """The multiply-accumulates of one run; 0 for what has none."""
+        count = _MACS.get(self.op)
+        return 0 if count is None else count(self)
+
+    def input(self, place: int) -> Tensor:
+        """The input at a place where none may be left out."""
+        found = self.inputs[place]
+        assert found is not None
+        return found
+
+
+def _binary_convolution(op: Operation) -> int:
+    outputs, height, width, words = op.input(1).shape
+    # 32 channels share a word; several groups show only as too few words.
+    channels = min(op.options["channels_in"], 32 * words)
+    return outputs * height * width * channels * prod(op.outputs[0].shape[:3])
+
+
+def _convolution(op: Operation) -> int:
+    # (O, h, w, I / groups), applied at every output position.
+    return prod(op.outputs[0].shape[:3]) * prod(op.input(1).shape)
+
+
+def _depthwise_convolution(op: Operation) -> int:
+    _, height, width, _ = op.input(1).shape
+    return prod(op.outputs[0].shape) * height * width
+
+
+def _transposed_convolution(op: Operation) -> int:
+    # Every input position is spread over a whole kernel.
+    return prod(op.input(2).shape[:3]) * prod(op.input(1).shape)
+
+
+def _fully_connected(op: Operation) -> int:
+    _, inputs = op.input(1).shape
+    return prod(op.outputs[0].shape) * inputs
+
+
+def _matrix_product(op: Operation) -> int:
+    *_, rows, columns = op.input(0).shape
+    summed = rows if op.options.get("adjoint_x") else columns
+    return prod(op.outputs[0].shape) * summed
+
+
+_MACS = {
+    "LceBconv2d": _binary_convolution,
+    "CONV_2D": _convolution,
+    "DEPTHWISE_CONV_2D": _depthwise_convolution,
+    "TRANSPOSE_CONV": _transposed_convolution,
+    "FULLY_CONNECTED": _fully_connected,
+    "BATCH_MATMUL": _matrix_product,
+}
+
+
+@dataclass(frozen=True)
+class Subgraph:
+    """One graph of a file: the first is the network, others are bodies of loops.
+
+    Attributes:
+        inputs, outputs, tensors, operations: What the file contains, in its order.
+        ends: The layers of its outputs, whose names the converter drops; empty where
+            they are not known.
+    """
+
+    inputs: tuple[Tensor, ...]
+    outputs: tuple[Tensor, ...]
+    tensors: tuple[Tensor, ...]
+    operations: tuple[Operation, ...]
+    ends: tuple[str, ...] = ()
+
+    @cached_property
+    def _producers(self) -> dict[int, Operation]:
+        return {t.index: op for op in self.operations for t in op.outputs}
+
+    def producer(self, tensor: Tensor) -> Operation | None:
+        """The operation that writes a tensor; None for inputs and constants."""
+        return self._producers.get(tensor.index)
+
+    def before(self, op: Operation, place: int = 0) -> Operation | None:
+        """The operation that writes an input of another."""
+        tensor = op.inputs[place] if place < len(op.inputs) else None
+        return None if tensor is None else self.producer(tensor)
+
+    @cached_property
+    def _consumers(self) -> dict[int, list[Operation]]:
+        found: dict[int, list[Operation]] = {t.index: [] for t in self.tensors}
+        for op in self.operations:
+            for index in dict.fromkeys(t.index for t in op.inputs if t is not None):
+                found[index].append(op)
+        return found
+
+    def consumers(self, tensor: Tensor) -> list[Operation]:
+        """The operations that read a tensor, in order, each once."""
+        return self._consumers[tensor.index]
+
+    def readers(self, op: Operation) -> list[Operation]:
+        """What reads an output; nothing if it is an output of the file."""
+        output = op.outputs[0]
+        return [] if output in self.outputs else self.consumers(output)
+
+    def only_reader(self, op: Operation) -> Operation | None:
+        """The operation that reads an output, if it is the only use of it."""
+        found = self.readers(op)
+        return found[0] if len(found) == 1 else None
+
+    @cached_property
+    def _last(self) -> dict[int, str]:
+        pairs = zip(self.outputs, self.ends, strict=False)
+        return {tensor.index: end for tensor, end in pairs}
+
+    def layer(self, op: Operation) -> str:
+        """The layer of an operation, if known; of several that were fused, the last.
+
+        A binary convolution that writes bits bears the name of the sign behind it; its
+        own layer is that of the sign in front.
+        """
+        inner = op.op == "LceBconv2d" and op.writes_bits
+        tensors = [op.input(0)] if inner else op.outputs
+        if not tensors:
+            return "unknown"
+        if tensors[0].index in self._last:
+            return self._last[tensors[0].index]
+        name = tensors[0].name
+        if name.startswith(("StatefulPartitionedCall:", "PartitionedCall:")):
+            return "output"
+        # 'model/layer/operation;other/fused/parts'
+        parts = (part.split("/") for part in name.split(";"))
+        return next((scope[1] for scope in parts if len(scope) > 1), "unknown")
+
+
+def read_file(
+    path: str | os.PathLike, sniff: Callable[[bytes], bool] | None = None
+) -> bytes:
+    """Returns the content of a file.
+
+    Arguments:
+        path: Whatever was given for a path.
+        sniff: Tells from the first 8 bytes whether more are wanted.
+
+    Raises:
+        ConversionError: If it is no path, or cannot be read.
+    """
+    if not isinstance(path, (str, os.PathLike)):
+        raise ConversionError(
+            f"{reprlib.repr(path)} is not the path of a file. Pass that of a .tflite "
+            "file, which larq_nobn.convert writes."
+        )
+    try:
+        with open(path, "rb") as file:
+            content = file.read(8)
+            return content + file.read() if sniff is None or sniff(content) else content
+    except OSError as error:
+        raise ConversionError(
+            f"{os.fspath(path)!r} cannot be read: {error.strerror}. Pass the path of a "
+            ".tflite file."
+        ) from error
+
+
+def is_lite(content: bytes) -> bool:
+    """Whether a TFLite file starts like this."""
+    return content[4:8] == b"TFL3"
+
+
+def damaged(path: str) -> ConversionError:
+    """Returns what to raise where a file contradicts itself."""
+    return ConversionError(
+        f"{path!r} is a damaged TFLite file. Copy or convert it again."
+    )
+
+
+def read(content: bytes, path: str, ends: Sequence[str] = ()) -> list[Subgraph]:
+    """Returns the graphs of a `.tflite` file.
+
+    Nothing of this leaves Python, so that no content can crash or stall it.
+
+    Arguments:
+        content: The content of the file.
+        path: What to call it in messages.
+        ends: The layers of its outputs, where they are known.
+
+    Raises:
+        ConversionError: If it is no intact TFLite file, or LCE is not installed.
+    """
+    if not is_lite(content):
+        raise ConversionError(
+            f"{path!r} is not a TFLite file. Pass a file that larq_nobn.convert or "
+            "another LCE converter wrote."
+        )
+    compute_engine()
+    try:
+        return _Reader(content, path, ends).subgraphs()
+    except ConversionError:
+        raise
+    except Exception as error:  # struct.error, IndexError, UnicodeDecodeError, ...
+        raise damaged(path) from error
+
+
+class Signature(NamedTuple):
+    """The first graph of a file, and its tensors by the names of inputs and outputs."""
+
+    graph: Any
+    inputs: dict[str, int]
+    outputs: dict[str, int]
+
+
+def signature(content: bytes | bytearray) -> Signature:
+    """Reads the names of inputs and outputs; a file may have none."""
+    from larq_compute_engine.mlir.python import tflite_schema as schema
+
+    model = schema.Model.GetRootAsModel(content, 0)
+    if not model.SignatureDefsLength():
+        return Signature(model.Subgraphs(0), {}, {})
+    found = model.SignatureDefs(0)
+    ends = [
+        {row.Name().decode(): row.TensorIndex() for row in _each(length, item)}
+        for length, item in (
+            (found.InputsLength, found.Inputs),
+            (found.OutputsLength, found.Outputs),
+        )
+    ]
+    return Signature(model.Subgraphs(0), *ends)
+
+
+def edited(content: bytes, change: Callable[[Any], None]) -> bytes:
+    """Returns a file after `change` has edited its model, as LCE's schema has it."""
+    import flatbuffers
+    from larq_compute_engine.mlir.python import tflite_schema as schema
+
+    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+    change(model)
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
+class _Reader:
+    def __init__(self, content: bytes, path: str, ends: Sequence[str]):
+        from larq_compute_engine.mlir.python import tflite_schema
+
+        self._schema = tflite_schema
+        self._content = memoryview(content)
+        self._path = path
+        self._ends = tuple(ends)
+        self._model = tflite_schema.Model.GetRootAsModel(content, 0)
+        _Structure(content, tflite_schema).check(self._model)
+        builtin = vars(tflite_schema.BuiltinOperator).items()
+        self._builtin = {v: k for k, v in builtin if k.isupper()}
+        types = vars(tflite_schema.TensorType).items()
+        self._types = {v: k.lower() for k, v in types if k.isupper()}
+
+    def subgraphs(self) -> list[Subgraph]:
+        """Returns all graphs; the numbers of operations run through them."""
+        model = self._model
+        codes = _each(model.OperatorCodesLength, model.OperatorCodes)
+        self._codes = [self._name(code) for code in codes]
+        buffers = _each(model.BuffersLength, model.Buffers)
+        self._buffers = [self._data(buffer) for buffer in buffers]
+        self._count = 0
+        graphs = _each(model.SubgraphsLength, model.Subgraphs)
+        found = [self._subgraph(graph, not n) for n, graph in enumerate(graphs)]
+        if not found or not found[0].outputs:
+            raise damaged(self._path)
+        return found
+
+    def _name(self, code: Any) -> str:
+        # Old files contain the number in a byte of its own, new ones in both.
+        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        if number not in self._builtin:
+            raise ConversionError(
+                f"{self._path!r} holds the operation number {number}, which this "
+                "version of Larq Compute Engine does not know. Convert the model "
+                "again with this version."
+            )
+        custom = code.CustomCode()
+        return self._builtin[number] if custom is None else custom.decode()
+
+    def _data(self, buffer: Any) -> memoryview | None:
+        if not buffer.DataIsNone():
+            array = buffer.DataAsNumpy()
+            return memoryview(array) if len(array) else None
+        if buffer.Offset() > 1:  # behind the flatbuffer, in files above 2 GB
+            data = self._content[buffer.Offset() :][: buffer.Size()]
+            if len(data) != buffer.Size():
+                raise damaged(self._path)
+            return data
+        return None
+
+    def _subgraph(self, graph: Any, first: bool) -> Subgraph:
+        given = list(_each(graph.TensorsLength, graph.Tensors))
+        tensors = [self._tensor(i, tensor) for i, tensor in enumerate(given)]
+
+        def chosen(length: Callable, index: Callable) -> tuple[Any, ...]:
+            numbers = [int(i) for i in _each(length, index)]
+            if any(i < -1 for i in numbers):
+                raise damaged(self._path)
+            return tuple(None if i == -1 else tensors[i] for i in numbers)
+
+        operators = _each(graph.OperatorsLength, graph.Operators)
+        found = Subgraph(
+            inputs=chosen(graph.InputsLength, graph.Inputs),
+            outputs=chosen(graph.OutputsLength, graph.Outputs),
+            tensors=tuple(tensors),
+            operations=tuple(self._operation(op, chosen) for op in operators),
+            ends=self._ends if first else (),
+        )
+        states = [i for i, tensor in enumerate(given) if tensor.IsVariable()]
+        if not _is_executable(found, states):
+            raise damaged(self._path)
+        return found
+
+    def _tensor(self, index: int, tensor: Any) -> Tensor:
+        buffer = tensor.Buffer()
+        data = self._buffers[buffer]
+        shape = tuple(map(int, _each(tensor.ShapeLength, tensor.Shape)))
+        dtype = self._types.get(tensor.Type(), f"type {tensor.Type()}")
+        sparse = tensor.Sparsity() is not None
+        name = (tensor.Name() or b"").decode()
+        fixed = data is not None and dtype in _BITS
+        wrong = fixed and len(data) != _whole_bytes(shape, dtype)
+        if min(shape, default=0) < 0 or (wrong and not sparse):
+            raise damaged(self._path)
+        return Tensor(index, name, shape, dtype, data, buffer, sparse)
+
+    def _operation(self, op: Any, chosen: Callable) -> Operation:
+        name = self._codes[op.OpcodeIndex()]
+        outputs = chosen(op.OutputsLength, op.Outputs)
+        if None in outputs:
+            raise damaged(self._path)
+        found = Operation(
+            index=self._count,
+            op=name,
+            inputs=chosen(op.InputsLength, op.Inputs),
+            outputs=outputs,
+            options=self._custom(op, name) or self._builtin_options(op),
+        )
+        self._count += 1
+        return found
+
+    def _custom(self, op: Any, name: str) -> dict[str, Any]:
+        binary = name == "LceBconv2d"  # which crashes without
+        if not binary and not (name.startswith("Lce") and op.CustomOptionsLength()):
+            return {}  # what others write there need not be a map
+        from flatbuffers import flexbuffers
+
+        loaded = flexbuffers.Loads(op.CustomOptionsAsNumpy().tobytes())
+        return loaded if isinstance(loaded, dict) else {}
+
+    def _builtin_options(self, op: Any) -> dict[str, Any]:
+        kind, table = op.BuiltinOptionsType(), op.BuiltinOptions()
+        options = _member(self._schema, "BuiltinOptions", kind, table)
+        return {
+            name: int(getattr(options, field)())
+            for name, field in _OPTIONS.items()
+            if hasattr(options, field)
+        }
+
+
+def _whole_bytes(shape: tuple[int, ...], dtype: str) -> int:
+    """Returns what a tensor of fixed size takes."""
+    return (prod(shape) * _BITS.get(dtype, 0) + 7) // 8
+
+
+def _is_executable(graph: Subgraph, states: Iterable[int]) -> bool:
+    """Tells whether every tensor is written once, and only then read.
+
+    Native code takes that for granted, and would read and write where no memory is.
+
+    Arguments:
+        graph: A graph of a file.
+        states: The numbers of tensors that keep their values between executions.
+    """
+    empty = {t.index for t in graph.tensors if 0 in t.shape}  # nothing to read
+    constants = [t.index for t in graph.tensors if t.constant]
+    known = {*states, *constants, *(t.index for t in graph.inputs)}
+    for op in graph.operations:
+        read = {tensor.index for tensor in op.inputs if tensor is not None}
+        written = [tensor.index for tensor in op.outputs]
+        if not read <= known | empty or known.intersection(written):
+            return False
+        known.update(written)
+    return {tensor.index for tensor in graph.outputs} <= known | empty
+
+
+def _each(length: Callable, item: Callable) -> Iterator[Any]:
+    return (item(i) for i in range(length()))
+
+
+def _member(schema: Any, union: str, number: int, table: Any) -> Any:
+    """The table that a union contains, by the number of its type; None for none."""
+    kinds = vars(getattr(schema, union)).items()
+    kind = next((k for k, v in kinds if v == number), "NONE")
+    if kind == "NONE" or table is None:
+        return None
+    member = getattr(schema, kind)()
+    member.Init(table.Bytes, table.Pos)
+    return member
+
+
+# What the generated classes have besides the fields of their table.
+_NO_FIELDS = ("Init", "IsNone", "AsNumpy", "Length", "BufferHasIdentifier")
+# Unions tell their type in a second field, which names the class.
+_UNIONS = {
+    "BuiltinOptions": "BuiltinOptions",
+    "BuiltinOptions2": "BuiltinOptions2",
+    "Details": "QuantizationDetails",
+    "ArraySegments": "SparseIndexVector",
+    "ArrayIndices": "SparseIndexVector",
+}
+
+
+@cache
+def _fields(table: type) -> tuple[tuple[str, str], ...]:
+    """The fields of a generated class, and which form each has."""
+    names = [name for name in dir(table) if name[0].isupper()]
+    found = []
+    for name in names:
+        if name.startswith("GetRootAs") or name.endswith(_NO_FIELDS):
+            continue
+        form = "vector" if f"{name}Length" in names else "value"
+        found.append((name, "numbers" if f"{name}AsNumpy" in names else form))
+    return tuple(found)
+
+
+class _Structure:
+    """Checks that all tables, vectors and strings lie inside a flatbuffer.
+
+    Native code trusts the offsets in a file and reads wherever they lead: measured, a
+    cut file crashes LCE's interpreter. Offsets lead forward only, so that there are no
+    circles; but parts may be used many times, and a file that comes to more than twice
+    its size that way is not taken.
+
+    Arguments:
+        content: The flatbuffer.
+        schema: The module of its generated classes.
+    """
+
+    def __init__(self, content: bytes, schema: Any) -> None:
+        self._content = content
+        self._schema = schema
+        self._left = 2 * len(content)
+
+    def check(self, table: Any) -> None:
+        """Checks a table and all that it contains.
+
+        Raises:
+            ValueError, struct.error: If something lies outside the flatbuffer.
+        """
+        self._check_offsets(table._tab.Pos)
+        for name, form in _fields(table.__class__):
+            if form == "numbers":
+                self._spend(getattr(table, f"{name}Length")())
+                getattr(table, f"{name}AsNumpy")()  # all of it, or an error
+            elif form == "vector":
+                length = getattr(table, f"{name}Length")()
+                self._spend(length)
+                for i in range(length):
+                    self._check_value(getattr(table, name)(i))
+            else:
+                value = getattr(table, name)()
+                if name in _UNIONS:
+                    number = getattr(table, f"{name}Type")()
+                    value = _member(self._schema, _UNIONS[name], number, value)
+                self._check_value(value)
+
+    def _check_value(self, value: Any) -> None:
+        if isinstance(value, bytes):
+            self._spend(len(value))
+            # A string ends with a zero; one with a wrong length runs across others.
+            if "\0" in value.decode():
+                raise ValueError("a string without end")
+        elif hasattr(value, "_tab"):
+            self.check(value)
+
+    def _check_offsets(self, position: int) -> None:
+        (back,) = struct.unpack_from("<i", self._content, position)
+        start = position - back
+        if start < 0:
+            raise ValueError("a table whose description lies in front of the file")
+        described, size = struct.unpack_from("<HH", self._content, start)
+        fields = struct.unpack_from(f"<{described // 2 - 2}H", self._content, start + 4)
+        outside = position + size > len(self._content)
+        if outside or any(field >= size for field in fields if field):
+            raise ValueError("a field outside its table")
+        self._spend(size)
+
+    def _spend(self, elements: int) -> None:
+        self._left -= elements
+        if self._left < 0:
+            raise ValueError("more parts than bytes")

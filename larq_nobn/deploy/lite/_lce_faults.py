@@ -1,0 +1,269 @@
+"""What LCE 0.16 and TensorFlow Lite get wrong without a word, and how it is found.
+
+Each fault bears the measurement that found it. `deploy/prepare/` writes what it can in
+another way; what is left is refused by what calls these functions.
+
+| fault | where it is looked for |
+|---|---|
+| constants that are fused whatever their shape | `check_constants`, a traced graph |
+| zero-padded maps smaller than the kernel | `missed_reach`, sizes |
+| binary convolutions in groups | `in_groups`, an operation of a file |
+| memory that one operation takes from another | `overwritten`, a file |
+| recurrent kernels that keep their state | `FUSED_LSTM`, a file |
+| inputs and outputs that move in memory | `with_room`, a file, before it runs |
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from .._errors import ConversionError
+from ._file import Operation, Subgraph, Tensor, edited
+
+# These keep a state from one run to the next, and the converter wires them so that they
+# compute something else than the layer, even in the first run. Measured: an LSTM is off
+# by 0.1 on outputs of 0.15; RNN(LSTMCell), GRU and unrolled LSTMs agree to 1e-7.
+FUSED_LSTM = ("UNIDIRECTIONAL_SEQUENCE_LSTM", "BIDIRECTIONAL_SEQUENCE_LSTM", "LSTM")
+
+
+def missed_reach(
+    size: Sequence[int], kernel: Sequence[int], dilation: Sequence[int]
+) -> tuple[int, int] | None:
+    """The reach of a kernel, if it is larger than the map; then zero padding is wrong.
+
+    Measured: LCE's default and indirect kernels are off for a 3x3 kernel on 1x1 and 2x2
+    maps, and 5x5 on maps up to 4x4. The reference kernel is right, and so are all of
+    them where ones pad.
+    """
+    height, width = ((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+    reach = height, width
+    if all(s >= r for s, r in zip(size, reach, strict=True)):
+        return None
+    return reach
+
+
+def in_groups(op: Operation) -> bool:
+    """Whether an operation is a binary convolution in groups.
+
+    Measured: the kernel of LCE's phone builds refuses to allocate its tensors; only
+    the indirect and the reference kernel run it.
+    """
+    if op.op != "LceBconv2d":
+        return False
+    return bool(op.options["channels_in"] > 32 * op.input(1).shape[3])
+
+
+# --- constants behind a binary convolution
+
+# Fused if the constant is the second, or the first where order does not matter.
+_COMMUTE = ("Mul", "AddV2", "Add")
+_FUSED = (*_COMMUTE, "Sub", "RealDiv")
+# These are fused too, with constants of one per channel.
+_NARROW = ("BiasAdd", "FusedBatchNormV3")
+# Fused only with the convolution itself, padded with 1 or not at all; the last two if
+# they amount to a ReLU.
+_RECTIFIERS = ("Relu", "Relu6", "Maximum", "Minimum")
+# They vanish.
+_NOTHING = ("Identity", "StopGradient", "CheckNumerics", "BatchToSpaceND")
+# Layers that are functions of TensorFlow's become calls, which LCE opens.
+_CALLS = ("PartitionedCall", "StatefulPartitionedCall")
+_STORED = (*_CALLS, "ReadVariableOp")
+_BEFORE = ("Identity", "IdentityN", "StopGradient", "PadV2", "Pad", "SpaceToBatchND")
+
+
+def check_constants(graph: Any) -> None:
+    """Rejects constants that LCE would fuse into a binary convolution without looking.
+
+    LCE multiplies and adds what stands behind a binary convolution into its per-channel
+    multiplier and bias, whatever shape it has; (C,) and scalars are right. Measured:
+    constants of shape (1, C), (H, 1, 1) and (H, W, C) give files that cannot allocate
+    their tensors, (1, 1, C) of mixed signs in front of a sign one that is off by 17,
+    and some crash the converter.
+
+    Arguments:
+        graph: Of a concrete function, its operations named 'model/layer/operation'.
+
+    Raises:
+        ConversionError: It names the layer, and the remedy.
+    """
+    moving = _moving(graph)
+    for op in graph.get_operations():
+        if op.type == "Conv2D" and _reads_sign(op):
+            for behind, constant in _constants_behind(op, graph, moving):
+                if (constant.shape.rank or 0) > 1:
+                    _refuse(behind, constant)
+
+
+def _refuse(op: Any, constant: Any) -> None:
+    scopes = op.name.split("/")
+    channels = op.outputs[0].shape[-1]
+    raise ConversionError(
+        f"Layer {scopes[min(1, len(scopes) - 1)]!r} computes with a constant of shape "
+        f"{tuple(constant.shape)} behind a binary convolution, into which LCE fuses "
+        f"it wrongly. Give the constant the shape ({channels},), or put a layer that "
+        "is not fused between, such as PReLU."
+    )
+
+
+def _moving(graph: Any) -> set[str]:
+    """The operations whose outputs depend on the inputs of the function."""
+    captured = {id(tensor) for tensor in graph.internal_captures}
+    found: set[str] = set()
+    for op in graph.get_operations():  # each behind those that it depends on
+        if op.type == "Placeholder":
+            starts = id(op.outputs[0]) not in captured
+        else:  # such as random numbers
+            starts = op.op_def.is_stateful and op.type not in _STORED
+        if starts or any(x.op.name in found for x in op.inputs):
+            found.add(op.name)
+    return found
+
+
+def _reads_sign(op: Any) -> bool:
+    source = op.inputs[0].op
+    while source.type in _BEFORE:
+        source = source.inputs[0].op
+    return source.type in ("Sign", "SelectV2", "Select")
+
+
+def _constants_behind(
+    op: Any, graph: Any, moving: set[str]
+) -> Iterator[tuple[Any, tf.Tensor]]:
+    """Yields the operations that are fused into a convolution, and their constants."""
+    ends = {id(tensor) for tensor in graph.outputs}
+    bare = op.get_attr("padding") == b"VALID"
+    while id(op.outputs[0]) not in ends:
+        readers = [r for r in op.outputs[0].consumers() if r.name in moving]
+        if len(readers) != 1:
+            return
+        op = readers[0]
+        constants = [x for x in op.inputs if x.op.name not in moving]
+        if op.type in _CALLS:
+            yield from ((op, constant) for constant in _constants_inside(op, graph))
+            return
+        if len(op.inputs) == 2 and not constants:
+            return  # two maps
+        if op.type in _FUSED:
+            if op.type not in _COMMUTE and constants[0] is op.inputs[0]:
+                return
+            yield op, constants[0]
+        elif op.type not in (*_NARROW, *_NOTHING, *(_RECTIFIERS if bare else ())):
+            return
+        bare = bare and op.type in (*_RECTIFIERS, *_NOTHING)
+
+
+def _constants_inside(call: Any, graph: Any) -> Iterator[tf.Tensor]:
+    """Yields what a function called by a graph may add or multiply by."""
+    inner = graph._get_function(call.get_attr("f").name).graph
+    pairs = zip(call.inputs, inner.inputs, strict=True)
+    stored = {id(own) for given, own in pairs if given.dtype == tf.resource}
+    fixed = {x.op.name for x in inner.inputs if id(x) in stored}
+    for op in inner.get_operations():
+        if op.type != "Placeholder" and all(x.op.name in fixed for x in op.inputs):
+            fixed.add(op.name)
+        elif op.type in _FUSED:
+            yield from (x for x in op.inputs if x.op.name in fixed)
+
+
+# --- tensors that share memory
+
+# How many of its first inputs an operation may overwrite.
+_CHANGES = {"ADD": 2, "SUB": 2, "MUL": 2, "DIV": 2, "SOFTMAX": 1}
+# These hand on what is in the memory.
+_KEEPS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "BITCAST")
+_SCALAR_BYTES = 4  # what is no larger gets memory of its own
+
+
+class OverwrittenTensor(NamedTuple):
+    """A tensor is overwritten by one operation and read by another afterwards."""
+
+    maker: Operation
+    by: Operation
+    reader: Operation
+
+
+def overwritten(graph: Subgraph) -> Iterator[OverwrittenTensor]:
+    """Finds what is destroyed when TensorFlow Lite executes a graph.
+
+    The output of some operations takes the memory of an input. Those that change
+    numbers may do so only if nobody else reads that input. TensorFlow Lite checks this
+    for the input itself and for the tensor whose memory it was first, not for those
+    between. Measured with Keras' GroupNormalization beside a shortcut: x, m = MUL(x),
+    y = RESHAPE(m) and z = ADD(y) come to share one piece of memory, and ADD destroys m,
+    which the shortcut still needs.
+    """
+    readers = Counter(t.index for op in graph.operations for t in op.inputs if t)
+    readers.update(tensor.index for tensor in (*graph.inputs, *graph.outputs))
+    homes: dict[int, int] = {}  # the tensor whose memory a tensor shares
+    living: dict[int, list[Tensor]] = {}  # who shares the memory of a tensor
+    for op in graph.operations:
+        source = _shared_input(op, graph, readers)
+        if source is None:
+            continue
+        home = homes.get(source.index, source.index)
+        sharers = living.setdefault(home, [source])
+        if op.op in _CHANGES:
+            if readers[home] > 1:
+                continue
+            for tensor in sharers:
+                maker = graph.producer(tensor)
+                late = [r for r in graph.consumers(tensor) if r.index > op.index]
+                if maker is not None and late:
+                    yield OverwrittenTensor(maker, op, late[0])
+        homes[op.outputs[0].index] = home
+        sharers.append(op.outputs[0])
+
+
+def _shared_input(
+    op: Operation, graph: Subgraph, readers: Counter[int]
+) -> Tensor | None:
+    """The input whose memory the output of an operation may take."""
+    count = 1 if op.op in _KEEPS else _CHANGES.get(op.op, 0)
+    output = op.outputs[0]
+    if output in graph.outputs:
+        return None
+    for tensor in filter(None, op.inputs[:count]):
+        if tensor.constant or tensor in graph.inputs:
+            continue
+        fits = tensor.bytes == output.bytes and tensor.bytes > _SCALAR_BYTES
+        if op.op in _KEEPS or (fits and readers[tensor.index] <= 1):
+            return tensor
+    return None
+
+
+# --- tensors that move in memory
+
+# The array of tensors has this room from the start: with more it moves right away.
+_RESERVED = 128
+# More than any operation makes of its own; recurrent ones make a dozen.
+_PER_OPERATION = 20
+
+
+def with_room(content: bytes) -> bytes:
+    """Returns a file with unused tensors added to its graphs, to be run instead.
+
+    LCE's interpreter for Python notes where its inputs and outputs lie once it is ready
+    to run. TensorFlow Lite keeps all tensors in one array, and before each operation
+    sees to it that 16 more would fit; if not, it moves the array to twice the room.
+    Where the last operations make tensors of their own, as convolutions do, that may
+    happen as late as in the first run, and what was noted points to memory that is no
+    longer theirs. Measured with a binary convolution beside eight float layers: garbage
+    or a crash for 113 to 128 tensors in all. With tensors enough from the start, the
+    first move comes before all of this, and leaves room for all that operations make.
+    """
+    from larq_compute_engine.mlir.python import tflite_schema as schema
+
+    def fill(model: Any) -> None:
+        for graph in model.subgraphs:
+            wanted = _RESERVED + _PER_OPERATION * (1 + len(graph.operators))
+            for _ in range(wanted - len(graph.tensors)):
+                tensor = schema.TensorT()
+                tensor.name, tensor.shape = b"unused", [1]
+                tensor.type, tensor.buffer = schema.TensorType.FLOAT32, 0
+                graph.tensors.append(tensor)
+
+    return edited(content, fill)
