@@ -81,6 +81,7 @@ def _wanted(drawn: Drawn, seed: int) -> Expected:
     if drawn.options["policy"] == "float32":
         return expected(drawn.model, seed)
     twin = draw(seed, in_float32=True).model
+    latent()  # a layer that could not be drawn leaves Larq's scope open
     twin.set_weights(drawn.model.get_weights())
     return expected(twin, seed)
 
