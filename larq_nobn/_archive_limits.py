@@ -9,6 +9,8 @@ from typing import Any
 
 # A few bytes may stand for so many: an archive of zeros, or one made to fill a disk.
 _RATIO, _FREE = 64, 1 << 26
+# What an array takes beside its values, so that many small ones are not free either.
+_LEAST = 1 << 12
 
 
 def check_zip(archive: zipfile.ZipFile) -> None:
@@ -36,19 +38,30 @@ def check_zip(archive: zipfile.ZipFile) -> None:
     _check_size(unpacked, stored)
 
 
-def check_hdf5(file: Any, size: int) -> None:
+def bytes_of(values: int, itemsize: int) -> int:
+    """Returns the bytes that an array of so many values takes in memory."""
+    return max(values * itemsize, _LEAST)
+
+
+def check_hdf5(file: Any, size: int) -> int:
     """The same of an HDF5 file, which can point to others and be small on disk.
 
     Arguments:
         file: An open `h5py.File`; only names and shapes are read.
         size: How many bytes it has.
+
+    Returns:
+        The bytes that its arrays take in memory.
     """
-    unpacked = 0
+    unpacked = in_memory = 0
     for name, dataset in _datasets(file, "", set()):
         if dataset.external or dataset.is_virtual:
             raise ValueError(f"its data {name!r} lies in another file")
-        unpacked += dataset.size * dataset.dtype.itemsize if dataset.shape else 0
+        values = dataset.size if dataset.shape else 0
+        unpacked += values * dataset.dtype.itemsize
+        in_memory += bytes_of(values, dataset.dtype.itemsize)
     _check_size(unpacked, size)
+    return in_memory
 
 
 def _datasets(group: Any, path: str, seen: set[Any]) -> Iterator[tuple[str, Any]]:

@@ -70,6 +70,7 @@ with native_stderr_closed():
     import tf_keras as keras
     from tensorflow.python.autograph.impl.api import autograph_artifact
     from tf_keras.src import activations
+    from tf_keras.src.engine import functional
     from tf_keras.src.engine.base_layer_utils import call_context
     from tf_keras.src.mixed_precision.autocast_variable import (
         enable_auto_cast_variables,
@@ -154,6 +155,13 @@ def dtype_policy(name: str) -> Iterator[None]:
         yield
     finally:
         keras.mixed_precision.set_global_policy(before)
+
+
+def wrap_reconstruction(
+    wrap: Callable[[Callable[..., Any]], Callable[..., Any]],
+) -> None:
+    """Replaces the function that makes functional models of configurations."""
+    functional.reconstruct_from_config = wrap(functional.reconstruct_from_config)
 
 
 def call_named_activations(base: type) -> None:

@@ -18,6 +18,7 @@ LAYERS = (
         "_archive_limits",
         *("_keras", "_checks", "_figures", "_files", "_tables", "_version"),
     },
+    {"_variable_limits"},
     {"_larq", "_mended", "_math", "_batches", "_calibration_error", "_probabilities"},
     {"_penalties", "_plane"},
     {"quantizers", "layers", "regularizers", "initializers", "optimizers", "data"},

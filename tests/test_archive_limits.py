@@ -73,7 +73,8 @@ def test_hdf5_of_weights(tmp_path: Path):
         made["again"] = made["layer"]  # another name for the same
         made["layer/itself"] = made["layer"]
         made.create_dataset("empty", data=h5py.Empty("f4"))
-        check_hdf5(made, (tmp_path / "w.h5").stat().st_size)
+        in_memory = check_hdf5(made, (tmp_path / "w.h5").stat().st_size)
+    assert in_memory == 4 * 100 * 100 + 4 * (1 << 20) + 4096  # the last for its name
 
 
 @pytest.mark.parametrize(

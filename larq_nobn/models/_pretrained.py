@@ -20,13 +20,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .._archive_limits import check_zip
+from .._archive_limits import bytes_of, check_zip
 from .._keras import keras
+from .._variable_limits import TooLarge, limited_variables
 from ._weights import weights_by_name
 
 FORMAT, VERSION = "larq_nobn network", 1
 CARD, BITS, MAGNITUDE = "card", ".bits", ".magnitude"
 _FOLDER = Path(__file__).parent / "weights"
+# Bytes for what a network makes beside its weights, such as counters of random draws.
+_FREE = 1 << 18
 # What the entries of a card are; those of lists are all of one type.
 _TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("name", "model", "dataset", "recipe"), str),
@@ -187,7 +190,16 @@ def opens_weights(build: Callable[..., keras.Model]) -> Builder:
                     f"{key}={value!r} does not fit weights={os.fspath(weights)!r}, "
                     f"which has {key}={trained!r}. Leave it out."
                 )
-        network = build(**{**card.arguments, **given})
+        stored = _entries(weights)
+        try:
+            with limited_variables(*_limits(stored, given.get("classes"))):
+                network = build(**{**card.arguments, **given})
+        except TooLarge as error:
+            raise _damaged(weights, f"its network {error}") from error
+        except Exception as error:  # whatever a builder says to the card's arguments
+            if given:
+                raise
+            raise _damaged(weights, str(error).rstrip(".")) from error
         _fill(network, weights, new_head=network.output_shape[-1] != card.classes)
         return network
 
@@ -198,6 +210,24 @@ def opens_weights(build: Callable[..., keras.Model]) -> Builder:
     weights = inspect.Parameter("weights", inspect.Parameter.KEYWORD_ONLY, default=None)
     builder.__signature__ = signature.replace(parameters=[*optional, weights])  # type: ignore[attr-defined]  # of functions it may be set
     return builder
+
+
+def _limits(stored: Mapping[str, np.ndarray], classes: object) -> tuple[int, int, int]:
+    """Stored bytes, ratio and free bytes of `limited_variables`: nothing else is made.
+
+    Arguments:
+        stored: The entries of the file.
+        classes: Those of a new head, if it was given.
+    """
+    weights = 0
+    for name, value in stored.items():
+        if not name.endswith((CARD, MAGNITUDE)):
+            values = value.size * (8 if name.endswith(BITS) else 1)
+            weights += bytes_of(values, np.dtype(np.float32).itemsize)
+    head = 0
+    if isinstance(classes, int):  # a kernel with as many rows as it has now, and a bias
+        head = (len(stored.get("head/kernel", ())) + 1) * classes
+    return weights, 1, _FREE + bytes_of(head, np.dtype(np.float32).itemsize)
 
 
 def _fill(network: keras.Model, weights: str | os.PathLike, new_head: bool) -> None:

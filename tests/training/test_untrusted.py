@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import functools
 import json
+import re
 import sys
 import zipfile
 from pathlib import Path
@@ -255,15 +257,33 @@ def attacks(canary: Path) -> dict[str, tuple[Change, str]]:
             dense(activation={"module": "m", "class_name": None, "config": {}}),
             "has None for the name",
         ),
-        "layers that wait for each other": (
-            lambda config: layer_calls(config).insert(0, [["other", 0, 0, {}]]),
-            "waits for what no layer gives",
+        "constants alone": (
+            hostile.operation("fill", [10**9, 10**9], 1.0),
+            "is called with constants only",
+        ),
+        "tensors without end": (
+            with_call("split", {"num_or_size_splits": 10**7}),
+            "has num_or_size_splits=10000000, more than 65,536",
+        ),
+        "tensors without end in a layer": (dense(size=10**8), "has size=100000000"),
+        "images without end": (
+            lambda config: hostile.layer(config, "image")["config"].update(
+                batch_input_shape=[10**9, 4]
+            ),
+            "has batch_input_shape=[1000000000, 4]",
         ),
     }
 
 
-def layer_calls(config: Config) -> list:
-    return hostile.layer(config, "dense")["inbound_nodes"]
+def with_call(function: str, keywords: Config, layer: str = "dense") -> Change:
+    """An operation between layers, with other keywords."""
+
+    def change(config: Config) -> None:
+        found = hostile.layer(config, "plus")
+        found["config"]["function"] = function
+        found["inbound_nodes"] = [[layer, 0, 0, keywords]]
+
+    return change
 
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
@@ -280,6 +300,96 @@ def test_an_attack_is_refused(
     assert message.count("\n") == 0
     assert message.endswith(OWN)
     assert not canary.exists()
+
+
+def waiting_for_each_other(config: Config) -> None:
+    calls = hostile.layer(config, "dense")["inbound_nodes"]
+    calls.insert(0, [["other", 0, 0, {}]])
+
+
+LOOPS = {
+    "each other": (waiting_for_each_other, "'dense'"),
+    "itself": (with_call("math.add", {"y": ["plus", 0, 0]}), "'plus'"),
+    "a tensor too many": (with_call("math.add", {"y": ["dense", 0, 7]}), "'plus'"),
+    "a call too many": (with_call("math.add", {"y": ["dense", 7, 0]}), "'plus'"),
+    "a tensor of none": (with_call("math.add", {"y": ["other", 0, 0]}), "'plus'"),
+}
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("name", LOOPS)
+def test_layers_that_wait_in_vain(
+    name: str, suffix: str, files: dict[str, Path], tmp_path: Path
+):
+    """Keras alone would wait for ever, where it is not stopped."""
+    change, waiting = LOOPS[name]
+    file = hostile.changed(files[suffix], tmp_path / f"m{suffix}", change)
+    for trust in (False, True):
+        with pytest.raises(ValueError, match=f"{waiting} waits for a tensor that no"):
+            open_model(file, trust=trust)
+
+
+def test_a_call_too_many_of_a_model_without_input(tmp_path: Path):
+    inputs = keras.Input((3,))
+    inner = keras.Sequential([keras.layers.Dense(3)], name="inner")
+    model = keras.Model(inputs, keras.layers.Add(name="add")([inner(inputs), inputs]))
+    keras.models.save_model(model, tmp_path / "m.keras")
+    for call in (0, 1, 2):
+
+        def change(config: Config, call: int = call) -> None:
+            hostile.layer(config, "add")["inbound_nodes"][0][0][1] += call
+
+        file = hostile.changed(tmp_path / "m.keras", tmp_path / "x.keras", change)
+        if call == 0:
+            open_model(file)
+            continue
+        with pytest.raises(ValueError, match="'add' waits for a tensor that no layer"):
+            open_model(file)
+
+
+def many_layers(config: Config) -> None:
+    """Each small, and all together large."""
+    found = config["config"]["layers"]
+    for number in range(40):
+        more = copy.deepcopy(hostile.layer(config, "other"))
+        more["config"].update(name=f"more{number}", units=10**5)
+        more["name"] = f"more{number}"
+        found.append(more)
+
+
+GREEDY = {
+    "a layer": hostile.of_dense(units=10**9),
+    "a layer beyond what an integer holds": hostile.of_dense(units=10**30),
+    "many layers": many_layers,
+    "a layer in half precision": hostile.of_dense(units=10**9, dtype="mixed_float16"),
+}
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+@pytest.mark.parametrize("name", GREEDY)
+def test_what_asks_for_more_memory_than_its_weights_take(
+    name: str,
+    suffix: str,
+    files: dict[str, Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Refused before any of it is allocated, and by the name of the layer."""
+    file = hostile.changed(files[suffix], tmp_path / f"m{suffix}", GREEDY[name])
+    made = []
+    fill = keras.initializers.GlorotUniform.__call__
+
+    def noted(self, shape, *args, **kwargs):
+        made.append(int(np.prod(shape)))
+        return fill(self, shape, *args, **kwargs)
+
+    monkeypatch.setattr(keras.initializers.GlorotUniform, "__call__", noted)
+    with pytest.raises(ValueError) as caught:
+        open_model(file)
+    message = str(caught.value)
+    assert "bytes in layer '" in message and message.count("\n") == 0
+    assert message.endswith(OWN)
+    assert sum(made) < 2**25
 
 
 @pytest.mark.parametrize("depth", [500, 900, 20000])
@@ -494,6 +604,34 @@ def test_a_model_of_every_kind_of_nesting_opens(tmp_path: Path):
     again = open_model(tmp_path / "m.keras", compile=True)
     assert_array_equal(again(inputs), model(inputs))
     assert again.optimizer.get_config() == model.optimizer.get_config()
+
+
+@pytest.mark.parametrize(
+    "given, layer",
+    [
+        ('"units": 5', "quant_dense"),
+        ('"units": 4, "activation": "gelu"', "dense"),
+        ('"units": 3, "activation": "tanh"', "lstm_cell"),
+        ('"key_dim": 3', "query"),
+        ('"output_dim": 2', "embedding"),
+    ],
+)
+def test_memory_asked_for_inside_of_other_layers(
+    given: str, layer: str, tmp_path: Path
+):
+    model = users_model()
+    words = keras.Input((4,))
+    x = keras.layers.Embedding(7, 2)(words)
+    keras.models.save_model(
+        keras.Model([*model.inputs, words], [*model.outputs, x]), tmp_path / "m.keras"
+    )
+    text = json.dumps(hostile.configuration(tmp_path / "m.keras"))
+    assert given in text
+    larger = re.sub(r"\d+", str(10**9), given, count=1)
+    text = text.replace(given, larger)
+    file = hostile.with_text(tmp_path / "m.keras", tmp_path / "large.keras", text)
+    with pytest.raises(ValueError, match=f"bytes in layer '[a-z_]*{layer}[_0-9]*',"):
+        open_model(file)
 
 
 def test_what_is_in_a_scope_is_registered(tmp_path: Path):

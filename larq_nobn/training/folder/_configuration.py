@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from . import _allowed, _operators
-from ._wiring import never_called
 
 _OWN = "or pass trust=True (--trust) for a file of your own"
 # How Keras writes data that JSON has no word for.
@@ -33,6 +32,15 @@ _NAMING = re.compile(
     r"(.*_)?(activation|initializer|regularizer|constraint|quantizer|optimizer|loss"
     r"|losses|metrics|fn)"
 )
+
+# Arguments that Keras makes so many tensors or numbers of, which are no weights; and
+# which numbers say so where they are lists.
+_COUNTS = {
+    **dict.fromkeys(("num_thresholds", "num", "repeats", "size"), slice(None)),
+    **dict.fromkeys(("batch_shape", "batch_input_shape", "batch_size"), slice(1)),
+    "num_or_size_splits": slice(0),
+}
+_MOST = 1 << 16
 
 
 class Untrusted(ValueError):
@@ -71,6 +79,8 @@ def _check(part: object, layer: str, own: bool = False) -> None:
                 _check_names(key, value, layer)
             if key == "inbound_nodes":
                 _check_data(value, layer)
+            if key in _COUNTS:
+                _check_count(key, value, layer)
             _check(value, layer, own)
     elif part == "_COMPOSITE_TYPE":
         raise _odd("holds a tensor with parts of its own", layer)
@@ -136,13 +146,6 @@ def _check_class(part: dict[str, Any], layer: str) -> None:
     inner = part.get("config")
     if isinstance(inner, dict) and isinstance(inner.get("vocabulary"), str):
         raise _odd(f"reads its vocabulary from the file {inner['vocabulary']!r}", layer)
-    stuck = never_called(inner)
-    if stuck is not None:
-        raise Untrusted(
-            layer,
-            f"is damaged: {stuck!r} waits for what no layer gives",
-            "save it anew",
-        )
 
 
 def _defines(module: object, name: str) -> bool:
@@ -181,11 +184,34 @@ def _check_names(key: str, value: object, layer: str) -> None:
         )
 
 
+def _check_count(key: str, value: object, layer: str) -> None:
+    numbers = value[_COUNTS[key]] if isinstance(value, list) else [value]
+    for each in numbers:
+        if isinstance(each, int | float) and each > _MOST:
+            raise _odd(f"has {key}={value!r}, more than {_MOST:,}", layer)
+
+
 def _check_data(part: object, layer: str) -> None:
     """What a layer is called with: tensors and constants, and no objects."""
     for each in _dictionaries(part):
         if "class_name" in each and each["class_name"] not in _DATA:
             raise _odd("is called with an object from the file", layer)
+    for call in part if isinstance(part, list) else []:
+        if call and not any(_tensors(call)):  # computed at once, whatever its size
+            raise _odd("is called with constants only", layer)
+
+
+def _tensors(call: object) -> Iterator[bool]:
+    """One for each tensor of another layer that a call is given."""
+    if isinstance(call, dict):
+        call = list(call.values())
+    if isinstance(call, list):
+        if len(call) in (3, 4) and isinstance(call[0], str):
+            if call[0] != "_CONSTANT_VALUE":
+                yield True
+            call = call[3:]
+        for each in call:
+            yield from _tensors(each)
 
 
 def _dictionaries(part: object) -> Iterator[dict[str, Any]]:

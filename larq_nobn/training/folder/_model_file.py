@@ -15,14 +15,19 @@ _LONGEST = 600
 _KIND = re.compile(r"\w+(Error|Exception): ")
 
 
-def check_model_file(file: Path) -> None:
+def check_model_file(file: Path) -> int:
     """Raises ValueError unless a file may be opened without being trusted.
 
     Arguments:
         file: A file whose name ends in one of `SUFFIXES`.
+
+    Returns:
+        The bytes that the weights in the file take in memory.
     """
     try:
-        check_configuration(_READERS[file.suffix](file))
+        config, stored = _READERS[file.suffix](file)
+        check_configuration(config)
+        return stored
     except Untrusted as error:
         raise ValueError(f"{file} {error}") from error
     except RecursionError as error:
@@ -37,7 +42,7 @@ def check_model_file(file: Path) -> None:
         ) from error
 
 
-def _of_archive(file: Path) -> object:
+def _of_archive(file: Path) -> tuple[object, int]:
     import h5py
 
     with zipfile.ZipFile(file) as archive:
@@ -45,19 +50,20 @@ def _of_archive(file: Path) -> object:
         with archive.open("model.weights.h5") as weights:
             size = archive.getinfo("model.weights.h5").file_size
             with h5py.File(weights, "r") as stored:
-                check_hdf5(stored, size)
-        return json.loads(archive.read("config.json"))
+                in_memory = check_hdf5(stored, size)
+        return json.loads(archive.read("config.json")), in_memory
 
 
-def _of_hdf5(file: Path) -> object:
+def _of_hdf5(file: Path) -> tuple[object, int]:
     import h5py
 
     with h5py.File(file, "r") as stored:
         if "model_config" not in stored.attrs:
             raise ValueError("it holds weights at most, and no model")
-        check_hdf5(stored, file.stat().st_size)
+        in_memory = check_hdf5(stored, file.stat().st_size)
         kept = ("model_config", "training_config")
-        return [json.loads(stored.attrs[key]) for key in kept if key in stored.attrs]
+        found = [json.loads(stored.attrs[key]) for key in kept if key in stored.attrs]
+        return found, in_memory
 
 
 _READERS = {".keras": _of_archive, ".h5": _of_hdf5}

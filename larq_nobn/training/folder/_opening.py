@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import os
 from collections.abc import Mapping
@@ -13,6 +14,7 @@ from ... import data
 from ..._checks import check_path
 from ..._keras import keras
 from ..._larq import without_starvation_warning
+from ..._variable_limits import TooLarge, limited_variables
 from ...models import open_pretrained
 from ...models._pretrained import find_pretrained
 from ._model_file import SUFFIXES, check_model_file, first_line
@@ -175,15 +177,21 @@ def open_model(
     file = Path(check_path("path", path))
     if not file.is_dir() and find_pretrained(file) is not None:
         return open_pretrained(file)[0]
+    limits: contextlib.AbstractContextManager = contextlib.nullcontext()
     if is_saved_model(file):
         _refuse_unless(trust, file)
     else:
         file = _file_of(file)
         if not trust:
-            check_model_file(file)
+            limits = limited_variables(check_model_file(file))
     try:
-        with without_starvation_warning():
+        with limits, without_starvation_warning():
             model = keras.models.load_model(file, compile=compile, safe_mode=not trust)
+    except TooLarge as error:
+        raise ValueError(
+            f"{file} {error}. It is damaged, or made to fill the memory; pass "
+            "trust=True (--trust) for a file of your own."
+        ) from error
     except Exception as error:  # whatever Keras, or a class of the user, says to it
         raise ValueError(
             f"{file} cannot be opened as a Keras model: {first_line(error)}"
