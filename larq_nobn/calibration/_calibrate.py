@@ -22,11 +22,11 @@ _PART = 128
 
 
 def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
-    r"""Sets shifts and gains of a network without batch norm from a batch of data.
+    r"""Initializes thresholds, biases and gains from a batch of data.
 
-    A fresh network then computes on that batch what its twin with batch norm would,
-    behind its convolutions and before its signs, as far as there are weights to hold
-    the statistics. Afterwards nothing depends on a batch. Layer by layer, each behind
+    A new network then computes on that batch what its batch-norm counterpart would,
+    after its convolutions and before its signs, as far as there are weights to hold
+    the statistics. Afterwards nothing depends on a batch. Layer by layer, each after
     those that are set already, with means m and population deviations s per channel,
 
     \[ b_{\mathrm{RSign}} = -\beta\, m(x), \qquad
@@ -44,8 +44,8 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
     - `RPReLU`: the shift in front, so that the convolutions whose outputs are added to
       its input contribute mean 0. Those since the last activation or normalization
       count, through sums, pools and concatenations, the stem and projections included.
-      The mean that a shortcut brings from behind an activation stays, as it does
-      behind batch norm.
+      The mean that a shortcut brings from after an activation stays, as it does
+      after batch norm.
     - `ChannelAffine`: β, so that the output has mean 0.
 
     All else stays as it is; so a sign without a shift sees mean 0 only where a bias
@@ -53,7 +53,7 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
     its mean or 0.1 % of what it should. Gains keep their sign and never become 0.
     A layer that is used several times is set at its first use. The network runs as at
     inference, in parts of 128 examples; statistics are taken in float64 also of half
-    precision. Shifts and gains that a model has learned are overwritten.
+    precision. Thresholds, biases and gains that a model has learned are overwritten.
 
     Arguments:
         model: A built functional or Sequential model without batch norm, which may hold

@@ -18,7 +18,7 @@ class Value:
 
     Arguments:
         parts: It, cut along the examples.
-        offset: What a batch norm behind each of the convolutions it comes from would
+        offset: What a batch norm after each of the convolutions it comes from would
             have taken away, for one example; None for nothing.
     """
 

@@ -115,7 +115,7 @@ class GradientClippingMonitor(EpochMonitor):
         return (self._totals() - self._before).tolist()
 
     def set_state(self, state: list[list[int]]) -> None:
-        """Takes back what `get_state` returned; behind `on_epoch_begin`."""
+        """Takes back what `get_state` returned; after `on_epoch_begin`."""
         self._before = self._totals() - np.array(state)
 
     def _totals(self) -> np.ndarray:

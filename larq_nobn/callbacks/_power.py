@@ -27,7 +27,7 @@ class PowerScheduler(QuantizerScheduler):
     the end close to those of the sign. Besides the `ReSTE` objects those `RSign` are
     moved whose estimator is `"reste"`, in models inside the model, in wrapper layers
     and around other quantizers too. The value depends on the number of the epoch alone:
-    `fit(initial_epoch=k)` goes on at o(k), and files hold o as a weight.
+    `fit(initial_epoch=k)` resumes at o(k), and files hold o as a weight.
 
     Arguments:
         start: o of the first epoch, 1 or more.

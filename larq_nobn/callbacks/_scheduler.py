@@ -16,7 +16,7 @@ from ._monitor import EpochMonitor
 class QuantizerScheduler(EpochMonitor):
     """Abstract base: a weight that grows from epoch to epoch, the same everywhere.
 
-    The value depends on the number of the epoch alone, so that a training which goes on
+    The value depends on the number of the epoch alone, so that a training which resumes
     after an interruption needs no state of this object.
 
     Arguments:

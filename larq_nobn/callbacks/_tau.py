@@ -27,7 +27,7 @@ class TauScheduler(QuantizerScheduler):
     epochs stay at `end`. Few weights are free at first, nearly all of them in the end.
     All `ReCU` objects are found, in models inside the model, in wrapper layers and
     around other quantizers too. The value depends on the number of the epoch alone:
-    `fit(initial_epoch=k)` goes on at τ(k), and files hold τ as a weight.
+    `fit(initial_epoch=k)` resumes at τ(k), and files hold τ as a weight.
 
     Arguments:
         start: τ of the first epoch, in (0.5, 1).

@@ -21,7 +21,7 @@ class ThroughputMonitor(EpochMonitor):
     The first step is left out because it compiles, or waits for the first images; of
     an epoch with a single step the whole is taken. Neither validation nor what happens
     between two epochs counts. Nothing is kept from one epoch to the next, so a training
-    that goes on after an interruption has no pause in its numbers. The device is waited
+    that resumes after an interruption has no pause in its numbers. The device is waited
     for at the first and the last step only.
 
     Arguments:

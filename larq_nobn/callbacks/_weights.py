@@ -144,7 +144,7 @@ class BinaryWeightMonitor(EpochMonitor):
         return [np.packbits(signs.numpy()).tobytes().hex() for signs in self._signs]
 
     def set_state(self, state: list[str]) -> None:
-        """Takes back what `get_state` returned; behind `on_epoch_begin`."""
+        """Takes back what `get_state` returned; after `on_epoch_begin`."""
         packed = [np.frombuffer(bytes.fromhex(text), np.uint8) for text in state]
         self._signs = [
             tf.constant(np.unpackbits(bits)[: kernel.size].reshape(signs.shape) == 1)

@@ -30,7 +30,7 @@ def class_center_alignment(model: keras.Model, data: Any) -> ClassCenterAlignmen
     and one that treats all classes alike has weight vectors that add up to zero and
     angles that are all the same. The layer is `head` if that is a dense layer or a
     `layers.SymmetricHead`, else the last of these, of models inside the model too. If
-    it is quantized, weights and inputs are those behind the quantizers. The bias plays
+    it is quantized, weights and inputs are those after the quantizers. The bias plays
     no part. The network runs as at inference, and neither it nor its metrics change.
 
     Arguments:

@@ -105,7 +105,7 @@ def load_ab(
           arXiv:2403.03739, with the code github.com/Ruichen0424/AB-BNN.
 
     Differences from the paper:
-        PyTorch's sign(0) = 0 becomes +1. The mask, division by β behind the first shift
+        PyTorch's sign(0) = 0 becomes +1. The mask, division by β after the first shift
         and multiplication by β before the sign, is one scale of `RSign`.
     """
     check_flag("binary_weights", binary_weights)

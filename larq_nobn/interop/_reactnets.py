@@ -12,7 +12,7 @@ from ._zero_padded import as_in_pytorch
 
 
 def _convolution(source: str, norm: str, model: keras.Model, name: str) -> Slots:
-    """A convolution, and the batch norm behind it if there is one."""
+    """A convolution, and the batch norm after it if there is one."""
     slots = convolution(source, model.get_layer(f"{name}_conv"))
     if any(layer.name == f"{name}_norm" for layer in model.layers):
         slots |= batch_norm(norm, model.get_layer(f"{name}_norm"))

@@ -23,14 +23,14 @@ def padded(net: Assembly, x: tf.Tensor, source: str, name: str) -> tf.Tensor:
 
 
 def projected(net: Assembly, x: tf.Tensor, source: str, name: str) -> tf.Tensor:
-    """Every second position of x behind a 1x1 convolution."""
+    """Every second position of x after a 1x1 convolution."""
     x = from_the_first(x, f"{name}_crop")
     x = net.real_conv(x, f"{source}.downsample.0", name, 2)
     return net.norm(x, f"{source}.downsample.1", name)
 
 
 def averaged(net: Assembly, x: tf.Tensor, source: str, name: str) -> tf.Tensor:
-    """The 2x2 average of x behind a 1x1 convolution."""
+    """The 2x2 average of x after a 1x1 convolution."""
     x = keras.layers.AveragePooling2D(2, padding="same", name=f"{name}_pool")(x)
     x = net.real_conv(x, f"{source}.downsample.1", name)
     return net.norm(x, f"{source}.downsample.2", name)

@@ -33,7 +33,7 @@ class Style(NamedTuple):
         name: What the model is called.
         first: The first convolution of a block.
         stem: Convolution and batch norm of the stem.
-        clipped: Whether a hard tanh stands behind them.
+        clipped: Whether a hard tanh stands after them.
         block: What a block computes.
         shortcut: That of a block of stride 2.
         norm: The batch norm before the dense layer, if any.

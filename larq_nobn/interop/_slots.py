@@ -53,7 +53,7 @@ def _first(array: np.ndarray) -> np.ndarray:
 
 
 def _vector(variable: Any, before: int = 0, behind: int = 0) -> Slot:
-    """One value per channel; in PyTorch with axes of size 1 before and behind."""
+    """One value per channel; in PyTorch with axes of size 1 before and after."""
     shape = (1,) * before + tuple(variable.shape) + (1,) * behind
     return Slot(variable, (shape,), _flat)
 
@@ -124,7 +124,7 @@ def prelu(source: str, layer: keras.layers.Layer) -> Slots:
 def dense(
     source: str, layer: keras.layers.Layer, positions: tuple[int, int] = (1, 1)
 ) -> Slots:
-    """A dense layer; behind a map of more than one position that is laid flat.
+    """A dense layer; after a map of more than one position that is laid flat.
 
     PyTorch lays a map flat channel by channel, TensorFlow position by position.
     """

@@ -24,7 +24,7 @@ def _begins_elsewhere(layer: keras.layers.Layer) -> bool:
 
 
 def _cropped(conv: keras.layers.Layer) -> Callable[[tf.Tensor], tf.Tensor]:
-    """The convolution behind a crop that brings its first position to where it is."""
+    """The convolution after a crop that brings its first position to where it is."""
     return lambda x: conv(from_the_first(x, f"{conv.name}_crop"))
 
 

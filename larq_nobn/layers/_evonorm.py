@@ -102,7 +102,7 @@ class EvoNormS0(ChannelwiseLayer):
     \sigma(1-\sigma)\), \(\partial L/\partial\gamma = \sum g r h\),
     \(\partial L/\partial\beta = \sum g\). Nothing depends on the rest of the batch, in
     training and inference alike. The sign of \(h\) is that of \(x\) and its negative
-    side is bounded, so that in front of a sign it does nothing: use it in real-valued
+    side is bounded, so that before a sign it does nothing: use it in real-valued
     parts. At inference: **kept**, with two reductions over the positions.
 
     Arguments:

@@ -19,7 +19,7 @@ def _binarizes(layer: keras.layers.Layer) -> bool:
 
 @register()
 class IndependentComponent(keras.layers.BatchNormalization):
-    r"""Batch norm and dropout in front of a layer of weights, as one layer.
+    r"""Batch norm and dropout before a layer of weights, as one layer.
 
     With the batch's mean μ and variance σ² in training and moving averages of them at
     inference, and with a mask \(k\) in training that is 1 with probability
@@ -33,10 +33,10 @@ class IndependentComponent(keras.layers.BatchNormalization):
     is multiplied by q. At inference: **folded**, as batch norm does, into the
     multiplier and bias of a binary convolution before it.
 
-    It belongs before real-valued input. A sign behind it, an `input_quantizer` too,
+    It belongs before real-valued input. A sign after it, an `input_quantizer` too,
     turns the zeros of dropout into +1: there use `BatchNormalization`, then the sign,
     then `SignFlipDropout`. Training a functional or Sequential model with a sign right
-    behind is refused; other models do not tell the layer what follows it.
+    after is refused; other models do not tell the layer what follows it.
 
     Arguments:
         rate: Share of values set to zero in training, in [0, 1).
@@ -57,7 +57,7 @@ class IndependentComponent(keras.layers.BatchNormalization):
 
     Raises:
         TypeError, ValueError: For a rate, momentum or epsilon that is no number in its
-            interval; in training, for a sign right behind.
+            interval; in training, for a sign right after.
 
     Example:
         ```python

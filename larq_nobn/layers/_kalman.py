@@ -48,7 +48,7 @@ class BatchKalmanNormalization(ChannelwiseLayer):
     \(\partial L/\partial\gamma = s\sum g(x - m)\) and \(\partial L/\partial\beta =
     \sum g\), with sums over the n values of a channel. Inference uses moving averages
     of m and v alone. At inference: **folded** into a multiplier and a bias, which are
-    free behind a binary convolution.
+    free after a binary convolution.
 
     Arguments:
         prior: Weight p of the prior, in [0, 1).

@@ -92,7 +92,7 @@ class LeakyIntegrateAndFire(keras.layers.Layer):
     first term. Without decay and with a soft reset, the share of spikes is
     \(\operatorname{clip}(x/\theta, 0, 1)\) of a constant current up to one spike. The
     membrane is kept in float32. At inference: **kept**, as a few operations a time
-    step. {0, 1} is not binary for Larq Compute Engine: in front of a binary
+    step. {0, 1} is not binary for Larq Compute Engine: before a binary
     convolution use `signed`, give it `input_quantizer="ste_sign"`, which changes
     nothing, and put the time into its batch or rows with `Reshape`.
 

@@ -1,4 +1,4 @@
-"""An activation behind a group norm, as one function with a fused gradient."""
+"""An activation after a group norm, as one function with a fused gradient."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A wrapper that trains a layer as if it stood behind a batch norm."""
+"""A wrapper that trains a layer as if it stood after a batch norm."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _forward_value(weight: Any) -> tf.Tensor:
 class BatchNormalizationPreconditioning(keras.layers.Wrapper):
     r"""Trains a layer along the gradient that batch norm would give it, without one.
 
-    The forward pass is the wrapped layer's, to the bit. For an output unit with kernel
+    The forward pass is the wrapped layer's, bitwise. For an output unit with kernel
     \(w\), bias \(b\) and their gradients \(g_w, g_b\), over inputs of mean \(\mu_j\)
     and variance \(\sigma_j^2\),
 
@@ -47,11 +47,11 @@ class BatchNormalizationPreconditioning(keras.layers.Wrapper):
        \tilde g_w = u, \qquad \tilde g_b = g_b - \sum_j \mu_j u_j , \]
 
     which is gradient descent on \(\hat w, \hat b\) with \(w_j = \hat w_j/\sigma_j\)
-    and \(b = \hat b - \sum_j \hat w_j \mu_j/\sigma_j\), the same layer behind a batch
+    and \(b = \hat b - \sum_j \hat w_j \mu_j/\sigma_j\), the same layer after a batch
     norm. In a convolution the taps share the statistics of an input channel, and j
     runs over taps and channels. The gradient of the input is untouched.
 
-    The statistics are those of what meets the kernel, behind an input quantizer: for
+    The statistics are those of what meets the kernel, after an input quantizer: for
     signs \(\sigma^2 = 1 - \mu^2\). They are running averages, which first take in the
     batch and then serve its gradient, with \(\sigma_j^2\) limited to
     \(\max(\sigma_j^2,\, 0.01 \max_i \sigma_i^2) + \epsilon\). A kernel quantizer's

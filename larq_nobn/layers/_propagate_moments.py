@@ -115,7 +115,7 @@ def propagate_moments(
         stem = lq.layers.QuantConv2D(16, 3, padding="same", use_bias=False)
         norm = nobn.layers.BatchKalmanNormalization()
         x, state = norm(stem(image))
-        state = nobn.layers.propagate_moments(norm, state)  # behind the normalization
+        state = nobn.layers.propagate_moments(norm, state)  # after the normalization
 
         conv = lq.layers.QuantConv2D(
             16, 3, padding="same", pad_values=1.0, use_bias=False,
@@ -137,7 +137,7 @@ def propagate_moments(
         The published code draws one random example, pushes it through the layer and
         takes moments; this is the expectation of that. The code also carries on the
         moments from before each normalization, although the next layer meets what is
-        behind it. That remains possible: pass the state itself.
+        after it. That remains possible: pass the state itself.
     """
     mean, variance = (x if _is_symbolic(x) else tf.convert_to_tensor(x) for x in state)
     symbolic = _is_symbolic(mean) or _is_symbolic(variance)

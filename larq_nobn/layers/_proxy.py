@@ -59,8 +59,8 @@ class ProxyNormalization(ChannelwiseLayer):
     normal with mean \(\tilde\beta_c\) and deviation \(1 + \tilde\gamma_c\): over the
     `num_samples` equally probable quantiles of Y, or exactly. All gradients are those
     of these formulas, through \(m_c\) and \(v_c\) too. As with batch norm, channels
-    thus keep mean 0 and variance 1 behind the activation, but no example sees another,
-    in training and inference alike. Put a sign behind it, never inside. At
+    thus keep mean 0 and variance 1 after the activation, but no example sees another,
+    in training and inference alike. Put a sign after it, never inside. At
     inference: **kept**, with two reductions over each example; \(m_c\) and \(v_c\)
     become constants.
 

@@ -11,13 +11,13 @@ from ._initializers import check_initializer
 
 @register()
 class ThresholdedLinearUnit(ChannelwiseLayer):
-    r"""Rectifier with a learned threshold per channel, the partner of FRN.
+    r"""ReLU with a learned threshold per channel, the partner of FRN.
 
     \[ z = \max(y, \tau_c), \qquad
        \frac{\partial L}{\partial y} = g \, 1[y > \tau], \qquad
        \frac{\partial L}{\partial \tau_c} = \sum g \, 1[y < \tau] ; \]
 
-    where y = τ the gradient goes to y. In front of a sign, start τ below zero: a
+    where y = τ the gradient goes to y. Before a sign, start τ below zero: a
     threshold of zero or more leaves nothing but +1. At inference: **kept**, as one
     MAXIMUM.
 

@@ -25,7 +25,7 @@ def BinaryAlexNet(
 ) -> keras.Model:
     r"""Binary AlexNet: five convolutions and two fully connected layers, all binary.
 
-    Behind the first, second and fifth stands a 3x3 max pool with stride 2. Layer by
+    After the first, second and fifth stands a 3x3 max pool with stride 2. Layer by
     layer,
 
     \[ y = \mathrm{norm}\big(\mathrm{pool}(
@@ -42,7 +42,7 @@ def BinaryAlexNet(
             first convolution is 11x11 with stride 4, and pools drop incomplete edges;
             below it is 3x3 with stride 1, and pools keep them.
         normalization: `"nobn"` (scaled weight standardization with gains and biases),
-            `"none"`, or a layer behind every convolution and its pool: `"batch_norm"`
+            `"none"`, or a layer after every convolution and its pool: `"batch_norm"`
             as in the original, `"kalman"`, `"filter_response"`, `"group"` or
             `"dynamic_tanh"`. `"independent_component"` puts one before every
             convolution but the first.
@@ -56,7 +56,7 @@ def BinaryAlexNet(
 
     Raises:
         TypeError, ValueError: For arguments outside the ranges above, an image that is
-            too small, or a normalization that has no place in front of a sign.
+            too small, or a normalization that has no place before a sign.
 
     Example:
         ```python

@@ -30,15 +30,15 @@ def BiRealNet18(
 
     \[ y = \alpha\, \mathrm{conv}(\mathrm{sign}(\beta x)) + \mathrm{shortcut}(x) . \]
 
-    The shortcut is x itself, or, where the stage changes, the 2x2 average of x behind a
+    The shortcut is x itself, or, where the stage changes, the 2x2 average of x after a
     1x1 convolution that stays real-valued. β is one over the expected deviation of x.
-    A PReLU stands behind the stem and one before the final average; the signs have no
+    A PReLU stands after the stem and one before the final average; the signs have no
     shift. The stem and the final dense layer, `head`, are real-valued; `head` returns
     logits in float32.
 
     Arguments:
         normalization: Any of `NORMALIZATIONS`, as in `ReActNet18`: `"nobn"` (scaled
-            weight standardization with gains, α and β), `"none"`, or a layer behind
+            weight standardization with gains, α and β), `"none"`, or a layer after
             every convolution or those of branches, of which `"batch_norm"` is the
             published one.
         blocks: Number of blocks, of one convolution each, per stage.

@@ -9,7 +9,7 @@ from .._keras import keras, register
 
 @register()
 class ChannelPadding(keras.layers.Layer):
-    """Puts channels of zeros before and behind those of a feature map.
+    """Puts channels of zeros before and after those of a feature map.
 
     Arguments:
         before, after: How many.

@@ -11,7 +11,7 @@ from ._parts import Parts
 
 
 def clip(parts: Parts, x: tf.Tensor, name: str) -> tf.Tensor:
-    """The hard tanh of `x`; behind a sum or a pool no operation of its own."""
+    """The hard tanh of `x`; after a sum or a pool no operation of its own."""
     layer = keras.layers.Activation(lq.activations.hard_tanh, name=f"{name}_clip")
     return parts.apply(layer, x)
 

@@ -62,7 +62,7 @@ class Design:
         stem: Makes the features of images from 64 pixels on, up to the pool.
         unit: Grows the features by one layer, given its dilation and its name.
         unit_name: Of a layer, within its name.
-        reductions: Of each transition, its channels before over those behind it.
+        reductions: Of each transition, its channels before over those after it.
         dilations: Of each stage; one that dilates keeps the size of the map.
     """
 
@@ -86,7 +86,7 @@ class Design:
 
 
 def grow(x: tf.Tensor, new: tf.Tensor, name: str) -> tf.Tensor:
-    """The features `x` and, behind them, the new ones."""
+    """The features `x` and, after them, the new ones."""
     return keras.layers.Concatenate(name=f"{name}_concat")([x, new])
 
 
@@ -117,7 +117,7 @@ def _stem(parts: Parts, x: tf.Tensor, width: int, design: Design) -> tf.Tensor:
 
     Large images are rectified and pooled, which leaves nothing below zero and would
     make every sign +1. Where no normalization takes the mean away, that of a rectified
-    normal goes: 0.68, and behind the pool measured 0.6 to 0.8 on two photographs.
+    normal goes: 0.68, and after the pool measured 0.6 to 0.8 on two images.
     """
     if min(x.shape[1:3]) < LARGE:
         return parts.float_conv(x, width, 3, 1, "stem", normalized=False)

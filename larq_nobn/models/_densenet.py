@@ -52,7 +52,7 @@ def BinaryDenseNet28(
 
     and a transition, MaxPool, ReLU and a real-valued 1x1 convolution, leads to the
     next stage. With batch norm, one stands before each sign instead of the shift b, in
-    each transition and before the ReLU in front of the final average. The stem, the
+    each transition and before the ReLU before the final average. The stem, the
     transitions and the final dense layer, `head`, are real-valued; `head` returns
     logits in float32.
 
@@ -100,7 +100,7 @@ def BinaryDenseNet28(
         by default another gradient estimator; the paper has plain signs and clips both
         at 1.3. Binary convolutions are padded with +1 instead of 0. Since the stem for
         ImageNet leaves nothing negative, whose sign would be constant, `"nobn"`,
-        `"none"`, `"filter_response"` and `"dynamic_tanh"` subtract 0.68 behind it.
+        `"none"`, `"filter_response"` and `"dynamic_tanh"` subtract 0.68 after it.
     """
     kernels = (binary_weights, estimator, variance_preserving, balanced)
     parts = parts_for(_DESIGN_28.network, normalization, *kernels)

@@ -11,7 +11,7 @@ from .._keras import keras
 from ..quantizers import ScaledStandardization, ScaledStdSign
 from ._offset import OFFSET
 
-# Where nothing behind the convolution brings its output to scale, and for EvoNorm,
+# Where nothing after the convolution brings its output to scale, and for EvoNorm,
 # whose activation needs values near 1 and not near 0.001 to be more than linear, as a
 # tanh does.
 GLOROT = frozenset({"none", "independent_component", "evonorm", "dynamic_tanh"})
@@ -42,7 +42,7 @@ class Kernels:
     def _bias(self, deviation: float, pool: int) -> dict[str, Any]:
         if self.normalization != "nobn" or not self.bias:
             return {"use_bias": False}
-        # Maxima above zero would leave all signs behind the pool at +1.
+        # Maxima above zero would leave all signs after the pool at +1.
         start = OFFSET - deviation * _MAXIMUM[pool]
         centered = keras.initializers.Constant(start)
         return {"use_bias": True, "bias_initializer": centered}
@@ -50,7 +50,7 @@ class Kernels:
     def real(self, name: str, scale: float, pool: int = 1) -> dict[str, Any]:
         """Of a convolution that stays real-valued; only `"nobn"` has the scale.
 
-        `pool` is the size of the max pool behind the convolution.
+        `pool` is the size of the max pool after the convolution.
         """
         kernel = self._bias(scale, pool)
         if self.normalization != "nobn":

@@ -11,7 +11,7 @@ from ._dense import RELU_SCALE, Design, dense_network, grow, parts_for, rectify
 from ._parts import LARGE, Parts
 from ._pretrained import opens_weights
 
-# Channels before a transition over those behind it, as published.
+# Channels before a transition over those after it, as published.
 _REDUCTIONS_22 = (320 / 160, 480 / 224, 480 / 256)
 _REDUCTIONS_29 = (320 / 128, 512 / 192, 704 / 256)
 
@@ -130,7 +130,7 @@ def MeliusNet22(
         magnitude of their weights, and binary convolutions are padded with +1 instead
         of 0. Since the stem for ImageNet leaves nothing negative, whose sign would be
         constant, `"nobn"`, `"none"`, `"filter_response"` and `"dynamic_tanh"` subtract
-        0.68 behind it.
+        0.68 after it.
     """
     design = _design("MeliusNet22", alpha, _REDUCTIONS_22)
     kernels = (binary_weights, estimator, variance_preserving, balanced)

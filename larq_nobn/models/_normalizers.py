@@ -1,9 +1,9 @@
-"""What stands behind a convolution under each normalization.
+"""What stands after a convolution under each normalization.
 
 Each takes the feature map, a name, and whether it stands in a residual branch: only
 there a normalizer that is also an activation has a place of its own. Elsewhere it is
 the same statistics without one, or, of `IN_BRANCHES`, beside branches nothing. The last
-argument is where a learned bias starts: `START` in front of signs, which group
+argument is where a learned bias starts: `START` before signs, which group
 and proxy norm do without, since they subtract the mean of each example.
 """
 

@@ -16,7 +16,7 @@ from .._keras import keras
 OFFSET = 1e-5
 # Of the biases of normalizations, which cost nothing in a file.
 START = keras.initializers.Constant(OFFSET)
-# Nothing behind the convolutions keeps their sums from 0.
+# Nothing after the convolutions keeps their sums from 0.
 BARE = ("none", "nobn")
 
 
@@ -34,9 +34,9 @@ class Signs(Protocol):
 
 
 def sign_offset(of: Signs) -> float:
-    """What is added in front of every sign.
+    """What is added before every sign.
 
-    A shift that `"nobn"` learns starts at it. It costs nothing in a file behind
+    A shift that `"nobn"` learns starts at it. It costs nothing in a file after
     convolutions in a row; those of `"nobn"` without shifts have biases that do.
     """
     needed = of.shift if of.normalization == "nobn" else of.normalization == "none"
@@ -44,7 +44,7 @@ def sign_offset(of: Signs) -> float:
 
 
 def lifted(x: tf.Tensor, of: Signs, name: str = "stem") -> tf.Tensor:
-    """Adds the offset behind a convolution, where signs have none of their own."""
+    """Adds the offset after a convolution, where signs have none of their own."""
     if not of.lift or of.normalization not in BARE:
         return x
     return keras.layers.Rescaling(1.0, OFFSET, name=f"{name}_offset")(x)

@@ -33,12 +33,12 @@ class Parts:
         estimator: The gradient estimator of the activations' sign, as in `RSign`.
         variance_preserving, balanced: As in `ScaledStdSign`; for `"nobn"` only.
         shift: Whether the signs learn a shift.
-        lift: Whether what keeps signs from 0 stands behind convolutions, not in signs.
+        lift: Whether what keeps signs from 0 stands after convolutions, not in signs.
         norm_first: Whether a normalization stands before the sign of a binary
-            convolution, as in DenseNets, and not behind the convolution.
+            convolution, as in DenseNets, and not after the convolution.
         bias: Whether the convolutions of `"nobn"` learn the bias that batch norm has
-            behind them: free behind a binary one, unlike the shift of a sign that
-            reads a sum or a pool. Behind a max pool it starts where it centers that.
+            after them: free after a binary one, unlike the shift of a sign that
+            reads a sum or a pool. After a max pool it starts where it centers that.
         quick: Whether the binary kernels of `"nobn"` start from the published latent
             weights, so small that signs change within a few steps. Where no sum
             carries the features past a convolution, few networks survive that.
@@ -125,8 +125,8 @@ class Parts:
         """A convolution of real-valued inputs, normalized if so wished.
 
         Its kernel is real-valued too, unless that of the network's first layer is
-        binary. The scale, which a rectifier behind it may need, is for `"nobn"` only.
-        `pool` is the size of a max pool that the caller puts behind it.
+        binary. The scale, which a rectifier after it may need, is for `"nobn"` only.
+        `pool` is the size of a max pool that the caller puts after it.
         """
         kernel = self._kernels.binary if binary else self._kernels.real
         convolution = lq.layers.QuantConv2D if groups == 1 else GroupedConv2D
@@ -177,7 +177,7 @@ class Parts:
 
         Both factors belong to `"nobn"`: alpha is part of the kernel's scale and beta of
         the sign's, so that neither is an operation of its own. A pool, which takes the
-        maximum, stands directly behind, and an activation before that. If signed, x
+        maximum, stands directly after, and an activation before that. If signed, x
         holds what `signs` returned.
         """
         if self._flips and not signed:
@@ -218,7 +218,7 @@ class Parts:
 
         The input stays real, so that the convolution is linear, and the factor of the
         normalizer-free form joins its kernel. Strides are those of an average over 2x2
-        in front of it, or without one the convolution's own.
+        before it, or without one the convolution's own.
         """
         if pooled:
             pool = keras.layers.AveragePooling2D(

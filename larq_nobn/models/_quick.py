@@ -16,7 +16,7 @@ from ._normalizers import BATCH_NORM, NORMALIZATIONS
 from ._parts import LARGE, Parts
 from ._variance import VARIANCE_RULES, expected_variances
 
-# Batch Kalman normalization would never see a prior: every one stands behind a ReLU or
+# Batch Kalman normalization would never see a prior: every one stands after a ReLU or
 # what reads one, and carries moments through sums, signs and kernels alone.
 _SUPPORTED = tuple(name for name in NORMALIZATIONS if name != "kalman")
 
@@ -54,7 +54,7 @@ def _stem(parts: Parts, x: tf.Tensor, width: int) -> tf.Tensor:
             f"width={width} is no multiple of 4, which images from {LARGE} pixels on "
             "need for their stem. Use 16, 32, 64 or so."
         )
-    # Behind the ReLU the mean square is 1.
+    # After the ReLU the mean square is 1.
     x = parts.float_conv(x, width // 4, 3, 2, "stem1", 2**0.5, normalized=False)
     x = rectify(parts, x, "stem1")
     x = parts.components(_depthwise(parts, x, "stem2"), "stem3")

@@ -54,7 +54,7 @@ def QuickNet(
             ImageNet (a 3x3 and a depthwise 3x3 convolution, of stride 2 and a quarter
             of the width, and a 1x1 convolution), below a 3x3 convolution.
         normalization: Any of `NORMALIZATIONS` but `"kalman"`, as in `ReActNet18`:
-            `"nobn"`, `"none"`, or a layer behind the ReLU of every block and behind
+            `"nobn"`, `"none"`, or a layer after the ReLU of every block and after
             every other convolution, of which `"batch_norm"` is the published one.
             `"proxy"` and `"evonorm"` bring an activation in place of that ReLU.
             `"independent_component"` puts one before every convolution but the first.

@@ -62,7 +62,7 @@ def ReActNet18(
     \[ y = \mathrm{RPReLU}\big(\alpha\, \mathrm{conv}(\mathrm{sign}(\beta x + b))
        + \mathrm{shortcut}(x)\big) . \]
 
-    The shortcut is x itself, or, where the stage changes, the 2x2 average of βx behind
+    The shortcut is x itself, or, where the stage changes, the 2x2 average of βx after
     a binary 1x1 kernel. β is one over the expected deviation of x. The stem and the
     final dense layer, `head`, are real-valued; `head` returns logits in float32.
 
@@ -72,8 +72,8 @@ def ReActNet18(
         classes: Number of classes, 2 or more.
         normalization: `"nobn"` (scaled weight standardization with gains, α and β),
             `"none"` (the original without normalization), or the original with a layer
-            behind every convolution: `"batch_norm"` as published, `"kalman"`,
-            `"group"` (16 channels a group) or `"dynamic_tanh"`; or behind those of the
+            after every convolution: `"batch_norm"` as published, `"kalman"`,
+            `"group"` (16 channels a group) or `"dynamic_tanh"`; or after those of the
             branches alone, which suits them better: `"filter_response"`, `"proxy"`
             (layer norm and a leaky ReLU) or `"evonorm"`. `"independent_component"` puts
             one before every convolution but the first. In training `"batch_norm"`,

@@ -24,7 +24,7 @@ def _average(parts: Parts, x: tf.Tensor, name: str, beta: float) -> tf.Tensor:
     x = parts.apply(pool, x)
     if not parts.is_free or beta == 1:
         return x
-    # Behind the average there are four times fewer values to multiply.
+    # After the average there are four times fewer values to multiply.
     return parts.apply(keras.layers.Rescaling(beta, name=f"{name}_scale"), x)
 
 
@@ -120,7 +120,7 @@ def ReActNetA(
     Arguments:
         input_shape: (height, width, channels).
         normalization: Any of `NORMALIZATIONS`, as in `ReActNet18`: `"nobn"` (scaled
-            weight standardization with gains, α and β), `"none"`, or a layer behind
+            weight standardization with gains, α and β), `"none"`, or a layer after
             every convolution or those of branches, of which `"batch_norm"` is the
             published one.
         width: Channels of the stem; each stage doubles them.

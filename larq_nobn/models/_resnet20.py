@@ -108,7 +108,7 @@ def ResNet20(
             is 7x7 with stride 2 and max pooling, below 3x3.
         normalization: Any of `NORMALIZATIONS`, as in `ReActNet18`: `"nobn"` (scaled
             weight standardization with gains, biases, α and β), `"none"`, or a layer
-            behind every convolution or those of branches, of which `"batch_norm"` is
+            after every convolution or those of branches, of which `"batch_norm"` is
             the published one.
         blocks: Number of blocks, of two convolutions each, per stage.
         classes, width, binary_weights, alpha, estimator, variance_preserving, balanced,
@@ -141,7 +141,7 @@ def ResNet20(
 
     Differences from the paper:
         No batch norm stands before the classifier. The normalizer-free form is our own:
-        its convolutions keep the bias of the batch norm behind them, which is free on
+        its convolutions keep the bias of the batch norm after them, which is free on
         the phone, where a shift of the sign would be an addition of its own. Latent
         weights and padding are as in `ReActNet18`.
     """

@@ -19,7 +19,7 @@ def stem(
     """From 64 pixels on the convolution for ImageNet, which quarters.
 
     That is 7x7 with stride 2 and max pooling, and below 64 pixels 3x3 alone. An
-    activation stands behind the normalization. `added` says whether branches are added
+    activation stands after the normalization. `added` says whether branches are added
     to it.
     """
     large = min(x.shape[1:3]) >= LARGE

@@ -87,7 +87,7 @@ def summary(
     """Prints Larq's summary of a network, with the operations of all of its layers.
 
     For Larq's own layers and quantizers it is `larq.models.summary`, to the letter, but
-    for kernels behind a sign that is another layer, or the activation of one: they read
+    for kernels after a sign that is another layer, or the activation of one: they read
     one bit. Of others that one takes a gain or a shift in a quantizer for real-valued
     multiplications, one per output pixel, and knows none in a layer that
     `BatchNormalizationPreconditioning` wraps. Here a multiplication is that of a kernel

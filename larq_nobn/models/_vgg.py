@@ -26,7 +26,7 @@ def VGGSmall(
 ) -> keras.Model:
     r"""VGG-small: six 3x3 convolutions in a row, all but the first binary.
 
-    With a 2x2 max pool behind the second, fourth and sixth, layer by layer
+    With a 2x2 max pool after the second, fourth and sixth, layer by layer
 
     \[ y = \mathrm{norm}\big(\mathrm{pool}(
        \mathrm{conv}(\mathrm{sign}(x)) + b)\big) . \]
@@ -41,7 +41,7 @@ def VGGSmall(
         input_shape: (height, width, channels), of 8 pixels or more. From 64 on the
             first convolution is 7x7 with stride 2 and max pooling, below 3x3.
         normalization: `"nobn"` (scaled weight standardization with gains and biases),
-            `"none"`, or a layer behind every convolution and its pool: `"batch_norm"`
+            `"none"`, or a layer after every convolution and its pool: `"batch_norm"`
             as published, `"kalman"`, `"filter_response"`, `"group"` or
             `"dynamic_tanh"`. `"independent_component"` puts one before every
             convolution but the first.
@@ -55,7 +55,7 @@ def VGGSmall(
 
     Raises:
         TypeError, ValueError: For arguments outside the ranges above, an image that is
-            too small, or a normalization that has no place in front of a sign.
+            too small, or a normalization that has no place before a sign.
 
     Example:
         ```python

@@ -35,7 +35,7 @@ def XNORNet18(
 
     The shortcut is x itself, or, where the stage changes, a 1x1 convolution of x with
     stride 2 and a binary kernel, normalized. β is one over the expected deviation of x.
-    A PReLU stands behind the stem and one before the final average; the signs have no
+    A PReLU stands after the stem and one before the final average; the signs have no
     shift. The stem and the final dense layer, `head`, are real-valued; `head` returns
     logits in float32.
 

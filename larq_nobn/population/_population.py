@@ -126,7 +126,7 @@ class Population:
 
 
 def _levels(uses: list[_Use]) -> Iterator[tuple[keras.layers.Layer, ...]]:
-    """The layers in groups, each behind those that it depends on."""
+    """The layers in groups, each after those that it depends on."""
     order = TopologicalSorter(_dependencies(uses))
     try:
         order.prepare()

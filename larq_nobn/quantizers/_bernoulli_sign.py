@@ -84,16 +84,15 @@ class BernoulliSign(keras.__internal__.layers.BaseRandomLayer, KernelQuantizer):
 
     \[ w = \operatorname{sign}(\lambda) . \]
 
-    Averages that batch norms keep in training are those of the draws: behind batch
+    Averages that batch norms keep in training are those of the draws: after batch
     norm, judge and save the network by `larq_nobn.reestimate_batch_norm`, as `train`
     does before each test.
 
     Train it with `optimizers.BayesianLearningRule`, which takes the natural gradient in
     λ and knows the prior. Any other optimizer descends the gradient above. λ is not
-    confined to [-1, 1]: set no `kernel_constraint`. Every call draws anew, so that the
-    parts of a batch whose gradients are added up have a draw each; replicas that share
-    a batch have the same one. At inference: **removed**; the sign is the kernel of
-    the binary convolution.
+    confined to [-1, 1]: set no `kernel_constraint`. Every call draws a new sample, so
+    that micro-batches have one each; replicas share it. At inference: **removed**; the
+    sign is the kernel of the binary convolution.
 
     Arguments:
         temperature: T, from 1e-12 on; 1 is smooth, 1e-10 all but binary.

@@ -53,6 +53,6 @@ def _shared(quantizer: keras.layers.Layer, places: str) -> str:
     kind = type(quantizer).__name__
     return (
         f"One {kind} object is given to {places}, but its weights and metrics belong "
-        f"to one layer. Give each layer a quantizer of its own: write {kind}(...) anew "
-        f"for each, or pass its alias. {OPEN_SHARED}"
+        f"to one layer. Give each layer a quantizer of its own: write {kind}(...) for "
+        f"each, or pass its alias. {OPEN_SHARED}"
     )

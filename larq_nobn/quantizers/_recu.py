@@ -129,7 +129,7 @@ class ReCU(KernelQuantizer):
     Differences from the paper:
         As in the published code, the quantiles come from the Laplace formula with one
         \(b\) per layer, not from sorting, and the stored weights are never clamped. α
-        stands in the kernel instead of behind the convolution. PyTorch's sign(0) = 0
+        stands in the kernel instead of after the convolution. PyTorch's sign(0) = 0
         becomes +1. The activations' part is the layer `ActivationStandardization`.
     """
 

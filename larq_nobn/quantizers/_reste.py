@@ -106,7 +106,7 @@ class ReSTE(MeasuredQuantizer):
 
     Differences from the paper:
         m is that of the published code. There a binary kernel is also multiplied by the
-        mean magnitude of its layer, one number that the batch norm behind takes out
+        mean magnitude of its layer, one number that the batch norm after takes out
         again; here it is not. PyTorch's sign(0) = 0 becomes +1.
     """
 

@@ -71,7 +71,7 @@ class ScaledStandardization(StandardizedKernel):
 
     Arguments:
         gain: Whether to learn one factor per output channel, starting at 1.
-        scale: Fixed positive factor. 1 behind a sign, 1.7128585 behind a ReLU.
+        scale: Fixed positive factor. 1 after a sign, 1.7128585 after a ReLU.
         epsilon: Added to the standard deviation; in units of the weights, positive.
         metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
             `metrics_scope`.
