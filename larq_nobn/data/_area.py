@@ -1,4 +1,4 @@
-"""Pictures of any size as small images of one size, in whole numbers."""
+"""Area averaging: images of any size as images of one size, in whole numbers."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ LUMA = (299, 587, 114)
 
 
 def scaled(
-    pictures: np.ndarray, size: tuple[int, int], channels: int, crop: float = 1.0
+    images: np.ndarray, size: tuple[int, int], channels: int, crop: float = 1.0
 ) -> np.ndarray:
-    r"""Returns the middle part of pictures, of another size.
+    r"""Returns the middle part of images, of another size.
 
     \[ y_{ij} = \frac{1}{|T_{ij}|} \sum_{p \in T_{ij}} x_p \]
 
     where T is all that a pixel of the small image touches in the middle part of the
-    picture: the largest one of the image's proportions, or `crop` of it. Sums are whole
+    image: the largest one of the image's proportions, or `crop` of it. Sums are whole
     numbers, so that whoever does the same gets the same bits.
 
     Arguments:
-        pictures: (N, height, width, channels), uint8.
+        images: (N, height, width, channels), uint8.
         size: Height and width of the images.
-        channels: As many as the pictures have; 3 of grey ones, which then are alike; or
+        channels: As many as the images have; 3 of gray ones, which then are alike; or
             1 of colours, for their brightness (299 R + 587 G + 114 B) / 1000.
         crop: Share of the middle part that is looked at, per side, in (0, 1].
 
     Returns:
         (N, *size, channels), float32, from 0 to 255.
     """
-    sums, high = _touched(_middle(pictures, size, crop), 1, size[0])
+    sums, high = _touched(_middle(images, size, crop), 1, size[0])
     sums, wide = _touched(sums, 2, size[1])
     unit = 1
     if channels == 1 and sums.shape[-1] == 3:

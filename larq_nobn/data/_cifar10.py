@@ -157,7 +157,7 @@ def _from_binary(
 def _from_strip(
     source: Path, name: str, content: bytes, edition: Edition
 ) -> np.ndarray:
-    """A picture whose every row is one image, its pixels in reading order."""
+    """An image whose every row is one image, its pixels in reading order."""
     import tensorflow as tf
 
     try:
@@ -168,7 +168,7 @@ def _from_strip(
         raise _damaged(
             source,
             name,
-            f"a picture of shape {pixels.shape} instead of "
+            f"an image of shape {pixels.shape} instead of "
             f"{(edition.per_file, 1024, 3)}",
         )
     return pixels.reshape(-1, *_IMAGE)

@@ -285,7 +285,7 @@ def _check_imagenet(augment: bool | str, reflect: bool) -> bool:
     if augment not in (True, False, "none"):
         raise ValueError(
             f"augment={augment!r} does not apply to imagenet, whose images are random "
-            "parts of pictures. Leave it out, or name tfds:imagenet2012."
+            "parts of images. Leave it out, or name tfds:imagenet2012."
         )
     return augment is True
 
@@ -322,7 +322,7 @@ def check_name(argument: str, name: object) -> str:
 
 def _what_there_is() -> str:
     return (
-        f"Choose from {', '.join(NAMES)}, or give a folder of pictures, or "
+        f"Choose from {', '.join(NAMES)}, or give a folder of images, or "
         f"{PREFIX}NAME for a set of TensorFlow Datasets."
     )
 
@@ -421,7 +421,7 @@ def load(
     augmentation of epoch e depend on `seed` and e only, so `load(..., epoch=e)`
     continues where an earlier run stopped before epoch e.
 
-    A folder of pictures has a folder for each class, as `cats/1.jpg`, or two with such
+    A folder of images has a folder for each class, as `cats/1.jpg`, or two with such
     folders: `train` or `training`, and `test` or `testing`, in any case. Without a test
     split, `val`, `valid`, `validation` or `dev` is used for testing, and beside one it
     is the validation split. Files are JPEG, PNG, WebP, BMP or GIF, seen as `decode`
@@ -433,16 +433,16 @@ def load(
     Arguments:
         name: `"digits"` (8x8 grey; comes with scikit-learn; every fifth example of each
             class is for testing), `"mnist"`, `"fashion_mnist"`, `"cifar10"`,
-            `"cifar100"` or `"imagenet"`; the path of a folder of pictures; or
+            `"cifar100"` or `"imagenet"`; the path of a folder of images; or
             `"tfds:NAME"` for any set of TensorFlow Datasets that classifies images.
         split: `"train"`, `"validation"` or `"test"`; for ImageNet, whose test labels
             are secret, the test split is the usual validation set.
         batch_size: Images per batch. The last incomplete batch is left out for
             `"train"` alone, where all batches have one shape. If there are fewer
             training images, they are one batch.
-        image_size: Height and width, or one number for both: each picture's largest
+        image_size: Height and width, or one number for both: each image's largest
             middle part of these proportions is scaled, by the mean of the pixels that a
-            new one touches. None: that of the pictures if they all have one, of 224
+            new one touches. None: that of the images if they all have one, of 224
             pixels at most, else 96x96. ImageNet has its own.
         augment: Variation of images, where None is the usual one in training and none
             in testing, and True the usual one. `"crop_flip"`: black borders of an
@@ -466,7 +466,7 @@ def load(
             each batch, as an element of its own, and the others' parts are not read.
         limit: Use at most this many examples: the first of each class in equal numbers
             (ImageNet: simply the first). None: all.
-        holdout: Share of the pictures of a folder that are for testing if no folder
+        holdout: Share of the images of a folder that are for testing if no folder
             says so, from 0 to 1. The SHA-256 of a file decides, so that equal files are
             on one side, and all stay there when others are added.
         skip_unreadable: Whether to leave out files that cannot be read, and not to
@@ -474,7 +474,7 @@ def load(
         like: Makes images what a network takes that was trained on another data set:
             of that size, number of channels, mean and deviation, with the labels of its
             class names. None: those of this data set.
-        cache: Where decoded pictures of a folder are kept: `"memory"`, all at once;
+        cache: Where decoded images of a folder are kept: `"memory"`, all at once;
             `"disk"`, as they are needed, in a file of the user's cache folder that ends
             with the process; `"none"`; or `"auto"`, the first of them that has room.
             Images are the same. What came with TensorFlow Datasets is in memory, but
@@ -539,7 +539,7 @@ def describe(
     folder.
 
     Arguments:
-        name: One of `NAMES`, a folder of pictures, or `"tfds:NAME"`, as `load` takes
+        name: One of `NAMES`, a folder of images, or `"tfds:NAME"`, as `load` takes
             it.
         image_size: As in `load`.
         holdout: As in `load`.
@@ -638,7 +638,7 @@ def files_of(
         validation: As in `load`.
 
     Returns:
-        Their paths; None for what is no folder of pictures.
+        Their paths; None for what is no folder of images.
 
     Raises:
         FileNotFoundError, TypeError, ValueError: As `load` does.

@@ -14,7 +14,7 @@ import numpy as np
 
 from .._files import cache_folder, replacing
 
-# A length of 8 bytes and its checksum come before the content, another one behind.
+# A length of 8 bytes and its checksum come before the content, another one after.
 _BEFORE, _BEHIND = 12, 4
 
 
@@ -88,7 +88,7 @@ def _places_in(name: str) -> np.ndarray:
             place += _BEFORE + size + _BEHIND
     if place != end:
         raise ValueError(
-            f"{name} is cut off: its last record ends behind the file. Prepare the "
+            f"{name} is cut off: its last record ends after the file. Prepare the "
             "data set again."
         )
     return np.array(found, np.int64).reshape(-1, 2)

@@ -319,6 +319,6 @@ def given() -> Given | Streams:
     if found is None:
         raise ValueError(
             "The images were given to train as data=, and are stored nowhere. Name a "
-            "data set or a folder of pictures instead, as by --dataset."
+            "data set or a folder of images instead, as by --dataset."
         )
     return found

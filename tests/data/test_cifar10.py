@@ -137,7 +137,7 @@ def test_a_strip_of_another_size_is_refused(
     edition = _cifar10.Edition(2 * PER_FILE, miniature.edition.means)
     source = write_folder(tmp_path / "source", miniature.strips)
     assert refused(source, edition, tmp_path) == (
-        f"data_batch_1.png in {source} is damaged: a picture of shape (20, 1024, 3) "
+        f"data_batch_1.png in {source} is damaged: an image of shape (20, 1024, 3) "
         "instead of (40, 1024, 3). Download it again."
     )
 

@@ -475,7 +475,7 @@ def test_imagenet_random_part_is_mirrored_half_the_time() -> None:
         (
             {"name": "cifar"},
             "name='cifar' is not known. Choose from digits, mnist, fashion_mnist, "
-            "cifar10, cifar100, imagenet, or give a folder of pictures, or tfds:NAME "
+            "cifar10, cifar100, imagenet, or give a folder of images, or tfds:NAME "
             "for a set of TensorFlow Datasets.",
         ),
         (

@@ -51,7 +51,7 @@ def test_records_are_those_that_tensorflow_reads(tmp_path: Path, cache: Path):
 def test_a_file_that_is_cut_off(tmp_path: Path):
     file = write(tmp_path / "a", [b"12345", b"67890"])
     file.write_bytes(file.read_bytes()[:-6])
-    with pytest.raises(ValueError, match="a is cut off: its last record ends behind"):
+    with pytest.raises(ValueError, match="a is cut off: its last record ends after"):
         records_in([file])
 
 

@@ -34,6 +34,6 @@ def test_unknown_name() -> None:
         nobn.data.describe("stl10")
     assert str(caught.value) == (
         "name='stl10' is not known. Choose from digits, mnist, fashion_mnist, "
-        "cifar10, cifar100, imagenet, or give a folder of pictures, or tfds:NAME for a "
+        "cifar10, cifar100, imagenet, or give a folder of images, or tfds:NAME for a "
         "set of TensorFlow Datasets."
     )

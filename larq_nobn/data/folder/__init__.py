@@ -1,4 +1,4 @@
-"""Folders of pictures as data sets."""
+"""Folders of images as data sets."""
 
 from ._decode import SUFFIXES, decode, image_of
 from ._folder import USUAL_SIDE, Folder, open_folder, suitable

@@ -17,7 +17,7 @@ _GREY = ("1", "L", "LA", "La")
 def decode(content: bytes) -> np.ndarray:
     """Returns what a file shows: upright, opaque, in 8 bits.
 
-    A picture is turned as its EXIF orientation says, what is transparent is white, of
+    An image is turned as its EXIF orientation says, what is transparent is white, of
     an animation the first frame is shown, and of 16 bits the upper eight are kept.
 
     Arguments:
@@ -84,7 +84,7 @@ def _pillow() -> tuple[Any, Any]:
         from PIL import Image, ImageOps
     except ImportError as problem:
         raise ImportError(
-            f"Pictures need Pillow ({problem}). Install it with: "
+            f"Images need Pillow ({problem}). Install it with: "
             "pip install 'larq-nobn[data]'"
         ) from problem
     return Image, ImageOps

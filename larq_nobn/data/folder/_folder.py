@@ -1,4 +1,4 @@
-"""A folder of pictures as a data set: its splits, classes, images, statistics."""
+"""A folder of images as a data set: its splits, classes, images, statistics."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ._listing import Listing, read_listing
 from ._scan import Notes, Picture, Seen, divided, scan
 
 _log = logging.getLogger("larq_nobn")
-# Of pictures of different sizes, or of large ones.
+# Of images of different sizes, or of large ones.
 USUAL_SIDE = 96
 _LARGEST_SIDE = 224
 _NAMED = 5
@@ -33,10 +33,10 @@ class Folder:
     Arguments:
         root: The folder.
         fingerprint: Of its list of files.
-        train: Readable pictures to train with.
-        validation: Readable pictures to choose settings with; may be none.
-        test: Readable pictures to test with.
-        class_names: Names of all folders with readable pictures, sorted.
+        train: Readable images to train with.
+        validation: Readable images to choose settings with; may be none.
+        test: Readable images to test with.
+        class_names: Names of all folders with readable images, sorted.
     """
 
     root: Path
@@ -52,19 +52,19 @@ class Folder:
         return str(self.root)
 
     def part(self, split: str) -> tuple[Picture, ...]:
-        """The pictures of a split."""
+        """The images of a split."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         return parts[split]
 
     @property
     def content(self) -> str:
-        """A digest of what the pictures show, in their order, and what they are for."""
+        """A digest of what the images show, in their order, and what they are for."""
         parts = ((split, self.part(split)) for split in SPLITS)
         lines = [f"{s} {p.digest} {p.entry.label!r}" for s, part in parts for p in part]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def shape(self, size: tuple[int, int] | None = None) -> tuple[int, int, int]:
-        """Height, width and channels; without a size, those that suit the pictures."""
+        """Height, width and channels; without a size, those that suit the images."""
         pictures = (*self.train, *self.validation, *self.test)
         channels = 1 if all(each.grey for each in pictures) else 3
         size = size or suitable((each.height, each.width) for each in pictures)
@@ -117,7 +117,7 @@ def open_folder(
 
     Arguments:
         root: The folder.
-        holdout: Share of the pictures that are for testing, where folders do not say.
+        holdout: Share of the images that are for testing, where folders do not say.
         skip_unreadable: Whether to go on without files that cannot be read.
         validation: Fraction of the training images that are for validation, where no
             folder is.
@@ -125,7 +125,7 @@ def open_folder(
 
     Raises:
         FileNotFoundError, NotADirectoryError: If there is no such folder.
-        ValueError: If it does not hold pictures of two classes to train with and one to
+        ValueError: If it does not hold images of two classes to train with and one to
             test with, or files that cannot be read; or has a validation split, of which
             a fraction is asked for too.
     """
@@ -179,7 +179,7 @@ def _opened(
 
 
 def suitable(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
-    """Height and width of images: the pictures' own, or those of a small photograph."""
+    """Height and width of images: their own if they agree, or 96x96."""
     found = set(sizes)
     one = next(iter(found))
     if len(found) > 1 or max(one) > _LARGEST_SIDE:
@@ -215,25 +215,25 @@ def _check(
     root = listing.root
     if len(names) < 2:
         raise ValueError(
-            f"{root} holds pictures of {len(names)} class{'' if names else 'es'}"
+            f"{root} holds images of {len(names)} class{'' if names else 'es'}"
             f"{''.join(f' ({name})' for name in names)}, but a classifier needs two or "
             "more. Put those of each class into a folder of its own."
         )
     if not parts["train"] and holdout < 1:
         raise ValueError(
-            f"None of the pictures in {root} is for training. Add some, or lower the "
+            f"None of the images in {root} is for training. Add some, or lower the "
             f"holdout={holdout}."
         )
     if not parts["test"] and holdout > 0:
         raise ValueError(
-            f"None of the pictures in {root} is for testing. Add some, or raise the "
+            f"None of the images in {root} is for testing. Add some, or raise the "
             f"holdout={holdout}."
         )
     for remark in listing.remarks:
         _log.warning("Of %s, %s.", root, remark)
     if listing.empty:
         _log.warning(
-            "%s holds no picture of %s, which is left out of the classes.",
+            "%s holds no image of %s, which is left out of the classes.",
             root, ", ".join(listing.empty),
         )  # fmt: skip
     for split, part in parts.items():
@@ -241,7 +241,7 @@ def _check(
         if part and (lacking := [name for name in names if name not in there]):
             shown_names = ", ".join(lacking[:_NAMED])
             _log.warning(
-                "The %s pictures in %s lack %d of %d classes: %s%s.",
+                "The %s images in %s lack %d of %d classes: %s%s.",
                 split, root, len(lacking), len(names), shown_names,
                 " and others" if len(lacking) > _NAMED else "",
             )  # fmt: skip

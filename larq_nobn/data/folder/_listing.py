@@ -1,4 +1,4 @@
-"""What lies in a folder of pictures: splits, classes, files."""
+"""What lies in a folder of images: splits, classes, files."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from pathlib import Path
 from .._registry import split_named
 from ._decode import SUFFIXES
 
-# What systems leave in folders of pictures.
+# What systems leave in folders of images.
 _LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A file that should be a picture.
+    """A file that should be an image.
 
     Arguments:
         path: Relative to the folder.
@@ -42,11 +42,11 @@ class Listing:
 
     Arguments:
         root: The folder.
-        entries: Its pictures. By file name, so that neither classes nor splits come one
+        entries: Its images. By file name, so that neither classes nor splits come one
             after the other.
         divided: Whether it has folders for training and for testing.
         remarks: Which folders of splits are used for another split, or not at all.
-        empty: Names of classes without a picture, as `"train/cat"`.
+        empty: Names of classes without an image, as `"train/cat"`.
         others: How many files there are of other kinds, by suffix.
     """
 
@@ -65,22 +65,22 @@ class Listing:
 
 
 def read_listing(root: Path) -> Listing:
-    """Lists the pictures of a folder.
+    """Lists the images of a folder.
 
     Raises:
         FileNotFoundError: If there is no such folder.
         NotADirectoryError: If it is a file.
-        ValueError: If it has no folder with pictures in it, or some of which nothing
+        ValueError: If it has no folder with images in it, or some of which nothing
             tells whether they are splits or classes.
     """
     if not root.exists():
         raise FileNotFoundError(
-            f"There is no folder {root}. Pass one that holds a folder of pictures for "
+            f"There is no folder {root}. Pass one that holds a folder of images for "
             "each class."
         )
     if not root.is_dir():
         raise NotADirectoryError(
-            f"{root} is a file. Pass a folder that holds a folder of pictures for each "
+            f"{root} is a file. Pass a folder that holds a folder of images for each "
             "class."
         )
     parts, remarks = _parts(root)
@@ -103,7 +103,7 @@ def read_listing(root: Path) -> Listing:
                 empty.append(str(place.relative_to(root)))
     if not entries:
         raise ValueError(
-            f"{root} holds no folder with pictures in it. Put those of each class into "
+            f"{root} holds no folder with images in it. Put those of each class into "
             "a folder of its name, as in cats/1.jpg, or these into train and test."
         )
     entries.sort(key=lambda each: (os.path.basename(each.path), each.label, each.path))

@@ -30,13 +30,13 @@ class Overview:
     Attributes:
         root: The folder.
         divided: Whether it has folders for training and testing; else its content says.
-        classes: Pictures of each class, by split.
+        classes: Images of each class, by split.
         sizes: Smallest, median and largest height, and the same of widths; None
-            without a readable picture.
-        formats: Pictures by format.
-        grey: Pictures without colours.
+            without a readable image.
+        formats: Images by format.
+        grey: Images without colours.
         unreadable: Files that cannot be read, and why.
-        empty: Folders of classes without a picture.
+        empty: Folders of classes without an image.
         copies: Equal files, each group by their paths; all are in one split and class.
         leaks: Equal files in both splits.
         twins: Equal files in several classes.
@@ -79,7 +79,7 @@ class Overview:
         }
 
     def draw(self, path: str | os.PathLike[str]) -> None:
-        """Draws a sheet with some pictures of each class.
+        """Draws a sheet with some images of each class.
 
         Arguments:
             path: A name that ends in `.png`; an earlier file is replaced.
@@ -103,7 +103,7 @@ class Overview:
 def look_over(
     path: str | os.PathLike[str], *, holdout: float = 0.1, progress: Seen | None = None
 ) -> Overview:
-    """Opens every file of a folder of pictures, once, and says what is there.
+    """Opens every file of a folder of images, once, and says what is there.
 
     What is found in a file is kept in the user's cache folder, so that neither this nor
     a training opens it again before it changes; the folder itself stays as it is.
@@ -118,7 +118,7 @@ def look_over(
 
     Raises:
         FileNotFoundError, NotADirectoryError: If there is no such folder.
-        ValueError: If it holds no folder with pictures.
+        ValueError: If it holds no folder with images.
 
     Example:
         ```python
@@ -158,7 +158,7 @@ def look_over(
 
 
 def _equal(pictures: list[Picture]) -> list[list[Picture]]:
-    """Pictures whose files are the same, in groups of two or more."""
+    """Images whose files are the same, in groups of two or more."""
     groups: dict[str, list[Picture]] = {}
     for each in pictures:
         groups.setdefault(each.digest, []).append(each)
@@ -179,13 +179,13 @@ def _sizes(pictures: list[Picture]) -> Any:
 _TILE = 72
 _GAP = 4
 _LINE = 18
-# With more classes a row for each would be too high for a picture.
+# With more classes a row for each would be too high for an image.
 _ROWS = 40
 _ACROSS = 10
 
 
 def draw_sheet(target: Path, pictures: Mapping[str, Sequence[Path]]) -> None:
-    """Draws a row of up to ten pictures for each class; of many classes one of each.
+    """Draws a row of up to ten images for each class; of many classes one of each.
 
     Raises:
         ValueError: If the name of the file does not end in `.png`.

@@ -29,8 +29,8 @@ class Picture:
     Arguments:
         entry: Where it is, and of which class.
         digest: SHA-256 of its content; of an unreadable one the empty text.
-        height: Of the upright picture.
-        width: Of the upright picture.
+        height: Of the upright image.
+        width: Of the upright image.
         grey: Whether it has no colours.
         format: `"JPEG"` and so on.
         problem: Why it cannot be read; None if it can.
@@ -102,7 +102,7 @@ class Notes:
     """A file in the user's cache folder; without it, all is found out again.
 
     Arguments:
-        root: The folder of pictures.
+        root: The folder of images.
     """
 
     def __init__(self, root: Path) -> None:
@@ -157,7 +157,7 @@ _HEX_DIGITS = 16
 def divided(
     pictures: Sequence[Picture], holdout: float, validation: float = 0.0
 ) -> dict[str, list[Picture]]:
-    """Puts pictures into splits: as their folder says, or by what they hold.
+    """Puts images into splits: as their folder says, or by what they hold.
 
     Equal files have equal digests, and so are never in two splits, and a file stays in
     its split when others come or go.

@@ -102,7 +102,7 @@ def test_a_split_for_testing_alone(root: Path, write: Write, name: str):
     for place in (f"{name}/cat/a", f"{name}/dog/b"):
         write(f"{place}.png")
     assert len(parts(root, holdout=1.0)["test"]) == 2  # as another network is tested
-    with pytest.raises(ValueError, match="None of the pictures in .* is for training"):
+    with pytest.raises(ValueError, match="None of the images in .* is for training"):
         parts(root)
 
 
@@ -223,9 +223,7 @@ def test_a_class_that_one_split_lacks(
         for split in ("train", "test")
     )
     assert (train.numpy().tolist(), test.numpy().tolist()) == ([1, 2], [0, 2])
-    assert (
-        "train pictures in" in caplog.text and "lack 1 of 3 classes: a" in caplog.text
-    )
+    assert "train images in" in caplog.text and "lack 1 of 3 classes: a" in caplog.text
     assert "lack 1 of 3 classes: b" in caplog.text
 
 
@@ -404,16 +402,14 @@ def test_folders_that_are_no_data_set(
         nobn.data.describe(tmp_path / "file")
     root.mkdir()
     (root / "empty").mkdir()
-    with pytest.raises(ValueError, match="holds no folder with pictures in it. Put "):
+    with pytest.raises(ValueError, match="holds no folder with images in it. Put "):
         nobn.data.describe(root)
     write("x.png")
-    with pytest.raises(ValueError, match="holds no folder with pictures in it. Put "):
+    with pytest.raises(ValueError, match="holds no folder with images in it. Put "):
         nobn.data.describe(root)
     for number in range(9):
         write(f"cat/{number}.png")
-    with pytest.raises(
-        ValueError, match=r"holds pictures of 1 class \(cat\), but a cla"
-    ):
+    with pytest.raises(ValueError, match=r"holds images of 1 class \(cat\), but a cla"):
         nobn.data.describe(root)
     write("dog/x.png")
     with pytest.raises(
@@ -425,4 +421,4 @@ def test_folders_that_are_no_data_set(
     ):
         nobn.data.describe(root, holdout=1 - 1e-9)
     nobn.data.describe(root, holdout=0.5)
-    assert "holds no picture of empty, which is left out of the classes." in caplog.text
+    assert "holds no image of empty, which is left out of the classes." in caplog.text
