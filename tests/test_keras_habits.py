@@ -140,3 +140,54 @@ def test_zero_kernels_and_pruned_zeros_are_converted(tmp_path):
     np.testing.assert_allclose(
         nobn.deploy.Runner(tmp_path / "model.tflite")(x), expected, atol=1e-5
     )
+
+
+def _wired(inputs):
+    """What people write between layers: halves, every second pixel, some channels."""
+    left, right = tf.split(inputs, 2, axis=-1)
+    rows = inputs[:, 1:, ::2, :4]
+    binary = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
+    x = lq.layers.QuantConv2D(8, 3, name="first", **binary)(rows)
+    y = lq.layers.QuantConv2D(8, 3, name="second", **binary)(
+        left[:, :-1, 1::2] - right[:, 1:, ::2]
+    )
+    return tf.concat([x, y], -1)[..., 3:]
+
+
+@pytest.mark.convert
+def test_sliced_and_split_inputs_are_converted(tmp_path):
+    inputs = keras.Input((7, 8, 6))
+    model = keras.Model(inputs, _wired(inputs))
+    report = nobn.convert(model, tmp_path / "model.tflite")
+    assert report.lce_bconv2d == 2
+    x = RNG.normal(size=(3, 7, 8, 6)).astype("f4")
+    signs = [
+        np.where(each >= 0, 1.0, -1.0)
+        for each in (
+            x[:, 1:, ::2, :4],
+            x[:, :-1, 1::2, :3] - x[:, 1:, ::2, 3:],
+            model.get_layer("first").kernel.latent_variable.numpy(),
+            model.get_layer("second").kernel.latent_variable.numpy(),
+        )
+    ]
+    expected = np.concatenate(
+        [tf.nn.conv2d(signs[i], signs[i + 2], 1, "VALID") for i in range(2)], -1
+    )[..., 3:]
+    found = nobn.deploy.Runner(tmp_path / "model.tflite")(x)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    np.testing.assert_allclose(model(x), expected, atol=1e-5)
+
+
+def test_onnx_computes_the_same():
+    import onnxruntime
+    import tf2onnx
+
+    keras.utils.set_random_seed(5)
+    model = nobn.models.ReActNet18((8, 8, 1), 10, width=8, blocks=(1, 1))
+    for weight in model.weights:
+        weight.assign_add(RNG.normal(0, 0.1, weight.shape).astype("f4"))
+    x = RNG.normal(size=(4, 8, 8, 1)).astype("f4")
+    exported, _ = tf2onnx.convert.from_keras(model, opset=17)
+    session = onnxruntime.InferenceSession(exported.SerializeToString())
+    (found,) = session.run(None, {session.get_inputs()[0].name: x})
+    np.testing.assert_allclose(found, model(x), rtol=1e-4, atol=1e-5)

@@ -150,16 +150,40 @@ class PruneLowMagnitude(keras.layers.Wrapper):
     """Multiplies the kernel by a mask in every call, as wrappers of pruning do."""
 
     def call(self, inputs):
-        kernel = self.layer.kernel.latent_variable
+        kernel = self.layer.kernel
+        kernel = getattr(kernel, "latent_variable", kernel)
         kernel.assign(kernel * tf.ones_like(kernel))
         return self.layer(inputs)
 
 
+class WithSchedule(PruneLowMagnitude):
+    """Whose configuration is not whole."""
+
+    def __init__(self, layer, schedule, **kwargs):
+        super().__init__(layer, **kwargs)
+
+
+def pruned(wrapper, binary=True):
+    signs = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
+    inputs = keras.Input((4, 4, 2))
+    layer = lq.layers.QuantConv2D(32, 3, **(signs if binary else {}))
+    x = keras.layers.BatchNormalization()(wrapper(layer)(inputs))
+    return keras.Model(inputs, lq.layers.QuantConv2D(4, 1, **signs)(x))
+
+
 @pytest.mark.convert
-def test_wrappers_of_pruning_are_to_be_taken_off(tmp_path):
-    layer = lq.layers.QuantConv2D(
-        32, 3, input_quantizer="ste_sign", kernel_quantizer="ste_sign"
-    )
-    model = keras.Sequential([keras.Input((4, 4, 2)), PruneLowMagnitude(layer)])
-    with pytest.raises(deploy.ConversionError, match=r"out of wrappers.*strip_pruning"):
-        nobn.convert(model, tmp_path / "model.tflite")
+@pytest.mark.parametrize(
+    "use, wrapper, binary",
+    [
+        (nobn.convert, PruneLowMagnitude, True),
+        (nobn.convert, PruneLowMagnitude, False),
+        (deploy.prepared, PruneLowMagnitude, True),
+        (deploy.prepared, lambda layer: WithSchedule(layer, 1), False),
+        (nobn.fold_batch_norm, lambda layer: WithSchedule(layer, 1), True),
+        (nobn.remove_batch_norm, lambda layer: WithSchedule(layer, 1), False),
+    ],
+)
+def test_wrappers_of_pruning_are_to_be_taken_off(use, wrapper, binary, tmp_path):
+    arguments = (tmp_path / "model.tflite",) if use is nobn.convert else ()
+    with pytest.raises(ValueError, match=r"out of wrappers.*strip_pruning"):
+        use(pruned(wrapper, binary), *arguments)

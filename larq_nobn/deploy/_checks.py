@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from .._keras import keras
 from ..graph import (
+    UNWRAP,
     Call,
     Graph,
     ModelError,
@@ -194,9 +195,10 @@ def _outside(call: Call, inner: keras.layers.Layer) -> str:
             "inputs or the kernels of its cell unquantized, and put binary "
             "convolutions before or behind it."
         )
+    unwrap = f"; {UNWRAP}" if isinstance(call.layer, keras.layers.Wrapper) else ""
     return (
         "Call that layer in the model itself; layers that belong together may be a "
-        "functional model, which is opened."
+        f"functional model, which is opened{unwrap}."
     )
 
 

@@ -7,7 +7,7 @@ from ._calls import (
     calls,
     inputs_of,
 )
-from ._errors import ModelError
+from ._errors import UNWRAP, ModelError
 from ._examples import made_up
 from ._flat import as_own_input, flat, flat_copy, from_keras, refuse_opaque
 from ._graph import Graph, Value
@@ -75,6 +75,7 @@ from ._thresholds import Threshold, threshold_of_affine
 from ._training import check_inference
 
 __all__ = [
+    "UNWRAP",
     "DEPTHWISE",
     "FEW",
     "MARGIN",

@@ -6,7 +6,7 @@ from typing import Any
 
 from .._keras import keras
 from .._larq import without_starvation_warning
-from ._errors import ModelError
+from ._errors import UNWRAP, ModelError
 
 # What Keras makes of x + y, tf.pad(x, ...) and x[..., :3].
 _OPERATORS = ("TFOpLambda", "SlicingOpLambda")
@@ -38,10 +38,11 @@ def rebuild(
                 return type(layer)(**config)
             return type(layer).from_config(config)
     except Exception as error:  # a user's class may raise anything
+        unwrap = f", or {UNWRAP}" if isinstance(layer, keras.layers.Wrapper) else ""
         raise ModelError(
             f"Layer {layer.name!r} ({type(layer).__name__}) cannot be rebuilt from its "
             f"configuration: {error}. Give the class a get_config that lists every "
-            "argument."
+            f"argument{unwrap}."
         ) from error
 
 

@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ..._math import unfused
+from ...graph import UNWRAP
 from .._errors import ConversionError
 from ._engine import cause, compute_engine, quiet
 from ._file import signature
@@ -130,9 +131,11 @@ def to_flatbuffer(
         except (ConversionError, OSError):
             raise
         except Exception as error:  # MLIR's complaints have no common type
+            said = cause(error, chatter())
+            unwrap = f", or {UNWRAP}" if "not immutable" in said else ""
             raise ConversionError(
-                "Larq Compute Engine could not convert the model: "
-                f"{cause(error, chatter())}. Replace the layer it names."
+                f"Larq Compute Engine could not convert the model: {said}. Replace the "
+                f"layer it names{unwrap}."
             ) from error
 
 

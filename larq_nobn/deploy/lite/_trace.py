@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ..._math import unfused
+from ...graph import UNWRAP
 from .._errors import ConversionError
 from ._converter import Function, IoSpec, inference
 from ._engine import cause, quiet
@@ -224,10 +225,7 @@ def _check_inference(graph: Any, model: keras.Model) -> None:
             continue
         remedy = "Call its layers without training=True"
         if effect == "changes its variables":
-            remedy += (
-                ", and take layers out of wrappers that do so in every call, such as "
-                "those of pruning (tfmot.sparsity.keras.strip_pruning)"
-            )
+            remedy += f", and {UNWRAP}"
         parts = node.name.split("/")
         layer = next((part for part in parts[::-1] if part in names), parts[0])
         raise ConversionError(
