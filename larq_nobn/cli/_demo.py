@@ -113,11 +113,8 @@ def _own_story(folder: str) -> training.RunSettings:
 def _refuse_foreign(folder: Path, settings: training.RunSettings) -> None:
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     foreign = found - _LEFT_BEHIND
-    results = {"run", *_FILES}
-    # Some without the others may be those of a demo that was stopped.
-    stopped = "run" in found and _is_of_demo(folder, settings)
-    if not results <= found and not stopped:
-        foreign |= found & results
+    if not _is_of_demo(folder, settings):
+        foreign |= found & {"run", *_FILES}
     if foreign:
         raise FileExistsError(
             f"{folder} holds {min(foreign)}, which no demo put there. "
@@ -128,11 +125,11 @@ def _refuse_foreign(folder: Path, settings: training.RunSettings) -> None:
 def _is_of_demo(folder: Path, settings: training.RunSettings) -> bool:
     """Whether the run there has the settings of a demo, of any number of epochs."""
     try:
-        record, _ = training.load_record(folder / "run")
+        found = training.load_record(folder / "run")[0]["settings"]
     except (OSError, ValueError):
         return False
-    mine = plain(replace(settings, epochs=record["settings"].get("epochs", 1)))
-    return bool(record["settings"] == mine)
+    demos = (plain(each) for each in (settings, *STORIES.values()))
+    return any(found == {**demo, "epochs": found.get("epochs")} for demo in demos)
 
 
 def _trained(settings: training.RunSettings, folder: Path) -> training.Run:

@@ -17,6 +17,7 @@ from click.testing import Result
 from larq_nobn._keras import keras
 from larq_nobn.cli import _demo, _deploy, main
 from larq_nobn.training.start import Beginning
+from training.fake_runs import leave_run
 
 Invoke = Callable[..., Result]
 
@@ -292,6 +293,7 @@ def test_demo_replaces_an_earlier_one(
     for old in ("run/old.txt", "run.new/half.txt", *files):
         (folder / old).parent.mkdir(parents=True, exist_ok=True)
         (folder / old).write_text("old")
+    leave_run(folder / "run", shorter, [0.5])
     result = invoke("demo", "--output", folder, "--epochs", 2)
     assert result.exit_code == 0, result.output
     assert not (folder / "run" / "old.txt").exists()

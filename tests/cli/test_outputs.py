@@ -299,7 +299,7 @@ def test_a_demo_replaces_only_its_own_run(
     said = one_sentence(invoke("demo", "--output", "results"))
     assert "results holds run, which no demo put there" in said
     assert one_sentence(invoke("demo", "--output", ".")).count("no demo put there") == 1
-    for name in ("model.tflite", "model.tflite.json"):
+    for name in ("model.tflite", "model.tflite.json", "report.json"):
         Path("results", name).write_text("mine")
         said = one_sentence(invoke("demo", "--output", "results"))
         assert "results holds model.tflite, which no demo put there" in said
@@ -307,9 +307,9 @@ def test_a_demo_replaces_only_its_own_run(
     Path("alone", "report.json").write_text("mine")
     said = one_sentence(invoke("demo", "--output", "alone"))
     assert "alone holds report.json, which no demo put there" in said
-    Path("results", "report.json").write_text("of a demo")
-    for folder in ("results", "demo"):
-        Path(folder, "model.tflite").write_text("of a demo")
+    Path("demo", "model.tflite").write_text("of a demo")
+    leave_run(place / "photographs" / "run", _demo.STORIES["cifar10"], [0.5])
+    for folder in ("demo", "photographs"):
         result = invoke("demo", "--output", folder)
         assert isinstance(result.exception, Begun)
 
