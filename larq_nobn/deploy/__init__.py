@@ -1,9 +1,8 @@
 """From a trained model to a verified `.tflite` file, and what is inside such a file."""
 
-from ._convert import convert
+from ._convert import convert, prepared
 from ._errors import ConversionError, VerificationError
-from ._graph import binary_layers
-from ._prepared import prepared
+from ._opening import binary_layers
 from ._report import ConversionReport
 from .inspection import Audit, Difference, audit, diff
 from .int8 import fake_quantize

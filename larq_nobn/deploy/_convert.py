@@ -1,15 +1,24 @@
-"""From a trained Keras model to a verified `.tflite` file."""
+"""From a trained Keras model to a verified `.tflite` file.
+
+There are three routes, each a function of the same steps: open, check, prepare, write
+and read back, check the file, verify, and give it its name last.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
+
+import tensorflow as tf
 
 from .._checks import check_bounds, check_flag, check_integer
 from .._files import replacing
 from .._keras import keras
+from ..graph import FEW, made_up
 from ._checks import (
     check_file,
     check_float32,
@@ -18,13 +27,14 @@ from ._checks import (
     merged_convolutions,
 )
 from ._errors import UnreadableError
-from ._graph import normalized, output_layers
+from ._float_fallback import FloatFallback
 from ._normal import given_name
-from ._opening import with_known_sizes
+from ._opening import as_functional, normalized, output_layers, with_known_sizes
 from ._report import ConversionReport
 from .inspection import audit_graphs
 from .int8 import check_int8, round_kernels, verify_int8, verify_without_rounding
 from .lite import (
+    Function,
     Runner,
     Trace,
     compute_engine,
@@ -33,8 +43,8 @@ from .lite import (
     read,
     to_flatbuffer,
 )
-from .phone import Preprocessing, check_card, replacing_card
-from .prepare import pad_with_ones, prepare, rewritten
+from .phone import Preprocessing, check_metadata, replacing_metadata
+from .prepare import BinaryConvolution, pad_with_ones, prepare, rewritten
 from .verify import (
     tie_warnings,
     verification_examples,
@@ -138,88 +148,281 @@ def convert(
     compute_engine()
     reference, model = model, with_known_sizes(model, input_shape, data)
     repadded: list[str] = []
-    merged: list[str] = []
     if one_padding:
         model, repadded = pad_with_ones(model)
     if one_padding or not getattr(reference, "_is_graph_network", False):
         reference = model
-    trace, reason = None, None
-    try:
-        given, merged = normalized(model)
-        names = check_card(given, labels, preprocessing)
-        check_int8(given, int8)
-        expected, lacking = check_model(given, allow_float)
-        in_float = {layer.layer for layer in lacking}
-        prepared = prepare(given, in_float)
-        rows = rewritten(given)
-        written = [row for row in rows if given_name(row["layer"]) not in in_float]
-    except UnreadableError as error:
-        if int8 or one_padding:
-            raise
-        check_float32(model, error)
-        given, prepared, written = model, model, []
-        names = check_card(model, labels, preprocessing)
-        trace, reason = Trace(model, io_spec(model, batch_size)), str(error)
-        expected, merged, lacking = check_trace(model, trace, allow_float)
-    io = io_spec(model, batch_size)
-    examples, source = verification_examples(data, model, given)
-    if not verify:
-        examples = [array[:_FEW] for array in examples]
-
-    with (
-        replacing_card(path, names, preprocessing) as write_card,
-        replacing(path) as temporary,
-    ):
-        if int8:
-            prepared = round_kernels(prepared)
-        if trace is None:
-            function, variables = inference(prepared), prepared.variables
-        else:
-            function, variables = trace.function(), []
-        flatbuffer = to_flatbuffer(function, variables, io, int8)
-        graphs = read(flatbuffer, os.fspath(path), output_layers(prepared))
-        if trace is None:
-            for name in merged_convolutions(graphs[0], prepared, io, expected):
-                expected.remove(name)
-                merged.append(given_name(name))
-        check_file(graphs[0], prepared, expected)
-        found = audit_graphs(graphs, len(flatbuffer), os.fspath(path))
-        runner = Runner(flatbuffer)
-        runner.outputs(io.zeros())
-        if int8:
-            same = verify_without_rounding(given, examples)
-        elif trace is not None:
-            same = verify_trace(model, trace, io, examples)
-        else:
-            same = verify_prepared(reference, given, prepared, examples)
-        if int8:
-            numbers = verify_int8(prepared, runner, io, examples)
-        elif trace is not None:
-            numbers = verify_traced_file(trace, runner, io, examples, tolerance)
-        else:
-            numbers = verify_file(prepared, flatbuffer, runner, examples, tolerance)
-        verified = {**numbers, "data": source, "prepared": same}
-        temporary.write_bytes(flatbuffer)
-        write_card(flatbuffer, runner)
-    form = "prepared" if trace is None else "traced"
-    warnings = [] if int8 else tie_warnings(form, same, verified)
-    for warning in warnings:
-        _log.warning(warning)
-    return ConversionReport(
-        path=os.fspath(path),
-        size_bytes=found.size_bytes,
-        binary_layers=len(expected),
-        lce_bconv2d=found.lce_bconv2d,
-        float_ops=found.float_ops,
-        binary_macs=found.binary_macs // batch_size,
-        float_macs=found.float_macs // batch_size,
-        int8_ops=found.int8_ops,
-        int8_macs=found.int8_macs // batch_size,
-        verify=verified if verify else None,
-        in_float=[layer.to_dict() for layer in lacking],
-        not_prepared=reason,
-        warnings=warnings,
+    task = _Task(
+        reference=reference,
+        model=model,
+        path=path,
+        verify=verify,
+        data=data,
+        tolerance=tolerance,
+        batch_size=batch_size,
+        labels=labels,
+        preprocessing=preprocessing,
+        allow_float=allow_float,
         repadded=repadded,
-        rewritten=written,
+    )
+    if int8:
+        return _convert_int8(task)
+    try:
+        return _convert_prepared(task)
+    except UnreadableError as reason:
+        if one_padding:
+            raise
+        return _convert_traced(task, reason)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Task:
+    """What was asked for: `reference` is the given model, `model` has known sizes."""
+
+    reference: keras.Model
+    model: keras.Model
+    path: str | os.PathLike
+    verify: bool
+    data: Any
+    tolerance: float
+    batch_size: int
+    labels: Sequence[str] | None
+    preprocessing: Preprocessing | None
+    allow_float: bool
+    repadded: list[str]
+
+    def names(self, given: keras.Model) -> tuple[str, ...] | None:
+        """Checks the metadata, and returns the labels."""
+        return check_metadata(given, self.labels, self.preprocessing)
+
+
+def _convert_prepared(task: _Task) -> ConversionReport:
+    """The usual route: rewritten for inference, and compared segment by segment."""
+    given, merged = normalized(task.model)
+    names = task.names(given)
+    check_int8(given, False)
+    binary, in_float = check_model(given, task.allow_float)
+    prepared = prepare(given, _layers_of(in_float))
+    file = _File(task, given)
+    with file.named(names):
+        file.write(inference(prepared), prepared.variables, prepared)
+        merged += file.merged(prepared, binary)
+        file.check(prepared, binary)
+        same = verify_prepared(task.reference, given, prepared, file.examples)
+        numbers = verify_file(
+            prepared, file.content, file.runner, file.examples, task.tolerance
+        )
+    return file.report(
+        binary,
+        in_float,
+        {**numbers, "data": file.source, "prepared": same},
+        warnings=tie_warnings("prepared", same, numbers),
+        rewritten=_rewritten(given, in_float),
         merged=merged,
     )
+
+
+def _convert_traced(task: _Task, reason: UnreadableError) -> ConversionReport:
+    """The route of a model that cannot be prepared: converted as it computes."""
+    model = task.model
+    check_float32(model, reason)
+    names = task.names(model)
+    io = io_spec(model, task.batch_size)
+    trace = Trace(model, io)
+    binary, merged, in_float = check_trace(model, trace, task.allow_float)
+    file = _File(task, model)
+    with file.named(names):
+        file.write(trace.function(), [], model)
+        file.check(model, binary)
+        same = verify_trace(model, trace, io, file.examples)
+        numbers = verify_traced_file(
+            trace, file.runner, io, file.examples, task.tolerance
+        )
+    return file.report(
+        binary,
+        in_float,
+        {**numbers, "data": file.source, "prepared": same},
+        warnings=tie_warnings("traced", same, numbers),
+        merged=merged,
+        not_prepared=str(reason),
+    )
+
+
+def _convert_int8(task: _Task) -> ConversionReport:
+    """The route to int8: with kernels as the file rounds them, compared map by map."""
+    given, merged = normalized(task.model)
+    names = task.names(given)
+    check_int8(given, True)
+    binary, in_float = check_model(given, task.allow_float)
+    prepared = round_kernels(prepare(given, _layers_of(in_float)))
+    file = _File(task, given)
+    with file.named(names):
+        file.write(inference(prepared), prepared.variables, prepared, int8=True)
+        merged += file.merged(prepared, binary)
+        file.check(prepared, binary)
+        same = verify_without_rounding(given, file.examples)
+        numbers = verify_int8(prepared, file.runner, file.io, file.examples)
+    return file.report(
+        binary,
+        in_float,
+        {**numbers, "data": file.source, "prepared": same},
+        rewritten=_rewritten(given, in_float),
+        merged=merged,
+    )
+
+
+def _layers_of(in_float: Sequence[FloatFallback]) -> set[str]:
+    return {layer.layer for layer in in_float}
+
+
+def _rewritten(
+    given: keras.Model, in_float: Sequence[FloatFallback]
+) -> list[dict[str, str]]:
+    """The binary layers that are other ones in the file, which make the same."""
+    kept = _layers_of(in_float)
+    return [row for row in rewritten(given) if given_name(row["layer"]) not in kept]
+
+
+class _File:
+    """A file on its way: what it is written from, what it is, and what is said of it.
+
+    Arguments:
+        task: What was asked for.
+        given: The model in one graph of layers.
+    """
+
+    def __init__(self, task: _Task, given: keras.Model):
+        self._task = task
+        self.io = io_spec(task.model, task.batch_size)
+        self.examples, self.source = verification_examples(task.data, task.model, given)
+        if not task.verify:
+            self.examples = [array[:_FEW] for array in self.examples]
+
+    @contextmanager
+    def named(self, labels: tuple[str, ...] | None) -> Iterator[None]:
+        """Gives the file its name, and the metadata its own, if the block succeeds."""
+        path, preprocessing = self._task.path, self._task.preprocessing
+        with (
+            replacing_metadata(path, labels, preprocessing) as write_metadata,
+            replacing(path) as temporary,
+        ):
+            yield
+            temporary.write_bytes(self.content)
+            write_metadata(self.content, self.runner)
+
+    def write(
+        self,
+        function: Function,
+        variables: Sequence[tf.Variable],
+        model: keras.Model,
+        int8: bool = False,
+    ) -> None:
+        """Has LCE write the function of a model, and reads what it wrote."""
+        self.content = to_flatbuffer(function, variables, self.io, int8)
+        path = os.fspath(self._task.path)
+        self._graphs = read(self.content, path, output_layers(model))
+
+    def merged(self, model: keras.Model, binary: list[str]) -> list[str]:
+        """Takes what LCE merged out of `binary`, and returns its names."""
+        names = merged_convolutions(self._graphs[0], model, self.io, binary)
+        for name in names:
+            binary.remove(name)
+        return [given_name(name) for name in names]
+
+    def check(self, model: keras.Model, binary: Sequence[str]) -> None:
+        """Checks what the file contains, counts it, and runs it once."""
+        check_file(self._graphs[0], model, binary)
+        path = os.fspath(self._task.path)
+        self._audit = audit_graphs(self._graphs, len(self.content), path)
+        self.runner = Runner(self.content)
+        self.runner.outputs(self.io.zeros())
+
+    def report(
+        self,
+        binary: Sequence[str],
+        in_float: Sequence[FloatFallback],
+        verified: dict[str, Any],
+        warnings: Sequence[str] = (),
+        **more: Any,
+    ) -> ConversionReport:
+        """Returns what there is to say, and logs the warnings."""
+        for warning in warnings:
+            _log.warning(warning)
+        found, examples = self._audit, self._task.batch_size
+        return ConversionReport(
+            path=found.path,
+            size_bytes=found.size_bytes,
+            binary_layers=len(binary),
+            lce_bconv2d=found.lce_bconv2d,
+            float_ops=found.float_ops,
+            binary_macs=found.binary_macs // examples,
+            float_macs=found.float_macs // examples,
+            int8_ops=found.int8_ops,
+            int8_macs=found.int8_macs // examples,
+            verify=verified if self._task.verify else None,
+            in_float=[layer.to_dict() for layer in in_float],
+            warnings=list(warnings),
+            repadded=self._task.repadded,
+            **more,
+        )
+
+
+def prepared(
+    model: keras.Model,
+    *,
+    one_padding: bool = False,
+    allow_float: bool = False,
+    input_shape: Sequence[int] | None = None,
+    verify: bool = True,
+) -> keras.Model:
+    """Returns the function of a converted file as a Keras model.
+
+    It is what `convert` hands to the converter. Where a model has kernels of ±c in
+    front of a sign, sums that should be 0 are rounding noise in Keras, and their signs
+    chance; here, as in the file, kernels are ±1 with the scale behind them, so that
+    such sums are 0 and their sign is +1. So accuracy is that of the file, on the
+    computer that trains; a float layer in front can be trained or calibrated for it.
+    Sums of real numbers still round otherwise in the last bit.
+
+    Arguments:
+        model: A Larq model that `convert` prepares. It is not changed.
+        one_padding, allow_float, input_shape: As in `convert`.
+        verify: Whether to compare it with the given model on a few made-up examples,
+            segment by segment, as `convert` does.
+
+    Returns:
+        A functional float32 model for inference, with the inputs and outputs of the
+        given one in their order, and layers of the same names. Float layers are
+        trainable; binary kernels, gains and shifts are fixed. Its weights can be
+        saved, the model itself cannot.
+
+    Raises:
+        ConversionError: If the model cannot be converted, or has parts that do not
+            show what they are made of: such a model is converted as it computes.
+        VerificationError: If it computes something else than the given model.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.ReActNet18((32, 32, 3), 10, width=16)
+        on_the_phone = nobn.deploy.prepared(model)
+        on_the_phone.compile(metrics=["accuracy"])
+        ```
+    """
+    check_flag("one_padding", one_padding)
+    check_flag("verify", verify)
+    check_flag("allow_float", allow_float)
+    model = with_known_sizes(model, input_shape, None)
+    if one_padding:
+        model, _ = pad_with_ones(model)
+    given = as_functional(model)
+    check_int8(given, False)
+    _, lacking = check_model(given, allow_float)
+    found = prepare(given, {layer.layer for layer in lacking})
+    if verify:
+        verify_prepared(model, given, found, made_up(given, FEW), ending="")
+    for layer in found.layers:
+        # Their kernels would leave ±1.
+        layer.trainable = not isinstance(layer, BinaryConvolution)
+    return keras.Model(found.inputs, found.outputs, name=model.name)

@@ -1,4 +1,4 @@
-"""Makes functional models of fixed sizes of those that have open ones, or no graph."""
+"""Opens what is given for a model: as one graph of layers, of known sizes."""
 
 from __future__ import annotations
 
@@ -10,11 +10,89 @@ import numpy as np
 import tensorflow as tf
 
 from .._batches import batches
-from .._keras import keras
-from ..graph import ModelError, flat_copy
-from ._errors import ConversionError
+from .._keras import keras, why_no_model
+from ..graph import ModelError, calls, flat_copy, sign_behind
+from ._binary import binary_parts
+from ._errors import ConversionError, UnreadableError
+from ._normal import given_name, normal_form
 
 _EXAMPLE = "Pass it as height, width and channels, such as (96, 96, 3)."
+
+
+def binary_layers(model: keras.Model) -> list[str]:
+    """Lists the binary convolutions that a converted model should hold.
+
+    Arguments:
+        model: A built functional or Sequential Larq model.
+
+    Returns:
+        The names of convolutions and dense layers whose input and kernel both have two
+        values (up to a scale per output channel), in the order of the network, once for
+        every use, and of one in groups for every group.
+
+    Raises:
+        ConversionError: If `model` is no such model.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.ReActNet18((32, 32, 3), 10, width=16)
+        len(nobn.deploy.binary_layers(model))  # 16
+        ```
+    """
+    found = calls(as_functional(model))
+    return [given_name(call.name) for call in found for _ in binary_parts(call)]
+
+
+def output_layers(model: keras.Model) -> list[str]:
+    """The names of the layers that give a model's outputs."""
+    return [tensor._keras_history.layer.name for tensor in model.outputs]
+
+
+def as_functional(model: Any) -> keras.Model:
+    """Returns a plain functional model, with lists of inputs and outputs or one each.
+
+    Its layers are the given model's own, or copies where it does not have the form that
+    is converted: with models inside, with signs given as the activation of a layer, or
+    with what `normal_form` changes.
+
+    Raises:
+        ConversionError, UnreadableError: As `normalized`.
+    """
+    return normalized(model)[0]
+
+
+def normalized(model: Any) -> tuple[keras.Model, list[str]]:
+    """Returns what `as_functional` does, and the binary layers that were merged.
+
+    Raises:
+        ConversionError: If `model` is no Keras model with inputs of known size.
+        UnreadableError: If it is, or holds, a model that cannot be opened.
+    """
+    if not isinstance(model, keras.Model):
+        raise ConversionError(why_no_model(model))
+    if not getattr(model, "_is_graph_network", False):
+        raise UnreadableError(
+            f"Model {model.name!r} has no layer graph: it is subclassed, or a "
+            "Sequential model without a known input shape. Write it with keras.Input "
+            "and keras.Model, or call build(input_shape) first."
+        )
+    for given, name in zip(model.inputs, model.input_names, strict=True):
+        if None in given.shape[1:]:
+            raise ConversionError(
+                f"Input {name!r} of model {model.name!r} has the shape "
+                f"{tuple(given.shape)}, which leaves more open than the batch size. "
+                "Build the model with a fixed image size, or pass that to convert as "
+                "input_shape."
+            )
+    try:
+        if any(isinstance(x, keras.Model) or sign_behind(x) for x in model.layers):
+            model = flat_copy(model)
+        model, merged = normal_form(model)
+    except ModelError as error:
+        raise UnreadableError(str(error)) from error
+    return keras.Model(model.inputs, model.outputs, name=model.name), merged
 
 
 def with_known_sizes(

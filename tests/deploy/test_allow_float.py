@@ -10,7 +10,7 @@ from deploy.nets import binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner, audit, convert, fake_quantize
 from larq_nobn.deploy._float_fallback import float_layers
-from larq_nobn.deploy._graph import as_functional
+from larq_nobn.deploy._opening import as_functional
 
 pytestmark = pytest.mark.convert
 layers = keras.layers

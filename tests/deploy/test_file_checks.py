@@ -16,7 +16,7 @@ from larq_nobn.deploy import (
     convert,
 )
 from larq_nobn.deploy._checks import check_file
-from larq_nobn.deploy._graph import output_layers
+from larq_nobn.deploy._opening import output_layers
 from larq_nobn.deploy.lite import (
     IoSpec,
     inference,

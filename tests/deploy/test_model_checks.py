@@ -6,7 +6,7 @@ from deploy.nets import binary_conv, chain, head
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError
 from larq_nobn.deploy._checks import check_model
-from larq_nobn.deploy._graph import as_functional
+from larq_nobn.deploy._opening import as_functional
 from larq_nobn.deploy.lite import missed_reach
 
 BINARY = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign", "name": "x"}

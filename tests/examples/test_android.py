@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 from deploy.nets import scrambled
 from larq_nobn.cli import main
-from larq_nobn.deploy.phone._card import FORMAT, VERSION
+from larq_nobn.deploy.phone._metadata import FORMAT, VERSION
 from numpy.testing import assert_allclose
 
 ROOT = Path(__file__).parents[2]

@@ -15,8 +15,14 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 from larq_nobn._keras import keras
-from larq_nobn.deploy._graph import signs
-from larq_nobn.graph import MARGIN, Graph, flat_copy, is_binary_convolution
+from larq_nobn.graph import (
+    MARGIN,
+    Graph,
+    calls,
+    flat_copy,
+    is_binary_convolution,
+    sign_in,
+)
 from larq_nobn.layers import BatchKalmanNormalization
 from numpy.testing import assert_allclose, assert_array_equal
 from surgery.parts import batch_norms
@@ -87,16 +93,17 @@ def _values(model: keras.Model, x: list[np.ndarray]) -> list[np.ndarray]:
 def certain(model: keras.Model, x: list[np.ndarray]) -> np.ndarray:
     """The examples without a sign whose input is within rounding of 0."""
     copy = flat(model)
-    found = signs(copy)
+    found = [call for call in calls(copy) if sign_in(call) is not None]
     sure = np.full(len(x[0]), True)
     if not found:
         return sure
-    inner = keras.Model(copy.inputs, [sign.tensor for sign in found])
+    inner = keras.Model(copy.inputs, [call.inputs for call in found])
     values = tf.nest.flatten(inner(x))
-    for sign, value in zip(found, values, strict=True):
-        shift = getattr(sign.quantizer, "shift", None)
+    for call, value in zip(found, values, strict=True):
+        sign = sign_in(call)
+        shift = getattr(sign, "shift", None)
         if shift is not None:
-            value = sign.quantizer.scale * value + shift
+            value = sign.scale * value + shift
         distance = np.abs(np.reshape(value, (-1, value.shape[-1])))
         # An exact 0 is the sum of as many +1 as -1, or comes out of a ReLU.
         near = (distance < MARGIN * distance.max(axis=0)) & (distance > 0)

@@ -817,7 +817,7 @@ FAULTS = (
     Fault(
         "convert: work of a whole batch",
         "deploy",
-        "binary_macs=found.binary_macs // batch_size,",
+        "binary_macs=found.binary_macs // examples,",
         "binary_macs=found.binary_macs,",
         ("tests/deploy/test_convert.py", "tests/deploy"),
     ),

@@ -15,7 +15,7 @@ from typing import Any
 import click
 
 from ... import data
-from ...deploy.phone import is_card
+from ...deploy.phone import is_metadata
 from ...training.folder import run_that_owns
 
 
@@ -46,7 +46,7 @@ def _is_archive(name: bytes, content: bytes) -> bool:
 
 def _is_report(content: bytes) -> bool:
     found = _json(content)
-    return isinstance(found, dict | list) and not is_card(found)
+    return isinstance(found, dict | list) and not is_metadata(found)
 
 
 def _is_comparison(content: bytes) -> bool:
@@ -60,7 +60,7 @@ PACKED = Kind("a packed network", partial(_is_archive, b".npy"))
 PNG = Kind("a PNG picture", lambda content: content.startswith(b"\x89PNG"))
 REPORT = Kind("a JSON report", _is_report)
 COMPARISON = Kind("the JSON of a comparison", _is_comparison)
-METADATA = Kind("the metadata of a TFLite file", lambda c: is_card(_json(c)))
+METADATA = Kind("the metadata of a TFLite file", lambda c: is_metadata(_json(c)))
 # What may name a file or a folder, and need not.
 _MAY_BE_READ = ("init", "teacher", "dataset", "name")
 

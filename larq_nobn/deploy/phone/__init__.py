@@ -1,11 +1,15 @@
 """What an app has to know of a file, and how fast the file is."""
 
-from ._benchmark import benchmark
-from ._card import Card, is_card
-from ._card_file import check_card, read_card, replacing_card
-from ._commands import phone_commands, read_phone_logs
-from ._preprocessing import Preprocessing
-from ._timing import Benchmark, Timing
+from ._benchmark import Benchmark, Timing, benchmark
+from ._metadata import (
+    Card,
+    Preprocessing,
+    check_metadata,
+    is_metadata,
+    read_card,
+    replacing_metadata,
+)
+from ._phone import phone_commands, read_phone_logs
 
 __all__ = [
     "Benchmark",
@@ -13,10 +17,10 @@ __all__ = [
     "Preprocessing",
     "Timing",
     "benchmark",
-    "check_card",
-    "is_card",
+    "check_metadata",
+    "is_metadata",
     "phone_commands",
     "read_card",
     "read_phone_logs",
-    "replacing_card",
+    "replacing_metadata",
 ]

@@ -15,8 +15,8 @@ from ...graph import (
 )
 from ...graph._replace import model_like
 from .._errors import ConversionError
-from .._graph import as_functional
 from .._normal import given_name
+from .._opening import as_functional
 
 
 def pad_with_ones(model: keras.Model) -> tuple[keras.Model, list[str]]:

@@ -21,8 +21,8 @@ from ...graph import (
 from ...layers import RPReLU
 from ...quantizers import RSign
 from .._errors import ConversionError, UnreadableError
-from .._graph import as_functional
 from .._normal import given_name
+from .._opening import as_functional
 from ._head import plain_head
 from ._inference import PlainGroupNormalization, PlainRPReLU
 from ._proxy import plain_proxy_norm

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from deploy.nets import INPUT, binary_conv, head, images, scrambled
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.deploy._graph import as_functional
+from larq_nobn.deploy._opening import as_functional
 from larq_nobn.deploy.prepare._prepare import half_precision, in_float32, prepare
 from larq_nobn.graph import calls
 from larq_nobn.layers import BatchKalmanNormalization, RPReLU, propagate_moments

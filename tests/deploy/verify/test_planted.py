@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from deploy.nets import binary_conv, head, images, scrambled
 from larq_nobn._keras import keras
-from larq_nobn.deploy import VerificationError, _convert, _prepared, convert
-from larq_nobn.deploy._graph import as_functional
+from larq_nobn.deploy import VerificationError, _convert, convert
+from larq_nobn.deploy._opening import as_functional
 from larq_nobn.deploy.int8 import _fake_quantize
 from larq_nobn.deploy.prepare import BinaryConvolution, prepare
 from larq_nobn.deploy.verify import _verify, verify_prepared
@@ -200,28 +200,28 @@ def test_without_faults_all_pass(tmp_path):
 
 
 def test_what_is_prepared_is_compared_before_it_is_returned(monkeypatch):
-    right = _prepared.prepare
+    right = _convert.prepare
 
     def wrong(*arguments):
         model = right(*arguments)
         bit(model.get_layer("second"))
         return model
 
-    monkeypatch.setattr(_prepared, "prepare", wrong)
+    monkeypatch.setattr(_convert, "prepare", wrong)
     with pytest.raises(VerificationError, match="layer 'third'"):
         nobn.deploy.prepared(network("normed"))
     assert nobn.deploy.prepared(network("normed"), verify=False)
 
 
 def test_what_gets_ranges_is_compared_before_it_is_returned(monkeypatch):
-    right = _fake_quantize.split_shifts
+    right = _fake_quantize._split_biases
 
     def wrong(model):
         model = right(model)
         changed(model.get_layer("head"), "bias", lambda value: value.fill(7.0))
         return model
 
-    monkeypatch.setattr(_fake_quantize, "split_shifts", wrong)
+    monkeypatch.setattr(_fake_quantize, "_split_biases", wrong)
     with pytest.raises(ValueError, match="Making ranges visible changed .*'third'"):
         nobn.deploy.fake_quantize(network("normed"), images(8))
     assert nobn.deploy.fake_quantize(network("normed"), images(8), verify=False)

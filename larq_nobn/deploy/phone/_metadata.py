@@ -1,0 +1,435 @@
+"""The JSON beside a `.tflite` file: what an app has to know to use it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..._checks import check_integer, check_number
+from ..._keras import keras
+from ...data._area import scaled
+from .._errors import ConversionError
+from ..lite import Runner, TensorInfo
+
+FORMAT = "larq_nobn card"
+VERSION = 1
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    r"""Turns a picture of any size into the normalized image a network was trained on.
+
+    \[ y = \frac{x / 255 - \mathrm{mean}}{\mathrm{std}} \]
+
+    where x is the mean of the bytes that a pixel of the small image touches in the
+    middle part of the picture. That part is the largest of the image's proportions, or
+    `crop` of it. A network of one channel gets the brightness,
+    (299 R + 587 G + 114 B) / 1000. Means are quotients of whole numbers, and the rest
+    is one multiplication and one subtraction in float32, as in training: a phone that
+    does the same gets the same numbers, bit for bit, and so does an evaluation by
+    `larq_nobn.data.load`.
+
+    Arguments:
+        mean: Mean of each channel in [0, 1]: red, green and blue, or one of grey.
+        std: Standard deviation of each channel, above 0.
+        size: Height and width of the image.
+        crop: Share of the middle part that is looked at, per side, in (0, 1].
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If it is out of range.
+
+    Example:
+        ```python
+        import numpy as np
+        import larq_nobn as nobn
+
+        info = nobn.data.describe("cifar10")
+        prepare = nobn.deploy.Preprocessing(info.mean, info.std, size=(32, 32))
+        prepare(np.zeros((480, 640, 3), np.uint8)).shape  # (1, 32, 32, 3)
+        ```
+    """
+
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    size: tuple[int, int]
+    crop: float = 1.0
+
+    def __post_init__(self) -> None:
+        mean = _numbers("mean", self.mean, "[0, 1]", "It is that of values / 255.")
+        std = _numbers("std", self.std, "(0, inf)", "Leave out constant channels.")
+        if len(mean) != len(std):
+            raise ValueError(
+                f"mean={mean} and std={std} differ in length. Give one number per "
+                "channel in each."
+            )
+        crop = check_number("crop", self.crop, "(0, 1]", "1.0 takes the whole middle.")
+        for name, value in (("mean", mean), ("std", std), ("crop", crop)):
+            object.__setattr__(self, name, value)
+        object.__setattr__(self, "size", _size(self.size))
+
+    @property
+    def image_shape(self) -> tuple[int, int, int]:
+        """Height, width and channels of what a network gets."""
+        return (*self.size, len(self.mean))
+
+    def __call__(self, pictures: np.ndarray) -> np.ndarray:
+        """Returns a float32 batch (N, height, width, channels).
+
+        Arguments:
+            pictures: Bytes, (N, height, width, channels), or one picture without N.
+                Three channels become one where the network wants grey.
+
+        Raises:
+            TypeError: If they are not bytes.
+            ValueError: If they have another shape, or no pixel.
+        """
+        batch, channels = _batch(pictures), len(self.mean)
+        if batch.shape[-1] != channels and (batch.shape[-1], channels) != (3, 1):
+            raise ValueError(
+                f"pictures of {batch.shape[-1]} channels, but the network takes "
+                f"{channels}. Convert them to RGB."
+            )
+        x = scaled(batch, self.size, channels, self.crop)
+        std = np.array(self.std, np.float32)
+        return x * (1 / (255 * std)) - np.array(self.mean, np.float32) / std
+
+
+def _batch(pictures: np.ndarray) -> np.ndarray:
+    pictures = np.asarray(pictures)
+    if pictures.dtype != np.uint8:
+        raise TypeError(
+            f"pictures of type {pictures.dtype} are no bytes. Pass uint8 values from 0 "
+            "to 255, as decoders of JPEG and PNG give them."
+        )
+    batch = pictures[np.newaxis] if pictures.ndim == 3 else pictures
+    if batch.ndim != 4 or 0 in batch.shape[1:]:
+        raise ValueError(
+            f"pictures of shape {pictures.shape}: pass (height, width, channels) or "
+            "(N, height, width, channels), with no side of 0."
+        )
+    return batch
+
+
+def _numbers(
+    name: str, values: Sequence[float], interval: str, advice: str
+) -> tuple[float, ...]:
+    if isinstance(values, str) or not np.iterable(values):
+        raise TypeError(
+            f"{name}={values!r} is not a list of numbers. Give one per channel."
+        )
+    numbers = tuple(check_number(name, value, interval, advice) for value in values)
+    if len(numbers) not in (1, 3):
+        raise ValueError(
+            f"{name}={numbers} has {len(numbers)} numbers. Give three for RGB, or one "
+            "for grey."
+        )
+    return numbers
+
+
+def _size(size: tuple[int, int]) -> tuple[int, int]:
+    if not isinstance(size, (tuple, list)) or len(size) != 2:
+        raise TypeError(
+            f"size={size!r} is not a pair. Give height and width, such as (32, 32)."
+        )
+    advice = "It is the network's height and width."
+    height, width = (check_integer("size", side, 1, advice) for side in size)
+    return height, width
+
+
+@dataclass(frozen=True)
+class Card:
+    """What `convert` writes beside a `.tflite` file for the app that uses it.
+
+    Attributes:
+        file: Name of the `.tflite` file, without its folder.
+        sha256: The SHA-256 of its content, as hexadecimal digits.
+        size_bytes: Its size.
+        input: What goes in.
+        output: What comes out.
+        preprocessing: What makes an input of a picture; None where nobody said.
+        labels: The names of the classes, in the order of the output; None likewise.
+    """
+
+    file: str
+    sha256: str
+    size_bytes: int
+    input: TensorInfo
+    output: TensorInfo
+    preprocessing: Preprocessing | None
+    labels: tuple[str, ...] | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what the JSON contains."""
+        found = {
+            "format": FORMAT,
+            "version": VERSION,
+            "file": {
+                "name": self.file,
+                "sha256": self.sha256,
+                "size_bytes": self.size_bytes,
+            },
+            "input": asdict(self.input),
+            "output": asdict(self.output),
+            "preprocessing": None,
+            "labels": self.labels,
+        }
+        if self.preprocessing is not None:
+            steps = asdict(self.preprocessing)
+            height, width = steps.pop("size")
+            found["preprocessing"] = {"height": height, "width": width, **steps}
+        return found
+
+
+def is_metadata(found: Any) -> bool:
+    """Whether the content of a JSON says that it is the metadata of a file."""
+    return isinstance(found, Mapping) and found.get("format") == FORMAT
+
+
+def _from_dict(found: Any) -> Card:
+    """Returns what `to_dict` was called on.
+
+    Raises:
+        ConversionError: If a later version wrote it.
+        ValueError: If it is something else; so do TypeError, KeyError, AttributeError.
+    """
+    if not is_metadata(found):
+        raise ValueError("no metadata")
+    if found["version"] != VERSION:
+        raise ConversionError(
+            f"has version {found['version']!r}, and this larq_nobn reads {VERSION}. "
+            "Convert the model again, or install the larq_nobn that wrote it."
+        )
+    file, steps, labels = found["file"], found["preprocessing"], found["labels"]
+    if steps is not None:
+        size = steps["height"], steps["width"]
+        rest = {k: v for k, v in steps.items() if k not in ("height", "width")}
+        steps = Preprocessing(size=size, **rest)
+    if labels is not None:
+        labels = tuple(_typed(label, str) for label in _typed(labels, list))
+    return Card(
+        file=_typed(file["name"], str),
+        sha256=_typed(file["sha256"], str),
+        size_bytes=_typed(file["size_bytes"], int),
+        input=_tensor(found["input"]),
+        output=_tensor(found["output"]),
+        preprocessing=steps,
+        labels=labels,
+    )
+
+
+def _tensor(found: Any) -> TensorInfo:
+    scale, zero_point = found["scale"], found["zero_point"]
+    dtype = np.dtype(_typed(found["dtype"], str))
+    if scale is not None:
+        np.iinfo(dtype)
+        scale, zero_point = float(scale), _typed(zero_point, int)
+    return TensorInfo(
+        name=_typed(found["name"], str),
+        shape=tuple(_typed(side, int) for side in _typed(found["shape"], list)),
+        dtype=dtype.name,
+        scale=scale,
+        zero_point=zero_point,
+    )
+
+
+def _typed(value: Any, wanted: type) -> Any:
+    if not isinstance(value, wanted):
+        raise TypeError(f"{value!r} is no {wanted.__name__}")
+    return value
+
+
+def metadata_path(path: str | os.PathLike) -> Path:
+    """Returns where the metadata of a `.tflite` file is: `model.tflite.json`."""
+    return Path(f"{os.fspath(path)}.json")
+
+
+def check_metadata(
+    model: keras.Model,
+    labels: Sequence[str] | None,
+    preprocessing: Preprocessing | None,
+) -> tuple[str, ...] | None:
+    """Returns the labels as a tuple, if all that was given suits a functional model.
+
+    Raises:
+        TypeError: If something has the wrong type.
+        ConversionError: If it does not fit the model.
+    """
+    if labels is None and preprocessing is None:
+        return None
+    if len(model.inputs) != 1 or len(model.outputs) != 1:
+        raise ConversionError(
+            f"labels and preprocessing describe one input and one output, and model "
+            f"{model.name!r} has {len(model.inputs)} and {len(model.outputs)}. Leave "
+            "them out."
+        )
+    if preprocessing is not None:
+        _check_preprocessing(model.inputs[0], preprocessing)
+    return None if labels is None else _checked_labels(labels, model.outputs[0].shape)
+
+
+def _check_preprocessing(given: Any, preprocessing: Preprocessing) -> None:
+    if not isinstance(preprocessing, Preprocessing):
+        raise TypeError(
+            f"preprocessing={preprocessing!r} is no larq_nobn.deploy.Preprocessing. "
+            "Make one of mean, std and size."
+        )
+    if tuple(given.shape[1:]) != preprocessing.image_shape:
+        raise ConversionError(
+            f"preprocessing makes images of shape {preprocessing.image_shape}, but the "
+            f"model takes {tuple(given.shape[1:])}. Pass the model's height and width "
+            "as its size, and one mean and std per channel."
+        )
+    if not given.dtype.is_floating:
+        raise ConversionError(
+            f"preprocessing makes float32 images, but the model takes "
+            f"{given.dtype.name}. Leave it out: the model does that itself."
+        )
+
+
+def _checked_labels(labels: Sequence[str], shape: Sequence[int]) -> tuple[str, ...]:
+    if isinstance(labels, (str, bytes)) or not isinstance(labels, Sequence):
+        raise TypeError(
+            f"labels={labels!r} is no list of names. Pass one name per class."
+        )
+    for label in labels:
+        if not isinstance(label, str) or not label.strip():
+            raise TypeError(
+                f"labels holds {label!r}, which is no name. Pass one text per class, "
+                "in the order of the model's outputs."
+            )
+    if len(shape) != 2 or len(labels) != shape[-1]:
+        raise ConversionError(
+            f"labels has {len(labels)} names, but the model's output for one example "
+            f"has shape {tuple(shape[1:])}. Pass one name per class, in the order of "
+            "the outputs, or leave labels out."
+        )
+    return tuple(labels)
+
+
+@contextmanager
+def replacing_metadata(
+    path: str | os.PathLike,
+    labels: tuple[str, ...] | None,
+    preprocessing: Preprocessing | None,
+) -> Iterator[Callable[[bytes, Runner], None]]:
+    """Replaces the metadata of `path` around the block in which `path` is replaced.
+
+    The block ends with a call of what this yields, with the content of the file and
+    what runs it. Older metadata goes in any case, since it describes an older file; if
+    something fails, it is back, and no new one is there.
+    """
+    target = metadata_path(path)
+    wanted = labels is not None or preprocessing is not None
+    if wanted and target.is_dir():
+        raise IsADirectoryError(
+            f"{os.fspath(target)!r} is a folder, where labels and preprocessing would "
+            "be written. Move it, or convert to another name."
+        )
+    with ExitStack() as stack:
+        new: list[Path] = []
+
+        def write(flatbuffer: bytes, runner: Runner) -> None:
+            beside = tempfile.TemporaryDirectory(
+                dir=target.parent, prefix=".", ignore_cleanup_errors=True
+            )
+            folder = Path(stack.enter_context(beside))
+
+            def restore(failed: Any, *_: Any) -> None:
+                if failed is not None:
+                    os.replace(folder / "old", target)
+
+            if wanted:
+                card = Card(
+                    file=Path(path).name,
+                    sha256=hashlib.sha256(flatbuffer).hexdigest(),
+                    size_bytes=len(flatbuffer),
+                    input=runner.input_tensors[0],
+                    output=runner.output_tensors[0],
+                    preprocessing=preprocessing,
+                    labels=labels,
+                )
+                text = json.dumps(card.to_dict(), indent=2, ensure_ascii=False)
+                new.append(folder / "new")
+                new[0].write_text(f"{text}\n", encoding="utf-8")
+            # What can still be refused comes before the file itself is replaced.
+            if target.is_file() and (wanted or _is_ours(target)):
+                os.replace(target, folder / "old")
+                stack.push(restore)
+
+        yield write
+        for file in new:
+            os.replace(file, target)
+
+
+def _is_ours(path: Path) -> bool:
+    try:
+        return is_metadata(json.loads(path.read_bytes()))
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def read_card(path: str | os.PathLike) -> Card:
+    """Reads the JSON that `convert` wrote beside a `.tflite` file.
+
+    Arguments:
+        path: The `.tflite` file; its JSON is `<path>.json`.
+
+    Returns:
+        A `Card`.
+
+    Raises:
+        ConversionError: If one of the two cannot be read, the JSON is damaged, or it
+            belongs to another file.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.ReActNet18((8, 8, 1), 10, width=16, blocks=(1, 1))
+        info = nobn.data.describe("digits")
+        prepare = nobn.deploy.Preprocessing(info.mean, info.std, size=(8, 8))
+        nobn.convert(
+            model, "model.tflite", labels=info.class_names, preprocessing=prepare
+        )
+        nobn.deploy.read_card("model.tflite").labels[7]  # "7"
+        ```
+    """
+    beside = metadata_path(path)
+    content = _read(Path(path), "Pass the path of a .tflite file.")
+    text = _read(beside, "Convert the model again, with labels or preprocessing.")
+    try:
+        card = _from_dict(json.loads(text))
+        if card.labels is not None:
+            _checked_labels(card.labels, card.output.shape)
+    except ConversionError as error:
+        raise ConversionError(f"{os.fspath(beside)!r} {error}") from error
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        raise ConversionError(
+            f"{os.fspath(beside)!r} is no intact description of a .tflite file. "
+            "Convert the model again, with labels or preprocessing."
+        ) from error
+    if hashlib.sha256(content).hexdigest() != card.sha256:
+        raise ConversionError(
+            f"{os.fspath(beside)!r} describes another file than {os.fspath(path)!r}: "
+            "their SHA-256 differ. Copy both from the same conversion."
+        )
+    return card
+
+
+def _read(path: Path, advice: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConversionError(
+            f"{os.fspath(path)!r} cannot be read: {error.strerror}. {advice}"
+        ) from error
