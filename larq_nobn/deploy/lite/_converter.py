@@ -159,8 +159,8 @@ def in_order(content: bytes, io: IoSpec) -> bytes:
     buffer = bytearray(content)
     graph, inputs, outputs = signature(buffer)
     # These arrays are views of the buffer: its bytes change, and nothing moves.
-    graph.InputsAsNumpy()[:] = [inputs[spec.name] for spec in io.inputs]
-    graph.OutputsAsNumpy()[:] = [outputs[name] for name in io.outputs]
+    graph.inputs[:] = [inputs[spec.name] for spec in io.inputs]
+    graph.outputs[:] = [outputs[name] for name in io.outputs]
     return bytes(buffer)
 
 

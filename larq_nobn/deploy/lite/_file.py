@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import reprlib
-import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cache, cached_property
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import count
 from math import prod
 from typing import Any, NamedTuple
 
@@ -34,12 +34,12 @@ _BITS = {
 }
 # The fields of builtin options that say how an operation computes.
 _OPTIONS = {
-    "fused_activation_function": "FusedActivationFunction",
-    "padding": "Padding",
-    "stride_height": "StrideH",
-    "stride_width": "StrideW",
-    "adjoint_x": "AdjX",
-    "adjoint_y": "AdjY",
+    "fused_activation_function": "fusedActivationFunction",
+    "padding": "padding",
+    "stride_height": "strideH",
+    "stride_width": "strideW",
+    "adjoint_x": "adjX",
+    "adjoint_y": "adjY",
 }
 
 
@@ -136,8 +136,8 @@ class Operation:
     @property
     def macs(self) -> int:
         """The multiply-accumulates of one run; 0 for what has none."""
-        count = _MACS.get(self.op)
-        return 0 if count is None else count(self)
+        counted = _MACS.get(self.op)
+        return 0 if counted is None else counted(self)
 
     def input(self, place: int) -> Tensor:
         """The input at a place where none may be left out."""
@@ -308,7 +308,7 @@ def damaged(path: str) -> ConversionError:
 def read(content: bytes, path: str, ends: Sequence[str] = ()) -> list[Subgraph]:
     """Returns the graphs of a `.tflite` file.
 
-    Nothing of this leaves Python, so that no content can crash or stall it.
+    Nothing of this leaves Python, so that no content can crash it.
 
     Arguments:
         content: The content of the file.
@@ -332,6 +332,28 @@ def read(content: bytes, path: str, ends: Sequence[str] = ()) -> list[Subgraph]:
         raise damaged(path) from error
 
 
+def unpacked(content: bytes | bytearray) -> Any:
+    """Returns all of a file as objects of LCE's schema; arrays are views of `content`.
+
+    An offset that leads outside is an error in Python, where native code would follow
+    it: measured, LCE's interpreter crashes on a file that was cut.
+    """
+    from larq_compute_engine.mlir.python import tflite_schema as schema
+
+    return schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
+
+
+def edited(content: bytes, change: Callable[[Any], None]) -> bytes:
+    """Returns a file packed again, after `change` has edited its objects."""
+    import flatbuffers
+
+    model = unpacked(content)
+    change(model)
+    builder = flatbuffers.Builder(len(content))
+    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    return bytes(builder.Output())
+
+
 class Signature(NamedTuple):
     """The first graph of a file, and its tensors by the names of inputs and outputs."""
 
@@ -342,154 +364,131 @@ class Signature(NamedTuple):
 
 def signature(content: bytes | bytearray) -> Signature:
     """Reads the names of inputs and outputs; a file may have none."""
-    from larq_compute_engine.mlir.python import tflite_schema as schema
-
-    model = schema.Model.GetRootAsModel(content, 0)
-    if not model.SignatureDefsLength():
-        return Signature(model.Subgraphs(0), {}, {})
-    found = model.SignatureDefs(0)
-    ends = [
-        {row.Name().decode(): row.TensorIndex() for row in _each(length, item)}
-        for length, item in (
-            (found.InputsLength, found.Inputs),
-            (found.OutputsLength, found.Outputs),
-        )
-    ]
-    return Signature(model.Subgraphs(0), *ends)
-
-
-def edited(content: bytes, change: Callable[[Any], None]) -> bytes:
-    """Returns a file after `change` has edited its model, as LCE's schema has it."""
-    import flatbuffers
-    from larq_compute_engine.mlir.python import tflite_schema as schema
-
-    model = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
-    change(model)
-    builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
-    return bytes(builder.Output())
+    model = unpacked(content)
+    if not model.signatureDefs:
+        return Signature(model.subgraphs[0], {}, {})
+    first = model.signatureDefs[0]
+    inputs, outputs = (
+        {row.name.decode(): row.tensorIndex for row in rows or ()}
+        for rows in (first.inputs, first.outputs)
+    )
+    return Signature(model.subgraphs[0], inputs, outputs)
 
 
 class _Reader:
     def __init__(self, content: bytes, path: str, ends: Sequence[str]):
-        from larq_compute_engine.mlir.python import tflite_schema
+        from larq_compute_engine.mlir.python import tflite_schema as schema
 
-        self._schema = tflite_schema
         self._content = memoryview(content)
         self._path = path
         self._ends = tuple(ends)
-        self._model = tflite_schema.Model.GetRootAsModel(content, 0)
-        _Structure(content, tflite_schema).check(self._model)
-        builtin = vars(tflite_schema.BuiltinOperator).items()
+        self._model = unpacked(content)
+        builtin = vars(schema.BuiltinOperator).items()
         self._builtin = {v: k for k, v in builtin if k.isupper()}
-        types = vars(tflite_schema.TensorType).items()
+        types = vars(schema.TensorType).items()
         self._types = {v: k.lower() for k, v in types if k.isupper()}
 
     def subgraphs(self) -> list[Subgraph]:
         """Returns all graphs; the numbers of operations run through them."""
         model = self._model
-        codes = _each(model.OperatorCodesLength, model.OperatorCodes)
-        self._codes = [self._name(code) for code in codes]
-        buffers = _each(model.BuffersLength, model.Buffers)
-        self._buffers = [self._data(buffer) for buffer in buffers]
-        self._count = 0
-        graphs = _each(model.SubgraphsLength, model.Subgraphs)
-        found = [self._subgraph(graph, not n) for n, graph in enumerate(graphs)]
+        self._codes = [self._name(code) for code in model.operatorCodes or ()]
+        self._buffers = [self._data(buffer) for buffer in model.buffers or ()]
+        self._numbers = count()
+        found = [self._subgraph(graph) for graph in model.subgraphs or ()]
         if not found or not found[0].outputs:
             raise damaged(self._path)
-        return found
+        return [replace(found[0], ends=self._ends), *found[1:]]
 
     def _name(self, code: Any) -> str:
         # Old files contain the number in a byte of its own, new ones in both.
-        number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
+        number = max(code.builtinCode, code.deprecatedBuiltinCode)
         if number not in self._builtin:
             raise ConversionError(
                 f"{self._path!r} holds the operation number {number}, which this "
                 "version of Larq Compute Engine does not know. Convert the model "
                 "again with this version."
             )
-        custom = code.CustomCode()
+        custom = code.customCode
         return self._builtin[number] if custom is None else custom.decode()
 
     def _data(self, buffer: Any) -> memoryview | None:
-        if not buffer.DataIsNone():
-            array = buffer.DataAsNumpy()
-            return memoryview(array) if len(array) else None
-        if buffer.Offset() > 1:  # behind the flatbuffer, in files above 2 GB
-            data = self._content[buffer.Offset() :][: buffer.Size()]
-            if len(data) != buffer.Size():
+        if buffer.data is not None:
+            return memoryview(buffer.data) if len(buffer.data) else None
+        if buffer.offset > 1:  # behind the flatbuffer, in files above 2 GB
+            data = self._content[buffer.offset :][: buffer.size]
+            if len(data) != buffer.size:
                 raise damaged(self._path)
             return data
         return None
 
-    def _subgraph(self, graph: Any, first: bool) -> Subgraph:
-        given = list(_each(graph.TensorsLength, graph.Tensors))
+    def _subgraph(self, graph: Any) -> Subgraph:
+        given = graph.tensors or ()
         tensors = [self._tensor(i, tensor) for i, tensor in enumerate(given)]
 
-        def chosen(length: Callable, index: Callable) -> tuple[Any, ...]:
-            numbers = [int(i) for i in _each(length, index)]
+        def chosen(numbers: Any) -> tuple[Any, ...]:
+            numbers = _integers(numbers)
             if any(i < -1 for i in numbers):
                 raise damaged(self._path)
             return tuple(None if i == -1 else tensors[i] for i in numbers)
 
-        operators = _each(graph.OperatorsLength, graph.Operators)
         found = Subgraph(
-            inputs=chosen(graph.InputsLength, graph.Inputs),
-            outputs=chosen(graph.OutputsLength, graph.Outputs),
+            inputs=chosen(graph.inputs),
+            outputs=chosen(graph.outputs),
             tensors=tuple(tensors),
-            operations=tuple(self._operation(op, chosen) for op in operators),
-            ends=self._ends if first else (),
+            operations=tuple(
+                self._operation(op, chosen) for op in graph.operators or ()
+            ),
         )
-        states = [i for i, tensor in enumerate(given) if tensor.IsVariable()]
+        states = [i for i, tensor in enumerate(given) if tensor.isVariable]
         if not _is_executable(found, states):
             raise damaged(self._path)
         return found
 
     def _tensor(self, index: int, tensor: Any) -> Tensor:
-        buffer = tensor.Buffer()
-        data = self._buffers[buffer]
-        shape = tuple(map(int, _each(tensor.ShapeLength, tensor.Shape)))
-        dtype = self._types.get(tensor.Type(), f"type {tensor.Type()}")
-        sparse = tensor.Sparsity() is not None
-        name = (tensor.Name() or b"").decode()
+        data, shape = self._buffers[tensor.buffer], _integers(tensor.shape)
+        dtype = self._types.get(tensor.type, f"type {tensor.type}")
+        sparse = tensor.sparsity is not None
+        name = (tensor.name or b"").decode()
         fixed = data is not None and dtype in _BITS
         wrong = fixed and len(data) != _whole_bytes(shape, dtype)
         if min(shape, default=0) < 0 or (wrong and not sparse):
             raise damaged(self._path)
-        return Tensor(index, name, shape, dtype, data, buffer, sparse)
+        return Tensor(index, name, shape, dtype, data, tensor.buffer, sparse)
 
     def _operation(self, op: Any, chosen: Callable) -> Operation:
-        name = self._codes[op.OpcodeIndex()]
-        outputs = chosen(op.OutputsLength, op.Outputs)
+        name, outputs = self._codes[op.opcodeIndex], chosen(op.outputs)
         if None in outputs:
             raise damaged(self._path)
-        found = Operation(
-            index=self._count,
+        return Operation(
+            index=next(self._numbers),
             op=name,
-            inputs=chosen(op.InputsLength, op.Inputs),
+            inputs=chosen(op.inputs),
             outputs=outputs,
-            options=self._custom(op, name) or self._builtin_options(op),
+            options=_custom_options(op, name) or _builtin_options(op),
         )
-        self._count += 1
-        return found
 
-    def _custom(self, op: Any, name: str) -> dict[str, Any]:
-        binary = name == "LceBconv2d"  # which crashes without
-        if not binary and not (name.startswith("Lce") and op.CustomOptionsLength()):
-            return {}  # what others write there need not be a map
-        from flatbuffers import flexbuffers
 
-        loaded = flexbuffers.Loads(op.CustomOptionsAsNumpy().tobytes())
-        return loaded if isinstance(loaded, dict) else {}
+def _custom_options(op: Any, name: str) -> dict[str, Any]:
+    written = op.customOptions is not None and len(op.customOptions)
+    binary = name == "LceBconv2d"  # which crashes without
+    if not binary and not (name.startswith("Lce") and written):
+        return {}  # what others write there need not be a map
+    from flatbuffers import flexbuffers
 
-    def _builtin_options(self, op: Any) -> dict[str, Any]:
-        kind, table = op.BuiltinOptionsType(), op.BuiltinOptions()
-        options = _member(self._schema, "BuiltinOptions", kind, table)
-        return {
-            name: int(getattr(options, field)())
-            for name, field in _OPTIONS.items()
-            if hasattr(options, field)
-        }
+    loaded = flexbuffers.Loads(op.customOptions.tobytes())
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _builtin_options(op: Any) -> dict[str, Any]:
+    return {
+        name: int(getattr(op.builtinOptions, field))
+        for name, field in _OPTIONS.items()
+        if hasattr(op.builtinOptions, field)
+    }
+
+
+def _integers(numbers: Any) -> tuple[int, ...]:
+    return () if numbers is None else tuple(map(int, numbers))
 
 
 def _whole_bytes(shape: tuple[int, ...], dtype: str) -> int:
@@ -516,111 +515,3 @@ def _is_executable(graph: Subgraph, states: Iterable[int]) -> bool:
             return False
         known.update(written)
     return {tensor.index for tensor in graph.outputs} <= known | empty
-
-
-def _each(length: Callable, item: Callable) -> Iterator[Any]:
-    return (item(i) for i in range(length()))
-
-
-def _member(schema: Any, union: str, number: int, table: Any) -> Any:
-    """The table that a union contains, by the number of its type; None for none."""
-    kinds = vars(getattr(schema, union)).items()
-    kind = next((k for k, v in kinds if v == number), "NONE")
-    if kind == "NONE" or table is None:
-        return None
-    member = getattr(schema, kind)()
-    member.Init(table.Bytes, table.Pos)
-    return member
-
-
-# What the generated classes have besides the fields of their table.
-_NO_FIELDS = ("Init", "IsNone", "AsNumpy", "Length", "BufferHasIdentifier")
-# Unions tell their type in a second field, which names the class.
-_UNIONS = {
-    "BuiltinOptions": "BuiltinOptions",
-    "BuiltinOptions2": "BuiltinOptions2",
-    "Details": "QuantizationDetails",
-    "ArraySegments": "SparseIndexVector",
-    "ArrayIndices": "SparseIndexVector",
-}
-
-
-@cache
-def _fields(table: type) -> tuple[tuple[str, str], ...]:
-    """The fields of a generated class, and which form each has."""
-    names = [name for name in dir(table) if name[0].isupper()]
-    found = []
-    for name in names:
-        if name.startswith("GetRootAs") or name.endswith(_NO_FIELDS):
-            continue
-        form = "vector" if f"{name}Length" in names else "value"
-        found.append((name, "numbers" if f"{name}AsNumpy" in names else form))
-    return tuple(found)
-
-
-class _Structure:
-    """Checks that all tables, vectors and strings lie inside a flatbuffer.
-
-    Native code trusts the offsets in a file and reads wherever they lead: measured, a
-    cut file crashes LCE's interpreter. Offsets lead forward only, so that there are no
-    circles; but parts may be used many times, and a file that comes to more than twice
-    its size that way is not taken.
-
-    Arguments:
-        content: The flatbuffer.
-        schema: The module of its generated classes.
-    """
-
-    def __init__(self, content: bytes, schema: Any) -> None:
-        self._content = content
-        self._schema = schema
-        self._left = 2 * len(content)
-
-    def check(self, table: Any) -> None:
-        """Checks a table and all that it contains.
-
-        Raises:
-            ValueError, struct.error: If something lies outside the flatbuffer.
-        """
-        self._check_offsets(table._tab.Pos)
-        for name, form in _fields(table.__class__):
-            if form == "numbers":
-                self._spend(getattr(table, f"{name}Length")())
-                getattr(table, f"{name}AsNumpy")()  # all of it, or an error
-            elif form == "vector":
-                length = getattr(table, f"{name}Length")()
-                self._spend(length)
-                for i in range(length):
-                    self._check_value(getattr(table, name)(i))
-            else:
-                value = getattr(table, name)()
-                if name in _UNIONS:
-                    number = getattr(table, f"{name}Type")()
-                    value = _member(self._schema, _UNIONS[name], number, value)
-                self._check_value(value)
-
-    def _check_value(self, value: Any) -> None:
-        if isinstance(value, bytes):
-            self._spend(len(value))
-            # A string ends with a zero; one with a wrong length runs across others.
-            if "\0" in value.decode():
-                raise ValueError("a string without end")
-        elif hasattr(value, "_tab"):
-            self.check(value)
-
-    def _check_offsets(self, position: int) -> None:
-        (back,) = struct.unpack_from("<i", self._content, position)
-        start = position - back
-        if start < 0:
-            raise ValueError("a table whose description lies in front of the file")
-        described, size = struct.unpack_from("<HH", self._content, start)
-        fields = struct.unpack_from(f"<{described // 2 - 2}H", self._content, start + 4)
-        outside = position + size > len(self._content)
-        if outside or any(field >= size for field in fields if field):
-            raise ValueError("a field outside its table")
-        self._spend(size)
-
-    def _spend(self, elements: int) -> None:
-        self._left -= elements
-        if self._left < 0:
-            raise ValueError("more parts than bytes")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -183,18 +183,15 @@ def io_names(content: bytes) -> tuple[list[str], list[str]]:
     They are those of its signature, or of its tensors where it has none.
     """
     graph, inputs, outputs = signature(content)
-    return (
-        _names(graph, map(graph.Inputs, range(graph.InputsLength())), inputs),
-        _names(graph, map(graph.Outputs, range(graph.OutputsLength())), outputs),
-    )
+    return _names(graph, graph.inputs, inputs), _names(graph, graph.outputs, outputs)
 
 
-def _names(graph: Any, indices: Iterable[int], named: dict[str, int]) -> list[str]:
+def _names(graph: Any, indices: Any, named: dict[str, int]) -> list[str]:
     left = dict(named)  # one tensor may be two outputs
     names = []
-    for index in indices:
+    for index in () if indices is None else indices:
         fitting = (name for name, of in left.items() if of == index)
-        name = next(fitting, graph.Tensors(index).Name().decode())
+        name = next(fitting, graph.tensors[index].name.decode())
         left.pop(name, None)
         names.append(name)
     return names

@@ -151,7 +151,7 @@ def test_random_files_are_refused():
 
 
 def test_files_with_wrong_bytes_are_read_or_refused(converted):
-    """Where only numbers changed there is nothing to notice."""
+    """Where only numbers changed, or an offset leads to another place, none notices."""
     content = converted[2].read_bytes()
     random = np.random.default_rng(0)
     refused = 0
@@ -161,7 +161,7 @@ def test_files_with_wrong_bytes_are_read_or_refused(converted):
         place = int(random.integers(-6000, 500))
         wrong[place] = int(random.choice((0, 1, 127, 128, 255)))
         refused += refuses(bytes(wrong))
-    assert 6 < refused < 114
+    assert 2 < refused < 114
 
 
 def test_offsets_outside_the_file_are_refused(converted):
