@@ -12,17 +12,15 @@ _LARGEST = 1e30
 # What a whole number (least, most) or a real one (an interval) may be, and the advice.
 # The largest are far from what anybody trains with; beyond them TensorFlow fails in
 # ways that name no option.
-BOUNDS: dict[str, tuple[tuple[int, int] | str, str]] = {
-    "epochs": ((1, 1_000_000), "Train for one epoch or more."),
+Bounds = tuple[tuple[int, int] | str, str]
+# Of arguments; the settings of a training say theirs themselves (`config/`).
+BOUNDS: dict[str, Bounds] = {
     "batch_size": ((1, 1_000_000), "Take 128 if memory allows."),
-    "warmup_epochs": ((0, 1_000_000), "0 is none."),
-    "accumulate": ((1, 1_000_000), "1 takes batches whole."),
-    "stages": ((1, 2), "Choose 1 or 2."),
-    "width": ((1, 65_536), "It is a number of channels."),
     "blocks": ((1, 10_000), "Every stage needs a block."),
     "seed": ((0, 2**32 - 1), "Any whole number from 0 will do."),
     "limit": ((1, 2**31 - 1), "Leave it out to use all images."),
     "image_size": ((4, 16_384), "Take 32 to 224 pixels."),
+    "mixup": ("[0, 1e4]", "0 is none, 0.2 is usual."),
     "published_image_size": ((8, 16_384), "Published networks need 8 pixels or more."),
     "top": ((1, 1_000_000), "3 is usual."),
     "checkpoint_steps": ((1, 2**31 - 1), "Leave it out for one every ten minutes."),
@@ -32,23 +30,6 @@ BOUNDS: dict[str, tuple[tuple[int, int] | str, str]] = {
     "warmup": ((0, 1_000_000), "5 suit most files."),
     "threads": ((1, 1_024), "Phones are mostly measured with 1 and 4."),
     "samples": ((1, 1_000_000), "16 is a good start."),
-    "learning_rate": ("(0, 1e6]", "0.001 is a good start."),
-    "beta_2": ("[0, 1)", "0.999 is usual, 0.99 forgets sooner."),
-    "momentum": ("[0, 1)", "0.9 is usual."),
-    "weight_decay": ("[0, 1e6]", "0 is none."),
-    "stage_one_decay": ("[0, 1e6]", "0 is none."),
-    "clip_factor": ("[0, 1e6]", "0.02 is usual, 0 is off."),
-    "natural_learning_rate": ("(0, 1e9]", "30 suits digits, 100 to 1000 CIFAR-10."),
-    "prior_weight": ("[0, 1e6]", "0 is none, 1e-5 is usual."),
-    "temperature": ("[1e-12, 1e6]", "0.3 is usual, 1 is smooth."),
-    "label_smoothing": ("[0, 1)", "0 is none, 0.1 is usual."),
-    "mixup": ("[0, 1e4]", "0 is none, 0.2 is usual."),
-    "latent_scale": ("(0, 1e6]", "1 keeps those of the network."),
-    "shift_multiplier": ("(0, 1e6]", "1 treats all weights alike."),
-    "backbone_multiplier": (
-        "[0, 1e6]",
-        "0.1 is usual, 0 freezes, 1 is no difference.",
-    ),
     "tolerance": ("(0, 1e6]", "1e-3 suits most networks."),
 }
 
@@ -102,7 +83,7 @@ def check_integer(
 
 
 def check_bounds(name: str, value: object, called: str | None = None) -> float:
-    """Returns a setting if it lies within its bounds, as `BOUNDS` has them.
+    """Returns an argument if it lies within its bounds, as `BOUNDS` has them.
 
     Arguments:
         name: Its name there.
@@ -113,10 +94,15 @@ def check_bounds(name: str, value: object, called: str | None = None) -> float:
         TypeError: If it is no number, or not a whole one where it has to be.
         ValueError: If it is too small, too large or not finite.
     """
-    bounds, advice = BOUNDS[name]
-    if isinstance(bounds, str):
-        return check_number(called or name, value, bounds, advice)
-    return check_integer(called or name, value, bounds[0], advice, bounds[1])
+    return check_within(called or name, value, BOUNDS[name])
+
+
+def check_within(name: str, value: object, bounds: Bounds) -> float:
+    """The same for bounds that are given: (least, most) or an interval, and advice."""
+    within, advice = bounds
+    if isinstance(within, str):
+        return check_number(name, value, within, advice)
+    return check_integer(name, value, within[0], advice, within[1])
 
 
 def _as_float(name: str, value: Real, advice: str) -> float:
@@ -185,3 +171,18 @@ def check_blocks(blocks: object) -> tuple[int, ...]:
     if not blocks:
         raise ValueError(message)
     return tuple(int(check_bounds("blocks", count)) for count in blocks)
+
+
+def check_size(size: object) -> tuple[int, int] | None:
+    """Returns (height, width) of a number or a pair; None is kept."""
+    if size is None:
+        return None
+    if isinstance(size, (tuple, list)):
+        if len(size) != 2:
+            raise ValueError(
+                f"image_size={size!r} is no pair. Give height and width, or one number."
+            )
+        height, width = (int(check_bounds("image_size", each)) for each in size)
+        return height, width
+    side = int(check_bounds("image_size", size))
+    return side, side

@@ -18,6 +18,8 @@ LAYERS = (
         "_archive_limits",
         *("_keras", "_checks", "_figures", "_files", "_tables", "_version"),
     },
+    {"_names"},
+    {"config"},
     {"_variable_limits"},
     {"_larq", "_mended", "_math", "_batches", "_calibration_error", "_probabilities"},
     {"_penalties", "_plane"},
@@ -80,7 +82,7 @@ def order_of(layers: tuple[set[str], ...]) -> dict[str, int]:
 
 ORDER = order_of(LAYERS)
 # Data sets know nothing of the methods.
-ONLY = {"data": {"_keras", "_checks", "_files"}}
+ONLY = {"data": {"_keras", "_checks", "_files", "_names"}}
 # Slow to import, or an extra that may be missing: for the functions that use them.
 LATE = {
     *("larq_compute_engine", "tensorflow_datasets", "matplotlib", "sklearn", "PIL"),

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 from .. import training
 from ._console import beside, comparing_progress, emit_json, out, say
 from ._errors import continued
-from ._options import HOW, WHAT, options
+from ._options import training_options
 from .arguments import (
     COMPARISON,
     PNG,
@@ -24,7 +24,7 @@ from .arguments import (
 
 
 @click.command(cls=Grouped)
-@options(
+@training_options(
     click.option(
         "--normalizations",
         type=Several(str),
@@ -58,8 +58,7 @@ from .arguments import (
         show_default="that of the normalization",
         help="Recipes to compare; any other option of this group changes a setting.",
     ),
-    *WHAT,
-    *HOW,
+    but=("normalization", "batch_size", "seed", "learning_rate"),
 )
 @click.option(
     "--output",

@@ -2,45 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import fields
+from collections.abc import Callable, Collection
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from .. import data, models, training
-from ._models import Dataset, data_dir_option, trust_option
+from .. import training
+from ..config import RECIPES, Recipe, Setting, Settings, settings_of
+from ._models import Dataset, trust_option
 from .arguments import Argument, Blocks, Size
 
-DEFAULTS = training.RunSettings()
-_OWN = "the network's own"
-_RECIPE = {field.name for field in fields(training.Recipe)}
-_USUAL = training.RECIPES["nobn"]
+_OF_RECIPES = settings_of(Recipe)
+_USUAL = RECIPES["nobn"]
+_KINDS = {
+    "arguments": Argument(),
+    "blocks": Blocks(),
+    "dataset": Dataset(),
+    "path": click.Path(),
+    "size": Size(),
+}
 _Decorator = Callable[[Any], Any]
 
 
-def setting(
-    name: str, text: str, kind: Any = None, absent: str | None = None
-) -> _Decorator:
-    """An option for one of the settings.
+def option_of(setting: Setting) -> _Decorator:
+    """Returns the option for a setting, of the same name.
 
-    Its default is that of the recipe, or of the settings; `absent` puts None in words.
+    Its default is that of the recipe, or of the settings.
     """
-    field = name.partition("/")[0].removeprefix("--").replace("-", "_")
-    default = getattr(DEFAULTS, field)
-    if field in _RECIPE:
-        kind = type(default) if kind is None and default is not None else kind
-        kind = None if "/" in name else kind
-        usual = f"{_in_words(getattr(_USUAL, field))} in recipe nobn"
+    name = f"--{setting.name.replace('_', '-')}"
+    known: dict[str, Any] = {"help": setting.help, "default": setting.default}
+    if setting.name in _OF_RECIPES:
+        usual = _in_words(setting, getattr(_USUAL, setting.name))
+        known |= {"default": None, "show_default": f"{usual} in recipe nobn"}
+        if setting.type is bool:
+            name = f"{name}/--no-{name[2:]}"
+    elif setting.default is None:
+        known["show_default"] = setting.absent
+    if setting.kind == "arguments":
         return click.option(
-            name, type=kind, default=None, show_default=usual, help=text
+            name, type=_KINDS["arguments"], multiple=True, help=setting.help
         )
-    shown = absent or True
-    return click.option(name, type=kind, default=default, show_default=shown, help=text)
+    if setting.choices is not None:
+        known["type"] = click.Choice(list(setting.offered or setting.choices))
+    elif setting.kind is not None:
+        known["type"] = _KINDS[setting.kind]
+    elif setting.type is not bool:
+        known["type"] = setting.type
+    elif setting.name not in _OF_RECIPES:
+        known["is_flag"] = True
+    return click.option(name, **known)
 
 
-def _in_words(value: Any) -> str:
+def _in_words(setting: Setting, value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, float):
@@ -50,179 +64,36 @@ def _in_words(value: Any) -> str:
 
 def recipe_option(command: Any) -> Any:
     """`--recipe`, from which all that is not given comes."""
+    known = settings_of(Settings)["recipe"]
     return click.option(
         "--recipe",
-        type=click.Choice(list(training.RECIPES)),
+        type=click.Choice(list(RECIPES)),
         show_default="that of the normalization",
-        help="Preset of all settings in this group; any other option changes one.",
+        help=known.help,
     )(command)
 
 
-NORMALIZATION = setting(
-    "--normalization",
-    "What follows convolutions. nobn: nothing, but kernels are scaled instead; "
-    "none: nothing at all.",
-    click.Choice(models.NORMALIZATIONS),
-)
-BATCH_SIZE = setting(
-    "--batch-size", "Images in a training step, over all replicas together."
-)
-SEED = setting("--seed", "Seed of initial weights, order of images and augmentation.")
-LEARNING_RATE = setting(
-    "--learning-rate", "Learning rate at the first step, after any warm-up."
-)
+def training_options(
+    *first: _Decorator,
+    but: Collection[str] = (),
+    settings: type[Settings] = Settings,
+) -> _Decorator:
+    """Options for all settings, so that --help lists them in this order.
 
-WHAT: Sequence[_Decorator] = (
-    setting(
-        "--model",
-        "The network. With --init, if this is left out: the network of --init itself.",
-        click.Choice([*models.BUILDERS, training.OWN]),
-    ),
-    setting("--dataset", "The images; see larq-nobn data.", Dataset()),
-    setting(
-        "--image-size",
-        "Size of the images in pixels: 96, or 96x128 (height, width).",
-        Size(),
-        "the data set's own",
-    ),
-    setting("--holdout", "Share for testing, of a folder that has no part for it."),
-    setting(
-        "--validation",
-        "Fraction of the training images for validation, to choose settings on.",
-    ),
-    setting(
-        "--augment",
-        "Augmentation: how training images are varied.",
-        click.Choice(data.AUGMENTATIONS),
-        "the data set's usual way",
-    ),
-    click.option(
-        "--skip-unreadable",
-        is_flag=True,
-        help="Train without files that cannot be read.",
-    ),
-    click.option(
-        "--balance-classes",
-        is_flag=True,
-        help="Weigh classes so that all count alike, however rare.",
-    ),
-    setting("--width", "Channels of the first stage.", int, _OWN),
-    setting("--blocks", "Blocks per stage, such as 4,4,4,4.", Blocks(), _OWN),
-    setting(
-        "--precision",
-        "Number format; the mixed ones compute in 16 bits and keep weights in 32.",
-        click.Choice(training.PRECISIONS),
-    ),
-    setting(
-        "--init",
-        "Start from the weights of this run or model file; see --recipe fine_tune.",
-        str,
-        "fresh weights",
-    ),
-    setting("--limit", "Use at most so many images of each split.", int, "all"),
-    data_dir_option,
-    trust_option,
-)
-HOW: Sequence[_Decorator] = (
-    setting("--epochs", "Passes over the training images, in each stage."),
-    setting(
-        "--optimizer", "Optimizer of the weights.", click.Choice(training.OPTIMIZERS)
-    ),
-    setting("--beta-2", "Decay rate of the second moment of the optimizer adam."),
-    setting("--momentum", "Momentum of the optimizer sgd."),
-    setting(
-        "--schedule",
-        "Learning-rate schedule, on which the rate falls to 0.",
-        click.Choice(training.SCHEDULES),
-    ),
-    setting(
-        "--warmup-epochs",
-        "Epochs in which the learning rate rises first; with --schedule cosine.",
-    ),
-    setting(
-        "--weight-decay",
-        "Weight decay: this share of each kernel is added to its gradient.",
-    ),
-    setting("--stage-one-decay", "Weight decay in the first of two stages."),
-    setting(
-        "--clip-factor",
-        "Clip factor of adaptive gradient clipping: the largest norm of a unit's "
-        "gradient, relative to its weights; 0 turns clipping off.",
-    ),
-    setting(
-        "--clip-each-gain/--no-clip-each-gain",
-        "Clip the gradient of each gain by itself instead of all gains of a layer.",
-    ),
-    setting("--shift-multiplier", "Factor on the learning rate of shifts and gains."),
-    setting(
-        "--backbone-multiplier", "Factor on the learning rate of all but the head."
-    ),
-    setting(
-        "--calibrate/--no-calibrate",
-        "Whether 512 images set shifts and gains before the first step.",
-    ),
-    setting(
-        "--latent-scale",
-        "Factor on the initial latent weights of binary kernels; large ones flip late.",
-    ),
-    setting(
-        "--latent-initializer",
-        "Initializer of the latent weights of binary kernels.",
-        click.Choice(training.LATENT_INITIALIZERS),
-    ),
-    setting(
-        "--standardize-activations/--no-standardize-activations",
-        "Divide each example by its standard deviation before signs, in training only.",
-    ),
-    setting(
-        "--reflect/--no-reflect",
-        "Whether augmentation pads with mirrored pixels instead of black ones.",
-    ),
-    setting(
-        "--accumulate",
-        "Gradient accumulation: compute each batch in this many parts, to save memory.",
-    ),
-    setting(
-        "--stages",
-        "Stages of training. 2: real-valued kernels first, then binary ones from them.",
-    ),
-    setting(
-        "--teacher",
-        "Distillation: learn the outputs of this run folder or .keras file instead of "
-        "the labels. train: of a float ResNet that is trained first.",
-        str,
-    ),
-    setting(
-        "--kernel",
-        "Kernel quantizer of the binary layers; not with --normalization nobn.",
-        click.Choice(list(training.KERNELS)),
-    ),
-    setting(
-        "--natural-learning-rate",
-        "For --kernel bernoulli_sign: the posterior's learning rate at the first step.",
-    ),
-    setting(
-        "--prior-weight",
-        "For --kernel bernoulli_sign: weight of the prior, which keeps signs open.",
-    ),
-    setting("--label-smoothing", "Share of a label that goes to all classes alike."),
-    setting(
-        "--mixup", "Mixup of pairs of images, in shares drawn from Beta(this, this)."
-    ),
-    setting(
-        "--temperature",
-        "For --kernel bernoulli_sign: the lower, the closer to binary while training.",
-    ),
-    click.option(
-        "--network",
-        type=Argument(),
-        multiple=True,
-        help="Argument of the network's builder, such as alpha=0.5; may be repeated.",
-    ),
-)
+    Arguments:
+        *first: Other options, which come before them.
+        but: Settings that the command has other options for.
+        settings: The dataclass.
+    """
+    options = [
+        option_of(each)
+        for name, each in settings_of(settings).items()
+        if each.option and name not in but
+    ]
+    return ordered(*first, *options, trust_option)
 
 
-def options(*decorators: _Decorator) -> _Decorator:
+def ordered(*decorators: _Decorator) -> _Decorator:
     """Applies decorators so that --help lists them in this order."""
 
     def decorate(command: Any) -> Any:
@@ -233,7 +104,7 @@ def options(*decorators: _Decorator) -> _Decorator:
     return decorate
 
 
-def settings_of(recipe: str | None, **given: Any) -> training.RunSettings:
+def chosen_settings(recipe: str | None, **given: Any) -> training.RunSettings:
     """Returns the settings of a recipe and of the options that were given."""
     given["network"] = dict(given["network"])
     # Left out, these two follow from the recipe and from --init.

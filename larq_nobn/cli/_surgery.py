@@ -8,7 +8,7 @@ import click
 
 from .. import surgery, training
 from .._keras import keras
-from ..models._variance import VARIANCE_RULES
+from .._names import VARIANCE_RULES
 from ._console import emit_json, out, say, working
 from ._models import model_argument, open_run_or_file, trust_option
 from .arguments import KERAS, REPORT, Command, Output

@@ -8,19 +8,10 @@ from typing import Any
 import click
 
 from .. import data, training
-from ._console import beginnings_shown, out, pairs, percent, training_progress
+from .._names import AUTO
+from ._console import beginnings_shown, out, pairs, percent, say, training_progress
 from ._errors import resumable
-from ._options import (
-    BATCH_SIZE,
-    HOW,
-    LEARNING_RATE,
-    NORMALIZATION,
-    SEED,
-    WHAT,
-    options,
-    recipe_option,
-    settings_of,
-)
+from ._options import chosen_settings, recipe_option, training_options
 from .arguments import Grouped
 
 # What a run without a validation split says of itself.
@@ -28,7 +19,16 @@ _OF_TEST = "of test images: no validation split (--validation 0.1 holds one out)
 
 
 @click.command(cls=Grouped)
-@options(recipe_option, NORMALIZATION, *WHAT, SEED, BATCH_SIZE, LEARNING_RATE, *HOW)
+@training_options(recipe_option)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder of the run: a new or empty one, or one to resume.",
+)
+@click.option(
+    "--resume", is_flag=True, help="Resume the run in --output if it is unfinished."
+)
 @click.option(
     "--strategy",
     type=click.Choice(training.STRATEGIES),
@@ -55,13 +55,6 @@ _OF_TEST = "of test images: no validation split (--validation 0.1 holds one out)
     show_default=True,
     help="Where decoded pictures of a folder are kept; auto: where there is room.",
 )
-@click.option("--resume", is_flag=True, help="Go on with an unfinished run, if any.")
-@click.option(
-    "--output",
-    type=click.Path(path_type=Path),
-    required=True,
-    help="Folder of the run: a new or empty one, or one to resume.",
-)
 def train(
     output: Path,
     strategy: str,
@@ -85,7 +78,9 @@ def train(
              larq-nobn train --init runs/a --recipe fine_tune --dataset digits \\
                  --output runs/b
     """
-    settings = settings_of(recipe, **given)
+    settings = chosen_settings(recipe, **given)
+    if given["precision"] == AUTO:
+        say(f"precision: {settings.precision}")
     with (
         resumable(output),
         beginnings_shown(),

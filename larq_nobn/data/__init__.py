@@ -1,12 +1,19 @@
 """Data sets: opening, loading, describing, preparing."""
 
-from ._any_tfds import PREFIX as TFDS_PREFIX
-from ._augment import AUGMENTATIONS
+from .._checks import check_size
+from .._names import (
+    AUGMENTATIONS,
+    CACHES,
+    GIVEN,
+    SPLITS,
+    TFDS_PREFIX,
+)
+from .._names import DATASETS as NAMES
+from .._names import IMAGE_SUFFIXES as SUFFIXES
+from .._names import check_dataset as check_name
 from ._batches import WHOLE, Share
 from ._dataset import (
     Dataset,
-    check_name,
-    check_size,
     class_counts,
     content_of,
     describe,
@@ -15,10 +22,10 @@ from ._dataset import (
     open_dataset,
 )
 from ._prepare import Prepared, prepare
-from ._registry import NAMES, SPLITS, DatasetInfo
-from ._source import CACHES, reading
-from ._user_data import GIVEN, handed_over
-from .folder import SUFFIXES, Overview, decode, look_over
+from ._registry import DatasetInfo
+from ._source import reading
+from ._user_data import handed_over
+from .folder import Overview, decode, look_over
 
 __all__ = [
     "AUGMENTATIONS",

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
-from ._registry import SPLITS, DatasetInfo, split_named
+from .._names import SPLITS, TFDS_PREFIX
+from ._registry import DatasetInfo, split_named
 from ._source import Source, collected, statistics
-from ._tfds import PREFIX, builder_of, is_prepared, quiet
+from ._tfds import builder_of, is_prepared, quiet
 from .folder import (
     USUAL_SIDE,
     image_of,
@@ -107,7 +108,7 @@ def open_tfds(
         ImportError: If TensorFlow Datasets is not installed.
         ValueError: If there is no such set, or it does not classify images.
     """
-    builder = builder_of(name.removeprefix(PREFIX), data_dir)
+    builder = builder_of(name.removeprefix(TFDS_PREFIX), data_dir)
     keys = _keys(name, builder)
     if not is_prepared(builder):
         place = "" if data_dir is None else f" --data-dir {data_dir}"

@@ -14,7 +14,6 @@ import tensorflow as tf
 
 from ._area import LUMA
 
-AUGMENTATIONS = ("none", "crop_flip", "colour", "strong")
 # Crop and flip come from whole numbers of their own, see `draw`.
 CROP, COLOUR, STRONG = 3, 3, 6
 

@@ -19,17 +19,27 @@ from .._checks import (
     check_integer,
     check_number,
     check_path,
+    check_size,
+)
+from .._names import (
+    AUGMENTATIONS,
+    CACHES,
+    DATASETS,
+    GIVEN,
+    SPLITS,
+    TFDS_PREFIX,
+    check_dataset,
 )
 from . import _imagenet
-from ._any_tfds import PREFIX, AnyTfds, open_tfds
-from ._augment import AUGMENTATIONS, variation_of
+from ._any_tfds import AnyTfds, open_tfds
+from ._augment import variation_of
 from ._batches import WHOLE, Share, batches, passes, prefetched
 from ._built_in import BuiltIn, balanced_subset
 from ._imagenet import ImageNet
-from ._registry import NAMES, SPLITS, DatasetInfo
-from ._source import CACHES, Source, cached
+from ._registry import DatasetInfo
+from ._source import Source, cached
 from ._tfds import DataDir
-from ._user_data import GIVEN, Given, Streams, given, user_images
+from ._user_data import Given, Streams, given, user_images
 from .folder import Folder, open_folder
 
 Size = int | tuple[int, int] | None
@@ -296,52 +306,6 @@ def _check_validation(validation: float) -> float:
     )
 
 
-def check_name(argument: str, name: object) -> str:
-    """Returns the name of a data set; that of a folder is its absolute path.
-
-    Arguments:
-        argument: What the message calls it.
-        name: What was given.
-
-    Raises:
-        TypeError: If it is neither a text nor a path.
-        ValueError: If it is the name of nothing.
-    """
-    if not isinstance(name, (str, os.PathLike)):
-        raise TypeError(
-            f"{argument}={name!r} is neither a name nor a path. {_what_there_is()}"
-        )
-    if name in (*NAMES, GIVEN) or (isinstance(name, str) and name.startswith(PREFIX)):
-        return str(name)
-    path = Path(check_path(argument, name)).expanduser()
-    # A word could be a name that is spelled wrongly; what has a slash is a path.
-    if path.is_dir() or isinstance(name, os.PathLike) or {*name} & {"/", os.sep}:
-        return os.path.abspath(path)
-    raise ValueError(f"{argument}={name!r} is not known. {_what_there_is()}")
-
-
-def _what_there_is() -> str:
-    return (
-        f"Choose from {', '.join(NAMES)}, or give a folder of images, or "
-        f"{PREFIX}NAME for a set of TensorFlow Datasets."
-    )
-
-
-def check_size(size: object) -> tuple[int, int] | None:
-    """Returns (height, width) of a number or a pair."""
-    if size is None:
-        return None
-    if isinstance(size, (tuple, list)):
-        if len(size) != 2:
-            raise ValueError(
-                f"image_size={size!r} is no pair. Give height and width, or one number."
-            )
-        height, width = (int(check_bounds("image_size", each)) for each in size)
-        return height, width
-    side = int(check_bounds("image_size", size))
-    return side, side
-
-
 def open_dataset(
     name: str | os.PathLike[str],
     *,
@@ -370,7 +334,7 @@ def open_dataset(
         >>> nobn.data.open_dataset("digits").labels("test").shape
         (355,)
     """
-    chosen = check_name("name", name)
+    chosen = check_dataset("name", name)
     check_number("holdout", holdout, "[0, 1]", "0.1 keeps every tenth for testing.")
     check_flag("skip_unreadable", skip_unreadable)
     _check_validation(validation)
@@ -378,11 +342,11 @@ def open_dataset(
     images: Images
     if chosen == "imagenet":
         images = ImageNet(chosen, place, validation)
-    elif chosen in NAMES:
+    elif chosen in DATASETS:
         images = BuiltIn(chosen, place, validation)
     elif chosen == GIVEN:
         images = given().with_validation(validation)
-    elif chosen.startswith(PREFIX):
+    elif chosen.startswith(TFDS_PREFIX):
         images = open_tfds(chosen, holdout, place, validation)
     else:
         images = open_folder(Path(chosen), holdout, skip_unreadable, validation)

@@ -16,10 +16,10 @@ from types import FrameType
 from typing import Any
 
 from .._checks import check_choice
+from .._names import DATASETS, TFDS_PREFIX
 from . import _cifar10
 from ._fetch import Progress
-from ._registry import NAMES
-from ._tfds import PREFIX, DataDir, is_prepared, open_builder, run
+from ._tfds import DataDir, is_prepared, open_builder, run
 
 _STALE = 24 * 3600
 
@@ -85,8 +85,8 @@ def prepare(
         >>> print(nobn.data.prepare("digits"))
         digits comes with scikit-learn; there is nothing to prepare.
     """
-    if not name.startswith(PREFIX):
-        check_choice("name", name, NAMES)
+    if not name.startswith(TFDS_PREFIX):
+        check_choice("name", name, DATASETS)
     if name == "digits":
         return Prepared(name, None, {}, done=False)
     given = None if source is None else Path(source).expanduser()

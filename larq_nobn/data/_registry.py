@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from .._checks import check_choice
+from .._names import DATASETS
 
-SPLITS = ("train", "validation", "test")
 # How folders of splits, and splits of data sets, are usually called.
 _SPLIT_NAMES = {
     "train": ("train", "training"),
@@ -92,8 +92,6 @@ _TABLE = {
     )
 }  # fmt: skip
 
-NAMES = tuple(_TABLE)
-
 
 def split_named(name: str) -> str | None:
     """Returns `"train"`, `"validation"` or `"test"` for a usual name, in any case."""
@@ -102,9 +100,9 @@ def split_named(name: str) -> str | None:
 
 
 def built_in(name: str) -> DatasetInfo:
-    """What is known about one of `NAMES`, without opening it.
+    """What is known about one of `DATASETS`, without opening it.
 
     Raises:
         ValueError: If the name is unknown; lists the known ones.
     """
-    return _TABLE[check_choice("name", name, NAMES)]
+    return _TABLE[check_choice("name", name, DATASETS)]

@@ -173,7 +173,6 @@ def statistics(source: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:
     return tuple(mean), tuple(std)
 
 
-CACHES = ("auto", "memory", "disk", "none")
 _FRACTION_OF_DISK = 0.5  # of what is free
 
 

@@ -12,14 +12,13 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .._names import DATASETS, TFDS_PREFIX
 from ._fetch import TIMEOUT, check_archive
-from ._registry import NAMES
 
-PREFIX = "tfds:"  # of sets that have no other name here
 DataDir = str | os.PathLike[str] | None
 
 _TFDS_NAMES = {
-    **{name: name for name in NAMES if name != "digits"},
+    **{name: name for name in DATASETS if name != "digits"},
     "imagenet": "imagenet2012",
 }
 # What TFDS raises for a description of another shape.
@@ -34,7 +33,7 @@ def open_builder(name: str, data_dir: DataDir) -> Any:
     Raises:
         ImportError: If TFDS is not installed.
     """
-    return builder_of(_TFDS_NAMES.get(name, name.removeprefix(PREFIX)), data_dir)
+    return builder_of(_TFDS_NAMES.get(name, name.removeprefix(TFDS_PREFIX)), data_dir)
 
 
 def builder_of(name: str, data_dir: DataDir) -> Any:
@@ -91,8 +90,9 @@ def _refuse_code(name: str, data_dir: DataDir) -> None:
     """
     if ":" in name:
         raise ValueError(
-            f"{PREFIX}{name} is a set of a community, whose code TensorFlow Datasets "
-            "downloads and runs. Open it in Python, and give train its images as data."
+            f"{TFDS_PREFIX}{name} is a set of a community, whose code TensorFlow "
+            "Datasets downloads and runs. Open it in Python, and give train its "
+            "images as data."
         )
     if data_dir is None:  # that of the user
         return

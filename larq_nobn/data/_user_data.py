@@ -11,11 +11,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from .._names import GIVEN
 from ._batches import Share, cut, prefetched
 from ._registry import DatasetInfo
 from ._source import Arrays, of_shape, part_of, statistics, validation_numbers
-
-GIVEN = "given"
 
 
 def class_names_of(classes: int) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._keras import keras
+from .._names import NORMALIZATIONS
 from ..layers import (
     DynamicTanh,
     EvoNormS0,
@@ -94,7 +95,6 @@ NORMALIZERS: dict[str, Callable[[tf.Tensor, str, bool, Any], tf.Tensor]] = {
     "evonorm": _evonorm,
     "dynamic_tanh": _dynamic_tanh,
 }
-NORMALIZATIONS = tuple(NORMALIZERS)
 # Better where the stem and the projections of shortcuts, to which branches are added,
 # have none, by results/init_and_placement/.
 IN_BRANCHES = frozenset({"filter_response", "proxy", "evonorm"})

@@ -8,13 +8,14 @@ import tensorflow as tf
 
 from .._checks import check_blocks, check_choice, check_number
 from .._keras import keras
+from .._names import VARIANCE_RULES
 from ._blur_pool import blur_pool
 from ._dense import RELU_MEAN, RELU_REPLACED, RELU_SCALE, rectify
 from ._head import classifier
 from ._inputs import check_ends, check_image_shape, check_supported
 from ._normalizers import BATCH_NORM, NORMALIZATIONS
 from ._parts import LARGE, Parts
-from ._variance import VARIANCE_RULES, expected_variances
+from ._variance import expected_variances
 
 # Batch Kalman normalization would never see a prior: every one stands after a ReLU or
 # what reads one, and carries moments through sums, signs and kernels alone.

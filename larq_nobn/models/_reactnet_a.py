@@ -6,12 +6,13 @@ import tensorflow as tf
 
 from .._checks import check_blocks, check_choice, check_flag, check_number
 from .._keras import keras
+from .._names import VARIANCE_RULES
 from ..layers import RPReLU
 from ._head import classifier
 from ._inputs import check_ends, check_image_shape
 from ._parts import LARGE, Parts
 from ._pretrained import opens_weights
-from ._variance import VARIANCE_RULES, paired_variances
+from ._variance import paired_variances
 
 
 def _add(parts: Parts, branch: tf.Tensor, x: tf.Tensor, name: str) -> tf.Tensor:

@@ -8,11 +8,12 @@ import tensorflow as tf
 
 from .._checks import check_blocks, check_choice, check_number
 from .._keras import keras
+from .._names import VARIANCE_RULES
 from ._head import classifier
 from ._inputs import check_ends, check_image_shape
 from ._parts import Parts
 from ._stem import stem
-from ._variance import VARIANCE_RULES, expected_variances
+from ._variance import expected_variances
 
 
 def _prelu(name: str) -> keras.layers.Layer:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-VARIANCE_RULES = ("vita", "nf")
-
 
 def expected_variances(
     blocks: Sequence[int], alpha: float, rule: str

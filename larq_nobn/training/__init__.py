@@ -1,5 +1,6 @@
 """Training runs: settings, the run itself, and the folder it leaves."""
 
+from .._names import STRATEGIES
 from ._pack import pack
 from .comparison import Comparison, Outcome, compare, evaluate, grid, report, score
 from .folder import (
@@ -13,7 +14,7 @@ from .folder import (
     save_model,
     write_json,
 )
-from .run import STRATEGIES, NonFiniteLoss, Terminated, train
+from .run import NonFiniteLoss, Terminated, train
 from .settings import (
     KERNELS,
     LATENT_INITIALIZERS,

@@ -11,10 +11,11 @@ import pytest
 from larq_nobn import training
 from cli.answers import one_sentence
 from cli.conftest import Invoke
-from larq_nobn._checks import BOUNDS, check_bounds
+from larq_nobn._checks import BOUNDS, check_within
 from larq_nobn._keras import keras
 from larq_nobn.cli import main
 from larq_nobn.cli.arguments import Blocks, Several, Size
+from larq_nobn.config import Settings, settings_of
 from larq_nobn.training.run import _train
 from larq_nobn.training.settings import NETWORKS
 
@@ -118,9 +119,12 @@ def built(settings: training.RunSettings) -> None:
     pytest.fail(f"{settings.network} is built")
 
 
-@pytest.mark.parametrize("name", BOUNDS)
+RANGES = {n: each.range for n, each in settings_of(Settings).items() if each.range}
+
+
+@pytest.mark.parametrize("name", [*RANGES, *(BOUNDS.keys() - RANGES.keys())])
 def test_the_table(name: str):
-    bounds, advice = BOUNDS[name]
+    bounds, advice = RANGES.get(name) or BOUNDS[name]
     assert advice.endswith(".")
     if isinstance(bounds, str):
         low, high = (float(end) for end in bounds[1:-1].split(","))
@@ -131,10 +135,10 @@ def test_the_table(name: str):
         inside, outside = list(bounds), [bounds[0] - 1, bounds[1] + 1]
         said = "is (below|above) "
     for value in inside:
-        assert check_bounds(name, value) == value
+        assert check_within(name, value, (bounds, advice)) == value
     for value in outside:
         with pytest.raises(ValueError, match=said):
-            check_bounds(name, value)
+            check_within(name, value, (bounds, advice))
 
 
 @pytest.mark.usefixtures("little_network")

@@ -1,12 +1,11 @@
 """Folders of images as data sets."""
 
-from ._decode import SUFFIXES, decode, image_of
+from ._decode import decode, image_of
 from ._folder import USUAL_SIDE, Folder, open_folder, suitable
 from ._overview import Overview, look_over
 from ._scan import is_for_validation, is_held_out
 
 __all__ = [
-    "SUFFIXES",
     "USUAL_SIDE",
     "Folder",
     "Overview",

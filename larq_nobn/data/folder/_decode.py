@@ -10,7 +10,6 @@ import numpy as np
 from .._area import scaled
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
-SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
 _GREY = ("1", "L", "LA", "La")
 
 

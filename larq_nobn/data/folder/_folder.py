@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from .._registry import SPLITS, DatasetInfo
+from ..._names import SPLITS
+from .._registry import DatasetInfo
 from .._source import LazyImages, statistics
 from ._decode import image_of
 from ._listing import Listing, read_listing

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..._names import IMAGE_SUFFIXES
 from .._registry import split_named
-from ._decode import SUFFIXES
 
 # What systems leave in folders of images.
 _LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
@@ -94,7 +94,7 @@ def read_listing(root: Path) -> Listing:
             _check_name(place)
             before = len(entries)
             for file in _files(place, ()):
-                if file.suffix.lower() in SUFFIXES:
+                if file.suffix.lower() in IMAGE_SUFFIXES:
                     entries.append(_entry(root, file, label, split))
                 else:
                     suffix = file.suffix.lower() or file.name
@@ -174,7 +174,7 @@ def _names(folders: list[Path]) -> str:
 
 
 def _has_pictures(place: Path) -> bool:
-    return any(file.suffix.lower() in SUFFIXES for file in _files(place, ()))
+    return any(file.suffix.lower() in IMAGE_SUFFIXES for file in _files(place, ()))
 
 
 def _folders(place: Path) -> list[Path]:

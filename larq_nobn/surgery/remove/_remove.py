@@ -6,6 +6,7 @@ import larq as lq
 
 from ..._checks import check_choice, check_flag, check_number
 from ..._keras import keras
+from ..._names import VARIANCE_RULES
 from ...graph import (
     Graph,
     check_inference,
@@ -14,7 +15,6 @@ from ...graph import (
     is_batch_norm,
     replace_layers,
 )
-from ...models._variance import VARIANCE_RULES
 from .._batch_norm import check_batch_norms
 from .._report import SurgeryReport
 from ._changes import report_of

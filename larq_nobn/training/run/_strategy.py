@@ -16,10 +16,10 @@ import tensorflow as tf
 from tensorflow.python.eager import context
 
 from ..._checks import check_bounds, check_choice
+from ..._names import STRATEGIES
 from ...data._batches import Share
 from ._meeting import given_up_after, meet
 
-STRATEGIES = ("none", "mirrored", "multi_worker")
 # Seconds that a worker waits for the others, and those that TensorFlow gets then.
 WAIT, _LIMIT = 600, 30
 _ADDRESS = re.compile(r"[^\s]+:[0-9]{1,5}")

@@ -3,22 +3,16 @@
 from __future__ import annotations
 
 import logging
-import re
 from pathlib import Path
 
 import tensorflow as tf
 
 from ... import models
-from ..settings import RunSettings
+from ..settings import EXTENSIONS, PROCESSOR, RunSettings, processor_flags
 
 _log = logging.getLogger("larq_nobn")
 # Batches smaller than this have statistics that are mostly noise.
 _SMALLEST_BATCH = 4
-# Each of these extensions of x86-64 computes in 16 bits or converts to them.
-_EXTENSIONS = {
-    "mixed_bfloat16": {"avx512_bf16", "amx_bf16", "avx_ne_convert"},
-    "mixed_float16": {"avx512_fp16", "amx_fp16", "avx_ne_convert"},
-}
 
 
 def warn_of_small_batches(settings: RunSettings, replicas: int) -> None:
@@ -49,18 +43,12 @@ def warn_of_small_batches(settings: RunSettings, replicas: int) -> None:
         )
 
 
-def warn_of_imitation(precision: str, processor: Path = Path("/proc/cpuinfo")) -> None:
-    """Says where 16 bits take more time than 32, as far as Linux tells.
-
-    Processors that are not of x86-64 have no line of flags there.
-    """
-    if precision not in _EXTENSIONS or tf.config.list_physical_devices("GPU"):
+def warn_of_imitation(precision: str, processor: Path = PROCESSOR) -> None:
+    """Says where 16 bits take more time than 32, as far as Linux tells."""
+    if precision not in EXTENSIONS or tf.config.list_physical_devices("GPU"):
         return
-    try:
-        found = re.search(r"^flags\s*:(.*)$", processor.read_text(), re.MULTILINE)
-    except OSError:  # no such file outside Linux
-        return
-    if found and _EXTENSIONS[precision].isdisjoint(found[1].split()):
+    found = processor_flags(processor)
+    if found is not None and EXTENSIONS[precision].isdisjoint(found):
         _log.warning(
             "precision=%r is imitated by this processor, which has no instructions "
             "for it, and takes longer than 32 bits. Use 'float32', or a GPU.",

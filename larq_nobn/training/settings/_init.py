@@ -6,10 +6,9 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+from ..._names import OWN
 from ...models._pretrained import find_pretrained
 
-# As a model: the network of `init` itself.
-OWN = "init"
 _MODEL_OF_RUN = "model.keras"
 # What a network that is taken as it is has already, and the value that leaves it so.
 _DECIDED: dict[str, Any] = {

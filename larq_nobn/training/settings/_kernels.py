@@ -35,7 +35,6 @@ KERNELS: dict[str, Callable[[], Any]] = {
     "bernoulli_sign": BernoulliSign,
     "bnn_plus": lambda: BinaryRegularized(SignSwish(), order=1, strength=1e-7),
 }
-LATENT_INITIALIZERS = ("glorot_uniform", "he_normal")
 # These bring the weights to scale themselves, or look at more than [-1, 1] of them.
 _UNCLIPPED = {"scaled_std_sign", "recu", "reste"}
 # Beyond, a weight of this natural parameter is of the other sign once in 22,000 draws,

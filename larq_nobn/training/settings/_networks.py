@@ -6,12 +6,13 @@ from collections.abc import Callable
 
 from ... import models
 from ..._keras import keras
+from ..._names import FLOAT_MODEL
 from ._float_resnet import float_resnet
 
 # A float network is none of the models of this package, but teaches them.
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
     **models.BUILDERS,
-    "FloatResNet": float_resnet,
+    FLOAT_MODEL: float_resnet,
 }
 # Those whose signs and activations have shifts under every normalization.
 SHIFTED = frozenset({"ReActNet18", "ReActNetA"})

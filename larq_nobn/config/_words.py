@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ._setting import settings_of
+from ._settings import Settings
+
 # Their values say what they are.
 _SPEAK_FOR_THEMSELVES = ("model", "dataset", "normalization")
-_AFTER = {"epochs": "epochs", "limit": "images"}
 
 
 def words(name: str) -> str:
@@ -29,6 +31,7 @@ def named(name: str, value: Any) -> str:
     """Returns the value, and what it is unless it says so itself."""
     if name in _SPEAK_FOR_THEMSELVES:
         return shown(value)
-    if name in _AFTER:
-        return f"{shown(value)} {_AFTER[name]}"
+    known = settings_of(Settings).get(name)
+    if known is not None and known.unit is not None:
+        return f"{shown(value)} {known.unit}"
     return f"{words(name)} {shown(value)}"

@@ -1,0 +1,100 @@
+"""The names that options and settings choose from, without what they stand for.
+
+Modules that need TensorFlow hold what a name means; here the names are found without
+it. Tables elsewhere have these names in this order, which `tests/test_names.py` checks.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from ._checks import check_path
+
+MODELS = (
+    "ReActNet18",
+    "ReActNetA",
+    "BiRealNet18",
+    "XNORNet18",
+    "ResNet20",
+    "VGGSmall",
+    "BinaryAlexNet",
+    "BinaryDenseNet28",
+    "BinaryDenseNet37",
+    "BinaryDenseNet45",
+    "MeliusNet22",
+    "MeliusNet29",
+    "QuickNetSmall",
+    "QuickNet",
+    "QuickNetLarge",
+)
+# A real-valued network, which teaches binary ones.
+FLOAT_MODEL = "FloatResNet"
+# As a model: the network that `init` names.
+OWN = "init"
+NORMALIZATIONS = (
+    "batch_norm",
+    "none",
+    "nobn",
+    "filter_response",
+    "proxy",
+    "group",
+    "kalman",
+    "independent_component",
+    "evonorm",
+    "dynamic_tanh",
+)
+KERNELS = (
+    "ste_sign",
+    "approx_sign",
+    "magnitude_aware_sign",
+    "scaled_std_sign",
+    "recu",
+    "reste",
+    "sign_swish",
+    "sigmoid_sign",
+    "bernoulli_sign",
+    "bnn_plus",
+)
+LATENT_INITIALIZERS = ("glorot_uniform", "he_normal")
+VARIANCE_RULES = ("vita", "nf")
+OPTIMIZERS = ("adam", "sgd")
+SCHEDULES = ("linear", "cosine")
+AUTO = "auto"
+PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
+STRATEGIES = ("none", "mirrored", "multi_worker")
+DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "imagenet")
+SPLITS = ("train", "validation", "test")
+AUGMENTATIONS = ("none", "crop_flip", "colour", "strong")
+CACHES = ("auto", "memory", "disk", "none")
+# As a data set: the images that a caller passes.
+GIVEN = "given"
+TFDS_PREFIX = "tfds:"  # of sets that have no other name here
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
+
+
+def check_dataset(argument: str, name: object) -> str:
+    """Returns the name of a data set; that of a folder is its absolute path.
+
+    Arguments:
+        argument: What the message calls it.
+        name: What was given.
+
+    Raises:
+        TypeError: If it is neither a text nor a path.
+        ValueError: If it is the name of nothing.
+    """
+    allowed = (
+        f"Choose from {', '.join(DATASETS)}, or give a folder of images, or "
+        f"{TFDS_PREFIX}NAME for a set of TensorFlow Datasets."
+    )
+    if not isinstance(name, (str, os.PathLike)):
+        raise TypeError(f"{argument}={name!r} is neither a name nor a path. {allowed}")
+    known = name in (*DATASETS, GIVEN)
+    if known or (isinstance(name, str) and name.startswith(TFDS_PREFIX)):
+        return str(name)
+    path = Path(check_path(argument, name)).expanduser()
+    # A word could be a name that is spelled wrongly; what has a slash is a path.
+    if path.is_dir() or isinstance(name, os.PathLike) or {*name} & {"/", os.sep}:
+        return os.path.abspath(path)
+    raise ValueError(f"{argument}={name!r} is not known. {allowed}")

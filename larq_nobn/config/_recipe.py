@@ -1,0 +1,210 @@
+"""How a network is trained, apart from what it is and what it learns from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .._checks import BOUNDS
+from .._names import KERNELS, LATENT_INITIALIZERS, OPTIMIZERS, SCHEDULES
+from ._setting import RESOURCES, WHAT, check_settings, documented, setting
+
+# What None means of many settings.
+NETWORKS_OWN = "the network's own"
+
+
+@documented
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained: the part of the settings that presets fill in.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument lies outside what is allowed.
+
+    Example:
+        >>> Recipe(epochs=5, learning_rate=3e-3).optimizer
+        'adam'
+    """
+
+    epochs: int = setting(
+        20,
+        "Passes over the training images, in each stage.",
+        range=((1, 1_000_000), "Train for one epoch or more."),
+        unit="epochs",
+    )
+    batch_size: int = setting(
+        128,
+        "Images in a training step, over all replicas.",
+        range=BOUNDS["batch_size"],
+    )
+    optimizer: str = setting("adam", "Optimizer of the weights.", choices=OPTIMIZERS)
+    learning_rate: float = setting(
+        1e-3,
+        "Learning rate at the first step, after any warm-up.",
+        range=("(0, 1e6]", "0.001 is a good start."),
+    )
+    beta_2: float = setting(
+        0.999,
+        "Decay rate of the second moment of the optimizer adam.",
+        range=("[0, 1)", "0.999 is usual, 0.99 forgets sooner."),
+    )
+    momentum: float = setting(
+        0.9, "Momentum of the optimizer sgd.", range=("[0, 1)", "0.9 is usual.")
+    )
+    schedule: str = setting(
+        "linear",
+        "Learning-rate schedule, on which the rate falls to 0.",
+        choices=SCHEDULES,
+    )
+    warmup_epochs: int = setting(
+        0,
+        "Epochs in which the learning rate rises first; for the schedule cosine.",
+        range=((0, 1_000_000), "0 is none."),
+    )
+    weight_decay: float = setting(
+        0.0,
+        "Weight decay: this fraction of each kernel is added to its gradient.",
+        range=("[0, 1e6]", "0 is none."),
+    )
+    stage_one_decay: float = setting(
+        0.0,
+        "Weight decay in the first of two stages.",
+        range=("[0, 1e6]", "0 is none."),
+    )
+    clip_factor: float = setting(
+        0.02,
+        "Clip factor of adaptive gradient clipping: the largest norm of a unit's "
+        "gradient, relative to its weights; 0 turns clipping off.",
+        range=("[0, 1e6]", "0.02 is usual, 0 is off."),
+    )
+    clip_each_gain: bool = setting(
+        False,
+        "Clip the gradient of each gain by itself, as the published code of BNN - BN "
+        "does, instead of all gains of a layer together.",
+    )
+    shift_multiplier: float = setting(
+        1.0,
+        "Factor on the learning rate of thresholds, biases and gains.",
+        range=("(0, 1e6]", "1 treats all weights alike."),
+    )
+    backbone_multiplier: float = setting(
+        1.0,
+        "Factor on the learning rate of all weights but the classifier's; 0 freezes "
+        "them. For networks that start from other weights.",
+        range=("[0, 1e6]", "0.1 is usual, 0 freezes, 1 is no difference."),
+    )
+    calibrate: bool = setting(
+        False,
+        "Initialize thresholds, biases and gains from 512 training images.",
+    )
+    latent_scale: float = setting(
+        1.0,
+        "Multiplier for initial latent weights of binary kernels; larger weights flip "
+        "later.",
+        range=("(0, 1e6]", "1 keeps those of the network."),
+    )
+    latent_initializer: str | None = setting(
+        None,
+        "Initializer of the latent weights of binary kernels.",
+        choices=LATENT_INITIALIZERS,
+        absent=NETWORKS_OWN,
+    )
+    standardize_activations: bool = setting(
+        False,
+        "Divide each example by its standard deviation before signs, in training "
+        "only, as the published code of ReCU does. Not with the normalization kalman.",
+    )
+    reflect: bool = setting(False, "Pad crops by reflection instead of zeros.")
+    accumulate: int = setting(
+        1,
+        "Gradient accumulation: compute each batch in this many micro-batches, to "
+        "save memory.",
+        RESOURCES,
+        range=((1, 1_000_000), "1 takes batches whole."),
+    )
+    stages: int = setting(
+        1,
+        "Stages of training. 2: real-valued kernels first, then binary ones from them.",
+        range=((1, 2), "Choose 1 or 2."),
+    )
+    teacher: str | None = setting(
+        None,
+        "Distillation: learn the outputs of this run folder or .keras file instead of "
+        "the labels. train: of a float ResNet that is trained first.",
+        absent="the labels",
+    )
+    kernel: str | None = setting(
+        None,
+        "Kernel quantizer of the binary layers; not with the normalization nobn.",
+        WHAT,
+        choices=KERNELS,
+        absent=NETWORKS_OWN,
+    )
+    natural_learning_rate: float = setting(
+        100.0,
+        "For the kernel bernoulli_sign: the posterior's learning rate at the first "
+        "step.",
+        range=("(0, 1e9]", "30 suits digits, 100 to 1000 CIFAR-10."),
+    )
+    prior_weight: float = setting(
+        1e-5,
+        "For the kernel bernoulli_sign: weight of the prior, which pulls signs "
+        "towards even odds.",
+        range=("[0, 1e6]", "0 is none, 1e-5 is usual."),
+    )
+    temperature: float = setting(
+        0.3,
+        "For the kernel bernoulli_sign: temperature; lower is closer to binary in "
+        "training.",
+        range=("[1e-12, 1e6]", "0.3 is usual, 1 is smooth."),
+    )
+    label_smoothing: float = setting(
+        0.0,
+        "Fraction of a label that is spread over all classes.",
+        range=("[0, 1)", "0 is none, 0.1 is usual."),
+    )
+    mixup: float = setting(
+        0.0,
+        "Mix pairs of images, with weights drawn from Beta(mixup, mixup); 0 turns "
+        "mixup off.",
+        range=BOUNDS["mixup"],
+    )
+    network: Mapping[str, Any] = setting(
+        {},
+        "Argument of the network's builder, such as alpha=0.5; may be repeated.",
+        WHAT,
+        kind="arguments",
+    )
+
+    def __post_init__(self) -> None:
+        check_settings(self)
+        self._check_combinations()
+
+    def _check_combinations(self) -> None:
+        if self.warmup_epochs and self.schedule != "cosine":
+            raise ValueError(
+                f"warmup_epochs={self.warmup_epochs} needs the schedule 'cosine', but "
+                f"schedule={self.schedule!r}. Choose that, or no warm-up."
+            )
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(
+                f"warmup_epochs={self.warmup_epochs} leaves nothing of "
+                f"epochs={self.epochs}. Warm up for less, or train for longer."
+            )
+        if self.weight_decay and self.kernel == "bernoulli_sign":
+            raise ValueError(
+                f"weight_decay={self.weight_decay} would be divided by the spread of "
+                "the weights of kernel='bernoulli_sign'. Use prior_weight in its place."
+            )
+        if self.label_smoothing and self.teacher is not None:
+            raise ValueError(
+                f"label_smoothing={self.label_smoothing} changes labels, but "
+                f"teacher={self.teacher!r} takes their place. Leave one of them out."
+            )
+        if self.batch_size % self.accumulate:
+            raise ValueError(
+                f"accumulate={self.accumulate} does not divide "
+                f"batch_size={self.batch_size}. Choose a divisor of it."
+            )

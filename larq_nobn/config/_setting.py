@@ -1,0 +1,207 @@
+"""A field of a dataclass that knows its range, its help and its place in a list."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import textwrap
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar, get_args, get_type_hints
+
+from .._checks import (
+    Bounds,
+    check_blocks,
+    check_choice,
+    check_flag,
+    check_path,
+    check_size,
+    check_within,
+)
+from .._names import check_dataset
+
+# Headings in `--help` and in the docs, in this order.
+WHAT = "What is trained"
+HOW = "How it is trained"
+RESOURCES = "Precision and memory"
+WHERE = "Where it runs, and what it leaves"
+GROUPS = (WHAT, HOW, RESOURCES, WHERE)
+_Class = TypeVar("_Class", bound=type)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What is known of a setting.
+
+    Attributes:
+        help: A sentence: what it does.
+        group: Its heading, one of `GROUPS`.
+        range: (least, most) of a whole number or an interval of a real one, in
+            mathematical notation, and advice; None where there is no such range.
+        choices: The values that are allowed; None where there is no such list.
+        offered: Those of the command line, if not all.
+        kind: What a value is, if neither a number, a flag nor a word: one of `_KINDS`.
+        unit: What a value counts, where a label says it: `"20 epochs"`.
+        absent: What None means, in words.
+        option: Whether the command line has it, under its name.
+        name: Set by its field, as the following are.
+        type: `int`, `float`, `bool`, `str`, or `object` for a kind.
+        optional: Whether None is allowed.
+        default: The value of the field.
+    """
+
+    help: str
+    group: str
+    range: Bounds | None = None
+    choices: Sequence[str] | None = None
+    offered: Sequence[str] | None = None
+    kind: str | None = None
+    unit: str | None = None
+    absent: str = "none"
+    option: bool = True
+    name: str = ""
+    type: Any = object
+    optional: bool = False
+    default: Any = None
+
+    def check(self, value: Any) -> Any:
+        """Returns the value as it is stored.
+
+        Raises:
+            TypeError: If it has the wrong type.
+            ValueError: If it lies outside what is allowed.
+        """
+        if value is None and self.optional:
+            return None
+        if self.choices is not None:
+            return check_choice(self.name, value, self.choices)
+        if self.range is not None:
+            check_within(self.name, value, self.range)
+        elif self.kind is not None:
+            return _KINDS[self.kind](self.name, value)
+        elif self.type is bool:
+            check_flag(self.name, value)
+        return value
+
+    @property
+    def allowed(self) -> str:
+        """What values it may have, in words; empty where anything goes."""
+        if self.choices is not None:
+            return ", ".join(self.choices)
+        if self.range is None:
+            return ""
+        within, _ = self.range
+        return within if isinstance(within, str) else f"{within[0]} to {within[1]}"
+
+
+def setting(default: Any, help: str, group: str = HOW, **known: Any) -> Any:
+    """Returns a field of a dataclass of settings.
+
+    Arguments:
+        default: Its value where nothing else is said.
+        help: A sentence: what it does.
+        group: Its heading, one of `GROUPS`.
+        **known: Further attributes of `Setting`.
+    """
+    said = {"setting": Setting(help, group, **known)}
+    if isinstance(default, dict):
+        return dataclasses.field(default_factory=default.copy, metadata=said)
+    return dataclasses.field(default=default, metadata=said)
+
+
+def settings_of(cls: Any) -> dict[str, Setting]:
+    """Returns the settings of a dataclass by name, its own before those of its bases.
+
+    Arguments:
+        cls: A dataclass of which every field is made by `setting`.
+    """
+    return _settings_of(cls)
+
+
+@functools.cache
+def _settings_of(cls: type) -> dict[str, Setting]:
+    hints = get_type_hints(cls)
+    owners = [vars(base).get("__annotations__", {}) for base in cls.__mro__]
+
+    def distance(field: Any) -> int:
+        return next(n for n, names in enumerate(owners) if field.name in names)
+
+    fields = sorted(dataclasses.fields(cls), key=distance)
+    return {field.name: _of_field(field, hints[field.name]) for field in fields}
+
+
+def _of_field(field: Any, hint: Any) -> Setting:
+    parts = get_args(hint) if type(None) in get_args(hint) else (hint,)
+    kinds = [part for part in parts if part is not type(None)]
+    plain = kinds[0] if kinds[0] in (int, float, bool, str) else object
+    missing = field.default is dataclasses.MISSING
+    return dataclasses.replace(
+        field.metadata["setting"],
+        name=field.name,
+        type=plain if len(kinds) == 1 else object,
+        optional=type(None) in parts,
+        default=field.default_factory() if missing else field.default,
+    )
+
+
+def check_settings(given: Any) -> None:
+    """Checks every setting of a frozen dataclass, and stores it as it is stored.
+
+    Raises:
+        TypeError, ValueError: As `Setting.check` does, of the first that is wrong.
+    """
+    for name, each in settings_of(type(given)).items():
+        object.__setattr__(given, name, each.check(getattr(given, name)))
+
+
+def documented(cls: _Class) -> _Class:
+    """Writes the section `Arguments` of a docstring, before that of `Raises`."""
+    lines = ["    Arguments:\n"]
+    for name, each in settings_of(cls).items():
+        text = f"{name}: {each.help}"
+        if allowed := each.allowed:
+            text += f" Allowed: {allowed}."
+        text += f" Default: {each.absent if each.default is None else each.default}."
+        lines += [
+            f"{line}\n"
+            for line in textwrap.wrap(
+                text,
+                88,
+                initial_indent=" " * 8,
+                subsequent_indent=" " * 12,
+                break_on_hyphens=False,
+            )
+        ]
+    before, raises, after = (cls.__doc__ or "").partition("    Raises:\n")
+    cls.__doc__ = f"{before}{''.join(lines)}\n{raises}{after}"
+    return cls
+
+
+def _check_arguments(name: str, value: Any) -> Any:
+    if not isinstance(value, Mapping):
+        raise TypeError(
+            f"{name}={value!r} is no mapping. Give arguments of the network's builder, "
+            "such as {'alpha': 0.5}."
+        )
+    return value
+
+
+def _unless_path(name: str, value: Any) -> Any:
+    check_path(name, value)
+    return value
+
+
+_KINDS: dict[str, Callable[[str, Any], Any]] = {
+    "arguments": _check_arguments,
+    "blocks": lambda name, value: check_blocks(value),
+    "dataset": check_dataset,
+    "path": _unless_path,
+    "size": lambda name, value: check_size(value),
+}
+
+
+def grouped(settings: Mapping[str, Setting]) -> Iterator[tuple[str, list[Setting]]]:
+    """Yields each heading with its settings, as far as there are some."""
+    for group in GROUPS:
+        if found := [each for each in settings.values() if each.group == group]:
+            yield group, found

@@ -1,0 +1,148 @@
+"""All settings of a training run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .._checks import BOUNDS
+from .._names import (
+    AUGMENTATIONS,
+    AUTO,
+    FLOAT_MODEL,
+    MODELS,
+    NORMALIZATIONS,
+    OWN,
+    PRECISIONS,
+)
+from ._recipe import NETWORKS_OWN, Recipe
+from ._recipes import RECIPES
+from ._setting import RESOURCES, WHAT, WHERE, documented, setting
+
+
+@documented
+@dataclass(frozen=True)
+class Settings(Recipe):
+    """All settings of a run, each checked by itself.
+
+    Raises:
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument lies outside what is allowed.
+    """
+
+    model: str = setting(
+        "ReActNet18",
+        "The network. init: that of the setting init, with a new classifier where the "
+        "number of classes differs, which is also the default with init.",
+        WHAT,
+        choices=(*MODELS, FLOAT_MODEL, OWN),
+        offered=(*MODELS, OWN),
+    )
+    normalization: str | None = setting(
+        "nobn",
+        "What follows convolutions. nobn: nothing, but kernels are scaled instead; "
+        "none: nothing at all.",
+        WHAT,
+        choices=NORMALIZATIONS,
+        absent="that of the network of init",
+    )
+    dataset: str = setting(
+        "cifar10",
+        "The images: a data set's name, an image folder, or tfds:NAME; see larq-nobn "
+        "data.",
+        WHAT,
+        kind="dataset",
+    )
+    width: int | None = setting(
+        None,
+        "Channels of the first stage.",
+        WHAT,
+        range=((1, 65_536), "It is a number of channels."),
+        absent=NETWORKS_OWN,
+    )
+    blocks: tuple[int, ...] | None = setting(
+        None,
+        "Blocks per stage of a residual network, such as 4,4,4,4.",
+        WHAT,
+        kind="blocks",
+        absent=NETWORKS_OWN,
+    )
+    seed: int = setting(
+        0,
+        "Seed of initial weights, order of images and augmentation.",
+        range=BOUNDS["seed"],
+    )
+    precision: str = setting(
+        "float32",
+        "Number format; the mixed ones compute in 16 bits and keep weights in 32. "
+        "auto: mixed_bfloat16 where the processor or GPU computes in bfloat16.",
+        RESOURCES,
+        choices=(*PRECISIONS, AUTO),
+    )
+    limit: int | None = setting(
+        None,
+        "Use at most this many images of each split.",
+        WHAT,
+        range=BOUNDS["limit"],
+        unit="images",
+        absent="all",
+    )
+    data_dir: str | None = setting(
+        None,
+        "Folder of downloaded data sets.",
+        WHERE,
+        kind="path",
+        absent="that of TensorFlow Datasets",
+    )
+    image_size: int | tuple[int, int] | None = setting(
+        None,
+        "Size of the images in pixels: 96, or 96x128 (height, width).",
+        WHAT,
+        kind="size",
+        absent="the data set's own",
+    )
+    holdout: float = setting(
+        0.1,
+        "Fraction of an image folder without a test folder that is for testing.",
+        WHAT,
+        range=("(0, 1)", "0.1 is usual."),
+    )
+    validation: float = setting(
+        0.0,
+        "Fraction of the training images that make up the validation split; 0 where "
+        "the data set has one, or for none.",
+        WHAT,
+        range=("[0, 1)", "0.1 is usual."),
+    )
+    augment: str | None = setting(
+        None,
+        "Augmentation of training images.",
+        choices=AUGMENTATIONS,
+        absent="the data set's usual one",
+    )
+    skip_unreadable: bool = setting(
+        False, "Train without files that cannot be read.", WHAT
+    )
+    balance_classes: bool = setting(
+        False, "Weight the loss so that all classes count alike, however rare."
+    )
+    recipe: str = setting(
+        "plain",
+        "Preset of the settings of this group; any other option changes one.",
+        choices=tuple(RECIPES),
+        option=False,
+    )
+    init: str | None = setting(
+        None,
+        "Start from the weights of this run folder, .keras or .h5 file, or "
+        "pretrained network, where names and shapes are the same; see recipe "
+        "fine_tune.",
+        WHAT,
+        absent="a new network",
+    )
+    init_sha256: str | None = setting(
+        None,
+        "SHA-256 of the file of init, so that a run resumes from nothing else.",
+        WHAT,
+        option=False,
+        absent="read off the file",
+    )

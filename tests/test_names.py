@@ -1,0 +1,29 @@
+"""The light names are those of what they stand for, in the same order."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pytest
+from larq_nobn import _names, data, models
+from larq_nobn.data._registry import _TABLE
+from larq_nobn.models._normalizers import NORMALIZERS
+from larq_nobn.training.settings import KERNELS, NETWORKS
+
+TABLES = [
+    (_names.MODELS, models.BUILDERS),
+    ((*_names.MODELS, _names.FLOAT_MODEL), NETWORKS),
+    (_names.NORMALIZATIONS, NORMALIZERS),
+    (_names.KERNELS, KERNELS),
+    (_names.DATASETS, _TABLE),
+]
+
+
+@pytest.mark.parametrize(("names", "table"), TABLES)
+def test_names_are_those_of_the_table(names: tuple[str, ...], table: Iterable[str]):
+    assert names == tuple(table)
+
+
+def test_public_names_are_the_same():
+    assert data.NAMES == _names.DATASETS
+    assert models.NORMALIZATIONS == _names.NORMALIZATIONS

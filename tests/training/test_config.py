@@ -1,0 +1,169 @@
+"""A setting is one field: option, check, docstring and row of the docs follow."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+from larq_nobn.cli._options import training_options
+from larq_nobn.cli.arguments import Grouped
+from larq_nobn.config import (
+    GROUPS,
+    Recipe,
+    Settings,
+    documented,
+    setting,
+    settings_of,
+)
+from larq_nobn.training import RunSettings
+from larq_nobn.training.settings import _precision, best_precision
+from settings import PAGE, table
+
+ALL = settings_of(RunSettings)
+
+
+@documented
+@dataclass(frozen=True)
+class Longer(RunSettings):
+    """With one field more.
+
+    Raises:
+        ValueError: As ever.
+    """
+
+    sharpness: float = setting(
+        0.5, "Sharpen the edges of images.", range=("[0, 1]", "0.5 is usual.")
+    )
+
+
+def test_a_new_field_is_checked():
+    assert Longer(sharpness=1.0).sharpness == 1.0
+    with pytest.raises(ValueError, match=r"sharpness=2 is outside \[0, 1\]. 0.5 is us"):
+        Longer(sharpness=2)
+    with pytest.raises(TypeError, match="sharpness='a' is not a number"):
+        Longer(sharpness="a")
+
+
+def test_a_new_field_is_an_option():
+    found = {}
+
+    @click.command(cls=Grouped)
+    @training_options(settings=Longer)
+    def command(**given: object) -> None:
+        found.update(given)
+
+    result = CliRunner().invoke(command, ["--sharpness", "0.25"])
+    assert result.exit_code == 0, result.output
+    assert found["sharpness"] == 0.25
+    text = CliRunner().invoke(command, ["--help"]).stdout
+    described = " ".join(text.split("--sharpness", 1)[1].split())
+    assert described.startswith("FLOAT Sharpen the edges of images.")
+
+
+def test_a_new_field_has_a_line_in_the_docstring():
+    section = inspect.getdoc(Longer).split("Arguments:\n")[1].split("\nRaises:")[0]
+    assert "    sharpness: Sharpen the edges of images. Allowed: [0, 1]. " in section
+
+
+def test_a_new_field_has_a_row_in_the_docs():
+    (row,) = (line for line in table(Longer).splitlines() if "sharpness" in line)
+    assert [cell.strip() for cell in row.split("|")[1:-1]] == [
+        "`sharpness`, `--sharpness`",
+        "Sharpen the edges of images.",
+        "[0, 1]",
+        "0.5",
+    ]
+
+
+@pytest.mark.parametrize("cls", [Recipe, Settings, RunSettings])
+def test_docstrings_describe_every_field_once(cls: type):
+    text = inspect.getdoc(cls)
+    section = text.split("\nArguments:\n")[1].split("\nRaises:\n")[0]
+    starts = [
+        line.strip().partition(":")[0]
+        for line in section.splitlines()
+        if line.startswith("    ") and not line.startswith("     ")
+    ]
+    assert sorted(starts) == sorted(each.name for each in fields(cls))
+    assert max(map(len, text.splitlines())) <= 88
+
+
+@pytest.mark.parametrize("each", ALL.values(), ids=ALL)
+def test_every_setting_says_what_it_does(each):
+    assert each.group in GROUPS
+    assert each.help.endswith(".") and each.help[0].isupper()
+    assert each.check(each.default) == each.default
+
+
+def test_the_page_of_settings_is_up_to_date():
+    """`python docs/tools/settings.py` writes it."""
+    page = PAGE.read_text(encoding="utf-8")
+    assert table(RunSettings) in page
+
+
+FLAGS = "processor : 0\nflags\t\t: fpu sse2 {}\nbugs\t\t:\n"
+
+
+@pytest.mark.parametrize(
+    ("extension", "chosen"),
+    [
+        ("avx512_bf16", "mixed_bfloat16"),
+        ("amx_bf16 amx_tile", "mixed_bfloat16"),
+        ("avx2 avx512f", "float32"),
+        # Converts, and does not multiply.
+        ("avx_ne_convert", "float32"),
+    ],
+)
+def test_the_processor_decides_on_auto(extension: str, chosen: str, tmp_path: Path):
+    file = tmp_path / "cpuinfo"
+    file.write_text(FLAGS.format(extension))
+    assert best_precision(file) == chosen
+
+
+def test_without_flags_auto_is_float32(tmp_path: Path):
+    assert best_precision(tmp_path / "gone") == "float32"
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "chosen"),
+    [
+        ([(8, 0)], "mixed_bfloat16"),
+        ([(9, 0), (8, 6)], "mixed_bfloat16"),
+        ([(7, 5)], "float32"),
+        ([(8, 0), (7, 0)], "float32"),
+    ],
+)
+def test_gpus_decide_on_auto(
+    capabilities: list, chosen: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    file = tmp_path / "cpuinfo"
+    file.write_text(FLAGS.format("avx512_bf16"))
+    config = _precision.tf.config
+    monkeypatch.setattr(config, "list_physical_devices", lambda kind: capabilities)
+    monkeypatch.setattr(
+        config.experimental,
+        "get_device_details",
+        lambda gpu: {"compute_capability": gpu},
+    )
+    assert best_precision(file) == chosen
+
+
+@pytest.mark.parametrize("best", ["mixed_bfloat16", "float32"])
+def test_auto_becomes_what_is_recorded(best: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(
+        "larq_nobn.training.settings._settings.best_precision", lambda: best
+    )
+    assert RunSettings(precision="auto").precision == best
+    assert RunSettings.from_recipe(precision="auto").precision == best
+
+
+def test_auto_leaves_the_network_of_init_as_it_is(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(
+        "larq_nobn.training.settings._settings.best_precision", lambda: "mixed_bfloat16"
+    )
+    settings = RunSettings.from_recipe("plain", init="any.keras", precision="auto")
+    assert settings.precision == "float32"
