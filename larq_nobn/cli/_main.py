@@ -13,6 +13,7 @@ from ._demo import demo
 from ._deploy import audit, convert
 from ._errors import Commands
 from ._evaluate import evaluate
+from ._export import export
 from ._import import import_
 from ._pretrained import models, pack
 from ._report import report
@@ -57,6 +58,6 @@ def main(ctx: click.Context) -> None:
 
 for command in (
     *(demo, train, evaluate, predict, compare, report, fold, remove),
-    *(convert, audit, benchmark, summary, data, import_, models, pack),
+    *(convert, audit, benchmark, summary, data, import_, models, pack, export),
 ):
     main.add_command(command)

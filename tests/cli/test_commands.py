@@ -42,6 +42,7 @@ def test_help_lists_every_command_and_where_to_start(
         "predict",
         "compare",
         "report",
+        "export",
         "fold",
         "remove",
         "convert",

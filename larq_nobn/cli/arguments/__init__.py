@@ -4,18 +4,21 @@ from ._command import Command
 from ._groups import Grouped
 from ._outputs import (
     COMPARISON,
+    EXPORT,
     KERAS,
     PACKED,
     PNG,
     REPORT,
     TFLITE,
     Output,
+    OutputFolder,
     check_target,
 )
 from ._types import Argument, Blocks, Several, Size
 
 __all__ = [
     "COMPARISON",
+    "EXPORT",
     "KERAS",
     "PACKED",
     "PNG",
@@ -26,6 +29,7 @@ __all__ = [
     "Command",
     "Grouped",
     "Output",
+    "OutputFolder",
     "Several",
     "Size",
     "check_target",

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ._outputs import Output, check_outputs
+from ._outputs import Output, OutputFolder, check_outputs
 
 
 class Command(click.Command):
@@ -15,7 +15,7 @@ class Command(click.Command):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        if any(isinstance(each.type, Output) for each in self.params):
+        if any(isinstance(each.type, Output | OutputFolder) for each in self.params):
             self.params.append(
                 click.Option(
                     ["--force"],

@@ -60,6 +60,7 @@ PACKED = Kind("a packed network", partial(_is_archive, b".npy"))
 PNG = Kind("a PNG picture", lambda content: content.startswith(b"\x89PNG"))
 REPORT = Kind("a JSON report", _is_report)
 COMPARISON = Kind("the JSON of a comparison", _is_comparison)
+EXPORT = Kind("an export", lambda content: b"\nlibrary_name: larq_nobn\n" in content)
 METADATA = Kind("the metadata of a TFLite file", lambda c: is_metadata(_json(c)))
 # What may name a file or a folder, and need not.
 _MAY_BE_READ = ("init", "teacher", "dataset", "name")
@@ -71,6 +72,15 @@ class Output(click.Path):
     def __init__(self, kind: Kind) -> None:
         super().__init__(path_type=str if kind is REPORT else Path)
         self.name = "file"
+        self.kind = kind
+
+
+class OutputFolder(click.Path):
+    """A folder that a command writes: a new or empty one, or its own of before."""
+
+    def __init__(self, kind: Kind) -> None:
+        super().__init__(path_type=Path)
+        self.name = "folder"
         self.kind = kind
 
 
@@ -106,6 +116,9 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
                     "another name."
                 )
         check_target(f"{name} {path}", path, kind, force)
+    for parameter, value in _given(ctx):
+        if isinstance(parameter.type, OutputFolder):
+            _check_folder(value, parameter.type.kind, force)
 
 
 def check_target(said: str, path: Path, kind: Kind, force: bool) -> None:
@@ -121,6 +134,29 @@ def check_target(said: str, path: Path, kind: Kind, force: bool) -> None:
         OSError: If something would be destroyed, or there is no folder for it.
     """
     advice = "Choose another name."
+    _check_place(said, path)
+    if not path.exists():
+        return
+    found = path.stat()
+    if stat.S_ISDIR(found.st_mode):
+        raise IsADirectoryError(f"{said} is a folder. Give the name of a file.")
+    if not stat.S_ISREG(found.st_mode):
+        raise FileExistsError(f"{said} is no regular file. {advice}")
+    if not found.st_size:
+        return
+    if not kind.holds(path.read_bytes()):
+        raise FileExistsError(
+            f"{said} exists and is not {kind.name}, so it is not overwritten. {advice}"
+        )
+    if not force:
+        raise FileExistsError(
+            f"{said} exists already. Choose another name, or overwrite it with --force."
+        )
+
+
+def _check_place(said: str, path: Path) -> None:
+    """Refuses to write into a run, a prepared data set, or no folder at all."""
+    advice = "Choose another name."
     owner = run_that_owns(path)
     if owner is not None:
         raise FileExistsError(
@@ -134,18 +170,23 @@ def check_target(said: str, path: Path, kind: Kind, force: bool) -> None:
             f"{said} lies in no existing folder. Create it first, or choose another "
             "one."
         )
+
+
+def _check_folder(path: Path, kind: Kind, force: bool) -> None:
+    """The same for a folder, whose README.md says of which kind it is."""
+    said = f"Output {path}"
+    _check_place(said, path)
     if not path.exists():
         return
-    found = path.stat()
-    if stat.S_ISDIR(found.st_mode):
-        raise IsADirectoryError(f"{said} is a folder. Give the name of a file.")
-    if not stat.S_ISREG(found.st_mode):
-        raise FileExistsError(f"{said} is no regular file. {advice}")
-    if not found.st_size:
+    if not path.is_dir():
+        raise NotADirectoryError(f"{said} is a file. Give the name of a folder.")
+    if not any(path.iterdir()):
         return
-    if not kind.holds(path.read_bytes()):
+    readme = path / "README.md"
+    if not (readme.is_file() and kind.holds(readme.read_bytes())):
         raise FileExistsError(
-            f"{said} exists and is not {kind.name}, so it is not overwritten. {advice}"
+            f"{said} is not empty and not {kind.name}, so nothing is written there. "
+            "Choose another name."
         )
     if not force:
         raise FileExistsError(
@@ -167,7 +208,7 @@ def _targets(ctx: click.Context) -> Iterator[tuple[str, Path, Kind]]:
 def _reads(ctx: click.Context) -> Iterator[Path]:
     """Files and folders that are read, and metadata beside a file."""
     for parameter, value in _given(ctx):
-        if isinstance(parameter.type, Output):
+        if isinstance(parameter.type, Output | OutputFolder):
             continue
         readable = isinstance(parameter.type, click.Path)
         if readable or parameter.name in _MAY_BE_READ:
