@@ -136,7 +136,10 @@ def test_a_changed_log_is_noticed_and_drawn(copied: Path):
     group["metrics"]["val_accuracy"]["mean"] = 0.987
     file.write_text(json.dumps(compare))
     before = (copied / PAGE).read_text()
-    stale = f"  {PAGE}: methods\n  results/methods/README.md: methods\n"
+    stale = (
+        f"  {PAGE}: methods\n  docs/guides/choosing.md: choosing\n"
+        "  results/methods/README.md: methods\n"
+    )
     assert run("--check") == (1, f"Not up to date:\n{stale}")
     assert (copied / PAGE).read_text() == before
     assert run() == (0, f"Updated:\n{stale}")

@@ -55,7 +55,10 @@ TABLES = {
     "own_network": ("own_network/result.json", steps.own_network),
     "pre_activations": ("own_network/result.json", steps.pre_activations),
     "file_operations": ("own_network/result.json", choices.file_operations),
-    "choosing": ("normalizations/result.json", choices.choosing),
+    "choosing": (
+        "normalizations/result.json,methods/compare.json",
+        choices.choosing,
+    ),
     "input_pipeline": ("input_pipeline/result.json", cost.input_pipeline),
     "plain_gap": ("cifar10_accuracy/result.json", accuracy.plain_gap),
     "overview": (

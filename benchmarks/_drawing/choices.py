@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .accuracy import costs
-from .markdown import spread, table
+from .grids import accuracy, of_cells
+from .markdown import table
 
 # What a normalization takes its statistics from, in training.
 LOOKS_AT = {
@@ -19,21 +20,24 @@ LOOKS_AT = {
 }
 
 
-def choosing(result):
-    tasks = {
-        "CIFAR-10": "CIFAR-10, batch 128",
-        "digits, batch 2": "digits, batch 2",
-    }
+def choosing(result, methods):
+    """Accuracy of each by its own recipe, and its costs, the most accurate first."""
+    groups = of_cells(methods)
+
+    def mean(name):
+        return groups[name]["metrics"]["val_accuracy"]["mean"]
+
+    titles = ("statistics of", "time", "memory", "float operations")
     return table(
-        ["", *tasks.values(), "statistics of", "time", "memory", "float operations"],
+        ["", "accuracy", *titles],
         [
             [
                 f"`{name}`",
-                *(spread(row["accuracy"][task]) for task in tasks),
+                accuracy(groups[name], False),
                 LOOKS_AT[name],
-                *costs(row),
+                *costs(result["rows"][name]),
             ]
-            for name, row in result["rows"].items()
+            for name in sorted(result["rows"], key=mean, reverse=True)
         ],
     )
 
