@@ -122,7 +122,7 @@ def built(settings: training.RunSettings) -> None:
 RANGES = {n: each.range for n, each in settings_of(Settings).items() if each.range}
 
 
-@pytest.mark.parametrize("name", [*RANGES, *(BOUNDS.keys() - RANGES.keys())])
+@pytest.mark.parametrize("name", [*RANGES, *sorted(BOUNDS.keys() - RANGES.keys())])
 def test_the_table(name: str):
     bounds, advice = RANGES.get(name) or BOUNDS[name]
     assert advice.endswith(".")
