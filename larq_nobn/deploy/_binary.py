@@ -54,7 +54,7 @@ def is_plain(call: Call) -> bool:
 def sign_for(call: Call) -> Any:
     """The quantizer that makes what meets the kernel, if it is a sign; else None.
 
-    What a reshape makes a convolution may have its sign in front of another.
+    What a reshape makes a convolution may have its sign before another.
     """
     return sign_before(call, reshaped=type(call.layer) in RESHAPED)
 

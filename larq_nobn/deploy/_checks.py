@@ -82,7 +82,7 @@ def check_model(
         found += [call.name] * len(parts)
     in_float = float_layers(model)
     if in_float and not allow_float:
-        _refuse(in_float, model.name)
+        _reject(in_float, model.name)
     # The layer is float in all its uses.
     names = {layer.layer for layer in in_float}
     binary = [name for name in found if given_name(name) not in names]
@@ -95,7 +95,7 @@ def check_model(
     return binary, in_float
 
 
-def _refuse(found: Sequence[FloatFallback], name: str) -> None:
+def _reject(found: Sequence[FloatFallback], name: str) -> None:
     """Raises a ConversionError that names each layer, its cost and its remedy."""
     many = "1 layer" if len(found) == 1 else f"{len(found)} layers"
     raise ConversionError(
@@ -110,14 +110,14 @@ def _check_layer(layer: keras.layers.Layer, label: str) -> None:
     for weight in layer.weights:
         if weight.dtype.is_floating and np.isnan(tf.cast(weight, tf.float32)).any():
             raise ConversionError(
-                f"Weight {weight.name!r} of layer {label!r} holds NaN: training "
+                f"Weight {weight.name!r} of layer {label!r} contains NaN: training "
                 "diverged. Convert an earlier state of the model."
             )
     for inner in layer._flatten_layers():
         if getattr(inner, "stateful", False) and isinstance(inner, _layers.RNN):
             raise ConversionError(
                 f"The recurrent layer {inner.name!r} ({type(inner).__name__}) has "
-                "stateful=True: it goes on where the call before has ended, while a "
+                "stateful=True: it resumes where the previous call ended, while a "
                 "file starts over in every run. Build it with stateful=False, and show "
                 "it whole sequences."
             )
@@ -136,7 +136,7 @@ def _check_convolution(call: Call) -> None:
     if layer.groups != 1:
         raise ConversionError(
             f"Layer {call.label!r} is a binary convolution in {layer.groups} groups, "
-            "which LCE's kernels on phones refuse. Use a plain QuantConv2D, which "
+            "which LCE's kernels on device reject. Use a plain QuantConv2D, which "
             "becomes one convolution for each group."
         )
     if is_padded(layer) and pad_value(layer) == 0.0:
@@ -155,7 +155,7 @@ def _check_map(
     reach = missed_reach(size, kernel, dilation)
     if reach is not None:
         raise ConversionError(
-            f"Layer {label!r} pads a {size[0]}x{size[1]} map with zeros for a "
+            f"Layer {label!r} pads a {size[0]}x{size[1]} feature map with zeros for a "
             f"{reach[0]}x{reach[1]} kernel, which LCE computes wrongly. {remedy}"
         )
 
@@ -176,7 +176,7 @@ def _check_inside(call: Call) -> None:
         bits = bits_of_layer(layer, signed)
         if kernel_quantizers(layer) and bits < FEW_BITS:
             raise UnreadableError(
-                f"Layer {call.label!r} ({type(call.layer).__name__}) holds the "
+                f"Layer {call.label!r} ({type(call.layer).__name__}) contains the "
                 f"{'binary' if bits == 1 else 'quantized'} layer {layer.name!r}, which "
                 f"cannot be seen from outside. {_outside(call, layer)}"
             )
@@ -193,7 +193,7 @@ def _outside(call: Call, inner: keras.layers.Layer) -> str:
         return (
             "LCE has no binary kernel for the steps of a recurrent layer. Leave the "
             "inputs or the kernels of its cell unquantized, and put binary "
-            "convolutions before or behind it."
+            "convolutions before or after it."
         )
     unwrap = f"; {UNWRAP}" if isinstance(call.layer, keras.layers.Wrapper) else ""
     return (
@@ -257,7 +257,7 @@ def check_trace(
         (merged if same else binary).append(kernel.layer)
     in_float = float_in_trace(trace, kernels, layers)
     if in_float and not allow_float:
-        _refuse(in_float, model.name)
+        _reject(in_float, model.name)
     if not binary and not allow_float:
         raise ConversionError(
             f"Model {model.name!r} has no binary convolution. A QuantConv2D is one "
@@ -286,7 +286,7 @@ def merged_convolutions(
 ) -> list[str]:
     """Names binary convolutions that a file has once for several of a model.
 
-    The converter merges those of equal signs in input and kernel, whatever is behind.
+    The converter merges those of equal signs in input and kernel, whatever comes after.
 
     Arguments:
         graph: The file.
@@ -329,7 +329,7 @@ def check_file(graph: Subgraph, prepared: keras.Model, expected: Sequence[str]) 
     _check_count(graph, prepared, expected)
     for tensor in overwritten(graph):
         raise ConversionError(
-            f"On the phone, layer {graph.layer(tensor.by)!r} would overwrite what "
+            f"On device, layer {graph.layer(tensor.by)!r} would overwrite what "
             f"layer {graph.layer(tensor.maker)!r} gives before layer "
             f"{graph.layer(tensor.reader)!r} has read it: TensorFlow Lite reshapes "
             "without copying, and then computes in place. Do without a reshape of a "

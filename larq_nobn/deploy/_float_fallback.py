@@ -324,10 +324,10 @@ def why_none_is_binary(model: keras.Model) -> str:
                 no_kernel.append(name)
     said = []
     if no_input:
-        said.append(f"no sign in front of {', '.join(no_input)}")
+        said.append(f"no sign before {', '.join(no_input)}")
     if no_kernel:
         said.append(f"no binary kernel in {', '.join(no_kernel)}")
-    return " and ".join(said) or "it holds no QuantConv2D"
+    return " and ".join(said) or "it contains no QuantConv2D"
 
 
 def kernel_quantizers(layer: keras.layers.Layer) -> list[Any]:
@@ -541,7 +541,7 @@ def _reason(
     if not binary:
         return (
             "Its input is binary and its kernel is not, so it computes in float",
-            "Give it a binary kernel_quantizer, or leave out the sign in front of it.",
+            "Give it a binary kernel_quantizer, or leave out the sign before it.",
         )
     if source.op == "SIGN":
         return (

@@ -20,7 +20,7 @@ _EXAMPLE = "Pass it as height, width and channels, such as (96, 96, 3)."
 
 
 def binary_layers(model: keras.Model) -> list[str]:
-    """Lists the binary convolutions that a converted model should hold.
+    """Lists the binary convolutions that a converted model should contain.
 
     Arguments:
         model: A built functional or Sequential Larq model.
@@ -68,7 +68,7 @@ def normalized(model: Any) -> tuple[keras.Model, list[str]]:
 
     Raises:
         ConversionError: If `model` is no Keras model with inputs of known size.
-        UnreadableError: If it is, or holds, a model that cannot be opened.
+        UnreadableError: If it is, or contains, a model that cannot be opened.
     """
     if not isinstance(model, keras.Model):
         raise ConversionError(why_no_model(model))
@@ -112,7 +112,7 @@ def with_known_sizes(
     """
     shape = None if input_shape is None else _checked(input_shape)
     if not isinstance(model, keras.Model):
-        return model  # for others to refuse
+        return model  # for others to reject
     if not getattr(model, "_is_graph_network", False):
         found = _around(model, _specs(model, shape, data))
         # A Sequential model has its graph as soon as it was called.

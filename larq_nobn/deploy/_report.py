@@ -35,7 +35,7 @@ class ConversionReport(Findings):
             information: `examples, exact_share, explained` (those that differ since
             rounding decides a sign), `unexplained` (0: else nothing is written),
             `worst_abs, worst_rel, top1_agreement`, and `ties`, the signs that rounding
-            decides. `data` says what the examples were, `prepared` holds the same for
+            decides. `data` says what the examples were, `prepared` says the same for
             the given model against the prepared one, and `reference`, as what the given
             model was compared. None without verification.
         in_float: Layers that are binary, or of few bits, in the model, and on request

@@ -100,7 +100,7 @@ def place(lite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
         ("m.tflite --read cut.log", "'cut.log' ends before the times"),
         ("m.tflite --read notes.txt", "is no output of lce_benchmark_model"),
         ("m.tflite --read m.tflite", "is no output of lce_benchmark_model"),
-        ("m.tflite --read whole.log --read whole.log", "hold 2 results, not 1"),
+        ("m.tflite --read whole.log --read whole.log", "contain 2 results, not 1"),
         ("notes.txt --read whole.log", "'notes.txt' is not a TFLite file"),
         ("m.tflite --runs 1 --json deep/r.json", "deep/r.json"),
     ],

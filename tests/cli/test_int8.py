@@ -28,5 +28,5 @@ def test_another_model_is_refused_in_one_sentence(tmp_path: Path, invoke: Invoke
     chain(binary_conv(), *head()).save(given)
     result = invoke("convert", given, file, "--int8")
     assert result.exit_code == 2
-    assert "holds no FakeQuantization" in result.output
+    assert "contains no FakeQuantization" in result.output
     assert not file.exists()

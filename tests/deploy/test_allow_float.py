@@ -199,7 +199,9 @@ def test_what_lce_would_compute_wrongly_is_refused_all_the_same(options, tmp_pat
     same = {"padding": "same", "pad_values": 1.0, "name": "x", **SIGN}
     own = OwnConv2D(8, 3, **{**same, **options})
     model = chain(layers.AveragePooling2D(4), own, *head())
-    message = "'x' (is a binary convolution in 2 groups|pads a 2x2 map with zeros)"
+    message = (
+        "'x' (is a binary convolution in 2 groups|pads a 2x2 feature map with zeros)"
+    )
     with pytest.raises(ConversionError, match=message):
         convert(model, tmp_path / "m.tflite", allow_float=True)
     assert not any(tmp_path.iterdir())

@@ -29,16 +29,16 @@ def passes(*rows, **options):
 @pytest.mark.parametrize(
     "rows, missing",
     [
-        ([binary_conv(name="a", input_quantizer=None)], "no sign in front of 'a'"),
+        ([binary_conv(name="a", input_quantizer=None)], "no sign before 'a'"),
         ([binary_conv(name="a", kernel_quantizer=None)], "no binary kernel in 'a'"),
         (
             [
                 binary_conv(name="a", input_quantizer=None),
                 binary_conv(name="b", kernel_quantizer=None),
             ],
-            "no sign in front of 'a' and no binary kernel in 'b'",
+            "no sign before 'a' and no binary kernel in 'b'",
         ),
-        ([layers.Conv2D(8, 3)], "it holds no QuantConv2D"),
+        ([layers.Conv2D(8, 3)], "it contains no QuantConv2D"),
     ],
 )
 def test_layers_that_lack_a_quantizer_are_named_where_none_is_binary(rows, missing):
@@ -154,7 +154,7 @@ class Block(layers.Layer):
 )
 def test_binary_layers_inside_others_are_found(wrapped):
     refused(
-        "'x' .Block. holds the binary layer 'inner'.*in the model itself", wrapped()
+        "'x' .Block. contains the binary layer 'inner'.*in the model itself", wrapped()
     )
 
 
@@ -163,7 +163,7 @@ def test_binary_layers_inside_wrappers_are_found(before):
     inner = binary_conv(name="inner", input_quantizer=None if before else "ste_sign")
     wrapper = layers.TimeDistributed(inner, name="x")
     rows = [layers.Reshape((1, 8, 8, 32)), *before, wrapper]
-    refused("'x' .TimeDistributed. holds the binary layer 'inner'", *rows)
+    refused("'x' .TimeDistributed. contains the binary layer 'inner'", *rows)
 
 
 def test_the_steps_of_a_wrapper_may_be_called_one_by_one(tmp_path):
@@ -191,7 +191,7 @@ def test_few_bits_inside_wrappers_are_found():
         kernel_constraint=None,
     )
     rows = layers.Reshape((1, 8, 8, 32)), layers.TimeDistributed(inner, name="x")
-    refused("'x' .TimeDistributed. holds the quantized layer 'inner'", *rows)
+    refused("'x' .TimeDistributed. contains the quantized layer 'inner'", *rows)
 
 
 def one_bit(x):
@@ -224,16 +224,16 @@ class Cell(layers.Layer):
 @pytest.mark.parametrize("sign", ["ste_sign", one_bit])
 def test_binary_layers_inside_recurrent_ones_are_found(sign):
     rows = layers.Reshape((8, -1)), layers.RNN(Cell(sign), name="x")
-    refused("'x' .RNN. holds the binary layer 'inner'.* steps of a recurrent", *rows)
+    refused("'x' .RNN. contains the binary layer 'inner'.* steps of a recurrent", *rows)
     with keras.utils.custom_object_scope({"Cell": Cell, "one_bit": one_bit}):
         both = layers.Bidirectional(layers.RNN(Cell(sign)), name="x")
-        refused("'x' .Bidirectional. holds the binary layer 'inner'", rows[0], both)
+        refused("'x' .Bidirectional. contains the binary layer 'inner'", rows[0], both)
 
 
 def test_inner_layers_are_named_where_none_is_binary():
     inner = binary_conv(name="inner", input_quantizer=None)
     rows = layers.Reshape((1, 8, 8, 32)), layers.TimeDistributed(inner, name="x")
-    refused("no binary layer: no sign in front of 'x/inner'", *rows)
+    refused("no binary layer: no sign before 'x/inner'", *rows)
 
 
 def test_inner_layers_without_a_sign_are_fine():
@@ -253,7 +253,9 @@ def test_weights_that_are_not_numbers_are_named(weight):
     values = variable.numpy()
     values[..., 1] = np.nan
     variable.assign(values)
-    with pytest.raises(ConversionError, match=f"'x/{weight}:0' of layer 'x' holds NaN"):
+    with pytest.raises(
+        ConversionError, match=f"'x/{weight}:0' of layer 'x' contains NaN"
+    ):
         check_model(as_functional(model))
 
 
@@ -261,5 +263,5 @@ def test_shifts_of_signs_count_as_weights():
     conv = binary_conv(name="x", input_quantizer=nobn.quantizers.RSign(name="sign"))
     model = chain(conv)
     conv.input_quantizer.shift.assign(np.full(32, np.nan))
-    with pytest.raises(ConversionError, match="shift.*' of layer 'x' holds NaN"):
+    with pytest.raises(ConversionError, match="shift.*' of layer 'x' contains NaN"):
         check_model(as_functional(model))

@@ -73,11 +73,11 @@ def small(size, conv=own_conv):
             [own_conv(input_quantizer="ste_heaviside")],
             "quantizer of layer 'x' gives 0, but",
         ),
-        (small(2), "'x' pads a 2x2 map with zeros for a 3x3 kernel"),
-        (small(1), "'x' pads a 1x1 map with zeros for a 3x3 kernel"),
+        (small(2), "'x' pads a 2x2 feature map with zeros for a 3x3 kernel"),
+        (small(1), "'x' pads a 1x1 feature map with zeros for a 3x3 kernel"),
         (
             [own_conv(kernel_size=5, dilation_rate=2, pad_values=0.0)],
-            "'x' pads a 8x8 map with zeros for a 9x9 kernel",
+            "'x' pads a 8x8 feature map with zeros for a 9x9 kernel",
         ),
         (
             [
@@ -91,7 +91,7 @@ def small(size, conv=own_conv):
             [keras.layers.Reshape((8, 8, 32, 1)), layers.QuantConv3D(8, 3, **BINARY)],
             "'x' is a binary QuantConv3D, for which LCE has no.* Use a QuantConv2D",
         ),
-        (head(), "Model 'chain' has no binary layer: it holds no QuantConv2D"),
+        (head(), "Model 'chain' has no binary layer: it contains no QuantConv2D"),
     ],
 )
 def test_the_layer_and_the_remedy_are_named(rows, message):

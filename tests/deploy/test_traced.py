@@ -166,7 +166,7 @@ class NoConfig(layers.Layer):
 OPAQUE = {
     "holds a binary layer": (
         lambda: Block(binary_conv(name="inner"), name="x"),
-        r"'x' \(Block\) holds the binary layer 'inner'",
+        r"'x' \(Block\) contains the binary layer 'inner'",
         2,
     ),
     "has no configuration": (
@@ -394,7 +394,7 @@ def half():
                 )
             ),
             {},
-            "'a' pads a 2x2 map with zeros for a 3x3 kernel",
+            "'a' pads a 2x2 feature map with zeros for a 3x3 kernel",
         ),
         (
             lambda: called(
@@ -405,9 +405,9 @@ def half():
                 )
             ),
             {},
-            "'a' pads a 4x4 map with zeros for a 5x5 kernel, .*_values=1.0, or larger",
+            "'a' pads a 4x4 feature map with zeros for a 5x5 kernel, .*=1.0, or larger",
         ),
-        (nan, {}, "of layer 'a' holds NaN"),
+        (nan, {}, "of layer 'a' contains NaN"),
         (half, {}, "'mine' cannot be taken apart.*stay in mixed_float16: build"),
         (lambda: called(Straight(binary_conv())), {"int8": True}, "be taken apart"),
         (lambda: called(Straight(binary_conv())), {"one_padding": True}, "taken apart"),

@@ -28,7 +28,7 @@ _SUMS = ("binary_macs", "float_macs", "int8_macs", "weight_bytes", "activation_b
 
 @dataclass(frozen=True, kw_only=True)
 class Findings(Shown):
-    """What a converted file holds; the part that audits and reports share."""
+    """What a converted file contains; the part that audits and reports share."""
 
     path: str
     size_bytes: int
@@ -73,7 +73,7 @@ class Findings(Shown):
             from matplotlib.figure import Figure
         except ImportError as error:
             raise ConversionError(
-                "matplotlib is not installed, and pictures need it. "
+                "matplotlib is not installed, and plots need it. "
                 "Install it with: pip install 'larq-nobn[plots]'"
             ) from error
         height = 1.8 + 0.3 * len(self.float_ops)
@@ -99,7 +99,7 @@ class Findings(Shown):
 
 @dataclass(frozen=True, kw_only=True)
 class Audit(Findings):
-    """What an LCE `.tflite` file holds.
+    """What an LCE `.tflite` file contains.
 
     Multiply-accumulates (MACs) are those of one run of the file, on as many examples as
     it takes at once; a size that only a running file knows counts as 1.
@@ -123,7 +123,7 @@ class Audit(Findings):
             (`"binary"`, `"float"`, `"int8"`, or `"shape"` for renamed axes and
             arithmetic on sizes), `layer, output_shape` (of bits: in channels),
             `output_type` (`"bits"` if packed), `binary_macs, float_macs, int8_macs,
-            weight_bytes` (constants that no earlier operation holds),
+            weight_bytes` (constants that no earlier operation has),
             `activation_bytes` (what it writes), `reads_bits, writes_bits,
             fused_activation, padding` (`"valid"`, `"same"`; of binary convolutions
             `"one"` or `"zero"`), `strides` and `reads` (the indices of the operations

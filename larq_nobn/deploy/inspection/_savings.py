@@ -28,7 +28,7 @@ _Said = tuple[str, str] | None
 
 
 def _zero_padding(graph: Subgraph, op: Operation) -> _Said:
-    """A sign behind a zero-padded convolution, which cannot write bits."""
+    """A sign after a zero-padded convolution, which cannot write bits."""
     reader = graph.only_reader(op) if _pads_with_zeros(op) else None
     if reader is None or reader.op != "LceQuantize" or op.writes_bits:
         return None
@@ -38,8 +38,8 @@ def _zero_padding(graph: Subgraph, op: Operation) -> _Said:
     )
 
 
-def _relu_behind(graph: Subgraph, op: Operation) -> _Said:
-    """A ReLU that LCE could not fuse into the convolution in front of it."""
+def _relu_after(graph: Subgraph, op: Operation) -> _Said:
+    """A ReLU that LCE could not fuse into the convolution before it."""
     reader = graph.only_reader(op) if op.op == "LceBconv2d" else None
     if reader is None or reader.op not in _RELUS or op.inputs[2] is None:
         return None
@@ -49,13 +49,13 @@ def _relu_behind(graph: Subgraph, op: Operation) -> _Said:
         causes.append("zero padding")
         remedies.append(_other_padding(op))
     if np.any(bias != 0):
-        causes.append("scale and bias in front of it")
-        remedies.append("Put the ReLU in front of scale and bias, as in training.")
+        causes.append("scale and bias before it")
+        remedies.append("Put the ReLU before scale and bias, as in training.")
     elif np.any(scale != 1):
-        causes.append("the scale in front of it")
+        causes.append("the scale before it")
         same = reader.op == "RELU" and np.all(scale > 0)
         why = ": the values are the same, since it is positive." if same else "."
-        remedies.append(f"Put the ReLU in front of the scale{why}")
+        remedies.append(f"Put the ReLU before the scale{why}")
     if not causes:
         return None
     said = f"{reader.op} stays an operation, because of {' and '.join(causes)}"
@@ -66,13 +66,13 @@ def _factor_before_sign(graph: Subgraph, op: Operation) -> _Said:
     """A positive factor that nothing but signs can see."""
     readers = graph.readers(op) if _is_positive_factor(op) else []
     biases = [reader for reader in readers if _is_bias(reader)]
-    behind = [r for bias in biases for r in graph.readers(bias) or [bias]]
-    signs = [r for r in readers if r not in biases] + behind
+    after = [r for bias in biases for r in graph.readers(bias) or [bias]]
+    signs = [r for r in readers if r not in biases] + after
     if not signs or any(sign.op != "LceQuantize" for sign in signs):
         return None
     return (
         f"{op.op} by positive numbers changes no sign, and only signs follow",
-        "Divide the shift behind it by the factor, and leave the factor out."
+        "Divide the bias after it by the factor, and leave the factor out."
         if biases
         else "Leave the factor out.",
     )
@@ -89,8 +89,8 @@ def _pool_of_floats(graph: Subgraph, op: Operation) -> _Said:
     )
 
 
-def _affine_behind_pool(graph: Subgraph, op: Operation) -> _Said:
-    """A scale or bias that would vanish in the convolution in front of the pool."""
+def _affine_after_pool(graph: Subgraph, op: Operation) -> _Said:
+    """A scale or bias that would vanish in the convolution before the pool."""
     pool = graph.before(op)
     if pool is None or pool.op not in _POOLS or graph.only_reader(pool) is not op:
         return None
@@ -101,8 +101,8 @@ def _affine_behind_pool(graph: Subgraph, op: Operation) -> _Said:
     if graph.only_reader(convolution) is not pool or not affine:
         return None
     return (
-        f"{op.op} stands behind a pool, and a binary convolution in front of it",
-        "Move it in front of the pool, where it vanishes in the convolution.",
+        f"{op.op} stands after a pool, and a binary convolution before it",
+        "Move it before the pool, where it vanishes in the convolution.",
     )
 
 
@@ -139,11 +139,11 @@ def _odd_outputs(graph: Subgraph, op: Operation) -> _Said:
 
 
 def _groups(graph: Subgraph, op: Operation) -> _Said:
-    """A binary convolution that phones refuse to run."""
+    """A binary convolution that LCE's kernels on device reject."""
     if not in_groups(op):
         return None
     return (
-        "It is a binary convolution in groups, which LCE's kernels on phones refuse",
+        "It is a binary convolution in groups, which LCE's kernels on device reject",
         GROUPS,
     )
 
@@ -158,8 +158,8 @@ def _small_map(graph: Subgraph, op: Operation) -> _Said:
     if reach is None:
         return None
     return (
-        f"It pads a {size[0]}x{size[1]} map with zeros for a {reach[0]}x{reach[1]} "
-        "kernel, which LCE 0.16 computes wrongly",
+        f"It pads a {size[0]}x{size[1]} feature map with zeros for a "
+        f"{reach[0]}x{reach[1]} kernel, which LCE 0.16 computes wrongly",
         "Convert the model with larq_nobn.convert, which writes a convolution that is "
         "right there, or use larger images.",
     )
@@ -209,10 +209,10 @@ def _other_padding(op: Operation) -> str:
 
 _RULES = (
     _zero_padding,
-    _relu_behind,
+    _relu_after,
     _factor_before_sign,
     _pool_of_floats,
-    _affine_behind_pool,
+    _affine_after_pool,
     _signs_of_one_tensor,
     _idle_bits,
     _odd_outputs,

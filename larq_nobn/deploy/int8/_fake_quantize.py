@@ -1,8 +1,8 @@
 """Puts the simulation of int8 feature maps into a model.
 
 Three steps: the inner sums of layers become layers of their own (`_split_biases`) and
-go where a file holds them for free (`_merge_biases`); a range stands behind every map
-that the file holds as int8 (`_Places`); the data sets the ranges (`_calibrate`).
+go where they cost nothing (`_merge_biases`); a range stands after every map
+that the file has as int8 (`_Places`); the data sets the ranges (`_calibrate`).
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ _KERNELS = (
     *(_layers.DepthwiseConv1D, _layers.DepthwiseConv2D),
     *(_layers.SeparableConv1D, _layers.SeparableConv2D),
 )
-# They join the multiplier and the bias of a convolution in front of them.
+# They join the multiplier and the bias of a convolution before them.
 _AFFINE = (_layers.BatchNormalization, ChannelAffine, SkipInit)
 _PLAIN = (None, keras.activations.linear)
 # What they return lies among the 256 values of what they are given.
@@ -81,12 +81,12 @@ _RECTIFIERS = (keras.activations.relu, lq.activations.hard_tanh)
 def fake_quantize(model: keras.Model, data: Any, verify: bool = True) -> keras.Model:
     """Returns a copy of a model that computes as its int8 file will, and still trains.
 
-    A `FakeQuantization` stands behind the input and behind every feature map that the
-    file holds as int8, with the range that the map has on the data; maps that a file
-    can hold only in one range, such as those of a concatenation, share a layer. The
-    shifts of `RSign` and `RPReLU` become layers of their own, since their sums need
-    ranges too. Binary convolutions stay as they are. Train the copy for a few epochs at
-    a small learning rate, and pass it to `convert` with `int8=True`.
+    A `FakeQuantization` stands after the input and after every feature map that the
+    file has as int8, with the range that the map has on the data; maps that a file
+    can keep only in one range, such as those of a concatenation, share a layer. The
+    thresholds of `RSign` and the shifts of `RPReLU` become layers of their own, since
+    their sums need ranges too. Binary convolutions stay as they are. Train the copy for
+    a few epochs at a small learning rate, and pass it to `convert` with `int8=True`.
 
     Arguments:
         model: A trained functional or Sequential model; it is not changed.
@@ -99,7 +99,7 @@ def fake_quantize(model: keras.Model, data: Any, verify: bool = True) -> keras.M
         A functional model with the inputs and outputs of the given one.
 
     Raises:
-        ConversionError: If the model holds a `FakeQuantization` already, a Lambda or
+        ConversionError: If the model contains a `FakeQuantization` already, a Lambda or
             another part that cannot be taken apart, or if the data does not fit. Also
             if the copy computes something else, with the layer.
 
@@ -127,8 +127,8 @@ def fake_quantize(model: keras.Model, data: Any, verify: bool = True) -> keras.M
         _check_functions(copy)
         if len(_ranges(copy)) > len(copy.inputs):
             raise ConversionError(
-                f"Model {model.name!r} holds FakeQuantization layers already. Train it "
-                "on and convert it, or give the model without them."
+                f"Model {model.name!r} contains FakeQuantization layers already. Train "
+                "it on and convert it, or give the model without them."
             )
         with lq.context.quantized_scope(False):
             quantized = _with_ranges(copy)
@@ -181,10 +181,10 @@ def _with_ranges(model: keras.Model) -> keras.Model:
             given = model.get_layer(name)
             new = FakeQuantization(name=f"{name}_range")
             layers[name] = given if isinstance(given, FakeQuantization) else new
-        behind = layers[name]
+        after = layers[name]
         if isinstance(layer, FakeQuantization):
-            return behind
-        return lambda *args, **kwargs: behind(layer(*args, **kwargs))
+            return after
+        return lambda *args, **kwargs: after(layer(*args, **kwargs))
 
     return replace_layers(model, insert)
 
@@ -207,7 +207,7 @@ def _calibrate(model: keras.Model, data: Any) -> None:
         low, high = least[uses].min(), most[uses].max()
         if not np.isfinite(low + high):
             raise ConversionError(
-                f"Model {model.name!r} computes values that are not finite in front of "
+                f"Model {model.name!r} computes values that are not finite before "
                 f"layer {name!r}. Look for NaN in its weights, or pass other data."
             )
         # A map that is all zero on the data has some range all the same.
@@ -237,10 +237,10 @@ class ChannelShift(ChannelwiseLayer):
 
 
 def _split_biases(model: keras.Model) -> keras.Model:
-    """Returns the same function with the shifts of RSign and RPReLU as layers.
+    """Makes layers of the thresholds of RSign and the shifts of RPReLU.
 
-    Gains that no convolution can hold become convolutions of single channels, which are
-    one operation in int8, where a product and a sum would stay float.
+    Scales that no convolution can take become convolutions of single channels, which
+    are one operation in int8, where a product and a sum would stay float.
 
     Arguments:
         model: A flat functional model; its layers move into the new one.
@@ -327,19 +327,19 @@ def _split_rprelu(
 def _merge_biases(model: keras.Model) -> keras.Model:
     """Returns the same function with as few shifts as can be that cost an operation.
 
-    The shift of a sum goes to a summand that a convolution makes, which holds it. The
-    shift behind a PReLU goes into whatever reads it, where all readers can: into the
+    The shift of a sum goes to a summand that a convolution makes, which takes it. The
+    shift after a PReLU goes into whatever reads it, where all readers can: into the
     shift of a sign, and into the other summand of a sum.
 
     Arguments:
         model: A functional model; its layers move into the new one.
     """
-    return _behind_prelu(_of_sums(model))
+    return _after_prelu(_of_sums(model))
 
 
 def _of_sums(model: keras.Model) -> keras.Model:
     graph = Graph(model)
-    moved: dict[str, keras.layers.Layer] = {}  # by the layer that they go behind
+    moved: dict[str, keras.layers.Layer] = {}  # by the layer that they go after
     for call in graph.calls:
         total = graph.producer(call.first_input)
         if (
@@ -352,7 +352,7 @@ def _of_sums(model: keras.Model) -> keras.Model:
     return _rebuilt(model, moved, {layer.name for layer in moved.values()})
 
 
-def _behind_prelu(model: keras.Model) -> keras.Model:
+def _after_prelu(model: keras.Model) -> keras.Model:
     graph = Graph(model)
     new: dict[str, keras.layers.Layer] = {}
     values: list[tuple[ChannelShift, tf.Tensor]] = []
@@ -412,7 +412,7 @@ def _maker_of_summand(total: Call, graph: Graph) -> Call | None:
 
 
 def _rebuilt(
-    model: keras.Model, behind: dict[str, keras.layers.Layer], gone: set[str]
+    model: keras.Model, after: dict[str, keras.layers.Layer], gone: set[str]
 ) -> keras.Model:
     if not gone:
         return model
@@ -420,19 +420,19 @@ def _rebuilt(
     def place(call: Call) -> Any:
         if call.name in gone:
             return None
-        if call.name not in behind:
+        if call.name not in after:
             return call.layer
-        return lambda *args, **kwargs: behind[call.name](call.layer(*args, **kwargs))
+        return lambda *args, **kwargs: after[call.name](call.layer(*args, **kwargs))
 
     return replace_layers(model, place)
 
 
 def _is_linear(call: Call, graph: Graph) -> bool:
-    """Whether a convolution makes this, with no more than gains and biases behind."""
+    """Whether a convolution makes this, with at most scales and biases after it."""
     layer = call.layer
     if isinstance(layer, _KERNELS):
         plain = getattr(layer, "activation", None) in _PLAIN
-        # Larq's layers may hold the ReLU that LCE computes inside of its kernel.
+        # Larq's layers may contain the ReLU that LCE computes inside of its kernel.
         return plain or is_binary_convolution(call)
     if isinstance(layer, (*_AFFINE, ChannelShift)):
         before = graph.producer(call.first_input)
@@ -445,10 +445,10 @@ def _is_linear(call: Call, graph: Graph) -> bool:
 
 
 class _Places:
-    """The layers behind which a range is needed, and which of them share one.
+    """The layers after which a range is needed, and which of them share one.
 
     Arguments:
-        model: A functional model, with a `FakeQuantization` behind each float input.
+        model: A functional model, with a `FakeQuantization` after each float input.
 
     Attributes:
         groups: For the name of each such layer, that of the first with the same range.

@@ -52,7 +52,7 @@ def check_int8(model: keras.Model, int8: bool) -> None:
         return
     if not ranges:
         raise ConversionError(
-            f"Model {model.name!r} holds no FakeQuantization, so nothing says which "
+            f"Model {model.name!r} contains no FakeQuantization, so nothing says which "
             f"numbers 8 bits should stand for. {_REMEDY}"
         )
     for call in ranges:
@@ -124,17 +124,17 @@ def without_ranges(model: keras.Model) -> keras.Model:
 
 
 class _Merged(NamedTuple):
-    """A gain and an offset per channel behind a layer, and the calls they are from."""
+    """A scale and a bias per channel after a layer, and the calls they are from."""
 
-    gain: Any
-    offset: Any
+    scale: Any
+    bias: Any
     calls: tuple[Call, ...]
 
 
 def round_kernels(prepared: keras.Model) -> keras.Model:
     """Returns the model with its real-valued kernels rounded as the converter does.
 
-    Gains behind a kernel are merged into it first, since they change what a step of
+    Scales after a kernel are merged into it first, since they change what a step of
     its channels is worth. Convolutions of all kinds get a scale for each output
     channel; a dense layer and the slopes of a PReLU get only one. Of a rounded kernel
     the converter finds the same scales again.
@@ -142,7 +142,7 @@ def round_kernels(prepared: keras.Model) -> keras.Model:
     Arguments:
         prepared: A prepared model; its layers move into the new one.
     """
-    model = _with_merged_gains(prepared)
+    model = _with_merged_scales(prepared)
     for layer in model.layers:
         if isinstance(layer, (BinaryConvolution, *_FLOAT)):
             continue
@@ -173,9 +173,9 @@ def _rounded(kernel: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     return np.rint(kernel / np.where(step > 0, step, 1)) * step
 
 
-def _with_merged_gains(model: keras.Model) -> keras.Model:
+def _with_merged_scales(model: keras.Model) -> keras.Model:
     graph = Graph(model)
-    merged = {c.name: found for c in graph.calls if (found := _behind(c, graph))}
+    merged = {c.name: found for c in graph.calls if (found := _after(c, graph))}
     if not merged:
         return model
     gone = {call.name for found in merged.values() for call in found.calls}
@@ -196,15 +196,15 @@ def _with_merged_gains(model: keras.Model) -> keras.Model:
     return new
 
 
-def _behind(call: Call, graph: Graph) -> _Merged | None:
-    """What stands behind a linear layer with a real-valued kernel and a single use."""
+def _after(call: Call, graph: Graph) -> _Merged | None:
+    """What stands after a linear layer with a real-valued kernel and a single use."""
     layer, tensor = call.layer, call.first_output
     known = kernels_of(layer) is not None and len(graph.uses(call.name)) == 1
     if not known or layer.activation is not keras.activations.linear:
         return None
     if getattr(layer, "input_quantizer", None) is not None:
         return None
-    gain, offset, found = np.float64(1), np.float64(0), []
+    scale, bias, found = np.float64(1), np.float64(0), []
     while (reader := graph.sole_consumer(tensor)) is not None:
         if len(graph.uses(reader.name)) != 1:
             break
@@ -214,10 +214,10 @@ def _behind(call: Call, graph: Graph) -> _Merged | None:
             factor, term = np.float64(1), reader.layer.shift.numpy().astype(np.float64)
         else:
             break
-        gain, offset = gain * factor, offset * factor + term
+        scale, bias = scale * factor, bias * factor + term
         found.append(reader)
         tensor = reader.first_output
-    return _Merged(gain, offset, tuple(found)) if found else None
+    return _Merged(scale, bias, tuple(found)) if found else None
 
 
 def _fill(new: Any, given: Any, merged: _Merged) -> None:
@@ -227,12 +227,12 @@ def _fill(new: Any, given: Any, merged: _Merged) -> None:
         new.depthwise_kernel.assign(given.depthwise_kernel)
     kernel = getattr(given, kernels.last).numpy().astype(np.float64)
     bias = given.bias.numpy().astype(np.float64) if given.use_bias else 0.0
-    gain = np.broadcast_to(merged.gain, new.bias.shape)
+    scale = np.broadcast_to(merged.scale, new.bias.shape)
     if kernels == DEPTHWISE:
-        kernel = kernel * gain.reshape(kernel.shape[-2:])
+        kernel = kernel * scale.reshape(kernel.shape[-2:])
     elif kernels == TRANSPOSED:
-        kernel = kernel * gain[:, None]
+        kernel = kernel * scale[:, None]
     else:
-        kernel = kernel * gain
+        kernel = kernel * scale
     getattr(new, kernels.last).assign(kernel)
-    new.bias.assign(np.broadcast_to(bias * gain + merged.offset, gain.shape))
+    new.bias.assign(np.broadcast_to(bias * scale + merged.bias, scale.shape))

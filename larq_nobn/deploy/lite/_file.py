@@ -248,7 +248,7 @@ class Subgraph:
     def layer(self, op: Operation) -> str:
         """The layer of an operation, if known; of several that were fused, the last.
 
-        A binary convolution that writes bits bears the name of the sign behind it; its
+        A binary convolution that writes bits bears the name of the sign after it; its
         own layer is that of the sign in front.
         """
         inner = op.op == "LceBconv2d" and op.writes_bits
@@ -404,7 +404,7 @@ class _Reader:
         number = max(code.builtinCode, code.deprecatedBuiltinCode)
         if number not in self._builtin:
             raise ConversionError(
-                f"{self._path!r} holds the operation number {number}, which this "
+                f"{self._path!r} contains the operation number {number}, which this "
                 "version of Larq Compute Engine does not know. Convert the model "
                 "again with this version."
             )
@@ -414,7 +414,7 @@ class _Reader:
     def _data(self, buffer: Any) -> memoryview | None:
         if buffer.data is not None:
             return memoryview(buffer.data) if len(buffer.data) else None
-        if buffer.offset > 1:  # behind the flatbuffer, in files above 2 GB
+        if buffer.offset > 1:  # after the flatbuffer, in files above 2 GB
             data = self._content[buffer.offset :][: buffer.size]
             if len(data) != buffer.size:
                 raise damaged(self._path)

@@ -1,7 +1,7 @@
 """What LCE 0.16 and TensorFlow Lite get wrong without a word, and how it is found.
 
 Each fault bears the measurement that found it. `deploy/prepare/` writes what it can in
-another way; what is left is refused by what calls these functions.
+another way; what is left is rejected by what calls these functions.
 
 | fault | where it is looked for |
 |---|---|
@@ -49,7 +49,7 @@ def missed_reach(
 def in_groups(op: Operation) -> bool:
     """Whether an operation is a binary convolution in groups.
 
-    Measured: the kernel of LCE's phone builds refuses to allocate its tensors; only
+    Measured: the kernel of LCE's builds for phones fails to allocate its tensors; only
     the indirect and the reference kernel run it.
     """
     if op.op != "LceBconv2d":
@@ -57,7 +57,7 @@ def in_groups(op: Operation) -> bool:
     return bool(op.options["channels_in"] > 32 * op.input(1).shape[3])
 
 
-# --- constants behind a binary convolution
+# --- constants after a binary convolution
 
 # Fused if the constant is the second, or the first where order does not matter.
 _COMMUTE = ("Mul", "AddV2", "Add")
@@ -78,10 +78,10 @@ _BEFORE = ("Identity", "IdentityN", "StopGradient", "PadV2", "Pad", "SpaceToBatc
 def check_constants(graph: Any) -> None:
     """Rejects constants that LCE would fuse into a binary convolution without looking.
 
-    LCE multiplies and adds what stands behind a binary convolution into its per-channel
+    LCE multiplies and adds what stands after a binary convolution into its per-channel
     multiplier and bias, whatever shape it has; (C,) and scalars are right. Measured:
     constants of shape (1, C), (H, 1, 1) and (H, W, C) give files that cannot allocate
-    their tensors, (1, 1, C) of mixed signs in front of a sign one that is off by 17,
+    their tensors, (1, 1, C) of mixed signs before a sign one that is off by 17,
     and some crash the converter.
 
     Arguments:
@@ -93,17 +93,17 @@ def check_constants(graph: Any) -> None:
     moving = _moving(graph)
     for op in graph.get_operations():
         if op.type == "Conv2D" and _reads_sign(op):
-            for behind, constant in _constants_behind(op, graph, moving):
+            for after, constant in _constants_after(op, graph, moving):
                 if (constant.shape.rank or 0) > 1:
-                    _refuse(behind, constant)
+                    _reject(after, constant)
 
 
-def _refuse(op: Any, constant: Any) -> None:
+def _reject(op: Any, constant: Any) -> None:
     scopes = op.name.split("/")
     channels = op.outputs[0].shape[-1]
     raise ConversionError(
         f"Layer {scopes[min(1, len(scopes) - 1)]!r} computes with a constant of shape "
-        f"{tuple(constant.shape)} behind a binary convolution, into which LCE fuses "
+        f"{tuple(constant.shape)} after a binary convolution, into which LCE fuses "
         f"it wrongly. Give the constant the shape ({channels},), or put a layer that "
         "is not fused between, such as PReLU."
     )
@@ -113,7 +113,7 @@ def _moving(graph: Any) -> set[str]:
     """The operations whose outputs depend on the inputs of the function."""
     captured = {id(tensor) for tensor in graph.internal_captures}
     found: set[str] = set()
-    for op in graph.get_operations():  # each behind those that it depends on
+    for op in graph.get_operations():  # each after those that it depends on
         if op.type == "Placeholder":
             starts = id(op.outputs[0]) not in captured
         else:  # such as random numbers
@@ -130,7 +130,7 @@ def _reads_sign(op: Any) -> bool:
     return source.type in ("Sign", "SelectV2", "Select")
 
 
-def _constants_behind(
+def _constants_after(
     op: Any, graph: Any, moving: set[str]
 ) -> Iterator[tuple[Any, tf.Tensor]]:
     """Yields the operations that are fused into a convolution, and their constants."""

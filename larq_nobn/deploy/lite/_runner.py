@@ -120,7 +120,7 @@ class Runner:
             raise ConversionError(
                 f"The file takes inputs of shapes {self._interpreter.input_shapes}, "
                 "which have no batch axis in common. Convert a model whose inputs "
-                "hold examples along the first axis."
+                "contain examples along the first axis."
             )
         return int(sizes.pop())
 

@@ -82,7 +82,7 @@ class Trace:
     quantized of, whatever LCE itself would compute again in every run.
 
     Arguments:
-        model: A functional model, whatever it holds.
+        model: A functional model, whatever it contains.
         io: What it takes and gives, and how many examples at once.
 
     Attributes:
@@ -151,7 +151,7 @@ class Trace:
         return [by_name[end] for end in ends]
 
     def signs(self) -> list[TracedSign]:
-        """Lists every sign, each behind the signs that it depends on."""
+        """Lists every sign, each after the signs that it depends on."""
         return [sign for op in self._operations for sign in _sign(op)]
 
     def layers(self) -> set[str]:
@@ -306,7 +306,7 @@ def fold_constants(frozen: Any, model: keras.Model) -> FoldedGraph:
 def _moving(graph: Any) -> set[str]:
     """The operations whose outputs depend on the inputs, or are no constants."""
     found: set[str] = set()
-    for op in graph.get_operations():  # each behind those that it depends on
+    for op in graph.get_operations():  # each after those that it depends on
         starts = op.type == "Placeholder" or op.op_def.is_stateful
         starts = starts or any(tensor.dtype in _NO_NUMBERS for tensor in op.outputs)
         if starts or any(tensor.op.name in found for tensor in op.inputs):

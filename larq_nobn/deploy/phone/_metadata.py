@@ -304,8 +304,8 @@ def _checked_labels(labels: Sequence[str], shape: Sequence[int]) -> tuple[str, .
     for label in labels:
         if not isinstance(label, str) or not label.strip():
             raise TypeError(
-                f"labels holds {label!r}, which is no name. Pass one text per class, "
-                "in the order of the model's outputs."
+                f"labels contains {label!r}, which is no name. Pass one text per "
+                "class, in the order of the model's outputs."
             )
     if len(shape) != 2 or len(labels) != shape[-1]:
         raise ConversionError(
@@ -361,7 +361,7 @@ def replacing_metadata(
                 text = json.dumps(card.to_dict(), indent=2, ensure_ascii=False)
                 new.append(folder / "new")
                 new[0].write_text(f"{text}\n", encoding="utf-8")
-            # What can still be refused comes before the file itself is replaced.
+            # What can still fail comes before the file itself is replaced.
             if target.is_file() and (wanted or _is_ours(target)):
                 os.replace(target, folder / "old")
                 stack.push(restore)

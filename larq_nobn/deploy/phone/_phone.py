@@ -27,7 +27,7 @@ _END = re.compile(rf"nference timings in us: .*\bInference(?: \(avg\))?: {_NUMBE
 _SIZE = re.compile(rf"input model file size \(MB\): ({_NUMBER})")
 _THREADS = re.compile(r"(?:Num threads|#threads used for CPU inference): \[(\d+)\]")
 _OPERATION = re.compile(
-    # Name, which may hold blanks, count, ms, %, cumulative %, and what follows.
+    # Name, which may contain blanks, count, ms, %, cumulative %, and what follows.
     rf"^\s*(\S.*?)\s+(\d+)\s+({_NUMBER})\s+({_NUMBER})%\s+{_NUMBER}%\s"
 )
 
@@ -110,7 +110,7 @@ def read_phone_logs(
         A `Benchmark`.
 
     Raises:
-        ConversionError: If a log holds no times, the numbers of files and results
+        ConversionError: If a log contains no times, the numbers of files and results
             differ, a result is of a file of another size, or a file is no intact
             TFLite file.
         OSError: If a log cannot be read.
@@ -136,7 +136,7 @@ def read_phone_logs(
     results = [found for name in names for found in read_results(name)]
     if len(results) != len(files):
         raise ConversionError(
-            f"The logs hold {len(results)} results, not {len(files)}. Pass one for "
+            f"The logs contain {len(results)} results, not {len(files)}. Pass one for "
             "each file, in their order."
         )
     audits = [audit(file) for file in files]
@@ -283,8 +283,8 @@ def _missing(log: str, lines: list[str]) -> str:
     failed = next((line for line in lines if line.startswith("ERROR")), None)
     if failed is not None:
         return (
-            f"{log!r} holds no times, but {_quoted(failed)}. See that the file is on "
-            "the phone and that LCE's lce_benchmark_model runs it."
+            f"{log!r} contains no times, but {_quoted(failed)}. See that the file is "
+            "on the phone and that LCE's lce_benchmark_model runs it."
         )
     if any("STARTING!" in line or _COUNT.match(line) for line in lines):
         return (

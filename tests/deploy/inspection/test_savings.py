@@ -63,17 +63,17 @@ CHAINS = {
         lambda: (conv(), _layers.ReLU()),
     ),
     "ReLU behind a scale": (
-        r"RELU stays .* the scale in .* values are the same, since it is positive\.",
+        r"RELU stays .* scale before .* values are the same, since it is positive\.",
         lambda: (conv(kernel_quantizer="magnitude_aware_sign"), _layers.ReLU()),
         lambda: (conv(kernel_quantizer="magnitude_aware_sign"), _layers.PReLU()),
     ),
     "ReLU behind a bias": (
-        r"RELU stays .* scale and bias in front of it\. Put the ReLU in front of",
+        r"RELU stays .* scale and bias before it\. Put the ReLU before",
         lambda: (conv(use_bias=True), _layers.ReLU()),
         lambda: (conv(activation="relu"), _layers.BatchNormalization()),
     ),
     "capped ReLU behind a scale": (
-        r"RELU6 stays .* the scale in front of it\. Put the ReLU in front of the scale",
+        r"RELU6 stays .* the scale before it\. Put the ReLU before the scale",
         lambda: (conv(kernel_quantizer="magnitude_aware_sign"), _layers.ReLU(6.0)),
         lambda: (conv(), _layers.ReLU(6.0)),
     ),
@@ -83,12 +83,12 @@ CHAINS = {
         lambda: (_layers.ReLU(), scaled(-0.5, "a"), binary_conv(32)),
     ),
     "factor and shift": (
-        r"MUL by positive .* Divide the shift behind it by the factor",
+        r"MUL by positive .* Divide the bias after it by the factor",
         lambda: (_layers.BatchNormalization(name="a"), binary_conv(32)),
         lambda: (nobn.layers.RPReLU(), binary_conv(32)),
     ),
     "affine behind a pool": (
-        r"(MUL|ADD) stands behind a pool.* vanishes in the convolution\.",
+        r"(MUL|ADD) stands after a pool.* vanishes in the convolution\.",
         lambda: (
             binary_conv(32),
             _layers.AveragePooling2D(),
@@ -116,7 +116,7 @@ CHAINS = {
         wide,
     ),
     "small map": (
-        r"pads a 2x2 map with zeros for a 3x3 kernel, which .* Convert the model",
+        r"pads a 2x2 feature map with zeros for a 3x3 kernel, .* Convert the model",
         lambda: (_layers.AveragePooling2D(4), conv(pad_values=0.0)),
         lambda: (_layers.AveragePooling2D(2), conv(pad_values=0.0)),
     ),

@@ -242,7 +242,7 @@ def test_an_unknown_operation_is_named(int8):
     def change(model):
         model.operatorCodes[0].builtinCode = 999
 
-    message = r"^'file' holds the operation number 999, .* Convert the model again"
+    message = r"^'file' contains the operation number 999, .* Convert the model again"
     with pytest.raises(ConversionError, match=message):
         audit_bytes(edited(int8, change), "file")
 

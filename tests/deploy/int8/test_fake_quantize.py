@@ -201,7 +201,7 @@ def test_a_shift_needs_a_layer_where_the_summand_has_none():
         (
             lambda: chain(FakeQuantization(), name="m"),
             X,
-            "'m' holds FakeQuantization layers",
+            "'m' contains FakeQuantization layers",
         ),
         (
             lambda: chain(keras.layers.Lambda(abs, name="odd")),
@@ -211,7 +211,7 @@ def test_a_shift_needs_a_layer_where_the_summand_has_none():
         (
             plain,
             np.full_like(X, np.inf),
-            "not finite in front of layer 'input",
+            "not finite before layer 'input",
         ),
     ],
 )

@@ -220,7 +220,11 @@ def sign_of_an_output():
 @pytest.mark.parametrize(
     "model, int8, message",
     [
-        (lambda: chain(binary_conv(), name="m"), True, "'m' holds no FakeQuantization"),
+        (
+            lambda: chain(binary_conv(), name="m"),
+            True,
+            "'m' contains no FakeQuantization",
+        ),
         (lambda: ranged(binary_conv()), True, "Layer 'before' has no range yet"),
         (no_input_range, True, "Input .* does not go into a FakeQuantization"),
         (

@@ -143,8 +143,8 @@ def test_a_folder_in_its_place_is_refused(model, tmp_path):
     [
         ({"labels": NAMES[:4]}, r"labels has 4 names, .* has shape \(5,\)"),
         ({"labels": "hello"}, "labels='hello' is no list of names"),
-        ({"labels": (*NAMES[:4], 5)}, "labels holds 5, which is no name"),
-        ({"labels": (*NAMES[:4], " ")}, "labels holds ' ', which is no name"),
+        ({"labels": (*NAMES[:4], 5)}, "labels contains 5, which is no name"),
+        ({"labels": (*NAMES[:4], " ")}, "labels contains ' ', which is no name"),
         ({"labels": set(NAMES)}, "is no list of names"),
         ({"preprocessing": "resize"}, "preprocessing='resize' is no larq_nobn.deploy"),
         (

@@ -166,7 +166,7 @@ def test_several_results_in_one_log(tmp_path):
         (log(counted="count=5 first=0 curr=0 min=0 max=0 avg=0"), "ends before the"),
         (
             "STARTING!\nINFO: Loaded model\nERROR: Unresolved custom op: Lce",
-            "holds no times, but 'ERROR: Unresolved custom op: Lce'. See",
+            "contains no times, but 'ERROR: Unresolved custom op: Lce'. See",
         ),
     ],
 )
@@ -218,7 +218,7 @@ def test_logs_become_the_same_table(files, tmp_path):
 def test_logs_that_do_not_fit_the_files(files, tmp_path):
     path = tmp_path / "phone.log"
     path.write_text(log(size=size_line(files[1])))
-    with pytest.raises(ConversionError, match="hold 1 results, not 2. Pass one"):
+    with pytest.raises(ConversionError, match="contain 1 results, not 2. Pass one"):
         read_phone_logs(files[0], path, files[1])
     with pytest.raises(ConversionError, match=r"phone\.log' is of a file of 0\.\d+ MB"):
         read_phone_logs(files[0], path)
