@@ -70,7 +70,7 @@ def predictions(probabilities: Any, labels: Any) -> tuple[np.ndarray, np.ndarray
 def expected_calibration_error(
     probabilities: Any, labels: Any, bins: int = 15
 ) -> float:
-    r"""How far the confidence of a classifier is from its accuracy, on average.
+    r"""Returns the expected calibration error of a classifier.
 
     The confidence of a prediction is the probability of the predicted class. With
     predictions sorted by it into intervals \(B_k\) of equal width,

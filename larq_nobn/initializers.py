@@ -16,7 +16,7 @@ __all__ = ["SymmetricClasses"]
 
 @register()
 class SymmetricClasses(keras.initializers.Initializer):
-    r"""Starts a dense classifier with class vectors in one plane, at equal angles.
+    r"""Initializes a dense classifier with class vectors in one plane, at equal angles.
 
     \[ W = s P R, \qquad
        R_{\cdot k} = \big(\cos\tfrac{2\pi k}{K}, \sin\tfrac{2\pi k}{K}\big)^\top \]

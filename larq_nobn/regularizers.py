@@ -16,7 +16,7 @@ __all__ = ["BinaryRegularizer"]
 
 @register()
 class BinaryRegularizer(keras.regularizers.Regularizer):
-    r"""Pulls the magnitudes of latent weights towards a common scale, as BNN+ does.
+    r"""Penalizes the distance of latent magnitudes from a common scale (BNN+).
 
     \[ R_1 = \lambda \sum \big| \alpha - |w| \big|, \qquad
        R_2 = \lambda \sum (\alpha - |w|)^2, \]

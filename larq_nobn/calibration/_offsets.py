@@ -25,7 +25,7 @@ _PASSING = (_layers.Concatenate, _layers.Rescaling, ChannelPadding, SkipInit)
 
 
 def is_linear(layer: keras.layers.Layer) -> bool:
-    """Tells whether batch norm could stand after a layer of weights."""
+    """Returns whether batch norm could follow a layer with weights."""
     plain = getattr(layer, "activation", None) in (None, keras.activations.linear)
     return kernels_of(layer) is not None and plain and is_channels_last(layer)
 

@@ -22,7 +22,7 @@ def clipping_in(optimizer: Any) -> Iterator[Any]:
 
 
 class GradientClippingMonitor(EpochMonitor):
-    r"""Watches which share of the units `AdaptiveGradientClipping` clips.
+    r"""Logs the fraction of units whose gradient `AdaptiveGradientClipping` clips.
 
     A unit, such as one output filter, is clipped at a step if its gradient is longer
     than its limit. Over the steps of an epoch and the units of a layer,

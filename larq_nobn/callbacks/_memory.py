@@ -39,7 +39,7 @@ def peak_gpu() -> int | None:
 
 
 class MemoryMonitor(EpochMonitor):
-    r"""Watches how much memory the training has needed so far.
+    r"""Logs the peak memory of the training.
 
     With the resident memory \(m(t)\) of the process, in MiB of \(2^{20}\) bytes, an
     epoch that ends at time \(T\) has

@@ -15,7 +15,7 @@ def power_at(epoch: int, epochs: int, start: float, end: float) -> float:
 
 
 class PowerScheduler(QuantizerScheduler):
-    r"""Moves the power o of every `ReSTE` of a model from epoch to epoch.
+    r"""Schedules the power o of every `ReSTE` of a model by epoch.
 
     At the begin of epoch \(e = 0, 1, \dots\) out of \(E\),
 

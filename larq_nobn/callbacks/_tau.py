@@ -15,7 +15,7 @@ def tau_at(epoch: int, epochs: int, start: float, end: float) -> float:
 
 
 class TauScheduler(QuantizerScheduler):
-    r"""Moves the quantile τ of every `ReCU` of a model from epoch to epoch.
+    r"""Schedules the quantile τ of every `ReCU` of a model by epoch.
 
     At the begin of epoch \(e = 0, 1, \dots\) out of \(E\),
 

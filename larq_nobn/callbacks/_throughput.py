@@ -11,7 +11,7 @@ from ._monitor import EpochMonitor
 
 
 class ThroughputMonitor(EpochMonitor):
-    r"""Watches how many images are trained on per second.
+    r"""Logs the number of training images per second.
 
     With the batch size \(B\) and the time \(t_k\) at which step \(k\) of an epoch of
     \(K\) steps ends, the throughput of the epoch is

@@ -22,7 +22,7 @@ def binary_weights(model: keras.Model) -> list[Any]:
 
 
 class BinaryWeightMonitor(EpochMonitor):
-    r"""Watches how many binary weights flip, and how many are dead.
+    r"""Logs the fraction of binary weights that flip, and of dead latent weights.
 
     The flip ratio of an epoch is the share of binary weights whose sign at its end
     differs from that at the end of the epoch before, or at the begin of training. Signs

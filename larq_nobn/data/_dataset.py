@@ -497,7 +497,7 @@ def describe(
     data_dir: DataDir = None,
     validation: float = 0.0,
 ) -> DatasetInfo:
-    """Returns what is known about a data set, downloading nothing.
+    """Returns the `DatasetInfo` of a data set; downloads nothing.
 
     Of a folder every file is opened, once; what is found is kept in the user's cache
     folder.
@@ -542,7 +542,7 @@ def class_counts(
     data_dir: DataDir = None,
     validation: float = 0.0,
 ) -> tuple[int, ...]:
-    """Counts the training images of each class.
+    """Returns the number of training images per class.
 
     Arguments:
         name: As in `load`, but `"imagenet"`.
@@ -588,7 +588,7 @@ def files_of(
     data_dir: DataDir = None,
     validation: float = 0.0,
 ) -> tuple[str, ...] | None:
-    """Names the files of a folder's images, in the order in which `load` tests.
+    """Returns the files of a folder's images, in the test order of `load`.
 
     Arguments:
         name: As in `load`, as all others.

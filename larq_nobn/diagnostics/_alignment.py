@@ -13,7 +13,7 @@ from .._tables import as_text
 
 @dataclass(frozen=True)
 class ClassCenterAlignment:
-    """How the weight vectors of a classifier lie to the centers of its classes.
+    """Angles between the weight vectors of a classifier and its class centers.
 
     Numbers that do not exist, such as the cosine of a class without examples, are NaN.
 

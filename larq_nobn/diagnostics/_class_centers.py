@@ -17,7 +17,7 @@ from ._alignment import ClassCenterAlignment
 
 
 def class_center_alignment(model: keras.Model, data: Any) -> ClassCenterAlignment:
-    r"""Compares a classifier's weight vectors with the centers of its classes.
+    r"""Returns the angles between a classifier's weight vectors and its class centers.
 
     With the weight vector \(w_k\) of class \(k\) in the last dense layer and the mean
     \(c_k\) of that layer's inputs over the examples of the class,

@@ -19,7 +19,7 @@ _PAIRS = 20
 
 
 class ConfusionMatrix:
-    r"""Counts which class examples of each class are taken for, batch by batch.
+    r"""Accumulates a confusion matrix batch by batch.
 
     \[ C_{ij} = |\{n : y_n = i,\ \operatorname{argmax}_k z_{nk} = j\}| \]
 

@@ -18,7 +18,7 @@ _LONGEST = 12  # characters of a name over a picture
 
 @dataclass(frozen=True)
 class Mistake:
-    """An example that was taken for another class.
+    """A misclassified example.
 
     Attributes:
         index: Its number among all examples, from 0.
@@ -38,7 +38,7 @@ class Mistake:
 
 
 class Mistakes:
-    """Collects the worst mistakes of a classifier of images, batch by batch.
+    """Collects the misclassified images with the highest loss, batch by batch.
 
     The worst are those whose own class has the lowest probability, which is where the
     cross-entropy is highest; of equal ones the first.

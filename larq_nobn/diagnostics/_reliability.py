@@ -19,7 +19,7 @@ def reliability_diagram(
     bins: int = 15,
     title: str = "",
 ) -> None:
-    """Draws how often a classifier is right against how sure it is.
+    """Plots accuracy against confidence.
 
     A bar per interval of confidence shows the accuracy of its predictions, a point
     their mean confidence; bars below the diagonal are of a classifier that is too sure

@@ -17,7 +17,7 @@ from ..population import BatchNormStatistics, averages_of, has_batch_norm
 
 @dataclass(frozen=True)
 class SampledPredictions:
-    """What `sampled_predictions` finds.
+    """The result of `sampled_predictions`.
 
     Attributes:
         probabilities: Mean over the networks, (N, classes).
@@ -39,7 +39,7 @@ def sampled_predictions(
     seed: int = 0,
     statistics: Any = None,
 ) -> SampledPredictions:
-    r"""Averages the class probabilities of binary networks drawn from a posterior.
+    r"""Averages the class probabilities of networks sampled from a posterior.
 
     Each network takes, for every natural parameter λ in a kernel of `BernoulliSign`,
     +1 with probability \((1 + \tanh\lambda)/2\) and -1 otherwise, and keeps all other

@@ -9,7 +9,7 @@ from ._channelwise import ChannelwiseLayer
 
 @register()
 class ChannelAffine(ChannelwiseLayer):
-    r"""A learned gain and bias per channel: batch norm without the statistics.
+    r"""A learned scale and bias per channel: batch norm without statistics.
 
     \[ y = \gamma_c x + \beta_c, \qquad \frac{\partial L}{\partial x} = \gamma_c g,
        \qquad \frac{\partial L}{\partial \gamma_c} = \sum_{n,h,w} g\, x, \qquad

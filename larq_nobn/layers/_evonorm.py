@@ -88,7 +88,7 @@ def evonorm_s0(
 
 @register()
 class EvoNormS0(ChannelwiseLayer):
-    r"""Normalization by group variance and activation in one searched expression.
+    r"""Group-variance normalization and activation in one expression, found by search.
 
     With the population variance of every example over the positions and the C/G
     channels of a group,

@@ -45,7 +45,7 @@ def fake_quantize(x: tf.Tensor, minimum: tf.Tensor, maximum: tf.Tensor) -> tf.Te
 
 @register()
 class FakeQuantization(keras.layers.Layer):
-    r"""Rounds a feature map to 8 bits, as a converted int8 file will hold it.
+    r"""Quantizes a feature map to 8 bits, as the int8 TFLite model does.
 
     With the range \([l, h]\) around 0, one for the whole tensor,
 

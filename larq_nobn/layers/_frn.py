@@ -66,7 +66,7 @@ def filter_response_norm(
 
 @register()
 class FilterResponseNormalization(ChannelwiseLayer):
-    r"""Scales every channel of every example by its own root mean square.
+    r"""Divides each channel of each example by its root mean square.
 
     With sums over the H·W positions (or those of any other spatial rank),
 

@@ -19,7 +19,7 @@ def _binarizes(layer: keras.layers.Layer) -> bool:
 
 @register()
 class IndependentComponent(keras.layers.BatchNormalization):
-    r"""Batch norm and dropout before a layer of weights, as one layer.
+    r"""Batch norm and dropout before a layer with weights.
 
     With the batch's mean μ and variance σ² in training and moving averages of them at
     inference, and with a mask \(k\) in training that is 1 with probability

@@ -21,7 +21,7 @@ def _is_one_shape(shape: Any) -> bool:
 
 @register()
 class BatchKalmanNormalization(ChannelwiseLayer):
-    r"""Batch norm whose moments lean on what the layers below let expect.
+    r"""Batch norm with a prior on its moments, propagated from the previous such layer.
 
     The batch moments \(m_b, v_b\) of a channel, over the batch and all positions, are
     those of one noisy observation; the previous normalized layer's moments, carried

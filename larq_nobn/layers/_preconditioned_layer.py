@@ -37,7 +37,7 @@ def _forward_value(weight: Any) -> tf.Tensor:
 
 @register()
 class BatchNormalizationPreconditioning(keras.layers.Wrapper):
-    r"""Trains a layer along the gradient that batch norm would give it, without one.
+    r"""Gives a layer the gradient that it would have with batch norm after it.
 
     The forward pass is the wrapped layer's, bitwise. For an output unit with kernel
     \(w\), bias \(b\) and their gradients \(g_w, g_b\), over inputs of mean \(\mu_j\)

@@ -60,7 +60,7 @@ def propagate_moments(
     state: Sequence[tf.Tensor],
     activation: str | None = None,
 ) -> Moments:
-    r"""Carries a mean and a variance per channel through a layer.
+    r"""Propagates a mean and a variance per channel through a layer.
 
     The result are the moments of the layer's output when its input is `activation` of
     independent normal values with the given moments \(m, v\). With Φ the standard

@@ -46,7 +46,7 @@ def _regularizer(given: Any) -> Any:
 
 @register()
 class ProxyNormalization(ChannelwiseLayer):
-    r"""Layer or group norm and an activation, normalized again by a normal proxy of it.
+    r"""Layer or group norm and an activation, normalized again by a Gaussian proxy.
 
     With the mean μ and the variance σ² over all positions and the channels of each
     group of an example,

@@ -25,7 +25,7 @@ def sign_flip_dropout(x: tf.Tensor, uniform: tf.Tensor, rate: float) -> tf.Tenso
 # The base of Keras' own random layers, which chooses where draws come from.
 @register()
 class SignFlipDropout(keras.__internal__.layers.BaseRandomLayer):
-    r"""Dropout for signs: replaces some of them by fair coins.
+    r"""Dropout for signs: replaces some of them by random signs.
 
     In training, with independent uniform \(u\) in [0, 1) and the rate \(p\),
 

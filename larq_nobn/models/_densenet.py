@@ -44,7 +44,7 @@ def BinaryDenseNet28(
     head: str = "dense",
     name: str = "binarydensenet28",
 ) -> keras.Model:
-    r"""BinaryDenseNet-28: every layer sees the features of all before it in its stage.
+    r"""BinaryDenseNet-28: every layer reads all earlier features of its stage.
 
     A layer adds `width` channels to those that it reads,
 

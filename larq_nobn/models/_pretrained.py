@@ -44,7 +44,7 @@ _TYPES_OF_LISTS = {"input_shape": int, "class_names": str}
 
 @dataclass(frozen=True)
 class PretrainedNetwork(Mapping[str, Any]):
-    """What is known of a packed network: one row of `pretrained()`.
+    """The record of a trained network: one row of `pretrained()`.
 
     Also a mapping, so that `pandas.DataFrame(map(dict, rows))` is a table.
 
@@ -144,7 +144,7 @@ def find_pretrained(weights: str | os.PathLike) -> Path | None:
 def open_pretrained(
     weights: str | os.PathLike,
 ) -> tuple[keras.Model, PretrainedNetwork]:
-    """Opens a packed network, running no code from its file.
+    """Opens a packed network; runs no code from its file.
 
     Arguments:
         weights: A name of `pretrained()`, or the path of a packed network.

@@ -26,7 +26,7 @@ def QuickNet(
     head: str = "dense",
     name: str = "quicknet",
 ) -> keras.Model:
-    r"""QuickNet: made for fast files, with little that is real-valued.
+    r"""QuickNet: designed for low latency, with few float operations.
 
     Every block keeps size and channels and computes
 
@@ -125,7 +125,7 @@ def QuickNetSmall(
     head: str = "dense",
     name: str = "quicknet_small",
 ) -> keras.Model:
-    """`QuickNet` of fewer channels where maps are large.
+    """`QuickNet` with fewer channels in the first stages.
 
     Arguments:
         width: Channels of the first stage; the others have 2, 8 and 16 times as many.
@@ -187,7 +187,7 @@ def QuickNetLarge(
     head: str = "dense",
     name: str = "quicknet_large",
 ) -> keras.Model:
-    """`QuickNet` of more blocks.
+    """`QuickNet` with more blocks.
 
     Arguments:
         input_shape, classes, normalization, width, binary_weights, blocks, alpha,

@@ -62,7 +62,7 @@ class _LayerProfile(lq.models.LayerProfile):
 
 
 class ModelProfile(lq.models.ModelProfile):
-    """What `summary` prints, as Larq's class of that name gives it in numbers.
+    """The numbers of `summary`, as in Larq's class of this name.
 
     Arguments:
         model: A built model.

@@ -28,7 +28,7 @@ _HEADS = ("^head/", "^predictions/")
 
 @register()
 class AdaptiveGradientClipping(OptimizerWrapper):
-    """Clips the gradient of each unit to a share of its weights' norm, then optimizes.
+    """Optimizer wrapper: limits each unit's gradient norm relative to its weights.
 
     With `||.||_i` the norm over unit `i`, such as one output filter:
 

@@ -20,7 +20,7 @@ _schedules = keras.optimizers.schedules
 
 @register()
 class BayesianLearningRule(OptimizerWrapper):
-    r"""Learns how likely each binary weight is +1, beside any optimizer for the others.
+    r"""Optimizer wrapper: learns the posterior probabilities of binary weights.
 
     The kernels of `quantizers.BernoulliSign` hold natural parameters \(\lambda\) of
     independent weights of -1 and +1 with means \(\tanh\lambda\). With the gradient of

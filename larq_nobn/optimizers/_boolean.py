@@ -41,7 +41,7 @@ def accumulate_and_flip(
 
 @register()
 class BooleanAccumulation(keras.optimizers.legacy.Optimizer):
-    r"""Flips each weight of -1 or +1 once enough gradient has gathered against it.
+    r"""Flips a binary weight once its accumulated gradient exceeds a threshold.
 
     Experimental. There are no latent weights. Each weight \(w\) has an accumulator
     \(m\), which starts at 0; \(\rho\) is the share of a variable's weights that the

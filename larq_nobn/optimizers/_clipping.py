@@ -34,7 +34,7 @@ def adaptive_gradient_clip(
     clip_factor: float = 0.01,
     epsilon: float = 1e-3,
 ) -> tf.Tensor:
-    """Limits the gradient of each unit to a share of the norm of the unit's weights.
+    """Limits each unit's gradient norm to `clip_factor` times its weight norm.
 
     For a unit `i`, the elements that a reduction over `axes` puts together:
 

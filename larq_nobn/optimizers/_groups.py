@@ -18,7 +18,7 @@ from ._wrapper import OptimizerWrapper
 
 @register()
 class ParameterGroups(OptimizerWrapper, keras.optimizers.Optimizer):
-    """Multiplies the steps of chosen variables: each group has its learning rate.
+    """Optimizer wrapper: learning-rate multipliers for groups of variables.
 
     With `w` a variable, `w'` what the wrapped optimizer would make of it and `m` the
     factor of its group:

@@ -66,7 +66,7 @@ def open_uniform(generator: tf.random.Generator, like: tf.Tensor) -> tf.Tensor:
 # The base of Keras' own random layers, which keeps the generator out of the weights.
 @register("bernoulli_sign")
 class BernoulliSign(keras.__internal__.layers.BaseRandomLayer, KernelQuantizer):
-    r"""Random binary kernel: what is trained are the probabilities of its signs.
+    r"""Random binary kernel with trained probabilities of its signs.
 
     The kernel of the layer holds natural parameters λ of independent weights: each is
     +1 with probability \((1 + \tanh\lambda)/2\), and its mean is \(\tanh\lambda\). In

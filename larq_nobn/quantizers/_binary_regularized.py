@@ -29,7 +29,7 @@ def glorot_magnitude(kernel_shape: tf.TensorShape) -> float:
 
 @register()
 class BinaryRegularized(KernelQuantizer):
-    r"""Any kernel quantizer, with a BNN+ penalty on the latent weights.
+    r"""Adds a BNN+ penalty on the latent weights to any kernel quantizer.
 
     The value is that of the quantizer inside. To the model's losses comes
 

@@ -63,7 +63,7 @@ def recu(kernel: tf.Tensor, alpha: tf.Tensor, tau: tf.Tensor) -> tf.Tensor:
 
 @register("recu")
 class ReCU(KernelQuantizer):
-    r"""Binary kernel of ReCU: weights in the tails of the layer get no gradient.
+    r"""Binary kernel of ReCU: clamps latent weights in the tails of the layer.
 
     For a filter \(W_o\) of \(N\) weights with mean \(\mu_o\) and unbiased variance
     \(v_o\), and for \(b\), the mean of \(|\hat w|\) over the whole layer,

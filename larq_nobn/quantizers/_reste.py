@@ -50,7 +50,7 @@ def reste(x: tf.Tensor, power: tf.Tensor) -> tf.Tensor:
 
 @register("reste")
 class ReSTE(MeasuredQuantizer):
-    r"""Sign whose gradient is that of a root, which comes ever closer to the sign.
+    r"""Sign with the pseudo-gradient of a root function that approaches the sign.
 
     \[ q(x) = \operatorname{sign}(x), \qquad
        \frac{\partial L}{\partial x} = g\, e(x), \qquad

@@ -39,7 +39,7 @@ def sigmoid_sign(x: tf.Tensor, slope: float) -> tf.Tensor:
 
 @register("sigmoid_sign")
 class SigmoidSign(MeasuredQuantizer):
-    r"""Sign whose gradient is that of a logistic function between -1 and +1.
+    r"""Sign with the pseudo-gradient of a scaled logistic function.
 
     \[ q(x) = \operatorname{sign}(x), \qquad
        \frac{\partial L}{\partial x} = g\, 2a\, \sigma(a x)\,(1 - \sigma(a x)), \]

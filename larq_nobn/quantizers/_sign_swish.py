@@ -55,7 +55,7 @@ def _kept(beta: tf.Tensor) -> tf.Tensor:
 
 @register("sign_swish")
 class SignSwish(MeasuredQuantizer):
-    r"""Sign with the gradient of SignSwish, the estimator of BNN+.
+    r"""Sign with the pseudo-gradient of SignSwish (BNN+).
 
     \[ q(x) = \operatorname{sign}(x), \qquad
        \frac{\partial L}{\partial x} = g\, e(x), \qquad

@@ -14,7 +14,7 @@ _GREY = ("1", "L", "LA", "La")
 
 
 def decode(content: bytes) -> np.ndarray:
-    """Returns what a file shows: upright, opaque, in 8 bits.
+    """Decodes an image file to 8 bits: upright, opaque.
 
     An image is turned as its EXIF orientation says, what is transparent is white, of
     an animation the first frame is shown, and of 16 bits the upper eight are kept.

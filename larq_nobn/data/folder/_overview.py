@@ -25,7 +25,7 @@ _BOTH = ("train", "test")
 
 @dataclass(frozen=True)
 class Overview:
-    """What `look_over` found in a folder.
+    """The contents of an image folder, as `look_over` found them.
 
     Attributes:
         root: The folder.
@@ -103,7 +103,7 @@ class Overview:
 def look_over(
     path: str | os.PathLike[str], *, holdout: float = 0.1, progress: Seen | None = None
 ) -> Overview:
-    """Opens every file of a folder of images, once, and says what is there.
+    """Inspects an image folder: opens every file once and reports its contents.
 
     What is found in a file is kept in the user's cache folder, so that neither this nor
     a training opens it again before it changes; the folder itself stays as it is.
