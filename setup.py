@@ -14,6 +14,7 @@ EXTRAS = {
         "scikit-learn>=1.3",
     ],
     "plots": ["matplotlib>=3.8", "tensorboard>=2.16,<2.22"],
+    "cluster": ["distributed>=2024.8"],
     "torch": ["torch>=2.6"],  # before, reading weights alone could run code
     "docs": [
         "mkdocs-material>=9.5,<10",
@@ -29,6 +30,7 @@ EXTRAS = {
 EXTRAS["all"] = [*EXTRAS["lce"], *EXTRAS["data"], *EXTRAS["plots"]]
 EXTRAS["dev"] = [
     *EXTRAS["all"],
+    *EXTRAS["cluster"],
     *EXTRAS["docs"],
     "build>=1.2",
     "hypothesis>=6.100",

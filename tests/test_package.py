@@ -390,7 +390,7 @@ def test_the_metadata_is_complete(distributions):
     assert minors == ["3.10", "3.11", "3.12"]
     assert all("https://" in url for url in found.get_all("Project-URL"))
     extras = set(found.get_all("Provides-Extra"))
-    assert {"all", "data", "lce", "plots", "torch"} <= extras
+    assert {"all", "cluster", "data", "lce", "plots", "torch"} <= extras
     scripts = wheel.read(name.replace("METADATA", "entry_points.txt")).decode()
     assert "larq-nobn = larq_nobn.cli:main" in scripts
 
@@ -436,7 +436,7 @@ def test_without_extras_a_sentence_names_the_missing_one(tmp_path):
         "import json, os, sys\n"
         "for name in ('larq_compute_engine', 'tensorflow_datasets', 'sklearn',"
         " 'sklearn.datasets', 'matplotlib', 'matplotlib.figure', 'tensorboard',"
-        " 'torch'):\n"
+        " 'torch', 'distributed'):\n"
         "    sys.modules[name] = None\n"
         "from pathlib import Path\n"
         f"sys.path.insert(0, {str(ROOT / 'tests' / 'tools' / '_compat')!r})\n"
@@ -451,5 +451,5 @@ def test_without_extras_a_sentence_names_the_missing_one(tmp_path):
     remedies = {remedy for remedy, *_ in found.values() if remedy}
     assert remedies == {
         f"pip install 'larq-nobn[{extra}]'"
-        for extra in ("lce", "data", "plots", "torch")
+        for extra in ("lce", "data", "plots", "torch", "cluster")
     }

@@ -73,6 +73,12 @@ from .arguments import (
     help="Runs at a time, each in a process of its own.",
 )
 @click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Address of a Dask scheduler whose workers train the runs, as in "
+    "tcp://192.168.0.2:8786.",
+)
+@click.option(
     "--json",
     "target",
     type=Output(REPORT),
@@ -83,6 +89,7 @@ def compare(
     context: click.Context,
     output: Path,
     jobs: int | None,
+    scheduler: str | None,
     target: str | None,
     trust: bool,
     **given: Any,
@@ -90,9 +97,9 @@ def compare(
     """Trains a grid of networks and puts them side by side.
 
     Every combination of normalization, batch size and seed becomes a run folder.
-    Stopped at any moment, the same command goes on: finished runs are not repeated. A
-    run that diverges is noted, and the exit code is 1 then. The same command may run
-    on several machines that see the folder: each trains what no other does.
+    To resume, repeat the command: finished runs are not repeated. A run that diverges
+    is noted, and the exit code is 1 then. With --scheduler the workers of a Dask
+    cluster train the runs; they need the same files and folders as this command.
 
     \b
     Example: larq-nobn compare --normalizations batch_norm,none,nobn --seeds 0,1 \\
@@ -115,8 +122,9 @@ def compare(
         if output.is_dir():
             check_target(str(output / name), output / name, kind, force=True)
     console = beside() if target == "-" else out()
-    with continued(), comparing_progress(len(cells), console) as watch:
-        comparison = training.compare(cells, output, watch, jobs, trust)
+    finished = sum((output / name / "run.json").is_file() for name in cells)
+    with continued(), comparing_progress(len(cells), finished, console) as watch:
+        comparison = training.compare(cells, output, watch, jobs, trust, scheduler)
     emit_json(comparison.to_dict(), target)
     if target != "-":
         out().print(comparison.table())

@@ -145,26 +145,31 @@ def training_progress(
 
 @contextmanager
 def comparing_progress(
-    cells: int, console: Console
+    runs: int, finished: int, console: Console
 ) -> Iterator[Callable[[str, training.RunSettings], keras.callbacks.Callback]]:
     """The same for several runs, with a bar over all of them.
 
     Arguments:
-        cells: How many runs there are.
+        runs: How many runs there are.
+        finished: How many of them were trained before.
         console: Where the lines go.
 
     Yields:
         What gives the callback of the next run.
     """
     with progress() as bar:
-        task = bar.add_task("runs", total=cells)
-        runs: list[_TrainingProgress] = []
+        task = bar.add_task("runs", total=runs, completed=finished)
+        watched: list[_TrainingProgress] = []
+
+        def count() -> None:
+            over = sum(each.is_over for each in watched)
+            bar.update(task, completed=finished + over)
 
         def watch(name: str, settings: training.RunSettings) -> _TrainingProgress:
-            over = sum(each.is_over for each in runs)
-            bar.update(task, completed=over, description=f"run {name}")
-            runs.append(_TrainingProgress(bar, settings, console, f"{name}, "))
-            return runs[-1]
+            watched.append(
+                _TrainingProgress(bar, settings, console, f"{name}, ", count)
+            )
+            return watched[-1]
 
         yield watch
 
@@ -176,15 +181,15 @@ class _TrainingProgress(keras.callbacks.Callback):
         settings: training.RunSettings,
         console: Console,
         name: str = "",
+        count: Callable[[], None] = lambda: None,
     ) -> None:
         super().__init__()
         self._supports_tf_logs = True  # those of a batch stay on the device
         self._bar = bar
         self._settings, self._epochs = settings, settings.epochs
         self._console = console
-        self._name = name
-        self._task = bar.add_task("training", total=None)
-
+        self._name, self._count = name, count
+        self._task = bar.add_task(f"{name}starts", total=None)
         self.is_over = False
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
@@ -197,6 +202,7 @@ class _TrainingProgress(keras.callbacks.Callback):
         """A second stage shows the bar again."""
         self.is_over = not visible
         self._bar.update(self._task, visible=visible)
+        self._count()
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         self._bar.reset(

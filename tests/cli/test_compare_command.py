@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 from larq_nobn import training
 from cli.answers import one_sentence
 from click.testing import Result
-from larq_nobn.training.comparison import _cells
+from larq_nobn.cli import _console
+from larq_nobn.training.comparison import _executors
+from rich.progress import Progress
 from training.runs import step_by_step, without_curves
 
 Invoke = Callable[..., Result]
@@ -55,7 +58,7 @@ def test_the_same_command_again_trains_nothing(
 ):
     folder, _ = compared
     before = (folder / "compare.json").read_text()
-    monkeypatch.setattr(_cells, "train", None)
+    monkeypatch.setattr(_executors, "train", None)
     result = invoke(*GRID, "--output", folder)
     assert result.exit_code == 0, result.output
     assert (folder / "compare.json").read_text() == before
@@ -77,7 +80,7 @@ def test_a_run_that_diverges_ends_with_code_1(
     def diverges(*_: object, **__: object) -> None:
         raise training.NonFiniteLoss("The loss is not finite at epoch 1, step 2.")
 
-    monkeypatch.setattr(_cells, "train", diverges)
+    monkeypatch.setattr(_executors, "train", diverges)
     result = invoke(*GRID, "--output", tmp_path / "grid")
     assert result.exit_code == 1
     lines = [line for line in result.stderr.splitlines() if line.startswith("Failed")]
@@ -96,7 +99,7 @@ def test_a_stopped_grid_says_that_it_goes_on(
     def is_stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_cells, "train", is_stopped)
+    monkeypatch.setattr(_executors, "train", is_stopped)
     result = invoke(*GRID, "--output", tmp_path / "grid")
     assert result.exit_code == 130
     assert result.stderr == (
@@ -114,6 +117,14 @@ def test_a_stopped_grid_says_that_it_goes_on(
         ("--learning-rates 0.1,0.10", "learning_rates=[0.1, 0.1] is empty or holds"),
         ("--learning-rates nan", "learning_rate=nan is outside (0, 1e6]"),
         ("--recipes plain,best", "recipe='best' is not known"),
+        (
+            "--jobs 2 --scheduler tcp://127.0.0.1:9",
+            "scheduler='tcp://127.0.0.1:9' were",
+        ),
+        (
+            "--scheduler tcp://127.0.0.1:9",
+            "No Dask scheduler answers at scheduler='tcp",
+        ),
         ("--json nowhere/x.json", "--json nowhere/x.json lies in no existing folder"),
     ],
 )
@@ -124,6 +135,7 @@ def test_one_sentence(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
+    monkeypatch.setattr(_executors, "_SECONDS_TO_CONNECT", 0.5)
     monkeypatch.chdir(tmp_path)
     answer = one_sentence(invoke(*GRID, "--output", "grid", *options.split()))
     assert sentence in answer
@@ -175,3 +187,24 @@ def test_normalizations_of_a_network_that_has_its_own(invoke: Invoke):
     assert "normalization='nobn' does not apply to the network of init=" in (
         one_sentence(result)
     )
+
+
+def test_one_view_counts_all_runs(monkeypatch: pytest.MonkeyPatch):
+    bar = Progress(disable=True)
+    monkeypatch.setattr(_console, "progress", lambda: nullcontext(bar))
+    settings = training.RunSettings(epochs=3)
+    with _console.comparing_progress(4, 1, _console.out()) as watch:
+        for name in ("a", "b"):
+            run = watch(name, settings)
+            run.set_params({"steps": 7})
+            run.on_train_begin()
+            run.on_epoch_begin(1)
+            run.on_train_batch_end(2)
+            assert bar.tasks[0].completed == (1 if name == "a" else 2)
+            run.on_train_end()
+    shown = [(t.description, t.completed, t.total, t.visible) for t in bar.tasks]
+    assert shown == [
+        ("runs", 3, 4, True),
+        ("a, epoch 2/3", 3, 7, False),
+        ("b, epoch 2/3", 3, 7, False),
+    ]

@@ -12,7 +12,7 @@ import pytest
 from larq_nobn import training
 from larq_nobn._keras import keras
 from larq_nobn.training import RunSettings, grid
-from larq_nobn.training.comparison import _cells
+from larq_nobn.training.comparison import _executors
 from larq_nobn.training.folder._lock import locked
 from training.fake_runs import leave_run
 
@@ -53,7 +53,7 @@ class Trainings:
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     fake = Trainings()
-    monkeypatch.setattr(_cells, "train", fake)
+    monkeypatch.setattr(_executors, "train", fake)
     return fake
 
 
@@ -236,35 +236,39 @@ def test_without_matplotlib_there_is_a_sentence(
     assert "compare.png is left out because matplotlib is not installed" in caplog.text
 
 
-@pytest.mark.parametrize("finishes", [True, False])
-def test_cells_of_other_processes_are_waited_for(
-    finishes: bool,
-    tmp_path: Path,
-    trainings: Trainings,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+def test_a_run_that_another_process_trains_is_noted_and_the_others_are_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    cells = grid(["none", "nobn"], [0, 1], **SHARED)
-    name = "none-128-1"
-    (tmp_path / name).mkdir()
-    other = locked(tmp_path / name)
+    cells = grid(["none", "nobn"], [0], **SHARED)
+
+    def train(settings: RunSettings, output: Path, *_: object, **__: object) -> None:
+        with locked(output):
+            leave_run(output, settings, [0.5])
+
+    monkeypatch.setattr(_executors, "train", train)
+    (tmp_path / "none-128-0").mkdir()
+    with locked(tmp_path / "none-128-0"):
+        first, second = training.compare(cells, tmp_path).outcomes
+    assert first.failure is not None and second.failure is None
+    assert "none-128-0 is in use: this process trains in it already" in first.failure
+
+
+@pytest.mark.parametrize("patience", [0.0, 5.0])
+def test_a_process_that_is_about_to_end_is_waited_for(
+    patience: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
     naps: list[float] = []
+    times = iter(range(10))
 
-    def sleep(seconds: float) -> None:
-        naps.append(seconds)
-        if len(naps) == 2:  # the other one is done, or dies
-            if finishes:
-                leave_run(tmp_path / name, cells[name], [0.1])
-            other.__exit__(None, None, None)
+    def train(*_: object, **__: object) -> None:
+        if len(naps) < 3:
+            raise training.RunInUse("It is in use.")
 
-    monkeypatch.setattr(_cells.time, "sleep", sleep)
-    other.__enter__()
-    comparison = training.compare(cells, tmp_path)
-    first = ["none-128-0", "nobn-128-0", "nobn-128-1"]
-    assert trainings.trained == (first if finishes else [*first, name])
-    assert [Path(each.folder).name for each in comparison.outcomes] == list(cells)
-    assert len(naps) == 2 and min(naps) >= 1
-    assert caplog.text.count(f"Other processes train {name}: waiting") == 1
+    monkeypatch.setattr(_executors, "train", train)
+    monkeypatch.setattr(_executors.time, "sleep", naps.append)
+    monkeypatch.setattr(_executors.time, "monotonic", lambda: next(times))
+    found = _executors.attempt(RunSettings(), tmp_path, None, False, patience)
+    assert (found, naps) == ((None, [1.0] * 3) if patience else ("It is in use.", []))
 
 
 def test_jobs_are_a_number(tmp_path: Path):

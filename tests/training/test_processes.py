@@ -1,124 +1,269 @@
-"""Cells of a grid in processes of their own."""
+"""Runs of a grid in processes of their own, here and on a cluster."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
+from typing import Any
 
 import fresh
 import numpy as np
 import pytest
 from larq_nobn import training
-from larq_nobn._keras import keras
 from larq_nobn.training import RunSettings
-from larq_nobn.training.comparison._outcomes import Outcome
-from larq_nobn.training.comparison._processes import in_processes
-from training.fake_runs import task
+from larq_nobn.training.comparison import _executors
+from larq_nobn.training.comparison._apart import Killed, apart
+from larq_nobn.training.comparison._executors import executing, failure_of
+from training import light
 from training.runs import assert_same
 
-
-@pytest.fixture(scope="module", autouse=True)
-def _server():
-    fresh.begin()
-
-
-class Note(keras.callbacks.Callback):
-    """Writes down what it is told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.told: list[object] = []
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        self.told.append("begin")
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.told.append(epoch)
-
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, float] | None = None
-    ) -> None:
-        self.told.append(f"batch {batch} of {self.params['steps']}")
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self.told.append(logs)
-
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        self.told.append("end")
+ENDED = (
+    "Its process ended with exit code -9, at each of 3 attempts. See whether memory "
+    "was short, with fewer runs at a time then; the same command continues."
+)
+PROGRESS = ("progress", ({"steps": 9}, "on_train_begin", ()))
+Told = list[tuple[str, str, Any]]
 
 
-def cells(folder: Path, *seeds: int) -> dict[str, tuple[RunSettings, Path]]:
-    return {
-        f"{place}": (RunSettings(seed=seed), folder / f"{place}")
-        for place, seed in enumerate(seeds)
-    }
+def all_of(
+    tasks: dict[str, str], folder: Path, jobs: int | None, scheduler: str | None = None
+) -> tuple[dict[str, str | None], Told]:
+    """Why each failed, and what was told."""
+    messages: Any = SimpleQueue()
+    with executing(light.run, jobs, scheduler, messages) as submit:
+        futures = {n: submit(n, how, folder / n) for n, how in tasks.items()}
+        found = {name: failure_of(future) for name, future in futures.items()}
+    return found, emptied(messages)
 
 
-def test_each_has_a_process_and_is_heard_of(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
-    notes: list[Note] = []
-    found: dict[str, Outcome | None] = {}
+def emptied(messages: Any) -> Told:
+    told = []
+    while not messages.empty():
+        told.append(messages.get())
+    return told
 
-    def watch(name: str, settings: RunSettings) -> Note:
-        # Of two at a time, the third begins when one is over.
-        assert len(notes) - len(found) < 2
-        notes.append(Note())
-        return notes[-1]
 
-    for name, outcome in in_processes(task, cells(tmp_path, 0, 3, 0), watch, 2):
-        found[name] = outcome
-    assert sorted(found) == ["0", "1", "2"]
-    assert found["1"] is None
-    processes = {each.folder for each in found.values() if each is not None}
-    assert len(processes) == 2 and str(os.getpid()) not in processes
-    assert [note.told for note in notes] == [
-        ["begin", 0, "batch 0 of 9", {"loss": 0.5}, "end"],
-        [],
-        ["begin", 0, "batch 0 of 9", {"loss": 0.5}, "end"],
+def processes(folder: Path) -> list[int]:
+    return [int(each.name.split("-")[1]) for each in sorted(folder.glob("?-*"))]
+
+
+def soon(found: Callable[[], object]) -> bool:
+    """Whether it is so within half a minute."""
+    for _ in range(300):
+        if found():
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def is_gone(process: int) -> bool:
+    def gone() -> bool:
+        try:
+            return " Z " in Path(f"/proc/{process}/stat").read_text()
+        except FileNotFoundError:
+            return True
+
+    return soon(gone)
+
+
+def test_each_has_a_process_and_is_heard_of(tmp_path: Path):
+    found, told = all_of(dict.fromkeys("ab", "ends") | {"c": "fails"}, tmp_path, 2)
+    assert found == {"a": None, "b": None, "c": "diverged"}
+    used = [process for name in "abc" for process in processes(tmp_path / name)]
+    assert len({*used, os.getpid()}) == 4
+    assert [each[1:] for each in told if each[0] == "a"] == [
+        ("begins", None),
+        ("said", (30, "7 images")),
+        PROGRESS,
     ]
-    assert {"0: 7 images", "2: 7 images"} <= set(caplog.messages)
+
+
+def test_a_process_works_in_the_folder_of_the_caller(tmp_path: Path):
+    place = apart(light.where, (), print, lambda: True, str(tmp_path))
+    assert Path(place) == tmp_path
 
 
 @pytest.mark.parametrize(
-    ("seed", "kind", "message"),
+    ("how", "kind", "message"),
     [
-        (1, ValueError, "0 is wrong."),
-        (4, RuntimeError, "Unsent: .*0/x is odd."),
+        ("raises", ValueError, "a is wrong."),
+        ("odd", RuntimeError, "Unsent: .*a/x is odd."),
     ],
-    ids=["raises", "cannot be sent"],
 )
-def test_its_end_is_that_of_all(
-    seed: int, kind: type[Exception], message: str, tmp_path: Path
+def test_what_is_raised_there_ends_all(
+    how: str, kind: type[Exception], message: str, tmp_path: Path
 ):
-    # The other one would wait for ever.
-    with pytest.raises(kind, match=message):
-        list(in_processes(task, cells(tmp_path, seed, 5), None, 2))
-    assert not list(tmp_path.iterdir())
+    with pytest.raises(kind, match=message):  # the other one would stay for ever
+        all_of({"a": how, "b": "stays"}, tmp_path, 2)
+    assert all(map(is_gone, processes(tmp_path / "b")))
 
 
-def test_the_others_go_on_where_one_is_killed(tmp_path: Path):
-    notes: list[Note] = []
+def test_one_that_is_killed_is_resumed_and_the_others_go_on(tmp_path: Path):
+    tasks = {"a": "killed", "b": "ends", "c": "killed once", "d": "ends"}
+    found, told = all_of(tasks, tmp_path, 2)
+    assert found == {"a": ENDED, "b": None, "c": None, "d": None}
+    assert [len(processes(tmp_path / name)) for name in "abcd"] == [3, 1, 2, 1]
+    said = [content[1] for name, kind, content in told if (name, kind) == ("c", "said")]
+    again = "Its process ended with exit code -9; another resumes the run from its last"
+    assert said == [f"{again} checkpoint.", "7 images"]
 
-    def watch(name: str, settings: RunSettings) -> Note:
-        notes.append(Note())
-        return notes[-1]
 
-    found = dict(in_processes(task, cells(tmp_path, 2, 0, 2, 0), watch, 2))
-    assert sorted(found) == ["0", "1", "2", "3"]
-    for name in ("0", "2"):
-        outcome = found[name]
-        assert outcome is not None and outcome.folder == str(tmp_path / name)
-        assert outcome.settings["seed"] == 2
-        assert outcome.failure == (
-            "Its process ended with exit code -9. See whether memory was short, with "
-            "fewer --jobs then; the same command goes on."
-        )
-        assert notes[int(name)].told == ["end"]
-    for name in ("1", "3"):
-        assert (tmp_path / name / "run.json").is_file()
+def test_a_process_ends_with_the_one_that_waits_for_it(tmp_path: Path):
+    script = (
+        "import sys; from pathlib import Path\n"
+        "from importlib.util import module_from_spec, spec_from_file_location\n"
+        "spec = spec_from_file_location('apart', sys.argv[1])\n"
+        "apart = module_from_spec(spec)\n"
+        "spec.loader.exec_module(apart)\n"
+        "from training import light\n"
+        "task = 'stays', Path(sys.argv[2])\n"
+        "apart.apart(light.run, task, print, lambda: True, '.')\n"
+    )
+    waits = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            script,
+            sys.modules[apart.__module__].__file__,
+            tmp_path,
+        ],
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])},
+    )
+    assert soon(lambda: processes(tmp_path))
+    waits.kill()
+    waits.wait()
+    assert all(map(is_gone, processes(tmp_path)))
+
+
+def test_one_that_is_not_wanted_ends(tmp_path: Path):
+    def wanted() -> bool:
+        return not processes(tmp_path)
+
+    with pytest.raises(Killed, match=f"exit code -{int(signal.SIGTERM)}"):
+        apart(light.run, ("stays", tmp_path), print, wanted, ".")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    """Two workers, forked off a process that has imported the package."""
+    fresh.begin()
+    dask = pytest.importorskip("dask")
+    from distributed import LocalCluster
+
+    with (
+        dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}),
+        LocalCluster(
+            n_workers=2,
+            threads_per_worker=1,
+            dashboard_address=None,
+            memory_limit=0,
+        ) as found,
+    ):
+        yield found
+
+
+@pytest.mark.slow
+def test_a_cluster_trains_and_another_worker_resumes(cluster: Any, tmp_path: Path):
+    """Of two workers one is killed while it has a run."""
+    messages: Any = SimpleQueue()
+    address = cluster.scheduler_address
+    with executing(light.run, None, address, messages) as submit:
+        lost = submit("lost", "loses its worker", tmp_path / "lost")
+        other = submit("other", "fails", tmp_path / "other")
+        parent = tmp_path / "lost" / "parent"
+        assert soon(lambda: parent.exists() and parent.read_text())
+        os.kill(int(parent.read_text()), signal.SIGKILL)
+        assert failure_of(lost) is None
+        assert failure_of(other) == "diverged"
+    first, second = processes(tmp_path / "lost")
+    assert first != second and is_gone(first)
+    assert ("lost", *PROGRESS) in emptied(messages)
+
+
+@pytest.mark.slow
+def test_a_run_on_a_cluster_ends_with_who_waits_for_it(cluster: Any, tmp_path: Path):
+    address = cluster.scheduler_address
+    with (
+        pytest.raises(KeyboardInterrupt),
+        executing(light.run, None, address, SimpleQueue()) as submit,
+    ):
+        submit("a", "stays", tmp_path / "a")
+        assert soon(lambda: processes(tmp_path / "a"))
+        raise KeyboardInterrupt
+    assert all(map(is_gone, processes(tmp_path / "a")))
+    # The worker is free for others.
+    found, _ = all_of({"b": "ends", "c": "ends"}, tmp_path, None, address)
+    assert found == {"b": None, "c": None}
+
+
+@pytest.mark.slow
+def test_a_worker_without_the_folder_says_so(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    monkeypatch.chdir(gone)
+    monkeypatch.setattr(os, "getcwd", lambda: str(gone))
+    gone.rmdir()
+    with pytest.raises(NotADirectoryError, match=r"does not see the folder .*gone\. "):
+        all_of({"a": "ends"}, tmp_path, None, cluster.scheduler_address)
+
+
+def test_of_workers_that_die_one_after_the_other_the_run_has_failed():
+    distributed = pytest.importorskip("distributed")
+    future: Future[str | None] = Future()
+    future.set_exception(distributed.KilledWorker("run", None, 3))
+    said = failure_of(future)
+    assert said is not None and "Worker after worker died with it" in said
+
+
+def test_a_scheduler_that_is_lost_is_a_sentence():
+    future: Future[str | None] = Future()
+    future.cancel()
+    with pytest.raises(ConnectionError, match="The scheduler is lost. Start it again"):
+        failure_of(future)
+
+
+@pytest.mark.parametrize("address", ["tcp://127.0.0.1:9", "", "http://x", "tls://x:9"])
+def test_an_address_without_a_scheduler_is_a_sentence(
+    address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_executors, "_SECONDS_TO_CONNECT", 0.5)
+    said = f"No Dask scheduler answers at scheduler='{address}'. Start one by"
+    with pytest.raises(ConnectionError, match=said):
+        all_of({"a": "ends"}, tmp_path, None, address)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_listens_and_says_nothing_is_no_scheduler(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_executors, "_SECONDS_TO_CONNECT", 0.5)
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = "tcp://{}:{}".format(*server.getsockname())
+        with pytest.raises(ConnectionError, match=address):
+            all_of({"a": "ends"}, tmp_path, None, address)
+
+
+def test_without_dask_a_sentence_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    grid = training.grid(["none"], dataset="digits")
+    with pytest.raises(ImportError, match=r"pip install 'larq-nobn\[cluster\]'"):
+        training.compare(grid, tmp_path, scheduler="tcp://127.0.0.1:9")
+    with pytest.raises(ValueError, match="jobs=2 and scheduler='tcp.*Choose one"):
+        training.compare(grid, tmp_path, jobs=2, scheduler="tcp://127.0.0.1:9")
 
 
 @pytest.mark.slow

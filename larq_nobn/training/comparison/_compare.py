@@ -5,23 +5,29 @@ from __future__ import annotations
 import itertools
 import logging
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from ..._checks import check_bounds, check_path
+from ..._keras import keras
 from ...data import GIVEN, describe
-from ..folder import kept_settings
+from ..folder import is_finished, kept_settings, refuse_what_is_there
+from ..run import stoppable
 from ..settings import RunSettings, words
-from ._cells import Watch, is_over, outcomes_of
+from ._executors import Messages, attempt, executing, failure_of, training
 from ._groups import differing, differing_settings
-from ._outcomes import plain_settings
+from ._outcomes import Outcome, plain_settings
 from ._report import Comparison
 
 _log = logging.getLogger("larq_nobn")
 # What a table has a row for; among other settings that differ, the best is shown.
 _ROWS = ("normalization", "recipe", "batch_size")
+Watch = Callable[[str, RunSettings], keras.callbacks.Callback]
 
 
 def grid(
@@ -95,30 +101,35 @@ def compare(
     watch: Watch | None = None,
     jobs: int | None = None,
     trust: bool = False,
+    scheduler: str | None = None,
 ) -> Comparison:
-    """Trains every cell of a grid and puts the results side by side.
+    """Trains every run of a grid and puts the results side by side.
 
-    Each cell is a run folder in `output`. One that is finished is not trained again
-    and one that was stopped goes on, so that the same call goes on after any stop. A
-    run whose loss does not stay finite, or whose process is killed, is noted as failed,
-    to be tried again by the next call, and the others are trained. What cannot go on is
-    refused before the first training. Several processes, on several machines that see
-    the folder, may make the same call: each takes cells that nobody has, waits for
-    those of the others, and ends with all. `compare.json` holds all that
-    `Comparison.to_dict` returns, `compare.png` the curves if matplotlib is there.
+    Each run has a folder in `output`. One that is finished is not trained again and one
+    that was stopped is resumed, so that the same call continues after any stop. A run
+    whose loss does not stay finite, whose process is killed time and again, or whose
+    folder is in use is noted as failed, to be tried again by the next call, and the
+    others are trained. What cannot be resumed is refused before the first training.
+    `compare.json` holds all that `Comparison.to_dict` returns, `compare.png` the curves
+    if matplotlib is there.
 
     Arguments:
         cells: Settings by name, as `grid` returns them.
         output: The folder.
-        watch: Gives, from the name and the settings of each cell in turn, a Keras
-            callback that watches its training if there is one.
-        jobs: How many cells to train at a time, each in a process of its own, so that
-            memory does not grow from cell to cell; a script calls it under
+        watch: Gives, from the name and the settings of a run, a Keras callback that
+            watches its training.
+        jobs: How many runs to train at a time, each in a process of its own, so that
+            memory does not grow from run to run; a script calls it under
             `if __name__ == "__main__":` then, and the callbacks are told of epochs, and
-            now and then of a batch, without a model. None: one after the other, in this
+            now and then of a batch, without a model. A process that is killed costs
+            what came after the last checkpoint. None: one after the other, in this
             process.
         trust: Whether code from the files of `init` and of a teacher may run, as in
             `open_model`. For files of your own.
+        scheduler: The address of a Dask scheduler, as in `"tcp://192.168.0.2:8786"`,
+            whose workers train in place of `jobs`, as many runs at a time as they have
+            threads. They see the same folders as this process. If one dies, another
+            takes up its run.
 
     Where other settings compete, such as learning rates, and there is no validation
     split, a tenth of the training images is held out to choose by.
@@ -127,11 +138,13 @@ def compare(
         The comparison, by normalization, recipe and batch size.
 
     Raises:
-        FileExistsError: If the folder of a cell holds something else.
+        ConnectionError: If no scheduler answers, or it is lost.
+        FileExistsError: If the folder of a run holds something else.
+        ImportError: If `scheduler` is given and `distributed` is not installed.
         NotADirectoryError: If `output` is a file.
         TypeError: If `jobs` is not a whole number.
-        ValueError: If there are no cells, `jobs` is below 1, or the folder of a cell
-            holds a run of other settings.
+        ValueError: If there are no runs, `jobs` is below 1 or given beside `scheduler`,
+            or the folder of a run holds one of other settings.
 
     Example:
         ```python
@@ -149,10 +162,33 @@ def compare(
         )
     if jobs is not None:
         check_bounds("jobs", jobs)
+        if scheduler is not None:
+            raise ValueError(
+                f"jobs={jobs} and scheduler={scheduler!r} were given. Choose one: "
+                "processes of this machine, or the workers of a cluster."
+            )
     cells = _choosing_on_validation(cells, folder)
-    for name, settings in cells.items():
-        is_over(settings, folder / name)
-    outcomes = outcomes_of(cells, folder, watch, jobs, trust)
+    left = {n: s for n, s in cells.items() if not _is_over(s, folder / n)}
+    failures: dict[str, str | None] = {}
+    if jobs is None and scheduler is None:
+        for name, settings in left.items():
+            progress = watch and watch(name, settings)
+            failures[name] = attempt(settings, folder / name, progress, trust)
+            if progress is not None and failures[name]:
+                progress.on_train_end()  # which Keras leaves out then
+    elif left:
+        messages: Messages = SimpleQueue()
+        with stoppable(), executing(training, jobs, scheduler, messages) as submit:
+            for name, settings in left.items():
+                future = submit(name, settings, folder / name, trust)
+                future.add_done_callback(partial(_over, messages, name))
+            failures = dict(_heard(left, messages, watch))
+    outcomes = [
+        Outcome(os.fspath(folder / n), plain_settings(s), failure=failures[n])
+        if failures.get(n)
+        else Outcome.read(folder / n)
+        for n, s in cells.items()
+    ]
     folder.mkdir(parents=True, exist_ok=True)  # where all failed there is none
     found = differing(outcomes)
     by = [name for name in _ROWS if name in found] or [_ROWS[0]]
@@ -167,6 +203,50 @@ def compare(
     except ImportError as error:
         _log.warning("%s", error)
     return comparison
+
+
+def _is_over(settings: RunSettings, folder: Path) -> bool:
+    """Whether a run is finished; refuses what cannot be resumed."""
+    said = plain_settings(settings)
+    if is_finished(folder, said):
+        return True
+    refuse_what_is_there(folder, said, resume=True)
+    return False
+
+
+def _over(messages: Messages, name: str, future: Future) -> None:
+    messages.put((name, "over", future))
+
+
+def _heard(
+    cells: Mapping[str, RunSettings], messages: Messages, watch: Watch | None
+) -> Iterator[tuple[str, str | None]]:
+    """Heeds what is told of runs until all are over; yields why they failed, or None.
+
+    What is raised where one is trained is raised here.
+    """
+    watching: dict[str, keras.callbacks.Callback] = {}
+    waiting = set(cells)
+    while waiting:
+        name, kind, content = messages.get()
+        progress = watching.get(name)
+        if name not in waiting:
+            continue  # what was told is slower than the result
+        if kind == "begins" and watch is not None and progress is None:
+            watching[name] = watch(name, cells[name])
+        elif kind == "said":
+            level, message = content
+            _log.log(level, "%s: %s", name, message)
+        elif kind == "progress" and progress is not None:
+            params, method, arguments = content
+            progress.set_params(params)
+            getattr(progress, method)(*arguments)
+        elif kind == "over":
+            waiting.remove(name)
+            failure = failure_of(content)
+            if progress is not None and failure is not None:
+                progress.on_train_end()  # which nobody else says then
+            yield name, failure
 
 
 def _choosing_on_validation(

@@ -23,6 +23,7 @@ TINY = ("--width", "8", "--blocks", "1,1", "--epochs", "1", "--limit", "64")
 LCE = "pip install 'larq-nobn[lce]'"
 DATA = "pip install 'larq-nobn[data]'"
 PLOTS = "pip install 'larq-nobn[plots]'"
+CLUSTER = "pip install 'larq-nobn[cluster]'"
 TORCH = "pip install 'larq-nobn[torch]'"
 # Command lines, and the remedy that each one's sentence names; None where no extra is
 # missing. The files that they name are those of `prepare`.
@@ -32,6 +33,7 @@ COMMANDS = {
     "demo": DATA,
     f"train --dataset digits {' '.join(TINY)} --output run": DATA,
     f"compare --dataset digits {' '.join(TINY)} --output grid": DATA,
+    "compare --dataset digits --scheduler tcp://127.0.0.1:9 --output grids": CLUSTER,
     "data cifar10": DATA,
     "evaluate model.keras --dataset digits": DATA,
     "evaluate model.tflite --dataset digits": DATA,
