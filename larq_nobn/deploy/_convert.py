@@ -112,7 +112,7 @@ def convert(
         labels: One name per class. With labels or preprocessing, `<path>.json` is
             written too, for the app that uses the file: see `read_card`. Without, a
             JSON that an earlier conversion wrote there goes.
-        preprocessing: What makes an input of the model of a picture.
+        preprocessing: What makes an input of the model from an image.
         allow_float: Whether binary layers for which LCE has no kernel, such as
             depthwise ones or those of more than one bit, become float layers of the
             same function; so does a whole model without binary convolutions. The

@@ -94,7 +94,7 @@ _QUANTIZERS = ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
 _KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
 _TRANSPOSED = (_layers.Conv2DTranspose, _layers.Conv3DTranspose)
 _LOCAL = (_layers.LocallyConnected1D, _layers.LocallyConnected2D)
-# Behind a sign, what they give is meant to be binary still.
+# After a sign, what they give is meant to be binary still.
 _WEIGHTLESS = (
     _layers.AveragePooling2D,
     _layers.MaxPooling2D,

@@ -119,7 +119,7 @@ class _Map(NamedTuple):
 
     label: str
     before: Any  # the tensor of Keras before it is rounded
-    after: Any  # and behind, as the next layers see it
+    after: Any  # and after that, as the next layers read it
     range: FakeQuantization | None
 
 
@@ -208,7 +208,7 @@ def _end(tensor: Any, graph: Graph) -> _Map:
 
 
 def _padded(x: tf.Tensor) -> tf.Tensor:
-    """Sets a map apart from the one that a sign behind it takes.
+    """Sets a map apart from the one that a sign after it takes.
 
     LCE loses the input of a sign that is an output, too, and its interpreter then
     breaks down. Padding copies, where a reshape would work in place.

@@ -26,16 +26,16 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Preprocessing:
-    r"""Turns a picture of any size into the normalized image a network was trained on.
+    r"""Turns an image of any size into the normalized one a network was trained on.
 
     \[ y = \frac{x / 255 - \mathrm{mean}}{\mathrm{std}} \]
 
     where x is the mean of the bytes that a pixel of the small image touches in the
-    middle part of the picture. That part is the largest of the image's proportions, or
+    middle part of the given one. That part is the largest of the same proportions, or
     `crop` of it. A network of one channel gets the brightness,
     (299 R + 587 G + 114 B) / 1000. Means are quotients of whole numbers, and the rest
     is one multiplication and one subtraction in float32, as in training: a phone that
-    does the same gets the same numbers, bit for bit, and so does an evaluation by
+    does the same gets bitwise identical numbers, and so does an evaluation by
     `larq_nobn.data.load`.
 
     Arguments:
@@ -86,7 +86,7 @@ class Preprocessing:
         """Returns a float32 batch (N, height, width, channels).
 
         Arguments:
-            pictures: Bytes, (N, height, width, channels), or one picture without N.
+            pictures: Bytes, (N, height, width, channels), or one image without N.
                 Three channels become one where the network wants grey.
 
         Raises:
@@ -96,7 +96,7 @@ class Preprocessing:
         batch, channels = _batch(pictures), len(self.mean)
         if batch.shape[-1] != channels and (batch.shape[-1], channels) != (3, 1):
             raise ValueError(
-                f"pictures of {batch.shape[-1]} channels, but the network takes "
+                f"images of {batch.shape[-1]} channels, but the network takes "
                 f"{channels}. Convert them to RGB."
             )
         x = scaled(batch, self.size, channels, self.crop)
@@ -108,13 +108,13 @@ def _batch(pictures: np.ndarray) -> np.ndarray:
     pictures = np.asarray(pictures)
     if pictures.dtype != np.uint8:
         raise TypeError(
-            f"pictures of type {pictures.dtype} are no bytes. Pass uint8 values from 0 "
+            f"images of type {pictures.dtype} are no bytes. Pass uint8 values from 0 "
             "to 255, as decoders of JPEG and PNG give them."
         )
     batch = pictures[np.newaxis] if pictures.ndim == 3 else pictures
     if batch.ndim != 4 or 0 in batch.shape[1:]:
         raise ValueError(
-            f"pictures of shape {pictures.shape}: pass (height, width, channels) or "
+            f"images of shape {pictures.shape}: pass (height, width, channels) or "
             "(N, height, width, channels), with no side of 0."
         )
     return batch
@@ -156,7 +156,7 @@ class Card:
         size_bytes: Its size.
         input: What goes in.
         output: What comes out.
-        preprocessing: What makes an input of a picture; None where nobody said.
+        preprocessing: What makes an input from an image; None where nobody said.
         labels: The names of the classes, in the order of the output; None likewise.
     """
 

@@ -294,7 +294,7 @@ def _missing(log: str, lines: list[str]) -> str:
     begins = next((line for line in lines if line.strip()), "")
     return (
         f"{log!r} is no output of lce_benchmark_model; it begins with "
-        f"{_quoted(begins)}. Pass the file that the commands for the phone wrote."
+        f"{_quoted(begins)}. Pass the file that the commands of phone_commands wrote."
     )
 
 
