@@ -98,9 +98,9 @@ class Steps(NamedTuple):
         return Steps(step, self.most) if np.all(step > 0) else None
 
     def plus(self, offset: Any) -> Steps | None:
-        """The steps of the map plus whole numbers of them."""
-        count = np.abs(np.asarray(offset, np.float64)) / self.step
-        whole = np.all(count == np.round(count))
+        """The steps of the map plus whole numbers of them, but for rounding."""
+        offset = np.asarray(offset, np.float64)
+        count, whole = np.abs(offset) / self.step, np.all(self.reach(offset))
         return self.bounded(self.most + count.max(initial=0.0)) if whole else None
 
     def bounded(self, most: float) -> Steps | None:

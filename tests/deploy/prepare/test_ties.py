@@ -1,13 +1,15 @@
 """Signs of what is exactly 0: +1 in the given model, the prepared one and the file."""
 
+import larq as lq
 import numpy as np
 import pytest
+import tensorflow as tf
 from deploy.nets import binary_conv, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy.inspection._audit import audit_bytes
 from larq_nobn.deploy.lite import Runner, inference, io_spec, to_flatbuffer
 from larq_nobn.deploy.prepare._prepare import prepare
-from numpy.testing import assert_array_equal
+from numpy.testing import assert_allclose, assert_array_equal
 from tie_networks import GAINS, MEANS, REAL, SHAPE, WHOLE, network, norm
 
 layers = keras.layers
@@ -43,3 +45,42 @@ def test_prepared_models_and_files_give_the_signs_of_the_given_model(kind):
     assert audit_bytes(content, "net").ops["LceBconv2d"] == len(binary)
     assert_array_equal(prepared(x), model(x))
     assert_array_equal(Runner(content)(x), model(x))
+
+
+def bordered(quantizer, kernel, pad, gain):
+    """A map that is padded with what LCE does not pad with, and read by a sign."""
+    start = keras.Input((6, 6, 4))
+    first = lq.layers.QuantConv2D(
+        16, 3, padding="same", pad_values=pad, use_bias=False, name="first",
+        input_quantizer=quantizer, kernel_quantizer=kernel,
+    )  # fmt: skip
+    x = first(start)
+    if gain is not None:
+        x = norm(gain, 0.0, 1e-3, "norm")(x)
+    x = layers.GlobalAveragePooling2D()(binary_conv(8)(x))
+    return keras.Model(start, x)
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("gain", [None, 0.7, -0.7])
+@pytest.mark.parametrize("kernel", ["magnitude_aware_sign", "scaled_std_sign"])
+@pytest.mark.parametrize(
+    "quantizer, pad", [("ste_heaviside", 1.0), ("ste_sign", -1.0), ("ste_sign", 0.5)]
+)
+def test_sums_beside_a_border_have_no_scale_before_a_sign(quantizer, kernel, pad, gain):
+    given, x = bordered(quantizer, kernel, pad, gain), images(4, (6, 6, 4))
+    # In steps of the scale, Keras' own sums are noise where they should be 0.
+    whole = bordered(quantizer, "ste_sign", pad, gain)
+    for layer, other in zip(whole.layers, given.layers, strict=True):
+        if hasattr(layer, "kernel"):
+            with lq.context.quantized_scope(True):
+                layer.kernel.assign(tf.sign(other.kernel))
+        else:
+            layer.set_weights(other.get_weights())
+    sums = keras.Model(whole.inputs, whole.get_layer("first").output)(x).numpy()
+    assert np.mean(sums == 0) > 0.01
+    prepared = prepare(given)
+    content = to_flatbuffer(inference(prepared), prepared.variables, io_spec(prepared))
+    assert audit_bytes(content, "net").ops["LceBconv2d"] == 2
+    assert_allclose(prepared(x), whole(x), rtol=1e-6)
+    assert_allclose(Runner(content)(x), whole(x), rtol=1e-6)

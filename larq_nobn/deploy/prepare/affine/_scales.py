@@ -18,7 +18,8 @@ from ....graph import (
 )
 from .._inference import BinaryConvolution, PlainAffine
 from .._quantizers import SIGNS
-from ._numbers import is_once
+from ..rewrites import ConstantLess
+from ._numbers import affine_numbers, is_once
 from ._steps import steps_behind_prepared, steps_of_sums
 
 _LINEAR = keras.activations.linear
@@ -27,6 +28,9 @@ _RISING = (_LINEAR, keras.activations.relu)
 
 def drop_scales(model: keras.Model) -> keras.Model:
     """Leaves the scale out of binary convolutions that only plain signs read.
+
+    So it does where a layer for the border stands behind, whose numbers it divides, and
+    an affine layer behind that, whose gain it multiplies.
 
     It is positive, and a sign forgets it. But in steps of the scale, sums round: those
     of average pools, and those by which LCE takes back what zeros around a map must not
@@ -37,9 +41,20 @@ def drop_scales(model: keras.Model) -> keras.Model:
     """
     graph = Graph(model)
     for call in graph.calls:
-        read = is_once(call, graph) and _read_by_signs(call.outputs, graph)
-        if read and _has_scale_alone(call):
-            call.layer.set(1.0, 0.0)
+        if not _has_scale_alone(call) or not is_once(call, graph):
+            continue
+        border = _sole_behind(call, graph, ConstantLess)
+        last = call if border is None else border
+        affine = None if border is None else _sole_behind(border, graph, PlainAffine)
+        if affine is None and not _read_by_signs(last.outputs, graph):
+            continue
+        scale = np.asarray(call.layer.scale, np.float64)
+        if affine is not None:
+            gain, offset = affine_numbers(affine.layer)
+            affine.layer.set(gain * scale, offset)
+        if border is not None:
+            border.layer.divide(scale)
+        call.layer.set(1.0, 0.0)
     return model
 
 
@@ -88,6 +103,16 @@ def _has_scale_alone(call: Call) -> bool:
         return False
     plain = layer.offset is None and layer.last in _RISING
     return plain and bool(np.all(np.asarray(layer.scale) > 0))
+
+
+def _sole_behind(call: Call, graph: Graph, kind: type) -> Call | None:
+    """The one call that reads another, if it is of a layer of a kind that has no more.
+
+    The model then has no other use of what it reads.
+    """
+    behind = graph.sole_consumer(call.outputs)
+    found = behind is not None and type(behind.layer) is kind
+    return behind if found and is_once(behind, graph) else None
 
 
 def _read_by_signs(tensor: Any, graph: Graph) -> bool:

@@ -43,6 +43,17 @@ class ConstantLess(keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return self.constant - inputs
 
+    def divide(self, scale: np.ndarray) -> None:
+        """Makes its constant that of a map that has lost a scale, (C,).
+
+        It is of sums of what pads the map. Where these are halves, the quotient is too,
+        but for rounding.
+        """
+        sums = np.asarray(self.constant, np.float64) / scale
+        halves = np.round(2 * sums) / 2
+        near = np.abs(sums - halves) <= 4 * np.finfo(np.float32).eps * np.abs(halves)
+        self.constant = tf.constant(np.where(near, halves, sums), tf.float32)
+
 
 class PlusLast(keras.layers.Layer):
     """All channels but the last, plus the last."""
