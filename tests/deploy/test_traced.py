@@ -518,14 +518,26 @@ def test_what_a_trace_shows_of_its_signs():
     for sign in signs:
         value, of = next(found), [next(found) for _ in sign.of]
         difference = of[0] - of[1] if len(of) > 1 else of[0]
-        np.testing.assert_array_equal(sign.positive(difference), value)
+        for holds, has in sign.thresholds():
+            np.testing.assert_array_equal(holds(difference), has(value))
         rows.append(np.abs(difference))
     for expected in (np.abs(x - s) for s in (0.5, 0.25, 0.0)):
         assert sum(np.allclose(row, expected) for row in rows) == 1
 
 
-@pytest.mark.parametrize("function, at_zero", [(lq.math.sign, 1), (tf.sign, -1)])
-def test_what_a_trace_makes_of_zero(function, at_zero):
+STEPS = {
+    "Larq's sign": (lq.math.sign, [-1, 1]),
+    "TensorFlow's sign": (tf.sign, [-1, 0, 1]),
+    "Heaviside": (lq.math.heaviside, [0, 1]),
+    "choice": (lambda x: tf.where(x > 0, 1.0, -1.0), [-1, 1]),
+    "choice of less": (lambda x: tf.where(0.0 >= x, -1.0, 1.0), [-1, 1]),
+}
+
+
+@pytest.mark.parametrize("kind", STEPS)
+def test_what_a_trace_makes_of_zero(kind):
+    function, values = STEPS[kind]
+
     class Signs(keras.Model):
         def call(self, x):
             return function(x)
@@ -533,5 +545,27 @@ def test_what_a_trace_makes_of_zero(function, at_zero):
     inputs = keras.Input((3,))
     model = keras.Model(inputs, Signs()(inputs))
     (sign,) = Trace(model, io_spec(model)).signs()
-    zeros = np.float32([-1, 0, 1])
-    np.testing.assert_array_equal(sign.positive(zeros), [-1, at_zero, 1])
+    x = np.float32([-1, 0, 1])
+    right = function(x).numpy()
+    np.testing.assert_array_equal(sign.rounded(right), right)
+    same = np.array([[has(v) == holds(x) for holds, has in sign.thresholds()]
+                     for v in values])  # fmt: skip
+    # Each number has one value that agrees at all thresholds, and it is the right one.
+    for i, column in enumerate(same.all(axis=1).T):
+        assert [v for v, agree in zip(values, column, strict=True) if agree] == [
+            right[i]
+        ]
+
+
+@pytest.mark.parametrize("rectified", [False, True], ids=["real", "rectified"])
+@pytest.mark.parametrize("kind", STEPS)
+def test_any_step_may_stand_in_a_trace(kind, rectified, tmp_path):
+    """Of values other than -1 and +1, too, and with exact zeros before it."""
+    step = layers.Lambda(STEPS[kind][0], name="step")
+    before = layers.ReLU() if rectified else layers.Activation("linear")
+    conv = binary_conv(16, name="conv")
+    model = called(Straight(conv, before, step, layers.Flatten(), layers.Dense(4)))
+    x = np.rint(images(8))
+    report = convert(model, tmp_path / "m.tflite", data=x)
+    assert report.verify["segments"]["compared"] == 3
+    assert agrees(tmp_path / "m.tflite", model, x) == 1

@@ -198,6 +198,31 @@ def test_a_layer_that_a_subclassed_model_calls_twice(tmp_path):
     assert report.verify["exact_share"] == 1
 
 
+class Hidden(keras.Model):
+    """A model that shows none of its layers."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, x):
+        return self.inner(x)
+
+
+@pytest.mark.parametrize(
+    "build",
+    [equal_convolutions, equal_values, equal_branches, model_in_a_sum,
+     backbone_of_two_heads, outputs_that_are_one],
+)  # fmt: skip
+def test_equal_calls_of_a_model_that_shows_no_layer(build, tmp_path):
+    model, x = Hidden(build()), images(8, SHAPE)
+    model(x)
+    report = deploy.convert(model, tmp_path / "m.tflite", data=x)
+    assert report.not_prepared is not None
+    assert report.lce_bconv2d == report.binary_layers == CASES[build][0]
+    assert report.verify["exact_share"] == 1
+
+
 def changed_weight():
     first, second = binary_conv(8), binary_conv(8)
     model = two(first, second)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import larq as lq
@@ -46,23 +46,52 @@ _COMPARES = {
 
 
 class TracedSign(NamedTuple):
-    """A sign of a trace: its ±1, and the one or two numbers whose difference it is of.
+    """A sign of a trace: its values, and the one or two numbers that it depends on.
 
-    Without these, nothing is known of how close to 0 it was.
+    It is of the difference of two. Without any, nothing is known of how close to 0 it
+    was. TensorFlow's own sign is 0 at 0, so it has two thresholds there: it is more
+    than 0 behind one, and no less than 0 behind the other. Behind a rectifier it is 0
+    or 1, and has the first alone, at 0 of what is rectified.
+
+    Attributes:
+        value: The tensor of its values.
+        of: The tensors of these numbers.
     """
 
     value: Any
     of: tuple[Any, ...]
 
-    def positive(self, difference: Any) -> np.ndarray:
-        """Returns ±1 for such a difference, as the operation does."""
+    def thresholds(self) -> list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]:
+        """Lists what must agree: a function of the difference, one of the values."""
         op = self.value.op
-        if op.type == "Sign":
-            at_zero = 1 if _is_larqs(op) else -1
-            return np.where(difference == 0, at_zero, np.sign(difference))
-        compare: Any = _COMPARES[op.inputs[0].op.type]
-        first, second = map(_value, op.inputs[1:])
-        return np.where(compare(difference, 0), first, second)
+        if op.type != "Sign":
+            return [(self._chosen, _is_more)]
+        if _is_larqs(op):
+            return [(_is_no_less, _is_more)]
+        once = [(_is_more, _is_more)]
+        return once if self._is_rectified() else [*once, (_is_no_less, _is_no_less)]
+
+    def rounded(self, values: np.ndarray) -> np.ndarray:
+        """Returns the values that it can have in the place of those of a file."""
+        if not _is_bare(self.value.op):
+            return np.where(values > 0, 1, -1)
+        return np.where(values > 0, 1, 0) if self._is_rectified() else np.sign(values)
+
+    def _chosen(self, difference: Any) -> np.ndarray:
+        compare: Any = _COMPARES[self.value.op.inputs[0].op.type]
+        first, second = map(_value, self.value.op.inputs[1:])
+        return np.where(compare(difference, 0), first, second) > 0
+
+    def _is_rectified(self) -> bool:
+        return self.value.op.inputs[0].op.type == "Relu"
+
+
+def _is_more(x: Any) -> Any:
+    return x > 0
+
+
+def _is_no_less(x: Any) -> Any:
+    return x >= 0
 
 
 class TracedKernel(NamedTuple):
@@ -244,7 +273,8 @@ def _sign(op: Any) -> list[TracedSign]:
             return []  # the inner one
         if inner.type in _ADDS and all(x.op.type == "Sign" for x in inner.inputs):
             return []  # of a ternary quantizer, whose zeros these two decide
-        return [TracedSign(op.outputs[0], (op.inputs[0],))]
+        before = inner.inputs[0] if inner.type == "Relu" else op.inputs[0]
+        return [TracedSign(op.outputs[0], (before,))]
     if op.type in ("Select", "SelectV2") and all(
         x.op.type == "Const" and np.all(np.abs(_value(x)) == 1) for x in op.inputs[1:]
     ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -78,9 +79,9 @@ def verify_traced_file(
     for start in range(0, count, _GROUP):
         rows = list(range(start, min(start + _GROUP, count)))
         taken = [array[rows] for array in examples]
-        found, bits = read(taken)
+        found, made = read(taken)
         parts.append(found)
-        _compare(trace, signs, ports, (taken, found, bits), rows, tolerance, segments)
+        _compare(trace, signs, ports, (taken, found, made), rows, tolerance, segments)
     segments.outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
     if segments.finding:
         refuse(segments, "The converted file computes something else", tolerance)
@@ -98,26 +99,27 @@ def _compare(
     segments: Segments,
 ) -> None:
     """Computes the trace from the signs that the file has, and compares."""
-    examples, outputs, bits = theirs
-    fed = [_fed(sign, positive) for sign, positive in zip(signs, bits, strict=True)]
+    examples, outputs, shown = theirs
+    fed = [_fed(sign, made) for sign, made in zip(signs, shown, strict=True)]
     tensors = [tensor for sign in signs for tensor in sign.of]
     values = [sign.value for sign in signs]
     found = _outputs(trace, ports, [*examples, *fed], tensors, values)
     rest = iter(found[len(ports.outputs) :])
     before = "the input"
-    for number, (sign, positive) in enumerate(zip(signs, bits, strict=True), 1):
-        first, *second = (next(rest) for _ in sign.of)
-        difference = first - second[0] if second else first
+    for number, (sign, made) in enumerate(zip(signs, shown, strict=True), 1):
         shape = (len(rows), *sign.value.shape[1:])
+        first, *second = (_aligned(next(rest), len(shape)) for _ in sign.of)
+        difference = first - second[0] if second else first
         difference = np.broadcast_to(difference, shape).astype(np.float32)
         label = f"{sign.value.op.name.split('/')[1]} (sign {number})"
-        compare_sign(
-            Sign(label, sign.positive, difference),
-            positive.reshape(shape),
-            f"between {before} and it",
-            rows,
-            segments.place("sign", label),
-        )
+        for holds, has in sign.thresholds():
+            compare_sign(
+                Sign(label, partial(_as_sign, holds), difference),
+                has(made).reshape(shape),
+                f"between {before} and it",
+                rows,
+                segments.place("sign", label),
+            )
         before = f"layer {label!r}"
     for name, mine, given in zip(ports.outputs, found, outputs, strict=False):
         what = f"no sign differs, so the fault lies behind that of {before}"
@@ -133,9 +135,19 @@ def _can_be_given(sign: TracedSign, ports: IoSpec) -> bool:
     return bool(sign.of and known)
 
 
-def _fed(sign: TracedSign, positive: np.ndarray) -> np.ndarray:
-    made = np.where(positive, 1, -1).reshape(len(positive), *sign.value.shape[1:])
-    return made.astype(sign.value.dtype.as_numpy_dtype)
+def _aligned(values: np.ndarray, rank: int) -> np.ndarray:
+    """With as many axes as a map, if they are of a constant that has fewer."""
+    missing = rank - values.ndim
+    return values.reshape(len(values), *[1] * missing, *values.shape[1:])
+
+
+def _as_sign(holds: Callable[[Any], Any], numbers: Any) -> np.ndarray:
+    return np.where(holds(np.asarray(numbers)), 1, -1)
+
+
+def _fed(sign: TracedSign, made: np.ndarray) -> np.ndarray:
+    values = sign.rounded(made).reshape(len(made), *sign.value.shape[1:])
+    return values.astype(sign.value.dtype.as_numpy_dtype)
 
 
 @contextmanager
@@ -190,7 +202,7 @@ def _by_example(values: np.ndarray, size: int) -> np.ndarray:
 def _probe(
     trace: Trace, signs: Sequence[TracedSign], runner: Runner, ports: IoSpec
 ) -> Callable[[Examples], tuple[list[np.ndarray], list[np.ndarray]]]:
-    """Returns what gives the outputs of a file, and where its signs are +1.
+    """Returns what gives the outputs of a file, and the values of its signs.
 
     They come from a second file with one output that holds all of it: taken after the
     sign, they change nothing in how LCE fuses and packs.
@@ -212,7 +224,7 @@ def _probe(
         parts = np.split(probe.outputs(examples)[0], ends[:-1], axis=1)
         proper = runner.outputs(examples)
         check_same(parts[:count], [_rows(y) for y in proper], LOOK)
-        return proper, [part > 0 for part in parts[count:]]
+        return proper, parts[count:]
 
     return read
 
