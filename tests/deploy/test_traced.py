@@ -530,7 +530,10 @@ STEPS = {
     "TensorFlow's sign": (tf.sign, [-1, 0, 1]),
     "Heaviside": (lq.math.heaviside, [0, 1]),
     "choice": (lambda x: tf.where(x > 0, 1.0, -1.0), [-1, 1]),
-    "choice of less": (lambda x: tf.where(0.0 >= x, -1.0, 1.0), [-1, 1]),
+    "choice by a number": (
+        lambda x: tf.where(tf.greater_equal(0.0, x), -1.0, 1.0),
+        [-1, 1],
+    ),
 }
 
 
