@@ -791,7 +791,7 @@ FAULTS = (
         "deploy",
         "[outputs[name] for name in io.outputs]",
         "sorted(outputs.values())",
-        ("tests/deploy/lite/test_ports.py", "tests/deploy/lite"),
+        ("tests/deploy/lite/test_converter.py", "tests/deploy/lite"),
     ),
     Fault(
         "phone: times of the warm-up",

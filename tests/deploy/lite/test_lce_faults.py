@@ -1,12 +1,20 @@
-"""Constants that LCE would fuse wrongly are found before it sees them."""
+"""What LCE would fuse wrongly is found before; files get room for tensors to come."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from deploy.nets import Constant, binary_conv, chain, head, images, scrambled
+from larq_compute_engine.mlir.python import tflite_schema as schema
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, Runner
-from larq_nobn.deploy.lite import inference, io_spec, to_flatbuffer
+from larq_nobn.deploy.lite import (
+    IoSpec,
+    inference,
+    io_spec,
+    read,
+    to_flatbuffer,
+    with_room,
+)
 from larq_nobn.deploy.lite._lce_faults import check_constants
 from larq_nobn.deploy.prepare._prepare import prepare
 
@@ -141,3 +149,20 @@ def test_what_is_not_fused_may_have_any_shape(make):
         zip(Runner(flatbuffer).outputs([x]), wanted, strict=True)
     ):
         np.testing.assert_allclose(*pair, rtol=0, atol=1e-4, err_msg=f"row {row}")
+
+
+def test_a_file_with_room_computes_the_same_with_more_tensors():
+    io = IoSpec([tf.TensorSpec((1, 4), tf.float32, "input")], ["left", "right"])
+    content = to_flatbuffer(lambda x: [x[0] + 1.0, 2.0 * x[0]], [], io)
+    roomy = with_room(content)
+    operations = [op.op for op in read(content, "given")[0].operations]
+    assert [op.op for op in read(roomy, "roomy")[0].operations] == operations
+    graph = schema.Model.GetRootAsModel(roomy, 0).Subgraphs(0)
+    # 128 have room from the start, and no operation makes as many as 20.
+    assert graph.TensorsLength() >= 128 + 20 * len(operations)
+    x = np.array([[1.0, -2.0, 3.0, 0.5]], np.float32)
+    for runner in (Runner(content), Runner(roomy)):
+        assert runner.output_names == ["left", "right"]
+        left, right = runner.outputs([x])
+        np.testing.assert_array_equal(left, x + 1)
+        np.testing.assert_array_equal(right, 2 * x)
