@@ -37,7 +37,7 @@ from ._kinds import (
     weights_of_sum,
 )
 from ._linear import Linear, linear_of
-from ._operation import Operation, latent
+from ._operation import Operation, latent, operation_of
 from ._rebuild import float32_config, is_function, rebuild
 from ._replace import replace_calls, replace_layers, to_keras
 from ._same import FEW, check_same_function
@@ -129,6 +129,7 @@ __all__ = [
     "layers_inside",
     "linear_of",
     "made_up",
+    "operation_of",
     "passage",
     "rebuild",
     "record",

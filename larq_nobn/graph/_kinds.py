@@ -14,7 +14,7 @@ import numpy as np
 
 from .._keras import keras
 from ..layers._grouped import GroupedConv2D
-from ._calls import Call, inputs_of
+from ._calls import Call
 
 _layers = keras.layers
 _quant = lq.layers
@@ -91,6 +91,8 @@ _ACTIVATIONS = {keras.activations.linear: _ALL, keras.activations.relu: _RECTIFI
 def passage(call: Call) -> Passage:
     """What a call lets through; nothing, of a layer that is not known here."""
     layer = call.layer
+    if not issubclass(call.operation.kind, type(layer)):  # an edit replaced it
+        return _NOTHING
     if type(layer) is _layers.Activation:
         return _ACTIVATIONS.get(layer.activation, _NOTHING)
     if symbol_of(layer) in SUMS:
@@ -122,7 +124,7 @@ def weights_of_sum(call: Call) -> np.ndarray | None:
     None if it does something else, or reads a single tensor.
     """
     layer, kind = call.layer, type(call.layer)
-    inputs = inputs_of(call.node)
+    inputs = call.reads
     if len(inputs) < 2:
         return None
     if kind is _layers.Add:

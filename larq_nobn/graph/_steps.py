@@ -15,7 +15,7 @@ import numpy as np
 
 from .._keras import keras
 from ..quantizers import ReSTE, RSign, SigmoidSign, SignSwish
-from ._calls import TRAINING_ONLY, Call, inputs_of
+from ._calls import TRAINING_ONLY, Call
 from ._graph import Graph
 from ._kernels import kernel_value
 from ._kinds import (
@@ -148,7 +148,7 @@ def steps_of(graph: Graph, rule: Rule) -> dict[int, Steps]:
     """
     found: dict[int, Steps] = {}
     for call in graph.calls:
-        made = rule(call, [found.get(id(tensor)) for tensor in inputs_of(call.node)])
+        made = rule(call, [found.get(id(tensor)) for tensor in call.reads])
         if made is not None and len(made.step) == call.first_output.shape[-1]:
             found[id(call.first_output)] = made
     return found
@@ -205,7 +205,7 @@ def steps_behind_activation(activation: Any, taken: Steps | None) -> Steps | Non
 
 
 def finest_at_signs(
-    graph: Graph, tensor: Any, steps: Steps, is_plain: Callable[[Any], bool]
+    graph: Graph, tensor: Any, steps: Steps, is_plain: Callable[[Call], bool]
 ) -> Steps | None:
     """The finest steps of what signs read of a map; None if anything else reads it.
 
@@ -215,16 +215,15 @@ def finest_at_signs(
         graph: A model.
         tensor: The map.
         steps: Those that it has without its gain and offset.
-        is_plain: Whether a quantizer is a sign whose threshold is 0.
+        is_plain: Whether a call is, or begins with, a sign whose threshold is 0.
     """
     found = []
     for call in graph.consumers(tensor):
-        layer = call.layer
         if len(graph.uses(call.name)) > 1:
             return None
         there: Steps | None = None
         known = passage(call)
-        if is_plain(getattr(layer, "input_quantizer", None) or sign_of(layer)):
+        if is_plain(call):
             there = steps
         elif _joins(call):
             there = finest_at_signs(graph, call.first_output, steps, is_plain)
@@ -256,15 +255,15 @@ def _behind_kernels(call: Call, taken: Steps | None) -> Steps | None:
         return None
     border = float(keras.backend.get_value(getattr(layer, "pad_values", 0.0)))
     for name in dict.fromkeys((kernels.first, kernels.last)):
-        kernel = kernel_value(getattr(layer, name))
+        kernel = kernel_value(getattr(layer, name), call.operation.arrays[name])
         if kernels is TRANSPOSED:
             kernel = np.swapaxes(kernel, -1, -2)
         if kernels is DEPTHWISE or (kernels is SEPARABLE and name == kernels.first):
             kernel = kernel.reshape(*kernel.shape[:-2], -1)
         taken = steps_behind_kernel(kernel.reshape(-1, kernel.shape[-1]), taken, border)
         border = 0.0
-    if taken is not None and layer.use_bias:
-        taken = taken.plus(layer.bias.numpy())
+    if taken is not None and call.operation.argument("use_bias"):
+        taken = taken.plus(call.operation.arrays["bias"])
     return steps_behind_activation(layer.activation, taken)
 
 

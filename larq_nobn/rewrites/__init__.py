@@ -9,13 +9,24 @@ from ._after_quantized import (
     affine_stays,
 )
 from ._batch_norm import batch_norm_to_affine, is_over_channels, scale_and_bias
+from ._concatenation import affine_before_concatenation
 from ._forward import affine_into_layers_after
 from ._into_sign import affine_into_sign, as_rsign
 from ._kernel_after import affine_into_kernel_after
-from ._kernel_before import affine_into_kernel_before
+from ._kernel_before import affine_into_kernel_before, computed, source_of
 from ._merge import merge_affines
 from ._pools import affine_through_pool
-from ._rule import Edit, Refusal, Rule, affine_of, everywhere, is_affine
+from ._rule import (
+    Edit,
+    Refusal,
+    Rule,
+    affine_of,
+    everywhere,
+    is_affine,
+    is_shared,
+    rescaled,
+    rule,
+)
 
 __all__ = [
     "Edit",
@@ -23,6 +34,7 @@ __all__ = [
     "Rule",
     "affine_after_activation",
     "affine_after_quantized_kernel",
+    "affine_before_concatenation",
     "affine_into_kernel_after",
     "affine_into_kernel_before",
     "affine_into_layers_after",
@@ -32,9 +44,14 @@ __all__ = [
     "affine_through_pool",
     "as_rsign",
     "batch_norm_to_affine",
+    "computed",
     "everywhere",
     "is_affine",
     "is_over_channels",
+    "is_shared",
     "merge_affines",
+    "rescaled",
+    "rule",
     "scale_and_bias",
+    "source_of",
 ]

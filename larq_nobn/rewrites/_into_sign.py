@@ -97,9 +97,9 @@ def affine_into_sign(graph: Graph, call: Call) -> Edit | None:
     return Edit(graph.with_calls(changed), f"became the shift of the sign {where}")
 
 
-def is_plain_sign(quantizer: Any) -> bool:
-    """Tells whether a quantizer is a sign whose threshold is 0."""
-    return type(quantizer) in PLAIN_SIGNS
+def begins_with_plain_sign(call: Call) -> bool:
+    """Tells whether a call is, or begins with, a sign whose threshold is 0."""
+    return type(_quantizer_of(call)) in PLAIN_SIGNS
 
 
 class Equal(NamedTuple):
@@ -199,7 +199,7 @@ def _turned_readers(
             yield from _turned_readers(graph, call.first_output, after, negative)
             continue
         quantizer = getattr(call.layer, "input_quantizer", None)
-        if quantizer is not None and not is_plain_sign(quantizer):
+        if quantizer is not None and type(quantizer) not in PLAIN_SIGNS:
             raise NotExact(
                 f"some gains are negative, and {call.described} quantizes too"
             )

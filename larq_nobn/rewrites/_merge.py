@@ -8,35 +8,38 @@ It needs the first to be read by nothing but the second, in every use alike.
 from __future__ import annotations
 
 from ..graph import Call, Graph, is_batch_norm
+from ..layers import ChannelAffine
 from ._rule import Edit, affine_of, affine_operation, is_affine, rule
 
 
 @rule
 def merge_affines(graph: Graph, call: Call) -> Edit | None:
-    """Merges an affine operation with the next one, unless both are the user's own.
+    """Merges an affine operation with the next one, unless both are trained as such.
 
-    What was a batch norm gives its name, the last one if both were.
+    What was a batch norm gives its name, the last one if both were; else the second.
     """
     pairs = _pairs(graph, call)
     if not pairs:
         return None
     first, second = (c.operation for c in pairs[0])
-    norms = [x for x in (*first.origins, *second.origins) if is_batch_norm(x)]
-    if not norms:
+    origins = (*first.origins, *second.origins)
+    norms = [x for x in origins if is_batch_norm(x)]
+    if all(isinstance(layer, ChannelAffine) for layer in origins):
         return None
-    named = second if any(map(is_batch_norm, second.origins)) else first
+    named = second if any(map(is_batch_norm, second.origins)) or not norms else first
+    like = (norms or origins)[-1]
     (scale, bias), (k, b) = (affine_of(x)[:2] for x in (first, second))
     operation = affine_operation(
         named.name,
         scale * k,
         bias * k + b,
-        (*first.origins, *second.origins),
-        norms[-1],
+        origins,
+        like,
     )
     changed = {before.label: () for before, _ in pairs} | {
         after.label: [
             after.reading(after.first_input, before.first_input)._replace(
-                name=operation.name, operation=operation, layer=norms[-1], node=None
+                name=operation.name, operation=operation, layer=like, node=None
             )
         ]
         for before, after in pairs

@@ -26,6 +26,7 @@ from ..rewrites import (
     Refusal,
     affine_after_activation,
     affine_after_quantized_kernel,
+    affine_before_concatenation,
     affine_into_kernel_before,
     affine_into_layers_after,
     affine_of,
@@ -45,6 +46,9 @@ _FIRST = (batch_norm_to_affine, merge_affines)
 _THEN = (
     affine_into_kernel_before,
     affine_after_quantized_kernel,
+    affine_before_concatenation(
+        (affine_into_kernel_before, affine_after_quantized_kernel)
+    ),
     affine_into_layers_after,
     affine_after_activation,
     affine_stays,

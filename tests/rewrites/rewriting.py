@@ -85,7 +85,6 @@ def network(before, after, scales, shared=False, whole=False, seed=0):
         whole: Whether weights and statistics are such that ties are common.
         seed: Of all weights.
     """
-    random = np.random.default_rng(seed)
     with dtype_policy("float64"), floatx("float64"):
         norm = layers.BatchNormalization(name="norm")
         row = [*BEFORE[before](), norm]
@@ -102,6 +101,12 @@ def network(before, after, scales, shared=False, whole=False, seed=0):
                 y = layer(y)
             outputs.append(y)
         model = keras.Model(inputs, outputs)
+    return randomized(model, scales, whole, seed)
+
+
+def randomized(model, scales, whole=False, seed=0):
+    """Gives every weight of a model a random value, and each batch norm its scales."""
+    random = np.random.default_rng(seed)
     for weight in model.weights:
         value = random.normal(size=weight.shape)
         weight.assign(np.rint(2 * value) if whole else value)
@@ -113,6 +118,11 @@ def network(before, after, scales, shared=False, whole=False, seed=0):
             variance = random.uniform(0.5, 2, channels)
             layer.moving_variance.assign(np.ones(channels) if whole else variance)
     return model
+
+
+def affine_in(graph):
+    """The affine operation that was the first batch norm."""
+    return next(call for call in graph.calls if call.label.startswith("norm"))
 
 
 def graph_of(model, merged=False) -> Graph:

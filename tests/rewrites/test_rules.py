@@ -9,7 +9,15 @@ from hypothesis import strategies as st
 from larq_nobn._keras import keras
 from larq_nobn.graph import from_keras
 from larq_nobn.rewrites import Edit, Refusal, batch_norm_to_affine, merge_affines
-from rewrites.rewriting import AFTER, BEFORE, SCALES, check_edges, graph_of, network
+from rewrites.rewriting import (
+    AFTER,
+    BEFORE,
+    SCALES,
+    affine_in,
+    check_edges,
+    graph_of,
+    network,
+)
 
 RULES = [
     rewrites.affine_after_activation,
@@ -67,10 +75,6 @@ def test_a_batch_norm_is_affine(scales, shared):
     check_edges(graph, first.graph)
     whole = graph_of(network("rectified", ["norm"], scales, shared))
     assert not edits(whole, batch_norm_to_affine)
-
-
-def affine_in(graph):
-    return next(call for call in graph.calls if call.label.startswith("norm"))
 
 
 FITS = {

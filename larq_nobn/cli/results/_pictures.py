@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 
 from ... import data
-from ..._files import read_file
 
 
 def picture_files(places: Sequence[Path]) -> list[Path]:
@@ -52,7 +51,7 @@ def read_picture(file: Path, channels: int) -> np.ndarray:
         OSError: If it cannot be read.
         ValueError: If it is no picture, or is damaged.
     """
-    content = read_file(file)
+    content = file.read_bytes()
     try:
         pixels = data.decode(content)
     except ValueError as error:

@@ -22,7 +22,6 @@ from ...graph import (
 from ...layers import FakeQuantization
 from .._errors import ConversionError
 from ..prepare import BinaryConvolution, PlainAffine
-from ..prepare.affine import affine_numbers
 from ._fake_quantize import KEEPS, ChannelShift
 
 _layers = keras.layers
@@ -204,14 +203,17 @@ def _after(call: Call, graph: Graph) -> _Merged | None:
         return None
     if getattr(layer, "input_quantizer", None) is not None:
         return None
-    scale, bias, found = np.float64(1), np.float64(0), []
+    scale: Any = np.float64(1)
+    bias: Any = np.float64(0)
+    found: list[Call] = []
     while (reader := graph.sole_consumer(tensor)) is not None:
         if len(graph.uses(reader.name)) != 1:
             break
         if type(reader.layer) is PlainAffine:
-            factor, term = affine_numbers(reader.layer)
+            factor, term = reader.layer.exact
         elif type(reader.layer) is ChannelShift:
-            factor, term = np.float64(1), reader.layer.shift.numpy().astype(np.float64)
+            factor = np.ones(())
+            term = reader.layer.shift.numpy().astype(np.float64)
         else:
             break
         scale, bias = scale * factor, bias * factor + term

@@ -13,7 +13,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..._files import opened
 from .._errors import ConversionError
 from ._engine import compute_engine
 
@@ -284,10 +283,9 @@ def read_file(
             "file, which larq_nobn.convert writes."
         )
     try:
-        with opened(path) as file:
+        with open(path, "rb") as file:
             content = file.read(8)
-            wanted = sniff is None or sniff(content)
-            return content + file.readall() if wanted else content
+            return content + file.read() if sniff is None or sniff(content) else content
     except OSError as error:
         raise ConversionError(
             f"{os.fspath(path)!r} cannot be read: {error.strerror}. Pass the path of a "

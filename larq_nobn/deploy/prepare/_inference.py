@@ -1,4 +1,8 @@
-"""The layers that prepared models are made of where training needed other forms."""
+"""The layers that prepared models are made of where training needed other forms.
+
+Each can be made again from its configuration, which has numbers in it: a graph of a
+prepared model is built of new ones.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +15,14 @@ import tensorflow as tf
 from ..._keras import keras
 from ...layers._groups import group_moments
 from ...layers._rprelu import spelled_prelu
+
+
+def _constant(numbers: Any, nothing: float = 0.0) -> tf.Tensor | None:
+    """Numbers as a float32 constant; None where they change nothing."""
+    # Rank 1 at most: LCE fuses other constants into a file that cannot run.
+    if numbers is None or np.all(np.asarray(numbers) == nothing):
+        return None
+    return tf.constant(numbers, tf.float32)
 
 
 class ShiftedSign(lq.quantizers.Quantizer):
@@ -32,8 +44,11 @@ class ShiftedSign(lq.quantizers.Quantizer):
         **kwargs: Any,
     ):
         super().__init__(dtype="float32", **kwargs)
-        self.shift = None if shift is None else tf.constant(shift, tf.float32)
+        self.shift = _constant(shift)
         self.gain = None if gain is None else np.asarray(gain, np.float32)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "shift": self.shift, "gain": self.gain}
 
     def shifted(self, inputs: tf.Tensor) -> tf.Tensor:
         return inputs if self.shift is None else inputs + self.shift
@@ -61,20 +76,18 @@ class PlainAffine(keras.layers.Layer):
     Attributes:
         gain: A float32 constant of rank 1 or 0; None for 1.
         offset: Likewise; None for 0.
-        exact: Both, in float64, as they were set last.
+        exact: Both, in float64.
     """
 
     def __init__(self, gain: Any, offset: Any, **kwargs: Any):
         super().__init__(dtype="float32", **kwargs)
-        self.set(gain, offset)
-
-    def set(self, gain: Any, offset: Any) -> None:
-        """Changes its numbers; 1 and 0 are left out."""
         # Of their quotient, a threshold, rounding would make one that is not reached.
         self.exact = np.asarray(gain, np.float64), np.asarray(offset, np.float64)
-        # Rank 1 at most: LCE fuses other constants into a file that cannot run.
-        self.gain = None if np.all(gain == 1) else tf.constant(gain, tf.float32)
-        self.offset = None if np.all(offset == 0) else tf.constant(offset, tf.float32)
+        self.gain, self.offset = _constant(gain, 1.0), _constant(offset)
+
+    def get_config(self) -> dict[str, Any]:
+        gain, offset = self.exact
+        return {"name": self.name, "gain": gain, "offset": offset}
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         outputs = inputs if self.gain is None else inputs * self.gain
@@ -91,7 +104,10 @@ class ShiftedReLU(keras.layers.Layer):
 
     def __init__(self, shift: Any, **kwargs: Any):
         super().__init__(dtype="float32", **kwargs)
-        self.shift = None if shift is None else tf.constant(shift, tf.float32)
+        self.shift = _constant(shift)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "shift": self.shift}
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return tf.nn.relu(inputs if self.shift is None else inputs + self.shift)
@@ -113,9 +129,12 @@ class PlainRPReLU(keras.layers.Layer):
         **kwargs: Any,
     ):
         super().__init__(dtype="float32", **kwargs)
-        self.shift_in = tf.constant(shift_in, tf.float32)
+        self.shift_in, self.shift_out = _constant(shift_in), _constant(shift_out)
         self.slope = tf.constant(slope, tf.float32)
-        self.shift_out = tf.constant(shift_out, tf.float32)
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("name", "shift_in", "slope", "shift_out")
+        return {name: getattr(self, name) for name in names}
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         z = inputs if self.shift_in is None else inputs + self.shift_in
@@ -147,7 +166,11 @@ class PlainGroupNormalization(keras.layers.Layer):
         super().__init__(dtype="float32", **kwargs)
         self.groups, self.epsilon = groups, epsilon
         self.gamma = tf.constant(gamma, tf.float32)
-        self.beta = tf.constant(beta, tf.float32)
+        self.beta = _constant(beta)
+
+    def get_config(self) -> dict[str, Any]:
+        names = ("name", "groups", "epsilon", "gamma", "beta")
+        return {name: getattr(self, name) for name in names}
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         mean, variance = group_moments(inputs, self.groups)
@@ -157,7 +180,7 @@ class PlainGroupNormalization(keras.layers.Layer):
 
 
 class BinaryConvolution(lq.layers.QuantConv2D):
-    """activation(scale * (sign(x) conv ±1) + bias), the convolution in exact integers.
+    """last(scale * (sign(x) conv ±1) + offset), the convolution in exact integers.
 
     With the scale in the kernel, Keras would add ±c in float: a sum that should be 0
     becomes ±1e-9, whose sign is noise, while LCE counts bits and gets 0.
@@ -165,8 +188,8 @@ class BinaryConvolution(lq.layers.QuantConv2D):
     Arguments:
         kernel: ±1, (height, width, input channels, output channels).
         scale: (C,), not negative; None for 1.
-        bias: (C,); None for no bias.
-        activation: Applied last.
+        offset: (C,); None for 0.
+        last: The activation.
         **kwargs: Arguments of `QuantConv2D` other than quantizers.
     """
 
@@ -174,8 +197,8 @@ class BinaryConvolution(lq.layers.QuantConv2D):
         self,
         kernel: np.ndarray,
         scale: np.ndarray | None,
-        bias: np.ndarray | None,
-        activation: Any,
+        offset: np.ndarray | None,
+        last: Any,
         **kwargs: Any,
     ):
         super().__init__(
@@ -184,14 +207,14 @@ class BinaryConvolution(lq.layers.QuantConv2D):
             dtype="float32",
             **kwargs,
         )
-        self.set(1.0 if scale is None else scale, 0.0 if bias is None else bias)
-        self.last = keras.activations.get(activation)
+        self.scale, self.offset = _constant(scale, 1.0), _constant(offset)
+        self.last = keras.activations.get(last)
 
-    def set(self, scale: Any, offset: Any) -> None:
-        """Changes what stands behind the kernel: (C,) each; 1 and 0 are left out."""
-        # Rank 1: LCE fuses any other constant shape into a file that cannot run.
-        self.scale = None if np.all(scale == 1) else tf.constant(scale, tf.float32)
-        self.offset = None if np.all(offset == 0) else tf.constant(offset, tf.float32)
+    def get_config(self) -> dict[str, Any]:
+        own = [*("name", "scale", "offset", "last", "filters", "kernel_size")]
+        own += ["strides", "dilation_rate", "padding", "pad_values", "input_quantizer"]
+        kernel = self.kernel_initializer.value
+        return {"kernel": kernel, **{name: getattr(self, name) for name in own}}
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         outputs = super().call(inputs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import larq as lq
@@ -17,31 +18,30 @@ from ...graph import (
     kernel_value,
     rebuild,
     replace_layers,
+    to_keras,
 )
 from ...layers import RPReLU
 from ...quantizers import RSign
+from ...rewrites import everywhere
 from .._errors import ConversionError, UnreadableError
 from .._normal import given_name
 from .._opening import as_functional
-from ._head import plain_head
-from ._inference import PlainGroupNormalization, PlainRPReLU
-from ._proxy import plain_proxy_norm
-from ._quantizers import PlainTernary, copy_quantizer, nothing, plain_sign
-from ._softplus import bound_softplus
-from ._tanh import drop_tanh
-from ._trimming import trim_padding
-from .affine import (
+from ._affine import (
+    bias_into_relu,
     clear_thresholds,
-    drop_gains,
-    drop_scales,
-    merge_affines,
-    merge_into_convolutions,
-    plain_affine,
-    shift_rectifiers,
+    drop_scale,
+    merge,
+    scale_into_readers,
 )
-from .factors import absorb_factors
+from ._factors import absorb_factors
+from ._inference import PlainGroupNormalization, PlainRPReLU
+from ._plain import plain_affine, plain_head, plain_proxy_norm
+from ._quantizers import copy_quantizer, nothing, plain_sign, plain_ternary
+from ._reading import read, spell_affines
+from ._shifts import move_shifts
+from ._softplus import bound_softplus
+from ._trimming import trim_padding
 from .rewrites import binary_layer, lift_to_maps
-from .shifts import move_shifts
 
 # The kernels that a Larq layer may quantize, and the argument that says how.
 _KERNELS = {
@@ -75,7 +75,7 @@ def plain_sign_layer(call: Call) -> Replacement | None:
     if isinstance(given, RSign):
         return Replacement(plain_sign(given, call.name))
     if type(given) is lq.quantizers.SteTern:
-        return Replacement(PlainTernary(given, call.name))
+        return Replacement(plain_ternary(given, call.name))
     new = as_quantizer(given, name=call.name)
     return None if new is given else Replacement(new)
 
@@ -162,20 +162,19 @@ RULES = (
     copy,
 )
 
-# Then, on the whole graph; what the first make free is nothing to the next.
+# Then, on layers in a row, whose shapes differ.
+_ROWS = (lift_to_maps, trim_padding)
+
+# Then, on the graph; what the first make free is nothing to the next.
 PASSES = (
-    drop_tanh,
-    lift_to_maps,
-    trim_padding,
-    merge_affines,
-    merge_into_convolutions,
-    drop_gains,
+    merge,
+    partial(everywhere, rule=scale_into_readers),
     absorb_factors,
-    shift_rectifiers,
+    partial(everywhere, rule=bias_into_relu),
     move_shifts,
-    drop_scales,
+    partial(everywhere, rule=drop_scale),
     clear_thresholds,
-    bound_softplus,
+    spell_affines,
 )
 
 
@@ -196,8 +195,12 @@ def prepare(model: keras.Model, in_float: Container[str] = ()) -> keras.Model:
 
     other = {bake_binary_layer: bake_unless_float}
     prepared = _clone(model, [other.get(rule, rule) for rule in RULES])
-    for change in PASSES:
+    for change in _ROWS:
         prepared = change(prepared)
+    graph = read(prepared)
+    for rewrite in PASSES:
+        graph = rewrite(graph)
+    prepared = bound_softplus(to_keras(graph))
     # The short name leaves room: LCE cuts the names of tensors at 50 characters.
     return keras.Model(prepared.inputs, prepared.outputs, name="net")
 

@@ -33,16 +33,19 @@ class PlainTernary(lq.quantizers.Quantizer):
     Larq's is the sign of a sum of two signs, and LCE makes a plain sign of that.
 
     Arguments:
-        given: What it replaces.
-        name: That of the new one; None for that of the given.
+        threshold: From this magnitude on it is no 0; None for that of ternary weight
+            networks.
+        **kwargs: Keras layer arguments.
     """
 
     precision = 2
 
-    def __init__(self, given: lq.quantizers.SteTern, name: str | None = None):
-        super().__init__(dtype="float32", name=name or given.name)
-        adapts = given.ternary_weight_networks
-        self._threshold = None if adapts else given.threshold_value
+    def __init__(self, threshold: float | None, **kwargs: Any):
+        super().__init__(dtype="float32", **kwargs)
+        self._threshold = threshold
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "threshold": self._threshold}
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         threshold = self._threshold
@@ -50,6 +53,15 @@ class PlainTernary(lq.quantizers.Quantizer):
             threshold = 0.7 * tf.reduce_mean(tf.abs(inputs))
         up, down = inputs >= threshold, inputs <= -threshold
         return tf.cast(up, inputs.dtype) - tf.cast(down, inputs.dtype)
+
+
+def plain_ternary(
+    quantizer: lq.quantizers.SteTern, name: str | None = None
+) -> PlainTernary:
+    """Returns the same ternary quantizer in its inference form."""
+    adapts = quantizer.ternary_weight_networks
+    threshold = None if adapts else quantizer.threshold_value
+    return PlainTernary(threshold, name=name or quantizer.name)
 
 
 def plain_sign(quantizer: RSign, name: str | None = None) -> ShiftedSign:
@@ -65,7 +77,7 @@ def copy_quantizer(quantizer: Any) -> tuple[Any, Callable[[], None]]:
     if isinstance(quantizer, RSign):
         return plain_sign(quantizer), nothing
     if type(quantizer) is lq.quantizers.SteTern:
-        return PlainTernary(quantizer), nothing
+        return plain_ternary(quantizer), nothing
     if not isinstance(quantizer, keras.layers.Layer):
         return as_quantizer(quantizer), nothing
     unmeasured = {"metrics": None} if isinstance(quantizer, MeasuredQuantizer) else {}

@@ -4,9 +4,11 @@ import larq_nobn as nobn
 import numpy as np
 from deploy.nets import binary_conv, head, images, scrambled
 from larq_nobn._keras import keras
+from larq_nobn.deploy.prepare._factors import absorb_factors
 from larq_nobn.deploy.prepare._inference import PlainAffine
 from larq_nobn.deploy.prepare._prepare import RULES, _clone
-from larq_nobn.deploy.prepare.factors._absorb import absorb_factors
+from larq_nobn.deploy.prepare._reading import read, spell_affines
+from larq_nobn.graph import to_keras
 from numpy.testing import assert_allclose
 
 SHAPE = (8, 8, 32)
@@ -24,7 +26,8 @@ def rsign_conv(**changes):
 
 def factors_left(model, x=None):
     """The factors that this pass leaves, once it is seen to keep the function."""
-    absorbed = absorb_factors(as_written(model))
+    graph = absorb_factors(read(as_written(model)))
+    absorbed = to_keras(spell_affines(graph))
     x = images(shape=model.input_shape[1:]) if x is None else x
     expected = model(x, training=False).numpy()
     atol = 1e-5 * np.abs(expected).max()

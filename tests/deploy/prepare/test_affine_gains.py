@@ -15,8 +15,11 @@ from deploy.prepare.affine_nets import (
     row,
 )
 from larq_nobn._keras import keras
+from larq_nobn.deploy.prepare._affine import scale_into_readers
 from larq_nobn.deploy.prepare._prepare import RULES, _clone
-from larq_nobn.deploy.prepare.affine._gains import drop_gains
+from larq_nobn.deploy.prepare._reading import read, spell_affines
+from larq_nobn.graph import to_keras
+from larq_nobn.rewrites import everywhere
 
 _layers = keras.layers
 KERNELS = {
@@ -57,7 +60,8 @@ def test_rectifiers_and_pools_pass_positive_gains(name):
 @pytest.mark.parametrize("name", ["relu", "leaky relu", "prelu", "padding"])
 def test_these_keep_the_offset_before_them(name):
     model = _clone(before(affine(POSITIVE), BETWEEN[name](), binary_conv()), RULES)
-    new = drop_gains(model).get_layer("affine")
+    graph = spell_affines(everywhere(read(model), scale_into_readers))
+    new = to_keras(graph).get_layer("affine")
     assert new.gain is None
     assert new.offset is not None
 

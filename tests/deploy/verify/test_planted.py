@@ -9,6 +9,7 @@ from functools import cache
 import larq_nobn as nobn
 import numpy as np
 import pytest
+import tensorflow as tf
 from deploy.nets import binary_conv, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError, _convert, convert
@@ -42,11 +43,10 @@ def network(kind):
 
 def bias(layer):
     if isinstance(layer, BinaryConvolution):
-        scale = 1.0 if layer.scale is None else layer.scale
         offset = np.zeros(8, np.float32) if layer.offset is None else layer.offset
         offset = np.array(offset)
         offset[3] += 2.0
-        layer.set(scale, offset)
+        layer.offset = tf.constant(offset)
     else:
         changed(layer, "bias", lambda value: value.__setitem__(1, value[1] + 0.1))
 
@@ -66,7 +66,7 @@ def gain(layer):
             1.0 if layer.scale is None else layer.scale
         )
         scale[2] *= -1.5
-        layer.set(scale, 0.0 if layer.offset is None else layer.offset)
+        layer.scale = tf.constant(scale)
     else:
         changed(layer, "kernel", lambda value: value.__setitem__(..., value * 1.1))
 

@@ -47,8 +47,8 @@ def convolution(
     conv = BinaryConvolution(
         values * turn,
         scale=scale * abs(signs.factor),
-        bias=None if padding.differs else offset,
-        activation=activation if simple else None,
+        offset=None if padding.differs else offset,
+        last=activation if simple else None,
         filters=values.shape[-1],
         kernel_size=place.kernel_size,
         strides=(place.rows.stride, place.columns.stride),

@@ -22,6 +22,9 @@ class Channels(keras.layers.Layer):
         super().__init__(dtype="float32", **kwargs)
         self.channels = channels
 
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "channels": self.channels}
+
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return inputs[..., self.channels]
 
@@ -40,19 +43,11 @@ class ConstantLess(keras.layers.Layer):
         super().__init__(dtype="float32", **kwargs)
         self.constant = tf.constant(constant[None], tf.float32)
 
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "constant": self.constant[0]}
+
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         return self.constant - inputs
-
-    def divide(self, scale: np.ndarray) -> None:
-        """Makes its constant that of a map that has lost a scale, (C,).
-
-        It is of sums of what pads the map. Where these are halves, the quotient is too,
-        but for rounding.
-        """
-        sums = np.asarray(self.constant, np.float64) / scale
-        halves = np.round(2 * sums) / 2
-        near = np.abs(sums - halves) <= 4 * np.finfo(np.float32).eps * np.abs(halves)
-        self.constant = tf.constant(np.where(near, halves, sums), tf.float32)
 
 
 class PlusLast(keras.layers.Layer):

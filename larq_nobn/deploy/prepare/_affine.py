@@ -1,0 +1,485 @@
+"""Scales and biases per channel, on their way into what is around them."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..._keras import keras
+from ...graph import (
+    Call,
+    Graph,
+    Operation,
+    Steps,
+    finest_at_signs,
+    is_channels_last,
+    passage,
+    sign_of,
+    steps_of,
+    threshold_of_affine,
+)
+from ...layers import ChannelAffine, DynamicTanh
+from ...rewrites import (
+    Edit,
+    affine_before_concatenation,
+    affine_into_kernel_before,
+    affine_of,
+    computed,
+    everywhere,
+    is_affine,
+    is_shared,
+    merge_affines,
+    rescaled,
+    rule,
+    source_of,
+)
+from ._factors import LARGEST
+from ._inference import BinaryConvolution, ShiftedReLU, ShiftedSign
+from ._reading import (
+    REAL_KERNELS,
+    begins_with_plain_sign,
+    is_linear_binary,
+    is_single,
+    merges_after,
+    numbers,
+    scale_and_bias,
+    sign_in,
+    steps_after,
+    steps_at,
+    steps_of_sums,
+    with_sign,
+)
+from .rewrites import ConstantLess
+
+_layers = keras.layers
+_KERNELS = (BinaryConvolution, *REAL_KERNELS)
+
+
+@rule
+def tanh_to_affine(graph: Graph, call: Call) -> Edit | None:
+    r"""Before plain signs a `DynamicTanh` is affine.
+
+    For |β| < |γ| the sign of γ tanh(α x) + β is that of γ (α x + artanh(β / γ)), and
+    else that of β.
+    """
+    if call.operation.kind is not DynamicTanh or is_shared(graph, call):
+        return None
+    if not _goes_into_plain_signs(graph, call.first_output):
+        return None
+    arrays = call.operation.arrays
+    alpha, gamma, beta = (
+        arrays[name].astype(np.float64) for name in ("alpha", "gamma", "beta")
+    )
+    inner = np.abs(beta) < np.abs(gamma)
+    ratio = np.where(inner, beta, 0.0) / np.where(inner, gamma, 1.0)
+    scale = np.where(inner, gamma * alpha, 0.0)
+    bias = np.where(inner, gamma * np.arctanh(ratio), beta)
+    values, origins = {"gamma": scale, "beta": bias}, call.operation.origins
+    affine = Operation(call.name, ChannelAffine, None, {}, values, origins)
+    return Edit(graph.with_operation(affine).renewed([call.first_output]))
+
+
+def _goes_into_plain_signs(graph: Graph, edge: Any) -> bool:
+    if graph.is_output(edge):
+        return False
+    return all(
+        _goes_into_plain_signs(graph, call.first_output)
+        if type(call.layer) in (_layers.Flatten, _layers.Reshape)
+        else begins_with_plain_sign(call) and call.operation.kind not in REAL_KERNELS
+        for call in graph.consumers(edge)
+    )
+
+
+@rule
+def affine_into_binary_convolution(graph: Graph, call: Call) -> Edit | None:
+    """Moves an affine operation into the binary convolution that makes its input.
+
+    Pools that let it pass follow it. A scale may be 0, but what is negative goes into
+    the signs of the kernel. After a rectified convolution it ends up right after it,
+    where the converter merges it.
+    """
+    if not is_single(graph, call):
+        return None
+    affine = affine_of(call.operation)
+    source, pools = source_of(graph, call.first_input, affine)
+    if not is_linear_binary(source) or is_shared(graph, source):
+        return _before_pools(graph, call, source, pools)
+    operation = _scaled(source.operation, *scale_and_bias(call))
+    chain = computed([source._replace(operation=operation), *pools], call.first_output)
+    moved = {part.label: [part] for part in chain}
+    return Edit(graph.with_calls({call.label: [], **moved}))
+
+
+def _before_pools(
+    graph: Graph, call: Call, source: Call, pools: list[Call]
+) -> Edit | None:
+    real = source.operation.kind in REAL_KERNELS and source.layer.activation is (
+        keras.activations.linear
+    )
+    if not pools or not (real or merges_after(source)):
+        return None
+    after = call.reading(call.first_input, source.first_output)
+    after = after._replace(outputs=source.first_output)
+    chain = computed([after, *pools], call.first_output)
+    parts = {pool.label: [new] for pool, new in zip(pools, chain[1:], strict=True)}
+    parts[pools[0].label].insert(0, chain[0])
+    return Edit(graph.with_calls({call.label: [], **parts}))
+
+
+def _scaled(operation: Operation, scale: np.ndarray, bias: np.ndarray) -> Operation:
+    """A linear binary convolution that computes scale * y + bias where it was y."""
+    channels = len(scale)
+    total = numbers(operation, "scale", channels, 1.0) * scale
+    offset = scale * numbers(operation, "offset", channels) + bias
+    values = {}
+    if np.any(total < 0):
+        turn = np.where(total < 0, -1.0, 1.0)
+        values["kernel"] = operation.arrays["kernel"] * turn.astype(np.float32)
+    return operation.replaced(values, {"scale": np.abs(total), "offset": offset})
+
+
+class Reader(NamedTuple):
+    """What reads a map, or a map that is made of it.
+
+    Attributes:
+        call: Of the layer.
+        sign: The sign that it is or begins with; None for none.
+        between: The edges from the map on to it, but for the map.
+        rising: Whether a maximum or a rectifier between stops a negative scale.
+        shifts: Whether a bias passes what is between.
+        steps: Those of what it reads, were it not for the scale and its bias.
+    """
+
+    call: Call
+    sign: Operation | None
+    between: tuple[Any, ...] = ()
+    rising: bool = False
+    shifts: bool = True
+    steps: Steps | None = None
+
+
+@rule
+def scale_into_readers(graph: Graph, call: Call) -> Edit | None:
+    r"""Leaves k out of k x + b where all that reads it can take it, or forgets it.
+
+    With k > 0 it is k (x + b / k): a sign needs the sum alone, and activations and
+    pools pass k on to the kernels after them. Where it is read by signs alone, or by
+    other affine operations, b / k joins these, and nothing is left of the layer.
+
+    With k < 0 signs turn into their opposites, which a ±1 kernel after them can take
+    into its input channels, unless ones pad its border or a maximum is taken between.
+    With k = 0 nothing of x would be left: such layers stay. So do those that something
+    else reads too: the thresholds of the signs would come on top of them.
+    """
+    if not is_single(graph, call):
+        return None
+    scale, bias = scale_and_bias(call)
+    if np.all(scale == 1):
+        return None
+    before = steps_at(graph, call.first_input)
+    readers = _readers(graph, call.first_output, len(scale), before)
+    if not readers or not _can_divide(scale, bias):
+        return None
+    turned = [_turned_by(graph, reader) for reader in readers]
+    whole = all(r.shifts and _takes_bias(r) for r in readers)
+    if np.any(scale < 0) and not (whole and all(map(_takes_any, readers, turned))):
+        return None
+    for reader, conv in zip(readers, turned, strict=True):
+        own = reader.call.operation
+        times = reader.call.first_input.shape[-1] // len(scale)
+        k, b = np.tile(scale, times), np.tile(bias * whole, times)
+        if reader.sign is not None:
+            own = with_sign(reader.call, _threshold(reader, k, b))
+        elif is_affine(reader.call):
+            second, rest = affine_of(own)[:2]
+            own = rescaled(own, second * k, second * b + rest)
+        else:
+            name = "kernel" if "kernel" in own.arrays else "depthwise_kernel"
+            # Of all kinds, the last axes are the channels that go in and come out.
+            own = own.replaced({name: own.arrays[name] * k[:, None]})
+        graph = graph.with_operation(own)
+        if conv is not None:
+            kernel = graph.uses(conv.name)[0].operation
+            turn = np.sign(k)[:, None].astype(np.float32)
+            graph = graph.with_operation(
+                kernel.replaced({"kernel": kernel.arrays["kernel"] * turn})
+            )
+    edges = [edge for reader in readers for edge in reader.between]
+    # What a sign makes is another sign where its kernel is turned.
+    edges += [
+        reader.call.first_output
+        for reader, conv in zip(readers, turned, strict=True)
+        if conv is not None and conv.label != reader.call.label
+    ]
+    rest = np.zeros(len(scale)) if whole else bias / scale
+    if np.any(rest):
+        one = rescaled(call.operation, np.ones(len(scale)), rest)
+        graph = graph.with_operation(one).renewed([call.first_output, *edges])
+    else:
+        graph = graph.renewed(edges).with_calls({call.label: []})
+        graph = graph.with_edge(call.first_output, call.first_input)
+    return Edit(graph)
+
+
+def _readers(
+    graph: Graph, edge: Any, channels: int, steps: Steps | None
+) -> list[Reader] | None:
+    """Who reads a map of some channels; None unless all can take a scale per channel.
+
+    A sign forgets it; a real-valued kernel, or another scale, is multiplied by it.
+    """
+    if graph.is_output(edge):
+        return None
+    found: list[Reader] = []
+    for call in graph.consumers(edge):
+        last = call.first_input.shape[-1]
+        if len(call.reads) > 1 or is_shared(graph, call) or last % channels:
+            return None
+        known = call.operation.kind in _KERNELS or sign_of(call.layer) is not None
+        sign = sign_in(call) if known else None
+        if sign is not None or _holds(call):
+            found.append(Reader(call, sign, steps=steps))
+            continue
+        passed = passage(call)
+        if not passed.gain:
+            return None
+        after = _readers(graph, call.first_output, channels, steps_after(call, [steps]))
+        if after is None:
+            return None
+        found += [
+            r._replace(
+                between=(call.first_output, *r.between),
+                rising=r.rising or not passed.negative,
+                shifts=r.shifts and passed.shift,
+            )
+            for r in after
+        ]
+    return found
+
+
+def _holds(call: Call) -> bool:
+    """Whether the scales of its input can become part of a call that has no sign."""
+    if is_affine(call):
+        return True
+    operation, layer = call.operation, call.layer
+    inside = operation.argument("input_quantizer")
+    if operation.kind not in _KERNELS or inside is not None:
+        return False
+    padded = getattr(layer, "padding", "valid") == "same"
+    ones = padded and np.any(getattr(layer, "pad_values", 0.0))
+    return is_channels_last(layer) and getattr(layer, "groups", 1) == 1 and not ones
+
+
+def _can_divide(scale: np.ndarray, bias: np.ndarray) -> bool:
+    """Whether no threshold leaves the range of float32, as that of a 0 would."""
+    return bool(np.all(np.abs(scale) * LARGEST > np.maximum(np.abs(bias), 1)))
+
+
+def _takes_bias(reader: Reader) -> bool:
+    return reader.sign is not None or is_affine(reader.call)
+
+
+def _takes_any(reader: Reader, turned: Call | None) -> bool:
+    """Whether it takes negative scales too."""
+    if reader.sign is not None and reader.sign.argument("gain") is not None:
+        return False  # of 0 and 1, where sums that are just 0 are common
+    return not reader.rising and (reader.sign is None or turned is not None)
+
+
+def _turned_by(graph: Graph, reader: Reader) -> Call | None:
+    """The one call whose kernel meets a sign, if it can take over a change of it."""
+    call = reader.call
+    if reader.sign is not None and call.operation.kind not in _KERNELS:
+        after = graph.sole_consumer(call.first_output)
+        if after is None or after.operation.argument("input_quantizer") is not None:
+            return None
+        call = after
+    if call.operation.kind is not BinaryConvolution:
+        return None
+    fits = not is_shared(graph, call) and call.layer.border() in (None, 0.0)
+    return call if fits else None
+
+
+def _threshold(reader: Reader, scale: np.ndarray, bias: np.ndarray) -> Operation:
+    """A reader's sign of k x + b, or for a negative k its opposite."""
+    given = reader.sign
+    assert given is not None
+    bias = bias + numbers(given, "shift", len(scale))
+    before = given.argument("gain")
+    arguments = {
+        "shift": threshold_of_affine(scale, bias, reader.steps).shift(),
+        "gain": scale if before is None else scale * before,
+    }
+    return Operation(given.name, ShiftedSign, None, arguments)
+
+
+@rule
+def bias_into_relu(graph: Graph, call: Call) -> Edit | None:
+    """Gives a bias to a ReLU that no operation before it can take in.
+
+    The converter makes one operation of an addition and the ReLU after it: before a
+    ReLU that is an operation in any case, a bias costs nothing.
+    """
+    if not _is_relu(call) or is_shared(graph, call):
+        return None
+    edge, channels = call.first_input, call.first_input.shape[-1]
+    source = graph.producer(edge)
+    alone = graph.sole_consumer(edge) is not None
+    shift: Any = None
+    if source is not None and alone and is_single(graph, source):
+        scale, shift = scale_and_bias(source)
+        if np.any(scale != 1):
+            return None
+        graph = graph.with_calls({source.label: []})
+        graph = graph.with_edge(edge, source.first_input)
+    elif source is not None and alone and type(source.layer) is not _layers.Concatenate:
+        return None
+    shift = np.zeros(channels or 1) if shift is None else shift
+    relu = Operation(call.name, ShiftedReLU, None, {"shift": shift})
+    return Edit(graph.with_operation(relu))
+
+
+def _is_relu(call: Call) -> bool:
+    layer, kind = call.layer, call.operation.kind
+    if kind is _layers.Activation:
+        return layer.activation is keras.activations.relu
+    plain = kind is _layers.ReLU and passage(call).factor
+    return plain and not layer.negative_slope
+
+
+@rule
+def drop_scale(graph: Graph, call: Call) -> Edit | None:
+    """Leaves the scale out of a binary convolution that only plain signs read.
+
+    So it does where a layer for the border follows, whose numbers it divides, and an
+    affine operation after that, whose scale it multiplies.
+
+    It is positive, and a sign forgets it. But in steps of the scale, sums round: those
+    of average pools, and those by which LCE takes back what zeros around a map must not
+    count. What should be 0 is not, and its sign is noise. In steps of 1 it is 0.
+    """
+    if not _has_scale_alone(call) or is_shared(graph, call):
+        return None
+    scale = numbers(call.operation, "scale", call.first_output.shape[-1], 1.0)
+    border, affine = _sole_reader(graph, call, ConstantLess), None
+    changed, edges = [call.operation.replaced(arguments={"scale": None})], []
+    if border is not None:
+        edges.append(call.first_output)
+        changed.append(_without_scale(border.operation, scale))
+        affine = _sole_reader(graph, border, ChannelAffine)
+    last = call if border is None else border
+    if affine is None:
+        after = _read_by_signs(graph, last.first_output)
+        if after is None:
+            return None
+        edges += after
+    else:
+        edges.append(last.first_output)
+        k, bias = scale_and_bias(affine)
+        changed.append(rescaled(affine.operation, k * scale, bias))
+    for operation in changed:
+        graph = graph.with_operation(operation)
+    return Edit(graph.renewed(edges))
+
+
+def _has_scale_alone(call: Call) -> bool:
+    operation = call.operation
+    rising = (keras.activations.linear, keras.activations.relu)
+    if operation.kind is not BinaryConvolution or np.any(operation.argument("offset")):
+        return False
+    scale = numbers(operation, "scale", call.first_output.shape[-1], 1.0)
+    scaled = bool(np.any(scale != 1) and np.all(scale > 0))
+    return scaled and operation.argument("last") in rising
+
+
+def _sole_reader(graph: Graph, call: Call, kind: type) -> Call | None:
+    """The one call that reads another, if it is of a kind and its layer's only one."""
+    reader = graph.sole_consumer(call.first_output)
+    found = reader is not None and reader.operation.kind is kind
+    return reader if found and not is_shared(graph, reader) else None
+
+
+def _without_scale(border: Operation, scale: np.ndarray) -> Operation:
+    """What takes the border from a map that has lost a scale, (C,).
+
+    Its constant is of sums of what pads the map. Where these are halves, the quotient
+    is too, but for rounding.
+    """
+    sums = np.asarray(border.argument("constant"), np.float64)
+    sums = sums.reshape(sums.shape[-3:]) / scale
+    halves = np.round(2 * sums) / 2
+    near = np.abs(sums - halves) <= 4 * np.finfo(np.float32).eps * np.abs(halves)
+    return border.replaced(arguments={"constant": np.where(near, halves, sums)})
+
+
+def _read_by_signs(graph: Graph, edge: Any) -> list[Any] | None:
+    """An edge and those after it, if plain signs are all that reads it in the end."""
+    readers = graph.consumers(edge)
+    if graph.is_output(edge) or not readers:
+        return None
+    edges = [edge]
+    for call in readers:
+        if begins_with_plain_sign(call):
+            continue
+        joins = type(call.layer) is _layers.Concatenate
+        last = joins and call.layer.axis in (-1, call.first_output.shape.rank - 1)
+        if not last and not (len(call.reads) == 1 and passage(call).gain):
+            return None
+        after = _read_by_signs(graph, call.first_output)
+        if is_shared(graph, call) or after is None:
+            return None
+        edges += after
+    return edges
+
+
+def clear_thresholds(graph: Graph) -> Graph:
+    """Moves what is added before plain signs, so that no sum is 0 by design.
+
+    Of whole numbers times a scale, plus a bias, a sum is 0 in the given model where it
+    may be no more than noise here, and LCE divides the two in float32 to find the whole
+    number from which on a bit is set. Halfway between two sums rounding is nothing.
+    """
+    steps = steps_of(graph, steps_after)
+    for call in graph.calls:
+        before = steps.get(id(call.first_input)) if call.reads else None
+        if is_shared(graph, call):
+            continue
+        if is_affine(call):
+            scale, bias = scale_and_bias(call)
+        elif is_linear_binary(call):
+            channels = call.first_output.shape[-1]
+            scale = numbers(call.operation, "scale", channels, 1.0)
+            bias = numbers(call.operation, "offset", channels)
+            before = steps_of_sums(call, before)
+        else:
+            continue
+        if before is None or np.all(scale == 1) or not np.any(bias):
+            continue
+        finest = finest_at_signs(
+            graph, call.first_output, before, begins_with_plain_sign
+        )
+        if finest is None:
+            continue
+        threshold = threshold_of_affine(scale, bias, finest).value
+        moves = np.isfinite(threshold)
+        moved = np.where(moves, -scale * np.where(moves, threshold, 0.0), bias)
+        if is_affine(call):
+            operation = rescaled(call.operation, scale, moved)
+        else:
+            operation = call.operation.replaced(arguments={"offset": moved})
+        graph = graph.with_operation(operation)
+    return graph
+
+
+def merge(graph: Graph) -> Graph:
+    """Merges affine operations in a row, and each with the convolutions before it."""
+    takers = affine_into_binary_convolution, affine_into_kernel_before
+    for each in (
+        tanh_to_affine,
+        merge_affines,
+        affine_into_binary_convolution,
+        affine_before_concatenation(takers),
+    ):
+        graph = everywhere(graph, each)
+    return graph

@@ -1,0 +1,190 @@
+"""The graph of a prepared model, and what its operations are made of.
+
+Every layer that is a scale and a bias per channel is an affine operation there, as in
+other graphs, and the sign that a layer begins with is an operation inside its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import larq as lq
+import numpy as np
+
+from ..._keras import keras
+from ...graph import (
+    Call,
+    Graph,
+    Operation,
+    Steps,
+    Value,
+    operation_of,
+    sign_of,
+    sign_steps,
+    steps_behind,
+    steps_behind_activation,
+    steps_behind_kernel,
+    steps_of,
+)
+from ...layers import ChannelAffine
+from ...rewrites import affine_of, is_affine, is_shared
+from ._inference import BinaryConvolution, PlainAffine
+from ._quantizers import SIGNS
+from .rewrites import Channels, ConstantLess, PlusLast
+
+# In a prepared model their kernels are plain numbers. Of the layers whose kernels
+# `graph` knows, these are the ones of which files are compared with the model.
+REAL_KERNELS = (
+    keras.layers.Conv2D,
+    keras.layers.DepthwiseConv2D,
+    keras.layers.Dense,
+    lq.layers.QuantConv2D,
+    lq.layers.QuantDepthwiseConv2D,
+    lq.layers.QuantDense,
+)
+
+
+def read(model: keras.Model) -> Graph:
+    """Returns the graph of a model that single layers have been rewritten in."""
+    graph = Graph(model)
+    for operation in {id(c.operation): c.operation for c in graph.calls}.values():
+        layer: Any = operation.base
+        inside = getattr(layer, "input_quantizer", None)
+        if type(layer) is PlainAffine:
+            values = dict(zip(("gamma", "beta"), layer.exact, strict=True))
+            origins = operation.origins
+            operation = Operation(layer.name, ChannelAffine, None, {}, values, origins)
+        elif isinstance(inside, keras.layers.Layer):
+            sign = operation_of(inside, inside.name)
+            operation = operation.replaced(arguments={"input_quantizer": sign})
+        else:
+            continue
+        graph = graph.with_operation(operation)
+    return graph.with_facts(steps_of(graph, steps_after))
+
+
+def spell_affines(graph: Graph) -> Graph:
+    """Writes affine operations as the layers that files are made of."""
+    for call in graph.calls:
+        if is_affine(call) and call is graph.uses(call.name)[0]:
+            gain, offset, *_ = affine_of(call.operation)
+            arguments = {"gain": gain, "offset": offset}
+            plain = Operation(call.name, PlainAffine, None, arguments)
+            graph = graph.with_operation(plain)
+    return graph
+
+
+def is_single(graph: Graph, call: Call) -> bool:
+    """Tells whether a call is the only one of an affine operation."""
+    return is_affine(call) and not is_shared(graph, call)
+
+
+def scale_and_bias(call: Call) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of an affine operation, (C,) each."""
+    channels = call.first_input.shape[-1:]
+    affine = affine_of(call.operation)
+    scale, bias = (np.broadcast_to(x, channels) for x in affine[:2])
+    return scale, bias
+
+
+def numbers(
+    operation: Operation, name: str, channels: int, default: float = 0.0
+) -> np.ndarray:
+    """A weight or an argument of an operation, (channels,), in float64."""
+    value = operation.argument(name)
+    value = default if value is None else np.asarray(value, np.float64)
+    return np.broadcast_to(value, (channels,))
+
+
+def is_linear_binary(call: Call) -> bool:
+    """Tells whether a call is a binary convolution without an activation."""
+    operation = call.operation
+    linear = operation.argument("last") is keras.activations.linear
+    return operation.kind is BinaryConvolution and linear
+
+
+def merges_after(call: Call) -> bool:
+    """Tells whether LCE merges a scale and a bias after a rectified convolution."""
+    operation = call.operation
+    if operation.kind is not BinaryConvolution or np.any(operation.argument("offset")):
+        return False
+    relu = operation.argument("last") is keras.activations.relu
+    return relu and call.layer.border() != 0
+
+
+def sign_in(call: Call) -> Operation | None:
+    """The sign that a call is or begins with, if it is a known one."""
+    inside = call.operation.argument("input_quantizer")
+    if inside is None and (sign := sign_of(call.layer)) is not None:
+        alone = call.operation.kind is keras.layers.Activation
+        inside = operation_of(sign, call.name) if alone else call.operation
+    known = isinstance(inside, Operation) and inside.kind in SIGNS
+    return inside if known else None
+
+
+def with_sign(call: Call, sign: Operation) -> Operation:
+    """The operation of a call with another sign in the place of its own."""
+    if call.operation.argument("input_quantizer") is None:
+        return sign
+    return call.operation.replaced(arguments={"input_quantizer": sign})
+
+
+def begins_with_plain_sign(call: Call) -> bool:
+    """Tells whether a call is, or begins with, a sign whose threshold is 0."""
+    sign = sign_in(call)
+    return sign is not None and sign.argument("shift") is None
+
+
+def steps_at(graph: Graph, edge: Any) -> Steps | None:
+    """The steps of an edge, also of one that a rewrite has made."""
+    if not isinstance(edge, Value):
+        return graph.facts.get(id(edge))
+    call = graph.producer(edge)
+    if call is None or len(call.reads) > 1:
+        return None
+    return steps_after(call, [steps_at(graph, call.first_input)])
+
+
+def steps_after(call: Call, taken: Sequence[Steps | None]) -> Steps | None:
+    """What a call makes of maps of known steps; None if that is not known."""
+    operation, kind = call.operation, call.operation.kind
+    if kind in SIGNS or type(sign_of(call.layer)) in SIGNS:
+        return sign_steps(call.first_output.shape[-1])
+    if kind is BinaryConvolution:
+        return _after_binary(call, taken[0])
+    if kind not in (ChannelAffine, Channels, ConstantLess, PlusLast):
+        return steps_behind(call, taken)
+    steps = taken[0]
+    if steps is None:
+        return None
+    if kind is ChannelAffine:
+        return _scaled(steps, *affine_of(operation)[:2])
+    if kind is Channels:
+        return steps._replace(step=steps.step[operation.argument("channels")])
+    if kind is ConstantLess:
+        return steps.plus(operation.argument("constant"))
+    return steps._replace(step=steps.step[:-1]).bounded(2 * steps.most)
+
+
+def steps_of_sums(call: Call, taken: Steps | None) -> Steps | None:
+    """The steps of what a binary kernel makes of a map, before scale and offset."""
+    kernel = call.operation.arrays["kernel"]
+    if call.operation.argument("input_quantizer") is not None:
+        taken = sign_steps(kernel.shape[2])
+    sums = kernel.reshape(-1, kernel.shape[-1])
+    return steps_behind_kernel(sums, taken, call.layer.border() or 0.0)
+
+
+def _after_binary(call: Call, taken: Steps | None) -> Steps | None:
+    steps, operation = steps_of_sums(call, taken), call.operation
+    if steps is not None:
+        channels = len(steps.step)
+        scale = numbers(operation, "scale", channels, 1.0)
+        steps = _scaled(steps, scale, numbers(operation, "offset", channels))
+    return steps_behind_activation(operation.argument("last"), steps)
+
+
+def _scaled(steps: Steps, scale: np.ndarray, bias: np.ndarray) -> Steps | None:
+    scaled = steps.times(scale)
+    return scaled if scaled is None or not np.any(bias) else scaled.plus(bias)

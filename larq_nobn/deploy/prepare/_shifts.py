@@ -1,0 +1,315 @@
+"""Moves biases per channel along the graph, to where they cost no addition."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from ..._keras import keras
+from ...graph import (
+    Call,
+    Graph,
+    Operation,
+    is_channels_last,
+    linear_of,
+    passage,
+    sign_of,
+    weights_of_sum,
+)
+from ...layers import ThresholdedLinearUnit
+from ...models._channel_padding import ChannelPadding
+from ...rewrites import is_affine, is_shared, rescaled
+from ._forms import Shift, Unknowns, constant, is_close
+from ._inference import (
+    BinaryConvolution,
+    PlainGroupNormalization,
+    PlainRPReLU,
+    ShiftedReLU,
+    ShiftedSign,
+)
+from ._reading import (
+    REAL_KERNELS,
+    merges_after,
+    numbers,
+    scale_and_bias,
+    sign_in,
+    with_sign,
+)
+
+# What makes y - t of x - s, where an operation makes y of x.
+Adapt = Callable[[Call, np.ndarray, np.ndarray], Operation]
+
+
+class Want(NamedTuple):
+    """A shift, and the value at which a layer has nothing left to add."""
+
+    shift: Shift
+    value: np.ndarray
+
+
+class Rule(NamedTuple):
+    """How a call that makes y of x can be made to make y - t of x - s.
+
+    Attributes:
+        given: t, in terms of s or free to choose.
+        wants: When the layer needs no addition.
+        adapt: Changes the operation for s and t; None if nothing needs to.
+    """
+
+    given: Shift
+    wants: Sequence[Want] = ()
+    adapt: Adapt | None = None
+
+
+def move_shifts(graph: Graph) -> Graph:
+    """Rewrites shifts and biases so that few additions remain.
+
+    Every edge x may be kept as x - s, s one number per channel. Convolutions make any s
+    for nothing, by their bias or, where they are binary and end in a ReLU, by the
+    offset right after; dense layers take any; pools and sums hand it on; signs and
+    activations with shifts have one s each that leaves nothing to add. What needs no
+    addition now stays so. The other wishes are then granted in the order of the
+    network, where those before leave s open, so additions only ever become fewer.
+
+    In a residual block sign - convolution - sum - RPReLU, the convolution's bias makes
+    the sum ready for the RPReLU, and its last shift travels on until a sign adds it to
+    its own: of four additions of constants one remains.
+    """
+    unknowns = Unknowns()
+    shifts: dict[int, Shift] = {}
+    wants: list[Want] = []
+    fits: list[tuple[Call, Adapt, Shift, Shift]] = []
+    for call in graph.calls:
+        taken = [shifts.get(id(x)) or _zeros(x) for x in call.reads]
+        rule = _rule_of(call, taken, unknowns)
+        if rule.adapt is not None and is_shared(graph, call):
+            rule = _fixed(call, taken)  # whose weights could not fit each use
+        if rule.adapt is not None and _is_merged(graph, call):
+            rule = rule._replace(wants=())
+        if rule.adapt is not None:
+            fits.append((call, rule.adapt, taken[0], rule.given))
+        wants.extend(rule.wants)
+        shifts[id(call.outputs)] = rule.given
+        if graph.is_output(call.outputs):
+            wants.append(Want(rule.given, np.zeros(())))
+    for want in sorted(wants, key=lambda want: bool(np.any(want.value))):
+        unknowns.settle(want.shift, want.value)
+    for call, adapt, before, after in fits:
+        operation = adapt(call, unknowns.value(before), unknowns.value(after))
+        graph = graph.with_operation(operation)
+    moved = [
+        call.outputs
+        for call in graph.calls
+        if not tf.nest.is_nested(call.outputs)
+        and np.any(unknowns.value(shifts[id(call.outputs)]))
+    ]
+    return graph.renewed(moved)
+
+
+def _is_merged(graph: Graph, call: Call) -> bool:
+    """Whether the converter makes any bias of an affine operation a convolution's."""
+    source = graph.producer(call.first_input)
+    if source is None or not is_affine(call):
+        return False
+    return graph.sole_consumer(call.first_input) is call and merges_after(source)
+
+
+def _rule_of(call: Call, taken: list[Shift], unknowns: Unknowns) -> Rule:
+    """The rule of a call of which each input is kept as x - s, s as in `taken`."""
+    if tf.nest.is_nested(call.outputs):  # several
+        return _fixed(call, taken)
+    if len(taken) > 1:
+        return _joining(call, taken, unknowns) or _fixed(call, taken)
+    shift, kind = taken[0], call.operation.kind
+    if passage(call).shift:
+        times = call.first_output.shape[-1] // call.first_input.shape[-1]
+        return Rule(shift * times)
+    if kind is ChannelPadding:
+        layer = call.layer
+        before, after = (constant(np.zeros(n)) for n in (layer.before, layer.after))
+        return Rule(before + shift + after)
+    if kind is ThresholdedLinearUnit:
+        return Rule(shift, adapt=_fit_threshold)
+    sign = sign_in(call)
+    if sign is not None and sign.kind is ShiftedSign and sign_of(call.layer):
+        return Rule(_zeros(call.outputs), [_at_sign(call, shift)], _fit_sign)
+    if is_affine(call):
+        return _affine(call, shift, unknowns)
+    finder = _FINDERS.get(kind)
+    return finder(call, shift, unknowns) if finder else _fixed(call, taken)
+
+
+def _fixed(call: Call, taken: Sequence[Shift]) -> Rule:
+    """Of a call that is not known here: s and t are 0."""
+    wants = [Want(shift, np.zeros(())) for shift in taken]
+    return Rule(_zeros(call.first_output), wants)
+
+
+def _zeros(edge: Any) -> Shift:
+    """The shift of an edge that stays as it is."""
+    return constant(np.zeros(_channels(edge)))
+
+
+def _channels(edge: Any) -> int:
+    # An edge without axes, or of an open one, is never anything but fixed.
+    return (edge.shape[-1] if edge.shape.rank else 1) or 1
+
+
+def _joining(call: Call, taken: list[Shift], unknowns: Unknowns) -> Rule | None:
+    layer = call.layer
+    if type(layer) is keras.layers.Concatenate:
+        last = layer.axis in (-1, call.outputs.shape.rank - 1)
+        return Rule(sum(taken, ())) if last else None
+    weights = weights_of_sum(call)
+    channels = {edge.shape[-1] for edge in call.reads}
+    if weights is None or len(channels) > 1:
+        return None
+    rows = np.broadcast_to(weights[:, None], (len(taken), *channels))
+    return Rule(unknowns.weighted_sum(taken, rows))
+
+
+def _relu(call: Call, taken: Shift, unknowns: Unknowns) -> Rule:
+    # Its addition and it are one operation.
+    return Rule(_zeros(call.outputs), adapt=_fit_relu)
+
+
+def _rprelu(call: Call, taken: Shift, unknowns: Unknowns) -> Rule:
+    channels = _channels(call.first_input)
+    given = unknowns.new(channels)
+    wants = [
+        Want(taken, -numbers(call.operation, "shift_in", channels)),
+        Want(given, numbers(call.operation, "shift_out", channels)),
+    ]
+    return Rule(given, wants, _fit_rprelu)
+
+
+def _affine(call: Call, taken: Shift, unknowns: Unknowns) -> Rule:
+    channels = _channels(call.first_input)
+    scale, bias = scale_and_bias(call)
+    through = unknowns.weighted_sum([taken], scale[None])
+    if not np.any(bias):
+        return Rule(through)
+    given = unknowns.new(channels)
+    rows = np.stack([np.ones(channels), -np.ones(channels)])
+    kept = unknowns.weighted_sum([given, through], rows)
+    return Rule(given, [Want(kept, bias)], _fit_affine)
+
+
+def _group_norm(call: Call, taken: Shift, unknowns: Unknowns) -> Rule:
+    channels = _channels(call.first_input)
+    given = unknowns.new(channels)
+    wants = [
+        Want(taken, np.zeros(())),
+        Want(given, numbers(call.operation, "beta", channels)),
+    ]
+    return Rule(given, wants, _fit_group_norm)
+
+
+def _binary_convolution(call: Call, taken: Shift, unknowns: Unknowns) -> Rule:
+    wants = [_at_sign(call, taken)]
+    if call.operation.argument("last") is not keras.activations.linear:
+        return Rule(_zeros(call.outputs), wants, _fit_binary_convolution)
+    return Rule(unknowns.new(_channels(call.outputs)), wants, _fit_binary_convolution)
+
+
+def _real_kernel(call: Call, taken: Shift, unknowns: Unknowns) -> Rule:
+    layer, operation = call.layer, call.operation
+    if not is_channels_last(layer):
+        return _fixed(call, [taken])
+    inside = operation.argument("input_quantizer")
+    # At a border that is padded, less than all of the kernel meets the shift.
+    size = getattr(layer, "kernel_size", (1,))
+    whole = getattr(layer, "padding", "valid") == "valid" or set(size) == {1}
+    grouped = getattr(layer, "groups", 1) > 1
+    free = inside is None and whole and not grouped
+    wants = [] if free else [_at_sign(call, taken)]
+    if layer.activation is not keras.activations.linear:
+        given = _zeros(call.outputs)
+    else:
+        given = unknowns.new(_channels(call.outputs))
+    return Rule(given, wants, _fit_kernel)
+
+
+def _at_sign(call: Call, taken: Shift) -> Want:
+    sign = sign_in(call)
+    if sign is None or sign.kind is not ShiftedSign:
+        return Want(taken, np.zeros(()))
+    return Want(taken, -numbers(sign, "shift", _channels(call.first_input)))
+
+
+_FINDERS: dict[type, Callable[[Call, Shift, Unknowns], Rule]] = {
+    ShiftedReLU: _relu,
+    PlainRPReLU: _rprelu,
+    PlainGroupNormalization: _group_norm,
+    BinaryConvolution: _binary_convolution,
+    **dict.fromkeys(REAL_KERNELS, _real_kernel),
+}
+
+
+def _fit_sign(call: Call, taken: np.ndarray, given: np.ndarray) -> Operation:
+    """With t = 0: sign(x + b) = sign(x - s + b + s)."""
+    sign = sign_in(call)
+    if sign is None or sign.kind is not ShiftedSign or not np.any(taken):
+        return call.operation  # the least shift counts, that makes -1 of the sign of 0
+    shift = _sum(numbers(sign, "shift", len(taken)), taken)
+    return with_sign(call, sign.replaced(arguments={"shift": shift}))
+
+
+def _added(operation: Operation, name: str, *more: np.ndarray) -> Operation:
+    total = _sum(numbers(operation, name, len(more[0])), *more)
+    return operation.replaced(arguments={name: total})
+
+
+def _fit_relu(call: Call, taken: np.ndarray, given: np.ndarray) -> Operation:
+    return _added(call.operation, "shift", taken)
+
+
+def _fit_rprelu(call: Call, taken: np.ndarray, given: np.ndarray) -> Operation:
+    return _added(_added(call.operation, "shift_in", taken), "shift_out", -given)
+
+
+def _fit_threshold(call: Call, taken: np.ndarray, given: np.ndarray) -> Operation:
+    """With t = s, since max(x - s, τ - s) = max(x, τ) - s."""
+    return call.operation.replaced({"tau": call.operation.arrays["tau"] - taken})
+
+
+def _fit_affine(call: Call, taken: np.ndarray, given: np.ndarray) -> Operation:
+    """scale (x - s) + bias + scale s - t."""
+    scale, bias = scale_and_bias(call)
+    return rescaled(call.operation, scale, _sum(bias, scale * taken, -given))
+
+
+def _fit_group_norm(call: Call, taken: np.ndarray, given: np.ndarray) -> Operation:
+    """With s = 0, since the statistics are those of x."""
+    return _added(call.operation, "beta", -given)
+
+
+def _fit_binary_convolution(
+    call: Call, taken: np.ndarray, given: np.ndarray
+) -> Operation:
+    return _added(_fit_sign(call, taken, given), "offset", -given)
+
+
+def _fit_kernel(call: Call, taken: np.ndarray, given: np.ndarray) -> Operation:
+    """The bias takes what the kernel makes of s, and t; s ends at a sign before it."""
+    operation = _fit_sign(call, taken, given)
+    if operation is not call.operation:
+        taken = np.zeros_like(taken)
+    form = linear_of(operation)
+    assert form is not None
+    added = (form.response(taken) if np.any(taken) else 0.0) - given
+    if not np.any(added):
+        return operation
+    total = added if form.bias is None else form.bias + added
+    return operation.replaced({"bias": total}, {"use_bias": True})
+
+
+def _sum(*parts: np.ndarray) -> np.ndarray:
+    """A sum; 0 where it is no more than rounding."""
+    first, *others = parts
+    total = np.sum(parts, axis=0)
+    close = is_close(first, -np.sum(others, axis=0))
+    return np.zeros_like(total) if close else total

@@ -1,0 +1,86 @@
+r"""An affine operation after a concatenation is one of each part before it.
+
+\[ k\,[x_1, x_2] + b = [k_1 x_1 + b_1,\; k_2 x_2 + b_2], \]
+
+where k and b are cut as the channels are. That is worth it where what makes each part
+can take its own over, as between the layers of dense blocks and of inception blocks.
+Pools between, which let k and b pass, follow the concatenation as before.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from .._keras import keras
+from ..graph import Call, Graph, Value
+from ._kernel_before import computed, source_of
+from ._rule import (
+    Edit,
+    NotExact,
+    Refusal,
+    Rule,
+    affine_of,
+    is_affine,
+    is_shared,
+    rescaled,
+    rule,
+)
+
+
+def affine_before_concatenation(takers: Sequence[Rule]) -> Rule:
+    """Returns a rule that hands an affine operation to the parts of its input.
+
+    Arguments:
+        takers: Rules, of which one must fit each part.
+    """
+
+    @rule
+    def match(graph: Graph, call: Call) -> Edit | None:
+        if not is_affine(call) or is_shared(graph, call):
+            return None
+        affine = affine_of(call.operation)
+        join, pools = source_of(graph, call.first_input, affine)
+        if not _joins_channels(join) or not affine.scale.ndim:
+            return None
+        if len({id(edge) for edge in join.reads}) < len(join.reads):
+            raise NotExact(f"{join.described} reads a map twice")
+        parts, first = [], 0
+        for index, edge in enumerate(join.reads):
+            last = first + edge.shape[-1]
+            scale, bias = affine.scale[first:last], affine.bias[first:last]
+            name = f"{call.name}_{index}"
+            while graph.uses(name):
+                name += "_part"
+            operation = rescaled(call.operation, scale, bias).replaced(name=name)
+            part = call.reading(call.first_input, edge)
+            part = part._replace(label=name, name=name, operation=operation)
+            parts.append(part._replace(outputs=Value(edge)))
+            join = join.reading(edge, parts[-1].first_output)
+            first = last
+        chain = computed([join, *pools], call.first_output)
+        moved = {pool.label: [pool] for pool in chain}
+        moved[join.label] = [*parts, chain[0]]
+        graph, words = graph.with_calls({call.label: [], **moved}), []
+        for part in parts:
+            outcome = _taken(graph, part, takers)
+            graph = outcome.graph
+            words.append(outcome.words)
+        return Edit(graph, " and ".join(dict.fromkeys(filter(None, words))))
+
+    return match
+
+
+def _joins_channels(call: Call) -> bool:
+    last = (-1, call.first_output.shape.rank - 1)
+    return call.operation.kind is keras.layers.Concatenate and call.layer.axis in last
+
+
+def _taken(graph: Graph, part: Call, takers: Sequence[Rule]) -> Edit:
+    reasons = []
+    for take in takers:
+        outcome = take(graph, part)
+        if isinstance(outcome, Edit):
+            return outcome
+        if isinstance(outcome, Refusal):
+            reasons.append(outcome.reason)
+    raise NotExact(next(iter(reasons), f"no layer takes {part.name!r}"))
