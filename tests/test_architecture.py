@@ -16,7 +16,15 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 LAYERS = (
     {
         "_archive_limits",
-        *("_keras", "_checks", "_figures", "_files", "_tables", "_version"),
+        *(
+            "_keras",
+            "_checks",
+            "_figures",
+            "_files",
+            "_progress",
+            "_tables",
+            "_version",
+        ),
     },
     {"_names"},
     {"config"},
@@ -57,6 +65,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
         {"int8"},
         {"_report"},
         {"_convert"},
+        {"_formats"},
     ),
     "deploy/prepare": (
         {"_inference", "_forms"},

@@ -6,20 +6,52 @@ from pathlib import Path
 
 import click
 
-from .. import deploy
-from ._console import emit_json, out, progress, say
-from .arguments import REPORT, Command, Output
+from .. import data, deploy
+from ._console import emit_json, out, progress, say, working
+from ._models import (
+    Origin,
+    RunOrFile,
+    data_dir_option,
+    dataset_option,
+    open_run_or_file,
+    statistics_images,
+    test_images,
+    trust_option,
+)
+from .arguments import PNG, REPORT, Command, Output
+from .results import refuse_undrawable
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command(cls=Command)
-@click.argument("file", type=_file)
+@click.argument("file", type=RunOrFile(exists=True, path_type=Path))
 @click.option(
     "--against",
     multiple=True,
     type=_file,
     help="Another .tflite file to compare with; may be given several times.",
+)
+@click.option(
+    "--formats",
+    is_flag=True,
+    help="Compare a trained network as float TFLite, int8 and LCE model; FILE is then "
+    "a run folder, a .keras file or the name of a trained network.",
+)
+@dataset_option
+@click.option(
+    "--limit",
+    type=click.IntRange(min=1),
+    default=1000,
+    help="With --formats: use at most this many test images.",
+)
+@data_dir_option
+@trust_option
+@click.option(
+    "--plot",
+    metavar="FILE.png",
+    type=Output(PNG),
+    help="With --formats: plot size, latency and accuracy.",
 )
 @click.option("--runs", default=50, help="Timed runs of each file.")
 @click.option(
@@ -44,6 +76,12 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 def benchmark(
     file: Path,
     against: tuple[Path, ...],
+    formats: bool,
+    dataset: str | None,
+    limit: int,
+    data_dir: str | None,
+    trust: bool,
+    plot: Path | None,
     runs: int,
     warmup: int,
     threads: int,
@@ -51,17 +89,42 @@ def benchmark(
     logs: tuple[Path, ...],
     report: str | None,
 ) -> None:
-    """Times .tflite files side by side, here or on a phone.
+    """Times .tflite files side by side, or one network in several formats.
 
     Here, Larq Compute Engine's interpreter runs the files in turns, on random inputs.
     Unless this computer has a 64-bit ARM processor, its times are no guide to a phone.
     The commands that time the same files on a connected phone are printed below the
     table; --read shows what they found in the same table.
 
+    With --formats, the table has the same network as float TFLite (TensorFlow's own
+    converter), as LCE model with int8 layers, and as LCE model: size, latency, accuracy
+    on test images, and agreement with Keras.
+
     \b
     Example: larq-nobn benchmark model.tflite --against other.tflite
              larq-nobn benchmark model.tflite --read model.tflite.log
+             larq-nobn benchmark runs/a --formats --plot formats.png
     """
+    counts = {"runs": runs, "warmup": warmup, "threads": threads, "seed": seed}
+    if formats:
+        if against or logs:
+            raise click.UsageError(
+                "--formats writes the files that it compares. Leave out --against and "
+                "--read."
+            )
+        found = _formats(file, dataset, limit, data_dir, trust, plot, counts)
+        emit_json(found.to_dict(), report)
+        if report != "-":
+            out().print(found.table())
+        return
+    if plot is not None or dataset is not None:
+        raise click.UsageError("--plot and --dataset need --formats.")
+    if not file.is_file():
+        kind = "is a directory" if file.is_dir() else "is a trained network"
+        raise click.UsageError(
+            f"{str(file)!r} {kind}, not a .tflite file. Add --formats to compare a "
+            "network in several formats."
+        )
     if logs:
         result = deploy.read_phone_logs(file, logs, against)
     else:
@@ -70,10 +133,7 @@ def benchmark(
             result = deploy.benchmark(
                 file,
                 against,
-                runs=runs,
-                warmup=warmup,
-                threads=threads,
-                seed=seed,
+                **counts,
                 progress=lambda: bar.advance(task),
             )
     emit_json(result.to_dict(), report)
@@ -86,3 +146,41 @@ def benchmark(
             file, against, runs=runs, warmup=warmup, threads=threads
         ):
             say(f"  {command}")
+
+
+def _formats(
+    path: Path,
+    dataset: str | None,
+    limit: int,
+    data_dir: str | None,
+    trust: bool,
+    plot: Path | None,
+    counts: dict[str, int],
+) -> deploy.FormatComparison:
+    """Compares the formats on test images, where those are known."""
+    if plot is not None:
+        refuse_undrawable(plot)
+    model, origin = open_run_or_file(path, trust)
+    images = ranges = None
+    name = _name(dataset, origin)
+    if name is not None:
+        images = test_images(dataset, origin, limit, data_dir)
+        ranges = statistics_images(dataset, origin, data_dir)
+    with working(f"comparing formats of {path}"):
+        found = deploy.compare_formats(
+            model,
+            images,
+            range_data=ranges,
+            data_name=f"test images of {name}",
+            **counts,
+        )
+    if plot is not None:
+        found.plot(plot)
+    return found
+
+
+def _name(dataset: str | None, origin: Origin | None) -> str | None:
+    """The data set of the test images; None where nothing says which they are."""
+    if dataset is None and origin is not None and origin.info.name != data.GIVEN:
+        return origin.info.name
+    return dataset

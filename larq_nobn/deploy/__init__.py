@@ -2,6 +2,7 @@
 
 from ._convert import convert, prepared
 from ._errors import ConversionError, VerificationError
+from ._formats import Format, FormatComparison, compare_formats
 from ._opening import binary_layers
 from ._report import ConversionReport
 from .inspection import Audit, Difference, audit, diff
@@ -25,6 +26,8 @@ __all__ = [
     "ConversionError",
     "ConversionReport",
     "Difference",
+    "Format",
+    "FormatComparison",
     "Preprocessing",
     "Runner",
     "TensorInfo",
@@ -33,6 +36,7 @@ __all__ = [
     "audit",
     "benchmark",
     "binary_layers",
+    "compare_formats",
     "convert",
     "diff",
     "fake_quantize",

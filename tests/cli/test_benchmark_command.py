@@ -7,7 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from larq_nobn import deploy
 from click.testing import Result
+from deploy.nets import binary_conv, chain
+from larq_nobn._keras import keras
 
 Invoke = Callable[..., Result]
 pytestmark = pytest.mark.convert
@@ -66,6 +69,53 @@ def test_a_log_in_the_same_table(lite_file: Path, invoke: Invoke, tmp_path: Path
     assert [t["ratio"] for t in json.loads(both.stdout)["timings"]] == [1, 1]
 
 
+def test_the_formats_of_a_network(invoke: Invoke, tmp_path: Path):
+    file, plot = tmp_path / "m.keras", tmp_path / "formats.png"
+    pool = keras.layers.GlobalAveragePooling2D()
+    layers = binary_conv(), pool, keras.layers.Dense(10)
+    chain(*layers, shape=(8, 8, 1)).save(file)
+    images = ("--dataset", "digits", "--limit", 50)
+    result = invoke(
+        *("benchmark", file, "--formats", *images, "--runs", 2, "--plot", plot),
+        *("--json", tmp_path / "formats.json"),
+    )
+    assert result.exit_code == 0, result.output
+    for part in ("float TFLite", "LCE, int8", "50 test images of digits"):
+        assert part in result.stdout
+    assert result.stderr == ""
+    assert plot.read_bytes().startswith(b"\x89PNG")
+    found = json.loads((tmp_path / "formats.json").read_text())
+    expected = json.loads(invoke("evaluate", file, *images, "--json", "-").stdout)
+    assert found["examples"] == expected["examples"]
+    assert found["keras_accuracy"] == expected["accuracy"]
+    assert found["formats"][0]["accuracy"] == expected["accuracy"]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_which_images_the_formats_are_compared_on(
+    known: bool, run_folder: Path, invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+):
+    given = []
+
+    def compare_formats(model, data, **options):
+        given.append((data, options["range_data"], options["data_name"]))
+        raise OSError("Enough.")
+
+    monkeypatch.setattr(deploy, "compare_formats", compare_formats)
+    path = run_folder if known else run_folder / "model.keras"
+    assert "Enough." in invoke("benchmark", path, "--formats").stderr
+    ((data, ranges, name),) = given
+    if known:
+        test, train = (
+            sum(len(labels) for _, labels in images) for images in (data, ranges)
+        )
+        assert (test, train) == (355, 512)
+        assert name == "test images of digits"
+    else:
+        assert data is None
+        assert ranges is None
+
+
 @pytest.fixture
 def place(lite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -102,6 +152,12 @@ def place(lite_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
         ("m.tflite --read m.tflite", "is no output of lce_benchmark_model"),
         ("m.tflite --read whole.log --read whole.log", "contain 2 results, not 1"),
         ("notes.txt --read whole.log", "'notes.txt' is not a TFLite file"),
+        ("reactnet18-w32-digits", "'reactnet18-w32-digits' is a trained network"),
+        ("m.tflite --plot m.png", "--plot and --dataset need --formats"),
+        ("m.tflite --dataset digits", "--plot and --dataset need --formats"),
+        ("folder --formats --read whole.log", "Leave out --against and --read"),
+        ("m.tflite --formats --limit 0", "--limit"),
+        ("folder --formats --plot m.svg", "ends in .png"),
         ("m.tflite --runs 1 --json deep/r.json", "deep/r.json"),
     ],
 )

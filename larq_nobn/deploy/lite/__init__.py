@@ -9,6 +9,7 @@ from ._converter import (
     io_spec,
     run,
     to_flatbuffer,
+    to_float_flatbuffer,
 )
 from ._engine import compute_engine, quiet
 from ._file import KINDS, Operation, Subgraph, Tensor, damaged, is_lite, read, read_file
@@ -52,6 +53,7 @@ __all__ = [
     "read_file",
     "run",
     "to_flatbuffer",
+    "to_float_flatbuffer",
     "with_outputs",
     "with_room",
 ]

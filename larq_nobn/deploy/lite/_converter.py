@@ -111,15 +111,7 @@ def to_flatbuffer(
     engine = compute_engine()
     holder = tf.Module()
     holder.variables_ = list(variables)
-    # Reads the control flow of layers as building a model does. Autograph on its own
-    # would read all that is called, each quantizer again, for a third of the time.
-    building = tf.__internal__.autograph.control_status_ctx()
-
-    def traced(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-        with building:
-            return dict(zip(io.outputs, function(inputs), strict=True))
-
-    signed = tf.function(traced, autograph=False)
+    signed = _signed(function, io)
     with tempfile.TemporaryDirectory() as folder, quiet() as chatter:
         try:
             with unfused():
@@ -137,6 +129,36 @@ def to_flatbuffer(
                 f"Larq Compute Engine could not convert the model: {said}. Replace the "
                 f"layer it names{unwrap}."
             ) from error
+
+
+def to_float_flatbuffer(model: keras.Model, io: IoSpec) -> bytes:
+    """Converts a model with TensorFlow's own converter, without binary operations."""
+    signed = _signed(inference(model), io)
+    with quiet() as chatter:
+        try:
+            concrete = signed.get_concrete_function(*io.inputs)
+            converter = tf.lite.TFLiteConverter.from_concrete_functions(
+                [concrete], model
+            )
+            return in_order(converter.convert(), io)
+        except Exception as error:  # MLIR's complaints have no common type
+            raise ConversionError(
+                "TensorFlow's converter could not convert the model: "
+                f"{cause(error, chatter())}. Replace the layer it names."
+            ) from error
+
+
+def _signed(function: Function, io: IoSpec) -> Any:
+    """Returns the function with the names of a file's outputs, yet to be traced."""
+    # Reads the control flow of layers as building a model does. Autograph on its own
+    # would read all that is called, each quantizer again, for a third of the time.
+    building = tf.__internal__.autograph.control_status_ctx()
+
+    def traced(*inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+        with building:
+            return dict(zip(io.outputs, function(inputs), strict=True))
+
+    return tf.function(traced, autograph=False)
 
 
 def _save(holder: tf.Module, folder: str, function: Any) -> None:

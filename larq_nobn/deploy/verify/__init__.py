@@ -1,6 +1,6 @@
 """Whether two forms of a network compute the same."""
 
-from ._agreement import agreement
+from ._agreement import agreement, top1_agreement
 from ._data import verification_examples
 from ._ties import tie_warnings
 from ._traced import verify_trace, verify_traced_file
@@ -10,6 +10,7 @@ __all__ = [
     "GIVEN",
     "agreement",
     "tie_warnings",
+    "top1_agreement",
     "verification_examples",
     "verify_file",
     "verify_prepared",

@@ -1,0 +1,376 @@
+"""The same network as float TFLite, int8 and LCE: size, latency and accuracy."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from rich.table import Table
+
+from .._batches import model_batches
+from .._figures import COLOURS, DPI, check_picture, new_figure
+from .._files import replacing
+from .._keras import keras
+from .._progress import step
+from ..graph import flat_copy, replace_layers
+from ..layers import FakeQuantization
+from ._convert import convert, prepared
+from ._errors import ConversionError, VerificationError
+from ._opening import as_functional
+from ._shown import Shown
+from .int8 import fake_quantize
+from .lite import Runner, io_spec, run, to_float_flatbuffer
+from .phone import Benchmark, Timing, benchmark
+from .phone._benchmark import check_counts
+from .verify import top1_agreement, verification_examples
+
+FLOAT, INT8, LCE = "float TFLite", "LCE, int8", "LCE"
+_GROUP = 32
+
+
+@dataclass(frozen=True)
+class Format:
+    """One of the formats of a network.
+
+    Attributes:
+        name: `"float TFLite"`, which TensorFlow's own converter wrote, without binary
+            operations; `"LCE, int8"`, with everything else in int8; or `"LCE"`, with
+            everything else in float.
+        size_bytes: Size of the file.
+        lce_bconv2d: Its binary convolutions.
+        float_ops: How many operations it leaves in float, as `audit` counts them.
+        ms: Median latency of one run, in milliseconds.
+        low_ms: Lower quartile.
+        high_ms: Upper quartile.
+        ratio: `ms` over that of the first format.
+        ratio_low: Lower end of the 95 % interval of `ratio`.
+        ratio_high: Upper end of it.
+        accuracy: Top-1 accuracy; None without labels.
+        top1_agreement: Fraction of examples with the same class as in Keras.
+        largest_difference: Largest absolute difference of an output to Keras.
+    """
+
+    name: str
+    size_bytes: int
+    lce_bconv2d: int
+    float_ops: int
+    ms: float
+    low_ms: float
+    high_ms: float
+    ratio: float
+    ratio_low: float
+    ratio_high: float
+    accuracy: float | None
+    top1_agreement: float
+    largest_difference: float
+
+
+@dataclass(frozen=True)
+class FormatComparison(Shown):
+    """The same network in several formats, side by side.
+
+    Attributes:
+        network: Its name.
+        source: What ran the files.
+        note: What these latencies stand for, and what they do not.
+        data: What accuracy and agreement are measured on.
+        examples: How many examples these are.
+        keras_accuracy: Top-1 accuracy in Keras; None without labels.
+        formats: One `Format` for each file; latency ratios are to the first.
+        failed: Why there is no file of a format.
+    """
+
+    network: str
+    source: str
+    note: str
+    data: str
+    examples: int
+    keras_accuracy: float | None
+    formats: list[Format]
+    failed: dict[str, str]
+
+    def table(self) -> Table:
+        """Returns the formats as a `rich` table, one row for each."""
+        notes = [f"{name}: {reason}" for name, reason in self.failed.items()]
+        notes.append(f"Accuracy and agreement on {self.data}.")
+        table = Table(
+            title=f"{self.network}, {self.source}",
+            title_justify="left",
+            caption="\n".join([*notes, self.note]),
+            caption_justify="left",
+        )
+        table.add_column("format")
+        for column in _COLUMNS:
+            table.add_column(column, justify="right")
+        none = ["-"] * (len(_COLUMNS) - 2)
+        table.add_row("Keras", *none, _percent(self.keras_accuracy), "-")
+        for each in self.formats:
+            table.add_row(each.name, *(text(each) for text in _COLUMNS.values()))
+        return table
+
+    def plot(self, path: str | os.PathLike) -> None:
+        """Plots size, latency and accuracy of the formats as a PNG file.
+
+        Without labels, agreement with Keras takes the place of accuracy.
+
+        Raises:
+            ImportError: If matplotlib is not installed.
+            ValueError: If `path` does not end in .png.
+            OSError: If `path` cannot be written.
+        """
+        target = check_picture(path)
+        figure = new_figure(target, (9.0, 1.1 + 0.4 * len(self.formats)))
+        shown = self.formats[::-1]
+        names = [each.name for each in shown]
+        size, latency, quality = figure.subplots(1, 3, sharey=True)
+        kilobytes = [each.size_bytes / 1e3 for each in shown]
+        bars = size.barh(names, kilobytes, color=COLOURS[0])
+        size.bar_label(bars, fmt="{:,.0f}", padding=3)
+        size.set_title("size (kB)")
+        milliseconds = [each.ms for each in shown]
+        spread = [
+            [each.ms - each.low_ms for each in shown],
+            [each.high_ms - each.ms for each in shown],
+        ]
+        bars = latency.barh(names, milliseconds, xerr=spread, color=COLOURS[1])
+        latency.bar_label(bars, fmt="{:,.2f}", padding=3)
+        latency.set_title("latency (ms), quartiles")
+        labeled = self.keras_accuracy is not None
+        values = [e.accuracy if labeled else e.top1_agreement for e in shown]
+        percents = [100 * value for value in values if value is not None]
+        bars = quality.barh(names, percents, color=COLOURS[2])
+        quality.bar_label(bars, fmt="{:.1f}", padding=3)
+        quality.set_title("accuracy (%)" if labeled else "same class as Keras (%)")
+        for axes in (size, latency, quality):
+            axes.margins(x=0.25)
+            axes.spines[["top", "right"]].set_visible(False)
+        with replacing(target) as temporary:
+            figure.savefig(temporary, format="png", dpi=DPI)
+
+
+def _percent(fraction: float | None) -> str:
+    return "-" if fraction is None else f"{100 * fraction:.1f} %"
+
+
+def _ratio(found: Format) -> str:
+    if found.ratio_low == found.ratio_high:
+        return f"{found.ratio:.2f}"
+    return f"{found.ratio:.2f} ({found.ratio_low:.2f}-{found.ratio_high:.2f})"
+
+
+_COLUMNS: dict[str, Callable[[Format], str]] = {
+    "size": lambda f: f"{f.size_bytes / 1e3:,.1f} kB",
+    "binary conv.": lambda f: str(f.lce_bconv2d),
+    "latency, median": lambda f: f"{f.ms:,.3f} ms",
+    "ratio (95 %)": _ratio,
+    "accuracy": lambda f: _percent(f.accuracy),
+    "same class as Keras": lambda f: _percent(f.top1_agreement),
+}
+
+
+def compare_formats(
+    model: keras.Model,
+    data: Any = None,
+    *,
+    range_data: Any = None,
+    data_name: str = "given examples",
+    runs: int = 50,
+    warmup: int = 5,
+    threads: int = 1,
+    seed: int = 0,
+) -> FormatComparison:
+    """Compares a network as float TFLite, as int8 with binary layers, and as LCE file.
+
+    The float file is what TensorFlow's own converter makes of the network after
+    preparation: signs and kernels of ±1 computed in float. For the int8 file,
+    `fake_quantize` sets the ranges, without training afterwards; a model with
+    `FakeQuantization` layers keeps its own, and the other two files omit them. LCE's
+    interpreter runs all three, without delegates: in turns for the latency, as in
+    `benchmark`, and on all examples for accuracy and agreement.
+
+    Arguments:
+        model: A trained model that `convert` prepares. It is not changed.
+        data: Examples to compare on, `(x, y)` or a `tf.data.Dataset` of batches; with
+            integer labels for accuracy. None generates examples.
+        range_data: Examples that show the ranges of int8, better of the training
+            images; None for those of `data`.
+        data_name: What the examples are, such as "test images of digits".
+        runs: Timed runs of each file, at least 1.
+        warmup: Runs of each that are not counted, at least 0.
+        threads: Threads of the interpreter for the latency, at least 1.
+        seed: Of the random inputs for the latency, and of the order.
+
+    Returns:
+        A `FormatComparison`. If the network cannot be converted to int8 or by
+        TensorFlow, it contains the reason instead.
+
+    Raises:
+        ConversionError: If the network cannot be converted by LCE, or the examples do
+            not fit it.
+        ValueError: If a number is out of its range, or the labels do not fit the
+            outputs.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.ReActNet18((32, 32, 3), 10, width=16)
+        print(nobn.deploy.compare_formats(model, runs=20))
+        ```
+    """
+    check_counts(runs, warmup, threads)
+    plain, ranged = _without_ranges(model)
+    examples, labels, generated = _examples(as_functional(plain), model, data)
+    if range_data is None:
+        range_data = tf.nest.pack_sequence_as(model._nested_inputs, examples)
+    step("Running Keras")
+    wanted = run(model, examples)
+    _check_labels(wanted, labels)
+    with tempfile.TemporaryDirectory() as folder:
+        files, failed = _files(Path(folder), model, plain, ranged, range_data)
+        timings = _timed(list(files.values()), runs, warmup, threads, seed)
+        formats = [
+            _format(name, timing, wanted, _outputs(name, file, examples), labels)
+            for (name, file), timing in zip(files.items(), timings.timings, strict=True)
+        ]
+    return FormatComparison(
+        network=model.name,
+        source=timings.source,
+        note=timings.note,
+        data=generated or f"{len(examples[0]):,} {data_name}",
+        examples=len(examples[0]),
+        keras_accuracy=_accuracy(wanted, labels),
+        formats=formats,
+        failed=failed,
+    )
+
+
+def _without_ranges(model: keras.Model) -> tuple[keras.Model, bool]:
+    """Returns the model without its `FakeQuantization` layers, and if it had any."""
+    layers = getattr(model, "layers", ())
+    if not any(isinstance(layer, FakeQuantization) for layer in layers):
+        return model, False
+    ranges = FakeQuantization
+    plain = replace_layers(
+        flat_copy(model), lambda c: None if isinstance(c.layer, ranges) else c.layer
+    )
+    return plain, True
+
+
+def _examples(
+    flat: keras.Model, model: keras.Model, data: Any
+) -> tuple[list[np.ndarray], np.ndarray | None, str]:
+    """Returns the examples, their labels, and what they are if they are generated."""
+    if data is None:
+        examples, what = verification_examples(None, model, flat)
+        return examples, None, what
+    parts, labels = [], []
+    try:
+        for inputs, its in model_batches(model, data, _GROUP):
+            parts.append([x.numpy() for x in inputs])
+            labels.append(its)
+    except ValueError as error:
+        raise ConversionError(str(error)) from error
+    examples = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+    known = labels[0] is not None
+    return examples, np.concatenate(labels) if known else None, ""
+
+
+def _check_labels(outputs: Sequence[np.ndarray], labels: np.ndarray | None) -> None:
+    """Checks that the network gives one score for each class."""
+    if labels is None:
+        return
+    shapes = [output.shape for output in outputs]
+    whole = labels.ndim == 1 and labels.dtype.kind in "iu"
+    scores = len(shapes) == 1 and len(shapes[0]) == 2
+    if not (whole and scores and 0 <= labels.min() <= labels.max() < shapes[0][1]):
+        raise ValueError(
+            f"The model's outputs have shapes {shapes}, but labels are "
+            f"{labels.dtype} of shape {labels.shape} and go up to {labels.max()}. "
+            "Choose the data set that it was trained on, or pass no labels."
+        )
+
+
+def _files(
+    folder: Path, given: keras.Model, plain: keras.Model, ranged: bool, ranges: Any
+) -> tuple[dict[str, Path], dict[str, str]]:
+    """Writes a file of each format; returns them, and why there is none of others."""
+    files = {
+        FLOAT: folder / "float.tflite",
+        INT8: folder / "int8.tflite",
+        LCE: folder / "lce.tflite",
+    }
+    failed = {}
+
+    def as_float(file: Path) -> None:
+        float_model = prepared(plain, verify=False)
+        file.write_bytes(to_float_flatbuffer(float_model, io_spec(float_model)))
+
+    def as_int8(file: Path) -> None:
+        quantized = given if ranged else fake_quantize(plain, ranges, verify=False)
+        convert(quantized, file, verify=False, int8=True)
+
+    for name, write in ((FLOAT, as_float), (INT8, as_int8)):
+        step(f"Converting to {name}")
+        try:
+            write(files[name])
+        except (ConversionError, VerificationError) as error:
+            failed[name] = str(error)
+            del files[name]
+    step(f"Converting to {LCE}")
+    convert(plain, files[LCE], verify=False)
+    return files, failed
+
+
+def _timed(
+    files: Sequence[Path], runs: int, warmup: int, threads: int, seed: int
+) -> Benchmark:
+    total, done = len(files) * (runs + warmup), count(1)
+    first, *others = files
+    return benchmark(
+        first,
+        others,
+        runs=runs,
+        warmup=warmup,
+        threads=threads,
+        seed=seed,
+        progress=lambda: step("Measuring latency", next(done), total),
+    )
+
+
+def _outputs(name: str, file: Path, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
+    runner, parts = Runner(file), []
+    for start in range(0, len(examples[0]), _GROUP):
+        step(f"Running {name} on examples", start, len(examples[0]))
+        parts.append(runner.outputs([x[start : start + _GROUP] for x in examples]))
+    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+
+def _format(
+    name: str,
+    timing: Timing,
+    wanted: Sequence[np.ndarray],
+    found: Sequence[np.ndarray],
+    labels: np.ndarray | None,
+) -> Format:
+    pairs = zip(wanted, found, strict=True)
+    known = {each.name for each in fields(Format)}
+    measured = {key: value for key, value in vars(timing).items() if key in known}
+    return Format(
+        name=name,
+        **measured,
+        accuracy=_accuracy(found, labels),
+        top1_agreement=top1_agreement(wanted, found),
+        largest_difference=float(max(np.abs(a - b).max() for a, b in pairs)),
+    )
+
+
+def _accuracy(outputs: Sequence[np.ndarray], labels: np.ndarray | None) -> float | None:
+    return None if labels is None else float(np.mean(outputs[0].argmax(1) == labels))
