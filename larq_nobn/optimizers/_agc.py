@@ -2,30 +2,29 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from .._checks import check_number
-from .._keras import PACKAGE, keras, register
+from .._keras import keras, register
 from ._arguments import (
     check_patterns,
     check_unit_axes,
-    resolve_optimizer,
     serialize_units,
 )
 from ._clipping import Units
 from ._counts import ClipCounts
 from ._latent_free import is_latent_free
-from ._pairs import Pairs, after, clip_pairs
+from ._pairs import after, clip_pairs
 from ._unit_axes import axes_by_layer, axes_of_all, first_match
-from ._wrapper import OptimizerWrapper
+from ._wrapper import OptimizerWrapper, Pairs, in_both_families, parts_of
 
 _HEADS = ("^head/", "^predictions/")
 
 
+@in_both_families
 @register()
 class AdaptiveGradientClipping(OptimizerWrapper):
     """Optimizer wrapper: limits each unit's gradient norm relative to its weights.
@@ -93,22 +92,13 @@ class AdaptiveGradientClipping(OptimizerWrapper):
     unit_axes: dict[str, Units]
     _counts: ClipCounts | None
 
-    def __new__(cls, optimizer: Any = None, *_: Any, **__: Any) -> Any:
-        if cls is not AdaptiveGradientClipping:  # a copy of an existing wrapper
-            return super().__new__(cls)
-        inner = resolve_optimizer(optimizer, cls.__name__, "clipping")
-        part = inner
-        while isinstance(part, OptimizerWrapper):
-            if isinstance(part, AdaptiveGradientClipping):
-                raise TypeError(
-                    "optimizer already clips by an AdaptiveGradientClipping, and "
-                    "clipping twice is not meant. Pass its inner_optimizer."
-                )
-            part = part.inner_optimizer
-        legacy = isinstance(inner, keras.optimizers.legacy.Optimizer)
-        self = super().__new__(_LegacyClipping if legacy else _NewStyleClipping)
-        self.inner_optimizer = inner
-        return self
+    @classmethod
+    def _check(cls, optimizer: Any) -> None:
+        if any(isinstance(part, cls) for part in parts_of(optimizer)):
+            raise TypeError(
+                "optimizer already clips by an AdaptiveGradientClipping, and "
+                "clipping twice is not meant. Pass its inner_optimizer."
+            )
 
     def __init__(
         self,
@@ -177,16 +167,10 @@ class AdaptiveGradientClipping(OptimizerWrapper):
             },
         }
 
-    @classmethod
-    def from_config(
-        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
-    ) -> AdaptiveGradientClipping:
-        config = copy.deepcopy(config)  # Keras changes what it reads
-        config.pop("name", None)
-        config["optimizer"] = keras.optimizers.deserialize(
-            config["optimizer"], custom_objects=custom_objects
-        )
-        return AdaptiveGradientClipping(**config)
+    def _step(self, pairs: Pairs, apply: Callable[[Pairs], Any]) -> Any:
+        pairs = self._clip(pairs)
+        with after(pairs):
+            return apply(pairs)
 
     def _clip(self, pairs: Pairs) -> Pairs:
         def axes_of(variables: Sequence[tf.Variable]) -> list[Units | None]:
@@ -205,46 +189,3 @@ class AdaptiveGradientClipping(OptimizerWrapper):
         if self._counts is None or not self._counts.is_for(variables):
             self._counts = ClipCounts(variables)
         return self._counts
-
-
-class _NewStyleClipping(AdaptiveGradientClipping, keras.optimizers.Optimizer):
-    def apply_gradients(
-        self,
-        grads_and_vars: Iterable[tuple[Any, tf.Variable]],
-        name: str | None = None,
-        skip_gradients_aggregation: bool = False,
-        experimental_aggregate_gradients: bool = True,
-    ) -> Any:
-        pairs = list(grads_and_vars)
-        if experimental_aggregate_gradients and not skip_gradients_aggregation:
-            pairs = self.inner_optimizer.aggregate_gradients(pairs)
-        pairs = self._clip(pairs)
-        with after(pairs):
-            return self.inner_optimizer.apply_gradients(
-                pairs, name=name, skip_gradients_aggregation=True
-            )
-
-
-class _LegacyClipping(AdaptiveGradientClipping, keras.optimizers.legacy.Optimizer):
-    _HAS_AGGREGATE_GRAD = True
-
-    def apply_gradients(
-        self,
-        grads_and_vars: Iterable[tuple[Any, tf.Variable]],
-        name: str | None = None,
-        experimental_aggregate_gradients: bool = True,
-    ) -> Any:
-        pairs = list(grads_and_vars)
-        if experimental_aggregate_gradients:
-            pairs = self.inner_optimizer._aggregate_gradients(pairs)
-        pairs = self._clip(pairs)
-        with after(pairs):
-            return self.inner_optimizer.apply_gradients(
-                pairs, name=name, experimental_aggregate_gradients=False
-            )
-
-
-# Files name the public class, whose constructor chooses between the two again.
-for _family in (_NewStyleClipping, _LegacyClipping, AdaptiveGradientClipping):
-    _family.__name__ = _family.__qualname__ = "AdaptiveGradientClipping"
-    keras.utils.register_keras_serializable(PACKAGE)(_family)

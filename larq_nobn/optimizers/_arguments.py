@@ -12,21 +12,20 @@ from .._keras import keras, of_keras_3
 from ._clipping import Runs, Units
 
 
-def resolve_optimizer(optimizer: Any, wrapper: str, work: str) -> Any:
+def resolve_optimizer(optimizer: Any, wrapper: str) -> Any:
     """Returns the optimizer to wrap, from an object, a name or a config.
 
     Arguments:
         optimizer: What was given.
         wrapper: The name of the class that wraps it, for the messages.
-        work: What that does with gradients.
     """
     if isinstance(optimizer, (str, dict)):
         optimizer = keras.optimizers.get(copy.deepcopy(optimizer))
     if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
         raise TypeError(
-            f"optimizer is a LossScaleOptimizer, around which {work} would see scaled "
-            f"gradients. Write LossScaleOptimizer({wrapper}(...)), or leave the loss "
-            "scaling to compile."
+            f"optimizer is a LossScaleOptimizer, which belongs around {wrapper}: "
+            f"inside, gradients are scaled. Write LossScaleOptimizer({wrapper}(...)), "
+            "or leave the loss scaling to compile."
         )
     families = (keras.optimizers.Optimizer, keras.optimizers.legacy.Optimizer)
     if not isinstance(optimizer, families):

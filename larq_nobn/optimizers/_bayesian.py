@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from .._checks import check_number
-from .._keras import PACKAGE, keras, register
-from ._arguments import resolve_optimizer
+from .._keras import keras, register
 from ._natural import checked, descend, is_natural, others_of, split, steps_of
-from ._pairs import Pairs
-from ._wrapper import OptimizerWrapper
+from ._wrapper import OptimizerWrapper, Pairs, in_both_families, parts_of
 
 _schedules = keras.optimizers.schedules
 
 
+@in_both_families
 @register()
 class BayesianLearningRule(OptimizerWrapper):
     r"""Optimizer wrapper: learns the posterior probabilities of binary weights.
@@ -100,22 +99,13 @@ class BayesianLearningRule(OptimizerWrapper):
     prior_weight: float
     prior: float
 
-    def __new__(cls, optimizer: Any = None, *_: Any, **__: Any) -> Any:
-        if cls is not BayesianLearningRule:  # a copy of an existing wrapper
-            return super().__new__(cls)
-        inner = resolve_optimizer(optimizer, cls.__name__, "natural steps")
-        part = inner
-        while isinstance(part, OptimizerWrapper):
-            if isinstance(part, BayesianLearningRule):
-                raise TypeError(
-                    "optimizer follows a BayesianLearningRule already, and each kernel "
-                    "has one. Pass its inner_optimizer."
-                )
-            part = part.inner_optimizer
-        legacy = isinstance(inner, keras.optimizers.legacy.Optimizer)
-        self = super().__new__(_LegacyRule if legacy else _NewStyleRule)
-        self.inner_optimizer = inner
-        return self
+    @classmethod
+    def _check(cls, optimizer: Any) -> None:
+        if any(isinstance(part, cls) for part in parts_of(optimizer)):
+            raise TypeError(
+                "optimizer follows a BayesianLearningRule already, and each kernel "
+                "has one. Pass its inner_optimizer."
+            )
 
     def __init__(
         self,
@@ -157,19 +147,15 @@ class BayesianLearningRule(OptimizerWrapper):
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> BayesianLearningRule:
-        config = copy.deepcopy(config)  # Keras changes what it reads
-        config.pop("name", None)
-        config["optimizer"] = keras.optimizers.deserialize(
-            config["optimizer"], custom_objects=custom_objects
-        )
-        if isinstance(config["learning_rate"], dict):
-            config["learning_rate"] = _schedules.deserialize(
-                config["learning_rate"], custom_objects=custom_objects
-            )
-        return BayesianLearningRule(**config)
+        rate = config["learning_rate"]
+        if isinstance(rate, dict):
+            rate = _schedules.deserialize(copy.deepcopy(rate), custom_objects)
+        return super().from_config({**config, "learning_rate": rate}, custom_objects)
 
-    def _apply(self, pairs: Pairs, apply_others: Callable[[Pairs], Any]) -> Any:
-        """Takes a step of each kind, with gradients that are summed over replicas."""
+    def _of_inner(self, variables: Sequence[tf.Variable]) -> Sequence[tf.Variable]:
+        return others_of(variables)
+
+    def _step(self, pairs: Pairs, apply: Callable[[Pairs], Any]) -> Any:
         natural, others = split(pairs)
         if pairs and not natural:
             raise ValueError(
@@ -186,63 +172,4 @@ class BayesianLearningRule(OptimizerWrapper):
             descend(natural, rate, self.prior_weight, self.prior)
             if natural and all(gradient is None for gradient, _ in others):
                 return steps.assign_add(1)
-            return apply_others(others)
-
-
-class _NewStyleRule(BayesianLearningRule, keras.optimizers.Optimizer):
-    def build(self, var_list: Sequence[tf.Variable]) -> None:
-        """Creates the wrapped optimizer's state."""
-        self.inner_optimizer.build(others_of(var_list))
-
-    def finalize_variable_values(self, var_list: Sequence[tf.Variable]) -> None:
-        """Puts averages in the place of variables that have them."""
-        self.inner_optimizer.finalize_variable_values(others_of(var_list))
-
-    def apply_gradients(
-        self,
-        grads_and_vars: Iterable[tuple[Any, tf.Variable]],
-        name: str | None = None,
-        skip_gradients_aggregation: bool = False,
-        experimental_aggregate_gradients: bool = True,
-    ) -> Any:
-        pairs = list(grads_and_vars)
-        if experimental_aggregate_gradients and not skip_gradients_aggregation:
-            pairs = self.inner_optimizer.aggregate_gradients(pairs)
-        return self._apply(
-            pairs,
-            lambda others: self.inner_optimizer.apply_gradients(
-                others, name=name, skip_gradients_aggregation=True
-            ),
-        )
-
-
-class _LegacyRule(BayesianLearningRule, keras.optimizers.legacy.Optimizer):
-    _HAS_AGGREGATE_GRAD = True
-
-    def _create_slots(self, var_list: Sequence[tf.Variable]) -> None:
-        self.inner_optimizer._create_slots(others_of(var_list))
-
-    def _create_all_weights(self, var_list: Sequence[tf.Variable]) -> None:
-        self.inner_optimizer._create_all_weights(others_of(var_list))
-
-    def apply_gradients(
-        self,
-        grads_and_vars: Iterable[tuple[Any, tf.Variable]],
-        name: str | None = None,
-        experimental_aggregate_gradients: bool = True,
-    ) -> Any:
-        pairs = list(grads_and_vars)
-        if experimental_aggregate_gradients:
-            pairs = self.inner_optimizer._aggregate_gradients(pairs)
-        return self._apply(
-            pairs,
-            lambda others: self.inner_optimizer.apply_gradients(
-                others, name=name, experimental_aggregate_gradients=False
-            ),
-        )
-
-
-# Files name the public class, whose constructor chooses between the two again.
-for _family in (_NewStyleRule, _LegacyRule, BayesianLearningRule):
-    _family.__name__ = _family.__qualname__ = "BayesianLearningRule"
-    keras.utils.register_keras_serializable(PACKAGE)(_family)
+            return apply(others)

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import tensorflow as tf
 
 from .._keras import keras, register
-from ._arguments import why_no_optimizer
 from ._bayesian import BayesianLearningRule
 from ._multipliers import check_multipliers, factors_by_name, names_in_full
-from ._wrapper import OptimizerWrapper
+from ._wrapper import OptimizerWrapper, Pairs, in_both_families, parts_of
 
 
+@in_both_families
 @register()
-class ParameterGroups(OptimizerWrapper, keras.optimizers.Optimizer):
+class ParameterGroups(OptimizerWrapper):
     """Optimizer wrapper: learning-rate multipliers for groups of variables.
 
     With `w` a variable, `w'` what the wrapped optimizer would make of it and `m` the
@@ -66,33 +65,44 @@ class ParameterGroups(OptimizerWrapper, keras.optimizers.Optimizer):
     _steps: int
     _reached: bool
 
-    def __init__(self, optimizer: Any, multipliers: Mapping[str, float]) -> None:
-        self.inner_optimizer = _resolve(optimizer)
+    def __init__(
+        self,
+        optimizer: Any,  # taken by __new__
+        multipliers: Mapping[str, float],
+    ) -> None:
         self.multipliers = check_multipliers(multipliers)
         self._names = ()  # of the variables, once known
         self._factors = {}  # by key of the variable
         self._steps = 0  # being taken
         self._reached = False
 
-    def build(self, var_list: Sequence[tf.Variable]) -> None:
-        """Finds the factor of each variable and creates the optimizer's state."""
-        self._find_factors(var_list)
-        self.inner_optimizer.build(var_list)
-
-    def apply_gradients(
-        self,
-        grads_and_vars: Iterable[tuple[Any, tf.Variable]],
-        name: str | None = None,
-        skip_gradients_aggregation: bool = False,
-        experimental_aggregate_gradients: bool = True,
-    ) -> Any:
-        pairs = list(grads_and_vars)
-        self._find_factors([variable for _, variable in pairs])
-        skip = skip_gradients_aggregation or not experimental_aggregate_gradients
-        with self._scaling():
-            iteration = self.inner_optimizer.apply_gradients(
-                pairs, name=name, skip_gradients_aggregation=skip
+    @classmethod
+    def _check(cls, optimizer: Any) -> None:
+        if isinstance(optimizer, keras.optimizers.legacy.Optimizer):
+            raise TypeError(
+                f"optimizer={optimizer!r} is a legacy optimizer, whose updates cannot "
+                "be scaled. Use its namesake in keras.optimizers."
             )
+        parts = list(parts_of(optimizer))
+        if any(isinstance(part, BayesianLearningRule) for part in parts):
+            raise TypeError(
+                "optimizer is a BayesianLearningRule, whose natural steps have no "
+                "groups. Write BayesianLearningRule(ParameterGroups(...), ...)."
+            )
+        if any(isinstance(part, cls) for part in parts):
+            raise TypeError(
+                "optimizer has ParameterGroups already, and their factors would "
+                "multiply. Put all multipliers into one."
+            )
+
+    def _of_inner(self, variables: Sequence[tf.Variable]) -> Sequence[tf.Variable]:
+        self._find_factors(variables)
+        return variables
+
+    def _step(self, pairs: Pairs, apply: Callable[[Pairs], Any]) -> Any:
+        self._find_factors([variable for _, variable in pairs])
+        with self._scaling():
+            iteration = apply(pairs)
         if pairs and not self._reached:
             raise TypeError(
                 f"{type(self._rule()).__name__} updates variables without calling "
@@ -113,20 +123,16 @@ class ParameterGroups(OptimizerWrapper, keras.optimizers.Optimizer):
     def from_config(
         cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
     ) -> ParameterGroups:
-        config = copy.deepcopy(config)  # Keras changes what it reads
-        inner = keras.optimizers.deserialize(
-            config["optimizer"], custom_objects=custom_objects
-        )
-        self = cls(inner, config["multipliers"])
-        self._names = tuple(config.get("variables", ()))
+        names = tuple(config.get("variables", ()))
+        arguments = {name: config[name] for name in ("optimizer", "multipliers")}
+        self = super().from_config(arguments, custom_objects)
+        self._names = names
         return self
 
     def _rule(self) -> Any:
         """Returns the optimizer inside all wrappers."""
-        optimizer = self.inner_optimizer
-        while isinstance(optimizer, OptimizerWrapper):
-            optimizer = optimizer.inner_optimizer
-        return optimizer
+        *_, rule = parts_of(self.inner_optimizer)
+        return rule
 
     def _find_factors(self, variables: Sequence[tf.Variable]) -> None:
         """Finds the factors of the variables, once."""
@@ -190,36 +196,3 @@ class ParameterGroups(OptimizerWrapper, keras.optimizers.Optimizer):
                 rule.weight_decay = decay
 
         return apply
-
-
-def _resolve(optimizer: Any) -> Any:
-    """Returns the optimizer to wrap, from an object, a name or a config."""
-    if isinstance(optimizer, (str, dict)):
-        optimizer = keras.optimizers.get(copy.deepcopy(optimizer))
-    if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
-        raise TypeError(
-            "optimizer is a LossScaleOptimizer, which belongs around ParameterGroups. "
-            "Write LossScaleOptimizer(ParameterGroups(...)), or leave the loss scaling "
-            "to compile."
-        )
-    if isinstance(optimizer, keras.optimizers.legacy.Optimizer):
-        raise TypeError(
-            f"optimizer={optimizer!r} is a legacy optimizer, whose updates cannot be "
-            "scaled. Use its namesake in keras.optimizers."
-        )
-    if not isinstance(optimizer, keras.optimizers.Optimizer):
-        raise TypeError(why_no_optimizer(optimizer))
-    inner = optimizer
-    while isinstance(inner, OptimizerWrapper):
-        if isinstance(inner, ParameterGroups):
-            raise TypeError(
-                "optimizer has ParameterGroups already, and their factors would "
-                "multiply. Put all multipliers into one."
-            )
-        if isinstance(inner, BayesianLearningRule):
-            raise TypeError(
-                "optimizer is a BayesianLearningRule, whose natural steps have no "
-                "groups. Write BayesianLearningRule(ParameterGroups(...), ...)."
-            )
-        inner = inner.inner_optimizer
-    return optimizer

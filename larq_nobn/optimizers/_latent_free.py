@@ -11,8 +11,7 @@ from larq.optimizers import Bop, CaseOptimizer, _var_key
 from ._bayesian import BayesianLearningRule
 from ._boolean import BooleanAccumulation
 from ._natural import is_natural, split
-from ._pairs import Pairs
-from ._wrapper import OptimizerWrapper
+from ._wrapper import OptimizerWrapper, Pairs
 
 _LATENT_FREE = (Bop, BooleanAccumulation)
 

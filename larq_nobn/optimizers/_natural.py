@@ -10,8 +10,7 @@ import larq as lq
 import tensorflow as tf
 
 from .._math import at_least_float32, tanh_slope
-from ._pairs import Pairs
-from ._wrapper import OptimizerWrapper
+from ._wrapper import OptimizerWrapper, Pairs
 
 
 def natural_gradient_step(

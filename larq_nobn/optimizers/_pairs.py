@@ -10,8 +10,7 @@ import tensorflow as tf
 
 from ._clipping import Units, clip_gradients
 from ._counts import ClipCounts
-
-Pairs = list[tuple[Any, tf.Variable]]
+from ._wrapper import Pairs
 
 
 def clip_pairs(

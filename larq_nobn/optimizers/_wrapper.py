@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import tensorflow as tf
+
+from .._keras import PACKAGE, keras
+from ._arguments import resolve_optimizer
+
+Pairs = list[tuple[Any, tf.Variable]]
+_Wrapper = TypeVar("_Wrapper", bound="type[OptimizerWrapper]")
 
 
 class OptimizerWrapper:
@@ -12,10 +22,55 @@ class OptimizerWrapper:
     so that files and checkpoints are those of the inner optimizer alone, and a callback
     that sets `learning_rate` reaches it. Keras' optimizer classes come in as second
     base only for `isinstance` and for `minimize`, which calls back into the wrapper.
+
+    A subclass is decorated with `in_both_families`, takes the optimizer as its first
+    argument, checks it in `_check`, and says in `_step` what it does.
     """
 
     inner_optimizer: Any
     _own: frozenset[str]
+    # The public class, and its subclasses for new-style and legacy optimizers.
+    _public: Any
+    _families: tuple[Any, Any]
+
+    def __new__(cls, optimizer: Any = None, *_: Any, **__: Any) -> Any:
+        if cls is not cls._public:  # a copy of an existing wrapper
+            return object.__new__(cls)
+        inner = resolve_optimizer(optimizer, cls.__name__)
+        cls._check(inner)
+        legacy = isinstance(inner, keras.optimizers.legacy.Optimizer)
+        self = object.__new__(cls._families[legacy])
+        self.inner_optimizer = inner
+        return self
+
+    @classmethod
+    def _check(cls, optimizer: Any) -> None:
+        """Raises what is wrong with an optimizer to wrap."""
+        raise NotImplementedError
+
+    def _step(self, pairs: Pairs, apply: Callable[[Pairs], Any]) -> Any:
+        """Takes a step with gradients that are summed over replicas.
+
+        Arguments:
+            pairs: Gradients and variables.
+            apply: What the wrapped optimizer does with those that it is given.
+        """
+        raise NotImplementedError
+
+    def _of_inner(self, variables: Sequence[tf.Variable]) -> Sequence[tf.Variable]:
+        """The variables for which the wrapped optimizer has state."""
+        return variables
+
+    @classmethod
+    def from_config(
+        cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None
+    ) -> Any:
+        config = copy.deepcopy(config)  # Keras changes what it reads
+        config.pop("name", None)
+        config["optimizer"] = keras.optimizers.deserialize(
+            config["optimizer"], custom_objects=custom_objects
+        )
+        return cls._public(**config)
 
     def __init_subclass__(cls) -> None:
         wrappers = [base for base in cls.__mro__ if issubclass(base, OptimizerWrapper)]
@@ -42,3 +97,80 @@ class OptimizerWrapper:
         return sorted(
             (set(dir(self.inner_optimizer)) | self._own) - {"inner_optimizer"}
         )
+
+
+def parts_of(optimizer: Any) -> Iterator[Any]:
+    """An optimizer and, one in the other, those that it wraps."""
+    yield optimizer
+    while isinstance(optimizer, OptimizerWrapper):
+        optimizer = optimizer.inner_optimizer
+        yield optimizer
+
+
+class _NewStyle(OptimizerWrapper, keras.optimizers.Optimizer):
+    def build(self, var_list: Sequence[tf.Variable]) -> None:
+        """Creates the wrapped optimizer's state."""
+        self.inner_optimizer.build(self._of_inner(var_list))
+
+    def finalize_variable_values(self, var_list: Sequence[tf.Variable]) -> None:
+        """Puts averages in the place of variables that have them."""
+        self.inner_optimizer.finalize_variable_values(self._of_inner(var_list))
+
+    def apply_gradients(
+        self,
+        grads_and_vars: Iterable[tuple[Any, tf.Variable]],
+        name: str | None = None,
+        skip_gradients_aggregation: bool = False,
+        experimental_aggregate_gradients: bool = True,
+    ) -> Any:
+        pairs, inner = list(grads_and_vars), self.inner_optimizer
+        if experimental_aggregate_gradients and not skip_gradients_aggregation:
+            pairs = inner.aggregate_gradients(pairs)
+        return self._step(
+            pairs,
+            lambda each: inner.apply_gradients(
+                each, name=name, skip_gradients_aggregation=True
+            ),
+        )
+
+
+class _Legacy(OptimizerWrapper, keras.optimizers.legacy.Optimizer):
+    _HAS_AGGREGATE_GRAD = True
+
+    def _create_slots(self, var_list: Sequence[tf.Variable]) -> None:
+        self.inner_optimizer._create_slots(self._of_inner(var_list))
+
+    def _create_all_weights(self, var_list: Sequence[tf.Variable]) -> None:
+        self.inner_optimizer._create_all_weights(self._of_inner(var_list))
+
+    def apply_gradients(
+        self,
+        grads_and_vars: Iterable[tuple[Any, tf.Variable]],
+        name: str | None = None,
+        experimental_aggregate_gradients: bool = True,
+    ) -> Any:
+        pairs, inner = list(grads_and_vars), self.inner_optimizer
+        if experimental_aggregate_gradients:
+            pairs = inner._aggregate_gradients(pairs)
+        return self._step(
+            pairs,
+            lambda each: inner.apply_gradients(
+                each, name=name, experimental_aggregate_gradients=False
+            ),
+        )
+
+
+def in_both_families(wrapper: _Wrapper) -> _Wrapper:
+    """Makes objects of a wrapper belong to the family of what they wrap.
+
+    Files name the public class, whose constructor chooses between the two again.
+    """
+    names = {"__module__": wrapper.__module__, "__qualname__": wrapper.__qualname__}
+    new_style, legacy = (
+        type(wrapper.__name__, (wrapper, family), dict(names))
+        for family in (_NewStyle, _Legacy)
+    )
+    wrapper._public, wrapper._families = wrapper, (new_style, legacy)
+    for each in (new_style, legacy, wrapper):
+        keras.utils.register_keras_serializable(PACKAGE)(each)
+    return wrapper

@@ -386,7 +386,7 @@ def test_wrong_arguments(arguments, error, message):
 
 def test_wrong_nesting():
     scaled = keras.mixed_precision.LossScaleOptimizer(new.Adam())
-    message = r"natural steps would .* Write LossScaleOptimizer\(BayesianLearningRule"
+    message = r"belongs around .* Write LossScaleOptimizer\(BayesianLearningRule"
     with pytest.raises(TypeError, match=message):
         BayesianLearningRule(scaled, 1.0, 0.1)
     rule = BayesianLearningRule("adam", 1.0, 0.1)
