@@ -21,7 +21,7 @@ import numpy as np
 import pytest
 from larq_nobn import training
 from larq_nobn.training import RunSettings
-from larq_nobn.training.comparison import _executors
+from larq_nobn.training.comparison import _compare, _executors
 from larq_nobn.training.comparison._apart import Killed, apart
 from larq_nobn.training.comparison._executors import executing, failure_of
 from training import light
@@ -217,6 +217,16 @@ def test_a_worker_without_the_folder_says_so(
     gone.rmdir()
     with pytest.raises(NotADirectoryError, match=r"does not see the folder .*gone\. "):
         all_of({"a": "ends"}, tmp_path, None, cluster.scheduler_address)
+
+
+@pytest.mark.slow
+def test_a_run_that_is_left_elsewhere_is_missed(
+    cluster: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_compare, "training", light.trains_elsewhere)
+    grid = training.grid(["none"], dataset="digits")
+    with pytest.raises(FileNotFoundError, match="none-128-0 was trained by a worker, "):
+        training.compare(grid, tmp_path, scheduler=cluster.scheduler_address)
 
 
 def test_of_workers_that_die_one_after_the_other_the_run_has_failed():

@@ -1,7 +1,7 @@
 """Training runs side by side: grids, scores, tables, curves."""
 
 from ._compare import compare, grid
-from ._outcomes import Outcome
+from ._groups import Outcome
 from ._report import Comparison, report
 from ._scoring import evaluate, score
 

@@ -20,8 +20,7 @@ from ..folder import is_finished, kept_settings, refuse_what_is_there
 from ..run import stoppable
 from ..settings import RunSettings, words
 from ._executors import Messages, attempt, executing, failure_of, training
-from ._groups import differing, differing_settings
-from ._outcomes import Outcome, plain_settings
+from ._groups import Outcome, differing, differing_settings, plain_settings
 from ._report import Comparison
 
 _log = logging.getLogger("larq_nobn")
@@ -183,6 +182,12 @@ def compare(
                 future = submit(name, settings, folder / name, trust)
                 future.add_done_callback(partial(_over, messages, name))
             failures = dict(_heard(left, messages, watch))
+        for name in left:
+            if not failures[name] and not (folder / name / "run.json").is_file():
+                raise FileNotFoundError(
+                    f"{folder / name} was trained by a worker, but is not there. Start "
+                    "workers where they see the same files as the command does."
+                )
     outcomes = [
         Outcome(os.fspath(folder / n), plain_settings(s), failure=failures[n])
         if failures.get(n)
