@@ -43,6 +43,7 @@ from ._replace import replace_calls, replace_layers, to_keras
 from ._same import FEW, check_same_function
 from ._segments import (
     MARGIN,
+    NOISE,
     Found,
     Segments,
     Sign,
@@ -79,6 +80,7 @@ __all__ = [
     "DEPTHWISE",
     "FEW",
     "MARGIN",
+    "NOISE",
     "PLAIN",
     "SEPARABLE",
     "SUMS",

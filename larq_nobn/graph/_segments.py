@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -32,9 +33,13 @@ from ._training import training_argument
 # the 2304 terms of a 3x3 convolution over 256 channels). A wrong weight changes
 # pre-activations by fractions of 1e-2 and more.
 MARGIN = 1e-5
-# What rounding reaches in a channel of small numbers, as a fraction of the largest of
-# all channels, which may be made of the same terms: 16 float32 epsilons.
-FLOOR = 2e-6
+# A channel of small numbers may be made of large terms, whose sums round as these do.
+# How much that is, a second walk tells, in which whatever layers read and return is off
+# by this fraction of itself, 16 float32 epsilons, at random. Numbers may differ by a
+# few times what they are off by there, but by no more than the same fraction of the
+# largest number of all channels: a step that turns there says nothing of rounding.
+NOISE = 2e-6
+_TIMES = 4
 # At once, since the feature maps of many examples do not fit into memory.
 GROUP = 16
 # Further from 0 than any threshold.
@@ -184,11 +189,37 @@ def compare(
     outputs: list[list[np.ndarray]] = []
     for group, rows in _groups(reference, examples, at_once):
         theirs = other(group)
-        _compare_group(reference, theirs, group, rows, tolerance, skipped, found)
+        before = deepcopy(found.places)
+        for noisy in (False, True):  # a second walk only where it may excuse something
+            found.places = deepcopy(before)
+            walks = [_Walk(reference, group, skipped)]
+            if noisy:
+                walks.append(_NoisyWalk(reference, group, skipped))
+            _compare_group(
+                walks, theirs, reference.output_names, rows, tolerance, found
+            )
+            if not any(place.faulty & set(rows) for place in found.places.values()):
+                break
         count = len(set(rows))
         outputs.append([np.asarray(output)[:count] for output in theirs.outputs])
     found.outputs = [np.concatenate(parts) for parts in zip(*outputs, strict=True)]
     return found
+
+
+def rounding_of(values: np.ndarray, noisy: np.ndarray | None) -> np.ndarray:
+    """How far rounding reaches in each channel beyond that of its own numbers, (C,).
+
+    Arguments:
+        values: Numbers of the reference.
+        noisy: The same of a walk with noise; None for no more than that.
+    """
+    sizes = _sizes(values)
+    if noisy is None:
+        return np.zeros_like(sizes)
+    with np.errstate(invalid="ignore"):
+        apart = np.abs(np.asarray(noisy, float) - values)
+    apart = np.where(np.isfinite(apart), apart, 0)
+    return np.minimum(_TIMES * _sizes(apart), NOISE * sizes.max(initial=0))
 
 
 def record(
@@ -327,6 +358,42 @@ class _Walk:
         return [self._tensors[end].numpy() for end in self._ends]
 
 
+class _NoisyWalk(_Walk):
+    """A walk in which every number that is not whole is off by a little.
+
+    Also what a sign hands to a kernel, since the sum of many terms of the size of a
+    kernel rounds even where each is exact.
+    """
+
+    def __init__(self, *arguments: Any) -> None:
+        self._random = np.random.default_rng(0)
+        super().__init__(*arguments)
+        self._tensors = {key: self._off(x) for key, x in self._tensors.items()}
+
+    def run(self, call: Call, fed: Any = None, cut: bool = False) -> None:
+        quantizer = getattr(call.layer, "input_quantizer", None)
+        if quantizer is None:
+            return super().run(call, fed, cut)
+        # Past Keras, which would take it for another part of the layer.
+        vars(call.layer)["input_quantizer"] = lambda x: self._off(quantizer(x))
+        try:
+            return super().run(call, fed, cut)
+        finally:
+            vars(call.layer)["input_quantizer"] = quantizer
+
+    def _keep(self, call: Call, made: list[Any], cut: bool) -> None:
+        super()._keep(call, [self._off(x) for x in made], cut)
+
+    def _off(self, x: Any) -> Any:
+        if not x.dtype.is_floating:
+            return x
+        signs = self._random.integers(0, 2, x.shape) * 2 - 1
+        noisy = x * tf.constant(1 + NOISE * signs, x.dtype)
+        if hasattr(x, "_keras_mask"):
+            noisy._keras_mask = x._keras_mask
+        return noisy
+
+
 def _read(call: Call) -> list[Any]:
     return inputs_of(call.node)
 
@@ -336,58 +403,62 @@ def _key(call: Call) -> str:
 
 
 def _compare_group(
-    reference: keras.Model,
+    walks: Sequence[_Walk],
     other: Found,
-    examples: list[np.ndarray],
+    names: Sequence[str],
     rows: list[int],
     tolerance: float,
-    skipped: tuple[type, ...],
     found: Segments,
 ) -> None:
-    walk = _Walk(reference, examples, skipped)
-    order: dict[str, int] = {}
-    for call in walk.calls:
+    """Compares along one walk; a second one, with noise, tells how much rounds."""
+    walk, order = walks[0], dict[str, int]()
+    for calls_ in zip(*(w.calls for w in walks), strict=True):
+        call = calls_[0]
+        read = [w.before(c) for w, c in zip(walks, calls_, strict=True)]
+        noisy = read[1] if len(read) > 1 else None
         fed, quantizer = None, sign_in(call)
         if quantizer is not None:
-            sign = Sign(call.label, quantizer, walk.before(call))
+            sign = Sign(call.label, quantizer, read[0])
             bits = _bits(sign, other)
             fed = None if bits is None else _fed(sign, bits)
         if fed is not None and bits is not None:
             between = f"between {_named(walk.origins(call), order)} and it"
             place = found.place("sign", call.label)
-            compare_sign(sign, bits, between, rows, place)
+            compare_sign(sign, bits, between, rows, place, noisy)
             given = other.inputs.get(call.label)
             if given is not None and _is_comparable(sign, given):
                 mine = sign.shifted(sign.values)
                 what = f"the pre-activation of layer {call.label!r}"
                 compare_values(
                     mine, given, tolerance, f"{what} differs; the fault lies {between}",
-                    rows, place, counted=False,
+                    rows, place, None if noisy is None else sign.shifted(noisy),
+                    counted=False,
                 )  # fmt: skip
             order[call.label] = len(order)
         replaced = call.label in other.values
         if replaced:
             what = f"the input of layer {call.label!r} differs; the fault lies "
             what += f"between {_named(walk.origins(call), order)} and it"
-            pair = walk.before(call), other.inputs[call.label]
             place = found.place("layer", call.label)
-            compare_values(*pair, tolerance, what, rows, place)
-        walk.run(call, fed, cut=fed is not None)
+            pair = read[0], other.inputs[call.label]
+            compare_values(*pair, tolerance, what, rows, place, noisy)
+        for each, its in zip(walks, calls_, strict=True):
+            each.run(its, fed, cut=fed is not None)
+            if replaced:
+                each.replace(its, other.values[call.label])
         if replaced:
-            walk.replace(call, other.values[call.label])
             order.setdefault(call.label, len(order))
     ends = zip(
-        reference.output_names, walk.outputs(), other.outputs, walk.end_origins(),
-        strict=True,
+        names, zip(*(w.outputs() for w in walks), strict=True), other.outputs,
+        walk.end_origins(), strict=True,
     )  # fmt: skip
-    for name, mine, theirs, origins in ends:
+    for name, (mine, *noise), theirs, origins in ends:
         what = "no sign differs"
         if origins:
             what += f", so the fault lies behind that of {_named(origins, order)}"
         place = found.place("output", name)
-        compare_values(
-            mine, theirs, tolerance, f"{what}: output {name!r} differs", rows, place
-        )
+        what += f": output {name!r} differs"
+        compare_values(mine, theirs, tolerance, what, rows, place, *noise)
 
 
 def _bits(sign: Sign, other: Found) -> np.ndarray | None:
@@ -435,10 +506,25 @@ def _fed(sign: Sign, bits: np.ndarray) -> np.ndarray | None:
 
 
 def compare_sign(
-    sign: Sign, bits: np.ndarray, between: str, rows: list[int], place: Place
+    sign: Sign,
+    bits: np.ndarray,
+    between: str,
+    rows: list[int],
+    place: Place,
+    noisy: np.ndarray | None = None,
 ) -> None:
+    """Compares the signs of pre-activations with those that another form has there.
+
+    Arguments:
+        sign: Those of the reference.
+        bits: Where the other form has +1.
+        between: Where a fault would lie, for the message.
+        rows: The numbers of the examples.
+        place: Is told what was found.
+        noisy: The pre-activations of a walk with noise.
+    """
     x = sign.values
-    margin = _margin(sign)
+    margin = _margin(sign, noisy)
     low = x - margin
     if x.size and x.min() == 0:
         # What a ReLU made has no less than 0: a little more than 0 is +1 as well.
@@ -470,12 +556,13 @@ def compare_sign(
     )
 
 
-def _margin(sign: Sign) -> np.ndarray:
+def _margin(sign: Sign, noisy: np.ndarray | None) -> np.ndarray:
     """How far rounding reaches in each channel, (C,)."""
     sizes = _sizes(sign.values)
     threshold = np.abs(sign.shifted(np.zeros_like(sign.values[:1])))
     sizes = np.maximum(sizes, threshold.reshape(-1, threshold.shape[-1]).max(axis=0))
-    return (MARGIN * sizes + FLOOR * sizes.max(initial=0)).astype(np.float32)
+    reach = MARGIN * sizes + rounding_of(sign.values, noisy)
+    return reach.astype(np.float32)
 
 
 def _sizes(x: np.ndarray) -> np.ndarray:
@@ -522,21 +609,37 @@ def compare_values(
     what: str,
     rows: list[int],
     place: Place,
+    noisy: np.ndarray | None = None,
+    *,
     counted: bool = True,
 ) -> None:
-    """Compares numbers per channel, by each channel's own magnitude."""
+    """Compares numbers per channel, by each channel's own magnitude.
+
+    Arguments:
+        mine: Those of the reference.
+        theirs: Those of the other form.
+        tolerance: Allowed difference, relative to the largest of a channel.
+        what: What differs, for the message.
+        rows: The numbers of the examples.
+        place: Is told what was found.
+        noisy: Those of the reference in a walk with noise.
+        counted: Whether these numbers count among those that were compared.
+    """
     channels = mine.shape[-1] if mine.ndim > 1 else 1
     first, second = (
         np.reshape(x, (len(rows), -1, channels)).astype(float) for x in (mine, theirs)
     )
     sizes = np.abs(np.where(np.isfinite(first), first, 0)).max(axis=(0, 1), initial=0)
-    floor = FLOOR * sizes.max(initial=0)
+    floor = np.zeros(1)
+    if noisy is not None:
+        floor = rounding_of(first, np.reshape(noisy, first.shape))
     with np.errstate(invalid="ignore"):
         away = np.abs(first - second)
     away[(first == second) | (np.isnan(first) & np.isnan(second))] = 0
     away[np.isnan(away)] = np.inf
     wrong = away > tolerance * sizes + floor
-    relative = away / np.maximum(sizes, floor if floor else 1.0)
+    least = NOISE * sizes.max(initial=0)
+    relative = away / np.maximum(sizes, least if least else 1.0)
     place.worst = max(place.worst, float(relative.max(initial=0)))
     if counted:
         place.count += mine.size

@@ -551,7 +551,8 @@ def test_what_a_trace_makes_of_zero(kind):
     x = np.float32([-1, 0, 1])
     right = function(x).numpy()
     np.testing.assert_array_equal(sign.rounded(right), right)
-    same = np.array([[has(v) == holds(x) for holds, has in sign.thresholds()]
+    difference = -x if kind == "choice by a number" else x
+    same = np.array([[has(v) == holds(difference) for holds, has in sign.thresholds()]
                      for v in values])  # fmt: skip
     # Each number has one value that agrees at all thresholds, and it is the right one.
     for i, column in enumerate(same.all(axis=1).T):

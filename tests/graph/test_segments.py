@@ -8,6 +8,7 @@ from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
 from larq_nobn.graph import (
     MARGIN,
+    Found,
     Segments,
     Sign,
     compare,
@@ -198,3 +199,113 @@ def test_models_of_a_fixed_batch_get_their_number():
     model = keras.Model(inputs, _layers.GlobalAveragePooling2D()(x))
     found = compare(model, lambda group: record(model, group), [images(7)], 1e-6)
     assert found.examples == len(found.outputs[0]) == 7
+
+
+def boxes_and_probabilities():
+    inputs = keras.Input((16,), name="input")
+    boxes = _layers.Rescaling(1000.0)(_layers.Dense(4)(inputs))
+    scores = _layers.Softmax(name="scores")(_layers.Dense(3)(inputs))
+    return keras.Model(inputs, _layers.Concatenate(name="both")([boxes, scores]))
+
+
+@pytest.mark.parametrize("error", [2e-3, 2e-4])
+def test_large_numbers_beside_a_probability_hide_nothing_of_it(error):
+    keras.utils.set_random_seed(0)
+    model, x = boxes_and_probabilities(), images(8, (16,))
+
+    def other(group):
+        found = record(model, group)
+        found.outputs[0][3, 5] += error
+        return found
+
+    assert np.abs(model(x)).max() > 1000
+    finding = compare(model, other, [x], 1e-5).finding
+    assert f"by {error:.3g}"[:6] in finding and "in channel 5" in finding
+
+
+def cancelling(quantizer=None):
+    """A channel of small sums of large terms, beside one of large sums."""
+    inputs = keras.Input((64,), name="input")
+    kernel = np.random.default_rng(0).normal(size=(64, 2)) * 1000
+    kernel[1::2, 0] = -kernel[::2, 0]
+    dense = _layers.Dense(2, use_bias=False, name="sums")
+    x = dense(inputs)
+    outputs = x if quantizer is None else _layers.Activation(quantizer)(x)
+    model = keras.Model(inputs, outputs)
+    dense.set_weights([kernel])
+    x = images(8, (64,))
+    # Pairs of nearly equal numbers, whose large products cancel.
+    x[:, 1::2] = x[:, ::2] * (1 + 1e-7 * np.sign(images(8, (32,), 2)))
+    return model, x
+
+
+def test_large_terms_that_cancel_may_round():
+    model, x = cancelling()
+    kernel = model.get_layer("sums").get_weights()[0]
+
+    def other(group):
+        return Found([group[0].astype(float) @ kernel.astype(float)], {})
+
+    sums = model(x).numpy()
+    rows = [*range(8)]
+    own = Segments(8).place("output", "y")
+    compare_values(sums, other([x]).outputs[0], 1e-5, "x", rows, own)
+    assert "in channel 0" in own.fault  # it is more than its own numbers tell
+    assert compare(model, other, [x], 1e-5).finding == ""
+
+
+def test_their_signs_may_turn():
+    model, x = cancelling("ste_sign")
+    before = keras.Model(model.inputs, model.get_layer("sums").output)(x).numpy()
+
+    def other(group):
+        found = record(model, group)
+        (label,) = found.signs
+        worst = np.argmin(np.abs(before[:, 0]))
+        found.signs[label][worst, 0] ^= True
+        found.outputs[0][worst, 0] *= -1
+        return found
+
+    assert compare(model, other, [x], 1e-5).finding == ""
+
+
+def test_a_wrong_weight_of_such_a_channel_is_found():
+    model, x = cancelling()
+
+    def other(group):
+        found = record(model, group)
+        found.outputs[0][2, 0] += 0.1
+        return found
+
+    assert "by 0.1 in channel 0" in compare(model, other, [x], 1e-5).finding
+
+
+@pytest.mark.parametrize("whole", [False, True], ids=["a float", "a whole number"])
+def test_a_step_that_noise_turns_excuses_no_more_than_a_part_of_the_map(whole):
+    """Noise turns what is rounded where it is at a half: that says nothing."""
+    inputs = keras.Input((4,), name="input")
+    x = _layers.Activation(keras.backend.round, name="step")(inputs)
+    model = keras.Model(inputs, x)
+    x = images(8, (4,)) if not whole else np.rint(images(8, (4,)))
+    x[0, 0] = 0.5
+
+    def other(group):
+        found = record(model, group)
+        found.outputs[0][2, 0] += 0.1
+        return found
+
+    assert "by 0.1 in channel 0" in compare(model, other, [x], 1e-5).finding
+
+
+def test_a_walk_with_noise_leaves_the_model_as_it_was():
+    model = tied()
+    quantizers = [getattr(layer, "input_quantizer", None) for layer in model.layers]
+
+    def other(group):
+        found = record(model, group)
+        found.outputs[0][:, 2] += 100
+        return found
+
+    assert compare(model, other, [images(2)], 1e-3).finding
+    now = [getattr(layer, "input_quantizer", None) for layer in model.layers]
+    assert all(a is b for a, b in zip(quantizers, now, strict=True))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
+from copy import copy
 from typing import Any, NamedTuple
 
 import larq as lq
@@ -178,6 +179,24 @@ class Trace:
         )
         by_name = {**starts, **dict(zip(once, found, strict=True))}
         return [by_name[end] for end in ends]
+
+    def with_noise(self, size: float) -> Trace:
+        """Returns the same with all constants off by a part of themselves, at random.
+
+        What its tensors then are off by tells how far the sums of the given one round.
+        """
+        random = np.random.default_rng(0)
+        graph_def = type(self._folded.graph_def)()
+        graph_def.CopyFrom(self._folded.graph_def)
+        for node in graph_def.node:
+            if node.op == "Const" and tf.DType(node.attr["dtype"].type).is_floating:
+                value = tf.make_ndarray(node.attr["value"].tensor)
+                signs = random.integers(0, 2, value.shape) * 2 - 1
+                noisy = (value * (1 + size * signs)).astype(value.dtype)
+                node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(noisy))
+        found = copy(self)
+        found._folded = self._folded._replace(graph_def=graph_def)
+        return found
 
     def signs(self) -> list[TracedSign]:
         """Lists every sign, each after the signs that it depends on."""
@@ -412,13 +431,13 @@ def _rewritten(
         if node.name not in moving or node.name in inputs:
             continue
         op = graph.get_operation_by_name(node.name)
-        copy = new.node.add()
-        copy.CopyFrom(node)
-        copy.name = names.of(op)
+        written = new.node.add()
+        written.CopyFrom(node)
+        written.name = names.of(op)
         # A custom gradient would want tensors that are no longer there.
-        copy.attr.pop("_gradient_op_type", None)
-        del copy.input[:]
-        copy.input.extend(
+        written.attr.pop("_gradient_op_type", None)
+        del written.input[:]
+        written.input.extend(
             f"{x.op.name}:0" if x.op.name in inputs else names.of_tensor(x, moving)
             for x in op.inputs
         )
