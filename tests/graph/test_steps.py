@@ -1,0 +1,291 @@
+"""Maps of whole multiples of a step, against arithmetic of whole numbers in NumPy."""
+
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given
+from hypothesis import strategies as st
+from larq_nobn._keras import keras
+from larq_nobn.graph import (
+    Graph,
+    Steps,
+    sign_steps,
+    steps_behind,
+    steps_behind_kernel,
+    steps_of,
+)
+from larq_nobn.graph._steps import _MOST
+from larq_nobn.quantizers import RSign
+
+layers = keras.layers
+SIZE = 6
+
+
+def conv(filters=4, size=3, **options):
+    quantizers = {"input_quantizer": "ste_sign", "kernel_quantizer": "ste_sign"}
+    options = {"use_bias": False, **quantizers, **options}
+    return lq.layers.QuantConv2D(filters, size, **options)
+
+
+def kernel_of(layer):
+    """What meets the input: whole numbers, and their scale per filter."""
+    kernel = tf.convert_to_tensor(layer.kernel_quantizer(layer.kernel.latent_variable))
+    signs = np.sign(kernel.numpy()).astype(int)
+    return signs, np.abs(kernel.numpy().astype(float)).max(axis=(0, 1, 2))
+
+
+def sums(x, kernel, pad=None):
+    """A convolution of whole numbers."""
+    if pad is not None:
+        x = np.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=pad)
+    height, width = kernel.shape[:2]
+    rows, columns = x.shape[1] - height + 1, x.shape[2] - width + 1
+    return sum(
+        np.einsum("bhwi,io->bhwo", x[:, i : i + rows, j : j + columns], kernel[i, j])
+        for i in range(height)
+        for j in range(width)
+    )
+
+
+def windows(x, size=2):
+    """Blocks of a map, (batch, rows, columns, numbers of a block, channels)."""
+    batch, height, width, channels = x.shape
+    x = x.reshape(batch, height // size, size, width // size, size, channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(
+        batch, height // size, width // size, -1, channels
+    )
+
+
+def convolved(pad=None, **options):
+    """Layers, and their oracle: signs times whole kernels, times a scale."""
+    if pad is not None:
+        options |= {"padding": "same", "pad_values": pad}
+    layer = conv(**options)
+
+    def wanted(signs):
+        kernel, scale = kernel_of(layer)
+        return sums(signs, kernel, pad) * scale
+
+    return layer, wanted
+
+
+def behind(layer, function, **options):
+    """A layer behind a convolution."""
+    first, before = convolved(**options)
+    return lambda x: layer(first(x)), lambda signs: function(before(signs))
+
+
+def joined(layer, function, **options):
+    """A layer of two convolutions."""
+    (first, one), (second, two) = convolved(**options), convolved(**options)
+    return (
+        lambda x: layer([first(x), second(x)]),
+        lambda signs: function(one(signs), two(signs)),
+    )
+
+
+def residual():
+    """Sums, and signs of other sums."""
+    (layer, one), (other, two) = convolved(), convolved()
+    sign = layers.Activation("ste_sign")
+    return (
+        lambda x: layer(x) + sign(other(x)),
+        lambda signs: one(signs) + np.where(two(signs) >= 0, 1, -1),
+    )
+
+
+def rectifying():
+    layer, wanted = convolved(activation="relu")
+    return layer, lambda signs: np.maximum(wanted(signs), 0)
+
+
+def border():
+    """Averages of fewer numbers where a window reaches over the border."""
+    layer = layers.AveragePooling2D(4, padding="same")
+
+    def wanted(sums):
+        # Six rows in windows of 4, 4 apart: one of padding, 3 and 3 of the map.
+        return windows(sums, 3).mean(axis=3)
+
+    return behind(layer, wanted, pad=0)
+
+
+def biased(bias):
+    layer, wanted = convolved(use_bias=True)
+    layer.bias_initializer = keras.initializers.Constant(bias)
+    return layer, lambda signs: wanted(signs) + bias
+
+
+KINDS = {
+    "sums": convolved,
+    "sums of one pixel": lambda: convolved(size=1),
+    "padded with zeros": lambda: convolved(pad=0),
+    "padded with ones": lambda: convolved(pad=1),
+    "padded with -1": lambda: convolved(pad=-1),
+    "ternary": lambda: convolved(kernel_quantizer="ste_tern"),
+    "scaled": lambda: convolved(kernel_quantizer="magnitude_aware_sign"),
+    "a bias of whole numbers": lambda: biased(3.0),
+    "maximum": lambda: behind(layers.MaxPooling2D(), lambda x: windows(x).max(axis=3)),
+    "average": lambda: behind(
+        layers.AveragePooling2D(), lambda x: windows(x).mean(axis=3)
+    ),
+    "average at a border": border,
+    "average of all": lambda: behind(
+        layers.GlobalAveragePooling2D(), lambda x: x.mean(axis=(1, 2))
+    ),
+    "rectified": lambda: behind(layers.ReLU(), lambda x: np.maximum(x, 0)),
+    "bounded": lambda: behind(layers.ReLU(6.0), lambda x: np.clip(x, 0, 6)),
+    "activation": rectifying,
+    "repeated": lambda: behind(
+        layers.UpSampling2D(2), lambda x: x.repeat(2, axis=1).repeat(2, axis=2)
+    ),
+    "flat": lambda: behind(layers.Flatten(), lambda x: x.reshape(len(x), -1)),
+    "joined": lambda: joined(
+        layers.Concatenate(), lambda *x: np.concatenate(x, axis=-1)
+    ),
+    "added": lambda: joined(layers.Add(), lambda a, b: a + b),
+    "subtracted": lambda: joined(layers.Subtract(), lambda a, b: a - b),
+    "averaged": lambda: joined(layers.Average(), lambda a, b: (a + b) / 2),
+    "larger": lambda: joined(layers.Maximum(), np.maximum),
+    "residual": residual,
+}
+# Averages, in parts of as many numbers as a window or a map may have.
+COARSE = {"average at a border": 32, "average of all": 4}
+
+
+def values_and_steps(kind, channels):
+    keras.utils.set_random_seed(channels)
+    call, wanted = kind
+    start = keras.Input((SIZE, SIZE, channels))
+    model = keras.Model(start, call(start))
+    x = np.random.default_rng(0).normal(size=(5, SIZE, SIZE, channels))
+    signs = np.where(x.astype("f4") >= 0, 1, -1)
+    found = steps_of(Graph(model), steps_behind).get(id(model.output))
+    values = wanted(signs)
+    if values.shape == model(x).shape:
+        np.testing.assert_allclose(model(x), values, atol=1e-4)
+    return values, found
+
+
+@pytest.mark.parametrize("channels", [5, 8], ids=["odd", "even"])
+@pytest.mark.parametrize("kind", KINDS)
+def test_maps_are_whole_multiples_of_their_steps(kind, channels):
+    values, steps = values_and_steps(KINDS[kind](), channels)
+    assert steps is not None
+    counts = values / steps.step
+    np.testing.assert_allclose(counts, np.round(counts), atol=1e-5)
+    assert np.abs(counts).max() <= steps.most + 1e-5
+    # They are no finer than need be: sums differ by 2 at least, as their parity is one.
+    finest = COARSE.get(kind, 2)
+    assert np.diff(np.unique(np.round(counts))).min() <= finest
+
+
+UNKNOWN = {
+    "a real kernel": lambda: layers.Conv2D(4, 3),
+    "a bias between": lambda: biased(0.3)[0],
+    "padded between": lambda: conv(padding="same", pad_values=0.3),
+    "a slope": lambda: keras.Sequential([conv(), layers.ReLU(negative_slope=0.1)]),
+    "a bound between": lambda: keras.Sequential([conv(), layers.ReLU(0.3)]),
+    "another function": lambda: conv(activation="tanh"),
+    "real inputs": lambda: layers.ReLU(),
+    "interpolated": lambda: keras.Sequential(
+        [conv(), layers.UpSampling2D(interpolation="bilinear")]
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", UNKNOWN)
+def test_other_maps_have_none(kind):
+    keras.utils.set_random_seed(0)
+    x = start = keras.Input((SIZE, SIZE, 4))
+    made = UNKNOWN[kind]()
+    for layer in made.layers if isinstance(made, keras.Sequential) else [made]:
+        x = layer(x)
+    model = keras.Model(start, x)
+    assert id(model.output) not in steps_of(Graph(model), steps_behind)
+
+
+@pytest.mark.parametrize(
+    "sign", ["ste_sign", "ste_heaviside", "approx_sign", RSign(offset=0.5)]
+)
+def test_signs_are_whole_numbers(sign):
+    start = keras.Input((SIZE, SIZE, 4))
+    model = keras.Model(start, layers.Activation(lq.quantizers.get(sign))(start))
+    steps = steps_of(Graph(model), steps_behind)[id(model.output)]
+    values = model(np.random.default_rng(0).normal(size=(3, SIZE, SIZE, 4))).numpy()
+    assert set(np.unique(values / steps.step)) <= {-1.0, 0.0, 1.0}
+    assert steps.most == 1
+
+
+@given(
+    st.lists(st.lists(st.integers(-9, 9), min_size=3, max_size=3), min_size=1),
+    st.lists(st.sampled_from([1.0, 0.5, 0.3, 3.0]), min_size=3, max_size=3),
+    st.sampled_from([1.0, 0.25, 0.7]),
+    st.sampled_from([0.0, 1.0, -2.0, 0.5]),
+    st.randoms(use_true_random=False),
+)
+def test_sums_of_whole_numbers_are_whole(kernel, scales, step, border, random):
+    counts = np.array(kernel)
+    taken = Steps(np.full(5, step), 4.0)
+    values = counts * np.float32(scales)
+    found = steps_behind_kernel(np.float32(values), taken, border * step)
+    least = np.where(counts, np.abs(counts), 99).min(axis=0)
+    dividing = np.all(counts % least == 0) and np.any(counts, axis=0).all()
+    assert (found is not None) == bool(dividing and border == round(border))
+    if found is None:
+        return
+    # Each term is of the map, or of what pads it.
+    terms = np.array([random.choice([-4, -1, 0, 3, 4, border]) for _ in counts]) * step
+    sums = terms @ values.astype(float) / found.step
+    np.testing.assert_allclose(sums, np.round(sums), atol=1e-4)
+    assert np.abs(sums).max() <= found.most * (1 + 1e-6) + 1e-4
+
+
+def test_more_than_float32_tells_apart_has_no_steps():
+    taken = sign_steps(4)
+    assert steps_behind_kernel(np.ones((2**20, 3)), taken) is not None
+    assert steps_behind_kernel(np.ones((2**20 + 1, 3)), taken) is None
+    assert taken.plus(_MOST) is None
+
+
+def test_gains_and_offsets_of_steps():
+    steps = Steps(np.array([0.5, 1.0]), 3.0)
+    np.testing.assert_array_equal(steps.times([-2.0, 3.0]).step, [1.0, 3.0])
+    assert steps.times([1.0, 0.0]) is None
+    assert steps.plus([1.5, -2.0]).most == 6
+    # Of what rounding makes of a whole number, and of no more.
+    assert steps.plus([1.5 * (1 + 1e-7), -2.0]) is not None
+    assert steps.plus([1.5 * (1 + 1e-5), -2.0]) is None
+
+
+@given(st.floats(-50, 50), st.booleans(), st.sampled_from([1.0, 0.5, 0.3]))
+def test_a_threshold_moves_by_less_than_a_step_and_past_no_value(count, above, step):
+    steps, threshold = Steps(np.array([step]), 100.0), np.array([count * step])
+    moved = steps.between(threshold, np.array([above]))
+    exact = float(moved[0] / step)
+    distance = abs(count - round(count))
+    assert abs(exact - count) < 0.7
+    if distance >= 0.126:
+        assert moved == threshold
+    elif distance < 0.124:
+        assert abs(exact - np.floor(exact) - 0.5) < 1e-9
+    values = np.arange(-60, 61)
+    if distance > 1e-4:  # no value, so on the same side of all
+        assert np.array_equal(values >= exact, values >= count)
+    elif distance == 0:
+        assert np.array_equal(
+            values >= exact, values > count if above else values >= count
+        )
+
+
+@pytest.mark.parametrize("dtype, told", [(np.float32, False), (np.float64, True)])
+@pytest.mark.parametrize("above", [False, True])
+def test_next_to_a_whole_number_float64_tells_more(dtype, told, above):
+    steps = sign_steps(1)
+    for off in (2.0**-30, -(2.0**-30)):
+        moved = steps.between(np.array([3 + off]), np.array([above]), dtype)[0]
+        beyond = off > 0 if told else above
+        assert moved == (3.5 if beyond else 2.5)
+    large = np.array([2.0**21 + 0.01])
+    assert steps.between(large, np.array([above]), dtype) == large
