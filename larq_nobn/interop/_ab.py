@@ -72,6 +72,11 @@ def load_ab(
     its first layer turns the image by 180 degrees, with all kernels turned alike, for
     TensorFlow to pad where PyTorch does.
 
+    Every import checks that the names are those of the network, no more and no fewer,
+    that each tensor has its shape, and that each variable gets one tensor. It does not
+    compare outputs: a checkpoint holds no network to compare with. The tests of this
+    package compare each network with the published one.
+
     Arguments:
         path: A file of the published training, of suffix `.h5` though `torch.save`
             wrote it, or any that holds a `state_dict`; no code from it runs.

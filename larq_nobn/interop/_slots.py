@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -153,7 +154,8 @@ def fill(
         turned: Whether the kernels are turned, as `HalfTurn` turns images.
 
     Raises:
-        ValueError: If a tensor or a variable is left over, or a shape differs.
+        ValueError: If a tensor or a variable is left over, a shape differs, or two
+            tensors set one variable.
     """
     _refuse("misses", slots.keys() - state.keys())
     _refuse("has unknown", state.keys() - slots.keys())
@@ -171,6 +173,12 @@ def fill(
     if empty:
         raise ValueError(
             f"Nothing in the checkpoint sets {_some(empty)} of {model.name}. {_REMEDY}"
+        )
+    given = Counter(slot.variable.name for slot in slots.values())
+    if twice := [name for name, count in given.items() if count > 1]:
+        raise ValueError(
+            f"Several tensors of the checkpoint set {_some(twice)} of {model.name}. "
+            f"{_REMEDY}"
         )
     for name, slot in slots.items():
         value = slot.arrange(state[name])

@@ -15,7 +15,7 @@ from interop.published_recu import VGGSmall
 from larq_nobn._keras import keras
 from larq_nobn.interop import load_bnn_nobn, load_recu
 from larq_nobn.interop._checkpoint import read_checkpoint
-from larq_nobn.interop._slots import fill
+from larq_nobn.interop._slots import dense, fill
 
 
 @pytest.fixture
@@ -187,3 +187,13 @@ def test_vgg_small_refuses_other_sizes(path):
 def test_alpha(alpha, path):
     with pytest.raises(ValueError, match=f"alpha={alpha} is outside"):
         nobn.interop.load_bnn_nobn(path, alpha=alpha)
+
+
+def test_no_variable_is_set_twice():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="shared")])
+    slots = dense("fc", model.layers[0])
+    slots["other.bias"] = slots["fc.bias"]
+    state = {"fc.weight": np.zeros((3, 2)), "fc.bias": np.zeros(3)}
+    state["other.bias"] = np.ones(3)
+    with pytest.raises(ValueError, match="Several tensors .* set shared/bias:0 of"):
+        fill(model, slots, state, turned=False)
