@@ -10,6 +10,7 @@ import numpy as np
 from ...._keras import keras
 from ....graph import Call
 from ..._errors import UnreadableError
+from ...lite import missed_reach
 from ._border import Axis
 
 
@@ -49,7 +50,9 @@ class Geometry(NamedTuple):
     @property
     def too_small(self) -> bool:
         """Whether LCE computes it wrongly, if zeros pad it."""
-        return any(axis.size < axis.reach for axis in (self.rows, self.columns))
+        axes = self.rows, self.columns
+        sizes, dilations = [a.size for a in axes], [a.dilation for a in axes]
+        return missed_reach(sizes, self.kernel_size, dilations) is not None
 
 
 def geometry(call: Call) -> Geometry:
