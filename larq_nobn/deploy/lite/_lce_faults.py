@@ -1,16 +1,28 @@
 """What LCE 0.16 and TensorFlow Lite get wrong without a word, and how it is found.
 
-Each fault bears the measurement that found it. `deploy/prepare/` writes what it can in
-another way; what is left is rejected by what calls these functions.
+Each fault bears the measurement that found it. What is left of them after preparation
+is looked for here:
 
-| fault | where it is looked for |
+| fault | looked for by |
 |---|---|
-| constants that are fused whatever their shape | `check_constants`, a traced graph |
-| zero-padded maps smaller than the kernel | `missed_reach`, sizes |
-| binary convolutions in groups | `in_groups`, an operation of a file |
-| memory that one operation takes from another | `overwritten`, a file |
-| recurrent kernels that keep their state | `FUSED_LSTM`, a file |
-| inputs and outputs that move in memory | `with_room`, a file, before it runs |
+| constants are fused whatever their shape | `check_constants`, in a traced graph |
+| zero-padded maps smaller than the kernel | `missed_reach`, of sizes |
+| binary convolutions in groups | `in_groups`, of an operation of a file |
+| one operation overwrites what another reads | `overwritten`, in a file |
+| recurrent kernels keep their state | `FUSED_LSTM`, in a file |
+| inputs and outputs move in memory | `with_room` prevents it, before a file runs |
+
+And these are kept from LCE by how models are written for it:
+
+| fault | measured |
+|---|---|
+| sign(sign(x) + c) is taken for sign(x), whatever c is | a file without the threshold |
+| zeros before a strided "valid" convolution are taken for "same" | off by 3.3 |
+| PRELU has one spelling, relu(z) + (-a) relu(-z), a of (1, 1, C) | else 2 to 5 others |
+| a ReLU is fused before a scale, never after it | one operation more |
+| the input of an int8 sign is lost if it is an output, too | the interpreter breaks |
+| several inputs and outputs come in an order of chance | `in_order` undoes it |
+| names of tensors are cut at 50 characters | layers are not found again |
 """
 
 from __future__ import annotations
