@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,6 +24,37 @@ def cache_folder() -> Path:
         return Path(chosen)
     usual = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(usual) / "larq_nobn"
+
+
+def opened(path: str | os.PathLike) -> io.FileIO:
+    """Opens a file for reading, but no pipe or device, which may never end.
+
+    Raises:
+        OSError: If there is no such file.
+    """
+    # A pipe that nobody writes to would be waited for.
+    flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+    stream = io.FileIO(os.open(path, flags), "rb")
+    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+        stream.close()
+        raise OSError(errno.EINVAL, "Not a file, but a pipe or a device", str(path))
+    return stream
+
+
+def read_file(path: str | os.PathLike, most: int | None = None) -> bytes:
+    """Returns the bytes of a file that somebody else may have put there.
+
+    Arguments:
+        path: The file.
+        most: How many bytes it may have; a file of holes takes no room on a disk.
+
+    Raises:
+        OSError: If there is no such file, or it is larger.
+    """
+    with opened(path) as stream:
+        if most is not None and os.fstat(stream.fileno()).st_size > most:
+            raise OSError(errno.EFBIG, f"Larger than {most:,} bytes", str(path))
+        return stream.readall()
 
 
 @contextmanager

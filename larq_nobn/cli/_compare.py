@@ -133,6 +133,6 @@ def compare(
             say(f"Curves: {output / 'compare.png'}")
     failed = [each for each in comparison.outcomes if each.failure is not None]
     for each in failed:
-        click.echo(f"Failed: {each.folder}. {each.failure}", err=True)
+        beside().print(f"Failed: {each.folder}. {each.failure}", soft_wrap=True)
     if failed:
         context.exit(1)

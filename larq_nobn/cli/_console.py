@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import (
@@ -21,9 +22,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+from rich.text import Text
 
 from .. import training
 from .._keras import keras, native_stderr_closed
+from .._tables import printable
 from ..training.run import watched_split
 
 
@@ -95,6 +98,17 @@ def working(text: str) -> Iterator[None]:
         yield
 
 
+class _Printable(logging.Filter):
+    """Lets no name in a warning be one that a terminal would obey."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        record.msg, record.args = printable(record.getMessage()), ()
+        return True
+
+
+_PRINTABLE = _Printable()
+
+
 def quiet() -> None:
     """Keeps what libraries log about themselves off the terminal."""
     # Read by Larq Compute Engine's own TensorFlow, which is loaded later.
@@ -102,6 +116,7 @@ def quiet() -> None:
     # Larq warns about kernels without clipping; scaled ones need none.
     for library in ("larq", "tensorflow", "absl"):
         logging.getLogger(library).setLevel(logging.ERROR)
+    logging.getLogger("larq_nobn").addFilter(_PRINTABLE)
 
 
 @contextmanager
@@ -227,7 +242,14 @@ class _TrainingProgress(keras.callbacks.Callback):
         )
 
 
+class _Console(Console):
+    """Shows names of classes, files and layers that a terminal would obey."""
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        return super().render_str(printable(text), **options)
+
+
 def _console(stderr: bool) -> Console:
     stream = sys.stderr if stderr else sys.stdout
     width = None if stream.isatty() else 120
-    return Console(stderr=stderr, width=width, highlight=False, markup=False)
+    return _Console(stderr=stderr, width=width, highlight=False, markup=False)

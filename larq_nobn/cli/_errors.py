@@ -18,6 +18,7 @@ import click
 import tensorflow as tf
 
 from .. import training
+from .._tables import printable
 from ..data import reading
 from ..training.folder import position_kept
 from ._console import own_stderr
@@ -40,7 +41,7 @@ class Sentence(click.ClickException):
     hint = ""
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.split()))
+        super().__init__(printable(" ".join(message.split())))
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Prints the line, without the usage that click would put around it."""

@@ -11,7 +11,7 @@ from rich.table import Table
 
 from .. import deploy, models
 from .._keras import keras
-from ._console import out, working
+from ._console import out, say, working
 from ._models import model_argument, open_run_or_file, trust_option
 from .arguments import Command
 
@@ -30,7 +30,7 @@ def summary(model: Path, trust: bool) -> None:
              larq-nobn summary model.keras
     """
     network, _ = open_run_or_file(model, trust)
-    models.summary(network, print_fn=click.echo)
+    models.summary(network, print_fn=say)
     with (
         working("converting"),
         tempfile.TemporaryDirectory() as folder,

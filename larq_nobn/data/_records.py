@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from .._files import cache_folder, replacing
+from .._files import cache_folder, opened, replacing
 
 # A length of 8 bytes and its checksum come before the content, another one after.
 _BEFORE, _BEHIND = 12, 4
@@ -37,7 +37,7 @@ class Records:
     def read(self, index: int) -> bytes:
         """Returns the content of one."""
         file, begin, size = self.places[index].tolist()
-        with open(self.files[file], "rb", buffering=0) as stream:
+        with opened(self.files[file]) as stream:
             stream.seek(begin)
             return stream.read(size)
 
@@ -80,7 +80,7 @@ def _places_in(name: str) -> np.ndarray:
     """First byte and number of bytes of each record."""
     end = Path(name).stat().st_size
     found, place = [], 0
-    with open(name, "rb", buffering=0) as stream:
+    with opened(name) as stream:
         while place < end:
             stream.seek(place)
             size = int.from_bytes(stream.read(8), "little")

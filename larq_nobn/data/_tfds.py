@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from .._files import read_file
 from .._names import DATASETS, TFDS_PREFIX
 from ._fetch import TIMEOUT, check_archive
 
@@ -99,7 +100,7 @@ def _refuse_code(name: str, data_dir: DataDir) -> None:
     place = Path(data_dir).expanduser()
     for file in place.glob(f"{name.partition('/')[0]}/**/features.json"):
         try:
-            content = json.loads(file.read_bytes())
+            content = json.loads(read_file(file))
         except (ValueError, RecursionError) as problem:
             raise _damaged(str(file), problem) from problem
         for found in _feature_classes(content):

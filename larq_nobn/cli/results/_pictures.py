@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from ... import data
+from ..._files import read_file
 
 
 def picture_files(places: Sequence[Path]) -> list[Path]:
@@ -51,7 +52,7 @@ def read_picture(file: Path, channels: int) -> np.ndarray:
         OSError: If it cannot be read.
         ValueError: If it is no picture, or is damaged.
     """
-    content = file.read_bytes()
+    content = read_file(file)
     try:
         pixels = data.decode(content)
     except ValueError as error:

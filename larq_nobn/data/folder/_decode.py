@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from ..._files import read_file
 from .._area import scaled
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
+# More than as many pixels take as Pillow reads, whatever the format.
+_LARGEST = 1 << 30
 _GREY = ("1", "L", "LA", "La")
 
 
@@ -54,6 +58,11 @@ def decode(content: bytes) -> np.ndarray:
         raise
     except Exception as problem:  # decoders complain in many ways
         raise ValueError(f"it is damaged: {problem}") from problem
+
+
+def read_image(path: Path) -> bytes:
+    """Returns the content of a file of a folder."""
+    return read_file(path, _LARGEST)
 
 
 def format_of(content: bytes) -> str:

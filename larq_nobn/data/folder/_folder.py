@@ -16,7 +16,7 @@ import tensorflow as tf
 from ..._names import SPLITS
 from .._registry import DatasetInfo
 from .._source import LazyImages, statistics
-from ._decode import image_of
+from ._decode import image_of, read_image
 from ._listing import Listing, read_listing
 from ._scan import Notes, Picture, Seen, divided, scan
 
@@ -266,7 +266,7 @@ def _source(
     def read(index: int) -> np.ndarray:
         path = places[index]
         try:
-            return image_of(path.read_bytes(), shape, exact and not as_they_are, crop)
+            return image_of(read_image(path), shape, exact and not as_they_are, crop)
         except (OSError, ValueError) as error:
             why = getattr(error, "strerror", None) or error
             raise OSError(

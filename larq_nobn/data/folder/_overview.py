@@ -14,7 +14,7 @@ import numpy as np
 
 from ..._checks import check_number
 from ..._files import replacing
-from ._decode import image_of
+from ._decode import image_of, read_image
 from ._folder import shown
 from ._listing import read_listing
 from ._scan import Notes, Picture, Seen, divided, scan
@@ -220,7 +220,7 @@ def _drawn(cells: list, words: list, rows: int) -> Any:
     sheet = Image.new("RGB", (_ACROSS * wide + _GAP, rows * high + _GAP), "white")
     pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
     for row, column, file in cells:
-        pixels = image_of(file.read_bytes(), (_TILE, _TILE, 3), exact=False)
+        pixels = image_of(read_image(file), (_TILE, _TILE, 3), exact=False)
         place = (_GAP + column * wide, _GAP + row * high + _LINE)
         sheet.paste(Image.fromarray(np.ascontiguousarray(pixels)), place)
     for row, column, text in words:

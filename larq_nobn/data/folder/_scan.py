@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..._files import cache_folder, replacing
-from ._decode import decode, format_of
+from ._decode import decode, format_of, read_image
 from ._listing import Entry, Listing
 
 Seen = Callable[[int, int], object]
@@ -83,7 +83,7 @@ def scan(listing: Listing, notes: Notes, seen: Seen | None = None) -> list[Pictu
 
 def _opened(root: Path, entry: Entry) -> tuple:
     try:
-        content = (root / entry.path).read_bytes()
+        content = read_image(root / entry.path)
         pixels = decode(content)
         height, width, channels = pixels.shape
         digest = hashlib.sha256(content).hexdigest()

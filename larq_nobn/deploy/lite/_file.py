@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..._files import opened
 from .._errors import ConversionError
 from ._engine import compute_engine
 
@@ -283,9 +284,10 @@ def read_file(
             "file, which larq_nobn.convert writes."
         )
     try:
-        with open(path, "rb") as file:
+        with opened(path) as file:
             content = file.read(8)
-            return content + file.read() if sniff is None or sniff(content) else content
+            wanted = sniff is None or sniff(content)
+            return content + file.readall() if wanted else content
     except OSError as error:
         raise ConversionError(
             f"{os.fspath(path)!r} cannot be read: {error.strerror}. Pass the path of a "

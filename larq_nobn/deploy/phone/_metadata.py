@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from ..._checks import check_integer, check_number
+from ..._files import read_file
 from ..._keras import keras
 from ...data._area import scaled
 from .._errors import ConversionError
@@ -373,7 +374,7 @@ def replacing_metadata(
 
 def _is_ours(path: Path) -> bool:
     try:
-        return is_metadata(json.loads(path.read_bytes()))
+        return is_metadata(json.loads(read_file(path)))
     except (OSError, ValueError, RecursionError):
         return False
 
@@ -428,7 +429,7 @@ def read_card(path: str | os.PathLike) -> Card:
 
 def _read(path: Path, advice: str) -> bytes:
     try:
-        return path.read_bytes()
+        return read_file(path)
     except OSError as error:
         raise ConversionError(
             f"{os.fspath(path)!r} cannot be read: {error.strerror}. {advice}"

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..._archive_limits import check_zip
-from ..._files import replacing
+from ..._files import read_file, replacing
 
 _NAME = re.compile(r"epoch-\d+(-step-\d+)?\.npz")
 _DIGEST_SIZE = hashlib.sha256().digest_size
@@ -70,7 +70,7 @@ def read(file: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
     Raises:
         ValueError: If a single bit is not as it was written, or nothing like it was.
     """
-    whole = memoryview(file.read_bytes())
+    whole = memoryview(read_file(file))
     content, digest = whole[:-_DIGEST_SIZE], whole[-_DIGEST_SIZE:]
     if hashlib.sha256(content).digest() != digest:
         raise ValueError("it is torn or damaged")

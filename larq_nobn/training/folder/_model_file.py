@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 
 from ..._archive_limits import check_hdf5, check_zip
+from ..._tables import printable
 from ._configuration import Untrusted, check_configuration
 
 # Keras may quote a whole configuration.
@@ -77,7 +78,5 @@ def first_line(error: BaseException) -> str:
     if said.startswith("Exception encountered when calling"):  # Keras says where first
         what = [_KIND.sub("", line) for line in lines if _KIND.match(line)]
         lines = [*what, *lines[1:]]
-    line = next(iter(lines), type(error).__name__)
-    # A name in the file may be one that a terminal would obey.
-    line = "".join(each if each.isprintable() else repr(each)[1:-1] for each in line)
+    line = printable(next(iter(lines), type(error).__name__))
     return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."

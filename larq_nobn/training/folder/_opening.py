@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import io
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 from ... import data
 from ..._checks import check_path
+from ..._files import read_file
 from ..._keras import keras
 from ..._larq import without_starvation_warning
 from ..._variable_limits import TooLarge, limited_variables
@@ -126,8 +128,7 @@ def load_record(
     try:
         record = read_object(place / "run.json")
         check_record(record, RECORD, place / "run.json")
-        with (place / "history.csv").open(newline="", encoding="utf-8") as stream:
-            history = _rows(stream, place / "history.csv")
+        history = _rows(read_file(place / "history.csv"), place / "history.csv")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(
             f"{folder} is no finished run: {Path(error.filename).name} is missing. "
@@ -136,10 +137,11 @@ def load_record(
     return record, history
 
 
-def _rows(stream: TextIO, file: Path) -> list[dict[str, float]]:
+def _rows(content: bytes, file: Path) -> list[dict[str, float]]:
     """The rows of a history; each has a number for every name."""
     try:
-        return [{key: float(row[key]) for key in row} for row in csv.DictReader(stream)]
+        rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
+        return [{key: float(row[key]) for key in row} for row in rows]
     except (ValueError, TypeError, csv.Error) as error:
         raise damaged(file, str(error)) from error
 

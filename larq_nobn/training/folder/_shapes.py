@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..._files import read_file
+
 _NUMBER = (int, float)
 _TEXT = (str, type(None))
 # What every run has, whatever version wrote it.
@@ -56,7 +58,7 @@ def read_object(file: Path) -> dict[str, Any]:
         ValueError: If it holds something else; names it.
     """
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_file(file).decode())
     except (ValueError, RecursionError) as error:
         raise damaged(file, str(error)) from error
     check_shape(content, {}, file)

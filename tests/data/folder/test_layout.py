@@ -330,14 +330,14 @@ def test_files_without_permission(
     root: Path, write: Write, monkeypatch: pytest.MonkeyPatch
 ):
     two_classes(write, 2)
-    read = Path.read_bytes
+    opened = os.open
 
-    def refused(self: Path) -> bytes:  # for root, nothing is forbidden
-        if self.name == "01.png":
-            raise PermissionError(13, "Permission denied", str(self))
-        return read(self)
+    def refused(path: Path, *flags: int) -> int:  # for root, nothing is forbidden
+        if Path(path).name == "01.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *flags)
 
-    monkeypatch.setattr(Path, "read_bytes", refused)
+    monkeypatch.setattr(os, "open", refused)
     with pytest.raises(ValueError, match=r"cat/01.png \(permission denied\), dog/01"):
         nobn.data.describe(root)
     monkeypatch.undo()

@@ -1,0 +1,85 @@
+"""Names in files of others are shown, and not obeyed by the terminal."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from cli.answers import one_sentence
+from cli.conftest import Invoke
+from larq_nobn._tables import printable
+from PIL import Image
+
+# Clears the screen, and turns the direction of letters.
+NAME = "a\x1b[2J\u202eb"
+SHOWN = r"a\x1b[2J\u202eb"
+
+
+@pytest.fixture
+def images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("LARQ_NOBN_CACHE", str(tmp_path / "cache"))
+    root = tmp_path / "images"
+    for number in range(8):
+        path = root / (NAME, "two")[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(number).integers(0, 255, (8, 8, 3), np.uint8)
+        Image.fromarray(pixels).save(path)
+    return root
+
+
+def assert_shown(text: str) -> None:
+    assert SHOWN in text
+    assert text == printable(text)
+
+
+def test_names_of_classes_and_files(images: Path, invoke: Invoke):
+    assert_shown(invoke("data", images).stdout)
+    damaged = images / "two" / f"{NAME}.png"
+    damaged.write_bytes(b"no image")
+    assert_shown(invoke("data", images).stdout)
+    line = ("train", "--dataset", images, "--output", images.parent / "run")
+    assert_shown(one_sentence(invoke(*line)))
+
+
+def test_names_of_files_that_are_not_there(invoke: Invoke):
+    for command in ("evaluate", "audit", "summary", "predict"):
+        assert_shown(one_sentence(invoke(command, f"{NAME}.keras", "x.png")))
+
+
+def test_letters_of_all_languages_are_shown_as_they_are():
+    for text in ("Ünï", "猫", "می‌خواهم", "\t1\n2", "👩‍👧"):
+        assert printable(text) == text
+    assert printable("\ud800\x9b\u2028\r") == r"\ud800\x9b\u2028\r"
+
+
+def test_nothing_waits_for_a_pipe(images: Path, tmp_path: Path, invoke: Invoke):
+    """What nobody writes to, in the place of a file of somebody else's folder."""
+    os.mkfifo(images / "two" / "pipe.png")
+    (images / "two" / "device.png").symlink_to("/dev/zero")
+    found = json.loads(invoke("data", images, "--json", "-").stdout)
+    reason = "not a file, but a pipe or a device"
+    names = ("two/device.png", "two/pipe.png")
+    assert found["unreadable"] == dict.fromkeys(names, reason)
+    run = tmp_path / "run"
+    run.mkdir()
+    os.mkfifo(run / "run.json")
+    for command in (("evaluate", run), ("report", run), ("convert", run, "m.tflite")):
+        assert "a pipe or a device" in one_sentence(invoke(*command))
+    (run / "run.json").unlink()
+    (run / "run.json").write_text('{"settings": {"epochs": 1}}')
+    os.mkfifo(run / "history.csv")
+    assert "a pipe or a device" in one_sentence(invoke("report", run))
+    for suffix in (".keras", ".h5", ".npz", ".tflite"):
+        os.mkfifo(tmp_path / f"pipe{suffix}")
+        command = "audit" if suffix == ".tflite" else "summary"
+        one_sentence(invoke(command, tmp_path / f"pipe{suffix}"))
+
+
+def test_an_image_of_holes_is_not_read(images: Path, invoke: Invoke):
+    with (images / "two" / "large.png").open("wb") as stream:
+        stream.truncate(1 << 40)
+    found = json.loads(invoke("data", images, "--json", "-").stdout)
+    assert found["unreadable"] == {"two/large.png": "larger than 1,073,741,824 bytes"}
