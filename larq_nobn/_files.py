@@ -110,6 +110,8 @@ def _flush(path: Path) -> None:
 
 
 def _unwritable(target: Path, error: OSError) -> OSError:
+    if error.errno is None:  # a sentence of this package, about another file
+        return error
     reason = error.strerror or str(error)
     return type(error)(
         f"{os.fspath(target)!r} cannot be written: {reason}. Pass a path in an "

@@ -62,6 +62,13 @@ class Terminated(Stopped):
     exit_code = 128 + signal.SIGTERM
 
 
+def open_streams() -> None:
+    """Gives Python its standard streams where the shell has closed them, as by >&-."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # for good
+
+
 class Commands(click.Group):
     """A group whose commands, and whose own options, answer bad input in a sentence."""
 
@@ -71,6 +78,7 @@ class Commands(click.Group):
         Python would look for circles in all of TensorFlow then, for most of a second.
         """
         atexit.register(gc.freeze)
+        open_streams()
         if not sys.warnoptions:
             # What Pillow and NumPy warn of names lines of code. Processes that are
             # started read the variable.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from cli.answers import one_sentence
 from cli.conftest import Invoke
 from larq_nobn._tables import printable
+from larq_nobn.cli import _console
+from larq_nobn.cli._errors import open_streams
 from PIL import Image
 
 # Clears the screen, and turns the direction of letters.
@@ -47,6 +50,16 @@ def test_names_of_classes_and_files(images: Path, invoke: Invoke):
 def test_names_of_files_that_are_not_there(invoke: Invoke):
     for command in ("evaluate", "audit", "summary", "predict"):
         assert_shown(one_sentence(invoke(command, f"{NAME}.keras", "x.png")))
+
+
+@pytest.mark.parametrize("name", ["stdout", "stderr"])
+def test_a_stream_that_the_shell_has_closed(name: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, name, None)
+    open_streams()
+    with getattr(sys, name) as stream:
+        with _console.progress():
+            _console.say("said to nobody")
+        assert not stream.isatty()
 
 
 def test_letters_of_all_languages_are_shown_as_they_are():
