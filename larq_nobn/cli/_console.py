@@ -142,7 +142,7 @@ class _Said(logging.Handler):
 def own_stderr() -> Iterator[None]:
     """Leaves standard error to Python: native code's messages heed no log level."""
     with (
-        os.fdopen(os.dup(2), "w", buffering=1) as stream,
+        os.fdopen(os.dup(2), "w", 1, errors="backslashreplace") as stream,
         redirect_stderr(stream),
         native_stderr_closed(),
     ):

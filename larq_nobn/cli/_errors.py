@@ -5,6 +5,7 @@ from __future__ import annotations
 import atexit
 import dis
 import gc
+import io
 import os
 import signal
 import sys
@@ -63,10 +64,17 @@ class Terminated(Stopped):
 
 
 def open_streams() -> None:
-    """Gives Python its standard streams where the shell has closed them, as by >&-."""
+    """Lets anything be written to the standard streams.
+
+    The shell may have closed one, as by >&-, and may have chosen an encoding without
+    the letters of a name.
+    """
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:
+        stream = getattr(sys, name)
+        if stream is None:
             setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115  # for good
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 class Commands(click.Group):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -60,6 +61,16 @@ def test_a_stream_that_the_shell_has_closed(name: str, monkeypatch: pytest.Monke
         with _console.progress():
             _console.say("said to nobody")
         assert not stream.isatty()
+
+
+def test_a_stream_without_the_letters_of_a_name(monkeypatch: pytest.MonkeyPatch):
+    written = io.BytesIO()
+    with io.TextIOWrapper(written, "ascii") as stream:
+        monkeypatch.setattr(sys, "stdout", stream)
+        open_streams()
+        _console.out().print(_console.pairs("Katze", {"ü": "猫"}))
+        stream.flush()
+        assert rb"| \xfc | \u732b |" in written.getvalue()
 
 
 def test_letters_of_all_languages_are_shown_as_they_are():
