@@ -124,10 +124,10 @@ def _described(path: Path, trust: bool) -> _Network:
 def _converted(
     network: _Network, target: Path, data_dir: str | None
 ) -> tuple[deploy.ConversionReport, str]:
-    """Converts; returns the report, and what the examples of the comparison were."""
+    """Converts; returns the report, and what the models were compared on."""
     with suppress(FileNotFoundError):
         report = converted(network.model, target, None, network.origin, data_dir)
-        return report, f"{report.verify['examples']} test images"
+        return report, "test images"
     say(f"{network.origin.info.name} is not prepared here: verified on made-up images.")
     info = network.origin.info
     steps = None
@@ -137,7 +137,7 @@ def _converted(
     report = deploy.convert(
         network.model, target, labels=info.class_names or None, preprocessing=steps
     )
-    return report, f"{report.verify['examples']} generated images"
+    return report, "generated images"
 
 
 def _replace(folder: Path, partial: Path) -> None:
@@ -162,7 +162,8 @@ def _readme(
 ) -> str:
     info, profile = network.origin.info, ModelProfile(network.model)
     binary = profile.op_count("mac", 1)
-    dataset = Path(info.name).name
+    dataset, verified = Path(info.name).name, report.verify
+    assert verified is not None  # which conversions here always are
     builder = network.settings["model"]
     model = builder if builder != training.OWN else "network"
     percent = round(100 * network.accuracy, 2)
@@ -177,7 +178,8 @@ def _readme(
         f"size of {TFLITE}": f"{report.size_bytes:,} bytes",
         "binary convolutions": f"{report.lce_bconv2d} of {report.binary_layers}",
         "same class in Keras and TFLite": (
-            f"{100 * report.verify['top1_agreement']:.1f} % of {examples}"
+            f"{100 * verified['top1_agreement']:.1f} % of {verified['examples']} "
+            f"{examples}"
         ),
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())

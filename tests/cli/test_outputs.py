@@ -88,7 +88,7 @@ LINES = {
     "audit": ("audit own.tflite", {"--json": "json", "--plot": "png"}),
     "report": ("report run", {"--json": "json", "--png": "png"}),
     "compare": ("compare --dataset digits --output grid", {"--json": "json"}),
-    "benchmark": ("benchmark own.tflite", {"--json": "json"}),
+    "benchmark": ("benchmark own.tflite", {"--json": "json", "--plot": "png"}),
     "data": ("data ./pictures", {"--json": "json", "--sheet": "png"}),
 }
 EVERY = [(name, option) for name, (_, options) in LINES.items() for option in options]
