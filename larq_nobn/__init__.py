@@ -1,28 +1,31 @@
 """Binary neural networks in Keras without batch normalization."""
 
-from . import _keras as _keras  # first of all: it selects legacy Keras
-from . import (
-    callbacks,
-    data,
-    initializers,
-    interop,
-    layers,
-    models,
-    optimizers,
-    quantizers,
-    regularizers,
-    training,
-)
+from . import _process
 from ._version import __version__ as __version__
-from .calibration import calibrate
-from .deploy import audit, benchmark, convert
-from .diagnostics import class_center_alignment
-from .surgery import (
-    fold_batch_norm,
-    freeze_statistics,
-    reestimate_batch_norm,
-    remove_batch_norm,
-)
+
+if not _process.late:
+    from . import _keras as _keras  # first of all: it selects legacy Keras
+    from . import (
+        callbacks,
+        data,
+        initializers,
+        interop,
+        layers,
+        models,
+        optimizers,
+        quantizers,
+        regularizers,
+        training,
+    )
+    from .calibration import calibrate
+    from .deploy import audit, benchmark, convert
+    from .diagnostics import class_center_alignment
+    from .surgery import (
+        fold_batch_norm,
+        freeze_statistics,
+        reestimate_batch_norm,
+        remove_batch_norm,
+    )
 
 __all__ = [
     "audit",

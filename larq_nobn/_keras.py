@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from ._process import native_stderr_closed
+
 _SWITCH = "TF_USE_LEGACY_KERAS"
 _REMEDY = (
     f"Set the environment variable {_SWITCH}=1, or import larq_nobn before "
@@ -37,30 +39,6 @@ def _select_legacy_keras() -> None:
                 "tensorflow.keras is already Keras 3 in this process, but larq_nobn "
                 f"needs legacy Keras (tf_keras), as Larq does. {_REMEDY}"
             )
-
-
-@contextmanager
-def native_stderr_closed() -> Iterator[None]:
-    """Sends what native code writes to standard error nowhere.
-
-    TensorFlow's first messages heed no log level. With TF_CPP_MIN_LOG_LEVEL set to 0 or
-    1 they are shown all the same.
-    """
-    if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2") in ("0", "1"):
-        yield
-        return
-    try:
-        kept = os.dup(2)
-    except OSError:  # a process without standard error
-        yield
-        return
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
 
 
 _select_legacy_keras()
@@ -238,7 +216,6 @@ __all__ = [
     "check_model",
     "dtype_policy",
     "keras",
-    "native_stderr_closed",
     "of_keras_3",
     "open_later_inputs",
     "register",

@@ -73,6 +73,23 @@ TFDS_PREFIX = "tfds:"  # of sets that have no other name here
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
 
 
+_PRETRAINED = Path(__file__).parent / "models" / "weights"
+
+
+def pretrained_files() -> list[Path]:
+    """Returns the packed networks that come with the package, by name."""
+    return sorted(_PRETRAINED.glob("*.npz"))
+
+
+def find_pretrained(weights: str | os.PathLike) -> Path | None:
+    """Returns the packed file of that name, or at that path; None if there is none."""
+    own = _PRETRAINED / f"{os.fspath(weights)}.npz"
+    if os.fspath(weights) == own.stem and own.is_file():
+        return own
+    path = Path(weights)
+    return path if path.suffix == ".npz" and path.is_file() else None
+
+
 def check_dataset(argument: str, name: object) -> str:
     """Returns the name of a data set; that of a folder is its absolute path.
 

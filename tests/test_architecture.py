@@ -16,17 +16,10 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 LAYERS = (
     {
         "_archive_limits",
-        *(
-            "_keras",
-            "_checks",
-            "_figures",
-            "_files",
-            "_progress",
-            "_tables",
-            "_version",
-        ),
+        *("_checks", "_figures", "_files", "_process"),
+        *("_progress", "_tables", "_version"),
     },
-    {"_names"},
+    {"_keras", "_names"},
     {"config"},
     {"_variable_limits"},
     {"_larq", "_mended", "_math", "_batches", "_calibration_error", "_probabilities"},

@@ -35,6 +35,7 @@ MEASURED = {
     "fuzz": "result.json",
     "own_network": "result.json",
     "input_pipeline": "result.json",
+    "quick_start": "result.json",
     "mutants": "result.json",
     "compat": "result.json",
 }
@@ -192,6 +193,17 @@ def test_measured_numbers_have_a_command_that_is_there(name: str):
     made = re.match(r"python ((?:benchmarks|tests/tools)/\w+\.py)\b", command)
     assert command == "make compat\n" or (ROOT / made[1]).exists()
     assert content(name, MEASURED[name])
+
+
+def test_times_of_command_lines_are_those_of_the_log():
+    rows = {
+        row["line"]: (f"{row['seconds']:.2f}", f"{row['ratio']:.1f}")
+        for row in content("quick_start", "result.json")["rows"]
+    }
+    note = text("results/quick_start/README.md")
+    found = re.findall(r"^\| (.+?) \| ([\d.]+) \| ([\d.]+) \|$", note, re.MULTILINE)
+    assert {line: (seconds, ratio) for line, seconds, ratio in found} == rows
+    assert all(float(rows[line][0]) < 0.4 for line in rows if "larq-nobn" in line)
 
 
 @pytest.mark.parametrize("name", NOTED)

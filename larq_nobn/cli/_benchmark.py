@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from .. import data, deploy
 from ._console import emit_json, out, progress, say, working
 from ._models import (
     Origin,
@@ -18,6 +17,7 @@ from ._models import (
     test_images,
     trust_option,
 )
+from ._package import data, deploy
 from .arguments import PNG, REPORT, Command, Output
 from .results import refuse_undrawable
 

@@ -8,10 +8,10 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from .. import training
-from ._console import beside, comparing_progress, emit_json, out, say
+from ._console import beside, emit_json, out, say
 from ._errors import continued
-from ._options import training_options
+from ._options import check_chosen, training_options
+from ._package import training
 from .arguments import (
     COMPARISON,
     PNG,
@@ -117,6 +117,9 @@ def compare(
         # The network of --init has a normalization, too.
         given |= dict.fromkeys(usual)
     chosen = {name: value for name, value in given.items() if value is not None}
+    check_chosen(chosen)
+    from ._progress import comparing_progress  # after a wrong number is answered
+
     cells = training.grid(**chosen)
     for name, kind in (("compare.json", COMPARISON), ("compare.png", PNG)):
         if output.is_dir():

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
@@ -24,10 +24,9 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from .. import training
-from .._keras import keras, native_stderr_closed
+from .._process import native_stderr_closed
 from .._tables import printable
-from ..training.run import watched_split
+from ._package import training
 
 
 def out() -> Console:
@@ -147,99 +146,6 @@ def own_stderr() -> Iterator[None]:
         native_stderr_closed(),
     ):
         yield
-
-
-@contextmanager
-def training_progress(
-    settings: training.RunSettings,
-) -> Iterator[keras.callbacks.Callback]:
-    """A Keras callback that shows a bar, and a line for each finished epoch."""
-    with progress() as bar:
-        yield _TrainingProgress(bar, settings, out())
-
-
-@contextmanager
-def comparing_progress(
-    runs: int, finished: int, console: Console
-) -> Iterator[Callable[[str, training.RunSettings], keras.callbacks.Callback]]:
-    """The same for several runs, with a bar over all of them.
-
-    Arguments:
-        runs: How many runs there are.
-        finished: How many of them were trained before.
-        console: Where the lines go.
-
-    Yields:
-        What gives the callback of the next run.
-    """
-    with progress() as bar:
-        task = bar.add_task("runs", total=runs, completed=finished)
-        watched: list[_TrainingProgress] = []
-
-        def count() -> None:
-            over = sum(each.is_over for each in watched)
-            bar.update(task, completed=finished + over)
-
-        def watch(name: str, settings: training.RunSettings) -> _TrainingProgress:
-            watched.append(
-                _TrainingProgress(bar, settings, console, f"{name}, ", count)
-            )
-            return watched[-1]
-
-        yield watch
-
-
-class _TrainingProgress(keras.callbacks.Callback):
-    def __init__(
-        self,
-        bar: Progress,
-        settings: training.RunSettings,
-        console: Console,
-        name: str = "",
-        count: Callable[[], None] = lambda: None,
-    ) -> None:
-        super().__init__()
-        self._supports_tf_logs = True  # those of a batch stay on the device
-        self._bar = bar
-        self._settings, self._epochs = settings, settings.epochs
-        self._console = console
-        self._name, self._count = name, count
-        self._task = bar.add_task(f"{name}starts", total=None)
-        self.is_over = False
-
-    def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
-        self._show(True)
-
-    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
-        self._show(False)
-
-    def _show(self, visible: bool) -> None:
-        """A second stage shows the bar again."""
-        self.is_over = not visible
-        self._bar.update(self._task, visible=visible)
-        self._count()
-
-    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        self._bar.reset(
-            self._task,
-            description=f"{self._name}epoch {epoch + 1}/{self._epochs}",
-            total=self.params["steps"],
-        )
-
-    def on_train_batch_end(
-        self, batch: int, logs: dict[str, float] | None = None
-    ) -> None:
-        self._bar.update(self._task, completed=batch + 1)
-
-    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        assert logs is not None
-        split = watched_split(self._settings)
-        self._console.print(
-            f"{self._name}epoch {epoch + 1}/{self._epochs}: loss {logs['loss']:.3f}, "
-            f"accuracy {percent(logs['accuracy'])}, "
-            f"{split} accuracy {percent(logs['val_accuracy'])}",
-            soft_wrap=True,
-        )
 
 
 class _Console(Console):

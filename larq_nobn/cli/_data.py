@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from .. import data as datasets
 from ._console import emit_json, out, pairs, progress, say
 from ._models import Dataset, data_dir_option
+from ._package import data as datasets
+from ._package import folder
 from .arguments import PNG, REPORT, Command, Output
 
 # So many of a kind are named; --json has all.
@@ -75,7 +76,7 @@ def data(
         raise click.UsageError(f"--from prepares a data set, and {name} is a folder.")
     with progress() as bar:
         task = bar.add_task(f"opening {name}", total=None)
-        found = datasets.look_over(
+        found = folder.look_over(
             name,
             holdout=holdout,
             progress=lambda done, of: bar.update(task, completed=done, total=of),
@@ -88,7 +89,7 @@ def data(
         out().print(pairs("Pictures", _rows(found)))
 
 
-def _classes(found: datasets.Overview) -> Table:
+def _classes(found: folder.Overview) -> Table:
     table = Table(
         "Class",
         title=f"{found.root}: {len(found.classes)} classes",
@@ -105,7 +106,7 @@ def _classes(found: datasets.Overview) -> Table:
     return table
 
 
-def _rows(found: datasets.Overview) -> dict[str, str]:
+def _rows(found: folder.Overview) -> dict[str, str]:
     """What there is to say, in words; what there is none of is left out."""
     rows = {
         "divided": "by folders" if found.divided else "by the content of the files",

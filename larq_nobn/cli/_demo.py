@@ -9,22 +9,18 @@ from typing import Any
 
 import click
 
-from .. import data, training
-from ..training.folder import plain
-from ._console import out, pairs, percent, say, training_progress
+from .._names import check_dataset
+from ._console import out, pairs, percent, say
 from ._deploy import converted
 from ._models import lite_predictor, origin_of, test_images
+from ._package import data, training
 from .arguments import Command
 
 # Networks shaped for the images: two stages take 8x8 digits to 4x4, four would leave
 # single pixels. The CIFAR-10 one sees part of the images, to end within minutes.
-STORIES = {
-    "digits": training.RunSettings.from_recipe(
-        dataset="digits", width=32, blocks=(4, 4), epochs=20, batch_size=64
-    ),
-    "cifar10": training.RunSettings.from_recipe(
-        dataset="cifar10", width=16, epochs=5, batch_size=64, limit=10_000
-    ),
+DEMOS: dict[str, dict[str, Any]] = {
+    "digits": dict(width=32, blocks=(4, 4), epochs=20, batch_size=64),
+    "cifar10": dict(width=16, epochs=5, batch_size=64, limit=10_000),
 }
 # Of pictures in a folder: the more there are, the fewer epochs.
 _IMAGES_SEEN, _AT_MOST, _EPOCHS = 50_000, 10_000, (5, 50)
@@ -35,25 +31,25 @@ _FILES = ("model.tflite", "model.tflite.json", "report.json")
 _LEFT_BEHIND = {"run", "run.new", *_FILES}
 
 
-class Story(click.ParamType):
-    """A data set that has a story, or a folder."""
+class DemoImages(click.ParamType):
+    """A data set that has a demo, or a folder."""
 
-    name = "|".join([*STORIES, "FOLDER"])
+    name = "|".join([*DEMOS, "FOLDER"])
 
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
         """Returns the name, or the absolute path of the folder."""
-        if value in STORIES:
+        if value in DEMOS:
             return value
         if not Path(value).is_dir():
-            known = ", ".join(map(repr, STORIES))
+            known = ", ".join(map(repr, DEMOS))
             self.fail(f"{value!r} is not one of {known}, nor a folder.", param, ctx)
-        return data.check_name("dataset", Path(value))
+        return check_dataset("dataset", Path(value))
 
 
 @click.command(cls=Command)
 @click.option(
     "--dataset",
-    type=Story(),
+    type=DemoImages(),
     default="digits",
     help="digits: 8x8, half a minute or two; cifar10: photographs, some minutes; or a "
     "folder of pictures of your own.",
@@ -81,12 +77,12 @@ def demo(dataset: str, output: Path | None, epochs: int | None) -> None:
              larq-nobn demo --dataset cifar10
              larq-nobn demo --dataset path/to/pictures
     """
-    settings = STORIES.get(dataset) or _own_story(dataset)
+    settings = _settings_for(dataset)
     if epochs is not None:
         settings = replace(settings, epochs=epochs)
     folder = output or Path("demo") / Path(dataset).name
     _refuse_foreign(folder, settings)
-    if dataset in STORIES:
+    if dataset in DEMOS:
         say(str(data.prepare(dataset, progress=say)))
     run = _trained(settings, folder)
     file = folder / "model.tflite"
@@ -95,13 +91,16 @@ def demo(dataset: str, output: Path | None, epochs: int | None) -> None:
     out().print(pairs(f"Demo {folder}", _results(run, file, report.to_dict())))
 
 
-def _own_story(folder: str) -> training.RunSettings:
-    """What suits a folder of pictures that nobody has seen before."""
-    info = data.describe(folder)
+def _settings_for(dataset: str) -> training.RunSettings:
+    """Those of a known data set, or what suits a new image folder."""
+    if dataset in DEMOS:
+        known = DEMOS[dataset]
+        return training.RunSettings.from_recipe(dataset=dataset, **known)
+    info = data.describe(dataset)
     seen = min(info.train_examples, _AT_MOST)
     least, most = _EPOCHS
     return training.RunSettings.from_recipe(
-        dataset=folder,
+        dataset=dataset,
         width=16,
         blocks=(4, 4) if min(info.image_shape[:2]) < _SMALL else None,
         epochs=max(least, min(most, _IMAGES_SEEN // seen)),
@@ -128,8 +127,9 @@ def _is_of_demo(folder: Path, settings: training.RunSettings) -> bool:
         found = training.load_record(folder / "run")[0]["settings"]
     except (OSError, ValueError):
         return False
-    demos = (plain(each) for each in (settings, *STORIES.values()))
-    return any(found == {**demo, "epochs": found.get("epochs")} for demo in demos)
+    demos = (settings, *map(_settings_for, DEMOS))
+    plain = map(training.folder.plain, demos)
+    return any(found == {**demo, "epochs": found.get("epochs")} for demo in plain)
 
 
 def _trained(settings: training.RunSettings, folder: Path) -> training.Run:
@@ -140,6 +140,8 @@ def _trained(settings: training.RunSettings, folder: Path) -> training.Run:
         f"Training {settings.model} without batch normalization on {settings.dataset}, "
         f"{settings.epochs} epochs."
     )
+    from ._progress import training_progress
+
     try:
         with training_progress(settings) as bar:
             run = training.train(settings, fresh, bar)

@@ -7,8 +7,7 @@ from typing import Any
 
 import click
 
-from .. import data, deploy
-from .._keras import keras
+from .._names import GIVEN
 from ._console import emit_json, out, working
 from ._models import (
     Origin,
@@ -19,6 +18,7 @@ from ._models import (
     test_images,
     trust_option,
 )
+from ._package import data, deploy, keras
 from .arguments import PNG, REPORT, TFLITE, Blocks, Command, Output
 
 # As many as a conversion looks at; a limit takes equally many of every class.
@@ -160,7 +160,7 @@ def converted(
     if dataset is not None and info is None:
         info = data.describe(dataset, data_dir=data_dir)
     card = _card(model, info, options.get("input_shape")) if info else {}
-    if dataset is not None or (info is not None and info.name != data.GIVEN):
+    if dataset is not None or (info is not None and info.name != GIVEN):
         images = test_images(dataset, origin, VERIFIED_IMAGES, data_dir)
     with working(f"converting and verifying {output}"):
         return deploy.convert(model, output, data=images, **options, **card)

@@ -18,23 +18,19 @@ from typing import IO, Any
 import click
 import tensorflow as tf
 
-from .. import training
 from .._tables import printable
-from ..data import reading
-from ..training.folder import position_kept
 from ._console import own_stderr
+from ._package import data, training
 
-_STOPS = (KeyboardInterrupt, training.Terminated)
-_OF_DISKS = (OSError, tf.errors.ResourceExhaustedError)
-
-
+_STOPPED = "Stopped; nothing half-written is left."
+_NO_SPACE = "No space left on device. Free some and try again."
 _NO_MEMORY = (
     "There is not enough memory. Take smaller batches (--batch-size), more parts of a "
     "batch (--accumulate), smaller images (--image-size) or fewer channels (--width)."
 )
 
 
-class Sentence(click.ClickException):
+class CliError(click.ClickException):
     """Ends the command with one line on stderr."""
 
     exit_code = 2
@@ -50,7 +46,7 @@ class Sentence(click.ClickException):
         click.echo(text, err=True, file=file)
 
 
-class Stopped(Sentence):
+class Stopped(CliError):
     """The same for a command that the user stopped."""
 
     exit_code = 128 + signal.SIGINT
@@ -110,12 +106,14 @@ class Commands(click.Group):
 def resumable(output: Path) -> Iterator[None]:
     """Adds, if a training is stopped or its disk is full, how it can go on."""
     try:
-        with _one_sentence():
+        with _one_sentence(), data.reading():
             yield
-    except Sentence as error:
-        kept, cause = position_kept(output), error.__cause__
+    except CliError as error:
+        kept, cause = training.folder.position_kept(output), error.__cause__
         refused = isinstance(cause, FileExistsError)  # which says it already
-        if kept and isinstance(cause, (*_STOPS, *_OF_DISKS)) and not refused:
+        stopped = isinstance(error, Stopped)
+        of_disk = isinstance(cause, OSError | tf.errors.ResourceExhaustedError)
+        if kept and (stopped or of_disk) and not refused:
             error.hint = (
                 f" {output} is kept up to {kept}; the same command with --resume "
                 "goes on."
@@ -127,9 +125,9 @@ def resumable(output: Path) -> Iterator[None]:
 def continued() -> Iterator[None]:
     """Adds, if a command is stopped, that it goes on where it was."""
     try:
-        with _one_sentence():
+        with _one_sentence(), data.reading():
             yield
-    except Sentence as error:
+    except CliError as error:
         if isinstance(error, Stopped):
             error.hint = " The same command goes on."
         raise
@@ -137,27 +135,31 @@ def continued() -> Iterator[None]:
 
 @contextmanager
 def _one_sentence() -> Iterator[None]:
+    """Errors of a command line come first: they are answered without TensorFlow."""
     try:
-        with reading():
-            yield
+        yield
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "larq-nobn"
-        raise Sentence(f"{error.format_message()} See {command} --help.") from error
-    except _STOPS as error:
-        kind = Stopped if isinstance(error, KeyboardInterrupt) else Terminated
-        raise kind("Stopped; nothing half-written is left.") from error
+        raise CliError(f"{error.format_message()} See {command} --help.") from error
+    except (click.ClickException, click.exceptions.Exit, click.Abort):
+        raise
+    except KeyboardInterrupt as error:
+        raise Stopped(_STOPPED) from error
+    except SystemExit as error:
+        if not isinstance(error, training.Terminated):
+            raise
+        raise Terminated(_STOPPED) from error
     except OSError as error:
-        raise Sentence(_of_system(error)) from error
-    except tf.errors.ResourceExhaustedError as error:
-        if "No space left" not in str(error):
-            raise Sentence(_NO_MEMORY) from error
-        raise Sentence("No space left on device. Free some and try again.") from error
+        raise CliError(_of_system(error)) from error
     except MemoryError as error:
-        raise Sentence(_NO_MEMORY) from error
+        raise CliError(_NO_MEMORY) from error
     except (ValueError, TypeError, ImportError, ArithmeticError) as error:
         if not _is_ours(error):
             raise
-        raise Sentence(str(error)) from error
+        raise CliError(str(error)) from error
+    except tf.errors.ResourceExhaustedError as error:
+        full = "No space left" in str(error)
+        raise CliError(_NO_SPACE if full else _NO_MEMORY) from error
 
 
 def _of_system(error: OSError) -> str:

@@ -8,9 +8,7 @@ import click
 import numpy as np
 import tensorflow as tf
 
-from .. import data, diagnostics, training
-from .._keras import keras
-from ..population import has_batch_norm
+from .._names import SPLITS
 from ._console import emit_json, out, pairs, percent, progress
 from ._models import (
     data_dir_option,
@@ -24,6 +22,7 @@ from ._models import (
     test_images,
     trust_option,
 )
+from ._package import diagnostics, keras, population, training
 from .arguments import PNG, REPORT, Command, Output
 from .results import Seen, classes_table, refuse_undrawable
 
@@ -33,7 +32,7 @@ from .results import Seen, classes_table, refuse_undrawable
 @dataset_option
 @click.option(
     "--split",
-    type=click.Choice(data.SPLITS),
+    type=click.Choice(SPLITS),
     default="test",
     show_default=True,
     help="Which images to evaluate on.",
@@ -162,7 +161,7 @@ def evaluated(
         if samples is not None:
             drawing = bar.add_task(f"averaging {samples} networks", total=None)
             few = None
-            if has_batch_norm(network):
+            if population.has_batch_norm(network):
                 few = statistics_images(dataset, origin, data_dir)
             sampled["sampled"] = _sampled(network, images, samples, few)
             bar.remove_task(drawing)

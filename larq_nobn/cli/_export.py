@@ -13,11 +13,7 @@ from typing import Any
 
 import click
 
-from .. import deploy, training
-from .._keras import keras
-from ..models import ModelProfile, open_pretrained
-from ..models._pretrained import find_pretrained
-from ..training.folder import test_metrics
+from .._names import OWN, find_pretrained
 from ._console import say
 from ._deploy import converted
 from ._models import (
@@ -28,6 +24,7 @@ from ._models import (
     origin_of,
     trust_option,
 )
+from ._package import deploy, keras, models, training
 from .arguments import EXPORT, Command, OutputFolder
 
 MODEL, TFLITE, README = "model.keras", "model.tflite", "README.md"
@@ -106,7 +103,7 @@ class _Network:
 def _described(path: Path, trust: bool) -> _Network:
     model, origin = None, None
     if not path.is_dir() and find_pretrained(path) is not None:
-        _, row = open_pretrained(path)
+        _, row = models.open_pretrained(path)
         model, origin = open_run_or_file(path, trust)
         assert origin is not None
         return _Network(row.name, model, origin, row.accuracy, row.settings)
@@ -117,7 +114,7 @@ def _described(path: Path, trust: bool) -> _Network:
         )
     run = training.load_run(path, trust)
     name = path.absolute().name
-    accuracy = test_metrics(run.record)["accuracy"]
+    accuracy = training.folder.test_metrics(run.record)["accuracy"]
     return _Network(name, run.model, origin_of(run), accuracy, run.record["settings"])
 
 
@@ -160,12 +157,12 @@ def _readme(
     license_: str,
     folder: Path,
 ) -> str:
-    info, profile = network.origin.info, ModelProfile(network.model)
+    info, profile = network.origin.info, models.ModelProfile(network.model)
     binary = profile.op_count("mac", 1)
     dataset, verified = Path(info.name).name, report.verify
     assert verified is not None  # which conversions here always are
     builder = network.settings["model"]
-    model = builder if builder != training.OWN else "network"
+    model = builder if builder != OWN else "network"
     percent = round(100 * network.accuracy, 2)
     rows = {
         "input": "x".join(map(str, info.image_shape)),
@@ -286,7 +283,7 @@ def _command(settings: Mapping[str, Any], dataset: str) -> str:
     start = {
         name: shown[name]
         for name in ("model", "normalization", "dataset", "width", "blocks")
-        if shown.get(name) is not None and shown.get(name) != training.OWN
+        if shown.get(name) is not None and shown.get(name) != OWN
     }
     words = ["larq-nobn train", f"--recipe {shown['recipe']}"]
     words += [_option(name, value) for name, value in start.items()]
@@ -312,7 +309,7 @@ def _usual(shown: Mapping[str, Any]) -> dict[str, Any]:
     name, normalization = shown["recipe"], shown.get("normalization")
     model = shown["model"]
     given = {"model": model, "normalization": normalization, "dataset": "digits"}
-    if model == training.OWN:
+    if model == OWN:
         given = {"dataset": "digits"}
     found = training.RunSettings.from_recipe(name, **given)
     return {

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from .. import interop, training
 from ._console import say, working
+from ._package import interop, training
 from .arguments import KERAS, Command, Output
 
 _SOURCES = ("bnn_nobn", "recu", "ab")

@@ -12,12 +12,8 @@ import click
 import numpy as np
 import tensorflow as tf
 
-from .. import data, deploy, training
-from .._keras import keras
-from ..models import PretrainedNetwork, open_pretrained
-from ..models._pretrained import find_pretrained
-from ..population import EXAMPLES
-from ..training.folder import is_saved_model
+from .._names import DATASETS, GIVEN, check_dataset, find_pretrained
+from ._package import data, deploy, keras, models, population, training
 
 # The settings of a run that say which images it is of.
 _IMAGES = ("image_size", "holdout", "skip_unreadable", "data_dir", "validation")
@@ -65,9 +61,9 @@ class Dataset(click.ParamType):
     def convert(self, value: Any, param: Any, ctx: Any) -> str:
         """Returns the name, or the absolute path of a folder."""
         try:
-            return data.check_name("dataset", value)
+            return check_dataset("dataset", value)
         except ValueError:
-            known = ", ".join(map(repr, data.NAMES))
+            known = ", ".join(map(repr, DATASETS))
             self.fail(
                 f"{value!r} is not one of {known}, nor a folder, nor of the form "
                 "tfds:NAME.",
@@ -100,15 +96,15 @@ class Origin:
 def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | None]:
     """Returns the model, and what it was trained on if a run folder tells."""
     if not path.is_dir() and find_pretrained(path) is not None:
-        model, row = open_pretrained(path)
+        model, row = models.open_pretrained(path)
         return model, _origin_of_row(row)
-    if not path.is_dir() or is_saved_model(path):
+    if not path.is_dir() or training.folder.is_saved_model(path):
         return training.open_model(path, trust=trust), None
     run = training.load_run(path, trust)
     return run.model, origin_of(run)
 
 
-def _origin_of_row(row: PretrainedNetwork) -> Origin:
+def _origin_of_row(row: models.PretrainedNetwork) -> Origin:
     steps = row.preprocessing or {"mean": (), "std": ()}
     info = data.DatasetInfo(
         name=row.dataset,
@@ -202,10 +198,10 @@ def statistics_images(
         origin: What it was trained on.
         data_dir: Folder of prepared data sets; None for that of the run.
     """
-    known = origin is not None and origin.images.get("name", data.GIVEN) != data.GIVEN
+    known = origin is not None and origin.images.get("name", GIVEN) != GIVEN
     if known and not _own(dataset, origin):
         dataset, data_dir = None, None  # that folder has the other images
-    images = _arguments(dataset, origin, EXAMPLES, data_dir)
+    images = _arguments(dataset, origin, population.EXAMPLES, data_dir)
     return data.load(split="train", batch_size=128, augment=False, **images)
 
 
@@ -257,7 +253,7 @@ def _own(dataset: str | None, origin: Origin | None) -> bool:
 
 def _alike(dataset: str | None, origin: Origin) -> bool:
     """Whether images are prepared as the network wants: nothing else says how."""
-    return _own(dataset, origin) or dataset not in data.NAMES
+    return _own(dataset, origin) or dataset not in DATASETS
 
 
 def lite_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
-from .. import training
 from ..config import RECIPES, Recipe, Setting, Settings, settings_of
 from ._models import Dataset, trust_option
+from ._package import training
 from .arguments import Argument, Blocks, Size
 
-_OF_RECIPES = settings_of(Recipe)
+_SETTINGS, _OF_RECIPES = settings_of(Settings), settings_of(Recipe)
 _USUAL = RECIPES["nobn"]
 _KINDS = {
     "arguments": Argument(),
@@ -64,7 +64,7 @@ def _in_words(setting: Setting, value: Any) -> str:
 
 def recipe_option(command: Any) -> Any:
     """`--recipe`, from which all that is not given comes."""
-    known = settings_of(Settings)["recipe"]
+    known = _SETTINGS["recipe"]
     return click.option(
         "--recipe",
         type=click.Choice(list(RECIPES)),
@@ -104,6 +104,20 @@ def ordered(*decorators: _Decorator) -> _Decorator:
     return decorate
 
 
+def check_chosen(chosen: Mapping[str, Any]) -> None:
+    """Checks values of settings, and lists of some, before anything is imported.
+
+    Raises:
+        TypeError, ValueError: For the first that is wrong.
+    """
+    for name, value in chosen.items():
+        if name in _SETTINGS:
+            _SETTINGS[name].check(value)
+        else:
+            for each in value:
+                _SETTINGS[name.removesuffix("s")].check(each)
+
+
 def chosen_settings(recipe: str | None, **given: Any) -> training.RunSettings:
     """Returns the settings of a recipe and of the options that were given."""
     given["network"] = dict(given["network"])
@@ -113,4 +127,5 @@ def chosen_settings(recipe: str | None, **given: Any) -> training.RunSettings:
         if source(name) is ParameterSource.DEFAULT:
             given[name] = None
     chosen = {name: value for name, value in given.items() if value is not None}
+    check_chosen(chosen)
     return training.RunSettings.from_recipe(recipe, **chosen)

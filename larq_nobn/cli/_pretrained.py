@@ -8,9 +8,9 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from .. import models as networks
-from .. import training
 from ._console import emit_json, out, percent, say
+from ._package import models as networks
+from ._package import training
 from .arguments import PACKED, REPORT, Command, Output
 
 

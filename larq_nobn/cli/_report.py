@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from .. import training
 from ._console import emit_json, out
+from ._package import training
 from .arguments import PNG, REPORT, Command, Output, Several
 
 

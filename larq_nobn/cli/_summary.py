@@ -9,10 +9,9 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from .. import deploy, models
-from .._keras import keras
 from ._console import out, say, working
 from ._models import model_argument, open_run_or_file, trust_option
+from ._package import deploy, keras, models
 from .arguments import Command
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import click
 
-from .. import surgery, training
-from .._keras import keras
 from .._names import VARIANCE_RULES
 from ._console import emit_json, out, say, working
 from ._models import model_argument, open_run_or_file, trust_option
+from ._package import keras, surgery, training
 from .arguments import KERAS, REPORT, Command, Output
 
 _output_argument = click.argument("output", metavar="OUT.keras", type=Output(KERAS))

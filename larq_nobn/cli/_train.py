@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from .. import data, training
-from .._names import AUTO
-from ._console import beginnings_shown, out, pairs, percent, say, training_progress
+from .._names import AUTO, CACHES, STRATEGIES
+from ._console import beginnings_shown, out, pairs, percent, say
 from ._errors import resumable
 from ._options import chosen_settings, recipe_option, training_options
+from ._package import training
 from .arguments import Grouped
 
 # What a run without a validation split says of itself.
@@ -31,7 +31,7 @@ _OF_TEST = "of test images: no validation split (--validation 0.1 holds one out)
 )
 @click.option(
     "--strategy",
-    type=click.Choice(training.STRATEGIES),
+    type=click.Choice(STRATEGIES),
     default="none",
     help="mirrored: all GPUs here; multi_worker: all machines in TF_CONFIG.",
 )
@@ -50,7 +50,7 @@ _OF_TEST = "of test images: no validation split (--validation 0.1 holds one out)
 )
 @click.option(
     "--cache",
-    type=click.Choice(data.CACHES),
+    type=click.Choice(CACHES),
     default="auto",
     show_default=True,
     help="Where decoded pictures of a folder are kept; auto: where there is room.",
@@ -79,6 +79,8 @@ def train(
                  --output runs/b
     """
     settings = chosen_settings(recipe, **given)
+    from ._progress import training_progress  # after a wrong number is answered
+
     if given["precision"] == AUTO:
         say(f"precision: {settings.precision}")
     with (

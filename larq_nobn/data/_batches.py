@@ -13,7 +13,7 @@ from ._registry import DatasetInfo
 from ._source import Source
 
 # From the number of an epoch, and of batches that are left out at its begin.
-Batches = Callable[[tf.Tensor, tf.Tensor], tf.data.Dataset]
+Batches = Callable[["tf.Tensor", "tf.Tensor"], "tf.data.Dataset"]
 # The first of the replicas that are served, how many are, and how many there are.
 Share = tuple[int, int, int]
 WHOLE: Share = (0, 1, 1)
@@ -127,11 +127,18 @@ def cut(batches: tf.data.Dataset, share: Share) -> tf.data.Dataset:
     return batches.flat_map(of_batch)
 
 
-@tf.autograph.experimental.do_not_convert  # whose reading takes a second, for nothing
 def passes(
     batches: Batches, first: int, step: int, info: DatasetInfo
 ) -> tf.data.Dataset:
     """Makes each pass the next epoch's batches, counting from `first`, normalized."""
+    # AutoGraph would read the functions for a second, for nothing.
+    unread = tf.autograph.experimental.do_not_convert(_passes)
+    return unread(batches, first, step, info)
+
+
+def _passes(
+    batches: Batches, first: int, step: int, info: DatasetInfo
+) -> tf.data.Dataset:
     numbers = itertools.count(first)
 
     def number(_: tf.Tensor) -> tf.Tensor:

@@ -84,8 +84,8 @@ def reading() -> Iterator[None]:
     _failed.clear()
     try:
         yield
-    except tf.errors.OpError:
-        if not _failed:
+    except Exception as error:
+        if not (_failed and isinstance(error, tf.errors.OpError)):
             raise
         raise _failed[0].with_traceback(None) from None
 

@@ -22,12 +22,12 @@ import numpy as np
 
 from .._archive_limits import bytes_of, check_zip
 from .._keras import keras
+from .._names import find_pretrained, pretrained_files
 from .._variable_limits import TooLarge, limited_variables
 from ._weights import weights_by_name
 
 FORMAT, VERSION = "larq_nobn network", 1
 CARD, BITS, MAGNITUDE = "card", ".bits", ".magnitude"
-_FOLDER = Path(__file__).parent / "weights"
 # Bytes for what a network makes beside its weights, such as counters of random draws.
 _FREE = 1 << 18
 # What the entries of a card are; those of lists are all of one type.
@@ -129,16 +129,7 @@ def pretrained() -> list[PretrainedNetwork]:
             print(f"{row.name}: {row.accuracy:.1%} on {row.dataset}")
         ```
     """
-    return [_read_card(file) for file in sorted(_FOLDER.glob("*.npz"))]
-
-
-def find_pretrained(weights: str | os.PathLike) -> Path | None:
-    """Returns the packed file of that name, or at that path; None if there is none."""
-    own = _FOLDER / f"{os.fspath(weights)}.npz"
-    if os.fspath(weights) == own.stem and own.is_file():
-        return own
-    path = Path(weights)
-    return path if path.suffix == ".npz" and path.is_file() else None
+    return [_read_card(file) for file in pretrained_files()]
 
 
 def open_pretrained(

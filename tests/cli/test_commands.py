@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -287,14 +286,14 @@ def test_data_of_digits_needs_nothing(invoke: Invoke):
 def test_demo_replaces_an_earlier_one(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    shorter = replace(_demo.STORIES["digits"], blocks=(1,))
-    monkeypatch.setitem(_demo.STORIES, "digits", shorter)
+    shorter = {**_demo.DEMOS["digits"], "blocks": (1,)}
+    monkeypatch.setitem(_demo.DEMOS, "digits", shorter)
     folder = tmp_path / "demo"
     files = {"model.tflite", "model.tflite.json", "report.json"}
     for old in ("run/old.txt", "run.new/half.txt", *files):
         (folder / old).parent.mkdir(parents=True, exist_ok=True)
         (folder / old).write_text("old")
-    leave_run(folder / "run", shorter, [0.5])
+    leave_run(folder / "run", _demo._settings_for("digits"), [0.5])
     result = invoke("demo", "--output", folder, "--epochs", 2)
     assert result.exit_code == 0, result.output
     assert not (folder / "run" / "old.txt").exists()

@@ -140,8 +140,8 @@ def test_from_pictures_to_a_file(pictures: Path, invoke: Invoke, tmp_path: Path)
         other.rename(pictures)
 
 
-def test_the_story_of_a_folder(pictures: Path):
-    settings = _demo._own_story(str(pictures))
+def test_demo_of_an_image_folder(pictures: Path):
+    settings = _demo._settings_for(str(pictures))
     assert settings.dataset == str(pictures) and settings.epochs == 50
-    found = _demo.Story().convert(str(pictures), None, None)
+    found = _demo.DemoImages().convert(str(pictures), None, None)
     assert found == str(pictures)

@@ -291,7 +291,7 @@ def test_a_demo_replaces_only_its_own_run(
         raise Begun
 
     monkeypatch.setattr(_demo, "_trained", begin)
-    own = _demo.STORIES["digits"]
+    own = _demo._settings_for("digits")
     leave_run(place / "demo" / "run", own, [0.5])
     for epochs in (3, 20):
         result = invoke("demo", "--output", "demo", "--epochs", epochs)
@@ -309,7 +309,7 @@ def test_a_demo_replaces_only_its_own_run(
     said = one_sentence(invoke("demo", "--output", "alone"))
     assert "alone holds report.json, which no demo put there" in said
     Path("demo", "model.tflite").write_text("of a demo")
-    leave_run(place / "photographs" / "run", _demo.STORIES["cifar10"], [0.5])
+    leave_run(place / "photographs" / "run", _demo._settings_for("cifar10"), [0.5])
     for folder in ("demo", "photographs"):
         result = invoke("demo", "--output", folder)
         assert isinstance(result.exception, Begun)

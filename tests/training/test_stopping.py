@@ -12,7 +12,7 @@ from types import FrameType
 import pytest
 from larq_nobn import training
 from click.testing import CliRunner
-from larq_nobn.cli import _console, main
+from larq_nobn.cli import _progress, main
 from larq_nobn.training.run._stopping import StopCheck, stoppable
 
 RAISES = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: training.Terminated}
@@ -131,7 +131,7 @@ def stopped_in(
         if now == epoch:
             signal.raise_signal(number)
 
-    monkeypatch.setattr(_console._TrainingProgress, "on_epoch_begin", on_epoch_begin)
+    monkeypatch.setattr(_progress._TrainingProgress, "on_epoch_begin", on_epoch_begin)
     result = CliRunner().invoke(main, [*TINY, "--output", str(folder)])
     return result.exit_code, result.stderr.splitlines()[-1]
 

@@ -108,7 +108,7 @@ def test_the_command_says_which_step_is_kept(
             raise KeyboardInterrupt
 
     monkeypatch.setattr(
-        "larq_nobn.cli._console._TrainingProgress.on_train_batch_end", stop
+        "larq_nobn.cli._progress._TrainingProgress.on_train_batch_end", stop
     )
     result = CliRunner().invoke(main, command)
     assert result.stderr.splitlines()[-1] == (

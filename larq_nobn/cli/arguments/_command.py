@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from .._package import images
 from ._outputs import Output, OutputFolder, check_outputs
 
 
@@ -32,7 +33,8 @@ class Command(click.Command):
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command if it may write where it is told to."""
         check_outputs(ctx, force=ctx.params.pop("force", False))
-        return super().invoke(ctx)
+        with images.reading():
+            return super().invoke(ctx)
 
 
 def _refuse_empty(ctx: click.Context, args: Sequence[str]) -> None:

@@ -14,9 +14,8 @@ from typing import Any
 
 import click
 
-from ... import data
-from ...deploy.phone import is_metadata
-from ...training.folder import run_that_owns
+from ..._names import IMAGE_SUFFIXES
+from .._package import deploy, training
 
 
 @dataclass(frozen=True)
@@ -46,7 +45,7 @@ def _is_archive(name: bytes, content: bytes) -> bool:
 
 def _is_report(content: bytes) -> bool:
     found = _json(content)
-    return isinstance(found, dict | list) and not is_metadata(found)
+    return isinstance(found, dict | list) and not deploy.phone.is_metadata(found)
 
 
 def _is_comparison(content: bytes) -> bool:
@@ -61,7 +60,9 @@ PNG = Kind("a PNG picture", lambda content: content.startswith(b"\x89PNG"))
 REPORT = Kind("a JSON report", _is_report)
 COMPARISON = Kind("the JSON of a comparison", _is_comparison)
 EXPORT = Kind("an export", lambda content: b"\nlibrary_name: larq_nobn\n" in content)
-METADATA = Kind("the metadata of a TFLite file", lambda c: is_metadata(_json(c)))
+METADATA = Kind(
+    "the metadata of a TFLite file", lambda c: deploy.phone.is_metadata(_json(c))
+)
 # What may name a file or a folder, and need not.
 _MAY_BE_READ = ("init", "teacher", "dataset", "name")
 
@@ -157,7 +158,7 @@ def check_target(said: str, path: Path, kind: Kind, force: bool) -> None:
 def _check_place(said: str, path: Path) -> None:
     """Refuses to write into a run, a prepared data set, or no folder at all."""
     advice = "Choose another name."
-    owner = run_that_owns(path)
+    owner = training.folder.run_that_owns(path)
     if owner is not None:
         raise FileExistsError(
             f"{said} belongs to the training run in {owner}, whose files only "
@@ -239,6 +240,6 @@ def _is_picture_of(path: Path, folder: Path) -> bool:
     """Whether a file is one of the pictures in a folder."""
     return (
         path.is_file()
-        and path.suffix.lower() in data.SUFFIXES
+        and path.suffix.lower() in IMAGE_SUFFIXES
         and Path(os.path.realpath(folder)) in Path(os.path.realpath(path)).parents
     )

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from ... import data, diagnostics
 from ..._figures import check_picture, new_figure
 from .._console import percent
+from .._package import data, diagnostics
 
 # The widest matrix that a terminal has room for, and the classes of a list.
 _MATRIX, _LIST = 12, 10

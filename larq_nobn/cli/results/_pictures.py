@@ -8,8 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ... import data
 from ..._files import read_file
+from ..._names import IMAGE_SUFFIXES
+from .._package import data
 
 
 def picture_files(places: Sequence[Path]) -> list[Path]:
@@ -35,7 +36,7 @@ def picture_files(places: Sequence[Path]) -> list[Path]:
         if not inside:
             raise FileNotFoundError(
                 f"{place} holds no picture. Those are files that end in "
-                f"{', '.join(data.SUFFIXES)}."
+                f"{', '.join(IMAGE_SUFFIXES)}."
             )
         found += inside
     return found
@@ -67,5 +68,5 @@ def _inside(folder: Path) -> Iterator[Path]:
     for place, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in data.SUFFIXES:
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
                 yield Path(place, name)

@@ -11,12 +11,11 @@ import click
 import numpy as np
 from rich.table import Table
 
-from ... import data, deploy
 from ..._checks import check_bounds
-from ..._keras import keras
 from ..._probabilities import as_probabilities
 from .._console import emit_json, out, percent, progress
 from .._models import Origin, lite_predictor, model_argument, open_any, trust_option
+from .._package import data, deploy, keras
 from ..arguments import REPORT, Command, Output
 from ._pictures import picture_files, read_picture
 

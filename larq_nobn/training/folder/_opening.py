@@ -16,9 +16,9 @@ from ..._checks import check_path
 from ..._files import read_file
 from ..._keras import keras
 from ..._larq import without_starvation_warning
+from ..._names import find_pretrained
 from ..._variable_limits import TooLarge, limited_variables
 from ...models import open_pretrained
-from ...models._pretrained import find_pretrained
 from ._model_file import SUFFIXES, check_model_file, first_line
 from ._shapes import RECORD, WHOLE, check_record, damaged, read_object
 

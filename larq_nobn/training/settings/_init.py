@@ -6,8 +6,7 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from ..._names import OWN
-from ...models._pretrained import find_pretrained
+from ..._names import OWN, find_pretrained
 
 _MODEL_OF_RUN = "model.keras"
 # What a network that is taken as it is has already, and the value that leaves it so.

@@ -1,0 +1,60 @@
+"""The package behind the commands, imported when a command first needs it.
+
+Only functions use these names: what stands at the top of a module is there for
+`--help`, which needs none of it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .. import (
+        data,
+        deploy,
+        diagnostics,
+        interop,
+        models,
+        population,
+        surgery,
+        training,
+    )
+    from .._keras import keras
+    from ..data import _source as images
+    from ..data import folder
+else:
+    from .._process import import_all
+
+    class _Late:
+        """A module or an object of the package, by its path there."""
+
+        def __init__(self, path: str, whole: bool = True) -> None:
+            self._path, self._whole = path, whole
+
+        def __getattr__(self, name: str) -> Any:
+            if self._whole:
+                import_all()
+            module, _, inside = self._path.partition(":")
+            found = importlib.import_module(f"larq_nobn.{module}")
+            return getattr(getattr(found, inside) if inside else found, name)
+
+    data, deploy, diagnostics = map(_Late, ("data", "deploy", "diagnostics"))
+    interop, models, population = map(_Late, ("interop", "models", "population"))
+    surgery, training, keras = map(_Late, ("surgery", "training", "_keras:keras"))
+    # These need no TensorFlow: an image folder is inspected without it.
+    folder, images = _Late("data.folder", False), _Late("data._source", False)
+
+__all__ = [
+    "data",
+    "deploy",
+    "diagnostics",
+    "folder",
+    "images",
+    "interop",
+    "keras",
+    "models",
+    "population",
+    "surgery",
+    "training",
+]
