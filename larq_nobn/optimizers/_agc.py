@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import tensorflow as tf
+from larq.optimizers import Bop, CaseOptimizer, _var_key
 
 from .._checks import check_number
 from .._keras import keras, register
@@ -14,14 +16,15 @@ from ._arguments import (
     check_unit_axes,
     serialize_units,
 )
-from ._clipping import Units
+from ._bayesian import BayesianLearningRule, is_natural, split
+from ._boolean import BooleanAccumulation
+from ._clipping import Units, clip_gradients
 from ._counts import ClipCounts
-from ._latent_free import is_latent_free
-from ._pairs import after, clip_pairs
 from ._unit_axes import axes_by_layer, axes_of_all, first_match
 from ._wrapper import OptimizerWrapper, Pairs, in_both_families, parts_of
 
 _HEADS = ("^head/", "^predictions/")
+_LATENT_FREE = (Bop, BooleanAccumulation)
 
 
 @in_both_families
@@ -189,3 +192,88 @@ class AdaptiveGradientClipping(OptimizerWrapper):
         if self._counts is None or not self._counts.is_for(variables):
             self._counts = ClipCounts(variables)
         return self._counts
+
+
+def clip_pairs(
+    pairs: Pairs,
+    axes_of: Callable[[Sequence[tf.Variable]], Sequence[Units | None]],
+    clip_factor: float,
+    epsilon: float,
+    counts: ClipCounts | None,
+) -> Pairs:
+    """Clips aggregated gradients; a pair without a gradient stays as it is.
+
+    Arguments:
+        pairs: Gradients, of which some may be None or sparse, and their variables.
+        axes_of: Gives the axes of a unit of each variable; None for no clipping.
+        clip_factor: See `adaptive_gradient_clip`.
+        epsilon: See there.
+        counts: Where to count the clipped units, if anywhere.
+    """
+    present = [i for i, (gradient, _) in enumerate(pairs) if gradient is not None]
+    if not present:
+        return pairs
+    variables = [pairs[i][1] for i in present]
+    axes = axes_of(variables)
+    with tf.name_scope("adaptive_gradient_clipping"):
+        clipped = clip_gradients(
+            [_to_clip(*pairs[i], of) for i, of in zip(present, axes, strict=True)],
+            # A quantized variable would read as ±1 inside a quantized scope.
+            [getattr(v, "latent_variable", v) for v in variables],
+            axes,
+            clip_factor,
+            epsilon,
+            [variable.name for variable in variables],
+        )
+        if counts is not None:
+            counts.add(clipped.factors, clipped.owners, variables)
+    result = list(pairs)
+    for i, gradient in zip(present, clipped.gradients, strict=True):
+        result[i] = (_clipped_like(gradient, *pairs[i]), pairs[i][1])
+    return result
+
+
+def after(pairs: Pairs) -> AbstractContextManager[Any]:
+    """Holds back the step counter and weight decay until the gradients are checked."""
+    # Each clipped gradient depends on the check of all, so one of them is enough.
+    return tf.control_dependencies([g for g, _ in pairs if g is not None][:1])
+
+
+def _to_clip(gradient: Any, variable: tf.Variable, axes: Units | None) -> tf.Tensor:
+    """Returns a gradient as a tensor; dense, unless it is only to be checked."""
+    if isinstance(gradient, tf.IndexedSlices) and axes is None:
+        return gradient.values
+    return tf.ensure_shape(tf.convert_to_tensor(gradient), variable.shape)
+
+
+def _clipped_like(clipped: tf.Tensor, gradient: Any, variable: tf.Variable) -> Any:
+    """Puts the values of a sparse gradient back into place."""
+    if isinstance(gradient, tf.IndexedSlices) and clipped.shape != variable.shape:
+        return tf.IndexedSlices(clipped, gradient.indices, gradient.dense_shape)
+    return clipped
+
+
+def is_latent_free(optimizer: Any, pairs: Pairs) -> Callable[[tf.Variable], bool]:
+    """Returns a predicate for variables of signs that flip, or of log odds.
+
+    Arguments:
+        optimizer: Any optimizer.
+        pairs: Gradients and variables of the step.
+    """
+    if isinstance(optimizer, BayesianLearningRule):
+        of_others = is_latent_free(optimizer.inner_optimizer, split(pairs)[1])
+        return lambda variable: is_natural(variable) or of_others(variable)
+    if isinstance(optimizer, OptimizerWrapper):
+        return is_latent_free(optimizer.inner_optimizer, pairs)
+    if not isinstance(optimizer, CaseOptimizer):
+        return lambda _: isinstance(optimizer, _LATENT_FREE)
+    if optimizer.var_opt_mapping is None:  # as its own first step would do
+        optimizer._compute_var_opt_mapping(pairs)
+    chosen = optimizer.var_opt_mapping
+    of_parts = [is_latent_free(each, pairs) for each in optimizer.optimizers]
+
+    def of_its_part(variable: tf.Variable) -> bool:
+        index = chosen.get(_var_key(variable))
+        return index is not None and of_parts[index](variable)
+
+    return of_its_part

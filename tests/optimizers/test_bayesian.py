@@ -15,7 +15,7 @@ from larq_nobn.optimizers import (
     BooleanAccumulation,
     ParameterGroups,
 )
-from larq_nobn.optimizers._natural import natural_gradient_step
+from larq_nobn.optimizers._bayesian import natural_gradient_step
 from larq_nobn.quantizers._bernoulli_sign import bernoulli_sign
 from numpy.testing import assert_allclose, assert_array_equal
 from optimizers.bayesian_model import IMAGES, LABELS, build, kernel, natural_of, step

@@ -10,7 +10,7 @@ import tensorflow as tf
 from larq_nobn._keras import keras
 from larq_nobn.callbacks._clipping import clipping_in
 from larq_nobn.optimizers import AdaptiveGradientClipping, ParameterGroups
-from larq_nobn.optimizers._multipliers import factors_by_name, names_in_full
+from larq_nobn.optimizers._groups import factors_by_name, names_in_full
 from numpy.testing import assert_allclose, assert_array_equal
 from optimizers.agc_model import IMAGES, LABELS, build, eager, fit
 from optimizers.groups_model import (
