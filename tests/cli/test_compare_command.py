@@ -11,7 +11,7 @@ import pytest
 from larq_nobn import training
 from cli.answers import one_sentence
 from click.testing import Result
-from larq_nobn.cli import _console
+from larq_nobn.cli import _console, _progress
 from larq_nobn.training.comparison import _executors
 from rich.progress import Progress
 from training.runs import step_by_step, without_curves
@@ -191,9 +191,9 @@ def test_normalizations_of_a_network_that_has_its_own(invoke: Invoke):
 
 def test_one_view_counts_all_runs(monkeypatch: pytest.MonkeyPatch):
     bar = Progress(disable=True)
-    monkeypatch.setattr(_console, "progress", lambda: nullcontext(bar))
+    monkeypatch.setattr(_progress, "progress", lambda: nullcontext(bar))
     settings = training.RunSettings(epochs=3)
-    with _console.comparing_progress(4, 1, _console.out()) as watch:
+    with _progress.comparing_progress(4, 1, _console.out()) as watch:
         for name in ("a", "b"):
             run = watch(name, settings)
             run.set_params({"steps": 7})
