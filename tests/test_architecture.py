@@ -61,7 +61,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
         {"_formats"},
     ),
     "deploy/prepare": (
-        {"_inference", "_forms"},
+        {"_inference"},
         {"_padding", "_plain", "_quantizers", "_softplus", "_trimming"},
         {"rewrites"},
         {"_reading"},

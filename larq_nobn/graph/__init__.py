@@ -1,6 +1,5 @@
 """The layer graph of a functional model: read, copied, and built again."""
 
-from ._batch_norm import is_batch_norm
 from ._calls import (
     TRAINING_ONLY,
     Call,
@@ -73,7 +72,7 @@ from ._steps import (
     steps_of,
 )
 from ._thresholds import Threshold, threshold_of_affine
-from ._training import check_inference
+from ._training import check_inference, is_batch_norm
 
 __all__ = [
     "UNWRAP",

@@ -33,7 +33,8 @@ class Operation:
 
     Attributes:
         name: That of the layer.
-        kind: Its class, which the tables of traits know or not.
+        kind: Its class, which the tables of traits know or not. It may be another than
+            that of the base, which takes the same arguments and more.
         base: The Keras layer whose configuration and weights it has; None for an
             operation that a rewrite made.
         arguments: Of its class, where they differ from those of the base; an operation
@@ -84,22 +85,28 @@ class Operation:
             **fields,
         )
 
-    def build(self) -> keras.layers.Layer:
-        """Returns a new layer; its weights come with `fill`, once it is built."""
+    def build(self, float32: bool = False) -> keras.layers.Layer:
+        """Returns a new layer; its weights come with `fill`, once it is built.
+
+        Arguments:
+            float32: Whether it computes in float32, whatever the base computes in.
+        """
         arguments = {
-            name: value.build() if isinstance(value, Operation) else value
+            name: value.build(float32) if isinstance(value, Operation) else value
             for name, value in self.arguments.items()
         }
         if self.base is None:
             return self.kind(name=self.name, **arguments)
         without = dict.fromkeys(self._broken_constraints())
-        return rebuild(self.base, name=self.name, **{**without, **arguments})
+        changes = {**without, **arguments, "name": self.name}
+        return rebuild(self.base, float32, self.kind, **changes)
 
     def fill(self, layer: keras.layers.Layer) -> None:
         """Gives a layer that it built its weights."""
         inside = {k: v for k, v in self.arguments.items() if isinstance(v, Operation)}
         if self.base is not None:
-            skipped = [*self.values, *inside]
+            gone = [] if self.argument("use_bias", True) else ["bias"]
+            skipped = [*self.values, *inside, *gone]
             pairs = zip(
                 _others(layer, skipped), _others(self.base, skipped), strict=True
             )

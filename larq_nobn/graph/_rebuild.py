@@ -13,7 +13,10 @@ _OPERATORS = ("TFOpLambda", "SlicingOpLambda")
 
 
 def rebuild(
-    layer: keras.layers.Layer, float32: bool = False, **changes: Any
+    layer: keras.layers.Layer,
+    float32: bool = False,
+    kind: Any = None,
+    **changes: Any,
 ) -> keras.layers.Layer:
     """Builds a layer like the given one, with some arguments changed.
 
@@ -23,6 +26,7 @@ def rebuild(
     Arguments:
         layer: Any layer; also a quantizer that is one.
         float32: Whether it computes in float32, and so do the layers inside it.
+        kind: Another class that takes its arguments; None for its own.
         **changes: Arguments that differ.
 
     Raises:
@@ -36,7 +40,7 @@ def rebuild(
         with without_starvation_warning():
             if is_function(layer):
                 return type(layer)(**config)
-            return type(layer).from_config(config)
+            return (kind or type(layer)).from_config(config)
     except Exception as error:  # a user's class may raise anything
         unwrap = f", or {UNWRAP}" if isinstance(layer, keras.layers.Wrapper) else ""
         raise ModelError(

@@ -19,7 +19,9 @@ Layers = Callable[..., Any] | None
 Replacement = Callable[[Call], Layers]
 
 
-def to_keras(graph: Graph, edges: Sequence[Any] | None = None) -> keras.Model:
+def to_keras(
+    graph: Graph, edges: Sequence[Any] | None = None, float32: bool = False
+) -> keras.Model:
     """Builds the model that a graph describes, of new layers with the graph's weights.
 
     Names stay, calls of one layer are calls of one layer again, and what was trainable,
@@ -28,6 +30,7 @@ def to_keras(graph: Graph, edges: Sequence[Any] | None = None) -> keras.Model:
     Arguments:
         graph: A graph.
         edges: What the model returns; None for what the given model returned.
+        float32: Whether all layers of the given model compute in float32.
 
     Raises:
         ModelError: If a layer cannot be rebuilt.
@@ -40,7 +43,7 @@ def to_keras(graph: Graph, edges: Sequence[Any] | None = None) -> keras.Model:
         for call in graph.calls:
             operation = call.operation
             if id(operation) not in built:
-                built[id(operation)] = operation.build()
+                built[id(operation)] = operation.build(float32)
             given = [tensors[id(edge)] for edge in call.reads]
             if call.node is None:
                 made = built[id(operation)](*given)

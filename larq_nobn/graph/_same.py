@@ -5,15 +5,13 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-import larq as lq
 import numpy as np
 
 from .._keras import dtype_policy, keras
-from ._calls import Call
 from ._errors import ModelError
 from ._examples import made_up
-from ._rebuild import rebuild
-from ._replace import Layers, replace_layers
+from ._graph import Graph
+from ._replace import to_keras
 from ._segments import Found, compare, record
 
 _log = logging.getLogger("larq_nobn")
@@ -100,15 +98,5 @@ def _in_float32(model: keras.Model) -> keras.Model:
     halves = ("float16", "bfloat16")
     if not any(layer.compute_dtype in halves for layer in model.layers):
         return model
-    pairs = []
-
-    def copied(call: Call) -> Layers:
-        new = rebuild(call.layer, float32=True, name=call.name)
-        pairs.append((call.layer, new))
-        return new
-
-    with dtype_policy("float32"), lq.context.quantized_scope(False):
-        copy = replace_layers(model, copied)
-        for layer, new in pairs:
-            new.set_weights(layer.get_weights())
-    return copy
+    with dtype_policy("float32"):
+        return to_keras(Graph(model), float32=True)

@@ -8,9 +8,20 @@ from typing import Any
 import tensorflow as tf
 
 from .._keras import keras
-from ._batch_norm import is_batch_norm
+from ..layers import BatchKalmanNormalization
 from ._calls import TRAINING_ONLY, Call, calls
 from ._errors import ModelError
+
+_KINDS = (
+    keras.layers.BatchNormalization,
+    keras.layers.experimental.SyncBatchNormalization,
+    BatchKalmanNormalization,
+)
+
+
+def is_batch_norm(layer: keras.layers.Layer) -> bool:
+    """Tells whether a layer normalizes with statistics of the batch."""
+    return isinstance(layer, _KINDS)
 
 
 def training_argument(call: Call) -> Any:

@@ -8,7 +8,12 @@ from ._after_quantized import (
     affine_after_quantized_kernel,
     affine_stays,
 )
-from ._batch_norm import batch_norm_to_affine, is_over_channels, scale_and_bias
+from ._batch_norm import (
+    batch_norm_to_affine,
+    is_over_channels,
+    scale_and_bias,
+    steps_after,
+)
 from ._concatenation import affine_before_concatenation
 from ._forward import affine_into_layers_after
 from ._into_sign import affine_into_sign, as_rsign
@@ -54,4 +59,5 @@ __all__ = [
     "rule",
     "scale_and_bias",
     "source_of",
+    "steps_after",
 ]

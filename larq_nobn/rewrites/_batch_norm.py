@@ -8,15 +8,16 @@ per channel, since mean and variance are constants there.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
-from ..graph import Call, Graph, is_batch_norm
+from ..graph import Call, Graph, Steps, is_batch_norm, steps_behind
 from ..layers import BatchKalmanNormalization
-from ._rule import Edit, NotExact, affine_operation, rule
+from ._rule import Edit, NotExact, affine_of, affine_operation, is_affine, rule
 
 
 @rule
@@ -61,3 +62,15 @@ def is_over_channels(call: Call) -> bool:
     rank = tf.nest.flatten(call.inputs)[0].shape.rank
     ghost = layer.virtual_batch_size is not None  # counts an axis more
     return list(layer.axis) == [rank if ghost else rank - 1]
+
+
+def steps_after(call: Call, taken: Sequence[Steps | None]) -> Steps | None:
+    """What a call makes of maps of known steps, also of a batch norm or an affine."""
+    if is_batch_norm(call.layer) and not is_affine(call):
+        scale, bias = scale_and_bias(call.layer)
+    elif is_affine(call):
+        scale, bias, *_ = affine_of(call.operation)
+    else:
+        return steps_behind(call, taken)
+    scaled = None if taken[0] is None else taken[0].times(scale)
+    return scaled if scaled is None or not np.any(bias) else scaled.plus(bias)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 from .._checks import check_flag
@@ -11,12 +10,10 @@ from ..graph import (
     Call,
     Graph,
     Operation,
-    Steps,
     check_inference,
     check_same_function,
     flat,
     is_batch_norm,
-    steps_behind,
     steps_of,
     to_keras,
 )
@@ -29,13 +26,12 @@ from ..rewrites import (
     affine_before_concatenation,
     affine_into_kernel_before,
     affine_into_layers_after,
-    affine_of,
     affine_stays,
     batch_norm_to_affine,
     everywhere,
     is_affine,
     merge_affines,
-    scale_and_bias,
+    steps_after,
 )
 from ._batch_norm import check_batch_norms
 from ._report import Change, SurgeryReport
@@ -62,29 +58,30 @@ def fold_batch_norm(
 ) -> Any:
     r"""Returns a model of the same inference function without batch norm.
 
-    At inference batch norm is a gain and a bias per channel,
+    At inference batch norm is a scale and a bias per channel,
 
     \[ y = k_c x + b_c, \qquad k_c = \frac{\gamma_c}{\sqrt{\sigma_c^2 + \epsilon}},
        \qquad b_c = \beta_c - \mu_c k_c . \]
 
     The first of these that computes the same takes them over: kernel and bias of the
     layer before, if that is real-valued, or binary with the magnitude of its latent
-    weights; a `ChannelAffine` of the batch norm's name right behind any other quantized
-    kernel, where it costs nothing; the signs and the real-valued layers behind, if
-    nothing else reads it. A sign becomes an `RSign`,
+    weights; a `ChannelAffine` of the batch norm's name right after any other quantized
+    kernel, where it costs nothing; the layers that make the parts of a concatenation,
+    in the same ways; the signs and the real-valued layers after it, if nothing else
+    reads it. A sign becomes an `RSign`,
 
     \[ \operatorname{sign}(k_c x + b_c)
        = \operatorname{sign}(k_c)\, \operatorname{sign}(a x + a b_c / k_c), \]
 
-    with the median \(a\) of \(|k_c|\), which keeps the estimator about as wide as it
-    was, and with those input channels of the next kernel negated where \(k_c < 0\);
-    that needs zero or no padding, and a quantizer that then negates too. Where
-    \(k_c x + b_c = 0\) the sign is +1 in both models. If x is a sum of signs, which
-    often meets its threshold, the threshold moves to between two sums. Gain and bias
-    pass pools on the way. All that is left becomes a `ChannelAffine`. The report names
-    for each batch norm what became of it and why, and no float operation is added on
-    the phone. A Lambda, a layer of a user's class or an operator such as `tf.pad` stays
-    as it is: nothing is moved into it or through it.
+    with the median \(a\) of \(|k_c|\), which keeps its pseudo-gradient about as wide as
+    it was, and with those input channels of the next kernel negated where
+    \(k_c < 0\); that needs zero or no padding, and a quantizer that then negates too.
+    Where \(k_c x + b_c = 0\) the sign is +1 in both models. If x is a sum of signs,
+    which often meets its threshold, the threshold moves to between two sums. Scale and
+    bias pass pools on the way. All that is left becomes a `ChannelAffine`. The report
+    names for each batch norm how it was replaced and why, and no float operation is
+    added on device. A Lambda, a layer of a user's class or an operator such as `tf.pad`
+    stays as it is: nothing is moved into it or through it.
 
     Arguments:
         model: A built functional or Sequential model, models inside it included. It is
@@ -121,7 +118,7 @@ def fold_batch_norm(
     graph = Graph(given)
     check_batch_norms(graph)
     order = dict.fromkeys(call.name for call in graph.calls)
-    graph = graph.with_facts(steps_of(graph, _steps_behind_affine))
+    graph = graph.with_facts(steps_of(graph, steps_after))
     for rule in _FIRST:
         graph = everywhere(graph, rule)
     changes: dict[str, Change] = {}
@@ -175,15 +172,3 @@ def _changes(
             what += ", without its dropout"
         found[layer.name] = Change(layer.name, type(layer).__name__, what, why)
     return found
-
-
-def _steps_behind_affine(call: Call, taken: Sequence[Steps | None]) -> Steps | None:
-    """What a call makes of maps of known steps; None if that is not known."""
-    if is_batch_norm(call.layer):
-        scale, bias = scale_and_bias(call.layer)
-    elif is_affine(call):
-        scale, bias = affine_of(call.operation)[:2]
-    else:
-        return steps_behind(call, taken)
-    scaled = None if taken[0] is None else taken[0].times(scale)
-    return None if scaled is None else scaled.plus(bias)

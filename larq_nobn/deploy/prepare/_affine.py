@@ -396,8 +396,9 @@ def _has_scale_alone(call: Call) -> bool:
 def _sole_reader(graph: Graph, call: Call, kind: type) -> Call | None:
     """The one call that reads another, if it is of a kind and its layer's only one."""
     reader = graph.sole_consumer(call.first_output)
-    found = reader is not None and reader.operation.kind is kind
-    return reader if found and not is_shared(graph, reader) else None
+    if reader is None or reader.operation.kind is not kind:
+        return None
+    return None if is_shared(graph, reader) else reader
 
 
 def _without_scale(border: Operation, scale: np.ndarray) -> Operation:

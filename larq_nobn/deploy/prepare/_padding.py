@@ -5,18 +5,14 @@ from __future__ import annotations
 import larq as lq
 
 from ..._keras import keras
-from ...graph import (
-    Call,
-    ModelError,
-    calls,
-    is_binary_convolution,
-    rebuild,
-    replace_layers,
-)
+from ...graph import Call, Graph, ModelError, is_binary_convolution, to_keras
 from ...graph._replace import model_like
 from .._errors import ConversionError
 from .._normal import given_name
 from .._opening import as_functional
+
+# Of the same arguments, and the number that pads a map.
+_WITH_VALUES = {keras.layers.Conv2D: lq.layers.QuantConv2D}
 
 
 def pad_with_ones(model: keras.Model) -> tuple[keras.Model, list[str]]:
@@ -36,27 +32,23 @@ def pad_with_ones(model: keras.Model) -> tuple[keras.Model, list[str]]:
     Raises:
         ConversionError: If the model cannot be taken apart.
     """
-    given = as_functional(model)
-    names = list(dict.fromkeys(call.name for call in calls(given) if _pads(call)))
-    if not names:
+    graph = Graph(as_functional(model))
+    padded = {call.name: call.operation for call in graph.calls if _pads(call)}
+    if not padded:
         return model, []
-    copies: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
-
-    def copy(call: Call) -> keras.layers.Layer:
-        new = _with_ones(call) if call.name in names else _again(call)
-        copies.append((call.layer, new))
-        return new
-
-    # Larq leaves its scope open when a layer fails, and latent weights then read as ±1.
-    with lq.context.quantized_scope(False):
-        try:
-            padded = replace_layers(given, copy)
-        except ModelError as error:
-            raise ConversionError(str(error)) from error
-        for old, new in copies:
-            new.set_weights(old.get_weights())
-    named = list(dict.fromkeys(map(given_name, names)))
-    return model_like(model, padded.inputs, padded.outputs), named
+    for operation in padded.values():
+        graph = graph.with_operation(
+            operation.replaced(
+                arguments={"pad_values": 1.0},
+                kind=_WITH_VALUES.get(operation.kind, operation.kind),
+            )
+        )
+    try:
+        copy = to_keras(graph)
+    except ModelError as error:
+        raise ConversionError(str(error)) from error
+    named = list(dict.fromkeys(map(given_name, padded)))
+    return model_like(model, copy.inputs, copy.outputs), named
 
 
 def _pads(call: Call) -> bool:
@@ -65,14 +57,3 @@ def _pads(call: Call) -> bool:
         return False
     values = keras.backend.get_value(getattr(layer, "pad_values", 0.0))
     return layer.kernel_size != (1, 1) and not values
-
-
-def _again(call: Call) -> keras.layers.Layer:
-    return rebuild(call.layer, name=call.name)
-
-
-def _with_ones(call: Call) -> keras.layers.Layer:
-    if type(call.layer) is not keras.layers.Conv2D:
-        return rebuild(call.layer, name=call.name, pad_values=1.0)
-    config = {**call.layer.get_config(), "name": call.name}
-    return lq.layers.QuantConv2D.from_config({**config, "pad_values": 1.0})

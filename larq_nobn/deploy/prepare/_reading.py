@@ -22,13 +22,13 @@ from ...graph import (
     operation_of,
     sign_of,
     sign_steps,
-    steps_behind,
     steps_behind_activation,
     steps_behind_kernel,
     steps_of,
 )
 from ...layers import ChannelAffine
 from ...rewrites import affine_of, is_affine, is_shared
+from ...rewrites import steps_after as _steps_after
 from ._inference import BinaryConvolution, PlainAffine
 from ._quantizers import SIGNS
 from .rewrites import Channels, ConstantLess, PlusLast
@@ -153,13 +153,11 @@ def steps_after(call: Call, taken: Sequence[Steps | None]) -> Steps | None:
         return sign_steps(call.first_output.shape[-1])
     if kind is BinaryConvolution:
         return _after_binary(call, taken[0])
-    if kind not in (ChannelAffine, Channels, ConstantLess, PlusLast):
-        return steps_behind(call, taken)
+    if kind not in (Channels, ConstantLess, PlusLast):
+        return _steps_after(call, taken)
     steps = taken[0]
     if steps is None:
         return None
-    if kind is ChannelAffine:
-        return _scaled(steps, *affine_of(operation)[:2])
     if kind is Channels:
         return steps._replace(step=steps.step[operation.argument("channels")])
     if kind is ConstantLess:
@@ -179,12 +177,8 @@ def steps_of_sums(call: Call, taken: Steps | None) -> Steps | None:
 def _after_binary(call: Call, taken: Steps | None) -> Steps | None:
     steps, operation = steps_of_sums(call, taken), call.operation
     if steps is not None:
-        channels = len(steps.step)
-        scale = numbers(operation, "scale", channels, 1.0)
-        steps = _scaled(steps, scale, numbers(operation, "offset", channels))
+        steps = steps.times(numbers(operation, "scale", len(steps.step), 1.0))
+    offset = numbers(operation, "offset", call.first_output.shape[-1])
+    if steps is not None and np.any(offset):
+        steps = steps.plus(offset)
     return steps_behind_activation(operation.argument("last"), steps)
-
-
-def _scaled(steps: Steps, scale: np.ndarray, bias: np.ndarray) -> Steps | None:
-    scaled = steps.times(scale)
-    return scaled if scaled is None or not np.any(bias) else scaled.plus(bias)

@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
-
-from ...quantizers import RSign
 
 
 @dataclass
@@ -53,10 +50,6 @@ class SignPlan:
     def text(self) -> str:
         scale = "" if self.scale == 1 else f", scale {self.scale:.4g}"
         return f"rsign{scale}{'' if self.shift is None else ', shift'}"
-
-    def layer(self, **kwargs: Any) -> RSign:
-        learns = self.shift is not None
-        return RSign(self.scale, self.estimator, learns, self.power, **kwargs)
 
 
 @dataclass

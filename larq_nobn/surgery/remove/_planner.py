@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
-from ...graph import Call, Graph, has_sign_input, inputs_of, is_batch_norm, is_binary
+from ...graph import (
+    Call,
+    Graph,
+    has_sign_input,
+    inputs_of,
+    is_batch_norm,
+    is_binary,
+    latent,
+    sign_of,
+)
+from ...layers import RPReLU
 from ...rewrites import as_rsign
-from ._biases import place_biases
 from ._moments import (
     Moments,
     activated,
@@ -21,11 +31,19 @@ from ._moments import (
     total,
     unit,
 )
-from ._norms import affine_plan, factors, sign_shift, signs_behind
 from ._plan import KernelPlan, NormPlan, Plan, SignPlan
-from ._signs import quantizer_of
-from ._sums import is_first_sum, scale_setter, stream_of
-from ._walks import argument_of, has_kernel, kernel_before, to_standardize
+from ._walks import (
+    KERNELS,
+    argument_of,
+    flippable,
+    has_kernel,
+    is_bounded,
+    kernel_before,
+    lets_through,
+    main_input,
+    quantizer_of,
+    to_standardize,
+)
 
 
 class Planner:
@@ -161,3 +179,226 @@ class Planner:
             return x
         self.plan.pools[call.name] = x.rate
         return x.times(x.rate)
+
+
+# In deviations of its input: further out a sign is as good as constant, and no gradient
+# would ever reach its shift.
+_FURTHEST = 3.0
+
+
+class Shifted(NamedTuple):
+    """A sign behind a batch norm, and the kernels that can turn its signs around."""
+
+    call: Call
+    kernels: tuple[str, ...]
+
+
+def factors(norm: keras.layers.Layer, channels: int) -> tuple[np.ndarray, Any]:
+    """The learned gain of a batch norm and its bias, (C,) each, or None for no bias."""
+    gamma, beta = (
+        None if weight is None else weight.numpy().astype(np.float64).reshape(-1)
+        for weight in (norm.gamma, norm.beta)
+    )
+    return (np.ones(channels) if gamma is None else gamma), beta
+
+
+def signs_behind(
+    graph: Graph, norm: Call, signs: Mapping[str, SignPlan], gamma: np.ndarray
+) -> list[Shifted] | None:
+    """The signs whose shifts can do what a batch norm does, if nothing else reads it.
+
+    Negative factors turn signs around, and so need kernels that turn them back.
+    """
+    readers = graph.consumers(norm.first_output)
+    if graph.is_output(norm.first_output) or not readers:
+        return None
+    found = []
+    for use in (norm, *readers):
+        if len(graph.uses(use.name)) > 1:
+            return None
+    for reader in readers:
+        kernels = flippable(graph, reader) if np.any(gamma < 0) else []
+        if reader.name not in signs or kernels is None:
+            return None
+        found.append(Shifted(reader, tuple(kernels)))
+    return found
+
+
+def sign_shift(
+    sign: SignPlan, gamma: np.ndarray, beta: np.ndarray | None, x: Moments
+) -> np.ndarray:
+    """What a sign of x needs as its shift to be that of the normalized x, (C,).
+
+    With the sign's own a and b, a·(γ·(x - m)/√v + β) + b has, up to the sign of γ, the
+    sign of x - m + √v·(β + b/a)/γ.
+    """
+    own = 0.0 if sign.shift is None else sign.shift / sign.scale
+    offset = own + (np.zeros_like(gamma) if beta is None else beta)
+    tiny = np.where(gamma < 0, -1e-12, 1e-12)
+    relative = offset / np.where(np.abs(gamma) < 1e-12, tiny, gamma)
+    relative = np.clip(relative, -_FURTHEST, _FURTHEST)
+    return sign.scale * x.rate * (np.sqrt(x.variance) * relative - x.mean)
+
+
+def affine_plan(
+    norm: keras.layers.Layer,
+    gamma: np.ndarray,
+    beta: np.ndarray | None,
+    x: Moments,
+    reason: str,
+) -> NormPlan:
+    """Gain and bias without statistics of a batch, or nothing where there are none.
+
+    Where the input is still that of the given model, its moving statistics join them;
+    behind rewritten kernels the expected moments do.
+    """
+    mean, variance = x.mean, x.variance
+    if x.given:
+        mean, variance = (
+            weight.numpy().astype(np.float64).reshape(-1)
+            for weight in (norm.moving_mean, norm.moving_variance)
+        )
+    beta = np.zeros_like(gamma) if beta is None else beta
+    # The scale of what is rewritten is accounted for in the next kernel or sign.
+    scaled = x.given and np.any(variance != 1)
+    if np.all(gamma == 1) and not np.any(beta) and not np.any(mean) and not scaled:
+        return NormPlan("identity")
+    gain = gamma / np.sqrt(variance + norm.epsilon)
+    return NormPlan("affine", gain=gain, bias=beta - mean * gain, reason=reason)
+
+
+class Term(NamedTuple):
+    """How much of a network stands in one term of a sum; the stream has least.
+
+    Arguments:
+        kernels: Number of kernels that no other term depends on.
+        binary: Whether the last of them has signs as its input.
+        window: Positions of that kernel.
+    """
+
+    kernels: int
+    binary: bool
+    window: int
+
+
+def stream_of(graph: Graph, call: Call) -> int | None:
+    """The place of the stream among the inputs of a sum, if one is not like the rest.
+
+    That is the input itself or what lies closest to it: behind fewer kernels than the
+    branches, or as many, but on real-valued inputs, or of a smaller window.
+    """
+    inputs = inputs_of(call.node)
+    above = [_ancestors(graph, tensor) for tensor in inputs]
+    terms = []
+    for place, tensor in enumerate(inputs):
+        others = set().union(*(a for n, a in enumerate(above) if n != place))
+        own = [made for key, made in above[place].items() if key not in others]
+        terms.append(_term(graph, tensor, [made for made in own if made]))
+    least = min(terms)
+    if terms.count(least) > 1:
+        return None
+    return terms.index(least)
+
+
+def _ancestors(graph: Graph, tensor: Any) -> dict[int, Call | None]:
+    """Every tensor that one depends on, itself too, by id: the call that makes it."""
+    found: dict[int, Call | None] = {}
+    left = [tensor]
+    while left:
+        tensor = left.pop()
+        if id(tensor) not in found:
+            call = found[id(tensor)] = graph.producer(tensor)
+            left += inputs_of(call.node) if call else []
+    return found
+
+
+def _term(graph: Graph, tensor: Any, own: list[Call]) -> Term:
+    kernels = [call for call in own if has_kernel(call.layer)]
+    if not kernels:
+        return Term(0, False, 0)
+    last = _last_kernel(graph, tensor) or kernels[0]
+    return Term(len(kernels), has_sign_input(last), _window(last))
+
+
+def _last_kernel(graph: Graph, tensor: Any) -> Call | None:
+    call = graph.producer(tensor)
+    while call and not has_kernel(call.layer):
+        before = main_input(call)
+        call = None if before is None else graph.producer(before)
+    return call
+
+
+def _window(call: Call) -> int:
+    kernels = (getattr(call.layer, name, None) for name in KERNELS)
+    shapes = [latent(kernel).shape for kernel in kernels if kernel is not None]
+    return max(shape[:-2].num_elements() or 1 for shape in shapes)
+
+
+def scale_setter(graph: Graph, tensor: Any, setters: set[str]) -> str | None:
+    """The layer that can multiply a branch by alpha, for that branch alone.
+
+    Arguments:
+        graph: Of the model.
+        tensor: What the sum reads of the branch.
+        setters: Names of layers with a scale of their own.
+    """
+    while graph.sole_consumer(tensor) is not None:
+        call = graph.producer(tensor)
+        if call is None:
+            return None
+        if call.name in setters:
+            return call.name if len(graph.uses(call.name)) == 1 else None
+        opaque = has_kernel(call.layer) or sign_of(call.layer) or is_sum(call)
+        before = None if opaque or is_bounded(call.layer) else main_input(call)
+        if before is None:
+            return None
+        tensor = before
+    return None
+
+
+def is_first_sum(graph: Graph, tensor: Any) -> bool:
+    """Whether a stream comes from a kernel or the model's input, not from a sum."""
+    call = graph.producer(tensor)
+    while call and not has_kernel(call.layer):
+        before = None if is_sum(call) else main_input(call)
+        if before is None:
+            return False
+        call = graph.producer(before)
+    return True
+
+
+def place_biases(graph: Graph, plan: Plan) -> None:
+    """Adds every such bias to a learned shift behind, or else to the kernel's layer."""
+    for name, norm in plan.norms.items():
+        if norm.kind != "kernel" or norm.beta is None:
+            continue
+        kernel = plan.kernels[norm.targets[0]]
+        bias = kernel.alpha * norm.beta
+        reader = _shift_behind(graph, plan, name)
+        if reader is None:
+            kernel.bias = bias
+            continue
+        norm.targets += (reader.name,)
+        sign = plan.signs.get(reader.name)
+        if sign is not None and sign.shift is not None:
+            sign.shift = sign.shift + sign.scale * bias
+        else:
+            before = plan.activations.get(reader.name, 0.0)
+            plan.activations[reader.name] = before + bias
+
+
+def _shift_behind(graph: Graph, plan: Plan, name: str) -> Call | None:
+    """The learned shift that alone reads a batch norm, or a sum with it."""
+    uses = graph.uses(name)
+    tensor = uses[0].first_output if len(uses) == 1 else None
+    while tensor is not None:
+        reader = graph.sole_consumer(tensor)
+        if reader is None or len(graph.uses(reader.name)) > 1:
+            return None
+        sign = plan.signs.get(reader.name)
+        shifted = sign is not None and sign.shift is not None
+        if shifted or isinstance(reader.layer, RPReLU):
+            return reader
+        passes = is_sum(reader) or lets_through(reader, positive=True)
+        tensor = reader.first_output if passes else None
+    return None

@@ -2,24 +2,23 @@ from __future__ import annotations
 
 from typing import Any
 
-import larq as lq
-
 from ..._checks import check_choice, check_flag, check_number
 from ..._keras import keras
 from ..._names import VARIANCE_RULES
 from ...graph import (
+    Call,
     Graph,
     check_inference,
     flat,
     flat_copy,
     is_batch_norm,
-    replace_layers,
 )
 from .._batch_norm import check_batch_norms
-from .._report import SurgeryReport
-from ._changes import report_of
-from ._layers import Builder
+from .._report import Change, SurgeryReport
+from ._layers import build
+from ._plan import KernelPlan, NormPlan, Plan
 from ._planner import Planner
+from ._walks import quantizer_of
 
 
 def remove_batch_norm(
@@ -121,8 +120,68 @@ def remove_batch_norm(
         copy = flat_copy(model) if given is model else given
         return (copy, SurgeryReport(copy.name, ())) if return_report else copy
     plan = Planner(graph, alpha, variance_rule).run()
-    builder = Builder(plan, variance_preserving, balanced)
-    with lq.context.quantized_scope(False):
-        free = replace_layers(given, builder.layer)
-        builder.fill()
+    free = build(
+        graph, plan, variance_preserving=variance_preserving, balanced=balanced
+    )
     return (free, report_of(given.name, graph, plan)) if return_report else free
+
+
+def report_of(name: str, graph: Graph, plan: Plan) -> SurgeryReport:
+    """One row per layer that is gone or has changed, in the order of the graph."""
+    changes: dict[str, Change] = {}
+    for call in graph.calls:
+        actions, reason = _row(plan, call)
+        if actions:
+            kind, action = type(call.layer).__name__, "; ".join(actions)
+            changes.setdefault(call.name, Change(call.name, kind, action, reason))
+    return SurgeryReport(name, tuple(changes.values()))
+
+
+def _row(plan: Plan, call: Call) -> tuple[list[str], str]:
+    name = call.name
+    if name in plan.norms:
+        return [_norm(plan.norms[name])], plan.norms[name].reason
+    if name in plan.unresolved:
+        return ["kept, its branches without alpha"], plan.unresolved[name]
+    if name in plan.pools:
+        return [f"reads {plan.pools[name]:.4g} of its input"], ""
+    actions, reason = [], ""
+    sign = plan.signs.get(name)
+    if sign is not None:
+        actions.append(sign.text)
+    elif quantizer_of(call.layer) is not None:
+        actions.append("keeps its sign")
+        reason = "rsign has no estimator like it"
+    if name in plan.kernels:
+        actions.append(_kernel(plan.kernels[name]))
+    if name in plan.flips:
+        flipped = int((plan.flips[name] < 0).sum())
+        actions.append(f"{flipped} input channels turned around")
+    return actions, reason
+
+
+def _kernel(plan: KernelPlan) -> str:
+    parts = ["scaled_std_sign" if plan.binary else "scaled_standardization"]
+    if plan.scale != 1:
+        parts.append(f"scale {plan.scale:.4g}")
+    if plan.alpha != 1:
+        parts.append(f"alpha {plan.alpha:.4g}")
+    if plan.norm:
+        parts.append(f"gain from {plan.norm!r}")
+    return ", ".join(parts)
+
+
+def _norm(plan: NormPlan) -> str:
+    names = [repr(name) for name in plan.targets]
+    if plan.kind == "identity":
+        return "removed; it changed nothing but the scale"
+    if plan.kind == "shift":
+        return f"removed; shift of {', '.join(names)}"
+    if plan.kind == "affine":
+        alpha = "" if plan.alpha == 1 else f", alpha {plan.alpha:.4g}"
+        return f"channel_affine{alpha}"
+    if plan.beta is None:
+        return f"removed; gain to {names[0]}"
+    if len(names) == 1:
+        return f"removed; gain and bias to {names[0]}"
+    return f"removed; gain to {names[0]}, bias to {names[1]}"

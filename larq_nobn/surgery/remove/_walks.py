@@ -154,3 +154,39 @@ def main_input(call: Call) -> Any:
     # A gate has one factor for many positions.
     full = [x for x in inputs if tuple(x.shape) == tuple(call.outputs.shape)]
     return full[0] if len(full) == 1 else None
+
+
+def quantizer_of(layer: keras.layers.Layer) -> Any:
+    """The sign that a layer begins with or is; None where there is none."""
+    inner = getattr(layer, "input_quantizer", None)
+    return inner if is_binary(inner) else sign_of(layer)
+
+
+def flippable(graph: Graph, sign: Call) -> list[str] | None:
+    """The layers whose kernels can turn the signs of a call around, channel by channel.
+
+    None if something else reads them too, or a kernel does that has other inputs.
+    """
+    readers = [sign]
+    if not has_kernel(sign.layer):
+        if graph.is_output(sign.first_output):
+            return None
+        readers = graph.consumers(sign.first_output)
+    found: list[str] = []
+    for reader in readers:
+        layer = reader.layer
+        if isinstance(layer, TRAINING_ONLY):
+            further = flippable(graph, reader)
+            if further is None:
+                return None
+            found += further
+        elif (
+            type(layer) in (*QUANTIZED, *QUANTIZED.values())
+            and kernel_name(layer) == "kernel"
+            and getattr(layer, "groups", 1) == 1
+            and len(graph.uses(reader.name)) == 1
+        ):
+            found.append(reader.name)
+        else:
+            return None
+    return found

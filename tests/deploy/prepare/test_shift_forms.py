@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from larq_nobn.deploy.prepare._forms import Unknowns, constant, is_close
+from larq_nobn.deploy.prepare._shifts import Unknowns, constant, is_close
 from numpy.testing import assert_allclose, assert_array_equal
 
 V = np.array([1.0, 2.0])

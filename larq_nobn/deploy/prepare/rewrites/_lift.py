@@ -17,7 +17,28 @@ from ....graph._replace import inputs_like, model_like, run_call
 from ....layers import DynamicTanh
 from .._inference import PlainAffine, PlainRPReLU
 from .._quantizers import SIGNS
-from ._functions import takes_any_rank
+
+_keras = keras.activations
+# Elementwise, or over the last axis, that of the channels.
+_FUNCTIONS = (
+    *(_keras.linear, _keras.relu, _keras.tanh, _keras.sigmoid, _keras.hard_sigmoid),
+    *(_keras.swish, _keras.mish, _keras.gelu, _keras.elu, _keras.selu),
+    *(_keras.exponential, _keras.softplus, _keras.softsign, _keras.softmax),
+    *(lq.activations.hard_tanh, lq.activations.leaky_tanh),
+    *(tf.nn.relu, tf.nn.relu6, tf.nn.leaky_relu, tf.nn.tanh, tf.nn.sigmoid),
+    *(tf.nn.swish, tf.nn.gelu, tf.nn.elu, tf.nn.selu, tf.nn.softplus),
+    *(tf.nn.softsign, tf.nn.softmax, tf.nn.log_softmax),
+    *(tf.abs, tf.square, tf.exp, tf.identity),
+)
+
+
+def takes_any_rank(function: Any) -> bool:
+    """Whether an activation is known to treat a map as it would treat its rows.
+
+    What another function does depends on the axes that it counts from the front.
+    """
+    return any(function is known for known in _FUNCTIONS)
+
 
 _layers = keras.layers
 # They do the same to each channel, wherever on a map of whatever rank.
