@@ -78,7 +78,7 @@ def order_of(layers: tuple[set[str], ...]) -> dict[str, int]:
 
 ORDER = order_of(LAYERS)
 # Data sets know nothing of the methods.
-ONLY = {"data": {"_keras", "_checks", "_files", "_names"}}
+ONLY = {"data": {"_keras", "_checks", "_files", "_names", "_progress"}}
 # Slow to import, or an extra that may be missing: for the functions that use them.
 LATE = {
     *("larq_compute_engine", "tensorflow_datasets", "matplotlib", "sklearn", "PIL"),

@@ -3,7 +3,8 @@
 Every page is opened in a headless Chromium at the width of a phone: raw LaTeX, errors
 of scripts, pictures that are missing or have no description, anything fetched from
 another server, and pages wider than the screen are faults. So are links and anchors
-that lead nowhere, and names that are private to the package.
+that lead nowhere, names that are private to the package, tables wider than a phone in
+landscape, and code blocks that scroll sideways at the width of a desktop.
 
     python docs/tools/check_site.py site
     python docs/tools/check_site.py site --screenshots shots --pages index.html
@@ -24,7 +25,7 @@ from urllib.parse import unquote, urlsplit
 
 from browser import Browser, BrowserError
 
-PHONE, DESKTOP = 390, 1280
+PHONE, LANDSCAPE, DESKTOP = 390, 800, 1280
 # Text that a reader sees, outside of code.
 SEEN = r"""(() => {
   const skipped = "pre, code, script, style, noscript, template, annotation";
@@ -52,6 +53,21 @@ FAULTS = (
     + SEEN
     + ")"
 )
+# The first words of what is wider than the box that scrolls it, and both widths.
+WIDER = r"""[...document.querySelectorAll("%s")]
+  .filter(each => each.offsetParent)
+  .map(each => [each, each.closest("%s")])
+  .filter(([each, box]) => each.scrollWidth > box.clientWidth + 1)
+  .map(([each, box]) => `${each.scrollWidth} of ${box.clientWidth} px: `
+    + each.innerText.trim().replace(/\s+/g, " ").slice(0, 80))"""
+WIDTHS = {
+    "table wider than a phone in landscape": (
+        LANDSCAPE,
+        WIDER
+        % (".md-content table", ".md-typeset__scrollwrap, .doc-contents, article"),
+    ),
+    "code scrolls sideways": (DESKTOP, WIDER % (".md-content pre > code", "code")),
+}
 
 
 class Links(HTMLParser):
@@ -114,6 +130,10 @@ def faults(browser: Browser, host: str, page: str) -> Iterator[str]:
     browser.open(f"{host}/{page}")
     for kind, found in browser.run(FAULTS).items():
         yield from (f"{page}: {kind}: {str(each).strip()[:120]}" for each in found)
+    for kind, (width, script) in WIDTHS.items():
+        browser.look(width)
+        found = browser.run(script)
+        yield from (f"{page}: {kind}: {each}" for each in found)
     yield from (f"{page}: {error}" for error in browser.errors)
     for address in browser.requested:
         if not address.startswith((host, "data:", "blob:")):

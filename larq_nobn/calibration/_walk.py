@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._keras import keras
+from .._progress import step
 from ..graph import Call, Graph, as_own_input, inputs_of
 
 
@@ -56,6 +57,7 @@ def walk(model: keras.Model, inputs: list[Value], visit: Visit) -> list[Value]:
             found = visit(graph, call, given)
         made = zip(call.node.flat_output_ids, found, strict=True)
         values.update((key, value) for key, value in made if key in last)
+        step(f"Initializing {model.name} from data", at + 1, len(graph.calls))
     return [values[key] for key in ends]
 
 

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import AbstractContextManager, contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from rich.table import Table
 from rich.text import Text
 
 from .._process import native_stderr_closed
+from .._progress import watched
 from .._tables import printable
 from ._package import training
 
@@ -90,11 +91,30 @@ def emit_json(
 
 
 @contextmanager
-def working(text: str) -> Iterator[None]:
-    """Shows, on a terminal, that something of unknown length is going on."""
+def working(text: str) -> Iterator[Progress]:
+    """Shows, on a terminal, what is going on, and how much of each step is done."""
     with _live(SpinnerColumn(), TextColumn("{task.description}")) as bar:
-        bar.add_task(text, total=None)
-        yield
+        task = bar.add_task(text, total=None)
+        with watched(lambda *done: bar.update(task, description=_words(text, *done))):
+            yield bar
+
+
+def steps_shown(bar: Progress) -> AbstractContextManager[None]:
+    """Shows steps as a bar of their own, which goes when one is complete."""
+    task = bar.add_task("", total=None, visible=False)
+
+    def show(text: str, done: int, total: int | None) -> None:
+        goes_on = total is None or done < total
+        bar.update(task, description=text, completed=done, total=total, visible=goes_on)
+
+    return watched(show)
+
+
+def _words(text: str, step: str, done: int, total: int | None) -> str:
+    counted = f" {done:,}" if done else ""
+    if total is not None:
+        counted = f" {done:,} of {total:,}"
+    return f"{text}: {step}{counted}"
 
 
 class _Printable(logging.Filter):

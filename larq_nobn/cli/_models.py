@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._names import DATASETS, GIVEN, check_dataset, find_pretrained
+from ._console import working
 from ._package import data, deploy, keras, models, population, training
 
 # The settings of a run that say which images it is of.
@@ -183,9 +184,10 @@ def test_images(
         split: Which of the images.
     """
     images = _arguments(dataset, origin, limit, data_dir)
-    return data.load(
-        split=split, batch_size=128, augment=False, shuffle=False, **images
-    )
+    with working(f"opening {images['name']}"):
+        return data.load(
+            split=split, batch_size=128, augment=False, shuffle=False, **images
+        )
 
 
 def statistics_images(

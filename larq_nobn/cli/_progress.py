@@ -11,7 +11,7 @@ from rich.progress import Progress
 from .. import training
 from .._keras import keras
 from ..training.run import watched_split
-from ._console import out, percent, progress
+from ._console import out, percent, progress, steps_shown
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def training_progress(
     settings: training.RunSettings,
 ) -> Iterator[keras.callbacks.Callback]:
     """A Keras callback that shows a bar, and a line for each finished epoch."""
-    with progress() as bar:
+    with progress() as bar, steps_shown(bar):
         yield _TrainingProgress(bar, settings, out())
 
 
@@ -37,7 +37,7 @@ def comparing_progress(
     Yields:
         What gives the callback of the next run.
     """
-    with progress() as bar:
+    with progress() as bar, steps_shown(bar):
         task = bar.add_task("runs", total=runs, completed=finished)
         watched: list[_TrainingProgress] = []
 

@@ -18,6 +18,7 @@ import tensorflow as tf
 from .._checks import check_bounds, check_flag, check_integer
 from .._files import replacing
 from .._keras import keras
+from .._progress import step
 from ..graph import FEW, made_up
 from ._checks import (
     check_file,
@@ -202,6 +203,7 @@ def _convert_prepared(task: _Task) -> ConversionReport:
     names = task.names(given)
     check_int8(given, False)
     binary, in_float = check_model(given, task.allow_float)
+    step("Preparing")
     prepared = prepare(given, _layers_of(in_float))
     file = _File(task, given)
     with file.named(names):
@@ -228,6 +230,7 @@ def _convert_traced(task: _Task, reason: UnreadableError) -> ConversionReport:
     check_float32(model, reason)
     names = task.names(model)
     io = io_spec(model, task.batch_size)
+    step("Tracing")
     trace = Trace(model, io)
     binary, merged, in_float = check_trace(model, trace, task.allow_float)
     file = _File(task, model)
@@ -254,6 +257,7 @@ def _convert_int8(task: _Task) -> ConversionReport:
     names = task.names(given)
     check_int8(given, True)
     binary, in_float = check_model(given, task.allow_float)
+    step("Preparing")
     prepared = round_kernels(prepare(given, _layers_of(in_float)))
     file = _File(task, given)
     with file.named(names):
@@ -318,6 +322,7 @@ class _File:
         int8: bool = False,
     ) -> None:
         """Has LCE write the function of a model, and reads what it wrote."""
+        step("Converting")
         self.content = to_flatbuffer(function, variables, self.io, int8)
         path = os.fspath(self._task.path)
         self._graphs = read(self.content, path, output_layers(model))

@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
+from .._progress import step
 from ..quantizers import RSign
 from ._calls import Call, calls, inputs_of
 from ._kernels import is_binary
@@ -188,6 +189,7 @@ def compare(
     found = Segments(len(examples[0]))
     outputs: list[list[np.ndarray]] = []
     for group, rows in _groups(reference, examples, at_once):
+        step("Comparing examples", rows[0], len(examples[0]))
         theirs = other(group)
         before = deepcopy(found.places)
         for noisy in (False, True):  # a second walk only where it may excuse something
@@ -591,8 +593,8 @@ def _is_whole(x: np.ndarray, asked: np.ndarray) -> np.ndarray:
 def _have_common_step(steps: np.ndarray, largest: float) -> bool:
     """Whether numbers are multiples of one that is not small, by Euclid's algorithm."""
     common = 0.0
-    for step in np.unique(steps):
-        first, second = common, float(step)
+    for number in np.unique(steps):
+        first, second = common, float(number)
         while second > 1e-5 * largest:
             nearest = np.rint(first / second) * second
             first, second = second, abs(first - nearest)

@@ -6,6 +6,7 @@ from typing import Any
 
 from .._checks import check_flag
 from .._keras import keras
+from .._progress import step
 from ..graph import (
     Call,
     Graph,
@@ -122,7 +123,9 @@ def fold_batch_norm(
     for rule in _FIRST:
         graph = everywhere(graph, rule)
     changes: dict[str, Change] = {}
-    for operation in _folded(graph):
+    batch_norms = _folded(graph)
+    for done, operation in enumerate(batch_norms):
+        step("Folding batch norms", done, len(batch_norms))
         graph, action, reason = _fold(graph, graph.uses(operation.name)[0])
         kept = graph.uses(operation.name) != []
         changes.update(_changes(operation, kept, action, reason))

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ..._files import cache_folder, replacing
+from ..._progress import step
 from ._decode import decode, format_of, read_image
 from ._listing import Entry, Listing
 
@@ -66,6 +67,7 @@ def scan(listing: Listing, notes: Notes, seen: Seen | None = None) -> list[Pictu
                     known[place] = found
                     notes.note_file(listing.entries[place], found)
                     done += 1
+                    step("Opening images", done, len(known))
                     if seen is not None:
                         seen(done, len(known))
             except BaseException:

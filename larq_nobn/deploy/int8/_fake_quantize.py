@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from ..._batches import model_batches
 from ..._keras import keras, register
+from ..._progress import step
 from ...graph import (
     TRAINING_ONLY,
     Call,
@@ -198,7 +199,10 @@ def _calibrate(model: keras.Model, data: Any) -> None:
     found = _ranges(model)
     inner = keras.Model(model.inputs, [call.first_input for call in found])
     least, most = np.zeros(len(found)), np.zeros(len(found))
+    done = 0
     for inputs, _ in model_batches(model, data, _BATCH):
+        step("Calibrating ranges", done)
+        done += len(inputs[0])
         values = tf.nest.flatten(inner(inputs, training=False))
         least = np.minimum(least, [tf.reduce_min(x).numpy() for x in values])
         most = np.maximum(most, [tf.reduce_max(x).numpy() for x in values])

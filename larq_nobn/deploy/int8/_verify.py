@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
+from ..._progress import step
 from ...graph import Graph, Segments
 from ...layers import FakeQuantization
 from ...layers._fake_quantization import representable_range
@@ -56,7 +57,10 @@ def verify_int8(
     maps = _Maps(prepared, runner, io)
     starts = range(0, len(examples[0]), _GROUP)
     groups = [[array[i : i + _GROUP] for array in examples] for i in starts]
-    parts = [maps.steps(group) for group in groups]
+    parts = []
+    for start, group in zip(starts, groups, strict=True):
+        step("Comparing examples", start, len(examples[0]))
+        parts.append(maps.steps(group))
     steps = {label: np.concatenate([p[label] for p in parts]) for label in parts[0]}
     for label, distances in steps.items():
         far = ~(distances <= MOST_STEPS)  # a NaN is far, too

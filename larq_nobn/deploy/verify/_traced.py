@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
+from ..._progress import step
 from ...graph import NOISE, Segments, Sign, compare_sign, compare_values
 from .._errors import ConversionError
 from ..lite import (
@@ -95,6 +96,7 @@ def verify_traced_file(
     segments, parts = Segments(count), []
     for start in range(0, count, _GROUP):
         rows = list(range(start, min(start + _GROUP, count)))
+        step("Comparing examples", start, count)
         taken = [array[rows] for array in examples]
         found, made = read(taken)
         parts.append(found)
