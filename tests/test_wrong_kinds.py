@@ -45,6 +45,42 @@ OPTIMIZERS = {
 }
 
 
+OF_A_PATH = {
+    "benchmark": nobn.benchmark,
+    "benchmark against": lambda path: nobn.benchmark("m.tflite", path),
+    "read_card": deploy.read_card,
+    "read_phone_logs": lambda path: deploy.read_phone_logs(path, "m.log"),
+    "read_phone_logs of": lambda path: deploy.read_phone_logs("m.tflite", path),
+    "pack": lambda path: nobn.training.pack("run", path),
+    "save_model": lambda path: nobn.training.save_model(keras.Sequential(), path),
+    "write_json": lambda path: nobn.training.write_json(path, {}),
+    "epochs_kept": nobn.training.epochs_kept,
+    "open_model": nobn.training.open_model,
+    "load_run": nobn.training.load_run,
+    "look_over": nobn.data.look_over,
+    "load_recu": nobn.interop.load_recu,
+    "reliability_diagram": lambda path: nobn.diagnostics.reliability_diagram(
+        [[0.5, 0.5]], [0], path
+    ),
+}
+
+
+@pytest.mark.parametrize("function", OF_A_PATH)
+def test_what_is_no_path_is_refused_by_all(function):
+    for given in (3, b"m.tflite", {"a": 1}, keras.layers.Dense(2), X):
+        kind = type(given).__name__
+        with pytest.raises(ERRORS, match=f"is of type {kind}, but it must be a path"):
+            OF_A_PATH[function](given)
+
+
+@pytest.mark.parametrize("given", [X, (X, [0] * 4), "digits", None])
+def test_what_is_no_data_set_is_refused(given):
+    model = keras.Sequential([keras.Input((4, 4, 2)), keras.layers.Flatten()])
+    for function in (nobn.training.evaluate, nobn.training.score):
+        with pytest.raises(TypeError, match="it must be a tf.data.Dataset of batches"):
+            function(model, given)
+
+
 def of_keras_3():
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("warnings.warn", lambda *_, **__: None)

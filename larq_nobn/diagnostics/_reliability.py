@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._calibration_error import binned, predictions
-from .._checks import check_integer
+from .._checks import check_integer, check_path
 from .._figures import COLOURS, DPI, new_figure
 from .._files import replacing
 
@@ -53,7 +53,7 @@ def reliability_diagram(
     Differences from the paper:
         The histogram below is an addition.
     """
-    target = Path(path)
+    target = Path(check_path("path", path))
     if target.suffix != ".png":
         raise ValueError(
             f"{target} is no name for a picture. Choose one that ends in .png."

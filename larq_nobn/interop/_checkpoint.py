@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from .._archive_limits import check_zip
+from .._checks import check_path
 
 # The first version of PyTorch that runs no code where it reads weights alone.
 _SAFE = (2, 6)
@@ -53,7 +54,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
         FileNotFoundError: If there is no such file.
         ValueError: If it is no checkpoint, is damaged, or carries code.
     """
-    file = Path(path)
+    file = Path(check_path("path", path))
     if not file.is_file():
         raise FileNotFoundError(
             f"{file} is not a file. Give a checkpoint that PyTorch saved, such as "

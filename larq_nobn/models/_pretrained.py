@@ -162,11 +162,6 @@ def opens_weights(build: Callable[..., keras.Model]) -> Builder:
     ) -> keras.Model:
         if weights is None:
             return build(*arguments, **options)
-        if not isinstance(weights, str | os.PathLike):
-            raise TypeError(
-                f"weights={weights!r} is neither a name of pretrained() nor a path. "
-                "Pass one of them."
-            )
         card = _card_of(weights)
         if card.model != build.__name__:
             raise ValueError(
@@ -259,6 +254,11 @@ def unpacked(
 
 
 def _card_of(weights: str | os.PathLike) -> PretrainedNetwork:
+    if not isinstance(weights, str | os.PathLike):
+        raise TypeError(
+            f"weights={weights!r} is neither a name of pretrained() nor a path. Pass "
+            "one of them."
+        )
     file = find_pretrained(weights)
     if file is None:
         known = ", ".join(row.name for row in pretrained()) or "none yet"

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .._checks import check_path
 from .._files import replacing
 from .._keras import keras
 from ..graph import kernel_value
@@ -59,7 +60,7 @@ def pack(
         model = nobn.models.ReActNet18(weights="digits.npz")
         ```
     """
-    if Path(path).suffix != ".npz":
+    if Path(check_path("path", path)).suffix != ".npz":
         raise ValueError(f"{os.fspath(path)!r} does not end in .npz. Add the ending.")
     found = load_run(run)
     arguments = _arguments(found)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._checks import check_number
+from ..._checks import check_number, check_path
 from ..._files import replacing
 from ._decode import image_of, read_image
 from ._folder import shown
@@ -128,7 +128,9 @@ def look_over(
         ```
     """
     check_number("holdout", holdout, "[0, 1]", "0.1 keeps every tenth for testing.")
-    listing = read_listing(Path(os.path.abspath(Path(path).expanduser())))
+    listing = read_listing(
+        Path(os.path.abspath(Path(check_path("path", path)).expanduser()))
+    )
     pictures = scan(listing, Notes(listing.root), progress)
     good = [each for each in pictures if each.problem is None]
     parts = {

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from ..._checks import check_bounds
+from ..._checks import check_bounds, check_path
 from .._errors import ConversionError
 from .._shown import Shown
 from ..inspection import Audit, audit
@@ -197,8 +197,11 @@ def as_paths(
     """Returns the names of all files, the one to compare with first."""
     if against is None:
         against = ()
-    others = [against] if isinstance(against, str | os.PathLike) else list(against)
-    return [os.fspath(file) for file in (path, *others)]
+    others: Sequence[Any] = against if isinstance(against, list | tuple) else [against]
+    return [
+        check_path("path", path),
+        *(check_path("against", other) for other in others),
+    ]
 
 
 def _runner(file: str, threads: int, seed: int) -> Callable[[], object]:

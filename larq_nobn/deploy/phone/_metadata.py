@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from ..._checks import check_integer, check_number
+from ..._checks import check_integer, check_number, check_path
 from ..._files import read_file
 from ..._keras import keras
 from ...data._area import scaled
@@ -251,7 +251,7 @@ def _typed(value: Any, wanted: type) -> Any:
 
 def metadata_path(path: str | os.PathLike) -> Path:
     """Returns where the metadata of a `.tflite` file is: `model.tflite.json`."""
-    return Path(f"{os.fspath(path)}.json")
+    return Path(f"{check_path('path', path)}.json")
 
 
 def check_metadata(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..._checks import check_path
 from .._errors import ConversionError
 from ..inspection import Audit, audit
 from ._benchmark import Benchmark, Timing, as_paths, check_counts, sizes
@@ -131,8 +132,8 @@ def read_phone_logs(
         ```
     """
     files = as_paths(path, against)
-    given = [logs] if isinstance(logs, str | os.PathLike) else logs
-    names = [os.fspath(log) for log in given]
+    given: Sequence[Any] = logs if isinstance(logs, list | tuple) else [logs]
+    names = [check_path("logs", log) for log in given]
     results = [found for name in names for found in read_results(name)]
     if len(results) != len(files):
         raise ConversionError(

@@ -51,6 +51,7 @@ def evaluate(
         ```
     """
     check_model(model)
+    _check_batches(images)
     given, wanted = images.element_spec[0].shape[1:], model.input_shape
     if isinstance(wanted, list) or not given.is_compatible_with(wanted[1:]):
         raise ValueError(
@@ -58,6 +59,16 @@ def evaluate(
             f"{tuple(given)}. Choose the data set that it was trained on."
         )
     return score(model.predict_on_batch, images, seen, each)
+
+
+def _check_batches(images: object) -> None:
+    spec = images.element_spec if isinstance(images, tf.data.Dataset) else None
+    if not (isinstance(spec, tuple) and len(spec) > 1):
+        raise TypeError(
+            f"images is of type {type(images).__name__}, but it must be a "
+            "tf.data.Dataset of batches of images and labels, as nobn.data.load "
+            "returns."
+        )
 
 
 def score(
@@ -89,6 +100,7 @@ def score(
         print(nobn.training.score(model.predict_on_batch, images)["loss"])
         ```
     """
+    _check_batches(images)
     loss, examples = 0.0, 0
     confidence, right = [np.zeros(0)], [np.zeros(0, bool)]
     for batch, labels in images.as_numpy_iterator():

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from ..._checks import check_path
 from ..._files import is_leftover
 from ._archives import Position, checkpoints_in, position_of
 from ._checkpoints import completed
@@ -142,7 +143,8 @@ def epochs_kept(output: str | os.PathLike) -> int | None:
 
 def position_kept(output: str | os.PathLike) -> Position | None:
     """The same with the steps behind those epochs."""
-    parts = [Path(output), *(Path(output) / part for part in _PARTS)]
+    place = Path(check_path("output", output))
+    parts = [place, *(place / part for part in _PARTS)]
     found = (checkpoints_in(part / CHECKPOINTS)[:1] for part in parts)
     return next((position_of(newest[0]) for newest in found if newest), None)
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ..._checks import check_path
 from ..._files import replacing
 from ..._keras import keras
 
@@ -27,7 +28,7 @@ def write_json(target: Path, content: Mapping[str, object] | Sequence[object]) -
         nobn.training.write_json(Path("result.json"), {"accuracy": 0.98})
         ```
     """
-    with replacing(target) as temporary:
+    with replacing(check_path("target", target)) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
@@ -48,7 +49,7 @@ def save_model(model: keras.Model, path: str | os.PathLike) -> None:
         nobn.training.save_model(model, "model.keras")
         ```
     """
-    target = Path(path)
+    target = Path(check_path("path", path))
     if target.suffix != ".keras":
         raise ValueError(
             f"{target} is no name for a Keras model. Choose one that ends in .keras."
