@@ -46,3 +46,13 @@ def where(tell: Callable[[str, Any], None]) -> str:
 
 def trains_elsewhere(tell: Callable[[str, Any], None], *run: object) -> None:
     """Leaves nothing where it is looked for."""
+
+
+class Slow:
+    """What takes a minute to unpickle, as imports take seconds."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return run, (print, "stays", self._folder)

@@ -118,7 +118,10 @@ def test_one_that_is_killed_is_resumed_and_the_others_go_on(tmp_path: Path):
     assert said == [f"{again} checkpoint.", "7 images"]
 
 
-def test_a_process_ends_with_the_one_that_waits_for_it(tmp_path: Path):
+@pytest.mark.parametrize(
+    "task", ["('stays', folder)", "(light.Slow(folder),)"], ids=["works", "imports"]
+)
+def test_a_process_ends_with_the_one_that_waits_for_it(task: str, tmp_path: Path):
     script = (
         "import sys; from pathlib import Path\n"
         "from importlib.util import module_from_spec, spec_from_file_location\n"
@@ -126,8 +129,8 @@ def test_a_process_ends_with_the_one_that_waits_for_it(tmp_path: Path):
         "apart = module_from_spec(spec)\n"
         "spec.loader.exec_module(apart)\n"
         "from training import light\n"
-        "task = 'stays', Path(sys.argv[2])\n"
-        "apart.apart(light.run, task, print, lambda: True, '.')\n"
+        "folder = Path(sys.argv[2])\n"
+        f"apart.apart(light.run, {task}, print, lambda: True, '.')\n"
     )
     waits = subprocess.Popen(
         [

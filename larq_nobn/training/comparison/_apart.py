@@ -67,8 +67,8 @@ def apart(
         with suppress(BrokenPipeError):
             preparation = {**spawn.get_preparation_data("apart"), "dir": folder}
             del preparation["authkey"]  # is for processes that connect to this one
-            pickle.dump(preparation, process.stdin)
-            pickle.dump((function, arguments), process.stdin)
+            task = pickle.dumps((function, arguments))
+            pickle.dump((preparation, task), process.stdin)
             process.stdin.flush()
         while True:
             kind, content = pickle.load(process.stdout)
@@ -114,9 +114,11 @@ def _work() -> None:
             answers.flush()
 
     try:
-        spawn.prepare(pickle.load(given))
-        function, arguments = pickle.load(given)
+        preparation, task = pickle.load(given)
+        # Before the imports of the task, which take seconds.
         threading.Thread(target=_end_with_reader, daemon=True).start()
+        spawn.prepare(preparation)
+        function, arguments = pickle.loads(task)
         log = logging.getLogger("larq_nobn")
         log.addHandler(_Handler(tell))
         log.propagate = False
