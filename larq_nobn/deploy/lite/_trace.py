@@ -69,8 +69,9 @@ class TracedSign(NamedTuple):
             return [(self._chosen, _is_more)]
         if _is_larqs(op):
             return [(_is_no_less, _is_more)]
-        once = [(_is_more, _is_more)]
-        return once if self._is_rectified() else [*once, (_is_no_less, _is_no_less)]
+        if self._is_rectified():
+            return [(_is_more, _is_more)]
+        return [(_is_more, _is_more), (_is_no_less, _is_no_less)]
 
     def rounded(self, values: np.ndarray) -> np.ndarray:
         """Returns the values that it can have in the place of those of a file."""
