@@ -12,13 +12,16 @@ from ._graph import Graph
 # Of an axis whose size is open.
 _OPEN = 32
 REGULAR = 5
+# How many times as large the numbers of wide examples are.
+_WIDE = 4
 
 
 def made_up(flat: keras.Model, random: int) -> list[np.ndarray]:
     """Returns regular and random examples for every input of a model, in this order.
 
-    Every third random one is of whole numbers, of which many are 0, so that sums of
-    few terms reach exact ties.
+    Of the random ones, every third is of whole numbers, of which many are 0, so that
+    sums of few terms reach exact ties; and every third is wide, so that pre-activations
+    pass thresholds that stand far from 0.
 
     Arguments:
         flat: A functional model without models inside.
@@ -30,6 +33,7 @@ def made_up(flat: keras.Model, random: int) -> list[np.ndarray]:
     for given in flat.inputs:
         shape = tuple(size or _OPEN for size in given.shape[1:])
         noise = generator.normal(size=(random, *shape))
+        noise[1::3] *= _WIDE
         noise[2::3] = np.rint(noise[2::3])
         numbers = np.concatenate([_regular(shape), noise])
         dtype = given.dtype.as_numpy_dtype

@@ -245,3 +245,18 @@ def test_what_is_frozen_is_compared_before_it_is_returned(monkeypatch):
     with pytest.raises(ModelError, match="Freezing statistics changed .*'conv'"):
         nobn.freeze_statistics(model, images(8))
     assert nobn.freeze_statistics(model, images(8), verify=False)
+
+
+@pytest.mark.parametrize("shift", [4.0, -4.0])
+def test_a_threshold_far_from_0_is_passed(shift):
+    """Numbers of a standard deviation of 1 are never beyond it."""
+    inputs = keras.Input((8, 8, 3))
+    sign = nobn.quantizers.RSign(offset=shift)
+    x = binary_conv(8, name="first", input_quantizer=sign)(inputs)
+    model = scrambled(keras.Model(inputs, _layers.GlobalAveragePooling2D()(x)))
+    sign.shift.assign(tf.fill([3], shift))
+    prepared = prepare(model)
+    quantizer = prepared.get_layer("first").input_quantizer
+    quantizer.shift = quantizer.shift + tf.constant([0.0, 1.0, 0.0])
+    with pytest.raises(VerificationError, match="that of layer 'first'"):
+        verify_prepared(model, model, prepared, made_up(model, 3))
