@@ -41,6 +41,7 @@ from ._reading import (
     begins_with_plain_sign,
     is_linear_binary,
     is_single,
+    is_zero_one_step,
     merges_after,
     numbers,
     scale_and_bias,
@@ -435,11 +436,12 @@ def _read_by_signs(graph: Graph, edge: Any) -> list[Any] | None:
 
 
 def clear_thresholds(graph: Graph) -> Graph:
-    """Moves what is added before plain signs, so that no sum is 0 by design.
+    """Moves what is added before plain signs or steps, so that no sum is 0 by design.
 
     Of whole numbers times a scale, plus a bias, a sum is 0 in the given model where it
     may be no more than noise here, and LCE divides the two in float32 to find the whole
-    number from which on a bit is set. Halfway between two sums rounding is nothing.
+    number from which on a bit is set. Halfway between two sums rounding is nothing. A
+    step of 0 and 1 is 0 where the sum is: so it is 0 where the opposite sum has a +1.
     """
     steps = steps_of(graph, steps_after)
     for call in graph.calls:
@@ -457,12 +459,15 @@ def clear_thresholds(graph: Graph) -> Graph:
             continue
         if before is None or np.all(scale == 1) or not np.any(bias):
             continue
-        finest = finest_at_signs(
-            graph, call.first_output, before, begins_with_plain_sign
-        )
+        edge = call.first_output
+        finest = finest_at_signs(graph, edge, before, begins_with_plain_sign)
+        turn = 1.0
+        if finest is None:
+            finest = finest_at_signs(graph, edge, before, is_zero_one_step)
+            turn = -1.0
         if finest is None:
             continue
-        threshold = threshold_of_affine(scale, bias, finest).value
+        threshold = threshold_of_affine(turn * scale, turn * bias, finest).value
         moves = np.isfinite(threshold)
         moved = np.where(moves, -scale * np.where(moves, threshold, 0.0), bias)
         if is_affine(call):

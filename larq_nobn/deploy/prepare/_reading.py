@@ -29,6 +29,7 @@ from ...graph import (
 from ...layers import ChannelAffine
 from ...rewrites import affine_of, is_affine, is_shared
 from ...rewrites import steps_after as _steps_after
+from .._binary import is_zero_one
 from ._inference import BinaryConvolution, PlainAffine
 from ._quantizers import SIGNS
 from .rewrites import Channels, ConstantLess, PlusLast
@@ -134,6 +135,12 @@ def begins_with_plain_sign(call: Call) -> bool:
     """Tells whether a call is, or begins with, a sign whose threshold is 0."""
     sign = sign_in(call)
     return sign is not None and sign.argument("shift") is None
+
+
+def is_zero_one_step(call: Call) -> bool:
+    """Tells whether a call is a step that is 1 above 0, and 0 at 0."""
+    sign = sign_of(call.layer)
+    return sign is not None and is_zero_one(sign)
 
 
 def steps_at(graph: Graph, edge: Any) -> Steps | None:

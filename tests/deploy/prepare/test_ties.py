@@ -84,3 +84,18 @@ def test_sums_beside_a_border_have_no_scale_before_a_sign(quantizer, kernel, pad
     assert audit_bytes(content, "net").ops["LceBconv2d"] == 2
     assert_allclose(prepared(x), whole(x), rtol=1e-6)
     assert_allclose(Runner(content)(x), whole(x), rtol=1e-6)
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("kind", ["convolution", "rectified", "maximum", "average"])
+def test_a_step_of_0_and_1_is_0_where_the_sum_is(kind):
+    def last(x):
+        return layers.GlobalAveragePooling2D()(layers.Activation("ste_heaviside")(x))
+
+    model, before = network(WHOLE[kind], last=last)
+    x = images(4, SHAPE)
+    assert np.mean(before(x).numpy() == 0) > 0.01
+    prepared = prepare(model)
+    content = to_flatbuffer(inference(prepared), prepared.variables, io_spec(prepared))
+    assert_allclose(prepared(x), model(x), rtol=1e-6)
+    assert_allclose(Runner(content)(x), model(x), rtol=1e-6)
