@@ -43,7 +43,7 @@ from _results import RESULTS, command, say, write
 HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 PER_WORKER = 200  # networks; TensorFlow keeps some memory of each
-TIMEOUT = 120  # seconds for one network
+TIMEOUT = 600  # seconds for one network, which takes 1 to 4 of a free core
 STARTUP = 300
 
 
