@@ -416,9 +416,11 @@ def _compare_group(
     walk, order = walks[0], dict[str, int]()
     for calls_ in zip(*(w.calls for w in walks), strict=True):
         call = calls_[0]
-        read = [w.before(c) for w, c in zip(walks, calls_, strict=True)]
-        noisy = read[1] if len(read) > 1 else None
         fed, quantizer = None, sign_in(call)
+        replaced = call.label in other.values
+        if quantizer is not None or replaced:
+            read = [w.before(c) for w, c in zip(walks, calls_, strict=True)]
+            noisy = read[1] if len(read) > 1 else None
         if quantizer is not None:
             sign = Sign(call.label, quantizer, read[0])
             bits = _bits(sign, other)
@@ -437,7 +439,6 @@ def _compare_group(
                     counted=False,
                 )  # fmt: skip
             order[call.label] = len(order)
-        replaced = call.label in other.values
         if replaced:
             what = f"the input of layer {call.label!r} differs; the fault lies "
             what += f"between {_named(walk.origins(call), order)} and it"
