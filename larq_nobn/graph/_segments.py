@@ -361,7 +361,7 @@ class _Walk:
 
 
 class _NoisyWalk(_Walk):
-    """A walk in which every number that is not whole is off by a little.
+    """A walk in which every number of a floating type is off by a little.
 
     Also what a sign hands to a kernel, since the sum of many terms of the size of a
     kernel rounds even where each is exact.
