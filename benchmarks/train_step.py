@@ -24,6 +24,7 @@ from functools import partial
 from pathlib import Path
 
 import click
+import numpy as np
 from _drawing import cost, pictures
 from _marks import PUBLISHED_WIDTH, Published, convolutions_alone
 from _results import RESULTS, command, machine, quartiles, say, versions, write
@@ -73,10 +74,7 @@ PUBLISHED = "published code"
 def started(width, batch, normalization, recipe, precision, changes):
     """A network and what trains it, as `larq-nobn train` begins."""
     import larq_nobn as nobn  # first: it selects legacy Keras
-    import tensorflow as tf
-    from larq_nobn.training.run._start import started
 
-    tf.keras.utils.set_random_seed(0)
     settings = nobn.training.RunSettings.from_recipe(
         recipe,
         normalization=normalization,
@@ -86,9 +84,10 @@ def started(width, batch, normalization, recipe, precision, changes):
         # Where the weights start changes no time, and would need the data set.
         **{"calibrate": False, **changes},
     )
-    rate = tf.keras.optimizers.schedules.PolynomialDecay(1e-3, 1000)
-    strategy = tf.distribute.get_strategy()
-    return started(settings, rate, None, None, strategy, "auto")
+    images = np.zeros((max(10, batch), 32, 32, 3), np.uint8)
+    part = images, np.arange(len(images)) % 10
+    trainer = nobn.training.Trainer(settings, (part, part), output="unused")
+    return trainer.build(), trainer.model
 
 
 def make_step(width, batch, *variant):

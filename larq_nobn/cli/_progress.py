@@ -8,9 +8,9 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import Progress
 
-from .. import training
+from .. import data, training
 from .._keras import keras
-from ..training.run import watched_split
+from ..training._trainer import watched_split
 from ._console import out, percent, progress, steps_shown
 
 
@@ -98,7 +98,7 @@ class _TrainingProgress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         assert logs is not None
-        split = watched_split(self._settings)
+        split = watched_split(data.describe(**self._settings.images))
         self._console.print(
             f"{self._name}epoch {epoch + 1}/{self._epochs}: loss {logs['loss']:.3f}, "
             f"accuracy {percent(logs['accuracy'])}, "

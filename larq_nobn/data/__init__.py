@@ -24,7 +24,6 @@ from ._dataset import (
 from ._prepare import Prepared, prepare
 from ._registry import DatasetInfo
 from ._source import reading
-from ._user_data import handed_over
 from .folder import Overview, decode, look_over
 
 __all__ = [
@@ -48,7 +47,6 @@ __all__ = [
     "decode",
     "describe",
     "files_of",
-    "handed_over",
     "load",
     "look_over",
     "open_dataset",

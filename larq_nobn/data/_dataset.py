@@ -39,7 +39,7 @@ from ._imagenet import ImageNet
 from ._registry import DatasetInfo
 from ._source import Source, cached
 from ._tfds import DataDir
-from ._user_data import Given, Streams, given, user_images
+from ._user_data import Given, Streams, user_images
 from .folder import Folder, open_folder
 
 Size = int | tuple[int, int] | None
@@ -345,7 +345,10 @@ def open_dataset(
     elif chosen in DATASETS:
         images = BuiltIn(chosen, place, validation)
     elif chosen == GIVEN:
-        images = given().with_validation(validation)
+        raise ValueError(
+            "The images were given to train as data=, and are stored nowhere. Name a "
+            "data set or a folder of images instead, as by --dataset."
+        )
     elif chosen.startswith(TFDS_PREFIX):
         images = open_tfds(chosen, holdout, place, validation)
     else:

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
 import numpy as np
@@ -260,9 +257,6 @@ def _checked(split: str, part: tf.data.Dataset) -> tf.data.Dataset:
     return part
 
 
-_current: ContextVar[Given | Streams | None] = ContextVar(GIVEN, default=None)
-
-
 def user_images(data: Any) -> Given | Streams:
     """Returns what a caller passes as `data`, checked.
 
@@ -286,38 +280,3 @@ def user_images(data: Any) -> Given | Streams:
     names = ("train", "validation", "test")[:: 2 if len(data) == 2 else 1]
     parts = dict(zip(names, data, strict=True))
     return Streams(**parts) if kinds == {True} else Given(**parts)
-
-
-@contextmanager
-def handed_over(data: tuple[Any, ...] | None) -> Iterator[None]:
-    """Makes `"given"` the name of what a caller passes, within the block.
-
-    Arguments:
-        data: As in `user_images`; None to change nothing.
-
-    Raises:
-        TypeError, ValueError: If it is something else.
-    """
-    if data is None:
-        yield
-        return
-    token = _current.set(user_images(data))
-    try:
-        yield
-    finally:
-        _current.reset(token)
-
-
-def given() -> Given | Streams:
-    """What was handed over.
-
-    Raises:
-        ValueError: If nothing was.
-    """
-    found = _current.get()
-    if found is None:
-        raise ValueError(
-            "The images were given to train as data=, and are stored nowhere. Name a "
-            "data set or a folder of images instead, as by --dataset."
-        )
-    return found

@@ -1,7 +1,10 @@
 """Training runs: settings, the run itself, and the folder it leaves."""
 
 from .._names import STRATEGIES
+from ._non_finite import NonFiniteLoss
 from ._pack import pack
+from ._stopping import Terminated
+from ._trainer import Trainer, train
 from .comparison import Comparison, Outcome, compare, evaluate, grid, report, score
 from .folder import (
     Run,
@@ -14,7 +17,6 @@ from .folder import (
     save_model,
     write_json,
 )
-from .run import NonFiniteLoss, Terminated, train
 from .settings import (
     KERNELS,
     LATENT_INITIALIZERS,
@@ -44,6 +46,7 @@ __all__ = [
     "RunInUse",
     "RunSettings",
     "Terminated",
+    "Trainer",
     "compare",
     "dataset_of",
     "epochs_kept",

@@ -7,8 +7,7 @@ from callback_networks import binary, compiled, fit, nested
 from larq_nobn._keras import keras
 from larq_nobn.callbacks import PowerScheduler, TauScheduler
 from larq_nobn.callbacks._power import power_at
-from larq_nobn.training import RunSettings
-from larq_nobn.training.run._watchers import _movers
+from larq_nobn.training._callbacks import _movers
 from numpy.testing import assert_allclose
 
 # 1000 epochs from 1 to 3: 1 + 2 (1 - cos(pi e / 2000)); a third and two thirds of a
@@ -80,7 +79,7 @@ def test_other_estimators_of_rsign_are_left_alone():
 
 def test_a_run_moves_what_its_network_has():
     def kinds(layer):
-        found = _movers(RunSettings(), compiled(layer=layer), "auto")
+        found = _movers(compiled(layer=layer), 32, list)
         return [type(each) for each in found]
 
     def both(**kwargs):

@@ -15,7 +15,7 @@ from larq_nobn import data, deploy, diagnostics, training
 from click.testing import Result
 from larq_nobn._keras import keras
 from larq_nobn.cli import _demo, _deploy, main
-from larq_nobn.training.start import Beginning
+from larq_nobn.training._initial_weights import InitialWeights
 from training.fake_runs import leave_run
 
 Invoke = Callable[..., Result]
@@ -100,7 +100,7 @@ def test_train_says_what_it_starts_from(
     begun = []
 
     def stopped(settings: training.RunSettings, *_: object, **__: object):
-        Beginning(settings).fill(training.open_model(run_folder))
+        InitialWeights(settings).apply(training.open_model(run_folder))
         begun.append(settings)
         raise KeyboardInterrupt
 

@@ -16,7 +16,6 @@ from larq_nobn._keras import keras
 from larq_nobn.cli import main
 from larq_nobn.cli.arguments import Blocks, Several, Size
 from larq_nobn.config import Settings, settings_of
-from larq_nobn.training.run import _train
 from larq_nobn.training.settings import NETWORKS
 
 WHOLE = ("100000000000000000000", "4294967296", "-1", "1e308", "nan", "0")
@@ -80,7 +79,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     def begin(*_: object, **__: object) -> None:
         raise Begun
 
-    monkeypatch.setattr(_train, "_run", begin)
+    monkeypatch.setattr(training.Trainer, "_run", begin)
     return tmp_path
 
 
@@ -105,7 +104,7 @@ def test_numbers(
 def test_arguments_of_networks(
     model: str, invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(_train, "_run", lambda settings, *_: built(settings))
+    monkeypatch.setattr(training.Trainer, "_run", lambda its: built(its.config))
     known = inspect.signature(NETWORKS[model]).parameters
     line = ("train", "--dataset", "digits", "--output", "new", "--model", model)
     for name in known.keys() & {"alpha", "weights", "head", "binary_weights"}:

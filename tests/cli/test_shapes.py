@@ -16,9 +16,9 @@ from cli.answers import one_sentence
 from cli.conftest import Invoke
 from larq_nobn.cli import _models
 from larq_nobn.data.folder import _scan
+from larq_nobn.training._checkpoints import Checkpoints
 from larq_nobn.training.folder import kept_settings, position_kept
 from larq_nobn.training.folder._archives import read, write
-from larq_nobn.training.folder._checkpoints import Checkpoints
 from PIL import Image
 
 SHAPES = (

@@ -8,7 +8,7 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn.data import describe, handed_over, load
+from larq_nobn.data import Dataset
 from numpy.testing import assert_allclose, assert_array_equal
 
 RNG = np.random.default_rng(0)
@@ -24,44 +24,44 @@ def streams(images: np.ndarray = FLOATS, size: int | None = 7) -> tf.data.Datase
 
 
 def test_bytes_are_treated_as_a_data_set():
-    with handed_over((BOTH, (BYTES[:5], LABELS[:5]))):
-        info = describe("given")
-        assert info.image_shape == (6, 8, 3) and info.class_names == ("0", "1", "2")
-        assert (info.train_examples, info.test_examples) == (20, 5)
-        assert_allclose(info.mean, BYTES.mean((0, 1, 2)) / 255, atol=5.1e-5)
-        assert_allclose(info.std, BYTES.std((0, 1, 2)) / 255, atol=5.1e-5)
-        images, labels = next(iter(load("given", "test", 5)))
-        small = describe("given", image_size=(4, 5))
+    parts = BOTH, (BYTES[:5], LABELS[:5])
+    dataset = Dataset.from_data(parts)
+    info = dataset.info
+    assert info.image_shape == (6, 8, 3) and info.class_names == ("0", "1", "2")
+    assert (info.train_examples, info.test_examples) == (20, 5)
+    assert_allclose(info.mean, BYTES.mean((0, 1, 2)) / 255, atol=5.1e-5)
+    assert_allclose(info.std, BYTES.std((0, 1, 2)) / 255, atol=5.1e-5)
+    images, labels = next(iter(dataset.batches("test", 5)))
+    small = Dataset.from_data(parts, image_size=(4, 5)).info
     assert_allclose(images, (BYTES[:5] / 255 - info.mean) / info.std, atol=1e-6)
     assert_array_equal(labels, LABELS[:5])
     assert small.image_shape == (4, 5, 3)
 
 
 def test_floats_are_taken_as_they_are():
-    with handed_over(((FLOATS, LABELS), (FLOATS, LABELS[:, np.newaxis]))):
-        info = describe("given")
-        images, _ = next(iter(load("given", "test", 20)))
-        train = load("given", "train", 8, augment=False)
-        assert train.element_spec[0].shape == (8, 6, 8, 3) and len(train) == 2
-        with pytest.raises(
-            ValueError, match=r"image_size=\(4, 4\) does not apply to im"
-        ):
-            load("given", "test", 8, image_size=4)
+    parts = (FLOATS, LABELS), (FLOATS, LABELS[:, np.newaxis])
+    dataset = Dataset.from_data(parts)
+    info = dataset.info
+    images, _ = next(iter(dataset.batches("test", 20)))
+    train = dataset.batches("train", 8, augment=False)
+    assert train.element_spec[0].shape == (8, 6, 8, 3) and len(train) == 2
+    with pytest.raises(ValueError, match=r"image_size=\(4, 4\) does not apply to im"):
+        Dataset.from_data(parts, image_size=4).batches("test", 8)
     assert (info.mean, info.std) == ((), ())
     assert_array_equal(images, FLOATS)
 
 
 def test_grey_images_without_channels():
-    with handed_over(((BYTES[..., 0], LABELS), (BYTES[..., 0], LABELS))):
-        assert describe("given").image_shape == (6, 8, 1)
+    part = BYTES[..., 0], LABELS
+    assert Dataset.from_data((part, part)).info.image_shape == (6, 8, 1)
 
 
 @pytest.mark.parametrize("size", [7, None])
 def test_streams_come_as_they_are(size: int | None):
-    with handed_over((streams(size=size), streams(size=size))):
-        info = describe("given")
-        train, test = load("given", "train", 8), load("given", "test", 8)
-        few = load("given", "train", 128)
+    dataset = Dataset.from_data((streams(size=size), streams(size=size)))
+    info = dataset.info
+    train, test = dataset.batches("train", 8), dataset.batches("test", 8)
+    few = dataset.batches("train", 128)
     assert (info.classes, info.train_examples, info.mean) == (3, 20, ())
     assert (len(train), len(test), len(few)) == (2, 3, 1)
     assert few.element_spec[0].shape == (20, 6, 8, 3)
@@ -99,25 +99,25 @@ def test_streams_come_as_they_are(size: int | None):
     ],
 )
 def test_what_is_no_pair_of_images(given: Any, sentence: str):
-    with pytest.raises((TypeError, ValueError), match=sentence), handed_over(given):
-        pass
+    with pytest.raises((TypeError, ValueError), match=sentence):
+        Dataset.from_data(given)
 
 
 def test_what_does_not_apply_to_streams():
-    with handed_over((streams(), streams())):
-        for options, sentence in (
-            ({"augment": "strong"}, "augment='strong' does not apply to a tf.data"),
-            ({"mixup": 0.2}, "mixup=0.2 does not apply to given, whose images"),
-            ({"image_size": 4}, r"image_size=\(4, 4\) does not apply to a tf.data"),
-        ):
-            with pytest.raises(ValueError, match=sentence):
-                load("given", "train", 4, **options)
-        with pytest.raises(ValueError, match="classes of given are not counted"):
-            nobn.data.class_counts("given")
+    dataset = Dataset.from_data((streams(), streams()))
+    for options, sentence in (
+        ({"augment": "strong"}, "augment='strong' does not apply to a tf.data"),
+        ({"mixup": 0.2}, "mixup=0.2 does not apply to given, whose images"),
+    ):
+        with pytest.raises(ValueError, match=sentence):
+            dataset.batches("train", 4, **options)
+    with pytest.raises(ValueError, match=r"image_size=\(4, 4\) does not apply to a tf"):
+        Dataset.from_data((streams(), streams()), image_size=4)
+    with pytest.raises(ValueError, match="classes of given are not counted"):
+        dataset.class_counts()
 
 
 def test_nothing_is_kept():
-    with handed_over((BOTH, BOTH)), handed_over(None):
-        assert describe("given").classes == 3
+    Dataset.from_data((BOTH, BOTH))
     with pytest.raises(ValueError, match="given to train as data=, and are stored now"):
-        describe("given")
+        nobn.data.describe("given")

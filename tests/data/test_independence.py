@@ -16,7 +16,7 @@ from larq_nobn.data import _imagenet
 from larq_nobn.data._augment import Augmentation, draw, shares
 from larq_nobn.data._batches import WHOLE, batches
 from larq_nobn.data._source import Arrays
-from larq_nobn.training.run._randomness import Reseeding, own_generators
+from larq_nobn.training._callbacks import Reseeding, own_generators
 from tensorflow.python.framework import op_callbacks
 
 STRONG = Augmentation(pad=4, flip=True, colour=True, strong=True)

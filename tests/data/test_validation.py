@@ -4,26 +4,30 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn.data import handed_over
+from larq_nobn.data import Dataset
 
 IMAGES = np.random.default_rng(1).integers(0, 256, (40, 4, 4, 1), np.uint8)
 LABELS = np.arange(40) % 2
 
 
+def content(batches):
+    return [(x.tobytes(), int(y)) for x, y in batches.unbatch().as_numpy_iterator()]
+
+
 def loaded(name, split, **options):
-    found = nobn.data.load(
-        name, split, 16, augment=False, shuffle=False, **options
-    ).unbatch()
-    return [(x.tobytes(), int(y)) for x, y in found.as_numpy_iterator()]
+    return content(
+        nobn.data.load(name, split, 16, augment=False, shuffle=False, **options)
+    )
+
+
+def all_in(dataset, split):
+    """Training images with the last, incomplete batch."""
+    count = getattr(dataset.info, f"{split}_examples")
+    return content(dataset.batches(split, count, augment=False, shuffle=False))
 
 
 def all_of(name, split, **options):
-    """Training images with the last, incomplete batch."""
-    count = getattr(nobn.data.describe(name, **options), f"{split}_examples")
-    found = nobn.data.load(
-        name, split, count, augment=False, shuffle=False, **options
-    ).unbatch()
-    return [(x.tobytes(), int(y)) for x, y in found.as_numpy_iterator()]
+    return all_in(nobn.data.open_dataset(name, **options), split)
 
 
 def test_held_out_images_are_a_part_of_the_training_images():
@@ -59,31 +63,29 @@ def test_other_sizes_are_prepared_as_test_images_are():
 
 def test_arrays_are_divided_or_bring_their_own():
     pair, own = (IMAGES, LABELS), (IMAGES[:8], LABELS[:8])
-    with handed_over((pair, own)):
-        info = nobn.data.describe("given", validation=0.25)
-        assert (info.train_examples, info.validation_examples) == (30, 10)
-        kept = all_of("given", "train", validation=0.25)
-        held = loaded("given", "validation", validation=0.25)
-        assert len({*kept} & {*held}) == 0 and len(kept + held) == 40
-        assert nobn.data.describe("given").validation_examples == 0
-    with handed_over((pair, own, own)):
-        assert nobn.data.describe("given").validation_examples == 8
-        assert loaded("given", "validation") == loaded("given", "test")
-        with pytest.raises(ValueError, match="contains a validation split, so validat"):
-            nobn.data.describe("given", validation=0.25)
+    divided = Dataset.from_data((pair, own), validation=0.25)
+    info = divided.info
+    assert (info.train_examples, info.validation_examples) == (30, 10)
+    kept, held = all_in(divided, "train"), all_in(divided, "validation")
+    assert len({*kept} & {*held}) == 0 and len(kept + held) == 40
+    assert Dataset.from_data((pair, own)).info.validation_examples == 0
+    three = Dataset.from_data((pair, own, own))
+    assert three.info.validation_examples == 8
+    assert all_in(three, "validation") == all_in(three, "test")
+    with pytest.raises(ValueError, match="contains a validation split, so validat"):
+        Dataset.from_data((pair, own, own), validation=0.25)
 
 
 def test_streams_bring_their_own_or_have_none():
     part = tf.data.Dataset.from_tensor_slices((IMAGES, LABELS)).batch(8)
-    with handed_over((part, part.take(2), part.take(1))):
-        info = nobn.data.describe("given")
-        assert (info.validation_examples, info.test_examples) == (16, 8)
-        assert len(loaded("given", "validation")) == 16
-    with handed_over((part, part.take(1))):
-        with pytest.raises(ValueError, match="does not apply to a tf.data.Dataset"):
-            nobn.data.describe("given", validation=0.1)
-        with pytest.raises(ValueError, match="given has no validation split"):
-            nobn.data.load("given", "validation", 4)
+    three = Dataset.from_data((part, part.take(2), part.take(1)))
+    info = three.info
+    assert (info.validation_examples, info.test_examples) == (16, 8)
+    assert len(all_in(three, "validation")) == 16
+    with pytest.raises(ValueError, match="does not apply to a tf.data.Dataset"):
+        Dataset.from_data((part, part.take(1)), validation=0.1)
+    with pytest.raises(ValueError, match="given has no validation split"):
+        Dataset.from_data((part, part.take(1))).batches("validation", 4)
 
 
 @pytest.mark.parametrize("share", [1, -0.1, float("nan"), "half"])

@@ -3,7 +3,7 @@
 import larq as lq
 import numpy as np
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.training.run._randomness import Reseeding
+from larq_nobn.training._callbacks import Reseeding
 
 RNG = np.random.default_rng(0)
 IMAGES = RNG.normal(size=(8, 6)).astype("float32")

@@ -71,7 +71,7 @@ def test_checkpoints(tmp_path, make, policy):
 REPLICAS = """
 import numpy as np
 from larq_nobn._keras import keras
-from larq_nobn.training.run._randomness import Reseeding
+from larq_nobn.training._callbacks import Reseeding
 from optimizers.bayesian_model import IMAGES, LABELS, build, natural_of
 from optimizers.test_bayesian_files import around
 

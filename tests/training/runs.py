@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from larq_nobn import training
 from larq_nobn._keras import keras
-from larq_nobn.training.folder import _record
-from larq_nobn.training.run import _start
+from larq_nobn.training import _trainer
+from larq_nobn.training.folder import _run_folder
 from larq_nobn.training.settings import NETWORKS
 
 # What a clock or the system says.
@@ -80,14 +80,14 @@ def stop_and_resume(
 @contextmanager
 def step_by_step() -> Iterator[None]:
     """Takes steps as they come: of a few of them, a graph takes longer."""
-    compile_ = _start._compile
+    compile_ = _trainer.compile_network
 
     def eagerly(model: keras.Model, *arguments: object) -> None:
         model.compile = partial(model.compile, run_eagerly=True)
         compile_(model, *arguments)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_start, "_compile", eagerly)
+        patch.setattr(_trainer, "compile_network", eagerly)
         yield
 
 
@@ -95,7 +95,7 @@ def step_by_step() -> Iterator[None]:
 def without_curves() -> Iterator[None]:
     """Leaves an empty picture of a run, a true one of which takes a third of it."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_record, "draw_curves", lambda target, *_: target.touch())
+        patch.setattr(_run_folder, "draw_curves", lambda target, *_: target.touch())
         yield
 
 

@@ -17,11 +17,11 @@ import numpy as np
 import pytest
 from larq_nobn._files import is_leftover, replacing
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.training.folder import _checkpoints
+from larq_nobn.training import _checkpoints
+from larq_nobn.training._callbacks import Reseeding, own_generators
+from larq_nobn.training._checkpoints import Checkpoints
 from larq_nobn.training.folder._archives import Position, checkpoints_in, name_of
 from larq_nobn.training.folder._archives import read as _read
-from larq_nobn.training.folder._checkpoints import Checkpoints
-from larq_nobn.training.run._randomness import Reseeding, own_generators
 
 SETTINGS = {"epochs": 4, "network": {"alpha": 0.5}, "blocks": [1, 1]}
 
@@ -254,7 +254,9 @@ def test_without_a_usable_one_it_begins_anew(
     with caplog.at_level(logging.WARNING, "larq_nobn"):
         fit(network(), tmp_path / "copy", 0, 1)
     assert len(ours(caplog)) == 3
-    assert ours(caplog)[-1].endswith("has no usable checkpoint: it begins anew.")
+    assert ours(caplog)[-1].endswith(
+        "has no usable checkpoint: the run starts from scratch."
+    )
     # What is of no use would only be met again.
     assert [f.name for f in (tmp_path / "copy").iterdir()] == ["epoch-0001.npz"]
 

@@ -35,9 +35,9 @@ ARGUMENTS = (
 COMMAND = """
 import os, signal, sys
 from larq_nobn.cli import main
-from larq_nobn.training.folder import _record
+from larq_nobn.training.folder import _run_folder
 
-_record.draw_curves = lambda target, *_: target.touch()
+_run_folder.draw_curves = lambda target, *_: target.touch()
 number, name, count = int(sys.argv[1]), sys.argv[2], int(sys.argv[3])
 rename = os.replace
 seen = []

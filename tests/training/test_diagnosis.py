@@ -13,7 +13,7 @@ from larq_nobn import data, training
 from click.testing import CliRunner
 from larq_nobn._keras import keras
 from larq_nobn.cli import main
-from larq_nobn.training.run._diagnosis import Watch, _advice, find_non_finite
+from larq_nobn.training._non_finite import FiniteCheck, _advice, find_non_finite
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
 LABELS = tf.range(8) % 3
@@ -102,8 +102,8 @@ def test_nothing_to_see():
     assert "does not show again" in find_non_finite(network(linear()), IMAGES, LABELS)
 
 
-def watched(model: keras.Model) -> Watch:
-    watch = Watch()
+def watched(model: keras.Model) -> FiniteCheck:
+    watch = FiniteCheck()
     watch.set_model(model)
     return watch
 
@@ -123,7 +123,7 @@ def test_the_advice_fits_the_settings():
     base = replace(TINY, learning_rate=0.5)
     assert _advice(base, "x") == (
         "Train again, in another output, with a learning rate below 0.5 "
-        "(--learning-rate); --resume would meet the same step."
+        "(--learning-rate); --resume would fail at the same step."
     )
     free = replace(base, clip_factor=0, precision="mixed_float16")
     assert "or gradient clipping (--clip-factor 0.02) or a wider" in _advice(free, "x")
@@ -131,15 +131,15 @@ def test_the_advice_fits_the_settings():
 
 
 def poisoned(epoch: int, step: int) -> object:
-    """A loader of batches, of which one has an image that is NaN."""
-    load = data.load
+    """Batches of a data set, of which one has an image that is NaN."""
+    load = data.Dataset.batches
 
-    def loading(**options: Any) -> tf.data.Dataset:
-        batches = load(**options)
-        if options["split"] == "test":
+    def loading(self: data.Dataset, split: str, **options: Any) -> tf.data.Dataset:
+        batches = load(self, split, **options)
+        if split == "test":
             return batches
         begin = options["step"]
-        steps = len(load(**{**options, "step": 0}))
+        steps = len(load(self, split, **{**options, "step": 0}))
         place = steps * (epoch - options["epoch"]) + step - begin
         counter = tf.Variable(0, dtype=tf.int64)
 
@@ -180,7 +180,7 @@ def test_infinite_weights_are_no_good_checkpoint(tmp_path: Path):
 def test_a_run_keeps_its_last_checkpoint_and_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(data, "load", poisoned(epoch=1, step=1))
+    monkeypatch.setattr(data.Dataset, "batches", poisoned(epoch=1, step=1))
     arguments = ("--dataset", "digits", "--width", "4", "--blocks", "1", "--epochs")
     arguments += ("2", "--batch-size", "32", "--limit", "64", "--recipe", "plain")
     command = ["train", *arguments, "--output", str(tmp_path / "run"), "--resume"]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from larq_nobn import training
 from larq_nobn.training.folder import position_kept
-from larq_nobn.training.folder._claim import claimed, is_finished
+from larq_nobn.training.folder._run_folder import is_finished, lock_run_folder
 
 SETTINGS = json.loads(json.dumps(asdict(training.RunSettings(epochs=2, blocks=(1, 1)))))
 
@@ -22,7 +22,7 @@ class Failure(BaseException):
 def fails_after(
     folder: Path, write: Callable[[Path], object], resume: bool = False
 ) -> None:
-    with pytest.raises(Failure), claimed(folder, SETTINGS, resume):
+    with pytest.raises(Failure), lock_run_folder(folder, SETTINGS, resume):
         write(folder)
         raise Failure
 
@@ -49,7 +49,7 @@ def contents(folder: Path) -> set[str]:
 
 def test_a_finished_run_needs_no_checkpoints(tmp_path: Path):
     folder = tmp_path / "deep" / "run"
-    with claimed(folder, SETTINGS) as same:
+    with lock_run_folder(folder, SETTINGS) as same:
         assert same == folder
         assert json.loads((folder / "settings.json").read_text()) == SETTINGS
         write_checkpoint(folder)
@@ -91,17 +91,17 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("mine")
     with (
         pytest.raises(FileExistsError, match="is not empty.*, or delete it"),
-        claimed(tmp_path, SETTINGS),
+        lock_run_folder(tmp_path, SETTINGS),
     ):
         pytest.fail("claimed")
     with (
         pytest.raises(FileExistsError, match=r"holds notes\.txt, so it is not the"),
-        claimed(tmp_path, SETTINGS, resume=True),
+        lock_run_folder(tmp_path, SETTINGS, resume=True),
     ):
         pytest.fail("claimed")
     with (
         pytest.raises(NotADirectoryError, match=r"notes\.txt is a file"),
-        claimed(tmp_path / "notes.txt", SETTINGS, resume=True),
+        lock_run_folder(tmp_path / "notes.txt", SETTINGS, resume=True),
     ):
         pytest.fail("claimed")
     assert (tmp_path / "notes.txt").read_text() == "mine"
@@ -111,7 +111,7 @@ def test_a_model_alone_is_no_run(tmp_path: Path):
     (tmp_path / "model.keras").write_bytes(b"mine")
     with (
         pytest.raises(FileExistsError, match=r"holds model\.keras, so it is not"),
-        claimed(tmp_path, SETTINGS, resume=True),
+        lock_run_folder(tmp_path, SETTINGS, resume=True),
     ):
         pytest.fail("claimed")
     assert contents(tmp_path) == {"model.keras"}
@@ -123,7 +123,7 @@ def test_foreign_files_in_an_unfinished_run_are_not_touched(tmp_path: Path):
     before = contents(tmp_path)
     with (
         pytest.raises(FileExistsError, match=r"holds notes\.txt"),
-        claimed(tmp_path, SETTINGS, resume=True),
+        lock_run_folder(tmp_path, SETTINGS, resume=True),
     ):
         pytest.fail("claimed")
     assert contents(tmp_path) == before
@@ -133,7 +133,7 @@ def test_an_unfinished_run_has_to_be_resumed(tmp_path: Path):
     fails_after(tmp_path, write_checkpoint)
     with (
         pytest.raises(FileExistsError, match=r"go on with it by --resume \(resume="),
-        claimed(tmp_path, SETTINGS),
+        lock_run_folder(tmp_path, SETTINGS),
     ):
         pytest.fail("claimed")
 
@@ -151,7 +151,7 @@ def test_other_settings_are_named(finished: bool, tmp_path: Path):
         if finished:
             is_finished(tmp_path, other)
         else:
-            with claimed(tmp_path, other, resume=True):
+            with lock_run_folder(tmp_path, other, resume=True):
                 pytest.fail("claimed")
     assert contents(tmp_path) == before
 
@@ -162,7 +162,7 @@ def test_killed_before_anything_was_written(tmp_path: Path):
     (tmp_path / "partial" / ".partial-abc.json").write_text("{")
     (tmp_path / "partial" / ".lock").write_text("{")
     for folder in (tmp_path / "empty", tmp_path / "partial"):
-        with claimed(folder, SETTINGS, resume=True):
+        with lock_run_folder(folder, SETTINGS, resume=True):
             assert contents(folder) == {"settings.json", ".lock"}
 
 
@@ -187,7 +187,7 @@ def test_damaged_settings_get_a_sentence(tmp_path: Path):
     (tmp_path / "settings.json").write_text("[1")
     with (
         pytest.raises(ValueError, match=r"settings\.json is damaged.*train again"),
-        claimed(tmp_path, SETTINGS, resume=True),
+        lock_run_folder(tmp_path, SETTINGS, resume=True),
     ):
         pytest.fail("claimed")
 

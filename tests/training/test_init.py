@@ -16,15 +16,10 @@ import pytest
 import tensorflow as tf
 from larq_nobn import training
 from larq_nobn._keras import keras
-from larq_nobn.training.run._optimizer import optimizer_for, schedule_for
-from larq_nobn.training.run._teacher import teacher_settings
-from larq_nobn.training.start import (
-    Beginning,
-    head_name,
-    settled,
-    transfer,
-    with_head,
-)
+from larq_nobn.training._initial_weights import InitialWeights, resolve_init, transfer
+from larq_nobn.training._network import head_name, with_head
+from larq_nobn.training._optimizer import optimizer_for, schedule_for
+from larq_nobn.training._teacher import teacher_settings
 from numpy.testing import assert_allclose, assert_array_equal
 from replicas import assert_replicas_agree
 from training.runs import assert_same, stop_and_resume
@@ -367,8 +362,8 @@ def test_another_file_under_the_same_name_is_refused(tmp_path: Path):
     file = tmp_path / "a.keras"
     tiny(blocks=(1,)).save(file)
     settings = replace(from_recipe(init=str(file)), init_sha256=64 * "0")
-    with pytest.raises(ValueError, match="is not the file that the run began with"):
-        Beginning(settings).fill(tiny())
+    with pytest.raises(ValueError, match="is not the file that the run started from"):
+        InitialWeights(settings).apply(tiny())
 
 
 @pytest.fixture(scope="module")
@@ -443,14 +438,14 @@ def test_what_was_taken_comes_back_from_a_checkpoint(tmp_path: Path):
     file = tmp_path / "a.keras"
     tiny(blocks=(1,)).save(file)
     settings = from_recipe(init=str(file))
-    first, second = Beginning(settings), Beginning(settings)
-    first.fill(tiny(7, blocks=(1,)))
+    first, second = InitialWeights(settings), InitialWeights(settings)
+    first.apply(tiny(7, blocks=(1,)))
     second.set_state(json.loads(json.dumps(first.get_state())))
     assert second.record == first.record != {}
     assert list(first.stateful) == ["init"]
     # Of two stages the second begins where the first ended.
-    behind = Beginning(settings, applies=False)
-    behind.fill(tiny(7))
+    behind = InitialWeights(settings, applies=False)
+    behind.apply(tiny(7))
     assert (behind.stateful, behind.record) == ({}, {})
 
 
@@ -458,7 +453,7 @@ def test_an_unfinished_run_goes_on_without_the_file(tmp_path: Path):
     settings = from_recipe("fine_tune", init=str(tmp_path / "gone.keras"))
     recorded = {"epochs": 1, "init": settings.init, "init_sha256": "abc"}
     (tmp_path / "settings.json").write_text(json.dumps(recorded))
-    found = settled(settings, tmp_path, resume=True)
+    found = resolve_init(settings, tmp_path, resume=True)
     assert found == replace(settings, init_sha256="abc")
     with pytest.raises(FileNotFoundError, match="gone.keras does not exist"):
-        settled(settings, tmp_path, resume=False)
+        resolve_init(settings, tmp_path, resume=False)

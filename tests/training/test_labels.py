@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn import training
+from larq_nobn import data, training
 from larq_nobn._keras import keras
-from larq_nobn.training.run._images import class_weights
-from larq_nobn.training.run._step import Trainee
+from larq_nobn.training._training_model import TrainingModel, balanced_weights
 from numpy.testing import assert_allclose
 
 RNG = np.random.default_rng(0)
@@ -25,7 +25,7 @@ def step(labels: np.ndarray, **options: Any) -> tuple[np.ndarray, ...]:
     keras.utils.set_random_seed(0)
     inputs = keras.Input((5,))
     network = keras.Model(inputs, keras.layers.Dense(3)(inputs))
-    trainee = Trainee(network, **options)
+    trainee = TrainingModel(network, **options)
     trainee.compile(
         keras.optimizers.SGD(1.0),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -85,12 +85,22 @@ def test_a_teacher_takes_the_place_of_mixed_labels():
     assert_allclose(before - after, INPUTS.T @ (softmax - teacher) / 12, atol=2e-6)
 
 
-def test_weights_of_classes():
-    settings = training.RunSettings(dataset="digits", limit=25, balance_classes=True)
+def test_weights_of_classes(tmp_path):
+    settings = training.RunSettings(
+        dataset="digits", limit=25, balance_classes=True, width=4
+    )
     # Three of each of the first five classes, two of each other one.
     expected = [25 / (10 * 3)] * 5 + [25 / (10 * 2)] * 5
-    assert_allclose(class_weights(settings), expected)
-    assert class_weights(training.RunSettings(dataset="digits")) is None
+    counts = data.open_dataset("digits").class_counts(settings.limit)
+    assert_allclose(balanced_weights(counts), expected)
+    trainer = training.Trainer(settings, output=tmp_path / "run")
+    trainer.build()
+    assert_allclose(trainer.model._class_weights, expected)
+    plain = training.Trainer(
+        replace(settings, balance_classes=False), output=tmp_path / "plain"
+    )
+    plain.build()
+    assert plain.model._class_weights is None
 
 
 @pytest.mark.parametrize(

@@ -17,8 +17,8 @@ from pathlib import Path
 import pytest
 from larq_nobn import training
 from larq_nobn.training.folder import _lock
-from larq_nobn.training.folder._claim import claimed
 from larq_nobn.training.folder._lock import RunInUse, locked, refuse_if_in_use
+from larq_nobn.training.folder._run_folder import lock_run_folder
 
 # The module alone, which needs no TensorFlow: a process is there at once.
 OTHER = """
@@ -147,12 +147,12 @@ def test_where_files_cannot_be_locked(
 @pytest.mark.parametrize("resume", [False, True])
 def test_a_run_in_use_is_not_touched(resume: bool, tmp_path: Path):
     folder = tmp_path / "run"
-    with claimed(folder, {"seed": 1}):
+    with lock_run_folder(folder, {"seed": 1}):
         (folder / ".partial-a.npz").touch()
         before = {path.name for path in folder.iterdir()}
         with (
             pytest.raises(RunInUse, match=r"run is in use: this process"),
-            claimed(folder, {"seed": 1}, resume),
+            lock_run_folder(folder, {"seed": 1}, resume),
         ):
             pytest.fail("claimed")
         assert {path.name for path in folder.iterdir()} == before

@@ -9,7 +9,7 @@ import larq as lq
 import pytest
 from larq_nobn import data, training
 from larq_nobn._keras import keras
-from larq_nobn.training.run._mode import needs_statistics
+from larq_nobn.training._callbacks import needs_statistics
 from larq_nobn.training.settings import NETWORKS
 from training.drawn import SETTINGS, assert_of_the_mode, two_norms
 from training.runs import assert_same, step_by_step, stop_and_resume

@@ -17,8 +17,7 @@ from larq_nobn.callbacks import (
     ThroughputMonitor,
 )
 from larq_nobn.optimizers import AdaptiveGradientClipping
-from larq_nobn.training.folder._journal import Journal
-from larq_nobn.training.run._monitors import monitors
+from larq_nobn.training._callbacks import HistoryWriter, monitors
 
 RECIPE = training.Recipe(batch_size=4)
 ALWAYS = {ThroughputMonitor, MemoryMonitor}
@@ -67,7 +66,9 @@ class Keep(keras.callbacks.Callback):
 def test_what_they_see_is_written_and_goes_on_after_an_interruption(tmp_path: Path):
     model, keep = compiled(optimizer=clipping()), Keep()
     watched = monitors(RECIPE, model, tmp_path / "logs")
-    journal = Journal(tmp_path / "history.csv", {0: 0.1, 4: 0.2, 8: 0.3}.get, steps=4)
+    journal = HistoryWriter(
+        tmp_path / "history.csv", {0: 0.1, 4: 0.2, 8: 0.3}.get, steps=4
+    )
     undisturbed = fit(
         model, *watched, journal, keep, epochs=3, validation_data=(IMAGES, LABELS)
     )

@@ -8,7 +8,7 @@ import tensorflow as tf
 from larq_nobn import data, training
 from larq_nobn._keras import keras
 from larq_nobn.models import BATCH_STATISTICS, NORMALIZATIONS, ReActNet18
-from larq_nobn.training.run import _train, _warnings
+from larq_nobn.training import _warnings
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +79,10 @@ def test_who_is_warned_of_two_images_a_batch(normalization, batch_size, caplog):
     ids=["two images", "parts"],
 )
 def test_a_run_warns(settings, sentences, tmp_path, caplog, monkeypatch):
-    def fit(settings, *_):
+    def fit(trainer):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_train, "fit", fit)
+    monkeypatch.setattr(training.Trainer, "fit", fit)
     settings = training.RunSettings(
         normalization="batch_norm", dataset="digits", **settings
     )

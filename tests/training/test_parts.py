@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from larq_nobn import training
-from larq_nobn.training.run import _train as _run
 from training.runs import step_by_step, without_curves
 
 TINY = training.RunSettings.from_recipe(
@@ -36,20 +35,20 @@ def resumed(tmp_path_factory: pytest.TempPathFactory) -> Resumed:
     """
     folder = tmp_path_factory.mktemp("parts") / "run"
     fitted = []
-    fit = _run.fit
+    fit = training.Trainer.fit
 
-    def stopped_at_the_last(settings, folder, *rest):
-        fitted.append(folder.name)
-        if folder.name == "run" and len(fitted) == 3:
+    def stopped_at_the_last(trainer):
+        fitted.append(trainer.output.name)
+        if trainer.output.name == "run" and len(fitted) == 3:
             raise KeyboardInterrupt
-        return fit(settings, folder, *rest)
+        return fit(trainer)
 
     with (
         step_by_step(),
         without_curves(),
         pytest.MonkeyPatch.context() as patch,
     ):
-        patch.setattr(_run, "fit", stopped_at_the_last)
+        patch.setattr(training.Trainer, "fit", stopped_at_the_last)
         with pytest.raises(KeyboardInterrupt):
             training.train(TAUGHT_IN_TWO, folder)
         return training.train(TAUGHT_IN_TWO, folder, resume=True), fitted

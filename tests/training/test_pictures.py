@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from larq_nobn import data, training
 from larq_nobn._keras import keras
-from larq_nobn.training.folder import claimed, plain
+from larq_nobn.training.folder import lock_run_folder, plain
 from PIL import Image
 from training.runs import Stop, StopAt, assert_same
 
@@ -79,7 +79,10 @@ def test_a_run_goes_on_with_the_pictures_that_it_began_with(
     pictures, run = tmp_path / "copy", tmp_path / "run"
     shutil.copytree(folder, pictures)
     settings = replace(settings, dataset=str(pictures))
-    with pytest.raises(Stop), claimed(run, plain(settings), False, content(settings)):
+    with (
+        pytest.raises(Stop),
+        lock_run_folder(run, plain(settings), False, content(settings)),
+    ):
         (run / "checkpoints").mkdir()
         (run / "checkpoints" / "epoch-0001.npz").touch()
         raise Stop
@@ -122,7 +125,7 @@ def test_images_are_kept_where_one_says_also_those_of_statistics(
     monkeypatch: pytest.MonkeyPatch,
 ):
     """Of calibration, and of batch norms behind random kernels."""
-    load, caches = data.load, []
+    load, caches = data.Dataset.batches, []
 
     def noted(*arguments: object, **options: object) -> object:
         caches.append(options["cache"])
@@ -132,13 +135,13 @@ def test_images_are_kept_where_one_says_also_those_of_statistics(
         def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
             raise Stop
 
-    monkeypatch.setattr(data, "load", noted)
+    monkeypatch.setattr(data.Dataset, "batches", noted)
     norm = "nobn" if recipe == "nobn" else "batch_norm"
     chosen = {"dataset": settings.dataset, "width": 4, "blocks": (1,)}
     given = training.RunSettings.from_recipe(recipe, normalization=norm, **chosen)
     with pytest.raises(Stop):
         training.train(given, tmp_path / "run", AtOnce(), cache="none")
-    assert caches == ["none"] * 3
+    assert caches == ["none"] * 4
 
 
 def test_what_older_runs_know(tiny_run: training.Run):

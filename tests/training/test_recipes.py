@@ -16,10 +16,10 @@ from larq_nobn._keras import keras
 from larq_nobn.graph import ModelError, is_binary
 from larq_nobn.models._normalizers import IN_BRANCHES
 from larq_nobn.training import RECIPES, Recipe, RunSettings
-from larq_nobn.training.run._optimizer import optimizer_for, schedule_for
-from larq_nobn.training.run._start import _build
+from larq_nobn.training._initial_weights import copy_weights
+from larq_nobn.training._network import build_network
+from larq_nobn.training._optimizer import optimizer_for, schedule_for
 from larq_nobn.training.settings._kernels import KERNELS, scale_latents, with_kernels
-from larq_nobn.training.start import carry
 from models.networks import NETWORKS
 
 SMALL = {"width": 4, "blocks": (1, 1)}
@@ -417,7 +417,8 @@ def as_by(recipe: str, **chosen) -> keras.Model:
     """The network of a recipe before its first step."""
     keras.utils.set_random_seed(1)
     small = {"dataset": "digits", "width": 16, "blocks": (1, 1), **chosen}
-    return _build(RunSettings.from_recipe(recipe, **small), trust=False)
+    settings = RunSettings.from_recipe(recipe, **small)
+    return build_network(settings, nobn.data.describe("digits"))
 
 
 @pytest.mark.parametrize("model", ["ResNet20", "ReActNet18", "XNORNet18"])
@@ -540,7 +541,7 @@ def test_the_second_stage_takes_every_weight_of_the_first(normalization: str):
     rng = np.random.default_rng(0)
     first.set_weights([rng.normal(size=w.shape) for w in first.get_weights()])
     second = small_network(normalization=normalization)
-    carry(first, second)
+    copy_weights(first, second)
     for given, found in zip(first.get_weights(), second.get_weights(), strict=True):
         np.testing.assert_array_equal(given, found)
 
@@ -549,4 +550,4 @@ def test_a_network_of_another_shape_is_no_second_stage():
     first = small_network(binary_weights=False)
     second = nobn.models.ReActNet18((8, 8, 1), 10, width=8, blocks=(1, 1))
     with pytest.raises(ValueError, match="no place for stem_conv/kernel:0"):
-        carry(first, second)
+        copy_weights(first, second)

@@ -17,7 +17,7 @@ import tensorflow as tf
 from larq_nobn import data, training
 from larq_nobn._keras import keras
 from larq_nobn.optimizers import AdaptiveGradientClipping
-from larq_nobn.training.folder import Journal
+from larq_nobn.training._callbacks import HistoryWriter
 from training.runs import step_by_step
 
 
@@ -108,7 +108,7 @@ def test_the_loss_of_a_run_with_penalties_is_that_of_its_evaluation(
 
 
 def test_rows_from_before_there_was_a_penalty_are_kept(tmp_path: Path):
-    journal = Journal(tmp_path / "history.csv", lambda step: 0.1, steps=1)
+    journal = HistoryWriter(tmp_path / "history.csv", lambda step: 0.1, steps=1)
     journal.set_state([{"epoch": 1, "loss": 2.5, "val_loss": 3.0}])
     journal.on_epoch_begin(1)
     journal.on_epoch_end(1, {"loss": 2.0, "penalty": 0.25, "val_loss": 2.5})

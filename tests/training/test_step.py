@@ -14,8 +14,8 @@ from larq_nobn import data, models, training
 from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.optimizers import AdaptiveGradientClipping
 from larq_nobn.quantizers import BinaryRegularized
-from larq_nobn.training.run._step import NOT_FINITE, Trainee
-from larq_nobn.training.run._within import EpochMetrics
+from larq_nobn.training._checkpoints import EpochMetrics
+from larq_nobn.training._training_model import NOT_FINITE, TrainingModel
 from numpy.testing import assert_allclose, assert_array_equal
 
 RNG = np.random.default_rng(0)
@@ -43,7 +43,7 @@ def compiled(
         optimizer.build(network.trainable_variables)
     if not step:
         return network
-    trainee = Trainee(network, **step)
+    trainee = TrainingModel(network, **step)
     trainee.compile(network.optimizer, network.loss, **way)
     return trainee
 
@@ -85,7 +85,7 @@ def dense(**options: object) -> keras.Model:
 def test_accumulation_however_the_step_is_run(way: str):
     whole, parts = dense(), dense()
     compiled(whole, keras.optimizers.SGD(0.1)).train_on_batch(INPUTS, LABELS)
-    trainee = Trainee(parts, accumulate=3)
+    trainee = TrainingModel(parts, accumulate=3)
     trainee.compile(
         keras.optimizers.SGD(0.1),
         cross_entropy(),

@@ -13,7 +13,7 @@ import pytest
 from larq_nobn import training
 from click.testing import CliRunner
 from larq_nobn.cli import _progress, main
-from larq_nobn.training.run._stopping import StopCheck, stoppable
+from larq_nobn.training._stopping import StopCheck, stoppable
 
 RAISES = {signal.SIGINT: KeyboardInterrupt, signal.SIGTERM: training.Terminated}
 TINY = (

@@ -22,15 +22,15 @@ from larq_nobn import data, training
 from cli.answers import one_sentence
 from click.testing import CliRunner
 from larq_nobn.cli import main
-from larq_nobn.training.run import _meeting
-from larq_nobn.training.run._meeting import meet
-from larq_nobn.training.run._stopping import ending_surely, stoppable
-from larq_nobn.training.run._strategy import (
+from larq_nobn.training import _distribution
+from larq_nobn.training._distribution import (
     check_shares,
     is_chief,
+    meet,
     shared,
     strategy_for,
 )
+from larq_nobn.training._stopping import ending_surely, stoppable
 from replicas import assert_replicas_agree
 from training import drawn, worker
 
@@ -142,7 +142,7 @@ def test_all_meet_whoever_comes_first():
 def test_who_does_not_come_is_named(
     index: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ):
-    monkeypatch.setattr(_meeting, "_QUIET", 0.0)
+    monkeypatch.setattr(_distribution, "_QUIET", 0.0)
     ports = free_ports(2)
     missing = f"worker {1 - index} (127.0.0.1:{ports[1 - index]})"
     with pytest.raises(ConnectionError) as caught:
@@ -182,7 +182,7 @@ def test_the_command_says_who_is_awaited(tmp_path: Path, monkeypatch):
 
 DEAF = """
 import ctypes, os, signal, sys, threading
-from larq_nobn.training.run import _stopping
+from larq_nobn.training import _stopping
 
 _stopping.SECONDS_OF_GRACE = 0.5
 lock, native = ctypes.create_string_buffer(256), ctypes.CDLL(None)
@@ -202,7 +202,7 @@ def test_native_code_that_hears_nothing_is_ended(name: str):
 
 MUTE = """
 import ctypes
-from larq_nobn.training.run._meeting import given_up_after
+from larq_nobn.training._distribution import given_up_after
 
 lock, native = ctypes.create_string_buffer(256), ctypes.PyDLL(None)
 with given_up_after(30, "Not so soon."):
@@ -235,12 +235,12 @@ from pathlib import Path
 from types import SimpleNamespace
 from tempfile import TemporaryDirectory
 from larq_nobn import data, training
-from larq_nobn.training.folder import _record
-from larq_nobn.training.run._strategy import check_shares, shared, strategy_for
+from larq_nobn.training.folder import _run_folder
+from larq_nobn.training._distribution import check_shares, shared, strategy_for
 from larq_nobn.training.settings import NETWORKS
 from training import drawn, worker
 
-_record.draw_curves = lambda target, *_: target.touch()
+_run_folder.draw_curves = lambda target, *_: target.touch()
 # The parts of all replicas are the batch: over two epochs, with a last one of one.
 for split, examples in (("train", 128), ("test", 65)):
     def load(epoch, **share):

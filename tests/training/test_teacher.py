@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from larq_nobn import training
 from larq_nobn._keras import keras
-from larq_nobn.training.run._teacher import probabilities_of, teacher_settings
+from larq_nobn.training._teacher import probabilities_of, teacher_settings
 from larq_nobn.training.settings._float_resnet import float_resnet
 from numpy.testing import assert_allclose
 

@@ -7,20 +7,20 @@ from dataclasses import replace
 import larq_nobn as nobn
 import pytest
 from larq_nobn import training
-from larq_nobn.training.run._step import Trainee
+from larq_nobn.training._training_model import TrainingModel
 from training.fake_runs import leave_run
 
 
 @pytest.fixture
 def read(monkeypatch):
     """Which splits are loaded, in order."""
-    found, load = [], nobn.data.load
+    found, batches = [], nobn.data.Dataset.batches
 
-    def note(*arguments, split, **options):
+    def note(dataset, split, *arguments, **options):
         found.append(split)
-        return load(*arguments, split=split, **options)
+        return batches(dataset, split, *arguments, **options)
 
-    monkeypatch.setattr("larq_nobn.training.run._images.data.load", note)
+    monkeypatch.setattr(nobn.data.Dataset, "batches", note)
     return found
 
 
@@ -64,7 +64,7 @@ def test_a_run_that_was_killed_before_its_test_is_tested(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Trainee, "evaluate", killed)
+        patch.setattr(TrainingModel, "evaluate", killed)
         with pytest.raises(KeyboardInterrupt):
             training.train(settings, tmp_path / "run")
     run = training.train(settings, tmp_path / "run", resume=True)

@@ -4,7 +4,7 @@ import logging
 
 import pytest
 from larq_nobn import training
-from larq_nobn.training.run import _train, _warnings
+from larq_nobn.training import _trainer, _warnings
 
 OLD = "processor : 0\nflags\t\t: fpu sse avx2 avx512f avx512_vnni f16c\nbugs : none\n"
 BF16 = OLD.replace("f16c", "avx512_bf16 f16c")
@@ -48,7 +48,7 @@ def test_a_run_asks_for_its_precision(tmp_path, monkeypatch):
     def asked(precision):
         raise KeyboardInterrupt(precision)
 
-    monkeypatch.setattr(_train, "warn_of_imitation", asked)
+    monkeypatch.setattr(_trainer, "warn_of_imitation", asked)
     settings = training.RunSettings(dataset="digits", precision="mixed_float16")
     with pytest.raises(KeyboardInterrupt, match="mixed_float16"):
         training.train(settings, tmp_path / "run")

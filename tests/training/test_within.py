@@ -16,10 +16,10 @@ from click.testing import CliRunner
 from larq_nobn._keras import keras
 from larq_nobn.callbacks import ThroughputMonitor, _throughput
 from larq_nobn.cli import main
+from larq_nobn.training import _callbacks
+from larq_nobn.training._callbacks import Stopwatch
+from larq_nobn.training._checkpoints import CheckpointSchedule
 from larq_nobn.training.folder import Position, position_kept
-from larq_nobn.training.folder._journal import Stopwatch
-from larq_nobn.training.run import _watchers
-from larq_nobn.training.run._within import Pace
 from training.runs import assert_same
 from training.test_crash import epochs_logged
 
@@ -88,7 +88,7 @@ def test_one_of_other_callbacks_is_not_used(
     (file,) = (tmp_path / "run" / "checkpoints").iterdir()
     assert file.name == "epoch-0000-step-0000002.npz"
     assert training.epochs_kept(tmp_path / "run") == 0
-    monkeypatch.setattr(_watchers, "monitors", lambda *_: [])
+    monkeypatch.setattr(_callbacks, "monitors", lambda *_: [])
     watch = KillAt()
     with caplog.at_level(logging.WARNING, "larq_nobn"):
         training.train(settings, tmp_path / "run", watch, resume=True)
@@ -136,7 +136,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Callable[[float], None]:
 
 
 def test_every_ten_minutes(clock: Callable[[float], None]):
-    pace = Pace(None, tf.distribute.get_strategy())
+    pace = CheckpointSchedule(None, tf.distribute.get_strategy())
     due = []
     for now in (1000.0, 1599.9, 1600.0, 1700.0):
         clock(now)
@@ -149,7 +149,7 @@ def test_every_ten_minutes(clock: Callable[[float], None]):
 
 
 def test_every_few_steps(clock: Callable[[float], None]):
-    pace = Pace(4, tf.distribute.get_strategy())
+    pace = CheckpointSchedule(4, tf.distribute.get_strategy())
     clock(9000.0)
     assert [step for step in range(1, 12) if pace.is_due(step)] == [4, 8]
 

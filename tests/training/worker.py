@@ -13,8 +13,8 @@ import larq_nobn  # noqa: F401  (first of all: it selects legacy Keras)
 import numpy as np
 from larq_nobn import training
 from larq_nobn._keras import keras
-from larq_nobn.training.folder import _record, position_kept
-from larq_nobn.training.run import _within
+from larq_nobn.training import _checkpoints
+from larq_nobn.training.folder import _run_folder, position_kept
 from larq_nobn.training.settings import NETWORKS
 from tensorflow.python.eager import context
 from training import drawn
@@ -98,8 +98,8 @@ def main(folder: Path, index: int) -> None:
     """Trains, is stopped, goes on; draws kernels; the second crashes on the first."""
     _miss_soon()
     # By the clock of the first, which alone is late: all write at once.
-    _within.SECONDS = 0.0 if index == 0 else math.inf
-    _within._ASKED_EVERY = 2
+    _checkpoints.SECONDS = 0.0 if index == 0 else math.inf
+    _checkpoints._ASKED_EVERY = 2
     try:
         training.train(
             SETTINGS, folder / "run", _InTheSecondEpoch(_interrupt), strategy=STRATEGY
@@ -120,5 +120,5 @@ def main(folder: Path, index: int) -> None:
 
 STRATEGY = "multi_worker"
 if __name__ == "__main__":
-    _record.draw_curves = lambda target, *_: target.touch()
+    _run_folder.draw_curves = lambda target, *_: target.touch()
     main(Path(sys.argv[1]), int(sys.argv[2]))

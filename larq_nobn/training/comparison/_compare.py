@@ -16,8 +16,8 @@ from typing import Any
 from ..._checks import check_bounds, check_path
 from ..._keras import keras
 from ...data import GIVEN, describe
+from .._stopping import stoppable
 from ..folder import is_finished, kept_settings, refuse_what_is_there
-from ..run import stoppable
 from ..settings import RunSettings, words
 from ._executors import Messages, attempt, executing, failure_of, training
 from ._groups import Outcome, differing, differing_settings, plain_settings

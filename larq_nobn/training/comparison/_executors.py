@@ -16,8 +16,9 @@ from queue import SimpleQueue
 from typing import Any
 
 from ..._keras import keras
+from .._non_finite import NonFiniteLoss
+from .._trainer import train
 from ..folder import RunInUse
-from ..run import NonFiniteLoss, train
 from ..settings import RunSettings
 from ._apart import Killed, Tell, apart
 

@@ -1,19 +1,6 @@
-"""The folder of a training run: written, claimed, and opened again."""
+"""The folder of a training run: locked, written, and opened again."""
 
 from ._archives import START, Position
-from ._checkpoints import Checkpoints, Stateful
-from ._claim import (
-    CHECKPOINTS,
-    claimed,
-    epochs_kept,
-    is_finished,
-    kept_settings,
-    position_kept,
-    refuse_what_is_there,
-    run_that_owns,
-)
-from ._files import save_model, write_json
-from ._journal import Journal
 from ._lock import RunInUse, refuse_if_in_use
 from ._opening import (
     Run,
@@ -24,26 +11,37 @@ from ._opening import (
     open_model,
     test_metrics,
 )
-from ._record import finished, plain
+from ._run_folder import (
+    CHECKPOINTS,
+    completed,
+    epochs_kept,
+    is_finished,
+    kept_settings,
+    lock_run_folder,
+    plain,
+    position_kept,
+    refuse_what_is_there,
+    run_that_owns,
+    save_model,
+    write_json,
+    write_record,
+)
 
 __all__ = [
     "CHECKPOINTS",
     "START",
-    "Checkpoints",
-    "Journal",
     "Position",
     "Run",
     "RunInUse",
-    "Stateful",
-    "claimed",
+    "completed",
     "dataset_of",
     "epochs_kept",
-    "finished",
     "is_finished",
     "is_saved_model",
     "kept_settings",
     "load_record",
     "load_run",
+    "lock_run_folder",
     "open_model",
     "plain",
     "position_kept",
@@ -53,4 +51,5 @@ __all__ = [
     "save_model",
     "test_metrics",
     "write_json",
+    "write_record",
 ]

@@ -1,4 +1,4 @@
-"""The classifier of a network: found, and made anew for other classes."""
+"""The network of a run: built, or that of `init` with another classifier."""
 
 from __future__ import annotations
 
@@ -8,9 +8,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ..._keras import keras
-from ...graph import Graph, ModelError, inputs_of, rebuild, refuse_opaque
-from ...layers import SymmetricHead
+from .._keras import keras
+from ..data import DatasetInfo
+from ..graph import Graph, ModelError, inputs_of, rebuild, refuse_opaque
+from ..layers import SymmetricHead
+from ._initial_weights import open_init
+from .settings import NETWORKS, OWN, RunSettings, with_kernels
 
 _layers = keras.layers
 # The argument that says how many classes a layer tells apart.
@@ -20,6 +23,50 @@ _SIZES: tuple[tuple[Any, str], ...] = (
     (_layers.Conv2D, "filters"),
 )
 _SOFTMAX = (keras.activations.softmax, tf.nn.softmax)
+
+
+def build_network(
+    settings: RunSettings, info: DatasetInfo, trust: bool = False
+) -> keras.Model:
+    """Returns the network of a run, with fresh weights, not compiled.
+
+    Arguments:
+        settings: Those of the run.
+        info: Whose images and classes it is for.
+        trust: Whether code from the file of `init` may run.
+    """
+    if settings.model == OWN:
+        source = open_init(settings, trust)
+        network = with_head(source, info.image_shape, info.classes, str(settings.init))
+    else:
+        chosen = {"width": settings.width, "blocks": settings.blocks}
+        network = NETWORKS[settings.model](
+            info.image_shape,
+            info.classes,
+            normalization=settings.normalization,
+            **{name: value for name, value in chosen.items() if value is not None},
+            **settings.network,
+        )
+    return with_kernels(
+        network,
+        settings.kernel,
+        settings.weight_decay,
+        settings.temperature,
+        settings.latent_initializer,
+        settings.standardize_activations,
+    )
+
+
+def compile_network(model: keras.Model, optimizer: keras.optimizers.Optimizer) -> None:
+    """Compiles a network, or its `TrainingModel`, for labels that are numbers."""
+    model.compile(
+        optimizer=optimizer,
+        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        # As an object, whose variables exist before the step is traced: by its name,
+        # they would be made in the first trace, and TensorFlow would trace again.
+        metrics=[keras.metrics.SparseCategoricalAccuracy("accuracy", "float32")],
+        jit_compile=False,
+    )
 
 
 def head_name(model: keras.Model) -> str | None:
@@ -96,7 +143,7 @@ def _built(model: keras.Model, image_shape: Sequence[int], classes: int) -> kera
     made = keras.models.clone_model(
         plain,
         input_tensors=keras.Input(tuple(image_shape), name=plain.input_names[0]),
-        clone_function=_Anew(_ending(plain), classes),
+        clone_function=_Rebuild(_ending(plain), classes),
     )
     if made.outputs[0].shape.rank != 4:
         return made
@@ -109,7 +156,7 @@ def _ending(model: keras.Model) -> list[keras.layers.Layer]:
     """The layers from the output back to the classifier, which is the last of them.
 
     Without one they end where a layer has several inputs, or is a model; there are none
-    behind a feature map.
+    after a feature map.
     """
     graph, (end,) = Graph(model), model.outputs
     found: list[keras.layers.Layer] = []
@@ -133,8 +180,8 @@ def _size(layer: keras.layers.Layer) -> str | None:
     return next((name for kind, name in _SIZES if isinstance(layer, kind)), None)
 
 
-class _Anew:
-    """Makes the layers of a network anew; those at its end for other classes."""
+class _Rebuild:
+    """Makes the layers of a network again; those at its end for other classes."""
 
     def __init__(self, ending: list[keras.layers.Layer], classes: int) -> None:
         self._ending = {id(layer) for layer in ending}

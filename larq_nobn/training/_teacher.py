@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import fields, replace
 
 import tensorflow as tf
 
-from ..._keras import keras
-from ..settings import Recipe, RunSettings
-from ..start import ends_in_softmax
+from .._keras import keras
+from ._network import ends_in_softmax
+from ._training_model import Probabilities
+from .settings import Recipe, RunSettings
 
 # What a residual network with batch norm is commonly trained with.
 _RECIPE = Recipe(
@@ -46,7 +47,7 @@ def teacher_settings(settings: RunSettings) -> RunSettings:
 
 def probabilities_of(
     teacher: keras.Model, name: str, image_shape: Sequence[int], classes: int
-) -> Callable[[tf.Tensor], tf.Tensor]:
+) -> Probabilities:
     """What a classifier, in inference, takes for the probabilities of the classes.
 
     Arguments:

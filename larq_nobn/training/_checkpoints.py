@@ -1,32 +1,27 @@
-"""Checkpoints of a run: all that its next step depends on, in one file each."""
+"""Checkpoints of a run: all that its next step depends on, and when to write it."""
 
 from __future__ import annotations
 
-import json
 import logging
+import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
+import tensorflow as tf
 
-from ..._keras import keras
-from ..settings import RunSettings
-from ._archives import START, Position, checkpoints_in, name_of, read, write
+from .._keras import keras
+from ._distribution import has_workers
+from .folder import START, Position, completed
+from .folder._archives import checkpoints_in, name_of, read, write
 
 _log = logging.getLogger("larq_nobn")
 _KEPT = 2
-
-
-class Pace(Protocol):
-    """Says when a checkpoint within an epoch is due."""
-
-    def is_due(self, steps: int) -> bool:
-        """Tells it behind so many steps of an epoch, all of which are asked about."""
-
-    def written(self) -> None:
-        """Hears of a checkpoint, whether it was due or not."""
+# Between checkpoints within an epoch.
+SECONDS = 600.0
+# How many steps apart several workers ask each other.
+_ASKED_EVERY = 50
 
 
 @runtime_checkable
@@ -41,30 +36,30 @@ class Stateful(Protocol):
 
 
 class Checkpoints(keras.callbacks.Callback):
-    """Writes a checkpoint after each epoch, and goes on from the newest whole one.
+    """Writes a checkpoint after each epoch, and resumes from the newest whole one.
 
     A file holds every variable of the network and of its optimizer, the scale of the
     loss included, what `stateful` gives, the settings, and a digest of it all. Between
     epochs random draws need no state: see `Reseeding`. A checkpoint within an epoch, of
-    which `pace` says when it is due, also holds what `within` gives: metrics so far,
-    generators, what monitors remember. On CPUs, what goes on from a file ends in the
-    same bits as what was never interrupted; with several replicas moving averages may
-    differ in the last one, because the file holds the mean of those that each replica
-    has. Weights that are not finite are not written: what is kept is good to go on
-    from. It comes last among the callbacks, because a checkpoint says that its epoch,
+    which `schedule` says when it is due, also contains what `within` gives: metrics so
+    far, generators, what monitors remember. On CPUs, a resumed run is bitwise identical
+    to one that was never interrupted; with several replicas moving averages may differ
+    in the last bit, because the file contains the mean of those that each replica has.
+    Weights that are not finite are not written: what is kept is good to resume from. It
+    comes last among the callbacks, because a checkpoint says that its epoch,
     or its step, is over.
 
     Arguments:
         folder: Where the files are; the last two are kept.
         settings: Those of the run, as plain JSON. Checkpoints of others do not count.
         stateful: Named objects with a state of their own.
-        within: The same, of those whose state every epoch begins anew.
-        pace: When to write within an epoch; None for never.
+        within: The same, of those whose state starts from scratch with every epoch.
+        schedule: When to write within an epoch; None for never.
         writes: Whether this process writes. Of several workers all take part, because
             reading a variable may need all of them, and one writes.
 
     Attributes:
-        last: Where the newest was written that this run could go on from.
+        last: Where the newest was written that this run could resume from.
     """
 
     def __init__(
@@ -73,7 +68,7 @@ class Checkpoints(keras.callbacks.Callback):
         settings: Mapping[str, Any],
         stateful: Mapping[str, Stateful],
         within: Mapping[str, Stateful] | None = None,
-        pace: Pace | None = None,
+        schedule: CheckpointSchedule | None = None,
         writes: bool = True,
     ) -> None:
         super().__init__()
@@ -82,7 +77,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._settings = dict(settings)
         self._stateful = dict(stateful)
         self._within = dict(within or {})
-        self._pace = pace
+        self._schedule = schedule
         self._writes = writes
         self._kept: list[Path] = []
         self._pending: dict[str, Any] = {}
@@ -90,7 +85,7 @@ class Checkpoints(keras.callbacks.Callback):
         self.last: Position | None = None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Makes the first epoch the rest of one, if it is: the others have begun it."""
+        """Makes the first epoch the rest of one, if it is; the others know."""
         self._epoch = epoch
         for name, state in self._pending.items():
             self._within[name].set_state(state)
@@ -99,11 +94,11 @@ class Checkpoints(keras.callbacks.Callback):
     def on_train_batch_end(
         self, batch: int, logs: dict[str, float] | None = None
     ) -> None:
-        """Writes a checkpoint if one is due; behind the last step the epoch's comes."""
+        """Writes a checkpoint if one is due; after the last step the epoch's comes."""
         steps = batch + 1
-        if self._pace is None or steps == self.params["steps"]:
+        if self._schedule is None or steps == self.params["steps"]:
             return
-        if self._pace.is_due(steps):
+        if self._schedule.is_due(steps):
             states = {name: each.get_state() for name, each in self._within.items()}
             self._save(Position(self._epoch, steps), {"within": states})
 
@@ -117,8 +112,8 @@ class Checkpoints(keras.callbacks.Callback):
         values = [variable.numpy() for variable in variables]
         if _is_good(self.model, values):
             self._write(position, more, variables, values)
-        if self._pace is not None:
-            self._pace.written()
+        if self._schedule is not None:
+            self._schedule.written()
 
     def _write(
         self,
@@ -151,7 +146,7 @@ class Checkpoints(keras.callbacks.Callback):
             model: As it was before its first epoch.
 
         Returns:
-            Where the checkpoint was written; the begin if there is no usable one.
+            Where the checkpoint was written; the start if there is no usable one.
         """
         files = checkpoints_in(self._folder)
         with model.distribute_strategy.scope():
@@ -175,11 +170,14 @@ class Checkpoints(keras.callbacks.Callback):
                 each.set_state(header["state"][name])
             self._pending = header.get("within", {})
             self._kept = [file]
-            # Older versions wrote behind epochs only.
+            # Older versions wrote after epochs only.
             self.last = Position(header["epochs"], header.get("steps", 0))
             return self.last
         if files:
-            _log.warning("%s has no usable checkpoint: it begins anew.", self._folder)
+            _log.warning(
+                "%s has no usable checkpoint: the run starts from scratch.",
+                self._folder,
+            )
         return START
 
     def _check(self, header: dict[str, Any], variables: list[Any]) -> None:
@@ -196,17 +194,6 @@ class Checkpoints(keras.callbacks.Callback):
         for its, ours in zip(found, wanted, strict=True):
             if its != ours:
                 raise ValueError(f"it has {its} where this run has {ours}")
-
-
-def completed(found: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that an older version wrote, with those that it did not know.
-
-    Arguments:
-        found: What it wrote.
-        given: Settings of this version, of which a missing one is taken as by default.
-    """
-    defaults = json.loads(json.dumps(asdict(RunSettings())))
-    return {name: defaults[name] for name in given if name in defaults} | {**found}
 
 
 def _is_good(model: keras.Model, values: list[np.ndarray]) -> bool:
@@ -235,3 +222,73 @@ def _description(variable: Any) -> list[Any]:
         variable.shape.as_list(),
         variable.dtype.name,
     ]
+
+
+class CheckpointSchedule:
+    """Every so many steps; or else, for a training of hours, every ten minutes of it.
+
+    Arguments:
+        every: Steps between checkpoints, counted from the start of the epoch; None goes
+            by the clock.
+        strategy: Of the training. Its workers must write at the same step, but their
+            clocks differ, so that all write as soon as it is time for one of them.
+    """
+
+    def __init__(self, every: int | None, strategy: tf.distribute.Strategy) -> None:
+        self._every = every
+        self._last = time.monotonic()
+        self._alone = not has_workers(strategy)
+        if not self._alone:
+            with strategy.scope():
+                self._late = tf.Variable(
+                    0.0,
+                    trainable=False,
+                    synchronization=tf.VariableSynchronization.ON_READ,
+                    aggregation=tf.VariableAggregation.SUM,
+                )
+
+    def is_due(self, steps: int) -> bool:
+        """Tells whether to write after so many steps of an epoch."""
+        if self._every is not None:
+            return steps % self._every == 0
+        late = time.monotonic() - self._last >= SECONDS
+        if self._alone or steps % _ASKED_EVERY:
+            return late and self._alone
+        self._late.assign(float(late))
+        return bool(self._late.numpy() > 0)
+
+    def written(self) -> None:
+        """Starts the interval."""
+        self._last = time.monotonic()
+
+
+class EpochMetrics:
+    """Loss and accuracy of the epoch so far, as a state.
+
+    Arguments:
+        model: Compiled; the one that is fitted.
+    """
+
+    def __init__(self, model: keras.Model) -> None:
+        self._model = model
+
+    def get_state(self) -> list[list[Any]]:
+        """Returns the values of all variables of all metrics."""
+        return [
+            [variable.numpy().tolist() for variable in metric.variables]
+            for metric in self._model.metrics
+        ]
+
+    def set_state(self, state: list[list[Any]]) -> None:
+        """Takes them back; after the start of the epoch, which sets them to 0."""
+        self._make()
+        # Checkpoints of earlier versions have no penalty, which is the last metric.
+        for metric, values in zip(self._model.metrics, state, strict=False):
+            for variable, value in zip(metric.variables, values, strict=True):
+                keras.backend.set_value(variable, value)
+
+    def _make(self) -> None:
+        """Keras does not know them before the first step, which is still to come."""
+        outputs = tf.zeros((1, *self._model.output_shape[1:]))
+        self._model.compiled_loss.build(outputs)
+        self._model.compiled_metrics.build(outputs, tf.zeros((1,), tf.int64))

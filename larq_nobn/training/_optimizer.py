@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 
-from ..._keras import keras
-from ...optimizers import (
+from .._keras import keras
+from ..optimizers import (
     AdaptiveGradientClipping,
     BayesianLearningRule,
     ParameterGroups,
 )
-from ..settings import OWN, RunSettings
-from ..start import head_name
+from ._network import head_name
+from .settings import OWN, RunSettings
 
 # Shifts of signs, the biases of convolutions in their place, and gains of kernels.
 _SHIFTS_AND_GAINS = r"(^|/)(shift|gain)(:|$)|_conv/bias(:|$)"

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from ... import models
-from ..settings import EXTENSIONS, PROCESSOR, RunSettings, processor_flags
+from .. import models
+from .settings import EXTENSIONS, PROCESSOR, RunSettings, processor_flags
 
 _log = logging.getLogger("larq_nobn")
 # Batches smaller than this have statistics that are mostly noise.

@@ -1,28 +1,38 @@
-"""The folder of a run: who may begin in it, who goes on, and what a failure leaves."""
+"""The folder of a run: who may write in it, what a failure leaves, and the record."""
 
 from __future__ import annotations
 
+import importlib.metadata
+import json
+import logging
 import os
+import platform
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..._checks import check_path
-from ..._files import is_leftover
+from ..._figures import COLOURS, DPI, new_figure
+from ..._files import is_leftover, replacing
+from ..._keras import keras
+from ..._version import __version__
+from ...data import DatasetInfo
+from ..settings import RunSettings
 from ._archives import Position, checkpoints_in, position_of
-from ._checkpoints import completed
-from ._files import write_json
 from ._lock import LOCK, locked, refuse_if_in_use
 from ._shapes import RECORD, check_record, check_settings, read_object
 
+_log = logging.getLogger("larq_nobn")
 CHECKPOINTS = "checkpoints"
 _SETTINGS = "settings.json"
 _RECORD = "run.json"
 _PICTURES = "pictures"
 _MODEL = "model.keras"
 _HISTORY = "history.csv"
+_PACKAGES = ("tensorflow", "tf-keras", "larq", "numpy")
 # Further runs, in folders of the same kind.
 _PARTS = ("stage1", "teacher")
 _OURS = {
@@ -32,33 +42,33 @@ _OURS = {
 
 
 @contextmanager
-def claimed(
+def lock_run_folder(
     output: str | os.PathLike,
     settings: Mapping[str, Any],
     resume: bool = False,
-    pictures: str | None = None,
+    images: str | None = None,
 ) -> Iterator[Path]:
-    """Takes a folder for a run; a failure leaves what the run can go on from.
+    """Locks a folder for a run; a failure leaves what the run can resume from.
 
-    While the run goes on, `settings.json` says whose folder it is, and a lock keeps
-    other processes out. A run that is over needs no checkpoints any more. One that
+    While the run is unfinished, `settings.json` says whose folder it is, and a lock
+    keeps other processes out. A finished run needs no checkpoints any more. One that
     fails with a checkpoint leaves all as it is, and without one nothing.
 
     Arguments:
         output: The folder.
         settings: Those of the run, as plain JSON.
         resume: Whether an unfinished run of the same settings may be there.
-        pictures: A digest of those that it trains on, if they could change.
+        images: A digest of those that it trains on, if they could change.
 
     Raises:
         RunInUse: If another process trains in it.
         FileExistsError: If the folder holds something else.
         NotADirectoryError: If it, or a folder above it, is a file.
-        ValueError: If the run that it holds has other settings, or began with other
-            pictures.
+        ValueError: If the run that it holds has other settings, or started with other
+            images.
     """
     folder = Path(output)
-    settings = {**settings, **({_PICTURES: pictures} if pictures else {})}
+    settings = {**settings, **({_PICTURES: images} if images else {})}
     refuse_if_in_use(folder)
     refuse_what_is_there(folder, settings, resume)
     # The innermost first: what a failure has to undo.
@@ -80,7 +90,7 @@ def claimed(
 
 @contextmanager
 def _nothing_useless(folder: Path) -> Iterator[None]:
-    """A failure without anything to go on from leaves an empty folder."""
+    """A failure without anything to resume from leaves an empty folder."""
     try:
         yield
     except BaseException:
@@ -149,10 +159,21 @@ def position_kept(output: str | os.PathLike) -> Position | None:
     return next((position_of(newest[0]) for newest in found if newest), None)
 
 
+def completed(found: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that an older version wrote, with those that it did not know.
+
+    Arguments:
+        found: What it wrote.
+        given: Settings of this version, of which a missing one is taken as by default.
+    """
+    defaults = json.loads(json.dumps(asdict(RunSettings())))
+    return {name: defaults[name] for name in given if name in defaults} | {**found}
+
+
 def refuse_what_is_there(
     folder: Path, settings: Mapping[str, Any], resume: bool
 ) -> None:
-    """Raises what `claimed` does, and takes nothing."""
+    """Raises what `lock_run_folder` does, and takes nothing."""
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(
             f"{folder} is a file, but a run needs a folder. Choose another output."
@@ -267,3 +288,151 @@ def _clear(folder: Path) -> None:
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
     (folder / _SETTINGS).unlink(missing_ok=True)
     _remove_leftovers(folder)
+
+
+def plain(settings: RunSettings) -> dict[str, Any]:
+    """Settings as JSON gives them back: with lists in the place of tuples."""
+    return json.loads(json.dumps(asdict(settings)))
+
+
+def write_record(
+    folder: Path,
+    settings: RunSettings,
+    network: keras.Model,
+    history: Sequence[dict[str, float]],
+    info: DatasetInfo,
+    initial: Mapping[str, Any],
+    history_of: str,
+    tested: Mapping[str, float],
+) -> dict[str, Any]:
+    """Writes the last files of a run, and returns what `run.json` holds.
+
+    Arguments:
+        folder: The run folder.
+        settings: Those of the run.
+        network: What was trained.
+        history: A row per epoch.
+        info: The data set.
+        initial: What is said of the initial weights.
+        history_of: The split that `val_*` in the history are of.
+        tested: Loss and accuracy on the test images.
+    """
+    record = {**_record(settings, network, history, info, tested), **initial}
+    record["history_split"] = history_of
+    save_model(network, folder / "model.keras")
+    said = (settings.model, settings.normalization, settings.dataset)
+    title = ", ".join(each for each in said if each is not None)
+    draw_curves(folder / "curves.png", title, history, history_of)
+    write_json(folder / "run.json", record)  # last: its presence means finished
+    return record
+
+
+def _record(
+    settings: RunSettings,
+    model: keras.Model,
+    history: Sequence[dict[str, float]],
+    info: DatasetInfo,
+    tested: Mapping[str, float],
+) -> dict[str, Any]:
+    names = ("loss", "accuracy", "val_loss", "val_accuracy")
+    return {
+        "settings": asdict(settings),
+        "metrics": {
+            **{name: history[-1][name] for name in names},
+            **{f"test_{name}": float(tested[name]) for name in ("loss", "accuracy")},
+        },
+        "seconds_per_epoch": [row["seconds"] for row in history],
+        "parameters": int(model.count_params()),
+        "preprocessing": {
+            "image_shape": list(info.image_shape),
+            "mean": [float(value) for value in info.mean],
+            "std": [float(value) for value in info.std],
+            "crop": info.crop,
+            "class_names": list(info.class_names),
+        },
+        "examples": {
+            "train": info.train_examples,
+            **(
+                {"validation": info.validation_examples}
+                if info.validation_examples
+                else {}
+            ),
+            "test": info.test_examples,
+        },
+        "versions": _versions(),
+    }
+
+
+def _versions() -> dict[str, str]:
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    versions["tf_keras"] = versions.pop("tf-keras")
+    return versions | {"larq_nobn": __version__, "python": platform.python_version()}
+
+
+def draw_curves(
+    target: Path, title: str, history: Sequence[Mapping[str, float]], split: str
+) -> None:
+    """Draws loss and accuracy over the epochs, or says why there is no plot."""
+    try:
+        figure = new_figure(target, (6, 2.7))
+    except ImportError as error:
+        _log.warning("%s", error)
+        return
+    epochs = [row["epoch"] for row in history]
+    figure.suptitle(title)
+    for axes, name in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
+        lines = (("training", name, "--"), (split, f"val_{name}", "-"))
+        for colour, (label, key, dashes) in zip(COLOURS[1::-1], lines, strict=True):
+            values = [row[key] for row in history]
+            axes.plot(epochs, values, dashes, color=colour, marker=".", label=label)
+        axes.set_xlabel("epoch")
+        axes.set_ylabel(name)
+        axes.grid(alpha=0.3)
+        axes.legend()
+    with replacing(target) as temporary:
+        figure.savefig(temporary, dpi=DPI)
+
+
+def write_json(target: Path, content: Mapping[str, object] | Sequence[object]) -> None:
+    """Writes `content` as indented JSON, whole or not at all.
+
+    Arguments:
+        target: The file; an earlier one is replaced.
+        content: Plain JSON types.
+
+    Raises:
+        OSError: If it cannot be written; an earlier file is then left as it was.
+
+    Example:
+        ```python
+        nobn.training.write_json(Path("result.json"), {"accuracy": 0.98})
+        ```
+    """
+    with replacing(check_path("target", target)) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def save_model(model: keras.Model, path: str | os.PathLike) -> None:
+    """Saves a model as a `.keras` file, whole or not at all.
+
+    Arguments:
+        model: A built Keras model.
+        path: A name that ends in `.keras`; an earlier file is replaced.
+
+    Raises:
+        ValueError: If the name ends otherwise.
+        OSError: If the file cannot be written; an earlier one is then left as it was.
+
+    Example:
+        ```python
+        model = nobn.models.ReActNet18((8, 8, 1), 10, width=16, blocks=(1, 1))
+        nobn.training.save_model(model, "model.keras")
+        ```
+    """
+    target = Path(check_path("path", path))
+    if target.suffix != ".keras":
+        raise ValueError(
+            f"{target} is no name for a Keras model. Choose one that ends in .keras."
+        )
+    with replacing(target) as temporary:
+        model.save(temporary)

@@ -1,22 +1,22 @@
-"""Says where a training step ceased to be finite."""
+"""Finds what is not finite in a training step."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from ..._keras import keras
-from ...callbacks._monitor import owners
-from ..folder import Checkpoints, Position
-from ..settings import RunSettings
-from ._images import images_of
-from ._step import NOT_FINITE
+from .._keras import keras
+from ..callbacks._monitor import owners
+from ._checkpoints import Checkpoints
+from ._training_model import NOT_FINITE
+from .folder import Position
+from .settings import RunSettings
 
-# What the step and adaptive clipping say when they refuse one.
+# What the training model and adaptive clipping say when they raise.
 _SIGNS = (NOT_FINITE, "holds NaN or infinite values")
 _IMAGES = "the images are not finite"
 
@@ -28,8 +28,8 @@ class NonFiniteLoss(ArithmeticError):
     """
 
 
-class Watch(keras.callbacks.Callback):
-    """Knows the step that a training is at, and ends it if it ceased to be finite."""
+class FiniteCheck(keras.callbacks.Callback):
+    """Knows the step that a training is at, and stops it if it is not finite."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,33 +48,35 @@ class Watch(keras.callbacks.Callback):
         self.batch = batch
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Refuses what XLA, which drops assertions, or the last step has let pass."""
+        """Raises for what XLA, which drops assertions, or the last step let pass."""
         if not np.isfinite(float((logs or {})["loss"])) or _bad_weights(self.model):
             raise tf.errors.InvalidArgumentError(None, None, NOT_FINITE)
 
 
 @contextmanager
-def explained(
+def explain_non_finite(
     settings: RunSettings,
     model: keras.Model,
-    watch: Watch,
+    check: FiniteCheck,
     checkpoints: Checkpoints,
+    batches: Callable[[str, Position], tf.data.Dataset],
 ) -> Iterator[None]:
-    """Turns a step that was refused into a `NonFiniteLoss` that says what to do.
+    """Turns a rejected step into a `NonFiniteLoss` that says what to do.
 
     Arguments:
         settings: Those of the run.
         model: What is trained.
-        watch: One of its callbacks.
+        check: One of its callbacks.
         checkpoints: Those of the run.
+        batches: Gives the images of a split from a position on.
     """
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
         if not any(sign in error.message for sign in _SIGNS):
             raise
-        there = Position(watch.epoch, watch.batch)
-        images, labels = next(iter(images_of(settings, "train", there)))
+        position = Position(check.epoch, check.batch)
+        images, labels = next(iter(batches("train", position)))
         if labels.shape.rank == 2:  # of mixed images
             labels = tf.argmax(labels, 1)
         cause = find_non_finite(model, images, labels)
@@ -85,8 +87,8 @@ def explained(
             else "There is no good checkpoint"
         )
         raise NonFiniteLoss(
-            f"The loss is not finite at epoch {watch.epoch + 1}, step "
-            f"{watch.batch + 1}: {cause}. "
+            f"The loss is not finite at epoch {check.epoch + 1}, step "
+            f"{check.batch + 1}: {cause}. "
             f"{good}. {_advice(settings, cause)}"
         ) from error
 
@@ -102,12 +104,12 @@ def _advice(settings: RunSettings, cause: str) -> str:
         ways.append("a wider range of numbers (--precision mixed_bfloat16)")
     return (
         f"Train again, in another output, with {' or '.join(ways)}; --resume would "
-        "meet the same step."
+        "fail at the same step."
     )
 
 
 def find_non_finite(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> str:
-    """Says what is the first to be not finite in a training step.
+    """Returns the first non-finite quantity of a training step.
 
     Arguments:
         model: A compiled functional classifier; left as it is.
@@ -115,7 +117,7 @@ def find_non_finite(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) ->
         labels: Their labels.
 
     Returns:
-        What is not finite, as the begin of a sentence.
+        What is not finite, as the start of a sentence.
     """
     if not _finite(images):
         return _IMAGES

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from ..._keras import keras
+from .._keras import keras
 
 
 class Terminated(SystemExit):

@@ -7,13 +7,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from ..._keras import dtype_policy, keras
+from .._keras import dtype_policy, keras
 
 NOT_FINITE = "The loss is not finite"
 Probabilities = Callable[[tf.Tensor], tf.Tensor]
 
 
-class Trainee(keras.Model):
+class TrainingModel(keras.Model):
     r"""A network's layers and weights under a training step of our own.
 
     Without a teacher and with one micro-batch the step is that of Keras, bit for bit.
@@ -38,8 +38,7 @@ class Trainee(keras.Model):
       as in an evaluation, and `penalty` is the mean over the steps of an epoch, of a
       network that has any.
     - *Stop.* A loss that is not finite raises before anything is updated.
-
-    - *Going on.* The first epoch of `fit` begins at step `first_step`, 0 unless set.
+    - *Resuming.* The first epoch of `fit` starts at step `first_step`, 0 unless set.
 
     Callbacks find the same layers and optimizer as in the network; save the network.
 
@@ -57,9 +56,9 @@ class Trainee(keras.Model):
     Example:
         ```python
         network.compile("adam", keras.losses.SparseCategoricalCrossentropy(True))
-        trainee = Trainee(network, accumulate=4)
-        trainee.compile(network.optimizer, network.loss, metrics=["accuracy"])
-        trainee.fit(images, epochs=2)
+        training_model = TrainingModel(network, accumulate=4)
+        training_model.compile(network.optimizer, network.loss, metrics=["accuracy"])
+        training_model.fit(images, epochs=2)
         ```
 
     References:
@@ -237,3 +236,15 @@ class _LossOfAnyTarget(keras.losses.Loss):
         if not target.dtype.is_floating:
             return self._of_labels.call(target, logits)
         return tf.nn.softmax_cross_entropy_with_logits(target, logits)
+
+
+def balanced_weights(counts: Sequence[int]) -> list[float]:
+    """Returns weights that give all classes the same share of the loss, 1 in the mean.
+
+    A class of n among N training images of K classes has N / (K n).
+
+    Arguments:
+        counts: Training images of each class.
+    """
+    there = [count for count in counts if count]
+    return [count and sum(there) / (len(there) * count) for count in counts]

@@ -1,0 +1,295 @@
+"""The callbacks of a run: random draws, schedules, monitors, history, TensorBoard."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .._batches import model_batches
+from .._files import replacing
+from .._keras import keras
+from .._larq import without_starvation_warning
+from ..callbacks import (
+    BinaryWeightMonitor,
+    GradientClippingMonitor,
+    MemoryMonitor,
+    PowerScheduler,
+    TauScheduler,
+    ThroughputMonitor,
+)
+from ..callbacks._clipping import clipping_in
+from ..callbacks._weights import binary_weights
+from ..graph import rebuild
+from ..population import BatchNormStatistics, averages_of, has_batch_norm
+from ..quantizers import BernoulliSign
+from .settings import Recipe, RunSettings
+
+_log = logging.getLogger("larq_nobn")
+
+
+def callbacks_of(
+    settings: RunSettings,
+    network: keras.Model,
+    history: HistoryWriter,
+    folder: Path,
+    few_images: Callable[[], tf.data.Dataset],
+) -> list[keras.callbacks.Callback]:
+    """Returns the callbacks of a run, each before those that write what it adds.
+
+    Arguments:
+        settings: What is trained, and how.
+        network: Compiled.
+        history: Writes `history.csv`.
+        folder: Where the files go.
+        few_images: Gives a batch of training images.
+    """
+    logs = _logs_in(folder)
+    return [
+        Reseeding(settings.seed),
+        *_movers(network, settings.batch_size, few_images),
+        *monitors(settings, network, logs and logs / "monitors"),
+        history,
+        *_tensorboard(logs),
+    ]
+
+
+def _movers(
+    network: keras.Model, batch_size: int, few_images: Callable[[], tf.data.Dataset]
+) -> list[keras.callbacks.Callback]:
+    """What changes the network from epoch to epoch."""
+    schedulers = (TauScheduler, PowerScheduler)
+    found = [each() for each in schedulers if each.quantizers_of(network)]
+    if needs_statistics(network):
+        found.append(ModeStatistics(network, few_images(), batch_size))
+    return found
+
+
+def _logs_in(folder: Path) -> Path | None:
+    """Where TensorBoard finds the run; None where nobody could read it."""
+    if find_spec("tensorboard") is None:
+        _log.warning(
+            "logs/ is left out because TensorBoard is not installed. "
+            "Install it with: pip install 'larq-nobn[plots]'"
+        )
+        return None
+    return folder / "logs"
+
+
+def _tensorboard(logs: Path | None) -> list[keras.callbacks.Callback]:
+    if logs is None:
+        return []
+    # Without the graph and without a profile: they take longer than small epochs.
+    return [_TensorBoard(logs, write_graph=False, profile_batch=0)]
+
+
+class _TensorBoard(keras.callbacks.TensorBoard):
+    """Keeps nothing back: what a killed process has not written is in no checkpoint."""
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        super().on_epoch_end(epoch, logs)
+        for writer in self._writers.values():
+            writer.flush()
+
+
+@contextmanager
+def own_generators() -> Iterator[None]:
+    """Gives each random layer that is built inside a generator of its own.
+
+    Keras' usual random operations keep their state where nothing can read or set it,
+    and repeat themselves when the seed of the process is set again.
+    """
+    experimental = keras.backend.experimental
+    before = experimental.is_tf_random_generator_enabled()
+    experimental.enable_tf_random_generator()
+    try:
+        yield
+    finally:
+        if not before:
+            experimental.disable_tf_random_generator()
+
+
+class Reseeding(keras.callbacks.Callback):
+    """Sets the generators of a network at the start of each epoch.
+
+    What dropout and its like draw in epoch e then depends on the seed, e and the place
+    of the layer only, and a run that resumes at epoch e draws it too. Replicas draw
+    differently from each other.
+
+    Arguments:
+        seed: That of the run.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._seed = seed
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Sets them."""
+        for place, generator in enumerate(_generators(self.model)):
+            entropy = np.random.SeedSequence([self._seed, epoch, place])
+            state = entropy.generate_state(generator.state.shape[0], np.uint64)
+            generator.reset(state.view(np.int64))
+
+    def get_state(self) -> list[list[int]]:
+        """Returns where the generators are within the epoch, alike in all replicas."""
+        return [each.state.numpy().tolist() for each in _generators(self.model)]
+
+    def set_state(self, state: list[list[int]]) -> None:
+        """Resumes from there."""
+        for generator, its in zip(_generators(self.model), state, strict=True):
+            generator.reset(np.array(its, np.int64))
+
+
+def _generators(model: keras.Model) -> list[Any]:
+    """The generators of all layers, in an order that the architecture decides."""
+    holders = (getattr(each, "_random_generator", None) for each in model.submodules)
+    found = (getattr(holder, "_generator", None) for holder in holders)
+    return [generator for generator in found if generator is not None]
+
+
+def needs_statistics(network: keras.Model) -> bool:
+    """Tells whether batch norms meet other weights in training than at inference."""
+    drawn = any(isinstance(each, BernoulliSign) for each in network.submodules)
+    return drawn and has_batch_norm(network)
+
+
+class ModeStatistics(keras.callbacks.Callback):
+    """Gives batch norms the statistics of the most probable weights before each test.
+
+    Training draws its weights, and the averages that batch norms keep are of those. The
+    network that is tested and saved has the most probable weights, for which they are
+    far off. Nothing that training computes depends on the averages.
+
+    Arguments:
+        network: Has both, as `needs_statistics` tells.
+        few_images: A batch of training images, which are measured.
+        batch_size: How many at most are computed together, as in a training step.
+    """
+
+    def __init__(
+        self, network: keras.Model, few_images: tf.data.Dataset, batch_size: int
+    ) -> None:
+        super().__init__()
+        self._network = network
+        # A copy outside of the strategy: its averages are read without other workers.
+        with without_starvation_warning():
+            self._copy = keras.models.clone_model(network, clone_function=rebuild)
+        self._statistics = BatchNormStatistics(self._copy)
+        images: tf.Tensor = next(iter(few_images))[0]
+        self._parts = list(model_batches(network, images, batch_size))
+
+    def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
+        """Takes them."""
+        self._copy.set_weights(self._network.get_weights())
+        self._statistics.take(lambda: (inputs for inputs, _ in self._parts))
+        pairs = zip(averages_of(self._network), averages_of(self._copy), strict=True)
+        for average, found in pairs:
+            average.assign(found.numpy())
+
+
+def monitors(
+    recipe: Recipe, model: keras.Model, log_dir: Path | None
+) -> list[keras.callbacks.Callback]:
+    """The monitors that apply to a model, for `fit`.
+
+    Each adds its values to the logs of an epoch, so they stand before what writes those
+    down. They remember nothing of earlier epochs but the weights: a resumed run counts
+    flips from the restored ones, as it would have without the interruption.
+
+    Arguments:
+        recipe: How the model is trained.
+        model: Compiled; the one that is fitted.
+        log_dir: Folder for TensorBoard. None on all workers but the first, which have
+            the same monitors, since some add up what all replicas have counted.
+    """
+    # First, for the clock to stop before the others look at the weights.
+    found: list[keras.callbacks.Callback] = [
+        ThroughputMonitor(recipe.batch_size, log_dir)
+    ]
+    if binary_weights(model):
+        found.append(BinaryWeightMonitor(log_dir=log_dir))
+    if list(clipping_in(model.optimizer)):
+        found.append(GradientClippingMonitor(log_dir))
+    return [*found, MemoryMonitor(log_dir)]
+
+
+class Stopwatch:
+    """Measures an epoch, also one that started in another process."""
+
+    def __init__(self) -> None:
+        self._started = 0.0
+
+    def start(self) -> None:
+        """Starts at 0."""
+        self._started = time.perf_counter()
+
+    def get_state(self) -> float:
+        """Returns the seconds so far."""
+        return time.perf_counter() - self._started
+
+    def set_state(self, state: float) -> None:
+        """Starts at so many seconds."""
+        self._started = time.perf_counter() - state
+
+
+class HistoryWriter(keras.callbacks.Callback):
+    """Keeps `history.csv` up to date: one row per epoch, under Keras' names.
+
+    Arguments:
+        target: The file to write.
+        learning_rate: Gives the learning rate of a step.
+        steps: Steps per epoch.
+    """
+
+    def __init__(
+        self, target: Path, learning_rate: Callable[[int], Any], steps: int
+    ) -> None:
+        super().__init__()
+        self.rows: list[dict[str, float]] = []
+        self._target = target
+        self._learning_rate = learning_rate
+        self._steps = steps
+        self.stopwatch = Stopwatch()
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Starts the clock."""
+        self.stopwatch.start()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Adds the epoch's row; `seconds` includes the pass over the test images."""
+        row: dict[str, float] = {"epoch": epoch + 1}
+        row |= {name: float(value) for name, value in (logs or {}).items()}
+        row["learning_rate"] = float(self._learning_rate(epoch * self._steps))
+        row["seconds"] = round(self.stopwatch.get_state(), 3)
+        self.rows.append(row)
+        _write_csv(self._target, self.rows)
+
+    def get_state(self) -> list[dict[str, float]]:
+        """Returns the rows, for a checkpoint."""
+        return self.rows
+
+    def set_state(self, state: list[dict[str, float]]) -> None:
+        """Resumes after the rows of a checkpoint; later ones in the file are lost."""
+        self.rows = [dict(row) for row in state]
+        _write_csv(self._target, self.rows)
+
+
+def _write_csv(target: Path, rows: Sequence[Mapping[str, float]]) -> None:
+    """Writes one line per row under the names of all, whole or not at all.
+
+    What a row lacks is NaN.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    with replacing(target) as temporary, temporary.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, names, restval="nan")
+        writer.writeheader()
+        writer.writerows(rows)

@@ -1,0 +1,542 @@
+"""A training run, from its settings to its folder."""
+
+from __future__ import annotations
+
+import copy
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager, nullcontext
+from dataclasses import replace
+from functools import cached_property, partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import tensorflow as tf
+
+from .._checks import check_bounds, check_choice, check_path
+from .._keras import dtype_policy, keras
+from .._names import CACHES, GIVEN
+from ..calibration import calibrate
+from ..data import WHOLE, Dataset, DatasetInfo, Share, open_dataset, reading
+from ..population import EXAMPLES
+from ._callbacks import HistoryWriter, callbacks_of, own_generators
+from ._checkpoints import Checkpoints, CheckpointSchedule, EpochMetrics, Stateful
+from ._distribution import (
+    WAIT,
+    check_shares,
+    has_workers,
+    is_chief,
+    shared,
+    strategy_for,
+    with_all_workers,
+)
+from ._initial_weights import InitialWeights, copy_weights, resolve_init
+from ._network import build_network, compile_network
+from ._non_finite import FiniteCheck, explain_non_finite
+from ._optimizer import optimizer_for, schedule_for
+from ._stopping import ending_surely, stoppable
+from ._teacher import Probabilities, probabilities_of, teacher_settings
+from ._training_model import TrainingModel, balanced_weights
+from ._warnings import warn_of_imitation, warn_of_small_batches
+from .folder import (
+    CHECKPOINTS,
+    START,
+    Position,
+    Run,
+    is_finished,
+    load_run,
+    lock_run_folder,
+    open_model,
+    plain,
+    write_record,
+)
+from .settings import RunSettings, scale_latents
+
+
+class Trainer:
+    """Trains one network: `build`, `fit`, `save`; `train` calls all three.
+
+    A network that is trained before, the teacher or that of a first stage, has a
+    trainer of its own, whose run folder is inside this one. The run folder is locked
+    from the first training until `save`; a failure leaves what the run can resume from,
+    or nothing.
+
+    Arguments:
+        config: What to train, and how.
+        dataset: The images: None for the data set that `config` names, a
+            `larq_nobn.data.Dataset`, or what `train` takes as `data`.
+        output: The run folder; it may exist, but must be empty, or resumed.
+        progress: A Keras callback that watches the run, such as a progress bar.
+        resume: Whether to resume an unfinished run of the same settings in `output`.
+        strategy: `"none"`, `"mirrored"` or `"multi_worker"`, as in `train`.
+        checkpoint_steps: Steps between checkpoints within an epoch, 1 or more; None for
+            ten minutes.
+        cache: Where decoded images are kept, as in `larq_nobn.data.load`.
+        trust: Whether code from the files of `init` and of a teacher may run.
+        wait: Seconds after which a worker gives up waiting for the others.
+
+    Attributes:
+        config: The settings, with the SHA-256 of `init`.
+        dataset: The images.
+        output: The run folder.
+        network: The Keras model; None before `build`.
+        model: The `TrainingModel` around it, which `fit` trains; None before `build`.
+        history: A row per epoch; empty before `fit`.
+
+    Raises:
+        TypeError, ValueError: If an argument is not allowed, or `dataset` is not the
+            data set that `config` names.
+        ConnectionError: If another worker is not there in time.
+        FileNotFoundError: If the data set, or the network of `init`, is not there.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        config = nobn.training.RunSettings.from_recipe(
+            dataset="digits", width=32, blocks=(4, 4), epochs=5
+        )
+        trainer = nobn.training.Trainer(config, output="runs/digits")
+        trainer.build().summary()
+        trainer.fit()
+        run = trainer.save()
+        ```
+    """
+
+    def __init__(
+        self,
+        config: RunSettings,
+        dataset: Dataset | tuple[Any, ...] | None = None,
+        *,
+        output: str | os.PathLike,
+        progress: keras.callbacks.Callback | None = None,
+        resume: bool = False,
+        strategy: str = "none",
+        checkpoint_steps: int | None = None,
+        cache: str = "auto",
+        trust: bool = False,
+        wait: float = WAIT,
+    ) -> None:
+        check_path("output", output)
+        if isinstance(dataset, Dataset):
+            config = _naming(dataset, config)
+        elif dataset is not None:
+            config = replace(config, dataset=GIVEN)
+        config = resolve_init(config, Path(output), resume, trust)
+        with stoppable():
+            self._strategy = strategy_for(strategy, wait)
+        check_shares(self._strategy, config.batch_size, config.accumulate)
+        if checkpoint_steps is not None:
+            check_bounds("checkpoint_steps", checkpoint_steps)
+        self._cache = check_choice("cache", cache, CACHES)
+        self._checkpoint_steps = checkpoint_steps
+        self._progress, self._resume, self._trust = progress, resume, trust
+        warn_of_small_batches(config, self._strategy.num_replicas_in_sync)
+        warn_of_imitation(config.precision)
+        if isinstance(dataset, Dataset):
+            self.dataset = dataset
+        elif dataset is not None:
+            self.dataset = Dataset.from_data(
+                dataset, image_size=config.image_size, validation=config.validation
+            )
+        self._teacher: Probabilities | None = None
+        self._set_run(config, Path(output))
+
+    def _set_run(self, config: RunSettings, output: Path) -> None:
+        self.config, self.output = config, output
+        self.network: keras.Model = None
+        self.model: keras.Model = None
+        self.history: list[dict[str, float]] = []
+        self._folder: Path | None = None
+        self._lock = ExitStack()
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """The images of the run."""
+        return open_dataset(**self.config.images)
+
+    def build(self) -> keras.Model:
+        """Builds and compiles the network, with the weights that it starts from.
+
+        The teacher and the network of a first stage are trained before. The weights of
+        `init` are taken in `fit`, since a run that is resumed does not need them.
+
+        Returns:
+            The network.
+        """
+        config = self.config
+        with self._at_work():
+            if config.teacher is not None and self._teacher is None:
+                self._teacher = self._find_teacher()
+            stage1 = self._train_first_stage() if config.stages == 2 else None
+            keras.utils.set_random_seed(config.seed)
+            self._steps = len(self._batches("train"))
+            self._learning_rate = schedule_for(config, self._steps)
+            with (
+                dtype_policy(config.precision),
+                own_generators(),
+                self._strategy.scope(),
+            ):
+                network = build_network(config, self.dataset.info, self._trust)
+                if stage1 is not None:
+                    copy_weights(stage1, network)
+                else:
+                    scale_latents(network, config.latent_scale)
+                    if config.calibrate:
+                        calibrate(network, self._few_images())
+                optimizer = optimizer_for(config, self._learning_rate, network)
+                compile_network(network, optimizer)
+                self.model = TrainingModel(
+                    network,
+                    config.accumulate,
+                    self._teacher,
+                    config.label_smoothing,
+                    self._class_weights(),
+                )
+                compile_network(self.model, optimizer)
+            self._initial_weights = InitialWeights(config, stage1 is None, self._trust)
+            self.network = network
+        return network
+
+    def fit(self) -> list[dict[str, float]]:
+        """Trains from the newest checkpoint on, or from the start; builds before.
+
+        Returns:
+            The history, a row per epoch.
+
+        Raises:
+            NonFiniteLoss: If the loss becomes infinite or NaN; says where.
+            ConnectionError: If another worker has stopped.
+            OSError: If an image cannot be read any more; names it.
+            ValueError: If no weight of `init` fits.
+        """
+        if self.network is None:
+            self.build()
+        with self._at_work():
+            folder = self._lock_folder()
+            history = HistoryWriter(
+                folder / "history.csv", self._learning_rate, self._steps
+            )
+            callbacks = callbacks_of(
+                self.config, self.network, history, folder, self._few_images
+            )
+            checkpoints = self._checkpoints(history, callbacks)
+            position = checkpoints.restore(self.network)
+            if position == START:
+                with self._strategy.scope():
+                    self._initial_weights.apply(self.network)
+            self.model.first_step = position.steps
+            finite = FiniteCheck()
+            progress = [] if self._progress is None else [self._progress]
+            validation = self._batches(self._watched)
+            with explain_non_finite(
+                self.config, self.network, finite, checkpoints, self._batches
+            ):
+                self.model.fit(
+                    self._shared(self._batches("train", position), "train", position),
+                    steps_per_epoch=self._steps,
+                    epochs=self.config.epochs,
+                    initial_epoch=position.epochs,
+                    validation_data=self._shared(validation, self._watched),
+                    validation_steps=len(validation),
+                    callbacks=[self._stop, finite, *callbacks, *progress, checkpoints],
+                    verbose=0,
+                )
+            self.history = history.rows
+        return self.history
+
+    def save(self) -> Run:
+        """Tests the trained network, and writes model, curves and record.
+
+        Returns:
+            The finished run.
+
+        Raises:
+            RuntimeError: If nothing has been trained.
+            OSError: If a file cannot be written.
+        """
+        if not self.history:
+            raise RuntimeError(
+                "save() has nothing to write: the network is not trained. Call fit()."
+            )
+        with self._at_work():
+            record = write_record(
+                self._lock_folder(),
+                self.config,
+                self.network,
+                self.history,
+                self.dataset.info,
+                self._initial_weights.record,
+                self._watched,
+                self._test(),
+            )
+            self._lock.close()
+            self._folder = None
+        return Run(self.output, self.network, self.history, record)
+
+    def _run(self) -> Run:
+        """Does all of it; a finished run that is resumed is returned as it is."""
+        if self._resume and is_finished(self.output, plain(self.config)):
+            return load_run(self.output, self._trust)
+        with self._at_work():
+            self._lock_folder()
+            self.build()
+            self.fit()
+            return self.save()
+
+    @contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Heeds signals, lost workers and unreadable images; a failure unlocks."""
+        surely = ending_surely() if has_workers(self._strategy) else nullcontext()
+        with stoppable() as self._stop, surely, with_all_workers(), reading():
+            try:
+                yield
+            except BaseException:
+                self._lock.__exit__(*sys.exc_info())
+                self.network = self.model = self._folder = None
+                self.history = []
+                raise
+
+    def _lock_folder(self) -> Path:
+        """Where this process writes: one worker in the run folder, the others away."""
+        if self._folder is None:
+            if is_chief(self._strategy):
+                place: Any = lock_run_folder(
+                    self.output,
+                    plain(self.config),
+                    self._resume,
+                    self.dataset.fingerprint,
+                )
+            else:
+                place = TemporaryDirectory()
+            self._folder = Path(self._lock.enter_context(place))
+        return self._folder
+
+    def _find_teacher(self) -> Probabilities:
+        """Trains the teacher or opens it."""
+        if self.config.teacher == "train":
+            name = str(self.output / "teacher")
+            trained = self._train_before("teacher", teacher_settings(self.config))
+            # A copy, in which all replicas see the same statistics of batch norm.
+            with self._strategy.scope():
+                model = keras.models.clone_model(trained)
+            model.set_weights(trained.get_weights())
+        else:
+            name = str(self.config.teacher)
+            with self._strategy.scope():
+                model = open_model(name, trust=self._trust)
+        info = self.dataset.info
+        return probabilities_of(model, name, info.image_shape, info.classes)
+
+    def _train_first_stage(self) -> keras.Model:
+        """The same with real-valued kernels, without a kernel quantizer."""
+        config = replace(
+            self.config,
+            stages=1,
+            kernel=None,
+            weight_decay=self.config.stage_one_decay,
+            network={**self.config.network, "binary_weights": False},
+        )
+        return self._train_before("stage1", config)
+
+    def _train_before(self, name: str, config: RunSettings) -> keras.Model:
+        """Trains another network of the same images, in a folder inside this one."""
+        self._lock_folder()
+        trainer = copy.copy(self)
+        trainer._set_run(config, self.output / name)
+        return trainer._run().model
+
+    def _batches(
+        self,
+        split: str,
+        position: Position = START,
+        share: Share = WHOLE,
+        **changes: Any,
+    ) -> tf.data.Dataset:
+        """Batches of a split; of training from a position on, and then for ever."""
+        config, training = self.config, split == "train"
+        options = {
+            "batch_size": config.batch_size,
+            "augment": config.augment if training else None,
+            "mixup": config.mixup if training else 0.0,
+            "reflect": config.reflect,
+            "seed": config.seed,
+            "limit": config.limit,
+        }
+        found = self.dataset.batches(
+            split,
+            epoch=position.epochs,
+            step=position.steps,
+            share=share,
+            cache=self._cache,
+            **{**options, **changes},
+        )
+        return found.repeat() if position.steps else found
+
+    def _shared(
+        self, images: tf.data.Dataset, split: str, position: Position = START
+    ) -> Any:
+        """The same images, each batch in one part for each replica."""
+        parts = partial(self._batches, split, position)
+        return shared(images, parts, self._strategy)
+
+    def _few_images(self) -> tf.data.Dataset:
+        """A batch of training images, the same for the same settings."""
+        few = min(EXAMPLES, self.config.limit or EXAMPLES)
+        return self._batches("train", batch_size=few, mixup=0.0).take(1)
+
+    def _class_weights(self) -> list[float] | None:
+        if not self.config.balance_classes:
+            return None
+        return balanced_weights(self.dataset.class_counts(self.config.limit))
+
+    def _checkpoints(
+        self, history: HistoryWriter, callbacks: Sequence[keras.callbacks.Callback]
+    ) -> Checkpoints:
+        within = {
+            type(each).__name__: each
+            for each in callbacks
+            if isinstance(each, Stateful) and each is not history
+        }
+        return Checkpoints(
+            self.output / CHECKPOINTS,
+            plain(self.config),
+            {"journal": history, **self._initial_weights.stateful},
+            {
+                "metrics": EpochMetrics(self.model),
+                "stopwatch": history.stopwatch,
+                **within,
+            },
+            CheckpointSchedule(self._checkpoint_steps, self._strategy),
+            writes=is_chief(self._strategy),
+        )
+
+    @property
+    def _watched(self) -> str:
+        return watched_split(self.dataset.info)
+
+    def _test(self) -> dict[str, float]:
+        """Loss and accuracy on the test images, which are read once, now."""
+        if self._watched == "test":
+            last = self.history[-1]
+            return {name: last[f"val_{name}"] for name in ("loss", "accuracy")}
+        images = self._batches("test")
+        return self.model.evaluate(
+            self._shared(images, "test"),
+            steps=len(images),
+            verbose=0,
+            return_dict=True,
+        )
+
+
+def watched_split(info: DatasetInfo) -> str:
+    """The split of the history: validation, or test where there is no validation."""
+    return "validation" if info.validation_examples else "test"
+
+
+def _naming(dataset: Dataset, config: RunSettings) -> RunSettings:
+    """Settings that name a data set which is given, or its images `"given"`."""
+    info = dataset.info
+    if info.name == GIVEN:
+        if config.image_size is not None or config.validation:
+            raise ValueError(
+                f"image_size={config.image_size} and validation={config.validation} "
+                "do not apply to a Dataset of your own. Give them to "
+                "Dataset.from_data instead."
+            )
+        return replace(config, dataset=GIVEN)
+    named = open_dataset(**config.images)
+    if (info, dataset.fingerprint) != (named.info, named.fingerprint):
+        raise ValueError(
+            f"dataset contains {info.train_examples} training images of {info.name} "
+            f"and shape {info.image_shape}, but config names "
+            f"{named.info.train_examples} of {named.info.name} and shape "
+            f"{named.info.image_shape}. Open it by open_dataset(**config.images)."
+        )
+    return config
+
+
+def train(
+    settings: RunSettings,
+    output: str | os.PathLike,
+    progress: keras.callbacks.Callback | None = None,
+    *,
+    resume: bool = False,
+    strategy: str = "none",
+    data: Dataset | tuple[Any, ...] | None = None,
+    checkpoint_steps: int | None = None,
+    cache: str = "auto",
+    trust: bool = False,
+    wait: float = WAIT,
+) -> Run:
+    """Trains a network and leaves a run folder; the same seed gives the same weights.
+
+    The folder holds `model.keras`, `history.csv`, `run.json`, TensorBoard files under
+    `logs/`, and `curves.png` if matplotlib is there; further runs in `stage1/` and
+    `teacher/` if the recipe has those. After each epoch, and every ten minutes within
+    one, a checkpoint is written, from which a stopped run resumes; one that is
+    stopped before the first leaves nothing. `Trainer` does the same in steps.
+
+    Arguments:
+        settings: What to train, and how.
+        output: The run folder; it may exist, but must be empty, or resumed.
+        progress: A Keras callback that watches the run, such as a progress bar.
+        resume: Whether to resume an unfinished run of the same settings in `output`. A
+            finished one is returned as it is, and a run starts if none exists.
+        strategy: `"none"`, `"mirrored"` over all GPUs of this machine, or
+            `"multi_worker"` over the machines that the variable TF_CONFIG names.
+        data: Images in place of a data set: a `larq_nobn.data.Dataset`, or (train,
+            test) or (train, validation, test), each (images, labels) as arrays of
+            bytes, which are treated as a data set is, or of floats, which are
+            normalized already; or each a `tf.data.Dataset` of (images, labels), each
+            pass of which is an epoch, taken as it comes. The dataset of the settings is
+            then `"given"`. To resume, give the same again; a `tf.data.Dataset` has to
+            be the same in each pass for that.
+        checkpoint_steps: Write a checkpoint every so many steps of an epoch, instead of
+            every ten minutes. It has no influence on the weights.
+        cache: Where decoded images are kept, as in `larq_nobn.data.load`. Nor has it.
+        trust: Whether code from the files of `init` and of a teacher may run, as in
+            `open_model`. For files of your own.
+        wait: Seconds after which a worker of `"multi_worker"` gives up waiting for the
+            others.
+
+    Returns:
+        The finished run.
+
+    Raises:
+        FileExistsError: If `output` is not empty.
+        FileNotFoundError: If the data set is not prepared, or the network that the run
+            starts from is not there.
+        RunInUse: If another process trains in `output`.
+        ConnectionError: If another worker has stopped, or is not there in time.
+        NonFiniteLoss: If the loss becomes infinite or NaN; says where.
+        OSError: If an image cannot be read any more; names it.
+        ValueError: If the network does not fit the data, an unfinished run in `output`
+            has other settings, the replicas cannot share a batch evenly, or no weight
+            of `init` fits.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        settings = nobn.training.RunSettings.from_recipe(
+            dataset="digits", width=32, blocks=(4, 4), epochs=5
+        )
+        run = nobn.training.train(settings, "runs/digits")
+        ```
+    """
+    trainer = Trainer(
+        settings,
+        data,
+        output=output,
+        progress=progress,
+        resume=resume,
+        strategy=strategy,
+        checkpoint_steps=checkpoint_steps,
+        cache=cache,
+        trust=trust,
+        wait=wait,
+    )
+    return trainer._run()

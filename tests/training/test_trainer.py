@@ -1,0 +1,167 @@
+"""A training in steps: built, fitted, saved."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from larq_nobn import data, training
+from training.runs import (
+    Stop,
+    StopAt,
+    assert_same,
+    with_little_network,
+    without_curves,
+)
+
+SETTINGS = training.RunSettings(
+    dataset="digits", width=4, blocks=(1,), epochs=2, batch_size=32, limit=64
+)
+RNG = np.random.default_rng(0)
+PARTS = tuple(
+    (RNG.integers(0, 256, (n, 6, 6, 1), np.uint8), np.arange(n) % 3) for n in (40, 20)
+)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> training.Run:
+    with with_little_network(), without_curves():
+        return training.train(SETTINGS, tmp_path_factory.mktemp("whole") / "run")
+
+
+@pytest.mark.usefixtures("little_network")
+def test_the_steps_one_by_one_equal_train(whole: training.Run, tmp_path: Path):
+    trainer = training.Trainer(SETTINGS, output=tmp_path / "steps")
+    network = trainer.build()
+    initial = network.get_weights()
+    assert network is trainer.network and not (tmp_path / "steps").exists()
+    history = trainer.fit()
+    assert [row["epoch"] for row in history] == [1, 2]
+    assert not all(map(np.array_equal, initial, network.get_weights()))
+    assert not (tmp_path / "steps" / "run.json").exists()
+    run = trainer.save()
+    assert run.model is network and run.history == history
+    assert_same(run, whole)
+    assert run.record.keys() == whole.record.keys()
+    for name in ("settings", "preprocessing", "examples", "parameters"):
+        assert run.record[name] == whole.record[name]
+    files = [sorted(each.name for each in one.folder.iterdir()) for one in (run, whole)]
+    assert files[0] == files[1]
+    assert_same(training.load_run(run.folder), whole)
+
+
+def test_nothing_is_saved_untrained(tmp_path: Path):
+    trainer = training.Trainer(SETTINGS, output=tmp_path / "run")
+    with pytest.raises(RuntimeError, match=r"the network is not trained. Call fit\(\)"):
+        trainer.save()
+    assert not (tmp_path / "run").exists()
+
+
+def fitted(folder: Path) -> list[np.ndarray]:
+    """The weights of one that was never saved, and is gone."""
+    trainer = training.Trainer(SETTINGS, output=folder)
+    trainer.fit()
+    with pytest.raises(training.RunInUse):
+        training.train(SETTINGS, folder, resume=True)
+    return trainer.network.get_weights()
+
+
+@pytest.mark.usefixtures("little_network")
+def test_the_folder_is_locked_until_save_or_as_long_as_the_trainer_is_there(
+    tmp_path: Path,
+):
+    weights = fitted(tmp_path / "run")
+    gc.collect()
+    assert training.epochs_kept(tmp_path / "run") == 2
+    run = training.train(SETTINGS, tmp_path / "run", resume=True)
+    for ours, theirs in zip(weights, run.model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.usefixtures("little_network")
+def test_after_a_failure_it_starts_from_the_checkpoint(
+    whole: training.Run, tmp_path: Path
+):
+    stop = StopAt(1)
+    trainer = training.Trainer(
+        SETTINGS, output=tmp_path / "run", progress=stop, resume=True
+    )
+    with pytest.raises(Stop):
+        trainer.fit()
+    assert trainer.network is None
+    stop._epoch = 9
+    trainer.fit()
+    assert stop.begun == [0, 1, 1]
+    assert_same(trainer.save(), whole)
+
+
+@pytest.mark.usefixtures("little_network")
+def test_a_data_set_object_is_the_images(whole: training.Run, tmp_path: Path):
+    named = training.Trainer(
+        SETTINGS, data.open_dataset("digits"), output=tmp_path / "named"
+    )
+    named.fit()
+    run = named.save()
+    assert_same(run, whole)
+    assert run.record["settings"]["dataset"] == "digits"
+
+
+@pytest.mark.usefixtures("little_network")
+def test_a_data_set_object_of_arrays(tmp_path: Path):
+    settings = replace(SETTINGS, epochs=1)
+    own = data.Dataset.from_data(PARTS)
+    trainer = training.Trainer(settings, own, output=tmp_path / "own")
+    assert trainer.dataset is own and trainer.config.dataset == "given"
+    trainer.fit()
+    run = trainer.save()
+    assert_same(run, training.train(settings, tmp_path / "given", data=PARTS))
+    assert run.record["examples"] == {"train": 40, "test": 20}
+
+
+def test_a_data_set_that_config_does_not_name(tmp_path: Path):
+    digits = data.open_dataset("digits", image_size=(4, 4))
+    with pytest.raises(ValueError) as error:
+        training.Trainer(SETTINGS, digits, output=tmp_path / "run")
+    assert str(error.value) == (
+        "dataset contains 1442 training images of digits and shape (4, 4, 1), but "
+        "config names 1442 of digits and shape (8, 8, 1). Open it by "
+        "open_dataset(**config.images)."
+    )
+    own = data.Dataset.from_data(PARTS)
+    for changed in ({"validation": 0.1}, {"image_size": (4, 4)}):
+        with pytest.raises(ValueError, match="Give them to Dataset.from_data instead"):
+            training.Trainer(replace(SETTINGS, **changed), own, output=tmp_path / "run")
+
+
+def test_given_images_that_are_not_there(tmp_path: Path):
+    settings = replace(SETTINGS, dataset="given")
+    with pytest.raises(ValueError, match="given to train as data=, and are stored now"):
+        training.Trainer(settings, output=tmp_path / "run").build()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_there_is_found_before_anything_is_built(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "notes.txt").touch()
+    monkeypatch.setattr(training.Trainer, "build", lambda self: pytest.fail("built"))
+    with pytest.raises(FileExistsError, match="is not empty"):
+        training.train(SETTINGS, tmp_path)
+
+
+@pytest.mark.usefixtures("little_network")
+def test_the_first_stage_is_a_trainer_of_its_own(tmp_path: Path):
+    settings = replace(SETTINGS, stages=2, epochs=1)
+    watcher = StopAt(9)
+    trainer = training.Trainer(settings, output=tmp_path / "run", progress=watcher)
+    network = trainer.build()
+    first = training.load_run(tmp_path / "run" / "stage1").model
+    kernels = [model.get_layer("head").kernel.numpy() for model in (first, network)]
+    np.testing.assert_array_equal(*kernels)
+    assert watcher.begun == [0]
+    trainer.fit()
+    assert watcher.begun == [0, 0]
+    assert trainer.save().record["settings"]["stages"] == 2
