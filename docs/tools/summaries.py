@@ -85,8 +85,11 @@ def summarized(text: str) -> str:
 def nested(text: str) -> str:
     """The page with the entries below its second headings one level below these."""
     begin, heading, rest = text.partition("\n## ")
-    deeper = "::: \\1\n    options:\n      heading_level: 3\n"
-    return begin + heading + ENTRY.sub(deeper, rest)
+    # An entry may have options of its own, which follow.
+    own = ENTRY.pattern.removesuffix("$") + r"(?:\n    options:(?=\n)|$)"
+    deeper = "::: \\1\n    options:\n      heading_level: 3"
+    rest = re.sub(own, deeper, rest, flags=re.MULTILINE)
+    return begin + heading + rest.replace("\n::: ", "\n\n::: ")
 
 
 def on_page_markdown(markdown: str, **_: Any) -> str:

@@ -99,6 +99,17 @@ def test_summary_table():
     )
 
 
+def test_an_entry_keeps_options_of_its_own():
+    entries = (
+        "::: larq_nobn.a.B\n    options:\n      members: true\n::: larq_nobn.a.C\n"
+    )
+    page = f"# A\n\n## B\n\n{entries}"
+    assert summaries.nested(page).split("::: ")[1:] == [
+        "larq_nobn.a.B\n    options:\n      heading_level: 3\n      members: true\n\n",
+        "larq_nobn.a.C\n    options:\n      heading_level: 3\n",
+    ]
+
+
 def test_columns_without_content_are_left_out():
     found = summaries.summarized("<!-- summary -->\n\n::: larq_nobn.data.load\n")
     assert found.splitlines()[0] == "|  | what it is, and when to use it |"
