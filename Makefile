@@ -57,7 +57,6 @@ check-docs: docs
 
 evidence: $(VENV)/.dev
 	$(BIN)/python benchmarks/evidence.py
-	$(BIN)/python benchmarks/first_picture.py
 	$(BIN)/python benchmarks/figures.py
 
 # The wheel is made of what the source archive holds.

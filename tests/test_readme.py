@@ -8,7 +8,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import larq_nobn as nobn
-import first_picture
+import figures
 import pytest
 from cli.command_lines import assert_understood
 from click.testing import CliRunner
@@ -124,7 +124,7 @@ def test_the_picture_shows_what_the_logs_say():
     files = json.loads((results / "deployment" / "result.json").read_text())
     row = files["rows"]["ReActNet18"]["batch_norm"]
     counts = [row[kind]["float_ops"] for kind in ("prepared", "unprepared")]
-    said = ElementTree.parse(first_picture.PICTURE).getroot().itertext()
+    said = ElementTree.parse(figures.PROMISE).getroot().itertext()
     (description,) = (text for text in said if text.startswith("CIFAR-10 after"))
     found = re.findall(r"\d+\.\d(?= %)|\b\d+(?= by)", description)
     assert found == [*(f"{x:.1f}" for x in (*means, *alone)), *map(str, counts)]

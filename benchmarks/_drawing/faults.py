@@ -1,8 +1,20 @@
-"""Which planted faults the suite catches, and which one before it caught."""
+"""What came of random networks, and which planted faults the suite catches."""
 
 from __future__ import annotations
 
 from .markdown import table
+
+
+def fuzz(found):
+    """A row per outcome."""
+    rows = [[name, f"{count:,}"] for name, count in found["outcomes"].items()]
+    return table(["", "networks"], [*rows, ["all", f"{found['networks']:,}"]])
+
+
+def fuzz_reasons(found):
+    """A row per reason to refuse, without names and numbers."""
+    rows = [[reason, count] for reason, count in found["reasons"].items()]
+    return table(["reason", "networks"], rows)
 
 
 def mutants(found):
