@@ -18,7 +18,7 @@ from ._models import (
     trust_option,
 )
 from ._package import data, deploy
-from .arguments import PNG, REPORT, Command, Output
+from .arguments import PNG, Command, Output, json_option
 from .results import refuse_undrawable
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -67,12 +67,7 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Read the log that a phone printed instead of running files here; one log per "
     "file, in the same order.",
 )
-@click.option(
-    "--json",
-    "report",
-    type=Output(REPORT),
-    help="Write the result to this file; - prints it.",
-)
+@json_option
 def benchmark(
     file: Path,
     against: tuple[Path, ...],
@@ -89,7 +84,7 @@ def benchmark(
     logs: tuple[Path, ...],
     report: str | None,
 ) -> None:
-    """Times .tflite files side by side, or one network in several formats.
+    """Time .tflite files side by side, or one network in several formats.
 
     Here, Larq Compute Engine's interpreter runs the files in turns, on random inputs.
     Unless this computer has a 64-bit ARM processor, its times are no guide to a phone.

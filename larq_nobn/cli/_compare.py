@@ -15,11 +15,10 @@ from ._package import training
 from .arguments import (
     COMPARISON,
     PNG,
-    REPORT,
     Grouped,
-    Output,
     Several,
     check_target,
+    json_option,
 )
 
 
@@ -78,23 +77,18 @@ from .arguments import (
     help="Address of a Dask scheduler whose workers train the runs, as in "
     "tcp://192.168.0.2:8786.",
 )
-@click.option(
-    "--json",
-    "target",
-    type=Output(REPORT),
-    help="The same JSON to a file, or to stdout for -.",
-)
+@json_option
 @click.pass_context
 def compare(
     context: click.Context,
     output: Path,
     jobs: int | None,
     scheduler: str | None,
-    target: str | None,
+    report: str | None,
     trust: bool,
     **given: Any,
 ) -> None:
-    """Trains a grid of networks and puts them side by side.
+    """Train a grid of networks and compare them.
 
     Every combination of normalization, batch size and seed becomes a run folder.
     To resume, repeat the command: finished runs are not repeated. A run that diverges
@@ -124,12 +118,12 @@ def compare(
     for name, kind in (("compare.json", COMPARISON), ("compare.png", PNG)):
         if output.is_dir():
             check_target(str(output / name), output / name, kind, force=True)
-    console = beside() if target == "-" else out()
+    console = beside() if report == "-" else out()
     finished = sum((output / name / "run.json").is_file() for name in cells)
     with continued(), comparing_progress(len(cells), finished, console) as watch:
         comparison = training.compare(cells, output, watch, jobs, trust, scheduler)
-    emit_json(comparison.to_dict(), target)
-    if target != "-":
+    emit_json(comparison.to_dict(), report)
+    if report != "-":
         out().print(comparison.table())
         say(f"All numbers: {output / 'compare.json'}")
         if (output / "compare.png").exists():

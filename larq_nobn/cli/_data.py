@@ -12,7 +12,7 @@ from ._console import emit_json, out, pairs, progress, say
 from ._models import Dataset, data_dir_option
 from ._package import data as datasets
 from ._package import folder
-from .arguments import PNG, REPORT, Command, Output
+from .arguments import PNG, Command, Output, json_option
 
 # So many of a kind are named; --json has all.
 _NAMED = 10
@@ -31,20 +31,15 @@ _NAMED = 10
     "--holdout",
     type=float,
     default=0.1,
-    help="Share for testing, of a folder that has no part for it.",
+    help="Fraction for testing, of an image folder without a test folder.",
 )
 @click.option(
     "--sheet",
     metavar="FILE.png",
     type=Output(PNG),
-    help="Draw some pictures of each class.",
+    help="Plot some images of each class.",
 )
-@click.option(
-    "--json",
-    "report",
-    type=Output(REPORT),
-    help="Write what is in the folder to this file; - prints it.",
-)
+@json_option
 def data(
     name: str,
     source: str | None,
@@ -53,12 +48,12 @@ def data(
     sheet: Path | None,
     report: str | None,
 ) -> None:
-    """Prepares a data set once, or looks a folder of pictures over.
+    """Download a data set or inspect an image folder.
 
-    digits needs no preparation. cifar10 is downloaded, or taken from --from, checked,
-    and written where TensorFlow Datasets finds it. Of a folder every file is opened:
-    the classes are counted, and what is damaged, empty or there twice is named. The
-    folder itself stays as it is.
+    digits needs no download. cifar10 is downloaded, or read from --from, checked, and
+    written where TensorFlow Datasets finds it. In a folder every file is opened:
+    classes are counted; damaged, empty and duplicate files are listed. The folder is
+    not changed.
 
     \b
     Example: larq-nobn data cifar10
@@ -68,7 +63,7 @@ def data(
     if not Path(name).is_absolute():
         if sheet is not None or report is not None:
             raise click.UsageError(
-                f"--sheet and --json are for a folder of pictures, and {name} is none."
+                f"--sheet and --json apply to an image folder, and {name} is not one."
             )
         say(str(datasets.prepare(name, source, data_dir, progress=say)))
         return
@@ -107,7 +102,7 @@ def _classes(found: folder.Overview) -> Table:
 
 
 def _rows(found: folder.Overview) -> dict[str, str]:
-    """What there is to say, in words; what there is none of is left out."""
+    """The findings in words; those of which there are none are left out."""
     rows = {
         "divided": "by folders" if found.divided else "by the content of the files",
         "remarks": "\n".join(found.remarks),

@@ -51,7 +51,7 @@ class DemoImages(click.ParamType):
     "--dataset",
     type=DemoImages(),
     default="digits",
-    help="digits: 8x8, half a minute or two; cifar10: photographs, some minutes; or a "
+    help="digits: 8x8, half a minute or two; cifar10: some minutes; or a "
     "folder of pictures of your own.",
 )
 @click.option(
@@ -67,7 +67,7 @@ class DemoImages(click.ParamType):
     help="Passes over the training images.",
 )
 def demo(dataset: str, output: Path | None, epochs: int | None) -> None:
-    """Trains, converts and verifies a small network, in a few minutes.
+    """Train, convert and verify a small network in a few minutes.
 
     A ReActNet without batch normalization learns real images, becomes a .tflite file
     with binary convolutions, and is compared, image by image, with what Keras computes.

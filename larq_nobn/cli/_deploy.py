@@ -19,7 +19,7 @@ from ._models import (
     trust_option,
 )
 from ._package import data, deploy, keras
-from .arguments import PNG, REPORT, TFLITE, Blocks, Command, Output
+from .arguments import PNG, TFLITE, Blocks, Command, Output, json_option
 
 # As many as a conversion looks at; a limit takes equally many of every class.
 VERIFIED_IMAGES = 256
@@ -55,15 +55,10 @@ VERIFIED_IMAGES = 256
     "--input-shape",
     type=Blocks(),
     metavar="H,W,C",
-    help="Size of an image, such as 96,96,3, where the model leaves it open.",
+    help="Size of an image, such as 96,96,3, where the model has an unknown size.",
 )
 @trust_option
-@click.option(
-    "--json",
-    "report",
-    type=Output(REPORT),
-    help="Write the report to this file; - prints it.",
-)
+@json_option
 def convert(
     model: Path,
     output: Path,
@@ -77,13 +72,12 @@ def convert(
     trust: bool,
     report: str | None,
 ) -> None:
-    """Converts a model for the phone and verifies the file against Keras.
+    """Convert a model to TFLite and verify it against Keras.
 
     RUN_OR_FILE is a run folder, or a .keras or .h5 file. A run is verified on test
     images of its own data set; a file on those of --dataset, or on random numbers.
     If anything fails, OUT.tflite is not written. For a classifier of a known data
-    set, OUT.tflite.json tells an app the names of the classes and how to prepare a
-    picture.
+    set, OUT.tflite.json contains class names and preprocessing for an app.
 
     \b
     Example: larq-nobn convert runs/a model.tflite --json report.json
@@ -121,16 +115,11 @@ def convert(
     type=Output(PNG),
     help="Plot binary and float work, and the float operations of FILE.",
 )
-@click.option(
-    "--json",
-    "report",
-    type=Output(REPORT),
-    help="Write the result to this file; - prints it.",
-)
+@json_option
 def audit(
     file: Path, against: Path | None, plot: Path | None, report: str | None
 ) -> None:
-    """Shows what is inside a .tflite file: every operation, and what could be saved.
+    """List the operations of a .tflite file, and what could be saved.
 
     \b
     Example: larq-nobn audit model.tflite --plot model.png

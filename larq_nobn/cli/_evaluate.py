@@ -23,7 +23,7 @@ from ._models import (
     trust_option,
 )
 from ._package import diagnostics, keras, population, training
-from .arguments import PNG, REPORT, Command, Output
+from .arguments import PNG, Command, Output, json_option
 from .results import Seen, classes_table, refuse_undrawable
 
 
@@ -44,28 +44,23 @@ from .results import Seen, classes_table, refuse_undrawable
     "--samples",
     type=int,
     show_default="none",
-    help="Also average this many networks drawn from a model of BernoulliSign.",
+    help="Also average this many networks sampled from a model with BernoulliSign.",
 )
 @click.option(
     "--plot",
     metavar="FILE.png",
     type=Output(PNG),
-    help="Draw the confusion matrix.",
+    help="Plot the confusion matrix.",
 )
 @click.option(
     "--mistakes",
     metavar="FILE.png",
     type=Output(PNG),
-    help="Draw a sheet of the images that are most surely taken for something else.",
+    help="Plot the misclassified images with the highest loss.",
 )
 @data_dir_option
 @trust_option
-@click.option(
-    "--json",
-    "report",
-    type=Output(REPORT),
-    help="Write the result to this file; - prints it instead.",
-)
+@json_option
 def evaluate(
     model: Path,
     dataset: str | None,
@@ -78,7 +73,7 @@ def evaluate(
     trust: bool,
     report: str | None,
 ) -> None:
-    """Prints accuracy, loss and calibration error on test images, and what is confused.
+    """Measure accuracy, loss, calibration error and the confusion matrix.
 
     RUN_OR_FILE is a run folder, or a .keras, .h5 or .tflite file; the last is run by
     Larq Compute Engine, image by image. The calibration error is the mean distance of

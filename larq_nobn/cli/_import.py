@@ -32,8 +32,8 @@ _SOURCES = ("bnn_nobn", "recu", "ab")
 @click.option(
     "--binary-weights/--real-weights",
     default=True,
-    help="Whether kernels are binary, as after the second of two training stages, or "
-    "real, as after the first. Not for recu.",
+    help="Binary kernels, as after the second of two training stages, or "
+    "real-valued ones, as after the first. Not for recu.",
 )
 @click.option(
     "--alpha",
@@ -56,7 +56,7 @@ def import_(
     alpha: float | None,
     stem_stride: int | None,
 ) -> None:
-    """Opens a published PyTorch checkpoint as a Keras model.
+    """Convert a published PyTorch checkpoint to a Keras model.
 
     CHECKPOINT is a .pth.tar file of BNN-BN's or ReCU's code, or a .h5 file of A&B
     BNN's; its names tell the network. OUT.keras computes the same, and goes where any

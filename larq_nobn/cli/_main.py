@@ -35,7 +35,7 @@ from .results import predict
 @click.version_option(__version__, package_name="larq_nobn")
 @click.pass_context
 def main(ctx: click.Context) -> None:
-    """Binary neural networks without batch normalization, from training to the phone.
+    """Binary neural networks without batch normalization: training to TFLite.
 
     \b
     Start here:       larq-nobn demo
@@ -46,10 +46,10 @@ def main(ctx: click.Context) -> None:
                       larq-nobn convert runs/a model.tflite
                       larq-nobn audit model.tflite
                       larq-nobn benchmark model.tflite
-    Side by side:     larq-nobn compare --dataset cifar10 --width 16 --output runs/grid
-    Batch norm away:  larq-nobn fold runs/a folded.keras
+    Compare:          larq-nobn compare --dataset cifar10 --width 16 --output runs/grid
+    Fold batch norm:  larq-nobn fold runs/a folded.keras
     From PyTorch:     larq-nobn import best.pth.tar recu.keras --source recu
-    Trained ones:     larq-nobn models
+    Trained networks: larq-nobn models
     """
     quiet()
     if ctx.invoked_subcommand is None:

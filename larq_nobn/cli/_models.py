@@ -50,7 +50,7 @@ data_dir_option = click.option(
     "--data-dir",
     type=click.Path(),
     show_default="that of TensorFlow Datasets",
-    help="Folder of prepared data sets.",
+    help="Folder of downloaded data sets.",
 )
 
 

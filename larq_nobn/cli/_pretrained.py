@@ -11,16 +11,11 @@ from rich.table import Table
 from ._console import emit_json, out, percent, say
 from ._package import models as networks
 from ._package import training
-from .arguments import PACKED, REPORT, Command, Output
+from .arguments import PACKED, Command, Output, json_option
 
 
 @click.command(cls=Command)
-@click.option(
-    "--json",
-    "report",
-    type=Output(REPORT),
-    help="Write the table to this file; - prints it instead.",
-)
+@json_option
 def models(report: str | None) -> None:
     """List the trained networks that come with the package.
 

@@ -8,7 +8,7 @@ import click
 
 from ._console import emit_json, out
 from ._package import training
-from .arguments import PNG, REPORT, Command, Output, Several
+from .arguments import PNG, Command, Output, Several, json_option
 
 
 @click.command(cls=Command)
@@ -20,22 +20,17 @@ from .arguments import PNG, REPORT, Command, Output, Several
     help="Settings to compare by, as in normalization,batch_size; of runs that differ "
     "in others, the best is shown.",
 )
-@click.option(
-    "--json",
-    "target",
-    type=Output(REPORT),
-    help="Write all numbers to this file; - prints them.",
-)
+@json_option
 @click.option(
     "--png",
     metavar="FILE.png",
     type=Output(PNG),
-    help="Draw the curves here, with a band from the lowest to the highest seed.",
+    help="Plot the curves, with a band from the lowest to the highest seed.",
 )
 def report(
-    runs: tuple[Path, ...], by: list[str] | None, target: str | None, png: Path | None
+    runs: tuple[Path, ...], by: list[str] | None, report: str | None, png: Path | None
 ) -> None:
-    """Puts finished runs side by side, as compare does.
+    """Compare finished runs, as compare does.
 
     Runs that differ in nothing but the seed are taken together. Folders
     without a finished run are named and left out.
@@ -45,8 +40,8 @@ def report(
              larq-nobn report runs/* --by normalization --json runs.json
     """
     comparison = training.report(runs, by)
-    emit_json(comparison.to_dict(), target)
+    emit_json(comparison.to_dict(), report)
     if png is not None:
         comparison.draw(png)
-    if target != "-":
+    if report != "-":
         out().print(comparison.table())

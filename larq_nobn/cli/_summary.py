@@ -19,10 +19,10 @@ from .arguments import Command
 @model_argument
 @trust_option
 def summary(model: Path, trust: bool) -> None:
-    """Prints Larq's table, and what becomes of each layer on the phone.
+    """Print the model summary and each layer's TFLite operations.
 
     RUN_OR_FILE is a run folder, or a .keras or .h5 file. The second table comes from a
-    conversion that is thrown away again.
+    temporary conversion.
 
     \b
     Example: larq-nobn summary runs/a

@@ -10,28 +10,22 @@ from .._names import VARIANCE_RULES
 from ._console import emit_json, out, say, working
 from ._models import model_argument, open_run_or_file, trust_option
 from ._package import keras, surgery, training
-from .arguments import KERAS, REPORT, Command, Output
+from .arguments import KERAS, Command, Output, json_option
 
 _output_argument = click.argument("output", metavar="OUT.keras", type=Output(KERAS))
-_json_option = click.option(
-    "--json",
-    "report",
-    type=Output(REPORT),
-    help="Write the report to this file; - prints it.",
-)
 
 
 @click.command(cls=Command)
 @model_argument
 @_output_argument
 @trust_option
-@_json_option
+@json_option
 def fold(model: Path, output: Path, trust: bool, report: str | None) -> None:
-    """Folds batch norm into the layers beside it, with the same outputs.
+    """Fold batch norm into adjacent layers, with the same outputs.
 
     RUN_OR_FILE is a run folder, or a .keras or .h5 file. OUT.keras is the same network
     at inference, without any batch norm, and can be trained further in batches of any
-    size. The table says what became of each batch norm.
+    size. The table shows how each batch norm was replaced.
 
     \b
     Example: larq-nobn fold runs/a folded.keras
@@ -60,7 +54,7 @@ def fold(model: Path, output: Path, trust: bool, report: str | None) -> None:
     "to it; vita: all but the first of a stage, as in the code of BNN-BN.",
 )
 @trust_option
-@_json_option
+@json_option
 def remove(
     model: Path,
     output: Path,
@@ -69,7 +63,7 @@ def remove(
     trust: bool,
     report: str | None,
 ) -> None:
-    """Rewrites a network with batch norm into one without, to train on.
+    """Rewrite a network with batch norm into one without, to train further.
 
     RUN_OR_FILE is a run folder, or a .keras or .h5 file. OUT.keras is the same
     architecture with scaled standardized kernels, and the weights that keep their

@@ -53,7 +53,7 @@ _OF_TEST = "of test images: no validation split (--validation 0.1 holds one out)
     type=click.Choice(CACHES),
     default="auto",
     show_default=True,
-    help="Where decoded pictures of a folder are kept; auto: where there is room.",
+    help="Where decoded images of a folder are cached; auto: where there is room.",
 )
 def train(
     output: Path,
@@ -66,11 +66,10 @@ def train(
     recipe: str | None,
     **given: Any,
 ) -> None:
-    """Trains a network and leaves a run folder.
+    """Train a network into a run folder.
 
-    The folder holds model.keras, history.csv, run.json, TensorBoard logs and
-    curves.png. A run that is stopped goes on behind its last checkpoint when the
-    same command is given with --resume.
+    The folder contains model.keras, history.csv, run.json, TensorBoard logs and
+    curves.png. To resume, repeat the command with --resume.
 
     \b
     Example: larq-nobn train --dataset digits --width 32 --blocks 4,4 --epochs 10 \\

@@ -159,7 +159,7 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("data", "Missing argument"),
         ("data empty", "holds no folder with images in it"),
         ("data no/where", "There is no folder"),
-        ("data digits --sheet x.png", "--sheet and --json are for a folder"),
+        ("data digits --sheet x.png", "--sheet and --json apply to an image folder"),
         ("data empty --from notes.txt", "--from prepares a data set, and"),
         ("data cifar10 --from nowhere --data-dir empty", "There is no nowhere"),
         ("data cifar10 --from notes.txt --data-dir empty", "has the SHA-256"),

@@ -132,7 +132,7 @@ def test_one_sentence(run_folder: Path, invoke: Invoke, tmp_path: Path):
         ((run_folder, tmp_path / "empty"), "empty holds no picture. Those are files"),
         ((run_folder, torn), "torn.png cannot be shown to a network: it is no JPEG"),
         ((run_folder, torn, "--top", 0), "top=0 is below 1"),
-        ((run_folder,), "Missing argument 'PICTURE...'"),
+        ((run_folder,), "Missing argument 'IMAGE...'"),
         ((tmp_path / "empty", torn), "empty is no finished run"),
         ((run_folder / "model.keras", torn), "does not say how pictures are prepared"),
         ((tmp_path / "bare.tflite", torn), "bare.tflite.json' cannot be read"),

@@ -13,6 +13,7 @@ from ._outputs import (
     Output,
     OutputFolder,
     check_target,
+    json_option,
 )
 from ._types import Argument, Blocks, Several, Size
 
@@ -33,4 +34,5 @@ __all__ = [
     "Several",
     "Size",
     "check_target",
+    "json_option",
 ]

@@ -76,6 +76,14 @@ class Output(click.Path):
         self.kind = kind
 
 
+json_option = click.option(
+    "--json",
+    "report",
+    type=Output(REPORT),
+    help="Write the result as JSON to this file; - prints it.",
+)
+
+
 class OutputFolder(click.Path):
     """A folder that a command writes: a new or empty one, or its own of before."""
 

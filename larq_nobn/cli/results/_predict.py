@@ -16,7 +16,7 @@ from ..._probabilities import as_probabilities
 from .._console import emit_json, out, percent, progress
 from .._models import Origin, lite_predictor, model_argument, open_any, trust_option
 from .._package import data, deploy, keras
-from ..arguments import REPORT, Command, Output
+from ..arguments import Command, json_option
 from ._pictures import picture_files, read_picture
 
 _BATCH = 32
@@ -26,28 +26,22 @@ _BATCH = 32
 @model_argument
 @click.argument(
     "pictures",
-    metavar="PICTURE...",
+    metavar="IMAGE...",
     nargs=-1,
     required=True,
     type=click.Path(path_type=Path),
 )
-@click.option("--top", type=int, default=3, help="How many classes are shown.")
+@click.option("--top", type=int, default=3, help="Number of classes to print.")
 @trust_option
-@click.option(
-    "--json",
-    "report",
-    type=Output(REPORT),
-    help="Write the result to this file; - prints it instead.",
-)
+@json_option
 def predict(
     model: Path, pictures: tuple[Path, ...], top: int, trust: bool, report: str | None
 ) -> None:
-    """Shows what pictures are taken for, one row for each.
+    """Print the most probable classes of images.
 
-    RUN_OR_FILE is a run folder, or a .tflite file beside its description
-    (FILE.tflite.json), which the command convert wrote. A PICTURE is a file of JPEG,
-    PNG, WebP, BMP or GIF, or a folder, of which all are taken. Each is prepared just as
-    for an evaluation, and as an app does.
+    RUN_OR_FILE is a run folder, the name of a trained network, or a .tflite file with
+    its metadata (FILE.tflite.json). An IMAGE is a JPEG, PNG, WebP, BMP or GIF file, or
+    a folder of such files. Images are preprocessed as in an evaluation.
 
     \b
     Example: larq-nobn predict runs/a cat.jpg dog.png
@@ -57,7 +51,7 @@ def predict(
     files = picture_files(pictures)
     run, prepare, names = _classifier(model, trust)
     with progress() as bar:
-        task = bar.add_task(f"showing pictures to {model}", total=len(files))
+        task = bar.add_task(f"classifying by {model}", total=len(files))
         images = _images(files, prepare)
         found = []
         for probabilities in _answers(run, images):
