@@ -147,6 +147,30 @@ def test_a_file_that_overwrites_its_constants(
     assert "is a damaged TFLite file" in said
 
 
+@pytest.mark.parametrize("command", ["benchmark", "evaluate"])
+@pytest.mark.parametrize(
+    "shape", [(0, 0, 0, 0), (1, 0, 8, 1), (1, 8, 8, 0), (1, 10**5, 10**5, 1)]
+)
+def test_inputs_that_nobody_has(
+    command: str,
+    shape: tuple[int, ...],
+    lite_file: Path,
+    invoke: Invoke,
+    tmp_path: Path,
+):
+    """The interpreter divides by such sides, or allocates as much."""
+
+    def reshape(model: Any) -> None:
+        graph = model.subgraphs[0]
+        graph.tensors[graph.inputs[0]].shape = np.array(shape, np.int32)
+
+    file = tmp_path / "m.tflite"
+    file.write_bytes(edited(lite_file.read_bytes(), reshape))
+    data = ("--dataset", "digits") if command == "evaluate" else ()
+    said = one_sentence(invoke(command, file, *data))
+    assert "which is no shape of an image" in said or "cannot run" in said
+
+
 @pytest.mark.slow
 def test_no_flipped_bit_ends_the_process(lite_file: Path, tmp_path: Path):
     """Native code runs the file, and would take Python down with it."""

@@ -21,7 +21,7 @@ from ._lce_faults import (
     overwritten,
     with_room,
 )
-from ._runner import Runner, TensorInfo, with_outputs
+from ._runner import Runner, TensorInfo, check_inputs, with_outputs
 from ._trace import Trace, TracedKernel, TracedSign
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Operation",
     "OverwrittenTensor",
     "Runner",
+    "check_inputs",
     "Subgraph",
     "Tensor",
     "TensorInfo",

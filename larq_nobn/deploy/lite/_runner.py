@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -48,6 +49,24 @@ class TensorInfo:
         if self.scale is None or self.zero_point is None:
             return numbers
         return (numbers - self.zero_point) * np.float32(self.scale)
+
+
+# Values of one input: more than any image has, and eight bytes each when drawn.
+_MOST = 1 << 28
+
+
+def check_inputs(shapes: Sequence[Sequence[int]]) -> None:
+    """Raises ConversionError if a file wants inputs that nobody has.
+
+    Operations of the interpreter divide by the sides of their inputs, and a side of 0
+    ends the process.
+    """
+    for shape in shapes:
+        if not 0 < prod(map(int, shape)) <= _MOST:
+            raise ConversionError(
+                f"The file takes inputs of shape {tuple(map(int, shape))}, which is no "
+                "shape of an image. Convert the model again."
+            )
 
 
 class Runner:
@@ -95,6 +114,7 @@ class Runner:
                     "Larq Compute Engine's interpreter cannot run the file: "
                     f"{cause(error, chatter())}. Replace what it names."
                 ) from error
+        check_inputs(self._interpreter.input_shapes)
         self.input_names, self.output_names = io_names(flatbuffer)
         inner = self._interpreter
         self.input_tensors = _tensors(

@@ -17,7 +17,7 @@ from ..._checks import check_bounds, check_path
 from .._errors import ConversionError
 from .._shown import Shown
 from ..inspection import Audit, audit
-from ..lite import compute_engine, quiet, with_room
+from ..lite import check_inputs, compute_engine, quiet, with_room
 
 _MS = 1e3
 _RESAMPLES = 1000
@@ -216,6 +216,7 @@ def _runner(file: str, threads: int, seed: int) -> Callable[[], object]:
         raise ConversionError(
             f"Larq Compute Engine's interpreter cannot run {file!r}. Convert it again."
         ) from error
+    check_inputs(interpreter.input_shapes)
     random = np.random.default_rng(seed)
     shapes = zip(interpreter.input_shapes, interpreter.input_types, strict=True)
     inputs = [_random_input(random, shape, np.dtype(kind)) for shape, kind in shapes]
