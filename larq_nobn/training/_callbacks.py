@@ -157,7 +157,7 @@ def _generators(model: keras.Model) -> list[Any]:
 
 
 def needs_statistics(network: keras.Model) -> bool:
-    """Tells whether batch norms meet other weights in training than at inference."""
+    """Tells whether batch norms see other weights in training than at inference."""
     drawn = any(isinstance(each, BernoulliSign) for each in network.submodules)
     return drawn and has_batch_norm(network)
 

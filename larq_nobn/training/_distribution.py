@@ -66,7 +66,7 @@ def strategy_for(name: str, wait: float = WAIT) -> tf.distribute.Strategy:
 
     Raises:
         ValueError: If there is no such strategy, or TF_CONFIG does not describe one.
-        RuntimeError: If TensorFlow has begun to work already.
+        RuntimeError: If TensorFlow has started to work already.
         ConnectionError: If a worker is not there in time.
 
     Example:
@@ -106,7 +106,7 @@ def _make(name: str) -> tf.distribute.Strategy:
         raise ConnectionError(_GONE) from error
     except RuntimeError as error:
         raise RuntimeError(
-            "strategy='multi_worker' comes too late: TensorFlow has begun to work in "
+            "strategy='multi_worker' comes too late: TensorFlow has started in "
             "this process. Train in a fresh process, or before all else."
         ) from error
 
@@ -183,7 +183,7 @@ def check_shares(strategy: tf.distribute.Strategy, batch_size: int, parts: int) 
 
 @contextmanager
 def with_all_workers() -> Iterator[None]:
-    """Says in a sentence that another worker is gone; without it none can go on.
+    """Says in a sentence that another worker is gone; without it none can continue.
 
     TensorFlow notices at once if the first worker's process ends, and within some ten
     seconds for the others.
@@ -381,7 +381,7 @@ def _gather(
                 continue
             if _reached(places[place][1]):
                 caller.setblocking(False)
-                there[place] = caller  # a second one was started anew
+                there[place] = caller  # a second one was started again
         for caller in there.values():
             caller.settimeout(_ANSWER)
             with contextlib.suppress(OSError):

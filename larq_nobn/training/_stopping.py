@@ -25,7 +25,7 @@ class Terminated(SystemExit):
 
 # How long a signal may go unheeded where workers wait for each other.
 SECONDS_OF_GRACE = 10.0
-# The handlers that Python begins with. Whoever has set others wants them.
+# The handlers that Python starts with. Whoever has set others wants them.
 _USUAL = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
 _RAISES: dict[int, type[BaseException]] = {
     signal.SIGINT: KeyboardInterrupt,

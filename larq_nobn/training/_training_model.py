@@ -51,7 +51,7 @@ class TrainingModel(keras.Model):
 
     Raises:
         InvalidArgumentError: At a step whose loss is not finite, with `NOT_FINITE` in
-            the message. XLA, which drops assertions, goes on.
+            the message. XLA, which drops assertions, continues.
 
     Example:
         ```python
@@ -151,7 +151,7 @@ class TrainingModel(keras.Model):
     def _maybe_load_initial_counters_from_ckpt(
         self, steps_per_epoch: int, initial_epoch: int
     ) -> tuple[int, int]:
-        """Where `fit` begins, asked by Keras for its own kind of backup."""
+        """Where `fit` starts, asked by Keras for its own kind of backup."""
         return initial_epoch, self.first_step
 
     def _gradients(self, data: Any) -> tuple[list[Any], tf.Tensor]:

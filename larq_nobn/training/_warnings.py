@@ -1,4 +1,4 @@
-"""What a run warns of before it begins."""
+"""What a run warns of before it starts."""
 
 from __future__ import annotations
 

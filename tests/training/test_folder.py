@@ -132,7 +132,7 @@ def test_foreign_files_in_an_unfinished_run_are_not_touched(tmp_path: Path):
 def test_an_unfinished_run_has_to_be_resumed(tmp_path: Path):
     fails_after(tmp_path, write_checkpoint)
     with (
-        pytest.raises(FileExistsError, match=r"go on with it by --resume \(resume="),
+        pytest.raises(FileExistsError, match=r"resume it by --resume \(resume="),
         lock_run_folder(tmp_path, SETTINGS),
     ):
         pytest.fail("claimed")

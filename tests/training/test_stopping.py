@@ -154,5 +154,5 @@ def test_the_command_says_what_is_left(tmp_path: Path, monkeypatch: pytest.Monke
     assert (code, line) == (
         2,
         f"Error: {folder} is not empty, and a run never overwrites another. Choose "
-        "another output, or go on with it by --resume (resume=True).",
+        "another output, or resume it by --resume (resume=True).",
     )

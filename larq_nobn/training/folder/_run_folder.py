@@ -76,7 +76,7 @@ def lock_run_folder(
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
-            # Again, for until now another process could begin here, or end.
+            # Again, for until now another process could start here, or end.
             refuse_what_is_there(folder, settings, resume)
             with _nothing_useless(folder):
                 _remove_leftovers(folder)
@@ -152,7 +152,7 @@ def epochs_kept(output: str | os.PathLike) -> int | None:
 
 
 def position_kept(output: str | os.PathLike) -> Position | None:
-    """The same with the steps behind those epochs."""
+    """The same with the steps after those epochs."""
     place = Path(check_path("output", output))
     parts = [place, *(place / part for part in _PARTS)]
     found = (checkpoints_in(part / CHECKPOINTS)[:1] for part in parts)
@@ -182,7 +182,7 @@ def refuse_what_is_there(
     there = [path for path in found if path.name != LOCK]
     unfinished = (folder / _SETTINGS).is_file()
     if there and not resume:
-        hint = "go on with it by --resume (resume=True)" if unfinished else "delete it"
+        hint = "resume it by --resume (resume=True)" if unfinished else "delete it"
         raise FileExistsError(
             f"{folder} is not empty, and a run never overwrites another. "
             f"Choose another output, or {hint}."
