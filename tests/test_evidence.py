@@ -36,6 +36,7 @@ MEASURED = {
     "own_network": "result.json",
     "input_pipeline": "result.json",
     "quick_start": "result.json",
+    "first_step": "result.json",
     "mutants": "result.json",
     "compat": "result.json",
 }

@@ -200,9 +200,12 @@ def test_one_view_counts_all_runs(monkeypatch: pytest.MonkeyPatch):
             run.on_train_begin()
             run.on_epoch_begin(1)
             run.on_train_batch_end(2)
-            assert bar.tasks[0].completed == (1 if name == "a" else 2)
+            runs = next(t for t in bar.tasks if t.description == "runs")
+            assert runs.completed == (1 if name == "a" else 2)
             run.on_train_end()
-    shown = [(t.description, t.completed, t.total, t.visible) for t in bar.tasks]
+    # One more, without words yet, is for the steps of what runs.
+    tasks = [t for t in bar.tasks if t.description]
+    shown = [(t.description, t.completed, t.total, t.visible) for t in tasks]
     assert shown == [
         ("runs", 3, 4, True),
         ("a, epoch 2/3", 3, 7, False),
