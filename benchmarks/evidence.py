@@ -28,6 +28,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = (
     "README.md",
     "docs/results.md",
+    "docs/models.md",
     "docs/surgery.md",
     "docs/supported.md",
     "docs/guides/audit.md",

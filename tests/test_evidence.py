@@ -13,6 +13,7 @@ import evidence
 import pytest
 from click.testing import CliRunner
 from faults import FAULTS
+from larq_nobn.models import BUILDERS, pretrained
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "results"
@@ -31,6 +32,7 @@ MEASURED = {
     "small_batches": "result.json",
     "micro_batches": "result.json",
     "deployment": "result.json",
+    "models": "result.json",
     "zoo": "result.json",
     "fuzz": "result.json",
     "own_network": "result.json",
@@ -258,6 +260,16 @@ def test_accuracies_are_those_of_their_runs():
     name = "micro_batches"
     before = content(name, "result.json")["rows"]["before"]
     are_those(before["batch norm"], name, "cifar-10")
+
+
+def test_every_network_has_a_row():
+    rows = content("models", "result.json")["rows"]
+    trained = {row.name: row for row in pretrained()}
+    assert list(rows) == [*BUILDERS, *trained]
+    assert rows["QuickNetSmall"]["latency"]["ratio"] == 1
+    for name, row in trained.items():
+        assert rows[name]["accuracy"] == row.accuracy
+        assert rows[name]["binary_macs"] == row.binary_macs
 
 
 def are_those(given: list[float], experiment: str, cell: str, first: int = 0) -> None:
