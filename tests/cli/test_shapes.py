@@ -124,6 +124,7 @@ def test_a_record_with_any_part_changed(run_folder: Path, place: Path, monkeypat
             origin = _models.origin_of(run)
             data.describe(**origin.images)
             training.Outcome.read("run").to_dict()
+            str(training.report(["run", run_folder]))
         except (ValueError, OSError) as error:
             # Of a data set that does not exist, or of metrics that no run has.
             known = (

@@ -34,6 +34,7 @@ _OPTIONAL: dict[str, Any] = {
         "dataset": str,
         "seed": int,
         "normalization": _TEXT,
+        "recipe": _TEXT,
         "image_size": (int, list, type(None)),
         "holdout": _NUMBER,
         "validation": _NUMBER,
