@@ -20,6 +20,7 @@ START = (*DIGITS, "--epochs", "1", "--limit", "64", "--output", "{out}")
 COMMANDS = {
     "convert": ("convert", "{file}", "{out}.tflite"),
     "evaluate": ("evaluate", "{file}", *DIGITS, "--limit", "9"),
+    "benchmark": ("benchmark", "{file}", "--formats", *DIGITS, "--limit", "9"),
     "fold": ("fold", "{file}", "{out}.keras"),
     "remove": ("remove", "{file}", "{out}.keras"),
     "summary": ("summary", "{file}"),
