@@ -104,6 +104,8 @@ def move_shifts(graph: Graph) -> Graph:
         call.outputs
         for call in graph.calls
         if not tf.nest.is_nested(call.outputs)
+        # Of an output, s is 0 but for rounding.
+        and not graph.is_output(call.outputs)
         and np.any(unknowns.value(shifts[id(call.outputs)]))
     ]
     return graph.renewed(moved)
