@@ -171,6 +171,16 @@ def test_inputs_that_nobody_has(
     assert "which is no shape of an image" in said or "cannot run" in said
 
 
+def test_names_that_are_no_text(lite_file: Path, invoke: Invoke, tmp_path: Path):
+    def rename(model: Any) -> None:
+        model.signatureDefs[0].inputs[0].name = b"\x9e\xff"
+
+    file = tmp_path / "m.tflite"
+    file.write_bytes(edited(lite_file.read_bytes(), rename))
+    result = invoke("evaluate", file, "--dataset", "digits", "--limit", 8)
+    assert result.exit_code == 0, result.output
+
+
 @pytest.mark.slow
 def test_no_flipped_bit_ends_the_process(lite_file: Path, tmp_path: Path):
     """Native code runs the file, and would take Python down with it."""

@@ -371,7 +371,10 @@ def signature(content: bytes | bytearray) -> Signature:
         return Signature(model.subgraphs[0], {}, {})
     first = model.signatureDefs[0]
     inputs, outputs = (
-        {row.name.decode(): row.tensorIndex for row in rows or ()}
+        {
+            (row.name or b"").decode(errors="backslashreplace"): row.tensorIndex
+            for row in rows or ()
+        }
         for rows in (first.inputs, first.outputs)
     )
     return Signature(model.subgraphs[0], inputs, outputs)
