@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import FunctionType
 from typing import Any
 
 from .._keras import keras
@@ -60,6 +61,12 @@ def _config(layer: keras.layers.Layer) -> dict[str, Any]:
     if is_function(layer):
         return _of_function(layer)
     config = dict(layer.get_config())
+    # Of a quantizer that is a function, a configuration has the name alone.
+    for name in config:
+        if name.endswith("quantizer") and isinstance(
+            vars(layer).get(name), FunctionType
+        ):
+            config[name] = vars(layer)[name]
     # Keras counts the axis of virtual batches into the axis that it then returns.
     virtual = layer.built and getattr(layer, "virtual_batch_size", None)
     if virtual and config["axis"] == layer.axis:

@@ -174,8 +174,10 @@ def fill(
         raise ValueError(
             f"Nothing in the checkpoint sets {_some(empty)} of {model.name}. {_REMEDY}"
         )
-    given = Counter(slot.variable.name for slot in slots.values())
-    if twice := [name for name, count in given.items() if count > 1]:
+    # By object: quantizers of several layers have variables of one name.
+    given = Counter(id(slot.variable) for slot in slots.values())
+    variables = {id(slot.variable): slot.variable.name for slot in slots.values()}
+    if twice := [name for key, name in variables.items() if given[key] > 1]:
         raise ValueError(
             f"Several tensors of the checkpoint set {_some(twice)} of {model.name}. "
             f"{_REMEDY}"

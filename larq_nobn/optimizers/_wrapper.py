@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, TypeVar
 
@@ -44,10 +45,11 @@ class OptimizerWrapper:
         return self
 
     @classmethod
+    @abstractmethod
     def _check(cls, optimizer: Any) -> None:
         """Raises what is wrong with an optimizer to wrap."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _step(self, pairs: Pairs, apply: Callable[[Pairs], Any]) -> Any:
         """Takes a step with gradients that are summed over replicas.
 
@@ -55,7 +57,6 @@ class OptimizerWrapper:
             pairs: Gradients and variables.
             apply: What the wrapped optimizer does with those that it is given.
         """
-        raise NotImplementedError
 
     def _of_inner(self, variables: Sequence[tf.Variable]) -> Sequence[tf.Variable]:
         """The variables for which the wrapped optimizer has state."""

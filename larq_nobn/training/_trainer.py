@@ -98,7 +98,7 @@ class Trainer:
         config = nobn.training.RunSettings.from_recipe(
             dataset="digits", width=32, blocks=(4, 4), epochs=5
         )
-        trainer = nobn.training.Trainer(config, output="runs/digits")
+        trainer = nobn.training.Trainer(config, output="runs/steps")
         trainer.build().summary()
         trainer.fit()
         run = trainer.save()
@@ -195,7 +195,7 @@ class Trainer:
                     config.label_smoothing,
                     self._class_weights(),
                 )
-                compile_network(self.model, optimizer)
+                compile_network(self.model, network.optimizer)  # with its loss scale
             self._initial_weights = InitialWeights(config, stage1 is None, self._trust)
             self.network = network
         return network

@@ -160,7 +160,7 @@ def test_one_that_is_not_wanted_ends(tmp_path: Path):
 def cluster() -> Iterator[Any]:
     """Two workers, forked off a process that has imported the package."""
     fresh.begin()
-    dask = pytest.importorskip("dask")
+    import dask
     from distributed import LocalCluster
 
     with (
@@ -233,7 +233,8 @@ def test_a_run_that_is_left_elsewhere_is_missed(
 
 
 def test_of_workers_that_die_one_after_the_other_the_run_has_failed():
-    distributed = pytest.importorskip("distributed")
+    import distributed
+
     future: Future[str | None] = Future()
     future.set_exception(distributed.KilledWorker("run", None, 3))
     said = failure_of(future)

@@ -53,7 +53,7 @@ def reestimate_batch_norm(
 
     Raises:
         ModelError: For a model without batch norm, a subclassed model or part, which it
-            names, a layer that cannot be made anew, or a batch norm that is used again
+            names, a layer that cannot be rebuilt, or a batch norm that is used again
             on what it has normalized itself.
         TypeError, ValueError: For data that does not fit the model or holds no example,
             or values that are not finite; the message names the layer that meets them.
@@ -93,7 +93,7 @@ def _copy(model: keras.Model) -> keras.Model:
         raise
     except Exception as error:  # a user's class may raise anything
         raise ModelError(
-            f"Model {model.name!r} cannot be made anew from its configuration: "
+            f"Model {model.name!r} cannot be rebuilt from its configuration: "
             f"{error}. It must be one that Keras can save and open, with no layer "
             "shared between a model and one inside it."
         ) from error

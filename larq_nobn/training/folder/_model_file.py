@@ -34,12 +34,12 @@ def check_model_file(file: Path) -> int:
     except RecursionError as error:
         raise ValueError(
             f"{file} is nested too deeply to be a Keras model. Save it again, or train "
-            "anew."
+            "again."
         ) from error
     except Exception as error:  # whatever readers of archives say to other bytes
         raise ValueError(
             f"{file} is damaged or not a Keras model: {first_line(error)}. "
-            "Save it again, or train anew."
+            "Save it again, or train it again."
         ) from error
 
 
