@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import tempfile
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ ROOT = Path(__file__).resolve().parents[2]
 CACHE = ROOT / ".cache" / "notebooks"
 SECONDS = 900  # for one cell, on a busy machine
 BEGIN = re.compile(r"^# %%(.*)$", re.MULTILINE)
+OUTPUT = re.compile(r"(?:^ {4}.*\n+)+", re.MULTILINE)
 
 
 def cells(script: str) -> nbformat.NotebookNode:
@@ -61,7 +63,9 @@ def executed(script: str) -> nbformat.NotebookNode:
     if kept.exists():
         return nbformat.read(kept, as_version=4)
     notebook = cells(script)
-    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT)}
+    # As wide as the tables of Larq's summary, for which the site's style has room.
+    wide = {"COLUMNS": "108", "TERM": "dumb"}
+    quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "PYTHONPATH": str(ROOT), **wide}
     with tempfile.TemporaryDirectory() as folder:
         client = NotebookClient(
             notebook,
@@ -78,10 +82,24 @@ def executed(script: str) -> nbformat.NotebookNode:
     return notebook
 
 
+def _fenced(output: re.Match[str]) -> str:
+    """An output as a block of its own style, whose lines are long."""
+    return f"```{{ .text .output }}\n{textwrap.dedent(output[0]).strip()}\n```\n\n"
+
+
 def pages(name: str, notebook: nbformat.NotebookNode) -> dict[str, str | bytes]:
     """What the notebook adds to the folder of the site, by path."""
+    for cell in notebook.cells:
+        if "outputs" in cell:  # without warnings of libraries
+            cell.outputs = [o for o in cell.outputs if o.get("name") != "stderr"]
     text, resources = MarkdownExporter().from_notebook_node(
         notebook, resources={"unique_key": name, "output_files_dir": f"{name}_files"}
+    )
+    text = re.sub(r"\x1b\[[0-9;]*m", "", text)  # colors of a terminal
+    text = re.sub(r"^ *WARNING:tensorflow:.*\n+", "", text, flags=re.MULTILINE)
+    parts = re.split(r"(^```.*?^```$)", text, flags=re.DOTALL | re.MULTILINE)
+    text = "".join(
+        part if part.startswith("```") else OUTPUT.sub(_fenced, part) for part in parts
     )
     link = f"[Download this notebook]({name}.ipynb)\n"
     text = text.replace("![png](", "![What the cell above has drawn](")
