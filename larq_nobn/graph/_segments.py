@@ -47,6 +47,17 @@ GROUP = 16
 _FAR = 1e9
 
 
+class Grid(NamedTuple):
+    """The numbers that a form can hold somewhere: multiples of a step, within a range.
+
+    Of a step that is None, multiples of a rounding error of its largest number.
+    """
+
+    step: float | None
+    low: float = -np.inf
+    high: float = np.inf
+
+
 class Found(NamedTuple):
     """What a form of a network computes for some examples.
 
@@ -58,12 +69,15 @@ class Found(NamedTuple):
         inputs: Pre-activations of signs, by label, as far as they are known.
         values: What layers return that are others in the other form, by label. What
             they read is among the inputs.
+        grids: By the label of such a layer, or the name of an output, what it can hold:
+            there the tolerance is a number of steps.
     """
 
     outputs: list[np.ndarray]
     signs: dict[str, Any]
     inputs: dict[str, np.ndarray] = {}
     values: dict[str, np.ndarray] = {}
+    grids: dict[str, Grid] = {}
 
 
 class Sign(NamedTuple):
@@ -444,7 +458,8 @@ def _compare_group(
             what += f"between {_named(walk.origins(call), order)} and it"
             place = found.place("layer", call.label)
             pair = read[0], other.inputs[call.label]
-            compare_values(*pair, tolerance, what, rows, place, noisy)
+            grid = other.grids.get(call.label)
+            compare_values(*pair, tolerance, what, rows, place, noisy, grid=grid)
         for each, its in zip(walks, calls_, strict=True):
             each.run(its, fed, cut=fed is not None)
             if replaced:
@@ -461,7 +476,8 @@ def _compare_group(
             what += f", so the fault lies behind that of {_named(origins, order)}"
         place = found.place("output", name)
         what += f": output {name!r} differs"
-        compare_values(mine, theirs, tolerance, what, rows, place, *noise)
+        grid = other.grids.get(name)
+        compare_values(mine, theirs, tolerance, what, rows, place, *noise, grid=grid)
 
 
 def _bits(sign: Sign, other: Found) -> np.ndarray | None:
@@ -615,6 +631,7 @@ def compare_values(
     noisy: np.ndarray | None = None,
     *,
     counted: bool = True,
+    grid: Grid | None = None,
 ) -> None:
     """Compares numbers per channel, by each channel's own magnitude.
 
@@ -627,6 +644,7 @@ def compare_values(
         place: Is told what was found.
         noisy: Those of the reference in a walk with noise.
         counted: Whether these numbers count among those that were compared.
+        grid: What the other form can hold; the tolerance is then in its steps.
     """
     channels = mine.shape[-1] if mine.ndim > 1 else 1
     first, second = (
@@ -636,6 +654,10 @@ def compare_values(
     floor = np.zeros(1)
     if noisy is not None:
         floor = rounding_of(first, np.reshape(noisy, first.shape))
+    if grid is not None:
+        first = np.clip(first, grid.low, grid.high)
+        step = grid.step or 1e-5 * sizes.max(initial=0) or 1.0
+        sizes, floor = np.full(channels, step), np.zeros(1)
     with np.errstate(invalid="ignore"):
         away = np.abs(first - second)
     away[(first == second) | (np.isnan(first) & np.isnan(second))] = 0

@@ -1,13 +1,14 @@
 """Puts the simulation of int8 feature maps into a model.
 
-Three steps: the inner sums of layers become layers of their own (`_split_biases`) and
-go where they cost nothing (`_merge_biases`); a range stands after every map
-that the file has as int8 (`_Places`); the data sets the ranges (`_calibrate`).
+All of it is edits of one graph, which is built once. Rules in order make the inner sums
+of layers layers of their own, which go where they cost nothing (`_RULES`); then a range
+stands after every map that the file has as int8 (`_with_ranges`). The data sets the
+ranges (`_calibrate`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Any
 
 import larq as lq
@@ -22,14 +23,16 @@ from ...graph import (
     Call,
     Graph,
     ModelError,
+    Operation,
+    Value,
     calls,
     check_inference,
     check_same_function,
     flat,
-    flat_copy,
     is_binary_convolution,
-    replace_layers,
+    kernels_of,
     sign_of,
+    to_keras,
 )
 from ...layers import (
     ChannelAffine,
@@ -40,17 +43,11 @@ from ...layers import (
 )
 from ...layers._channelwise import ChannelwiseLayer
 from ...quantizers import RSign
+from ...rewrites import Edit, everywhere
 from .._errors import ConversionError
 
 _layers = keras.layers
 _BATCH = 32
-_KERNELS = (
-    *(_layers.Conv1D, _layers.Conv2D, _layers.Conv3D, _layers.Dense),
-    *(_layers.DepthwiseConv1D, _layers.DepthwiseConv2D),
-    *(_layers.SeparableConv1D, _layers.SeparableConv2D),
-)
-# They join the multiplier and the bias of a convolution before them.
-_AFFINE = (_layers.BatchNormalization, ChannelAffine, SkipInit)
 _PLAIN = (None, keras.activations.linear)
 # What they return lies among the 256 values of what they are given.
 KEEPS = (
@@ -121,23 +118,17 @@ def fake_quantize(model: keras.Model, data: Any, verify: bool = True) -> keras.M
           Integer-Arithmetic-Only Inference", CVPR 2018, arXiv:1712.05877.
     """
     try:
-        with lq.context.quantized_scope(False):
-            copy = flat_copy(_with_input_ranges(model))
-            check_inference(copy)
-            copy = _split_biases(copy)
-        _check_functions(copy)
-        if len(_ranges(copy)) > len(copy.inputs):
-            raise ConversionError(
-                f"Model {model.name!r} contains FakeQuantization layers already. Train "
-                "it on and convert it, or give the model without them."
-            )
-        with lq.context.quantized_scope(False):
-            quantized = _with_ranges(copy)
+        given = flat(model)
+        check_inference(given)
+        graph = Graph(given)
+        _check_layers(graph)
+        for rule in _RULES:
+            graph = everywhere(graph, rule)
+        quantized = to_keras(_with_ranges(graph))
         _calibrate(quantized, data)
         if verify:
             what = "Making ranges visible"
-            skipped = (FakeQuantization,)
-            check_same_function(flat(model), quantized, what, skipped=skipped)
+            check_same_function(given, quantized, what, skipped=(FakeQuantization,))
     except ConversionError:
         raise
     except (ModelError, ValueError) as error:
@@ -145,58 +136,25 @@ def fake_quantize(model: keras.Model, data: Any, verify: bool = True) -> keras.M
     return quantized
 
 
-def _with_input_ranges(model: Any) -> keras.Model:
-    if not isinstance(model, keras.Model) or not getattr(model, "inputs", None):
-        return model  # flat_copy says what is wrong with it
-    starts, ranged = [], []
-    for given, name in zip(model.inputs, model.input_names, strict=True):
-        start = keras.Input(batch_shape=given.shape, dtype=given.dtype, name=name)
-        starts.append(start)
-        layer = FakeQuantization(name=f"{name}_range")
-        ranged.append(layer(start) if given.dtype.is_floating else start)
-    packed, outer = (
-        tf.nest.pack_sequence_as(model._nested_inputs, x) for x in (ranged, starts)
-    )
-    return keras.Model(outer, model(packed), name=model.name)
-
-
-def _check_functions(model: keras.Model) -> None:
-    found = [x.name for x in model.layers if isinstance(x, keras.layers.Lambda)]
+def _check_layers(graph: Graph) -> None:
+    name = graph.model.name
+    kinds = {call.name: type(call.layer) for call in graph.calls}
+    found = [repr(name) for name, kind in kinds.items() if kind is _layers.Lambda]
     if found:
         raise ConversionError(
-            f"The Lambda {', '.join(map(repr, found))} of model {model.name!r} hides "
-            "feature maps whose ranges an int8 file needs. Write it as layers."
+            f"The Lambda {', '.join(found)} of model {name!r} hides feature maps whose "
+            "ranges an int8 file needs. Write it as layers."
         )
-
-
-def _with_ranges(model: keras.Model) -> keras.Model:
-    groups = _Places(model).groups
-    layers: dict[str, FakeQuantization] = {}
-
-    def insert(call: Call) -> Any:
-        layer = call.layer
-        if call.name not in groups:
-            return layer
-        name = groups[call.name]
-        if name not in layers:
-            given = model.get_layer(name)
-            new = FakeQuantization(name=f"{name}_range")
-            layers[name] = given if isinstance(given, FakeQuantization) else new
-        after = layers[name]
-        if isinstance(layer, FakeQuantization):
-            return after
-        return lambda *args, **kwargs: after(layer(*args, **kwargs))
-
-    return replace_layers(model, insert)
-
-
-def _ranges(model: keras.Model) -> list[Call]:
-    return [c for c in calls(model) if isinstance(c.layer, FakeQuantization)]
+    if FakeQuantization in kinds.values():
+        raise ConversionError(
+            f"Model {name!r} contains FakeQuantization layers already. Train it on and "
+            "convert it, or give the model without them."
+        )
 
 
 def _calibrate(model: keras.Model, data: Any) -> None:
     """Sets every range to the extremes of what the model computes without rounding."""
-    found = _ranges(model)
+    found = [c for c in calls(model) if isinstance(c.layer, FakeQuantization)]
     inner = keras.Model(model.inputs, [call.first_input for call in found])
     least, most = np.zeros(len(found)), np.zeros(len(found))
     done = 0
@@ -218,7 +176,7 @@ def _calibrate(model: keras.Model, data: Any) -> None:
         found[uses[0]].layer.set_range(low, high if high > low else 1.0)
 
 
-# --- the biases of RSign and RPReLU as layers
+# --- the sums inside of layers
 
 
 @register()
@@ -240,170 +198,151 @@ class ChannelShift(ChannelwiseLayer):
         return inputs + tf.cast(self.shift, inputs.dtype)
 
 
-def _split_biases(model: keras.Model) -> keras.Model:
-    """Makes layers of the thresholds of RSign and the shifts of RPReLU.
+def _shift(name: str, values: Any) -> Operation:
+    return Operation(name, ChannelShift, values={"shift": np.asarray(values)})
 
-    Scales that no convolution can take become convolutions of single channels, which
-    are one operation in int8, where a product and a sum would stay float.
 
-    Arguments:
-        model: A flat functional model; its layers move into the new one.
+def _call(label: str, operation: Operation, before: Any, after: Any) -> Call:
+    layer, reads = operation.build(), (before,)
+    return Call(label, operation.name, layer, before, after, None, reads, operation)
+
+
+def _in_a_row(graph: Graph, call: Call, operations: Sequence[Operation]) -> Edit:
+    """Puts layers in a row in the place of another, in all its uses."""
+    changed = {}
+    for use in graph.uses(call.name):
+        edge, row = use.first_input, []
+        for operation in operations:
+            after = use.outputs if operation is operations[-1] else Value(edge)
+            if operation.base is use.operation.base is not None:
+                own = use.reading(use.first_input, edge)
+                row.append(own._replace(operation=operation))
+            else:
+                label = operation.name + use.label.removeprefix(call.name)
+                row.append(_call(label, operation, edge, after))
+            edge = after
+        changed[use.label] = row
+    return Edit(graph.with_calls(changed))
+
+
+def _behind(graph: Graph, call: Call, operation: Operation) -> Graph:
+    """Puts a layer behind a call."""
+    between = Value(call.first_output)
+    label = f"{operation.name} of {call.label}"
+    after = _call(label, operation, between, call.first_output)
+    return graph.with_calls({call.label: [call._replace(outputs=between), after]})
+
+
+def split_rprelu(graph: Graph, call: Call) -> Edit | None:
+    """The shifts of an RPReLU become layers before and after a PReLU."""
+    layer, name = call.layer, call.name
+    if not isinstance(layer, RPReLU):
+        return None
+    positions = [*range(1, call.first_input.shape.rank - 1)]
+    slope = np.reshape(layer.effective_slope(), [1] * len(positions) + [-1])
+    shared = {"shared_axes": positions or None}
+    inner = Operation(name, _layers.PReLU, None, shared, {"alpha": slope})
+    first = _shift(f"{name}_shift_in", layer.shift_in)
+    last = _shift(f"{name}_shift_out", layer.shift_out)
+    return _in_a_row(graph, call, [first, inner, last])
+
+
+def split_rsign(graph: Graph, call: Call) -> Edit | None:
+    """The shift of an RSign becomes a layer: sign(a x + b) = sign(x + b / a), a > 0."""
+    inside = call.operation.argument("input_quantizer")
+    quantizer = inside or call.layer
+    if not isinstance(quantizer, RSign):
+        return None
+    whole, power = quantizer.whole_shift(), quantizer.power
+    if whole is None:
+        return None
+    arguments = {
+        "scale": quantizer.scale,
+        "estimator": quantizer.estimator,
+        "shift": False,
+        "power": 1.0 if power is None else float(power),
+    }
+    own = Operation(quantizer.name, RSign, None, arguments)
+    if inside is not None:
+        own = call.operation.replaced(arguments={"input_quantizer": own})
+    shift = _shift(f"{call.name}_shift", whole / quantizer.scale)
+    return _in_a_row(graph, call, [shift, own])
+
+
+def affine_alone(graph: Graph, call: Call) -> Edit | None:
+    """A scale that no convolution can take becomes a convolution of single channels.
+
+    That is one operation in int8, where a product and a sum would stay float.
     """
-    graph = Graph(model)
-    fills: list[Callable[[], None]] = []
-
-    def shift(name: str, values: tf.Tensor) -> ChannelShift:
-        layer = ChannelShift(name=name)
-        fills.append(lambda: layer.shift.assign(values))
-        return layer
-
-    def split(call: Call) -> Any:
-        layer = call.layer
-        if isinstance(layer, RPReLU):
-            return _split_rprelu(call, shift, fills)
-        if isinstance(layer, ChannelAffine) and _stands_alone(call, graph):
-            return _depthwise(layer, fills)
-        quantizer = layer if isinstance(layer, RSign) else _inner_rsign(layer)
-        if quantizer is None or (whole := quantizer.whole_shift()) is None:
-            return layer
-        # sign(a x + b) = sign(x + b / a) for positive a.
-        before = shift(f"{call.name}_shift", whole / quantizer.scale)
-        plain = _without_shift(quantizer)
-        if quantizer is layer:
-            plain._name = call.name
-            return lambda x: plain(before(x))
-        layer.input_quantizer = plain
-        return lambda x: layer(before(x))
-
-    new = replace_layers(model, split)
-    for fill in fills:
-        fill()
-    return _merge_biases(new)
-
-
-def _without_shift(quantizer: RSign) -> RSign:
-    power = 1.0 if quantizer.power is None else float(quantizer.power)
-    return RSign(quantizer.scale, quantizer.estimator, shift=False, power=power)
-
-
-def _stands_alone(call: Call, graph: Graph) -> bool:
-    if call.first_input.shape.rank != 4:
-        return False
+    if not isinstance(call.layer, ChannelAffine) or call.first_input.shape.rank != 4:
+        return None
     before = graph.producer(call.first_input)
     alone = graph.sole_consumer(call.first_input) is not None
-    return before is None or not alone or not _is_linear(before, graph)
+    if before is not None and alone and _is_linear(before, graph):
+        return None
+    values = {
+        "depthwise_kernel": np.reshape(call.layer.gamma, (1, 1, -1, 1)),
+        "bias": np.asarray(call.layer.beta),
+    }
+    size = {"kernel_size": 1}
+    single = Operation(call.name, _layers.DepthwiseConv2D, None, size, values)
+    return _in_a_row(graph, call, [single])
 
 
-def _depthwise(
-    layer: ChannelAffine, fills: list[Callable[[], None]]
-) -> keras.layers.Layer:
-    new = _layers.DepthwiseConv2D(1, name=layer.name)
-
-    def fill() -> None:
-        kernel = tf.reshape(layer.gamma, new.depthwise_kernel.shape)
-        new.set_weights([kernel.numpy(), layer.beta.numpy()])
-
-    fills.append(fill)
-    return new
-
-
-def _inner_rsign(layer: keras.layers.Layer) -> RSign | None:
-    quantizer = getattr(layer, "input_quantizer", None)
-    return quantizer if isinstance(quantizer, RSign) else None
+def shift_of_sum(graph: Graph, call: Call) -> Edit | None:
+    """The shift of a sum goes to a summand that a convolution makes, which takes it."""
+    total = graph.producer(call.first_input)
+    if (
+        total is None
+        or not _is_shift(call, graph)
+        or graph.sole_consumer(call.first_input) is not call
+        or (maker := _maker_of_summand(total, graph)) is None
+    ):
+        return None
+    whole = [total._replace(outputs=call.outputs)]
+    graph = graph.with_calls({call.label: [], total.label: whole})
+    return Edit(_behind(graph, maker, call.operation))
 
 
-def _split_rprelu(
-    call: Call, shift: Callable[..., ChannelShift], fills: list[Callable[[], None]]
-) -> Callable[[Any], Any]:
-    layer = call.layer
-    first = shift(f"{call.name}_shift_in", layer.shift_in)
-    last = shift(f"{call.name}_shift_out", layer.shift_out)
-    positions = list(range(1, call.first_input.shape.rank - 1))
-    inner = _layers.PReLU(shared_axes=positions or None, name=call.name)
+def shift_after_prelu(graph: Graph, call: Call) -> Edit | None:
+    """The shift after a PReLU goes into whatever reads it, where all readers can.
 
-    def fill() -> None:
-        inner.alpha.assign(tf.reshape(layer.effective_slope(), inner.alpha.shape))
-
-    fills.append(fill)
-    return lambda x: last(inner(first(x)))
-
-
-def _merge_biases(model: keras.Model) -> keras.Model:
-    """Returns the same function with as few shifts as can be that cost an operation.
-
-    The shift of a sum goes to a summand that a convolution makes, which takes it. The
-    shift after a PReLU goes into whatever reads it, where all readers can: into the
-    shift of a sign, and into the other summand of a sum.
-
-    Arguments:
-        model: A functional model; its layers move into the new one.
+    That is into the shift of a sign, and into the other summand of a sum.
     """
-    return _after_prelu(_of_sums(model))
+    before = graph.producer(call.first_input)
+    if before is None or before.operation.kind is not _layers.PReLU:
+        return None
+    if not _is_shift(call, graph) or graph.is_output(call.first_output):
+        return None
+    readers = graph.consumers(call.first_output)
+    homes = [r if _is_shift(r, graph) else _maker_of_summand(r, graph) for r in readers]
+    if None in homes:
+        return None
+    graph = graph.with_calls({call.label: []})
+    graph = graph.with_edge(call.first_output, call.first_input)
+    values = call.operation.arrays["shift"]
+    for home in filter(None, homes):
+        own = home.operation
+        if own.kind is ChannelShift:
+            total = {"shift": own.arrays["shift"] + values}
+            graph = graph.with_operation(own.replaced(total))
+        else:
+            graph = _behind(graph, home, _shift(f"{home.name}_bias", values))
+    return Edit(graph)
 
 
-def _of_sums(model: keras.Model) -> keras.Model:
-    graph = Graph(model)
-    moved: dict[str, keras.layers.Layer] = {}  # by the layer that they go after
-    for call in graph.calls:
-        total = graph.producer(call.first_input)
-        if (
-            _is_shift(call, graph)
-            and total is not None
-            and graph.sole_consumer(call.first_input) is call
-            and (maker := _maker_of_summand(total, graph)) is not None
-        ):
-            moved[maker.name] = call.layer
-    return _rebuilt(model, moved, {layer.name for layer in moved.values()})
-
-
-def _after_prelu(model: keras.Model) -> keras.Model:
-    graph = Graph(model)
-    new: dict[str, keras.layers.Layer] = {}
-    values: list[tuple[ChannelShift, tf.Tensor]] = []
-    gone = set()
-    for call in graph.calls:
-        before = graph.producer(call.first_input)
-        if before is None or type(before.layer) is not _layers.PReLU:
-            continue
-        readers = graph.consumers(call.first_output)
-        homes = [_home(reader, call, graph) for reader in readers]
-        if (
-            not _is_shift(call, graph)
-            or graph.is_output(call.first_output)
-            or None in homes
-        ):
-            continue
-        gone.add(call.name)
-        for home in filter(None, homes):
-            layer = home.layer
-            if not isinstance(layer, ChannelShift):
-                layer = new.setdefault(
-                    home.name, ChannelShift(name=f"{home.name}_bias")
-                )
-            values.append((layer, call.layer.shift))
-    merged = _rebuilt(model, new, gone)
-    for layer, value in values:
-        layer.shift.assign_add(value)
-    return merged
-
-
-def _home(reader: Call, shift: Call, graph: Graph) -> Call | None:
-    """What takes a shift instead of one of its readers, if anything does."""
-    if _is_shift(reader, graph):
-        return reader
-    maker = _maker_of_summand(reader, graph)
-    return None if maker is None or maker is shift else maker
+_RULES = (split_rprelu, split_rsign, affine_alone, shift_of_sum, shift_after_prelu)
 
 
 def _is_shift(call: Call, graph: Graph) -> bool:
-    return type(call.layer) is ChannelShift and len(graph.uses(call.name)) == 1
+    return call.operation.kind is ChannelShift and len(graph.uses(call.name)) == 1
 
 
 def _maker_of_summand(total: Call, graph: Graph) -> Call | None:
     """The convolution, or what follows it, that makes a summand and nothing else."""
-    if type(total.layer) is not _layers.Add:
+    if total.operation.kind is not _layers.Add:
         return None
-    for summand in total.inputs:
+    for summand in total.reads:
         maker = graph.producer(summand)
         if (
             maker is not None
@@ -415,119 +354,112 @@ def _maker_of_summand(total: Call, graph: Graph) -> Call | None:
     return None
 
 
-def _rebuilt(
-    model: keras.Model, after: dict[str, keras.layers.Layer], gone: set[str]
-) -> keras.Model:
-    if not gone:
-        return model
+def _joins(call: Call) -> bool:
+    """Whether it joins the multiplier and the bias of a convolution before it."""
+    affine = (_layers.BatchNormalization, ChannelAffine, SkipInit, ChannelShift)
+    return issubclass(call.operation.kind, affine)
 
-    def place(call: Call) -> Any:
-        if call.name in gone:
-            return None
-        if call.name not in after:
-            return call.layer
-        return lambda *args, **kwargs: after[call.name](call.layer(*args, **kwargs))
 
-    return replace_layers(model, place)
+def _start(call: Call, graph: Graph) -> Call | None:
+    """The convolution that makes this, with at most scales and biases after it."""
+    if kernels_of(call.layer) is not None:
+        plain = getattr(call.layer, "activation", None) in _PLAIN
+        # Larq's layers may contain the ReLU that LCE computes inside of its kernel.
+        return call if plain or is_binary_convolution(call) else None
+    before = graph.producer(call.first_input) if _joins(call) else None
+    alone = graph.sole_consumer(call.first_input) is not None
+    return _start(before, graph) if before is not None and alone else None
 
 
 def _is_linear(call: Call, graph: Graph) -> bool:
-    """Whether a convolution makes this, with at most scales and biases after it."""
-    layer = call.layer
-    if isinstance(layer, _KERNELS):
-        plain = getattr(layer, "activation", None) in _PLAIN
-        # Larq's layers may contain the ReLU that LCE computes inside of its kernel.
-        return plain or is_binary_convolution(call)
-    if isinstance(layer, (*_AFFINE, ChannelShift)):
-        before = graph.producer(call.first_input)
-        alone = graph.sole_consumer(call.first_input) is not None
-        return before is not None and alone and _is_linear(before, graph)
-    return False
+    return _start(call, graph) is not None
 
 
 # --- where ranges are needed
 
 
-class _Places:
-    """The layers after which a range is needed, and which of them share one.
+def _with_ranges(graph: Graph) -> Graph:
+    """Returns the graph with a range after every map that the file has as int8."""
+    given = graph.model
+    for edge, name in zip(given.inputs, given.input_names, strict=True):
+        readers = graph.consumers(edge)
+        if edge.dtype.is_floating and readers:
+            operation = Operation(f"{name}_range", FakeQuantization)
+            after = Value(edge)
+            graph = graph.with_edge(edge, after)
+            first = graph.call(readers[0].label)
+            first_range = _call(operation.name, operation, edge, after)
+            graph = graph.with_calls({first.label: [first_range, first]})
+    groups = _groups(graph)
+    made: dict[str, Operation] = {}
+    for call in graph.calls:
+        root = groups.get(call.name)
+        is_range = call.operation.kind is FakeQuantization
+        if root is None:
+            continue
+        if root not in made:
+            new = Operation(f"{root}_range", FakeQuantization)
+            made[root] = call.operation if is_range else new
+        if not is_range:
+            graph = _behind(graph, call, made[root])
+        elif made[root] is not call.operation:
+            new_name = made[root].name
+            moved = call._replace(name=new_name, operation=made[root])
+            graph = graph.with_calls({call.label: [moved]})
+    return graph
 
-    Arguments:
-        model: A functional model, with a `FakeQuantization` after each float input.
 
-    Attributes:
-        groups: For the name of each such layer, that of the first with the same range.
+def _groups(graph: Graph) -> dict[str, str]:
+    """The layers after which a range is needed.
+
+    With each, the first of those that share a range with it.
     """
+    parents: dict[str, str] = {}
+    ranges: dict[int, str] = {}  # whose range a tensor has, by id
 
-    def __init__(self, model: keras.Model) -> None:
-        self._graph = Graph(model)
-        self._parents: dict[str, str] = {}
-        self._ranges: dict[int, str] = {}  # whose range a tensor has, by id
-        for call in self._graph.calls:
-            self._visit(call)
-        self.groups = {name: self._root(name) for name in self._parents}
-
-    def _visit(self, call: Call) -> None:
-        taken = [
-            self._ranges[id(x)] for x in call.node.keras_inputs if id(x) in self._ranges
-        ]
-        keeps = isinstance(call.layer, KEEPS)
-        shares = isinstance(call.layer, _SHARES) or self._clips_pool(call)
-        if keeps or shares:
-            for other in taken[1:]:
-                self._join(taken[0], other)
-        if keeps and taken:
-            self._ranges[id(call.first_output)] = taken[0]
-        elif not keeps and self._needs_range(call):
-            self._parents.setdefault(call.name, call.name)
-            self._ranges[id(call.first_output)] = call.name
-            if shares and taken:
-                self._join(taken[0], call.name)
-
-    def _needs_range(self, call: Call) -> bool:
-        layer = call.layer
-        if isinstance(layer, FakeQuantization):
-            return True
-        if sign_of(layer) is not None or _activation(layer) in _FIXED:
-            return False
-        reader = self._graph.sole_consumer(call.first_output)
-        return reader is None or not self._fuses(call, reader)
-
-    def _fuses(self, call: Call, reader: Call) -> bool:
-        """Whether one operation computes both, so that nobody sees what is between."""
-        if isinstance(reader.layer, (*_AFFINE, ChannelShift)):
-            return _is_linear(call, self._graph)
-        if not _rectifies(reader.layer):
-            return False
-        if type(call.layer) is _layers.Add:
-            return True
-        return _is_linear(call, self._graph) and not self._is_binary(call)
-
-    def _clips_pool(self, call: Call) -> bool:
-        """Whether a pool clips its output, and so to numbers of its own range."""
-        before = self._graph.producer(call.first_input)
-        pools = before is not None and isinstance(before.layer, _POOLS)
-        return pools and _rectifies(call.layer)
-
-    def _is_binary(self, call: Call) -> bool:
-        while isinstance(call.layer, (*_AFFINE, ChannelShift)):
-            before = self._graph.producer(call.first_input)
-            assert before is not None  # is_linear has followed the same path
-            call = before
-        return is_binary_convolution(call)
-
-    def _root(self, name: str) -> str:
-        while self._parents[name] != name:
-            name = self._parents[name]
+    def root(name: str) -> str:
+        while parents[name] != name:
+            name = parents[name]
         return name
 
-    def _join(self, first: str, second: str) -> None:
-        self._parents[self._root(second)] = self._root(first)
+    for call in graph.calls:
+        taken = [ranges[id(edge)] for edge in call.reads if id(edge) in ranges]
+        before, kind = graph.producer(call.first_input), call.operation.kind
+        keeps = issubclass(kind, KEEPS)
+        # A pool that clips its output does so to numbers of its own range.
+        pools = before is not None and issubclass(before.operation.kind, _POOLS)
+        shares = issubclass(kind, _SHARES) or (pools and _rectifies(call.layer))
+        one = taken if keeps or shares else []
+        if keeps and taken:
+            ranges[id(call.first_output)] = taken[0]
+        elif not keeps and _needs_range(graph, call):
+            parents.setdefault(call.name, call.name)
+            ranges[id(call.first_output)] = call.name
+            one = [*one, call.name] if one else []
+        for other in one[1:]:
+            parents[root(other)] = root(one[0])
+    return {name: root(name) for name in parents}
 
 
-def _activation(layer: keras.layers.Layer) -> Any:
-    if isinstance(layer, _layers.Softmax):
-        return keras.activations.softmax
-    return getattr(layer, "activation", None)
+def _needs_range(graph: Graph, call: Call) -> bool:
+    """Whether somebody sees what a call makes, and nothing else fixes its range."""
+    layer = call.layer
+    if isinstance(layer, FakeQuantization):
+        return True
+    softmax = isinstance(layer, _layers.Softmax)
+    fixed = softmax or getattr(layer, "activation", None) in _FIXED
+    if sign_of(layer) is not None or fixed:
+        return False
+    reader = graph.sole_consumer(call.first_output)
+    if reader is None:
+        return True
+    # One operation may compute both, so that nobody sees what is between.
+    start = _start(call, graph)
+    if _joins(reader):
+        return start is None
+    sums = call.operation.kind is _layers.Add
+    takes = sums or (start is not None and not is_binary_convolution(start))
+    return not (_rectifies(reader.layer) and takes)
 
 
 def _rectifies(layer: keras.layers.Layer) -> bool:

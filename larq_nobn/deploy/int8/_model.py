@@ -2,30 +2,27 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
-
 import numpy as np
 
 from ..._keras import keras
 from ...graph import (
-    DEPTHWISE,
-    SEPARABLE,
-    TRANSPOSED,
     Call,
     Graph,
+    Operation,
     has_sign_input,
-    kernels_of,
-    rebuild,
-    replace_layers,
+    linear_of,
     sign_of,
+    to_keras,
 )
 from ...layers import FakeQuantization
+from ...rewrites import Edit, everywhere, is_shared
 from .._errors import ConversionError
 from ..prepare import BinaryConvolution, PlainAffine
 from ._fake_quantize import KEEPS, ChannelShift
 
 _layers = keras.layers
 _REMEDY = "larq_nobn.deploy.fake_quantize(model, data) puts in what is missing."
+_KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
 # TensorFlow Lite has no int8 kernel, or no range for the map between two kernels.
 _FLOAT = (_layers.Conv3D, _layers.SeparableConv1D, _layers.SeparableConv2D)
 
@@ -122,14 +119,6 @@ def without_ranges(model: keras.Model) -> keras.Model:
     return model
 
 
-class _Merged(NamedTuple):
-    """A scale and a bias per channel after a layer, and the calls they are from."""
-
-    scale: Any
-    bias: Any
-    calls: tuple[Call, ...]
-
-
 def round_kernels(prepared: keras.Model) -> keras.Model:
     """Returns the model with its real-valued kernels rounded as the converter does.
 
@@ -137,104 +126,55 @@ def round_kernels(prepared: keras.Model) -> keras.Model:
     its channels is worth. Convolutions of all kinds get a scale for each output
     channel; a dense layer and the slopes of a PReLU get only one. Of a rounded kernel
     the converter finds the same scales again.
-
-    Arguments:
-        prepared: A prepared model; its layers move into the new one.
     """
-    model = _with_merged_scales(prepared)
-    for layer in model.layers:
-        if isinstance(layer, (BinaryConvolution, *_FLOAT)):
-            continue
-        for name in ("kernel", "depthwise_kernel", "pointwise_kernel", "alpha"):
-            variable = getattr(layer, name, None)
-            if variable is not None:
-                axes = _shared_axes(layer, name, variable.shape.rank)
-                variable.assign(_rounded(variable.numpy(), axes))
-    return model
+    graph = everywhere(Graph(prepared), merge_scale)
+    for call in graph.calls:
+        operation, values = call.operation, {}
+        if not issubclass(operation.kind, (BinaryConvolution, *_FLOAT)):
+            for name in {*_KERNELS, "alpha"} & operation.arrays.keys():
+                axes = _shared_axes(operation, name, call.first_output.shape[-1])
+                values[name] = _rounded(operation.arrays[name], axes)
+        if values and call.label == graph.uses(call.name)[0].label:
+            graph = graph.with_operation(operation.replaced(values))
+    return to_keras(graph)
 
 
-def _shared_axes(layer: keras.layers.Layer, name: str, rank: int) -> tuple[int, ...]:
+def merge_scale(graph: Graph, call: Call) -> Edit | None:
+    """A scale and a bias go into the real-valued kernel before them."""
+    before = graph.producer(call.first_input)
+    if call.operation.kind is PlainAffine:
+        numbers = call.layer.exact
+    elif call.operation.kind is ChannelShift:
+        numbers = 1.0, call.operation.arrays["shift"]
+    else:
+        return None
+    form = None if before is None else linear_of(before.operation)
+    if form is None or before is None or form.is_activated:
+        return None
+    quantized = before.operation.argument("input_quantizer") is not None
+    alone = graph.sole_consumer(call.first_input) is not None
+    if quantized or not alone or is_shared(graph, before) or is_shared(graph, call):
+        return None
+    channels = call.first_input.shape[-1:]
+    scale, bias = (np.broadcast_to(x, channels).astype(float) for x in numbers)
+    operation = form.scaled_outputs(scale, bias)
+    merged = before._replace(operation=operation, outputs=call.outputs)
+    return Edit(graph.with_calls({call.label: [], before.label: [merged]}))
+
+
+def _shared_axes(operation: Operation, name: str, channels: int) -> tuple[int, ...]:
     """The axes of a kernel along which all elements have the same scale."""
-    kernels, axes = kernels_of(layer), range(rank)
-    if isinstance(layer, _layers.Dense) or name == "alpha":
-        return tuple(axes)
-    if kernels == DEPTHWISE:
-        return tuple(axes[:-2])
-    if kernels == TRANSPOSED:
-        return (*axes[:-2], rank - 1)
-    if kernels is None and rank < 4:
-        return tuple(axes)
-    return tuple(axes[:-1])
+    rank, form = operation.arrays[name].ndim, linear_of(operation)
+    if name == "alpha" or issubclass(operation.kind, keras.layers.Dense):
+        return tuple(range(rank))
+    if form is None:
+        return tuple(range(rank if rank < 4 else rank - 1))
+    shape = form.by_output(np.ones(channels)).shape
+    shape = (1,) * (rank - len(shape)) + shape
+    return tuple(axis for axis, size in enumerate(shape) if size == 1)
 
 
 def _rounded(kernel: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
+    kernel = kernel.astype(np.float32)
     step = np.abs(kernel).max(axis=axes, keepdims=True) / 127
     return np.rint(kernel / np.where(step > 0, step, 1)) * step
-
-
-def _with_merged_scales(model: keras.Model) -> keras.Model:
-    graph = Graph(model)
-    merged = {c.name: found for c in graph.calls if (found := _after(c, graph))}
-    if not merged:
-        return model
-    gone = {call.name for found in merged.values() for call in found.calls}
-    fills = []
-
-    def replacement(call: Call) -> Any:
-        if call.name in gone:
-            return None
-        if call.name not in merged:
-            return call.layer
-        new = rebuild(call.layer, use_bias=True, name=call.name)
-        fills.append(lambda: _fill(new, call.layer, merged[call.name]))
-        return new
-
-    new = replace_layers(model, replacement)
-    for fill in fills:
-        fill()
-    return new
-
-
-def _after(call: Call, graph: Graph) -> _Merged | None:
-    """What stands after a linear layer with a real-valued kernel and a single use."""
-    layer, tensor = call.layer, call.first_output
-    known = kernels_of(layer) is not None and len(graph.uses(call.name)) == 1
-    if not known or layer.activation is not keras.activations.linear:
-        return None
-    if getattr(layer, "input_quantizer", None) is not None:
-        return None
-    scale: Any = np.float64(1)
-    bias: Any = np.float64(0)
-    found: list[Call] = []
-    while (reader := graph.sole_consumer(tensor)) is not None:
-        if len(graph.uses(reader.name)) != 1:
-            break
-        if type(reader.layer) is PlainAffine:
-            factor, term = reader.layer.exact
-        elif type(reader.layer) is ChannelShift:
-            factor = np.ones(())
-            term = reader.layer.shift.numpy().astype(np.float64)
-        else:
-            break
-        scale, bias = scale * factor, bias * factor + term
-        found.append(reader)
-        tensor = reader.first_output
-    return _Merged(scale, bias, tuple(found)) if found else None
-
-
-def _fill(new: Any, given: Any, merged: _Merged) -> None:
-    kernels = kernels_of(given)
-    assert kernels is not None  # or it would not have been merged
-    if kernels == SEPARABLE:
-        new.depthwise_kernel.assign(given.depthwise_kernel)
-    kernel = getattr(given, kernels.last).numpy().astype(np.float64)
-    bias = given.bias.numpy().astype(np.float64) if given.use_bias else 0.0
-    scale = np.broadcast_to(merged.scale, new.bias.shape)
-    if kernels == DEPTHWISE:
-        kernel = kernel * scale.reshape(kernel.shape[-2:])
-    elif kernels == TRANSPOSED:
-        kernel = kernel * scale[:, None]
-    else:
-        kernel = kernel * scale
-    getattr(new, kernels.last).assign(kernel)
-    new.bias.assign(np.broadcast_to(bias * scale + merged.bias, scale.shape))

@@ -214,14 +214,14 @@ def test_what_is_prepared_is_compared_before_it_is_returned(monkeypatch):
 
 
 def test_what_gets_ranges_is_compared_before_it_is_returned(monkeypatch):
-    right = _fake_quantize._split_biases
+    right = _fake_quantize.to_keras
 
-    def wrong(model):
-        model = right(model)
+    def wrong(graph):
+        model = right(graph)
         changed(model.get_layer("head"), "bias", lambda value: value.fill(7.0))
         return model
 
-    monkeypatch.setattr(_fake_quantize, "_split_biases", wrong)
+    monkeypatch.setattr(_fake_quantize, "to_keras", wrong)
     with pytest.raises(ValueError, match="Making ranges visible changed .*'third'"):
         nobn.deploy.fake_quantize(network("normed"), images(8))
     assert nobn.deploy.fake_quantize(network("normed"), images(8), verify=False)
