@@ -93,7 +93,7 @@ def resumed(tmp_path_factory):
 
 
 @every_row
-def test_one_object_goes_on_after_a_resume(case, resumed):
+def test_one_object_resumes_after_a_resume(case, resumed):
     histories, folder = resumed
     for history in histories:
         assert all(len(history[name]) == 2 for name in case.logs)

@@ -221,7 +221,7 @@ def test_every_form_of_data_gives_the_same():
     assert_allclose(found.cosine, expected.cosine, rtol=1e-5)
 
 
-def test_a_quantized_head_is_looked_at_behind_its_quantizers():
+def test_a_quantized_head_is_looked_at_after_its_quantizers():
     keras.utils.set_random_seed(0)  # of other signs, a cosine may be 0 but for rounding
     head = lq.layers.QuantDense(
         3, name="head", input_quantizer=nobn.quantizers.RSign(),

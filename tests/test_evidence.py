@@ -301,7 +301,7 @@ def test_every_folder_is_mentioned(name: str):
     assert f"[{name}]({name}/README.md)" in text("results/README.md")
 
 
-def test_benchmarks_holds_scripts_only():
+def test_benchmarks_contains_scripts_only():
     files = [path for path in (ROOT / "benchmarks").rglob("*") if path.is_file()]
     names = [path for path in files if path.parent.name != "__pycache__"]
     assert names

@@ -56,13 +56,13 @@ def test_policies(policy):
         ({"seed": "a"}, TypeError, "seed='a' is not a whole number"),
     ],
 )
-def test_refuses(arguments, error, message):
+def test_rejects(arguments, error, message):
     with pytest.raises(error, match=message):
         SymmetricClasses(**arguments)
 
 
 @pytest.mark.parametrize("shape", [(4,), (3, 3, 4, 8), (1, 3)])
-def test_refuses_other_kernels(shape):
+def test_rejects_other_kernels(shape):
     with pytest.raises(ValueError, match=r"SymmetricClasses got a kernel of shape \("):
         SymmetricClasses()(shape)
 

@@ -54,7 +54,7 @@ def test_early_stopping_restores_all_weights():
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
-def test_checkpoints_of_every_epoch_go_on(suffix, tmp_path):
+def test_checkpoints_of_every_epoch_resume(suffix, tmp_path):
     whole, half = made(), made()
     fit(whole, epochs=4)
     save = keras.callbacks.ModelCheckpoint(str(tmp_path / f"{{epoch}}{suffix}"))
@@ -64,7 +64,7 @@ def test_checkpoints_of_every_epoch_go_on(suffix, tmp_path):
     assert_same(again.get_weights(), whole.get_weights())
 
 
-def test_a_backup_goes_on_after_an_interruption(tmp_path):
+def test_a_backup_resumes_after_an_interruption(tmp_path):
     whole, cut, again = made(), made(), made()
     fit(whole, epochs=4)
 

@@ -106,7 +106,7 @@ def test_tensorflow_may_come_first_but_not_keras_3():
     assert_refused(said, "tensorflow.keras is already Keras 3 in this process, but ")
 
 
-def test_a_switch_to_keras_3_is_refused_with_what_to_do():
+def test_a_switch_to_keras_3_is_rejected_with_what_to_do():
     result = python("import larq_nobn", switch="0")
     assert result.returncode == 1
     start = "TF_USE_LEGACY_KERAS=0 selects Keras 3, but larq_nobn needs legacy"
@@ -183,7 +183,7 @@ def test_register_gives_a_class_its_three_names():
         ("Unowned", "RPReLU", "RPReLU"),
     ],
 )
-def test_register_refuses_a_name_with_an_owner(name, alias, owned):
+def test_register_rejects_a_name_with_an_owner(name, alias, owned):
     objects = keras.utils.get_custom_objects()
     before = dict(objects)
     intruder = type(name, (keras.layers.Layer,), {})
@@ -231,7 +231,7 @@ def test_numbers_inside_their_interval_come_back_as_floats(value, interval):
         (None, "(0, 1)", TypeError, "rate=None is not a number; it must lie in (0, 1)"),
     ],
 )
-def test_other_numbers_are_refused(value, interval, error, message):
+def test_other_numbers_are_rejected(value, interval, error, message):
     with pytest.raises(error) as caught:
         check_number("rate", value, interval, ADVICE)
     assert str(caught.value).startswith(message)
@@ -355,7 +355,7 @@ def distributions(tree):
 
 
 @pytest.mark.slow
-def test_the_wheel_holds_the_package_and_nothing_else(distributions, tree):
+def test_the_wheel_contains_the_package_and_nothing_else(distributions, tree):
     names = set(zipfile.ZipFile(distributions[1]).namelist())
     expected = {str(path.relative_to(tree)) for path in tree.glob("larq_nobn/**/*.py")}
     held = {name for name in names if ".dist-info/" not in name}
@@ -366,7 +366,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(distributions, tree):
 
 
 @pytest.mark.slow
-def test_the_source_archive_holds_what_builds_it(distributions):
+def test_the_source_archive_contains_what_builds_it(distributions):
     with tarfile.open(distributions[0]) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     wanted = {*SHIPPED, "larq_nobn/py.typed"} - {"tests"}

@@ -106,7 +106,7 @@ def test_links_lead_to_files(name):
     assert [target for target in targets if not (ROOT / target).exists()] == []
 
 
-def test_the_picture_shows_what_the_logs_say():
+def test_the_plot_shows_what_the_logs_say():
     """The numbers, found by a second reading of the logs, are in its description."""
     results = ROOT / "results"
 

@@ -177,7 +177,7 @@ def test_median(size, dtype):
         ({"scale": 0}, ValueError, r"scale=0 is outside \(0, inf\). Or use 'median'"),
     ],
 )
-def test_refuses(arguments, error, message):
+def test_rejects(arguments, error, message):
     with pytest.raises(error, match=message):
         BinaryRegularizer(**arguments)
 

@@ -66,7 +66,7 @@ OF_A_PATH = {
 
 
 @pytest.mark.parametrize("function", OF_A_PATH)
-def test_what_is_no_path_is_refused_by_all(function):
+def test_what_is_no_path_is_rejected_by_all(function):
     for given in (3, b"m.tflite", {"a": 1}, keras.layers.Dense(2), X):
         kind = type(given).__name__
         with pytest.raises(ERRORS, match=f"is of type {kind}, but it must be a path"):
@@ -74,7 +74,7 @@ def test_what_is_no_path_is_refused_by_all(function):
 
 
 @pytest.mark.parametrize("given", [X, (X, [0] * 4), "digits", None])
-def test_what_is_no_data_set_is_refused(given):
+def test_what_is_no_data_set_is_rejected(given):
     model = keras.Sequential([keras.Input((4, 4, 2)), keras.layers.Flatten()])
     for function in (nobn.training.evaluate, nobn.training.score):
         with pytest.raises(TypeError, match="it must be a tf.data.Dataset of batches"):
@@ -88,7 +88,7 @@ def of_keras_3():
 
 
 @pytest.mark.parametrize("function", OF_A_MODEL)
-def test_what_is_no_model_is_refused(function, tmp_path):
+def test_what_is_no_model_is_rejected(function, tmp_path):
     for given, says in [
         ("m.keras", "'m.keras' is not a Keras model but a path. Open the file first"),
         (tmp_path, "is not a Keras model but a path. Open the file first"),
@@ -116,7 +116,7 @@ def test_optimizers_of_keras_3_are_named(wrapper):
 
 
 @pytest.mark.parametrize("function", [nobn.audit, deploy.Runner], ids=["audit", "run"])
-def test_what_is_no_file_is_refused(function, tmp_path):
+def test_what_is_no_file_is_rejected(function, tmp_path):
     for given, says in [
         (tmp_path, "cannot be read: Is a directory. Pass the path of a .tflite file"),
         (str(tmp_path / "none"), "cannot be read: No such file"),
@@ -129,7 +129,7 @@ def test_what_is_no_file_is_refused(function, tmp_path):
         function(b"TFL3")
 
 
-def test_what_is_no_path_is_refused():
+def test_what_is_no_path_is_rejected():
     for function in (nobn.training.open_model, nobn.training.load_run):
         for given in (b"m.keras", keras.Sequential(), ["m.keras"], None):
             kind = type(given).__name__
@@ -172,7 +172,7 @@ def test_a_runner_opens_a_path(tmp_path):
         ((tf.ones(3), tf.ones(3), 0), "axes=0 is no tuple of axes"),
     ],
 )
-def test_gradients_that_are_none_are_refused(arguments, says):
+def test_gradients_that_are_none_are_rejected(arguments, says):
     with pytest.raises(ERRORS, match=says):
         optimizers.adaptive_gradient_clip(*arguments)
 

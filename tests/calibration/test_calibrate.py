@@ -130,18 +130,18 @@ def test_variables_of_a_strategy():
 @pytest.mark.parametrize(
     "normalization, name", [("batch_norm", "stem_norm"), ("kalman", "stem_norm")]
 )
-def test_refuses_batch_norm(normalization, name):
+def test_rejects_batch_norm(normalization, name):
     with pytest.raises(ModelError, match=f"has the batch norm '{name}' and 1 more"):
         nobn.calibrate(network(normalization), images())
 
 
-def test_refuses_what_has_nothing_to_set():
+def test_rejects_what_has_nothing_to_set():
     model = keras.Sequential([keras.layers.Dense(3, input_shape=(2,))], name="bare")
     with pytest.raises(ModelError, match="'bare' has no shift, gain or bias"):
         nobn.calibrate(model, np.ones((4, 2), np.float32))
 
 
-def test_refuses_subclassed_models():
+def test_rejects_subclassed_models():
     class Own(keras.Model):
         def call(self, inputs):
             return inputs
@@ -151,12 +151,12 @@ def test_refuses_subclassed_models():
 
 
 @pytest.mark.parametrize("examples, error", [(0, ValueError), (1.5, TypeError)])
-def test_refuses_a_number_of_examples(start, examples, error):
+def test_rejects_a_number_of_examples(start, examples, error):
     with pytest.raises(error, match=f"examples={examples}"):
         nobn.calibrate(start, images(), examples=examples)
 
 
-def test_refuses_other_images(start):
+def test_rejects_other_images(start):
     with pytest.raises(ValueError, match=r"\(5, 5, 2\).*\(6, 6, 2\)"):
         nobn.calibrate(start, images()[:, :5, :5])
 

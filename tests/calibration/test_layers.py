@@ -93,7 +93,7 @@ def test_gains_are_set_for_what_stands_before_an_activation(x):
     assert_array_equal(found, np.maximum(linear, 0))
 
 
-def test_gains_keep_their_sign_behind_a_pool_too(x):
+def test_gains_keep_their_sign_after_a_pool_too(x):
     layer = conv(binary=False, use_bias=True)
     y = keras.layers.MaxPool2D(2)(layer(x))
     model = keras.Model(x, y)
@@ -107,7 +107,7 @@ def test_gains_keep_their_sign_behind_a_pool_too(x):
     assert_allclose(mean(found), 0.0, atol=1e-6)
 
 
-def test_what_others_read_before_a_pool_is_not_looked_at_behind_it(x):
+def test_what_others_read_before_a_pool_is_not_looked_at_after_it(x):
     layer = conv(binary=False, use_bias=True)
     y = layer(x)
     model = calibrated(x, [keras.layers.MaxPool2D(2)(y), y])
@@ -142,7 +142,7 @@ def test_concatenated_branches_and_others(x):
     assert_allclose(act.shift_in, -wanted, rtol=1e-5)
 
 
-def test_means_from_behind_an_activation_stay(x):
+def test_means_from_after_an_activation_stay(x):
     act = layers.RPReLU()
     branch = conv()(x)
     model = calibrated(x, act(branch + keras.layers.ReLU()(conv(binary=False)(x))))

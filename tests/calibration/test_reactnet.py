@@ -41,12 +41,12 @@ def test_every_sign_sees_mean_zero(calibrated):
         assert np.abs(mean(value)).max() < 1e-5 * deviation(value).min()
 
 
-def test_every_branch_has_the_deviation_alpha(calibrated):
+def test_every_branch_has_the_standard_deviation_alpha(calibrated):
     for value in outputs(calibrated, [f"{name}_conv" for name in BLOCKS]).values():
         np.testing.assert_allclose(deviation(value), 0.5, rtol=1e-5)
 
 
-def test_stem_and_projection_have_the_deviation_one(calibrated):
+def test_stem_and_projection_have_the_standard_deviation_one(calibrated):
     names = ["stem_conv", "stage2_block1_shortcut_conv"]
     for value in outputs(calibrated, names).values():
         np.testing.assert_allclose(deviation(value), 1.0, rtol=1e-5)
@@ -105,7 +105,7 @@ def block(model, x, name, strides):
     return np.maximum(y, 0) + 0.25 * np.minimum(y, 0)
 
 
-def test_equals_its_twin_with_batch_norm(calibrated):
+def test_equals_its_counterpart_with_batch_norm(calibrated):
     x = normalized(convolved(images().astype(float), latent(calibrated, "stem_conv")))
     for name in BLOCKS:
         x = block(calibrated, x, name, 2 if name == "stage2_block1" else 1)

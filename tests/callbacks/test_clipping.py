@@ -199,7 +199,7 @@ def test_accumulated_gradients_count_once_per_update():
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5")
 @pytest.mark.parametrize("family", [new, legacy])
-def test_no_file_and_no_checkpoint_holds_the_counters(family, tmp_path):
+def test_no_file_and_no_checkpoint_contains_the_counters(family, tmp_path):
     names = []
     for watched in (False, True):
         model = compiled(optimizer=clipping(family.Adam(0.01)))

@@ -52,7 +52,7 @@ def throughput(clock, monitor=None, model=None, **arguments):
     return history["images_per_second"]
 
 
-def test_steps_behind_the_first(clock):
+def test_steps_after_the_first(clock):
     assert throughput(clock, epochs=3) == [3 * 4 / (3 * STEP)] * 3
 
 
@@ -90,7 +90,7 @@ def test_steps_are_those_that_were_done(clock):
     assert history["images_per_second"] == [2 * 4 / (2 * STEP)]
 
 
-def test_a_training_that_goes_on_has_no_pause_in_its_numbers(clock):
+def test_a_training_that_resumes_has_no_pause_in_its_numbers(clock):
     model, monitor = compiled(), ThroughputMonitor(batch_size=4)
     before = throughput(clock, monitor, model, epochs=1)
     clock.now += 1e6

@@ -28,7 +28,7 @@ Inference (avg): 8150.0
 """
 
 
-def test_one_file_and_the_commands_for_a_phone(lite_file: Path, invoke: Invoke):
+def test_one_file_and_the_commands_for_a_device(lite_file: Path, invoke: Invoke):
     result = invoke(
         "benchmark", lite_file, *("--runs", 2, "--warmup", 0, "--threads", 2)
     )

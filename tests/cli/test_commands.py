@@ -195,7 +195,7 @@ def test_convert_describes_the_file_for_an_app(converted: tuple[Path, Result]):
     assert card.preprocessing == deploy.Preprocessing(info.mean, info.std, (8, 8))
 
 
-def test_of_photographs_an_app_takes_the_middle():
+def test_of_images_an_app_takes_the_center():
     model = keras.Sequential(
         [
             keras.Input((224, 224, 3)),
@@ -264,7 +264,7 @@ def test_audit(lite_file: Path, invoke: Invoke):
 
 
 @pytest.mark.convert
-def test_summary_says_what_becomes_of_each_layer(run_folder: Path, invoke: Invoke):
+def test_summary_says_what_each_layer_is_at_inference(run_folder: Path, invoke: Invoke):
     result = invoke("summary", run_folder)
     assert result.exit_code == 0, result.output
     assert "Ratio of MACs that are binarized" in result.stdout

@@ -93,7 +93,7 @@ def test_a_run_that_diverges_ends_with_code_1(
     assert "compare.png" not in result.stdout
 
 
-def test_a_stopped_grid_says_that_it_goes_on(
+def test_a_stopped_grid_says_that_it_resumes(
     invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     def is_stopped(*_: object, **__: object) -> None:

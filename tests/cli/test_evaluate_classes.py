@@ -85,7 +85,7 @@ def folder_of_digits(place: Path, count: int) -> Path:
 
 
 @pytest.mark.convert
-def test_a_file_prepares_a_folder_as_its_card_says(
+def test_a_file_prepares_a_folder_as_its_metadata_says(
     lite_file: Path, invoke: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))

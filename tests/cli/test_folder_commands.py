@@ -84,7 +84,7 @@ def test_the_program_shows_no_warning_of_a_library(tmp_path: Path):
 @pytest.mark.slow
 @pytest.mark.convert
 @pytest.mark.usefixtures("eager")
-def test_from_pictures_to_a_file(pictures: Path, invoke: Invoke, tmp_path: Path):
+def test_from_images_to_a_file(pictures: Path, invoke: Invoke, tmp_path: Path):
     run, file = tmp_path / "run", tmp_path / "m.tflite"
     broken = pictures / NAMES[0] / "broken.png"
     broken.write_bytes(b"broken")

@@ -23,7 +23,7 @@ def test_a_quantized_model_becomes_an_int8_file(tmp_path: Path, invoke: Invoke):
     assert not nobn.audit(file).float_ops
 
 
-def test_another_model_is_refused_in_one_sentence(tmp_path: Path, invoke: Invoke):
+def test_another_model_is_rejected_in_one_sentence(tmp_path: Path, invoke: Invoke):
     given, file = tmp_path / "m.keras", tmp_path / "m.tflite"
     chain(binary_conv(), *head()).save(given)
     result = invoke("convert", given, file, "--int8")

@@ -99,7 +99,7 @@ def test_the_file_says_the_same(
     assert len(set(classes[0])) > 2
 
 
-def test_a_table_has_a_row_for_each_picture(
+def test_a_table_has_a_row_for_each_image(
     run_folder: Path, pictures: Path, invoke: Invoke, tmp_path: Path
 ):
     two = sorted(pictures.glob("[0-9]*.png"))[:2]

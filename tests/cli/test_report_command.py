@@ -56,7 +56,7 @@ def test_by_normalization_at_the_best_of_the_rest(runs: list[str], invoke: Invok
     assert "chosen on the test images" in result.stdout
 
 
-def test_json_and_picture(runs: list[str], invoke: Invoke):
+def test_json_and_plot(runs: list[str], invoke: Invoke):
     printed = invoke("report", *runs, "--json", "-", "--png", "runs.png")
     written = invoke("report", *runs, "--json", "report.json")
     assert printed.exit_code == written.exit_code == 0, printed.output
@@ -102,7 +102,7 @@ def test_a_damaged_run(runs: list[str], invoke: Invoke):
     assert f"{runs[0]} is damaged" in answer
 
 
-def test_a_picture_needs_matplotlib(
+def test_a_plot_needs_matplotlib(
     runs: list[str], invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ):
     for missing in ("matplotlib", "matplotlib.figure"):

@@ -164,7 +164,7 @@ def test_the_metadata_of_a_file(lite_file: Path, tmp_path: Path, invoke: Invoke)
         assert f"{beside}" in said or "does not say how pictures are prepared" in said
 
 
-def test_notes_on_a_folder_are_taken_anew(tmp_path: Path, monkeypatch, pictures_in):
+def test_notes_on_a_folder_are_taken_again(tmp_path: Path, monkeypatch, pictures_in):
     monkeypatch.setenv("LARQ_NOBN_CACHE", str(tmp_path / "cache"))
     folder = pictures_in(tmp_path / "pictures")
     info = data.describe(folder)

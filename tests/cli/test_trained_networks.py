@@ -83,7 +83,7 @@ def test_pack_makes_another(invoke, run_folder, tmp_path):
 
 
 @pytest.mark.parametrize("command", ["evaluate", "summary", "fold"])
-def test_unknown_names_are_refused_in_one_sentence(invoke, tmp_path, command):
+def test_unknown_names_are_rejected_in_one_sentence(invoke, tmp_path, command):
     more = [tmp_path / "out.keras"] if command == "fold" else []
     done = invoke(command, "reactnet50", *more)
     assert done.exit_code == 2

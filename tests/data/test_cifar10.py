@@ -90,7 +90,7 @@ def refused(source: Path, edition: _cifar10.Edition, tmp_path: Path) -> str:
     return str(caught.value)
 
 
-def test_another_file_is_refused(miniature: Miniature, tmp_path: Path) -> None:
+def test_another_file_is_rejected(miniature: Miniature, tmp_path: Path) -> None:
     other = tmp_path / "cifar-10-binary.tar.gz"
     other.write_bytes(b"<html>Please log in.</html>")
     known = miniature.edition.checksums
@@ -103,7 +103,7 @@ def test_another_file_is_refused(miniature: Miniature, tmp_path: Path) -> None:
     )
 
 
-def test_a_cut_archive_is_refused(miniature: Miniature, tmp_path: Path) -> None:
+def test_a_cut_archive_is_rejected(miniature: Miniature, tmp_path: Path) -> None:
     cut = tmp_path / "cut.tgz"
     whole = miniature.package.read_bytes()
     cut.write_bytes(whole[: len(whole) // 2])
@@ -131,7 +131,7 @@ def test_a_damaged_part_is_named(
     )
 
 
-def test_a_strip_of_another_size_is_refused(
+def test_a_strip_of_another_size_is_rejected(
     miniature: Miniature, tmp_path: Path
 ) -> None:
     edition = _cifar10.Edition(2 * PER_FILE, miniature.edition.means)
@@ -142,7 +142,7 @@ def test_a_strip_of_another_size_is_refused(
     )
 
 
-def test_other_labels_are_refused(miniature: Miniature, tmp_path: Path) -> None:
+def test_other_labels_are_rejected(miniature: Miniature, tmp_path: Path) -> None:
     files = {**miniature.strips, "test_lables.json": b"[" + b"0," * 19 + b"0]"}
     source = write_folder(tmp_path / "source", files)
     assert refused(source, miniature.edition, tmp_path) == (
@@ -152,7 +152,7 @@ def test_other_labels_are_refused(miniature: Miniature, tmp_path: Path) -> None:
     )
 
 
-def test_other_pixels_are_refused(miniature: Miniature, tmp_path: Path) -> None:
+def test_other_pixels_are_rejected(miniature: Miniature, tmp_path: Path) -> None:
     source = write_folder(tmp_path / "source", miniature.binaries)
     edition = _cifar10.Edition(PER_FILE, (0.25, 0.5, 0.75))
     found = np.round(miniature.edition.means, 4).tolist()
@@ -162,7 +162,7 @@ def test_other_pixels_are_refused(miniature: Miniature, tmp_path: Path) -> None:
     )
 
 
-def test_a_folder_with_something_else_is_refused(
+def test_a_folder_with_something_else_is_rejected(
     miniature: Miniature, tmp_path: Path
 ) -> None:
     source = write_folder(tmp_path / "source", {"data_batch_1.bin": b""})

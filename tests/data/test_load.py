@@ -186,7 +186,7 @@ def test_limit_with_a_rare_class() -> None:
 
 
 # Mixed or not, batches are left out by their numbers, before there are images.
-def test_a_pass_that_begins_within_an_epoch() -> None:
+def test_a_pass_that_starts_within_an_epoch() -> None:
     options = {"limit": 32, "epoch": 2, "seed": 1, "mixup": 0.2}
     whole = load("digits", "train", 8, **options)
     rest = load("digits", "train", 8, step=3, **options)

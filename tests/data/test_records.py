@@ -77,7 +77,7 @@ class Reads:
         ("none", [0] * 6, [0, 2, 1, 0, 3, 0]),
     ],
 )
-def test_kept_pictures_are_the_same(
+def test_kept_images_are_the_same(
     cache: str, at_once: list[int], times: list[int], dtype: str
 ):
     reads = Reads(6, dtype)

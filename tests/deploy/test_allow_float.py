@@ -125,7 +125,7 @@ def test_two_uses_are_two_costs():
     assert [(x.layer, x.macs) for x in found] == [("x", 2 * 9 * 32 * 64)]
 
 
-def test_all_are_refused_in_one_message_and_nothing_is_written(tmp_path):
+def test_all_are_rejected_in_one_message_and_nothing_is_written(tmp_path):
     rows = [
         depthwise("a", padding="same"),
         binary_conv(8, name="b", kernel_quantizer="ste_tern"),
@@ -194,7 +194,7 @@ def test_a_model_without_binary_layers_converts_on_request(tmp_path):
 
 
 @pytest.mark.parametrize("options", [{"groups": 2}, {"pad_values": 0.0}])
-def test_what_lce_would_compute_wrongly_is_refused_all_the_same(options, tmp_path):
+def test_what_lce_would_compute_wrongly_is_rejected_all_the_same(options, tmp_path):
     """Of a user's layer nobody knows how to write it otherwise."""
     same = {"padding": "same", "pad_values": 1.0, "name": "x", **SIGN}
     own = OwnConv2D(8, 3, **{**same, **options})

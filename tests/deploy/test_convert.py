@@ -93,7 +93,7 @@ def test_every_binary_layer_is_found_and_every_example_accounted_for(report):
     assert report.size_bytes == Path(report.path).stat().st_size
 
 
-def test_the_table_and_the_picture_show_the_numbers(report, tmp_path):
+def test_the_table_and_the_plot_show_the_numbers(report, tmp_path):
     shown = text(report.table())
     assert "3 of 3" in shown
     assert "0 unexplained" in shown
@@ -162,7 +162,7 @@ def test_data_may_be_given_in_several_forms(model, tmp_path, data, examples):
         (tf.data.Dataset.from_tensor_slices(X).take(0), "data holds no example"),
     ],
 )
-def test_data_that_does_not_fit_is_refused(model, tmp_path, data, message):
+def test_data_that_does_not_fit_is_rejected(model, tmp_path, data, message):
     with pytest.raises(ConversionError, match=message):
         convert(model, tmp_path / "m.tflite", data=data)
     assert not any(tmp_path.iterdir())
@@ -180,7 +180,7 @@ def test_arguments_are_checked(model, tmp_path, changes, message):
         convert(model, tmp_path / "m.tflite", **changes)
 
 
-def test_the_given_model_can_go_on_training(tmp_path):
+def test_the_given_model_can_continue_training(tmp_path):
     model = small()
     model.compile("adam", "mse", metrics=["mae"], run_eagerly=True)
     model.fit(X, np.zeros((40, 5)), verbose=0)
@@ -226,7 +226,7 @@ def test_success_replaces_the_old_file(model, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["m.tflite"]
 
 
-def test_outputs_that_are_not_finite_are_refused(tmp_path):
+def test_outputs_that_are_not_finite_are_rejected(tmp_path):
     model = small()
     kernel = model.get_layer("head").kernel
     kernel.assign(np.full(kernel.shape, 1e38))
@@ -235,7 +235,7 @@ def test_outputs_that_are_not_finite_are_refused(tmp_path):
     assert not any(tmp_path.iterdir())
 
 
-def test_a_constant_that_lce_fuses_wrongly_is_refused(tmp_path):
+def test_a_constant_that_lce_fuses_wrongly_is_rejected(tmp_path):
     model = chain(binary_conv(), Constant((1, 1, 1, 32), name="wide"), *head())
     with pytest.raises(ConversionError, match="'wide' computes with a constant of sh"):
         convert(model, tmp_path / "m.tflite", verify=False)

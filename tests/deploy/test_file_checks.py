@@ -80,7 +80,7 @@ def test_operations_that_nothing_can_run_are_named(function, op, dtype):
 
 
 @pytest.mark.parametrize("wrap", [lambda x: x, keras.layers.Bidirectional])
-def test_an_lstm_that_would_become_one_operation_is_refused(wrap):
+def test_an_lstm_that_would_become_one_operation_is_rejected(wrap):
     lstm = wrap(keras.layers.LSTM(4, return_sequences=True, name="lstm"))
     model = chain(binary_conv(4), keras.layers.Reshape((8, -1)), lstm, stem=False)
     flatbuffer, prepared = file_of(model)
@@ -112,7 +112,7 @@ def test_the_last_layer_has_a_name_too():
         check(*file_of(chain(binary_conv(), Own(tf.math.erf, name="odd"))))
 
 
-def test_a_file_that_the_interpreter_refuses():
+def test_a_file_that_the_interpreter_rejects():
     model = chain(binary_conv(64, groups=2), stem=False, shape=(8, 8, 64))
     flatbuffer = to_flatbuffer(inference(model), model.variables, io_spec(model))
     with pytest.raises(ConversionError, match="cannot run the file: .*bconv2d"):
@@ -205,7 +205,7 @@ def random_graph(seed):
     return function
 
 
-def test_what_is_refused_is_what_goes_wrong():
+def test_what_is_rejected_is_what_goes_wrong():
     x = np.random.default_rng(0).normal(size=SHAPE).astype(np.float32)
     ports = IoSpec([tf.TensorSpec(SHAPE, name="input")], ["output"])
     wrong, refused = [], []

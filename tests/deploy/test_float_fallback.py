@@ -62,7 +62,7 @@ def test_layers_that_lack_a_quantizer_are_fine_beside_binary_ones():
         ),
     ],
 )
-def test_few_bits_that_are_not_one_are_refused(changes, bits):
+def test_few_bits_that_are_not_one_are_rejected(changes, bits):
     refused(f"'x' has inputs of {bits}.*'ste_sign'", binary_conv(name="x", **changes))
 
 
@@ -115,7 +115,7 @@ def test_joined_signs_are_named():
 
 
 @pytest.mark.parametrize("sign", [tf.sign, layers.Activation(tf.sign)])
-def test_the_sign_of_tensorflow_is_refused(sign):
+def test_the_sign_of_tensorflow_is_rejected(sign):
     inputs = keras.Input((8, 8, 32))
     signs = layers.MaxPooling2D()(sign(inputs))
     outputs = binary_conv(name="x", input_quantizer=None)(signs)

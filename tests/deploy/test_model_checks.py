@@ -124,7 +124,7 @@ def test_each_group_of_a_binary_convolution_counts():
     assert len(check_model(as_functional(chain(binary_conv(groups=4))))[0]) == 4
 
 
-def test_channels_first_is_refused():
+def test_channels_first_is_rejected():
     layer = binary_conv(name="x", data_format="channels_first")
     model = chain(layer, stem=False, shape=(32, 8, 8))
     with pytest.raises(ConversionError, match="'x' has data_format='channels_first'"):
@@ -134,7 +134,7 @@ def test_channels_first_is_refused():
 @pytest.mark.parametrize(
     "before", [[], [keras.layers.Activation(lq.quantizers.SteSign())]], ids=["own", "a"]
 )
-def test_channels_first_is_refused_of_sequences(before):
+def test_channels_first_is_rejected_of_sequences(before):
     layer = layers.QuantConv1D(
         4,
         3,

@@ -105,6 +105,6 @@ def open_size():
         (open_size, r"Input 'input_\d+' of model 'open' has the shape \(None, None, N"),
     ],
 )
-def test_models_without_a_readable_graph_are_refused(make, message):
+def test_models_without_a_readable_graph_are_rejected(make, message):
     with pytest.raises(ConversionError, match=message):
         binary_layers(make())

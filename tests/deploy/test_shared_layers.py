@@ -101,7 +101,7 @@ def test_weights_are_stored_once(tmp_path):
     assert sizes["four"] < sizes["one"] + 3 * kernel + 3 * 400
 
 
-def test_behind_a_sign_and_behind_numbers(tmp_path):
+def test_after_a_sign_and_after_numbers(tmp_path):
     """Of real numbers it is a float layer, whatever it is elsewhere."""
     dense = lq.layers.QuantDense(8, kernel_quantizer="ste_sign", name="shared")
     for order in (1, -1):

@@ -63,7 +63,7 @@ def behind(**changes):
 
 
 @pytest.mark.convert
-def test_convolutions_behind_are_binary(tmp_path):
+def test_convolutions_after_are_binary(tmp_path):
     networks = [network(binary_conv(8), sign(), behind()) for sign in SIGNS]
     networks += [
         network(binary_conv(8), lq.quantizers.SteSign(), same(), behind())
@@ -117,7 +117,7 @@ def test_float_on_request_is_listed(tmp_path):
 
 @pytest.mark.convert
 @pytest.mark.parametrize("apart", [True, False])
-def test_scaled_sums_in_front_of_the_sign_of_an_output(apart, tmp_path):
+def test_scaled_sums_before_the_sign_of_an_output(apart, tmp_path):
     """Sums of ±c that should be 0 are noise in Keras: they explain what differs."""
     conv = binary_conv(8, kernel_quantizer=ScaledStdSign())
     model = network(conv, lq.quantizers.SteSign(), apart=apart)
@@ -144,7 +144,7 @@ def test_what_changes_a_model_sees_a_sign_layer(change):
     np.testing.assert_array_equal(found[0][1], found[1][1])
 
 
-def test_the_prepared_model_has_the_sign_behind_the_layer():
+def test_the_prepared_model_has_the_sign_after_the_layer():
     model = network(binary_conv(8, name="conv"), RSign(name="own"), behind())
     assert [x.name for x in deploy.prepared(model).layers[1:]] == [
         "conv",

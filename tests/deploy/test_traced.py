@@ -413,7 +413,7 @@ def half():
         (lambda: called(Straight(binary_conv())), {"one_padding": True}, "taken apart"),
     ],
 )
-def test_what_is_refused_leaves_no_file(make, options, message, tmp_path):
+def test_what_is_rejected_leaves_no_file(make, options, message, tmp_path):
     with pytest.raises(ConversionError, match=message):
         convert(make(), tmp_path / "m.tflite", **options)
     assert not any(tmp_path.iterdir())

@@ -120,7 +120,7 @@ def test_sums_of_scaled_kernels_that_meet_a_sign_are_exact(tmp_path):
     assert report.verify["exact_share"] > 0.8
 
 
-def test_the_weights_of_a_refused_model_stay(tmp_path):
+def test_the_weights_of_a_rejected_model_stay(tmp_path):
     model = chain(binary_conv(name="x", input_quantizer=plain_sign), *head())
     before = [weight.numpy() for weight in model.weights]
     refused(model, "quantizer of layer 'x' gives 0", tmp_path)

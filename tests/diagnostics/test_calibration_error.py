@@ -51,14 +51,14 @@ def test_who_is_right_as_often_as_said_has_none():
     assert expected_calibration_error(sure, [0, 0, 0, 1]) == pytest.approx(0)
 
 
-def test_the_picture(tmp_path):
+def test_the_plot(tmp_path):
     path = tmp_path / "reliability.png"
     reliability_diagram(PROBABILITIES, LABELS, path, bins=5, title="digits")
     assert path.read_bytes().startswith(b"\x89PNG")
     assert [each.name for each in tmp_path.iterdir()] == [path.name]
 
 
-def test_the_picture_shows_the_bins(tmp_path, monkeypatch):
+def test_the_plot_shows_the_bins(tmp_path, monkeypatch):
     from matplotlib.figure import Figure
 
     drawn = []
@@ -98,7 +98,7 @@ def test_wrong_arguments(arguments, error, message):
         expected_calibration_error(*arguments)
 
 
-def test_a_picture_has_a_name_of_its_kind(tmp_path):
+def test_a_plot_has_a_name_of_its_kind(tmp_path):
     with pytest.raises(ValueError, match="a.svg is no name for a picture. Choose"):
         reliability_diagram(PROBABILITIES, LABELS, tmp_path / "a.svg")
     with pytest.raises(ValueError, match="bins=0 is below 1"):

@@ -91,7 +91,7 @@ def test_what_does_not_fit(names, labels, outputs, sentence: str):
         ConfusionMatrix(names).update(labels, outputs)
 
 
-def test_pictures_of_few_and_many_classes(counted: ConfusionMatrix, tmp_path: Path):
+def test_plots_of_few_and_many_classes(counted: ConfusionMatrix, tmp_path: Path):
     counted.draw(tmp_path / "few.png", "seven")
     many = ConfusionMatrix()
     many.update(np.arange(61), np.eye(61))
@@ -130,7 +130,7 @@ def test_the_worst_mistakes():
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_sheet_shows_images_as_they_were(channels: int, tmp_path: Path):
+def test_a_plot_shows_images_as_they_were(channels: int, tmp_path: Path):
     # Bright and dark ones, normalized by mean 0.5 and deviation 0.25.
     images = np.stack([np.full((4, 4, channels), (v - 0.5) / 0.25) for v in (1, 0)])
     worst = Mistakes()
@@ -144,7 +144,7 @@ def test_a_sheet_shows_images_as_they_were(channels: int, tmp_path: Path):
     assert np.mean(middle > 235) > 0.2
 
 
-def test_a_sheet_without_mistakes_or_means(tmp_path: Path):
+def test_a_plot_without_mistakes_or_means(tmp_path: Path):
     worst = Mistakes()
     worst.draw(tmp_path / "none.png", [], title="all right")
     worst.update(RNG.normal(size=(1, 2, 2, 1)), [0], [[0.0, 1.0]])

@@ -124,13 +124,13 @@ def test_the_model_is_as_before_also_after_an_error(policy):
     assert_array_equal(model.predict(IMAGES, verbose=0), before)
 
 
-def test_models_without_random_kernels_are_refused():
+def test_models_without_random_kernels_are_rejected():
     plain = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2)], name="plain")
     with pytest.raises(ValueError, match="plain has no kernel of BernoulliSign to dr"):
         sampled_predictions(plain, IMAGES)
 
 
-def test_several_outputs_are_refused():
+def test_several_outputs_are_rejected():
     model = network()
     two = keras.Model(model.input, [model.output, model.output], name="two")
     with pytest.raises(

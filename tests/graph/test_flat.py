@@ -135,7 +135,7 @@ def halved():
     return Halved(inputs, keras.layers.Dense(3)(inputs), name="halved")
 
 
-def test_refuses_what_it_cannot_see_into_by_name():
+def test_rejects_what_it_cannot_see_into_by_name():
     inputs = keras.Input((3,))
     nested = keras.Sequential([Twice(name="inner")], name="seq")
     model = keras.Model(
@@ -150,17 +150,17 @@ def test_refuses_what_it_cannot_see_into_by_name():
 
 
 @pytest.mark.parametrize("model", [Twice(name="m"), keras.Sequential(name="m")])
-def test_refuses_models_without_a_graph(model):
+def test_rejects_models_without_a_graph(model):
     with pytest.raises(ModelError, match="the subclassed or unbuilt model 'm'"):
         flat_copy(model)
 
 
-def test_refuses_what_is_no_model():
+def test_rejects_what_is_no_model():
     with pytest.raises(ModelError, match="'net.keras' is not a Keras model"):
         flat_copy("net.keras")
 
 
-def test_refuses_a_layer_without_its_configuration():
+def test_rejects_a_layer_without_its_configuration():
     class Scaled(keras.layers.Layer):
         def __init__(self, factor):
             super().__init__(name="scaled")

@@ -89,7 +89,7 @@ def test_noise_around_0_is_a_matter_of_rounding():
     assert turned(x, larqs, [(1, 0)]).fault == ""
 
 
-def test_the_0_of_a_rectifier_is_no_matter_of_rounding():
+def test_the_0_of_a_relu_is_no_matter_of_rounding():
     assert turned(np.maximum(REAL, 0), larqs, [(2, 0)]).fault
 
 

@@ -148,7 +148,7 @@ def test_of_another_shape():
     assert type(sign_at(shaped, reshaped=True)) is lq.quantizers.SteSign
 
 
-def test_a_subclass_may_do_something_behind_its_activation():
+def test_a_subclass_may_do_something_after_its_activation():
     model = ends_in(Halved, MAP, (3, 2), lq.quantizers.SteSign())
     assert set(np.unique(model(images(4, MAP)))) == {-0.5, 0.5}
     assert sign_at(model.output) is None

@@ -148,7 +148,7 @@ def test_a_file_of_keras(path):
         ("ReActNetA", "misses tensors: feature.1.prelu1.weight, "),
     ],
 )
-def test_checkpoints_of_one_source_are_refused_by_the_other(name, message, path):
+def test_checkpoints_of_one_source_are_rejected_by_the_other(name, message, path):
     form = published_bnn_nobn.Form("nobn")
     other = getattr(published_bnn_nobn, name)(form, 4, blocks=(1,))
     save(randomized(other, 0), path)

@@ -175,7 +175,7 @@ def test_images_that_are_too_small(state, path):
         load_bnn_nobn(path, (16, 4))
 
 
-def test_vgg_small_refuses_other_sizes(path):
+def test_vgg_small_rejects_other_sizes(path):
     save(randomized(VGGSmall(4), 0), path)
     with pytest.raises(
         ValueError, match=r"\(32, 32\) does not fit .* takes \(16, 16\)"

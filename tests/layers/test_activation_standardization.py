@@ -75,7 +75,7 @@ def test_float16_does_not_overflow():
     assert np.isfinite(d_x).all()
 
 
-def test_refuses_examples_of_one_element():
+def test_rejects_examples_of_one_element():
     with pytest.raises(ValueError, match=r"shape \(8, 1, 1, 1\), but one element"):
         ActivationStandardization().build((8, 1, 1, 1))
 

@@ -37,7 +37,7 @@ def test_it_starts_as_published():
 
 
 @pytest.mark.parametrize("alpha", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_slope_that_is_not_positive_is_refused(alpha):
+def test_a_slope_that_is_not_positive_is_rejected(alpha):
     with pytest.raises(ValueError, match=f"alpha={alpha} .*Use 0.5"):
         DynamicTanh(alpha)
 

@@ -127,19 +127,19 @@ def test_constant_inputs_are_finite():
         ({"epsilon": "small"}, TypeError, "epsilon='small' is not a number"),
     ],
 )
-def test_refuses(arguments, error, message):
+def test_rejects(arguments, error, message):
     with pytest.raises(error, match=message):
         EvoNormS0(**arguments)
 
 
-def test_refuses_groups_that_do_not_divide():
+def test_rejects_groups_that_do_not_divide():
     message = "EvoNormS0 got an input of 48 channels, which groups=32 does not divide"
     with pytest.raises(ValueError, match=message):
         EvoNormS0().build((None, 8, 8, 48))
 
 
 @pytest.mark.parametrize("shape", [(3, 8), (3, 1, 1, 8)])
-def test_refuses_groups_of_one_value(shape):
+def test_rejects_groups_of_one_value(shape):
     with pytest.raises(ValueError, match="every group is a single value"):
         EvoNormS0(groups=8).build(shape)
     EvoNormS0(groups=4).build(shape)  # two channels have a variance

@@ -49,7 +49,7 @@ def test_the_first_batch_gives_the_range_and_is_rounded():
     assert_allclose(y, oracle(x, x.min(), x.max()), rtol=1e-5, atol=1e-5)
 
 
-def test_a_range_always_holds_zero():
+def test_a_range_always_contains_zero():
     layer = nobn.layers.FakeQuantization()
     layer(np.array([[3.0, 5.0]], np.float32), training=True)
     assert_allclose([layer.minimum, layer.maximum], [0, 5])
@@ -95,7 +95,7 @@ def test_half_precision_is_rounded_in_float32():
         ((-1.0, -0.5), r"maximum=-0.5 is outside \[0, inf\). A range holds 0"),
     ],
 )
-def test_ranges_without_zero_are_refused(ends, message):
+def test_ranges_without_zero_are_rejected(ends, message):
     with pytest.raises(ValueError, match=message):
         quantization(*ends)
 

@@ -91,11 +91,11 @@ def test_center_and_scale_are_optional():
         ({"scale": "no"}, TypeError, "scale='no' is neither"),
     ],
 )
-def test_refuses(arguments, error, message):
+def test_rejects(arguments, error, message):
     with pytest.raises(error, match=message):
         FilterResponseNormalization(**arguments)
 
 
-def test_refuses_inputs_without_positions():
+def test_rejects_inputs_without_positions():
     with pytest.raises(ValueError, match=r"rank-2 input of shape \(3, 8\)"):
         FilterResponseNormalization().build((3, 8))

@@ -49,7 +49,7 @@ def test_inference_uses_the_moving_statistics_alone():
     assert_array_equal(layer(x)[:1], layer(x[:1]))
 
 
-def test_dropout_multiplies_correlations_by_the_share_it_keeps():
+def test_dropout_multiplies_correlations_by_the_fraction_it_keeps():
     rng, keep = np.random.default_rng(72), 0.8
     count = 100_000
     x = rng.multivariate_normal([0, 0], [[1, 0.6], [0.6, 1]], count)
@@ -96,7 +96,7 @@ def test_arguments_of_batch_norm_are_taken_and_kept():
     ],
     ids=["input quantizer", "layer", "activation"],
 )
-def test_training_refuses_a_sign_right_behind(consumer):
+def test_training_rejects_a_sign_right_after(consumer):
     model = chain(IndependentComponent(0.1, name="ic"), consumer, *head())
     x = images()
     assert np.isfinite(model(x)).all()
@@ -117,7 +117,7 @@ def test_training_refuses_a_sign_right_behind(consumer):
     ],
     ids=lambda layer: layer.name,
 )
-def test_training_takes_other_layers_behind(consumer):
+def test_training_takes_other_layers_after(consumer):
     model = chain(IndependentComponent(0.1), consumer, *head())
     assert np.isfinite(model(images(), training=True)).all()
 
@@ -128,7 +128,7 @@ def test_without_dropout_a_sign_may_follow():
 
 
 @pytest.mark.convert
-def test_behind_a_binary_convolution_it_costs_nothing(tmp_path):
+def test_after_a_binary_convolution_it_costs_nothing(tmp_path):
     layers = [binary_conv(name="conv"), IndependentComponent(0.5, name="ic")]
     model, plain = chain(*layers, *head()), chain(binary_conv(), *head())
     reports = [
@@ -152,6 +152,6 @@ def test_behind_a_binary_convolution_it_costs_nothing(tmp_path):
         ({"epsilon": 0.0}, ValueError, r"epsilon=0.0 is outside \(0, inf\)"),
     ],
 )
-def test_refuses(arguments, error, message):
+def test_rejects(arguments, error, message):
     with pytest.raises(error, match=message):
         IndependentComponent(**arguments)

@@ -200,7 +200,7 @@ def test_micro_batches_of_two_train():
         ({"epsilon": 0.0}, ValueError, r"epsilon=0.0 is outside \(0, inf\)"),
     ],
 )
-def test_refuses(arguments, error, message):
+def test_rejects(arguments, error, message):
     with pytest.raises(error, match=message):
         BatchKalmanNormalization(**arguments)
 
@@ -213,7 +213,7 @@ def test_refuses(arguments, error, message):
         ((3, 3, 3), r"a state of shapes \[\(3,\), \(3,\), \(3,\)\]"),
     ],
 )
-def test_refuses_states_that_do_not_fit(sizes, message):
+def test_rejects_states_that_do_not_fit(sizes, message):
     state = [tf.ones(size) for size in sizes]
     with pytest.raises(ValueError, match=message):
         BatchKalmanNormalization()([tf.ones((2, 3)), state])

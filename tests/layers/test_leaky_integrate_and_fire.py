@@ -158,11 +158,11 @@ def test_example_beats_ninety_percent():
         ({"signed": 1}, TypeError, "signed=1 is neither True nor False"),
     ],
 )
-def test_refuses(arguments, error, message):
+def test_rejects(arguments, error, message):
     with pytest.raises(error, match=message):
         LeakyIntegrateAndFire(**arguments)
 
 
-def test_refuses_inputs_without_time():
+def test_rejects_inputs_without_time():
     with pytest.raises(ValueError, match=r"rank-2 input of shape \(3, 8\), but it"):
         LeakyIntegrateAndFire().build((3, 8))

@@ -112,7 +112,7 @@ def network(**how):
     "policy, suffixes",
     [("float32", (".keras", ".h5")), ("mixed_float16", (".keras", ".saved_model"))],
 )
-def test_training_goes_on_from_a_file(policy, suffixes, tmp_path):
+def test_training_continues_from_a_file(policy, suffixes, tmp_path):
     rng = np.random.default_rng(46)
     x, y = rng.normal(size=(24, 4, 4, 2)), rng.normal(size=(24, 3))
     with dtype_policy(policy):
@@ -177,6 +177,6 @@ def test_names():
         (keras.layers.Dense(2, name="d"), {"dtype": "float64"}, ValueError, "of 'd',"),
     ],
 )
-def test_refuses(layer, arguments, error, message):
+def test_rejects(layer, arguments, error, message):
     with pytest.raises(error, match=message):
         BatchNormalizationPreconditioning(layer, **arguments)

@@ -139,7 +139,7 @@ def test_the_signs_of_larq(quantizer):
 
 
 @pytest.mark.parametrize("shift", [True, False])
-def test_a_sign_in_front_of_its_convolution(shift):
+def test_a_sign_before_its_convolution(shift):
     quantizer = nobn.quantizers.RSign(scale=0.7, shift=shift, dtype="float64")
     inside, _ = in_float64(with_sign(quantizer))
     marker = lq.quantizers.NoOp(precision=1, dtype="float64")
@@ -175,7 +175,7 @@ def test_rprelu(power_of_two):
     assert_sampled(propagate_moments(layer, (MEAN, VARIANCE)), layer(samples()).numpy())
 
 
-def test_behind_a_normalization():
+def test_after_a_normalization():
     layer = BatchKalmanNormalization(epsilon=0.2, dtype="float64")
     layer.build((None, 4))
     rng = np.random.default_rng(45)
@@ -375,12 +375,12 @@ def called(layer, shape=(1, 6, 6, 4)):
         ),
     ],
 )
-def test_refuses(make, activation, error, message):
+def test_rejects(make, activation, error, message):
     with pytest.raises(error, match=message):
         propagate_moments(make(), (MEAN, VARIANCE), activation)
 
 
-def test_refuses_layers_outside_the_network():
+def test_rejects_layers_outside_the_network():
     layer = called(keras.layers.Dense(5, name="fc"))
     state = keras.Input(batch_shape=(4,)), keras.Input(batch_shape=(4,))
     with pytest.raises(
@@ -389,7 +389,7 @@ def test_refuses_layers_outside_the_network():
         propagate_moments(layer, state)
 
 
-def test_refuses_a_first_call_on_arrays():
+def test_rejects_a_first_call_on_arrays():
     from larq_nobn.layers._propagate_moments import MomentPropagation
 
     with pytest.raises(ValueError, match="Layer 'm' was called on arrays first"):

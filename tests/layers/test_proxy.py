@@ -166,7 +166,7 @@ def unregistered(y):
         ({"proxy_regularizer": 0.1}, ValueError, "proxy_regularizer=0.1 is not"),
     ],
 )
-def test_refuses(arguments, error, message):
+def test_rejects(arguments, error, message):
     with pytest.raises(error, match=message):
         ProxyNormalization(**arguments)
 
@@ -181,6 +181,6 @@ def test_refuses(arguments, error, message):
         (1, (2, 4, 4, None), r"shape \(2, 4, 4, None\), but it needs"),
     ],
 )
-def test_refuses_inputs(groups, shape, message):
+def test_rejects_inputs(groups, shape, message):
     with pytest.raises(ValueError, match=message):
         nobn.layers.ProxyNormalization(groups=groups).build(shape)

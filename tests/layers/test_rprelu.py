@@ -66,7 +66,7 @@ def test_small_gradients_of_a_large_map_are_not_lost(dtype):
     assert_array_equal(d_weights["shift_out"], 4 * [2**17])
 
 
-def test_refuses_unknown_channels():
+def test_rejects_unknown_channels():
     with pytest.raises(ValueError, match=r"RPReLU got an input of shape \(3, None\)"):
         RPReLU().build((3, None))
 
@@ -143,6 +143,6 @@ def test_power_of_two_converts_as_any_slope_does(tmp_path):
     assert counts[0]["PRELU"] == 1
 
 
-def test_refuses_a_flag_that_is_none():
+def test_rejects_a_flag_that_is_none():
     with pytest.raises(TypeError, match="power_of_two='yes' is neither True nor False"):
         RPReLU(power_of_two="yes")

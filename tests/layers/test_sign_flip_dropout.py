@@ -55,7 +55,7 @@ def test_at_inference_and_at_rate_0_nothing_happens():
     assert_array_equal(SignFlipDropout(0.0)(x, training=True), x)
 
 
-def test_every_call_draws_anew_and_a_seed_repeats_them():
+def test_every_call_draws_again_and_a_seed_repeats_them():
     x, layer = signs(20, 30), SignFlipDropout(0.5)
     first, second = (layer(x, training=True).numpy() for _ in range(2))
     assert (first != second).any()
@@ -113,6 +113,6 @@ def test_a_convolution_of_flipped_signs_is_still_binary(tmp_path):
         ("half", TypeError, "rate='half' is not a number"),
     ],
 )
-def test_refuses(rate, error, message):
+def test_rejects(rate, error, message):
     with pytest.raises(error, match=message):
         SignFlipDropout(rate)

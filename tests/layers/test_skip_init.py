@@ -74,7 +74,7 @@ def test_converts_without_an_operation(tmp_path):
 
 
 @pytest.mark.parametrize("given", ["zeroes", 3])
-def test_refuses(given):
+def test_rejects(given):
     message = f"gain_initializer={given!r} is not an initializer. Pass a"
     with pytest.raises(ValueError, match=message):
         SkipInit(given)

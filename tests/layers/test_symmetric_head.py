@@ -196,7 +196,7 @@ def test_larqs_summary_counts_it(capsys):
 
 
 @pytest.mark.convert
-def test_its_file_holds_one_dense_layer(tmp_path):
+def test_its_file_contains_one_dense_layer(tmp_path):
     report = nobn.convert(classifier(), tmp_path / "model.tflite", data=IMAGES)
     assert report.verify["unexplained"] == 0
     of_head = [op["op"] for op in report.float_ops if "head" in op["layers"]]
@@ -228,13 +228,13 @@ def test_its_int8_file_equals_the_model_that_simulates_it(tmp_path):
         ),
     ],
 )
-def test_refuses(arguments, error, message):
+def test_rejects(arguments, error, message):
     with pytest.raises(error, match=message):
         SymmetricHead(**arguments)
 
 
 @pytest.mark.parametrize("shape", [(None, 1), (None, 4, 8), (None, None)])
-def test_refuses_what_is_no_vector_of_features(shape):
+def test_rejects_what_is_no_vector_of_features(shape):
     message = r"SymmetricHead got an input of shape \(None, .*(Pool or flat|known numb)"
     with pytest.raises(ValueError, match=message):
         SymmetricHead(3).build(shape)

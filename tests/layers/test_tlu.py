@@ -38,11 +38,11 @@ def test_tau_has_one_value_per_channel_from_its_initializer():
 
 
 @pytest.mark.parametrize("given", ["zeroes", 3])
-def test_refuses_what_is_no_initializer(given):
+def test_rejects_what_is_no_initializer(given):
     with pytest.raises(ValueError, match=f"tau_initializer={given!r} is not an init"):
         ThresholdedLinearUnit(tau_initializer=given)
 
 
-def test_refuses_unknown_channels():
+def test_rejects_unknown_channels():
     with pytest.raises(ValueError, match=r"Unit got an input of shape \(3, None\)"):
         ThresholdedLinearUnit().build((3, None))

@@ -109,6 +109,6 @@ def test_forward_pass_equals_the_formula(size):
 
 
 @pytest.mark.parametrize("normalization", ["evonorm", "proxy"])
-def test_refuses_what_has_no_place_before_a_sign(normalization):
+def test_rejects_what_has_no_place_before_a_sign(normalization):
     with pytest.raises(ValueError, match=f"{normalization!r} is not supported by Bin"):
         BinaryAlexNet((32, 32, 3), 10, normalization)

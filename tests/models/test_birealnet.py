@@ -124,6 +124,6 @@ def test_forward_pass_equals_the_formula(builder):
         ({"variance_rule": "he"}, ValueError, "'he' is not known. Choose from vita"),
     ],
 )
-def test_refuses(builder, arguments, error, message):
+def test_rejects(builder, arguments, error, message):
     with pytest.raises(error, match=message.format(builder.__name__)):
         builder(**{"input_shape": (32, 32, 3), "classes": 10, **arguments})

@@ -132,7 +132,7 @@ def signs(model, images):
 @pytest.mark.parametrize(
     "normalization", ["batch_norm", "none", "nobn", "filter_response", "group"]
 )
-def test_both_signs_stand_behind_the_rectified_stem(normalization):
+def test_both_signs_stand_after_the_rectified_stem(normalization):
     model = large(normalization)
     # As smooth as photographs, in which neighbours are alike.
     images = tf.random.stateless_normal((8, 8, 8, 3), (1, 2))
@@ -161,7 +161,7 @@ def kinds(model, *classes):
         ("evonorm", keras.layers.GroupNormalization, layers.EvoNormS0),
     ],
 )
-def test_norms_stand_before_signs_and_rectifiers(normalization, before_sign, at_relu):
+def test_norms_stand_before_signs_and_relus(normalization, before_sign, at_relu):
     model = large(normalization)
     rectified = ["stem", "transition1", "final"]
     signed = ["stage1_layer1", "stage2_layer1", "stage2_layer2"]
@@ -223,7 +223,7 @@ def test_scales_and_arguments_reach_the_kernels():
         (BinaryDenseNet37, {"dilated": 1}, TypeError, "dilated=1 is neither"),
     ],
 )
-def test_refuses(builder, arguments, error, message):
+def test_rejects(builder, arguments, error, message):
     with pytest.raises(error, match=message):
         builder(**{"input_shape": (8, 8, 3), "classes": 3, "width": 4, **arguments})
 

@@ -172,7 +172,7 @@ def test_the_stem_for_imagenet_trains_and_converts(normalization, tmp_path):
         ({"blocks": (1,) * 5}, "5 stages, but MeliusNet22 knows"),
     ],
 )
-def test_refuses(arguments, message):
+def test_rejects(arguments, message):
     with pytest.raises(ValueError, match=message):
         MeliusNet22(
             **{"input_shape": (8, 8, 3), "classes": 3, "width": 16, **arguments}

@@ -281,7 +281,7 @@ def test_stages_heads_and_precisions_share_names_and_shapes(network):
 
 
 @each
-def test_refuses_what_it_does_not_support(network):
+def test_rejects_what_it_does_not_support(network):
     for normalization in set(NORMALIZATIONS) - set(network.normalizations):
         with pytest.raises(ValueError, match=f"{normalization!r} is not supported by"):
             network(normalization)
@@ -290,7 +290,7 @@ def test_refuses_what_it_does_not_support(network):
 
 
 @each
-def test_refuses_images_that_are_too_small(network):
+def test_rejects_images_that_are_too_small(network):
     side, channels = network.smallest, network.shape[2]
     with pytest.raises(ValueError, match=f"must be {side} or more"):
         network.builder((side - 1, side, channels), 3, **network.small)
@@ -315,7 +315,7 @@ def test_refuses_images_that_are_too_small(network):
         ({"balanced": 0}, TypeError, "balanced=0 is neither"),
     ],
 )
-def test_refuses_bad_arguments(network, arguments, error, message):
+def test_rejects_bad_arguments(network, arguments, error, message):
     good = {"input_shape": network.shape, "classes": 3, **network.small}
     with pytest.raises(error, match=message):
         network.builder(**{**good, **arguments})

@@ -39,7 +39,7 @@ def kinds(model, *classes):
 
 
 @pytest.mark.parametrize("normalization", BEHIND)
-def test_one_norm_behind_every_convolution(normalization):
+def test_one_norm_after_every_convolution(normalization):
     model = built(normalization)
     convs = [
         name
@@ -116,7 +116,7 @@ def test_kalman_carries_a_prior_to_all_but_the_first():
     assert all(has_prior(model, name) for name in others)
 
 
-def test_kalman_begins_again_behind_max_pooling():
+def test_kalman_starts_again_after_max_pooling():
     model = built("kalman", size=64)
     assert not has_prior(model, "stage1_block1_norm")
     # The branch has moments again, but the shortcut, and so the sum, has none.

@@ -71,7 +71,7 @@ def test_every_binary_layer_has_its_binary_kernel(tmp_path):
     assert report.lce_bconv2d == len(binary) > 7
 
 
-def test_training_goes_on_from_signs_with_latent_weights():
+def test_training_continues_from_signs_with_latent_weights():
     model = ReActNet18(weights=DIGITS)
     kernel = model.get_layer("stage1_block1_conv").kernel
     latent = kernel.latent_variable.numpy()
@@ -109,7 +109,7 @@ def test_other_classes_have_a_new_head():
         (lambda: ResNet20(weights=DIGITS), "is a ReActNet18, not a ResNet20"),
     ],
 )
-def test_what_does_not_fit_is_refused(build, message):
+def test_what_does_not_fit_is_rejected(build, message):
     with pytest.raises(ValueError, match=message):
         build()
 
@@ -206,7 +206,7 @@ def _changed_arguments(**changes):
         ),
     ],
 )
-def test_damaged_files_are_refused_in_one_sentence(tmp_path, change):
+def test_damaged_files_are_rejected_in_one_sentence(tmp_path, change):
     source, damaged = (
         nobn.models._pretrained.find_pretrained(DIGITS),
         tmp_path / "a.npz",
@@ -232,7 +232,7 @@ def test_a_large_head_of_ones_own_is_built():
     assert model.output_shape == (None, 10**5)
 
 
-def test_a_torn_stream_is_refused_in_one_sentence(tmp_path):
+def test_a_torn_stream_is_rejected_in_one_sentence(tmp_path):
     content = bytearray(nobn.models._pretrained.find_pretrained(DIGITS).read_bytes())
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
         entry = archive.getinfo(f"{CARD}.npy")
@@ -244,7 +244,7 @@ def test_a_torn_stream_is_refused_in_one_sentence(tmp_path):
         open_pretrained(tmp_path / "a.npz")
 
 
-def test_what_is_no_archive_is_refused(tmp_path):
+def test_what_is_no_archive_is_rejected(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"no archive")
     with pytest.raises(ValueError, match="is damaged or not a packed network"):
         ReActNet18(weights=tmp_path / "a.npz")

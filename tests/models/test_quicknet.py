@@ -172,7 +172,7 @@ def test_forward_pass_equals_the_formula(side, rule, betas, behind):
     "rule, inside, behind",
     [("vita", [1, 1, 1.25, 1.5], 1.75), ("nf", [1, 1.25, 1.5, 1.75], 2.0)],
 )
-def test_every_stage_begins_at_variance_one(rule, inside, behind):
+def test_every_stage_starts_at_variance_one(rule, inside, behind):
     small = {"width": 4, "blocks": (4, 4), "alpha": 0.5, "variance_rule": rule}
     model = QuickNet((8, 8, 3), 3, **small)
     for stage in (1, 2):
@@ -303,6 +303,6 @@ def test_channels_of_the_third_stage(builder, first):
         ({"normalization": "kalman"}, "'kalman' is not supported by QuickNetSmall"),
     ],
 )
-def test_refuses(arguments, message):
+def test_rejects(arguments, message):
     with pytest.raises(ValueError, match=message):
         QuickNetSmall(**{"input_shape": (8, 8, 3), "classes": 3, **arguments})

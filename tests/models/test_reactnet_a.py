@@ -203,6 +203,6 @@ def test_forward_pass_of_the_published_quantized_form():
         ({"power_of_two": 1}, TypeError, "power_of_two=1 is neither True nor False"),
     ],
 )
-def test_refuses(arguments, error, message):
+def test_rejects(arguments, error, message):
     with pytest.raises(error, match=message):
         ReActNetA(**{"input_shape": (32, 32, 3), "classes": 10, **arguments})

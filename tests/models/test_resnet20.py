@@ -128,6 +128,6 @@ def test_the_graph_that_is_run_computes_what_the_layers_do():
 
 
 @pytest.mark.parametrize("alpha", [0, -1.0])
-def test_refuses_an_alpha_that_is_not_positive(alpha):
+def test_rejects_an_alpha_that_is_not_positive(alpha):
     with pytest.raises(ValueError, match=rf"alpha={alpha} is outside \(0, inf\)"):
         ResNet20((32, 32, 3), 10, alpha=alpha)

@@ -159,7 +159,7 @@ def test_of_a_model_without_a_graph_the_weights_are_counted():
     assert "Model 'mine' shows no layer graph, so its operations are not cou" in lines
 
 
-def test_kernels_behind_the_sign_of_another_layer_read_one_bit():
+def test_kernels_after_the_sign_of_another_layer_read_one_bit():
     same = {"kernel_quantizer": "ste_sign", "kernel_constraint": "weight_clip"}
     sign = lq.quantizers.SteSign
     layers = [

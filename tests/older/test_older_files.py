@@ -46,7 +46,7 @@ def test_a_finished_run_is_not_trained_again(folder):
     assert again.history == given.history
 
 
-def test_an_unfinished_run_goes_on_to_the_same_end(folder, caplog):
+def test_an_unfinished_run_resumes_to_the_same_end(folder, caplog):
     finished = load_run(FILES / "finished")
     with step_by_step(), without_curves():
         run = train(settings(finished), folder / "unfinished", resume=True)
@@ -63,7 +63,7 @@ def test_an_unfinished_run_goes_on_to_the_same_end(folder, caplog):
 
 
 @pytest.mark.parametrize("name", ["model.keras", "model.h5"])
-def test_a_model_opens_and_goes_on(name):
+def test_a_model_opens_and_continues(name):
     model = tf.keras.models.load_model(FILES / name)
     model.run_eagerly = True  # a graph of the one step takes longer
     images, labels = EXPECTED["images"], EXPECTED["labels"]

@@ -298,7 +298,7 @@ def test_wrong_nesting(family):
         AdaptiveGradientClipping(scaled)
 
 
-def test_clipping_twice_is_refused_through_other_wrappers():
+def test_clipping_twice_is_rejected_through_other_wrappers():
     inner = AdaptiveGradientClipping("adam")
     groups = ParameterGroups(inner, {"kernel": 2.0})
     with pytest.raises(TypeError, match="already clips by"):

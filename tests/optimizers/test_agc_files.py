@@ -100,7 +100,7 @@ def test_a_checkpoint_is_that_of_the_wrapped_optimizer(tmp_path, name):
     status.assert_consumed()
 
 
-def test_a_keras_file_holds_the_state_once(tmp_path):
+def test_a_keras_file_contains_the_state_once(tmp_path):
     sizes = []
     for optimizer in (wrapped("adam"), OPTIMIZERS["adam"]()):
         model = eager(optimizer)

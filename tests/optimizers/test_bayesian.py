@@ -395,7 +395,7 @@ def test_wrong_nesting():
             BayesianLearningRule(inner, 1.0, 0.1)
 
 
-def test_a_network_without_random_kernels_is_refused():
+def test_a_network_without_random_kernels_is_rejected():
     rule = BayesianLearningRule("sgd", 1.0, 0.1)
     message = "None of the 1 variables, such as other:0, is the kernel of a BernoulliS"
     with pytest.raises(ValueError, match=message):

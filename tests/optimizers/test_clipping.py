@@ -67,7 +67,7 @@ def test_invariants(shape, axes):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64"])
-def test_within_the_limit_bit_for_bit_in_every_type(dtype):
+def test_within_the_limit_bitwise_identical_in_every_type(dtype):
     gradient = tf.cast(draw((4, 3), 5, 1e-3), dtype)
     clipped = adaptive_gradient_clip(gradient, draw((4, 3), 6), (0,), 1.0)
     assert clipped.dtype == dtype

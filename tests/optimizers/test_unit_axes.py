@@ -95,7 +95,7 @@ def test_keras_and_larq_still_give_these_names():
 
 
 @pytest.mark.parametrize("shape", [(4, 5), (3, 4, 5), (2, 2, 2, 2, 2, 2)])
-def test_unknown_roles_are_refused(shape):
+def test_unknown_roles_are_rejected(shape):
     name = "kernel" if len(shape) > 5 else "positions"
     weight, gradient = pair(shape)
     message = (
@@ -145,7 +145,7 @@ def test_negative_axes_and_single_elements():
     assert_allclose(updated, clip(gradient, weight, (), 0.01), atol=5e-7)
 
 
-def test_axes_beyond_the_rank_are_refused():
+def test_axes_beyond_the_rank_are_rejected():
     message = r"axes \(0, 4\) to kernel:0 of shape \(4, 5\)\. Its axes run from 0 to 1"
     with pytest.raises(ValueError, match=message):
         step(*pair((4, 5)), unit_axes={"kernel": (0, 4)})
@@ -284,7 +284,7 @@ def test_for_model_passes_its_arguments_on():
     assert optimizer.unit_axes == {"^dense/": (1,)}
 
 
-def test_for_model_refuses_what_it_cannot_read():
+def test_for_model_rejects_what_it_cannot_read():
     with pytest.raises(ValueError, match="The model fresh has no weights yet. Build"):
         fresh = keras.Sequential([layers.Dense(2)], name="fresh")
         AdaptiveGradientClipping.for_model(fresh, "sgd")

@@ -97,7 +97,7 @@ def test_at_temperature_1_a_weight_without_preference_is_uniform():
     assert np.abs(w - even).max() < 2 * 2.3 / np.sqrt(w.size)
 
 
-def test_every_call_draws_anew_and_a_seed_repeats_it():
+def test_every_call_draws_again_and_a_seed_repeats_it():
     x, layer = tf.zeros((20, 30)), BernoulliSign()
     first, second = (layer(x, training=True).numpy() for _ in range(2))
     assert (first != second).all()
@@ -194,7 +194,7 @@ def value_and_slope_in_graph(natural, uniform):
     return w, tape.gradient(w, natural)
 
 
-def test_behind_spikes_gradients_reach_the_natural_parameters():
+def test_after_spikes_gradients_reach_the_natural_parameters():
     layer = lq.layers.QuantDense(3, kernel_quantizer="bernoulli_sign", use_bias=False)
     model = keras.Sequential(
         [
@@ -230,6 +230,6 @@ def test_the_monitor_of_flips_looks_at_the_mode():
         ({"hard": 1}, TypeError, "hard=1 is neither True nor False"),
     ],
 )
-def test_refuses(arguments, error, message):
+def test_rejects(arguments, error, message):
     with pytest.raises(error, match=message):
         BernoulliSign(**arguments)

@@ -208,7 +208,7 @@ def test_summary_counts_a_binary_kernel(capsys):
 
 
 @pytest.mark.parametrize("inside", [None, 3, "no_such_quantizer"])
-def test_refuses_what_is_no_quantizer(inside):
+def test_rejects_what_is_no_quantizer(inside):
     with pytest.raises((TypeError, ValueError), match=str(inside)):
         BinaryRegularized(inside)
 
@@ -222,13 +222,13 @@ def test_refuses_what_is_no_quantizer(inside):
         ({"initial_scale": 0}, ValueError, r"initial_scale=0 is outside \[0.0001, in"),
     ],
 )
-def test_refuses(arguments, error, message):
+def test_rejects(arguments, error, message):
     with pytest.raises(error, match=message):
         BinaryRegularized("ste_sign", **arguments)
 
 
 @pytest.mark.parametrize("inside", ["ste_sign", ScaledStandardization(gain=False)])
-def test_refuses_a_second_owner(inside):
+def test_rejects_a_second_owner(inside):
     shared = BinaryRegularized(inside)
     shared(tf.ones((3, 3, 4, 5)))
     with pytest.raises(ValueError, match=r"\(3, 3, 4, 5\) and \(3, 3, 8, 5\)"):

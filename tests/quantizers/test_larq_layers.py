@@ -224,7 +224,7 @@ def test_a_layer_sees_quantized_kernels_and_inputs(
 
 
 @pytest.mark.parametrize("layer, argument, kind, arguments", REFUSED)
-def test_kernels_without_filters_are_refused(layer, argument, kind, arguments, rng):
+def test_kernels_without_filters_are_rejected(layer, argument, kind, arguments, rng):
     which = "the depthwise kernel" if "depth" in argument else "the kernel"
     message = (
         f"{kind.__name__} needs one filter per output channel.*, which {which} of "

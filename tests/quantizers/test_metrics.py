@@ -94,7 +94,7 @@ def test_signs_of_a_fixed_batch_are_measured(case):
 
 
 @pytest.mark.parametrize("case", rows(KERNELS + ACTIVATIONS))
-def test_the_configuration_holds_them(case):
+def test_the_configuration_contains_them(case):
     for metrics in (None, [], ["flip_ratio"]):
         config = json.loads(json.dumps(made(case, metrics=metrics).get_config()))
         assert config["metrics"] == metrics

@@ -24,7 +24,7 @@ def published(latent, tau):
 
 
 @pytest.mark.parametrize("tau", [0.6, 0.85, 0.99])
-def test_equals_a_convolution_with_the_signs_and_alpha_behind_it(tau):
+def test_equals_a_convolution_with_the_signs_and_alpha_after_it(tau):
     rng = np.random.default_rng(30)
     images = tf.constant(rng.normal(size=(2, 7, 7, 4)))
     start = rng.normal(size=(3, 3, 4, 5))
@@ -108,7 +108,7 @@ def test_the_clamp_stands_at_the_published_multiple_of_the_mean_magnitude(tau, r
 
 
 @pytest.mark.parametrize("tau", [0.7, 0.85, 0.95])
-def test_clamps_a_share_of_2_minus_2_tau_of_laplace_weights(tau):
+def test_clamps_a_fraction_of_2_minus_2_tau_of_laplace_weights(tau):
     half = np.random.default_rng(31).laplace(size=(2000, 16))
     share = np.mean(clamped(np.concatenate([half, -half]), tau))
     # 32,000 independent draws: the standard error of a share is below 0.003.
@@ -175,17 +175,17 @@ def test_half_precision_keeps_the_statistics_in_float32():
         ("0.9", TypeError, r"tau='0.9' is not a number; it must lie in \(0.5, 1\)"),
     ],
 )
-def test_refuses_tau(tau, error, message):
+def test_rejects_tau(tau, error, message):
     with pytest.raises(error, match=message):
         ReCU(tau=tau)
 
 
-def test_refuses_filters_of_one_weight():
+def test_rejects_filters_of_one_weight():
     with pytest.raises(ValueError, match=r"\(1, 1, 1, 8\), whose filters have a sing"):
         ReCU().build((1, 1, 1, 8))
 
 
-def test_refuses_a_second_owner():
+def test_rejects_a_second_owner():
     shared = ReCU()
     shared(tf.ones((3, 3, 4, 5)))
     with pytest.raises(ValueError, match=r"\(3, 3, 4, 5\) and \(3, 3, 8, 5\)"):

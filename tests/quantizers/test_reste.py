@@ -129,6 +129,6 @@ def test_signs_and_kernels_are_binary_in_the_file(tmp_path):
         ("3", TypeError, "power='3' is not a number"),
     ],
 )
-def test_refuses(cls, power, error, message):
+def test_rejects(cls, power, error, message):
     with pytest.raises(error, match=message):
         cls(power=power)

@@ -122,18 +122,18 @@ def test_half_precision(dtype):
         ({"estimator": "relu"}, ValueError, "'relu' is not known. Choose from approx"),
     ],
 )
-def test_refuses(arguments, error, message):
+def test_rejects(arguments, error, message):
     with pytest.raises(error, match=message):
         RSign(**arguments)
 
 
-def test_refuses_a_second_owner():
+def test_rejects_a_second_owner():
     shared = RSign()
     shared(tf.ones((1, 4)))
     with pytest.raises(ValueError, match="inputs of 4 and of 8 channels"):
         shared(tf.ones((1, 8)))
 
 
-def test_refuses_unknown_channels():
+def test_rejects_unknown_channels():
     with pytest.raises(ValueError, match=r"RSign got an input of shape \(3, None\)"):
         RSign().build((3, None))

@@ -125,17 +125,17 @@ def test_without_gain_the_kernel_keeps_its_precision():
         ({"gain": 2}, TypeError, r"gain=2 is neither True nor False"),
     ],
 )
-def test_refuses(arguments, error, message):
+def test_rejects(arguments, error, message):
     with pytest.raises(error, match=message):
         ScaledStandardization(**arguments)
 
 
-def test_refuses_filters_of_one_weight():
+def test_rejects_filters_of_one_weight():
     with pytest.raises(ValueError, match=r"shape \(1, 1, 1, 8\), whose filters"):
         ScaledStandardization()(tf.ones((1, 1, 1, 8)))
 
 
-def test_refuses_a_second_owner():
+def test_rejects_a_second_owner():
     shared = ScaledStandardization()
     shared(tf.ones((3, 3, 4, 5)))
     with pytest.raises(ValueError, match=r"\(3, 3, 4, 5\) and \(1, 1, 4, 5\)"):

@@ -159,12 +159,12 @@ def test_mixed_precision_takes_signs_and_gradients_of_float32(half, trainable):
 
 
 @pytest.mark.parametrize("name", ["variance_preserving", "balanced"])
-def test_refuses_flags_that_are_none(name):
+def test_rejects_flags_that_are_none(name):
     with pytest.raises(TypeError, match=f"{name}='yes' is neither True nor False"):
         ScaledStdSign(**{name: "yes"})
 
 
-def test_refuses_a_second_owner():
+def test_rejects_a_second_owner():
     shared = ScaledStdSign()
     shared(tf.ones((3, 3, 4, 5)))
     with pytest.raises(ValueError, match=r"\(3, 3, 4, 5\) and \(3, 3, 8, 5\)"):

@@ -76,7 +76,7 @@ def refused(first, second, kind):
 
 
 @pytest.mark.parametrize("make", params(KERNELS))
-def test_a_second_kernel_is_refused(make):
+def test_a_second_kernel_is_rejected(make):
     shared = make()
     one, two = (conv(kernel_quantizer=shared) for _ in range(2))
     with refused(one, two, type(shared).__name__):
@@ -85,7 +85,7 @@ def test_a_second_kernel_is_refused(make):
 
 
 @pytest.mark.parametrize("make", params(INPUTS))
-def test_a_second_input_is_refused(make):
+def test_a_second_input_is_rejected(make):
     shared = make()
     one, two = (conv(input_quantizer=shared) for _ in range(2))
     with refused(one, two, type(shared).__name__):

@@ -49,6 +49,6 @@ def test_far_inputs_have_finite_gradients(dtype):
         (None, TypeError, "slope=None is not a number"),
     ],
 )
-def test_refuses(slope, error, message):
+def test_rejects(slope, error, message):
     with pytest.raises(error, match=message):
         SigmoidSign(slope)

@@ -164,12 +164,12 @@ def test_a_kernel_quantizer_with_a_learned_beta_trains():
         ),
     ],
 )
-def test_refuses(arguments, error, message):
+def test_rejects(arguments, error, message):
     with pytest.raises(error, match=message):
         SignSwish(**arguments)
 
 
-def test_refuses_a_second_owner():
+def test_rejects_a_second_owner():
     shared = SignSwish(trainable_beta=True)
     shared(tf.ones((1, 4)))
     shared(tf.ones((3, 4)))  # another batch of the same layer

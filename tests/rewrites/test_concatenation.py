@@ -74,13 +74,13 @@ def test_every_part_takes_its_own(parts, scales, pool):
     assert check_edges(graph, outcome.graph)
 
 
-def test_a_part_that_cannot_refuses_for_all():
+def test_a_part_that_cannot_rejects_for_all():
     graph = graph_of(joined(("conv", "rectified"), "positive"))
     outcome = RULE(graph, affine_in(graph))
     assert isinstance(outcome, Refusal) and "has an activation" in outcome.reason
 
 
-def test_what_else_reads_a_part_refuses():
+def test_what_else_reads_a_part_rejects():
     x = keras.Input(SHAPE)
     a, b = layers.Conv2D(4, 3)(x), layers.Conv2D(4, 3)(x)
     y = layers.BatchNormalization(name="norm")(layers.Concatenate()([a, b]))

@@ -115,7 +115,7 @@ REFUSES = {
 
 
 @pytest.mark.parametrize("case", REFUSES)
-def test_where_a_rule_refuses(case):
+def test_where_a_rule_rejects(case):
     name, before, after, scales = REFUSES[case]
     graph = graph_of(network(before, after, scales or "positive"))
     outcome = getattr(rewrites, name)(graph, affine_in(graph))

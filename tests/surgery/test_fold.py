@@ -31,7 +31,7 @@ FLOAT = {
 
 
 @pytest.mark.parametrize("kind", FLOAT)
-def test_behind_a_float_layer(kind):
+def test_after_a_float_layer(kind):
     folded, changes = fold(
         lambda: chain(FLOAT[kind](name="layer"), BatchNorm(name="norm")),
         rounded=kind == "conv",
@@ -49,7 +49,7 @@ ONE_D = {
 
 
 @pytest.mark.parametrize("kind", ONE_D)
-def test_behind_a_float_layer_of_one_dimension(kind):
+def test_after_a_float_layer_of_one_dimension(kind):
     folded, _ = fold(lambda: chain(ONE_D[kind](), BatchNorm(), shape=(9, 4)))
     assert len(folded.layers) == 2
 
@@ -109,7 +109,7 @@ QUANTIZED = {
 
 
 @pytest.mark.parametrize("kind", QUANTIZED)
-def test_behind_a_quantized_kernel_gain_and_bias_stay_outside(kind):
+def test_after_a_quantized_kernel_gain_and_bias_stay_outside(kind):
     folded, changes = fold(
         lambda: chain(QUANTIZED[kind](name="conv"), BatchNorm(name="norm")),
         rounded=kind == "binary",
@@ -184,7 +184,7 @@ POOLS = {
 
 
 @pytest.mark.parametrize("kind", POOLS)
-def test_behind_a_pool_it_goes_before(kind):
+def test_after_a_pool_it_goes_before(kind):
     binary = (binary_conv(6, name="conv"), POOLS[kind](), BatchNorm(name="norm"))
     folded, changes = fold(lambda: chain(*binary), positive=True)
     assert changes["norm"].action == "became gain and bias behind 'conv'"
@@ -194,7 +194,7 @@ def test_behind_a_pool_it_goes_before(kind):
     assert changes["norm"].action == "folded into 'conv'"
 
 
-def test_behind_two_pools_their_order_stays():
+def test_after_two_pools_their_order_stays():
     rows = [binary_conv(6), layers.MaxPool2D(name="a"), layers.AvgPool2D(name="b")]
     folded, _ = fold(lambda: chain(*rows, BatchNorm(name="norm")), positive=True)
     assert [layer.name for layer in folded.layers[2:]] == ["norm", "a", "b"]
@@ -266,7 +266,7 @@ def test_a_shared_batch_norm_stays_shared():
     assert "'re_lu" in changes["norm"].reason
 
 
-def test_one_batch_norm_behind_two_convolutions_folds_into_both():
+def test_one_batch_norm_after_two_convolutions_folds_into_both():
     def build():
         inputs, norm = keras.Input((8, 8, 4)), BatchNorm(name="norm")
         x, y = (norm(layers.Conv2D(6, 3, name=name)(inputs)) for name in "ab")

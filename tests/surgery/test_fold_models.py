@@ -158,17 +158,17 @@ REFUSALS = {
 
 
 @pytest.mark.parametrize("message", REFUSALS)
-def test_refuses_by_name(message):
+def test_rejects_by_name(message):
     with pytest.raises(ModelError, match=message):
         nobn.fold_batch_norm(REFUSALS[message]())
 
 
-def test_refuses_all_at_once():
+def test_rejects_all_at_once():
     rows = [BatchNorm(1, name="a"), BatchNorm(2, name="b")]
     with pytest.raises(ModelError, match="'a'.*; .*'b'"):
         nobn.fold_batch_norm(chain(*rows))
 
 
-def test_refuses_what_is_neither_true_nor_false():
+def test_rejects_what_is_neither_true_nor_false():
     with pytest.raises(TypeError, match="return_report='yes' is neither"):
         nobn.fold_batch_norm(chain(BatchNorm()), return_report="yes")

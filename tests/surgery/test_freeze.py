@@ -98,7 +98,7 @@ def various():
 
 
 @pytest.mark.parametrize("place", range(len(NORMS)), ids=NORMS)
-def test_channels_keep_their_mean_and_deviation(place, various):
+def test_channels_keep_their_mean_and_standard_deviation(place, various):
     x, model, frozen, changes = various
     wanted, given = normalized(model, frozen, x, place)
     axes = (0, 1, 2)

@@ -18,7 +18,7 @@ def counts(model, path, data=None):
 
 
 @pytest.mark.convert
-def test_behind_a_binary_convolution_only_the_threshold_is_left(tmp_path):
+def test_after_a_binary_convolution_only_the_threshold_is_left(tmp_path):
     threshold = layers.ThresholdedLinearUnit(name="tlu")
     model = chain(
         binary_conv(name="conv"),

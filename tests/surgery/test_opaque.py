@@ -84,7 +84,7 @@ def test_given_and_folded_models_convert(build, fold, tmp_path):
     assert report.verify["unexplained"] == 0
 
 
-def test_statistics_behind_every_output_of_a_layer_are_those_of_its_input():
+def test_statistics_after_every_output_of_a_layer_are_those_of_its_input():
     """Each half of a split map has the gains and moments of the whole one."""
     image = keras.Input(SHAPE)
     x = norm(layers.Conv2D(4, 3, use_bias=False, name="conv")(image), name="first")
@@ -101,7 +101,7 @@ def test_statistics_behind_every_output_of_a_layer_are_those_of_its_input():
         assert_array_equal(new.get_layer(name).beta, model.get_layer(name).beta)
 
 
-def test_a_batch_norm_inside_a_lambda_is_refused_by_name():
+def test_a_batch_norm_inside_a_lambda_is_rejected_by_name():
     image = keras.Input(SHAPE)
     hidden = layers.BatchNormalization(name="hidden")
     hidden.build((None, *SHAPE))

@@ -102,7 +102,7 @@ convertible = st.tuples(st.integers(0, 2**16), steps(PLAIN, 8)).map(
 @pytest.mark.slow
 @pytest.mark.convert
 @random_models(2, convertible)
-def test_surgery_costs_nothing_on_the_phone(plan, seed):
+def test_surgery_costs_nothing_on_device(plan, seed):
     model = build([("float_convolution", 0), *plan], seed)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"

@@ -21,7 +21,7 @@ class Subclassed(keras.Model):
 
 
 @each_tool
-def test_refuses_a_subclassed_part_by_name(tool):
+def test_rejects_a_subclassed_part_by_name(tool):
     image = keras.Input(SHAPE)
     model = keras.Model(image, Subclassed(name="own_part")(image))
     with pytest.raises(ModelError, match="'own_part'"):
@@ -31,7 +31,7 @@ def test_refuses_a_subclassed_part_by_name(tool):
 
 
 @each_tool
-def test_refuses_a_batch_norm_inside_a_wrapper_by_name(tool):
+def test_rejects_a_batch_norm_inside_a_wrapper_by_name(tool):
     clip = keras.Input((4, *SHAPE))
     inner = keras.layers.BatchNormalization(name="inside")
     model = keras.Model(clip, keras.layers.TimeDistributed(inner, name="each")(clip))
@@ -40,7 +40,7 @@ def test_refuses_a_batch_norm_inside_a_wrapper_by_name(tool):
 
 
 @each_tool
-def test_refuses_channels_first_by_name(tool):
+def test_rejects_channels_first_by_name(tool):
     image = keras.Input(SHAPE)
     model = keras.Model(image, keras.layers.BatchNormalization(1, name="rows")(image))
     with pytest.raises(ModelError, match=r"'rows'.*axis"):

@@ -190,12 +190,12 @@ def test_the_precision_of_every_layer_stays(policy):
         ({"return_report": 1}, TypeError, "return_report=1 is neither"),
     ],
 )
-def test_refuses_bad_arguments(arguments, error, message):
+def test_rejects_bad_arguments(arguments, error, message):
     with pytest.raises(error, match=message):
         nobn.remove_batch_norm(keras.Sequential(), **arguments)
 
 
-def test_refuses_batch_norms_that_it_cannot_reach_by_name():
+def test_rejects_batch_norms_that_it_cannot_reach_by_name():
     inputs = keras.Input((2, 8, 8, 3))
     inner = layers.TimeDistributed(BatchNorm(name="inner"), name="wrapped")
     with pytest.raises(ModelError, match="'wrapped' .* holds the batch norm 'inner'"):

@@ -32,7 +32,7 @@ def factors(model, name):
     return layer.gamma.numpy(), layer.beta.numpy()
 
 
-def test_a_batch_norm_behind_a_kernel_becomes_its_gain_and_bias():
+def test_a_batch_norm_after_a_kernel_becomes_its_gain_and_bias():
     inputs = image()
     given, free, changes = removed(inputs, norm(binary(stem(inputs), "conv"), "norm"))
     for layer, of in (("stem", "stem_norm"), ("conv", "norm")):
@@ -68,7 +68,7 @@ def test_alpha_multiplies_the_bias_of_a_branch():
     assert_allclose(free.get_layer("conv").bias, 0.2 * factors(given, "norm")[1])
 
 
-def test_a_learned_shift_behind_takes_the_bias():
+def test_a_learned_shift_after_takes_the_bias():
     inputs = image()
     x = stem(inputs)
     x = layers.add([norm(binary(x, "conv"), "norm"), x])
@@ -177,7 +177,7 @@ def test_where_nothing_else_can_hold_it_an_affine_layer_does():
     assert changes["norm"].reason == "more than a sign reads it"
 
 
-def test_behind_an_activation_alpha_joins_the_affine_layer():
+def test_after_an_activation_alpha_joins_the_affine_layer():
     inputs = image()
     x = stem(inputs)
     y = norm(binary(x, "conv", activation="relu"), "norm")
@@ -202,7 +202,7 @@ def test_statistics_stay_where_nothing_before_them_changes():
     assert {change.action for change in changes.values()} == {"channel_affine"}
 
 
-def test_a_maximum_keeps_negative_factors_behind_it():
+def test_a_maximum_keeps_negative_factors_after_it():
     inputs = image()
     x = layers.MaxPool2D(2)(conv(inputs, "conv"))
     given = keras.Model(inputs, layers.ReLU()(norm(x, "norm")))
@@ -251,7 +251,7 @@ def test_one_convolution_and_one_batch_norm_may_share_two_inputs():
     assert_array_equal(*halves)
 
 
-def test_one_convolution_behind_two_batch_norms_keeps_a_gain_of_its_own():
+def test_one_convolution_after_two_batch_norms_keeps_a_gain_of_its_own():
     left, right = image(), image()
     shared = layers.Conv2D(4, 3, name="conv", use_bias=False)
     outputs = layers.add([norm(shared(left), "a"), norm(shared(right), "b")])

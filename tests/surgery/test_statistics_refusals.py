@@ -30,7 +30,7 @@ class Twice(keras.Model):
         return 2 * inputs
 
 
-def test_reestimation_refuses_models_that_it_cannot_copy_or_need_not():
+def test_reestimation_rejects_models_that_it_cannot_copy_or_need_not():
     inputs = keras.Input((3,))
     x = draw(4, 3)
     refused("m.keras", x, "'m.keras' is not a Keras model", ModelError)
@@ -47,7 +47,7 @@ def test_reestimation_refuses_models_that_it_cannot_copy_or_need_not():
     refused(twins, x, "Model 'twins' cannot be rebuilt .* no layer shared", ModelError)
 
 
-def test_reestimation_refuses_data_that_does_not_fit():
+def test_reestimation_rejects_data_that_does_not_fit():
     model = alone(BatchNorm(name="norm"), 3)
     slices = tf.data.Dataset.from_tensor_slices
     message = r"examples of shape \(4,\), but the model 'net' takes \(3,\)"
@@ -64,7 +64,7 @@ def test_reestimation_refuses_data_that_does_not_fit():
     refused(model, bad, "Layer 'norm' meets values that are not finite")
 
 
-def test_reestimation_refuses_wrong_arguments():
+def test_reestimation_rejects_wrong_arguments():
     model = alone(BatchNorm(), 3)
     with pytest.raises(ValueError, match="batch_size=0 is below 1"):
         reestimate_batch_norm(model, draw(4, 3), batch_size=0)
@@ -72,7 +72,7 @@ def test_reestimation_refuses_wrong_arguments():
         reestimate_batch_norm(model, draw(4, 3), return_report=1)
 
 
-def test_freezing_refuses_what_is_no_gain_and_bias_per_channel():
+def test_freezing_rejects_what_is_no_gain_and_bias_per_channel():
     inputs = keras.Input((6, 8, 4))
     x = GroupNorm(2, axis=1, name="rows")(inputs)
     x = LayerNorm(axis=(1, 2, 3), name="places")(x)
@@ -86,7 +86,7 @@ def test_freezing_refuses_what_is_no_gain_and_bias_per_channel():
         freeze_statistics(model, draw(2, 6, 8, 4))
 
 
-def test_freezing_refuses_models_with_nothing_to_freeze_or_a_loop():
+def test_freezing_rejects_models_with_nothing_to_freeze_or_a_loop():
     inputs = keras.Input((6, 4))
     plain = keras.Model(inputs, keras.layers.Dense(2)(inputs), name="plain")
     with pytest.raises(ModelError, match="Model 'plain' has no layer that takes"):
@@ -100,7 +100,7 @@ def test_freezing_refuses_models_with_nothing_to_freeze_or_a_loop():
         freeze_statistics(keras.Model(inputs, secret(inputs)), draw(2, 6, 4))
 
 
-def test_freezing_refuses_wrong_data_and_arguments():
+def test_freezing_rejects_wrong_data_and_arguments():
     model = alone(layers.FilterResponseNormalization(name="norm"), 4, 4, 3)
     with pytest.raises(ValueError, match=r"\(4, 4\), but the model 'net' takes \(4, 4"):
         freeze_statistics(model, draw(5, 4, 4))

@@ -151,7 +151,7 @@ CONVERTIBLE = ("quick_net", "real_to_binary", "melius_net")
 @pytest.mark.slow
 @pytest.mark.convert
 @pytest.mark.parametrize("name", CONVERTIBLE)
-def test_surgery_costs_nothing_on_the_phone(name, tmp_path):
+def test_surgery_costs_nothing_on_device(name, tmp_path):
     model, path = given(name), tmp_path / "model.tflite"
     before = Cost.of(model, path, verify=False)
     assert before.binary == SUBJECTS[name].binary

@@ -246,7 +246,7 @@ def test_the_one_before_is_taken(
     assert before.exists()
 
 
-def test_without_a_usable_one_it_begins_anew(
+def test_without_a_usable_one_it_starts_from_scratch(
     two: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     for file in copy_of(two, tmp_path / "copy"):

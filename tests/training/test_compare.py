@@ -128,7 +128,7 @@ def test_a_larger_grid_trains_what_is_new(tmp_path: Path, trainings: Trainings):
     assert "none-2-0" not in trainings.trained
 
 
-def test_stopped_after_the_first_cell_the_same_call_goes_on(
+def test_stopped_after_the_first_run_the_same_call_resumes(
     tmp_path: Path, trainings: Trainings
 ):
     cells = grid(["none", "nobn"], [0, 1], **SHARED)
@@ -151,7 +151,7 @@ def test_a_finished_run_of_train_is_taken_as_it_is(
     assert found.outcomes[0].metrics == tiny_run.record["metrics"]
 
 
-def test_all_cells_are_looked_at_before_the_first_training(
+def test_all_runs_are_looked_at_before_the_first_training(
     tmp_path: Path, trainings: Trainings
 ):
     cells = grid(["none", "nobn"], [0], **SHARED)
@@ -203,7 +203,7 @@ def test_a_run_that_diverges_is_noted_and_the_others_are_trained(
     assert trainings.trained == ["none-128-0.003-1"]
 
 
-def test_where_all_diverge_there_is_no_picture(tmp_path: Path, trainings: Trainings):
+def test_where_all_diverge_there_is_no_plot(tmp_path: Path, trainings: Trainings):
     cells = grid(["none"], [0, 1], learning_rates=[2.0], **SHARED)
     comparison = training.compare(cells, tmp_path / "deep" / "grid")
     assert [p.name for p in (tmp_path / "deep" / "grid").iterdir()] == ["compare.json"]
@@ -277,7 +277,7 @@ def test_jobs_are_a_number(tmp_path: Path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_each_cell_is_watched(tmp_path: Path, trainings: Trainings):
+def test_each_run_is_watched(tmp_path: Path, trainings: Trainings):
     seen: list[tuple[str, int]] = []
 
     def watch(name: str, settings: RunSettings) -> keras.callbacks.Callback:

@@ -108,7 +108,7 @@ def watched(model: keras.Model) -> FiniteCheck:
     return watch
 
 
-def test_an_epoch_that_ends_badly_is_refused():
+def test_an_epoch_that_ends_badly_is_rejected():
     model = network(linear())
     watched(model).on_epoch_end(0, {"loss": 1.0})
     for loss in (np.nan, np.inf):

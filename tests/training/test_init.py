@@ -233,7 +233,7 @@ def test_networks_that_cannot_be_used(model, sentence: str):
         with_head(model(), (9, 9, 3), 7, "a")
 
 
-def test_a_softmax_that_cannot_be_taken_off_is_refused():
+def test_a_softmax_that_cannot_be_taken_off_is_rejected():
     model = ending(layers.Dense(7), layers.GlobalAvgPool2D(), layers.Lambda(softmax))
     with pytest.raises(ValueError, match="ends in a softmax that is no layer"):
         with_head(model, (9, 9, 3), 7, "a")
@@ -349,7 +349,7 @@ def test_networks_without_a_classifier_have_none_to_spare():
 # Runs.
 
 
-def test_what_would_begin_with_nothing_is_refused(tmp_path: Path):
+def test_what_would_start_with_nothing_is_rejected(tmp_path: Path):
     with pytest.raises(ValueError, match="backbone_multiplier=0.3 holds back"):
         training.train(from_recipe("fine_tune", dataset="digits"), tmp_path / "run")
     gone = from_recipe(dataset="digits", init=str(tmp_path / "gone.keras"))
@@ -358,7 +358,7 @@ def test_what_would_begin_with_nothing_is_refused(tmp_path: Path):
     assert not (tmp_path / "run").exists()
 
 
-def test_another_file_under_the_same_name_is_refused(tmp_path: Path):
+def test_another_file_under_the_same_name_is_rejected(tmp_path: Path):
     file = tmp_path / "a.keras"
     tiny(blocks=(1,)).save(file)
     settings = replace(from_recipe(init=str(file)), init_sha256=64 * "0")
@@ -408,7 +408,7 @@ else:
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("eager")
-def test_a_run_that_goes_on_takes_nothing_again(
+def test_a_run_that_resumes_takes_nothing_again(
     small: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):
     shutil.copy(small, tmp_path / "a.keras")
@@ -449,7 +449,7 @@ def test_what_was_taken_comes_back_from_a_checkpoint(tmp_path: Path):
     assert (behind.stateful, behind.record) == ({}, {})
 
 
-def test_an_unfinished_run_goes_on_without_the_file(tmp_path: Path):
+def test_an_unfinished_run_resumes_without_the_file(tmp_path: Path):
     settings = from_recipe("fine_tune", init=str(tmp_path / "gone.keras"))
     recorded = {"epochs": 1, "init": settings.init, "init_sha256": "abc"}
     (tmp_path / "settings.json").write_text(json.dumps(recorded))

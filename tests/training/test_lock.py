@@ -63,7 +63,7 @@ def in_use(folder: Path, pid: int) -> str:
     )
 
 
-def test_the_second_process_is_refused(tmp_path: Path):
+def test_the_second_process_is_rejected(tmp_path: Path):
     with locked(tmp_path), another_process(tmp_path) as (_, said):
         assert said == in_use(tmp_path, os.getpid())
     assert list(tmp_path.iterdir()) == []
@@ -159,7 +159,7 @@ def test_a_run_in_use_is_not_touched(resume: bool, tmp_path: Path):
     assert list(folder.iterdir()) == []
 
 
-def test_training_is_refused_in_a_sentence(
+def test_training_is_rejected_in_a_sentence(
     tiny_settings: training.RunSettings, tmp_path: Path
 ):
     with another_process(tmp_path) as (process, _):

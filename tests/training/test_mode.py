@@ -35,7 +35,7 @@ def test_what_is_tested_in_an_epoch_is_what_is_saved(run: training.Run):
     assert run.record["metrics"]["val_accuracy"] == pytest.approx(found["accuracy"])
 
 
-def test_a_run_that_goes_on_takes_the_same(run: training.Run, tmp_path: Path):
+def test_a_run_that_resumes_takes_the_same(run: training.Run, tmp_path: Path):
     assert_same(stop_and_resume(SETTINGS, tmp_path / "resumed", 1), run)
 
 

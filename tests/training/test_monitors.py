@@ -40,7 +40,7 @@ def test_those_that_apply(layer: type, clips: bool):
     assert all(each.log_dir is None for each in found)
 
 
-def test_clipping_is_found_behind_loss_scaling():
+def test_clipping_is_found_after_loss_scaling():
     with dtype_policy("mixed_float16"):
         found = monitors(RECIPE, compiled(), None)
     assert GradientClippingMonitor in {type(each) for each in found}
@@ -63,7 +63,7 @@ class Keep(keras.callbacks.Callback):
 
 
 @pytest.mark.slow
-def test_what_they_see_is_written_and_goes_on_after_an_interruption(tmp_path: Path):
+def test_what_they_see_is_written_and_continues_after_an_interruption(tmp_path: Path):
     model, keep = compiled(optimizer=clipping()), Keep()
     watched = monitors(RECIPE, model, tmp_path / "logs")
     journal = HistoryWriter(

@@ -75,7 +75,7 @@ def _rewritten(source: Path, target: Path, old: str, new: str) -> Path:
     return target
 
 
-def test_a_lambda_is_refused(tmp_path: Path):
+def test_a_lambda_is_rejected(tmp_path: Path):
     inputs = keras.Input((2,))
     outputs = keras.layers.Lambda(lambda x: x + 1)(inputs)
     keras.Model(inputs, outputs).save(tmp_path / "lambda.keras")
@@ -91,7 +91,7 @@ def h5(tiny_run: training.Run, tmp_path: Path) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
-def test_an_h5_file_holds_the_same_model(tiny_run: training.Run, h5: Path):
+def test_an_h5_file_contains_the_same_model(tiny_run: training.Run, h5: Path):
     model = training.open_model(h5)
     images = np.random.default_rng(0).normal(size=(4, *model.input_shape[1:]))
     np.testing.assert_array_equal(model(images), tiny_run.model(images))
@@ -121,7 +121,7 @@ def test_an_h5_file_runs_no_code(
 
 
 @pytest.mark.filterwarnings("ignore:You are saving your model as an HDF5 file")
-def test_a_lambda_in_an_h5_file_is_refused(tmp_path: Path):
+def test_a_lambda_in_an_h5_file_is_rejected(tmp_path: Path):
     inputs = keras.Input((2,))
     outputs = keras.layers.Lambda(lambda x: x + 1)(inputs)
     keras.Model(inputs, outputs).save(tmp_path / "lambda.h5", save_format="h5")
@@ -149,7 +149,7 @@ def test_a_foreign_module_is_not_imported(
         training.open_model(changed)
 
 
-def test_a_builtin_function_is_refused(tmp_path: Path):
+def test_a_builtin_function_is_rejected(tmp_path: Path):
     inputs = keras.Input((2,))
     outputs = keras.layers.Dense(2, activation="relu")(inputs)
     keras.Model(inputs, outputs).save(tmp_path / "relu.keras")

@@ -100,7 +100,7 @@ def test_a_filter_without_variance_keeps_its_value():
         ({"model": "init"}, "model='init'"),
     ],
 )
-def test_networks_of_no_builder_are_refused(
+def test_networks_of_no_builder_are_rejected(
     tiny_run, tmp_path, monkeypatch, changes, message
 ):
     record = {**tiny_run.record, "settings": {**tiny_run.record["settings"], **changes}}
@@ -111,11 +111,11 @@ def test_networks_of_no_builder_are_refused(
     assert not list(tmp_path.iterdir())
 
 
-def test_another_ending_is_refused(tiny_run, tmp_path):
+def test_another_ending_is_rejected(tiny_run, tmp_path):
     with pytest.raises(ValueError, match=r"model.keras' does not end in .npz"):
         training.pack(tiny_run.folder, tmp_path / "model.keras")
 
 
-def test_what_is_no_run_is_refused(tmp_path):
+def test_what_is_no_run_is_rejected(tmp_path):
     with pytest.raises(FileNotFoundError):
         training.pack(tmp_path, tmp_path / "a.npz")

@@ -73,7 +73,7 @@ def test_resumed_and_handed_over(settings: training.RunSettings, tmp_path: Path)
         assert run.record["preprocessing"][key] == given.record["preprocessing"][key]
 
 
-def test_a_run_goes_on_with_the_pictures_that_it_began_with(
+def test_a_run_resumes_with_the_images_that_it_started_with(
     folder: Path, settings: training.RunSettings, tmp_path: Path
 ):
     pictures, run = tmp_path / "copy", tmp_path / "run"
@@ -101,7 +101,7 @@ def test_a_run_goes_on_with_the_pictures_that_it_began_with(
 
 
 @pytest.mark.usefixtures("little_network")
-def test_a_picture_that_goes_while_a_run_reads_it_is_named(
+def test_a_image_that_goes_while_a_run_reads_it_is_named(
     folder: Path, settings: training.RunSettings, tmp_path: Path
 ):
     pictures, run = tmp_path / "copy", tmp_path / "run"
@@ -157,7 +157,7 @@ def test_what_older_runs_know(tiny_run: training.Run):
     assert training.dataset_of(record) == tiny_run.dataset
 
 
-def test_nothing_is_left_of_what_cannot_begin(
+def test_nothing_is_left_of_what_cannot_start(
     settings: training.RunSettings, tmp_path: Path
 ):
     gone = replace(settings, dataset=str(tmp_path / "gone"))

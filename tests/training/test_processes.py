@@ -108,7 +108,7 @@ def test_what_is_raised_there_ends_all(
     assert all(map(is_gone, processes(tmp_path / "b")))
 
 
-def test_one_that_is_killed_is_resumed_and_the_others_go_on(tmp_path: Path):
+def test_one_that_is_killed_is_resumed_and_the_others_continue(tmp_path: Path):
     tasks = {"a": "killed", "b": "ends", "c": "killed once", "d": "ends"}
     found, told = all_of(tasks, tmp_path, 2)
     assert found == {"a": ENDED, "b": None, "c": None, "d": None}

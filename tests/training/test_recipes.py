@@ -114,7 +114,7 @@ def test_networks_with_shifts_are_those_that_can_be_calibrated(model: str):
             nobn.calibrate(network, images)
 
 
-def test_latents_are_larger_where_a_norm_lets_them_start_small():
+def test_latent_weights_are_larger_where_a_norm_lets_them_start_small():
     for network in NETWORKS:
         small = {
             np.abs(layer.kernel.latent_variable).max() < 2e-3
@@ -172,7 +172,7 @@ def test_what_was_not_tuned_is_trained_as_what_has_no_norm():
 
 
 @pytest.mark.parametrize("normalization", TUNED)
-def test_latents_and_norms_are_where_they_were_better(normalization: str):
+def test_latent_weights_and_norms_are_where_they_were_better(normalization: str):
     """By each of two seeds on held-out images."""
 
     def better(change: str, usual: str) -> bool:
@@ -474,7 +474,7 @@ def test_activations_are_standardized_once():
     assert kinds.count("ActivationStandardization") == kinds.count("RPReLU") == 2
 
 
-def test_latents_start_as_the_initializer_says_where_they_are_binary():
+def test_latent_weights_start_as_the_initializer_says_where_they_are_binary():
     network = as_by("plain", normalization="batch_norm", latent_initializer="he_normal")
     usual = as_by("plain", normalization="batch_norm")
     for ours, theirs in zip(network.layers, usual.layers, strict=True):
@@ -524,7 +524,7 @@ def test_gains_are_clipped_as_published(recipe: str, each: bool):
     np.testing.assert_allclose(1 - threshold, whole, atol=1e-6)
 
 
-def test_latents_are_scaled_where_they_are_binary():
+def test_latent_weights_are_scaled_where_they_are_binary():
     network = small_network()
     before = network.get_weights()
     scale_latents(network, 3.0)

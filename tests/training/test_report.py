@@ -247,7 +247,7 @@ def test_there_has_to_be_a_run(tmp_path: Path):
         ("history.csv", "epoch,val_accuracy\n1,0.5\n"),
     ],
 )
-def test_a_damaged_run_is_refused(name: str, content: str, tmp_path: Path):
+def test_a_damaged_run_is_rejected(name: str, content: str, tmp_path: Path):
     runs = leave_seeds(tmp_path, PLAIN, CURVES)
     (runs[1] / name).write_text(content)
     with pytest.raises(ValueError, match=r"none-1(/[.a-z]+)? is damaged: "):

@@ -21,7 +21,7 @@ from larq_nobn.training._callbacks import HistoryWriter
 from training.runs import step_by_step
 
 
-def test_the_folder_holds_what_it_should(tiny_run: training.Run):
+def test_the_folder_contains_what_it_should(tiny_run: training.Run):
     names = {path.name for path in tiny_run.folder.iterdir()}
     assert names == {"model.keras", "history.csv", "run.json", "logs", "curves.png"}
     assert list(tiny_run.folder.glob("logs/train/events.out.tfevents.*"))
@@ -151,7 +151,7 @@ def test_adam_with_clipping_and_without(
     assert float(free.learning_rate) == pytest.approx(0.5e-3, rel=1e-6)
 
 
-def test_an_output_that_is_not_empty_is_refused(
+def test_an_output_that_is_not_empty_is_rejected(
     tiny_settings: training.RunSettings, tmp_path: Path
 ):
     (tmp_path / "notes.txt").write_text("mine")

@@ -58,7 +58,7 @@ def test_a_block_is_what_its_formula_says():
         ({"blocks": ()}, r"blocks=\(\) is not a list"),
     ],
 )
-def test_what_it_refuses(wrong: dict, message: str):
+def test_what_it_rejects(wrong: dict, message: str):
     with pytest.raises(ValueError, match=message):
         float_resnet(**{"input_shape": (8, 8, 1), "classes": 10, **wrong})
 
@@ -105,7 +105,7 @@ def test_a_teacher_of_half_precision_gives_floats():
     assert_allclose(found, np.asarray(teacher(IMAGES), np.float32))
 
 
-def test_a_teacher_of_something_else_is_refused():
+def test_a_teacher_of_something_else_is_rejected():
     with pytest.raises(ValueError, match=r"runs/x maps \(None, 8, 8, 1\) to \(None, 3"):
         probabilities_of(classifier(), "runs/x", (8, 8, 1), 10)
     with pytest.raises(ValueError, match=r"images of \(32, 32, 3\) to 3 classes"):

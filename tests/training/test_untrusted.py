@@ -288,7 +288,7 @@ def with_call(function: str, keywords: Config, layer: str = "dense") -> Change:
 
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 @pytest.mark.parametrize("name", attacks(Path("written")))
-def test_an_attack_is_refused(
+def test_an_attack_is_rejected(
     name: str, suffix: str, files: dict[str, Path], canary: Path, tmp_path: Path
 ):
     change, said = attacks(canary)[name]

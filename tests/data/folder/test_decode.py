@@ -133,7 +133,7 @@ def test_orientation(orientation: int, seen: Any):
 
 
 @pytest.mark.parametrize("form", ["GIF", "WEBP", "PNG", "MPO"])
-def test_the_first_of_several_pictures(form: str):
+def test_the_first_of_several_plots(form: str):
     first, second = (
         Image.fromarray(np.full((8, 8, 3), v, np.uint8)) for v in (60, 200)
     )

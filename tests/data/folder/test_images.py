@@ -120,7 +120,7 @@ def test_the_usual_size(root: Path, write: Write):
     assert nobn.data.describe(root).image_shape == (96, 96, 3)
 
 
-def test_grey_pictures_have_one_channel(root: Path, write: Write):
+def test_grey_images_have_one_channel(root: Path, write: Write):
     for split in ("train", "test"):
         for name in ("a", "b"):
             write(f"{split}/{name}/{name}.png", shape=(6, 6))
@@ -173,7 +173,7 @@ def test_images_like_those_of_another_set(mixed: Path, root: Path, write: Write)
         load(mixed, "test", 12, like=info)
 
 
-def test_pictures_of_a_data_set_are_that_data_set(
+def test_images_of_a_data_set_are_that_data_set(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Equal pixels and file names in the order of the set give equal batches."""

@@ -151,9 +151,7 @@ def test_splits_beside_classes_are_asked_about(
     )
 
 
-def test_folders_without_pictures_beside_splits_are_left_alone(
-    root: Path, write: Write
-):
+def test_folders_without_images_beside_splits_are_left_alone(root: Path, write: Write):
     for place in ("train/cat/a", "train/dog/b", "val/cat/c", "val/dog/d"):
         write(f"{place}.png")
     (root / "labels" / "train").mkdir(parents=True)
@@ -251,7 +249,7 @@ def test_a_name_that_is_no_text(root: Path, write: Write):
         nobn.data.describe(root)
 
 
-def test_what_is_no_picture_is_left_out(root: Path, write: Write):
+def test_what_is_no_image_is_left_out(root: Path, write: Write):
     two_classes(write)
     before = nobn.data.describe(root)
     for name in (".hidden/x.png", "cat/.x.png", "__MACOSX/cat/x.png"):

@@ -52,7 +52,7 @@ def test_everything_is_found(odd: Path):
     assert content_of(odd) == before
 
 
-def test_a_folder_without_a_readable_picture(root: Path):
+def test_a_folder_without_a_readable_image(root: Path):
     (root / "cat").mkdir(parents=True)
     (root / "cat" / "x.png").touch()
     found = nobn.data.look_over(root)
@@ -60,7 +60,7 @@ def test_a_folder_without_a_readable_picture(root: Path):
     assert found.unreadable == {"cat/x.png": "it is empty"}
 
 
-def test_sheet(root: Path, tmp_path: Path):
+def test_plot(root: Path, tmp_path: Path):
     colours = {"grün": (0, 160, 0), "rot": (200, 0, 0)}
     for name, colour in colours.items():
         (root / name).mkdir(parents=True)
@@ -75,7 +75,7 @@ def test_sheet(root: Path, tmp_path: Path):
     assert rows == sorted(rows)  # by name
 
 
-def test_sheet_of_many_classes(root: Path, write: Write, tmp_path: Path):
+def test_plot_of_many_classes(root: Path, write: Write, tmp_path: Path):
     for number in range(45):
         write(f"class {number}/x.png")
     nobn.data.look_over(root).draw(tmp_path / "sheet.png")
@@ -83,7 +83,7 @@ def test_sheet_of_many_classes(root: Path, write: Write, tmp_path: Path):
         assert max(sheet.size) < 1000
 
 
-def test_a_sheet_is_a_png(root: Path, write: Write, tmp_path: Path):
+def test_a_plot_is_a_png(root: Path, write: Write, tmp_path: Path):
     write("a/x.png")
     with pytest.raises(
         ValueError, match="sheet.jpg is no name for a sheet. Choose one"

@@ -138,19 +138,19 @@ def refuses(content):
     return False
 
 
-def test_files_cut_anywhere_are_refused(converted):
+def test_files_cut_anywhere_are_rejected(converted):
     content = converted[2].read_bytes()
     places = [*range(64), *range(64, len(content), 61), len(content) - 1]
     assert all(refuses(content[:place]) for place in places)
 
 
-def test_random_files_are_refused():
+def test_random_files_are_rejected():
     random = np.random.default_rng(0)
     for size in range(0, 3000, 30):
         assert refuses(b"\x20\0\0\0TFL3" + random.bytes(size))
 
 
-def test_files_with_wrong_bytes_are_read_or_refused(converted):
+def test_files_with_wrong_bytes_are_read_or_rejected(converted):
     """Where only numbers changed, or an offset leads to another place, none notices."""
     content = converted[2].read_bytes()
     random = np.random.default_rng(0)
@@ -164,7 +164,7 @@ def test_files_with_wrong_bytes_are_read_or_refused(converted):
     assert 2 < refused < 114
 
 
-def test_offsets_outside_the_file_are_refused(converted):
+def test_offsets_outside_the_file_are_rejected(converted):
     """LCE's interpreter follows these without looking, and crashes."""
     from larq_compute_engine.mlir.python import tflite_schema as schema
 

@@ -294,7 +294,7 @@ def test_constants_stored_twice():
     assert saving["finding"] == sentence
 
 
-def test_the_float_share_names_its_largest_layer():
+def test_the_float_fraction_names_its_largest_layer():
     model = chain(binary_conv(32, strides=2), _layers.Conv2D(2, 1, name="a"))
     (text,) = said(audited(model), "stem")
     # The stem has 64 * 27 * 32, "a" has 16 * 32 * 2, binary are 16 * 9 * 32 * 32.

@@ -116,7 +116,7 @@ def test_what_is_computed_at_once_has_one_range():
     assert {n if not n.startswith("input") else "input_range" for n in found} == names
 
 
-def test_a_rectifier_behind_a_binary_convolution_is_an_operation_of_its_own():
+def test_a_relu_after_a_binary_convolution_is_an_operation_of_its_own():
     model = chain(binary_conv(name="first"), keras.layers.ReLU(name="relu"))
     assert {"first_range", "relu_range"} <= ranges(fake_quantize(model, X))
 
@@ -163,7 +163,7 @@ def test_the_shift_of_an_rprelu_goes_into_the_convolution(quantized):
     assert names[shift - 1] == "stage1_block1_conv"
 
 
-def test_the_shift_behind_an_rprelu_goes_where_all_readers_have_one(quantized):
+def test_the_shift_after_an_rprelu_goes_where_all_readers_have_one(quantized):
     names = [layer.name for layer in quantized.layers]
     assert "stage1_block1_act_shift_out" not in names
     # A pool and the sign of the next stage read this one, the head the other.
@@ -215,6 +215,6 @@ def test_a_shift_needs_a_layer_where_the_summand_has_none():
         ),
     ],
 )
-def test_what_it_cannot_take_is_refused(build, data, message):
+def test_what_it_cannot_take_is_rejected(build, data, message):
     with pytest.raises(ConversionError, match=message):
         fake_quantize(build(), data)

@@ -241,7 +241,7 @@ def sign_of_an_output():
         (lambda: ranged(binary_conv()), False, "'before' is a FakeQuantization.* Pass"),
     ],
 )
-def test_what_cannot_be_int8_is_refused(model, int8, message, tmp_path):
+def test_what_cannot_be_int8_is_rejected(model, int8, message, tmp_path):
     with pytest.raises(ConversionError, match=message):
         convert(model(), tmp_path / "m.tflite", int8=int8)
     assert not any(tmp_path.iterdir())

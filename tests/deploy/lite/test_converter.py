@@ -115,7 +115,7 @@ def test_a_list_of_arrays_is_data():
         ({"zebra": examples()[0]}, r"data holds inputs named \['zebra'\], but"),
     ],
 )
-def test_data_that_does_not_fit_is_refused(convert, data, message):
+def test_data_that_does_not_fit_is_rejected(convert, data, message):
     with pytest.raises(ConversionError, match=message):
         convert(fresh(), data=data)
 
@@ -171,7 +171,7 @@ def test_a_file_takes_batches(convert, fixed, batch_size):
 
 
 @pytest.mark.parametrize("value", [0, 1.5, True, "all"])
-def test_other_batch_sizes_are_refused(convert, value):
+def test_other_batch_sizes_are_rejected(convert, value):
     with pytest.raises((TypeError, ValueError), match="batch_size="):
         convert(plain(), batch_size=value)
 
@@ -213,27 +213,27 @@ def test_a_layer_may_be_called_like_an_input(convert):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float64"])
-def test_inputs_of_other_types_are_refused(convert, dtype):
+def test_inputs_of_other_types_are_rejected(convert, dtype):
     inputs = keras.Input((8, 8, 3), dtype=dtype, name="image")
     outputs = binary_conv(8)(_layers.Rescaling(2.0, dtype="float32")(inputs))
     with pytest.raises(ConversionError, match=f"'image' of model .* is {dtype}, but"):
         convert(keras.Model(inputs, outputs))
 
 
-def test_a_model_that_cannot_be_called_is_refused(convert):
+def test_a_model_that_cannot_be_called_is_rejected(convert):
     bad = [*examples()[:2], np.full((6, 5), 11)]
     message = "model.* cannot be called on the verification.*11 is not in .0, 11.*Pass"
     with pytest.raises(ConversionError, match=message):
         convert(keras.Model(*parts()), data=bad)
 
 
-def test_outputs_that_are_no_rows_of_examples_are_refused(convert):
+def test_outputs_that_are_no_rows_of_examples_are_rejected(convert):
     rows = _layers.Lambda(lambda x: keras.backend.reshape(x, (-1, 8)), name="rows")
     with pytest.raises(ConversionError, match="Output 'rows' of .* 2048 rows for 32 e"):
         convert(chain(binary_conv(8), rows))
 
 
-def test_what_does_not_fit_the_file_is_refused(convert):
+def test_what_does_not_fit_the_file_is_rejected(convert):
     _, run = convert(chain(binary_conv(), *head()), verify=False)
     for wrong in (images(shape=(8, 8, 1)), images().astype("float64")):
         with pytest.raises(ConversionError, match="cannot be run on these inputs: "):

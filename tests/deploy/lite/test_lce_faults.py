@@ -35,7 +35,7 @@ def refused(*rows, name="wide"):
 
 @pytest.mark.parametrize("shape", WIDE)
 @pytest.mark.parametrize("multiply", [False, True])
-def test_wide_constants_behind_a_binary_convolution_are_named(shape, multiply):
+def test_wide_constants_after_a_binary_convolution_are_named(shape, multiply):
     refused(binary_conv(), Constant(shape, multiply, name="wide"))
 
 
@@ -56,7 +56,7 @@ def test_what_is_fused_too_does_not_hide_them(between):
     refused(binary_conv(), between, wide, Constant((32,)), *head())
 
 
-def test_they_are_found_in_front_of_a_sign():
+def test_they_are_found_before_a_sign():
     refused(binary_conv(), Constant((8, 8, 32), True, name="wide"), binary_conv())
 
 

@@ -67,7 +67,7 @@ def test_a_file_is_run_with_room_for_the_tensors_of_its_operations(files, monkey
     assert graph.TensorsLength() > 128 + 16 * graph.OperatorsLength()
 
 
-def test_the_interval_of_a_ratio_holds_the_true_one():
+def test_the_interval_of_a_ratio_contains_the_true_one():
     random = np.random.default_rng(1)
     hits = 0
     for _ in range(20):

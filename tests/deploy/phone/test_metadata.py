@@ -52,7 +52,7 @@ def pair(converted, tmp_path):
     return tmp_path / "m.tflite"
 
 
-def test_it_holds_what_an_app_needs(pair):
+def test_it_contains_what_an_app_needs(pair):
     content = pair.read_bytes()
     assert read_card(pair) == Card(
         file="model.tflite",
@@ -86,12 +86,12 @@ def test_one_of_the_two_is_enough(model, given, tmp_path):
     assert found == {"labels": None, "preprocessing": None, **given}
 
 
-def test_without_either_an_older_card_goes(model, pair):
+def test_without_either_an_older_metadata_goes(model, pair):
     convert(model, pair, verify=False)
     assert files(pair.parent) == ["m.tflite"]
 
 
-def test_an_older_card_is_replaced(model, pair):
+def test_an_older_metadata_is_replaced(model, pair):
     convert(model, pair, verify=False, labels=NAMES[::-1])
     assert read_card(pair).labels == NAMES[::-1]
     assert files(pair.parent) == ["m.tflite", "m.tflite.json"]
@@ -131,7 +131,7 @@ def test_a_file_that_cannot_be_moved_leaves_the_old_pair(
     assert [path.read_bytes() for path in sorted(pair.parent.iterdir())] == before
 
 
-def test_a_folder_in_its_place_is_refused(model, tmp_path):
+def test_a_folder_in_its_place_is_rejected(model, tmp_path):
     (tmp_path / "m.tflite.json").mkdir()
     with pytest.raises(IsADirectoryError, match=r"m\.tflite\.json' is a folder"):
         convert(model, tmp_path / "m.tflite", labels=NAMES)
@@ -157,13 +157,13 @@ def test_a_folder_in_its_place_is_refused(model, tmp_path):
         ),
     ],
 )
-def test_what_does_not_fit_the_model_is_refused(model, given, message, tmp_path):
+def test_what_does_not_fit_the_model_is_rejected(model, given, message, tmp_path):
     with pytest.raises((TypeError, ConversionError), match=message):
         convert(model, tmp_path / "m.tflite", **given)
     assert files(tmp_path) == []
 
 
-def test_several_outputs_are_refused(tmp_path):
+def test_several_outputs_are_rejected(tmp_path):
     inputs = keras.Input((8, 8, 3))
     model = keras.Model(inputs, [inputs, inputs + 1], name="two")
     with pytest.raises(ConversionError, match="'two' has 1 and 2. Leave them out"):
@@ -215,7 +215,7 @@ def changed(change):
         changed(lambda x: x["preprocessing"].update(blur=7)),
     ],
 )
-def test_a_damaged_card_is_one_sentence(pair, damage):
+def test_a_damaged_metadata_is_one_sentence(pair, damage):
     card = pair.with_name("m.tflite.json")
     card.write_bytes(damage(card.read_bytes()))
     with pytest.raises(ConversionError, match=r"m.tflite.json' is no intact .*Convert"):
@@ -229,7 +229,7 @@ def test_a_later_version_is_named(pair):
         read_card(pair)
 
 
-def test_a_card_of_another_file_is_refused(pair):
+def test_a_metadata_of_another_file_is_rejected(pair):
     pair.write_bytes(pair.read_bytes() + b"\0")
     with pytest.raises(ConversionError, match="describes another file than"):
         read_card(pair)

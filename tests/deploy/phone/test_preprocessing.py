@@ -97,13 +97,13 @@ def test_stored_images_become_what_training_sees(name, monkeypatch):
     assert_array_equal(of(name)(images), expected)
 
 
-def test_a_batch_is_its_pictures():
+def test_a_batch_is_its_images():
     prepare, batch = of("cifar10"), pictures(3, 40, 50, 3)
     each = np.concatenate([prepare(picture) for picture in batch])
     assert_array_equal(prepare(batch), each)
 
 
-def test_grey_of_a_grey_rgb_picture_is_its_value():
+def test_grey_of_a_grey_rgb_image_is_its_value():
     grey = pictures(8, 8, 1)
     assert_array_equal(of("digits")(grey.repeat(3, -1)), of("digits")(grey))
 
@@ -151,6 +151,6 @@ def test_arguments_are_checked(changes, message):
         (pictures(8, 8, 1), "images of 1 channels, but the network takes 3"),
     ],
 )
-def test_pictures_are_checked(given, message):
+def test_images_are_checked(given, message):
     with pytest.raises((TypeError, ValueError), match=message):
         of("cifar10")(given)

@@ -49,7 +49,7 @@ def test_these_become_a_gain_and_an_offset(name):
 
 
 @pytest.mark.parametrize("name", ["batch norm", "affine"])
-def test_these_do_so_behind_dense_layers_too(name):
+def test_these_do_so_after_dense_layers_too(name):
     model = chain(_layers.Dense(8), AFFINE[name](), stem=False, shape=(5,))
     assert type(by_rules(model)) is PlainAffine
 

@@ -52,7 +52,7 @@ def test_kernels_hold_positive_gains(name):
 
 
 @pytest.mark.parametrize("name", BETWEEN)
-def test_rectifiers_and_pools_pass_positive_gains(name):
+def test_relus_and_pools_pass_positive_gains(name):
     model = before(affine(POSITIVE), BETWEEN[name](), KERNELS["convolution"]())
     assert affines(model) == []
 
@@ -67,7 +67,7 @@ def test_these_keep_the_offset_before_them(name):
 
 
 @pytest.mark.parametrize("gain", [POSITIVE, BOTH_SIGNS], ids=["positive", "both"])
-def test_behind_a_pool_another_gain_takes_it_whole(gain):
+def test_after_a_pool_another_gain_takes_it_whole(gain):
     second = affine(BOTH_SIGNS, "second", seed=1)
     rows = affine(gain), _layers.AveragePooling2D(), second
     new = prepared(before(*rows, _layers.Activation("tanh", name="last")))
@@ -75,7 +75,7 @@ def test_behind_a_pool_another_gain_takes_it_whole(gain):
     assert "affine" not in names and "second" in names
 
 
-def test_behind_a_flattened_map_every_position_has_its_gain():
+def test_after_a_flattened_map_every_position_has_its_gain():
     rows = affine(POSITIVE), _layers.ReLU(), _layers.Flatten(), _layers.Dense(5)
     assert affines(before(*rows)) == []
 
@@ -129,7 +129,7 @@ def test_a_shared_kernel_keeps_its_weights():
 
 
 @pytest.mark.convert
-def test_before_a_rectifier_one_addition_is_left():
+def test_before_a_relu_one_addition_is_left():
     rows = affine(POSITIVE), _layers.ReLU(), _layers.Conv2D(32, 1), binary_conv()
     found = operations(before(*rows))
     assert "MUL" not in found

@@ -36,7 +36,7 @@ def scaled_conv(**changes):
 
 @pytest.mark.parametrize("conv", [binary_conv, scaled_conv])
 @pytest.mark.parametrize("gain", [POSITIVE, BOTH_SIGNS, SOME_ZERO])
-def test_a_binary_convolution_holds_what_stands_behind_it(conv, gain):
+def test_a_binary_convolution_contains_what_stands_after_it(conv, gain):
     model = row(conv(name="conv"), affine(gain))
     new = prepared(model)
     assert "affine" not in [layer.name for layer in new.layers]
@@ -77,7 +77,7 @@ def test_negative_gains_pass_averages(name):
 
 
 @pytest.mark.parametrize("name", MAXIMA)
-def test_negative_gains_stay_behind_maxima(name):
+def test_negative_gains_stay_after_maxima(name):
     model = row(scaled_conv(), MAXIMA[name](), affine(BOTH_SIGNS))
     assert affines(model) == ["affine"]
 
@@ -100,7 +100,7 @@ def layer_before(model, name):
         lambda **name: binary_conv(activation="relu", **name),
     ],
 )
-def test_where_the_converter_merges_it_stands_right_behind(conv):
+def test_where_the_converter_merges_it_stands_right_after(conv):
     model = row(conv(name="conv"), _layers.MaxPooling2D(name="pool"), affine(POSITIVE))
     new = prepared(model)
     assert layer_before(new, "pool") == "affine"
@@ -157,13 +157,13 @@ ONE = {"LceQuantize": 1, "LceBconv2d": 1}
 
 @pytest.mark.convert
 @pytest.mark.parametrize("name", ["average", "maximum"])
-def test_behind_a_pool_it_costs_nothing(name):
+def test_after_a_pool_it_costs_nothing(name):
     found = operations(row(binary_conv(), POOLS[name](), affine(POSITIVE)))
     assert not {"MUL", "ADD"} & set(found)
 
 
 @pytest.mark.convert
-def test_a_rectifier_stays_part_of_its_convolution():
+def test_a_relu_stays_part_of_its_convolution():
     rows = binary_conv(activation="relu"), _layers.MaxPooling2D(), affine(POSITIVE)
     assert operations(row(*rows)) == {**ONE, "MAX_POOL_2D": 1}
     rows = binary_conv(), _layers.ReLU(), affine(POSITIVE)

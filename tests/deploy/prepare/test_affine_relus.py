@@ -45,7 +45,7 @@ def test_a_relu_of_a_map_that_is_not_its_own_takes_shifts(name, read_twice):
 
 
 @pytest.mark.parametrize("name", OTHERS)
-def test_other_rectifiers_do_not(name):
+def test_other_relus_do_not(name):
     layer = OTHERS[name]()
     assert type(prepared(stacked(layer)).get_layer("relu")) is type(layer)
 

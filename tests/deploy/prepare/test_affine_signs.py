@@ -206,7 +206,7 @@ def test_one_addition_is_left(gain):
 
 
 @pytest.mark.convert
-def test_behind_a_negative_gain_a_map_of_many_zeros_has_its_signs():
+def test_after_a_negative_gain_a_map_of_many_zeros_has_its_signs():
     """Of -g * 0 the sign is +1, like that of 0: the opposite of which is -1."""
     negative = keras.initializers.Constant(-1.0)
     norm = _layers.BatchNormalization(center=False, gamma_initializer=negative)

@@ -21,7 +21,7 @@ def operations(model):
 @pytest.mark.parametrize(
     "rectifier", [_layers.ReLU(), _layers.Activation("relu")], ids=["layer", "function"]
 )
-def test_a_rectifier_stays_part_of_its_convolution(rectifier):
+def test_a_relu_stays_part_of_its_convolution(rectifier):
     def build(x):
         return _layers.Add()([rectifier(binary_conv()(x)), factor()(x)])
 

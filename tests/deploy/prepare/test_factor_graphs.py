@@ -154,7 +154,7 @@ def test_kernels_stay_signs_and_only_what_must_change_does():
     assert_array_equal(head_before.kernel * 0.25, head_after.kernel)
 
 
-def test_behind_the_signs_of_a_factor_integers_stay_integers():
+def test_after_the_signs_of_a_factor_integers_stay_integers():
     conv = binary_conv(name="conv")
     model = chain(factor(), conv, *head(), stem=False, shape=SHAPE)
     assert factors_left(model) == {}

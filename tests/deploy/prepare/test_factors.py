@@ -176,7 +176,7 @@ def test_a_factor_of_the_output_stays():
     assert factors_left(model) == {"factor": 0.25}
 
 
-def test_of_several_factors_that_cannot_vanish_the_last_holds_all():
+def test_of_several_factors_that_cannot_vanish_the_last_contains_all():
     rows = factor(0.5, name="first"), _layers.ReLU(), factor(0.25, name="last")
     assert factors_left(chain(*rows, stem=False, shape=SHAPE)) == {"last": 0.125}
 

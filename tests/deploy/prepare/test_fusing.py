@@ -89,7 +89,7 @@ def test_these_do_not(layers, extra):
     assert len(found) > 2
 
 
-def test_a_relu_behind_zero_padding_stays():
+def test_a_relu_after_zero_padding_stays():
     assert ops(binary_conv(pad_values=0.0, activation="relu")) == {**ONE, "RELU": 1}
 
 
@@ -104,7 +104,7 @@ def test_an_rsign_costs_one_addition_whatever_its_scale():
     assert ops(conv) == {**ONE, "ADD": 1}
 
 
-def test_an_rsign_behind_a_binary_convolution_costs_nothing():
+def test_an_rsign_after_a_binary_convolution_costs_nothing():
     model = chain(
         binary_conv(),
         binary_conv(input_quantizer=nobn.quantizers.RSign()),

@@ -102,7 +102,7 @@ def test_mixed_precision_is_rebuilt_in_float32():
 
 
 @pytest.mark.convert
-def test_a_file_has_the_operations_of_its_batch_norm_twin(tmp_path):
+def test_a_file_has_the_operations_of_its_batch_norm_counterpart(tmp_path):
     kalman, batch = (
         nobn.convert(residual(kind), tmp_path / f"{kind.__name__}.tflite")
         for kind in (Kalman, Batch)

@@ -84,7 +84,7 @@ def test_where_no_border_is_met_nothing_changes():
     assert np.all(difference[~inside] > 0)
 
 
-def test_a_convolution_behind_a_sign_is_one_too():
+def test_a_convolution_after_a_sign_is_one_too():
     signs = np.random.default_rng(0).choice([-1.0, 1.0], (3, 3, 32, 8))
     conv = keras.layers.Conv2D(8, 3, padding="same", name="conv")
     model = alone(lq.quantizers.SteSign())

@@ -52,7 +52,7 @@ def test_layers_that_do_nothing_are_left_out(layer):
     assert "x" not in [layer.name for layer in new.layers]
 
 
-def test_scaled_kernels_become_signs_with_the_scale_behind():
+def test_scaled_kernels_become_signs_with_the_scale_after():
     conv = binary_conv(
         name="conv", kernel_quantizer=nobn.quantizers.ScaledStdSign(scale=0.2)
     )
@@ -85,7 +85,7 @@ def test_an_unscaled_kernel_needs_no_factor():
 @pytest.mark.parametrize("kernel", ["ste_sign", "magnitude_aware_sign"])
 @pytest.mark.parametrize("use_bias", [False, True])
 @pytest.mark.parametrize("activation", [None, "relu", "tanh"])
-def test_bias_and_activation_stay_behind_the_scale(kernel, use_bias, activation):
+def test_bias_and_activation_stay_after_the_scale(kernel, use_bias, activation):
     conv = binary_conv(
         kernel_quantizer=kernel, use_bias=use_bias, activation=activation
     )
@@ -188,7 +188,7 @@ def test_residual_graphs_are_kept():
     assert_allclose(prepare(model)(x), model(x), rtol=1e-6, atol=1e-5)
 
 
-def test_kernels_that_lce_would_flatten_are_refused():
+def test_kernels_that_lce_would_flatten_are_rejected():
     def wobbly(kernel):
         return lq.math.sign(kernel) * (1 + 0.003 * lq.math.sign(kernel[:1, :1]))
 

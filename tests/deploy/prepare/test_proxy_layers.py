@@ -34,7 +34,7 @@ def test_three_layers_compute_the_same(activation, groups, num_samples):
 
 
 @pytest.mark.parametrize("activation", ["linear", "relu", "leaky_relu", "tanh"])
-def test_a_rectifier_leaves_a_shift_behind_it(activation):
+def test_a_relu_leaves_a_shift_after_it(activation):
     model = chain(binary_conv(), proxy(activation))
     new = _clone(model, RULES)
     kinds = {layer.name: type(layer) for layer in new.layers}

@@ -91,7 +91,7 @@ def test_a_convolution_in_front_takes_the_first_shift_too():
     ],
     ids=lambda between: "-".join(type(layer).__name__ for layer in between),
 )
-def test_a_convolution_takes_the_shift_of_a_sign_behind(between):
+def test_a_convolution_takes_the_shift_of_a_sign_after(between):
     model = checked(row(binary_conv(), *between, rsign_conv()))
     assert additions(model) == 0
 
@@ -228,7 +228,7 @@ def test_an_activation_inside_a_convolution_stays_between():
 
 
 @pytest.mark.parametrize("blocks", [1, 3])
-def test_an_offset_behind_a_rectified_convolution_costs_nothing(blocks):
+def test_an_offset_after_a_rectified_convolution_costs_nothing(blocks):
     """Every one stays, as part of its convolution, and does what signs would."""
 
     def network(x):
@@ -255,7 +255,7 @@ def test_one_whose_convolution_is_read_twice_stays_an_addition():
     assert additions(model) == 2
 
 
-def test_one_behind_zero_padding_is_an_operation_like_any_other():
+def test_one_after_zero_padding_is_an_operation_like_any_other():
     def network(x):
         x = layers.Conv2D(32, 1)(x)
         y = rsign_conv(activation="relu", pad_values=0.0)(x)

@@ -44,7 +44,7 @@ def test_what_is_said():
 
 
 @pytest.mark.convert
-def test_sums_of_both_signs_in_front_of_a_sign(tmp_path, caplog):
+def test_sums_of_both_signs_before_a_sign(tmp_path, caplog):
     """In Keras, as many +c as -c are ±1e-9, and the file has the sign of 0."""
     scaled = {"kernel_quantizer": "magnitude_aware_sign"}
     rows = [binary_conv(name=n, **scaled) for n in ("first", "second", "third")]

@@ -37,7 +37,7 @@ def test_a_flat_image_under_kernels_of_mean_zero(tmp_path):
     assert report.verify["unexplained"] == 0
 
 
-def test_a_little_more_than_the_zero_of_a_rectifier_is_1():
+def test_a_little_more_than_the_zero_of_a_relu_is_1():
     """Of sums that should be 0, where there is no binary kernel to count them."""
     aware = {"kernel_quantizer": "magnitude_aware_sign", "activation": "relu"}
     zero_one = {"input_quantizer": "ste_heaviside", "kernel_quantizer": None}
@@ -47,7 +47,7 @@ def test_a_little_more_than_the_zero_of_a_rectifier_is_1():
     assert [row["layer"] for row in found["ties"]] == ["behind"]
 
 
-def test_the_zeros_of_a_rectifier_are_no_matter_of_rounding(tmp_path):
+def test_the_zeros_of_a_relu_are_no_matter_of_rounding(tmp_path):
     """LCE takes the sign in front of a pool, and forgets a rectifier behind that."""
     rows = [keras.layers.MaxPooling2D(), keras.layers.ReLU(), binary_conv(name="a")]
     model = chain(*rows, *head())

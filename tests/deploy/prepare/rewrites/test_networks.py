@@ -71,7 +71,7 @@ def test_bits_pass_from_one_1d_layer_to_the_next(tmp_path):
     assert audit(tmp_path / "model.tflite").bitpacked_outputs == 2
 
 
-def test_behind_groups_batch_norm_costs_nothing(tmp_path):
+def test_after_groups_batch_norm_costs_nothing(tmp_path):
     grouped = binary_conv(groups=2, activation="relu", name="grouped")
     last = binary_conv(groups=4, name="last")
     model = chain(grouped, norm(), last, norm(), stem=False, shape=(4, 4, 8))
@@ -161,7 +161,7 @@ STEPS = {"input_quantizer": "ste_heaviside"}
     ],
     ids=["causal", "groups", "steps"],
 )
-def test_rounding_in_front_of_a_rewritten_layer_explains(shape, rows, tmp_path):
+def test_rounding_before_a_rewritten_layer_explains(shape, rows, tmp_path):
     """Sums of ±c that should be 0 are not quite that in Keras, and 0 in the file."""
     model = chain(*rows(), shape=shape, stem=False)
     report = convert(model, tmp_path / "model.tflite", data=examples(shape))
@@ -177,7 +177,7 @@ def test_between_dense_layers_with_shortcuts_nothing_is_reshaped():
     assert kinds.count(layers.Reshape) == 2
 
 
-def test_the_report_says_what_became_of_which_layer(tmp_path):
+def test_the_report_says_how_each_layer_was_replaced(tmp_path):
     small = binary_conv(pad_values=0.0, name="small")
     rows = [layers.AveragePooling2D(8), small, layers.Flatten(), dense(4, name="last")]
     report = convert(chain(*rows), tmp_path / "model.tflite")
