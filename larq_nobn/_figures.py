@@ -29,7 +29,7 @@ def new_figure(target: Path, size: tuple[float, float]) -> Any:
     return Figure(figsize=size, layout="constrained")
 
 
-def check_picture(path: str | os.PathLike) -> Path:
+def check_plot(path: str | os.PathLike) -> Path:
     """Returns `path` if it is the name of a picture.
 
     Raises:

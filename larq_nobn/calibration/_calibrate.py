@@ -7,7 +7,7 @@ import tensorflow as tf
 from .._batches import model_batches
 from .._checks import check_integer
 from .._keras import keras
-from ..graph import ModelError, refuse_opaque
+from ..graph import ModelError, check_readable
 from ..layers import BatchKalmanNormalization
 from ._rules import Rules
 from ._walk import Value, walk
@@ -90,8 +90,8 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
         are set too, for signs depend on little else.
     """
     check_integer("examples", examples, 1, "Use 512.")
-    refuse_opaque(model)
-    _refuse_batch_norm(model)
+    check_readable(model)
+    _check_batch_norm(model)
     rules = Rules()
     try:
         walk(model, _inputs(model, data, examples), rules.visit)
@@ -106,7 +106,7 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
         )
 
 
-def _refuse_batch_norm(model: keras.Model) -> None:
+def _check_batch_norm(model: keras.Model) -> None:
     found = [x.name for x in model.submodules if isinstance(x, _BATCH_NORMS)]
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""

@@ -9,9 +9,9 @@ from ..graph import (
     SUMS,
     TRAINING_ONLY,
     Call,
+    commutation,
     is_channels_last,
     kernels_of,
-    passage,
     symbol_of,
     weights_of_sum,
 )
@@ -39,7 +39,7 @@ def passed_on(call: Call, values: Values) -> tf.Tensor | None:
     if isinstance(call.layer, TRAINING_ONLY):
         return found[0]
     is_sum = weights_of_sum(call) is not None or symbol_of(call.layer) in SUMS
-    if not (is_sum or passage(call).shift or type(call.layer) in _PASSING):
+    if not (is_sum or commutation(call).shift or type(call.layer) in _PASSING):
         return None
     zeros = {
         key: tf.zeros((1, *value.parts[0].shape[1:])) for key, value in values.items()

@@ -85,7 +85,7 @@ class Rules:
         with _linear(layer):
             parts = outputs(call, values)[0]
         if bias is not None:
-            parts = _behind_pools(graph, call, parts)
+            parts = _after_pools(graph, call, parts)
         mean, deviation = moments_of(parts)
         _finite(call, mean + deviation)
         factor = np.ones_like(mean)
@@ -129,7 +129,7 @@ def _reads_signs(call: Call) -> bool:
     return getattr(quantizer, "precision", None) == 1 or has_sign_input(call)
 
 
-def _behind_pools(graph: Graph, call: Call, parts: Parts) -> Parts:
+def _after_pools(graph: Graph, call: Call, parts: Parts) -> Parts:
     """What max pools make of an output that nothing else reads."""
     tensor = call.first_output
     while (reader := graph.sole_consumer(tensor)) and isinstance(reader.layer, _POOLS):

@@ -19,7 +19,7 @@ from ._models import (
 )
 from ._package import data, deploy
 from .arguments import PNG, Command, Output, json_option
-from .results import refuse_undrawable
+from .results import check_can_plot
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
@@ -154,7 +154,7 @@ def _formats(
 ) -> deploy.FormatComparison:
     """Compares the formats on test images, where those are known."""
     if plot is not None:
-        refuse_undrawable(plot)
+        check_can_plot(plot)
     model, origin = open_run_or_file(path, trust)
     images = ranges = None
     name = _name(dataset, origin)

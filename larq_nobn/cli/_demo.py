@@ -81,7 +81,7 @@ def demo(dataset: str, output: Path | None, epochs: int | None) -> None:
     if epochs is not None:
         settings = replace(settings, epochs=epochs)
     folder = output or Path("demo") / Path(dataset).name
-    _refuse_foreign(folder, settings)
+    _check_foreign(folder, settings)
     if dataset in DEMOS:
         say(str(data.prepare(dataset, progress=say)))
     run = _trained(settings, folder)
@@ -109,7 +109,7 @@ def _settings_for(dataset: str) -> training.RunSettings:
     )
 
 
-def _refuse_foreign(folder: Path, settings: training.RunSettings) -> None:
+def _check_foreign(folder: Path, settings: training.RunSettings) -> None:
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     foreign = found - _LEFT_BEHIND
     if not _is_of_demo(folder, settings):

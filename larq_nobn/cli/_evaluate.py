@@ -24,7 +24,7 @@ from ._models import (
 )
 from ._package import diagnostics, keras, population, training
 from .arguments import PNG, Command, Output, json_option
-from .results import Seen, classes_table, refuse_undrawable
+from .results import Seen, check_can_plot, classes_table
 
 
 @click.command(cls=Command)
@@ -88,7 +88,7 @@ def evaluate(
     """
     for target in (plot, mistakes):
         if target is not None:
-            refuse_undrawable(target)
+            check_can_plot(target)
     seen = Seen()
     result = evaluated(model, dataset, limit, data_dir, samples, seen, trust, split)
     title = f"{model} on {result['dataset']}"

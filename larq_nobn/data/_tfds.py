@@ -44,7 +44,7 @@ def builder_of(name: str, data_dir: DataDir) -> Any:
         ImportError: If TFDS is not installed.
         ValueError: If it has no such data set, or would run code from elsewhere.
     """
-    _refuse_code(name, data_dir)
+    _check_code(name, data_dir)
     try:
         import tensorflow_datasets as tfds
     except ImportError as problem:
@@ -83,7 +83,7 @@ def _damaged(what: str, problem: Exception) -> ValueError:
     )
 
 
-def _refuse_code(name: str, data_dir: DataDir) -> None:
+def _check_code(name: str, data_dir: DataDir) -> None:
     """The name and the folder may be those of a stranger's run.
 
     For names with a colon, TFDS downloads Python code and runs it; of the features of

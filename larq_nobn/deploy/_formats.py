@@ -15,7 +15,7 @@ import tensorflow as tf
 from rich.table import Table
 
 from .._batches import model_batches
-from .._figures import COLOURS, DPI, check_picture, new_figure
+from .._figures import COLOURS, DPI, check_plot, new_figure
 from .._files import replacing
 from .._keras import keras
 from .._progress import step
@@ -125,7 +125,7 @@ class FormatComparison(Shown):
             ValueError: If `path` does not end in .png.
             OSError: If `path` cannot be written.
         """
-        target = check_picture(path)
+        target = check_plot(path)
         figure = new_figure(target, (9.0, 1.1 + 0.4 * len(self.formats)))
         shown = self.formats[::-1]
         names = [each.name for each in shown]

@@ -51,16 +51,16 @@ def normal_form(model: keras.Model) -> tuple[keras.Model, list[str]]:
         of the binary layers that others make superfluous, once for every call.
     """
     found = calls(model)
-    twins = _twins(found)
-    merged = [c.name for c in found if id(c.node) in twins for _ in binary_parts(c)]
+    equals = _equals(found)
+    merged = [c.name for c in found if id(c.node) in equals for _ in binary_parts(c)]
     if not merged:
-        twins = {}
-    left = [call for call in found if id(call.node) not in twins]
+        equals = {}
+    left = [call for call in found if id(call.node) not in equals]
     apart = _apart(left)
-    if not twins and not apart:
+    if not equals and not apart:
         return model, []
     with lq.context.quantized_scope(False):
-        return _built(model, found, twins, apart), merged
+        return _built(model, found, equals, apart), merged
 
 
 def given_name(name: str) -> str:
@@ -97,7 +97,7 @@ def _way(call: Call) -> tuple[Any, ...]:
 def _built(
     model: keras.Model,
     found: Sequence[Call],
-    twins: Mapping[int, Call],
+    equals: Mapping[int, Call],
     apart: Mapping[int, str],
 ) -> keras.Model:
     starts = inputs_like(model)
@@ -107,9 +107,9 @@ def _built(
     new: dict[str, keras.layers.Layer] = {}
     pairs = []
     for call in found:
-        twin = twins.get(id(call.node))
-        if twin is not None:
-            outputs = [tensors[key] for key in twin.node.flat_output_ids]
+        equal = equals.get(id(call.node))
+        if equal is not None:
+            outputs = [tensors[key] for key in equal.node.flat_output_ids]
         else:
             name = apart.get(id(call.node), call.name)
             if name not in new:
@@ -122,26 +122,26 @@ def _built(
     return model_like(model, starts, [tensors[str(id(end))] for end in model.outputs])
 
 
-def _twins(found: Sequence[Call]) -> dict[int, Call]:
+def _equals(found: Sequence[Call]) -> dict[int, Call]:
     """Calls that compute what an earlier one does, by the id of their node."""
     same: dict[int, int] = {}  # the first of equal tensors, all by id
     firsts: dict[Any, list[Call]] = defaultdict(list)
-    twins: dict[int, Call] = {}
+    equals: dict[int, Call] = {}
     for call in found:
         given = tuple(same.get(id(x), id(x)) for x in inputs_of(call.node))
         if is_identity(call.node):
             same[id(call.first_output)] = given[0]
             continue
         candidates = firsts[(type(call.layer), given)]
-        twin = next((c for c in candidates if _is_same(c, call)), None)
-        if twin is None:
+        equal = next((c for c in candidates if _is_same(c, call)), None)
+        if equal is None:
             candidates.append(call)
             continue
-        twins[id(call.node)] = twin
-        ends = (tf.nest.flatten(c.outputs) for c in (call, twin))
+        equals[id(call.node)] = equal
+        ends = (tf.nest.flatten(c.outputs) for c in (call, equal))
         for own, other in zip(*ends, strict=True):
             same[id(own)] = same.get(id(other), id(other))
-    return twins
+    return equals
 
 
 def _is_same(first: Call, second: Call) -> bool:

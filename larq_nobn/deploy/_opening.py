@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from .._batches import batches
 from .._keras import keras, why_no_model
-from ..graph import ModelError, calls, flat_copy, sign_behind
+from ..graph import ModelError, calls, flat_copy, sign_after
 from ._binary import binary_parts
 from ._errors import ConversionError, UnreadableError
 from ._normal import given_name, normal_form
@@ -87,7 +87,7 @@ def normalized(model: Any) -> tuple[keras.Model, list[str]]:
                 "input_shape."
             )
     try:
-        if any(isinstance(x, keras.Model) or sign_behind(x) for x in model.layers):
+        if any(isinstance(x, keras.Model) or sign_after(x) for x in model.layers):
             model = flat_copy(model)
         model, merged = normal_form(model)
     except ModelError as error:
@@ -114,7 +114,7 @@ def with_known_sizes(
     if not isinstance(model, keras.Model):
         return model  # for others to reject
     if not getattr(model, "_is_graph_network", False):
-        found = _around(model, _specs(model, shape, data))
+        found = _wrapped(model, _specs(model, shape, data))
         # A Sequential model has its graph as soon as it was called.
         return model if getattr(model, "_is_graph_network", False) else found
     if shape is None:
@@ -131,7 +131,7 @@ def with_known_sizes(
     try:
         return flat_copy(model, [start])
     except ModelError:
-        return _around(model, tf.TensorSpec((given.shape[0], *shape), given.dtype))
+        return _wrapped(model, tf.TensorSpec((given.shape[0], *shape), given.dtype))
     except Exception as error:  # whatever its layers say to that size
         raise _unsuited(model, shape, error) from error
 
@@ -229,7 +229,7 @@ def _spec_of(array: Any) -> tf.TensorSpec:
     return tf.TensorSpec((None, *found.shape[1:]), dtype)
 
 
-def _around(model: keras.Model, specs: Any) -> keras.Model:
+def _wrapped(model: keras.Model, specs: Any) -> keras.Model:
     """A functional model whose one layer is the given one."""
     flat = tf.nest.flatten(specs)
     names = [None] if len(flat) == 1 else [f"input_{i + 1}" for i in range(len(flat))]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .._checks import check_integer
-from .._figures import check_picture, new_figure, shortened
+from .._figures import check_plot, new_figure, shortened
 from .._files import replacing
 
 # Up to so many classes the squares of a picture have room for a number each, and its
@@ -132,7 +132,7 @@ class ConfusionMatrix:
             ImportError: If matplotlib is not installed.
             ValueError: If the name ends otherwise, or nothing was counted.
         """
-        target = check_picture(path)
+        target = check_plot(path)
         if not self._counts.sum():
             raise ValueError("No example was counted. Call update first.")
         classes = len(self._counts)

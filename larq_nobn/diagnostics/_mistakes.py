@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._checks import check_integer
-from .._figures import check_picture, new_figure, shortened
+from .._figures import check_plot, new_figure, shortened
 from .._files import replacing
 from .._probabilities import as_probabilities
 
@@ -113,7 +113,7 @@ class Mistakes:
             ImportError: If matplotlib is not installed.
             ValueError: If the name ends otherwise.
         """
-        target = check_picture(path)
+        target = check_plot(path)
         count = max(1, len(self.found))
         columns = min(count, 6)
         rows = -(-count // columns)

@@ -8,7 +8,7 @@ from ._calls import (
 )
 from ._errors import UNWRAP, ModelError
 from ._examples import made_up
-from ._flat import as_own_input, flat, flat_copy, from_keras, refuse_opaque
+from ._flat import as_own_input, check_readable, flat, flat_copy, from_keras
 from ._graph import Graph, Value
 from ._inside import layers_inside
 from ._kernels import (
@@ -26,12 +26,12 @@ from ._kinds import (
     SEPARABLE,
     SUMS,
     TRANSPOSED,
+    Commutation,
     Kernels,
-    Passage,
+    commutation,
     constants_of,
     is_channels_last,
     kernels_of,
-    passage,
     symbol_of,
     weights_of_sum,
 )
@@ -58,18 +58,18 @@ from ._signs import (
     is_binary_convolution,
     is_identity,
     is_mask,
+    sign_after,
     sign_at,
     sign_before,
-    sign_behind,
     sign_of,
 )
 from ._steps import (
     Steps,
     finest_at_signs,
     sign_steps,
-    steps_behind,
-    steps_behind_activation,
-    steps_behind_kernel,
+    steps_after_activation,
+    steps_after_kernel,
+    steps_after_layer,
     steps_of,
 )
 from ._thresholds import Threshold, threshold_of_affine
@@ -95,7 +95,7 @@ __all__ = [
     "Linear",
     "ModelError",
     "Operation",
-    "Passage",
+    "Commutation",
     "Segments",
     "Sign",
     "Steps",
@@ -133,22 +133,22 @@ __all__ = [
     "linear_of",
     "made_up",
     "operation_of",
-    "passage",
+    "commutation",
     "rebuild",
     "record",
-    "refuse_opaque",
+    "check_readable",
     "replace_calls",
     "replace_layers",
     "sign_at",
     "sign_before",
-    "sign_behind",
+    "sign_after",
     "sign_in",
     "sign_of",
     "sign_steps",
     "split_kernel",
-    "steps_behind",
-    "steps_behind_activation",
-    "steps_behind_kernel",
+    "steps_after_layer",
+    "steps_after_activation",
+    "steps_after_kernel",
     "steps_of",
     "symbol_of",
     "threshold_of_affine",

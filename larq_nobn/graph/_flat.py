@@ -16,7 +16,7 @@ from ._graph import Graph
 from ._kernels import as_quantizer
 from ._rebuild import rebuild
 from ._replace import Layers, inputs_like, model_like, run_call
-from ._signs import sign_behind
+from ._signs import sign_after
 from ._training import training_argument
 
 _NORMS = (keras.layers.BatchNormalization, BatchKalmanNormalization)
@@ -41,7 +41,7 @@ def flat_copy(model: Any, starts: list[Any] | None = None) -> keras.Model:
         ModelError: If it is, or holds, a subclassed model, all of which it names, or a
             layer that cannot be rebuilt.
     """
-    refuse_opaque(model)
+    check_readable(model)
     with lq.context.quantized_scope(False):
         copier = _Copier(model)
         starts = inputs_like(model) if starts is None else starts
@@ -59,7 +59,7 @@ def flat(model: Any) -> keras.Model:
     Raises:
         ModelError: As `flat_copy`, but for layers that cannot be rebuilt.
     """
-    refuse_opaque(model)
+    check_readable(model)
     return model if all(map(_is_plain, calls(model))) else flat_copy(model)
 
 
@@ -78,7 +78,7 @@ def _is_plain(call: Call) -> bool:
     return (
         call.layer is call.node.layer
         and not isinstance(call.layer, opened)
-        and sign_behind(call.layer) is None
+        and sign_after(call.layer) is None
         and not _needs_real_input(call, call.first_input)
     )
 
@@ -120,7 +120,7 @@ class _Copier:
     def _copy(self, model: keras.Model, call: Call) -> Layers:
         layer = call.layer
         if id(layer) not in self._new:
-            sign = sign_behind(layer)
+            sign = sign_after(layer)
             alone = layer if sign is None else _without_activation(layer)
             new = rebuild(alone, name=self._name(call.name, model))
             self._new[id(layer)] = new
@@ -150,7 +150,7 @@ class _Copier:
     def fill(self) -> None:
         """Gives every copy the weights of its layer."""
         for given, new in self._pairs:
-            apart = {id(x) for x in getattr(sign_behind(given), "weights", ())}
+            apart = {id(x) for x in getattr(sign_after(given), "weights", ())}
             if apart:
                 own = [x.numpy() for x in given.weights if id(x) not in apart]
             new.set_weights(own if apart else given.get_weights())
@@ -194,7 +194,7 @@ def as_own_input(own: Any, tensor: Any) -> Any:
     return tensor if tensor.dtype == own.dtype else tf.cast(tensor, own.dtype)
 
 
-def refuse_opaque(model: Any) -> None:
+def check_readable(model: Any) -> None:
     """Raises for a model of which some part does not show what layers it is made of.
 
     Arguments:

@@ -20,7 +20,7 @@ _layers = keras.layers
 _quant = lq.layers
 
 
-class Passage(NamedTuple):
+class Commutation(NamedTuple):
     """What a layer L without kernel lets through, of numbers per channel of its input.
 
     Attributes:
@@ -40,15 +40,15 @@ class Passage(NamedTuple):
     tiles: bool = False
 
 
-_ALL = Passage(gain=True, negative=True, shift=True, factor=True)
+_ALL = Commutation(gain=True, negative=True, shift=True, factor=True)
 _RISING = _ALL._replace(negative=False)
 _RECTIFIES = _RISING._replace(shift=False)
 _BORDERS = _ALL._replace(shift=False)  # zeros, which are not shifted
 _TILES = _ALL._replace(tiles=True)
-_FACTOR = Passage(factor=True)
-_NOTHING = Passage()
+_FACTOR = Commutation(factor=True)
+_NOTHING = Commutation()
 
-_PASSAGES: dict[type, Passage] = {
+_COMMUTATIONS: dict[type, Commutation] = {
     # What pads their input is left out of the average, and of the maximum.
     _layers.AveragePooling1D: _ALL,
     _layers.AveragePooling2D: _ALL,
@@ -88,7 +88,7 @@ _PASSAGES: dict[type, Passage] = {
 _ACTIVATIONS = {keras.activations.linear: _ALL, keras.activations.relu: _RECTIFIES}
 
 
-def passage(call: Call) -> Passage:
+def commutation(call: Call) -> Commutation:
     """What a call lets through; nothing, of a layer that is not known here."""
     layer = call.layer
     if not issubclass(call.operation.kind, type(layer)):  # an edit replaced it
@@ -97,7 +97,7 @@ def passage(call: Call) -> Passage:
         return _ACTIVATIONS.get(layer.activation, _NOTHING)
     if symbol_of(layer) in SUMS:
         return _NOTHING if constants_of(call) else _FACTOR
-    found = _PASSAGES.get(type(layer), _NOTHING)
+    found = _COMMUTATIONS.get(type(layer), _NOTHING)
     if type(layer) is _layers.ReLU and (layer.max_value is not None or layer.threshold):
         return _NOTHING
     if found.tiles:

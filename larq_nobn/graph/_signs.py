@@ -40,7 +40,7 @@ def sign_of(layer: keras.layers.Layer) -> Any:
     return None
 
 
-def sign_behind(layer: keras.layers.Layer) -> Any:
+def sign_after(layer: keras.layers.Layer) -> Any:
     """Returns the sign that a layer takes of what it computes, given as `activation`.
 
     None for a layer that is nothing but a sign.
@@ -68,7 +68,7 @@ def sign_at(tensor: Any, reshaped: bool = False) -> Any:
         if is_mask(tensor):
             return lq.quantizers.SteHeaviside()
         if not is_identity(node) and not (reshaped and isinstance(layer, _RESHAPES)):
-            return sign_of(layer) or sign_behind(layer)
+            return sign_of(layer) or sign_after(layer)
         tensor = node.keras_inputs[0]
 
 

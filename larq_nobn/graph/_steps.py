@@ -22,9 +22,9 @@ from ._kinds import (
     DEPTHWISE,
     SEPARABLE,
     TRANSPOSED,
+    commutation,
     is_channels_last,
     kernels_of,
-    passage,
     weights_of_sum,
 )
 from ._signs import sign_of
@@ -144,7 +144,7 @@ def steps_of(graph: Graph, rule: Rule) -> dict[int, Steps]:
 
     Arguments:
         graph: A model.
-        rule: `steps_behind`, or one that knows more kinds of layers.
+        rule: `steps_after_layer`, or one that knows more kinds of layers.
     """
     found: dict[int, Steps] = {}
     for call in graph.calls:
@@ -154,13 +154,13 @@ def steps_of(graph: Graph, rule: Rule) -> dict[int, Steps]:
     return found
 
 
-def steps_behind(call: Call, taken: Sequence[Steps | None]) -> Steps | None:
+def steps_after_layer(call: Call, taken: Sequence[Steps | None]) -> Steps | None:
     """What a call makes of maps of known steps; None if that is not known."""
     layer = call.layer
     if type(sign_of(layer)) in _SIGNS:
         return sign_steps(call.first_output.shape[-1])
     if kernels_of(layer) is not None:
-        return _behind_kernels(call, taken[0])
+        return _after_kernels(call, taken[0])
     if not taken or any(steps is None for steps in taken):
         return None
     known = [steps for steps in taken if steps is not None]
@@ -173,7 +173,7 @@ def steps_behind(call: Call, taken: Sequence[Steps | None]) -> Steps | None:
     return _kept(call, known[0]) if isinstance(layer, _KEEPING) else None
 
 
-def steps_behind_kernel(
+def steps_after_kernel(
     kernel: np.ndarray, taken: Steps | None, border: float = 0.0
 ) -> Steps | None:
     """The steps of sums of a map times a kernel.
@@ -196,7 +196,7 @@ def steps_behind_kernel(
     return Steps(taken.step[0] * least, taken.most).bounded(most)
 
 
-def steps_behind_activation(activation: Any, taken: Steps | None) -> Steps | None:
+def steps_after_activation(activation: Any, taken: Steps | None) -> Steps | None:
     """What an activation makes of a map of known steps."""
     if type(activation) in _SIGNS and taken is not None:
         return sign_steps(len(taken.step))
@@ -222,15 +222,15 @@ def finest_at_signs(
         if len(graph.uses(call.name)) > 1:
             return None
         there: Steps | None = None
-        known = passage(call)
+        known = commutation(call)
         if is_plain(call):
             there = steps
         elif _joins(call):
             there = finest_at_signs(graph, call.first_output, steps, is_plain)
         elif known.gain and known.shift:
-            behind = steps_behind(call, [steps])
-            if behind is not None:
-                there = finest_at_signs(graph, call.first_output, behind, is_plain)
+            after = steps_after_layer(call, [steps])
+            if after is not None:
+                there = finest_at_signs(graph, call.first_output, after, is_plain)
         if there is None:
             return None
         found.append(there._replace(step=there.step[: len(steps.step)]))
@@ -244,7 +244,7 @@ def _joins(call: Call) -> bool:
     return type(call.layer) is _layers.Concatenate and call.layer.axis in last
 
 
-def _behind_kernels(call: Call, taken: Steps | None) -> Steps | None:
+def _after_kernels(call: Call, taken: Steps | None) -> Steps | None:
     layer, kernels = call.layer, kernels_of(call.layer)
     assert kernels is not None
     quantizer = getattr(layer, "input_quantizer", None)
@@ -260,17 +260,17 @@ def _behind_kernels(call: Call, taken: Steps | None) -> Steps | None:
             kernel = np.swapaxes(kernel, -1, -2)
         if kernels is DEPTHWISE or (kernels is SEPARABLE and name == kernels.first):
             kernel = kernel.reshape(*kernel.shape[:-2], -1)
-        taken = steps_behind_kernel(kernel.reshape(-1, kernel.shape[-1]), taken, border)
+        taken = steps_after_kernel(kernel.reshape(-1, kernel.shape[-1]), taken, border)
         border = 0.0
     if taken is not None and call.operation.argument("use_bias"):
         taken = taken.plus(call.operation.arrays["bias"])
-    return steps_behind_activation(layer.activation, taken)
+    return steps_after_activation(layer.activation, taken)
 
 
 def _kept(call: Call, taken: Steps) -> Steps | None:
     layer = call.layer
     if type(layer) is _layers.Activation:
-        return steps_behind_activation(layer.activation, taken)
+        return steps_after_activation(layer.activation, taken)
     if type(layer) is _layers.ReLU:
         bound = 0.0 if layer.max_value is None else layer.max_value
         simple = not (layer.negative_slope or layer.threshold)

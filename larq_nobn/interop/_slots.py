@@ -53,9 +53,9 @@ def _first(array: np.ndarray) -> np.ndarray:
     return array.reshape(())
 
 
-def _vector(variable: Any, before: int = 0, behind: int = 0) -> Slot:
+def _vector(variable: Any, before: int = 0, after: int = 0) -> Slot:
     """One value per channel; in PyTorch with axes of size 1 before and after."""
-    shape = (1,) * before + tuple(variable.shape) + (1,) * behind
+    shape = (1,) * before + tuple(variable.shape) + (1,) * after
     return Slot(variable, (shape,), _flat)
 
 
@@ -100,7 +100,7 @@ def rprelu(
     source: str, parts: tuple[str, str, str], layer: keras.layers.Layer
 ) -> Slots:
     """A PReLU between two `LearnableBias`, which are the first and the last part."""
-    before, slope, behind = (f"{source}.{part}" for part in parts)
+    before, slope, after = (f"{source}.{part}" for part in parts)
     if layer.power_of_two:
         slopes = {f"{slope}.L_alpha": _vector(layer.log2_slope)}
     else:
@@ -108,7 +108,7 @@ def rprelu(
     return {
         **shift(before, layer.shift_in),
         **slopes,
-        **shift(behind, layer.shift_out),
+        **shift(after, layer.shift_out),
     }
 
 
@@ -157,8 +157,8 @@ def fill(
         ValueError: If a tensor or a variable is left over, a shape differs, or two
             tensors set one variable.
     """
-    _refuse("misses", slots.keys() - state.keys())
-    _refuse("has unknown", state.keys() - slots.keys())
+    _check_names("misses", slots.keys() - state.keys())
+    _check_names("has unknown", state.keys() - slots.keys())
     wrong = [
         f"{name} of shape {state[name].shape} instead of {slot.shapes[0]}"
         for name, slot in slots.items()
@@ -189,7 +189,7 @@ def fill(
         slot.variable.assign(value)
 
 
-def _refuse(problem: str, names: Iterable[str]) -> None:
+def _check_names(problem: str, names: Iterable[str]) -> None:
     found = sorted(names)
     if found:
         raise ValueError(f"The checkpoint {problem} tensors: {_some(found)}. {_REMEDY}")

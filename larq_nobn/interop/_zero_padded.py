@@ -14,7 +14,7 @@ from ..graph._replace import run_call
 from ._half_turn import HalfTurn, from_the_first
 
 
-def _begins_elsewhere(layer: keras.layers.Layer) -> bool:
+def _starts_elsewhere(layer: keras.layers.Layer) -> bool:
     """Whether TensorFlow, without padding, begins where PyTorch ends on turned maps."""
     return (
         isinstance(layer, lq.layers.QuantConv2D)
@@ -43,7 +43,7 @@ def as_in_pytorch(model: keras.Model, image_size: tuple[int, int]) -> keras.Mode
         if isinstance(call.layer, lq.layers.QuantConv2D):
             changes["pad_values"] = 0.0
         layer = rebuild(call.layer, name=call.name, **changes)
-        again = _cropped(layer) if _begins_elsewhere(layer) else layer
+        again = _cropped(layer) if _starts_elsewhere(layer) else layer
         found = run_call(call, again, tensors)
         tensors.update(
             zip(call.node.flat_output_ids, tf.nest.flatten(found), strict=True)

@@ -95,10 +95,10 @@ class IndependentComponent(keras.layers.BatchNormalization):
 
     def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
         if self.rate > 0 and training is True:
-            self._refuse_signs()
+            self._check_signs()
         return self._dropout(super().call(inputs, training=training), training=training)
 
-    def _refuse_signs(self) -> None:
+    def _check_signs(self) -> None:
         for consumer in (node.layer for node in self.outbound_nodes):
             if _binarizes(consumer):
                 raise ValueError(

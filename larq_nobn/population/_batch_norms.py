@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
-from ..graph import ModelError, is_batch_norm, refuse_opaque
+from ..graph import ModelError, check_readable, is_batch_norm
 from ..layers import BatchKalmanNormalization
 from ..layers._posterior import posterior
 from ._population import Moments, Population, moments_of, pooled
@@ -48,7 +48,7 @@ class BatchNormStatistics:
     """
 
     def __init__(self, model: keras.Model) -> None:
-        refuse_opaque(model)
+        check_readable(model)
         self.norms = _norms_of(model)
         if not self.norms:
             raise ModelError(

@@ -60,7 +60,7 @@ def _off(share: Any) -> Any:
     return 0.3 * (share + 1) ** 0.5
 
 
-def _begin(columns: tf.Tensor, mean: tf.Tensor, sigma: tf.Tensor) -> _Search:
+def _start(columns: tf.Tensor, mean: tf.Tensor, sigma: tf.Tensor) -> _Search:
     # The median is less than a standard deviation away from the mean; the rest is for
     # rounding to half precision.
     reach = 1.1 * sigma + 0.01 * tf.abs(mean) + 1e-7
@@ -182,7 +182,7 @@ def halving_thresholds(
     if not is_compiled(columns, _LARGE):
         return _middle(columns)
     few = max(1, columns.shape[1] // _SHARE)
-    found = _searched(columns, _begin(columns, mean, sigma), few)
+    found = _searched(columns, _start(columns, mean, sigma), few)
     _, last = tf.math.top_k(tf.cast(found.open, tf.int32), few)
     rest = _middle(tf.gather(columns, last, axis=1))
     return tf.tensor_scatter_nd_update(found.low, last[:, None], rest)

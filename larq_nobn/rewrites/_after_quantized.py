@@ -14,7 +14,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph import Call, Graph, Operation, finest_at_signs
-from ._into_sign import begins_with_plain_sign
+from ._into_sign import starts_with_plain_sign
 from ._kernel_before import Source, computed, is_quantized, linear, source_of
 from ._rule import Edit, NotExact, affine_of, is_affine, rescaled, rule
 
@@ -82,7 +82,7 @@ def _beside_ties(graph: Graph, call: Call, moved: bool) -> Operation:
     steps = graph.facts.get(id(call.first_input))
     if steps is None or len(graph.uses(call.name)) > 1:
         return call.operation
-    finest = finest_at_signs(graph, call.first_output, steps, begins_with_plain_sign)
+    finest = finest_at_signs(graph, call.first_output, steps, starts_with_plain_sign)
     number = np.float64 if dtype == "float64" else np.float32
     if finest is None:
         more = 4 * np.finfo(number).eps * np.abs(bias)

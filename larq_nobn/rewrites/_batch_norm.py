@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
-from ..graph import Call, Graph, Steps, is_batch_norm, steps_behind
+from ..graph import Call, Graph, Steps, is_batch_norm, steps_after_layer
 from ..layers import BatchKalmanNormalization
 from ._rule import Edit, NotExact, affine_of, affine_operation, is_affine, rule
 
@@ -71,6 +71,6 @@ def steps_after(call: Call, taken: Sequence[Steps | None]) -> Steps | None:
     elif is_affine(call):
         scale, bias, *_ = affine_of(call.operation)
     else:
-        return steps_behind(call, taken)
+        return steps_after_layer(call, taken)
     scaled = None if taken[0] is None else taken[0].times(scale)
     return scaled if scaled is None or not np.any(bias) else scaled.plus(bias)

@@ -32,7 +32,7 @@ from ..graph import (
     is_binary,
     kernel_value,
     sign_of,
-    steps_behind,
+    steps_after_layer,
     threshold_of_affine,
 )
 from ..layers import SignFlipDropout
@@ -97,7 +97,7 @@ def affine_into_sign(graph: Graph, call: Call) -> Edit | None:
     return Edit(graph.with_calls(changed), f"became the shift of the sign {where}")
 
 
-def begins_with_plain_sign(call: Call) -> bool:
+def starts_with_plain_sign(call: Call) -> bool:
     """Tells whether a call is, or begins with, a sign whose threshold is 0."""
     return type(_quantizer_of(call)) in PLAIN_SIGNS
 
@@ -143,7 +143,7 @@ def _steps_at(graph: Graph, edge: Any) -> Steps | None:
         return graph.facts.get(id(edge))
     pool = graph.producer(edge)
     assert pool is not None
-    return steps_behind(pool, [_steps_at(graph, pool.first_input)])
+    return steps_after_layer(pool, [_steps_at(graph, pool.first_input)])
 
 
 def _rsign(name: str, quantizer: Any, affine: Affine, steps: Steps | None) -> Operation:

@@ -19,10 +19,10 @@ from ..graph import (
     Graph,
     Linear,
     Value,
+    commutation,
     is_binary_convolution,
     kernel_value,
     linear_of,
-    passage,
 )
 from ._pools import passes
 from ._rule import (
@@ -80,7 +80,7 @@ def source_of(graph: Graph, edge: Any, affine: Affine) -> Source:
         raise NotExact("it reads an input of the model")
     if graph.sole_consumer(edge) is None:
         raise NotExact(f"the output of {call.described} is read elsewhere too")
-    if passage(call).tiles or passes(call, affine) is None:
+    if commutation(call).tiles or passes(call, affine) is None:
         return Source(call, [])
     if is_shared(graph, call):
         raise NotExact(f"{call.described} is used more than once")

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph import Call, Graph, Value, passage
+from ..graph import Call, Graph, Value, commutation
 from ._rule import (
     Affine,
     Edit,
@@ -52,7 +52,7 @@ def passes(call: Call, affine: Affine) -> Affine | None:
     Raises:
         NotExact: If it would, but for some negative scale.
     """
-    known = passage(call)
+    known = commutation(call)
     if not (known.gain and known.shift):
         return None
     if not known.negative and np.any(affine.scale < 0):

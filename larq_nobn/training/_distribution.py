@@ -32,9 +32,9 @@ _QUIET, _AGAIN, _PAUSE = 3.0, 60.0, 0.2
 _GUARD = """
 import os, select, signal, sys
 signal.signal(signal.SIGINT, signal.SIG_IGN)
-parent, seconds, sentence = sys.argv[1:]
+parent, seconds, message = sys.argv[1:]
 if not select.select([0], [], [], float(seconds))[0]:
-    print(sentence, file=sys.stderr, flush=True)
+    print(message, file=sys.stderr, flush=True)
     os.kill(int(parent), signal.SIGKILL)
 """
 _HELLO, _GO = b"larq_nobn worker ", b"go\n"
@@ -82,7 +82,7 @@ def strategy_for(name: str, wait: float = WAIT) -> tf.distribute.Strategy:
     if name == "multi_worker":
         config = _check_cluster(os.environ.get("TF_CONFIG"))
         if name not in _made:
-            meet(config, wait)
+            wait_for_workers(config, wait)
     if name not in _made:
         _made[name] = _make(name)
     return _made[name]
@@ -114,15 +114,15 @@ def _make(name: str) -> tf.distribute.Strategy:
 @contextmanager
 def _limited() -> Iterator[None]:
     """Lets TensorFlow give up workers that went after all have met."""
-    around = context.context()
-    configure = around.configure_coordination_service
-    around.configure_coordination_service = functools.partial(
+    current = context.context()
+    configure = current.configure_coordination_service
+    current.configure_coordination_service = functools.partial(
         configure, cluster_register_timeout_in_ms=1000 * _LIMIT
     )
     try:
         yield
     finally:
-        around.configure_coordination_service = configure
+        current.configure_coordination_service = configure
 
 
 @contextmanager
@@ -183,7 +183,7 @@ def check_shares(strategy: tf.distribute.Strategy, batch_size: int, parts: int) 
 
 @contextmanager
 def with_all_workers() -> Iterator[None]:
-    """Says in a sentence that another worker is gone; without it none can continue.
+    """Reports that another worker is gone; without it none can continue.
 
     TensorFlow notices at once if the first worker's process ends, and within some ten
     seconds for the others.
@@ -258,7 +258,7 @@ def _check_cluster(text: str | None) -> dict[str, Any]:
         ) from error
 
 
-def meet(config: Mapping[str, Any], wait: float) -> None:
+def wait_for_workers(config: Mapping[str, Any], wait: float) -> None:
     """Waits until all workers of a cluster are there, before TensorFlow starts.
 
     TensorFlow would wait without a word. The first worker listens at its own address;
@@ -286,22 +286,22 @@ def meet(config: Mapping[str, Any], wait: float) -> None:
         return
     place = names.index(own)
     until = _Until(wait)
-    with _listening(*places[place]) as door:
+    with _listening(*places[place]) as listener:
         if place == 0:
-            _gather(door, places, until)
+            _gather(listener, places, until)
         else:
-            _join(door, place, places[0], until)
+            _join(listener, place, places[0], until)
 
 
 @contextmanager
-def given_up_after(seconds: float, sentence: str) -> Iterator[None]:
-    """Ends this process, with a sentence, if what is inside takes longer.
+def given_up_after(seconds: float, message: str) -> Iterator[None]:
+    """Ends this process with a message if what is inside takes longer.
 
     Another process does it: where TensorFlow waits for workers it keeps Python's lock,
     so that no thread of this one could.
     """
     command = [sys.executable, "-I", "-S", "-c", _GUARD]
-    command += [str(os.getpid()), str(seconds), sentence]
+    command += [str(os.getpid()), str(seconds), message]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=_error_stream()):
         yield
 
@@ -348,22 +348,22 @@ def _listening(name: str, address: str) -> Iterator[socket.socket]:
         family, *_, bound = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
-        door = socket.socket(family, socket.SOCK_STREAM)
+        listener = socket.socket(family, socket.SOCK_STREAM)
     except (OSError, ValueError, OverflowError) as error:
         raise _not_own(name, address, error) from error
-    with door:
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    with listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            door.bind(bound)
-            door.listen(1024)
+            listener.bind(bound)
+            listener.listen(1024)
         except (OSError, OverflowError) as error:
             raise _not_own(name, address, error) from error
-        door.settimeout(_PAUSE)
-        yield door
+        listener.settimeout(_PAUSE)
+        yield listener
 
 
 def _gather(
-    door: socket.socket, places: Sequence[tuple[str, str]], until: _Until
+    listener: socket.socket, places: Sequence[tuple[str, str]], until: _Until
 ) -> None:
     """The first worker: waits for all others, and tells them."""
     there: dict[int, socket.socket] = {}
@@ -371,7 +371,7 @@ def _gather(
         while missing := [i for i in range(1, len(places)) if _is_gone(there.get(i))]:
             until.check([places[i] for i in missing])
             try:
-                caller, _ = door.accept()
+                caller, _ = listener.accept()
             except TimeoutError:
                 continue
             stack.enter_context(caller)
@@ -393,7 +393,7 @@ def _gather(
 
 
 def _join(
-    door: socket.socket, place: int, first: tuple[str, str], until: _Until
+    listener: socket.socket, place: int, first: tuple[str, str], until: _Until
 ) -> None:
     """Another worker: tells the first one, and waits for its word."""
     while True:
@@ -402,7 +402,7 @@ def _join(
             with socket.create_connection(_split(first[1]), _ANSWER) as call:
                 call.sendall(_HELLO + b"%d\n" % place)
                 call.settimeout(_PAUSE)
-                if _told(call, door, first, until):
+                if _told(call, listener, first, until):
                     return
         except (OSError, ValueError, OverflowError):
             pass
@@ -410,13 +410,13 @@ def _join(
 
 
 def _told(
-    call: socket.socket, door: socket.socket, first: tuple[str, str], until: _Until
+    call: socket.socket, listener: socket.socket, first: tuple[str, str], until: _Until
 ) -> bool:
     """Whether the first worker says that all are there, before it hangs up."""
     while True:
         until.check([(first[0], f"{first[1]}, which waits for others")])
         with contextlib.suppress(TimeoutError):
-            door.accept()[0].close()
+            listener.accept()[0].close()
         with contextlib.suppress(TimeoutError):
             return call.recv(len(_GO)) == _GO
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from .._keras import keras
 from ..data import DatasetInfo
-from ..graph import Graph, ModelError, inputs_of, rebuild, refuse_opaque
+from ..graph import Graph, ModelError, check_readable, inputs_of, rebuild
 from ..layers import SymmetricHead
 from ._initial_weights import open_init
 from .settings import NETWORKS, OWN, RunSettings, with_kernels
@@ -133,7 +133,7 @@ def ends_in_softmax(model: keras.Model, image_shape: Sequence[int]) -> bool:
 
 
 def _built(model: keras.Model, image_shape: Sequence[int], classes: int) -> keras.Model:
-    refuse_opaque(model)
+    check_readable(model)
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ModelError(
             f"It has {len(model.inputs)} inputs and {len(model.outputs)} outputs, but "

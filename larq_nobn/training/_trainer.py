@@ -52,7 +52,7 @@ from .folder import (
     plain,
     write_record,
 )
-from .settings import RunSettings, scale_latents
+from .settings import RunSettings, scale_latent_weights
 
 
 class Trainer:
@@ -183,7 +183,7 @@ class Trainer:
                 if stage1 is not None:
                     copy_weights(stage1, network)
                 else:
-                    scale_latents(network, config.latent_scale)
+                    scale_latent_weights(network, config.latent_scale)
                     if config.calibrate:
                         calibrate(network, self._few_images())
                 optimizer = optimizer_for(config, self._learning_rate, network)

@@ -8,24 +8,24 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn.graph import (
-    Passage,
+    Commutation,
     calls,
+    commutation,
     kernels_of,
     linear_of,
-    passage,
     weights_of_sum,
 )
-from larq_nobn.graph._kinds import _KERNELS, _PASSAGES
+from larq_nobn.graph._kinds import _COMMUTATIONS, _KERNELS
 from larq_nobn.graph._operation import operation_of
 from larq_nobn.layers._grouped import GroupedConv2D
 
 layers = tf.keras.layers
 LINE, MAP, BOX = (6, 4), (6, 8, 4), (6, 4, 8, 4)  # channels last
-ALL = Passage(gain=True, negative=True, shift=True, factor=True)
+ALL = Commutation(gain=True, negative=True, shift=True, factor=True)
 RISING = ALL._replace(negative=False)
 RECTIFIES = RISING._replace(shift=False)
 BORDERS = ALL._replace(shift=False)
-FACTOR = Passage(factor=True)
+FACTOR = Commutation(factor=True)
 
 SINGLE = {
     **{
@@ -60,11 +60,11 @@ SPECIAL = {
         ALL,
     ),
     "bilinear": (layers.UpSampling2D(2, interpolation="bilinear"), MAP, ALL),
-    "capped": (layers.ReLU(6.0), MAP, Passage()),
-    "from a threshold on": (layers.ReLU(threshold=0.5), MAP, Passage()),
+    "capped": (layers.ReLU(6.0), MAP, Commutation()),
+    "from a threshold on": (layers.ReLU(threshold=0.5), MAP, Commutation()),
     "identity": (layers.Activation("linear"), MAP, ALL),
     "relu": (layers.Activation("relu"), MAP, RECTIFIES),
-    "tanh": (layers.Activation("tanh"), MAP, Passage()),
+    "tanh": (layers.Activation("tanh"), MAP, Commutation()),
     "into more": (layers.Reshape((6, 4, 8)), MAP, ALL._replace(tiles=True)),
     "into fewer": (layers.Reshape((6, 16, 2)), MAP, FACTOR),
     "channels first": (
@@ -72,8 +72,8 @@ SPECIAL = {
         MAP,
         FACTOR,
     ),
-    "subclass": (type("Pool", (layers.AveragePooling2D,), {})(), MAP, Passage()),
-    "unknown": (layers.Softmax(), MAP, Passage()),
+    "subclass": (type("Pool", (layers.AveragePooling2D,), {})(), MAP, Commutation()),
+    "unknown": (layers.Softmax(), MAP, Commutation()),
 }
 ROWS = {
     **{
@@ -102,13 +102,13 @@ def holds(layer, x, k, s):
 
 
 def test_every_kind_is_tried():
-    assert {kind.__name__ for kind in _PASSAGES} == {*SINGLE, *JOINING}
+    assert {kind.__name__ for kind in _COMMUTATIONS} == {*SINGLE, *JOINING}
 
 
 @pytest.mark.parametrize("name", ROWS)
 def test_passage(name):
     layer, shape, expected = ROWS[name]
-    assert passage(call_of(layer, shape)) == expected
+    assert commutation(call_of(layer, shape)) == expected
     x, one, none = drawn(shape), np.ones(4, np.float32), np.zeros(4, np.float32)
     k = np.array([0.0, 0.5, 1.5, 3.0], np.float32)
     s = np.array([-2.0, 1.0, 0.25, -0.5], np.float32)
@@ -123,7 +123,7 @@ def test_passage(name):
 @pytest.mark.parametrize("name", JOINING)
 def test_several_inputs_share_a_factor(name):
     layer = getattr(layers, name)()
-    assert passage(call_of(layer, MAP, MAP)) == FACTOR
+    assert commutation(call_of(layer, MAP, MAP)) == FACTOR
     x, y = drawn(MAP), drawn(MAP, seed=1)
     assert np.allclose(layer([2.5 * x, 2.5 * y]), 2.5 * layer([x, y]), atol=1e-5)
 
@@ -161,7 +161,7 @@ def test_weights_of_a_sum(join, inputs):
 def test_what_is_no_sum(join, inputs, factor):
     call = call_of(join, *[MAP] * inputs)
     assert weights_of_sum(call) is None
-    assert passage(call).factor == factor
+    assert commutation(call).factor == factor
 
 
 KERNELS = {

@@ -11,8 +11,8 @@ from larq_nobn.graph import (
     Graph,
     Steps,
     sign_steps,
-    steps_behind,
-    steps_behind_kernel,
+    steps_after_kernel,
+    steps_after_layer,
     steps_of,
 )
 from larq_nobn.graph._steps import _MOST
@@ -161,7 +161,7 @@ def values_and_steps(kind, channels):
     model = keras.Model(start, call(start))
     x = np.random.default_rng(0).normal(size=(5, SIZE, SIZE, channels))
     signs = np.where(x.astype("f4") >= 0, 1, -1)
-    found = steps_of(Graph(model), steps_behind).get(id(model.output))
+    found = steps_of(Graph(model), steps_after_layer).get(id(model.output))
     values = wanted(signs)
     if values.shape == model(x).shape:
         np.testing.assert_allclose(model(x), values, atol=1e-4)
@@ -203,7 +203,7 @@ def test_other_maps_have_none(kind):
     for layer in made.layers if isinstance(made, keras.Sequential) else [made]:
         x = layer(x)
     model = keras.Model(start, x)
-    assert id(model.output) not in steps_of(Graph(model), steps_behind)
+    assert id(model.output) not in steps_of(Graph(model), steps_after_layer)
 
 
 @pytest.mark.parametrize(
@@ -212,7 +212,7 @@ def test_other_maps_have_none(kind):
 def test_signs_are_whole_numbers(sign):
     start = keras.Input((SIZE, SIZE, 4))
     model = keras.Model(start, layers.Activation(lq.quantizers.get(sign))(start))
-    steps = steps_of(Graph(model), steps_behind)[id(model.output)]
+    steps = steps_of(Graph(model), steps_after_layer)[id(model.output)]
     values = model(np.random.default_rng(0).normal(size=(3, SIZE, SIZE, 4))).numpy()
     assert set(np.unique(values / steps.step)) <= {-1.0, 0.0, 1.0}
     assert steps.most == 1
@@ -229,7 +229,7 @@ def test_sums_of_whole_numbers_are_whole(kernel, scales, step, border, random):
     counts = np.array(kernel)
     taken = Steps(np.full(5, step), 4.0)
     values = counts * np.float32(scales)
-    found = steps_behind_kernel(np.float32(values), taken, border * step)
+    found = steps_after_kernel(np.float32(values), taken, border * step)
     least = np.where(counts, np.abs(counts), 99).min(axis=0)
     dividing = np.all(counts % least == 0) and np.any(counts, axis=0).all()
     assert (found is not None) == bool(dividing and border == round(border))
@@ -244,8 +244,8 @@ def test_sums_of_whole_numbers_are_whole(kernel, scales, step, border, random):
 
 def test_more_than_float32_tells_apart_has_no_steps():
     taken = sign_steps(4)
-    assert steps_behind_kernel(np.ones((2**20, 3)), taken) is not None
-    assert steps_behind_kernel(np.ones((2**20 + 1, 3)), taken) is None
+    assert steps_after_kernel(np.ones((2**20, 3)), taken) is not None
+    assert steps_after_kernel(np.ones((2**20 + 1, 3)), taken) is None
     assert taken.plus(_MOST) is None
 
 

@@ -6,7 +6,7 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.graph import Graph, from_keras, passage, steps_of, to_keras
+from larq_nobn.graph import Graph, commutation, from_keras, steps_of, to_keras
 from larq_nobn.quantizers import RSign
 from larq_nobn.rewrites import (
     batch_norm_to_affine,
@@ -146,7 +146,7 @@ def _is_read_by_signs(graph, edge) -> bool:
     return all(
         isinstance(call.layer, lq.quantizers.Quantizer)
         or getattr(call.layer, "input_quantizer", None) is not None
-        or (passage(call).shift and _is_read_by_signs(graph, call.first_output))
+        or (commutation(call).shift and _is_read_by_signs(graph, call.first_output))
         for call in readers
     )
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 from larq_nobn import training
 from larq_nobn.training.folder import _lock
-from larq_nobn.training.folder._lock import RunInUse, locked, refuse_if_in_use
+from larq_nobn.training.folder._lock import RunInUse, check_not_in_use, locked
 from larq_nobn.training.folder._run_folder import lock_run_folder
 
 # The module alone, which needs no TensorFlow: a process is there at once.
@@ -67,20 +67,20 @@ def test_the_second_process_is_rejected(tmp_path: Path):
     with locked(tmp_path), another_process(tmp_path) as (_, said):
         assert said == in_use(tmp_path, os.getpid())
     assert list(tmp_path.iterdir()) == []
-    refuse_if_in_use(tmp_path / "none")
+    check_not_in_use(tmp_path / "none")
 
 
 def test_it_ends_with_its_process(tmp_path: Path):
     with another_process(tmp_path) as (process, said):
         assert said == "has it"
-        for refused in (refuse_if_in_use, lambda folder: locked(folder).__enter__()):
+        for refused in (check_not_in_use, lambda folder: locked(folder).__enter__()):
             with pytest.raises(RunInUse) as caught:
                 refused(tmp_path)
             assert str(caught.value) == in_use(tmp_path, process.pid)
         process.kill()
         process.wait()
         assert (tmp_path / ".lock").exists()
-        refuse_if_in_use(tmp_path)
+        check_not_in_use(tmp_path)
     with locked(tmp_path):
         assert (tmp_path / ".lock").exists()
     assert list(tmp_path.iterdir()) == []
@@ -92,7 +92,7 @@ def test_a_process_has_it_once(tmp_path: Path):
 
     def again(folder: Path) -> None:
         try:
-            refuse_if_in_use(folder)
+            check_not_in_use(folder)
         except RunInUse as error:
             said.append(str(error))
 

@@ -19,7 +19,11 @@ from larq_nobn.training import RECIPES, Recipe, RunSettings
 from larq_nobn.training._initial_weights import copy_weights
 from larq_nobn.training._network import build_network
 from larq_nobn.training._optimizer import optimizer_for, schedule_for
-from larq_nobn.training.settings._kernels import KERNELS, scale_latents, with_kernels
+from larq_nobn.training.settings._kernels import (
+    KERNELS,
+    scale_latent_weights,
+    with_kernels,
+)
 from models.networks import NETWORKS
 
 SMALL = {"width": 4, "blocks": (1, 1)}
@@ -527,7 +531,7 @@ def test_gains_are_clipped_as_published(recipe: str, each: bool):
 def test_latent_weights_are_scaled_where_they_are_binary():
     network = small_network()
     before = network.get_weights()
-    scale_latents(network, 3.0)
+    scale_latent_weights(network, 3.0)
     names = [weight.name for weight in network.weights]
     binary = [name for name in names if name.startswith("stage") and "kernel:" in name]
     assert len(binary) == 3

@@ -26,9 +26,9 @@ from larq_nobn.training import _distribution
 from larq_nobn.training._distribution import (
     check_shares,
     is_chief,
-    meet,
     shared,
     strategy_for,
+    wait_for_workers,
 )
 from larq_nobn.training._stopping import ending_surely, stoppable
 from replicas import assert_replicas_agree
@@ -115,8 +115,8 @@ def test_all_meet_whoever_comes_first():
     """Also if one was started twice, and where strangers knock."""
     ports = free_ports(3)
     with ThreadPoolExecutor(6) as pool:
-        first = pool.submit(meet, config_of(0, ports), 20)
-        second = pool.submit(meet, config_of(2, ports), 20)
+        first = pool.submit(wait_for_workers, config_of(0, ports), 20)
+        second = pool.submit(wait_for_workers, config_of(2, ports), 20)
         for _ in range(50):
             with (
                 contextlib.suppress(OSError),
@@ -130,7 +130,7 @@ def test_all_meet_whoever_comes_first():
             gone.sendall(b"larq_nobn worker 1\n")
         time.sleep(0.5)
         assert not first.done() and not second.done()
-        third = pool.submit(meet, config_of(1, ports), 20)
+        third = pool.submit(wait_for_workers, config_of(1, ports), 20)
         assert [each.result(20) for each in (first, second, third)] == [None] * 3
     # The ports are free for TensorFlow.
     for port in ports:
@@ -146,7 +146,7 @@ def test_who_does_not_come_is_named(
     ports = free_ports(2)
     missing = f"worker {1 - index} (127.0.0.1:{ports[1 - index]})"
     with pytest.raises(ConnectionError) as caught:
-        meet(config_of(index, ports), 0.5)
+        wait_for_workers(config_of(index, ports), 0.5)
     said = f"After 0.5 seconds there is no answer from {missing}. Start all workers"
     assert str(caught.value).startswith(said)
     assert f"Waiting for {missing}, for " in caplog.text
@@ -157,7 +157,7 @@ def test_an_address_that_is_not_its_own():
     with socket.create_server(("127.0.0.1", port)) as taken:
         config = config_of(0, [taken.getsockname()[1], 1])
         with pytest.raises(ConnectionError, match="is to be worker 0 of TF_CONFIG"):
-            meet(config, 1)
+            wait_for_workers(config, 1)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -166,7 +166,7 @@ def test_a_signal_ends_the_wait(number: int):
     begin = {signal.SIGTERM: training.Terminated, signal.SIGINT: KeyboardInterrupt}
     with pytest.raises(begin[number]), stoppable():
         timer.start()
-        meet(config_of(1, free_ports(2)), 60)
+        wait_for_workers(config_of(1, free_ports(2)), 60)
     timer.join()
 
 

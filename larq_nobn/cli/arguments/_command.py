@@ -27,7 +27,7 @@ class Command(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Reads the words behind the command's name, none of which may be empty."""
-        _refuse_empty(ctx, args)
+        _check_empty(ctx, args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -37,7 +37,7 @@ class Command(click.Command):
             return super().invoke(ctx)
 
 
-def _refuse_empty(ctx: click.Context, args: Sequence[str]) -> None:
+def _check_empty(ctx: click.Context, args: Sequence[str]) -> None:
     for before, word in zip(("", *args), args, strict=False):
         name, equals, value = word.partition("=")
         if not word.strip():

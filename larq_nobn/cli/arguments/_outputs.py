@@ -119,7 +119,7 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
     reads = list(_reads(ctx))
     for name, path, kind in targets:
         for read in reads:
-            if _same(path, read) or _is_picture_of(path, read):
+            if _same(path, read) or _is_image_of(path, read):
                 raise FileExistsError(
                     f"{name} {path} would overwrite what the command reads. Choose "
                     "another name."
@@ -244,7 +244,7 @@ def _same(one: Path, other: Path) -> bool:
         return os.path.realpath(one) == os.path.realpath(other)
 
 
-def _is_picture_of(path: Path, folder: Path) -> bool:
+def _is_image_of(path: Path, folder: Path) -> bool:
     """Whether a file is one of the pictures in a folder."""
     return (
         path.is_file()

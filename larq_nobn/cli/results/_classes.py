@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from ..._figures import check_picture, new_figure
+from ..._figures import check_plot, new_figure
 from .._console import percent
 from .._package import data, diagnostics
 
@@ -34,17 +34,17 @@ class Seen:
         self.files: Sequence[str] | None = None
         self.confusion = diagnostics.ConfusionMatrix()
         self._mistakes = diagnostics.Mistakes(_SHEET)
-        self._begun = False
+        self._started = False
 
     def __call__(
         self, images: np.ndarray, labels: np.ndarray, outputs: np.ndarray
     ) -> None:
         """Looks at a batch."""
-        if not self._begun:
+        if not self._started:
             names = self.info.class_names if self.info else ()
             fits = len(names) == outputs.shape[1]
             self.confusion = diagnostics.ConfusionMatrix(names if fits else None)
-            self._begun = True
+            self._started = True
         self.confusion.update(labels, outputs)
         self._mistakes.update(images, labels, outputs)
 
@@ -72,9 +72,9 @@ class Seen:
         self._mistakes.draw(target, names, mean, std, title)
 
 
-def refuse_undrawable(target: Path) -> None:
+def check_can_plot(target: Path) -> None:
     """Says before the evaluation that a picture could not be written."""
-    new_figure(check_picture(target), (1, 1))
+    new_figure(check_plot(target), (1, 1))
 
 
 def classes_table(found: diagnostics.ConfusionMatrix) -> Table:

@@ -17,7 +17,7 @@ from .._console import emit_json, out, percent, progress
 from .._models import Origin, lite_predictor, model_argument, open_any, trust_option
 from .._package import data, deploy, keras
 from ..arguments import Command, json_option
-from ._pictures import picture_files, read_picture
+from ._images import image_files, read_pixels
 
 _BATCH = 32
 
@@ -48,7 +48,7 @@ def predict(
              larq-nobn predict model.tflite photographs --top 1 --json -
     """
     check_bounds("top", top)
-    files = picture_files(pictures)
+    files = image_files(pictures)
     run, prepare, names = _classifier(model, trust)
     with progress() as bar:
         task = bar.add_task(f"classifying by {model}", total=len(files))
@@ -105,7 +105,7 @@ def _images(
     files: Iterable[Path], prepare: deploy.Preprocessing
 ) -> Iterator[np.ndarray]:
     for file in files:
-        yield prepare(read_picture(file, prepare.image_shape[2]))[0]
+        yield prepare(read_pixels(file, prepare.image_shape[2]))[0]
 
 
 def _answers(

@@ -18,7 +18,7 @@ from .._registry import DatasetInfo
 from .._source import LazyImages, statistics
 from ._decode import image_of, read_image
 from ._listing import Listing, read_listing
-from ._scan import Notes, Picture, Seen, divided, scan
+from ._scan import Notes, ScannedImage, Seen, divided, scan
 
 _log = logging.getLogger("larq_nobn")
 # Of images of different sizes, or of large ones.
@@ -42,9 +42,9 @@ class Folder:
 
     root: Path
     fingerprint: str
-    train: tuple[Picture, ...]
-    validation: tuple[Picture, ...]
-    test: tuple[Picture, ...]
+    train: tuple[ScannedImage, ...]
+    validation: tuple[ScannedImage, ...]
+    test: tuple[ScannedImage, ...]
     class_names: tuple[str, ...]
 
     @property
@@ -52,7 +52,7 @@ class Folder:
         """The path."""
         return str(self.root)
 
-    def part(self, split: str) -> tuple[Picture, ...]:
+    def part(self, split: str) -> tuple[ScannedImage, ...]:
         """The images of a split."""
         parts = {"train": self.train, "validation": self.validation, "test": self.test}
         return parts[split]
@@ -188,7 +188,7 @@ def suitable(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
     return one
 
 
-def refusal(root: Path, bad: Sequence[Picture], count: int) -> str:
+def refusal(root: Path, bad: Sequence[ScannedImage], count: int) -> str:
     """Says which files cannot be read, and what to do."""
     return (
         f"{len(bad)} of {count} files in {root} cannot be read: {_named(bad)}. Mend or "
@@ -196,7 +196,7 @@ def refusal(root: Path, bad: Sequence[Picture], count: int) -> str:
     )
 
 
-def _named(bad: Sequence[Picture]) -> str:
+def _named(bad: Sequence[ScannedImage]) -> str:
     named = [f"{shown(each.entry.path)} ({each.problem})" for each in bad[:_NAMED]]
     more = [f"and {len(bad) - _NAMED} more"] if len(bad) > _NAMED else []
     return ", ".join([*named, *more])
@@ -209,7 +209,7 @@ def shown(path: str) -> str:
 
 def _check(
     listing: Listing,
-    parts: dict[str, list[Picture]],
+    parts: dict[str, list[ScannedImage]],
     names: tuple[str, ...],
     holdout: float,
 ) -> None:

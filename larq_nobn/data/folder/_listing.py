@@ -117,7 +117,7 @@ def _parts(root: Path) -> tuple[dict[str | None, Path], tuple[str, ...]]:
     splits = [each for each in named if _folders(each)]
     if not splits:
         return {None: root}, ()
-    if beside := [p for p in _folders(root) if p not in named and _has_pictures(p)]:
+    if beside := [p for p in _folders(root) if p not in named and _has_images(p)]:
         raise ValueError(
             f"{root} contains {_names(splits)} with folders of classes in them, as "
             f"splits have, beside images in {_names(beside)}. Move these into the "
@@ -133,7 +133,7 @@ def _parts(root: Path) -> tuple[dict[str | None, Path], tuple[str, ...]]:
                 f"names of the {split} split. Keep one of them."
             )
         found[split] = each
-    unused = [each for each in named if each not in splits and _has_pictures(each)]
+    unused = [each for each in named if each not in splits and _has_images(each)]
     remarks = [f"{p.name} is not used: it has no folders of classes" for p in unused]
     if "test" not in found and "validation" in found:
         found["test"] = found.pop("validation")
@@ -145,7 +145,7 @@ def _parts(root: Path) -> tuple[dict[str | None, Path], tuple[str, ...]]:
 
 def _check_classes(folder: Path) -> None:
     """Refuses splits in the place of classes."""
-    places = [each for each in _folders(folder) if _has_pictures(each)]
+    places = [each for each in _folders(folder) if _has_images(each)]
     # Beside others, "train" may be a class: of images of trains.
     classes = [each for each in places if not split_named(each.name)]
     doubtful = [p for p in places if p not in classes]
@@ -173,7 +173,7 @@ def _names(folders: list[Path]) -> str:
     return ", ".join([*names[:5], *(["and others"] if len(names) > 5 else [])])
 
 
-def _has_pictures(place: Path) -> bool:
+def _has_images(place: Path) -> bool:
     return any(file.suffix.lower() in IMAGE_SUFFIXES for file in _files(place, ()))
 
 

@@ -17,7 +17,7 @@ from ..._files import replacing
 from ._decode import image_of, read_image
 from ._folder import shown
 from ._listing import read_listing
-from ._scan import Notes, Picture, Seen, divided, scan
+from ._scan import Notes, ScannedImage, Seen, divided, scan
 
 # Counted also where they are empty.
 _BOTH = ("train", "test")
@@ -88,10 +88,10 @@ class Overview:
             ValueError: If the name ends otherwise.
             OSError: If the file cannot be written.
         """
-        draw_sheet(Path(path), self._pictures)
+        draw_overview(Path(path), self._images_by_class)
 
     @property
-    def _pictures(self) -> dict[str, list[Path]]:
+    def _images_by_class(self) -> dict[str, list[Path]]:
         listing = read_listing(self.root)
         found: dict[str, list[Path]] = {name: [] for name in self.classes}
         for each in listing.entries:
@@ -159,9 +159,9 @@ def look_over(
     )
 
 
-def _equal(pictures: list[Picture]) -> list[list[Picture]]:
+def _equal(pictures: list[ScannedImage]) -> list[list[ScannedImage]]:
     """Images whose files are the same, in groups of two or more."""
-    groups: dict[str, list[Picture]] = {}
+    groups: dict[str, list[ScannedImage]] = {}
     for each in pictures:
         groups.setdefault(each.digest, []).append(each)
     return [group for group in groups.values() if len(group) > 1]
@@ -171,7 +171,7 @@ def _paths(groups: Any) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(shown(each.entry.path) for each in group) for group in groups)
 
 
-def _sizes(pictures: list[Picture]) -> Any:
+def _sizes(pictures: list[ScannedImage]) -> Any:
     if not pictures:
         return None
     sides = ([p.height for p in pictures], [p.width for p in pictures])
@@ -186,7 +186,7 @@ _ROWS = 40
 _ACROSS = 10
 
 
-def draw_sheet(target: Path, pictures: Mapping[str, Sequence[Path]]) -> None:
+def draw_overview(target: Path, pictures: Mapping[str, Sequence[Path]]) -> None:
     """Draws a row of up to ten images for each class; of many classes one of each.
 
     Raises:

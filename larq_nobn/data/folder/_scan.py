@@ -24,7 +24,7 @@ Seen = Callable[[int, int], object]
 
 
 @dataclass(frozen=True)
-class Picture:
+class ScannedImage:
     """A file that was opened.
 
     Arguments:
@@ -46,7 +46,9 @@ class Picture:
     problem: str | None
 
 
-def scan(listing: Listing, notes: Notes, seen: Seen | None = None) -> list[Picture]:
+def scan(
+    listing: Listing, notes: Notes, seen: Seen | None = None
+) -> list[ScannedImage]:
     """Opens the files that were changed since the last time, several at once.
 
     Arguments:
@@ -77,7 +79,7 @@ def scan(listing: Listing, notes: Notes, seen: Seen | None = None) -> list[Pictu
         if missing:
             notes.keep()
     return [
-        Picture(entry, *found)
+        ScannedImage(entry, *found)
         for entry, found in zip(listing.entries, known, strict=True)
         if found is not None
     ]
@@ -157,15 +159,15 @@ _HEX_DIGITS = 16
 
 
 def divided(
-    pictures: Sequence[Picture], holdout: float, validation: float = 0.0
-) -> dict[str, list[Picture]]:
+    images: Sequence[ScannedImage], holdout: float, validation: float = 0.0
+) -> dict[str, list[ScannedImage]]:
     """Puts images into splits: as their folder says, or by what they hold.
 
     Equal files have equal digests, and so are never in two splits, and a file stays in
     its split when others come or go.
     """
-    parts: dict[str, list[Picture]] = {"train": [], "validation": [], "test": []}
-    for each in pictures:
+    parts: dict[str, list[ScannedImage]] = {"train": [], "validation": [], "test": []}
+    for each in images:
         by_content = "test" if is_held_out(each.digest, holdout) else "train"
         split = each.entry.split or by_content
         if split == "train" and is_for_validation(each.digest, validation):

@@ -12,9 +12,9 @@ from ...graph import (
     Graph,
     Operation,
     Steps,
+    commutation,
     finest_at_signs,
     is_channels_last,
-    passage,
     sign_of,
     steps_of,
     threshold_of_affine,
@@ -38,7 +38,6 @@ from ._factors import LARGEST
 from ._inference import BinaryConvolution, ShiftedReLU, ShiftedSign
 from ._reading import (
     REAL_KERNELS,
-    begins_with_plain_sign,
     is_linear_binary,
     is_single,
     is_zero_one_step,
@@ -46,6 +45,7 @@ from ._reading import (
     numbers,
     scale_and_bias,
     sign_in,
+    starts_with_plain_sign,
     steps_after,
     steps_at,
     steps_of_sums,
@@ -87,7 +87,7 @@ def _goes_into_plain_signs(graph: Graph, edge: Any) -> bool:
     return all(
         _goes_into_plain_signs(graph, call.first_output)
         if type(call.layer) in (_layers.Flatten, _layers.Reshape)
-        else begins_with_plain_sign(call) and call.operation.kind not in REAL_KERNELS
+        else starts_with_plain_sign(call) and call.operation.kind not in REAL_KERNELS
         for call in graph.consumers(edge)
     )
 
@@ -242,7 +242,7 @@ def _readers(
         if sign is not None or _holds(call):
             found.append(Reader(call, sign, steps=steps))
             continue
-        passed = passage(call)
+        passed = commutation(call)
         if not passed.gain:
             return None
         after = _readers(graph, call.first_output, channels, steps_after(call, [steps]))
@@ -345,7 +345,7 @@ def _is_relu(call: Call) -> bool:
     layer, kind = call.layer, call.operation.kind
     if kind is _layers.Activation:
         return layer.activation is keras.activations.relu
-    plain = kind is _layers.ReLU and passage(call).factor
+    plain = kind is _layers.ReLU and commutation(call).factor
     return plain and not layer.negative_slope
 
 
@@ -422,11 +422,11 @@ def _read_by_signs(graph: Graph, edge: Any) -> list[Any] | None:
         return None
     edges = [edge]
     for call in readers:
-        if begins_with_plain_sign(call):
+        if starts_with_plain_sign(call):
             continue
         joins = type(call.layer) is _layers.Concatenate
         last = joins and call.layer.axis in (-1, call.first_output.shape.rank - 1)
-        if not last and not (len(call.reads) == 1 and passage(call).gain):
+        if not last and not (len(call.reads) == 1 and commutation(call).gain):
             return None
         after = _read_by_signs(graph, call.first_output)
         if is_shared(graph, call) or after is None:
@@ -460,7 +460,7 @@ def clear_thresholds(graph: Graph) -> Graph:
         if before is None or np.all(scale == 1) or not np.any(bias):
             continue
         edge = call.first_output
-        finest = finest_at_signs(graph, edge, before, begins_with_plain_sign)
+        finest = finest_at_signs(graph, edge, before, starts_with_plain_sign)
         turn = 1.0
         if finest is None:
             finest = finest_at_signs(graph, edge, before, is_zero_one_step)

@@ -10,7 +10,15 @@ import numpy as np
 import tensorflow as tf
 
 from ..._keras import keras
-from ...graph import Call, Graph, Operation, constants_of, passage, sign_of, symbol_of
+from ...graph import (
+    Call,
+    Graph,
+    Operation,
+    commutation,
+    constants_of,
+    sign_of,
+    symbol_of,
+)
 from ...layers import ThresholdedLinearUnit
 from ...rewrites import affine_of, is_affine, rescaled
 from ._inference import BinaryConvolution, PlainRPReLU
@@ -181,7 +189,7 @@ def _solve(
 def _rule_of(call: Call, graph: Graph) -> Rule:
     """The rule for a call; of one that is not known here, f and g are 1."""
     kind = call.operation.kind
-    if passage(call).factor:
+    if commutation(call).factor:
         return Rule(takes=True, passes=True)
     if kind is PlainRPReLU:
         return Rule(takes=True, passes=True, adapt=_rprelu)

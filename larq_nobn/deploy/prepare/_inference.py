@@ -231,7 +231,7 @@ class BinaryConvolution(lq.layers.QuantConv2D):
         """Whether all that it does behind the kernel is a ReLU and a scale."""
         return self.offset is None and self.last is keras.activations.relu
 
-    def merges_behind(self) -> bool:
+    def merges_after(self) -> bool:
         """Whether it is rectified, and LCE merges a gain and an offset behind that."""
         return self.is_rectified() and self.border() != 0
 

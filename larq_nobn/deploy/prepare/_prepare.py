@@ -115,7 +115,7 @@ def plain_group_norm(call: Call) -> Replacement | None:
     return Replacement(new)
 
 
-def bake_binary_layer(call: Call) -> Replacement | None:
+def fold_binary_layer(call: Call) -> Replacement | None:
     """A binary layer becomes a binary convolution, or several.
 
     They have ±1 in their kernels, and the scale behind.
@@ -124,13 +124,13 @@ def bake_binary_layer(call: Call) -> Replacement | None:
     return None if found is None else Replacement(*found)
 
 
-def bake_kernels(call: Call) -> Replacement | None:
+def fold_kernels(call: Call) -> Replacement | None:
     """Any other quantized kernel becomes the float values that it stands for."""
     layer = call.layer
-    baked = [name for name, of in _KERNELS.items() if getattr(layer, of, None)]
-    if not baked and getattr(layer, "input_quantizer", None) is None:
+    folded = [name for name, of in _KERNELS.items() if getattr(layer, of, None)]
+    if not folded and getattr(layer, "input_quantizer", None) is None:
         return None
-    plain = {_KERNELS[name]: None for name in baked}
+    plain = {_KERNELS[name]: None for name in folded}
     new = rebuild(layer, float32=True, name=call.name, **plain, input_quantizer=None)
     new.input_quantizer, fill_quantizer = copy_quantizer(layer.input_quantizer)
 
@@ -157,8 +157,8 @@ RULES = (
     plain_rprelu,
     plain_layers,
     plain_group_norm,
-    bake_binary_layer,
-    bake_kernels,
+    fold_binary_layer,
+    fold_kernels,
     copy,
 )
 
@@ -189,11 +189,11 @@ def prepare(model: keras.Model, in_float: Container[str] = ()) -> keras.Model:
     if any(weight.dtype.size == 2 for weight in model.weights):
         model = in_float32(model)
 
-    def bake_unless_float(call: Call) -> Replacement | None:
+    def fold_unless_float(call: Call) -> Replacement | None:
         named = given_name(call.name) in in_float
-        return None if named else bake_binary_layer(call)
+        return None if named else fold_binary_layer(call)
 
-    other = {bake_binary_layer: bake_unless_float}
+    other = {fold_binary_layer: fold_unless_float}
     prepared = _clone(model, [other.get(rule, rule) for rule in RULES])
     for change in _ROWS:
         prepared = change(prepared)

@@ -22,8 +22,8 @@ from ...graph import (
     operation_of,
     sign_of,
     sign_steps,
-    steps_behind_activation,
-    steps_behind_kernel,
+    steps_after_activation,
+    steps_after_kernel,
     steps_of,
 )
 from ...layers import ChannelAffine
@@ -131,7 +131,7 @@ def with_sign(call: Call, sign: Operation) -> Operation:
     return call.operation.replaced(arguments={"input_quantizer": sign})
 
 
-def begins_with_plain_sign(call: Call) -> bool:
+def starts_with_plain_sign(call: Call) -> bool:
     """Tells whether a call is, or begins with, a sign whose threshold is 0."""
     sign = sign_in(call)
     return sign is not None and sign.argument("shift") is None
@@ -178,7 +178,7 @@ def steps_of_sums(call: Call, taken: Steps | None) -> Steps | None:
     if call.operation.argument("input_quantizer") is not None:
         taken = sign_steps(kernel.shape[2])
     sums = kernel.reshape(-1, kernel.shape[-1])
-    return steps_behind_kernel(sums, taken, call.layer.border() or 0.0)
+    return steps_after_kernel(sums, taken, call.layer.border() or 0.0)
 
 
 def _after_binary(call: Call, taken: Steps | None) -> Steps | None:
@@ -188,4 +188,4 @@ def _after_binary(call: Call, taken: Steps | None) -> Steps | None:
     offset = numbers(operation, "offset", call.first_output.shape[-1])
     if steps is not None and np.any(offset):
         steps = steps.plus(offset)
-    return steps_behind_activation(operation.argument("last"), steps)
+    return steps_after_activation(operation.argument("last"), steps)

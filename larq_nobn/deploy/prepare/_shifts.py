@@ -14,9 +14,9 @@ from ...graph import (
     Call,
     Graph,
     Operation,
+    commutation,
     is_channels_last,
     linear_of,
-    passage,
     sign_of,
     weights_of_sum,
 )
@@ -43,7 +43,7 @@ from ._reading import (
 Adapt = Callable[[Call, np.ndarray, np.ndarray], Operation]
 
 
-class Want(NamedTuple):
+class Target(NamedTuple):
     """A shift, and the value at which a layer has nothing left to add."""
 
     shift: Shift
@@ -55,12 +55,12 @@ class Rule(NamedTuple):
 
     Attributes:
         given: t, in terms of s or free to choose.
-        wants: When the layer needs no addition.
+        targets: When the layer needs no addition.
         adapt: Changes the operation for s and t; None if nothing needs to.
     """
 
     given: Shift
-    wants: Sequence[Want] = ()
+    targets: Sequence[Target] = ()
     adapt: Adapt | None = None
 
 
@@ -80,7 +80,7 @@ def move_shifts(graph: Graph) -> Graph:
     """
     unknowns = Unknowns()
     shifts: dict[int, Shift] = {}
-    wants: list[Want] = []
+    targets: list[Target] = []
     fits: list[tuple[Call, Adapt, Shift, Shift]] = []
     for call in graph.calls:
         taken = [shifts.get(id(x)) or _zeros(x) for x in call.reads]
@@ -88,15 +88,15 @@ def move_shifts(graph: Graph) -> Graph:
         if rule.adapt is not None and is_shared(graph, call):
             rule = _fixed(call, taken)  # whose weights could not fit each use
         if rule.adapt is not None and _is_merged(graph, call):
-            rule = rule._replace(wants=())
+            rule = rule._replace(targets=())
         if rule.adapt is not None:
             fits.append((call, rule.adapt, taken[0], rule.given))
-        wants.extend(rule.wants)
+        targets.extend(rule.targets)
         shifts[id(call.outputs)] = rule.given
         if graph.is_output(call.outputs):
-            wants.append(Want(rule.given, np.zeros(())))
-    for want in sorted(wants, key=lambda want: bool(np.any(want.value))):
-        unknowns.settle(want.shift, want.value)
+            targets.append(Target(rule.given, np.zeros(())))
+    for target in sorted(targets, key=lambda target: bool(np.any(target.value))):
+        unknowns.solve(target.shift, target.value)
     for call, adapt, before, after in fits:
         operation = adapt(call, unknowns.value(before), unknowns.value(after))
         graph = graph.with_operation(operation)
@@ -126,7 +126,7 @@ def _rule_of(call: Call, taken: list[Shift], unknowns: Unknowns) -> Rule:
     if len(taken) > 1:
         return _joining(call, taken, unknowns) or _fixed(call, taken)
     shift, kind = taken[0], call.operation.kind
-    if passage(call).shift:
+    if commutation(call).shift:
         times = call.first_output.shape[-1] // call.first_input.shape[-1]
         return Rule(shift * times)
     if kind is ChannelPadding:
@@ -146,8 +146,8 @@ def _rule_of(call: Call, taken: list[Shift], unknowns: Unknowns) -> Rule:
 
 def _fixed(call: Call, taken: Sequence[Shift]) -> Rule:
     """Of a call that is not known here: s and t are 0."""
-    wants = [Want(shift, np.zeros(())) for shift in taken]
-    return Rule(_zeros(call.first_output), wants)
+    targets = [Target(shift, np.zeros(())) for shift in taken]
+    return Rule(_zeros(call.first_output), targets)
 
 
 def _zeros(edge: Any) -> Shift:
@@ -181,11 +181,11 @@ def _relu(call: Call, taken: Shift, unknowns: Unknowns) -> Rule:
 def _rprelu(call: Call, taken: Shift, unknowns: Unknowns) -> Rule:
     channels = _channels(call.first_input)
     given = unknowns.new(channels)
-    wants = [
-        Want(taken, -numbers(call.operation, "shift_in", channels)),
-        Want(given, numbers(call.operation, "shift_out", channels)),
+    targets = [
+        Target(taken, -numbers(call.operation, "shift_in", channels)),
+        Target(given, numbers(call.operation, "shift_out", channels)),
     ]
-    return Rule(given, wants, _fit_rprelu)
+    return Rule(given, targets, _fit_rprelu)
 
 
 def _affine(call: Call, taken: Shift, unknowns: Unknowns) -> Rule:
@@ -197,24 +197,24 @@ def _affine(call: Call, taken: Shift, unknowns: Unknowns) -> Rule:
     given = unknowns.new(channels)
     rows = np.stack([np.ones(channels), -np.ones(channels)])
     kept = unknowns.weighted_sum([given, through], rows)
-    return Rule(given, [Want(kept, bias)], _fit_affine)
+    return Rule(given, [Target(kept, bias)], _fit_affine)
 
 
 def _group_norm(call: Call, taken: Shift, unknowns: Unknowns) -> Rule:
     channels = _channels(call.first_input)
     given = unknowns.new(channels)
-    wants = [
-        Want(taken, np.zeros(())),
-        Want(given, numbers(call.operation, "beta", channels)),
+    targets = [
+        Target(taken, np.zeros(())),
+        Target(given, numbers(call.operation, "beta", channels)),
     ]
-    return Rule(given, wants, _fit_group_norm)
+    return Rule(given, targets, _fit_group_norm)
 
 
 def _binary_convolution(call: Call, taken: Shift, unknowns: Unknowns) -> Rule:
-    wants = [_at_sign(call, taken)]
+    targets = [_at_sign(call, taken)]
     if call.operation.argument("last") is not keras.activations.linear:
-        return Rule(_zeros(call.outputs), wants, _fit_binary_convolution)
-    return Rule(unknowns.new(_channels(call.outputs)), wants, _fit_binary_convolution)
+        return Rule(_zeros(call.outputs), targets, _fit_binary_convolution)
+    return Rule(unknowns.new(_channels(call.outputs)), targets, _fit_binary_convolution)
 
 
 def _real_kernel(call: Call, taken: Shift, unknowns: Unknowns) -> Rule:
@@ -227,19 +227,19 @@ def _real_kernel(call: Call, taken: Shift, unknowns: Unknowns) -> Rule:
     whole = getattr(layer, "padding", "valid") == "valid" or set(size) == {1}
     grouped = getattr(layer, "groups", 1) > 1
     free = inside is None and whole and not grouped
-    wants = [] if free else [_at_sign(call, taken)]
+    targets = [] if free else [_at_sign(call, taken)]
     if layer.activation is not keras.activations.linear:
         given = _zeros(call.outputs)
     else:
         given = unknowns.new(_channels(call.outputs))
-    return Rule(given, wants, _fit_kernel)
+    return Rule(given, targets, _fit_kernel)
 
 
-def _at_sign(call: Call, taken: Shift) -> Want:
+def _at_sign(call: Call, taken: Shift) -> Target:
     sign = sign_in(call)
     if sign is None or sign.kind is not ShiftedSign:
-        return Want(taken, np.zeros(()))
-    return Want(taken, -numbers(sign, "shift", _channels(call.first_input)))
+        return Target(taken, np.zeros(()))
+    return Target(taken, -numbers(sign, "shift", _channels(call.first_input)))
 
 
 _FINDERS: dict[type, Callable[[Call, Shift, Unknowns], Rule]] = {
@@ -367,17 +367,17 @@ class Unknowns:
 
     def __init__(self) -> None:
         # Of each unknown the channels that are settled, and what they are.
-        self._settled: list[np.ndarray] = []
+        self._solved: list[np.ndarray] = []
         self._solutions: list[Form] = []
 
     def new(self, channels: int) -> Shift:
         """A shift of which nothing is settled."""
-        self._settled.append(np.zeros(channels, bool))
+        self._solved.append(np.zeros(channels, bool))
         self._solutions.append(Form(np.zeros(channels), {}))
         one = np.ones(channels)
         return (Form(np.zeros(channels), {len(self._solutions) - 1: one}),)
 
-    def settle(self, shift: Shift, wanted: np.ndarray) -> None:
+    def solve(self, shift: Shift, wanted: np.ndarray) -> None:
         """Makes a shift what is wanted, if what is settled leaves that open.
 
         All channels or none: an addition goes only if every one is right.
@@ -397,7 +397,7 @@ class Unknowns:
                 self._solutions[unknown] = known.plus(
                     solution.where(channels), np.ones(())
                 )
-                self._settled[unknown] = self._settled[unknown] | channels
+                self._solved[unknown] = self._solved[unknown] | channels
 
     def value(self, shift: Shift) -> np.ndarray:
         """The values of a shift; what is open in the end may as well be 0."""
@@ -427,7 +427,7 @@ class Unknowns:
                 stop = start + len(form.constant)
                 inside = [end - start for end in ends if start < end < stop]
                 if inside:
-                    self.settle((form,), self.value((form,)))
+                    self.solve((form,), self.value((form,)))
                     parts = np.split(self.value((form,)), inside)
                     forms.extend(constant(part)[0] for part in parts)
                 else:
@@ -440,7 +440,7 @@ class Unknowns:
         """The same form in terms of what is open only."""
         while True:
             known = {
-                unknown: np.where(self._settled[unknown], times, 0.0)
+                unknown: np.where(self._solved[unknown], times, 0.0)
                 for unknown, times in form.terms.items()
             }
             known = {unknown: times for unknown, times in known.items() if times.any()}

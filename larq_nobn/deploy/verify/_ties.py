@@ -24,7 +24,7 @@ def tie_warnings(
     pairs = [(f"the {forms} form of the model and the given one", prepared)]
     if file is not None:
         pairs.append((f"the file and the {forms} form of the model", file))
-    return [_sentence(names, part) for names, part in pairs if _is_low(part)]
+    return [_message(names, part) for names, part in pairs if _is_low(part)]
 
 
 def _is_low(part: dict[str, Any]) -> bool:
@@ -33,7 +33,7 @@ def _is_low(part: dict[str, Any]) -> bool:
     return bool(part.get("ties")) and part["exact_share"] < EXACT
 
 
-def _sentence(names: str, part: dict[str, Any]) -> str:
+def _message(names: str, part: dict[str, Any]) -> str:
     said = (
         f"of {part['examples']} examples, {names} compute the "
         f"same in {part['exact_share']:.1%}, and have the same top class in "

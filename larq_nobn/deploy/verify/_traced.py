@@ -27,7 +27,7 @@ from ..lite import (
 from ..lite import inference as inference_of
 from ._agreement import agreement
 from ._file import LOOK, check_same
-from ._verify import GIVEN, checked_outputs, refuse
+from ._verify import GIVEN, checked_outputs, raise_mismatch
 
 # A trace computes constants once that the model computes in every call.
 _EQUAL = 1e-5
@@ -37,7 +37,7 @@ Examples = Sequence[np.ndarray]
 
 
 def verify_trace(
-    model: keras.Model, trace: Trace, ports: IoSpec, examples: Examples
+    model: keras.Model, trace: Trace, spec: IoSpec, examples: Examples
 ) -> dict[str, Any]:
     """Compares the given model with its trace, both in TensorFlow.
 
@@ -49,32 +49,32 @@ def verify_trace(
         ConversionError: If the given model cannot be compared with anything.
         VerificationError: If the trace computes something else.
     """
-    size, count = ports.batch_size, len(examples[0])
+    size, count = spec.batch_size, len(examples[0])
     given = checked_outputs(
         model, lambda: in_batches(inference_of(model), examples, size), count
     )
     with _unoptimized():
-        found = _outputs(trace, ports, examples)
-        segments = _ends(given, found, ports, None)
+        found = _outputs(trace, spec, examples)
+        segments = _ends(given, found, spec, None)
         if segments.finding:
-            noisy = _outputs(trace.with_noise(NOISE), ports, examples)
+            noisy = _outputs(trace.with_noise(NOISE), spec, examples)
             # Of the trace, whose rounding this is.
-            segments = _ends(found, given, ports, noisy)
+            segments = _ends(found, given, spec, noisy)
             segments.outputs = found
     if segments.finding:
-        refuse(segments, "Tracing the model changed what it computes", _EQUAL)
+        raise_mismatch(segments, "Tracing the model changed what it computes", _EQUAL)
     return {**agreement(given, found, _EQUAL, segments), "reference": GIVEN}
 
 
 def _ends(
     mine: list[np.ndarray],
     theirs: list[np.ndarray],
-    ports: IoSpec,
+    spec: IoSpec,
     noisy: list[np.ndarray] | None,
 ) -> Segments:
     """Compares outputs."""
     segments, rows = Segments(len(mine[0]), theirs), list(range(len(mine[0])))
-    for i, name in enumerate(ports.outputs):
+    for i, name in enumerate(spec.outputs):
         place = segments.place("output", name)
         noise = None if noisy is None else noisy[i]
         what = f"output {name!r} differs"
@@ -83,15 +83,15 @@ def _ends(
 
 
 def verify_traced_file(
-    trace: Trace, runner: Runner, ports: IoSpec, examples: Examples, tolerance: float
+    trace: Trace, runner: Runner, spec: IoSpec, examples: Examples, tolerance: float
 ) -> dict[str, Any]:
     """Compares the trace of a model with the file in LCE's interpreter, by segments.
 
     Raises:
         VerificationError: If some difference is no matter of rounding.
     """
-    signs = [sign for sign in trace.signs() if _can_be_given(sign, ports)]
-    read = _probe(trace, signs, runner, ports)
+    signs = [sign for sign in trace.signs() if _can_be_given(sign, spec)]
+    read = _probe(trace, signs, runner, spec)
     count = len(examples[0])
     segments, parts = Segments(count), []
     for start in range(0, count, _GROUP):
@@ -105,21 +105,23 @@ def verify_traced_file(
         for noisy in (False, True):  # the second only where it may excuse something
             segments.places = deepcopy(before)
             forms = [trace, trace.with_noise(NOISE)] if noisy else [trace]
-            _compare(forms, signs, ports, theirs, rows, tolerance, segments)
+            _compare(forms, signs, spec, theirs, rows, tolerance, segments)
             places = segments.places.values()
             if not any(place.faulty & set(rows) for place in places):
                 break
     segments.outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
     if segments.finding:
-        refuse(segments, "The converted file computes something else", tolerance)
-    wanted = _outputs(trace, ports, examples)
+        raise_mismatch(
+            segments, "The converted file computes something else", tolerance
+        )
+    wanted = _outputs(trace, spec, examples)
     return agreement(wanted, segments.outputs, tolerance, segments)
 
 
 def _compare(
     forms: Sequence[Trace],
     signs: Sequence[TracedSign],
-    ports: IoSpec,
+    spec: IoSpec,
     theirs: tuple[Examples, list[np.ndarray], list[np.ndarray]],
     rows: list[int],
     tolerance: float,
@@ -134,8 +136,8 @@ def _compare(
     tensors = [tensor for sign in signs for tensor in sign.of]
     values = [sign.value for sign in signs]
     inputs = [*examples, *fed]
-    found = [_outputs(form, ports, inputs, tensors, values) for form in forms]
-    rests = [iter(numbers[len(ports.outputs) :]) for numbers in found]
+    found = [_outputs(form, spec, inputs, tensors, values) for form in forms]
+    rests = [iter(numbers[len(spec.outputs) :]) for numbers in found]
     before = "the input"
     for number, (sign, made) in enumerate(zip(signs, shown, strict=True), 1):
         shape = (len(rows), *sign.value.shape[1:])
@@ -151,7 +153,7 @@ def _compare(
                 *noisy,
             )
         before = f"layer {label!r}"
-    for i, (name, given) in enumerate(zip(ports.outputs, outputs, strict=True)):
+    for i, (name, given) in enumerate(zip(spec.outputs, outputs, strict=True)):
         what = f"no sign differs, so the fault lies behind that of {before}"
         what += f": output {name!r} differs"
         place = segments.place("output", name)
@@ -168,10 +170,10 @@ def _difference(
     return np.broadcast_to(difference, shape).astype(np.float32)
 
 
-def _can_be_given(sign: TracedSign, ports: IoSpec) -> bool:
+def _can_be_given(sign: TracedSign, spec: IoSpec) -> bool:
     """Whether a sign has examples in front, and shows of what it is taken."""
     shape = sign.value.shape
-    known = shape.rank and shape.is_fully_defined() and shape[0] == ports.batch_size
+    known = shape.rank and shape.is_fully_defined() and shape[0] == spec.batch_size
     return bool(sign.of and known)
 
 
@@ -204,7 +206,7 @@ def _unoptimized() -> Iterator[None]:
 
 def _outputs(
     trace: Trace,
-    ports: IoSpec,
+    spec: IoSpec,
     examples: Examples,
     more: Sequence[Any] = (),
     given: Sequence[Any] = (),
@@ -212,7 +214,7 @@ def _outputs(
     """The outputs of a trace, and more tensors; `given` ones come as inputs, too."""
     whole = trace.function(more, given)
     function = tf.function(lambda *inputs: whole(inputs), autograph=False)
-    size, types = ports.batch_size, [x.dtype for x in (*ports.inputs, *given)]
+    size, types = spec.batch_size, [x.dtype for x in (*spec.inputs, *given)]
 
     def run(parts: Examples) -> list[np.ndarray]:
         inputs = [tf.constant(p, t) for p, t in zip(parts, types, strict=True)]
@@ -240,24 +242,24 @@ def _by_example(values: np.ndarray, size: int) -> np.ndarray:
 
 
 def _probe(
-    trace: Trace, signs: Sequence[TracedSign], runner: Runner, ports: IoSpec
+    trace: Trace, signs: Sequence[TracedSign], runner: Runner, spec: IoSpec
 ) -> Callable[[Examples], tuple[list[np.ndarray], list[np.ndarray]]]:
     """Returns what gives the outputs of a file, and the values of its signs.
 
     They come from a second file with one output that holds all of it: taken after the
     sign, they change nothing in how LCE fuses and packs.
     """
-    values, count = [sign.value for sign in signs], len(ports.outputs)
+    values, count = [sign.value for sign in signs], len(spec.outputs)
 
     def function(inputs: Sequence[tf.Tensor]) -> list[tf.Tensor]:
         found = trace.function(values)(inputs)
         rows = [
-            tf.reshape(tf.cast(x, tf.float32), (ports.batch_size, -1)) for x in found
+            tf.reshape(tf.cast(x, tf.float32), (spec.batch_size, -1)) for x in found
         ]
         return [tf.concat(rows, axis=1)]
 
-    probe = Runner(to_flatbuffer(function, [], IoSpec(ports.inputs, ["output"])))
-    shapes = [x.shape for x in _outputs(trace, ports, ports.zeros(), values)]
+    probe = Runner(to_flatbuffer(function, [], IoSpec(spec.inputs, ["output"])))
+    shapes = [x.shape for x in _outputs(trace, spec, spec.zeros(), values)]
     ends = np.cumsum([int(np.prod(shape[1:])) for shape in shapes])
 
     def read(examples: Examples) -> tuple[list[np.ndarray], list[np.ndarray]]:

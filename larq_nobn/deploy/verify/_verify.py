@@ -15,7 +15,7 @@ from .._errors import ConversionError, VerificationError
 from ..lite import Runner, run
 from ..prepare import half_precision, in_float32
 from ._agreement import agreement, differences, top1_agreement
-from ._drift import first_drift
+from ._divergence import first_divergence
 from ._file import FileSigns
 
 GIVEN = "the given model"
@@ -69,7 +69,7 @@ def verify_prepared(
         worst = max(place.worst for place in segments.places.values() if place.fault)
         small = _ROUNDING if worst <= _MAGNIFIED else ""
         what = "Preparing the model changed what it computes"
-        refuse(segments, what, _EQUAL, small + ending)
+        raise_mismatch(segments, what, _EQUAL, small + ending)
     if policy is not None:
         same = top1_agreement(found, segments.outputs)
         basis = (
@@ -156,8 +156,8 @@ def verify_file(
         segments = _past_names(segments, prepared, signs, examples, tolerance, size)
     if segments.finding:
         differing = [array[segments.faulty] for array in examples]
-        where = first_drift(prepared, differing, tolerance)
-        refuse(
+        where = first_divergence(prepared, differing, tolerance)
+        raise_mismatch(
             segments,
             "The converted file computes something else",
             tolerance,
@@ -237,7 +237,7 @@ def checked_outputs(
     return found
 
 
-def refuse(
+def raise_mismatch(
     found: Segments, what: str, tolerance: float, ending: str = NOTHING_WRITTEN
 ) -> None:
     """Raises a VerificationError that says how many examples differ, and where."""

@@ -120,7 +120,7 @@ class Planner:
             plan = self.plan.kernels[kernel.name]
             plan.norm, plan.gain = call.name, gamma
             return NormPlan("kernel", (kernel.name,), beta)
-        signs = signs_behind(self.graph, call, self.plan.signs, gamma)
+        signs = signs_after(self.graph, call, self.plan.signs, gamma)
         if signs is None:
             return affine_plan(call.layer, gamma, beta, x, self._why(call))
         for sign, kernels in signs:
@@ -202,7 +202,7 @@ def factors(norm: keras.layers.Layer, channels: int) -> tuple[np.ndarray, Any]:
     return (np.ones(channels) if gamma is None else gamma), beta
 
 
-def signs_behind(
+def signs_after(
     graph: Graph, norm: Call, signs: Mapping[str, SignPlan], gamma: np.ndarray
 ) -> list[Shifted] | None:
     """The signs whose shifts can do what a batch norm does, if nothing else reads it.
@@ -374,7 +374,7 @@ def place_biases(graph: Graph, plan: Plan) -> None:
             continue
         kernel = plan.kernels[norm.targets[0]]
         bias = kernel.alpha * norm.beta
-        reader = _shift_behind(graph, plan, name)
+        reader = _shift_after(graph, plan, name)
         if reader is None:
             kernel.bias = bias
             continue
@@ -387,7 +387,7 @@ def place_biases(graph: Graph, plan: Plan) -> None:
             plan.activations[reader.name] = before + bias
 
 
-def _shift_behind(graph: Graph, plan: Plan, name: str) -> Call | None:
+def _shift_after(graph: Graph, plan: Plan, name: str) -> Call | None:
     """The learned shift that alone reads a batch norm, or a sum with it."""
     uses = graph.uses(name)
     tensor = uses[0].first_output if len(uses) == 1 else None

@@ -12,12 +12,12 @@ from ...graph import (
     TRAINING_ONLY,
     Call,
     Graph,
+    commutation,
     inputs_of,
     is_batch_norm,
     is_binary,
     is_channels_last,
     latent,
-    passage,
     sign_of,
 )
 from ._moments import activation_of, is_sum
@@ -108,7 +108,7 @@ def lets_through(call: Call, positive: bool) -> bool:
     """
     if isinstance(call.layer, TRAINING_ONLY):
         return True
-    known = passage(call)
+    known = commutation(call)
     gain = known.gain and (positive or known.negative)
     return gain and known.shift and not known.tiles
 

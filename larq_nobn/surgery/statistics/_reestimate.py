@@ -8,7 +8,7 @@ import numpy as np
 from ..._batches import model_batches
 from ..._checks import check_flag, check_integer
 from ..._keras import keras
-from ...graph import ModelError, check_inference, rebuild, refuse_opaque
+from ...graph import ModelError, check_inference, check_readable, rebuild
 from ...population import BatchNormStatistics
 from .._report import Change, SurgeryReport
 
@@ -69,7 +69,7 @@ def reestimate_batch_norm(
     """
     check_integer("batch_size", batch_size, 1, "Use 128.")
     check_flag("return_report", return_report)
-    refuse_opaque(model)
+    check_readable(model)
     check_inference(model, batch_norms=False)  # whose mode plays no part here
     new = _copy(model)
     statistics = BatchNormStatistics(new)

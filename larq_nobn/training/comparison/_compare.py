@@ -17,7 +17,7 @@ from ..._checks import check_bounds, check_path
 from ..._keras import keras
 from ...data import GIVEN, describe
 from .._stopping import stoppable
-from ..folder import is_finished, kept_settings, refuse_what_is_there
+from ..folder import check_output, is_finished, kept_settings
 from ..settings import RunSettings, words
 from ._executors import Messages, attempt, executing, failure_of, training
 from ._groups import Outcome, differing, differing_settings, plain_settings
@@ -215,7 +215,7 @@ def _is_over(settings: RunSettings, folder: Path) -> bool:
     said = plain_settings(settings)
     if is_finished(folder, said):
         return True
-    refuse_what_is_there(folder, said, resume=True)
+    check_output(folder, said, resume=True)
     return False
 
 

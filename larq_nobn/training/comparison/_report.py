@@ -194,12 +194,12 @@ def _warn_of_repetition(outcomes: Sequence[Outcome]) -> None:
     first: dict[str, str] = {}
     for each in outcomes:
         said = {n: value for n, value in each.settings.items() if n != "data_dir"}
-        twin = first.setdefault(json.dumps(said, sort_keys=True), each.folder)
-        if twin != each.folder:
+        equal = first.setdefault(json.dumps(said, sort_keys=True), each.folder)
+        if equal != each.folder:
             _log.warning(
                 "%s and %s have the same settings and the same seed, so their spread "
                 "is not one over seeds. Leave one out.",
-                twin,
+                equal,
                 each.folder,
             )
 
@@ -329,13 +329,13 @@ def _styles(labels: Sequence[str]) -> dict[str, dict[str, str]]:
     return {
         label: {
             "color": COLOURS[place % len(COLOURS)],
-            **_look(place // len(COLOURS)),
+            **_line_style(place // len(COLOURS)),
         }
         for place, label in enumerate(dict.fromkeys(labels))
     }
 
 
-def _look(turn: int) -> dict[str, str]:
+def _line_style(turn: int) -> dict[str, str]:
     dashes, marker = LOOKS[turn % len(LOOKS)]
     return {"linestyle": dashes, "marker": marker}
 

@@ -1,7 +1,7 @@
 """The folder of a training run: locked, written, and opened again."""
 
 from ._archives import START, Position
-from ._lock import RunInUse, refuse_if_in_use
+from ._lock import RunInUse, check_not_in_use
 from ._opening import (
     Run,
     dataset_of,
@@ -13,6 +13,7 @@ from ._opening import (
 )
 from ._run_folder import (
     CHECKPOINTS,
+    check_output,
     completed,
     epochs_kept,
     is_finished,
@@ -20,7 +21,6 @@ from ._run_folder import (
     lock_run_folder,
     plain,
     position_kept,
-    refuse_what_is_there,
     run_that_owns,
     save_model,
     write_json,
@@ -45,8 +45,8 @@ __all__ = [
     "open_model",
     "plain",
     "position_kept",
-    "refuse_if_in_use",
-    "refuse_what_is_there",
+    "check_not_in_use",
+    "check_output",
     "run_that_owns",
     "save_model",
     "test_metrics",

@@ -70,7 +70,7 @@ def _acquire(lock: FileLock, path: Path) -> None:
             return
 
 
-def refuse_if_in_use(folder: Path) -> None:
+def check_not_in_use(folder: Path) -> None:
     """Raises what `locked` does; the folder need not exist.
 
     Raises:

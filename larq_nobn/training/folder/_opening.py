@@ -181,7 +181,7 @@ def open_model(
         return open_pretrained(file)[0]
     limits: contextlib.AbstractContextManager = contextlib.nullcontext()
     if is_saved_model(file):
-        _refuse_unless(trust, file)
+        _check_trust(trust, file)
     else:
         file = _file_of(file)
         if not trust:
@@ -211,7 +211,7 @@ def is_saved_model(path: Path) -> bool:
     return (path / "saved_model.pb").is_file()
 
 
-def _refuse_unless(trust: bool, folder: Path) -> None:
+def _check_trust(trust: bool, folder: Path) -> None:
     if not trust:
         raise ValueError(
             f"{folder} is a SavedModel, which is a program and can do what any program "

@@ -22,7 +22,7 @@ from ..._version import __version__
 from ...data import DatasetInfo
 from ..settings import RunSettings
 from ._archives import Position, checkpoints_in, position_of
-from ._lock import LOCK, locked, refuse_if_in_use
+from ._lock import LOCK, check_not_in_use, locked
 from ._shapes import RECORD, check_record, check_settings, read_object
 
 _log = logging.getLogger("larq_nobn")
@@ -69,15 +69,15 @@ def lock_run_folder(
     """
     folder = Path(output)
     settings = {**settings, **({_PICTURES: images} if images else {})}
-    refuse_if_in_use(folder)
-    refuse_what_is_there(folder, settings, resume)
+    check_not_in_use(folder)
+    check_output(folder, settings, resume)
     # The innermost first: what a failure has to undo.
     made = [folder, *(each for each in folder.parents if not each.exists())]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with locked(folder):
             # Again, for until now another process could start here, or end.
-            refuse_what_is_there(folder, settings, resume)
+            check_output(folder, settings, resume)
             with _nothing_useless(folder):
                 _remove_leftovers(folder)
                 write_json(folder / _SETTINGS, settings)
@@ -108,7 +108,7 @@ def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
     folder = Path(output)
     if not (folder / _RECORD).is_file():
         return False
-    _refuse_other(folder, _settings_in(folder / _RECORD), settings)
+    _check_settings(folder, _settings_in(folder / _RECORD), settings)
     _clear(folder)  # in case the run was killed before it could do so
     return True
 
@@ -170,9 +170,7 @@ def completed(found: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
     return {name: defaults[name] for name in given if name in defaults} | {**found}
 
 
-def refuse_what_is_there(
-    folder: Path, settings: Mapping[str, Any], resume: bool
-) -> None:
+def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
     """Raises what `lock_run_folder` does, and takes nothing."""
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(
@@ -195,7 +193,7 @@ def refuse_what_is_there(
             "not the folder of an unfinished run alone. Choose another output."
         )
     if unfinished:
-        _refuse_other(folder, _settings_in(folder / _SETTINGS), settings)
+        _check_settings(folder, _settings_in(folder / _SETTINGS), settings)
 
 
 def run_that_owns(path: str | os.PathLike) -> Path | None:
@@ -224,7 +222,7 @@ def _is_run_folder(folder: Path) -> bool:
     )
 
 
-def _refuse_other(
+def _check_settings(
     folder: Path, found: Mapping[str, Any], given: Mapping[str, Any]
 ) -> None:
     was, now = (each.get(_PICTURES) for each in (found, given))

@@ -3,7 +3,7 @@
 from ..._names import LATENT_INITIALIZERS, OPTIMIZERS, OWN, PRECISIONS, SCHEDULES
 from ...config import RECIPES, Recipe, named, shown, words
 from ._init import weights_file
-from ._kernels import KERNELS, scale_latents, with_kernels
+from ._kernels import KERNELS, scale_latent_weights, with_kernels
 from ._networks import NETWORKS
 from ._precision import EXTENSIONS, PROCESSOR, best_precision, processor_flags
 from ._settings import RunSettings
@@ -24,7 +24,7 @@ __all__ = [
     "best_precision",
     "named",
     "processor_flags",
-    "scale_latents",
+    "scale_latent_weights",
     "shown",
     "weights_file",
     "with_kernels",

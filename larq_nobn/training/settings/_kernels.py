@@ -111,7 +111,7 @@ def _standardized(layer: keras.layers.Layer) -> Any:
     return lambda x: layer(before(x))
 
 
-def scale_latents(network: keras.Model, factor: float) -> None:
+def scale_latent_weights(network: keras.Model, factor: float) -> None:
     """Multiplies the latent weights of every binary kernel."""
     for layer in network.layers:
         if is_binary(getattr(layer, "kernel_quantizer", None)):

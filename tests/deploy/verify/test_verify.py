@@ -40,7 +40,7 @@ def convert(tmp_path):
 
 def flip_kernel_of(name, monkeypatch):
     """Breaks preparation: one layer gets the negative of its kernel."""
-    right = _prepare.bake_binary_layer
+    right = _prepare.fold_binary_layer
 
     def wrong(call):
         found = right(call)

@@ -7,8 +7,8 @@ from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError, _convert, convert
 from larq_nobn.deploy.prepare._prepare import prepare
-from larq_nobn.deploy.verify import _drift
-from larq_nobn.deploy.verify._drift import first_drift
+from larq_nobn.deploy.verify import _divergence
+from larq_nobn.deploy.verify._divergence import first_divergence
 
 pytestmark = pytest.mark.convert
 
@@ -18,7 +18,7 @@ def wrong_in_files(monkeypatch):
     """Makes one kernel the negative of itself while a model is being converted."""
 
     def spoil(layer):
-        for module in (_convert, _drift):
+        for module in (_convert, _divergence):
             right = module.to_flatbuffer
 
             def wrong(function, variables, *rest, right=right):
@@ -50,7 +50,7 @@ def two_prepared():
 @pytest.mark.parametrize("layer", ["stem", "head"])
 def test_the_layer_at_fault_is_found(layer, two_prepared, wrong_in_files):
     wrong_in_files(layer)
-    found = first_drift(two_prepared, [images()], 1e-3)
+    found = first_divergence(two_prepared, [images()], 1e-3)
     assert f"first layer to compute something else is '{layer}' (" in found
     assert "relative difference of 2." in found
 
@@ -69,27 +69,29 @@ def branched():
 def test_branches_do_not_hide_a_fault(layer, wrong_in_files):
     prepared = prepare(branched())
     wrong_in_files(layer)
-    assert f"is '{layer}' (" in first_drift(prepared, [images(4, (8, 8, 32))], 1e-3)
+    assert f"is '{layer}' (" in first_divergence(
+        prepared, [images(4, (8, 8, 32))], 1e-3
+    )
 
 
 def test_conversions_are_few(monkeypatch, wrong_in_files):
     prepared = prepare(chain(*(binary_conv(4, name=f"c{i}") for i in range(7))))
     wrong_in_files("c4")
     count = 0
-    right = _drift.to_flatbuffer
+    right = _divergence.to_flatbuffer
 
     def counted(*arguments):
         nonlocal count
         count += 1
         return right(*arguments)
 
-    monkeypatch.setattr(_drift, "to_flatbuffer", counted)
-    assert "'c4'" in first_drift(prepared, [images()], 1e-3)
+    monkeypatch.setattr(_divergence, "to_flatbuffer", counted)
+    assert "'c4'" in first_divergence(prepared, [images()], 1e-3)
     assert count <= 4  # all 8 layers, and 3 halvings of them
 
 
 def test_nothing_is_found_where_nothing_differs(two_prepared):
-    found = first_drift(two_prepared, [images()], 1e-3)
+    found = first_divergence(two_prepared, [images()], 1e-3)
     assert found == "Converted once more, it computes the same as its model."
 
 
@@ -117,20 +119,20 @@ def test_layers_that_differ_between_eager_and_graph_are_found(tmp_path):
 
 
 def test_numbers_that_are_none_differ(two_prepared, monkeypatch):
-    right = _drift.to_flatbuffer
+    right = _divergence.to_flatbuffer
 
     def spoiled(function, variables, ports):
         return right(lambda x: [y * np.nan for y in function(x)], variables, ports)
 
-    monkeypatch.setattr(_drift, "to_flatbuffer", spoiled)
-    assert "is 'stem' (" in first_drift(two_prepared, [images()], 1e-3)
+    monkeypatch.setattr(_divergence, "to_flatbuffer", spoiled)
+    assert "is 'stem' (" in first_divergence(two_prepared, [images()], 1e-3)
 
 
 def test_a_part_that_does_not_convert_is_no_reason_to_stop(two_prepared, monkeypatch):
 
     def broken(*arguments):
-        raise _drift.ConversionError("Odd parts.")
+        raise _divergence.ConversionError("Odd parts.")
 
-    monkeypatch.setattr(_drift, "to_flatbuffer", broken)
-    found = first_drift(two_prepared, [images()], 1e-3)
-    assert found == "Which layer it is cannot be told. Odd parts."
+    monkeypatch.setattr(_divergence, "to_flatbuffer", broken)
+    found = first_divergence(two_prepared, [images()], 1e-3)
+    assert found == "Layer not found. Odd parts."

@@ -13,7 +13,7 @@ from ..._names import IMAGE_SUFFIXES
 from .._package import data
 
 
-def picture_files(places: Sequence[Path]) -> list[Path]:
+def image_files(places: Sequence[Path]) -> list[Path]:
     """Returns the files, and the pictures in the folders, however deep.
 
     Arguments:
@@ -42,7 +42,7 @@ def picture_files(places: Sequence[Path]) -> list[Path]:
     return found
 
 
-def read_picture(file: Path, channels: int) -> np.ndarray:
+def read_pixels(file: Path, channels: int) -> np.ndarray:
     """Returns what a file shows, (height, width, channels), as bytes.
 
     Arguments:

@@ -1,4 +1,4 @@
-"""Finds the layer at which a converted file parts from the model it was made from."""
+"""Finds the layer at which a converted file diverges from its model."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from ._agreement import differences
 _EXAMPLES = 4
 
 
-def first_drift(
+def first_divergence(
     prepared: keras.Model, examples: Sequence[np.ndarray], tolerance: float
 ) -> str:
     """Says which layer is the first that computes something else in a file.
 
-    The model is cut off behind some layer, and what the rest would need is compared
+    The model is cut off after some layer, and what the rest would need is compared
     between Keras and a file of the part alone; bisection finds a layer without which
     the part agrees and with which it does not. That takes as many conversions as the
     number of layers has binary digits.
@@ -41,7 +41,7 @@ def first_drift(
     try:
         found, difference = _bisect(prepared, graph, few, tolerance)
     except ConversionError as error:  # of a part, although the whole had none
-        return f"Which layer it is cannot be told. {error}"
+        return f"Layer not found. {error}"
     if found is None:
         return "Converted once more, it computes the same as its model."
     return (
