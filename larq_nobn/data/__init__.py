@@ -15,7 +15,6 @@ from ._batches import WHOLE, Share
 from ._dataset import (
     Dataset,
     class_counts,
-    content_of,
     describe,
     files_of,
     load,
@@ -43,7 +42,6 @@ __all__ = [
     "check_name",
     "check_size",
     "class_counts",
-    "content_of",
     "decode",
     "describe",
     "files_of",

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from .._names import SPLITS, TFDS_PREFIX
-from ._registry import DatasetInfo, split_named
-from ._source import Source, collected, statistics
-from ._tfds import builder_of, is_prepared, quiet
+from ._images import Images, Shape, once
+from ._registry import split_named
+from ._source import Source, collected
+from ._tfds import check_prepared, open_builder, quiet
 from .folder import (
     USUAL_SIDE,
     image_of,
@@ -24,8 +22,7 @@ from .folder import (
 )
 
 
-@dataclass(frozen=True, eq=False)  # two are the same if they are one object
-class AnyTfds:
+class AnyTfds(Images):
     """A prepared set with an image and a label in each example.
 
     Arguments:
@@ -37,43 +34,45 @@ class AnyTfds:
             no split for it.
     """
 
-    name: str
-    builder: Any
-    keys: tuple[str, str]
-    holdout: float
-    validation: float
+    def __init__(
+        self,
+        name: str,
+        builder: Any,
+        keys: tuple[str, str],
+        holdout: float,
+        validation: float,
+    ) -> None:
+        self.name, self.builder, self.keys = name, builder, keys
+        self.holdout, self.validation = holdout, validation
+        self.class_names = tuple(builder.info.features[keys[1]].names)
+        self._own_shape: tuple = builder.info.features[keys[0]].shape
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """As the set has them."""
-        return tuple(self.builder.info.features[self.keys[1]].names)
-
-    def info(self, size: tuple[int, int] | None = None) -> DatasetInfo:
-        """What `describe` says; the statistics need a pass over the images."""
-        height, width, channels = self.builder.info.features[self.keys[0]].shape
+    def shape(self, size: tuple[int, int] | None) -> Shape:
+        """That of the images, if they have one that suits."""
+        *own, channels = self._own_shape
         if size is None:
-            known = None not in (height, width)
-            size = suitable([(height, width)]) if known else (USUAL_SIDE, USUAL_SIDE)
-        shape = (*size, channels or 3)
-        counts = {split: len(self.source(split, shape).labels) for split in SPLITS}
-        mean, std = _statistics(self, shape)
-        return DatasetInfo(
-            name=self.name,
-            image_shape=shape,
-            classes=len(self.class_names),
-            class_names=self.class_names,
-            train_examples=counts["train"],
-            test_examples=counts["test"],
-            mean=mean,
-            std=std,
-            validation_examples=counts["validation"],
-        )
+            known = None not in own
+            size = suitable([tuple(own)]) if known else (USUAL_SIDE, USUAL_SIDE)
+        return (*size, channels or 3)
 
-    def source(
-        self, split: str, shape: tuple[int, int, int], crop: float = 1.0
-    ) -> Source:
+    def count(self, split: str, shape: Shape) -> int:
+        """Number of images in a split, which takes a pass over them."""
+        return len(self.source(split, shape).labels)
+
+    def read(self, split: str, shape: Shape, crop: float) -> Source:
         """The images of a split: bytes to train with, exact means to test with."""
-        return _source(self, split, shape, crop)
+        exact = split != "train" and (self._own_shape != shape or crop != 1)
+        labels: list[int] = []
+
+        def images() -> Iterator[np.ndarray]:
+            with quiet():
+                for content, label in self.examples(split):
+                    labels.append(label)
+                    yield image_of(content, shape, exact, crop)
+
+        count = sum(each.num_examples for each in self.builder.info.splits.values())
+        dtype = "float32" if exact else "uint8"
+        return collected(images(), labels, (count, *shape), dtype)
 
     def examples(self, split: str) -> Iterator[tuple[bytes, int]]:
         """Files and labels, in their order on disk."""
@@ -108,41 +107,18 @@ def open_tfds(
         ImportError: If TensorFlow Datasets is not installed.
         ValueError: If there is no such set, or it does not classify images.
     """
-    builder = builder_of(name.removeprefix(TFDS_PREFIX), data_dir)
+    builder = open_builder(name, data_dir)
     keys = _keys(name, builder)
-    if not is_prepared(builder):
-        place = "" if data_dir is None else f" --data-dir {data_dir}"
-        raise FileNotFoundError(
-            f"{name} is not prepared in {builder.data_dir_root}. Run: "
-            f"larq-nobn data {name}{place}"
-        )
+    check_prepared(name, builder, data_dir)
     if validation and "validation" in _splits(name, builder):
         raise ValueError(
             f"{name} has a validation split, so validation={validation} does not "
             "apply. Leave it out (--validation)."
         )
-    place, found = os.fspath(builder.data_dir), _Builder(builder, keys)
-    return _opened(name, place, holdout, validation, found)
-
-
-class _Builder:
-    """A builder that a cache takes for any other one."""
-
-    def __init__(self, builder: Any, keys: tuple[str, str]) -> None:
-        self.builder, self.keys = builder, keys
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Builder)
-
-    def __hash__(self) -> int:
-        return 0
-
-
-@functools.lru_cache(maxsize=4)
-def _opened(
-    name: str, place: str, holdout: float, validation: float, found: _Builder
-) -> AnyTfds:
-    return AnyTfds(name, found.builder, found.keys, holdout, validation)
+    return once(
+        (name, os.fspath(builder.data_dir), holdout, validation),
+        lambda: AnyTfds(name, builder, keys, holdout, validation),
+    )
 
 
 def _splits(name: str, builder: Any) -> dict[str, str]:
@@ -177,29 +153,3 @@ def _keys(name: str, builder: Any) -> tuple[str, str]:
             f"{', '.join(features)}. Choose a set that classifies images."
         )
     return chosen[0], chosen[1]
-
-
-@functools.lru_cache(maxsize=4)
-def _statistics(dataset: AnyTfds, shape: tuple[int, int, int]) -> tuple[tuple, tuple]:
-    """Those of the training images, which a process finds out once."""
-    return statistics(dataset.source("train", shape))
-
-
-@functools.lru_cache(maxsize=4)
-def _source(
-    dataset: AnyTfds, split: str, shape: tuple[int, int, int], crop: float
-) -> Source:
-    """The second call in a process returns the same images."""
-    own = dataset.builder.info.features[dataset.keys[0]].shape
-    exact = split != "train" and (own != shape or crop != 1)
-    labels: list[int] = []
-
-    def images() -> Iterator[np.ndarray]:
-        with quiet():
-            for content, label in dataset.examples(split):
-                labels.append(label)
-                yield image_of(content, shape, exact, crop)
-
-    count = sum(each.num_examples for each in dataset.builder.info.splits.values())
-    dtype = "float32" if exact else "uint8"
-    return collected(images(), labels, (count, *shape), dtype)

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 import tensorflow as tf
@@ -30,22 +30,31 @@ from .._names import (
     TFDS_PREFIX,
     check_dataset,
 )
-from . import _imagenet
-from ._any_tfds import AnyTfds, open_tfds
+from ._any_tfds import open_tfds
 from ._augment import variation_of
 from ._batches import WHOLE, Share, batches, passes, prefetched
-from ._built_in import BuiltIn, balanced_subset
 from ._imagenet import ImageNet
+from ._images import BuiltIn, Given, Images, balanced_subset, once
 from ._registry import DatasetInfo
 from ._source import Source, cached
+from ._streams import Streams
 from ._tfds import DataDir
-from ._user_data import Given, Streams, user_images
 from .folder import Folder, open_folder
 
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
 Size = int | tuple[int, int] | None
-# Where images come from: all have `name`, `class_names` and `info`, and all but streams
-# and ImageNet the `source` of a split.
-Images = BuiltIn | AnyTfds | Folder | Given | Streams
+
+
+class Which(TypedDict, total=False):
+    """The arguments of `open_dataset` that say which images are meant."""
+
+    image_size: Size
+    holdout: float
+    skip_unreadable: bool
+    data_dir: DataDir
+    validation: float
 
 
 class Dataset:
@@ -67,7 +76,7 @@ class Dataset:
 
     def __init__(self, images: Images, size: tuple[int, int] | None = None) -> None:
         self._images, self._size = images, size
-        if isinstance(images, (ImageNet, Streams)):  # of which the size is one
+        if not images.numbered:  # which have one size
             images.info(size)
 
     @classmethod
@@ -86,8 +95,28 @@ class Dataset:
         Raises:
             TypeError, ValueError: If `data` is something else.
         """
-        images = user_images(data).with_validation(_check_validation(validation))
-        return cls(images, check_size(image_size))
+        _check_validation(validation)
+        if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
+            raise TypeError(
+                f"data of type {type(data).__name__} is no pair. Give (train, test) or "
+                "(train, validation, test): each a tf.data.Dataset, or (images, "
+                "labels)."
+            )
+        kinds = {isinstance(part, tf.data.Dataset) for part in data}
+        if len(kinds) > 1:
+            raise TypeError(
+                "data holds a tf.data.Dataset beside arrays. Give all of the same kind."
+            )
+        names = ("train", "validation", "test")[:: 2 if len(data) == 2 else 1]
+        parts = dict(zip(names, data, strict=True))
+        if kinds == {False}:
+            return cls(Given(parts, validation), check_size(image_size))
+        if validation:
+            raise ValueError(
+                f"validation={validation} does not apply to a tf.data.Dataset. Give "
+                "three: data=(train, validation, test)."
+            )
+        return cls(Streams(parts), check_size(image_size))
 
     @functools.cached_property
     def info(self) -> DatasetInfo:
@@ -123,7 +152,7 @@ class Dataset:
     def class_counts(self, limit: int | None = None) -> tuple[int, ...]:
         """Returns the number of training images per class, of the first `limit`."""
         labels = self.labels("train")
-        labels = labels[_chosen(labels, limit)]
+        labels = labels[balanced_subset(labels, limit)]
         return tuple(np.bincount(labels, minlength=self.info.classes).tolist())
 
     def files(
@@ -136,8 +165,9 @@ class Dataset:
         if not isinstance(self._images, Folder):
             return None
         labels = self._numbered(split, like or self.info).labels.numpy()
-        part, root = self._images.part(split), self._images.root
-        return tuple(str(root / part[n].entry.path) for n in _chosen(labels, limit))
+        part, root = self._images.parts[split], self._images.root
+        chosen = balanced_subset(labels, limit)
+        return tuple(str(root / part[n].entry.path) for n in chosen)
 
     def batches(
         self,
@@ -158,11 +188,68 @@ class Dataset:
     ) -> tf.data.Dataset:
         """Returns batches of normalized images and labels.
 
-        Arguments, results and errors are those of `load`.
+        Images are float32 with mean 0 and standard deviation 1 per channel, labels are
+        integers. What fits is decoded once and stays in memory.
+
+        Each pass over the returned dataset is one epoch: the first pass is epoch
+        `epoch`, the next one `epoch + 1`, and so on; a pass counts from its first
+        batch. Order and augmentation of epoch e depend on `seed` and e only, so that
+        `epoch=e` continues where an earlier run stopped before epoch e.
+
+        Arguments:
+            split: `"train"`, `"validation"` or `"test"`; for ImageNet, whose test
+                labels are secret, the test split is the usual validation set.
+            batch_size: Images per batch. The last incomplete batch is left out for
+                `"train"` alone, where all batches have one shape. If there are fewer
+                training images, they are one batch.
+            augment: Variation of images, where None is the usual one in training and
+                none in testing, and True the usual one. `"crop_flip"`: black borders of
+                an eighth of the shorter side, a crop of the old size, and mirror
+                images; without these it is the usual one for digits. `"colour"`: also
+                brightness, contrast and saturation. `"strong"`: also turned by 15
+                degrees, magnified, and with a grey square. `"none"` or False: none.
+                ImageNet: a random part scaled to 224x224 and mirrored, or nothing;
+                without, the middle 7/8 of each side scaled to 224x224 by the mean of
+                the pixels that a new one touches.
+            reflect: Borders are mirror images instead of black; not for ImageNet, which
+                has none.
+            mixup: Mixes pairs of images by Beta(mixup, mixup); labels then are the
+                probabilities of the classes. 0 for none.
+            shuffle: New order in each epoch; None: in training only.
+            seed: Decides order and augmentation; 0 or more.
+            epoch: Number of the first pass; 0 or more.
+            step: Batches that the first pass leaves out at its begin, without a look at
+                their images; the length of the dataset is then not known.
+            share: Of several replicas that train together: the number of the first that
+                is served, how many are, and how many there are. Each of these gets its
+                part of each batch, as an element of its own, and the others' parts are
+                not read.
+            limit: Use at most this many examples: the first of each class in equal
+                numbers (ImageNet: simply the first). None: all.
+            like: Makes images what a network takes that was trained on another data
+                set: of that size, number of channels, mean and deviation, with the
+                labels of its class names. None: those of this data set.
+            cache: Where decoded images of a folder are kept: `"memory"`, all at once;
+                `"disk"`, as they are needed, in a file of the user's cache folder that
+                ends with the process; `"none"`; or `"auto"`, the first of them that has
+                room. Images are the same. What came with TensorFlow Datasets is in
+                memory, but ImageNet, of which nothing is kept.
+
+        Returns:
+            A `tf.data.Dataset` whose length is known.
+
+        Raises:
+            ValueError: If an argument is out of range or does not apply to these
+                images, or there is no image of the split.
+            TypeError: If an argument has the wrong type.
         """
         training = check_choice("split", split, SPLITS) == "train"
         batch_size = int(check_bounds("batch_size", batch_size))
-        augment = training if augment is None else _check_augment(augment)
+        augment = training if augment is None else augment
+        if isinstance(augment, str):
+            check_choice("augment", augment, AUGMENTATIONS)
+        else:
+            check_flag("augment", augment)
         check_flag("reflect", reflect)
         shuffle = training if shuffle is None else check_flag("shuffle", shuffle)
         check_bounds("mixup", mixup)
@@ -172,27 +259,18 @@ class Dataset:
         if limit is not None:
             limit = int(check_bounds("limit", limit))
         check_choice("cache", cache, CACHES)
-        self._check_applies(split, augment, mixup)
+        self._check_applies(split, augment, mixup, reflect)
         if isinstance(self._images, Streams):
             return self._images.batches(split, batch_size, share, step)
 
         info = like or self.info
         if isinstance(self._images, ImageNet):
-            of_epoch, examples, batch_size = _imagenet.batches(
-                split,
-                limit,
-                self._images.data_dir,
-                batch_size,
-                seed,
-                _check_imagenet(augment, reflect),
-                shuffle,
-                share,
-                info,
-                self._images.validation,
+            of_epoch, examples, batch_size = self._images.batches(
+                split, limit, batch_size, seed, augment is True, shuffle, share, info
             )
         else:
             source = self._numbered(split, info, cache)
-            chosen = _chosen(source.labels.numpy(), limit)
+            chosen = balanced_subset(source.labels.numpy(), limit)
             examples = len(chosen)
             if not examples:
                 raise ValueError(
@@ -220,29 +298,46 @@ class Dataset:
             found = found.apply(length)
         return prefetched(found)
 
-    def _check_applies(self, split: str, augment: bool | str, mixup: float) -> None:
+    def _check_applies(
+        self, split: str, augment: bool | str, mixup: float, reflect: bool
+    ) -> None:
         """Raises for what this kind of images cannot do."""
-        name = self._images.name
-        if split == "validation" and not self.info.validation_examples:
-            raise ValueError(
-                f"{name} has no validation split. Hold out training images by "
-                "validation=0.1 (--validation 0.1), or name another split."
-            )
-        if mixup and isinstance(self._images, (Streams, ImageNet)):
+        images, name = self._images, self._images.name
+        self._check_split(split)
+        if mixup and not images.numbered:
             raise ValueError(
                 f"mixup={mixup} does not apply to {name}, whose images have no "
                 "numbers. Leave it out."
             )
-        if isinstance(self._images, Streams) and augment not in (True, False, "none"):
+        usual = augment in (True, False, "none")
+        if isinstance(images, Streams) and not usual:
             raise ValueError(
                 f"augment={augment!r} does not apply to a tf.data.Dataset. Leave it "
                 "out, and map the data set."
             )
+        if isinstance(images, ImageNet) and reflect:
+            raise ValueError(
+                "reflect=True does not apply to imagenet, whose images are cropped and "
+                "not padded. Leave it out."
+            )
+        if isinstance(images, ImageNet) and not usual:
+            raise ValueError(
+                f"augment={augment!r} does not apply to imagenet, whose images are "
+                "random parts of images. Leave it out, or name tfds:imagenet2012."
+            )
+
+    def _check_split(self, split: str) -> None:
+        check_choice("split", split, SPLITS)
+        if split == "validation" and not self.info.validation_examples:
+            raise ValueError(
+                f"{self._images.name} has no validation split. Hold out training "
+                "images by validation=0.1 (--validation 0.1), or name another split."
+            )
 
     def _numbered(self, split: str, info: DatasetInfo, cache: str = "auto") -> Source:
         """The images of a split by number, with the shape and labels of `info`."""
-        check_choice("split", split, SPLITS)
-        if isinstance(self._images, (ImageNet, Streams)):
+        self._check_split(split)
+        if not self._images.numbered:
             raise ValueError(
                 f"The classes of {self._images.name} are not counted, because that "
                 "would need a pass over all images. Leave it out."
@@ -270,40 +365,12 @@ def _relabeled(source: Source, ours: tuple[str, ...], info: DatasetInfo) -> Sour
     return replace(source, labels=labels)
 
 
-def _chosen(labels: np.ndarray, limit: int | None) -> np.ndarray:
-    """Indices of at most so many examples, in equal numbers of all classes."""
-    return np.arange(len(labels)) if limit is None else balanced_subset(labels, limit)
-
-
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:5]) + (" and others" if len(names) > 5 else "")
 
 
-def _check_augment(augment: object) -> bool | str:
-    if isinstance(augment, str):
-        return check_choice("augment", augment, AUGMENTATIONS)
-    return check_flag("augment", augment)
-
-
-def _check_imagenet(augment: bool | str, reflect: bool) -> bool:
-    """Returns whether ImageNet's images are augmented."""
-    if reflect:
-        raise ValueError(
-            "reflect=True does not apply to imagenet, whose images are cropped and not "
-            "padded. Leave it out."
-        )
-    if augment not in (True, False, "none"):
-        raise ValueError(
-            f"augment={augment!r} does not apply to imagenet, whose images are random "
-            "parts of images. Leave it out, or name tfds:imagenet2012."
-        )
-    return augment is True
-
-
-def _check_validation(validation: float) -> float:
-    return check_number(
-        "validation", validation, "[0, 1)", "0.1 holds out every tenth."
-    )
+def _check_validation(validation: float) -> None:
+    check_number("validation", validation, "[0, 1)", "0.1 holds out every tenth.")
 
 
 def open_dataset(
@@ -317,18 +384,41 @@ def open_dataset(
 ) -> Dataset:
     """Opens a data set, of which as little is read as can be.
 
+    A folder of images has a folder for each class, as `cats/1.jpg`, or two with such
+    folders: `train` or `training`, and `test` or `testing`, in any case. Without a test
+    split, `val`, `valid`, `validation` or `dev` is used for testing, and beside one it
+    is the validation split. Files are JPEG, PNG, WebP, BMP or GIF, seen as `decode`
+    does, and looked for in deeper folders too; hidden ones and other kinds are left
+    out. Class names are those of the folders, sorted. What a file holds is found out
+    once, and kept in the user's cache folder; mean and deviation are those of the
+    training images.
+
     Arguments:
-        name: One of `NAMES`, an image folder, or `"tfds:NAME"`, as `load` takes it, as
-            all other arguments.
-        image_size: As in `load`.
-        holdout: As in `load`.
-        skip_unreadable: As in `load`.
-        data_dir: As in `load`.
-        validation: As in `load`.
+        name: `"digits"` (8x8 grey; comes with scikit-learn; every fifth example of each
+            class is for testing), `"mnist"`, `"fashion_mnist"`, `"cifar10"`,
+            `"cifar100"` or `"imagenet"`; the path of a folder of images; or
+            `"tfds:NAME"` for any set of TensorFlow Datasets that classifies images.
+        image_size: Height and width, or one number for both: each image's largest
+            middle part of these proportions is scaled, by the mean of the pixels that a
+            new one touches. None: that of the images if they all have one, of 224
+            pixels at most, else 96x96. ImageNet has its own.
+        holdout: Share of the images of a folder that are for testing if no folder
+            says so, from 0 to 1. The SHA-256 of a file decides, so that equal files are
+            on one side, and all stay there when others are added.
+        skip_unreadable: Whether to leave out files that cannot be read, and not to
+            refuse a folder that holds some.
+        data_dir: The data folder of TensorFlow Datasets; None for its default.
+        validation: Fraction of the training images, in [0, 1), that make up the split
+            `"validation"` instead: of folders and of TensorFlow Datasets by the content
+            of files, elsewhere by a fixed permutation. 0 where the data set has such a
+            split, or needs none.
 
     Raises:
-        TypeError, ValueError: As `load` does; for an unknown name, with the known ones.
-        FileNotFoundError: If there is no such folder, or the set is not prepared.
+        TypeError: If an argument has the wrong type.
+        ValueError: If an argument is out of range, or a folder holds files that cannot
+            be read; for an unknown name, with the known ones.
+        FileNotFoundError: If there is no such folder, or the data set is not prepared;
+            says how to do that.
 
     Example:
         >>> nobn.data.open_dataset("digits").labels("test").shape
@@ -340,10 +430,10 @@ def open_dataset(
     _check_validation(validation)
     place = None if data_dir is None else check_path("data_dir", data_dir)
     images: Images
-    if chosen == "imagenet":
-        images = ImageNet(chosen, place, validation)
-    elif chosen in DATASETS:
-        images = BuiltIn(chosen, place, validation)
+    if chosen in DATASETS:
+        kind = ImageNet if chosen == "imagenet" else BuiltIn
+        which = (chosen, place, validation)
+        images = once(which, lambda: kind(*which))
     elif chosen == GIVEN:
         raise ValueError(
             "The images were given to train as data=, and are stored nowhere. Name a "
@@ -362,104 +452,34 @@ def load(
     batch_size: int,
     *,
     image_size: Size = None,
-    augment: bool | str | None = None,
-    reflect: bool = False,
-    mixup: float = 0.0,
-    shuffle: bool | None = None,
-    seed: int = 0,
-    epoch: int = 0,
-    step: int = 0,
-    share: Share = WHOLE,
-    limit: int | None = None,
     holdout: float = 0.1,
     skip_unreadable: bool = False,
-    like: DatasetInfo | None = None,
-    cache: str = "auto",
     data_dir: DataDir = None,
     validation: float = 0.0,
+    **how: Any,
 ) -> tf.data.Dataset:
     """Returns batches of (images, labels) of a data set.
 
-    Images are float32 with mean 0 and standard deviation 1 per channel, labels are
-    integers. What fits is decoded once and stays in memory.
-
-    Each pass over the returned dataset is one epoch: the first pass is epoch `epoch`,
-    the next one `epoch + 1`, and so on; a pass counts from its first batch. Order and
-    augmentation of epoch e depend on `seed` and e only, so `load(..., epoch=e)`
-    continues where an earlier run stopped before epoch e.
-
-    A folder of images has a folder for each class, as `cats/1.jpg`, or two with such
-    folders: `train` or `training`, and `test` or `testing`, in any case. Without a test
-    split, `val`, `valid`, `validation` or `dev` is used for testing, and beside one it
-    is the validation split. Files are JPEG, PNG, WebP, BMP or GIF, seen as `decode`
-    does, and looked for in deeper folders too; hidden ones and other kinds are left
-    out. Class names are those of the folders, sorted. What a file holds is found out
-    once, and kept in the user's cache folder; mean and deviation are those of the
-    training images.
+    That is `open_dataset(name, …).batches(split, batch_size, …)`.
 
     Arguments:
-        name: `"digits"` (8x8 grey; comes with scikit-learn; every fifth example of each
-            class is for testing), `"mnist"`, `"fashion_mnist"`, `"cifar10"`,
-            `"cifar100"` or `"imagenet"`; the path of a folder of images; or
-            `"tfds:NAME"` for any set of TensorFlow Datasets that classifies images.
-        split: `"train"`, `"validation"` or `"test"`; for ImageNet, whose test labels
-            are secret, the test split is the usual validation set.
-        batch_size: Images per batch. The last incomplete batch is left out for
-            `"train"` alone, where all batches have one shape. If there are fewer
-            training images, they are one batch.
-        image_size: Height and width, or one number for both: each image's largest
-            middle part of these proportions is scaled, by the mean of the pixels that a
-            new one touches. None: that of the images if they all have one, of 224
-            pixels at most, else 96x96. ImageNet has its own.
-        augment: Variation of images, where None is the usual one in training and none
-            in testing, and True the usual one. `"crop_flip"`: black borders of an
-            eighth of the shorter side, a crop of the old size, and mirror images;
-            without these it is the usual one for digits. `"colour"`: also brightness,
-            contrast and saturation. `"strong"`: also turned by 15 degrees, magnified,
-            and with a grey square. `"none"` or False: none. ImageNet: a random part
-            scaled to 224x224 and mirrored, or nothing; without, the middle 7/8 of each
-            side scaled to 224x224 by the mean of the pixels that a new one touches.
-        reflect: Borders are mirror images instead of black; not for ImageNet, which has
-            none.
-        mixup: Mixes pairs of images by Beta(mixup, mixup); labels then are the
-            probabilities of the classes. 0 for none.
-        shuffle: New order in each epoch; None: in training only.
-        seed: Decides order and augmentation; 0 or more.
-        epoch: Number of the first pass; 0 or more.
-        step: Batches that the first pass leaves out at its begin, without a look at
-            their images; the length of the dataset is then not known.
-        share: Of several replicas that train together: the number of the first that is
-            served, how many are, and how many there are. Each of these gets its part of
-            each batch, as an element of its own, and the others' parts are not read.
-        limit: Use at most this many examples: the first of each class in equal numbers
-            (ImageNet: simply the first). None: all.
-        holdout: Share of the images of a folder that are for testing if no folder
-            says so, from 0 to 1. The SHA-256 of a file decides, so that equal files are
-            on one side, and all stay there when others are added.
-        skip_unreadable: Whether to leave out files that cannot be read, and not to
-            refuse a folder that holds some.
-        like: Makes images what a network takes that was trained on another data set:
-            of that size, number of channels, mean and deviation, with the labels of its
-            class names. None: those of this data set.
-        cache: Where decoded images of a folder are kept: `"memory"`, all at once;
-            `"disk"`, as they are needed, in a file of the user's cache folder that ends
-            with the process; `"none"`; or `"auto"`, the first of them that has room.
-            Images are the same. What came with TensorFlow Datasets is in memory, but
-            ImageNet, of which nothing is kept.
-        data_dir: The data folder of TensorFlow Datasets; None for its default.
-        validation: Fraction of the training images, in [0, 1), that make up the split
-            `"validation"` instead: of folders and of TensorFlow Datasets by the content
-            of files, elsewhere by a fixed permutation. 0 where the data set has such a
-            split, or needs none.
+        name: As in `open_dataset`, and so are `image_size`, `holdout`,
+            `skip_unreadable`, `data_dir` and `validation`.
+        split: As in `Dataset.batches`.
+        batch_size: Likewise.
+        image_size: Height and width, or one number for both.
+        holdout: Fraction of the images of a folder that are for testing.
+        skip_unreadable: Whether to leave out files that cannot be read.
+        data_dir: The data folder of TensorFlow Datasets.
+        validation: Fraction of the training images that make up the validation split.
+        **how: Further arguments of `Dataset.batches`: `augment`, `reflect`, `mixup`,
+            `shuffle`, `seed`, `epoch`, `step`, `share`, `limit`, `like`, `cache`.
 
     Returns:
         A `tf.data.Dataset` whose length is known.
 
     Raises:
-        ValueError: If an argument is out of range, a folder holds files that cannot be
-            read, or there is no image of the split.
-        TypeError: If an argument has the wrong type.
-        FileNotFoundError: If the data set is not prepared; says how to do that.
+        TypeError, ValueError, FileNotFoundError: As these two do.
 
     Example:
         >>> train = nobn.data.load("digits", "train", batch_size=32)
@@ -474,161 +494,74 @@ def load(
         data_dir=data_dir,
         validation=validation,
     )
-    return opened.batches(
-        split,
-        batch_size,
-        augment=augment,
-        reflect=reflect,
-        mixup=mixup,
-        shuffle=shuffle,
-        seed=seed,
-        epoch=epoch,
-        step=step,
-        share=share,
-        limit=limit,
-        like=like,
-        cache=cache,
-    )
+    return opened.batches(split, batch_size, **how)
 
 
-def describe(
-    name: str | os.PathLike[str],
-    *,
-    image_size: Size = None,
-    holdout: float = 0.1,
-    skip_unreadable: bool = False,
-    data_dir: DataDir = None,
-    validation: float = 0.0,
-) -> DatasetInfo:
+def describe(name: str | os.PathLike[str], **which: Unpack[Which]) -> DatasetInfo:
     """Returns the `DatasetInfo` of a data set; downloads nothing.
 
     Of a folder every file is opened, once; what is found is kept in the user's cache
     folder.
 
     Arguments:
-        name: One of `NAMES`, a folder of images, or `"tfds:NAME"`, as `load` takes
-            it.
-        image_size: As in `load`.
-        holdout: As in `load`.
-        skip_unreadable: As in `load`.
-        data_dir: As in `load`.
-        validation: As in `load`.
-
-    Returns:
-        A `DatasetInfo`.
+        name: As in `open_dataset`.
+        **which: Its other arguments.
 
     Raises:
-        TypeError, ValueError: As `load` does; for an unknown name, with the known ones.
-        FileNotFoundError: If there is no such folder, or the set is not prepared.
+        TypeError, ValueError, FileNotFoundError: As `open_dataset` does.
 
     Example:
         >>> nobn.data.describe("cifar10").image_shape
         (32, 32, 3)
     """
-    return open_dataset(
-        name,
-        image_size=image_size,
-        holdout=holdout,
-        skip_unreadable=skip_unreadable,
-        data_dir=data_dir,
-        validation=validation,
-    ).info
+    return open_dataset(name, **which).info
 
 
 def class_counts(
-    name: str | os.PathLike[str],
-    *,
-    image_size: Size = None,
-    limit: int | None = None,
-    holdout: float = 0.1,
-    skip_unreadable: bool = False,
-    data_dir: DataDir = None,
-    validation: float = 0.0,
+    name: str | os.PathLike[str], *, limit: int | None = None, **which: Unpack[Which]
 ) -> tuple[int, ...]:
-    """Returns the number of training images per class.
+    """Returns the number of training images per class, in the order of the labels.
 
     Arguments:
-        name: As in `load`, but `"imagenet"`.
-        image_size: As in `load`: no count depends on it, but what is read for one size
-            is not read again.
-        limit: As in `load`.
-        holdout: As in `load`.
-        skip_unreadable: As in `load`.
-        data_dir: As in `load`.
-        validation: As in `load`.
-
-    Returns:
-        One number per class, in the order of the labels.
+        name: As in `open_dataset`, but `"imagenet"`.
+        limit: As in `Dataset.batches`.
+        **which: Further arguments of `open_dataset`.
 
     Raises:
-        TypeError, ValueError: As `load` does, and for images that are not counted.
-        FileNotFoundError: As `load` does.
+        TypeError, ValueError, FileNotFoundError: As `open_dataset` does, and for images
+            that are not counted.
 
     Example:
         >>> nobn.data.class_counts("digits", limit=25)
         (3, 3, 3, 3, 3, 2, 2, 2, 2, 2)
     """
-    opened = open_dataset(
-        name,
-        image_size=image_size,
-        holdout=holdout,
-        skip_unreadable=skip_unreadable,
-        data_dir=data_dir,
-        validation=validation,
-    )
-    return opened.class_counts(limit)
+    return open_dataset(name, **which).class_counts(limit)
 
 
 def files_of(
     name: str | os.PathLike[str],
     split: str,
     *,
-    image_size: Size = None,
     limit: int | None = None,
-    holdout: float = 0.1,
-    skip_unreadable: bool = False,
     like: DatasetInfo | None = None,
-    data_dir: DataDir = None,
-    validation: float = 0.0,
+    **which: Unpack[Which],
 ) -> tuple[str, ...] | None:
     """Returns the files of a folder's images, in the test order of `load`.
 
     Arguments:
-        name: As in `load`, as all others.
-        split: As in `load`.
-        image_size: As in `load`.
-        limit: As in `load`.
-        holdout: As in `load`.
-        skip_unreadable: As in `load`.
-        like: As in `load`.
-        data_dir: As in `load`.
-        validation: As in `load`.
+        name: As in `open_dataset`.
+        split: As in `Dataset.batches`, and so are `limit` and `like`.
+        limit: Use at most this many images.
+        like: Makes images what a network of another data set takes.
+        **which: Further arguments of `open_dataset`.
 
     Returns:
         Their paths; None for what is no folder of images.
 
     Raises:
-        FileNotFoundError, TypeError, ValueError: As `load` does.
+        TypeError, ValueError, FileNotFoundError: As `open_dataset` does.
 
     Example:
         >>> nobn.data.files_of("digits", "test")
     """
-    opened = open_dataset(
-        name,
-        image_size=image_size,
-        holdout=holdout,
-        skip_unreadable=skip_unreadable,
-        data_dir=data_dir,
-        validation=validation,
-    )
-    return opened.files(split, limit, like)
-
-
-def content_of(name: str, **which: Any) -> str | None:
-    """Returns a digest of the images of a folder; None where they do not change.
-
-    Arguments:
-        name: As in `describe`, and so are the others.
-        **which: The images that are meant.
-    """
-    return open_dataset(name, **which).fingerprint
+    return open_dataset(name, **which).files(split, limit, like)

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from ._batches import Batches, Share, numbered
-from ._built_in import BuiltIn
+from ._images import BuiltIn
 from ._records import Records, records_in
 from ._registry import DatasetInfo
 from ._source import validation_numbers
@@ -23,6 +23,8 @@ SIZE = 224
 class ImageNet(BuiltIn):
     """ImageNet, which is too large for memory."""
 
+    numbered = False
+
     def info(self, size: tuple[int, int] | None = None) -> DatasetInfo:
         """What the registry says, of its one size."""
         found = super().info()
@@ -33,6 +35,80 @@ class ImageNet(BuiltIn):
                 "size."
             )
         return found
+
+    def batches(
+        self,
+        split: str,
+        limit: int | None,
+        batch_size: int,
+        seed: int,
+        augment: bool,
+        shuffle: bool,
+        share: Share,
+        info: DatasetInfo,
+    ) -> tuple[Batches, int, int]:
+        """Returns the function from an epoch's number to its batches, values 0 to 255.
+
+        Of all examples only a batch's are in memory, and of its parts only those that
+        are wanted are read. The order is drawn of all of them. Images that do not vary
+        are what `deploy.Preprocessing` makes of their files, for the size and crop in
+        `info`.
+
+        Returns:
+            The function, the number of examples, and the batch size, which is theirs if
+            there are fewer.
+        """
+        records, parsed = open_records(split, self.data_dir)
+        training = split == "train"
+        numbers = np.arange(len(records))
+        if split != "test":
+            numbers = validation_numbers(len(records), self.validation)[not training]
+        numbers = numbers[:limit]
+        count = len(numbers)
+        batch_size = min(batch_size, count) if training else batch_size
+        parts = numbered(numbers, batch_size, seed, shuffle, training, share)
+        shape = (SIZE, SIZE, 3) if augment else info.image_shape
+
+        def whole(jpegs: np.ndarray) -> np.ndarray:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                found = pool.map(
+                    lambda each: image_of(each, shape, True, info.crop), jpegs
+                )
+                return np.array([*found], np.float32).reshape(-1, *shape)
+
+        def of_epoch(epoch: tf.Tensor, begin: tf.Tensor) -> tf.data.Dataset:
+            fold = tf.random.experimental.stateless_fold_in
+            # No seed that a user gives is negative: the order begins another stream.
+            seed_of_epoch = fold(tf.constant([-1 - seed, 0], tf.int64), epoch)
+
+            def varied(given: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+                index, jpeg = given
+                return random_part(jpeg, fold(seed_of_epoch, index))
+
+            def batch(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+                contents = tf.numpy_function(
+                    lambda found: np.array(records.read_all(found), object),
+                    [indices],
+                    tf.string,
+                    stateful=False,
+                )
+                contents = tf.ensure_shape(contents, indices.shape)
+                kinds = (tf.TensorSpec((), tf.string), tf.TensorSpec((), tf.int64))
+                jpegs, labels = tf.map_fn(parsed, contents, fn_output_signature=kinds)
+                if augment:
+                    kind = tf.TensorSpec(shape)
+                    images = tf.map_fn(
+                        varied, (indices, jpegs), fn_output_signature=kind
+                    )
+                else:
+                    images = tf.numpy_function(
+                        whole, [jpegs], tf.float32, stateful=False
+                    )
+                return tf.ensure_shape(images, (indices.shape[0], *shape)), labels
+
+            return parts(epoch, begin).map(batch, tf.data.AUTOTUNE)
+
+        return of_epoch, count, batch_size
 
 
 def open_records(
@@ -51,75 +127,6 @@ def open_records(
         return example["image"], example["label"]
 
     return records_in(part.filepaths), parsed
-
-
-def batches(
-    split: str,
-    limit: int | None,
-    data_dir: DataDir,
-    batch_size: int,
-    seed: int,
-    augment: bool,
-    shuffle: bool,
-    share: Share,
-    info: DatasetInfo,
-    validation: float = 0.0,
-) -> tuple[Batches, int, int]:
-    """Returns the function from an epoch's number to its batches, values 0 to 255.
-
-    Of all examples only a batch's are in memory, and of its parts only those that are
-    wanted are read. The order is drawn of all of them. Images that do not vary are what
-    `deploy.Preprocessing` makes of their files, for the size and crop in `info`.
-
-    Returns:
-        The function, the number of examples, and the batch size, which is theirs if
-        there are fewer.
-    """
-    records, parsed = open_records(split, data_dir)
-    training = split == "train"
-    numbers = np.arange(len(records))
-    if split != "test":
-        numbers = validation_numbers(len(records), validation)[not training]
-    numbers = numbers[:limit]
-    count = len(numbers)
-    batch_size = min(batch_size, count) if training else batch_size
-    parts = numbered(numbers, batch_size, seed, shuffle, training, share)
-    shape = (SIZE, SIZE, 3) if augment else info.image_shape
-
-    def whole(jpegs: np.ndarray) -> np.ndarray:
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
-            found = pool.map(lambda each: image_of(each, shape, True, info.crop), jpegs)
-            return np.array([*found], np.float32).reshape(-1, *shape)
-
-    def of_epoch(epoch: tf.Tensor, begin: tf.Tensor) -> tf.data.Dataset:
-        fold = tf.random.experimental.stateless_fold_in
-        # No seed that a user gives is negative: the order begins another stream.
-        seed_of_epoch = fold(tf.constant([-1 - seed, 0], tf.int64), epoch)
-
-        def varied(given: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-            index, jpeg = given
-            return random_part(jpeg, fold(seed_of_epoch, index))
-
-        def batch(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-            contents = tf.numpy_function(
-                lambda found: np.array(records.read_all(found), object),
-                [indices],
-                tf.string,
-                stateful=False,
-            )
-            contents = tf.ensure_shape(contents, indices.shape)
-            kinds = (tf.TensorSpec((), tf.string), tf.TensorSpec((), tf.int64))
-            jpegs, labels = tf.map_fn(parsed, contents, fn_output_signature=kinds)
-            if augment:
-                kind = tf.TensorSpec(shape)
-                images = tf.map_fn(varied, (indices, jpegs), fn_output_signature=kind)
-            else:
-                images = tf.numpy_function(whole, [jpegs], tf.float32, stateful=False)
-            return tf.ensure_shape(images, (indices.shape[0], *shape)), labels
-
-        return parts(epoch, begin).map(batch, tf.data.AUTOTUNE)
-
-    return of_epoch, count, batch_size
 
 
 def random_part(jpeg: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

@@ -16,7 +16,6 @@ import numpy as np
 import tensorflow as tf
 
 from .._files import cache_folder
-from ._area import scaled
 
 # What a split may take of the memory.
 IN_MEMORY = 1 << 30
@@ -104,11 +103,6 @@ def validation_numbers(count: int, fraction: float) -> tuple[np.ndarray, np.ndar
     return np.sort(order[held:]), np.sort(order[:held])
 
 
-def part_of(source: Arrays, numbers: np.ndarray) -> Arrays:
-    """Some images of a split, as a split of their own."""
-    return Arrays(*(tf.gather(x, numbers) for x in (source.images, source.labels)))
-
-
 def collected(
     images: Iterable[np.ndarray],
     labels: list[int],
@@ -135,17 +129,6 @@ def collected(
     if isinstance(place, np.memmap):
         return LazyImages(place.__getitem__, known, shape[1:], dtype)
     return Arrays(tf.constant(place[: len(labels)]), known)
-
-
-def of_shape(
-    source: Arrays, split: str, shape: tuple[int, int, int], crop: float
-) -> Arrays:
-    """Bytes as other images: bytes to train with, exact means to test with."""
-    images = scaled(source.images.numpy(), shape[:2], shape[2], crop)
-    if split == "train":
-        images = np.rint(images).astype(np.uint8)
-    with tf.device("CPU:0"):
-        return Arrays(tf.constant(images), source.labels)
 
 
 def statistics(source: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:

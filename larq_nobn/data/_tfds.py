@@ -31,22 +31,19 @@ _IMAGENET_FILES = {"ILSVRC2012_img_train.tar": None, "ILSVRC2012_img_val.tar": N
 def open_builder(name: str, data_dir: DataDir) -> Any:
     """Returns the TFDS builder of a data set, prepared or not.
 
-    Raises:
-        ImportError: If TFDS is not installed.
-    """
-    return builder_of(_TFDS_NAMES.get(name, name.removeprefix(TFDS_PREFIX)), data_dir)
-
-
-def builder_of(name: str, data_dir: DataDir) -> Any:
-    """Returns the builder of any data set that TFDS knows, prepared or not.
+    Arguments:
+        name: One of `NAMES`, or that of any set with its prefix.
+        data_dir: The data folder; None for that of TFDS.
 
     Raises:
         ImportError: If TFDS is not installed.
         ValueError: If it has no such data set, or would run code from elsewhere.
     """
+    name = _TFDS_NAMES.get(name, name.removeprefix(TFDS_PREFIX))
     _check_code(name, data_dir)
     try:
         import tensorflow_datasets as tfds
+        from google.protobuf.json_format import ParseError
     except ImportError as problem:
         raise ImportError(
             f"{name} needs TensorFlow Datasets ({problem}). Install it with: "
@@ -63,16 +60,9 @@ def builder_of(name: str, data_dir: DataDir) -> Any:
             f"({str(problem).strip().partition(chr(10))[0]}). Choose one that "
             "tfds.list_builders() names."
         ) from problem
-    except (*_OF_OTHER_SHAPE, _parse_error()) as problem:
+    except (*_OF_OTHER_SHAPE, ParseError) as problem:
         place = "its usual folder" if data_dir is None else os.fspath(data_dir)
         raise _damaged(f"{name} in {place}", problem) from problem
-
-
-def _parse_error() -> type[Exception]:
-    """What is raised for JSON that is no description of a data set."""
-    from google.protobuf.json_format import ParseError
-
-    return ParseError
 
 
 def _damaged(what: str, problem: Exception) -> ValueError:
@@ -129,13 +119,8 @@ def is_prepared(builder: Any) -> bool:
         return builder.is_prepared()
 
 
-def prepared_builder(name: str, data_dir: DataDir) -> Any:
-    """Returns the TFDS builder of a data set that is on disk.
-
-    Raises:
-        FileNotFoundError: If it is not; says which command prepares it.
-    """
-    builder = open_builder(name, data_dir)
+def check_prepared(name: str, builder: Any, data_dir: DataDir) -> None:
+    """Raises FileNotFoundError for what is not, and says which command prepares it."""
     if not is_prepared(builder):
         source = " --from FOLDER" if name == "imagenet" else ""
         place = "" if data_dir is None else f" --data-dir {os.fspath(data_dir)}"
@@ -143,6 +128,16 @@ def prepared_builder(name: str, data_dir: DataDir) -> Any:
             f"{name} is not prepared in {builder.data_dir_root}. Run: "
             f"larq-nobn data {name}{source}{place}"
         )
+
+
+def prepared_builder(name: str, data_dir: DataDir) -> Any:
+    """Returns the TFDS builder of a data set that is on disk.
+
+    Raises:
+        FileNotFoundError: If it is not; says which command prepares it.
+    """
+    builder = open_builder(name, data_dir)
+    check_prepared(name, builder, data_dir)
     return builder
 
 

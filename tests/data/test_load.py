@@ -17,7 +17,7 @@ from larq_nobn._keras import keras
 from larq_nobn.data import _imagenet, load
 from larq_nobn.data._augment import Augmentation, crop_and_flip, draw
 from larq_nobn.data._batches import WHOLE, numbered
-from larq_nobn.data._built_in import balanced_subset
+from larq_nobn.data._images import balanced_subset
 from larq_nobn.data._records import Records
 from sklearn.datasets import load_digits
 
@@ -532,9 +532,9 @@ def test_missing_data(tmp_path: Path) -> None:
 
 
 def test_without_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> None:
-    from larq_nobn.data import _built_in
+    from larq_nobn.data import _images
 
-    _built_in._cached.cache_clear()
+    _images._opened.clear()
     monkeypatch.setitem(sys.modules, "sklearn.datasets", None)
     with pytest.raises(ImportError, match="^digits comes with scikit-learn .*data.'$"):
         load("digits", "test", 1)

@@ -92,3 +92,12 @@ def test_streams_bring_their_own_or_have_none():
 def test_a_fraction_is_checked(share):
     with pytest.raises((ValueError, TypeError), match=r"validation=.*\[0, 1\)"):
         nobn.data.load("digits", "train", 8, validation=share)
+
+
+def test_without_a_validation_split_nothing_takes_its_place():
+    """Neither training images nor none."""
+    both = IMAGES, LABELS
+    for dataset in (nobn.data.open_dataset("digits"), Dataset.from_data((both, both))):
+        for ask in (dataset.labels, lambda split, d=dataset: d.read([0], split)):
+            with pytest.raises(ValueError, match="has no validation split. Hold out"):
+                ask("validation")

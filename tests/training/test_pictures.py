@@ -32,7 +32,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def content(settings: training.RunSettings) -> str | None:
-    return data.content_of(**settings.images)
+    return data.open_dataset(**settings.images).fingerprint
 
 
 @pytest.fixture

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import functools
 import hashlib
 import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
 from ..._names import SPLITS
-from .._registry import DatasetInfo
-from .._source import LazyImages, statistics
+from .._images import Images, Shape, once
+from .._source import LazyImages
 from ._decode import image_of, read_image
 from ._listing import Listing, read_listing
-from ._scan import Notes, ScannedImage, Seen, divided, scan
+from ._scan import Notes, ScannedImage, divided, scan
 
 _log = logging.getLogger("larq_nobn")
 # Of images of different sizes, or of large ones.
@@ -27,92 +25,85 @@ _LARGEST_SIDE = 224
 _NAMED = 5
 
 
-@dataclass(frozen=True, eq=False)  # two are the same if they are one object
-class Folder:
+class Folder(Images):
     """A folder whose files have all been opened once.
 
     Arguments:
         root: The folder.
-        fingerprint: Of its list of files.
-        train: Readable images to train with.
-        validation: Readable images to choose settings with; may be none.
-        test: Readable images to test with.
+        parts: Readable images by split; those of validation may be none.
         class_names: Names of all folders with readable images, sorted.
     """
 
-    root: Path
-    fingerprint: str
-    train: tuple[ScannedImage, ...]
-    validation: tuple[ScannedImage, ...]
-    test: tuple[ScannedImage, ...]
-    class_names: tuple[str, ...]
-
-    @property
-    def name(self) -> str:
-        """The path."""
-        return str(self.root)
-
-    def part(self, split: str) -> tuple[ScannedImage, ...]:
-        """The images of a split."""
-        parts = {"train": self.train, "validation": self.validation, "test": self.test}
-        return parts[split]
+    def __init__(
+        self,
+        root: Path,
+        parts: dict[str, list[ScannedImage]],
+        class_names: tuple[str, ...],
+    ) -> None:
+        self.name, self.root = str(root), root
+        self.parts, self.class_names = parts, class_names
 
     @property
     def content(self) -> str:
         """A digest of what the images show, in their order, and what they are for."""
-        parts = ((split, self.part(split)) for split in SPLITS)
-        lines = [f"{s} {p.digest} {p.entry.label!r}" for s, part in parts for p in part]
+        lines = [
+            f"{split} {each.digest} {each.entry.label!r}"
+            for split in SPLITS
+            for each in self.parts[split]
+        ]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-    def shape(self, size: tuple[int, int] | None = None) -> tuple[int, int, int]:
+    def shape(self, size: tuple[int, int] | None) -> Shape:
         """Height, width and channels; without a size, those that suit the images."""
-        pictures = (*self.train, *self.validation, *self.test)
+        pictures = [each for part in self.parts.values() for each in part]
         channels = 1 if all(each.grey for each in pictures) else 3
         size = size or suitable((each.height, each.width) for each in pictures)
         return (*size, channels)
 
-    def info(self, size: tuple[int, int] | None = None) -> DatasetInfo:
-        """What `describe` says."""
-        shape = self.shape(size)
-        mean, std = _statistics(self, shape)
-        return DatasetInfo(
-            name=str(self.root),
-            image_shape=shape,
-            classes=len(self.class_names),
-            class_names=self.class_names,
-            train_examples=len(self.train),
-            test_examples=len(self.test),
-            mean=mean,
-            std=std,
-            validation_examples=len(self.validation),
-        )
+    def count(self, split: str, shape: Shape) -> int:
+        """Number of images in a split."""
+        return len(self.parts[split])
 
-    def source(
-        self, split: str, shape: tuple[int, int, int], crop: float = 1.0
-    ) -> LazyImages:
+    def statistics(self, shape: Shape) -> tuple[tuple[float, ...], tuple[float, ...]]:
+        """Those of the training images, which are noted in the cache folder."""
+        digests = "".join(each.digest for each in self.parts["train"])
+        key = f"{shape} {hashlib.sha256(digests.encode()).hexdigest()}"
+        notes = Notes(self.root)
+        if (found := notes.statistics(key)) is None:
+            found = super().statistics(shape)
+            notes.note_statistics(key, found)
+        return tuple(found[0]), tuple(found[1])
+
+    def read(self, split: str, shape: Shape, crop: float) -> LazyImages:
         """The images of a split: bytes to train with, exact means to test with."""
-        return _source(self, split, shape, crop)
+        part = self.parts[split]
+        places = [self.root / each.entry.path for each in part]
+        as_they_are = crop == 1 and all(
+            (each.height, each.width) == shape[:2] and (shape[2] == 3 or each.grey)
+            for each in part
+        )
+        exact = split != "train" and not as_they_are
+        number = {name: place for place, name in enumerate(self.class_names)}
+        labels = np.array([number[each.entry.label] for each in part], np.int64)
 
+        def image(index: int) -> np.ndarray:
+            path = places[index]
+            try:
+                return image_of(read_image(path), shape, exact, crop)
+            except (OSError, ValueError) as error:
+                why = getattr(error, "strerror", None) or error
+                raise OSError(
+                    f"{path} cannot be read any more ({why}). Put it back as it was, "
+                    f"or look {self.root} over by larq-nobn data."
+                ) from error
 
-@functools.lru_cache(maxsize=8)
-def _statistics(folder: Folder, shape: tuple[int, int, int]) -> tuple[tuple, tuple]:
-    """Those of the training images, found out once."""
-    digests = "".join(each.digest for each in folder.train)
-    key = f"{shape} {hashlib.sha256(digests.encode()).hexdigest()}"
-    notes = Notes(folder.root)
-    found = notes.statistics(key)
-    if found is None:
-        found = statistics(folder.source("train", shape))
-        notes.note_statistics(key, found)
-    return tuple(found[0]), tuple(found[1])
+        dtype = "float32" if exact else "uint8"
+        with tf.device("CPU:0"):
+            return LazyImages(image, tf.constant(labels), shape, dtype)
 
 
 def open_folder(
-    root: Path,
-    holdout: float,
-    skip_unreadable: bool,
-    validation: float = 0.0,
-    seen: Seen | None = None,
+    root: Path, holdout: float, skip_unreadable: bool, validation: float = 0.0
 ) -> Folder:
     """Opens a folder; what is known of it is not looked for again.
 
@@ -122,7 +113,6 @@ def open_folder(
         skip_unreadable: Whether to go on without files that cannot be read.
         validation: Fraction of the training images that are for validation, where no
             folder is.
-        seen: Told how many files of how many are known.
 
     Raises:
         FileNotFoundError, NotADirectoryError: If there is no such folder.
@@ -136,37 +126,24 @@ def open_folder(
             f"{root} contains a validation split, so validation={validation} does not "
             "apply. Leave it out (--validation)."
         )
-    once = _Once(listing, seen)
-    return _opened(once, listing.fingerprint, holdout, skip_unreadable, validation)
+    return once(
+        (root, listing.fingerprint, holdout, skip_unreadable, validation),
+        lambda: _opened(listing, holdout, skip_unreadable, validation),
+    )
 
 
-class _Once:
-    """A listing that is the same as any other of its folder, for a cache."""
-
-    def __init__(self, listing: Listing, seen: Seen | None) -> None:
-        self.listing, self.seen = listing, seen
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Once) and other.listing.root == self.listing.root
-
-    def __hash__(self) -> int:
-        return hash(self.listing.root)
-
-
-@functools.lru_cache(maxsize=8)
 def _opened(
-    once: _Once,
-    fingerprint: str,
-    holdout: float,
-    skip_unreadable: bool,
-    validation: float,
+    listing: Listing, holdout: float, skip_unreadable: bool, validation: float
 ) -> Folder:
-    listing = once.listing
-    pictures = scan(listing, Notes(listing.root), once.seen)
+    pictures = scan(listing, Notes(listing.root))
     good = [each for each in pictures if each.problem is None]
     bad = [each for each in pictures if each.problem is not None]
     if bad and not skip_unreadable:
-        raise ValueError(refusal(listing.root, bad, len(pictures)))
+        raise ValueError(
+            f"{len(bad)} of {len(pictures)} files in {listing.root} cannot be read: "
+            f"{_named(bad)}. Mend or remove them, or go on without by "
+            "--skip-unreadable (skip_unreadable=True)."
+        )
     if bad:
         _log.warning(
             "%d of %d files in %s are left out, because they cannot be read: %s.",
@@ -175,8 +152,7 @@ def _opened(
     parts = divided(good, holdout, validation)
     names = tuple(sorted({each.entry.label for each in good}))
     _check(listing, parts, names, holdout)
-    train, held, test = (tuple(parts[split]) for split in SPLITS)
-    return Folder(listing.root, fingerprint, train, held, test, names)
+    return Folder(listing.root, parts, names)
 
 
 def suitable(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
@@ -186,14 +162,6 @@ def suitable(sizes: Iterable[tuple[int, int]]) -> tuple[int, int]:
     if len(found) > 1 or max(one) > _LARGEST_SIDE:
         return USUAL_SIDE, USUAL_SIDE
     return one
-
-
-def refusal(root: Path, bad: Sequence[ScannedImage], count: int) -> str:
-    """Says which files cannot be read, and what to do."""
-    return (
-        f"{len(bad)} of {count} files in {root} cannot be read: {_named(bad)}. Mend or "
-        "remove them, or go on without by --skip-unreadable (skip_unreadable=True)."
-    )
 
 
 def _named(bad: Sequence[ScannedImage]) -> str:
@@ -246,34 +214,3 @@ def _check(
                 split, root, len(lacking), len(names), shown_names,
                 " and others" if len(lacking) > _NAMED else "",
             )  # fmt: skip
-
-
-@functools.lru_cache(maxsize=4)
-def _source(
-    folder: Folder, split: str, shape: tuple[int, int, int], crop: float
-) -> LazyImages:
-    """The second call in a process returns the same images."""
-    part = folder.part(split)
-    places = [folder.root / each.entry.path for each in part]
-    exact = split != "train"
-    as_they_are = crop == 1 and all(
-        (each.height, each.width) == shape[:2] and (shape[2] == 3 or each.grey)
-        for each in part
-    )
-    number = {name: place for place, name in enumerate(folder.class_names)}
-    labels = np.array([number[each.entry.label] for each in part], np.int64)
-
-    def read(index: int) -> np.ndarray:
-        path = places[index]
-        try:
-            return image_of(read_image(path), shape, exact and not as_they_are, crop)
-        except (OSError, ValueError) as error:
-            why = getattr(error, "strerror", None) or error
-            raise OSError(
-                f"{path} cannot be read any more ({why}). Put it back as it was, or "
-                f"look {folder.root} over by larq-nobn data."
-            ) from error
-
-    dtype = "float32" if exact and not as_they_are else "uint8"
-    with tf.device("CPU:0"):
-        return LazyImages(read, tf.constant(labels), shape, dtype)

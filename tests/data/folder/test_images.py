@@ -11,7 +11,7 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn.data import _built_in, _registry, _source, load
+from larq_nobn.data import _images, _registry, _source, load
 from PIL import Image
 
 from .conftest import Write
@@ -177,12 +177,12 @@ def test_images_of_a_data_set_are_that_data_set(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Equal pixels and file names in the order of the set give equal batches."""
-    digits, names = _built_in._digits, nobn.data.describe("digits").class_names
-    monkeypatch.setattr(_built_in, "_digits", lambda s: [x[:40] for x in digits(s)])
-    _built_in._cached.cache_clear()
+    digits, names = _images._digits, nobn.data.describe("digits").class_names
+    monkeypatch.setattr(_images, "_digits", lambda s: [x[:40] for x in digits(s)])
+    _images._opened.clear()
     for split in ("train", "test"):
         for number, (image, label) in enumerate(
-            zip(*_built_in._digits(split), strict=True)
+            zip(*_images._digits(split), strict=True)
         ):
             path = root / split / names[label] / f"{number:05}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -198,4 +198,4 @@ def test_images_of_a_data_set_are_that_data_set(
             ours, theirs = map(content, sets)
             np.testing.assert_array_equal(ours[0], theirs[0])
             np.testing.assert_array_equal(ours[1], theirs[1])
-    _built_in._cached.cache_clear()
+    _images._opened.clear()

@@ -19,11 +19,7 @@ from .conftest import Write, content_of, png
 def parts(root: Path, holdout: float = 0.1, skip: bool = False) -> dict[str, list[str]]:
     """Paths by split."""
     found = open_folder(root, holdout, skip)
-    return {
-        s: [p.entry.path for p in found.part(s)]
-        for s in nobn.data.SPLITS
-        if found.part(s)
-    }
+    return {s: [p.entry.path for p in part] for s, part in found.parts.items() if part}
 
 
 def two_classes(write: Write, count: int = 30) -> None:
@@ -270,7 +266,7 @@ def test_links(root: Path, write: Write, tmp_path: Path):
     (root / "cat" / "linked.png").symlink_to(elsewhere / "bird.png")
     (root / "dog" / "round").symlink_to(root / "dog")
     found = open_folder(root, 0.1, False)
-    paths = [each.entry.path for each in (*found.train, *found.test)]
+    paths = [each.entry.path for part in found.parts.values() for each in part]
     assert len(paths) == 62
     assert {"bird/bird.png", "cat/linked.png"} <= set(paths)
     (root / "cat" / "broken.png").symlink_to(tmp_path / "nowhere")

@@ -8,8 +8,8 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn.data import _built_in
-from larq_nobn.data._built_in import Arrays, arrays
+from larq_nobn.data._images import BuiltIn
+from larq_nobn.data._source import Arrays
 from larq_nobn.deploy import Preprocessing
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -83,17 +83,19 @@ def test_it_is_the_mean_of_the_touched_pixels(shape, mean, std, size, crop):
 
 
 def test_digits_become_what_training_sees():
-    given = arrays("digits", "test", None).images.numpy()
+    given = BuiltIn("digits", None, 0.0).whole("test").images.numpy()
     batches = nobn.data.load("digits", "test", 64).as_numpy_iterator()
     assert_array_equal(of("digits")(given), np.concatenate([x for x, _ in batches]))
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist"])
-def test_stored_images_become_what_training_sees(name, monkeypatch):
+def test_stored_images_become_what_training_sees(name, monkeypatch, tmp_path):
     images = pictures(20, *nobn.data.describe(name).image_shape)
     stored = Arrays(tf.constant(images), tf.zeros(20, tf.int64))
-    monkeypatch.setattr(_built_in, "_cached", lambda *_: stored)
-    ((expected, _),) = nobn.data.load(name, "test", 20).as_numpy_iterator()
+    monkeypatch.setattr(BuiltIn, "whole", lambda *_: stored)
+    # A folder of its own, so that no other test gets these images.
+    found = nobn.data.load(name, "test", 20, data_dir=tmp_path)
+    ((expected, _),) = found.as_numpy_iterator()
     assert_array_equal(of(name)(images), expected)
 
 
