@@ -70,6 +70,8 @@ CACHES = ("auto", "memory", "disk", "none")
 # As a data set: the images that a caller passes.
 GIVEN = "given"
 TFDS_PREFIX = "tfds:"  # of sets that have no other name here
+# What the metadata beside a TFLite file says of itself.
+METADATA_FORMAT = "larq_nobn card"
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
 
 

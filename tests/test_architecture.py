@@ -19,7 +19,7 @@ LAYERS = (
         *("_checks", "_figures", "_files", "_process"),
         *("_progress", "_tables", "_version"),
     },
-    {"_keras", "_names"},
+    {"_keras", "_names", "_run_files"},
     {"config"},
     {"_variable_limits"},
     {"_larq", "_mended", "_math", "_batches", "_calibration_error", "_probabilities"},

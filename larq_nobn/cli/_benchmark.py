@@ -6,30 +6,30 @@ from pathlib import Path
 
 import click
 
-from ._console import emit_json, out, progress, say, working
-from ._models import (
-    Origin,
+from ._arguments import (
+    Command,
     RunOrFile,
+    check_unused,
     data_dir_option,
     dataset_option,
-    open_run_or_file,
-    statistics_images,
-    test_images,
+    tflite_file,
     trust_option,
 )
+from ._console import emit_json, out, progress, say, working
+from ._models import Origin, open_run_or_file, statistics_images, test_images
+from ._outputs import PLOT, Output, json_option
 from ._package import data, deploy
-from .arguments import PNG, Command, Output, json_option
-from .results import check_can_plot
 
-_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+# What only a comparison of formats looks at.
+_OF_FORMATS = ("dataset", "limit", "data_dir", "trust", "plot")
 
 
 @click.command(cls=Command)
-@click.argument("file", type=RunOrFile(exists=True, path_type=Path))
+@click.argument("file", type=RunOrFile())
 @click.option(
     "--against",
     multiple=True,
-    type=_file,
+    type=tflite_file,
     help="Another .tflite file to compare with; may be given several times.",
 )
 @click.option(
@@ -50,7 +50,7 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 @click.option(
     "--plot",
     metavar="FILE.png",
-    type=Output(PNG),
+    type=Output(PLOT),
     help="With --formats: plot size, latency and accuracy.",
 )
 @click.option("--runs", default=50, help="Timed runs of each file.")
@@ -63,12 +63,14 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
     "--read",
     "logs",
     multiple=True,
-    type=_file,
+    type=tflite_file,
     help="Read the log that a phone printed instead of running files here; one log per "
     "file, in the same order.",
 )
 @json_option
+@click.pass_context
 def benchmark(
+    ctx: click.Context,
     file: Path,
     against: tuple[Path, ...],
     formats: bool,
@@ -102,18 +104,15 @@ def benchmark(
     """
     counts = {"runs": runs, "warmup": warmup, "threads": threads, "seed": seed}
     if formats:
-        if against or logs:
-            raise click.UsageError(
-                "--formats writes the files that it compares. Leave out --against and "
-                "--read."
-            )
+        check_unused(ctx, ("against", "logs"), "with --formats, which writes its files")
         found = _formats(file, dataset, limit, data_dir, trust, plot, counts)
         emit_json(found.to_dict(), report)
         if report != "-":
             out().print(found.table())
         return
-    if plot is not None or dataset is not None:
-        raise click.UsageError("--plot and --dataset need --formats.")
+    check_unused(ctx, _OF_FORMATS, "without --formats")
+    if logs:
+        check_unused(ctx, counts, "with --read: the phone has run the files")
     if not file.is_file():
         kind = "is a directory" if file.is_dir() else "is a trained network"
         raise click.UsageError(
@@ -153,8 +152,6 @@ def _formats(
     counts: dict[str, int],
 ) -> deploy.FormatComparison:
     """Compares the formats on test images, where those are known."""
-    if plot is not None:
-        check_can_plot(plot)
     model, origin = open_run_or_file(path, trust)
     images = ranges = None
     name = _name(dataset, origin)

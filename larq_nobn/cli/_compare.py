@@ -8,18 +8,12 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from ._arguments import Grouped, Several
 from ._console import beside, emit_json, out, say
 from ._errors import continued
-from ._options import check_chosen, training_options
+from ._options import training_options
+from ._outputs import COMPARISON, PNG, check_target, json_option
 from ._package import training
-from .arguments import (
-    COMPARISON,
-    PNG,
-    Grouped,
-    Several,
-    check_target,
-    json_option,
-)
 
 
 @click.command(cls=Grouped)
@@ -101,7 +95,6 @@ def compare(
              larq-nobn compare --learning-rates 0.001,0.003 --batch-sizes 2,128 \\
                  --dataset cifar10 --width 16 --epochs 5 --output runs/rates
     """
-    given["network"] = dict(given["network"])
     usual = [
         name
         for name in ("model", "normalizations")
@@ -111,8 +104,7 @@ def compare(
         # The network of --init has a normalization, too.
         given |= dict.fromkeys(usual)
     chosen = {name: value for name, value in given.items() if value is not None}
-    check_chosen(chosen)
-    from ._progress import comparing_progress  # after a wrong number is answered
+    from ._progress import comparing_progress
 
     cells = training.grid(**chosen)
     for name, kind in (("compare.json", COMPARISON), ("compare.png", PNG)):

@@ -26,8 +26,8 @@ from rich.text import Text
 
 from .._process import native_stderr_closed
 from .._progress import watched
+from .._run_files import write_json
 from .._tables import printable
-from ._package import training
 
 
 def out() -> Console:
@@ -87,7 +87,7 @@ def emit_json(
     if target == "-":
         print(json.dumps(content, indent=2))
     elif target is not None:
-        training.write_json(Path(target), content)
+        write_json(Path(target), content)
 
 
 @contextmanager

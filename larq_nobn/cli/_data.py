@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 from rich.table import Table
 
+from ._arguments import Command, Dataset, check_unused, data_dir_option
 from ._console import emit_json, out, pairs, progress, say
-from ._models import Dataset, data_dir_option
+from ._outputs import PNG, Output, json_option
 from ._package import data as datasets
 from ._package import folder
-from .arguments import PNG, Command, Output, json_option
 
 # So many of a kind are named; --json has all.
 _NAMED = 10
@@ -40,7 +40,9 @@ _NAMED = 10
     help="Plot some images of each class.",
 )
 @json_option
+@click.pass_context
 def data(
+    ctx: click.Context,
     name: str,
     source: str | None,
     data_dir: str | None,
@@ -61,14 +63,11 @@ def data(
              larq-nobn data pictures/ --sheet classes.png
     """
     if not Path(name).is_absolute():
-        if sheet is not None or report is not None:
-            raise click.UsageError(
-                f"--sheet and --json apply to an image folder, and {name} is not one."
-            )
+        unused = ("holdout", "sheet", "report")
+        check_unused(ctx, unused, f"for {name}, which is no image folder")
         say(str(datasets.prepare(name, source, data_dir, progress=say)))
         return
-    if source is not None:
-        raise click.UsageError(f"--from prepares a data set, and {name} is a folder.")
+    check_unused(ctx, ("source", "data_dir"), f"for {name}, which is a folder")
     with progress() as bar:
         task = bar.add_task(f"opening {name}", total=None)
         found = folder.look_over(

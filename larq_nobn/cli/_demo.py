@@ -10,11 +10,11 @@ from typing import Any
 import click
 
 from .._names import check_dataset
+from ._arguments import Command
 from ._console import out, pairs, percent, say
 from ._deploy import converted
 from ._models import lite_predictor, origin_of, test_images
 from ._package import data, training
-from .arguments import Command
 
 # Networks shaped for the images: two stages take 8x8 digits to 4x4, four would leave
 # single pixels. The CIFAR-10 one sees part of the images, to end within minutes.

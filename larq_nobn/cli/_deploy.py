@@ -8,18 +8,19 @@ from typing import Any
 import click
 
 from .._names import GIVEN
-from ._console import emit_json, out, working
-from ._models import (
-    Origin,
+from ._arguments import (
+    Blocks,
+    Command,
     data_dir_option,
     dataset_option,
     model_argument,
-    open_run_or_file,
-    test_images,
+    tflite_file,
     trust_option,
 )
+from ._console import emit_json, out, working
+from ._models import Origin, open_run_or_file, test_images
+from ._outputs import PLOT, TFLITE, Output, json_option
 from ._package import data, deploy, keras
-from .arguments import PNG, TFLITE, Blocks, Command, Output, json_option
 
 # As many as a conversion looks at; a limit takes equally many of every class.
 VERIFIED_IMAGES = 256
@@ -102,17 +103,17 @@ def convert(
 
 
 @click.command(cls=Command)
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=tflite_file)
 @click.option(
     "--against",
     metavar="OTHER.tflite",
-    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    type=tflite_file,
     help="Show how FILE differs from this one.",
 )
 @click.option(
     "--plot",
     metavar="FILE.png",
-    type=Output(PNG),
+    type=Output(PLOT),
     help="Plot binary and float work, and the float operations of FILE.",
 )
 @json_option

@@ -9,22 +9,25 @@ import numpy as np
 import tensorflow as tf
 
 from .._names import SPLITS
-from ._console import emit_json, out, pairs, percent, progress
-from ._models import (
+from ._arguments import (
+    Command,
     data_dir_option,
     dataset_option,
-    lite_predictor,
     model_argument,
+    trust_option,
+)
+from ._console import emit_json, out, pairs, percent, progress
+from ._models import (
+    lite_predictor,
     open_any,
     prepared_as,
     statistics_images,
     test_files,
     test_images,
-    trust_option,
 )
+from ._outputs import PLOT, Output, json_option
 from ._package import diagnostics, keras, population, training
-from .arguments import PNG, Command, Output, json_option
-from .results import Seen, check_can_plot, classes_table
+from .results import Seen, classes_table
 
 
 @click.command(cls=Command)
@@ -49,13 +52,13 @@ from .results import Seen, check_can_plot, classes_table
 @click.option(
     "--plot",
     metavar="FILE.png",
-    type=Output(PNG),
+    type=Output(PLOT),
     help="Plot the confusion matrix.",
 )
 @click.option(
     "--mistakes",
     metavar="FILE.png",
-    type=Output(PNG),
+    type=Output(PLOT),
     help="Plot the misclassified images with the highest loss.",
 )
 @data_dir_option
@@ -86,9 +89,6 @@ def evaluate(
              larq-nobn evaluate runs/a --plot confusion.png --mistakes mistakes.png
              larq-nobn evaluate runs/bayesian --samples 16
     """
-    for target in (plot, mistakes):
-        if target is not None:
-            check_can_plot(target)
     seen = Seen()
     result = evaluated(model, dataset, limit, data_dir, samples, seen, trust, split)
     title = f"{model} on {result['dataset']}"

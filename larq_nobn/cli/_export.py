@@ -14,18 +14,12 @@ from typing import Any
 import click
 
 from .._names import OWN, find_pretrained
+from ._arguments import Command, RunOrFile, data_dir_option, trust_option
 from ._console import say
 from ._deploy import converted
-from ._models import (
-    Origin,
-    RunOrFile,
-    data_dir_option,
-    open_run_or_file,
-    origin_of,
-    trust_option,
-)
+from ._models import Origin, open_run_or_file, origin_of
+from ._outputs import EXPORT, OutputFolder
 from ._package import deploy, keras, models, training
-from .arguments import EXPORT, Command, OutputFolder
 
 MODEL, TFLITE, README = "model.keras", "model.tflite", "README.md"
 # Settings that say where something lies on the machine of the training.
@@ -41,7 +35,7 @@ _HUB_NAMES = {
 
 
 @click.command(cls=Command)
-@click.argument("run", metavar="RUN", type=RunOrFile(exists=True, path_type=Path))
+@click.argument("run", metavar="RUN", type=RunOrFile())
 @click.argument("folder", metavar="FOLDER", type=OutputFolder(EXPORT))
 @click.option(
     "--license",

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
+from ._arguments import Command, check_unused
 from ._console import say, working
+from ._outputs import KERAS, Output
 from ._package import interop, training
-from .arguments import KERAS, Command, Output
 
 _SOURCES = ("bnn_nobn", "recu", "ab")
 
@@ -24,6 +25,7 @@ _SOURCES = ("bnn_nobn", "recu", "ab")
 )
 @click.option(
     "--image-size",
+    "published_image_size",
     type=(int, int),
     metavar="HEIGHT WIDTH",
     show_default="that of the published data set",
@@ -47,11 +49,13 @@ _SOURCES = ("bnn_nobn", "recu", "ab")
     show_default="2 from 64 pixels on",
     help="Stride of the first convolution of ab's ReActNet-A, in no checkpoint either.",
 )
+@click.pass_context
 def import_(
+    ctx: click.Context,
     checkpoint: Path,
     output: Path,
     source: str,
-    image_size: tuple[int, int] | None,
+    published_image_size: tuple[int, int] | None,
     binary_weights: bool,
     alpha: float | None,
     stem_stride: int | None,
@@ -66,17 +70,24 @@ def import_(
     Example: larq-nobn import model_best.pth.tar resnet20.keras --source recu
              larq-nobn import checkpoint.h5 reactnet.keras --source ab --alpha 0.25
     """
+    if source == "recu":
+        unused = ("binary_weights", "alpha", "stem_stride")
+        check_unused(ctx, unused, "for recu, whose files tell it")
+    elif source != "ab":
+        check_unused(ctx, ("stem_stride",), f"for {source}, whose files tell it")
     if alpha is None:
         alpha = 0.25 if source == "ab" else 0.2
     with working("importing"):
         if source == "recu":
-            model = interop.load_recu(checkpoint, image_size)
+            model = interop.load_recu(checkpoint, published_image_size)
         elif source == "ab":
             model = interop.load_ab(
-                checkpoint, image_size, binary_weights, alpha, stem_stride
+                checkpoint, published_image_size, binary_weights, alpha, stem_stride
             )
         else:
-            model = interop.load_bnn_nobn(checkpoint, image_size, binary_weights, alpha)
+            model = interop.load_bnn_nobn(
+                checkpoint, published_image_size, binary_weights, alpha
+            )
         training.save_model(model, output)
     height, width, channels = model.input_shape[1:]
     say(

@@ -2,83 +2,20 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import tensorflow as tf
 
-from .._names import DATASETS, GIVEN, check_dataset, find_pretrained
+from .._names import DATASETS, GIVEN, find_pretrained
 from ._console import working
 from ._package import data, deploy, keras, models, population, training
 
 # The settings of a run that say which images it is of.
 _IMAGES = ("image_size", "holdout", "skip_unreadable", "data_dir", "validation")
-
-
-class RunOrFile(click.Path):
-    """A run folder, a model file, or the name of a trained network."""
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
-        """Returns the path, or the name."""
-        if not Path(value).exists() and find_pretrained(value) is not None:
-            return Path(value)
-        try:
-            return Path(os.fsdecode(super().convert(value, param, ctx)))
-        except click.BadParameter as error:
-            raise click.BadParameter(
-                f"{error.message} Give a run folder, a model file, or the name of a "
-                "trained network (larq-nobn models lists them).",
-                ctx,
-                param,
-            ) from error
-
-
-model_argument = click.argument(
-    "model", metavar="RUN_OR_FILE", type=RunOrFile(exists=True, path_type=Path)
-)
-trust_option = click.option(
-    "--trust",
-    is_flag=True,
-    help="Open a model file as Keras does, which runs code from it; for your own.",
-)
-data_dir_option = click.option(
-    "--data-dir",
-    type=click.Path(),
-    show_default="that of TensorFlow Datasets",
-    help="Folder of downloaded data sets.",
-)
-
-
-class Dataset(click.ParamType):
-    """A data set: built in, a folder, or one of TensorFlow Datasets."""
-
-    name = "NAME|FOLDER|tfds:NAME"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """Returns the name, or the absolute path of a folder."""
-        try:
-            return check_dataset("dataset", value)
-        except ValueError:
-            known = ", ".join(map(repr, DATASETS))
-            self.fail(
-                f"{value!r} is not one of {known}, nor a folder, nor of the form "
-                "tfds:NAME.",
-                param,
-                ctx,
-            )
-
-
-dataset_option = click.option(
-    "--dataset",
-    type=Dataset(),
-    show_default="that of the run",
-    help="Data set whose test images are used.",
-)
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from typing import Any
 
 import click
 from click.core import ParameterSource
 
 from ..config import RECIPES, Recipe, Setting, Settings, settings_of
-from ._models import Dataset, trust_option
+from ._arguments import Argument, Blocks, Dataset, Size, trust_option
 from ._package import training
-from .arguments import Argument, Blocks, Size
 
 _SETTINGS, _OF_RECIPES = settings_of(Settings), settings_of(Recipe)
 _USUAL = RECIPES["nobn"]
@@ -41,7 +40,11 @@ def option_of(setting: Setting) -> _Decorator:
         known["show_default"] = setting.absent
     if setting.kind == "arguments":
         return click.option(
-            name, type=_KINDS["arguments"], multiple=True, help=setting.help
+            name,
+            type=_KINDS["arguments"],
+            multiple=True,
+            callback=lambda ctx, param, pairs: dict(pairs),
+            help=setting.help,
         )
     if setting.choices is not None:
         known["type"] = click.Choice(list(setting.offered or setting.choices))
@@ -104,28 +107,12 @@ def ordered(*decorators: _Decorator) -> _Decorator:
     return decorate
 
 
-def check_chosen(chosen: Mapping[str, Any]) -> None:
-    """Checks values of settings, and lists of some, before anything is imported.
-
-    Raises:
-        TypeError, ValueError: For the first that is wrong.
-    """
-    for name, value in chosen.items():
-        if name in _SETTINGS:
-            _SETTINGS[name].check(value)
-        else:
-            for each in value:
-                _SETTINGS[name.removesuffix("s")].check(each)
-
-
 def chosen_settings(recipe: str | None, **given: Any) -> training.RunSettings:
     """Returns the settings of a recipe and of the options that were given."""
-    given["network"] = dict(given["network"])
     # Left out, these two follow from the recipe and from --init.
     source = click.get_current_context().get_parameter_source
     for name in ("model", "normalization"):
         if source(name) is ParameterSource.DEFAULT:
             given[name] = None
     chosen = {name: value for name, value in given.items() if value is not None}
-    check_chosen(chosen)
     return training.RunSettings.from_recipe(recipe, **chosen)

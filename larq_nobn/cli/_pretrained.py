@@ -8,10 +8,11 @@ from pathlib import Path
 import click
 from rich.table import Table
 
+from ._arguments import Command
 from ._console import emit_json, out, percent, say
+from ._outputs import PACKED, Output, json_option
 from ._package import models as networks
 from ._package import training
-from .arguments import PACKED, Command, Output, json_option
 
 
 @click.command(cls=Command)

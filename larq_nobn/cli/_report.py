@@ -6,9 +6,10 @@ from pathlib import Path
 
 import click
 
+from ._arguments import Command, Several
 from ._console import emit_json, out
+from ._outputs import PLOT, Output, json_option
 from ._package import training
-from .arguments import PNG, Command, Output, Several, json_option
 
 
 @click.command(cls=Command)
@@ -24,7 +25,7 @@ from .arguments import PNG, Command, Output, Several, json_option
 @click.option(
     "--png",
     metavar="FILE.png",
-    type=Output(PNG),
+    type=Output(PLOT),
     help="Plot the curves, with a band from the lowest to the highest seed.",
 )
 def report(

@@ -9,10 +9,10 @@ from pathlib import Path
 import click
 from rich.table import Table
 
+from ._arguments import Command, model_argument, trust_option
 from ._console import out, say, working
-from ._models import model_argument, open_run_or_file, trust_option
+from ._models import open_run_or_file
 from ._package import deploy, keras, models
-from .arguments import Command
 
 
 @click.command(cls=Command)

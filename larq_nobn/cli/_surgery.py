@@ -7,10 +7,11 @@ from pathlib import Path
 import click
 
 from .._names import VARIANCE_RULES
+from ._arguments import Command, model_argument, trust_option
 from ._console import emit_json, out, say, working
-from ._models import model_argument, open_run_or_file, trust_option
+from ._models import open_run_or_file
+from ._outputs import KERAS, Output, json_option
 from ._package import keras, surgery, training
-from .arguments import KERAS, Command, Output, json_option
 
 _output_argument = click.argument("output", metavar="OUT.keras", type=Output(KERAS))
 

@@ -8,11 +8,11 @@ from typing import Any
 import click
 
 from .._names import AUTO, CACHES, STRATEGIES
+from ._arguments import Grouped
 from ._console import beginnings_shown, out, pairs, percent, say
 from ._errors import resumable
 from ._options import chosen_settings, recipe_option, training_options
 from ._package import training
-from .arguments import Grouped
 
 # What a run without a validation split says of itself.
 _OF_TEST = "of test images: no validation split (--validation 0.1 holds one out)"
@@ -78,7 +78,7 @@ def train(
                  --output runs/b
     """
     settings = chosen_settings(recipe, **given)
-    from ._progress import training_progress  # after a wrong number is answered
+    from ._progress import training_progress
 
     if given["precision"] == AUTO:
         say(f"precision: {settings.precision}")

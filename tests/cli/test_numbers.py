@@ -14,7 +14,7 @@ from cli.conftest import Invoke
 from larq_nobn._checks import BOUNDS, check_within
 from larq_nobn._keras import keras
 from larq_nobn.cli import main
-from larq_nobn.cli.arguments import Blocks, Several, Size
+from larq_nobn.cli._arguments import Blocks, Several, Size
 from larq_nobn.config import Settings, settings_of
 from larq_nobn.training.settings import NETWORKS
 

@@ -17,7 +17,7 @@ from cli.answers import one_sentence
 from cli.conftest import Invoke
 from larq_nobn._keras import keras
 from larq_nobn.cli import _compare, _demo, main
-from larq_nobn.cli.arguments import Output, OutputFolder
+from larq_nobn.cli._outputs import Output, OutputFolder
 from training.fake_runs import leave_run
 
 # Files of a run, as `train` leaves them while it goes on and at its end.

@@ -16,6 +16,7 @@ from larq_nobn.cli import main
 from PIL import Image
 
 ROOT = Path(__file__).parents[2]
+NETWORK = "reactnet18-w32-digits"
 HELP = [["--help"], ["--version"], *([name, "--help"] for name in main.commands)]
 WRONG = [
     ["no-such-command"],
@@ -28,12 +29,40 @@ WRONG = [
     ["compare", "--output", "new", "--learning-rates", "0.1,0"],
     ["evaluate"],
     ["evaluate", "gone"],
-    ["evaluate", "reactnet18-w32-digits", "--split", "all"],
-    ["predict", "reactnet18-w32-digits"],
+    ["evaluate", NETWORK, "--split", "all"],
+    ["predict", NETWORK],
     ["convert", "gone", "new.tflite"],
     ["benchmark", "gone.tflite"],
     ["data", "gone"],
     ["fold", ""],
+    # A wrong value for an option of each command.
+    ["demo", "--epochs", "0"],
+    ["train", "--output", "new", "--dataset", "digits", "--wait", "0"],
+    ["evaluate", NETWORK, "--samples", "0"],
+    ["evaluate", NETWORK, "--plot", "plot.jpg"],
+    ["predict", NETWORK, "images", "--top", "0"],
+    ["compare", "--output", "new", "--jobs", "0"],
+    ["report", "images", "--png", "plot.jpg"],
+    ["fold", NETWORK, "new.keras", "--json", "gone/report.json"],
+    ["remove", NETWORK, "new.keras", "--alpha", "0"],
+    ["convert", NETWORK, "new.tflite", "--tolerance", "0"],
+    ["audit", "notes.txt", "--json", "notes.txt"],
+    ["benchmark", "notes.txt", "--runs", "0"],
+    ["benchmark", "notes.txt", "--limit", "5"],
+    ["summary", NETWORK, "--trust=yes"],
+    ["data", "images", "--holdout", "2"],
+    ["data", "images", "--from", "notes.txt"],
+    ["import", "notes.txt", "new.keras", "--source", "recu", "--image-size", "1", "1"],
+    ["import", "notes.txt", "new.keras", "--source", "recu", "--alpha", "0.5"],
+    ["models", "--json", "images"],
+    ["pack", "images", "new.npz", "--name", ""],
+    ["export", NETWORK, "images", "--license", "mit"],
+]
+INSPECTED = [
+    ["data", "images"],
+    ["data", "images", "--json", "-"],
+    ["data", "images", "--json", "found.json"],
+    ["data", "images", "--json", "found.json", "--force", "--sheet", "sheet.png"],
 ]
 COMPLETED = [("larq-nobn tr", 1, "train"), ("larq-nobn train --mod", 2, "--model")]
 # The program, which then says of each command line how it ended, and what it imported.
@@ -66,6 +95,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
         for k in range(3):
             pixels = np.full((9, 9, 3), 40 * k + len(name), np.uint8)
             Image.fromarray(pixels).save(place / "images" / name / f"{k}.png")
+    (place / "notes.txt").write_text("notes")
     file = place / "larq-nobn"
     file.write_text(PROGRAM)
     return file
@@ -83,16 +113,21 @@ def python(*arguments: object, folder: Path, **variables: str):
 
 
 def test_help_and_wrong_words_need_no_tensorflow(program: Path):
-    lines = [*HELP, *WRONG, ["data", "images"], ["data", "images", "--json", "-"]]
+    assert {line[0] for line in WRONG} >= set(main.commands)
+    lines = [*HELP, *WRONG, *INSPECTED]
     done = python(program, json.dumps(lines), folder=program.parent)
     assert done.returncode == 0, done.stderr
     ends = json.loads(done.stdout.splitlines()[-1])
-    codes = [0] * len(HELP) + [2] * len(WRONG) + [0, 0]
+    codes = [0] * len(HELP) + [2] * len(WRONG) + [0] * len(INSPECTED)
     for line, (code, imported, said), expected in zip(lines, ends, codes, strict=True):
         assert (line, code, imported) == (line, expected, False), said
         assert "Traceback" not in said
-    assert "cats" in ends[-2][2]
-    assert json.loads(ends[-1][2])["classes"]["dogs"]
+    assert "cats" in ends[-4][2]
+    written = program.with_name("found.json").read_text()
+    assert json.loads(written) == json.loads(ends[-3][2])
+    assert json.loads(written)["classes"]["dogs"]
+    with Image.open(program.with_name("sheet.png")) as sheet:
+        assert sheet.height > 2 * 72
 
 
 @pytest.mark.parametrize(("words", "place", "found"), COMPLETED)

@@ -20,15 +20,19 @@ from larq_nobn.training.folder import _lock
 from larq_nobn.training.folder._lock import RunInUse, check_not_in_use, locked
 from larq_nobn.training.folder._run_folder import lock_run_folder
 
-# The module alone, which needs no TensorFlow: a process is there at once.
+# The module in packages that import nothing: without TensorFlow a process is there at
+# once.
 OTHER = """
 import sys
-from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from types import ModuleType
 
-spec = spec_from_file_location("lock", sys.argv[1])
-lock = module_from_spec(spec)
-spec.loader.exec_module(lock)
+place = Path(sys.argv[1]).parent
+for name in ("larq_nobn.training.folder", "larq_nobn.training", "larq_nobn"):
+    sys.modules[name] = ModuleType(name)
+    sys.modules[name].__path__ = [str(place)]
+    place = place.parent
+from larq_nobn.training.folder import _lock as lock
 try:
     with lock.locked(Path(sys.argv[2])):
         print("has it", flush=True)

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from rich.table import Table
 
-from ..._figures import check_plot, new_figure
 from .._console import percent
 from .._package import data, diagnostics
 
@@ -70,11 +69,6 @@ class Seen:
         mean, std = (self.info.mean, self.info.std) if self.info else ((), ())
         names = self.confusion.class_names
         self._mistakes.draw(target, names, mean, std, title)
-
-
-def check_can_plot(target: Path) -> None:
-    """Says before the evaluation that a picture could not be written."""
-    new_figure(check_plot(target), (1, 1))
 
 
 def classes_table(found: diagnostics.ConfusionMatrix) -> Table:

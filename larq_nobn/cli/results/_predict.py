@@ -11,12 +11,12 @@ import click
 import numpy as np
 from rich.table import Table
 
-from ..._checks import check_bounds
 from ..._probabilities import as_probabilities
+from .._arguments import Command, model_argument, trust_option
 from .._console import emit_json, out, percent, progress
-from .._models import Origin, lite_predictor, model_argument, open_any, trust_option
+from .._models import Origin, lite_predictor, open_any
+from .._outputs import json_option
 from .._package import data, deploy, keras
-from ..arguments import Command, json_option
 from ._images import image_files, read_pixels
 
 _BATCH = 32
@@ -47,7 +47,6 @@ def predict(
     Example: larq-nobn predict runs/a cat.jpg dog.png
              larq-nobn predict model.tflite photographs --top 1 --json -
     """
-    check_bounds("top", top)
     files = image_files(pictures)
     run, prepare, names = _classifier(model, trust)
     with progress() as bar:

@@ -5,7 +5,6 @@ from ._metadata import (
     Card,
     Preprocessing,
     check_metadata,
-    is_metadata,
     read_card,
     replacing_metadata,
 )
@@ -18,7 +17,6 @@ __all__ = [
     "Timing",
     "benchmark",
     "check_metadata",
-    "is_metadata",
     "phone_commands",
     "read_card",
     "read_phone_logs",

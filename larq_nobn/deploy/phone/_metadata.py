@@ -17,11 +17,11 @@ import numpy as np
 from ..._checks import check_integer, check_number, check_path
 from ..._files import read_file
 from ..._keras import keras
+from ..._names import METADATA_FORMAT
 from ...data._area import scaled
 from .._errors import ConversionError
 from ..lite import Runner, TensorInfo
 
-FORMAT = "larq_nobn card"
 VERSION = 1
 
 
@@ -172,7 +172,7 @@ class Card:
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON contains."""
         found = {
-            "format": FORMAT,
+            "format": METADATA_FORMAT,
             "version": VERSION,
             "file": {
                 "name": self.file,
@@ -193,7 +193,7 @@ class Card:
 
 def is_metadata(found: Any) -> bool:
     """Whether the content of a JSON says that it is the metadata of a file."""
-    return isinstance(found, Mapping) and found.get("format") == FORMAT
+    return isinstance(found, Mapping) and found.get("format") == METADATA_FORMAT
 
 
 def _from_dict(found: Any) -> Card:

@@ -1,5 +1,6 @@
 """The folder of a training run: locked, written, and opened again."""
 
+from ..._run_files import CHECKPOINTS, write_json
 from ._archives import START, Position
 from ._lock import RunInUse, check_not_in_use
 from ._opening import (
@@ -12,7 +13,6 @@ from ._opening import (
     test_metrics,
 )
 from ._run_folder import (
-    CHECKPOINTS,
     check_output,
     completed,
     epochs_kept,
@@ -21,9 +21,7 @@ from ._run_folder import (
     lock_run_folder,
     plain,
     position_kept,
-    run_that_owns,
     save_model,
-    write_json,
     write_record,
 )
 
@@ -47,7 +45,6 @@ __all__ = [
     "position_kept",
     "check_not_in_use",
     "check_output",
-    "run_that_owns",
     "save_model",
     "test_metrics",
     "write_json",

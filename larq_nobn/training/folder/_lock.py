@@ -12,8 +12,9 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from ..._run_files import LOCK
+
 _log = logging.getLogger("larq_nobn")
-LOCK = ".lock"
 
 
 class RunInUse(FileExistsError):

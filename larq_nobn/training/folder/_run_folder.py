@@ -18,27 +18,25 @@ from ..._checks import check_path
 from ..._figures import COLOURS, DPI, new_figure
 from ..._files import is_leftover, replacing
 from ..._keras import keras
+from ..._run_files import (
+    CHECKPOINTS,
+    LOCK,
+    OURS,
+    PARTS,
+    RECORD_FILE,
+    SETTINGS_FILE,
+    write_json,
+)
 from ..._version import __version__
 from ...data import DatasetInfo
 from ..settings import RunSettings
 from ._archives import Position, checkpoints_in, position_of
-from ._lock import LOCK, check_not_in_use, locked
+from ._lock import check_not_in_use, locked
 from ._shapes import RECORD, check_record, check_settings, read_object
 
 _log = logging.getLogger("larq_nobn")
-CHECKPOINTS = "checkpoints"
-_SETTINGS = "settings.json"
-_RECORD = "run.json"
 _PICTURES = "pictures"
-_MODEL = "model.keras"
-_HISTORY = "history.csv"
 _PACKAGES = ("tensorflow", "tf-keras", "larq", "numpy")
-# Further runs, in folders of the same kind.
-_PARTS = ("stage1", "teacher")
-_OURS = {
-    *(CHECKPOINTS, _SETTINGS, _RECORD, *_PARTS),
-    *(_MODEL, _HISTORY, "curves.png", "logs"),
-}
 
 
 @contextmanager
@@ -80,7 +78,7 @@ def lock_run_folder(
             check_output(folder, settings, resume)
             with _nothing_useless(folder):
                 _remove_leftovers(folder)
-                write_json(folder / _SETTINGS, settings)
+                write_json(folder / SETTINGS_FILE, settings)
                 yield folder
             _clear(folder)
     except BaseException:
@@ -106,9 +104,9 @@ def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
         ValueError: If it is one of other settings.
     """
     folder = Path(output)
-    if not (folder / _RECORD).is_file():
+    if not (folder / RECORD_FILE).is_file():
         return False
-    _check_settings(folder, _settings_in(folder / _RECORD), settings)
+    _check_settings(folder, _settings_in(folder / RECORD_FILE), settings)
     _clear(folder)  # in case the run was killed before it could do so
     return True
 
@@ -119,13 +117,13 @@ def kept_settings(output: str | os.PathLike) -> dict[str, Any] | None:
     Raises:
         ValueError: If the file that holds them is damaged.
     """
-    files = (Path(output, name) for name in (_RECORD, _SETTINGS))
+    files = (Path(output, name) for name in (RECORD_FILE, SETTINGS_FILE))
     return next((_settings_in(file) for file in files if file.is_file()), None)
 
 
 def _settings_in(file: Path) -> dict[str, Any]:
     content = read_object(file)
-    if file.name == _SETTINGS:
+    if file.name == SETTINGS_FILE:
         check_settings(content, file)
         return content
     check_record(content, RECORD, file)
@@ -154,7 +152,7 @@ def epochs_kept(output: str | os.PathLike) -> int | None:
 def position_kept(output: str | os.PathLike) -> Position | None:
     """The same with the steps after those epochs."""
     place = Path(check_path("output", output))
-    parts = [place, *(place / part for part in _PARTS)]
+    parts = [place, *(place / part for part in PARTS)]
     found = (checkpoints_in(part / CHECKPOINTS)[:1] for part in parts)
     return next((position_of(newest[0]) for newest in found if newest), None)
 
@@ -178,14 +176,14 @@ def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> Non
         )
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     there = [path for path in found if path.name != LOCK]
-    unfinished = (folder / _SETTINGS).is_file()
+    unfinished = (folder / SETTINGS_FILE).is_file()
     if there and not resume:
         hint = "resume it by --resume (resume=True)" if unfinished else "delete it"
         raise FileExistsError(
             f"{folder} is not empty, and a run never overwrites another. "
             f"Choose another output, or {hint}."
         )
-    foreign = [p.name for p in there if p.name not in _OURS and not is_leftover(p)]
+    foreign = [p.name for p in there if p.name not in OURS and not is_leftover(p)]
     # A run writes its settings first, so nothing else of it can be there alone.
     if foreign or (there and not unfinished and not all(map(is_leftover, there))):
         raise FileExistsError(
@@ -193,33 +191,7 @@ def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> Non
             "not the folder of an unfinished run alone. Choose another output."
         )
     if unfinished:
-        _check_settings(folder, _settings_in(folder / _SETTINGS), settings)
-
-
-def run_that_owns(path: str | os.PathLike) -> Path | None:
-    """Returns the run folder that a file belongs to; None for files beside a run.
-
-    Arguments:
-        path: A file, which need not exist; through links it is the file at their end,
-            or the link.
-    """
-    name = os.path.abspath(path)
-    parent, last = os.path.split(name)
-    for place in {Path(os.path.realpath(parent), last), Path(os.path.realpath(name))}:
-        for folder in place.parents:
-            owned = place.relative_to(folder).parts[0] in {*_OURS, LOCK}
-            if owned and _is_run_folder(folder):
-                return folder
-    return None
-
-
-def _is_run_folder(folder: Path) -> bool:
-    """Whether a run is there, finished or not."""
-    states = ((_RECORD, _MODEL, _HISTORY), (_SETTINGS, CHECKPOINTS, LOCK))
-    return any(
-        (folder / first).is_file() and any((folder / each).exists() for each in others)
-        for first, *others in states
-    )
+        _check_settings(folder, _settings_in(folder / SETTINGS_FILE), settings)
 
 
 def _check_settings(
@@ -253,7 +225,7 @@ def _is_worth_keeping(folder: Path) -> bool:
     """Whether there is a checkpoint, or a part of the run that is finished."""
     return any(
         any(folder.glob(pattern))
-        for pattern in (f"**/{CHECKPOINTS}/epoch-*.npz", f"**/{_RECORD}")
+        for pattern in (f"**/{CHECKPOINTS}/epoch-*.npz", f"**/{RECORD_FILE}")
     )
 
 
@@ -262,9 +234,9 @@ def _remove(folder: Path) -> None:
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
-        elif path.name not in (_SETTINGS, LOCK):
+        elif path.name not in (SETTINGS_FILE, LOCK):
             path.unlink()
-    (folder / _SETTINGS).unlink(missing_ok=True)
+    (folder / SETTINGS_FILE).unlink(missing_ok=True)
 
 
 def _remove_empty(folders: Iterable[Path]) -> None:
@@ -284,7 +256,7 @@ def _remove_leftovers(folder: Path) -> None:
 def _clear(folder: Path) -> None:
     """Removes what a run needs only while it is unfinished."""
     shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    (folder / _SETTINGS).unlink(missing_ok=True)
+    (folder / SETTINGS_FILE).unlink(missing_ok=True)
     _remove_leftovers(folder)
 
 
@@ -389,25 +361,6 @@ def draw_curves(
         axes.legend()
     with replacing(target) as temporary:
         figure.savefig(temporary, dpi=DPI)
-
-
-def write_json(target: Path, content: Mapping[str, object] | Sequence[object]) -> None:
-    """Writes `content` as indented JSON, whole or not at all.
-
-    Arguments:
-        target: The file; an earlier one is replaced.
-        content: Plain JSON types.
-
-    Raises:
-        OSError: If it cannot be written; an earlier file is then left as it was.
-
-    Example:
-        ```python
-        nobn.training.write_json(Path("result.json"), {"accuracy": 0.98})
-        ```
-    """
-    with replacing(check_path("target", target)) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
 def save_model(model: keras.Model, path: str | os.PathLike) -> None:

@@ -6,7 +6,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
 from pathlib import Path
@@ -14,8 +14,9 @@ from typing import Any
 
 import click
 
-from ..._names import IMAGE_SUFFIXES
-from .._package import deploy, training
+from .._figures import check_plot, new_figure
+from .._names import IMAGE_SUFFIXES, METADATA_FORMAT
+from .._run_files import run_that_owns
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,13 @@ def _is_archive(name: bytes, content: bytes) -> bool:
     return content.startswith(b"PK\3\4") and name in content
 
 
-def _is_report(content: bytes) -> bool:
+def _is_metadata(content: bytes) -> bool:
     found = _json(content)
-    return isinstance(found, dict | list) and not deploy.phone.is_metadata(found)
+    return isinstance(found, dict) and found.get("format") == METADATA_FORMAT
+
+
+def _is_report(content: bytes) -> bool:
+    return isinstance(_json(content), dict | list) and not _is_metadata(content)
 
 
 def _is_comparison(content: bytes) -> bool:
@@ -57,12 +62,11 @@ TFLITE = Kind("a TFLite file", lambda content: content[4:8] == b"TFL3")
 KERAS = Kind("a Keras model", partial(_is_archive, b"config.json"))
 PACKED = Kind("a packed network", partial(_is_archive, b".npy"))
 PNG = Kind("a PNG picture", lambda content: content.startswith(b"\x89PNG"))
+PLOT = replace(PNG)  # by matplotlib, which is an extra
 REPORT = Kind("a JSON report", _is_report)
 COMPARISON = Kind("the JSON of a comparison", _is_comparison)
 EXPORT = Kind("an export", lambda content: b"\nlibrary_name: larq_nobn\n" in content)
-METADATA = Kind(
-    "the metadata of a TFLite file", lambda c: deploy.phone.is_metadata(_json(c))
-)
+METADATA = Kind("the metadata of a TFLite file", _is_metadata)
 # What may name a file or a folder, and need not.
 _MAY_BE_READ = ("init", "teacher", "dataset", "name")
 
@@ -125,6 +129,8 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
                     "another name."
                 )
         check_target(f"{name} {path}", path, kind, force)
+        if kind is PLOT:
+            new_figure(check_plot(path), (1, 1))
     for parameter, value in _given(ctx):
         if isinstance(parameter.type, OutputFolder):
             _check_folder(value, parameter.type.kind, force)
@@ -166,8 +172,7 @@ def check_target(said: str, path: Path, kind: Kind, force: bool) -> None:
 def _check_place(said: str, path: Path) -> None:
     """Refuses to write into a run, a prepared data set, or no folder at all."""
     advice = "Choose another name."
-    owner = training.folder.run_that_owns(path)
-    if owner is not None:
+    if (owner := run_that_owns(path)) is not None:
         raise FileExistsError(
             f"{said} belongs to the training run in {owner}, whose files only "
             f"train writes. {advice}"

@@ -1,0 +1,259 @@
+"""How the words of a command line are read, checked and shown by `--help`.
+
+All of it is done without TensorFlow, before a command imports what it needs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from .._checks import BOUNDS, check_bounds
+from .._names import DATASETS, check_dataset, find_pretrained
+from ..config import GROUPS, WHERE, Settings, settings_of
+from ._outputs import Output, OutputFolder, check_outputs
+from ._package import images
+
+_HELP = "Options"
+_SETTINGS = settings_of(Settings)
+
+
+class Command(click.Command):
+    """A command whose words and numbers are checked before anything is imported.
+
+    `--force` comes with the first output file.
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if any(isinstance(each.type, Output | OutputFolder) for each in self.params):
+            self.params.append(
+                click.Option(
+                    ["--force"],
+                    is_flag=True,
+                    help="Overwrite an existing output file of the same kind.",
+                )
+            )
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Reads the words after the command's name, none of which may be empty."""
+        _check_empty(ctx, args)
+        return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command if it may write where it is told to."""
+        for parameter in self.params:
+            value = ctx.params.get(parameter.name or "")
+            if value is not None and isinstance(parameter, click.Option):
+                _check_value(parameter.name or "", value)
+        check_outputs(ctx, force=ctx.params.pop("force", False))
+        with images.reading():
+            return super().invoke(ctx)
+
+
+class Grouped(Command):
+    """A command whose `--help` shows its options in groups.
+
+    An option is in the group of the setting that it sets, or takes several values of;
+    the others say where a training runs.
+    """
+
+    def format_options(
+        self, ctx: click.Context, formatter: click.HelpFormatter
+    ) -> None:
+        """Writes a section for each group that the command has options of."""
+        sections: dict[str, list[tuple[str, str]]] = {
+            heading: [] for heading in (*GROUPS, _HELP)
+        }
+        for parameter in self.get_params(ctx):
+            if (record := parameter.get_help_record(ctx)) is not None:
+                sections[_heading(parameter)].append(record)
+        for heading, records in sections.items():
+            if records:
+                with formatter.section(heading):
+                    formatter.write_dl(records)
+
+
+def _heading(parameter: click.Parameter) -> str:
+    if "--help" in parameter.opts:
+        return _HELP
+    name = parameter.name or ""
+    found = _SETTINGS.get(name) or _SETTINGS.get(name.removesuffix("s"))
+    return found.group if found else WHERE
+
+
+def _check_empty(ctx: click.Context, args: Sequence[str]) -> None:
+    for before, word in zip(("", *args), args, strict=False):
+        name, equals, value = word.partition("=")
+        if not word.strip():
+            name = before if before.startswith("-") else "An argument"
+        elif not (equals and name.startswith("--") and not value.strip()):
+            continue
+        raise click.UsageError(
+            f"{name} is empty, as an unset shell variable is. Give it a value, or "
+            "leave it out.",
+            ctx,
+        )
+
+
+def _check_value(name: str, value: Any) -> None:
+    """Checks an argument by its name: a setting, several of one, or a number."""
+    if name in _SETTINGS:
+        _SETTINGS[name].check(value)
+    elif name.removesuffix("s") in _SETTINGS and isinstance(value, list):
+        for each in value:
+            _SETTINGS[name.removesuffix("s")].check(each)
+    elif name in BOUNDS:
+        for each in value if isinstance(value, tuple) else [value]:
+            check_bounds(name, each, name.removeprefix("published_"))
+
+
+def check_unused(ctx: click.Context, names: Collection[str], why: str) -> None:
+    """Refuses options that a command line gives and that nothing would come of.
+
+    Raises:
+        click.UsageError: If one of the names was given; it ends with `why`.
+    """
+    given = [
+        parameter.opts[0]
+        for parameter in ctx.command.params
+        if parameter.name in names
+        and ctx.get_parameter_source(parameter.name) is not ParameterSource.DEFAULT
+    ]
+    if given:
+        be, them = ("is", "it") if len(given) == 1 else ("are", "them")
+        raise click.UsageError(
+            f"{' and '.join(given)} {be} not used {why}. Leave {them} out.", ctx
+        )
+
+
+class Blocks(click.ParamType):
+    """Whole numbers between commas."""
+
+    name = "N,N,..."
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
+        """Returns `(4, 4)` for `"4,4"`."""
+        try:
+            return tuple(int(part) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not of the form 4,4,4,4.", param, ctx)
+
+
+class Size(click.ParamType):
+    """Height and width in pixels."""
+
+    name = "N|HxW"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
+        """Returns `(96, 128)` for `"96x128"`, and `(96, 96)` for `"96"`."""
+        try:
+            sides = [int(part) for part in value.lower().split("x")]
+        except ValueError:
+            sides = []
+        if len(sides) not in (1, 2):
+            self.fail(f"{value!r} is not of the form 96 or 96x128.", param, ctx)
+        return sides[0], sides[-1]
+
+
+class Several(click.ParamType):
+    """Values of one type between commas."""
+
+    name = "X,X,..."
+
+    def __init__(self, kind: type) -> None:
+        self._kind = kind
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> list[Any]:
+        """Returns `[2, 128]` for `"2,128"`."""
+        try:
+            return [self._kind(part.strip()) for part in value.split(",")]
+        except ValueError:
+            self.fail(
+                f"{value!r} is no list of {self._kind.__name__} values between commas.",
+                param,
+                ctx,
+            )
+
+
+class Argument(click.ParamType):
+    """An argument of a network's builder."""
+
+    name = "NAME=VALUE"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Any]:
+        """Returns `("alpha", 0.5)` for `"alpha=0.5"`; what is no JSON is a word."""
+        name, equals, text = value.partition("=")
+        if not equals or not name.isidentifier():
+            self.fail(f"{value!r} is not of the form alpha=0.5.", param, ctx)
+        try:
+            return name, json.loads(text)
+        except ValueError:
+            return name, text
+
+
+class Dataset(click.ParamType):
+    """A data set: built in, a folder, or one of TensorFlow Datasets."""
+
+    name = "NAME|FOLDER|tfds:NAME"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> str:
+        """Returns the name, or the absolute path of a folder."""
+        try:
+            return check_dataset("dataset", value)
+        except ValueError:
+            known = ", ".join(map(repr, DATASETS))
+            self.fail(
+                f"{value!r} is not one of {known}, nor a folder, nor of the form "
+                "tfds:NAME.",
+                param,
+                ctx,
+            )
+
+
+class RunOrFile(click.Path):
+    """A run folder, a model file, or the name of a trained network."""
+
+    def __init__(self) -> None:
+        super().__init__(exists=True, path_type=Path)
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Path:
+        """Returns the path, or the name."""
+        if not Path(value).exists() and find_pretrained(value) is not None:
+            return Path(value)
+        try:
+            return Path(os.fsdecode(super().convert(value, param, ctx)))
+        except click.BadParameter as error:
+            raise click.BadParameter(
+                f"{error.message} Give a run folder, a model file, or the name of a "
+                "trained network (larq-nobn models lists them).",
+                ctx,
+                param,
+            ) from error
+
+
+model_argument = click.argument("model", metavar="RUN_OR_FILE", type=RunOrFile())
+tflite_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+dataset_option = click.option(
+    "--dataset",
+    type=Dataset(),
+    show_default="that of the run",
+    help="Data set whose test images are used.",
+)
+data_dir_option = click.option(
+    "--data-dir",
+    type=click.Path(),
+    show_default="that of TensorFlow Datasets",
+    help="Folder of downloaded data sets.",
+)
+trust_option = click.option(
+    "--trust",
+    is_flag=True,
+    help="Open a model file as Keras does, which runs code from it; for your own.",
+)
