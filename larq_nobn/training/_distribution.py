@@ -42,6 +42,8 @@ _HELLO, _GO = b"larq_nobn worker ", b"go\n"
 _ANSWER = 5.0
 # Seconds that a worker waits for the others, and those that TensorFlow gets then.
 WAIT, _LIMIT = 600, 30
+# Under which TensorFlow tells the workers that one of them is to stop.
+_NOTICE = "TF_DEFAULT_PREEMPTION_NOTICE_KEY"
 _ADDRESS = re.compile(r"[^\s]+:[0-9]{1,5}")
 _GONE = (
     "Another worker has stopped, or cannot be reached, and no worker trains alone. See "
@@ -100,7 +102,7 @@ def _make(name: str) -> tf.distribute.Strategy:
             [each.name for each in devices("GPU") or devices("CPU")]
         )
     try:
-        with _heard_afterwards(), _limited(), given_up_after(2 * _LIMIT, _GONE):
+        with given_up_after(2 * _LIMIT, _GONE), _limited(), _signals_kept():
             return tf.distribute.MultiWorkerMirroredStrategy()
     except tf.errors.OpError as error:
         raise ConnectionError(_GONE) from error
@@ -126,24 +128,32 @@ def _limited() -> Iterator[None]:
 
 
 @contextmanager
-def _heard_afterwards() -> Iterator[None]:
-    """Keeps SIGTERM for later, which TensorFlow would take for itself, and lose.
+def _signals_kept() -> Iterator[None]:
+    """Hands on a SIGTERM for which TensorFlow's own handler stands as it starts.
 
-    Meanwhile Ctrl-C ends the process at once: nothing has been written yet.
+    TensorFlow tells the workers of it, and would go on. Meanwhile Ctrl-C ends the
+    process at once: nothing has been written yet.
     """
-    main = threading.current_thread() is threading.main_thread()
-    if not main or not hasattr(signal, "pthread_sigmask"):
+    if threading.current_thread() is not threading.main_thread():
         yield
         return
-    handler = signal.getsignal(signal.SIGTERM)
     interrupt = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+    terminate = signal.getsignal(signal.SIGTERM)
     try:
         yield
     finally:
         signal.signal(signal.SIGINT, interrupt)
-        signal.signal(signal.SIGTERM, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        signal.signal(signal.SIGTERM, terminate)
+    if _took_sigterm():
+        os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _took_sigterm() -> bool:
+    """Whether TensorFlow has had a SIGTERM, which it says after a second at most."""
+    with contextlib.suppress(tf.errors.OpError):
+        context.context().get_config_key_value(_NOTICE, 1500)
+        return True
+    return False
 
 
 def has_workers(strategy: tf.distribute.Strategy) -> bool:

@@ -220,6 +220,39 @@ def test_a_wait_that_blocks_all_of_python_is_ended():
     assert ended.stderr == "Given up.\n"
 
 
+TAKEN = """
+import os, signal, threading
+from tensorflow.python.eager import context
+from larq_nobn.training._distribution import strategy_for
+
+start = context.pywrap_tfe.TFE_EnableCollectiveOps
+
+def interrupted(*arguments):
+    start(*arguments)
+    os.kill(os.getpid(), signal.SIGTERM)  # while TensorFlow's handler stands
+    print("started", flush=True)
+
+context.pywrap_tfe.TFE_EnableCollectiveOps = interrupted
+# Without another thread that takes it, the signal would wait while it is blocked.
+threading.Thread(target=threading.Event().wait, daemon=True).start()
+if HANDLED:
+    signal.signal(signal.SIGTERM, lambda *_: print("handled", flush=True))
+strategy_for("multi_worker")
+print("went on")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("handled", [False, True])
+def test_a_signal_that_tensorflow_takes_is_not_lost(handled: bool):
+    cluster = {"TF_CONFIG": json.dumps(config_of(0, free_ports(1)))}
+    ended = fresh.run(TAKEN.replace("HANDLED", str(handled)), (), cluster, timeout=60)
+    if handled:  # by the program itself, which goes on if it wants to
+        assert (ended.returncode, ended.stdout) == (0, "started\nhandled\nwent on\n")
+    else:
+        assert (ended.returncode, ended.stdout) == (-signal.SIGTERM, "started\n")
+
+
 def test_a_signal_that_is_heard_is_handled_as_ever():
     before = signal.set_wakeup_fd(-1)
     signal.set_wakeup_fd(before)
