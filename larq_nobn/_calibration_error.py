@@ -48,7 +48,13 @@ def binned(confidence: np.ndarray, right: np.ndarray, bins: int) -> Bins:
 
 def predictions(probabilities: Any, labels: Any) -> tuple[np.ndarray, np.ndarray]:
     """The confidence of each prediction and whether it is right, checked."""
-    p, y = np.asarray(probabilities, np.float64), np.asarray(labels)
+    p, y = np.asarray(probabilities), np.asarray(labels)
+    if p.dtype.kind not in "fiu":
+        raise TypeError(
+            f"probabilities are of type {p.dtype}, but they must be numbers. Pass the "
+            "softmax of logits."
+        )
+    p = p.astype(np.float64)
     if p.ndim != 2 or not len(p) or y.shape != (len(p),):
         raise ValueError(
             f"probabilities of shape {p.shape} and labels of shape {y.shape} do not "

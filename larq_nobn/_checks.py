@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
+from typing import Any
 
 # Beyond, a square or a sum is infinite in 32 bits.
 _LARGEST = 1e30
@@ -122,14 +123,31 @@ def _too_large(name: str, value: object, advice: str) -> ValueError:
 
 def check_path(name: str, value: str | os.PathLike) -> str:
     """Returns `value` as text if it is not empty, which would mean this folder."""
-    if not isinstance(value, str | os.PathLike):
-        raise TypeError(
-            f"{name} is of type {type(value).__name__}, but it must be a path. Give "
-            "that of a file or folder."
-        )
-    if not os.fspath(value):
+    wanted = "a path. Give that of a file or folder"
+    path = os.fspath(check_kind(name, value, (str, os.PathLike), wanted))
+    if not path:
         raise ValueError(f"{name}={value!r} is empty. Give a path.")
-    return os.fspath(value)
+    if "\0" in path:
+        raise ValueError(f"{name}={value!r} is no path: it holds a zero. Give a path.")
+    return path
+
+
+def check_kind(name: str, value: Any, kinds: Any, wanted: str) -> Any:
+    """Returns `value` if it is of one of these types; `wanted` says what that is."""
+    if not isinstance(value, kinds):
+        raise TypeError(
+            f"{name} is of type {type(value).__name__}, but it must be {wanted}."
+        )
+    return value
+
+
+def check_list(name: str, value: Any) -> tuple[Any, ...]:
+    """Returns the elements of `value` if it is a list, a range or an array."""
+    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+        raise TypeError(
+            f"{name} is of type {type(value).__name__}, but it must be a list."
+        )
+    return tuple(value)
 
 
 def check_flag(name: str, value: object) -> bool:
@@ -144,7 +162,7 @@ def check_flag(name: str, value: object) -> bool:
 def check_choice(name: str, value: object, allowed: Iterable[str]) -> str:
     """Returns `value` if it is one of the `allowed` words."""
     words = tuple(allowed)
-    if value not in words:
+    if not isinstance(value, str) or value not in words:
         raise ValueError(
             f"{name}={value!r} is not known. Choose from {', '.join(words)}."
         )

@@ -34,7 +34,10 @@ def opened(path: str | os.PathLike) -> io.FileIO:
     """
     # A pipe that nobody writes to would be waited for.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
-    stream = io.FileIO(os.open(path, flags), "rb")
+    try:
+        stream = io.FileIO(os.open(path, flags), "rb")
+    except ValueError as error:
+        raise OSError(errno.EINVAL, "Not a path", str(path)) from error
     if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
         stream.close()
         raise OSError(errno.EINVAL, "Not a file, but a pipe or a device", str(path))

@@ -62,11 +62,20 @@ def write_json(target: Path, content: Mapping[str, object] | Sequence[object]) -
 
     Raises:
         OSError: If it cannot be written; an earlier file is then left as it was.
+        TypeError: If `content` is none of these types.
 
     Example:
         ```python
         nobn.training.write_json(Path("result.json"), {"accuracy": 0.98})
         ```
     """
-    with replacing(check_path("target", target)) as temporary:
-        temporary.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    path = check_path("target", target)
+    try:
+        text = json.dumps(content, indent=2)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise TypeError(
+            f"content cannot be written as JSON: {error}. Pass dictionaries with texts "
+            "as keys, lists, texts, numbers, True, False and None."
+        ) from error
+    with replacing(path) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")

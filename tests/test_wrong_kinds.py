@@ -26,6 +26,7 @@ OF_A_MODEL = {
     "calibrate": lambda model: nobn.calibrate(model, X),
     "summary": nobn.models.summary,
     "ModelProfile": nobn.models.ModelProfile,
+    "compare_formats": deploy.compare_formats,
     "class_center_alignment": lambda model: nobn.class_center_alignment(
         model, (X, np.zeros(4, int))
     ),
@@ -71,6 +72,94 @@ def test_what_is_no_path_is_rejected_by_all(function):
         kind = type(given).__name__
         with pytest.raises(ERRORS, match=f"is of type {kind}, but it must be a path"):
             OF_A_PATH[function](given)
+
+
+@pytest.mark.parametrize("function", {**OF_A_PATH, "audit": nobn.audit})
+def test_paths_that_no_system_has_are_refused(function):
+    use = {**OF_A_PATH, "audit": nobn.audit}[function]
+    with pytest.raises((OSError, *ERRORS), match="holds a zero|[Nn]ot a path"):
+        use("a\0b.json")
+
+
+class Thing:
+    """None of what is wanted."""
+
+
+UNFIT = (3, float("nan"), b"x", "x", [3], {}, Thing(), Thing, True)
+OF_OTHER_KINDS = {
+    "train": (lambda given: nobn.training.train(given, "never"), "must be RunSettings"),
+    "Trainer": (
+        lambda given: nobn.training.Trainer(given, output="never"),
+        "must be RunSettings",
+    ),
+    "compare": (
+        lambda given: nobn.training.compare(given, "never"),
+        "must be settings by name|There is nothing to compare",
+    ),
+    "cell": (
+        lambda given: nobn.training.compare({"a": given}, "never"),
+        r"cells\['a'\] is of type .* must be RunSettings",
+    ),
+    "from_recipe": (
+        lambda given: nobn.training.RunSettings.from_recipe(
+            model=[given], normalization=[given], kernel=[given], network=[given]
+        ),
+        "model=|normalization=|kernel=|network=",
+    ),
+    "grid": (
+        lambda given: nobn.training.grid([given], seeds=given),
+        "normalization|must be a list|is empty",
+    ),
+    "report": (
+        nobn.training.report,
+        "must be a list|must be a path|holds no finished run",
+    ),
+    "Comparison": (
+        nobn.training.Comparison,
+        "must be a list|an outcome is of type|There is nothing",
+    ),
+    "dataset_of": (nobn.training.dataset_of, "record is not what a run.json holds"),
+    "write_json": (
+        lambda given: nobn.training.write_json("never.json", {"a": [{1}, given]}),
+        "cannot be written as JSON: Object of type set",
+    ),
+    "prepare": (nobn.data.prepare, "name=.* is not known. Choose from digits"),
+    "decode": (nobn.data.decode, "must be bytes|it is no JPEG"),
+    "choice": (
+        lambda given: nobn.quantizers.RSign(estimator=np.array([given, given])),
+        "(?s)estimator=.* is not known",
+    ),
+    "expected_calibration_error": (
+        lambda given: nobn.diagnostics.expected_calibration_error([[given]], [0]),
+        "probabilities",
+    ),
+    "ConfusionMatrix": (
+        lambda given: nobn.diagnostics.ConfusionMatrix({"a": given}),
+        "class_names is of type dict, but it must be a list",
+    ),
+    "optimizer": (
+        optimizers.AdaptiveGradientClipping,
+        "optimizer=.* is not a Keras optimizer. Pass an optimizer",
+    ),
+    "axes": (
+        lambda given: optimizers.adaptive_gradient_clip(X[0], X[0], given),
+        "axes=.* is no tuple of axes",
+    ),
+    "state": (
+        lambda given: nobn.layers.propagate_moments(keras.layers.Dense(2), given),
+        "state is no pair",
+    ),
+}
+
+
+@pytest.mark.parametrize("function", OF_OTHER_KINDS)
+def test_other_kinds_are_refused_in_a_sentence(function, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    use, says = OF_OTHER_KINDS[function]
+    for given in UNFIT:
+        with pytest.raises((OSError, *ERRORS), match=says):
+            use(given)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("given", [X, (X, [0] * 4), "digits", None])

@@ -85,7 +85,7 @@ def prepare(
         >>> print(nobn.data.prepare("digits"))
         digits comes with scikit-learn; there is nothing to prepare.
     """
-    if not name.startswith(TFDS_PREFIX):
+    if not (isinstance(name, str) and name.startswith(TFDS_PREFIX)):
         check_choice("name", name, DATASETS)
     if name == "digits":
         return Prepared(name, None, {}, done=False)

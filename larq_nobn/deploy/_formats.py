@@ -17,7 +17,7 @@ from rich.table import Table
 from .._batches import model_batches
 from .._figures import COLOURS, DPI, check_plot, new_figure
 from .._files import replacing
-from .._keras import keras
+from .._keras import check_model, keras
 from .._progress import step
 from ..graph import flat_copy, replace_layers
 from ..layers import FakeQuantization
@@ -225,6 +225,7 @@ def compare_formats(
         print(nobn.deploy.compare_formats(model, runs=20))
         ```
     """
+    check_model(model)
     check_counts(runs, warmup, threads)
     plain, ranged = _without_ranges(model)
     examples, labels, generated = _examples(as_functional(plain), model, data)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from .._checks import check_integer
+from .._checks import check_integer, check_list
 from .._figures import check_plot, new_figure, shortened
 from .._files import replacing
 
@@ -43,7 +43,8 @@ class ConfusionMatrix:
     """
 
     def __init__(self, class_names: Sequence[str] | None = None) -> None:
-        self._names = None if not class_names else tuple(class_names)
+        names = () if class_names is None else check_list("class_names", class_names)
+        self._names = names or None
         self._counts = np.zeros((0, 0), np.int64)
         self._among_first = 0
 

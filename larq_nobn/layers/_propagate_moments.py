@@ -139,6 +139,11 @@ def propagate_moments(
         moments from before each normalization, although the next layer meets what is
         after it. That remains possible: pass the state itself.
     """
+    if not isinstance(state, tuple | list) or len(state) != 2:
+        raise TypeError(
+            "state is no pair of mean and variance. Pass what a "
+            "BatchKalmanNormalization returned, or two tensors of shape (C,)."
+        )
     mean, variance = (x if _is_symbolic(x) else tf.convert_to_tensor(x) for x in state)
     symbolic = _is_symbolic(mean) or _is_symbolic(variance)
     _check_layer(layer, symbolic)

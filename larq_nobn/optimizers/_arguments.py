@@ -20,7 +20,10 @@ def resolve_optimizer(optimizer: Any, wrapper: str) -> Any:
         wrapper: The name of the class that wraps it, for the messages.
     """
     if isinstance(optimizer, (str, dict)):
-        optimizer = keras.optimizers.get(copy.deepcopy(optimizer))
+        try:
+            optimizer = keras.optimizers.get(copy.deepcopy(optimizer))
+        except (KeyError, TypeError, ValueError) as error:
+            raise ValueError(why_no_optimizer(optimizer)) from error
     if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
         raise TypeError(
             f"optimizer is a LossScaleOptimizer, which belongs around {wrapper}: "

@@ -82,7 +82,9 @@ def adaptive_gradient_clip(
             f"{tuple(weight.shape)}. Pass a weight and the gradient of that weight."
         )
     known = range(-weight.shape.rank, weight.shape.rank)
-    if isinstance(axes, int) or not all(axis in known for axis in axes):
+    if not isinstance(axes, tuple | list | range) or not all(
+        axis in known for axis in axes
+    ):
         raise ValueError(
             f"axes={axes!r} is no tuple of axes of a weight of shape "
             f"{tuple(weight.shape)}. Write (0, 1, 2) for a Conv2D kernel, (0,) for a "

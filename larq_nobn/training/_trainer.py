@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._checks import check_bounds, check_choice, check_path
+from .._checks import check_bounds, check_choice, check_kind, check_path
 from .._keras import dtype_policy, keras
 from .._names import CACHES, GIVEN
 from ..calibration import calibrate
@@ -119,6 +119,8 @@ class Trainer:
         trust: bool = False,
         wait: float = WAIT,
     ) -> None:
+        wanted = "RunSettings. Make them with RunSettings.from_recipe"
+        check_kind("config", config, RunSettings, wanted)
         check_path("output", output)
         if isinstance(dataset, Dataset):
             config = _naming(dataset, config)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..._checks import check_kind
 from ..._files import read_file
 from .._area import scaled
 
@@ -40,6 +41,7 @@ def decode(content: bytes) -> np.ndarray:
         ```
     """
     image, operations = _pillow()
+    check_kind("content", content, bytes, "bytes. Read the file first")
     if not content:
         raise ValueError("it is empty")
     try:

@@ -13,7 +13,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
-from ..._checks import check_bounds, check_path
+from ..._checks import check_bounds, check_kind, check_list, check_path
 from ..._keras import keras
 from ...data import GIVEN, describe
 from .._stopping import stoppable
@@ -69,13 +69,16 @@ def grid(
         "seeds": seeds,
     }
     for name, values in axes.items():
-        if values is not None and (not values or len(set(values)) < len(values)):
+        if values is None:
+            continue
+        found = check_list(name, values)
+        if not found or any(each in found[:i] for i, each in enumerate(found)):
             raise ValueError(
-                f"{name}={list(values)} is empty or holds something twice. Give each "
+                f"{name}={list(found)} is empty or holds something twice. Give each "
                 "value once."
             )
     cells = {}
-    lists: Any = [values or [None] for values in axes.values()]
+    lists: Any = [[None] if values is None else values for values in axes.values()]
     for normalization, recipe, batch_size, rate, seed in itertools.product(*lists):
         chosen = {
             "normalization": normalization,
@@ -154,6 +157,10 @@ def compare(
         ```
     """
     folder = Path(check_path("output", output))
+    check_kind("cells", cells, Mapping, "settings by name. Make them with grid")
+    for name, settings in cells.items():
+        wanted = "RunSettings. Make them with grid"
+        check_kind(f"cells[{name!r}]", settings, RunSettings, wanted)
     if folder.exists() and not folder.is_dir():
         raise NotADirectoryError(
             f"{folder} is a file, but a comparison needs a folder. Choose another "
@@ -194,10 +201,10 @@ def compare(
         else Outcome.read(folder / n)
         for n, s in cells.items()
     ]
-    folder.mkdir(parents=True, exist_ok=True)  # where all failed there is none
     found = differing(outcomes)
     by = [name for name in _ROWS if name in found] or [_ROWS[0]]
     comparison = Comparison(outcomes, by)
+    folder.mkdir(parents=True, exist_ok=True)  # where all failed there is none
     comparison.to_json(folder / "compare.json")
     picture = folder / "compare.png"
     picture.unlink(missing_ok=True)  # that of a smaller grid

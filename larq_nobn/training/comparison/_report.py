@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from rich.table import Table
 
-from ..._checks import check_path
+from ..._checks import check_kind, check_list, check_path
 from ..._figures import COLOURS, DPI, new_figure
 from ..._files import replacing
 from ..._tables import as_text
@@ -59,6 +59,8 @@ class Comparison:
     by: Sequence[str] | None = None
 
     def __post_init__(self) -> None:
+        for each in check_list("outcomes", self.outcomes):
+            check_kind("an outcome", each, Outcome, "a run. Make it with report")
         if not self.outcomes:
             raise ValueError("There is nothing to compare. Give one run or more.")
         known = self.outcomes[0].settings
@@ -164,9 +166,8 @@ def report(
         print(nobn.training.report(["runs/nobn-0", "runs/nobn-1"]))
         ```
     """
-    for folder in folders:
-        check_path("a folder", folder)
-    unique = {Path(folder).resolve(): os.fspath(folder) for folder in folders}
+    named = [check_path("a folder", each) for each in check_list("folders", folders)]
+    unique = {Path(folder).resolve(): folder for folder in named}
     given = list(unique.values())
     missing = [each for each in given if not Path(each).exists()]
     if missing:

@@ -46,7 +46,21 @@ class Run:
 
 
 def dataset_of(record: Mapping[str, Any]) -> data.DatasetInfo:
-    """What a run was trained on, by its `run.json`; its images may be gone since."""
+    """What a run was trained on, by its `run.json`; its images may be gone since.
+
+    Raises:
+        ValueError: If `record` is nothing that `run.json` holds.
+    """
+    try:
+        return _dataset_of(record)
+    except (AttributeError, IndexError, KeyError, TypeError) as error:
+        raise ValueError(
+            f"record is not what a run.json holds ({type(error).__name__}: {error}). "
+            "Pass the record of load_run, or what load_record returned first."
+        ) from error
+
+
+def _dataset_of(record: Mapping[str, Any]) -> data.DatasetInfo:
     name, found = record["settings"]["dataset"], record["preprocessing"]
     examples = record.get("examples", {})
     known = data.describe(name) if name in data.NAMES else None

@@ -131,6 +131,9 @@ class RunSettings(Settings):
             settings = nobn.training.RunSettings.from_recipe("nobn", width=16, epochs=5)
             ```
         """
+        for each in ("model", "normalization", "kernel", "network"):
+            if each in chosen:
+                settings_of(cls)[each].check(chosen[each])
         if chosen.get("init") is not None:
             chosen.setdefault("model", OWN)
         if chosen.get("model") == OWN:
@@ -148,7 +151,6 @@ class RunSettings(Settings):
         if name in NORMALIZATIONS:
             values |= OF_KERNELS.get(chosen.get("kernel") or "", {})
         model = chosen.get("model", cls.model)
-        settings_of(cls)["model"].check(model)
         options = builder_options(model)
         network = {k: v for k, v in recipe.network.items() if k in options}
         values["calibrate"] = (
