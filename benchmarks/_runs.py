@@ -101,7 +101,11 @@ def write_runs(place, runs):
         f'{{\n "shared": {json.dumps(shared)},\n "runs": {{\n{text}\n }}\n}}\n',
         place / "runs.json",
     )
-    epochs = [{"run": name, **row} for name in records for row in runs[name][1]]
+    epochs = [
+        {"run": name, **row, "epoch": int(row["epoch"])}
+        for name in records
+        for row in runs[name][1]
+    ]
     stream = io.StringIO()
     columns = list(dict.fromkeys(column for row in epochs for column in row))
     writer = csv.DictWriter(stream, columns, lineterminator="\n")
