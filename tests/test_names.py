@@ -8,7 +8,8 @@ import pytest
 from larq_nobn import _names, data, models
 from larq_nobn.data._registry import _TABLE
 from larq_nobn.models._normalizers import NORMALIZERS
-from larq_nobn.training.settings import KERNELS, NETWORKS
+from larq_nobn.training._kernels import KERNELS
+from larq_nobn.training._settings import NETWORKS
 
 TABLES = [
     (_names.MODELS, models.BUILDERS),

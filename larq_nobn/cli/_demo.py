@@ -158,7 +158,7 @@ def _trained(settings: training.RunSettings, folder: Path) -> training.Run:
 def _results(run: training.Run, file: Path, report: dict) -> dict[str, object]:
     images = test_images(None, origin_of(run), EVALUATED_IMAGES)
     in_keras = training.evaluate(run.model, images)
-    in_file = training.score(lite_predictor(file), images)
+    in_file = training.evaluate(lite_predictor(file), images)
     verified = report["verify"]
     return {
         "test accuracy per epoch": ", ".join(

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._names import SPLITS
+from .._scores import Scores
 from ._arguments import (
     Command,
     data_dir_option,
@@ -165,10 +166,8 @@ def evaluated(
         def seen(count: int) -> None:
             bar.advance(task, count)
 
-        if lite:
-            result = training.score(lite_predictor(model), images, seen, each)
-        else:
-            result = training.evaluate(network, images, seen, each)
+        classifier = lite_predictor(model) if lite else network
+        result = training.evaluate(classifier, images, seen, each)
     return {**said, **result, **each.to_dict(), **sampled}
 
 
@@ -185,14 +184,8 @@ def _sampled(
     """
     found = diagnostics.sampled_predictions(model, images, samples, statistics=few)
     labels = np.asarray(found.labels)
-    places = np.arange(len(labels)), labels
-    chosen = found.probabilities[places]
-    return {
-        "samples": samples,
-        "accuracy": float(np.mean(found.probabilities.argmax(1) == labels)),
-        "loss": float(-np.log(np.maximum(chosen, 1e-12)).mean()),
-        "calibration_error": diagnostics.expected_calibration_error(
-            found.probabilities, labels
-        ),
-        "spread": float(found.spread[places].mean()),
-    }
+    scores = Scores()
+    scores.update(found.probabilities, labels)
+    spread = found.spread[np.arange(len(labels)), labels]
+    result = {**scores.to_dict(), "samples": samples, "spread": float(spread.mean())}
+    return {name: value for name, value in result.items() if name != "examples"}

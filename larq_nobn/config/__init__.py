@@ -8,8 +8,7 @@ Nothing here needs TensorFlow.
 from ._recipe import Recipe
 from ._recipes import IMPLIED, OF_KERNELS, RECIPES
 from ._setting import GROUPS, WHERE, Setting, documented, grouped, setting, settings_of
-from ._settings import Settings
-from ._words import named, shown, words
+from ._settings import Settings, named, shown, words
 
 __all__ = [
     "GROUPS",

@@ -109,39 +109,36 @@ def setting(default: Any, help: str, group: str = HOW, **known: Any) -> Any:
     return dataclasses.field(default=default, metadata=said)
 
 
-def settings_of(cls: Any) -> dict[str, Setting]:
+def _settings_of(cls: Any) -> dict[str, Setting]:
     """Returns the settings of a dataclass by name, its own before those of its bases.
 
     Arguments:
         cls: A dataclass of which every field is made by `setting`.
     """
-    return _settings_of(cls)
-
-
-@functools.cache
-def _settings_of(cls: type) -> dict[str, Setting]:
     hints = get_type_hints(cls)
     owners = [vars(base).get("__annotations__", {}) for base in cls.__mro__]
 
     def distance(field: Any) -> int:
         return next(n for n, names in enumerate(owners) if field.name in names)
 
-    fields = sorted(dataclasses.fields(cls), key=distance)
-    return {field.name: _of_field(field, hints[field.name]) for field in fields}
+    found = {}
+    fields: list[Any] = sorted(dataclasses.fields(cls), key=distance)
+    for field in fields:
+        hint = hints[field.name]
+        kinds = [kind for kind in get_args(hint) or (hint,) if kind is not type(None)]
+        plain = len(kinds) == 1 and kinds[0] in (int, float, bool, str)
+        made = field.default is dataclasses.MISSING
+        found[field.name] = dataclasses.replace(
+            field.metadata["setting"],
+            name=field.name,
+            type=kinds[0] if plain else object,
+            optional=type(None) in get_args(hint),
+            default=field.default_factory() if made else field.default,
+        )
+    return found
 
 
-def _of_field(field: Any, hint: Any) -> Setting:
-    parts = get_args(hint) if type(None) in get_args(hint) else (hint,)
-    kinds = [part for part in parts if part is not type(None)]
-    plain = kinds[0] if kinds[0] in (int, float, bool, str) else object
-    missing = field.default is dataclasses.MISSING
-    return dataclasses.replace(
-        field.metadata["setting"],
-        name=field.name,
-        type=plain if len(kinds) == 1 else object,
-        optional=type(None) in parts,
-        default=field.default_factory() if missing else field.default,
-    )
+settings_of: Callable[[Any], dict[str, Setting]] = functools.cache(_settings_of)
 
 
 def check_settings(given: Any) -> None:
@@ -162,16 +159,8 @@ def documented(cls: _Class) -> _Class:
         if allowed := each.allowed:
             text += f" Allowed: {allowed}."
         text += f" Default: {each.absent if each.default is None else each.default}."
-        lines += [
-            f"{line}\n"
-            for line in textwrap.wrap(
-                text,
-                88,
-                initial_indent=" " * 8,
-                subsequent_indent=" " * 12,
-                break_on_hyphens=False,
-            )
-        ]
+        wrapper = textwrap.TextWrapper(88, " " * 8, " " * 12, break_on_hyphens=False)
+        lines += [f"{line}\n" for line in wrapper.wrap(text)]
     before, raises, after = (cls.__doc__ or "").partition("    Raises:\n")
     cls.__doc__ = f"{before}{''.join(lines)}\n{raises}{after}"
     return cls

@@ -1,8 +1,9 @@
-"""All settings of a training run."""
+"""All settings of a training run, and how tables and plots name them."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from .._checks import BOUNDS
 from .._names import (
@@ -16,7 +17,7 @@ from .._names import (
 )
 from ._recipe import NETWORKS_OWN, Recipe
 from ._recipes import RECIPES
-from ._setting import RESOURCES, WHAT, WHERE, documented, setting
+from ._setting import RESOURCES, WHAT, WHERE, documented, setting, settings_of
 
 
 @documented
@@ -146,3 +147,29 @@ class Settings(Recipe):
         option=False,
         absent="read off the file",
     )
+
+
+def words(name: str) -> str:
+    """Returns `"batch size"` for `"batch_size"`."""
+    return name.replace("_", " ")
+
+
+def shown(value: Any) -> str:
+    """Returns a setting as a user would write it."""
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {shown(part)}" for name, part in value.items()) or "-"
+    if isinstance(value, list):
+        return ",".join(map(shown, value))
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return "-" if value is None else str(value)
+
+
+def named(name: str, value: Any) -> str:
+    """Returns the value, and what it is unless it says so itself."""
+    if name in ("model", "dataset", "normalization"):
+        return shown(value)
+    known = settings_of(Settings).get(name)
+    if known is not None and known.unit is not None:
+        return f"{shown(value)} {known.unit}"
+    return f"{words(name)} {shown(value)}"

@@ -19,6 +19,7 @@ from .._figures import COLOURS, DPI, check_plot, new_figure
 from .._files import replacing
 from .._keras import check_model, keras
 from .._progress import step
+from .._scores import Scores
 from ..graph import flat_copy, replace_layers
 from ..layers import FakeQuantization
 from ._convert import convert, prepared
@@ -374,4 +375,8 @@ def _format(
 
 
 def _accuracy(outputs: Sequence[np.ndarray], labels: np.ndarray | None) -> float | None:
-    return None if labels is None else float(np.mean(outputs[0].argmax(1) == labels))
+    if labels is None:
+        return None
+    scores = Scores()
+    scores.update(outputs[0], labels)
+    return scores.to_dict()["accuracy"]

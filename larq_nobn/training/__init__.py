@@ -1,11 +1,22 @@
 """Training runs: settings, the run itself, and the folder it leaves."""
 
-from .._names import STRATEGIES
+from .._names import (
+    LATENT_INITIALIZERS,
+    OPTIMIZERS,
+    OWN,
+    PRECISIONS,
+    SCHEDULES,
+    STRATEGIES,
+)
+from ..config import RECIPES, Recipe
+from ._evaluation import evaluate, score
+from ._kernels import KERNELS
 from ._non_finite import NonFiniteLoss
 from ._pack import pack
+from ._settings import RunSettings
 from ._stopping import Terminated
 from ._trainer import Trainer, train
-from .comparison import Comparison, Outcome, compare, evaluate, grid, report, score
+from .comparison import Comparison, Outcome, compare, grid, report
 from .folder import (
     Run,
     RunInUse,
@@ -16,17 +27,6 @@ from .folder import (
     open_model,
     save_model,
     write_json,
-)
-from .settings import (
-    KERNELS,
-    LATENT_INITIALIZERS,
-    OPTIMIZERS,
-    OWN,
-    PRECISIONS,
-    RECIPES,
-    SCHEDULES,
-    Recipe,
-    RunSettings,
 )
 
 __all__ = [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,10 +28,11 @@ from ..callbacks import (
 )
 from ..callbacks._clipping import clipping_in
 from ..callbacks._weights import binary_weights
+from ..config import Recipe
 from ..graph import rebuild
 from ..population import BatchNormStatistics, averages_of, has_batch_norm
 from ..quantizers import BernoulliSign
-from .settings import Recipe, RunSettings
+from ._settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
 
@@ -43,23 +44,21 @@ def callbacks_of(
     folder: Path,
     few_images: Callable[[], tf.data.Dataset],
 ) -> list[keras.callbacks.Callback]:
-    """Returns the callbacks of a run, each before those that write what it adds.
-
-    Arguments:
-        settings: What is trained, and how.
-        network: Compiled.
-        history: Writes `history.csv`.
-        folder: Where the files go.
-        few_images: Gives a batch of training images.
-    """
-    logs = _logs_in(folder)
-    return [
+    """Returns the callbacks of a run, each before those that write what it adds."""
+    found = [
         Reseeding(settings.seed),
         *_movers(network, settings.batch_size, few_images),
-        *monitors(settings, network, logs and logs / "monitors"),
-        history,
-        *_tensorboard(logs),
     ]
+    if find_spec("tensorboard") is None:
+        _log.warning(
+            "logs/ is left out because TensorBoard is not installed. "
+            "Install it with: pip install 'larq-nobn[plots]'"
+        )
+        return [*found, *monitors(settings, network, None), history]
+    logs = folder / "logs"
+    # Without the graph and without a profile: they take longer than small epochs.
+    board = _TensorBoard(logs, write_graph=False, profile_batch=0)
+    return [*found, *monitors(settings, network, logs / "monitors"), history, board]
 
 
 def _movers(
@@ -71,24 +70,6 @@ def _movers(
     if needs_statistics(network):
         found.append(ModeStatistics(network, few_images(), batch_size))
     return found
-
-
-def _logs_in(folder: Path) -> Path | None:
-    """Where TensorBoard finds the run; None where nobody could read it."""
-    if find_spec("tensorboard") is None:
-        _log.warning(
-            "logs/ is left out because TensorBoard is not installed. "
-            "Install it with: pip install 'larq-nobn[plots]'"
-        )
-        return None
-    return folder / "logs"
-
-
-def _tensorboard(logs: Path | None) -> list[keras.callbacks.Callback]:
-    if logs is None:
-        return []
-    # Without the graph and without a profile: they take longer than small epochs.
-    return [_TensorBoard(logs, write_graph=False, profile_batch=0)]
 
 
 class _TensorBoard(keras.callbacks.TensorBoard):
@@ -123,9 +104,6 @@ class Reseeding(keras.callbacks.Callback):
     What dropout and its like draw in epoch e then depends on the seed, e and the place
     of the layer only, and a run that resumes at epoch e draws it too. Replicas draw
     differently from each other.
-
-    Arguments:
-        seed: That of the run.
     """
 
     def __init__(self, seed: int) -> None:
@@ -167,12 +145,8 @@ class ModeStatistics(keras.callbacks.Callback):
 
     Training draws its weights, and the averages that batch norms keep are of those. The
     network that is tested and saved has the most probable weights, for which they are
-    far off. Nothing that training computes depends on the averages.
-
-    Arguments:
-        network: Has both, as `needs_statistics` tells.
-        few_images: A batch of training images, which are measured.
-        batch_size: How many at most are computed together, as in a training step.
+    far off. Nothing that training computes depends on the averages. They are measured
+    on a batch of training images, computed in parts of `batch_size` as in training.
     """
 
     def __init__(
@@ -204,12 +178,6 @@ def monitors(
     Each adds its values to the logs of an epoch, so they stand before what writes those
     down. They remember nothing of earlier epochs but the weights: a resumed run counts
     flips from the restored ones, as it would have without the interruption.
-
-    Arguments:
-        recipe: How the model is trained.
-        model: Compiled; the one that is fitted.
-        log_dir: Folder for TensorBoard. None on all workers but the first, which have
-            the same monitors, since some add up what all replicas have counted.
     """
     # First, for the clock to stop before the others look at the weights.
     found: list[keras.callbacks.Callback] = [
@@ -242,13 +210,7 @@ class Stopwatch:
 
 
 class HistoryWriter(keras.callbacks.Callback):
-    """Keeps `history.csv` up to date: one row per epoch, under Keras' names.
-
-    Arguments:
-        target: The file to write.
-        learning_rate: Gives the learning rate of a step.
-        steps: Steps per epoch.
-    """
+    """Keeps `history.csv` up to date: one row per epoch, under Keras' names."""
 
     def __init__(
         self, target: Path, learning_rate: Callable[[int], Any], steps: int
@@ -270,26 +232,21 @@ class HistoryWriter(keras.callbacks.Callback):
         row |= {name: float(value) for name, value in (logs or {}).items()}
         row["learning_rate"] = float(self._learning_rate(epoch * self._steps))
         row["seconds"] = round(self.stopwatch.get_state(), 3)
-        self.rows.append(row)
-        _write_csv(self._target, self.rows)
+        self.set_state([*self.rows, row])
 
     def get_state(self) -> list[dict[str, float]]:
         """Returns the rows, for a checkpoint."""
         return self.rows
 
     def set_state(self, state: list[dict[str, float]]) -> None:
-        """Resumes after the rows of a checkpoint; later ones in the file are lost."""
+        """Writes the rows, of a checkpoint too; later ones in the file are lost."""
         self.rows = [dict(row) for row in state]
-        _write_csv(self._target, self.rows)
-
-
-def _write_csv(target: Path, rows: Sequence[Mapping[str, float]]) -> None:
-    """Writes one line per row under the names of all, whole or not at all.
-
-    What a row lacks is NaN.
-    """
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    with replacing(target) as temporary, temporary.open("w", newline="") as stream:
-        writer = csv.DictWriter(stream, names, restval="nan")
-        writer.writeheader()
-        writer.writerows(rows)
+        # What a row lacks is NaN.
+        names = list(dict.fromkeys(name for row in state for name in row))
+        with (
+            replacing(self._target) as temporary,
+            temporary.open("w", newline="") as stream,
+        ):
+            writer = csv.DictWriter(stream, names, restval="nan")
+            writer.writeheader()
+            writer.writerows(state)

@@ -59,7 +59,7 @@ class Checkpoints(keras.callbacks.Callback):
             reading a variable may need all of them, and one writes.
 
     Attributes:
-        last: Where the newest was written that this run could resume from.
+        last: Where the newest was written that this run could resume from, if any.
     """
 
     def __init__(
@@ -111,42 +111,30 @@ class Checkpoints(keras.callbacks.Callback):
         variables = _variables(self.model)
         values = [variable.numpy() for variable in variables]
         if _is_good(self.model, values):
-            self._write(position, more, variables, values)
+            states = {name: each.get_state() for name, each in self._stateful.items()}
+            header = {
+                **position._asdict(),
+                "settings": self._settings,
+                "variables": [_description(variable) for variable in variables],
+                "state": states,
+                **more,
+            }
+            if self._writes:
+                self._folder.mkdir(exist_ok=True)
+                target = self._folder / name_of(position)
+                write(target, header, values)
+                self._kept = [*self._kept, target][-_KEPT:]
+                # Damaged ones too, and those that a killed process left half-written.
+                for file in set(self._folder.iterdir()) - set(self._kept):
+                    file.unlink()
+            self.last = position
         if self._schedule is not None:
             self._schedule.written()
-
-    def _write(
-        self,
-        position: Position,
-        more: dict[str, Any],
-        variables: list[Any],
-        values: list[np.ndarray],
-    ) -> None:
-        header = {
-            **position._asdict(),
-            "settings": self._settings,
-            "variables": [_description(variable) for variable in variables],
-            "state": {name: each.get_state() for name, each in self._stateful.items()},
-            **more,
-        }
-        if self._writes:
-            self._folder.mkdir(exist_ok=True)
-            target = self._folder / name_of(position)
-            write(target, header, values)
-            self._kept = [*self._kept, target][-_KEPT:]
-            # Damaged ones too, and what a process left that was killed while it wrote.
-            for file in set(self._folder.iterdir()) - set(self._kept):
-                file.unlink()
-        self.last = position
 
     def restore(self, model: keras.Model) -> Position:
         """Sets a compiled model to the newest usable checkpoint, and says what is not.
 
-        Arguments:
-            model: As it was before its first epoch.
-
-        Returns:
-            Where the checkpoint was written; the start if there is no usable one.
+        Returns where it was written; the start if there is none.
         """
         files = checkpoints_in(self._folder)
         with model.distribute_strategy.scope():
@@ -225,13 +213,10 @@ def _description(variable: Any) -> list[Any]:
 
 
 class CheckpointSchedule:
-    """Every so many steps; or else, for a training of hours, every ten minutes of it.
+    """Every so many steps of an epoch; or else, for trainings of hours, by the clock.
 
-    Arguments:
-        every: Steps between checkpoints, counted from the start of the epoch; None goes
-            by the clock.
-        strategy: Of the training. Its workers must write at the same step, but their
-            clocks differ, so that all write as soon as it is time for one of them.
+    Workers must write at the same step, but their clocks differ, so that all write as
+    soon as it is time for one of them.
     """
 
     def __init__(self, every: int | None, strategy: tf.distribute.Strategy) -> None:
@@ -263,11 +248,7 @@ class CheckpointSchedule:
 
 
 class EpochMetrics:
-    """Loss and accuracy of the epoch so far, as a state.
-
-    Arguments:
-        model: Compiled; the one that is fitted.
-    """
+    """Loss and accuracy of the epoch so far, as a state."""
 
     def __init__(self, model: keras.Model) -> None:
         self._model = model
@@ -281,14 +262,11 @@ class EpochMetrics:
 
     def set_state(self, state: list[list[Any]]) -> None:
         """Takes them back; after the start of the epoch, which sets them to 0."""
-        self._make()
+        # Keras does not know them before the first step, which is still to come.
+        outputs = tf.zeros((1, *self._model.output_shape[1:]))
+        self._model.compiled_loss.build(outputs)
+        self._model.compiled_metrics.build(outputs, tf.zeros((1,), tf.int64))
         # Checkpoints of earlier versions have no penalty, which is the last metric.
         for metric, values in zip(self._model.metrics, state, strict=False):
             for variable, value in zip(metric.variables, values, strict=True):
                 keras.backend.set_value(variable, value)
-
-    def _make(self) -> None:
-        """Keras does not know them before the first step, which is still to come."""
-        outputs = tf.zeros((1, *self._model.output_shape[1:]))
-        self._model.compiled_loss.build(outputs)
-        self._model.compiled_metrics.build(outputs, tf.zeros((1,), tf.int64))

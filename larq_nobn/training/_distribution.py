@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import json
 import logging
@@ -15,17 +14,21 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.eager import context
 
+from .. import models
 from .._checks import check_bounds, check_choice
 from .._names import STRATEGIES
 from ..data import Share
+from ._settings import RunSettings
 
 _log = logging.getLogger("larq_nobn")
+# Smaller batches have statistics that are mostly noise.
+_SMALLEST_BATCH = 4
 # Seconds without a word, between two words, and between two attempts.
 _QUIET, _AGAIN, _PAUSE = 3.0, 60.0, 0.2
 # Ends a process unless its own input is closed in time.
@@ -70,23 +73,14 @@ def strategy_for(name: str, wait: float = WAIT) -> tf.distribute.Strategy:
         ValueError: If there is no such strategy, or TF_CONFIG does not describe one.
         RuntimeError: If TensorFlow has started to work already.
         ConnectionError: If a worker is not there in time.
-
-    Example:
-        ```python
-        with strategy_for("mirrored").scope():
-            network = nobn.models.ReActNet18((32, 32, 3), 10, width=16)
-        ```
     """
     check_choice("strategy", name, STRATEGIES)
     check_bounds("wait", wait)
     if name == "none":
         return tf.distribute.get_strategy()
-    if name == "multi_worker":
-        config = _check_cluster(os.environ.get("TF_CONFIG"))
-        if name not in _made:
-            wait_for_workers(config, wait)
+    config = _check_cluster(os.environ.get("TF_CONFIG")) if name != "mirrored" else {}
     if name not in _made:
-        _made[name] = _make(name)
+        _made[name] = _mirrored() if name == "mirrored" else _multi_worker(config, wait)
     return _made[name]
 
 
@@ -95,14 +89,23 @@ def strategy_for(name: str, wait: float = WAIT) -> tf.distribute.Strategy:
 _made: dict[str, tf.distribute.Strategy] = {}
 
 
-def _make(name: str) -> tf.distribute.Strategy:
-    if name == "mirrored":
-        devices = tf.config.list_logical_devices
-        return tf.distribute.MirroredStrategy(
-            [each.name for each in devices("GPU") or devices("CPU")]
-        )
+def _mirrored() -> tf.distribute.Strategy:
+    devices = tf.config.list_logical_devices
+    return tf.distribute.MirroredStrategy(
+        [each.name for each in devices("GPU") or devices("CPU")]
+    )
+
+
+def _multi_worker(config: Mapping[str, Any], wait: float) -> tf.distribute.Strategy:
+    """The strategy, once all have met; TensorFlow gives up those that go later."""
+    wait_for_workers(config, wait)
+    service = context.context()
+    configure = service.configure_coordination_service
+    service.configure_coordination_service = functools.partial(
+        configure, cluster_register_timeout_in_ms=1000 * _LIMIT
+    )
     try:
-        with given_up_after(2 * _LIMIT, _GONE), _limited(), _signals_kept():
+        with given_up_after(2 * _LIMIT, _GONE), _signals_kept():
             return tf.distribute.MultiWorkerMirroredStrategy()
     except tf.errors.OpError as error:
         raise ConnectionError(_GONE) from error
@@ -111,20 +114,8 @@ def _make(name: str) -> tf.distribute.Strategy:
             "strategy='multi_worker' comes too late: TensorFlow has started in "
             "this process. Train in a fresh process, or before all else."
         ) from error
-
-
-@contextmanager
-def _limited() -> Iterator[None]:
-    """Lets TensorFlow give up workers that went after all have met."""
-    current = context.context()
-    configure = current.configure_coordination_service
-    current.configure_coordination_service = functools.partial(
-        configure, cluster_register_timeout_in_ms=1000 * _LIMIT
-    )
-    try:
-        yield
     finally:
-        current.configure_coordination_service = configure
+        service.configure_coordination_service = configure
 
 
 @contextmanager
@@ -150,7 +141,7 @@ def _signals_kept() -> Iterator[None]:
 
 def _took_sigterm() -> bool:
     """Whether TensorFlow has had a SIGTERM, which it says after a second at most."""
-    with contextlib.suppress(tf.errors.OpError):
+    with suppress(tf.errors.OpError):
         context.context().get_config_key_value(_NOTICE, 1500)
         return True
     return False
@@ -164,24 +155,15 @@ def has_workers(strategy: tf.distribute.Strategy) -> bool:
 
 def is_chief(strategy: tf.distribute.Strategy) -> bool:
     """Whether this process is the one of all workers that writes the run folder."""
-    cluster = strategy.cluster_resolver
     if not has_workers(strategy):
         return True
+    cluster = strategy.cluster_resolver
     has_chief = "chief" in cluster.cluster_spec().jobs
     return cluster.task_type == "chief" or (not has_chief and cluster.task_id == 0)
 
 
 def check_shares(strategy: tf.distribute.Strategy, batch_size: int, parts: int) -> None:
-    """Refuses a batch that replicas cannot share evenly.
-
-    Arguments:
-        strategy: Where it is computed.
-        batch_size: Images per step, over all replicas.
-        parts: How many micro-batches each replica makes of its share.
-
-    Raises:
-        ValueError: If they do not get equal numbers of images.
-    """
+    """Rejects a batch that replicas cannot share evenly, each in so many parts."""
     replicas = strategy.num_replicas_in_sync
     if batch_size % (replicas * parts):
         each = f" in {parts} parts each (accumulate={parts})" if parts > 1 else ""
@@ -191,15 +173,42 @@ def check_shares(strategy: tf.distribute.Strategy, batch_size: int, parts: int) 
         )
 
 
+def warn_of_small_batches(settings: RunSettings, replicas: int) -> None:
+    """Says what statistics of batches suffer from, where there are such."""
+    if settings.normalization not in models.BATCH_STATISTICS:
+        return
+    part = settings.batch_size // (replicas * settings.accumulate)
+    free = ", ".join(
+        name for name in models.NORMALIZATIONS if name not in models.BATCH_STATISTICS
+    )
+    if part < _SMALLEST_BATCH:
+        _log.warning(
+            "normalization=%r takes its statistics from batches, and those of %d "
+            "images are mostly noise. Use %d images a batch or more, or one of %s, "
+            "which do not look at the batch.",
+            settings.normalization,
+            part,
+            _SMALLEST_BATCH,
+            free,
+        )
+    elif part < settings.batch_size:
+        _log.warning(
+            "normalization=%r takes its statistics from the %d images that are "
+            "computed together, and not from all of batch_size=%d, so that results "
+            "differ from those of whole batches, unlike with %s.",
+            settings.normalization,
+            part,
+            settings.batch_size,
+            free,
+        )
+
+
 @contextmanager
 def with_all_workers() -> Iterator[None]:
-    """Reports that another worker is gone; without it none can continue.
+    """Raises a ConnectionError if another worker is gone, as none can continue then.
 
     TensorFlow notices at once if the first worker's process ends, and within some ten
     seconds for the others.
-
-    Raises:
-        ConnectionError: If that happens.
     """
     try:
         yield
@@ -225,8 +234,7 @@ def shared(
         strategy: Where they are needed.
 
     Returns:
-        What `fit` takes along with the number of steps. It is endless: one pass after
-        the other. With a single replica it is `images`, and ends with them.
+        An endless data set, one pass after the other; for a single replica `images`.
     """
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:
@@ -274,15 +282,8 @@ def wait_for_workers(config: Mapping[str, Any], wait: float) -> None:
     TensorFlow would wait without a word. The first worker listens at its own address;
     each of the others listens at its own and sends its number to the first one, which
     calls back to see that the address is right. When all are there the first one says
-    so, and every process lets TensorFlow take the port.
-
-    Arguments:
-        config: TF_CONFIG.
-        wait: Seconds after which it gives up.
-
-    Raises:
-        ConnectionError: If a worker is not there in time, or this one's address is not
-            its own; names it.
+    so, and every process lets TensorFlow take the port. A ConnectionError names who is
+    not there in time, and an address that is not of this machine.
     """
     cluster, task = config["cluster"], config["task"]
     places = [
@@ -312,16 +313,11 @@ def given_up_after(seconds: float, message: str) -> Iterator[None]:
     """
     command = [sys.executable, "-I", "-S", "-c", _GUARD]
     command += [str(os.getpid()), str(seconds), message]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=_error_stream()):
+    errors = None  # what a process inherits
+    with suppress(AttributeError, OSError):  # no file, as in notebooks
+        errors = sys.stderr.fileno()
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=errors):
         yield
-
-
-def _error_stream() -> int | None:
-    """Where sentences go; None for what a process inherits."""
-    try:
-        return sys.stderr.fileno()
-    except (AttributeError, OSError):  # no file, as in notebooks
-        return None
 
 
 class _Until:
@@ -353,21 +349,23 @@ class _Until:
 
 @contextmanager
 def _listening(name: str, address: str) -> Iterator[socket.socket]:
-    host, port = _split(address)
-    try:
-        family, *_, bound = socket.getaddrinfo(
-            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
-        )[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-    except (OSError, ValueError, OverflowError) as error:
-        raise _not_own(name, address, error) from error
-    with listener:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    """A socket that takes the calls of other workers, at an address of this machine."""
+    with ExitStack() as stack:
         try:
+            family, *_, bound = socket.getaddrinfo(
+                *_split(address), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )[0]
+            listener = stack.enter_context(socket.socket(family, socket.SOCK_STREAM))
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(bound)
             listener.listen(1024)
-        except (OSError, OverflowError) as error:
-            raise _not_own(name, address, error) from error
+        except (OSError, ValueError, OverflowError) as error:
+            reason = getattr(error, "strerror", None) or error
+            raise ConnectionError(
+                f"This process is to be {name} of TF_CONFIG, but cannot listen at "
+                f"{address}: {reason}. Give each worker an address and a free port of "
+                "its own machine."
+            ) from error
         listener.settimeout(_PAUSE)
         yield listener
 
@@ -377,58 +375,64 @@ def _gather(
 ) -> None:
     """The first worker: waits for all others, and tells them."""
     there: dict[int, socket.socket] = {}
-    with contextlib.ExitStack() as stack:
+    with ExitStack() as stack:
         while missing := [i for i in range(1, len(places)) if _is_gone(there.get(i))]:
             until.check([places[i] for i in missing])
             try:
-                caller, _ = listener.accept()
+                caller = stack.enter_context(listener.accept()[0])
             except TimeoutError:
                 continue
-            stack.enter_context(caller)
-            caller.settimeout(_ANSWER)
-            place = _said_place(caller)
-            if place is None or place not in range(1, len(places)):
-                continue
-            if _reached(places[place][1]):
-                caller.setblocking(False)
-                there[place] = caller  # a second one was started again
+            # Whatever calls may say anything, or hang up.
+            with suppress(OSError, ValueError, OverflowError):
+                caller.settimeout(_ANSWER)
+                said = caller.recv(64)
+                known = said.startswith(_HELLO)
+                place = int(said.removeprefix(_HELLO)) if known else 0
+                if place in range(1, len(places)):
+                    socket.create_connection(_split(places[place][1]), _ANSWER).close()
+                    caller.setblocking(False)
+                    there[place] = caller  # a second one was started again
         for caller in there.values():
             caller.settimeout(_ANSWER)
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 caller.sendall(_GO)
         for caller in there.values():
             # Who ends a connection first keeps its port for a while.
-            with contextlib.suppress(OSError):
+            with suppress(OSError):
                 caller.recv(1)
 
 
 def _join(
     listener: socket.socket, place: int, first: tuple[str, str], until: _Until
 ) -> None:
-    """Another worker: tells the first one, and waits for its word."""
+    """Another worker: tells the first one, and waits until that says all are there.
+
+    If the first one hangs up, it is called again: it may have been started again.
+    """
+    name, address = first
     while True:
         until.check([first])
-        try:
-            with socket.create_connection(_split(first[1]), _ANSWER) as call:
+        with ExitStack() as stack:
+            answer: bytes | None = b""
+            with suppress(OSError, ValueError, OverflowError):
+                reached = socket.create_connection(_split(address), _ANSWER)
+                call = stack.enter_context(reached)
                 call.sendall(_HELLO + b"%d\n" % place)
                 call.settimeout(_PAUSE)
-                if _told(call, listener, first, until):
-                    return
-        except (OSError, ValueError, OverflowError):
-            pass
+                answer = None
+            while answer is None:
+                until.check([(name, f"{address}, which waits for others")])
+                with suppress(OSError):
+                    listener.accept()[0].close()  # the first one calls back
+                try:
+                    answer = call.recv(len(_GO))
+                except TimeoutError:
+                    continue
+                except OSError:
+                    answer = b""
+            if answer == _GO:
+                return
         time.sleep(_PAUSE)
-
-
-def _told(
-    call: socket.socket, listener: socket.socket, first: tuple[str, str], until: _Until
-) -> bool:
-    """Whether the first worker says that all are there, before it hangs up."""
-    while True:
-        until.check([(first[0], f"{first[1]}, which waits for others")])
-        with contextlib.suppress(TimeoutError):
-            listener.accept()[0].close()
-        with contextlib.suppress(TimeoutError):
-            return call.recv(len(_GO)) == _GO
 
 
 def _is_gone(caller: socket.socket | None) -> bool:
@@ -443,29 +447,6 @@ def _is_gone(caller: socket.socket | None) -> bool:
         return True
 
 
-def _said_place(caller: socket.socket) -> int | None:
-    with contextlib.suppress(OSError, ValueError):
-        said = caller.recv(64)
-        if said.startswith(_HELLO):
-            return int(said.removeprefix(_HELLO))
-    return None
-
-
-def _reached(address: str) -> bool:
-    with contextlib.suppress(OSError, ValueError, OverflowError):
-        socket.create_connection(_split(address), _ANSWER).close()
-        return True
-    return False
-
-
 def _split(address: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
-
-
-def _not_own(name: str, address: str, error: Exception) -> ConnectionError:
-    reason = getattr(error, "strerror", None) or error
-    return ConnectionError(
-        f"This process is to be {name} of TF_CONFIG, but cannot listen at {address}: "
-        f"{reason}. Give each worker an address and a free port of its own machine."
-    )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 
 from .._keras import keras
 from ..models._weights import weights_by_name
+from ._settings import RunSettings, sha256_of, weights_file
 from .folder import kept_settings, open_model
-from .settings import RunSettings, weights_file
 
 # Below the package's own, so that a program can show it alone.
 _log = logging.getLogger("larq_nobn.start")
@@ -24,16 +23,8 @@ def resolve_init(
 ) -> RunSettings:
     """Returns the settings with the SHA-256 of `init`, if the run can start or resume.
 
-    Arguments:
-        settings: What was asked for.
-        output: The run folder.
-        resume: Whether an unfinished run may be there, which needs the weights of
-            `init` no more; where their file is gone, it is as the run says that it was.
-        trust: Whether code from the file of `init` may run.
-
-    Raises:
-        FileNotFoundError: If a run would start from a network that is not there.
-        ValueError: If it holds back weights that nothing has been learned with.
+    A run that is resumed needs the weights no more: where their file is gone, it is as
+    `output` says that it was.
     """
     if settings.init is None:
         if settings.backbone_multiplier != 1:
@@ -53,20 +44,10 @@ def resolve_init(
 
 
 def open_init(settings: RunSettings, trust: bool = False) -> keras.Model:
-    """Opens the network of `init`; no code from its file is run.
-
-    Arguments:
-        settings: Those of a run with `init`.
-        trust: Whether it may be, all the same.
-
-    Raises:
-        FileNotFoundError: If it is not there.
-        ValueError: If it is no Keras model, is damaged, carries code, or is not the
-            file that it was when the settings were made.
-    """
+    """Opens the network of `init`, if it is the file that it was for the settings."""
     init = str(settings.init)
     model = open_model(init, trust=trust)
-    found = hashlib.sha256(weights_file(init).read_bytes()).hexdigest()
+    found = sha256_of(weights_file(init))
     if settings.init_sha256 is not None and found != settings.init_sha256:
         raise ValueError(
             f"init={init!r} is not the file that the run started from: its SHA-256 is "
@@ -79,12 +60,8 @@ def open_init(settings: RunSettings, trust: bool = False) -> keras.Model:
 class InitialWeights:
     """What a run takes from `init` before its first step, and never again.
 
-    Checkpoints contain what was taken, so a resumed run opens no other network.
-
-    Arguments:
-        settings: Those of the run.
-        applies: Whether the run starts from `init`, and not from a first stage.
-        trust: Whether code from the file of `init` may run.
+    Checkpoints contain what was taken, so a resumed run opens no other network. It does
+    not apply to the second of two stages, which starts from the first.
     """
 
     def __init__(
@@ -107,13 +84,11 @@ class InitialWeights:
 
     def apply(self, network: keras.Model) -> None:
         """Gives the network the weights that fit it, and says which."""
-        if not self._applies:
-            return
-        found: Transfer = transfer(
-            open_init(self._settings, self._trust), network, str(self._settings.init)
-        )
-        self._found = found.to_dict()
-        _log.info("%s", found)
+        if self._applies:
+            source = open_init(self._settings, self._trust)
+            found = transfer(source, network, str(self._settings.init))
+            self._found = asdict(found)
+            _log.info("%s", found)
 
     def get_state(self) -> dict[str, Any] | None:
         """Returns what was taken, for a checkpoint."""
@@ -126,7 +101,7 @@ class InitialWeights:
 
 @dataclass(frozen=True)
 class Transfer:
-    """What became of the weights of two networks, by their names.
+    """Which weights of a network were given to another, by their names.
 
     Arguments:
         source: Where the weights come from.
@@ -140,17 +115,17 @@ class Transfer:
     fresh: list[str]
     left: list[str]
 
-    def to_dict(self) -> dict[str, Any]:
-        """Returns what `run.json` and checkpoints hold."""
-        return asdict(self)
-
     def __str__(self) -> str:
         total = len(self.taken) + len(self.fresh)
         said = f"{self.source} gave {len(self.taken)} of {total} weights."
-        if self.fresh:
-            said += f" Fresh: {_listed(self.fresh)}."
-        if self.left:
-            said += f" Of its own not taken: {_listed(self.left)}."
+        for what, names in (
+            ("Fresh", self.fresh),
+            ("Of its own not taken", self.left),
+        ):
+            if names:
+                more = len(names) - _NAMED
+                said += f" {what}: {', '.join(names[:_NAMED])}"
+                said += f" and {more} more." if more > 0 else "."
         return said
 
 
@@ -160,20 +135,13 @@ def transfer(source: keras.Model, target: keras.Model, name: str) -> Transfer:
     Layers are matched by their names, also in models inside the models, and weights by
     the last part of theirs. A layer of which a weight has another shape, as a
     classifier of other classes, starts fresh with all of its weights. Latent weights
-    are taken, not their signs.
-
-    Arguments:
-        source: Whose weights are taken.
-        target: Who gets them; keeps its own where nothing fits.
-        name: What the report calls the source.
-
-    Raises:
-        ValueError: If not a single weight fits.
+    are taken, not their signs. If not a single one fits, that is an error.
     """
     given, places = weights_by_name(source), weights_by_name(target)
     common = [key for key in places if key in given]
-    other = {_layer(key) for key in common if given[key].shape != places[key].shape}
-    fitting = [key for key in common if _layer(key) not in other]
+    layers = {key: key.rpartition("/")[0] for key in common}
+    other = {layers[key] for key in common if given[key].shape != places[key].shape}
+    fitting = {key: None for key in common if layers[key] not in other}
     if not fitting:
         raise ValueError(
             f"No weight of init={name!r} fits the network {target.name} by name and "
@@ -182,57 +150,28 @@ def transfer(source: keras.Model, target: keras.Model, name: str) -> Transfer:
         )
     for key in fitting:
         places[key].assign(given[key].numpy())
-    taken = set(fitting)
     return Transfer(
         source=name,
-        taken=fitting,
-        fresh=[key for key in places if key not in taken],
-        left=[key for key in given if key not in taken],
+        taken=list(fitting),
+        fresh=[key for key in places if key not in fitting],
+        left=[key for key in given if key not in fitting],
     )
-
-
-def _layer(key: str) -> str:
-    return key.rpartition("/")[0]
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:_NAMED])
-    more = len(names) - _NAMED
-    return f"{shown} and {more} more" if more > 0 else shown
 
 
 def copy_weights(source: keras.Model, target: keras.Model) -> None:
     """Gives a network the weights of another one with the same layers.
 
-    Weights belong together if their layers have the same name, and they too. What only
-    the target has, such as the scale of a kernel quantizer, keeps its value.
+    What only the target has, such as the scale of a kernel quantizer, keeps its value.
 
     Raises:
         ValueError: If the target has no place for a weight of the source.
     """
-    missing = []
-    for layer in source.layers:
-        places = _by_name(_layer_of(target, layer.name))
-        for name, value in _by_name(layer).items():
-            if name in places and places[name].shape == value.shape:
-                places[name].assign(value.numpy())
-            else:
-                missing.append(f"{layer.name}/{name}")
-    if missing:
+    given, places = weights_by_name(source), weights_by_name(target)
+    fitting = {k for k in given if k in places and given[k].shape == places[k].shape}
+    if missing := [key for key in given if key not in fitting]:
         raise ValueError(
             f"The network {target.name} has no place for {', '.join(missing)}. Give "
             "both stages the same network, width and blocks."
         )
-
-
-def _layer_of(model: keras.Model, name: str) -> keras.layers.Layer | None:
-    return next((layer for layer in model.layers if layer.name == name), None)
-
-
-def _by_name(layer: keras.layers.Layer | None) -> dict[str, Any]:
-    """Latent weights under the last part of their names; files keep no more of them."""
-    weights = [] if layer is None else layer.weights
-    return {
-        weight.name.rsplit("/", 1)[-1]: getattr(weight, "latent_variable", weight)
-        for weight in weights
-    }
+    for key in given:
+        places[key].assign(given[key].numpy())

@@ -9,11 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
+from .._names import OWN
 from ..data import DatasetInfo
 from ..graph import Graph, ModelError, check_readable, inputs_of, rebuild
 from ..layers import SymmetricHead
 from ._initial_weights import open_init
-from .settings import NETWORKS, OWN, RunSettings, with_kernels
+from ._kernels import with_kernels
+from ._settings import NETWORKS, RunSettings
 
 _layers = keras.layers
 # The argument that says how many classes a layer tells apart.
@@ -28,13 +30,7 @@ _SOFTMAX = (keras.activations.softmax, tf.nn.softmax)
 def build_network(
     settings: RunSettings, info: DatasetInfo, trust: bool = False
 ) -> keras.Model:
-    """Returns the network of a run, with fresh weights, not compiled.
-
-    Arguments:
-        settings: Those of the run.
-        info: Whose images and classes it is for.
-        trust: Whether code from the file of `init` may run.
-    """
+    """Returns the network of a run, with fresh weights, not compiled."""
     if settings.model == OWN:
         source = open_init(settings, trust)
         network = with_head(source, info.image_shape, info.classes, str(settings.init))
@@ -73,9 +69,6 @@ def head_name(model: keras.Model) -> str | None:
     """Name of the layer that makes classes of features; None if there is none.
 
     What follows it (an activation, a norm, a pool) has one input.
-
-    Arguments:
-        model: A functional model of one output.
     """
     found = _ending(model)
     return found[-1].name if found and _size(found[-1]) else None
@@ -87,17 +80,8 @@ def with_head(
     """Builds a network again, with fresh weights, for other images and classes.
 
     A softmax at its end goes, since training takes logits. What ends in a feature map
-    gets an average pool and a dense classifier.
-
-    Arguments:
-        model: A functional or Sequential model of one input and one output.
-        image_shape: (height, width, channels) of its images.
-        classes: How many it has to tell apart.
-        name: What an error calls it.
-
-    Raises:
-        ValueError: If it cannot be built for such images, or its classifier is none
-            that could be replaced.
+    gets an average pool and a dense classifier. A ValueError tells, of the network
+    `name`, why it cannot be built, or has no classifier that could be replaced.
     """
     called = f"The network of init={name!r}"
     advice = "Choose a model (--model) that takes its weights."
@@ -140,10 +124,24 @@ def _built(model: keras.Model, image_shape: Sequence[int], classes: int) -> kera
             "a classifier of images has one of each. Choose another network."
         )
     plain = keras.Model(model.inputs, model.outputs, name=model.name)
+    ending = _ending(plain)
+
+    def rebuilt(layer: keras.layers.Layer) -> keras.layers.Layer:
+        """The same layer; at the end without a softmax, and for other classes."""
+        changes: dict[str, Any] = {}
+        if any(layer is each for each in ending):
+            if isinstance(layer, _layers.Softmax):
+                return _layers.Activation("linear", name=layer.name, dtype="float32")
+            if getattr(layer, "activation", None) in _SOFTMAX:
+                changes["activation"] = "linear"
+            if layer is ending[-1] and (size := _size(layer)):
+                changes[size] = classes
+        return rebuild(layer, float32=True, **changes)
+
     made = keras.models.clone_model(
         plain,
         input_tensors=keras.Input(tuple(image_shape), name=plain.input_names[0]),
-        clone_function=_Rebuild(_ending(plain), classes),
+        clone_function=rebuilt,
     )
     if made.outputs[0].shape.rank != 4:
         return made
@@ -178,24 +176,3 @@ def _size(layer: keras.layers.Layer) -> str | None:
         if quantized or tuple(layer.kernel_size) != (1, 1):
             return None  # of the features
     return next((name for kind, name in _SIZES if isinstance(layer, kind)), None)
-
-
-class _Rebuild:
-    """Makes the layers of a network again; those at its end for other classes."""
-
-    def __init__(self, ending: list[keras.layers.Layer], classes: int) -> None:
-        self._ending = {id(layer) for layer in ending}
-        self._head = ending[-1] if ending else None
-        self._classes = classes
-
-    def __call__(self, layer: keras.layers.Layer) -> keras.layers.Layer:
-        changes: dict[str, Any] = {}
-        if id(layer) in self._ending:
-            if isinstance(layer, _layers.Softmax):
-                return _layers.Activation("linear", name=layer.name, dtype="float32")
-            if getattr(layer, "activation", None) in _SOFTMAX:
-                changes["activation"] = "linear"
-        size = _size(layer)
-        if layer is self._head and size:
-            changes[size] = self._classes
-        return rebuild(layer, float32=True, **changes)

@@ -12,9 +12,9 @@ import tensorflow as tf
 from .._keras import keras
 from ..callbacks._monitor import owners
 from ._checkpoints import Checkpoints
+from ._settings import RunSettings
 from ._training_model import NOT_FINITE
 from .folder import Position
-from .settings import RunSettings
 
 # What the training model and adaptive clipping say when they raise.
 _SIGNS = (NOT_FINITE, "holds NaN or infinite values")
@@ -61,15 +61,7 @@ def explain_non_finite(
     checkpoints: Checkpoints,
     batches: Callable[[str, Position], tf.data.Dataset],
 ) -> Iterator[None]:
-    """Turns a rejected step into a `NonFiniteLoss` that says what to do.
-
-    Arguments:
-        settings: Those of the run.
-        model: What is trained.
-        check: One of its callbacks.
-        checkpoints: Those of the run.
-        batches: Gives the images of a split from a position on.
-    """
+    """Turns a rejected step of `fit` into a `NonFiniteLoss` that says what to do."""
     try:
         yield
     except tf.errors.InvalidArgumentError as error:
@@ -80,16 +72,12 @@ def explain_non_finite(
         if labels.shape.rank == 2:  # of mixed images
             labels = tf.argmax(labels, 1)
         cause = find_non_finite(model, images, labels)
-        kept = checkpoints.last
-        good = (
-            f"The last good checkpoint is that of {kept}"
-            if kept
-            else "There is no good checkpoint"
-        )
+        good = "There is no good checkpoint"
+        if checkpoints.last:
+            good = f"The last good checkpoint is that of {checkpoints.last}"
         raise NonFiniteLoss(
             f"The loss is not finite at epoch {check.epoch + 1}, step "
-            f"{check.batch + 1}: {cause}. "
-            f"{good}. {_advice(settings, cause)}"
+            f"{check.batch + 1}: {cause}. {good}. {_advice(settings, cause)}"
         ) from error
 
 
@@ -109,15 +97,9 @@ def _advice(settings: RunSettings, cause: str) -> str:
 
 
 def find_non_finite(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> str:
-    """Returns the first non-finite quantity of a training step.
+    """Returns the first non-finite quantity of a training step, to start a sentence.
 
-    Arguments:
-        model: A compiled functional classifier; left as it is.
-        images: The batch of the step.
-        labels: Their labels.
-
-    Returns:
-        What is not finite, as the start of a sentence.
+    The model, a compiled functional classifier, is left as it is.
     """
     if not _finite(images):
         return _IMAGES
@@ -125,19 +107,17 @@ def find_non_finite(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) ->
         return f"weights of layer {owners(model, bad)[0]} are not finite"
     before = model.get_weights()
     try:
-        return _first_bad_output(model, images) or _bad_loss(model, images, labels)
+        layers = [layer for layer in model.layers if layer.inbound_nodes]
+        outputs = [layer.get_output_at(0) for layer in layers]
+        values = keras.Model(model.inputs, outputs)(images, training=True)
+        for layer, value in zip(layers, values, strict=True):
+            if not all(map(_finite, tf.nest.flatten(value))):
+                return (
+                    f"the output of layer {layer.name} is not finite (its inputs are)"
+                )
+        return _bad_loss(model, images, labels)
     finally:
         model.set_weights(before)  # batch norm has moved its averages
-
-
-def _first_bad_output(model: keras.Model, images: tf.Tensor) -> str | None:
-    layers = [layer for layer in model.layers if layer.inbound_nodes]
-    outputs = [layer.get_output_at(0) for layer in layers]
-    values = keras.Model(model.inputs, outputs)(images, training=True)
-    for layer, value in zip(layers, values, strict=True):
-        if not all(map(_finite, tf.nest.flatten(value))):
-            return f"the output of layer {layer.name} is not finite (its inputs are)"
-    return None
 
 
 def _bad_loss(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> str:
@@ -148,8 +128,9 @@ def _bad_loss(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> str:
         return "a regularization loss is not finite (all outputs are)"
     if not _finite(loss):
         return "the loss is not finite, though all outputs are"
-    gradients = tape.gradient(loss, model.trainable_variables)
-    pairs = list(zip(gradients, model.trainable_variables, strict=True))
+    variables = model.trainable_variables
+    gradients = tape.gradient(loss, variables)
+    pairs = list(zip(gradients, variables, strict=True))
     # The way back goes from the last layer to the first: what is not finite spreads to
     # all that come before.
     for gradient, variable in reversed(pairs):

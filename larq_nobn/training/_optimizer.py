@@ -5,18 +5,18 @@ from __future__ import annotations
 import re
 
 from .._keras import keras
+from .._names import OWN
 from ..optimizers import (
     AdaptiveGradientClipping,
     BayesianLearningRule,
     ParameterGroups,
 )
 from ._network import head_name
-from .settings import OWN, RunSettings
+from ._settings import RunSettings
 
 # Shifts of signs, the biases of convolutions in their place, and gains of kernels.
 _SHIFTS_AND_GAINS = r"(^|/)(shift|gain)(:|$)|_conv/bias(:|$)"
 _GAINS = r"(^|/)gain(:|$)"
-_ALL = "."
 
 
 def schedule_for(
@@ -54,16 +54,19 @@ def optimizer_for(
         optimizer = _clipped(settings, optimizer, network)
     if not any(map(BayesianLearningRule.is_bayesian_variable, network.weights)):
         return optimizer
+    # The same schedule of another height.
     natural = settings.backbone_multiplier * settings.natural_learning_rate
-    ratio = natural / settings.learning_rate
+    config = schedule.get_config()
+    for name in ("initial_learning_rate", "warmup_target"):
+        if config.get(name) is not None:
+            config[name] *= natural / settings.learning_rate
     return BayesianLearningRule(
-        optimizer, _multiplied(schedule, ratio), settings.prior_weight
+        optimizer, type(schedule).from_config(config), settings.prior_weight
     )
 
 
 def _multipliers(settings: RunSettings, network: keras.Model) -> dict[str, float]:
     """Learning-rate factors by patterns, of which the first that fits counts."""
-    names = [variable.name for variable in network.trainable_variables]
     groups = {}
     rest = settings.backbone_multiplier
     if rest != 1:
@@ -77,7 +80,8 @@ def _multipliers(settings: RunSettings, network: keras.Model) -> dict[str, float
     if settings.shift_multiplier != 1:
         groups[_SHIFTS_AND_GAINS] = rest * settings.shift_multiplier
     if rest != 1:
-        groups[_ALL] = rest
+        groups["."] = rest
+    names = [variable.name for variable in network.trainable_variables]
     return {
         pattern: factor
         for pattern, factor in groups.items()
@@ -109,14 +113,3 @@ def _clipped(
 def _below(layer: str) -> str:
     """The pattern of the weights of a layer."""
     return f"(^|/){re.escape(layer)}/"
-
-
-def _multiplied(
-    schedule: keras.optimizers.schedules.LearningRateSchedule, factor: float
-) -> keras.optimizers.schedules.LearningRateSchedule:
-    """The same schedule of another height."""
-    config = schedule.get_config()
-    for name in ("initial_learning_rate", "warmup_target"):
-        if config.get(name) is not None:
-            config[name] *= factor
-    return type(schedule).from_config(config)

@@ -17,7 +17,7 @@ from ..graph import kernel_value
 from ..models import BUILDERS, ModelProfile, PretrainedNetwork, open_pretrained
 from ..models._pretrained import BITS, CARD, FORMAT, MAGNITUDE, VERSION, packed
 from ..models._weights import weights_by_name
-from .folder import Run, load_run, test_metrics
+from .folder import load_run, test_metrics
 
 # What the sums in a quantizer round away, and how often a closer value is tried.
 _EQUAL, _TRIES = 1e-5, 6
@@ -63,61 +63,39 @@ def pack(
     if Path(check_path("path", path)).suffix != ".npz":
         raise ValueError(f"{os.fspath(path)!r} does not end in .npz. Add the ending.")
     found = load_run(run)
-    arguments = _arguments(found)
-    build = BUILDERS[found.record["settings"]["model"]]
-    card = _card(found, arguments, name or Path(path).stem, log)
-    stored: dict[str, np.ndarray] = {CARD: np.array(json.dumps(card))}
-    for key, value in _entries(found.model, build(**arguments)):
-        stored[key] = value
-    with replacing(path) as temporary:
-        np.savez_compressed(temporary, **stored)
-        _, row = open_pretrained(temporary)
-    return row
-
-
-def _arguments(run: Run) -> dict[str, Any]:
-    """The arguments with which a builder makes the network of a run."""
-    settings = run.record["settings"]
-    if settings["model"] not in BUILDERS or settings.get("kernel"):
-        what = settings["model"], settings.get("kernel")
+    settings, info = found.record["settings"], found.dataset
+    model, kernel = settings["model"], settings.get("kernel")
+    if model not in BUILDERS or kernel:
         raise ValueError(
-            f"{run.folder} trained model={what[0]!r} with kernel={what[1]!r}, which no "
+            f"{found.folder} trained model={model!r} with kernel={kernel!r}, which no "
             "builder in larq_nobn.models makes. Pack a run of one of these networks, "
             "trained with their own kernels."
         )
     chosen = {key: settings[key] for key in ("width", "blocks")}
-    return {
-        "input_shape": list(run.dataset.image_shape),
-        "classes": run.dataset.classes,
+    arguments = {
+        "input_shape": list(info.image_shape),
+        "classes": info.classes,
         "normalization": settings["normalization"],
         **{key: value for key, value in chosen.items() if value is not None},
         **settings["network"],
     }
-
-
-def _card(
-    run: Run, arguments: dict[str, Any], name: str, log: str | None
-) -> dict[str, Any]:
-    settings, info = run.record["settings"], run.dataset
-    profile = ModelProfile(run.model)
+    profile = ModelProfile(found.model)
     binary = profile.op_count("mac", 1)
-    preprocessing = None
-    if info.mean:
-        preprocessing = {
-            "mean": list(info.mean),
-            "std": list(info.std),
-            "size": list(info.image_shape[:2]),
-            "crop": info.crop,
-        }
-    return {
+    preprocessing = {
+        "mean": list(info.mean),
+        "std": list(info.std),
+        "size": list(info.image_shape[:2]),
+        "crop": info.crop,
+    }
+    card = {
         "format": FORMAT,
         "version": VERSION,
-        "name": name,
-        "model": settings["model"],
+        "name": name or Path(path).stem,
+        "model": model,
         "dataset": Path(settings["dataset"]).name,
         "classes": info.classes,
         "input_shape": list(info.image_shape),
-        "accuracy": test_metrics(run.record)["accuracy"],
+        "accuracy": test_metrics(found.record)["accuracy"],
         "recipe": settings["recipe"],
         "epochs": settings["epochs"],
         "seed": settings["seed"],
@@ -125,10 +103,16 @@ def _card(
         "float_macs": int(profile.op_count("mac") - binary),
         "log": log,
         "class_names": list(info.class_names),
-        "preprocessing": preprocessing,
+        "preprocessing": preprocessing if info.mean else None,
         "arguments": arguments,
         "settings": {n: v for n, v in settings.items() if n not in _PLACES},
     }
+    stored: dict[str, np.ndarray] = {CARD: np.array(json.dumps(card))}
+    stored |= _entries(found.model, BUILDERS[model](**arguments))
+    with replacing(path) as temporary:
+        np.savez_compressed(temporary, **stored)
+        _, row = open_pretrained(temporary)
+    return row
 
 
 def _entries(
@@ -149,7 +133,12 @@ def _entries(
         )
     for key, variable in given.items():
         places[key].assign(variable.numpy())
-    kernels = {id(k.latent_variable): k for k in _quantized(network)}
+    kernels = {
+        id(weight.latent_variable): weight
+        for layer in network.layers
+        for weight in layer.weights
+        if hasattr(weight, "latent_variable")
+    }
     bits = set()
     for key, variable in places.items():
         if id(variable) in kernels:
@@ -161,11 +150,6 @@ def _entries(
                 bits.add(key)
     # Last, since the kernels may have changed gains.
     yield from ((key, v.numpy()) for key, v in places.items() if key not in bits)
-
-
-def _quantized(network: keras.Model) -> Iterator[Any]:
-    for layer in network.layers:
-        yield from (w for w in layer.weights if hasattr(w, "latent_variable"))
 
 
 def _signs(kernel: Any, gain: Any) -> tuple[np.ndarray, np.ndarray] | None:

@@ -45,26 +45,18 @@ class StopCheck(keras.callbacks.Callback):
         self._pending: type[BaseException] | None = None
 
     def take(self, number: int, frame: object) -> None:
-        """Handles a signal."""
+        """Handles a signal: raises now, and again where that is ignored."""
         self._pending = _RAISES[number]
         raise self._pending
-
-    def check(self) -> None:
-        """Raises what a signal asked for."""
-        if self._pending is not None:
-            raise self._pending
 
     def on_train_batch_end(
         self, batch: int, logs: dict[str, float] | None = None
     ) -> None:
-        """Checks."""
-        self.check()
+        """Raises what a signal asked for."""
+        if self._pending is not None:
+            raise self._pending
 
-    def on_test_batch_end(
-        self, batch: int, logs: dict[str, float] | None = None
-    ) -> None:
-        """Checks."""
-        self.check()
+    on_test_batch_end = on_train_batch_end
 
 
 @contextmanager

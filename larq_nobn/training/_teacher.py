@@ -8,9 +8,10 @@ from dataclasses import fields, replace
 import tensorflow as tf
 
 from .._keras import keras
+from ..config import Recipe
 from ._network import ends_in_softmax
+from ._settings import RunSettings
 from ._training_model import Probabilities
-from .settings import Recipe, RunSettings
 
 # What a residual network with batch norm is commonly trained with.
 _RECIPE = Recipe(
@@ -50,14 +51,8 @@ def probabilities_of(
 ) -> Probabilities:
     """What a classifier, in inference, takes for the probabilities of the classes.
 
-    Arguments:
-        teacher: A Keras model that ends in logits or in a softmax.
-        name: What an error calls it.
-        image_shape: (height, width, channels) of the student's images.
-        classes: How many the student tells apart.
-
-    Raises:
-        ValueError: If it does not take such images, or tells others apart.
+    It may end in logits or in a softmax, but has to take the student's images, and tell
+    its classes apart.
     """
     wanted = ([None, *image_shape], [None, classes])
     found = (teacher.input_shape, teacher.output_shape)

@@ -30,16 +30,19 @@ from ._distribution import (
     is_chief,
     shared,
     strategy_for,
+    warn_of_small_batches,
     with_all_workers,
 )
 from ._initial_weights import InitialWeights, copy_weights, resolve_init
+from ._kernels import scale_latent_weights
 from ._network import build_network, compile_network
 from ._non_finite import FiniteCheck, explain_non_finite
 from ._optimizer import optimizer_for, schedule_for
+from ._precision import warn_of_imitation
+from ._settings import RunSettings
 from ._stopping import ending_surely, stoppable
 from ._teacher import Probabilities, probabilities_of, teacher_settings
 from ._training_model import TrainingModel, balanced_weights
-from ._warnings import warn_of_imitation, warn_of_small_batches
 from .folder import (
     CHECKPOINTS,
     START,
@@ -52,7 +55,6 @@ from .folder import (
     plain,
     write_record,
 )
-from .settings import RunSettings, scale_latent_weights
 
 
 class Trainer:
@@ -61,21 +63,12 @@ class Trainer:
     A network that is trained before, the teacher or that of a first stage, has a
     trainer of its own, whose run folder is inside this one. The run folder is locked
     from the first training until `save`; a failure leaves what the run can resume from,
-    or nothing.
+    or nothing. All arguments by name are those of `train`.
 
     Arguments:
         config: What to train, and how.
         dataset: The images: None for the data set that `config` names, a
             `larq_nobn.data.Dataset`, or what `train` takes as `data`.
-        output: The run folder; it may exist, but must be empty, or resumed.
-        progress: A Keras callback that watches the run, such as a progress bar.
-        resume: Whether to resume an unfinished run of the same settings in `output`.
-        strategy: `"none"`, `"mirrored"` or `"multi_worker"`, as in `train`.
-        checkpoint_steps: Steps between checkpoints within an epoch, 1 or more; None for
-            ten minutes.
-        cache: Where decoded images are kept, as in `larq_nobn.data.load`.
-        trust: Whether code from the files of `init` and of a teacher may run.
-        wait: Seconds after which a worker gives up waiting for the others.
 
     Attributes:
         config: The settings, with the SHA-256 of `init`.
@@ -144,9 +137,9 @@ class Trainer:
                 dataset, image_size=config.image_size, validation=config.validation
             )
         self._teacher: Probabilities | None = None
-        self._set_run(config, Path(output))
+        self._start_with(config, Path(output))
 
-    def _set_run(self, config: RunSettings, output: Path) -> None:
+    def _start_with(self, config: RunSettings, output: Path) -> None:
         self.config, self.output = config, output
         self.network: keras.Model = None
         self.model: keras.Model = None
@@ -172,7 +165,16 @@ class Trainer:
         with self._at_work():
             if config.teacher is not None and self._teacher is None:
                 self._teacher = self._find_teacher()
-            stage1 = self._train_first_stage() if config.stages == 2 else None
+            stage1 = None
+            if config.stages == 2:  # first the same with real-valued kernels
+                first = replace(
+                    config,
+                    stages=1,
+                    kernel=None,
+                    weight_decay=config.stage_one_decay,
+                    network={**config.network, "binary_weights": False},
+                )
+                stage1 = self._train_before("stage1", first)
             keras.utils.set_random_seed(config.seed)
             self._steps = len(self._batches("train"))
             self._learning_rate = schedule_for(config, self._steps)
@@ -190,12 +192,15 @@ class Trainer:
                         calibrate(network, self._few_images())
                 optimizer = optimizer_for(config, self._learning_rate, network)
                 compile_network(network, optimizer)
+                weights = None
+                if config.balance_classes:
+                    weights = balanced_weights(self.dataset.class_counts(config.limit))
                 self.model = TrainingModel(
                     network,
                     config.accumulate,
                     self._teacher,
                     config.label_smoothing,
-                    self._class_weights(),
+                    weights,
                 )
                 compile_network(self.model, network.optimizer)  # with its loss scale
             self._initial_weights = InitialWeights(config, stage1 is None, self._trust)
@@ -332,22 +337,11 @@ class Trainer:
         info = self.dataset.info
         return probabilities_of(model, name, info.image_shape, info.classes)
 
-    def _train_first_stage(self) -> keras.Model:
-        """The same with real-valued kernels, without a kernel quantizer."""
-        config = replace(
-            self.config,
-            stages=1,
-            kernel=None,
-            weight_decay=self.config.stage_one_decay,
-            network={**self.config.network, "binary_weights": False},
-        )
-        return self._train_before("stage1", config)
-
     def _train_before(self, name: str, config: RunSettings) -> keras.Model:
         """Trains another network of the same images, in a folder inside this one."""
         self._lock_folder()
         trainer = copy.copy(self)
-        trainer._set_run(config, self.output / name)
+        trainer._start_with(config, self.output / name)
         return trainer._run().model
 
     def _batches(
@@ -366,15 +360,12 @@ class Trainer:
             "reflect": config.reflect,
             "seed": config.seed,
             "limit": config.limit,
+            "epoch": position.epochs,
+            "step": position.steps,
+            "share": share,
+            "cache": self._cache,
         }
-        found = self.dataset.batches(
-            split,
-            epoch=position.epochs,
-            step=position.steps,
-            share=share,
-            cache=self._cache,
-            **{**options, **changes},
-        )
+        found = self.dataset.batches(split, **{**options, **changes})
         return found.repeat() if position.steps else found
 
     def _shared(
@@ -389,28 +380,21 @@ class Trainer:
         few = min(EXAMPLES, self.config.limit or EXAMPLES)
         return self._batches("train", batch_size=few, mixup=0.0).take(1)
 
-    def _class_weights(self) -> list[float] | None:
-        if not self.config.balance_classes:
-            return None
-        return balanced_weights(self.dataset.class_counts(self.config.limit))
-
     def _checkpoints(
         self, history: HistoryWriter, callbacks: Sequence[keras.callbacks.Callback]
     ) -> Checkpoints:
-        within = {
-            type(each).__name__: each
-            for each in callbacks
-            if isinstance(each, Stateful) and each is not history
+        within: dict[str, Stateful] = {
+            "metrics": EpochMetrics(self.model),
+            "stopwatch": history.stopwatch,
         }
+        for each in callbacks:
+            if isinstance(each, Stateful) and each is not history:
+                within[type(each).__name__] = each
         return Checkpoints(
             self.output / CHECKPOINTS,
             plain(self.config),
             {"journal": history, **self._initial_weights.stateful},
-            {
-                "metrics": EpochMetrics(self.model),
-                "stopwatch": history.stopwatch,
-                **within,
-            },
+            within,
             CheckpointSchedule(self._checkpoint_steps, self._strategy),
             writes=is_chief(self._strategy),
         )
@@ -425,11 +409,9 @@ class Trainer:
             last = self.history[-1]
             return {name: last[f"val_{name}"] for name in ("loss", "accuracy")}
         images = self._batches("test")
+        parts = self._shared(images, "test")
         return self.model.evaluate(
-            self._shared(images, "test"),
-            steps=len(images),
-            verbose=0,
-            return_dict=True,
+            parts, steps=len(images), verbose=0, return_dict=True
         )
 
 

@@ -37,7 +37,8 @@ class TrainingModel(keras.Model):
       reported beside it: `loss` and `val_loss` are those of the labels or the teacher,
       as in an evaluation, and `penalty` is the mean over the steps of an epoch, of a
       network that has any.
-    - *Stop.* A loss that is not finite raises before anything is updated.
+    - *Stop.* A loss that is not finite raises an InvalidArgumentError with `NOT_FINITE`
+      in its message before anything is updated; XLA, which drops assertions, continues.
     - *Resuming.* The first epoch of `fit` starts at step `first_step`, 0 unless set.
 
     Callbacks find the same layers and optimizer as in the network; save the network.
@@ -46,20 +47,8 @@ class TrainingModel(keras.Model):
         network: A functional classifier of one input; ends in logits if it is taught.
         accumulate: Number k of micro-batches, 1 or more; must divide the batch.
         teacher: Gives the probabilities (N, classes) for a batch of inputs.
-        label_smoothing: The share ε, in [0, 1); has no part in what a teacher says.
+        label_smoothing: The fraction ε, in [0, 1); has no part in what a teacher says.
         class_weights: One number per class; None for equal weights.
-
-    Raises:
-        InvalidArgumentError: At a step whose loss is not finite, with `NOT_FINITE` in
-            the message. XLA, which drops assertions, continues.
-
-    Example:
-        ```python
-        network.compile("adam", keras.losses.SparseCategoricalCrossentropy(True))
-        training_model = TrainingModel(network, accumulate=4)
-        training_model.compile(network.optimizer, network.loss, metrics=["accuracy"])
-        training_model.fit(images, epochs=2)
-        ```
 
     References:
         G. Hinton, O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network",
@@ -96,7 +85,7 @@ class TrainingModel(keras.Model):
     def metrics(self) -> list[Any]:
         """Those of Keras, and the mean penalty of a network that has one."""
         penalty = self._penalty()
-        return [*super().metrics, *([] if penalty is None else [penalty])]
+        return super().metrics if penalty is None else [*super().metrics, penalty]
 
     def compute_loss(
         self,
@@ -242,9 +231,6 @@ def balanced_weights(counts: Sequence[int]) -> list[float]:
     """Returns weights that give all classes the same share of the loss, 1 in the mean.
 
     A class of n among N training images of K classes has N / (K n).
-
-    Arguments:
-        counts: Training images of each class.
     """
     there = [count for count in counts if count]
     return [count and sum(there) / (len(there) * count) for count in counts]

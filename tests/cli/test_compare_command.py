@@ -12,7 +12,7 @@ from larq_nobn import training
 from cli.answers import one_sentence
 from click.testing import Result
 from larq_nobn.cli import _console, _progress
-from larq_nobn.training.comparison import _executors
+from larq_nobn.training.comparison import _compare
 from rich.progress import Progress
 from training.runs import step_by_step, without_curves
 
@@ -58,7 +58,7 @@ def test_the_same_command_again_trains_nothing(
 ):
     folder, _ = compared
     before = (folder / "compare.json").read_text()
-    monkeypatch.setattr(_executors, "train", None)
+    monkeypatch.setattr(_compare, "train", None)
     result = invoke(*GRID, "--output", folder)
     assert result.exit_code == 0, result.output
     assert (folder / "compare.json").read_text() == before
@@ -80,7 +80,7 @@ def test_a_run_that_diverges_ends_with_code_1(
     def diverges(*_: object, **__: object) -> None:
         raise training.NonFiniteLoss("The loss is not finite at epoch 1, step 2.")
 
-    monkeypatch.setattr(_executors, "train", diverges)
+    monkeypatch.setattr(_compare, "train", diverges)
     result = invoke(*GRID, "--output", tmp_path / "grid")
     assert result.exit_code == 1
     lines = [line for line in result.stderr.splitlines() if line.startswith("Failed")]
@@ -99,7 +99,7 @@ def test_a_stopped_grid_says_that_it_resumes(
     def is_stopped(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_executors, "train", is_stopped)
+    monkeypatch.setattr(_compare, "train", is_stopped)
     result = invoke(*GRID, "--output", tmp_path / "grid")
     assert result.exit_code == 130
     assert result.stderr == (
@@ -135,7 +135,7 @@ def test_one_sentence(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    monkeypatch.setattr(_executors, "_SECONDS_TO_CONNECT", 0.5)
+    monkeypatch.setattr(_compare, "_SECONDS_TO_CONNECT", 0.5)
     monkeypatch.chdir(tmp_path)
     answer = one_sentence(invoke(*GRID, "--output", "grid", *options.split()))
     assert sentence in answer

@@ -16,7 +16,7 @@ from larq_nobn._keras import keras
 from larq_nobn.cli import main
 from larq_nobn.cli._arguments import Blocks, Several, Size
 from larq_nobn.config import Settings, settings_of
-from larq_nobn.training.settings import NETWORKS
+from larq_nobn.training._settings import NETWORKS
 
 WHOLE = ("100000000000000000000", "4294967296", "-1", "1e308", "nan", "0")
 REAL = ("1e308", "1e38", "-1", "nan", "inf", "-inf", "0")

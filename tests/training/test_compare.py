@@ -12,7 +12,7 @@ import pytest
 from larq_nobn import training
 from larq_nobn._keras import keras
 from larq_nobn.training import RunSettings, grid
-from larq_nobn.training.comparison import _executors
+from larq_nobn.training.comparison import _compare
 from larq_nobn.training.folder._lock import locked
 from training.fake_runs import leave_run
 
@@ -53,7 +53,7 @@ class Trainings:
 @pytest.fixture
 def trainings(monkeypatch: pytest.MonkeyPatch) -> Trainings:
     fake = Trainings()
-    monkeypatch.setattr(_executors, "train", fake)
+    monkeypatch.setattr(_compare, "train", fake)
     return fake
 
 
@@ -245,7 +245,7 @@ def test_a_run_that_another_process_trains_is_noted_and_the_others_are_trained(
         with locked(output):
             leave_run(output, settings, [0.5])
 
-    monkeypatch.setattr(_executors, "train", train)
+    monkeypatch.setattr(_compare, "train", train)
     (tmp_path / "none-128-0").mkdir()
     with locked(tmp_path / "none-128-0"):
         first, second = training.compare(cells, tmp_path).outcomes
@@ -264,10 +264,10 @@ def test_a_process_that_is_about_to_end_is_waited_for(
         if len(naps) < 3:
             raise training.RunInUse("It is in use.")
 
-    monkeypatch.setattr(_executors, "train", train)
-    monkeypatch.setattr(_executors.time, "sleep", naps.append)
-    monkeypatch.setattr(_executors.time, "monotonic", lambda: next(times))
-    found = _executors.attempt(RunSettings(), tmp_path, None, False, patience)
+    monkeypatch.setattr(_compare, "train", train)
+    monkeypatch.setattr(_compare.time, "sleep", naps.append)
+    monkeypatch.setattr(_compare.time, "monotonic", lambda: next(times))
+    found = _compare.attempt(RunSettings(), tmp_path, None, False, patience)
     assert (found, naps) == ((None, [1.0] * 3) if patience else ("It is in use.", []))
 
 

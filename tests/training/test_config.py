@@ -19,8 +19,8 @@ from larq_nobn.config import (
     setting,
     settings_of,
 )
-from larq_nobn.training import RunSettings
-from larq_nobn.training.settings import _precision, best_precision
+from larq_nobn.training import RunSettings, _precision
+from larq_nobn.training._precision import best_precision
 from settings import PAGE, table
 
 ALL = settings_of(RunSettings)
@@ -154,16 +154,14 @@ def test_gpus_decide_on_auto(
 
 @pytest.mark.parametrize("best", ["mixed_bfloat16", "float32"])
 def test_auto_becomes_what_is_recorded(best: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(
-        "larq_nobn.training.settings._settings.best_precision", lambda: best
-    )
+    monkeypatch.setattr("larq_nobn.training._settings.best_precision", lambda: best)
     assert RunSettings(precision="auto").precision == best
     assert RunSettings.from_recipe(precision="auto").precision == best
 
 
 def test_auto_leaves_the_network_of_init_as_it_is(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(
-        "larq_nobn.training.settings._settings.best_precision", lambda: "mixed_bfloat16"
+        "larq_nobn.training._settings.best_precision", lambda: "mixed_bfloat16"
     )
     settings = RunSettings.from_recipe("plain", init="any.keras", precision="auto")
     assert settings.precision == "float32"

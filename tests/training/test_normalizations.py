@@ -8,7 +8,7 @@ import tensorflow as tf
 from larq_nobn import data, training
 from larq_nobn._keras import keras
 from larq_nobn.models import BATCH_STATISTICS, NORMALIZATIONS, ReActNet18
-from larq_nobn.training import _warnings
+from larq_nobn.training import _distribution
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +56,7 @@ def test_digits_are_learned_and_two_images_a_batch_survived(normalization, batch
 def test_who_is_warned_of_two_images_a_batch(normalization, batch_size, caplog):
     caplog.set_level(logging.WARNING, logger="larq_nobn")
     settings = training.RunSettings(normalization=normalization, batch_size=batch_size)
-    _warnings.warn_of_small_batches(settings, replicas=1)
+    _distribution.warn_of_small_batches(settings, replicas=1)
     warned = batch_size == 2 and normalization in BATCH_STATISTICS
     told = f"normalization='{normalization}' takes its statistics" in caplog.text
     assert told == warned == bool(caplog.text)

@@ -21,9 +21,9 @@ import numpy as np
 import pytest
 from larq_nobn import training
 from larq_nobn.training import RunSettings
-from larq_nobn.training.comparison import _compare, _executors
+from larq_nobn.training.comparison import _compare
 from larq_nobn.training.comparison._apart import Killed, apart
-from larq_nobn.training.comparison._executors import executing, failure_of
+from larq_nobn.training.comparison._compare import executing, failure_of
 from training import light
 from training.runs import assert_same
 
@@ -252,7 +252,7 @@ def test_a_scheduler_that_is_lost_is_a_sentence():
 def test_an_address_without_a_scheduler_is_a_sentence(
     address: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(_executors, "_SECONDS_TO_CONNECT", 0.5)
+    monkeypatch.setattr(_compare, "_SECONDS_TO_CONNECT", 0.5)
     said = f"No Dask scheduler answers at scheduler='{address}'. Start one by"
     with pytest.raises(ConnectionError, match=said):
         all_of({"a": "ends"}, tmp_path, None, address)
@@ -262,7 +262,7 @@ def test_an_address_without_a_scheduler_is_a_sentence(
 def test_what_listens_and_says_nothing_is_no_scheduler(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(_executors, "_SECONDS_TO_CONNECT", 0.5)
+    monkeypatch.setattr(_compare, "_SECONDS_TO_CONNECT", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = "tcp://{}:{}".format(*server.getsockname())
         with pytest.raises(ConnectionError, match=address):

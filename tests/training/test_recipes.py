@@ -17,13 +17,13 @@ from larq_nobn.graph import ModelError, is_binary
 from larq_nobn.models._normalizers import IN_BRANCHES
 from larq_nobn.training import RECIPES, Recipe, RunSettings
 from larq_nobn.training._initial_weights import copy_weights
-from larq_nobn.training._network import build_network
-from larq_nobn.training._optimizer import optimizer_for, schedule_for
-from larq_nobn.training.settings._kernels import (
+from larq_nobn.training._kernels import (
     KERNELS,
     scale_latent_weights,
     with_kernels,
 )
+from larq_nobn.training._network import build_network
+from larq_nobn.training._optimizer import optimizer_for, schedule_for
 from models.networks import NETWORKS
 
 SMALL = {"width": 4, "blocks": (1, 1)}
@@ -553,5 +553,5 @@ def test_the_second_stage_takes_every_weight_of_the_first(normalization: str):
 def test_a_network_of_another_shape_is_no_second_stage():
     first = small_network(binary_weights=False)
     second = nobn.models.ReActNet18((8, 8, 1), 10, width=8, blocks=(1, 1))
-    with pytest.raises(ValueError, match="no place for stem_conv/kernel:0"):
+    with pytest.raises(ValueError, match="no place for stem_conv/kernel, "):
         copy_weights(first, second)

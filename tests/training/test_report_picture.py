@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from larq_nobn import training
 from larq_nobn.training import Comparison, Outcome, RunSettings
-from larq_nobn.training.comparison._groups import plain_settings
-from larq_nobn.training.comparison._report import COLOURS, draw_groups
+from larq_nobn.training.comparison._report import COLOURS, draw_groups, plain_settings
 from matplotlib.figure import Figure
 
 CURVES = np.array([[0.1, 0.7, 0.4], [0.2, 0.5, 0.6], [0.6, 0.6, 0.8]])

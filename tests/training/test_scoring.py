@@ -66,3 +66,18 @@ def test_labels_beyond_the_classes():
 def test_no_images():
     with pytest.raises(ValueError, match="There are no images"):
         training.score(lambda batch: batch, _images().take(0))
+
+
+def test_a_function_gets_the_numbers_of_its_model():
+    keras.utils.set_random_seed(1)
+    model = keras.Sequential([keras.layers.Dense(2, input_shape=(2,))])
+    batches: list[np.ndarray] = []
+    found = training.evaluate(model, _images(), each=lambda *b: batches.append(b[2]))
+    assert training.evaluate(model.predict_on_batch, _images()) == found
+    wanted = model.predict(LOGITS, verbose=0)
+    np.testing.assert_allclose(np.concatenate(batches), wanted, rtol=1e-6)
+
+
+def test_what_is_neither_a_model_nor_a_function():
+    with pytest.raises(TypeError, match="is not a Keras model but a path"):
+        training.evaluate("model.tflite", _images())

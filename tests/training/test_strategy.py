@@ -152,6 +152,18 @@ def test_who_does_not_come_is_named(
     assert f"Waiting for {missing}, for " in caplog.text
 
 
+def test_who_waits_for_others_is_not_said_to_be_missing():
+    ports = free_ports(3)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(wait_for_workers, config_of(0, ports), 2)
+        with pytest.raises(ConnectionError) as caught:
+            wait_for_workers(config_of(1, ports), 1)
+        with pytest.raises(ConnectionError, match=f"worker 2 .*:{ports[2]}"):
+            first.result()
+    said = f"no answer from worker 0 (127.0.0.1:{ports[0]}, which waits for others)"
+    assert said in str(caught.value)
+
+
 def test_an_address_that_is_not_its_own():
     (port,) = free_ports(1)
     with socket.create_server(("127.0.0.1", port)) as taken:
@@ -270,7 +282,7 @@ from tempfile import TemporaryDirectory
 from larq_nobn import data, training
 from larq_nobn.training.folder import _run_folder
 from larq_nobn.training._distribution import check_shares, shared, strategy_for
-from larq_nobn.training.settings import NETWORKS
+from larq_nobn.training._settings import NETWORKS
 from training import drawn, worker
 
 _run_folder.draw_curves = lambda target, *_: target.touch()

@@ -88,7 +88,7 @@ def leaves(monkeypatch):
         rate = settings.learning_rate
         leave(folder, settings, 0.9 - rate, 0.5 + rate)
 
-    monkeypatch.setattr("larq_nobn.training.comparison._executors.train", train)
+    monkeypatch.setattr("larq_nobn.training.comparison._compare.train", train)
 
 
 def test_a_learning_rate_is_chosen_on_images_that_are_held_out(

@@ -14,8 +14,8 @@ import numpy as np
 from larq_nobn import training
 from larq_nobn._keras import keras
 from larq_nobn.training import _checkpoints
+from larq_nobn.training._settings import NETWORKS
 from larq_nobn.training.folder import _run_folder, position_kept
-from larq_nobn.training.settings import NETWORKS
 from tensorflow.python.eager import context
 from training import drawn
 

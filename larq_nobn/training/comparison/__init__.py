@@ -1,16 +1,12 @@
-"""Training runs side by side: grids, scores, tables, curves."""
+"""Training runs side by side: grids, tables, curves."""
 
 from ._compare import compare, grid
-from ._groups import Outcome
-from ._report import Comparison, report
-from ._scoring import evaluate, score
+from ._report import Comparison, Outcome, report
 
 __all__ = [
     "Comparison",
     "Outcome",
     "compare",
-    "evaluate",
     "grid",
     "report",
-    "score",
 ]

@@ -6,30 +6,242 @@ import json
 import logging
 import math
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import numpy as np
 from rich.table import Table
 
 from ..._checks import check_kind, check_list, check_path
 from ..._figures import COLOURS, DPI, new_figure
 from ..._files import replacing
 from ..._tables import as_text
-from ..folder import write_json
-from ..settings import named, shown, words
-from ._groups import TEST_ACCURACY, Group, Outcome, differing, finite, grouped
+from ...config import Recipe, named, shown, words
+from .._settings import RunSettings
+from ..folder import load_record, test_metrics, write_json
 
 _log = logging.getLogger("larq_nobn")
+# Of each epoch, by which settings are chosen; and of the end, which is reported.
+_ACCURACY, _TEST_ACCURACY = "val_accuracy", "test_accuracy"
+# In the order of a table's columns; other settings follow.
+_FIRST = ("normalization", "recipe", "batch_size", "learning_rate", "epochs")
+# Chance, where the images lie, and what the name of a file says already.
+_POOLED = ("seed", "data_dir", "init_sha256")
 _IN_TITLE = ("model", "dataset", "width", "epochs", "limit")
 _RESULTS = ("test accuracy (%)", "best epoch", "seconds per epoch")
 # For the lines after the last colour, which begin with the first one again.
-LOOKS = (("-", "."), ("--", "s"), (":", "^"), ("-.", "D"))
+_LOOKS = (("-", "."), ("--", "s"), (":", "^"), ("-.", "D"))
 _PANELS_PER_ROW = 3
 _PANEL = "batch_size"
 # Inches: beside a legend, of a title, and of a legend in a single column.
 _MARGIN, _TITLE, _HIGH = 0.2, 0.4, 6.0
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one run of a comparison.
+
+    Arguments:
+        folder: Its run folder.
+        settings: Its settings as plain JSON types.
+        metrics: Loss and accuracy after the last epoch, on training images (`loss`,
+            `accuracy`), on those of the history (`val_loss`, `val_accuracy`) and on
+            test images (`test_loss`, `test_accuracy`).
+        history: One row per epoch, as in `history.csv`.
+        versions: What it was trained with.
+        failure: Why there is no result, in a sentence; None if there is one.
+        history_split: The split that `val_*` are of: `"validation"`, or `"test"` where
+            the run had no validation split.
+    """
+
+    folder: str
+    settings: dict[str, Any]
+    metrics: dict[str, float] = field(default_factory=dict)
+    history: list[dict[str, float]] = field(default_factory=list)
+    versions: dict[str, str] = field(default_factory=dict)
+    failure: str | None = None
+    history_split: str = "test"
+
+    @classmethod
+    def read(cls, folder: str | os.PathLike) -> Outcome:
+        """Reads a finished run; settings that an old one lacks have their defaults.
+
+        Raises:
+            FileNotFoundError: If the folder is no finished run.
+            ValueError: If one of its files is damaged.
+        """
+        record, history = load_record(folder)
+        try:
+            usual = plain_settings(RunSettings())
+            metrics = {name: float(value) for name, value in record["metrics"].items()}
+            tested = {f"test_{n}": v for n, v in test_metrics(record).items()}
+            rows = [
+                [row[n] for n in ("epoch", _ACCURACY, "seconds")] for row in history
+            ]
+            if not rows or not np.isfinite([*sum(rows, []), metrics[_ACCURACY]]).all():
+                raise ValueError("accuracies are missing")
+            return cls(
+                os.fspath(folder),
+                usual | plain_settings(record["settings"]),
+                metrics | tested,
+                history,
+                dict(record["versions"]),
+                history_split=str(record.get("history_split", "test")),
+            )
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f"{os.fspath(folder)} is damaged: run.json or history.csv is not what "
+                f"a run writes ({error!r}). Train again, or restore it from a copy."
+            ) from error
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the fields as plain JSON types."""
+        return _finite(asdict(self))
+
+
+def plain_settings(settings: RunSettings | dict[str, Any]) -> dict[str, Any]:
+    """Returns settings as `run.json` holds them; 0 and 0.0 are the same there."""
+    given = settings if isinstance(settings, dict) else asdict(settings)
+
+    def number(digits: str) -> int | float:
+        found = float(digits)
+        return int(found) if found.is_integer() else found
+
+    return dict(json.loads(json.dumps(given), parse_float=number))
+
+
+def _finite(value: Any) -> Any:
+    """Returns `value` with None for what JSON has no number for, at any depth."""
+    if isinstance(value, dict):
+        return {name: _finite(part) for name, part in value.items()}
+    if isinstance(value, list):
+        return [_finite(part) for part in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+@dataclass(frozen=True)
+class Group:
+    """Runs of the same settings, apart from the seed.
+
+    It is `best` with the highest mean accuracy among the groups that it is compared
+    with, of which those with a failed run come last.
+    """
+
+    settings: dict[str, Any]
+    outcomes: list[Outcome]
+    best: bool = False
+
+    @property
+    def finished(self) -> list[Outcome]:
+        """The runs that have a result."""
+        return [each for each in self.outcomes if each.failure is None]
+
+    def spread(self, metric: str) -> dict[str, Any] | None:
+        """Returns mean, min, max and std of a metric over the runs; None without."""
+        values = [each.metrics[metric] for each in self.finished]
+        return _spread(values) if values else None
+
+    def curve(self) -> list[dict[str, Any]]:
+        """Returns the same of the accuracy after each epoch."""
+        values: dict[int, list[float]] = {}
+        for each in self.finished:
+            for row in each.history:
+                values.setdefault(int(row["epoch"]), []).append(row[_ACCURACY])
+        return [{"epoch": epoch, **_spread(values[epoch])} for epoch in sorted(values)]
+
+    def best_epoch(self) -> dict[str, Any] | None:
+        """Returns the epoch with the highest mean accuracy; None without results."""
+        return max(self.curve(), key=lambda row: row["mean"], default=None)
+
+    def seconds(self) -> float | None:
+        """Returns the mean time of an epoch."""
+        times = [row["seconds"] for each in self.finished for row in each.history]
+        return statistics.fmean(times) if times else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns all of this as plain types."""
+        metrics = [each.metrics for each in self.finished] or [{}]
+        names = [n for n in metrics[0] if all(n in each for each in metrics)]
+        return {
+            "settings": self.settings,
+            "best": self.best,
+            "seeds": [each.settings["seed"] for each in self.finished],
+            "runs": [each.folder for each in self.finished],
+            "failed": [each.folder for each in self.outcomes if each.failure],
+            "metrics": {name: self.spread(name) for name in names},
+            "best_epoch": self.best_epoch(),
+            "seconds_per_epoch": self.seconds(),
+            _ACCURACY: self.curve(),
+        }
+
+    def _rank(self) -> tuple[bool, float]:
+        """Without a failed run before with one, then by accuracy."""
+        accuracy = (self.spread(_ACCURACY) or {}).get("mean")
+        complete = len(self.finished) == len(self.outcomes)
+        return complete, -1.0 if accuracy is None else accuracy
+
+    def _row(self) -> list[str]:
+        """What a table says of the results."""
+        last, best = self.spread(_TEST_ACCURACY), self.best_epoch()
+        seconds = self.seconds()
+        if last is None or best is None or seconds is None:
+            return ["-"] * len(_RESULTS)
+        mean, low, high = (f"{100 * last[name]:.1f}" for name in ("mean", "min", "max"))
+        extent = f" ({low} to {high})" if len(self.finished) > 1 else ""
+        return [
+            f"{mean}{extent}",
+            f"{best['epoch']} ({100 * best['mean']:.1f})",
+            f"{seconds:.1f}",
+        ]
+
+
+def _spread(values: Sequence[float]) -> dict[str, Any]:
+    """Mean, smallest, largest, and the standard deviation of a sample.
+
+    All are None where a value is not finite, as a test loss may be.
+    """
+    if not all(map(math.isfinite, values)):
+        return dict.fromkeys(("mean", "min", "max", "std"))
+    return {
+        "mean": statistics.fmean(values),
+        "min": min(values),
+        "max": max(values),
+        "std": statistics.stdev(values) if len(values) > 1 else None,
+    }
+
+
+def differing(settings: Sequence[dict[str, Any]]) -> list[str]:
+    """Returns the names of the settings that tell runs apart, seeds aside.
+
+    What merely follows from the recipe is left out where recipes differ.
+    """
+    names = dict.fromkeys([*_FIRST, *(name for each in settings for name in each)])
+    found = [
+        name
+        for name in names
+        if name not in _POOLED and len({_key(each.get(name)) for each in settings}) > 1
+    ]
+    if "recipe" not in found:
+        return found
+    follows = {each.name for each in fields(Recipe)}
+    for each in settings:
+        chosen = {name: each.get(name) for name in ("model", "normalization", "init")}
+        try:
+            preset = plain_settings(RunSettings.from_recipe(each["recipe"], **chosen))
+        except ValueError:  # a recipe or a network that this version does not have
+            preset = {}
+        follows &= {n for n in preset if preset[n] == each.get(n)}
+    return [name for name in found if name not in follows]
+
+
+def _key(value: object) -> str:
+    """A value of JSON, lists included, as something that can be looked up."""
+    return json.dumps(value, sort_keys=True)
 
 
 @dataclass(frozen=True)
@@ -73,8 +285,8 @@ class Comparison:
 
     @property
     def compared(self) -> list[str]:
-        """Names of the settings that table and picture tell apart."""
-        found = differing(self.outcomes)
+        """Names of the settings that table and plot tell apart."""
+        found = differing([each.settings for each in self.outcomes])
         if self.by is None:
             return found
         apart = [n for n in found if n == "dataset" and n not in self.by]
@@ -83,7 +295,32 @@ class Comparison:
     @property
     def groups(self) -> list[Group]:
         """All groups, numbers by size and words in the order of the runs."""
-        return grouped(self.outcomes, self.compared)
+        settings, by = [each.settings for each in self.outcomes], self.compared
+        names = list(dict.fromkeys([*by, *differing(settings)]))
+        ranks: dict[str, dict[str, int]] = {}
+        unique: dict[str, Any]
+        for name in [*names, "seed"]:
+            unique = {_key(each.get(name)): each.get(name) for each in settings}
+            if all(isinstance(value, int | float) for value in unique.values()):
+                unique = dict(sorted(unique.items(), key=lambda item: item[1]))
+            ranks[name] = {key: rank for rank, key in enumerate(unique)}
+        members: dict[str, list[Outcome]] = {}
+        for each in sorted(
+            self.outcomes,
+            key=lambda run: [ranks[n][_key(run.settings.get(n))] for n in ranks],
+        ):
+            key = _key([each.settings.get(name) for name in names])
+            members.setdefault(key, []).append(each)
+        groups = [
+            Group({name: runs[0].settings.get(name) for name in names}, runs)
+            for runs in members.values()
+        ]
+        winners: dict[str, Group] = {}
+        for group in groups:
+            key = _key([group.settings[name] for name in by])
+            winners[key] = max(winners.get(key, group), group, key=Group._rank)
+        best = {id(group) for group in winners.values()}
+        return [Group(g.settings, g.outcomes, id(g) in best) for g in groups]
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all groups and runs as plain JSON types.
@@ -92,7 +329,7 @@ class Comparison:
         sample (None for a single run), of the metrics behind the last epoch and of the
         test accuracy of each epoch; `best` marks those that the table shows.
         """
-        return finite(
+        return _finite(
             {
                 "by": self.compared,
                 "shared": self._shared(),
@@ -117,12 +354,46 @@ class Comparison:
                 was.
         """
         groups = [group for group in self.groups if group.best and group.finished]
-        draw_comparison(Path(path), self._title(), self.compared, groups)
+        target = Path(path)
+        if target.suffix != ".png":
+            raise ValueError(
+                f"{target} is no name for a picture. Choose one that ends in .png."
+            )
+        if not groups:
+            raise ValueError("No run has a result to draw. See why they failed.")
+        figure = new_figure(target, (3, 2.8))
+        draw_groups(figure, self._title(), self.compared, groups)
+        with replacing(target) as temporary:
+            figure.savefig(temporary, dpi=DPI)
 
     def table(self) -> Table:
         """Returns a `rich` table with a row for each group that is best."""
+        compared = self.compared
         groups = [group for group in self.groups if group.best]
-        return comparison_table(self._title(), self.compared, groups)
+        names = list(groups[0].settings)
+        table = Table(title=self._title(), title_justify="left")
+        for name in names:
+            heading = words(name) if name in compared else f"best {words(name)}"
+            numbers = all(isinstance(g.settings[name], int | float) for g in groups)
+            table.add_column(
+                heading.replace(" ", "\n"),
+                justify="right" if numbers else "left",
+                overflow="fold",
+            )
+        failures = any(len(g.finished) < len(g.outcomes) for g in groups)
+        for heading in ["runs", *["failed"] * failures, *_RESULTS]:
+            # Where room is short it is the settings that go on in a second line.
+            table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
+        for group in groups:
+            count = len(group.finished)
+            counts = [str(count), *[str(len(group.outcomes) - count)] * failures]
+            said = [shown(group.settings[name]) for name in names]
+            table.add_row(*said, *counts, *group._row())
+        if len(names) > len(compared):
+            where = "validation split" if _validated(groups) else "test images"
+            table.caption = f"Best: of the highest mean, chosen on the {where}."
+            table.caption_justify = "left"
+        return table
 
     def __str__(self) -> str:
         return as_text(self.table())
@@ -140,6 +411,12 @@ class Comparison:
         shared = self._shared()
         names = [n for n in _IN_TITLE if shared.get(n) is not None]
         return ", ".join(named(name, shared[name]) for name in names)
+
+
+def _validated(groups: Sequence[Group]) -> bool:
+    """Whether all histories are of validation splits."""
+    found = {each.history_split for group in groups for each in group.finished}
+    return found == {"validation"}
 
 
 def report(
@@ -186,101 +463,37 @@ def report(
             ", ".join(each for each in given if each not in runs),
         )
     outcomes = [Outcome.read(each) for each in runs]
-    _warn_of_repetition(outcomes)
-    return Comparison(outcomes, by)
-
-
-def _warn_of_repetition(outcomes: Sequence[Outcome]) -> None:
-    """Says so where a spread would be smaller than that over seeds."""
     first: dict[str, str] = {}
-    for each in outcomes:
-        said = {n: value for n, value in each.settings.items() if n != "data_dir"}
-        equal = first.setdefault(json.dumps(said, sort_keys=True), each.folder)
-        if equal != each.folder:
+    for run in outcomes:
+        said = {n: value for n, value in run.settings.items() if n != "data_dir"}
+        same = first.setdefault(_key(said), run.folder)
+        if same != run.folder:  # so that the spread would be too small
             _log.warning(
                 "%s and %s have the same settings and the same seed, so their spread "
                 "is not one over seeds. Leave one out.",
-                equal,
-                each.folder,
+                same,
+                run.folder,
             )
-
-
-def comparison_table(
-    title: str, compared: Sequence[str], groups: Sequence[Group]
-) -> Table:
-    """Returns a row per group: its settings, how many runs, and what they reached."""
-    names = list(groups[0].settings)
-    table = Table(title=title, title_justify="left")
-    for name in names:
-        heading = words(name) if name in compared else f"best {words(name)}"
-        values = [group.settings[name] for group in groups]
-        numbers = all(isinstance(value, int | float) for value in values)
-        side: Literal["left", "right"] = "right" if numbers else "left"
-        table.add_column(_narrow(heading), justify=side, overflow="fold")
-    failures = any(len(g.finished) < len(g.outcomes) for g in groups)
-    for heading in ["runs", *["failed"] * failures, *_RESULTS]:
-        # Where room is short it is the settings that go on in a second line.
-        table.add_column(_narrow(heading), justify="right", no_wrap=True)
-    for group in groups:
-        count = len(group.finished)
-        counts = [str(count), *[str(len(group.outcomes) - count)] * failures]
-        said = [shown(group.settings[name]) for name in names]
-        table.add_row(*said, *counts, *_results(group))
-    if len(names) > len(compared):
-        split = {each.history_split for g in groups for each in g.finished}
-        where = "validation split" if split == {"validation"} else "test images"
-        table.caption = f"Best: of the highest mean, chosen on the {where}."
-        table.caption_justify = "left"
-    return table
-
-
-def _narrow(heading: str) -> str:
-    return heading.replace(" ", "\n")
-
-
-def _results(group: Group) -> list[str]:
-    last, best, seconds = (
-        group.spread(TEST_ACCURACY),
-        group.best_epoch(),
-        group.seconds(),
-    )
-    if last is None or best is None or seconds is None:
-        return ["-"] * len(_RESULTS)
-    mean, low, high = (f"{100 * last[name]:.1f}" for name in ("mean", "min", "max"))
-    extent = f" ({low} to {high})" if len(group.finished) > 1 else ""
-    return [
-        f"{mean}{extent}",
-        f"{best['epoch']} ({100 * best['mean']:.1f})",
-        f"{seconds:.1f}",
-    ]
-
-
-def draw_comparison(
-    target: Path, title: str, compared: Sequence[str], groups: Sequence[Group]
-) -> None:
-    """Writes the picture; `Comparison.draw` says what it shows and raises."""
-    if target.suffix != ".png":
-        raise ValueError(
-            f"{target} is no name for a picture. Choose one that ends in .png."
-        )
-    if not groups:
-        raise ValueError("No run has a result to draw. See why they failed.")
-    figure = new_figure(target, (3, 2.8))
-    draw_groups(figure, title, compared, groups)
-    with replacing(target) as temporary:
-        figure.savefig(temporary, dpi=DPI)
+    return Comparison(outcomes, by)
 
 
 def draw_groups(
     figure: Any, title: str, compared: Sequence[str], groups: Sequence[Group]
 ) -> None:
     """Fills a figure: a panel per batch size, a line and a band per group."""
-    panels = _split(groups) if _PANEL in compared else {"": list(groups)}
-    splits = {each.history_split for group in groups for each in group.finished}
-    split = "validation" if splits == {"validation"} else "test"
     lines = [name for name in compared if name != _PANEL]
-    labels = {id(group): _label(group, lines) for group in groups}
-    styles = _styles(list(labels.values()))
+    panels: dict[str, list[tuple[str, Group]]] = {}
+    styles: dict[str, dict[str, str]] = {}  # the same in every panel
+    for group in groups:
+        apart = _PANEL in compared
+        heading = named(_PANEL, group.settings[_PANEL]) if apart else ""
+        label = "\n".join(named(name, group.settings[name]) for name in lines)
+        label = label or shown(group.outcomes[0].settings["normalization"])
+        panels.setdefault(heading, []).append((label, group))
+        turn, place = divmod(len(styles), len(COLOURS))
+        dashes, marker = _LOOKS[turn % len(_LOOKS)]
+        style = {"color": COLOURS[place], "linestyle": dashes, "marker": marker}
+        styles.setdefault(label, style)
     columns = min(len(panels), _PANELS_PER_ROW)
     rows = -(-len(panels) // columns)
     figure.set_size_inches(0.5 + 2.6 * columns, 0.5 + 2.4 * rows)
@@ -288,6 +501,7 @@ def draw_groups(
     places = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes in places.flat[len(panels) :]:
         axes.set_visible(False)
+    split = "validation" if _validated(groups) else "test"
     drawn: dict[str, Any] = {}
     for axes, (heading, members) in zip(places.flat, panels.items(), strict=False):
         axes.set_title(heading)
@@ -295,53 +509,21 @@ def draw_groups(
         axes.set_ylabel(f"{split} accuracy, %")
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
         axes.grid(alpha=0.3)
-        for group in members:
-            label = labels[id(group)]
-            drawn.setdefault(label, _draw(axes, group, styles[label]))
+        for label, group in members:
+            curve, style = group.curve(), styles[label]
+            epochs = [row["epoch"] for row in curve]
+            low, mean, high = (
+                [100 * row[name] for row in curve] for name in ("min", "mean", "max")
+            )
+            axes.fill_between(
+                epochs, low, high, color=style["color"], alpha=0.2, linewidth=0
+            )
+            (line,) = axes.plot(epochs, mean, markersize=4, **style)
+            drawn.setdefault(label, line)
     _add_legend(figure, drawn)
 
 
-def _draw(axes: Any, group: Group, style: dict[str, str]) -> Any:
-    """Draws the mean line over a band from lowest to highest; returns the line."""
-    curve = group.curve()
-    epochs = [row["epoch"] for row in curve]
-    low, mean, high = (
-        [100 * row[name] for row in curve] for name in ("min", "mean", "max")
-    )
-    axes.fill_between(epochs, low, high, color=style["color"], alpha=0.2, linewidth=0)
-    return axes.plot(epochs, mean, markersize=4, **style)[0]
-
-
-def _split(groups: Sequence[Group]) -> dict[str, list[Group]]:
-    panels: dict[str, list[Group]] = {}
-    for group in groups:
-        heading = named(_PANEL, group.settings[_PANEL])
-        panels.setdefault(heading, []).append(group)
-    return panels
-
-
-def _label(group: Group, names: Sequence[str]) -> str:
-    parts = [named(name, group.settings[name]) for name in names]
-    return "\n".join(parts) or shown(group.outcomes[0].settings["normalization"])
-
-
-def _styles(labels: Sequence[str]) -> dict[str, dict[str, str]]:
-    """The same colour and dashes for the same label in every panel."""
-    return {
-        label: {
-            "color": COLOURS[place % len(COLOURS)],
-            **_line_style(place // len(COLOURS)),
-        }
-        for place, label in enumerate(dict.fromkeys(labels))
-    }
-
-
-def _line_style(turn: int) -> dict[str, str]:
-    dashes, marker = LOOKS[turn % len(LOOKS)]
-    return {"linestyle": dashes, "marker": marker}
-
-
-def _add_legend(figure: Any, lines: Mapping[str, Any]) -> None:
+def _add_legend(figure: Any, lines: dict[str, Any]) -> None:
     """Puts a legend to the right of the panels, and makes the figure large enough."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 

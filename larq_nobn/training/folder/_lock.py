@@ -29,9 +29,6 @@ def locked(folder: Path) -> Iterator[None]:
     that ends; the file alone means nothing. Where files cannot be locked a warning says
     so, and it continues.
 
-    Arguments:
-        folder: Where the file is; it exists.
-
     Raises:
         RunInUse: If another process, or another part of this one, has the lock.
     """
@@ -72,11 +69,7 @@ def _acquire(lock: FileLock, path: Path) -> None:
 
 
 def check_not_in_use(folder: Path) -> None:
-    """Raises what `locked` does; the folder need not exist.
-
-    Raises:
-        RunInUse: If another process, or another part of this one, has the lock.
-    """
+    """Raises what `locked` does; the folder need not exist."""
     if (folder / LOCK).is_file():
         with locked(folder):
             pass

@@ -8,8 +8,8 @@ import logging
 import os
 import platform
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,14 +29,14 @@ from ..._run_files import (
 )
 from ..._version import __version__
 from ...data import DatasetInfo
-from ..settings import RunSettings
+from .._settings import RunSettings
 from ._archives import Position, checkpoints_in, position_of
 from ._lock import check_not_in_use, locked
 from ._shapes import RECORD, check_record, check_settings, read_object
 
 _log = logging.getLogger("larq_nobn")
-_PICTURES = "pictures"
-_PACKAGES = ("tensorflow", "tf-keras", "larq", "numpy")
+# The key of a digest of the images.
+_IMAGES = "pictures"
 
 
 @contextmanager
@@ -66,7 +66,7 @@ def lock_run_folder(
             images.
     """
     folder = Path(output)
-    settings = {**settings, **({_PICTURES: images} if images else {})}
+    settings = {**settings, **({_IMAGES: images} if images else {})}
     check_not_in_use(folder)
     check_output(folder, settings, resume)
     # The innermost first: what a failure has to undo.
@@ -76,33 +76,54 @@ def lock_run_folder(
         with locked(folder):
             # Again, for until now another process could start here, or end.
             check_output(folder, settings, resume)
-            with _nothing_useless(folder):
+            try:
                 _remove_leftovers(folder)
                 write_json(folder / SETTINGS_FILE, settings)
                 yield folder
+            except BaseException:
+                if not _is_worth_keeping(folder):
+                    _remove(folder)
+                raise
             _clear(folder)
     except BaseException:
-        _remove_empty(made)
+        with suppress(OSError):  # from the first on that holds something
+            for each in made:
+                each.rmdir()
         raise
 
 
-@contextmanager
-def _nothing_useless(folder: Path) -> Iterator[None]:
-    """A failure without anything to resume from leaves an empty folder."""
-    try:
-        yield
-    except BaseException:
-        if not _is_worth_keeping(folder):
-            _remove(folder)
-        raise
+def _is_worth_keeping(folder: Path) -> bool:
+    """Whether there is a checkpoint, or a part of the run that is finished."""
+    return any(
+        any(folder.glob(pattern))
+        for pattern in (f"**/{CHECKPOINTS}/epoch-*.npz", f"**/{RECORD_FILE}")
+    )
+
+
+def _remove(folder: Path) -> None:
+    """Removes all of a run; last the settings, which say that it is one."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name not in (SETTINGS_FILE, LOCK):
+            path.unlink()
+    (folder / SETTINGS_FILE).unlink(missing_ok=True)
+
+
+def _clear(folder: Path) -> None:
+    """Removes what a run needs only while it is unfinished."""
+    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
+    (folder / SETTINGS_FILE).unlink(missing_ok=True)
+    _remove_leftovers(folder)
+
+
+def _remove_leftovers(folder: Path) -> None:
+    for file in filter(is_leftover, folder.iterdir()):
+        file.unlink()
 
 
 def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
-    """Whether a folder holds a finished run, and no other than that of the settings.
-
-    Raises:
-        ValueError: If it is one of other settings.
-    """
+    """Whether a folder holds a finished run; one of other settings is an error."""
     folder = Path(output)
     if not (folder / RECORD_FILE).is_file():
         return False
@@ -112,11 +133,7 @@ def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
 
 
 def kept_settings(output: str | os.PathLike) -> dict[str, Any] | None:
-    """Returns the settings of the run in a folder, finished or not; None without one.
-
-    Raises:
-        ValueError: If the file that holds them is damaged.
-    """
+    """Returns the settings of the run in a folder, finished or not, if there is one."""
     files = (Path(output, name) for name in (RECORD_FILE, SETTINGS_FILE))
     return next((_settings_in(file) for file in files if file.is_file()), None)
 
@@ -158,12 +175,7 @@ def position_kept(output: str | os.PathLike) -> Position | None:
 
 
 def completed(found: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that an older version wrote, with those that it did not know.
-
-    Arguments:
-        found: What it wrote.
-        given: Settings of this version, of which a missing one is taken as by default.
-    """
+    """Settings that an older version wrote, with those of `given` by default."""
     defaults = json.loads(json.dumps(asdict(RunSettings())))
     return {name: defaults[name] for name in given if name in defaults} | {**found}
 
@@ -197,18 +209,16 @@ def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> Non
 def _check_settings(
     folder: Path, found: Mapping[str, Any], given: Mapping[str, Any]
 ) -> None:
-    was, now = (each.get(_PICTURES) for each in (found, given))
+    """Raises a ValueError if a run has other settings, or other images."""
+    found, given = completed(found, given), dict(given)
+    was, now = found.pop(_IMAGES, None), given.pop(_IMAGES, None)
     if was and now and was != now:
         raise ValueError(
             f"Pictures in {given['dataset']} were added, removed or changed since the "
             f"run in {folder} began with them. Put them back as they were, or choose "
             "another output."
         )
-    found, given = (
-        {name: value for name, value in each.items() if name != _PICTURES}
-        for each in (completed(found, given), given)
-    )
-    names = [*given, *(name for name in found if name not in given)]
+    names = dict.fromkeys([*given, *found])
     differing = [name for name in names if found.get(name) != given.get(name)]
     if differing:
         its, ours = (
@@ -219,45 +229,6 @@ def _check_settings(
             f"{folder} holds a run with {its}, but {ours} was given. Resume with the "
             "settings that it began with, or choose another output."
         )
-
-
-def _is_worth_keeping(folder: Path) -> bool:
-    """Whether there is a checkpoint, or a part of the run that is finished."""
-    return any(
-        any(folder.glob(pattern))
-        for pattern in (f"**/{CHECKPOINTS}/epoch-*.npz", f"**/{RECORD_FILE}")
-    )
-
-
-def _remove(folder: Path) -> None:
-    """Removes all of a run; last the settings, which say that it is one."""
-    for path in folder.iterdir():
-        if path.is_dir():
-            shutil.rmtree(path, ignore_errors=True)
-        elif path.name not in (SETTINGS_FILE, LOCK):
-            path.unlink()
-    (folder / SETTINGS_FILE).unlink(missing_ok=True)
-
-
-def _remove_empty(folders: Iterable[Path]) -> None:
-    """Removes folders up to the first that holds something."""
-    for folder in folders:
-        try:
-            folder.rmdir()
-        except OSError:
-            return
-
-
-def _remove_leftovers(folder: Path) -> None:
-    for file in filter(is_leftover, folder.iterdir()):
-        file.unlink()
-
-
-def _clear(folder: Path) -> None:
-    """Removes what a run needs only while it is unfinished."""
-    shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
-    (folder / SETTINGS_FILE).unlink(missing_ok=True)
-    _remove_leftovers(folder)
 
 
 def plain(settings: RunSettings) -> dict[str, Any]:
@@ -287,32 +258,23 @@ def write_record(
         history_of: The split that `val_*` in the history are of.
         tested: Loss and accuracy on the test images.
     """
-    record = {**_record(settings, network, history, info, tested), **initial}
-    record["history_split"] = history_of
-    save_model(network, folder / "model.keras")
-    said = (settings.model, settings.normalization, settings.dataset)
-    title = ", ".join(each for each in said if each is not None)
-    draw_curves(folder / "curves.png", title, history, history_of)
-    write_json(folder / "run.json", record)  # last: its presence means finished
-    return record
-
-
-def _record(
-    settings: RunSettings,
-    model: keras.Model,
-    history: Sequence[dict[str, float]],
-    info: DatasetInfo,
-    tested: Mapping[str, float],
-) -> dict[str, Any]:
+    version = importlib.metadata.version
     names = ("loss", "accuracy", "val_loss", "val_accuracy")
-    return {
+    examples = {
+        "train": info.train_examples,
+        "validation": info.validation_examples,
+        "test": info.test_examples,
+    }
+    if not info.validation_examples:
+        del examples["validation"]
+    record = {
         "settings": asdict(settings),
         "metrics": {
             **{name: history[-1][name] for name in names},
             **{f"test_{name}": float(tested[name]) for name in ("loss", "accuracy")},
         },
         "seconds_per_epoch": [row["seconds"] for row in history],
-        "parameters": int(model.count_params()),
+        "parameters": int(network.count_params()),
         "preprocessing": {
             "image_shape": list(info.image_shape),
             "mean": [float(value) for value in info.mean],
@@ -320,23 +282,22 @@ def _record(
             "crop": info.crop,
             "class_names": list(info.class_names),
         },
-        "examples": {
-            "train": info.train_examples,
-            **(
-                {"validation": info.validation_examples}
-                if info.validation_examples
-                else {}
-            ),
-            "test": info.test_examples,
+        "examples": examples,
+        "versions": {
+            **{name: version(name) for name in ("tensorflow", "larq", "numpy")},
+            "tf_keras": version("tf-keras"),
+            "larq_nobn": __version__,
+            "python": platform.python_version(),
         },
-        "versions": _versions(),
+        **initial,
+        "history_split": history_of,
     }
-
-
-def _versions() -> dict[str, str]:
-    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
-    versions["tf_keras"] = versions.pop("tf-keras")
-    return versions | {"larq_nobn": __version__, "python": platform.python_version()}
+    save_model(network, folder / "model.keras")
+    said = (settings.model, settings.normalization, settings.dataset)
+    title = ", ".join(each for each in said if each is not None)
+    draw_curves(folder / "curves.png", title, history, history_of)
+    write_json(folder / RECORD_FILE, record)  # last: its presence means finished
+    return record
 
 
 def draw_curves(

@@ -8,11 +8,11 @@ from typing import Any
 
 import larq as lq
 
-from ..._keras import keras
-from ..._larq import without_starvation_warning
-from ...graph import Call, is_binary, rebuild, replace_layers
-from ...layers import ActivationStandardization
-from ...quantizers import (
+from .._keras import keras
+from .._larq import without_starvation_warning
+from ..graph import Call, is_binary, rebuild, replace_layers
+from ..layers import ActivationStandardization
+from ..quantizers import (
     BernoulliSign,
     BinaryRegularized,
     ReCU,
@@ -50,24 +50,17 @@ def with_kernels(
     latent_initializer: str | None = None,
     standardize_activations: bool = False,
 ) -> keras.Model:
-    """Builds a network again, with what settings say of its kernels and signs.
+    """Builds a fresh network again, with what settings say of its kernels and signs.
 
-    Arguments:
-        network: A fresh functional model, whose weights do not matter yet.
-        kernel: One of `KERNELS`, which takes the place of every binary one of its
-            quantized layers; None keeps them.
-        weight_decay: Factor on the kernels in their gradient; 0 for none.
-        temperature: That of `"bernoulli_sign"`.
-        latent_initializer: Of binary kernels; None keeps theirs.
-        standardize_activations: Whether `ActivationStandardization` stands before what
-            gives signs.
+    None, 0 and False leave those of the network; `temperature` is for
+    `"bernoulli_sign"`.
     """
-    changed = (kernel, weight_decay, latent_initializer, standardize_activations)
-    if not any(changed):
+    if not any((kernel, weight_decay, latent_initializer, standardize_activations)):
         return network
-
-    of_settings = {"bernoulli_sign": partial(BernoulliSign, temperature)}
-    kernels: dict[str, Callable[[], Any]] = {**KERNELS, **of_settings}
+    kernels: dict[str, Callable[[], Any]] = {
+        **KERNELS,
+        "bernoulli_sign": partial(BernoulliSign, temperature),
+    }
 
     def same_but(layer: keras.layers.Layer) -> keras.layers.Layer:
         changes: dict[str, Any] = {}
@@ -86,29 +79,26 @@ def with_kernels(
                 changes["kernel_constraint"] = clip
         return rebuild(layer, **changes)
 
+    done = {
+        node.layer.name
+        for each in network.layers
+        if isinstance(each, ActivationStandardization)
+        for node in each.outbound_nodes
+    }
+
+    def standardized(call: Call) -> Any:
+        """A layer after an `ActivationStandardization`, if it begins with a sign."""
+        layer = same_but(call.layer)
+        sign = is_binary(layer) or is_binary(getattr(layer, "input_quantizer", None))
+        if not sign or layer.name in done:
+            return layer
+        before = ActivationStandardization(name=f"{layer.name}_standardization")
+        return lambda x: layer(before(x))
+
     with without_starvation_warning():
         if standardize_activations:
-            done = {
-                node.layer.name
-                for each in network.layers
-                if isinstance(each, ActivationStandardization)
-                for node in each.outbound_nodes
-            }
-
-            def standardized(call: Call) -> Any:
-                layer = same_but(call.layer)
-                return layer if layer.name in done else _standardized(layer)
-
             return replace_layers(network, standardized)
         return keras.models.clone_model(network, clone_function=same_but)
-
-
-def _standardized(layer: keras.layers.Layer) -> Any:
-    """A layer behind an `ActivationStandardization`, if it begins with a sign."""
-    if not is_binary(layer) and not is_binary(getattr(layer, "input_quantizer", None)):
-        return layer
-    before = ActivationStandardization(name=f"{layer.name}_standardization")
-    return lambda x: layer(before(x))
 
 
 def scale_latent_weights(network: keras.Model, factor: float) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import tensorflow as tf
 
-from ..._checks import check_blocks, check_integer
-from ..._keras import keras
+from .._checks import check_blocks, check_integer
+from .._keras import keras
 
 # From this size on an image gets the stem for ImageNet, as in the binary networks.
 _LARGE = 64
@@ -30,25 +30,8 @@ def float_resnet(
     changes; each further stage halves the map and doubles the channels. The defaults
     are ResNet-18.
 
-    Arguments:
-        input_shape: (height, width, channels). From 64 pixels on the stem is that for
-            ImageNet (7x7, stride 2, max pooling), below a 3x3 convolution.
-        classes: Number of classes, 2 or more.
-        normalization: `"batch_norm"`; there is no other.
-        width: Channels of the first stage.
-        blocks: Number of blocks per stage.
-        name: Name of the model.
-
-    Returns:
-        A functional Keras model that returns logits in float32.
-
-    Raises:
-        TypeError, ValueError: For arguments outside the ranges above.
-
-    Example:
-        ```python
-        teacher = float_resnet((32, 32, 3), classes=10, width=16)
-        ```
+    From 64 pixels on the stem is that for ImageNet (7x7, stride 2, max pooling), below
+    a 3x3 convolution. The arguments are those of the builders in `larq_nobn.models`.
 
     References:
         K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual Learning for Image
@@ -73,21 +56,16 @@ def float_resnet(
     for stage, count in enumerate(check_blocks(blocks)):
         for block in range(count):
             strides = 2 if stage > 0 and block == 0 else 1
-            x = _block(
-                x, width * 2**stage, strides, f"stage{stage + 1}_block{block + 1}"
-            )
+            called = f"stage{stage + 1}_block{block + 1}"
+            branch = _conv(x, width * 2**stage, 3, strides, f"{called}_first")
+            branch = _relu(branch, f"{called}_first")
+            branch = _conv(branch, width * 2**stage, 3, 1, f"{called}_second")
+            if strides > 1:
+                x = _conv(x, width * 2**stage, 1, strides, f"{called}_shortcut")
+            x = _relu(keras.layers.Add(name=f"{called}_add")([branch, x]), called)
     x = keras.layers.GlobalAveragePooling2D(name="pool")(x)
     logits = keras.layers.Dense(classes, name="head", dtype="float32")(x)
     return keras.Model(inputs, logits, name=name)
-
-
-def _block(x: tf.Tensor, channels: int, strides: int, name: str) -> tf.Tensor:
-    """Two convolutions and a way around them."""
-    branch = _relu(_conv(x, channels, 3, strides, f"{name}_first"), f"{name}_first")
-    branch = _conv(branch, channels, 3, 1, f"{name}_second")
-    if strides > 1:
-        x = _conv(x, channels, 1, strides, f"{name}_shortcut")
-    return _relu(keras.layers.Add(name=f"{name}_add")([branch, x]), name)
 
 
 def _conv(x: tf.Tensor, channels: int, size: int, strides: int, name: str) -> tf.Tensor:

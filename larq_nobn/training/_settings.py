@@ -1,15 +1,19 @@
-"""What a training run is made of."""
+"""The settings of a training run, as far as they need the networks to be checked."""
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from inspect import signature
+from pathlib import Path
 from typing import Any
 
-from ... import models
-from ..._checks import check_choice
-from ..._names import AUTO, NORMALIZATIONS, OWN
-from ...config import (
+from .. import models
+from .._checks import check_choice
+from .._keras import keras
+from .._names import AUTO, FLOAT_MODEL, NORMALIZATIONS, OWN, find_pretrained
+from ..config import (
     IMPLIED,
     OF_KERNELS,
     RECIPES,
@@ -18,13 +22,37 @@ from ...config import (
     documented,
     settings_of,
 )
-from ...models._kernels import GLOROT
-from ._init import check_init, content_hash
-from ._networks import NETWORKS, NORM_FIRST, SHIFTED
+from ..models._kernels import GLOROT
+from ._float_resnet import float_resnet
 from ._precision import best_precision
 
-# Said by settings of their own.
-_BUILDER_SETTINGS = {"input_shape", "classes", "normalization", "width", "blocks"}
+# A float network is none of the models of this package, but teaches them.
+NETWORKS: dict[str, Callable[..., keras.Model]] = {
+    **models.BUILDERS,
+    FLOAT_MODEL: float_resnet,
+}
+# Those whose signs and activations have shifts under every normalization.
+_SHIFTED = frozenset({"ReActNet18", "ReActNetA"})
+# Those whose norm stands before signs. Their binary kernels start from Keras' default,
+# and those of the others behind a norm within 0.001.
+_NORM_FIRST = frozenset(
+    {
+        "XNORNet18",
+        *("BinaryDenseNet28", "BinaryDenseNet37", "BinaryDenseNet45"),
+        *("MeliusNet22", "MeliusNet29"),
+    }
+)
+# Arguments of builders that have settings of their own, or none.
+_NO_OPTIONS = {"input_shape", "classes", "normalization", "width", "blocks", "name"}
+# What a network that is taken as it is has already, and the value that leaves it so.
+_DECIDED: dict[str, Any] = {
+    "normalization": None,
+    "width": None,
+    "blocks": None,
+    "network": {},
+    "stages": 1,
+    "precision": "float32",
+}
 
 
 @documented
@@ -54,21 +82,16 @@ class RunSettings(Settings):
             # That of a network that is taken as it is stays.
             best = "float32" if self.model == OWN else best_precision()
             object.__setattr__(self, "precision", best)
-        check_init(self)
+        self._check_init()
         if self.model != OWN:
             check_choice("normalization", self.normalization, NORMALIZATIONS)
-        blocks = self.blocks is not None
-        if blocks and "blocks" not in signature(NETWORKS[self.model]).parameters:
-            raise ValueError(
-                f"blocks={self.blocks} does not apply: {self.model} is not made of "
-                "blocks. Leave it out."
-            )
-        self._check_network()
-        if self.init is not None and self.init_sha256 is None:
-            object.__setattr__(self, "init_sha256", content_hash(self.init))
-
-    def _check_network(self) -> None:
-        known = builder_options(self.model)
+            takes = signature(NETWORKS[self.model]).parameters
+            if self.blocks is not None and "blocks" not in takes:
+                raise ValueError(
+                    f"blocks={self.blocks} does not apply: {self.model} is not made of "
+                    "blocks. Leave it out."
+                )
+        known = _builder_options(self.model)
         for name in self.network:
             if name not in known:
                 raise ValueError(
@@ -93,6 +116,37 @@ class RunSettings(Settings):
                 "but those of 'nobn' scale their own kernels. Choose batch_norm or "
                 "another normalization, or leave the kernel out."
             )
+        if self.init is not None and self.init_sha256 is None:
+            file = weights_file(self.init)
+            found = sha256_of(file) if file.is_file() else None
+            object.__setattr__(self, "init_sha256", found)
+
+    def _check_init(self) -> None:
+        """Rejects what does not go with the weights of another network."""
+        if self.init is None:
+            if self.model == OWN:
+                raise ValueError(
+                    f"model={OWN!r} is the network of init, which is not given. Add "
+                    "--init RUN_OR_FILE (init=...), or name the network."
+                )
+            return
+        if not isinstance(self.init, str) or not self.init:
+            raise TypeError(
+                f"init={self.init!r} is no path. Give a run folder, or a .keras or .h5 "
+                "file, as text."
+            )
+        if self.calibrate:
+            raise ValueError(
+                f"calibrate=True would overwrite shifts and gains of init="
+                f"{self.init!r}. Leave one of them out."
+            )
+        for name, usual in _DECIDED.items() if self.model == OWN else ():
+            if (value := getattr(self, name)) != usual:
+                raise ValueError(
+                    f"{name}={value!r} does not apply to the network of "
+                    f"init={self.init!r} as it is. Leave it out, or choose a model "
+                    "(--model) that takes the weights."
+                )
 
     @property
     def images(self) -> dict[str, Any]:
@@ -134,7 +188,8 @@ class RunSettings(Settings):
         for each in ("model", "normalization", "kernel", "network"):
             if each in chosen:
                 settings_of(cls)[each].check(chosen[each])
-        if chosen.get("init") is not None:
+        init = chosen.get("init")
+        if init is not None:
             chosen.setdefault("model", OWN)
         if chosen.get("model") == OWN:
             chosen.setdefault("normalization", None)
@@ -144,23 +199,20 @@ class RunSettings(Settings):
             chosen.setdefault("normalization", IMPLIED[name])
         normalization = chosen.get("normalization", cls.normalization)
         if name is None:
-            known = normalization in NORMALIZATIONS
-            name = normalization if known else "plain"
+            name = normalization if normalization in NORMALIZATIONS else "plain"
         recipe = RECIPES[check_choice("recipe", name, RECIPES)]
         values = {each.name: getattr(recipe, each.name) for each in fields(Recipe)}
         if name in NORMALIZATIONS:
             values |= OF_KERNELS.get(chosen.get("kernel") or "", {})
         model = chosen.get("model", cls.model)
-        options = builder_options(model)
+        options = _builder_options(model)
         network = {k: v for k, v in recipe.network.items() if k in options}
-        values["calibrate"] = (
-            recipe.calibrate
-            and _can_calibrate(model, normalization)
-            and not chosen.get("init")
-        )
-        if chosen.get("init") or not _starts_small(model, normalization):
+        values["calibrate"] &= _can_calibrate(model, normalization) and not init
+        # Kernels that start so small that a step turns their signs.
+        small = model in models.BUILDERS and model not in _NORM_FIRST
+        if init or not small or normalization in GLOROT:
             values["latent_scale"] = 1.0
-        if chosen.get("init"):
+        if init:
             values["latent_initializer"] = None
         if chosen.get("dataset") == "imagenet":
             values["reflect"] = False
@@ -170,19 +222,25 @@ class RunSettings(Settings):
 
 def _can_calibrate(model: str, normalization: str | None) -> bool:
     """Whether there are gains or shifts to set, and no batch statistics between."""
-    shifted = model in SHIFTED and normalization not in models.BATCH_STATISTICS
+    shifted = model in _SHIFTED and normalization not in models.BATCH_STATISTICS
     return normalization == "nobn" or shifted
 
 
-def _starts_small(model: str, normalization: str | None) -> bool:
-    """Whether binary kernels start so small that a step turns their signs."""
-    small = model in models.BUILDERS and model not in NORM_FIRST
-    return small and normalization not in GLOROT
-
-
-def builder_options(model: str) -> list[str]:
+def _builder_options(model: str) -> list[str]:
     """Names of the arguments of a network that have no setting of their own."""
     if model == OWN:
         return []
-    names = signature(NETWORKS[model]).parameters
-    return [name for name in names if name not in {*_BUILDER_SETTINGS, "name"}]
+    return [n for n in signature(NETWORKS[model]).parameters if n not in _NO_OPTIONS]
+
+
+def weights_file(init: str) -> Path:
+    """The file of the weights of a run folder, of a trained network, or of itself."""
+    path = Path(init)
+    if path.is_dir():
+        return path / "model.keras"
+    return find_pretrained(init) or path
+
+
+def sha256_of(file: Path) -> str:
+    """The SHA-256 of a file, in hexadecimal."""
+    return hashlib.sha256(file.read_bytes()).hexdigest()

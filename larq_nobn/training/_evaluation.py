@@ -1,0 +1,96 @@
+"""How good a classifier is, in Keras or in any other interpreter."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from .._keras import check_model, keras, of_keras_3
+from .._scores import Scores
+
+# Images, labels, and what a classifier says of them.
+Each = Callable[[np.ndarray, np.ndarray, np.ndarray], object]
+
+
+def evaluate(
+    model: keras.Model | Callable[[np.ndarray], Any],
+    images: tf.data.Dataset,
+    seen: Callable[[int], object] | None = None,
+    each: Each | None = None,
+) -> dict[str, float]:
+    """Returns loss, accuracy and calibration of a classifier.
+
+    Arguments:
+        model: A Keras classifier of images, however it is compiled, or a function that
+            returns logits or probabilities (N, classes) for images (N, ...), such as
+            one that runs a `.tflite` file.
+        images: Batches of images and integer labels.
+        seen: Called after each batch with its number of images.
+        each: Called with images, labels and logits of each batch, for whoever wants to
+            know more.
+
+    Returns:
+        `loss` (mean cross-entropy), `accuracy`, `calibration_error` (expected, of 15
+        bins) and `examples`.
+
+    Raises:
+        TypeError: If `model` is neither of the two, or `images` is no data set.
+        ValueError: If it is not a classifier of such images, or there are none.
+
+    Example:
+        ```python
+        images = nobn.data.load("digits", "test", 128)
+        model = nobn.training.open_model("runs/digits")
+        print(nobn.training.evaluate(model, images)["accuracy"])
+        runner = nobn.deploy.Runner("digits.tflite")
+        in_file = nobn.training.evaluate(lambda x: runner.outputs([x])[0], images)
+        ```
+    """
+    predict: Any = model
+    is_model = isinstance(model, keras.Model) or of_keras_3(model)
+    if is_model or not callable(model):
+        check_model(model)
+    spec = images.element_spec if isinstance(images, tf.data.Dataset) else None
+    if not (isinstance(spec, tuple) and len(spec) > 1):
+        raise TypeError(
+            f"images is of type {type(images).__name__}, but it must be a "
+            "tf.data.Dataset of batches of images and labels, as nobn.data.load "
+            "returns."
+        )
+    if is_model:
+        given, wanted = spec[0].shape[1:], predict.input_shape
+        if isinstance(wanted, list) or not given.is_compatible_with(wanted[1:]):
+            raise ValueError(
+                f"The model takes images of shape {wanted[1:]}, but these have "
+                f"{tuple(given)}. Choose the data set that it was trained on."
+            )
+        predict = predict.predict_on_batch
+    scores = Scores()
+    for batch, labels in images.as_numpy_iterator():
+        logits = scores.update(predict(batch), labels)
+        if each is not None:
+            each(batch, labels, logits)
+        if seen is not None:
+            seen(len(labels))
+    return scores.to_dict()
+
+
+def score(
+    predict: Callable[[np.ndarray], Any],
+    images: tf.data.Dataset,
+    seen: Callable[[int], object] | None = None,
+    each: Each | None = None,
+) -> dict[str, float]:
+    """Returns what `evaluate` does; for code that was written for functions alone.
+
+    Example:
+        ```python
+        images = nobn.data.load("digits", "test", 128)
+        model = nobn.training.open_model("runs/digits")
+        print(nobn.training.score(model.predict_on_batch, images)["loss"])
+        ```
+    """
+    return evaluate(predict, images, seen, each)
