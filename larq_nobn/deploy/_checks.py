@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -35,15 +35,7 @@ from ._float_fallback import (
     why_none_is_binary,
 )
 from ._normal import given_name
-from .lite import (
-    FUSED_LSTM,
-    IoSpec,
-    Subgraph,
-    Trace,
-    TracedKernel,
-    missed_reach,
-    overwritten,
-)
+from .lite import FUSED_LSTM, IoSpec, Subgraph, Trace, missed_reach, overwritten
 
 _layers = keras.layers
 
@@ -55,11 +47,6 @@ def check_model(
     model: keras.Model, allow_float: bool = False
 ) -> tuple[list[str], list[FloatFallback]]:
     """Returns what should be binary in a file of a model, and what is float on request.
-
-    Arguments:
-        model: A functional model.
-        allow_float: Whether layers without a binary kernel, and models without a
-            binary layer, may pass.
 
     Raises:
         ConversionError: If there is none, or one that LCE would compute wrongly or in
@@ -161,12 +148,9 @@ def _check_map(
 
 
 def _check_inside(call: Call) -> None:
-    """Rejects layers of few bits inside another, whose call says nothing of them.
-
-    Raises:
-        UnreadableError: It names both layers and the remedy.
-    """
-    inside = list(call.layer._flatten_layers(include_self=False))
+    """Rejects layers of few bits inside another, whose call says nothing of them."""
+    outer = call.layer
+    inside = list(outer._flatten_layers(include_self=False))
     kernels = [q for layer in inside for q in kernel_quantizers(layer)]
     signs = [x for x in map(sign_of, inside) if x is not None]
     signed = has_sign_input(call) or not all(
@@ -174,47 +158,36 @@ def _check_inside(call: Call) -> None:
     )
     for layer in inside:
         bits = bits_of_layer(layer, signed)
-        if kernel_quantizers(layer) and bits < FEW_BITS:
-            raise UnreadableError(
-                f"Layer {call.label!r} ({type(call.layer).__name__}) contains the "
-                f"{'binary' if bits == 1 else 'quantized'} layer {layer.name!r}, which "
-                f"cannot be seen from outside. {_outside(call, layer)}"
+        if not kernel_quantizers(layer) or bits >= FEW_BITS:
+            continue
+        unwrap = f"; {UNWRAP}" if isinstance(outer, keras.layers.Wrapper) else ""
+        remedy = (
+            "Call that layer in the model itself; layers that belong together may be a "
+            f"functional model, which is opened{unwrap}."
+        )
+        if isinstance(outer, _layers.TimeDistributed):
+            remedy = (
+                f"Call {layer.name!r} in the model itself, once for each time step "
+                "x[:, t], and put its outputs together with tf.stack(..., axis=1)."
             )
-
-
-def _outside(call: Call, inner: keras.layers.Layer) -> str:
-    """What to write in place of a layer that contains another."""
-    if isinstance(call.layer, _layers.TimeDistributed):
-        return (
-            f"Call {inner.name!r} in the model itself, once for each time step "
-            "x[:, t], and put its outputs together with tf.stack(..., axis=1)."
+        elif isinstance(outer, (_layers.RNN, _layers.Bidirectional)):
+            remedy = (
+                "LCE has no binary kernel for the steps of a recurrent layer. Leave "
+                "the inputs or the kernels of its cell unquantized, and put binary "
+                "convolutions before or after it."
+            )
+        raise UnreadableError(
+            f"Layer {call.label!r} ({type(outer).__name__}) contains the "
+            f"{'binary' if bits == 1 else 'quantized'} layer {layer.name!r}, which "
+            f"cannot be seen from outside. {remedy}"
         )
-    if isinstance(call.layer, (_layers.RNN, _layers.Bidirectional)):
-        return (
-            "LCE has no binary kernel for the steps of a recurrent layer. Leave the "
-            "inputs or the kernels of its cell unquantized, and put binary "
-            "convolutions before or after it."
-        )
-    unwrap = f"; {UNWRAP}" if isinstance(call.layer, keras.layers.Wrapper) else ""
-    return (
-        "Call that layer in the model itself; layers that belong together may be a "
-        f"functional model, which is opened{unwrap}."
-    )
 
 
 # --- a model of which only operations are known
 
 
 def check_float32(model: keras.Model, reason: ConversionError) -> None:
-    """Rejects half precision where preparation cannot make float32 of it.
-
-    Arguments:
-        model: A functional model, whatever it contains.
-        reason: Why it cannot be prepared.
-
-    Raises:
-        ConversionError: Which says that too.
-    """
+    """Rejects half precision where preparation cannot make float32 of it."""
     for layer in model._flatten_layers(include_self=False):
         policy = layer.dtype_policy
         made = not isinstance(layer, _layers.InputLayer)
@@ -232,15 +205,6 @@ def check_trace(
 
     Between these, the binary layers that compute what others do, which the converter
     merges.
-
-    Arguments:
-        model: The functional model that was traced, whatever it contains.
-        trace: Its operations.
-        allow_float: Whether layers without a binary kernel, and models without a
-            binary layer, may pass.
-
-    Raises:
-        ConversionError: As `check_model`.
     """
     # Those inside before those around them, which may have their names.
     layers: dict[str, keras.layers.Layer] = {}
@@ -252,9 +216,17 @@ def check_trace(
     merged: list[str] = []
     repeated, kernels = trace.repeated(), list(trace.kernels())
     for kernel in filter(is_binary_operation, kernels):
-        _check_operation(kernel)
-        same = kernel.op.name in repeated
-        (merged if same else binary).append(kernel.layer)
+        op, before = kernel.op, kernel.op.inputs[0].op
+        source, dilation = op, op.get_attr("dilations")[1:3]
+        if before.type == "SpaceToBatchND":  # the map in parts, and zeros around it
+            source = before
+            dilation = tf.make_ndarray(before.inputs[1].op.get_attr("value"))
+        if source is before or op.get_attr("padding") == b"SAME":
+            # There is no one_padding without preparation.
+            remedy = "Use pad_values=1.0, or larger images."
+            size, sides = source.inputs[0].shape[1:3], kernel.kernel.shape[:2]
+            _check_map(kernel.layer, size, sides, dilation, remedy)
+        (merged if op.name in repeated else binary).append(kernel.layer)
     in_float = float_in_trace(trace, kernels, layers)
     if in_float and not allow_float:
         _reject(in_float, model.name)
@@ -267,32 +239,12 @@ def check_trace(
     return binary, merged, in_float
 
 
-def _check_operation(kernel: TracedKernel) -> None:
-    op, size = kernel.op, kernel.op.inputs[0].shape[1:3]
-    dilation = op.get_attr("dilations")[1:3]
-    before = op.inputs[0].op
-    if before.type == "SpaceToBatchND":  # the map in parts, and zeros around it
-        size = before.inputs[0].shape[1:3]
-        dilation = tf.make_ndarray(before.inputs[1].op.get_attr("value"))
-    elif op.get_attr("padding") != b"SAME":
-        return
-    # There is no one_padding without preparation.
-    remedy = "Use pad_values=1.0, or larger images."
-    _check_map(kernel.layer, size, kernel.kernel.shape[:2], dilation, remedy)
-
-
 def merged_convolutions(
     graph: Subgraph, prepared: keras.Model, io: IoSpec, expected: Sequence[str]
 ) -> list[str]:
     """Names binary convolutions that a file has once for several of a model.
 
     The converter merges those of equal signs in input and kernel, whatever comes after.
-
-    Arguments:
-        graph: The file.
-        prepared: The model that it was made from.
-        io: What both take and give.
-        expected: The names of the binary convolutions of the model.
     """
     lacking = len(expected) - sum(op.op == "LceBconv2d" for op in graph.operations)
     if lacking <= 0:
@@ -315,35 +267,23 @@ def merged_convolutions(
 def check_file(graph: Subgraph, prepared: keras.Model, expected: Sequence[str]) -> None:
     """Checks what may be wrong with a file before it runs.
 
-    Arguments:
-        graph: What the file contains.
-        prepared: The functional model that it was made from.
-        expected: The names of the binary convolutions, once for every use.
-
     Raises:
         ConversionError: If a binary convolution stayed float, the file contains an
             operation that nothing can run or that runs wrongly, or executing it would
             destroy a map that is still needed. It names the layer.
     """
-    _check_operations(graph, prepared)
-    _check_count(graph, prepared, expected)
-    for tensor in overwritten(graph):
-        raise ConversionError(
-            f"On device, layer {graph.layer(tensor.by)!r} would overwrite what "
-            f"layer {graph.layer(tensor.maker)!r} gives before layer "
-            f"{graph.layer(tensor.reader)!r} has read it: TensorFlow Lite reshapes "
-            "without copying, and then computes in place. Do without a reshape of a "
-            "map that has a second use."
-        )
-
-
-def _check_operations(graph: Subgraph, prepared: keras.Model) -> None:
     from larq_compute_engine.mlir.python.tflite_schema import BuiltinOperator
 
     for op in graph.operations:
         if op.op in FUSED_LSTM:
+            names = [
+                call.described
+                for call in calls(prepared)
+                for inner in call.layer._flatten_layers()
+                if isinstance(inner, _layers.LSTM) and not inner.unroll
+            ]
             raise ConversionError(
-                f"The recurrent layer {' and '.join(_lstms(prepared))} becomes "
+                f"The recurrent layer {' and '.join(dict.fromkeys(names))} becomes "
                 f"{op.op}, which keeps a state from one run to the next and computes "
                 "something else than the layer. Build it with unroll=True, or, for "
                 "long sequences, as RNN(LSTMCell(...)), which has the same weights."
@@ -355,69 +295,54 @@ def _check_operations(graph: Subgraph, prepared: keras.Model) -> None:
                 f"{kind}, which TensorFlow Lite does not have. Write the layer with "
                 "other functions, in float32."
             )
-
-
-def _lstms(prepared: keras.Model) -> list[str]:
-    """The layers that are or contain an LSTM that runs as a loop."""
-
-    def loops(layer: keras.layers.Layer) -> bool:
-        return isinstance(layer, _layers.LSTM) and not layer.unroll
-
-    found = calls(prepared)
-    return [c.described for c in found if any(map(loops, c.layer._flatten_layers()))]
-
-
-def _check_count(
-    graph: Subgraph, prepared: keras.Model, expected: Sequence[str]
-) -> None:
-    """Checks that all binary convolutions of a model are such in its file."""
     found = sum(op.op == "LceBconv2d" for op in graph.operations)
-    if found == len(expected):
-        return
+    if found != len(expected):
+        raise ConversionError(
+            f"LCE found {found} binary convolutions where the model has "
+            f"{len(expected)}: {_why_other_count(graph, prepared, expected, found)}"
+        )
+    for operations in overwritten(graph):
+        maker, by, reader = map(graph.layer, operations)
+        raise ConversionError(
+            f"On device, layer {by!r} would overwrite what layer {maker!r} gives "
+            f"before layer {reader!r} has read it: TensorFlow Lite reshapes without "
+            "copying, and then computes in place. Do without a reshape of a map that "
+            "has a second use."
+        )
+
+
+def _why_other_count(
+    graph: Subgraph, prepared: keras.Model, expected: Sequence[str], found: int
+) -> str:
+    """Says which layers are not what was expected, and what to do."""
     model = Graph(prepared)
     if found > len(expected):
-        names = ", ".join(map(repr, _nearly_binary(model)))
-        where = f", in {names}" if names else ""
-        said = (
+        nearly = [
+            repr(call.label)
+            for call in model.calls
+            if isinstance(call.layer, _layers.Conv2D)
+            and has_sign_input(call)
+            and not is_binary_convolution(call)
+        ]
+        where = f", in {', '.join(nearly)}" if nearly else ""
+        return (
             f"it takes for signs, or for ±c, what is not quite that{where}. Use "
             "quantizers such as 'ste_sign', or real weights."
         )
-    else:
-        said = " ".join(_stayed(graph, model, expected)) or (
-            f"look at {', '.join(map(repr, expected))}. A sign must go straight into "
-            "its convolution, with nothing between."
-        )
-    raise ConversionError(
-        f"LCE found {found} binary convolutions where the model has {len(expected)}: "
-        f"{said}"
-    )
-
-
-def _nearly_binary(model: Graph) -> list[str]:
-    return [
-        call.label
-        for call in model.calls
-        if isinstance(call.layer, _layers.Conv2D)
-        and has_sign_input(call)
-        and not is_binary_convolution(call)
-    ]
-
-
-def _stayed(graph: Subgraph, model: Graph, expected: Sequence[str]) -> Iterator[str]:
+    stayed = []
     for op in graph.operations:
-        name = _convolution(model, graph.layer(op), expected)
-        if op.op in ("CONV_2D", "DEPTHWISE_CONV_2D") and name is not None:
-            found = stayed_float(graph, op)
-            said = "" if found is None else f" {found}"
-            yield f"layer {name!r} stayed float.{said}"
-
-
-def _convolution(model: Graph, last: str, expected: Sequence[str]) -> str | None:
-    """The binary convolution that an operation is, of which the last layer is known."""
-    uses = model.uses(last)
-    if not uses and last in expected:  # of a model whose layers cannot be read
-        return last
-    call: Call | None = uses[0] if uses else None
-    while call is not None and not isinstance(call.layer, _layers.Conv2D):
-        call = model.producer(call.first_input)
-    return call.name if call is not None and call.name in expected else None
+        # The last of the layers that were fused is known; the convolution is before.
+        name, uses = graph.layer(op), model.uses(graph.layer(op))
+        call = uses[0] if uses else None
+        while call is not None and not isinstance(call.layer, _layers.Conv2D):
+            call = model.producer(call.first_input)
+        if uses:
+            name = "" if call is None else call.name
+        if op.op in ("CONV_2D", "DEPTHWISE_CONV_2D") and name in expected:
+            why = stayed_float(graph, op)
+            said = "" if why is None else f" {why[0]}. {why[1]}"
+            stayed.append(f"layer {name!r} stayed float.{said}")
+    return " ".join(stayed) or (
+        f"look at {', '.join(map(repr, expected))}. A sign must go straight into its "
+        "convolution, with nothing between."
+    )

@@ -44,7 +44,12 @@ from .lite import (
     read,
     to_flatbuffer,
 )
-from .phone import Preprocessing, check_metadata, replacing_metadata
+from .phone import (
+    Preprocessing,
+    check_metadata,
+    remove_metadata,
+    write_metadata,
+)
 from .prepare import BinaryConvolution, pad_with_ones, prepare, rewritten
 from .verify import (
     tie_warnings,
@@ -194,7 +199,7 @@ class _Task:
 
     def names(self, given: keras.Model) -> tuple[str, ...] | None:
         """Checks the metadata, and returns the labels."""
-        return check_metadata(given, self.labels, self.preprocessing)
+        return check_metadata(self.path, given, self.labels, self.preprocessing)
 
 
 def _convert_prepared(task: _Task) -> ConversionReport:
@@ -306,13 +311,14 @@ class _File:
     def named(self, labels: tuple[str, ...] | None) -> Iterator[None]:
         """Gives the file its name, and the metadata its own, if the block succeeds."""
         path, preprocessing = self._task.path, self._task.preprocessing
-        with (
-            replacing_metadata(path, labels, preprocessing) as write_metadata,
-            replacing(path) as temporary,
-        ):
+        described = labels is not None or preprocessing is not None
+        with replacing(path) as temporary:
             yield
             temporary.write_bytes(self.content)
-            write_metadata(self.content, self.runner)
+            if described:
+                write_metadata(path, self.content, self.runner, labels, preprocessing)
+        if not described:
+            remove_metadata(path)
 
     def write(
         self,

@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import larq as lq
 import numpy as np
@@ -46,15 +46,8 @@ from .lite import Operation, Subgraph, Trace, TracedKernel
 _layers = keras.layers
 
 
-class Finding(NamedTuple):
-    """What is found of a layer, as a sentence without its period, and a remedy."""
-
-    layer: str
-    finding: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{self.finding}. {self.remedy}"
+# A finding, as a sentence without its period, and what to do.
+Why = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -116,38 +109,62 @@ def float_layers(model: keras.Model) -> list[FloatFallback]:
     """
     found: dict[str, FloatFallback] = {}
     for call in calls(model):
-        finding = _of_call(call)
-        if finding is None:
+        why = _why_float(call)
+        if why is None:
             continue
-        name, said, remedy = finding
-        kind, (macs, size) = type(call.layer).__name__, _cost(call)
+        name, kind = given_name(call.name), type(call.layer).__name__
+        macs, size = _cost(call)
         macs += found[name].macs if name in found else 0
-        found[name] = FloatFallback(name, kind, said, remedy, macs, size)
+        found[name] = FloatFallback(name, kind, *why, macs, size)
     return list(found.values())
 
 
-def _of_call(call: Call) -> Finding | None:
+def _why_float(call: Call) -> Why | None:
     """Says why a call that was meant to be binary has no binary kernel in LCE.
 
     None for a binary convolution that has one, and for whatever is float in the model.
     """
+    layer, label = call.layer, call.label
     if binary_parts(call):
         rewritten = is_plain(call) or is_reshaped(call)
         if rewritten and is_zero_one(sign_for(call)):
             return None
-        return _other_sign(call) or (None if rewritten else _other_padding(call))
-    kernels = _kernel_quantizers(call)
-    if sign_for(call) is not None and 1 in map(bits_of, kernels):
+        other = _other_value(call)
+        if other is not None:
+            return (
+                f"The input quantizer of layer {label!r} gives {other:g}, but LCE "
+                "binarizes to -1 and +1 only",
+                "Use a sign, such as 'approx_sign', or larq.math.sign, which is +1 at "
+                "0.",
+            )
+        if not rewritten and is_padded(layer) and pad_value(layer) not in (0.0, 1.0):
+            return (
+                f"Layer {label!r} pads with {pad_value(layer):g}, but LCE knows binary "
+                "convolutions padded with 1 or 0 only",
+                "Use pad_values=1.0.",
+            )
+        return None
+    # Of the kernels that meet the input.
+    pointwise = getattr(layer, "pointwise_quantizer", None)
+    kernels = [bits_of(q) for q in kernel_quantizers(layer) if q is not pointwise]
+    if sign_for(call) is not None and 1 in kernels:
         return _other_kernel(call)
-    return _few_bits(call, kernels) or _stands_between(call, kernels)
+    if not kernels:
+        return None
+    quantizer = getattr(layer, "input_quantizer", None)
+    bits = 1 if has_sign_input(call) else input_bits(quantizer)
+    if max(bits, min(kernels)) < FEW_BITS:
+        return (
+            f"Layer {label!r} has inputs of {bits} bit and a kernel of {min(kernels)} "
+            "bit, for which LCE has no kernel",
+            "Use signs for both, such as 'ste_sign', or leave one of them unquantized.",
+        )
+    own = quantizer is not None and not isinstance(quantizer, lq.quantizers.NoOp)
+    return None if own or min(kernels) != 1 else _stands_between(call)
 
 
-def _finding(call: Call, finding: str, remedy: str) -> Finding:
-    return Finding(given_name(call.name), finding, remedy)
-
-
-def _other_sign(call: Call) -> Finding | None:
-    """Says that an input quantizer gives other numbers than -1 and +1."""
+def _other_value(call: Call) -> float | None:
+    """What an input quantizer gives that is neither -1 nor +1."""
     quantizer = getattr(call.layer, "input_quantizer", None)
     if quantizer is None or isinstance(quantizer, lq.quantizers.NoOp):
         return None
@@ -155,106 +172,48 @@ def _other_sign(call: Call) -> Finding | None:
     probe = np.repeat(np.linspace(-3, 3, 13, dtype=np.float32), channels)
     shape = (1,) * (call.inputs.shape.rank - 2) + (13, channels)
     values = np.unique(np.asarray(quantizer(probe.reshape(shape))))
-    others = values[~np.isin(values, (-1, 1))]
-    if not len(others):
-        return None
-    return _finding(
-        call,
-        f"The input quantizer of layer {call.label!r} gives {others[0]:g}, but LCE "
-        "binarizes to -1 and +1 only",
-        "Use a sign, such as 'approx_sign', or larq.math.sign, which is +1 at 0.",
-    )
+    return next((x for x in values if x not in (-1, 1)), None)
 
 
-def _other_padding(call: Call) -> Finding | None:
-    padding = pad_value(call.layer)
-    if not is_padded(call.layer) or padding in (0.0, 1.0):
-        return None
-    return _finding(
-        call,
-        f"Layer {call.label!r} pads with {padding:g}, but LCE knows binary "
-        "convolutions padded with 1 or 0 only",
-        "Use pad_values=1.0.",
-    )
-
-
-def is_padded(layer: Any) -> bool:
-    """Whether a convolution pads its input."""
-    return layer.padding == "same" and layer.kernel_size != (1, 1)
-
-
-def pad_value(layer: Any) -> float:
-    """Returns what a convolution pads with."""
-    return float(keras.backend.get_value(getattr(layer, "pad_values", 0.0)))
-
-
-def _other_kernel(call: Call) -> Finding:
+def _other_kernel(call: Call) -> Why:
     """Why a kernel that is meant for signs has no counterpart in LCE."""
     layer, kind = call.layer, type(call.layer).__name__
     if isinstance(layer, RESHAPED) and not is_channels_last(layer):
-        return _finding(
-            call,
+        return (
             f"Layer {call.label!r} has data_format={layer.data_format!r}, but LCE "
             "knows 'channels_last' only",
             "Build the model with that.",
         )
     known = isinstance(layer, (lq.layers.QuantConv2D, *RESHAPED))
-    if not known or has_binary_kernel(layer):
-        return _finding(
-            call,
-            f"Layer {call.label!r} is a binary {kind}, for which LCE has no binary "
-            "kernel",
-            _in_other_layers(layer),
-        )
-    kernel = kernel_value(layer.kernel)
-    zeros = int(np.sum(kernel == 0))
-    some = f" (zero weights: {zeros:,} of {kernel.size:,})" if zeros else ""
-    return _finding(
-        call,
-        f"The kernel of layer {call.label!r} is not ±c with one c per output "
-        f"channel{some}, which is all that LCE can binarize",
-        "Use a kernel_quantizer such as 'ste_sign', or set its input_quantizer to None "
-        "to keep it float.",
-    )
-
-
-def _in_other_layers(layer: keras.layers.Layer) -> str:
-    if isinstance(layer, lq.layers.QuantDense):
+    if known and not has_binary_kernel(layer):
+        kernel = kernel_value(layer.kernel)
+        zeros = int(np.sum(kernel == 0))
+        some = f" (zero weights: {zeros:,} of {kernel.size:,})" if zeros else ""
         return (
+            f"The kernel of layer {call.label!r} is not ±c with one c per output "
+            f"channel{some}, which is all that LCE can binarize",
+            "Use a kernel_quantizer such as 'ste_sign', or set its input_quantizer to "
+            "None to keep it float.",
+        )
+    remedy = "Use a QuantConv2D"
+    if isinstance(layer, lq.layers.QuantDense):
+        remedy = (
             "Write it as Reshape((1, 1, -1)), a QuantConv2D with kernel size 1 and "
-            "Flatten(), or leave its input or its kernel unquantized."
+            "Flatten()"
         )
     if isinstance(layer, (lq.layers.QuantConv1D, lq.layers.QuantLocallyConnected1D)):
-        return (
+        remedy = (
             "Write it as Reshape((1, length, channels)) and a QuantConv2D with kernel "
-            "size (1, size), or leave its input or its kernel unquantized."
+            "size (1, size)"
         )
-    return "Use a QuantConv2D, or leave its input or its kernel unquantized."
-
-
-def _few_bits(call: Call, kernels: Sequence[Any]) -> Finding | None:
-    """Says that a call multiplies few bits, for which there is no kernel but 1 by 1."""
-    if not kernels:
-        return None
-    quantizer = getattr(call.layer, "input_quantizer", None)
-    bits = 1 if has_sign_input(call) else input_bits(quantizer)
-    kernel_bits = min(map(bits_of, kernels))
-    if max(bits, kernel_bits) >= FEW_BITS:
-        return None
-    return _finding(
-        call,
-        f"Layer {call.label!r} has inputs of {bits} bit and a kernel of "
-        f"{kernel_bits} bit, for which LCE has no kernel",
-        "Use signs for both, such as 'ste_sign', or leave one of them unquantized.",
+    return (
+        f"Layer {call.label!r} is a binary {kind}, for which LCE has no binary kernel",
+        f"{remedy}, or leave its input or its kernel unquantized.",
     )
 
 
-def _stands_between(call: Call, kernels: Sequence[Any]) -> Finding | None:
+def _stands_between(call: Call) -> Why | None:
     """Says what stands between a sign and the binary kernel that it is for."""
-    quantizer = getattr(call.layer, "input_quantizer", None)
-    own = quantizer is not None and not isinstance(quantizer, lq.quantizers.NoOp)
-    if not kernels or min(map(bits_of, kernels)) != 1 or own:
-        return None
     remedy = f"Give {call.label!r} an input_quantizer such as 'ste_sign'"
     # Each tensor once: through residual sums, the number of paths grows exponentially.
     left, seen = tf.nest.flatten(call.inputs), set()
@@ -265,34 +224,28 @@ def _stands_between(call: Call, kernels: Sequence[Any]) -> Finding | None:
         seen.add(id(tensor))
         layer, index, _ = tensor._keras_history
         node = layer.inbound_nodes[index]
-        if _is_plain_sign(layer):
-            return _finding(
-                call,
-                f"Layer {layer.name!r} takes the sign for layer {call.label!r}, "
-                "but TensorFlow's is 0 at 0, and LCE does not know it",
+        # An operator such as * stands for a layer, whose symbol it is.
+        symbol = getattr(layer, "symbol", "").split(".")[-1]
+        activation = getattr(layer, "activation", None)
+        module = getattr(activation, "__module__", "").split(".")[0]
+        called = (module, getattr(activation, "__name__", ""))
+        if symbol == "sign" or called == ("tensorflow", "sign"):
+            return (
+                f"Layer {layer.name!r} takes the sign for layer {call.label!r}, but "
+                "TensorFlow's is 0 at 0, and LCE does not know it",
                 f"{remedy} instead.",
             )
         operator = hasattr(layer, "symbol") and len(node.keras_inputs) == 1
         if not operator and not isinstance(layer, (*_WEIGHTLESS, *TRAINING_ONLY)):
             continue
         if any(sign_at(x) is not None for x in node.keras_inputs):
-            return _finding(
-                call,
+            return (
                 f"Layer {layer.name!r} ({type(layer).__name__}) stands between a sign "
                 f"and layer {call.label!r}, which makes that a float convolution",
                 f"{remedy}.",
             )
         left += node.keras_inputs
     return None
-
-
-def _is_plain_sign(layer: keras.layers.Layer) -> bool:
-    # An operator such as * stands for a layer, whose symbol it is.
-    operator = getattr(layer, "symbol", "").split(".")[-1]
-    activation = getattr(layer, "activation", None)
-    module = getattr(activation, "__module__", "").split(".")[0]
-    called = (module, getattr(activation, "__name__", ""))
-    return operator == "sign" or called == ("tensorflow", "sign")
 
 
 def _cost(call: Call) -> tuple[int, int]:
@@ -307,6 +260,16 @@ def _cost(call: Call) -> tuple[int, int]:
     sizes = end.shape[2:] if first else end.shape[1:-1]
     places = 1 if isinstance(layer, _LOCAL) else math.prod(size or 1 for size in sizes)
     return weights * places, 4 * weights
+
+
+def is_padded(layer: Any) -> bool:
+    """Whether a convolution pads its input."""
+    return layer.padding == "same" and layer.kernel_size != (1, 1)
+
+
+def pad_value(layer: Any) -> float:
+    """Returns what a convolution pads with."""
+    return float(keras.backend.get_value(getattr(layer, "pad_values", 0.0)))
 
 
 def why_none_is_binary(model: keras.Model) -> str:
@@ -336,24 +299,13 @@ def kernel_quantizers(layer: keras.layers.Layer) -> list[Any]:
     return [quantizer for quantizer in found if quantizer is not None]
 
 
-def _kernel_quantizers(call: Call) -> list[Any]:
-    """Those of the kernels that meet the input of a call."""
-    pointwise = getattr(call.layer, "pointwise_quantizer", None)
-    return [q for q in kernel_quantizers(call.layer) if q is not pointwise]
-
-
 def input_bits(quantizer: Any) -> int:
     """Of what a quantizer makes of any input: of a marker, 32."""
     return 32 if isinstance(quantizer, lq.quantizers.NoOp) else bits_of(quantizer)
 
 
 def bits_of_layer(layer: keras.layers.Layer, signs: bool) -> int:
-    """Of the larger one of input and kernel, as far as the layer itself says.
-
-    Arguments:
-        layer: Any layer.
-        signs: Whether its input is known to be signs.
-    """
+    """Of the larger one of input and kernel, as far as the layer itself says."""
     kernels = [bits_of(quantizer) for quantizer in kernel_quantizers(layer)]
     bits = 1 if signs else input_bits(getattr(layer, "input_quantizer", None))
     return max(bits, min(kernels, default=32))
@@ -374,15 +326,9 @@ def float_in_trace(
     kernels: Sequence[TracedKernel],
     layers: Mapping[str, keras.layers.Layer],
 ) -> list[FloatFallback]:
-    """Lists the layers of few bits of a model of which only operations are known.
-
-    Arguments:
-        trace: The operations.
-        kernels: Those of them that have a constant kernel.
-        layers: All layers of the model, by name.
-    """
+    """Lists the layers of few bits of a model of which only operations are known."""
     uses: dict[str, list[TracedKernel]] = {}
-    binary = set()
+    found, binary = [], set()
     for kernel in kernels:
         name, layer = kernel.layer, layers.get(kernel.layer)
         if is_binary_operation(kernel):
@@ -393,9 +339,23 @@ def float_in_trace(
         # No operation shows the kernel of these.
         if bits_of_layer(layers[name], signs=False) < FEW_BITS:
             uses[name] = []
-    return [
-        _of_uses(layers[name], found, trace.batch_size) for name, found in uses.items()
-    ]
+    for name, its in uses.items():
+        layer, kind = layers[name], type(layers[name]).__name__
+        weights = sum(math.prod(weight.shape) for weight in layer.weights)
+        # A layer may have two kernels, and each of them several uses.
+        sizes = {(use.op.type, use.kernel.shape): use.kernel.size for use in its}
+        fallback = FloatFallback(
+            layer=name,
+            kind=kind,
+            finding=f"Layer {name!r} ({kind}) is of few bits, and LCE has no binary "
+            "kernel for it as it stands",
+            remedy="Use a QuantConv2D with signs for both, padded with 1 or 0, or "
+            "leave its input or its kernel unquantized.",
+            macs=sum(map(_macs, its)) // trace.batch_size or weights,
+            bytes=4 * (sum(sizes.values()) or weights),
+        )
+        found.append(fallback)
+    return found
 
 
 def is_binary_operation(kernel: TracedKernel) -> bool:
@@ -403,25 +363,6 @@ def is_binary_operation(kernel: TracedKernel) -> bool:
     if kernel.op.type != "Conv2D" or not kernel.signs or kernel.pad not in (None, 1.0):
         return False
     return split_kernel(kernel.kernel) is not None and bool(kernel.kernel.all())
-
-
-def _of_uses(
-    layer: keras.layers.Layer, uses: Sequence[TracedKernel], batch_size: int
-) -> FloatFallback:
-    kind = type(layer).__name__
-    weights = sum(math.prod(weight.shape) for weight in layer.weights)
-    # A layer may have two kernels, and each of them several uses.
-    sizes = {(use.op.type, use.kernel.shape): use.kernel.size for use in uses}
-    return FloatFallback(
-        layer=layer.name,
-        kind=kind,
-        finding=f"Layer {layer.name!r} ({kind}) is of few bits, and LCE has no binary "
-        "kernel for it as it stands",
-        remedy="Use a QuantConv2D with signs for both, padded with 1 or 0, or leave "
-        "its input or its kernel unquantized.",
-        macs=sum(map(_macs, uses)) // batch_size or weights,
-        bytes=4 * (sum(sizes.values()) or weights),
-    )
 
 
 def _macs(use: TracedKernel) -> int:
@@ -484,19 +425,14 @@ _BETWEEN = ("MUL", "DIV", "PAD", "PADV2", "MIRROR_PAD", "RESHAPE", "SPACE_TO_BAT
 def float_in_file(graph: Subgraph) -> Iterator[FloatFallback]:
     """Yields what conversion left in float, with its cost for one run of the file."""
     for op in graph.operations:
-        found = stayed_float(graph, op)
-        if found is not None and found.finding.startswith(_BINARY):
-            yield FloatFallback(
-                layer=found.layer,
-                kind=op.op,
-                finding=found.finding.removeprefix(_BINARY),
-                remedy=found.remedy,
-                macs=op.macs,
-                bytes=op.input(1).bytes,
-            )
+        finding, remedy = stayed_float(graph, op) or ("", "")
+        if finding.startswith(_BINARY):
+            finding, size = finding.removeprefix(_BINARY), op.input(1).bytes
+            name = graph.layer(op)
+            yield FloatFallback(name, op.op, finding, remedy, op.macs, size)
 
 
-def stayed_float(graph: Subgraph, op: Operation) -> Finding | None:
+def stayed_float(graph: Subgraph, op: Operation) -> Why | None:
     """A float operation that reads signs, or whose weights are ±c."""
     filters = op.inputs[1] if op.op in _INPUTS and len(op.inputs) > 1 else None
     if filters is None or filters.dtype != "float32" or not filters.constant:
@@ -504,7 +440,7 @@ def stayed_float(graph: Subgraph, op: Operation) -> Finding | None:
     if filters.sparse:
         return None
     axis = -1 if op.op == "DEPTHWISE_CONV_2D" else 0
-    weights = np.moveaxis(filters.values, axis, 0)
+    weights = np.abs(np.moveaxis(filters.values, axis, 0))
     weights = weights.reshape(len(weights), -1)
     if weights.shape[1] < _ENOUGH:
         return None
@@ -513,22 +449,17 @@ def stayed_float(graph: Subgraph, op: Operation) -> Finding | None:
     while source is not None and source.op in _BETWEEN:
         between.append(source.op)
         source = graph.before(source)
-    found = None
-    if source is not None and source.op in ("LceDequantize", "SIGN"):
-        found = _reason(op, source, between, weights)
-    elif _is_binary(weights, _TOLERANCE):
-        found = (
+    binary = _is_binary(weights, _TOLERANCE)
+    if source is None or source.op not in ("LceDequantize", "SIGN"):
+        if not binary:
+            return None
+        return (
             "Its weights are ±c, but stored as floats, as its input is not binary",
             "Give it a binary input_quantizer, or real weights for the same price.",
         )
-    return None if found is None else Finding(graph.layer(op), *found)
-
-
-def _reason(
-    op: Operation, source: Operation, between: list[str], weights: np.ndarray
-) -> tuple[str, str]:
-    binary = _is_binary(weights, _TOLERANCE)
-    if not binary and np.any(weights == 0) and _is_ternary(weights):
+    largest = weights.max(axis=1, keepdims=True)
+    ternary = np.all((weights == 0) | (weights >= (1 - _MEANT) * largest))
+    if not binary and ternary and np.any(weights == 0):
         return (
             f"{_BINARY}some of its weights are 0",
             "Use a kernel_quantizer that never gives 0, such as 'ste_sign'.",
@@ -565,14 +496,8 @@ def _reason(
     )
 
 
-def _is_binary(weights: np.ndarray, tolerance: float) -> bool:
-    size = np.abs(weights)
-    first = size[:, :1]
-    near = (size >= (1 - tolerance) * first) & (size <= (1 + tolerance) * first)
-    return bool(np.all(near & (size > 0)))
-
-
-def _is_ternary(weights: np.ndarray) -> bool:
-    size = np.abs(weights)
-    largest = size.max(axis=1, keepdims=True)
-    return bool(np.all((size == 0) | (size >= (1 - _MEANT) * largest)))
+def _is_binary(sizes: np.ndarray, tolerance: float) -> bool:
+    """Whether magnitudes are nearly those of the first of their row."""
+    first = sizes[:, :1]
+    near = (sizes >= (1 - tolerance) * first) & (sizes <= (1 + tolerance) * first)
+    return bool(np.all(near & (sizes > 0)))

@@ -28,7 +28,7 @@ from ._opening import as_functional
 from ._shown import Shown
 from .int8 import fake_quantize
 from .lite import Runner, io_spec, run, to_float_flatbuffer
-from .phone import Benchmark, Timing, benchmark
+from .phone import Timing, benchmark
 from .phone._benchmark import check_counts
 from .verify import top1_agreement, verification_examples
 
@@ -129,27 +129,22 @@ class FormatComparison(Shown):
         target = check_plot(path)
         figure = new_figure(target, (9.0, 1.1 + 0.4 * len(self.formats)))
         shown = self.formats[::-1]
-        names = [each.name for each in shown]
-        size, latency, quality = figure.subplots(1, 3, sharey=True)
-        kilobytes = [each.size_bytes / 1e3 for each in shown]
-        bars = size.barh(names, kilobytes, color=COLOURS[0])
-        size.bar_label(bars, fmt="{:,.0f}", padding=3)
-        size.set_title("size (kB)")
-        milliseconds = [each.ms for each in shown]
-        spread = [
-            [each.ms - each.low_ms for each in shown],
-            [each.high_ms - each.ms for each in shown],
-        ]
-        bars = latency.barh(names, milliseconds, xerr=spread, color=COLOURS[1])
-        latency.bar_label(bars, fmt="{:,.2f}", padding=3)
-        latency.set_title("latency (ms), quartiles")
         labeled = self.keras_accuracy is not None
+        quality = "accuracy (%)" if labeled else "same class as Keras (%)"
         values = [e.accuracy if labeled else e.top1_agreement for e in shown]
         percents = [100 * value for value in values if value is not None]
-        bars = quality.barh(names, percents, color=COLOURS[2])
-        quality.bar_label(bars, fmt="{:.1f}", padding=3)
-        quality.set_title("accuracy (%)" if labeled else "same class as Keras (%)")
-        for axes in (size, latency, quality):
+        spread = [[e.ms - e.low_ms for e in shown], [e.high_ms - e.ms for e in shown]]
+        panels = (
+            ("size (kB)", [e.size_bytes / 1e3 for e in shown], None, "{:,.0f}"),
+            ("latency (ms), quartiles", [e.ms for e in shown], spread, "{:,.2f}"),
+            (quality, percents, None, "{:.1f}"),
+        )
+        names, every = [each.name for each in shown], figure.subplots(1, 3, sharey=True)
+        for axes, panel, colour in zip(every, panels, COLOURS[:3], strict=True):
+            title, numbers, errors, text = panel
+            bars = axes.barh(names, numbers, xerr=errors, color=colour)
+            axes.bar_label(bars, fmt=text, padding=3)
+            axes.set_title(title)
             axes.margins(x=0.25)
             axes.spines[["top", "right"]].set_visible(False)
         with replacing(target) as temporary:
@@ -160,17 +155,15 @@ def _percent(fraction: float | None) -> str:
     return "-" if fraction is None else f"{100 * fraction:.1f} %"
 
 
-def _ratio(found: Format) -> str:
-    if found.ratio_low == found.ratio_high:
-        return f"{found.ratio:.2f}"
-    return f"{found.ratio:.2f} ({found.ratio_low:.2f}-{found.ratio_high:.2f})"
-
-
 _COLUMNS: dict[str, Callable[[Format], str]] = {
     "size": lambda f: f"{f.size_bytes / 1e3:,.1f} kB",
     "binary conv.": lambda f: str(f.lce_bconv2d),
     "latency, median": lambda f: f"{f.ms:,.3f} ms",
-    "ratio (95 %)": _ratio,
+    "ratio (95 %)": lambda f: (
+        f"{f.ratio:.2f}"
+        if f.ratio_low == f.ratio_high
+        else f"{f.ratio:.2f} ({f.ratio_low:.2f}-{f.ratio_high:.2f})"
+    ),
     "accuracy": lambda f: _percent(f.accuracy),
     "same class as Keras": lambda f: _percent(f.top1_agreement),
 }
@@ -228,18 +221,45 @@ def compare_formats(
     """
     check_model(model)
     check_counts(runs, warmup, threads)
-    plain, ranged = _without_ranges(model)
-    examples, labels, generated = _examples(as_functional(plain), model, data)
+    layers = getattr(model, "layers", ())
+    ranged, plain = any(isinstance(x, FakeQuantization) for x in layers), model
+    if ranged:
+        plain = replace_layers(
+            flat_copy(model),
+            lambda c: None if isinstance(c.layer, FakeQuantization) else c.layer,
+        )
+    flat, labels, generated = as_functional(plain), None, ""
+    if data is None:
+        examples, generated = verification_examples(None, model, flat)
+    else:
+        try:
+            parts, its = zip(*model_batches(model, data, _GROUP), strict=True)
+        except ValueError as error:
+            raise ConversionError(str(error)) from error
+        examples = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        labels = None if its[0] is None else np.concatenate(its)
     if range_data is None:
         range_data = tf.nest.pack_sequence_as(model._nested_inputs, examples)
     step("Running Keras")
     wanted = run(model, examples)
-    _check_labels(wanted, labels)
+    if labels is not None:
+        _check_labels(wanted, labels)
     with tempfile.TemporaryDirectory() as folder:
-        files, failed = _files(Path(folder), model, plain, ranged, range_data)
-        timings = _timed(list(files.values()), runs, warmup, threads, seed)
+        quantized = model if ranged else None
+        files, failed = _files(Path(folder), plain, quantized, range_data)
+        first, *others = files.values()
+        total, done = len(files) * (runs + warmup), count(1)
+        timings = benchmark(
+            first,
+            others,
+            runs=runs,
+            warmup=warmup,
+            threads=threads,
+            seed=seed,
+            progress=lambda: step("Measuring latency", next(done), total),
+        )
         formats = [
-            _format(name, timing, wanted, _outputs(name, file, examples), labels)
+            _format(name, file, timing, examples, wanted, labels)
             for (name, file), timing in zip(files.items(), timings.timings, strict=True)
         ]
     return FormatComparison(
@@ -254,41 +274,8 @@ def compare_formats(
     )
 
 
-def _without_ranges(model: keras.Model) -> tuple[keras.Model, bool]:
-    """Returns the model without its `FakeQuantization` layers, and if it had any."""
-    layers = getattr(model, "layers", ())
-    if not any(isinstance(layer, FakeQuantization) for layer in layers):
-        return model, False
-    ranges = FakeQuantization
-    plain = replace_layers(
-        flat_copy(model), lambda c: None if isinstance(c.layer, ranges) else c.layer
-    )
-    return plain, True
-
-
-def _examples(
-    flat: keras.Model, model: keras.Model, data: Any
-) -> tuple[list[np.ndarray], np.ndarray | None, str]:
-    """Returns the examples, their labels, and what they are if they are generated."""
-    if data is None:
-        examples, what = verification_examples(None, model, flat)
-        return examples, None, what
-    parts, labels = [], []
-    try:
-        for inputs, its in model_batches(model, data, _GROUP):
-            parts.append([x.numpy() for x in inputs])
-            labels.append(its)
-    except ValueError as error:
-        raise ConversionError(str(error)) from error
-    examples = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
-    known = labels[0] is not None
-    return examples, np.concatenate(labels) if known else None, ""
-
-
-def _check_labels(outputs: Sequence[np.ndarray], labels: np.ndarray | None) -> None:
+def _check_labels(outputs: Sequence[np.ndarray], labels: np.ndarray) -> None:
     """Checks that the network gives one score for each class."""
-    if labels is None:
-        return
     shapes = [output.shape for output in outputs]
     whole = labels.ndim == 1 and labels.dtype.kind in "iu"
     scores = len(shapes) == 1 and len(shapes[0]) == 2
@@ -301,73 +288,54 @@ def _check_labels(outputs: Sequence[np.ndarray], labels: np.ndarray | None) -> N
 
 
 def _files(
-    folder: Path, given: keras.Model, plain: keras.Model, ranged: bool, ranges: Any
+    folder: Path, plain: keras.Model, quantized: keras.Model | None, ranges: Any
 ) -> tuple[dict[str, Path], dict[str, str]]:
     """Writes a file of each format; returns them, and why there is none of others."""
-    files = {
-        FLOAT: folder / "float.tflite",
-        INT8: folder / "int8.tflite",
-        LCE: folder / "lce.tflite",
-    }
-    failed = {}
 
     def as_float(file: Path) -> None:
         float_model = prepared(plain, verify=False)
         file.write_bytes(to_float_flatbuffer(float_model, io_spec(float_model)))
 
     def as_int8(file: Path) -> None:
-        quantized = given if ranged else fake_quantize(plain, ranges, verify=False)
-        convert(quantized, file, verify=False, int8=True)
+        model = quantized or fake_quantize(plain, ranges, verify=False)
+        convert(model, file, verify=False, int8=True)
 
-    for name, write in ((FLOAT, as_float), (INT8, as_int8)):
+    def as_lce(file: Path) -> None:
+        convert(plain, file, verify=False)
+
+    files: dict[str, Path] = {}
+    failed: dict[str, str] = {}
+    for name, write in ((FLOAT, as_float), (INT8, as_int8), (LCE, as_lce)):
         step(f"Converting to {name}")
+        file = folder / f"{len(files) + len(failed)}.tflite"
         try:
-            write(files[name])
+            write(file)
+            files[name] = file
         except (ConversionError, VerificationError) as error:
+            if name == LCE:
+                raise
             failed[name] = str(error)
-            del files[name]
-    step(f"Converting to {LCE}")
-    convert(plain, files[LCE], verify=False)
     return files, failed
-
-
-def _timed(
-    files: Sequence[Path], runs: int, warmup: int, threads: int, seed: int
-) -> Benchmark:
-    total, done = len(files) * (runs + warmup), count(1)
-    first, *others = files
-    return benchmark(
-        first,
-        others,
-        runs=runs,
-        warmup=warmup,
-        threads=threads,
-        seed=seed,
-        progress=lambda: step("Measuring latency", next(done), total),
-    )
-
-
-def _outputs(name: str, file: Path, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
-    runner, parts = Runner(file), []
-    for start in range(0, len(examples[0]), _GROUP):
-        step(f"Running {name} on examples", start, len(examples[0]))
-        parts.append(runner.outputs([x[start : start + _GROUP] for x in examples]))
-    return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
 
 def _format(
     name: str,
+    file: Path,
     timing: Timing,
+    examples: Sequence[np.ndarray],
     wanted: Sequence[np.ndarray],
-    found: Sequence[np.ndarray],
     labels: np.ndarray | None,
 ) -> Format:
+    runner, parts = Runner(file), []
+    for start in range(0, len(examples[0]), _GROUP):
+        step(f"Running {name} on examples", start, len(examples[0]))
+        parts.append(runner.outputs([x[start : start + _GROUP] for x in examples]))
+    found = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
     pairs = zip(wanted, found, strict=True)
     known = {each.name for each in fields(Format)}
-    measured = {key: value for key, value in vars(timing).items() if key in known}
     return Format(
         name=name,
-        **measured,
+        **{key: value for key, value in vars(timing).items() if key in known},
         accuracy=_accuracy(found, labels),
         top1_agreement=top1_agreement(wanted, found),
         largest_difference=float(max(np.abs(a - b).max() for a, b in pairs)),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,6 @@ from ..graph import ModelError, calls, flat_copy, sign_after
 from ._binary import binary_parts
 from ._errors import ConversionError, UnreadableError
 from ._normal import given_name, normal_form
-
-_EXAMPLE = "Pass it as height, width and channels, such as (96, 96, 3)."
 
 
 def binary_layers(model: keras.Model) -> list[str]:
@@ -56,9 +55,6 @@ def as_functional(model: Any) -> keras.Model:
     Its layers are the given model's own, or copies where it does not have the form that
     is converted: with models inside, with signs given as the activation of a layer, or
     with what `normal_form` changes.
-
-    Raises:
-        ConversionError, UnreadableError: As `normalized`.
     """
     return normalized(model)[0]
 
@@ -110,7 +106,17 @@ def with_known_sizes(
         ConversionError: If `input_shape` does not suit the model, or the size of a
             subclassed model is unknown.
     """
-    shape = None if input_shape is None else _checked(input_shape)
+    shape: tuple[int, ...] | None = None
+    if input_shape is not None:
+        sides = tuple(input_shape) if np.iterable(input_shape) else ()
+        whole = all(isinstance(n, (int, np.integer)) and n > 0 for n in sides)
+        if not sides or not whole:
+            raise ConversionError(
+                f"input_shape={input_shape!r} is not the size of one example, in "
+                "positive integers without the batch. Pass it as height, width and "
+                "channels, such as (96, 96, 3)."
+            )
+        shape = tuple(map(int, sides))
     if not isinstance(model, keras.Model):
         return model  # for others to reject
     if not getattr(model, "_is_graph_network", False):
@@ -123,31 +129,15 @@ def with_known_sizes(
     _check_fit(model, tuple(given.shape), shape, len(model.inputs))
     if None not in given.shape[1:]:
         return model
-    start = keras.Input(
-        batch_shape=(given.shape[0], *shape),
-        dtype=given.dtype,
-        name=model.input_names[0],
-    )
+    spec = tf.TensorSpec((given.shape[0], *shape), given.dtype)
+    name = model.input_names[0]
+    start = keras.Input(batch_shape=spec.shape, dtype=spec.dtype, name=name)
     try:
         return flat_copy(model, [start])
     except ModelError:
-        return _wrapped(model, tf.TensorSpec((given.shape[0], *shape), given.dtype))
+        return _wrapped(model, spec)
     except Exception as error:  # whatever its layers say to that size
         raise _unsuited(model, shape, error) from error
-
-
-def _checked(input_shape: Any) -> tuple[int, ...]:
-    try:
-        sides = tuple(input_shape)
-    except TypeError:
-        sides = ()
-    whole = all(isinstance(n, (int, np.integer)) and n > 0 for n in sides)
-    if not sides or not whole or isinstance(input_shape, str):
-        raise ConversionError(
-            f"input_shape={input_shape!r} is not the size of one example, in positive "
-            f"integers without the batch. {_EXAMPLE}"
-        )
-    return tuple(map(int, sides))
 
 
 def _check_fit(
@@ -168,11 +158,33 @@ def _check_fit(
 
 def _specs(model: keras.Model, shape: tuple[int, ...] | None, data: Any) -> Any:
     """What goes into a model without a graph: specs in its own structure."""
-    specs = _called_on(model)
-    if specs is None and shape is None and data is not None:
-        specs = _of_data(data)
-    if specs is None and shape is not None:
-        specs = tf.TensorSpec((None, *shape), keras.backend.floatx())
+
+    def spec(sides: Any, dtype: Any = None) -> tf.TensorSpec:
+        # Keras casts numbers to the type of its choice.
+        kept = dtype is not None and not dtype.is_floating
+        kind = dtype if kept else keras.backend.floatx()
+        return tf.TensorSpec((None, *sides[1:]), kind)
+
+    saved, built = model.save_spec(), getattr(model, "_build_input_shape", None)
+    specs = None
+    if saved is not None:  # it was called
+        specs = saved[0][0]
+    elif isinstance(built, dict):
+        specs = {name: spec(sides) for name, sides in built.items()}
+    elif built is not None:
+        several = isinstance(built, (list, tuple)) and isinstance(
+            built[0], (list, tuple, tf.TensorShape)
+        )
+        specs = [spec(sides) for sides in built] if several else spec(built)
+    elif shape is not None:
+        specs = spec((None, *shape))
+    elif data is not None:
+        x = data[0] if isinstance(data, tuple) else data
+        # What is no data at all, others reject.
+        with suppress(StopIteration, ValueError, TypeError):
+            first, _ = next(batches(data, 1, several=isinstance(x, list)))
+            first = tf.nest.map_structure(tf.convert_to_tensor, first)
+            specs = tf.nest.map_structure(lambda x: spec(x.shape, x.dtype), first)
     if specs is None:
         raise ConversionError(
             f"Model {model.name!r} has no layer graph and was never called, so the "
@@ -183,50 +195,13 @@ def _specs(model: keras.Model, shape: tuple[int, ...] | None, data: Any) -> Any:
     if shape is not None:
         _check_fit(model, tuple(flat[0].shape), shape, len(flat))
         flat = [tf.TensorSpec((flat[0].shape[0], *shape), flat[0].dtype)]
-    for spec in flat:
-        if None in spec.shape[1:]:
+    for each in flat:
+        if None in each.shape[1:]:
             raise ConversionError(
-                f"Model {model.name!r} was called on {tuple(spec.shape)}, which leaves "
+                f"Model {model.name!r} was called on {tuple(each.shape)}, which leaves "
                 "more open than the batch size. Pass the rest as input_shape."
             )
     return tf.nest.pack_sequence_as(specs, flat)
-
-
-def _called_on(model: keras.Model) -> Any:
-    """What a model was called on before, or built for; None if it never was."""
-    saved = model.save_spec()
-    if saved is not None:
-        return saved[0][0]
-    built = getattr(model, "_build_input_shape", None)
-    if built is None:
-        return None
-    if isinstance(built, dict):
-        return {name: _float(shape) for name, shape in built.items()}
-    several = isinstance(built, (list, tuple)) and isinstance(
-        built[0], (list, tuple, tf.TensorShape)
-    )
-    return [_float(shape) for shape in built] if several else _float(built)
-
-
-def _float(shape: Any) -> tf.TensorSpec:
-    return tf.TensorSpec((None, *shape[1:]), keras.backend.floatx())
-
-
-def _of_data(data: Any) -> Any:
-    x = data[0] if isinstance(data, tuple) else data
-    try:
-        first, _ = next(batches(data, 1, several=isinstance(x, list)))
-    except (StopIteration, ValueError, TypeError):
-        return None
-    return tf.nest.map_structure(_spec_of, first)
-
-
-def _spec_of(array: Any) -> tf.TensorSpec:
-    found = tf.convert_to_tensor(array)
-    dtype = found.dtype
-    if dtype.is_floating:  # Keras casts them
-        dtype = tf.as_dtype(keras.backend.floatx())
-    return tf.TensorSpec((None, *found.shape[1:]), dtype)
 
 
 def _wrapped(model: keras.Model, specs: Any) -> keras.Model:
@@ -242,9 +217,8 @@ def _wrapped(model: keras.Model, specs: Any) -> keras.Model:
         return keras.Model(inputs, model(inputs), name=model.name)
     except Exception as error:  # whatever a user's code raises when called
         shapes = [tuple(spec.shape[1:]) for spec in flat]
-        raise _unsuited(
-            model, shapes[0] if len(shapes) == 1 else shapes, error
-        ) from error
+        shape = shapes[0] if len(shapes) == 1 else shapes
+        raise _unsuited(model, shape, error) from error
 
 
 def _unsuited(model: keras.Model, shape: Any, error: Exception) -> ConversionError:

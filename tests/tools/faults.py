@@ -760,7 +760,7 @@ FAULTS = (
     Fault(
         "inspection: idle bits are multiplied",
         "deploy",
-        'channels = min(op.options["channels_in"], 32 * words)',
+        'channels = min(self.options["channels_in"], 32 * words)',
         "channels = 32 * words",
         ("tests/deploy/inspection/test_work.py", "tests/deploy/inspection"),
     ),

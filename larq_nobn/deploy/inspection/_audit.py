@@ -1,4 +1,4 @@
-"""What is binary in any LCE `.tflite` file, what is not, and how much of each."""
+"""What any LCE `.tflite` file contains, and what differs between two."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
+from ..._figures import COLOURS, DPI, check_plot, new_figure
 from ..._files import replacing
-from .._errors import ConversionError
 from .._float_fallback import float_in_file
 from .._shown import Shown
-from ..lite import KINDS, Operation, Subgraph, Tensor, damaged, is_lite, read, read_file
+from ..lite import KINDS, Operation, Subgraph, damaged, read, read_file
 from ._savings import savings
 
 _ACTIVATIONS = {1: "relu", 2: "relu1", 3: "relu6", 4: "tanh", 5: "sign"}
@@ -66,35 +66,27 @@ class Findings(Shown):
         """Draws binary against float work, and the float operations, as a PNG file.
 
         Raises:
-            ConversionError: If matplotlib is missing.
+            ImportError: If matplotlib is not installed.
+            ValueError: If `path` does not end in .png.
             OSError: If `path` cannot be written.
         """
-        try:
-            from matplotlib.figure import Figure
-        except ImportError as error:
-            raise ConversionError(
-                "matplotlib is not installed, and plots need it. "
-                "Install it with: pip install 'larq-nobn[plots]'"
-            ) from error
-        height = 1.8 + 0.3 * len(self.float_ops)
-        figure = Figure(figsize=(8, height), layout="constrained")
+        target = check_plot(path)
+        figure = new_figure(target, (8.0, 1.8 + 0.3 * len(self.float_ops)))
         work, left = figure.subplots(1, 2, width_ratios=(1, 2))
-        macs = {"binary": self.binary_macs / 1e6, "float": self.float_macs / 1e6}
-        bars = work.bar(
-            list(macs), list(macs.values()), color=("tab:blue", "tab:orange")
-        )
+        macs = [self.binary_macs / 1e6, self.float_macs / 1e6]
+        bars = work.bar(["binary", "float"], macs, color=COLOURS[:2])
         work.bar_label(bars, fmt="%.2f")
         work.margins(y=0.15)
         work.set_title("million MACs")
         names = [op["op"] for op in self.float_ops][::-1]
         counts = [op["count"] for op in self.float_ops][::-1]
-        left.bar_label(left.barh(names, counts, color="tab:orange"), padding=2)
+        left.bar_label(left.barh(names, counts, color=COLOURS[1]), padding=2)
         left.margins(x=0.1)
         left.set_title(
             f"float operations beside {self.lce_bconv2d} binary convolutions"
         )
-        with replacing(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=130)
+        with replacing(target) as temporary:
+            figure.savefig(temporary, format="png", dpi=DPI)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,11 +144,17 @@ class Audit(Findings):
 
     def tables(self) -> list[Table]:
         """Returns the summary, what could be saved, and the operations."""
-        return [
-            self.table(),
-            *_savings_table(self.savings),
-            _operation_table(self.operations),
-        ]
+        last = _operation_table(self.operations)
+        if not self.savings:
+            return [self.table(), last]
+        saved = Table(
+            title="what could be saved", title_justify="left", show_lines=True
+        )
+        for name in ("layers", "finding", "remedy"):
+            saved.add_column(name)
+        for row in self.savings:
+            saved.add_row(short_list(row["layers"]), row["finding"], row["remedy"])
+        return [self.table(), saved, last]
 
 
 def audit(path: str | os.PathLike) -> Audit:
@@ -186,8 +184,7 @@ def audit(path: str | os.PathLike) -> Audit:
         nobn.audit("model.tflite").lce_bconv2d  # 16
         ```
     """
-    content = read_file(path, is_lite)  # what is none may be of any length
-    return audit_bytes(content, os.fspath(path))
+    return audit_bytes(read_file(path), os.fspath(path))
 
 
 def audit_bytes(content: bytes, path: str, ends: Sequence[str] = ()) -> Audit:
@@ -198,30 +195,25 @@ def audit_bytes(content: bytes, path: str, ends: Sequence[str] = ()) -> Audit:
 def audit_graphs(graphs: list[Subgraph], size: int, path: str) -> Audit:
     """Audits what a file of `size` bytes contains."""
     try:
-        return _audit(graphs, size, path)
+        rows = _rows(graphs)
+        binary = [row for row in rows if row["op"] == "LceBconv2d"]
+        sums = {name: sum(row[name] for row in rows) for name in _SUMS[:3]}
+        return Audit(
+            path=path,
+            size_bytes=size,
+            ops=dict(Counter(row["op"] for row in rows).most_common()),
+            lce_bconv2d=len(binary),
+            bitpacked_outputs=sum(row["writes_bits"] for row in binary),
+            float_ops=_by_frequency(rows, "float"),
+            int8_ops=_by_frequency(rows, "int8"),
+            **sums,
+            peak_activation_bytes=_peak_activation_bytes(graphs[0]),
+            operations=rows,
+            savings=savings(graphs),
+            in_float=[x.to_dict() for graph in graphs for x in float_in_file(graph)],
+        )
     except Exception as error:  # what makes no sense, such as a filter without shape
         raise damaged(path) from error
-
-
-def _audit(graphs: list[Subgraph], size: int, path: str) -> Audit:
-    found = _rows(graphs)
-    binary = [row for row in found if row["op"] == "LceBconv2d"]
-    return Audit(
-        path=path,
-        size_bytes=size,
-        ops=dict(Counter(row["op"] for row in found).most_common()),
-        lce_bconv2d=len(binary),
-        bitpacked_outputs=sum(row["writes_bits"] for row in binary),
-        float_ops=_by_frequency(found, "float"),
-        int8_ops=_by_frequency(found, "int8"),
-        binary_macs=sum(row["binary_macs"] for row in found),
-        float_macs=sum(row["float_macs"] for row in found),
-        int8_macs=sum(row["int8_macs"] for row in found),
-        peak_activation_bytes=_peak_activation_bytes(graphs[0]),
-        operations=found,
-        savings=savings(graphs),
-        in_float=[x.to_dict() for graph in graphs for x in float_in_file(graph)],
-    )
 
 
 def _by_frequency(rows: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
@@ -240,58 +232,41 @@ def _rows(graphs: Sequence[Subgraph]) -> list[dict[str, Any]]:
     for graph in graphs:
         channels: dict[int, int] = {}  # of the tensors that are packed into bits
         for op in graph.operations:
-            if op.writes_bits:
-                channels[op.outputs[0].index] = _channels(op, channels)
+            output = op.outputs[0] if op.outputs else None
+            shape = None if output is None else list(output.shape)
+            if output is not None and op.writes_bits:
+                # A pool of bits keeps their number; that of its input may be unknown.
+                first, own = op.input(0), op.op == "LceBconv2d"
+                last = channels.get(first.index, first.shape[-1])
+                channels[output.index] = op.input(1).shape[0] if own else last
+            packed = output is not None and output.index in channels
+            if packed and output and shape is not None:
+                shape[-1] = channels[output.index]
+            new = {t.buffer: t.bytes for t in op.constants if t.buffer not in held}
+            held.update(new)
             sources = {graph.producer(tensor) for tensor in op.maps} - {None}
-            found.append(
-                {
-                    **_row(op, graph.layer(op), channels, held),
-                    "reads": sorted(source.index for source in sources if source),
-                }
-            )
+            strides = ("stride_height", "stride_width")
+            row = {
+                "index": op.index,
+                "op": op.op,
+                "kind": op.kind,
+                "layer": graph.layer(op),
+                "output_shape": shape,
+                "output_type": "bits" if packed else output.dtype if output else None,
+                **{f"{k}_macs": op.macs if k == op.kind else 0 for k in KINDS[:3]},
+                "weight_bytes": sum(new.values()),
+                "activation_bytes": sum(tensor.bytes for tensor in op.outputs),
+                "reads_bits": op.reads_bits,
+                "writes_bits": packed,
+                "fused_activation": _ACTIVATIONS.get(
+                    op.options.get("fused_activation_function", 0)
+                ),
+                "padding": _padding(op),
+                "strides": [op.options[s] for s in strides if s in op.options] or None,
+                "reads": sorted(source.index for source in sources if source),
+            }
+            found.append(row)
     return found
-
-
-def _row(
-    op: Operation, layer: str, channels: dict[int, int], held: set[int]
-) -> dict[str, Any]:
-    kind = op.kind
-    new = {t.buffer: t.bytes for t in op.constants if t.buffer not in held}
-    held.update(new)
-    output = op.outputs[0] if op.outputs else None
-    packed = output is not None and output.index in channels
-    strides = ("stride_height", "stride_width")
-    return {
-        "index": op.index,
-        "op": op.op,
-        "kind": kind,
-        "layer": layer,
-        "output_shape": _shape(output, channels) if output else None,
-        "output_type": "bits" if packed else output.dtype if output else None,
-        **{f"{k}_macs": op.macs if k == kind else 0 for k in KINDS[:3]},
-        "weight_bytes": sum(new.values()),
-        "activation_bytes": sum(tensor.bytes for tensor in op.outputs),
-        "reads_bits": op.reads_bits,
-        "writes_bits": packed,
-        "fused_activation": _ACTIVATIONS.get(
-            op.options.get("fused_activation_function", 0)
-        ),
-        "padding": _padding(op),
-        "strides": [op.options[s] for s in strides if s in op.options] or None,
-    }
-
-
-def _shape(tensor: Tensor, channels: dict[int, int]) -> list[int]:
-    last = channels.get(tensor.index)
-    return list(tensor.shape) if last is None else [*tensor.shape[:-1], last]
-
-
-def _channels(op: Operation, known: dict[int, int]) -> int:
-    first = op.input(0)
-    if op.op == "LceBconv2d":
-        return op.input(1).shape[0]
-    # A pool of bits keeps their number; where its input came from may be unknown.
-    return known.get(first.index, first.shape[-1])
 
 
 def _padding(op: Operation) -> str | None:
@@ -326,24 +301,6 @@ def _peak_activation_bytes(graph: Subgraph) -> int:
     return peak
 
 
-def _by_layer(operations: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Joins neighbours of one layer: operations in a row, work in sum, last output."""
-    joined = []
-    for _, group in groupby(operations, key=lambda row: row["layer"]):
-        rows = list(group)
-        kinds = {row["kind"] for row in rows} - {"shape"}
-        joined.append(
-            {
-                **rows[-1],
-                "op": ", ".join(row["op"] for row in rows),
-                "index": rows[0]["index"],
-                "kind": kinds.pop() if len(kinds) == 1 else "mixed",
-                **{key: sum(row[key] for row in rows) for key in _SUMS},
-            }
-        )
-    return joined
-
-
 def _operation_table(operations: Sequence[dict[str, Any]]) -> Table:
     """Shows one row per operation, or per layer where there are many."""
     long = len(operations) > _LONG
@@ -355,32 +312,35 @@ def _operation_table(operations: Sequence[dict[str, Any]]) -> Table:
     table.add_column("output", no_wrap=True)
     for name in ("MACs", "weights", "written"):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in _by_layer(operations) if long else operations:
-        macs = row["binary_macs"] or row["float_macs"] or row["int8_macs"]
+    rows = [[row] for row in operations]
+    if long:  # neighbours of one layer share a row
+        by_layer = groupby(operations, key=lambda row: row["layer"])
+        rows = [list(group) for _, group in by_layer]
+    for joined in rows:
+        row, output = joined[-1], ""
+        sums = {key: sum(each[key] for each in joined) for key in _SUMS}
+        if row["output_shape"] is not None:
+            sides = row["output_shape"][1:] or row["output_shape"] or "1"
+            kind = row["output_type"].replace("float", "f")
+            output = f"{'x'.join(map(str, sides))} {kind}"
+        macs = sums["binary_macs"] or sums["float_macs"] or sums["int8_macs"]
+        kinds = {each["kind"] for each in joined} - {"shape"}
         table.add_row(
-            str(row["index"]),
+            str(joined[0]["index"]),
             row["layer"],
-            row["op"] if long else described(row),
-            _shown_output(row),
-            _shown_macs(macs),
-            _shown_bytes(row["weight_bytes"]),
-            _shown_bytes(row["activation_bytes"]),
-            style=None if row["kind"] == "binary" else "dim",
+            ", ".join(each["op"] for each in joined) if long else described(row),
+            output,
+            f"{macs / 1e6:,.2f} M" if macs >= 10_000 else f"{macs:,}" if macs else "",
+            *map(_shown_bytes, (sums["weight_bytes"], sums["activation_bytes"])),
+            style=None if kinds == {"binary"} else "dim",
         )
     return table
 
 
-def _savings_table(savings: Sequence[dict[str, Any]]) -> list[Table]:
-    """Shows what could be saved, if anything."""
-    if not savings:
-        return []
-    table = Table(title="what could be saved", title_justify="left", show_lines=True)
-    for name in ("layers", "finding", "remedy"):
-        table.add_column(name)
-    for saving in savings:
-        names = short_list(saving["layers"])
-        table.add_row(names, saving["finding"], saving["remedy"])
-    return [table]
+def _shown_bytes(count: int) -> str:
+    if count < 1000:
+        return f"{count} B" if count else ""
+    return f"{count / 1e3:,.1f} kB"
 
 
 def short_list(names: Sequence[str]) -> str:
@@ -388,28 +348,6 @@ def short_list(names: Sequence[str]) -> str:
     if len(names) <= _MOST_NAMES:
         return ", ".join(names)
     return f"{', '.join(names[: _MOST_NAMES - 1])} and {len(names) - 3} more"
-
-
-def _shown_bytes(count: int) -> str:
-    """Returns `"1.5 kB"`, or nothing for 0."""
-    if count < 1000:
-        return f"{count} B" if count else ""
-    return f"{count / 1e3:,.1f} kB"
-
-
-def _shown_macs(count: int) -> str:
-    """Returns `"1.50 M"`, or nothing for 0."""
-    if count < 10_000:
-        return f"{count:,}" if count else ""
-    return f"{count / 1e6:,.2f} M"
-
-
-def _shown_output(row: dict[str, Any]) -> str:
-    """Returns `"8x8x64 bits"` or `"8x8x64 f32"`."""
-    if row["output_shape"] is None:
-        return ""
-    size = "x".join(map(str, row["output_shape"][1:] or row["output_shape"] or "1"))
-    return f"{size} {row['output_type'].replace('float', 'f')}"
 
 
 def described(row: dict[str, Any]) -> str:
@@ -422,3 +360,142 @@ def described(row: dict[str, Any]) -> str:
     if row["fused_activation"]:
         parts.append(row["fused_activation"])
     return f"{row['op']} ({', '.join(parts)})" if parts else row["op"]
+
+
+# --- two files side by side
+
+_NUMBERS = (
+    *("size_bytes", "peak_activation_bytes", "lce_bconv2d", "bitpacked_outputs"),
+    *("binary_macs", "float_macs", "int8_macs"),
+)
+
+
+@dataclass(frozen=True)
+class Difference(Shown):
+    """How one `.tflite` file differs from another.
+
+    Attributes:
+        path: The one file.
+        against: The other.
+        numbers: Sizes, MACs and counts of binary convolutions, named as in `Audit`:
+            `{"path", "against", "difference"}`, the last being the first minus the
+            second.
+        ops: The same for the count of every operation: `{"op", "kind", "path",
+            "against", "difference"}`.
+        only_in_path: Layers that only the one file names.
+        only_in_against: Layers that only the other names.
+        changed_layers: Those that both name and compute with other operations:
+            `{"layer", "path", "against"}`.
+    """
+
+    path: str
+    against: str
+    numbers: dict[str, dict[str, int]]
+    ops: list[dict[str, Any]]
+    only_in_path: list[str]
+    only_in_against: list[str]
+    changed_layers: list[dict[str, Any]]
+
+    def table(self) -> Table:
+        """Returns the numbers and operations as a `rich` table."""
+        table = Table(title=f"{self.path} against {self.against}", title_justify="left")
+        table.add_column("")
+        for name in ("this", "other", "difference"):
+            table.add_column(name, justify="right")
+        rows = [(name.replace("_", " "), row) for name, row in self.numbers.items()]
+        rows += [(f"{row['kind']} {row['op']}", row) for row in self.ops]
+        for name, row in rows:
+            both = f"{row['path']:,}", f"{row['against']:,}"
+            change = f"{row['difference']:+,}" if row["difference"] else ""
+            table.add_row(name, *both, change)
+        return table
+
+    def layer_table(self) -> Table:
+        """Returns the layers that differ as a `rich` table."""
+        table = Table(title="layers that differ", title_justify="left")
+        for name in ("layer", "this", "other"):
+            table.add_column(name)
+        for row in self.changed_layers:
+            table.add_row(row["layer"], *(", ".join(row[k]) for k in _SIDES))
+        if self.only_in_path:
+            table.add_row(short_list(self.only_in_path), "yes", "no")
+        if self.only_in_against:
+            table.add_row(short_list(self.only_in_against), "no", "yes")
+        return table
+
+    def tables(self) -> list[Table]:
+        """Returns all that there is to print."""
+        layers = self.layer_table()
+        return [self.table(), layers] if layers.row_count else [self.table()]
+
+
+_SIDES = ("path", "against")
+
+
+def diff(path: str | os.PathLike, against: str | os.PathLike) -> Difference:
+    """Compares two `.tflite` files, operation by operation.
+
+    Layers are told apart by the names that the converter left in a file; what several
+    layers were fused into has the name of the last.
+
+    Arguments:
+        path: The one file.
+        against: The other.
+
+    Returns:
+        A `Difference`.
+
+    Raises:
+        ConversionError: If a file is missing or is no intact TFLite file, or Larq
+            Compute Engine is not installed.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        for kind in ("nobn", "batch_norm"):
+            model = nobn.models.ReActNet18((32, 32, 3), 10, kind, width=16)
+            nobn.convert(model, f"{kind}.tflite")
+        print(nobn.deploy.diff("nobn.tflite", "batch_norm.tflite"))
+        ```
+    """
+    first, second = audit(path), audit(against)
+    one, other = _by_layer(first), _by_layer(second)
+    return Difference(
+        path=first.path,
+        against=second.path,
+        numbers={
+            name: _pair(getattr(first, name), getattr(second, name))
+            for name in _NUMBERS
+        },
+        ops=_operations(first, second),
+        only_in_path=[name for name in one if name not in other],
+        only_in_against=[name for name in other if name not in one],
+        changed_layers=[
+            {"layer": name, "path": one[name], "against": other[name]}
+            for name in one
+            if name in other and one[name] != other[name]
+        ],
+    )
+
+
+def _pair(first: int, second: int) -> dict[str, int]:
+    return {"path": first, "against": second, "difference": first - second}
+
+
+def _operations(first: Audit, second: Audit) -> list[dict[str, Any]]:
+    one, other = (
+        Counter((row["kind"], row["op"]) for row in found.operations)
+        for found in (first, second)
+    )
+    return [
+        {"op": op, "kind": kind, **_pair(one[kind, op], other[kind, op])}
+        for kind, op in sorted(one | other)
+    ]
+
+
+def _by_layer(found: Audit) -> dict[str, list[str]]:
+    layers: dict[str, list[str]] = {}
+    for row in found.operations:
+        layers.setdefault(row["layer"], []).append(described(row))
+    return layers

@@ -67,11 +67,7 @@ KEEPS = (
 _SHARES = (_layers.AveragePooling2D, _layers.UpSampling2D, ThresholdedLinearUnit)
 _POOLS = (_layers.MaxPooling2D, _layers.AveragePooling2D)
 # TensorFlow Lite fixes the range of these: [0, 1] or [-1, 1].
-_FIXED = (
-    keras.activations.softmax,
-    keras.activations.sigmoid,
-    keras.activations.tanh,
-)
+_FIXED = (keras.activations.softmax, keras.activations.sigmoid, keras.activations.tanh)
 # TensorFlow Lite computes these with the convolution, sum or pool in front.
 _RECTIFIERS = (keras.activations.relu, lq.activations.hard_tanh)
 

@@ -3,25 +3,27 @@
 from ._converter import (
     Function,
     IoSpec,
+    Runner,
+    TensorInfo,
     batch_of,
     in_batches,
     inference,
+    interpreter_of,
     io_spec,
     run,
     to_flatbuffer,
     to_float_flatbuffer,
+    with_outputs,
 )
 from ._engine import compute_engine, quiet
-from ._file import KINDS, Operation, Subgraph, Tensor, damaged, is_lite, read, read_file
+from ._file import KINDS, Operation, Subgraph, Tensor, damaged, read, read_file
 from ._lce_faults import (
     FUSED_LSTM,
-    OverwrittenTensor,
     in_groups,
     missed_reach,
     overwritten,
     with_room,
 )
-from ._runner import Runner, TensorInfo, check_inputs, with_outputs
 from ._trace import Trace, TracedKernel, TracedSign
 
 __all__ = [
@@ -30,9 +32,7 @@ __all__ = [
     "Function",
     "IoSpec",
     "Operation",
-    "OverwrittenTensor",
     "Runner",
-    "check_inputs",
     "Subgraph",
     "Tensor",
     "TensorInfo",
@@ -45,8 +45,8 @@ __all__ = [
     "in_batches",
     "in_groups",
     "inference",
+    "interpreter_of",
     "io_spec",
-    "is_lite",
     "missed_reach",
     "overwritten",
     "quiet",

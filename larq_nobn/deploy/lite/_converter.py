@@ -1,4 +1,4 @@
-"""From a function of tensors to the content of a `.tflite` file."""
+"""LCE's converter and interpreter: a function of tensors becomes a file that runs."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import keyword
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import prod
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,8 +19,8 @@ from ..._math import unfused
 from ...graph import UNWRAP
 from .._errors import ConversionError
 from ._engine import cause, compute_engine, quiet
-from ._file import signature
-from ._lce_faults import check_constants
+from ._file import edited, read_file, signature
+from ._lce_faults import check_constants, with_room
 
 # What LCE's interpreter takes and gives.
 _TYPES = ("float32", "uint8", "int8", "int16", "int32", "int64", "bool")
@@ -68,39 +70,32 @@ def io_spec(model: keras.Model, batch_size: int = 1) -> IoSpec:
                 f"LCE takes {', '.join(_TYPES)} only. Build the model with one of "
                 "them as the dtype of keras.Input."
             )
-    names = _names("input", model._nested_inputs, model.input_names)
-    inputs = [
-        tf.TensorSpec((batch_size, *given.shape[1:]), given.dtype, name)
-        for given, name in zip(model.inputs, _identifiers(names), strict=True)
-    ]
-    return IoSpec(inputs, _names("output", model._nested_outputs, model.output_names))
-
-
-def _names(alone: str, nested: Any, layers: Sequence[str]) -> list[str]:
-    if len(layers) == 1:
-        return [alone]
-    keyed = isinstance(nested, dict) and len(nested) == len(layers)
-    return sorted(map(str, nested)) if keyed else list(layers)
-
-
-def _identifiers(names: Iterable[str]) -> list[str]:
-    """Makes names what TensorFlow takes for arguments: unlike even in small letters."""
     found: list[str] = []
-    for name in names:
+    for name in _ends("input", model._nested_inputs, model.input_names):
+        # TensorFlow takes it for an argument: unlike others even in small letters.
         plain = re.sub(r"\W", "_", name, flags=re.ASCII)
         if keyword.iskeyword(plain) or not plain[:1].isalpha():
             plain = f"input_{plain}"
         taken = {other.lower() for other in found}
         tries = (f"{plain}_{count}" for count in range(1, len(found) + 2))
         found.append(next(n for n in (plain, *tries) if n.lower() not in taken))
-    return found
+    inputs = [
+        tf.TensorSpec((batch_size, *given.shape[1:]), given.dtype, name)
+        for given, name in zip(model.inputs, found, strict=True)
+    ]
+    return IoSpec(inputs, _ends("output", model._nested_outputs, model.output_names))
+
+
+def _ends(alone: str, nested: Any, layers: Sequence[str]) -> list[str]:
+    """The names of all inputs, or of all outputs."""
+    if len(layers) == 1:
+        return [alone]
+    keyed = isinstance(nested, dict) and len(nested) == len(layers)
+    return sorted(map(str, nested)) if keyed else list(layers)
 
 
 def to_flatbuffer(
-    function: Function,
-    variables: Sequence[tf.Variable],
-    io: IoSpec,
-    int8: bool = False,
+    function: Function, variables: Sequence[tf.Variable], io: IoSpec, int8: bool = False
 ) -> bytes:
     """Converts a function of tensors, and returns the content of a `.tflite` file.
 
@@ -117,11 +112,17 @@ def to_flatbuffer(
             with unfused():
                 concrete = signed.get_concrete_function(*io.inputs)
             check_constants(concrete.graph)
-            _save(holder, folder, concrete)
+            tf.saved_model.save(holder, folder, concrete, _NO_GRADIENTS)
             types = _INT8 if int8 else {}
             return in_order(engine.convert_saved_model(folder, **types), io)
         except (ConversionError, OSError):
             raise
+        except (tf.errors.OutOfRangeError, tf.errors.ResourceExhaustedError) as error:
+            # So TensorFlow names a file that grows too large, or a full device.
+            raise OSError(
+                f"Converting needs room for the weights in {os.path.dirname(folder)}, "
+                "and there is none. Free some, or name another folder in TMPDIR."
+            ) from error
         except Exception as error:  # MLIR's complaints have no common type
             said = cause(error, chatter())
             unwrap = f", or {UNWRAP}" if "not immutable" in said else ""
@@ -159,17 +160,6 @@ def _signed(function: Function, io: IoSpec) -> Any:
             return dict(zip(io.outputs, function(inputs), strict=True))
 
     return tf.function(traced, autograph=False)
-
-
-def _save(holder: tf.Module, folder: str, function: Any) -> None:
-    try:
-        tf.saved_model.save(holder, folder, function, _NO_GRADIENTS)
-    except (tf.errors.OutOfRangeError, tf.errors.ResourceExhaustedError) as error:
-        # So TensorFlow names a file that grows too large, or a full device.
-        raise OSError(
-            f"Converting needs room for the weights in {os.path.dirname(folder)}, "
-            "and there is none. Free some, or name another folder in TMPDIR."
-        ) from error
 
 
 def in_order(content: bytes, io: IoSpec) -> bytes:
@@ -224,3 +214,196 @@ def batch_of(model: keras.Model, examples: Sequence[np.ndarray]) -> int:
     """Returns how many of these examples a model is given at once."""
     sizes = [given.shape[0] for given in model.inputs]
     return next(filter(None, sizes), min(_BATCH, len(examples[0])))
+
+
+# --- files that run
+
+
+@dataclass(frozen=True)
+class TensorInfo:
+    """What goes into a `.tflite` file, or comes out of it.
+
+    Attributes:
+        name: Its name in the file.
+        shape: Its shape, with the examples first.
+        dtype: `"float32"`, `"int8"` or another name of NumPy.
+        scale: What one step of an int8 tensor is worth; None for other types.
+        zero_point: The int8 value that stands for 0; None for other types.
+    """
+
+    name: str
+    shape: tuple[int, ...]
+    dtype: str
+    scale: float | None = None
+    zero_point: int | None = None
+
+    def encode(self, values: np.ndarray) -> np.ndarray:
+        """Returns numbers as the file takes them: rounded to int8 where it does."""
+        if self.scale is None or self.zero_point is None:
+            return values.astype(self.dtype)
+        steps = np.rint(values / np.float32(self.scale)) + self.zero_point
+        limits = np.iinfo(self.dtype)
+        return np.clip(steps, limits.min, limits.max).astype(self.dtype)
+
+    def decode(self, values: np.ndarray) -> np.ndarray:
+        """Returns the float32 numbers that values of the file stand for."""
+        numbers = values.astype(np.float32)
+        if self.scale is None or self.zero_point is None:
+            return numbers
+        return (numbers - self.zero_point) * np.float32(self.scale)
+
+
+# Values of one input: more than any image has, and eight bytes each when drawn.
+_MOST = 1 << 28
+
+
+def interpreter_of(content: bytes, threads: int, what: str = "the file") -> Any:
+    """Opens a file in LCE's interpreter.
+
+    Raises:
+        ConversionError: If it cannot be run, or wants inputs that nobody has. Native
+            code divides by their sides, and one of 0 ends the process.
+    """
+    engine = compute_engine()
+    with quiet() as chatter:
+        try:
+            roomy = with_room(content)
+            found = engine.testing.Interpreter(roomy, num_threads=threads)
+        except Exception as error:  # the wrapper raises RuntimeError and others
+            raise ConversionError(
+                f"Larq Compute Engine's interpreter cannot run {what}: "
+                f"{cause(error, chatter())}. Replace what it names."
+            ) from error
+    for shape in found.input_shapes:
+        if not 0 < prod(map(int, shape)) <= _MOST:
+            raise ConversionError(
+                f"The file takes inputs of shape {tuple(map(int, shape))}, which is no "
+                "shape of an image. Convert the model again."
+            )
+    return found
+
+
+class Runner:
+    """Runs a `.tflite` file in LCE's interpreter.
+
+    A file of this package takes inputs and gives outputs in the order of the Keras
+    model that it was made from; of other files, the order is that in the file.
+
+    Arguments:
+        flatbuffer: The file's content as bytes, or its path.
+
+    Attributes:
+        input_names: What the file calls its inputs, in their order.
+        output_names: The same for its outputs.
+        input_tensors: Shape, type and, where they are int8, scale of the inputs.
+        output_tensors: The same for its outputs.
+
+    Raises:
+        ConversionError: If the file cannot be read, the interpreter cannot run it, or
+            LCE is not installed.
+
+    Example:
+        ```python
+        import numpy as np
+        import larq_nobn as nobn
+
+        model = nobn.models.ReActNet18((32, 32, 3), 10, width=16)
+        nobn.convert(model, "model.tflite")
+        run = nobn.deploy.Runner("model.tflite")
+        logits = run(np.zeros((5, 32, 32, 3), np.float32))  # (5, 10)
+        ```
+    """
+
+    def __init__(self, flatbuffer: bytes | str | os.PathLike):
+        if not isinstance(flatbuffer, bytes):
+            flatbuffer = read_file(flatbuffer)
+        inner = interpreter_of(flatbuffer, os.cpu_count() or 1)
+        self._interpreter = inner
+        graph, inputs, outputs = signature(flatbuffer)
+        self.input_names = _names(graph, graph.inputs, inputs)
+        self.output_names = _names(graph, graph.outputs, outputs)
+        self.input_tensors = self._tensors("input", self.input_names)
+        self.output_tensors = self._tensors("output", self.output_names)
+
+    def _tensors(self, side: str, names: Sequence[str]) -> list[TensorInfo]:
+        kinds = ("shapes", "types", "scales", "zero_points")
+        columns = (getattr(self._interpreter, f"{side}_{kind}") for kind in kinds)
+        return [
+            TensorInfo(name, tuple(shape), np.dtype(kind).name, *steps)
+            for name, shape, kind, *steps in zip(names, *columns, strict=True)
+        ]
+
+    @property
+    def batch_size(self) -> int:
+        """How many examples the file takes at once; others it gets in batches."""
+        sizes = {shape[0] if shape else 0 for shape in self._interpreter.input_shapes}
+        if len(sizes) != 1 or 0 in sizes:
+            raise ConversionError(
+                f"The file takes inputs of shapes {self._interpreter.input_shapes}, "
+                "which have no batch axis in common. Convert a model whose inputs "
+                "contain examples along the first axis."
+            )
+        return int(sizes.pop())
+
+    def __call__(
+        self, examples: np.ndarray | Sequence[np.ndarray]
+    ) -> np.ndarray | list[np.ndarray]:
+        """Returns the outputs for any number of examples.
+
+        Arguments:
+            examples: (examples, ...), or a list of such arrays, one for each input.
+                An int8 file gets them rounded.
+
+        Returns:
+            An array, or a list of arrays if the file has several outputs. What is int8
+            in the file comes as the float32 numbers that it stands for.
+        """
+        if not isinstance(examples, (list, tuple)):
+            examples = [np.asarray(examples)]
+        found = self.outputs(examples)
+        return found[0] if len(found) == 1 else found
+
+    def outputs(self, examples: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Returns the same, as lists even where there is only one array."""
+        if len(examples) != len(self.input_tensors):
+            raise ConversionError(
+                f"The file takes {len(self.input_tensors)} arrays, one for each of "
+                f"{', '.join(self.input_names)}, but got {len(examples)}. Pass an "
+                "array of examples for each."
+            )
+        taken = [
+            array if tensor.scale is None else tensor.encode(array)
+            for tensor, array in zip(self.input_tensors, examples, strict=True)
+        ]
+        size = self.batch_size
+        try:
+            found = in_batches(self._interpreter.interpreter.predict, taken, size)
+        except (RuntimeError, ValueError, MemoryError) as error:
+            raise ConversionError(
+                f"The file cannot be run on these inputs: {cause(error, '')}. Pass "
+                "arrays of the shapes and types that it takes."
+            ) from error
+        return [
+            array if tensor.scale is None else tensor.decode(array)
+            for tensor, array in zip(self.output_tensors, found, strict=True)
+        ]
+
+
+def _names(graph: Any, indices: Any, named: dict[str, int]) -> list[str]:
+    """The names of a signature in the order of a file, else those of its tensors."""
+    left, names = dict(named), []  # one tensor may be two outputs
+    for index in () if indices is None else indices:
+        fitting = (name for name, of in left.items() if of == index)
+        names.append(next(fitting, graph.tensors[index].name.decode()))
+        left.pop(names[-1], None)
+    return names
+
+
+def with_outputs(content: bytes, tensors: Sequence[int]) -> bytes:
+    """Returns a file of the same operations that gives more of its tensors."""
+
+    def show(model: Any) -> None:
+        graph = model.subgraphs[0]
+        graph.outputs = [*map(int, graph.outputs), *tensors]
+
+    return edited(content, show)

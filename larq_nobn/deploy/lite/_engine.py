@@ -19,11 +19,7 @@ _NO_LCE = (
 
 
 def compute_engine() -> Any:
-    """Imports Larq Compute Engine.
-
-    Raises:
-        ConversionError: If it is not installed.
-    """
+    """Imports Larq Compute Engine."""
     try:
         with quiet():
             import larq_compute_engine

@@ -17,6 +17,7 @@ from ..._files import opened
 from .._errors import ConversionError
 from ._engine import compute_engine
 
+_STARTS = b"TFL3"  # from the fifth byte on
 # What an operation computes in. Those of kind "shape" rename axes or do arithmetic on
 # sizes. Padding, concatenation, slicing and transposition move whole maps through
 # memory, and count as what these maps are made of.
@@ -27,6 +28,10 @@ _SHAPES = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "SHAPE")
 _FLOATS = ("float16", "float32", "float64")
 _BYTES = ("int8", "uint8", "int16", "int4")
 _CONVERSIONS = ("QUANTIZE", "DEQUANTIZE")
+_MACS = (
+    *("LceBconv2d", "CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV"),
+    *("FULLY_CONNECTED", "BATCH_MATMUL"),
+)
 # Bits of one element; other types have no fixed size.
 _BITS = {
     **{"float16": 16, "float32": 32, "float64": 64, "complex64": 64},
@@ -67,9 +72,12 @@ class Tensor:
     @property
     def bytes(self) -> int:
         """What it takes in memory; 0 where that depends on its values."""
-        if self.data is not None:
-            return len(self.data)
-        return _whole_bytes(self.shape, self.dtype)
+        return self.fixed_bytes if self.data is None else len(self.data)
+
+    @property
+    def fixed_bytes(self) -> int:
+        """What its shape and type take; 0 for a type of no fixed size."""
+        return (prod(self.shape) * _BITS.get(self.dtype, 0) + 7) // 8
 
     @property
     def values(self) -> np.ndarray:
@@ -137,57 +145,33 @@ class Operation:
     @property
     def macs(self) -> int:
         """The multiply-accumulates of one run; 0 for what has none."""
-        counted = _MACS.get(self.op)
-        return 0 if counted is None else counted(self)
+        if self.op not in _MACS:
+            return 0
+        made, first = self.outputs[0].shape, self.input(0).shape
+        second = self.input(1).shape
+        if self.op == "LceBconv2d":
+            outputs, height, width, words = second
+            # 32 channels share a word; several groups show only as too few words.
+            channels = min(self.options["channels_in"], 32 * words)
+            return outputs * height * width * channels * prod(made[:3])
+        if self.op == "CONV_2D":  # (O, h, w, I / groups), at every output position
+            return prod(made[:3]) * prod(second)
+        if self.op == "DEPTHWISE_CONV_2D":
+            _, height, width, _ = second
+            return prod(made) * height * width
+        if self.op == "TRANSPOSE_CONV":  # every input is spread over a whole kernel
+            return prod(self.input(2).shape[:3]) * prod(second)
+        if self.op == "FULLY_CONNECTED":
+            _, inputs = second
+            return prod(made) * inputs
+        *_, rows, columns = first
+        return prod(made) * (rows if self.options.get("adjoint_x") else columns)
 
     def input(self, place: int) -> Tensor:
         """The input at a place where none may be left out."""
         found = self.inputs[place]
         assert found is not None
         return found
-
-
-def _binary_convolution(op: Operation) -> int:
-    outputs, height, width, words = op.input(1).shape
-    # 32 channels share a word; several groups show only as too few words.
-    channels = min(op.options["channels_in"], 32 * words)
-    return outputs * height * width * channels * prod(op.outputs[0].shape[:3])
-
-
-def _convolution(op: Operation) -> int:
-    # (O, h, w, I / groups), applied at every output position.
-    return prod(op.outputs[0].shape[:3]) * prod(op.input(1).shape)
-
-
-def _depthwise_convolution(op: Operation) -> int:
-    _, height, width, _ = op.input(1).shape
-    return prod(op.outputs[0].shape) * height * width
-
-
-def _transposed_convolution(op: Operation) -> int:
-    # Every input position is spread over a whole kernel.
-    return prod(op.input(2).shape[:3]) * prod(op.input(1).shape)
-
-
-def _fully_connected(op: Operation) -> int:
-    _, inputs = op.input(1).shape
-    return prod(op.outputs[0].shape) * inputs
-
-
-def _matrix_product(op: Operation) -> int:
-    *_, rows, columns = op.input(0).shape
-    summed = rows if op.options.get("adjoint_x") else columns
-    return prod(op.outputs[0].shape) * summed
-
-
-_MACS = {
-    "LceBconv2d": _binary_convolution,
-    "CONV_2D": _convolution,
-    "DEPTHWISE_CONV_2D": _depthwise_convolution,
-    "TRANSPOSE_CONV": _transposed_convolution,
-    "FULLY_CONNECTED": _fully_connected,
-    "BATCH_MATMUL": _matrix_product,
-}
 
 
 @dataclass(frozen=True)
@@ -266,18 +250,8 @@ class Subgraph:
         return next((scope[1] for scope in parts if len(scope) > 1), "unknown")
 
 
-def read_file(
-    path: str | os.PathLike, sniff: Callable[[bytes], bool] | None = None
-) -> bytes:
-    """Returns the content of a file.
-
-    Arguments:
-        path: Whatever was given for a path.
-        sniff: Tells from the first 8 bytes whether more are wanted.
-
-    Raises:
-        ConversionError: If it is no path, or cannot be read.
-    """
+def read_file(path: str | os.PathLike) -> bytes:
+    """Returns the content of a file; of none of TFLite, only how it starts."""
     if not isinstance(path, (str, os.PathLike)):
         raise ConversionError(
             f"{reprlib.repr(path)} is not the path of a file. Pass that of a .tflite "
@@ -286,18 +260,12 @@ def read_file(
     try:
         with opened(path) as file:
             content = file.read(8)
-            wanted = sniff is None or sniff(content)
-            return content + file.readall() if wanted else content
+            return content + file.readall() if content[4:] == _STARTS else content
     except OSError as error:
         raise ConversionError(
             f"{os.fspath(path)!r} cannot be read: {error.strerror}. Pass the path of a "
             ".tflite file."
         ) from error
-
-
-def is_lite(content: bytes) -> bool:
-    """Whether a TFLite file starts like this."""
-    return content[4:8] == b"TFL3"
 
 
 def damaged(path: str) -> ConversionError:
@@ -312,22 +280,17 @@ def read(content: bytes, path: str, ends: Sequence[str] = ()) -> list[Subgraph]:
 
     Nothing of this leaves Python, so that no content can crash it.
 
-    Arguments:
-        content: The content of the file.
-        path: What to call it in messages.
-        ends: The layers of its outputs, where they are known.
-
     Raises:
         ConversionError: If it is no intact TFLite file, or LCE is not installed.
     """
-    if not is_lite(content):
+    if content[4:8] != _STARTS:
         raise ConversionError(
             f"{path!r} is not a TFLite file. Pass a file that larq_nobn.convert or "
             "another LCE converter wrote."
         )
     compute_engine()
     try:
-        return _Reader(content, path, ends).subgraphs()
+        return _graphs(content, path, ends)
     except ConversionError:
         raise
     except Exception as error:  # struct.error, IndexError, UnicodeDecodeError, ...
@@ -352,7 +315,7 @@ def edited(content: bytes, change: Callable[[Any], None]) -> bytes:
     model = unpacked(content)
     change(model)
     builder = flatbuffers.Builder(len(content))
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    builder.Finish(model.Pack(builder), file_identifier=_STARTS)
     return bytes(builder.Output())
 
 
@@ -380,111 +343,83 @@ def signature(content: bytes | bytearray) -> Signature:
     return Signature(model.subgraphs[0], inputs, outputs)
 
 
-class _Reader:
-    def __init__(self, content: bytes, path: str, ends: Sequence[str]):
-        from larq_compute_engine.mlir.python import tflite_schema as schema
+def _graphs(content: bytes, path: str, ends: Sequence[str]) -> list[Subgraph]:
+    """Reads all graphs; the numbers of operations run through them."""
+    from larq_compute_engine.mlir.python import tflite_schema as schema
 
-        self._content = memoryview(content)
-        self._path = path
-        self._ends = tuple(ends)
-        self._model = unpacked(content)
-        builtin = vars(schema.BuiltinOperator).items()
-        self._builtin = {v: k for k, v in builtin if k.isupper()}
-        types = vars(schema.TensorType).items()
-        self._types = {v: k.lower() for k, v in types if k.isupper()}
-
-    def subgraphs(self) -> list[Subgraph]:
-        """Returns all graphs; the numbers of operations run through them."""
-        model = self._model
-        self._codes = [self._name(code) for code in model.operatorCodes or ()]
-        self._buffers = [self._data(buffer) for buffer in model.buffers or ()]
-        self._numbers = count()
-        found = [self._subgraph(graph) for graph in model.subgraphs or ()]
-        if not found or not found[0].outputs:
-            raise damaged(self._path)
-        return [replace(found[0], ends=self._ends), *found[1:]]
-
-    def _name(self, code: Any) -> str:
+    model, numbers = unpacked(content), count()
+    known = {v: k for k, v in vars(schema.BuiltinOperator).items() if k.isupper()}
+    types = {v: k.lower() for k, v in vars(schema.TensorType).items() if k.isupper()}
+    names, buffers, found = [], [], []
+    for code in model.operatorCodes or ():
         # Old files contain the number in a byte of its own, new ones in both.
         number = max(code.builtinCode, code.deprecatedBuiltinCode)
-        if number not in self._builtin:
+        if number not in known:
             raise ConversionError(
-                f"{self._path!r} contains the operation number {number}, which this "
-                "version of Larq Compute Engine does not know. Convert the model "
-                "again with this version."
+                f"{path!r} contains the operation number {number}, which this version "
+                "of Larq Compute Engine does not know. Convert the model again with "
+                "this version."
             )
         custom = code.customCode
-        return self._builtin[number] if custom is None else custom.decode()
-
-    def _data(self, buffer: Any) -> memoryview | None:
-        if buffer.data is not None:
-            return memoryview(buffer.data) if len(buffer.data) else None
-        if buffer.offset > 1:  # after the flatbuffer, in files above 2 GB
-            data = self._content[buffer.offset :][: buffer.size]
-            if len(data) != buffer.size:
-                raise damaged(self._path)
-            return data
-        return None
-
-    def _subgraph(self, graph: Any) -> Subgraph:
+        names.append(known[number] if custom is None else custom.decode())
+    for buffer in model.buffers or ():
+        data = buffer.data
+        if data is None and buffer.offset > 1:  # after the rest, in files above 2 GB
+            data = memoryview(content)[buffer.offset :][: buffer.size]
+            _expect(len(data) == buffer.size)
+        filled = data is not None and len(data) > 0
+        buffers.append(memoryview(data) if filled else None)
+    for graph in model.subgraphs or ():
         given = graph.tensors or ()
-        tensors = [self._tensor(i, tensor) for i, tensor in enumerate(given)]
+        tensors = [
+            Tensor(
+                index=index,
+                name=(tensor.name or b"").decode(),
+                shape=_integers(tensor.shape),
+                dtype=types.get(tensor.type, f"type {tensor.type}"),
+                data=buffers[tensor.buffer],
+                buffer=tensor.buffer,
+                sparse=tensor.sparsity is not None,
+            )
+            for index, tensor in enumerate(given)
+        ]
+        for tensor in tensors:
+            _expect(min(tensor.shape, default=0) >= 0)
+            free = tensor.data is None or tensor.sparse or tensor.dtype not in _BITS
+            _expect(free or tensor.bytes == tensor.fixed_bytes)
 
-        def chosen(numbers: Any) -> tuple[Any, ...]:
-            numbers = _integers(numbers)
-            if any(i < -1 for i in numbers):
-                raise damaged(self._path)
-            return tuple(None if i == -1 else tensors[i] for i in numbers)
+        def chosen(places: Any, tensors: list[Tensor] = tensors) -> tuple[Any, ...]:
+            places = _integers(places)
+            _expect(min(places, default=0) >= -1)
+            return tuple(None if i == -1 else tensors[i] for i in places)
 
-        found = Subgraph(
-            inputs=chosen(graph.inputs),
-            outputs=chosen(graph.outputs),
-            tensors=tuple(tensors),
-            operations=tuple(
-                self._operation(op, chosen) for op in graph.operators or ()
-            ),
-        )
+        operations = []
+        for op in graph.operators or ():
+            name = names[op.opcodeIndex]
+            inputs, outputs = chosen(op.inputs), chosen(op.outputs)
+            operation = Operation(
+                next(numbers), name, inputs, outputs, _options(op, name)
+            )
+            operations.append(operation)
+        ways = chosen(graph.inputs), chosen(graph.outputs)
+        subgraph = Subgraph(*ways, tuple(tensors), tuple(operations))
         states = [i for i, tensor in enumerate(given) if tensor.isVariable]
-        if not _is_executable(found, states):
-            raise damaged(self._path)
-        return found
-
-    def _tensor(self, index: int, tensor: Any) -> Tensor:
-        data, shape = self._buffers[tensor.buffer], _integers(tensor.shape)
-        dtype = self._types.get(tensor.type, f"type {tensor.type}")
-        sparse = tensor.sparsity is not None
-        name = (tensor.name or b"").decode()
-        fixed = data is not None and dtype in _BITS
-        wrong = fixed and len(data) != _whole_bytes(shape, dtype)
-        if min(shape, default=0) < 0 or (wrong and not sparse):
-            raise damaged(self._path)
-        return Tensor(index, name, shape, dtype, data, tensor.buffer, sparse)
-
-    def _operation(self, op: Any, chosen: Callable) -> Operation:
-        name, outputs = self._codes[op.opcodeIndex], chosen(op.outputs)
-        if None in outputs:
-            raise damaged(self._path)
-        return Operation(
-            index=next(self._numbers),
-            op=name,
-            inputs=chosen(op.inputs),
-            outputs=outputs,
-            options=_custom_options(op, name) or _builtin_options(op),
-        )
+        _check_order(subgraph, states)
+        found.append(subgraph)
+    _expect(bool(found) and bool(found[0].outputs))
+    return [replace(found[0], ends=tuple(ends)), *found[1:]]
 
 
-def _custom_options(op: Any, name: str) -> dict[str, Any]:
-    written = op.customOptions is not None and len(op.customOptions)
-    binary = name == "LceBconv2d"  # which crashes without
-    if not binary and not (name.startswith("Lce") and written):
-        return {}  # what others write there need not be a map
+def _options(op: Any, name: str) -> dict[str, Any]:
+    """What an operation says of how it computes."""
     from flatbuffers import flexbuffers
 
-    loaded = flexbuffers.Loads(op.customOptions.tobytes())
-    return loaded if isinstance(loaded, dict) else {}
-
-
-def _builtin_options(op: Any) -> dict[str, Any]:
+    written = op.customOptions is not None and len(op.customOptions)
+    # What others write there need not be a map; LceBconv2d crashes without.
+    if name == "LceBconv2d" or (name.startswith("Lce") and written):
+        loaded = flexbuffers.Loads(op.customOptions.tobytes())
+        if isinstance(loaded, dict) and loaded:
+            return loaded
     return {
         name: int(getattr(op.builtinOptions, field))
         for name, field in _OPTIONS.items()
@@ -496,19 +431,15 @@ def _integers(numbers: Any) -> tuple[int, ...]:
     return () if numbers is None else tuple(map(int, numbers))
 
 
-def _whole_bytes(shape: tuple[int, ...], dtype: str) -> int:
-    """Returns what a tensor of fixed size takes."""
-    return (prod(shape) * _BITS.get(dtype, 0) + 7) // 8
+def _expect(fits: bool) -> None:
+    if not fits:
+        raise ValueError("the file contradicts itself")
 
 
-def _is_executable(graph: Subgraph, states: Iterable[int]) -> bool:
-    """Tells whether every tensor is written once, and only then read.
+def _check_order(graph: Subgraph, states: Iterable[int]) -> None:
+    """Checks that every tensor is written once, and only then read.
 
     Native code takes that for granted, and would read and write where no memory is.
-
-    Arguments:
-        graph: A graph of a file.
-        states: The numbers of tensors that keep their values between executions.
     """
     empty = {t.index for t in graph.tensors if 0 in t.shape}  # nothing to read
     constants = [t.index for t in graph.tensors if t.constant]
@@ -516,7 +447,6 @@ def _is_executable(graph: Subgraph, states: Iterable[int]) -> bool:
     for op in graph.operations:
         read = {tensor.index for tensor in op.inputs if tensor is not None}
         written = [tensor.index for tensor in op.outputs]
-        if not read <= known | empty or known.intersection(written):
-            return False
+        _expect(read <= known | empty and known.isdisjoint(written))
         known.update(written)
-    return {tensor.index for tensor in graph.outputs} <= known | empty
+    _expect({tensor.index for tensor in graph.outputs} <= known | empty)

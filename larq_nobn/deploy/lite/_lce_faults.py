@@ -28,8 +28,8 @@ And these are kept from LCE by how models are written for it:
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -53,9 +53,8 @@ def missed_reach(
     """
     height, width = ((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
     reach = height, width
-    if all(s >= r for s, r in zip(size, reach, strict=True)):
-        return None
-    return reach
+    fits = all(s >= r for s, r in zip(size, reach, strict=True))
+    return None if fits else reach
 
 
 def in_groups(op: Operation) -> bool:
@@ -95,51 +94,43 @@ def check_constants(graph: Any) -> None:
     constants of shape (1, C), (H, 1, 1) and (H, W, C) give files that cannot allocate
     their tensors, (1, 1, C) of mixed signs before a sign one that is off by 17,
     and some crash the converter.
-
-    Arguments:
-        graph: Of a concrete function, its operations named 'model/layer/operation'.
-
-    Raises:
-        ConversionError: It names the layer, and the remedy.
     """
-    moving = _moving(graph)
-    for op in graph.get_operations():
-        if op.type == "Conv2D" and _reads_sign(op):
-            for after, constant in _constants_after(op, graph, moving):
-                if (constant.shape.rank or 0) > 1:
-                    _reject(after, constant)
-
-
-def _reject(op: Any, constant: Any) -> None:
-    scopes = op.name.split("/")
-    channels = op.outputs[0].shape[-1]
-    raise ConversionError(
-        f"Layer {scopes[min(1, len(scopes) - 1)]!r} computes with a constant of shape "
-        f"{tuple(constant.shape)} after a binary convolution, into which LCE fuses "
-        f"it wrongly. Give the constant the shape ({channels},), or put a layer that "
-        "is not fused between, such as PReLU."
-    )
-
-
-def _moving(graph: Any) -> set[str]:
-    """The operations whose outputs depend on the inputs of the function."""
     captured = {id(tensor) for tensor in graph.internal_captures}
+
+    def starts(op: Any) -> bool:
+        if op.type == "Placeholder":
+            return id(op.outputs[0]) not in captured
+        return op.op_def.is_stateful and op.type not in _STORED  # as random numbers
+
+    moving = dependent(graph, starts)
+    for op in graph.get_operations():
+        if op.type != "Conv2D":
+            continue
+        source = op.inputs[0].op
+        while source.type in _BEFORE:
+            source = source.inputs[0].op
+        if source.type not in ("Sign", "SelectV2", "Select"):
+            continue
+        for after, constant in _constants_after(op, graph, moving):
+            if (constant.shape.rank or 0) < 2:
+                continue
+            scopes = after.name.split("/")
+            raise ConversionError(
+                f"Layer {scopes[min(1, len(scopes) - 1)]!r} computes with a constant "
+                f"of shape {tuple(constant.shape)} after a binary convolution, into "
+                "which LCE fuses it wrongly. Give the constant the shape "
+                f"({after.outputs[0].shape[-1]},), or put a layer that is not fused "
+                "between, such as PReLU."
+            )
+
+
+def dependent(graph: Any, starts: Callable[[Any], bool]) -> set[str]:
+    """The operations that start something, and all that depend on them."""
     found: set[str] = set()
     for op in graph.get_operations():  # each after those that it depends on
-        if op.type == "Placeholder":
-            starts = id(op.outputs[0]) not in captured
-        else:  # such as random numbers
-            starts = op.op_def.is_stateful and op.type not in _STORED
-        if starts or any(x.op.name in found for x in op.inputs):
+        if starts(op) or any(tensor.op.name in found for tensor in op.inputs):
             found.add(op.name)
     return found
-
-
-def _reads_sign(op: Any) -> bool:
-    source = op.inputs[0].op
-    while source.type in _BEFORE:
-        source = source.inputs[0].op
-    return source.type in ("Sign", "SelectV2", "Select")
 
 
 def _constants_after(
@@ -190,16 +181,12 @@ _KEEPS = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "BITCAST")
 _SCALAR_BYTES = 4  # what is no larger gets memory of its own
 
 
-class OverwrittenTensor(NamedTuple):
-    """A tensor is overwritten by one operation and read by another afterwards."""
-
-    maker: Operation
-    by: Operation
-    reader: Operation
-
-
-def overwritten(graph: Subgraph) -> Iterator[OverwrittenTensor]:
+def overwritten(
+    graph: Subgraph,
+) -> Iterator[tuple[Operation, Operation, Operation]]:
     """Finds what is destroyed when TensorFlow Lite executes a graph.
+
+    Yields what makes a tensor, what overwrites it, and what reads it afterwards.
 
     The output of some operations takes the memory of an input. Those that change
     numbers may do so only if nobody else reads that input. TensorFlow Lite checks this
@@ -212,8 +199,18 @@ def overwritten(graph: Subgraph) -> Iterator[OverwrittenTensor]:
     readers.update(tensor.index for tensor in (*graph.inputs, *graph.outputs))
     homes: dict[int, int] = {}  # the tensor whose memory a tensor shares
     living: dict[int, list[Tensor]] = {}  # who shares the memory of a tensor
+    given = {tensor.index for tensor in graph.inputs}
     for op in graph.operations:
-        source = _shared_input(op, graph, readers)
+        keeps, output = op.op in _KEEPS, op.outputs[0]
+        count = 1 if keeps else _CHANGES.get(op.op, 0)
+        fitting = (  # the inputs whose memory the output may take
+            tensor
+            for tensor in op.inputs[:count]
+            if tensor is not None and not tensor.constant and tensor.index not in given
+            if keeps or readers[tensor.index] <= 1
+            if keeps or tensor.bytes == output.bytes > _SCALAR_BYTES
+        )
+        source = None if output in graph.outputs else next(fitting, None)
         if source is None:
             continue
         home = homes.get(source.index, source.index)
@@ -225,26 +222,9 @@ def overwritten(graph: Subgraph) -> Iterator[OverwrittenTensor]:
                 maker = graph.producer(tensor)
                 late = [r for r in graph.consumers(tensor) if r.index > op.index]
                 if maker is not None and late:
-                    yield OverwrittenTensor(maker, op, late[0])
-        homes[op.outputs[0].index] = home
-        sharers.append(op.outputs[0])
-
-
-def _shared_input(
-    op: Operation, graph: Subgraph, readers: Counter[int]
-) -> Tensor | None:
-    """The input whose memory the output of an operation may take."""
-    count = 1 if op.op in _KEEPS else _CHANGES.get(op.op, 0)
-    output = op.outputs[0]
-    if output in graph.outputs:
-        return None
-    for tensor in filter(None, op.inputs[:count]):
-        if tensor.constant or tensor in graph.inputs:
-            continue
-        fits = tensor.bytes == output.bytes and tensor.bytes > _SCALAR_BYTES
-        if op.op in _KEEPS or (fits and readers[tensor.index] <= 1):
-            return tensor
-    return None
+                    yield maker, op, late[0]
+        homes[output.index] = home
+        sharers.append(output)
 
 
 # --- tensors that move in memory

@@ -18,6 +18,7 @@ from ...graph import UNWRAP
 from .._errors import ConversionError
 from ._converter import Function, IoSpec, inference
 from ._engine import cause, quiet
+from ._lce_faults import dependent
 
 # Where an operation with a kernel has its input; its kernel is the other one.
 _INPUTS = {
@@ -338,108 +339,60 @@ class FoldedGraph(NamedTuple):
 
 
 def fold_constants(frozen: Any, model: keras.Model) -> FoldedGraph:
-    """Puts constants in place of what they are computed of, as quantized kernels are.
+    """Puts constants in place of what makes them, as of quantized kernels."""
+    graph = frozen.graph
 
-    Arguments:
-        frozen: A concrete function whose variables are constants.
-        model: The functional model that it is of, whose layers give the names.
-    """
-    moving = _moving(frozen.graph)
-    values, names = _constants(frozen, moving), _Names(model)
-    inputs = [tensor.op.name for tensor in frozen.inputs]
-    graph_def = _rewritten(frozen.graph, moving, values, names, inputs)
-    return FoldedGraph(
-        graph_def, inputs, [names.of_tensor(x, moving) for x in frozen.outputs]
-    )
+    def starts(op: Any) -> bool:
+        fixed = op.type != "Placeholder" and not op.op_def.is_stateful
+        return not fixed or any(x.dtype in _NO_NUMBERS for x in op.outputs)
 
-
-def _moving(graph: Any) -> set[str]:
-    """The operations whose outputs depend on the inputs, or are no constants."""
-    found: set[str] = set()
-    for op in graph.get_operations():  # each after those that it depends on
-        starts = op.type == "Placeholder" or op.op_def.is_stateful
-        starts = starts or any(tensor.dtype in _NO_NUMBERS for tensor in op.outputs)
-        if starts or any(tensor.op.name in found for tensor in op.inputs):
-            found.add(op.name)
-    return found
-
-
-def _constants(frozen: Any, moving: set[str]) -> dict[str, np.ndarray]:
-    """Computes what operations read that does not depend on the inputs."""
-    operations = frozen.graph.get_operations()
-    read = [x for op in operations if op.name in moving for x in op.inputs]
+    moving = dependent(graph, starts)
+    read = [x for o in graph.get_operations() if o.name in moving for x in o.inputs]
     fixed = {x.name: x for x in (*read, *frozen.outputs) if x.op.name not in moving}
-    if not fixed:
-        return {}
-    found = frozen.prune([], list(fixed.values()))()
-    return {name: value.numpy() for name, value in zip(fixed, found, strict=True)}
+    found = frozen.prune([], list(fixed.values()))() if fixed else []
+    inputs = [tensor.op.name for tensor in frozen.inputs]
+    layers = {
+        layer.name
+        for layer in model._flatten_layers(include_self=False)
+        if not isinstance(layer, (lq.quantizers.Quantizer, keras.Model))
+    }
+    names: dict[str, str] = {}
 
-
-class _Names:
-    """The new names of operations and tensors."""
-
-    def __init__(self, model: keras.Model) -> None:
-        self._layers = {
-            layer.name
-            for layer in model._flatten_layers(include_self=False)
-            if not isinstance(layer, (lq.quantizers.Quantizer, keras.Model))
-        }
-        self._alone = model.name
-        self._known: dict[str, str] = {}
-
-    def of(self, op: Any) -> str:
-        """Returns the new name of an operation; the short one leaves room in LCE."""
-        if op.name not in self._known:
+    def named(op: Any) -> str:
+        if op.name not in names:
             parts = op.name.split("/")
-            layer = next(filter(None, map(self._layer, reversed(parts[:-1]))), None)
             # A convolution is the last part of its own scope.
-            layer = layer or self._layer(parts[-1]) or self._alone
-            number = len(self._known)
-            self._known[op.name] = f"net/{layer}/{parts[-1]}_{number}"
-        return self._known[op.name]
+            scopes = [*reversed(parts[:-1]), parts[-1]]
+            tries = (t for s in scopes for t in (s, re.sub(r"_\d+$", "", s)))
+            layer = next((name for name in tries if name in layers), model.name)
+            # The short name in front leaves room in LCE.
+            names[op.name] = f"net/{layer}/{parts[-1]}_{len(names)}"
+        return names[op.name]
 
-    def _layer(self, scope: str) -> str | None:
-        for name in (scope, re.sub(r"_\d+$", "", scope)):
-            if name in self._layers:
-                return name
-        return None
-
-    def of_tensor(self, tensor: Any, moving: set[str]) -> str:
-        """Returns the new name of a tensor."""
+    def tensor_name(tensor: Any) -> str:
+        if tensor.op.name in inputs:
+            return f"{tensor.op.name}:0"
         if tensor.op.name in moving:
-            return f"{self.of(tensor.op)}:{tensor.value_index}"
-        return f"{self.of(tensor.op)}/constant_{tensor.value_index}:0"
+            return f"{named(tensor.op)}:{tensor.value_index}"
+        return f"{named(tensor.op)}/constant_{tensor.value_index}:0"
 
-
-def _rewritten(
-    graph: Any,
-    moving: set[str],
-    values: dict[str, np.ndarray],
-    names: _Names,
-    inputs: Sequence[str],
-) -> Any:
-    """Writes the operations again that depend on an input, and constants for them."""
     old = graph.as_graph_def()
     new = type(old)()
     new.CopyFrom(old)  # its functions and versions are kept
     del new.node[:]
-    for name, value in values.items():
-        tensor = graph.get_tensor_by_name(name)
-        node = new.node.add(name=names.of_tensor(tensor, moving)[:-2], op="Const")
+    for tensor, value in zip(fixed.values(), found, strict=True):
+        node = new.node.add(name=tensor_name(tensor)[:-2], op="Const")
         node.attr["dtype"].type = tensor.dtype.as_datatype_enum
-        node.attr["value"].tensor.CopyFrom(tf.make_tensor_proto(value, tensor.dtype))
+        content = tf.make_tensor_proto(value.numpy(), tensor.dtype)
+        node.attr["value"].tensor.CopyFrom(content)
     for node in old.node:
         if node.name not in moving or node.name in inputs:
             continue
-        op = graph.get_operation_by_name(node.name)
-        written = new.node.add()
+        op, written = graph.get_operation_by_name(node.name), new.node.add()
         written.CopyFrom(node)
-        written.name = names.of(op)
+        written.name = named(op)
         # A custom gradient would want tensors that are no longer there.
         written.attr.pop("_gradient_op_type", None)
         del written.input[:]
-        written.input.extend(
-            f"{x.op.name}:0" if x.op.name in inputs else names.of_tensor(x, moving)
-            for x in op.inputs
-        )
-    return new
+        written.input.extend(map(tensor_name, op.inputs))
+    return FoldedGraph(new, inputs, [tensor_name(x) for x in frozen.outputs])

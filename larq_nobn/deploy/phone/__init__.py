@@ -1,14 +1,14 @@
 """What an app has to know of a file, and how fast the file is."""
 
-from ._benchmark import Benchmark, Timing, benchmark
+from ._benchmark import Benchmark, Timing, benchmark, phone_commands, read_phone_logs
 from ._metadata import (
     Card,
     Preprocessing,
     check_metadata,
     read_card,
-    replacing_metadata,
+    remove_metadata,
+    write_metadata,
 )
-from ._phone import phone_commands, read_phone_logs
 
 __all__ = [
     "Benchmark",
@@ -20,5 +20,6 @@ __all__ = [
     "phone_commands",
     "read_card",
     "read_phone_logs",
-    "replacing_metadata",
+    "remove_metadata",
+    "write_metadata",
 ]

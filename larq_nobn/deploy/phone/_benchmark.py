@@ -1,9 +1,11 @@
-"""Times files in LCE's interpreter, side by side."""
+"""Latency of files: in LCE's interpreter, side by side, and on a phone."""
 
 from __future__ import annotations
 
 import os
 import platform
+import re
+import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +19,7 @@ from ..._checks import check_bounds, check_path
 from .._errors import ConversionError
 from .._shown import Shown
 from ..inspection import Audit, audit
-from ..lite import check_inputs, compute_engine, quiet, with_room
+from ..lite import interpreter_of
 
 _MS = 1e3
 _RESAMPLES = 1000
@@ -195,28 +197,14 @@ def as_paths(
     against: str | os.PathLike | Sequence[str | os.PathLike] | None,
 ) -> list[str]:
     """Returns the names of all files, the one to compare with first."""
-    if against is None:
-        against = ()
-    others: Sequence[Any] = against if isinstance(against, list | tuple) else [against]
-    return [
-        check_path("path", path),
-        *(check_path("against", other) for other in others),
-    ]
+    several = isinstance(against, list | tuple)
+    others: Any = against if several else () if against is None else [against]
+    return [check_path("path", path), *(check_path("against", x) for x in others)]
 
 
 def _runner(file: str, threads: int, seed: int) -> Callable[[], object]:
     """Returns a function that runs a file once, always on the same random numbers."""
-    content, engine = Path(file).read_bytes(), compute_engine()
-    try:
-        with quiet():
-            # Tensors that nothing uses take no time.
-            roomy = with_room(content)
-            interpreter = engine.testing.Interpreter(roomy, num_threads=threads)
-    except Exception as error:  # the wrapper raises RuntimeError and others
-        raise ConversionError(
-            f"Larq Compute Engine's interpreter cannot run {file!r}. Convert it again."
-        ) from error
-    check_inputs(interpreter.input_shapes)
+    interpreter = interpreter_of(Path(file).read_bytes(), threads, repr(file))
     random = np.random.default_rng(seed)
     shapes = zip(interpreter.input_shapes, interpreter.input_types, strict=True)
     inputs = [_random_input(random, shape, np.dtype(kind)) for shape, kind in shapes]
@@ -258,24 +246,28 @@ def _timings(
     threads: int,
     random: np.random.Generator,
 ) -> list[Timing]:
+    runs = seconds.shape[1]
     low, median, high = _MS * np.quantile(seconds, (0.25, 0.5, 0.75), axis=1)
-    ratio_low, ratio_high = _ratio_interval(seconds, random)
+    # Whole rounds are drawn, so that what slowed one down stays in both medians.
+    drawn = (random.integers(runs, size=runs) for _ in range(_RESAMPLES))
+    medians = np.stack([np.median(seconds[:, rounds], axis=1) for rounds in drawn])
+    ratios = np.quantile(medians / medians[:, :1], (0.025, 0.975), axis=0)
     return [
         Timing(
-            **sizes(found[place]),
+            **sizes(each),
             threads=threads,
-            runs=seconds.shape[1],
+            runs=runs,
             ms=float(median[place]),
             typical="median",
             low_ms=float(low[place]),
             high_ms=float(high[place]),
             spread="quartiles",
             ratio=float(median[place] / median[0]),
-            ratio_low=float(ratio_low[place]),
-            ratio_high=float(ratio_high[place]),
+            ratio_low=float(ratios[0, place]),
+            ratio_high=float(ratios[1, place]),
             operations=[],
         )
-        for place in range(len(found))
+        for place, each in enumerate(found)
     ]
 
 
@@ -289,15 +281,6 @@ def sizes(found: Audit) -> dict[str, Any]:
     }
 
 
-def _ratio_interval(seconds: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """Returns the 95 % bootstrap intervals of the ratios of medians to the first."""
-    runs = seconds.shape[1]
-    # Whole rounds are drawn, so that what slowed one down stays in both medians.
-    drawn = (random.integers(runs, size=runs) for _ in range(_RESAMPLES))
-    medians = np.stack([np.median(seconds[:, rounds], axis=1) for rounds in drawn])
-    return np.quantile(medians / medians[:, :1], (0.025, 0.975), axis=0)
-
-
 def _note(machine: str) -> str:
     if machine.lower() in _OPTIMISED:
         return (
@@ -307,4 +290,253 @@ def _note(machine: str) -> str:
     return (
         f"{machine}: LCE has optimised kernels for 64-bit ARM only, and its portable "
         "ones ran here. These times are no guide to a phone."
+    )
+
+
+# --- on a phone: the commands that measure, and reading what these print
+
+_TOOL = "lce_benchmark_model"
+_FOLDER = "/data/local/tmp"  # the one place where Android lets adb run programs
+_MICROSECOND = 1e-3  # which the tool counts in, in milliseconds
+_NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
+# Newer tools log with a level, Android with a date and a tag as well.
+_PREFIX = re.compile(r"^(?:.*\bI tflite\s*:|INFO:)\s?")
+_COUNT = re.compile(rf"^count=\d+ .*\bcurr={_NUMBER}")
+_PAIR = re.compile(rf"(\w+)=({_NUMBER})")
+# Some versions call the average of the timed runs simply "Inference".
+_END = re.compile(rf"nference timings in us: .*\bInference(?: \(avg\))?: {_NUMBER}")
+_SIZE = re.compile(rf"input model file size \(MB\): ({_NUMBER})")
+_THREADS = re.compile(r"(?:Num threads|#threads used for CPU inference): \[(\d+)\]")
+_OPERATION = re.compile(
+    # Name, which may contain blanks, count, ms, %, cumulative %, and what follows.
+    rf"^\s*(\S.*?)\s+(\d+)\s+({_NUMBER})\s+({_NUMBER})%\s+{_NUMBER}%\s"
+)
+
+
+def phone_commands(
+    path: str | os.PathLike,
+    against: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
+    *,
+    runs: int = 50,
+    warmup: int = 5,
+    threads: int = 1,
+) -> list[str]:
+    """Returns the commands that time files on an Android phone.
+
+    They expect the phone to be connected, with USB debugging switched on, and LCE's
+    benchmark program in the current folder as `lce_benchmark_model`: it is part of a
+    release of Larq Compute Engine, as `lce_benchmark_model_android_arm64`. The times of
+    `model.tflite`, operation by operation, end up beside it in `model.tflite.log`,
+    which `read_phone_logs` reads.
+
+    Arguments:
+        path: The file.
+        against: Another file, or a list of them.
+        runs: Timed runs of each file, at least 1.
+        warmup: Runs of each that are not counted, at least 0.
+        threads: Threads of the interpreter, at least 1.
+
+    Returns:
+        The commands, in their order.
+
+    Raises:
+        ValueError: If a number is out of its range.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        print(*nobn.deploy.phone_commands("model.tflite", threads=4), sep="\\n")
+        ```
+    """
+    check_counts(runs, warmup, threads)
+    files = dict.fromkeys(as_paths(path, against))
+    flags = (
+        f"--num_threads={threads} --num_runs={runs} --warmup_runs={warmup} "
+        "--enable_op_profiling=true"
+    )
+    commands = [
+        f"adb push {_TOOL} {_FOLDER}/{_TOOL}",
+        f"adb shell chmod +x {_FOLDER}/{_TOOL}",
+    ]
+    names: list[str] = []
+    for file in files:
+        # Names of their own that need no quotes in the phone's shell.
+        name = re.sub(r"[^\w.-]", "_", os.path.basename(file), flags=re.ASCII)
+        names.append(f"{len(names)}_{name}" if name in names else name)
+        place = f"{_FOLDER}/{names[-1]}"
+        log = shlex.quote(f"{file}.log")
+        commands += [
+            f"adb push {shlex.quote(file)} {place}",
+            f"adb shell {_FOLDER}/{_TOOL} --graph={place} {flags} > {log} 2>&1",
+        ]
+    return commands
+
+
+def read_phone_logs(
+    path: str | os.PathLike,
+    logs: str | os.PathLike | Sequence[str | os.PathLike],
+    against: str | os.PathLike | Sequence[str | os.PathLike] | None = None,
+) -> Benchmark:
+    """Reads the times that a phone took, into the table that `benchmark` gives.
+
+    A log is what LCE's `lce_benchmark_model`, or another build of TensorFlow Lite's
+    benchmark tool, printed. Older ones print no median; then the mean stands in its
+    place. Ratios have no interval: the tool prints no single runs.
+
+    Arguments:
+        path: The file that the first result is of.
+        logs: A log or a list of them, with one result for each file, in their order.
+        against: Another file, or a list of them.
+
+    Returns:
+        A `Benchmark`.
+
+    Raises:
+        ConversionError: If a log contains no times, the numbers of files and results
+            differ, a result is of a file of another size, or a file is no intact
+            TFLite file.
+        OSError: If a log cannot be read.
+
+    Example:
+        ```python
+        import larq_nobn as nobn
+
+        model = nobn.models.ReActNet18((32, 32, 3), 10, width=16)
+        nobn.convert(model, "model.tflite")
+        with open("model.tflite.log", "w") as log:
+            log.write(
+                "count=50 first=912 curr=906 min=898 max=940 avg=908.2 std=7\\n"
+                "Inference timings in us: Init: 412, First inference: 1310, "
+                "Warmup (avg): 921.5, Inference (avg): 908.2\\n"
+            )
+        print(nobn.deploy.read_phone_logs("model.tflite", "model.tflite.log"))
+        ```
+    """
+    files = as_paths(path, against)
+    given: Sequence[Any] = logs if isinstance(logs, list | tuple) else [logs]
+    names = [check_path("logs", log) for log in given]
+    results = [found for name in names for found in read_results(name)]
+    if len(results) != len(files):
+        raise ConversionError(
+            f"The logs contain {len(results)} results, not {len(files)}. Pass one for "
+            "each file, in their order."
+        )
+    timings = []
+    for file, result in zip(files, results, strict=True):
+        found, times, typical = audit(file), result.times, result.typical
+        megabytes = found.size_bytes / 1e6
+        # The tool prints six digits.
+        if result.megabytes and abs(result.megabytes / megabytes - 1) > 1e-5:
+            raise ConversionError(
+                f"{result.log!r} is of a file of {result.megabytes:g} MB, but "
+                f"{found.path!r} has {megabytes:g} MB. Pass the logs in the order of "
+                "the files, and the files as they were on the phone."
+            )
+        ends = ("p5", "p95") if "p5" in times else ("min", "max")
+        low, high = (times.get(end, typical) for end in ends)
+        timing = Timing(
+            **sizes(found),
+            threads=result.threads,
+            runs=int(times["count"]),
+            ms=_MICROSECOND * typical,
+            typical="median" if "median" in times else "mean",
+            low_ms=_MICROSECOND * low,
+            high_ms=_MICROSECOND * high,
+            spread="5 to 95 %" if "p5" in times else "range",
+            ratio=typical / results[0].typical,
+            ratio_low=None,
+            ratio_high=None,
+            operations=result.operations,
+        )
+        timings.append(timing)
+    note = f"Times of the device that wrote {', '.join(names)}."
+    return Benchmark("lce_benchmark_model", note, timings)
+
+
+@dataclass(frozen=True)
+class PhoneResult:
+    """What one run of the tool printed; times in microseconds."""
+
+    log: str
+    megabytes: float | None
+    threads: int | None
+    times: dict[str, float]
+    operations: list[dict[str, Any]]
+
+    @property
+    def typical(self) -> float:
+        """The median, or the mean where there is none."""
+        times = self.times
+        # A single run, and runs that took equally long, are printed as one number.
+        return times.get("median", times.get("avg", times["curr"]))
+
+
+def read_results(log: str) -> list[PhoneResult]:
+    """Returns the results in a log, in their order."""
+    content = Path(log).read_bytes()
+    # PowerShell's > writes UTF-16.
+    wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
+    text = content.decode("utf-16" if wide else "utf-8", errors="replace")
+    lines = [_PREFIX.sub("", line) for line in text.splitlines()]
+    starts = [place for place, line in enumerate(lines) if "STARTING!" in line]
+    results = []
+    for start, end in zip([0, *starts], [*starts, len(lines)], strict=True):
+        part = lines[start:end]
+        last = [place for place, line in enumerate(part) if _END.search(line)]
+        counts = [line for line in part[: last[0] if last else 0] if _COUNT.match(line)]
+        if not counts:
+            continue  # it was cut short
+        # The runs that warm up are counted in a line of their own, before the last.
+        times = {name: float(value) for name, value in _PAIR.findall(counts[-1])}
+        size, threads = (
+            next((float(found[1]) for found in map(each.search, part) if found), None)
+            for each in (_SIZE, _THREADS)
+        )
+        threads = None if threads is None else int(threads)
+        result = PhoneResult(log, size, threads, times, _operations(part))
+        if result.typical > 0:  # or nobody could compare with it
+            results.append(result)
+    if not results:
+        raise ConversionError(_missing(log, lines))
+    return results
+
+
+def _operations(lines: list[str]) -> list[dict[str, Any]]:
+    """Returns the first summary by node type that is not that of the preparation."""
+    preparing = False
+    found: list[dict[str, Any]] = []
+    rows = iter(lines)
+    for line in rows:
+        if "Profiling Info" in line:
+            preparing = "Initialization" in line
+        if "Summary by node type" in line and not preparing:
+            next(rows, None)  # the names of the columns
+            for line in rows:
+                match = _OPERATION.match(line)
+                if match is None:
+                    return found
+                name, count, ms, percent = match.groups()
+                row = {"op": name, "count": int(count), "ms": float(ms)}
+                found.append({**row, "share": float(percent) / 100})
+    return found
+
+
+def _missing(log: str, lines: list[str]) -> str:
+    failed = next((line for line in lines if line.startswith("ERROR")), None)
+    first = failed or next((line for line in lines if line.strip()), "")
+    shown = "".join(c if c.isprintable() else "?" for c in first.strip()[:100])
+    if failed is not None:
+        return (
+            f"{log!r} contains no times, but '{shown}'. See that the file is on the "
+            "phone and that LCE's lce_benchmark_model runs it."
+        )
+    if any("STARTING!" in line or _COUNT.match(line) for line in lines):
+        return (
+            f"{log!r} ends before the times. Run the tool to its end and keep all that "
+            "it prints."
+        )
+    return (
+        f"{log!r} is no output of lce_benchmark_model; it begins with '{shown}'. Pass "
+        "the file that the commands of phone_commands wrote."
     )

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..._checks import check_integer, check_number, check_path
-from ..._files import read_file
+from ..._files import read_file, replacing
 from ..._keras import keras
 from ..._names import METADATA_FORMAT
 from ...data._area import scaled
@@ -76,7 +75,14 @@ class Preprocessing:
         crop = check_number("crop", self.crop, "(0, 1]", "1.0 takes the whole middle.")
         for name, value in (("mean", mean), ("std", std), ("crop", crop)):
             object.__setattr__(self, name, value)
-        object.__setattr__(self, "size", _size(self.size))
+        if not isinstance(self.size, (tuple, list)) or len(self.size) != 2:
+            raise TypeError(
+                f"size={self.size!r} is not a pair. Give height and width, such as "
+                "(32, 32)."
+            )
+        advice = "It is the network's height and width."
+        size = tuple(check_integer("size", side, 1, advice) for side in self.size)
+        object.__setattr__(self, "size", size)
 
     @property
     def image_shape(self) -> tuple[int, int, int]:
@@ -94,7 +100,18 @@ class Preprocessing:
             TypeError: If they are not bytes.
             ValueError: If they have another shape, or no pixel.
         """
-        batch, channels = _batch(pictures), len(self.mean)
+        pictures, channels = np.asarray(pictures), len(self.mean)
+        if pictures.dtype != np.uint8:
+            raise TypeError(
+                f"images of type {pictures.dtype} are no bytes. Pass uint8 values from "
+                "0 to 255, as decoders of JPEG and PNG give them."
+            )
+        batch = pictures[np.newaxis] if pictures.ndim == 3 else pictures
+        if batch.ndim != 4 or 0 in batch.shape[1:]:
+            raise ValueError(
+                f"images of shape {pictures.shape}: pass (height, width, channels) or "
+                "(N, height, width, channels), with no side of 0."
+            )
         if batch.shape[-1] != channels and (batch.shape[-1], channels) != (3, 1):
             raise ValueError(
                 f"images of {batch.shape[-1]} channels, but the network takes "
@@ -103,22 +120,6 @@ class Preprocessing:
         x = scaled(batch, self.size, channels, self.crop)
         std = np.array(self.std, np.float32)
         return x * (1 / (255 * std)) - np.array(self.mean, np.float32) / std
-
-
-def _batch(pictures: np.ndarray) -> np.ndarray:
-    pictures = np.asarray(pictures)
-    if pictures.dtype != np.uint8:
-        raise TypeError(
-            f"images of type {pictures.dtype} are no bytes. Pass uint8 values from 0 "
-            "to 255, as decoders of JPEG and PNG give them."
-        )
-    batch = pictures[np.newaxis] if pictures.ndim == 3 else pictures
-    if batch.ndim != 4 or 0 in batch.shape[1:]:
-        raise ValueError(
-            f"images of shape {pictures.shape}: pass (height, width, channels) or "
-            "(N, height, width, channels), with no side of 0."
-        )
-    return batch
 
 
 def _numbers(
@@ -135,16 +136,6 @@ def _numbers(
             "for grey."
         )
     return numbers
-
-
-def _size(size: tuple[int, int]) -> tuple[int, int]:
-    if not isinstance(size, (tuple, list)) or len(size) != 2:
-        raise TypeError(
-            f"size={size!r} is not a pair. Give height and width, such as (32, 32)."
-        )
-    advice = "It is the network's height and width."
-    height, width = (check_integer("size", side, 1, advice) for side in size)
-    return height, width
 
 
 @dataclass(frozen=True)
@@ -171,24 +162,21 @@ class Card:
 
     def to_dict(self) -> dict[str, Any]:
         """Returns what the JSON contains."""
-        found = {
+        steps = None
+        if self.preprocessing is not None:
+            rest = asdict(self.preprocessing)
+            height, width = rest.pop("size")
+            steps = {"height": height, "width": width, **rest}
+        file = {"name": self.file, "sha256": self.sha256, "size_bytes": self.size_bytes}
+        return {
             "format": METADATA_FORMAT,
             "version": VERSION,
-            "file": {
-                "name": self.file,
-                "sha256": self.sha256,
-                "size_bytes": self.size_bytes,
-            },
+            "file": file,
             "input": asdict(self.input),
             "output": asdict(self.output),
-            "preprocessing": None,
+            "preprocessing": steps,
             "labels": self.labels,
         }
-        if self.preprocessing is not None:
-            steps = asdict(self.preprocessing)
-            height, width = steps.pop("size")
-            found["preprocessing"] = {"height": height, "width": width, **steps}
-        return found
 
 
 def is_metadata(found: Any) -> bool:
@@ -197,12 +185,7 @@ def is_metadata(found: Any) -> bool:
 
 
 def _from_dict(found: Any) -> Card:
-    """Returns what `to_dict` was called on.
-
-    Raises:
-        ConversionError: If a later version wrote it.
-        ValueError: If it is something else; so do TypeError, KeyError, AttributeError.
-    """
+    """Returns what `to_dict` was called on."""
     if not is_metadata(found):
         raise ValueError("no metadata")
     if found["version"] != VERSION:
@@ -215,8 +198,6 @@ def _from_dict(found: Any) -> Card:
         size = steps["height"], steps["width"]
         rest = {k: v for k, v in steps.items() if k not in ("height", "width")}
         steps = Preprocessing(size=size, **rest)
-    if labels is not None:
-        labels = tuple(_typed(label, str) for label in _typed(labels, list))
     return Card(
         file=_typed(file["name"], str),
         sha256=_typed(file["sha256"], str),
@@ -224,7 +205,7 @@ def _from_dict(found: Any) -> Card:
         input=_tensor(found["input"]),
         output=_tensor(found["output"]),
         preprocessing=steps,
-        labels=labels,
+        labels=None if labels is None else tuple(_typed(labels, list)),
     )
 
 
@@ -255,46 +236,45 @@ def metadata_path(path: str | os.PathLike) -> Path:
 
 
 def check_metadata(
+    path: str | os.PathLike,
     model: keras.Model,
     labels: Sequence[str] | None,
     preprocessing: Preprocessing | None,
 ) -> tuple[str, ...] | None:
-    """Returns the labels as a tuple, if all that was given suits a functional model.
-
-    Raises:
-        TypeError: If something has the wrong type.
-        ConversionError: If it does not fit the model.
-    """
+    """Returns the labels as a tuple, if all that was given suits a functional model."""
     if labels is None and preprocessing is None:
         return None
+    target = metadata_path(path)
+    if target.is_dir():
+        raise IsADirectoryError(
+            f"{os.fspath(target)!r} is a folder, where labels and preprocessing would "
+            "be written. Move it, or convert to another name."
+        )
     if len(model.inputs) != 1 or len(model.outputs) != 1:
         raise ConversionError(
             f"labels and preprocessing describe one input and one output, and model "
             f"{model.name!r} has {len(model.inputs)} and {len(model.outputs)}. Leave "
             "them out."
         )
+    given = model.inputs[0]
     if preprocessing is not None:
-        _check_preprocessing(model.inputs[0], preprocessing)
+        if not isinstance(preprocessing, Preprocessing):
+            raise TypeError(
+                f"preprocessing={preprocessing!r} is no larq_nobn.deploy.Preprocessing."
+                " Make one of mean, std and size."
+            )
+        if tuple(given.shape[1:]) != preprocessing.image_shape:
+            raise ConversionError(
+                f"preprocessing makes images of shape {preprocessing.image_shape}, but "
+                f"the model takes {tuple(given.shape[1:])}. Pass the model's height "
+                "and width as its size, and one mean and std per channel."
+            )
+        if not given.dtype.is_floating:
+            raise ConversionError(
+                f"preprocessing makes float32 images, but the model takes "
+                f"{given.dtype.name}. Leave it out: the model does that itself."
+            )
     return None if labels is None else _checked_labels(labels, model.outputs[0].shape)
-
-
-def _check_preprocessing(given: Any, preprocessing: Preprocessing) -> None:
-    if not isinstance(preprocessing, Preprocessing):
-        raise TypeError(
-            f"preprocessing={preprocessing!r} is no larq_nobn.deploy.Preprocessing. "
-            "Make one of mean, std and size."
-        )
-    if tuple(given.shape[1:]) != preprocessing.image_shape:
-        raise ConversionError(
-            f"preprocessing makes images of shape {preprocessing.image_shape}, but the "
-            f"model takes {tuple(given.shape[1:])}. Pass the model's height and width "
-            "as its size, and one mean and std per channel."
-        )
-    if not given.dtype.is_floating:
-        raise ConversionError(
-            f"preprocessing makes float32 images, but the model takes "
-            f"{given.dtype.name}. Leave it out: the model does that itself."
-        )
 
 
 def _checked_labels(labels: Sequence[str], shape: Sequence[int]) -> tuple[str, ...]:
@@ -317,66 +297,38 @@ def _checked_labels(labels: Sequence[str], shape: Sequence[int]) -> tuple[str, .
     return tuple(labels)
 
 
-@contextmanager
-def replacing_metadata(
+def write_metadata(
     path: str | os.PathLike,
+    flatbuffer: bytes,
+    runner: Runner,
     labels: tuple[str, ...] | None,
     preprocessing: Preprocessing | None,
-) -> Iterator[Callable[[bytes, Runner], None]]:
-    """Replaces the metadata of `path` around the block in which `path` is replaced.
+) -> None:
+    """Writes the metadata of a file that will be at `path`.
 
-    The block ends with a call of what this yields, with the content of the file and
-    what runs it. Older metadata goes in any case, since it describes an older file; if
-    something fails, it is back, and no new one is there.
+    Should that fail to get there, the older file stays, and `read_card` sees by the
+    SHA-256 that this metadata is not its own.
     """
+    card = Card(
+        file=Path(path).name,
+        sha256=hashlib.sha256(flatbuffer).hexdigest(),
+        size_bytes=len(flatbuffer),
+        input=runner.input_tensors[0],
+        output=runner.output_tensors[0],
+        preprocessing=preprocessing,
+        labels=labels,
+    )
+    text = json.dumps(card.to_dict(), indent=2, ensure_ascii=False)
+    with replacing(metadata_path(path)) as temporary:
+        temporary.write_text(f"{text}\n", encoding="utf-8")
+
+
+def remove_metadata(path: str | os.PathLike) -> None:
+    """Removes the metadata that an earlier conversion wrote, but no other JSON."""
     target = metadata_path(path)
-    wanted = labels is not None or preprocessing is not None
-    if wanted and target.is_dir():
-        raise IsADirectoryError(
-            f"{os.fspath(target)!r} is a folder, where labels and preprocessing would "
-            "be written. Move it, or convert to another name."
-        )
-    with ExitStack() as stack:
-        new: list[Path] = []
-
-        def write(flatbuffer: bytes, runner: Runner) -> None:
-            beside = tempfile.TemporaryDirectory(
-                dir=target.parent, prefix=".", ignore_cleanup_errors=True
-            )
-            folder = Path(stack.enter_context(beside))
-
-            def restore(failed: Any, *_: Any) -> None:
-                if failed is not None:
-                    os.replace(folder / "old", target)
-
-            if wanted:
-                card = Card(
-                    file=Path(path).name,
-                    sha256=hashlib.sha256(flatbuffer).hexdigest(),
-                    size_bytes=len(flatbuffer),
-                    input=runner.input_tensors[0],
-                    output=runner.output_tensors[0],
-                    preprocessing=preprocessing,
-                    labels=labels,
-                )
-                text = json.dumps(card.to_dict(), indent=2, ensure_ascii=False)
-                new.append(folder / "new")
-                new[0].write_text(f"{text}\n", encoding="utf-8")
-            # What can still fail comes before the file itself is replaced.
-            if target.is_file() and (wanted or _is_ours(target)):
-                os.replace(target, folder / "old")
-                stack.push(restore)
-
-        yield write
-        for file in new:
-            os.replace(file, target)
-
-
-def _is_ours(path: Path) -> bool:
-    try:
-        return is_metadata(json.loads(read_file(path)))
-    except (OSError, ValueError, RecursionError):
-        return False
+    with suppress(OSError, ValueError, RecursionError):
+        if is_metadata(json.loads(read_file(target))):
+            target.unlink()
 
 
 def read_card(path: str | os.PathLike) -> Card:

@@ -1,14 +1,12 @@
 """Each finding has one file that shows it, and one that does not."""
 
-import copy
 import re
 
 import larq_nobn as nobn
 import larq as lq
-import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.inspection.lite_files import audited, audited_chain, edited, plain_file
+from deploy.inspection.lite_files import audited, audited_chain
 from deploy.nets import binary_conv, chain, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy.inspection._audit import audit_bytes
@@ -245,53 +243,6 @@ def test_a_pool_of_floats_whose_signs_are_used():
     assert said(shown)[0].startswith("It pools floats, of which only the signs are")
     assert audited(model).ops["LceBMaxPool2d"] == 1
     assert said(audited(model)) == []
-
-
-def test_a_sign_taken_twice():
-    inputs = keras.Input((8, 8, 32))
-    x = _layers.ReLU()(inputs)
-    both = [binary_conv(32, name=name)(x) for name in "ab"]
-    content = plain_file(scrambled(keras.Model(inputs, _layers.Add()(both))))
-
-    def repeat(model):
-        (graph,) = model.subgraphs
-        relu, sign, first, second, add = graph.operators
-        again = copy.copy(sign)
-        graph.tensors.append(copy.copy(graph.tensors[sign.outputs[0]]))
-        again.outputs = np.array([len(graph.tensors) - 1], np.int32)
-        second.inputs[0] = again.outputs[0]
-        graph.operators = [relu, sign, first, again, second, add]
-
-    sentence = "The sign of one tensor is taken more than once."
-    assert sentence not in str(audit_bytes(content, "once").savings)
-    found = audit_bytes(edited(content, repeat), "twice")
-    assert found.ops["LceQuantize"] == 2
-    assert sentence in str(found.savings)
-
-
-def test_constants_stored_twice():
-    model = chain(
-        _layers.Conv2D(32, 3, name="b"), _layers.Conv2D(32, 3, name="a"), scramble=False
-    )
-    model.get_layer("a").set_weights(model.get_layer("b").get_weights())
-    content = plain_file(model)
-
-    def unshare(model):
-        (graph,) = model.subgraphs
-        last = graph.operators[-1]
-        filters = graph.tensors[last.inputs[1]]
-        again = copy.copy(filters)
-        model.buffers.append(model.buffers[filters.buffer])
-        again.buffer = len(model.buffers) - 1
-        graph.tensors.append(again)
-        last.inputs[1] = len(graph.tensors) - 1
-
-    assert audit_bytes(content, "once").savings == []
-    (saving,) = audit_bytes(edited(content, unshare), "twice", ["a"]).savings
-    assert saving["layers"] == ["b", "a"]
-    # 3 * 3 * 32 * 32 floats.
-    sentence = "Equal constants are stored 2 times, which takes 36.9 kB."
-    assert saving["finding"] == sentence
 
 
 def test_the_float_fraction_names_its_largest_layer():

@@ -16,7 +16,7 @@ from larq_nobn.deploy import (
     convert,
     fake_quantize,
 )
-from larq_nobn.deploy.int8 import _verify
+from larq_nobn.deploy.int8 import _conversion
 from larq_nobn.layers import FakeQuantization
 from numpy.testing import assert_allclose
 
@@ -172,7 +172,7 @@ def test_a_wrong_scale_is_caught(small, tmp_path, monkeypatch, changed, factor, 
         return prepared
 
     monkeypatch.setattr(_convert, "round_kernels", unrounded)
-    for module in (_convert, _verify):
+    for module in (_convert, _conversion):
         monkeypatch.setattr(module, "to_flatbuffer", distorted)
     message = f"a map of layer '{found}' that is up to .* quantization steps away"
     with pytest.raises(VerificationError, match=message):

@@ -1,0 +1,304 @@
+"""The conversion to int8: what it asks of a model, how kernels round, and its proof.
+
+From end to end model and file may differ a lot on any example: int8 arithmetic rounds
+sums that Keras does not, a value next to 0 gets the other sign, and a binary network
+amplifies that. But between one rounded map and the next nothing is amplified, and every
+sign is taken of numbers that both worlds hold exactly. So the maps of the file are the
+segments, as signs are elsewhere: each is compared with what Keras computes for it from
+the maps before, as the file holds those. Every element must lie within one and a half
+quantization steps, for every example.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from ..._keras import keras
+from ...graph import (
+    Call,
+    Found,
+    Graph,
+    Grid,
+    Operation,
+    compare,
+    has_sign_input,
+    linear_of,
+    sign_of,
+    to_keras,
+)
+from ...layers import FakeQuantization
+from ...layers._fake_quantization import representable_range
+from ...rewrites import Edit, everywhere, is_shared
+from .._errors import ConversionError, VerificationError
+from ..lite import IoSpec, Runner, inference, run, to_flatbuffer
+from ..prepare import BinaryConvolution, PlainAffine, in_float32, prepare
+from ..verify import agreement, verify_prepared
+from ._fake_quantize import KEEPS, ChannelShift
+
+_layers = keras.layers
+_REMEDY = "larq_nobn.deploy.fake_quantize(model, data) puts in what is missing."
+_KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
+# TensorFlow Lite has no int8 kernel, or no range for the map between two kernels.
+_FLOAT = (_layers.Conv3D, _layers.SeparableConv1D, _layers.SeparableConv2D)
+
+
+def check_int8(model: keras.Model, int8: bool) -> None:
+    """Checks that a model says all ranges for an int8 file, and none for another."""
+    graph = Graph(model)
+    ranges = [c for c in graph.calls if isinstance(c.layer, FakeQuantization)]
+    if not int8:
+        if ranges:
+            raise ConversionError(
+                f"Layer {ranges[0].name!r} is a FakeQuantization, which makes int8 of "
+                "what is around it. Pass int8=True, or convert the model without it."
+            )
+        return
+    if not ranges:
+        raise ConversionError(
+            f"Model {model.name!r} contains no FakeQuantization, so nothing says which "
+            f"numbers 8 bits should stand for. {_REMEDY}"
+        )
+    for call in ranges:
+        if not call.layer.has_range:
+            raise ConversionError(
+                f"Layer {call.name!r} has no range yet. Train the model on some "
+                "batches, or call set_range on the layer."
+            )
+    for given in model.inputs:
+        readers = [c.layer for c in graph.consumers(given)]
+        if not all(isinstance(layer, FakeQuantization) for layer in readers):
+            raise ConversionError(
+                f"Input {given.name!r} of model {model.name!r} does not go into a "
+                f"FakeQuantization, so that an int8 file cannot take it. {_REMEDY}"
+            )
+    for call in (reader for end in model.outputs for reader in graph.consumers(end)):
+        if has_sign_input(call) or sign_of(call.layer) is not None:
+            raise ConversionError(
+                f"Layer {call.label!r} takes the sign of an output of model "
+                f"{model.name!r}, which LCE loses in int8 files. Leave that output out."
+            )
+    for call in graph.calls:
+        binary = getattr(call.layer, "input_quantizer", None) is not None
+        if (binary or sign_of(call.layer) is not None) and not _on_grid(call, graph):
+            raise ConversionError(
+                f"Layer {call.label!r} takes the sign of what no FakeQuantization has "
+                f"rounded, and rounding may turn it. {_REMEDY}"
+            )
+
+
+def _on_grid(call: Call, graph: Graph) -> bool:
+    quantizer = getattr(call.layer, "input_quantizer", None) or sign_of(call.layer)
+    if getattr(quantizer, "shift", None) is not None:
+        return False
+    # Each tensor once: the number of paths through maxima grows exponentially.
+    left, seen = list(call.node.keras_inputs), set()
+    while left:
+        tensor = left.pop()
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        maker = graph.producer(tensor)
+        if maker is None:
+            return False
+        if isinstance(maker.layer, FakeQuantization) or sign_of(maker.layer):
+            continue
+        if not isinstance(maker.layer, KEEPS):
+            return False
+        left += maker.node.keras_inputs
+    return True
+
+
+# --- what conversion does to it
+
+
+def without_ranges(model: keras.Model) -> keras.Model:
+    """Takes the ranges from a model's layers, which then hand their input on."""
+    for layer in model.layers:
+        if isinstance(layer, FakeQuantization):
+            layer.set_range(0.0, 0.0)
+    return model
+
+
+def round_kernels(prepared: keras.Model) -> keras.Model:
+    """Returns the model with its real-valued kernels rounded as the converter does.
+
+    Scales after a kernel are merged into it first, since they change what a step of
+    its channels is worth. Convolutions of all kinds get a scale for each output
+    channel; a dense layer and the slopes of a PReLU get only one. Of a rounded kernel
+    the converter finds the same scales again.
+    """
+    graph = everywhere(Graph(prepared), merge_scale)
+    for call in graph.calls:
+        operation, values = call.operation, {}
+        if not issubclass(operation.kind, (BinaryConvolution, *_FLOAT)):
+            for name in {*_KERNELS, "alpha"} & operation.arrays.keys():
+                channels = call.first_output.shape[-1]
+                values[name] = _rounded(operation, name, channels)
+        if values and call.label == graph.uses(call.name)[0].label:
+            graph = graph.with_operation(operation.replaced(values))
+    return to_keras(graph)
+
+
+def merge_scale(graph: Graph, call: Call) -> Edit | None:
+    """A scale and a bias go into the real-valued kernel before them."""
+    before = graph.producer(call.first_input)
+    if call.operation.kind is PlainAffine:
+        numbers = call.layer.exact
+    elif call.operation.kind is ChannelShift:
+        numbers = 1.0, call.operation.arrays["shift"]
+    else:
+        return None
+    form = None if before is None else linear_of(before.operation)
+    if form is None or before is None or form.is_activated:
+        return None
+    quantized = before.operation.argument("input_quantizer") is not None
+    alone = graph.sole_consumer(call.first_input) is not None
+    if quantized or not alone or is_shared(graph, before) or is_shared(graph, call):
+        return None
+    channels = call.first_input.shape[-1:]
+    scale, bias = (np.broadcast_to(x, channels).astype(float) for x in numbers)
+    operation = form.scaled_outputs(scale, bias)
+    merged = before._replace(operation=operation, outputs=call.outputs)
+    return Edit(graph.with_calls({call.label: [], before.label: [merged]}))
+
+
+def _rounded(operation: Operation, name: str, channels: int) -> np.ndarray:
+    """A kernel in steps, one for all elements that the file scales alike."""
+    kernel, form = operation.arrays[name].astype(np.float32), linear_of(operation)
+    axes = tuple(range(kernel.ndim))
+    if name != "alpha" and not issubclass(operation.kind, keras.layers.Dense):
+        if form is not None:
+            shape = form.by_output(np.ones(channels)).shape
+            shape = (1,) * (kernel.ndim - len(shape)) + shape
+            axes = tuple(axis for axis in axes if shape[axis] == 1)
+        elif kernel.ndim > 3:
+            axes = axes[:-1]
+    step = np.abs(kernel).max(axis=axes, keepdims=True) / 127
+    return np.rint(kernel / np.where(step > 0, step, 1)) * step
+
+
+# --- its proof
+
+# Half a step is rounding itself. The rest is for shifts, which the file rounds to 8
+# bits and Keras does not, and for the fixed-point factors of int8 arithmetic. Measured:
+# 0.50 to 0.75 on the networks of this package.
+MOST_STEPS = 1.5
+
+
+def verify_int8(
+    prepared: keras.Model, runner: Runner, io: IoSpec, examples: Sequence[np.ndarray]
+) -> dict[str, Any]:
+    """Compares a prepared model with its int8 file.
+
+    Returns:
+        How far the outputs agree from end to end, where `exact_share` counts examples
+        whose outputs are within one quantization step, the maps under `"int8"`, and
+        their distances, in these steps, under `"segments"`.
+
+    Raises:
+        VerificationError: If a map is farther off than rounding reaches.
+    """
+    graph = Graph(prepared)
+    ranges = [c for c in graph.calls if isinstance(c.layer, FakeQuantization)]
+    # Whoever runs a file rounds its inputs: here that is the runner.
+    ranges = [call for call in ranges if graph.producer(call.first_input) is not None]
+    inner = [call for call in ranges if not graph.is_output(call.first_output)]
+    visible, count = _visible(prepared, inner, io), len(inner)
+    makers = [graph.producer(end) for end in prepared.outputs]
+    labels = {call.label for call in ranges}
+    # Of the model: the file's own may be wrong.
+    grids = {call.label: _grid(call) for call in ranges}
+    for name, tensor in zip(
+        prepared.output_names, visible.output_tensors[count:], strict=True
+    ):
+        grids.setdefault(name, Grid(tensor.scale))
+
+    def held(group: list[np.ndarray]) -> Found:
+        maps = visible.outputs(group)
+        ends = maps[count:]
+        if not all(map(np.array_equal, ends, runner.outputs(group))):
+            raise VerificationError(
+                "The converted file and the same file with its feature maps made "
+                "visible compute different outputs, so it cannot be compared map by "
+                "map. Leave out a FakeQuantization between a layer and its activation "
+                "(larq_nobn.deploy.fake_quantize does). No file was written."
+            )
+        values = {c.label: x[..., :-1] for c, x in zip(inner, maps, strict=False)}
+        known = zip(makers, ends, strict=True)
+        values |= {c.label: x for c, x in known if c is not None and c.label in labels}
+        return Found(ends, {}, values, values, grids)
+
+    pairs = zip(visible.input_tensors, examples, strict=True)
+    rounded = [tensor.decode(tensor.encode(array)) for tensor, array in pairs]
+    segments = compare(prepared, held, rounded, MOST_STEPS)
+    for name, maker in zip(prepared.output_names, makers, strict=True):
+        if maker is not None and maker.label in labels:  # a map, which was compared
+            segments.places.pop(("output", name), None)
+    for place in segments.places.values():
+        if place.faulty:
+            raise VerificationError(
+                "The converted file computes something else: of the maps that the file "
+                f"itself holds before, Keras makes a map of layer {place.name!r} that "
+                f"is up to {place.worst:.3g} quantization steps away, in "
+                f"{len(place.faulty)} of {segments.examples} examples, while rounding "
+                f"reaches {MOST_STEPS:g}. No file was written."
+            )
+    wanted, found = run(prepared, examples), segments.outputs
+    near = np.ones(len(examples[0]), bool)
+    for first, second, tensor in zip(wanted, found, runner.output_tensors, strict=True):
+        distance = np.abs(first - second).reshape(len(first), -1).max(axis=1)
+        near &= distance <= 1.01 * (tensor.scale or 0.0)
+    return {
+        **agreement(wanted, found, np.inf, segments),
+        "exact_share": float(near.mean()),
+        "explained": int((~near).sum()),  # map by map, everything has been explained
+        "int8": {
+            "maps": len(segments.places),
+            "worst_steps": max(place.worst for place in segments.places.values()),
+            "inputs": [asdict(tensor) for tensor in runner.input_tensors],
+            "outputs": [asdict(tensor) for tensor in runner.output_tensors],
+        },
+    }
+
+
+def _visible(prepared: keras.Model, inner: Sequence[Call], io: IoSpec) -> Runner:
+    """Runs the same file with all maps as outputs, since only those can be read."""
+    edges = [*(call.first_output for call in inner), *prepared.outputs]
+    wide = IoSpec(io.inputs, [f"map_{i}" for i in range(len(edges))])
+    function = inference(keras.Model(prepared.inputs, edges, name="net"))
+
+    def padded(inputs: Sequence[Any]) -> list[Any]:
+        # LCE loses the input of a sign that is an output, too, and its interpreter then
+        # breaks down. Padding copies, where a reshape would work in place.
+        maps, count = function(inputs), len(inner)
+        borders = ([[0, 0]] * (x.shape.rank - 1) + [[0, 1]] for x in maps[:count])
+        return [*map(tf.pad, maps[:count], borders), *maps[count:]]
+
+    return Runner(to_flatbuffer(padded, prepared.variables, wide, int8=True))
+
+
+def _grid(call: Call) -> Grid:
+    ends = representable_range(call.layer.minimum, call.layer.maximum)
+    low, high = map(float, ends)
+    return Grid((high - low) / 255, low, high)
+
+
+def verify_without_rounding(
+    given: keras.Model, examples: Sequence[np.ndarray]
+) -> dict[str, Any]:
+    """Compares the given model with the prepared one, both without their ranges.
+
+    With them, two sums that differ in the last bit may be rounded to different steps;
+    and what is prepared keeps the ranges as they are.
+
+    Raises:
+        VerificationError: If some difference is no matter of rounding.
+    """
+    plain = without_ranges(in_float32(given))
+    same = verify_prepared(plain, plain, without_ranges(prepare(given)), examples)
+    return {**same, "reference": "the given model, both without rounding to int8"}
