@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from deploy.nets import scrambled
+from larq_nobn._names import METADATA_FORMAT
 from larq_nobn.cli import main
-from larq_nobn.deploy.phone._metadata import FORMAT, VERSION
+from larq_nobn.deploy.phone._metadata import VERSION
 from numpy.testing import assert_allclose
 
 ROOT = Path(__file__).parents[2]
@@ -76,7 +77,7 @@ def test_kotlin_reads_the_keys_that_convert_writes(expected):
     assert {key.split(".")[0] for key in top} <= set(card)
     assert "size_bytes" in card["file"]
     assert read_keys(kotlin, "steps") == set(card["preprocessing"])
-    assert f'== "{FORMAT}"' in kotlin
+    assert f'== "{METADATA_FORMAT}"' in kotlin
     assert f'getInt("version") == {VERSION}' in kotlin
 
 

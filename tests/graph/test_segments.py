@@ -9,6 +9,7 @@ from larq_nobn._keras import keras
 from larq_nobn.graph import (
     MARGIN,
     Found,
+    Grid,
     Segments,
     Sign,
     compare,
@@ -309,3 +310,23 @@ def test_a_walk_with_noise_leaves_the_model_as_it_was():
     assert compare(model, other, [images(2)], 1e-3).finding
     now = [getattr(layer, "input_quantizer", None) for layer in model.layers]
     assert all(a is b for a, b in zip(quantizers, now, strict=True))
+
+
+@pytest.mark.parametrize(
+    "value, held, grid, steps",
+    [
+        (0.34, 0.3, Grid(0.1), 0.4),
+        (0.5, 0.3, Grid(0.1), 2.0),
+        (7.0, 1.0, Grid(0.1, -1.0, 1.0), 0.0),  # what is beyond a range is at its end
+        (-7.0, -0.8, Grid(0.1, -1.0, 1.0), 2.0),
+        (0.5, 0.5 + 1e-5, Grid(None), 1.0),  # a rounding error of 1, the largest
+    ],
+)
+def test_numbers_of_a_grid_are_compared_in_its_steps(value, held, grid, steps):
+    mine, theirs = np.zeros((2, 3)), np.zeros((2, 3))
+    mine[0, 0] = theirs[0, 0] = 1.0
+    mine[1, 2], theirs[1, 2] = value, held
+    place = Segments(2).place("map", "a")
+    compare_values(mine, theirs, 1.5, "it differs", [0, 1], place, grid=grid)
+    assert place.worst == pytest.approx(steps, abs=1e-6)
+    assert place.faulty == ({1} if steps > 1.5 else set())
