@@ -5,6 +5,7 @@ from functools import cache
 import larq_nobn as nobn
 import numpy as np
 import pytest
+import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, fake_quantize
@@ -46,6 +47,14 @@ def quantized():
     return quantized_reactnet()
 
 
+def operators():
+    """Sums and products as Python writes them."""
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(32, 3, padding="same")(inputs)
+    x = x + 0.5 * binary_conv(32)(x)
+    return keras.Model(inputs, keras.layers.Flatten()(x - tf.nn.relu(x)))
+
+
 @pytest.mark.parametrize(
     "build",
     [
@@ -61,8 +70,15 @@ def quantized():
         lambda: scrambled(
             keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3)])
         ),
+        lambda: scrambled(operators()),
+        lambda: scrambled(
+            nobn.models.ReActNet18((8, 8, 3), 4, "kalman", width=8, blocks=(1,))
+        ),
     ],
-    ids=["reactnet", "batch_norm", "affine", "rprelu", "rsign", "sequential"],
+    ids=[
+        *("reactnet", "batch_norm", "affine", "rprelu", "rsign", "sequential"),
+        *("operators", "kalman"),
+    ],
 )
 def test_without_rounding_it_is_the_same_function(build):
     model = build()
