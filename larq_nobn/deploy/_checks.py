@@ -68,28 +68,35 @@ def check_model(
             _check_inside(call)
         found += [call.name] * len(parts)
     in_float = float_layers(model)
-    if in_float and not allow_float:
-        _reject(in_float, model.name)
     # The layer is float in all its uses.
     names = {layer.layer for layer in in_float}
     binary = [name for name in found if given_name(name) not in names]
-    if not binary and not allow_float:
-        raise ConversionError(
-            f"Model {model.name!r} has no binary layer: {why_none_is_binary(model)}. A "
-            "QuantConv2D is binary with an input_quantizer and a kernel_quantizer such "
-            "as 'ste_sign'; allow_float=True converts a model without any."
-        )
+    if not allow_float:
+        lacking = f"binary layer: {why_none_is_binary(model)}"
+        _check_binary(model, binary, in_float, lacking)
     return binary, in_float
 
 
-def _reject(found: Sequence[FloatFallback], name: str) -> None:
-    """Raises a ConversionError that names each layer, its cost and its remedy."""
-    many = "1 layer" if len(found) == 1 else f"{len(found)} layers"
-    raise ConversionError(
-        f"Model {name!r} has {many} of few bits without a binary kernel in LCE. "
-        f"{' '.join(map(str, found))} Or pass allow_float=True (--allow-float), which "
-        "converts what is named here in float."
-    )
+def _check_binary(
+    model: keras.Model,
+    binary: Sequence[str],
+    in_float: Sequence[FloatFallback],
+    lacking: str,
+) -> None:
+    """Rejects layers that would be float, naming each, its cost and its remedy."""
+    if in_float:
+        many = "1 layer" if len(in_float) == 1 else f"{len(in_float)} layers"
+        raise ConversionError(
+            f"Model {model.name!r} has {many} of few bits without a binary kernel in "
+            f"LCE. {' '.join(map(str, in_float))} Or pass allow_float=True "
+            "(--allow-float), which converts what is named here in float."
+        )
+    if not binary:
+        raise ConversionError(
+            f"Model {model.name!r} has no {lacking}. A QuantConv2D is binary with an "
+            "input_quantizer and a kernel_quantizer such as 'ste_sign'; "
+            "allow_float=True converts a model without any."
+        )
 
 
 def _check_layer(layer: keras.layers.Layer, label: str) -> None:
@@ -228,14 +235,8 @@ def check_trace(
             _check_map(kernel.layer, size, sides, dilation, remedy)
         (merged if op.name in repeated else binary).append(kernel.layer)
     in_float = float_in_trace(trace, kernels, layers)
-    if in_float and not allow_float:
-        _reject(in_float, model.name)
-    if not binary and not allow_float:
-        raise ConversionError(
-            f"Model {model.name!r} has no binary convolution. A QuantConv2D is one "
-            "with an input_quantizer and a kernel_quantizer such as 'ste_sign'; "
-            "allow_float=True converts a model without any."
-        )
+    if not allow_float:
+        _check_binary(model, [*binary, *merged], in_float, "binary convolution")
     return binary, merged, in_float
 
 

@@ -17,6 +17,7 @@ And these are kept from LCE by how models are written for it:
 | fault | measured |
 |---|---|
 | sign(sign(x) + c) is taken for sign(x), whatever c is | a file without the threshold |
+| so is Larq's ternary sign, sign(sign(x + t) + sign(x - t)), in part | off by 0.27 |
 | zeros before a strided "valid" convolution are taken for "same" | off by 3.3 |
 | PRELU has one spelling, relu(z) + (-a) relu(-z), a of (1, 1, C) | else 2 to 5 others |
 | a ReLU is fused before a scale, never after it | one operation more |

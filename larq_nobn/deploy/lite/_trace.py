@@ -65,14 +65,12 @@ class TracedSign(NamedTuple):
 
     def thresholds(self) -> list[tuple[Callable[[Any], Any], Callable[[Any], Any]]]:
         """Lists what must agree: a function of the difference, one of the values."""
-        op = self.value.op
+        op, (more, no_less) = self.value.op, ((lambda x: x > 0), (lambda x: x >= 0))
         if op.type != "Sign":
-            return [(self._chosen, _is_more)]
+            return [(self._chosen, more)]
         if _is_larqs(op):
-            return [(_is_no_less, _is_more)]
-        if self._is_rectified():
-            return [(_is_more, _is_more)]
-        return [(_is_more, _is_more), (_is_no_less, _is_no_less)]
+            return [(no_less, more)]
+        return [(more, more)] + [(no_less, no_less)] * (not self._is_rectified())
 
     def rounded(self, values: np.ndarray) -> np.ndarray:
         """Returns the values that it can have in the place of those of a file."""
@@ -87,14 +85,6 @@ class TracedSign(NamedTuple):
 
     def _is_rectified(self) -> bool:
         return self.value.op.inputs[0].op.type == "Relu"
-
-
-def _is_more(x: Any) -> Any:
-    return x > 0
-
-
-def _is_no_less(x: Any) -> Any:
-    return x >= 0
 
 
 class TracedKernel(NamedTuple):
@@ -222,7 +212,14 @@ class Trace:
             if op.type in _NOTHING:
                 own = given
             elif op.type != "Placeholder" and not op.op_def.is_stateful:
-                first = firsts.setdefault((op.type, _attributes(op), *given), own)
+                # What it computes, apart from its inputs: of a constant, its value.
+                said = [
+                    name.encode() + value.SerializeToString(deterministic=True)
+                    for name, value in sorted(op.node_def.attr.items())
+                    if not name.startswith("_")
+                ]
+                digest = hashlib.sha256(b"|".join(said)).digest()
+                first = firsts.setdefault((op.type, digest, *given), own)
                 if first is not own:
                     found.add(op.name)
                 own = first
@@ -251,31 +248,18 @@ class Trace:
             yield TracedKernel(op, layer, _value(kernel), signs, pad)
 
 
-def _attributes(op: Any) -> bytes:
-    """What an operation computes, apart from its inputs: of a constant, its value."""
-    known = sorted(op.node_def.attr.items())
-    said = [
-        name.encode() + value.SerializeToString(deterministic=True)
-        for name, value in known
-        if not name.startswith("_")
-    ]
-    return hashlib.sha256(b"|".join(said)).digest()
-
-
 def _check_inference(graph: Any, model: keras.Model) -> None:
     """Rejects what a layer does in training only, unless it is called for that."""
     names = {layer.name for layer in model._flatten_layers(include_self=False)}
     functions = (node for f in graph.library.function for node in f.node_def)
     for node in (*graph.node, *functions):
+        remedy = "Call its layers without training=True"
         if _RANDOM.search(node.op):
             effect = "draws random numbers"
         elif _ASSIGNS.fullmatch(node.op):
-            effect = "changes its variables"
+            effect, remedy = "changes its variables", f"{remedy}, and {UNWRAP}"
         else:
             continue
-        remedy = "Call its layers without training=True"
-        if effect == "changes its variables":
-            remedy += f", and {UNWRAP}"
         parts = node.name.split("/")
         layer = next((part for part in parts[::-1] if part in names), parts[0])
         raise ConversionError(
@@ -290,7 +274,9 @@ def _sign(op: Any) -> list[TracedSign]:
         inner = op.inputs[0].op
         if _is_larqs(op):
             return [TracedSign(op.outputs[0], (inner.inputs[0].op.inputs[0],))]
-        if any(_is_larqs(last) for r in _readers(op) for last in _readers(r)):
+        after = [r for tensor in op.outputs for r in tensor.consumers()]
+        ends = [x for r in after for y in r.outputs for x in y.consumers()]
+        if any(map(_is_larqs, ends)):
             return []  # the inner one
         if inner.type in _ADDS and all(x.op.type == "Sign" for x in inner.inputs):
             return []  # of a ternary quantizer, whose zeros these two decide
@@ -316,10 +302,6 @@ def _is_larqs(op: Any) -> bool:
         return False
     first, second = op.inputs[0].op.inputs
     return first.op.type == "Sign" and second.op.type == "Const"
-
-
-def _readers(op: Any) -> list[Any]:
-    return [reader for tensor in op.outputs for reader in tensor.consumers()]
 
 
 def _value(tensor: Any) -> np.ndarray:
