@@ -24,9 +24,9 @@ def evaluate(
     """Returns loss, accuracy and calibration of a classifier.
 
     Arguments:
-        model: A Keras classifier of images, however it is compiled, or a function that
-            returns logits or probabilities (N, classes) for images (N, ...), such as
-            one that runs a `.tflite` file.
+        model: A Keras classifier of images, however it is compiled, the
+            `larq_nobn.deploy.Runner` of a `.tflite` file, or another function that
+            returns logits or probabilities (N, classes) for images (N, ...).
         images: Batches of images and integer labels.
         seen: Called after each batch with its number of images.
         each: Called with images, labels and logits of each batch, for whoever wants to
@@ -46,12 +46,12 @@ def evaluate(
         model = nobn.training.open_model("runs/digits")
         print(nobn.training.evaluate(model, images)["accuracy"])
         runner = nobn.deploy.Runner("digits.tflite")
-        in_file = nobn.training.evaluate(lambda x: runner.outputs([x])[0], images)
+        print(nobn.training.evaluate(runner, images)["accuracy"])
         ```
     """
     predict: Any = model
     is_model = isinstance(model, keras.Model) or of_keras_3(model)
-    if is_model or not callable(model):
+    if is_model or not callable(model) or isinstance(model, type):
         check_model(model)
     spec = images.element_spec if isinstance(images, tf.data.Dataset) else None
     if not (isinstance(spec, tuple) and len(spec) > 1):

@@ -63,7 +63,7 @@ class Trainer:
     A network that is trained before, the teacher or that of a first stage, has a
     trainer of its own, whose run folder is inside this one. The run folder is locked
     from the first training until `save`; a failure leaves what the run can resume from,
-    or nothing. All arguments by name are those of `train`.
+    or nothing. The keyword arguments are those of `train`.
 
     Arguments:
         config: What to train, and how.

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -78,6 +81,18 @@ def test_a_function_gets_the_numbers_of_its_model():
     np.testing.assert_allclose(np.concatenate(batches), wanted, rtol=1e-6)
 
 
-def test_what_is_neither_a_model_nor_a_function():
-    with pytest.raises(TypeError, match="is not a Keras model but a path"):
-        training.evaluate("model.tflite", _images())
+@pytest.mark.convert
+def test_a_file_gets_the_numbers_of_its_model(tmp_path: Path):
+    keras.utils.set_random_seed(2)
+    model = nobn.models.ReActNet18((8, 8, 1), 10, width=8, blocks=(1,))
+    nobn.convert(model, tmp_path / "m.tflite", verify=False)
+    images = nobn.data.load("digits", "test", 16, limit=40)
+    in_keras = training.evaluate(model, images)
+    in_file = training.evaluate(nobn.deploy.Runner(tmp_path / "m.tflite"), images)
+    assert in_file == pytest.approx(in_keras, rel=1e-4)
+
+
+@pytest.mark.parametrize("given", ["model.tflite", keras.Sequential, None])
+def test_what_is_neither_a_model_nor_a_function(given: object):
+    with pytest.raises(TypeError, match="is not a Keras model"):
+        training.evaluate(given, _images())
