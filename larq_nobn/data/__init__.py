@@ -14,6 +14,7 @@ from .._names import check_dataset as check_name
 from ._batches import WHOLE, Share
 from ._dataset import (
     Dataset,
+    Which,
     class_counts,
     describe,
     files_of,
@@ -39,6 +40,7 @@ __all__ = [
     "Overview",
     "Prepared",
     "Share",
+    "Which",
     "check_name",
     "check_size",
     "class_counts",

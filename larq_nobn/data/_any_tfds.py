@@ -100,13 +100,7 @@ class AnyTfds(Images):
 def open_tfds(
     name: str, holdout: float, data_dir: str | None, validation: float = 0.0
 ) -> AnyTfds:
-    """Opens a set that is prepared.
-
-    Raises:
-        FileNotFoundError: If it is not prepared; says which command does that.
-        ImportError: If TensorFlow Datasets is not installed.
-        ValueError: If there is no such set, or it does not classify images.
-    """
+    """Opens a set that is prepared, with the arguments and errors of `open_dataset`."""
     builder = open_builder(name, data_dir)
     keys = _keys(name, builder)
     check_prepared(name, builder, data_dir)

@@ -7,7 +7,7 @@ depends neither on its batch nor on earlier draws.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from math import pi, tan
 
 import tensorflow as tf
@@ -73,16 +73,13 @@ def _bits(shape: tuple[int, int], seed: tuple) -> tf.Tensor:
 _NEVER_MIRRORED = ("digits", "mnist")
 
 
-def usual(name: str, image_shape: Sequence[int]) -> Augmentation:
-    """Crops after a border of an eighth of the shorter side, and mirror images."""
-    pad = max(1, round(min(image_shape[:2]) / 8))
-    return Augmentation(pad=pad, flip=name not in _NEVER_MIRRORED)
-
-
 def variation_of(
     augment: str | bool, name: str, image_shape: Sequence[int], reflect: bool
 ) -> Augmentation | None:
     """What an argument `augment` means for a data set; None for no variation.
+
+    The usual one is a crop after a border of an eighth of the shorter side, and mirror
+    images.
 
     Arguments:
         augment: True for what is usual, or one of `AUGMENTATIONS`.
@@ -92,21 +89,17 @@ def variation_of(
     """
     if augment is False or augment == "none":
         return None
-    found = replace(usual(name, image_shape), reflect=reflect)
-    if augment is True:
-        return found
-    light, strong = augment in ("colour", "strong"), augment == "strong"
-    return replace(found, flip=True, colour=light, strong=strong)
+    return Augmentation(
+        pad=max(1, round(min(image_shape[:2]) / 8)),
+        flip=augment is not True or name not in _NEVER_MIRRORED,
+        reflect=reflect,
+        colour=augment in ("colour", "strong"),
+        strong=augment == "strong",
+    )
 
 
 def varied(images: tf.Tensor, draws: tf.Tensor, variation: Augmentation) -> tf.Tensor:
-    """Varies a batch, each image by its own row of `draws`.
-
-    Arguments:
-        images: (N, height, width, channels), values from 0 to 255.
-        draws: (N, columns), rows as `draw` gives them.
-        variation: The one that the draws were made for.
-    """
+    """Varies a batch of values from 0 to 255, each image by its own row of `draws`."""
     images = crop_and_flip(images, draws[:, :CROP], variation)
     if variation.colour:
         images = jittered(images, uniform(draws[:, CROP : CROP + COLOUR]))
@@ -119,16 +112,7 @@ def varied(images: tf.Tensor, draws: tf.Tensor, variation: Augmentation) -> tf.T
 def crop_and_flip(
     images: tf.Tensor, draws: tf.Tensor, augmentation: Augmentation
 ) -> tf.Tensor:
-    """Pads, crops and mirrors a batch, each image by its own row of `draws`.
-
-    Arguments:
-        images: (N, height, width, channels), any type.
-        draws: (N, 3), rows as `draw` gives them.
-        augmentation: The one that the draws were made for.
-
-    Returns:
-        Images of the same shape and type.
-    """
+    """Pads, crops and mirrors a batch of any type, each image by its row of `draws`."""
     height, width = images.shape[1:3]
     pad = augmentation.pad
     padded = tf.pad(

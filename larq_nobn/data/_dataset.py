@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -32,7 +32,7 @@ from .._names import (
 )
 from ._any_tfds import open_tfds
 from ._augment import variation_of
-from ._batches import WHOLE, Share, batches, passes, prefetched
+from ._batches import WHOLE, Plan, Share, batches, passes, prefetched, taken
 from ._imagenet import ImageNet
 from ._images import BuiltIn, Given, Images, balanced_subset, once
 from ._registry import DatasetInfo
@@ -118,7 +118,7 @@ class Dataset:
             )
         return cls(Streams(parts), check_size(image_size))
 
-    @functools.cached_property
+    @cached_property
     def info(self) -> DatasetInfo:
         """Shape, classes, counts, mean and standard deviation."""
         return self._images.info(self._size)
@@ -265,36 +265,24 @@ class Dataset:
 
         info = like or self.info
         if isinstance(self._images, ImageNet):
-            of_epoch, examples, batch_size = self._images.batches(
-                split, limit, batch_size, seed, augment is True, shuffle, share, info
-            )
+            numbers, made = self._images.open(split, augment is True, info)
+            chosen = numbers[:limit]
         else:
             source = self._numbered(split, info, cache)
             chosen = balanced_subset(source.labels.numpy(), limit)
-            examples = len(chosen)
-            if not examples:
-                raise ValueError(
-                    f"{self._images.name} has no image for split={split!r}. Add some."
-                )
-            if training:
-                batch_size = min(batch_size, examples)
-            of_epoch = batches(
-                source,
-                chosen,
-                batch_size,
-                seed,
-                variation_of(augment, info.name, info.image_shape, reflect),
-                shuffle,
-                training,
-                mixup,
-                info.classes,
-                share,
+            shape = info.image_shape
+            variation = variation_of(augment, info.name, shape, reflect)
+            made = taken(source, variation, mixup, info.classes)
+        if not len(chosen):
+            raise ValueError(
+                f"{self._images.name} has no image for split={split!r}. Add some."
             )
-
-        steps = examples // batch_size if training else -(-examples // batch_size)
-        found = passes(of_epoch, epoch, step, info)
+        if training:
+            batch_size = min(batch_size, len(chosen))
+        plan = Plan(chosen, batch_size, seed, shuffle, training, share)
+        found = passes(batches(made, plan, mixup), epoch, step, info)
         if not step:
-            length = tf.data.experimental.assert_cardinality(steps * share[1])
+            length = tf.data.experimental.assert_cardinality(plan.steps * share[1])
             found = found.apply(length)
         return prefetched(found)
 
@@ -447,33 +435,20 @@ def open_dataset(
 
 
 def load(
-    name: str | os.PathLike[str],
-    split: str,
-    batch_size: int,
-    *,
-    image_size: Size = None,
-    holdout: float = 0.1,
-    skip_unreadable: bool = False,
-    data_dir: DataDir = None,
-    validation: float = 0.0,
-    **how: Any,
+    name: str | os.PathLike[str], split: str, batch_size: int, **how: Any
 ) -> tf.data.Dataset:
     """Returns batches of (images, labels) of a data set.
 
-    That is `open_dataset(name, …).batches(split, batch_size, …)`.
+    That is `open_dataset(name, …).batches(split, batch_size, …)`, where further
+    arguments are described.
 
     Arguments:
-        name: As in `open_dataset`, and so are `image_size`, `holdout`,
-            `skip_unreadable`, `data_dir` and `validation`.
+        name: As in `open_dataset`.
         split: As in `Dataset.batches`.
         batch_size: Likewise.
-        image_size: Height and width, or one number for both.
-        holdout: Fraction of the images of a folder that are for testing.
-        skip_unreadable: Whether to leave out files that cannot be read.
-        data_dir: The data folder of TensorFlow Datasets.
-        validation: Fraction of the training images that make up the validation split.
-        **how: Further arguments of `Dataset.batches`: `augment`, `reflect`, `mixup`,
-            `shuffle`, `seed`, `epoch`, `step`, `share`, `limit`, `like`, `cache`.
+        **how: `image_size`, `holdout`, `skip_unreadable`, `data_dir` and `validation`
+            of `open_dataset`; `augment`, `reflect`, `mixup`, `shuffle`, `seed`,
+            `epoch`, `step`, `share`, `limit`, `like` and `cache` of `Dataset.batches`.
 
     Returns:
         A `tf.data.Dataset` whose length is known.
@@ -486,15 +461,8 @@ def load(
         >>> train.element_spec[0].shape
         TensorShape([32, 8, 8, 1])
     """
-    opened = open_dataset(
-        name,
-        image_size=image_size,
-        holdout=holdout,
-        skip_unreadable=skip_unreadable,
-        data_dir=data_dir,
-        validation=validation,
-    )
-    return opened.batches(split, batch_size, **how)
+    which = {key: how.pop(key) for key in Which.__annotations__ if key in how}
+    return open_dataset(name, **which).batches(split, batch_size, **how)
 
 
 def describe(name: str | os.PathLike[str], **which: Unpack[Which]) -> DatasetInfo:

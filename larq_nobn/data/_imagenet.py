@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import tensorflow as tf
 
-from ._batches import Batches, Share, numbered
+from ._batches import OfEpoch, OfNumbers
 from ._images import BuiltIn
 from ._records import Records, records_in
 from ._registry import DatasetInfo
@@ -36,37 +36,20 @@ class ImageNet(BuiltIn):
             )
         return found
 
-    def batches(
-        self,
-        split: str,
-        limit: int | None,
-        batch_size: int,
-        seed: int,
-        augment: bool,
-        shuffle: bool,
-        share: Share,
-        info: DatasetInfo,
-    ) -> tuple[Batches, int, int]:
-        """Returns the function from an epoch's number to its batches, values 0 to 255.
+    def open(
+        self, split: str, augment: bool, info: DatasetInfo
+    ) -> tuple[np.ndarray, OfEpoch]:
+        """Returns the numbers of a split's images, and what makes batches of them.
 
-        Of all examples only a batch's are in memory, and of its parts only those that
-        are wanted are read. The order is drawn of all of them. Images that do not vary
-        are what `deploy.Preprocessing` makes of their files, for the size and crop in
-        `info`.
-
-        Returns:
-            The function, the number of examples, and the batch size, which is theirs if
-            there are fewer.
+        Of all images only a batch's are in memory, and of its parts only those that are
+        wanted are read. Values are 0 to 255. Images that do not vary are what
+        `deploy.Preprocessing` makes of their files, for the size and crop in `info`.
         """
         records, parsed = open_records(split, self.data_dir)
-        training = split == "train"
         numbers = np.arange(len(records))
         if split != "test":
-            numbers = validation_numbers(len(records), self.validation)[not training]
-        numbers = numbers[:limit]
-        count = len(numbers)
-        batch_size = min(batch_size, count) if training else batch_size
-        parts = numbered(numbers, batch_size, seed, shuffle, training, share)
+            parts = validation_numbers(len(records), self.validation)
+            numbers = parts[split == "validation"]
         shape = (SIZE, SIZE, 3) if augment else info.image_shape
 
         def whole(jpegs: np.ndarray) -> np.ndarray:
@@ -76,7 +59,7 @@ class ImageNet(BuiltIn):
                 )
                 return np.array([*found], np.float32).reshape(-1, *shape)
 
-        def of_epoch(epoch: tf.Tensor, begin: tf.Tensor) -> tf.data.Dataset:
+        def of_epoch(seed: int, epoch: tf.Tensor) -> OfNumbers:
             fold = tf.random.experimental.stateless_fold_in
             # No seed that a user gives is negative: the order begins another stream.
             seed_of_epoch = fold(tf.constant([-1 - seed, 0], tf.int64), epoch)
@@ -96,19 +79,15 @@ class ImageNet(BuiltIn):
                 kinds = (tf.TensorSpec((), tf.string), tf.TensorSpec((), tf.int64))
                 jpegs, labels = tf.map_fn(parsed, contents, fn_output_signature=kinds)
                 if augment:
-                    kind = tf.TensorSpec(shape)
-                    images = tf.map_fn(
-                        varied, (indices, jpegs), fn_output_signature=kind
-                    )
+                    kind, both = tf.TensorSpec(shape), (indices, jpegs)
+                    images = tf.map_fn(varied, both, fn_output_signature=kind)
                 else:
-                    images = tf.numpy_function(
-                        whole, [jpegs], tf.float32, stateful=False
-                    )
+                    images = tf.numpy_function(whole, [jpegs], "float32", False)
                 return tf.ensure_shape(images, (indices.shape[0], *shape)), labels
 
-            return parts(epoch, begin).map(batch, tf.data.AUTOTUNE)
+            return batch
 
-        return of_epoch, count, batch_size
+        return numbers, of_epoch
 
 
 def open_records(

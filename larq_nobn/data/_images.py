@@ -32,11 +32,12 @@ def once(
         make: Makes it.
         kept: Where it is looked for; by default among what the process has opened.
     """
-    if key not in kept:
-        kept[key] = make()
-        while len(kept) > _KEPT:
-            del kept[next(iter(kept))]
-    return kept[key]
+    if key in kept:
+        return kept[key]
+    made = kept[key] = make()
+    while len(kept) > _KEPT:
+        del kept[next(iter(kept))]
+    return made
 
 
 class Images:

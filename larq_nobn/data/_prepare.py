@@ -18,8 +18,7 @@ from typing import Any
 from .._checks import check_choice
 from .._names import DATASETS, TFDS_PREFIX
 from . import _cifar10
-from ._fetch import Progress
-from ._tfds import DataDir, is_prepared, open_builder, run
+from ._tfds import DataDir, Progress, is_prepared, open_builder, run
 
 _STALE = 24 * 3600
 

@@ -61,7 +61,8 @@ def records_in(files: Iterable[str | os.PathLike[str]]) -> Records:
     said = repr(
         [(name, s.st_size, s.st_mtime_ns) for name, s in zip(names, stats, strict=True)]
     )
-    target = cache_folder() / "records" / f"{_digest(said)}.npy"
+    digest = hashlib.sha256(said.encode(errors="surrogateescape")).hexdigest()[:32]
+    target = cache_folder() / "records" / f"{digest}.npy"
     with contextlib.suppress(OSError, ValueError):
         return Records(names, np.load(target, allow_pickle=False))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
@@ -92,7 +93,3 @@ def _places_in(name: str) -> np.ndarray:
             "data set again."
         )
     return np.array(found, np.int64).reshape(-1, 2)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()[:32]

@@ -176,7 +176,10 @@ def cached(source: LazyImages, cache: str = "auto") -> Source:
     count = len(source.labels)
     shape, dtype = (count, *source.shape), np.dtype(source.dtype)
     if cache == "auto":
-        cache = _suitable_cache(int(np.prod(shape)) * dtype.itemsize)
+        size, place = int(np.prod(shape)) * dtype.itemsize, cache_folder()
+        there = next(each for each in (place, *place.parents) if each.exists())
+        room = _FRACTION_OF_DISK * shutil.disk_usage(there).free
+        cache = "memory" if size <= IN_MEMORY else "disk" if size <= room else "none"
     if cache == "memory":
         images = np.empty(shape, dtype)
         for start in range(0, count, _CHUNK):
@@ -189,14 +192,6 @@ def cached(source: LazyImages, cache: str = "auto") -> Source:
     if cache == "disk" and count:
         return _on_disk(source, shape, dtype)
     return source
-
-
-def _suitable_cache(size: int) -> str:
-    if size <= IN_MEMORY:
-        return "memory"
-    folder = next(p for p in [cache_folder(), *cache_folder().parents] if p.exists())
-    free = shutil.disk_usage(folder).free
-    return "disk" if size <= _FRACTION_OF_DISK * free else "none"
 
 
 def _on_disk(source: LazyImages, shape: tuple[int, ...], dtype: Any) -> LazyImages:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import io
 import json
 import os
 import sys
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from .._files import read_file
 from .._names import DATASETS, TFDS_PREFIX
-from ._fetch import TIMEOUT, check_archive
 
 DataDir = str | os.PathLike[str] | None
+Progress = Callable[[str], None]
+# Seconds without a single byte before a server counts as unreachable.
+TIMEOUT = 20
+CHUNK = 1 << 20
 
 _TFDS_NAMES = {
     **{name: name for name in DATASETS if name != "digits"},
@@ -142,17 +146,12 @@ def prepared_builder(name: str, data_dir: DataDir) -> Any:
 
 
 def run(name: str, builder: Any, source: Path | None) -> None:
-    """Prepares a data set the way TFDS does.
+    """Prepares a data set the way TFDS does, with the errors of `prepare`.
 
     Arguments:
         name: Our name of the data set, for messages.
         builder: Its builder.
         source: A folder with all files that TFDS would download; None to download.
-
-    Raises:
-        FileNotFoundError: If the folder lacks files.
-        ValueError: If a file's checksum is wrong.
-        ConnectionError: If a download failed.
     """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download.download_manager import (
@@ -170,7 +169,11 @@ def run(name: str, builder: Any, source: Path | None) -> None:
     if source is None and name == "imagenet":
         raise FileNotFoundError(f"imagenet has no free download. {remedy}")
     if source is not None:
-        _check_files(source, checksums, remedy)
+        if missing := [each for each in checksums if not (source / each).is_file()]:
+            raise FileNotFoundError(f"{source} lacks {', '.join(missing)}. {remedy}")
+        for each, checksum in checksums.items():
+            if checksum is not None:
+                check_archive(source / each, {each: checksum})
     try:
         if source is None:
             # TFDS would try for minutes before it gives up.
@@ -188,15 +191,24 @@ def run(name: str, builder: Any, source: Path | None) -> None:
         ) from problem
 
 
-def _check_files(
-    source: Path, checksums: Mapping[str, str | None], remedy: str
-) -> None:
-    missing = [name for name in checksums if not (source / name).is_file()]
-    if missing:
-        raise FileNotFoundError(f"{source} lacks {', '.join(missing)}. {remedy}")
-    for name, checksum in checksums.items():
-        if checksum is not None:
-            check_archive(source / name, {name: checksum})
+def sha256(path: Path) -> str:
+    """Returns the SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def check_archive(path: Path, checksums: Mapping[str, str]) -> None:
+    """Raises ValueError unless a file has a checksum of these, by names of archives."""
+    found = sha256(path)
+    if found not in checksums.values():
+        known = " nor ".join(f"{name} ({sha})" for name, sha in checksums.items())
+        raise ValueError(
+            f"{path} has the SHA-256 {found}, which is not that of {known}. The file "
+            "is incomplete or another one; download it again."
+        )
 
 
 @contextlib.contextmanager

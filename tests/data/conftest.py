@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn.data._cifar10 import Edition
-from larq_nobn.data._fetch import sha256
 from larq_nobn.data._prepare import _prepare_cifar10
+from larq_nobn.data._tfds import sha256
 
 PER_FILE = 20
 

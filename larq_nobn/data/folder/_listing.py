@@ -91,7 +91,13 @@ def read_listing(root: Path) -> Listing:
         _check_classes(folder)
         for place in _folders(folder):
             label = unicodedata.normalize("NFC", place.name)
-            _check_name(place)
+            try:
+                place.name.encode()
+            except UnicodeEncodeError as problem:
+                raise ValueError(
+                    f"The folder {os.fsencode(place)!r} has a name that is no text in "
+                    "UTF-8, which no class can be called. Rename it."
+                ) from problem
             before = len(entries)
             for file in _files(place, ()):
                 if file.suffix.lower() in IMAGE_SUFFIXES:
@@ -205,13 +211,3 @@ def _entry(root: Path, file: Path, label: str, split: str | None) -> Entry:
     except OSError:  # a link to nothing: reading it will say so
         return Entry(path, label, split, -1, 0)
     return Entry(path, label, split, found.st_size, found.st_mtime_ns)
-
-
-def _check_name(place: Path) -> None:
-    try:
-        place.name.encode()
-    except UnicodeEncodeError as problem:
-        raise ValueError(
-            f"The folder {os.fsencode(place)!r} has a name that is no text in UTF-8, "
-            "which no class can be called. Rename it."
-        ) from problem

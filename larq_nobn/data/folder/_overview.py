@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
@@ -14,10 +15,10 @@ import numpy as np
 
 from ..._checks import check_number, check_path
 from ..._files import replacing
+from ..._progress import watched
 from ._decode import image_of, read_image
-from ._folder import shown
+from ._folder import Notes, ScannedImage, divided, scan, shown
 from ._listing import read_listing
-from ._scan import Notes, ScannedImage, Seen, divided, scan
 
 # Counted also where they are empty.
 _BOTH = ("train", "test")
@@ -88,20 +89,18 @@ class Overview:
             ValueError: If the name ends otherwise.
             OSError: If the file cannot be written.
         """
-        draw_overview(Path(path), self._images_by_class)
-
-    @property
-    def _images_by_class(self) -> dict[str, list[Path]]:
-        listing = read_listing(self.root)
         found: dict[str, list[Path]] = {name: [] for name in self.classes}
-        for each in listing.entries:
+        for each in read_listing(self.root).entries:
             if each.label in found and shown(each.path) not in self.unreadable:
                 found[each.label].append(self.root / each.path)
-        return found
+        draw_overview(Path(path), found)
 
 
 def look_over(
-    path: str | os.PathLike[str], *, holdout: float = 0.1, progress: Seen | None = None
+    path: str | os.PathLike[str],
+    *,
+    holdout: float = 0.1,
+    progress: Callable[[int, int], object] | None = None,
 ) -> Overview:
     """Inspects an image folder: opens every file once and reports its contents.
 
@@ -131,15 +130,19 @@ def look_over(
     listing = read_listing(
         Path(os.path.abspath(Path(check_path("path", path)).expanduser()))
     )
-    pictures = scan(listing, Notes(listing.root), progress)
+    with watched(lambda _, *done: progress(*done)) if progress else nullcontext():
+        pictures = scan(listing, Notes(listing.root))
     good = [each for each in pictures if each.problem is None]
     parts = {
         s: part for s, part in divided(good, holdout).items() if part or s in _BOTH
     }
+    by_content: dict[str, list[ScannedImage]] = {}
+    for each in good:
+        by_content.setdefault(each.digest, []).append(each)
     names = sorted({each.entry.label for each in pictures})
     counts = {s: Counter(p.entry.label for p in part) for s, part in parts.items()}
     side = {p.entry.path: split for split, part in parts.items() for p in part}
-    groups = _equal(good)
+    groups = [group for group in by_content.values() if len(group) > 1]
     across = [g for g in groups if len({side[p.entry.path] for p in g}) > 1]
     twins = [g for g in groups if len({p.entry.label for p in g}) > 1]
     return Overview(
@@ -157,14 +160,6 @@ def look_over(
         others=listing.others,
         remarks=listing.remarks,
     )
-
-
-def _equal(pictures: list[ScannedImage]) -> list[list[ScannedImage]]:
-    """Images whose files are the same, in groups of two or more."""
-    groups: dict[str, list[ScannedImage]] = {}
-    for each in pictures:
-        groups.setdefault(each.digest, []).append(each)
-    return [group for group in groups.values() if len(group) > 1]
 
 
 def _paths(groups: Any) -> tuple[tuple[str, ...], ...]:

@@ -11,7 +11,7 @@ from pathlib import Path
 import larq_nobn as nobn
 import numpy as np
 import pytest
-from larq_nobn.data.folder import _scan, open_folder
+from larq_nobn.data.folder import _folder, open_folder
 
 from .conftest import Write, content_of, png
 
@@ -343,7 +343,7 @@ def test_what_is_known_is_not_read_again(
     two_classes(write)
     seen: list[int] = []
     decoded: list[int] = []
-    decode = _scan.decode
+    decode = _folder.decode
 
     def counted(content: bytes) -> np.ndarray:
         decoded.append(len(content))
@@ -354,7 +354,7 @@ def test_what_is_known_is_not_read_again(
         if done == 20:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(_scan, "decode", counted)
+    monkeypatch.setattr(_folder, "decode", counted)
     with pytest.raises(KeyboardInterrupt):
         nobn.data.look_over(root, progress=interrupt)
     assert seen == list(range(1, 21))
