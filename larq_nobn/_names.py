@@ -1,7 +1,8 @@
 """The names that options and settings choose from, without what they stand for.
 
 Modules that need TensorFlow hold what a name means; here the names are found without
-it. Tables elsewhere have these names in this order, which `tests/test_names.py` checks.
+it. Tables elsewhere are made from these names, or have them in this order, which
+`tests/test_names.py` checks.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from larq_nobn.training._kernels import KERNELS
 from larq_nobn.training._settings import NETWORKS
 
 TABLES = [
-    (_names.MODELS, models.BUILDERS),
     ((*_names.MODELS, _names.FLOAT_MODEL), NETWORKS),
     (_names.NORMALIZATIONS, NORMALIZERS),
     (_names.KERNELS, KERNELS),
@@ -23,6 +22,12 @@ TABLES = [
 @pytest.mark.parametrize(("names", "table"), TABLES)
 def test_names_are_those_of_the_table(names: tuple[str, ...], table: Iterable[str]):
     assert names == tuple(table)
+
+
+def test_a_builder_is_found_by_its_name():
+    assert tuple(models.BUILDERS) == _names.MODELS
+    for name, build in models.BUILDERS.items():
+        assert build.__name__ == name and getattr(models, name) is build
 
 
 def test_public_names_are_the_same():

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from .._keras import keras
+from .._names import MODELS
 from ._alexnet import BinaryAlexNet
 from ._birealnet import BiRealNet18
 from ._densenet import BinaryDenseNet28, BinaryDenseNet37, BinaryDenseNet45
@@ -18,22 +19,9 @@ from ._summary import ModelProfile, summary
 from ._vgg import VGGSmall
 from ._xnornet import XNORNet18
 
+# The order of the names, which stand where they are found without TensorFlow.
 BUILDERS: dict[str, Callable[..., keras.Model]] = {
-    "ReActNet18": ReActNet18,
-    "ReActNetA": ReActNetA,
-    "BiRealNet18": BiRealNet18,
-    "XNORNet18": XNORNet18,
-    "ResNet20": ResNet20,
-    "VGGSmall": VGGSmall,
-    "BinaryAlexNet": BinaryAlexNet,
-    "BinaryDenseNet28": BinaryDenseNet28,
-    "BinaryDenseNet37": BinaryDenseNet37,
-    "BinaryDenseNet45": BinaryDenseNet45,
-    "MeliusNet22": MeliusNet22,
-    "MeliusNet29": MeliusNet29,
-    "QuickNetSmall": QuickNetSmall,
-    "QuickNet": QuickNet,
-    "QuickNetLarge": QuickNetLarge,
+    name: globals()[name] for name in MODELS
 }
 
 __all__ = [

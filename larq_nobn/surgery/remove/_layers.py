@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..._keras import keras
+from ..._progress import step
 from ...graph import Call, Graph, Operation, Value, sign_of, to_keras
 from ...layers import ChannelAffine, IndependentComponent
 from ...quantizers import RSign, ScaledStandardization, ScaledStdSign
@@ -26,7 +27,9 @@ def build(graph: Graph, plan: Plan, **binary: bool) -> keras.Model:
         **binary: Arguments of `ScaledStdSign`.
     """
     rows: dict[str, list[Operation]] = {}
-    for call in list(graph.calls):
+    given_calls = list(graph.calls)
+    for done, call in enumerate(given_calls):
+        step("Replacing layers", done, len(given_calls))
         row = rows.setdefault(call.name, _row(call, plan, binary))
         given = graph.call(call.label)
         edges = [given.first_input, *(Value(given.first_input) for _ in row[1:])]
