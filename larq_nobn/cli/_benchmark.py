@@ -15,9 +15,9 @@ from ._arguments import (
     tflite_file,
     trust_option,
 )
-from ._console import emit_json, out, progress, say, working
-from ._models import Origin, open_run_or_file, statistics_images, test_images
-from ._outputs import PLOT, Output, json_option
+from ._console import progress, say, show, working
+from ._models import Images, open_run_or_file, statistics_images
+from ._outputs import json_option, plot_option
 from ._package import data, deploy
 
 # What only a comparison of formats looks at.
@@ -47,12 +47,7 @@ _OF_FORMATS = ("dataset", "limit", "data_dir", "trust", "plot")
 )
 @data_dir_option
 @trust_option
-@click.option(
-    "--plot",
-    metavar="FILE.png",
-    type=Output(PLOT),
-    help="With --formats: plot size, latency and accuracy.",
-)
+@plot_option("With --formats: plot size, latency and accuracy.")
 @click.option("--runs", default=50, help="Timed runs of each file.")
 @click.option(
     "--warmup", default=5, help="Untimed runs of each file before the timed ones."
@@ -79,12 +74,9 @@ def benchmark(
     data_dir: str | None,
     trust: bool,
     plot: Path | None,
-    runs: int,
-    warmup: int,
-    threads: int,
-    seed: int,
     logs: tuple[Path, ...],
     report: str | None,
+    **counts: int,
 ) -> None:
     """Time .tflite files side by side, or one network in several formats.
 
@@ -102,13 +94,10 @@ def benchmark(
              larq-nobn benchmark model.tflite --read model.tflite.log
              larq-nobn benchmark runs/a --formats --plot formats.png
     """
-    counts = {"runs": runs, "warmup": warmup, "threads": threads, "seed": seed}
     if formats:
         check_unused(ctx, ("against", "logs"), "with --formats, which writes its files")
         found = _formats(file, dataset, limit, data_dir, trust, plot, counts)
-        emit_json(found.to_dict(), report)
-        if report != "-":
-            out().print(found.table())
+        show(found.to_dict(), report, found.table())
         return
     check_unused(ctx, _OF_FORMATS, "without --formats")
     if logs:
@@ -122,22 +111,20 @@ def benchmark(
     if logs:
         result = deploy.read_phone_logs(file, logs, against)
     else:
+        total = (counts["runs"] + counts["warmup"]) * (1 + len(against))
         with progress() as bar:
-            task = bar.add_task("running", total=(runs + warmup) * (1 + len(against)))
+            task = bar.add_task("running", total=total)
             result = deploy.benchmark(
                 file,
                 against,
                 **counts,
                 progress=lambda: bar.advance(task),
             )
-    emit_json(result.to_dict(), report)
-    if report == "-":
-        return
-    out().print(result.table())
-    if not logs:
+    show(result.to_dict(), report, result.table())
+    if report != "-" and not logs:
         say("\nOn a phone, with lce_benchmark_model from a release of LCE:")
         for command in deploy.phone_commands(
-            file, against, runs=runs, warmup=warmup, threads=threads
+            file, against, **{k: n for k, n in counts.items() if k != "seed"}
         ):
             say(f"  {command}")
 
@@ -153,26 +140,20 @@ def _formats(
 ) -> deploy.FormatComparison:
     """Compares the formats on test images, where those are known."""
     model, origin = open_run_or_file(path, trust)
+    if dataset is None and origin is not None and origin.info.name != data.GIVEN:
+        dataset = origin.info.name
     images = ranges = None
-    name = _name(dataset, origin)
-    if name is not None:
-        images = test_images(dataset, origin, limit, data_dir)
+    if dataset is not None:
+        images = Images(dataset, origin, data_dir).batches(limit=limit)
         ranges = statistics_images(dataset, origin, data_dir)
     with working(f"comparing formats of {path}"):
         found = deploy.compare_formats(
             model,
             images,
             range_data=ranges,
-            data_name=f"test images of {name}",
+            data_name=f"test images of {dataset}",
             **counts,
         )
     if plot is not None:
         found.plot(plot)
     return found
-
-
-def _name(dataset: str | None, origin: Origin | None) -> str | None:
-    """The data set of the test images; None where nothing says which they are."""
-    if dataset is None and origin is not None and origin.info.name != data.GIVEN:
-        return origin.info.name
-    return dataset

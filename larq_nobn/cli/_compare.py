@@ -9,8 +9,8 @@ import click
 from click.core import ParameterSource
 
 from ._arguments import Grouped, Several
-from ._console import beside, emit_json, out, say
-from ._errors import continued
+from ._console import beside, out, say, show
+from ._errors import resumable
 from ._options import training_options
 from ._outputs import COMPARISON, PNG, check_target, json_option
 from ._package import training
@@ -112,11 +112,10 @@ def compare(
             check_target(str(output / name), output / name, kind, force=True)
     console = beside() if report == "-" else out()
     finished = sum((output / name / "run.json").is_file() for name in cells)
-    with continued(), comparing_progress(len(cells), finished, console) as watch:
+    with resumable(), comparing_progress(len(cells), finished, console) as watch:
         comparison = training.compare(cells, output, watch, jobs, trust, scheduler)
-    emit_json(comparison.to_dict(), report)
+    show(comparison.to_dict(), report, comparison.table())
     if report != "-":
-        out().print(comparison.table())
         say(f"All numbers: {output / 'compare.json'}")
         if (output / "compare.png").exists():
             say(f"Curves: {output / 'compare.png'}")

@@ -80,14 +80,23 @@ def pairs(title: str, rows: Mapping[str, object]) -> Table:
     return table
 
 
-def emit_json(
-    content: Mapping[str, object] | Sequence[object], target: str | None
+def show(
+    result: Mapping[str, object] | Sequence[object], report: str | None, *tables: Table
 ) -> None:
-    """Writes `content` to the file `target`; `-` is stdout and None is nowhere."""
-    if target == "-":
-        print(json.dumps(content, indent=2))
-    elif target is not None:
-        write_json(Path(target), content)
+    """Writes a result as JSON if that is wanted, and prints it unless JSON is printed.
+
+    Arguments:
+        result: As JSON holds it.
+        report: The file of the JSON; `-` is stdout and None is nowhere.
+        *tables: The same for people.
+    """
+    if report == "-":
+        print(json.dumps(result, indent=2))
+        return
+    if report is not None:
+        write_json(Path(report), result)
+    for table in tables:
+        out().print(table)
 
 
 @contextmanager
@@ -95,7 +104,14 @@ def working(text: str) -> Iterator[Progress]:
     """Shows, on a terminal, what is going on, and how much of each step is done."""
     with _live(SpinnerColumn(), TextColumn("{task.description}")) as bar:
         task = bar.add_task(text, total=None)
-        with watched(lambda *done: bar.update(task, description=_words(text, *done))):
+
+        def tell(step: str, done: int, total: int | None) -> None:
+            counted = f" {done:,}" if done else ""
+            if total is not None:
+                counted = f" {done:,} of {total:,}"
+            bar.update(task, description=f"{text}: {step}{counted}")
+
+        with watched(tell):
             yield bar
 
 
@@ -108,13 +124,6 @@ def steps_shown(bar: Progress) -> AbstractContextManager[None]:
         bar.update(task, description=text, completed=done, total=total, visible=goes_on)
 
     return watched(show)
-
-
-def _words(text: str, step: str, done: int, total: int | None) -> str:
-    counted = f" {done:,}" if done else ""
-    if total is not None:
-        counted = f" {done:,} of {total:,}"
-    return f"{text}: {step}{counted}"
 
 
 class _Printable(logging.Filter):

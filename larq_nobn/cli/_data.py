@@ -9,8 +9,8 @@ import click
 from rich.table import Table
 
 from ._arguments import Command, Dataset, check_unused, data_dir_option
-from ._console import emit_json, out, pairs, progress, say
-from ._outputs import PNG, Output, json_option
+from ._console import pairs, say, show, working
+from ._outputs import PNG, json_option, plot_option
 from ._package import data as datasets
 from ._package import folder
 
@@ -33,12 +33,7 @@ _NAMED = 10
     default=0.1,
     help="Fraction for testing, of an image folder without a test folder.",
 )
-@click.option(
-    "--sheet",
-    metavar="FILE.png",
-    type=Output(PNG),
-    help="Plot some images of each class.",
-)
+@plot_option("Plot some images of each class.", "--sheet", PNG)
 @json_option
 @click.pass_context
 def data(
@@ -68,22 +63,10 @@ def data(
         say(str(datasets.prepare(name, source, data_dir, progress=say)))
         return
     check_unused(ctx, ("source", "data_dir"), f"for {name}, which is a folder")
-    with progress() as bar:
-        task = bar.add_task(f"opening {name}", total=None)
-        found = folder.look_over(
-            name,
-            holdout=holdout,
-            progress=lambda done, of: bar.update(task, completed=done, total=of),
-        )
+    with working(f"opening {name}"):
+        found = folder.look_over(name, holdout=holdout)
     if sheet is not None:
         found.draw(sheet)
-    emit_json(found.to_dict(), report)
-    if report != "-":
-        out().print(_classes(found))
-        out().print(pairs("Pictures", _rows(found)))
-
-
-def _classes(found: folder.Overview) -> Table:
     table = Table(
         "Class",
         title=f"{found.root}: {len(found.classes)} classes",
@@ -97,7 +80,7 @@ def _classes(found: folder.Overview) -> Table:
     sums = [sum(c[split] for c in found.classes.values()) for split in splits]
     table.add_section()
     table.add_row("all", *(f"{total:,}" for total in sums))
-    return table
+    show(found.to_dict(), report, table, pairs("Pictures", _rows(found)))
 
 
 def _rows(found: folder.Overview) -> dict[str, str]:
@@ -109,9 +92,9 @@ def _rows(found: folder.Overview) -> dict[str, str]:
         "grey": f"{found.grey:,}" if found.grey else "",
         "unreadable": _listed([f"{p}: {why}" for p, why in found.unreadable.items()]),
         "empty classes": _listed(found.empty),
-        "equal, in both parts": _groups(found.leaks),
-        "equal, in several classes": _groups(found.twins),
-        "equal, in one class": _groups(found.copies),
+        "equal, in both parts": _listed([" = ".join(g) for g in found.leaks]),
+        "equal, in several classes": _listed([" = ".join(g) for g in found.twins]),
+        "equal, in one class": _listed([" = ".join(g) for g in found.copies]),
         "other files": ", ".join(f"{n:,} {name}" for name, n in found.others.items()),
     }
     if found.sizes is not None:
@@ -121,10 +104,6 @@ def _rows(found: folder.Overview) -> dict[str, str]:
             several = f"{least:,} to {most:,}, half of them up to {middle:,}"
             rows[name] = several if least < most else f"{most:,}"
     return {name: text for name, text in rows.items() if text}
-
-
-def _groups(groups: Sequence[Sequence[str]]) -> str:
-    return _listed([" = ".join(group) for group in groups])
 
 
 def _listed(lines: Sequence[str]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +13,9 @@ import click
 
 from .._names import check_dataset
 from ._arguments import Command
-from ._console import out, pairs, percent, say
+from ._console import out, pairs, percent, progress, say
 from ._deploy import converted
-from ._models import lite_predictor, origin_of, test_images
+from ._models import Images, lite_predictor, origin_of
 from ._package import data, training
 
 # Networks shaped for the images: two stages take 8x8 digits to 4x4, four would leave
@@ -112,24 +114,19 @@ def _settings_for(dataset: str) -> training.RunSettings:
 def _check_foreign(folder: Path, settings: training.RunSettings) -> None:
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
     foreign = found - _LEFT_BEHIND
-    if not _is_of_demo(folder, settings):
+    # The run of a demo has the settings of one, with any number of epochs.
+    record: dict[str, Any] = {}
+    with suppress(OSError, ValueError):
+        record = training.load_record(folder / "run")[0]["settings"]
+    demos = map(training.folder.plain, (settings, *map(_settings_for, DEMOS)))
+    epochs = record.get("epochs")
+    if not any(record == {**each, "epochs": epochs} for each in demos):
         foreign |= found & {"run", *_FILES}
     if foreign:
         raise FileExistsError(
             f"{folder} holds {min(foreign)}, which no demo put there. "
             "Choose another --output."
         )
-
-
-def _is_of_demo(folder: Path, settings: training.RunSettings) -> bool:
-    """Whether the run there has the settings of a demo, of any number of epochs."""
-    try:
-        found = training.load_record(folder / "run")[0]["settings"]
-    except (OSError, ValueError):
-        return False
-    demos = (settings, *map(_settings_for, DEMOS))
-    plain = map(training.folder.plain, demos)
-    return any(found == {**demo, "epochs": found.get("epochs")} for demo in plain)
 
 
 def _trained(settings: training.RunSettings, folder: Path) -> training.Run:
@@ -156,9 +153,12 @@ def _trained(settings: training.RunSettings, folder: Path) -> training.Run:
 
 
 def _results(run: training.Run, file: Path, report: dict) -> dict[str, object]:
-    images = test_images(None, origin_of(run), EVALUATED_IMAGES)
-    in_keras = training.evaluate(run.model, images)
-    in_file = training.evaluate(lite_predictor(file), images)
+    images = Images(None, origin_of(run)).batches(limit=EVALUATED_IMAGES)
+    with progress() as bar:
+        task = bar.add_task("evaluating both", total=2 * len(images))
+        seen = partial(bar.advance, task)
+        in_keras = training.evaluate(run.model, images, lambda _: seen())
+        in_file = training.evaluate(lite_predictor(file), images, lambda _: seen())
     verified = report["verify"]
     return {
         "test accuracy per epoch": ", ".join(

@@ -17,9 +17,9 @@ from ._arguments import (
     tflite_file,
     trust_option,
 )
-from ._console import emit_json, out, working
-from ._models import Origin, open_run_or_file, test_images
-from ._outputs import PLOT, TFLITE, Output, json_option
+from ._console import show, working
+from ._models import Images, Origin, open_run_or_file, preprocessing_of
+from ._outputs import TFLITE, Output, json_option, plot_option
 from ._package import data, deploy, keras
 
 # As many as a conversion looks at; a limit takes equally many of every class.
@@ -65,13 +65,9 @@ def convert(
     output: Path,
     dataset: str | None,
     data_dir: str | None,
-    tolerance: float,
-    one_padding: bool,
-    int8: bool,
-    allow_float: bool,
-    input_shape: tuple[int, ...] | None,
     trust: bool,
     report: str | None,
+    **options: Any,
 ) -> None:
     """Convert a model to TFLite and verify it against Keras.
 
@@ -85,21 +81,8 @@ def convert(
              larq-nobn convert open.h5 model.tflite --input-shape 96,96,3
     """
     network, origin = open_run_or_file(model, trust)
-    result = converted(
-        network,
-        output,
-        dataset,
-        origin,
-        data_dir,
-        tolerance=tolerance,
-        one_padding=one_padding,
-        int8=int8,
-        allow_float=allow_float,
-        input_shape=input_shape,
-    )
-    emit_json(result.to_dict(), report)
-    if report != "-":
-        out().print(result.table())
+    result = converted(network, output, dataset, origin, data_dir, **options)
+    show(result.to_dict(), report, result.table())
 
 
 @click.command(cls=Command)
@@ -110,12 +93,7 @@ def convert(
     type=tflite_file,
     help="Show how FILE differs from this one.",
 )
-@click.option(
-    "--plot",
-    metavar="FILE.png",
-    type=Output(PLOT),
-    help="Plot binary and float work, and the float operations of FILE.",
-)
+@plot_option("Plot binary and float work, and the float operations of FILE.")
 @json_option
 def audit(
     file: Path, against: Path | None, plot: Path | None, report: str | None
@@ -131,10 +109,7 @@ def audit(
     if plot is not None:
         found.plot(plot)
     result = found if against is None else deploy.diff(file, against)
-    emit_json(result.to_dict(), report)
-    if report != "-":
-        for table in result.tables():
-            out().print(table)
+    show(result.to_dict(), report, *result.tables())
 
 
 def converted(
@@ -146,17 +121,19 @@ def converted(
     **options: Any,
 ) -> deploy.ConversionReport:
     """Converts and verifies, on test images where those are known."""
-    images, info = None, origin.info if origin else None
+    info = origin.info if origin else None
     if dataset is not None and info is None:
         info = data.describe(dataset, data_dir=data_dir)
-    card = _card(model, info, options.get("input_shape")) if info else {}
-    if dataset is not None or (info is not None and info.name != GIVEN):
-        images = test_images(dataset, origin, VERIFIED_IMAGES, data_dir)
+    known = dataset is not None or (info is not None and info.name != GIVEN)
+    images = None
+    if known:
+        images = Images(dataset, origin, data_dir).batches(limit=VERIFIED_IMAGES)
+    card = described(model, info, options.get("input_shape")) if info else {}
     with working(f"converting and verifying {output}"):
         return deploy.convert(model, output, data=images, **options, **card)
 
 
-def _card(
+def described(
     model: keras.Model, info: data.DatasetInfo, size: tuple[int, ...] | None = None
 ) -> dict[str, Any]:
     """What an app has to know, if the model classifies the images of the data set."""
@@ -165,7 +142,5 @@ def _card(
     given = getattr(model, "output_shape", ())[1:]
     if taken != info.image_shape or given != (info.classes,):
         return {}
-    shape, steps = info.image_shape[:2], None
-    if info.mean:
-        steps = deploy.Preprocessing(info.mean, info.std, shape, info.crop)
-    return {"labels": info.class_names or None, "preprocessing": steps}
+    names = info.class_names or None
+    return {"labels": names, "preprocessing": preprocessing_of(info)}

@@ -103,12 +103,19 @@ class Commands(click.Group):
 
 
 @contextmanager
-def resumable(output: Path) -> Iterator[None]:
-    """Adds, if a training is stopped or its disk is full, how it can go on."""
+def resumable(output: Path | None = None) -> Iterator[None]:
+    """Adds, if training is stopped or its disk is full, how to continue.
+
+    Arguments:
+        output: The folder of the run; None for several, which the same command resumes.
+    """
     try:
         with _one_sentence(), data.reading():
             yield
     except CliError as error:
+        if output is None:
+            error.hint = " The same command goes on." * isinstance(error, Stopped)
+            raise
         kept, cause = training.folder.position_kept(output), error.__cause__
         refused = isinstance(cause, FileExistsError)  # which says it already
         stopped = isinstance(error, Stopped)
@@ -118,18 +125,6 @@ def resumable(output: Path) -> Iterator[None]:
                 f" {output} is kept up to {kept}; the same command with --resume "
                 "goes on."
             )
-        raise
-
-
-@contextmanager
-def continued() -> Iterator[None]:
-    """Adds, if a command is stopped, that it goes on where it was."""
-    try:
-        with _one_sentence(), data.reading():
-            yield
-    except CliError as error:
-        if isinstance(error, Stopped):
-            error.hint = " The same command goes on."
         raise
 
 
@@ -150,7 +145,11 @@ def _one_sentence() -> Iterator[None]:
             raise
         raise Terminated(_STOPPED) from error
     except OSError as error:
-        raise CliError(_of_system(error)) from error
+        said, place = error.strerror, error.filename
+        text = str(error) if said is None else f"{said}."
+        if said is not None and place is not None:
+            text = f"{said}: {place}."
+        raise CliError(text) from error
     except MemoryError as error:
         raise CliError(_NO_MEMORY) from error
     except (ValueError, TypeError, ImportError, ArithmeticError) as error:
@@ -160,13 +159,6 @@ def _one_sentence() -> Iterator[None]:
     except tf.errors.ResourceExhaustedError as error:
         full = "No space left" in str(error)
         raise CliError(_NO_SPACE if full else _NO_MEMORY) from error
-
-
-def _of_system(error: OSError) -> str:
-    if error.strerror is None:
-        return str(error)
-    place = f": {error.filename}" if error.filename is not None else ""
-    return f"{error.strerror}{place}."
 
 
 def _is_ours(error: Exception) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -17,18 +19,13 @@ from ._arguments import (
     model_argument,
     trust_option,
 )
-from ._console import emit_json, out, pairs, percent, progress
-from ._models import (
-    lite_predictor,
-    open_any,
-    prepared_as,
-    statistics_images,
-    test_files,
-    test_images,
-)
-from ._outputs import PLOT, Output, json_option
-from ._package import diagnostics, keras, population, training
-from .results import Seen, classes_table
+from ._console import pairs, percent, progress, show, steps_shown
+from ._models import Images, lite_predictor, open_any, statistics_images
+from ._outputs import json_option, plot_option
+from ._package import data, diagnostics, keras, population, training
+
+# The widest matrix that a JSON holds, and the mistakes of a plot.
+_WRITTEN, _MISTAKES = 200, 24
 
 
 @click.command(cls=Command)
@@ -50,18 +47,8 @@ from .results import Seen, classes_table
     show_default="none",
     help="Also average this many networks sampled from a model with BernoulliSign.",
 )
-@click.option(
-    "--plot",
-    metavar="FILE.png",
-    type=Output(PLOT),
-    help="Plot the confusion matrix.",
-)
-@click.option(
-    "--mistakes",
-    metavar="FILE.png",
-    type=Output(PLOT),
-    help="Plot the misclassified images with the highest loss.",
-)
+@plot_option("Plot the confusion matrix.")
+@plot_option("Plot the misclassified images with the highest loss.", "--mistakes")
 @data_dir_option
 @trust_option
 @json_option
@@ -90,20 +77,89 @@ def evaluate(
              larq-nobn evaluate runs/a --plot confusion.png --mistakes mistakes.png
              larq-nobn evaluate runs/bayesian --samples 16
     """
-    seen = Seen()
-    result = evaluated(model, dataset, limit, data_dir, samples, seen, trust, split)
-    title = f"{model} on {result['dataset']}"
+    lite = model.is_file() and model.suffix == ".tflite"
+    if lite and samples is not None:
+        raise ValueError(
+            f"{model} holds one binary network, from which --samples cannot draw "
+            "others. Give the run folder or the .keras file that it was made of."
+        )
+    network, origin = open_any(model, trust)
+    # A file knows the names of its classes, but not whose images it has learned.
+    name = dataset or (origin.images.get("name") if origin else None)
+    if name is None:
+        raise ValueError(
+            f"{model} does not say whose images it takes. Add --dataset, such as "
+            "--dataset cifar10."
+        )
+    images = Images(dataset, origin, data_dir)
+    batches, files = images.batches(split, limit), images.files(split, limit)
+    seen, sampled = _Seen(images.info, files), {}
+    with progress() as bar, steps_shown(bar):
+        if samples is not None:
+            drawing = bar.add_task(f"averaging {samples} networks", total=None)
+            few = None
+            if population.has_batch_norm(network):
+                few = statistics_images(dataset, origin, data_dir)
+            sampled = _sampled(network, batches, samples, few)
+            bar.remove_task(drawing)
+        task = bar.add_task(f"evaluating {model}", total=len(batches))
+
+        def advance(count: int) -> None:
+            bar.advance(task)
+
+        classifier = lite_predictor(model) if lite else network
+        found = training.evaluate(classifier, batches, advance, seen)
+    title = f"{model} on {name}"
     if plot is not None:
         seen.confusion.draw(plot, title)
     if mistakes is not None:
-        seen.draw_mistakes(mistakes, title)
-    emit_json(result, report)
-    if report != "-":
-        rows = {**_rows(result), "images": f"{result['examples']:,}"}
-        for name, value in _rows(result.get("sampled", {})).items():
-            rows[f"{name} of {samples} samples"] = value
-        out().print(pairs(title, rows))
-        out().print(classes_table(seen.confusion))
+        mean, std = images.info.mean, images.info.std
+        seen.mistakes.draw(mistakes, seen.confusion.class_names, mean, std, title)
+    result = {"path": str(model), "dataset": name, "split": split}
+    result |= {**found, **seen.to_dict(), **({"sampled": sampled} if sampled else {})}
+    rows = {**_rows(result), "images": f"{found['examples']:,}"}
+    for row, value in _rows(sampled).items():
+        rows[f"{row} of {samples} samples"] = value
+    show(result, report, pairs(title, rows), seen.confusion.table())
+
+
+class _Seen:
+    """The test images class by class, and the worst mistakes.
+
+    Arguments:
+        info: What the images are prepared as, and the names of the classes.
+        files: Where they are, if in files of their own.
+    """
+
+    def __init__(self, info: data.DatasetInfo, files: Sequence[str] | None) -> None:
+        self._names, self._files = info.class_names, files
+        self.confusion = diagnostics.ConfusionMatrix()
+        self.mistakes = diagnostics.Mistakes(_MISTAKES)
+
+    def __call__(
+        self, images: np.ndarray, labels: np.ndarray, outputs: np.ndarray
+    ) -> None:
+        """Looks at a batch."""
+        if not len(self.confusion.counts) and len(self._names) == outputs.shape[1]:
+            self.confusion = diagnostics.ConfusionMatrix(self._names)
+        self.confusion.update(labels, outputs)
+        self.mistakes.update(images, labels, outputs)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns what JSON says of it; the matrix where it is not huge."""
+        found, names = self.confusion.to_dict(), self.confusion.class_names
+        if len(found["classes"]) > _WRITTEN:
+            del found["confusion"]
+        found["mistakes"] = [
+            {
+                "image": each.index if self._files is None else self._files[each.index],
+                "label": names[each.label],
+                "predicted": names[each.predicted],
+                "probability": each.probability,
+            }
+            for each in self.mistakes.found
+        ]
+        return found
 
 
 def _rows(found: dict) -> dict[str, str]:
@@ -122,55 +178,6 @@ def _rows(found: dict) -> dict[str, str]:
     }
 
 
-def evaluated(
-    model: Path,
-    dataset: str | None,
-    limit: int | None,
-    data_dir: str | None = None,
-    samples: int | None = None,
-    each: Seen | None = None,
-    trust: bool = False,
-    split: str = "test",
-) -> dict:
-    """Returns what is measured of a run folder, a `.keras` or a `.tflite` file."""
-    lite = model.is_file() and model.suffix == ".tflite"
-    each = Seen() if each is None else each
-    if lite and samples is not None:
-        raise ValueError(
-            f"{model} holds one binary network, from which --samples cannot draw "
-            "others. Give the run folder or the .keras file that it was made of."
-        )
-    network, origin = open_any(model, trust)
-    # A file knows the names of its classes, but not whose images it has learned.
-    name = dataset or (origin.images.get("name") if origin else None)
-    if name is None:
-        raise ValueError(
-            f"{model} does not say whose images it takes. Add --dataset, such as "
-            "--dataset cifar10."
-        )
-    said = {"path": str(model), "dataset": name, "split": split}
-    images = test_images(dataset, origin, limit, data_dir, split)
-    each.info = prepared_as(dataset, origin, data_dir)
-    each.files = test_files(dataset, origin, limit, data_dir, split)
-    with progress() as bar:
-        sampled = {}
-        if samples is not None:
-            drawing = bar.add_task(f"averaging {samples} networks", total=None)
-            few = None
-            if population.has_batch_norm(network):
-                few = statistics_images(dataset, origin, data_dir)
-            sampled["sampled"] = _sampled(network, images, samples, few)
-            bar.remove_task(drawing)
-        task = bar.add_task(f"evaluating {model}", total=None)
-
-        def seen(count: int) -> None:
-            bar.advance(task, count)
-
-        classifier = lite_predictor(model) if lite else network
-        result = training.evaluate(classifier, images, seen, each)
-    return {**said, **result, **each.to_dict(), **sampled}
-
-
 def _sampled(
     model: keras.Model,
     images: tf.data.Dataset,
@@ -179,8 +186,8 @@ def _sampled(
 ) -> dict:
     """The same of the average of binary networks, and how far apart these are.
 
-    The spread is the standard deviation of the probability of an image's class. What is
-    drawn behind batch norm needs statistics of its own, of few training images.
+    The spread is the standard deviation of the probability of an image's class. Batch
+    norms of sampled networks take statistics of their own, of few training images.
     """
     found = diagnostics.sampled_predictions(model, images, samples, statistics=few)
     labels = np.asarray(found.labels)

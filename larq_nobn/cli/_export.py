@@ -7,19 +7,18 @@ import shutil
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .._names import OWN, find_pretrained
+from .._names import OWN
 from ._arguments import Command, RunOrFile, data_dir_option, trust_option
 from ._console import say
-from ._deploy import converted
-from ._models import Origin, open_run_or_file, origin_of
+from ._deploy import converted, described
+from ._models import Origin, open_run_or_file
 from ._outputs import EXPORT, OutputFolder
-from ._package import deploy, keras, models, training
+from ._package import data, deploy, keras, models, training
 
 MODEL, TFLITE, README = "model.keras", "model.tflite", "README.md"
 # Settings that say where something lies on the machine of the training.
@@ -60,13 +59,18 @@ def export(
     Example: larq-nobn export runs/a hub/a --license mit
              larq-nobn export reactnet18-w32-digits hub/digits
     """
-    card = _described(run, trust)
+    model, origin = open_run_or_file(run, trust)
+    if origin is None:
+        raise ValueError(
+            f"{run} is a model file, which does not tell its accuracy and training. "
+            "Export a run folder, or the name of a trained network."
+        )
     folder.parent.mkdir(exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.absolute().parent))
     try:
-        training.save_model(card.model, partial / MODEL)
-        report, shown = _converted(card, partial / TFLITE, data_dir)
-        text = _readme(card, report, shown, license_, partial)
+        training.save_model(model, partial / MODEL)
+        report, shown = _converted(model, origin, partial / TFLITE, data_dir)
+        text = _readme(model, origin, report, shown, license_, partial)
         (partial / README).write_text(text, encoding="utf-8")
         partial.chmod(0o755)
         _replace(folder, partial)
@@ -75,59 +79,14 @@ def export(
     say(f"{folder}: {MODEL}, {TFLITE}, {TFLITE}.json, {README}")
 
 
-@dataclass(frozen=True)
-class _Network:
-    """What is known of the network that is exported.
-
-    Arguments:
-        name: The network's name.
-        model: The network.
-        origin: What it was trained on.
-        accuracy: On the test images.
-        settings: Of the run.
-    """
-
-    name: str
-    model: keras.Model
-    origin: Origin
-    accuracy: float
-    settings: Mapping[str, Any]
-
-
-def _described(path: Path, trust: bool) -> _Network:
-    model, origin = None, None
-    if not path.is_dir() and find_pretrained(path) is not None:
-        _, row = models.open_pretrained(path)
-        model, origin = open_run_or_file(path, trust)
-        assert origin is not None
-        return _Network(row.name, model, origin, row.accuracy, row.settings)
-    if not Path(path, "run.json").is_file():
-        raise ValueError(
-            f"{path} is a model file, which does not tell its accuracy and training. "
-            "Export a run folder, or the name of a trained network."
-        )
-    run = training.load_run(path, trust)
-    name = path.absolute().name
-    accuracy = training.folder.test_metrics(run.record)["accuracy"]
-    return _Network(name, run.model, origin_of(run), accuracy, run.record["settings"])
-
-
 def _converted(
-    network: _Network, target: Path, data_dir: str | None
+    model: keras.Model, origin: Origin, target: Path, data_dir: str | None
 ) -> tuple[deploy.ConversionReport, str]:
     """Converts; returns the report, and what the models were compared on."""
     with suppress(FileNotFoundError):
-        report = converted(network.model, target, None, network.origin, data_dir)
-        return report, "test images"
-    say(f"{network.origin.info.name} is not prepared here: verified on made-up images.")
-    info = network.origin.info
-    steps = None
-    if info.mean:
-        size = info.image_shape[:2]
-        steps = deploy.Preprocessing(info.mean, info.std, size, info.crop)
-    report = deploy.convert(
-        network.model, target, labels=info.class_names or None, preprocessing=steps
-    )
+        return converted(model, target, None, origin, data_dir), "test images"
+    say(f"{origin.info.name} is not prepared here: verified on made-up images.")
+    report = deploy.convert(model, target, **described(model, origin.info))
     return report, "generated images"
 
 
@@ -145,24 +104,28 @@ def _replace(folder: Path, partial: Path) -> None:
 
 
 def _readme(
-    network: _Network,
+    model: keras.Model,
+    origin: Origin,
     report: deploy.ConversionReport,
     examples: str,
     license_: str,
     folder: Path,
 ) -> str:
-    info, profile = network.origin.info, models.ModelProfile(network.model)
+    info, profile = origin.info, models.ModelProfile(model)
     binary = profile.op_count("mac", 1)
     dataset, verified = Path(info.name).name, report.verify
     assert verified is not None  # which conversions here always are
-    builder = network.settings["model"]
-    model = builder if builder != OWN else "network"
-    percent = round(100 * network.accuracy, 2)
+    builder = origin.settings["model"]
+    kind = builder if builder != OWN else "network"
+    without, norm = "without batch normalization", origin.settings.get("normalization")
+    if norm not in ("nobn", "none"):
+        without = f"with the normalization `{norm}`" if norm else "further"
+    percent = round(100 * origin.accuracy, 2)
     rows = {
         "input": "x".join(map(str, info.image_shape)),
         "classes": info.classes,
         f"accuracy on {dataset} (test)": f"{percent} %",
-        "parameters": f"{network.model.count_params():,}",
+        "parameters": f"{model.count_params():,}",
         "binary MACs": f"{binary:,}",
         "float MACs": f"{profile.op_count('mac') - binary:,}",
         f"size of {MODEL}": f"{(folder / MODEL).stat().st_size:,} bytes",
@@ -174,12 +137,11 @@ def _readme(
         ),
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items())
-    command = _command(network.settings, dataset)
-    return f"""{_header(network, license_, dataset, percent)}
-# {network.name}
+    return f"""{_header(origin.name, license_, dataset, percent)}
+# {origin.name}
 
-A binary neural network ({model}: weights and activations of -1 and +1) for {dataset},
-trained {_without(network.settings)} with `larq_nobn`. `{TFLITE}` runs on
+A binary neural network ({kind}: weights and activations of -1 and +1) for {dataset},
+trained {without} with `larq_nobn`. `{TFLITE}` runs on
 [Larq Compute Engine](https://docs.larq.dev/compute-engine/) and was verified against
 `{MODEL}`.
 
@@ -194,60 +156,53 @@ pip install 'larq-nobn[lce]'
 ```
 
 ```python
-{_snippet(network)}```
+{_snippet(info)}```
 
 `{TFLITE}.json` contains class names and preprocessing for an app.
 
 ## Training
 
-{command}
+{_command(origin.settings, dataset)}
 """
 
 
-def _without(settings: Mapping[str, Any]) -> str:
-    normalization = settings.get("normalization")
-    if normalization in ("nobn", "none"):
-        return "without batch normalization"
-    return f"with the normalization `{normalization}`" if normalization else "further"
-
-
-def _header(network: _Network, license_: str, dataset: str, percent: float) -> str:
+def _header(name: str, license_: str, dataset: str, percent: float) -> str:
     """The YAML that hubs read; a JSON text is a YAML scalar."""
     hub = _HUB_NAMES.get(dataset)
-    lines = [
-        "---",
-        f"license: {json.dumps(license_)}",
-        "library_name: larq_nobn",
-        "pipeline_tag: image-classification",
-        "tags:",
-        *(f"- {tag}" for tag in ("binary-neural-network", "larq", "keras", "tflite")),
-        *(["datasets:", f"- {hub}"] if hub else []),
-        "metrics:",
-        "- accuracy",
-        "model-index:",
-        f"- name: {json.dumps(network.name)}",
-        "  results:",
-        "  - task:",
-        "      type: image-classification",
-        "    dataset:",
-        f"      name: {json.dumps(dataset)}",
-        f"      type: {json.dumps(hub or dataset)}",
-        "      split: test",
-        "    metrics:",
-        "    - type: accuracy",
-        f"      value: {percent}",
-        "---",
-        "",
-    ]
-    return "\n".join(lines)
+    datasets = f"datasets:\n- {hub}\n" if hub else ""
+    return f"""---
+license: {json.dumps(license_)}
+library_name: larq_nobn
+pipeline_tag: image-classification
+tags:
+- binary-neural-network
+- larq
+- keras
+- tflite
+{datasets}metrics:
+- accuracy
+model-index:
+- name: {json.dumps(name)}
+  results:
+  - task:
+      type: image-classification
+    dataset:
+      name: {json.dumps(dataset)}
+      type: {json.dumps(hub or dataset)}
+      split: test
+    metrics:
+    - type: accuracy
+      value: {percent}
+---
+"""
 
 
-def _snippet(network: _Network) -> str:
+def _snippet(info: data.DatasetInfo) -> str:
     """Loads both models and classifies an image; runs in the folder as it stands."""
-    shape = network.origin.info.image_shape
-    name = "labels[{0}]" if network.origin.info.class_names else "{0}"
-    labels = "labels = card.labels\n" if network.origin.info.class_names else ""
-    if network.origin.info.mean:
+    shape = info.image_shape
+    name = "labels[{0}]" if info.class_names else "{0}"
+    labels = "labels = card.labels\n" if info.class_names else ""
+    if info.mean:
         image = (
             f"pixels = np.zeros({(*shape[:2], 3)}, np.uint8)  # an RGB image\n"
             "image = card.preprocessing(pixels)  # a batch of one\n"
@@ -270,7 +225,7 @@ print({tflite_class})
 
 
 def _command(settings: Mapping[str, Any], dataset: str) -> str:
-    """The command that trains it again; where it started from files, in words."""
+    """The command that trains it again, in a block of code."""
     if settings.get("dataset") == "given":
         return "Trained in Python on arrays that were passed as `data`."
     shown = {**settings, "dataset": dataset}
@@ -281,7 +236,11 @@ def _command(settings: Mapping[str, Any], dataset: str) -> str:
     }
     words = ["larq-nobn train", f"--recipe {shown['recipe']}"]
     words += [_option(name, value) for name, value in start.items()]
-    usual = _usual(shown)
+    chosen: dict[str, Any] = {"dataset": "digits"}
+    if shown["model"] != OWN:
+        chosen |= {name: shown.get(name) for name in ("model", "normalization")}
+    recipe = training.RunSettings.from_recipe(shown["recipe"], **chosen)
+    usual = training.folder.plain(recipe)
     for name, value in shown.items():
         known = name in usual and name not in start and name != "recipe"
         if not known or name in _PLACES or value == usual[name]:
@@ -296,20 +255,6 @@ def _command(settings: Mapping[str, Any], dataset: str) -> str:
             words.append(_option(name, value))
     words.append("--output runs/again")
     return "```bash\n" + " \\\n    ".join(words) + "\n```"
-
-
-def _usual(shown: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of the recipe alone, as a record holds them."""
-    name, normalization = shown["recipe"], shown.get("normalization")
-    model = shown["model"]
-    given = {"model": model, "normalization": normalization, "dataset": "digits"}
-    if model == OWN:
-        given = {"dataset": "digits"}
-    found = training.RunSettings.from_recipe(name, **given)
-    return {
-        field.name: json.loads(json.dumps(getattr(found, field.name)))
-        for field in fields(found)
-    }
 
 
 def _option(name: str, value: Any) -> str:

@@ -15,12 +15,12 @@ from ._errors import Commands
 from ._evaluate import evaluate
 from ._export import export
 from ._import import import_
+from ._predict import predict
 from ._pretrained import models, pack
 from ._report import report
 from ._summary import summary
 from ._surgery import fold, remove
 from ._train import train
-from .results import predict
 
 
 @click.group(

@@ -1,9 +1,9 @@
-"""What the commands that take a trained model have in common."""
+"""A trained network that a command is given, and the images that it is for."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -14,60 +14,62 @@ from .._names import DATASETS, GIVEN, find_pretrained
 from ._console import working
 from ._package import data, deploy, keras, models, population, training
 
-# The settings of a run that say which images it is of.
-_IMAGES = ("image_size", "holdout", "skip_unreadable", "data_dir", "validation")
-
 
 @dataclass(frozen=True)
 class Origin:
-    """Which images a network was trained on, and tested on.
+    """Which images a network was trained on, and how.
 
     Arguments:
-        info: What is known of them.
-        images: The arguments of `data.describe` that say which they are.
+        info: What is known of the images.
+        settings: Of the run; empty where only `info` is known.
+        name: The network's name.
+        accuracy: On the test images.
     """
 
     info: data.DatasetInfo
-    images: Mapping[str, Any]
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    name: str = ""
+    accuracy: float = 0.0
+
+    @property
+    def images(self) -> dict[str, Any]:
+        """The arguments of `data.open_dataset` that say which they are."""
+        which = data.Which.__annotations__
+        found = {name: self.settings[name] for name in which if name in self.settings}
+        return found | {"name": self.settings["dataset"]} if self.settings else {}
+
+
+def origin_of(run: training.Run) -> Origin:
+    """What a run was trained on."""
+    name, metrics = run.folder.absolute().name, training.folder.test_metrics(run.record)
+    accuracy = metrics.get("accuracy", 0.0)
+    return Origin(run.dataset, run.record["settings"], name, accuracy)
 
 
 def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | None]:
     """Returns the model, and what it was trained on if a run folder tells."""
     if not path.is_dir() and find_pretrained(path) is not None:
         model, row = models.open_pretrained(path)
-        return model, _origin_of_row(row)
+        steps = row.preprocessing or {"mean": (), "std": ()}
+        shape, names = row.input_shape, row.class_names
+        info = _info(row.dataset, shape, row.classes, names, **steps)
+        settings = {**row.settings, "dataset": row.dataset}
+        return model, Origin(info, settings, row.name, row.accuracy)
     if not path.is_dir() or training.folder.is_saved_model(path):
         return training.open_model(path, trust=trust), None
     run = training.load_run(path, trust)
     return run.model, origin_of(run)
 
 
-def _origin_of_row(row: models.PretrainedNetwork) -> Origin:
-    steps = row.preprocessing or {"mean": (), "std": ()}
-    info = data.DatasetInfo(
-        name=row.dataset,
-        image_shape=row.input_shape,
-        classes=row.classes,
-        class_names=row.class_names,
-        train_examples=0,
-        test_examples=0,
-        mean=tuple(steps["mean"]),
-        std=tuple(steps["std"]),
-        crop=steps.get("crop", 1.0),
-    )
-    images = {name: row.settings[name] for name in _IMAGES if name in row.settings}
-    return Origin(info, {**images, "name": row.dataset})
-
-
 def open_any(
     path: Path, trust: bool, strict: bool = False
 ) -> tuple[keras.Model | None, Origin | None]:
-    """The same, also of a `.tflite` file: no model then, and what its card says.
+    """The same, also of a `.tflite` file: no model then, and what its metadata says.
 
     Arguments:
         path: A run folder, or a `.keras`, `.h5` or `.tflite` file.
         trust: Whether code from the file of a Keras model may run.
-        strict: Whether a `.tflite` file has to have a card with a preparation.
+        strict: Whether a `.tflite` file has to have metadata with a preparation.
     """
     if path.is_dir() or path.suffix != ".tflite":
         return open_run_or_file(path, trust)
@@ -79,52 +81,96 @@ def open_any(
         if strict:
             raise
         return None, None
-    steps = card.preprocessing
+    steps, classes = card.preprocessing, int(card.output.shape[-1])
     if steps is None:
         return None, None
-    info = data.DatasetInfo(
-        name=path.name,
-        image_shape=steps.image_shape,
-        classes=int(card.output.shape[-1]),
-        class_names=card.labels or (),
+    shape, labels = steps.image_shape, card.labels or ()
+    return None, Origin(
+        _info(path.name, shape, classes, labels, steps.mean, steps.std, steps.crop)
+    )
+
+
+def _info(
+    name: str,
+    image_shape: tuple[int, int, int],
+    classes: int,
+    class_names: tuple[str, ...],
+    mean: Any,
+    std: Any,
+    crop: float = 1.0,
+    **_: Any,
+) -> data.DatasetInfo:
+    return data.DatasetInfo(
+        name=name,
+        image_shape=image_shape,
+        classes=classes,
+        class_names=class_names,
         train_examples=0,
         test_examples=0,
-        mean=steps.mean,
-        std=steps.std,
-        crop=steps.crop,
+        mean=tuple(mean),
+        std=tuple(std),
+        crop=crop,
     )
-    return None, Origin(info, {})
 
 
-def origin_of(run: training.Run) -> Origin:
-    """What a run was trained on."""
-    settings = run.record["settings"]
-    images = {name: settings[name] for name in _IMAGES if name in settings}
-    return Origin(run.dataset, {**images, "name": settings["dataset"]})
+def preprocessing_of(info: data.DatasetInfo) -> deploy.Preprocessing | None:
+    """What an evaluation, and an app, makes of an image; None where nobody knows."""
+    if not info.mean:
+        return None
+    return deploy.Preprocessing(info.mean, info.std, info.image_shape[:2], info.crop)
 
 
-def test_images(
-    dataset: str | None,
-    origin: Origin | None,
-    limit: int | None,
-    data_dir: str | None = None,
-    split: str = "test",
-) -> tf.data.Dataset:
-    """Returns normalized images with labels, in their usual order.
+class Images:
+    """The images that a command looks at, as a network takes them.
 
     Arguments:
         dataset: Whose they are; None for those that the network was tested on.
         origin: What the network was trained on; images of the same or of a folder are
             prepared as it wants them.
-        limit: How many at most.
-        data_dir: Folder of prepared data sets; None for that of the run.
-        split: Which of the images.
+        data_dir: Folder of downloaded data sets; None for that of the run.
     """
-    images = _arguments(dataset, origin, limit, data_dir)
-    with working(f"opening {images['name']}"):
-        return data.load(
-            split=split, batch_size=128, augment=False, shuffle=False, **images
-        )
+
+    def __init__(
+        self, dataset: str | None, origin: Origin | None, data_dir: str | None = None
+    ) -> None:
+        own = origin is not None and dataset in (None, origin.info.name)
+        which: dict[str, Any] = {"name": dataset}
+        if origin is not None and own:
+            which = origin.images
+        elif origin is not None and origin.images:
+            # All of a folder without a part for testing: nothing was trained on.
+            which["holdout"] = 1.0
+        if data_dir is not None:
+            which["data_dir"] = data_dir
+        self._name = which["name"]
+        # Nothing else says how images of a folder are to be prepared.
+        prepared = own or dataset not in DATASETS
+        self._like = origin.info if origin is not None and prepared else None
+        with working(f"opening {self._name}"):
+            self._dataset = data.open_dataset(**which)
+
+    @property
+    def info(self) -> data.DatasetInfo:
+        """The classes, size, mean and deviation that the images get."""
+        return self._like or self._dataset.info
+
+    def batches(
+        self, split: str = "test", limit: int | None = None, shuffle: bool = False
+    ) -> tf.data.Dataset:
+        """Returns normalized images with labels, in their usual order."""
+        with working(f"opening {self._name}"):
+            return self._dataset.batches(
+                split,
+                128,
+                augment=False,
+                shuffle=shuffle,
+                limit=limit,
+                like=self._like,
+            )
+
+    def files(self, split: str, limit: int | None) -> tuple[str, ...] | None:
+        """Names the files of the same images; None where they lie in none."""
+        return self._dataset.files(split, limit, self._like)
 
 
 def statistics_images(
@@ -135,64 +181,15 @@ def statistics_images(
     Arguments:
         dataset: Whose they are if the network does not say what it was trained on.
         origin: What it was trained on.
-        data_dir: Folder of prepared data sets; None for that of the run.
+        data_dir: Folder of downloaded data sets; None for that of the run.
     """
     known = origin is not None and origin.images.get("name", GIVEN) != GIVEN
-    if known and not _own(dataset, origin):
-        dataset, data_dir = None, None  # that folder has the other images
-    images = _arguments(dataset, origin, population.EXAMPLES, data_dir)
-    return data.load(split="train", batch_size=128, augment=False, **images)
-
-
-def test_files(
-    dataset: str | None,
-    origin: Origin | None,
-    limit: int | None,
-    data_dir: str | None = None,
-    split: str = "test",
-) -> tuple[str, ...] | None:
-    """Names the files of the same images; None where they lie in none."""
-    return data.files_of(split=split, **_arguments(dataset, origin, limit, data_dir))
-
-
-def _arguments(
-    dataset: str | None, origin: Origin | None, limit: int | None, data_dir: str | None
-) -> dict[str, Any]:
-    """Those of `data.load` that say which images are meant."""
-    images: dict[str, Any] = {"limit": limit}
-    own = _own(dataset, origin)
-    if origin is not None and own:
-        images |= origin.images
-    else:
-        images["name"] = dataset
-        if origin is not None and origin.images:
-            # All of a folder without a part for testing: nothing was trained on.
-            images["holdout"] = 1.0
-    if data_dir is not None:
-        images["data_dir"] = data_dir
-    if origin is not None and _alike(dataset, origin):
-        images["like"] = origin.info
-    return images
-
-
-def prepared_as(
-    dataset: str | None, origin: Origin | None, data_dir: str | None = None
-) -> data.DatasetInfo:
-    """The classes, size, mean and deviation that `test_images` gives images."""
-    if origin is not None and _alike(dataset, origin):
-        return origin.info
-    assert dataset is not None
-    return data.describe(dataset, data_dir=data_dir)
-
-
-def _own(dataset: str | None, origin: Origin | None) -> bool:
-    """Whether the images are those that a network was tested on."""
-    return origin is not None and dataset in (None, origin.info.name)
-
-
-def _alike(dataset: str | None, origin: Origin) -> bool:
-    """Whether images are prepared as the network wants: nothing else says how."""
-    return _own(dataset, origin) or dataset not in DATASETS
+    if origin is not None and known and dataset != origin.info.name:
+        if dataset is not None:
+            data_dir = None  # that folder has the other images
+        dataset = None
+    images = Images(dataset, origin, data_dir)
+    return images.batches("train", population.EXAMPLES, shuffle=True)
 
 
 def lite_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:

@@ -12,7 +12,7 @@ from ..config import RECIPES, Recipe, Setting, Settings, settings_of
 from ._arguments import Argument, Blocks, Dataset, Size, trust_option
 from ._package import training
 
-_SETTINGS, _OF_RECIPES = settings_of(Settings), settings_of(Recipe)
+_OF_RECIPES = settings_of(Recipe)
 _USUAL = RECIPES["nobn"]
 _KINDS = {
     "arguments": Argument(),
@@ -32,20 +32,21 @@ def option_of(setting: Setting) -> _Decorator:
     name = f"--{setting.name.replace('_', '-')}"
     known: dict[str, Any] = {"help": setting.help, "default": setting.default}
     if setting.name in _OF_RECIPES:
-        usual = _in_words(setting, getattr(_USUAL, setting.name))
+        usual = getattr(_USUAL, setting.name)
+        if isinstance(usual, bool):
+            usual = "yes" if usual else "no"
+        elif isinstance(usual, float):
+            usual = f"{usual:g}"
+        elif usual is None:
+            usual = "none"
         known |= {"default": None, "show_default": f"{usual} in recipe nobn"}
         if setting.type is bool:
             name = f"{name}/--no-{name[2:]}"
     elif setting.default is None:
         known["show_default"] = setting.absent
     if setting.kind == "arguments":
-        return click.option(
-            name,
-            type=_KINDS["arguments"],
-            multiple=True,
-            callback=lambda ctx, param, pairs: dict(pairs),
-            help=setting.help,
-        )
+        known = {"help": setting.help, "multiple": True}
+        known["callback"] = lambda ctx, param, pairs: dict(pairs)
     if setting.choices is not None:
         known["type"] = click.Choice(list(setting.offered or setting.choices))
     elif setting.kind is not None:
@@ -57,23 +58,12 @@ def option_of(setting: Setting) -> _Decorator:
     return click.option(name, **known)
 
 
-def _in_words(setting: Setting, value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, float):
-        return f"{value:g}"
-    return "none" if value is None else str(value)
-
-
-def recipe_option(command: Any) -> Any:
-    """`--recipe`, from which all that is not given comes."""
-    known = _SETTINGS["recipe"]
-    return click.option(
-        "--recipe",
-        type=click.Choice(list(RECIPES)),
-        show_default="that of the normalization",
-        help=known.help,
-    )(command)
+recipe_option = click.option(
+    "--recipe",
+    type=click.Choice(list(RECIPES)),
+    show_default="that of the normalization",
+    help=settings_of(Settings)["recipe"].help,
+)
 
 
 def training_options(
@@ -93,14 +83,9 @@ def training_options(
         for name, each in settings_of(settings).items()
         if each.option and name not in but
     ]
-    return ordered(*first, *options, trust_option)
-
-
-def ordered(*decorators: _Decorator) -> _Decorator:
-    """Applies decorators so that --help lists them in this order."""
 
     def decorate(command: Any) -> Any:
-        for decorator in reversed(decorators):
+        for decorator in (trust_option, *reversed([*first, *options])):
             command = decorator(command)
         return command
 

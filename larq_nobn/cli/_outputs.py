@@ -49,10 +49,6 @@ def _is_metadata(content: bytes) -> bool:
     return isinstance(found, dict) and found.get("format") == METADATA_FORMAT
 
 
-def _is_report(content: bytes) -> bool:
-    return isinstance(_json(content), dict | list) and not _is_metadata(content)
-
-
 def _is_comparison(content: bytes) -> bool:
     found = _json(content)
     return isinstance(found, dict) and {"by", "groups", "runs"} <= found.keys()
@@ -63,7 +59,12 @@ KERAS = Kind("a Keras model", partial(_is_archive, b"config.json"))
 PACKED = Kind("a packed network", partial(_is_archive, b".npy"))
 PNG = Kind("a PNG picture", lambda content: content.startswith(b"\x89PNG"))
 PLOT = replace(PNG)  # by matplotlib, which is an extra
-REPORT = Kind("a JSON report", _is_report)
+REPORT = Kind(
+    "a JSON report",
+    lambda content: (
+        isinstance(_json(content), dict | list) and not _is_metadata(content)
+    ),
+)
 COMPARISON = Kind("the JSON of a comparison", _is_comparison)
 EXPORT = Kind("an export", lambda content: b"\nlibrary_name: larq_nobn\n" in content)
 METADATA = Kind("the metadata of a TFLite file", _is_metadata)
@@ -78,6 +79,11 @@ class Output(click.Path):
         super().__init__(path_type=str if kind is REPORT else Path)
         self.name = "file"
         self.kind = kind
+
+
+def plot_option(help: str, name: str = "--plot", kind: Kind = PLOT) -> Any:
+    """An option for a picture that a command draws."""
+    return click.option(name, metavar="FILE.png", type=Output(kind), help=help)
 
 
 json_option = click.option(
@@ -129,48 +135,27 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
                     "another name."
                 )
         check_target(f"{name} {path}", path, kind, force)
+        if kind in (PNG, PLOT):
+            check_plot(path)
         if kind is PLOT:
-            new_figure(check_plot(path), (1, 1))
+            new_figure(path, (1, 1))
     for parameter, value in _given(ctx):
         if isinstance(parameter.type, OutputFolder):
-            _check_folder(value, parameter.type.kind, force)
+            check_target(f"Output {value}", value, parameter.type.kind, force)
 
 
 def check_target(said: str, path: Path, kind: Kind, force: bool) -> None:
-    """Refuses to write a file where something else is.
+    """Refuses to write a file, or an export's folder, where something else is.
 
     Arguments:
         said: What a message calls it.
-        path: The file.
+        path: The file; of an export the folder, whose README.md says what it is.
         kind: What it will be.
-        force: Whether a file of the same kind may be overwritten.
+        force: Whether one of the same kind may be overwritten.
 
     Raises:
         OSError: If something would be destroyed, or there is no folder for it.
     """
-    advice = "Choose another name."
-    _check_place(said, path)
-    if not path.exists():
-        return
-    found = path.stat()
-    if stat.S_ISDIR(found.st_mode):
-        raise IsADirectoryError(f"{said} is a folder. Give the name of a file.")
-    if not stat.S_ISREG(found.st_mode):
-        raise FileExistsError(f"{said} is no regular file. {advice}")
-    if not found.st_size:
-        return
-    if not kind.holds(path.read_bytes()):
-        raise FileExistsError(
-            f"{said} exists and is not {kind.name}, so it is not overwritten. {advice}"
-        )
-    if not force:
-        raise FileExistsError(
-            f"{said} exists already. Choose another name, or overwrite it with --force."
-        )
-
-
-def _check_place(said: str, path: Path) -> None:
-    """Refuses to write into a run, a prepared data set, or no folder at all."""
     advice = "Choose another name."
     if (owner := run_that_owns(path)) is not None:
         raise FileExistsError(
@@ -184,23 +169,25 @@ def _check_place(said: str, path: Path) -> None:
             f"{said} lies in no existing folder. Create it first, or choose another "
             "one."
         )
-
-
-def _check_folder(path: Path, kind: Kind, force: bool) -> None:
-    """The same for a folder, whose README.md says of which kind it is."""
-    said = f"Output {path}"
-    _check_place(said, path)
     if not path.exists():
         return
-    if not path.is_dir():
-        raise NotADirectoryError(f"{said} is a file. Give the name of a folder.")
-    if not any(path.iterdir()):
+    mode, file = path.stat().st_mode, path
+    if kind is EXPORT:
+        if not stat.S_ISDIR(mode):
+            raise NotADirectoryError(f"{said} is a file. Give the name of a folder.")
+        there, file = any(path.iterdir()), path / "README.md"
+    elif stat.S_ISDIR(mode):
+        raise IsADirectoryError(f"{said} is a folder. Give the name of a file.")
+    elif not stat.S_ISREG(mode):
+        raise FileExistsError(f"{said} is no regular file. {advice}")
+    else:
+        there = path.stat().st_size > 0
+    if not there:
         return
-    readme = path / "README.md"
-    if not (readme.is_file() and kind.holds(readme.read_bytes())):
+    if not (file.is_file() and kind.holds(file.read_bytes())):
+        what = "is not empty and" if kind is EXPORT else "exists and is"
         raise FileExistsError(
-            f"{said} is not empty and not {kind.name}, so nothing is written there. "
-            "Choose another name."
+            f"{said} {what} not {kind.name}, so it is not overwritten. {advice}"
         )
     if not force:
         raise FileExistsError(

@@ -9,7 +9,7 @@ import click
 from rich.table import Table
 
 from ._arguments import Command
-from ._console import emit_json, out, percent, say
+from ._console import percent, say, show
 from ._outputs import PACKED, Output, json_option
 from ._package import models as networks
 from ._package import training
@@ -28,12 +28,6 @@ def models(report: str | None) -> None:
              larq-nobn models --json models.json
     """
     rows = networks.pretrained()
-    emit_json([dataclasses.asdict(row) for row in rows], report)
-    if report != "-":
-        out().print(_table(rows))
-
-
-def _table(rows: list[networks.PretrainedNetwork]) -> Table:
     titles = ("Name", "Data set", "Input", "Top-1", "Size", "Binary MACs", "Float MACs")
     table = Table(*titles, title="Trained networks", title_justify="left")
     for row in rows:
@@ -46,7 +40,7 @@ def _table(rows: list[networks.PretrainedNetwork]) -> Table:
             f"{row.binary_macs / 1e6:,.1f} M",
             f"{row.float_macs / 1e6:,.2f} M",
         )
-    return table
+    show([dataclasses.asdict(row) for row in rows], report, table)
 
 
 @click.command(cls=Command)

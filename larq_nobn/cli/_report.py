@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from ._arguments import Command, Several
-from ._console import emit_json, out
-from ._outputs import PLOT, Output, json_option
+from ._console import show
+from ._outputs import json_option, plot_option
 from ._package import training
 
 
@@ -22,11 +22,8 @@ from ._package import training
     "in others, the best is shown.",
 )
 @json_option
-@click.option(
-    "--png",
-    metavar="FILE.png",
-    type=Output(PLOT),
-    help="Plot the curves, with a band from the lowest to the highest seed.",
+@plot_option(
+    "Plot the curves, with a band from the lowest to the highest seed.", "--png"
 )
 def report(
     runs: tuple[Path, ...], by: list[str] | None, report: str | None, png: Path | None
@@ -41,8 +38,6 @@ def report(
              larq-nobn report runs/* --by normalization --json runs.json
     """
     comparison = training.report(runs, by)
-    emit_json(comparison.to_dict(), report)
     if png is not None:
         comparison.draw(png)
-    if report != "-":
-        out().print(comparison.table())
+    show(comparison.to_dict(), report, comparison.table())

@@ -8,7 +8,7 @@ import click
 
 from .._names import VARIANCE_RULES
 from ._arguments import Command, model_argument, trust_option
-from ._console import emit_json, out, say, working
+from ._console import say, show, working
 from ._models import open_run_or_file
 from ._outputs import KERAS, Output, json_option
 from ._package import keras, surgery, training
@@ -90,11 +90,10 @@ def _finish(
     report: str | None,
 ) -> None:
     training.save_model(model, output)
-    emit_json(changes.to_dict(), report)
+    show(changes.to_dict(), report, *([changes.table()] if changes.changes else []))
     if report == "-":
         return
     if changes.changes:
-        out().print(changes.table())
         say(f"{output} holds no batch norm.")
     else:
         say(f"There was no batch norm to begin with; {output} is a copy.")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from rich.table import Table
 
 from .._checks import check_integer, check_list
 from .._figures import check_plot, new_figure, shortened
@@ -16,6 +17,8 @@ _NUMBERED, _NAMED = 20, 60
 _LONGEST = 20  # characters of a name
 _TOP = 5
 _PAIRS = 20
+# The widest matrix that a terminal has room for, and the classes of a list.
+_MATRIX, _LIST = 12, 10
 
 
 class ConfusionMatrix:
@@ -102,6 +105,33 @@ class ConfusionMatrix:
         order = np.argsort(-wrong, axis=None, kind="stable")[:count]
         pairs = zip(*np.unravel_index(order, wrong.shape), strict=True)
         return [(int(i), int(j), int(wrong[i, j])) for i, j in pairs if wrong[i, j]]
+
+    def table(self) -> Table:
+        """Returns the matrix of up to 12 classes for rich, or the worst of more."""
+        names, counts, shares = self.class_names, self.counts, self.accuracies()
+        said = ["-" if np.isnan(share) else f"{100 * share:.1f} %" for share in shares]
+        if len(names) <= _MATRIX:
+            table = Table(
+                title="Images of each class (rows) by what they are taken for",
+                title_justify="left",
+            )
+            table.add_column("")
+            for name in (*names, "right"):
+                table.add_column(name, justify="right", overflow="fold")
+            for name, row, share in zip(names, counts, said, strict=True):
+                table.add_row(name, *(str(n) if n else "·" for n in row), share)
+            return table
+        table = Table(title="The classes recognized worst", title_justify="left")
+        for name in ("class", "images", "right", "most often taken for"):
+            table.add_column(
+                name, justify="right" if name in ("images", "right") else "left"
+            )
+        wrong = counts - np.diag(np.diag(counts))
+        for k in np.argsort(shares, kind="stable")[:_LIST]:
+            other = wrong[k].argmax()
+            taken = f"{names[other]} ({wrong[k, other]})" if wrong[k, other] else "-"
+            table.add_row(names[k], str(counts[k].sum()), said[k], taken)
+        return table
 
     def to_dict(self) -> dict[str, Any]:
         """Returns all of this as JSON holds it: `classes`, `confusion`, `confused`.

@@ -204,7 +204,7 @@ def test_of_images_an_app_takes_the_center():
         ]
     )
     info = data.describe("imagenet")
-    assert _deploy._card(model, info) == {
+    assert _deploy.described(model, info) == {
         "labels": None,
         "preprocessing": deploy.Preprocessing(info.mean, info.std, (224, 224), 0.875),
     }

@@ -12,7 +12,6 @@ from larq_nobn import data, training
 from cli.answers import one_sentence
 from click.testing import Result
 from larq_nobn._keras import keras
-from larq_nobn.cli.results import classes_table
 from larq_nobn.diagnostics import ConfusionMatrix
 from PIL import Image
 from rich.console import Console
@@ -118,7 +117,7 @@ def test_many_classes_show_the_worst():
     found.update(np.arange(29), outputs[:29])
     console = Console(width=100)
     with console.capture() as captured:
-        console.print(classes_table(found))
+        console.print(found.table())
     lines = [line for line in captured.get().splitlines() if "│ class " in line]
     cells = [cell.strip() for cell in lines[0].split("│")[1:-1]]
     assert cells == ["class 7", "1", "0.0 %", "class 9 (1)"]

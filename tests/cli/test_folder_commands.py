@@ -109,7 +109,7 @@ def test_from_images_to_a_file(pictures: Path, invoke: Invoke, tmp_path: Path):
     assert record["settings"]["image_size"] == [8, 10]
     # What the run was tested on, as an app sees it.
     origin = _models.origin_of(nobn.training.load_run(run))
-    images = np.concatenate([x for x, _ in _models.test_images(None, origin, None)])
+    images = np.concatenate([x for x, _ in _models.Images(None, origin).batches()])
     assert len(images) == info.test_examples
     small = [steps(nobn.data.decode(p.read_bytes())) for p in pictures.rglob("*.*")]
     known = {image.tobytes() for image in small}

@@ -2,15 +2,18 @@
 
 import io
 from collections.abc import Iterator
+from pathlib import Path
 
 import larq_nobn as nobn
 import numpy as np
 import pytest
 from larq_nobn import deploy, surgery, training
+from cli.conftest import Invoke
 from deploy.nets import binary_conv, chain, head
 from larq_nobn._keras import keras
 from larq_nobn._progress import step, watched
 from larq_nobn.cli import _console, _progress
+from PIL import Image
 from rich.console import Console
 
 
@@ -73,6 +76,32 @@ def test_folding_says_which_batch_norm_it_is_at():
         surgery.fold_batch_norm(network)
     assert said[:2] == [("Folding batch norms", 0, 2), ("Folding batch norms", 1, 2)]
     assert texts(said)[1:] == ["Comparing examples"]
+
+
+def test_removing_says_which_layer_it_is_at():
+    said: list[tuple[str, int, int | None]] = []
+    network = chain(keras.layers.BatchNormalization(), binary_conv(), *head())
+    with watched(lambda *each: said.append(each)):
+        surgery.remove_batch_norm(network)
+    count = len(network.layers) - 1
+    assert said == [("Replacing layers", done, count) for done in range(count)]
+
+
+def test_evaluation_and_prediction_show_how_far_they_are(
+    stream: tuple[bool, io.StringIO], run_folder: Path, invoke: Invoke, tmp_path: Path
+):
+    terminal, written = stream
+    Image.fromarray(np.zeros((8, 8), np.uint8)).save(tmp_path / "a.png")
+    for line, shown in (
+        (("evaluate", run_folder, "--limit", 200), f"evaluating {run_folder}"),
+        (("predict", run_folder, tmp_path / "a.png"), f"classifying by {run_folder}"),
+    ):
+        assert invoke(*line, "--json", "-").exit_code == 0
+        # A terminal is narrower than the path.
+        assert (shown[:40] in written.getvalue()) is terminal
+    assert ("2/2" in written.getvalue()) is terminal
+    assert ("1/1" in written.getvalue()) is terminal
+    assert terminal or written.getvalue() == ""
 
 
 def test_initialization_from_data_says_at_which_layer_it_is():

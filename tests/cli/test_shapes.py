@@ -15,7 +15,7 @@ from larq_nobn import data, deploy, training
 from cli.answers import one_sentence
 from cli.conftest import Invoke
 from larq_nobn.cli import _models
-from larq_nobn.data.folder import _scan
+from larq_nobn.data.folder import _folder
 from larq_nobn.training._checkpoints import Checkpoints
 from larq_nobn.training.folder import kept_settings, position_kept
 from larq_nobn.training.folder._archives import read, write
@@ -168,7 +168,7 @@ def test_notes_on_a_folder_are_taken_again(tmp_path: Path, monkeypatch, pictures
     monkeypatch.setenv("LARQ_NOBN_CACHE", str(tmp_path / "cache"))
     folder = pictures_in(tmp_path / "pictures")
     info = data.describe(folder)
-    notes = _scan.Notes(folder)
+    notes = _folder.Notes(folder)
     target = notes._target
     content = json.loads(target.read_text())
     cut = {path: noted[:2] for path, noted in content["files"].items()}

@@ -1,0 +1,171 @@
+"""`larq-nobn predict`."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+from rich.table import Table
+
+from .._files import read_file
+from .._names import IMAGE_SUFFIXES
+from .._probabilities import as_probabilities
+from ._arguments import Command, model_argument, trust_option
+from ._console import percent, progress, show, steps_shown
+from ._models import lite_predictor, open_any, preprocessing_of
+from ._outputs import json_option
+from ._package import data, deploy, keras
+
+_BATCH = 32
+
+
+@click.command(cls=Command)
+@model_argument
+@click.argument(
+    "pictures",
+    metavar="IMAGE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path),
+)
+@click.option("--top", type=int, default=3, help="Number of classes to print.")
+@trust_option
+@json_option
+def predict(
+    model: Path, pictures: tuple[Path, ...], top: int, trust: bool, report: str | None
+) -> None:
+    """Print the most probable classes of images.
+
+    RUN_OR_FILE is a run folder, the name of a trained network, or a .tflite file with
+    its metadata (FILE.tflite.json). An IMAGE is a JPEG, PNG, WebP, BMP or GIF file, or
+    a folder of such files. Images are preprocessed as in an evaluation.
+
+    \b
+    Example: larq-nobn predict runs/a cat.jpg dog.png
+             larq-nobn predict model.tflite photographs --top 1 --json -
+    """
+    files = image_files(pictures)
+    network, origin = open_any(model, trust, strict=True)
+    if origin is None:
+        raise ValueError(
+            f"{model} does not say how pictures are prepared for it. Give a run "
+            "folder, or a .tflite file that was converted from one, with its "
+            ".tflite.json."
+        )
+    prepare = preprocessing_of(origin.info)
+    if prepare is None:
+        raise ValueError(
+            f"{model} takes images as they were given to it in Python, and does not "
+            "say how pictures become such. Train it on a folder of pictures instead."
+        )
+    result = []
+    with progress() as bar, steps_shown(bar):
+        task = bar.add_task(f"classifying by {model}", total=len(files))
+        run = lite_predictor(model) if network is None else _as_the_file(network)
+        for start in range(0, len(files), _BATCH):
+            part = files[start : start + _BATCH]
+            images = [prepare(read_pixels(f, prepare.image_shape[2]))[0] for f in part]
+            outputs = np.asarray(run(np.stack(images)))
+            if outputs.ndim != 2:
+                raise ValueError(
+                    f"The model gives outputs of shape {outputs.shape[1:]} for a "
+                    "picture, and no vector of classes. Choose a classifier."
+                )
+            probabilities = as_probabilities(outputs)
+            names = origin.info.class_names or [*map(str, range(outputs.shape[1]))]
+            # Of equal ones the first comes first.
+            order = np.argsort(-probabilities, axis=1, kind="stable")[:, :top]
+            for file, row, places in zip(part, probabilities, order, strict=True):
+                best = [
+                    {"label": names[k], "probability": float(row[k])} for k in places
+                ]
+                result.append({"file": str(file), "predictions": best})
+            bar.advance(task, len(part))
+    show(result, report, _table(str(model), result))
+
+
+def _as_the_file(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
+    """A network, in float32 even if it was trained in half precision."""
+    if any(layer.compute_dtype in ("bfloat16", "float16") for layer in model.layers):
+        with contextlib.suppress(deploy.ConversionError):
+            model = deploy.prepared(model, allow_float=True)
+    return model.predict_on_batch
+
+
+def _table(title: str, result: Sequence[dict[str, Any]]) -> Table:
+    table = Table(title=f"What {title} takes them for", title_justify="left")
+    table.add_column("picture", overflow="fold")
+    for place in range(max(len(each["predictions"]) for each in result)):
+        table.add_column("class" if place == 0 else f"{place + 1}.", overflow="fold")
+    for each in result:
+        # A name may hold bytes that are no text.
+        name = each["file"].encode(errors="replace").decode()
+        cells = (
+            f"{p['label']} {percent(p['probability'])}" for p in each["predictions"]
+        )
+        table.add_row(name, *cells)
+    return table
+
+
+def image_files(places: Sequence[Path]) -> list[Path]:
+    """Returns the files, and the pictures in the folders, however deep.
+
+    Arguments:
+        places: Files of any name, which are taken as they are given; of folders those
+            whose suffix is that of a picture, sorted, and none that is hidden.
+
+    Raises:
+        FileNotFoundError: If a place is not there, or a folder holds no picture.
+    """
+    found: list[Path] = []
+    for place in places:
+        if not place.exists():
+            raise FileNotFoundError(
+                f"{place} does not exist. Give pictures, or folders that hold some."
+            )
+        if not place.is_dir():
+            found.append(place)
+            continue
+        inside = sorted(_inside(place))
+        if not inside:
+            raise FileNotFoundError(
+                f"{place} holds no picture. Those are files that end in "
+                f"{', '.join(IMAGE_SUFFIXES)}."
+            )
+        found += inside
+    return found
+
+
+def read_pixels(file: Path, channels: int) -> np.ndarray:
+    """Returns what a file shows, (height, width, channels), as bytes.
+
+    Arguments:
+        file: The file.
+        channels: Those of a network; grey becomes three alike where it wants colours.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it is no picture, or is damaged.
+    """
+    content = read_file(file)
+    try:
+        pixels = data.decode(content)
+    except ValueError as error:
+        raise ValueError(
+            f"{file} cannot be shown to a network: {error}. Leave it out, or save it "
+            "again."
+        ) from error
+    return np.repeat(pixels, 3, -1) if pixels.shape[-1] < channels else pixels
+
+
+def _inside(folder: Path) -> Iterator[Path]:
+    for place, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
+                yield Path(place, name)
