@@ -39,7 +39,7 @@ def quartiles(seconds):
 
 
 def write(result, path):
-    """Writes JSON, whole or not at all."""
+    """Writes JSON, atomically."""
     write_text(json.dumps(result, indent=1) + "\n", path)
 
 

@@ -18,7 +18,7 @@ import larq_nobn as nobn
 import tensorflow as tf
 from _results import write_text
 
-# To be set behind batch norm, which has the first as built, the second by its recipe.
+# To be set after batch norm, which has the first as built, the second by its recipe.
 AS_BUILT, OF_BATCH_NORM = "magnitude_aware_sign", "scaled_std_sign"
 KERNELS = [
     name for name in nobn.training.KERNELS if name not in (AS_BUILT, OF_BATCH_NORM)

@@ -73,7 +73,7 @@ def unprepared(model, path):
 
 
 def prepared(model, path):
-    """What `larq_nobn.convert` makes of it, or why it refuses."""
+    """What `larq_nobn.convert` makes of it, or why it rejects."""
     shape = (4, *model.input.shape[1:])
     images = np.random.default_rng(SEED).normal(size=shape).astype(np.float32)
     try:

@@ -7,7 +7,7 @@ What lies on a page between a marker and its end is replaced:
     <!-- /evidence -->
 
 and so is a single number in a sentence, with both markers in its line. A line may not
-begin with such a marker, which in Markdown would end the paragraph. The names are those
+start with such a marker, which in Markdown would end the paragraph. The names are those
 of `_drawing.TABLES`. Nothing is measured, and TensorFlow is not needed.
 
     python benchmarks/evidence.py             # or: make evidence

@@ -85,9 +85,9 @@ def methods(seed):
 
 
 def kernels(seed):
-    """Five epochs of every kernel quantizer behind batch norm.
+    """Five epochs of every kernel quantizer after batch norm.
 
-    With crops from black borders, which the recipe had then.
+    With crops from zero padding, which the recipe had then.
     """
     chosen = {"reflect": False, "seed": seed, **FIVE_EPOCHS}
     for name in (OF_BATCH_NORM, *KERNELS):
@@ -100,7 +100,7 @@ EXPERIMENTS = {each.__name__: each for each in (budgets, levers, methods, kernel
 @click.command()
 @click.argument("experiment", type=click.Choice(list(EXPERIMENTS)))
 @click.option("--seeds", default="0,1", show_default=True, help="Between commas.")
-@click.option("--only", default="", help="Cells whose name begins so.")
+@click.option("--only", default="", help="Cells whose name starts so.")
 @click.option("--train/--no-train", default=True, help="Or only what is finished.")
 @click.option("--folder", type=Path, required=True, help="Where the runs go.")
 @click.option("--output", type=Path, default=RESULTS, show_default=True)

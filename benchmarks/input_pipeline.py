@@ -1,4 +1,4 @@
-"""How many pictures a second a training reads, and what part of its time that takes.
+"""How many images a second a training reads, and what part of its time that takes.
 
 A folder of random JPEG files of several sizes, read as a training run does, against a
 training step of ReActNet-18 of width 16, each on all cores and without the other.
@@ -27,14 +27,14 @@ from _results import RESULTS, command, machine, say, versions, write
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 WIDTH, CLASSES = 16, 10
-# Side of the pictures in pixels: pictures, batch size.
+# Side of the images in pixels: images, batch size.
 SIZES = {32: (2048, 128), 64: (1024, 128), 224: (128, 32)}
 CACHES = ("memory", "disk", "none")
 EPOCHS = 8  # of a round of reading
 
 
 def write_pictures(folder, side, count):
-    """JPEG files with as much detail as photographs have: noise of several scales."""
+    """JPEG files with as much detail as photos have: noise of several scales."""
     import numpy as np
     from PIL import Image
 
@@ -87,7 +87,7 @@ def seconds_of(action, times):
 
 
 def decode_limit(folder, rounds):
-    """Pictures per second of the decoder alone."""
+    """Images per second of the decoder alone."""
     import larq_nobn as nobn
 
     contents = [path.read_bytes() for path in folder.glob("train/*/*.jpg")]
@@ -100,7 +100,7 @@ def decode_limit(folder, rounds):
 
 
 def per_second(action, batch, times, rounds):
-    """Pictures per second, the median of some rounds."""
+    """Images per second, the median of some rounds."""
     action()
     return batch / statistics.median(seconds_of(action, times) for _ in range(rounds))
 

@@ -5,7 +5,7 @@ ReActNet-18 of width 16 is trained on CIFAR-10 with batch norm, 5 epochs in batc
 with batch norm folded away. Pairs are drawn at random, or of one class each, as where
 images arrive in bursts. Gradient descent with momentum and adaptive gradient clipping,
 at two learning rates. The accuracy is that on all 10,000 test images; what the folder
-holds already is not repeated.
+contains already is not repeated.
 
     python benchmarks/micro_batches.py --folder runs/micro_batches
 """

@@ -3,10 +3,11 @@
 Accuracy on CIFAR-10 after one epoch, and on digits in batches of 64 and of two images,
 always with Adam and adaptive gradient clipping, mean over seeds; time and peak memory
 of a training step relative to batch norm, measured side by side; float operations of
-the converted file beyond those of the network with batch norm; and which share of the
-channels that meet a binary convolution has one and the same sign in more than 95 % of
-all places, so that it carries next to nothing. A run is what `larq-nobn train --recipe
-plain` does with the settings below; finished runs in the folder are not repeated.
+the converted file beyond those of the network with batch norm; and which fraction of
+the channels that meet a binary convolution has one and the same sign in more than 95 %
+of all places, so that it carries next to nothing. A run is what `larq-nobn train
+--recipe plain` does with the settings below; finished runs in the folder are not
+repeated.
 
     python benchmarks/normalizations.py --folder runs/normalizations
 """
@@ -82,7 +83,7 @@ def float_operations(model, path):
 
 
 def stuck_channels(model):
-    """Share of the channels before binary convolutions that hardly change sign."""
+    """Fraction of the channels before binary convolutions that hardly change sign."""
     images, _ = next(iter(nobn.data.load("cifar10", "test", 256)))
     signs = record(model, [images.numpy()]).signs
     shares = [s.mean(axis=(0, 1, 2)) for s in signs.values()]

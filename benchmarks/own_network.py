@@ -1,10 +1,10 @@
 """A network of one's own on digits, step by step: what each step buys, and why.
 
-Six binary convolutions of 32 channels behind a float stem, trained on the 1,442 digits:
+Six binary convolutions of 32 channels after a float stem, trained on the 1,442 digits:
 eight epochs in batches of 64, and two epochs in batches of two. Each step of STEPS
-keeps those before it; the last row has Keras' batch norm behind every convolution
+keeps those before it; the last row has Keras' batch norm after every convolution
 instead of all that came after the shortcuts. Of each: test accuracy over the seeds; of
-seed 0 in batches of 64 the file that it becomes, and what stands in front of each sign,
+seed 0 in batches of 64 the file that it becomes, and what stands before each sign,
 on the test images, before the training and after it. The last step's file is listed
 operation by operation.
 
@@ -98,7 +98,7 @@ def before_signs(model, images):
 
 
 def trained(row, seed, task, test):
-    """The trained model, its accuracy in %, and what stands in front of its signs."""
+    """The trained model, its accuracy in %, and what stands before its signs."""
     batch, epochs, rate = TASKS[task]
     train = nobn.data.load("digits", "train", batch_size=batch)
     keras.backend.clear_session()

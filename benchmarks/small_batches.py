@@ -1,4 +1,4 @@
-"""Training in batches of one, two and four photographs, from the first step on.
+"""Training in batches of one, two and four photos, from the first step on.
 
 ReActNet-18 of width 16 on the same 25,600 images of CIFAR-10, one pass, each
 normalization by its own recipe but for β₂, 0.999, and the learning rate: the best of

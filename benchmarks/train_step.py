@@ -52,7 +52,7 @@ VARIANTS = {
         UNBALANCED,
     ),
 }
-# The share of a step: of the first variant, what the second one leaves out.
+# The fraction of a step: of the first variant, what the second one leaves out.
 SHARES = {
     "clipping": ("nobn", "nobn without clipping"),
     "balanced filters": ("nobn", "nobn without balanced filters"),
@@ -72,7 +72,7 @@ PUBLISHED = "published code"
 
 
 def started(width, batch, normalization, recipe, precision, changes):
-    """A network and what trains it, as `larq-nobn train` begins."""
+    """A network and what trains it, as `larq-nobn train` starts."""
     import larq_nobn as nobn  # first: it selects legacy Keras
 
     settings = nobn.training.RunSettings.from_recipe(

@@ -2,11 +2,11 @@
 
 Every model is built with random weights, and batch norms of which statistics, gains and
 shifts lie where training may leave them: gains of both signs. It is folded, and the
-numbers in front of the last softmax are compared on four images; batch norm is removed;
+numbers before the last softmax are compared on four images; batch norm is removed;
 the given model is converted and verified on the same images. DoReFaNet, whose inputs
 have two bits, may convert in float. Larq Zoo is installed apart, in the folder, without
 what it asks for; each model has a process of its own, one after the other. Half an
-hour on two cores; what the folder holds already is not repeated.
+hour on two cores; what the folder contains already is not repeated.
 
     python benchmarks/zoo.py --folder runs/zoo
     python benchmarks/zoo.py --folder runs/zoo --output runs/zoo/results \

@@ -1,4 +1,4 @@
-"""What can stand behind a binary convolution instead of batch norm, eight at a time."""
+"""What can stand after a binary convolution instead of batch norm, eight at a time."""
 
 import larq_nobn as nobn
 import larq as lq

@@ -1,6 +1,6 @@
-"""A folder of pictures becomes a network for the phone, and its card knows the classes.
+"""A folder of images becomes a network for the phone, and its card knows the classes.
 
-python examples/own_pictures.py path/to/pictures    (or nothing, for drawn ones)
+python examples/own_pictures.py path/to/images    (or nothing, for drawn ones)
 """
 
 import sys

@@ -32,7 +32,8 @@ def batches(data: Any, size: int, several: bool = False) -> Iterator[tuple[Any, 
     lengths = [len(array) for array in (*tf.nest.flatten(x), *labels)]
     if len(set(lengths)) > 1:
         raise ValueError(
-            f"data holds arrays of {lengths} examples. Give each as many as the others."
+            f"data contains arrays of {lengths} examples. Give each as many as the "
+            "others."
         )
     for start in range(0, lengths[0], size):
         part = slice(start, start + size)
@@ -53,7 +54,7 @@ def model_batches(
     """Yields the inputs of a functional model in its order, and labels, as `batches`.
 
     Raises:
-        ValueError: If the data does not fit the inputs, holds no example, or never
+        ValueError: If the data does not fit the inputs, contains no example, or never
             ends.
     """
     endless = tf.data.INFINITE_CARDINALITY
@@ -69,7 +70,7 @@ def model_batches(
         shapes = [tuple(part.shape[1:]) for part in parts]
         if not _fit(shapes, wanted):
             raise ValueError(
-                f"data holds examples of shape {_listed(shapes)}, but the model "
+                f"data contains examples of shape {_listed(shapes)}, but the model "
                 f"{model.name!r} takes {_listed(wanted)}. Pass arrays of such examples "
                 "along the first axis, or a tf.data.Dataset of batches of them."
             )
@@ -78,7 +79,7 @@ def model_batches(
             kinds = [given.dtype for given in model.inputs]
             yield [tf.cast(a, b) for a, b in zip(parts, kinds, strict=True)], y
     if empty:
-        raise ValueError("data holds no example. Pass at least one.")
+        raise ValueError("data contains no example. Pass at least one.")
 
 
 def _parts(model: keras.Model, x: Any) -> list[Any]:
@@ -86,8 +87,8 @@ def _parts(model: keras.Model, x: Any) -> list[Any]:
     names = sorted(nested if isinstance(nested, dict) else model.input_names)
     if isinstance(x, dict) and sorted(x) != names:
         raise ValueError(
-            f"data holds inputs named {sorted(x)}, but the model {model.name!r} takes "
-            f"{names}. Use these names."
+            f"data contains inputs named {sorted(x)}, but the model {model.name!r} "
+            f"takes {names}. Use these names."
         )
     return model._flatten_to_reference_inputs(x)
 

@@ -17,7 +17,7 @@ class Bins:
     Attributes:
         share: Of the predictions that fall into each, (bins,).
         confidence: Their mean confidence; 0 where there is none.
-        accuracy: The share of them that is right; 0 where there is none.
+        accuracy: The fraction of them that is right; 0 where there is none.
     """
 
     share: np.ndarray

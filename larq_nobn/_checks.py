@@ -30,7 +30,7 @@ BOUNDS: dict[str, Bounds] = {
     "wait": ("(0, 604800]", "600 seconds are usual."),
     "runs": ((1, 1_000_000), "50 give a steady median."),
     "warmup": ((0, 1_000_000), "5 suit most files."),
-    "threads": ((1, 1_024), "Phones are mostly measured with 1 and 4."),
+    "threads": ((1, 1_024), "Devices are mostly measured with 1 and 4."),
     "samples": ((1, 1_000_000), "16 is a good start."),
     "tolerance": ("(0, 1e6]", "1e-3 suits most networks."),
 }

@@ -1,4 +1,4 @@
-"""Pictures without a window and without global state."""
+"""Plots without a window and without global state."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-# Told apart by colour-blind readers too (Okabe and Ito), without the yellow that is
+# Distinguished by colour-blind readers too (Okabe and Ito), without the yellow that is
 # hard to see on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 # Small figures of many dots per inch: letters stay readable at half their size.
@@ -30,7 +30,7 @@ def new_figure(target: Path, size: tuple[float, float]) -> Any:
 
 
 def check_plot(path: str | os.PathLike) -> Path:
-    """Returns `path` if it is the name of a picture.
+    """Returns `path` if it is the name of a plot.
 
     Raises:
         ValueError: If it does not end in .png.
@@ -38,11 +38,11 @@ def check_plot(path: str | os.PathLike) -> Path:
     target = Path(path)
     if target.suffix != ".png":
         raise ValueError(
-            f"{target} is no name for a picture. Choose one that ends in .png."
+            f"{target} is no name for a plot. Choose one that ends in .png."
         )
     return target
 
 
 def shortened(name: str, characters: int) -> str:
-    """The begin of a name that has no room for all of it."""
+    """The start of a name that has no room for all of it."""
     return name if len(name) <= characters else f"{name[: characters - 1]}…"

@@ -62,10 +62,10 @@ if tensorflow.__path__[0] != _API:
 
 
 def open_later_inputs(layer: type) -> None:
-    """Lets an InputLayer that has no `optional` yet open files that hold one.
+    """Lets an InputLayer that has no `optional` yet open files that contain one.
 
     Later versions of tf_keras save of every input that it is not optional. Earlier ones
-    know no other inputs, but refuse the word.
+    know no other inputs, but reject the word.
     """
     if "optional" in inspect.signature(layer).parameters:
         return
@@ -96,8 +96,8 @@ def _leave_to_python(cls: Any) -> None:
 def register(alias: str | None = None) -> Callable[[_Class], _Class]:
     """Makes a class loadable from files, and usable by its string `alias`.
 
-    Three names lead to the class: `larq_nobn>Name` (what `.keras` files hold), the bare
-    `Name` (what Larq layers look up when an `.h5` file is opened) and the alias.
+    Three names lead to the class: `larq_nobn>Name` (what `.keras` files contain), the
+    bare `Name` (what Larq layers look up when an `.h5` file is opened) and the alias.
 
     Arguments:
         alias: Short name for use as a string, such as `"rsign"`; None for no alias.

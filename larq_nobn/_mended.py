@@ -1,4 +1,4 @@
-"""What is mended in Larq and Keras, for all of their classes."""
+"""What is repaired in Larq and Keras, for all of their classes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _follow(quantizer: Any, policy: keras.mixed_precision.Policy) -> None:
 
 
 def mend_larq() -> None:
-    """Mends Larq's layers where mixed precision, or several replicas, meet metrics.
+    """Repairs Larq's layers where mixed precision, or several replicas, meet metrics.
 
     A quantizer has a type of its own, also in the configuration of its layer. Where
     that of the layer alone is changed, inputs and kernels would be of two types.

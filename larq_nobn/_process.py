@@ -67,7 +67,7 @@ def import_all() -> None:
 def native_stderr_closed() -> Iterator[None]:
     """Sends what native code writes to standard error nowhere.
 
-    TensorFlow's first messages heed no log level. With TF_CPP_MIN_LOG_LEVEL set to 0 or
+    TensorFlow's first messages ignore log levels. With TF_CPP_MIN_LOG_LEVEL set to 0 or
     1 they are shown all the same.
     """
     if os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2") in ("0", "1"):

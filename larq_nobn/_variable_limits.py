@@ -25,7 +25,7 @@ class TooLarge(ValueError):
 def limited_variables(
     stored: int, ratio: int = _RATIO, free: int = _FREE
 ) -> Iterator[None]:
-    """Lets the block make variables as large as what a file holds for them.
+    """Lets the block make variables as large as what a file contains for them.
 
     Arguments:
         stored: Bytes of the weights in the file, by its header.

@@ -23,7 +23,7 @@ class SymmetricClasses(keras.initializers.Initializer):
 
     for K classes, with a random plane P of two orthonormal columns, (D, 2). The vectors
     have the length s and add up to zero, and training is free to move them: what
-    `layers.SymmetricHead` keeps, this only begins with.
+    `layers.SymmetricHead` keeps, this only starts with.
 
     Arguments:
         scale: Positive length s of every class vector.

@@ -20,11 +20,11 @@ class CallbackCase:
         per_layer: Which of these TensorBoard also gets for each layer.
         watches: Whether training goes as it would without it.
         wrong: Makes a model that it cannot work on; None if it works on any.
-        message: What it then says, at the begin of training.
+        message: What it then says, at the start of training.
         kwargs: Arguments.
         highest: No value is above.
         sometimes: Logs that not every machine has.
-        paper: Whether there is one behind it.
+        paper: Whether there is one after it.
     """
 
     cls: type

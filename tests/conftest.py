@@ -35,8 +35,8 @@ def pytest_configure(config):
     """
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
         # Looking for garbage takes 7 % of the time where it looks through all that
-        # TensorFlow brings, too: what is there when the tests begin is never looked at,
-        # nor what is left at the end. Graphs, which hold themselves in circles, are.
+        # TensorFlow brings, too: what is there when the tests start is never looked at,
+        # nor what is left at the end. Graphs, which contain themselves in circles, are.
         gc.disable()
         atexit.register(gc.freeze)
         import larq_nobn  # noqa: F401

@@ -23,7 +23,8 @@ def flatbuffer(model: keras.Model) -> bytes:
     """What LCE makes of a model's inference function.
 
     It reads the same function, and no other, from the SavedModel of Keras that
-    `convert_keras_model` writes: that holds those of every layer too, with gradients.
+    `convert_keras_model` writes: that contains those of every layer too, with
+    gradients.
     """
     from larq_compute_engine import convert_saved_model
 

@@ -55,7 +55,7 @@ def run(
 
     Arguments:
         script: A file of Python, or its content.
-        arguments: `sys.argv` behind the name.
+        arguments: `sys.argv` after the name.
         environment: Variables beside those of this process.
         timeout: Seconds after which it is killed.
     """

@@ -241,7 +241,7 @@ def folder_problems(folder: str, files: list[str]) -> Iterator[str]:
     prefixes = Counter(name.strip("_").split("_")[0] for name in modules)
     for prefix, count in prefixes.items():
         if count > SIBLINGS:
-            yield f"{folder} holds {count} files called {prefix}; make it a folder"
+            yield f"{folder} contains {count} files called {prefix}; make it a folder"
 
 
 FILES = sorted(ROOT.rglob("*.py"))

@@ -52,7 +52,7 @@ def watched(request, tmp_path_factory):
     """
     folder = tmp_path_factory.mktemp("watched")
     callbacks = all_of_them(folder)
-    logger = keras.callbacks.CSVLogger(folder / "log.csv")  # behind them in the list
+    logger = keras.callbacks.CSVLogger(folder / "log.csv")  # after them in the list
     # One of them as a graph, which is traced for seconds.
     model = model_for_all(request.param, run_eagerly=request.param is not sequential)
     history = fit(model, *callbacks, logger)

@@ -420,7 +420,7 @@ def test_converted_file(cases):
         # A binary convolution that feeds a second one writes bits itself.
         assert counts.pop("LceQuantize", 0) == min(1, case.lce_bconv2d), case.name
         assert counts == case.float_ops, case.name
-        # Sums of 288 products, whose multiplier the file holds in float32.
+        # Sums of 288 products, whose multiplier the file contains in float32.
         assert_allclose(output, expected[place], 1e-4, 1e-4, err_msg=case.name)
 
 

@@ -50,13 +50,13 @@ def sequential():
 
 
 def nested():
-    """The whole classifier in a model of its own, behind a wrapper for the data."""
+    """The whole classifier in a model of its own, after a wrapper for the data."""
     image = keras.Input((4, 4, 1))
     return keras.Model(image, functional()(preprocessing()(image)))
 
 
 def named_before_last():
-    """A head with something dense behind it that is not the classifier."""
+    """A head with something dense after it that is not the classifier."""
     image = keras.Input((4, 4, 1))
     classes = keras.layers.Dense(3, name="head")(body(image))
     return keras.Model(image, [classes, keras.layers.Dense(2, name="other")(classes)])
@@ -379,7 +379,7 @@ def test_a_model_that_is_no_classifier(network, message):
         ((IMAGES, LABELS - 1), ValueError, "Labels go from -1 to 1, but the last"),
         ((IMAGES, LABELS + 0.5), ValueError, r"Labels of shape \(30,\) and type"),
         ((IMAGES, np.eye(4)[LABELS]), ValueError, r"Labels of shape \(30, 4\)"),
-        ((IMAGES[:0], LABELS[:0]), ValueError, "data holds no examples. Give at least"),
+        ((IMAGES[:0], LABELS[:0]), ValueError, "data contains no examples. Give"),
     ],
 )  # fmt: skip
 def test_bad_data(data, error, message):

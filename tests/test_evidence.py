@@ -82,7 +82,7 @@ def test_pages_are_up_to_date(name: str):
 
 @pytest.mark.parametrize("name", evidence.PAGES)
 def test_markers_are_whole(name: str):
-    """A marker at the begin of a line of prose would end the paragraph."""
+    """A marker at the start of a line of prose would end the paragraph."""
     page = text(name)
     blocks = [block for _, block in evidence.BLOCK.findall(page)]
     assert len(blocks) == page.count("<!-- evidence") == page.count("/evidence -->")

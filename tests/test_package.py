@@ -71,7 +71,8 @@ def test_import_alone_is_enough_and_light():
     # PIL is not among them: tf_keras imports it by itself wherever it is installed.
     found, registered = map(json.loads, done.stdout.splitlines())
     assert found == [True, [], "tf_keras", [True, True]]
-    # What other parts of the package register, files may hold before those are there.
+    # What other parts of the package register, files may contain before those are
+    # there.
     assert registered == of_the_package()
 
 

@@ -1,4 +1,4 @@
-"""Tables in Markdown, and what pictures show, from the JSON files in results/.
+"""Tables in Markdown, and what images show, from the JSON files in results/.
 
 A function per table, each from the content of one file or of several. The scripts that
 measure print the same tables, and benchmarks/evidence.py draws them into the pages.

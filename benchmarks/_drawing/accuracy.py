@@ -24,7 +24,7 @@ def cifar10_accuracy(result):
 
 
 def plain_gap(result):
-    """By how many points `nobn` is behind batch norm."""
+    """By how many points `nobn` is after batch norm."""
     last = {name: row["mean_per_epoch"][-1] for name, row in result["rows"].items()}
     return f"{last['batch_norm'] - last['nobn']:.1f}"
 

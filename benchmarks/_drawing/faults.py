@@ -12,7 +12,7 @@ def fuzz(found):
 
 
 def fuzz_reasons(found):
-    """A row per reason to refuse, without names and numbers."""
+    """A row per reason to reject, without names and numbers."""
     rows = [[reason, count] for reason, count in found["reasons"].items()]
     return table(["reason", "networks"], rows)
 

@@ -7,7 +7,7 @@ import statistics
 from .grids import LEVERS, low_to_high, of_cells
 from .steps import COMPARED, FORMS, STATES, STEPS, states
 
-# Okabe and Ito: told apart by colour-blind readers too.
+# Okabe and Ito: distinguished by colour-blind readers too.
 BLUE, ORANGE, GREEN, PINK = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 # The same, as light as a dark page needs them.
 PALE = {BLUE: "#56B4E9", ORANGE: "#E9813B", GREEN: "#2CC79B", PINK: "#DE9CC2"}
@@ -45,7 +45,7 @@ class Sheet:
         axes.set_ylabel(y, color=self.ink, fontsize=11)
 
     def bars(self, axes, names, values, colours, texts, aside=0.0, height=0.7, to=None):
-        """Horizontal bars, the first on top, each with its text behind it, or `to`."""
+        """Horizontal bars, the first on top, each with its text after it, or `to`."""
         places = [place + aside for place in range(len(names))]
         axes.barh(places, values, height, color=colours)
         for place, value, text in zip(places, to or values, texts, strict=True):
@@ -324,7 +324,7 @@ def troubleshooting(dark, compare):
     return sheet.figure
 
 
-# Name of a picture: what draws it, and the files below results/ that it shows.
+# Name of an image: what draws it, and the files below results/ that it shows.
 FIGURES = {
     "batch_norm": (batch_norm, "own_network/result.json"),
     "choosing": (choosing, "normalizations/result.json", "methods/compare.json"),

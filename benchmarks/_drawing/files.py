@@ -51,7 +51,7 @@ def files(result):
 
 
 def change(measured, key, unit=1):
-    """One number by LCE alone and by `convert`; none of a model that was refused."""
+    """One number by LCE alone and by `convert`; none of a model that was rejected."""
     return " → ".join(
         f"{unit * measured[kind][key]:,.0f}" if key in measured[kind] else "none"
         for kind in KINDS
@@ -66,7 +66,7 @@ def ratio(measured):
 
 
 def saved_operations(result):
-    """Which share of its float operations a network with batch norm loses."""
+    """Which fraction of its float operations a network with batch norm loses."""
     pairs = [
         [row["batch_norm"][k]["float_ops"] for k in KINDS]
         for row in result["rows"].values()
@@ -87,7 +87,7 @@ def in_percent(shares):
 
 
 def deployment_panels(result):
-    """For `_drawing.pictures.dots`; what was refused has no dot."""
+    """For `_drawing.pictures.dots`; what was rejected has no dot."""
     rows = {
         f"{name}, {n}": row[n]
         for name, row in result["rows"].items()

@@ -1,10 +1,10 @@
-"""The two kinds of pictures in results/: dots on lines, and curves over epochs."""
+"""The two kinds of images in results/: dots on lines, and curves over epochs."""
 
 from __future__ import annotations
 
 import io
 
-# Told apart by colour-blind readers too (Okabe and Ito), and by their markers.
+# Distinguished by colour-blind readers too (Okabe and Ito), and by their markers.
 LOOKS = (
     ("#0072B2", "o"),
     ("#D55E00", "s"),
@@ -23,7 +23,7 @@ LETTER = 0.085  # inches
 
 
 def look(number):
-    """Colour, marker and dashes; behind the last colour the first one, in dashes."""
+    """Colour, marker and dashes; after the last colour the first one, in dashes."""
     colour, marker = LOOKS[number % len(LOOKS)]
     return colour, marker, ("-", "--", ":")[number // len(LOOKS) % 3]
 
@@ -32,7 +32,7 @@ def dots(path, title, panels):
     """A row for each thing measured: a dot on a line from its lowest to its highest.
 
     `panels` is {what is measured: {series: {row: (low, middle, high)}}}; the series of
-    one panel are told apart by colour, and a lonely one, without a name, is black.
+    one panel are distinguished by colour, and a lonely one, without a name, is black.
     """
     names = list({row: None for p in panels.values() for s in p.values() for row in s})
     labels = 0.3 + LETTER * max(map(len, names))

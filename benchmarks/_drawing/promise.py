@@ -1,4 +1,4 @@
-"""What the package promises, in one picture of three panels."""
+"""What the package promises, in one image of three panels."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FILES = (
 EPOCHS = 10
 NETWORK = "ReActNet18"
 NAMES = {"nobn": "larq_nobn", "batch_norm": "batch norm"}
-# Okabe and Ito, as in the other pictures.
+# Okabe and Ito, as in the other images.
 COLOURS = {"nobn": "#0072B2", "batch_norm": "#D55E00"}
 MARKERS = {"nobn": "o", "batch_norm": "s"}
 
@@ -38,7 +38,7 @@ def found(budgets, small_batches, deployment):
 
 
 def description(numbers):
-    """The numbers in words, which the file holds for readers and for a test."""
+    """The numbers in words, which the file contains for readers and for a test."""
     last = {name: points[-1][2] for name, points in numbers["curves"].items()}
     alone = {name: sizes[1] for name, sizes in numbers["batches"].items()}
     operations = numbers["operations"]

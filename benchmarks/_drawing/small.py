@@ -1,4 +1,4 @@
-"""Training in batches of one, two and four photographs."""
+"""Training in batches of one, two and four photos."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ HEAD = (
 
 
 def zoo(result):
-    """A row per model; what was refused says so, and why below the table."""
+    """A row per model; what was rejected says so, and why below the table."""
     rows = result["rows"]
     reasons = [
         f"\n{name}, {tool}: {row[tool]['refused']}"

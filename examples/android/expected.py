@@ -13,7 +13,7 @@ GREY = ((0.3052,), (0.3760,))
 
 
 def cases() -> list[dict]:
-    """Returns pictures of odd shapes, with their cards and images."""
+    """Returns images of odd shapes, with their cards and images."""
     random = np.random.default_rng(0)
     shapes = [
         ((4, 4), Preprocessing(*RGB, size=(4, 4))),
@@ -29,7 +29,7 @@ def cases() -> list[dict]:
 
 
 def case(picture: np.ndarray, steps: Preprocessing) -> dict:
-    """Returns a picture as rows of 0xRRGGBB, its card, and its image in a row."""
+    """Returns an image as rows of 0xRRGGBB, its card, and its image in a row."""
     card = Card(
         file="model.tflite",
         sha256="0" * 64,

@@ -1,6 +1,6 @@
-"""Does on a computer what the app does: picture in, likeliest classes out.
+"""Does on a computer what the app does: image in, likeliest classes out.
 
-Example: python reference.py model.tflite picture.jpg
+Example: python reference.py model.tflite image.jpg
 """
 
 import argparse
@@ -16,14 +16,14 @@ def classify(model: Path, picture: Path, guesses: int = 3) -> list[tuple[str, fl
 
     Arguments:
         model: The `.tflite` file, with its JSON beside it.
-        picture: A JPEG, PNG, BMP or GIF file. Unlike Android's decoder, TensorFlow's
+        image: A JPEG, PNG, BMP or GIF file. Unlike Android's decoder, TensorFlow's
             does not turn it as its EXIF data say.
         guesses: How many classes.
     """
     card = nobn.deploy.read_card(model)
     if card.preprocessing is None:
         raise SystemExit(
-            f"{model}.json does not say how to prepare a picture. Convert the model "
+            f"{model}.json does not say how to prepare an image. Convert the model "
             "again, with preprocessing."
         )
     content = tf.io.read_file(str(picture))
@@ -37,7 +37,7 @@ def classify(model: Path, picture: Path, guesses: int = 3) -> list[tuple[str, fl
 
 
 def main(words: list[str] | None = None) -> None:
-    """Prints the classes of the picture that the command line names."""
+    """Prints the classes of the image that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path, help="The .tflite file.")
     parser.add_argument("picture", type=Path, help="A JPEG, PNG, BMP or GIF file.")

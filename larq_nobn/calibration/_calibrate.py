@@ -27,7 +27,8 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
     A new network then computes on that batch what its batch-norm counterpart would,
     after its convolutions and before its signs, as far as there are weights to hold
     the statistics. Afterwards nothing depends on a batch. Layer by layer, each after
-    those that are set already, with means m and population deviations s per channel,
+    those that are set already, with means m and population standard deviations s per
+    channel,
 
     \[ b_{\mathrm{RSign}} = -\beta\, m(x), \qquad
        \gamma \leftarrow \gamma\, \frac{a}{s(\mathrm{conv}(x))}, \qquad
@@ -36,11 +37,11 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
     - `RSign`, as a layer or an `input_quantizer`: its shift, so that what it takes the
       sign of, the input times its scale β, has mean 0.
     - `ScaledStdSign` and `ScaledStandardization` of convolutions and dense layers: the
-      gain γ, so that the output has deviation a. That is the quantizer's scale where
-      the input is signs, and 1 for real-valued input, such as a projection's, whose
-      scale only makes up for the deviation that its input should have. A bias becomes
-      minus the mean. A layer with a bias directly before a max pool gets both from what
-      the pool makes of its output, if nothing else reads that.
+      gain γ, so that the output has standard deviation a. That is the quantizer's scale
+      where the input is signs, and 1 for real-valued input, such as a projection's,
+      whose scale only makes up for the standard deviation that its input should have. A
+      bias becomes minus the mean. A layer with a bias directly before a max pool gets
+      both from what the pool makes of its output, if nothing else reads that.
     - `RPReLU`: the shift in front, so that the convolutions whose outputs are added to
       its input contribute mean 0. Those since the last activation or normalization
       count, through sums, pools and concatenations, the stem and projections included.
@@ -56,8 +57,8 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
     precision. Thresholds, biases and gains that a model has learned are overwritten.
 
     Arguments:
-        model: A built functional or Sequential model without batch norm, which may hold
-            others; changed in place, or left as it was if anything fails.
+        model: A built functional or Sequential model without batch norm, which may
+            contain others; changed in place, or left as it was if anything fails.
         data: An array, `(x, y)`, or a `tf.data.Dataset` of batches of either, prepared
             as for training; x is a list or a dict for a model of several inputs. Labels
             play no part.
@@ -67,8 +68,8 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
     Raises:
         ModelError: For a model with batch norm, one without any of the weights above, a
             subclassed model or part.
-        TypeError, ValueError: For data that does not fit the model or holds no example,
-            values that are not finite, or a number of examples out of range.
+        TypeError, ValueError: For data that does not fit the model or contains no
+            example, values that are not finite, or a number of examples out of range.
 
     Example:
         ```python

@@ -24,8 +24,8 @@ _POOLS = (
     keras.layers.MaxPooling2D,
     keras.layers.MaxPooling3D,
 )
-# Below this share of its mean, or of the deviation it should get, what varies in a
-# channel is rounding, or an accident of few examples.
+# Below this fraction of its mean, or of the standard deviation it should get, what
+# varies in a channel is rounding, or an accident of few examples.
 _OF_MEAN, _OF_TARGET = 1e-2, 1e-3
 
 
@@ -106,7 +106,7 @@ class Rules:
 
 
 def _sign_of(layer: keras.layers.Layer) -> RSign | None:
-    """The RSign that a layer is, or begins with."""
+    """The RSign that a layer is, or starts with."""
     if isinstance(layer, keras.layers.Activation):
         layer = layer.activation
     found = getattr(layer, "input_quantizer", layer)

@@ -1,4 +1,4 @@
-"""Means and deviations per channel of what is computed in parts."""
+"""Means and standard deviations per channel of what is computed in parts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def mean_of(parts: Parts) -> np.ndarray:
 
 
 def moments_of(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
-    """The mean, and the deviation with the count as divisor, in float64: (C,) each."""
+    """Returns mean and population standard deviation in float64, (C,) each."""
     mean = mean_of(parts)
     squares = [_sums(tf.square(tf.cast(part, tf.float64) - mean)) for part in parts]
     return mean, np.sqrt(np.sum(squares, axis=0) / _count(parts))

@@ -1,4 +1,4 @@
-"""Runs the graph of a model call by call, and holds no tensor longer than needed."""
+"""Runs the graph of a model call by call, and keeps no tensor longer than needed."""
 
 from __future__ import annotations
 

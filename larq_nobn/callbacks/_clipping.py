@@ -46,7 +46,7 @@ class GradientClippingMonitor(EpochMonitor):
 
     Raises:
         TypeError: If `log_dir` is not a path.
-        ValueError: At the begin of training, for an optimizer without
+        ValueError: At the start of training, for an optimizer without
             `AdaptiveGradientClipping` or a model without weights.
 
     Example:

@@ -51,7 +51,7 @@ class QuantizedKernel:
 
     @property
     def latent_free(self) -> bool:
-        """Whether the variable itself holds the signs, as for `Bop`."""
+        """Whether the variable itself contains the signs, as for `Bop`."""
         return self._inside(lq.quantizers.NoOp) is not None
 
     def tau(self, otherwise: float) -> tf.Tensor:

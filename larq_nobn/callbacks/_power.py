@@ -17,17 +17,17 @@ def power_at(epoch: int, epochs: int, start: float, end: float) -> float:
 class PowerScheduler(QuantizerScheduler):
     r"""Schedules the power o of every `ReSTE` of a model by epoch.
 
-    At the begin of epoch \(e = 0, 1, \dots\) out of \(E\),
+    At the start of epoch \(e = 0, 1, \dots\) out of \(E\),
 
     \[ o(e) = \text{start} + (\text{end} - \text{start})
        \Big( 1 - \cos \frac{\pi e}{2 E} \Big) , \]
 
     slowly at first, so that o starts at `start` and would reach `end` one epoch after
-    the last; later epochs stay at `end`. Gradients are steady in the beginning, and in
+    the last; later epochs stay at `end`. Gradients are steady at first, and in
     the end close to those of the sign. Besides the `ReSTE` objects those `RSign` are
     moved whose estimator is `"reste"`, in models inside the model, in wrapper layers
     and around other quantizers too. The value depends on the number of the epoch alone:
-    `fit(initial_epoch=k)` resumes at o(k), and files hold o as a weight.
+    `fit(initial_epoch=k)` resumes at o(k), and files contain o as a weight.
 
     Arguments:
         start: o of the first epoch, 1 or more.
@@ -39,7 +39,7 @@ class PowerScheduler(QuantizerScheduler):
         power: The o that the epoch was trained with.
 
     Raises:
-        TypeError, ValueError: For arguments outside the ranges above; at the begin of
+        TypeError, ValueError: For arguments outside the ranges above; at the start of
             training, for a model without such quantizers or without weights.
 
     Example:

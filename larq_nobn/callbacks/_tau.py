@@ -17,7 +17,7 @@ def tau_at(epoch: int, epochs: int, start: float, end: float) -> float:
 class TauScheduler(QuantizerScheduler):
     r"""Schedules the quantile τ of every `ReCU` of a model by epoch.
 
-    At the begin of epoch \(e = 0, 1, \dots\) out of \(E\),
+    At the start of epoch \(e = 0, 1, \dots\) out of \(E\),
 
     \[ \tau(e) = A\, \mathrm{e}^{e/E} + B, \qquad
        A = \frac{\text{end} - \text{start}}{\mathrm{e} - 1}, \qquad
@@ -27,7 +27,7 @@ class TauScheduler(QuantizerScheduler):
     epochs stay at `end`. Few weights are free at first, nearly all of them in the end.
     All `ReCU` objects are found, in models inside the model, in wrapper layers and
     around other quantizers too. The value depends on the number of the epoch alone:
-    `fit(initial_epoch=k)` resumes at τ(k), and files hold τ as a weight.
+    `fit(initial_epoch=k)` resumes at τ(k), and files contain τ as a weight.
 
     Arguments:
         start: τ of the first epoch, in (0.5, 1).
@@ -39,7 +39,7 @@ class TauScheduler(QuantizerScheduler):
         tau: The τ that the epoch was trained with.
 
     Raises:
-        TypeError, ValueError: For arguments outside the ranges above; at the begin of
+        TypeError, ValueError: For arguments outside the ranges above; at the start of
             training, for a model without `ReCU` or without weights.
 
     Example:

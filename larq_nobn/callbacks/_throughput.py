@@ -81,7 +81,7 @@ class ThroughputMonitor(EpochMonitor):
     def on_train_batch_end(
         self, batch: int, logs: dict[str, Any] | None = None
     ) -> None:
-        """Counts the steps, of which one call may hold several."""
+        """Counts the steps, of which one call may contain several."""
         self._steps = batch + 1
         if len(self._marks) == 1:
             for value in (logs or {}).values():

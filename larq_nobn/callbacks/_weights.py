@@ -24,8 +24,8 @@ def binary_weights(model: keras.Model) -> list[Any]:
 class BinaryWeightMonitor(EpochMonitor):
     r"""Logs the fraction of binary weights that flip, and of dead latent weights.
 
-    The flip ratio of an epoch is the share of binary weights whose sign at its end
-    differs from that at the end of the epoch before, or at the begin of training. Signs
+    The flip ratio of an epoch is the fraction of binary weights whose sign at its end
+    differs from that at the end of the epoch before, or at the start of training. Signs
     are those of the quantized kernel, so the threshold of the quantizer counts: 0, or
     the mean of the filter, or whatever it is. A weight that flips twice has not moved.
 
@@ -55,7 +55,7 @@ class BinaryWeightMonitor(EpochMonitor):
         dead_weight_ratio: Over all binary weights with latent ones; NaN without any.
 
     Raises:
-        TypeError, ValueError: For arguments outside the ranges above; at the begin of
+        TypeError, ValueError: For arguments outside the ranges above; at the start of
             training, for a model without binary weights.
 
     Example:
@@ -137,7 +137,7 @@ class BinaryWeightMonitor(EpochMonitor):
         }
 
     def get_state(self) -> list[str]:
-        """Returns the signs at the begin of the epoch, of each kernel as hexadecimals.
+        """Returns the signs at the start of the epoch, of each kernel as hexadecimals.
 
         With `set_state`, for a checkpoint within an epoch.
         """

@@ -81,9 +81,9 @@ def benchmark(
     """Time .tflite files side by side, or one network in several formats.
 
     Here, Larq Compute Engine's interpreter runs the files in turns, on random inputs.
-    Unless this computer has a 64-bit ARM processor, its times are no guide to a phone.
-    The commands that time the same files on a connected phone are printed below the
-    table; --read shows what they found in the same table.
+    Unless this computer has a 64-bit ARM processor, its times do not predict those of a
+    phone. The commands that time the same files on a connected phone are printed below
+    the table; --read shows what they found in the same table.
 
     With --formats, the table has the same network as float TFLite (TensorFlow's own
     converter), as LCE model with int8 layers, and as LCE model: size, latency, accuracy

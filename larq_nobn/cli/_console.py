@@ -41,7 +41,7 @@ def beside() -> Console:
 
 
 def progress() -> Progress:
-    """A progress bar on stderr that leaves nothing behind, and only on a terminal."""
+    """A progress bar on stderr that leaves no files, and only on a terminal."""
     return _live(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -168,7 +168,7 @@ class _Said(logging.Handler):
 
 @contextmanager
 def own_stderr() -> Iterator[None]:
-    """Leaves standard error to Python: native code's messages heed no log level."""
+    """Leaves standard error to Python: native code's messages ignore log levels."""
     with (
         os.fdopen(os.dup(2), "w", 1, errors="backslashreplace") as stream,
         redirect_stderr(stream),

@@ -24,7 +24,7 @@ DEMOS: dict[str, dict[str, Any]] = {
     "digits": dict(width=32, blocks=(4, 4), epochs=20, batch_size=64),
     "cifar10": dict(width=16, epochs=5, batch_size=64, limit=10_000),
 }
-# Of pictures in a folder: the more there are, the fewer epochs.
+# Of images in a folder: the more there are, the fewer epochs.
 _IMAGES_SEEN, _AT_MOST, _EPOCHS = 50_000, 10_000, (5, 50)
 _SMALL = 16
 # Each is run by the phone's interpreter, one at a time.
@@ -54,7 +54,7 @@ class DemoImages(click.ParamType):
     type=DemoImages(),
     default="digits",
     help="digits: 8x8, half a minute or two; cifar10: some minutes; or a "
-    "folder of pictures of your own.",
+    "folder of images of your own.",
 )
 @click.option(
     "--output",
@@ -77,7 +77,7 @@ def demo(dataset: str, output: Path | None, epochs: int | None) -> None:
     \b
     Example: larq-nobn demo
              larq-nobn demo --dataset cifar10
-             larq-nobn demo --dataset path/to/pictures
+             larq-nobn demo --dataset path/to/images
     """
     settings = _settings_for(dataset)
     if epochs is not None:
@@ -124,7 +124,7 @@ def _check_foreign(folder: Path, settings: training.RunSettings) -> None:
         foreign |= found & {"run", *_FILES}
     if foreign:
         raise FileExistsError(
-            f"{folder} holds {min(foreign)}, which no demo put there. "
+            f"{folder} contains {min(foreign)}, which no demo put there. "
             "Choose another --output."
         )
 

@@ -41,7 +41,7 @@ _SOURCES = ("bnn_nobn", "recu", "ab")
     "--alpha",
     type=float,
     show_default="0.2 for bnn_nobn, 0.25 for ab",
-    help="Factor on the residual branches, which no checkpoint holds. Not for recu.",
+    help="Factor on the residual branches, which no checkpoint contains. Not for recu.",
 )
 @click.option(
     "--stem-stride",
@@ -91,6 +91,6 @@ def import_(
         training.save_model(model, output)
     height, width, channels = model.input_shape[1:]
     say(
-        f"{output} holds {model.name}: {model.count_params():,} values, images of "
+        f"{output} contains {model.name}: {model.count_params():,} values, images of "
         f"{height}x{width}x{channels}, {model.output_shape[-1]} classes."
     )

@@ -1,4 +1,4 @@
-"""The group that holds the commands."""
+"""The group that contains the commands."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The package behind the commands, imported when a command first needs it.
+"""The package of the commands, imported when a command first needs it.
 
 Only functions use these names: what stands at the top of a module is there for
 `--help`, which needs none of it.

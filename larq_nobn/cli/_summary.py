@@ -39,7 +39,7 @@ def summary(model: Path, trust: bool) -> None:
 
 
 def _outcomes(network: keras.Model, report: deploy.ConversionReport) -> Table:
-    table = Table("Layer", "On the phone", title="Layers", title_justify="left")
+    table = Table("Layer", "On device", title="Layers", title_justify="left")
     binary: list[str] = []
     if report.not_prepared is None:
         binary = deploy.binary_layers(network)

@@ -26,7 +26,7 @@ def scaled(
         size: Height and width of the images.
         channels: As many as the images have; 3 of gray ones, which then are alike; or
             1 of colours, for their brightness (299 R + 587 G + 114 B) / 1000.
-        crop: Share of the middle part that is looked at, per side, in (0, 1].
+        crop: Fraction of the middle part that is looked at, per side, in (0, 1].
 
     Returns:
         (N, *size, channels), float32, from 0 to 255.

@@ -56,7 +56,7 @@ def draw(augmentation: Augmentation, examples: int, seed: tuple) -> tf.Tensor:
     further = COLOUR * augmentation.colour + STRONG * augmentation.strong
     if not further:
         return rows
-    # No seed that a user gives is negative, so no other stream begins there.
+    # No seed that a user gives is negative, so no other stream starts there.
     return tf.concat([rows, _bits((examples, further), (-1 - seed[0], seed[1]))], 1)
 
 
@@ -246,7 +246,7 @@ def shares(alpha: float, examples: int, seed: tuple) -> tf.Tensor:
         examples: Number of draws.
         seed: Two integers, of which the first is 0 or more.
     """
-    # Beta by two draws of Gamma, from a stream that nothing else begins.
+    # Beta by two draws of Gamma, from a stream that nothing else starts.
     seed = (-1 - tf.cast(seed[0], tf.int64), -1 - tf.cast(seed[1], tf.int64))
     gamma = tf.random.stateless_gamma((examples, 2), seed, alpha)
     total = tf.reduce_sum(gamma, 1)

@@ -13,7 +13,7 @@ from ._augment import Augmentation, draw, mixed, shares, varied
 from ._registry import DatasetInfo
 from ._source import Source
 
-# From the number of an epoch, and of batches that are left out at its begin.
+# From the number of an epoch, and of batches that are left out at its start.
 Batches = Callable[["tf.Tensor", "tf.Tensor"], "tf.data.Dataset"]
 # From numbers of images to them and their labels; and to that from seed and epoch.
 OfNumbers = Callable[["tf.Tensor"], "tuple[tf.Tensor, tf.Tensor]"]
@@ -169,7 +169,7 @@ def _passes(
 
 
 def normalized(images: tf.Tensor, info: DatasetInfo) -> tf.Tensor:
-    """Images of mean 0 and deviation 1, unless nobody knows what they have."""
+    """Images of mean 0 and standard deviation 1, unless nobody knows what they have."""
     images = tf.cast(images, tf.float32)
     if not info.mean:
         return images

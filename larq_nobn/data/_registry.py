@@ -30,7 +30,7 @@ class DatasetInfo:
         mean: Mean of each channel over the training images, in [0, 1]; empty where
             images are taken as they are.
         std: Standard deviation of each channel, likewise.
-        crop: Share of the middle of an image that tests look at, per side.
+        crop: Fraction of the middle of an image that tests look at, per side.
         validation_examples: Images in the split `"validation"`; 0 where there is none.
     """
 

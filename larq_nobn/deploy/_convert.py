@@ -91,7 +91,7 @@ def convert(
     Arguments:
         model: A Larq model of any number of inputs and outputs, which the file has in
             the same order and under their names. A subclassed model, or one with a
-            layer that does not show what it is made of, is converted as it computes,
+            layer that does not show what it is made of, is converted from the trace,
             without preparation; the report then says why.
         path: Where the `.tflite` file goes.
         verify: Whether to compare on all examples, and report how far the outputs
@@ -147,7 +147,7 @@ def convert(
     """
     check_flag("verify", verify)
     check_bounds("tolerance", tolerance)
-    check_integer("batch_size", batch_size, 1, "A phone sees one example at a time.")
+    check_integer("batch_size", batch_size, 1, "A device sees one example at a time.")
     check_flag("one_padding", one_padding)
     check_flag("int8", int8)
     check_flag("allow_float", allow_float)
@@ -230,7 +230,7 @@ def _convert_prepared(task: _Task) -> ConversionReport:
 
 
 def _convert_traced(task: _Task, reason: UnreadableError) -> ConversionReport:
-    """The route of a model that cannot be prepared: converted as it computes."""
+    """The route of a model that cannot be prepared: converted from the trace."""
     model = task.model
     check_float32(model, reason)
     names = task.names(model)
@@ -409,7 +409,7 @@ def prepared(
 
     Raises:
         ConversionError: If the model cannot be converted, or has parts that do not
-            show what they are made of: such a model is converted as it computes.
+            show what they are made of: such a model is converted from the trace.
         VerificationError: If it computes something else than the given model.
 
     Example:

@@ -40,7 +40,7 @@ def normal_form(model: keras.Model) -> tuple[keras.Model, list[str]]:
     Calls that compute the same of the same tensors become one where a binary layer is
     among them: the converter would merge them, too, and a file would have fewer binary
     convolutions than were counted. A binary layer that is called on maps of several
-    shapes, or behind different signs, becomes one for each call, since each call is
+    shapes, or after different signs, becomes one for each call, since each call is
     rewritten in its own way.
 
     Arguments:

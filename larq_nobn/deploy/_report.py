@@ -24,7 +24,7 @@ class ConversionReport(Findings):
         float_macs: Those of float convolutions and fully connected layers.
         binary_layers: Binary layers of the model, counted per use and group: as many.
             Those in `merged` are not among them.
-        not_prepared: Why the model was converted as it computes; None for a prepared
+        not_prepared: Why the model was converted from the trace; None for a prepared
             one. Its `verify` compares the model with its operations, and these with
             the file.
         verify: The prepared Keras model against the file. `segments` is the proof:

@@ -80,7 +80,7 @@ def class_center_alignment(model: keras.Model, data: Any) -> ClassCenterAlignmen
         np.add.at(sums, classes, features)
         examples += np.bincount(classes, minlength=len(weights))
     if not examples.any():
-        raise ValueError("data holds no examples. Give at least one per class.")
+        raise ValueError("data contains no examples. Give at least one per class.")
     centers = sums / np.where(examples, examples, np.nan)[:, None]
     angles = _angles(weights)
     weight_norm, center_norm = _lengths(weights), _lengths(centers)

@@ -11,7 +11,7 @@ from .._checks import check_integer, check_list
 from .._figures import check_plot, new_figure, shortened
 from .._files import replacing
 
-# Up to so many classes the squares of a picture have room for a number each, and its
+# Up to so many classes the squares of a plot have room for a number each, and its
 # sides for names.
 _NUMBERED, _NAMED = 20, 60
 _LONGEST = 20  # characters of a name
@@ -81,13 +81,13 @@ class ConfusionMatrix:
         self._among_first += int(np.sum(ranks(y, z) < _TOP))
 
     def accuracies(self) -> np.ndarray:
-        """The share of each class that is recognized, NaN without an example of it."""
+        """The recall of each class, NaN without an example of it."""
         totals = self._counts.sum(1)
         right = np.diag(self._counts).astype(np.float64)
         return np.divide(right, totals, np.full(len(totals), np.nan), where=totals > 0)
 
     def top5(self) -> float | None:
-        """The share of examples whose class is among the five most probable ones.
+        """The fraction of examples whose class is among the five most probable ones.
 
         None where there are no more than five, and without examples.
         """
@@ -134,7 +134,7 @@ class ConfusionMatrix:
         return table
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns all of this as JSON holds it: `classes`, `confusion`, `confused`.
+        """Returns all of this as JSON contains it: `classes`, `confusion`, `confused`.
 
         `top5_accuracy` is there for more than five classes.
         """
@@ -153,10 +153,10 @@ class ConfusionMatrix:
         return found
 
     def draw(self, path: str | os.PathLike, title: str = "") -> None:
-        """Draws the matrix: a row per class, each square its share of the row.
+        """Draws the matrix: a row per class, each square its fraction of the row.
 
         Arguments:
-            path: Where the picture goes; ends in .png.
+            path: Where the plot goes; ends in .png.
             title: Its heading.
 
         Raises:

@@ -13,7 +13,7 @@ from .._files import replacing
 from .._probabilities import as_probabilities
 
 _INCHES = 1.5
-_LONGEST = 12  # characters of a name over a picture
+_LONGEST = 12  # characters of a name over an image
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class Mistakes:
     """
 
     def __init__(self, count: int = 24) -> None:
-        self.count = check_integer("count", count, 1, "24 fill a sheet.")
+        self.count = check_integer("count", count, 1, "24 fill a plot.")
         self.found: list[Mistake] = []
         self._seen = 0
 
@@ -99,10 +99,10 @@ class Mistakes:
         std: Sequence[float] = (),
         title: str = "",
     ) -> None:
-        """Draws a sheet of them, each under its class and what it was taken for.
+        """Plots them, each under its class and what it was taken for.
 
         Arguments:
-            path: Where the picture goes; ends in .png.
+            path: Where the plot goes; ends in .png.
             class_names: One name per class.
             mean: What was subtracted from each channel of images in [0, 1].
             std: What it was divided by then; without both, images are scaled to their

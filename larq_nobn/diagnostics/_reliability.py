@@ -23,13 +23,13 @@ def reliability_diagram(
 
     A bar per interval of confidence shows the accuracy of its predictions, a point
     their mean confidence; bars below the diagonal are of a classifier that is too sure
-    of itself. Below, how many predictions each interval holds. The heading gives the
+    of itself. Below, how many predictions each interval contains. The heading gives the
     expected calibration error.
 
     Arguments:
         probabilities: (N, classes), rows that add up to 1.
         labels: (N,), whole numbers.
-        path: Where the picture goes; ends in .png.
+        path: Where the plot goes; ends in .png.
         bins: Number of intervals, 1 or more.
         title: Put before the error in the heading.
 
@@ -56,7 +56,7 @@ def reliability_diagram(
     target = Path(check_path("path", path))
     if target.suffix != ".png":
         raise ValueError(
-            f"{target} is no name for a picture. Choose one that ends in .png."
+            f"{target} is no name for a plot. Choose one that ends in .png."
         )
     check_integer("bins", bins, 1, "15 is usual.")
     found = binned(*predictions(probabilities, labels), bins)

@@ -70,7 +70,7 @@ def sampled_predictions(
     Raises:
         TypeError: If `samples` or `seed` is not a whole number.
         ValueError: If they are out of range, the model has no kernel of
-            `BernoulliSign` or more than one output, or the data holds no example.
+            `BernoulliSign` or more than one output, or the data contains no example.
         ModelError: If `statistics` are given for a model with batch norm that is no
             functional one.
 
@@ -140,7 +140,7 @@ def sampled_predictions(
             spreads.append(found.std(0))
             labels.append(y)
     if not means:
-        raise ValueError("data holds no example. Pass at least one.")
+        raise ValueError("data contains no example. Pass at least one.")
     known = all(y is not None for y in labels)
     return SampledPredictions(
         np.concatenate(means),

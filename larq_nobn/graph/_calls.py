@@ -99,7 +99,7 @@ class Call(NamedTuple):
 
 
 def calls(model: keras.Model) -> list[Call]:
-    """Lists the layer calls of inference, each behind the calls that it depends on."""
+    """Lists the layer calls of inference, each after the calls that it depends on."""
     by_depth = model._nodes_by_depth
     needed = _needed(model.outputs)
     nodes = [

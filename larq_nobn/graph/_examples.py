@@ -65,7 +65,7 @@ def _in_range(numbers: np.ndarray, dtype: np.dtype, ids: int | None) -> np.ndarr
 
 
 def _ids(flat: keras.Model) -> dict[int, int]:
-    """How many ids an input may hold, for those that embeddings look up."""
+    """How many ids an input may contain, for those that embeddings look up."""
     graph = Graph(flat)
     # Each tensor once: through residual sums, the number of paths grows exponentially.
     origins = {id(given): frozenset([id(given)]) for given in flat.inputs}

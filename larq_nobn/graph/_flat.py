@@ -29,7 +29,7 @@ def flat_copy(model: Any, starts: list[Any] | None = None) -> keras.Model:
 
     Models inside the model are opened, so that every layer stands in one graph; where
     two layers would then share a name, the later gets that of its model in front. A
-    sign that is the activation of a layer becomes a layer of its own behind it. What
+    sign that is the activation of a layer becomes a layer of its own after it. What
     only training needs of other examples is left out: the states of Kalman
     normalizations, and preconditioning.
 
@@ -136,7 +136,7 @@ class _Copier:
         return name
 
     def _split(self, new: keras.layers.Layer, sign: Any, model: keras.Model) -> Layers:
-        """A copy of a layer and, behind it, the sign that was its activation."""
+        """A copy of a layer and, after it, the sign that was its activation."""
         name = self._name(f"{new.name}_sign", model)
         if isinstance(sign, keras.layers.Layer):
             last = rebuild(sign, name=name)
@@ -164,7 +164,7 @@ def _without_activation(layer: keras.layers.Layer) -> keras.layers.Layer:
 
 
 def _with_real_inputs(call: Call, tensors: dict[str, Any]) -> dict[str, Any]:
-    """The tensors, with whole numbers in front of a batch norm made real ones.
+    """The tensors, with whole numbers before a batch norm made real ones.
 
     What stands in its place later would get whole numbers otherwise.
     """
@@ -201,7 +201,7 @@ def check_readable(model: Any) -> None:
         model: Whatever was given for a model.
 
     Raises:
-        ModelError: If it is no model, or holds such parts, all of which it names.
+        ModelError: If it is no model, or contains such parts, all of which it names.
     """
     if not isinstance(model, keras.Model):
         raise ModelError(why_no_model(model))

@@ -1,12 +1,12 @@
 """One immutable graph of the calls of a model, which every pass reads and edits.
 
 A node is a call of a layer, an edge is a tensor between two calls. **An edge is a
-value**: it holds the same numbers in every graph that it is an edge of, or, where signs
-alone read it, numbers of which they take the same signs. A rewrite that makes a call
-compute something else gives that call a new edge, a `Value`, and a rewrite that makes
-another call compute the same numbers lets that call make the old edge. So what is known
-of an edge stays true whatever is edited around it, and any two graphs of one model can
-be compared at all edges that both have.
+value**: it contains the same numbers in every graph that it is an edge of, or, where
+signs alone read it, numbers of which they take the same signs. A rewrite that makes a
+call compute something else gives that call a new edge, a `Value`, and a rewrite that
+makes another call compute the same numbers lets that call make the old edge. So what is
+known of an edge stays true whatever is edited around it, and any two graphs of one
+model can be compared at all edges that both have.
 
 An edit returns another graph. It changes no call, no operation and no Keras layer; only
 `to_keras` builds layers, once, and new ones. Layers that no table knows are calls like

@@ -22,7 +22,7 @@ def rebuild(
     """Builds a layer like the given one, with some arguments changed.
 
     A layer that stands for a function, such as a Lambda, gets the function itself:
-    what a file holds of a function need not be all of it.
+    what a file contains of a function need not be all of it.
 
     Arguments:
         layer: Any layer; also a quantizer that is one.

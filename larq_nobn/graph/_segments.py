@@ -273,7 +273,7 @@ def record(
 
 
 def sign_in(call: Call) -> Any:
-    """The sign that a layer is or begins with; None for other layers."""
+    """The sign that a layer is or starts with; None for other layers."""
     inner = getattr(call.layer, "input_quantizer", None)
     return inner if is_binary(inner) else sign_of(call.layer)
 
@@ -473,7 +473,7 @@ def _compare_group(
     for name, (mine, *noise), theirs, origins in ends:
         what = "no sign differs"
         if origins:
-            what += f", so the fault lies behind that of {_named(origins, order)}"
+            what += f", so the fault lies after that of {_named(origins, order)}"
         place = found.place("output", name)
         what += f": output {name!r} differs"
         grid = other.grids.get(name)
@@ -489,7 +489,7 @@ def _bits(sign: Sign, other: Found) -> np.ndarray | None:
         return min(fitting, key=lambda x: int((x != own).sum()), default=None)
     if found is None:
         return None
-    # What stands in front of sequences, for causal padding, the reference may lack.
+    # What stands before sequences, for causal padding, the reference may lack.
     size = sign.values[0].size
     flat = np.reshape(found, (len(found), -1))
     if flat.shape[1] < size:

@@ -53,7 +53,7 @@ def sign_at(tensor: Any, reshaped: bool = False) -> Any:
     """Returns the quantizer that makes a tensor, if it is a sign; else None.
 
     This is the one place that knows which tensors are signs: the output of a layer that
-    is a sign or ends in one, also behind what hands its input on. Of truth values that
+    is a sign or ends in one, also after what hands its input on. Of truth values that
     are cast to 0 and 1, the quantizer is Larq's with these values.
 
     Arguments:

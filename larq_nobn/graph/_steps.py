@@ -215,7 +215,7 @@ def finest_at_signs(
         graph: A model.
         tensor: The map.
         steps: Those that it has without its gain and offset.
-        is_plain: Whether a call is, or begins with, a sign whose threshold is 0.
+        is_plain: Whether a call is, or starts with, a sign whose threshold is 0.
     """
     found = []
     for call in graph.consumers(tensor):

@@ -74,17 +74,17 @@ def load_ab(
 
     Every import checks that the names are those of the network, no more and no fewer,
     that each tensor has its shape, and that each variable gets one tensor. It does not
-    compare outputs: a checkpoint holds no network to compare with. The tests of this
+    compare outputs: a checkpoint contains no network to compare with. The tests of this
     package compare each network with the published one.
 
     Arguments:
         path: A file of the published training, of suffix `.h5` though `torch.save`
-            wrote it, or any that holds a `state_dict`; no code from it runs.
+            wrote it, or any that contains a `state_dict`; no code from it runs.
         image_size: (height, width), 8 or more; None for 32x32 if the stem is that for
             CIFAR, else 224x224.
         binary_weights: False for a checkpoint of the first step, whose kernels are
             real-valued: names and shapes are the same in both.
-        alpha: Positive factor on the residual branches, which no checkpoint holds.
+        alpha: Positive factor on the residual branches, which no checkpoint contains.
         stem_stride: Stride of ReActNet-A's stem, which no tensor tells: 1 for CIFAR, 2
             for ImageNet. None for 2 from 64 pixels on; without a size either, 2 for
             1000 classes, else 1. For ReActNet-A only.

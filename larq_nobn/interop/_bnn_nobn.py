@@ -35,17 +35,17 @@ def load_bnn_nobn(
 
     Every import checks that the names are those of the network, no more and no fewer,
     that each tensor has its shape, and that each variable gets one tensor. It does not
-    compare outputs: a checkpoint holds no network to compare with. The tests of this
+    compare outputs: a checkpoint contains no network to compare with. The tests of this
     package compare each network with the published one.
 
     Arguments:
-        path: A `.pth.tar` file, or any that holds a `state_dict`; no code from it runs.
+        path: A `.pth.tar` file, or any with a `state_dict`; no code from it runs.
         image_size: (height, width), 8 or more; None for 32x32 if the stem is that for
             CIFAR, else 224x224.
         binary_weights: False for a checkpoint of the first stage, whose kernels are
             real-valued: names and shapes are the same in both.
         alpha: Positive factor on the residual branches of the normalizer-free form,
-            which no checkpoint holds.
+            which no checkpoint contains.
 
     Returns:
         A functional Keras model, which can be trained and converted like any other.

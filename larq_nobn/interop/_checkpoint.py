@@ -102,6 +102,6 @@ def _state_dict(file: Path, content: object) -> Mapping[str, Any]:
         ):
             return state
     raise ValueError(
-        f"{file} holds no state_dict, which is a mapping from names to tensors. Save "
-        "model.state_dict() with PyTorch, alone or under the key 'state_dict'."
+        f"{file} contains no state_dict, which is a mapping from names to tensors. "
+        "Save model.state_dict() with PyTorch, alone or under the key 'state_dict'."
     )

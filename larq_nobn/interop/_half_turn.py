@@ -28,7 +28,7 @@ class HalfTurn(keras.layers.Layer):
 def from_the_first(x: tf.Tensor, name: str) -> tf.Tensor:
     """A turned map of which a 1x1 convolution of stride 2 takes what PyTorch takes.
 
-    PyTorch begins with the first position, which on turned maps is the last.
+    PyTorch starts with the first position, which on turned maps is the last.
     """
     crop = [(1 - size % 2, 0) for size in x.shape[1:3]]
     return keras.layers.Cropping2D(crop, name=name)(x)

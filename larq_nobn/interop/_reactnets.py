@@ -59,7 +59,7 @@ def reactnet18(
 
 
 def _stages(state: State) -> tuple[int, ...]:
-    """Blocks per stage of ReActNet-A: a stage begins where a block widens."""
+    """Blocks per stage of ReActNet-A: a stage starts where a block widens."""
     shape_of(state, "feature.1.binary_3x3.weight", 4)
     blocks: list[int] = []
     while f"feature.{sum(blocks) + 1}.binary_3x3.weight" in state:

@@ -26,11 +26,11 @@ def load_recu(
 
     Every import checks that the names are those of the network, no more and no fewer,
     that each tensor has its shape, and that each variable gets one tensor. It does not
-    compare outputs: a checkpoint holds no network to compare with. The tests of this
+    compare outputs: a checkpoint contains no network to compare with. The tests of this
     package compare each network with the published one.
 
     Arguments:
-        path: A `.pth.tar` file, or any that holds a `state_dict`; no code from it runs.
+        path: A `.pth.tar` file, or any with a `state_dict`; no code from it runs.
         image_size: (height, width), 8 or more; None for 32x32 if the stem is that for
             CIFAR, else 224x224. VGG-small takes the one size that its dense layer fits.
 

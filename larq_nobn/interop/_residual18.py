@@ -10,7 +10,7 @@ from ._shapes import State, check_image_size, count_blocks, stem_of
 from ._slots import Slots, convolution, dense, prelu
 from ._zero_padded import as_in_pytorch
 
-# Where a shortcut begins with an average, its convolution is the second module.
+# Where a shortcut starts with an average, its convolution is the second module.
 XNOR, BIREAL = "downsample.0", "downsample.1"
 _BUILDERS = {XNOR: (XNORNet18, "xnornet"), BIREAL: (BiRealNet18, "birealnet")}
 

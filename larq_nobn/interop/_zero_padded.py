@@ -15,7 +15,7 @@ from ._half_turn import HalfTurn, from_the_first
 
 
 def _starts_elsewhere(layer: keras.layers.Layer) -> bool:
-    """Whether TensorFlow, without padding, begins where PyTorch ends on turned maps."""
+    """Whether TensorFlow, without padding, starts where PyTorch ends on turned maps."""
     return (
         isinstance(layer, lq.layers.QuantConv2D)
         and layer.kernel_size == (1, 1)

@@ -132,8 +132,8 @@ class FakeQuantization(keras.layers.Layer):
         return self.built and bool(self.maximum.numpy() > self.minimum.numpy())
 
     def set_range(self, minimum: float, maximum: float) -> None:
-        """Sets the range; it must hold 0."""
-        advice = "A range holds 0, which has to be exact, and more than that."
+        """Sets the range; it must contain 0."""
+        advice = "A range contains 0, which has to be exact, and more than that."
         check_number("minimum", minimum, "(-inf, 0]", advice)
         check_number("maximum", maximum, "[0, inf)", advice)
         self.minimum.assign(minimum)

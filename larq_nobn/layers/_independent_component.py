@@ -36,10 +36,10 @@ class IndependentComponent(keras.layers.BatchNormalization):
     It belongs before real-valued input. A sign after it, an `input_quantizer` too,
     turns the zeros of dropout into +1: there use `BatchNormalization`, then the sign,
     then `SignFlipDropout`. Training a functional or Sequential model with a sign right
-    after is refused; other models do not tell the layer what follows it.
+    after is rejected; other models do not tell the layer what follows it.
 
     Arguments:
-        rate: Share of values set to zero in training, in [0, 1).
+        rate: Fraction of values set to zero in training, in [0, 1).
         momentum: Of the moving averages, in [0, 1).
         epsilon: ε, in units of x².
         **kwargs: Further arguments of Keras' BatchNormalization, such as `center` or

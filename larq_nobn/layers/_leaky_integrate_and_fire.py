@@ -89,7 +89,7 @@ class LeakyIntegrateAndFire(keras.layers.Layer):
     \(\partial L/\partial v_t = g_t\, \partial s_t/\partial v_t + k_t\, d\,
     \partial L/\partial v_{t+1}\), where \(k_t = 1\) (soft) or \(1 - s_t\) (hard), and
     \(\partial L/\partial x_t = \partial L/\partial v_t\); signed spikes have twice the
-    first term. Without decay and with a soft reset, the share of spikes is
+    first term. Without decay and with a soft reset, the fraction of spikes is
     \(\operatorname{clip}(x/\theta, 0, 1)\) of a constant current up to one spike. The
     membrane is kept in float32. At inference: **kept**, as a few operations a time
     step. {0, 1} is not binary for Larq Compute Engine: before a binary

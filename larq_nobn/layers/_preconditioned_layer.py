@@ -66,7 +66,7 @@ class BatchNormalizationPreconditioning(keras.layers.Wrapper):
     Arguments:
         layer: A Dense or Conv1D to Conv3D layer, Larq's Quant forms included, with a
             bias. Its dtype is the wrapper's; its name is, unless `name` is given.
-        momentum: Share of the running averages that a batch leaves, in [0, 1). The
+        momentum: Fraction of the running averages that a batch leaves, in [0, 1). The
             first 1/(1 - momentum) batches are averaged evenly.
         epsilon: Added to the variances; in units of the squared inputs, positive.
         **kwargs: Keras layer arguments, such as `name`.

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from .._math import at_least_float32
 
-# The smallest variance of an input, as a share of the largest (ε₁ of the paper).
+# The smallest variance of an input, as a fraction of the largest (ε₁ of the paper).
 _SMALLEST_SHARE = 1e-2
 
 

@@ -168,7 +168,7 @@ def _check_layer(layer: Any, symbolic: bool) -> None:
             f"{layer!r} is no layer that moments are known of; those are Dense, Conv1D "
             "to Conv3D, Larq's versions of them, binary quantizers, "
             "BatchKalmanNormalization, RPReLU and PReLU. Leave others out of the "
-            "state's way, or begin again without a state."
+            "state's way, or start again without a state."
         )
     if not layer.built or (symbolic and not layer.inbound_nodes):
         raise ValueError(
@@ -207,7 +207,7 @@ def _check_input(layer: Any, activation: str | None, state: Moments) -> None:
     if not plain and activation not in (None, "linear"):
         raise ValueError(
             f"activation={activation!r} does not go with layer {layer.name!r}, which "
-            "is an elementwise function itself or begins with one. Use None."
+            "is an elementwise function itself or starts with one. Use None."
         )
     if not kernel and not layer.weights:
         return  # a sign at zero, for any number of channels

@@ -15,7 +15,7 @@ from ._proxy_moments import NEGATIVE_SLOPES, exact_moments, sampled_moments
 
 
 def _activation(given: Any) -> tuple[Activation, Any]:
-    """The function that is meant, and what a configuration holds for it."""
+    """The function that is meant, and what a configuration contains for it."""
     try:
         if isinstance(given, keras.layers.Layer):
             raise ValueError("a layer may own weights")
@@ -56,11 +56,11 @@ class ProxyNormalization(ChannelwiseLayer):
        y = \frac{z - m_c}{\sqrt{v_c + \epsilon}} , \]
 
     where \(m_c, v_c\) are mean and variance of \(\phi(\gamma_c Y + \beta_c)\), Y
-    normal with mean \(\tilde\beta_c\) and deviation \(1 + \tilde\gamma_c\): over the
-    `num_samples` equally probable quantiles of Y, or exactly. All gradients are those
-    of these formulas, through \(m_c\) and \(v_c\) too. As with batch norm, channels
-    thus keep mean 0 and variance 1 after the activation, but no example sees another,
-    in training and inference alike. Put a sign after it, never inside. At
+    normal with mean \(\tilde\beta_c\) and standard deviation \(1 + \tilde\gamma_c\):
+    over the `num_samples` equally probable quantiles of Y, or exactly. All gradients
+    are those of these formulas, through \(m_c\) and \(v_c\) too. As with batch norm,
+    channels thus keep mean 0 and variance 1 after the activation, but no example sees
+    another, in training and inference alike. Put a sign after it, never inside. At
     inference: **kept**, with two reductions over each example; \(m_c\) and \(v_c\)
     become constants.
 
@@ -89,7 +89,7 @@ class ProxyNormalization(ChannelwiseLayer):
     Raises:
         TypeError, ValueError: For an activation that Keras cannot save or, without
             samples, of unknown moments, a wrong number, an unknown regularizer, groups
-            that do not divide the channels or hold a single value, or an unknown
+            that do not divide the channels or contain a single value, or an unknown
             number of channels.
 
     Example:

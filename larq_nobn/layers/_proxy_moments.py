@@ -30,8 +30,8 @@ def sampled_moments(
 
     Arguments:
         activation: Elementwise.
-        mean, deviation: Of the variables, (C,) each; the sign of the deviation does
-            not matter.
+        mean, deviation: Of the variables, (C,) each; the sign of the standard deviation
+            does not matter.
         num_samples: How many quantiles.
     """
     quantiles = tf.constant(normal_quantiles(num_samples), mean.dtype)[:, tf.newaxis]

@@ -38,8 +38,8 @@ class SignFlipDropout(keras.__internal__.layers.BaseRandomLayer):
     **removed**.
 
     Arguments:
-        rate: Share of replaced signs, in [0, 1). The share of flipped ones is half of
-            it.
+        rate: Fraction of replaced signs, in [0, 1). The fraction of flipped ones is
+            half of it.
         **kwargs: Keras layer arguments, such as `name`.
 
     Input shape:

@@ -32,8 +32,8 @@ def BinaryAlexNet(
        \mathrm{conv}(\mathrm{sign}(x)) + b)\big) , \]
 
     the first without the sign. The fully connected layers are convolutions whose kernel
-    covers the map, so that they are binary on the phone too, where dense layers have no
-    binary form. The last dense layer, `head`, is real-valued, reads the hard tanh of
+    covers the map, so that they are binary on the device too, where dense layers have
+    no binary form. The last dense layer, `head`, is real-valued, reads the hard tanh of
     the features and returns logits in float32. The normalizer-free form has no norm but
     the bias b, which starts at minus the expected maximum of a pool.
 
@@ -110,7 +110,7 @@ def BinaryAlexNet(
     x = parts.binary_conv(x, 6 * width, 3, 1, "layer3")
     x = parts.binary_conv(x, 6 * width, 3, 1, "layer4")
     x = parts.binary_conv(x, 4 * width, 3, 1, "layer5", pool=pool("layer5"))
-    # As convolutions the fully connected layers have binary kernels on the phone.
+    # As convolutions the fully connected layers have binary kernels on the device.
     whole = (x.shape[1], x.shape[2])
     x = parts.binary_conv(x, 64 * width, whole, 1, "dense1", padding="valid")
     x = parts.binary_conv(x, 64 * width, 1, 1, "dense2", padding="valid")

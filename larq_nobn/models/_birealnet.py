@@ -31,10 +31,10 @@ def BiRealNet18(
     \[ y = \alpha\, \mathrm{conv}(\mathrm{sign}(\beta x)) + \mathrm{shortcut}(x) . \]
 
     The shortcut is x itself, or, where the stage changes, the 2x2 average of x after a
-    1x1 convolution that stays real-valued. β is one over the expected deviation of x.
-    A PReLU stands after the stem and one before the final average; the signs have no
-    shift. The stem and the final dense layer, `head`, are real-valued; `head` returns
-    logits in float32.
+    1x1 convolution that stays real-valued. β is one over the expected standard
+    deviation of x. A PReLU stands after the stem and one before the final average; the
+    signs have no shift. The stem and the final dense layer, `head`, are real-valued;
+    `head` returns logits in float32.
 
     Arguments:
         normalization: Any of `NORMALIZATIONS`, as in `ReActNet18`: `"nobn"` (scaled
@@ -77,7 +77,7 @@ def BiRealNet18(
         A&B BNN has α = 0.25 and the estimator `"sigmoid_sign"`. Its shortcut is not
         scaled by β where the stage changes, although the bookkeeping starts again at 1
         there; this is kept. Padding and initial weights differ as in `ReActNet18`.
-        Without a normalization layer the stem and the shortcuts that begin a stage add
+        Without a normalization layer the stem and the shortcuts that start a stage add
         1e-5, so that signs of flat patches, where the kernels make 0, are no chance.
     """
     parts = Parts(

@@ -21,7 +21,7 @@ RELU_SCALE = (0.5 - 0.5 / math.pi) ** -0.5
 RELU_MEAN = RELU_SCALE / math.sqrt(2 * math.pi)
 
 # Batch Kalman normalization would never see a prior: every map of concatenated features
-# holds the stem's or a max pool's, of which nothing is known.
+# contains the stem's or a max pool's, of which nothing is known.
 SUPPORTED = tuple(name for name in NORMALIZATIONS if name != "kalman")
 # Which normalizers take the place of a ReLU as well.
 RELU_REPLACED: dict[str, Callable[[tf.Tensor, str], tf.Tensor]] = {
@@ -74,7 +74,7 @@ class Design:
     dilations: tuple[int, ...] = (1, 1, 1, 1)
 
     def stages(self, blocks: Sequence[int]) -> tuple[int, ...]:
-        """Refuses more stages than there are transitions between them."""
+        """Rejects more stages than there are transitions between them."""
         stages = check_blocks(blocks)
         if len(stages) > len(self.dilations):
             raise ValueError(

@@ -34,14 +34,14 @@ def check_image_shape(
 
 
 def check_ends(classes: object, width: object, head: object) -> None:
-    """Refuses a number of classes or channels, or a head, that no network can have."""
+    """Rejects a number of classes or channels, or a head, that no network can have."""
     check_integer("classes", classes, 2, "A classifier needs two.")
     check_integer("width", width, 2, "It is the channel count of the first stage.")
     check_choice("head", head, HEADS)
 
 
 def check_supported(name: str, normalization: object, supported: Sequence[str]) -> None:
-    """Refuses a normalization that there is, but not in this network."""
+    """Rejects a normalization that there is, but not in this network."""
     check_choice("normalization", normalization, NORMALIZATIONS)
     if normalization not in supported:
         raise ValueError(

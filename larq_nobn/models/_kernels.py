@@ -69,7 +69,8 @@ class Kernels:
         if self.normalization == "nobn":
             kernel = self.real(name, scale, pool)
             if self.binary_weights:
-                # Of uniform latent weights the mean magnitude is 0.87 deviations.
+                # Of uniform latent weights the mean magnitude is 0.87 standard
+                # deviations.
                 deviation = scale * (1.0 if self.variance_preserving else 0.75**0.5)
                 kernel |= self._bias(deviation, pool)
                 kernel["kernel_quantizer"] = ScaledStdSign(

@@ -57,7 +57,7 @@ class Moments:
     Those of a residual sum are the sums of its terms', those of concatenated maps are
     concatenated. An average of neighbours has theirs, as if they were equal, and so
     have clipped features, whose sign is that from before. Of a maximum nothing is
-    known, and the next normalization begins without a prior.
+    known, and the next normalization starts without a prior.
     """
 
     def __init__(self) -> None:

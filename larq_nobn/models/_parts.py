@@ -125,7 +125,7 @@ class Parts:
         """A convolution of real-valued inputs, normalized if so wished.
 
         Its kernel is real-valued too, unless that of the network's first layer is
-        binary. The scale, which a rectifier after it may need, is for `"nobn"` only.
+        binary. The scale, which a ReLU after it may need, is for `"nobn"` only.
         `pool` is the size of a max pool that the caller puts after it.
         """
         kernel = self._kernels.binary if binary else self._kernels.real
@@ -178,7 +178,7 @@ class Parts:
         Both factors belong to `"nobn"`: alpha is part of the kernel's scale and beta of
         the sign's, so that neither is an operation of its own. A pool, which takes the
         maximum, stands directly after, and an activation before that. If signed, x
-        holds what `signs` returned.
+        contains what `signs` returned.
         """
         if self._flips and not signed:
             x, signed = self.signs(x, name), True

@@ -229,7 +229,9 @@ def _fill(network: keras.Model, weights: str | os.PathLike, new_head: bool) -> N
                     stored[name + BITS], stored[name + MAGNITUDE], variable.shape
                 )
             except (KeyError, TypeError, ValueError) as error:
-                raise _damaged(weights, f"{name!r} holds no bits: {error}") from error
+                raise _damaged(
+                    weights, f"{name!r} contains no bits: {error}"
+                ) from error
         if (
             value is None
             or value.shape != variable.shape

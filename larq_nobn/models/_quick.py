@@ -38,7 +38,7 @@ def _depthwise(parts: Parts, x: tf.Tensor, name: str) -> tf.Tensor:
         name=f"{name}_conv",
     )(parts.components(x, name))
     if parts.normalization == "batch_norm":
-        # The next kernel holds what gain and bias would.
+        # The next kernel contains what gain and bias would.
         plain = keras.layers.BatchNormalization(
             center=False, scale=False, name=f"{name}_norm", **BATCH_NORM
         )
@@ -130,7 +130,7 @@ def quick_net(
         if stage > 0:
             channels = width * multiples[stage]
             x = _transition(parts, x, channels, f"transition{stage}", behind**-0.5)
-        # A transition resets the variance, and so every stage begins like the first.
+        # A transition resets the variance, and so every stage starts like the first.
         *variances, behind = expected_variances([count + 1], alpha, variance_rule)[0]
         for block, variance in enumerate(variances):
             block_name = f"stage{stage + 1}_block{block + 1}"

@@ -37,9 +37,9 @@ def QuickNet(
     fixed depthwise blur of stride 2 and a real-valued 1x1 convolution, normalized.
     With `"nobn"`, norm subtracts 0.68 α, the mean of what the ReLU leaves, and α' is
     1.71 α, which makes up for the variance that it takes. β is one over the expected
-    deviation of x; the kernels of transitions have that factor as well. Elsewhere there
-    are no α', β and shift b. The stem, the transitions and the final dense layer,
-    `head`, are real-valued; `head` returns logits in float32.
+    standard deviation of x; the kernels of transitions have that factor as well.
+    Elsewhere there are no α', β and shift b. The stem, the transitions and the final
+    dense layer, `head`, are real-valued; `head` returns logits in float32.
 
     For 224x224x3 images and 1000 classes:
 

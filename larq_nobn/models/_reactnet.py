@@ -64,8 +64,9 @@ def ReActNet18(
        + \mathrm{shortcut}(x)\big) . \]
 
     The shortcut is x itself, or, where the stage changes, the 2x2 average of βx after
-    a binary 1x1 kernel. β is one over the expected deviation of x. The stem and the
-    final dense layer, `head`, are real-valued; `head` returns logits in float32.
+    a binary 1x1 kernel. β is one over the expected standard deviation of x. The stem
+    and the final dense layer, `head`, are real-valued; `head` returns logits in
+    float32.
 
     Arguments:
         input_shape: (height, width, channels). From 64 pixels on the stem is that for

@@ -114,9 +114,9 @@ def ReActNetA(
 
     The second form doubles the channels, in the first block of every stage. All these
     blocks but the first have stride 2, and there the shortcut is the 2x2 average of
-    \(\beta_1 x\), otherwise x itself. β is one over the expected deviation of what it
-    multiplies. The stem, a 3x3 convolution, and the final dense layer, `head`, are
-    real-valued; `head` returns logits in float32.
+    \(\beta_1 x\), otherwise x itself. β is one over the expected standard deviation of
+    what it multiplies. The stem, a 3x3 convolution, and the final dense layer, `head`,
+    are real-valued; `head` returns logits in float32.
 
     Arguments:
         input_shape: (height, width, channels).

@@ -98,10 +98,10 @@ def ResNet20(
        + \mathrm{shortcut}(x)\big) . \]
 
     The shortcut is x itself, or, where the stage changes, the 2x2 average of x between
-    channels of zeros. β is one over the expected deviation of x: a convolution adds α²
-    to the variance, the hard tanh takes what it takes of normal values, and zero
-    channels halve it. The first convolution, which has a hard tanh too, and the final
-    dense layer, `head`, are real-valued; `head` returns logits in float32.
+    channels of zeros. β is one over the expected standard deviation of x: a convolution
+    adds α² to the variance, the hard tanh takes what it takes of normal values, and
+    zero channels halve it. The first convolution, which has a hard tanh too, and the
+    final dense layer, `head`, are real-valued; `head` returns logits in float32.
 
     Arguments:
         input_shape: (height, width, channels). From 64 pixels on the first convolution

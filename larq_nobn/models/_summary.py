@@ -115,7 +115,7 @@ def summary(
     if not model.built:
         raise ValueError(
             f"Model {model.name!r} has no weights yet, which a summary counts. Call "
-            "it on a batch, or begin it with keras.Input."
+            "it on a batch, or start it with keras.Input."
         )
     profile, write = ModelProfile(model), print_fn or print
     graphless = not getattr(model, "_is_graph_network", False)

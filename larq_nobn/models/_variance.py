@@ -1,4 +1,4 @@
-"""The β of every residual block: one over the expected deviation of its input."""
+"""β of residual blocks: one over the expected standard deviation of the input."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def paired_variances(
     With branches of variance 1 each half adds alpha² to the variance of the stream. A
     block of stride 2 averages its scaled input, which resets the variance to 1: under
     `"nf"` where this happens, before its second half. `"vita"`, the published code of
-    BNN-BN, continues inside the block as if it had not, and begins at 1 after it.
+    BNN-BN, continues inside the block as if it had not, and starts at 1 after it.
 
     Arguments:
         strides: Of the blocks, 1 or 2 each.

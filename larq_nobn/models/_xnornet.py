@@ -34,10 +34,10 @@ def XNORNet18(
        + \mathrm{shortcut}(x) . \]
 
     The shortcut is x itself, or, where the stage changes, a 1x1 convolution of x with
-    stride 2 and a binary kernel, normalized. β is one over the expected deviation of x.
-    A PReLU stands after the stem and one before the final average; the signs have no
-    shift. The stem and the final dense layer, `head`, are real-valued; `head` returns
-    logits in float32.
+    stride 2 and a binary kernel, normalized. β is one over the expected standard
+    deviation of x. A PReLU stands after the stem and one before the final average; the
+    signs have no shift. The stem and the final dense layer, `head`, are real-valued;
+    `head` returns logits in float32.
 
     Arguments:
         normalization: `"nobn"` (scaled weight standardization with gains, α and β),

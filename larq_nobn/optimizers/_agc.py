@@ -41,7 +41,7 @@ class AdaptiveGradientClipping(OptimizerWrapper):
     update and the constraints. Norms are those of the latent float32 weights, also for
     the binary kernels of Larq. The result is an optimizer of the family of the wrapped
     one, new-style or legacy, whose hyperparameters and state it shares: files and
-    checkpoints hold the wrapped optimizer's state and nothing else.
+    checkpoints contain the wrapped optimizer's state and nothing else.
 
     The axes of a unit follow from the name and rank of a variable: all axes but the
     last for kernels, all but the last two for `depthwise_kernel`, the last for

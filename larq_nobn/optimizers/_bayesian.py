@@ -25,7 +25,7 @@ def natural_gradient_step(
     prior_weight: float,
     prior_natural: float,
 ) -> tf.Tensor:
-    """The natural parameters behind one step, in float32 or better.
+    """The natural parameters after one step, in float32 or better.
 
     Arguments:
         natural: λ.
@@ -77,7 +77,7 @@ def steps_of(optimizer: Any) -> tf.Variable:
 
 
 def checked(pairs: Pairs) -> Pairs:
-    """The same gradients behind a check that they are finite.
+    """The same gradients after a check that they are finite.
 
     Compiled by XLA, which drops the check, elements that are not finite count as zero.
     """
@@ -152,9 +152,9 @@ class BayesianLearningRule(OptimizerWrapper):
     weight decay and its averages leave them out.
 
     State is that of the wrapped optimizer, whose step counter also moves a learning
-    rate schedule of the rule; files and checkpoints hold nothing else. `learning_rate`
-    of the object is that of the wrapped optimizer, as callbacks expect, and
-    `natural_learning_rate` the rule's. Gradients are summed over replicas first. A
+    rate schedule of the rule; files and checkpoints contain nothing else.
+    `learning_rate` of the object is that of the wrapped optimizer, as callbacks expect,
+    and `natural_learning_rate` the rule's. Gradients are summed over replicas first. A
     constraint of a kernel follows its step.
 
     `AdaptiveGradientClipping` may be inside or around it, with the same result: log

@@ -19,13 +19,13 @@ def accumulate_and_flip(
     kept: tf.Tensor,
     learning_rate: tf.Tensor,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """Returns the weights, their accumulators and the share kept after one step.
+    """Returns the weights, their accumulators and the fraction kept after one step.
 
     Arguments:
         weight: The weights, of which the sign counts.
         gradient: The gradient of the loss with respect to them.
         accumulator: One number per weight.
-        kept: The share of the weights that the step before did not flip.
+        kept: The fraction of the weights that the step before did not flip.
         learning_rate: The factor on the gradient.
     """
     weight = sign(weight)
@@ -44,7 +44,7 @@ class BooleanAccumulation(keras.optimizers.legacy.Optimizer):
     r"""Flips a binary weight once its accumulated gradient exceeds a threshold.
 
     Experimental. There are no latent weights. Each weight \(w\) has an accumulator
-    \(m\), which starts at 0; \(\rho\) is the share of a variable's weights that the
+    \(m\), which starts at 0; \(\rho\) is the fraction of a variable's weights that the
     step before did not flip. With the gradient \(g\) and the learning rate \(\eta\),
 
     \[ m \leftarrow \rho m + \eta g, \qquad

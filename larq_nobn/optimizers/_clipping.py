@@ -16,7 +16,7 @@ Axes = tuple[int, ...]
 
 @dataclass(frozen=True)
 class Runs:
-    """The units of a vector that holds one after the other, by their lengths."""
+    """The units of a vector that contains one after the other, by their lengths."""
 
     lengths: tuple[int, ...]
 
@@ -42,8 +42,9 @@ def adaptive_gradient_clip(
         G_i <- G_i                                    if ||G_i|| <= limit_i
         G_i <- G_i * limit_i / max(||G_i||, 1e-6)     otherwise
 
-    Norms are taken in float32. A gradient within its limit comes back bit for bit. What
-    is not finite is not looked for here; `AdaptiveGradientClipping` does that.
+    Norms are taken in float32. A gradient within its limit comes back bitwise
+    identical. What is not finite is not looked for here; `AdaptiveGradientClipping`
+    does that.
 
     Arguments:
         gradient: The gradient, of any floating-point type.
@@ -250,7 +251,7 @@ def _scale(gradient: tf.Tensor, factor: tf.Tensor) -> tf.Tensor:
 
 def _message(name: str) -> str:
     return (
-        f"The gradient of {name} holds NaN or infinite values, so the step was not "
+        f"The gradient of {name} contains NaN or infinite values, so the step was not "
         "applied. Lower the learning rate, or look for a division by zero or the "
         "logarithm of zero in the loss."
     )

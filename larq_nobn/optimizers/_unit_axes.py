@@ -126,9 +126,10 @@ def axes_by_name(name: str, shape: Sequence[int]) -> Axes:
         return local
     if is_flat_local_kernel(owner, leaf, rank):
         raise ValueError(
-            f"{name} of shape {tuple(shape)} holds the weights of all outputs in one "
-            "row, and only its layer knows where one ends. Build the optimizer with "
-            "AdaptiveGradientClipping.for_model, or leave it unclipped with exclude."
+            f"{name} of shape {tuple(shape)} contains the weights of all outputs in "
+            "one row, and only its layer knows where one ends. Build the optimizer "
+            "with AdaptiveGradientClipping.for_model, or leave it unclipped with "
+            "exclude."
         )
     transposed = _TRANSPOSED.search(owner)
     if leaf == "kernel" and transposed and rank == int(transposed[2]) + 2:

@@ -25,7 +25,7 @@ def has_batch_norm(model: keras.Model) -> bool:
 
 
 def averages_of(model: keras.Model) -> list[Any]:
-    """The variables that hold the statistics of all batch norms of a model."""
+    """The variables that contain the statistics of all batch norms of a model."""
     pairs = ((norm.moving_mean, norm.moving_variance) for norm in _norms_of(model))
     return [average for pair in pairs for average in pair]
 

@@ -68,9 +68,9 @@ def open_uniform(generator: tf.random.Generator, like: tf.Tensor) -> tf.Tensor:
 class BernoulliSign(keras.__internal__.layers.BaseRandomLayer, KernelQuantizer):
     r"""Random binary kernel with trained probabilities of its signs.
 
-    The kernel of the layer holds natural parameters λ of independent weights: each is
-    +1 with probability \((1 + \tanh\lambda)/2\), and its mean is \(\tanh\lambda\). In
-    training, with temperature \(T\) and fresh uniform \(\epsilon\) for every weight,
+    The kernel of the layer contains natural parameters λ of independent weights: each
+    is +1 with probability \((1 + \tanh\lambda)/2\), and its mean is \(\tanh\lambda\).
+    In training, with temperature \(T\) and fresh uniform \(\epsilon\) for every weight,
 
     \[ \delta = \tfrac12 \ln\frac{\epsilon}{1 - \epsilon}, \qquad
        w = \tanh\frac{\lambda + \delta}{T}, \qquad

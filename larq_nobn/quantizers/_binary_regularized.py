@@ -69,7 +69,7 @@ class BinaryRegularized(KernelQuantizer):
 
     Input shape:
         A kernel that the quantizer inside takes; with `per_channel=True` one whose last
-        axis holds the output channels: Conv1D to Conv3D, Dense.
+        axis contains the output channels: Conv1D to Conv3D, Dense.
 
     Output shape:
         The input shape.

@@ -43,7 +43,7 @@ class KernelQuantizer(MeasuredQuantizer):
         return own[0].latent_variable if len(own) == 1 else None
 
     def _check_host(self, host: keras.layers.Layer) -> None:
-        """Refuses activations, and kernels that hold their filters in another way."""
+        """Rejects activations, and kernels with another layout of filters."""
         for place in ("activation", "input_quantizer"):
             if getattr(host, place, None) is self:
                 raise ValueError(
@@ -65,7 +65,7 @@ class KernelQuantizer(MeasuredQuantizer):
         super().build(input_shape)
 
     def _check_filters(self, shape: tf.TensorShape) -> None:
-        """Refuses kernels whose filters have no variance."""
+        """Rejects kernels whose filters have no variance."""
         if shape.rank < 2 or shape[:-1].num_elements() < 2:
             raise ValueError(
                 f"{type(self).__name__} got a kernel of shape {tuple(shape)}, whose "
@@ -74,7 +74,7 @@ class KernelQuantizer(MeasuredQuantizer):
             )
 
     def _check_owner(self, kernel: tf.Tensor) -> None:
-        """Refuses the kernel of another layer, as far as its shape gives that away."""
+        """Rejects the kernel of another layer, as far as its shape gives that away."""
         if kernel.shape != self._kernel_shape:
             raise ValueError(
                 f"One {type(self).__name__} object got kernels of shape "

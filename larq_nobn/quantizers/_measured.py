@@ -69,7 +69,7 @@ class MeasuredQuantizer(Quantizer):
         return value
 
     def _check_kept(self, value: tf.Tensor, again: tf.Tensor) -> None:
-        """Refuses values for the weights that stand for others."""
+        """Rejects values for the weights that stand for others."""
         largest = float(tf.reduce_max(tf.abs(value)))
         apart = float(tf.reduce_max(tf.abs(again - value)))
         if apart > _ROUNDING * largest:

@@ -100,7 +100,7 @@ class ReCU(KernelQuantizer):
         tau: Shape (), not trained, saved with the model.
 
     Input shape:
-        A kernel whose last axis holds the output channels: Conv1D to Conv3D, Dense.
+        A kernel whose last axis contains the output channels: Conv1D to Conv3D, Dense.
 
     Output shape:
         The input shape.

@@ -52,7 +52,7 @@ class ScaledStandardization(StandardizedKernel):
     r"""Real-valued kernel with standardized filters and a learned gain.
 
     For a filter \(W_o\) of \(N\) weights with mean \(\mu_o\) and population standard
-    deviation \(\sigma_o\), the layer computes with
+    standard deviation \(\sigma_o\), the layer computes with
 
     \[ w_o = \gamma_o \, a \, \frac{W_o - \mu_o}{\sqrt N (\sigma_o + \epsilon)} , \]
 
@@ -81,7 +81,7 @@ class ScaledStandardization(StandardizedKernel):
         gain: Shape (C,), C the output channels; only with `gain=True`.
 
     Input shape:
-        A kernel whose last axis holds the output channels: Conv1D to Conv3D, Dense.
+        A kernel whose last axis contains the output channels: Conv1D to Conv3D, Dense.
 
     Output shape:
         The input shape.

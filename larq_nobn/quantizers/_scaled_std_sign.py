@@ -67,7 +67,7 @@ class ScaledStdSign(StandardizedKernel):
     r"""Binary kernel of BNN-BN: the sign of the standardized filter, with its scale.
 
     For a filter \(W_o\) of \(N\) weights with mean \(\mu_o\) and population standard
-    deviation \(\sigma_o\),
+    standard deviation \(\sigma_o\),
 
     \[ \hat w_o = \frac{W_o - \mu_o}{\sqrt N(\sigma_o + \epsilon)}, \qquad
        s_o = \operatorname{mean}|\hat w_o|, \qquad
@@ -103,7 +103,7 @@ class ScaledStdSign(StandardizedKernel):
         gain: Shape (C,), C the output channels; only with `gain=True`.
 
     Input shape:
-        A kernel whose last axis holds the output channels: Conv1D to Conv3D, Dense.
+        A kernel whose last axis contains the output channels: Conv1D to Conv3D, Dense.
 
     Output shape:
         The input shape.

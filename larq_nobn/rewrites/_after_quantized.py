@@ -40,7 +40,7 @@ def affine_after_quantized_kernel(graph: Graph, call: Call) -> Edit | None:
         parts[pools[0].label].insert(0, chain[0])
         graph = graph.with_calls({call.label: [], **parts})
     return Edit(
-        graph.with_operation(operation), f"became gain and bias behind {first.name!r}"
+        graph.with_operation(operation), f"became gain and bias after {first.name!r}"
     )
 
 
@@ -53,7 +53,7 @@ def affine_after_activation(graph: Graph, call: Call) -> Edit | None:
     if any(source.pools for source in sources):
         raise NotExact("a pool lies between")
     operation = _beside_ties(graph, call, moved=False)
-    words = f"became gain and bias behind {sources[0].call.name!r}"
+    words = f"became gain and bias after {sources[0].call.name!r}"
     return Edit(graph.with_operation(operation), words)
 
 

@@ -98,7 +98,7 @@ def affine_into_sign(graph: Graph, call: Call) -> Edit | None:
 
 
 def starts_with_plain_sign(call: Call) -> bool:
-    """Tells whether a call is, or begins with, a sign whose threshold is 0."""
+    """Tells whether a call is, or starts with, a sign whose threshold is 0."""
     return type(_quantizer_of(call)) in PLAIN_SIGNS
 
 
@@ -208,7 +208,7 @@ def _turned_readers(
 
 def _turned(call: Call, negative: np.ndarray) -> Operation:
     """The operation of a call with some input channels of its kernel negated."""
-    form = linear(call, "behind the sign")
+    form = linear(call, "after the sign")
     if form.border:
         raise NotExact(
             f"some gains are negative, and {call.name!r} pads with {form.border:g}"

@@ -23,7 +23,7 @@ def affine_into_kernel_after(graph: Graph, call: Call) -> Edit | None:
         return None
     affine, reader = affine_of(call.operation), reader_of(graph, call)
     check_trains(reader, affine)
-    form = linear(reader, "behind it")
+    form = linear(reader, "after it")
     if reader.operation.argument("input_quantizer") is not None:
         raise NotExact(f"{reader.described} quantizes its input")
     if any(form.quantizer(name) is not None for name in form.kernels):

@@ -47,7 +47,7 @@ Rule = Callable[[Graph, Call], Edit | Refusal | None]
 
 
 def rule(match: Callable[[Graph, Call], Edit | None]) -> Rule:
-    """Makes a rule of a function that raises `NotExact` where it refuses."""
+    """Makes a rule of a function that raises `NotExact` where it rejects."""
 
     @wraps(match)
     def matched(graph: Graph, call: Call) -> Edit | Refusal | None:

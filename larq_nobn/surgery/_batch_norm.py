@@ -11,7 +11,7 @@ from ..rewrites import is_over_channels
 
 
 def check_batch_norms(graph: Graph) -> None:
-    """Refuses a model with batch norms that are no gain and bias per channel.
+    """Rejects a model with batch norms that are no gain and bias per channel.
 
     Raises:
         ModelError: Naming all of them.
@@ -30,7 +30,7 @@ def _faults(graph: Graph, call: Call) -> Iterator[str]:
         for inner in layers_inside(layer):
             if is_batch_norm(inner):
                 yield (
-                    f"{label} holds the batch norm {inner.name!r}, which cannot be "
+                    f"{label} contains the batch norm {inner.name!r}, which cannot be "
                     "reached from outside. Call batch norm as a layer of its own"
                 )
         return

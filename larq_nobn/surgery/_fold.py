@@ -160,7 +160,7 @@ def _fold(graph: Graph, call: Call) -> tuple[Graph, str, str]:
             return outcome.graph, outcome.words, "; ".join(dict.fromkeys(told))
         if isinstance(outcome, Refusal) and rule in _TOLD:
             reasons.append(outcome.reason)
-    raise AssertionError("no rule refuses to leave a layer as it is")
+    raise AssertionError("every rule may leave a layer as it is")
 
 
 def _changes(

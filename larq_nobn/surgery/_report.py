@@ -12,7 +12,7 @@ from .._tables import as_text
 
 @dataclass(frozen=True)
 class Change:
-    """What became of one layer of the given model.
+    """How one layer of the given model was replaced.
 
     Arguments:
         layer: Its name.
@@ -62,13 +62,13 @@ class SurgeryReport:
 
 @dataclass(frozen=True)
 class FrozenLayer(Change):
-    """What became of one layer of dynamic statistics.
+    """How one layer of dynamic statistics was replaced.
 
     Arguments:
         layer, kind, action, reason: As in `Change`.
         distance: How far constants are from the examples' own statistics: the root
             mean square of what changes in the normalized values, in their standard
-            deviations.
+            standard deviations.
     """
 
     distance: float = 0.0
@@ -81,8 +81,8 @@ class FreezeReport(SurgeryReport):
     Arguments:
         model: Name of the model.
         changes: One `FrozenLayer` for every layer of dynamic statistics.
-        accuracy_before: Share of the given data that the given model classifies as it
-            is labelled; None if the data has no classes.
+        accuracy_before: Fraction of the given data that the given model classifies as
+            it is labelled; None if the data has no classes.
         accuracy_after: The same of the new model.
     """
 

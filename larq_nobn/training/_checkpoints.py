@@ -26,7 +26,7 @@ _ASKED_EVERY = 50
 
 @runtime_checkable
 class Stateful(Protocol):
-    """What a checkpoint holds besides variables: plain JSON, given and taken back."""
+    """State in a checkpoint besides variables: plain JSON, given and taken back."""
 
     def get_state(self) -> Any:
         """Returns the state."""
@@ -38,7 +38,7 @@ class Stateful(Protocol):
 class Checkpoints(keras.callbacks.Callback):
     """Writes a checkpoint after each epoch, and resumes from the newest whole one.
 
-    A file holds every variable of the network and of its optimizer, the scale of the
+    A file contains every variable of the network and of its optimizer, the scale of the
     loss included, what `stateful` gives, the settings, and a digest of it all. Between
     epochs random draws need no state: see `Reseeding`. A checkpoint within an epoch, of
     which `schedule` says when it is due, also contains what `within` gives: metrics so

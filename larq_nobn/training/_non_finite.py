@@ -17,7 +17,7 @@ from ._training_model import NOT_FINITE
 from .folder import Position
 
 # What the training model and adaptive clipping say when they raise.
-_SIGNS = (NOT_FINITE, "holds NaN or infinite values")
+_SIGNS = (NOT_FINITE, "contains NaN or infinite values")
 _IMAGES = "the images are not finite"
 
 

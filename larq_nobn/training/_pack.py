@@ -118,7 +118,7 @@ def pack(
 def _entries(
     trained: keras.Model, network: keras.Model
 ) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields what the file holds of the weights of `trained`.
+    """Yields what the file contains of the weights of `trained`.
 
     Arguments:
         trained: The network of the run.

@@ -101,8 +101,8 @@ class RunSettings(Settings):
         if self.calibrate and not _can_calibrate(self.model, self.normalization):
             raise ValueError(
                 f"calibrate=True finds nothing to set in {self.model} with "
-                f"normalization={self.normalization!r}: it sets shifts and gains where "
-                "no statistics of a batch are in between. Leave it out."
+                f"normalization={self.normalization!r}: it sets thresholds, biases and "
+                "gains where no statistics of a batch are in between. Leave it out."
             )
         if self.standardize_activations and self.normalization == "kalman":
             raise ValueError(
@@ -112,7 +112,7 @@ class RunSettings(Settings):
             )
         if self.kernel is not None and self.normalization == "nobn":
             raise ValueError(
-                f"kernel={self.kernel!r} needs a normalization behind the convolution, "
+                f"kernel={self.kernel!r} needs a normalization after the convolution, "
                 "but those of 'nobn' scale their own kernels. Choose batch_norm or "
                 "another normalization, or leave the kernel out."
             )

@@ -16,7 +16,7 @@ class Terminated(SystemExit):
     """SIGTERM has come while a network was trained.
 
     Where nothing catches it the process ends, with exit code 143 and without a message,
-    as others do that heed the signal.
+    as others do that obey the signal.
     """
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class StopCheck(keras.callbacks.Callback):
 
 @contextmanager
 def ending_surely() -> Iterator[None]:
-    """Ends the process where a signal is not heeded in time.
+    """Ends the process where a signal is not obeyed in time.
 
     What waits in native code for another worker does not come back to Python, which
     alone could raise something. The lock on a run folder ends with the process, and its

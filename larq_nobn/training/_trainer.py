@@ -295,7 +295,7 @@ class Trainer:
 
     @contextmanager
     def _at_work(self) -> Iterator[None]:
-        """Heeds signals, lost workers and unreadable images; a failure unlocks."""
+        """Handles signals, lost workers and unreadable images; a failure unlocks."""
         surely = ending_surely() if has_workers(self._strategy) else nullcontext()
         with stoppable() as self._stop, surely, with_all_workers(), reading():
             try:
@@ -457,10 +457,10 @@ def train(
 ) -> Run:
     """Trains a network and leaves a run folder; the same seed gives the same weights.
 
-    The folder holds `model.keras`, `history.csv`, `run.json`, TensorBoard files under
-    `logs/`, and `curves.png` if matplotlib is there; further runs in `stage1/` and
-    `teacher/` if the recipe has those. After each epoch, and every ten minutes within
-    one, a checkpoint is written, from which a stopped run resumes; one that is
+    The folder contains `model.keras`, `history.csv`, `run.json`, TensorBoard files
+    under `logs/`, and `curves.png` if matplotlib is there; further runs in `stage1/`
+    and `teacher/` if the recipe has those. After each epoch, and every ten minutes
+    within one, a checkpoint is written, from which a stopped run resumes; one that is
     stopped before the first leaves nothing. `Trainer` does the same in steps.
 
     Arguments:

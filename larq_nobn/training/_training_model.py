@@ -16,7 +16,7 @@ Probabilities = Callable[[tf.Tensor], tf.Tensor]
 class TrainingModel(keras.Model):
     r"""A network's layers and weights under a training step of our own.
 
-    Without a teacher and with one micro-batch the step is that of Keras, bit for bit.
+    Without a teacher and with one micro-batch the step is bitwise identical to Keras.
 
     - *Accumulation.* Each batch (each replica's part of it) is cut into k parts, one
       computed after the other, and their mean gradient makes one update. That is the
@@ -29,7 +29,7 @@ class TrainingModel(keras.Model):
          \mathrm{softmax}(s_n)_k . \]
 
     - *Labels.* They may be numbers, or probabilities (N, classes) as those of mixed
-      images are; smoothing gives each class an equal share ε of it,
+      images are; smoothing gives each class an equal fraction ε of it,
       \( q_k = (1 - \varepsilon) y_k + \varepsilon / K \). Weights of classes multiply
       the loss of an example by that of its label, or by the mean of those that are
       mixed. Metrics count the most probable class, and test images have neither.
@@ -72,12 +72,12 @@ class TrainingModel(keras.Model):
             super().__init__(network.inputs, network.outputs, name=network.name)
         self._accumulate = accumulate
         self.first_step = 0
-        # Behind a function that Keras does not look into: as an attribute, a model
+        # After a function that Keras does not look into: as an attribute, a model
         # would become a part of this one, trained and saved with it.
         self._teacher = None if teacher is None else lambda images: teacher(images)
         self._smoothing = label_smoothing
         self._class_weights = None if class_weights is None else tuple(class_weights)
-        # Behind a function as well: its variables are not the network's.
+        # After a function as well: its variables are not the network's.
         penalty = keras.metrics.Mean("penalty") if network.losses else None
         self._penalty = lambda: penalty
 
@@ -228,7 +228,7 @@ class _LossOfAnyTarget(keras.losses.Loss):
 
 
 def balanced_weights(counts: Sequence[int]) -> list[float]:
-    """Returns weights that give all classes the same share of the loss, 1 in the mean.
+    """Returns weights of mean 1 that give all classes the same fraction of the loss.
 
     A class of n among N training images of K classes has N / (K n).
     """

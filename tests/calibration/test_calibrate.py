@@ -1,4 +1,4 @@
-"""What calibrate takes, what it refuses, and what it leaves alone."""
+"""What calibrate takes, what it rejects, and what it leaves alone."""
 
 import larq_nobn as nobn
 import numpy as np

@@ -25,7 +25,7 @@ DESIGNS = [n for n in NETWORKS if n.tried is None]
 
 
 def ends_of(graph, call):
-    """Where the statistics of a convolution are taken: behind pools if it is biased."""
+    """Where the statistics of a convolution are taken: after pools if it is biased."""
     tensor = call.first_output
     while call.layer.use_bias:
         reader = graph.sole_consumer(tensor)

@@ -25,7 +25,7 @@ def test_the_published_values():
 
 
 def of_reste(**kwargs):
-    """One kind behind the other: a power in the kernel and one in front of it."""
+    """One kind after the other: a power in the kernel and one before it."""
     sign = nobn.quantizers.RSign(estimator="reste")
     return binary(quantizer=nobn.quantizers.ReSTE, input_quantizer=sign, **kwargs)
 

@@ -328,7 +328,7 @@ def test_a_second_fit_compiles_nothing_again():
     model.layers[0].kernel.latent_variable.assign_add(tf.ones((6, 5)))
     monitor.on_train_begin()
     assert monitor._look is compiled_once
-    assert epoch(monitor)["flip_ratio"] == 0  # counted from the second begin
+    assert epoch(monitor)["flip_ratio"] == 0  # counted from the second start
     other = one_layer(dense("ste_sign"))
     monitor.set_model(other)
     monitor.on_train_begin()

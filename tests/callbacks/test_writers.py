@@ -46,7 +46,7 @@ def test_tensorboard_can_follow_the_training(tmp_path):
 def test_each_training_has_a_file_of_its_own(tmp_path):
     watching = monitors(tmp_path)
     for count in (1, 2):
-        # TensorBoard reads files in the order of their names, which hold the second.
+        # TensorBoard reads files in the order of their names, which contain the second.
         if count == 2:
             time.sleep(1.01 - time.time() % 1)
         fit(compiled(), *watching, initial_epoch=count - 1, epochs=count)

@@ -19,7 +19,7 @@ def one_sentence(result: Result) -> str:
 
 
 def predictions(invoke: Callable[..., Result], *arguments: object) -> list[dict]:
-    """Returns what `predict` says of each picture."""
+    """Returns what `predict` says of each image."""
     result = invoke("predict", *arguments, "--json", "-")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)

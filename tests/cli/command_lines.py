@@ -13,7 +13,7 @@ from larq_nobn.cli import main
 def assert_understood(
     words: Sequence[str], monkeypatch: pytest.MonkeyPatch, folder: Path
 ) -> None:
-    """Parses the words behind `larq-nobn` as the command would, without running it.
+    """Parses the words after `larq-nobn` as the command would, without running it.
 
     Arguments:
         words: The command and its arguments.

@@ -1,7 +1,7 @@
 """Damages a file in many ways and runs what passes: `flip_bits.py FILE COUNT`.
 
 A program of its own, since native code that reads a damaged file may end the process.
-It prints how many files it tried, and how many of them were refused.
+It prints how many files it tried, and how many of them were rejected.
 """
 
 import sys

@@ -374,5 +374,5 @@ def test_fold_says_if_there_is_nothing_to_fold(
     run_folder: Path, invoke: Invoke, tmp_path: Path
 ):
     result = invoke("fold", run_folder, tmp_path / "copy.keras")
-    assert "There was no batch norm to begin with" in result.stdout
+    assert "No batch norm was found" in result.stdout
     assert (tmp_path / "copy.keras").exists()

@@ -71,7 +71,9 @@ def test_the_same_command_again_trains_nothing(
 def test_other_settings_need_another_folder(compared: Compared, invoke: Invoke):
     folder, _ = compared
     result = invoke(*GRID, "--epochs", "2", "--output", folder)
-    assert "holds a run with epochs=1, but epochs=2 was given" in one_sentence(result)
+    assert "contains a run with epochs=1, but epochs=2 was given" in one_sentence(
+        result
+    )
 
 
 def test_a_run_that_diverges_ends_with_code_1(
@@ -110,11 +112,11 @@ def test_a_stopped_grid_says_that_it_resumes(
 @pytest.mark.parametrize(
     ("options", "sentence"),
     [
-        ("--normalizations none,none", "is empty or holds something twice"),
+        ("--normalizations none,none", "is empty or contains something twice"),
         ("--normalizations none,", "normalization='' is not known"),
         ("--batch-sizes 2,x", "'2,x' is no list of int values between commas"),
         ("--seeds -1", "seed=-1 is below 0"),
-        ("--learning-rates 0.1,0.10", "learning_rates=[0.1, 0.1] is empty or holds"),
+        ("--learning-rates 0.1,0.10", "learning_rates=[0.1, 0.1] is empty or contains"),
         ("--learning-rates nan", "learning_rate=nan is outside (0, 1e6]"),
         ("--recipes plain,best", "recipe='best' is not known"),
         (

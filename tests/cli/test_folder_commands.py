@@ -1,4 +1,4 @@
-"""The commands on a folder of pictures of all formats, from a look to a file."""
+"""The commands on a folder of images of all formats, from a look to a file."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NAMES = ("grün", "two words")
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Twenty pictures of each class; bright ones and dark ones."""
+    """Twenty images of each class; bright ones and dark ones."""
     root = tmp_path_factory.mktemp("commands") / "pictures"
     random = np.random.default_rng(0)
     for number in range(40):
@@ -68,7 +68,7 @@ def test_the_program_shows_no_warning_of_a_library(tmp_path: Path):
         for number in range(10):
             pixels = np.full((9, 9, 3), 10 * number + len(name), np.uint8)
             Image.fromarray(pixels).save(folder / name / f"{number}.png")
-    # Pillow warns of the first two, and refuses the third.
+    # Pillow warns of the first two, and rejects the third.
     exif = b"Exif\0\0MM\0*\0\0\0\x08\0\x05\x01\x12\0\x03\0\0\0\x09\0\x01\0\0\0\0\xff"
     Image.new("RGB", (9, 9)).save(folder / NAMES[0] / "cut.jpg", exif=exif)
     Image.new("1", (10_000, 9_000)).save(folder / NAMES[0] / "large.png")
@@ -114,7 +114,7 @@ def test_from_images_to_a_file(pictures: Path, invoke: Invoke, tmp_path: Path):
     small = [steps(nobn.data.decode(p.read_bytes())) for p in pictures.rglob("*.*")]
     known = {image.tobytes() for image in small}
     assert all(image.tobytes() in known for image in images[:, np.newaxis])
-    # Run and file say the same of each picture.
+    # Run and file say the same of each image.
     said, by_file = (predictions(invoke, model, pictures) for model in (run, file))
     assert len(said) == 40
     for ours, theirs in zip(said, by_file, strict=True):

@@ -139,7 +139,7 @@ def test_defaults_are_those_of_the_usual_recipe(invoke: Invoke):
 
 
 def test_help_texts_are_sentences():
-    """Of a capital letter and a full stop; an option that begins small is a value."""
+    """Of a capital letter and a full stop; an option that starts small is a value."""
     for name, command in main.commands.items():
         for option in command.params:
             if isinstance(option, click.Option):

@@ -298,16 +298,16 @@ def test_a_demo_replaces_only_its_own_run(
         assert isinstance(result.exception, Begun)
     leave_run(place / "results" / "run", training.RunSettings(dataset="digits"), [0.5])
     said = one_sentence(invoke("demo", "--output", "results"))
-    assert "results holds run, which no demo put there" in said
+    assert "results contains run, which no demo put there" in said
     assert one_sentence(invoke("demo", "--output", ".")).count("no demo put there") == 1
     for name in ("model.tflite", "model.tflite.json", "report.json"):
         Path("results", name).write_text("mine")
         said = one_sentence(invoke("demo", "--output", "results"))
-        assert "results holds model.tflite, which no demo put there" in said
+        assert "results contains model.tflite, which no demo put there" in said
     Path("alone").mkdir()
     Path("alone", "report.json").write_text("mine")
     said = one_sentence(invoke("demo", "--output", "alone"))
-    assert "alone holds report.json, which no demo put there" in said
+    assert "alone contains report.json, which no demo put there" in said
     Path("demo", "model.tflite").write_text("of a demo")
     leave_run(place / "photographs" / "run", _demo._settings_for("cifar10"), [0.5])
     for folder in ("demo", "photographs"):

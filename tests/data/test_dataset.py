@@ -116,8 +116,8 @@ def test_streams_have_no_numbers():
     ("data", "sentence"),
     [
         ((IMAGES, LABELS, LABELS, LABELS), "data of type tuple is no pair"),
-        (((IMAGES, LABELS), (IMAGES,)), "data holds tuple for the test images"),
-        (((IMAGES, LABELS), (IMAGES[:0], LABELS[:0])), "data holds no test images"),
+        (((IMAGES, LABELS), (IMAGES,)), "data contains tuple for the test images"),
+        (((IMAGES, LABELS), (IMAGES[:0], LABELS[:0])), "data contains no test images"),
     ],
 )
 def test_other_data_is_rejected(data, sentence):

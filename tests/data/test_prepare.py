@@ -154,7 +154,7 @@ def test_a_broken_folder_is_named(miniature: Miniature, tmp_path: Path) -> None:
             miniature.tarball, tmp_path, lambda line: None, miniature.edition
         )
     assert str(caught.value) == (
-        f"{broken} is there but holds no complete data set. Remove it and try again."
+        f"{broken} is there but contains no complete data set. Remove it and try again."
     )
 
 

@@ -1,4 +1,4 @@
-"""Records by their number, and pictures wherever they are kept."""
+"""Records by their number, and images wherever they are kept."""
 
 from __future__ import annotations
 

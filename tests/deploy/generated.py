@@ -30,8 +30,8 @@ class Generated:
 
     Attributes:
         x: The current map.
-        signed: Whether that is ±1, and nothing but training stands behind the sign.
-        binary: How many binary convolutions a file of it must hold.
+        signed: Whether that is ±1, and nothing but training stands after the sign.
+        binary: How many binary convolutions a file of it must contain.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -39,7 +39,7 @@ class Generated:
         self.inputs, self.outputs, self.kept = [self.x], [], []
         self.signed, self.binary = False, 0
         self.reusable: list[tuple[keras.layers.Layer, bool, int]] = []
-        self.last: list[Callable[[], None]] = []  # sets weights behind all else
+        self.last: list[Callable[[], None]] = []  # sets weights after all else
 
     @property
     def size(self) -> tuple[int, ...]:
@@ -202,7 +202,7 @@ class Generated:
         self.binary += 1
 
     def front_axis(self, draw: Draw) -> None:
-        """A function over positions behind a binary layer of sequences."""
+        """A function over positions after a binary layer of sequences."""
         function, inside = one_of(draw, tables.FRONT_AXIS), chance(draw, 0.5)
         options = {**_SIGNS, "activation": function if inside else None}
         self.apply(layers.Reshape((self.size[0] * self.size[1], self.channels)))

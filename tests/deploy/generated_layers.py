@@ -69,7 +69,7 @@ def backward(x: Any) -> Any:
     return tf.reverse(x, [1])
 
 
-# Over the first axis behind that of the batch, whatever the shape.
+# Over the first axis after that of the batch, whatever the shape.
 FRONT_AXIS = (centered, normalized, over_time, backward)
 
 NORMS: Table = {
@@ -180,11 +180,11 @@ PLACED = {
     own.BatchNormalizationPreconditioning,  # around convolutions, see `generated`
     *(kind for table in TABLES for kind in table),
 }
-# Public classes that no generated network holds.
+# Public classes that no generated network contains.
 EXCEPTIONS = {
     own.DynamicTanh: "would change the drawn networks; see test_dynamic_tanh.py",
     own.LeakyIntegrateAndFire: "takes sequences, (batch, time, ...), not maps",
-    own.FakeQuantization: "is refused unless int8 is asked for",
+    own.FakeQuantization: "is rejected unless int8 is asked for",
     own.SymmetricHead: "takes vectors, not maps; see test_symmetric_head.py",
     quantizers.BernoulliSign: "at inference a plain sign; see test_bernoulli_sign.py",
     quantizers.ReSTE: "would change the drawn networks; see test_reste.py",

@@ -22,7 +22,7 @@ def binary_conv(filters=32, size=3, name=None, **changes):
 
 
 def chain(*layers, shape=INPUT, stem=True, scramble=True, name="chain"):
-    """A model of the given layers in a row, behind a float stem of 32 channels."""
+    """A model of the given layers in a row, after a float stem of 32 channels."""
     inputs = keras.Input(shape)
     x = inputs
     if stem:

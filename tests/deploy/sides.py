@@ -7,7 +7,7 @@ from larq_nobn.deploy import Runner, convert
 
 
 def beside(networks):
-    """One model of several, each behind an input of its own."""
+    """One model of several, each after an input of its own."""
     starts = [keras.Input(network.input_shape[1:]) for network in networks]
     ends = [network(x) for network, x in zip(networks, starts, strict=True)]
     return keras.Model(starts, ends)

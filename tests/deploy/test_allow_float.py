@@ -1,4 +1,4 @@
-"""Layers without a binary kernel: refused all at once, or converted in float."""
+"""Layers without a binary kernel: rejected all at once, or converted in float."""
 
 import json
 import re
@@ -83,7 +83,7 @@ KINDS = {
 
 @pytest.fixture(scope="module")
 def every_kind():
-    """A model with an output for each, behind one binary convolution."""
+    """A model with an output for each, after one binary convolution."""
     inputs = keras.Input((8, 8, 32))
     x = layers.ReLU()(binary_conv(name="first")(inputs))
     ends = []

@@ -1,4 +1,4 @@
-"""What people build with Larq: all that is binary stays so, or is refused in words."""
+"""What people build with Larq: all that is binary stays so, or is rejected in words."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -119,7 +119,7 @@ class Construction:
 
 
 def without_kernel(layer, before=()):
-    """A layer that has no binary kernel, behind one that has."""
+    """A layer that has no binary kernel, after one that has."""
     rows = [binary_conv(8), norm(), *before, layer]
     return Construction(lambda: in_a_row(*rows), 1, (type(layer).__name__,))
 

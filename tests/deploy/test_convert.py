@@ -1,4 +1,4 @@
-"""Conversion from end to end: what is written, what is refused, what is left alone."""
+"""Conversion from end to end: what is written, what is rejected, what is left alone."""
 
 import io
 import json
@@ -155,11 +155,14 @@ def test_data_may_be_given_in_several_forms(model, tmp_path, data, examples):
 @pytest.mark.parametrize(
     "data, message",
     [
-        (images(4, (8, 8, 1)), r"data holds examples of shape \(8, 8, 1\)"),
-        (images(0), "data holds no example"),
-        ("images.npy", r"data holds examples of shape \(\), but the model 'small'"),
-        (tf.data.Dataset.from_tensor_slices(X), r"data holds examples of shape \(8, 3"),
-        (tf.data.Dataset.from_tensor_slices(X).take(0), "data holds no example"),
+        (images(4, (8, 8, 1)), r"data contains examples of shape \(8, 8, 1\)"),
+        (images(0), "data contains no example"),
+        ("images.npy", r"data contains examples of shape \(\), but the model 'small'"),
+        (
+            tf.data.Dataset.from_tensor_slices(X),
+            r"data contains examples of shape \(8, 3",
+        ),
+        (tf.data.Dataset.from_tensor_slices(X).take(0), "data contains no example"),
     ],
 )
 def test_data_that_does_not_fit_is_rejected(model, tmp_path, data, message):

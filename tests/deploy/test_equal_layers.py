@@ -18,7 +18,7 @@ def equal(layer, other):
 
 
 def two(first, second, shape=SHAPE):
-    """Two layers of equal weights on one tensor, with different ones behind."""
+    """Two layers of equal weights on one tensor, with different ones after."""
     inputs = keras.Input(shape)
     ends = [layers.BatchNormalization()(layer(inputs)) for layer in (first, second)]
     model = scrambled(keras.Model(inputs, layers.Add()(ends)))
@@ -252,9 +252,9 @@ def test_different_layers_stay_apart(build, tmp_path):
 
 
 def test_a_sign_that_bears_the_name_of_a_merged_layer(tmp_path):
-    """The converter merges two convolutions, and calls the sign behind one the other's.
+    """The converter merges two convolutions, and calls the sign after one the other's.
 
-    The file is right, and is not refused for a name.
+    The file is right, and is not rejected for a name.
     """
     inputs = keras.Input((4, 4, 8))
     options = {"use_bias": True}

@@ -1,4 +1,4 @@
-"""What is nearly binary is refused by name, and not silently computed in float."""
+"""What is nearly binary is rejected by name, and not silently computed in float."""
 
 import re
 
@@ -134,7 +134,7 @@ def test_what_a_convolution_makes_of_signs_are_numbers():
 
 
 class Block(layers.Layer):
-    """A layer of the user's that holds another."""
+    """A layer of the user's that contains another."""
 
     def __init__(self, inner, **kwargs):
         super().__init__(**kwargs)

@@ -1,4 +1,4 @@
-"""Networks that nobody thought of convert to what they should be, or are refused."""
+"""Random networks convert to what they should be, or are rejected."""
 
 import inspect
 import tempfile
@@ -42,7 +42,7 @@ def test_every_public_layer_and_quantizer_is_placed():
     suppress_health_check=list(HealthCheck),
 )
 @given(plans(), seeds)
-# A number minus a map behind a gain, which once was read as a layer of no channels.
+# A number minus a map after a gain, which once was read as a layer of no channels.
 @example([("binary_convolution", 28693), ("norm", 1), ("operator", 9744)], 29563)
 # Two signs in a row, the second with a shift beyond 1.
 @example([("sign", 37871), ("sign", 47021), ("binary_convolution", 47901)], 10376)

@@ -1,4 +1,4 @@
-"""What LCE cannot binarize is refused by the layer's name, before anything runs."""
+"""What LCE cannot binarize is rejected by the layer's name, before anything runs."""
 
 import larq as lq
 import pytest

@@ -51,7 +51,7 @@ KINDS = {
 
 
 def network(kind, quantizer, zeros=0):
-    """One layer of a kind behind a sign, its kernel of ±0.5 but for some zeros."""
+    """One layer of a kind after a sign, its kernel of ±0.5 but for some zeros."""
     shape, arguments, options = KINDS[kind]
     name = kind if kind.startswith("Quant") else "QuantConv2D"
     inputs = keras.Input(shape)

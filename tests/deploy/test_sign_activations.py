@@ -45,7 +45,7 @@ SAME = (
 
 
 def network(conv, sign, *rows, apart=False):
-    """A convolution, its sign as activation or as a layer, and layers behind."""
+    """A convolution, its sign as activation or as a layer, and layers after."""
     inputs = keras.Input(SHAPE)
     if apart:
         x = layers.Activation(sign, name="sign")(conv(inputs))
@@ -129,7 +129,7 @@ def test_scaled_sums_before_the_sign_of_an_output(apart, tmp_path):
 
 @pytest.mark.parametrize("change", [fold_batch_norm, remove_batch_norm, fake_quantize])
 def test_what_changes_a_model_sees_a_sign_layer(change):
-    """Norms in front of the sign and behind it, and what each of them becomes."""
+    """Norms before the sign and after it, and what each of them becomes."""
     data, found = images(16, SHAPE), []
     for apart in (False, True):
         norm, dense = layers.BatchNormalization(name="norm"), layers.Dense(3)

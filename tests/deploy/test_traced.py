@@ -139,7 +139,7 @@ def test_several_inputs_and_outputs_keep_their_names(tmp_path):
 
 
 class Block(layers.Layer):
-    """A layer that holds another."""
+    """A layer that contains another."""
 
     def __init__(self, inner, **kwargs):
         super().__init__(**kwargs)
@@ -164,7 +164,7 @@ class NoConfig(layers.Layer):
 
 
 OPAQUE = {
-    "holds a binary layer": (
+    "contains a binary layer": (
         lambda: Block(binary_conv(name="inner"), name="x"),
         r"'x' \(Block\) contains the binary layer 'inner'",
         2,
@@ -380,7 +380,7 @@ def half():
             "The converted file|its signs made visible",
         ),
         (
-            # LCE pools the bits, and forgets the rectifier that it fused before.
+            # LCE pools the bits, and forgets the ReLU that it fused before.
             lambda: called(
                 Straight(layers.MaxPooling2D(), layers.ReLU(), binary_conv(name="a"))
             ),
@@ -459,7 +459,7 @@ def test_a_file_that_computes_something_else_is_found(simple, tmp_path, monkeypa
 
     monkeypatch.setattr(_convert, "to_flatbuffer", wrong)
     monkeypatch.setattr(_traced, "to_flatbuffer", wrong)
-    message = "file computes .*: 32 of 32 examples .* behind that of layer 'a .sign 1.'"
+    message = "file computes .*: 32 of 32 examples .* after that of layer 'a .sign 1.'"
     with pytest.raises(VerificationError, match=message):
         convert(simple, tmp_path / "m.tflite")
     assert not any(tmp_path.iterdir())

@@ -1,4 +1,4 @@
-"""What is known to go wrong around LCE, from end to end: it converts, or is refused."""
+"""Known faults of LCE, from end to end: a model converts, or is rejected."""
 
 import larq_nobn as nobn
 import larq as lq

@@ -1,4 +1,4 @@
-"""The expected calibration error against a loop, and its picture."""
+"""The expected calibration error against a loop, and its image."""
 
 import inspect
 import re
@@ -99,7 +99,7 @@ def test_wrong_arguments(arguments, error, message):
 
 
 def test_a_plot_has_a_name_of_its_kind(tmp_path):
-    with pytest.raises(ValueError, match="a.svg is no name for a picture. Choose"):
+    with pytest.raises(ValueError, match="a.svg is no name for a plot. Choose"):
         reliability_diagram(PROBABILITIES, LABELS, tmp_path / "a.svg")
     with pytest.raises(ValueError, match="bins=0 is below 1"):
         reliability_diagram(PROBABILITIES, LABELS, tmp_path / "a.png", bins=0)

@@ -99,9 +99,9 @@ def test_plots_of_few_and_many_classes(counted: ConfusionMatrix, tmp_path: Path)
     for name in ("few.png", "many.png"):
         with Image.open(tmp_path / name) as picture:
             pixels = np.asarray(picture.convert("L"))
-        # The diagonal of what is right runs through the middle of the picture.
+        # The diagonal of what is right runs through the middle of the image.
         assert pixels.std() > 10
-    with pytest.raises(ValueError, match="m.jpg is no name for a picture"):
+    with pytest.raises(ValueError, match="m.jpg is no name for a plot"):
         many.draw(tmp_path / "m.jpg")
     with pytest.raises(ValueError, match="No example was counted"):
         ConfusionMatrix().draw(tmp_path / "m.png")
@@ -131,7 +131,7 @@ def test_the_worst_mistakes():
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_plot_shows_images_as_they_were(channels: int, tmp_path: Path):
-    # Bright and dark ones, normalized by mean 0.5 and deviation 0.25.
+    # Bright and dark ones, normalized by mean 0.5 and standard deviation 0.25.
     images = np.stack([np.full((4, 4, channels), (v - 0.5) / 0.25) for v in (1, 0)])
     worst = Mistakes()
     worst.update(images, [0, 0], [[0.0, 3.0], [0.0, 2.0]])

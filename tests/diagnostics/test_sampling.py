@@ -26,7 +26,7 @@ def network(softmax=False):
 
 
 def of_all_networks():
-    """Mean and deviation over the 16 networks, by their probabilities."""
+    """Mean and standard deviation over the 16 networks, by their probabilities."""
     mean, square = 0.0, 0.0
     for signs in itertools.product([-1, 1], repeat=4):
         kernel = np.reshape(signs, (2, 2))
@@ -41,7 +41,7 @@ def of_all_networks():
 def test_the_average_is_that_over_all_networks(softmax):
     found = sampled_predictions(network(softmax), (IMAGES, LABELS), 500)
     mean, deviation = of_all_networks()
-    # Five deviations of a mean of so many draws.
+    # Five standard deviations of a mean of so many draws.
     assert (np.abs(found.probabilities - mean) < 5 * deviation / np.sqrt(500)).all()
     assert_allclose(found.spread, deviation, rtol=0.15)
     assert_allclose(found.probabilities.sum(1), 1, rtol=1e-6)
@@ -146,7 +146,11 @@ def test_several_outputs_are_rejected():
         ({"samples": 0}, ValueError, "samples=0 is below 1. 16 is a good start"),
         ({"samples": 1.5}, TypeError, "samples=1.5 is not a whole number"),
         ({"seed": -1}, ValueError, "seed=-1 is below 0"),
-        ({"data": IMAGES[:0]}, ValueError, "data holds no example. Pass at least one"),
+        (
+            {"data": IMAGES[:0]},
+            ValueError,
+            "data contains no example. Pass at least one",
+        ),
     ],
 )
 def test_wrong_arguments(arguments, error, message):

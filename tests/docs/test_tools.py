@@ -159,7 +159,7 @@ def test_a_script_as_a_notebook():
         ("code", "a = 1  # kept"),
         ("code", "a + 1"),
     ]
-    with pytest.raises(ValueError, match="in front of the first"):
+    with pytest.raises(ValueError, match="before the first"):
         notebooks.cells("a = 1\n" + SCRIPT)
 
 

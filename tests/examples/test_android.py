@@ -177,7 +177,7 @@ def test_pages_name_what_is_there(page):
 
 @pytest.fixture(scope="module")
 def converted(tmp_path_factory):
-    """A network of random weights, its file, and a picture."""
+    """A network of random weights, its file, and an image."""
     folder = tmp_path_factory.mktemp("phone")
     model = nobn.models.ReActNet18((8, 8, 3), 4, width=8, blocks=(1, 1))
     steps = nobn.deploy.Preprocessing((0.5,) * 3, (0.25,) * 3, size=(8, 8))
@@ -214,7 +214,7 @@ def test_the_reference_needs_pre_processing(converted, reference, tmp_path):
     card = json.loads((folder / "m.tflite.json").read_text())
     (tmp_path / "m.tflite").write_bytes((folder / "m.tflite").read_bytes())
     (tmp_path / "m.tflite.json").write_text(json.dumps({**card, "preprocessing": None}))
-    with pytest.raises(SystemExit, match="does not say how to prepare a picture"):
+    with pytest.raises(SystemExit, match="does not say how to prepare an image"):
         reference.classify(tmp_path / "m.tflite", folder / "p.png")
 
 

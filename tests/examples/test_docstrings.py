@@ -218,7 +218,7 @@ def test_scripts(
 
 @pytest.mark.parametrize("name", WITH_SESSIONS)
 def test_sessions(name: str, place: Path):
-    """What is typed behind >>> answers as printed."""
+    """What is typed after >>> answers as printed."""
     runner = doctest.DocTestRunner()
     for session in sessions(name):
         session.globs = {"nobn": nobn, **vars(nobn.training)}

@@ -163,7 +163,7 @@ def test_no_tie_excuses_what_follows():
         return found
 
     finding = compare(model, other, [images(20)], 1e-3).finding
-    assert "behind that of layer 'third': output 'head' differs, by 100" in finding
+    assert "after that of layer 'third': output 'head' differs, by 100" in finding
 
 
 @pytest.mark.parametrize("name", ["stem", "first", "second", "third", "head"])
@@ -177,8 +177,8 @@ def test_a_fault_is_placed_where_it_is(name):
         "stem": "that of layer 'first', .* between the input and it",
         "first": "that of layer 'second', .* between layer 'first' and it",
         "second": "that of layer 'third', .* between layer 'second' and it",
-        "third": "behind that of layer 'third': output",
-        "head": "behind that of layer 'third': output",
+        "third": "after that of layer 'third': output",
+        "head": "after that of layer 'third': output",
     }
     assert re.search(expected[name], finding)
 

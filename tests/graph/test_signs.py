@@ -29,7 +29,7 @@ class Mine(lq.layers.QuantConv2D):
 
 
 class Halved(lq.layers.QuantConv2D):
-    """A user's convolution that does something behind its activation."""
+    """A user's convolution that does something after its activation."""
 
     def call(self, inputs):
         return 0.5 * super().call(inputs)

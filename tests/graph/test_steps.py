@@ -71,7 +71,7 @@ def convolved(pad=None, **options):
 
 
 def behind(layer, function, **options):
-    """A layer behind a convolution."""
+    """A layer after a convolution."""
     first, before = convolved(**options)
     return lambda x: layer(first(x)), lambda signs: function(before(signs))
 

@@ -133,7 +133,7 @@ def randomized(network, seed):
             elif kind == "weight" and tensor.ndim > 1:
                 normal(tensor, 0.02, 0.3)
             elif kind == "weight":
-                normal(tensor, 0.8, 0.4)  # of batch norms and rectifiers
+                normal(tensor, 0.8, 0.4)  # of batch norms and ReLUs
             elif kind in ("bias", "running_mean"):
                 normal(tensor, 0.0, 0.4)
     return network.eval()

@@ -13,7 +13,7 @@ CLASSES = 7
 
 
 class PowerOfTwo(nn.Module):
-    """A rectifier whose slopes are 2 to the rounded power L."""
+    """A ReLU whose slopes are 2 to the rounded power L."""
 
     def __init__(self, channels):
         super().__init__()
@@ -56,7 +56,7 @@ class Quantized(nn.Module):
 
 
 class Plain(nn.Module):
-    """The block of Bi-Real Net: no rectifier, and a real-valued projection."""
+    """The block of Bi-Real Net: no ReLU, and a real-valued projection."""
 
     def __init__(self, conv, inputs, outputs, stride, variance, alpha):
         super().__init__()

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 
 class Zeros(nn.Module):
-    """As many channels of zeros before and behind those of a map."""
+    """As many channels of zeros before and after those of a map."""
 
     def __init__(self, count):
         super().__init__()

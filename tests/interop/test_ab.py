@@ -32,7 +32,7 @@ def path(tmp_path):
         ("ReActNetA", {}, (32, 32), "reactnet_a"),
         ("BiRealNet18", {}, (32, 32), "birealnet7"),
         ("ReActNet18", {"large": True, "blocks": (1, 1)}, (64, 48), "reactnet4"),
-        # Maps of 18x11, of which the even side begins elsewhere.
+        # Maps of 18x11, of which the even side starts elsewhere.
         ("XNORNet18", {"large": True, "blocks": (1, 1)}, (72, 44), "xnornet4"),
     ],
 )
@@ -105,7 +105,7 @@ def test_command(path, tmp_path):
     words = ["--image-size", "32", "32", "--real-weights", "--alpha", "0.3"]
     result = command(path, output, *words, "--stem-stride", "2")
     assert result.exit_code == 0, result.output
-    assert "a.keras holds reactnet_a: " in result.output
+    assert "a.keras contains reactnet_a: " in result.output
     assert "images of 32x32x3, 7 classes" in result.output
     assert_same_function(network, open_model(output), (32, 32))
 

@@ -36,7 +36,7 @@ def test_command(resnet20, tmp_path):
     assert result.exit_code == 0, result.output
     model = open_model(output)
     assert (
-        f"resnet20.keras holds recu_resnet20: {model.count_params():,} values"
+        f"resnet20.keras contains recu_resnet20: {model.count_params():,} values"
         in result.output
     )
     assert "images of 16x16x3, 7 classes" in result.output

@@ -1,4 +1,4 @@
-"""What is no checkpoint of the published code is refused in a sentence."""
+"""What is no checkpoint of the published code is rejected in a sentence."""
 
 import pickle
 import sys
@@ -95,7 +95,7 @@ def test_code_is_not_run(by_torch, path):
 )
 def test_no_state_dict(content, path):
     torch.save(content, path)
-    with pytest.raises(ValueError, match="holds no state_dict"):
+    with pytest.raises(ValueError, match="contains no state_dict"):
         load_recu(path)
 
 

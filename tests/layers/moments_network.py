@@ -16,7 +16,7 @@ SUFFIXES = (".keras", ".h5", ".saved_model")
 
 
 def network(state=True):
-    """One binary block behind a stem; without state, its plain twin."""
+    """One binary block after a stem; without state, its plain twin."""
     propagate = nobn.layers.propagate_moments
     image = keras.Input((6, 6, 2), name="image")
     stem = lq.layers.QuantConv2D(4, 3, padding="same", use_bias=False, name="stem")

@@ -70,7 +70,8 @@ def test_float16_does_not_overflow():
     x = np.reshape([-1e3, 1e3], (1, 2)).repeat(512, axis=1).astype(np.float16)
     value, d_x = value_and_gradient(x, np.ones_like(x), dtype="mixed_float16")
     assert value.dtype == np.float16
-    # 1,024 elements of ±1000: the unbiased deviation is 1000 sqrt(1024 / 1023).
+    # 1,024 elements of ±1000: the unbiased standard deviation is 1000 sqrt(1024 /
+    # 1023).
     assert_allclose(np.abs(value), np.sqrt(1023 / 1024), rtol=1e-3)
     assert np.isfinite(d_x).all()
 

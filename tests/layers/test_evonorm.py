@@ -103,7 +103,7 @@ def test_float16_does_not_overflow():
     x, upstream = tf.cast(x, tf.float16), np.ones(x.shape)
     layer = EvoNormS0(groups=2)
     value, d_x, d_weights = value_and_gradients(layer, x, upstream)
-    # So far out x·s(x) is a rectifier, and epsilon nothing.
+    # So far out x·s(x) is a ReLU, and epsilon nothing.
     sigma = np.asarray(x, np.float64).reshape(2, 64, 2, 2).std((1, 3), keepdims=True)
     rectified = np.maximum(np.asarray(x, np.float64), 0).reshape(2, 64, 2, 2)
     assert_allclose(value.reshape(2, 64, 2, 2), rectified / sigma, rtol=2e-3)

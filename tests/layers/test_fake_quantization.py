@@ -91,8 +91,8 @@ def test_half_precision_is_rounded_in_float32():
 @pytest.mark.parametrize(
     "ends, message",
     [
-        ((0.5, 1.0), r"minimum=0.5 is outside \(-inf, 0\]. A range holds 0"),
-        ((-1.0, -0.5), r"maximum=-0.5 is outside \[0, inf\). A range holds 0"),
+        ((0.5, 1.0), r"minimum=0.5 is outside \(-inf, 0\]. A range contains 0"),
+        ((-1.0, -0.5), r"maximum=-0.5 is outside \[0, inf\). A range contains 0"),
     ],
 )
 def test_ranges_without_zero_are_rejected(ends, message):

@@ -48,7 +48,7 @@ def test_if_neuron_counts_its_current():
 
 
 def test_hard_reset_forgets_the_rest():
-    # 1.5 leaves 0.5 behind, or nothing.
+    # 1.5 leaves 0.5 after, or nothing.
     currents = tf.constant([1.5, 0.5, 0.5, 0.5], shape=(1, 4, 1))
     soft = LeakyIntegrateAndFire(decay=1.0)(currents)
     hard = LeakyIntegrateAndFire(decay=1.0, reset="hard")(currents)

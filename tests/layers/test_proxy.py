@@ -72,7 +72,8 @@ def test_without_an_activation_it_is_group_norm(groups):
 def test_normal_channels_leave_with_mean_0_and_variance_1():
     x = tf.random.stateless_normal((1, 128, 128, 4), (5, 2))
     y = ProxyNormalization(epsilon=1e-6)(x).numpy()
-    # Four deviations of the mean of 16,384 values, and about as much for the variance.
+    # Four standard deviations of the mean of 16,384 values, and about as much for the
+    # variance.
     assert_allclose(y.mean((0, 1, 2)), 0, atol=4 / 128)
     assert_allclose(y.var((0, 1, 2)), 1, atol=0.06)
 

@@ -27,7 +27,7 @@ def test_half_of_the_replaced_signs_flip():
     for value in (-1, 1):  # as often from either side
         share = flipped[x == value].mean()
         assert abs(share - rate / 2) < 4 * np.sqrt(2) * sigma
-    # E[y] = (1 - rate) x; y x has the deviation of 2·flipped.
+    # E[y] = (1 - rate) x; y x has the standard deviation of 2·flipped.
     assert abs((y * x).mean() - (1 - rate)) < 8 * sigma
 
 

@@ -44,7 +44,7 @@ def test_a_block_starts_as_its_shortcut_and_learns():
     kernel = model.get_layer("conv").kernel.latent_variable
     start = kernel.numpy()
     model.train_on_batch(x, np.zeros_like(x))
-    assert_array_equal(kernel, start)  # behind a zero gain
+    assert_array_equal(kernel, start)  # after a zero gain
     assert float(model.get_layer("conv_skip").gain) != 0
     model.train_on_batch(x, np.zeros_like(x))
     assert not np.array_equal(kernel, start)

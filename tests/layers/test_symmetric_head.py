@@ -1,4 +1,4 @@
-"""Class vectors in a plane: their angles, what turns with them, what refuses them."""
+"""Class vectors in a plane: their angles, what turns with them, what rejects them."""
 
 import larq_nobn as nobn
 import larq as lq

@@ -25,7 +25,7 @@ def test_value_and_gradients(shape):
 
 
 def test_the_gradient_of_a_tie_goes_to_the_input():
-    tie = np.zeros((2, 3), np.float32)  # the threshold begins at 0
+    tie = np.zeros((2, 3), np.float32)  # the threshold starts at 0
     _, d_x, d_weights = value_and_gradients(ThresholdedLinearUnit(), tie, tie + 2)
     assert_array_equal(d_x, tie + 2)
     assert_array_equal(d_weights["tau"], np.zeros(3))

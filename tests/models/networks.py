@@ -96,7 +96,7 @@ NETWORKS = (
 
 # Which pairs of a network and a normalization are met. A network knows no more of a
 # normalization than whether it is none at all, kernels that do without, a layer, one
-# that takes the place of rectifiers as well, or one of the two that `Parts` and
+# that takes the place of ReLUs as well, or one of the two that `Parts` and
 # `Moments` build in their own way: each pair for which it has code of its own is here,
 # "nobn", batch norm and nothing at all with every design, and every other normalization
 # in three designs or more.
@@ -112,7 +112,7 @@ TRAINED = {
     ResNet20: ["kalman"],  # moments through sums, clips and padded channels
     VGGSmall: ["group"],  # between pools and signs
     BinaryAlexNet: ["filter_response"],  # of a single position it learns ε
-    BinaryDenseNet28: ["proxy"],  # takes the place of rectifiers, and so
+    BinaryDenseNet28: ["proxy"],  # takes the place of ReLUs, and so
     MeliusNet22: ["evonorm"],  # does this
     QuickNet: ["nobn"],
 }
@@ -125,7 +125,7 @@ FITTED = ReActNet18
 # another place: in residual blocks, between dense ones or before signs.
 _COMPARED = ["batch_norm", "nobn"]
 CONVERTED = {
-    # Behind convolutions of branches only; rectifiers behind proxy norm.
+    # After convolutions of branches only; ReLUs after proxy norm.
     ReActNet18: ["batch_norm", "filter_response", "proxy", "evonorm", "dynamic_tanh"],
     ReActNetA: _COMPARED,
     BiRealNet18: ["nobn"],
@@ -153,7 +153,7 @@ STEPPED = {
     MeliusNet22: ["none"],
     MeliusNet29: ["nobn"],
     QuickNetSmall: ["nobn"],
-    # In place of the rectifier within a binary convolution; components behind the blur.
+    # In place of the ReLU within a binary convolution; components after the blur.
     QuickNet: ["none", "filter_response", "proxy", "evonorm", "independent_component"],
     QuickNetLarge: ["nobn"],
 }

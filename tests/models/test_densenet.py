@@ -134,7 +134,7 @@ def signs(model, images):
 )
 def test_both_signs_stand_after_the_rectified_stem(normalization):
     model = large(normalization)
-    # As smooth as photographs, in which neighbours are alike.
+    # As smooth as photos, in which neighbours are alike.
     images = tf.random.stateless_normal((8, 8, 8, 3), (1, 2))
     images = tf.image.resize(images, (64, 64))
     if normalization == "batch_norm":

@@ -1,4 +1,4 @@
-"""What stays real-valued on the phone, without batch norm and with it.
+"""What stays real-valued on the device, without batch norm and with it.
 
 By hand against the table of operations; that files are as the table says is for
 `test_networks.py`, which converts the pairs.

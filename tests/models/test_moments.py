@@ -1,4 +1,4 @@
-"""The priors that batch Kalman normalization finds behind layers without a kernel."""
+"""The priors that batch Kalman normalization finds after layers without a kernel."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ MEANS, VARIANCES = BETA, GAMMA**2 / (1 + 1e-5)
 
 
 def priors(layer, count):
-    """What a normalization behind `layer` is given, when known maps go into it."""
+    """What a normalization after `layer` is given, when known maps go into it."""
     moments = Moments()
     image = keras.Input((4, 4, 3))
     maps = []

@@ -1,4 +1,4 @@
-"""What holds for every network under every normalization."""
+"""What contains for every network under every normalization."""
 
 from collections import Counter
 from dataclasses import replace
@@ -177,7 +177,7 @@ def test_every_design_meets_three_normalizations_and_every_one_three_designs():
         assert set(norms) <= set(network.normalizations)
         wanted = network.tried or ("batch_norm", "none", "nobn")
         assert set(wanted) <= set(norms)
-        # Networks with rectifiers, which these take the place of.
+        # Networks with ReLUs, which these take the place of.
         if network.builder in (BinaryDenseNet28, MeliusNet22, QuickNet):
             assert RELU_REPLACED.keys() & norms
     designs = Counter(norm for builder in DESIGNS for norm in met[builder])
@@ -223,7 +223,7 @@ def test_a_step_changes_every_weight(network, normalization):
     stepped(network, normalization, model)
 
 
-# Every normalization behind convolutions, and what takes the place of a ReLU. Batch
+# Every normalization after convolutions, and what takes the place of a ReLU. Batch
 # Kalman normalization carries moments in float32 beside the features: those are summed
 # and averaged, concatenated, known before signs, padded and clipped, and forgotten at
 # pools. The form without normalization is that of the next test.

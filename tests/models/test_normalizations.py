@@ -25,7 +25,7 @@ NORMS = tuple(BEHIND.values())
 # What branches are added to has none of these.
 IN_BRANCHES = ("filter_response", "proxy", "evonorm")
 # Group and proxy norm subtract the mean of each example, which leaves no sum at 0. A
-# bias behind these keeps signs from a tie.
+# bias after these keeps signs from a tie.
 BIASED = ("batch_norm", "filter_response", "kalman", "evonorm", "dynamic_tanh")
 
 

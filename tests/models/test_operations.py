@@ -52,7 +52,8 @@ def test_dense_networks_need_as_many_as_with_batch_norm(builder):
 
 
 def blocks_of_reactnet(blocks):
-    """The shift of a sign, the shortcut and the PReLU; the stem holds the first shift.
+    """The shift of a sign, the shortcut and the PReLU; the stem contains the first
+    shift.
 
     Where the stage changes, the shortcut is an average and a 1x1 convolution.
     """
@@ -88,7 +89,7 @@ def test_so_it_does_in_networks_of_other_sizes(blocks, normalization):
 @pytest.mark.convert
 def test_a_block_of_bireal_net_needs_its_shortcut():
     blocks = (1, 2, 1)
-    # An addition for each, and PReLUs behind the stem and before the head alone.
+    # An addition for each, and PReLUs after the stem and before the head alone.
     expected = {**blocks_of_reactnet(blocks), "ADD": sum(blocks), "PRELU": 2}
     assert row(network(BiRealNet18), "nobn", blocks=blocks) == expected
 

@@ -1,4 +1,4 @@
-"""The wrapper: one step by hand, both optimizer families, and what it refuses."""
+"""The wrapper: one step by hand, both optimizer families, and what it rejects."""
 
 import json
 
@@ -245,7 +245,7 @@ def test_a_gradient_that_is_not_finite_stops_before_any_update(family, which):
     raw = gradients()
     raw[which][0] = np.nan
     name = list(SHAPES)[which]
-    with pytest.raises(tf.errors.InvalidArgumentError, match=f"{name}:0 holds NaN"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"{name}:0 contains NaN"):
         step(wrapper, raw, weights)
     after = numpy(weights) + numpy(wrapper.inner_optimizer.variables())
     assert_equal(before, after, rtol=0)

@@ -80,7 +80,7 @@ def test_several_steps_with_prior_and_schedule(family, compiled):
         apply(inner, (slope.astype("float32"), alone))
         expected = step(expected, raw.astype("float32"), 0.5 * 0.25**t, 0.2, 0.7)
         assert_allclose(latent(binary), expected, rtol=2e-6)
-    assert_array_equal(beside, alone)  # bit for bit what the inner optimizer does
+    assert_array_equal(beside, alone)  # bitwise identical what the inner optimizer does
     assert int(rule.iterations) == 3
 
 

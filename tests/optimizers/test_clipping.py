@@ -168,7 +168,7 @@ def test_enormous_finite_gradients_keep_their_direction(compiled):
 def test_what_is_not_finite_raises_and_names_the_variable(bad, which, name):
     gradients = finite()
     gradients[which][0] = bad
-    message = f"The gradient of {name} holds NaN or infinite values"
+    message = f"The gradient of {name} contains NaN or infinite values"
     with pytest.raises(tf.errors.InvalidArgumentError, match=message):
         batch(gradients)
 

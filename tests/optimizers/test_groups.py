@@ -1,4 +1,4 @@
-"""Learning rates by group: the rule, every optimizer of Keras, and what is refused."""
+"""Learning rates by group: the rule, every optimizer of Keras, and what is rejected."""
 
 import json
 
@@ -54,7 +54,7 @@ def test_movements_are_multiplied_whatever_the_optimizer(name):
 
 @pytest.mark.parametrize("compiled", [False, True])
 def test_adam_with_decay_equals_the_closed_form_in_a_graph(compiled):
-    # Betas that float32 holds exactly, as 1 - beta ** t would lose digits.
+    # Betas that float32 can represent exactly, as 1 - beta ** t would lose digits.
     rate, decay, beta_1, beta_2, epsilon = 0.1, 0.2, 0.5, 0.75, 1e-7
     weights = variables()
     expected = [w.astype("float64") for w in numpy(weights)]

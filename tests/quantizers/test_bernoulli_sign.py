@@ -84,7 +84,7 @@ def test_a_weight_is_positive_as_often_as_its_natural_parameter_says():
     # Five standard deviations: wrong once in 350,000 seeds for all five together.
     bound = 5 * np.sqrt(expected * (1 - expected) / count)
     assert np.all(np.abs((w > 0).mean(0) - expected) < bound)
-    # Columns are independent: the correlation has the deviation count^-1/2.
+    # Columns are independent: the correlation has the standard deviation count^-1/2.
     correlation = np.corrcoef(w.T) - np.eye(5)
     assert np.abs(correlation).max() < 5 / np.sqrt(count)
 
@@ -173,7 +173,7 @@ def test_every_precision(policy, temperature):
     values, slopes = (np.asarray(t, np.float64) for t in (y, d_x))
     assert np.isfinite(values).all() and np.isfinite(slopes).all()
     assert_array_equal(values[:, [0, 4]], [[-1, 1]] * 200)
-    # Twice as many of one sign at 0 would be ten deviations.
+    # Twice as many of one sign at 0 would be ten standard deviations.
     assert 67 < (values[:, 2] > 0).sum() < 133
 
 

@@ -230,6 +230,6 @@ def test_kernels_without_filters_are_rejected(layer, argument, kind, arguments, 
         f"{kind.__name__} needs one filter per output channel.*, which {which} of "
         rf"layer '.*' \(Quant{layer}\) does not have. Give it a quantizer of single "
     )
-    # Larq's scope stays open behind an error.
+    # Larq's scope stays open after an error.
     with lq.context.quantized_scope(False), pytest.raises(ValueError, match=message):
         made(layer, rng, **{argument: kind(**arguments)})

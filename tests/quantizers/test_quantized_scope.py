@@ -80,7 +80,8 @@ KEPT = {
     ),
 }
 CHANGED = {
-    # The mean deviation of values ±c is larger, next to their standard deviation.
+    # The mean standard deviation of values ±c is larger, next to their standard
+    # deviation.
     "scaled": (ScaledStdSign, {}, UP, lambda w: deviation(w) * turns(w)),
     # A negative factor turns signs around, and does so again.
     "recu": (ReCU, {}, DOWN, turns),

@@ -53,7 +53,7 @@ def test_half_precision(dtype):
     x = tf.cast(np.random.default_rng(80).normal(size=(50, 4)), dtype)
     found = value_and_gradients(ReSTE(3.0), x, np.ones(x.shape))[1]
     wide = np.asarray(x, np.float64)
-    # Rounded to 8 bits once, behind the formula.
+    # Rounded to 8 bits once, after the formula.
     assert_allclose(found, slope_of(3.0, wide), rtol=5e-3)
 
 
@@ -99,7 +99,7 @@ def test_surgery_carries_the_power_on():
     for name in ("conv", "last"):
         model.get_layer(name).input_quantizer.power.assign(2.5)
     images = np.random.default_rng(82).normal(size=(3, 4, 4, 32)).astype("float32")
-    # Folded into the first sign, and behind the first kernel; removed from both signs.
+    # Folded into the first sign, and after the first kernel; removed from both signs.
     kinds = {nobn.fold_batch_norm: ReSTE, nobn.remove_batch_norm: RSign}
     for change, of_last in kinds.items():
         changed = change(model)

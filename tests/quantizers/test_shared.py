@@ -1,4 +1,4 @@
-"""One quantizer object in several layers, and what files hold of it."""
+"""One quantizer object in several layers, and what files contain of it."""
 
 from contextlib import contextmanager
 

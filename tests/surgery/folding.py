@@ -77,7 +77,7 @@ TOLERANCE = {"float64": 1e-9, "float32": 1e-5}
 def fold(build, positive=False, rounded=False):
     """Folds a model in float64, if `rounded` in float32 too, and returns the last one.
 
-    In float64 nothing can hide behind a sign that rounding flips. What float32 may do
+    In float64 nothing can hide after a sign that rounding flips. What float32 may do
     to values lies where they go: every place is tried in it, not every way there.
     """
     for policy in list(TOLERANCE)[: 1 + rounded]:

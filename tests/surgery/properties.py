@@ -1,4 +1,4 @@
-"""What must hold of a model before and after surgery, whatever the model."""
+"""What must contain of a model before and after surgery, whatever the model."""
 
 from __future__ import annotations
 

@@ -83,7 +83,7 @@ def bi_real_net(image):
 
 
 def res_net_e(image):
-    # The batch norm behind the pool feeds a sign and a shortcut.
+    # The batch norm after the pool feeds a sign and a shortcut.
     x = norm(stem(image, 8), momentum=0.9)
     for filters in (8, 16):
         y = binary(x, filters, strides=strides(x, filters))

@@ -1,4 +1,4 @@
-"""Batch norm behind layers of weights."""
+"""Batch norm after layers of weights."""
 
 import larq_nobn as nobn
 import larq as lq
@@ -115,7 +115,7 @@ def test_after_a_quantized_kernel_gain_and_bias_stay_outside(kind):
         rounded=kind == "binary",
     )
     assert isinstance(folded.get_layer("norm"), nobn.layers.ChannelAffine)
-    assert changes["norm"].action == "became gain and bias behind 'conv'"
+    assert changes["norm"].action == "became gain and bias after 'conv'"
     assert changes["norm"].reason == ""
 
 
@@ -187,7 +187,7 @@ POOLS = {
 def test_after_a_pool_it_goes_before(kind):
     binary = (binary_conv(6, name="conv"), POOLS[kind](), BatchNorm(name="norm"))
     folded, changes = fold(lambda: chain(*binary), positive=True)
-    assert changes["norm"].action == "became gain and bias behind 'conv'"
+    assert changes["norm"].action == "became gain and bias after 'conv'"
     assert folded.layers[2].name == "norm"
     real = (layers.Conv2D(6, 3, name="conv"), POOLS[kind](), BatchNorm(name="norm"))
     folded, changes = fold(lambda: chain(*real), positive=True)

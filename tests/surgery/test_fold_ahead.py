@@ -24,7 +24,7 @@ AFFINE = "became a per-channel affine layer"
 
 
 def norm():
-    # Behind an activation, where nothing else can take its gain and bias.
+    # After an activation, where nothing else can take its gain and bias.
     return [layers.Activation("tanh"), BatchNorm(name="norm")]
 
 
@@ -196,7 +196,7 @@ def test_a_sign_that_is_a_layer():
 
 
 def forked(*readers):
-    """One batch norm behind an activation, read by several layers."""
+    """One batch norm after an activation, read by several layers."""
 
     def build():
         inputs = keras.Input((8, 8, 4))
@@ -216,7 +216,7 @@ def test_all_readers_take_it_or_none():
     assert set(changes["norm"].action.split(" and ")) == set(words)
     _, changes = fold(forked(a, b, lambda: layers.ReLU(name="act")))
     assert changes["norm"].action == AFFINE
-    assert "'act' (ReLU) lies behind it" in changes["norm"].reason
+    assert "'act' (ReLU) lies after it" in changes["norm"].reason
 
 
 AHEAD = {

@@ -1,4 +1,4 @@
-"""Whole models through folding: what stays, what is refused, what it costs."""
+"""Whole models through folding: what stays, what is rejected, what it costs."""
 
 import larq_nobn as nobn
 import numpy as np
@@ -13,7 +13,7 @@ layers = keras.layers
 
 
 def mixed_network(pad_values=1.0, blocks=2):
-    """Batch norms before and behind convolutions, pools, signs and the head."""
+    """Batch norms before and after convolutions, pools, signs and the head."""
     inputs = keras.Input((8, 8, 8))
     x = BatchNorm(name="stem_norm")(layers.Conv2D(32, 3, padding="same")(inputs))
     for i in range(blocks):
@@ -145,7 +145,7 @@ REFUSALS = {
     r"'norm' \(BatchNormalization\) normalizes axis \[1, 3\]": (
         lambda: model_with(BatchNorm(axis=[1, 3], name="norm"))
     ),
-    r"'each' \(TimeDistributed\) holds the batch norm 'norm'": (
+    r"'each' \(TimeDistributed\) contains the batch norm 'norm'": (
         lambda: model_with(layers.TimeDistributed(BatchNorm(name="norm"), name="each"))
     ),
     "'norm'.* is called with training=True": (

@@ -111,7 +111,7 @@ def test_channels_keep_their_mean_and_standard_deviation(place, various):
 
 
 def normalized(model, frozen, x, place):
-    """What is normalized, in float64: in front of the activation of a proxy norm."""
+    """What is normalized, in float64: before the activation of a proxy norm."""
     norm, names = model.get_layer(f"norm{place}"), [x.name for x in frozen.layers]
     if f"norm{place}_affine" not in names or not isinstance(
         norm, layers.ProxyNormalization
@@ -251,7 +251,7 @@ def test_a_row_of_layers_is_reported_by_name():
     (change,) = freeze_statistics(model, x, return_report=True)[1].changes
     assert change.kind == "ProxyNormalization"
     start = "'norm_affine', 'norm_activation', 'norm', with gain and bias per channel, "
-    assert change.action == f"{start}{change.distance:.1%} of a deviation off"
+    assert change.action == f"{start}{change.distance:.1%} of a standard deviation off"
 
 
 def test_half_precision_stays():

@@ -1,4 +1,4 @@
-"""What constants in the place of examples' statistics are worth on the phone."""
+"""What constants in the place of examples' statistics are worth on the device."""
 
 import larq_nobn as nobn
 import numpy as np
@@ -49,7 +49,7 @@ def folded(tmp_path_factory):
     return counts(reactnet("batch_norm"), path)
 
 
-# On top of that: the activation, the proxy step behind it, the gate and its gain.
+# On top of that: the activation, the proxy step after it, the gate and its gain.
 # Filter response normalization leaves as little as group norm does.
 EXTRA = {
     "group": {},

@@ -185,7 +185,7 @@ def test_kalman_moments_are_those_of_training_on_one_batch():
     first = model.get_layer("first").get_weights()
     new = reestimate_batch_norm(model, x, batch_size=7)
     # Momentum 0 puts the posterior of this one batch into the moving averages; in
-    # training the layers behind see what a batch of it would have made of it.
+    # training the layers after see what a batch of it would have made of it.
     model(x, training=True)
     check_same(new, model)
     assert not np.allclose(new.get_layer("first").get_weights()[2], first[2])
@@ -246,7 +246,7 @@ def test_the_report_says_how_far_the_averages_were_off():
             "layer": "norm",
             "kind": "BatchNormalization",
             "action": "statistics of 2 values per channel; means moved by up to 1.5 "
-            "deviations, deviations to 2 to 2 times theirs",
+            "deviations, standard deviations to 2 to 2 times theirs",
             "reason": "",
         }
     ]

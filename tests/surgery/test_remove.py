@@ -198,7 +198,9 @@ def test_rejects_bad_arguments(arguments, error, message):
 def test_rejects_batch_norms_that_it_cannot_reach_by_name():
     inputs = keras.Input((2, 8, 8, 3))
     inner = layers.TimeDistributed(BatchNorm(name="inner"), name="wrapped")
-    with pytest.raises(ModelError, match="'wrapped' .* holds the batch norm 'inner'"):
+    with pytest.raises(
+        ModelError, match="'wrapped' .* contains the batch norm 'inner'"
+    ):
         nobn.remove_batch_norm(keras.Model(inputs, inner(inputs)))
     model = keras.Sequential([keras.Input((4, 4, 3)), BatchNorm(axis=1, name="rows")])
     with pytest.raises(ModelError, match="'rows' .* normalizes axis"):

@@ -123,7 +123,8 @@ def test_a_batch_norm_before_signs_becomes_their_shift():
     given.get_layer("norm").gamma.assign(gamma)
     given.get_layer("norm").beta.assign([0.25, 1.0, -1.0, 1.0])
     free, report = nobn.remove_batch_norm(given, return_report=True)
-    # The mean of a rectified normal, in its deviations, is the threshold at beta = 0.
+    # The mean of a rectified normal, in its standard deviations, is the threshold at
+    # beta = 0.
     mean, deviation = (2 * np.pi) ** -0.5, (0.5 - 0.5 / np.pi) ** 0.5
     wanted = np.array([0.5, -0.5, -3.0, 3.0]) - mean / deviation
     flips = np.sign(gamma)

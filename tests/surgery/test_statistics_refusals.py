@@ -54,8 +54,8 @@ def test_reestimation_rejects_data_that_does_not_fit():
     refused(model, draw(5, 4), message)
     refused(model, slices(draw(5, 3)), r"examples of shape \(\), but the model 'net'")
     refused(model, None, r"examples of shape \(\), but the model 'net' takes \(3,\)")
-    refused(model, draw(0, 3), "data holds no example")
-    refused(model, slices(draw(1, 3)).batch(1).take(0), "data holds no example")
+    refused(model, draw(0, 3), "data contains no example")
+    refused(model, slices(draw(1, 3)).batch(1).take(0), "data contains no example")
     refused(model, slices(draw(1, 3)).batch(1).repeat(), "Dataset without an end")
     refused(model, (draw(5, 3), draw(4)), r"arrays of \[5, 4\] examples")
     refused(model, {"x": draw(5, 3)}, r"inputs named \['x'\], but .* takes \['input_")
@@ -104,7 +104,7 @@ def test_freezing_rejects_wrong_data_and_arguments():
     model = alone(layers.FilterResponseNormalization(name="norm"), 4, 4, 3)
     with pytest.raises(ValueError, match=r"\(4, 4\), but the model 'net' takes \(4, 4"):
         freeze_statistics(model, draw(5, 4, 4))
-    with pytest.raises(ValueError, match="data holds no example"):
+    with pytest.raises(ValueError, match="data contains no example"):
         freeze_statistics(model, draw(0, 4, 4, 3))
     bad = draw(5, 4, 4, 3)
     bad[0, 0, 0, 0] = np.inf

@@ -60,7 +60,7 @@ def given(name):
 
 
 def operated(model):
-    """The model folded and without batch norm, after what holds of every model."""
+    """The model folded and without batch norm, after what contains of every model."""
     with untouched(model):
         folded, of_folding = nobn.fold_batch_norm(model, return_report=True)
         removed, of_removing = nobn.remove_batch_norm(model, return_report=True)

@@ -73,7 +73,7 @@ def shared_convolution():
 
 
 def shared_batch_norm():
-    """One batch norm behind two convolutions, another before two of them."""
+    """One batch norm after two convolutions, another before two of them."""
     image = image_input()
     behind = layers.BatchNormalization()
     x = conv(image, 8, strides=2)

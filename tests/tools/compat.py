@@ -6,7 +6,7 @@ layers and quantizers and the files of an older version are tested, a network is
 trained, evaluated, converted and saved, and the files that other environments left are
 opened. One more environment, without extras, shows which sentence names each extra.
 An environment is removed before the next one is made, a few gigabytes at a time; in a
-second round each opens the files of those behind it. What the folder holds already is
+second round each opens the files of those after it. What the folder contains already is
 not tried again.
 
     python tests/tools/compat.py --folder runs/compat         # or: make compat
@@ -219,7 +219,7 @@ def kept(path, make):
 
 
 def rounds(chosen, environments, folder):
-    """Every environment once, then again for the files of those behind it."""
+    """Every environment once, then again for the files of those after it."""
     for cell in chosen:
         print(cell.name, flush=True)
         file = folder / f"{cell.name}.json"

@@ -469,8 +469,8 @@ FAULTS = (
     Fault(
         "fold: turned kernels padded with ones",
         "rewrites",
-        'form = linear(call, "behind the sign")\n    if form.border:',
-        'form = linear(call, "behind the sign")\n    if form.border not in (0, 1):',
+        'form = linear(call, "after the sign")\n    if form.border:',
+        'form = linear(call, "after the sign")\n    if form.border not in (0, 1):',
         ("tests/surgery/test_fold_ahead.py", "tests/surgery"),
     ),
     Fault(

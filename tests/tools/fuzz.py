@@ -7,9 +7,9 @@ removed. One line of JSON a network says what came of it:
 
 - untried: Keras itself does not build or compute the network;
 - converted: the file computes the same, and every binary layer is binary in it;
-- refused: in words, by default; where the words offer `allow_float=True`, that was
+- rejected: in words, by default; where the words offer `allow_float=True`, that was
   tried too; false if LCE alone converts the network right, as far as the judge sees;
-- unverified: refused because the package found file and model to differ;
+- unverified: rejected because the package found file and model to differ;
 - undecided: converted, but rounding decides some sign of every example;
 - silent float, wrong, leftover, crash (also a hang): faults.
 
@@ -173,7 +173,7 @@ def first_last(result):
 @click.option("--count", default=100, type=click.IntRange(1), help="Networks in all.")
 @click.option("--seed", default=0, type=click.IntRange(0), help="Of the first network.")
 @click.option("--output", default="runs/fuzz.jsonl", type=click.Path(path_type=Path))
-@click.option("--resume", is_flag=True, help="Go on behind the last line.")
+@click.option("--resume", is_flag=True, help="Go on after the last line.")
 @click.option("--summary", is_flag=True, help="Only count what the output says.")
 @click.option("--log", default="result", help="Name of the counts in results/fuzz/.")
 def main(count, seed, output, resume, summary, log):
@@ -181,7 +181,9 @@ def main(count, seed, output, resume, summary, log):
     records = tried(output) if resume or summary else []
     if summary:
         if not records:
-            raise click.UsageError(f"{output} holds no network. Run without --summary.")
+            raise click.UsageError(
+                f"{output} contains no network. Run without --summary."
+            )
         result = {"command": command(), **summarized(records)}
         place = RESULTS / "fuzz"
         write(result, place / f"{log}.json")

@@ -56,7 +56,7 @@ def copy_of(tree, place):
 
 
 def home_of(fault, tree):
-    """The one file that holds the old text, wherever it lies by now."""
+    """The one file that contains the old text, wherever it lies by now."""
     files = [(path, path.read_text()) for path in tree.glob("larq_nobn/**/*.py")]
     found = [path for path, text in files for _ in range(text.count(fault.old))]
     if len(found) != 1 or fault.old == fault.new:
@@ -113,7 +113,7 @@ def try_fault(fault, tree, wide):
     home.write_text(clean.replace(fault.old, fault.new))
     status, test = "invalid", "none of its tests is there"
     try:
-        # A file may have another name by now; the folder behind it holds its tests.
+        # A file may have another name by now; the folder after it contains its tests.
         for tests in (*fault.tests, *(["tests"] if wide else [])):
             if not (tree / tests).exists():
                 continue
@@ -143,7 +143,7 @@ def table_of(results):
 
 @click.command()
 @click.option("--tree", type=Path, default=ROOT, help="Another checkout to run in.")
-@click.option("--only", multiple=True, help="Faults whose name begins so.")
+@click.option("--only", multiple=True, help="Faults whose name starts so.")
 @click.option("--jobs", default=2, show_default=True, help="Faults at a time.")
 @click.option("--wide", is_flag=True, help="What survives meets the whole suite.")
 @click.option("--again", is_flag=True, help="Try again what is in the output file.")

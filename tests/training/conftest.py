@@ -27,7 +27,7 @@ def tiny_run(tmp_path_factory: pytest.TempPathFactory) -> training.Run:
 
 @pytest.fixture(autouse=True)
 def blank_curves() -> Iterator[None]:
-    """For the runs of single tests; those that tests share have a true picture."""
+    """For the runs of single tests; those that tests share have a true image."""
     with without_curves():
         yield
 

@@ -1,4 +1,4 @@
-"""A network of drawn kernels behind batch norm, and the statistics it must have."""
+"""A network of drawn kernels after batch norm, and the statistics it must have."""
 
 from __future__ import annotations
 

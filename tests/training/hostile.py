@@ -194,7 +194,7 @@ def of_class(layer_name: str = "dense", **fields: Any) -> Change:
 
 
 def wrapped(wrapper: str, key: str, change: Change) -> Change:
-    """The same one level deeper: in a layer that holds layers."""
+    """The same one level deeper: in a layer that contains layers."""
 
     def deeper(config: Config) -> None:
         change(config)

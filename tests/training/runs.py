@@ -33,7 +33,7 @@ def history_of(folder: Path) -> list[dict[str, str]]:
 
 
 def assert_same(ours: training.Run, theirs: training.Run) -> None:
-    """Weights, state of the optimizer and history are equal bit for bit."""
+    """Weights, state of the optimizer and history are equal bitwise identical."""
     states = [
         [*run.model.weights, *run.model.optimizer.variables] for run in (ours, theirs)
     ]
@@ -93,7 +93,7 @@ def step_by_step() -> Iterator[None]:
 
 @contextmanager
 def without_curves() -> Iterator[None]:
-    """Leaves an empty picture of a run, a true one of which takes a third of it."""
+    """Leaves an empty image of a run, a true one of which takes a third of it."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(_run_folder, "draw_curves", lambda target, *_: target.touch())
         yield

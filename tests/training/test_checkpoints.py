@@ -105,7 +105,7 @@ def network(optimizer: Any = "adam", width: int = 4) -> keras.Model:
 
 
 def fit(model: keras.Model, folder: Path, begin: int, end: int) -> Counter:
-    """Trains epochs begin to end - 1, going on where the folder says."""
+    """Trains epochs start to end - 1, going on where the folder says."""
     rng = np.random.default_rng(2)
     images, labels = rng.normal(size=(20, 6)), rng.integers(0, 2, 20)
     counter = Counter()
@@ -317,7 +317,8 @@ def test_layers_draw_differently():
     callback.set_model(model)
     callback.on_epoch_begin(0)
     flips = [y.numpy() < 0 for y in model(np.ones((1, 1000)), training=True)]
-    # A quarter flips; independent ones meet in a sixteenth, within five deviations.
+    # A quarter flips; independent ones meet in a sixteenth, within five standard
+    # deviations.
     assert abs((flips[0] & flips[1]).mean() - 1 / 16) < 5 * np.sqrt(1 / 16 / 1000)
 
 

@@ -95,7 +95,7 @@ def test_further_lists_are_part_of_the_name():
         ({"normalizations": []}, r"normalizations=\[\] is empty"),
         (
             {"normalizations": ["nobn"], "seeds": [1, 1]},
-            r"seeds=\[1, 1\] is empty or holds something twice",
+            r"seeds=\[1, 1\] is empty or contains something twice",
         ),
         ({"normalizations": ["bn"]}, "normalization='bn' is not known"),
         (
@@ -158,7 +158,7 @@ def test_all_runs_are_looked_at_before_the_first_training(
     last = tmp_path / "nobn-128-0"
     last.mkdir()
     (last / "notes.txt").write_text("mine")
-    with pytest.raises(FileExistsError, match=r"nobn-128-0 holds notes\.txt"):
+    with pytest.raises(FileExistsError, match=r"nobn-128-0 contains notes\.txt"):
         training.compare(cells, tmp_path)
     (last / "notes.txt").unlink()
     leave_run(last, replace(cells["nobn-128-0"], epochs=7), [0.1])

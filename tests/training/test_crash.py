@@ -92,7 +92,7 @@ def test_killed_four_times(tmp_path: Path):
     assert names_in(folder / "checkpoints") == names
     assert history_of(folder) == history_of(whole.folder)[:2]
 
-    # Killed behind the steps of epoch 3; the history is written a first time at once.
+    # Killed after the steps of epoch 3; the history is written a first time at once.
     done = ended(folder, signal.SIGKILL, "history.csv", 3)
     assert done.returncode == -signal.SIGKILL
     names = {"epoch-0002.npz", "epoch-0002-step-0000002.npz"}

@@ -1,4 +1,4 @@
-"""A loss that is not finite: where it began, what is kept, what to do."""
+"""A loss that is not finite: where it started, what is kept, what to do."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_the_loss_alone():
 
 def test_a_gradient():
     model = network(keras.layers.Lambda(_bad_slope, name="middle"))
-    # The norm behind which the slope is, not the layer first that comes before it.
+    # The norm after which the slope is, not the layer first that comes before it.
     assert find_non_finite(model, IMAGES, LABELS) == (
         "a gradient of layer norm is not finite (the loss is)"
     )

@@ -95,7 +95,7 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path):
     ):
         pytest.fail("claimed")
     with (
-        pytest.raises(FileExistsError, match=r"holds notes\.txt, so it is not the"),
+        pytest.raises(FileExistsError, match=r"contains notes\.txt, so it is not the"),
         lock_run_folder(tmp_path, SETTINGS, resume=True),
     ):
         pytest.fail("claimed")
@@ -110,7 +110,7 @@ def test_what_is_there_is_not_overwritten(tmp_path: Path):
 def test_a_model_alone_is_no_run(tmp_path: Path):
     (tmp_path / "model.keras").write_bytes(b"mine")
     with (
-        pytest.raises(FileExistsError, match=r"holds model\.keras, so it is not"),
+        pytest.raises(FileExistsError, match=r"contains model\.keras, so it is not"),
         lock_run_folder(tmp_path, SETTINGS, resume=True),
     ):
         pytest.fail("claimed")
@@ -122,7 +122,7 @@ def test_foreign_files_in_an_unfinished_run_are_not_touched(tmp_path: Path):
     (tmp_path / "notes.txt").write_text("mine")
     before = contents(tmp_path)
     with (
-        pytest.raises(FileExistsError, match=r"holds notes\.txt"),
+        pytest.raises(FileExistsError, match=r"contains notes\.txt"),
         lock_run_folder(tmp_path, SETTINGS, resume=True),
     ):
         pytest.fail("claimed")

@@ -275,7 +275,7 @@ def test_settings_hold_the_content_of_the_file(tmp_path: Path):
         ({"init": "a", "stages": 2}, "stages=2 does not apply"),
         (
             {"init": "a", "model": "ReActNet18", "calibrate": True},
-            "calibrate=True would overwrite shifts and gains of init='a'",
+            "calibrate=True would overwrite thresholds, biases and gains of init='a'",
         ),
         ({"init": ""}, "init='' is no path"),
         ({"init": Path("a")}, "init=.*Path.* is no path"),
@@ -443,7 +443,7 @@ def test_what_was_taken_comes_back_from_a_checkpoint(tmp_path: Path):
     second.set_state(json.loads(json.dumps(first.get_state())))
     assert second.record == first.record != {}
     assert list(first.stateful) == ["init"]
-    # Of two stages the second begins where the first ended.
+    # Of two stages the second starts where the first ended.
     behind = InitialWeights(settings, applies=False)
     behind.apply(tiny(7))
     assert (behind.stateful, behind.record) == ({}, {})

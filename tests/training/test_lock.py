@@ -44,7 +44,7 @@ except lock.RunInUse as error:
 
 @contextmanager
 def another_process(folder: Path) -> Iterator[tuple[subprocess.Popen, str]]:
-    """One that takes the lock and keeps it, or is refused; with what it says."""
+    """One that takes the lock and keeps it, or is rejected; with what it says."""
     process = subprocess.Popen(
         [sys.executable, "-c", OTHER, _lock.__file__, folder],
         stdin=subprocess.PIPE,

@@ -52,7 +52,7 @@ def clipping() -> AdaptiveGradientClipping:
 
 
 class Keep(keras.callbacks.Callback):
-    """Remembers the weights behind each epoch."""
+    """Remembers the weights after each epoch."""
 
     def __init__(self) -> None:
         super().__init__()

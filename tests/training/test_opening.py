@@ -104,7 +104,7 @@ def test_an_h5_file_contains_the_same_model(tiny_run: training.Run, h5: Path):
         (("Conv2D", "Lambda"), "wants 'QuantLambda' .* not trusted"),
         (('"name": "head"', '"function_type": "lambda"'), "carries Python code"),
         (('"name": "head"', '"module": "os"'), "from the Python module 'os'"),
-        (None, "it holds weights at most, and no model"),
+        (None, "it contains weights at most, and no model"),
     ],
 )
 def test_an_h5_file_runs_no_code(

@@ -1,4 +1,4 @@
-"""Runs on folders of pictures, and on images that are handed over."""
+"""Runs on folders of images, and on images that are handed over."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ def test_images_are_kept_where_one_says_also_those_of_statistics(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ):
-    """Of calibration, and of batch norms behind random kernels."""
+    """Of calibration, and of batch norms after random kernels."""
     load, caches = data.Dataset.batches, []
 
     def noted(*arguments: object, **options: object) -> object:

@@ -90,7 +90,7 @@ def test_borders_of_a_recipe_are_left_out_where_crops_have_none(name: str):
     assert not RunSettings.from_recipe(name, dataset="imagenet").reflect
     assert not RunSettings.from_recipe(name, reflect=False).reflect
     chosen = RunSettings.from_recipe(name, dataset="imagenet", reflect=True)
-    assert chosen.reflect  # which reading the images then refuses
+    assert chosen.reflect  # which reading the images then rejects
 
 
 # By hand: whose signs or activations have shifts, and what looks at the batch.

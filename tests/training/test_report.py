@@ -1,4 +1,4 @@
-"""Runs side by side: which go together, their statistics, what is refused."""
+"""Runs side by side: which go together, their statistics, what is rejected."""
 
 from __future__ import annotations
 
@@ -225,11 +225,13 @@ def test_by_what_is_no_setting(by: list[str], sentence: str, tmp_path: Path):
 
 
 def test_there_has_to_be_a_run(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match="holds no finished run"):
+    with pytest.raises(FileNotFoundError, match="contains no finished run"):
         training.report([tmp_path])
     with pytest.raises(FileNotFoundError, match="gone does not exist"):
         training.report([tmp_path / "gone"])
-    with pytest.raises(FileNotFoundError, match="An empty list holds no finished run"):
+    with pytest.raises(
+        FileNotFoundError, match="An empty list contains no finished run"
+    ):
         training.report([])
 
 

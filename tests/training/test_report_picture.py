@@ -1,4 +1,4 @@
-"""The picture of runs side by side."""
+"""The image of runs side by side."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_a_failed_run_is_worse_than_any_other(tmp_path: Path):
 
 def test_names_and_places_that_are_none(tmp_path: Path):
     comparison = Comparison(outcomes(PLAIN))
-    with pytest.raises(ValueError, match=r"runs\.jpg is no name for a picture"):
+    with pytest.raises(ValueError, match=r"runs\.jpg is no name for a plot"):
         comparison.draw(tmp_path / "runs.jpg")
     with pytest.raises(OSError, match="cannot be written"):
         comparison.draw(tmp_path / "nowhere" / "runs.png")

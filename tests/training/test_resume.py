@@ -1,4 +1,4 @@
-"""A run that was stopped and goes on ends like one that was not, bit for bit."""
+"""A run that was stopped and goes on ends like one that was not, bitwise identical."""
 
 from __future__ import annotations
 

@@ -24,7 +24,8 @@ TINY = (
 
 @pytest.fixture(autouse=True)
 def usual_handlers() -> Iterator[None]:
-    """Those of a foreground process: one that a shell began behind & ignores Ctrl-C."""
+    """Those of a foreground process: one that a shell started after & ignores
+    Ctrl-C."""
     usual = {
         signal.SIGINT: signal.default_int_handler,
         signal.SIGTERM: signal.SIG_DFL,
@@ -125,7 +126,7 @@ def test_other_threads_have_no_signals():
 def stopped_in(
     epoch: int, number: int, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> tuple[int, str]:
-    """Exit code and last line of a command that gets a signal as an epoch begins."""
+    """Exit code and last line of a command that gets a signal as an epoch starts."""
 
     def on_epoch_begin(self: object, now: int, logs: object = None) -> None:
         if now == epoch:

@@ -42,7 +42,7 @@ def test_a_block_is_what_its_formula_says():
     kernel = model.get_layer("stage2_block1_shortcut_conv").kernel.numpy()[0, 0]
     norm = model.get_layer("stage2_block1_shortcut_norm")
     gamma, beta, mean, variance = norm.get_weights()
-    # Of an even size TensorFlow pads nothing in front of a 1x1 kernel.
+    # Of an even size TensorFlow pads nothing before a 1x1 kernel.
     plain = y[:, ::2, ::2] @ kernel
     expected = (plain - mean) / np.sqrt(variance + 1e-5) * gamma + beta
     assert_allclose(shortcut, expected, rtol=1e-4)

@@ -52,7 +52,7 @@ def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "nobn_trap"
 
 
-# Those that do it, under Keras: what is refused here is no shadow.
+# Those that do it, under Keras: what is rejected here is no shadow.
 LAMBDAS = {
     f"a Lambda's {part}": functools.partial(hostile.lambda_with, part)
     for part in ("function", "mask", "output_shape")
@@ -359,7 +359,7 @@ def many_layers(config: Config) -> None:
 
 GREEDY = {
     "a layer": hostile.of_dense(units=10**9),
-    "a layer beyond what an integer holds": hostile.of_dense(units=10**30),
+    "a layer beyond what an integer contains": hostile.of_dense(units=10**30),
     "many layers": many_layers,
     "a layer in half precision": hostile.of_dense(units=10**9, dtype="mixed_float16"),
 }
@@ -473,7 +473,7 @@ def test_a_layer_is_no_model(files: dict[str, Path], tmp_path: Path):
     file = hostile.with_configuration(
         files[".keras"], tmp_path / "m.keras", {**one, "registered_name": None}
     )
-    with pytest.raises(ValueError, match="holds a Flatten, which is no Keras model"):
+    with pytest.raises(ValueError, match="contains a Flatten, which is no Keras model"):
         open_model(file)
 
 

@@ -35,7 +35,7 @@ class Killed(BaseException):
 
 
 class KillAt(keras.callbacks.Callback):
-    """Ends a run behind a step, and notes all steps."""
+    """Ends a run after a step, and notes all steps."""
 
     def __init__(self, epoch: int = -1, batch: int = -1) -> None:
         super().__init__()
@@ -67,7 +67,7 @@ def test_killed_at_ten_steps(tmp_path: Path):
         with pytest.raises(Killed):
             training.train(SETTINGS, folder, watch, resume=True, checkpoint_steps=EVERY)
         assert watch.seen == [divmod(each, STEPS) for each in range(begin, step + 1)]
-        # The killed step itself is behind no checkpoint yet.
+        # The killed step itself is after no checkpoint yet.
         epochs, done = divmod(step, STEPS)
         begin = epochs * STEPS + done // EVERY * EVERY
         kept = position_kept(folder)
@@ -176,9 +176,9 @@ def test_throughput_counts_the_steps_of_this_process(
     for step in (7, 8, 9):
         monitor.on_train_batch_begin(step)
         monitor.on_train_batch_end(step)
-    # Two steps of four images behind the first, in two seconds.
+    # Two steps of four images after the first, in two seconds.
     assert monitor.measure() == {"images_per_second": 4.0}
-    # A single step has nothing behind it, and is counted from the begin.
+    # A single step has nothing after it, and is counted from the start.
     ticks = iter([0.0, 1.0, 2.0])
     monitor.on_epoch_begin(1)
     monitor.on_train_batch_begin(9)

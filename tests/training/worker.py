@@ -61,7 +61,7 @@ def assert_same_run(ours: training.Run, theirs: training.Run) -> None:
 
 
 class _InTheSecondEpoch(keras.callbacks.Callback):
-    """Acts behind its last step."""
+    """Acts after its last step."""
 
     def __init__(self, action: Callable[[], object]) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ def _crash() -> None:
 
 
 def _miss_soon() -> None:
-    """Lets TensorFlow give up a silent worker behind three seconds instead of ten."""
+    """Lets TensorFlow give up a silent worker after three seconds instead of ten."""
     around = context.context()
     around.configure_coordination_service = partial(
         around.configure_coordination_service, heartbeat_timeout_in_ms=3000

@@ -75,13 +75,13 @@ def read_listing(root: Path) -> Listing:
     """
     if not root.exists():
         raise FileNotFoundError(
-            f"There is no folder {root}. Pass one that holds a folder of images for "
+            f"There is no folder {root}. Pass one that contains a folder of images for "
             "each class."
         )
     if not root.is_dir():
         raise NotADirectoryError(
-            f"{root} is a file. Pass a folder that holds a folder of images for each "
-            "class."
+            f"{root} is a file. Pass a folder that contains a folder of images for "
+            "each class."
         )
     parts, remarks = _parts(root)
     entries: list[Entry] = []
@@ -109,8 +109,8 @@ def read_listing(root: Path) -> Listing:
                 empty.append(str(place.relative_to(root)))
     if not entries:
         raise ValueError(
-            f"{root} holds no folder with images in it. Put those of each class into "
-            "a folder of its name, as in cats/1.jpg, or these into train and test."
+            f"{root} contains no folder with images in it. Put those of each class "
+            "into a folder of its name, as in cats/1.jpg, or these into train and test."
         )
     entries.sort(key=lambda each: (os.path.basename(each.path), each.label, each.path))
     divided = None not in parts
@@ -150,7 +150,7 @@ def _parts(root: Path) -> tuple[dict[str | None, Path], tuple[str, ...]]:
 
 
 def _check_classes(folder: Path) -> None:
-    """Refuses splits in the place of classes."""
+    """Rejects splits in the place of classes."""
     places = [each for each in _folders(folder) if _has_images(each)]
     # Beside others, "train" may be a class: of images of trains.
     classes = [each for each in places if not split_named(each.name)]

@@ -80,7 +80,7 @@ class Overview:
         }
 
     def draw(self, path: str | os.PathLike[str]) -> None:
-        """Draws a sheet with some images of each class.
+        """Plots some images of each class.
 
         Arguments:
             path: A name that ends in `.png`; an earlier file is replaced.
@@ -117,7 +117,7 @@ def look_over(
 
     Raises:
         FileNotFoundError, NotADirectoryError: If there is no such folder.
-        ValueError: If it holds no folder with images.
+        ValueError: If it contains no folder with images.
 
     Example:
         ```python
@@ -190,7 +190,7 @@ def draw_overview(target: Path, pictures: Mapping[str, Sequence[Path]]) -> None:
     """
     if target.suffix.lower() != ".png":
         raise ValueError(
-            f"{target} is no name for a sheet. Choose one that ends in .png."
+            f"{target} is no name for a plot. Choose one that ends in .png."
         )
     if len(pictures) <= _ROWS:
         cells = [

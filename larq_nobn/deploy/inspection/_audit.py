@@ -107,7 +107,7 @@ class Audit(Findings):
         float_macs: Those of float convolutions and matrix products.
         int8_macs: Those of convolutions and matrix products in integers.
         ops: Every operation with its count, custom operations included.
-        bitpacked_outputs: How many binary convolutions hand on bits, not floats.
+        bitpacked_outputs: How many binary convolutions output bits, not floats.
         peak_activation_bytes: The most bytes of feature maps that exist at one time if
             operations run in the order of the file; what the interpreter needs for
             itself comes on top.
@@ -140,7 +140,7 @@ class Audit(Findings):
         return table
 
     def _binary(self) -> str:
-        return f"{self.lce_bconv2d}, of which {self.bitpacked_outputs} hand on bits"
+        return f"{self.lce_bconv2d}, of which {self.bitpacked_outputs} output bits"
 
     def tables(self) -> list[Table]:
         """Returns the summary, what could be saved, and the operations."""

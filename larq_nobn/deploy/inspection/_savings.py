@@ -14,8 +14,8 @@ from ..lite import Operation, Subgraph, in_groups, missed_reach
 # How a sign's input may be scaled and shifted, each by a constant.
 _FACTORS = ("MUL", "DIV")
 _BIASES = ("ADD", "SUB")
-# A float multiplication takes some nine times as long as a binary one on a phone, so
-# from this share of all MACs on, float takes about half of the time.
+# A float multiplication takes some nine times as long as a binary one on a device, so
+# from this fraction of all MACs on, float takes about half of the time.
 _LARGE_SHARE = 0.1
 
 

@@ -222,7 +222,7 @@ def _in_a_row(graph: Graph, call: Call, operations: Sequence[Operation]) -> Edit
 
 
 def _behind(graph: Graph, call: Call, operation: Operation) -> Graph:
-    """Puts a layer behind a call."""
+    """Puts a layer after a call."""
     between = Value(call.first_output)
     label = f"{operation.name} of {call.label}"
     after = _call(label, operation, between, call.first_output)

@@ -52,7 +52,7 @@ class TracedSign(NamedTuple):
 
     It is of the difference of two. Without any, nothing is known of how close to 0 it
     was. TensorFlow's own sign is 0 at 0, so it has two thresholds there: it is more
-    than 0 behind one, and no less than 0 behind the other. Behind a rectifier it is 0
+    than 0 after one, and no less than 0 after the other. After a ReLU it is 0
     or 1, and has the first alone, at 0 of what is rectified.
 
     Attributes:

@@ -141,8 +141,8 @@ def benchmark(
     again from those measured would give.
 
     On other processors than 64-bit ARM the interpreter runs portable kernels. Such
-    times are no guide to a phone; `larq_nobn.deploy.phone_commands` gives the commands
-    that measure there.
+    times do not predict those of a phone; `larq_nobn.deploy.phone_commands` gives the
+    commands that measure there.
 
     Arguments:
         path: The file to which the others are compared.
@@ -187,7 +187,7 @@ def benchmark(
 
 
 def check_counts(runs: int, warmup: int, threads: int) -> None:
-    """Checks what is counted, here and on a phone."""
+    """Checks what is counted, here and on a device."""
     for name, value in (("runs", runs), ("warmup", warmup), ("threads", threads)):
         check_bounds(name, value)
 
@@ -289,7 +289,7 @@ def _note(machine: str) -> str:
         )
     return (
         f"{machine}: LCE has optimised kernels for 64-bit ARM only, and its portable "
-        "ones ran here. These times are no guide to a phone."
+        "ones ran here. These times do not predict those of a phone."
     )
 
 

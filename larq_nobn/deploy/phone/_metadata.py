@@ -42,7 +42,7 @@ class Preprocessing:
         mean: Mean of each channel in [0, 1]: red, green and blue, or one of grey.
         std: Standard deviation of each channel, above 0.
         size: Height and width of the image.
-        crop: Share of the middle part that is looked at, per side, in (0, 1].
+        crop: Fraction of the middle part that is looked at, per side, in (0, 1].
 
     Raises:
         TypeError: If an argument has the wrong type.
@@ -93,7 +93,7 @@ class Preprocessing:
         """Returns a float32 batch (N, height, width, channels).
 
         Arguments:
-            pictures: Bytes, (N, height, width, channels), or one image without N.
+            images: Bytes, (N, height, width, channels), or one image without N.
                 Three channels become one where the network wants grey.
 
         Raises:

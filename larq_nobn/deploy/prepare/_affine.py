@@ -145,9 +145,9 @@ class Reader(NamedTuple):
 
     Attributes:
         call: Of the layer.
-        sign: The sign that it is or begins with; None for none.
+        sign: The sign that it is or starts with; None for none.
         between: The edges from the map on to it, but for the map.
-        rising: Whether a maximum or a rectifier between stops a negative scale.
+        rising: Whether a maximum or a ReLU between stops a negative scale.
         shifts: Whether a bias passes what is between.
         steps: Those of what it reads, were it not for the scale and its bias.
     """

@@ -105,9 +105,9 @@ def absorb_factors(graph: Graph) -> Graph:
 
     Where it stood, each edge x from there on may be kept as x / f. Convolutions and
     affine operations can turn any f of their input into any f of their output, by their
-    weights; a sign forgets it; pools, sums and rectifiers hand it on. A multiplication
+    weights; a sign forgets it; pools, sums and ReLUs hand it on. A multiplication
     is dropped if all factors then agree wherever edges meet, and are 1 at the output.
-    One that stays holds the factors of those before it.
+    One that stays contains the factors of those before it.
     """
     scales = {c.name: s for c in graph.calls if (s := positive_scale(c)) is not None}
     rules = {call.name: _rule_of(call, graph) for call in graph.calls}

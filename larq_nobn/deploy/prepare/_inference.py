@@ -146,7 +146,7 @@ class PlainGroupNormalization(keras.layers.Layer):
     """Group normalization that reshapes statistics only, never the feature map.
 
     Keras' own reshapes the map into groups. TensorFlow Lite runs RESHAPE in place and
-    the next ADD in place behind it, which destroys a map that a shortcut still needs.
+    the next ADD in place after it, which destroys a map that a shortcut still needs.
 
     Arguments:
         groups: Number of groups.
@@ -228,11 +228,11 @@ class BinaryConvolution(lq.layers.QuantConv2D):
         return self.last(outputs)
 
     def is_rectified(self) -> bool:
-        """Whether all that it does behind the kernel is a ReLU and a scale."""
+        """Whether all that it does after the kernel is a ReLU and a scale."""
         return self.offset is None and self.last is keras.activations.relu
 
     def merges_after(self) -> bool:
-        """Whether it is rectified, and LCE merges a gain and an offset behind that."""
+        """Whether it is rectified, and LCE merges a gain and an offset after that."""
         return self.is_rectified() and self.border() != 0
 
     def border(self) -> float | None:

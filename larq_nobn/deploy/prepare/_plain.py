@@ -80,7 +80,7 @@ def plain_head(call: Call) -> keras.layers.Dense | None:
 def plain_proxy_norm(call: Call) -> Callable[..., Any] | None:
     """Proxy Norm as layers in a row: rate * (activation(group norm) - center).
 
-    A rectifier lets the positive rate pass, and the group norm holds it.
+    A ReLU lets the positive rate pass, and the group norm keeps it.
     """
     layer = call.layer
     if type(layer) is not ProxyNormalization:

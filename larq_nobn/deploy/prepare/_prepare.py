@@ -118,7 +118,7 @@ def plain_group_norm(call: Call) -> Replacement | None:
 def fold_binary_layer(call: Call) -> Replacement | None:
     """A binary layer becomes a binary convolution, or several.
 
-    They have ±1 in their kernels, and the scale behind.
+    They have ±1 in their kernels, and the scale after.
     """
     found = binary_layer(call)
     return None if found is None else Replacement(*found)

@@ -1,7 +1,7 @@
 """The graph of a prepared model, and what its operations are made of.
 
 Every layer that is a scale and a bias per channel is an affine operation there, as in
-other graphs, and the sign that a layer begins with is an operation inside its own.
+other graphs, and the sign that a layer starts with is an operation inside its own.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def merges_after(call: Call) -> bool:
 
 
 def sign_in(call: Call) -> Operation | None:
-    """The sign that a call is or begins with, if it is a known one."""
+    """The sign that a call is or starts with, if it is a known one."""
     inside = call.operation.argument("input_quantizer")
     if inside is None and (sign := sign_of(call.layer)) is not None:
         alone = call.operation.kind is keras.layers.Activation
@@ -132,7 +132,7 @@ def with_sign(call: Call, sign: Operation) -> Operation:
 
 
 def starts_with_plain_sign(call: Call) -> bool:
-    """Tells whether a call is, or begins with, a sign whose threshold is 0."""
+    """Tells whether a call is, or starts with, a sign whose threshold is 0."""
     sign = sign_in(call)
     return sign is not None and sign.argument("shift") is None
 

@@ -466,7 +466,7 @@ def _close(shift: np.ndarray, other: np.ndarray) -> np.ndarray:
 def _can_be(left: Form, values: np.ndarray) -> bool:
     """Whether a form can get some values, in every channel, without drowning a map.
 
-    Behind a gain that is as good as 0 the shift would be so large that float32 had no
+    After a gain that is as good as 0 the shift would be so large that float32 had no
     digits left for the map, which others read as well.
     """
     if not np.all(left.open() | _close(left.constant, values)):

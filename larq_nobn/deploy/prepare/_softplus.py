@@ -1,6 +1,6 @@
 """Softplus of large numbers.
 
-In a file it is log(1 + exp(x)), and exp(89) is more than float32 holds.
+In a file it is log(1 + exp(x)), and exp(89) is more than float32 can represent.
 """
 
 from __future__ import annotations

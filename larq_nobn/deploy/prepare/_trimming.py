@@ -2,7 +2,7 @@
 
 On a map of even size, a 3x3 convolution of stride 2 never reads the last of the rows
 and columns that `ZeroPadding2D(1)` adds. LCE takes such padding for that of a "same"
-convolution, which begins elsewhere, and computes something else.
+convolution, which starts elsewhere, and computes something else.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _spare(call: Call, padding: Any) -> tuple[int, int]:
 
 
 def _cropped(call: Call, graph: Graph, spare: tuple[int, int]) -> Any:
-    """The layer behind a crop, where others need the padding as it is."""
+    """The layer after a crop, where others need the padding as it is."""
     rows, columns = spare
     use = graph.uses(call.name).index(call)
     name = f"{call.name}_crop{use or ''}"

@@ -66,7 +66,7 @@ def differences(first: np.ndarray, second: np.ndarray) -> tuple[np.ndarray, np.n
 def top1_agreement(
     reference: Sequence[np.ndarray], other: Sequence[np.ndarray]
 ) -> float:
-    """Returns the share of examples with the same largest class in every output.
+    """Returns the fraction of examples with the same largest class in every output.
 
     Outputs that are no scores of classes, (examples, classes), count only if none is;
     of those, every position counts.

@@ -29,7 +29,7 @@ _BITS = 32  # channels of a number
 
 
 class _Seen(NamedTuple):
-    """Where a file holds a sign: places among its outputs, and its channels."""
+    """Where a file contains a sign: places among its outputs, and its channels."""
 
     call: Call
     places: list[int]

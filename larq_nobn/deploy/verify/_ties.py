@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-# Less than this is worth a word: the share of examples that are equal within
+# Less than this is worth a word: the fraction of examples that are equal within
 # tolerance, and of those with the same top class.
 EXACT, TOP1 = 0.9, 0.99
 _MOST = 3
@@ -42,9 +42,9 @@ def _message(names: str, part: dict[str, Any]) -> str:
     if not part.get("ties"):
         return f"Small differences decide outputs: {said}"
     return (
-        f"Rounding decides signs: {said} Inputs that should be 0 stand in front of the "
+        f"Rounding decides signs: {said} Inputs that should be 0 stand before the "
         f"sign of {_named(part['ties'])}. Give these signs a shift (input_quantizer="
-        "'rsign'), or the layers in front of them a bias or batch norm; or evaluate "
+        "'rsign'), or the layers before them a bias or batch norm; or evaluate "
         "and train on deploy.prepared(model), which computes what the file computes."
     )
 

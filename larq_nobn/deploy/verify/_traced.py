@@ -154,7 +154,7 @@ def _compare(
             )
         before = f"layer {label!r}"
     for i, (name, given) in enumerate(zip(spec.outputs, outputs, strict=True)):
-        what = f"no sign differs, so the fault lies behind that of {before}"
+        what = f"no sign differs, so the fault lies after that of {before}"
         what += f": output {name!r} differs"
         place = segments.place("output", name)
         mine, *noise = (numbers[i] for numbers in found)
@@ -246,8 +246,8 @@ def _probe(
 ) -> Callable[[Examples], tuple[list[np.ndarray], list[np.ndarray]]]:
     """Returns what gives the outputs of a file, and the values of its signs.
 
-    They come from a second file with one output that holds all of it: taken after the
-    sign, they change nothing in how LCE fuses and packs.
+    They come from a second file with one output that contains all of it: taken after
+    the sign, they change nothing in how LCE fuses and packs.
     """
     values, count = [sign.value for sign in signs], len(spec.outputs)
 

@@ -23,7 +23,7 @@ def build(graph: Graph, plan: Plan, **binary: bool) -> keras.Model:
 
     Arguments:
         graph: The given network.
-        plan: What becomes of its layers.
+        plan: How its layers are replaced.
         **binary: Arguments of `ScaledStdSign`.
     """
     rows: dict[str, list[Operation]] = {}

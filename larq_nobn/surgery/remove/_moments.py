@@ -33,7 +33,7 @@ class Moments(NamedTuple):
 
     @property
     def rate(self) -> float:
-        """One over the expected deviation, of all channels together."""
+        """One over the expected standard deviation, of all channels together."""
         return float(np.mean(self.variance)) ** -0.5 if self.variance.any() else 1.0
 
     def times(self, factor: float) -> Moments:
@@ -97,13 +97,13 @@ def activation_of(layer: keras.layers.Layer) -> str:
 
 
 def activated(layer: keras.layers.Layer, x: Moments) -> Moments:
-    """Behind the activation of a layer; leaks are taken for the identity."""
+    """After the activation of a layer; leaks are taken for the identity."""
     bounds = _BOUNDS.get(activation_of(layer))
     return x if bounds is None else clipped(x, *bounds)
 
 
 def through(call: Call, inputs: Sequence[Moments], channels: int) -> Moments:
-    """Behind a layer without kernel; what is not known leaves them as they are."""
+    """After a layer without kernel; what is not known leaves them as they are."""
     given = all(x.given for x in inputs)
     if len(inputs) > 1 and sum(len(x.mean) for x in inputs) == channels:
         means, variances, _ = zip(*inputs, strict=True)

@@ -14,7 +14,7 @@ class KernelPlan:
     Arguments:
         name: Of the kernel, within its layer.
         binary: Whether it is.
-        scale: One over the expected deviation of its input; 1 behind a sign.
+        scale: One over the expected standard deviation of its input; 1 after a sign.
         alpha: Of the branch that it ends.
         norm: The batch norm whose factors are its gain.
         gain: (C,), or None to start at 1.
@@ -54,7 +54,7 @@ class SignPlan:
 
 @dataclass
 class NormPlan:
-    """What becomes of one batch norm.
+    """How one batch norm is replaced.
 
     Arguments:
         kind: `"kernel"` (its factors are the gain of one), `"shift"` (of signs),
@@ -77,7 +77,7 @@ class NormPlan:
 
 @dataclass
 class Plan:
-    """What becomes of the layers of a network, by name.
+    """How the layers of a network are replaced, by name.
 
     Arguments:
         kernels, signs, norms: Those that change.

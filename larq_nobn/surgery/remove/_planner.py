@@ -1,4 +1,4 @@
-"""Decides what becomes of every kernel, sign and batch norm of a network."""
+"""Decides how to replace every kernel, sign and batch norm of a network."""
 
 from __future__ import annotations
 
@@ -137,7 +137,7 @@ class Planner:
         readers = self.graph.consumers(call.first_output)
         if self.graph.is_output(call.first_output) or len(readers) > 1:
             return "more than a sign reads it"
-        return "no kernel before it and no sign behind it can hold it"
+        return "no kernel before it and no sign after it can hold it"
 
     def _sum(self, call: Call, inputs: list[Moments]) -> Moments:
         tensors = inputs_of(call.node)
@@ -181,13 +181,13 @@ class Planner:
         return x.times(x.rate)
 
 
-# In deviations of its input: further out a sign is as good as constant, and no gradient
-# would ever reach its shift.
+# In standard deviations of its input: further out a sign is as good as constant, and no
+# gradient would ever reach its shift.
 _FURTHEST = 3.0
 
 
 class Shifted(NamedTuple):
-    """A sign behind a batch norm, and the kernels that can turn its signs around."""
+    """A sign after a batch norm, and the kernels that can turn its signs around."""
 
     call: Call
     kernels: tuple[str, ...]
@@ -250,7 +250,7 @@ def affine_plan(
     """Gain and bias without statistics of a batch, or nothing where there are none.
 
     Where the input is still that of the given model, its moving statistics join them;
-    behind rewritten kernels the expected moments do.
+    after rewritten kernels the expected moments do.
     """
     mean, variance = x.mean, x.variance
     if x.given:
@@ -284,7 +284,7 @@ class Term(NamedTuple):
 def stream_of(graph: Graph, call: Call) -> int | None:
     """The place of the stream among the inputs of a sum, if one is not like the rest.
 
-    That is the input itself or what lies closest to it: behind fewer kernels than the
+    That is the input itself or what lies closest to it: after fewer kernels than the
     branches, or as many, but on real-valued inputs, or of a smaller window.
     """
     inputs = inputs_of(call.node)
@@ -368,7 +368,7 @@ def is_first_sum(graph: Graph, tensor: Any) -> bool:
 
 
 def place_biases(graph: Graph, plan: Plan) -> None:
-    """Adds every such bias to a learned shift behind, or else to the kernel's layer."""
+    """Adds every such bias to a learned shift after, or else to the kernel's layer."""
     for name, norm in plan.norms.items():
         if norm.kind != "kernel" or norm.beta is None:
             continue

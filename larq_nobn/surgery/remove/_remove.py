@@ -33,30 +33,31 @@ def remove_batch_norm(
 
     The new model has the same architecture, and weights to go on training from. It does
     not compute the same function (`fold_batch_norm` does): where batch norm measured
-    means and deviations, kernels are standardized instead, and a residual block becomes
+    means and standard deviations, kernels are standardized instead, and a residual
+    block becomes
 
     \[ y = \alpha\, \mathrm{conv}(\mathrm{sign}(\beta x + b)) + \mathrm{shortcut}(x) ,
        \qquad \beta = v^{-1/2} , \]
 
-    where v is the variance that x should have: 1 behind a standardized kernel, α² more
-    behind every sum, and 1 again where a shortcut is a convolution or an average over a
+    where v is the variance that x should have: 1 after a standardized kernel, α² more
+    after every sum, and 1 again where a shortcut is a convolution or an average over a
     smaller map. Both factors are found in the graph, and are no operation of their own.
 
     - Binary kernels get `ScaledStdSign`. `ScaledStandardization` goes to real-valued
       ones whose output meets a batch norm, a sign, a sum or a concatenation; their
-      scale is one over the expected deviation of the input, 1.71 behind a ReLU. Dense
-      layers without batch norm behind them and depthwise or transposed kernels stay.
-      Latent weights stay too, constraints go.
+      scale is one over the expected standard deviation of the input, 1.71 after a ReLU.
+      Dense layers without batch norm after them and depthwise or transposed kernels
+      stay. Latent weights stay too, constraints go.
     - Signs become `RSign` with the same estimator. A sign that `RSign` cannot stand for
       is kept.
-    - A batch norm behind a kernel becomes its gain γ, which is kept at 0.0001 or more
-      on either side of 0, and its bias β, which a learned shift behind takes over if
+    - A batch norm after a kernel becomes its gain γ, which is kept at 0.0001 or more
+      on either side of 0, and its bias β, which a learned shift after takes over if
       nothing else reads it. A batch norm that only signs read becomes their shift β/γ,
-      at most 3 either way; where γ is negative, the kernel behind changes its sign. Any
+      at most 3 either way; where γ is negative, the kernel after changes its sign. Any
       other becomes a `ChannelAffine`, or nothing if that would do nothing.
     - What is not known here, such as a Lambda or a layer of a user's class, stays as it
       is, and is taken to leave mean and variance as they are.
-    - Moving statistics are dropped, but for a batch norm of the model's input or behind
+    - Moving statistics are dropped, but for a batch norm of the model's input or after
       a kernel that stays: there they still hold, and join the `ChannelAffine`.
 
     A model without batch norm is only copied. Train the new one with
@@ -67,7 +68,7 @@ def remove_batch_norm(
             it are opened.
         alpha: Positive factor on the residual branches.
         variance_rule: `"nf"` counts every residual sum; `"vita"`, as the published code
-            of BNN-BN does for ReActNet-18, leaves out the first sum behind a kernel of
+            of BNN-BN does for ReActNet-18, leaves out the first sum after a kernel of
             the stream.
         variance_preserving, balanced: As in `quantizers.ScaledStdSign`. The bookkeeping
             above takes the first for granted; the published code does without.
@@ -77,7 +78,7 @@ def remove_batch_norm(
         The new model, not compiled, or the pair of it and the report.
 
     Raises:
-        ModelError: If the model holds a subclassed part, a layer that cannot be made
+        ModelError: If the model contains a subclassed part, a layer that cannot be made
             again from its configuration, a batch norm inside another layer or one that
             normalizes another axis than the last. The message names them.
         TypeError, ValueError: For arguments outside the ranges above.

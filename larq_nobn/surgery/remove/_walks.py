@@ -1,4 +1,4 @@
-"""Looks along the graph: which kernel, norm, sign or sum lies behind or before what."""
+"""Looks along the graph: which kernel, norm, sign or sum lies after or before what."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def is_bounded(layer: keras.layers.Layer) -> bool:
 
 
 def lets_through(call: Call, positive: bool) -> bool:
-    """Whether a gain and a bias per channel may stand before a layer as well as behind.
+    """Whether a gain and a bias per channel may stand before a layer as well as after.
 
     Arguments:
         call: Of the layer.
@@ -157,7 +157,7 @@ def main_input(call: Call) -> Any:
 
 
 def quantizer_of(layer: keras.layers.Layer) -> Any:
-    """The sign that a layer begins with or is; None where there is none."""
+    """The sign that a layer starts with or is; None where there is none."""
     inner = getattr(layer, "input_quantizer", None)
     return inner if is_binary(inner) else sign_of(layer)
 

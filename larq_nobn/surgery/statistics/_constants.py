@@ -75,7 +75,8 @@ class Constant:
         """Sets gain and bias by such moments over all data.
 
         Returns:
-            The root mean square of what they leave, in deviations of the target.
+            The root mean square of what they leave, in standard deviations of the
+            target.
         """
         spread, both, power = found.comoment[[0, 0, 1], [0, 1, 1]]
         # Rounding alone makes a channel that is the same everywhere vary a little.

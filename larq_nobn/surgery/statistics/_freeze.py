@@ -37,9 +37,9 @@ def freeze_statistics(
 
     `FilterResponseNormalization`, `ProxyNormalization`, `EvoNormS0` and Keras'
     GroupNormalization and LayerNormalization multiply and shift every channel by
-    numbers that they find in the example itself: reductions that a phone has to carry
+    numbers that they find in the example itself: reductions that a device has to carry
     out, and that no converter can fold. Here a gain and a bias per channel, the same
-    for all examples, take their place, and behind a binary convolution these cost
+    for all examples, take their place, and after a binary convolution these cost
     nothing. With what a channel x becomes under the examples' own statistics, y,
 
     \[ \hat y = k_c x + b_c, \qquad
@@ -47,11 +47,11 @@ def freeze_statistics(
        \sqrt{\frac{\operatorname{var} y}{\operatorname{var} x}}, \qquad
        b_c = \operatorname{mean} y - k_c \operatorname{mean} x , \]
 
-    over all positions of all of the data: the channel keeps its mean and its deviation.
-    If all examples have the same statistics, nothing changes. For a filter response
-    normalization of values around zero this is \(\gamma / \sqrt{\operatorname{mean}
-    \nu^2}\). (The means of \(1/\nu\) and of \(\log \nu\), and the least squares of
-    \(\hat y - y\), were no better on trained networks.)
+    over all positions of all of the data: the channel keeps its mean and its standard
+    deviation. If all examples have the same statistics, nothing changes. For a filter
+    response normalization of values around zero this is \(\gamma /
+    \sqrt{\operatorname{mean} \nu^2}\). (The means of \(1/\nu\) and of \(\log \nu\), and
+    the least squares of \(\hat y - y\), were no better on trained networks.)
 
     What else such a layer does stays: the activation and the proxy step of proxy
     normalization, whose numbers are constants already, and the gate of EvoNorm. As in
@@ -73,17 +73,18 @@ def freeze_statistics(
 
     Returns:
         A functional model of the same name, not compiled; with `return_report` a pair
-        of it and the report, which holds for each layer how far constants are from the
-        examples' own statistics, and the accuracy on `data` before and after if there
-        are class labels.
+        of it and the report, which contains for each layer how far constants are from
+        the examples' own statistics, and the accuracy on `data` before and after if
+        there are class labels.
 
     Raises:
         ModelError: For a model without such layers; for layers, all of which it names,
             that normalize another axis than the last or stand in a wrapper; for a
             subclassed part; for a layer that is used again on what it has normalized
             itself. Also if what is around the frozen layers computes something else.
-        TypeError, ValueError: For data that does not fit the model or holds no example,
-            or values that are not finite; the message names the layer that meets them.
+        TypeError, ValueError: For data that does not fit the model or contains no
+            example, or values that are not finite; the message names the layer that
+            meets them.
 
     Example:
         ```python
@@ -177,7 +178,7 @@ def _with_rows(model: keras.Model, rows: dict[str, Constant]) -> keras.Model:
 
 
 def _change(layer: keras.layers.Layer, row: Constant, distance: float) -> FrozenLayer:
-    action = f"gain and bias per channel, {distance:.1%} of a deviation off"
+    action = f"gain and bias per channel, {distance:.1%} of a standard deviation off"
     if len(row.layers) > 1:
         names = ", ".join(repr(part.name) for part in row.layers)
         action = f"{names}, with {action}"

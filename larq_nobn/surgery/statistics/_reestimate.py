@@ -18,7 +18,7 @@ def reestimate_batch_norm(
 ) -> Any:
     r"""Returns a copy whose batch norms hold the statistics of all of `data`.
 
-    Training leaves moving averages, which lag behind the weights, depend on the order
+    Training leaves moving averages, which lag the weights, depend on the order
     of the last batches and are noise if these were small. Here every batch norm gets
 
     \[ m = \frac{1}{N} \sum_b n_b m_b, \qquad
@@ -31,7 +31,7 @@ def reestimate_batch_norm(
 
     The network runs as at inference, and a batch norm sees what comes through those
     before it once these have their new statistics. That takes as many passes over the
-    data as batch norms stand one behind the other; those side by side share a pass.
+    data as batch norms stand one after the other; those side by side share a pass.
 
     A batch norm that is used several times gets the statistics of all its uses taken
     together. A `BatchKalmanNormalization` gets the posterior moments that training
@@ -39,8 +39,8 @@ def reestimate_batch_norm(
     arrives. Values that a mask excludes do not count.
 
     Arguments:
-        model: A built functional or Sequential model, which may hold others; it is not
-            changed.
+        model: A built functional or Sequential model, which may contain others; it is
+            not changed.
         data: An array, `(x, y)`, or a `tf.data.Dataset` of batches of either, without
             augmentation; x is a list or a dict for a model of several inputs. Labels
             play no part.
@@ -55,8 +55,9 @@ def reestimate_batch_norm(
         ModelError: For a model without batch norm, a subclassed model or part, which it
             names, a layer that cannot be rebuilt, or a batch norm that is used again
             on what it has normalized itself.
-        TypeError, ValueError: For data that does not fit the model or holds no example,
-            or values that are not finite; the message names the layer that meets them.
+        TypeError, ValueError: For data that does not fit the model or contains no
+            example, or values that are not finite; the message names the layer that
+            meets them.
 
     Example:
         ```python
@@ -114,6 +115,6 @@ def _change(
         norm.name,
         type(norm).__name__,
         f"statistics of {count:,} values per channel; means moved by up to "
-        f"{shift.max():.2g} deviations, deviations to {ratio.min():.3g} to "
-        f"{ratio.max():.3g} times theirs",
+        f"{shift.max():.2g} standard deviations, standard deviations to "
+        f"{ratio.min():.3g} to {ratio.max():.3g} times theirs",
     )

@@ -2,8 +2,8 @@
 
 The names are written out, not taken from Keras: what a later version adds is not
 allowed until somebody has looked at it. Left out on purpose are Lambdas and wrappers of
-recurrent cells, which hold bytecode; layers of feature columns, which read files; and
-`TensorFlowOpLayer`, which holds any operation of TensorFlow.
+recurrent cells, which contain bytecode; layers of feature columns, which read files;
+and `TensorFlowOpLayer`, which contains any operation of TensorFlow.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The files of checkpoints: their names, and their content, whole or not at all."""
+"""The files of checkpoints: their names, and their content, atomically."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def name_of(position: Position) -> str:
 
 
 def write(target: Path, header: dict[str, Any], values: list[np.ndarray]) -> None:
-    """A NumPy archive with a digest behind it, which NumPy passes over."""
+    """A NumPy archive with a digest after it, which NumPy passes over."""
     buffer = io.BytesIO()
     text = np.frombuffer(json.dumps(header).encode(), np.uint8)
     np.savez(buffer, header=text, **{str(i): value for i, value in enumerate(values)})

@@ -83,7 +83,7 @@ def _check(part: object, layer: str, own: bool = False) -> None:
                 _check_count(key, value, layer)
             _check(value, layer, own)
     elif part == "_COMPOSITE_TYPE":
-        raise _odd("holds a tensor with parts of its own", layer)
+        raise _odd("contains a tensor with parts of its own", layer)
 
 
 def _name_of(part: dict[str, Any]) -> str:
@@ -110,7 +110,7 @@ def _check_object(part: dict[str, Any], layer: str) -> None:
 def _check_number_type(part: dict[str, Any], layer: str) -> None:
     inner = part.get("config")
     if isinstance(inner, dict) and not _allowed.is_dtype(inner.get("dtype", "int32")):
-        raise _odd(f"holds data of the type {inner['dtype']!r}", layer)
+        raise _odd(f"contains data of the type {inner['dtype']!r}", layer)
 
 
 def _check_function(part: dict[str, Any], layer: str) -> None:

@@ -60,7 +60,7 @@ def _of_hdf5(file: Path) -> tuple[object, int]:
 
     with h5py.File(file, "r") as stored:
         if "model_config" not in stored.attrs:
-            raise ValueError("it holds weights at most, and no model")
+            raise ValueError("it contains weights at most, and no model")
         in_memory = check_hdf5(stored, file.stat().st_size)
         kept = ("model_config", "training_config")
         found = [json.loads(stored.attrs[key]) for key in kept if key in stored.attrs]

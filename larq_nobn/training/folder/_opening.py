@@ -41,7 +41,7 @@ class Run:
 
     @property
     def dataset(self) -> data.DatasetInfo:
-        """What the network was trained on: class names, size, mean and deviation."""
+        """Class names, image size, mean and standard deviation of the training data."""
         return dataset_of(self.record)
 
 
@@ -167,7 +167,7 @@ def open_model(
 
     A file may name layers, losses and other objects of Keras, Larq and this package,
     what was registered with Keras in this process, and tensor operations that are known
-    to be harmless. Any other is refused before anything of the model is built.
+    to be harmless. Any other is rejected before anything of the model is built.
 
     Arguments:
         path: A `.keras` file, a whole model in an `.h5` file, a run folder, a packed
@@ -214,8 +214,8 @@ def open_model(
         ) from error
     if not isinstance(model, keras.Model):
         raise ValueError(
-            f"{file} holds a {type(model).__name__}, which is no Keras model. Save the "
-            "model that it is part of."
+            f"{file} contains a {type(model).__name__}, which is no Keras model. Save "
+            "the model that it is part of."
         )
     return model
 
@@ -241,7 +241,7 @@ def _file_of(path: Path) -> Path:
         file = file / "model.keras"
         if not file.is_file():
             raise FileNotFoundError(
-                f"{path} holds no model.keras, so it is no finished run. "
+                f"{path} contains no model.keras, so it is no finished run. "
                 "Give the --output folder of a training run."
             )
     if not file.is_file():

@@ -52,11 +52,11 @@ _OPTIONAL: dict[str, Any] = {
 
 
 def read_object(file: Path) -> dict[str, Any]:
-    """Reads a file that holds a JSON object.
+    """Reads a file that contains a JSON object.
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it holds something else; names it.
+        ValueError: If it contains something else; names it.
     """
     try:
         content = json.loads(read_file(file).decode())
@@ -67,13 +67,13 @@ def read_object(file: Path) -> dict[str, Any]:
 
 
 def check_settings(content: Mapping[str, Any], file: Path) -> None:
-    """Refuses settings of another shape than those of a run."""
+    """Rejects settings of another shape than those of a run."""
     check_shape(content, SETTINGS, file)
     _check_optional({"settings": content}, file)
 
 
 def check_record(content: Mapping[str, Any], wanted: Any, file: Path) -> None:
-    """Refuses a `run.json` of another shape.
+    """Rejects a `run.json` of another shape.
 
     Raises:
         ValueError: If something is missing or of another type; names file and place.
@@ -85,10 +85,10 @@ def check_record(content: Mapping[str, Any], wanted: Any, file: Path) -> None:
 
 
 def check_shape(value: Any, wanted: Any, file: Path, place: str = "it") -> None:
-    """Refuses what is not of the wanted types.
+    """Rejects what is not of the wanted types.
 
     Arguments:
-        value: What a file holds.
+        value: What a file contains.
         wanted: A type, or several; a list of one, for every element; or a dictionary
             of those that have to be there.
         file: For the message.

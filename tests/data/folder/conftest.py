@@ -1,4 +1,4 @@
-"""Folders of tiny pictures, and a cache folder of the test's own."""
+"""Folders of tiny images, and a cache folder of the test's own."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def root(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def write(root: Path) -> Write:
-    """Writes a picture of random pixels; equal seeds give equal files."""
+    """Writes an image of random pixels; equal seeds give equal files."""
 
     def write_one(
         name: str, seed: int | None = None, shape: tuple[int, ...] = (6, 6, 3)

@@ -1,4 +1,4 @@
-"""What a network gets of pictures: size, values, order, and what an app would get."""
+"""What a network gets of images: size, values, order, and what an app would get."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SIZES = [(7, 9, 3), (12, 8, 3), (30, 21, 3), (5, 5, 3)]
 
 @pytest.fixture
 def mixed(root: Path, write: Write) -> Path:
-    """Pictures of several sizes, by folders of both splits."""
+    """Images of several sizes, by folders of both splits."""
     for number, shape in enumerate(SIZES * 3):
         name = "cat" if number % 3 else "dog"
         for split in ("train", "test"):
@@ -130,7 +130,7 @@ def test_grey_images_have_one_channel(root: Path, write: Write):
     assert nobn.data.describe(root).image_shape == (6, 6, 3)
     images, _ = content(load(root, "train", 2, like=replace(info)))
     assert images.shape == (2, 6, 6, 1)
-    # Pictures of colours for a network of grey ones: their brightness.
+    # Images of colours for a network of grey ones: their brightness.
     images, _ = content(load(root, "test", 3, like=info))
     colour = pictures(root, "test")[2][0]
     grey = colour @ np.array([0.299, 0.587, 0.114])

@@ -1,4 +1,4 @@
-"""Which files are pictures of which class and split, and what is refused."""
+"""Which files are images of which class and split, and what is rejected."""
 
 from __future__ import annotations
 
@@ -251,7 +251,7 @@ def test_what_is_no_image_is_left_out(root: Path, write: Write):
     for name in (".hidden/x.png", "cat/.x.png", "__MACOSX/cat/x.png"):
         write(name)
     for name in ("cat/notes.txt", "dog/Thumbs.db", "README.md", "cat/video.mp4"):
-        (root / name).write_text("no picture")
+        (root / name).write_text("no image")
     assert nobn.data.describe(root) == before
     write("cat/deep/deeper/x.JPG")  # a PNG, whatever its name
     assert nobn.data.describe(root).train_examples == before.train_examples + 1
@@ -304,13 +304,13 @@ def test_unreadable_files_are_counted_and_named(
     two_classes(write)
     good = nobn.data.describe(root)
     (root / "cat" / "empty.png").touch()
-    (root / "dog" / "text.jpg").write_text("no picture")
+    (root / "dog" / "text.jpg").write_text("no image")
     with pytest.raises(ValueError) as caught:
         nobn.data.describe(root)
     assert str(caught.value) == (
         f"2 of 62 files in {root} cannot be read: cat/empty.png (it is empty), "
-        "dog/text.jpg (it is no JPEG, PNG, WebP, BMP or GIF). Mend or remove them, or "
-        "go on without by --skip-unreadable (skip_unreadable=True)."
+        "dog/text.jpg (it is no JPEG, PNG, WebP, BMP or GIF). Repair or remove them, "
+        "or go on without by --skip-unreadable (skip_unreadable=True)."
     )
     assert nobn.data.describe(root, skip_unreadable=True) == good
     assert "2 of 62 files" in caplog.text and "are left out" in caplog.text
@@ -396,14 +396,16 @@ def test_folders_that_are_no_data_set(
         nobn.data.describe(tmp_path / "file")
     root.mkdir()
     (root / "empty").mkdir()
-    with pytest.raises(ValueError, match="holds no folder with images in it. Put "):
+    with pytest.raises(ValueError, match="contains no folder with images in it. Put "):
         nobn.data.describe(root)
     write("x.png")
-    with pytest.raises(ValueError, match="holds no folder with images in it. Put "):
+    with pytest.raises(ValueError, match="contains no folder with images in it. Put "):
         nobn.data.describe(root)
     for number in range(9):
         write(f"cat/{number}.png")
-    with pytest.raises(ValueError, match=r"holds images of 1 class \(cat\), but a cla"):
+    with pytest.raises(
+        ValueError, match=r"contains images of 1 class \(cat\), but a cla"
+    ):
         nobn.data.describe(root)
     write("dog/x.png")
     with pytest.raises(
@@ -415,4 +417,6 @@ def test_folders_that_are_no_data_set(
     ):
         nobn.data.describe(root, holdout=1 - 1e-9)
     nobn.data.describe(root, holdout=0.5)
-    assert "holds no image of empty, which is left out of the classes." in caplog.text
+    assert (
+        "contains no image of empty, which is left out of the classes." in caplog.text
+    )

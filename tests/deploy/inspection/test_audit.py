@@ -36,7 +36,7 @@ def test_operations_are_counted(converted):
         "CONV_2D": 1,
         "LceQuantize": 1,
         "DEPTHWISE_CONV_2D": 1,
-        "ADD": 1,  # the shift behind PRELU went into the head
+        "ADD": 1,  # the shift after PRELU went into the head
         "PRELU": 1,
         "MEAN": 1,
         "FULLY_CONNECTED": 1,
@@ -129,7 +129,7 @@ def test_damaged_files_get_one_sentence(converted, tmp_path, how, message):
 
 
 def refuses(content):
-    """Whether a content is refused, with a sentence and nothing else."""
+    """Whether a content is rejected, with a sentence and nothing else."""
     try:
         audit_bytes(content, "bad.tflite").to_json()
     except ConversionError as error:

@@ -55,22 +55,22 @@ CHAINS = {
         lambda: (binary_conv(32, 1, name="a", pad_values=0.0), binary_conv(32)),
         lambda: (binary_conv(32, 1, name="a", padding="valid"), binary_conv(32)),
     ),
-    "ReLU behind zero padding": (
+    "ReLU after zero padding": (
         r"RELU stays .* zero padding\. Train with pad_values=1\.0, or .*one_padding=",
         lambda: (conv(pad_values=0.0), _layers.ReLU()),
         lambda: (conv(), _layers.ReLU()),
     ),
-    "ReLU behind a scale": (
+    "ReLU after a scale": (
         r"RELU stays .* scale before .* values are the same, since it is positive\.",
         lambda: (conv(kernel_quantizer="magnitude_aware_sign"), _layers.ReLU()),
         lambda: (conv(kernel_quantizer="magnitude_aware_sign"), _layers.PReLU()),
     ),
-    "ReLU behind a bias": (
+    "ReLU after a bias": (
         r"RELU stays .* scale and bias before it\. Put the ReLU before",
         lambda: (conv(use_bias=True), _layers.ReLU()),
         lambda: (conv(activation="relu"), _layers.BatchNormalization()),
     ),
-    "capped ReLU behind a scale": (
+    "capped ReLU after a scale": (
         r"RELU6 stays .* the scale before it\. Put the ReLU before the scale",
         lambda: (conv(kernel_quantizer="magnitude_aware_sign"), _layers.ReLU(6.0)),
         lambda: (conv(), _layers.ReLU(6.0)),
@@ -85,7 +85,7 @@ CHAINS = {
         lambda: (_layers.BatchNormalization(name="a"), binary_conv(32)),
         lambda: (nobn.layers.RPReLU(), binary_conv(32)),
     ),
-    "affine behind a pool": (
+    "affine after a pool": (
         r"(MUL|ADD) stands after a pool.* vanishes in the convolution\.",
         lambda: (
             binary_conv(32),

@@ -212,8 +212,8 @@ def test_a_shift_needs_a_layer_where_the_summand_has_none():
     "build, data, message",
     [
         (lambda: "model.keras", X, "'model.keras' is not a Keras model"),
-        (plain, X[..., :2], r"data holds examples of shape \(8, 8, 2\)"),
-        (plain, X[:0], "data holds no example"),
+        (plain, X[..., :2], r"data contains examples of shape \(8, 8, 2\)"),
+        (plain, X[:0], "data contains no example"),
         (
             lambda: chain(FakeQuantization(), name="m"),
             X,

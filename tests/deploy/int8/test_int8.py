@@ -64,7 +64,7 @@ def counts(ops):
 def test_nothing_stays_float(report):
     ops = audit(report.path).ops
     assert ops["LceBconv2d"] == 2
-    # Of a block: the shift of the sign, the sum, PReLU and the shift behind it.
+    # Of a block: the shift of the sign, the sum, PReLU and the shift after it.
     assert ops["ADD"] == 6
     assert ops["PRELU"] == 2
     assert not {"QUANTIZE", "DEQUANTIZE"} & set(ops)
@@ -101,7 +101,7 @@ def test_a_runner_takes_and_returns_floats(quantized, report):
 
 
 def branches():
-    """Two inputs of other ranges, which meet, and two outputs, behind many layers."""
+    """Two inputs of other ranges, which meet, and two outputs, after many layers."""
     first, second = keras.Input((8, 8, 3), name="a"), keras.Input((8, 8, 3), name="b")
     both = keras.layers.Concatenate()([first, second])
     x = keras.layers.Conv2D(32, 3, padding="same")(both)

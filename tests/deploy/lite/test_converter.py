@@ -110,9 +110,12 @@ def test_a_list_of_arrays_is_data():
 @pytest.mark.parametrize(
     "data, message",
     [
-        (examples()[:2], r"data holds examples of shape \(8, 8, 3\) and \(6, 6, 1\)"),
+        (
+            examples()[:2],
+            r"data contains examples of shape \(8, 8, 3\) and \(6, 6, 1\)",
+        ),
         ([a[:n] for a, n in zip(examples(), (6, 6, 5), strict=True)], r"\[6, 6, 5\]"),
-        ({"zebra": examples()[0]}, r"data holds inputs named \['zebra'\], but"),
+        ({"zebra": examples()[0]}, r"data contains inputs named \['zebra'\], but"),
     ],
 )
 def test_data_that_does_not_fit_is_rejected(convert, data, message):

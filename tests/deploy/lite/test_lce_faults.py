@@ -111,7 +111,7 @@ def subtracted():
 
 
 def rows_of_their_own():
-    """Side by side, each behind a convolution of its own."""
+    """Side by side, each after a convolution of its own."""
     rows = [
         (binary_conv(), Constant((32,), True), Constant((32,))),
         (binary_conv(), Constant((1,), True), Constant(())),

@@ -1,4 +1,4 @@
-"""The JSON beside a file: what it holds, when it is written, and when it is refused."""
+"""The metadata of a file: content, when it is written, and when it is rejected."""
 
 import hashlib
 import json

@@ -157,8 +157,8 @@ def test_several_results_in_one_log(tmp_path):
 @pytest.mark.parametrize(
     "text, message",
     [
-        ("", "phone.log' is no output of lce_benchmark_model; it begins with ''"),
-        ("\n adb: no devices\n", "is no output .* begins with 'adb: no devices'. Pass"),
+        ("", "phone.log' is no output of lce_benchmark_model; it starts with ''"),
+        ("\n adb: no devices\n", "is no output .* starts with 'adb: no devices'. Pass"),
         ("\0\1binary", r"begins with '\?\?binary'"),
         (log(end=""), "phone.log' ends before the times"),
         (log().split("count=50")[0], "phone.log' ends before the times"),

@@ -1,4 +1,4 @@
-"""What a phone does with a picture: against loops, and against what training saw."""
+"""What a phone does with an image: against loops, and against what training saw."""
 
 from dataclasses import FrozenInstanceError
 from fractions import Fraction

@@ -1,4 +1,4 @@
-"""Gains that kernels behind rectifiers and pools hold, and those that stay."""
+"""Gains that kernels after ReLUs and pools hold, and those that stay."""
 
 import larq as lq
 import numpy as np
@@ -92,7 +92,7 @@ def test_signs_and_kernels_may_read_the_same():
 
 
 STAYS = {
-    "negative, and a rectifier": lambda: [
+    "negative, and a ReLU": lambda: [
         affine(BOTH_SIGNS),
         _layers.ReLU(),
         _layers.Dense(8),
@@ -108,7 +108,7 @@ STAYS = {
         affine(POSITIVE),
         lq.layers.QuantConv2D(8, 3, padding="same", pad_values=1.0),
     ],
-    "ones at the border behind an average": lambda: [
+    "ones at the border after an average": lambda: [
         affine(POSITIVE),
         _layers.AveragePooling2D(),
         lq.layers.QuantDepthwiseConv2D(3, padding="same", pad_values=1.0),

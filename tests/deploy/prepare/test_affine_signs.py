@@ -1,4 +1,4 @@
-"""Gains in front of signs: which vanish, and which have to stay."""
+"""Gains before signs: which vanish, and which have to stay."""
 
 import larq_nobn as nobn
 import larq as lq
@@ -43,7 +43,7 @@ BETWEEN = {
 
 
 def before(*layers):
-    """A map that no convolution makes, and the layers behind it."""
+    """A map that no convolution makes, and the layers after it."""
     return row(_layers.Activation("tanh"), *layers)
 
 

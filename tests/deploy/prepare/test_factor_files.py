@@ -31,7 +31,7 @@ def test_a_relu_stays_part_of_its_convolution(rectifier):
 
 
 def reactnet_a(scaled):
-    """Two blocks, of stride 2 and twice as wide, behind a stem and before a head."""
+    """Two blocks, of stride 2 and twice as wide, after a stem and before a head."""
     inputs = keras.Input((16, 16, 3))
     x = _layers.Conv2D(32, 3, padding="same", name="stem")(inputs)
     for i, beta in enumerate((0.96, 0.93)):

@@ -142,7 +142,7 @@ def residual(x):
 
 
 def test_a_residual_block_needs_three_float_operations():
-    """One shift for its sign, the shortcut, and the rectifier."""
+    """One shift for its sign, the shortcut, and the ReLU."""
     inputs, blocks = keras.Input(SHAPE), 2
     x = residual(residual(inputs))
     x = _layers.Dense(5)(_layers.GlobalAveragePooling2D()(x))
@@ -162,7 +162,7 @@ def test_a_sequential_block_needs_none_and_hands_on_bits():
     affine, norm = nobn.layers.ChannelAffine(), _layers.BatchNormalization()
     model = chain(conv(), affine, conv(), norm, conv(), stem=False, shape=SHAPE)
     found = audit_bytes(flatbuffer(prepare(model)), "x")
-    # The shift of the first sign is the one that nothing stands in front of.
+    # The shift of the first sign is the one that nothing stands before.
     assert found.ops == {"ADD": 1, "LceQuantize": 1, "LceBconv2d": 3}
     assert found.bitpacked_outputs == 2
 

@@ -1,4 +1,4 @@
-"""Networks with batch Kalman normalization leave their state behind."""
+"""Networks with batch Kalman normalization leave their state after."""
 
 from functools import cache
 

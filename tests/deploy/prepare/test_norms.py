@@ -50,7 +50,7 @@ NORMS = {
 # What is group norm becomes one layer of the package, as the next test sees.
 @pytest.mark.convert
 def test_they_convert_beside_a_shortcut(tmp_path):
-    """Side by side in one file, each behind an input of its own."""
+    """Side by side in one file, each after an input of its own."""
     names = [n for n in NORMS if n not in ("a group per channel", "no affine")]
     networks = [network(NORMS[name]()) for name in names]
     ends = [n.output for n in networks]

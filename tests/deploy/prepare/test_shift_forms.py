@@ -133,7 +133,7 @@ def test_a_cut_closes_an_open_shift_but_not_its_neighbours():
 @given(st.data())
 @settings(max_examples=25, deadline=None, derandomize=True)
 def test_every_wish_that_is_granted_stays_granted(data):
-    """Random sums and wishes: what held once holds in the end, and sums are sums."""
+    """Random sums and wishes: what held once contains in the end, and sums are sums."""
     unknowns = Unknowns()
     number = st.integers(-3, 3).map(float)
     shifts = [unknowns.new(2) for _ in range(3)] + [constant(V)]

@@ -1,4 +1,4 @@
-"""Shifts in front of gains that are 0, negative or tiny in some of the channels."""
+"""Shifts before gains that are 0, negative or tiny in some of the channels."""
 
 import larq_nobn as nobn
 import numpy as np
@@ -10,7 +10,7 @@ from larq_nobn.deploy.prepare._prepare import prepare
 from numpy.testing import assert_allclose
 
 layers = keras.layers
-# What reads the map behind the gain, and what it makes of it as a map again.
+# What reads the map after the gain, and what it makes of it as a map again.
 READERS = {
     "tanh": lambda: layers.Activation("tanh"),
     "swish": lambda: layers.Activation("swish"),

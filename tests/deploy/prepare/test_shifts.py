@@ -56,7 +56,7 @@ def model_of(function, shape=SHAPE):
 
 
 def test_an_identity_block_keeps_the_shift_of_its_sign():
-    """Each block has four shifts: of the sign, the two of the rectifier, the next."""
+    """Each block has four shifts: of the sign, the two of the ReLU, the next."""
 
     def network(x):
         return layers.Dense(5)(layers.GlobalAveragePooling2D()(block(block(x))))
@@ -176,7 +176,7 @@ def test_shifts_pass_where_maps_meet(join):
         x = join(nobn.layers.RPReLU()(x), nobn.layers.RPReLU()(binary_conv()(x)))
         return layers.Dense(5)(rsign_conv()(x))
 
-    # Of five shifts those of the first rectifier's input and of the sign remain.
+    # Of five shifts those of the first ReLU's input and of the sign remain.
     assert additions(checked(model_of(network))) == 2
 
 
@@ -193,7 +193,7 @@ def test_two_signs_of_one_map_need_one_addition():
         x = nobn.layers.RPReLU()(binary_conv()(x))
         return layers.Concatenate()([rsign_conv()(x), rsign_conv()(x)])
 
-    # Three shifts want the map: the rectifier's own has it, each sign adds its rest.
+    # Three shifts want the map: the ReLU's own has it, each sign adds its rest.
     assert additions(checked(model_of(network))) == 2
 
 
@@ -211,7 +211,7 @@ def test_signs_without_a_shift_do_not_get_one():
 def test_group_norm_hands_on_its_beta():
     norm = layers.GroupNormalization(4)
     rows = [binary_conv(), norm, nobn.layers.RPReLU(), *head()]
-    # Its beta and the rectifier's first shift are one addition, the last is none.
+    # Its beta and the ReLU's first shift are one addition, the last is none.
     assert additions(checked(chain(*rows))) == 1
 
 

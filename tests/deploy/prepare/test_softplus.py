@@ -19,7 +19,7 @@ def test_it_is_softplus():
 
 
 def inputs_of_softplus(model):
-    """What kinds of operations stand in front of it, wherever in the model it is."""
+    """What kinds of operations stand before it, wherever in the model it is."""
     spec = tf.TensorSpec((1, 8, 8, 3))
     graph = tf.function(model).get_concrete_function(spec).graph
     found = [op for op in graph.get_operations() if op.type == "Softplus"]

@@ -13,7 +13,7 @@ layers = keras.layers
 
 
 def strided(kind, size, padding, kernel, strides, several=False):
-    """A padded map in front of a strided convolution, or of two."""
+    """A padded map before a strided convolution, or of two."""
     inputs = keras.Input((size, size, 3))
     x = layers.ZeroPadding2D(padding, name="pad")(inputs)
     arguments = {"strides": strides, "name": "conv"}
@@ -30,7 +30,7 @@ def strided(kind, size, padding, kernel, strides, several=False):
 
 @pytest.mark.convert
 def test_strided_convolutions_of_padded_maps(tmp_path):
-    """Networks side by side in one file, each behind an input of its own."""
+    """Networks side by side in one file, each after an input of its own."""
     networks = [
         strided(layers.Conv2D, 8, 1, 3, 2),
         strided(layers.Conv2D, 16, 3, 7, 2),

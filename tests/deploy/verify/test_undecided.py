@@ -48,7 +48,7 @@ def test_a_little_more_than_the_zero_of_a_relu_is_1():
 
 
 def test_the_zeros_of_a_relu_are_no_matter_of_rounding(tmp_path):
-    """LCE takes the sign in front of a pool, and forgets a rectifier behind that."""
+    """LCE takes the sign before a pool, and forgets a ReLU after that."""
     rows = [keras.layers.MaxPooling2D(), keras.layers.ReLU(), binary_conv(name="a")]
     model = chain(*rows, *head())
     message = "first sign to differ is that of layer 'a', whose input there is"

@@ -93,7 +93,7 @@ def while_wrong(name, monkeypatch):
     "broken, message",
     [
         ("first", "that of layer 'second', .* between layer 'first' and it"),
-        ("third", "no sign differs, so the fault lies behind that of layer 'third'"),
+        ("third", "no sign differs, so the fault lies after that of layer 'third'"),
     ],
 )
 def test_a_wrong_file_is_found_and_placed(broken, message, convert, monkeypatch):

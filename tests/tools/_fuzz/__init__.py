@@ -9,7 +9,7 @@ OUTCOMES = (
     "untried",  # it could not be drawn, or computed by Keras
     "converted",
     "refused",
-    "unverified",  # refused because file and model differ
+    "unverified",  # rejected because file and model differ
     "undecided",  # converted, and no example that rounding leaves alone
     "silent float",
     "wrong",

@@ -66,11 +66,11 @@ def judge(seed: int, say: Callable[[str], None]) -> dict[str, Any]:
     converting = record["convert"]
     if converting["outcome"] in ("refused", "unverified") and not drawn.trains:
         say("plain")
-        # What stays float on request was refused for that.
+        # What stays float on request was rejected for that.
         offered = "in_float" in converting
         converting["false"] = not offered and _plainly_right(drawn, wanted)
     found = [record[name]["outcome"] for name in parts]
-    # Surgery may refuse what converts, but not do it wrongly.
+    # Surgery may reject what converts, but not do it wrongly.
     worst = [found[0], *(o for o in found[1:] if o not in ("refused", "unverified"))]
     record["outcome"] = max(worst, key=OUTCOMES.index)
     record["seconds"] = round(time.monotonic() - start, 2)

@@ -1,7 +1,7 @@
 """What a network computes and holds, found without the package that is tried.
 
 Keras computes the outputs, one operation after the other. An example counts only if
-neither rounding in front of a sign nor small changes of all weights move its outputs.
+neither rounding before a sign nor small changes of all weights move its outputs.
 Which layers are binary is seen from the numbers that meet their kernels.
 """
 
@@ -107,7 +107,7 @@ def distance(wanted: np.ndarray, found: np.ndarray) -> np.ndarray:
 def _near_signs(model: keras.Model) -> Iterator[np.ndarray]:
     """Counts, for every example, the inputs of signs that rounding may turn.
 
-    Those that are 0 are sure in sums of whole numbers, and behind a rectifier. Steps
+    Those that are 0 are sure in sums of whole numbers, and after a ReLU. Steps
     of DoReFa are whole by chance: in general they are thirds.
     """
     near = np.zeros(COUNT, int)

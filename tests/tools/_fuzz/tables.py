@@ -1,7 +1,7 @@
 """The layers that only the fuzz draws, beside those of the generated tests.
 
 Some of them cannot be converted, or not as what they are: then a refusal in words is
-right, and nothing else. Each list holds functions that make a layer at random.
+right, and nothing else. Each list contains functions that make a layer at random.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Scale(layers.Layer):
 
 @keras.utils.register_keras_serializable("fuzz")
 class Holder(layers.Layer):
-    """A user's layer that holds a binary one."""
+    """A user's layer that contains a binary one."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)

@@ -89,7 +89,7 @@ class Geometry(NamedTuple):
     Attributes:
         rows, columns: How the kernel moves along the two axes.
         channels: Of the input.
-        border: What pads the map, behind the sign.
+        border: What pads the map, after the sign.
         reshaped: Whether the layer's own maps have other shapes.
     """
 
@@ -154,7 +154,7 @@ class Padding(NamedTuple):
 
     Attributes:
         place: Where the kernel moves, without what of it meets nothing but zeros.
-        value: What pads the map, behind the sign.
+        value: What pads the map, after the sign.
         wanted: What would have to, for the result to be that of the model.
         differs: Whether that is another number, and met.
     """

@@ -57,7 +57,7 @@ _ANY_RANK = (
 
 
 def lift_to_maps(model: keras.Model) -> keras.Model:
-    """Moves reshapes that keep the channels behind what does not mind the shape.
+    """Moves reshapes that keep the channels after what does not mind the shape.
 
     Those that meet the opposite reshape vanish with it.
 

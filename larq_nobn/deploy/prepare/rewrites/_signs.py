@@ -24,9 +24,9 @@ class Signs(NamedTuple):
     Attributes:
         quantizer: The sign; None if the input is ±1.
         fill: Gives it its weights, once it is built.
-        front: Gain and offset in front of the sign; None for none.
+        front: Gain and offset before the sign; None for none.
         factor, mean: What meets the kernel is factor * sign + mean.
-        of_zero: What it makes of 0, with which maps are padded in front of it: a
+        of_zero: What it makes of 0, with which maps are padded before it: a
             number, or (C,).
     """
 
@@ -39,7 +39,7 @@ class Signs(NamedTuple):
 
 
 def signs_of(call: Call, channels: slice, again: bool) -> Signs:
-    """The sign in front of some of the input channels of a layer.
+    """The sign before some of the input channels of a layer.
 
     Arguments:
         call: Of a binary layer.

@@ -54,7 +54,7 @@ def convolved(x, kernel, pads, value, strides, dilation):
 
 
 def padding_of(layer, sizes):
-    """How much is padded in front and behind, as TensorFlow's documents define it."""
+    """How much is padded in front and after, as TensorFlow's documents define it."""
     if layer.padding == "valid":
         return [(0, 0) for _ in sizes]
     steps = zip(

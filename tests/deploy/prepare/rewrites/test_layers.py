@@ -15,7 +15,7 @@ HEAVISIDE = {"input_quantizer": "ste_heaviside"}
 ZERO_ONE = {"kernel_quantizer": "ste_heaviside", "kernel_constraint": None}
 SHIFTED = {"input_quantizer": "rsign"}
 PLAIN = {"use_bias": False}
-FAR = keras.initializers.Constant(90)  # of more than 89, float32 holds no exp
+FAR = keras.initializers.Constant(90)  # of more than 89, float32 can represent no exp
 
 
 def dense(**changes):

@@ -79,11 +79,11 @@ def test_after_groups_batch_norm_costs_nothing(tmp_path):
     report, _ = converted(model, tmp_path, examples((4, 4, 8)))
     counts = operations(report)
     assert (counts.pop("STRIDED_SLICE"), counts.pop("CONCATENATION")) == (6, 2)
-    assert set(counts) == {"RELU", "ADD", "MUL"}  # ReLU, and batch norm behind it
+    assert set(counts) == {"RELU", "ADD", "MUL"}  # ReLU, and batch norm after it
 
 
 def two_norms(groups):
-    """Batch norm behind a concatenation of convolutions, one of them twice."""
+    """Batch norm after a concatenation of convolutions, one of them twice."""
     inputs = keras.Input((4, 4, 8))
     first = binary_conv(8, groups=groups)(inputs)
     return keras.Model(inputs, norm()(layers.Concatenate()([first, first])))
@@ -97,7 +97,7 @@ def test_batch_norm_enters_no_convolution_twice(groups):
 
 
 def signs_before(x):
-    """Signs that are layers of their own, in front of layers that take them as is."""
+    """Signs that are layers of their own, before layers that take them as is."""
     plain = {"input_quantizer": None}
     signs = lq.quantizers.SteSign()(x)
     steps = lq.quantizers.SteHeaviside()(layers.ReLU()(x))
@@ -194,7 +194,7 @@ def test_the_report_says_how_each_layer_was_replaced(tmp_path):
 
 @pytest.mark.parametrize("shape", [(20,), (5, 8), (3, 4, 8)])
 def test_a_sign_layer_with_weights_keeps_its_name(shape, tmp_path):
-    """By which what rounds in front of it is found in both forms of the model."""
+    """By which what rounds before it is found in both forms of the model."""
     scaled, plain = dense(16, kernel_quantizer="magnitude_aware_sign"), dense(16)
     sign = nobn.quantizers.ReSTE(name="sign")
     inputs = keras.Input(shape)
