@@ -16,7 +16,7 @@ from pathlib import Path
 
 import larq_nobn as nobn
 import click
-from _drawing import accuracy, grids, pictures
+from _drawing import accuracy, grids, plots
 from _results import RESULTS, command, say, write
 from _runs import as_folders, keep_run
 
@@ -66,7 +66,7 @@ def show(result, place):
     with as_folders(place) as runs:
         compare = nobn.training.report(runs).to_dict()
     title = "CIFAR-10, ReActNet-18 of width 16, published recipe"
-    pictures.curves(place / "result.png", title, grids.curve_panels(compare))
+    plots.curves(place / "result.png", title, grids.curve_panels(compare))
 
 
 if __name__ == "__main__":

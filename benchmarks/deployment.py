@@ -24,7 +24,7 @@ import click
 import numpy as np
 import tensorflow as tf
 from _drawing import files as drawing
-from _drawing import pictures
+from _drawing import plots
 from _results import RESULTS, command, machine, say, versions, write
 from larq_nobn.deploy.lite import compute_engine, quiet
 
@@ -172,7 +172,7 @@ def show(result, place):
     said = result["command"], __doc__.splitlines()[0], result["machine"]
     say(*said, tables=drawing.deployment(result))
     title = "TFLite models: unprepared and prepared, on one thread of this computer"
-    pictures.dots(place / "result.png", title, drawing.deployment_panels(result))
+    plots.dots(place / "result.png", title, drawing.deployment_panels(result))
 
 
 if __name__ == "__main__":

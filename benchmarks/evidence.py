@@ -36,7 +36,7 @@ PAGES = (
     "docs/guides/choosing.md",
     "docs/guides/from_larq.md",
     "docs/guides/own_network.md",
-    "docs/guides/own_pictures.md",
+    "docs/guides/own_images.md",
     "docs/guides/scaling.md",
     "docs/guides/troubleshooting.md",
     *(

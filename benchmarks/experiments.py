@@ -17,7 +17,7 @@ from pathlib import Path
 
 import larq_nobn as nobn
 import click
-from _drawing import grids, pictures
+from _drawing import grids, plots
 from _results import RESULTS, command, machine, say
 from _runs import KERNELS, OF_BATCH_NORM, as_folders, history
 
@@ -138,9 +138,9 @@ def draw(experiment, compare, path):
     title = ", ".join([experiment, *filter(None, named)])
     if experiment == "budgets":
         panels = grids.curve_panels(compare, "epochs")
-        pictures.curves(path, title, panels)
+        plots.curves(path, title, panels)
     else:
-        pictures.dots(path, title, grids.cell_panels(compare))
+        plots.dots(path, title, grids.cell_panels(compare))
 
 
 if __name__ == "__main__":

@@ -21,7 +21,7 @@ import click
 import numpy as np
 import tensorflow as tf
 from _drawing import accuracy as drawing
-from _drawing import pictures
+from _drawing import plots
 from _results import RESULTS, command, machine, say, versions, write
 from _runs import keep_run
 
@@ -119,7 +119,7 @@ def show(result, place):
     say(*said, tables=drawing.micro_batches(result))
     title = f"CIFAR-10 after {result['steps']} steps of two images, lowest to highest"
     panels = drawing.micro_batches_panels(result)
-    pictures.dots(place / "result.png", title, panels)
+    plots.dots(place / "result.png", title, panels)
 
 
 if __name__ == "__main__":

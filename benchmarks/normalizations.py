@@ -26,7 +26,7 @@ import click
 import numpy as np
 import tensorflow as tf
 from _drawing import accuracy as drawing
-from _drawing import pictures
+from _drawing import plots
 from _results import (
     RESULTS,
     command,
@@ -157,7 +157,7 @@ def show(result, place):
     say(*said, tables=drawing.normalizations(result))
     title = "ReActNet-18: accuracy, lowest to highest seed; cost relative to batch_norm"
     panels = drawing.normalizations_panels(result)
-    pictures.dots(place / "result.png", title, panels)
+    plots.dots(place / "result.png", title, panels)
 
 
 if __name__ == "__main__":

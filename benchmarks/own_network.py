@@ -23,7 +23,7 @@ import click
 import larq as lq
 import numpy as np
 import tensorflow as tf
-from _drawing import pictures
+from _drawing import plots
 from _drawing import steps as drawing
 from _results import RESULTS, command, machine, say, versions, write
 
@@ -176,7 +176,7 @@ def show(result, place):
     said = result["command"], __doc__.splitlines()[0], result["machine"]
     say(*said, tables=drawing.own_network(result))
     title = "A network for digits, step by step, lowest to highest"
-    pictures.dots(place / "result.png", title, drawing.own_network_panels(result))
+    plots.dots(place / "result.png", title, drawing.own_network_panels(result))
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import larq_nobn as nobn
 import click
 import numpy as np
 import tensorflow as tf
-from _drawing import pictures, small
+from _drawing import plots, small
 from _results import RESULTS, command, machine, say, versions, write
 from _runs import history, reached
 
@@ -157,7 +157,7 @@ def show(result, place):
     tables = small.small_batches(result), small.small_batch_rates(result)
     say(*lines, tables="\n\n".join(tables))
     panels = small.panels(result)
-    pictures.dots(place / "result.png", "CIFAR-10 in small batches", panels)
+    plots.dots(place / "result.png", "CIFAR-10 in small batches", panels)
 
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import click
 import numpy as np
-from _drawing import cost, pictures
+from _drawing import cost, plots
 from _marks import PUBLISHED_WIDTH, Published, convolutions_alone
 from _results import RESULTS, command, machine, quartiles, say, versions, write
 
@@ -230,7 +230,7 @@ def show(result, place):
     said = result["command"], __doc__.splitlines()[0], result["machine"]
     say(*said, tables=cost.train_step(result))
     title = "A training step of ReActNet-18, quartiles"
-    pictures.dots(place / "result.png", title, cost.train_step_panels(result))
+    plots.dots(place / "result.png", title, cost.train_step_panels(result))
 
 
 if __name__ == "__main__":

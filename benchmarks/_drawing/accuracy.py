@@ -57,7 +57,7 @@ def costs(row):
 
 
 def normalizations_panels(result):
-    """For `_drawing.pictures.dots`."""
+    """For `_drawing.plots.dots`."""
     rows = result["rows"]
     tasks = {
         f"{task}: accuracy, %": {
@@ -92,7 +92,7 @@ def condition(name):
 
 
 def micro_batches_panels(result):
-    """For `_drawing.pictures.dots`."""
+    """For `_drawing.plots.dots`."""
     forms = {"batch norm": "batch norm, training mode", "folded": "folded"}
     return {
         "test accuracy, %": {

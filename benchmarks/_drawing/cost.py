@@ -49,7 +49,7 @@ def train_step_short(result):
         return [*rows, *(measured or ["-"] * len(large))]
 
     shares = [
-        [f"{name}, share of a `nobn` step"]
+        [f"{name}, fraction of a `nobn` step"]
         + [f"{of['shares'][name]:.1%}" for of in sizes.values()]
         + ["-"] * len(large)
         for name in ("clipping", "balanced filters")
@@ -96,7 +96,7 @@ def marks(result):
 
 
 def train_step_panels(result):
-    """For `_drawing.pictures.dots`."""
+    """For `_drawing.plots.dots`."""
     panels = {}
     for size, measured in result["sizes"].items():
         rows = measured["rows"]

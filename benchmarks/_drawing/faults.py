@@ -1,4 +1,4 @@
-"""What came of random networks, and which planted faults the suite catches."""
+"""What came of random networks, and which mutations the suite catches."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from .markdown import table
 
 def fuzz(found):
     """A row per outcome."""
-    rows = [[name, f"{count:,}"] for name, count in found["outcomes"].items()]
+    words = {"refused": "rejected"}
+    rows = [[words.get(n, n), f"{count:,}"] for n, count in found["outcomes"].items()]
     return table(["", "networks"], [*rows, ["all", f"{found['networks']:,}"]])
 
 

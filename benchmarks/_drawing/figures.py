@@ -218,7 +218,7 @@ def from_pytorch(dark, result, budgets):
     return sheet.figure
 
 
-def own_pictures(dark, result):
+def own_images(dark, result):
     """How the length of a training pays."""
     sheet = Sheet(dark, 6.2, 3.8)
     (axes,) = sheet.places
@@ -335,7 +335,7 @@ FIGURES = {
         "cifar10_accuracy/result.json",
         "budgets/compare.json",
     ),
-    "own_pictures": (own_pictures, "budgets/compare.json"),
+    "own_images": (own_images, "budgets/compare.json"),
     "audit": (audit, "own_network/result.json"),
     "scaling": (scaling, "train_step/result.json"),
     "troubleshooting": (troubleshooting, "levers/compare.json"),

@@ -33,8 +33,12 @@ def deployment(result):
     return "\n".join([table(["", "", *head, *ratios], rows), *reasons])
 
 
+# Of the networks, those on the page of results.
+SHOWN = ("ReActNet18", "ReActNet18, 224 px", "BiRealNet18", "ReActNetA")
+
+
 def files(result):
-    """A row for each network with batch norm and without, in few columns."""
+    """A row for some networks with batch norm and without, in few columns."""
     rows = [
         [
             f"{name}, `{n}`",
@@ -43,7 +47,7 @@ def files(result):
             change(row[n], "bytes", 1e-3),
             ratio(row[n]["prepared_to_unprepared"]).partition(" ")[0],
         ]
-        for name, row in result["rows"].items()
+        for name, row in ((name, result["rows"][name]) for name in SHOWN)
         for n in NORMALIZATIONS
     ]
     head = ["", "binary convolutions", "float operations", "kB", "latency ratio"]
@@ -87,7 +91,7 @@ def in_percent(shares):
 
 
 def deployment_panels(result):
-    """For `_drawing.pictures.dots`; what was rejected has no dot."""
+    """For `_drawing.plots.dots`; what was rejected has no dot."""
     rows = {
         f"{name}, {n}": row[n]
         for name, row in result["rows"].items()

@@ -150,7 +150,7 @@ def gain(compare, without):
 
 
 def cell_panels(compare):
-    """For `_drawing.pictures.dots`: a row for each cell."""
+    """For `_drawing.plots.dots`: a row for each cell."""
     measured = {
         LEVERS.get(name, name).replace("`", ""): low_to_high(
             group["metrics"]["val_accuracy"]
@@ -161,7 +161,7 @@ def cell_panels(compare):
 
 
 def curve_panels(compare, panel=None):
-    """For `_drawing.pictures.curves`: a panel for each value of one setting.
+    """For `_drawing.plots.curves`: a panel for each value of one setting.
 
     Every panel has all names, so that they look alike in all.
     """

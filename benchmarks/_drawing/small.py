@@ -50,7 +50,7 @@ def small_batch_rates(result):
 
 
 def panels(result):
-    """For `pictures.dots`: a panel for each stream, a row for each normalization."""
+    """For `plots.dots`: a panel for each stream, a row for each normalization."""
     return {
         f"test accuracy, %, images a step: {stream}": {
             "": {

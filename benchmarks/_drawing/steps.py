@@ -43,7 +43,7 @@ def own_network(result):
 
 
 def own_network_panels(result):
-    """For `pictures.dots`."""
+    """For `plots.dots`."""
     return {
         f"{task}: test accuracy, %": {
             "": {

@@ -88,10 +88,8 @@ print(report)
 run = nobn.deploy.Runner(Path("digits.tflite").read_bytes())
 images, labels = next(iter(test))
 found = run(images.numpy()).argmax(-1)
-print(
-    f"{(found == labels.numpy()).mean():.1%} of {len(labels)} test pictures are right"
-)
+print(f"{(found == labels.numpy()).mean():.1%} of {len(labels)} test images are right")
 
 # %% [markdown]
 # From here: [a network of your own](../guides/own_network.md), or [your own
-# pictures](../guides/own_pictures.md).
+# images](../guides/own_images.md).

@@ -13,7 +13,7 @@ GREY = ((0.3052,), (0.3760,))
 
 
 def cases() -> list[dict]:
-    """Returns images of odd shapes, with their cards and images."""
+    """Returns images of odd shapes, with their metadata and images."""
     random = np.random.default_rng(0)
     shapes = [
         ((4, 4), Preprocessing(*RGB, size=(4, 4))),
@@ -29,8 +29,8 @@ def cases() -> list[dict]:
 
 
 def case(picture: np.ndarray, steps: Preprocessing) -> dict:
-    """Returns an image as rows of 0xRRGGBB, its card, and its image in a row."""
-    card = Card(
+    """Returns an image as rows of 0xRRGGBB, its metadata, and its image in a row."""
+    metadata = Card(
         file="model.tflite",
         sha256="0" * 64,
         size_bytes=123,
@@ -40,7 +40,7 @@ def case(picture: np.ndarray, steps: Preprocessing) -> dict:
         labels=("none", "one", "two", "three"),
     )
     return {
-        "card": card.to_dict(),
+        "card": metadata.to_dict(),
         "picture": (picture @ [1 << 16, 1 << 8, 1]).tolist(),
         "image": steps(picture).ravel().tolist(),  # float32, exact as float64
     }

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 
-def classify(model: Path, picture: Path, guesses: int = 3) -> list[tuple[str, float]]:
+def classify(model: Path, image: Path, guesses: int = 3) -> list[tuple[str, float]]:
     """Returns the likeliest classes with their probabilities, best first.
 
     Arguments:
@@ -20,19 +20,19 @@ def classify(model: Path, picture: Path, guesses: int = 3) -> list[tuple[str, fl
             does not turn it as its EXIF data say.
         guesses: How many classes.
     """
-    card = nobn.deploy.read_card(model)
-    if card.preprocessing is None:
+    metadata = nobn.deploy.read_card(model)
+    if metadata.preprocessing is None:
         raise SystemExit(
             f"{model}.json does not say how to prepare an image. Convert the model "
             "again, with preprocessing."
         )
-    content = tf.io.read_file(str(picture))
+    content = tf.io.read_file(str(image))
     pixels = tf.io.decode_image(content, channels=3, expand_animations=False).numpy()
     run = nobn.deploy.Runner(model.read_bytes())  # rounds to int8 where the file does
-    logits = run(card.preprocessing(pixels))[0]
+    logits = run(metadata.preprocessing(pixels))[0]
     powers = np.exp(logits - logits.max())
     best = np.argsort(-logits)[:guesses]
-    labels = card.labels or [f"class {index}" for index in range(len(logits))]
+    labels = metadata.labels or [f"class {index}" for index in range(len(logits))]
     return [(labels[index], float(powers[index] / powers.sum())) for index in best]
 
 
@@ -40,9 +40,9 @@ def main(words: list[str] | None = None) -> None:
     """Prints the classes of the image that the command line names."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path, help="The .tflite file.")
-    parser.add_argument("picture", type=Path, help="A JPEG, PNG, BMP or GIF file.")
+    parser.add_argument("image", type=Path, help="A JPEG, PNG, BMP or GIF file.")
     arguments = parser.parse_args(words)
-    for label, probability in classify(arguments.model, arguments.picture):
+    for label, probability in classify(arguments.model, arguments.image):
         print(f"{label:20} {probability:6.1%}")
 
 

@@ -34,7 +34,7 @@ class GradientClippingMonitor(EpochMonitor):
     Units whose variable is excluded, which `Bop` trains, or which has no gradient do
     not count; steps that loss scaling skips do not either. Training is not changed.
     The counters are integers on the device, added to inside the compiled step and read
-    once per epoch; no file holds them. The optimizer keeps counting after training, so
+    once per epoch; they are in no file. The optimizer keeps counting after training, so
     that the next `fit` with a monitor need not compile its step again.
 
     Arguments:
@@ -103,7 +103,7 @@ class GradientClippingMonitor(EpochMonitor):
         self._before = self._totals()
 
     def measure(self) -> dict[str, float]:
-        """Returns the shares of the epoch."""
+        """Returns the fractions of the epoch."""
         clipped, seen = self._totals() - self._before
         return shares("clipped_share", self._layers, clipped, seen)
 

@@ -15,7 +15,7 @@ from ._options import chosen_settings, recipe_option, training_options
 from ._package import training
 
 # What a run without a validation split says of itself.
-_OF_TEST = "of test images: no validation split (--validation 0.1 holds one out)"
+_OF_TEST = "of test images: no validation split (hold one out by --validation 0.1)"
 
 
 @click.command(cls=Grouped)

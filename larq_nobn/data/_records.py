@@ -15,7 +15,7 @@ import numpy as np
 from .._files import cache_folder, opened, replacing
 
 # A length of 8 bytes and its checksum come before the content, another one after.
-_BEFORE, _BEHIND = 12, 4
+_BEFORE, _AFTER = 12, 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,9 +36,9 @@ class Records:
 
     def read(self, index: int) -> bytes:
         """Returns the content of one."""
-        file, begin, size = self.places[index].tolist()
+        file, start, size = self.places[index].tolist()
         with opened(self.files[file]) as stream:
-            stream.seek(begin)
+            stream.seek(start)
             return stream.read(size)
 
     def read_all(self, indices: Iterable[int]) -> list[bytes]:
@@ -86,7 +86,7 @@ def _places_in(name: str) -> np.ndarray:
             stream.seek(place)
             size = int.from_bytes(stream.read(8), "little")
             found.append((place + _BEFORE, size))
-            place += _BEFORE + size + _BEHIND
+            place += _BEFORE + size + _AFTER
     if place != end:
         raise ValueError(
             f"{name} is cut off: its last record ends after the file. Prepare the "

@@ -388,11 +388,11 @@ def prepared(
 ) -> keras.Model:
     """Returns the function of a converted file as a Keras model.
 
-    It is what `convert` hands to the converter. Where a model has kernels of ±c in
-    front of a sign, sums that should be 0 are rounding noise in Keras, and their signs
+    It is what `convert` hands to the converter. Where a model has kernels of ±c
+    before a sign, sums that should be 0 are rounding noise in Keras, and their signs
     chance; here, as in the file, kernels are ±1 with the scale after them, so that
     such sums are 0 and their sign is +1. So accuracy is that of the file, on the
-    computer that trains; a float layer in front can be trained or calibrated for it.
+    computer that trains; a float layer before it can be trained or calibrated for it.
     Sums of real numbers still round otherwise in the last bit.
 
     Arguments:

@@ -23,25 +23,25 @@ def normal_quantiles(count: int) -> tuple[float, ...]:
 def sampled_moments(
     activation: Callable[[tf.Tensor], tf.Tensor],
     mean: tf.Tensor,
-    deviation: tf.Tensor,
+    std: tf.Tensor,
     num_samples: int,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Mean and population variance over the quantiles of each normal variable.
 
     Arguments:
         activation: Elementwise.
-        mean, deviation: Of the variables, (C,) each; the sign of the standard deviation
+        mean, std: Of the variables, (C,) each; the sign of the standard deviation
             does not matter.
         num_samples: How many quantiles.
     """
     quantiles = tf.constant(normal_quantiles(num_samples), mean.dtype)[:, tf.newaxis]
-    values = activation(mean + deviation * quantiles)
+    values = activation(mean + std * quantiles)
     center = tf.reduce_mean(values, axis=0)
     return center, tf.reduce_mean(tf.square(values - center), axis=0)
 
 
 def exact_moments(
-    slope: float, mean: tf.Tensor, deviation: tf.Tensor
+    slope: float, mean: tf.Tensor, std: tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Mean and variance of max(Y, 0) + slope·min(Y, 0) for normal variables Y.
 
@@ -49,8 +49,8 @@ def exact_moments(
     minus squared mean would cancel.
     """
     # The floor keeps a variable without spread, whose moments are its value and 0.
-    deviation = tf.maximum(tf.abs(deviation), 1e-6)
-    ratio = mean / deviation
+    std = tf.maximum(tf.abs(std), 1e-6)
+    ratio = mean / std
     positive = ratio > 0
     # -|ratio|, but with a gradient at 0, where every layer without shifts starts.
     lower = tf.where(positive, -ratio, ratio)
@@ -66,6 +66,6 @@ def exact_moments(
     rest = 1 - slope
     variance = slope**2 + rest**2 * spread + 2 * slope * rest * above
     return (
-        slope * mean + rest * deviation * rectified,
-        tf.square(deviation) * variance,
+        slope * mean + rest * std * rectified,
+        tf.square(std) * variance,
     )

@@ -43,7 +43,7 @@ class SkipInit(keras.layers.Layer):
         import tensorflow as tf
 
         x = tf.random.normal((2, 8, 8, 16))
-        y = x + nobn.layers.SkipInit()(tf.square(x))  # x, to begin with
+        y = x + nobn.layers.SkipInit()(tf.square(x))  # x before training
         ```
 
     References:

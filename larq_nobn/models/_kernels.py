@@ -69,8 +69,7 @@ class Kernels:
         if self.normalization == "nobn":
             kernel = self.real(name, scale, pool)
             if self.binary_weights:
-                # Of uniform latent weights the mean magnitude is 0.87 standard
-                # deviations.
+                # The mean magnitude of uniform latent weights is 0.87 times their σ.
                 deviation = scale * (1.0 if self.variance_preserving else 0.75**0.5)
                 kernel |= self._bias(deviation, pool)
                 kernel["kernel_quantizer"] = ScaledStdSign(

@@ -27,10 +27,10 @@ from .._variable_limits import TooLarge, limited_variables
 from ._weights import weights_by_name
 
 FORMAT, VERSION = "larq_nobn network", 1
-CARD, BITS, MAGNITUDE = "card", ".bits", ".magnitude"
+METADATA, BITS, MAGNITUDE = "card", ".bits", ".magnitude"
 # Bytes for what a network makes beside its weights, such as counters of random draws.
 _FREE = 1 << 18
-# What the entries of a card are; those of lists are all of one type.
+# What the entries of the metadata are; those of lists are all of one type.
 _TYPES: dict[str, type | tuple[type, ...]] = {
     **dict.fromkeys(("name", "model", "dataset", "recipe"), str),
     **dict.fromkeys(("classes", "epochs", "seed", "binary_macs", "float_macs"), int),
@@ -129,7 +129,7 @@ def pretrained() -> list[PretrainedNetwork]:
             print(f"{row.name}: {row.accuracy:.1%} on {row.dataset}")
         ```
     """
-    return [_read_card(file) for file in pretrained_files()]
+    return [_read_metadata(file) for file in pretrained_files()]
 
 
 def open_pretrained(
@@ -148,8 +148,8 @@ def open_pretrained(
     """
     from . import BUILDERS  # whose builders open weights themselves
 
-    card = _card_of(weights)
-    return BUILDERS[card.model](weights=weights), card
+    metadata = _metadata_of(weights)
+    return BUILDERS[metadata.model](weights=weights), metadata
 
 
 def opens_weights(build: Callable[..., keras.Model]) -> Builder:
@@ -162,15 +162,15 @@ def opens_weights(build: Callable[..., keras.Model]) -> Builder:
     ) -> keras.Model:
         if weights is None:
             return build(*arguments, **options)
-        card = _card_of(weights)
-        if card.model != build.__name__:
+        metadata = _metadata_of(weights)
+        if metadata.model != build.__name__:
             raise ValueError(
-                f"weights={os.fspath(weights)!r} is a {card.model}, not a "
-                f"{build.__name__}. Build it with larq_nobn.models.{card.model}."
+                f"weights={os.fspath(weights)!r} is a {metadata.model}, not a "
+                f"{build.__name__}. Build it with larq_nobn.models.{metadata.model}."
             )
         given = signature.bind_partial(*arguments, **options).arguments
         for key, value in given.items():
-            trained = card.arguments.get(key, signature.parameters[key].default)
+            trained = metadata.arguments.get(key, signature.parameters[key].default)
             if key not in ("classes", "name") and _plain(value) != _plain(trained):
                 raise ValueError(
                     f"{key}={value!r} does not fit weights={os.fspath(weights)!r}, "
@@ -179,14 +179,14 @@ def opens_weights(build: Callable[..., keras.Model]) -> Builder:
         stored = _entries(weights)
         try:
             with limited_variables(*_limits(stored, given.get("classes"))):
-                network = build(**{**card.arguments, **given})
+                network = build(**{**metadata.arguments, **given})
         except TooLarge as error:
             raise _damaged(weights, f"its network {error}") from error
-        except Exception as error:  # whatever a builder says to the card's arguments
+        except Exception as error:  # of a builder, about the arguments
             if given:
                 raise
             raise _damaged(weights, str(error).rstrip(".")) from error
-        _fill(network, weights, new_head=network.output_shape[-1] != card.classes)
+        _fill(network, weights, new_head=network.output_shape[-1] != metadata.classes)
         return network
 
     optional = [
@@ -207,7 +207,7 @@ def _limits(stored: Mapping[str, np.ndarray], classes: object) -> tuple[int, int
     """
     weights = 0
     for name, value in stored.items():
-        if not name.endswith((CARD, MAGNITUDE)):
+        if not name.endswith((METADATA, MAGNITUDE)):
             values = value.size * (8 if name.endswith(BITS) else 1)
             weights += bytes_of(values, np.dtype(np.float32).itemsize)
     head = 0
@@ -255,7 +255,7 @@ def unpacked(
     return (signs * magnitude).reshape(shape)
 
 
-def _card_of(weights: str | os.PathLike) -> PretrainedNetwork:
+def _metadata_of(weights: str | os.PathLike) -> PretrainedNetwork:
     if not isinstance(weights, str | os.PathLike):
         raise TypeError(
             f"weights={weights!r} is neither a name of pretrained() nor a path. Pass "
@@ -268,14 +268,14 @@ def _card_of(weights: str | os.PathLike) -> PretrainedNetwork:
             f"weights={os.fspath(weights)!r} is not a trained network. Give the path "
             f"of a packed one (.npz), or one of: {known}."
         )
-    return _read_card(file)
+    return _read_metadata(file)
 
 
-def _read_card(file: Path) -> PretrainedNetwork:
+def _read_metadata(file: Path) -> PretrainedNetwork:
     from . import BUILDERS  # whose builders read cards themselves
 
     try:
-        found = json.loads(str(_entries(file)[CARD]))
+        found = json.loads(str(_entries(file)[METADATA]))
         if found.pop("format") != FORMAT or found.pop("version") != VERSION:
             raise ValueError("it is of another format, or a later version")
         for key, kind in _TYPES_OF_LISTS.items():
@@ -289,10 +289,10 @@ def _read_card(file: Path) -> PretrainedNetwork:
         inspect.signature(BUILDERS[found["model"]]).bind_partial(**found["arguments"])
         if "weights" in found["arguments"]:
             raise ValueError("its arguments name other weights")
-        card = PretrainedNetwork(**found, size_bytes=file.stat().st_size)
+        metadata = PretrainedNetwork(**found, size_bytes=file.stat().st_size)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise _damaged(file, str(error)) from error
-    return card
+    return metadata
 
 
 def _entries(weights: str | os.PathLike) -> Mapping[str, np.ndarray]:

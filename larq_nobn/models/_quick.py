@@ -125,13 +125,13 @@ def quick_net(
     check_number("alpha", alpha, "(0, inf)", "Use 0.2 as in other residual networks.")
     inputs = keras.Input(shape, name="image")
     x = _stem(parts, inputs, width)
-    behind = 1.0
+    after = 1.0
     for stage, count in enumerate(stages):
         if stage > 0:
             channels = width * multiples[stage]
-            x = _transition(parts, x, channels, f"transition{stage}", behind**-0.5)
+            x = _transition(parts, x, channels, f"transition{stage}", after**-0.5)
         # A transition resets the variance, and so every stage starts like the first.
-        *variances, behind = expected_variances([count + 1], alpha, variance_rule)[0]
+        *variances, after = expected_variances([count + 1], alpha, variance_rule)[0]
         for block, variance in enumerate(variances):
             block_name = f"stage{stage + 1}_block{block + 1}"
             x = _block(parts, x, block_name, alpha, variance**-0.5)

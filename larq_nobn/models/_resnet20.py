@@ -142,7 +142,7 @@ def ResNet20(
     Differences from the paper:
         No batch norm stands before the classifier. The normalizer-free form is our own:
         its convolutions keep the bias of the batch norm after them, which is free on
-        the phone, where a shift of the sign would be an addition of its own. Latent
+        the device, where a shift of the sign would be an addition of its own. Latent
         weights and padding are as in `ReActNet18`.
     """
     stages = check_blocks(blocks)

@@ -13,7 +13,7 @@ class ClipCounts:
     """Clipped units and all units that met the clipping, for each variable.
 
     Every step adds to two rows of integers, inside the compiled step. They belong to
-    nobody's state: no file and no checkpoint holds them.
+    nobody's state: they are in no file and no checkpoint.
 
     Arguments:
         variables: The variables to count for; others are passed over.

@@ -29,9 +29,9 @@ class ParameterGroups(OptimizerWrapper):
     `w'` contains the update and the decoupled weight decay. In rules that are linear in
     the learning rate, such as Adam, SGD and Lion, this is the learning rate times `m`.
     Gradients, their clipping and the optimizer's state are not scaled; constraints and
-    moving averages come after. Variables in no group move as without the wrapper, bit
-    for bit. State and hyperparameters are those of the wrapped optimizer: files and
-    checkpoints contain its state and nothing else.
+    moving averages come after. The updates of variables in no group are bitwise
+    identical to those of the optimizer alone. State and hyperparameters are those of
+    the wrapped optimizer: files and checkpoints contain its state and nothing else.
 
     `AdaptiveGradientClipping` may be inside or around it, with the same result;
     `BayesianLearningRule` around it only.

@@ -325,14 +325,14 @@ class _Until:
 
     def __init__(self, wait: float) -> None:
         self._wait = wait
-        self._begin = time.monotonic()
-        self._said = self._begin + _QUIET - _AGAIN
+        self._start = time.monotonic()
+        self._said = self._start + _QUIET - _AGAIN
 
     def check(self, awaited: Sequence[tuple[str, str]]) -> None:
         """Raises when the time is over."""
         now = time.monotonic()
         said = ", ".join(f"{name} ({address})" for name, address in awaited)
-        if now - self._begin >= self._wait:
+        if now - self._start >= self._wait:
             raise ConnectionError(
                 f"After {self._wait:g} seconds there is no answer from {said}. Start "
                 "all workers of TF_CONFIG, see that their addresses and ports can be "
@@ -343,7 +343,7 @@ class _Until:
             _log.warning(
                 "Waiting for %s, for %.0f seconds at most.",
                 said,
-                max(0.0, self._begin + self._wait - now),
+                max(0.0, self._start + self._wait - now),
             )
 
 

@@ -267,7 +267,7 @@ def test_no_space_for_the_model(
     sentence = one_sentence(invoke(*command))
     assert "'run/model.keras' cannot be written: No space left" in sentence
     assert sentence.endswith(
-        "run is kept up to epoch 1; the same command with --resume goes on."
+        "run is kept up to epoch 1. To resume, repeat the command with --resume."
     )
     full_for = set()
     assert invoke(*command, "--resume").exit_code == 0

@@ -105,7 +105,7 @@ def test_a_stopped_grid_says_that_it_resumes(
     result = invoke(*GRID, "--output", tmp_path / "grid")
     assert result.exit_code == 130
     assert result.stderr == (
-        "Stopped; nothing half-written is left. The same command goes on.\n"
+        "Stopped; nothing half-written is left. To resume, repeat the command.\n"
     )
 
 

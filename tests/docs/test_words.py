@@ -1,8 +1,15 @@
-"""What a reader of Larq or Keras would have to decode stands on no page."""
+"""No page, docstring, message or name contains a private word.
+
+A reader of Larq or Keras should not have to decode a sentence.
+"""
 
 from __future__ import annotations
 
+import ast
+import io
 import re
+import tokenize
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -38,19 +45,48 @@ BANNED = {
     r"\bfresh (?:network|weights)\b": "new network",
     r"\bbit for bit\b": "bitwise identical",
     r"\bbursts?\b": "class-correlated batches",
+    r"\bholds\b(?! (?:out|back|for)|[,.;:])": "contains",
+    r"\brefus(?:es|ed|e|ing)\b": "rejects",
+    r"(?<!\\)\bbegins?\b|\bbegan\b": "starts",
+    r"(?<!standard )(?<!absolute )\bdeviations?\b(?! from)": "standard deviation",
+    r"\bshares? of (?!the replicas)": "fraction",
+    r"\btold apart\b": "distinguished",
+    r"\bheed(?:s|ed)?\b": "obey, handle",
+    r"\bmend(?:s|ed)?\b": "repair",
+    r"\bon the phone\b": "on device",
+    r"\bconverted as it computes\b": "converted from the trace",
+    r"\bcannot be told\b": "unknown",
 }
-# What is quoted from elsewhere, or is a name.
-ALLOWED = {"docs/guides/own_pictures.md": {r"\bpictures?\b(?!/|\.jpg)"}}
+# Public names.
+ALLOWED = {"larq_nobn/data/folder/_overview.py": {r"\btwins?\b"}}
+
+
+PACKAGE = sorted(path.relative_to(ROOT) for path in ROOT.glob("larq_nobn/**/*.py"))
+TESTS = sorted(path.relative_to(ROOT) for path in ROOT.glob("tests/**/test_*.py"))
+# Parts of names.
+BANNED_IN_NAMES = {
+    *("anew", "begun", "begins", "begin", "behind", "culprit", "twin", "twins"),
+    *("picture", "pictures", "photograph", "photographs", "rectifier", "latents"),
+    *("bake", "baked", "tap", "fate", "fates", "holds", "refuse", "refuses"),
+    *("refused", "passage", "want", "wants", "card", "cards", "drift", "sheet"),
+    *("beginning", "burst", "bursts", "harm", "trainee"),
+}
+# Public names and those of Keras.
+ALLOWED_NAMES = {
+    *("Card", "read_card", "twins", "sheet"),
+    *("on_epoch_begin", "on_test_begin", "on_train_batch_begin", "on_train_begin"),
+}
 
 
 def prose(page: str) -> str:
     """A page without code, targets of links and comments."""
-    text = re.sub(r"^```.*?^```", "", page, flags=re.DOTALL | re.MULTILINE)
+    text = re.sub(r"^ *```.*?^ *```", "", page, flags=re.DOTALL | re.MULTILINE)
     text = re.sub(r"<!--.*?-->|`[^`\n]*`", "", text, flags=re.DOTALL)
     return re.sub(r"\]\([^)]*\)", "]", text)
 
 
 def found(text: str, allowed: set[str]) -> list[str]:
+    text = " ".join(text.split())
     return [
         f"{match[0]!r} (write: {instead})"
         for pattern, instead in BANNED.items()
@@ -63,6 +99,80 @@ def found(text: str, allowed: set[str]) -> list[str]:
 def test_pages(page: str):
     text = prose((ROOT / page).read_text(encoding="utf-8"))
     assert found(text, ALLOWED.get(page, set())) == []
+
+
+def texts(source: str) -> Iterator[str]:
+    """The docstrings, comments and messages of a module, fields of f-strings left out.
+
+    A constant without a space is a key or a name, which stays as it is.
+    """
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.string
+    nodes = list(ast.walk(ast.parse(source)))
+    joined = [x.values for x in nodes if isinstance(x, ast.JoinedStr)]
+    inside = {id(part) for parts in joined for part in parts}
+    alone = [[x] for x in nodes if isinstance(x, ast.Constant) and id(x) not in inside]
+    for parts in (*joined, *alone):
+        values = [
+            part.value if isinstance(part, ast.Constant) else "…" for part in parts
+        ]
+        text = prose("".join(value for value in values if isinstance(value, str)))
+        text = re.sub(r"\\\(.*?\\\)|--[a-z-]+", "", text)
+        if " " in text.strip():
+            yield text
+
+
+def names(source: str) -> Iterator[str]:
+    """Names that a module defines, and those of its arguments and attributes."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.arg):
+            yield node.arg
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            yield node.id
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+
+
+def private(found: Iterator[str]) -> set[str]:
+    parts = {name: re.findall(r"[a-z]+", name.lower()) for name in found}
+    return {name for name, words in parts.items() if BANNED_IN_NAMES & set(words)}
+
+
+def test_docstrings_comments_and_messages():
+    for module in PACKAGE:
+        source = (ROOT / module).read_text(encoding="utf-8")
+        allowed = ALLOWED.get(str(module), set())
+        words = [word for text in texts(source) for word in found(text, allowed)]
+        assert words == [], module
+
+
+def test_names_of_the_package():
+    for module in PACKAGE:
+        source = (ROOT / module).read_text(encoding="utf-8")
+        assert private(names(source)) <= ALLOWED_NAMES, module
+    assert private(path.stem for path in PACKAGE) == set()
+
+
+def test_names_of_tests():
+    for module in TESTS:
+        tree = ast.parse((ROOT / module).read_text(encoding="utf-8"))
+        tests = (x.name for x in ast.walk(tree) if isinstance(x, ast.FunctionDef))
+        assert private(x for x in tests if x.startswith("test_")) == set(), module
+    assert private(path.stem for path in TESTS) == set()
+
+
+def test_what_is_read_of_a_module():
+    source = '''
+"""Looks behind `behind`."""
+x = {"behind": f"{behind} anew"}  # of twins
+def picture(sheet): self.latents = sheet
+'''
+    read = [word for text in texts(source) for word in found(text, set())]
+    assert sorted(word.split("'")[1] for word in read) == ["anew", "behind", "twins"]
+    assert private(names(source)) == {"picture", "sheet", "latents"}
 
 
 def test_prose_is_what_is_read():

@@ -106,7 +106,7 @@ def test_every_kind_is_tried():
 
 
 @pytest.mark.parametrize("name", ROWS)
-def test_passage(name):
+def test_commutation(name):
     layer, shape, expected = ROWS[name]
     assert commutation(call_of(layer, shape)) == expected
     x, one, none = drawn(shape), np.ones(4, np.float32), np.zeros(4, np.float32)

@@ -13,8 +13,8 @@ from larq_nobn.graph import kernel_value
 from larq_nobn.models import BUILDERS, ReActNet18, ResNet20, open_pretrained, pretrained
 from larq_nobn.models._pretrained import (
     BITS,
-    CARD,
     MAGNITUDE,
+    METADATA,
     packed,
     unpacked,
 )
@@ -147,19 +147,19 @@ def _array(value):
     return stream.getvalue()
 
 
-def _card(text):
+def _metadata(text):
     card = _array(np.array(text))
-    return lambda name, content: card if name == f"{CARD}.npy" else content
+    return lambda name, content: card if name == f"{METADATA}.npy" else content
 
 
-def _changed_card(**changes):
+def _changed_metadata(**changes):
     with np.load(nobn.models._pretrained.find_pretrained(DIGITS)) as archive:
-        return _card(json.dumps(json.loads(str(archive[CARD])) | changes))
+        return _metadata(json.dumps(json.loads(str(archive[METADATA])) | changes))
 
 
 def _changed_arguments(**changes):
     (row,) = (row for row in nobn.models.pretrained() if row.name == DIGITS)
-    return _changed_card(arguments={**row.arguments, **changes})
+    return _changed_metadata(arguments={**row.arguments, **changes})
 
 
 @pytest.mark.parametrize(
@@ -167,29 +167,29 @@ def _changed_arguments(**changes):
     [
         lambda name, content: content[:-4] if name.endswith(f"{BITS}.npy") else content,
         lambda name, content: None if name == "head/kernel.npy" else content,
-        lambda name, content: None if name == f"{CARD}.npy" else content,
+        lambda name, content: None if name == f"{METADATA}.npy" else content,
         lambda name, content: (
             b"\x93NUMPY\x01\x00" + pickle.dumps(_Code())
             if name == "head/bias.npy"
             else content
         ),
-        _card("[]"),
-        _card("null"),
-        _card("{"),
-        _card(json.dumps({"format": "other", "version": 1})),
-        _card("[" * 100_000),
-        _changed_card(model="Other"),
-        _changed_card(accuracy="0.9"),
-        _changed_card(preprocessing=[]),
-        _changed_card(settings=1),
-        _changed_card(classes=True),
-        _changed_card(class_names=[1, 2]),
-        _changed_card(class_names="ab"),
-        _changed_card(input_shape=None),
-        _changed_card(model=[]),
-        _changed_card(arguments=[]),
-        _changed_card(arguments={"other": 1}),
-        _changed_card(arguments={"weights": DIGITS}),
+        _metadata("[]"),
+        _metadata("null"),
+        _metadata("{"),
+        _metadata(json.dumps({"format": "other", "version": 1})),
+        _metadata("[" * 100_000),
+        _changed_metadata(model="Other"),
+        _changed_metadata(accuracy="0.9"),
+        _changed_metadata(preprocessing=[]),
+        _changed_metadata(settings=1),
+        _changed_metadata(classes=True),
+        _changed_metadata(class_names=[1, 2]),
+        _changed_metadata(class_names="ab"),
+        _changed_metadata(input_shape=None),
+        _changed_metadata(model=[]),
+        _changed_metadata(arguments=[]),
+        _changed_metadata(arguments={"other": 1}),
+        _changed_metadata(arguments={"weights": DIGITS}),
         _changed_arguments(width=10**7),
         _changed_arguments(width=-1),
         _changed_arguments(width="x"),
@@ -235,7 +235,7 @@ def test_a_large_head_of_ones_own_is_built():
 def test_a_torn_stream_is_rejected_in_one_sentence(tmp_path):
     content = bytearray(nobn.models._pretrained.find_pretrained(DIGITS).read_bytes())
     with zipfile.ZipFile(io.BytesIO(content)) as archive:
-        entry = archive.getinfo(f"{CARD}.npy")
+        entry = archive.getinfo(f"{METADATA}.npy")
     begin = entry.header_offset + 30 + len(entry.filename)
     begin += int.from_bytes(content[begin - len(entry.filename) - 2 :][:2], "little")
     content[begin : begin + 8] = b"\xff" * 8  # no kind of block of DEFLATE
@@ -253,7 +253,7 @@ def test_what_is_no_archive_is_rejected(tmp_path):
 def test_an_archive_that_grows_is_not_read(tmp_path):
     bomb = tmp_path / "a.npz"
     with zipfile.ZipFile(bomb, "w", zipfile.ZIP_DEFLATED) as made:
-        made.writestr(f"{CARD}.npy", bytes(1 << 27))
+        made.writestr(f"{METADATA}.npy", bytes(1 << 27))
     with pytest.raises(ValueError, match="it would grow from"):
         ReActNet18(weights=bomb)
 

@@ -246,7 +246,7 @@ def test_the_report_says_how_far_the_averages_were_off():
             "layer": "norm",
             "kind": "BatchNormalization",
             "action": "statistics of 2 values per channel; means moved by up to 1.5 "
-            "deviations, standard deviations to 2 to 2 times theirs",
+            "standard deviations, standard deviations to 2 to 2 times theirs",
             "reason": "",
         }
     ]

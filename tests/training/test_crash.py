@@ -86,7 +86,7 @@ def test_killed_four_times(tmp_path: Path):
     assert done.returncode == 143
     assert done.stderr.splitlines()[-1] == (
         f"Stopped; nothing half-written is left. {folder} is kept up to step 2 of "
-        "epoch 2; the same command with --resume goes on."
+        "epoch 2. To resume, repeat the command with --resume."
     )
     names = {"epoch-0001.npz", "epoch-0001-step-0000002.npz"}
     assert names_in(folder / "checkpoints") == names

@@ -147,8 +147,8 @@ def test_the_command_says_what_is_left(tmp_path: Path, monkeypatch: pytest.Monke
     code, line = stopped_in(1, signal.SIGINT, folder, monkeypatch)
     assert (code, line) == (
         130,
-        f"{stopped} {folder} is kept up to epoch 1; the same command with --resume "
-        "goes on.",
+        f"{stopped} {folder} is kept up to epoch 1. To resume, repeat the command with "
+        "--resume.",
     )
     assert training.epochs_kept(folder) == 1
     code, line = stopped_in(9, signal.SIGINT, folder, monkeypatch)

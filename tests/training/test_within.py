@@ -113,7 +113,7 @@ def test_the_command_says_which_step_is_kept(
     result = CliRunner().invoke(main, command)
     assert result.stderr.splitlines()[-1] == (
         f"Stopped; nothing half-written is left. {tmp_path / 'run'} is kept up to step "
-        "2 of epoch 1; the same command with --resume goes on."
+        "2 of epoch 1. To resume, repeat the command with --resume."
     )
 
 

@@ -47,10 +47,10 @@ def decode(content: bytes) -> np.ndarray:
     try:
         if content.startswith(b"\x89PNG"):
             # Reads all checksums, which decoding leaves out.
-            with image.open(io.BytesIO(content), formats=FORMATS) as picture:
-                picture.verify()
-        with image.open(io.BytesIO(content), formats=FORMATS) as picture:
-            return _pixels(image, operations.exif_transpose(picture))
+            with image.open(io.BytesIO(content), formats=FORMATS) as opened:
+                opened.verify()
+        with image.open(io.BytesIO(content), formats=FORMATS) as opened:
+            return _pixels(image, operations.exif_transpose(opened))
     except image.UnidentifiedImageError as problem:
         raise ValueError("it is no JPEG, PNG, WebP, BMP or GIF") from problem
     except image.DecompressionBombError as problem:
@@ -70,20 +70,20 @@ def read_image(path: Path) -> bytes:
 def format_of(content: bytes) -> str:
     """Returns `"JPEG"` or another of `FORMATS` for a file that can be decoded."""
     image, _ = _pillow()
-    with image.open(io.BytesIO(content), formats=FORMATS) as picture:
-        found = picture.format
+    with image.open(io.BytesIO(content), formats=FORMATS) as opened:
+        found = opened.format
     return found if found in FORMATS else "JPEG"  # several JPEGs in one are an MPO
 
 
-def _pixels(image: Any, picture: Any) -> np.ndarray:
-    if picture.mode.startswith("I"):  # grey of 16 bits
-        return (np.asarray(picture) >> 8).astype(np.uint8)[..., np.newaxis]
-    grey, palette = picture.mode in _GREY, picture.mode == "P"
-    if picture.has_transparency_data:
-        picture = picture.convert("RGBA")
-        white = image.new("RGBA", picture.size, "white")
-        picture = image.alpha_composite(white, picture)
-    pixels = np.asarray(picture.convert("RGB"))
+def _pixels(image: Any, opened: Any) -> np.ndarray:
+    if opened.mode.startswith("I"):  # grey of 16 bits
+        return (np.asarray(opened) >> 8).astype(np.uint8)[..., np.newaxis]
+    grey, palette = opened.mode in _GREY, opened.mode == "P"
+    if opened.has_transparency_data:
+        opened = opened.convert("RGBA")
+        white = image.new("RGBA", opened.size, "white")
+        opened = image.alpha_composite(white, opened)
+    pixels = np.asarray(opened.convert("RGB"))
     if grey or (palette and (pixels == pixels[..., :1]).all()):
         return pixels[..., :1]
     return pixels

@@ -221,7 +221,7 @@ def _in_a_row(graph: Graph, call: Call, operations: Sequence[Operation]) -> Edit
     return Edit(graph.with_calls(changed))
 
 
-def _behind(graph: Graph, call: Call, operation: Operation) -> Graph:
+def _inserted(graph: Graph, call: Call, operation: Operation) -> Graph:
     """Puts a layer after a call."""
     between = Value(call.first_output)
     label = f"{operation.name} of {call.label}"
@@ -297,7 +297,7 @@ def shift_of_sum(graph: Graph, call: Call) -> Edit | None:
         return None
     whole = [total._replace(outputs=call.outputs)]
     graph = graph.with_calls({call.label: [], total.label: whole})
-    return Edit(_behind(graph, maker, call.operation))
+    return Edit(_inserted(graph, maker, call.operation))
 
 
 def shift_after_prelu(graph: Graph, call: Call) -> Edit | None:
@@ -323,7 +323,7 @@ def shift_after_prelu(graph: Graph, call: Call) -> Edit | None:
             total = {"shift": own.arrays["shift"] + values}
             graph = graph.with_operation(own.replaced(total))
         else:
-            graph = _behind(graph, home, _shift(f"{home.name}_bias", values))
+            graph = _inserted(graph, home, _shift(f"{home.name}_bias", values))
     return Edit(graph)
 
 
@@ -397,7 +397,7 @@ def _with_ranges(graph: Graph) -> Graph:
             new = Operation(f"{root}_range", FakeQuantization)
             made[root] = call.operation if is_range else new
         if not is_range:
-            graph = _behind(graph, call, made[root])
+            graph = _inserted(graph, call, made[root])
         elif made[root] is not call.operation:
             new_name = made[root].name
             moved = call._replace(name=new_name, operation=made[root])

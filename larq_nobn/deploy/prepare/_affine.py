@@ -239,7 +239,7 @@ def _readers(
             return None
         known = call.operation.kind in _KERNELS or sign_of(call.layer) is not None
         sign = sign_in(call) if known else None
-        if sign is not None or _holds(call):
+        if sign is not None or _takes_scales(call):
             found.append(Reader(call, sign, steps=steps))
             continue
         passed = commutation(call)
@@ -259,7 +259,7 @@ def _readers(
     return found
 
 
-def _holds(call: Call) -> bool:
+def _takes_scales(call: Call) -> bool:
     """Whether the scales of its input can become part of a call that has no sign."""
     if is_affine(call):
         return True

@@ -51,8 +51,8 @@ def _spare(call: Call, padding: Any) -> tuple[int, int]:
     """How many rows and columns of zeros are not read, of those at the end."""
     layer, size = call.layer, call.first_input.shape[1:3]
     rows, columns = (
-        min((side - kernel) % stride, behind)
-        for side, kernel, stride, (_, behind) in zip(
+        min((side - kernel) % stride, after)
+        for side, kernel, stride, (_, after) in zip(
             size, layer.kernel_size, layer.strides, padding, strict=True
         )
     )

@@ -165,8 +165,8 @@ def check_same(
         if not np.allclose(part, output, rtol=1e-5, atol=1e-6, equal_nan=True):
             raise VerificationError(
                 "The converted file and the same file with its signs made visible "
-                "compute different outputs, so which sign made it differ from the "
-                f"model cannot be told. {suspects} No file was written."
+                "compute different outputs, so the sign that differs from the "
+                f"model is unknown. {suspects} No file was written."
             )
 
 

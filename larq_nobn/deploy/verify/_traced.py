@@ -143,9 +143,9 @@ def _compare(
         shape = (len(rows), *sign.value.shape[1:])
         difference, *noisy = (_difference(sign, rest, shape) for rest in rests)
         label = f"{sign.value.op.name.split('/')[1]} (sign {number})"
-        for holds, has in sign.thresholds():
+        for is_above, has in sign.thresholds():
             compare_sign(
-                Sign(label, partial(_as_sign, holds), difference),
+                Sign(label, partial(_as_sign, is_above), difference),
                 has(made).reshape(shape),
                 f"between {before} and it",
                 rows,
@@ -183,8 +183,8 @@ def _aligned(values: np.ndarray, rank: int) -> np.ndarray:
     return values.reshape(len(values), *[1] * missing, *values.shape[1:])
 
 
-def _as_sign(holds: Callable[[Any], Any], numbers: Any) -> np.ndarray:
-    return np.where(holds(np.asarray(numbers)), 1, -1)
+def _as_sign(is_above: Callable[[Any], Any], numbers: Any) -> np.ndarray:
+    return np.where(is_above(np.asarray(numbers)), 1, -1)
 
 
 def _fed(sign: TracedSign, made: np.ndarray) -> np.ndarray:

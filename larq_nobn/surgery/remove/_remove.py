@@ -31,10 +31,10 @@ def remove_batch_norm(
 ) -> Any:
     r"""Rewrites a model with batch norm in the normalizer-free form of BNN-BN.
 
-    The new model has the same architecture, and weights to go on training from. It does
-    not compute the same function (`fold_batch_norm` does): where batch norm measured
-    means and standard deviations, kernels are standardized instead, and a residual
-    block becomes
+    The new model has the same architecture, and weights to continue training from. It
+    does not compute the same function (`fold_batch_norm` does): where batch norm
+    measured means and standard deviations, kernels are standardized instead, and a
+    residual block becomes
 
     \[ y = \alpha\, \mathrm{conv}(\mathrm{sign}(\beta x + b)) + \mathrm{shortcut}(x) ,
        \qquad \beta = v^{-1/2} , \]

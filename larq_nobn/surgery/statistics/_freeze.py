@@ -130,21 +130,21 @@ def freeze_statistics(
 def _rows(model: keras.Model) -> dict[str, Constant]:
     """What takes the place of each dynamic layer of a model, by name."""
     rows: dict[str, Constant] = {}
-    refused: list[str] = []
+    failed: list[str] = []
     for call in calls(model):
         layer, label = call.layer, call.described
         if not isinstance(layer, DYNAMIC):
             inside = [x for x in layers_inside(layer) if isinstance(x, DYNAMIC)]
-            refused += [label] if inside else []
+            failed += [label] if inside else []
         elif call.name not in rows:
             row = constant_of(call)
             if row is None:
-                refused.append(label)
+                failed.append(label)
             else:
                 rows[call.name] = row
-    if refused:
+    if failed:
         raise ModelError(
-            f"The statistics of layer {', '.join(dict.fromkeys(refused))} cannot "
+            f"The statistics of layer {', '.join(dict.fromkeys(failed))} cannot "
             "become a gain and a bias per channel. Normalize the last axis alone (with "
             "groups, positions too), by a layer of its own instead of inside another."
         )

@@ -271,7 +271,7 @@ def test_links(root: Path, write: Write, tmp_path: Path):
     assert {"bird/bird.png", "cat/linked.png"} <= set(paths)
     (root / "cat" / "broken.png").symlink_to(tmp_path / "nowhere")
     with pytest.raises(
-        ValueError, match="broken.png .no such file or directory.. Mend"
+        ValueError, match="broken.png .no such file or directory.. Repair"
     ):
         nobn.data.describe(root)
 
@@ -310,13 +310,13 @@ def test_unreadable_files_are_counted_and_named(
     assert str(caught.value) == (
         f"2 of 62 files in {root} cannot be read: cat/empty.png (it is empty), "
         "dog/text.jpg (it is no JPEG, PNG, WebP, BMP or GIF). Repair or remove them, "
-        "or go on without by --skip-unreadable (skip_unreadable=True)."
+        "or leave them out by --skip-unreadable (skip_unreadable=True)."
     )
     assert nobn.data.describe(root, skip_unreadable=True) == good
     assert "2 of 62 files" in caplog.text and "are left out" in caplog.text
     for number in range(9):
         (root / "cat" / f"more{number}.gif").touch()
-    with pytest.raises(ValueError, match=r"^11 of 71 .*\), and 6 more\. Mend"):
+    with pytest.raises(ValueError, match=r"^11 of 71 .*\), and 6 more\. Repair"):
         nobn.data.load(root, "train", 2)
 
 

@@ -181,7 +181,7 @@ def test_one_file_alone_and_a_list_of_others(files):
     [
         ({"runs": 0}, "runs=0 is below 1. 50"),
         ({"warmup": -1}, "warmup=-1 is below 0. 5"),
-        ({"threads": 0}, "threads=0 is below 1. Phones"),
+        ({"threads": 0}, "threads=0 is below 1. Devices"),
         ({"seed": -1}, "seed=-1 is below 0"),
     ],
 )

@@ -159,7 +159,7 @@ def test_several_results_in_one_log(tmp_path):
     [
         ("", "phone.log' is no output of lce_benchmark_model; it starts with ''"),
         ("\n adb: no devices\n", "is no output .* starts with 'adb: no devices'. Pass"),
-        ("\0\1binary", r"begins with '\?\?binary'"),
+        ("\0\1binary", r"starts with '\?\?binary'"),
         (log(end=""), "phone.log' ends before the times"),
         (log().split("count=50")[0], "phone.log' ends before the times"),
         (log(counted="count=0", end=""), "ends before the times"),

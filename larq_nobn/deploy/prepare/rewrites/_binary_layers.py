@@ -57,14 +57,14 @@ def binary_layer(call: Call) -> tuple[Callable[..., Any], Callable[[], None]] | 
     run = _chain(rows[0])
     if groups > 1:
         run = _joined(rows, call.name)
-    behind: list[Any] = []
+    after: list[Any] = []
     if place.reshaped:
         shape = call.first_output.shape[1:]
-        behind.append(_layers.Reshape(shape, name=f"{call.name}/shape"))
+        after.append(_layers.Reshape(shape, name=f"{call.name}/shape"))
     if not inside and layer.activation is not _LINEAR:
         last = _layers.Activation(layer.activation, name=f"{call.name}/activation")
-        behind.append(last)
-    run = _chain([*_before(call, signs), run, *behind])
+        after.append(last)
+    run = _chain([*_before(call, signs), run, *after])
 
     def fill() -> None:
         for each in fills:
