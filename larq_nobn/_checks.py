@@ -128,7 +128,9 @@ def check_path(name: str, value: str | os.PathLike) -> str:
     if not path:
         raise ValueError(f"{name}={value!r} is empty. Give a path.")
     if "\0" in path:
-        raise ValueError(f"{name}={value!r} is no path: it holds a zero. Give a path.")
+        raise ValueError(
+            f"{name}={value!r} is no path: it contains a zero. Give a path."
+        )
     return path
 
 

@@ -54,7 +54,7 @@ def _is_run_folder(folder: Path) -> bool:
 
 
 def write_json(target: Path, content: Mapping[str, object] | Sequence[object]) -> None:
-    """Writes `content` as indented JSON, whole or not at all.
+    """Writes `content` as indented JSON, atomically.
 
     Arguments:
         target: The file; an earlier one is replaced.

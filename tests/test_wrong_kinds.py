@@ -75,9 +75,9 @@ def test_what_is_no_path_is_rejected_by_all(function):
 
 
 @pytest.mark.parametrize("function", {**OF_A_PATH, "audit": nobn.audit})
-def test_paths_that_no_system_has_are_refused(function):
+def test_paths_that_no_system_has_are_rejected(function):
     use = {**OF_A_PATH, "audit": nobn.audit}[function]
-    with pytest.raises((OSError, *ERRORS), match="holds a zero|[Nn]ot a path"):
+    with pytest.raises((OSError, *ERRORS), match="contains a zero|[Nn]ot a path"):
         use("a\0b.json")
 
 
@@ -112,13 +112,13 @@ OF_OTHER_KINDS = {
     ),
     "report": (
         nobn.training.report,
-        "must be a list|must be a path|holds no finished run",
+        "must be a list|must be a path|contains no finished run",
     ),
     "Comparison": (
         nobn.training.Comparison,
         "must be a list|an outcome is of type|There is nothing",
     ),
-    "dataset_of": (nobn.training.dataset_of, "record is not what a run.json holds"),
+    "dataset_of": (nobn.training.dataset_of, "record is not what a run.json contains"),
     "write_json": (
         lambda given: nobn.training.write_json("never.json", {"a": [{1}, given]}),
         "cannot be written as JSON: Object of type set",
@@ -153,7 +153,7 @@ OF_OTHER_KINDS = {
 
 
 @pytest.mark.parametrize("function", OF_OTHER_KINDS)
-def test_other_kinds_are_refused_in_a_sentence(function, tmp_path, monkeypatch):
+def test_other_kinds_are_rejected_in_a_sentence(function, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     use, says = OF_OTHER_KINDS[function]
     for given in UNFIT:

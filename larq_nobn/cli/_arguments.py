@@ -115,7 +115,7 @@ def _check_value(name: str, value: Any) -> None:
 
 
 def check_unused(ctx: click.Context, names: Collection[str], why: str) -> None:
-    """Refuses options that a command line gives and that nothing would come of.
+    """Rejects options that a command line gives and that nothing would come of.
 
     Raises:
         click.UsageError: If one of the names was given; it ends with `why`.

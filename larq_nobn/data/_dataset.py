@@ -105,7 +105,8 @@ class Dataset:
         kinds = {isinstance(part, tf.data.Dataset) for part in data}
         if len(kinds) > 1:
             raise TypeError(
-                "data holds a tf.data.Dataset beside arrays. Give all of the same kind."
+                "data contains a tf.data.Dataset beside arrays. Give all of the same "
+                "kind."
             )
         names = ("train", "validation", "test")[:: 2 if len(data) == 2 else 1]
         parts = dict(zip(names, data, strict=True))
@@ -203,7 +204,7 @@ class Dataset:
                 `"train"` alone, where all batches have one shape. If there are fewer
                 training images, they are one batch.
             augment: Variation of images, where None is the usual one in training and
-                none in testing, and True the usual one. `"crop_flip"`: black borders of
+                none in testing, and True the usual one. `"crop_flip"`: zero padding of
                 an eighth of the shorter side, a crop of the old size, and mirror
                 images; without these it is the usual one for digits. `"colour"`: also
                 brightness, contrast and saturation. `"strong"`: also turned by 15
@@ -218,7 +219,7 @@ class Dataset:
             shuffle: New order in each epoch; None: in training only.
             seed: Decides order and augmentation; 0 or more.
             epoch: Number of the first pass; 0 or more.
-            step: Batches that the first pass leaves out at its begin, without a look at
+            step: Batches that the first pass leaves out at its start, without a look at
                 their images; the length of the dataset is then not known.
             share: Of several replicas that train together: the number of the first that
                 is served, how many are, and how many there are. Each of these gets its
@@ -227,8 +228,8 @@ class Dataset:
             limit: Use at most this many examples: the first of each class in equal
                 numbers (ImageNet: simply the first). None: all.
             like: Makes images what a network takes that was trained on another data
-                set: of that size, number of channels, mean and deviation, with the
-                labels of its class names. None: those of this data set.
+                set: of that size, number of channels, mean and standard deviation, with
+                the labels of its class names. None: those of this data set.
             cache: Where decoded images of a folder are kept: `"memory"`, all at once;
                 `"disk"`, as they are needed, in a file of the user's cache folder that
                 ends with the process; `"none"`; or `"auto"`, the first of them that has
@@ -377,9 +378,9 @@ def open_dataset(
     split, `val`, `valid`, `validation` or `dev` is used for testing, and beside one it
     is the validation split. Files are JPEG, PNG, WebP, BMP or GIF, seen as `decode`
     does, and looked for in deeper folders too; hidden ones and other kinds are left
-    out. Class names are those of the folders, sorted. What a file holds is found out
-    once, and kept in the user's cache folder; mean and deviation are those of the
-    training images.
+    out. Class names are those of the folders, sorted. What a file contains is found out
+    once, and kept in the user's cache folder; mean and standard deviation are those of
+    the training images.
 
     Arguments:
         name: `"digits"` (8x8 grey; comes with scikit-learn; every fifth example of each
@@ -390,11 +391,11 @@ def open_dataset(
             middle part of these proportions is scaled, by the mean of the pixels that a
             new one touches. None: that of the images if they all have one, of 224
             pixels at most, else 96x96. ImageNet has its own.
-        holdout: Share of the images of a folder that are for testing if no folder
+        holdout: Fraction of the images of a folder that are for testing if no folder
             says so, from 0 to 1. The SHA-256 of a file decides, so that equal files are
             on one side, and all stay there when others are added.
         skip_unreadable: Whether to leave out files that cannot be read, and not to
-            refuse a folder that holds some.
+            reject a folder that contains some.
         data_dir: The data folder of TensorFlow Datasets; None for its default.
         validation: Fraction of the training images, in [0, 1), that make up the split
             `"validation"` instead: of folders and of TensorFlow Datasets by the content
@@ -403,8 +404,8 @@ def open_dataset(
 
     Raises:
         TypeError: If an argument has the wrong type.
-        ValueError: If an argument is out of range, or a folder holds files that cannot
-            be read; for an unknown name, with the known ones.
+        ValueError: If an argument is out of range, or a folder contains files that
+            cannot be read; for an unknown name, with the known ones.
         FileNotFoundError: If there is no such folder, or the data set is not prepared;
             says how to do that.
 

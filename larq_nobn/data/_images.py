@@ -278,7 +278,8 @@ def names_of(labels: Any) -> tuple[str, ...]:
     classes = 1 + max(int(each.max()) for each in labels)
     if classes < 2:
         raise ValueError(
-            "data holds labels of one class only, but a classifier needs two or more."
+            "data contains labels of one class only, but a classifier needs two or "
+            "more."
         )
     return tuple(map(str, range(classes)))
 
@@ -286,8 +287,8 @@ def names_of(labels: Any) -> tuple[str, ...]:
 def _arrays(split: str, part: Any) -> Arrays:
     if not isinstance(part, (tuple, list)) or len(part) != 2:
         raise TypeError(
-            f"data holds {type(part).__name__} for the {split} images. Give (images, "
-            "labels)."
+            f"data contains {type(part).__name__} for the {split} images. Give "
+            "(images, labels)."
         )
     images, labels = (np.asarray(each) for each in part)
     if images.ndim == 3:
@@ -295,21 +296,21 @@ def _arrays(split: str, part: Any) -> Arrays:
     labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if images.ndim != 4 or labels.ndim != 1 or len(images) != len(labels):
         raise ValueError(
-            f"data holds {split} images of shape {images.shape} and labels of shape "
+            f"data contains {split} images of shape {images.shape} and labels of shape "
             f"{labels.shape}. Give (N, height, width, channels) and (N,)."
         )
     if not len(images):
-        raise ValueError(f"data holds no {split} images. Give some.")
+        raise ValueError(f"data contains no {split} images. Give some.")
     if images.dtype != np.uint8:
         if not np.issubdtype(images.dtype, np.floating):
             raise TypeError(
-                f"data holds {split} images of {images.dtype}. Give bytes (uint8), or "
-                "floats that need no more preparation."
+                f"data contains {split} images of {images.dtype}. Give bytes (uint8), "
+                "or floats that need no more preparation."
             )
         images = images.astype(np.float32)
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
         raise ValueError(
-            f"data holds {split} labels of {labels.dtype}, the least being "
+            f"data contains {split} labels of {labels.dtype}, the least being "
             f"{labels.min()}. Give whole numbers from 0."
         )
     with tf.device("CPU:0"):

@@ -36,7 +36,7 @@ class Streams(Images):
                 )
             found = [np.ravel(y) for y in part.map(lambda x, y: y).as_numpy_iterator()]
             if not found:
-                raise ValueError(f"data holds no {split} images. Give some.")
+                raise ValueError(f"data contains no {split} images. Give some.")
             labels[split] = np.concatenate(found)
         self._counts = {split: len(each) for split, each in labels.items()}
         self.class_names = names_of(labels.values())
@@ -85,16 +85,16 @@ def _checked(split: str, part: tf.data.Dataset) -> tf.data.Dataset:
     good = isinstance(spec, tuple) and len(spec) == 2
     if not good or spec[0].shape.rank not in (3, 4) or None in spec[0].shape[-3:]:
         raise ValueError(
-            f"data holds a {split} data set of {spec}. Give pairs of images, of known "
-            "height, width and channels, and labels."
+            f"data contains a {split} data set of {spec}. Give pairs of images, of "
+            "known height, width and channels, and labels."
         )
     if not spec[1].dtype.is_integer:
         raise ValueError(
-            f"data holds {split} labels of {spec[1].dtype.name}. Give whole numbers."
+            f"data contains {split} labels of {spec[1].dtype.name}. Give whole numbers."
         )
     if part.cardinality() == tf.data.INFINITE_CARDINALITY:
         raise ValueError(
-            f"data holds a {split} data set without an end. Give it one by .take(), or "
-            "leave out .repeat()."
+            f"data contains a {split} data set without an end. Give it one by .take(), "
+            "or leave out .repeat()."
         )
     return part

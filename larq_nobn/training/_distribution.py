@@ -122,7 +122,7 @@ def _multi_worker(config: Mapping[str, Any], wait: float) -> tf.distribute.Strat
 def _signals_kept() -> Iterator[None]:
     """Hands on a SIGTERM for which TensorFlow's own handler stands as it starts.
 
-    TensorFlow tells the workers of it, and would go on. Meanwhile Ctrl-C ends the
+    TensorFlow tells the workers of it, and would continue. Meanwhile Ctrl-C ends the
     process at once: nothing has been written yet.
     """
     if threading.current_thread() is not threading.main_thread():

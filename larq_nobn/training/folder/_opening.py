@@ -49,14 +49,15 @@ def dataset_of(record: Mapping[str, Any]) -> data.DatasetInfo:
     """What a run was trained on, by its `run.json`; its images may be gone since.
 
     Raises:
-        ValueError: If `record` is nothing that `run.json` holds.
+        ValueError: If `record` is nothing that `run.json` contains.
     """
     try:
         return _dataset_of(record)
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise ValueError(
-            f"record is not what a run.json holds ({type(error).__name__}: {error}). "
-            "Pass the record of load_run, or what load_record returned first."
+            f"record is not what a run.json contains ({type(error).__name__}: "
+            f"{error}). Pass the record of load_run, or what load_record returned "
+            "first."
         ) from error
 
 
