@@ -1,10 +1,9 @@
 # %% [markdown]
 # # Methods compared
 #
-# One small network, five ways to keep its binary layers in balance: each trained
-# twice on digits, for a few epochs, when this page was built. It shows how to
-# exchange a part, and what a comparison needs; [results](../results.md) has the
-# measurements that count.
+# One small network with five normalizations, each trained twice on digits for a few
+# epochs when this page was built. It shows how to exchange the normalization and how
+# to compare; [results](../results.md) has the measurements.
 
 # %%
 import time
@@ -23,7 +22,7 @@ test = nobn.data.load("digits", "test", batch_size=256)
 # %% [markdown]
 # ## The methods
 #
-# A method is what stands behind a binary convolution, or what its kernel does.
+# A method is a layer after a binary convolution, or a kernel quantizer.
 
 # %%
 scaled = {"scale": 0.5, "variance_preserving": True}
@@ -60,8 +59,8 @@ def network(kernel, norm):
 # %% [markdown]
 # ## The same training for each
 #
-# The same seeds, pictures, learning rate and clipping. A difference of less than the
-# seeds differ among themselves says nothing.
+# The same seeds, images, learning rate and clipping. Differences within the seed
+# spread are noise.
 
 # %%
 EPOCHS, SEEDS = 2, (0, 1)
@@ -94,6 +93,6 @@ for name, found in accuracy.items():
     print(f"{name:16} {100 * np.mean(found):5.1f} %  {seconds[name]:4.1f} s")
 
 # %% [markdown]
-# Batch norm looks at the batch, the others at one picture or at none. Before choosing,
-# read [Choosing a method](../guides/choosing.md): what a method costs on the phone, and
-# how it does in small batches, matters as much as two epochs of digits.
+# Batch norm uses statistics of the batch, the others those of one example or none.
+# [Choosing a method](../guides/choosing.md) adds the cost on device and accuracy in
+# small batches.

@@ -1,9 +1,8 @@
 # %% [markdown]
 # # Quick start: digits
 #
-# A binary network without batch normalization, from pictures to a verified file for
-# the phone. Everything on this page was computed when the page was built, on two
-# cores of a processor.
+# A binary network without batch normalization, from images to a verified TFLite
+# model. Everything on this page was computed on two CPU cores when it was built.
 
 # %%
 from pathlib import Path
@@ -16,10 +15,10 @@ keras = tf.keras
 keras.utils.set_random_seed(0)
 
 # %% [markdown]
-# ## Pictures
+# ## Images
 #
 # The 1,797 handwritten digits of scikit-learn have 8 times 8 pixels. `load` returns a
-# `tf.data` data set of standardized images and labels, shuffled again in each epoch.
+# `tf.data.Dataset` of standardized images and labels, shuffled again in each epoch.
 
 # %%
 train = nobn.data.load("digits", "train", batch_size=64)
@@ -38,7 +37,7 @@ for place, image, label in zip(places, images, labels, strict=False):
 # ReActNet-18, cut down to four blocks. Weights and activations of its convolutions
 # are -1 and +1; the first convolution and the last dense layer have real numbers.
 # Without batch norm, `calibrate` sets the thresholds of the signs and the scales of
-# the kernels from a few hundred pictures, before the first step.
+# the kernels from a few hundred images, before the first step.
 
 # %%
 model = nobn.models.ReActNet18((8, 8, 1), classes=10, width=32, blocks=(2, 2))
@@ -48,8 +47,8 @@ nobn.models.summary(model)
 # %% [markdown]
 # ## Training
 #
-# Ordinary Keras. The optimizer is wrapped in adaptive gradient clipping, which does
-# for the gradients what batch norm would do.
+# Keras' `fit`. The optimizer is wrapped in adaptive gradient clipping, which limits
+# the steps as batch norm does.
 
 # %%
 epochs = 8
@@ -64,8 +63,8 @@ history = model.fit(train, validation_data=test, epochs=epochs, verbose=0).histo
 # %%
 figure, axes = plt.subplots(figsize=(6, 3))
 steps = range(1, epochs + 1)
-axes.plot(steps, history["accuracy"], "o-", label="training pictures")
-axes.plot(steps, history["val_accuracy"], "s-", label="test pictures")
+axes.plot(steps, history["accuracy"], "o-", label="training images")
+axes.plot(steps, history["val_accuracy"], "s-", label="test images")
 axes.set_xlabel("epoch")
 axes.set_ylabel("accuracy")
 axes.legend()
@@ -74,15 +73,15 @@ print(f"test accuracy: {history['val_accuracy'][-1]:.1%}")
 # %% [markdown]
 # ## A TFLite model
 #
-# `convert` writes a `.tflite` file whose binary convolutions work on bits, and only
-# if it computes what the Keras model computes, which it tries on the test pictures.
+# `convert` writes a `.tflite` model with binary convolutions only if it computes what
+# the Keras model computes, here on the test images.
 
 # %%
 report = nobn.convert(model, "digits.tflite", data=test)
 print(report)
 
 # %% [markdown]
-# `Runner` runs the file here, on a computer, as the phone will.
+# `Runner` runs the file on this computer with the kernels of LCE.
 
 # %%
 run = nobn.deploy.Runner(Path("digits.tflite").read_bytes())

@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Surgery on a trained model
 #
-# A network that was trained with batch normalization leaves it behind: first with the
-# same outputs, then as a network that goes on learning from two pictures at a time.
+# Batch norm is removed from a trained network: first with the same outputs, then for
+# further training in batches of two images.
 # Everything on this page was computed when the page was built.
 
 # %%
@@ -19,7 +19,7 @@ images = np.concatenate([x.numpy() for x, _ in test])
 
 
 def fit(model, optimizer, data, epochs=1):
-    """Trains with clipped gradients, and returns the accuracy on the test pictures."""
+    """Trains with clipped gradients, and returns the accuracy on the test images."""
     model.compile(
         nobn.optimizers.AdaptiveGradientClipping(optimizer, 0.02),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -38,22 +38,21 @@ def fit(model, optimizer, data, epochs=1):
 model = nobn.models.ReActNet18((8, 8, 1), 10, "batch_norm", width=32, blocks=(1, 1))
 before = fit(model, keras.optimizers.Adam(3e-3), train, epochs=6)
 norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
-print(f"{len(norms)} batch norms, {before:.1%} of the test pictures right")
+print(f"{len(norms)} batch norms, {before:.1%} of the test images right")
 
 # %% [markdown]
 # ## Folded
 #
-# At inference a batch norm is a gain and a bias per channel. `fold_batch_norm` puts
-# them where they cost least, and says where that is. The given model stays as it was.
+# At inference a batch norm is a scale and a bias per channel. `fold_batch_norm` merges
+# them into neighboring layers and reports how. The given model is unchanged.
 
 # %%
 folded, report = nobn.fold_batch_norm(model, return_report=True)
 print(report)
 
 # %% [markdown]
-# The outputs are the same but for rounding. A sign whose input is next to 0 may fall
-# on either side, so that a few pictures may differ by more; the prediction hardly
-# ever does.
+# The outputs are the same except for rounding. Near-zero pre-activations may change
+# sign, so a few images may differ by more; predictions hardly change.
 
 # %%
 one, other = (m.predict(images, verbose=0) for m in (model, folded))
@@ -65,11 +64,10 @@ print(f"largest difference: {np.abs(one - other).max():.1e}")
 print(f"same prediction: {(one.argmax(1) == other.argmax(1)).mean():.1%}")
 
 # %% [markdown]
-# ## Training on in pairs
+# ## Training in batches of two
 #
-# Both go on for 300 steps of two pictures, always of one class, as a camera delivers
-# them. In training mode batch norm takes the mean and the variance of these two; the
-# folded network looks at each picture alone.
+# Both train for 300 more steps of two images of one class. In training, batch norm
+# uses the mean and variance of these two; the folded network is batch-independent.
 
 # %%
 pictures, classes = (
@@ -89,13 +87,13 @@ for name, accuracy in after.items():
     print(f"{name}, after 300 pairs: {accuracy:.1%}")
 
 # %% [markdown]
-# Digits forgive much. The same on photographs, with random pairs too, and over three
-# seeds, is in [results](../results.md#how-small-can-batches-be).
+# Digits are easy: [results](../results.md#how-small-can-batches-be) has the same on
+# CIFAR-10.
 #
-# ## On the phone
+# ## On device
 #
-# Both files hold the same operations: `convert` folds by itself. What was gained is
-# the training.
+# Both TFLite models contain the same operations: `convert` folds batch norm itself. The
+# gain is in training.
 
 # %%
 again = nobn.convert(folded, "folded.tflite", data=test)

@@ -99,7 +99,7 @@ class Browser:
         self._ask("Emulation.setEmulatedMedia", features=[scheme])
 
     def open(self, address: str) -> None:
-        """Opens a page and waits for its scripts, pictures and fonts."""
+        """Opens a page and waits for its scripts, images and fonts."""
         self.errors, self.requested, self._loaded = [], [], False
         self._ask("Page.navigate", url=address)
         while not self._loaded:

@@ -1,10 +1,11 @@
 """Looks at the built site as a reader does, and fails where a reader would stumble.
 
 Every page is opened in a headless Chromium at the width of a phone: raw LaTeX, errors
-of scripts, pictures that are missing or have no description, anything fetched from
+of scripts, images that are missing or have no description, anything fetched from
 another server, and pages wider than the screen are faults. So are links and anchors
 that lead nowhere, names that are private to the package, tables wider than a phone in
-landscape, and code blocks that scroll sideways at the width of a desktop.
+landscape, and code blocks that scroll sideways, or are covered by the button that
+copies them, at the width of a desktop.
 
     python docs/tools/check_site.py site
     python docs/tools/check_site.py site --screenshots shots --pages index.html
@@ -40,9 +41,9 @@ FAULTS = (
     r"""((seen) => ({
   "raw LaTeX": seen.filter(t => /\\[()[\]]|\\[A-Za-z]{2,}|\$\$/.test(t)),
   "private name": seen.filter(t => /\bBases:|\blarq_nobn(\.\w+)*\._/.test(t)),
-  "missing picture": [...document.images]
+  "missing image": [...document.images]
     .filter(i => !(i.complete && i.naturalWidth)).map(i => i.src),
-  "picture without a description": [...document.images]
+  "image without a description": [...document.images]
     .filter(i => !i.alt).map(i => i.src),
   "empty formula": [...document.querySelectorAll("math")]
     .filter(m => m.getClientRects().length && m.getBoundingClientRect().width < 2)
@@ -60,6 +61,17 @@ WIDER = r"""[...document.querySelectorAll("%s")]
   .filter(([each, box]) => each.scrollWidth > box.clientWidth + 1)
   .map(([each, box]) => `${each.scrollWidth} of ${box.clientWidth} px: `
     + each.innerText.trim().replace(/\s+/g, " ").slice(0, 80))"""
+COVERED = r"""[...document.querySelectorAll(".md-content pre")]
+  .filter(each => each.offsetParent && each.querySelector(".md-code__nav"))
+  .filter(each => {
+    const button = each.querySelector(".md-code__nav").getBoundingClientRect();
+    const range = document.createRange();
+    range.selectNodeContents(each.querySelector("code"));
+    return [...range.getClientRects()].some(line =>
+      line.right > button.left && line.left < button.right
+      && line.bottom > button.top && line.top < button.bottom);
+  })
+  .map(each => each.innerText.trim().slice(0, 80))"""
 WIDTHS = {
     "table wider than a phone in landscape": (
         LANDSCAPE,
@@ -67,11 +79,12 @@ WIDTHS = {
         % (".md-content table", ".md-typeset__scrollwrap, .doc-contents, article"),
     ),
     "code scrolls sideways": (DESKTOP, WIDER % (".md-content pre > code", "code")),
+    "button covers code": (DESKTOP, COVERED),
 }
 
 
 class Links(HTMLParser):
-    """Of one page, where its links and pictures lead, and the anchors that it has."""
+    """Of one page, where its links and images lead, and the anchors that it has."""
 
     def __init__(self, text: str) -> None:
         super().__init__()
@@ -145,7 +158,7 @@ def photograph(browser: Browser, host: str, page: str, folder: Path) -> None:
     name = page.removesuffix("index.html").strip("/").replace("/", "-") or "start"
     for width in (PHONE, DESKTOP):
         for dark in (False, True):
-            browser.run("localStorage.clear()")  # holds the colours chosen before
+            browser.run("localStorage.clear()")  # contains the colours chosen before
             browser.look(width, dark)
             browser.open(f"{host}/{page}")
             look = f"{width}-{'dark' if dark else 'light'}"
@@ -156,13 +169,13 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("site", type=Path, help="The folder of the built site.")
     parser.add_argument("--pages", nargs="*", help="Only these; all by default.")
-    parser.add_argument("--screenshots", type=Path, help="Where pictures of them go.")
+    parser.add_argument("--screenshots", type=Path, help="Where images of them go.")
     given = parser.parse_args()
     pages = given.pages or sorted(
         path.relative_to(given.site).as_posix() for path in given.site.rglob("*.html")
     )
     if not pages:
-        print(f"{given.site} holds no pages. Build them first: make docs")
+        print(f"{given.site} contains no pages. Build them first: make docs")
         return 2
     found = list(broken_links(given.site))
     server = served(given.site)

@@ -1,6 +1,6 @@
 """Notebooks, run when the site is built: docs/notebooks/*.py become pages with results.
 
-A script is cut into cells at lines that begin with `# %%`; a cell `# %% [markdown]` is
+A script is cut into cells at lines that start with `# %%`; a cell `# %% [markdown]` is
 text in comments. Each page offers the executed notebook to download. What a run has
 left is kept in .cache/ for as long as the script and the package stay as they are, and
 nothing of it is committed.
@@ -36,7 +36,7 @@ def cells(script: str) -> nbformat.NotebookNode:
     notebook.metadata["kernelspec"] = {"name": "python3", "display_name": "Python 3"}
     parts = BEGIN.split(script)
     if parts[0].strip():
-        raise ValueError("Something stands in front of the first '# %%'.")
+        raise ValueError("Something stands before the first '# %%'.")
     for number, (kind, body) in enumerate(zip(parts[1::2], parts[2::2], strict=True)):
         body = body.strip("\n")
         if kind.strip() == "[markdown]":
