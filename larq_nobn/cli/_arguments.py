@@ -255,5 +255,6 @@ data_dir_option = click.option(
 trust_option = click.option(
     "--trust",
     is_flag=True,
-    help="Open a model file as Keras does, which runs code from it; for your own.",
+    help="Open a model file as Keras does, which may run code from it; only for files "
+    "of your own.",
 )

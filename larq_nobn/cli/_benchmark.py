@@ -80,14 +80,14 @@ def benchmark(
 ) -> None:
     """Time .tflite files side by side, or one network in several formats.
 
-    Here, Larq Compute Engine's interpreter runs the files in turns, on random inputs.
-    Unless this computer has a 64-bit ARM processor, its times do not predict those of a
-    phone. The commands that time the same files on a connected phone are printed below
-    the table; --read shows what they found in the same table.
+    Runs the files in turns on random inputs, in the interpreter of Larq Compute Engine
+    (LCE). LCE's kernels are optimized for 64-bit ARM: times on other processors do not
+    predict those of a phone. The commands below the table time the files on a connected
+    phone; --read shows their log as the same table.
 
-    With --formats, the table has the same network as float TFLite (TensorFlow's own
-    converter), as LCE model with int8 layers, and as LCE model: size, latency, accuracy
-    on test images, and agreement with Keras.
+    With --formats, compares one network as float TFLite (TensorFlow's converter), as
+    LCE model with int8 layers, and as LCE model: size, latency, accuracy on test
+    images, and agreement with Keras.
 
     \b
     Example: larq-nobn benchmark model.tflite --against other.tflite

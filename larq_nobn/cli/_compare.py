@@ -37,13 +37,13 @@ from ._package import training
         type=Several(int),
         default="0",
         show_default=True,
-        help="Seeds; runs that differ in nothing else are taken together.",
+        help="Seeds; runs that differ only in the seed form one row.",
     ),
     click.option(
         "--learning-rates",
         type=Several(float),
         show_default="the recipe's",
-        help="Learning rates to try; each row of the table shows the best.",
+        help="Learning rates; each row of the table shows the best one.",
     ),
     click.option(
         "--recipes",
@@ -85,8 +85,8 @@ def compare(
     """Train a grid of networks and compare them.
 
     Every combination of normalization, batch size and seed becomes a run folder.
-    To resume, repeat the command: finished runs are not repeated. A run that diverges
-    is noted, and the exit code is 1 then. With --scheduler the workers of a Dask
+    To resume, repeat the command: finished runs are not repeated. If a run diverges,
+    the table names it and the exit code is 1. With --scheduler the workers of a Dask
     cluster train the runs; they need the same files and folders as this command.
 
     \b

@@ -53,8 +53,8 @@ class DemoImages(click.ParamType):
     "--dataset",
     type=DemoImages(),
     default="digits",
-    help="digits: 8x8, half a minute or two; cifar10: some minutes; or a "
-    "folder of images of your own.",
+    help="digits (8x8 pixels, up to two minutes), cifar10 (some minutes), or an image "
+    "folder.",
 )
 @click.option(
     "--output",
@@ -71,8 +71,8 @@ class DemoImages(click.ParamType):
 def demo(dataset: str, output: Path | None, epochs: int | None) -> None:
     """Train, convert and verify a small network in a few minutes.
 
-    A ReActNet without batch normalization learns real images, becomes a .tflite file
-    with binary convolutions, and is compared, image by image, with what Keras computes.
+    Trains a ReActNet without batch normalization, converts it to a .tflite file with
+    binary convolutions, and compares the outputs of both for each test image.
 
     \b
     Example: larq-nobn demo

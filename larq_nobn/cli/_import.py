@@ -63,8 +63,8 @@ def import_(
     """Convert a published PyTorch checkpoint to a Keras model.
 
     CHECKPOINT is a .pth.tar file of BNN-BN's or ReCU's code, or a .h5 file of A&B
-    BNN's; its names tell the network. OUT.keras computes the same, and goes where any
-    other model goes: into fold, convert or a training of your own.
+    BNN's; the names in it identify the network. OUT.keras computes the same function,
+    for fold, convert or further training.
 
     \b
     Example: larq-nobn import model_best.pth.tar resnet20.keras --source recu

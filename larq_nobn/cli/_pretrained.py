@@ -47,7 +47,7 @@ def models(report: str | None) -> None:
 @click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
 @click.argument("output", metavar="OUT.npz", type=Output(PACKED))
 @click.option("--name", show_default="that of the file", help="Name of the network.")
-@click.option("--log", help="Where the log of the run is kept, for the record.")
+@click.option("--log", help="Path or address of the run's log, stored in the file.")
 def pack(run: Path, output: Path, name: str | None, log: str | None) -> None:
     """Pack the network of a finished run, one bit for each binary weight.
 

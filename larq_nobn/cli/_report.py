@@ -28,10 +28,10 @@ from ._package import training
 def report(
     runs: tuple[Path, ...], by: list[str] | None, report: str | None, png: Path | None
 ) -> None:
-    """Compare finished runs, as compare does.
+    """Print the comparison of finished runs.
 
-    Runs that differ in nothing but the seed are taken together. Folders
-    without a finished run are named and left out.
+    Runs that differ only in the seed form one row. Folders without a finished run are
+    listed and skipped.
 
     \b
     Example: larq-nobn report runs/* --png runs.png

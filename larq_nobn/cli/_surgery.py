@@ -66,10 +66,9 @@ def remove(
 ) -> None:
     """Rewrite a network with batch norm into one without, to train further.
 
-    RUN_OR_FILE is a run folder, or a .keras or .h5 file. OUT.keras is the same
-    architecture with scaled standardized kernels, and the weights that keep their
-    meaning. It does not compute the same function (that is what fold is for): train it
-    further.
+    RUN_OR_FILE is a run folder, or a .keras or .h5 file. OUT.keras has the same
+    architecture with scaled standardized kernels, initialized from the given weights.
+    It does not compute the same function, as fold does: train it further.
 
     \b
     Example: larq-nobn remove runs/a free.keras

@@ -53,7 +53,8 @@ _OF_TEST = "of test images: no validation split (hold one out by --validation 0.
     type=click.Choice(CACHES),
     default="auto",
     show_default=True,
-    help="Where decoded images of a folder are cached; auto: where there is room.",
+    help="Where decoded images of a folder are cached. auto: the first of memory, disk "
+    "and none that has room.",
 )
 def train(
     output: Path,

@@ -150,8 +150,8 @@ class Recipe:
     )
     prior_weight: float = setting(
         1e-5,
-        "For the kernel bernoulli_sign: weight of the prior, which pulls signs "
-        "towards even odds.",
+        "For the kernel bernoulli_sign: weight of the prior, which pulls the "
+        "probability of +1 to one half.",
         range=("[0, 1e6]", "0 is none, 1e-5 is usual."),
     )
     temperature: float = setting(

@@ -21,10 +21,10 @@ from .._checks import (
 from .._names import check_dataset
 
 # Headings in `--help` and in the docs, in this order.
-WHAT = "What is trained"
-HOW = "How it is trained"
+WHAT = "Network and data"
+HOW = "Training"
 RESOURCES = "Precision and memory"
-WHERE = "Where it runs, and what it leaves"
+WHERE = "Execution and output"
 GROUPS = (WHAT, HOW, RESOURCES, WHERE)
 _Class = TypeVar("_Class", bound=type)
 

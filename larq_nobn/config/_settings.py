@@ -32,16 +32,16 @@ class Settings(Recipe):
 
     model: str = setting(
         "ReActNet18",
-        "The network. init: that of the setting init, with a new classifier where the "
-        "number of classes differs, which is also the default with init.",
+        "The network. init (the default with --init): the network of --init, with a "
+        "new classifier if the number of classes differs.",
         WHAT,
         choices=(*MODELS, FLOAT_MODEL, OWN),
         offered=(*MODELS, OWN),
     )
     normalization: str | None = setting(
         "nobn",
-        "What follows convolutions. nobn: nothing, but kernels are scaled instead; "
-        "none: nothing at all.",
+        "Normalization after convolutions. nobn: none, with scaled kernels; none: "
+        "none, with unscaled kernels.",
         WHAT,
         choices=NORMALIZATIONS,
         absent="that of the network of init",
@@ -103,7 +103,7 @@ class Settings(Recipe):
     )
     holdout: float = setting(
         0.1,
-        "Fraction of an image folder without a test folder that is for testing.",
+        "Test fraction of an image folder that has no test folder.",
         WHAT,
         range=("(0, 1)", "0.1 is usual."),
     )
@@ -124,7 +124,7 @@ class Settings(Recipe):
         False, "Train without files that cannot be read.", WHAT
     )
     balance_classes: bool = setting(
-        False, "Weight the loss so that all classes count alike, however rare."
+        False, "Weight the loss by the inverse frequency of each class."
     )
     recipe: str = setting(
         "plain",

@@ -50,7 +50,7 @@ def with_kernels(
     latent_initializer: str | None = None,
     standardize_activations: bool = False,
 ) -> keras.Model:
-    """Builds a fresh network again, with what settings say of its kernels and signs.
+    """Builds a new network again, with what settings say of its kernels and signs.
 
     None, 0 and False leave those of the network; `temperature` is for
     `"bernoulli_sign"`.
@@ -87,7 +87,7 @@ def with_kernels(
     }
 
     def standardized(call: Call) -> Any:
-        """A layer after an `ActivationStandardization`, if it begins with a sign."""
+        """A layer after an `ActivationStandardization`, if it starts with a sign."""
         layer = same_but(call.layer)
         sign = is_binary(layer) or is_binary(getattr(layer, "input_quantizer", None))
         if not sign or layer.name in done:

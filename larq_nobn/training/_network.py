@@ -30,7 +30,7 @@ _SOFTMAX = (keras.activations.softmax, tf.nn.softmax)
 def build_network(
     settings: RunSettings, info: DatasetInfo, trust: bool = False
 ) -> keras.Model:
-    """Returns the network of a run, with fresh weights, not compiled."""
+    """Returns the network of a run, with new weights, not compiled."""
     if settings.model == OWN:
         source = open_init(settings, trust)
         network = with_head(source, info.image_shape, info.classes, str(settings.init))
@@ -77,7 +77,7 @@ def head_name(model: keras.Model) -> str | None:
 def with_head(
     model: keras.Model, image_shape: Sequence[int], classes: int, name: str
 ) -> keras.Model:
-    """Builds a network again, with fresh weights, for other images and classes.
+    """Builds a network again, with new weights, for other images and classes.
 
     A softmax at its end goes, since training takes logits. What ends in a feature map
     gets an average pool and a dense classifier. A ValueError tells, of the network

@@ -15,7 +15,7 @@ from .._files import replacing
 from .._keras import keras
 from ..graph import kernel_value
 from ..models import BUILDERS, ModelProfile, PretrainedNetwork, open_pretrained
-from ..models._pretrained import BITS, CARD, FORMAT, MAGNITUDE, VERSION, packed
+from ..models._pretrained import BITS, FORMAT, MAGNITUDE, METADATA, VERSION, packed
 from ..models._weights import weights_by_name
 from .folder import load_run, test_metrics
 
@@ -87,7 +87,7 @@ def pack(
         "size": list(info.image_shape[:2]),
         "crop": info.crop,
     }
-    card = {
+    metadata = {
         "format": FORMAT,
         "version": VERSION,
         "name": name or Path(path).stem,
@@ -107,7 +107,7 @@ def pack(
         "arguments": arguments,
         "settings": {n: v for n, v in settings.items() if n not in _PLACES},
     }
-    stored: dict[str, np.ndarray] = {CARD: np.array(json.dumps(card))}
+    stored: dict[str, np.ndarray] = {METADATA: np.array(json.dumps(metadata))}
     stored |= _entries(found.model, BUILDERS[model](**arguments))
     with replacing(path) as temporary:
         np.savez_compressed(temporary, **stored)

@@ -34,7 +34,7 @@ NETWORKS: dict[str, Callable[..., keras.Model]] = {
 # Those whose signs and activations have shifts under every normalization.
 _SHIFTED = frozenset({"ReActNet18", "ReActNetA"})
 # Those whose norm stands before signs. Their binary kernels start from Keras' default,
-# and those of the others behind a norm within 0.001.
+# and those of the others after a norm within 0.001.
 _NORM_FIRST = frozenset(
     {
         "XNORNet18",
@@ -137,7 +137,7 @@ class RunSettings(Settings):
             )
         if self.calibrate:
             raise ValueError(
-                f"calibrate=True would overwrite shifts and gains of init="
+                f"calibrate=True would overwrite thresholds, biases and gains of init="
                 f"{self.init!r}. Leave one of them out."
             )
         for name, usual in _DECIDED.items() if self.model == OWN else ():

@@ -106,10 +106,10 @@ def sections(text: str) -> dict[str, list[str]]:
 def test_options_come_in_groups(name: str, invoke: Invoke):
     found = sections(invoke(name, "--help").stdout)
     assert [*found] == [
-        "What is trained",
-        "How it is trained",
+        "Network and data",
+        "Training",
         "Precision and memory",
-        "Where it runs, and what it leaves",
+        "Execution and output",
         "Options",
     ]
     listed = [option for options in found.values() for option in options]
@@ -120,7 +120,7 @@ def test_options_come_in_groups(name: str, invoke: Invoke):
     ]
     assert sorted(listed) == sorted([*known, "help"])
     assert found["Precision and memory"] == ["precision", "accumulate"]
-    assert "output" in found["Where it runs, and what it leaves"]
+    assert "output" in found["Execution and output"]
 
 
 def test_defaults_are_those_of_the_usual_recipe(invoke: Invoke):

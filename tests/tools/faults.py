@@ -660,8 +660,8 @@ FAULTS = (
     Fault(
         "pictures: turned the other way",
         "data",
-        "operations.exif_transpose(picture)",
-        "picture",
+        "operations.exif_transpose(opened)",
+        "opened",
         ("tests/data/folder/test_decode.py",),
     ),
     Fault(

@@ -94,7 +94,7 @@ def grid(
         found = check_list(name, values)
         if not found or any(each in found[:i] for i, each in enumerate(found)):
             raise ValueError(
-                f"{name}={list(found)} is empty or holds something twice. Give each "
+                f"{name}={list(found)} is empty or contains something twice. Give each "
                 "value once."
             )
     runs = {}
@@ -127,9 +127,9 @@ def compare(
     that was stopped is resumed, so that the same call continues after any stop. A run
     whose loss does not stay finite, whose process is killed time and again, or whose
     folder is in use is noted as failed, to be tried again by the next call, and the
-    others are trained. What cannot be resumed is refused before the first training.
-    `compare.json` holds all that `Comparison.to_dict` returns, `compare.png` the curves
-    if matplotlib is there.
+    others are trained. What cannot be resumed is rejected before the first training.
+    `compare.json` contains all that `Comparison.to_dict` returns, `compare.png` the
+    curves if matplotlib is there.
 
     Arguments:
         cells: Settings by name, as `grid` returns them.
@@ -157,12 +157,12 @@ def compare(
 
     Raises:
         ConnectionError: If no scheduler answers, or it is lost.
-        FileExistsError: If the folder of a run holds something else.
+        FileExistsError: If the folder of a run contains something else.
         ImportError: If `scheduler` is given and `distributed` is not installed.
         NotADirectoryError: If `output` is a file.
         TypeError: If `jobs` is not a whole number.
         ValueError: If there are no runs, `jobs` is below 1 or given beside `scheduler`,
-            or the folder of a run holds one of other settings.
+            or the folder of a run contains one of other settings.
 
     Example:
         ```python
@@ -270,7 +270,7 @@ def _choosing_on_validation(
 def _heard(
     cells: Mapping[str, RunSettings], messages: Messages, watch: Watcher | None
 ) -> dict[str, str | None]:
-    """Heeds what is told of runs until all are over; returns why they failed, or None.
+    """Reports what runs send until all are over; returns why they failed, or None.
 
     What is raised where one is trained is raised here.
     """
@@ -331,7 +331,7 @@ def executing(
     """Yields what calls a function in a process of its own, here or on a cluster.
 
     However this ends, no process is left here, and those of a cluster are told to end.
-    The messages get what is told of each run: "begins", and what `apart` tells.
+    The messages get the start of each run, and what `apart` tells.
     """
     if scheduler is None:
         return _here(function, jobs or 1, messages)

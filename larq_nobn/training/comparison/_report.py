@@ -32,7 +32,7 @@ _FIRST = ("normalization", "recipe", "batch_size", "learning_rate", "epochs")
 _POOLED = ("seed", "data_dir", "init_sha256")
 _IN_TITLE = ("model", "dataset", "width", "epochs", "limit")
 _RESULTS = ("test accuracy (%)", "best epoch", "seconds per epoch")
-# For the lines after the last colour, which begin with the first one again.
+# For the lines after the last colour, which start with the first one again.
 _LOOKS = (("-", "."), ("--", "s"), (":", "^"), ("-.", "D"))
 _PANELS_PER_ROW = 3
 _PANEL = "batch_size"
@@ -42,7 +42,7 @@ _MARGIN, _TITLE, _HIGH = 0.2, 0.4, 6.0
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one run of a comparison.
+    """Outcome of one run of a comparison.
 
     Arguments:
         folder: Its run folder.
@@ -103,7 +103,7 @@ class Outcome:
 
 
 def plain_settings(settings: RunSettings | dict[str, Any]) -> dict[str, Any]:
-    """Returns settings as `run.json` holds them; 0 and 0.0 are the same there."""
+    """Returns settings as in `run.json`; 0 and 0.0 are the same there."""
     given = settings if isinstance(settings, dict) else asdict(settings)
 
     def number(digits: str) -> int | float:
@@ -253,7 +253,7 @@ class Comparison:
         by: Names of the settings to compare by; among groups that differ in other
             settings, such as the learning rate, table and plot show the one with the
             highest mean accuracy, on the validation split if there is one. Data sets
-            are always told apart. None: by all that differ.
+            are always distinguished. None: by all that differ.
 
     Raises:
         ValueError: If there are no runs, or a name in `by` is no setting, or comes
@@ -326,7 +326,7 @@ class Comparison:
         """Returns all groups and runs as plain JSON types.
 
         A group has mean, smallest and largest value, and the standard deviation of a
-        sample (None for a single run), of the metrics behind the last epoch and of the
+        sample (None for a single run), of the metrics after the last epoch and of the
         test accuracy of each epoch; `best` marks those that the table shows.
         """
         return _finite(
@@ -339,7 +339,7 @@ class Comparison:
         )
 
     def to_json(self, path: str | os.PathLike) -> None:
-        """Writes `to_dict()` to a file, whole or not at all."""
+        """Writes `to_dict()` to a file, atomically."""
         write_json(Path(path), self.to_dict())
 
     def draw(self, path: str | os.PathLike) -> None:
@@ -357,7 +357,7 @@ class Comparison:
         target = Path(path)
         if target.suffix != ".png":
             raise ValueError(
-                f"{target} is no name for a picture. Choose one that ends in .png."
+                f"{target} is no name for a plot. Choose one that ends in .png."
             )
         if not groups:
             raise ValueError("No run has a result to draw. See why they failed.")
@@ -382,7 +382,7 @@ class Comparison:
             )
         failures = any(len(g.finished) < len(g.outcomes) for g in groups)
         for heading in ["runs", *["failed"] * failures, *_RESULTS]:
-            # Where room is short it is the settings that go on in a second line.
+            # Where room is short the settings continue in a second line.
             table.add_column(heading.replace(" ", "\n"), justify="right", no_wrap=True)
         for group in groups:
             count = len(group.finished)
@@ -454,8 +454,8 @@ def report(
     runs = [each for each in given if Path(each, "run.json").exists()]
     if not runs:
         raise FileNotFoundError(
-            f"{', '.join(given) or 'An empty list'} holds no finished run: there is no "
-            "run.json. Give the folders of finished runs, such as runs/*."
+            f"{', '.join(given) or 'An empty list'} contains no finished run: there is "
+            "no run.json. Give the folders of finished runs, such as runs/*."
         )
     if len(runs) < len(given):
         _log.warning(

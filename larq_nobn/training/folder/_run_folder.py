@@ -60,10 +60,10 @@ def lock_run_folder(
 
     Raises:
         RunInUse: If another process trains in it.
-        FileExistsError: If the folder holds something else.
+        FileExistsError: If the folder contains something else.
         NotADirectoryError: If it, or a folder above it, is a file.
-        ValueError: If the run that it holds has other settings, or started with other
-            images.
+        ValueError: If the run that it contains has other settings, or started with
+            other images.
     """
     folder = Path(output)
     settings = {**settings, **({_IMAGES: images} if images else {})}
@@ -86,7 +86,7 @@ def lock_run_folder(
                 raise
             _clear(folder)
     except BaseException:
-        with suppress(OSError):  # from the first on that holds something
+        with suppress(OSError):  # from the first on that contains something
             for each in made:
                 each.rmdir()
         raise
@@ -123,7 +123,7 @@ def _remove_leftovers(folder: Path) -> None:
 
 
 def is_finished(output: str | os.PathLike, settings: Mapping[str, Any]) -> bool:
-    """Whether a folder holds a finished run; one of other settings is an error."""
+    """Whether a folder contains a finished run; one of other settings is an error."""
     folder = Path(output)
     if not (folder / RECORD_FILE).is_file():
         return False
@@ -199,8 +199,8 @@ def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> Non
     # A run writes its settings first, so nothing else of it can be there alone.
     if foreign or (there and not unfinished and not all(map(is_leftover, there))):
         raise FileExistsError(
-            f"{folder} holds {', '.join(foreign or [p.name for p in there])}, so it is "
-            "not the folder of an unfinished run alone. Choose another output."
+            f"{folder} contains {', '.join(foreign or [p.name for p in there])}, so it "
+            "is not the folder of an unfinished run alone. Choose another output."
         )
     if unfinished:
         _check_settings(folder, _settings_in(folder / SETTINGS_FILE), settings)
@@ -214,8 +214,8 @@ def _check_settings(
     was, now = found.pop(_IMAGES, None), given.pop(_IMAGES, None)
     if was and now and was != now:
         raise ValueError(
-            f"Pictures in {given['dataset']} were added, removed or changed since the "
-            f"run in {folder} began with them. Put them back as they were, or choose "
+            f"Images in {given['dataset']} were added, removed or changed since the "
+            f"run in {folder} started with them. Put them back as they were, or choose "
             "another output."
         )
     names = dict.fromkeys([*given, *found])
@@ -226,8 +226,8 @@ def _check_settings(
             for each in (found, given)
         )
         raise ValueError(
-            f"{folder} holds a run with {its}, but {ours} was given. Resume with the "
-            "settings that it began with, or choose another output."
+            f"{folder} contains a run with {its}, but {ours} was given. Resume with "
+            "the settings that it started with, or choose another output."
         )
 
 
@@ -246,7 +246,7 @@ def write_record(
     history_of: str,
     tested: Mapping[str, float],
 ) -> dict[str, Any]:
-    """Writes the last files of a run, and returns what `run.json` holds.
+    """Writes the last files of a run, and returns what `run.json` contains.
 
     Arguments:
         folder: The run folder.
@@ -325,7 +325,7 @@ def draw_curves(
 
 
 def save_model(model: keras.Model, path: str | os.PathLike) -> None:
-    """Saves a model as a `.keras` file, whole or not at all.
+    """Saves a model as a `.keras` file, atomically.
 
     Arguments:
         model: A built Keras model.
