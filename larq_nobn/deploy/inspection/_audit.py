@@ -435,8 +435,8 @@ _SIDES = ("path", "against")
 def diff(path: str | os.PathLike, against: str | os.PathLike) -> Difference:
     """Compares two `.tflite` files, operation by operation.
 
-    Layers are told apart by the names that the converter left in a file; what several
-    layers were fused into has the name of the last.
+    Layers are distinguished by the names that the converter left in a file; what
+    several layers were fused into has the name of the last.
 
     Arguments:
         path: The one file.

@@ -5,8 +5,8 @@ sums that Keras does not, a value next to 0 gets the other sign, and a binary ne
 amplifies that. But between one rounded map and the next nothing is amplified, and every
 sign is taken of numbers that both worlds hold exactly. So the maps of the file are the
 segments, as signs are elsewhere: each is compared with what Keras computes for it from
-the maps before, as the file holds those. Every element must lie within one and a half
-quantization steps, for every example.
+the maps before, as the file contains those. Every element must lie within one and a
+half quantization steps, for every example.
 """
 
 from __future__ import annotations
@@ -243,8 +243,8 @@ def verify_int8(
         if place.faulty:
             raise VerificationError(
                 "The converted file computes something else: of the maps that the file "
-                f"itself holds before, Keras makes a map of layer {place.name!r} that "
-                f"is up to {place.worst:.3g} quantization steps away, in "
+                f"itself contains before, Keras makes a map of layer {place.name!r} "
+                f"that is up to {place.worst:.3g} quantization steps away, in "
                 f"{len(place.faulty)} of {segments.examples} examples, while rounding "
                 f"reaches {MOST_STEPS:g}. No file was written."
             )

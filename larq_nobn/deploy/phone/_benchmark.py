@@ -1,4 +1,4 @@
-"""Latency of files: in LCE's interpreter, side by side, and on a phone."""
+"""Latency of files: in LCE's interpreter, side by side, and on a device."""
 
 from __future__ import annotations
 
@@ -293,7 +293,7 @@ def _note(machine: str) -> str:
     )
 
 
-# --- on a phone: the commands that measure, and reading what these print
+# --- on a device: the commands that measure, and reading what these print
 
 _TOOL = "lce_benchmark_model"
 _FOLDER = "/data/local/tmp"  # the one place where Android lets adb run programs
@@ -431,7 +431,7 @@ def read_phone_logs(
             raise ConversionError(
                 f"{result.log!r} is of a file of {result.megabytes:g} MB, but "
                 f"{found.path!r} has {megabytes:g} MB. Pass the logs in the order of "
-                "the files, and the files as they were on the phone."
+                "the files, and the files as they were on the device."
             )
         ends = ("p5", "p95") if "p5" in times else ("min", "max")
         low, high = (times.get(end, typical) for end in ends)
@@ -529,7 +529,7 @@ def _missing(log: str, lines: list[str]) -> str:
     if failed is not None:
         return (
             f"{log!r} contains no times, but '{shown}'. See that the file is on the "
-            "phone and that LCE's lce_benchmark_model runs it."
+            "device and that LCE's lce_benchmark_model runs it."
         )
     if any("STARTING!" in line or _COUNT.match(line) for line in lines):
         return (
@@ -537,6 +537,6 @@ def _missing(log: str, lines: list[str]) -> str:
             "it prints."
         )
     return (
-        f"{log!r} is no output of lce_benchmark_model; it begins with '{shown}'. Pass "
+        f"{log!r} is no output of lce_benchmark_model; it starts with '{shown}'. Pass "
         "the file that the commands of phone_commands wrote."
     )

@@ -89,7 +89,7 @@ class Preprocessing:
         """Height, width and channels of what a network gets."""
         return (*self.size, len(self.mean))
 
-    def __call__(self, pictures: np.ndarray) -> np.ndarray:
+    def __call__(self, images: np.ndarray) -> np.ndarray:
         """Returns a float32 batch (N, height, width, channels).
 
         Arguments:
@@ -100,16 +100,16 @@ class Preprocessing:
             TypeError: If they are not bytes.
             ValueError: If they have another shape, or no pixel.
         """
-        pictures, channels = np.asarray(pictures), len(self.mean)
-        if pictures.dtype != np.uint8:
+        images, channels = np.asarray(images), len(self.mean)
+        if images.dtype != np.uint8:
             raise TypeError(
-                f"images of type {pictures.dtype} are no bytes. Pass uint8 values from "
+                f"images of type {images.dtype} are no bytes. Pass uint8 values from "
                 "0 to 255, as decoders of JPEG and PNG give them."
             )
-        batch = pictures[np.newaxis] if pictures.ndim == 3 else pictures
+        batch = images[np.newaxis] if images.ndim == 3 else images
         if batch.ndim != 4 or 0 in batch.shape[1:]:
             raise ValueError(
-                f"images of shape {pictures.shape}: pass (height, width, channels) or "
+                f"images of shape {images.shape}: pass (height, width, channels) or "
                 "(N, height, width, channels), with no side of 0."
             )
         if batch.shape[-1] != channels and (batch.shape[-1], channels) != (3, 1):
@@ -309,7 +309,7 @@ def write_metadata(
     Should that fail to get there, the older file stays, and `read_card` sees by the
     SHA-256 that this metadata is not its own.
     """
-    card = Card(
+    metadata = Card(
         file=Path(path).name,
         sha256=hashlib.sha256(flatbuffer).hexdigest(),
         size_bytes=len(flatbuffer),
@@ -318,7 +318,7 @@ def write_metadata(
         preprocessing=preprocessing,
         labels=labels,
     )
-    text = json.dumps(card.to_dict(), indent=2, ensure_ascii=False)
+    text = json.dumps(metadata.to_dict(), indent=2, ensure_ascii=False)
     with replacing(metadata_path(path)) as temporary:
         temporary.write_text(f"{text}\n", encoding="utf-8")
 
@@ -361,9 +361,9 @@ def read_card(path: str | os.PathLike) -> Card:
     content = _read(Path(path), "Pass the path of a .tflite file.")
     text = _read(beside, "Convert the model again, with labels or preprocessing.")
     try:
-        card = _from_dict(json.loads(text))
-        if card.labels is not None:
-            _checked_labels(card.labels, card.output.shape)
+        metadata = _from_dict(json.loads(text))
+        if metadata.labels is not None:
+            _checked_labels(metadata.labels, metadata.output.shape)
     except ConversionError as error:
         raise ConversionError(f"{os.fspath(beside)!r} {error}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -371,12 +371,12 @@ def read_card(path: str | os.PathLike) -> Card:
             f"{os.fspath(beside)!r} is no intact description of a .tflite file. "
             "Convert the model again, with labels or preprocessing."
         ) from error
-    if hashlib.sha256(content).hexdigest() != card.sha256:
+    if hashlib.sha256(content).hexdigest() != metadata.sha256:
         raise ConversionError(
             f"{os.fspath(beside)!r} describes another file than {os.fspath(path)!r}: "
             "their SHA-256 differ. Copy both from the same conversion."
         )
-    return card
+    return metadata
 
 
 def _read(path: Path, advice: str) -> bytes:
