@@ -1,6 +1,6 @@
 """The names that options and settings choose from, without what they stand for.
 
-Modules that need TensorFlow hold what a name means; here the names are found without
+Modules that need TensorFlow contain what a name means; here the names are found without
 it. Tables elsewhere are made from these names, or have them in this order, which
 `tests/test_names.py` checks.
 """

@@ -86,7 +86,7 @@ def show(
     """Writes a result as JSON if that is wanted, and prints it unless JSON is printed.
 
     Arguments:
-        result: As JSON holds it.
+        result: As JSON contains it.
         report: The file of the JSON; `-` is stdout and None is nowhere.
         *tables: The same for people.
     """

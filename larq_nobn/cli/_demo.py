@@ -30,7 +30,7 @@ _SMALL = 16
 # Each is run by the phone's interpreter, one at a time.
 EVALUATED_IMAGES = 500
 _FILES = ("model.tflite", "model.tflite.json", "report.json")
-_LEFT_BEHIND = {"run", "run.new", *_FILES}
+_OURS = {"run", "run.new", *_FILES}
 
 
 class DemoImages(click.ParamType):
@@ -113,7 +113,7 @@ def _settings_for(dataset: str) -> training.RunSettings:
 
 def _check_foreign(folder: Path, settings: training.RunSettings) -> None:
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else set()
-    foreign = found - _LEFT_BEHIND
+    foreign = found - _OURS
     # The run of a demo has the settings of one, with any number of epochs.
     record: dict[str, Any] = {}
     with suppress(OSError, ValueError):

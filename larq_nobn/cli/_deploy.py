@@ -128,9 +128,9 @@ def converted(
     images = None
     if known:
         images = Images(dataset, origin, data_dir).batches(limit=VERIFIED_IMAGES)
-    card = described(model, info, options.get("input_shape")) if info else {}
+    metadata = described(model, info, options.get("input_shape")) if info else {}
     with working(f"converting and verifying {output}"):
-        return deploy.convert(model, output, data=images, **options, **card)
+        return deploy.convert(model, output, data=images, **options, **metadata)
 
 
 def described(

@@ -114,16 +114,16 @@ def resumable(output: Path | None = None) -> Iterator[None]:
             yield
     except CliError as error:
         if output is None:
-            error.hint = " The same command goes on." * isinstance(error, Stopped)
+            error.hint = " To resume, repeat the command." * isinstance(error, Stopped)
             raise
         kept, cause = training.folder.position_kept(output), error.__cause__
-        refused = isinstance(cause, FileExistsError)  # which says it already
+        exists = isinstance(cause, FileExistsError)  # which says it already
         stopped = isinstance(error, Stopped)
         of_disk = isinstance(cause, OSError | tf.errors.ResourceExhaustedError)
-        if kept and (stopped or of_disk) and not refused:
+        if kept and (stopped or of_disk) and not exists:
             error.hint = (
-                f" {output} is kept up to {kept}; the same command with --resume "
-                "goes on."
+                f" {output} is kept up to {kept}. To resume, repeat the command with "
+                "--resume."
             )
         raise
 

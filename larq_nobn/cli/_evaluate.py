@@ -36,7 +36,7 @@ _WRITTEN, _MISTAKES = 200, 24
     type=click.Choice(SPLITS),
     default="test",
     show_default=True,
-    help="Which images to evaluate on.",
+    help="Split to evaluate.",
 )
 @click.option(
     "--limit", type=int, show_default="all", help="Use at most this many images."
@@ -66,10 +66,10 @@ def evaluate(
 ) -> None:
     """Measure accuracy, loss, calibration error and the confusion matrix.
 
-    RUN_OR_FILE is a run folder, or a .keras, .h5 or .tflite file; the last is run by
-    Larq Compute Engine, image by image. The calibration error is the mean distance of
-    confidence and accuracy. Of up to 12 classes there is a confusion matrix, of more
-    the classes that are recognized worst; the JSON holds all.
+    RUN_OR_FILE is a run folder, or a .keras, .h5 or .tflite file; Larq Compute Engine
+    runs the latter. The calibration error is the mean difference of confidence and
+    accuracy. Up to 12 classes are printed as a confusion matrix, of more those with the
+    lowest recall; the JSON contains all.
 
     \b
     Example: larq-nobn evaluate runs/a
@@ -80,7 +80,7 @@ def evaluate(
     lite = model.is_file() and model.suffix == ".tflite"
     if lite and samples is not None:
         raise ValueError(
-            f"{model} holds one binary network, from which --samples cannot draw "
+            f"{model} contains one binary network, from which --samples cannot draw "
             "others. Give the run folder or the .keras file that it was made of."
         )
     network, origin = open_any(model, trust)

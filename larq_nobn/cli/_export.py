@@ -201,11 +201,11 @@ def _snippet(info: data.DatasetInfo) -> str:
     """Loads both models and classifies an image; runs in the folder as it stands."""
     shape = info.image_shape
     name = "labels[{0}]" if info.class_names else "{0}"
-    labels = "labels = card.labels\n" if info.class_names else ""
+    labels = "labels = metadata.labels\n" if info.class_names else ""
     if info.mean:
         image = (
             f"pixels = np.zeros({(*shape[:2], 3)}, np.uint8)  # an RGB image\n"
-            "image = card.preprocessing(pixels)  # a batch of one\n"
+            "image = metadata.preprocessing(pixels)  # a batch of one\n"
         )
     else:
         image = (
@@ -218,7 +218,7 @@ import numpy as np
 
 model = nobn.training.open_model("{MODEL}")
 runner = nobn.deploy.Runner("{TFLITE}")
-card = nobn.deploy.read_card("{TFLITE}")
+metadata = nobn.deploy.read_card("{TFLITE}")
 {labels}{image}print({keras_class})
 print({tflite_class})
 """

@@ -76,15 +76,15 @@ def open_any(
     if not strict and not Path(f"{path}.json").is_file():
         return None, None
     try:
-        card = deploy.read_card(path)
+        metadata = deploy.read_card(path)
     except deploy.ConversionError:
         if strict:
             raise
         return None, None
-    steps, classes = card.preprocessing, int(card.output.shape[-1])
+    steps, classes = metadata.preprocessing, int(metadata.output.shape[-1])
     if steps is None:
         return None, None
-    shape, labels = steps.image_shape, card.labels or ()
+    shape, labels = steps.image_shape, metadata.labels or ()
     return None, Origin(
         _info(path.name, shape, classes, labels, steps.mean, steps.std, steps.crop)
     )
@@ -151,7 +151,7 @@ class Images:
 
     @property
     def info(self) -> data.DatasetInfo:
-        """The classes, size, mean and deviation that the images get."""
+        """The classes, size, mean and standard deviation that the images get."""
         return self._like or self._dataset.info
 
     def batches(

@@ -25,11 +25,11 @@ class Kind:
 
     Arguments:
         name: As a message says it, with its article.
-        holds: Whether a file's content is of this kind.
+        matches: Whether a file's content is of this kind.
     """
 
     name: str
-    holds: Callable[[bytes], bool]
+    matches: Callable[[bytes], bool]
 
 
 def _json(content: bytes) -> Any:
@@ -57,7 +57,7 @@ def _is_comparison(content: bytes) -> bool:
 TFLITE = Kind("a TFLite file", lambda content: content[4:8] == b"TFL3")
 KERAS = Kind("a Keras model", partial(_is_archive, b"config.json"))
 PACKED = Kind("a packed network", partial(_is_archive, b".npy"))
-PNG = Kind("a PNG picture", lambda content: content.startswith(b"\x89PNG"))
+PNG = Kind("a PNG image", lambda content: content.startswith(b"\x89PNG"))
 PLOT = replace(PNG)  # by matplotlib, which is an extra
 REPORT = Kind(
     "a JSON report",
@@ -82,7 +82,7 @@ class Output(click.Path):
 
 
 def plot_option(help: str, name: str = "--plot", kind: Kind = PLOT) -> Any:
-    """An option for a picture that a command draws."""
+    """An option for an image that a command draws."""
     return click.option(name, metavar="FILE.png", type=Output(kind), help=help)
 
 
@@ -104,7 +104,7 @@ class OutputFolder(click.Path):
 
 
 def check_outputs(ctx: click.Context, force: bool) -> None:
-    """Refuses a command line by which something would be destroyed.
+    """Rejects a command line by which something would be destroyed.
 
     Nothing is written onto a file that the command reads, by whatever name, nor onto
     another output, a file that a run made, a part of a prepared data set, or a file of
@@ -115,7 +115,7 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
         force: Whether a file of the same kind may be overwritten.
 
     Raises:
-        OSError: If it is refused; the message says what to do.
+        OSError: If it is rejected; the message says what to do.
         click.UsageError: If two outputs are one file.
     """
     targets = list(_targets(ctx))
@@ -145,7 +145,7 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
 
 
 def check_target(said: str, path: Path, kind: Kind, force: bool) -> None:
-    """Refuses to write a file, or an export's folder, where something else is.
+    """Raises instead of writing a file, or an export's folder, where something else is.
 
     Arguments:
         said: What a message calls it.
@@ -184,7 +184,7 @@ def check_target(said: str, path: Path, kind: Kind, force: bool) -> None:
         there = path.stat().st_size > 0
     if not there:
         return
-    if not (file.is_file() and kind.holds(file.read_bytes())):
+    if not (file.is_file() and kind.matches(file.read_bytes())):
         what = "is not empty and" if kind is EXPORT else "exists and is"
         raise FileExistsError(
             f"{said} {what} not {kind.name}, so it is not overwritten. {advice}"
@@ -217,7 +217,7 @@ def _reads(ctx: click.Context) -> Iterator[Path]:
             for each in map(Path, value if several else [value]):
                 yield each
                 metadata = Path(f"{each}.json")
-                if metadata.is_file() and METADATA.holds(metadata.read_bytes()):
+                if metadata.is_file() and METADATA.matches(metadata.read_bytes()):
                     yield metadata
 
 
@@ -237,7 +237,7 @@ def _same(one: Path, other: Path) -> bool:
 
 
 def _is_image_of(path: Path, folder: Path) -> bool:
-    """Whether a file is one of the pictures in a folder."""
+    """Whether a file is one of the images in a folder."""
     return (
         path.is_file()
         and path.suffix.lower() in IMAGE_SUFFIXES

@@ -27,7 +27,7 @@ _BATCH = 32
 @click.command(cls=Command)
 @model_argument
 @click.argument(
-    "pictures",
+    "paths",
     metavar="IMAGE...",
     nargs=-1,
     required=True,
@@ -37,7 +37,7 @@ _BATCH = 32
 @trust_option
 @json_option
 def predict(
-    model: Path, pictures: tuple[Path, ...], top: int, trust: bool, report: str | None
+    model: Path, paths: tuple[Path, ...], top: int, trust: bool, report: str | None
 ) -> None:
     """Print the most probable classes of images.
 
@@ -47,13 +47,13 @@ def predict(
 
     \b
     Example: larq-nobn predict runs/a cat.jpg dog.png
-             larq-nobn predict model.tflite photographs --top 1 --json -
+             larq-nobn predict model.tflite photos --top 1 --json -
     """
-    files = image_files(pictures)
+    files = image_files(paths)
     network, origin = open_any(model, trust, strict=True)
     if origin is None:
         raise ValueError(
-            f"{model} does not say how pictures are prepared for it. Give a run "
+            f"{model} does not say how images are prepared for it. Give a run "
             "folder, or a .tflite file that was converted from one, with its "
             ".tflite.json."
         )
@@ -61,7 +61,7 @@ def predict(
     if prepare is None:
         raise ValueError(
             f"{model} takes images as they were given to it in Python, and does not "
-            "say how pictures become such. Train it on a folder of pictures instead."
+            "say how images become such. Train it on a folder of images instead."
         )
     result = []
     with progress() as bar, steps_shown(bar):
@@ -74,7 +74,7 @@ def predict(
             if outputs.ndim != 2:
                 raise ValueError(
                     f"The model gives outputs of shape {outputs.shape[1:]} for a "
-                    "picture, and no vector of classes. Choose a classifier."
+                    "image, and no vector of classes. Choose a classifier."
                 )
             probabilities = as_probabilities(outputs)
             names = origin.info.class_names or [*map(str, range(outputs.shape[1]))]
@@ -99,11 +99,11 @@ def _as_the_file(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
 
 def _table(title: str, result: Sequence[dict[str, Any]]) -> Table:
     table = Table(title=f"What {title} takes them for", title_justify="left")
-    table.add_column("picture", overflow="fold")
+    table.add_column("image", overflow="fold")
     for place in range(max(len(each["predictions"]) for each in result)):
         table.add_column("class" if place == 0 else f"{place + 1}.", overflow="fold")
     for each in result:
-        # A name may hold bytes that are no text.
+        # A name may contain bytes that are no text.
         name = each["file"].encode(errors="replace").decode()
         cells = (
             f"{p['label']} {percent(p['probability'])}" for p in each["predictions"]
@@ -113,20 +113,20 @@ def _table(title: str, result: Sequence[dict[str, Any]]) -> Table:
 
 
 def image_files(places: Sequence[Path]) -> list[Path]:
-    """Returns the files, and the pictures in the folders, however deep.
+    """Returns the files, and the images in the folders, however deep.
 
     Arguments:
         places: Files of any name, which are taken as they are given; of folders those
-            whose suffix is that of a picture, sorted, and none that is hidden.
+            whose suffix is that of an image, sorted, and none that is hidden.
 
     Raises:
-        FileNotFoundError: If a place is not there, or a folder holds no picture.
+        FileNotFoundError: If a place is not there, or a folder contains no image.
     """
     found: list[Path] = []
     for place in places:
         if not place.exists():
             raise FileNotFoundError(
-                f"{place} does not exist. Give pictures, or folders that hold some."
+                f"{place} does not exist. Give images, or folders that contain some."
             )
         if not place.is_dir():
             found.append(place)
@@ -134,7 +134,7 @@ def image_files(places: Sequence[Path]) -> list[Path]:
         inside = sorted(_inside(place))
         if not inside:
             raise FileNotFoundError(
-                f"{place} holds no picture. Those are files that end in "
+                f"{place} contains no image. Those are files that end in "
                 f"{', '.join(IMAGE_SUFFIXES)}."
             )
         found += inside
@@ -150,7 +150,7 @@ def read_pixels(file: Path, channels: int) -> np.ndarray:
 
     Raises:
         OSError: If it cannot be read.
-        ValueError: If it is no picture, or is damaged.
+        ValueError: If it is no image, or is damaged.
     """
     content = read_file(file)
     try:

@@ -93,6 +93,6 @@ def _finish(
     if report == "-":
         return
     if changes.changes:
-        say(f"{output} holds no batch norm.")
+        say(f"{output} contains no batch norm.")
     else:
-        say(f"There was no batch norm to begin with; {output} is a copy.")
+        say(f"No batch norm was found; {output} is a copy.")

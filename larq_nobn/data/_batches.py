@@ -49,7 +49,7 @@ class Plan:
         count, size = len(self.chosen), self.batch_size
         return count // size if self.whole else -(-count // size)
 
-    def numbers(self, epoch: tf.Tensor, begin: tf.Tensor) -> tf.data.Dataset:
+    def numbers(self, epoch: tf.Tensor, start: tf.Tensor) -> tf.data.Dataset:
         """The numbers of the images of each batch of an epoch."""
         size, (first, count, replicas) = self.batch_size, self.share
         order = tf.constant(self.chosen)
@@ -69,7 +69,7 @@ class Plan:
                 indices = tf.ensure_shape(indices, (size // replicas,))
             return indices
 
-        return tf.data.Dataset.range(begin * count, self.steps * count).map(part)
+        return tf.data.Dataset.range(start * count, self.steps * count).map(part)
 
 
 def taken(
@@ -112,9 +112,9 @@ def batches(made: OfEpoch, plan: Plan, mixup: float = 0.0) -> Batches:
     """
     whole = replace(plan, share=WHOLE) if mixup else plan
 
-    def of_epoch(epoch: tf.Tensor, begin: tf.Tensor) -> tf.data.Dataset:
+    def of_epoch(epoch: tf.Tensor, start: tf.Tensor) -> tf.data.Dataset:
         batch = made(plan.seed, epoch)
-        found = whole.numbers(epoch, begin).map(batch, tf.data.AUTOTUNE)
+        found = whole.numbers(epoch, start).map(batch, tf.data.AUTOTUNE)
         return cut(found, plan.share) if mixup else found
 
     return of_epoch
@@ -161,8 +161,8 @@ def _passes(
         return tf.ensure_shape(epoch, ())
 
     def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        begin = tf.where(epoch == first, tf.constant(step, tf.int64), 0)
-        return batches(epoch, begin)
+        start = tf.where(epoch == first, tf.constant(step, tf.int64), 0)
+        return batches(epoch, start)
 
     found = tf.data.Dataset.from_tensors(0).map(number).flat_map(of_epoch)
     return found.map(lambda x, y: (normalized(x, info), y), tf.data.AUTOTUNE)

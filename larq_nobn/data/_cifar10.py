@@ -33,7 +33,7 @@ Splits = dict[str, tuple[np.ndarray, np.ndarray]]
 
 @dataclass(frozen=True)
 class Edition:
-    """What a source must hold to be accepted.
+    """What a source must contain to be accepted.
 
     Arguments:
         per_file: Images in each of the five training files and in the test file.
@@ -80,7 +80,7 @@ def from_source(source: Path, edition: Edition) -> Splits:
         )
     else:
         raise ValueError(
-            f"{source} holds no CIFAR-10: neither {_BINARIES[0]} to {_BINARIES[-1]} "
+            f"{source} contains no CIFAR-10: neither {_BINARIES[0]} to {_BINARIES[-1]} "
             f"nor {_STRIPS[0]} to {_STRIPS[-1]} with {_LABELS[0]} and {_LABELS[1]}. "
             f"Pass {' or '.join(edition.checksums)}, or a folder with its content."
         )
@@ -232,7 +232,7 @@ def _from_strip(
     try:
         pixels = tf.io.decode_png(content).numpy()
     except tf.errors.InvalidArgumentError as problem:
-        raise _damaged(source, name, "no PNG picture") from problem
+        raise _damaged(source, name, "no PNG image") from problem
     if pixels.shape != (edition.per_file, 1024, 3):
         raise _damaged(
             source,

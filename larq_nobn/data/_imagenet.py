@@ -61,7 +61,7 @@ class ImageNet(BuiltIn):
 
         def of_epoch(seed: int, epoch: tf.Tensor) -> OfNumbers:
             fold = tf.random.experimental.stateless_fold_in
-            # No seed that a user gives is negative: the order begins another stream.
+            # No seed that a user gives is negative: the order starts another stream.
             seed_of_epoch = fold(tf.constant([-1 - seed, 0], tf.int64), epoch)
 
             def varied(given: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
@@ -112,7 +112,7 @@ def random_part(jpeg: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """A random 8 to 100 % of the image, scaled to 224 x 224, mirrored half the time."""
     # With one seed for both, the mirror image would follow from the crop.
     of_crop, of_mirror = tf.unstack(tf.random.experimental.stateless_split(seed, 2))
-    begin, size, _ = tf.image.stateless_sample_distorted_bounding_box(
+    start, size, _ = tf.image.stateless_sample_distorted_bounding_box(
         tf.image.extract_jpeg_shape(jpeg),
         tf.zeros((1, 0, 4)),
         of_crop,
@@ -122,7 +122,7 @@ def random_part(jpeg: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         max_attempts=10,
         use_image_if_no_bounding_boxes=True,
     )
-    window = tf.concat([begin[:2], size[:2]], 0)
+    window = tf.concat([start[:2], size[:2]], 0)
     part = tf.image.decode_and_crop_jpeg(jpeg, window, channels=3)
     scaled = tf.image.resize(part, (SIZE, SIZE), antialias=True)
     return tf.image.stateless_random_flip_left_right(scaled, of_mirror)

@@ -121,7 +121,7 @@ class ConfusionMatrix:
             for name, row, share in zip(names, counts, said, strict=True):
                 table.add_row(name, *(str(n) if n else "·" for n in row), share)
             return table
-        table = Table(title="The classes recognized worst", title_justify="left")
+        table = Table(title="Classes with the lowest recall", title_justify="left")
         for name in ("class", "images", "right", "most often taken for"):
             table.add_column(
                 name, justify="right" if name in ("images", "right") else "left"

@@ -213,9 +213,9 @@ class Folder(Images):
 
     def shape(self, size: tuple[int, int] | None) -> Shape:
         """Height, width and channels; without a size, those that suit the images."""
-        pictures = [each for part in self.parts.values() for each in part]
-        channels = 1 if all(each.grey for each in pictures) else 3
-        size = size or suitable((each.height, each.width) for each in pictures)
+        images = [each for part in self.parts.values() for each in part]
+        channels = 1 if all(each.grey for each in images) else 3
+        size = size or suitable((each.height, each.width) for each in images)
         return (*size, channels)
 
     def count(self, split: str, shape: Shape) -> int:
@@ -280,19 +280,19 @@ def open_folder(
 def _opened(
     listing: Listing, holdout: float, skip_unreadable: bool, validation: float
 ) -> Folder:
-    pictures = scan(listing, Notes(listing.root))
-    good = [each for each in pictures if each.problem is None]
-    bad = [each for each in pictures if each.problem is not None]
+    images = scan(listing, Notes(listing.root))
+    good = [each for each in images if each.problem is None]
+    bad = [each for each in images if each.problem is not None]
     if bad and not skip_unreadable:
         raise ValueError(
-            f"{len(bad)} of {len(pictures)} files in {listing.root} cannot be read: "
-            f"{_named(bad)}. Mend or remove them, or go on without by "
+            f"{len(bad)} of {len(images)} files in {listing.root} cannot be read: "
+            f"{_named(bad)}. Repair or remove them, or leave them out by "
             "--skip-unreadable (skip_unreadable=True)."
         )
     if bad:
         _log.warning(
             "%d of %d files in %s are left out, because they cannot be read: %s.",
-            len(bad), len(pictures), listing.root, _named(bad),
+            len(bad), len(images), listing.root, _named(bad),
         )  # fmt: skip
     parts = divided(good, holdout, validation)
     names = tuple(sorted({each.entry.label for each in good}))
@@ -329,7 +329,7 @@ def _check(
     root = listing.root
     if len(names) < 2:
         raise ValueError(
-            f"{root} holds images of {len(names)} class{'' if names else 'es'}"
+            f"{root} contains images of {len(names)} class{'' if names else 'es'}"
             f"{''.join(f' ({name})' for name in names)}, but a classifier needs two or "
             "more. Put those of each class into a folder of its own."
         )
@@ -347,7 +347,7 @@ def _check(
         _log.warning("Of %s, %s.", root, remark)
     if listing.empty:
         _log.warning(
-            "%s holds no image of %s, which is left out of the classes.",
+            "%s contains no image of %s, which is left out of the classes.",
             root, ", ".join(listing.empty),
         )  # fmt: skip
     for split, part in parts.items():

@@ -131,15 +131,15 @@ def look_over(
         Path(os.path.abspath(Path(check_path("path", path)).expanduser()))
     )
     with watched(lambda _, *done: progress(*done)) if progress else nullcontext():
-        pictures = scan(listing, Notes(listing.root))
-    good = [each for each in pictures if each.problem is None]
+        images = scan(listing, Notes(listing.root))
+    good = [each for each in images if each.problem is None]
     parts = {
         s: part for s, part in divided(good, holdout).items() if part or s in _BOTH
     }
     by_content: dict[str, list[ScannedImage]] = {}
     for each in good:
         by_content.setdefault(each.digest, []).append(each)
-    names = sorted({each.entry.label for each in pictures})
+    names = sorted({each.entry.label for each in images})
     counts = {s: Counter(p.entry.label for p in part) for s, part in parts.items()}
     side = {p.entry.path: split for split, part in parts.items() for p in part}
     groups = [group for group in by_content.values() if len(group) > 1]
@@ -152,7 +152,7 @@ def look_over(
         sizes=_sizes(good),
         formats=dict(sorted(Counter(each.format for each in good).items())),
         grey=sum(each.grey for each in good),
-        unreadable={shown(p.entry.path): p.problem for p in pictures if p.problem},
+        unreadable={shown(p.entry.path): p.problem for p in images if p.problem},
         empty=listing.empty,
         copies=_paths(g for g in groups if g not in across and g not in twins),
         leaks=_paths(across),
@@ -166,10 +166,10 @@ def _paths(groups: Any) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(shown(each.entry.path) for each in group) for group in groups)
 
 
-def _sizes(pictures: list[ScannedImage]) -> Any:
-    if not pictures:
+def _sizes(images: list[ScannedImage]) -> Any:
+    if not images:
         return None
-    sides = ([p.height for p in pictures], [p.width for p in pictures])
+    sides = ([p.height for p in images], [p.width for p in images])
     return tuple((min(side), int(median(side)), max(side)) for side in sides)
 
 
@@ -181,7 +181,7 @@ _ROWS = 40
 _ACROSS = 10
 
 
-def draw_overview(target: Path, pictures: Mapping[str, Sequence[Path]]) -> None:
+def draw_overview(target: Path, images: Mapping[str, Sequence[Path]]) -> None:
     """Draws a row of up to ten images for each class; of many classes one of each.
 
     Raises:
@@ -192,17 +192,17 @@ def draw_overview(target: Path, pictures: Mapping[str, Sequence[Path]]) -> None:
         raise ValueError(
             f"{target} is no name for a plot. Choose one that ends in .png."
         )
-    if len(pictures) <= _ROWS:
+    if len(images) <= _ROWS:
         cells = [
             (row, column, file)
-            for row, files in enumerate(pictures.values())
+            for row, files in enumerate(images.values())
             for column, file in enumerate(files[:_ACROSS])
         ]
-        words = [(row, 0, name) for row, name in enumerate(pictures)]
-        rows = len(pictures)
+        words = [(row, 0, name) for row, name in enumerate(images)]
+        rows = len(images)
     else:
-        places = [(n // _ACROSS, n % _ACROSS) for n in range(len(pictures))]
-        named = list(zip(places, pictures.items(), strict=True))
+        places = [(n // _ACROSS, n % _ACROSS) for n in range(len(images))]
+        named = list(zip(places, images.items(), strict=True))
         cells = [(*place, file) for place, (_, files) in named for file in files[:1]]
         words = [(*place, name[:11]) for place, (name, _) in named]
         rows = places[-1][0] + 1
@@ -214,12 +214,12 @@ def _drawn(cells: list, words: list, rows: int) -> Any:
     from PIL import Image, ImageDraw, ImageFont
 
     high, wide = _TILE + _LINE + _GAP, _TILE + _GAP
-    sheet = Image.new("RGB", (_ACROSS * wide + _GAP, rows * high + _GAP), "white")
-    pen, font = ImageDraw.Draw(sheet), ImageFont.load_default(12)
+    plot = Image.new("RGB", (_ACROSS * wide + _GAP, rows * high + _GAP), "white")
+    pen, font = ImageDraw.Draw(plot), ImageFont.load_default(12)
     for row, column, file in cells:
         pixels = image_of(read_image(file), (_TILE, _TILE, 3), exact=False)
         place = (_GAP + column * wide, _GAP + row * high + _LINE)
-        sheet.paste(Image.fromarray(np.ascontiguousarray(pixels)), place)
+        plot.paste(Image.fromarray(np.ascontiguousarray(pixels)), place)
     for row, column, text in words:
         pen.text((_GAP + column * wide, _GAP + row * high), text, "black", font)
-    return sheet
+    return plot
