@@ -65,12 +65,7 @@ class Setting:
     default: Any = None
 
     def check(self, value: Any) -> Any:
-        """Returns the value as it is stored.
-
-        Raises:
-            TypeError: If it has the wrong type.
-            ValueError: If it lies outside what is allowed.
-        """
+        """Returns the value as it is stored; raises a TypeError or ValueError."""
         if value is None and self.optional:
             return None
         if self.choices is not None:
@@ -95,14 +90,7 @@ class Setting:
 
 
 def setting(default: Any, help: str, group: str = HOW, **known: Any) -> Any:
-    """Returns a field of a dataclass of settings.
-
-    Arguments:
-        default: Its value where nothing else is said.
-        help: A sentence: what it does.
-        group: Its heading, one of `GROUPS`.
-        **known: Further attributes of `Setting`.
-    """
+    """Returns a field of a dataclass; `known` are further attributes of `Setting`."""
     said = {"setting": Setting(help, group, **known)}
     if isinstance(default, dict):
         return dataclasses.field(default_factory=default.copy, metadata=said)
@@ -110,11 +98,7 @@ def setting(default: Any, help: str, group: str = HOW, **known: Any) -> Any:
 
 
 def _settings_of(cls: Any) -> dict[str, Setting]:
-    """Returns the settings of a dataclass by name, its own before those of its bases.
-
-    Arguments:
-        cls: A dataclass of which every field is made by `setting`.
-    """
+    """Returns the settings of a dataclass by name, its own before its bases'."""
     hints = get_type_hints(cls)
     owners = [vars(base).get("__annotations__", {}) for base in cls.__mro__]
 
@@ -142,11 +126,7 @@ settings_of: Callable[[Any], dict[str, Setting]] = functools.cache(_settings_of)
 
 
 def check_settings(given: Any) -> None:
-    """Checks every setting of a frozen dataclass, and stores it as it is stored.
-
-    Raises:
-        TypeError, ValueError: As `Setting.check` does, of the first that is wrong.
-    """
+    """Checks every setting of a frozen dataclass; stores what `check` returns."""
     for name, each in settings_of(type(given)).items():
         object.__setattr__(given, name, each.check(getattr(given, name)))
 

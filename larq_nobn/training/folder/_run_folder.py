@@ -50,13 +50,8 @@ def lock_run_folder(
 
     While the run is unfinished, `settings.json` says whose folder it is, and a lock
     keeps other processes out. A finished run needs no checkpoints any more. One that
-    fails with a checkpoint leaves all as it is, and without one nothing.
-
-    Arguments:
-        output: The folder.
-        settings: Those of the run, as plain JSON.
-        resume: Whether an unfinished run of the same settings may be there.
-        images: A digest of those that it trains on, if they could change.
+    fails with a checkpoint leaves all as it is, and without one nothing. Images that
+    could change have a digest in `images`.
 
     Raises:
         RunInUse: If another process trains in it.
@@ -248,15 +243,8 @@ def write_record(
 ) -> dict[str, Any]:
     """Writes the last files of a run, and returns what `run.json` contains.
 
-    Arguments:
-        folder: The run folder.
-        settings: Those of the run.
-        network: What was trained.
-        history: A row per epoch.
-        info: The data set.
-        initial: What is said of the initial weights.
-        history_of: The split that `val_*` in the history are of.
-        tested: Loss and accuracy on the test images.
+    `history_of` is the split that `val_*` in the history are of, `tested` has loss and
+    accuracy on the test images.
     """
     version = importlib.metadata.version
     names = ("loss", "accuracy", "val_loss", "val_accuracy")
