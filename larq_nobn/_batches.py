@@ -30,6 +30,8 @@ def batches(data: Any, size: int, several: bool = False) -> Iterator[tuple[Any, 
     x = tf.nest.map_structure(np.atleast_1d, x) if several else np.atleast_1d(x)
     labels = () if y is None else (np.atleast_1d(y),)
     lengths = [len(array) for array in (*tf.nest.flatten(x), *labels)]
+    if not lengths:
+        raise ValueError("data holds no array. Pass x, (x, y) or a tf.data.Dataset.")
     if len(set(lengths)) > 1:
         raise ValueError(
             f"data contains arrays of {lengths} examples. Give each as many as the "
@@ -43,7 +45,7 @@ def batches(data: Any, size: int, several: bool = False) -> Iterator[tuple[Any, 
 
 def _pair(data: Any) -> tuple[Any, Any]:
     """Examples and labels, if there are any; a third item would be weights."""
-    if not isinstance(data, tuple):
+    if not isinstance(data, tuple) or not data:
         return data, None
     return data[0], data[1] if len(data) > 1 else None
 

@@ -27,6 +27,7 @@ OF_A_MODEL = {
     "summary": nobn.models.summary,
     "ModelProfile": nobn.models.ModelProfile,
     "compare_formats": deploy.compare_formats,
+    "save_model": lambda model: nobn.training.save_model(model, "never.keras"),
     "class_center_alignment": lambda model: nobn.class_center_alignment(
         model, (X, np.zeros(4, int))
     ),
@@ -86,6 +87,8 @@ class Thing:
 
 
 UNFIT = (3, float("nan"), b"x", "x", [3], {}, Thing(), Thing, True)
+DIGITS = nobn.data.open_dataset("digits")
+MODEL = keras.Sequential([keras.Input((4, 4, 2)), keras.layers.Flatten()])
 OF_OTHER_KINDS = {
     "train": (lambda given: nobn.training.train(given, "never"), "must be RunSettings"),
     "Trainer": (
@@ -144,6 +147,51 @@ OF_OTHER_KINDS = {
     "axes": (
         lambda given: optimizers.adaptive_gradient_clip(X[0], X[0], given),
         "axes=.* is no tuple of axes",
+    ),
+    "Dataset": (nobn.data.Dataset, "images is of type .*, but it must be images"),
+    "size": (
+        lambda given: nobn.data.Dataset(DIGITS._images, [given]),
+        "image_size=.* is no pair",
+    ),
+    "read": (
+        lambda given: DIGITS.read([9**9 if given in (3, [3]) else given], "test"),
+        "indices=.* are no numbers of images of digits. Give whole numbers from 0 to 3",
+    ),
+    "class_counts": (
+        lambda given: DIGITS.class_counts([given]),
+        r"limit=\[.* is not a whole number",
+    ),
+    "share": (
+        lambda given: DIGITS.batches("train", 8, share=(given, 1, 1)),
+        "share=.* is no share of replicas",
+    ),
+    "like": (
+        lambda given: DIGITS.batches("train", 8, like=given),
+        "like is of type .*, but it must be a DatasetInfo",
+    ),
+    "calibrate": (
+        lambda given: nobn.calibrate(MODEL, [(), {}, []][isinstance(given, str)]),
+        "data holds no (array|example)",
+    ),
+    "update": (
+        lambda given: nobn.diagnostics.ConfusionMatrix().update([given], [[0.0, 1.0]]),
+        "do not fit 2 classes|are no whole numbers below 2",
+    ),
+    "trust": (
+        lambda given: nobn.training.open_model("m.keras", trust=[given]),
+        r"trust=\[.* is neither True nor False",
+    ),
+    "exclude": (
+        lambda given: optimizers.AdaptiveGradientClipping.for_model(
+            MODEL, "adam", exclude={"a": given}
+        ),
+        "exclude is of type dict, but it must be a list",
+    ),
+    "unit_axes": (
+        lambda given: optimizers.AdaptiveGradientClipping.for_model(
+            MODEL, "adam", unit_axes=[given]
+        ),
+        "unit_axes=.* is no dictionary",
     ),
     "state": (
         lambda given: nobn.layers.propagate_moments(keras.layers.Dense(2), given),
@@ -241,6 +289,9 @@ def test_a_runner_opens_a_path(tmp_path):
     np.testing.assert_array_equal(run(tf.constant(X)), want)
     with pytest.raises(deploy.ConversionError, match="takes 1 arrays.*but got 4. Pass"):
         run(X.tolist())
+    for given in (None, 3, "x", [None], [["a"]], Thing):
+        with pytest.raises(deploy.ConversionError, match="takes arrays of numbers"):
+            run(given)
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,16 @@ Share = tuple[int, int, int]
 WHOLE: Share = (0, 1, 1)
 
 
+def check_share(share: Any) -> None:
+    """Refuses what is not the share of some replicas."""
+    whole = isinstance(share, tuple) and all(type(each) is int for each in share)
+    if not whole or len(share) != 3 or not 0 <= share[0] < sum(share[:2]) <= share[2]:
+        raise ValueError(
+            f"share={share!r} is no share of replicas. Give three whole numbers: the "
+            "first replica that is served, how many are, and how many there are."
+        )
+
+
 @dataclass(frozen=True, eq=False)
 class Plan:
     """Which images each batch has: a function of seed and epoch alone.

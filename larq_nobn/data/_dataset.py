@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -17,6 +18,7 @@ from .._checks import (
     check_choice,
     check_flag,
     check_integer,
+    check_kind,
     check_number,
     check_path,
     check_size,
@@ -32,7 +34,16 @@ from .._names import (
 )
 from ._any_tfds import open_tfds
 from ._augment import variation_of
-from ._batches import WHOLE, Plan, Share, batches, passes, prefetched, taken
+from ._batches import (
+    WHOLE,
+    Plan,
+    Share,
+    batches,
+    check_share,
+    passes,
+    prefetched,
+    taken,
+)
 from ._imagenet import ImageNet
 from ._images import BuiltIn, Given, Images, balanced_subset, once
 from ._registry import DatasetInfo
@@ -75,7 +86,9 @@ class Dataset:
     """
 
     def __init__(self, images: Images, size: tuple[int, int] | None = None) -> None:
-        self._images, self._size = images, size
+        wanted = "images. Open them with open_dataset, or Dataset.from_data"
+        self._images: Images = check_kind("images", images, Images, wanted)
+        self._size = check_size(size)
         if not images.numbered:  # which have one size
             images.info(size)
 
@@ -147,8 +160,18 @@ class Dataset:
             ValueError: As `labels` does.
             OSError: If an image cannot be read.
         """
-        numbers = tf.constant(np.asarray(indices, np.int64).reshape(-1))
-        return self._numbered(split, self.info).take(numbers).numpy()
+        source, numbers = self._numbered(split, self.info), np.asarray(indices)
+        count = len(source.labels)
+        if numbers.size and (
+            numbers.dtype.kind not in "iu"
+            or min(*numbers.flat, 0) < 0
+            or numbers.max() >= count
+        ):
+            raise ValueError(
+                f"indices={reprlib.repr(indices)} are no numbers of images of "
+                f"{self._images.name}. Give whole numbers from 0 to {count - 1}."
+            )
+        return source.take(tf.constant(numbers.reshape(-1), tf.int64)).numpy()
 
     def class_counts(self, limit: int | None = None) -> tuple[int, ...]:
         """Returns the number of training images per class, of the first `limit`."""
@@ -259,6 +282,9 @@ class Dataset:
         step = check_integer("step", step, 0, "0 leaves out nothing.")
         if limit is not None:
             limit = int(check_bounds("limit", limit))
+        if like is not None:
+            check_kind("like", like, DatasetInfo, "a DatasetInfo. Get it by describe")
+        check_share(share)
         check_choice("cache", cache, CACHES)
         self._check_applies(split, augment, mixup, reflect)
         if isinstance(self._images, Streams):

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import numpy as np
 import tensorflow as tf
 
+from .._checks import check_bounds
 from .._names import GIVEN
 from ._area import scaled
 from ._registry import DatasetInfo, built_in
@@ -195,6 +196,7 @@ def balanced_subset(labels: np.ndarray, limit: int | None) -> np.ndarray:
     """
     if limit is None:
         return np.arange(len(labels))
+    limit = int(check_bounds("limit", limit))
     order = np.lexsort((labels, _rank_in_class(labels)))
     return np.sort(order[:limit])
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -74,6 +75,12 @@ class ConfusionMatrix:
             raise ValueError(
                 f"outputs of shape {z.shape} and labels of shape {y.shape} do not fit "
                 f"{wanted} classes. Pass (examples, {wanted}) and (examples,)."
+            )
+        whole = y.dtype.kind in "iu" and z.dtype.kind in "fiu"
+        if not whole or ((y < 0) | (y >= wanted)).any():
+            raise ValueError(
+                f"labels={reprlib.repr(labels)} are no whole numbers below {wanted}, "
+                "or outputs no numbers. Pass one class per example, and its outputs."
             )
         if not len(self._counts):
             self._counts = np.zeros((wanted, wanted), np.int64)

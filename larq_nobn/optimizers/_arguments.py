@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from .._checks import check_integer
+from .._checks import check_integer, check_list
 from .._keras import keras, of_keras_3
 from ._clipping import Runs, Units
 
@@ -58,6 +58,7 @@ def check_patterns(name: str, patterns: Iterable[str]) -> tuple[str, ...]:
             f"{name}={patterns!r} is one string, not a tuple of regular expressions. "
             f"Write {name}=({patterns!r},)."
         )
+    patterns = check_list(name, patterns)
     for pattern in patterns:
         try:
             re.compile(pattern)
@@ -66,7 +67,7 @@ def check_patterns(name: str, patterns: Iterable[str]) -> tuple[str, ...]:
                 f"{pattern!r} in {name} is not a regular expression ({error}). "
                 'Use patterns such as "^head/".'
             ) from None
-    return tuple(patterns)
+    return patterns
 
 
 def check_unit_axes(unit_axes: Mapping[str, Any]) -> dict[str, Units]:
@@ -74,7 +75,12 @@ def check_unit_axes(unit_axes: Mapping[str, Any]) -> dict[str, Units]:
 
     In place of axes stand the lengths of the units of a vector, `{"lengths": ...}`.
     """
-    check_patterns("unit_axes", unit_axes)
+    if not isinstance(unit_axes, Mapping):
+        raise TypeError(
+            f"unit_axes={unit_axes!r} is no dictionary. Give axes by a pattern of the "
+            'name, such as {"^head/": (0,)}.'
+        )
+    check_patterns("unit_axes", list(unit_axes))
     return {pattern: _units(pattern, axes) for pattern, axes in unit_axes.items()}
 
 

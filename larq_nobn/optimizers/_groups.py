@@ -207,7 +207,7 @@ def check_multipliers(multipliers: Mapping[str, float]) -> dict[str, float]:
             f"multipliers={multipliers!r} is no mapping from regular expressions to "
             'factors. Write one, such as {"^gain:0$": 4.0}.'
         )
-    check_patterns("multipliers", multipliers)
+    check_patterns("multipliers", list(multipliers))
     advice = "Use 0 to freeze, 1 for no change, 4 for four times the learning rate."
     return {
         pattern: check_number(f"multipliers[{pattern!r}]", factor, "[0, inf)", advice)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import os
 import re
+import reprlib
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -371,9 +372,15 @@ class Runner:
                 f"{', '.join(self.input_names)}, but got {len(examples)}. Pass an "
                 "array of examples for each."
             )
+        arrays = [np.asarray(each) for each in examples]
+        if any(array.ndim == 0 or array.dtype.kind not in "fiub" for array in arrays):
+            raise ConversionError(
+                "The file takes arrays of numbers, with examples along the first axis. "
+                f"Pass such arrays in place of {reprlib.repr(examples)}."
+            )
         taken = [
             array if tensor.scale is None else tensor.encode(array)
-            for tensor, array in zip(self.input_tensors, examples, strict=True)
+            for tensor, array in zip(self.input_tensors, arrays, strict=True)
         ]
         size = self.batch_size
         try:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ... import data
-from ..._checks import check_path
+from ..._checks import check_flag, check_path
 from ..._files import read_file
 from ..._keras import keras
 from ..._larq import without_starvation_warning
@@ -192,6 +192,7 @@ def open_model(
         ```
     """
     file = Path(check_path("path", path))
+    check_flag("trust", trust)
     if not file.is_dir() and find_pretrained(file) is not None:
         return open_pretrained(file)[0]
     limits: contextlib.AbstractContextManager = contextlib.nullcontext()

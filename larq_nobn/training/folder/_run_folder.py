@@ -17,7 +17,7 @@ from typing import Any
 from ..._checks import check_path
 from ..._figures import COLOURS, DPI, new_figure
 from ..._files import is_leftover, replacing
-from ..._keras import keras
+from ..._keras import check_model, keras
 from ..._run_files import (
     CHECKPOINTS,
     LOCK,
@@ -329,6 +329,7 @@ def save_model(model: keras.Model, path: str | os.PathLike) -> None:
         nobn.training.save_model(model, "model.keras")
         ```
     """
+    check_model(model)
     target = Path(check_path("path", path))
     if target.suffix != ".keras":
         raise ValueError(
