@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import zipfile
 from collections.abc import Iterator
@@ -32,6 +33,9 @@ def check_zip(archive: zipfile.ZipFile) -> None:
             raise ValueError(f"its member {name!r} is encrypted")
         stored += member.compress_size
         unpacked += member.file_size
+    assert archive.fp is not None  # which a closed archive has no more
+    if stored > archive.fp.seek(0, os.SEEK_END):
+        raise ValueError("its members overlap, or are larger than it is")
     names = archive.namelist()
     if len(set(names)) < len(names):
         raise ValueError("two of its members have one name")
@@ -57,6 +61,8 @@ def check_hdf5(file: Any, size: int) -> int:
     for name, dataset in _datasets(file, "", set()):
         if dataset.external or dataset.is_virtual:
             raise ValueError(f"its data {name!r} lies in another file")
+        if dataset.dtype.hasobject:  # texts and references, many of which can be one
+            raise ValueError(f"its data {name!r} is no array of numbers")
         values = dataset.size if dataset.shape else 0
         unpacked += values * dataset.dtype.itemsize
         in_memory += bytes_of(values, dataset.dtype.itemsize)

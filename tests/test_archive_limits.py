@@ -66,6 +66,16 @@ def test_a_size_is_taken_from_the_header():
         check_zip(found)
 
 
+def test_members_that_share_their_bytes():
+    """Names of a megabyte each, as a table of contents may give them."""
+    found = archive(*((f"zeros{i}", bytes(1 << 20)) for i in range(10)))
+    check_zip(found)
+    for member in found.infolist():
+        member.compress_size, member.file_size = 1 << 20, 1 << 26
+    with pytest.raises(ValueError, match="its members overlap, or are larger than it"):
+        check_zip(found)
+
+
 def test_hdf5_of_weights(tmp_path: Path):
     with h5py.File(tmp_path / "w.h5", "w") as made:
         made.create_dataset("layer/kernel", data=np.ones((100, 100), np.float32))
@@ -115,3 +125,12 @@ def test_data_of_hdf5_that_is_not_there(tmp_path: Path):
     with h5py.File(tmp_path / "w.h5") as found:  # noqa: SIM117
         with pytest.raises(ValueError, match="to 1,099,511,627,776 bytes"):
             check_hdf5(found, size)
+
+
+def test_texts_and_references_in_hdf5(tmp_path: Path):
+    """A million of them may be one, which is read a million times."""
+    for dtype in (h5py.string_dtype(), h5py.ref_dtype, h5py.vlen_dtype(np.float32)):
+        with h5py.File(tmp_path / "w.h5", "w") as made:
+            made.create_dataset("kernel", (10,), dtype)
+            with pytest.raises(ValueError, match="'/kernel' is no array of numbers"):
+                check_hdf5(made, 1000)

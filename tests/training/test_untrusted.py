@@ -392,6 +392,24 @@ def test_what_asks_for_more_memory_than_its_weights_take(
     assert sum(made) < 2**25
 
 
+def test_weights_that_are_packed_twice(files: dict[str, Path], tmp_path: Path):
+    """What counts is the room that they take on the disk."""
+    with zipfile.ZipFile(files[".keras"]) as old:
+        old.extract("model.weights.h5", tmp_path)
+        with h5py.File(tmp_path / "model.weights.h5", "a") as stored:
+            stored["room"] = np.zeros(1 << 21, np.uint8)
+            stored.create_dataset("kernel", (1 << 25,), "f4", chunks=(1 << 16,))
+        for packing in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            file = tmp_path / f"{packing}.keras"
+            with zipfile.ZipFile(file, "w", packing) as new:
+                for name in ("config.json", "metadata.json"):
+                    new.writestr(name, old.read(name))
+                new.write(tmp_path / "model.weights.h5", "model.weights.h5")
+    open_model(tmp_path / f"{zipfile.ZIP_STORED}.keras")
+    with pytest.raises(ValueError, match="would grow from .* to 136,3"):
+        open_model(file)
+
+
 @pytest.mark.parametrize("depth", [500, 900, 20000])
 @pytest.mark.parametrize("suffix", [".keras", ".h5"])
 def test_deep_nesting(depth: int, suffix: str, files: dict[str, Path], tmp_path: Path):

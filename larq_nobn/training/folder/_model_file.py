@@ -49,7 +49,7 @@ def _of_archive(file: Path) -> tuple[object, int]:
     with zipfile.ZipFile(file) as archive:
         check_zip(archive)
         with archive.open("model.weights.h5") as weights:
-            size = archive.getinfo("model.weights.h5").file_size
+            size = archive.getinfo("model.weights.h5").compress_size
             with h5py.File(weights, "r") as stored:
                 in_memory = check_hdf5(stored, size)
         return json.loads(archive.read("config.json")), in_memory
