@@ -58,7 +58,7 @@ def check_hdf5(file: Any, size: int) -> int:
         The bytes that its arrays take in memory.
     """
     unpacked = in_memory = 0
-    for name, dataset in _datasets(file, "", set()):
+    for name, dataset in _datasets(file):
         if dataset.external or dataset.is_virtual:
             raise ValueError(f"its data {name!r} lies in another file")
         if dataset.dtype.hasobject:  # texts and references, many of which can be one
@@ -70,21 +70,24 @@ def check_hdf5(file: Any, size: int) -> int:
     return in_memory
 
 
-def _datasets(group: Any, path: str, seen: set[Any]) -> Iterator[tuple[str, Any]]:
+def _datasets(file: Any) -> Iterator[tuple[str, Any]]:
     import h5py
 
-    for key in group:
-        name = f"{path}/{key}"
-        if not isinstance(group.get(key, getlink=True), h5py.HardLink):
-            raise ValueError(f"its member {name!r} is a link")
-        found = group[key]
-        if found.id in seen:
-            continue
-        seen.add(found.id)
-        if isinstance(found, h5py.Group):
-            yield from _datasets(found, name, seen)
-        elif isinstance(found, h5py.Dataset):
-            yield name, found
+    waiting, seen = [("", file)], set()
+    while waiting:
+        path, group = waiting.pop()
+        for key in group:
+            name = f"{path}/{key}"
+            if not isinstance(group.get(key, getlink=True), h5py.HardLink):
+                raise ValueError(f"its member {name!r} is a link")
+            found = group[key]
+            if found.id in seen:
+                continue
+            seen.add(found.id)
+            if isinstance(found, h5py.Group):
+                waiting.append((name, found))
+            elif isinstance(found, h5py.Dataset):
+                yield name, found
 
 
 def _check_size(unpacked: int, stored: int) -> None:

@@ -134,3 +134,12 @@ def test_texts_and_references_in_hdf5(tmp_path: Path):
             made.create_dataset("kernel", (10,), dtype)
             with pytest.raises(ValueError, match="'/kernel' is no array of numbers"):
                 check_hdf5(made, 1000)
+
+
+def test_groups_in_groups_of_hdf5(tmp_path: Path):
+    with h5py.File(tmp_path / "w.h5", "w") as made:
+        inner = made
+        for _ in range(3000):
+            inner = inner.create_group("g")
+        inner["kernel"] = np.zeros(3000, np.float32)
+        assert check_hdf5(made, 1000) == 12000

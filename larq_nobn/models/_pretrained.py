@@ -274,8 +274,9 @@ def _metadata_of(weights: str | os.PathLike) -> PretrainedNetwork:
 def _read_metadata(file: Path) -> PretrainedNetwork:
     from . import BUILDERS  # whose builders read cards themselves
 
+    entries = _entries(file)
     try:
-        found = json.loads(str(_entries(file)[METADATA]))
+        found = json.loads(str(entries[METADATA]))
         if found.pop("format") != FORMAT or found.pop("version") != VERSION:
             raise ValueError("it is of another format, or a later version")
         for key, kind in _TYPES_OF_LISTS.items():

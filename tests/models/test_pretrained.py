@@ -246,8 +246,9 @@ def test_a_torn_stream_is_rejected_in_one_sentence(tmp_path):
 
 def test_what_is_no_archive_is_rejected(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"no archive")
-    with pytest.raises(ValueError, match="is damaged or not a packed network"):
+    with pytest.raises(ValueError, match="is damaged or not a packed network") as said:
         ReActNet18(weights=tmp_path / "a.npz")
+    assert str(said.value).count("Pack it again") == 1
 
 
 def test_an_archive_that_grows_is_not_read(tmp_path):
