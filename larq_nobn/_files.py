@@ -35,13 +35,16 @@ def opened(path: str | os.PathLike) -> io.FileIO:
     # A pipe that nobody writes to would be waited for.
     flags = os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
     try:
-        stream = io.FileIO(os.open(path, flags), "rb")
+        handle = os.open(path, flags)
     except ValueError as error:
         raise OSError(errno.EINVAL, "Not a path", str(path)) from error
-    if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-        stream.close()
-        raise OSError(errno.EINVAL, "Not a file, but a pipe or a device", str(path))
-    return stream
+    kind = os.fstat(handle).st_mode
+    if stat.S_ISREG(kind):
+        return io.FileIO(handle, "rb")
+    os.close(handle)
+    if stat.S_ISDIR(kind):
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
+    raise OSError(errno.EINVAL, "Not a file, but a pipe or a device", str(path))
 
 
 def read_file(path: str | os.PathLike, most: int | None = None) -> bytes:

@@ -1,4 +1,4 @@
-"""Whether this process is the command `larq-nobn`, which imports late.
+"""How this process ends, and whether it is the command `larq-nobn`, which imports late.
 
 `import larq_nobn` imports TensorFlow and registers every class, so that Keras can open
 files with them. The command does so when it first needs a network: reading a command
@@ -10,12 +10,13 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, NoReturn
 
 _PROGRAM, _PACKAGE = "larq-nobn", "larq_nobn"
 
@@ -61,6 +62,22 @@ def import_all() -> None:
     if late:
         late = False
         importlib.reload(sys.modules[_PACKAGE])
+
+
+class Terminated(SystemExit):
+    """SIGTERM has come while a network was trained, or a command was at work.
+
+    Where nothing catches it the process ends, with exit code 143 and without a message,
+    as others do that obey the signal.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(128 + signal.SIGTERM)
+
+
+def terminate(number: int, frame: object) -> NoReturn:
+    """Handles SIGTERM in a command, which takes away what it has written by half."""
+    raise Terminated
 
 
 @contextmanager

@@ -11,13 +11,14 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import click
 import tensorflow as tf
 
+from .. import _process
 from .._tables import printable
 from ._console import own_stderr
 from ._package import data, training
@@ -82,6 +83,9 @@ class Commands(click.Group):
         Python would look for circles in all of TensorFlow then, for most of a second.
         """
         atexit.register(gc.freeze)
+        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
+            with suppress(ValueError):  # of a program that calls this in a thread
+                signal.signal(signal.SIGTERM, _process.terminate)
         open_streams()
         if not sys.warnoptions:
             # What Pillow and NumPy warn of names lines of code. Processes that are
@@ -141,7 +145,7 @@ def _one_sentence() -> Iterator[None]:
     except KeyboardInterrupt as error:
         raise Stopped(_STOPPED) from error
     except SystemExit as error:
-        if not isinstance(error, training.Terminated):
+        if not isinstance(error, _process.Terminated):
             raise
         raise Terminated(_STOPPED) from error
     except OSError as error:

@@ -12,7 +12,7 @@ import numpy as np
 from ._images import Images, Shape, once
 from ._registry import split_named
 from ._source import Source, collected
-from ._tfds import check_prepared, open_builder, quiet
+from ._tfds import check_labels, check_prepared, open_builder, quiet, reading_records
 from .folder import (
     USUAL_SIDE,
     image_of,
@@ -80,13 +80,20 @@ class AnyTfds(Images):
 
         there = _splits(self.name, self.builder)
         own = split if split in there else "train"
-        files = self.builder.as_dataset(
-            split=there[own],
-            decoders={self.keys[0]: tfds.decode.SkipDecoding()},
-            shuffle_files=False,
-        )
-        for example in files.as_numpy_iterator():
-            content, label = (example[key] for key in self.keys)
+        with reading_records(self.name, self.builder.data_dir):
+            files = self.builder.as_dataset(
+                split=there[own],
+                decoders={self.keys[0]: tfds.decode.SkipDecoding()},
+                shuffle_files=False,
+            )
+        examples = files.as_numpy_iterator()
+        while True:
+            with reading_records(self.name, self.builder.data_dir):
+                example = next(examples, None)
+                if example is None:
+                    return
+                content, label = (example[key] for key in self.keys)
+                check_labels([label], len(self.class_names))
             digest = hashlib.sha256(content).hexdigest()
             found = own
             if own == "train" and "test" not in there:

@@ -15,7 +15,7 @@ from .._names import GIVEN
 from ._area import scaled
 from ._registry import DatasetInfo, built_in
 from ._source import Arrays, Source, statistics, validation_numbers
-from ._tfds import prepared_builder
+from ._tfds import check_labels, prepared_builder, reading_records
 
 Shape = tuple[int, int, int]
 _Made = TypeVar("_Made")
@@ -163,8 +163,12 @@ class BuiltIn(InMemory):
                 return Arrays(tf.constant(images), tf.constant(labels))
             builder = prepared_builder(self.name, self.data_dir)
             # Files in their order on disk, so that an example keeps its index.
-            found = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
-            return Arrays(found["image"], found["label"])
+            with reading_records(self.name, builder.data_dir):
+                found = builder.as_dataset(
+                    split=split, batch_size=-1, shuffle_files=False
+                )
+                check_labels(found["label"].numpy(), len(self.class_names))
+                return Arrays(found["image"], found["label"])
 
 
 def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import tensorflow as tf
+
 from .._files import read_file
 from .._names import DATASETS, TFDS_PREFIX
 
@@ -209,6 +211,29 @@ def check_archive(path: Path, checksums: Mapping[str, str]) -> None:
             f"{path} has the SHA-256 {found}, which is not that of {known}. The file "
             "is incomplete or another one; download it again."
         )
+
+
+@contextlib.contextmanager
+def reading_records(name: str, folder: str | os.PathLike[str]) -> Iterator[None]:
+    """Says in a sentence that records are not what their description says.
+
+    Raises:
+        ValueError: If that happens; names the folder of the set.
+    """
+    try:
+        yield
+    except (tf.errors.OpError, *_OF_OTHER_SHAPE) as problem:
+        raise ValueError(
+            f"{name} in {os.fspath(folder)} is damaged: its records are not what "
+            f"dataset_info.json and features.json say ({type(problem).__name__}). "
+            "Delete the folder of the set and prepare it again."
+        ) from problem
+
+
+def check_labels(labels: Any, classes: int) -> None:
+    """Raises what `reading_records` says in words for labels of no class."""
+    if len(labels) and not 0 <= min(labels) <= max(labels) < classes:
+        raise TypeError(f"labels go from {min(labels)} to {max(labels)}")
 
 
 @contextlib.contextmanager

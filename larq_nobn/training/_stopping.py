@@ -10,23 +10,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .._keras import keras
-
-
-class Terminated(SystemExit):
-    """SIGTERM has come while a network was trained.
-
-    Where nothing catches it the process ends, with exit code 143 and without a message,
-    as others do that obey the signal.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(128 + signal.SIGTERM)
-
+from .._process import Terminated, terminate
 
 # How long a signal may go unheeded where workers wait for each other.
 SECONDS_OF_GRACE = 10.0
-# The handlers that Python starts with. Whoever has set others wants them.
-_USUAL = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+# The handlers that Python or the command starts with. Who has set others wants them.
+_USUAL: dict[int, tuple[object, ...]] = {
+    signal.SIGINT: (signal.default_int_handler,),
+    signal.SIGTERM: (signal.SIG_DFL, terminate),
+}
 _RAISES: dict[int, type[BaseException]] = {
     signal.SIGINT: KeyboardInterrupt,
     signal.SIGTERM: Terminated,
@@ -114,7 +106,7 @@ def stoppable() -> Iterator[StopCheck]:
     replaced = {}
     if threading.current_thread() is threading.main_thread():
         for number, usual in _USUAL.items():
-            if signal.getsignal(number) is usual:
+            if signal.getsignal(number) in usual:
                 replaced[number] = signal.signal(number, check.take)
     try:
         yield check

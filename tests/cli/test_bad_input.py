@@ -315,3 +315,23 @@ def test_a_program_writes_nothing_but_the_sentence():
     assert done.returncode == 2
     assert done.stdout == ""
     assert re.fullmatch(r"Error: .*'nothing.tflite' does not exist.*\n", done.stderr)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name, code", [("SIGTERM", 143), ("SIGINT", 130)])
+def test_a_program_that_is_stopped_leaves_nothing_half_written(
+    name: str, code: int, place: Path
+):
+    """In the moment when a file is written and not yet in its place."""
+    (place / "new").mkdir()
+    done = fresh.run(
+        "import imported_first, os, runpy, signal\n"
+        "from larq_nobn import _files\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        f"_files._flush = lambda path: os.kill(os.getpid(), signal.{name})\n"
+        "runpy.run_module('larq_nobn', run_name='__main__', alter_sys=True)",
+        ("models", "--json", place / "new" / "models.json"),
+    )
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == "Stopped; nothing half-written is left.\n"
+    assert not list((place / "new").iterdir())

@@ -8,6 +8,7 @@ from pathlib import Path
 import larq_nobn as nobn
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from larq_nobn.data import _any_tfds
 
@@ -105,3 +106,32 @@ def test_what_there_is_not(tmp_path: Path):
         nobn.data.load("tfds:no_such_set", "train", 4)
     with pytest.raises(ValueError, match="imdb_reviews has no image with a class"):
         nobn.data.load("tfds:imdb_reviews", "train", 4)
+
+
+@pytest.mark.parametrize("name", ["tfds:cifar10", "cifar10"])
+@pytest.mark.parametrize("damage", ["random", "empty", "folder", "label"])
+def test_damaged_records_are_reported_in_one_sentence(
+    name: str, damage: str, cifar10: Path, tmp_path: Path
+):
+    shutil.copytree(cifar10, tmp_path / "sets")
+    (file,) = (tmp_path / "sets").glob("cifar10/*/*train*")
+    if damage == "random":
+        file.write_bytes(np.random.default_rng(0).bytes(1000))
+    elif damage == "empty":
+        file.write_bytes(b"")
+    elif damage == "folder":
+        file.unlink()
+        file.mkdir()
+    else:
+        records = [each.numpy() for each in tf.data.TFRecordDataset(str(file))]
+        example = tf.train.Example.FromString(records[0])
+        example.features.feature["label"].int64_list.value[:] = [10]
+        with tf.io.TFRecordWriter(str(file)) as writer:
+            for each in (example.SerializeToString(), *records[1:]):
+                writer.write(each)
+    found = nobn.data.open_dataset(name, data_dir=tmp_path / "sets")
+    with pytest.raises(ValueError) as caught:
+        found.read([0])
+    message = str(caught.value)
+    assert message.startswith(f"{name} in {file.parent} is damaged: its records are ")
+    assert message.endswith("Delete the folder of the set and prepare it again.")
