@@ -31,7 +31,7 @@ def batches(data: Any, size: int, several: bool = False) -> Iterator[tuple[Any, 
     labels = () if y is None else (np.atleast_1d(y),)
     lengths = [len(array) for array in (*tf.nest.flatten(x), *labels)]
     if not lengths:
-        raise ValueError("data holds no array. Pass x, (x, y) or a tf.data.Dataset.")
+        raise ValueError("data contains no array. Pass x, (x, y) or a tf.data.Dataset.")
     if len(set(lengths)) > 1:
         raise ValueError(
             f"data contains arrays of {lengths} examples. Give each as many as the "

@@ -171,7 +171,7 @@ OF_OTHER_KINDS = {
     ),
     "calibrate": (
         lambda given: nobn.calibrate(MODEL, [(), {}, []][isinstance(given, str)]),
-        "data holds no (array|example)",
+        "data (holds|contains) no (array|example)",
     ),
     "update": (
         lambda given: nobn.diagnostics.ConfusionMatrix().update([given], [[0.0, 1.0]]),
