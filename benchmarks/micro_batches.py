@@ -2,10 +2,10 @@
 
 ReActNet-18 of width 16 is trained on CIFAR-10 with batch norm, 5 epochs in batches of
 128, and then further in batches of two: as it is, with batch norm in training mode, and
-with batch norm folded away. Pairs are drawn at random, or of one class each, as where
-images arrive in bursts. Gradient descent with momentum and adaptive gradient clipping,
-at two learning rates. The accuracy is that on all 10,000 test images; what the folder
-contains already is not repeated.
+with batch norm folded away. Pairs are drawn at random, or of one class each, as in
+class-correlated streams. Gradient descent with momentum and adaptive gradient
+clipping, at two learning rates. The accuracy is that on all 10,000 test images; what
+the folder contains already is not repeated.
 
     python benchmarks/micro_batches.py --folder runs/micro_batches
 """

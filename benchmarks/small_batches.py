@@ -4,7 +4,7 @@ ReActNet-18 of width 16 on the same 25,600 images of CIFAR-10, one pass, each
 normalization by its own recipe but for β₂, 0.999, and the learning rate: the best of
 three, chosen with 6,400 of these images and measured on the last 5,000 training images.
 Single images also as crops from borders that mirror the image; batches of two also as
-pairs of one class, as where images arrive in bursts; both at the rates of the others.
+pairs of one class, as in class-correlated streams; both at the rates of the others.
 The accuracy is that on all test images. What has its log in `--output` is not repeated;
 the same command given twice shares the work between two processes, of which the last to
 end writes the whole table.

@@ -1,4 +1,4 @@
-"""Trains with batch norm, folds it away, and goes on with two images at a time."""
+"""Trains with batch norm, folds it away, and continues with two images at a time."""
 
 import larq_nobn as nobn
 import tensorflow as tf

@@ -1,4 +1,4 @@
-"""A recipe, interrupted after two of four epochs, that goes on where it stopped."""
+"""A recipe, interrupted after two of four epochs, that resumes where it stopped."""
 
 import larq_nobn as nobn
 import tensorflow as tf
@@ -18,7 +18,7 @@ class PowerCut(tf.keras.callbacks.Callback):
 try:
     nobn.training.train(settings, folder, PowerCut(), resume=True)
 except KeyboardInterrupt:
-    print("Stopped. The same call goes on:")
+    print("Stopped. The same call resumes:")
 run = nobn.training.train(settings, folder, resume=True)
 for row in run.history:
     print(

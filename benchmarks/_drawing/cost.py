@@ -108,8 +108,8 @@ def train_step_panels(result):
 
 
 def input_pipeline(result):
-    """A row per size of the pictures and place where they are kept."""
-    head = ["pictures, cache", "alone /s", "limit /s", "training /s", "share"]
+    """A row per image size and cache."""
+    head = ["images, cache", "alone /s", "limit /s", "training /s", "share"]
     rows = [
         [
             f"{side}x{side}, {cache}",

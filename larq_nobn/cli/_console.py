@@ -41,7 +41,7 @@ def beside() -> Console:
 
 
 def progress() -> Progress:
-    """A progress bar on stderr that leaves no files, and only on a terminal."""
+    """A progress bar on stderr that disappears at the end, and only on a terminal."""
     return _live(
         TextColumn("{task.description}"),
         BarColumn(),
@@ -74,7 +74,9 @@ def percent(share: float) -> str:
 
 def pairs(title: str, rows: Mapping[str, object]) -> Table:
     """Returns a table with a name and a value in each row."""
-    table = Table(title=title, show_header=False, title_justify="left")
+    # As wide as the title, which would break where the table ends.
+    wide = min(len(title), out().width)
+    table = Table(title=title, show_header=False, title_justify="left", min_width=wide)
     for name, value in rows.items():
         table.add_row(name, str(value))
     return table

@@ -98,7 +98,7 @@ def _as_the_file(model: keras.Model) -> Callable[[np.ndarray], np.ndarray]:
 
 
 def _table(title: str, result: Sequence[dict[str, Any]]) -> Table:
-    table = Table(title=f"What {title} takes them for", title_justify="left")
+    table = Table(title=f"Predictions of {title}", title_justify="left")
     table.add_column("image", overflow="fold")
     for place in range(max(len(each["predictions"]) for each in result)):
         table.add_column("class" if place == 0 else f"{place + 1}.", overflow="fold")

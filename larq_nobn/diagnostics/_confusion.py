@@ -118,20 +118,18 @@ class ConfusionMatrix:
         names, counts, shares = self.class_names, self.counts, self.accuracies()
         said = ["-" if np.isnan(share) else f"{100 * share:.1f} %" for share in shares]
         if len(names) <= _MATRIX:
-            table = Table(
-                title="Images of each class (rows) by what they are taken for",
-                title_justify="left",
-            )
+            title = "Confusion matrix (true class in rows)"
+            table = Table(title=title, title_justify="left")
             table.add_column("")
-            for name in (*names, "right"):
+            for name in (*names, "recall"):
                 table.add_column(name, justify="right", overflow="fold")
             for name, row, share in zip(names, counts, said, strict=True):
                 table.add_row(name, *(str(n) if n else "·" for n in row), share)
             return table
         table = Table(title="Classes with the lowest recall", title_justify="left")
-        for name in ("class", "images", "right", "most often taken for"):
+        for name in ("class", "images", "recall", "most often predicted as"):
             table.add_column(
-                name, justify="right" if name in ("images", "right") else "left"
+                name, justify="right" if name in ("images", "recall") else "left"
             )
         wrong = counts - np.diag(np.diag(counts))
         for k in np.argsort(shares, kind="stable")[:_LIST]:

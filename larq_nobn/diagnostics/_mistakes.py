@@ -130,7 +130,7 @@ class Mistakes:
                 for k in (each.label, each.predicted)
             )
             sure = f"{100 * each.probability:.0f} %"
-            axes.set_title(f"{right}\ntaken for {wrong}\n({sure})", fontsize=9)
+            axes.set_title(f"{right}\npredicted {wrong}\n({sure})", fontsize=9)
         with replacing(target) as temporary:
             figure.savefig(temporary, dpi=120)
 

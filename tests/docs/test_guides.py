@@ -59,7 +59,7 @@ COMMANDS = [
 def test_commands_are_understood(
     page: str, words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    (tmp_path / "pictures").mkdir()
+    (tmp_path / "photos").mkdir()
     assert_understood(words, monkeypatch, tmp_path)
 
 

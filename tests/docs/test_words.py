@@ -62,6 +62,11 @@ ALLOWED = {"larq_nobn/data/folder/_overview.py": {r"\btwins?\b"}}
 
 
 PACKAGE = sorted(path.relative_to(ROOT) for path in ROOT.glob("larq_nobn/**/*.py"))
+SCRIPTS = sorted(
+    path.relative_to(ROOT)
+    for folder in ("benchmarks", "docs", "examples")
+    for path in ROOT.glob(f"{folder}/**/*.py")
+)
 TESTS = sorted(path.relative_to(ROOT) for path in ROOT.glob("tests/**/test_*.py"))
 # Parts of names.
 BANNED_IN_NAMES = {
@@ -142,7 +147,7 @@ def private(found: Iterator[str]) -> set[str]:
 
 
 def test_docstrings_comments_and_messages():
-    for module in PACKAGE:
+    for module in (*PACKAGE, *SCRIPTS):
         source = (ROOT / module).read_text(encoding="utf-8")
         allowed = ALLOWED.get(str(module), set())
         words = [word for text in texts(source) for word in found(text, allowed)]
