@@ -80,7 +80,7 @@ def data(
     sums = [sum(c[split] for c in found.classes.values()) for split in splits]
     table.add_section()
     table.add_row("all", *(f"{total:,}" for total in sums))
-    show(found.to_dict(), report, table, pairs("Pictures", _rows(found)))
+    show(found.to_dict(), report, table, pairs("Images", _rows(found)))
 
 
 def _rows(found: folder.Overview) -> dict[str, str]:

@@ -109,7 +109,7 @@ def test_pages(page: str):
 def texts(source: str) -> Iterator[str]:
     """The docstrings, comments and messages of a module, fields of f-strings left out.
 
-    A constant without a space is a key or a name, which stays as it is.
+    A lower-case constant without a space is a key or a name, which stays as it is.
     """
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
@@ -124,7 +124,7 @@ def texts(source: str) -> Iterator[str]:
         ]
         text = prose("".join(value for value in values if isinstance(value, str)))
         text = re.sub(r"\\\(.*?\\\)|--[a-z-]+", "", text)
-        if " " in text.strip():
+        if " " in text.strip() or re.fullmatch("[A-Z][a-z]+", text):
             yield text
 
 

@@ -156,7 +156,7 @@ _HEX_DIGITS = 16
 def divided(
     images: Sequence[ScannedImage], holdout: float, validation: float = 0.0
 ) -> dict[str, list[ScannedImage]]:
-    """Puts images into splits: as their folder says, or by what they hold.
+    """Puts images into splits: as their folder says, or by what they contain.
 
     Equal files have equal digests, and so are never in two splits, and a file stays in
     its split when others come or go.
