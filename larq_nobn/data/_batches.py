@@ -25,7 +25,7 @@ WHOLE: Share = (0, 1, 1)
 
 
 def check_share(share: Any) -> None:
-    """Refuses what is not the share of some replicas."""
+    """Rejects what is not a share for some replicas."""
     whole = isinstance(share, tuple) and all(type(each) is int for each in share)
     if not whole or len(share) != 3 or not 0 <= share[0] < sum(share[:2]) <= share[2]:
         raise ValueError(

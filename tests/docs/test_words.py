@@ -49,7 +49,7 @@ BANNED = {
     r"\brefus(?:es|ed|e|ing)\b": "rejects",
     r"(?<!\\)\bbegins?\b|\bbegan\b": "starts",
     r"(?<!standard )(?<!absolute )\bdeviations?\b(?! from)": "standard deviation",
-    r"\bshares? of (?!the replicas)": "fraction",
+    r"\bshares? of (?!(?:the )?replicas)": "fraction",
     r"\btold apart\b": "distinguished",
     r"\bheed(?:s|ed)?\b": "obey, handle",
     r"\bmend(?:s|ed)?\b": "repair",
