@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._files import read_file
+from .._files import opened, read_file
 from .._names import DATASETS, TFDS_PREFIX
 
 DataDir = str | os.PathLike[str] | None
@@ -91,10 +91,18 @@ def _check_code(name: str, data_dir: DataDir) -> None:
             "Datasets downloads and runs. Open it in Python, and give train its "
             "images as data."
         )
+    set_name = name.partition("/")[0]
+    if set_name != set_name.lower():  # which TFDS would look for under another one
+        raise ValueError(
+            f"{TFDS_PREFIX}{name} is no name of TensorFlow Datasets, which are in "
+            "lower case. Choose one that tfds.list_builders() names."
+        )
     if data_dir is None:  # that of the user
         return
-    place = Path(data_dir).expanduser()
-    for file in place.glob(f"{name.partition('/')[0]}/**/features.json"):
+    for file in _files_in(Path(data_dir).expanduser() / set_name):
+        opened(file).close()  # TFDS would read a device, or wait for a pipe, for ever
+        if file.name != "features.json":
+            continue
         try:
             content = json.loads(read_file(file))
         except (ValueError, RecursionError) as problem:
@@ -105,6 +113,17 @@ def _check_code(name: str, data_dir: DataDir) -> None:
                     f"{file} wants {found!r}, which is no class of TensorFlow Datasets "
                     "and is not imported for it. Prepare the set again."
                 )
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """All files, also of folders that are links, as TFDS follows them."""
+    seen = set()
+    for place, inside, names in os.walk(folder, followlinks=True):
+        if (real := os.path.realpath(place)) in seen:
+            inside.clear()
+            continue
+        seen.add(real)
+        yield from (Path(place, name) for name in names)
 
 
 def _feature_classes(part: Any) -> Iterator[Any]:

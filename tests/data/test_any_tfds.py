@@ -46,8 +46,13 @@ def test_a_set_of_a_community_is_code(name: str):
 
 
 @pytest.mark.parametrize("key", ["pythonClassName", "python_class_name"])
+@pytest.mark.parametrize("linked", [False, True])
 def test_features_import_nothing(
-    key: str, cifar10: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    key: str,
+    linked: bool,
+    cifar10: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
     """A prepared set of a stranger, beside a module that its description names."""
     shutil.copytree(cifar10, tmp_path / "sets")
@@ -56,12 +61,26 @@ def test_features_import_nothing(
     text = text.replace("tensorflow_datasets.core.features.image_feature", "nobn_evil")
     assert "nobn_evil.Image" in text
     file.write_text(text)
+    if linked:
+        file.parent.rename(tmp_path / "elsewhere")
+        file.parent.symlink_to(tmp_path / "elsewhere")
     (tmp_path / "nobn_evil.py").write_text("open('written', 'w').close()")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ValueError, match="wants 'nobn_evil.Image', which is no class"):
         nobn.data.describe("tfds:cifar10", data_dir=tmp_path / "sets")
+    with pytest.raises(ValueError, match="tfds:Cifar10 is no name of TensorFlow Data"):
+        nobn.data.describe("tfds:Cifar10", data_dir=tmp_path / "sets")
     assert not (tmp_path / "written").exists()
+
+
+def test_a_device_in_the_folder_of_a_set_is_not_read(cifar10: Path, tmp_path: Path):
+    shutil.copytree(cifar10, tmp_path / "sets")
+    (file,) = (tmp_path / "sets").glob("cifar10/*/label.labels.txt")
+    file.unlink()
+    file.symlink_to("/dev/zero")
+    with pytest.raises(OSError, match="Not a file, but a pipe or a device"):
+        nobn.data.describe("tfds:cifar10", data_dir=tmp_path / "sets")
 
 
 class Splits:
