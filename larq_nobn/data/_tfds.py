@@ -241,7 +241,7 @@ def reading_records(name: str, folder: str | os.PathLike[str]) -> Iterator[None]
     """
     try:
         yield
-    except (tf.errors.OpError, *_OF_OTHER_SHAPE) as problem:
+    except (tf.errors.OpError, ValueError, *_OF_OTHER_SHAPE) as problem:
         raise ValueError(
             f"{name} in {os.fspath(folder)} is damaged: its records are not what "
             f"dataset_info.json and features.json say ({type(problem).__name__}). "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -128,7 +129,7 @@ def test_what_there_is_not(tmp_path: Path):
 
 
 @pytest.mark.parametrize("name", ["tfds:cifar10", "cifar10"])
-@pytest.mark.parametrize("damage", ["random", "empty", "folder", "label"])
+@pytest.mark.parametrize("damage", ["random", "empty", "folder", "label", "counts"])
 def test_damaged_records_are_reported_in_one_sentence(
     name: str, damage: str, cifar10: Path, tmp_path: Path
 ):
@@ -141,6 +142,12 @@ def test_damaged_records_are_reported_in_one_sentence(
     elif damage == "folder":
         file.unlink()
         file.mkdir()
+    elif damage == "counts":
+        description = file.with_name("dataset_info.json")
+        content = json.loads(description.read_text())
+        for split in content["splits"]:
+            split["shardLengths"] = []
+        description.write_text(json.dumps(content))
     else:
         records = [each.numpy() for each in tf.data.TFRecordDataset(str(file))]
         example = tf.train.Example.FromString(records[0])
