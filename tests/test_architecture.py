@@ -65,9 +65,8 @@ PARTS: dict[str, tuple[set[str], ...]] = {
         {"_formats"},
     ),
     "deploy/prepare": (
-        {"_inference"},
-        {"_padding", "_plain", "_quantizers", "_softplus", "_trimming"},
-        {"rewrites"},
+        {"_padding", "_geometry", "_lift"},
+        {"_binary_layers"},
         {"_reading"},
         {"_factors"},
         {"_affine", "_shifts"},
@@ -400,7 +399,7 @@ GOOD = [
     ),
     ("training/folder/_a.py", "from .._settings import NETWORKS"),
     ("surgery/remove/_a.py", "from .._report import Change\nfrom ._plan import Plan"),
-    ("deploy/prepare/_affine.py", "from ._factors import x\nfrom .rewrites import y"),
+    ("deploy/prepare/_affine.py", "from ._factors import x\nfrom ._lift import y"),
     ("deploy/prepare/_prepare.py", "from ._shifts import x\nfrom .._opening import y"),
     (
         "cli/_a.py",

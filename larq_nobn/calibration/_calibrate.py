@@ -7,16 +7,10 @@ import tensorflow as tf
 from .._batches import model_batches
 from .._checks import check_integer
 from .._keras import keras
-from ..graph import ModelError, check_readable
-from ..layers import BatchKalmanNormalization
+from ..graph import ModelError, check_readable, is_batch_norm
 from ._rules import Rules
 from ._walk import Value, walk
 
-_BATCH_NORMS = (
-    keras.layers.BatchNormalization,
-    keras.layers.experimental.SyncBatchNormalization,
-    BatchKalmanNormalization,
-)
 # Examples that are computed at a time: what a layer needs besides its output is small.
 _PART = 128
 
@@ -108,7 +102,7 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
 
 
 def _check_batch_norm(model: keras.Model) -> None:
-    found = [x.name for x in model.submodules if isinstance(x, _BATCH_NORMS)]
+    found = [x.name for x in model.submodules if is_batch_norm(x)]
     if found:
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         raise ModelError(

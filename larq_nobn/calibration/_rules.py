@@ -10,20 +10,78 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
-from ..graph import Call, Graph, has_sign_input, is_channels_last
+from ..graph import (
+    SUMS,
+    Call,
+    Graph,
+    commutation,
+    has_sign_input,
+    inherited,
+    is_channels_last,
+    kernels_of,
+    symbol_of,
+    traits,
+    weights_of_sum,
+)
 from ..layers import ChannelAffine, RPReLU
 from ..layers._kernel_layers import has_kernel
 from ..quantizers import BinaryRegularized, RSign, ScaledStandardization, ScaledStdSign
-from ._offsets import is_linear, passed_on
-from ._statistics import Parts, mean_of, moments_of
 from ._walk import Value, Values, outputs
 
-# Not the global ones, which leave one value of each example.
-_POOLS = (
-    keras.layers.MaxPooling1D,
-    keras.layers.MaxPooling2D,
-    keras.layers.MaxPooling3D,
-)
+Parts = list[tf.Tensor]
+
+
+def mean_of(parts: Parts) -> np.ndarray:
+    """Over all axes but the last, in float64: (C,)."""
+    sums = [_sums(tf.cast(part, tf.float64)) for part in parts]
+    return np.sum(sums, axis=0) / _count(parts)
+
+
+def moments_of(parts: Parts) -> tuple[np.ndarray, np.ndarray]:
+    """Returns mean and population standard deviation in float64, (C,) each."""
+    mean = mean_of(parts)
+    squares = [_sums(tf.square(tf.cast(part, tf.float64) - mean)) for part in parts]
+    return mean, np.sqrt(np.sum(squares, axis=0) / _count(parts))
+
+
+def _sums(values: tf.Tensor) -> np.ndarray:
+    return tf.reduce_sum(values, axis=list(range(values.shape.rank - 1))).numpy()
+
+
+def _count(parts: Parts) -> int:
+    return sum(int(tf.size(part)) for part in parts) // parts[0].shape[-1]
+
+
+def is_linear(layer: keras.layers.Layer) -> bool:
+    """Returns whether batch norm could follow a layer with weights."""
+    plain = getattr(layer, "activation", None) in (None, keras.activations.linear)
+    return kernels_of(layer) is not None and plain and is_channels_last(layer)
+
+
+def passed_on(call: Call, values: Values) -> tf.Tensor | None:
+    """The offset of what a call that has no weights makes of its inputs."""
+    offsets = {key: value.offset for key, value in values.items()}
+    found = [offset for offset in offsets.values() if offset is not None]
+    if not found:
+        return None
+    if inherited(call.operation.kind).idle:
+        return found[0]
+    is_sum = weights_of_sum(call) is not None or symbol_of(call.layer) in SUMS
+    if not (is_sum or commutation(call).shift or traits(call.operation.kind).constant):
+        return None
+    zeros = {
+        key: tf.zeros((1, *value.parts[0].shape[1:])) for key, value in values.items()
+    }
+    given = {key: zeros[key] if o is None else o for key, o in offsets.items()}
+    return _at(call, given) - _at(call, zeros)
+
+
+def _at(call: Call, tensors: dict[str, tf.Tensor]) -> tf.Tensor:
+    args, kwargs = call.arguments(tensors)
+    # Not the layer itself, which would cast to half precision under such a policy.
+    return call.layer.call(*args, **kwargs)
+
+
 # Below this fraction of its mean, or of the standard deviation it should get, what
 # varies in a channel is rounding, or an accident of few examples.
 _OF_MEAN, _OF_TARGET = 1e-2, 1e-3
@@ -132,7 +190,10 @@ def _reads_signs(call: Call) -> bool:
 def _after_pools(graph: Graph, call: Call, parts: Parts) -> Parts:
     """What max pools make of an output that nothing else reads."""
     tensor = call.first_output
-    while (reader := graph.sole_consumer(tensor)) and isinstance(reader.layer, _POOLS):
+    while reader := graph.sole_consumer(tensor):
+        # Not the pools of whole maps, which leave one value of each example.
+        if inherited(reader.operation.kind).pool != "max":
+            break
         parts = [reader.layer(part) for part in parts]
         tensor = reader.first_output
     return parts

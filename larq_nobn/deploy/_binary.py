@@ -42,7 +42,7 @@ def is_reshaped(call: Call) -> bool:
         and is_channels_last(layer)
         and sign_for(call) is not None
         and bits_of(layer.kernel_quantizer) == 1
-        and has_binary_kernel(layer)
+        and has_binary_kernel(call.operation)
     )
 
 

@@ -20,12 +20,14 @@ import tensorflow as tf
 
 from .._keras import keras
 from ..graph import (
-    TRAINING_ONLY,
+    KERNELS,
+    TRANSPOSED,
     Call,
     bits_of,
     calls,
     has_binary_kernel,
     has_sign_input,
+    inherited,
     is_binary,
     is_channels_last,
     kernel_value,
@@ -83,22 +85,7 @@ class FloatFallback:
 
 # Networks of few bits; more are the business of 8-bit kernels.
 FEW_BITS = 8
-_QUANTIZERS = ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
-_KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
-_TRANSPOSED = (_layers.Conv2DTranspose, _layers.Conv3DTranspose)
 _LOCAL = (_layers.LocallyConnected1D, _layers.LocallyConnected2D)
-# After a sign, what they give is meant to be binary still.
-_WEIGHTLESS = (
-    _layers.AveragePooling2D,
-    _layers.MaxPooling2D,
-    _layers.ZeroPadding2D,
-    _layers.Cropping2D,
-    _layers.UpSampling2D,
-    _layers.Reshape,
-    _layers.Permute,
-    _layers.Rescaling,
-    _layers.Concatenate,
-)
 
 
 def float_layers(model: keras.Model) -> list[FloatFallback]:
@@ -185,7 +172,7 @@ def _other_kernel(call: Call) -> Why:
             "Build the model with that.",
         )
     known = isinstance(layer, (lq.layers.QuantConv2D, *RESHAPED))
-    if known and not has_binary_kernel(layer):
+    if known and not has_binary_kernel(call.operation):
         kernel = kernel_value(layer.kernel)
         zeros = int(np.sum(kernel == 0))
         some = f" (zero weights: {zeros:,} of {kernel.size:,})" if zeros else ""
@@ -236,7 +223,8 @@ def _stands_between(call: Call) -> Why | None:
                 f"{remedy} instead.",
             )
         operator = hasattr(layer, "symbol") and len(node.keras_inputs) == 1
-        if not operator and not isinstance(layer, (*_WEIGHTLESS, *TRAINING_ONLY)):
+        known = inherited(type(layer))
+        if not operator and not (known.binary or known.idle):
             continue
         if any(sign_at(x) is not None for x in node.keras_inputs):
             return (
@@ -251,11 +239,12 @@ def _stands_between(call: Call) -> Why | None:
 def _cost(call: Call) -> tuple[int, int]:
     """Multiply-accumulates for one example, and bytes of the kernels as floats."""
     layer = call.layer
-    kernels = [getattr(layer, name, None) for name in _KERNELS]
+    kernels = [getattr(layer, name, None) for name in KERNELS]
     weights = sum(math.prod(kernel.shape) for kernel in kernels if kernel is not None)
     # How often each weight is used; of what no shape tells, once. A transposed
     # convolution spreads every input, the others gather every output.
-    end = call.first_input if isinstance(layer, _TRANSPOSED) else call.first_output
+    spreads = inherited(type(layer)).kernels is TRANSPOSED
+    end = call.first_input if spreads else call.first_output
     first = getattr(layer, "data_format", None) == "channels_first"
     sizes = end.shape[2:] if first else end.shape[1:-1]
     places = 1 if isinstance(layer, _LOCAL) else math.prod(size or 1 for size in sizes)
@@ -295,7 +284,7 @@ def why_none_is_binary(model: keras.Model) -> str:
 
 def kernel_quantizers(layer: keras.layers.Layer) -> list[Any]:
     """The quantizers of all kernels of a layer."""
-    found = [getattr(layer, name, None) for name in _QUANTIZERS]
+    found = [getattr(layer, name, None) for name in KERNELS.values()]
     return [quantizer for quantizer in found if quantizer is not None]
 
 

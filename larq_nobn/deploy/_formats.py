@@ -20,7 +20,7 @@ from .._files import replacing
 from .._keras import check_model, keras
 from .._progress import step
 from .._scores import Scores
-from ..graph import flat_copy, replace_layers
+from ..graph import from_keras, to_keras
 from ..layers import FakeQuantization
 from ._convert import convert, prepared
 from ._errors import ConversionError, VerificationError
@@ -224,10 +224,11 @@ def compare_formats(
     layers = getattr(model, "layers", ())
     ranged, plain = any(isinstance(x, FakeQuantization) for x in layers), model
     if ranged:
-        plain = replace_layers(
-            flat_copy(model),
-            lambda c: None if isinstance(c.layer, FakeQuantization) else c.layer,
-        )
+        graph = from_keras(model)
+        for call in graph.calls:
+            if call.operation.kind is FakeQuantization:
+                graph = graph.with_row(call.name, [])
+        plain = to_keras(graph)
     flat, labels, generated = as_functional(plain), None, ""
     if data is None:
         examples, generated = verification_examples(None, model, flat)

@@ -13,25 +13,26 @@ import tensorflow as tf
 
 from .._keras import keras
 from ..graph import (
+    KERNELS,
     Call,
     calls,
+    inputs_like,
     inputs_of,
     is_function,
     is_identity,
     kernel_value,
     kind_of,
+    model_like,
     rebuild,
+    run_call,
     symbol_of,
 )
-from ..graph._replace import inputs_like, model_like, run_call
 from ._binary import binary_parts, sign_for
 
 _USE = re.compile(r"/use\d+$")
 # Of these, too, preparation looks at the call.
 _BY_CALL = (keras.layers.Rescaling, keras.layers.GroupNormalization)
 _PACKAGES = ("tf_keras", "larq", "larq_nobn")
-# They make values of kernels, which are compared themselves.
-_OF_KERNELS = ("kernel_quantizer", "depthwise_quantizer", "pointwise_quantizer")
 
 
 def normal_form(model: keras.Model) -> tuple[keras.Model, list[str]]:
@@ -186,7 +187,7 @@ def _extra(layer: keras.layers.Layer) -> Any:
 def _config(layer: keras.layers.Layer) -> Any:
     """What a layer's configuration says of what it computes."""
     config = dict(layer.get_config())
-    for name in _OF_KERNELS:
+    for name in KERNELS.values():  # of kernels, which are compared themselves
         config.pop(name, None)
     return _relevant(config)
 
@@ -214,7 +215,7 @@ def _values(layer: keras.layers.Layer) -> list[np.ndarray]:
     """Its weights, of which a quantizer's are in what it makes of a kernel."""
     apart = {
         id(weight)
-        for name in _OF_KERNELS
+        for name in KERNELS.values()
         for weight in getattr(getattr(layer, name, None), "weights", ())
     }
     own = [x for x in layer.weights if id(x) not in apart]

@@ -6,8 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
-from ._calls import inputs_of
-from ._graph import Graph
+from ._graph import Graph, inputs_of
 
 # Of an axis whose size is open.
 _OPEN = 32

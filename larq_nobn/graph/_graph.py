@@ -19,28 +19,169 @@ others: they keep their Keras layer, and no rewrite moves anything into or throu
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from .._keras import keras
-from ._calls import Call, calls
-from ._operation import Operation
+from ..layers import BatchKalmanNormalization, BatchNormalizationPreconditioning
+from ._operation import Operation, operation_of
+
+
+class Call(NamedTuple):
+    """One use of a layer, which is a node of a graph; a layer used twice has two.
+
+    Nothing changes a call: an edit of a graph puts others in its place.
+
+    Attributes:
+        label: Its name, which no other call has.
+        name: That of the layer in the graph.
+        inputs: The tensors that it was called with, as they were nested.
+        outputs: The tensors that it makes, likewise.
+        node: The Keras node that it came from; None for a call that an edit added.
+        reads: The tensors that it reads at inference.
+        operation: What it computes, shared by all calls of its layer.
+    """
+
+    label: str
+    name: str
+    inputs: Any
+    outputs: Any
+    node: Any
+    reads: tuple[Any, ...]
+    operation: Operation
+
+    @property
+    def layer(self) -> keras.layers.Layer:
+        """A Keras layer of what it computes: the given one, if no edit changed it."""
+        return self.operation.layer
+
+    @property
+    def first_input(self) -> Any:
+        """The first tensor that it reads."""
+        return self.reads[0]
+
+    @property
+    def first_output(self) -> Any:
+        """The first tensor that it makes: of Kalman normalization, the features."""
+        return tf.nest.flatten(self.outputs)[0]
+
+    @property
+    def described(self) -> str:
+        """Its layer in the words of a message."""
+        origins = self.operation.origins
+        known = type(origins[-1]) if origins else self.operation.kind
+        return f"{self.name!r} ({known.__name__})"
+
+    def reading(self, old: Any, new: Any) -> Call:
+        """Returns the same call with another tensor in the place of one."""
+        if all(x is not old for x in self.reads):
+            return self
+
+        def other(x: Any) -> Any:
+            return new if x is old else x
+
+        inputs = tf.nest.map_structure(other, self.inputs)
+        return self._replace(reads=tuple(map(other, self.reads)), inputs=inputs)
+
+    def arguments(self, tensors: Mapping[str, Any]) -> tuple[Any, Any]:
+        """Positional and keyword arguments of the call, with other tensors by id."""
+        # Keras takes one off each list, which is read more than once in x + x.
+        ids = self.node.flat_input_ids
+        return self.node.map_arguments({key: [tensors[key]] * len(ids) for key in ids})
+
+
+def chain(
+    use: Call, row: Sequence[Operation], like: Sequence[Any], start: Any = None
+) -> list[Call]:
+    """Returns calls in a row, each of what the one before makes.
+
+    Arguments:
+        use: The call in whose place they stand.
+        row: What they compute.
+        like: An edge, or a shape, as each of them makes.
+        start: What the first reads; None for what the other call does.
+    """
+    edge, found = use.first_input if start is None else start, []
+    for operation, shape in zip(row, like, strict=True):
+        label = operation.name + use.label.removeprefix(use.name)
+        after = Value(edge, shape) if isinstance(shape, tuple) else Value(shape)
+        found.append(Call(label, operation.name, edge, after, None, (edge,), operation))
+        edge = after
+    return found
+
+
+def calls(model: keras.Model) -> list[Call]:
+    """Lists the layer calls of inference, each after the calls that it depends on."""
+    by_depth = model._nodes_by_depth
+    needed = _needed(model.outputs)
+    nodes = [
+        node
+        for depth in sorted(by_depth, reverse=True)
+        for node in by_depth[depth]
+        if not node.is_input and node in needed
+    ]
+    uses = Counter(node.layer.name for node in nodes)
+    seen: Counter[str] = Counter()
+    operations: dict[str, Operation] = {}
+    found = []
+    for node in nodes:
+        name = node.layer.name
+        seen[name] += 1
+        label = name if uses[name] == 1 else f"{name} (use {seen[name]})"
+        if name not in operations:
+            operations[name] = operation_of(_at_inference(node.layer), name)
+        reads = inputs_of(node)
+        inputs = reads[0] if _ignores_state(node) else node.input_tensors
+        call = Call(
+            label, name, inputs, node.outputs, node, tuple(reads), operations[name]
+        )
+        found.append(call)
+    return found
+
+
+def _needed(outputs: list[Any]) -> set[Any]:
+    """The nodes that some tensors depend on at inference."""
+    found, left = set(), list(outputs)
+    while left:
+        layer, index, _ = left.pop()._keras_history
+        node = layer.inbound_nodes[index]
+        if node not in found:
+            found.add(node)
+            left += inputs_of(node)
+    return found
+
+
+def _ignores_state(node: Any) -> bool:
+    return isinstance(node.layer, BatchKalmanNormalization)
+
+
+def inputs_of(node: Any) -> list[Any]:
+    """The symbolic tensors that a call reads at inference."""
+    return node.keras_inputs[:1] if _ignores_state(node) else node.keras_inputs
+
+
+def _at_inference(layer: keras.layers.Layer) -> keras.layers.Layer:
+    preconditioned = isinstance(layer, BatchNormalizationPreconditioning)
+    return layer.layer if preconditioned else layer
 
 
 class Value:
     """An edge that no tensor of the given model stands for.
 
     Arguments:
-        like: An edge of the same shape and type.
+        like: An edge of the same type.
+        shape: Of an example; None for that of the other edge.
     """
 
-    def __init__(self, like: Any) -> None:
+    def __init__(self, like: Any, shape: Sequence[int] | None = None) -> None:
         self.shape, self.dtype = like.shape, like.dtype
+        if shape is not None:
+            self.shape = tf.TensorShape([like.shape[0], *shape])
 
 
 class Graph:
@@ -96,18 +237,41 @@ class Graph:
         found = (changed.get(call.label, (call,)) for call in self.calls)
         return self._derived(calls=[call for part in found for call in part])
 
-    def with_operation(self, operation: Operation, name: str = "") -> Graph:
-        """Returns a graph with another operation in all calls of a layer.
+    def of(self, calls: Sequence[Call], outputs: Sequence[Any]) -> Graph:
+        """Returns a graph of other calls, in order, and other outputs."""
+        return self._derived(calls=calls, outputs=outputs)
 
-        Arguments:
-            operation: What they compute from now on.
-            name: The layer, if the operation has another name.
-        """
+    def with_operation(self, operation: Operation) -> Graph:
+        """Returns a graph with another operation in all calls of a layer."""
         changed = {
-            call.label: [call._replace(name=operation.name, operation=operation)]
-            for call in self.uses(name or operation.name)
+            call.label: [call._replace(operation=operation)]
+            for call in self.uses(operation.name)
         }
         return self.with_calls(changed)
+
+    def with_row(self, name: str, row: Sequence[Operation]) -> Graph:
+        """Returns a graph with operations in a row in all calls of a layer.
+
+        Arguments:
+            name: The layer.
+            row: Of one input each. The last makes what the layer made; of none, what
+                read that reads its input.
+        """
+        graph = self
+        for use in self.uses(name):
+            if row:
+                *calls, last = chain(use, row, [use.first_input] * len(row))
+                end = use.reading(use.first_input, last.first_input)._replace(
+                    label=last.label,
+                    name=last.name,
+                    operation=last.operation,
+                    outputs=use.first_output,
+                )
+                graph = graph.with_calls({use.label: [*calls, end]})
+            else:
+                graph = graph.with_calls({use.label: []})
+                graph = graph.with_edge(use.first_output, use.first_input)
+        return graph
 
     def with_edge(self, old: Any, new: Any) -> Graph:
         """Returns a graph in which what reads an edge reads another of its value."""

@@ -1,23 +1,42 @@
-"""What is known of each kind of layer: one table, which every pass over a graph asks.
+"""What is known of each kind of layer, function and sign: the one table of traits.
 
-Exact classes, because what a subclass computes besides is not known. What concerns one
-pass alone stays with it: which layers of an int8 file share a range, which ones were
-surely meant to stay binary, which can have another quantizer.
+Every pass over a graph asks here, and a new kind is a row here. Exact classes count,
+because what a subclass computes besides is not known; `inherited` is for what a
+subclass only computes otherwise in training.
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any, NamedTuple
 
 import larq as lq
 import numpy as np
+import tensorflow as tf
 
 from .._keras import keras
+from ..layers import (
+    ActivationStandardization,
+    BatchKalmanNormalization,
+    ChannelAffine,
+    DynamicTanh,
+    EvoNormS0,
+    FilterResponseNormalization,
+    IndependentComponent,
+    ProxyNormalization,
+    SignFlipDropout,
+    SkipInit,
+    ThresholdedLinearUnit,
+)
+from ..layers._channel_padding import ChannelPadding
 from ..layers._grouped import GroupedConv2D
-from ._calls import Call
+from ..layers._inference import PlainAffine, PlainRPReLU, ShiftedSign
+from ..quantizers import ReSTE, RSign, SigmoidSign, SignSwish
+from ._graph import Call
 
 _layers = keras.layers
 _quant = lq.layers
+_functions = keras.activations
 
 
 class Commutation(NamedTuple):
@@ -40,6 +59,25 @@ class Commutation(NamedTuple):
     tiles: bool = False
 
 
+class Kernels(NamedTuple):
+    """The kernels of a layer that is linear up to its activation.
+
+    Attributes:
+        first: The attribute of the kernel that meets the input.
+        last: Of the kernel that makes the output.
+        axes: What the last two axes of the first kernel are.
+    """
+
+    first: str
+    last: str
+    axes: str
+
+
+PLAIN = Kernels("kernel", "kernel", "channels in, channels out")
+DEPTHWISE = Kernels("depthwise_kernel", "depthwise_kernel", "channels in, out of each")
+SEPARABLE = DEPTHWISE._replace(last="pointwise_kernel")
+TRANSPOSED = PLAIN._replace(axes="channels out, channels in")
+
 _ALL = Commutation(gain=True, negative=True, shift=True, factor=True)
 _RISING = _ALL._replace(negative=False)
 _RECTIFIES = _RISING._replace(shift=False)
@@ -48,56 +86,269 @@ _TILES = _ALL._replace(tiles=True)
 _FACTOR = Commutation(factor=True)
 _NOTHING = Commutation()
 
-_COMMUTATIONS: dict[type, Commutation] = {
-    # What pads their input is left out of the average, and of the maximum.
-    _layers.AveragePooling1D: _ALL,
-    _layers.AveragePooling2D: _ALL,
-    _layers.AveragePooling3D: _ALL,
-    _layers.GlobalAveragePooling1D: _ALL,
-    _layers.GlobalAveragePooling2D: _ALL,
-    _layers.GlobalAveragePooling3D: _ALL,
-    _layers.MaxPooling1D: _RISING,
-    _layers.MaxPooling2D: _RISING,
-    _layers.MaxPooling3D: _RISING,
-    _layers.GlobalMaxPooling1D: _RISING,
-    _layers.GlobalMaxPooling2D: _RISING,
-    _layers.GlobalMaxPooling3D: _RISING,
-    _layers.UpSampling1D: _ALL,
-    _layers.UpSampling2D: _ALL,
-    _layers.UpSampling3D: _ALL,
-    _layers.Cropping1D: _ALL,
-    _layers.Cropping2D: _ALL,
-    _layers.Cropping3D: _ALL,
-    _layers.ZeroPadding1D: _BORDERS,
-    _layers.ZeroPadding2D: _BORDERS,
-    _layers.ZeroPadding3D: _BORDERS,
-    _layers.Flatten: _TILES,
-    _layers.Reshape: _TILES,
-    _layers.Permute: _FACTOR,
-    _layers.ReLU: _RECTIFIES,
-    _layers.LeakyReLU: _RECTIFIES,
-    _layers.PReLU: _RECTIFIES,
-    # Of their inputs each may have other gains; `weights_of_sum` says more of shifts.
-    _layers.Concatenate: _FACTOR,
-    _layers.Add: _FACTOR,
-    _layers.Subtract: _FACTOR,
-    _layers.Average: _FACTOR,
-    _layers.Maximum: _FACTOR,
-    _layers.Minimum: _FACTOR,
+
+class Kind(NamedTuple):
+    """What is known of a kind of layers, at inference.
+
+    Attributes:
+        commutation: What it lets through.
+        kernels: Where its kernels are; None if it is not known to be linear.
+        quantized: The layer of the same arguments whose kernel can have a quantizer.
+        activated: Whether it ends in its activation; a layer with kernels does.
+        idle: Whether it returns its input: what it does, it does in training.
+        keeps: Whether what it returns are values of its input, or 0.
+        pool: "max" or "mean" of a window, "whole max" or "whole mean" of the map.
+        elementwise: Whether it does the same at each position of a map of any rank.
+        reshapes: Whether it returns its input in another shape.
+        affine: Whether it is a scale and a bias per channel.
+        norm: "batch" or "example", of which it takes statistics.
+        constant: Whether a constant per channel passes it times a number, or beside
+            other channels.
+        binary: Whether, of signs, it makes what was meant for a binary kernel.
+        int8: "kept" if its numbers are among the 256 that its input may have,
+            "shared" if TensorFlow Lite wants the range of its input for its output.
+    """
+
+    commutation: Commutation = _NOTHING
+    kernels: Kernels | None = None
+    quantized: type | None = None
+    activated: bool = False
+    idle: bool = False
+    keeps: bool = False
+    pool: str = ""
+    elementwise: bool = False
+    reshapes: bool = False
+    affine: bool = False
+    norm: str = ""
+    constant: bool = False
+    binary: bool = False
+    int8: str = ""
+
+
+def _linear(kernels: Kernels, quantized: type | None = None) -> Kind:
+    return Kind(kernels=kernels, quantized=quantized, activated=True)
+
+
+def _keras(names: str) -> tuple[type, ...]:
+    return tuple(getattr(_layers, name) for name in names.split())
+
+
+_UNKNOWN = Kind()
+_MEAN, _LARGEST = Kind(_ALL, pool="mean"), Kind(_RISING, keeps=True, pool="max")
+_MOVED, _PADDED = Kind(_ALL, keeps=True), Kind(_BORDERS, keeps=True)
+_RESHAPED = Kind(_TILES, keeps=True, reshapes=True, int8="kept")
+_SUM = Kind(_FACTOR, elementwise=True)  # of shifts, `weights_of_sum` says more
+_SCALED, _EXAMPLE = Kind(affine=True), Kind(norm="example")
+_KEPT: dict[str, Any] = {"int8": "kept"}
+_SHARED: dict[str, Any] = {"int8": "shared"}
+_BINARY: dict[str, Any] = {"binary": True}
+_ANY: dict[str, Any] = {"elementwise": True}
+
+_TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
+    # Layers without weights. What pads their input is left out of the average, and of
+    # the maximum.
+    (_MEAN, _keras("AveragePooling1D AveragePooling3D")),
+    (_MEAN._replace(**_BINARY, **_SHARED), (_layers.AveragePooling2D,)),
+    (
+        _MEAN._replace(pool="whole mean"),
+        _keras("GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D"),
+    ),
+    (_LARGEST, _keras("MaxPooling1D MaxPooling3D")),
+    (_LARGEST._replace(**_BINARY, **_KEPT), (_layers.MaxPooling2D,)),
+    (
+        _LARGEST._replace(pool="whole max"),
+        _keras("GlobalMaxPooling1D GlobalMaxPooling3D"),
+    ),
+    (
+        _LARGEST._replace(pool="whole max", **_KEPT),
+        (_layers.GlobalMaxPooling2D,),
+    ),
+    (_MOVED, _keras("UpSampling1D UpSampling3D Cropping1D Cropping3D")),
+    (_MOVED._replace(**_BINARY, **_SHARED), (_layers.UpSampling2D,)),
+    (_MOVED._replace(**_BINARY, **_KEPT), (_layers.Cropping2D,)),
+    (_PADDED, _keras("ZeroPadding1D ZeroPadding3D")),
+    (_PADDED._replace(**_BINARY, **_KEPT), (_layers.ZeroPadding2D,)),
+    (_RESHAPED, (_layers.Flatten,)),
+    (_RESHAPED._replace(**_BINARY), (_layers.Reshape,)),
+    (Kind(_FACTOR, **_BINARY, **_KEPT), (_layers.Permute,)),
+    (Kind(constant=True), (ChannelPadding,)),
+    # Layers of several inputs, which may each have other gains.
+    (Kind(_FACTOR, constant=True, **_BINARY, **_KEPT), (_layers.Concatenate,)),
+    (_SUM, _keras("Add Subtract Average")),
+    (_SUM._replace(**_KEPT), _keras("Maximum Minimum")),
+    # Activations.
+    (Kind(_RECTIFIES, keeps=True, **_ANY), (_layers.ReLU,)),
+    (Kind(_RECTIFIES, **_ANY), (_layers.LeakyReLU,)),
+    (Kind(_RECTIFIES), (_layers.PReLU,)),
+    (Kind(keeps=True), (_layers.Activation,)),
+    (Kind(**_ANY), (DynamicTanh, PlainRPReLU)),
+    (Kind(**_SHARED), (ThresholdedLinearUnit,)),
+    # What does nothing at inference.
+    (
+        Kind(idle=True, keeps=True, **_KEPT),
+        (
+            *_keras("Dropout AlphaDropout GaussianDropout GaussianNoise"),
+            *_keras("SpatialDropout1D SpatialDropout2D SpatialDropout3D"),
+            *_keras("ActivityRegularization RandomFlip RandomTranslation"),
+            *_keras("RandomRotation RandomZoom RandomContrast RandomBrightness"),
+            *(ActivationStandardization, SignFlipDropout),
+        ),
+    ),
+    # Scales and biases, and what normalizes.
+    (_SCALED._replace(**_ANY), (ChannelAffine, PlainAffine)),
+    (_SCALED._replace(constant=True), (SkipInit,)),
+    (_SCALED._replace(constant=True, **_BINARY), (_layers.Rescaling,)),
+    (
+        _SCALED._replace(norm="batch"),
+        (_layers.BatchNormalization, IndependentComponent, BatchKalmanNormalization),
+    ),
+    (Kind(norm="batch"), (_layers.experimental.SyncBatchNormalization,)),
+    (_EXAMPLE, (FilterResponseNormalization, ProxyNormalization, EvoNormS0)),
+    (_EXAMPLE, _keras("GroupNormalization LayerNormalization")),
+    # Kernels.
+    (_linear(PLAIN, _quant.QuantDense), (_layers.Dense, _quant.QuantDense)),
+    (_linear(PLAIN, _quant.QuantConv1D), (_layers.Conv1D, _quant.QuantConv1D)),
+    (_linear(PLAIN, _quant.QuantConv2D), (_layers.Conv2D, _quant.QuantConv2D)),
+    (_linear(PLAIN, _quant.QuantConv3D), (_layers.Conv3D, _quant.QuantConv3D)),
+    (_linear(PLAIN, GroupedConv2D), (GroupedConv2D,)),
+    (
+        _linear(DEPTHWISE),
+        (*_keras("DepthwiseConv1D DepthwiseConv2D"), _quant.QuantDepthwiseConv2D),
+    ),
+    (
+        _linear(SEPARABLE, _quant.QuantSeparableConv1D),
+        (_layers.SeparableConv1D, _quant.QuantSeparableConv1D),
+    ),
+    (
+        _linear(SEPARABLE, _quant.QuantSeparableConv2D),
+        (_layers.SeparableConv2D, _quant.QuantSeparableConv2D),
+    ),
+    (
+        _linear(TRANSPOSED),
+        (
+            *_keras("Conv1DTranspose Conv2DTranspose Conv3DTranspose"),
+            *(_quant.QuantConv2DTranspose, _quant.QuantConv3DTranspose),
+        ),
+    ),
+    (
+        Kind(activated=True),
+        _keras("LocallyConnected1D LocallyConnected2D EinsumDense"),
+    ),
+)
+KINDS: dict[type, Kind] = {kind: row for row, kinds in _TABLE for kind in kinds}
+
+
+class Function(NamedTuple):
+    """What is known of an activation.
+
+    Attributes:
+        elementwise: Whether it does the same at each position of a map of any rank.
+        commutation: What it lets through.
+        bounds: What it cuts off beyond; 1e9 is as good as infinite.
+        gate: Whether it gives a gate or a probability, which has no scale.
+        int8: "fixed" if TensorFlow Lite fixes its range, "fused" if it is computed with
+            the convolution, sum or pool before it.
+    """
+
+    elementwise: bool = False
+    commutation: Commutation = _NOTHING
+    bounds: tuple[float, float] | None = None
+    gate: bool = False
+    int8: str = ""
+
+
+_PLAIN = Function(elementwise=True)
+_RELU, _GATE = _PLAIN._replace(bounds=(0.0, 1e9)), _PLAIN._replace(gate=True)
+FUNCTIONS: dict[Any, Function] = {
+    **dict.fromkeys(
+        (
+            *(tf.nn.leaky_relu, tf.nn.swish, tf.nn.gelu, tf.nn.elu, tf.nn.selu),
+            *(tf.nn.softplus, tf.nn.log_softmax, tf.abs, tf.square, tf.exp),
+            *(tf.identity, _functions.swish, _functions.mish, _functions.gelu),
+            *(_functions.elu, _functions.selu, _functions.exponential),
+            *(_functions.softplus, lq.activations.leaky_tanh),
+        ),
+        _PLAIN,
+    ),
+    **dict.fromkeys(
+        (
+            *(tf.nn.tanh, tf.nn.sigmoid, tf.nn.softsign, tf.nn.softmax),
+            *(_functions.hard_sigmoid, _functions.softsign),
+        ),
+        _GATE,
+    ),
+    **dict.fromkeys(
+        (_functions.tanh, _functions.sigmoid, _functions.softmax),
+        _GATE._replace(int8="fixed"),
+    ),
+    tf.nn.relu: _RELU,
+    tf.nn.relu6: _PLAIN._replace(bounds=(0.0, 6.0)),
+    lq.activations.hard_tanh: _PLAIN._replace(bounds=(-1.0, 1.0), int8="fused"),
+    _functions.relu: _RELU._replace(commutation=_RECTIFIES, int8="fused"),
+    _functions.linear: _PLAIN._replace(commutation=_ALL),
 }
-_ACTIVATIONS = {keras.activations.linear: _ALL, keras.activations.relu: _RECTIFIES}
+# For estimates, where a function of that name is good enough.
+FUNCTIONS_BY_NAME = {function.__name__: row for function, row in FUNCTIONS.items()}
+
+# Of the signs, what is known of their threshold: "zero", or a learned or given "shift".
+# "step" is 0 instead of -1, also at 0; "ternary" is 0 around 0, too.
+SIGNS: dict[type, str] = {
+    **dict.fromkeys(
+        (
+            *(ReSTE, SigmoidSign, SignSwish, lq.quantizers.ApproxSign),
+            *(lq.quantizers.SteSign, lq.quantizers.SwishSign),
+        ),
+        "zero",
+    ),
+    **dict.fromkeys((RSign, ShiftedSign), "shift"),
+    lq.quantizers.SteHeaviside: "step",
+    lq.quantizers.SteTern: "ternary",
+}
+# Functions that are signs without saying so, and the quantizers that compute them.
+SIGN_FUNCTIONS: dict[Any, type] = {
+    lq.math.sign: lq.quantizers.SteSign,
+    lq.quantizers.ste_sign: lq.quantizers.SteSign,
+    lq.quantizers.approx_sign: lq.quantizers.ApproxSign,
+    lq.quantizers.swish_sign: lq.quantizers.SwishSign,
+    lq.math.heaviside: lq.quantizers.SteHeaviside,
+    lq.quantizers.ste_heaviside: lq.quantizers.SteHeaviside,
+}
+
+# The functions of TensorFlow that Keras makes layers of in x + y and x - y, and the
+# factors of x and y.
+SUMS = {"__operators__.add": (1, 1), "math.add": (1, 1), "math.subtract": (1, -1)}
+
+
+def traits(kind: Any) -> Kind:
+    """What is known of a kind of layers; nothing, of a subclass of what is known."""
+    return KINDS.get(kind, _UNKNOWN)
+
+
+def inherited(kind: Any) -> Kind:
+    """What is known of a kind of layers, or of the kind that it is a subclass of."""
+    kinds = (KINDS[each] for each in getattr(kind, "__mro__", ()) if each in KINDS)
+    return next(kinds, _UNKNOWN)
+
+
+def function_traits(function: Any) -> Function:
+    """What is known of an activation."""
+    known = isinstance(function, Hashable) and function in FUNCTIONS
+    return FUNCTIONS[function] if known else Function()
+
+
+def kernels_of(layer: keras.layers.Layer) -> Kernels | None:
+    """Where the kernels of a layer are; None if it is not known to be linear."""
+    return traits(type(layer)).kernels
 
 
 def commutation(call: Call) -> Commutation:
     """What a call lets through; nothing, of a layer that is not known here."""
     layer = call.layer
-    if not issubclass(call.operation.kind, type(layer)):  # an edit replaced it
-        return _NOTHING
     if type(layer) is _layers.Activation:
-        return _ACTIVATIONS.get(layer.activation, _NOTHING)
+        return function_traits(layer.activation).commutation
     if symbol_of(layer) in SUMS:
         return _NOTHING if constants_of(call) else _FACTOR
-    found = _COMMUTATIONS.get(type(layer), _NOTHING)
+    found = traits(type(layer)).commutation
     if type(layer) is _layers.ReLU and (layer.max_value is not None or layer.threshold):
         return _NOTHING
     if found.tiles:
@@ -113,9 +364,10 @@ def is_channels_last(layer: keras.layers.Layer) -> bool:
     return getattr(layer, "data_format", "channels_last") == "channels_last"
 
 
-# The functions of TensorFlow that Keras makes layers of in x + y and x - y, and the
-# factors of x and y.
-SUMS = {"__operators__.add": (1, 1), "math.add": (1, 1), "math.subtract": (1, -1)}
+def joins_channels(call: Call) -> bool:
+    """Whether a call concatenates along the channels."""
+    last = (-1, call.first_output.shape.rank - 1)
+    return call.operation.kind is _layers.Concatenate and call.layer.axis in last
 
 
 def weights_of_sum(call: Call) -> np.ndarray | None:
@@ -149,52 +401,3 @@ def constants_of(call: Call) -> list[Any]:
     arguments.pop("name", None)
     tensors = [id(tensor) for tensor in call.node.keras_inputs]
     return [x for x in arguments.values() if id(x) not in tensors]
-
-
-class Kernels(NamedTuple):
-    """The kernels of a layer that is linear up to its activation.
-
-    Attributes:
-        first: The attribute of the kernel that meets the input.
-        last: Of the kernel that makes the output.
-        axes: What the last two axes of the first kernel are.
-    """
-
-    first: str
-    last: str
-    axes: str
-
-
-PLAIN = Kernels("kernel", "kernel", "channels in, channels out")
-DEPTHWISE = Kernels("depthwise_kernel", "depthwise_kernel", "channels in, out of each")
-SEPARABLE = DEPTHWISE._replace(last="pointwise_kernel")
-TRANSPOSED = PLAIN._replace(axes="channels out, channels in")
-
-_KERNELS: dict[type, Kernels] = {
-    _layers.Dense: PLAIN,
-    _layers.Conv1D: PLAIN,
-    _layers.Conv2D: PLAIN,
-    _layers.Conv3D: PLAIN,
-    _quant.QuantDense: PLAIN,
-    _quant.QuantConv1D: PLAIN,
-    _quant.QuantConv2D: PLAIN,
-    _quant.QuantConv3D: PLAIN,
-    GroupedConv2D: PLAIN,
-    _layers.DepthwiseConv1D: DEPTHWISE,
-    _layers.DepthwiseConv2D: DEPTHWISE,
-    _quant.QuantDepthwiseConv2D: DEPTHWISE,
-    _layers.SeparableConv1D: SEPARABLE,
-    _layers.SeparableConv2D: SEPARABLE,
-    _quant.QuantSeparableConv1D: SEPARABLE,
-    _quant.QuantSeparableConv2D: SEPARABLE,
-    _layers.Conv1DTranspose: TRANSPOSED,
-    _layers.Conv2DTranspose: TRANSPOSED,
-    _layers.Conv3DTranspose: TRANSPOSED,
-    _quant.QuantConv2DTranspose: TRANSPOSED,
-    _quant.QuantConv3DTranspose: TRANSPOSED,
-}
-
-
-def kernels_of(layer: keras.layers.Layer) -> Kernels | None:
-    """Where the kernels of a layer are; None if it is not known to be linear."""
-    return _KERNELS.get(type(layer))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._keras import keras
-from ._kinds import DEPTHWISE, PLAIN, SEPARABLE, TRANSPOSED, Kernels, kernels_of
+from ._kinds import DEPTHWISE, PLAIN, SEPARABLE, TRANSPOSED, Kernels, traits
 from ._operation import Operation
 
 
@@ -54,11 +54,7 @@ class Linear:
 
     def quantizer(self, name: str) -> Any:
         """The quantizer of a kernel; None for none."""
-        return getattr(self.variable(name), "quantizer", None)
-
-    def variable(self, name: str) -> Any:
-        """The variable of the Keras layer that the kernel came from."""
-        return getattr(self.operation.base, name)
+        return self.operation.quantizer(name)
 
     @property
     def is_activated(self) -> bool:
@@ -176,6 +172,6 @@ _FORMS: dict[Kernels, type[Linear]] = {
 
 def linear_of(operation: Operation) -> Linear | None:
     """Returns the linear form of an operation; None if it is not known to have one."""
-    kernels = kernels_of(operation.base)
+    kernels = traits(operation.kind).kernels
     last = operation.argument("data_format", "channels_last") == "channels_last"
     return _FORMS[kernels](operation, kernels) if kernels is not None and last else None

@@ -1,4 +1,4 @@
-"""What a layer computes, as values that nothing changes.
+"""What a layer computes, as values that nothing changes, and how to build it again.
 
 An operation is to a layer what a number is to a variable. It has the configuration of
 the Keras layer that it came from, but for the arguments that an edit changed, and that
@@ -11,19 +11,128 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from types import FunctionType
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
-from ._rebuild import rebuild
+from .._larq import without_starvation_warning
 
+
+class ModelError(ValueError):
+    """A model, or a layer of one, that this package cannot take apart."""
+
+
+# For a wrapper, which may change the weights of its layer whenever it is called.
+UNWRAP = (
+    "take layers out of wrappers, such as those of pruning "
+    "(tfmot.sparsity.keras.strip_pruning)"
+)
+
+# What Keras makes of x + y, tf.pad(x, ...) and x[..., :3].
+_OPERATORS = ("TFOpLambda", "SlicingOpLambda")
+
+
+def rebuild(
+    layer: keras.layers.Layer,
+    float32: bool = False,
+    kind: Any = None,
+    **changes: Any,
+) -> keras.layers.Layer:
+    """Builds a layer like the given one, with some arguments changed.
+
+    A layer that stands for a function, such as a Lambda, gets the function itself:
+    what a file contains of a function need not be all of it.
+
+    Arguments:
+        layer: Any layer; also a quantizer that is one.
+        float32: Whether it computes in float32, and so do the layers inside it.
+        kind: Another class that takes its arguments; None for its own.
+        **changes: Arguments that differ.
+
+    Raises:
+        ModelError: If the layer's class does not support it.
+    """
+    try:
+        config = _config(layer)
+        if float32:
+            config = float32_config(config)
+        config |= changes
+        with without_starvation_warning():
+            if is_function(layer):
+                return type(layer)(**config)
+            return (kind or type(layer)).from_config(config)
+    except Exception as error:  # a user's class may raise anything
+        unwrap = f", or {UNWRAP}" if isinstance(layer, keras.layers.Wrapper) else ""
+        raise ModelError(
+            f"Layer {layer.name!r} ({type(layer).__name__}) cannot be rebuilt from its "
+            f"configuration: {error}. Give the class a get_config that lists every "
+            f"argument{unwrap}."
+        ) from error
+
+
+def is_function(layer: keras.layers.Layer) -> bool:
+    """Whether a layer is a function that someone wrote: a Lambda, or an operator."""
+    operator = type(layer).__name__ in _OPERATORS and hasattr(layer, "symbol")
+    return type(layer) is keras.layers.Lambda or operator
+
+
+def _config(layer: keras.layers.Layer) -> dict[str, Any]:
+    if is_function(layer):
+        return _of_function(layer)
+    config = dict(layer.get_config())
+    # Of a quantizer that is a function, a configuration has the name alone.
+    for name in config:
+        if name.endswith("quantizer") and isinstance(
+            vars(layer).get(name), FunctionType
+        ):
+            config[name] = vars(layer)[name]
+    # Keras counts the axis of virtual batches into the axis that it then returns.
+    virtual = layer.built and getattr(layer, "virtual_batch_size", None)
+    if virtual and config["axis"] == layer.axis:
+        config["axis"] = [axis - 1 for axis in layer.axis]
+    return config
+
+
+def _of_function(layer: keras.layers.Layer) -> dict[str, Any]:
+    config = {**keras.layers.Layer.get_config(layer), "function": layer.function}
+    if type(layer) is keras.layers.Lambda:
+        config["arguments"] = dict(layer.arguments)
+        config |= {"output_shape": layer._output_shape, "mask": layer.mask}
+    return config
+
+
+def float32_config(config: Any) -> Any:
+    """Returns a layer configuration with every float policy replaced by float32."""
+    if isinstance(config, tuple):
+        return tuple(float32_config(item) for item in config)
+    if isinstance(config, list):
+        return [float32_config(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    return {
+        key: "float32" if key == "dtype" and _is_float(value) else float32_config(value)
+        for key, value in config.items()
+    }
+
+
+def _is_float(dtype: Any) -> bool:
+    if isinstance(dtype, dict):  # a serialized policy
+        dtype = dtype.get("config", {}).get("name", "")
+    return "float" in str(dtype)
+
+
+# Of all kernels, by attribute, the argument that is the quantizer.
+KERNELS = {
+    "kernel": "kernel_quantizer",
+    "depthwise_kernel": "depthwise_quantizer",
+    "pointwise_kernel": "pointwise_quantizer",
+}
 _CONSTRAINTS = {
-    "kernel": "kernel_constraint",
-    "depthwise_kernel": "depthwise_constraint",
-    "pointwise_kernel": "pointwise_constraint",
     "bias": "bias_constraint",
+    **{name: of.replace("quantizer", "constraint") for name, of in KERNELS.items()},
 }
 
 
@@ -71,6 +180,16 @@ class Operation:
             return self.arguments[name]
         return getattr(self.base, name, default)
 
+    def quantizer(self, kernel: str) -> Any:
+        """Returns the quantizer of a kernel; None for none."""
+        return self.argument(KERNELS[kernel])
+
+    @cached_property
+    def layer(self) -> Any:
+        """A Keras layer of its class and arguments, of which to read only these."""
+        edited = self.arguments or self.kind is not type(self.base)
+        return self.build() if edited else self.base
+
     def replaced(
         self,
         values: Mapping[str, Any] | None = None,
@@ -106,12 +225,12 @@ class Operation:
         inside = {k: v for k, v in self.arguments.items() if isinstance(v, Operation)}
         if self.base is not None:
             gone = [] if self.argument("use_bias", True) else ["bias"]
-            skipped = [*self.values, *inside, *gone]
+            skipped = [*self.values, *self.arguments, *gone]
             pairs = zip(
                 _others(layer, skipped), _others(self.base, skipped), strict=True
             )
             for variable, given in pairs:
-                variable.assign(given.numpy())
+                variable.assign(tf.cast(given, variable.dtype))
         for name, value in self.values.items():
             latent(getattr(layer, name)).assign(value)
         for name, part in inside.items():

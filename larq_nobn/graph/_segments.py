@@ -22,11 +22,9 @@ import tensorflow as tf
 from .._keras import keras
 from .._progress import step
 from ..quantizers import RSign
-from ._calls import Call, calls, inputs_of
-from ._kernels import is_binary
-from ._replace import run_call
-from ._signs import sign_of
-from ._training import training_argument
+from ._graph import Call, calls, inputs_of
+from ._models import run_call, training_argument
+from ._signs import is_binary, sign_of
 
 # How close to 0 a pre-activation must be for its sign to be a matter of rounding, as a
 # fraction of the largest pre-activation of its channel: 84 float32 epsilons. Sums of n

@@ -1,34 +1,131 @@
-"""Which tensors are signs, and which calls are binary convolutions of them."""
+"""Signs: which quantizers, tensors and kernels are some, and which calls binary."""
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from typing import Any
 
 import larq as lq
+import numpy as np
 
 from .._keras import keras
-from ..layers._grouped import GroupedConv2D
-from ._calls import TRAINING_ONLY, Call, inputs_of
-from ._kernels import has_binary_kernel, is_binary
+from ..quantizers import BinaryRegularized
+from ._graph import Call, inputs_of
+from ._kinds import KINDS, SIGN_FUNCTIONS, SIGNS, inherited
+from ._operation import Operation, rebuild
+from ._operation import latent as _latent
 
 _layers = keras.layers
-_quant = lq.layers
-
 # What layers compute whose activation comes last. A subclass that computes something
 # else has a `call` of its own.
-_ACTIVATED = {
-    kind.call
-    for kind in (
-        *(_layers.Dense, _layers.EinsumDense, _layers.Conv2D),
-        *(_layers.DepthwiseConv1D, _layers.DepthwiseConv2D),
-        *(_layers.SeparableConv1D, _layers.SeparableConv2D),
-        *(_layers.Conv1DTranspose, _layers.Conv2DTranspose, _layers.Conv3DTranspose),
-        *(_layers.LocallyConnected1D, _layers.LocallyConnected2D),
-        *(_quant.QuantConv2D, GroupedConv2D),
-    )
-}
-_RESHAPES = (_layers.Flatten, _layers.Reshape)
+_KNOWN: Any = KINDS  # of classes of layers, which have a `call`
+_ACTIVATED = {kind.call for kind, known in _KNOWN.items() if known.activated}
 _NOTHING = ("identity", "stop_gradient")
+
+
+def is_binary(quantizer: Any) -> bool:
+    """Tells whether a quantizer declares one bit and is more than a marker."""
+    marker = isinstance(quantizer, lq.quantizers.NoOp)
+    return bits_of(quantizer) == 1 and not marker
+
+
+def is_known_sign(quantizer: Any) -> bool:
+    """Tells whether a quantizer is the sign of its input and a threshold."""
+    return SIGNS.get(type(quantizer)) in ("zero", "shift")
+
+
+def kind_of(quantizer: Any) -> type:
+    """Returns the class of a quantizer; of a function, that which computes the same."""
+    function = quantizer if isinstance(quantizer, Hashable) else None
+    return SIGN_FUNCTIONS.get(function, type(quantizer))
+
+
+def as_quantizer(sign: Any, **arguments: Any) -> Any:
+    """Returns the quantizer that computes what a known function does, or what is given.
+
+    Arguments:
+        sign: A quantizer or a function.
+        **arguments: Of the quantizer that is made of a function.
+    """
+    kind = kind_of(sign)
+    return sign if isinstance(sign, kind) else kind(**arguments)
+
+
+def bits_of(quantizer: Any) -> int:
+    """Returns the precision that a quantizer declares, a marker too; 32 for none."""
+    own = getattr(quantizer, "precision", None)
+    return own or getattr(kind_of(quantizer), "precision", None) or 32
+
+
+def has_binary_kernel(operation: Operation) -> bool:
+    """Tells whether an operation multiplies by ±c, with one c per output channel.
+
+    Or, where its quantizer makes these of it, by 0 and 1.
+    """
+    if _is_certain(operation.quantizer("kernel")):
+        return True
+    return split_kernel(quantized(operation, "kernel")) is not None
+
+
+def _is_certain(quantizer: Any) -> bool:
+    """Whether a quantizer makes two values of any kernel whatever."""
+    if isinstance(quantizer, BinaryRegularized):
+        quantizer = quantizer.quantizer
+    known = kind_of(quantizer).__module__.split(".")[0] in ("larq", "larq_nobn")
+    return known and is_binary(quantizer)
+
+
+def kernel_value(variable: Any, latent: np.ndarray | None = None) -> np.ndarray:
+    """Returns what the forward pass sees of a kernel: its quantized value.
+
+    Arguments:
+        variable: The kernel of a layer.
+        latent: Latent values to take instead of its own.
+    """
+    if latent is None:
+        latent = _latent(variable).numpy()
+    latent = latent.astype(variable.dtype.as_numpy_dtype)
+    return _quantized(getattr(variable, "quantizer", None), latent)
+
+
+def quantized(
+    operation: Operation, kernel: str, latent: np.ndarray | None = None
+) -> np.ndarray:
+    """Returns the quantized value of a kernel of an operation.
+
+    Arguments:
+        operation: Any with kernels.
+        kernel: The attribute.
+        latent: Latent values to take instead of its own.
+    """
+    own = operation.arrays[kernel]
+    latent = own if latent is None else latent.astype(own.dtype)
+    return _quantized(operation.quantizer(kernel), latent)
+
+
+def _quantized(quantizer: Any, latent: np.ndarray) -> np.ndarray:
+    if quantizer is None:
+        return latent
+    if not isinstance(quantizer, keras.layers.Layer):
+        return np.asarray(quantizer(latent))
+    # On a copy: calling the given quantizer would move its metrics.
+    same = rebuild(quantizer, float32=latent.dtype == np.float32)
+    same(latent)
+    same.set_weights(quantizer.get_weights())
+    return np.asarray(same(latent))
+
+
+def split_kernel(kernel: np.ndarray) -> tuple[np.ndarray, np.ndarray] | None:
+    """Splits a ±c kernel into exact ±1 and c >= 0, (C,); None for other kernels.
+
+    Its last axis is that of the output channels.
+    """
+    magnitude = np.abs(kernel)
+    scale = magnitude.max(axis=tuple(range(kernel.ndim - 1)))
+    # Float rounding only: LCE itself would silently flatten differences of 0.5 %.
+    if not np.all(scale - magnitude <= 1e-5 * scale):
+        return None
+    return np.where(kernel < 0, -1.0, 1.0).astype(np.float32), scale.astype(np.float32)
 
 
 def sign_of(layer: keras.layers.Layer) -> Any:
@@ -67,7 +164,7 @@ def sign_at(tensor: Any, reshaped: bool = False) -> Any:
             return None
         if is_mask(tensor):
             return lq.quantizers.SteHeaviside()
-        if not is_identity(node) and not (reshaped and isinstance(layer, _RESHAPES)):
+        if not is_identity(node) and not (reshaped and inherited(type(layer)).reshapes):
             return sign_of(layer) or sign_after(layer)
         tensor = node.keras_inputs[0]
 
@@ -87,7 +184,7 @@ def is_identity(node: Any) -> bool:
     if symbol == "cast":
         return given.dtype == made.dtype
     nothing = type(layer) in (_layers.Identity, _layers.Layer) or symbol in _NOTHING
-    return nothing or isinstance(layer, TRAINING_ONLY)
+    return nothing or inherited(type(layer)).idle
 
 
 def sign_before(call: Call, reshaped: bool = False) -> Any:
@@ -125,5 +222,5 @@ def is_binary_convolution(call: Call) -> bool:
     """Tells whether LCE should find a binary convolution in this call."""
     layer = call.layer
     # A Conv2DTranspose is a Conv2D to Python; it is none to LCE.
-    plain = isinstance(layer, _quant.QuantConv2D) or type(layer) is _layers.Conv2D
-    return plain and has_sign_input(call) and has_binary_kernel(layer)
+    plain = isinstance(layer, lq.layers.QuantConv2D) or type(layer) is _layers.Conv2D
+    return plain and has_sign_input(call) and has_binary_kernel(call.operation)

@@ -10,71 +10,26 @@ from collections.abc import Callable, Sequence
 from math import lcm, prod
 from typing import Any, NamedTuple
 
-import larq as lq
 import numpy as np
 
 from .._keras import keras
-from ..quantizers import ReSTE, RSign, SigmoidSign, SignSwish
-from ._calls import TRAINING_ONLY, Call
-from ._graph import Graph
-from ._kernels import kernel_value
+from ._graph import Call, Graph
 from ._kinds import (
     DEPTHWISE,
     SEPARABLE,
+    SIGNS,
     TRANSPOSED,
     commutation,
+    inherited,
     is_channels_last,
+    joins_channels,
     kernels_of,
+    traits,
     weights_of_sum,
 )
-from ._signs import sign_of
+from ._signs import quantized, sign_of
 
 _layers = keras.layers
-# What they make is -1, 0 and +1 at most.
-_SIGNS = (
-    ReSTE,
-    RSign,
-    SigmoidSign,
-    SignSwish,
-    lq.quantizers.ApproxSign,
-    lq.quantizers.SteHeaviside,
-    lq.quantizers.SteSign,
-    lq.quantizers.SteTern,
-    lq.quantizers.SwishSign,
-)
-# What they make are values of their input, or 0.
-_KEEPING = (
-    *TRAINING_ONLY,
-    _layers.MaxPooling1D,
-    _layers.MaxPooling2D,
-    _layers.MaxPooling3D,
-    _layers.GlobalMaxPooling1D,
-    _layers.GlobalMaxPooling2D,
-    _layers.GlobalMaxPooling3D,
-    _layers.UpSampling1D,
-    _layers.UpSampling2D,
-    _layers.UpSampling3D,
-    _layers.Cropping1D,
-    _layers.Cropping2D,
-    _layers.Cropping3D,
-    _layers.ZeroPadding1D,
-    _layers.ZeroPadding2D,
-    _layers.ZeroPadding3D,
-    _layers.Flatten,
-    _layers.Reshape,
-    _layers.ReLU,
-    _layers.Activation,
-)
-_AVERAGES = (
-    _layers.AveragePooling1D,
-    _layers.AveragePooling2D,
-    _layers.AveragePooling3D,
-)
-_GLOBAL_AVERAGES = (
-    _layers.GlobalAveragePooling1D,
-    _layers.GlobalAveragePooling2D,
-    _layers.GlobalAveragePooling3D,
-)
 # Of more, float32 does not tell half a step apart.
 _MOST = 2.0**20
 # How much of a step rounding may take a threshold to reach a value that is not it.
@@ -157,7 +112,7 @@ def steps_of(graph: Graph, rule: Rule) -> dict[int, Steps]:
 def steps_after_layer(call: Call, taken: Sequence[Steps | None]) -> Steps | None:
     """What a call makes of maps of known steps; None if that is not known."""
     layer = call.layer
-    if type(sign_of(layer)) in _SIGNS:
+    if type(sign_of(layer)) in SIGNS:
         return sign_steps(call.first_output.shape[-1])
     if kernels_of(layer) is not None:
         return _after_kernels(call, taken[0])
@@ -168,9 +123,9 @@ def steps_after_layer(call: Call, taken: Sequence[Steps | None]) -> Steps | None
         return _joined(call, known)
     if not is_channels_last(layer):
         return None
-    if type(layer) in _AVERAGES + _GLOBAL_AVERAGES:
+    if traits(type(layer)).pool in ("mean", "whole mean"):
         return _averaged(call, known[0])
-    return _kept(call, known[0]) if isinstance(layer, _KEEPING) else None
+    return _kept(call, known[0]) if inherited(type(layer)).keeps else None
 
 
 def steps_after_kernel(
@@ -198,7 +153,7 @@ def steps_after_kernel(
 
 def steps_after_activation(activation: Any, taken: Steps | None) -> Steps | None:
     """What an activation makes of a map of known steps."""
-    if type(activation) in _SIGNS and taken is not None:
+    if type(activation) in SIGNS and taken is not None:
         return sign_steps(len(taken.step))
     known = (None, keras.activations.linear, keras.activations.relu)
     return taken if activation in known else None
@@ -225,7 +180,7 @@ def finest_at_signs(
         known = commutation(call)
         if is_plain(call):
             there = steps
-        elif _joins(call):
+        elif joins_channels(call):
             there = finest_at_signs(graph, call.first_output, steps, is_plain)
         elif known.gain and known.shift:
             after = steps_after_layer(call, [steps])
@@ -239,23 +194,18 @@ def finest_at_signs(
     return min(found, key=lambda steps: steps.step[0])
 
 
-def _joins(call: Call) -> bool:
-    last = (-1, call.first_output.shape.rank - 1)
-    return type(call.layer) is _layers.Concatenate and call.layer.axis in last
-
-
 def _after_kernels(call: Call, taken: Steps | None) -> Steps | None:
     layer, kernels = call.layer, kernels_of(call.layer)
     assert kernels is not None
     quantizer = getattr(layer, "input_quantizer", None)
     if quantizer is not None:
-        known = type(quantizer) in _SIGNS
+        known = type(quantizer) in SIGNS
         taken = sign_steps(call.first_input.shape[-1]) if known else None
     if taken is None or not is_channels_last(layer):
         return None
     border = float(keras.backend.get_value(getattr(layer, "pad_values", 0.0)))
     for name in dict.fromkeys((kernels.first, kernels.last)):
-        kernel = kernel_value(getattr(layer, name), call.operation.arrays[name])
+        kernel = quantized(call.operation, name)
         if kernels is TRANSPOSED:
             kernel = np.swapaxes(kernel, -1, -2)
         if kernels is DEPTHWISE or (kernels is SEPARABLE and name == kernels.first):
@@ -285,7 +235,7 @@ def _kept(call: Call, taken: Steps) -> Steps | None:
 
 def _averaged(call: Call, taken: Steps) -> Steps | None:
     layer = call.layer
-    if type(layer) in _GLOBAL_AVERAGES:
+    if traits(type(layer)).pool == "whole mean":
         sizes = call.first_input.shape[1:-1]
         if None in sizes:
             return None
@@ -300,7 +250,7 @@ def _averaged(call: Call, taken: Steps) -> Steps | None:
 def _joined(call: Call, taken: Sequence[Steps]) -> Steps | None:
     layer = call.layer
     if type(layer) is _layers.Concatenate:
-        if not _joins(call):
+        if not joins_channels(call):
             return None
         step = np.concatenate([steps.step for steps in taken])
         return Steps(step, max(steps.most for steps in taken))

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from .._keras import keras
 from ..layers import RPReLU
-from ..models._channel_padding import ChannelPadding
+from ..layers._channel_padding import ChannelPadding
 from ._assembly import Assembly, add, clip
 from ._half_turn import from_the_first
 from ._slots import rprelu

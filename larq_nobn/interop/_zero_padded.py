@@ -9,8 +9,7 @@ import larq as lq
 import tensorflow as tf
 
 from .._keras import keras
-from ..graph import calls, rebuild
-from ..graph._replace import run_call
+from ..graph import calls, rebuild, run_call
 from ._half_turn import HalfTurn, from_the_first
 
 

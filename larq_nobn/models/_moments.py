@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from .._keras import keras
 from ..layers import BatchKalmanNormalization, propagate_moments
-from ._channel_padding import ChannelPadding
+from ..layers._channel_padding import ChannelPadding
 from ._offset import START
 
 _Moments = tuple[tf.Tensor, tf.Tensor]

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from .._checks import check_blocks, check_number
 from .._keras import keras
-from ._channel_padding import ChannelPadding
+from ..layers._channel_padding import ChannelPadding
 from ._clipped import clip
 from ._head import classifier
 from ._inputs import check_ends, check_image_shape

@@ -24,19 +24,13 @@ from ._rule import Edit, NotExact, affine_of, affine_operation, is_affine, rule
 def batch_norm_to_affine(graph: Graph, call: Call) -> Edit | None:
     """Puts an affine operation in the place of a batch norm, in all its uses."""
     layer = call.layer
-    if call.operation.kind is not type(layer) or not is_batch_norm(layer):
+    if not is_batch_norm(layer):
         return None
     if not is_over_channels(call):
         raise NotExact(f"{call.described} normalizes another axis than the last")
     scale, bias = scale_and_bias(layer)
-    operation = affine_operation(call.name, scale, bias, (layer,), layer)
-    changed = {
-        use.label: [
-            use._replace(node=None, outputs=use.first_output, operation=operation)
-        ]
-        for use in graph.uses(call.name)
-    }
-    return Edit(graph.with_calls(changed))
+    operation = affine_operation(call.name, scale, bias, (layer,))
+    return Edit(graph.with_row(call.name, [operation]))
 
 
 def scale_and_bias(layer: keras.layers.Layer) -> tuple[np.ndarray, np.ndarray]:
@@ -66,7 +60,7 @@ def is_over_channels(call: Call) -> bool:
 
 def steps_after(call: Call, taken: Sequence[Steps | None]) -> Steps | None:
     """What a call makes of maps of known steps, also of a batch norm or an affine."""
-    if is_batch_norm(call.layer) and not is_affine(call):
+    if is_batch_norm(call.layer):
         scale, bias = scale_and_bias(call.layer)
     elif is_affine(call):
         scale, bias, *_ = affine_of(call.operation)

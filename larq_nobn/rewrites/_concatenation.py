@@ -11,8 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .._keras import keras
-from ..graph import Call, Graph, Value
+from ..graph import Call, Graph, Value, joins_channels
 from ._kernel_before import computed, source_of
 from ._rule import (
     Edit,
@@ -40,7 +39,7 @@ def affine_before_concatenation(takers: Sequence[Rule]) -> Rule:
             return None
         affine = affine_of(call.operation)
         join, pools = source_of(graph, call.first_input, affine)
-        if not _joins_channels(join) or not affine.scale.ndim:
+        if not joins_channels(join) or not affine.scale.ndim:
             return None
         if len({id(edge) for edge in join.reads}) < len(join.reads):
             raise NotExact(f"{join.described} reads a map twice")
@@ -68,11 +67,6 @@ def affine_before_concatenation(takers: Sequence[Rule]) -> Rule:
         return Edit(graph, " and ".join(dict.fromkeys(filter(None, words))))
 
     return match
-
-
-def _joins_channels(call: Call) -> bool:
-    last = (-1, call.first_output.shape.rank - 1)
-    return call.operation.kind is keras.layers.Concatenate and call.layer.axis in last
 
 
 def _taken(graph: Graph, part: Call, takers: Sequence[Rule]) -> Edit:

@@ -23,6 +23,7 @@ import numpy as np
 
 from .._keras import keras
 from ..graph import (
+    SIGNS,
     Call,
     Graph,
     Linear,
@@ -30,13 +31,13 @@ from ..graph import (
     Steps,
     Value,
     is_binary,
-    kernel_value,
+    quantized,
     sign_of,
     steps_after_layer,
     threshold_of_affine,
 )
 from ..layers import SignFlipDropout
-from ..quantizers import ReSTE, RSign, SigmoidSign, SignSwish
+from ..quantizers import ReSTE, RSign, SigmoidSign
 from ._kernel_before import linear
 from ._rule import (
     Affine,
@@ -50,15 +51,6 @@ from ._rule import (
     rule,
 )
 
-# These are sign(x), whatever their pseudo-gradient.
-PLAIN_SIGNS = (
-    ReSTE,
-    SigmoidSign,
-    SignSwish,
-    lq.quantizers.ApproxSign,
-    lq.quantizers.SteSign,
-    lq.quantizers.SwishSign,
-)
 # Of the input with some channels negated, they make the output with those negated.
 _ODD = (SignFlipDropout, keras.layers.Dropout)
 
@@ -99,7 +91,12 @@ def affine_into_sign(graph: Graph, call: Call) -> Edit | None:
 
 def starts_with_plain_sign(call: Call) -> bool:
     """Tells whether a call is, or starts with, a sign whose threshold is 0."""
-    return type(_quantizer_of(call)) in PLAIN_SIGNS
+    return _is_plain(_quantizer_of(call))
+
+
+def _is_plain(quantizer: Any) -> bool:
+    """Whether a quantizer is sign(x), whatever its pseudo-gradient."""
+    return SIGNS.get(type(quantizer)) == "zero"
 
 
 class Equal(NamedTuple):
@@ -199,7 +196,7 @@ def _turned_readers(
             yield from _turned_readers(graph, call.first_output, after, negative)
             continue
         quantizer = getattr(call.layer, "input_quantizer", None)
-        if quantizer is not None and type(quantizer) not in PLAIN_SIGNS:
+        if quantizer is not None and not _is_plain(quantizer):
             raise NotExact(
                 f"some gains are negative, and {call.described} quantizes too"
             )
@@ -226,9 +223,8 @@ def _turned(call: Call, negative: np.ndarray) -> Operation:
 def _check_odd(
     form: Linear, call: Call, turned: np.ndarray, factor: np.ndarray
 ) -> None:
-    variable = form.variable(form.first)
-    before = kernel_value(variable, form.kernel(form.first))
-    after = kernel_value(variable, turned)
+    before = quantized(call.operation, form.first)
+    after = quantized(call.operation, form.first, turned)
     if not np.allclose(after, before * factor, rtol=1e-5, atol=0):
         raise NotExact(
             f"some gains are negative, and the kernel_quantizer of {call.name!r} does "

@@ -21,8 +21,8 @@ from ..graph import (
     Value,
     commutation,
     is_binary_convolution,
-    kernel_value,
     linear_of,
+    quantized,
 )
 from ._pools import passes
 from ._rule import (
@@ -152,6 +152,7 @@ def _follows(form: Linear, affine: Affine) -> bool:
     latent, scale = form.kernel(form.last), form.by_output(affine.scale)
     if np.abs(latent * scale).max() > 1:  # where pseudo-gradients are 0
         return False
-    variable = form.variable(form.last)
-    wanted = kernel_value(variable, latent) * scale
-    return np.allclose(kernel_value(variable, latent * scale), wanted, 1e-5, 0)
+    wanted = quantized(form.operation, form.last) * scale
+    return np.allclose(
+        quantized(form.operation, form.last, latent * scale), wanted, 1e-5, 0
+    )

@@ -22,24 +22,22 @@ def merge_affines(graph: Graph, call: Call) -> Edit | None:
     if not pairs:
         return None
     first, second = (c.operation for c in pairs[0])
-    origins = (*first.origins, *second.origins)
-    norms = [x for x in origins if is_batch_norm(x)]
-    if all(isinstance(layer, ChannelAffine) for layer in origins):
+    origins = sorted((*first.origins, *second.origins), key=is_batch_norm)
+    if origins and all(isinstance(layer, ChannelAffine) for layer in origins):
         return None
-    named = second if any(map(is_batch_norm, second.origins)) or not norms else first
-    like = (norms or origins)[-1]
+    normed = [any(map(is_batch_norm, x.origins)) for x in (first, second)]
+    named = first if normed == [True, False] else second
     (scale, bias), (k, b) = (affine_of(x)[:2] for x in (first, second))
     operation = affine_operation(
         named.name,
         scale * k,
         bias * k + b,
-        origins,
-        like,
+        tuple(origins),
     )
     changed = {before.label: () for before, _ in pairs} | {
         after.label: [
             after.reading(after.first_input, before.first_input)._replace(
-                name=operation.name, operation=operation, layer=like, node=None
+                name=operation.name, operation=operation, node=None
             )
         ]
         for before, after in pairs

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -98,32 +98,34 @@ def is_affine(call: Call) -> bool:
 
 def affine_of(operation: Operation) -> Affine:
     """Reads the numbers of an affine operation."""
-    arrays, last = operation.arrays, operation.origins[-1]
+    arrays, origins = operation.arrays, operation.origins
     return Affine(
         arrays["gamma"].astype(np.float64),
         arrays["beta"].astype(np.float64),
-        any(layer.trainable_weights for layer in operation.origins),
-        last.compute_dtype,
+        any(layer.trainable_weights for layer in origins),
+        origins[-1].compute_dtype if origins else "float32",
     )
 
 
 def affine_operation(
     name: str,
-    scale: np.ndarray,
-    bias: np.ndarray,
-    origins: tuple[keras.layers.Layer, ...],
-    like: keras.layers.Layer,
+    scale: Any,
+    bias: Any,
+    origins: tuple[keras.layers.Layer, ...] = (),
 ) -> Operation:
     """Makes an affine operation in the place of some layers.
 
     Arguments:
         name: Its name.
-        scale, bias: (C,) each.
-        origins: The layers whose work it does.
-        like: The one of them whose precision it has.
+        scale, bias: (C,) or a number, each.
+        origins: The layers whose work it does, last the one whose precision it has;
+            none in a network that is no longer trained.
     """
-    trainable = any(layer.trainable_weights for layer in origins)
-    arguments = {"dtype": like.dtype_policy.name, "trainable": trainable}
+    arguments = {}
+    if origins:
+        trainable = any(layer.trainable_weights for layer in origins)
+        policy = origins[-1].dtype_policy.name
+        arguments = {"dtype": policy, "trainable": trainable}
     values = {"gamma": scale, "beta": bias}
     return Operation(name, ChannelAffine, None, arguments, values, origins)
 

@@ -17,7 +17,7 @@ from deploy import generated_layers as tables
 from deploy.generated_layers import Draw, chance, made, one_of
 from hypothesis import strategies as st
 from larq_nobn._keras import keras
-from larq_nobn.graph import TRAINING_ONLY
+from larq_nobn.graph import inherited
 from surgery.parts import settled
 
 layers = keras.layers
@@ -52,7 +52,7 @@ class Generated:
     def apply(self, layer: keras.layers.Layer) -> None:
         found = layer(self.x)
         self.x = found[0] if isinstance(layer, own.BatchKalmanNormalization) else found
-        self.signed &= isinstance(layer, TRAINING_ONLY)
+        self.signed &= inherited(type(layer)).idle
 
     def norm(self, draw: Draw) -> None:
         # Of one position, some normalizations are all but a sign: rounding decides.

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 from larq.activations import hard_tanh
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.models._channel_padding import ChannelPadding
+from larq_nobn.layers._channel_padding import ChannelPadding
 from larq_nobn.models._moments import Moments
 from numpy.testing import assert_allclose
 

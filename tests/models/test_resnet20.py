@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn._keras import keras
+from larq_nobn.layers._channel_padding import ChannelPadding
 from larq_nobn.models import ResNet20
-from larq_nobn.models._channel_padding import ChannelPadding
 from larq_nobn.models._resnet20 import clipped_variance, expected_variances
 from models.networks import scattered
 from models.reference import (

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn._keras import keras
-from larq_nobn.models._channel_padding import ChannelPadding
+from larq_nobn.layers._channel_padding import ChannelPadding
 from numpy.testing import assert_allclose
 from surgery.removing import binary, conv, image, noise, norm, scales, stem
 

@@ -20,6 +20,7 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ...graph import (
+    KERNELS,
     Call,
     Found,
     Graph,
@@ -27,6 +28,7 @@ from ...graph import (
     Operation,
     compare,
     has_sign_input,
+    inherited,
     linear_of,
     sign_of,
     to_keras,
@@ -38,11 +40,10 @@ from .._errors import ConversionError, VerificationError
 from ..lite import IoSpec, Runner, inference, run, to_flatbuffer
 from ..prepare import BinaryConvolution, PlainAffine, in_float32, prepare
 from ..verify import agreement, verify_prepared
-from ._fake_quantize import KEEPS, ChannelShift
+from ._fake_quantize import ChannelShift
 
 _layers = keras.layers
 _REMEDY = "larq_nobn.deploy.fake_quantize(model, data) puts in what is missing."
-_KERNELS = ("kernel", "depthwise_kernel", "pointwise_kernel")
 # TensorFlow Lite has no int8 kernel, or no range for the map between two kernels.
 _FLOAT = (_layers.Conv3D, _layers.SeparableConv1D, _layers.SeparableConv2D)
 
@@ -107,7 +108,7 @@ def _on_grid(call: Call, graph: Graph) -> bool:
             return False
         if isinstance(maker.layer, FakeQuantization) or sign_of(maker.layer):
             continue
-        if not isinstance(maker.layer, KEEPS):
+        if inherited(maker.operation.kind).int8 != "kept":
             return False
         left += maker.node.keras_inputs
     return True
@@ -136,7 +137,7 @@ def round_kernels(prepared: keras.Model) -> keras.Model:
     for call in graph.calls:
         operation, values = call.operation, {}
         if not issubclass(operation.kind, (BinaryConvolution, *_FLOAT)):
-            for name in {*_KERNELS, "alpha"} & operation.arrays.keys():
+            for name in {*KERNELS, "alpha"} & operation.arrays.keys():
                 channels = call.first_output.shape[-1]
                 values[name] = _rounded(operation, name, channels)
         if values and call.label == graph.uses(call.name)[0].label:

@@ -8,10 +8,8 @@ ranges (`_calibrate`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
-import larq as lq
 import numpy as np
 import tensorflow as tf
 
@@ -19,7 +17,6 @@ from ..._batches import model_batches
 from ..._keras import keras, register
 from ..._progress import step
 from ...graph import (
-    TRAINING_ONLY,
     Call,
     Graph,
     ModelError,
@@ -29,6 +26,8 @@ from ...graph import (
     check_inference,
     check_same_function,
     flat,
+    function_traits,
+    inherited,
     is_binary_convolution,
     kernels_of,
     sign_of,
@@ -38,8 +37,6 @@ from ...layers import (
     ChannelAffine,
     FakeQuantization,
     RPReLU,
-    SkipInit,
-    ThresholdedLinearUnit,
 )
 from ...layers._channelwise import ChannelwiseLayer
 from ...quantizers import RSign
@@ -49,27 +46,6 @@ from .._errors import ConversionError
 _layers = keras.layers
 _BATCH = 32
 _PLAIN = (None, keras.activations.linear)
-# What they return lies among the 256 values of what they are given.
-KEEPS = (
-    _layers.MaxPooling2D,
-    _layers.GlobalMaxPooling2D,
-    _layers.ZeroPadding2D,
-    _layers.Cropping2D,
-    _layers.Flatten,
-    _layers.Reshape,
-    _layers.Permute,
-    _layers.Concatenate,
-    _layers.Maximum,
-    _layers.Minimum,
-    *TRAINING_ONLY,
-)
-# TensorFlow Lite wants the range of their input for their output, too.
-_SHARES = (_layers.AveragePooling2D, _layers.UpSampling2D, ThresholdedLinearUnit)
-_POOLS = (_layers.MaxPooling2D, _layers.AveragePooling2D)
-# TensorFlow Lite fixes the range of these: [0, 1] or [-1, 1].
-_FIXED = (keras.activations.softmax, keras.activations.sigmoid, keras.activations.tanh)
-# TensorFlow Lite computes these with the convolution, sum or pool in front.
-_RECTIFIERS = (keras.activations.relu, lq.activations.hard_tanh)
 
 
 def fake_quantize(model: keras.Model, data: Any, verify: bool = True) -> keras.Model:
@@ -199,26 +175,7 @@ def _shift(name: str, values: Any) -> Operation:
 
 
 def _call(label: str, operation: Operation, before: Any, after: Any) -> Call:
-    layer, reads = operation.build(), (before,)
-    return Call(label, operation.name, layer, before, after, None, reads, operation)
-
-
-def _in_a_row(graph: Graph, call: Call, operations: Sequence[Operation]) -> Edit:
-    """Puts layers in a row in the place of another, in all its uses."""
-    changed = {}
-    for use in graph.uses(call.name):
-        edge, row = use.first_input, []
-        for operation in operations:
-            after = use.outputs if operation is operations[-1] else Value(edge)
-            if operation.base is use.operation.base is not None:
-                own = use.reading(use.first_input, edge)
-                row.append(own._replace(operation=operation))
-            else:
-                label = operation.name + use.label.removeprefix(call.name)
-                row.append(_call(label, operation, edge, after))
-            edge = after
-        changed[use.label] = row
-    return Edit(graph.with_calls(changed))
+    return Call(label, operation.name, before, after, None, (before,), operation)
 
 
 def _inserted(graph: Graph, call: Call, operation: Operation) -> Graph:
@@ -240,7 +197,7 @@ def split_rprelu(graph: Graph, call: Call) -> Edit | None:
     inner = Operation(name, _layers.PReLU, None, shared, {"alpha": slope})
     first = _shift(f"{name}_shift_in", layer.shift_in)
     last = _shift(f"{name}_shift_out", layer.shift_out)
-    return _in_a_row(graph, call, [first, inner, last])
+    return Edit(graph.with_row(call.name, [first, inner, last]))
 
 
 def split_rsign(graph: Graph, call: Call) -> Edit | None:
@@ -262,7 +219,7 @@ def split_rsign(graph: Graph, call: Call) -> Edit | None:
     if inside is not None:
         own = call.operation.replaced(arguments={"input_quantizer": own})
     shift = _shift(f"{call.name}_shift", whole / quantizer.scale)
-    return _in_a_row(graph, call, [shift, own])
+    return Edit(graph.with_row(call.name, [shift, own]))
 
 
 def affine_alone(graph: Graph, call: Call) -> Edit | None:
@@ -282,7 +239,7 @@ def affine_alone(graph: Graph, call: Call) -> Edit | None:
     }
     size = {"kernel_size": 1}
     single = Operation(call.name, _layers.DepthwiseConv2D, None, size, values)
-    return _in_a_row(graph, call, [single])
+    return Edit(graph.with_row(call.name, [single]))
 
 
 def shift_of_sum(graph: Graph, call: Call) -> Edit | None:
@@ -352,8 +309,8 @@ def _maker_of_summand(total: Call, graph: Graph) -> Call | None:
 
 def _joins(call: Call) -> bool:
     """Whether it joins the multiplier and the bias of a convolution before it."""
-    affine = (_layers.BatchNormalization, ChannelAffine, SkipInit, ChannelShift)
-    return issubclass(call.operation.kind, affine)
+    kind = call.operation.kind
+    return kind is ChannelShift or inherited(kind).affine
 
 
 def _start(call: Call, graph: Graph) -> Call | None:
@@ -421,10 +378,11 @@ def _groups(graph: Graph) -> dict[str, str]:
     for call in graph.calls:
         taken = [ranges[id(edge)] for edge in call.reads if id(edge) in ranges]
         before, kind = graph.producer(call.first_input), call.operation.kind
-        keeps = issubclass(kind, KEEPS)
+        known, source = inherited(kind), inherited(before and before.operation.kind)
         # A pool that clips its output does so to numbers of its own range.
-        pools = before is not None and issubclass(before.operation.kind, _POOLS)
-        shares = issubclass(kind, _SHARES) or (pools and _rectifies(call.layer))
+        pools = source.pool in ("max", "mean") and bool(source.int8)
+        shares = known.int8 == "shared" or (pools and _rectifies(call.layer))
+        keeps = known.int8 == "kept"
         one = taken if keeps or shares else []
         if keeps and taken:
             ranges[id(call.first_output)] = taken[0]
@@ -443,8 +401,8 @@ def _needs_range(graph: Graph, call: Call) -> bool:
     if isinstance(layer, FakeQuantization):
         return True
     softmax = isinstance(layer, _layers.Softmax)
-    fixed = softmax or getattr(layer, "activation", None) in _FIXED
-    if sign_of(layer) is not None or fixed:
+    last = keras.activations.softmax if softmax else getattr(layer, "activation", None)
+    if sign_of(layer) is not None or function_traits(last).int8 == "fixed":
         return False
     reader = graph.sole_consumer(call.first_output)
     if reader is None:
@@ -460,7 +418,7 @@ def _needs_range(graph: Graph, call: Call) -> bool:
 
 def _rectifies(layer: keras.layers.Layer) -> bool:
     if type(layer) is _layers.Activation:
-        return layer.activation in _RECTIFIERS
+        return function_traits(layer.activation).int8 == "fused"
     if type(layer) is _layers.ReLU:
         plain = not layer.threshold and not layer.negative_slope
         return plain and layer.max_value in (None, 6)

@@ -1,9 +1,9 @@
 """The inference form of a model, with as few float operations as possible."""
 
-from ._inference import BinaryConvolution, PlainAffine, ShiftedSign
+from ...layers._inference import BinaryConvolution, PlainAffine, ShiftedSign
+from ._binary_layers import rewritten
 from ._padding import pad_with_ones
 from ._prepare import half_precision, in_float32, prepare
-from .rewrites import rewritten
 
 __all__ = [
     "BinaryConvolution",

@@ -15,11 +15,19 @@ from ...graph import (
     commutation,
     finest_at_signs,
     is_channels_last,
+    joins_channels,
     sign_of,
     steps_of,
     threshold_of_affine,
+    traits,
 )
 from ...layers import ChannelAffine, DynamicTanh
+from ...layers._inference import (
+    BinaryConvolution,
+    ConstantLess,
+    ShiftedReLU,
+    ShiftedSign,
+)
 from ...rewrites import (
     Edit,
     affine_before_concatenation,
@@ -35,9 +43,9 @@ from ...rewrites import (
     source_of,
 )
 from ._factors import LARGEST
-from ._inference import BinaryConvolution, ShiftedReLU, ShiftedSign
 from ._reading import (
-    REAL_KERNELS,
+    has_kernel,
+    has_real_kernel,
     is_linear_binary,
     is_single,
     is_zero_one_step,
@@ -51,10 +59,8 @@ from ._reading import (
     steps_of_sums,
     with_sign,
 )
-from .rewrites import ConstantLess
 
 _layers = keras.layers
-_KERNELS = (BinaryConvolution, *REAL_KERNELS)
 
 
 @rule
@@ -86,8 +92,8 @@ def _goes_into_plain_signs(graph: Graph, edge: Any) -> bool:
         return False
     return all(
         _goes_into_plain_signs(graph, call.first_output)
-        if type(call.layer) in (_layers.Flatten, _layers.Reshape)
-        else starts_with_plain_sign(call) and call.operation.kind not in REAL_KERNELS
+        if traits(call.operation.kind).reshapes
+        else starts_with_plain_sign(call) and not has_real_kernel(call)
         for call in graph.consumers(edge)
     )
 
@@ -115,7 +121,7 @@ def affine_into_binary_convolution(graph: Graph, call: Call) -> Edit | None:
 def _before_pools(
     graph: Graph, call: Call, source: Call, pools: list[Call]
 ) -> Edit | None:
-    real = source.operation.kind in REAL_KERNELS and source.layer.activation is (
+    real = has_real_kernel(source) and source.layer.activation is (
         keras.activations.linear
     )
     if not pools or not (real or merges_after(source)):
@@ -237,7 +243,7 @@ def _readers(
         last = call.first_input.shape[-1]
         if len(call.reads) > 1 or is_shared(graph, call) or last % channels:
             return None
-        known = call.operation.kind in _KERNELS or sign_of(call.layer) is not None
+        known = has_kernel(call) or sign_of(call.layer) is not None
         sign = sign_in(call) if known else None
         if sign is not None or _takes_scales(call):
             found.append(Reader(call, sign, steps=steps))
@@ -265,7 +271,7 @@ def _takes_scales(call: Call) -> bool:
         return True
     operation, layer = call.operation, call.layer
     inside = operation.argument("input_quantizer")
-    if operation.kind not in _KERNELS or inside is not None:
+    if not has_kernel(call) or inside is not None:
         return False
     padded = getattr(layer, "padding", "valid") == "same"
     ones = padded and np.any(getattr(layer, "pad_values", 0.0))
@@ -291,7 +297,7 @@ def _takes_any(reader: Reader, turned: Call | None) -> bool:
 def _turned_by(graph: Graph, reader: Reader) -> Call | None:
     """The one call whose kernel meets a sign, if it can take over a change of it."""
     call = reader.call
-    if reader.sign is not None and call.operation.kind not in _KERNELS:
+    if reader.sign is not None and not has_kernel(call):
         after = graph.sole_consumer(call.first_output)
         if after is None or after.operation.argument("input_quantizer") is not None:
             return None
@@ -424,9 +430,8 @@ def _read_by_signs(graph: Graph, edge: Any) -> list[Any] | None:
     for call in readers:
         if starts_with_plain_sign(call):
             continue
-        joins = type(call.layer) is _layers.Concatenate
-        last = joins and call.layer.axis in (-1, call.first_output.shape.rank - 1)
-        if not last and not (len(call.reads) == 1 and commutation(call).gain):
+        passes = len(call.reads) == 1 and commutation(call).gain
+        if not (passes or joins_channels(call)):
             return None
         after = _read_by_signs(graph, call.first_output)
         if is_shared(graph, call) or after is None:

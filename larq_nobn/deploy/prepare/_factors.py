@@ -20,9 +20,9 @@ from ...graph import (
     symbol_of,
 )
 from ...layers import ThresholdedLinearUnit
+from ...layers._inference import BinaryConvolution, PlainRPReLU
 from ...rewrites import affine_of, is_affine, rescaled
-from ._inference import BinaryConvolution, PlainRPReLU
-from ._reading import REAL_KERNELS, sign_in, with_sign
+from ._reading import has_real_kernel, sign_in, with_sign
 
 _layers = keras.layers
 
@@ -206,7 +206,7 @@ def _rule_of(call: Call, graph: Graph) -> Rule:
             # LCE fuses a ReLU with integers only; a scale would make it an operation.
             gives &= not any(_is_relu(c) for c in graph.consumers(call.first_output))
         return Rule(sign is not None, gives, adapt=_binary_convolution)
-    return _real_kernel(call, sign) if kind in REAL_KERNELS else Rule()
+    return _real_kernel(call, sign) if has_real_kernel(call) else Rule()
 
 
 def positive_scale(call: Call) -> float | None:

@@ -1,18 +1,83 @@
-"""Pads binary convolutions with ones, which their kernels know, instead of zeros."""
+"""What pads the maps of convolutions: fewer zeros, or ones."""
 
 from __future__ import annotations
 
-import larq as lq
+from typing import Any
 
 from ..._keras import keras
-from ...graph import Call, Graph, ModelError, is_binary_convolution, to_keras
-from ...graph._replace import model_like
+from ...graph import (
+    TRANSPOSED,
+    Call,
+    Graph,
+    ModelError,
+    Operation,
+    Value,
+    chain,
+    inherited,
+    is_binary_convolution,
+    model_like,
+    to_keras,
+    traits,
+)
+from ...rewrites import Edit, rule
 from .._errors import ConversionError
 from .._normal import given_name
 from .._opening import as_functional
 
-# Of the same arguments, and the number that pads a map.
-_WITH_VALUES = {keras.layers.Conv2D: lq.layers.QuantConv2D}
+_layers = keras.layers
+
+
+@rule
+def trim_padding(graph: Graph, call: Call) -> Edit | None:
+    """Pads maps only as far as strided convolutions read them.
+
+    On a map of even size, a 3x3 convolution of stride 2 never reads the last of the
+    rows and columns that `ZeroPadding2D(1)` adds. LCE takes such padding for that of a
+    "same" convolution, which starts elsewhere, and computes something else.
+    """
+    padded = graph.producer(call.first_input) if call.reads else None
+    if padded is None or not _may_leave(call, padded):
+        return None
+    (top, bottom), (left, right) = padded.layer.padding
+    (rows, columns), spare = call.first_input.shape[1:3], []
+    sides = zip(
+        (rows, columns),
+        call.layer.kernel_size,
+        call.layer.strides,
+        (bottom, right),
+        strict=True,
+    )
+    # Of the zeros at the end, as many rows and columns as are not read.
+    spare = [min((side - kernel) % step, end) for side, kernel, step, end in sides]
+    if not any(spare):
+        return None
+    shape = (rows - spare[0], columns - spare[1], call.first_input.shape[-1])
+    once = len(graph.uses(padded.name)) == 1
+    if once and graph.sole_consumer(padded.first_output) is not None:
+        padding = ((top, bottom - spare[0]), (left, right - spare[1]))
+        operation = padded.operation.replaced(arguments={"padding": padding})
+        less = Value(padded.first_output, shape)
+        new = padded._replace(operation=operation, outputs=less)
+        changed = {padded.label: [new], call.label: [call.reading(call.reads[0], less)]}
+        return Edit(graph.with_calls(changed))
+    # Where others need the padding as it is, the rest is cropped.
+    use = graph.uses(call.name).index(call)
+    crop = {"cropping": ((0, spare[0]), (0, spare[1]))}
+    name = f"{call.name}_crop{use or ''}"
+    [first] = chain(call, [Operation(name, _layers.Cropping2D, None, crop)], [shape])
+    first = first._replace(label=name)
+    after = call.reading(call.first_input, first.first_output)
+    return Edit(graph.with_calls({call.label: [first, after]}))
+
+
+def _may_leave(call: Call, padded: Call) -> bool:
+    """Whether a call may leave the end of a padded map unread."""
+    if padded.operation.kind is not _layers.ZeroPadding2D:
+        return False
+    if inherited(call.operation.kind).kernels in (None, TRANSPOSED):
+        return False
+    strides = getattr(call.layer, "strides", (1,))  # a dense layer has none
+    return max(strides) > 1 and call.layer.padding == "valid"
 
 
 def pad_with_ones(model: keras.Model) -> tuple[keras.Model, list[str]]:
@@ -37,12 +102,10 @@ def pad_with_ones(model: keras.Model) -> tuple[keras.Model, list[str]]:
     if not padded:
         return model, []
     for operation in padded.values():
-        graph = graph.with_operation(
-            operation.replaced(
-                arguments={"pad_values": 1.0},
-                kind=_WITH_VALUES.get(operation.kind, operation.kind),
-            )
-        )
+        # Of the same arguments, and the number that pads a map.
+        kind = traits(operation.kind).quantized or operation.kind
+        ones: dict[str, Any] = {"pad_values": 1.0}
+        graph = graph.with_operation(operation.replaced(arguments=ones, kind=kind))
     try:
         copy = to_keras(graph)
     except ModelError as error:

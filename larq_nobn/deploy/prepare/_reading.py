@@ -1,4 +1,4 @@
-"""The graph of a prepared model, and what its operations are made of.
+"""What the operations of a graph are made of, once each is in its inference form.
 
 Every layer that is a scale and a bias per channel is an affine operation there, as in
 other graphs, and the sign that a layer starts with is an operation inside its own.
@@ -9,11 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import larq as lq
 import numpy as np
 
 from ..._keras import keras
 from ...graph import (
+    DEPTHWISE,
+    PLAIN,
+    SIGNS,
     Call,
     Graph,
     Operation,
@@ -25,43 +27,22 @@ from ...graph import (
     steps_after_activation,
     steps_after_kernel,
     steps_of,
+    traits,
 )
-from ...layers import ChannelAffine
+from ...layers._inference import (
+    BinaryConvolution,
+    Channels,
+    ConstantLess,
+    PlainAffine,
+    PlusLast,
+)
 from ...rewrites import affine_of, is_affine, is_shared
 from ...rewrites import steps_after as _steps_after
 from .._binary import is_zero_one
-from ._inference import BinaryConvolution, PlainAffine
-from ._quantizers import SIGNS
-from .rewrites import Channels, ConstantLess, PlusLast
-
-# In a prepared model their kernels are plain numbers. Of the layers whose kernels
-# `graph` knows, these are the ones of which files are compared with the model.
-REAL_KERNELS = (
-    keras.layers.Conv2D,
-    keras.layers.DepthwiseConv2D,
-    keras.layers.Dense,
-    lq.layers.QuantConv2D,
-    lq.layers.QuantDepthwiseConv2D,
-    lq.layers.QuantDense,
-)
 
 
-def read(model: keras.Model) -> Graph:
-    """Returns the graph of a model that single layers have been rewritten in."""
-    graph = Graph(model)
-    for operation in {id(c.operation): c.operation for c in graph.calls}.values():
-        layer: Any = operation.base
-        inside = getattr(layer, "input_quantizer", None)
-        if type(layer) is PlainAffine:
-            values = dict(zip(("gamma", "beta"), layer.exact, strict=True))
-            origins = operation.origins
-            operation = Operation(layer.name, ChannelAffine, None, {}, values, origins)
-        elif isinstance(inside, keras.layers.Layer):
-            sign = operation_of(inside, inside.name)
-            operation = operation.replaced(arguments={"input_quantizer": sign})
-        else:
-            continue
-        graph = graph.with_operation(operation)
+def with_steps(graph: Graph) -> Graph:
+    """Returns the same graph, and which of its edges have values in steps."""
     return graph.with_facts(steps_of(graph, steps_after))
 
 
@@ -74,6 +55,16 @@ def spell_affines(graph: Graph) -> Graph:
             plain = Operation(call.name, PlainAffine, None, arguments)
             graph = graph.with_operation(plain)
     return graph
+
+
+def has_real_kernel(call: Call) -> bool:
+    """Tells whether a call has one kernel, which in a prepared model is of numbers."""
+    return traits(call.operation.kind).kernels in (PLAIN, DEPTHWISE)
+
+
+def has_kernel(call: Call) -> bool:
+    """Tells whether a call has one kernel, of numbers or of signs."""
+    return call.operation.kind is BinaryConvolution or has_real_kernel(call)
 
 
 def is_single(graph: Graph, call: Call) -> bool:
@@ -120,8 +111,9 @@ def sign_in(call: Call) -> Operation | None:
     if inside is None and (sign := sign_of(call.layer)) is not None:
         alone = call.operation.kind is keras.layers.Activation
         inside = operation_of(sign, call.name) if alone else call.operation
-    known = isinstance(inside, Operation) and inside.kind in SIGNS
-    return inside if known else None
+    if not isinstance(inside, Operation):
+        return None
+    return inside if SIGNS.get(inside.kind) in ("zero", "shift") else None
 
 
 def with_sign(call: Call, sign: Operation) -> Operation:

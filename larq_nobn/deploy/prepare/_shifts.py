@@ -16,22 +16,23 @@ from ...graph import (
     Operation,
     commutation,
     is_channels_last,
+    joins_channels,
     linear_of,
     sign_of,
     weights_of_sum,
 )
 from ...layers import ThresholdedLinearUnit
-from ...models._channel_padding import ChannelPadding
-from ...rewrites import is_affine, is_shared, rescaled
-from ._inference import (
+from ...layers._channel_padding import ChannelPadding
+from ...layers._inference import (
     BinaryConvolution,
     PlainGroupNormalization,
     PlainRPReLU,
     ShiftedReLU,
     ShiftedSign,
 )
+from ...rewrites import is_affine, is_shared, rescaled
 from ._reading import (
-    REAL_KERNELS,
+    has_real_kernel,
     merges_after,
     numbers,
     scale_and_bias,
@@ -140,7 +141,7 @@ def _rule_of(call: Call, taken: list[Shift], unknowns: Unknowns) -> Rule:
         return Rule(_zeros(call.outputs), [_at_sign(call, shift)], _fit_sign)
     if is_affine(call):
         return _affine(call, shift, unknowns)
-    finder = _FINDERS.get(kind)
+    finder = _real_kernel if has_real_kernel(call) else _FINDERS.get(kind)
     return finder(call, shift, unknowns) if finder else _fixed(call, taken)
 
 
@@ -161,10 +162,8 @@ def _channels(edge: Any) -> int:
 
 
 def _joining(call: Call, taken: list[Shift], unknowns: Unknowns) -> Rule | None:
-    layer = call.layer
-    if type(layer) is keras.layers.Concatenate:
-        last = layer.axis in (-1, call.outputs.shape.rank - 1)
-        return Rule(sum(taken, ())) if last else None
+    if joins_channels(call):
+        return Rule(sum(taken, ()))
     weights = weights_of_sum(call)
     channels = {edge.shape[-1] for edge in call.reads}
     if weights is None or len(channels) > 1:
@@ -247,7 +246,6 @@ _FINDERS: dict[type, Callable[[Call, Shift, Unknowns], Rule]] = {
     PlainRPReLU: _rprelu,
     PlainGroupNormalization: _group_norm,
     BinaryConvolution: _binary_convolution,
-    **dict.fromkeys(REAL_KERNELS, _real_kernel),
 }
 
 

@@ -9,12 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..._keras import keras
-from ...graph import Call, symbol_of, weights_of_sum
-from ...models._channel_padding import ChannelPadding
+from ...graph import FUNCTIONS_BY_NAME, Call, symbol_of, weights_of_sum
+from ...layers._channel_padding import ChannelPadding
 
 _layers = keras.layers
-# Of activations that cut off what lies outside; 1e9 is as good as infinite.
-_BOUNDS = {"relu": (0.0, 1e9), "relu6": (0.0, 6.0), "hard_tanh": (-1.0, 1.0)}
 _PADS = frozenset({"pad", "compat.v1.pad"})
 
 
@@ -98,7 +96,8 @@ def activation_of(layer: keras.layers.Layer) -> str:
 
 def activated(layer: keras.layers.Layer, x: Moments) -> Moments:
     """After the activation of a layer; leaks are taken for the identity."""
-    bounds = _BOUNDS.get(activation_of(layer))
+    known = FUNCTIONS_BY_NAME.get(activation_of(layer))
+    bounds = None if known is None else known.bounds
     return x if bounds is None else clipped(x, *bounds)
 
 

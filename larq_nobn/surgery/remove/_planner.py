@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -10,20 +11,27 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ...graph import (
+    FUNCTIONS_BY_NAME,
+    KERNELS,
     Call,
     Graph,
+    commutation,
     has_sign_input,
+    inherited,
     inputs_of,
     is_batch_norm,
     is_binary,
+    is_channels_last,
     latent,
     sign_of,
+    traits,
 )
 from ...layers import RPReLU
 from ...rewrites import as_rsign
 from ._moments import (
     Moments,
     activated,
+    activation_of,
     channels_of,
     is_sum,
     resized,
@@ -31,19 +39,250 @@ from ._moments import (
     total,
     unit,
 )
-from ._plan import KernelPlan, NormPlan, Plan, SignPlan
-from ._walks import (
-    KERNELS,
-    argument_of,
-    flippable,
-    has_kernel,
-    is_bounded,
-    kernel_before,
-    lets_through,
-    main_input,
-    quantizer_of,
-    to_standardize,
-)
+
+
+@dataclass
+class KernelPlan:
+    """What a standardized kernel is given.
+
+    Arguments:
+        name: Of the kernel, within its layer.
+        binary: Whether it is.
+        scale: One over the expected standard deviation of its input; 1 after a sign.
+        alpha: Of the branch that it ends.
+        norm: The batch norm whose factors are its gain.
+        gain: (C,), or None to start at 1.
+        bias: (C,), or None for the bias that the layer has.
+    """
+
+    name: str
+    binary: bool
+    scale: float = 1.0
+    alpha: float = 1.0
+    norm: str = ""
+    gain: np.ndarray | None = None
+    bias: np.ndarray | None = None
+
+
+@dataclass
+class SignPlan:
+    """What an `RSign` takes over from a sign.
+
+    Arguments:
+        scale: What the estimator multiplies its input by, 1 over its window.
+        estimator: Its gradient estimator.
+        shift: (C,), or None for none.
+        power: Of `"reste"`.
+    """
+
+    scale: float
+    estimator: str
+    shift: np.ndarray | None = None
+    power: float = 1.0
+
+    @property
+    def text(self) -> str:
+        scale = "" if self.scale == 1 else f", scale {self.scale:.4g}"
+        return f"rsign{scale}{'' if self.shift is None else ', shift'}"
+
+
+@dataclass
+class NormPlan:
+    """How one batch norm is replaced.
+
+    Arguments:
+        kind: `"kernel"` (its factors are the gain of one), `"shift"` (of signs),
+            `"identity"` (there is nothing to do) or `"affine"`.
+        targets: Names of the layers that do its work.
+        beta: (C,); None without.
+        gain, bias: (C,) each, of an affine layer.
+        alpha: Of the branch that an affine layer ends.
+        reason: Why it is an affine layer.
+    """
+
+    kind: str
+    targets: tuple[str, ...] = ()
+    beta: np.ndarray | None = None
+    gain: np.ndarray | None = None
+    bias: np.ndarray | None = None
+    alpha: float = 1.0
+    reason: str = ""
+
+
+@dataclass
+class Plan:
+    """How the layers of a network are replaced, by name.
+
+    Arguments:
+        kernels, signs, norms: Those that change.
+        flips: Of layers that read signs, -1 for every input channel that now has the
+            opposite sign, else 1.
+        pools: Factor before a pool.
+        activations: What is added to the first shift of an `RPReLU`.
+        unresolved: Sums whose branches keep their scale, and why.
+    """
+
+    kernels: dict[str, KernelPlan] = field(default_factory=dict)
+    signs: dict[str, SignPlan] = field(default_factory=dict)
+    norms: dict[str, NormPlan] = field(default_factory=dict)
+    flips: dict[str, np.ndarray] = field(default_factory=dict)
+    pools: dict[str, float] = field(default_factory=dict)
+    activations: dict[str, np.ndarray] = field(default_factory=dict)
+    unresolved: dict[str, str] = field(default_factory=dict)
+
+
+_layers = keras.layers
+
+
+def has_kernel(layer: keras.layers.Layer) -> bool:
+    """Whether a layer multiplies by a kernel of any kind."""
+    return any(getattr(layer, name, None) is not None for name in KERNELS)
+
+
+def kernel_name(layer: keras.layers.Layer) -> str | None:
+    """Which kernel of a layer can be standardized: that which makes its output."""
+    known = inherited(type(layer))
+    quantized = traits(type(layer)).quantized or type(layer)
+    if known.kernels is None or known.quantized is None or not is_channels_last(layer):
+        return None
+    if not issubclass(quantized, known.quantized):
+        return None
+    name = known.kernels.last
+    shape = latent(getattr(layer, name)).shape
+    return name if shape[:-1].num_elements() > 1 else None
+
+
+def to_standardize(graph: Graph, call: Call) -> str | None:
+    """The kernel of a call that the BN-free form standardizes, if it has one."""
+    layer = call.layer
+    name = kernel_name(layer)
+    if name is None:
+        return None
+    quantizer = getattr(layer, KERNELS[name], None)
+    if is_binary(quantizer):
+        return name
+    if quantizer is not None:
+        return None
+    found = {what for use in graph.uses(call.name) for what in _ahead(graph, use)}
+    wanted = {"norm"} if isinstance(layer, _layers.Dense) else {"norm", "sign", "merge"}
+    return name if found & wanted else None
+
+
+def _ahead(graph: Graph, call: Call) -> Iterator[str]:
+    """What reads the output of a call first, through pools and activations."""
+    if is_bounded(call.layer):
+        return
+    for reader in graph.consumers(call.first_output):
+        layer = reader.layer
+        if is_batch_norm(layer):
+            yield "norm"
+        elif sign_of(layer) or is_binary(getattr(layer, "input_quantizer", None)):
+            yield "sign"
+        elif is_sum(reader) or isinstance(layer, _layers.Concatenate):
+            yield "merge"
+        elif not has_kernel(layer) and len(inputs_of(reader.node)) == 1:
+            yield from _ahead(graph, reader)
+
+
+def is_bounded(layer: keras.layers.Layer) -> bool:
+    """Whether a layer ends in a gate or a probability, which has no scale."""
+    if isinstance(layer, _layers.Softmax):
+        return True
+    known = FUNCTIONS_BY_NAME.get(activation_of(layer))
+    return known is not None and known.gate
+
+
+def lets_through(call: Call, positive: bool) -> bool:
+    """Whether a gain and a bias per channel may stand before a layer as well as after.
+
+    Arguments:
+        call: Of the layer.
+        positive: Whether all gains are.
+    """
+    if inherited(call.operation.kind).idle:
+        return True
+    known = commutation(call)
+    gain = known.gain and (positive or known.negative)
+    return gain and known.shift and not known.tiles
+
+
+def kernel_before(graph: Graph, norm: Call, positive: bool) -> Call | None:
+    """The kernel whose gain and bias can do what all uses of a batch norm do.
+
+    Arguments:
+        graph: Of the model.
+        norm: Some use of the batch norm.
+        positive: Whether its factors are; only then may a maximum lie between.
+    """
+    uses = graph.uses(norm.name)
+    found = [_kernel_before(graph, use, positive) for use in uses]
+    first = found[0]
+    if first is None or any(call is None or call.name != first.name for call in found):
+        return None
+    different = len({id(call.first_output) for call in found if call}) == len(uses)
+    return first if different and len(graph.uses(first.name)) == len(uses) else None
+
+
+def _kernel_before(graph: Graph, norm: Call, positive: bool) -> Call | None:
+    tensor = norm.first_input
+    while graph.sole_consumer(tensor) is not None:
+        call = graph.producer(tensor)
+        if call is None:
+            return None
+        if has_kernel(call.layer):
+            return None if activation_of(call.layer) else call
+        if not lets_through(call, positive):
+            return None
+        tensor = call.first_input
+    return None
+
+
+def main_input(call: Call) -> Any:
+    """The tensor whose scale the output of a call has; None where that is unclear."""
+    inputs = inputs_of(call.node)
+    if len(inputs) == 1:
+        return inputs[0]
+    if not isinstance(call.layer, _layers.Multiply):
+        return None
+    # A gate has one factor for many positions.
+    full = [x for x in inputs if tuple(x.shape) == tuple(call.outputs.shape)]
+    return full[0] if len(full) == 1 else None
+
+
+def quantizer_of(layer: keras.layers.Layer) -> Any:
+    """The sign that a layer starts with or is; None where there is none."""
+    inner = getattr(layer, "input_quantizer", None)
+    return inner if is_binary(inner) else sign_of(layer)
+
+
+def flippable(graph: Graph, sign: Call) -> list[str] | None:
+    """The layers whose kernels can turn the signs of a call around, channel by channel.
+
+    None if something else reads them too, or a kernel does that has other inputs.
+    """
+    readers = [sign]
+    if not has_kernel(sign.layer):
+        if graph.is_output(sign.first_output):
+            return None
+        readers = graph.consumers(sign.first_output)
+    found: list[str] = []
+    for reader in readers:
+        layer = reader.layer
+        if inherited(type(layer)).idle:
+            further = flippable(graph, reader)
+            if further is None:
+                return None
+            found += further
+        elif (
+            traits(type(layer)).quantized is not None
+            and kernel_name(layer) == "kernel"
+            and getattr(layer, "groups", 1) == 1
+            and len(graph.uses(reader.name)) == 1
+        ):
+            found.append(reader.name)
+        else:
+            return None
+    return found
 
 
 class Planner:
@@ -63,7 +302,7 @@ class Planner:
     def run(self) -> Plan:
         for call in self.graph.calls:
             if name := to_standardize(self.graph, call):
-                quantizer = getattr(call.layer, argument_of(name, "quantizer"), None)
+                quantizer = getattr(call.layer, KERNELS[name], None)
                 self.plan.kernels[call.name] = KernelPlan(name, is_binary(quantizer))
             if equal := as_rsign(quantizer_of(call.layer)):
                 self.plan.signs[call.name] = SignPlan(*equal)

@@ -2,23 +2,37 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..._checks import check_choice, check_flag, check_number
 from ..._keras import keras
 from ..._names import VARIANCE_RULES
+from ..._progress import step
 from ...graph import (
+    KERNELS,
     Call,
     Graph,
+    Operation,
     check_inference,
     flat,
-    flat_copy,
     is_batch_norm,
+    sign_of,
+    to_keras,
+    traits,
 )
+from ...layers import ChannelAffine, IndependentComponent
+from ...quantizers import RSign, ScaledStandardization, ScaledStdSign
 from .._batch_norm import check_batch_norms
 from .._report import Change, SurgeryReport
-from ._layers import build
-from ._plan import KernelPlan, NormPlan, Plan
-from ._planner import Planner
-from ._walks import quantizer_of
+from ._planner import (
+    KernelPlan,
+    NormPlan,
+    Plan,
+    Planner,
+    SignPlan,
+    has_kernel,
+    quantizer_of,
+)
 
 
 def remove_batch_norm(
@@ -118,7 +132,7 @@ def remove_batch_norm(
     graph = Graph(given)
     check_batch_norms(graph)
     if not any(is_batch_norm(call.layer) for call in graph.calls):
-        copy = flat_copy(model) if given is model else given
+        copy = to_keras(graph)
         return (copy, SurgeryReport(copy.name, ())) if return_report else copy
     plan = Planner(graph, alpha, variance_rule).run()
     free = build(
@@ -131,17 +145,17 @@ def report_of(name: str, graph: Graph, plan: Plan) -> SurgeryReport:
     """One row per layer that is gone or has changed, in the order of the graph."""
     changes: dict[str, Change] = {}
     for call in graph.calls:
-        actions, reason = _row(plan, call)
+        actions, reason = _done(plan, call)
         if actions:
             kind, action = type(call.layer).__name__, "; ".join(actions)
             changes.setdefault(call.name, Change(call.name, kind, action, reason))
     return SurgeryReport(name, tuple(changes.values()))
 
 
-def _row(plan: Plan, call: Call) -> tuple[list[str], str]:
+def _done(plan: Plan, call: Call) -> tuple[list[str], str]:
     name = call.name
     if name in plan.norms:
-        return [_norm(plan.norms[name])], plan.norms[name].reason
+        return [_norm_text(plan.norms[name])], plan.norms[name].reason
     if name in plan.unresolved:
         return ["kept, its branches without alpha"], plan.unresolved[name]
     if name in plan.pools:
@@ -154,14 +168,14 @@ def _row(plan: Plan, call: Call) -> tuple[list[str], str]:
         actions.append("keeps its sign")
         reason = "rsign has no estimator like it"
     if name in plan.kernels:
-        actions.append(_kernel(plan.kernels[name]))
+        actions.append(_kernel_text(plan.kernels[name]))
     if name in plan.flips:
         flipped = int((plan.flips[name] < 0).sum())
         actions.append(f"{flipped} input channels turned around")
     return actions, reason
 
 
-def _kernel(plan: KernelPlan) -> str:
+def _kernel_text(plan: KernelPlan) -> str:
     parts = ["scaled_std_sign" if plan.binary else "scaled_standardization"]
     if plan.scale != 1:
         parts.append(f"scale {plan.scale:.4g}")
@@ -172,7 +186,7 @@ def _kernel(plan: KernelPlan) -> str:
     return ", ".join(parts)
 
 
-def _norm(plan: NormPlan) -> str:
+def _norm_text(plan: NormPlan) -> str:
     names = [repr(name) for name in plan.targets]
     if plan.kind == "identity":
         return "removed; it changed nothing but the scale"
@@ -186,3 +200,111 @@ def _norm(plan: NormPlan) -> str:
     if len(names) == 1:
         return f"removed; gain and bias to {names[0]}"
     return f"removed; gain to {names[0]}, bias to {names[1]}"
+
+
+# A gain of 0 would never be binary again, and could not be learned.
+_LEAST_GAIN = 1e-4
+
+
+def build(graph: Graph, plan: Plan, **binary: bool) -> keras.Model:
+    """Returns the network without batch norm, of new layers.
+
+    Arguments:
+        graph: The given network.
+        plan: How its layers are replaced.
+        **binary: Arguments of `ScaledStdSign`.
+    """
+    given = graph
+    for done, call in enumerate(given.calls):
+        step("Replacing layers", done, len(given.calls))
+        row = _row(call, plan, binary)
+        if row != [call.operation] and call is given.uses(call.name)[0]:
+            graph = graph.with_row(call.name, row)
+    return to_keras(graph)
+
+
+def _row(call: Call, plan: Plan, binary: dict[str, bool]) -> list[Operation]:
+    """What stands in the place of a call, in a row."""
+    name, operation = call.name, call.operation
+    if name in plan.norms:
+        return _norm(call, plan)
+    if sign_of(call.layer) and name in plan.signs:
+        return [_sign(plan.signs[name], name, call)]
+    if has_kernel(call.layer) and (
+        name in plan.kernels or name in plan.signs or name in plan.flips
+    ):
+        return [_kernel(call, plan, binary)]
+    if name in plan.pools:
+        arguments = {"scale": plan.pools[name], **_precision(call)}
+        scale = keras.layers.Rescaling
+        return [Operation(f"{name}_scale", scale, None, arguments), operation]
+    if name in plan.activations:
+        shift = operation.arrays["shift_in"] + plan.activations[name]
+        return [operation.replaced({"shift_in": shift})]
+    return [operation]
+
+
+def _precision(call: Call) -> dict[str, Any]:
+    return {"dtype": call.layer.dtype_policy.name}
+
+
+def _norm(call: Call, plan: Plan) -> list[Operation]:
+    """An affine operation, dropout, both or neither."""
+    norm, layer, found = plan.norms[call.name], call.layer, []
+    if norm.gain is not None and norm.bias is not None:
+        values = {"gamma": norm.alpha * norm.gain, "beta": norm.alpha * norm.bias}
+        arguments = {**_precision(call), "trainable": layer.trainable}
+        found.append(Operation(call.name, ChannelAffine, None, arguments, values))
+    if isinstance(layer, IndependentComponent) and layer.rate > 0:
+        name = f"{call.name}_dropout" if found else call.name
+        arguments = {**_precision(call), "rate": layer.rate}
+        found.append(Operation(name, keras.layers.Dropout, None, arguments))
+    return found
+
+
+def _sign(plan: SignPlan, name: str, call: Call) -> Operation:
+    arguments = {
+        "scale": plan.scale,
+        "estimator": plan.estimator,
+        "shift": plan.shift is not None,
+        "power": plan.power,
+        **_precision(call),
+    }
+    values = {} if plan.shift is None else {"shift": plan.shift}
+    return Operation(name, RSign, None, arguments, values)
+
+
+def _kernel(call: Call, plan: Plan, binary: dict[str, bool]) -> Operation:
+    operation, name = call.operation, call.name
+    own, sign = plan.kernels.get(name), plan.signs.get(name)
+    arguments: dict[str, Any] = {}
+    values: dict[str, np.ndarray] = {}
+    if own is not None:
+        quantizer = _quantizer(own, call, binary)
+        argument = KERNELS[own.name]
+        arguments[argument] = quantizer
+        arguments[argument.replace("quantizer", "constraint")] = None
+        if own.norm:
+            arguments["use_bias"] = own.bias is not None
+    if sign is not None:
+        arguments["input_quantizer"] = _sign(sign, f"{name}_sign", call)
+    if arguments.get("use_bias", operation.argument("use_bias")):
+        bias = None if own is None else own.bias
+        alpha = 1.0 if own is None else own.alpha
+        values["bias"] = alpha * operation.arrays["bias"] if bias is None else bias
+    if name in plan.flips:
+        values["kernel"] = operation.arrays["kernel"] * plan.flips[name][:, None]
+    kind = traits(operation.kind).quantized or operation.kind
+    return operation.replaced(values, arguments, kind=kind)
+
+
+def _quantizer(plan: KernelPlan, call: Call, binary: dict[str, bool]) -> Operation:
+    name = f"{call.name}_kernel"
+    arguments = {"scale": plan.scale * plan.alpha, **_precision(call)}
+    values = {}
+    if plan.gain is not None:
+        turn = np.where(plan.gain < 0, -1.0, 1.0)
+        values["gain"] = turn * np.maximum(np.abs(plan.gain), _LEAST_GAIN)
+    kind = ScaledStdSign if plan.binary else ScaledStandardization
+    more = binary if plan.binary else {}
+    return Operation(name, kind, None, {**arguments, **more}, values)

@@ -11,11 +11,10 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ..._math import at_least_float32, beside
-from ...graph import Call
+from ...graph import KINDS, Call, Operation
 from ...layers import (
     ChannelAffine,
     EvoNormS0,
-    FilterResponseNormalization,
     ProxyNormalization,
 )
 from ...layers._groups import group_moments
@@ -24,55 +23,36 @@ from ...population import Moments, moments_of
 
 _layers = keras.layers
 _Function = Callable[[tf.Tensor], tf.Tensor]
-DYNAMIC = (
-    FilterResponseNormalization,
-    ProxyNormalization,
-    EvoNormS0,
-    _layers.GroupNormalization,
-    _layers.LayerNormalization,
-)
+DYNAMIC = tuple(kind for kind, known in KINDS.items() if known.norm == "example")
 
 
 @dataclass(frozen=True)
 class Constant:
-    """Layers in a row, one of them a gain and a bias per channel to be calibrated.
+    """Operations in a row, one of them a gain and a bias per channel to be calibrated.
 
     Arguments:
         affine: That one.
         source: What it meets, as a function of the input of the row.
         target: What it should return, as such a function.
-        before, after: The other layers of the row.
-        weights: Gain and bias of those among them that are affine too.
+        before, after: The others of the row.
     """
 
-    affine: ChannelAffine
+    affine: Operation
     target: _Function
     source: _Function = tf.identity
-    before: tuple[keras.layers.Layer, ...] = ()
-    after: tuple[keras.layers.Layer, ...] = ()
-    weights: tuple[np.ndarray, np.ndarray] | None = None
+    before: tuple[Operation, ...] = ()
+    after: tuple[Operation, ...] = ()
 
     @property
-    def layers(self) -> tuple[keras.layers.Layer, ...]:
+    def row(self) -> tuple[Operation, ...]:
         return (*self.before, self.affine, *self.after)
-
-    def __call__(self, inputs: tf.Tensor, **_: Any) -> tf.Tensor:
-        for layer in self.layers:
-            inputs = layer(inputs)
-        return inputs
-
-    def fill(self) -> None:
-        """Sets the weights that need no calibration, once the graph has built them."""
-        for layer in (*self.before, *self.after):
-            if isinstance(layer, ChannelAffine):
-                layer.set_weights(self.weights)
 
     def moments(self, inputs: tf.Tensor, **_: Any) -> Moments:
         """Of what the gain and bias meets, and of what it should return."""
         return moments_of(self.source(inputs), self.target(inputs))
 
-    def calibrate(self, found: Moments) -> float:
-        """Sets gain and bias by such moments over all data.
+    def calibrate(self, layer: ChannelAffine, found: Moments) -> float:
+        """Sets the gain and the bias of a layer by such moments over all data.
 
         Returns:
             The root mean square of what they leave, in standard deviations of the
@@ -83,8 +63,8 @@ class Constant:
         varies = spread > 1e-10 * found.count * np.square(found.mean[0])
         ratio = np.divide(power, spread, out=np.zeros_like(power), where=varies)
         gain = np.copysign(np.sqrt(ratio), both)
-        self.affine.gamma.assign(gain)
-        self.affine.beta.assign(found.mean[1] - gain * found.mean[0])
+        layer.gamma.assign(gain)
+        layer.beta.assign(found.mean[1] - gain * found.mean[0])
         left = power - 2 * gain * both + np.square(gain) * spread
         return float(np.sqrt(max(left.sum(), 0) / power.sum())) if power.any() else 0.0
 
@@ -103,16 +83,17 @@ def constant_of(call: Call) -> Constant | None:
     return Constant(_affine(layer, layer.name), layer)
 
 
-def _affine(layer: keras.layers.Layer, name: str) -> ChannelAffine:
-    return ChannelAffine(
-        name=name, dtype=layer.dtype_policy.name, trainable=layer.trainable
-    )
+def _affine(
+    layer: keras.layers.Layer, name: str, gain: Any = None, bias: Any = None
+) -> Operation:
+    arguments = {"dtype": layer.dtype_policy.name, "trainable": layer.trainable}
+    values = {} if gain is None else {"gamma": gain, "beta": bias}
+    return Operation(name, ChannelAffine, None, arguments, values)
 
 
-def _activation(
-    layer: keras.layers.Layer, name: str, activation: Any
-) -> keras.layers.Layer:
-    return _layers.Activation(activation, name=name, dtype=layer.dtype_policy.name)
+def _activation(layer: keras.layers.Layer, name: str, activation: Any) -> Operation:
+    arguments = {"activation": activation, "dtype": layer.dtype_policy.name}
+    return Operation(name, _layers.Activation, None, arguments)
 
 
 def _proxy(layer: ProxyNormalization) -> Constant:
@@ -135,9 +116,8 @@ def _proxy(layer: ProxyNormalization) -> Constant:
         normalized,
         after=(
             _activation(layer, f"{name}_activation", layer.activation),
-            _affine(layer, name),
+            _affine(layer, name, rate, -rate * center.numpy()),
         ),
-        weights=(rate, -rate * center.numpy()),
     )
 
 
@@ -154,8 +134,7 @@ def _evonorm(layer: EvoNormS0) -> Constant:
         layer,
         source=swish,
         before=(
-            _affine(layer, f"{name}_slope"),
+            _affine(layer, f"{name}_slope", v, np.zeros_like(v)),
             _activation(layer, f"{name}_swish", "swish"),
         ),
-        weights=(v, np.zeros_like(v)),
     )

@@ -3,7 +3,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import larq as lq
 import numpy as np
 import tensorflow as tf
 
@@ -11,15 +10,14 @@ from ..._batches import model_batches
 from ..._checks import check_flag, check_integer
 from ..._keras import keras
 from ...graph import (
-    Call,
+    Graph,
     ModelError,
     calls,
     check_inference,
     check_same_function,
     flat,
     layers_inside,
-    rebuild,
-    replace_layers,
+    to_keras,
 )
 from ...population import Moments, Population, pooled
 from .._report import FreezeReport, FrozenLayer
@@ -102,20 +100,24 @@ def freeze_statistics(
     given = flat(model)
     check_inference(given)
     rows = _rows(given)
-    frozen = _with_rows(given, rows)
-    names = {row.layers[0]: name for name, row in rows.items()}
+    graph = Graph(given)
+    for name, row in rows.items():
+        graph = graph.with_row(name, row.row)
+    frozen = to_keras(graph)
+    names = {frozen.get_layer(row.row[0].name): name for name, row in rows.items()}
     distances: dict[str, float] = {}
 
     def apply(first: keras.layers.Layer, uses: list[Moments]) -> None:
         name = names[first]
-        distances[name] = rows[name].calibrate(pooled(uses))
+        affine = frozen.get_layer(rows[name].affine.name)
+        distances[name] = rows[name].calibrate(affine, pooled(uses))
 
     probes = {first: rows[name].moments for first, name in names.items()}
     Population(frozen, probes).settle(
         lambda: (x for x, _ in model_batches(frozen, data, batch_size)), apply
     )
     if verify:
-        firsts = {name: row.layers[0].name for name, row in rows.items()}
+        firsts = {name: row.row[0].name for name, row in rows.items()}
         check_same_function(given, frozen, "Freezing statistics", values=firsts)
     if not return_report:
         return frozen
@@ -157,30 +159,10 @@ def _rows(model: keras.Model) -> dict[str, Constant]:
     return rows
 
 
-def _with_rows(model: keras.Model, rows: dict[str, Constant]) -> keras.Model:
-    """The same network of new layers, with rows in the place of some."""
-    pairs = []
-
-    def replacement(call: Call) -> Any:
-        if call.name in rows:
-            return rows[call.name]
-        new = rebuild(call.layer, name=call.name)
-        pairs.append((call.layer, new))
-        return new
-
-    with lq.context.quantized_scope(False):
-        new = replace_layers(model, replacement)
-        for given, copy in pairs:
-            copy.set_weights(given.get_weights())
-        for row in rows.values():
-            row.fill()
-    return new
-
-
 def _change(layer: keras.layers.Layer, row: Constant, distance: float) -> FrozenLayer:
     action = f"gain and bias per channel, {distance:.1%} of a standard deviation off"
-    if len(row.layers) > 1:
-        names = ", ".join(repr(part.name) for part in row.layers)
+    if len(row.row) > 1:
+        names = ", ".join(repr(part.name) for part in row.row)
         action = f"{names}, with {action}"
     return FrozenLayer(layer.name, type(layer).__name__, action, distance=distance)
 

@@ -5,8 +5,8 @@ from deploy.nets import chain, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy.inspection._audit import audit_bytes
 from larq_nobn.deploy.lite import Runner, inference, io_spec, to_flatbuffer
-from larq_nobn.deploy.prepare._inference import PlainAffine
 from larq_nobn.deploy.prepare._prepare import prepare
+from larq_nobn.layers._inference import PlainAffine
 from numpy.testing import assert_allclose
 
 SHAPE = (8, 8, 32)

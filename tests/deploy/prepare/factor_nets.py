@@ -5,10 +5,10 @@ import numpy as np
 from deploy.nets import binary_conv, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy.prepare._factors import absorb_factors
-from larq_nobn.deploy.prepare._inference import PlainAffine
-from larq_nobn.deploy.prepare._prepare import RULES, _clone
-from larq_nobn.deploy.prepare._reading import read, spell_affines
+from larq_nobn.deploy.prepare._prepare import at_inference, built
+from larq_nobn.deploy.prepare._reading import spell_affines
 from larq_nobn.graph import to_keras
+from larq_nobn.layers._inference import PlainAffine
 from numpy.testing import assert_allclose
 
 SHAPE = (8, 8, 32)
@@ -26,7 +26,7 @@ def rsign_conv(**changes):
 
 def factors_left(model, x=None):
     """The factors that this pass leaves, once it is seen to keep the function."""
-    graph = absorb_factors(read(as_written(model)))
+    graph = absorb_factors(at_inference(model))
     absorbed = to_keras(spell_affines(graph))
     x = images(shape=model.input_shape[1:]) if x is None else x
     expected = model(x, training=False).numpy()
@@ -50,7 +50,7 @@ def is_factor(layer):
 
 def as_written(model):
     """Prepared but for passes over the graph, so that factors are operations."""
-    return _clone(model, RULES)
+    return built(spell_affines(at_inference(model)))
 
 
 def network(build, shape=SHAPE):

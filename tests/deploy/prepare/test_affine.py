@@ -4,9 +4,9 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 from deploy.nets import chain, images, scrambled
+from deploy.prepare.factor_nets import as_written
 from larq_nobn._keras import keras
-from larq_nobn.deploy.prepare._inference import PlainAffine
-from larq_nobn.deploy.prepare._prepare import RULES, _clone
+from larq_nobn.layers._inference import PlainAffine
 from numpy.testing import assert_allclose
 
 _layers, _nobn = keras.layers, nobn.layers
@@ -36,7 +36,7 @@ class _FirstOf:
 
 
 def by_rules(model):
-    prepared = _clone(model, RULES)
+    prepared = as_written(model)
     x = images(shape=model.input_shape[1:])
     expected = model(x, training=False)
     assert_allclose(prepared(x), expected, rtol=1e-5, atol=1e-5)
@@ -76,14 +76,14 @@ def test_statistics_of_the_batch_stay():
     inputs = keras.Input((8, 8, 3))
     norm = _layers.BatchNormalization(name="x")
     model = scrambled(keras.Model(inputs, norm(inputs, training=True)))
-    new = _clone(model, RULES).get_layer("x")
+    new = as_written(model).get_layer("x")
     assert type(new) is _layers.BatchNormalization
 
 
 def test_a_rescaling_of_whole_numbers_stays():
     inputs = keras.Input((8, 8, 3), dtype="uint8")
     model = keras.Model(inputs, _layers.Rescaling(1 / 255, name="x")(inputs))
-    new = _clone(model, RULES).get_layer("x")
+    new = as_written(model).get_layer("x")
     assert type(new) is _layers.Rescaling
 
 
@@ -94,7 +94,7 @@ def test_gains_are_those_of_float64():
     gamma, beta, mean, variance = np.random.default_rng(3).uniform(1, 9, (4, 32))
     norm.set_weights([gamma, beta, mean, variance])
     gamma, beta, mean, variance = (w.astype("f8") for w in norm.get_weights())
-    new = _clone(model, RULES).get_layer("x")
+    new = as_written(model).get_layer("x")
     gain = gamma / np.sqrt(variance + 1e-3)
     assert_allclose(new.gain, gain, rtol=1e-7)
     assert_allclose(new.offset, beta - gain * mean, rtol=2e-7)

@@ -16,8 +16,8 @@ from deploy.prepare.affine_nets import (
 )
 from larq_nobn._keras import keras
 from larq_nobn.deploy.prepare._affine import scale_into_readers
-from larq_nobn.deploy.prepare._prepare import RULES, _clone
-from larq_nobn.deploy.prepare._reading import read, spell_affines
+from larq_nobn.deploy.prepare._prepare import at_inference
+from larq_nobn.deploy.prepare._reading import spell_affines
 from larq_nobn.graph import to_keras
 from larq_nobn.rewrites import everywhere
 
@@ -59,8 +59,8 @@ def test_relus_and_pools_pass_positive_gains(name):
 
 @pytest.mark.parametrize("name", ["relu", "leaky relu", "prelu", "padding"])
 def test_these_keep_the_offset_before_them(name):
-    model = _clone(before(affine(POSITIVE), BETWEEN[name](), binary_conv()), RULES)
-    graph = spell_affines(everywhere(read(model), scale_into_readers))
+    graph = at_inference(before(affine(POSITIVE), BETWEEN[name](), binary_conv()))
+    graph = spell_affines(everywhere(graph, scale_into_readers))
     new = to_keras(graph).get_layer("affine")
     assert new.gain is None
     assert new.offset is not None

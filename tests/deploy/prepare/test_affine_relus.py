@@ -11,7 +11,7 @@ from deploy.prepare.affine_nets import (
     row,
 )
 from larq_nobn._keras import keras
-from larq_nobn.deploy.prepare._inference import ShiftedReLU
+from larq_nobn.layers._inference import ShiftedReLU
 
 _layers = keras.layers
 RELUS = {

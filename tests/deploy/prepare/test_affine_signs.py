@@ -17,11 +17,10 @@ from deploy.prepare.affine_nets import (
 )
 from larq_nobn._keras import keras
 from larq_nobn.deploy.prepare._affine import scale_into_readers
-from larq_nobn.deploy.prepare._inference import ShiftedSign
-from larq_nobn.deploy.prepare._prepare import RULES, _clone, prepare
-from larq_nobn.deploy.prepare._reading import read
+from larq_nobn.deploy.prepare._prepare import at_inference, prepare
 from larq_nobn.deploy.verify._verify import prepared_signs
 from larq_nobn.graph import compare, record
+from larq_nobn.layers._inference import ShiftedSign
 from numpy.testing import assert_allclose, assert_array_equal
 
 _layers = keras.layers
@@ -179,7 +178,7 @@ def test_an_offset_alone_is_left_where_it_is():
     norm = nobn.layers.ChannelAffine(name="affine")
     model = before(norm, one_by_one())
     norm.beta.assign(POSITIVE)
-    graph = read(_clone(model, RULES))
+    graph = at_inference(model)
     assert all(scale_into_readers(graph, call) is None for call in graph.calls)
 
 

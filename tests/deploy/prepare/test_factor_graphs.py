@@ -16,8 +16,7 @@ from deploy.prepare.factor_nets import (
 )
 from larq_nobn._keras import keras
 from larq_nobn.deploy.prepare._factors import absorb_factors
-from larq_nobn.deploy.prepare._prepare import prepare
-from larq_nobn.deploy.prepare._reading import read
+from larq_nobn.deploy.prepare._prepare import at_inference, prepare
 from numpy.testing import assert_array_equal
 
 _layers, _nobn = keras.layers, nobn.layers
@@ -171,8 +170,7 @@ def test_the_given_model_keeps_its_factors_and_weights():
 
 
 def test_a_model_without_factors_is_left_alone():
-    prepared = as_written(chain(rsign_conv(), _nobn.RPReLU(), *head()))
-    graph = read(prepared)
+    graph = at_inference(chain(rsign_conv(), _nobn.RPReLU(), *head()))
     assert absorb_factors(graph) is graph
 
 

@@ -8,7 +8,6 @@ import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, scrambled
 from deploy.prepare.factor_nets import (
     SHAPE,
-    as_written,
     factor,
     factors_left,
     network,
@@ -16,8 +15,7 @@ from deploy.prepare.factor_nets import (
 )
 from larq_nobn._keras import keras
 from larq_nobn.deploy.prepare._factors import absorb_factors
-from larq_nobn.deploy.prepare._prepare import prepare
-from larq_nobn.deploy.prepare._reading import read
+from larq_nobn.deploy.prepare._prepare import at_inference, prepare
 
 _layers, _nobn = keras.layers, nobn.layers
 
@@ -133,8 +131,7 @@ def test_before_these_a_factor_stays(name):
 )
 def test_what_is_no_positive_number_stays(given):
     model = chain(given, *head(), stem=False, shape=SHAPE)
-    prepared = as_written(model)
-    graph = read(prepared)
+    graph = at_inference(model)
     assert absorb_factors(graph) is graph
 
 
@@ -198,6 +195,14 @@ def test_factors_do_not_leave_the_range_of_floats():
 
 def test_an_infinite_factor_is_no_matter_of_weights():
     rows = binary_conv(), factor(float("inf")), _layers.Activation("tanh")
-    prepared = as_written(chain(*rows, stem=False, shape=SHAPE))
-    graph = read(prepared)
+    graph = at_inference(chain(*rows, stem=False, shape=SHAPE))
     assert absorb_factors(graph) is graph
+
+
+@pytest.mark.parametrize("kind", ["Conv1D", "Conv3D", "DepthwiseConv1D"])
+def test_kernels_of_any_rank_take_a_factor(kind):
+    filters = () if "Depthwise" in kind else (4,)
+    shape = (6, 6, 6, 3) if kind == "Conv3D" else (8, 3)
+    layer = getattr(_layers, kind)(*filters, 3)
+    rows = factor(), layer, _layers.Flatten(), _layers.Dense(2)
+    assert factors_left(chain(*rows, stem=False, shape=shape)) == {}

@@ -7,8 +7,8 @@ import pytest
 import tensorflow as tf
 from deploy.nets import binary_conv, chain
 from larq_nobn._keras import keras
-from larq_nobn.deploy.prepare._inference import PlainGroupNormalization
 from larq_nobn.deploy.prepare._prepare import prepare
+from larq_nobn.layers._inference import PlainGroupNormalization
 from numpy.testing import assert_allclose
 
 layers = keras.layers

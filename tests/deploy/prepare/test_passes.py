@@ -2,8 +2,7 @@
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from larq_nobn.deploy.prepare._prepare import PASSES, RULES, _clone
-from larq_nobn.deploy.prepare._reading import read
+from larq_nobn.deploy.prepare._prepare import PASSES, at_inference
 from rewrites.rewriting import AFTER, BEFORE, SCALES, check_edges, network
 
 
@@ -22,10 +21,10 @@ from rewrites.rewriting import AFTER, BEFORE, SCALES, check_edges, network
 )
 def test_every_pass_keeps_every_edge(before, after, scales, shared):
     model = network(before, after, scales, shared, policy="float32")
-    graph = read(_clone(model, RULES))
+    graph = at_inference(model)
     labels = [call.label for call in graph.calls]
     for change in PASSES:
         edited = change(graph)
         check_edges(graph, edited, tolerance=1e-4)
         graph = edited
-    assert labels == [call.label for call in read(_clone(model, RULES)).calls]
+    assert labels == [call.label for call in at_inference(model).calls]

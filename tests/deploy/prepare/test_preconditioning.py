@@ -5,9 +5,9 @@ import pytest
 from deploy.nets import binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy import binary_layers
-from larq_nobn.deploy.prepare._inference import BinaryConvolution
 from larq_nobn.deploy.prepare._prepare import in_float32, prepare
 from larq_nobn.layers import BatchNormalizationPreconditioning
+from larq_nobn.layers._inference import BinaryConvolution
 from numpy.testing import assert_allclose, assert_array_equal
 
 

@@ -5,21 +5,20 @@ import larq as lq
 import numpy as np
 import pytest
 from deploy.nets import binary_conv, chain, head, images, scrambled, three_convs
+from deploy.prepare.factor_nets import as_written
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError
-from larq_nobn.deploy.prepare._inference import (
-    BinaryConvolution,
-    PlainRPReLU,
-    ShiftedSign,
-)
 from larq_nobn.deploy.prepare._prepare import (
-    RULES,
-    _clone,
     half_precision,
     in_float32,
     prepare,
 )
 from larq_nobn.graph import kernel_value, split_kernel
+from larq_nobn.layers._inference import (
+    BinaryConvolution,
+    PlainRPReLU,
+    ShiftedSign,
+)
 from numpy.testing import assert_allclose, assert_array_equal
 
 
@@ -110,7 +109,7 @@ def test_the_scale_of_a_sign_goes_into_its_shift():
     conv = binary_conv(name="conv", input_quantizer=nobn.quantizers.RSign(scale=4.0))
     model = chain(conv, *head())
     equal(model)
-    sign = _clone(model, RULES).get_layer("conv").input_quantizer
+    sign = as_written(model).get_layer("conv").input_quantizer
     assert type(sign) is ShiftedSign
     assert_array_equal(sign.shift, conv.input_quantizer.shift.numpy() / 4)
 

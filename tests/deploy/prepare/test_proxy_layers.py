@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from deploy.nets import binary_conv, chain
 from deploy.prepare.affine_nets import operations, prepared
+from deploy.prepare.factor_nets import as_written
 from larq_nobn._keras import keras
-from larq_nobn.deploy.prepare._inference import PlainAffine, PlainGroupNormalization
-from larq_nobn.deploy.prepare._prepare import RULES, _clone
+from larq_nobn.layers._inference import PlainAffine, PlainGroupNormalization
 from numpy.testing import assert_allclose
 
 
@@ -36,7 +36,7 @@ def test_three_layers_compute_the_same(activation, groups, num_samples):
 @pytest.mark.parametrize("activation", ["linear", "relu", "leaky_relu", "tanh"])
 def test_a_relu_leaves_a_shift_after_it(activation):
     model = chain(binary_conv(), proxy(activation))
-    new = _clone(model, RULES)
+    new = as_written(model)
     kinds = {layer.name: type(layer) for layer in new.layers}
     assert kinds["proxy/norm"] is PlainGroupNormalization
     assert kinds["proxy"] is PlainAffine
@@ -47,7 +47,7 @@ def test_a_relu_leaves_a_shift_after_it(activation):
 def test_the_constants_are_those_of_the_proxy():
     layer = proxy("tanh", num_samples=1000)
     model = chain(layer)
-    new = _clone(model, RULES).get_layer("proxy")
+    new = as_written(model).get_layer("proxy")
     gamma, beta = (w.numpy() for w in (layer.gamma, layer.beta))
     spread = gamma * (1 + layer.proxy_gamma.numpy())
     normal = np.random.default_rng(0).normal(size=(200_000, 1))

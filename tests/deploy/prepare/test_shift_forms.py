@@ -20,8 +20,8 @@ def test_what_is_never_settled_is_zero():
 def test_an_open_shift_becomes_what_is_first_wanted():
     unknowns = Unknowns()
     shift = unknowns.new(2)
-    unknowns.settle(shift, V)
-    unknowns.settle(shift, W)
+    unknowns.solve(shift, V)
+    unknowns.solve(shift, W)
     assert_array_equal(unknowns.value(shift), V)
 
 
@@ -29,9 +29,9 @@ def test_of_a_sum_the_newest_part_gives_way():
     unknowns = Unknowns()
     old, new = unknowns.new(2), unknowns.new(2)
     total = unknowns.weighted_sum([old, new], ONES)
-    unknowns.settle(total, V)
+    unknowns.solve(total, V)
     assert_array_equal(unknowns.value(new), V)
-    unknowns.settle(old, W)
+    unknowns.solve(old, W)
     assert_array_equal(unknowns.value(old), W)
     assert_array_equal(unknowns.value(new), V - W)
     assert_array_equal(unknowns.value(total), V)
@@ -41,7 +41,7 @@ def test_weights_and_constants_count():
     unknowns = Unknowns()
     shift = unknowns.new(2)
     total = unknowns.weighted_sum([constant(V), shift], np.array([[3, 3], [-1, 2]]))
-    unknowns.settle(total, W)
+    unknowns.solve(total, W)
     assert_array_equal(unknowns.value(shift), [-7, -5.5])
 
 
@@ -49,9 +49,9 @@ def test_a_sum_that_cancels_is_not_free():
     unknowns = Unknowns()
     shift = unknowns.new(2)
     nothing = unknowns.weighted_sum([shift, shift], np.array([[1, 1], [-1, -1]]))
-    unknowns.settle(nothing, V)
+    unknowns.solve(nothing, V)
     assert_array_equal(unknowns.value(nothing), [0, 0])
-    unknowns.settle(shift, W)
+    unknowns.solve(shift, W)
     assert_array_equal(unknowns.value(shift), W)
 
 
@@ -59,7 +59,7 @@ def test_a_channel_times_zero_frees_nothing():
     unknowns = Unknowns()
     shift = unknowns.new(2)
     total = unknowns.weighted_sum([shift], np.array([[1, 0]]))
-    unknowns.settle(total, V)
+    unknowns.solve(total, V)
     assert_array_equal(unknowns.value(shift), [0, 0])
 
 
@@ -67,11 +67,11 @@ def test_zero_is_settled_where_a_channel_is_not_zero_in_any_case():
     unknowns = Unknowns()
     shift = unknowns.new(2)
     total = unknowns.weighted_sum([shift], np.array([[1, 0]]))
-    unknowns.settle(total, np.zeros(2))
-    unknowns.settle(shift, V)
+    unknowns.solve(total, np.zeros(2))
+    unknowns.solve(shift, V)
     assert_array_equal(unknowns.value(total), [0, 0])
     assert_array_equal(unknowns.value(shift), [0, 0])
-    unknowns.settle(shift, np.array([0.0, 2]))
+    unknowns.solve(shift, np.array([0.0, 2]))
     assert_array_equal(unknowns.value(shift), [0, 2])
 
 
@@ -79,7 +79,7 @@ def test_each_channel_of_a_sum_has_its_own_part_that_gives_way():
     unknowns = Unknowns()
     old, new = unknowns.new(2), unknowns.new(2)
     total = unknowns.weighted_sum([old, new], np.array([[0, 2], [1, 0]]))
-    unknowns.settle(total, W)
+    unknowns.solve(total, W)
     assert_array_equal(unknowns.value(new), [10, 0])
     assert_array_equal(unknowns.value(old), [0, -2.5])
 
@@ -88,26 +88,26 @@ def test_what_a_gain_close_to_zero_would_blow_up_is_not_granted():
     unknowns = Unknowns()
     shift = unknowns.new(3)
     total = unknowns.weighted_sum([shift], np.array([[1e-6, 1, 1]]))
-    unknowns.settle(total, np.ones(3))
+    unknowns.solve(total, np.ones(3))
     assert_array_equal(unknowns.value(shift), [0, 0, 0])
-    unknowns.settle(total, np.zeros(3))
-    unknowns.settle(shift, np.ones(3))
+    unknowns.solve(total, np.zeros(3))
+    unknowns.solve(shift, np.ones(3))
     assert_array_equal(unknowns.value(shift), [0, 0, 0])
 
 
 def test_stretches_are_settled_together_or_not_at_all():
     unknowns = Unknowns()
     free = unknowns.new(1)
-    unknowns.settle(free + constant(V), np.array([7.0, 1, 3]))
+    unknowns.solve(free + constant(V), np.array([7.0, 1, 3]))
     assert_array_equal(unknowns.value(free), [0])
-    unknowns.settle(free + constant(V), np.array([7.0, 1, 2]))
+    unknowns.solve(free + constant(V), np.array([7.0, 1, 2]))
     assert_array_equal(unknowns.value(free), [7])
 
 
 def test_the_same_shift_twice_in_a_row_of_stretches():
     unknowns = Unknowns()
     twice = unknowns.new(2) * 2
-    unknowns.settle(twice, np.concatenate([V, W]))
+    unknowns.solve(twice, np.concatenate([V, W]))
     assert_array_equal(unknowns.value(twice), np.concatenate([V, V]))
 
 
@@ -115,7 +115,7 @@ def test_sums_of_joined_shifts_stay_open_where_cuts_agree():
     unknowns = Unknowns()
     left, right = unknowns.new(1), unknowns.new(1)
     total = unknowns.weighted_sum([left + right, constant(V)], ONES)
-    unknowns.settle(total, W)
+    unknowns.solve(total, W)
     assert_array_equal(unknowns.value(left), [9])
     assert_array_equal(unknowns.value(right), [-7])
 
@@ -124,8 +124,8 @@ def test_a_cut_closes_an_open_shift_but_not_its_neighbours():
     unknowns = Unknowns()
     whole, left, right = unknowns.new(2), unknowns.new(1), unknowns.new(1)
     total = unknowns.weighted_sum([whole, left + right], ONES)
-    unknowns.settle(whole, V)
-    unknowns.settle(total, W)
+    unknowns.solve(whole, V)
+    unknowns.solve(total, W)
     assert_array_equal(unknowns.value(whole), [0, 0])
     assert_array_equal(unknowns.value(left + right), W)
 
@@ -147,7 +147,7 @@ def test_every_wish_that_is_granted_stays_granted(data):
     for _ in range(8):
         shift = shifts[data.draw(st.sampled_from(range(len(shifts))))]
         wanted = np.array([data.draw(number) for _ in range(2)])
-        unknowns.settle(shift, wanted)
+        unknowns.solve(shift, wanted)
         # An open shift is 0 for now only: it may seem to grant a wish for 0.
         if is_close(unknowns.value(shift), wanted) and np.any(wanted):
             held.append((shift, wanted))

@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from deploy.nets import binary_conv, chain, head, images, scrambled
 from larq_nobn._keras import keras
-from larq_nobn.deploy.prepare._inference import BinaryConvolution, ShiftedSign
 from larq_nobn.deploy.prepare._prepare import prepare
-from larq_nobn.models._channel_padding import ChannelPadding
+from larq_nobn.layers._channel_padding import ChannelPadding
+from larq_nobn.layers._inference import BinaryConvolution, ShiftedSign
 from numpy.testing import assert_allclose, assert_array_equal
 
 layers = keras.layers

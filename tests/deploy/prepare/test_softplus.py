@@ -6,7 +6,7 @@ from deploy.nets import chain, head, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy import fake_quantize
 from larq_nobn.deploy.prepare import prepare
-from larq_nobn.deploy.prepare._softplus import bounded_softplus
+from larq_nobn.deploy.prepare._prepare import bounded_softplus
 from numpy.testing import assert_allclose
 
 layers = keras.layers

@@ -12,11 +12,12 @@ from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError, _convert
 from larq_nobn.deploy import convert as convert_to
 from larq_nobn.deploy.lite import Runner, inference, io_spec, to_flatbuffer
-from larq_nobn.deploy.prepare import _prepare, _quantizers, prepare
-from larq_nobn.deploy.prepare._inference import ShiftedSign
+from larq_nobn.deploy.prepare import _binary_layers, _prepare, prepare
+from larq_nobn.deploy.prepare._binary_layers import binary_layer
 from larq_nobn.deploy.verify import verify_prepared
 from larq_nobn.deploy.verify._file import FileSigns
 from larq_nobn.graph import record
+from larq_nobn.rewrites import Edit, shifted_sign
 from numpy.testing import assert_array_equal
 
 pytestmark = pytest.mark.convert
@@ -40,21 +41,17 @@ def convert(tmp_path):
 
 def flip_kernel_of(name, monkeypatch):
     """Breaks preparation: one layer gets the negative of its kernel."""
-    right = _prepare.fold_binary_layer
+    right = _prepare.rules
 
-    def wrong(call):
-        found = right(call)
-        if found is None or call.layer.name != name:
+    def wrong(graph, call):
+        found = binary_layer()(graph, call)
+        if found is None or call.name != name:
             return found
+        [conv] = found.graph.uses(name)
+        kernel = {"kernel": -conv.operation.arrays["kernel"]}
+        return Edit(found.graph.with_operation(conv.operation.replaced(kernel)))
 
-        def fill():
-            found.fill()
-            found.layer.kernel.assign(-found.layer.kernel)
-
-        return _prepare.Replacement(found.layer, fill)
-
-    rules = [wrong if rule is right else rule for rule in _prepare.RULES]
-    monkeypatch.setattr(_prepare, "RULES", rules)
+    monkeypatch.setattr(_prepare, "rules", lambda in_float: (wrong, *right(in_float)))
 
 
 def test_a_wrong_rule_is_found_and_placed(convert, monkeypatch):
@@ -142,9 +139,10 @@ def shifted_by(amount, monkeypatch):
     """Breaks preparation: every RSign gets another threshold."""
 
     def wrong(quantizer):
-        return ShiftedSign(quantizer.shift.numpy() / quantizer.scale + amount)
+        shift = quantizer.shift.numpy() / quantizer.scale + amount
+        return shifted_sign(quantizer.name, shift)
 
-    monkeypatch.setattr(_quantizers, "plain_sign", wrong)
+    monkeypatch.setattr(_binary_layers, "plain_quantizer", wrong)
 
 
 @cache

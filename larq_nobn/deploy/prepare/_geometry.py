@@ -7,10 +7,10 @@ from typing import NamedTuple
 import larq as lq
 import numpy as np
 
-from ...._keras import keras
-from ....graph import Call
-from ..._errors import UnreadableError
-from ...lite import missed_reach
+from ..._keras import keras
+from ...graph import Call
+from .._errors import UnreadableError
+from ..lite import missed_reach
 
 
 class Axis(NamedTuple):

@@ -12,9 +12,9 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
-from ..._keras import keras
-from ...layers._groups import group_moments
-from ...layers._rprelu import spelled_prelu
+from .._keras import keras
+from ._groups import group_moments
+from ._rprelu import spelled_prelu
 
 
 def _constant(numbers: Any, nothing: float = 0.0) -> tf.Tensor | None:
@@ -64,6 +64,34 @@ class ShiftedSign(lq.quantizers.Quantizer):
         # Larq's spelling of a sign is sign(sign(x) + 0.1), for which LCE would take a
         # shifted sign of a sign too, and drop the shift.
         return tf.where(self.shifted(inputs) >= 0, 1.0, -1.0)
+
+
+class PlainTernary(lq.quantizers.Quantizer):
+    """-1, 0 or +1, in a spelling that LCE does not take for a sign.
+
+    Larq's is the sign of a sum of two signs, and LCE makes a plain sign of that.
+
+    Arguments:
+        threshold: From this magnitude on it is no 0; None for that of ternary weight
+            networks.
+        **kwargs: Keras layer arguments.
+    """
+
+    precision = 2
+
+    def __init__(self, threshold: float | None, **kwargs: Any):
+        super().__init__(dtype="float32", **kwargs)
+        self._threshold = threshold
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "threshold": self._threshold}
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        threshold = self._threshold
+        if threshold is None:  # that of ternary weight networks
+            threshold = 0.7 * tf.reduce_mean(tf.abs(inputs))
+        up, down = inputs >= threshold, inputs <= -threshold
+        return tf.cast(up, inputs.dtype) - tf.cast(down, inputs.dtype)
 
 
 class PlainAffine(keras.layers.Layer):
@@ -186,23 +214,24 @@ class BinaryConvolution(lq.layers.QuantConv2D):
     becomes ±1e-9, whose sign is noise, while LCE counts bits and gets 0.
 
     Arguments:
-        kernel: ±1, (height, width, input channels, output channels).
         scale: (C,), not negative; None for 1.
         offset: (C,); None for 0.
         last: The activation.
         **kwargs: Arguments of `QuantConv2D` other than quantizers.
+
+    Weights:
+        kernel: ±1, (height, width, input channels, output channels).
     """
 
     def __init__(
         self,
-        kernel: np.ndarray,
         scale: np.ndarray | None,
         offset: np.ndarray | None,
         last: Any,
         **kwargs: Any,
     ):
         super().__init__(
-            kernel_initializer=keras.initializers.Constant(kernel),
+            kernel_initializer="zeros",
             use_bias=False,
             dtype="float32",
             **kwargs,
@@ -213,8 +242,7 @@ class BinaryConvolution(lq.layers.QuantConv2D):
     def get_config(self) -> dict[str, Any]:
         own = [*("name", "scale", "offset", "last", "filters", "kernel_size")]
         own += ["strides", "dilation_rate", "padding", "pad_values", "input_quantizer"]
-        kernel = self.kernel_initializer.value
-        return {"kernel": kernel, **{name: getattr(self, name) for name in own}}
+        return {name: getattr(self, name) for name in own}
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         outputs = super().call(inputs)
@@ -239,3 +267,50 @@ class BinaryConvolution(lq.layers.QuantConv2D):
         """The number that pads its input; None if nothing does."""
         pads = self.padding == "same" and self.kernel_size != (1, 1)
         return float(keras.backend.get_value(self.pad_values)) if pads else None
+
+
+class Channels(keras.layers.Layer):
+    """Some of the channels of a map.
+
+    Arguments:
+        channels: Which.
+        **kwargs: Keras layer arguments.
+    """
+
+    def __init__(self, channels: slice, **kwargs: Any):
+        super().__init__(dtype="float32", **kwargs)
+        self.channels = channels
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "channels": self.channels}
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return inputs[..., self.channels]
+
+
+class ConstantLess(keras.layers.Layer):
+    """constant - x, where the constant may differ from one position to the next.
+
+    Of `x + constant` LCE would make a bias per channel, and a file that cannot run.
+
+    Arguments:
+        constant: (height, width, C).
+        **kwargs: Keras layer arguments.
+    """
+
+    def __init__(self, constant: np.ndarray, **kwargs: Any):
+        super().__init__(dtype="float32", **kwargs)
+        self.constant = tf.constant(constant[None], tf.float32)
+
+    def get_config(self) -> dict[str, Any]:
+        return {"name": self.name, "constant": self.constant[0]}
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return self.constant - inputs
+
+
+class PlusLast(keras.layers.Layer):
+    """All channels but the last, plus the last."""
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        return inputs[..., :-1] + inputs[..., -1:]

@@ -1,0 +1,431 @@
+"""Models as graphs and back: opened, read, copied, built, and their mode checked."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from copy import copy
+from typing import Any
+
+import larq as lq
+import tensorflow as tf
+
+from .._keras import keras, why_no_model
+from ..layers import BatchKalmanNormalization
+from ._graph import Call, Graph, calls, inputs_of
+from ._kinds import inherited
+from ._operation import ModelError, rebuild
+from ._signs import as_quantizer, sign_after
+
+# A layer, or layers in a row as a function; None lets the input through.
+Layers = Callable[..., Any] | None
+Replacement = Callable[[Call], Layers]
+
+
+def to_keras(
+    graph: Graph, edges: Sequence[Any] | None = None, float32: bool = False
+) -> keras.Model:
+    """Builds the model that a graph describes, of new layers with the graph's weights.
+
+    Names stay, calls of one layer are calls of one layer again, and what was trainable,
+    constrained or in half precision still is.
+
+    Arguments:
+        graph: A graph.
+        edges: What the model returns; None for what the given model returned.
+        float32: Whether all layers of the given model compute in float32.
+
+    Raises:
+        ModelError: If a layer cannot be rebuilt.
+    """
+    starts = inputs_like(graph.model)
+    tensors = dict(zip(map(id, graph.model.inputs), starts, strict=True))
+    built: dict[int, keras.layers.Layer] = {}
+    # Larq leaves its scope open when a layer fails, and latent weights then read as ±1.
+    with lq.context.quantized_scope(False):
+        for call in graph.calls:
+            operation = call.operation
+            if id(operation) not in built:
+                built[id(operation)] = operation.build(float32)
+            given = [tensors[id(edge)] for edge in call.reads]
+            if call.node is None:
+                made = built[id(operation)](given if len(given) > 1 else given[0])
+            else:
+                old = [str(id(edge)) for edge in inputs_of(call.node)]
+                by_id = dict(zip(old, given, strict=True))
+                made = run_call(call, built[id(operation)], by_id)
+            # Of a state, what inference does not compute is missing in the end.
+            pairs = zip(
+                tf.nest.flatten(call.outputs), tf.nest.flatten(made), strict=False
+            )
+            tensors.update((id(edge), tensor) for edge, tensor in pairs)
+        for operation in {id(c.operation): c.operation for c in graph.calls}.values():
+            operation.fill(built[id(operation)])
+    if edges is not None:
+        return keras.Model(starts, [tensors[id(edge)] for edge in edges])
+    return model_like(graph.model, starts, [tensors[id(end)] for end in graph.outputs])
+
+
+def replace_layers(model: keras.Model, replacement: Replacement) -> keras.Model:
+    """Builds the calls of inference again, with other layers.
+
+    Keras' `clone_model` would ask for a replacement of every layer, those too that only
+    training needs, and call it with all inputs.
+
+    Arguments:
+        model: A functional model.
+        replacement: Makes the layer that replaces the one of a call, or a function that
+            calls several, or None to drop a layer of one input; asked once for a layer
+            that is used more than once.
+    """
+    layers: dict[str, Layers] = {}
+    starts = inputs_like(model)
+    tensors = {
+        str(id(given)): start for given, start in zip(model.inputs, starts, strict=True)
+    }
+    for call in calls(model):
+        if call.name not in layers:
+            layers[call.name] = replacement(call)
+        found = run_call(call, layers[call.name], tensors)
+        # Of a state, what inference does not compute is missing in the end.
+        ids = call.node.flat_output_ids
+        tensors.update(zip(ids, tf.nest.flatten(found), strict=False))
+    return model_like(model, starts, [tensors[str(id(end))] for end in model.outputs])
+
+
+def inputs_like(model: keras.Model) -> list[Any]:
+    """New inputs of the shapes, types and names of a model's."""
+    return [
+        keras.Input(batch_shape=given.shape, dtype=given.dtype, name=name)
+        for given, name in zip(model.inputs, model.input_names, strict=True)
+    ]
+
+
+def model_like(model: keras.Model, starts: list[Any], ends: list[Any]) -> keras.Model:
+    """A model between new tensors, which takes and returns them as another does."""
+    inputs = tf.nest.pack_sequence_as(model._nested_inputs, starts)
+    outputs = tf.nest.pack_sequence_as(model._nested_outputs, ends)
+    return keras.Model(inputs, outputs, name=model.name)
+
+
+def run_call(
+    call: Call,
+    layer: Layers,
+    tensors: dict[str, Any],
+    **arguments: Any,
+) -> Any:
+    """Makes a call once more: of another layer, on other tensors, by id of the old."""
+    if layer is None or isinstance(call.node.layer, BatchKalmanNormalization):
+        # Not the first argument, which in 0.5 * x is a number.
+        given = tensors[str(id(inputs_of(call.node)[0]))]
+        return given if layer is None else layer(given)
+    args, kwargs = call.arguments(tensors)
+    if type(layer) is not type(call.node.layer):
+        # A fixed `training` is for the class that it was given to.
+        kwargs.pop("training", None)
+        args = args[:1]
+    if "training" in arguments and (place := training_position(call)) is not None:
+        args = args[:place]  # a None that was given by position
+    return layer(*args, **{**kwargs, **arguments})
+
+
+# What runs the layer graph and nothing else: of Sequential, and of functional models.
+_PLAIN = {kind.call for kind in keras.Sequential.__mro__[:2]}
+
+
+def flat_copy(model: Any, starts: list[Any] | None = None) -> keras.Model:
+    """Returns a functional copy of the same inference function, with new layers.
+
+    Models inside the model are opened, so that every layer stands in one graph; where
+    two layers would then share a name, the later gets that of its model in front. A
+    sign that is the activation of a layer becomes a layer of its own after it. What
+    only training needs of other examples is left out: the states of Kalman
+    normalizations, and preconditioning.
+
+    Arguments:
+        model: A built functional or Sequential model; it is not changed.
+        starts: New inputs, of other sizes; None for inputs like those of the model.
+
+    Raises:
+        ModelError: If it is, or holds, a subclassed model, all of which it names, or a
+            layer that cannot be rebuilt.
+    """
+    check_readable(model)
+    with lq.context.quantized_scope(False):
+        copier = _Copier(model)
+        starts = inputs_like(model) if starts is None else starts
+        ends = copier.run(model, starts, {})
+        copy = model_like(model, starts, ends)
+        copier.fill()
+    return copy
+
+
+def flat(model: Any) -> keras.Model:
+    """Returns the model itself if it is flat already, or else its `flat_copy`.
+
+    For whoever reads what it returns, and calls none of its layers.
+
+    Raises:
+        ModelError: As `flat_copy`, but for layers that cannot be rebuilt.
+    """
+    check_readable(model)
+    return model if all(map(_is_plain, calls(model))) else flat_copy(model)
+
+
+def from_keras(model: Any) -> Graph:
+    """Reads a functional or Sequential model, with all models inside it, as a graph.
+
+    Raises:
+        ModelError: As `flat`.
+    """
+    return Graph(flat(model))
+
+
+def _is_plain(call: Call) -> bool:
+    """Whether a call stands in a flat copy as it stands in the model."""
+    opened = (keras.Model, BatchKalmanNormalization)
+    return (
+        call.layer is call.node.layer
+        and not isinstance(call.layer, opened)
+        and sign_after(call.layer) is None
+        and not _needs_real_input(call, call.first_input)
+    )
+
+
+class _Copier:
+    def __init__(self, model: keras.Model) -> None:
+        self._new: dict[int, Layers] = {}
+        self._pairs: list[tuple[keras.layers.Layer, keras.layers.Layer]] = []
+        self._names = set(model.input_names)
+
+    def run(
+        self, model: keras.Model, starts: list[Any], modes: dict[str, Any]
+    ) -> list[Any]:
+        """Calls copies of a model's layers, in a mode of training if one is fixed."""
+        tensors = {
+            str(id(given)): start
+            for given, start in zip(model.inputs, starts, strict=True)
+        }
+        for call in calls(model):
+            if isinstance(call.layer, keras.Model):
+                args, _ = call.arguments(tensors)
+                given = call.layer._flatten_to_reference_inputs(args[0])
+                pairs = zip(call.layer.inputs, given, strict=True)
+                inner = [as_own_input(own, each) for own, each in pairs]
+                fixed = training_argument(call)
+                mode = modes if fixed is None else {"training": fixed}
+                found = self.run(call.layer, inner, mode)
+            else:
+                free = call.layer._expects_training_arg and (
+                    training_argument(call) is None
+                )
+                takes = modes if free else {}
+                given = _with_real_inputs(call, tensors)
+                found = run_call(call, self._copy(model, call), given, **takes)
+            ids = call.node.flat_output_ids
+            tensors.update(zip(ids, tf.nest.flatten(found), strict=False))
+        return [tensors[str(id(end))] for end in model.outputs]
+
+    def _copy(self, model: keras.Model, call: Call) -> Layers:
+        layer = call.layer
+        if id(layer) not in self._new:
+            sign = sign_after(layer)
+            alone = layer if sign is None else _without_activation(layer)
+            new = rebuild(alone, name=self._name(call.name, model))
+            self._new[id(layer)] = new
+            self._pairs.append((layer, new))
+            if sign is not None:
+                self._new[id(layer)] = self._split(new, sign, model)
+        return self._new[id(layer)]
+
+    def _name(self, name: str, model: keras.Model) -> str:
+        while name in self._names:
+            name = f"{model.name}_{name}"
+        self._names.add(name)
+        return name
+
+    def _split(self, new: keras.layers.Layer, sign: Any, model: keras.Model) -> Layers:
+        """A copy of a layer and, after it, the sign that was its activation."""
+        name = self._name(f"{new.name}_sign", model)
+        if isinstance(sign, keras.layers.Layer):
+            last = rebuild(sign, name=name)
+            self._pairs.append((sign, last))
+        else:
+            last = as_quantizer(sign, name=name)
+            if last is sign:  # a function of the user's
+                last = keras.layers.Activation(sign, name=name)
+        return lambda x: last(new(x))
+
+    def fill(self) -> None:
+        """Gives every copy the weights of its layer."""
+        for given, new in self._pairs:
+            apart = {id(x) for x in getattr(sign_after(given), "weights", ())}
+            if apart:
+                own = [x.numpy() for x in given.weights if id(x) not in apart]
+            new.set_weights(own if apart else given.get_weights())
+
+
+def _without_activation(layer: keras.layers.Layer) -> keras.layers.Layer:
+    """The same layer, for its configuration: not every sign can be written in one."""
+    alone = copy(layer)
+    vars(alone)["activation"] = keras.activations.linear
+    return alone
+
+
+def _with_real_inputs(call: Call, tensors: dict[str, Any]) -> dict[str, Any]:
+    """The tensors, with whole numbers before a batch norm made real ones.
+
+    What stands in its place later would get whole numbers otherwise.
+    """
+    key = str(id(call.first_input))
+    if not _needs_real_input(call, tensors[key]):
+        return tensors
+    return {**tensors, key: tf.cast(tensors[key], call.first_output.dtype)}
+
+
+def _needs_real_input(call: Call, given: Any) -> bool:
+    return is_batch_norm(call.layer) and not given.dtype.is_floating
+
+
+def as_own_input(own: Any, tensor: Any) -> Any:
+    """What a model makes of a tensor first of all: one of its input's type and rank.
+
+    Arguments:
+        own: An input of a functional model.
+        tensor: What the model is called with there.
+    """
+    # As Keras does it, but on tensors of a graph, too.
+    longer = own.shape.rank - tensor.shape.rank
+    if longer == 1 and own.shape[-1] == 1:
+        tensor = tf.expand_dims(tensor, -1)
+    elif longer == -1 and tensor.shape[-1] == 1:
+        tensor = tf.squeeze(tensor, -1)
+    return tensor if tensor.dtype == own.dtype else tf.cast(tensor, own.dtype)
+
+
+def check_readable(model: Any) -> None:
+    """Raises for a model of which some part does not show what layers it is made of.
+
+    Arguments:
+        model: Whatever was given for a model.
+
+    Raises:
+        ModelError: If it is no model, or contains such parts, all of which it names.
+    """
+    if not isinstance(model, keras.Model):
+        raise ModelError(why_no_model(model))
+    found = list(_opaque(model))
+    if found:
+        raise ModelError(
+            f"Model {model.name!r} cannot be taken apart because of "
+            f"{', '.join(found)}. Write these parts as layers, or as functional or "
+            "Sequential models with a known input shape."
+        )
+
+
+def _opaque(model: keras.Model) -> list[str]:
+    if not getattr(model, "_is_graph_network", False) or type(model).call not in _PLAIN:
+        return [f"the subclassed or unbuilt model {model.name!r}"]
+    inner = [layer for layer in model.layers if isinstance(layer, keras.Model)]
+    return [name for layer in inner for name in _opaque(layer)]
+
+
+def is_batch_norm(layer: keras.layers.Layer) -> bool:
+    """Tells whether a layer normalizes with statistics of the batch."""
+    return inherited(type(layer)).norm == "batch"
+
+
+def training_argument(call: Call) -> Any:
+    """Returns the `training` that a call was given, by name or by position.
+
+    None if it was given none, and follows the call of the model around it.
+    """
+    place = training_position(call)
+    if place is not None and place < len(call.node.call_args):
+        return call.node.call_args[place]
+    return call.node.call_kwargs.get("training")
+
+
+def training_position(call: Call) -> int | None:
+    """Returns the position of `training` among a layer's arguments, if it takes any."""
+    layer = call.node.layer
+    if not layer._expects_training_arg:
+        return None
+    return layer._call_spec.arg_positions.get("training")
+
+
+def check_inference(model: keras.Model, batch_norms: bool = True) -> None:
+    """Rejects calls that behave as in training at inference, too.
+
+    Arguments:
+        model: A functional model.
+        batch_norms: Whether those count, too.
+
+    Raises:
+        ModelError: Naming all of them.
+    """
+    found = [
+        f"Layer {call.label!r} ({type(call.node.layer).__name__}) is called with "
+        f"training=True, so that {_effect(call.node.layer)} at inference too. Call it, "
+        "and the models that contain it, without that argument"
+        for call, mode in _modes(model, None)
+        if mode is not None and not tf.is_tensor(mode) and bool(mode)
+        if batch_norms or not is_batch_norm(call.layer)
+    ]
+    if found:
+        raise ModelError("; ".join(dict.fromkeys(found)) + ".")
+
+
+def _modes(model: keras.Model, outer: Any) -> Iterator[tuple[Call, Any]]:
+    """Each call that takes a `training`, and the one it gets; None if none is fixed."""
+    for call in calls(model):
+        given = training_argument(call)
+        mode = outer if given is None else given
+        if getattr(call.layer, "_is_graph_network", False):
+            yield from _modes(call.layer, mode)
+        elif call.node.layer._expects_training_arg:
+            yield call, mode
+
+
+def _effect(layer: keras.layers.Layer) -> str:
+    if is_batch_norm(layer):
+        return "its output depends on the batch"
+    if inherited(type(layer)).idle:
+        return "its output is random"
+    return "it computes as in training"
+
+
+def layers_inside(layer: keras.layers.Layer) -> list[keras.layers.Layer]:
+    """The layers that a layer holds; of a Lambda, those that its function names.
+
+    Arguments:
+        layer: Any layer.
+
+    Returns:
+        All of them, those inside others too, in order and each once.
+    """
+    found = [layer]
+    if isinstance(layer, keras.layers.Lambda):
+        found += _named(layer)
+    inside = [part for each in found for part in (each, *each.submodules)]
+    parts = {id(x): x for x in inside if isinstance(x, keras.layers.Layer)}
+    del parts[id(layer)]
+    return list(parts.values())
+
+
+def _named(layer: keras.layers.Lambda) -> Iterator[keras.layers.Layer]:
+    for value in _values(layer.function, layer.arguments):
+        parts = value if isinstance(value, (list, tuple)) else [value]
+        yield from (part for part in parts if isinstance(part, keras.layers.Layer))
+
+
+def _values(function: Any, arguments: dict[str, Any]) -> Iterator[Any]:
+    """What a function can use besides its input."""
+    yield from (function, getattr(function, "__self__", None), *arguments.values())
+    for cell in getattr(function, "__closure__", None) or ():
+        try:
+            yield cell.cell_contents
+        except ValueError:  # not assigned yet
+            continue
+    code = getattr(function, "__code__", None)
+    for name in () if code is None else code.co_names:
+        yield function.__globals__.get(name)

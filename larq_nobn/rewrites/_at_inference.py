@@ -1,0 +1,225 @@
+r"""What single layers are at inference: fewer, and of numbers alone.
+
+Identities go. A batch norm, `ChannelAffine`, `SkipInit` or `Rescaling` is y = k x + b.
+An `RSign` is sign(a x + b) = sign(x + b / a), for a > 0. A quantized kernel is the
+numbers that it stands for. A `SymmetricHead` is a dense layer of its class vectors.
+`ProxyNormalization` is a group norm, the activation, and then an affine operation, for
+its moments are those of its weights alone:
+
+\[ \frac{f(\gamma\, \hat x + \beta) - m}{\sqrt{v + \epsilon}} . \]
+
+Where f is a ReLU or a leaky one, the positive rate goes into γ and β. `RPReLU` and
+Keras' group normalization are spelled for the converter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import larq as lq
+import numpy as np
+import tensorflow as tf
+
+from .._keras import keras
+from ..graph import (
+    KERNELS,
+    Call,
+    Graph,
+    Operation,
+    as_quantizer,
+    is_identity,
+    operation_of,
+    quantized,
+    training_argument,
+)
+from ..layers import (
+    BatchKalmanNormalization,
+    ChannelAffine,
+    IndependentComponent,
+    ProxyNormalization,
+    RPReLU,
+    SkipInit,
+    SymmetricHead,
+)
+from ..layers._inference import (
+    PlainGroupNormalization,
+    PlainRPReLU,
+    PlainTernary,
+    ShiftedSign,
+)
+from ..layers._normalized_activation import FLOOR
+from ..layers._proxy_moments import NEGATIVE_SLOPES
+from ..quantizers import RSign
+from ..quantizers._measured import MeasuredQuantizer
+from ._batch_norm import is_over_channels, scale_and_bias
+from ._rule import Edit, affine_operation, rule
+
+_layers = keras.layers
+_Numbers = tuple[Any, Any]
+
+
+@rule
+def identity_goes(graph: Graph, call: Call) -> Edit | None:
+    """Leaves out what does nothing at inference: dropout, noise and their kin."""
+    if not is_identity(call.node):
+        return None
+    return Edit(graph.with_row(call.name, []))
+
+
+@rule
+def sign_is_plain(graph: Graph, call: Call) -> Edit | None:
+    """Writes a sign, or a function that is one, as a quantizer without a scale."""
+    layer = call.layer
+    given = layer.activation if type(layer) is _layers.Activation else layer
+    known = isinstance(given, RSign) or type(given) is lq.quantizers.SteTern
+    if not known and as_quantizer(given) is given:
+        return None
+    return Edit(graph.with_operation(plain_quantizer(given, call.name)))
+
+
+def plain_quantizer(quantizer: Any, name: str = "") -> Any:
+    """Returns the operation of a quantizer at inference; None for none.
+
+    A function that is not known stays one.
+
+    Arguments:
+        quantizer: Of activations.
+        name: Of the operation; that of the quantizer if empty.
+    """
+    quantizer = as_quantizer(quantizer)
+    if not isinstance(quantizer, keras.layers.Layer):
+        return quantizer
+    name = name or quantizer.name
+    if isinstance(quantizer, RSign):
+        shift = quantizer.whole_shift()
+        return shifted_sign(
+            name, None if shift is None else shift / np.float32(quantizer.scale)
+        )
+    if type(quantizer) is lq.quantizers.SteTern:
+        adapts = quantizer.ternary_weight_networks
+        threshold = None if adapts else quantizer.threshold_value
+        return Operation(name, PlainTernary, None, {"threshold": threshold})
+    unmeasured = {"metrics": None} if isinstance(quantizer, MeasuredQuantizer) else {}
+    return operation_of(quantizer, name).replaced(arguments=unmeasured)
+
+
+def shifted_sign(name: str, shift: np.ndarray | None = None) -> Operation:
+    """Returns the operation sign(x + shift); None for 0."""
+    shift = None if shift is None or not np.any(shift) else shift
+    return Operation(name, ShiftedSign, None, {"shift": shift})
+
+
+@rule
+def rprelu_is_plain(graph: Graph, call: Call) -> Edit | None:
+    """Spells an RPReLU for the converter; training spells it for speed."""
+    layer = call.layer
+    if not isinstance(layer, RPReLU):
+        return None
+    weights = (layer.shift_in, layer.effective_slope(), layer.shift_out)
+    names = ("shift_in", "slope", "shift_out")
+    values = {k: w.numpy() for k, w in zip(names, weights, strict=True)}
+    return Edit(graph.with_operation(Operation(call.name, PlainRPReLU, None, values)))
+
+
+@rule
+def layer_is_affine(graph: Graph, call: Call) -> Edit | None:
+    """Makes an affine operation of batch norm and its kin."""
+    # Subclasses may compute more; those of this package are listed.
+    found = _NUMBERS.get(type(call.layer))
+    numbers = None if found is None else found(call)
+    if numbers is None:
+        return None
+    return Edit(graph.with_row(call.name, [affine_operation(call.name, *numbers)]))
+
+
+def _batch_norm(call: Call) -> _Numbers | None:
+    if not is_over_channels(call) or training_argument(call):
+        return None
+    return scale_and_bias(call.layer)
+
+
+def _rescaling(call: Call) -> _Numbers | None:
+    numbers = np.asarray(call.layer.scale), np.asarray(call.layer.offset)
+    per_channel = all(x.shape in ((), call.inputs.shape[-1:]) for x in numbers)
+    # Of whole numbers, such as pixels, a Rescaling also makes floats.
+    return numbers if per_channel and call.inputs.dtype.is_floating else None
+
+
+_NUMBERS: dict[type, Callable[[Call], _Numbers | None]] = {
+    _layers.BatchNormalization: _batch_norm,
+    IndependentComponent: _batch_norm,
+    BatchKalmanNormalization: _batch_norm,
+    ChannelAffine: lambda call: (call.layer.gamma.numpy(), call.layer.beta.numpy()),
+    SkipInit: lambda call: (call.layer.gain.numpy(), 0.0),
+    _layers.Rescaling: _rescaling,
+}
+
+
+@rule
+def proxy_norm_in_parts(graph: Graph, call: Call) -> Edit | None:
+    """Writes Proxy Norm as layers in a row: group norm, activation, scale and bias."""
+    layer, name = call.layer, call.name
+    if type(layer) is not ProxyNormalization:
+        return None
+    gamma, beta = map(tf.convert_to_tensor, (layer.gamma, layer.beta))
+    moments = layer._proxy_moments(gamma, beta)
+    center, variance = (np.asarray(moment, np.float64) for moment in moments)
+    rate = 1 / np.sqrt(variance + layer.epsilon)
+    rectifies = layer.get_config()["activation"] in list(NEGATIVE_SLOPES)
+    inner, outer = (rate, 1.0) if rectifies else (1.0, rate)
+    # Named as parts of the layer, so that what is found in a file names it.
+    norm = _group_norm(f"{name}/norm", layer.groups, FLOOR, gamma * inner, beta * inner)
+    last = {"activation": layer.activation}
+    activation = Operation(f"{name}/activation", _layers.Activation, None, last)
+    affine = affine_operation(name, outer, -center * rate)
+    linear = layer.activation is keras.activations.linear
+    row = [norm, affine] if linear else [norm, activation, affine]
+    return Edit(graph.with_row(name, row))
+
+
+def _group_norm(
+    name: str, groups: int, epsilon: float, gamma: Any, beta: Any
+) -> Operation:
+    arguments = {"groups": groups, "epsilon": epsilon, "gamma": gamma, "beta": beta}
+    return Operation(name, PlainGroupNormalization, None, arguments)
+
+
+@rule
+def group_norm_is_plain(graph: Graph, call: Call) -> Edit | None:
+    """Spells Keras' group norm over the last axis for the converter."""
+    layer, kind = call.layer, _layers.GroupNormalization
+    if type(layer) is not kind or layer.axis not in (-1, call.inputs.shape.rank - 1):
+        return None
+    channels = call.inputs.shape[-1]
+    gamma = layer.gamma.numpy() if layer.scale else np.ones(channels)
+    beta = layer.beta.numpy() if layer.center else np.zeros(channels)
+    new = _group_norm(call.name, layer.groups, layer.epsilon, gamma, beta)
+    return Edit(graph.with_operation(new))
+
+
+@rule
+def head_is_dense(graph: Graph, call: Call) -> Edit | None:
+    """Makes a dense layer of the class vectors of a `SymmetricHead`."""
+    layer = call.layer
+    if type(layer) is not SymmetricHead:
+        return None
+    arguments = {"units": layer.classes, "use_bias": False}
+    values = {"kernel": layer.class_vectors().numpy()}
+    dense = Operation(call.name, _layers.Dense, None, arguments, values)
+    return Edit(graph.with_operation(dense))
+
+
+@rule
+def kernel_is_numbers(graph: Graph, call: Call) -> Edit | None:
+    """Makes the numbers of a quantized kernel that it stands for."""
+    operation = call.operation
+    folded = [name for name in KERNELS if operation.quantizer(name)]
+    own = operation.argument("input_quantizer")
+    if not folded and own is None:
+        return None
+    values = {n: quantized(operation, n) for n in folded if n in operation.arrays}
+    arguments = {KERNELS[name]: None for name in folded}
+    if own is not None:
+        arguments["input_quantizer"] = plain_quantizer(own)
+    return Edit(graph.with_operation(operation.replaced(values, arguments)))
