@@ -48,7 +48,6 @@ class AnyTfds(Images):
         self._own_shape: tuple = builder.info.features[keys[0]].shape
 
     def shape(self, size: tuple[int, int] | None) -> Shape:
-        """That of the images, if they have one that suits."""
         *own, channels = self._own_shape
         if size is None:
             known = None not in own
@@ -60,7 +59,6 @@ class AnyTfds(Images):
         return len(self.source(split, shape).labels)
 
     def read(self, split: str, shape: Shape, crop: float) -> Source:
-        """The images of a split: bytes to train with, exact means to test with."""
         exact = split != "train" and (self._own_shape != shape or crop != 1)
         labels: list[int] = []
 

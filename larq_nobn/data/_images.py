@@ -124,7 +124,6 @@ class InMemory(Images):
         return first, second
 
     def read(self, split: str, shape: Shape, crop: float) -> Arrays:
-        """The images of a split: bytes to train with, exact means to test with."""
         part = self.part(split)
         if part.images.shape[1:] == shape and crop == 1:
             return part
@@ -154,7 +153,6 @@ class BuiltIn(InMemory):
         return replace(found, image_shape=(*size, found.image_shape[2]))
 
     def whole(self, split: str) -> Arrays:
-        """A split as it is stored."""
         # On the host even if there is a GPU: batches are cut there, and only they
         # travel.
         with tf.device("CPU:0"):
@@ -246,25 +244,21 @@ class Given(InMemory):
         self._normalized = train.dtype.is_floating
 
     def whole(self, split: str) -> Arrays:
-        """A split as it was given."""
         return self._given[split]
 
     def shape(self, size: tuple[int, int] | None) -> Shape:
-        """That of the images, or of the size."""
         height, width, channels = self._given["train"].images.shape[1:]
         return (*(size or (height, width)), channels)
 
     def count(self, split: str, shape: Shape) -> int:
-        """Number of images in a split."""
         known = self.validation or split in self._given
         return len(self.part(split).labels) if known else 0
 
     def statistics(self, shape: Shape) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Those of bytes; of what was normalized elsewhere nothing is known."""
+        # Of what was normalized elsewhere nothing is known.
         return ((), ()) if self._normalized else super().statistics(shape)
 
     def read(self, split: str, shape: Shape, crop: float) -> Arrays:
-        """The images of a split; floats have the size that they have."""
         if not self._normalized:
             return super().read(split, shape, crop)
         if self.part(split).images.shape[1:] != shape:

@@ -42,7 +42,6 @@ class Streams(Images):
         self.class_names = names_of(labels.values())
 
     def shape(self, size: tuple[int, int] | None) -> Shape:
-        """That of the images."""
         if size not in (None, self._shape[:2]):
             raise ValueError(
                 f"image_size={size} does not apply to a tf.data.Dataset of images of "
@@ -51,11 +50,9 @@ class Streams(Images):
         return self._shape
 
     def count(self, split: str, shape: Shape) -> int:
-        """Number of images in a split."""
         return self._counts.get(split, 0)
 
     def statistics(self, shape: Shape) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Nothing is known of what was prepared elsewhere."""
         return (), ()
 
     def batches(

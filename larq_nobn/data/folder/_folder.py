@@ -212,21 +212,18 @@ class Folder(Images):
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
     def shape(self, size: tuple[int, int] | None) -> Shape:
-        """Height, width and channels; without a size, those that suit the images."""
         images = [each for part in self.parts.values() for each in part]
         channels = 1 if all(each.grey for each in images) else 3
         size = size or suitable((each.height, each.width) for each in images)
         return (*size, channels)
 
     def count(self, split: str, shape: Shape) -> int:
-        """Number of images in a split."""
         return len(self.parts[split])
 
     def statistics(self, shape: Shape) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Those of the training images, which are noted in the cache folder."""
         digests = "".join(each.digest for each in self.parts["train"])
         key = f"{shape} {hashlib.sha256(digests.encode()).hexdigest()}"
-        notes = Notes(self.root)
+        notes = Notes(self.root)  # so that they are found out once
         if key not in notes.statistics:
             notes.statistics[key] = super().statistics(shape)
             notes.keep()
@@ -234,7 +231,6 @@ class Folder(Images):
         return tuple(mean), tuple(std)
 
     def read(self, split: str, shape: Shape, crop: float) -> LazyImages:
-        """The images of a split: bytes to train with, exact means to test with."""
         part = self.parts[split]
         places = [self.root / each.entry.path for each in part]
         as_they_are = crop == 1 and all(
