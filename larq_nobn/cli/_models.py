@@ -34,8 +34,9 @@ class Origin:
     @property
     def images(self) -> dict[str, Any]:
         """The arguments of `data.open_dataset` that say which they are."""
-        which = data.Which.__annotations__
-        found = {name: self.settings[name] for name in which if name in self.settings}
+        found = {
+            name: self.settings[name] for name in data.WHICH if name in self.settings
+        }
         return found | {"name": self.settings["dataset"]} if self.settings else {}
 
 

@@ -13,8 +13,8 @@ from .._names import IMAGE_SUFFIXES as SUFFIXES
 from .._names import check_dataset as check_name
 from ._batches import WHOLE, Share
 from ._dataset import (
+    WHICH,
     Dataset,
-    Which,
     class_counts,
     describe,
     files_of,
@@ -34,13 +34,13 @@ __all__ = [
     "SPLITS",
     "SUFFIXES",
     "TFDS_PREFIX",
+    "WHICH",
     "WHOLE",
     "Dataset",
     "DatasetInfo",
     "Overview",
     "Prepared",
     "Share",
-    "Which",
     "check_name",
     "check_size",
     "class_counts",

@@ -68,6 +68,9 @@ class Which(TypedDict, total=False):
     validation: float
 
 
+WHICH = tuple(Which.__annotations__)
+
+
 class Dataset:
     """Labeled images in splits, found by their numbers.
 
@@ -488,7 +491,7 @@ def load(
         >>> train.element_spec[0].shape
         TensorShape([32, 8, 8, 1])
     """
-    which = {key: how.pop(key) for key in Which.__annotations__ if key in how}
+    which = {key: how.pop(key) for key in WHICH if key in how}
     return open_dataset(name, **which).batches(split, batch_size, **how)
 
 

@@ -164,7 +164,7 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("data no/where", "There is no folder"),
         ("data digits --sheet x.png", "--sheet is not used for digits, which is no"),
         ("data digits --holdout 0.2", "--holdout is not used for digits, which is no"),
-        ("data digits --from notes.txt", "--from is not used for digits, which is"),
+        ("data digits --from notes.txt", "--from is not used for digits, which needs"),
         ("data empty --from notes.txt", "--from is not used for"),
         ("data empty --data-dir sets", "--data-dir is not used for"),
         ("data cifar10 --from nowhere --data-dir empty", "There is no nowhere"),
