@@ -72,12 +72,10 @@ COVERED = r"""[...document.querySelectorAll(".md-content pre")]
       && line.bottom > button.top && line.top < button.bottom);
   })
   .map(each => each.innerText.trim().slice(0, 80))"""
+TABLE = (".md-content table", ".md-typeset__scrollwrap, .doc-contents, article")
 WIDTHS = {
-    "table wider than a phone in landscape": (
-        LANDSCAPE,
-        WIDER
-        % (".md-content table", ".md-typeset__scrollwrap, .doc-contents, article"),
-    ),
+    "table wider than a phone in landscape": (LANDSCAPE, WIDER % TABLE),
+    "table wider than its page": (DESKTOP, WIDER % TABLE),
     "code scrolls sideways": (DESKTOP, WIDER % (".md-content pre > code", "code")),
     "button covers code": (DESKTOP, COVERED),
 }
