@@ -52,7 +52,7 @@ class ScaledStandardization(StandardizedKernel):
     r"""Real-valued kernel with standardized filters and a learned gain.
 
     For a filter \(W_o\) of \(N\) weights with mean \(\mu_o\) and population standard
-    standard deviation \(\sigma_o\), the layer computes with
+    deviation \(\sigma_o\), the layer computes with
 
     \[ w_o = \gamma_o \, a \, \frac{W_o - \mu_o}{\sqrt N (\sigma_o + \epsilon)} , \]
 

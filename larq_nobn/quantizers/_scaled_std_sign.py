@@ -67,7 +67,7 @@ class ScaledStdSign(StandardizedKernel):
     r"""Binary kernel of BNN-BN: the sign of the standardized filter, with its scale.
 
     For a filter \(W_o\) of \(N\) weights with mean \(\mu_o\) and population standard
-    standard deviation \(\sigma_o\),
+    deviation \(\sigma_o\),
 
     \[ \hat w_o = \frac{W_o - \mu_o}{\sqrt N(\sigma_o + \epsilon)}, \qquad
        s_o = \operatorname{mean}|\hat w_o|, \qquad

@@ -68,7 +68,7 @@ class FrozenLayer(Change):
         layer, kind, action, reason: As in `Change`.
         distance: How far constants are from the examples' own statistics: the root
             mean square of what changes in the normalized values, in their standard
-            standard deviations.
+            deviations.
     """
 
     distance: float = 0.0

@@ -46,7 +46,7 @@ def freeze_statistics(
        b_c = \operatorname{mean} y - k_c \operatorname{mean} x , \]
 
     over all positions of all of the data: the channel keeps its mean and its standard
-    standard deviation. If all examples have the same statistics, nothing changes. For a
+    deviation. If all examples have the same statistics, nothing changes. For a
     filter response normalization of values around zero this is \(\gamma /
     \sqrt{\operatorname{mean} \nu^2}\). (The means of \(1/\nu\) and of \(\log \nu\), and
     the least squares of \(\hat y - y\), were no better on trained networks.)
