@@ -38,6 +38,12 @@ def test_steps_of_one_execution_and_of_several_are_the_same():
     assert_same(one.get_weights(), several.get_weights())
 
 
+def test_a_step_that_is_compiled_by_xla_is_the_same():
+    plain, compiled = made(), made(jit_compile=True)
+    fit(plain), fit(compiled)
+    assert_same(plain.get_weights(), compiled.get_weights())
+
+
 def test_early_stopping_restores_all_weights():
     model = made()
     kept = []
