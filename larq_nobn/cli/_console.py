@@ -74,9 +74,7 @@ def percent(share: float) -> str:
 
 def pairs(title: str, rows: Mapping[str, object]) -> Table:
     """Returns a table with a name and a value in each row."""
-    # As wide as the title, which would break where the table ends.
-    wide = min(len(title), out().width)
-    table = Table(title=title, show_header=False, title_justify="left", min_width=wide)
+    table = Table(title=title, show_header=False, title_justify="left")
     for name, value in rows.items():
         table.add_row(name, str(value))
     return table
