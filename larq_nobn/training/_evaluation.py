@@ -45,8 +45,7 @@ def evaluate(
         images = nobn.data.load("digits", "test", 128)
         model = nobn.training.open_model("runs/digits")
         print(nobn.training.evaluate(model, images)["accuracy"])
-        runner = nobn.deploy.Runner("digits.tflite")
-        print(nobn.training.evaluate(runner, images)["accuracy"])
+        print(nobn.training.evaluate(model.predict_on_batch, images)["loss"])
         ```
     """
     predict: Any = model
