@@ -232,7 +232,7 @@ def test_what_is_frozen_is_compared_before_it_is_returned(monkeypatch):
     x = nobn.layers.FilterResponseNormalization(name="norm")(inputs)
     x = binary_conv(4, name="conv", pad_values=0.0)(x)
     model = scrambled(keras.Model(inputs, _layers.GlobalMaxPool2D()(x)))
-    right = _freeze._with_rows
+    right = _freeze.to_keras
 
     def wrong(*arguments):
         made = right(*arguments)
@@ -241,7 +241,7 @@ def test_what_is_frozen_is_compared_before_it_is_returned(monkeypatch):
         return made
 
     assert nobn.freeze_statistics(model, images(8))
-    monkeypatch.setattr(_freeze, "_with_rows", wrong)
+    monkeypatch.setattr(_freeze, "to_keras", wrong)
     with pytest.raises(ModelError, match="Freezing statistics changed .*'conv'"):
         nobn.freeze_statistics(model, images(8))
     assert nobn.freeze_statistics(model, images(8), verify=False)
