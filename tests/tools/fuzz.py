@@ -111,6 +111,12 @@ class Worker:
         self.process.wait()
 
 
+def commit():
+    """The commit of the code that is tried."""
+    asked = ["git", "-C", str(ROOT), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(asked, capture_output=True, text=True).stdout.strip()
+
+
 def tried(output):
     """The lines of an earlier run; of one that was killed, the last may be cut off."""
     if not output.exists():
@@ -137,6 +143,7 @@ def summarized(records):
     exact = [c["exact_share"] for c in converts if "exact_share" in c]
     return {
         "networks": len(records),
+        "commits": dict(Counter(r.get("commit", "") for r in records)),
         "seeds": [records[0]["seed"], records[-1]["seed"]],
         "outcomes": {o: sum(r["outcome"] == o for r in records) for o in OUTCOMES},
         "files": len(exact),
@@ -195,12 +202,12 @@ def main(count, seed, output, resume, summary, log):
         raise click.UsageError(f"{output} exists. Pass --resume to go on, or move it.")
     output.parent.mkdir(parents=True, exist_ok=True)
     first = max([seed - 1, *(r["seed"] for r in records)]) + 1
-    worker = None
+    worker, code = None, {"commit": commit()}
     with output.open("a", encoding="utf-8") as file:
         for number in range(first, seed + count):
             if worker is None or worker.process.poll() is not None:
                 worker = Worker()
-            record = worker.judge(number)
+            record = worker.judge(number) | code
             file.write(json.dumps(record) + "\n")
             file.flush()
             if record["outcome"] in FAULTS:
