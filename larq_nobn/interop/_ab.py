@@ -61,6 +61,8 @@ def load_ab(
     binary_weights: bool = True,
     alpha: float = 0.25,
     stem_stride: int | None = None,
+    *,
+    verify: bool = True,
 ) -> keras.Model:
     r"""Opens a checkpoint of A&B BNN's PyTorch code as a model of this package.
 
@@ -73,9 +75,10 @@ def load_ab(
     TensorFlow to pad where PyTorch does.
 
     Every import checks that the names are those of the network, no more and no fewer,
-    that each tensor has its shape, and that each variable gets one tensor. It does not
-    compare outputs: a checkpoint contains no network to compare with. The tests of this
-    package compare each network with the published one.
+    that each tensor has its shape, that each variable gets one tensor, and that each
+    layer computes what PyTorch's operations make of its tensors. A checkpoint contains no
+    network to compare the whole with. The tests of this package compare each network
+    with the published one.
 
     Arguments:
         path: A file of the published training, of suffix `.h5` though `torch.save`
@@ -88,6 +91,7 @@ def load_ab(
         stem_stride: Stride of ReActNet-A's stem, which no tensor tells: 1 for CIFAR, 2
             for ImageNet. None for 2 from 64 pixels on; without a size either, 2 for
             1000 classes, else 1. For ReActNet-A only.
+        verify: Whether each layer is compared with PyTorch's operations.
 
     Returns:
         A functional Keras model, which can be trained and converted like any other.
@@ -114,6 +118,7 @@ def load_ab(
         and multiplication by β before the sign, is one scale of `RSign`.
     """
     check_flag("binary_weights", binary_weights)
+    check_flag("verify", verify)
     check_number("alpha", alpha, "(0, inf)", "The published code uses 0.25.")
     state = read_checkpoint(path)
     network = _network(path, state)
@@ -133,5 +138,5 @@ def load_ab(
         model, slots = reactnet_a(state, *images, quantized)
     else:
         model, slots = residual18(state, image_size, network, arguments)
-    fill(model, slots, state, turned=True)
+    fill(model, slots, state, turned=True, verify=verify)
     return model

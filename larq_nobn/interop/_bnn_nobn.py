@@ -22,6 +22,8 @@ def load_bnn_nobn(
     image_size: tuple[int, int] | None = None,
     binary_weights: bool = True,
     alpha: float = 0.2,
+    *,
+    verify: bool = True,
 ) -> keras.Model:
     r"""Opens a checkpoint of BNN-BN's PyTorch code as a model of this package.
 
@@ -34,9 +36,10 @@ def load_bnn_nobn(
     TensorFlow to pad where PyTorch does.
 
     Every import checks that the names are those of the network, no more and no fewer,
-    that each tensor has its shape, and that each variable gets one tensor. It does not
-    compare outputs: a checkpoint contains no network to compare with. The tests of this
-    package compare each network with the published one.
+    that each tensor has its shape, that each variable gets one tensor, and that each
+    layer computes what PyTorch's operations make of its tensors. A checkpoint contains no
+    network to compare the whole with. The tests of this package compare each network
+    with the published one.
 
     Arguments:
         path: A `.pth.tar` file, or any with a `state_dict`; no code from it runs.
@@ -46,6 +49,7 @@ def load_bnn_nobn(
             real-valued: names and shapes are the same in both.
         alpha: Positive factor on the residual branches of the normalizer-free form,
             which no checkpoint contains.
+        verify: Whether each layer is compared with PyTorch's operations.
 
     Returns:
         A functional Keras model, which can be trained and converted like any other.
@@ -70,6 +74,7 @@ def load_bnn_nobn(
         PyTorch's sign(0) = 0 becomes +1.
     """
     check_flag("binary_weights", binary_weights)
+    check_flag("verify", verify)
     check_number("alpha", alpha, "(0, inf)", "The published code uses 0.2.")
     state = read_checkpoint(path)
     arguments = {
@@ -90,5 +95,5 @@ def load_bnn_nobn(
             "layer1.0.binary_conv.weight, as ReActNet-18 has, nor "
             "feature.1.binary_3x3.weight, as ReActNet-A has. Give one of these."
         )
-    fill(model, slots, state, turned=True)
+    fill(model, slots, state, turned=True, verify=verify)
     return model

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 
+from .._checks import check_flag
 from .._keras import keras
 from ._assembly import Assembly
 from ._checkpoint import read_checkpoint
@@ -11,7 +12,10 @@ from ._slots import fill
 
 
 def load_recu(
-    path: str | os.PathLike, image_size: tuple[int, int] | None = None
+    path: str | os.PathLike,
+    image_size: tuple[int, int] | None = None,
+    *,
+    verify: bool = True,
 ) -> keras.Model:
     r"""Opens a checkpoint of ReCU's PyTorch code as a model of Larq layers.
 
@@ -25,14 +29,16 @@ def load_recu(
     kernels turned alike, for TensorFlow to pad where PyTorch does.
 
     Every import checks that the names are those of the network, no more and no fewer,
-    that each tensor has its shape, and that each variable gets one tensor. It does not
-    compare outputs: a checkpoint contains no network to compare with. The tests of this
-    package compare each network with the published one.
+    that each tensor has its shape, that each variable gets one tensor, and that each
+    layer computes what PyTorch's operations make of its tensors. A checkpoint contains no
+    network to compare the whole with. The tests of this package compare each network
+    with the published one.
 
     Arguments:
         path: A `.pth.tar` file, or any with a `state_dict`; no code from it runs.
         image_size: (height, width), 8 or more; None for 32x32 if the stem is that for
             CIFAR, else 224x224. VGG-small takes the one size that its dense layer fits.
+        verify: Whether each layer is compared with PyTorch's operations.
 
     Returns:
         A functional Keras model, which can be trained and converted like any other.
@@ -59,6 +65,7 @@ def load_recu(
         `ActivationStandardization`, since it would have to stand between the shift and
         the sign of one `RSign`; no output depends on it.
     """
+    check_flag("verify", verify)
     state = read_checkpoint(path)
     net = Assembly(state)
     style = style_of(state)
@@ -79,5 +86,5 @@ def load_recu(
             "layer1.0.conv.alpha and conv0.weight, which its networks have. Give a "
             "checkpoint of one of them."
         )
-    fill(model, net.slots, state, turned=style is not None)
+    fill(model, net.slots, state, turned=style is not None, verify=verify)
     return model

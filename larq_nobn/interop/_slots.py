@@ -10,6 +10,7 @@ import numpy as np
 
 from .._keras import keras
 from ..quantizers import ReCU, ScaledStdSign
+from ._compare import compare_layers
 from ._ties import decided, plain_means, std_means
 
 _SHOWN = 6
@@ -143,7 +144,11 @@ def dense(
 
 
 def fill(
-    model: keras.Model, slots: Slots, state: Mapping[str, np.ndarray], turned: bool
+    model: keras.Model,
+    slots: Slots,
+    state: Mapping[str, np.ndarray],
+    turned: bool,
+    verify: bool = True,
 ) -> None:
     """Gives every variable of the model its tensor.
 
@@ -152,10 +157,11 @@ def fill(
         slots: Where each tensor goes.
         state: The tensors.
         turned: Whether the kernels are turned, as `HalfTurn` turns images.
+        verify: Whether each layer is compared with PyTorch's operations.
 
     Raises:
-        ValueError: If a tensor or a variable is left over, a shape differs, or two
-            tensors set one variable.
+        ValueError: If a tensor or a variable is left over, a shape differs, two
+            tensors set one variable, or a layer computes something else.
     """
     _check_names("misses", slots.keys() - state.keys())
     _check_names("has unknown", state.keys() - slots.keys())
@@ -187,6 +193,8 @@ def fill(
         if turned and value.ndim == 4:
             value = value[::-1, ::-1]
         slot.variable.assign(value)
+    if verify:
+        compare_layers(model, {n: s.variable for n, s in slots.items()}, state)
 
 
 def _check_names(problem: str, names: Iterable[str]) -> None:
