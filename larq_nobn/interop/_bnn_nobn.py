@@ -37,8 +37,8 @@ def load_bnn_nobn(
 
     Every import checks that the names are those of the network, no more and no fewer,
     that each tensor has its shape, that each variable gets one tensor, and that each
-    layer computes what PyTorch's operations make of its tensors. A checkpoint contains no
-    network to compare the whole with. The tests of this package compare each network
+    layer computes what PyTorch's operations make of its tensors. A checkpoint contains
+    no network to compare the whole with. The tests of this package compare each network
     with the published one.
 
     Arguments:

@@ -573,3 +573,39 @@ def test_any_step_may_stand_in_a_trace(kind, rectified, tmp_path):
     report = convert(model, tmp_path / "m.tflite", data=x)
     assert report.verify["segments"]["compared"] == 3
     assert agrees(tmp_path / "m.tflite", model, x) == 1
+
+
+SUMS_OF_SIGNS = {
+    "Larq's ternary sign": lq.quantizers.SteTern(),
+    "of two numbers": lambda x: tf.sign(tf.sign(x + 0.3) + tf.sign(x - 0.3)),
+    "with something else": lambda x: tf.sign(x[..., ::-1] + tf.sign(x)),
+    "with a large number": lambda x: tf.sign(tf.sign(x) + 1.5),
+    "with a negative number": lambda x: tf.sign(tf.sign(x) + (-0.1)),
+}
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("kind", SUMS_OF_SIGNS)
+def test_signs_that_lce_would_lose_are_rejected_with_the_remedy(kind, tmp_path):
+    step = layers.Lambda(SUMS_OF_SIGNS[kind], name="step")
+    conv = binary_conv(16, name="conv")
+    model = called(Straight(conv, step, layers.Flatten(), layers.Dense(4)))
+    with pytest.raises(
+        ConversionError,
+        match=r"Layer 'step' takes the sign of a sum with a sign, .* drops the outer "
+        r"one\. Write the layer with comparisons",
+    ):
+        convert(model, tmp_path / "m.tflite")
+    assert not any(tmp_path.iterdir())
+
+
+@pytest.mark.convert
+def test_the_remedy_for_ternary_signs_converts(tmp_path):
+    step = layers.Lambda(
+        lambda x: tf.cast(x >= 0.3, x.dtype) - tf.cast(x <= -0.3, x.dtype)
+    )
+    conv = binary_conv(16, name="conv")
+    model = called(Straight(conv, step, layers.Flatten(), layers.Dense(4)))
+    x = images(8)
+    convert(model, tmp_path / "m.tflite", data=x)
+    assert agrees(tmp_path / "m.tflite", model, x) == 1

@@ -21,7 +21,7 @@ from ...graph import UNWRAP
 from .._errors import ConversionError
 from ._engine import cause, compute_engine, quiet
 from ._file import edited, read_file, signature
-from ._lce_faults import check_constants, with_room
+from ._lce_faults import check_constants, check_signs, with_room
 
 # What LCE's interpreter takes and gives.
 _TYPES = ("float32", "uint8", "int8", "int16", "int32", "int64", "bool")
@@ -113,6 +113,7 @@ def to_flatbuffer(
             with unfused():
                 concrete = signed.get_concrete_function(*io.inputs)
             check_constants(concrete.graph)
+            check_signs(concrete.graph)
             tf.saved_model.save(holder, folder, concrete, _NO_GRADIENTS)
             types = _INT8 if int8 else {}
             return in_order(engine.convert_saved_model(folder, **types), io)

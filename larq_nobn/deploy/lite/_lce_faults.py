@@ -6,6 +6,7 @@ is looked for here:
 | fault | looked for by |
 |---|---|
 | constants are fused whatever their shape | `check_constants`, in a traced graph |
+| a sign is lost around a sum of another | `check_signs`, in a traced graph |
 | zero-padded maps smaller than the kernel | `missed_reach`, of sizes |
 | binary convolutions in groups | `in_groups`, of an operation of a file |
 | one operation overwrites what another reads | `overwritten`, in a file |
@@ -16,8 +17,6 @@ And these are kept from LCE by how models are written for it:
 
 | fault | measured |
 |---|---|
-| sign(sign(x) + c) is taken for sign(x), whatever c is | a file without the threshold |
-| so is Larq's ternary sign, sign(sign(x + t) + sign(x - t)), in part | off by 0.27 |
 | zeros before a strided "valid" convolution are taken for "same" | off by 3.3 |
 | PRELU has one spelling, relu(z) + (-a) relu(-z), a of (1, 1, C) | else 2 to 5 others |
 | a ReLU is fused before a scale, never after it | one operation more |
@@ -171,6 +170,50 @@ def _constants_inside(call: Any, graph: Any) -> Iterator[tf.Tensor]:
             fixed.add(op.name)
         elif op.type in _FUSED:
             yield from (x for x in op.inputs if x.op.name in fixed)
+
+
+# --- signs of sums of signs
+
+
+def check_signs(graph: Any) -> None:
+    """Rejects signs that LCE would take for the one inside of them.
+
+    Larq's sign is sign(sign(x) + 0.1), and LCE makes one of sign(sign(x) + c) whatever
+    c is. Measured with Larq's ternary sign, sign(sign(x + t) + sign(x - t)): -1 and +1
+    come out, never 0.
+
+    Arguments:
+        graph: Of a concrete function, its operations named 'model/layer/operation'.
+
+    Raises:
+        ConversionError: It names the layer, and the remedy.
+    """
+    moving = _moving(graph)
+    for op in graph.get_operations():
+        if op.type != "Sign" or op.inputs[0].op.type not in ("AddV2", "Add"):
+            continue
+        first, second = op.inputs[0].op.inputs
+        for inner, other in ((first, second), (second, first)):
+            if inner.op.type == "Sign" and not _is_small(other, moving):
+                _reject_sign(op)
+
+
+def _reject_sign(op: Any) -> None:
+    scopes = op.name.split("/")
+    raise ConversionError(
+        f"Layer {scopes[min(1, len(scopes) - 1)]!r} takes the sign of a sum with a "
+        "sign, as Larq's ternary sign does, and LCE drops the outer one. Write the "
+        "layer with comparisons, such as tf.cast(x >= t, x.dtype) - tf.cast(x <= -t, "
+        "x.dtype); ste_tern as an Activation of a functional model is rewritten so."
+    )
+
+
+def _is_small(tensor: Any, moving: set[str]) -> bool:
+    """Whether a sign that this is added to stays, and 0 becomes +1."""
+    if tensor.op.name in moving:
+        return False
+    value = tf.get_static_value(tensor)
+    return value is None or bool(((value > 0) & (value < 1)).all())
 
 
 # --- tensors that share memory
