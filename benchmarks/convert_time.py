@@ -1,22 +1,23 @@
 """How long `convert` takes, beside Larq Compute Engine's own converter.
 
-    python benchmarks/convert_time.py [--network QuickNetLarge ...] [--size 224]
+Both convert the same model in turns in this process, after a small one that fills
+caches. Times are processor seconds of all threads, so that other programs on the
+machine matter little. What `convert` does besides is rewriting, counting and the
+comparison of given model, prepared model and file; `verify=False` has the least of it.
 
-Both convert the same model in this process, one after the other.
-Times are processor seconds of all threads, so that other programs on the machine matter
-little. What `convert` does besides is rewriting, counting and the comparison of given
-model, prepared model and file; `verify=False` has the least of it.
+    python benchmarks/convert_time.py                # five minutes on a quiet machine
 """
 
-import argparse
+from __future__ import annotations
+
+import os
+import statistics
 import tempfile
 import time
 from pathlib import Path
 
-import larq_nobn as nobn
-import numpy as np
-from larq_nobn._keras import keras
-from larq_nobn.deploy.lite import compute_engine
+import click
+from _results import RESULTS, command, machine, say, versions, write
 
 NETWORKS = ("QuickNetLarge", "ReActNetA")
 
@@ -30,6 +31,10 @@ def seconds(function):
 
 def network(name, size):
     """A network whose weights are all away from where they start."""
+    import larq_nobn as nobn
+    import numpy as np
+    from larq_nobn._keras import keras
+
     keras.utils.set_random_seed(0)
     model = getattr(nobn.models, name)((size, size, 3), 1000)
     random = np.random.default_rng(0)
@@ -39,29 +44,59 @@ def network(name, size):
     return model
 
 
-def measure(name, size):
-    model = network(name, size)
+def measure(model):
+    """Seconds of LCE alone, of `convert` with the least verification, and with all."""
+    import larq_nobn as nobn
+    from larq_nobn.deploy.lite import compute_engine
+
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.tflite"
-        own = seconds(lambda: compute_engine().convert_keras_model(model))
-        quick = seconds(lambda: nobn.convert(model, path, verify=False))
-        full = seconds(lambda: nobn.convert(model, path))
-    return own, quick, full
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--network", nargs="+", default=NETWORKS)
-    parser.add_argument("--size", type=int, default=224)
-    arguments = parser.parse_args()
-    print("network            LCE s  quick s  ratio   full s  ratio")
-    for name in arguments.network:
-        own, quick, full = measure(name, arguments.size)
-        print(
-            f"{name:16}{own:8.1f}{quick:9.1f}{quick / own:7.2f}{full:9.1f}"
-            f"{full / own:7.2f}",
-            flush=True,
+        return (
+            seconds(lambda: compute_engine().convert_keras_model(model)),
+            seconds(lambda: nobn.convert(model, path, verify=False)),
+            seconds(lambda: nobn.convert(model, path)),
         )
+
+
+@click.command()
+@click.option("--network", "names", multiple=True, default=NETWORKS, show_default=True)
+@click.option("--size", default=224, show_default=True)
+@click.option("--rounds", default=3, show_default=True)
+def main(names, size, rounds):
+    rows = []
+    for name in names:
+        measure(network(name, 32))
+        model = network(name, size)
+        times = [measure(model) for _ in range(rounds)]
+        own, quick, full = (
+            statistics.median(column) for column in zip(*times, strict=True)
+        )
+        rows.append(
+            {
+                "network": name,
+                "lce_seconds": round(own, 2),
+                "unverified_seconds": round(quick, 2),
+                "unverified_ratio": round(quick / own, 2),
+                "seconds": round(full, 2),
+                "ratio": round(full / own, 2),
+                "ratios": [round(f / o, 2) for o, _, f in times],
+            }
+        )
+    result = {
+        "command": command(),
+        "machine": machine(),
+        "load": [round(load, 1) for load in os.getloadavg()],
+        "versions": versions("larq_compute_engine"),
+        "size": size,
+        "rounds": rounds,
+        "rows": rows,
+    }
+    write(result, RESULTS / "convert_time" / "result.json")
+    lines = ["|network|LCE|verify=False|ratio|verify=True|ratio|", "|-|-|-|-|-|-|"]
+    for row in rows:
+        cells = [row[key] for key in list(row)[:-1]]
+        lines.append(f"|{'|'.join(map(str, cells))}|")
+    say(f"Conversion at {size} px, CPU seconds", tables="\n".join(lines))
 
 
 if __name__ == "__main__":
