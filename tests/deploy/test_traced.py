@@ -377,7 +377,7 @@ def half():
                 Straight(lq.layers.QuantConv2D(4, 3, input_quantizer="ste_tern"))
             ),
             {"allow_float": True},
-            "The converted file|its signs made visible",
+            "Layer .* takes the sign of a sum with a sign",
         ),
         (
             # LCE pools the bits, and forgets the ReLU that it fused before.

@@ -95,14 +95,7 @@ def check_constants(graph: Any) -> None:
     their tensors, (1, 1, C) of mixed signs before a sign one that is off by 17,
     and some crash the converter.
     """
-    captured = {id(tensor) for tensor in graph.internal_captures}
-
-    def starts(op: Any) -> bool:
-        if op.type == "Placeholder":
-            return id(op.outputs[0]) not in captured
-        return op.op_def.is_stateful and op.type not in _STORED  # as random numbers
-
-    moving = dependent(graph, starts)
+    moving = _moving(graph)
     for op in graph.get_operations():
         if op.type != "Conv2D":
             continue
@@ -131,6 +124,18 @@ def dependent(graph: Any, starts: Callable[[Any], bool]) -> set[str]:
         if starts(op) or any(tensor.op.name in found for tensor in op.inputs):
             found.add(op.name)
     return found
+
+
+def _moving(graph: Any) -> set[str]:
+    """The operations whose outputs depend on the inputs of the function."""
+    captured = {id(tensor) for tensor in graph.internal_captures}
+
+    def starts(op: Any) -> bool:
+        if op.type == "Placeholder":
+            return id(op.outputs[0]) not in captured
+        return op.op_def.is_stateful and op.type not in _STORED  # as random numbers
+
+    return dependent(graph, starts)
 
 
 def _constants_after(
