@@ -39,6 +39,7 @@ MEASURED = {
     "input_pipeline": "result.json",
     "quick_start": "result.json",
     "first_step": "result.json",
+    "convert_time": "result.json",
     "mutants": "result.json",
     "compat": "result.json",
 }
