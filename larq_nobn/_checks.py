@@ -145,7 +145,8 @@ def check_kind(name: str, value: Any, kinds: Any, wanted: str) -> Any:
 
 def check_list(name: str, value: Any) -> tuple[Any, ...]:
     """Returns the elements of `value` if it is a list, a range or an array."""
-    if isinstance(value, str | bytes | Mapping) or not isinstance(value, Iterable):
+    listed = isinstance(value, Iterable) and getattr(value, "ndim", 1) == 1
+    if not listed or isinstance(value, str | bytes | Mapping):
         raise TypeError(
             f"{name} is of type {type(value).__name__}, but it must be a list."
         )

@@ -113,6 +113,10 @@ OF_OTHER_KINDS = {
         lambda given: nobn.training.grid([given], seeds=given),
         "normalization|must be a list|is empty",
     ),
+    "a grid of rows": (
+        lambda given: nobn.training.grid(seeds=np.array([[given], [given]], object)),
+        "seeds is of type ndarray, but it must be a list",
+    ),
     "report": (
         nobn.training.report,
         "must be a list|must be a path|contains no finished run",
@@ -189,9 +193,9 @@ OF_OTHER_KINDS = {
     ),
     "unit_axes": (
         lambda given: optimizers.AdaptiveGradientClipping.for_model(
-            MODEL, "adam", unit_axes=[given]
+            MODEL, "adam", unit_axes=np.array([given, given], object)
         ),
-        "unit_axes=.* is no dictionary",
+        "(?s)unit_axes=.* is no dictionary",
     ),
     "state": (
         lambda given: nobn.layers.propagate_moments(keras.layers.Dense(2), given),

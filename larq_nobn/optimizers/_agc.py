@@ -117,7 +117,7 @@ class AdaptiveGradientClipping(OptimizerWrapper):
         self.clip_factor = float(clip_factor)
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 0.001.")
         self.exclude = check_patterns("exclude", exclude)
-        self.unit_axes = check_unit_axes(unit_axes or {})
+        self.unit_axes = check_unit_axes({} if unit_axes is None else unit_axes)
         self._counts = None  # until a monitor asks
 
     @classmethod
@@ -150,7 +150,7 @@ class AdaptiveGradientClipping(OptimizerWrapper):
             optimizer = wrapper.for_model(model, "adam", clip_factor=0.02)
             ```
         """
-        given = check_unit_axes(unit_axes or {})
+        given = check_unit_axes({} if unit_axes is None else unit_axes)
         settled = [*check_patterns("exclude", exclude), *given]
         roles = axes_by_layer(
             model, lambda name: first_match(settled, name) is not None
