@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+import numpy as np
 import tensorflow as tf
 
 from ..graph import Call, Graph, ModelError, is_batch_norm, layers_inside
@@ -21,6 +22,22 @@ def check_batch_norms(graph: Graph) -> None:
     )
     if found:
         raise ModelError("; ".join(found) + ".")
+
+
+def check_no_nan(graph: Graph) -> None:
+    """Rejects a model with batch norms of which a number is NaN.
+
+    Raises:
+        ModelError: Naming the first.
+    """
+    for call in graph.calls:
+        weights = call.layer.weights if is_batch_norm(call.layer) else ()
+        for weight in weights:
+            if np.isnan(weight.numpy()).any():
+                raise ModelError(
+                    f"Weight {weight.name!r} of layer {call.described} contains NaN: "
+                    "training diverged. Fold an earlier state of the model."
+                )
 
 
 def _faults(graph: Graph, call: Call) -> Iterator[str]:

@@ -34,7 +34,7 @@ from ..rewrites import (
     merge_affines,
     steps_after,
 )
-from ._batch_norm import check_batch_norms
+from ._batch_norm import check_batch_norms, check_no_nan
 from ._report import Change, SurgeryReport
 
 # Of every batch norm, wherever it is.
@@ -118,6 +118,7 @@ def fold_batch_norm(
     check_inference(given)
     graph = Graph(given)
     check_batch_norms(graph)
+    check_no_nan(graph)
     order = dict.fromkeys(call.name for call in graph.calls)
     graph = graph.with_facts(steps_of(graph, steps_after))
     for rule in _FIRST:

@@ -172,3 +172,14 @@ def test_rejects_all_at_once():
 def test_rejects_what_is_neither_true_nor_false():
     with pytest.raises(TypeError, match="return_report='yes' is neither"):
         nobn.fold_batch_norm(chain(BatchNorm()), return_report="yes")
+
+
+@pytest.mark.parametrize("weight", range(4))
+def test_a_batch_norm_with_nan_is_rejected_by_name(weight):
+    layer = BatchNorm(name="diverged")
+    model = keras.Sequential([keras.Input((6, 6, 8)), layer, binary_conv(4)])
+    numbers = layer.get_weights()
+    numbers[weight][1] = np.nan
+    layer.set_weights(numbers)
+    with pytest.raises(ModelError, match="of layer 'diverged' .* contains NaN"):
+        nobn.fold_batch_norm(model)
