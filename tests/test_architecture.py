@@ -58,7 +58,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
         {"lite"},
         {"_float_fallback"},
         {"prepare", "inspection"},
-        {"_checks", "verify", "phone"},
+        {"_checks", "verify", "device"},
         {"int8"},
         {"_report"},
         {"_convert"},

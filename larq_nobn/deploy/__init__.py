@@ -5,10 +5,7 @@ from ._errors import ConversionError, VerificationError
 from ._formats import Format, FormatComparison, compare_formats
 from ._opening import binary_layers
 from ._report import ConversionReport
-from .inspection import Audit, Difference, audit, diff
-from .int8 import fake_quantize
-from .lite import Runner, TensorInfo
-from .phone import (
+from .device import (
     Benchmark,
     Card,
     Preprocessing,
@@ -18,6 +15,9 @@ from .phone import (
     read_card,
     read_phone_logs,
 )
+from .inspection import Audit, Difference, audit, diff
+from .int8 import fake_quantize
+from .lite import Runner, TensorInfo
 
 __all__ = [
     "Audit",

@@ -32,6 +32,12 @@ from ._float_fallback import FloatFallback
 from ._normal import given_name
 from ._opening import as_functional, normalized, output_layers, with_known_sizes
 from ._report import ConversionReport
+from .device import (
+    Preprocessing,
+    check_metadata,
+    remove_metadata,
+    write_metadata,
+)
 from .inspection import audit_graphs
 from .int8 import check_int8, round_kernels, verify_int8, verify_without_rounding
 from .lite import (
@@ -43,12 +49,6 @@ from .lite import (
     io_spec,
     read,
     to_flatbuffer,
-)
-from .phone import (
-    Preprocessing,
-    check_metadata,
-    remove_metadata,
-    write_metadata,
 )
 from .prepare import BinaryConvolution, pad_with_ones, prepare, rewritten
 from .verify import (
@@ -417,8 +417,8 @@ def prepared(
         import larq_nobn as nobn
 
         model = nobn.models.ReActNet18((32, 32, 3), 10, width=16)
-        on_the_phone = nobn.deploy.prepared(model)
-        on_the_phone.compile(metrics=["accuracy"])
+        optimized = nobn.deploy.prepared(model)
+        optimized.compile(metrics=["accuracy"])
         ```
     """
     check_flag("one_padding", one_padding)

@@ -26,10 +26,10 @@ from ._convert import convert, prepared
 from ._errors import ConversionError, VerificationError
 from ._opening import as_functional
 from ._shown import Shown
+from .device import Timing, benchmark
+from .device._benchmark import check_counts
 from .int8 import fake_quantize
 from .lite import Runner, io_spec, run, to_float_flatbuffer
-from .phone import Timing, benchmark
-from .phone._benchmark import check_counts
 from .verify import top1_agreement, verification_examples
 
 FLOAT, INT8, LCE = "float TFLite", "LCE, int8", "LCE"

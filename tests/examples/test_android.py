@@ -13,7 +13,7 @@ import tensorflow as tf
 from deploy.nets import scrambled
 from larq_nobn._names import METADATA_FORMAT
 from larq_nobn.cli import main
-from larq_nobn.deploy.phone._metadata import VERSION
+from larq_nobn.deploy.device._metadata import VERSION
 from numpy.testing import assert_allclose
 
 ROOT = Path(__file__).parents[2]

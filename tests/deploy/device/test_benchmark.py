@@ -9,9 +9,14 @@ import pytest
 from deploy.nets import binary_conv, chain, head
 from larq_compute_engine.mlir.python import tflite_schema as schema
 from larq_nobn.deploy import ConversionError, benchmark
+from larq_nobn.deploy.device import _benchmark
+from larq_nobn.deploy.device._benchmark import (
+    _alternate,
+    _note,
+    _random_input,
+    _timings,
+)
 from larq_nobn.deploy.lite import _converter
-from larq_nobn.deploy.phone import _benchmark
-from larq_nobn.deploy.phone._benchmark import _alternate, _note, _random_input, _timings
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ import larq_nobn as nobn
 import pytest
 from deploy.nets import binary_conv, chain, head
 from larq_nobn.deploy import ConversionError, phone_commands, read_phone_logs
-from larq_nobn.deploy.phone._benchmark import read_results
+from larq_nobn.deploy.device._benchmark import read_results
 
 TITLE = "=" * 30
 OPERATIONS = (
