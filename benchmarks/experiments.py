@@ -18,7 +18,7 @@ from pathlib import Path
 import larq_nobn as nobn
 import click
 from _drawing import grids, plots
-from _results import RESULTS, command, machine, say
+from _results import RESULTS, command, machine, say, write_text
 from _runs import KERNELS, OF_BATCH_NORM, as_folders, history
 
 MAIN = ("nobn", "batch_norm", "none")
@@ -118,8 +118,10 @@ def main(experiment, seeds, only, train, folder, output):
             print(name, *accuracies, flush=True)
     with as_folders(kept) as cells:
         comparison = nobn.training.report(cells)
-    comparison.to_json(kept / "compare.json")
-    compare = json.loads((kept / "compare.json").read_text(encoding="utf-8"))
+        text = json.dumps(comparison.to_dict(), indent=2)
+        text = text.replace(str(cells[0].parent), f"results/{experiment}")
+    write_text(text + "\n", kept / "compare.json")
+    compare = json.loads(text)
     draw(experiment, compare, kept / "compare.png")
     # Every setting that differs would take a column.
     small = {
