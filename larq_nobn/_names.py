@@ -1,8 +1,8 @@
 """The names that options and settings choose from, without what they stand for.
 
 Modules that need TensorFlow contain what a name means; here the names are found without
-it. Tables elsewhere are made from these names, or have them in this order, which
-`tests/test_names.py` checks.
+it. Tables elsewhere are made from these names; that of the normalizations has them in
+this order, which `tests/test_names.py` checks.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 from pathlib import Path
 
 from ._checks import check_path
+from ._datasets import BUILT_IN
 
 MODELS = (
     "ReActNet18",
@@ -64,8 +65,14 @@ SCHEDULES = ("linear", "cosine")
 AUTO = "auto"
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 STRATEGIES = ("none", "mirrored", "multi_worker")
-DATASETS = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "imagenet")
-SPLITS = ("train", "validation", "test")
+DATASETS = tuple(BUILT_IN)
+# How folders of splits, and splits of data sets, are usually called.
+_SPLIT_NAMES = {
+    "train": ("train", "training"),
+    "validation": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+SPLITS = tuple(_SPLIT_NAMES)
 AUGMENTATIONS = ("none", "crop_flip", "colour", "strong")
 CACHES = ("auto", "memory", "disk", "none")
 # As a data set: the images that a caller passes.
@@ -118,3 +125,9 @@ def check_dataset(argument: str, name: object) -> str:
     if path.is_dir() or isinstance(name, os.PathLike) or {*name} & {"/", os.sep}:
         return os.path.abspath(path)
     raise ValueError(f"{argument}={name!r} is not known. {allowed}")
+
+
+def split_named(name: str) -> str | None:
+    """Returns `"train"`, `"validation"` or `"test"` for a usual name, in any case."""
+    word = name.casefold()
+    return next((split for split, all_ in _SPLIT_NAMES.items() if word in all_), None)

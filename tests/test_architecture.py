@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 LAYERS = (
     {
         "_archive_limits",
-        *("_checks", "_figures", "_files", "_process"),
+        *("_checks", "_datasets", "_figures", "_files", "_process"),
         *("_progress", "_tables", "_version"),
     },
     {"_keras", "_names", "_run_files"},
@@ -81,7 +81,7 @@ def order_of(layers: tuple[set[str], ...]) -> dict[str, int]:
 
 ORDER = order_of(LAYERS)
 # Data sets know nothing of the methods.
-ONLY = {"data": {"_keras", "_checks", "_files", "_names", "_progress"}}
+ONLY = {"data": {"_keras", "_checks", "_datasets", "_files", "_names", "_progress"}}
 # Slow to import, or an extra that may be missing: for the functions that use them.
 LATE = {
     *("larq_compute_engine", "tensorflow_datasets", "matplotlib", "sklearn", "PIL"),

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 
 import pytest
 from larq_nobn import _names, data, models
-from larq_nobn.data._registry import _TABLE
 from larq_nobn.models._normalizers import NORMALIZERS
 from larq_nobn.training._kernels import KERNELS
 from larq_nobn.training._settings import NETWORKS
@@ -14,8 +13,6 @@ from larq_nobn.training._settings import NETWORKS
 TABLES = [
     ((*_names.MODELS, _names.FLOAT_MODEL), NETWORKS),
     (_names.NORMALIZATIONS, NORMALIZERS),
-    (_names.KERNELS, KERNELS),
-    (_names.DATASETS, _TABLE),
 ]
 
 
@@ -28,6 +25,13 @@ def test_a_builder_is_found_by_its_name():
     assert tuple(models.BUILDERS) == _names.MODELS
     for name, build in models.BUILDERS.items():
         assert build.__name__ == name and getattr(models, name) is build
+
+
+def test_a_kernel_is_the_quantizer_of_its_name():
+    assert tuple(KERNELS) == _names.KERNELS
+    kinds = {name: type(make()).__name__.lower() for name, make in KERNELS.items()}
+    assert kinds.pop("bnn_plus") == "binaryregularized"
+    assert kinds == {name: name.replace("_", "") for name in kinds}
 
 
 def test_public_names_are_the_same():

@@ -1,6 +1,7 @@
 """Data sets: opening, loading, describing, preparing."""
 
 from .._checks import check_size
+from .._datasets import DatasetInfo
 from .._names import (
     AUGMENTATIONS,
     CACHES,
@@ -22,7 +23,6 @@ from ._dataset import (
     open_dataset,
 )
 from ._prepare import Prepared, prepare
-from ._registry import DatasetInfo
 from ._source import reading
 from .folder import Overview, decode, look_over
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from ._images import Images, Shape, once
-from ._registry import split_named
-from ._source import Source, collected
+from .._datasets import DatasetInfo
+from .._names import SPLITS, split_named
+from ._images import Shape, described, once, remembered
+from ._source import Source, collected, statistics
 from ._tfds import check_labels, check_prepared, open_builder, quiet, reading_records
 from .folder import (
     USUAL_SIDE,
@@ -22,7 +23,7 @@ from .folder import (
 )
 
 
-class AnyTfds(Images):
+class AnyTfds:
     """A prepared set with an image and a label in each example.
 
     Arguments:
@@ -47,18 +48,22 @@ class AnyTfds(Images):
         self.class_names = tuple(builder.info.features[keys[1]].names)
         self._own_shape: tuple = builder.info.features[keys[0]].shape
 
-    def shape(self, size: tuple[int, int] | None) -> Shape:
+    @remembered
+    def info(self, size: tuple[int, int] | None) -> DatasetInfo:
+        """Their own size if it is known and small; counting takes a pass over all."""
         *own, channels = self._own_shape
         if size is None:
             known = None not in own
             size = suitable([tuple(own)]) if known else (USUAL_SIDE, USUAL_SIDE)
-        return (*size, channels or 3)
+        shape = (*size, channels or 3)
+        parts = {split: self.read(split, shape, 1.0) for split in SPLITS}
+        counts = {split: len(part.labels) for split, part in parts.items()}
+        found = statistics(parts["train"])
+        return described(self.name, self.class_names, shape, counts, found)
 
-    def count(self, split: str, shape: Shape) -> int:
-        """Number of images in a split, which takes a pass over them."""
-        return len(self.source(split, shape).labels)
-
+    @remembered
     def read(self, split: str, shape: Shape, crop: float) -> Source:
+        """The images of a split: bytes to train with, exact means to test with."""
         exact = split != "train" and (self._own_shape != shape or crop != 1)
         labels: list[int] = []
 

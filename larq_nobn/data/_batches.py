@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from .._datasets import DatasetInfo
 from ._augment import Augmentation, draw, mixed, shares, varied
-from ._registry import DatasetInfo
 from ._source import Source
 
 # From the number of an epoch, and of batches that are left out at its start.

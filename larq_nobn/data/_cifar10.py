@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ._registry import built_in
+from .._datasets import BUILT_IN
 from ._tfds import CHUNK, TIMEOUT, Progress, check_archive, quiet
 
 TARBALL_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -201,7 +201,7 @@ def write(builder: Any, splits: Splits) -> None:
             yield index, {"id": name, "image": image, "label": int(label)}
 
     def split_generators(dl_manager: Any) -> dict[str, Any]:
-        builder.info.features["label"].names = list(built_in("cifar10").class_names)
+        builder.info.features["label"].names = list(BUILT_IN["cifar10"].class_names)
         return {split: examples(split) for split in splits}
 
     builder._split_generators = split_generators

@@ -23,6 +23,7 @@ from .._checks import (
     check_path,
     check_size,
 )
+from .._datasets import DatasetInfo
 from .._names import (
     AUGMENTATIONS,
     CACHES,
@@ -32,7 +33,7 @@ from .._names import (
     TFDS_PREFIX,
     check_dataset,
 )
-from ._any_tfds import open_tfds
+from ._any_tfds import AnyTfds, open_tfds
 from ._augment import variation_of
 from ._batches import (
     WHOLE,
@@ -45,8 +46,7 @@ from ._batches import (
     taken,
 )
 from ._imagenet import ImageNet
-from ._images import BuiltIn, Given, Images, balanced_subset, once
-from ._registry import DatasetInfo
+from ._images import BuiltIn, Given, balanced_subset, once
 from ._source import Source, cached
 from ._streams import Streams
 from ._tfds import DataDir
@@ -56,6 +56,10 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 Size = int | tuple[int, int] | None
+# Those of which each image is found by its number, and all. Each has a name, names of
+# classes and `info`; the former `read`, the others make batches themselves.
+Numbered = BuiltIn | Given | AnyTfds | Folder
+Images = Numbered | ImageNet | Streams
 
 
 class Which(TypedDict, total=False):
@@ -92,7 +96,7 @@ class Dataset:
         wanted = "images. Open them with open_dataset, or Dataset.from_data"
         self._images: Images = check_kind("images", images, Images, wanted)
         self._size = check_size(size)
-        if not images.numbered:  # which have one size
+        if not isinstance(images, Numbered):  # which have one size
             images.info(size)
 
     @classmethod
@@ -322,7 +326,7 @@ class Dataset:
         """Raises for what this kind of images cannot do."""
         images, name = self._images, self._images.name
         self._check_split(split)
-        if mixup and not images.numbered:
+        if mixup and not isinstance(images, Numbered):
             raise ValueError(
                 f"mixup={mixup} does not apply to {name}, whose images have no "
                 "numbers. Leave it out."
@@ -355,12 +359,12 @@ class Dataset:
     def _numbered(self, split: str, info: DatasetInfo, cache: str = "auto") -> Source:
         """The images of a split by number, with the shape and labels of `info`."""
         self._check_split(split)
-        if not self._images.numbered:
+        if not isinstance(self._images, Numbered):
             raise ValueError(
                 f"The classes of {self._images.name} are not counted, because that "
                 "would need a pass over all images. Leave it out."
             )
-        source = self._images.source(split, info.image_shape, info.crop)
+        source: Source = self._images.read(split, info.image_shape, info.crop)
         if isinstance(self._images, Folder):
             source = cached(source, cache)
         return _relabeled(source, self._images.class_names, info)
@@ -448,10 +452,11 @@ def open_dataset(
     _check_validation(validation)
     place = None if data_dir is None else check_path("data_dir", data_dir)
     images: Images
-    if chosen in DATASETS:
-        kind = ImageNet if chosen == "imagenet" else BuiltIn
+    if chosen == "imagenet":
+        images = once((chosen, place, validation), lambda: ImageNet(place, validation))
+    elif chosen in DATASETS:
         which = (chosen, place, validation)
-        images = once(which, lambda: kind(*which))
+        images = once(which, lambda: BuiltIn(*which))
     elif chosen == GIVEN:
         raise ValueError(
             "The images were given to train as data=, and are stored nowhere. Name a "

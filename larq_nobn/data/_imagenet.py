@@ -9,10 +9,10 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import tensorflow as tf
 
+from .._datasets import DatasetInfo
 from ._batches import OfEpoch, OfNumbers
-from ._images import BuiltIn
+from ._images import built_in_info
 from ._records import Records, records_in
-from ._registry import DatasetInfo
 from ._source import validation_numbers
 from ._tfds import DataDir, prepared_builder
 from .folder import image_of
@@ -20,14 +20,17 @@ from .folder import image_of
 SIZE = 224
 
 
-class ImageNet(BuiltIn):
+class ImageNet:
     """ImageNet, which is too large for memory."""
 
-    numbered = False
+    name, class_names = "imagenet", ()
 
-    def info(self, size: tuple[int, int] | None = None) -> DatasetInfo:
+    def __init__(self, data_dir: str | None, validation: float) -> None:
+        self._data_dir, self._validation = data_dir, validation
+
+    def info(self, size: tuple[int, int] | None) -> DatasetInfo:
         """What the registry says, of its one size."""
-        found = super().info()
+        found = built_in_info(self.name, self._validation)
         if size not in (None, found.image_shape[:2]):
             raise ValueError(
                 f"image_size={size} does not apply to imagenet, whose images are "
@@ -45,10 +48,10 @@ class ImageNet(BuiltIn):
         wanted are read. Values are 0 to 255. Images that do not vary are what
         `deploy.Preprocessing` makes of their files, for the size and crop in `info`.
         """
-        records, parsed = open_records(split, self.data_dir)
+        records, parsed = open_records(split, self._data_dir)
         numbers = np.arange(len(records))
         if split != "test":
-            parts = validation_numbers(len(records), self.validation)
+            parts = validation_numbers(len(records), self._validation)
             numbers = parts[split == "validation"]
         shape = (SIZE, SIZE, 3) if augment else info.image_shape
 

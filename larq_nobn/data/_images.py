@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import replace
 from typing import Any, TypeVar
 
@@ -11,14 +11,15 @@ import numpy as np
 import tensorflow as tf
 
 from .._checks import check_bounds
+from .._datasets import BUILT_IN, DatasetInfo
 from .._names import GIVEN
 from ._area import scaled
-from ._registry import DatasetInfo, built_in
-from ._source import Arrays, Source, statistics, validation_numbers
+from ._source import Arrays, statistics, validation_numbers
 from ._tfds import check_labels, prepared_builder, reading_records
 
 Shape = tuple[int, int, int]
 _Made = TypeVar("_Made")
+_Method = TypeVar("_Method", bound=Callable[..., Any])
 _KEPT = 12
 _opened: dict[Hashable, Any] = {}
 
@@ -41,81 +42,70 @@ def once(
     return made
 
 
-class Images:
-    """Images in splits, each of which is read once.
+def remembered(method: _Method) -> _Method:
+    """Lets a method return for the same arguments what it returned before."""
 
-    Attributes:
+    @functools.wraps(method)
+    def found(self: Any, *given: Hashable) -> Any:
+        before = vars(self).setdefault("_remembered", {})
+        key = (method.__name__, *given)
+        return once(key, lambda: method(self, *given), before)
+
+    return found  # type: ignore[return-value]
+
+
+def described(
+    name: str,
+    class_names: tuple[str, ...],
+    shape: Shape,
+    counts: Mapping[str, int],
+    of_training: tuple[tuple[float, ...], tuple[float, ...]] = ((), ()),
+) -> DatasetInfo:
+    """What is said of images.
+
+    Arguments:
         name: What a message calls them.
         class_names: One name per class, in the order of the labels.
-        numbered: Whether an image is found by its number.
+        shape: Height, width and channels.
+        counts: How many there are, by split.
+        of_training: Mean and standard deviation of those for training, if known.
+    """
+    mean, std = of_training
+    return DatasetInfo(
+        name=name,
+        image_shape=shape,
+        classes=len(class_names),
+        class_names=class_names,
+        train_examples=counts["train"],
+        test_examples=counts["test"],
+        mean=mean,
+        std=std,
+        validation_examples=counts.get("validation", 0),
+    )
+
+
+class InMemory:
+    """Images in memory, of whose training images a fraction may be for validation.
+
+    Arguments:
+        whole: Gives a split as it is stored.
+        validation: The fraction.
     """
 
-    name: str
-    class_names: tuple[str, ...]
-    numbered = True
+    def __init__(self, whole: Callable[[str], Arrays], validation: float) -> None:
+        self._whole, self._validation = whole, validation
 
-    @functools.cached_property
-    def _found(self) -> dict[Hashable, Any]:
-        return {}
-
-    def shape(self, size: tuple[int, int] | None) -> Shape:
-        """Height, width and channels; without a size, those that suit the images."""
-        raise NotImplementedError
-
-    def count(self, split: str, shape: Shape) -> int:
-        """Number of images in a split."""
-        raise NotImplementedError
-
-    def read(self, split: str, shape: Shape, crop: float) -> Source:
-        """The images of a split: bytes to train with, exact means to test with."""
-        raise NotImplementedError
-
-    def statistics(self, shape: Shape) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Mean and standard deviation of the training images; empty if not known."""
-        return statistics(self.source("train", shape))
-
-    def source(self, split: str, shape: Shape, crop: float = 1.0) -> Source:
-        """The same as `read`; the second call returns the same images."""
-        return once(
-            (split, shape, crop), lambda: self.read(split, shape, crop), self._found
-        )
-
-    def info(self, size: tuple[int, int] | None = None) -> DatasetInfo:
-        """What `describe` says."""
-        shape = self.shape(size)
-        mean, std = once(shape, lambda: self.statistics(shape), self._found)
-        return DatasetInfo(
-            name=self.name,
-            image_shape=shape,
-            classes=len(self.class_names),
-            class_names=self.class_names,
-            train_examples=self.count("train", shape),
-            test_examples=self.count("test", shape),
-            mean=mean,
-            std=std,
-            validation_examples=self.count("validation", shape),
-        )
-
-
-class InMemory(Images):
-    """Images in memory, of whose training images a fraction may be for validation."""
-
-    validation: float
-
-    def whole(self, split: str) -> Arrays:
-        """A split as it is stored."""
-        raise NotImplementedError
-
+    @remembered
     def part(self, split: str) -> Arrays:
         """A split as it is used, in its own shape."""
-        if not self.validation or split == "test":
-            return once(split, lambda: self.whole(split), self._found)
-        parts = once("train", self._divided, self._found)
-        return parts[split == "validation"]
+        if self._validation and split != "test":
+            return self._divided()[split == "validation"]
+        return self._whole(split)
 
+    @remembered
     def _divided(self) -> tuple[Arrays, Arrays]:
-        whole = self.whole("train")
-        numbers = validation_numbers(len(whole.labels), self.validation)
+        whole = self._whole("train")
+        numbers = validation_numbers(len(whole.labels), self._validation)
         with tf.device("CPU:0"):
             first, second = (
                 Arrays(tf.gather(whole.images, n), tf.gather(whole.labels, n))
@@ -123,7 +113,9 @@ class InMemory(Images):
             )
         return first, second
 
+    @remembered
     def read(self, split: str, shape: Shape, crop: float) -> Arrays:
+        """The images of a split: bytes to train with, exact means to test with."""
         part = self.part(split)
         if part.images.shape[1:] == shape and crop == 1:
             return part
@@ -138,35 +130,39 @@ class BuiltIn(InMemory):
     """One of `NAMES` but ImageNet."""
 
     def __init__(self, name: str, data_dir: str | None, validation: float) -> None:
-        self.name, self.class_names = name, built_in(name).class_names
-        self.data_dir, self.validation = data_dir, validation
+        super().__init__(functools.partial(stored, name, data_dir), validation)
+        self.name, self.class_names = name, BUILT_IN[name].class_names
 
-    def info(self, size: tuple[int, int] | None = None) -> DatasetInfo:
+    def info(self, size: tuple[int, int] | None) -> DatasetInfo:
         """What the registry says; nothing is read for it."""
-        found = built_in(self.name)
-        if self.validation:
-            parts = validation_numbers(found.train_examples, self.validation)
-            train, held = map(len, parts)
-            found = replace(found, train_examples=train, validation_examples=held)
+        found = built_in_info(self.name, self._validation)
         if size is None:
             return found
         return replace(found, image_shape=(*size, found.image_shape[2]))
 
-    def whole(self, split: str) -> Arrays:
-        # On the host even if there is a GPU: batches are cut there, and only they
-        # travel.
-        with tf.device("CPU:0"):
-            if self.name == "digits":
-                images, labels = _digits(split)
-                return Arrays(tf.constant(images), tf.constant(labels))
-            builder = prepared_builder(self.name, self.data_dir)
-            # Files in their order on disk, so that an example keeps its index.
-            with reading_records(self.name, builder.data_dir):
-                found = builder.as_dataset(
-                    split=split, batch_size=-1, shuffle_files=False
-                )
-                check_labels(found["label"].numpy(), len(self.class_names))
-                return Arrays(found["image"], found["label"])
+
+def built_in_info(name: str, validation: float) -> DatasetInfo:
+    """What the registry says, with a fraction of the training images held out."""
+    found = BUILT_IN[name]
+    if validation:
+        train, held = map(len, validation_numbers(found.train_examples, validation))
+        found = replace(found, train_examples=train, validation_examples=held)
+    return found
+
+
+def stored(name: str, data_dir: str | None, split: str) -> Arrays:
+    """A split of a data set of some name, as it lies on the disk."""
+    # On the host even if there is a GPU: batches are cut there, and only they travel.
+    with tf.device("CPU:0"):
+        if name == "digits":
+            images, labels = _digits(split)
+            return Arrays(tf.constant(images), tf.constant(labels))
+        builder = prepared_builder(name, data_dir)
+        # Files in their order on disk, so that an example keeps its index.
+        with reading_records(name, builder.data_dir):
+            found = builder.as_dataset(split=split, batch_size=-1, shuffle_files=False)
+            check_labels(found["label"].numpy(), BUILT_IN[name].classes)
+            return Arrays(found["image"], found["label"])
 
 
 def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:
@@ -224,10 +220,10 @@ class Given(InMemory):
     name = GIVEN
 
     def __init__(self, parts: dict[str, Any], validation: float) -> None:
-        self._given = {split: _arrays(split, part) for split, part in parts.items()}
-        self.validation = validation
-        train = self._given["train"].images
-        for split, part in self._given.items():
+        given = {split: _arrays(split, part) for split, part in parts.items()}
+        super().__init__(given.__getitem__, validation)
+        train = given["train"].images
+        for split, part in given.items():
             images = part.images
             if images.shape[1:] != train.shape[1:] or images.dtype != train.dtype:
                 raise ValueError(
@@ -240,25 +236,23 @@ class Given(InMemory):
                 f"data contains a validation split, so validation={validation} does "
                 "not apply. Leave it out."
             )
-        self.class_names = names_of(p.labels.numpy() for p in self._given.values())
+        self.class_names = names_of(p.labels.numpy() for p in given.values())
+        self._splits = {*given, *(["validation"] if validation else [])}
         self._normalized = train.dtype.is_floating
 
-    def whole(self, split: str) -> Arrays:
-        return self._given[split]
-
-    def shape(self, size: tuple[int, int] | None) -> Shape:
-        height, width, channels = self._given["train"].images.shape[1:]
-        return (*(size or (height, width)), channels)
-
-    def count(self, split: str, shape: Shape) -> int:
-        known = self.validation or split in self._given
-        return len(self.part(split).labels) if known else 0
-
-    def statistics(self, shape: Shape) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        # Of what was normalized elsewhere nothing is known.
-        return ((), ()) if self._normalized else super().statistics(shape)
+    @remembered
+    def info(self, size: tuple[int, int] | None) -> DatasetInfo:
+        """Their own size and channels; of floats nothing but these is known."""
+        height, width, channels = self.part("train").images.shape[1:]
+        shape = (*(size or (height, width)), channels)
+        counts = {split: len(self.part(split).labels) for split in self._splits}
+        if self._normalized:
+            return described(self.name, self.class_names, shape, counts)
+        found = statistics(self.read("train", shape, 1.0))
+        return described(self.name, self.class_names, shape, counts, found)
 
     def read(self, split: str, shape: Shape, crop: float) -> Arrays:
+        """The images of a split; floats are taken as they are."""
         if not self._normalized:
             return super().read(split, shape, crop)
         if self.part(split).images.shape[1:] != shape:

@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from .._datasets import DatasetInfo
 from .._names import GIVEN
 from ._batches import Share, cut, prefetched
-from ._images import Images, Shape, names_of
+from ._images import Shape, described, names_of
 
 
-class Streams(Images):
+class Streams:
     """Data sets of `tf.data`: each pass is an epoch, just as it comes.
 
     Arguments:
@@ -21,7 +22,6 @@ class Streams(Images):
     """
 
     name = GIVEN
-    numbered = False
 
     def __init__(self, parts: dict[str, Any]) -> None:
         self._parts = {split: _checked(split, part) for split, part in parts.items()}
@@ -41,19 +41,14 @@ class Streams(Images):
         self._counts = {split: len(each) for split, each in labels.items()}
         self.class_names = names_of(labels.values())
 
-    def shape(self, size: tuple[int, int] | None) -> Shape:
+    def info(self, size: tuple[int, int] | None) -> DatasetInfo:
+        """Their one size, of images of which no statistics are known."""
         if size not in (None, self._shape[:2]):
             raise ValueError(
                 f"image_size={size} does not apply to a tf.data.Dataset of images of "
                 f"{self._shape[:2]}. Leave it out, and map the data set."
             )
-        return self._shape
-
-    def count(self, split: str, shape: Shape) -> int:
-        return self._counts.get(split, 0)
-
-    def statistics(self, shape: Shape) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        return (), ()
+        return described(self.name, self.class_names, self._shape, self._counts)
 
     def batches(
         self, split: str, batch_size: int, share: Share, step: int

@@ -16,7 +16,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._files import opened, read_file
-from .._names import DATASETS, TFDS_PREFIX
+from .._names import TFDS_PREFIX
 
 DataDir = str | os.PathLike[str] | None
 Progress = Callable[[str], None]
@@ -24,10 +24,6 @@ Progress = Callable[[str], None]
 TIMEOUT = 20
 CHUNK = 1 << 20
 
-_TFDS_NAMES = {
-    **{name: name for name in DATASETS if name != "digits"},
-    "imagenet": "imagenet2012",
-}
 # What TFDS raises for a description of another shape.
 _OF_OTHER_SHAPE = (AssertionError, AttributeError, KeyError, TypeError, RuntimeError)
 # Not checked: reading 155 GB would take as long as preparing them.
@@ -45,7 +41,7 @@ def open_builder(name: str, data_dir: DataDir) -> Any:
         ImportError: If TFDS is not installed.
         ValueError: If it has no such data set, or would run code from elsewhere.
     """
-    name = _TFDS_NAMES.get(name, name.removeprefix(TFDS_PREFIX))
+    name = {"imagenet": "imagenet2012"}.get(name, name.removeprefix(TFDS_PREFIX))
     _check_code(name, data_dir)
     try:
         import tensorflow_datasets as tfds

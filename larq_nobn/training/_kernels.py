@@ -10,31 +10,18 @@ import larq as lq
 
 from .._keras import keras
 from .._larq import without_starvation_warning
+from .._names import KERNELS as NAMES
 from ..graph import Call, is_binary, rebuild, replace_layers
 from ..layers import ActivationStandardization
-from ..quantizers import (
-    BernoulliSign,
-    BinaryRegularized,
-    ReCU,
-    ReSTE,
-    ScaledStdSign,
-    SigmoidSign,
-    SignSwish,
-)
+from ..quantizers import BernoulliSign, BinaryRegularized, SignSwish
 
-# A fresh one for each layer, because some own weights.
-KERNELS: dict[str, Callable[[], Any]] = {
-    "ste_sign": lq.quantizers.SteSign,
-    "approx_sign": lq.quantizers.ApproxSign,
-    "magnitude_aware_sign": lq.quantizers.MagnitudeAwareSign,
-    "scaled_std_sign": ScaledStdSign,
-    "recu": ReCU,
-    "reste": ReSTE,
-    "sign_swish": SignSwish,
-    "sigmoid_sign": SigmoidSign,
-    "bernoulli_sign": BernoulliSign,
+# Quantizers are registered under these names. A fresh one for each layer, because some
+# own weights.
+_REGISTERED = {
+    **keras.utils.get_custom_objects(),
     "bnn_plus": lambda: BinaryRegularized(SignSwish(), order=1, strength=1e-7),
 }
+KERNELS: dict[str, Callable[[], Any]] = {name: _REGISTERED[name] for name in NAMES}
 # These bring the weights to scale themselves, or look at more than [-1, 1] of them.
 _UNCLIPPED = {"scaled_std_sign", "recu", "reste"}
 # Beyond, a weight of this natural parameter is of the other sign once in 22,000 draws,

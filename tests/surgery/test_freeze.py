@@ -240,7 +240,7 @@ def test_labels_of_classes_are_told_from_other_data():
     for labels in (y, y[:, None], np.eye(3)[y]):
         assert_array_equal(_classes(labels, outputs), y)
     other = (None, {"a": y}, y + 0.5, np.eye(3)[y] - 0.1, np.ones((4, 3)), np.eye(4))
-    for labels in other:
+    for labels in (*other, y + 1, y - 1):
         assert _classes(labels, outputs) is None
     assert _classes(y, np.zeros((4, 3, 3))) is None
     assert _classes(y, np.zeros((4, 1))) is None

@@ -20,11 +20,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ..._datasets import DatasetInfo
 from ..._files import cache_folder, replacing
 from ..._names import SPLITS
 from ..._progress import step
-from .._images import Images, Shape, once
-from .._source import LazyImages
+from .._images import Shape, described, once, remembered
+from .._source import LazyImages, statistics
 from ._decode import decode, format_of, image_of, read_image
 from ._listing import Entry, Listing, read_listing
 
@@ -183,7 +184,7 @@ def is_held_out(digest: str, holdout: float) -> bool:
     return int(digest[:_HEX_DIGITS], 16) / 16**_HEX_DIGITS < holdout
 
 
-class Folder(Images):
+class Folder:
     """A folder whose files have all been opened once.
 
     Arguments:
@@ -211,26 +212,30 @@ class Folder(Images):
         ]
         return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
-    def shape(self, size: tuple[int, int] | None) -> Shape:
+    @remembered
+    def info(self, size: tuple[int, int] | None) -> DatasetInfo:
+        """Their own size if they all have one; grey only if all are."""
         images = [each for part in self.parts.values() for each in part]
         channels = 1 if all(each.grey for each in images) else 3
         size = size or suitable((each.height, each.width) for each in images)
-        return (*size, channels)
+        shape = (*size, channels)
+        counts = {split: len(part) for split, part in self.parts.items()}
+        found = self._statistics(shape)
+        return described(self.name, self.class_names, shape, counts, found)
 
-    def count(self, split: str, shape: Shape) -> int:
-        return len(self.parts[split])
-
-    def statistics(self, shape: Shape) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    def _statistics(self, shape: Shape) -> tuple[tuple[float, ...], tuple[float, ...]]:
         digests = "".join(each.digest for each in self.parts["train"])
         key = f"{shape} {hashlib.sha256(digests.encode()).hexdigest()}"
         notes = Notes(self.root)  # so that they are found out once
         if key not in notes.statistics:
-            notes.statistics[key] = super().statistics(shape)
+            notes.statistics[key] = statistics(self.read("train", shape, 1.0))
             notes.keep()
         mean, std = notes.statistics[key]
         return tuple(mean), tuple(std)
 
+    @remembered
     def read(self, split: str, shape: Shape, crop: float) -> LazyImages:
+        """The images of a split: bytes to train with, exact means to test with."""
         part = self.parts[split]
         places = [self.root / each.entry.path for each in part]
         as_they_are = crop == 1 and all(

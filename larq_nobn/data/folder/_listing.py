@@ -9,8 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..._names import IMAGE_SUFFIXES
-from .._registry import split_named
+from ..._names import IMAGE_SUFFIXES, split_named
 
 # What systems leave in folders of images.
 _LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")

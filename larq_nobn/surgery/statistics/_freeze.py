@@ -9,6 +9,7 @@ import tensorflow as tf
 from ..._batches import model_batches
 from ..._checks import check_flag, check_integer
 from ..._keras import keras
+from ..._scores import Scores
 from ...graph import (
     Graph,
     ModelError,
@@ -172,15 +173,15 @@ def _accuracies(
 ) -> tuple[float, ...]:
     """Of each model; empty if the data has no labels of classes."""
     runs = [tf.function(_inference(model)) for model in models]
-    hits, count = np.zeros(len(models)), 0
+    scores = [Scores() for _ in models]
     for inputs, labels in model_batches(models[0], data, batch_size):
         outputs = [np.asarray(run(inputs)) for run in runs]
         classes = _classes(labels, outputs[0])
         if classes is None:
             return ()
-        hits += [np.sum(found.argmax(1) == classes) for found in outputs]
-        count += len(classes)
-    return tuple((hits / count).tolist())
+        for each, found in zip(scores, outputs, strict=True):
+            each.update(found, classes)
+    return tuple(each.to_dict()["accuracy"] for each in scores)
 
 
 def _inference(model: keras.Model) -> Any:
@@ -201,4 +202,5 @@ def _classes(labels: Any, outputs: np.ndarray) -> np.ndarray | None:
         return given.argmax(1) if one_hot else None
     if given.size != len(given) or not np.issubdtype(given.dtype, np.integer):
         return None
-    return given.reshape(-1) if outputs.shape[1] > 1 else None
+    known = given.min() >= 0 and given.max() < outputs.shape[1]
+    return given.reshape(-1) if known and outputs.shape[1] > 1 else None

@@ -11,7 +11,8 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn.data import _images, _registry, _source, load
+from larq_nobn._datasets import BUILT_IN
+from larq_nobn.data import _images, _source, load
 from PIL import Image
 
 from .conftest import Write
@@ -188,8 +189,8 @@ def test_images_of_a_data_set_are_that_data_set(
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image[..., 0]).save(path)
     info = nobn.data.describe(root)
-    known = replace(_registry._TABLE["digits"], mean=info.mean, std=info.std)
-    monkeypatch.setitem(_registry._TABLE, "digits", known)
+    known = replace(BUILT_IN["digits"], mean=info.mean, std=info.std)
+    monkeypatch.setitem(BUILT_IN, "digits", known)
     for split, augment in (("train", "crop_flip"), ("test", None)):
         sets = [
             load(name, split, 16, augment=augment, seed=1) for name in ("digits", root)

@@ -8,7 +8,7 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn.data._images import BuiltIn
+from larq_nobn.data import _images
 from larq_nobn.data._source import Arrays
 from larq_nobn.deploy import Preprocessing
 from numpy.testing import assert_allclose, assert_array_equal
@@ -83,7 +83,7 @@ def test_it_is_the_mean_of_the_touched_pixels(shape, mean, std, size, crop):
 
 
 def test_digits_become_what_training_sees():
-    given = BuiltIn("digits", None, 0.0).whole("test").images.numpy()
+    given = _images.stored("digits", None, "test").images.numpy()
     batches = nobn.data.load("digits", "test", 64).as_numpy_iterator()
     assert_array_equal(of("digits")(given), np.concatenate([x for x, _ in batches]))
 
@@ -92,7 +92,7 @@ def test_digits_become_what_training_sees():
 def test_stored_images_become_what_training_sees(name, monkeypatch, tmp_path):
     images = pictures(20, *nobn.data.describe(name).image_shape)
     stored = Arrays(tf.constant(images), tf.zeros(20, tf.int64))
-    monkeypatch.setattr(BuiltIn, "whole", lambda *_: stored)
+    monkeypatch.setattr(_images, "stored", lambda *_: stored)
     # A folder of its own, so that no other test gets these images.
     found = nobn.data.load(name, "test", 20, data_dir=tmp_path)
     ((expected, _),) = found.as_numpy_iterator()

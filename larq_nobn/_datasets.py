@@ -1,18 +1,8 @@
-"""The data sets that `load` knows."""
+"""The data sets that `larq_nobn.data.load` knows by name."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-
-from .._checks import check_choice
-from .._names import DATASETS
-
-# How folders of splits, and splits of data sets, are usually called.
-_SPLIT_NAMES = {
-    "train": ("train", "training"),
-    "validation": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing"),
-}
 
 
 @dataclass(frozen=True)
@@ -64,7 +54,7 @@ _FASHION = (
     "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot",
 )  # fmt: skip
 
-_TABLE = {
+BUILT_IN = {
     info.name: info
     for info in (
         DatasetInfo(
@@ -91,18 +81,3 @@ _TABLE = {
         ),
     )
 }  # fmt: skip
-
-
-def split_named(name: str) -> str | None:
-    """Returns `"train"`, `"validation"` or `"test"` for a usual name, in any case."""
-    word = name.casefold()
-    return next((split for split, all_ in _SPLIT_NAMES.items() if word in all_), None)
-
-
-def built_in(name: str) -> DatasetInfo:
-    """What is known about one of `DATASETS`, without opening it.
-
-    Raises:
-        ValueError: If the name is unknown; lists the known ones.
-    """
-    return _TABLE[check_choice("name", name, DATASETS)]
