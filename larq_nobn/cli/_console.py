@@ -27,7 +27,7 @@ from rich.text import Text
 from .._process import native_stderr_closed
 from .._progress import watched
 from .._run_files import write_json
-from .._tables import printable
+from .._tables import printable, sentence
 
 
 def out() -> Console:
@@ -130,7 +130,7 @@ class _Printable(logging.Filter):
     """Lets no name in a warning be one that a terminal would obey."""
 
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = printable(record.getMessage()), ()
+        record.msg, record.args = sentence(record.getMessage()), ()
         return True
 
 

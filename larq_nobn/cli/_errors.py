@@ -19,7 +19,7 @@ import click
 import tensorflow as tf
 
 from .. import _process
-from .._tables import printable
+from .._tables import sentence
 from ._console import own_stderr
 from ._package import data, training
 
@@ -39,7 +39,7 @@ class CliError(click.ClickException):
     hint = ""
 
     def __init__(self, message: str) -> None:
-        super().__init__(printable(" ".join(message.split())))
+        super().__init__(sentence(message))
 
     def show(self, file: IO[Any] | None = None) -> None:
         """Prints the line, without the usage that click would put around it."""

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from .._archive_limits import check_zip
+from .._archive_limits import check_size, check_zip
 from .._checks import check_path
 
 # The first version of PyTorch that runs no code where it reads weights alone.
@@ -63,6 +63,22 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
     state = _state_dict(file, _load(file))
     if all(name.startswith(_PARALLEL) for name in state):
         state = {name.removeprefix(_PARALLEL): state[name] for name in state}
+    try:
+        return _arrays(state, file.stat().st_size)
+    except (RuntimeError, TypeError, ValueError) as error:  # PyTorch, of other tensors
+        reason = str(error).partition("\n")[0].rstrip(".")
+        raise ValueError(
+            f"{file} contains tensors that are no weights: {reason}. Save a state_dict "
+            "of dense tensors of real numbers, on the CPU."
+        ) from error
+
+
+def _arrays(state: Mapping[str, Any], size: int) -> dict[str, np.ndarray]:
+    """The tensors of a file of so many bytes, some of which can be the same bytes."""
+    values = sum(tensor.numel() for tensor in state.values())
+    check_size(values * np.dtype(np.float32).itemsize, size)
+    if any(tensor.is_complex() for tensor in state.values()):
+        raise ValueError("one is of complex numbers")
     return {
         name: tensor.detach().float().numpy()
         for name, tensor in state.items()

@@ -301,7 +301,7 @@ def _entries(weights: str | os.PathLike) -> Mapping[str, np.ndarray]:
     assert file is not None
     try:
         with zipfile.ZipFile(file) as archive:
-            check_zip(archive)
+            check_zip(archive, json=(f"{METADATA}.npy",))
         with np.load(file, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except Exception as error:  # whatever readers of archives say to other bytes

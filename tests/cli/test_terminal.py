@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from cli.answers import one_sentence
 from cli.conftest import Invoke
-from larq_nobn._tables import printable
+from larq_nobn._tables import printable, sentence
 from larq_nobn.cli import _console
 from larq_nobn.cli._errors import open_streams
 from PIL import Image
@@ -107,3 +107,32 @@ def test_an_image_of_holes_is_not_read(images: Path, invoke: Invoke):
         stream.truncate(1 << 40)
     found = json.loads(invoke("data", images, "--json", "-").stdout)
     assert found["unreadable"] == {"two/large.png": "larger than 1,073,741,824 bytes"}
+
+
+def test_long_names_are_cut(invoke: Invoke, tmp_path: Path, images: Path):
+    """What was given in the beginning, and what to do at the end, stay."""
+    long = "a" * 200 + "b" * 5000 + "c" * 200
+    for line in (
+        ("train", "--dataset", long, "--output", tmp_path / "run"),
+        ("train", "--model", long, "--dataset", "digits", "--output", tmp_path / "run"),
+        ("train", f"--{long}"),
+        (long,),
+        ("summary", f"{long}.keras"),
+        ("models", long),
+        ("predict", images, tmp_path / f"{long}.png"),
+        ("evaluate", images, "--json", f"{long}.json"),
+        ("benchmark", long),
+        ("compare", "--grid", long, "--output", tmp_path / "grid"),
+    ):
+        said = one_sentence(invoke(*line))
+        assert len(said) < 2100 and "b" * 1000 not in said
+
+
+def test_a_message_without_a_middle():
+    """By words, and by all of them together."""
+    assert sentence("Give a path,\nor two.") == "Give a path, or two."
+    assert sentence("x" * 400) == "x" * 400
+    assert sentence(f"first {'x' * 401} last") == f"first {'x' * 199}…{'x' * 199} last"
+    many = sentence(f"first {'many ' * 1000}last")
+    assert len(many) == 1999 and many[:6] == "first " and many[-5:] == " last"
+    assert sentence("\x1b[2J") == r"\x1b[2J"

@@ -99,6 +99,31 @@ def test_no_state_dict(content, path):
         load_recu(path)
 
 
+@pytest.mark.parametrize(
+    "tensor",
+    [
+        torch.ones(1, dtype=torch.half).expand(10**9),  # in a file of a kilobyte
+        torch.eye(3).to_sparse(),
+        torch.ones(3, device="meta"),
+        torch.ones(3, dtype=torch.complex64),
+        torch._neg_view(torch.ones(3)),
+    ],
+    ids=["repeated", "sparse", "meta", "complex", "negative"],
+)
+def test_other_tensors(tensor, path):
+    torch.save({"a": tensor}, path)
+    with pytest.raises(ValueError, match="contains tensors that are no weights: .*CPU"):
+        read_checkpoint(path)
+
+
+def test_tensors_that_share_their_bytes(path):
+    """A thousand in float16 of the same megabyte are four gigabytes in float32."""
+    one = torch.ones(1 << 19, dtype=torch.half)
+    torch.save({str(number): one for number in range(2000)}, path)
+    with pytest.raises(ValueError, match="to 4,194,304,000 bytes when it is read"):
+        read_checkpoint(path)
+
+
 def test_bare_and_old_and_half_precision(state, path):
     """Without a key around it, in the format of PyTorch 1.1, in float16."""
     half = {name: value.half() for name, value in state.items()}

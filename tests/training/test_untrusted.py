@@ -17,6 +17,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
+from hdf5_texts import name_one_text_often
 from larq_nobn._keras import keras
 from larq_nobn.training import open_model
 from larq_nobn.training.folder import _allowed, _operators
@@ -734,7 +735,21 @@ def test_archives_are_looked_through(files: dict[str, Path], tmp_path: Path):
     link.write_bytes(files[".h5"].read_bytes())
     with h5py.File(link, "a") as stored:
         stored["model_weights/other/kernel"] = h5py.ExternalLink("/etc/passwd", "/")
+    brackets = tmp_path / "brackets.keras"
+    with zipfile.ZipFile(files[".keras"]) as old, zipfile.ZipFile(brackets, "w") as new:
+        for name in old.namelist():
+            content = old.read(name)
+            if name == "metadata.json":
+                content = b"[" + b"{}," * (1 << 21) + b"0]"
+            new.writestr(name, content, zipfile.ZIP_DEFLATED)
+    texts = tmp_path / "texts.h5"
+    texts.write_bytes(files[".h5"].read_bytes())
+    with h5py.File(texts, "a") as stored:
+        del stored["model_weights"].attrs["layer_names"]
+    name_one_text_often(texts, "model_weights", "layer_names", 2000)
     said = {
+        texts: "it would grow from .* to 131,",
+        brackets: "it would grow from",
         outside: "lies outside of it",
         bomb: "it would grow from",
         no_weights: "There is no item named 'model.weights.h5'",

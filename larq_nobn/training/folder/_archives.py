@@ -76,7 +76,7 @@ def read(file: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
         raise ValueError("it is torn or damaged")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as packed:
-            check_zip(packed)
+            check_zip(packed, json=("header.npy",))
         with np.load(io.BytesIO(content), allow_pickle=False) as archive:
             header = json.loads(archive["header"].tobytes())
             values = [archive[str(i)] for i in range(len(header["variables"]))]

@@ -8,7 +8,8 @@ import zipfile
 from pathlib import Path
 
 from ..._archive_limits import check_hdf5, check_zip
-from ..._tables import printable
+from ..._files import opened
+from ..._tables import sentence
 from ._configuration import Untrusted, check_configuration
 
 # Keras may quote a whole configuration.
@@ -44,24 +45,22 @@ def check_model_file(file: Path) -> int:
 
 
 def _of_archive(file: Path) -> tuple[object, int]:
-    import h5py
-
     with zipfile.ZipFile(file) as archive:
-        check_zip(archive)
+        check_zip(archive, json=("config.json", "metadata.json"))
         with archive.open("model.weights.h5") as weights:
             size = archive.getinfo("model.weights.h5").compress_size
-            with h5py.File(weights, "r") as stored:
-                in_memory = check_hdf5(stored, size)
+            in_memory = check_hdf5(weights, size)
         return json.loads(archive.read("config.json")), in_memory
 
 
 def _of_hdf5(file: Path) -> tuple[object, int]:
     import h5py
 
+    with opened(file) as stream:
+        in_memory = check_hdf5(stream, file.stat().st_size)
     with h5py.File(file, "r") as stored:
         if "model_config" not in stored.attrs:
             raise ValueError("it contains weights at most, and no model")
-        in_memory = check_hdf5(stored, file.stat().st_size)
         kept = ("model_config", "training_config")
         found = [json.loads(stored.attrs[key]) for key in kept if key in stored.attrs]
         return found, in_memory
@@ -78,5 +77,4 @@ def first_line(error: BaseException) -> str:
     if said.startswith("Exception encountered when calling"):  # Keras says where first
         what = [_KIND.sub("", line) for line in lines if _KIND.match(line)]
         lines = [*what, *lines[1:]]
-    line = printable(next(iter(lines), type(error).__name__))
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..."
+    return sentence(next(iter(lines), type(error).__name__), _LONGEST)
