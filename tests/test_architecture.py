@@ -69,8 +69,8 @@ PARTS: dict[str, tuple[set[str], ...]] = {
         {"_padding", "_geometry", "_lift"},
         {"_binary_layers"},
         {"_reading"},
-        {"_factors"},
-        {"_affine", "_shifts"},
+        {"_moves"},
+        {"_affine"},
         {"_prepare"},
     ),
 }
@@ -340,11 +340,11 @@ BAD = [
     ("deploy/odd/_a.py", "", "odd has no place in PARTS"),
     ("deploy/prepare/odd/_a.py", "", "odd has no place in PARTS"),
     (
-        "deploy/prepare/_affine.py",
-        "from ._shifts import x",
-        "deploy.prepare._affine imports larq_nobn.deploy.prepare._shifts",
+        "deploy/prepare/_moves.py",
+        "from ._affine import x",
+        "deploy.prepare._moves imports larq_nobn.deploy.prepare._affine",
     ),
-    ("deploy/prepare/_factors.py", "from ..checks import x", "deploy.prepare imports"),
+    ("deploy/prepare/_moves.py", "from ..checks import x", "deploy.prepare imports"),
     (
         "surgery/_fold.py",
         "from .remove import x",
@@ -400,8 +400,8 @@ GOOD = [
     ),
     ("training/folder/_a.py", "from .._settings import NETWORKS"),
     ("surgery/remove/_a.py", "from .._report import Change\nfrom ._plan import Plan"),
-    ("deploy/prepare/_affine.py", "from ._factors import x\nfrom ._lift import y"),
-    ("deploy/prepare/_prepare.py", "from ._shifts import x\nfrom .._opening import y"),
+    ("deploy/prepare/_affine.py", "from ._moves import x\nfrom ._lift import y"),
+    ("deploy/prepare/_prepare.py", "from ._moves import x\nfrom .._opening import y"),
     (
         "cli/_a.py",
         "def f():\n    import tensorflow_datasets\n    from PIL import Image",

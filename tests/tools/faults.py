@@ -725,15 +725,15 @@ FAULTS = (
     Fault(
         "prepare: a bias by the factor of the input",
         "deploy",
-        'operation.arrays["bias"] / given',
-        'operation.arrays["bias"] * taken / given',
+        'values["bias"] = bias / g',
+        'values["bias"] = bias * f / g',
         ("tests/deploy/prepare/test_factors.py", "tests/deploy/prepare"),
     ),
     Fault(
         "prepare: a moved shift without the gain",
         "deploy",
-        "scale * taken, -given)",
-        "taken, -given)",
+        "scale * s, -t)",
+        "s, -t)",
         ("tests/deploy/prepare/test_shifts.py", "tests/deploy/prepare"),
     ),
     Fault(

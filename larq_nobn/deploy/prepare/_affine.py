@@ -42,7 +42,7 @@ from ...rewrites import (
     rule,
     source_of,
 )
-from ._factors import LARGEST
+from ._moves import LARGEST
 from ._reading import (
     has_kernel,
     has_real_kernel,

@@ -35,11 +35,10 @@ from ._affine import (
     scale_into_readers,
 )
 from ._binary_layers import binary_layer
-from ._factors import absorb_factors
 from ._lift import lift_to_maps
+from ._moves import absorb_factors, move_shifts
 from ._padding import trim_padding
 from ._reading import spell_affines, with_steps
-from ._shifts import move_shifts
 
 
 def rules(in_float: Container[str] = ()) -> tuple[Rule, ...]:

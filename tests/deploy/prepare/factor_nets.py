@@ -4,7 +4,7 @@ import larq_nobn as nobn
 import numpy as np
 from deploy.nets import binary_conv, head, images, scrambled
 from larq_nobn._keras import keras
-from larq_nobn.deploy.prepare._factors import absorb_factors
+from larq_nobn.deploy.prepare._moves import absorb_factors
 from larq_nobn.deploy.prepare._prepare import at_inference, built
 from larq_nobn.deploy.prepare._reading import spell_affines
 from larq_nobn.graph import to_keras

@@ -15,7 +15,7 @@ from deploy.prepare.factor_nets import (
     rsign_conv,
 )
 from larq_nobn._keras import keras
-from larq_nobn.deploy.prepare._factors import absorb_factors
+from larq_nobn.deploy.prepare._moves import absorb_factors
 from larq_nobn.deploy.prepare._prepare import at_inference, prepare
 from numpy.testing import assert_array_equal
 

@@ -167,7 +167,6 @@ def test_the_output_of_the_model_is_what_it_was():
         lambda a, b: a + b,
         lambda a, b: a - b,
         lambda a, b: layers.Add()([a, a, b]),
-        lambda a, b: layers.Add()([ChannelPadding(3, 29)(a), layers.Dense(64)(b)]),
         lambda a, b: layers.Concatenate()([a, b, a]),
     ],
 )
@@ -178,6 +177,16 @@ def test_shifts_pass_where_maps_meet(join):
 
     # Of five shifts those of the first ReLU's input and of the sign remain.
     assert additions(checked(model_of(network))) == 2
+
+
+def test_a_sum_with_a_map_of_more_channels_takes_all_shifts():
+    def network(x):
+        more = layers.Dense(64)(nobn.layers.RPReLU()(binary_conv()(x)))
+        x = layers.Add()([ChannelPadding(3, 29)(nobn.layers.RPReLU()(x)), more])
+        return layers.Dense(5)(rsign_conv()(x))
+
+    # That of the first ReLU's input remains: the dense layer makes the sum ready.
+    assert additions(checked(model_of(network))) == 1
 
 
 def test_what_is_cut_out_of_a_map_has_to_be_right():

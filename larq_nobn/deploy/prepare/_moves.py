@@ -1,0 +1,656 @@
+"""Moves factors and biases along the graph, to where they cost no operation.
+
+Every edge x may be kept as (x - s) / f, with one positive number f and one number s per
+channel. `_fitted` says what each kind of layer then computes. Factors have to agree
+wherever edges meet; of shifts, as few as possible are added in the end.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from ..._keras import keras
+from ...graph import (
+    Call,
+    Graph,
+    Operation,
+    commutation,
+    constants_of,
+    is_channels_last,
+    joins_channels,
+    linear_of,
+    sign_of,
+    symbol_of,
+    weights_of_sum,
+)
+from ...layers import ThresholdedLinearUnit
+from ...layers._channel_padding import ChannelPadding
+from ...layers._inference import (
+    BinaryConvolution,
+    PlainGroupNormalization,
+    PlainRPReLU,
+    ShiftedReLU,
+    ShiftedSign,
+)
+from ...rewrites import affine_of, is_affine, is_shared, rescaled
+from ._reading import (
+    has_real_kernel,
+    merges_after,
+    numbers,
+    scale_and_bias,
+    sign_in,
+    with_sign,
+)
+
+# Far inside float32, so that no threshold divided by a factor leaves it.
+LARGEST = 2.0**40
+_LINEAR, _RELU = keras.activations.linear, keras.activations.relu
+# What kinds add per channel: to what they read, and to what they make of it.
+_ADDED = {
+    ShiftedSign: ("shift", ""),
+    ShiftedReLU: ("shift", ""),
+    PlainRPReLU: ("shift_in", "shift_out"),
+    PlainGroupNormalization: ("", "beta"),
+    BinaryConvolution: ("", "offset"),
+}
+
+
+def _fitted(
+    call: Call, s: Any = 0.0, t: Any = 0.0, f: float = 1.0, g: float = 1.0
+) -> Operation:
+    """What makes (y - t) / g of (x - s) / f, where a call makes y of x.
+
+    The rules see to it that this can be: of the statistics of a group norm s is 0, and
+    a ReLU has one factor.
+    """
+    operation, inside = call.operation, sign_in(call)
+    if is_affine(call):
+        # Of a factor, a single number stays one.
+        scale, bias = scale_and_bias(call) if np.ndim(s) else affine_of(operation)[:2]
+        total = _sum(bias, scale * s, -t) / g
+        return rescaled(operation, scale * (f / g), total)
+    if operation.kind is ThresholdedLinearUnit:
+        return operation.replaced({"tau": (operation.arrays["tau"] - s) / f})
+    if inside is not None:
+        # The least shift counts, that makes -1 of the sign of 0.
+        if shift := _added(inside, s, t, f, g):
+            operation = with_sign(call, inside.replaced(arguments=shift))
+        s, f = 0.0, 1.0
+    if has_real_kernel(call):
+        return _fitted_kernel(operation, s, t, f, g)
+    if operation.kind is BinaryConvolution and g != 1:
+        # The kernel stays ±1.
+        scale = numbers(operation, "scale", call.first_output.shape[-1], 1.0)
+        operation = operation.replaced(arguments={"scale": scale / g})
+    return operation.replaced(arguments=_added(operation, s, t, f, g))
+
+
+def _fitted_kernel(
+    operation: Operation, s: Any, t: Any, f: float, g: float
+) -> Operation:
+    name = "kernel" if "kernel" in operation.arrays else "depthwise_kernel"
+    bias = operation.arrays["bias"] if operation.argument("use_bias") else None
+    added, values = -t, {}
+    if np.any(s):
+        form = linear_of(operation)
+        assert form is not None
+        added = form.response(s) - t
+    if np.any(added):
+        bias = added if bias is None else bias.astype(np.float64) + added
+    if f != g:
+        values[name] = operation.arrays[name] * (f / g)
+    if bias is not None:
+        values["bias"] = bias / g
+    return operation.replaced(values, {"use_bias": True} if np.any(added) else {})
+
+
+def _added(operation: Operation, s: Any, t: Any, f: float, g: float) -> dict[str, Any]:
+    """The arguments that change, of those that an operation adds."""
+    found, pairs = {}, ((s, f), (-t, g))
+    for name, (more, over) in zip(_ADDED.get(operation.kind, ()), pairs, strict=False):
+        value = operation.argument(name) if name else None
+        if name and (np.any(more) or (value is not None and over != 1)):
+            value = np.zeros(()) if value is None else np.asarray(value, np.float64)
+            found[name] = _sum(value, more) / over
+    return found
+
+
+def _sum(*parts: Any) -> np.ndarray:
+    """A sum; 0 where it is no more than rounding."""
+    if not any(map(np.any, parts[1:])):
+        return np.asarray(parts[0])
+    first, *others = np.broadcast_arrays(*parts)
+    total = np.sum([first, *others], axis=0)
+    close = is_close(first, -np.sum(others, axis=0))
+    return np.zeros_like(total) if close else total
+
+
+# --- factors
+
+
+class Factor(NamedTuple):
+    """`ratio` times an unknown positive number."""
+
+    unknown: int
+    ratio: float
+
+    def times(self, ratio: float) -> Factor:
+        return Factor(self.unknown, self.ratio * ratio)
+
+
+ONE = Factor(0, 1.0)
+
+
+class Ratios:
+    """Positive numbers of which only ratios are known; the first is 1."""
+
+    def __init__(self) -> None:
+        # Each as a multiple of another, or of itself while nothing is known of it.
+        self._links = [ONE]
+
+    def new(self) -> Factor:
+        """A number of which nothing is known."""
+        self._links.append(Factor(len(self._links), 1.0))
+        return self._links[-1]
+
+    def agree(self, first: Factor, second: Factor) -> bool:
+        """Makes two factors equal; False if what is known says that they are not."""
+        older, newer = sorted((self._root(first), self._root(second)))
+        if older.unknown == newer.unknown:
+            return math.isclose(older.ratio, newer.ratio)
+        self._links[newer.unknown] = older.times(1 / newer.ratio)
+        return True
+
+    def value(self, factor: Factor) -> float:
+        """A number that fits: what stays unknown in the end may as well be 1."""
+        return self._root(factor).ratio
+
+    def _root(self, factor: Factor) -> Factor:
+        while (link := self._links[factor.unknown]).unknown != factor.unknown:
+            factor = link.times(factor.ratio)
+        return factor
+
+
+class Passage(NamedTuple):
+    """Which f and g allow a call to make y / g of x / f, where it makes y of x.
+
+    Attributes:
+        takes: Whether f may be any positive number; if not, it is 1.
+        gives: Whether g may be, whatever f is; if not, it is 1.
+        passes: Whether g is f, that of all inputs.
+        fits: Whether the operation changes with f and g.
+    """
+
+    takes: bool = False
+    gives: bool = False
+    passes: bool = False
+    fits: bool = True
+
+
+def absorb_factors(graph: Graph) -> Graph:
+    """Drops every multiplication by a positive number that other layers can hold.
+
+    Convolutions and affine operations can turn any f of their input into any f of their
+    output, by their weights; a sign forgets it; pools, sums and ReLUs hand it on. A
+    multiplication is dropped if all factors then agree wherever edges meet, and are 1
+    at the output. One that stays contains the factors of those before it.
+    """
+    scales = {c.name: s for c in graph.calls if (s := positive_scale(c)) is not None}
+    rules = {call.name: _passage(call, graph) for call in graph.calls}
+    # Products written as such first and from the end, since those that stay let nothing
+    # pass. A layer that stays does, and is best one of the smaller maps after.
+    products = [name for name in scales if not rules[name].takes]
+    layers = [name for name in scales if rules[name].takes]
+    dropped: dict[str, float] = {}
+    edges: dict[int, float] = {}
+    fits: dict[str, tuple[float, float]] = {}
+    for name in (*reversed(products), *layers):
+        tried = {**dropped, name: scales[name]}
+        found = _solve(graph, rules, tried)
+        if found is not None:
+            dropped, (edges, fits) = tried, found
+    if not dropped:
+        return graph
+    for name, (f, g) in fits.items():
+        if (f, g) != (1, 1):
+            operation = _fitted(graph.uses(name)[0], f=f, g=g)
+            graph = graph.with_operation(operation)
+    gone = [call for call in graph.calls if call.name in dropped]
+    kept = {id(x) for call in gone for x in tf.nest.flatten(call.outputs)}
+    made = [x for call in graph.calls for x in tf.nest.flatten(call.outputs)]
+    for label in (call.label for call in gone):
+        call = graph.call(label)
+        graph = graph.with_edge(call.first_output, call.first_input)
+    changed = [x for x in made if edges[id(x)] != 1 and id(x) not in kept]
+    return graph.with_calls({call.label: () for call in gone}).renewed(changed)
+
+
+def _solve(
+    graph: Graph, rules: Mapping[str, Passage], dropped: Mapping[str, float]
+) -> tuple[dict[int, float], dict[str, tuple[float, float]]] | None:
+    """The factor of every edge, by its id, and what each layer takes and gives.
+
+    None if there are none that fit.
+    """
+    ratios = Ratios()
+    edges: dict[int, Factor] = {}
+    layers: dict[str, tuple[Factor, Factor]] = {}
+    pairs: list[tuple[Factor, Factor]] = []  # what has to be equal
+    for call in graph.calls:
+        rule = rules[call.name]
+        taken = [edges.get(id(x), ONE) for x in call.reads]
+        if call.name in dropped:
+            given = taken[0].times(dropped[call.name])
+        else:
+            if not rule.takes:
+                pairs.extend((ONE, factor) for factor in taken)
+            if rule.passes:
+                pairs.extend((taken[0], factor) for factor in taken[1:])
+                given = taken[0]
+            else:
+                given = ratios.new() if rule.gives else ONE
+            if rule.fits:
+                # The weights of a layer that is used again are the same.
+                first = layers.setdefault(call.name, (taken[0], given))
+                pairs.extend(zip(first, (taken[0], given), strict=True))
+        for edge in tf.nest.flatten(call.outputs):
+            edges[id(edge)] = given
+            if graph.is_output(edge):
+                pairs.append((ONE, given))
+    if not all(ratios.agree(*pair) for pair in pairs):
+        return None
+    fits = {name: (ratios.value(f), ratios.value(g)) for name, (f, g) in layers.items()}
+    sizes = (abs(math.log2(factor)) for pair in fits.values() for factor in pair)
+    if max(sizes, default=0.0) > math.log2(LARGEST):
+        return None
+    return {key: ratios.value(x) for key, x in edges.items()}, fits
+
+
+def _passage(call: Call, graph: Graph) -> Passage:
+    """The rule for a call; of one that is not known here, f and g are 1."""
+    kind, sign = call.operation.kind, sign_in(call)
+    if commutation(call).factor:
+        return Passage(takes=True, passes=True, fits=False)
+    if kind in (PlainRPReLU, ThresholdedLinearUnit):
+        return Passage(takes=True, passes=True)
+    if is_affine(call):
+        return Passage(takes=True, gives=True)
+    if sign is not None and sign_of(call.layer) is not None:
+        return Passage(takes=True)
+    if kind is BinaryConvolution:
+        gives = call.operation.argument("last") in (_LINEAR, _RELU)
+        channels = call.first_output.shape[-1]
+        scale = numbers(call.operation, "scale", channels, 1.0)
+        if np.all(scale == 1) and not np.any(call.operation.argument("offset")):
+            # LCE fuses a ReLU with integers only; a scale would make it an operation.
+            gives &= not any(_is_relu(c) for c in graph.consumers(call.first_output))
+        return Passage(sign is not None, gives)
+    if not has_real_kernel(call):
+        return Passage(fits=False)
+    pads = getattr(call.layer, "padding", "valid") != "valid"
+    takes = not pads or not np.any(getattr(call.layer, "pad_values", 0.0))
+    if call.operation.argument("input_quantizer") is not None:
+        takes = sign is not None
+    return Passage(takes, call.layer.activation in (_LINEAR, _RELU))
+
+
+def positive_scale(call: Call) -> float | None:
+    """The positive number by which a call multiplies, if it does nothing else."""
+    edges = [*call.reads, *tf.nest.flatten(call.outputs)]
+    if is_affine(call):
+        scale, bias, *_ = affine_of(call.operation)
+        scales = [scale] if not np.any(bias) else []
+    elif symbol_of(call.layer) == "math.multiply":
+        scales = constants_of(call)
+    else:
+        return None
+    if len(scales) != 1 or any(edge.dtype != tf.float32 for edge in edges):
+        return None
+    scale = np.asarray(scales[0], np.float64)
+    inside = scale.ndim == 0 and 0 < scale <= LARGEST
+    return float(scale) if inside else None
+
+
+def _is_relu(call: Call) -> bool:
+    if call.operation.kind is keras.layers.Activation:
+        return call.layer.activation is _RELU
+    return call.operation.kind is keras.layers.ReLU
+
+
+# --- shifts
+
+
+class Shift(NamedTuple):
+    """`constant` plus multiples of unknown shifts, (C,) each.
+
+    Each channel is an equation of its own: a multiple may be 0 in some of them.
+
+    Attributes:
+        constant: What is known.
+        terms: The multiples, by the number of the unknown and the channel at which its
+            first channel stands.
+    """
+
+    constant: np.ndarray
+    terms: Mapping[tuple[int, int], np.ndarray]
+
+    def plus(self, other: Shift, weight: Any = 1.0) -> Shift:
+        """This shift plus `weight` times another."""
+        terms = dict(self.terms)
+        for key, times in other.terms.items():
+            terms[key] = _total(terms.get(key, 0.0), weight * times)
+        found = self.constant + weight * other.constant
+        return Shift(found, {key: x for key, x in terms.items() if np.any(x)})
+
+    def where(self, channels: np.ndarray) -> Shift:
+        """The same in some channels, and 0 in the others."""
+        terms = {key: np.where(channels, x, 0.0) for key, x in self.terms.items()}
+        return Shift(np.where(channels, self.constant, 0.0), terms)
+
+    def placed(self, start: int, width: int) -> Shift:
+        """The same from some channel of a map on, as far as that has its channels."""
+        terms = {
+            (unknown, at + start): _placed(times, start, width)
+            for (unknown, at), times in self.terms.items()
+        }
+        return Shift(_placed(self.constant, start, width), terms)
+
+    def open(self) -> np.ndarray:
+        """The channels whose value is not settled."""
+        found = np.zeros(len(self.constant), bool)
+        for times in self.terms.values():
+            found |= times != 0
+        return found
+
+
+def constant(values: Any) -> Shift:
+    """The shift of known values, one per channel."""
+    return Shift(np.asarray(values, np.float64), {})
+
+
+def joined(shifts: Sequence[Shift]) -> Shift:
+    """The shift of the channels of some maps in a row."""
+    ends = np.cumsum([len(shift.constant) for shift in shifts]).tolist()
+    parts = (
+        shift.placed(end - len(shift.constant), ends[-1])
+        for shift, end in zip(shifts, ends, strict=True)
+    )
+    return weighted_sum(list(parts), [1.0] * len(ends))
+
+
+def weighted_sum(shifts: Sequence[Shift], weights: Iterable[Any]) -> Shift:
+    """The sum of shifts, each times its weight, a number or (C,)."""
+    found = constant(np.zeros(len(shifts[0].constant)))
+    for shift, weight in zip(shifts, weights, strict=True):
+        found = found.plus(shift, weight)
+    return found
+
+
+def _placed(values: np.ndarray, start: int, width: int) -> np.ndarray:
+    found = np.zeros(width, values.dtype)
+    first, last = max(start, 0), min(start + len(values), width)
+    if first < last:
+        found[first:last] = values[first - start : last - start]
+    return found
+
+
+def _total(first: np.ndarray | float, second: np.ndarray) -> np.ndarray:
+    """A sum; of what cancels, nothing but rounding would be left."""
+    total = np.asarray(first + second)
+    size = np.maximum(np.abs(first), np.abs(second))
+    return np.where(np.abs(total) <= 1e-12 * size, 0.0, total)
+
+
+# By how much a shift may stand out from those of the other channels.
+_LARGER = 256.0
+
+
+class Unknowns:
+    """Shifts that may be chosen, until some condition settles them channel by channel.
+
+    As long as every value wanted is 0, all that is wanted can be had: 0 is a solution.
+    """
+
+    def __init__(self) -> None:
+        # Of each unknown the channels that are settled, and what they are.
+        self._solved: list[np.ndarray] = []
+        self._solutions: list[Shift] = []
+
+    def new(self, channels: int) -> Shift:
+        """A shift of which nothing is settled."""
+        self._solved.append(np.zeros(channels, bool))
+        self._solutions.append(constant(np.zeros(channels)))
+        key = len(self._solutions) - 1, 0
+        return Shift(np.zeros(channels), {key: np.ones(channels)})
+
+    def solve(self, shift: Shift, wanted: Any) -> None:
+        """Makes a shift what is wanted, if what is settled leaves that open.
+
+        All channels or none: an addition goes only if every one is right.
+        """
+        left = self._reduced(shift)
+        wanted = np.broadcast_to(wanted, left.constant.shape)
+        if not self._can_be(left, wanted):
+            return
+        while chosen := _chosen(left):
+            (unknown, start), channels = next(iter(chosen.items()))
+            own = left.terms[unknown, start]
+            times = np.where(channels, own, 1.0)
+            rest = left.plus(Shift(np.zeros(()), {(unknown, start): -own}))
+            solution = constant(wanted / times).plus(rest, -1 / times).where(channels)
+            known, width = self._solutions[unknown], len(self._solved[unknown])
+            self._solutions[unknown] = known.plus(solution.placed(-start, width))
+            self._solved[unknown] |= _placed(channels, -start, width)
+            left = self._reduced(shift)
+
+    def value(self, shift: Shift) -> np.ndarray:
+        """The values of a shift; what is open in the end may as well be 0."""
+        return self._reduced(shift).constant
+
+    def _can_be(self, left: Shift, wanted: np.ndarray) -> bool:
+        """Whether a shift can be what is wanted, without drowning a map.
+
+        After a gain that is as good as 0 the shift would be so large that float32 had
+        no digits left for the map, which others read as well.
+        """
+        if not np.all(left.open() | _close(left.constant, wanted)):
+            return False
+        chosen, sizes = _chosen(left), np.zeros(len(wanted))
+        for key, channels in chosen.items():
+            times = np.where(channels, left.terms[key], 1.0)
+            sizes += np.where(channels, np.abs((wanted - left.constant) / times), 0.0)
+        widths = ((-start, len(self._solved[unknown])) for unknown, start in chosen)
+        parts = [_placed(sizes, *width) for width in widths]
+        return all(part.max() <= _LARGER * (1 + np.median(part)) for part in parts)
+
+    def _reduced(self, shift: Shift) -> Shift:
+        """The same shift in terms of what is open only."""
+        width = len(shift.constant)
+        while True:
+            known = {}
+            for (unknown, start), times in shift.terms.items():
+                solved = _placed(self._solved[unknown], start, width)
+                if np.any(times[solved]):
+                    known[unknown, start] = np.where(solved, times, 0.0)
+            if not known:
+                return shift
+            rest = {key: x - known.get(key, 0.0) for key, x in shift.terms.items()}
+            shift = Shift(shift.constant, {k: x for k, x in rest.items() if x.any()})
+            for (unknown, start), times in known.items():
+                solution = self._solutions[unknown].placed(start, width)
+                shift = shift.plus(solution, times)
+
+
+def is_close(shift: np.ndarray, other: np.ndarray) -> bool:
+    """Whether two shifts differ by less than float32 can tell."""
+    return bool(np.all(_close(shift, other)))
+
+
+def _close(shift: np.ndarray, other: np.ndarray) -> np.ndarray:
+    size = max(np.abs(shift).max(initial=0.0), np.abs(other).max(initial=0.0))
+    return np.abs(shift - other) <= 1e-7 * size + 1e-12
+
+
+def _chosen(shift: Shift) -> dict[tuple[int, int], np.ndarray]:
+    """The unknowns that give way, and in which channels.
+
+    It is the newest, which stands nearest to where a value is wanted, of those that
+    need not change by far more than another would.
+    """
+    taken = ~shift.open()
+    largest = np.max([np.zeros(len(taken)), *map(np.abs, shift.terms.values())], axis=0)
+    found = {}
+    for key in sorted(shift.terms, key=lambda key: (-key[0], key[1])):
+        channels = ~taken & (np.abs(shift.terms[key]) * _LARGER >= largest)
+        if channels.any():
+            found[key] = channels
+        taken |= channels
+    return found
+
+
+class Rule(NamedTuple):
+    """How a call that makes y of x can be made to make y - t of x - s.
+
+    Attributes:
+        given: t, in terms of s or free to choose.
+        targets: Shifts, and the values at which the layer has nothing left to add.
+        fits: Whether the operation changes with s and t.
+    """
+
+    given: Shift
+    targets: Sequence[tuple[Shift, Any]] = ()
+    fits: bool = False
+
+
+def move_shifts(graph: Graph) -> Graph:
+    """Rewrites shifts and biases so that few additions remain.
+
+    Convolutions make any s for nothing, by their bias or, where they are binary and end
+    in a ReLU, by the offset right after; dense layers take any; pools and sums hand it
+    on; signs and activations with shifts have one s each that leaves nothing to add.
+    What needs no addition now stays so. The other wishes are then granted in the order
+    of the network, where those before leave s open, so additions only ever become
+    fewer.
+
+    In a residual block sign - convolution - sum - RPReLU, the convolution's bias makes
+    the sum ready for the RPReLU, and its last shift travels on until a sign adds it to
+    its own: of four additions of constants one remains.
+    """
+    unknowns = Unknowns()
+    shifts: dict[int, Shift] = {}
+    targets: list[tuple[Shift, Any]] = []
+    fits: list[tuple[Call, Shift, Shift]] = []
+    for call in graph.calls:
+        taken = [shifts.get(id(x)) or _unshifted(x) for x in call.reads]
+        rule = _rule_of(graph, call, taken, unknowns)
+        targets.extend(rule.targets)
+        if rule.fits:
+            fits.append((call, taken[0], rule.given))
+        shifts[id(call.outputs)] = rule.given
+        if graph.is_output(call.outputs):
+            targets.append((rule.given, 0.0))
+    for shift, wanted in sorted(targets, key=lambda target: bool(np.any(target[1]))):
+        unknowns.solve(shift, wanted)
+    for call, before, after in fits:
+        operation = _fitted(call, unknowns.value(before), unknowns.value(after))
+        graph = graph.with_operation(operation)
+    moved = [
+        call.outputs
+        for call in graph.calls
+        if not tf.nest.is_nested(call.outputs)
+        # Of an output, s is 0 but for rounding.
+        and not graph.is_output(call.outputs)
+        and np.any(unknowns.value(shifts[id(call.outputs)]))
+    ]
+    return graph.renewed(moved)
+
+
+def _rule_of(graph: Graph, call: Call, taken: list[Shift], unknowns: Unknowns) -> Rule:
+    """The rule of a call of which each input is kept as x - s, s as in `taken`."""
+    operation, kind = call.operation, call.operation.kind
+    # Of a call that is not known here, or whose weights could not fit each use.
+    fixed = Rule(_unshifted(call.first_output), [(shift, 0.0) for shift in taken])
+    if tf.nest.is_nested(call.outputs):  # several
+        return fixed
+    if len(taken) > 1:
+        weights = weights_of_sum(call)
+        if joins_channels(call):
+            return Rule(joined(taken))
+        alike = len({edge.shape[-1] for edge in call.reads}) == 1
+        return (
+            fixed
+            if weights is None or not alike
+            else Rule(weighted_sum(taken, weights))
+        )
+    shift, channels = taken[0], _channels(call.first_input)
+    if commutation(call).shift:
+        return Rule(joined([shift] * (call.first_output.shape[-1] // channels)))
+    if kind is ChannelPadding:
+        sides = call.layer.before, call.layer.after
+        before, after = (constant(np.zeros(n)) for n in sides)
+        return Rule(joined([before, shift, after]))
+    if is_affine(call):
+        scale, bias = scale_and_bias(call)
+        through = weighted_sum([shift], [scale])
+        if not np.any(bias):
+            return Rule(through)
+    if is_shared(graph, call):
+        return fixed
+    if is_affine(call):
+        given = unknowns.new(channels)
+        wanted = [(given.plus(through, -1.0), bias)]
+        return Rule(given, [] if _is_merged(graph, call) else wanted, fits=True)
+    if kind is ThresholdedLinearUnit:
+        return Rule(shift, fits=True)
+    if kind is ShiftedReLU:  # its addition and it are one operation
+        return Rule(fixed.given, fits=True)
+    if kind in (PlainRPReLU, PlainGroupNormalization):
+        own = [numbers(operation, name, channels) for name in _ADDED[kind]]
+        given = unknowns.new(channels)
+        return Rule(given, [(shift, -own[0]), (given, own[1])], fits=True)
+    sign = sign_in(call)
+    shifted = sign is not None and sign.kind is ShiftedSign
+    own_shift = numbers(sign, "shift", channels) if shifted else 0.0
+    wanted = [(shift, -own_shift)]
+    if shifted and sign_of(call.layer):
+        return Rule(fixed.given, wanted, fits=True)
+    if kind is BinaryConvolution:
+        last = operation.argument("last")
+    elif has_real_kernel(call) and is_channels_last(call.layer):
+        last, wanted = call.layer.activation, [] if _takes_any(call) else wanted
+    else:
+        return fixed
+    given = unknowns.new(_channels(call.outputs)) if last is _LINEAR else fixed.given
+    return Rule(given, wanted, fits=True)
+
+
+def _is_merged(graph: Graph, call: Call) -> bool:
+    """Whether the converter makes any bias of an affine operation a convolution's."""
+    source = graph.producer(call.first_input)
+    if source is None:
+        return False
+    return graph.sole_consumer(call.first_input) is call and merges_after(source)
+
+
+def _takes_any(call: Call) -> bool:
+    """Whether all of a kernel meets the shift everywhere, so that its bias takes it."""
+    # At a border that is padded, less than all of it does.
+    size = getattr(call.layer, "kernel_size", (1,))
+    whole = getattr(call.layer, "padding", "valid") == "valid" or set(size) == {1}
+    grouped = getattr(call.layer, "groups", 1) > 1
+    return whole and not (grouped or call.operation.argument("input_quantizer"))
+
+
+def _unshifted(edge: Any) -> Shift:
+    """The shift of an edge that stays as it is."""
+    return constant(np.zeros(_channels(edge)))
+
+
+def _channels(edge: Any) -> int:
+    # An edge without axes, or of an open one, is never anything but fixed.
+    return (edge.shape[-1] if edge.shape.rank else 1) or 1
