@@ -176,7 +176,7 @@ class Ratios:
         return factor
 
 
-class Passage(NamedTuple):
+class FactorRule(NamedTuple):
     """Which f and g allow a call to make y / g of x / f, where it makes y of x.
 
     Attributes:
@@ -201,7 +201,7 @@ def absorb_factors(graph: Graph) -> Graph:
     at the output. One that stays contains the factors of those before it.
     """
     scales = {c.name: s for c in graph.calls if (s := positive_scale(c)) is not None}
-    rules = {call.name: _passage(call, graph) for call in graph.calls}
+    rules = {call.name: _factor_rule(call, graph) for call in graph.calls}
     # Products written as such first and from the end, since those that stay let nothing
     # pass. A layer that stays does, and is best one of the smaller maps after.
     products = [name for name in scales if not rules[name].takes]
@@ -231,7 +231,7 @@ def absorb_factors(graph: Graph) -> Graph:
 
 
 def _solve(
-    graph: Graph, rules: Mapping[str, Passage], dropped: Mapping[str, float]
+    graph: Graph, rules: Mapping[str, FactorRule], dropped: Mapping[str, float]
 ) -> tuple[dict[int, float], dict[str, tuple[float, float]]] | None:
     """The factor of every edge, by its id, and what each layer takes and gives.
 
@@ -271,17 +271,17 @@ def _solve(
     return {key: ratios.value(x) for key, x in edges.items()}, fits
 
 
-def _passage(call: Call, graph: Graph) -> Passage:
+def _factor_rule(call: Call, graph: Graph) -> FactorRule:
     """The rule for a call; of one that is not known here, f and g are 1."""
     kind, sign = call.operation.kind, sign_in(call)
     if commutation(call).factor:
-        return Passage(takes=True, passes=True, fits=False)
+        return FactorRule(takes=True, passes=True, fits=False)
     if kind in (PlainRPReLU, ThresholdedLinearUnit):
-        return Passage(takes=True, passes=True)
+        return FactorRule(takes=True, passes=True)
     if is_affine(call):
-        return Passage(takes=True, gives=True)
+        return FactorRule(takes=True, gives=True)
     if sign is not None and sign_of(call.layer) is not None:
-        return Passage(takes=True)
+        return FactorRule(takes=True)
     if kind is BinaryConvolution:
         gives = call.operation.argument("last") in (_LINEAR, _RELU)
         channels = call.first_output.shape[-1]
@@ -289,14 +289,14 @@ def _passage(call: Call, graph: Graph) -> Passage:
         if np.all(scale == 1) and not np.any(call.operation.argument("offset")):
             # LCE fuses a ReLU with integers only; a scale would make it an operation.
             gives &= not any(_is_relu(c) for c in graph.consumers(call.first_output))
-        return Passage(sign is not None, gives)
+        return FactorRule(sign is not None, gives)
     if not has_real_kernel(call):
-        return Passage(fits=False)
+        return FactorRule(fits=False)
     pads = getattr(call.layer, "padding", "valid") != "valid"
     takes = not pads or not np.any(getattr(call.layer, "pad_values", 0.0))
     if call.operation.argument("input_quantizer") is not None:
         takes = sign is not None
-    return Passage(takes, call.layer.activation in (_LINEAR, _RELU))
+    return FactorRule(takes, call.layer.activation in (_LINEAR, _RELU))
 
 
 def positive_scale(call: Call) -> float | None:
@@ -513,7 +513,7 @@ def _chosen(shift: Shift) -> dict[tuple[int, int], np.ndarray]:
     return found
 
 
-class Rule(NamedTuple):
+class ShiftRule(NamedTuple):
     """How a call that makes y of x can be made to make y - t of x - s.
 
     Attributes:
@@ -547,7 +547,7 @@ def move_shifts(graph: Graph) -> Graph:
     fits: list[tuple[Call, Shift, Shift]] = []
     for call in graph.calls:
         taken = [shifts.get(id(x)) or _unshifted(x) for x in call.reads]
-        rule = _rule_of(graph, call, taken, unknowns)
+        rule = _shift_rule(graph, call, taken, unknowns)
         targets.extend(rule.targets)
         if rule.fits:
             fits.append((call, taken[0], rule.given))
@@ -570,55 +570,57 @@ def move_shifts(graph: Graph) -> Graph:
     return graph.renewed(moved)
 
 
-def _rule_of(graph: Graph, call: Call, taken: list[Shift], unknowns: Unknowns) -> Rule:
+def _shift_rule(
+    graph: Graph, call: Call, taken: list[Shift], unknowns: Unknowns
+) -> ShiftRule:
     """The rule of a call of which each input is kept as x - s, s as in `taken`."""
     operation, kind = call.operation, call.operation.kind
     # Of a call that is not known here, or whose weights could not fit each use.
-    fixed = Rule(_unshifted(call.first_output), [(shift, 0.0) for shift in taken])
+    fixed = ShiftRule(_unshifted(call.first_output), [(shift, 0.0) for shift in taken])
     if tf.nest.is_nested(call.outputs):  # several
         return fixed
     if len(taken) > 1:
         weights = weights_of_sum(call)
         if joins_channels(call):
-            return Rule(joined(taken))
+            return ShiftRule(joined(taken))
         alike = len({edge.shape[-1] for edge in call.reads}) == 1
         return (
             fixed
             if weights is None or not alike
-            else Rule(weighted_sum(taken, weights))
+            else ShiftRule(weighted_sum(taken, weights))
         )
     shift, channels = taken[0], _channels(call.first_input)
     if commutation(call).shift:
-        return Rule(joined([shift] * (call.first_output.shape[-1] // channels)))
+        return ShiftRule(joined([shift] * (call.first_output.shape[-1] // channels)))
     if kind is ChannelPadding:
         sides = call.layer.before, call.layer.after
         before, after = (constant(np.zeros(n)) for n in sides)
-        return Rule(joined([before, shift, after]))
+        return ShiftRule(joined([before, shift, after]))
     if is_affine(call):
         scale, bias = scale_and_bias(call)
         through = weighted_sum([shift], [scale])
         if not np.any(bias):
-            return Rule(through)
+            return ShiftRule(through)
     if is_shared(graph, call):
         return fixed
     if is_affine(call):
         given = unknowns.new(channels)
         wanted = [(given.plus(through, -1.0), bias)]
-        return Rule(given, [] if _is_merged(graph, call) else wanted, fits=True)
+        return ShiftRule(given, [] if _is_merged(graph, call) else wanted, fits=True)
     if kind is ThresholdedLinearUnit:
-        return Rule(shift, fits=True)
+        return ShiftRule(shift, fits=True)
     if kind is ShiftedReLU:  # its addition and it are one operation
-        return Rule(fixed.given, fits=True)
+        return ShiftRule(fixed.given, fits=True)
     if kind in (PlainRPReLU, PlainGroupNormalization):
         own = [numbers(operation, name, channels) for name in _ADDED[kind]]
         given = unknowns.new(channels)
-        return Rule(given, [(shift, -own[0]), (given, own[1])], fits=True)
+        return ShiftRule(given, [(shift, -own[0]), (given, own[1])], fits=True)
     sign = sign_in(call)
     shifted = sign is not None and sign.kind is ShiftedSign
     own_shift = numbers(sign, "shift", channels) if shifted else 0.0
     wanted = [(shift, -own_shift)]
     if shifted and sign_of(call.layer):
-        return Rule(fixed.given, wanted, fits=True)
+        return ShiftRule(fixed.given, wanted, fits=True)
     if kind is BinaryConvolution:
         last = operation.argument("last")
     elif has_real_kernel(call) and is_channels_last(call.layer):
@@ -626,7 +628,7 @@ def _rule_of(graph: Graph, call: Call, taken: list[Shift], unknowns: Unknowns) -
     else:
         return fixed
     given = unknowns.new(_channels(call.outputs)) if last is _LINEAR else fixed.given
-    return Rule(given, wanted, fits=True)
+    return ShiftRule(given, wanted, fits=True)
 
 
 def _is_merged(graph: Graph, call: Call) -> bool:
