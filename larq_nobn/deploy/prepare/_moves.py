@@ -584,11 +584,9 @@ def _shift_rule(
         if joins_channels(call):
             return ShiftRule(joined(taken))
         alike = len({edge.shape[-1] for edge in call.reads}) == 1
-        return (
-            fixed
-            if weights is None or not alike
-            else ShiftRule(weighted_sum(taken, weights))
-        )
+        if weights is None or not alike:
+            return fixed
+        return ShiftRule(weighted_sum(taken, weights))
     shift, channels = taken[0], _channels(call.first_input)
     if commutation(call).shift:
         return ShiftRule(joined([shift] * (call.first_output.shape[-1] // channels)))
@@ -605,8 +603,8 @@ def _shift_rule(
         return fixed
     if is_affine(call):
         given = unknowns.new(channels)
-        wanted = [(given.plus(through, -1.0), bias)]
-        return ShiftRule(given, [] if _is_merged(graph, call) else wanted, fits=True)
+        kept = [] if _is_merged(graph, call) else [(given.plus(through, -1.0), bias)]
+        return ShiftRule(given, kept, fits=True)
     if kind is ThresholdedLinearUnit:
         return ShiftRule(shift, fits=True)
     if kind is ShiftedReLU:  # its addition and it are one operation
@@ -615,12 +613,11 @@ def _shift_rule(
         own = [numbers(operation, name, channels) for name in _ADDED[kind]]
         given = unknowns.new(channels)
         return ShiftRule(given, [(shift, -own[0]), (given, own[1])], fits=True)
-    sign = sign_in(call)
-    shifted = sign is not None and sign.kind is ShiftedSign
-    own_shift = numbers(sign, "shift", channels) if shifted else 0.0
-    wanted = [(shift, -own_shift)]
-    if shifted and sign_of(call.layer):
-        return ShiftRule(fixed.given, wanted, fits=True)
+    sign, wanted = sign_in(call), fixed.targets
+    if sign is not None and sign.kind is ShiftedSign:
+        wanted = [(shift, -numbers(sign, "shift", channels))]
+        if sign_of(call.layer):
+            return ShiftRule(fixed.given, wanted, fits=True)
     if kind is BinaryConvolution:
         last = operation.argument("last")
     elif has_real_kernel(call) and is_channels_last(call.layer):
