@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
-import larq as lq
 import numpy as np
 import tensorflow as tf
 
@@ -15,17 +15,14 @@ from .._keras import keras
 from ..graph import (
     KERNELS,
     Call,
-    calls,
-    inputs_like,
+    Graph,
     inputs_of,
     is_function,
     is_identity,
     kernel_value,
     kind_of,
-    model_like,
-    rebuild,
-    run_call,
     symbol_of,
+    to_keras,
 )
 from ._binary import binary_parts, sign_for
 
@@ -51,17 +48,18 @@ def normal_form(model: keras.Model) -> tuple[keras.Model, list[str]]:
         A model of the same function, the given one where nothing changes, and the names
         of the binary layers that others make superfluous, once for every call.
     """
-    found = calls(model)
-    equals = _equals(found)
-    merged = [c.name for c in found if id(c.node) in equals for _ in binary_parts(c)]
-    if not merged:
-        equals = {}
-    left = [call for call in found if id(call.node) not in equals]
-    apart = _apart(left)
-    if not equals and not apart:
+    graph = Graph(model)
+    equals = _equals(graph.calls)
+    merged = [c.name for c in graph.calls if c.label in equals for _ in binary_parts(c)]
+    for label, equal in equals.items() if merged else ():
+        ends = (tf.nest.flatten(c.outputs) for c in (graph.call(label), equal))
+        for own, other in zip(*ends, strict=True):
+            graph = graph.with_edge(own, other)
+        graph = graph.with_calls({label: []})
+    apart = _apart(graph.calls)
+    if not merged and not apart:
         return model, []
-    with lq.context.quantized_scope(False):
-        return _built(model, found, equals, apart), merged
+    return to_keras(graph.with_calls(apart)), merged
 
 
 def given_name(name: str) -> str:
@@ -69,18 +67,20 @@ def given_name(name: str) -> str:
     return _USE.sub("", name)
 
 
-def _apart(found: Sequence[Call]) -> dict[int, str]:
-    """The names of new layers for calls, by the id of their node."""
+def _apart(found: Sequence[Call]) -> dict[str, list[Call]]:
+    """Calls of new layers, in the place of some."""
     uses: dict[str, list[Call]] = defaultdict(list)
     for call in found:
         uses[call.name].append(call)
-    return {
-        id(call.node): f"{call.name}/use{n}"
-        for group in uses.values()
-        if len(group) > 1 and _differ(group)
-        for n, call in enumerate(group, start=1)
-        if n > 1
-    }
+    apart = {}
+    for group in uses.values():
+        if len(group) == 1 or not _differ(group):
+            continue
+        for n, call in enumerate(group[1:], start=2):
+            name = f"{call.name}/use{n}"
+            own = replace(call.operation, name=name)
+            apart[call.label] = [call._replace(label=name, name=name, operation=own)]
+    return apart
 
 
 def _differ(group: Sequence[Call]) -> bool:
@@ -95,39 +95,11 @@ def _way(call: Call) -> tuple[Any, ...]:
     return tuple(given.shape[1:]), given.dtype, signs
 
 
-def _built(
-    model: keras.Model,
-    found: Sequence[Call],
-    equals: Mapping[int, Call],
-    apart: Mapping[int, str],
-) -> keras.Model:
-    starts = inputs_like(model)
-    tensors = {
-        str(id(given)): start for given, start in zip(model.inputs, starts, strict=True)
-    }
-    new: dict[str, keras.layers.Layer] = {}
-    pairs = []
-    for call in found:
-        equal = equals.get(id(call.node))
-        if equal is not None:
-            outputs = [tensors[key] for key in equal.node.flat_output_ids]
-        else:
-            name = apart.get(id(call.node), call.name)
-            if name not in new:
-                new[name] = rebuild(call.layer, name=name)
-                pairs.append((call.layer, new[name]))
-            outputs = tf.nest.flatten(run_call(call, new[name], tensors))
-        tensors.update(zip(call.node.flat_output_ids, outputs, strict=False))
-    for layer, copy in pairs:
-        copy.set_weights(layer.get_weights())
-    return model_like(model, starts, [tensors[str(id(end))] for end in model.outputs])
-
-
-def _equals(found: Sequence[Call]) -> dict[int, Call]:
-    """Calls that compute what an earlier one does, by the id of their node."""
+def _equals(found: Sequence[Call]) -> dict[str, Call]:
+    """Calls that compute what an earlier one does, and that one, by their labels."""
     same: dict[int, int] = {}  # the first of equal tensors, all by id
     firsts: dict[Any, list[Call]] = defaultdict(list)
-    equals: dict[int, Call] = {}
+    equals: dict[str, Call] = {}
     for call in found:
         given = tuple(same.get(id(x), id(x)) for x in inputs_of(call.node))
         if is_identity(call.node):
@@ -138,7 +110,7 @@ def _equals(found: Sequence[Call]) -> dict[int, Call]:
         if equal is None:
             candidates.append(call)
             continue
-        equals[id(call.node)] = equal
+        equals[call.label] = equal
         ends = (tf.nest.flatten(c.outputs) for c in (call, equal))
         for own, other in zip(*ends, strict=True):
             same[id(own)] = same.get(id(other), id(other))

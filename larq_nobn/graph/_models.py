@@ -16,9 +16,10 @@ from ._kinds import inherited
 from ._operation import ModelError, rebuild
 from ._signs import as_quantizer, sign_after
 
-# A layer, or layers in a row as a function; None lets the input through.
-Layers = Callable[..., Any] | None
+# A layer, or layers in a row as a function.
+Layers = Callable[..., Any]
 Replacement = Callable[[Call], Layers]
+Make = Callable[[Call, dict[str, Any]], Any]
 
 
 def to_keras(
@@ -65,6 +66,24 @@ def to_keras(
     return model_like(graph.model, starts, [tensors[id(end)] for end in graph.outputs])
 
 
+def rerun(model: keras.Model, starts: Sequence[Any], make: Make) -> list[Any]:
+    """Makes the calls of inference again, and returns the outputs.
+
+    Arguments:
+        model: A functional model.
+        starts: Tensors in the place of its inputs.
+        make: Gets a call, and new tensors by the ids of the old ones; returns what
+            stands in the place of those that the call makes.
+    """
+    pairs = zip(model.inputs, starts, strict=True)
+    tensors = {str(id(given)): start for given, start in pairs}
+    for call in calls(model):
+        made = tf.nest.flatten(make(call, tensors))
+        # Of a state, what inference does not compute is missing in the end.
+        tensors.update(zip(call.node.flat_output_ids, made, strict=False))
+    return [tensors[str(id(end))] for end in model.outputs]
+
+
 def replace_layers(model: keras.Model, replacement: Replacement) -> keras.Model:
     """Builds the calls of inference again, with other layers.
 
@@ -74,22 +93,17 @@ def replace_layers(model: keras.Model, replacement: Replacement) -> keras.Model:
     Arguments:
         model: A functional model.
         replacement: Makes the layer that replaces the one of a call, or a function that
-            calls several, or None to drop a layer of one input; asked once for a layer
-            that is used more than once.
+            calls several; asked once for a layer that is used more than once.
     """
     layers: dict[str, Layers] = {}
-    starts = inputs_like(model)
-    tensors = {
-        str(id(given)): start for given, start in zip(model.inputs, starts, strict=True)
-    }
-    for call in calls(model):
+
+    def make(call: Call, tensors: dict[str, Any]) -> Any:
         if call.name not in layers:
             layers[call.name] = replacement(call)
-        found = run_call(call, layers[call.name], tensors)
-        # Of a state, what inference does not compute is missing in the end.
-        ids = call.node.flat_output_ids
-        tensors.update(zip(ids, tf.nest.flatten(found), strict=False))
-    return model_like(model, starts, [tensors[str(id(end))] for end in model.outputs])
+        return run_call(call, layers[call.name], tensors)
+
+    starts = inputs_like(model)
+    return model_like(model, starts, rerun(model, starts, make))
 
 
 def inputs_like(model: keras.Model) -> list[Any]:
@@ -114,10 +128,8 @@ def run_call(
     **arguments: Any,
 ) -> Any:
     """Makes a call once more: of another layer, on other tensors, by id of the old."""
-    if layer is None or isinstance(call.node.layer, BatchKalmanNormalization):
-        # Not the first argument, which in 0.5 * x is a number.
-        given = tensors[str(id(inputs_of(call.node)[0]))]
-        return given if layer is None else layer(given)
+    if isinstance(call.node.layer, BatchKalmanNormalization):
+        return layer(tensors[str(id(call.first_input))])
     args, kwargs = call.arguments(tensors)
     if type(layer) is not type(call.node.layer):
         # A fixed `training` is for the class that it was given to.
@@ -201,29 +213,21 @@ class _Copier:
         self, model: keras.Model, starts: list[Any], modes: dict[str, Any]
     ) -> list[Any]:
         """Calls copies of a model's layers, in a mode of training if one is fixed."""
-        tensors = {
-            str(id(given)): start
-            for given, start in zip(model.inputs, starts, strict=True)
-        }
-        for call in calls(model):
+
+        def make(call: Call, tensors: dict[str, Any]) -> Any:
+            fixed = training_argument(call)
             if isinstance(call.layer, keras.Model):
                 args, _ = call.arguments(tensors)
                 given = call.layer._flatten_to_reference_inputs(args[0])
-                pairs = zip(call.layer.inputs, given, strict=True)
-                inner = [as_own_input(own, each) for own, each in pairs]
-                fixed = training_argument(call)
+                inner = list(map(as_own_input, call.layer.inputs, given))
                 mode = modes if fixed is None else {"training": fixed}
-                found = self.run(call.layer, inner, mode)
-            else:
-                free = call.layer._expects_training_arg and (
-                    training_argument(call) is None
-                )
-                takes = modes if free else {}
-                given = _with_real_inputs(call, tensors)
-                found = run_call(call, self._copy(model, call), given, **takes)
-            ids = call.node.flat_output_ids
-            tensors.update(zip(ids, tf.nest.flatten(found), strict=False))
-        return [tensors[str(id(end))] for end in model.outputs]
+                return self.run(call.layer, inner, mode)
+            free = call.layer._expects_training_arg and fixed is None
+            given = _with_real_inputs(call, tensors)
+            takes = modes if free else {}
+            return run_call(call, self._copy(model, call), given, **takes)
+
+        return rerun(model, starts, make)
 
     def _copy(self, model: keras.Model, call: Call) -> Layers:
         layer = call.layer

@@ -9,7 +9,7 @@ import larq as lq
 import tensorflow as tf
 
 from .._keras import keras
-from ..graph import calls, rebuild, run_call
+from ..graph import Call, rebuild, rerun, run_call
 from ._half_turn import HalfTurn, from_the_first
 
 
@@ -35,16 +35,15 @@ def as_in_pytorch(model: keras.Model, image_size: tuple[int, int]) -> keras.Mode
         image_size: The height and width that the new one takes. The stem of our
             builders follows from the size, that of PyTorch code does not.
     """
-    image = keras.Input((*image_size, model.input_shape[-1]), name="image")
-    tensors = {str(id(model.inputs[0])): HalfTurn(name="turn")(image)}
-    for call in calls(model):
+
+    def make(call: Call, tensors: dict[str, Any]) -> Any:
         changes: dict[str, Any] = {}
         if isinstance(call.layer, lq.layers.QuantConv2D):
             changes["pad_values"] = 0.0
         layer = rebuild(call.layer, name=call.name, **changes)
         again = _cropped(layer) if _starts_elsewhere(layer) else layer
-        found = run_call(call, again, tensors)
-        tensors.update(
-            zip(call.node.flat_output_ids, tf.nest.flatten(found), strict=True)
-        )
-    return keras.Model(image, tensors[str(id(model.outputs[0]))], name=model.name)
+        return run_call(call, again, tensors)
+
+    image = keras.Input((*image_size, model.input_shape[-1]), name="image")
+    ends = rerun(model, [HalfTurn(name="turn")(image)], make)
+    return keras.Model(image, ends[0], name=model.name)
