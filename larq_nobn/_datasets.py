@@ -15,7 +15,7 @@ class DatasetInfo:
         classes: Number of classes.
         class_names: One name per class, in the order of the labels; empty for ImageNet,
             whose 1,000 synsets `tfds.builder("imagenet2012").info` lists.
-        train_examples: Images in the split `"train"`.
+        train_examples: Images in the split `"train"`; 0 where nobody has counted.
         test_examples: Images in the split `"test"`.
         mean: Mean of each channel over the training images, in [0, 1]; empty where
             images are taken as they are.
@@ -28,10 +28,10 @@ class DatasetInfo:
     image_shape: tuple[int, int, int]
     classes: int
     class_names: tuple[str, ...]
-    train_examples: int
-    test_examples: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    train_examples: int = 0
+    test_examples: int = 0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
     crop: float = 1.0
     validation_examples: int = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import io
 import os
 import stat
@@ -61,6 +62,15 @@ def read_file(path: str | os.PathLike, most: int | None = None) -> bytes:
         if most is not None and os.fstat(stream.fileno()).st_size > most:
             raise OSError(errno.EFBIG, f"Larger than {most:,} bytes", str(path))
         return stream.readall()
+
+
+def sha256_of(path: Path) -> str:
+    """Returns the SHA-256 of a file, in hexadecimal."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 @contextmanager

@@ -42,7 +42,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
         {"_fold", "remove", "statistics"},
     ),
     "training": (
-        {"_evaluation", "_float_resnet", "_kernels", "_precision"},
+        {"_evaluation", "_float_resnet", "_precision"},
         {"_settings"},
         {"folder"},
         {"_distribution", "_initial_weights", "_pack", "_stopping"},
@@ -82,7 +82,12 @@ def order_of(layers: tuple[set[str], ...]) -> dict[str, int]:
 
 ORDER = order_of(LAYERS)
 # Data sets know nothing of the methods.
-ONLY = {"data": {"_keras", "_checks", "_datasets", "_files", "_names", "_progress"}}
+ONLY = {
+    "data": {
+        *("_keras", "_checks", "_datasets", "_files", "_names", "_process"),
+        "_progress",
+    }
+}
 # Slow to import, or an extra that may be missing: for the functions that use them.
 LATE = {
     *("larq_compute_engine", "tensorflow_datasets", "matplotlib", "sklearn", "PIL"),

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import pytest
 from larq_nobn import _names, data, models
 from larq_nobn.models._normalizers import NORMALIZERS
-from larq_nobn.training._kernels import KERNELS
+from larq_nobn.training._network import KERNELS
 from larq_nobn.training._settings import NETWORKS
 
 TABLES = [

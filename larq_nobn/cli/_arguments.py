@@ -1,4 +1,4 @@
-"""How the words of a command line are read, checked and shown by `--help`.
+"""How options are made of settings, read, checked and shown by `--help`.
 
 All of it is done without TensorFlow, before a command imports what it needs.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +16,14 @@ from click.core import ParameterSource
 
 from .._checks import BOUNDS, check_bounds
 from .._names import DATASETS, check_dataset, find_pretrained
-from ..config import GROUPS, WHERE, Settings, settings_of
-from ._outputs import Output, OutputFolder, check_outputs
+from ..config import GROUPS, RECIPES, WHERE, Recipe, Setting, Settings, settings_of
+from ._outputs import Output, check_outputs
 from ._package import images
 
 _HELP = "Options"
-_SETTINGS = settings_of(Settings)
+SETTINGS, _OF_RECIPES = settings_of(Settings), settings_of(Recipe)
+_USUAL = RECIPES["nobn"]
+_Decorator = Callable[[Any], Any]
 
 
 class Command(click.Command):
@@ -32,7 +34,7 @@ class Command(click.Command):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
-        if any(isinstance(each.type, Output | OutputFolder) for each in self.params):
+        if any(isinstance(each.type, Output) for each in self.params):
             self.params.append(
                 click.Option(
                     ["--force"],
@@ -84,7 +86,7 @@ def _heading(parameter: click.Parameter) -> str:
     if "--help" in parameter.opts:
         return _HELP
     name = parameter.name or ""
-    found = _SETTINGS.get(name) or _SETTINGS.get(name.removesuffix("s"))
+    found = SETTINGS.get(name, SETTINGS.get(name.removesuffix("s")))
     return found.group if found else WHERE
 
 
@@ -104,22 +106,18 @@ def _check_empty(ctx: click.Context, args: Sequence[str]) -> None:
 
 def _check_value(name: str, value: Any) -> None:
     """Checks an argument by its name: a setting, several of one, or a number."""
-    if name in _SETTINGS:
-        _SETTINGS[name].check(value)
-    elif name.removesuffix("s") in _SETTINGS and isinstance(value, list):
+    if name in SETTINGS:
+        SETTINGS[name].check(value)
+    elif name.removesuffix("s") in SETTINGS and isinstance(value, list):
         for each in value:
-            _SETTINGS[name.removesuffix("s")].check(each)
+            SETTINGS[name.removesuffix("s")].check(each)
     elif name in BOUNDS:
         for each in value if isinstance(value, tuple) else [value]:
             check_bounds(name, each, name.removeprefix("published_"))
 
 
 def check_unused(ctx: click.Context, names: Collection[str], why: str) -> None:
-    """Rejects options that a command line gives and that nothing would come of.
-
-    Raises:
-        click.UsageError: If one of the names was given; it ends with `why`.
-    """
+    """Rejects options that are given, and of which nothing would come."""
     given = [
         parameter.opts[0]
         for parameter in ctx.command.params
@@ -246,15 +244,79 @@ dataset_option = click.option(
     show_default="that of the run",
     help="Data set whose test images are used.",
 )
-data_dir_option = click.option(
-    "--data-dir",
-    type=click.Path(),
-    show_default="that of TensorFlow Datasets",
-    help="Folder of downloaded data sets.",
-)
 trust_option = click.option(
     "--trust",
     is_flag=True,
     help="Open a model file as Keras does, which may run code from it; only for files "
     "of your own.",
 )
+_KINDS = {
+    "arguments": Argument(),
+    "blocks": Blocks(),
+    "dataset": Dataset(),
+    "path": click.Path(),
+    "size": Size(),
+}
+
+
+def option_of(setting: Setting) -> _Decorator:
+    """Returns the option for a setting, of the same name.
+
+    Its default is that of the recipe, or of the settings.
+    """
+    name = f"--{setting.name.replace('_', '-')}"
+    known: dict[str, Any] = {"help": setting.help, "default": setting.default}
+    if setting.name in _OF_RECIPES:
+        usual = getattr(_USUAL, setting.name)
+        if isinstance(usual, bool):
+            usual = "yes" if usual else "no"
+        elif isinstance(usual, float):
+            usual = f"{usual:g}"
+        elif usual is None:
+            usual = "none"
+        known |= {"default": None, "show_default": f"{usual} in recipe nobn"}
+        if setting.type is bool:
+            name = f"{name}/--no-{name[2:]}"
+    elif setting.default is None:
+        known["show_default"] = setting.absent
+    if setting.kind == "arguments":
+        known = {"help": setting.help, "multiple": True}
+        known["callback"] = lambda ctx, param, pairs: dict(pairs)
+    if setting.choices is not None:
+        known["type"] = click.Choice(list(setting.offered or setting.choices))
+    elif setting.kind is not None:
+        known["type"] = _KINDS[setting.kind]
+    elif setting.type is not bool:
+        known["type"] = setting.type
+    elif setting.name not in _OF_RECIPES:
+        known["is_flag"] = True
+    return click.option(name, **known)
+
+
+data_dir_option = option_of(SETTINGS["data_dir"])
+recipe_option = click.option(
+    "--recipe",
+    type=click.Choice(list(RECIPES)),
+    show_default="that of the normalization",
+    help=SETTINGS["recipe"].help,
+)
+
+
+def training_options(
+    *first: _Decorator,
+    but: Collection[str] = (),
+    settings: type[Settings] = Settings,
+) -> _Decorator:
+    """Options for all settings but some, after others, in the order of --help."""
+    options = [
+        option_of(each)
+        for name, each in settings_of(settings).items()
+        if each.option and name not in but
+    ]
+
+    def decorate(command: Any) -> Any:
+        for decorator in (trust_option, *reversed([*first, *options])):
+            command = decorator(command)
+        return command
+
+    return decorate

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -40,14 +40,26 @@ def beside() -> Console:
     return _console(stderr=True)
 
 
-def progress() -> Progress:
-    """A progress bar on stderr that disappears at the end, and only on a terminal."""
-    return _live(
+@contextmanager
+def progress() -> Iterator[Progress]:
+    """A progress bar on stderr that disappears at the end, and only on a terminal.
+
+    Steps of what is done inside have a bar of their own, until one is complete.
+    """
+    bar = _live(
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
+    task = bar.add_task("", total=None, visible=False)
+
+    def show(text: str, done: int, total: int | None) -> None:
+        goes_on = total is None or done < total
+        bar.update(task, description=text, completed=done, total=total, visible=goes_on)
+
+    with bar, watched(show):
+        yield bar
 
 
 def _live(*columns: ProgressColumn) -> Progress:
@@ -85,10 +97,7 @@ def show(
 ) -> None:
     """Writes a result as JSON if that is wanted, and prints it unless JSON is printed.
 
-    Arguments:
-        result: As JSON contains it.
-        report: The file of the JSON; `-` is stdout and None is nowhere.
-        *tables: The same for people.
+    The report is the file of the JSON; `-` is stdout and None is nowhere.
     """
     if report == "-":
         print(json.dumps(result, indent=2))
@@ -113,17 +122,6 @@ def working(text: str) -> Iterator[Progress]:
 
         with watched(tell):
             yield bar
-
-
-def steps_shown(bar: Progress) -> AbstractContextManager[None]:
-    """Shows steps as a bar of their own, which goes when one is complete."""
-    task = bar.add_task("", total=None, visible=False)
-
-    def show(text: str, done: int, total: int | None) -> None:
-        goes_on = total is None or done < total
-        bar.update(task, description=text, completed=done, total=total, visible=goes_on)
-
-    return watched(show)
 
 
 class _Printable(logging.Filter):

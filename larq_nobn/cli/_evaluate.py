@@ -19,7 +19,7 @@ from ._arguments import (
     model_argument,
     trust_option,
 )
-from ._console import pairs, percent, progress, show, steps_shown
+from ._console import pairs, percent, progress, show
 from ._models import Images, lite_predictor, open_any, statistics_images
 from ._outputs import json_option, plot_option
 from ._package import data, diagnostics, keras, population, training
@@ -94,7 +94,7 @@ def evaluate(
     images = Images(dataset, origin, data_dir)
     batches, files = images.batches(split, limit), images.files(split, limit)
     seen, sampled = _Seen(images.info, files), {}
-    with progress() as bar, steps_shown(bar):
+    with progress() as bar:
         if samples is not None:
             drawing = bar.add_task(f"averaging {samples} networks", total=None)
             few = None
@@ -124,12 +124,7 @@ def evaluate(
 
 
 class _Seen:
-    """The test images class by class, and the worst mistakes.
-
-    Arguments:
-        info: What the images are prepared as, and the names of the classes.
-        files: Where they are, if in files of their own.
-    """
+    """The test images class by class, and the worst mistakes."""
 
     def __init__(self, info: data.DatasetInfo, files: Sequence[str] | None) -> None:
         self._names, self._files = info.class_names, files

@@ -17,7 +17,7 @@ from ._arguments import Command, RunOrFile, data_dir_option, trust_option
 from ._console import say
 from ._deploy import converted, described
 from ._models import Origin, open_run_or_file
-from ._outputs import EXPORT, OutputFolder
+from ._outputs import EXPORT, Output
 from ._package import data, deploy, keras, models, training
 
 MODEL, TFLITE, README = "model.keras", "model.tflite", "README.md"
@@ -35,7 +35,7 @@ _HUB_NAMES = {
 
 @click.command(cls=Command)
 @click.argument("run", metavar="RUN", type=RunOrFile())
-@click.argument("folder", metavar="FOLDER", type=OutputFolder(EXPORT))
+@click.argument("folder", metavar="FOLDER", type=Output(EXPORT))
 @click.option(
     "--license",
     "license_",

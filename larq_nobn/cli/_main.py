@@ -6,7 +6,7 @@ import click
 
 from .._version import __version__
 from ._benchmark import benchmark
-from ._compare import compare
+from ._compare import compare, report
 from ._console import quiet
 from ._data import data
 from ._demo import demo
@@ -17,7 +17,6 @@ from ._export import export
 from ._import import import_
 from ._predict import predict
 from ._pretrained import models, pack
-from ._report import report
 from ._summary import summary
 from ._surgery import fold, remove
 from ._train import train

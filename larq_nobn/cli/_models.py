@@ -17,13 +17,9 @@ from ._package import data, deploy, keras, models, population, training
 
 @dataclass(frozen=True)
 class Origin:
-    """Which images a network was trained on, and how.
+    """Which images a network was trained on, and how; its accuracy on test images.
 
-    Arguments:
-        info: What is known of the images.
-        settings: Of the run; empty where only `info` is known.
-        name: The network's name.
-        accuracy: On the test images.
+    The settings are those of the run, and empty where only `info` is known.
     """
 
     info: data.DatasetInfo
@@ -51,9 +47,16 @@ def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | Non
     """Returns the model, and what it was trained on if a run folder tells."""
     if not path.is_dir() and find_pretrained(path) is not None:
         model, row = models.open_pretrained(path)
-        steps = row.preprocessing or {"mean": (), "std": ()}
-        shape, names = row.input_shape, row.class_names
-        info = _info(row.dataset, shape, row.classes, names, **steps)
+        steps = row.preprocessing or {}
+        info = data.DatasetInfo(
+            row.dataset,
+            row.input_shape,
+            row.classes,
+            row.class_names,
+            mean=tuple(steps.get("mean", ())),
+            std=tuple(steps.get("std", ())),
+            crop=steps.get("crop", 1.0),
+        )
         settings = {**row.settings, "dataset": row.dataset}
         return model, Origin(info, settings, row.name, row.accuracy)
     if not path.is_dir() or training.folder.is_saved_model(path):
@@ -67,10 +70,7 @@ def open_any(
 ) -> tuple[keras.Model | None, Origin | None]:
     """The same, also of a `.tflite` file: no model then, and what its metadata says.
 
-    Arguments:
-        path: A run folder, or a `.keras`, `.h5` or `.tflite` file.
-        trust: Whether code from the file of a Keras model may run.
-        strict: Whether a `.tflite` file has to have metadata with a preparation.
+    If `strict`, such a file has to have metadata with a preparation.
     """
     if path.is_dir() or path.suffix != ".tflite":
         return open_run_or_file(path, trust)
@@ -85,33 +85,16 @@ def open_any(
     steps, classes = metadata.preprocessing, int(metadata.output.shape[-1])
     if steps is None:
         return None, None
-    shape, labels = steps.image_shape, metadata.labels or ()
-    return None, Origin(
-        _info(path.name, shape, classes, labels, steps.mean, steps.std, steps.crop)
+    info = data.DatasetInfo(
+        path.name,
+        steps.image_shape,
+        classes,
+        metadata.labels or (),
+        mean=tuple(steps.mean),
+        std=tuple(steps.std),
+        crop=steps.crop,
     )
-
-
-def _info(
-    name: str,
-    image_shape: tuple[int, int, int],
-    classes: int,
-    class_names: tuple[str, ...],
-    mean: Any,
-    std: Any,
-    crop: float = 1.0,
-    **_: Any,
-) -> data.DatasetInfo:
-    return data.DatasetInfo(
-        name=name,
-        image_shape=image_shape,
-        classes=classes,
-        class_names=class_names,
-        train_examples=0,
-        test_examples=0,
-        mean=tuple(mean),
-        std=tuple(std),
-        crop=crop,
-    )
+    return None, Origin(info)
 
 
 def preprocessing_of(info: data.DatasetInfo) -> deploy.Preprocessing | None:
@@ -124,11 +107,8 @@ def preprocessing_of(info: data.DatasetInfo) -> deploy.Preprocessing | None:
 class Images:
     """The images that a command looks at, as a network takes them.
 
-    Arguments:
-        dataset: Whose they are; None for those that the network was tested on.
-        origin: What the network was trained on; images of the same or of a folder are
-            prepared as it wants them.
-        data_dir: Folder of downloaded data sets; None for that of the run.
+    Without a data set they are those that the network was tested on; images of the same
+    or of a folder are prepared as it wants them.
     """
 
     def __init__(
@@ -179,10 +159,7 @@ def statistics_images(
 ) -> tf.data.Dataset:
     """Returns some training images, of which batch norms take statistics.
 
-    Arguments:
-        dataset: Whose they are if the network does not say what it was trained on.
-        origin: What it was trained on.
-        data_dir: Folder of downloaded data sets; None for that of the run.
+    The data set counts if the network does not say what it was trained on.
     """
     known = origin is not None and origin.images.get("name", GIVEN) != GIVEN
     if origin is not None and known and dataset != origin.info.name:

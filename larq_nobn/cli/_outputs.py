@@ -21,12 +21,7 @@ from .._run_files import run_that_owns
 
 @dataclass(frozen=True)
 class Kind:
-    """What a file is.
-
-    Arguments:
-        name: As a message says it, with its article.
-        matches: Whether a file's content is of this kind.
-    """
+    """What a file is: its name with an article, and what tells it by its content."""
 
     name: str
     matches: Callable[[bytes], bool]
@@ -73,11 +68,14 @@ _MAY_BE_READ = ("init", "teacher", "dataset", "name")
 
 
 class Output(click.Path):
-    """A file that a command writes; `-` is standard output, where it takes that."""
+    """A file that a command writes, or the folder of an export.
+
+    `-` is standard output, where the command takes that.
+    """
 
     def __init__(self, kind: Kind) -> None:
         super().__init__(path_type=str if kind is REPORT else Path)
-        self.name = "file"
+        self.name = "folder" if kind is EXPORT else "file"
         self.kind = kind
 
 
@@ -94,29 +92,12 @@ json_option = click.option(
 )
 
 
-class OutputFolder(click.Path):
-    """A folder that a command writes: a new or empty one, or its own of before."""
-
-    def __init__(self, kind: Kind) -> None:
-        super().__init__(path_type=Path)
-        self.name = "folder"
-        self.kind = kind
-
-
 def check_outputs(ctx: click.Context, force: bool) -> None:
     """Rejects a command line by which something would be destroyed.
 
     Nothing is written onto a file that the command reads, by whatever name, nor onto
     another output, a file that a run made, a part of a prepared data set, or a file of
     another kind; and onto one of the same kind only by force.
-
-    Arguments:
-        ctx: That of the command, its words read.
-        force: Whether a file of the same kind may be overwritten.
-
-    Raises:
-        OSError: If it is rejected; the message says what to do.
-        click.UsageError: If two outputs are one file.
     """
     targets = list(_targets(ctx))
     for (one, its, _), (other, path, _) in combinations(targets, 2):
@@ -128,7 +109,7 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
             )
     reads = list(_reads(ctx))
     for name, path, kind in targets:
-        for read in reads:
+        for read in reads if kind is not EXPORT else ():
             if _same(path, read) or _is_image_of(path, read):
                 raise FileExistsError(
                     f"{name} {path} would overwrite what the command reads. Choose "
@@ -139,22 +120,12 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
             check_plot(path)
         if kind is PLOT:
             new_figure(path, (1, 1))
-    for parameter, value in _given(ctx):
-        if isinstance(parameter.type, OutputFolder):
-            check_target(f"Output {value}", value, parameter.type.kind, force)
 
 
 def check_target(said: str, path: Path, kind: Kind, force: bool) -> None:
     """Raises instead of writing a file, or an export's folder, where something else is.
 
-    Arguments:
-        said: What a message calls it.
-        path: The file; of an export the folder, whose README.md says what it is.
-        kind: What it will be.
-        force: Whether one of the same kind may be overwritten.
-
-    Raises:
-        OSError: If something would be destroyed, or there is no folder for it.
+    Of an export the README.md says what it is. `said` is what a message calls it.
     """
     advice = "Choose another name."
     if (owner := run_that_owns(path)) is not None:
@@ -209,7 +180,7 @@ def _targets(ctx: click.Context) -> Iterator[tuple[str, Path, Kind]]:
 def _reads(ctx: click.Context) -> Iterator[Path]:
     """Files and folders that are read, and metadata beside a file."""
     for parameter, value in _given(ctx):
-        if isinstance(parameter.type, Output | OutputFolder):
+        if isinstance(parameter.type, Output):
             continue
         readable = isinstance(parameter.type, click.Path)
         if readable or parameter.name in _MAY_BE_READ:

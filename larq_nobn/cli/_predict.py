@@ -16,7 +16,7 @@ from .._files import read_file
 from .._names import IMAGE_SUFFIXES
 from .._probabilities import as_probabilities
 from ._arguments import Command, model_argument, trust_option
-from ._console import percent, progress, show, steps_shown
+from ._console import percent, progress, show
 from ._models import lite_predictor, open_any, preprocessing_of
 from ._outputs import json_option
 from ._package import data, deploy, keras
@@ -64,7 +64,7 @@ def predict(
             "say how images become such. Train it on a folder of images instead."
         )
     result = []
-    with progress() as bar, steps_shown(bar):
+    with progress() as bar:
         task = bar.add_task(f"classifying by {model}", total=len(files))
         run = lite_predictor(model) if network is None else _as_the_file(network)
         for start in range(0, len(files), _BATCH):
@@ -115,12 +115,8 @@ def _table(title: str, result: Sequence[dict[str, Any]]) -> Table:
 def image_files(places: Sequence[Path]) -> list[Path]:
     """Returns the files, and the images in the folders, however deep.
 
-    Arguments:
-        places: Files of any name, which are taken as they are given; of folders those
-            whose suffix is that of an image, sorted, and none that is hidden.
-
-    Raises:
-        FileNotFoundError: If a place is not there, or a folder contains no image.
+    Files are taken as they are given; of folders those whose suffix is that of an
+    image, sorted, and none that is hidden.
     """
     found: list[Path] = []
     for place in places:
@@ -144,13 +140,7 @@ def image_files(places: Sequence[Path]) -> list[Path]:
 def read_pixels(file: Path, channels: int) -> np.ndarray:
     """Returns what a file shows, (height, width, channels), as bytes.
 
-    Arguments:
-        file: The file.
-        channels: Those of a network; grey becomes three alike where it wants colours.
-
-    Raises:
-        OSError: If it cannot be read.
-        ValueError: If it is no image, or is damaged.
+    Grey becomes three channels alike where the network wants colours.
     """
     content = read_file(file)
     try:

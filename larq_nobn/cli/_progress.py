@@ -11,7 +11,7 @@ from rich.progress import Progress
 from .. import data, training
 from .._keras import keras
 from ..training._trainer import watched_split
-from ._console import out, percent, progress, steps_shown
+from ._console import out, percent, progress
 
 
 @contextmanager
@@ -19,7 +19,7 @@ def training_progress(
     settings: training.RunSettings,
 ) -> Iterator[keras.callbacks.Callback]:
     """A Keras callback that shows a bar, and a line for each finished epoch."""
-    with progress() as bar, steps_shown(bar):
+    with progress() as bar:
         yield _TrainingProgress(bar, settings, out())
 
 
@@ -27,17 +27,11 @@ def training_progress(
 def comparing_progress(
     runs: int, finished: int, console: Console
 ) -> Iterator[Callable[[str, training.RunSettings], keras.callbacks.Callback]]:
-    """The same for several runs, with a bar over all of them.
+    """The same for several runs, with a bar over all of them, some finished before.
 
-    Arguments:
-        runs: How many runs there are.
-        finished: How many of them were trained before.
-        console: Where the lines go.
-
-    Yields:
-        What gives the callback of the next run.
+    Yields what gives the callback of the next run; its lines go to the console.
     """
-    with progress() as bar, steps_shown(bar):
+    with progress() as bar:
         task = bar.add_task("runs", total=runs, completed=finished)
         watched: list[_TrainingProgress] = []
 

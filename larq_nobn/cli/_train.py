@@ -6,12 +6,17 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
 from .._names import AUTO, CACHES, STRATEGIES
-from ._arguments import Grouped
+from ._arguments import (
+    SETTINGS,
+    Grouped,
+    recipe_option,
+    training_options,
+)
 from ._console import beginnings_shown, out, pairs, percent, say
 from ._errors import resumable
-from ._options import chosen_settings, recipe_option, training_options
 from ._package import training
 
 # What a run without a validation split says of itself.
@@ -56,17 +61,8 @@ _OF_TEST = "of test images: no validation split (hold one out by --validation 0.
     help="Where decoded images of a folder are cached. auto: the first of memory, disk "
     "and none that has room.",
 )
-def train(
-    output: Path,
-    strategy: str,
-    wait: float,
-    checkpoint_steps: int | None,
-    cache: str,
-    resume: bool,
-    trust: bool,
-    recipe: str | None,
-    **given: Any,
-) -> None:
+@click.pass_context
+def train(ctx: click.Context, output: Path, recipe: str | None, **given: Any) -> None:
     """Train a network into a run folder.
 
     The folder contains model.keras, history.csv, run.json, TensorBoard logs and
@@ -78,27 +74,24 @@ def train(
              larq-nobn train --init runs/a --recipe fine_tune --dataset digits \\
                  --output runs/b
     """
-    settings = chosen_settings(recipe, **given)
+    chosen = {name: given.pop(name) for name in SETTINGS if name in given}
+    for name in ("model", "normalization"):
+        # Left out, these two follow from the recipe and from --init.
+        if ctx.get_parameter_source(name) is ParameterSource.DEFAULT:
+            del chosen[name]
+    settings = training.RunSettings.from_recipe(
+        recipe, **{name: each for name, each in chosen.items() if each is not None}
+    )
     from ._progress import training_progress
 
-    if given["precision"] == AUTO:
+    if chosen["precision"] == AUTO:
         say(f"precision: {settings.precision}")
     with (
         resumable(output),
         beginnings_shown(),
         training_progress(settings) as bar,
     ):
-        run = training.train(
-            settings,
-            output,
-            bar,
-            resume=resume,
-            strategy=strategy,
-            wait=wait,
-            checkpoint_steps=checkpoint_steps,
-            cache=cache,
-            trust=trust,
-        )
+        run = training.train(settings, output, bar, **given)
     metrics = run.record["metrics"]
     of_test = run.record["history_split"] == "test"
     rows = {

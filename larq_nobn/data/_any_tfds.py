@@ -26,13 +26,8 @@ from .folder import (
 class AnyTfds:
     """A prepared set with an image and a label in each example.
 
-    Arguments:
-        name: With the prefix.
-        builder: That of TensorFlow Datasets.
-        keys: Of image and label among the features.
-        holdout: Share for testing if it has one split only.
-        validation: Fraction of the training images that are for validation, if it has
-            no split for it.
+    With one split only, `holdout` is the fraction for testing; without one for
+    validation, `validation` that of the training images for it.
     """
 
     def __init__(

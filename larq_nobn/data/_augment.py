@@ -38,16 +38,10 @@ class Augmentation:
 
 
 def draw(augmentation: Augmentation, examples: int, seed: tuple) -> tf.Tensor:
-    """Draws what varies every example of a data set.
+    """Draws what varies every example of a data set, from a seed of two integers.
 
-    Arguments:
-        augmentation: Bounds the draws.
-        examples: Number of rows.
-        seed: Two integers, of which the first is 0 or more.
-
-    Returns:
-        Rows (top, left, mirrored): integers in [0, 2 pad], [0, 2 pad] and [0, 1]. With
-        colours, three more of 32 random bits; if it is strong, then six more.
+    Rows are (top, left, mirrored): integers in [0, 2 pad], [0, 2 pad] and [0, 1]. With
+    colours, three more of 32 random bits; if it is strong, then six more.
     """
     bits = _bits((examples, CROP), seed)
     offsets = 2 * augmentation.pad + 1
@@ -78,14 +72,8 @@ def variation_of(
 ) -> Augmentation | None:
     """What an argument `augment` means for a data set; None for no variation.
 
-    The usual one is a crop after a border of an eighth of the shorter side, and mirror
-    images.
-
-    Arguments:
-        augment: True for what is usual, or one of `AUGMENTATIONS`.
-        name: The data set.
-        image_shape: Height, width and channels.
-        reflect: Whether borders mirror the image.
+    True is what is usual: a crop after a border of an eighth of the shorter side, and
+    mirror images.
     """
     if augment is False or augment == "none":
         return None
@@ -239,13 +227,7 @@ def with_holes(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
 
 
 def shares(alpha: float, examples: int, seed: tuple) -> tf.Tensor:
-    """Draws from Beta(α, α) how much of itself each example keeps, (N,) in [0, 1].
-
-    Arguments:
-        alpha: The parameter α, above 0.
-        examples: Number of draws.
-        seed: Two integers, of which the first is 0 or more.
-    """
+    """Draws from Beta(α, α) how much of itself each example keeps, (N,) in [0, 1]."""
     # Beta by two draws of Gamma, from a stream that nothing else starts.
     seed = (-1 - tf.cast(seed[0], tf.int64), -1 - tf.cast(seed[1], tf.int64))
     gamma = tf.random.stateless_gamma((examples, 2), seed, alpha)

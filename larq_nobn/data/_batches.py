@@ -14,9 +14,7 @@ from .._datasets import DatasetInfo
 from ._augment import Augmentation, draw, mixed, shares, varied
 from ._source import Source
 
-# From the number of an epoch, and of batches that are left out at its start.
-Batches = Callable[["tf.Tensor", "tf.Tensor"], "tf.data.Dataset"]
-# From numbers of images to them and their labels; and to that from seed and epoch.
+# From seed and epoch to what makes images and labels of the numbers of some images.
 OfNumbers = Callable[["tf.Tensor"], "tuple[tf.Tensor, tf.Tensor]"]
 OfEpoch = Callable[[int, "tf.Tensor"], OfNumbers]
 # The first of the replicas that are served, how many are, and how many there are.
@@ -88,11 +86,8 @@ def taken(
 ) -> OfEpoch:
     """Returns what makes an epoch's batches of bytes from the numbers of their images.
 
-    Arguments:
-        data: The split.
-        variation: What to do to the images; None for nothing.
-        mixup: Parameter of Beta(α, α), by which images are mixed; 0 for none.
-        classes: Their number, if images are mixed.
+    Images are varied unless `variation` is None, and mixed by Beta(mixup, mixup) unless
+    that is 0.
     """
 
     def of_epoch(seed: int, epoch: tf.Tensor) -> OfNumbers:
@@ -112,21 +107,6 @@ def taken(
             return mixed(images, labels, tf.gather(portion, indices), classes)
 
         return batch
-
-    return of_epoch
-
-
-def batches(made: OfEpoch, plan: Plan, mixup: float = 0.0) -> Batches:
-    """Returns the function from an epoch's number to its batches.
-
-    What is mixed needs its neighbours, so that such batches are cut afterwards.
-    """
-    whole = replace(plan, share=WHOLE) if mixup else plan
-
-    def of_epoch(epoch: tf.Tensor, start: tf.Tensor) -> tf.data.Dataset:
-        batch = made(plan.seed, epoch)
-        found = whole.numbers(epoch, start).map(batch, tf.data.AUTOTUNE)
-        return cut(found, plan.share) if mixup else found
 
     return of_epoch
 
@@ -152,31 +132,39 @@ def cut(batches: tf.data.Dataset, share: Share) -> tf.data.Dataset:
 
 
 def passes(
-    batches: Batches, first: int, step: int, info: DatasetInfo
+    made: OfEpoch,
+    plan: Plan,
+    info: DatasetInfo,
+    epoch: int = 0,
+    step: int = 0,
+    mixup: float = 0.0,
 ) -> tf.data.Dataset:
-    """Makes each pass the next epoch's batches, counting from `first`, normalized."""
-    # AutoGraph would read the functions for a second, for nothing.
-    unread = tf.autograph.experimental.do_not_convert(_passes)
-    return unread(batches, first, step, info)
+    """Makes each pass the next epoch's batches, normalized; the first leaves out steps.
 
-
-def _passes(
-    batches: Batches, first: int, step: int, info: DatasetInfo
-) -> tf.data.Dataset:
-    numbers = itertools.count(first)
+    What is mixed needs its neighbours, so that such batches are cut into shares
+    afterwards.
+    """
+    epochs = itertools.count(epoch)
+    whole = replace(plan, share=WHOLE) if mixup else plan
 
     def number(_: tf.Tensor) -> tf.Tensor:
         # Asked when the first batch of a pass is needed, not when it is set up: Keras
         # sets up one iterator more than it uses.
-        epoch = tf.numpy_function(lambda: np.int64(next(numbers)), [], tf.int64)
-        return tf.ensure_shape(epoch, ())
+        found = tf.numpy_function(lambda: np.int64(next(epochs)), [], tf.int64)
+        return tf.ensure_shape(found, ())
 
-    def of_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        start = tf.where(epoch == first, tf.constant(step, tf.int64), 0)
-        return batches(epoch, start)
+    def of_epoch(number: tf.Tensor) -> tf.data.Dataset:
+        start = tf.where(number == epoch, tf.constant(step, tf.int64), 0)
+        batch = made(plan.seed, number)
+        found = whole.numbers(number, start).map(batch, tf.data.AUTOTUNE)
+        return cut(found, plan.share) if mixup else found
 
-    found = tf.data.Dataset.from_tensors(0).map(number).flat_map(of_epoch)
-    return found.map(lambda x, y: (normalized(x, info), y), tf.data.AUTOTUNE)
+    def pipeline() -> tf.data.Dataset:
+        found = tf.data.Dataset.from_tensors(0).map(number).flat_map(of_epoch)
+        return found.map(lambda x, y: (normalized(x, info), y), tf.data.AUTOTUNE)
+
+    # AutoGraph would read the functions for a second, for nothing.
+    return tf.autograph.experimental.do_not_convert(pipeline)()
 
 
 def normalized(images: tf.Tensor, info: DatasetInfo) -> tf.Tensor:

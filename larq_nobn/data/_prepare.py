@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from .._checks import check_choice
 from .._names import DATASETS, TFDS_PREFIX
+from .._process import terminate
 from . import _cifar10
 from ._tfds import DataDir, Progress, is_prepared, open_builder, run
 
@@ -171,10 +171,7 @@ def _termination_as_exception() -> Iterator[None]:
         yield
         return
 
-    def leave(number: int, frame: FrameType | None) -> None:
-        raise SystemExit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, leave)
+    before = signal.signal(signal.SIGTERM, terminate)
     try:
         yield
     finally:

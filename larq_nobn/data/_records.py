@@ -22,9 +22,7 @@ _BEFORE, _AFTER = 12, 4
 class Records:
     """Where the records of some files are.
 
-    Arguments:
-        files: The files.
-        places: (N, 3): the number of the file, the first byte, the number of bytes.
+    Places are (N, 3): the number of the file, the first byte, the number of bytes.
     """
 
     files: Sequence[str]
@@ -52,9 +50,6 @@ def records_in(files: Iterable[str | os.PathLike[str]]) -> Records:
 
     Only lengths are read, once: a million of records takes a minute or two. The list is
     kept in the user's cache folder for as long as the files are as they were.
-
-    Raises:
-        ValueError: If a file does not end where a record does.
     """
     names = [os.fspath(file) for file in files]
     stats = [os.stat(name) for name in names]

@@ -24,12 +24,7 @@ _CHUNK = 1024
 
 @dataclass(frozen=True)
 class Arrays:
-    """One split, decoded.
-
-    Arguments:
-        images: (N, height, width, channels), uint8 or float32.
-        labels: (N,), int64.
-    """
+    """One split, decoded: images of bytes or float32, and labels (N,) of int64."""
 
     images: tf.Tensor
     labels: tf.Tensor
@@ -43,12 +38,8 @@ class Arrays:
 class LazyImages:
     """One split that is decoded whenever images of it are needed.
 
-    Arguments:
-        read: Gives the image of a number, of one shape and type; called from several
-            threads at once.
-        labels: (N,), int64.
-        shape: Height, width and channels.
-        dtype: `"uint8"` or `"float32"`.
+    `read` gives the image of a number, of one shape and type, and is called from
+    several threads at once.
     """
 
     read: Callable[[int], np.ndarray]
@@ -111,11 +102,8 @@ def collected(
 ) -> Source:
     """Images that come one after the other; too many for memory lie in a file.
 
-    Arguments:
-        images: Those images.
-        labels: Filled while they come.
-        shape: Number of images at most, height, width, channels.
-        dtype: Their type.
+    The labels are filled while the images come, of which `shape` tells how many at
+    most.
     """
     place: Any
     if int(np.prod(shape)) * np.dtype(dtype).itemsize <= IN_MEMORY:
@@ -132,13 +120,10 @@ def collected(
 
 
 def statistics(source: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and standard deviation of each channel, in [0, 1], of all images.
+    """Mean and standard deviation of each channel of bytes, in [0, 1], of all images.
 
-    Both have four decimals, as those of the common data sets are given. A
-    constant channel has the standard deviation 1.
-
-    Arguments:
-        source: Images of bytes.
+    Both have four decimals, as those of the common data sets are given. A constant
+    channel has the standard deviation 1.
     """
     count, sums, squares = 0, 0, 0
     for start in range(0, len(source.labels), _CHUNK):
@@ -161,17 +146,12 @@ _FRACTION_OF_DISK = 0.5  # of what is free
 
 @functools.lru_cache(maxsize=4)
 def cached(source: LazyImages, cache: str = "auto") -> Source:
-    """Returns the same images, each decoded once.
+    """Returns the same images, each decoded once; always the same ones for a source.
 
-    Arguments:
-        source: Images that are decoded whenever they are needed.
-        cache: `"memory"` decodes all at once. `"disk"` keeps what is needed in a file
-            of the user's cache folder that ends with the process. `"none"` decodes
-            again. `"auto"`: the first of these that has room, which is 1 GiB of memory,
-            or half of what is free on the disk.
-
-    Returns:
-        The images; the second call in a process returns the same ones.
+    `"memory"` decodes all at once. `"disk"` keeps what is needed in a file of the
+    user's cache folder that ends with the process. `"none"` decodes again. `"auto"`:
+    the first of these that has room, which is 1 GiB of memory, or half of what is free
+    on the disk.
     """
     count = len(source.labels)
     shape, dtype = (count, *source.shape), np.dtype(source.dtype)

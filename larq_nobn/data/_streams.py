@@ -16,9 +16,8 @@ from ._images import Shape, described, names_of
 class Streams:
     """Data sets of `tf.data`: each pass is an epoch, just as it comes.
 
-    Arguments:
-        parts: `train`, `test`, and `validation` if there is one: batches (images,
-            labels), or single examples.
+    The parts are `train`, `test`, and `validation` if there is one: batches (images,
+    labels), or single examples.
     """
 
     name = GIVEN

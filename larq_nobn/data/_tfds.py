@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import io
 import json
 import os
@@ -15,7 +14,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._files import opened, read_file
+from .._files import opened, read_file, sha256_of
 from .._names import TFDS_PREFIX
 
 DataDir = str | os.PathLike[str] | None
@@ -32,10 +31,6 @@ _IMAGENET_FILES = {"ILSVRC2012_img_train.tar": None, "ILSVRC2012_img_val.tar": N
 
 def open_builder(name: str, data_dir: DataDir) -> Any:
     """Returns the TFDS builder of a data set, prepared or not.
-
-    Arguments:
-        name: One of `NAMES`, or that of any set with its prefix.
-        data_dir: The data folder; None for that of TFDS.
 
     Raises:
         ImportError: If TFDS is not installed.
@@ -152,11 +147,7 @@ def check_prepared(name: str, builder: Any, data_dir: DataDir) -> None:
 
 
 def prepared_builder(name: str, data_dir: DataDir) -> Any:
-    """Returns the TFDS builder of a data set that is on disk.
-
-    Raises:
-        FileNotFoundError: If it is not; says which command prepares it.
-    """
+    """Returns the builder of a data set on disk; else says how to prepare it."""
     builder = open_builder(name, data_dir)
     check_prepared(name, builder, data_dir)
     return builder
@@ -165,10 +156,7 @@ def prepared_builder(name: str, data_dir: DataDir) -> Any:
 def run(name: str, builder: Any, source: Path | None) -> None:
     """Prepares a data set the way TFDS does, with the errors of `prepare`.
 
-    Arguments:
-        name: Our name of the data set, for messages.
-        builder: Its builder.
-        source: A folder with all files that TFDS would download; None to download.
+    `source` is a folder with all files that TFDS would download; None to download.
     """
     import tensorflow_datasets as tfds
     from tensorflow_datasets.core.download.download_manager import (
@@ -208,18 +196,9 @@ def run(name: str, builder: Any, source: Path | None) -> None:
         ) from problem
 
 
-def sha256(path: Path) -> str:
-    """Returns the SHA-256 of a file, in hexadecimal."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
-
-
 def check_archive(path: Path, checksums: Mapping[str, str]) -> None:
     """Raises ValueError unless a file has a checksum of these, by names of archives."""
-    found = sha256(path)
+    found = sha256_of(path)
     if found not in checksums.values():
         known = " nor ".join(f"{name} ({sha})" for name, sha in checksums.items())
         raise ValueError(
@@ -230,11 +209,7 @@ def check_archive(path: Path, checksums: Mapping[str, str]) -> None:
 
 @contextlib.contextmanager
 def reading_records(name: str, folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Says in a sentence that records are not what their description says.
-
-    Raises:
-        ValueError: If that happens; names the folder of the set.
-    """
+    """Says in a sentence that records are not what their description says."""
     try:
         yield
     except (tf.errors.OpError, ValueError, *_OF_OTHER_SHAPE) as problem:

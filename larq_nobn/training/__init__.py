@@ -10,7 +10,7 @@ from .._names import (
 )
 from ..config import RECIPES, Recipe
 from ._evaluation import evaluate, score
-from ._kernels import KERNELS
+from ._network import KERNELS
 from ._non_finite import NonFiniteLoss
 from ._pack import pack
 from ._settings import RunSettings

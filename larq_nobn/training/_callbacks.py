@@ -45,10 +45,11 @@ def callbacks_of(
     few_images: Callable[[], tf.data.Dataset],
 ) -> list[keras.callbacks.Callback]:
     """Returns the callbacks of a run, each before those that write what it adds."""
-    found = [
-        Reseeding(settings.seed),
-        *_movers(network, settings.batch_size, few_images),
-    ]
+    found: list[keras.callbacks.Callback] = [Reseeding(settings.seed)]
+    schedulers = (TauScheduler, PowerScheduler)
+    found += [each() for each in schedulers if each.quantizers_of(network)]
+    if needs_statistics(network):
+        found.append(ModeStatistics(network, few_images(), settings.batch_size))
     if find_spec("tensorboard") is None:
         _log.warning(
             "logs/ is left out because TensorBoard is not installed. "
@@ -59,17 +60,6 @@ def callbacks_of(
     # Without the graph and without a profile: they take longer than small epochs.
     board = _TensorBoard(logs, write_graph=False, profile_batch=0)
     return [*found, *monitors(settings, network, logs / "monitors"), history, board]
-
-
-def _movers(
-    network: keras.Model, batch_size: int, few_images: Callable[[], tf.data.Dataset]
-) -> list[keras.callbacks.Callback]:
-    """What changes the network from epoch to epoch."""
-    schedulers = (TauScheduler, PowerScheduler)
-    found = [each() for each in schedulers if each.quantizers_of(network)]
-    if needs_statistics(network):
-        found.append(ModeStatistics(network, few_images(), batch_size))
-    return found
 
 
 class _TensorBoard(keras.callbacks.TensorBoard):

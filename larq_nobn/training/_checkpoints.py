@@ -39,24 +39,18 @@ class Checkpoints(keras.callbacks.Callback):
     """Writes a checkpoint after each epoch, and resumes from the newest whole one.
 
     A file contains every variable of the network and of its optimizer, the scale of the
-    loss included, what `stateful` gives, the settings, and a digest of it all. Between
-    epochs random draws need no state: see `Reseeding`. A checkpoint within an epoch, of
-    which `schedule` says when it is due, also contains what `within` gives: metrics so
-    far, generators, what monitors remember. On CPUs, a resumed run is bitwise identical
-    to one that was never interrupted; with several replicas moving averages may differ
-    in the last bit, because the file contains the mean of those that each replica has.
-    Weights that are not finite are not written: what is kept is good to resume from. It
-    comes last among the callbacks, because a checkpoint says that its epoch,
-    or its step, is over.
+    loss included, what `stateful` gives, the settings, and a digest of it all; those of
+    other settings do not count. Between epochs random draws need no state: see
+    `Reseeding`. A checkpoint within an epoch, of which `schedule` says when it is due,
+    also contains what `within` gives: metrics so far, generators, what monitors
+    remember. On CPUs, a resumed run is bitwise identical to one that was never
+    interrupted; with several replicas moving averages may differ in the last bit,
+    because the file contains the mean of those that each replica has. Weights that are
+    not finite are not written: what is kept, the last two, is good to resume from.
 
-    Arguments:
-        folder: Where the files are; the last two are kept.
-        settings: Those of the run, as plain JSON. Checkpoints of others do not count.
-        stateful: Named objects with a state of their own.
-        within: The same, of those whose state starts from scratch with every epoch.
-        schedule: When to write within an epoch; None for never.
-        writes: Whether this process writes. Of several workers all take part, because
-            reading a variable may need all of them, and one writes.
+    It comes last among the callbacks, because a checkpoint says that its epoch, or its
+    step, is over. Of several workers all take part, because reading a variable may need
+    all of them, and one `writes`.
 
     Attributes:
         last: Where the newest was written that this run could resume from, if any.

@@ -61,18 +61,11 @@ _EXAMPLE = (
 def strategy_for(name: str, wait: float = WAIT) -> tf.distribute.Strategy:
     """Returns what TensorFlow runs a training step on.
 
-    Arguments:
-        name: `"none"` for the first device, `"mirrored"` for all GPUs of this machine
-            (all virtual CPUs where there is none), `"multi_worker"` for the machines
-            that the environment variable TF_CONFIG names. The last has to come before
-            anything else that TensorFlow does in the process, and waits until all
-            workers are there.
-        wait: How many seconds, at most.
-
-    Raises:
-        ValueError: If there is no such strategy, or TF_CONFIG does not describe one.
-        RuntimeError: If TensorFlow has started to work already.
-        ConnectionError: If a worker is not there in time.
+    `"none"` is the first device, `"mirrored"` all GPUs of this machine (all virtual
+    CPUs where there is none), `"multi_worker"` the machines that the environment
+    variable TF_CONFIG names. The last has to come before anything else that TensorFlow
+    does in the process, and waits, for so many seconds at most, until all workers are
+    there.
     """
     check_choice("strategy", name, STRATEGIES)
     check_bounds("wait", wait)
@@ -221,20 +214,12 @@ def shared(
     parts_of: Callable[[Share], tf.data.Dataset],
     strategy: tf.distribute.Strategy,
 ) -> Any:
-    """Cuts batches into one part for each replica.
+    """Cuts batches into one part for each replica, one pass after the other.
 
     The parts of all replicas together are the batch, in its order, so that they train
     and test on the very images that one process would. Keras' own ways, which deal out
     whole batches or files to the workers, do not promise that. Each worker reads the
-    parts of its own replicas.
-
-    Arguments:
-        images: Batches (images, labels) over all replicas, for the case of one.
-        parts_of: The same for a share of the replicas.
-        strategy: Where they are needed.
-
-    Returns:
-        An endless data set, one pass after the other; for a single replica `images`.
+    parts of its own replicas. For a single replica `images` are returned.
     """
     replicas = strategy.num_replicas_in_sync
     if replicas == 1:

@@ -7,9 +7,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .._files import sha256_of
 from .._keras import keras
 from ..models._weights import weights_by_name
-from ._settings import RunSettings, sha256_of, weights_file
+from ._settings import RunSettings, weights_file
 from .folder import kept_settings, open_model
 
 # Below the package's own, so that a program can show it alone.
@@ -103,11 +104,8 @@ class InitialWeights:
 class Transfer:
     """Which weights of a network were given to another, by their names.
 
-    Arguments:
-        source: Where the weights come from.
-        taken: Weights of the new network that have those of the same name.
-        fresh: Weights of the new network that start as without a source.
-        left: Weights of the source that the new network has no place for.
+    Fresh ones start as without a source; for those that are left the new network has no
+    place.
     """
 
     source: str

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from inspect import signature
@@ -11,6 +10,7 @@ from typing import Any
 
 from .. import models
 from .._checks import check_choice
+from .._files import sha256_of
 from .._keras import keras
 from .._names import AUTO, FLOAT_MODEL, NORMALIZATIONS, OWN, find_pretrained
 from ..config import (
@@ -239,8 +239,3 @@ def weights_file(init: str) -> Path:
     if path.is_dir():
         return path / "model.keras"
     return find_pretrained(init) or path
-
-
-def sha256_of(file: Path) -> str:
-    """The SHA-256 of a file, in hexadecimal."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()

@@ -34,8 +34,7 @@ from ._distribution import (
     with_all_workers,
 )
 from ._initial_weights import InitialWeights, copy_weights, resolve_init
-from ._kernels import scale_latent_weights
-from ._network import build_network, compile_network
+from ._network import build_network, compile_network, scale_latent_weights
 from ._non_finite import FiniteCheck, explain_non_finite
 from ._optimizer import optimizer_for, schedule_for
 from ._precision import warn_of_imitation

@@ -12,9 +12,9 @@ import larq_nobn  # noqa: F401  (first: it selects legacy Keras)
 import numpy as np
 import pytest
 import tensorflow as tf
+from larq_nobn._files import sha256_of
 from larq_nobn.data._cifar10 import Edition
 from larq_nobn.data._prepare import _prepare_cifar10
-from larq_nobn.data._tfds import sha256
 
 PER_FILE = 20
 
@@ -33,7 +33,7 @@ class Miniature:
 
     def accepting(self, path: Path) -> Edition:
         """The edition that has this file's checksum pinned."""
-        return replace(self.edition, checksums={path.name: sha256(path)})
+        return replace(self.edition, checksums={path.name: sha256_of(path)})
 
 
 def write_archive(path: Path, folder: str, files: dict[str, bytes]) -> Path:
@@ -87,7 +87,7 @@ def miniature(tmp_path_factory: pytest.TempPathFactory) -> Miniature:
     edition = Edition(
         per_file=PER_FILE,
         means=tuple(means.tolist()),
-        checksums={path.name: sha256(path) for path in (tarball, package)},
+        checksums={path.name: sha256_of(path) for path in (tarball, package)},
     )
     return Miniature(images, labels, strips, binaries, tarball, package, edition)
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import click
 import pytest
 from click.testing import CliRunner
-from larq_nobn.cli._arguments import Grouped
-from larq_nobn.cli._options import training_options
+from larq_nobn.cli._arguments import Grouped, training_options
 from larq_nobn.config import (
     GROUPS,
     Recipe,

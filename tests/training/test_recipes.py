@@ -17,12 +17,12 @@ from larq_nobn.graph import ModelError, is_binary
 from larq_nobn.models._normalizers import IN_BRANCHES
 from larq_nobn.training import RECIPES, Recipe, RunSettings
 from larq_nobn.training._initial_weights import copy_weights
-from larq_nobn.training._kernels import (
+from larq_nobn.training._network import (
     KERNELS,
+    build_network,
     scale_latent_weights,
     with_kernels,
 )
-from larq_nobn.training._network import build_network
 from larq_nobn.training._optimizer import optimizer_for, schedule_for
 from models.networks import NETWORKS
 

@@ -103,14 +103,11 @@ def _pillow() -> tuple[Any, Any]:
 def image_of(
     content: bytes, shape: tuple[int, int, int], exact: bool, crop: float = 1.0
 ) -> np.ndarray:
-    """Returns what a file shows, of some shape.
+    """Returns what a file shows, of some height, width and number of channels.
 
-    Arguments:
-        content: The file.
-        shape: Height, width and channels.
-        exact: Whether the means of pixels stay what they are, in float32, as an app
-            computes them, or become bytes again.
-        crop: Fraction of the middle part that is used, per side, in (0, 1].
+    The means of pixels stay what they are, in float32, as an app computes them, if
+    that is to be exact, or become bytes again. `crop` is the fraction of the middle
+    part that is used, per side, in (0, 1].
     """
     pixels = decode(content)
     if pixels.shape == shape and crop == 1:  # each new pixel is the mean of one

@@ -38,16 +38,10 @@ _NAMED = 5
 
 @dataclass(frozen=True)
 class ScannedImage:
-    """A file that was opened.
+    """A file that was opened, or could not be, for which there is a `problem` then.
 
-    Arguments:
-        entry: Where it is, and of which class.
-        digest: SHA-256 of its content; of an unreadable one the empty text.
-        height: Of the upright image.
-        width: Of the upright image.
-        grey: Whether it has no colours.
-        format: `"JPEG"` and so on.
-        problem: Why it cannot be read; None if it can.
+    The digest is the SHA-256 of its content; height and width are those of the upright
+    image; `grey` if it has no colours.
     """
 
     entry: Entry
@@ -62,10 +56,7 @@ class ScannedImage:
 def scan(listing: Listing, notes: Notes) -> list[ScannedImage]:
     """Opens the files that were changed since the last time, several at once.
 
-    Arguments:
-        listing: The files.
-        notes: What is remembered of them, and will be of these; also of those that were
-            opened before an interruption.
+    What is found is noted, also of those that were opened before an interruption.
     """
     known = [notes.of_file(each) for each in listing.entries]
     missing = [place for place, found in enumerate(known) if found is None]
@@ -113,9 +104,8 @@ _VERSION = 1
 class Notes:
     """A file in the user's cache folder; without it, all is found out again.
 
-    Attributes:
-        files: Size, time of change and what was found, by path.
-        statistics: Mean and standard deviation, by what they are of.
+    It contains, by path, size, time of change and what was found in a file; and mean
+    and standard deviation by what they are of.
     """
 
     def __init__(self, root: Path) -> None:
@@ -187,10 +177,7 @@ def is_held_out(digest: str, holdout: float) -> bool:
 class Folder:
     """A folder whose files have all been opened once.
 
-    Arguments:
-        root: The folder.
-        parts: Readable images by split; those of validation may be none.
-        class_names: Names of all folders with readable images, sorted.
+    Its parts are the readable images by split, of which validation may have none.
     """
 
     def __init__(

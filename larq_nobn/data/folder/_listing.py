@@ -19,13 +19,9 @@ _LITTER = ("__MACOSX", "Thumbs.db", "desktop.ini")
 class Entry:
     """A file that should be an image.
 
-    Arguments:
-        path: Relative to the folder.
-        label: The class, by the name of its folder.
-        split: `"train"`, `"validation"` or `"test"` where folders say it; None where
-            its content will.
-        size: Bytes; -1 where that cannot be asked.
-        changed: When it was last changed, in nanoseconds.
+    Its path is relative to the folder, its label the name of the folder of its class,
+    its split None where its content will decide. Size and time of change, in
+    nanoseconds, are -1 and 0 where nobody can tell.
     """
 
     path: str
@@ -39,14 +35,9 @@ class Entry:
 class Listing:
     """A folder, read without opening a file of it.
 
-    Arguments:
-        root: The folder.
-        entries: Its images. By file name, so that neither classes nor splits come one
-            after the other.
-        divided: Whether it has folders for training and for testing.
-        remarks: Which folders of splits are used for another split, or not at all.
-        empty: Names of classes without an image, as `"train/cat"`.
-        others: How many files there are of other kinds, by suffix.
+    Entries are sorted by file name, so that neither classes nor splits come one after
+    the other. `divided` tells whether there are folders for training and testing,
+    `others` how many files of other kinds there are, by suffix.
     """
 
     root: Path

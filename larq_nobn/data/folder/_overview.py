@@ -182,12 +182,7 @@ _ACROSS = 10
 
 
 def draw_overview(target: Path, images: Mapping[str, Sequence[Path]]) -> None:
-    """Draws a row of up to ten images for each class; of many classes one of each.
-
-    Raises:
-        ValueError: If the name of the file does not end in `.png`.
-        OSError: If it cannot be written.
-    """
+    """Draws a row of up to ten images for each class; of many classes one of each."""
     if target.suffix.lower() != ".png":
         raise ValueError(
             f"{target} is no name for a plot. Choose one that ends in .png."

@@ -16,7 +16,7 @@ import numpy as np
 from rich.table import Table
 
 from ..._checks import check_kind, check_list, check_path
-from ..._figures import COLOURS, DPI, new_figure
+from ..._figures import COLOURS, DPI, check_plot, new_figure
 from ..._files import replacing
 from ..._tables import as_text
 from ...config import Recipe, named, shown, words
@@ -354,11 +354,7 @@ class Comparison:
                 was.
         """
         groups = [group for group in self.groups if group.best and group.finished]
-        target = Path(path)
-        if target.suffix != ".png":
-            raise ValueError(
-                f"{target} is no name for a plot. Choose one that ends in .png."
-            )
+        target = check_plot(path)
         if not groups:
             raise ValueError("No run has a result to draw. See why they failed.")
         figure = new_figure(target, (3, 2.8))
