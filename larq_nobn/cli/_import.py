@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,7 +12,12 @@ from ._console import say, working
 from ._outputs import KERAS, Output
 from ._package import interop, training
 
-_SOURCES = ("bnn_nobn", "recu", "ab")
+# What no file of these tells: arguments of `load_bnn_nobn` and so on.
+_SOURCES: dict[str, tuple[str, ...]] = {
+    "bnn_nobn": ("binary_weights", "alpha"),
+    "recu": (),
+    "ab": ("binary_weights", "alpha", "stem_stride"),
+}
 
 
 @click.command("import", cls=Command)
@@ -19,7 +25,7 @@ _SOURCES = ("bnn_nobn", "recu", "ab")
 @click.argument("output", metavar="OUT.keras", type=Output(KERAS))
 @click.option(
     "--source",
-    type=click.Choice(_SOURCES),
+    type=click.Choice(list(_SOURCES)),
     required=True,
     help="The published PyTorch code that wrote the checkpoint.",
 )
@@ -56,9 +62,7 @@ def import_(
     output: Path,
     source: str,
     published_image_size: tuple[int, int] | None,
-    binary_weights: bool,
-    alpha: float | None,
-    stem_stride: int | None,
+    **given: Any,
 ) -> None:
     """Convert a published PyTorch checkpoint to a Keras model.
 
@@ -70,24 +74,12 @@ def import_(
     Example: larq-nobn import model_best.pth.tar resnet20.keras --source recu
              larq-nobn import checkpoint.h5 reactnet.keras --source ab --alpha 0.25
     """
-    if source == "recu":
-        unused = ("binary_weights", "alpha", "stem_stride")
-        check_unused(ctx, unused, "for recu, whose files tell it")
-    elif source != "ab":
-        check_unused(ctx, ("stem_stride",), f"for {source}, whose files tell it")
-    if alpha is None:
-        alpha = 0.25 if source == "ab" else 0.2
+    unused = given.keys() - _SOURCES[source]
+    check_unused(ctx, unused, f"for {source}, whose files tell it")
+    chosen = {n: given[n] for n in _SOURCES[source] if given[n] is not None}
     with working("importing"):
-        if source == "recu":
-            model = interop.load_recu(checkpoint, published_image_size)
-        elif source == "ab":
-            model = interop.load_ab(
-                checkpoint, published_image_size, binary_weights, alpha, stem_stride
-            )
-        else:
-            model = interop.load_bnn_nobn(
-                checkpoint, published_image_size, binary_weights, alpha
-            )
+        load = getattr(interop, f"load_{source}")
+        model = load(checkpoint, published_image_size, **chosen)
         training.save_model(model, output)
     height, width, channels = model.input_shape[1:]
     say(
