@@ -56,8 +56,9 @@ from ._operation import (
 )
 from ._same import FEW, check_same_function
 from ._segments import (
+    EXACT,
     MARGIN,
-    NOISE,
+    NOISES,
     Found,
     Grid,
     Segments,
@@ -101,6 +102,7 @@ from ._thresholds import Threshold, threshold_of_affine
 __all__ = [
     "Call",
     "DEPTHWISE",
+    "EXACT",
     "FEW",
     "FUNCTIONS_BY_NAME",
     "Found",
@@ -114,7 +116,7 @@ __all__ = [
     "Linear",
     "MARGIN",
     "ModelError",
-    "NOISE",
+    "NOISES",
     "Operation",
     "PLAIN",
     "Commutation",

@@ -36,9 +36,14 @@ MARGIN = 1e-5
 # How much that is, a second walk tells, in which whatever layers read and return is off
 # by this fraction of itself, 16 float32 epsilons, at random. Numbers may differ by a
 # few times what they are off by there, but by no more than the same fraction of the
-# largest number of all channels: a step that turns there says nothing of rounding.
-NOISE = 2e-6
-_TIMES = 4
+# largest number of all channels: a step that turns there says nothing of rounding. What
+# another walk, off by 64 times as much, moves further by far is no step, and counts
+# whatever the other channels are: all of them may cancel.
+_NOISE, _FARTHER = 2e-6, 64
+NOISES = (_NOISE, _FARTHER * _NOISE)
+_TIMES, _BY_FAR = 4, 16
+# What a finding says of a sign that is no matter of rounding, but of an exact sum.
+EXACT = "is exactly 0, a sum of whole numbers"
 # At once, since the feature maps of many examples do not fit into memory.
 GROUP = 16
 # Further from 0 than any threshold.
@@ -204,11 +209,11 @@ def compare(
         step("Comparing examples", rows[0], len(examples[0]))
         theirs = other(group)
         before = deepcopy(found.places)
-        for noisy in (False, True):  # a second walk only where it may excuse something
+        for noisy in (False, True):  # more walks only where they may excuse something
             found.places = deepcopy(before)
             walks = [_Walk(reference, group, skipped)]
             if noisy:
-                walks.append(_NoisyWalk(reference, group, skipped))
+                walks += [_NoisyWalk(x, reference, group, skipped) for x in NOISES]
             _compare_group(
                 walks, theirs, reference.output_names, rows, tolerance, found
             )
@@ -220,20 +225,22 @@ def compare(
     return found
 
 
-def rounding_of(values: np.ndarray, noisy: np.ndarray | None) -> np.ndarray:
+def rounding_of(values: np.ndarray, noisy: Sequence[np.ndarray]) -> np.ndarray:
     """How far rounding reaches in each channel beyond that of its own numbers, (C,).
 
     Arguments:
         values: Numbers of the reference.
-        noisy: The same of a walk with noise; None for no more than that.
+        noisy: The same of a walk for each of `NOISES`; empty for no more than that.
     """
     sizes = _sizes(values)
-    if noisy is None:
+    if not noisy:
         return np.zeros_like(sizes)
     with np.errstate(invalid="ignore"):
-        apart = np.abs(np.asarray(noisy, float) - values)
-    apart = np.where(np.isfinite(apart), apart, 0)
-    return np.minimum(_TIMES * _sizes(apart), NOISE * sizes.max(initial=0))
+        apart = [np.abs(np.asarray(each, float) - values) for each in noisy]
+    little, much = (_sizes(np.where(np.isfinite(x), x, 0)) for x in apart)
+    largest = np.minimum(_TIMES * little, _NOISE * sizes.max(initial=0))
+    smooth = np.minimum(little, much / _FARTHER)
+    return np.where(much >= _BY_FAR * little, np.maximum(largest, smooth), largest)
 
 
 def record(
@@ -373,14 +380,14 @@ class _Walk:
 
 
 class _NoisyWalk(_Walk):
-    """A walk in which every number of a floating type is off by a little.
+    """A walk in which every number of a floating type is off by a part of itself.
 
     Also what a sign hands to a kernel, since the sum of many terms of the size of a
     kernel rounds even where each is exact.
     """
 
-    def __init__(self, *arguments: Any) -> None:
-        self._random = np.random.default_rng(0)
+    def __init__(self, noise: float, *arguments: Any) -> None:
+        self._random, self._noise = np.random.default_rng(0), noise
         super().__init__(*arguments)
         self._tensors = {key: self._off(x) for key, x in self._tensors.items()}
 
@@ -402,7 +409,7 @@ class _NoisyWalk(_Walk):
         if not x.dtype.is_floating:
             return x
         signs = self._random.integers(0, 2, x.shape) * 2 - 1
-        noisy = x * tf.constant(1 + NOISE * signs, x.dtype)
+        noisy = x * tf.constant(1 + self._noise * signs, x.dtype)
         if hasattr(x, "_keras_mask"):
             noisy._keras_mask = x._keras_mask
         return noisy
@@ -424,17 +431,16 @@ def _compare_group(
     tolerance: float,
     found: Segments,
 ) -> None:
-    """Compares along one walk; a second one, with noise, tells how much rounds."""
+    """Compares along one walk; more of them, with noise, tell how much rounds."""
     walk, order = walks[0], dict[str, int]()
     for calls_ in zip(*(w.calls for w in walks), strict=True):
         call = calls_[0]
         fed, quantizer = None, sign_in(call)
         replaced = call.label in other.values
         if quantizer is not None or replaced:
-            read = [w.before(c) for w, c in zip(walks, calls_, strict=True)]
-            noisy = read[1] if len(read) > 1 else None
+            read, *noisy = (w.before(c) for w, c in zip(walks, calls_, strict=True))
         if quantizer is not None:
-            sign = Sign(call.label, quantizer, read[0])
+            sign = Sign(call.label, quantizer, read)
             bits = _bits(sign, other)
             fed = None if bits is None else _fed(sign, bits)
         if fed is not None and bits is not None:
@@ -447,7 +453,7 @@ def _compare_group(
                 what = f"the pre-activation of layer {call.label!r}"
                 compare_values(
                     mine, given, tolerance, f"{what} differs; the fault lies {between}",
-                    rows, place, None if noisy is None else sign.shifted(noisy),
+                    rows, place, [sign.shifted(x) for x in noisy],
                     counted=False,
                 )  # fmt: skip
             order[call.label] = len(order)
@@ -455,7 +461,7 @@ def _compare_group(
             what = f"the input of layer {call.label!r} differs; the fault lies "
             what += f"between {_named(walk.origins(call), order)} and it"
             place = found.place("layer", call.label)
-            pair = read[0], other.inputs[call.label]
+            pair = read, other.inputs[call.label]
             grid = other.grids.get(call.label)
             compare_values(*pair, tolerance, what, rows, place, noisy, grid=grid)
         for each, its in zip(walks, calls_, strict=True):
@@ -475,7 +481,7 @@ def _compare_group(
         place = found.place("output", name)
         what += f": output {name!r} differs"
         grid = other.grids.get(name)
-        compare_values(mine, theirs, tolerance, what, rows, place, *noise, grid=grid)
+        compare_values(mine, theirs, tolerance, what, rows, place, noise, grid=grid)
 
 
 def _bits(sign: Sign, other: Found) -> np.ndarray | None:
@@ -528,7 +534,7 @@ def compare_sign(
     between: str,
     rows: list[int],
     place: Place,
-    noisy: np.ndarray | None = None,
+    noisy: Sequence[np.ndarray] = (),
 ) -> None:
     """Compares the signs of pre-activations with those that another form has there.
 
@@ -538,7 +544,7 @@ def compare_sign(
         between: Where a fault would lie, for the message.
         rows: The numbers of the examples.
         place: Is told what was found.
-        noisy: The pre-activations of a walk with noise.
+        noisy: The pre-activations of a walk for each of `NOISES`, if there are some.
     """
     x = sign.values
     margin = _margin(sign, noisy)
@@ -552,7 +558,8 @@ def compare_sign(
     parted = sign.positive(x) != bits
     if not parted.any():
         return
-    exact = parted & near & (sign.shifted(x) == 0) & _is_whole(x, parted & near)
+    exact = parted & near & (sign.shifted(x) == 0)
+    exact &= _is_whole(x, exact, margin)
     wrong = (parted & ~near) | exact
     place.turned |= _examples(parted & near & ~exact, rows)
     if not wrong.any():
@@ -567,13 +574,13 @@ def compare_sign(
         + (
             f"is {far:.3g} from 0, while rounding reaches {reach:.3g}"
             if far > 0
-            else "is exactly 0, a sum of whole numbers"
+            else EXACT
         )
         + f"; the fault lies {between}"
     )
 
 
-def _margin(sign: Sign, noisy: np.ndarray | None) -> np.ndarray:
+def _margin(sign: Sign, noisy: Sequence[np.ndarray]) -> np.ndarray:
     """How far rounding reaches in each channel, (C,)."""
     sizes = _sizes(sign.values)
     threshold = np.abs(sign.shifted(np.zeros_like(sign.values[:1])))
@@ -587,21 +594,29 @@ def _sizes(x: np.ndarray) -> np.ndarray:
     return np.abs(x).reshape(-1, x.shape[-1]).max(axis=0, initial=0)
 
 
-def _is_whole(x: np.ndarray, asked: np.ndarray) -> np.ndarray:
+def _is_whole(x: np.ndarray, asked: np.ndarray, margin: np.ndarray) -> np.ndarray:
     """Whether the numbers of a channel are whole multiples of one, (C,).
 
-    As sums of ±1 are, and what a gain and a bias make of these: their 0 is exact.
+    As sums of ±1 are, and what a gain and a bias make of these: their 0 is exact. So is
+    rounding, of a unit in the last place: of a channel that has no number beyond that,
+    the others tell whether it is one of such sums.
 
     Arguments:
         x: Pre-activations.
         asked: The numbers in whose channels it matters.
+        margin: How far rounding reaches in each channel, (C,).
     """
     channels = x.shape[-1]
     columns = x.reshape(-1, channels)
+    telling = np.flatnonzero(_sizes(x) > margin)
+
+    def whole(i: int) -> bool:
+        numbers = np.unique(columns[:, i]).astype(float)
+        return _have_common_step(np.diff(numbers), float(np.abs(numbers).max()))
+
     found = np.zeros(channels, bool)
     for i in np.flatnonzero(asked.reshape(-1, channels).any(axis=0)):
-        numbers = np.unique(columns[:, i]).astype(float)
-        found[i] = _have_common_step(np.diff(numbers), float(np.abs(numbers).max()))
+        found[i] = all(map(whole, [i] if i in telling else telling))
     return found
 
 
@@ -626,7 +641,7 @@ def compare_values(
     what: str,
     rows: list[int],
     place: Place,
-    noisy: np.ndarray | None = None,
+    noisy: Sequence[np.ndarray] = (),
     *,
     counted: bool = True,
     grid: Grid | None = None,
@@ -640,7 +655,7 @@ def compare_values(
         what: What differs, for the message.
         rows: The numbers of the examples.
         place: Is told what was found.
-        noisy: Those of the reference in a walk with noise.
+        noisy: Those of the reference in a walk for each of `NOISES`, if there are some.
         counted: Whether these numbers count among those that were compared.
         grid: What the other form can hold; the tolerance is then in its steps.
     """
@@ -649,9 +664,7 @@ def compare_values(
         np.reshape(x, (len(rows), -1, channels)).astype(float) for x in (mine, theirs)
     )
     sizes = np.abs(np.where(np.isfinite(first), first, 0)).max(axis=(0, 1), initial=0)
-    floor = np.zeros(1)
-    if noisy is not None:
-        floor = rounding_of(first, np.reshape(noisy, first.shape))
+    floor = rounding_of(first, [np.reshape(x, first.shape) for x in noisy])
     if grid is not None:
         first = np.clip(first, grid.low, grid.high)
         step = grid.step or 1e-5 * sizes.max(initial=0) or 1.0
@@ -661,7 +674,7 @@ def compare_values(
     away[(first == second) | (np.isnan(first) & np.isnan(second))] = 0
     away[np.isnan(away)] = np.inf
     wrong = away > tolerance * sizes + floor
-    least = NOISE * sizes.max(initial=0)
+    least = _NOISE * sizes.max(initial=0)
     relative = away / np.maximum(sizes, least if least else 1.0)
     place.worst = max(place.worst, float(relative.max(initial=0)))
     if counted:

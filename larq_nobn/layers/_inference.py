@@ -25,6 +25,10 @@ def _constant(numbers: Any, nothing: float = 0.0) -> tf.Tensor | None:
     return tf.constant(numbers, tf.float32)
 
 
+# Less than any sum of signs: a maximum with it changes nothing.
+_LEAST = -(2.0**24)
+
+
 class ShiftedSign(lq.quantizers.Quantizer):
     """sign(x + shift), or without a shift, in spellings that LCE recognises.
 
@@ -120,6 +124,27 @@ class PlainAffine(keras.layers.Layer):
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         outputs = inputs if self.gain is None else inputs * self.gain
         return outputs if self.offset is None else outputs + self.offset
+
+
+class AffineApart(PlainAffine):
+    """gain * (x - center) + offset, which LCE does not merge with what is before it.
+
+    Arguments:
+        center: (C,).
+        gain, offset: (C,) or a number, each.
+        **kwargs: Keras layer arguments.
+    """
+
+    def __init__(self, center: Any, gain: Any, offset: Any, **kwargs: Any):
+        super().__init__(gain, offset, **kwargs)
+        self.center = _constant(center)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "center": self.center}
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        inputs = tf.maximum(inputs, _LEAST)
+        return super().call(inputs if self.center is None else inputs - self.center)
 
 
 class ShiftedReLU(keras.layers.Layer):

@@ -330,3 +330,42 @@ def test_numbers_of_a_grid_are_compared_in_its_steps(value, held, grid, steps):
     compare_values(mine, theirs, 1.5, "it differs", [0, 1], place, grid=grid)
     assert place.worst == pytest.approx(steps, abs=1e-6)
     assert place.faulty == ({1} if steps > 1.5 else set())
+
+
+@pytest.mark.parametrize(
+    "others, step, noisy, fault",
+    [
+        (REAL[:, 1], 2.0**-25, True, False),
+        (REAL[:, 1], 2.0**-25, False, True),  # nothing says that it is rounding
+        (REAL[:, 1], 1.0, True, True),
+        (np.float32([3, -6, 0, 9]), 2.0**-25, True, True),
+        (np.float32([3, -6, 0, 9]), 0.0, True, True),
+        (REAL[:, 1], 0.0, True, False),
+    ],
+)
+def test_units_in_the_last_place_are_no_whole_numbers(others, step, noisy, fault):
+    """As a map less its mean has in a channel of equal numbers."""
+    x = np.stack([step * np.float32([0, 1, -2, 3]), others], axis=1)
+    sign, place = Sign("a", larqs, x), Segments(4).place("sign", "a")
+    bits = sign.positive(x)
+    bits[0, 0] = False
+    noise = [x + np.float32(size) for size in (1e-7, 64e-7)] if noisy else []
+    compare_sign(sign, bits, "between layer 'b' and it", [*range(4)], place, noise)
+    assert bool(place.fault) == fault
+
+
+@pytest.mark.parametrize("error, fault", [(0.0, False), (0.1, True)])
+def test_where_all_channels_cancel_they_may_round(error, fault):
+    """No channel of large numbers says how much: noise of two sizes does."""
+    inputs = keras.Input((64,), name="input")
+    kernel = np.random.default_rng(0).normal(size=(64, 1)) * 1000
+    kernel[1::2] = -kernel[::2]
+    dense = _layers.Dense(1, use_bias=False, name="sums")
+    model = keras.Model(inputs, dense(inputs))
+    dense.set_weights([kernel])
+    x = images(8, (64,))
+    x[:, 1::2] = x[:, ::2] * (1 + 1e-7 * np.sign(images(8, (32,), 2)))
+    exact = x.astype(float) @ kernel.astype(np.float32).astype(float)
+    assert np.abs(exact - model(x)).max() > 1e-3 * np.abs(exact).max()
+    found = compare(model, lambda _: Found([exact + error], {}), [x], 1e-5)
+    assert bool(found.finding) == fault

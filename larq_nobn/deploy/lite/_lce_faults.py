@@ -23,6 +23,11 @@ And these are kept from LCE by how models are written for it:
 | the input of an int8 sign is lost if it is an output, too | the interpreter breaks |
 | several inputs and outputs come in an order of chance | `in_order` undoes it |
 | names of tensors are cut at 50 characters | layers are not found again |
+| scales become part of sums, and of what a border of zeros takes back | 0 is 1e-8 |
+| softplus is log(1 + exp(x)) | off by 6e-8, all of it below -16 |
+
+Scales become part of sums all the same where a model is not prepared, and in a float
+kernel after `DoReFa`: there the comparison of signs finds it, and says what to do.
 """
 
 from __future__ import annotations

@@ -12,19 +12,22 @@ from ...graph import (
     Graph,
     Operation,
     Steps,
+    chain,
     commutation,
     finest_at_signs,
     is_channels_last,
+    is_function,
     joins_channels,
     sign_of,
     steps_of,
+    symbol_of,
     threshold_of_affine,
     traits,
 )
 from ...layers import ChannelAffine, DynamicTanh
 from ...layers._inference import (
+    AffineApart,
     BinaryConvolution,
-    ConstantLess,
     ShiftedReLU,
     ShiftedSign,
 )
@@ -102,20 +105,27 @@ def _goes_into_plain_signs(graph: Graph, edge: Any) -> bool:
 def affine_into_binary_convolution(graph: Graph, call: Call) -> Edit | None:
     """Moves an affine operation into the binary convolution that makes its input.
 
-    Pools that let it pass follow it. A scale may be 0, but what is negative goes into
-    the signs of the kernel. After a rectified convolution it ends up right after it,
-    where the converter merges it.
+    Pools that let it pass follow it, but for averages before a jump at 0: in steps of a
+    scale they round. A scale may be 0, but what is negative goes into the signs of the
+    kernel. After a rectified convolution it ends up right after it, where the converter
+    merges it.
     """
     if not is_single(graph, call):
         return None
     affine = affine_of(call.operation)
     source, pools = source_of(graph, call.first_input, affine)
+    if any(map(_averages, pools)) and _meets_jump(graph, call.first_output):
+        return None
     if not is_linear_binary(source) or is_shared(graph, source):
         return _before_pools(graph, call, source, pools)
     operation = _scaled(source.operation, *scale_and_bias(call))
     chain = computed([source._replace(operation=operation), *pools], call.first_output)
     moved = {part.label: [part] for part in chain}
     return Edit(graph.with_calls({call.label: [], **moved}))
+
+
+def _averages(call: Call) -> bool:
+    return traits(type(call.layer)).pool in ("mean", "whole mean")
 
 
 def _before_pools(
@@ -359,66 +369,22 @@ def _is_relu(call: Call) -> bool:
 def drop_scale(graph: Graph, call: Call) -> Edit | None:
     """Leaves the scale out of a binary convolution that only plain signs read.
 
-    So it does where a layer for the border follows, whose numbers it divides, and an
-    affine operation after that, whose scale it multiplies.
-
-    It is positive, and a sign forgets it. But in steps of the scale, sums round: those
-    of average pools, and those by which LCE takes back what zeros around a map must not
-    count. What should be 0 is not, and its sign is noise. In steps of 1 it is 0.
+    It is positive, and a sign forgets it. But in steps of the scale, the sums of
+    average pools round: what should be 0 is not, and its sign is noise. In steps of 1
+    it is 0.
     """
-    if not _has_scale_alone(call) or is_shared(graph, call):
-        return None
-    scale = numbers(call.operation, "scale", call.first_output.shape[-1], 1.0)
-    border, affine = _sole_reader(graph, call, ConstantLess), None
-    changed, edges = [call.operation.replaced(arguments={"scale": None})], []
-    if border is not None:
-        edges.append(call.first_output)
-        changed.append(_without_scale(border.operation, scale))
-        affine = _sole_reader(graph, border, ChannelAffine)
-    last = call if border is None else border
-    if affine is None:
-        after = _read_by_signs(graph, last.first_output)
-        if after is None:
-            return None
-        edges += after
-    else:
-        edges.append(last.first_output)
-        k, bias = scale_and_bias(affine)
-        changed.append(rescaled(affine.operation, k * scale, bias))
-    for operation in changed:
-        graph = graph.with_operation(operation)
-    return Edit(graph.renewed(edges))
-
-
-def _has_scale_alone(call: Call) -> bool:
     operation = call.operation
     rising = (keras.activations.linear, keras.activations.relu)
     if operation.kind is not BinaryConvolution or np.any(operation.argument("offset")):
-        return False
-    scale = numbers(operation, "scale", call.first_output.shape[-1], 1.0)
-    scaled = bool(np.any(scale != 1) and np.all(scale > 0))
-    return scaled and operation.argument("last") in rising
-
-
-def _sole_reader(graph: Graph, call: Call, kind: type) -> Call | None:
-    """The one call that reads another, if it is of a kind and its layer's only one."""
-    reader = graph.sole_consumer(call.first_output)
-    if reader is None or reader.operation.kind is not kind:
         return None
-    return None if is_shared(graph, reader) else reader
-
-
-def _without_scale(border: Operation, scale: np.ndarray) -> Operation:
-    """What takes the border from a map that has lost a scale, (C,).
-
-    Its constant is of sums of what pads the map. Where these are halves, the quotient
-    is too, but for rounding.
-    """
-    sums = np.asarray(border.argument("constant"), np.float64)
-    sums = sums.reshape(sums.shape[-3:]) / scale
-    halves = np.round(2 * sums) / 2
-    near = np.abs(sums - halves) <= 4 * np.finfo(np.float32).eps * np.abs(halves)
-    return border.replaced(arguments={"constant": np.where(near, halves, sums)})
+    scale = numbers(operation, "scale", call.first_output.shape[-1], 1.0)
+    if np.all(scale == 1) or np.any(scale <= 0) or is_shared(graph, call):
+        return None
+    edges = _read_by_signs(graph, call.first_output)
+    if operation.argument("last") not in rising or edges is None:
+        return None
+    changed = operation.replaced(arguments={"scale": None})
+    return Edit(graph.with_operation(changed).renewed(edges))
 
 
 def _read_by_signs(graph: Graph, edge: Any) -> list[Any] | None:
@@ -447,6 +413,8 @@ def clear_thresholds(graph: Graph) -> Graph:
     may be no more than noise here, and LCE divides the two in float32 to find the whole
     number from which on a bit is set. Halfway between two sums rounding is nothing. A
     step of 0 and 1 is 0 where the sum is: so it is 0 where the opposite sum has a +1.
+
+    To a function that may jump at 0, a sum that is 0 remains 0: see `_exact_at_zero`.
     """
     steps = steps_of(graph, steps_after)
     for call in graph.calls:
@@ -462,7 +430,7 @@ def clear_thresholds(graph: Graph) -> Graph:
             before = steps_of_sums(call, before)
         else:
             continue
-        if before is None or np.all(scale == 1) or not np.any(bias):
+        if before is None or np.all(scale == 1):
             continue
         edge = call.first_output
         finest = finest_at_signs(graph, edge, before, starts_with_plain_sign)
@@ -471,6 +439,10 @@ def clear_thresholds(graph: Graph) -> Graph:
             finest = finest_at_signs(graph, edge, before, is_zero_one_step)
             turn = -1.0
         if finest is None:
+            if _meets_jump(graph, edge):
+                graph = _exact_at_zero(graph, call, before, scale, bias)
+            continue
+        if not np.any(bias):
             continue
         threshold = threshold_of_affine(turn * scale, turn * bias, finest).value
         moves = np.isfinite(threshold)
@@ -481,6 +453,64 @@ def clear_thresholds(graph: Graph) -> Graph:
             operation = call.operation.replaced(arguments={"offset": moved})
         graph = graph.with_operation(operation)
     return graph
+
+
+# The functions of TensorFlow, as they are called in a model, that jump where a number
+# becomes positive, or 0.
+_JUMPS = (
+    *("sign", "greater", "greater_equal", "less", "less_equal", "equal", "not_equal"),
+    *("eq", "ne", "cast", "floor", "ceil", "floor_div", "floormod", "count_nonzero"),
+)
+
+
+def _meets_jump(graph: Graph, edge: Any) -> bool:
+    """Whether a function that may jump at 0 reads a map, or what functions make of it.
+
+    What is in a Lambda is not known.
+    """
+    edges, seen = [edge], set[int]()
+    while edges:
+        for call in graph.consumers(edges.pop()):
+            function, symbol = is_function(call.layer), symbol_of(call.layer)
+            if function and symbol.split(".")[-1] in ("", *_JUMPS):
+                return True
+            passes = function or joins_channels(call) or commutation(call).gain
+            if passes and id(call.first_output) not in seen:
+                seen.add(id(call.first_output))
+                edges.append(call.first_output)
+    return False
+
+
+def _exact_at_zero(
+    graph: Graph, call: Call, steps: Steps, scale: np.ndarray, bias: np.ndarray
+) -> Graph:
+    """Writes scale * sum + bias so that it is exactly 0 where it should be.
+
+    As (sum - threshold) * scale, which is what a batch norm computes. Of a scale in a
+    kernel LCE makes other numbers, and what is 0 is no more than noise there: so all of
+    it comes after a maximum, past which LCE does not look.
+    """
+    moves = scale != 0
+    threshold = np.where(moves, -bias / np.where(moves, scale, 1.0), 0.0)
+    if not np.any(moves & steps.reach(threshold)):
+        return graph
+    value = np.round(threshold / steps.step) * steps.step
+    # As one rounding takes a value to a number that is not the next one.
+    same = np.abs(threshold - value) < np.finfo(np.float32).eps / 2 * np.abs(value)
+    within = moves & (np.abs(threshold) <= steps.most * steps.step)
+    arguments = {
+        "center": np.where(within, np.where(same, value, threshold), 0.0),
+        "gain": scale,
+        "offset": np.where(within, 0.0, bias),
+    }
+    if is_affine(call):
+        return graph.with_operation(Operation(call.name, AffineApart, None, arguments))
+    whole = call.operation.replaced(arguments={"scale": None, "offset": None})
+    after = Operation(f"{call.name}/scale", AffineApart, None, arguments)
+    shape = tuple(call.first_output.shape[1:])
+    first, last = chain(call, (whole, after), (shape, shape))
+    last = last._replace(outputs=call.first_output)
+    return graph.with_calls({call.label: [first, last]})
 
 
 def merge(graph: Graph) -> Graph:

@@ -308,11 +308,15 @@ def convolution(
         pads = np.broadcast_to(pads, values.shape[2]) - padding.wanted
         sums = border_sums(values * pads[:, None], place.rows, place.columns)
         more = more - signs.factor * sums
-    offset = more * scale + bias
+    factor = abs(signs.factor)
+    # A border is taken from whole numbers: what is 0 stays 0, which is noise in steps
+    # of a scale. Half of a kernel of 0 and 1 is as exact.
+    last = padding.differs and not kernel.zero_one and bool(np.any(scale != 1))
+    inside, offset = (1.0, more) if last else (scale, more * scale + bias)
     turn = np.float32(np.sign(signs.factor) * (-1 if padding.differs else 1))
     simple = not (padding.differs or kernel.zero_one)
     arguments = {
-        "scale": scale * abs(signs.factor),
+        "scale": np.broadcast_to(inside * factor, scale.shape),
         "offset": None if padding.differs else offset,
         "last": activation if simple else _LINEAR,
         "filters": values.shape[-1],
@@ -331,6 +335,8 @@ def convolution(
     if padding.differs:
         border = Operation(f"{name}/border", ConstantLess, None, {"constant": offset})
         row.append((border, made))
+    if last:
+        row.append((affine_operation(f"{name}/scale", scale, bias), made))
     if kernel.zero_one:
         made = (*made[:-1], made[-1] - 1)
         row.append((Operation(f"{name}/sum", PlusLast), made))

@@ -153,14 +153,15 @@ def _readable(model: keras.Model) -> Iterator[None]:
 
 # Of more, softplus is the number itself in float32, and far less than exp can bear.
 _LARGE = 80.0
+_NEXT = 1 + 2.0**-23  # the number next to 1
 
 
 def _bound_softplus(prepared: keras.Model) -> None:
     """Writes softplus so that files compute it of any number, in place.
 
-    In a file it is log(1 + exp(x)), and exp(89) is more than float32 can represent. Not
-    in one of int8, where the converter would round its input to the range that is noted
-    for its output.
+    In a file it is log(1 + exp(x)): exp(89) is more than float32 can represent, and of
+    1 + exp(-12) a hundredth of exp(-12) is lost. Not in one of int8, where the
+    converter would round its input to the range that is noted for its output.
     """
     layers = [part for x in prepared.layers for part in x._flatten_layers()]
     if any(isinstance(layer, FakeQuantization) for layer in layers):
@@ -172,5 +173,10 @@ def _bound_softplus(prepared: keras.Model) -> None:
 
 
 def bounded_softplus(x: tf.Tensor) -> tf.Tensor:
-    """log(1 + exp(x)), with an exp of 80 at most."""
-    return tf.maximum(x, tf.math.softplus(tf.minimum(x, _LARGE)))
+    """log(1 + exp(x)), with an exp of 80 at most, and exact where that is next to 1.
+
+    What 1 + y has lost of a small y, log(1 + y) times y / ((1 + y) - 1) has again.
+    """
+    y = tf.exp(tf.minimum(x, _LARGE))
+    more = tf.maximum(1 + y, _NEXT)
+    return tf.maximum(x, tf.math.log(more) * (y / (more - 1)))

@@ -9,7 +9,7 @@ the converter leaves in the names of tensors.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from math import prod
 from typing import Any, NamedTuple
 
@@ -57,15 +57,10 @@ class FileSigns:
             return shown.index(tensor.index)
 
         self._signs = []
-        for call, ops in _packing(prepared, graph):
-            before = _input(ops, graph)
-            self._signs.append(
-                _Seen(
-                    call,
-                    [place_of(op.outputs[0]) for op in ops],
-                    None if before is None else place_of(before),
-                )
-            )
+        for call, ops, before in _packing(prepared, graph):
+            places = [place_of(op.outputs[0]) for op in ops]
+            given = None if before is None else place_of(before)
+            self._signs.append(_Seen(call, places, given))
         added = shown[self._count :]
         self._runner = Runner(with_outputs(flatbuffer, added)) if added else shipped
 
@@ -102,10 +97,11 @@ def _input(ops: Sequence[Operation], graph: Subgraph) -> Tensor | None:
 
 def _packing(
     prepared: keras.Model, graph: Subgraph
-) -> list[tuple[Call, list[Operation]]]:
-    """The signs of a model, and the operation that makes the bits of each.
+) -> list[tuple[Call, list[Operation], Tensor | None]]:
+    """The signs of a model, what makes the bits of each, and of which numbers.
 
-    Of a layer that is used several times, all that may.
+    Of a layer that is used several times, all operations that may. The numbers are
+    known where the sign of these very numbers has given the operation its name.
     """
     # Those of 0 and 1 are made of a sign of something else.
     found_signs = ((call, sign_in(call)) for call in calls(prepared))
@@ -124,21 +120,48 @@ def _packing(
         if fitting:
             found[scopes[max(fitting, key=len)]].append(op)
     # Of signs that are the same, a file has one.
+    made = {id(call.first_output): call for call in calls(prepared)}
+    standing = {id(call.first_output): call for call in signs if not _has_kernel(call)}
     same: dict[Any, list[Operation]] = defaultdict(list)
     for call in signs:
-        same[_identity(call)] += found[call.name]
+        same[_identity(call, standing)] += found[call.name]
+        pool = made.get(id(call.first_input))
+        for op in found[call.name]:
+            if op.op == "LceBMaxPool2d" and pool is not None:
+                # The sign of a maximum is the maximum of signs, which have its name.
+                before = graph.before(op)
+                whole = _identity(call._replace(reads=pool.reads), standing)
+                same[whole] += [] if before is None else [before]
     rows = []
     for call in signs:
-        ops = [op for op in same[_identity(call)] if _fits(op, call)]
+        ops = [op for op in same[_identity(call, standing)] if _fits(op, call)]
         if ops:
-            rows.append((call, ops if call.label != call.name else ops[-1:]))
+            ops = ops if call.label != call.name else ops[-1:]
+            own = any(
+                each.first_input is call.first_input
+                for each in signs
+                if ops[0] in found[each.name]
+            )
+            rows.append((call, ops, _input(ops, graph) if own else None))
     return rows
 
 
-def _identity(call: Call) -> Any:
+def _has_kernel(call: Call) -> bool:
+    return getattr(call.layer, "input_quantizer", None) is not None
+
+
+def _identity(call: Call, standing: Mapping[int, Call]) -> Any:
+    """What is equal for signs of the same numbers: also for a sign and its own sign.
+
+    Arguments:
+        call: Is or starts with a sign.
+        standing: The signs that are layers, by the id of what they make.
+    """
     shift = getattr(sign_in(call), "shift", None)
-    kind = None if shift is None else np.asarray(shift).tobytes()
-    return id(call.first_input), kind
+    inner = standing.get(id(call.first_input))
+    if shift is None and inner is not None:
+        return _identity(inner, standing)
+    return id(call.first_input), None if shift is None else np.asarray(shift).tobytes()
 
 
 def _fits(op: Operation, call: Call) -> bool:

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ..._progress import step
-from ...graph import NOISE, Segments, Sign, compare_sign, compare_values
+from ...graph import NOISES, Segments, Sign, compare_sign, compare_values
 from .._errors import ConversionError
 from ..lite import (
     IoSpec,
@@ -27,11 +27,21 @@ from ..lite import (
 from ..lite import inference as inference_of
 from ._agreement import agreement
 from ._file import LOOK, check_same
-from ._verify import GIVEN, checked_outputs, raise_mismatch
+from ._verify import (
+    GIVEN,
+    NOTHING_WRITTEN,
+    checked_outputs,
+    exact_remedy,
+    raise_mismatch,
+)
 
 # A trace computes constants once that the model computes in every call.
 _EQUAL = 1e-5
 _GROUP = 16
+_PREPARED = (
+    " Or write the model as a functional one of known layers, with functions called on "
+    "its tensors: that is prepared so that it is 0."
+)
 
 Examples = Sequence[np.ndarray]
 
@@ -55,10 +65,10 @@ def verify_trace(
     )
     with _unoptimized():
         found = _outputs(trace, spec, examples)
-        segments = _ends(given, found, spec, None)
+        segments = _ends(given, found, spec)
         if segments.finding:
-            noisy = _outputs(trace.with_noise(NOISE), spec, examples)
             # Of the trace, whose rounding this is.
+            noisy = [_outputs(trace.with_noise(x), spec, examples) for x in NOISES]
             segments = _ends(found, given, spec, noisy)
             segments.outputs = found
     if segments.finding:
@@ -70,13 +80,13 @@ def _ends(
     mine: list[np.ndarray],
     theirs: list[np.ndarray],
     spec: IoSpec,
-    noisy: list[np.ndarray] | None,
+    noisy: Sequence[list[np.ndarray]] = (),
 ) -> Segments:
     """Compares outputs."""
     segments, rows = Segments(len(mine[0]), theirs), list(range(len(mine[0])))
     for i, name in enumerate(spec.outputs):
         place = segments.place("output", name)
-        noise = None if noisy is None else noisy[i]
+        noise = [numbers[i] for numbers in noisy]
         what = f"output {name!r} differs"
         compare_values(mine[i], theirs[i], _EQUAL, what, rows, place, noise)
     return segments
@@ -102,9 +112,9 @@ def verify_traced_file(
         parts.append(found)
         before = deepcopy(segments.places)
         theirs = (taken, found, made)
-        for noisy in (False, True):  # the second only where it may excuse something
+        for noisy in (False, True):  # more forms only where they may excuse something
             segments.places = deepcopy(before)
-            forms = [trace, trace.with_noise(NOISE)] if noisy else [trace]
+            forms = [trace, *(trace.with_noise(x) for x in NOISES if noisy)]
             _compare(forms, signs, spec, theirs, rows, tolerance, segments)
             places = segments.places.values()
             if not any(place.faulty & set(rows) for place in places):
@@ -112,7 +122,10 @@ def verify_traced_file(
     segments.outputs = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
     if segments.finding:
         raise_mismatch(
-            segments, "The converted file computes something else", tolerance
+            segments,
+            "The converted file computes something else",
+            tolerance,
+            exact_remedy(segments, _PREPARED) + NOTHING_WRITTEN,
         )
     wanted = _outputs(trace, spec, examples)
     return agreement(wanted, segments.outputs, tolerance, segments)
@@ -129,7 +142,7 @@ def _compare(
 ) -> None:
     """Computes the trace from the signs that the file has, and compares.
 
-    A second one of `forms`, with noise, tells how much rounds.
+    More of `forms`, with noise, tell how much rounds.
     """
     examples, outputs, shown = theirs
     fed = [_fed(sign, made) for sign, made in zip(signs, shown, strict=True)]
@@ -150,7 +163,7 @@ def _compare(
                 f"between {before} and it",
                 rows,
                 segments.place("sign", label),
-                *noisy,
+                noisy,
             )
         before = f"layer {label!r}"
     for i, (name, given) in enumerate(zip(spec.outputs, outputs, strict=True)):
@@ -158,7 +171,7 @@ def _compare(
         what += f": output {name!r} differs"
         place = segments.place("output", name)
         mine, *noise = (numbers[i] for numbers in found)
-        compare_values(mine, given, tolerance, what, rows, place, *noise)
+        compare_values(mine, given, tolerance, what, rows, place, noise)
 
 
 def _difference(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..._keras import keras
-from ...graph import Found, Segments, calls, compare, record, sign_in
+from ...graph import EXACT, Found, Segments, calls, compare, record, sign_in
 from .._errors import ConversionError, VerificationError
 from ..lite import Runner, run
 from ..prepare import half_precision, in_float32
@@ -161,7 +161,7 @@ def verify_file(
             segments,
             "The converted file computes something else",
             tolerance,
-            f" {where}{NOTHING_WRITTEN}",
+            f"{exact_remedy(segments)} {where}{NOTHING_WRITTEN}",
         )
     wanted = outputs(prepared, examples)
     return agreement(wanted, segments.outputs, tolerance, segments)
@@ -235,6 +235,17 @@ def checked_outputs(
                 "data."
             )
     return found
+
+
+def exact_remedy(found: Segments, more: str = "") -> str:
+    """Says what to do where a file computes something else of what is exactly 0."""
+    if EXACT not in found.finding:
+        return ""
+    return (
+        " In a file, scales are part of each sum, and what is exactly 0 in Keras may "
+        "be rounding. Give that sign a shift (input_quantizer='rsign'), or the layer "
+        f"before it a bias.{more}"
+    )
 
 
 def raise_mismatch(

@@ -1,10 +1,12 @@
 """Softplus of large numbers, which files compute by way of exp(x)."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 from deploy.nets import chain, head, images
 from larq_nobn._keras import keras
-from larq_nobn.deploy import fake_quantize
+from larq_nobn.deploy import convert, fake_quantize
+from larq_nobn.deploy.lite import Runner
 from larq_nobn.deploy.prepare import prepare
 from larq_nobn.deploy.prepare._prepare import bounded_softplus
 from numpy.testing import assert_allclose
@@ -18,11 +20,27 @@ def test_it_is_softplus():
     assert_allclose(bounded_softplus(x), wanted, rtol=1e-6, atol=1e-30)
 
 
-def inputs_of_softplus(model):
-    """What kinds of operations stand before it, wherever in the model it is."""
+@pytest.mark.convert
+@pytest.mark.parametrize("activation", ["softplus", tf.nn.softplus])
+def test_files_compute_small_ones_too(activation, tmp_path):
+    """Where the largest of a channel is 1e-6, and rounding beside 1 is 6e-8."""
+    start = keras.Input((4, 4, 2))
+    x = layers.Activation(activation)(start)
+    model = keras.Model(start, layers.AveragePooling2D()(x))
+    x = np.random.default_rng(0).uniform(-40, -12, (8, 4, 4, 2)).astype(np.float32)
+    x[:, :, :, 1] = -x[:, :, :, 1] / 2
+    convert(model, tmp_path / "net.tflite", data=x, allow_float=True, tolerance=1e-5)
+    found = Runner((tmp_path / "net.tflite").read_bytes())(x)
+    exact = np.logaddexp(x.astype(np.float64), 0)
+    wanted = exact.reshape(8, 2, 2, 2, 2, 2).mean(axis=(2, 4))
+    assert_allclose(found, wanted, rtol=1e-5)
+
+
+def inputs_of(kind, model):
+    """What kinds of operations stand before one, wherever in the model it is."""
     spec = tf.TensorSpec((1, 8, 8, 3))
     graph = tf.function(model).get_concrete_function(spec).graph
-    found = [op for op in graph.get_operations() if op.type == "Softplus"]
+    found = [op for op in graph.get_operations() if op.type == kind]
     return [op.inputs[0].op.type for op in found]
 
 
@@ -31,10 +49,10 @@ def test_every_one_of_a_network_is_bounded():
     rows = layers.Conv2D(4, 3, activation="softplus"), layers.Activation("softplus")
     sequence = layers.Reshape((-1, 4)), layers.SimpleRNN(4, "softplus", unroll=True)
     model = chain(*rows, layers.MaxPooling2D(3), *sequence)
-    assert inputs_of_softplus(prepare(model)) == ["Minimum"] * (2 + 4)
+    assert inputs_of("Exp", prepare(model)) == ["Minimum"] * (2 + 4)
 
 
 def test_none_is_where_ranges_are_noted():
     model = fake_quantize(chain(layers.Activation("softplus"), *head()), images(4))
-    (before,) = inputs_of_softplus(prepare(model))
+    (before,) = inputs_of("Softplus", prepare(model))
     assert before != "Minimum"

@@ -87,6 +87,32 @@ def test_sums_beside_a_border_have_no_scale_before_a_sign(quantizer, kernel, pad
 
 
 @pytest.mark.convert
+@pytest.mark.parametrize("pad", [-1.0, 0.5])
+@pytest.mark.parametrize("kind", ["gate", "tanh", "groups"])
+def test_sums_beside_a_border_are_0_whatever_reads_them(kind, pad):
+    """What reads them takes no scale: they are whole numbers all the same."""
+    keras.utils.set_random_seed(0)
+    start = keras.Input((6, 6, 4))
+    x = binary_conv(16, pad_values=pad, kernel_quantizer="magnitude_aware_sign")(start)
+    if kind == "gate":
+        gate = layers.Dense(16, "sigmoid")(layers.GlobalAveragePooling2D()(x))
+        x = layers.Multiply()([x, layers.Reshape((1, 1, 16))(gate)])
+    if kind == "tanh":
+        x = layers.Activation("tanh")(x)
+    before = keras.Model(start, x)
+    x = binary_conv(8, groups=2 if kind == "groups" else 1)(x)
+    model = keras.Model(start, [x, before.output])
+    x, prepared = images(4, (6, 6, 4)), prepare(model)
+    content = to_flatbuffer(inference(prepared), prepared.variables, io_spec(prepared))
+    signs, sums = prepared(x)
+    assert np.mean(sums.numpy() == 0) > 0.01
+    assert_allclose(sums, before(x), atol=1e-5)
+    file = Runner(content).outputs([x])
+    assert_array_equal(file[1] == 0, sums.numpy() == 0)
+    assert_allclose(file[0], signs, rtol=1e-5)
+
+
+@pytest.mark.convert
 @pytest.mark.parametrize("kind", ["convolution", "rectified", "maximum", "average"])
 def test_a_step_of_0_and_1_is_0_where_the_sum_is(kind):
     def last(x):

@@ -4,6 +4,7 @@ from functools import cache
 from types import SimpleNamespace
 
 import larq_nobn as nobn
+import larq as lq
 import numpy as np
 import pytest
 from deploy import nets
@@ -209,3 +210,33 @@ def test_faults_are_placed_among_several_inputs(convert, monkeypatch):
     while_wrong("right", monkeypatch)
     with pytest.raises(VerificationError, match="The converted file.*that of layer 'd"):
         convert(two_of_each(), batch_size=3)
+
+
+def noisy(x, filters=8):
+    """Sums of ±c in float, which should be 0 and are not."""
+    return lq.layers.QuantConv2DTranspose(
+        filters, 2, padding="same", use_bias=False, input_quantizer="ste_sign",
+        kernel_quantizer="magnitude_aware_sign",
+    )(x)  # fmt: skip
+
+
+def sign_of_a_sign(x):
+    """Of the first, the file has the bits under the name of the second."""
+    return binary_conv(8)(_layers.Activation(nobn.quantizers.SignSwish())(noisy(x)))
+
+
+def maximum_of_signs(x):
+    """LCE takes the sign before the pool, and gives it the name of what is after."""
+    x, shared = _layers.Activation("tanh")(noisy(x)), binary_conv(8)
+    ends = _layers.MaxPooling2D()(shared(x)), shared(_layers.MaxPooling2D()(x))
+    return _layers.Concatenate()(ends)
+
+
+@pytest.mark.parametrize("part", [sign_of_a_sign, maximum_of_signs])
+def test_signs_under_the_name_of_another_are_known(part, convert):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 6, 4))
+    model = keras.Model(inputs, part(inputs))
+    report = convert(model, allow_float=True, data=images(16, (6, 6, 4)))
+    assert report["segments"]["compared"] > 2
+    assert report["unexplained"] == 0 and report["explained"] > 0
