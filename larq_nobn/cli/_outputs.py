@@ -64,7 +64,8 @@ COMPARISON = Kind("the JSON of a comparison", _is_comparison)
 EXPORT = Kind("an export", lambda content: b"\nlibrary_name: larq_nobn\n" in content)
 METADATA = Kind("the metadata of a TFLite file", _is_metadata)
 # What may name a file or a folder, and need not.
-_MAY_BE_READ = ("init", "teacher", "dataset", "name")
+_OF_IMAGES = ("dataset", "name")
+_MAY_BE_READ = ("init", "teacher", *_OF_IMAGES)
 
 
 class Output(click.Path):
@@ -109,11 +110,16 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
             )
     reads = list(_reads(ctx))
     for name, path, kind in targets:
-        for read in reads if kind is not EXPORT else ():
+        for read, of_images in reads if kind is not EXPORT else ():
             if _same(path, read) or _is_image_of(path, read):
                 raise FileExistsError(
                     f"{name} {path} would overwrite what the command reads. Choose "
                     "another name."
+                )
+            if of_images and kind in (PNG, PLOT) and _is_below(path.parent, read):
+                raise FileExistsError(
+                    f"{name} {path} lies within the images of {read}, and would be "
+                    "taken for one of them. Choose another folder."
                 )
         check_target(f"{name} {path}", path, kind, force)
         if kind in (PNG, PLOT):
@@ -177,8 +183,11 @@ def _targets(ctx: click.Context) -> Iterator[tuple[str, Path, Kind]]:
             yield "The metadata", Path(f"{value}.json"), METADATA
 
 
-def _reads(ctx: click.Context) -> Iterator[Path]:
-    """Files and folders that are read, and metadata beside a file."""
+def _reads(ctx: click.Context) -> Iterator[tuple[Path, bool]]:
+    """Files and folders that are read, and metadata beside a file.
+
+    Of each whether it is a data set, with folders of images.
+    """
     for parameter, value in _given(ctx):
         if isinstance(parameter.type, Output):
             continue
@@ -186,10 +195,10 @@ def _reads(ctx: click.Context) -> Iterator[Path]:
         if readable or parameter.name in _MAY_BE_READ:
             several = isinstance(value, tuple | list)
             for each in map(Path, value if several else [value]):
-                yield each
+                yield each, parameter.name in _OF_IMAGES
                 metadata = Path(f"{each}.json")
                 if metadata.is_file() and METADATA.matches(metadata.read_bytes()):
-                    yield metadata
+                    yield metadata, False
 
 
 def _given(ctx: click.Context) -> Iterator[tuple[click.Parameter, Any]]:
@@ -209,8 +218,9 @@ def _same(one: Path, other: Path) -> bool:
 
 def _is_image_of(path: Path, folder: Path) -> bool:
     """Whether a file is one of the images in a folder."""
-    return (
-        path.is_file()
-        and path.suffix.lower() in IMAGE_SUFFIXES
-        and Path(os.path.realpath(folder)) in Path(os.path.realpath(path)).parents
-    )
+    is_image = path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES
+    return is_image and _is_below(path, folder)
+
+
+def _is_below(path: Path, folder: Path) -> bool:
+    return Path(os.path.realpath(folder)) in Path(os.path.realpath(path)).parents

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -13,8 +15,8 @@ from .._datasets import DatasetInfo
 from ._batches import OfEpoch, OfNumbers
 from ._images import built_in_info
 from ._records import Records, records_in
-from ._source import validation_numbers
-from ._tfds import DataDir, prepared_builder
+from ._source import check_later, validation_numbers
+from ._tfds import DataDir, check_labels, prepared_builder, reading_records
 from .folder import image_of
 
 SIZE = 224
@@ -55,12 +57,32 @@ class ImageNet:
             numbers = parts[split == "validation"]
         shape = (SIZE, SIZE, 3) if augment else info.image_shape
 
-        def whole(jpegs: np.ndarray) -> np.ndarray:
+        def whole(jpegs: Sequence[bytes]) -> np.ndarray:
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 found = pool.map(
                     lambda each: image_of(each, shape, True, info.crop), jpegs
                 )
                 return np.array([*found], np.float32).reshape(-1, *shape)
+
+        def decode(record: bytes) -> None:
+            jpeg, label = parsed(tf.constant(record))
+            check_labels([int(label)], info.classes)
+            if augment:
+                tf.io.decode_jpeg(jpeg)
+            else:
+                whole([jpeg.numpy()])
+
+        def check(indices: np.ndarray) -> None:
+            found, folder = records.read_all(indices), Path(records.files[0]).parent
+            with (
+                reading_records(self.name, folder),
+                ThreadPoolExecutor(os.cpu_count()) as pool,
+            ):
+                list(pool.map(decode, found))
+
+        def read(indices: np.ndarray) -> np.ndarray:
+            check_later(partial(check, indices.copy()))
+            return np.array(records.read_all(indices), object)
 
         def of_epoch(seed: int, epoch: tf.Tensor) -> OfNumbers:
             fold = tf.random.experimental.stateless_fold_in
@@ -72,12 +94,7 @@ class ImageNet:
                 return random_part(jpeg, fold(seed_of_epoch, index))
 
             def batch(indices: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-                contents = tf.numpy_function(
-                    lambda found: np.array(records.read_all(found), object),
-                    [indices],
-                    tf.string,
-                    stateful=False,
-                )
+                contents = tf.numpy_function(read, [indices], tf.string, stateful=False)
                 contents = tf.ensure_shape(contents, indices.shape)
                 kinds = (tf.TensorSpec((), tf.string), tf.TensorSpec((), tf.int64))
                 jpegs, labels = tf.map_fn(parsed, contents, fn_output_signature=kinds)
@@ -86,7 +103,9 @@ class ImageNet:
                     images = tf.map_fn(varied, both, fn_output_signature=kind)
                 else:
                     images = tf.numpy_function(whole, [jpegs], "float32", False)
-                return tf.ensure_shape(images, (indices.shape[0], *shape)), labels
+                known = tf.reduce_all((labels >= 0) & (labels < info.classes))
+                with tf.control_dependencies([tf.debugging.Assert(known, [labels])]):
+                    return tf.ensure_shape(images, (indices.shape[0], *shape)), labels
 
             return batch
 

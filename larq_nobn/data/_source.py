@@ -6,6 +6,7 @@ import functools
 import os
 import shutil
 import tempfile
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -66,18 +67,32 @@ class LazyImages:
 
 
 _failed: list[OSError] = []
+# Raise if what a batch was made of is damaged; more are not made at one time.
+_checks: deque[Callable[[], object]] = deque(maxlen=256)
+
+
+def check_later(check: Callable[[], object]) -> None:
+    """Has what was read checked if TensorFlow cannot make images of it.
+
+    Arguments:
+        check: Raises an error that says what is damaged.
+    """
+    _checks.append(check)
 
 
 @contextmanager
 def reading() -> Iterator[None]:
     """Raises the error of an unreadable image in place of TensorFlow's."""
     _failed.clear()
+    _checks.clear()
     try:
         yield
-    except Exception as error:
-        if not (_failed and isinstance(error, tf.errors.OpError)):
-            raise
-        raise _failed[0].with_traceback(None) from None
+    except (tf.errors.OpError, UnicodeDecodeError):  # of a message that quotes bytes
+        if _failed:
+            raise _failed[0].with_traceback(None) from None
+        for check in reversed(_checks):
+            check()
+        raise
 
 
 # What `take(indices)` gives images of (n, height, width, channels), values 0 to 255.

@@ -18,6 +18,7 @@ from cli.conftest import Invoke
 from larq_nobn._keras import keras
 from larq_nobn.cli import _compare, _demo, main
 from larq_nobn.cli._outputs import EXPORT, Output
+from PIL import Image
 from training.fake_runs import leave_run
 
 # Files of a run, as `train` leaves them while it goes on and at its end.
@@ -217,6 +218,53 @@ def test_nor_is_what_options_name(line: str, invoke: Invoke, place: Path):
     before = contents(place)
     said = one_sentence(invoke(*line.split(), "--force"))
     assert "would overwrite what the command reads" in said
+    assert contents(place) == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "data ./pictures --sheet pictures/cat/new.png",
+        "data ./pictures --sheet ./pictures/cat/../cat/new.png",
+        "evaluate run --dataset pictures --plot linked/new.png",
+        "evaluate run --dataset pictures --mistakes pictures/cat/new.png",
+        "benchmark own.keras --formats --dataset pictures --plot pictures/cat/new.png",
+    ],
+)
+def test_nor_is_an_image_added_to_those_that_are_read(
+    line: str, invoke: Invoke, place: Path
+):
+    Path("linked").symlink_to("pictures/cat")
+    before = contents(place)
+    said = one_sentence(invoke(*line.split(), "--force"))
+    assert "new.png lies within the images of " in said
+    assert "taken for one of them. Choose another folder." in said
+    assert contents(place) == before
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "train --output pictures/run",
+        "train --output pictures/cat/run",
+        "train --output linked/run",
+        "compare --output pictures",
+        "compare --output pictures/cat/grid",
+        "demo --output pictures/demo",
+    ],
+)
+def test_nor_a_run(line: str, invoke: Invoke, place: Path):
+    """Whose curves.png would be of another class."""
+    Path("pictures/cat/1.png").unlink()
+    for number in range(60):
+        file = Path("pictures", ("cat", "dog")[number % 2], f"{number}.png")
+        file.parent.mkdir(exist_ok=True)
+        Image.new("L", (8, 8), 4 * number).save(file)
+    Path("linked").symlink_to("pictures/cat")
+    before = contents(place)
+    said = one_sentence(invoke(*line.split(), "--dataset", "pictures"))
+    assert "lies within the images of " in said
+    assert said.endswith("taken for more of them. Choose another output.")
     assert contents(place) == before
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -452,6 +454,55 @@ def test_imagenet_evaluation_and_an_app_get_the_same_bits(
     images, _ = content(load("imagenet", split, 3, augment=False, shuffle=False))
     expected = [app(nobn.data.decode(file)) for file in files]
     np.testing.assert_array_equal(images, np.concatenate(expected))
+
+
+def with_image(content: bytes) -> Callable[[Any], None]:
+    def change(features: Any) -> None:
+        features["image"].bytes_list.value[:] = [content]
+
+    return change
+
+
+def with_label(label: int) -> Callable[[Any], None]:
+    def change(features: Any) -> None:
+        features["label"].int64_list.value[:] = [label]
+
+    return change
+
+
+OF_RECORDS = {
+    "no image": with_image(b"no image"),
+    "half an image": with_image(jpeg(60, 90, (1, 2, 3))[:300]),
+    "a label below": with_label(-1),
+    "a label beyond": with_label(1000),
+    "no record": None,
+}
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("name", OF_RECORDS)
+def test_damaged_records_of_imagenet_are_reported_in_one_sentence(
+    name: str, split: str, imagenet: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(imagenet, tmp_path / "data")
+    part = {"train": "train", "test": "validation"}[split]
+    (file,) = (tmp_path / "data").glob(f"*/*/*{part}*")
+    records = [each.numpy() for each in tf.data.TFRecordDataset(str(file))]
+    last = tf.train.Example.FromString(records[-1])
+    change = OF_RECORDS[name]
+    if change is not None:
+        change(last.features.feature)
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for record in records[:-1]:
+            writer.write(record)
+        writer.write(last.SerializeToString() if change else b"\xff" * 40)
+    images = load("imagenet", split, 2, data_dir=tmp_path / "data")
+    with pytest.raises(ValueError) as caught, nobn.data.reading():
+        list(images)
+    message = str(caught.value)
+    assert message.startswith(f"imagenet in {file.parent} is damaged: its records are ")
+    assert message.endswith("Delete the folder of the set and prepare it again.")
+    assert message.count("\n") == 0
 
 
 def test_imagenet_random_part_is_mirrored_half_the_time() -> None:

@@ -62,6 +62,18 @@ def test_a_failure_without_a_checkpoint_leaves_nothing(tmp_path: Path):
     assert contents(tmp_path) == set()
 
 
+def test_a_failure_leaves_a_run_that_started_inside_meanwhile(tmp_path: Path):
+    def write(folder: Path) -> None:
+        write_history(folder)
+        (folder / "other").mkdir()
+        training.write_json(folder / "other" / "settings.json", SETTINGS)
+        (folder / "notes.txt").write_text("of somebody")
+
+    fails_after(tmp_path / "run", write)
+    assert contents(tmp_path / "run") == {"other", "notes.txt"}
+    assert contents(tmp_path / "run" / "other") == {"settings.json"}
+
+
 @pytest.mark.parametrize("write", [write_checkpoint, write_stage])
 def test_a_failure_with_a_checkpoint_leaves_all(
     write: Callable[[Path], object], tmp_path: Path

@@ -96,8 +96,13 @@ def _is_worth_keeping(folder: Path) -> bool:
 
 
 def _remove(folder: Path) -> None:
-    """Removes all of a run; last the settings, which say that it is one."""
+    """Removes all of a run; last the settings, which say that it is one.
+
+    Another run may have started in a folder of its own inside since.
+    """
     for path in folder.iterdir():
+        if path.name not in OURS and not is_leftover(path):
+            continue
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         elif path.name not in (SETTINGS_FILE, LOCK):
@@ -199,6 +204,19 @@ def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> Non
         )
     if unfinished:
         _check_settings(folder, _settings_in(folder / SETTINGS_FILE), settings)
+    elif _is_within(folder, str(settings.get("dataset"))):
+        raise FileExistsError(
+            f"{folder} lies within the images of {settings['dataset']}, and the plots "
+            "of a run would be taken for more of them. Choose another output."
+        )
+
+
+def _is_within(folder: Path, dataset: str) -> bool:
+    """Whether a folder is inside of that of a data set, which has its whole path."""
+    images = Path(dataset)
+    if not images.is_absolute():
+        return False
+    return images.resolve() in (folder.resolve(), *folder.resolve().parents)
 
 
 def _check_settings(
