@@ -198,8 +198,12 @@ def scale_into_readers(graph: Graph, call: Call) -> Edit | None:
     readers = _readers(graph, call.first_output, len(scale), before)
     if not readers or not _can_divide(scale, bias):
         return None
-    turned = [_turned_by(graph, reader) for reader in readers]
     whole = all(r.shifts and _takes_bias(r) for r in readers)
+    rest = np.zeros(len(scale)) if whole else bias / scale
+    if before is not None and np.any(rest):
+        steps = before.plus(rest)  # of what is left in front of the readers
+        readers = _readers(graph, call.first_output, len(scale), steps) or []
+    turned = [_turned_by(graph, reader) for reader in readers]
     if np.any(scale < 0) and not (whole and all(map(_takes_any, readers, turned))):
         return None
     for reader, conv in zip(readers, turned, strict=True):
@@ -209,8 +213,8 @@ def scale_into_readers(graph: Graph, call: Call) -> Edit | None:
         if reader.sign is not None:
             own = with_sign(reader.call, _threshold(reader, k, b))
         elif is_affine(reader.call):
-            second, rest = affine_of(own)[:2]
-            own = rescaled(own, second * k, second * b + rest)
+            second, more = affine_of(own)[:2]
+            own = rescaled(own, second * k, second * b + more)
         else:
             name = "kernel" if "kernel" in own.arrays else "depthwise_kernel"
             # Of all kinds, the last axes are the channels that go in and come out.
@@ -229,7 +233,6 @@ def scale_into_readers(graph: Graph, call: Call) -> Edit | None:
         for reader, conv in zip(readers, turned, strict=True)
         if conv is not None and conv.label != reader.call.label
     ]
-    rest = np.zeros(len(scale)) if whole else bias / scale
     if np.any(rest):
         one = rescaled(call.operation, np.ones(len(scale)), rest)
         graph = graph.with_operation(one).renewed([call.first_output, *edges])

@@ -9,8 +9,9 @@ from larq_nobn._keras import keras
 from larq_nobn.deploy.inspection._audit import audit_bytes
 from larq_nobn.deploy.lite import Runner, inference, io_spec, to_flatbuffer
 from larq_nobn.deploy.prepare._prepare import prepare
+from larq_nobn.quantizers import RSign
 from numpy.testing import assert_allclose, assert_array_equal
-from tie_networks import GAINS, MEANS, REAL, SHAPE, WHOLE, network, norm
+from tie_networks import GAINS, MEANS, REAL, SHAPE, WHOLE, conv, network, norm
 
 layers = keras.layers
 
@@ -45,6 +46,29 @@ def test_prepared_models_and_files_give_the_signs_of_the_given_model(kind):
     assert audit_bytes(content, "net").ops["LceBconv2d"] == len(binary)
     assert_array_equal(prepared(x), model(x))
     assert_array_equal(Runner(content)(x), model(x))
+
+
+def mean(x):
+    return layers.AveragePooling2D()(x)
+
+
+# A sign, and what needs scale and bias of the map beside it.
+BESIDE = {
+    "a real kernel": lambda sign, x: (sign(x), layers.Conv2D(8, 1)(x)),
+    "an average": lambda sign, x: (sign(mean(x)), layers.Conv2D(8, 1)(mean(x))),
+}
+
+
+@pytest.mark.parametrize("offset", [None, -0.5])
+@pytest.mark.parametrize("kind", BESIDE)
+def test_a_bias_that_stays_is_part_of_the_steps(kind, offset):
+    """The signs are of whole numbers plus a bias that is none, of any size."""
+    start, mean_of_channel = keras.Input(SHAPE), np.arange(16) + np.linspace(0, 1, 16)
+    x = norm(0.25, mean_of_channel, 1e-3, "norm")(conv(1, activation="relu")(start))
+    sign = conv(1) if offset is None else conv(1, input_quantizer=RSign(offset=offset))
+    model, x = keras.Model(start, BESIDE[kind](sign, x)), images(8, SHAPE)
+    for found, expected in zip(prepare(model)(x), model(x), strict=True):
+        assert_allclose(found, expected, rtol=0, atol=1e-4)
 
 
 def bordered(quantizer, kernel, pad, gain):
