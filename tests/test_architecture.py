@@ -42,7 +42,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
         {"_fold", "remove", "statistics"},
     ),
     "training": (
-        {"_evaluation", "_float_resnet", "_precision"},
+        {"_evaluation", "_float_resnet"},
         {"_settings"},
         {"folder"},
         {"_distribution", "_initial_weights", "_pack", "_stopping"},

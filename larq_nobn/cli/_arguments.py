@@ -8,6 +8,8 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,88 +133,69 @@ def check_unused(ctx: click.Context, names: Collection[str], why: str) -> None:
         )
 
 
-class Blocks(click.ParamType):
-    """Whole numbers between commas."""
+class Word(click.ParamType):
+    """A word of the command line.
 
-    name = "N,N,..."
+    Arguments:
+        name: Its form, as `--help` shows it.
+        read: Returns what it means, or raises a ValueError.
+        wrong: What the message says of one that means nothing.
+    """
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, ...]:
-        """Returns `(4, 4)` for `"4,4"`."""
+    def __init__(self, name: str, read: Callable[[str], Any], wrong: str) -> None:
+        self.name, self._read, self._wrong = name, read, wrong
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        """Returns what the word means."""
         try:
-            return tuple(int(part) for part in value.split(","))
+            return self._read(value)
         except ValueError:
-            self.fail(f"{value!r} is not of the form 4,4,4,4.", param, ctx)
+            self.fail(f"{value!r} {self._wrong}.", param, ctx)
 
 
-class Size(click.ParamType):
-    """Height and width in pixels."""
-
-    name = "N|HxW"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[int, int]:
-        """Returns `(96, 128)` for `"96x128"`, and `(96, 96)` for `"96"`."""
-        try:
-            sides = [int(part) for part in value.lower().split("x")]
-        except ValueError:
-            sides = []
-        if len(sides) not in (1, 2):
-            self.fail(f"{value!r} is not of the form 96 or 96x128.", param, ctx)
-        return sides[0], sides[-1]
+def several(kind: type) -> Word:
+    """Values of one type between commas, as a list."""
+    wrong = f"is no list of {kind.__name__} values between commas"
+    return Word(
+        "X,X,...", lambda word: [kind(part.strip()) for part in word.split(",")], wrong
+    )
 
 
-class Several(click.ParamType):
-    """Values of one type between commas."""
-
-    name = "X,X,..."
-
-    def __init__(self, kind: type) -> None:
-        self._kind = kind
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> list[Any]:
-        """Returns `[2, 128]` for `"2,128"`."""
-        try:
-            return [self._kind(part.strip()) for part in value.split(",")]
-        except ValueError:
-            self.fail(
-                f"{value!r} is no list of {self._kind.__name__} values between commas.",
-                param,
-                ctx,
-            )
+def _blocks(word: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in word.split(","))
 
 
-class Argument(click.ParamType):
-    """An argument of a network's builder."""
-
-    name = "NAME=VALUE"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, Any]:
-        """Returns `("alpha", 0.5)` for `"alpha=0.5"`; what is no JSON is a word."""
-        name, equals, text = value.partition("=")
-        if not equals or not name.isidentifier():
-            self.fail(f"{value!r} is not of the form alpha=0.5.", param, ctx)
-        try:
-            return name, json.loads(text)
-        except ValueError:
-            return name, text
+def _size(word: str) -> tuple[int, int]:
+    sides = [int(part) for part in word.lower().split("x")]
+    height, width = sides if len(sides) > 1 else 2 * sides
+    return height, width
 
 
-class Dataset(click.ParamType):
-    """A data set: built in, a folder, or one of TensorFlow Datasets."""
+def _argument(word: str) -> tuple[str, Any]:
+    """Returns `("alpha", 0.5)` for `"alpha=0.5"`; what is no JSON is a word."""
+    name, equals, text = word.partition("=")
+    if not equals or not name.isidentifier():
+        raise ValueError(word)
+    with suppress(ValueError):
+        return name, json.loads(text)
+    return name, text
 
-    name = "NAME|FOLDER|tfds:NAME"
 
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """Returns the name, or the absolute path of a folder."""
-        try:
-            return check_dataset("dataset", value)
-        except ValueError:
-            known = ", ".join(map(repr, DATASETS))
-            self.fail(
-                f"{value!r} is not one of {known}, nor a folder, nor of the form "
-                "tfds:NAME.",
-                param,
-                ctx,
-            )
+BLOCKS = Word("N,N,...", _blocks, "is not of the form 4,4,4,4")
+DATASET = Word(
+    "NAME|FOLDER|tfds:NAME",
+    partial(check_dataset, "dataset"),
+    f"is not one of {', '.join(map(repr, DATASETS))}, nor a folder, nor of the form "
+    "tfds:NAME",
+)
+# What the kinds of settings are on the command line.
+_KINDS = {
+    "arguments": Word("NAME=VALUE", _argument, "is not of the form alpha=0.5"),
+    "blocks": BLOCKS,
+    "dataset": DATASET,
+    "path": click.Path(),
+    "size": Word("N|HxW", _size, "is not of the form 96 or 96x128"),
+}
 
 
 class RunOrFile(click.Path):
@@ -240,7 +223,7 @@ model_argument = click.argument("model", metavar="RUN_OR_FILE", type=RunOrFile()
 tflite_file = click.Path(exists=True, dir_okay=False, path_type=Path)
 dataset_option = click.option(
     "--dataset",
-    type=Dataset(),
+    type=DATASET,
     show_default="that of the run",
     help="Data set whose test images are used.",
 )
@@ -250,13 +233,6 @@ trust_option = click.option(
     help="Open a model file as Keras does, which may run code from it; only for files "
     "of your own.",
 )
-_KINDS = {
-    "arguments": Argument(),
-    "blocks": Blocks(),
-    "dataset": Dataset(),
-    "path": click.Path(),
-    "size": Size(),
-}
 
 
 def option_of(setting: Setting) -> _Decorator:

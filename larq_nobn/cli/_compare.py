@@ -8,7 +8,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from ._arguments import Command, Grouped, Several, training_options
+from ._arguments import Command, Grouped, several, training_options
 from ._console import beside, out, say, show
 from ._errors import resumable
 from ._outputs import COMPARISON, PNG, check_target, json_option, plot_option
@@ -19,7 +19,7 @@ from ._package import training
 @training_options(
     click.option(
         "--normalizations",
-        type=Several(str),
+        type=several(str),
         default="batch_norm,none,nobn",
         show_default=True,
         help="Normalizations to compare, each by the recipe that suits it. With --init "
@@ -27,26 +27,26 @@ from ._package import training
     ),
     click.option(
         "--batch-sizes",
-        type=Several(int),
+        type=several(int),
         show_default="the recipe's",
         help="Batch sizes to compare: images in a training step.",
     ),
     click.option(
         "--seeds",
-        type=Several(int),
+        type=several(int),
         default="0",
         show_default=True,
         help="Seeds; runs that differ only in the seed form one row.",
     ),
     click.option(
         "--learning-rates",
-        type=Several(float),
+        type=several(float),
         show_default="the recipe's",
         help="Learning rates; each row of the table shows the best one.",
     ),
     click.option(
         "--recipes",
-        type=Several(str),
+        type=several(str),
         show_default="that of the normalization",
         help="Recipes to compare; any other option of this group changes a setting.",
     ),
@@ -129,7 +129,7 @@ def compare(
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--by",
-    type=Several(str),
+    type=several(str),
     show_default="all settings that differ, but the seed",
     help="Settings to compare by, as in normalization,batch_size; of runs that differ "
     "in others, the best is shown.",

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 from rich.table import Table
 
-from ._arguments import Command, Dataset, check_unused, data_dir_option
+from ._arguments import DATASET, Command, check_unused, data_dir_option
 from ._console import pairs, say, show, working
 from ._outputs import PNG, json_option, plot_option
 from ._package import data as datasets
@@ -19,7 +19,7 @@ _NAMED = 10
 
 
 @click.command(cls=Command)
-@click.argument("name", metavar="NAME|FOLDER|tfds:NAME", type=Dataset())
+@click.argument("name", metavar="NAME|FOLDER|tfds:NAME", type=DATASET)
 @click.option(
     "--from",
     "source",

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from .._names import check_dataset
-from ._arguments import Command
+from ._arguments import Command, Word
 from ._console import out, pairs, percent, progress, say
 from ._deploy import converted
 from ._models import Images, lite_predictor, origin_of
@@ -33,25 +33,23 @@ _FILES = ("model.tflite", "model.tflite.json", "report.json")
 _OURS = {"run", "run.new", *_FILES}
 
 
-class DemoImages(click.ParamType):
-    """A data set that has a demo, or a folder."""
-
-    name = "|".join([*DEMOS, "FOLDER"])
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> str:
-        """Returns the name, or the absolute path of the folder."""
-        if value in DEMOS:
-            return value
-        if not Path(value).is_dir():
-            known = ", ".join(map(repr, DEMOS))
-            self.fail(f"{value!r} is not one of {known}, nor a folder.", param, ctx)
-        return check_dataset("dataset", Path(value))
+def demo_images(word: str) -> str:
+    """Returns a data set that has a demo, or the absolute path of a folder."""
+    if word in DEMOS:
+        return word
+    if not Path(word).is_dir():
+        raise ValueError(word)
+    return check_dataset("dataset", Path(word))
 
 
 @click.command(cls=Command)
 @click.option(
     "--dataset",
-    type=DemoImages(),
+    type=Word(
+        "|".join([*DEMOS, "FOLDER"]),
+        demo_images,
+        f"is not one of {', '.join(map(repr, DEMOS))}, nor a folder",
+    ),
     default="digits",
     help="digits (8x8 pixels, up to two minutes), cifar10 (some minutes), or an image "
     "folder.",

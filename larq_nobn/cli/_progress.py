@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 
 from rich.console import Console
 from rich.progress import Progress
@@ -66,6 +67,10 @@ class _TrainingProgress(keras.callbacks.Callback):
         self._task = bar.add_task(f"{name}starts", total=None)
         self.is_over = False
 
+    @cached_property
+    def _split(self) -> str:
+        return watched_split(data.describe(**self._settings.images))
+
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         self._show(True)
 
@@ -92,10 +97,9 @@ class _TrainingProgress(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         assert logs is not None
-        split = watched_split(data.describe(**self._settings.images))
         self._console.print(
             f"{self._name}epoch {epoch + 1}/{self._epochs}: loss {logs['loss']:.3f}, "
             f"accuracy {percent(logs['accuracy'])}, "
-            f"{split} accuracy {percent(logs['val_accuracy'])}",
+            f"{self._split} accuracy {percent(logs['val_accuracy'])}",
             soft_wrap=True,
         )

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from inspect import signature
 from pathlib import Path
 from typing import Any
+
+import tensorflow as tf
 
 from .. import models
 from .._checks import check_choice
@@ -24,8 +28,8 @@ from ..config import (
 )
 from ..models._kernels import GLOROT
 from ._float_resnet import float_resnet
-from ._precision import best_precision
 
+_log = logging.getLogger("larq_nobn")
 # A float network is none of the models of this package, but teaches them.
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
     **models.BUILDERS,
@@ -53,6 +57,14 @@ _DECIDED: dict[str, Any] = {
     "stages": 1,
     "precision": "float32",
 }
+# Each of these extensions of x86-64 computes in 16 bits or converts to them.
+_EXTENSIONS = {
+    "mixed_bfloat16": {"avx512_bf16", "amx_bf16", "avx_ne_convert"},
+    "mixed_float16": {"avx512_fp16", "amx_fp16", "avx_ne_convert"},
+}
+_PROCESSOR = Path("/proc/cpuinfo")
+# GPUs compute in bfloat16 from this compute capability on.
+_CAPABILITY = (8, 0)
 
 
 @documented
@@ -239,3 +251,42 @@ def weights_file(init: str) -> Path:
     if path.is_dir():
         return path / "model.keras"
     return find_pretrained(init) or path
+
+
+def best_precision(processor: Path = _PROCESSOR) -> str:
+    """Returns `"mixed_bfloat16"` where bfloat16 is faster, `"float32"` elsewhere.
+
+    GPUs decide where there are some: all of them need compute capability 8.0. Without a
+    GPU the processor needs AVX-512 BF16 or AMX, which multiply in bfloat16.
+    """
+    if gpus := tf.config.list_physical_devices("GPU"):
+        details = map(tf.config.experimental.get_device_details, gpus)
+        native = all(
+            each.get("compute_capability", (0, 0)) >= _CAPABILITY for each in details
+        )
+    else:
+        flags = _processor_flags(processor) or frozenset()
+        native = not flags.isdisjoint({"avx512_bf16", "amx_bf16"})
+    return "mixed_bfloat16" if native else "float32"
+
+
+def warn_of_imitation(precision: str, processor: Path = _PROCESSOR) -> None:
+    """Says where 16 bits take more time than 32, as far as Linux tells."""
+    if precision not in _EXTENSIONS or tf.config.list_physical_devices("GPU"):
+        return
+    found = _processor_flags(processor)
+    if found is not None and found.isdisjoint(_EXTENSIONS[precision]):
+        _log.warning(
+            "precision=%r is imitated by this processor, which has no instructions "
+            "for it, and takes longer than 32 bits. Use 'float32', or a GPU.",
+            precision,
+        )
+
+
+def _processor_flags(processor: Path) -> frozenset[str] | None:
+    """The extensions of an x86-64 processor; None where Linux does not tell them."""
+    try:
+        found = re.search(r"^flags\s*:(.*)$", processor.read_text(), re.MULTILINE)
+    except OSError:
+        return None
+    return frozenset(found[1].split()) if found else None

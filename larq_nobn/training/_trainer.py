@@ -37,8 +37,7 @@ from ._initial_weights import InitialWeights, copy_weights, resolve_init
 from ._network import build_network, compile_network, scale_latent_weights
 from ._non_finite import FiniteCheck, explain_non_finite
 from ._optimizer import optimizer_for, schedule_for
-from ._precision import warn_of_imitation
-from ._settings import RunSettings
+from ._settings import RunSettings, warn_of_imitation
 from ._stopping import ending_surely, stoppable
 from ._teacher import Probabilities, probabilities_of, teacher_settings
 from ._training_model import TrainingModel, balanced_weights

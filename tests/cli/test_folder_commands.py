@@ -143,5 +143,4 @@ def test_from_images_to_a_file(pictures: Path, invoke: Invoke, tmp_path: Path):
 def test_demo_of_an_image_folder(pictures: Path):
     settings = _demo._settings_for(str(pictures))
     assert settings.dataset == str(pictures) and settings.epochs == 50
-    found = _demo.DemoImages().convert(str(pictures), None, None)
-    assert found == str(pictures)
+    assert _demo.demo_images(str(pictures)) == str(pictures)

@@ -14,7 +14,7 @@ from cli.conftest import Invoke
 from larq_nobn._checks import BOUNDS, check_within
 from larq_nobn._keras import keras
 from larq_nobn.cli import main
-from larq_nobn.cli._arguments import Blocks, Several, Size
+from larq_nobn.cli._arguments import Word
 from larq_nobn.config import Settings, settings_of
 from larq_nobn.training._settings import NETWORKS
 
@@ -46,9 +46,10 @@ def numbers_of(command: click.Command) -> Iterator[tuple[str, list[list[str]]]]:
         kind = option.type
         if not isinstance(option, click.Option) or option.is_flag:
             continue
-        if isinstance(kind, Several):
-            kind = {int: click.INT, float: click.FLOAT}.get(kind._kind, kind)
-        if isinstance(kind, Blocks | Size | click.types.IntParamType):
+        if isinstance(kind, Word) and kind.name in ("N,N,...", "N|HxW", "X,X,..."):
+            first = type(kind.convert("8", None, None)[0])
+            kind = {int: click.INT, float: click.FLOAT}.get(first, kind)
+        if isinstance(kind, click.types.IntParamType):
             values = [[each] for each in WHOLE]
         elif isinstance(kind, click.types.FloatParamType):
             values = [[each] for each in REAL]

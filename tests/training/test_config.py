@@ -18,8 +18,8 @@ from larq_nobn.config import (
     setting,
     settings_of,
 )
-from larq_nobn.training import RunSettings, _precision
-from larq_nobn.training._precision import best_precision
+from larq_nobn.training import RunSettings, _settings
+from larq_nobn.training._settings import best_precision
 from settings import PAGE, table
 
 ALL = settings_of(RunSettings)
@@ -141,7 +141,7 @@ def test_gpus_decide_on_auto(
 ):
     file = tmp_path / "cpuinfo"
     file.write_text(FLAGS.format("avx512_bf16"))
-    config = _precision.tf.config
+    config = _settings.tf.config
     monkeypatch.setattr(config, "list_physical_devices", lambda kind: capabilities)
     monkeypatch.setattr(
         config.experimental,

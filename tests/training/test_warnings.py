@@ -4,7 +4,7 @@ import logging
 
 import pytest
 from larq_nobn import training
-from larq_nobn.training import _precision, _trainer
+from larq_nobn.training import _settings, _trainer
 
 OLD = "processor : 0\nflags\t\t: fpu sse avx2 avx512f avx512_vnni f16c\nbugs : none\n"
 BF16 = OLD.replace("f16c", "avx512_bf16 f16c")
@@ -36,10 +36,10 @@ def test_who_is_warned(precision, content, warned, gpus, tmp_path, caplog, monke
     file = tmp_path / "cpuinfo"
     if content is not None:
         file.write_text(content)
-    config = _precision.tf.config
+    config = _settings.tf.config
     monkeypatch.setattr(config, "list_physical_devices", lambda _: ["a GPU"] * gpus)
     caplog.set_level(logging.WARNING, logger="larq_nobn")
-    _precision.warn_of_imitation(precision, file)
+    _settings.warn_of_imitation(precision, file)
     assert bool(caplog.text) == (warned and not gpus)
     assert (f"precision='{precision}'" in caplog.text) == bool(caplog.text)
 
