@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -120,16 +121,12 @@ def collected(
     The labels are filled while the images come, of which `shape` tells how many at
     most.
     """
-    place: Any
-    if int(np.prod(shape)) * np.dtype(dtype).itemsize <= IN_MEMORY:
-        place = np.empty(shape, dtype)
-    else:  # gone with the process
-        file: Any = tempfile.TemporaryFile()  # noqa: SIM115 (open as long as the array)
-        place = np.memmap(file, dtype, "w+", shape=shape)
+    fits = int(np.prod(shape)) * np.dtype(dtype).itemsize <= IN_MEMORY
+    place = np.empty(shape, dtype) if fits else _in_file(shape, dtype)
     for index, image in enumerate(images):
         place[index] = image
     known = tf.constant(np.array(labels, np.int64))
-    if isinstance(place, np.memmap):
+    if not fits:
         return LazyImages(place.__getitem__, known, shape[1:], dtype)
     return Arrays(tf.constant(place[: len(labels)]), known)
 
@@ -189,11 +186,16 @@ def cached(source: LazyImages, cache: str = "auto") -> Source:
     return source
 
 
+def _in_file(shape: tuple[int, ...], dtype: Any, folder: Path | None = None) -> Any:
+    """An array in a file without a name, which is gone with the process."""
+    with tempfile.TemporaryFile(dir=folder) as file:
+        return np.memmap(file, dtype, "w+", shape=shape)
+
+
 def _on_disk(source: LazyImages, shape: tuple[int, ...], dtype: Any) -> LazyImages:
     """Writes what is decoded to a file without a name, and reads it from there."""
     cache_folder().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=cache_folder()) as file:
-        images: Any = np.memmap(file, dtype, "w+", shape=shape)
+    images = _in_file(shape, dtype, cache_folder())
     there = np.zeros(len(images), bool)
 
     def read(index: int) -> np.ndarray:

@@ -26,6 +26,7 @@ from ..config import (
     documented,
     settings_of,
 )
+from ..data import WHICH
 from ..models._kernels import GLOROT
 from ._float_resnet import float_resnet
 
@@ -163,14 +164,7 @@ class RunSettings(Settings):
     @property
     def images(self) -> dict[str, Any]:
         """Arguments of `larq_nobn.data.describe` that say which images are meant."""
-        return {
-            "name": self.dataset,
-            "image_size": self.image_size,
-            "holdout": self.holdout,
-            "skip_unreadable": self.skip_unreadable,
-            "data_dir": self.data_dir,
-            "validation": self.validation,
-        }
+        return {"name": self.dataset, **{name: getattr(self, name) for name in WHICH}}
 
     @classmethod
     def from_recipe(cls, name: str | None = None, **chosen: Any) -> RunSettings:
