@@ -11,10 +11,11 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import tensorflow as tf
 
+from .._files import is_leftover
 from .._keras import keras
 from ._distribution import has_workers
 from .folder import START, Position, completed
-from .folder._archives import checkpoints_in, name_of, read, write
+from .folder._archives import checkpoints_in, is_checkpoint, name_of, read, write
 
 _log = logging.getLogger("larq_nobn")
 _KEPT = 2
@@ -119,8 +120,10 @@ class Checkpoints(keras.callbacks.Callback):
                 write(target, header, values)
                 self._kept = [*self._kept, target][-_KEPT:]
                 # Damaged ones too, and those that a killed process left half-written.
-                for file in set(self._folder.iterdir()) - set(self._kept):
-                    file.unlink()
+                for file in self._folder.iterdir():
+                    ours = is_checkpoint(file) or is_leftover(file)
+                    if ours and file not in self._kept and not file.is_dir():
+                        file.unlink()
             self.last = position
         if self._schedule is not None:
             self._schedule.written()
@@ -136,6 +139,8 @@ class Checkpoints(keras.callbacks.Callback):
         variables = _variables(model)
         for file in files:
             try:
+                if not file.is_file():
+                    raise ValueError("it is no file")
                 header, values = read(file)
                 self._check(header, variables)
                 if not _is_good(model, values):

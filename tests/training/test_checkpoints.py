@@ -246,6 +246,38 @@ def test_the_one_before_is_taken(
     assert before.exists()
 
 
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "dangling", "loop"])
+def test_what_is_no_file_is_passed_over(
+    kind: str, two: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    _, before = copy_of(two, tmp_path / "copy")
+    later = tmp_path / "copy" / "epoch-0004.npz"
+    if kind == "folder":
+        later.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(later)
+    else:
+        target = {"device": "/dev/zero", "dangling": "gone", "loop": later.name}
+        later.symlink_to(target[kind])
+    with caplog.at_level(logging.WARNING, "larq_nobn"):
+        fit(network(), tmp_path / "copy", 3, 3)
+    assert ours(caplog) == [f"{later} is not used: it is no file."]
+    assert before.exists()
+
+
+def test_files_of_others_beside_them_stay(two: Path, tmp_path: Path):
+    folder = tmp_path / "copy"
+    copy_of(two, folder)
+    (folder / "kept").mkdir()
+    for name in ("kept/epoch-0001.npz", "best.npz", "notes.txt"):
+        (folder / name).write_bytes(b"mine")
+    (folder / ".partial-abc.npz").write_bytes(b"PK")
+    fit(network(), folder, 3, 4)
+    assert sorted(each.name for each in folder.iterdir()) == [
+        *("best.npz", "epoch-0003.npz", "epoch-0004.npz", "kept", "notes.txt"),
+    ]
+
+
 def test_without_a_usable_one_it_starts_from_scratch(
     two: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -84,6 +86,39 @@ def test_a_failure_with_a_checkpoint_leaves_all(
     assert "settings.json" in kept and len(kept) > 1
     fails_after(folder, write_history, resume=True)
     assert contents(folder) >= kept
+
+
+def test_a_failure_of_a_resumed_run_removes_nothing(tmp_path: Path):
+    """Its checkpoints may be on a disk that is not there."""
+    fails_after(tmp_path, write_checkpoint)
+    shutil.rmtree(tmp_path / "checkpoints")
+    fails_after(tmp_path, write_history, resume=True)
+    assert contents(tmp_path) == {"history.csv", "logs", "settings.json"}
+
+
+@pytest.mark.parametrize(
+    "name", ["checkpoints", "stage1", "teacher", "logs", "logs/train", "logs/monitors"]
+)
+@pytest.mark.parametrize("kind", ["file", "dangling", "loop", "pipe", "device"])
+def test_folders_of_a_run_that_are_none(name: str, kind: str, tmp_path: Path):
+    place = tmp_path / name
+    fails_after(tmp_path, write_checkpoint)
+    shutil.rmtree(place, ignore_errors=True)
+    place.parent.mkdir(exist_ok=True)
+    if kind == "file":
+        place.write_bytes(b"")
+    elif kind == "pipe":
+        os.mkfifo(place)
+    else:
+        target = {"dangling": "gone", "loop": place.name, "device": "/dev/zero"}
+        place.symlink_to(target[kind])
+    before = sorted(tmp_path.rglob("*"))
+    with (
+        pytest.raises(NotADirectoryError, match=f"{name} is no folder, or a link to"),
+        lock_run_folder(tmp_path, SETTINGS, resume=True),
+    ):
+        pytest.fail("claimed")
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_epochs_kept(tmp_path: Path):

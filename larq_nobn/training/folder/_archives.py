@@ -37,8 +37,13 @@ START = Position(0, 0)
 
 def checkpoints_in(folder: Path) -> list[Path]:
     """The checkpoint files of a folder, whole or not; the newest first."""
-    files = [file for file in folder.glob("epoch-*.npz") if _NAME.fullmatch(file.name)]
+    files = filter(is_checkpoint, folder.glob("epoch-*.npz"))
     return sorted(files, key=position_of, reverse=True)
+
+
+def is_checkpoint(file: Path) -> bool:
+    """Whether a file is called as a checkpoint is."""
+    return _NAME.fullmatch(file.name) is not None
 
 
 def position_of(checkpoint: Path) -> Position:

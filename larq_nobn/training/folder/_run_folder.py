@@ -35,6 +35,9 @@ from ._lock import check_not_in_use, locked
 from ._shapes import RECORD, check_record, check_settings, read_object
 
 _log = logging.getLogger("larq_nobn")
+# Of what a run writes: TensorFlow's logs in three parts, and further runs.
+_LOGS = ("train", "validation", "monitors")
+_FOLDERS = (CHECKPOINTS, *PARTS, "logs", *(f"logs/{part}" for part in _LOGS))
 # The key of a digest of the images.
 _IMAGES = "pictures"
 
@@ -50,8 +53,8 @@ def lock_run_folder(
 
     While the run is unfinished, `settings.json` says whose folder it is, and a lock
     keeps other processes out. A finished run needs no checkpoints any more. One that
-    fails with a checkpoint leaves all as it is, and without one nothing. Images that
-    could change have a digest in `images`.
+    fails with a checkpoint, or was resumed, leaves all as it is, and any other nothing.
+    Images that could change have a digest in `images`.
 
     Raises:
         RunInUse: If another process trains in it.
@@ -71,12 +74,13 @@ def lock_run_folder(
         with locked(folder):
             # Again, for until now another process could start here, or end.
             check_output(folder, settings, resume)
+            resumed = (folder / SETTINGS_FILE).is_file()
             try:
                 _remove_leftovers(folder)
                 write_json(folder / SETTINGS_FILE, settings)
                 yield folder
             except BaseException:
-                if not _is_worth_keeping(folder):
+                if not (resumed or _is_worth_keeping(folder)):
                     _remove(folder)
                 raise
             _clear(folder)
@@ -209,6 +213,13 @@ def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> Non
             f"{folder} lies within the images of {settings['dataset']}, and the plots "
             "of a run would be taken for more of them. Choose another output."
         )
+    for place in (folder / name for name in _FOLDERS):
+        if os.path.lexists(place) and not place.is_dir():
+            raise NotADirectoryError(
+                f"{place} is no folder, or a link to one that is not there, as of a "
+                "disk that is not mounted. Restore it, or remove it to go without what "
+                "was in it."
+            )
 
 
 def _is_within(folder: Path, dataset: str) -> bool:
