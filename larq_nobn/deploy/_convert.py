@@ -215,9 +215,9 @@ def _convert_prepared(task: _Task) -> ConversionReport:
         file.write(inference(prepared), prepared.variables, prepared)
         merged += file.merged(prepared, binary)
         file.check(prepared, binary)
-        same = verify_prepared(task.reference, given, prepared, file.examples)
+        same, outputs = verify_prepared(task.reference, given, prepared, file.examples)
         numbers = verify_file(
-            prepared, file.content, file.runner, file.examples, task.tolerance
+            prepared, outputs, file.content, file.runner, file.examples, task.tolerance
         )
     return file.report(
         binary,

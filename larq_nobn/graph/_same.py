@@ -89,6 +89,7 @@ def _reader(
         for label, channels in turned.items():
             if label in found.signs:
                 found.signs[label] = found.signs[label] != channels
+                found.still[label] = found.still[label].turned(channels)
         return found
 
     return read

@@ -23,6 +23,7 @@ from .._keras import keras
 from .._progress import step
 from ..quantizers import RSign
 from ._graph import Call, calls, inputs_of
+from ._kinds import kernels_of, traits
 from ._models import run_call, training_argument
 from ._signs import is_binary, sign_of
 
@@ -61,6 +62,24 @@ class Grid(NamedTuple):
     high: float = np.inf
 
 
+class Still(NamedTuple):
+    """The channels whose sign is the same in all examples.
+
+    Attributes:
+        channels: Which, (n,).
+        distances: How far their pre-activations are above the threshold, (positions,
+            n), times any positive number per channel.
+    """
+
+    channels: np.ndarray
+    distances: np.ndarray
+
+    def turned(self, where: Any) -> Still:
+        """The same where the signs of some channels are the opposite, (C,)."""
+        turn = np.where(np.asarray(where)[self.channels], -1.0, 1.0)
+        return self._replace(distances=self.distances * turn)
+
+
 class Found(NamedTuple):
     """What a form of a network computes for some examples.
 
@@ -74,6 +93,8 @@ class Found(NamedTuple):
             they read is among the inputs.
         grids: By the label of such a layer, or the name of an output, what it can hold:
             there the tolerance is a number of steps.
+        still: What no example turns, by label, as far as it is known: the threshold may
+            be anywhere beyond, and is compared itself.
     """
 
     outputs: list[np.ndarray]
@@ -81,6 +102,7 @@ class Found(NamedTuple):
     inputs: dict[str, np.ndarray] = {}
     values: dict[str, np.ndarray] = {}
     grids: dict[str, Grid] = {}
+    still: dict[str, Still] = {}
 
 
 class Sign(NamedTuple):
@@ -259,7 +281,7 @@ def record(
         skipped: Layers that hand their input on.
     """
     walk = _Walk(model, examples, skipped)
-    found = Found([], {}, {}, {})
+    found = Found([], {}, {}, {}, {}, {})
     starts = {first: last for last, first in (values or {}).items()}
     for call in walk.calls:
         if call.name in starts:
@@ -270,11 +292,19 @@ def record(
             x = walk.before(call)
             sign = Sign(call.label, quantizer, x)
             found.signs[call.label] = sign.positive(x)
+            found.still[call.label] = _still(sign, found.signs[call.label])
         walk.run(call)
         if call.name in starts.values():
             found.values[call.label] = walk.after(call)
     found.outputs.extend(walk.outputs())
     return found
+
+
+def _still(sign: Sign, positive: np.ndarray) -> Still:
+    columns = positive.reshape(-1, positive.shape[-1])
+    channels = np.flatnonzero(columns.all(axis=0) | ~columns.any(axis=0))
+    distances = sign.shifted(sign.values).reshape(columns.shape)[:, channels]
+    return Still(channels, distances.astype(float))
 
 
 def sign_in(call: Call) -> Any:
@@ -433,6 +463,7 @@ def _compare_group(
 ) -> None:
     """Compares along one walk; more of them, with noise, tell how much rounds."""
     walk, order = walks[0], dict[str, int]()
+    made = {id(call.first_output): call for call in walk.calls}
     for calls_ in zip(*(w.calls for w in walks), strict=True):
         call = calls_[0]
         fed, quantizer = None, sign_in(call)
@@ -447,6 +478,9 @@ def _compare_group(
             between = f"between {_named(walk.origins(call), order)} and it"
             place = found.place("sign", call.label)
             compare_sign(sign, bits, between, rows, place, noisy)
+            still = other.still.get(call.label)
+            if still is not None and _is_linear(call, made):
+                compare_thresholds(sign, still, between, rows, place)
             given = other.inputs.get(call.label)
             if given is not None and _is_comparable(sign, given):
                 mine = sign.shifted(sign.values)
@@ -578,6 +612,76 @@ def compare_sign(
         )
         + f"; the fault lies {between}"
     )
+
+
+# Of numbers that are linear in others, the largest difference, and how well it tells
+# where they are 0, each as a fraction of the largest number.
+_LINEAR, _CROSSING = 1e-4, 1e-3
+
+
+def compare_thresholds(
+    sign: Sign, still: Still, between: str, rows: list[int], place: Place
+) -> None:
+    """Compares thresholds that no example passes, as far as they are known.
+
+    Where the pre-activations of both forms are linear in each other, they are 0 at the
+    same. Of whole numbers a threshold may be anywhere between two of them.
+
+    Arguments:
+        sign: The pre-activations of the reference.
+        still: The other form.
+        between: Where a fault would lie, for the message.
+        rows: The numbers of the examples.
+        place: Is told what was found.
+    """
+    own = sign.shifted(sign.values)
+    own = own.reshape(-1, own.shape[-1]).astype(float)
+    if len(own) != len(still.distances):
+        return
+    for channel, theirs in zip(still.channels, still.distances.T, strict=True):
+        mine = own[:, channel]
+        off, largest = _crossing(mine, theirs), np.abs(mine).max()
+        numbers = np.diff(np.unique(mine))
+        apart = numbers[numbers > MARGIN * largest].min(initial=np.inf)
+        if abs(off) <= (apart if np.isfinite(apart) else 0) / 2 + _CROSSING * largest:
+            continue
+        place.faulty |= set(rows)
+        place.worst = max(place.worst, abs(off) / largest)
+        place.fault = place.fault or (
+            f"the threshold of layer {sign.label!r} differs by {abs(off):.3g} in "
+            f"channel {channel}, whose largest number is {largest:.3g}; no example "
+            f"passes it, and the fault lies {between}"
+        )
+
+
+def _crossing(mine: np.ndarray, theirs: np.ndarray) -> float:
+    """The number at which others, linear in it, are 0; 0 if that is unknown."""
+    (own, spread), (other, size) = ((x.mean(), np.ptp(x)) for x in (mine, theirs))
+    if not (spread > 1e-2 * np.abs(mine).max() and 0 < size < np.inf):
+        return 0.0
+    centered = mine - own
+    slope = float((centered * (theirs - other)).sum() / (centered**2).sum())
+    away = np.abs(theirs - other - slope * centered).max()
+    return own - other / slope if slope > 0 and away <= _LINEAR * size else 0.0
+
+
+def _is_linear(call: Call, made: Mapping[int, Call]) -> bool:
+    """Whether what a call reads is linear in sums, or in an input.
+
+    Arguments:
+        call: Is or starts with a sign.
+        made: The calls of its model, by the id of what they make.
+    """
+    before = made.get(id(call.first_input))
+    while before is not None:
+        known = traits(type(before.layer))
+        if kernels_of(before.layer) is not None:
+            activation = getattr(before.layer, "activation", None)
+            return activation in (None, keras.activations.linear)
+        if not (known.affine or known.idle or known.reshapes or known.norm == "batch"):
+            return False
+        before = made.get(id(before.first_input))
+    return True
 
 
 def _margin(sign: Sign, noisy: Sequence[np.ndarray]) -> np.ndarray:

@@ -40,7 +40,7 @@ def verify_prepared(
     prepared: keras.Model,
     examples: Sequence[np.ndarray],
     ending: str = NOTHING_WRITTEN,
-) -> dict[str, Any]:
+) -> tuple[dict[str, Any], list[np.ndarray]]:
     """Compares the given model with the prepared one, both in Keras.
 
     A mixed-precision model rounds so coarsely that nearly every example has a sign that
@@ -52,6 +52,9 @@ def verify_prepared(
         prepared: What becomes the file.
         examples: One array per input.
         ending: What a message says of the file at last.
+
+    Returns:
+        How far they agree, and the outputs of the prepared one.
 
     Raises:
         ConversionError: If the given model cannot be compared with anything.
@@ -78,7 +81,8 @@ def verify_prepared(
         )
         found = outputs(reference, examples)
     numbers = agreement(found, segments.outputs, _EQUAL, segments)
-    return {**numbers, "reference": basis}
+    made = [output.astype(np.float32) for output in segments.outputs]
+    return {**numbers, "reference": basis}, made
 
 
 def _check_copy(found: list[np.ndarray], copied: list[np.ndarray], ending: str) -> None:
@@ -114,7 +118,11 @@ def prepared_signs(
     def read(examples: list[np.ndarray]) -> Found:
         found = record(prepared, examples, skipped=skipped)
         signs = {label: as_given(label, x) for label, x in found.signs.items()}
-        return found._replace(signs={**signs, **_of_groups(signs)})
+        still = {
+            label: x if gains[label] is None else x.turned(gains[label] < 0)
+            for label, x in found.still.items()
+        }
+        return found._replace(signs={**signs, **_of_groups(signs)}, still=still)
 
     return read
 
@@ -137,12 +145,21 @@ def _of_groups(signs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
 
 def verify_file(
     prepared: keras.Model,
+    wanted: Sequence[np.ndarray],
     flatbuffer: bytes,
     runner: Runner,
     examples: Sequence[np.ndarray],
     tolerance: float,
 ) -> dict[str, Any]:
     """Compares the prepared model in Keras with the file in LCE's interpreter.
+
+    Arguments:
+        prepared: The model that the file was written from.
+        wanted: Its outputs.
+        flatbuffer: The content of the file.
+        runner: Runs it.
+        examples: One array per input.
+        tolerance: Allowed difference, relative to the largest number of a channel.
 
     Raises:
         VerificationError: If some difference is no matter of rounding.
@@ -163,7 +180,6 @@ def verify_file(
             tolerance,
             f"{exact_remedy(segments)} {where}{NOTHING_WRITTEN}",
         )
-    wanted = outputs(prepared, examples)
     return agreement(wanted, segments.outputs, tolerance, segments)
 
 

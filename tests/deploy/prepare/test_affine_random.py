@@ -58,5 +58,5 @@ def network(random):
 def test_prepared_networks_compute_the_same(seed):
     keras.utils.set_random_seed(seed)
     model = network(np.random.default_rng(seed))
-    found = verify_prepared(model, model, prepare(model), [images(16, SHAPE)])
+    found, _ = verify_prepared(model, model, prepare(model), [images(16, SHAPE)])
     assert found["unexplained"] == 0

@@ -260,3 +260,43 @@ def test_a_threshold_far_from_0_is_passed(shift):
     quantizer.shift = quantizer.shift + tf.constant([0.0, 1.0, 0.0])
     with pytest.raises(VerificationError, match="that of layer 'first'"):
         verify_prepared(model, model, prepared, made_up(model, 3))
+
+
+def out_of_reach(place, threshold):
+    """The network with batch norms, one of which has a threshold beyond all sums."""
+    model = keras.models.clone_model(network("normed"))
+    model.set_weights(network("normed").get_weights())
+    norm = model.get_layer(f"{place}_norm")
+    gamma, beta, mean, variance = norm.get_weights()
+    gamma[3], mean[3], beta[3], variance[3] = np.sign(threshold), threshold, 0, 1
+    norm.set_weights([gamma, beta, mean, variance])
+    return model
+
+
+@pytest.mark.parametrize("threshold", [-50.0, 50.0, -80.0])
+@pytest.mark.parametrize("place", PLACES[:2])
+def test_a_threshold_deep_inside_that_no_sum_reaches(place, threshold):
+    """Of 72 signs the sum is 50 in no example, nor 40: no sign says where it is."""
+    model = as_functional(out_of_reach(place, threshold))
+    prepared = prepare(model)
+    verify_prepared(model, model, prepared, made_up(model, 3))
+    layer = prepared.get_layer(place)
+    offset = np.array(layer.offset)
+    offset[3] *= 0.8
+    layer.offset = tf.constant(offset)
+    following = {"first": "second", "second": "third"}[place]
+    message = f"the threshold of layer '{following}' differs by .* in channel 3, .* no "
+    with pytest.raises(VerificationError, match=message):
+        verify_prepared(model, model, prepared, made_up(model, 3))
+
+
+@pytest.mark.parametrize("threshold", [-50.0, 50.0])
+def test_such_a_threshold_in_what_is_folded(threshold, monkeypatch):
+    model = out_of_reach("first", threshold)
+    nobn.fold_batch_norm(model)
+    folded_wrongly(
+        monkeypatch, "first_norm", "beta",
+        lambda value: value.__setitem__(3, 0.8 * value[3]),
+    )  # fmt: skip
+    with pytest.raises(ModelError, match="the threshold of layer 'second' differs"):
+        nobn.fold_batch_norm(model)

@@ -43,7 +43,7 @@ def test_a_little_more_than_the_zero_of_a_relu_is_1():
     zero_one = {"input_quantizer": "ste_heaviside", "kernel_quantizer": None}
     behind = binary_conv(name="behind", kernel_constraint=None, **zero_one)
     model = chain(binary_conv(**aware), behind, *head())
-    found = verify_prepared(model, model, prepare(model), [images(8)])
+    found, _ = verify_prepared(model, model, prepare(model), [images(8)])
     assert [row["layer"] for row in found["ties"]] == ["behind"]
 
 
