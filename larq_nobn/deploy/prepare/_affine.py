@@ -201,7 +201,7 @@ def scale_into_readers(graph: Graph, call: Call) -> Edit | None:
     whole = all(r.shifts and _takes_bias(r) for r in readers)
     rest = np.zeros(len(scale)) if whole else bias / scale
     if before is not None and np.any(rest):
-        steps = before.plus(rest)  # of what is left in front of the readers
+        steps = before.plus(rest)  # of what is left before the readers
         readers = _readers(graph, call.first_output, len(scale), steps) or []
     turned = [_turned_by(graph, reader) for reader in readers]
     if np.any(scale < 0) and not (whole and all(map(_takes_any, readers, turned))):
