@@ -25,12 +25,18 @@ from ._batch_norm import (
     is_over_channels,
     scale_and_bias,
     steps_after,
+    steps_at,
 )
 from ._concatenation import affine_before_concatenation
 from ._forward import affine_into_layers_after
 from ._into_sign import affine_into_sign, as_rsign
 from ._kernel_after import affine_into_kernel_after
-from ._kernel_before import affine_into_kernel_before, computed, source_of
+from ._kernel_before import (
+    affine_into_kernel_before,
+    before_pools,
+    computed,
+    source_of,
+)
 from ._merge import merge_affines
 from ._pools import affine_through_pool
 from ._rule import (
@@ -63,6 +69,7 @@ __all__ = [
     "affine_through_pool",
     "as_rsign",
     "batch_norm_to_affine",
+    "before_pools",
     "computed",
     "everywhere",
     "group_norm_is_plain",
@@ -84,4 +91,5 @@ __all__ = [
     "sign_is_plain",
     "source_of",
     "steps_after",
+    "steps_at",
 ]

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..graph import Call, Graph, Operation, finest_at_signs
 from ._into_sign import starts_with_plain_sign
-from ._kernel_before import Source, computed, is_quantized, linear, source_of
+from ._kernel_before import Source, before_pools, is_quantized, linear, source_of
 from ._rule import Edit, NotExact, affine_of, is_affine, rescaled, rule
 
 
@@ -33,12 +33,7 @@ def affine_after_quantized_kernel(graph: Graph, call: Call) -> Edit | None:
         raise NotExact("it is used more than once")
     operation = _beside_ties(graph, call, moved=bool(pools))
     if pools:
-        after = call.reading(call.first_input, first.first_output)
-        after = after._replace(outputs=first.first_output)
-        chain = computed([after, *pools], call.first_output)
-        parts = {pool.label: [new] for pool, new in zip(pools, chain[1:], strict=True)}
-        parts[pools[0].label].insert(0, chain[0])
-        graph = graph.with_calls({call.label: [], **parts})
+        graph = before_pools(graph, call, sources[0])
     return Edit(
         graph.with_operation(operation), f"became gain and bias after {first.name!r}"
     )

@@ -8,14 +8,14 @@ per channel, since mean and variance are constants there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
-from ..graph import Call, Graph, Steps, is_batch_norm, steps_after_layer
+from ..graph import Call, Graph, Steps, Value, is_batch_norm, steps_after_layer
 from ..layers import BatchKalmanNormalization
 from ._rule import Edit, NotExact, affine_of, affine_operation, is_affine, rule
 
@@ -68,3 +68,21 @@ def steps_after(call: Call, taken: Sequence[Steps | None]) -> Steps | None:
         return steps_after_layer(call, taken)
     scaled = None if taken[0] is None else taken[0].times(scale)
     return scaled if scaled is None or not np.any(bias) else scaled.plus(bias)
+
+
+def steps_at(
+    graph: Graph, edge: Any, rule: Callable[..., Steps | None]
+) -> Steps | None:
+    """The steps of an edge, also of one that a rewrite has made.
+
+    Arguments:
+        graph: One with the steps of the given edges as its facts.
+        edge: Any.
+        rule: `steps_after_layer`, or one that knows more kinds of layers.
+    """
+    if not isinstance(edge, Value):
+        return graph.facts.get(id(edge))
+    call = graph.producer(edge)
+    if call is None or len(call.reads) > 1:
+        return None
+    return rule(call, [steps_at(graph, call.first_input, rule)])

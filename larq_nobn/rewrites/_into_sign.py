@@ -32,12 +32,14 @@ from ..graph import (
     Value,
     is_binary,
     quantized,
+    sign_in,
     sign_of,
     steps_after_layer,
     threshold_of_affine,
 )
 from ..layers import SignFlipDropout
 from ..quantizers import ReSTE, RSign, SigmoidSign
+from ._batch_norm import steps_at
 from ._kernel_before import linear
 from ._rule import (
     Affine,
@@ -61,12 +63,12 @@ def affine_into_sign(graph: Graph, call: Call) -> Edit | None:
     if not is_affine(call):
         return None
     affine, reader = affine_of(call.operation), reader_of(graph, call)
-    quantizer = _quantizer_of(reader)
+    quantizer = sign_in(reader)
     if not is_binary(quantizer):
         return None
     check_trains(reader, affine)
     inside = sign_of(reader.layer) is None
-    steps = _steps_at(graph, call.first_input)
+    steps = steps_at(graph, call.first_input, steps_after_layer)
     sign = _rsign("rsign" if inside else reader.name, quantizer, affine, steps)
     negative = affine.scale < 0
     opposite = negative if np.any(negative) else None
@@ -91,7 +93,7 @@ def affine_into_sign(graph: Graph, call: Call) -> Edit | None:
 
 def starts_with_plain_sign(call: Call) -> bool:
     """Tells whether a call is, or starts with, a sign whose threshold is 0."""
-    return _is_plain(_quantizer_of(call))
+    return _is_plain(sign_in(call))
 
 
 def _is_plain(quantizer: Any) -> bool:
@@ -128,19 +130,6 @@ def as_rsign(quantizer: Any) -> Equal | None:
     if kind is lq.quantizers.SteSign and quantizer.clip_value:
         return Equal(1 / quantizer.clip_value, "ste_sign")
     return None
-
-
-def _quantizer_of(call: Call) -> Any:
-    return getattr(call.layer, "input_quantizer", None) or sign_of(call.layer)
-
-
-def _steps_at(graph: Graph, edge: Any) -> Steps | None:
-    """The steps of an edge, also after pools that an affine operation has passed."""
-    if not isinstance(edge, Value):
-        return graph.facts.get(id(edge))
-    pool = graph.producer(edge)
-    assert pool is not None
-    return steps_after_layer(pool, [_steps_at(graph, pool.first_input)])
 
 
 def _rsign(name: str, quantizer: Any, affine: Affine, steps: Steps | None) -> Operation:

@@ -103,6 +103,17 @@ def computed(chain: list[Call], end: Any) -> list[Call]:
     return found
 
 
+def before_pools(graph: Graph, affine: Call, source: Source) -> Graph:
+    """Moves an affine operation to right after a call, which pools follow."""
+    first, pools = source
+    after = affine.reading(affine.first_input, first.first_output)
+    after = after._replace(outputs=first.first_output)
+    chain = computed([after, *pools], affine.first_output)
+    parts = {pool.label: [new] for pool, new in zip(pools, chain[1:], strict=True)}
+    parts[pools[0].label].insert(0, chain[0])
+    return graph.with_calls({affine.label: [], **parts})
+
+
 def linear(call: Call, place: str = "before it") -> Linear:
     """The linear form of a call.
 

@@ -36,6 +36,7 @@ from ...rewrites import (
     affine_before_concatenation,
     affine_into_kernel_before,
     affine_of,
+    before_pools,
     computed,
     everywhere,
     is_affine,
@@ -44,6 +45,7 @@ from ...rewrites import (
     rescaled,
     rule,
     source_of,
+    steps_at,
 )
 from ._moves import LARGEST
 from ._reading import (
@@ -58,7 +60,6 @@ from ._reading import (
     sign_in,
     starts_with_plain_sign,
     steps_after,
-    steps_at,
     steps_of_sums,
     with_sign,
 )
@@ -113,11 +114,15 @@ def affine_into_binary_convolution(graph: Graph, call: Call) -> Edit | None:
     if not is_single(graph, call):
         return None
     affine = affine_of(call.operation)
-    source, pools = source_of(graph, call.first_input, affine)
+    found = source_of(graph, call.first_input, affine)
+    source, pools = found
     if any(map(_averages, pools)) and _meets_jump(graph, call.first_output):
         return None
     if not is_linear_binary(source) or is_shared(graph, source):
-        return _before_pools(graph, call, source, pools)
+        real = has_real_kernel(source)
+        linear = real and source.layer.activation is keras.activations.linear
+        fits = pools and (linear or merges_after(source))
+        return Edit(before_pools(graph, call, found)) if fits else None
     operation = _scaled(source.operation, *scale_and_bias(call))
     chain = computed([source._replace(operation=operation), *pools], call.first_output)
     moved = {part.label: [part] for part in chain}
@@ -126,22 +131,6 @@ def affine_into_binary_convolution(graph: Graph, call: Call) -> Edit | None:
 
 def _averages(call: Call) -> bool:
     return traits(type(call.layer)).pool in ("mean", "whole mean")
-
-
-def _before_pools(
-    graph: Graph, call: Call, source: Call, pools: list[Call]
-) -> Edit | None:
-    real = has_real_kernel(source) and source.layer.activation is (
-        keras.activations.linear
-    )
-    if not pools or not (real or merges_after(source)):
-        return None
-    after = call.reading(call.first_input, source.first_output)
-    after = after._replace(outputs=source.first_output)
-    chain = computed([after, *pools], call.first_output)
-    parts = {pool.label: [new] for pool, new in zip(pools, chain[1:], strict=True)}
-    parts[pools[0].label].insert(0, chain[0])
-    return Edit(graph.with_calls({call.label: [], **parts}))
 
 
 def _scaled(operation: Operation, scale: np.ndarray, bias: np.ndarray) -> Operation:
@@ -194,7 +183,7 @@ def scale_into_readers(graph: Graph, call: Call) -> Edit | None:
     scale, bias = scale_and_bias(call)
     if np.all(scale == 1):
         return None
-    before = steps_at(graph, call.first_input)
+    before = steps_at(graph, call.first_input, steps_after)
     readers = _readers(graph, call.first_output, len(scale), before)
     if not readers or not _can_divide(scale, bias):
         return None

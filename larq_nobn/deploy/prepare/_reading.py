@@ -7,7 +7,6 @@ other graphs, and the sign that a layer starts with is an operation inside its o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 
@@ -20,7 +19,6 @@ from ...graph import (
     Graph,
     Operation,
     Steps,
-    Value,
     operation_of,
     sign_of,
     sign_steps,
@@ -133,16 +131,6 @@ def is_zero_one_step(call: Call) -> bool:
     """Tells whether a call is a step that is 1 above 0, and 0 at 0."""
     sign = sign_of(call.layer)
     return sign is not None and is_zero_one(sign)
-
-
-def steps_at(graph: Graph, edge: Any) -> Steps | None:
-    """The steps of an edge, also of one that a rewrite has made."""
-    if not isinstance(edge, Value):
-        return graph.facts.get(id(edge))
-    call = graph.producer(edge)
-    if call is None or len(call.reads) > 1:
-        return None
-    return steps_after(call, [steps_at(graph, call.first_input)])
 
 
 def steps_after(call: Call, taken: Sequence[Steps | None]) -> Steps | None:

@@ -18,11 +18,11 @@ from ...graph import (
     commutation,
     has_sign_input,
     inherited,
-    inputs_of,
     is_batch_norm,
     is_binary,
     is_channels_last,
     latent,
+    sign_in,
     sign_of,
     traits,
 )
@@ -176,11 +176,11 @@ def _ahead(graph: Graph, call: Call) -> Iterator[str]:
         layer = reader.layer
         if is_batch_norm(layer):
             yield "norm"
-        elif sign_of(layer) or is_binary(getattr(layer, "input_quantizer", None)):
+        elif sign_in(reader) is not None:
             yield "sign"
         elif is_sum(reader) or isinstance(layer, _layers.Concatenate):
             yield "merge"
-        elif not has_kernel(layer) and len(inputs_of(reader.node)) == 1:
+        elif not has_kernel(layer) and len(reader.reads) == 1:
             yield from _ahead(graph, reader)
 
 
@@ -239,7 +239,7 @@ def _kernel_before(graph: Graph, norm: Call, positive: bool) -> Call | None:
 
 def main_input(call: Call) -> Any:
     """The tensor whose scale the output of a call has; None where that is unclear."""
-    inputs = inputs_of(call.node)
+    inputs = call.reads
     if len(inputs) == 1:
         return inputs[0]
     if not isinstance(call.layer, _layers.Multiply):
@@ -247,12 +247,6 @@ def main_input(call: Call) -> Any:
     # A gate has one factor for many positions.
     full = [x for x in inputs if tuple(x.shape) == tuple(call.outputs.shape)]
     return full[0] if len(full) == 1 else None
-
-
-def quantizer_of(layer: keras.layers.Layer) -> Any:
-    """The sign that a layer starts with or is; None where there is none."""
-    inner = getattr(layer, "input_quantizer", None)
-    return inner if is_binary(inner) else sign_of(layer)
 
 
 def flippable(graph: Graph, sign: Call) -> list[str] | None:
@@ -304,10 +298,10 @@ class Planner:
             if name := to_standardize(self.graph, call):
                 quantizer = getattr(call.layer, KERNELS[name], None)
                 self.plan.kernels[call.name] = KernelPlan(name, is_binary(quantizer))
-            if equal := as_rsign(quantizer_of(call.layer)):
+            if equal := as_rsign(sign_in(call)):
                 self.plan.signs[call.name] = SignPlan(*equal)
         for call in self.graph.calls:
-            inputs = [self._of(tensor) for tensor in inputs_of(call.node)]
+            inputs = [self._of(tensor) for tensor in call.reads]
             found = self._step(call, inputs)
             for tensor in tf.nest.flatten(call.outputs):
                 self._moments[id(tensor)] = resized(found, channels_of(tensor))
@@ -327,7 +321,7 @@ class Planner:
             return activated(layer, self._kernel(call, inputs[0], channels))
         if is_sum(call):
             return self._sum(call, inputs)
-        if quantizer_of(layer) is not None:
+        if sign_in(call) is not None:
             return unit(channels)
         return through(call, inputs, channels)
 
@@ -379,7 +373,7 @@ class Planner:
         return "no kernel before it and no sign after it can hold it"
 
     def _sum(self, call: Call, inputs: list[Moments]) -> Moments:
-        tensors = inputs_of(call.node)
+        tensors = call.reads
         place = stream_of(self.graph, call)
         if place is None:
             self.plan.unresolved[call.name] = "no input is the residual shortcut"
@@ -526,7 +520,7 @@ def stream_of(graph: Graph, call: Call) -> int | None:
     That is the input itself or what lies closest to it: after fewer kernels than the
     branches, or as many, but on real-valued inputs, or of a smaller window.
     """
-    inputs = inputs_of(call.node)
+    inputs = call.reads
     above = [_ancestors(graph, tensor) for tensor in inputs]
     terms = []
     for place, tensor in enumerate(inputs):
@@ -547,7 +541,7 @@ def _ancestors(graph: Graph, tensor: Any) -> dict[int, Call | None]:
         tensor = left.pop()
         if id(tensor) not in found:
             call = found[id(tensor)] = graph.producer(tensor)
-            left += inputs_of(call.node) if call else []
+            left += call.reads if call else []
     return found
 
 

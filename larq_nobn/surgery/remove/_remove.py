@@ -16,6 +16,7 @@ from ...graph import (
     check_inference,
     flat,
     is_batch_norm,
+    sign_in,
     sign_of,
     to_keras,
     traits,
@@ -31,7 +32,6 @@ from ._planner import (
     Planner,
     SignPlan,
     has_kernel,
-    quantizer_of,
 )
 
 
@@ -164,7 +164,7 @@ def _done(plan: Plan, call: Call) -> tuple[list[str], str]:
     sign = plan.signs.get(name)
     if sign is not None:
         actions.append(sign.text)
-    elif quantizer_of(call.layer) is not None:
+    elif sign_in(call) is not None:
         actions.append("keeps its sign")
         reason = "rsign has no estimator like it"
     if name in plan.kernels:
