@@ -718,8 +718,8 @@ FAULTS = (
     Fault(
         "prepare: offset of merged gains",
         "deploy",
-        "second * b + rest)",
-        "b + rest)",
+        "second * b + more)",
+        "b + more)",
         ("tests/deploy/prepare/test_affine_gains.py", "tests/deploy/prepare"),
     ),
     Fault(
