@@ -5,9 +5,9 @@ line, the checks, `run.json`, the docstrings and the table in the docs follow fr
 Nothing here needs TensorFlow.
 """
 
+from ._fields import GROUPS, WHERE, Setting, documented, grouped, setting, settings_of
+from ._presets import IMPLIED, OF_KERNELS, RECIPES
 from ._recipe import Recipe
-from ._recipes import IMPLIED, OF_KERNELS, RECIPES
-from ._setting import GROUPS, WHERE, Setting, documented, grouped, setting, settings_of
 from ._settings import Settings, named, shown, words
 
 __all__ = [

@@ -8,7 +8,7 @@ from typing import Any
 
 from .._checks import BOUNDS
 from .._names import KERNELS, LATENT_INITIALIZERS, OPTIMIZERS, SCHEDULES
-from ._setting import RESOURCES, WHAT, check_settings, documented, setting
+from ._fields import RESOURCES, WHAT, check_settings, documented, setting
 
 # What None means of many settings.
 NETWORKS_OWN = "the network's own"

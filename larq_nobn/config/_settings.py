@@ -15,9 +15,9 @@ from .._names import (
     OWN,
     PRECISIONS,
 )
+from ._fields import RESOURCES, WHAT, WHERE, documented, setting, settings_of
+from ._presets import RECIPES
 from ._recipe import NETWORKS_OWN, Recipe
-from ._recipes import RECIPES
-from ._setting import RESOURCES, WHAT, WHERE, documented, setting, settings_of
 
 
 @documented
