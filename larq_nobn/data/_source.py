@@ -88,7 +88,12 @@ def reading() -> Iterator[None]:
     _checks.clear()
     try:
         yield
-    except (tf.errors.OpError, UnicodeDecodeError):  # of a message that quotes bytes
+    except Exception as error:
+        # Where nothing was read, TensorFlow may not even be imported.
+        read = _failed or _checks
+        # The second is of a message that quotes bytes.
+        if not (read and isinstance(error, (tf.errors.OpError, UnicodeDecodeError))):
+            raise
         if _failed:
             raise _failed[0].with_traceback(None) from None
         for check in reversed(_checks):
