@@ -1,15 +1,15 @@
 """Trainings on an accelerator that has JAX, but no TensorFlow.
 
-`export` compiles an epoch of a training to StableHLO, with the weights it starts from;
-`_accelerator_epochs.py`, which needs NumPy and JAX alone, trains there; `finish` tests
-what comes back here, and leaves a run folder as `larq-nobn train` does. Loss, clipping,
-optimizer and learning rate are those of the recipe. Order, crops and latent weights are
-drawn by NumPy instead of TensorFlow, and convolutions are those of the accelerator.
+`export` writes an epoch of a training as StableHLO, the weights that it starts from and
+the images; accelerator_epochs.py, which needs NumPy and JAX alone, trains there;
+`finish` tests here what comes back, and leaves a run folder as `larq-nobn train` does.
+Loss, clipping, optimizer and learning rate are those of the recipe. Order, crops and
+initial latent weights are drawn by NumPy instead of TensorFlow, and convolutions are
+those of the accelerator. SETTINGS are arguments of `RunSettings.from_recipe` as JSON.
 
-    python benchmarks/accelerator.py export runs/there '{"recipe": "nobn", "width": 64}'
-    python benchmarks/_accelerator_epochs.py runs/there images.npz weights.npz --epochs 30
-    python benchmarks/accelerator.py finish weights.npz runs/here '{"recipe": "nobn",
-        "width": 64, "epochs": 30}'
+    python benchmarks/accelerator.py export SETTINGS runs/job
+    python benchmarks/accelerator_epochs.py runs/job weights.npz --epochs 30
+    python benchmarks/accelerator.py finish SETTINGS weights.npz runs/trained
 """
 
 from __future__ import annotations
@@ -24,17 +24,18 @@ import larq_nobn as nobn
 import click
 import numpy as np
 import tensorflow as tf
-from _accelerator_epochs import drawn
+from accelerator_epochs import drawn
 from larq_nobn.calibration import calibrate
-from larq_nobn.data._augment import varied, variation_of
+from larq_nobn.data._augment import variation_of, varied
 from larq_nobn.models._weights import weights_by_name
 from larq_nobn.training._callbacks import HistoryWriter
 from larq_nobn.training._optimizer import optimizer_for
 
 keras = tf.keras
-# What an exported epoch does not do.
-_UNSUPPORTED = {
+# What an exported epoch leaves out.
+USUAL = {
     "accumulate": 1,
+    "augment": None,
     "balance_classes": False,
     "init": None,
     "label_smoothing": 0.0,
@@ -46,77 +47,100 @@ _UNSUPPORTED = {
 
 
 class Linear(keras.optimizers.schedules.LearningRateSchedule):
-    """Falls linearly from `height[0]` to 0 over `height[1]` steps."""
+    """Falls from `slope[0]` to 0 over `slope[1]` steps, which may be set later."""
 
-    def __init__(self, height):
-        self.height = height
+    def __init__(self, slope):
+        self.slope = slope
 
     def __call__(self, step):
-        return self.height[0] * (1 - tf.cast(step, tf.float32) / self.height[1])
+        return self.slope[0] * (1 - tf.cast(step, tf.float32) / self.slope[1])
 
 
 def settings_of(text):
     chosen = json.loads(text)
     recipe = chosen.pop("recipe", None)
     settings = nobn.training.RunSettings.from_recipe(recipe, **chosen)
-    for name, usual in _UNSUPPORTED.items():
+    for name, usual in USUAL.items():
         if (value := getattr(settings, name)) != usual:
-            raise click.UsageError(f"{name}={value!r} is not supported; it is {usual!r}.")
+            raise click.UsageError(
+                f"{name}={value!r} cannot be exported. Leave it out."
+            )
     return settings
 
 
+def of_stage(settings, stage):
+    """The settings of one of two stages, of which the second starts from the first."""
+    if settings.stages == 1:
+        return settings
+    if stage == 2:
+        return replace(settings, stages=1, calibrate=False)
+    return replace(
+        settings,
+        stages=1,
+        kernel=None,
+        weight_decay=settings.stage_one_decay,
+        network={**settings.network, "binary_weights": False},
+    )
+
+
 def export(settings, folder):
-    """Writes what `_accelerator_epochs.py` needs of a run of one stage."""
-    trainer = nobn.training.Trainer(settings, output=folder / "unused")
-    network = trainer.build()
+    """Writes what accelerator_epochs.py needs of a run of one stage."""
+    trainer = nobn.training.Trainer(settings, output=folder)
+    network, dataset = trainer.build(), trainer.dataset
     ranges = draw_latent_weights(network, settings.seed)
     if settings.calibrate:
         calibrate(network, trainer._few_images())
-    info, batch = trainer.dataset.info, settings.batch_size
-    steps = info.train_examples // batch
-    height = tf.Variable([settings.learning_rate, 1.0], trainable=False)
-    optimizer = optimizer_for(settings, Linear(height), network)
+    slope = tf.Variable([settings.learning_rate, 1.0], trainable=False)
+    optimizer = optimizer_for(settings, Linear(slope), network)
     optimizer.build(network.trainable_variables)
+    variables = {f"weights/{k}": v for k, v in weights_by_name(network).items()}
+    variables |= {f"optimizer/{n}": v for n, v in enumerate(optimizer.variables)}
+    variables["slope"] = slope
+
+    info, batch = dataset.info, settings.batch_size
     variation = variation_of(True, info.name, info.image_shape, settings.reflect)
     epoch = epoch_of(network, optimizer, variation, info)
-    shapes = {
-        "images": ((info.train_examples, *info.image_shape), np.uint8),
-        "labels": ((info.train_examples,), np.int32),
-        "order": ((steps, batch), np.int32),
-        "draws": ((steps, batch, 3), np.int32),
-    }
-    arguments = [tf.zeros(shape, dtype) for shape, dtype in shapes.values()]
+    shape = (info.train_examples // batch, batch)
+    arguments = [
+        tf.zeros((info.train_examples, *info.image_shape), tf.uint8),
+        tf.zeros(info.train_examples, tf.int32),
+        tf.zeros(shape, tf.int32),
+        tf.zeros((*shape, 3), tf.int32),
+    ]
     text = epoch.experimental_get_compiler_ir(*arguments)(stage="stablehlo")
     # An identity that other readers of StableHLO do not know.
     copy = r"mhlo\.copy (%\S+) : (tensor<[^>]*>)"
     text = re.sub(copy, r"stablehlo.reshape \1 : (\2) -> \2", text)
-    found = epoch.get_concrete_function(*arguments)
-    variables = {f"optimizer/{n}": v for n, v in enumerate(optimizer.variables)}
-    for name, variable in weights_by_name(network).items():
-        variables[f"weights/{name}"] = variable
-    variables["height"] = height
-    keys = {id(variable.handle): key for key, variable in variables.items()}
-    for variable in found.graph.variables:
-        keys.setdefault(id(variable.handle), f"other/{variable.name}")
-        variables.setdefault(f"other/{variable.name}", variable)
-    values = {}
-    for n, each in enumerate(found.captured_inputs):
-        key = keys.get(id(each), f"constant/{n}")
-        values[key] = (variables.get(key, each)).numpy()
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "epoch.mlir.xz").write_bytes(lzma.compress(text.encode()))
-    described = {
-        "arguments": {name: [list(shape), np.dtype(dtype).name] for name, (shape, dtype) in shapes.items()},
+    state = captured(epoch.get_concrete_function(*arguments), variables)
+    job = {
+        "order": shape,
         "pad": variation.pad,
         "flip": variation.flip,
         "learning_rate": settings.learning_rate,
-        "state": [[key, list(v.shape), v.dtype.name] for key, v in values.items()],
+        "state": [[key, value.shape, value.dtype.name] for key, value in state.items()],
         "drawn": {f"weights/{name}": each for name, each in ranges.items()},
     }
-    (folder / "job.json").write_text(json.dumps(described))
-    there = {k: v for k, v in values.items() if k not in described["drawn"] and v.any()}
-    np.savez_compressed(folder / f"state-{settings.seed}.npz", **there)
-    return epoch
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "epoch.mlir.xz").write_bytes(lzma.compress(text.encode()))
+    (folder / "job.json").write_text(json.dumps(job))
+    rest = {k: v for k, v in state.items() if k not in job["drawn"] and v.any()}
+    np.savez_compressed(folder / f"state-{settings.seed}.npz", **rest)
+    if not (folder / "images.npz").exists():
+        images = dataset.read(range(info.train_examples))
+        np.savez(folder / "images.npz", images=images, labels=dataset.labels())
+
+
+def captured(function, variables):
+    """What a function takes beside its arguments, in order: names and values."""
+    names = {id(variable.handle): name for name, variable in variables.items()}
+    for variable in function.graph.variables:  # such as the learning rate of now
+        name = names.setdefault(id(variable.handle), f"other/{variable.name}")
+        variables.setdefault(name, variable)
+    found = {}
+    for n, each in enumerate(function.captured_inputs):
+        name = names.get(id(each), f"constant/{n}")
+        found[name] = variables.get(name, each).numpy()
+    return found
 
 
 def draw_latent_weights(network, seed):
@@ -135,65 +159,87 @@ def epoch_of(network, optimizer, variation, info):
     """A function of images, labels, order and draws; returns loss and number right."""
     mean, deviation = tf.constant(info.mean), tf.constant(info.std)
     cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    variables = network.trainable_variables
 
-    def step(n, loss, right, images, labels, order, draws):
-        chosen = tf.gather(labels, order[n])
-        x = varied(tf.gather(images, order[n]), draws[n], variation)
-        x = (tf.cast(x, tf.float32) / 255 - mean) / deviation
+    def step(x, y):
         with tf.GradientTape() as tape:
             logits = network(x, training=True)
-            found = cross_entropy(chosen, logits)
-            minimized = tf.add_n([found, *network.losses])
-        variables = network.trainable_variables
-        optimizer.apply_gradients(zip(tape.gradient(minimized, variables), variables))
-        hits = tf.argmax(logits, -1, tf.int32) == chosen
-        return n + 1, loss + found, right + tf.reduce_sum(tf.cast(hits, tf.int32))
+            loss = cross_entropy(y, logits)
+            minimized = tf.add_n([loss, *network.losses])
+        gradients = tape.gradient(minimized, variables)
+        optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        return loss, tf.math.count_nonzero(
+            tf.argmax(logits, -1, tf.int32) == y, dtype=tf.int32
+        )
 
     @tf.function(jit_compile=True)
     def epoch(images, labels, order, draws):
+        def after(n, loss, right):
+            x = varied(tf.gather(images, order[n]), draws[n], variation)
+            x = (tf.cast(x, tf.float32) / 255 - mean) / deviation
+            more, hits = step(x, tf.gather(labels, order[n]))
+            return n + 1, loss + more, right + hits
+
         steps = order.shape[0]
+        start = (0, 0.0, 0)
         _, loss, right = tf.while_loop(
-            lambda n, *_: n < steps,
-            lambda *state: step(*state, images, labels, order, draws),
-            (0, 0.0, 0),
-            maximum_iterations=steps,
+            lambda n, *_: n < steps, after, start, maximum_iterations=steps
         )
         return loss / steps, right
 
     return epoch
 
 
-def finish(weights, settings, output):
-    """Leaves the run folder of trained weights, tested.
-
-    Of two stages only the second leaves its weights and its history.
-    """
-    last = replace(settings, stages=1, calibrate=False)
-    trainer = nobn.training.Trainer(last, output=output)
+def finish(settings, weights, output):
+    """Leaves the run folder of trained weights, tested; of two stages the second."""
+    trainer = nobn.training.Trainer(of_stage(settings, 2), output=output)
     network = trainer.build()
     with np.load(weights) as found:
         rows = json.loads(str(found["history"]))
         for name, variable in weights_by_name(network).items():
             variable.assign(found[f"weights/{name}"])
+    if len(rows) != settings.epochs:
+        raise click.UsageError(
+            f"{weights} has {len(rows)} epochs, but epochs={settings.epochs}. Give the "
+            "settings that it was trained by."
+        )
     tested = nobn.training.evaluate(network, trainer.dataset.batches("test", 500))
-    for row in rows:  # tested once, after the last
-        row |= {"val_loss": np.nan, "val_accuracy": np.nan}
-    rows[-1] |= {f"val_{name}": tested[name] for name in ("loss", "accuracy")}
+    for row in rows:  # once, after the last
+        last = row is rows[-1]
+        for name in ("loss", "accuracy"):
+            row[f"val_{name}"] = tested[name] if last else np.nan
     trainer.config = settings
     with trainer._at_work():
-        folder = trainer._lock_folder()
-        writer = HistoryWriter(folder / "history.csv", lambda step: 0.0, 1)
-        writer.set_state(rows)
-        trainer.history = writer.rows
+        history = HistoryWriter(
+            trainer._lock_folder() / "history.csv",
+            trainer._learning_rate,
+            trainer._steps,
+        )
+        history.set_state(rows)
+        trainer.history = history.rows
         return trainer.save()
 
 
-def first_stage(settings):
-    """The settings of the first of two stages, as `Trainer` has them."""
-    return replace(
-        settings,
-        stages=1,
-        kernel=None,
-        weight_decay=settings.stage_one_decay,
-        network={**settings.network, "binary_weights": False},
-    )
+@click.group(help=__doc__.partition("\n")[0])
+def main():
+    pass
+
+
+@main.command("export", help="Write what accelerator_epochs.py needs.")
+@click.argument("settings")
+@click.argument("folder", type=Path)
+@click.option("--stage", type=click.IntRange(1, 2), default=2, show_default=True)
+def _export(settings, folder, stage):
+    export(of_stage(settings_of(settings), stage), folder)
+
+
+@main.command("finish", help="Test trained weights, and leave their run folder.")
+@click.argument("settings")
+@click.argument("weights", type=Path)
+@click.argument("output", type=Path)
+def _finish(settings, weights, output):
+    print(finish(settings_of(settings), weights, output).history[-1])
+
+
+if __name__ == "__main__":
+    main()

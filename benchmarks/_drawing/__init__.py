@@ -28,6 +28,7 @@ TABLES = {
     "levers": ("levers/compare.json", grids.levers),
     "methods": ("methods/compare.json", grids.methods),
     "kernels": ("kernels/compare.json", grids.methods),
+    "larger": ("larger/compare.json", grids.larger),
     "calibration_gain": ("levers/compare.json", grids.calibration_gain),
     "clipping_gain": ("levers/compare.json", grids.clipping_gain),
     "small_batches": ("small_batches/result.json", small.small_batches),
@@ -63,7 +64,8 @@ TABLES = {
     "input_pipeline": ("input_pipeline/result.json", cost.input_pipeline),
     "plain_gap": ("cifar10_accuracy/result.json", accuracy.plain_gap),
     "overview": (
-        "budgets/compare.json,train_step/result.json,normalizations/result.json",
+        "budgets/compare.json,larger/compare.json,"
+        "train_step/result.json,normalizations/result.json",
         overview.overview,
     ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .grids import accuracy
+from .grids import accuracy, larger_rows
 from .markdown import table
 
 COMPARED = ("nobn", "batch_norm", "none")
@@ -11,7 +11,7 @@ SIZES = ("width 16, batch 128", "width 64, batch 32")
 LARGE = "width 64, batch 128"
 
 
-def overview(budgets, train_step, normalizations):
+def overview(budgets, larger, train_step, normalizations):
     """A column for each normalization, its own recipe in all of the rows."""
     reached = {
         (group["settings"]["normalization"], group["settings"]["epochs"]): group
@@ -20,7 +20,10 @@ def overview(budgets, train_step, normalizations):
     sizes = train_step["sizes"]
     large = train_step["memory"][LARGE]
     rows = [
-        (f"{n} epochs", lambda name, n=n: accuracy(reached.get((name, n)), alone=False))
+        (
+            f"CIFAR-10, width 16, {n} epochs",
+            lambda name, n=n: accuracy(reached.get((name, n)), alone=False),
+        )
         for n in EPOCHS
     ]
     rows += [
@@ -41,9 +44,12 @@ def overview(budgets, train_step, normalizations):
             lambda name: sum(normalizations["rows"][name]["float_ops"].values()),
         ),
     ]
+    cells = [[title, *map(cell, COMPARED)] for title, cell in rows]
+    # Without the column of `none`.
+    longer = [[*row, "-"] for row in larger_rows(larger)]
     return table(
         ["", *(f"`{name}`" for name in COMPARED)],
-        [[title, *map(cell, COMPARED)] for title, cell in rows],
+        [*cells[: len(EPOCHS)], *longer, *cells[len(EPOCHS) :]],
     )
 
 

@@ -1,0 +1,178 @@
+"""Trainings on another machine: what is exported is the step of a run here."""
+
+from __future__ import annotations
+
+import json
+import lzma
+from dataclasses import replace
+
+import accelerator
+import accelerator_epochs
+import click
+import numpy as np
+import pytest
+import tensorflow as tf
+from larq_nobn.data import open_dataset
+from larq_nobn.models._weights import weights_by_name
+from larq_nobn.training import Trainer, load_run
+
+keras = tf.keras
+CHOSEN = {"dataset": "digits", "width": 8, "blocks": [1, 1], "batch_size": 128}
+
+
+def settings(recipe, **more):
+    return accelerator.settings_of(json.dumps({"recipe": recipe, **CHOSEN, **more}))
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    """A job for each normalization, read as the other machine reads it."""
+    jobs = {}
+    for recipe in ("nobn", "batch_norm"):
+        folder = tmp_path_factory.mktemp(recipe)
+        accelerator.export(settings(recipe), folder)
+        jobs[recipe] = folder, json.loads((folder / "job.json").read_text())
+    return jobs
+
+
+@pytest.mark.parametrize("recipe", ["nobn", "batch_norm"])
+def test_an_epoch_is_that_of_a_trainer(recipe, exported, tmp_path):
+    folder, job = exported[recipe]
+    state = accelerator_epochs.initial_state(job, folder, 3, 0, {})
+    chosen = settings(recipe, epochs=3)
+    trainer = Trainer(chosen, output=tmp_path / "run")
+    network, info = trainer.build(), trainer.dataset.info
+    weights = weights_by_name(network)
+    for name, variable in weights.items():
+        variable.assign(state[f"weights/{name}"])
+    twin = keras.models.clone_model(network)
+    twin.set_weights(network.get_weights())
+
+    with np.load(folder / "images.npz") as data:
+        images, labels = data["images"], data["labels"]
+    order, draws = next(accelerator_epochs.epochs_of(job, len(labels), 3, 0))
+    order, draws = order[:2], draws[:2]
+    steps = job["order"][0] * 3
+    slope = tf.Variable([chosen.learning_rate, steps], dtype=tf.float32)
+    optimizer = accelerator.optimizer_for(chosen, accelerator.Linear(slope), twin)
+    variation = accelerator.variation_of(True, info.name, info.image_shape, True)
+    epoch = accelerator.epoch_of(twin, optimizer, variation, info)
+    tf.config.run_functions_eagerly(True)
+    try:
+        loss, right = epoch(images, labels.astype(np.int32), order, draws)
+    finally:
+        tf.config.run_functions_eagerly(False)
+
+    losses, hits = [], 0.0
+    for numbers, drawn in zip(order, draws, strict=True):
+        # By hand, from the definition: a crop of the image with mirrored borders.
+        padded = np.pad(images[numbers], [(0, 0), (1, 1), (1, 1), (0, 0)], "reflect")
+        crops = [
+            image[top : top + 8, left : left + 8][:, :: -1 if mirrored else 1]
+            for image, (top, left, mirrored) in zip(padded, drawn, strict=True)
+        ]
+        x = (np.array(crops, np.float32) / 255 - info.mean) / info.std
+        trainer.model.reset_metrics()
+        found = trainer.model.train_on_batch(x, labels[numbers], return_dict=True)
+        losses.append(found["loss"])
+        hits += found["accuracy"] * len(numbers)
+    assert float(loss) == pytest.approx(np.mean(losses), rel=1e-4)
+    assert int(right) == pytest.approx(hits, abs=2)
+    for name, variable in weights_by_name(twin).items():
+        np.testing.assert_allclose(variable, weights[name], rtol=2e-3, atol=2e-4)
+
+
+@pytest.mark.parametrize("recipe", ["nobn", "batch_norm"])
+def test_a_job_has_every_weight_of_the_network(recipe, exported, tmp_path):
+    folder, job = exported[recipe]
+    network = Trainer(settings(recipe), output=tmp_path / "run").build()
+    shapes = {
+        f"weights/{n}": v.shape.as_list() for n, v in weights_by_name(network).items()
+    }
+    given = {name: shape for name, shape, _ in job["state"] if name in job_weights(job)}
+    assert given == shapes
+    text = lzma.decompress((folder / "epoch.mlir.xz").read_bytes()).decode()
+    assert text.count("stablehlo.while") == 1
+    assert "mhlo.copy" not in text and "custom_call" not in text
+    with np.load(folder / "images.npz") as data:
+        assert data["images"].shape == (1442, 8, 8, 1)
+        assert data["labels"].shape == (1442,)
+
+
+def job_weights(job):
+    return {name for name, _, _ in job["state"] if name.startswith("weights/")}
+
+
+def test_latent_weights_are_drawn_alike_on_both_machines(exported):
+    _, job = exported["nobn"]
+    name, place = next(iter(job["drawn"].items()))
+    shape = next(shape for each, shape, _ in job["state"] if each == name)
+    found = accelerator_epochs.drawn(place, shape, 3)
+    assert found.dtype == np.float32 and found.shape == tuple(shape)
+    assert 0 <= found.min() < 1e-4 and 9e-4 < found.max() < 1e-3
+    # The generator that NumPy promises to keep, so that a seed stays a network.
+    bits = np.random.Generator(np.random.PCG64([3, place[0]])).random(shape, np.float32)
+    np.testing.assert_array_equal(found, np.float32(1e-3) * bits)
+
+
+def test_every_image_of_an_epoch_is_another_one(exported):
+    _, job = exported["nobn"]
+    first, second = accelerator_epochs.epochs_of(job, 1442, 2, 5)
+    for order, draws in (first, second):
+        assert len(np.unique(order)) == order.size == job["order"][0] * 128
+        assert set(np.unique(draws[..., :2])) == {0, 1, 2}
+        assert not draws[..., 2].any()  # digits have no mirror images
+    assert (first[0] != second[0]).any()
+
+
+def test_a_second_stage_starts_from_the_first(exported):
+    folder, job = exported["nobn"]
+    before = {
+        name: np.full(shape, 7, np.float32)
+        for name, shape, _ in job["state"]
+        if name.endswith("/kernel")
+    }
+    state = accelerator_epochs.initial_state(job, folder, 2, 0, before)
+    assert all((state[name] == 7).all() for name in before)
+    assert state["slope"].tolist() == pytest.approx([3e-3, 2 * job["order"][0]])
+
+
+@pytest.mark.parametrize("stages", [1, 2])
+def test_what_comes_back_becomes_a_run(stages, tmp_path):
+    chosen = settings("nobn", epochs=2, stages=stages)
+    network = Trainer(accelerator.of_stage(chosen, 2), output=tmp_path / "a").build()
+    row = {"loss": 2.0, "accuracy": 0.5, "learning_rate": 3e-3, "seconds": 1.0}
+    rows = [{"epoch": n, **row} for n in (1, 2)]
+    weights = {f"weights/{n}": v.numpy() for n, v in weights_by_name(network).items()}
+    weights["weights/head/bias"] += np.arange(10, dtype=np.float32)
+    file = tmp_path / "weights.npz"
+    np.savez(file, history=np.array(json.dumps(rows)), **weights)
+    run = accelerator.finish(chosen, file, tmp_path / "run")
+    assert run.record["settings"]["stages"] == stages
+    assert np.isnan(run.history[0]["val_loss"])
+    opened = load_run(tmp_path / "run")
+    for name, variable in weights_by_name(opened.model).items():
+        np.testing.assert_array_equal(variable, weights[f"weights/{name}"])
+    images = open_dataset("digits")
+    pixels = (
+        images.read(range(355), "test") / 255 - images.info.mean
+    ) / images.info.std
+    logits = opened.model(pixels.astype(np.float32))
+    right = np.mean(np.argmax(logits, 1) == images.labels("test"))
+    assert run.history[1]["val_accuracy"] == pytest.approx(right)
+
+
+def test_what_cannot_be_exported_is_rejected(tmp_path):
+    for more in ({"mixup": 0.2}, {"schedule": "cosine"}, {"teacher": "train"}):
+        with pytest.raises(click.UsageError, match="cannot be exported"):
+            settings("nobn", **more)
+    chosen = settings("nobn", epochs=2)
+    file = tmp_path / "weights.npz"
+    network = Trainer(chosen, output=tmp_path / "a").build()
+    weights = {f"weights/{n}": v.numpy() for n, v in weights_by_name(network).items()}
+    np.savez(file, history=np.array("[]"), **weights)
+    with pytest.raises(click.UsageError, match="0 epochs"):
+        accelerator.finish(chosen, file, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+    first = accelerator.of_stage(replace(chosen, stages=2), 1)
+    assert first.network["binary_weights"] is False and first.stages == 1
