@@ -2,7 +2,8 @@
 
 `export` writes an epoch of a training as StableHLO, the weights that it starts from and
 the images; accelerator_epochs.py, which needs NumPy and JAX alone, trains there;
-`finish` tests here what comes back, and leaves a run folder as `larq-nobn train` does.
+`finish` tests here what comes back, leaves a run folder as `larq-nobn train` does, and
+keeps its log in results/larger/ under the name of the folder.
 Loss, clipping, optimizer and learning rate are those of the recipe. Order, crops and
 initial latent weights are drawn by NumPy instead of TensorFlow, and convolutions are
 those of the accelerator. SETTINGS are arguments of `RunSettings.from_recipe` as JSON.
@@ -24,6 +25,8 @@ import larq_nobn as nobn
 import click
 import numpy as np
 import tensorflow as tf
+from _results import RESULTS
+from _runs import keep_run
 from accelerator_epochs import drawn
 from larq_nobn.calibration import calibrate
 from larq_nobn.data._augment import variation_of, varied
@@ -239,6 +242,7 @@ def _export(settings, folder, stage):
 @click.argument("output", type=Path)
 def _finish(settings, weights, output):
     print(finish(settings_of(settings), weights, output).history[-1])
+    keep_run(output, RESULTS / "larger" / output.name)
 
 
 if __name__ == "__main__":

@@ -94,25 +94,7 @@ def kernels(seed):
         yield f"{name}-{seed}", settings("batch_norm", kernel=name, **chosen)
 
 
-def larger(seed):
-    """More epochs, wider networks, more classes, each by its own recipe.
-
-    What is kept was trained by accelerator.py.
-    """
-    for name in ("nobn", "batch_norm"):
-        chosen = {"learning_rate": 5e-3, "precision": "float32", "seed": seed}
-        for cell, change in {
-            "w16-100": {"epochs": 100},
-            "w32-30": {"width": 32, "epochs": 30},
-            "w64-30+30": {"width": 64, "epochs": 30, "stages": 2},
-            "w32-c100-30": {"width": 32, "epochs": 30, "dataset": "cifar100"},
-        }.items():
-            yield f"{name}-{cell}-{seed}", settings(name, **chosen, **change)
-
-
-EXPERIMENTS = {
-    each.__name__: each for each in (budgets, levers, methods, kernels, larger)
-}
+EXPERIMENTS = {each.__name__: each for each in (budgets, levers, methods, kernels)}
 
 
 @click.command()
@@ -146,7 +128,6 @@ def main(experiment, seeds, only, train, folder, output):
         "levers": grids.levers,
         "methods": grids.methods,
         "kernels": grids.methods,
-        "larger": grids.larger,
     }
     tables = small[experiment](compare) if experiment in small else str(comparison)
     sentence = EXPERIMENTS[experiment].__doc__.splitlines()[0]

@@ -28,7 +28,7 @@ TABLES = {
     "levers": ("levers/compare.json", grids.levers),
     "methods": ("methods/compare.json", grids.methods),
     "kernels": ("kernels/compare.json", grids.methods),
-    "larger": ("larger/compare.json", grids.larger),
+    "larger": ("larger/runs.json", accuracy.larger),
     "calibration_gain": ("levers/compare.json", grids.calibration_gain),
     "clipping_gain": ("levers/compare.json", grids.clipping_gain),
     "small_batches": ("small_batches/result.json", small.small_batches),
@@ -62,9 +62,10 @@ TABLES = {
         choices.choosing,
     ),
     "input_pipeline": ("input_pipeline/result.json", cost.input_pipeline),
+    "width_64_lead": ("larger/runs.json", accuracy.width_64_lead),
     "plain_gap": ("cifar10_accuracy/result.json", accuracy.plain_gap),
     "overview": (
-        "budgets/compare.json,larger/compare.json,"
+        "budgets/compare.json,larger/runs.json,"
         "train_step/result.json,normalizations/result.json",
         overview.overview,
     ),

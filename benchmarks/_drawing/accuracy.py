@@ -23,6 +23,46 @@ def cifar10_accuracy(result):
     )
 
 
+# What accelerator.py trains, and how it is told apart in a table.
+LARGER = {
+    "w16-100": "CIFAR-10, width 16, 100 epochs",
+    "w32-30": "CIFAR-10, width 32, 30 epochs",
+    "w64-30+30": "CIFAR-10, width 64, two stages of 30 epochs",
+    "w32-c100-30": "CIFAR-100, width 32, 30 epochs",
+}
+
+
+def larger(kept):
+    return table(["", "`nobn`", "`batch_norm`", "difference"], larger_rows(kept))
+
+
+def larger_rows(kept):
+    """Title, both accuracies in %, and by how many points `nobn` leads."""
+    rows = []
+    for cell, title in LARGER.items():
+        both = [larger_accuracies(kept, name, cell) for name in ("nobn", "batch_norm")]
+        means = [statistics.mean(values) for values in both]
+        rows.append([title, *map(seeds, both), f"{means[0] - means[1]:+.1f}"])
+    return rows
+
+
+def larger_accuracies(kept, name, cell):
+    runs = kept["runs"].items()
+    return [
+        100 * run["metrics"]["val_accuracy"]
+        for key, run in runs
+        if key.rpartition("-")[0] == f"{name}-{cell}"
+    ]
+
+
+def seeds(values):
+    return spread(values) if len(values) > 1 else f"{values[0]:.1f} (1 seed)"
+
+
+def width_64_lead(kept):
+    return larger_rows(kept)[2][-1].lstrip("+")
+
+
 def plain_gap(result):
     """By how many points `nobn` is after batch norm."""
     last = {name: row["mean_per_epoch"][-1] for name, row in result["rows"].items()}

@@ -131,28 +131,6 @@ def methods(compare):
     )
 
 
-# What is trained in the experiment `larger`, and how it is told apart there.
-LARGER = {
-    "w16-100": "CIFAR-10, width 16, 100 epochs",
-    "w32-30": "CIFAR-10, width 32, 30 epochs",
-    "w64-30+30": "CIFAR-10, width 64, two stages of 30 epochs",
-    "w32-c100-30": "CIFAR-100, width 32, 30 epochs",
-}
-
-
-def larger(compare):
-    return table(["", "`nobn`", "`batch_norm`"], larger_rows(compare))
-
-
-def larger_rows(compare):
-    groups = of_cells(compare)
-    names = ("nobn", "batch_norm")
-    return [
-        [title, *(accuracy(groups.get(f"{n}-{cell}"), False) for n in names)]
-        for cell, title in LARGER.items()
-    ]
-
-
 def calibration_gain(compare):
     return gain(compare, "not_calibrated")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from .grids import accuracy, larger_rows
+from .accuracy import larger_rows
+from .grids import accuracy
 from .markdown import table
 
 COMPARED = ("nobn", "batch_norm", "none")
@@ -45,8 +46,7 @@ def overview(budgets, larger, train_step, normalizations):
         ),
     ]
     cells = [[title, *map(cell, COMPARED)] for title, cell in rows]
-    # Without the column of `none`.
-    longer = [[*row, "-"] for row in larger_rows(larger)]
+    longer = [[*row[:3], "-"] for row in larger_rows(larger)]
     return table(
         ["", *(f"`{name}`" for name in COMPARED)],
         [*cells[: len(EPOCHS)], *longer, *cells[len(EPOCHS) :]],
