@@ -7,10 +7,12 @@ import errno
 import os
 import re
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import larq_nobn
 import fresh
 import pytest
 import tensorflow as tf
@@ -336,3 +338,37 @@ def test_a_program_that_is_stopped_leaves_nothing_half_written(
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr == "Stopped; nothing half-written is left.\n"
     assert not list((place / "new").iterdir())
+
+
+SENT = """
+import os, signal, sys
+
+class Sent:
+    def find_spec(self, name, path=None, target=None):
+        ragged = sys.modules.get("tensorflow.python.ops.ragged.ragged_tensor")
+        if hasattr(ragged, "RaggedTensorSpec"):  # whose name is taken from here on
+            sys.meta_path.remove(self)
+            os.kill(os.getpid(), signal.{name})
+
+sys.meta_path.insert(0, Sent())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
+def test_a_program_is_stopped_while_it_imports_tensorflow(
+    name: str, code: int, place: Path
+):
+    """Which cannot be imported a second time, to ask what error that was."""
+    (place / "site").mkdir()
+    (place / "site" / "sitecustomize.py").write_text(SENT.format(name=name))
+    paths = [str(place / "site"), str(Path(larq_nobn.__file__).parents[1])]
+    done = subprocess.run(
+        [sys.executable, "-m", "larq_nobn", "summary", "float.keras"],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == "Stopped; nothing half-written is left.\n"
