@@ -29,7 +29,7 @@ from ._batch_norm import (
 )
 from ._concatenation import affine_before_concatenation
 from ._forward import affine_into_layers_after
-from ._into_sign import affine_into_sign, as_rsign
+from ._into_sign import Equal, affine_into_sign, as_rsign
 from ._kernel_after import affine_into_kernel_after
 from ._kernel_before import (
     affine_into_kernel_before,
@@ -54,6 +54,7 @@ from ._rule import (
 
 __all__ = [
     "Edit",
+    "Equal",
     "Refusal",
     "Rule",
     "affine_after_activation",

@@ -490,8 +490,8 @@ FAULTS = (
     Fault(
         "remove: bias behind a scaled sign",
         "surgery",
-        "sign.shift = sign.shift + sign.scale * bias",
-        "sign.shift = sign.shift + bias",
+        "shift = sign.shift + sign.scale * bias",
+        "shift = sign.shift + bias",
         ("tests/surgery/test_remove_scales.py", "tests/surgery"),
     ),
     Fault(

@@ -27,7 +27,7 @@ from ...graph import (
     traits,
 )
 from ...layers import RPReLU
-from ...rewrites import as_rsign
+from ...rewrites import Equal, as_rsign
 from ._moments import (
     Moments,
     activated,
@@ -65,28 +65,6 @@ class KernelPlan:
 
 
 @dataclass
-class SignPlan:
-    """What an `RSign` takes over from a sign.
-
-    Arguments:
-        scale: What the estimator multiplies its input by, 1 over its window.
-        estimator: Its gradient estimator.
-        shift: (C,), or None for none.
-        power: Of `"reste"`.
-    """
-
-    scale: float
-    estimator: str
-    shift: np.ndarray | None = None
-    power: float = 1.0
-
-    @property
-    def text(self) -> str:
-        scale = "" if self.scale == 1 else f", scale {self.scale:.4g}"
-        return f"rsign{scale}{'' if self.shift is None else ', shift'}"
-
-
-@dataclass
 class NormPlan:
     """How one batch norm is replaced.
 
@@ -114,7 +92,8 @@ class Plan:
     """How the layers of a network are replaced, by name.
 
     Arguments:
-        kernels, signs, norms: Those that change.
+        kernels, signs, norms: Those that change; of a sign the arguments of the
+            `RSign` in its place.
         flips: Of layers that read signs, -1 for every input channel that now has the
             opposite sign, else 1.
         pools: Factor before a pool.
@@ -123,7 +102,7 @@ class Plan:
     """
 
     kernels: dict[str, KernelPlan] = field(default_factory=dict)
-    signs: dict[str, SignPlan] = field(default_factory=dict)
+    signs: dict[str, Equal] = field(default_factory=dict)
     norms: dict[str, NormPlan] = field(default_factory=dict)
     flips: dict[str, np.ndarray] = field(default_factory=dict)
     pools: dict[str, float] = field(default_factory=dict)
@@ -299,7 +278,7 @@ class Planner:
                 quantizer = getattr(call.layer, KERNELS[name], None)
                 self.plan.kernels[call.name] = KernelPlan(name, is_binary(quantizer))
             if equal := as_rsign(sign_in(call)):
-                self.plan.signs[call.name] = SignPlan(*equal)
+                self.plan.signs[call.name] = equal
         for call in self.graph.calls:
             inputs = [self._of(tensor) for tensor in call.reads]
             found = self._step(call, inputs)
@@ -328,7 +307,8 @@ class Planner:
     def _scale_sign(self, call: Call, x: Moments) -> None:
         plan = self.plan.signs[call.name]
         if call is self.graph.uses(call.name)[0]:
-            plan.scale *= x.rate
+            scale = plan.scale * x.rate
+            self.plan.signs[call.name] = plan._replace(scale=scale)
 
     def _kernel(self, call: Call, x: Moments, channels: int) -> Moments:
         plan = self.plan.kernels.get(call.name)
@@ -358,7 +338,8 @@ class Planner:
             return affine_plan(call.layer, gamma, beta, x, self._why(call))
         for sign, kernels in signs:
             rsign = self.plan.signs[sign.name]
-            rsign.shift = sign_shift(rsign, gamma, beta, x)
+            shift = sign_shift(rsign, gamma, beta, x)
+            self.plan.signs[sign.name] = rsign._replace(shift=shift)
             for name in kernels:
                 self.plan.flips[name] = np.where(gamma < 0, -1.0, 1.0)
         return NormPlan("shift", tuple(sign.name for sign, _ in signs), beta)
@@ -419,13 +400,6 @@ class Planner:
 _FURTHEST = 3.0
 
 
-class Shifted(NamedTuple):
-    """A sign after a batch norm, and the kernels that can turn its signs around."""
-
-    call: Call
-    kernels: tuple[str, ...]
-
-
 def factors(norm: keras.layers.Layer, channels: int) -> tuple[np.ndarray, Any]:
     """The learned gain of a batch norm and its bias, (C,) each, or None for no bias."""
     gamma, beta = (
@@ -436,11 +410,12 @@ def factors(norm: keras.layers.Layer, channels: int) -> tuple[np.ndarray, Any]:
 
 
 def signs_after(
-    graph: Graph, norm: Call, signs: Mapping[str, SignPlan], gamma: np.ndarray
-) -> list[Shifted] | None:
+    graph: Graph, norm: Call, signs: Mapping[str, Equal], gamma: np.ndarray
+) -> list[tuple[Call, list[str]]] | None:
     """The signs whose shifts can do what a batch norm does, if nothing else reads it.
 
-    Negative factors turn signs around, and so need kernels that turn them back.
+    Negative factors turn signs around, and so need kernels that turn them back: with
+    each sign, the names of these.
     """
     readers = graph.consumers(norm.first_output)
     if graph.is_output(norm.first_output) or not readers:
@@ -453,12 +428,12 @@ def signs_after(
         kernels = flippable(graph, reader) if np.any(gamma < 0) else []
         if reader.name not in signs or kernels is None:
             return None
-        found.append(Shifted(reader, tuple(kernels)))
+        found.append((reader, kernels))
     return found
 
 
 def sign_shift(
-    sign: SignPlan, gamma: np.ndarray, beta: np.ndarray | None, x: Moments
+    sign: Equal, gamma: np.ndarray, beta: np.ndarray | None, x: Moments
 ) -> np.ndarray:
     """What a sign of x needs as its shift to be that of the normalized x, (C,).
 
@@ -614,7 +589,8 @@ def place_biases(graph: Graph, plan: Plan) -> None:
         norm.targets += (reader.name,)
         sign = plan.signs.get(reader.name)
         if sign is not None and sign.shift is not None:
-            sign.shift = sign.shift + sign.scale * bias
+            shift = sign.shift + sign.scale * bias
+            plan.signs[reader.name] = sign._replace(shift=shift)
         else:
             before = plan.activations.get(reader.name, 0.0)
             plan.activations[reader.name] = before + bias

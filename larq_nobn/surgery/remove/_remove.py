@@ -23,6 +23,7 @@ from ...graph import (
 )
 from ...layers import ChannelAffine, IndependentComponent
 from ...quantizers import RSign, ScaledStandardization, ScaledStdSign
+from ...rewrites import Equal
 from .._batch_norm import check_batch_norms
 from .._report import Change, SurgeryReport
 from ._planner import (
@@ -30,7 +31,6 @@ from ._planner import (
     NormPlan,
     Plan,
     Planner,
-    SignPlan,
     has_kernel,
 )
 
@@ -163,7 +163,9 @@ def _done(plan: Plan, call: Call) -> tuple[list[str], str]:
     actions, reason = [], ""
     sign = plan.signs.get(name)
     if sign is not None:
-        actions.append(sign.text)
+        scale = "" if sign.scale == 1 else f", scale {sign.scale:.4g}"
+        shift = "" if sign.shift is None else ", shift"
+        actions.append(f"rsign{scale}{shift}")
     elif sign_in(call) is not None:
         actions.append("keeps its sign")
         reason = "rsign has no estimator like it"
@@ -262,7 +264,7 @@ def _norm(call: Call, plan: Plan) -> list[Operation]:
     return found
 
 
-def _sign(plan: SignPlan, name: str, call: Call) -> Operation:
+def _sign(plan: Equal, name: str, call: Call) -> Operation:
     arguments = {
         "scale": plan.scale,
         "estimator": plan.estimator,
