@@ -23,7 +23,7 @@ def cifar10_accuracy(result):
     )
 
 
-# What accelerator.py trains, and how it is told apart in a table.
+# Titles of what accelerator.py trains, by the names of the runs.
 LARGER = {
     "w16-100": "CIFAR-10, width 16, 100 epochs",
     "w32-30": "CIFAR-10, width 32, 30 epochs",
