@@ -76,8 +76,24 @@ class Terminated(SystemExit):
 
 
 def terminate(number: int, frame: object) -> NoReturn:
-    """Handles SIGTERM in a command, which takes away what it has written by half."""
+    """Handles SIGTERM where something is to be taken away."""
     raise Terminated
+
+
+# What has stopped the command: native code may turn the error into another one.
+stopped_by: int | None = None
+
+
+def stop(number: int, frame: object) -> NoReturn:
+    """Handles signals in a command, which takes away what it has written by half."""
+    global stopped_by
+    stopped_by = number
+    raise_stopped()
+
+
+def raise_stopped() -> NoReturn:
+    """Raises the error of the signal that has stopped the command."""
+    raise Terminated if stopped_by == signal.SIGTERM else KeyboardInterrupt
 
 
 @contextmanager

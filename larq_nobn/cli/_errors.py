@@ -83,9 +83,11 @@ class Commands(click.Group):
         Python would look for circles in all of TensorFlow then, for most of a second.
         """
         atexit.register(gc.freeze)
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            with suppress(ValueError):  # of a program that calls this in a thread
-                signal.signal(signal.SIGTERM, _process.terminate)
+        usual = (signal.SIG_DFL, signal.default_int_handler)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            if signal.getsignal(number) in usual:
+                with suppress(ValueError):  # of a program that calls this in a thread
+                    signal.signal(number, _process.stop)
         open_streams()
         if not sys.warnoptions:
             # What Pillow and NumPy warn of names lines of code. Processes that are
@@ -136,7 +138,8 @@ def resumable(output: Path | None = None) -> Iterator[None]:
 def _one_sentence() -> Iterator[None]:
     """Errors of a command line come first: they are answered without TensorFlow."""
     try:
-        yield
+        with _stopping():
+            yield
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "larq-nobn"
         raise CliError(f"{error.format_message()} See {command} --help.") from error
@@ -163,6 +166,17 @@ def _one_sentence() -> Iterator[None]:
     except tf.errors.ResourceExhaustedError as error:
         full = "No space left" in str(error)
         raise CliError(_NO_SPACE if full else _NO_MEMORY) from error
+
+
+@contextmanager
+def _stopping() -> Iterator[None]:
+    """Raises what a signal did, in place of what native code has made of it."""
+    try:
+        yield
+    except Exception as error:
+        if _process.stopped_by is None or isinstance(error, CliError):
+            raise
+        _process.raise_stopped()
 
 
 def _is_ours(error: Exception) -> bool:

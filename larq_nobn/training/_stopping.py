@@ -10,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .._keras import keras
-from .._process import Terminated, terminate
+from .._process import Terminated, stop
 
 # How long a signal may go unheeded where workers wait for each other.
 SECONDS_OF_GRACE = 10.0
 # The handlers that Python or the command starts with. Who has set others wants them.
 _USUAL: dict[int, tuple[object, ...]] = {
-    signal.SIGINT: (signal.default_int_handler,),
-    signal.SIGTERM: (signal.SIG_DFL, terminate),
+    signal.SIGINT: (signal.default_int_handler, stop),
+    signal.SIGTERM: (signal.SIG_DFL, stop),
 }
 _RAISES: dict[int, type[BaseException]] = {
     signal.SIGINT: KeyboardInterrupt,

@@ -340,6 +340,38 @@ def test_a_program_that_is_stopped_leaves_nothing_half_written(
     assert not list((place / "new").iterdir())
 
 
+LOST = """
+import imported_first, os, runpy, signal
+from larq_nobn import _files
+
+def native(path):
+    try:
+        os.kill(os.getpid(), signal.{name})
+    except BaseException:
+        raise {error}("of native code") from None
+
+signal.signal(signal.SIGINT, signal.default_int_handler)
+_files._flush = native
+runpy.run_module("larq_nobn", run_name="__main__", alter_sys=True)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("error", ["TypeError", "OSError", "SystemError"])
+@pytest.mark.parametrize("name, code", [("SIGTERM", 143), ("SIGINT", 130)])
+def test_native_code_may_lose_the_error_of_a_signal(
+    name: str, code: int, error: str, place: Path
+):
+    (place / "new").mkdir()
+    done = fresh.run(
+        LOST.format(name=name, error=error),
+        ("models", "--json", place / "new" / "models.json"),
+    )
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == "Stopped; nothing half-written is left.\n"
+    assert not list((place / "new").iterdir())
+
+
 SENT = """
 import os, signal, sys
 
