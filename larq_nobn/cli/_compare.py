@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -106,6 +107,7 @@ def compare(
     from ._progress import comparing_progress
 
     cells = training.grid(**chosen)
+    _check_report(report, output, cells)
     for name, kind in (("compare.json", COMPARISON), ("compare.png", PNG)):
         if output.is_dir():
             check_target(str(output / name), output / name, kind, force=True)
@@ -123,6 +125,19 @@ def compare(
         beside().print(f"Failed: {each.folder}. {each.failure}", soft_wrap=True)
     if failed:
         context.exit(1)
+
+
+def _check_report(report: str | None, output: Path, runs: Collection[str]) -> None:
+    """Rejects a file for the JSON that the comparison itself will put something in."""
+    if report is None or report == "-":
+        return
+    place, folder = Path(report).resolve(), output.resolve()
+    for name in ("compare.png", *runs):
+        if folder / name in (place, *place.parents):
+            raise FileExistsError(
+                f"--json {report} would overwrite {output / name}, which this "
+                "comparison makes. Choose another name."
+            )
 
 
 @click.command(cls=Command)

@@ -123,10 +123,13 @@ def resumable(output: Path | None = None) -> Iterator[None]:
             error.hint = " To resume, repeat the command." * isinstance(error, Stopped)
             raise
         kept, cause = training.folder.position_kept(output), error.__cause__
-        exists = isinstance(cause, FileExistsError)  # which says it already
+        # Of a folder that is not as a run leaves it: they say what to do themselves.
+        first = isinstance(
+            cause, FileExistsError | FileNotFoundError | NotADirectoryError
+        )
         stopped = isinstance(error, Stopped)
         of_disk = isinstance(cause, OSError | tf.errors.ResourceExhaustedError)
-        if kept and (stopped or of_disk) and not exists:
+        if kept and (stopped or of_disk) and not first:
             error.hint = (
                 f" {output} is kept up to {kept}. To resume, repeat the command with "
                 "--resume."

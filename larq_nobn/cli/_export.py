@@ -65,15 +65,16 @@ def export(
             f"{run} is a model file, which does not tell its accuracy and training. "
             "Export a run folder, or the name of a trained network."
         )
-    folder.parent.mkdir(exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=folder.absolute().parent))
+    place = folder.resolve()
+    place.parent.mkdir(exist_ok=True)
+    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=place.parent))
     try:
         training.save_model(model, partial / MODEL)
         report, shown = _converted(model, origin, partial / TFLITE, data_dir)
         text = _readme(model, origin, report, shown, license_, partial)
         (partial / README).write_text(text, encoding="utf-8")
         partial.chmod(0o755)
-        _replace(folder, partial)
+        _replace(place, partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     say(f"{folder}: {MODEL}, {TFLITE}, {TFLITE}.json, {README}")
@@ -91,16 +92,12 @@ def _converted(
 
 
 def _replace(folder: Path, partial: Path) -> None:
-    """Gives a finished folder its name; what an earlier export left there goes."""
-    if folder.is_dir():
-        for name in (MODEL, TFLITE, f"{TFLITE}.json", README):
-            (folder / name).unlink(missing_ok=True)
-        if any(folder.iterdir()):  # a user's own files stay
-            for file in partial.iterdir():
-                file.rename(folder / file.name)
-            return
-        folder.rmdir()
-    partial.rename(folder)
+    """Gives a finished folder its name; in one that is there, a user's files stay."""
+    if not folder.is_dir():
+        partial.rename(folder)
+        return
+    for file in partial.iterdir():
+        file.replace(folder / file.name)
 
 
 def _readme(

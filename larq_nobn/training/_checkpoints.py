@@ -102,7 +102,7 @@ class Checkpoints(keras.callbacks.Callback):
         self._save(Position(epoch + 1, 0), {})
 
     def _save(self, position: Position, more: dict[str, Any]) -> None:
-        """Writes one, if the weights are finite; removes the one before the last."""
+        """Writes one, if the weights are finite."""
         variables = _variables(self.model)
         values = [variable.numpy() for variable in variables]
         if _is_good(self.model, values):
@@ -114,19 +114,28 @@ class Checkpoints(keras.callbacks.Callback):
                 "state": states,
                 **more,
             }
-            if self._writes:
-                self._folder.mkdir(exist_ok=True)
-                target = self._folder / name_of(position)
-                write(target, header, values)
-                self._kept = [*self._kept, target][-_KEPT:]
-                # Damaged ones too, and those that a killed process left half-written.
-                for file in self._folder.iterdir():
-                    ours = is_checkpoint(file) or is_leftover(file)
-                    if ours and file not in self._kept and not file.is_dir():
-                        file.unlink()
-            self.last = position
+            if not self._writes or self._write(name_of(position), header, values):
+                self.last = position
         if self._schedule is not None:
             self._schedule.written()
+
+    def _write(
+        self, name: str, header: dict[str, Any], values: list[np.ndarray]
+    ) -> bool:
+        """Writes the file, and removes the one before the last; says if it cannot."""
+        self._folder.mkdir(exist_ok=True)
+        target = self._folder / name
+        if target.is_dir() and not target.is_symlink():
+            _log.warning("No checkpoint is written: %s is a folder.", target)
+            return False
+        write(target, header, values)
+        self._kept = [*self._kept, target][-_KEPT:]
+        # Damaged ones too, and those that a killed process left half-written.
+        for file in self._folder.iterdir():
+            ours = is_checkpoint(file) or is_leftover(file)
+            if ours and file not in self._kept and not file.is_dir():
+                file.unlink()
+        return True
 
     def restore(self, model: keras.Model) -> Position:
         """Sets a compiled model to the newest usable checkpoint, and says what is not.

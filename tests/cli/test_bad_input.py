@@ -276,6 +276,22 @@ def test_no_space_for_the_model(
     assert invoke(*command, "--resume").exit_code == 0
 
 
+def test_what_has_to_be_mended_first_has_no_other_advice(
+    tiny: tuple[str, ...], invoke: Invoke, place: Path
+):
+    settings = training.RunSettings(
+        dataset="digits", width=8, blocks=(1,), epochs=1, batch_size=32, limit=128
+    )
+    Path("run/checkpoints").mkdir(parents=True)
+    Path("run/checkpoints/epoch-0001.npz").write_bytes(b"")
+    training.write_json(Path("run/settings.json"), training.folder.plain(settings))
+    Path("run/logs").write_bytes(b"")
+    line = ("train", *tiny, "--normalization", "nobn", "--output", "run", "--resume")
+    said = one_sentence(invoke(*line, "--recipe", "plain"))
+    assert said.startswith("Error: run/logs is no folder, or a link to one that is not")
+    assert said.endswith("Restore it, or remove it to go without what was in it.")
+
+
 @pytest.mark.parametrize(
     "error",
     [

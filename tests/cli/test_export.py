@@ -139,6 +139,26 @@ def test_an_earlier_export_is_replaced_by_force(invoke, exported, tmp_path):
     assert (folder / "model.tflite").read_bytes() != b"old"
 
 
+def test_a_link_to_a_folder_is_that_folder(invoke, tmp_path, monkeypatch):
+    def converts(model: object, origin: object, target: Path, _: object) -> tuple:
+        target.write_bytes(b"new")
+        return None, ""
+
+    monkeypatch.setattr(_export, "_converted", converts)
+    monkeypatch.setattr(_export, "_readme", lambda *_: "\nlibrary_name: larq_nobn\n")
+    (tmp_path / "there").mkdir()
+    for name in ("there", "not yet"):
+        link = tmp_path / f"link to {name}"
+        link.symlink_to(name)
+        for force in ((), ("--force",)):
+            done = invoke("export", DIGITS, link, *force)
+            assert done.exit_code == 0, done.output
+            assert link.is_symlink() and (tmp_path / name / "README.md").is_file()
+            assert (tmp_path / name / "model.tflite").read_bytes() == b"new"
+            (tmp_path / name / "model.tflite").write_bytes(b"old")
+    assert len([*tmp_path.iterdir()]) == 4
+
+
 @pytest.mark.parametrize("force", [(), ("--force",)])
 def test_nothing_else_is_written_to(force, invoke, run_folder, tmp_path):
     (tmp_path / "own").mkdir()

@@ -329,6 +329,21 @@ def test_a_comparison_replaces_only_its_own_files(
     )
 
 
+@pytest.mark.parametrize(
+    "target", ["compare.png", "none-32-0/run.json", "none-64-0", "../grid/none-64-0"]
+)
+def test_the_json_of_a_comparison_is_none_of_its_files(
+    target: str, invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(_compare.training, "compare", lambda *_: pytest.fail("begun"))
+    Path("grid/none-32-0").mkdir(parents=True)
+    line = ("compare", "--dataset", "digits", "--output", "grid", "--json")
+    line = (*line, f"grid/{target}", "--batch-sizes", "32,64", "--force")
+    said = one_sentence(invoke(*line, "--normalizations", "none"))
+    name = target.removeprefix("../grid/").partition("/")[0]
+    assert f"would overwrite grid/{name}, which this comparison makes" in said
+
+
 def test_a_demo_replaces_only_its_own_run(
     invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch
 ):

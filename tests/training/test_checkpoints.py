@@ -265,6 +265,28 @@ def test_what_is_no_file_is_passed_over(
     assert before.exists()
 
 
+def test_one_whose_name_a_folder_has_is_left_out(
+    two: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    """Those after it are written."""
+    folder = tmp_path / "copy"
+    copy_of(two, folder)
+    taken = folder / "epoch-0004.npz"
+    taken.mkdir()
+    (folder / "target").mkdir()
+    linked = folder / "epoch-0005.npz"
+    linked.symlink_to("target")
+    with caplog.at_level(logging.WARNING, "larq_nobn"):
+        fit(network(), folder, 3, 4)
+        assert ours(caplog)[-1] == f"No checkpoint is written: {taken} is a folder."
+        assert {each.name for each in folder.glob("*3.npz")} == {"epoch-0003.npz"}
+        fit(network(), folder, 3, 5)
+    assert linked.is_file() and _read(linked)[0]["epochs"] == 5
+    assert sorted(each.name for each in folder.iterdir()) == [
+        *("epoch-0003.npz", "epoch-0004.npz", "epoch-0005.npz", "target"),
+    ]
+
+
 def test_files_of_others_beside_them_stay(two: Path, tmp_path: Path):
     folder = tmp_path / "copy"
     copy_of(two, folder)
