@@ -68,7 +68,8 @@ class ImageNet:
             jpeg, label = parsed(tf.constant(record))
             check_labels([int(label)], info.classes)
             if augment:
-                tf.io.decode_jpeg(jpeg)
+                height, width, _ = tf.unstack(tf.image.extract_jpeg_shape(jpeg))
+                tf.image.decode_and_crop_jpeg(jpeg, [0, 0, height, width], channels=3)
             else:
                 whole([jpeg.numpy()])
 

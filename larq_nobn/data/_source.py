@@ -96,7 +96,8 @@ def reading() -> Iterator[None]:
             raise
         if _failed:
             raise _failed[0].with_traceback(None) from None
-        for check in reversed(_checks):
+        # Other threads may still read what comes next.
+        for check in reversed(_checks.copy()):
             check()
         raise
 

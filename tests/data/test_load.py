@@ -21,6 +21,8 @@ from larq_nobn.data._augment import Augmentation, crop_and_flip, draw
 from larq_nobn.data._batches import Plan
 from larq_nobn.data._images import balanced_subset
 from larq_nobn.data._records import Records
+from larq_nobn.data._source import check_later
+from PIL import Image
 from sklearn.datasets import load_digits
 
 
@@ -484,25 +486,50 @@ OF_RECORDS = {
 def test_damaged_records_of_imagenet_are_reported_in_one_sentence(
     name: str, split: str, imagenet: Path, tmp_path: Path
 ) -> None:
-    shutil.copytree(imagenet, tmp_path / "data")
+    assert_damaged(split, OF_RECORDS[name], imagenet, tmp_path / "data")
+
+
+@pytest.mark.parametrize("kind", ["PNG", "GIF", "BMP", "WEBP"])
+def test_imagenet_is_trained_on_jpegs(
+    kind: str, imagenet: Path, tmp_path: Path
+) -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (60, 40)).save(file, kind)
+    assert_damaged("train", with_image(file.getvalue()), imagenet, tmp_path / "data")
+
+
+def assert_damaged(
+    split: str, change: Callable[[Any], None] | None, imagenet: Path, folder: Path
+) -> None:
+    """Reads a copy of the set whose last record is changed, or none."""
+    shutil.copytree(imagenet, folder)
     part = {"train": "train", "test": "validation"}[split]
-    (file,) = (tmp_path / "data").glob(f"*/*/*{part}*")
+    (file,) = folder.glob(f"*/*/*{part}*")
     records = [each.numpy() for each in tf.data.TFRecordDataset(str(file))]
     last = tf.train.Example.FromString(records[-1])
-    change = OF_RECORDS[name]
     if change is not None:
         change(last.features.feature)
     with tf.io.TFRecordWriter(str(file)) as writer:
         for record in records[:-1]:
             writer.write(record)
         writer.write(last.SerializeToString() if change else b"\xff" * 40)
-    images = load("imagenet", split, 2, data_dir=tmp_path / "data")
+    images = load("imagenet", split, 2, data_dir=folder)
     with pytest.raises(ValueError) as caught, nobn.data.reading():
         list(images)
     message = str(caught.value)
     assert message.startswith(f"imagenet in {file.parent} is damaged: its records are ")
     assert message.endswith("Delete the folder of the set and prepare it again.")
     assert message.count("\n") == 0
+
+
+def test_more_is_read_while_damage_is_looked_for() -> None:
+    def fails() -> None:
+        raise ValueError("it is damaged")
+
+    with pytest.raises(ValueError, match="it is damaged"), nobn.data.reading():
+        check_later(fails)
+        check_later(lambda: check_later(fails))
+        raise tf.errors.InvalidArgumentError(None, None, "no image")
 
 
 def test_imagenet_random_part_is_mirrored_half_the_time() -> None:
