@@ -128,8 +128,8 @@ def run_call(
     **arguments: Any,
 ) -> Any:
     """Makes a call once more: of another layer, on other tensors, by id of the old."""
-    if isinstance(call.node.layer, BatchKalmanNormalization):
-        return layer(tensors[str(id(call.first_input))])
+    if isinstance(call.node.layer, BatchKalmanNormalization):  # without a state
+        return layer(tensors[str(id(inputs_of(call.node)[0]))])
     args, kwargs = call.arguments(tensors)
     if type(layer) is not type(call.node.layer):
         # A fixed `training` is for the class that it was given to.

@@ -7,7 +7,8 @@ from callback_networks import binary, compiled, fit, nested
 from larq_nobn._keras import keras
 from larq_nobn.callbacks import PowerScheduler, TauScheduler
 from larq_nobn.callbacks._power import power_at
-from larq_nobn.training._callbacks import _movers
+from larq_nobn.training import RunSettings
+from larq_nobn.training._callbacks import callbacks_of
 from numpy.testing import assert_allclose
 
 # 1000 epochs from 1 to 3: 1 + 2 (1 - cos(pi e / 2000)); a third and two thirds of a
@@ -77,10 +78,12 @@ def test_other_estimators_of_rsign_are_left_alone():
     assert PowerScheduler.quantizers_of(model) == [layer.kernel_quantizer]
 
 
-def test_a_run_moves_what_its_network_has():
+def test_a_run_moves_what_its_network_has(tmp_path):
     def kinds(layer):
-        found = _movers(compiled(layer=layer), 32, list)
-        return [type(each) for each in found]
+        network, history = compiled(layer=layer), keras.callbacks.Callback()
+        found = callbacks_of(RunSettings(), network, history, tmp_path, list)
+        schedulers = (TauScheduler, PowerScheduler)
+        return [type(each) for each in found if isinstance(each, schedulers)]
 
     def both(**kwargs):
         sign = nobn.quantizers.RSign(estimator="reste")
