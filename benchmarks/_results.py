@@ -50,6 +50,19 @@ def write_text(text, path):
     scratch.replace(path)
 
 
+def leave(place, about, draw, *packages, **numbers):
+    """Writes a measurement to result.json, and prints what it is and its tables."""
+    result = {
+        "command": command(),
+        "machine": machine(),
+        "versions": versions(*packages),
+        **numbers,
+    }
+    write(result, place / "result.json")
+    said = result["command"], about.splitlines()[0], result["machine"]
+    say(*said, tables=draw(result))
+
+
 def say(*said, tables):
     """Prints the command, what it is about, where, and tables."""
     print(*said, "", tables, sep="\n")

@@ -17,7 +17,8 @@ import time
 from pathlib import Path
 
 import click
-from _results import RESULTS, command, machine, say, versions, write
+from _drawing.markdown import table
+from _results import RESULTS, leave
 
 NETWORKS = ("QuickNetLarge", "ReActNetA")
 
@@ -82,21 +83,15 @@ def main(names, size, rounds):
                 "ratios": [round(f / o, 2) for o, _, f in times],
             }
         )
-    result = {
-        "command": command(),
-        "machine": machine(),
-        "load": [round(load, 1) for load in os.getloadavg()],
-        "versions": versions("larq_compute_engine"),
-        "size": size,
-        "rounds": rounds,
-        "rows": rows,
-    }
-    write(result, RESULTS / "convert_time" / "result.json")
-    lines = ["|network|LCE|verify=False|ratio|verify=True|ratio|", "|-|-|-|-|-|-|"]
-    for row in rows:
-        cells = [row[key] for key in list(row)[:-1]]
-        lines.append(f"|{'|'.join(map(str, cells))}|")
-    say(f"Conversion at {size} px, CPU seconds", tables="\n".join(lines))
+    load = [round(load, 1) for load in os.getloadavg()]
+    about = f"Conversion at {size} px, CPU seconds", drawn, "larq_compute_engine"
+    place = RESULTS / "convert_time"
+    leave(place, *about, load=load, size=size, rounds=rounds, rows=rows)
+
+
+def drawn(result):
+    head = ("network", "LCE", "verify=False", "ratio", "verify=True", "ratio")
+    return table(head, [list(row.values())[:-1] for row in result["rows"]])
 
 
 if __name__ == "__main__":

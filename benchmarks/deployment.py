@@ -24,8 +24,7 @@ import click
 import numpy as np
 import tensorflow as tf
 from _drawing import files as drawing
-from _drawing import plots
-from _results import RESULTS, command, machine, say, versions, write
+from _results import RESULTS, leave, write
 from larq_nobn.deploy.lite import compute_engine, quiet
 
 SEED = 0
@@ -150,29 +149,21 @@ def main(folder, only, output):
         start = time.perf_counter()
         rows[name] = measure(name, folder, output)
         print(f"{name}: {time.perf_counter() - start:.0f} s", flush=True)
-    builders = {name: NETWORKS[name] for name in rows}
-    result = {
-        "command": command(),
-        "machine": machine(),
-        "note": f"{platform.machine()}: latency here is no guide to another processor",
-        "versions": versions("larq_compute_engine"),
-        "seed": SEED,
-        "threads": 1,
-        "networks": {
+    leave(
+        output,
+        __doc__,
+        drawing.deployment,
+        "larq_compute_engine",
+        note=f"{platform.machine()}: latency here is no guide to another processor",
+        seed=SEED,
+        threads=1,
+        networks={
             name: {"builder": b, "side": side, "arguments": arguments, "runs": runs}
-            for name, (b, side, arguments, runs) in builders.items()
+            for name, (b, side, arguments, runs) in NETWORKS.items()
+            if name in rows
         },
-        "rows": rows,
-    }
-    write(result, output / "result.json")
-    show(result, output)
-
-
-def show(result, place):
-    said = result["command"], __doc__.splitlines()[0], result["machine"]
-    say(*said, tables=drawing.deployment(result))
-    title = "TFLite models: unprepared and prepared, on one thread of this computer"
-    plots.dots(place / "result.png", title, drawing.deployment_panels(result))
+        rows=rows,
+    )
 
 
 if __name__ == "__main__":

@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 
 import click
-from _results import RESULTS, command, machine, say, versions, write
+from _drawing.markdown import table
+from _results import RESULTS, leave
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 SETTINGS = {
@@ -110,20 +111,19 @@ def main(rounds):
                 "traces": traces[by_us],
             }
         )
-    result = {
-        "command": command(),
-        "machine": machine(),
-        "versions": versions(),
-        "settings": SETTINGS,
-        "rounds": rounds,
-        "rows": rows,
-    }
-    write(result, RESULTS / "first_step" / "result.json")
-    lines = ["|recipe|Keras|larq_nobn|ratio|", "|-|-|-|-|"]
-    for row in rows:
-        cells = (row["recipe"], row["keras_seconds"], row["seconds"], row["ratio"])
-        lines.append(f"|{'|'.join(map(str, cells))}|")
-    say("First step of ReActNet-18, width 16, 32 px", tables="\n".join(lines))
+    about = "First step of ReActNet-18, width 16, 32 px", drawn
+    place = RESULTS / "first_step"
+    leave(place, *about, settings=SETTINGS, rounds=rounds, rows=rows)
+
+
+def drawn(result):
+    return table(
+        ("recipe", "Keras", "larq_nobn", "ratio"),
+        [
+            [row[key] for key in ("recipe", "keras_seconds", "seconds", "ratio")]
+            for row in result["rows"]
+        ],
+    )
 
 
 if __name__ == "__main__":

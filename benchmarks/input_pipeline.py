@@ -23,7 +23,7 @@ from pathlib import Path
 
 import click
 from _drawing import cost
-from _results import RESULTS, command, machine, say, versions, write
+from _results import RESULTS, leave
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 WIDTH, CLASSES = 16, 10
@@ -131,11 +131,6 @@ def measure(folder, side, rounds):
     }
 
 
-def show(result, place):
-    said = result["command"], __doc__.splitlines()[0], result["machine"]
-    say(*said, tables=cost.input_pipeline(result))
-
-
 @click.command()
 @click.option("--rounds", default=9, show_default=True, help="Of each in turn.")
 @click.option("--sides", default="32,64,224", show_default=True, help="In pixels.")
@@ -143,19 +138,12 @@ def show(result, place):
     "--output", type=Path, default=RESULTS / "input_pipeline", show_default=True
 )
 def main(rounds, sides, output):
-    result = {
-        "command": command(),
-        "machine": machine(),
-        "versions": versions("pillow"),
-        "width": WIDTH,
-        "rounds": rounds,
-        "sizes": {},
-    }
+    sizes = {}
     for side in map(int, sides.split(",")):
         with tempfile.TemporaryDirectory() as name:
-            result["sizes"][side] = measure(Path(name), side, rounds)
-    write(result, output / "result.json")
-    show(result, output)
+            sizes[side] = measure(Path(name), side, rounds)
+    about = __doc__, cost.input_pipeline, "pillow"
+    leave(output, *about, width=WIDTH, rounds=rounds, sizes=sizes)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ import larq_nobn as nobn
 import click
 import numpy as np
 from _drawing import networks
-from _results import RESULTS, command, machine, say, versions, write
+from _results import RESULTS, leave
 from larq_nobn._keras import keras
 from larq_nobn.models import BUILDERS, open_pretrained, pretrained
 
@@ -89,15 +89,7 @@ def main(runs, only, output):
             "low": timing.ratio_low,
             "high": timing.ratio_high,
         }
-    result = {
-        "command": command(),
-        "machine": machine(),
-        "versions": versions("larq-compute-engine"),
-        "runs": runs,
-        "rows": rows,
-    }
-    write(result, output / "result.json")
-    say(result["command"], result["machine"], tables=networks.models(result))
+    leave(output, __doc__, networks.models, "larq-compute-engine", runs=runs, rows=rows)
 
 
 if __name__ == "__main__":

@@ -26,16 +26,7 @@ import click
 import numpy as np
 import tensorflow as tf
 from _drawing import accuracy as drawing
-from _drawing import plots
-from _results import (
-    RESULTS,
-    command,
-    machine,
-    quartiles,
-    say,
-    versions,
-    write,
-)
+from _results import RESULTS, leave, quartiles
 from _runs import keep_run
 from larq_nobn.graph import record
 from train_step import alternate, make_step, measure_memory
@@ -140,24 +131,14 @@ def main(folder, seeds, rounds, output, memory):
         }
         for n in NORMALIZATIONS
     }
-    result = {
-        "command": command(),
-        "machine": machine(),
-        "versions": versions(),
-        "tasks": TASKS,
-        "step": {"width": SIZE[0], "batch": SIZE[1], "rounds": rounds},
-        "rows": rows,
-    }
-    write(result, output / "result.json")
-    show(result, output)
-
-
-def show(result, place):
-    said = result["command"], __doc__.splitlines()[0], result["machine"]
-    say(*said, tables=drawing.normalizations(result))
-    title = "ReActNet-18: accuracy, lowest to highest seed; cost relative to batch_norm"
-    panels = drawing.normalizations_panels(result)
-    plots.dots(place / "result.png", title, panels)
+    leave(
+        output,
+        __doc__,
+        drawing.normalizations,
+        tasks=TASKS,
+        step={"width": SIZE[0], "batch": SIZE[1], "rounds": rounds},
+        rows=rows,
+    )
 
 
 if __name__ == "__main__":

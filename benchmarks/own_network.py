@@ -23,9 +23,8 @@ import click
 import larq as lq
 import numpy as np
 import tensorflow as tf
-from _drawing import plots
 from _drawing import steps as drawing
-from _results import RESULTS, command, machine, say, versions, write
+from _results import RESULTS, leave
 
 keras = tf.keras
 BLOCKS, WIDTH = 6, 32
@@ -160,23 +159,14 @@ def main(seeds, output):
                 if row == STEPS[-1]:
                     operations = kinds
         print(row, found["accuracy"], found["file"], flush=True)
-    result = {
-        "command": command(),
-        "machine": machine(),
-        "versions": versions(),
-        "tasks": TASKS,
-        "rows": rows,
-        "operations": operations,
-    }
-    write(result, output / "result.json")
-    show(result, output)
-
-
-def show(result, place):
-    said = result["command"], __doc__.splitlines()[0], result["machine"]
-    say(*said, tables=drawing.own_network(result))
-    title = "A network for digits, step by step, lowest to highest"
-    plots.dots(place / "result.png", title, drawing.own_network_panels(result))
+    leave(
+        output,
+        __doc__,
+        drawing.own_network,
+        tasks=TASKS,
+        rows=rows,
+        operations=operations,
+    )
 
 
 if __name__ == "__main__":

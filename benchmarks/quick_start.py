@@ -17,7 +17,8 @@ from pathlib import Path
 
 import click
 import numpy as np
-from _results import RESULTS, command, machine, say, versions, write
+from _drawing.markdown import table
+from _results import RESULTS, leave
 from PIL import Image
 
 ROUNDS = 5
@@ -83,20 +84,19 @@ def main():
         {"line": line, "seconds": round(time, 3), "ratio": round(time / base, 1)}
         for line, time in found.items()
     ]
-    result = {
-        "command": command(),
-        "machine": machine(),
-        "versions": versions("click", "rich"),
-        "rounds": ROUNDS,
-        "rows": rows,
-    }
-    write(result, RESULTS / "quick_start" / "result.json")
-    table = "\n".join(
-        ["|command line|CPU seconds|ratio|", "|-|-|-|"]
-        + [f"|{r['line']}|{r['seconds']:.2f}|{r['ratio']:.1f}|" for r in rows]
-    )
     about = "CPU time of command lines, median of 5, against `import click, rich`"
-    say(about, tables=table)
+    about = about, drawn, "click", "rich"
+    leave(RESULTS / "quick_start", *about, rounds=ROUNDS, rows=rows)
+
+
+def drawn(result):
+    return table(
+        ("command line", "CPU seconds", "ratio"),
+        [
+            [row["line"], f"{row['seconds']:.2f}", f"{row['ratio']:.1f}"]
+            for row in result["rows"]
+        ],
+    )
 
 
 if __name__ == "__main__":

@@ -20,8 +20,8 @@ import larq_nobn as nobn
 import click
 import numpy as np
 import tensorflow as tf
-from _drawing import plots, small
-from _results import RESULTS, command, machine, say, versions, write
+from _drawing import small
+from _results import RESULTS, leave
 from _runs import history, reached
 
 NORMALIZATIONS = ("nobn", "batch_norm", "group", "filter_response", "kalman")
@@ -132,14 +132,16 @@ def main(seeds, sizes, folder, train, output):
                 if last is not None:
                     row = rows.setdefault(batches, {}).setdefault(name, {"rate": rate})
                     row.setdefault("reached", []).append(last)
-    result = {
-        "command": command(),
-        "machine": machine(),
-        "versions": versions(),
-        "images": IMAGES,
-        "held_out": HELD_OUT,
-        "rows": rows,
-        "choices": {
+    leave(
+        output,
+        __doc__,
+        lambda result: "\n\n".join(
+            (small.small_batches(result), small.small_batch_rates(result))
+        ),
+        images=IMAGES,
+        held_out=HELD_OUT,
+        rows=rows,
+        choices={
             str(size): {
                 name: {f"{rate:g}": last for rate, last in found.items()}
                 for (of, name), found in choices.items()
@@ -147,17 +149,7 @@ def main(seeds, sizes, folder, train, output):
             }
             for size in sizes
         },
-    }
-    write(result, output / "result.json")
-    show(result, output)
-
-
-def show(result, place):
-    lines = result["command"], __doc__.splitlines()[0], result["machine"]
-    tables = small.small_batches(result), small.small_batch_rates(result)
-    say(*lines, tables="\n\n".join(tables))
-    panels = small.panels(result)
-    plots.dots(place / "result.png", "CIFAR-10 in small batches", panels)
+    )
 
 
 if __name__ == "__main__":

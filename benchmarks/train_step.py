@@ -25,9 +25,9 @@ from pathlib import Path
 
 import click
 import numpy as np
-from _drawing import cost, plots
+from _drawing import cost
 from _marks import PUBLISHED_WIDTH, Published, convolutions_alone
-from _results import RESULTS, command, machine, quartiles, say, versions, write
+from _results import RESULTS, leave, quartiles
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 SIZES = {"width 16, batch 128": (16, 128), "width 64, batch 32": (64, 32)}
@@ -177,20 +177,18 @@ def main(rounds, published, output, memory):
         width, batch, variant = memory
         print(json.dumps(measure_memory(width, batch, *VARIANTS[variant])))
         return
-    result = {
-        "command": command(),
-        "machine": machine(),
-        "versions": versions(),
-        "seed": 0,
-        "rounds": rounds,
-        "sizes": {size: measure(*of, rounds, published) for size, of in SIZES.items()},
-        "memory": {
+    leave(
+        output,
+        __doc__,
+        cost.train_step,
+        seed=0,
+        rounds=rounds,
+        sizes={size: measure(*of, rounds, published) for size, of in SIZES.items()},
+        memory={
             size: with_ratios({name: memory_of(*of, name) for name in LARGE_VARIANTS})
             for size, of in LARGE.items()
         },
-    }
-    write(result, output / "result.json")
-    show(result, output)
+    )
 
 
 def measure(width, batch, rounds, published):
@@ -224,13 +222,6 @@ def measure(width, batch, rounds, published):
         "marks": {name: quartiles(seconds[name]) for name in marks},
         "published": outside and outside.versions,
     }
-
-
-def show(result, place):
-    said = result["command"], __doc__.splitlines()[0], result["machine"]
-    say(*said, tables=cost.train_step(result))
-    title = "A training step of ReActNet-18, quartiles"
-    plots.dots(place / "result.png", title, cost.train_step_panels(result))
 
 
 if __name__ == "__main__":

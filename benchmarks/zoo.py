@@ -27,7 +27,7 @@ import click
 import numpy as np
 import tensorflow as tf
 from _drawing import zoo as drawing
-from _results import RESULTS, command, machine, say, versions, write
+from _results import RESULTS, leave, write
 
 keras = tf.keras
 SEED = 0
@@ -189,18 +189,16 @@ def main(folder, only, output, row):
                 subprocess.run([*own, "--row"], stdout=said, stderr=said, check=True)
         rows[name] = json.loads(done.read_text())
         print(f"{name}: {rows[name]['seconds']} s", flush=True)
-    result = {
-        "command": command(),
-        "machine": machine(),
-        "versions": versions("larq_compute_engine"),
-        "packages": PACKAGES,
-        "seed": SEED,
-        "examples": EXAMPLES,
-        "rows": rows,
-    }
-    write(result, output / "result.json")
-    said = result["command"], __doc__.splitlines()[0], result["machine"]
-    say(*said, tables=drawing.zoo(result))
+    leave(
+        output,
+        __doc__,
+        drawing.zoo,
+        "larq_compute_engine",
+        packages=PACKAGES,
+        seed=SEED,
+        examples=EXAMPLES,
+        rows=rows,
+    )
 
 
 if __name__ == "__main__":

@@ -95,18 +95,6 @@ def marks(result):
     )
 
 
-def train_step_panels(result):
-    """For `_drawing.plots.dots`."""
-    panels = {}
-    for size, measured in result["sizes"].items():
-        rows = measured["rows"]
-        panels[f"{size}: ms"] = {"": {n: r["ms_quartiles"] for n, r in rows.items()}}
-        panels[f"{size}: peak MB"] = {
-            "": {n: 3 * [r["peak_mb"]] for n, r in rows.items()}
-        }
-    return panels
-
-
 def input_pipeline(result):
     """A row per image size and cache."""
     head = ["images, cache", "alone /s", "limit /s", "training /s", "share"]

@@ -188,16 +188,21 @@ def from_larq(dark, result):
     return sheet.figure
 
 
-def from_pytorch(dark, result, budgets):
+def from_pytorch(dark, plain, budgets):
     """The published recipe over five epochs, and the recipe `nobn` of as many."""
     sheet = Sheet(dark, 6.2, 3.8)
     (axes,) = sheet.places
-    published = {name: row["mean_per_epoch"] for name, row in result["rows"].items()}
-    (best,) = (
-        [100 * row["mean"] for row in g["val_accuracy"]]
-        for g in budgets["groups"]
-        if (g["settings"]["normalization"], g["settings"]["epochs"]) == ("nobn", 5)
-    )
+
+    def curves(groups):
+        return {
+            group["settings"]["normalization"]: [
+                100 * row["mean"] for row in group["val_accuracy"]
+            ]
+            for group in groups
+        }
+
+    published = curves(plain["groups"])
+    best = curves(g for g in budgets["groups"] if g["settings"]["epochs"] == 5)["nobn"]
     lines = {
         "batch norm, published recipe": published["batch_norm"],
         "no batch norm, recipe nobn": best,
@@ -235,55 +240,6 @@ def own_images(dark, result):
         axes.plot(epochs, mean, marker=MARKERS[number], color=colour, label=label)
     axes.set_xticks(epochs)
     sheet.label(axes, x="epochs of CIFAR-10, width 16", y="test accuracy, %")
-    sheet.legend(ncols=2)
-    return sheet.figure
-
-
-def audit(dark, result):
-    """Where the work and the bytes of a file are."""
-    rows = result["operations"]
-    columns = {
-        "operations": "operations",
-        "macs": "multiplications",
-        "weights": "bytes of weights",
-        "maps": "bytes written",
-    }
-    groups = {
-        "binary convolutions and signs": {"LceBconv2d", "LceQuantize"},
-        "first convolution": {"CONV_2D"},
-        "dense layer": {"FULLY_CONNECTED"},
-    }
-    known = set().union(*groups.values())
-    groups["everything else"] = set(rows) - known
-    sheet = Sheet(dark, 6.6, 3.4)
-    (axes,) = sheet.places
-    begin = [0.0] * len(columns)
-    for number, (label, names) in enumerate(groups.items()):
-        shares = [
-            100
-            * sum(rows[name][key] for name in names if name in rows)
-            / sum(row[key] for row in rows.values())
-            for key in columns
-        ]
-        colour = sheet.colour(COLOURS[number])
-        places = range(len(columns))
-        axes.barh(places, shares, 0.65, left=begin, color=colour, label=label)
-        for place, share, left in zip(places, shares, begin, strict=True):
-            if share >= 6:
-                middle = left + share / 2, place
-                axes.annotate(
-                    f"{share:.0f} %",
-                    middle,
-                    ha="center",
-                    va="center",
-                    color="#111111" if dark else "white",
-                )
-        begin = [a + b for a, b in zip(begin, shares, strict=True)]
-    axes.set_yticks(range(len(columns)), columns.values())
-    axes.invert_yaxis()
-    axes.grid(visible=False, axis="y")
-    axes.set_xlim(0, 100)
-    sheet.label(axes, x="share, %")
     sheet.legend(ncols=2)
     return sheet.figure
 
@@ -332,11 +288,10 @@ FIGURES = {
     "from_larq": (from_larq, "deployment/result.json"),
     "from_pytorch": (
         from_pytorch,
-        "cifar10_accuracy/result.json",
+        "cifar10_accuracy/compare.json",
         "budgets/compare.json",
     ),
     "own_images": (own_images, "budgets/compare.json"),
-    "audit": (audit, "own_network/result.json"),
     "scaling": (scaling, "train_step/result.json"),
     "troubleshooting": (troubleshooting, "levers/compare.json"),
 }

@@ -88,30 +88,3 @@ def saved_time(result):
 
 def in_percent(shares):
     return f"{100 * min(shares):.0f} to {100 * max(shares):.0f} %"
-
-
-def deployment_panels(result):
-    """For `_drawing.plots.dots`; what was rejected has no dot."""
-    rows = {
-        f"{name}, {n}": row[n]
-        for name, row in result["rows"].items()
-        for n in NORMALIZATIONS
-    }
-    operations = {
-        kind: {
-            label: 3 * [of[kind]["float_ops"]]
-            for label, of in rows.items()
-            if "float_ops" in of[kind]
-        }
-        for kind in KINDS
-    }
-    latency = {
-        label: (low, of["ratio"], high)
-        for label, row in rows.items()
-        if (of := row["prepared_to_unprepared"])
-        for low, high in [of["interval"]]
-    }
-    return {
-        "float operations": operations,
-        "latency, convert / LCE": {"": latency},
-    }

@@ -132,50 +132,21 @@ def methods(compare):
 
 
 def calibration_gain(compare):
-    return gain(compare, "not_calibrated")
+    return lead(compare, "all", "not_calibrated")
 
 
 def clipping_gain(compare):
-    return gain(compare, "no_clipping")
+    return lead(compare, "all", "no_clipping")
 
 
-def gain(compare, without):
-    """By how many points the recipe is ahead of itself without a part."""
+def plain_gap(compare):
+    return lead(compare, "batch_norm", "nobn")
+
+
+def lead(compare, *names):
+    """By how many points the first of two cells is ahead."""
     groups = of_cells(compare)
-    whole, rest = (
-        100 * groups[name]["metrics"]["val_accuracy"]["mean"]
-        for name in ("all", without)
+    one, other = (
+        100 * groups[name]["metrics"]["val_accuracy"]["mean"] for name in names
     )
-    return f"{whole - rest:.1f}"
-
-
-def cell_panels(compare):
-    """For `_drawing.plots.dots`: a row for each cell."""
-    measured = {
-        LEVERS.get(name, name).replace("`", ""): low_to_high(
-            group["metrics"]["val_accuracy"]
-        )
-        for name, group in of_cells(compare).items()
-    }
-    return {"test accuracy, %": {"": measured}}
-
-
-def curve_panels(compare, panel=None):
-    """For `_drawing.plots.curves`: a panel for each value of one setting.
-
-    Every panel has all names, so that they look alike in all.
-    """
-    curves = {}
-    for group in compare["groups"]:
-        key = group["settings"].get(panel), setting(group, "normalization")
-        curves[key] = [
-            (row["epoch"], *low_to_high(row)) for row in group["val_accuracy"]
-        ]
-    values = sorted({value for value, _ in curves}) if panel else [None]
-    names = sorted({name for _, name in curves}, key=position)
-    return {
-        f"{panel.replace('_', ' ')}: {value:g}" if panel else "": {
-            name: curves.get((value, name), []) for name in names
-        }
-        for value in values
-    }
+    return f"{one - other:.1f}"

@@ -47,20 +47,3 @@ def small_batch_rates(result):
             }
             rows.append([size, f"`{name}`", *(said.get(rate, "-") for rate in rates)])
     return table(["batch size", "", *rates], rows)
-
-
-def panels(result):
-    """For `plots.dots`: a panel for each stream, a row for each normalization."""
-    return {
-        f"test accuracy, %, images a step: {stream}": {
-            "": {
-                name: (
-                    min(cell["reached"]),
-                    statistics.mean(cell["reached"]),
-                    max(cell["reached"]),
-                )
-                for name, cell in row.items()
-            }
-        }
-        for stream, row in result["rows"].items()
-    }

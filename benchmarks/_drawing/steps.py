@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-
 from .markdown import spread, table
 
 # The rows of own_network.py in words; each step keeps those before it.
@@ -40,23 +38,6 @@ def own_network(result):
             for name, row in rows.items()
         ],
     )
-
-
-def own_network_panels(result):
-    """For `plots.dots`."""
-    return {
-        f"{task}: test accuracy, %": {
-            "": {
-                STEPS[name].replace("`", ""): low_to_high(row["accuracy"][task])
-                for name, row in result["rows"].items()
-            }
-        }
-        for task in result["tasks"]
-    }
-
-
-def low_to_high(values):
-    return min(values), statistics.mean(values), max(values)
 
 
 def pre_activations(result):
