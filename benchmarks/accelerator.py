@@ -4,12 +4,12 @@
 the images; accelerator_epochs.py, which needs NumPy and JAX alone, trains there;
 `finish` tests here what comes back, leaves a run folder as `larq-nobn train` does, and
 keeps its log in results/larger/ under the name of the folder.
-Loss, clipping, optimizer and learning rate are those of the recipe. Order, crops and
-initial latent weights are drawn by NumPy instead of TensorFlow, and convolutions are
-those of the accelerator. SETTINGS are arguments of `RunSettings.from_recipe` as JSON.
+The step is that of `Trainer`. Order, crops and initial latent weights are drawn by
+NumPy instead of TensorFlow, and convolutions are those of the accelerator. SETTINGS are
+arguments of `RunSettings.from_recipe` as JSON.
 
     python benchmarks/accelerator.py export SETTINGS runs/job
-    python benchmarks/accelerator_epochs.py runs/job weights.npz --epochs 30
+    python benchmarks/accelerator_epochs.py runs/job weights.npz
     python benchmarks/accelerator.py finish SETTINGS weights.npz runs/trained
 """
 
@@ -31,32 +31,13 @@ from accelerator_epochs import drawn
 from larq_nobn.calibration import calibrate
 from larq_nobn.data._augment import variation_of, varied
 from larq_nobn.models._weights import weights_by_name
+from larq_nobn.optimizers._wrapper import parts_of
 from larq_nobn.training._callbacks import HistoryWriter
-from larq_nobn.training._optimizer import optimizer_for
+from larq_nobn.training._trainer import first_stage
 
 keras = tf.keras
 # What an exported epoch leaves out.
-USUAL = {
-    "accumulate": 1,
-    "augment": None,
-    "balance_classes": False,
-    "init": None,
-    "label_smoothing": 0.0,
-    "limit": None,
-    "mixup": 0.0,
-    "schedule": "linear",
-    "teacher": None,
-}
-
-
-class Linear(keras.optimizers.schedules.LearningRateSchedule):
-    """Falls from `slope[0]` to 0 over `slope[1]` steps, which may be set later."""
-
-    def __init__(self, slope):
-        self.slope = slope
-
-    def __call__(self, step):
-        return self.slope[0] * (1 - tf.cast(step, tf.float32) / self.slope[1])
+USUAL = {"augment": None, "init": None, "limit": None, "mixup": 0.0}
 
 
 def settings_of(text):
@@ -75,35 +56,31 @@ def of_stage(settings, stage):
     """The settings of one of two stages, of which the second starts from the first."""
     if settings.stages == 1:
         return settings
-    if stage == 2:
-        return replace(settings, stages=1, calibrate=False)
-    return replace(
-        settings,
-        stages=1,
-        kernel=None,
-        weight_decay=settings.stage_one_decay,
-        network={**settings.network, "binary_weights": False},
-    )
+    if stage == 1:
+        return first_stage(settings)
+    return replace(settings, stages=1, calibrate=False)
 
 
 def export(settings, folder):
     """Writes what accelerator_epochs.py needs of a run of one stage."""
-    trainer = nobn.training.Trainer(settings, output=folder)
+    trainer = nobn.training.Trainer(settings, output=folder / "run")
     network, dataset = trainer.build(), trainer.dataset
-    ranges = draw_latent_weights(network, settings.seed)
+    model, optimizer, info = trainer.model, trainer.model.optimizer, dataset.info
+    ranges = draw_latent_weights(network, settings)
     if settings.calibrate:
         calibrate(network, trainer._few_images())
-    slope = tf.Variable([settings.learning_rate, 1.0], trainable=False)
-    optimizer = optimizer_for(settings, Linear(slope), network)
     optimizer.build(network.trainable_variables)
+    model.evaluate(trainer._few_images(), verbose=0)  # makes what its metrics need
     variables = {f"weights/{k}": v for k, v in weights_by_name(network).items()}
     variables |= {f"optimizer/{n}": v for n, v in enumerate(optimizer.variables)}
-    variables["slope"] = slope
+    measured = [v for metric in model.metrics for v in metric.variables]
+    variables |= {f"metrics/{n}": v for n, v in enumerate(measured)}
+    *_, innermost = parts_of(optimizer)
+    variables["optimizer/rate"] = innermost._current_learning_rate
 
-    info, batch = dataset.info, settings.batch_size
     variation = variation_of(True, info.name, info.image_shape, settings.reflect)
-    epoch = epoch_of(network, optimizer, variation, info)
-    shape = (info.train_examples // batch, batch)
+    epoch = epoch_of(model, variation, info)
+    shape = (info.train_examples // settings.batch_size, settings.batch_size)
     arguments = [
         tf.zeros((info.train_examples, *info.image_shape), tf.uint8),
         tf.zeros(info.train_examples, tf.int32),
@@ -116,18 +93,21 @@ def export(settings, folder):
     text = re.sub(copy, r"stablehlo.reshape \1 : (\2) -> \2", text)
     state = captured(epoch.get_concrete_function(*arguments), variables)
     job = {
+        "seed": settings.seed,
+        "epochs": settings.epochs,
         "order": shape,
         "pad": variation.pad,
         "flip": variation.flip,
-        "learning_rate": settings.learning_rate,
+        "metrics": sorted(metric.name for metric in model.metrics),
         "state": [[key, value.shape, value.dtype.name] for key, value in state.items()],
+        "changed": [key for key in state if key in variables],
         "drawn": {f"weights/{name}": each for name, each in ranges.items()},
     }
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "epoch.mlir.xz").write_bytes(lzma.compress(text.encode()))
     (folder / "job.json").write_text(json.dumps(job))
     rest = {k: v for k, v in state.items() if k not in job["drawn"] and v.any()}
-    np.savez_compressed(folder / f"state-{settings.seed}.npz", **rest)
+    np.savez_compressed(folder / "state.npz", **rest)
     if not (folder / "images.npz").exists():
         images = dataset.read(range(info.train_examples))
         np.savez(folder / "images.npz", images=images, labels=dataset.labels())
@@ -136,59 +116,46 @@ def export(settings, folder):
 def captured(function, variables):
     """What a function takes beside its arguments, in order: names and values."""
     names = {id(variable.handle): name for name, variable in variables.items()}
-    for variable in function.graph.variables:  # such as the learning rate of now
-        name = names.setdefault(id(variable.handle), f"other/{variable.name}")
-        variables.setdefault(name, variable)
+    # Variables of a teacher have no name here, and do not change.
+    others = {id(variable.handle): variable for variable in function.graph.variables}
     found = {}
     for n, each in enumerate(function.captured_inputs):
         name = names.get(id(each), f"constant/{n}")
-        found[name] = variables.get(name, each).numpy()
+        found[name] = others.get(id(each), each).numpy()
     return found
 
 
-def draw_latent_weights(network, seed):
+def draw_latent_weights(network, settings):
     """Gives kernels that start uniform the numbers of `drawn`; returns their ranges."""
     weights, ranges = weights_by_name(network), {}
     for layer in network.layers:
         start = getattr(layer, "kernel_initializer", None)
         if isinstance(start, keras.initializers.RandomUniform):
             name = f"{layer.name}/kernel"
-            ranges[name] = [len(ranges), start.minval, start.maxval]
-            weights[name].assign(drawn(ranges[name], weights[name].shape, seed))
+            scale = settings.latent_scale
+            ends = scale * start.minval, scale * start.maxval
+            ranges[name] = [len(ranges), *ends]
+            drawing = drawn(ranges[name], weights[name].shape, settings.seed)
+            weights[name].assign(drawing)
     return ranges
 
 
-def epoch_of(network, optimizer, variation, info):
-    """A function of images, labels, order and draws; returns loss and number right."""
+def epoch_of(model, variation, info):
+    """A function of images, labels, order and draws; returns the metrics by name."""
     mean, deviation = tf.constant(info.mean), tf.constant(info.std)
-    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    variables = network.trainable_variables
 
-    def step(x, y):
-        with tf.GradientTape() as tape:
-            logits = network(x, training=True)
-            loss = cross_entropy(y, logits)
-            minimized = tf.add_n([loss, *network.losses])
-        gradients = tape.gradient(minimized, variables)
-        optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        return loss, tf.math.count_nonzero(
-            tf.argmax(logits, -1, tf.int32) == y, dtype=tf.int32
-        )
-
-    @tf.function(jit_compile=True)
+    @tf.function(jit_compile=True, autograph=False)
     def epoch(images, labels, order, draws):
-        def after(n, loss, right):
+        def after(n):
             x = varied(tf.gather(images, order[n]), draws[n], variation)
             x = (tf.cast(x, tf.float32) / 255 - mean) / deviation
-            more, hits = step(x, tf.gather(labels, order[n]))
-            return n + 1, loss + more, right + hits
+            model.train_step((x, tf.gather(labels, order[n])))
+            return (n + 1,)
 
+        model.reset_metrics()
         steps = order.shape[0]
-        start = (0, 0.0, 0)
-        _, loss, right = tf.while_loop(
-            lambda n, *_: n < steps, after, start, maximum_iterations=steps
-        )
-        return loss / steps, right
+        tf.while_loop(lambda n: n < steps, after, (0,), maximum_iterations=steps)
+        return {metric.name: metric.result() for metric in model.metrics}
 
     return epoch
 
@@ -206,11 +173,13 @@ def finish(settings, weights, output):
             f"{weights} has {len(rows)} epochs, but epochs={settings.epochs}. Give the "
             "settings that it was trained by."
         )
-    tested = nobn.training.evaluate(network, trainer.dataset.batches("test", 500))
-    for row in rows:  # once, after the last
-        last = row is rows[-1]
-        for name in ("loss", "accuracy"):
-            row[f"val_{name}"] = tested[name] if last else np.nan
+    tested = nobn.training.evaluate(network, trainer._batches(trainer._watched))
+    for number, row in enumerate(rows):
+        seconds = row.pop("seconds")
+        for name in ("loss", "accuracy"):  # once, after the last
+            row[f"val_{name}"] = tested[name] if row is rows[-1] else np.nan
+        row["learning_rate"] = float(trainer._learning_rate(number * trainer._steps))
+        row["seconds"] = seconds
     trainer.config = settings
     with trainer._at_work():
         history = HistoryWriter(

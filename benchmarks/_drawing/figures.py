@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import statistics
 
-from .grids import LEVERS, low_to_high, of_cells
+from .grids import low_to_high, of_cells
 from .steps import COMPARED, FORMS, STATES, STEPS, states
 
 # Okabe and Ito: distinguished by colour-blind readers too.
@@ -223,27 +223,6 @@ def from_pytorch(dark, plain, budgets):
     return sheet.figure
 
 
-def own_images(dark, result):
-    """How the length of a training pays."""
-    sheet = Sheet(dark, 6.2, 3.8)
-    (axes,) = sheet.places
-    for number, name in enumerate(("nobn", "batch_norm")):
-        points = sorted(
-            (g["settings"]["epochs"], *low_to_high(g["metrics"]["val_accuracy"]))
-            for g in result["groups"]
-            if g["settings"]["normalization"] == name
-        )
-        epochs, low, mean, high = zip(*points, strict=True)
-        colour = sheet.colour(COLOURS[number])
-        axes.fill_between(epochs, low, high, color=colour, alpha=0.25, linewidth=0)
-        label = "without batch norm" if name == "nobn" else "with batch norm"
-        axes.plot(epochs, mean, marker=MARKERS[number], color=colour, label=label)
-    axes.set_xticks(epochs)
-    sheet.label(axes, x="epochs of CIFAR-10, width 16", y="test accuracy, %")
-    sheet.legend(ncols=2)
-    return sheet.figure
-
-
 def scaling(dark, result):
     """Time and memory of a training step."""
     sheet = Sheet(dark, 7.6, 3.4, columns=2, sharey=True)
@@ -260,26 +239,6 @@ def scaling(dark, result):
     return sheet.figure
 
 
-def troubleshooting(dark, compare):
-    """What is lost where a part of the recipe is missing."""
-    groups = of_cells(compare)
-    means = {n: 100 * g["metrics"]["val_accuracy"]["mean"] for n, g in groups.items()}
-    missing = {
-        "no_clipping": LEVERS["no_clipping"],
-        "not_calibrated": LEVERS["not_calibrated"],
-        "mean_centred": "kernels not balanced",
-        "rate_0.001": "a third of the learning rate",
-    }
-    sheet = Sheet(dark, 6.6, 2.6)
-    (axes,) = sheet.places
-    values = [means["all"], *(means[name] for name in missing)]
-    names = [LEVERS["all"].replace("`", ""), *missing.values()]
-    colours = [sheet.colour(BLUE), *4 * [sheet.colour(ORANGE)]]
-    sheet.bars(axes, names, values, colours, [f"{value:.1f}" for value in values])
-    sheet.label(axes, x="test accuracy after 200 steps of CIFAR-10, %")
-    return sheet.figure
-
-
 # Name of an image: what draws it, and the files below results/ that it shows.
 FIGURES = {
     "batch_norm": (batch_norm, "own_network/result.json"),
@@ -291,7 +250,5 @@ FIGURES = {
         "cifar10_accuracy/compare.json",
         "budgets/compare.json",
     ),
-    "own_images": (own_images, "budgets/compare.json"),
     "scaling": (scaling, "train_step/result.json"),
-    "troubleshooting": (troubleshooting, "levers/compare.json"),
 }

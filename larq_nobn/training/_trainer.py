@@ -164,15 +164,8 @@ class Trainer:
             if config.teacher is not None and self._teacher is None:
                 self._teacher = self._find_teacher()
             stage1 = None
-            if config.stages == 2:  # first the same with real-valued kernels
-                first = replace(
-                    config,
-                    stages=1,
-                    kernel=None,
-                    weight_decay=config.stage_one_decay,
-                    network={**config.network, "binary_weights": False},
-                )
-                stage1 = self._train_before("stage1", first)
+            if config.stages == 2:
+                stage1 = self._train_before("stage1", first_stage(config))
             keras.utils.set_random_seed(config.seed)
             self._steps = len(self._batches("train"))
             self._learning_rate = schedule_for(config, self._steps)
@@ -411,6 +404,17 @@ class Trainer:
         return self.model.evaluate(
             parts, steps=len(images), verbose=0, return_dict=True
         )
+
+
+def first_stage(config: RunSettings) -> RunSettings:
+    """The first of two stages: the same network with real-valued kernels."""
+    return replace(
+        config,
+        stages=1,
+        kernel=None,
+        weight_decay=config.stage_one_decay,
+        network={**config.network, "binary_weights": False},
+    )
 
 
 def watched_split(info: DatasetInfo) -> str:
