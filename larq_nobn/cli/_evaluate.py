@@ -117,7 +117,7 @@ def evaluate(
         seen.mistakes.draw(mistakes, seen.confusion.class_names, mean, std, title)
     result = {"path": str(model), "dataset": name, "split": split}
     result |= {**found, **seen.to_dict(), **({"sampled": sampled} if sampled else {})}
-    rows = {**_rows(result), "images": f"{found['examples']:,}"}
+    rows = {**_rows(result), f"{split} images": f"{found['examples']:,}"}
     for row, value in _rows(sampled).items():
         rows[f"{row} of {samples} samples"] = value
     show(result, report, pairs(title, rows), seen.confusion.table())

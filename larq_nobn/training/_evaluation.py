@@ -66,7 +66,7 @@ def evaluate(
                 f"The model takes images of shape {wanted[1:]}, but these have "
                 f"{tuple(given)}. Choose the data set that it was trained on."
             )
-        predict = predict.predict_on_batch
+        predict = _outputs_of(predict)
     scores = Scores()
     for batch, labels in images.as_numpy_iterator():
         logits = scores.update(predict(batch), labels)
@@ -75,6 +75,29 @@ def evaluate(
         if seen is not None:
             seen(len(labels))
     return scores.to_dict()
+
+
+def _outputs_of(model: keras.Model) -> Callable[[np.ndarray], Any]:
+    """What a model says of a batch, of which each of its replicas computes a part."""
+    strategy = model.distribute_strategy
+    replicas = strategy.num_replicas_in_sync
+    if replicas == 1:
+        return model.predict_on_batch
+
+    @tf.function
+    def outputs(parts: Any) -> Any:
+        return strategy.run(lambda images: model(images, training=False), (parts,))
+
+    def predict(batch: np.ndarray) -> np.ndarray:
+        size = -(-len(batch) // replicas)
+        # Some images twice, so that no part is empty or shorter than another.
+        places = np.arange(size * replicas).reshape(replicas, size) % len(batch)
+        parts = strategy.experimental_distribute_values_from_function(
+            lambda context: tf.constant(batch[places[context.replica_id_in_sync_group]])
+        )
+        return strategy.gather(outputs(parts), 0).numpy()[: len(batch)]
+
+    return predict
 
 
 def score(

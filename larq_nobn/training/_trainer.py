@@ -33,6 +33,7 @@ from ._distribution import (
     warn_of_small_batches,
     with_all_workers,
 )
+from ._evaluation import evaluate
 from ._initial_weights import InitialWeights, copy_weights, resolve_init
 from ._network import build_network, compile_network, scale_latent_weights
 from ._non_finite import FiniteCheck, explain_non_finite
@@ -399,11 +400,7 @@ class Trainer:
         if self._watched == "test":
             last = self.history[-1]
             return {name: last[f"val_{name}"] for name in ("loss", "accuracy")}
-        images = self._batches("test")
-        parts = self._shared(images, "test")
-        return self.model.evaluate(
-            parts, steps=len(images), verbose=0, return_dict=True
-        )
+        return evaluate(self.network, self._batches("test"))
 
 
 def first_stage(config: RunSettings) -> RunSettings:

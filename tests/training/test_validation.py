@@ -7,7 +7,7 @@ from dataclasses import replace
 import larq_nobn as nobn
 import pytest
 from larq_nobn import training
-from larq_nobn.training._training_model import TrainingModel
+from larq_nobn.training import _trainer
 from training.fake_runs import leave_run
 
 
@@ -24,11 +24,12 @@ def read(monkeypatch):
     return found
 
 
-def accuracy_of(run, settings, split):
+def evaluated(run, settings, split):
+    size, limit = settings.batch_size, settings.limit
     images = nobn.data.load(
-        split=split, batch_size=50, limit=settings.limit, **settings.images
+        split=split, batch_size=size, limit=limit, **settings.images
     )
-    return training.evaluate(run.model, images)["accuracy"]
+    return training.evaluate(run.model, images)
 
 
 def test_history_is_of_validation_and_test_is_read_once_at_the_end(
@@ -38,10 +39,11 @@ def test_history_is_of_validation_and_test_is_read_once_at_the_end(
     run = training.train(settings, tmp_path / "run")
     assert read.count("test") == 1 and read[-1] == "test"
     metrics = run.record["metrics"]
-    held = accuracy_of(run, settings, "validation")
+    held = evaluated(run, settings, "validation")["accuracy"]
     assert metrics["val_accuracy"] == pytest.approx(held)
-    tested = accuracy_of(run, settings, "test")
-    assert metrics["test_accuracy"] == pytest.approx(tested)
+    tested = evaluated(run, settings, "test")
+    assert metrics["test_accuracy"] == tested["accuracy"]
+    assert metrics["test_loss"] == tested["loss"]
     assert run.record["history_split"] == "validation"
     assert run.record["examples"]["validation"] > 0
     again = training.load_run(tmp_path / "run")
@@ -64,12 +66,12 @@ def test_a_run_that_was_killed_before_its_test_is_tested(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(TrainingModel, "evaluate", killed)
+        patch.setattr(_trainer, "evaluate", killed)
         with pytest.raises(KeyboardInterrupt):
             training.train(settings, tmp_path / "run")
     run = training.train(settings, tmp_path / "run", resume=True)
-    tested = accuracy_of(run, settings, "test")
-    assert run.record["metrics"]["test_accuracy"] == pytest.approx(tested)
+    tested = evaluated(run, settings, "test")
+    assert run.record["metrics"]["test_accuracy"] == tested["accuracy"]
     assert len(run.history) == settings.epochs
 
 
@@ -105,6 +107,7 @@ def test_a_learning_rate_is_chosen_on_images_that_are_held_out(
     assert "No validation split to choose learning rate by" in caplog.text
     table = str(comparison)
     assert " 50.1 " in table and "chosen on the validation split" in table
+    assert "test images" not in table
     again = training.compare(cells, tmp_path)
     assert again.to_dict() == comparison.to_dict()
 
@@ -129,6 +132,8 @@ def test_rows_of_the_table_do_not_compete(tmp_path, leaves, lists, caplog):
     comparison = training.compare(cells, tmp_path)
     assert {each.settings["validation"] for each in comparison.outcomes} == {0}
     assert "held out" not in caplog.text
+    said = "Best epochs are of test images where there was no validation split"
+    assert said in " ".join(str(comparison).split())
 
 
 def test_a_validation_split_that_is_there_is_taken(tmp_path, leaves, caplog):

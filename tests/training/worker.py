@@ -19,8 +19,9 @@ from larq_nobn.training.folder import _run_folder, position_kept
 from tensorflow.python.eager import context
 from training import drawn
 
-# The last of 97 test images is a batch of its own: one replica gets nothing of it. Nor
-# do two parts divide the images that calibrate the network, which is taken whole.
+# The last of 97 images for validation, and for testing, is a batch of its own: one
+# replica gets nothing of it. Nor do two parts divide the images that calibrate the
+# network, which is taken whole.
 SETTINGS = training.RunSettings.from_recipe(
     dataset="digits",
     width=4,
@@ -29,6 +30,7 @@ SETTINGS = training.RunSettings.from_recipe(
     batch_size=32,
     limit=97,
     accumulate=2,
+    validation=0.2,
 )
 # Of which only the end matters: it trains `least`.
 LOST = training.RunSettings(
@@ -58,6 +60,8 @@ def assert_same_run(ours: training.Run, theirs: training.Run) -> None:
     for our, their in zip(ours.history, theirs.history, strict=True):
         for name in ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate"):
             np.testing.assert_allclose(our[name], their[name], rtol=1e-4)
+    for name, value in theirs.record["metrics"].items():
+        np.testing.assert_allclose(ours.record["metrics"][name], value, rtol=1e-4)
 
 
 class _InTheSecondEpoch(keras.callbacks.Callback):

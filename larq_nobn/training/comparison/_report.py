@@ -32,6 +32,9 @@ _FIRST = ("normalization", "recipe", "batch_size", "learning_rate", "epochs")
 _POOLED = ("seed", "data_dir", "init_sha256")
 _IN_TITLE = ("model", "dataset", "width", "epochs", "limit")
 _RESULTS = ("test accuracy (%)", "best epoch", "seconds per epoch")
+_OF_TEST = (
+    "Best epochs are of test images where there was no validation split (--validation)."
+)
 # For the lines after the last colour, which start with the first one again.
 _LOOKS = (("-", "."), ("--", "s"), (":", "^"), ("-.", "D"))
 _PANELS_PER_ROW = 3
@@ -385,10 +388,13 @@ class Comparison:
             counts = [str(count), *[str(len(group.outcomes) - count)] * failures]
             said = [shown(group.settings[name]) for name in names]
             table.add_row(*said, *counts, *group._row())
+        validated, remarks = _validated(groups), []
         if len(names) > len(compared):
-            where = "validation split" if _validated(groups) else "test images"
-            table.caption = f"Best: of the highest mean, chosen on the {where}."
-            table.caption_justify = "left"
+            where = "validation split" if validated else "test images"
+            remarks = [f"Best: of the highest mean, chosen on the {where}."]
+        if not validated and any(group.finished for group in groups):
+            remarks.append(_OF_TEST)
+        table.caption, table.caption_justify = "\n".join(remarks) or None, "left"
         return table
 
     def __str__(self) -> str:
