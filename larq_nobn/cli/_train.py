@@ -58,8 +58,8 @@ _OF_TEST = "of test images: no validation split (hold one out by --validation 0.
     type=click.Choice(CACHES),
     default="auto",
     show_default=True,
-    help="Where decoded images of a folder are cached. auto: the first of memory, disk "
-    "and none that has room.",
+    help="Where decoded images of a folder or tfds:NAME are cached. auto: the first of "
+    "memory, disk and none that has room.",
 )
 @click.pass_context
 def train(ctx: click.Context, output: Path, recipe: str | None, **given: Any) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from .._datasets import DatasetInfo
 from .._names import SPLITS, split_named
 from ._images import Shape, described, once, remembered
-from ._source import Source, collected, statistics
+from ._source import Contents, LazyImages, cached, statistics
 from ._tfds import check_labels, check_prepared, open_builder, quiet, reading_records
 from .folder import (
     USUAL_SIDE,
@@ -51,55 +51,57 @@ class AnyTfds:
             known = None not in own
             size = suitable([tuple(own)]) if known else (USUAL_SIDE, USUAL_SIDE)
         shape = (*size, channels or 3)
-        parts = {split: self.read(split, shape, 1.0) for split in SPLITS}
-        counts = {split: len(part.labels) for split, part in parts.items()}
-        found = statistics(parts["train"])
+        counts = {split: len(labels) for split, (_, labels) in self._parts().items()}
+        found = statistics(cached(self.read("train", shape, 1.0), "auto"))
         return described(self.name, self.class_names, shape, counts, found)
 
     @remembered
-    def read(self, split: str, shape: Shape, crop: float) -> Source:
+    def read(self, split: str, shape: Shape, crop: float) -> LazyImages:
         """The images of a split: bytes to train with, exact means to test with."""
+        contents, labels = self._parts()[split]
         exact = split != "train" and (self._own_shape != shape or crop != 1)
-        labels: list[int] = []
 
-        def images() -> Iterator[np.ndarray]:
-            with quiet():
-                for content, label in self.examples(split):
-                    labels.append(label)
-                    yield image_of(content, shape, exact, crop)
+        def image(index: int) -> np.ndarray:
+            try:
+                return image_of(contents.read(index), shape, exact, crop)
+            except ValueError as error:
+                raise OSError(
+                    f"An image of {self.name} in {self.builder.data_dir} cannot be "
+                    f"read: {error}. Delete the folder of the set and prepare it again."
+                ) from error
 
-        count = sum(each.num_examples for each in self.builder.info.splits.values())
         dtype = "float32" if exact else "uint8"
-        return collected(images(), labels, (count, *shape), dtype)
+        with tf.device("CPU:0"):
+            known = tf.constant(np.array(labels, np.int64))
+        return LazyImages(image, known, shape, dtype)
 
-    def examples(self, split: str) -> Iterator[tuple[bytes, int]]:
-        """Files and labels, in their order on disk."""
+    @remembered
+    def _parts(self) -> dict[str, tuple[Contents, list[int]]]:
+        """Files and labels of each split, in their order on disk, by one pass."""
         import tensorflow_datasets as tfds
 
+        parts: dict[str, tuple[Contents, list[int]]]
+        parts = {split: (Contents(), []) for split in SPLITS}
         there = _splits(self.name, self.builder)
-        own = split if split in there else "train"
-        with reading_records(self.name, self.builder.data_dir):
-            files = self.builder.as_dataset(
-                split=there[own],
-                decoders={self.keys[0]: tfds.decode.SkipDecoding()},
-                shuffle_files=False,
-            )
-        examples = files.as_numpy_iterator()
-        while True:
-            with reading_records(self.name, self.builder.data_dir):
-                example = next(examples, None)
-                if example is None:
-                    return
-                content, label = (example[key] for key in self.keys)
-                check_labels([label], len(self.class_names))
-            digest = hashlib.sha256(content).hexdigest()
-            found = own
-            if own == "train" and "test" not in there:
-                found = "test" if is_held_out(digest, self.holdout) else "train"
-            if found == "train" and is_for_validation(digest, self.validation):
-                found = "validation"
-            if found == split:
-                yield content, int(label)
+        for own, stored in there.items():
+            with reading_records(self.name, self.builder.data_dir), quiet():
+                examples = self.builder.as_dataset(
+                    split=stored,
+                    decoders={self.keys[0]: tfds.decode.SkipDecoding()},
+                    shuffle_files=False,
+                ).as_numpy_iterator()
+                for example in examples:
+                    content, label = (example[key] for key in self.keys)
+                    check_labels([label], len(self.class_names))
+                    digest, split = hashlib.sha256(content).hexdigest(), own
+                    if own == "train" and "test" not in there:
+                        split = "test" if is_held_out(digest, self.holdout) else own
+                    if split == "train" and is_for_validation(digest, self.validation):
+                        split = "validation"
+                    contents, labels = parts[split]
+                    contents.append(content)
+                    labels.append(int(label))
+        return parts
 
 
 def open_tfds(

@@ -46,7 +46,7 @@ from ._batches import (
 )
 from ._imagenet import ImageNet
 from ._images import BuiltIn, Given, balanced_subset, once
-from ._source import Source, cached
+from ._source import LazyImages, Source, cached
 from ._streams import Streams
 from ._tfds import DataDir
 from .folder import Folder, open_folder
@@ -259,11 +259,12 @@ class Dataset:
             like: Makes images what a network takes that was trained on another data
                 set: of that size, number of channels, mean and standard deviation, with
                 the labels of its class names. None: those of this data set.
-            cache: Where decoded images of a folder are kept: `"memory"`, all at once;
-                `"disk"`, as they are needed, in a file of the user's cache folder that
-                ends with the process; `"none"`; or `"auto"`, the first of them that has
-                room. Images are the same. What came with TensorFlow Datasets is in
-                memory, but ImageNet, of which nothing is kept.
+            cache: Where decoded images of a folder, or of `"tfds:NAME"`, are kept:
+                `"memory"`, all at once; `"disk"`, as they are needed, in a file of the
+                user's cache folder that ends with the process; `"none"`; or `"auto"`,
+                the first of them that has room. Images are the same. The data sets with
+                names of their own are in memory, but ImageNet, of which nothing is
+                kept.
 
         Returns:
             A `tf.data.Dataset` whose length is known.
@@ -355,7 +356,7 @@ class Dataset:
                 "images by validation=0.1 (--validation 0.1), or name another split."
             )
 
-    def _numbered(self, split: str, info: DatasetInfo, cache: str = "auto") -> Source:
+    def _numbered(self, split: str, info: DatasetInfo, cache: str = "none") -> Source:
         """The images of a split by number, with the shape and labels of `info`."""
         self._check_split(split)
         if not isinstance(self._images, Numbered):
@@ -364,7 +365,7 @@ class Dataset:
                 "would need a pass over all images. Leave it out."
             )
         source: Source = self._images.read(split, info.image_shape, info.crop)
-        if isinstance(self._images, Folder):
+        if isinstance(source, LazyImages):
             source = cached(source, cache)
         return _relabeled(source, self._images.class_names, info)
 

@@ -6,12 +6,13 @@ import functools
 import os
 import shutil
 import tempfile
+import threading
+import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -116,25 +117,26 @@ def validation_numbers(count: int, fraction: float) -> tuple[np.ndarray, np.ndar
     return np.sort(order[held:]), np.sort(order[:held])
 
 
-def collected(
-    images: Iterable[np.ndarray],
-    labels: list[int],
-    shape: tuple[int, int, int, int],
-    dtype: str,
-) -> Source:
-    """Images that come one after the other; too many for memory lie in a file.
+class Contents:
+    """Files, found by their numbers; too many for memory lie in one without a name."""
 
-    The labels are filled while the images come, of which `shape` tells how many at
-    most.
-    """
-    fits = int(np.prod(shape)) * np.dtype(dtype).itemsize <= IN_MEMORY
-    place = np.empty(shape, dtype) if fits else _in_file(shape, dtype)
-    for index, image in enumerate(images):
-        place[index] = image
-    known = tf.constant(np.array(labels, np.int64))
-    if not fits:
-        return LazyImages(place.__getitem__, known, shape[1:], dtype)
-    return Arrays(tf.constant(place[: len(labels)]), known)
+    def __init__(self) -> None:
+        self._stored = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
+        weakref.finalize(self, self._stored.close)
+        self._ends = [0]
+        self._lock = threading.Lock()
+
+    def append(self, content: bytes) -> None:
+        """Adds a file after the last."""
+        self._stored.write(content)
+        self._ends.append(self._ends[-1] + len(content))
+
+    def read(self, index: int) -> bytes:
+        """Returns one; from several threads too, once all are there."""
+        start, end = self._ends[index : index + 2]
+        with self._lock:
+            self._stored.seek(start)
+            return self._stored.read(end - start)
 
 
 def statistics(source: Source) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -163,7 +165,7 @@ _FRACTION_OF_DISK = 0.5  # of what is free
 
 
 @functools.lru_cache(maxsize=4)
-def cached(source: LazyImages, cache: str = "auto") -> Source:
+def cached(source: LazyImages, cache: str) -> Source:
     """Returns the same images, each decoded once; always the same ones for a source.
 
     `"memory"` decodes all at once. `"disk"` keeps what is needed in a file of the
@@ -192,16 +194,11 @@ def cached(source: LazyImages, cache: str = "auto") -> Source:
     return source
 
 
-def _in_file(shape: tuple[int, ...], dtype: Any, folder: Path | None = None) -> Any:
-    """An array in a file without a name, which is gone with the process."""
-    with tempfile.TemporaryFile(dir=folder) as file:
-        return np.memmap(file, dtype, "w+", shape=shape)
-
-
 def _on_disk(source: LazyImages, shape: tuple[int, ...], dtype: Any) -> LazyImages:
     """Writes what is decoded to a file without a name, and reads it from there."""
     cache_folder().mkdir(parents=True, exist_ok=True)
-    images = _in_file(shape, dtype, cache_folder())
+    with tempfile.TemporaryFile(dir=cache_folder()) as file:  # gone with the process
+        images = np.memmap(file, dtype, "w+", shape=shape)
     there = np.zeros(len(images), bool)
 
     def read(index: int) -> np.ndarray:

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tensorflow_datasets as tfds
-from larq_nobn.data import _any_tfds
+from larq_nobn.data import _any_tfds, _source
 
 
 def test_images_labels_and_statistics(cifar10: Path):
@@ -27,6 +27,60 @@ def test_images_labels_and_statistics(cifar10: Path):
     images, labels = next(iter(nobn.data.load("tfds:cifar10", "train", 100, **options)))
     np.testing.assert_allclose(images, (train - info.mean) / info.std, atol=1e-6)
     np.testing.assert_array_equal(labels, [each["label"] for each in raw])
+
+
+def test_a_set_is_read_once_and_decoded_as_often_as_the_cache_says(
+    cifar10: Path, monkeypatch: pytest.MonkeyPatch
+):
+    passes, decoded = [], []
+    make = tfds.core.DatasetBuilder.as_dataset
+    image_of = _any_tfds.image_of
+
+    def read(builder, *arguments, **options):
+        passes.append(options["split"])
+        return make(builder, *arguments, **options)
+
+    def decode(content, *arguments):
+        decoded.append(content)
+        return image_of(content, *arguments)
+
+    monkeypatch.setattr(tfds.core.DatasetBuilder, "as_dataset", read)
+    monkeypatch.setattr(_any_tfds, "image_of", decode)
+    monkeypatch.setattr(_source, "IN_MEMORY", 50_000)  # the files alone take more
+    found = {}
+    # The first two are one set, the third is one of another holdout. Of 20 test images
+    # in two passes: decoded for good, or each time.
+    for cache, times in (("memory", 20), ("disk", 20), ("none", 40)):
+        passes.clear()
+        options = {"data_dir": cifar10, "holdout": times / 100, "image_size": 9}
+        dataset = nobn.data.open_dataset("tfds:cifar10", **options)
+        labels, _ = dataset.labels("test"), dataset.info
+        decoded.clear()
+        images = dataset.batches("test", 7, cache=cache)
+        found[cache] = [[x for x, _ in images.as_numpy_iterator()] for _ in range(2)]
+        assert len(decoded) == times == times // 20 * len(labels)
+        dataset.labels("train"), dataset.class_counts(), dataset.files("test")
+        assert len(decoded) == times
+        assert sorted(passes) == ([] if cache == "disk" else ["test", "train"])
+    flat = [np.concatenate(each) for of_all in found.values() for each in of_all]
+    for each in flat:
+        np.testing.assert_array_equal(each, flat[0])
+
+
+def test_an_image_that_is_none_is_a_sentence(
+    cifar10: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    shutil.copytree(cifar10, tmp_path / "sets")
+    (file,) = (tmp_path / "sets").glob("cifar10/*/*train*")
+    records = [each.numpy() for each in tf.data.TFRecordDataset(str(file))]
+    example = tf.train.Example.FromString(records[0])
+    example.features.feature["image"].bytes_list.value[:] = [b"no image"]
+    with tf.io.TFRecordWriter(str(file)) as writer:
+        for each in (example.SerializeToString(), *records[1:]):
+            writer.write(each)
+    dataset = nobn.data.open_dataset("tfds:cifar10", data_dir=tmp_path / "sets")
+    with pytest.raises(OSError, match="An image of tfds:cifar10 in .* it is no JPEG"):
+        dataset.info  # noqa: B018
 
 
 def test_sets_without_a_part_for_testing(

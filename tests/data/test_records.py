@@ -106,7 +106,7 @@ def test_the_first_place_with_room_is_taken(
         usage = type("Usage", (), {"free": disk})
         monkeypatch.setattr(_source.shutil, "disk_usage", lambda _, usage=usage: usage)
         reads = Reads(6)
-        source = _source.cached(reads.pictures)
+        source = _source.cached(reads.pictures, "auto")
         assert type(source) is kind
         for _ in range(2):
             source.take(tf.constant([3]))

@@ -13,6 +13,7 @@ import pytest
 import tensorflow as tf
 from larq_nobn._datasets import BUILT_IN
 from larq_nobn.data import _images, _source, load
+from larq_nobn.data.folder import _folder
 from PIL import Image
 
 from .conftest import Write
@@ -160,6 +161,17 @@ def test_limit_takes_the_first_of_each_class(mixed: Path):
     assert Counter(labels.tolist()) == {0: 3, 1: 2}
     assert nobn.data.class_counts(mixed) == (8, 4)
     assert nobn.data.class_counts(mixed, limit=5) == (3, 2)
+
+
+def test_labels_and_names_of_files_need_no_pixels(
+    mixed: Path, monkeypatch: pytest.MonkeyPatch
+):
+    dataset = nobn.data.open_dataset(mixed)
+    assert dataset.info.train_examples == 12
+    monkeypatch.setattr(_folder, "image_of", lambda *_: pytest.fail("decoded"))
+    assert len(dataset.labels("train")) == 12
+    assert dataset.class_counts() == (8, 4)
+    assert len(dataset.files("test") or ()) == len(dataset.labels("test"))
 
 
 def test_images_like_those_of_another_set(mixed: Path, root: Path, write: Write):
