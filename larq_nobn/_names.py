@@ -1,8 +1,7 @@
 """The names that options and settings choose from, without what they stand for.
 
 Modules that need TensorFlow contain what a name means; here the names are found without
-it. Tables elsewhere are made from these names; that of the normalizations has them in
-this order, which `tests/test_names.py` checks.
+it. Tables elsewhere are made from these names.
 """
 
 from __future__ import annotations
@@ -10,6 +9,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from . import _normalizations
 from ._checks import check_path
 from ._datasets import BUILT_IN
 
@@ -34,18 +34,7 @@ MODELS = (
 FLOAT_MODEL = "FloatResNet"
 # As a model: the network that `init` names.
 OWN = "init"
-NORMALIZATIONS = (
-    "batch_norm",
-    "none",
-    "nobn",
-    "filter_response",
-    "proxy",
-    "group",
-    "kalman",
-    "independent_component",
-    "evonorm",
-    "dynamic_tanh",
-)
+NORMALIZATIONS = tuple(_normalizations.NORMALIZATIONS)
 KERNELS = (
     "ste_sign",
     "approx_sign",

@@ -10,26 +10,22 @@ import tensorflow as tf
 
 from .._checks import check_blocks
 from .._keras import keras
+from .._normalizations import NORMALIZATIONS
 from ..layers import ProxyNormalization
 from ._head import classifier
 from ._inputs import check_ends, check_image_shape, check_supported
-from ._normalizers import NORMALIZATIONS, NORMALIZERS
+from ._normalizers import CONCATENATED, NORMALIZERS
 from ._parts import LARGE, Parts
 
 # Keeps the variance of a standard normal through a ReLU, whose mean is then as below.
 RELU_SCALE = (0.5 - 0.5 / math.pi) ** -0.5
 RELU_MEAN = RELU_SCALE / math.sqrt(2 * math.pi)
 
-# Batch Kalman normalization would never see a prior: every map of concatenated features
-# contains the stem's or a max pool's, of which nothing is known.
-SUPPORTED = tuple(name for name in NORMALIZATIONS if name != "kalman")
 # Which normalizers take the place of a ReLU as well.
 RELU_REPLACED: dict[str, Callable[[tf.Tensor, str], tf.Tensor]] = {
     "evonorm": lambda x, name: NORMALIZERS["evonorm"](x, name, True, "zeros"),
     "proxy": lambda x, name: ProxyNormalization("relu", num_samples=None, name=name)(x),
 }
-# Of a map that is nowhere negative these leave none of the signs a -1.
-_UNCENTERED = frozenset({"none", "nobn", "filter_response", "dynamic_tanh"})
 
 
 def parts_for(
@@ -41,7 +37,7 @@ def parts_for(
     balanced: bool,
 ) -> Parts:
     """Parts whose normalization stands before the sign, or is the sign's own shift."""
-    check_supported(network, normalization, SUPPORTED)
+    check_supported(network, normalization, CONCATENATED)
     return Parts(
         normalization,
         binary_weights,
@@ -123,7 +119,7 @@ def _stem(parts: Parts, x: tf.Tensor, width: int, design: Design) -> tf.Tensor:
         return parts.float_conv(x, width, 3, 1, "stem", normalized=False)
     x = design.stem(parts, x, width)
     x = keras.layers.MaxPool2D(3, 2, padding="same", name="stem_pool")(x)
-    if parts.normalization in _UNCENTERED:
+    if not NORMALIZATIONS[parts.normalization].centered:
         x = keras.layers.Rescaling(1.0, -RELU_MEAN, name="stem_center")(x)
     return x
 

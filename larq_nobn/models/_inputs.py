@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .._checks import check_choice, check_integer
+from .._normalizations import NORMALIZATIONS
 from ._head import HEADS
-from ._normalizers import NORMALIZATIONS
 
 
 def check_image_shape(

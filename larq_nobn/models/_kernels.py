@@ -8,13 +8,9 @@ from typing import Any
 import larq as lq
 
 from .._keras import keras
+from .._normalizations import NORMALIZATIONS
 from ..quantizers import ScaledStandardization, ScaledStdSign
 from ._offset import OFFSET
-
-# Where nothing after the convolution brings its output to scale, and for EvoNorm,
-# whose activation needs values near 1 and not near 0.001 to be more than linear, as a
-# tanh does.
-GLOROT = frozenset({"none", "independent_component", "evonorm", "dynamic_tanh"})
 
 # Mean of the largest of a max pool's values, in their standard deviations, by the
 # pool's size. Of independent normal values it would be 1.03 for 2x2 and 1.49 for 3x3,
@@ -86,6 +82,6 @@ class Kernels:
         if self.binary_weights:
             kernel["kernel_quantizer"] = lq.quantizers.MagnitudeAwareSign()
             kernel["kernel_constraint"] = lq.constraints.WeightClip(1.0)
-        if self.normalization not in GLOROT and not self.norm_first:
+        if NORMALIZATIONS[self.normalization].scaled and not self.norm_first:
             kernel["kernel_initializer"] = keras.initializers.RandomUniform(-1e-3, 1e-3)
         return kernel

@@ -11,12 +11,13 @@ import tensorflow as tf
 from .._checks import check_choice, check_flag
 from .._keras import keras
 from .._larq import without_starvation_warning
+from .._normalizations import NORMALIZATIONS
 from ..layers import IndependentComponent, SignFlipDropout
 from ..layers._grouped import GroupedConv2D
 from ..quantizers import RSign
 from ._kernels import Kernels
 from ._moments import Moments
-from ._normalizers import BATCH_NORM, IN_BRANCHES, NORMALIZERS, batch_norm
+from ._normalizers import BATCH_NORM, NORMALIZERS, batch_norm
 from ._offset import START, lifted, sign_offset
 
 LARGE = 64  # pixels from which on an image gets the stem for ImageNet
@@ -100,8 +101,8 @@ class Parts:
 
     def beside(self, x: tf.Tensor, name: str) -> tf.Tensor:
         """Normalizes what branches are added to, if that suits the normalization."""
-        bare = self.normalization in IN_BRANCHES and not self.norm_first
-        return x if bare else self.normalize(x, name)
+        normed = NORMALIZATIONS[self.normalization].beside or self.norm_first
+        return self.normalize(x, name) if normed else x
 
     def components(self, x: tf.Tensor, name: str) -> tf.Tensor:
         """Independent components of what meets a real-valued kernel, if so wished."""

@@ -13,13 +13,9 @@ from ._blur_pool import blur_pool
 from ._dense import RELU_MEAN, RELU_REPLACED, RELU_SCALE, rectify
 from ._head import classifier
 from ._inputs import check_ends, check_image_shape, check_supported
-from ._normalizers import BATCH_NORM, NORMALIZATIONS
+from ._normalizers import BATCH_NORM, CONCATENATED
 from ._parts import LARGE, Parts
 from ._variance import expected_variances
-
-# Batch Kalman normalization would never see a prior: every one stands after a ReLU or
-# what reads one, and carries moments through sums, signs and kernels alone.
-_SUPPORTED = tuple(name for name in NORMALIZATIONS if name != "kalman")
 
 
 def _depthwise(parts: Parts, x: tf.Tensor, name: str) -> tf.Tensor:
@@ -110,7 +106,7 @@ def quick_net(
         normalization, input_shape, classes, width, blocks, alpha, variance_rule, head,
         name: As in `QuickNet`.
     """
-    check_supported(network, normalization, _SUPPORTED)
+    check_supported(network, normalization, CONCATENATED)
     # Signs learn a shift where no normalization has one.
     parts = Parts(normalization, *kernels, shift=normalization == "nobn")
     stages = check_blocks(blocks)

@@ -11,10 +11,9 @@ from .._names import (
 from ..config import RECIPES, Recipe
 from ._evaluation import evaluate, score
 from ._network import KERNELS
-from ._non_finite import NonFiniteLoss
 from ._pack import pack
 from ._settings import RunSettings
-from ._stopping import Terminated
+from ._stopping import NonFiniteLoss, Terminated
 from ._trainer import Trainer, train
 from .comparison import Comparison, Outcome, compare, grid, report
 from .folder import (

@@ -1,8 +1,12 @@
-"""The network of a run: built with its kernels, or that of `init` with a classifier."""
+"""The network of a run, built with its kernels or that of `init` with a classifier; the
+optimizer that trains it, and the network that teaches it.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
+from dataclasses import fields, replace
 from functools import partial
 from typing import Any
 
@@ -12,8 +16,9 @@ import tensorflow as tf
 
 from .._keras import keras
 from .._larq import without_starvation_warning
+from .._names import FLOAT_MODEL, OWN
 from .._names import KERNELS as NAMES
-from .._names import OWN
+from ..config import Recipe
 from ..data import DatasetInfo
 from ..graph import (
     Call,
@@ -26,9 +31,15 @@ from ..graph import (
     replace_layers,
 )
 from ..layers import ActivationStandardization, SymmetricHead
+from ..optimizers import (
+    AdaptiveGradientClipping,
+    BayesianLearningRule,
+    ParameterGroups,
+)
 from ..quantizers import BernoulliSign, BinaryRegularized, SignSwish
 from ._initial_weights import open_init
 from ._settings import NETWORKS, RunSettings
+from ._training_model import Probabilities
 
 _layers = keras.layers
 # The argument that says how many classes a layer tells apart.
@@ -50,6 +61,19 @@ _UNCLIPPED = {"scaled_std_sign", "recu", "reste"}
 # Beyond, a weight of this natural parameter is of the other sign once in 22,000 draws,
 # and each time takes a step that no other step could undo.
 _LARGEST_NATURAL = 5.0
+# Shifts of signs, the biases of convolutions in their place, and gains of kernels.
+_SHIFTS_AND_GAINS = r"(^|/)(shift|gain)(:|$)|_conv/bias(:|$)"
+_GAINS = r"(^|/)gain(:|$)"
+# What a residual network with batch norm is commonly trained with.
+_TEACHER = Recipe(
+    optimizer="sgd",
+    learning_rate=0.1,
+    schedule="cosine",
+    weight_decay=5e-4,
+    clip_factor=0.0,
+)
+# As the student's, like all that is no part of a recipe.
+_SHARED = ("epochs", "batch_size", "accumulate", "reflect")
 
 
 def build_network(
@@ -268,3 +292,148 @@ def _size(layer: keras.layers.Layer) -> str | None:
         if quantized or tuple(layer.kernel_size) != (1, 1):
             return None  # of the features
     return next((name for kind, name in _SIZES if isinstance(layer, kind)), None)
+
+
+def schedule_for(
+    settings: RunSettings, steps: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate over a run of so many steps per epoch."""
+    schedules = keras.optimizers.schedules
+    rate, total = settings.learning_rate, steps * settings.epochs
+    if settings.schedule == "linear":
+        return schedules.PolynomialDecay(rate, total, end_learning_rate=0.0)
+    if not settings.warmup_epochs:
+        return schedules.CosineDecay(rate, total)
+    warmup = settings.warmup_epochs
+    return schedules.CosineDecay(
+        rate / (warmup + 1),
+        total - warmup * steps,
+        warmup_target=rate,
+        warmup_steps=warmup * steps,
+    )
+
+
+def optimizer_for(
+    settings: RunSettings,
+    schedule: keras.optimizers.schedules.LearningRateSchedule,
+    network: keras.Model,
+) -> keras.optimizers.Optimizer:
+    """Adam or SGD, with what the recipe wraps around it."""
+    if settings.optimizer == "adam":
+        optimizer = keras.optimizers.Adam(schedule, beta_2=settings.beta_2)
+    else:
+        optimizer = keras.optimizers.SGD(schedule, momentum=settings.momentum)
+    if multipliers := _multipliers(settings, network):
+        optimizer = ParameterGroups(optimizer, multipliers)
+    if settings.clip_factor != 0:
+        optimizer = _clipped(settings, optimizer, network)
+    if not any(map(BayesianLearningRule.is_bayesian_variable, network.weights)):
+        return optimizer
+    # The same schedule of another height.
+    natural = settings.backbone_multiplier * settings.natural_learning_rate
+    config = schedule.get_config()
+    for name in ("initial_learning_rate", "warmup_target"):
+        if config.get(name) is not None:
+            config[name] *= natural / settings.learning_rate
+    return BayesianLearningRule(
+        optimizer, type(schedule).from_config(config), settings.prior_weight
+    )
+
+
+def _multipliers(settings: RunSettings, network: keras.Model) -> dict[str, float]:
+    """Learning-rate factors by patterns, of which the first that fits counts."""
+    groups = {}
+    rest = settings.backbone_multiplier
+    if rest != 1:
+        head = head_name(network)
+        if head is None:
+            raise ValueError(
+                f"backbone_multiplier={rest} spares the classifier, but the network "
+                f"{network.name} ends in no Dense, Conv2D or SymmetricHead. Use 1."
+            )
+        groups[_below(head)] = 1.0
+    if settings.shift_multiplier != 1:
+        groups[_SHIFTS_AND_GAINS] = rest * settings.shift_multiplier
+    if rest != 1:
+        groups["."] = rest
+    names = [variable.name for variable in network.trainable_variables]
+    return {
+        pattern: factor
+        for pattern, factor in groups.items()
+        if any(re.search(pattern, name) for name in names)
+    }
+
+
+def _clipped(
+    settings: RunSettings,
+    optimizer: keras.optimizers.Optimizer,
+    network: keras.Model,
+) -> keras.optimizers.Optimizer:
+    """Clips all gradients but those of the classifier."""
+    factor = settings.clip_factor
+    units: dict[str, tuple[int, ...]] = {_GAINS: ()} if settings.clip_each_gain else {}
+    if settings.model != OWN:
+        return AdaptiveGradientClipping(optimizer, factor, unit_axes=units)
+    # Its layers have any names, which may not tell their roles.
+    head = head_name(network)
+    return AdaptiveGradientClipping.for_model(
+        network,
+        optimizer,
+        factor,
+        exclude=[] if head is None else [_below(head)],
+        unit_axes=units,
+    )
+
+
+def _below(layer: str) -> str:
+    """The pattern of the weights of a layer."""
+    return f"(^|/){re.escape(layer)}/"
+
+
+def teacher_settings(settings: RunSettings) -> RunSettings:
+    """The run of a float ResNet that teaches the network of these settings.
+
+    It has as many channels in its first stage, as many stages, and blocks of two
+    convolutions where the student has blocks of one.
+    """
+    recipe = {each.name: getattr(_TEACHER, each.name) for each in fields(Recipe)}
+    recipe |= {name: getattr(settings, name) for name in _SHARED}
+    blocks = settings.blocks and tuple(max(1, count // 2) for count in settings.blocks)
+    return replace(
+        settings,
+        **recipe,
+        model=FLOAT_MODEL,
+        normalization="batch_norm",
+        blocks=blocks,
+        recipe="plain",
+        init=None,
+        init_sha256=None,
+    )
+
+
+def probabilities_of(
+    teacher: keras.Model, name: str, image_shape: Sequence[int], classes: int
+) -> Probabilities:
+    """What a classifier, in inference, takes for the probabilities of the classes.
+
+    It may end in logits or in a softmax, but has to take the student's images, and tell
+    its classes apart.
+    """
+    wanted = ([None, *image_shape], [None, classes])
+    found = (teacher.input_shape, teacher.output_shape)
+    if isinstance(found[0], (list, dict)) or not all(
+        tf.TensorShape(its).is_compatible_with(ours)
+        for its, ours in zip(found, wanted, strict=True)
+    ):
+        raise ValueError(
+            f"The teacher {name} maps {found[0]} to {found[1]}, but it has to map "
+            f"images of {tuple(image_shape)} to {classes} classes. Choose one that was "
+            "trained on this data set."
+        )
+    in_logits = not ends_in_softmax(teacher, image_shape)
+
+    def probabilities(images: tf.Tensor) -> tf.Tensor:
+        outputs = tf.cast(teacher(images, training=False), tf.float32)
+        return tf.nn.softmax(outputs) if in_logits else outputs
+
+    return probabilities

@@ -16,7 +16,8 @@ from .. import models
 from .._checks import check_choice
 from .._files import sha256_of
 from .._keras import keras
-from .._names import AUTO, FLOAT_MODEL, NORMALIZATIONS, OWN, find_pretrained
+from .._names import AUTO, FLOAT_MODEL, OWN, find_pretrained
+from .._normalizations import NORMALIZATIONS
 from ..config import (
     IMPLIED,
     OF_KERNELS,
@@ -27,8 +28,7 @@ from ..config import (
     settings_of,
 )
 from ..data import WHICH
-from ..models._kernels import GLOROT
-from ._float_resnet import float_resnet
+from ..models._float_resnet import float_resnet
 
 _log = logging.getLogger("larq_nobn")
 # A float network is none of the models of this package, but teaches them.
@@ -216,7 +216,8 @@ class RunSettings(Settings):
         values["calibrate"] &= _can_calibrate(model, normalization) and not init
         # Kernels that start so small that a step turns their signs.
         small = model in models.BUILDERS and model not in _NORM_FIRST
-        if init or not small or normalization in GLOROT:
+        scaled = normalization is None or NORMALIZATIONS[normalization].scaled
+        if init or not (small and scaled):
             values["latent_scale"] = 1.0
         if init:
             values["latent_initializer"] = None

@@ -1,4 +1,4 @@
-"""Ends a training when the process is asked to stop."""
+"""What ends a training before its time: a signal, or a loss that is not finite."""
 
 from __future__ import annotations
 
@@ -6,11 +6,20 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
 
 from .._keras import keras
 from .._process import Terminated, stop
+from ..callbacks._monitor import owners
+from ._checkpoints import Checkpoints
+from ._settings import RunSettings
+from ._training_model import NOT_FINITE
+from .folder import Position
 
 # How long a signal may go unheeded where workers wait for each other.
 SECONDS_OF_GRACE = 10.0
@@ -23,6 +32,9 @@ _RAISES: dict[int, type[BaseException]] = {
     signal.SIGINT: KeyboardInterrupt,
     signal.SIGTERM: Terminated,
 }
+# What the training model and adaptive clipping say when they raise.
+_SIGNS = (NOT_FINITE, "contains NaN or infinite values")
+_IMAGES = "the images are not finite"
 
 
 class StopCheck(keras.callbacks.Callback):
@@ -113,3 +125,136 @@ def stoppable() -> Iterator[StopCheck]:
     finally:
         for number, before in replaced.items():
             signal.signal(number, before)
+
+
+class NonFiniteLoss(ArithmeticError):
+    """The loss of a training became infinite or NaN; the message says where.
+
+    The step was not applied, and the run keeps its last good checkpoint.
+    """
+
+
+class FiniteCheck(keras.callbacks.Callback):
+    """Knows the step that a training is at, and stops it if it is not finite."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._supports_tf_logs = True  # logs stay on the device
+        self.epoch = 0
+        self.batch = 0
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Remembers the epoch."""
+        self.epoch = epoch
+
+    def on_train_batch_begin(
+        self, batch: int, logs: dict[str, float] | None = None
+    ) -> None:
+        """Remembers the batch."""
+        self.batch = batch
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Raises for what XLA, which drops assertions, or the last step let pass."""
+        if not np.isfinite(float((logs or {})["loss"])) or _bad_weights(self.model):
+            raise tf.errors.InvalidArgumentError(None, None, NOT_FINITE)
+
+
+@contextmanager
+def explain_non_finite(
+    settings: RunSettings,
+    model: keras.Model,
+    check: FiniteCheck,
+    checkpoints: Checkpoints,
+    batches: Callable[[str, Position], tf.data.Dataset],
+) -> Iterator[None]:
+    """Turns a rejected step of `fit` into a `NonFiniteLoss` that says what to do."""
+    try:
+        yield
+    except tf.errors.InvalidArgumentError as error:
+        if not any(sign in error.message for sign in _SIGNS):
+            raise
+        position = Position(check.epoch, check.batch)
+        images, labels = next(iter(batches("train", position)))
+        if labels.shape.rank == 2:  # of mixed images
+            labels = tf.argmax(labels, 1)
+        cause = find_non_finite(model, images, labels)
+        good = "There is no good checkpoint"
+        if checkpoints.last:
+            good = f"The last good checkpoint is that of {checkpoints.last}"
+        raise NonFiniteLoss(
+            f"The loss is not finite at epoch {check.epoch + 1}, step "
+            f"{check.batch + 1}: {cause}. {good}. {_advice(settings, cause)}"
+        ) from error
+
+
+def _advice(settings: RunSettings, cause: str) -> str:
+    """What to change: the same settings would lead to the same step."""
+    if cause == _IMAGES:
+        return "Prepare the data set again."
+    ways = [f"a learning rate below {settings.learning_rate:g} (--learning-rate)"]
+    if settings.clip_factor == 0:
+        ways.append("gradient clipping (--clip-factor 0.02)")
+    if settings.precision == "mixed_float16":
+        ways.append("a wider range of numbers (--precision mixed_bfloat16)")
+    return (
+        f"Train again, in another output, with {' or '.join(ways)}; --resume would "
+        "fail at the same step."
+    )
+
+
+def find_non_finite(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> str:
+    """Returns the first non-finite quantity of a training step, to start a sentence.
+
+    The model, a compiled functional classifier, is left as it is.
+    """
+    if not _finite(images):
+        return _IMAGES
+    if bad := _bad_weights(model):
+        return f"weights of layer {owners(model, bad)[0]} are not finite"
+    before = model.get_weights()
+    try:
+        layers = [layer for layer in model.layers if layer.inbound_nodes]
+        outputs = [layer.get_output_at(0) for layer in layers]
+        values = keras.Model(model.inputs, outputs)(images, training=True)
+        for layer, value in zip(layers, values, strict=True):
+            if not all(map(_finite, tf.nest.flatten(value))):
+                return (
+                    f"the output of layer {layer.name} is not finite (its inputs are)"
+                )
+        return _bad_loss(model, images, labels)
+    finally:
+        model.set_weights(before)  # batch norm has moved its averages
+
+
+def _bad_loss(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> str:
+    with tf.GradientTape() as tape:
+        outputs = model(images, training=True)
+        loss = model.compute_loss(images, labels, outputs)
+    if not all(map(_finite, model.losses)):
+        return "a regularization loss is not finite (all outputs are)"
+    if not _finite(loss):
+        return "the loss is not finite, though all outputs are"
+    variables = model.trainable_variables
+    gradients = tape.gradient(loss, variables)
+    pairs = list(zip(gradients, variables, strict=True))
+    # The way back goes from the last layer to the first: what is not finite spreads to
+    # all that come before.
+    for gradient, variable in reversed(pairs):
+        if gradient is not None and not _finite(gradient):
+            layer = owners(model, [variable])[0]
+            return f"a gradient of layer {layer} is not finite (the loss is)"
+    return "which does not show again when the step is repeated"
+
+
+def _bad_weights(model: keras.Model) -> list[Any]:
+    """The weights that are not finite."""
+    return [
+        weight
+        for weight in model.weights
+        if not _finite(getattr(weight, "latent_variable", weight))
+    ]
+
+
+def _finite(value: Any) -> bool:
+    dense = tf.convert_to_tensor(value)
+    return not dense.dtype.is_floating or bool(tf.reduce_all(tf.math.is_finite(dense)))

@@ -35,13 +35,18 @@ from ._distribution import (
 )
 from ._evaluation import evaluate
 from ._initial_weights import InitialWeights, copy_weights, resolve_init
-from ._network import build_network, compile_network, scale_latent_weights
-from ._non_finite import FiniteCheck, explain_non_finite
-from ._optimizer import optimizer_for, schedule_for
+from ._network import (
+    build_network,
+    compile_network,
+    optimizer_for,
+    probabilities_of,
+    scale_latent_weights,
+    schedule_for,
+    teacher_settings,
+)
 from ._settings import RunSettings, warn_of_imitation
-from ._stopping import ending_surely, stoppable
-from ._teacher import Probabilities, probabilities_of, teacher_settings
-from ._training_model import TrainingModel, balanced_weights
+from ._stopping import FiniteCheck, ending_surely, explain_non_finite, stoppable
+from ._training_model import Probabilities, TrainingModel, balanced_weights
 from .folder import (
     CHECKPOINTS,
     START,

@@ -13,7 +13,7 @@ from larq_nobn import data, training
 from click.testing import CliRunner
 from larq_nobn._keras import keras
 from larq_nobn.cli import main
-from larq_nobn.training._non_finite import FiniteCheck, _advice, find_non_finite
+from larq_nobn.training._stopping import FiniteCheck, _advice, find_non_finite
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
 LABELS = tf.range(8) % 3

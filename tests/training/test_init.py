@@ -17,9 +17,13 @@ import tensorflow as tf
 from larq_nobn import training
 from larq_nobn._keras import keras
 from larq_nobn.training._initial_weights import InitialWeights, resolve_init, transfer
-from larq_nobn.training._network import head_name, with_head
-from larq_nobn.training._optimizer import optimizer_for, schedule_for
-from larq_nobn.training._teacher import teacher_settings
+from larq_nobn.training._network import (
+    head_name,
+    optimizer_for,
+    schedule_for,
+    teacher_settings,
+    with_head,
+)
 from numpy.testing import assert_allclose, assert_array_equal
 from replicas import assert_replicas_agree
 from training.runs import assert_same, stop_and_resume

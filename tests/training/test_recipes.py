@@ -13,17 +13,18 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn._keras import keras
+from larq_nobn._normalizations import NORMALIZATIONS
 from larq_nobn.graph import ModelError, is_binary
-from larq_nobn.models._normalizers import IN_BRANCHES
 from larq_nobn.training import RECIPES, Recipe, RunSettings
 from larq_nobn.training._initial_weights import copy_weights
 from larq_nobn.training._network import (
     KERNELS,
     build_network,
+    optimizer_for,
     scale_latent_weights,
+    schedule_for,
     with_kernels,
 )
-from larq_nobn.training._optimizer import optimizer_for, schedule_for
 from models.networks import NETWORKS
 
 SMALL = {"width": 4, "blocks": (1, 1)}
@@ -185,7 +186,7 @@ def test_latent_weights_and_norms_are_where_they_were_better(normalization: str)
 
     row = CHANGED[normalization]
     moved = better("branches", "chosen")
-    assert moved == (normalization in IN_BRANCHES)
+    assert moved == (not NORMALIZATIONS[normalization].beside)
     larger = better("both", "branches") if moved else better("latents", "chosen")
     larger = larger and normalization not in LONGER
     settings = RunSettings.from_recipe(normalization)

@@ -22,9 +22,8 @@ from ..._keras import keras
 from ..._names import GIVEN
 from ...config import words
 from ...data import describe
-from .._non_finite import NonFiniteLoss
 from .._settings import RunSettings
-from .._stopping import stoppable
+from .._stopping import NonFiniteLoss, stoppable
 from .._trainer import train
 from ..folder import RunInUse, check_output, is_finished, kept_settings
 from ._apart import Killed, Tell, apart
