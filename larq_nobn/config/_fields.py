@@ -79,6 +79,12 @@ class Setting:
         return value
 
     @property
+    def stored(self) -> tuple[type, ...]:
+        """The types of a value as JSON gives it back."""
+        kinds = _STORED.get(self.kind, _STORED.get(self.type, (object,)))
+        return (*kinds, type(None)) if self.optional else kinds
+
+    @property
     def allowed(self) -> str:
         """What values it may have, in words; empty where anything goes."""
         if self.choices is not None:
@@ -166,6 +172,17 @@ _KINDS: dict[str, Callable[[str, Any], Any]] = {
     "dataset": check_dataset,
     "path": _unless_path,
     "size": lambda name, value: check_size(value),
+}
+
+
+_STORED: dict[Any, tuple[type, ...]] = {
+    int: (int,),
+    float: (int, float),
+    bool: (bool,),
+    str: (str,),
+    "arguments": (dict,),
+    "blocks": (list,),
+    "size": (int, list),
 }
 
 

@@ -82,7 +82,9 @@ def test_the_settings_of_an_unfinished_run(invoke: Invoke, place: Path):
             said = one_sentence(invoke(*line.split()))
             assert said.startswith("Error: run/settings.json is damaged: "), shape[:20]
             shutil.rmtree("run")
-    for name, value in (("dataset", 5), ("epochs", True), ("network", []), ("init", 1)):
+    wrong = {"dataset": 5, "epochs": True, "network": [], "init": 1}
+    wrong |= {"learning_rate": "fast", "calibrate": 0, "blocks": 4, "width": 1.5}
+    for name, value in wrong.items():
         Path("run").mkdir()
         Path("run", "settings.json").write_text(json.dumps({**settings, name: value}))
         said = one_sentence(invoke(*READERS["train"].split()))

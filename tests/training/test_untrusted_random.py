@@ -15,7 +15,7 @@ import lighter
 import pytest
 from larq_nobn._keras import keras
 from larq_nobn.training import open_model
-from larq_nobn.training.folder import _allowed, _operators
+from larq_nobn.training.folder import _allowed
 from tf_keras.src.layers.core import tf_op_layer
 from tf_keras.src.saving import serialization_lib
 from tf_keras.src.saving.legacy import serialization as legacy_serialization
@@ -177,7 +177,7 @@ def test_nothing_but_what_is_listed(suffix: str, trace: list[Any], tmp_path: Pat
     assert set(tmp_path.iterdir()) == there
     assert opened > ROUNDS // 20  # as some changes change nothing of importance
     symbol = tf_op_layer.get_symbol_from_name.__wrapped__
-    listed = [*map(symbol, _operators.OPERATORS)]
+    listed = [*map(symbol, _allowed.OPERATORS)]
     listed += keras.utils.get_custom_objects().values()
     known, names = set(map(id, listed)), _allowed._NAMES | _allowed._FUNCTION_NAMES
     for each in trace:

@@ -32,7 +32,7 @@ from ...data import DatasetInfo
 from .._settings import RunSettings
 from ._archives import Position, checkpoints_in, position_of
 from ._lock import check_not_in_use, locked
-from ._shapes import RECORD, check_record, check_settings, read_object
+from ._opening import RECORD, check_record, check_settings, read_object
 
 _log = logging.getLogger("larq_nobn")
 # Of what a run writes: TensorFlow's logs in three parts, and further runs.
