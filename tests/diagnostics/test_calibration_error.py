@@ -7,7 +7,9 @@ import textwrap
 
 import numpy as np
 import pytest
+from larq_nobn._calibration_error import binned
 from larq_nobn.diagnostics import expected_calibration_error, reliability_diagram
+from sklearn.calibration import calibration_curve
 
 RNG = np.random.default_rng(0)
 POWERS = np.exp(RNG.normal(size=(500, 4)))
@@ -35,6 +37,15 @@ def by_hand(probabilities, labels, bins):
 def test_the_definition(bins):
     found = expected_calibration_error(PROBABILITIES, LABELS, bins)
     assert found == pytest.approx(by_hand(PROBABILITIES, LABELS, bins), rel=1e-9)
+
+
+def test_scikit_learn_has_the_same_bins():
+    sure, right = PROBABILITIES.max(1), PROBABILITIES.argmax(1) == LABELS
+    found = binned(sure, right, 15)
+    accuracy, confidence = calibration_curve(right, sure, n_bins=15)
+    filled = found.share > 0
+    np.testing.assert_allclose(found.accuracy[filled], accuracy)
+    np.testing.assert_allclose(found.confidence[filled], confidence)
 
 
 def test_numbers_by_hand():

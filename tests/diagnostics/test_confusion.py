@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from larq_nobn.diagnostics import ConfusionMatrix, Mistakes
 from PIL import Image
+from sklearn import metrics
 
 RNG = np.random.default_rng(0)
 # Whole numbers, for ties.
@@ -46,6 +47,14 @@ def test_accuracy_by_class(counted: ConfusionMatrix):
             assert np.isnan(found)
         else:
             assert found == pytest.approx(np.mean(of_class))
+
+
+def test_scikit_learn_counts_the_same(counted: ConfusionMatrix):
+    predicted = OUTPUTS.argmax(1)
+    expected = metrics.confusion_matrix(LABELS, predicted, labels=range(7))
+    np.testing.assert_array_equal(counted.counts, expected)
+    recall = metrics.recall_score(LABELS, predicted, labels=range(6), average=None)
+    np.testing.assert_allclose(counted.accuracies()[:6], recall)
 
 
 def test_top5(counted: ConfusionMatrix):
