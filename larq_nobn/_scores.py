@@ -21,6 +21,7 @@ class Scores:
         self._confidence: list[np.ndarray] = []
         self._right: list[np.ndarray] = []
 
+    @np.errstate(invalid="ignore")  # a loss that is not finite is one
     def update(self, outputs: Any, labels: np.ndarray) -> np.ndarray:
         """Counts a batch in, and returns its logits in float64.
 
@@ -44,6 +45,7 @@ class Scores:
         self._right.append(logits.argmax(1) == labels)
         return logits
 
+    @np.errstate(invalid="ignore")
     def to_dict(self) -> dict[str, float]:
         """Returns `loss`, `accuracy`, `calibration_error` and `examples`.
 

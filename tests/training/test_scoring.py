@@ -42,6 +42,13 @@ def test_probabilities_give_the_same():
     assert result["loss"] == pytest.approx(LOSS, rel=1e-6)
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_outputs_that_are_not_finite_are_no_error(value: float):
+    """As at the end of a training, which has its result nevertheless."""
+    result = training.score(lambda batch: np.full_like(batch, value), _images())
+    assert np.isnan(result["loss"]) and result["examples"] == 3
+
+
 def test_evaluate_agrees_with_keras():
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.layers.Dense(2, input_shape=(2,))])
