@@ -44,10 +44,10 @@ from ._batches import (
     prefetched,
     taken,
 )
+from ._given import Given, Streams
 from ._imagenet import ImageNet
-from ._images import BuiltIn, Given, balanced_subset, once
+from ._images import BuiltIn, balanced_subset, once
 from ._source import LazyImages, Source, cached
-from ._streams import Streams
 from ._tfds import DataDir
 from .folder import Folder, open_folder
 

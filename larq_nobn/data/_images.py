@@ -1,4 +1,4 @@
-"""Where the images of a data set come from, and those that are in memory."""
+"""Images in memory, and what all kinds of images have in common."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ import tensorflow as tf
 
 from .._checks import check_bounds
 from .._datasets import BUILT_IN, DatasetInfo
-from .._names import GIVEN
 from ._area import scaled
-from ._source import Arrays, statistics, validation_numbers
+from ._source import Arrays, validation_numbers
 from ._tfds import check_labels, prepared_builder, reading_records
 
 Shape = tuple[int, int, int]
@@ -187,100 +186,3 @@ def _rank_in_class(labels: np.ndarray) -> np.ndarray:
         places = np.flatnonzero(labels == label)
         rank[places] = np.arange(len(places))
     return rank
-
-
-class Given(InMemory):
-    """Arrays of a caller: bytes, or floats that are taken as they are.
-
-    The parts are `train`, `test`, and `validation` if there is one: images (N, height,
-    width, channels) or (N, height, width), and labels.
-    """
-
-    name = GIVEN
-
-    def __init__(self, parts: dict[str, Any], validation: float) -> None:
-        given = {split: _arrays(split, part) for split, part in parts.items()}
-        super().__init__(given.__getitem__, validation)
-        train = given["train"].images
-        for split, part in given.items():
-            images = part.images
-            if images.shape[1:] != train.shape[1:] or images.dtype != train.dtype:
-                raise ValueError(
-                    f"data contains training images of {train.shape[1:]} and "
-                    f"{train.dtype.name}, and {split} images of {images.shape[1:]} and "
-                    f"{images.dtype.name}. Give both the same."
-                )
-        if validation and "validation" in parts:
-            raise ValueError(
-                f"data contains a validation split, so validation={validation} does "
-                "not apply. Leave it out."
-            )
-        self.class_names = names_of(p.labels.numpy() for p in given.values())
-        self._splits = {*given, *(["validation"] if validation else [])}
-        self._normalized = train.dtype.is_floating
-
-    @remembered
-    def info(self, size: tuple[int, int] | None) -> DatasetInfo:
-        """Their own size and channels; of floats nothing but these is known."""
-        height, width, channels = self.part("train").images.shape[1:]
-        shape = (*(size or (height, width)), channels)
-        counts = {split: len(self.part(split).labels) for split in self._splits}
-        if self._normalized:
-            return described(self.name, self.class_names, shape, counts)
-        found = statistics(self.read("train", shape, 1.0))
-        return described(self.name, self.class_names, shape, counts, found)
-
-    def read(self, split: str, shape: Shape, crop: float) -> Arrays:
-        """The images of a split; floats are taken as they are."""
-        if not self._normalized:
-            return super().read(split, shape, crop)
-        if self.part(split).images.shape[1:] != shape:
-            raise ValueError(
-                f"image_size={shape[:2]} does not apply to images of floats. Give them "
-                "in this size, or as bytes."
-            )
-        return self.part(split)
-
-
-def names_of(labels: Any) -> tuple[str, ...]:
-    """Returns the numbers of the classes as names, if there are enough."""
-    classes = 1 + max(int(each.max()) for each in labels)
-    if classes < 2:
-        raise ValueError(
-            "data contains labels of one class only, but a classifier needs two or "
-            "more."
-        )
-    return tuple(map(str, range(classes)))
-
-
-def _arrays(split: str, part: Any) -> Arrays:
-    if not isinstance(part, (tuple, list)) or len(part) != 2:
-        raise TypeError(
-            f"data contains {type(part).__name__} for the {split} images. Give "
-            "(images, labels)."
-        )
-    images, labels = (np.asarray(each) for each in part)
-    if images.ndim == 3:
-        images = images[..., np.newaxis]
-    labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
-    if images.ndim != 4 or labels.ndim != 1 or len(images) != len(labels):
-        raise ValueError(
-            f"data contains {split} images of shape {images.shape} and labels of shape "
-            f"{labels.shape}. Give (N, height, width, channels) and (N,)."
-        )
-    if not len(images):
-        raise ValueError(f"data contains no {split} images. Give some.")
-    if images.dtype != np.uint8:
-        if not np.issubdtype(images.dtype, np.floating):
-            raise TypeError(
-                f"data contains {split} images of {images.dtype}. Give bytes (uint8), "
-                "or floats that need no more preparation."
-            )
-        images = images.astype(np.float32)
-    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
-        raise ValueError(
-            f"data contains {split} labels of {labels.dtype}, the least being "
-            f"{labels.min()}. Give whole numbers from 0."
-        )
-    with tf.device("CPU:0"):
-        return Arrays(tf.constant(images), tf.constant(labels.astype(np.int64)))

@@ -1,14 +1,13 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from .._calibration_error import binned, predictions
 from .._checks import check_integer, check_path
-from .._figures import COLOURS, DPI, new_figure
+from .._figures import COLOURS, DPI, check_plot, new_figure
 from .._files import replacing
 
 
@@ -53,11 +52,7 @@ def reliability_diagram(
     Differences from the paper:
         The histogram below is an addition.
     """
-    target = Path(check_path("path", path))
-    if target.suffix != ".png":
-        raise ValueError(
-            f"{target} is no name for a plot. Choose one that ends in .png."
-        )
+    target = check_plot(check_path("path", path))
     check_integer("bins", bins, 1, "15 is usual.")
     found = binned(*predictions(probabilities, labels), bins)
     figure = new_figure(target, (3.4, 4.2))

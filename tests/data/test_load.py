@@ -19,8 +19,8 @@ from larq_nobn._keras import keras
 from larq_nobn.data import _imagenet, load
 from larq_nobn.data._augment import Augmentation, crop_and_flip, draw
 from larq_nobn.data._batches import Plan
+from larq_nobn.data._imagenet import Records
 from larq_nobn.data._images import balanced_subset
-from larq_nobn.data._records import Records
 from larq_nobn.data._source import check_later
 from PIL import Image
 from sklearn.datasets import load_digits

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn.data import _source
-from larq_nobn.data._records import records_in
+from larq_nobn.data._imagenet import records_in
 from larq_nobn.data._source import Arrays, LazyImages
 
 
