@@ -122,7 +122,8 @@ class Contents:
 
     def __init__(self) -> None:
         self._stored = tempfile.SpooledTemporaryFile(IN_MEMORY)  # noqa: SIM115
-        weakref.finalize(self, self._stored.close)
+        # Not at the end of the process, in which other threads may still read.
+        weakref.finalize(self, self._stored.close).atexit = False
         self._ends = [0]
         self._lock = threading.Lock()
 
