@@ -232,7 +232,9 @@ class Operation:
             for variable, given in pairs:
                 variable.assign(tf.cast(given, variable.dtype))
         for name, value in self.values.items():
-            latent(getattr(layer, name)).assign(value)
+            variable = latent(getattr(layer, name))
+            # A single number stands for as many as the layer has.
+            variable.assign(np.full(variable.shape, value) if not value.ndim else value)
         for name, part in inside.items():
             part.fill(getattr(layer, name))
 

@@ -28,8 +28,8 @@ from ._batch_norm import (
     steps_at,
 )
 from ._concatenation import affine_before_concatenation
-from ._forward import affine_into_layers_after
-from ._into_sign import Equal, affine_into_sign, as_rsign
+from ._forward import affine_into_layers_after, into_layers_after
+from ._into_sign import Equal, affine_into_sign, as_rsign, into_sign
 from ._kernel_after import affine_into_kernel_after
 from ._kernel_before import (
     affine_into_kernel_before,
@@ -40,7 +40,9 @@ from ._kernel_before import (
 from ._merge import merge_affines
 from ._pools import affine_through_pool
 from ._rule import (
+    Affine,
     Edit,
+    NotExact,
     Refusal,
     Rule,
     affine_of,
@@ -48,13 +50,16 @@ from ._rule import (
     everywhere,
     is_affine,
     is_shared,
+    once,
     rescaled,
     rule,
 )
 
 __all__ = [
+    "Affine",
     "Edit",
     "Equal",
+    "NotExact",
     "Refusal",
     "Rule",
     "affine_after_activation",
@@ -76,12 +81,15 @@ __all__ = [
     "group_norm_is_plain",
     "head_is_dense",
     "identity_goes",
+    "into_layers_after",
+    "into_sign",
     "is_affine",
     "is_over_channels",
     "is_shared",
     "kernel_is_numbers",
     "layer_is_affine",
     "merge_affines",
+    "once",
     "plain_quantizer",
     "proxy_norm_in_parts",
     "rescaled",

@@ -7,27 +7,43 @@ read the pool. If one of them cannot, nothing is changed at all.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from ..graph import Call, Graph, Value
 from ._into_sign import affine_into_sign
 from ._kernel_after import affine_into_kernel_after
 from ._pools import affine_through_pool
-from ._rule import Edit, NotExact, Refusal, is_affine, is_shared, rule
-
-_TAKERS = (affine_through_pool, affine_into_sign, affine_into_kernel_after)
+from ._rule import Edit, NotExact, Rule, is_affine, is_shared, rule
 
 
-@rule
-def affine_into_layers_after(graph: Graph, call: Call) -> Edit | None:
-    """Hands an affine operation to all that reads it, if all of it can take it."""
-    if not is_affine(call):
-        return None
-    if is_shared(graph, call):
-        raise NotExact("it is used more than once")
-    graph, words = _forward(graph, call)
-    return Edit(graph, " and ".join(dict.fromkeys(words)))
+def into_layers_after(takers: Sequence[Rule]) -> Rule:
+    """Returns a rule that hands an affine operation to all that reads it.
+
+    Arguments:
+        takers: Rules, of which the first that does not return None decides for a
+            reader. One may also move the operation to after the reader.
+    """
+
+    @rule
+    def match(graph: Graph, call: Call) -> Edit | None:
+        if not is_affine(call):
+            return None
+        if is_shared(graph, call):
+            raise NotExact("it is used more than once")
+        graph, words = _forward(graph, call, takers)
+        return Edit(graph, " and ".join(dict.fromkeys(words)))
+
+    return match
 
 
-def _forward(graph: Graph, call: Call) -> tuple[Graph, list[str]]:
+affine_into_layers_after = into_layers_after(
+    (affine_through_pool, affine_into_sign, affine_into_kernel_after)
+)
+
+
+def _forward(
+    graph: Graph, call: Call, takers: Sequence[Rule]
+) -> tuple[Graph, list[str]]:
     edge, words = call.first_output, []
     if graph.is_output(edge):
         raise NotExact("it is an output of the model")
@@ -41,13 +57,15 @@ def _forward(graph: Graph, call: Call) -> tuple[Graph, list[str]]:
         )
         alone = reader.reading(edge, own.outputs)
         graph = graph.with_calls({reader.label: [own, alone]})
-        outcome = next(x for take in _TAKERS if (x := take(graph, own)) is not None)
-        if isinstance(outcome, Refusal):
-            raise NotExact(outcome.reason)
+        outcomes = (take(graph, own) for take in takers)
+        outcome = next((x for x in outcomes if x is not None), None)
+        if not isinstance(outcome, Edit):
+            reason = f"{reader.described} lies after it"
+            raise NotExact(outcome.reason if outcome is not None else reason)
         graph = outcome.graph
-        if outcome.words:
-            words.append(outcome.words)
-        else:  # it has passed a pool
-            graph, more = _forward(graph, graph.call(name))
+        if any(each.label == name for each in graph.calls):  # it has passed a pool
+            graph, more = _forward(graph, graph.call(name), takers)
             words += more
+        else:
+            words += filter(None, [outcome.words])
     return graph.with_calls({call.label: []}), words

@@ -15,7 +15,7 @@ At x = t the sign is +1 in either case, so before it is negated it has to be -1 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import larq as lq
@@ -45,6 +45,7 @@ from ._rule import (
     Affine,
     Edit,
     NotExact,
+    Rule,
     affine_of,
     check_trains,
     is_affine,
@@ -57,38 +58,67 @@ from ._rule import (
 _ODD = (SignFlipDropout, keras.layers.Dropout)
 
 
-@rule
-def affine_into_sign(graph: Graph, call: Call) -> Edit | None:
-    """Makes a threshold of an affine operation that only a sign reads."""
-    if not is_affine(call):
-        return None
-    affine, reader = affine_of(call.operation), reader_of(graph, call)
+# The sign of an affine operation of x as a sign of x, up to the sign of its scale, if a
+# call is or starts with one: of the call, the affine operation, and the steps of x.
+Spell = Callable[[Call, Affine, Steps | None], Operation | None]
+
+
+def into_sign(
+    spell: Spell,
+    steps_after: Callable[..., Steps | None],
+    turn: Callable[[Call, np.ndarray], Operation],
+) -> Rule:
+    """Returns a rule that makes a threshold of an affine operation.
+
+    Arguments:
+        spell: Makes the sign; raises `NotExact` where it cannot.
+        steps_after: What is known of the values of a map in steps.
+        turn: Makes the operation of a call that computes the same of its input with
+            some channels, (C,), negated; raises `NotExact` where it cannot.
+    """
+
+    @rule
+    def match(graph: Graph, call: Call) -> Edit | None:
+        if not is_affine(call):
+            return None
+        affine, reader = affine_of(call.operation), reader_of(graph, call)
+        steps = steps_at(graph, call.first_input, steps_after)
+        sign = spell(reader, affine, steps)
+        if sign is None:
+            return None
+        inside = sign_of(reader.layer) is None
+        negative = affine.scale < 0
+        opposite = negative if np.any(negative) else None
+        if inside:
+            operation = reader.operation
+            if opposite is not None:
+                operation = turn(reader, negative)
+            operation = operation.replaced(
+                arguments={"input_quantizer": sign}, opposite=opposite
+            )
+        else:
+            origins = reader.operation.origins
+            operation = sign.replaced(origins=origins, opposite=opposite)
+        new = reader.reading(call.first_output, call.first_input)
+        new = new._replace(operation=operation)
+        changed = {call.label: [], reader.label: [new]}
+        if opposite is not None and not inside:
+            edge, after = reader.first_output, Value(reader.first_output)
+            changed[reader.label] = [new._replace(outputs=after)]
+            changed.update(_turned_readers(graph, edge, after, negative, turn))
+        where = f"in {reader.name!r}" if inside else f"{reader.name!r}"
+        return Edit(graph.with_calls(changed), f"became the shift of the sign {where}")
+
+    return match
+
+
+def _as_rsign(reader: Call, affine: Affine, steps: Steps | None) -> Operation | None:
     quantizer = sign_in(reader)
     if not is_binary(quantizer):
         return None
     check_trains(reader, affine)
-    inside = sign_of(reader.layer) is None
-    steps = steps_at(graph, call.first_input, steps_after_layer)
-    sign = _rsign("rsign" if inside else reader.name, quantizer, affine, steps)
-    negative = affine.scale < 0
-    opposite = negative if np.any(negative) else None
-    if inside:
-        operation = reader.operation
-        if opposite is not None:
-            operation = _turned(reader, negative)
-        operation = operation.replaced(
-            arguments={"input_quantizer": sign}, opposite=opposite
-        )
-    else:
-        operation = sign.replaced(origins=(reader.layer,), opposite=opposite)
-    new = reader.reading(call.first_output, call.first_input)
-    changed = {call.label: [], reader.label: [new._replace(operation=operation)]}
-    if opposite is not None and not inside:
-        edge = Value(reader.first_output)
-        changed[reader.label] = [new._replace(operation=operation, outputs=edge)]
-        changed.update(_turned_readers(graph, reader.first_output, edge, negative))
-    where = f"in {reader.name!r}" if inside else f"{reader.name!r}"
-    return Edit(graph.with_calls(changed), f"became the shift of the sign {where}")
+    name = reader.name if sign_of(reader.layer) is not None else "rsign"
+    return _rsign(name, quantizer, affine, steps)
 
 
 def starts_with_plain_sign(call: Call) -> bool:
@@ -170,7 +200,7 @@ def _rsign(name: str, quantizer: Any, affine: Affine, steps: Steps | None) -> Op
 
 
 def _turned_readers(
-    graph: Graph, edge: Any, turned: Any, negative: np.ndarray
+    graph: Graph, edge: Any, turned: Any, negative: np.ndarray, turn: Any
 ) -> Iterator[tuple[str, list[Call]]]:
     """The calls that read an edge, as they read it with some channels negated."""
     if graph.is_output(edge):
@@ -182,14 +212,14 @@ def _turned_readers(
         if isinstance(call.layer, _ODD):
             after = Value(call.first_output)
             yield call.label, [new._replace(outputs=after)]
-            yield from _turned_readers(graph, call.first_output, after, negative)
+            yield from _turned_readers(graph, call.first_output, after, negative, turn)
             continue
         quantizer = getattr(call.layer, "input_quantizer", None)
         if quantizer is not None and not _is_plain(quantizer):
             raise NotExact(
                 f"some gains are negative, and {call.described} quantizes too"
             )
-        yield call.label, [new._replace(operation=_turned(call, negative))]
+        yield call.label, [new._replace(operation=turn(call, negative))]
 
 
 def _turned(call: Call, negative: np.ndarray) -> Operation:
@@ -219,3 +249,6 @@ def _check_odd(
             f"some gains are negative, and the kernel_quantizer of {call.name!r} does "
             "not negate what is negated"
         )
+
+
+affine_into_sign = into_sign(_as_rsign, steps_after_layer, _turned)

@@ -4,7 +4,8 @@ An average is linear and a maximum rises, and both return x for a constant x:
 
 \[ L(k x + b) = k L(x) + b, \]
 
-of a maximum for k >= 0 only. The table of kinds says of which layers L this holds, of
+of a maximum for k >= 0 only. A ReLU, or a border of zeros, lets such a k pass without
+a bias. The table of kinds says of which layers L this holds, of
 which k, and where channels repeat because positions become channels.
 """
 
@@ -31,7 +32,7 @@ def affine_through_pool(graph: Graph, call: Call) -> Edit | None:
     if not is_affine(call):
         return None
     pool = reader_of(graph, call)
-    passed = passes(pool, affine_of(call.operation))
+    passed = passes(pool, affine_of(call.operation), scale=True)
     if passed is None:
         return None
     between = Value(pool.first_output)
@@ -43,17 +44,23 @@ def affine_through_pool(graph: Graph, call: Call) -> Edit | None:
     return Edit(graph.with_calls({call.label: (), pool.label: (before, after)}))
 
 
-def passes(call: Call, affine: Affine) -> Affine | None:
+def passes(call: Call, affine: Affine, scale: bool = False) -> Affine | None:
     """What follows a layer in the place of an affine operation before it.
 
     None if the layer does not let it pass. Dropout does so at inference only: what is
     trained would not be the same any more.
 
+    Arguments:
+        call: Of the layer.
+        affine: The operation.
+        scale: Whether what lets a scale alone pass, as a ReLU does, counts too if the
+            bias is 0.
+
     Raises:
         NotExact: If it would, but for some negative scale.
     """
     known = commutation(call)
-    if not (known.gain and known.shift):
+    if not known.gain or not (known.shift or (scale and not np.any(affine.bias))):
         return None
     if not known.negative and np.any(affine.scale < 0):
         raise NotExact(

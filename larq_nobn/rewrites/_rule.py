@@ -10,7 +10,7 @@ An affine operation is y = scale * x + bias, per channel of the last axis. It is
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import wraps
 from typing import Any, NamedTuple
 
@@ -46,7 +46,7 @@ class NotExact(Exception):
 Rule = Callable[[Graph, Call], Edit | Refusal | None]
 
 
-def rule(match: Callable[[Graph, Call], Edit | None]) -> Rule:
+def rule(match: Rule) -> Rule:
     """Makes a rule of a function that raises `NotExact` where it rejects."""
 
     @wraps(match)
@@ -67,6 +67,16 @@ def everywhere(graph: Graph, rule: Rule) -> Graph:
         if isinstance(outcome, Edit):
             graph = outcome.graph
             calls = list(graph.calls)
+    return graph
+
+
+def once(graph: Graph, rules: Sequence[Rule]) -> Graph:
+    """Applies to each layer of a graph the first rule that fits, one time."""
+    for name in dict.fromkeys(call.name for call in graph.calls):
+        if uses := graph.uses(name):
+            outcomes = (rule(graph, uses[0]) for rule in rules)
+            edits = (x.graph for x in outcomes if isinstance(x, Edit))
+            graph = next(edits, graph)
     return graph
 
 

@@ -717,9 +717,9 @@ FAULTS = (
     ),
     Fault(
         "prepare: offset of merged gains",
-        "deploy",
-        "second * b + more)",
-        "b + more)",
+        "rewrites",
+        "bias * k + b,",
+        "bias + b,",
         ("tests/deploy/prepare/test_affine_gains.py", "tests/deploy/prepare"),
     ),
     Fault(

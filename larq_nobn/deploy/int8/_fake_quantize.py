@@ -174,16 +174,15 @@ def _shift(name: str, values: Any) -> Operation:
     return Operation(name, ChannelShift, values={"shift": np.asarray(values)})
 
 
-def _call(label: str, operation: Operation, before: Any, after: Any) -> Call:
-    return Call(label, operation.name, before, after, None, (before,), operation)
-
-
-def _inserted(graph: Graph, call: Call, operation: Operation) -> Graph:
-    """Puts a layer after a call."""
-    between = Value(call.first_output)
-    label = f"{operation.name} of {call.label}"
-    after = _call(label, operation, between, call.first_output)
-    return graph.with_calls({call.label: [call._replace(outputs=between), after]})
+def _inserted(graph: Graph, edge: Any, operation: Operation) -> Graph:
+    """Puts a layer after an edge: whatever read the edge reads what the layer makes."""
+    maker, after = graph.producer(edge), Value(edge)
+    label = operation.name if maker is None else f"{operation.name} of {maker.label}"
+    new = Call(label, operation.name, edge, after, None, (edge,), operation)
+    graph = graph.with_edge(edge, after)
+    if maker is None:
+        return graph.of([new, *graph.calls], graph.outputs)
+    return graph.with_calls({maker.label: [maker, new]})
 
 
 def split_rprelu(graph: Graph, call: Call) -> Edit | None:
@@ -254,7 +253,7 @@ def shift_of_sum(graph: Graph, call: Call) -> Edit | None:
         return None
     whole = [total._replace(outputs=call.outputs)]
     graph = graph.with_calls({call.label: [], total.label: whole})
-    return Edit(_inserted(graph, maker, call.operation))
+    return Edit(_inserted(graph, maker.first_output, call.operation))
 
 
 def shift_after_prelu(graph: Graph, call: Call) -> Edit | None:
@@ -280,7 +279,8 @@ def shift_after_prelu(graph: Graph, call: Call) -> Edit | None:
             total = {"shift": own.arrays["shift"] + values}
             graph = graph.with_operation(own.replaced(total))
         else:
-            graph = _inserted(graph, home, _shift(f"{home.name}_bias", values))
+            bias = _shift(f"{home.name}_bias", values)
+            graph = _inserted(graph, home.first_output, bias)
     return Edit(graph)
 
 
@@ -335,14 +335,9 @@ def _with_ranges(graph: Graph) -> Graph:
     """Returns the graph with a range after every map that the file has as int8."""
     given = graph.model
     for edge, name in zip(given.inputs, given.input_names, strict=True):
-        readers = graph.consumers(edge)
-        if edge.dtype.is_floating and readers:
-            operation = Operation(f"{name}_range", FakeQuantization)
-            after = Value(edge)
-            graph = graph.with_edge(edge, after)
-            first = graph.call(readers[0].label)
-            first_range = _call(operation.name, operation, edge, after)
-            graph = graph.with_calls({first.label: [first_range, first]})
+        if edge.dtype.is_floating and graph.consumers(edge):
+            first = Operation(f"{name}_range", FakeQuantization)
+            graph = _inserted(graph, edge, first)
     groups = _groups(graph)
     made: dict[str, Operation] = {}
     for call in graph.calls:
@@ -354,7 +349,7 @@ def _with_ranges(graph: Graph) -> Graph:
             new = Operation(f"{root}_range", FakeQuantization)
             made[root] = call.operation if is_range else new
         if not is_range:
-            graph = _inserted(graph, call, made[root])
+            graph = _inserted(graph, call.first_output, made[root])
         elif made[root] is not call.operation:
             new_name = made[root].name
             moved = call._replace(name=new_name, operation=made[root])

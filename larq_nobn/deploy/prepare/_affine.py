@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -12,14 +12,12 @@ from ...graph import (
     Graph,
     Operation,
     Steps,
+    Value,
     chain,
     commutation,
     finest_at_signs,
-    is_channels_last,
     is_function,
     joins_channels,
-    sign_of,
-    steps_of,
     symbol_of,
     threshold_of_affine,
     traits,
@@ -32,24 +30,29 @@ from ...layers._inference import (
     ShiftedSign,
 )
 from ...rewrites import (
+    Affine,
     Edit,
+    NotExact,
+    Refusal,
     affine_before_concatenation,
+    affine_into_kernel_after,
     affine_into_kernel_before,
     affine_of,
+    affine_through_pool,
     before_pools,
     computed,
     everywhere,
+    into_layers_after,
+    into_sign,
     is_affine,
     is_shared,
     merge_affines,
     rescaled,
     rule,
     source_of,
-    steps_at,
 )
 from ._moves import LARGEST
 from ._reading import (
-    has_kernel,
     has_real_kernel,
     is_linear_binary,
     is_single,
@@ -61,7 +64,6 @@ from ._reading import (
     starts_with_plain_sign,
     steps_after,
     steps_of_sums,
-    with_sign,
 )
 
 _layers = keras.layers
@@ -145,139 +147,34 @@ def _scaled(operation: Operation, scale: np.ndarray, bias: np.ndarray) -> Operat
     return operation.replaced(values, {"scale": np.abs(total), "offset": offset})
 
 
-class Reader(NamedTuple):
-    """What reads a map, or a map that is made of it.
-
-    Attributes:
-        call: Of the layer.
-        sign: The sign that it is or starts with; None for none.
-        between: The edges from the map on to it, but for the map.
-        rising: Whether a maximum or a ReLU between stops a negative scale.
-        shifts: Whether a bias passes what is between.
-        steps: Those of what it reads, were it not for the scale and its bias.
-    """
-
-    call: Call
-    sign: Operation | None
-    between: tuple[Any, ...] = ()
-    rising: bool = False
-    shifts: bool = True
-    steps: Steps | None = None
-
-
 @rule
-def scale_into_readers(graph: Graph, call: Call) -> Edit | None:
+def scale_into_layers_after(graph: Graph, call: Call) -> Edit | Refusal | None:
     r"""Leaves k out of k x + b where all that reads it can take it, or forgets it.
 
-    With k > 0 it is k (x + b / k): a sign needs the sum alone, and activations and
-    pools pass k on to the kernels after them. Where it is read by signs alone, or by
-    other affine operations, b / k joins these, and nothing is left of the layer.
-
-    With k < 0 signs turn into their opposites, which a ±1 kernel after them can take
-    into its input channels, unless ones pad its border or a maximum is taken between.
-    With k = 0 nothing of x would be left: such layers stay. So do those that something
-    else reads too: the thresholds of the signs would come on top of them.
+    Where all of it takes b as well, nothing is left of the layer: signs, other affine
+    operations and kernels that meet all of their input everywhere do. Else, with k > 0,
+    it is k (x + b / k): activations and pools pass k on to what is after them, and the
+    sum stays.
     """
     if not is_single(graph, call):
         return None
     scale, bias = scale_and_bias(call)
-    if np.all(scale == 1):
+    if np.all(scale == 1) or not _can_divide(scale, bias):
         return None
-    before = steps_at(graph, call.first_input, steps_after)
-    readers = _readers(graph, call.first_output, len(scale), before)
-    if not readers or not _can_divide(scale, bias):
-        return None
-    whole = all(r.shifts and _takes_bias(r) for r in readers)
-    rest = np.zeros(len(scale)) if whole else bias / scale
-    if before is not None and np.any(rest):
-        steps = before.plus(rest)  # of what is left before the readers
-        readers = _readers(graph, call.first_output, len(scale), steps) or []
-    turned = [_turned_by(graph, reader) for reader in readers]
-    if np.any(scale < 0) and not (whole and all(map(_takes_any, readers, turned))):
-        return None
-    for reader, conv in zip(readers, turned, strict=True):
-        own = reader.call.operation
-        times = reader.call.first_input.shape[-1] // len(scale)
-        k, b = np.tile(scale, times), np.tile(bias * whole, times)
-        if reader.sign is not None:
-            own = with_sign(reader.call, _threshold(reader, k, b))
-        elif is_affine(reader.call):
-            second, more = affine_of(own)[:2]
-            own = rescaled(own, second * k, second * b + more)
-        else:
-            name = "kernel" if "kernel" in own.arrays else "depthwise_kernel"
-            # Of all kinds, the last axes are the channels that go in and come out.
-            own = own.replaced({name: own.arrays[name] * k[:, None]})
-        graph = graph.with_operation(own)
-        if conv is not None:
-            kernel = graph.uses(conv.name)[0].operation
-            turn = np.sign(k)[:, None].astype(np.float32)
-            graph = graph.with_operation(
-                kernel.replaced({"kernel": kernel.arrays["kernel"] * turn})
-            )
-    edges = [edge for reader in readers for edge in reader.between]
-    # What a sign makes is another sign where its kernel is turned.
-    edges += [
-        reader.call.first_output
-        for reader, conv in zip(readers, turned, strict=True)
-        if conv is not None and conv.label != reader.call.label
-    ]
-    if np.any(rest):
-        one = rescaled(call.operation, np.ones(len(scale)), rest)
-        graph = graph.with_operation(one).renewed([call.first_output, *edges])
-    else:
-        graph = graph.renewed(edges).with_calls({call.label: []})
-        graph = graph.with_edge(call.first_output, call.first_input)
-    return Edit(graph)
-
-
-def _readers(
-    graph: Graph, edge: Any, channels: int, steps: Steps | None
-) -> list[Reader] | None:
-    """Who reads a map of some channels; None unless all can take a scale per channel.
-
-    A sign forgets it; a real-valued kernel, or another scale, is multiplied by it.
-    """
-    if graph.is_output(edge):
-        return None
-    found: list[Reader] = []
-    for call in graph.consumers(edge):
-        last = call.first_input.shape[-1]
-        if len(call.reads) > 1 or is_shared(graph, call) or last % channels:
-            return None
-        known = has_kernel(call) or sign_of(call.layer) is not None
-        sign = sign_in(call) if known else None
-        if sign is not None or _takes_scales(call):
-            found.append(Reader(call, sign, steps=steps))
-            continue
-        passed = commutation(call)
-        if not passed.gain:
-            return None
-        after = _readers(graph, call.first_output, channels, steps_after(call, [steps]))
-        if after is None:
-            return None
-        found += [
-            r._replace(
-                between=(call.first_output, *r.between),
-                rising=r.rising or not passed.negative,
-                shifts=r.shifts and passed.shift,
-            )
-            for r in after
-        ]
-    return found
-
-
-def _takes_scales(call: Call) -> bool:
-    """Whether the scales of its input can become part of a call that has no sign."""
-    if is_affine(call):
-        return True
-    operation, layer = call.operation, call.layer
-    inside = operation.argument("input_quantizer")
-    if not has_kernel(call) or inside is not None:
-        return False
-    padded = getattr(layer, "padding", "valid") == "same"
-    ones = padded and np.any(getattr(layer, "pad_values", 0.0))
-    return is_channels_last(layer) and getattr(layer, "groups", 1) == 1 and not ones
+    graph = graph.with_operation(rescaled(call.operation, scale, bias))
+    whole = _into_layers_after(graph, graph.call(call.label))
+    if isinstance(whole, Edit) or np.any(scale < 0) or not np.any(bias):
+        return whole
+    sum_, ones, zeros = Value(call.first_output), np.ones_like(scale), 0.0 * bias
+    first = rescaled(call.operation, ones, bias / scale)
+    name = f"{call.name}/scale"
+    last = call.reading(call.first_input, sum_)._replace(
+        label=name,
+        name=name,
+        operation=rescaled(call.operation, scale, zeros).replaced(name=name),
+    )
+    parts = [call._replace(outputs=sum_, operation=first), last]
+    return _into_layers_after(graph.with_calls({call.label: parts}), last)
 
 
 def _can_divide(scale: np.ndarray, bias: np.ndarray) -> bool:
@@ -285,42 +182,39 @@ def _can_divide(scale: np.ndarray, bias: np.ndarray) -> bool:
     return bool(np.all(np.abs(scale) * LARGEST > np.maximum(np.abs(bias), 1)))
 
 
-def _takes_bias(reader: Reader) -> bool:
-    return reader.sign is not None or is_affine(reader.call)
-
-
-def _takes_any(reader: Reader, turned: Call | None) -> bool:
-    """Whether it takes negative scales too."""
-    if reader.sign is not None and reader.sign.argument("gain") is not None:
-        return False  # of 0 and 1, where sums that are just 0 are common
-    return not reader.rising and (reader.sign is None or turned is not None)
-
-
-def _turned_by(graph: Graph, reader: Reader) -> Call | None:
-    """The one call whose kernel meets a sign, if it can take over a change of it."""
-    call = reader.call
-    if reader.sign is not None and not has_kernel(call):
-        after = graph.sole_consumer(call.first_output)
-        if after is None or after.operation.argument("input_quantizer") is not None:
-            return None
-        call = after
-    if call.operation.kind is not BinaryConvolution:
-        return None
-    fits = not is_shared(graph, call) and call.layer.border() in (None, 0.0)
-    return call if fits else None
-
-
-def _threshold(reader: Reader, scale: np.ndarray, bias: np.ndarray) -> Operation:
+def _threshold(reader: Call, affine: Affine, steps: Steps | None) -> Operation | None:
     """A reader's sign of k x + b, or for a negative k its opposite."""
-    given = reader.sign
-    assert given is not None
-    bias = bias + numbers(given, "shift", len(scale))
-    before = given.argument("gain")
+    given = sign_in(reader)
+    if given is None:
+        return None
+    before, scale = given.argument("gain"), affine.scale
+    if before is not None and np.any(scale < 0):
+        # Of 0 and 1, where sums that are just 0 are common.
+        raise NotExact(f"some gains are negative, and {given.name!r} is an opposite")
+    bias = affine.bias + numbers(given, "shift", len(scale))
     arguments = {
-        "shift": threshold_of_affine(scale, bias, reader.steps).shift(),
+        "shift": threshold_of_affine(scale, bias, steps).shift(),
         "gain": scale if before is None else scale * before,
     }
     return Operation(given.name, ShiftedSign, None, arguments)
+
+
+def _turned(call: Call, negative: np.ndarray) -> Operation:
+    """The operation of a binary convolution with some input channels negated."""
+    if call.operation.kind is not BinaryConvolution or call.layer.border():
+        raise NotExact(f"some gains are negative, and {call.described} reads the sign")
+    turn = np.where(negative, -1, 1)[:, None].astype(np.float32)
+    return call.operation.replaced({"kernel": call.operation.arrays["kernel"] * turn})
+
+
+_into_layers_after = into_layers_after(
+    (
+        affine_through_pool,
+        merge_affines,
+        into_sign(_threshold, steps_after, _turned),
+        affine_into_kernel_after,
+    )
+)
 
 
 @rule
@@ -398,7 +292,8 @@ def _read_by_signs(graph: Graph, edge: Any) -> list[Any] | None:
     return edges
 
 
-def clear_thresholds(graph: Graph) -> Graph:
+@rule
+def clear_threshold(graph: Graph, call: Call) -> Edit | None:
     """Moves what is added before plain signs or steps, so that no sum is 0 by design.
 
     Of whole numbers times a scale, plus a bias, a sum is 0 in the given model where it
@@ -408,43 +303,38 @@ def clear_thresholds(graph: Graph) -> Graph:
 
     To a function that may jump at 0, a sum that is 0 remains 0: see `_exact_at_zero`.
     """
-    steps = steps_of(graph, steps_after)
-    for call in graph.calls:
-        before = steps.get(id(call.first_input)) if call.reads else None
-        if is_shared(graph, call):
-            continue
-        if is_affine(call):
-            scale, bias = scale_and_bias(call)
-        elif is_linear_binary(call):
-            channels = call.first_output.shape[-1]
-            scale = numbers(call.operation, "scale", channels, 1.0)
-            bias = numbers(call.operation, "offset", channels)
-            before = steps_of_sums(call, before)
-        else:
-            continue
-        if before is None or np.all(scale == 1):
-            continue
-        edge = call.first_output
-        finest = finest_at_signs(graph, edge, before, starts_with_plain_sign)
-        turn = 1.0
-        if finest is None:
-            finest = finest_at_signs(graph, edge, before, is_zero_one_step)
-            turn = -1.0
-        if finest is None:
-            if _meets_jump(graph, edge):
-                graph = _exact_at_zero(graph, call, before, scale, bias)
-            continue
-        if not np.any(bias):
-            continue
-        threshold = threshold_of_affine(turn * scale, turn * bias, finest).value
-        moves = np.isfinite(threshold)
-        moved = np.where(moves, -scale * np.where(moves, threshold, 0.0), bias)
-        if is_affine(call):
-            operation = rescaled(call.operation, scale, moved)
-        else:
-            operation = call.operation.replaced(arguments={"offset": moved})
-        graph = graph.with_operation(operation)
-    return graph
+    before = graph.facts.get(id(call.first_input)) if call.reads else None
+    if is_shared(graph, call):
+        return None
+    if is_affine(call):
+        scale, bias = scale_and_bias(call)
+    elif is_linear_binary(call):
+        channels = call.first_output.shape[-1]
+        scale = numbers(call.operation, "scale", channels, 1.0)
+        bias = numbers(call.operation, "offset", channels)
+        before = steps_of_sums(call, before)
+    else:
+        return None
+    if before is None or np.all(scale == 1):
+        return None
+    edge, turn = call.first_output, 1.0
+    finest = finest_at_signs(graph, edge, before, starts_with_plain_sign)
+    if finest is None:
+        finest = finest_at_signs(graph, edge, before, is_zero_one_step)
+        turn = -1.0
+    if finest is None:
+        jumps = _meets_jump(graph, edge)
+        return _exact_at_zero(graph, call, before, scale, bias) if jumps else None
+    if not np.any(bias):
+        return None
+    threshold = threshold_of_affine(turn * scale, turn * bias, finest).value
+    moves = np.isfinite(threshold)
+    moved = np.where(moves, -scale * np.where(moves, threshold, 0.0), bias)
+    if is_affine(call):
+        operation = rescaled(call.operation, scale, moved)
+    else:
+        operation = call.operation.replaced(arguments={"offset": moved})
+    return Edit(graph.with_operation(operation))
 
 
 # The functions of TensorFlow, as they are called in a model, that jump where a number
@@ -475,7 +365,7 @@ def _meets_jump(graph: Graph, edge: Any) -> bool:
 
 def _exact_at_zero(
     graph: Graph, call: Call, steps: Steps, scale: np.ndarray, bias: np.ndarray
-) -> Graph:
+) -> Edit | None:
     """Writes scale * sum + bias so that it is exactly 0 where it should be.
 
     As (sum - threshold) * scale, which is what a batch norm computes. Of a scale in a
@@ -485,7 +375,7 @@ def _exact_at_zero(
     moves = scale != 0
     threshold = np.where(moves, -bias / np.where(moves, scale, 1.0), 0.0)
     if not np.any(moves & steps.reach(threshold)):
-        return graph
+        return None
     value = np.round(threshold / steps.step) * steps.step
     # As one rounding takes a value to a number that is not the next one.
     same = np.abs(threshold - value) < np.finfo(np.float32).eps / 2 * np.abs(value)
@@ -496,13 +386,14 @@ def _exact_at_zero(
         "offset": np.where(within, 0.0, bias),
     }
     if is_affine(call):
-        return graph.with_operation(Operation(call.name, AffineApart, None, arguments))
+        apart = Operation(call.name, AffineApart, None, arguments)
+        return Edit(graph.with_operation(apart))
     whole = call.operation.replaced(arguments={"scale": None, "offset": None})
     after = Operation(f"{call.name}/scale", AffineApart, None, arguments)
     shape = tuple(call.first_output.shape[1:])
     first, last = chain(call, (whole, after), (shape, shape))
     last = last._replace(outputs=call.first_output)
-    return graph.with_calls({call.label: [first, last]})
+    return Edit(graph.with_calls({call.label: [first, last]}))
 
 
 def merge(graph: Graph) -> Graph:

@@ -13,7 +13,6 @@ from ..._keras import dtype_policy, keras
 from ...graph import Graph, ModelError, to_keras
 from ...layers import FakeQuantization
 from ...rewrites import (
-    Edit,
     Rule,
     everywhere,
     group_norm_is_plain,
@@ -21,6 +20,7 @@ from ...rewrites import (
     identity_goes,
     kernel_is_numbers,
     layer_is_affine,
+    once,
     proxy_norm_in_parts,
     rprelu_is_plain,
     sign_is_plain,
@@ -29,16 +29,16 @@ from .._errors import ConversionError, UnreadableError
 from .._opening import as_functional
 from ._affine import (
     bias_into_relu,
-    clear_thresholds,
+    clear_threshold,
     drop_scale,
     merge,
-    scale_into_readers,
+    scale_into_layers_after,
 )
 from ._binary_layers import binary_layer
 from ._lift import lift_to_maps
 from ._moves import absorb_factors, move_shifts
 from ._padding import trim_padding
-from ._reading import spell_affines, with_steps
+from ._reading import spell_affine, with_steps
 
 
 def rules(in_float: Container[str] = ()) -> tuple[Rule, ...]:
@@ -63,13 +63,14 @@ def rules(in_float: Container[str] = ()) -> tuple[Rule, ...]:
 # Then, on the graph of such layers; what the first make free is nothing to the next.
 PASSES = (
     merge,
-    partial(everywhere, rule=scale_into_readers),
+    partial(everywhere, rule=scale_into_layers_after),
     absorb_factors,
     partial(everywhere, rule=bias_into_relu),
     move_shifts,
     partial(everywhere, rule=drop_scale),
-    clear_thresholds,
-    spell_affines,
+    with_steps,
+    partial(once, rules=(clear_threshold,)),
+    partial(once, rules=(spell_affine,)),
 )
 
 
@@ -102,13 +103,7 @@ def at_inference(model: keras.Model, in_float: Container[str] = ()) -> Graph:
         model = in_float32(model)
     graph = Graph(as_functional(model))
     with _readable(model):
-        seen = set()
-        for call in graph.calls:
-            if call.name not in seen:
-                seen.add(call.name)
-                outcomes = (rule(graph, call) for rule in rules(in_float))
-                edits = (x for x in outcomes if isinstance(x, Edit))
-                graph = next((x.graph for x in edits), graph)
+        graph = once(graph, rules(in_float))
     return with_steps(everywhere(lift_to_maps(graph), trim_padding))
 
 

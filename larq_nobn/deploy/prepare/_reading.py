@@ -34,7 +34,7 @@ from ...layers._inference import (
     PlainAffine,
     PlusLast,
 )
-from ...rewrites import affine_of, is_affine, is_shared
+from ...rewrites import Edit, affine_of, is_affine, is_shared, rule
 from ...rewrites import steps_after as _steps_after
 from .._binary import is_zero_one
 
@@ -44,25 +44,20 @@ def with_steps(graph: Graph) -> Graph:
     return graph.with_facts(steps_of(graph, steps_after))
 
 
-def spell_affines(graph: Graph) -> Graph:
-    """Writes affine operations as the layers that files are made of."""
-    for call in graph.calls:
-        if is_affine(call) and call is graph.uses(call.name)[0]:
-            gain, offset, *_ = affine_of(call.operation)
-            arguments = {"gain": gain, "offset": offset}
-            plain = Operation(call.name, PlainAffine, None, arguments)
-            graph = graph.with_operation(plain)
-    return graph
+@rule
+def spell_affine(graph: Graph, call: Call) -> Edit | None:
+    """Writes an affine operation as the layer that files are made of."""
+    if not is_affine(call):
+        return None
+    gain, offset, *_ = affine_of(call.operation)
+    arguments = {"gain": gain, "offset": offset}
+    plain = Operation(call.name, PlainAffine, None, arguments)
+    return Edit(graph.with_operation(plain))
 
 
 def has_real_kernel(call: Call) -> bool:
     """Tells whether a call has one kernel, which in a prepared model is of numbers."""
     return traits(call.operation.kind).kernels in (PLAIN, DEPTHWISE)
-
-
-def has_kernel(call: Call) -> bool:
-    """Tells whether a call has one kernel, of numbers or of signs."""
-    return call.operation.kind is BinaryConvolution or has_real_kernel(call)
 
 
 def is_single(graph: Graph, call: Call) -> bool:

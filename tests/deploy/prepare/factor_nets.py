@@ -6,9 +6,10 @@ from deploy.nets import binary_conv, head, images, scrambled
 from larq_nobn._keras import keras
 from larq_nobn.deploy.prepare._moves import absorb_factors
 from larq_nobn.deploy.prepare._prepare import at_inference, built
-from larq_nobn.deploy.prepare._reading import spell_affines
+from larq_nobn.deploy.prepare._reading import spell_affine
 from larq_nobn.graph import to_keras
 from larq_nobn.layers._inference import PlainAffine
+from larq_nobn.rewrites import once
 from numpy.testing import assert_allclose
 
 SHAPE = (8, 8, 32)
@@ -27,7 +28,7 @@ def rsign_conv(**changes):
 def factors_left(model, x=None):
     """The factors that this pass leaves, once it is seen to keep the function."""
     graph = absorb_factors(at_inference(model))
-    absorbed = to_keras(spell_affines(graph))
+    absorbed = to_keras(once(graph, (spell_affine,)))
     x = images(shape=model.input_shape[1:]) if x is None else x
     expected = model(x, training=False).numpy()
     atol = 1e-5 * np.abs(expected).max()
@@ -50,7 +51,7 @@ def is_factor(layer):
 
 def as_written(model):
     """Prepared but for passes over the graph, so that factors are operations."""
-    return built(spell_affines(at_inference(model)))
+    return built(once(at_inference(model), (spell_affine,)))
 
 
 def network(build, shape=SHAPE):

@@ -15,11 +15,11 @@ from deploy.prepare.affine_nets import (
     row,
 )
 from larq_nobn._keras import keras
-from larq_nobn.deploy.prepare._affine import scale_into_readers
+from larq_nobn.deploy.prepare._affine import scale_into_layers_after
 from larq_nobn.deploy.prepare._prepare import at_inference
-from larq_nobn.deploy.prepare._reading import spell_affines
+from larq_nobn.deploy.prepare._reading import spell_affine
 from larq_nobn.graph import to_keras
-from larq_nobn.rewrites import everywhere
+from larq_nobn.rewrites import everywhere, once
 
 _layers = keras.layers
 KERNELS = {
@@ -60,7 +60,7 @@ def test_relus_and_pools_pass_positive_gains(name):
 @pytest.mark.parametrize("name", ["relu", "leaky relu", "prelu", "padding"])
 def test_these_keep_the_offset_before_them(name):
     graph = at_inference(before(affine(POSITIVE), BETWEEN[name](), binary_conv()))
-    graph = spell_affines(everywhere(graph, scale_into_readers))
+    graph = once(everywhere(graph, scale_into_layers_after), (spell_affine,))
     new = to_keras(graph).get_layer("affine")
     assert new.gain is None
     assert new.offset is not None
@@ -88,7 +88,30 @@ def test_signs_and_kernels_may_read_the_same():
         return keras.Model(inputs, _layers.Add()([first, second]))
 
     assert affines(build(POSITIVE)) == []
-    assert affines(build(BOTH_SIGNS)) == ["affine"]
+    assert affines(build(BOTH_SIGNS)) == []
+
+
+ANY = {
+    "a kernel": lambda: [_layers.Conv2D(8, 3)],
+    "a dense kernel": lambda: [_layers.Dense(8)],
+    "groups": lambda: [_layers.Conv2D(8, 1, groups=2)],
+    "depthwise": lambda: [_layers.DepthwiseConv2D(3, 2)],
+    "an average": lambda: [_layers.AveragePooling2D(), _layers.Conv2D(8, 1)],
+}
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("name", ANY)
+def test_kernels_that_meet_all_of_a_map_take_any_gain_and_bias(name):
+    model = before(affine(BOTH_SIGNS), *ANY[name](), _layers.Activation("tanh"))
+    assert not [x for x in prepared(model).layers if x.name == "affine"]
+    assert not {"ADD", "SUB", "MUL"} & set(operations(model))
+
+
+def test_a_transposed_kernel_takes_positive_gains():
+    assert affines(before(affine(POSITIVE), _layers.Conv2DTranspose(8, 2))) == []
+    kept = before(affine(BOTH_SIGNS), _layers.Conv2DTranspose(8, 2))
+    assert affines(kept) == ["affine"]
 
 
 STAYS = {
@@ -97,7 +120,10 @@ STAYS = {
         _layers.ReLU(),
         _layers.Dense(8),
     ],
-    "negative, and a kernel": lambda: [affine(BOTH_SIGNS), _layers.Dense(8)],
+    "negative, and a border": lambda: [
+        affine(BOTH_SIGNS),
+        _layers.Conv2D(8, 3, padding="same"),
+    ],
     "negative, a maximum and a gain": lambda: [
         affine(BOTH_SIGNS),
         _layers.MaxPooling2D(),
@@ -113,8 +139,6 @@ STAYS = {
         _layers.AveragePooling2D(),
         lq.layers.QuantDepthwiseConv2D(3, padding="same", pad_values=1.0),
     ],
-    "groups": lambda: [affine(POSITIVE), _layers.Conv2D(8, 1, groups=2)],
-    "transposed": lambda: [affine(POSITIVE), _layers.Conv2DTranspose(8, 2)],
 }
 
 

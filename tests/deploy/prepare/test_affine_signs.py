@@ -16,7 +16,7 @@ from deploy.prepare.affine_nets import (
     row,
 )
 from larq_nobn._keras import keras
-from larq_nobn.deploy.prepare._affine import scale_into_readers
+from larq_nobn.deploy.prepare._affine import scale_into_layers_after
 from larq_nobn.deploy.prepare._prepare import at_inference, prepare
 from larq_nobn.deploy.verify._verify import prepared_signs
 from larq_nobn.graph import compare, record
@@ -179,7 +179,7 @@ def test_an_offset_alone_is_left_where_it_is():
     model = before(norm, one_by_one())
     norm.beta.assign(POSITIVE)
     graph = at_inference(model)
-    assert all(scale_into_readers(graph, call) is None for call in graph.calls)
+    assert all(scale_into_layers_after(graph, call) is None for call in graph.calls)
 
 
 def test_zero_keeps_its_sign_though_the_gain_is_negative():
