@@ -79,32 +79,28 @@ def dataset_of(record: Mapping[str, Any]) -> data.DatasetInfo:
         ValueError: If `record` is nothing that `run.json` contains.
     """
     try:
-        return _dataset_of(record)
+        name, found = record["settings"]["dataset"], record["preprocessing"]
+        examples = record.get("examples", {})
+        known = data.describe(name) if name in data.NAMES else None
+        names = tuple(found["class_names"])
+        return data.DatasetInfo(
+            name=name,
+            image_shape=tuple(found["image_shape"]),
+            classes=known.classes if known and not names else len(names),
+            class_names=names,
+            train_examples=examples.get("train", known.train_examples if known else 0),
+            test_examples=examples.get("test", known.test_examples if known else 0),
+            mean=tuple(found["mean"]),
+            std=tuple(found["std"]),
+            crop=found.get("crop", known.crop if known else 1.0),
+            validation_examples=examples.get("validation", 0),
+        )
     except (AttributeError, IndexError, KeyError, TypeError) as error:
         raise ValueError(
             f"record is not what a run.json contains ({type(error).__name__}: "
             f"{error}). Pass the record of load_run, or what load_record returned "
             "first."
         ) from error
-
-
-def _dataset_of(record: Mapping[str, Any]) -> data.DatasetInfo:
-    name, found = record["settings"]["dataset"], record["preprocessing"]
-    examples = record.get("examples", {})
-    known = data.describe(name) if name in data.NAMES else None
-    names = tuple(found["class_names"])
-    return data.DatasetInfo(
-        name=name,
-        image_shape=tuple(found["image_shape"]),
-        classes=known.classes if known and not names else len(names),
-        class_names=names,
-        train_examples=examples.get("train", known.train_examples if known else 0),
-        test_examples=examples.get("test", known.test_examples if known else 0),
-        mean=tuple(found["mean"]),
-        std=tuple(found["std"]),
-        crop=found.get("crop", known.crop if known else 1.0),
-        validation_examples=examples.get("validation", 0),
-    )
 
 
 def test_metrics(record: Mapping[str, Any]) -> dict[str, float]:
