@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import atexit
 import dis
-import gc
 import io
 import os
 import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -23,7 +21,6 @@ from .._tables import sentence
 from ._console import own_stderr
 from ._package import data, training
 
-_STOPPED = "Stopped; nothing half-written is left."
 _NO_SPACE = "No space left on device. Free some and try again."
 _NO_MEMORY = (
     "There is not enough memory. Take smaller batches (--batch-size), more parts of a "
@@ -78,24 +75,21 @@ class Commands(click.Group):
     """A group whose commands, and whose own options, answer bad input in a sentence."""
 
     def __call__(self, *args: Any, **extra: Any) -> Any:
-        """Runs as a program, with standard error to itself, and ends as one.
-
-        Python would look for circles in all of TensorFlow then, for most of a second.
-        """
-        atexit.register(gc.freeze)
+        """Runs as a program, with standard error to itself, and ends as one."""
         usual = (signal.SIG_DFL, signal.default_int_handler)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            if signal.getsignal(number) in usual:
-                with suppress(ValueError):  # of a program that calls this in a thread
-                    signal.signal(number, _process.stop)
+        _process.handle_signals(_process.stop, *usual)
         open_streams()
         if not sys.warnoptions:
             # What Pillow and NumPy warn of names lines of code. Processes that are
             # started read the variable.
             warnings.simplefilter("ignore")
             os.environ["PYTHONWARNINGS"] = "ignore"
-        with own_stderr():
-            return super().__call__(*args, **extra)
+        try:
+            with own_stderr():
+                return super().__call__(*args, **extra)
+        except SystemExit as end:
+            _process.exit_code = end.code if isinstance(end.code, int) else None
+            raise
 
     def make_context(self, *args: Any, **extra: Any) -> click.Context:
         """Reads the group's own options."""
@@ -149,11 +143,11 @@ def _one_sentence() -> Iterator[None]:
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise
     except KeyboardInterrupt as error:
-        raise Stopped(_STOPPED) from error
+        raise Stopped(_process.STOPPED) from error
     except SystemExit as error:
         if not isinstance(error, _process.Terminated):
             raise
-        raise Terminated(_STOPPED) from error
+        raise Terminated(_process.STOPPED) from error
     except OSError as error:
         said, place = error.strerror, error.filename
         text = str(error) if said is None else f"{said}."
@@ -174,12 +168,16 @@ def _one_sentence() -> Iterator[None]:
 @contextmanager
 def _stopping() -> Iterator[None]:
     """Raises what a signal did, in place of what native code has made of it."""
+    at_work = _process.handle_signals(_process.stop, _process.stop_at_once)
     try:
         yield
     except Exception as error:
         if _process.stopped_by is None or isinstance(error, CliError):
             raise
         _process.raise_stopped()
+    finally:
+        if at_work:
+            _process.handle_signals(_process.stop_at_once, _process.stop)
 
 
 def _is_ours(error: Exception) -> bool:

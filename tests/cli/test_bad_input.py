@@ -7,6 +7,7 @@ import errno
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from click.testing import Result
 from larq_nobn._keras import keras
 
 Invoke = Callable[..., Result]
+SIGNALS = [("SIGINT", 130), ("SIGTERM", 143)]
 
 
 @pytest.fixture(scope="module")
@@ -337,7 +339,7 @@ def test_a_program_writes_nothing_but_the_sentence():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name, code", [("SIGTERM", 143), ("SIGINT", 130)])
+@pytest.mark.parametrize(("name", "code"), SIGNALS)
 def test_a_program_that_is_stopped_leaves_nothing_half_written(
     name: str, code: int, place: Path
 ):
@@ -374,7 +376,7 @@ runpy.run_module("larq_nobn", run_name="__main__", alter_sys=True)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("error", ["TypeError", "OSError", "SystemError"])
-@pytest.mark.parametrize("name, code", [("SIGTERM", 143), ("SIGINT", 130)])
+@pytest.mark.parametrize(("name", "code"), SIGNALS)
 def test_native_code_may_lose_the_error_of_a_signal(
     name: str, code: int, error: str, place: Path
 ):
@@ -388,35 +390,105 @@ def test_native_code_may_lose_the_error_of_a_signal(
     assert not list((place / "new").iterdir())
 
 
-SENT = """
-import os, signal, sys
+# Sends a signal at a moment, and three at the end.
+SITE = """
+import atexit, os, signal, sys
 
-class Sent:
+class Hook:
     def find_spec(self, name, path=None, target=None):
-        ragged = sys.modules.get("tensorflow.python.ops.ragged.ragged_tensor")
-        if hasattr(ragged, "RaggedTensorSpec"):  # whose name is taken from here on
+        if name == "larq_nobn._version":
+            atexit.register(end)
+        if {when}:
             sys.meta_path.remove(self)
             os.kill(os.getpid(), signal.{name})
 
-sys.meta_path.insert(0, Sent())
+class Crash:
+    def __del__(self, kill=os.kill, process=os.getpid(), number=signal.SIGSEGV):
+        kill(process, number)
+
+def end():
+    open("ended", "w").close()
+    for _ in range(3):
+        os.kill(os.getpid(), signal.{name})
+
+# Modules are not taken down: with native threads at work that has crashed.
+sys.crash = Crash()
+sys.meta_path.insert(0, Hook())
 """
+# Its name is taken from here on.
+IN_TENSORFLOW = (
+    "hasattr(sys.modules.get('tensorflow.python.ops.ragged.ragged_tensor'), "
+    "'RaggedTensorSpec')"
+)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "code"), [("SIGINT", 130), ("SIGTERM", 143)])
-def test_a_program_is_stopped_while_it_imports_tensorflow(
-    name: str, code: int, place: Path
-):
-    """Which cannot be imported a second time, to ask what error that was."""
+def run_program(site: str, place: Path, *line: str) -> subprocess.CompletedProcess[str]:
+    """Runs a command as a program, in which this is executed before anything else."""
     (place / "site").mkdir()
-    (place / "site" / "sitecustomize.py").write_text(SENT.format(name=name))
+    (place / "site" / "sitecustomize.py").write_text(site)
     paths = [str(place / "site"), str(Path(larq_nobn.__file__).parents[1])]
-    done = subprocess.run(
-        [sys.executable, "-m", "larq_nobn", "summary", "float.keras"],
+    return subprocess.run(
+        [sys.executable, "-m", "larq_nobn", *line],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
         capture_output=True,
         text=True,
         check=False,
+        # Where tests run in the background Ctrl-C may be ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("line", "name", "code", "said"),
+    [
+        ("--version", "SIGINT", 0, ""),
+        ("--version", "SIGTERM", 0, ""),
+        ("audit nothing.tflite", "SIGINT", 2, "Error: .* does not exist.*\n"),
+    ],
+)
+def test_a_program_that_has_ended_is_not_stopped(
+    line: str, name: str, code: int, said: str, place: Path
+):
+    done = run_program(SITE.format(name=name, when=False), place, *line.split())
+    assert done.returncode == code
+    assert re.fullmatch(said, done.stderr)
+    assert (place / "ended").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("when", ["name == 'click'", IN_TENSORFLOW])
+@pytest.mark.parametrize(("name", "code"), SIGNALS)
+def test_a_program_is_stopped_while_it_imports(
+    name: str, code: int, when: str, place: Path
+):
+    """TensorFlow cannot be imported a second time, to ask what error that was."""
+    site = SITE.format(name=name, when=when)
+    done = run_program(site, place, "summary", "float.keras")
+    assert (done.returncode, done.stdout) == (code, "")
+    assert done.stderr == "Stopped; nothing half-written is left.\n"
+    assert (place / "ended").exists() == (when == IN_TENSORFLOW)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("name", "code"), SIGNALS)
+def test_a_signal_may_come_several_times(name: str, code: int, place: Path):
+    """As keys are pressed, also while what is half-written is taken away."""
+    (place / "new").mkdir()
+    done = fresh.run(
+        "import imported_first, os, pathlib, runpy, signal\n"
+        "from larq_nobn import _files\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "def sends(function):\n"
+        "    def send(*arguments, **options):\n"
+        f"        os.kill(os.getpid(), signal.{name})\n"
+        "        return function(*arguments, **options)\n"
+        "    return send\n"
+        "_files._flush = sends(_files._flush)\n"
+        "pathlib.Path.unlink = sends(pathlib.Path.unlink)\n"
+        "runpy.run_module('larq_nobn', run_name='__main__', alter_sys=True)",
+        ("models", "--json", place / "new" / "models.json"),
     )
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr == "Stopped; nothing half-written is left.\n"
+    assert not list((place / "new").iterdir())
