@@ -73,6 +73,24 @@ def sha256_of(path: Path) -> str:
     return digest.hexdigest()
 
 
+def check_folder(path: str | os.PathLike, what: str) -> None:
+    """Checks that there is a folder, or that one can be made.
+
+    Raises:
+        NotADirectoryError: If it, or one above it, is a file, or a link that leads
+            nowhere.
+    """
+    for each in (Path(path), *Path(path).parents):
+        if each.is_dir():
+            return
+        if os.path.lexists(each):
+            kind = "a file" if each.exists() else "a link that leads nowhere"
+            raise NotADirectoryError(
+                f"{each} is {kind}, but {what} needs a folder. Choose another place, "
+                "or remove it."
+            )
+
+
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary file beside `path` that takes its place if all goes well.

@@ -46,8 +46,8 @@ class Command(click.Command):
             )
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Reads the words after the command's name, none of which may be empty."""
-        _check_empty(ctx, args)
+        """Reads the words after the command's name, each of which has to be one."""
+        _check_words(ctx, args)
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -92,18 +92,25 @@ def _heading(parameter: click.Parameter) -> str:
     return found.group if found else WHERE
 
 
-def _check_empty(ctx: click.Context, args: Sequence[str]) -> None:
+def _check_words(ctx: click.Context, args: Sequence[str]) -> None:
+    """Rejects empty words, and `-` where it would become the name of a file."""
     for before, word in zip(("", *args), args, strict=False):
         name, equals, value = word.partition("=")
-        if not word.strip():
-            name = before if before.startswith("-") else "An argument"
-        elif not (equals and name.startswith("--") and not value.strip()):
-            continue
-        raise click.UsageError(
-            f"{name} is empty, as an unset shell variable is. Give it a value, or "
-            "leave it out.",
-            ctx,
-        )
+        if not (equals and name.startswith("--")):
+            name, value = before, word
+        called = name if name.startswith("-") else "An argument"
+        if not value.strip():
+            raise click.UsageError(
+                f"{called} is empty, as an unset shell variable is. Give it a value, "
+                "or leave it out.",
+                ctx,
+            )
+        if value == "-" and name != "--json":
+            raise click.UsageError(
+                f"{called} is -, which means standard output for --json, and nothing "
+                "else. Give it a name; a file that is called so is ./-.",
+                ctx,
+            )
 
 
 def _check_value(name: str, value: Any) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dis
+import errno
 import io
 import os
 import signal
@@ -22,6 +23,8 @@ from ._console import own_stderr
 from ._package import data, training
 
 _NO_SPACE = "No space left on device. Free some and try again."
+# A disk that is full or fails; other errors are mended before anything is resumed.
+_OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _NO_MEMORY = (
     "There is not enough memory. Take smaller batches (--batch-size), more parts of a "
     "batch (--accumulate), smaller images (--image-size) or fewer channels (--width)."
@@ -117,13 +120,11 @@ def resumable(output: Path | None = None) -> Iterator[None]:
             error.hint = " To resume, repeat the command." * isinstance(error, Stopped)
             raise
         kept, cause = training.folder.position_kept(output), error.__cause__
-        # Of a folder that is not as a run leaves it: they say what to do themselves.
-        first = isinstance(
-            cause, FileExistsError | FileNotFoundError | NotADirectoryError
+        short = isinstance(cause, tf.errors.ResourceExhaustedError) or (
+            isinstance(cause, OSError)
+            and any(os.strerror(each) in error.message for each in _OF_DISK)
         )
-        stopped = isinstance(error, Stopped)
-        of_disk = isinstance(cause, OSError | tf.errors.ResourceExhaustedError)
-        if kept and (stopped or of_disk) and not first:
+        if kept and (short or isinstance(error, Stopped)):
             error.hint = (
                 f" {output} is kept up to {kept}. To resume, repeat the command with "
                 "--resume."

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .._checks import check_choice
+from .._files import check_folder
 from .._names import DATASETS, TFDS_PREFIX
 from .._process import terminate
 from . import _cifar10
@@ -144,6 +145,7 @@ def _install(
 @contextmanager
 def _scratch_folder(root: Path, name: str) -> Iterator[Path]:
     """A folder inside `root` that is gone afterwards; without success `root` too."""
+    check_folder(root, "a data set")
     made = [folder for folder in (root, *root.parents) if not folder.exists()]
     root.mkdir(parents=True, exist_ok=True)
     prefix = f".{name}-incomplete-"

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from .._files import cache_folder
+from .._files import cache_folder, check_folder
 
 # What a split may take of the memory.
 IN_MEMORY = 1 << 30
@@ -197,6 +197,7 @@ def cached(source: LazyImages, cache: str) -> Source:
 
 def _on_disk(source: LazyImages, shape: tuple[int, ...], dtype: Any) -> LazyImages:
     """Writes what is decoded to a file without a name, and reads it from there."""
+    check_folder(cache_folder(), "the cache")
     cache_folder().mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=cache_folder()) as file:  # gone with the process
         images = np.memmap(file, dtype, "w+", shape=shape)

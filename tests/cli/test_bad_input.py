@@ -278,20 +278,56 @@ def test_no_space_for_the_model(
     assert invoke(*command, "--resume").exit_code == 0
 
 
-def test_what_has_to_be_mended_first_has_no_other_advice(
-    tiny: tuple[str, ...], invoke: Invoke, place: Path
-):
+@pytest.fixture
+def resuming(tiny: tuple[str, ...], place: Path) -> tuple[str, ...]:
+    """A command line by which the unfinished run in `run` is resumed."""
     settings = training.RunSettings(
         dataset="digits", width=8, blocks=(1,), epochs=1, batch_size=32, limit=128
     )
     Path("run/checkpoints").mkdir(parents=True)
     Path("run/checkpoints/epoch-0001.npz").write_bytes(b"")
     training.write_json(Path("run/settings.json"), training.folder.plain(settings))
-    Path("run/logs").write_bytes(b"")
-    line = ("train", *tiny, "--normalization", "nobn", "--output", "run", "--resume")
-    said = one_sentence(invoke(*line, "--recipe", "plain"))
-    assert said.startswith("Error: run/logs is no folder, or a link to one that is not")
-    assert said.endswith("Restore it, or remove it to go without what was in it.")
+    line = ("train", *tiny, "--normalization", "nobn", "--recipe", "plain")
+    return (*line, "--output", "run", "--resume")
+
+
+@pytest.mark.parametrize(
+    ("make", "start"),
+    [
+        (lambda: Path("run/logs").touch(), "run/logs is no folder, or a link to one"),
+        (lambda: Path("run/other").touch(), "run contains other, so it is not the"),
+        (lambda: Path("run/.lock").mkdir(), "Is a directory: "),
+        (lambda: Path("run/.lock").symlink_to(".lock"), "Too many levels of symbolic"),
+    ],
+)
+def test_what_has_to_be_mended_first_has_no_other_advice(
+    make: Callable[[], None], start: str, resuming: tuple[str, ...], invoke: Invoke
+):
+    make()
+    said = one_sentence(invoke(*resuming))
+    assert said.startswith(f"Error: {start}")
+    assert "kept up to" not in said
+
+
+def test_only_a_disk_that_failed_leaves_nothing_to_mend_in_the_run(
+    resuming: tuple[str, ...], invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+):
+    def said_of(error: OSError) -> str:
+        def fails(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr(training, "train", fails)
+        return one_sentence(invoke(*resuming))
+
+    full = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
+    for number in errno.errorcode:
+        reason = os.strerror(number)
+        said = said_of(OSError(number, reason, "run/model.keras"))
+        assert reason in said
+        assert ("run is kept up to epoch 1. To " in said) == (number in full), said
+    # What `replacing` raises.
+    said = said_of(OSError(f"'run/a' cannot be written: {os.strerror(errno.ENOSPC)}."))
+    assert "run is kept up to epoch 1. To " in said
 
 
 @pytest.mark.parametrize(
@@ -492,3 +528,30 @@ def test_a_signal_may_come_several_times(name: str, code: int, place: Path):
     assert (done.returncode, done.stdout) == (code, "")
     assert done.stderr == "Stopped; nothing half-written is left.\n"
     assert not list((place / "new").iterdir())
+
+
+@pytest.mark.parametrize("name", ["nowhere", "loop", "file"])
+@pytest.mark.parametrize("below", ["", "/deep", "/deep/er"])
+@pytest.mark.parametrize(
+    ("line", "what"),
+    [
+        ("train --dataset digits --output", "a run"),
+        ("compare --dataset digits --output", "a comparison"),
+        ("compare --dataset digits --jobs 2 --output", "a comparison"),
+        ("demo --output", "a run"),
+        ("data cifar10 --data-dir", "a data set"),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_no_folder(
+    line: str, what: str, name: str, below: str, invoke: Invoke, place: Path
+):
+    Path("nowhere").symlink_to("missing")
+    Path("loop").symlink_to("loop")
+    Path("file").write_text("mine")
+    said = one_sentence(invoke(*line.split(), f"{name}{below}"))
+    print(said)
+    kind = "a file" if name == "file" else "a link that leads nowhere"
+    if "'file' is a file" not in said:  # which click has found
+        assert f"{name} is {kind}, but {what} needs a folder." in said
+    assert not Path("missing").exists()
+    assert Path("file").read_text() == "mine"

@@ -408,6 +408,36 @@ def test_nothing_may_be_empty(
 
 
 @pytest.mark.parametrize(
+    ("name", "parameter"), PATHS, ids=[f"{n} {p.opts[0]}" for n, p in PATHS]
+)
+def test_a_dash_is_no_file_name(
+    name: str, parameter: click.Parameter, invoke: Invoke, place: Path
+):
+    """It is standard output, where JSON can be printed."""
+    option = parameter.opts[0]
+    lines = [[option, "-"], [f"{option}=-"]]
+    if isinstance(parameter, click.Argument):
+        lines = [["-"], ["run", "-"], ["--", "-"]]
+    before = contents(place)
+    for line in lines:
+        result = invoke(name, *line)
+        if option == "--json":
+            assert "is -, which means" not in result.output
+        else:
+            assert "is -, which means standard output for --json" in (
+                one_sentence(result)
+            )
+            assert "Give it a name; a file that is called so is ./-." in result.stderr
+    assert contents(place) == before
+
+
+def test_a_file_may_be_called_dash(float_model: str, invoke: Invoke):
+    result = invoke("fold", float_model, "./-.keras", "--json", "./-")
+    assert result.exit_code == 0, result.output
+    assert "changes" in json.loads(Path("-").read_text())
+
+
+@pytest.mark.parametrize(
     "call",
     [
         lambda: data.describe(""),

@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from ..._checks import check_bounds, check_kind, check_list, check_path
+from ..._files import check_folder
 from ..._keras import keras
 from ..._names import GIVEN
 from ...config import words
@@ -176,11 +177,7 @@ def compare(
     for name, settings in cells.items():
         wanted = "RunSettings. Make them with grid"
         check_kind(f"cells[{name!r}]", settings, RunSettings, wanted)
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(
-            f"{folder} is a file, but a comparison needs a folder. Choose another "
-            "output."
-        )
+    check_folder(folder, "a comparison")
     if jobs is not None:
         check_bounds("jobs", jobs)
         if scheduler is not None:

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..._checks import check_path
 from ..._figures import COLOURS, DPI, new_figure
-from ..._files import is_leftover, replacing
+from ..._files import check_folder, is_leftover, replacing
 from ..._keras import check_model, keras
 from ..._run_files import (
     CHECKPOINTS,
@@ -186,10 +186,7 @@ def completed(found: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
 
 def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
     """Raises what `lock_run_folder` does, and takes nothing."""
-    if folder.exists() and not folder.is_dir():
-        raise NotADirectoryError(
-            f"{folder} is a file, but a run needs a folder. Choose another output."
-        )
+    check_folder(folder, "a run")
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     there = [path for path in found if path.name != LOCK]
     unfinished = (folder / SETTINGS_FILE).is_file()
