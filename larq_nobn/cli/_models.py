@@ -173,7 +173,7 @@ def statistics_images(
 def lite_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     """Returns a function that runs a `.tflite` file on a batch of images."""
     deploy.audit(path)  # has a sentence for what is no such file
-    run = deploy.Runner(path.read_bytes())
+    run = deploy.Runner(path)
     counts = len(run.input_names), len(run.output_names)
     if counts != (1, 1):
         raise ValueError(

@@ -171,6 +171,48 @@ def test_inputs_that_nobody_has(
     assert "which is no shape of an image" in said or "cannot run" in said
 
 
+@pytest.mark.parametrize(
+    ("shape", "size", "needed"),
+    [
+        ((1 << 17, 8, 8, 1), 16, 4 * 2**17 * (8 * 8 + 16 * 16) * 16),
+        ((1, 4096, 8192, 1), 16, 4 * 4096 * 8192 * (16 + 16)),
+        ((1, 8, 8, 1), 1 << 13, 4 * (8 * 8 + 2**26) * 16),
+    ],
+    ids=["images at a time", "large images", "large maps"],
+)
+def test_a_file_gets_so_much_memory(
+    shape: tuple[int, ...],
+    size: int,
+    needed: int,
+    invoke: Invoke,
+    tmp_path: Path,
+):
+    """The shapes of its maps stay as small as they were before it was changed."""
+    inputs = x = keras.Input((8, 8, 1))
+    x = keras.layers.Conv2D(16, 3, padding="same")(x)
+    x = keras.layers.MaxPool2D(3, 1, padding="same")(x)
+    x = keras.layers.UpSampling2D(2)(x)
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
+
+    def enlarge(model: Any) -> None:
+        graph = model.subgraphs[0]
+        graph.tensors[graph.inputs[0]].shape = np.array(shape, np.int32)
+        for buffer in model.buffers:
+            if buffer.data is not None and bytes(buffer.data) == bytes(sides):
+                buffer.data = np.array([size, size], np.int32).view(np.uint8)
+
+    sides = np.array([16, 16], np.int32)
+    file = tmp_path / "m.tflite"
+    content = tf.lite.TFLiteConverter.from_keras_model(model).convert()
+    file.write_bytes(edited(content, enlarge))
+    for words in (("benchmark", file), ("evaluate", file, "--dataset", "digits")):
+        assert one_sentence(invoke(*words)).endswith(
+            f"The file takes {needed:,} bytes for what it computes at once, and gets "
+            "2,147,483,648 at most. Convert a model with smaller images, or fewer of "
+            "them at a time."
+        )
+
+
 def test_names_that_are_no_text(lite_file: Path, invoke: Invoke, tmp_path: Path):
     def rename(model: Any) -> None:
         model.signatureDefs[0].inputs[0].name = b"\x9e\xff"

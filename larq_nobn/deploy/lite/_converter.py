@@ -20,7 +20,7 @@ from ..._math import unfused
 from ...graph import UNWRAP
 from .._errors import ConversionError
 from ._engine import cause, compute_engine, quiet
-from ._file import edited, read_file, signature
+from ._file import TYPES, edited, read, read_file, signature
 from ._lce_faults import check_constants, check_signs, with_room
 
 # What LCE's interpreter takes and gives.
@@ -255,8 +255,10 @@ class TensorInfo:
         return (numbers - self.zero_point) * np.float32(self.scale)
 
 
-# Values of one input: more than any image has, and eight bytes each when drawn.
-_MOST = 1 << 28
+# Values of one input: more than any image has, and 16 bytes each when drawn.
+_MOST = 1 << 26
+# What the values between the operations of a file may take at once.
+_MOST_BYTES = 1 << 31
 
 
 def interpreter_of(content: bytes, threads: int, what: str = "the file") -> Any:
@@ -285,6 +287,60 @@ def interpreter_of(content: bytes, threads: int, what: str = "the file") -> Any:
     return found
 
 
+def check_memory(content: bytes) -> None:
+    """Checks a file that somebody else may have made, before it is run.
+
+    Raises:
+        ConversionError: If it takes memory that no phone has.
+    """
+    needed = _bytes_at_once(content)
+    if needed > _MOST_BYTES:
+        raise ConversionError(
+            f"The file takes {needed:,} bytes for what it computes at once, and gets "
+            f"{_MOST_BYTES:,} at most. Convert a model with smaller images, or fewer "
+            "of them at a time."
+        )
+
+
+def _bytes_at_once(content: bytes) -> int:
+    """The most that is there at once of what a file computes; its constants are extra.
+
+    The shapes that stand in a file need not be those that it computes. Those of outputs
+    are asked for before it runs, when memory has been reserved, but not yet taken.
+    """
+    graph = read(content, "the file")[0]
+    steps = [
+        [
+            [t.index for t in tensors if t is not None and t.dtype in TYPES]
+            for tensors in (op.inputs, op.outputs)
+        ]
+        for op in graph.operations
+    ]
+    made = [index for _, outputs in steps for index in outputs]
+    probe = interpreter_of(with_outputs(content, made), 1)
+    inputs, outputs = (
+        [t.index for t in tensors] for tensors in (graph.inputs, graph.outputs)
+    )
+    size = {
+        index: prod(map(int, shape)) * np.dtype(kind).itemsize
+        for index, shape, kind in zip(
+            [*inputs, *outputs, *made],
+            [*probe.input_shapes, *probe.output_shapes],
+            [*probe.input_types, *probe.output_types],
+            strict=True,
+        )
+    }
+    last = {index: place for place, (taken, _) in enumerate(steps) for index in taken}
+    last |= dict.fromkeys(outputs, len(steps))
+    alive = set(inputs)
+    most = 0
+    for place, (taken, given) in enumerate(steps):
+        alive.update(given)
+        most = max(most, sum(size[index] for index in alive))
+        alive -= {index for index in (*taken, *given) if last.get(index, 0) <= place}
+    return most
+
+
 class Runner:
     """Runs a `.tflite` file in LCE's interpreter.
 
@@ -292,7 +348,8 @@ class Runner:
     model that it was made from; of other files, the order is that in the file.
 
     Arguments:
-        flatbuffer: The file's content as bytes, or its path.
+        flatbuffer: The file's content as bytes, or its path. Of a file it is checked
+            first that what it computes at once takes 2 GiB at most.
 
     Attributes:
         input_names: What the file calls its inputs, in their order.
@@ -317,9 +374,12 @@ class Runner:
     """
 
     def __init__(self, flatbuffer: bytes | str | os.PathLike):
+        given = flatbuffer
         if not isinstance(flatbuffer, bytes):
             flatbuffer = read_file(flatbuffer)
         inner = interpreter_of(flatbuffer, os.cpu_count() or 1)
+        if flatbuffer is not given:
+            check_memory(flatbuffer)
         self._interpreter = inner
         graph, inputs, outputs = signature(flatbuffer)
         self.input_names = _names(graph, graph.inputs, inputs)

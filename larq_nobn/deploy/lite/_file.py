@@ -38,6 +38,7 @@ _BITS = {
     **{"complex128": 128, "bool": 8, "int4": 4, "int8": 8, "int16": 16, "int32": 32},
     **{"int64": 64, "uint8": 8, "uint16": 16, "uint32": 32, "uint64": 64},
 }
+TYPES = tuple(_BITS)
 # The fields of builtin options that say how an operation computes.
 _OPTIONS = {
     "fused_activation_function": "fusedActivationFunction",
