@@ -133,7 +133,7 @@ def handle_signals(handler: Any, *instead_of: Any) -> bool:
 def _leave() -> None:
     """Ends the command where Python would start to take its modules down.
 
-    Threads of native code may go on meanwhile, which has crashed stopped commands; and
+    Threads of native code may still run then, which has crashed stopped commands; and
     looking for circles in all of TensorFlow takes most of a second.
     """
     if exit_code is None:  # an error that is a bug

@@ -21,6 +21,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .._archive_limits import bytes_of, check_zip
+from .._datasets import check_normalization
 from .._keras import keras
 from .._names import find_pretrained, pretrained_files
 from .._variable_limits import TooLarge, limited_variables
@@ -186,7 +187,15 @@ def opens_weights(build: Callable[..., keras.Model]) -> Builder:
             if given:
                 raise
             raise _damaged(weights, str(error).rstrip(".")) from error
-        _fill(network, weights, new_head=network.output_shape[-1] != metadata.classes)
+        new_head = given.get("classes", metadata.classes) != metadata.classes
+        shapes = network.input_shape[1:], network.output_shape[-1]
+        if not new_head and shapes != (metadata.input_shape, metadata.classes):
+            raise _damaged(
+                weights,
+                f"its network takes {shapes[0]} and gives {shapes[1]} classes, and its "
+                f"metadata says {metadata.input_shape} and {metadata.classes}",
+            )
+        _fill(network, weights, new_head)
         return network
 
     optional = [
@@ -290,10 +299,38 @@ def _read_metadata(file: Path) -> PretrainedNetwork:
         inspect.signature(BUILDERS[found["model"]]).bind_partial(**found["arguments"])
         if "weights" in found["arguments"]:
             raise ValueError("its arguments name other weights")
+        _check_values(found)
         metadata = PretrainedNetwork(**found, size_bytes=file.stat().st_size)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise _damaged(file, str(error)) from error
     return metadata
+
+
+def _check_values(found: Mapping[str, Any]) -> None:
+    """Checks the metadata of a file, whose types are right."""
+    least = {"classes": 1, "epochs": 0, "binary_macs": 0, "float_macs": 0}
+    for name, smallest in least.items():
+        if not smallest <= found[name] < 1 << 63:
+            raise ValueError(f"{name} is {found[name]!r}")
+    if not 0 <= found["accuracy"] <= 1:
+        raise ValueError(f"accuracy is {found['accuracy']!r}")
+    if len(found["class_names"]) not in (0, found["classes"]):
+        raise ValueError(f"class_names is {found['class_names']!r}")
+    check_normalization(found["input_shape"], (), (), 1.0)
+    if (steps := found["preprocessing"]) is None:
+        return
+    if steps.keys() != {"mean", "std", "size", "crop"}:
+        raise ValueError(f"preprocessing is {steps!r}")
+    for name in ("mean", "std"):
+        listed = isinstance(steps[name], list)
+        if not listed or not all(type(x) in (int, float) for x in steps[name]):
+            raise ValueError(f"{name} is {steps[name]!r}")
+    if type(steps["crop"]) not in (int, float):
+        raise ValueError(f"crop is {steps['crop']!r}")
+    if steps["size"] != [*found["input_shape"][:2]] or not steps["mean"]:
+        raise ValueError(f"preprocessing is {steps!r}")
+    given = (steps[name] for name in ("mean", "std", "crop"))
+    check_normalization(found["input_shape"], *given)
 
 
 def _entries(weights: str | os.PathLike) -> Mapping[str, np.ndarray]:

@@ -157,6 +157,11 @@ def _changed_metadata(**changes):
         return _metadata(json.dumps(json.loads(str(archive[METADATA])) | changes))
 
 
+def _changed_steps(**changes):
+    (row,) = (row for row in nobn.models.pretrained() if row.name == DIGITS)
+    return _changed_metadata(preprocessing={**row.preprocessing, **changes})
+
+
 def _changed_arguments(**changes):
     (row,) = (row for row in nobn.models.pretrained() if row.name == DIGITS)
     return _changed_metadata(arguments={**row.arguments, **changes})
@@ -187,6 +192,26 @@ def _changed_arguments(**changes):
         _changed_metadata(class_names="ab"),
         _changed_metadata(input_shape=None),
         _changed_metadata(model=[]),
+        *(_changed_metadata(accuracy=x) for x in (-0.1, 1.1, np.inf, np.nan)),
+        *(_changed_metadata(classes=x) for x in (0, -10, 9, 11, 10**30)),
+        _changed_metadata(classes=9, class_names=[*map(str, range(9))]),
+        _changed_metadata(epochs=-1),
+        *(_changed_metadata(**{f"{x}_macs": -1}) for x in ("binary", "float")),
+        _changed_metadata(float_macs=10**30),
+        _changed_metadata(class_names=["0"]),
+        *(_changed_metadata(input_shape=x) for x in ([8, 8], [8, 0, 1], [8, 9, 1])),
+        *(
+            _changed_steps(**{name: value})
+            for name, values in {
+                "mean": (None, "x", [], ["x"], [True], [2.0], [np.nan], [0.1, 0.2]),
+                "std": (None, "x", [], ["x"], [True], [0.0], [np.nan], [np.inf]),
+                "crop": (None, "x", [], True, 0, 1.5, -1, np.nan, np.inf, 10**400),
+                "size": (None, "x", [], [8], [8, 9], ["8", "8"], [[]], [1e9, 1e9]),
+                "other": (1,),
+            }.items()
+            for value in values
+        ),
+        _changed_metadata(preprocessing={}),
         _changed_metadata(arguments=[]),
         _changed_metadata(arguments={"other": 1}),
         _changed_metadata(arguments={"weights": DIGITS}),

@@ -845,8 +845,8 @@ FAULTS = (
     Fault(
         "errors: epochs that were never kept",
         "cli",
-        "if kept and (stopped or",
-        "if (stopped or",
+        "if kept and (short or",
+        "if (short or",
         (
             "tests/training/test_stopping.py",
             "tests/training/test_crash.py",

@@ -14,6 +14,7 @@ from typing import Any
 
 from ... import data
 from ..._checks import check_flag, check_path
+from ..._datasets import check_normalization
 from ..._files import read_file
 from ..._keras import keras
 from ..._larq import without_starvation_warning
@@ -358,12 +359,11 @@ def _check_optional(content: Mapping[str, Any], file: Path) -> None:
 
 
 def _check_preprocessing(found: Mapping[str, Any], file: Path) -> None:
-    shape, mean, std = (found[name] for name in ("image_shape", "mean", "std"))
-    if len(shape) != 3 or min(shape) < 1:
-        raise damaged(file, f"preprocessing.image_shape is {_short(shape)}")
-    fits = len(mean) == len(std) and len(mean) in (0, 1, shape[2])
-    if not fits or not all(each > 0 for each in std):
-        raise damaged(file, f"preprocessing.std is {_short(std)}")
+    given = (found[name] for name in ("image_shape", "mean", "std"))
+    try:
+        check_normalization(*given, crop=found.get("crop", 1.0))
+    except ValueError as error:
+        raise damaged(file, f"preprocessing.{error}") from error
 
 
 def _short(value: Any) -> str:
