@@ -23,7 +23,7 @@ from ._console import own_stderr
 from ._package import data, training
 
 _NO_SPACE = "No space left on device. Free some and try again."
-# A disk that is full or fails; other errors are mended before anything is resumed.
+# A disk that is full or fails; other errors are repaired before anything is resumed.
 _OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 _NO_MEMORY = (
     "There is not enough memory. Take smaller batches (--batch-size), more parts of a "
