@@ -1,0 +1,116 @@
+"""The walkthroughs name files that are there, and calls that are made in that order."""
+
+import re
+import sys
+from pathlib import Path
+
+import larq_nobn as nobn
+import numpy as np
+import pytest
+from larq_nobn.layers._inference import BinaryConvolution
+from larq_nobn.quantizers import ScaledStdSign
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = ROOT / "larq_nobn"
+PAGES = [ROOT / "docs" / name for name in ("walkthroughs.md", "architecture.md")]
+TEXT = PAGES[0].read_text(encoding="utf-8")
+LAYER = "stage2_block1"
+ROW = r"^\| `([\w/]+\.py)` \| `(\w+)` \| .+ \|$"
+
+
+def rows(function):
+    """The files and functions of one table, in its order."""
+    table = TEXT.split(f"| `{function}` | |")[1].split("\n\n")[0]
+    return re.findall(ROW, table, re.MULTILINE)
+
+
+def called(function):
+    """The files and functions of the package that are called, and what is returned."""
+    seen = []
+
+    def note(frame, event, _):
+        code = frame.f_code
+        if event == "call" and code.co_filename.startswith(str(PACKAGE)):
+            path = Path(code.co_filename).relative_to(PACKAGE).as_posix()
+            seen.append((path, code.co_name))
+
+    sys.setprofile(note)
+    try:
+        made = function()
+    finally:
+        sys.setprofile(None)
+    return seen, made
+
+
+def network(normalization):
+    return nobn.models.ReActNet18((16, 16, 3), 10, normalization, 16, blocks=(1, 1))
+
+
+def folded():
+    model = nobn.fold_batch_norm(network("batch_norm"))
+    assert model.get_layer(f"{LAYER}_conv").use_bias
+    return model
+
+
+def removed():
+    model = nobn.remove_batch_norm(network("batch_norm"))
+    kernel = model.get_layer(f"{LAYER}_conv").kernel_quantizer
+    assert isinstance(kernel, ScaledStdSign)
+    return model
+
+
+def fake_quantized():
+    images = np.random.default_rng(0).normal(size=(4, 16, 16, 3))
+    model = nobn.deploy.fake_quantize(network("nobn"), images)
+    names = [layer.name for layer in model.layers]
+    wanted = [f"{LAYER}_act_shift_in", f"{LAYER}_act", f"{LAYER}_act_range"]
+    assert [name for name in names if name in wanted] == wanted
+    return model
+
+
+RUNS = {
+    "fold_batch_norm": folded,
+    "remove_batch_norm": removed,
+    "fake_quantize": fake_quantized,
+}
+
+
+def check(function, seen):
+    way = rows(function)
+    assert len(way) > 4 and len({path for path, _ in way}) <= 6
+    assert [step for step in way if step not in seen] == []
+    left = iter(seen)
+    assert all(step in left for step in way)  # one after the other
+
+
+@pytest.mark.parametrize("function", RUNS)
+def test_a_function_takes_the_way_that_is_written(function):
+    seen, model = called(RUNS[function])
+    check(function, seen)
+    left = [x.name for x in model.layers if x.name == f"{LAYER}_norm"]
+    assert not left
+
+
+@pytest.mark.convert
+def test_convert_takes_the_way_that_is_written(tmp_path):
+    model = network("batch_norm")
+    path = tmp_path / "model.tflite"
+    seen, report = called(lambda: nobn.convert(model, path, verify=False))
+    check("convert", seen)
+    assert report.lce_bconv2d == 2
+    prepared = nobn.deploy.prepared(model, verify=False)
+    conv = prepared.get_layer(f"{LAYER}_conv")
+    assert isinstance(conv, BinaryConvolution) and conv.scale.shape == (32,)
+    assert f"{LAYER}_norm" not in [layer.name for layer in prepared.layers]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_are_there(page):
+    text = page.read_text(encoding="utf-8")
+    names = set(re.findall(r"`((?:[\w.]+/)*\w*\.py|(?:\w+/)+)`", text))
+    tops = ("larq_nobn", "docs", "tests", "benchmarks", "results")
+    found = [x for top in tops for x in (ROOT / top, *(ROOT / top).rglob("*"))]
+    paths = [f"/{x.relative_to(ROOT).as_posix()}" for x in found]
+    for name in names:
+        ending = f"/{name.rstrip('/')}"
+        assert any(path.endswith(ending) for path in paths), name
