@@ -19,6 +19,7 @@ from ..graph import (
     inherited,
     is_channels_last,
     kernels_of,
+    sign_in,
     symbol_of,
     traits,
     weights_of_sum,
@@ -106,8 +107,8 @@ class Rules:
     def visit(self, graph: Graph, call: Call, values: Values) -> list[Value]:
         """Sets the weights of a call's layer, then makes the call."""
         layer, first = call.layer, next(iter(values.values()))
-        sign = _sign_of(layer)
-        if sign is not None and sign.shift is not None and self._is_new(sign.shift):
+        sign = sign_in(call)
+        if isinstance(sign, RSign) and self._is_new(sign.shift):
             mean = _finite(call, mean_of(first.parts))
             self._assign(sign.shift, -sign.scale * mean)
         if isinstance(layer, RPReLU) and self._is_new(layer.shift_in):
@@ -161,14 +162,6 @@ class Rules:
     def _assign(self, weight: Any, value: np.ndarray) -> None:
         self._before[weight.ref()] = weight.numpy()
         weight.assign(value.astype(np.float32))
-
-
-def _sign_of(layer: keras.layers.Layer) -> RSign | None:
-    """The RSign that a layer is, or starts with."""
-    if isinstance(layer, keras.layers.Activation):
-        layer = layer.activation
-    found = getattr(layer, "input_quantizer", layer)
-    return found if isinstance(found, RSign) else None
 
 
 def _kernel_of(layer: keras.layers.Layer) -> Any:

@@ -106,7 +106,8 @@ class Kind(NamedTuple):
             other channels.
         binary: Whether, of signs, it makes what was meant for a binary kernel.
         int8: "kept" if its numbers are among the 256 that its input may have,
-            "shared" if TensorFlow Lite wants the range of its input for its output.
+            "shared" if TensorFlow Lite wants the range of its input for its output,
+            "none" if it has no int8 kernel for it, or no range for what is between two.
     """
 
     commutation: Commutation = _NOTHING
@@ -209,18 +210,21 @@ _TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
     (_linear(PLAIN, _quant.QuantDense), (_layers.Dense, _quant.QuantDense)),
     (_linear(PLAIN, _quant.QuantConv1D), (_layers.Conv1D, _quant.QuantConv1D)),
     (_linear(PLAIN, _quant.QuantConv2D), (_layers.Conv2D, _quant.QuantConv2D)),
-    (_linear(PLAIN, _quant.QuantConv3D), (_layers.Conv3D, _quant.QuantConv3D)),
+    (
+        _linear(PLAIN, _quant.QuantConv3D)._replace(int8="none"),
+        (_layers.Conv3D, _quant.QuantConv3D),
+    ),
     (_linear(PLAIN, GroupedConv2D), (GroupedConv2D,)),
     (
         _linear(DEPTHWISE),
         (*_keras("DepthwiseConv1D DepthwiseConv2D"), _quant.QuantDepthwiseConv2D),
     ),
     (
-        _linear(SEPARABLE, _quant.QuantSeparableConv1D),
+        _linear(SEPARABLE, _quant.QuantSeparableConv1D)._replace(int8="none"),
         (_layers.SeparableConv1D, _quant.QuantSeparableConv1D),
     ),
     (
-        _linear(SEPARABLE, _quant.QuantSeparableConv2D),
+        _linear(SEPARABLE, _quant.QuantSeparableConv2D)._replace(int8="none"),
         (_layers.SeparableConv2D, _quant.QuantSeparableConv2D),
     ),
     (
@@ -244,21 +248,26 @@ class Function(NamedTuple):
     Attributes:
         elementwise: Whether it does the same at each position of a map of any rank.
         commutation: What it lets through.
-        bounds: What it cuts off beyond; 1e9 is as good as infinite.
+        bounds: What it cuts off beyond, if that is all that it does.
         gate: Whether it gives a gate or a probability, which has no scale.
-        int8: "fixed" if TensorFlow Lite fixes its range, "fused" if it is computed with
-            the convolution, sum or pool before it.
+        fixed: Whether TensorFlow Lite fixes its range in int8.
     """
 
     elementwise: bool = False
     commutation: Commutation = _NOTHING
     bounds: tuple[float, float] | None = None
     gate: bool = False
-    int8: str = ""
+    fixed: bool = False
 
 
 _PLAIN = Function(elementwise=True)
-_RELU, _GATE = _PLAIN._replace(bounds=(0.0, 1e9)), _PLAIN._replace(gate=True)
+# As good as infinite.
+_INFINITE = 1e9
+RECTIFIED = (0.0, _INFINITE)
+# TensorFlow Lite computes these with the convolution, sum or pool before them.
+FUSED = (RECTIFIED, (0.0, 6.0), (-1.0, 1.0))
+_GATE = _PLAIN._replace(gate=True)
+_RELU = _PLAIN._replace(bounds=RECTIFIED, commutation=_RECTIFIES)
 FUNCTIONS: dict[Any, Function] = {
     **dict.fromkeys(
         (
@@ -279,12 +288,12 @@ FUNCTIONS: dict[Any, Function] = {
     ),
     **dict.fromkeys(
         (_functions.tanh, _functions.sigmoid, _functions.softmax),
-        _GATE._replace(int8="fixed"),
+        _GATE._replace(fixed=True),
     ),
     tf.nn.relu: _RELU,
     tf.nn.relu6: _PLAIN._replace(bounds=(0.0, 6.0)),
-    lq.activations.hard_tanh: _PLAIN._replace(bounds=(-1.0, 1.0), int8="fused"),
-    _functions.relu: _RELU._replace(commutation=_RECTIFIES, int8="fused"),
+    lq.activations.hard_tanh: _PLAIN._replace(bounds=(-1.0, 1.0)),
+    _functions.relu: _RELU,
     _functions.linear: _PLAIN._replace(commutation=_ALL),
 }
 # For estimates, where a function of that name is good enough.
@@ -314,9 +323,18 @@ SIGN_FUNCTIONS: dict[Any, type] = {
     lq.quantizers.ste_heaviside: lq.quantizers.SteHeaviside,
 }
 
-# The functions of TensorFlow that Keras makes layers of in x + y and x - y, and the
-# factors of x and y.
+# Functions of TensorFlow, by the names that Keras gives the layers that it makes of
+# them. Of x + y and x - y, the factors of x and y:
 SUMS = {"__operators__.add": (1, 1), "math.add": (1, 1), "math.subtract": (1, -1)}
+# They return their input,
+IDENTITIES = ("identity", "stop_gradient")
+# or their input within a border;
+PADS = ("pad", "compat.v1.pad")
+# and these, after the last dot, jump where a number becomes positive, or 0.
+JUMPS = (
+    *("sign", "greater", "greater_equal", "less", "less_equal", "equal", "not_equal"),
+    *("eq", "ne", "cast", "floor", "ceil", "floor_div", "floormod", "count_nonzero"),
+)
 
 
 def traits(kind: Any) -> Kind:
@@ -357,6 +375,16 @@ def commutation(call: Call) -> Commutation:
     if not is_channels_last(layer):
         return _FACTOR if found.factor else _NOTHING
     return found
+
+
+def bounds_of(call: Call) -> tuple[float, float] | None:
+    """What a call cuts off beyond, if that is all that it does; None for others."""
+    layer = call.layer
+    if type(layer) is _layers.Activation:
+        return function_traits(layer.activation).bounds
+    if type(layer) is not _layers.ReLU or layer.negative_slope or layer.threshold:
+        return None
+    return 0.0, _INFINITE if layer.max_value is None else float(layer.max_value)
 
 
 def is_channels_last(layer: keras.layers.Layer) -> bool:

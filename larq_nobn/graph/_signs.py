@@ -11,7 +11,7 @@ import numpy as np
 from .._keras import keras
 from ..quantizers import BinaryRegularized
 from ._graph import Call, inputs_of
-from ._kinds import KINDS, SIGN_FUNCTIONS, SIGNS, inherited
+from ._kinds import IDENTITIES, KINDS, SIGN_FUNCTIONS, SIGNS, inherited
 from ._operation import Operation, rebuild
 from ._operation import latent as _latent
 
@@ -20,7 +20,6 @@ _layers = keras.layers
 # else has a `call` of its own.
 _KNOWN: Any = KINDS  # of classes of layers, which have a `call`
 _ACTIVATED = {kind.call for kind, known in _KNOWN.items() if known.activated}
-_NOTHING = ("identity", "stop_gradient")
 
 
 def is_binary(quantizer: Any) -> bool:
@@ -183,7 +182,7 @@ def is_identity(node: Any) -> bool:
     symbol = getattr(layer, "symbol", "")
     if symbol == "cast":
         return given.dtype == made.dtype
-    nothing = type(layer) in (_layers.Identity, _layers.Layer) or symbol in _NOTHING
+    nothing = type(layer) in (_layers.Identity, _layers.Layer) or symbol in IDENTITIES
     return nothing or inherited(type(layer)).idle
 
 

@@ -21,7 +21,6 @@ from typing import Any, NamedTuple
 import larq as lq
 import numpy as np
 
-from .._keras import keras
 from ..graph import (
     SIGNS,
     Call,
@@ -30,6 +29,7 @@ from ..graph import (
     Operation,
     Steps,
     Value,
+    inherited,
     is_binary,
     quantized,
     sign_in,
@@ -37,7 +37,6 @@ from ..graph import (
     steps_after_layer,
     threshold_of_affine,
 )
-from ..layers import SignFlipDropout
 from ..quantizers import ReSTE, RSign, SigmoidSign
 from ._batch_norm import steps_at
 from ._kernel_before import linear
@@ -53,10 +52,6 @@ from ._rule import (
     reader_of,
     rule,
 )
-
-# Of the input with some channels negated, they make the output with those negated.
-_ODD = (SignFlipDropout, keras.layers.Dropout)
-
 
 # The sign of an affine operation of x as a sign of x, up to the sign of its scale, if a
 # call is or starts with one: of the call, the affine operation, and the steps of x.
@@ -209,7 +204,7 @@ def _turned_readers(
         if is_shared(graph, call):
             raise NotExact(f"some gains are negative, and {call.described} is shared")
         new = call.reading(edge, turned)
-        if isinstance(call.layer, _ODD):
+        if inherited(call.operation.kind).idle:
             after = Value(call.first_output)
             yield call.label, [new._replace(outputs=after)]
             yield from _turned_readers(graph, call.first_output, after, negative, turn)

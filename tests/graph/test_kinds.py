@@ -10,6 +10,7 @@ import tensorflow as tf
 from larq_nobn.graph import (
     KINDS,
     Commutation,
+    bounds_of,
     calls,
     commutation,
     kernels_of,
@@ -240,3 +241,28 @@ def test_gains_go_into_kernels_on_either_side(name):
 )
 def test_kernels_of_other_layers_are_not_known(layer):
     assert kernels_of(layer) is None
+
+
+CLIPS = {
+    "relu layer": (layers.ReLU(), True),
+    "capped": (layers.ReLU(2.5), True),
+    "relu": (layers.Activation("relu"), True),
+    "TensorFlow's": (layers.Activation(tf.nn.relu), True),
+    "relu6": (layers.Activation(tf.nn.relu6), True),
+    "hard tanh": (layers.Activation(lq.activations.hard_tanh), True),
+    "leaking": (layers.ReLU(negative_slope=0.5), False),
+    "from a threshold on": (layers.ReLU(threshold=0.5), False),
+    "tanh": (layers.Activation("tanh"), False),
+    "leaky": (layers.LeakyReLU(), False),
+    "subclass": (type("Mine", (layers.ReLU,), {})(), False),
+}
+
+
+@pytest.mark.parametrize("name", CLIPS)
+def test_what_calls_clip_to(name):
+    layer, clips = CLIPS[name]
+    bounds = bounds_of(call_of(layer, MAP))
+    assert (bounds is not None) == clips
+    if clips:
+        x = 4 * drawn(MAP)
+        np.testing.assert_array_equal(layer(x), np.clip(x, *bounds))

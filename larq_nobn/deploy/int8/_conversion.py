@@ -44,8 +44,6 @@ from ._fake_quantize import ChannelShift
 
 _layers = keras.layers
 _REMEDY = "larq_nobn.deploy.fake_quantize(model, data) puts in what is missing."
-# TensorFlow Lite has no int8 kernel, or no range for the map between two kernels.
-_FLOAT = (_layers.Conv3D, _layers.SeparableConv1D, _layers.SeparableConv2D)
 
 
 def check_int8(model: keras.Model, int8: bool) -> None:
@@ -136,7 +134,8 @@ def round_kernels(prepared: keras.Model) -> keras.Model:
     graph = everywhere(Graph(prepared), merge_scale)
     for call in graph.calls:
         operation, values = call.operation, {}
-        if not issubclass(operation.kind, (BinaryConvolution, *_FLOAT)):
+        binary = issubclass(operation.kind, BinaryConvolution)
+        if not binary and inherited(operation.kind).int8 != "none":
             for name in {*KERNELS, "alpha"} & operation.arrays.keys():
                 channels = call.first_output.shape[-1]
                 values[name] = _rounded(operation, name, channels)

@@ -17,11 +17,13 @@ from ..._batches import model_batches
 from ..._keras import keras, register
 from ..._progress import step
 from ...graph import (
+    FUSED,
     Call,
     Graph,
     ModelError,
     Operation,
     Value,
+    bounds_of,
     calls,
     check_inference,
     check_same_function,
@@ -376,7 +378,7 @@ def _groups(graph: Graph) -> dict[str, str]:
         known, source = inherited(kind), inherited(before and before.operation.kind)
         # A pool that clips its output does so to numbers of its own range.
         pools = source.pool in ("max", "mean") and bool(source.int8)
-        shares = known.int8 == "shared" or (pools and _rectifies(call.layer))
+        shares = known.int8 == "shared" or (pools and bounds_of(call) in FUSED)
         keeps = known.int8 == "kept"
         one = taken if keeps or shares else []
         if keeps and taken:
@@ -397,7 +399,7 @@ def _needs_range(graph: Graph, call: Call) -> bool:
         return True
     softmax = isinstance(layer, _layers.Softmax)
     last = keras.activations.softmax if softmax else getattr(layer, "activation", None)
-    if sign_of(layer) is not None or function_traits(last).int8 == "fixed":
+    if sign_of(layer) is not None or function_traits(last).fixed:
         return False
     reader = graph.sole_consumer(call.first_output)
     if reader is None:
@@ -408,13 +410,4 @@ def _needs_range(graph: Graph, call: Call) -> bool:
         return start is None
     sums = call.operation.kind is _layers.Add
     takes = sums or (start is not None and not is_binary_convolution(start))
-    return not (_rectifies(reader.layer) and takes)
-
-
-def _rectifies(layer: keras.layers.Layer) -> bool:
-    if type(layer) is _layers.Activation:
-        return function_traits(layer.activation).int8 == "fused"
-    if type(layer) is _layers.ReLU:
-        plain = not layer.threshold and not layer.negative_slope
-        return plain and layer.max_value in (None, 6)
-    return False
+    return not (bounds_of(reader) in FUSED and takes)

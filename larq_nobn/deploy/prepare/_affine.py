@@ -8,11 +8,14 @@ import numpy as np
 
 from ..._keras import keras
 from ...graph import (
+    JUMPS,
+    RECTIFIED,
     Call,
     Graph,
     Operation,
     Steps,
     Value,
+    bounds_of,
     chain,
     commutation,
     finest_at_signs,
@@ -224,7 +227,7 @@ def bias_into_relu(graph: Graph, call: Call) -> Edit | None:
     The converter makes one operation of an addition and the ReLU after it: before a
     ReLU that is an operation in any case, a bias costs nothing.
     """
-    if not _is_relu(call) or is_shared(graph, call):
+    if bounds_of(call) != RECTIFIED or is_shared(graph, call):
         return None
     edge, channels = call.first_input, call.first_input.shape[-1]
     source = graph.producer(edge)
@@ -241,14 +244,6 @@ def bias_into_relu(graph: Graph, call: Call) -> Edit | None:
     shift = np.zeros(channels or 1) if shift is None else shift
     relu = Operation(call.name, ShiftedReLU, None, {"shift": shift})
     return Edit(graph.with_operation(relu))
-
-
-def _is_relu(call: Call) -> bool:
-    layer, kind = call.layer, call.operation.kind
-    if kind is _layers.Activation:
-        return layer.activation is keras.activations.relu
-    plain = kind is _layers.ReLU and commutation(call).factor
-    return plain and not layer.negative_slope
 
 
 @rule
@@ -337,14 +332,6 @@ def clear_threshold(graph: Graph, call: Call) -> Edit | None:
     return Edit(graph.with_operation(operation))
 
 
-# The functions of TensorFlow, as they are called in a model, that jump where a number
-# becomes positive, or 0.
-_JUMPS = (
-    *("sign", "greater", "greater_equal", "less", "less_equal", "equal", "not_equal"),
-    *("eq", "ne", "cast", "floor", "ceil", "floor_div", "floormod", "count_nonzero"),
-)
-
-
 def _meets_jump(graph: Graph, edge: Any) -> bool:
     """Whether a function that may jump at 0 reads a map, or what functions make of it.
 
@@ -354,7 +341,7 @@ def _meets_jump(graph: Graph, edge: Any) -> bool:
     while edges:
         for call in graph.consumers(edges.pop()):
             function, symbol = is_function(call.layer), symbol_of(call.layer)
-            if function and symbol.split(".")[-1] in ("", *_JUMPS):
+            if function and symbol.split(".")[-1] in ("", *JUMPS):
                 return True
             passes = function or joins_channels(call) or commutation(call).gain
             if passes and id(call.first_output) not in seen:

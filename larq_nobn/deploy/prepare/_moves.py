@@ -16,9 +16,11 @@ import tensorflow as tf
 
 from ..._keras import keras
 from ...graph import (
+    RECTIFIED,
     Call,
     Graph,
     Operation,
+    bounds_of,
     commutation,
     constants_of,
     is_channels_last,
@@ -288,7 +290,8 @@ def _factor_rule(call: Call, graph: Graph) -> FactorRule:
         scale = numbers(call.operation, "scale", channels, 1.0)
         if np.all(scale == 1) and not np.any(call.operation.argument("offset")):
             # LCE fuses a ReLU with integers only; a scale would make it an operation.
-            gives &= not any(_is_relu(c) for c in graph.consumers(call.first_output))
+            readers = graph.consumers(call.first_output)
+            gives &= not any(bounds_of(reader) == RECTIFIED for reader in readers)
         return FactorRule(sign is not None, gives)
     if not has_real_kernel(call):
         return FactorRule(fits=False)
@@ -314,12 +317,6 @@ def positive_scale(call: Call) -> float | None:
     scale = np.asarray(scales[0], np.float64)
     inside = scale.ndim == 0 and 0 < scale <= LARGEST
     return float(scale) if inside else None
-
-
-def _is_relu(call: Call) -> bool:
-    if call.operation.kind is keras.layers.Activation:
-        return call.layer.activation is _RELU
-    return call.operation.kind is keras.layers.ReLU
 
 
 # --- shifts

@@ -9,11 +9,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..._keras import keras
-from ...graph import FUNCTIONS_BY_NAME, Call, symbol_of, weights_of_sum
+from ...graph import FUNCTIONS_BY_NAME, PADS, Call, symbol_of, weights_of_sum
 from ...layers._channel_padding import ChannelPadding
 
 _layers = keras.layers
-_PADS = frozenset({"pad", "compat.v1.pad"})
 
 
 class Moments(NamedTuple):
@@ -119,7 +118,7 @@ def through(call: Call, inputs: Sequence[Moments], channels: int) -> Moments:
 def _channel_padding(call: Call) -> tuple[int, int]:
     if isinstance(call.layer, ChannelPadding):
         return call.layer.before, call.layer.after
-    if symbol_of(call.layer) not in _PADS:
+    if symbol_of(call.layer) not in PADS:
         return 0, 0
     arguments = (*call.node.call_args[1:2], call.node.call_kwargs.get("paddings"))
     before, after = np.asarray(arguments[0])[-1]
