@@ -36,4 +36,5 @@ steps = nobn.deploy.Preprocessing(info.mean, info.std, info.image_shape[:2])
 test = nobn.data.load(folder, "test", 64, like=info)
 names = info.class_names
 nobn.convert(run.model, file, data=test, labels=names, preprocessing=steps)
-print(f"test accuracy {run.history[-1]['val_accuracy']:.3f}, labels and file:", file)
+accuracy = run.record["metrics"]["test_accuracy"]
+print(f"test accuracy {accuracy:.3f}, labels and file:", file)

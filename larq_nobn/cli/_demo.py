@@ -150,6 +150,12 @@ def _trained(settings: training.RunSettings, folder: Path) -> training.Run:
     return replace(run, folder=final)
 
 
+def _per_epoch(run: training.Run) -> dict[str, str]:
+    """The history, of the validation split of a folder that has one."""
+    found = ", ".join(percent(row["val_accuracy"]) for row in run.history)
+    return {f"{run.record['history_split']} accuracy per epoch": found}
+
+
 def _results(run: training.Run, file: Path, report: dict) -> dict[str, object]:
     images = Images(None, origin_of(run)).batches(limit=EVALUATED_IMAGES)
     with progress() as bar:
@@ -159,9 +165,7 @@ def _results(run: training.Run, file: Path, report: dict) -> dict[str, object]:
         in_file = training.evaluate(lite_predictor(file), images, lambda _: seen())
     verified = report["verify"]
     return {
-        "test accuracy per epoch": ", ".join(
-            percent(row["val_accuracy"]) for row in run.history
-        ),
+        **_per_epoch(run),
         "size": f"{report['size_bytes'] / 1000:,.0f} kB",
         "binary convolutions": (
             f"{report['lce_bconv2d']} of {report['binary_layers']} binary layers"

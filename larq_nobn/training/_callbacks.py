@@ -217,7 +217,7 @@ class HistoryWriter(keras.callbacks.Callback):
         self.stopwatch.start()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Adds the epoch's row; `seconds` includes the pass over the test images."""
+        """Adds the epoch's row; `seconds` includes the pass over validation images."""
         row: dict[str, float] = {"epoch": epoch + 1}
         row |= {name: float(value) for name, value in (logs or {}).items()}
         row["learning_rate"] = float(self._learning_rate(epoch * self._steps))

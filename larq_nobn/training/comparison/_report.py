@@ -330,7 +330,8 @@ class Comparison:
 
         A group has mean, smallest and largest value, and the standard deviation of a
         sample (None for a single run), of the metrics after the last epoch and of the
-        test accuracy of each epoch; `best` marks those that the table shows.
+        accuracy after each epoch, on the images of the history; `best` marks those that
+        the table shows.
         """
         return _finite(
             {
@@ -346,8 +347,9 @@ class Comparison:
         write_json(Path(path), self.to_dict())
 
     def draw(self, path: str | os.PathLike) -> None:
-        """Draws test accuracy per epoch: mean lines, with bands from lowest to highest.
+        """Draws accuracy per epoch: mean lines, with bands from lowest to highest.
 
+        It is that of the validation split, or of the test images where runs have none.
         There is a panel for each batch size if that is among the compared settings.
 
         Raises:

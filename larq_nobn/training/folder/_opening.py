@@ -134,7 +134,7 @@ def load_run(folder: str | os.PathLike, trust: bool = False) -> Run:
     Example:
         ```python
         run = nobn.training.load_run("runs/digits")
-        print(run.record["metrics"]["val_accuracy"])
+        print(run.record["metrics"]["test_accuracy"])
         ```
     """
     record, history = load_record(folder)
