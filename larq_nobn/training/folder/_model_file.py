@@ -63,7 +63,7 @@ def check_model_file(file: Path) -> int:
     """
     try:
         config, stored = _READERS[file.suffix](file)
-        check_configuration(config)
+        _check(config, "")
         return stored
     except Untrusted as error:
         raise ValueError(f"{file} {error}") from error
@@ -123,17 +123,14 @@ class Untrusted(ValueError):
         super().__init__(f"{what}{where}: {remedy}, {_OWN}.")
 
 
-def check_configuration(config: object) -> None:
-    """Raises `Untrusted` unless nothing but listed objects would be made of it.
+def _check(part: object, layer: str, own: bool = False) -> None:
+    """Raises `Untrusted` unless nothing but listed objects would be made of a part.
 
     Arguments:
-        config: What a model file says of the model, as parsed from JSON.
+        part: Of what a model file says of the model, as parsed from JSON.
+        layer: Which it is of, for the message.
+        own: Whether it is among the arguments of a user's class.
     """
-    _check(config, "")
-
-
-def _check(part: object, layer: str, own: bool = False) -> None:
-    """Checks a part of a configuration, in the arguments of a user's class or not."""
     if isinstance(part, list):
         for each in part:
             _check(each, layer, own)
