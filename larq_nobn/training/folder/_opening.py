@@ -359,9 +359,9 @@ def _check_optional(content: Mapping[str, Any], file: Path) -> None:
 
 
 def _check_preprocessing(found: Mapping[str, Any], file: Path) -> None:
-    given = (found[name] for name in ("image_shape", "mean", "std"))
+    shape, mean, std = (found[name] for name in ("image_shape", "mean", "std"))
     try:
-        check_normalization(*given, found.get("crop", 1.0))
+        check_normalization(shape, mean, std, found.get("crop", 1.0))
     except ValueError as error:
         raise damaged(file, f"preprocessing.{error}") from error
 
