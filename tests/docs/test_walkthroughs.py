@@ -1,14 +1,20 @@
 """The walkthroughs name files that are there, and calls that are made in that order."""
 
+import json
 import re
 import sys
+import threading
 from pathlib import Path
 
 import larq_nobn as nobn
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from larq_nobn.cli import main
 from larq_nobn.layers._inference import BinaryConvolution
 from larq_nobn.quantizers import ScaledStdSign
+from PIL import Image
+from training.runs import with_little_network, without_curves
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "larq_nobn"
@@ -34,11 +40,13 @@ def called(function):
             path = Path(code.co_filename).relative_to(PACKAGE).as_posix()
             seen.append((path, code.co_name))
 
+    threading.setprofile(note)  # of those that are started by it
     sys.setprofile(note)
     try:
         made = function()
     finally:
         sys.setprofile(None)
+        threading.setprofile(None)  # type: ignore[arg-type]
     return seen, made
 
 
@@ -102,6 +110,35 @@ def test_convert_takes_the_way_that_is_written(tmp_path):
     conv = prepared.get_layer(f"{LAYER}_conv")
     assert isinstance(conv, BinaryConvolution) and conv.scale.shape == (32,)
     assert f"{LAYER}_norm" not in [layer.name for layer in prepared.layers]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """What is called by a training of images in a folder, and its record."""
+    place = tmp_path_factory.mktemp("walk")
+    random = np.random.default_rng(0)
+    for number in range(24):
+        file = place / "images" / "ab"[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 256, (8, 8, 3), np.uint8)).save(file)
+    line = "train --recipe plain --width 4 --blocks 1 --epochs 1 --clip-factor 0.03"
+    line = [*line.split(), "--dataset", f"{place}/images", "--output", f"{place}/run"]
+    with with_little_network(), without_curves(), pytest.MonkeyPatch.context() as patch:
+        patch.setenv("LARQ_NOBN_CACHE", str(place / "cache"))
+        seen, result = called(lambda: CliRunner().invoke(main, line))
+    assert result.exit_code == 0, result.output
+    return seen, json.loads((place / "run" / "run.json").read_text())
+
+
+@pytest.mark.parametrize("what", ["train", "clip_factor", "image"])
+def test_a_training_takes_the_way_that_is_written(what, trained):
+    seen, record = trained
+    way = rows(what)
+    assert 4 < len(way) <= 8
+    assert [step for step in way if step not in seen] == []
+    left = iter(seen)
+    assert all(step in left for step in way)
+    assert record["settings"]["clip_factor"] == 0.03
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
