@@ -220,6 +220,8 @@ def _seen(layer: Any, inputs: Any) -> dict[Any, tuple[int, bool]]:
         return {}
     steady = np.asarray(inputs if quantizer is None else quantizer(inputs))
     values = np.unique(steady)
+    if quantizer is None and not values.any():
+        return {}  # a map of zeros is no sign
     with lq.context.quantized_scope(True):
         kernel = np.asarray(tf.convert_to_tensor(layer.kernel), np.float64)
     size = np.abs(kernel).reshape(-1, kernel.shape[-1])
