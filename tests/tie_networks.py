@@ -3,6 +3,7 @@
 import larq_nobn as nobn
 import larq as lq
 import numpy as np
+import tensorflow as tf
 from deploy.nets import binary_conv
 from larq_nobn._keras import keras
 
@@ -60,6 +61,17 @@ WHOLE = {
 REAL = {
     "bounded": (6.0, lambda x: layers.ReLU(6.0)(20 * layers.Conv2D(16, 1)(x))),
     "zeros": (0.0, lambda x: layers.ReLU()(layers.Conv2D(16, 1)(x))),
+}
+# What is done to a map, and what that is in float64.
+JUMPS = {
+    "sign": (tf.sign, np.sign),
+    "above": (lambda x: tf.where(x > 0, 1.0, -1.0), lambda x: np.where(x > 0, 1, -1)),
+    "from": (lambda x: tf.where(x >= 0, 1.0, -1.0), lambda x: np.where(x < 0, -1, 1)),
+    "times 2": (lambda x: tf.cast(x > 0, x.dtype) * 2 - 1, lambda x: 2 * (x > 0) - 1),
+    "cast": (lambda x: tf.cast(x > 0, x.dtype), lambda x: x > 0),
+    "larq": (lambda x: lq.math.sign(x), lambda x: np.where(x < 0, -1, 1)),
+    "heaviside": (lambda x: lq.math.heaviside(x), lambda x: x > 0),
+    "lambda": (lambda x: layers.Lambda(tf.sign)(x), np.sign),
 }
 
 

@@ -16,17 +16,21 @@ from .._keras import keras
 from ._graph import Call, Graph
 from ._kinds import (
     DEPTHWISE,
+    JUMPS,
     SEPARABLE,
     SIGNS,
     TRANSPOSED,
     commutation,
+    function_traits,
     inherited,
     is_channels_last,
     joins_channels,
     kernels_of,
+    symbol_of,
     traits,
     weights_of_sum,
 )
+from ._operation import is_function
 from ._signs import quantized, sign_of
 
 _layers = keras.layers
@@ -192,6 +196,42 @@ def finest_at_signs(
     if graph.is_output(tensor) or not found:
         return None
     return min(found, key=lambda steps: steps.step[0])
+
+
+def meets_jump(
+    graph: Graph, edge: Any, jumps: Callable[[Call], bool] | None = None
+) -> bool:
+    """Whether a function that may jump at 0 reads a map, or what functions make of it.
+
+    What is in a Lambda, in a user's layer or in a user's activation is not known.
+
+    Arguments:
+        graph: A model.
+        edge: The map.
+        jumps: Tells of other calls whether they jump, too.
+    """
+    edges, seen = [edge], set[int]()
+    while edges:
+        for call in graph.consumers(edges.pop()):
+            function = _function_of(call)
+            if function in ("", *JUMPS) or (jumps is not None and jumps(call)):
+                return True
+            passes = function or joins_channels(call) or commutation(call).gain
+            if passes and id(call.first_output) not in seen:
+                seen.add(id(call.first_output))
+                edges.append(call.first_output)
+    return False
+
+
+def _function_of(call: Call) -> str | None:
+    """The function that a call is; "" for one that is not known, None for a layer."""
+    layer = call.layer
+    if is_function(layer):
+        return symbol_of(layer).split(".")[-1]
+    if type(layer) is _layers.Activation and sign_of(layer) is None:
+        return "known" if function_traits(layer.activation).elementwise else ""
+    home = type(layer).__module__.split(".")[0]
+    return None if home in ("tf_keras", "keras", "larq", "larq_nobn") else ""
 
 
 def _after_kernels(call: Call, taken: Steps | None) -> Steps | None:

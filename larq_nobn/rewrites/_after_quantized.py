@@ -6,14 +6,16 @@ stay whole numbers. Pools between, which let it pass (`affine_through_pool`), fo
 Where scale * x + bias is exactly 0 for some x, a sign of it is +1, which rounding must
 not turn: neither that of a product and a sum, where batch norm subtracts a mean first,
 nor that of a pool which follows them now. So a little is added to such biases. Signs do
-not notice a part of a step, anything else no more than rounding.
+not notice a part of a step, anything else no more than rounding. But a function that
+jumps at 0, such as `tf.sign`, has to see 0 itself: for it the bias is the opposite of
+what the product will be.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from ..graph import Call, Graph, Operation, finest_at_signs
+from ..graph import Call, Graph, Operation, finest_at_signs, meets_jump, traits
 from ._into_sign import starts_with_plain_sign
 from ._kernel_before import Source, before_pools, is_quantized, linear, source_of
 from ._rule import Edit, NotExact, affine_of, is_affine, rescaled, rule
@@ -31,6 +33,8 @@ def affine_after_quantized_kernel(graph: Graph, call: Call) -> Edit | None:
     first, pools = sources[0]
     if len(sources) > 1 and any(source.pools for source in sources):
         raise NotExact("it is used more than once")
+    if any(map(_averages, pools)) and _keeps_ties(graph, call):
+        raise NotExact("of what is 0, an average of scaled sums makes rounding")
     operation = _beside_ties(graph, call, moved=bool(pools))
     if pools:
         graph = before_pools(graph, call, sources[0])
@@ -61,6 +65,18 @@ def affine_stays(graph: Graph, call: Call) -> Edit | None:
     return Edit(graph.with_operation(operation), "became a per-channel affine layer")
 
 
+def _keeps_ties(graph: Graph, call: Call) -> bool:
+    """Whether a jump reads what may be exactly 0, and no bias can move that."""
+    edge, steps = call.first_output, graph.facts.get(id(call.first_input))
+    if steps is None or finest_at_signs(graph, edge, steps, starts_with_plain_sign):
+        return False
+    return meets_jump(graph, edge, starts_with_plain_sign)
+
+
+def _averages(call: Call) -> bool:
+    return traits(type(call.layer)).pool in ("mean", "whole mean")
+
+
 def _quantized_sources(graph: Graph, call: Call) -> list[Source]:
     affine = affine_of(call.operation)
     uses = graph.uses(call.name)
@@ -79,10 +95,16 @@ def _beside_ties(graph: Graph, call: Call, moved: bool) -> Operation:
         return call.operation
     finest = finest_at_signs(graph, call.first_output, steps, starts_with_plain_sign)
     number = np.float64 if dtype == "float64" else np.float32
-    if finest is None:
-        more = 4 * np.finfo(number).eps * np.abs(bias)
-    else:
-        steps, more = finest, np.abs(scale) * finest.step / 4
+    if finest is not None:
+        steps = finest
     some = (scale != 0) & (moved | (bias != 0))
-    reached = some & steps.reach(-bias / np.where(some, scale, 1.0), number)
-    return rescaled(call.operation, scale, bias + np.where(reached, more, 0.0))
+    threshold = -bias / np.where(some, scale, 1.0)
+    reached = some & steps.reach(threshold, number)
+    if finest is not None:
+        better = bias + np.abs(scale) * finest.step / 4
+    elif meets_jump(graph, call.first_output):
+        value = np.round(threshold / steps.step) * steps.step
+        better = -(scale.astype(number) * value.astype(number))
+    else:
+        better = bias + 4 * np.finfo(number).eps * np.abs(bias)
+    return rescaled(call.operation, scale, np.where(reached, better, bias))

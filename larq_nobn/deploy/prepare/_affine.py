@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from ..._keras import keras
 from ...graph import (
-    JUMPS,
     RECTIFIED,
     Call,
     Graph,
@@ -19,9 +19,8 @@ from ...graph import (
     chain,
     commutation,
     finest_at_signs,
-    is_function,
     joins_channels,
-    symbol_of,
+    meets_jump,
     threshold_of_affine,
     traits,
 )
@@ -29,6 +28,7 @@ from ...layers import ChannelAffine, DynamicTanh
 from ...layers._inference import (
     AffineApart,
     BinaryConvolution,
+    Channels,
     ShiftedReLU,
     ShiftedSign,
 )
@@ -67,6 +67,7 @@ from ._reading import (
     starts_with_plain_sign,
     steps_after,
     steps_of_sums,
+    with_sign,
 )
 
 _layers = keras.layers
@@ -121,7 +122,7 @@ def affine_into_binary_convolution(graph: Graph, call: Call) -> Edit | None:
     affine = affine_of(call.operation)
     found = source_of(graph, call.first_input, affine)
     source, pools = found
-    if any(map(_averages, pools)) and _meets_jump(graph, call.first_output):
+    if any(map(_averages, pools)) and meets_jump(graph, call.first_output):
         return None
     if not is_linear_binary(source) or is_shared(graph, source):
         real = has_real_kernel(source)
@@ -297,6 +298,7 @@ def clear_threshold(graph: Graph, call: Call) -> Edit | None:
     step of 0 and 1 is 0 where the sum is: so it is 0 where the opposite sum has a +1.
 
     To a function that may jump at 0, a sum that is 0 remains 0: see `_exact_at_zero`.
+    Where something else reads the sums beside signs, these get a shift.
     """
     before = graph.facts.get(id(call.first_input)) if call.reads else None
     if is_shared(graph, call):
@@ -318,8 +320,10 @@ def clear_threshold(graph: Graph, call: Call) -> Edit | None:
         finest = finest_at_signs(graph, edge, before, is_zero_one_step)
         turn = -1.0
     if finest is None:
-        jumps = _meets_jump(graph, edge)
-        return _exact_at_zero(graph, call, before, scale, bias) if jumps else None
+        if meets_jump(graph, edge):
+            return _exact_at_zero(graph, call, before, scale, bias)
+        rounds = np.any(bias) or _pads_zeros(call)
+        return _clear_of_sums(graph, call, before, scale, bias) if rounds else None
     if not np.any(bias):
         return None
     threshold = threshold_of_affine(turn * scale, turn * bias, finest).value
@@ -332,22 +336,74 @@ def clear_threshold(graph: Graph, call: Call) -> Edit | None:
     return Edit(graph.with_operation(operation))
 
 
-def _meets_jump(graph: Graph, edge: Any) -> bool:
-    """Whether a function that may jump at 0 reads a map, or what functions make of it.
+def _pads_zeros(call: Call) -> bool:
+    """Whether LCE takes the border from sums that have their scale, which rounds."""
+    return call.operation.kind is BinaryConvolution and call.layer.border() == 0
 
-    What is in a Lambda is not known.
+
+def _clear_of_sums(
+    graph: Graph, call: Call, steps: Steps, scale: np.ndarray, bias: np.ndarray
+) -> Edit | None:
+    """Shifts the signs that read scale * sum + bias, so that none is of a 0.
+
+    What else reads it has the bias as it is.
     """
-    edges, seen = [edge], set[int]()
-    while edges:
-        for call in graph.consumers(edges.pop()):
-            function, symbol = is_function(call.layer), symbol_of(call.layer)
-            if function and symbol.split(".")[-1] in ("", *JUMPS):
-                return True
-            passes = function or joins_channels(call) or commutation(call).gain
-            if passes and id(call.first_output) not in seen:
-                seen.add(id(call.first_output))
-                edges.append(call.first_output)
-    return False
+    columns, edited = np.arange(len(scale)), graph
+    for reader, own, finest in _signs_after(graph, call.first_output, columns, steps):
+        sign = sign_in(reader)
+        assert sign is not None  # or it were not among them
+        shift = numbers(sign, "shift", len(own))
+        k = np.where(own < 0, 1.0, scale[own])
+        b = np.where(own < 0, 0.0, bias[own]) + shift
+        at, clear = (threshold_of_affine(k, b, x).value for x in (None, finest))
+        within = (own >= 0) & np.isfinite(at)
+        # No further: what is as close to a sum, but is not one, needs no operation.
+        moves = within & finest.reach(np.where(within, at, 0.0))
+        if np.any(moves):
+            moved = np.where(moves, shift - b - k * np.where(moves, clear, 0.0), shift)
+            new = Operation(sign.name, ShiftedSign, None, {"shift": moved})
+            edited = edited.with_operation(with_sign(reader, new))
+    return None if edited is graph else Edit(edited)
+
+
+def _signs_after(
+    graph: Graph, edge: Any, columns: np.ndarray, steps: Steps
+) -> Iterator[tuple[Call, np.ndarray, Steps]]:
+    """Yields the signs that read a map, or values of it.
+
+    Arguments:
+        graph: A model.
+        edge: The map.
+        columns: For each of its channels the one of the first map that it is; -1 for
+            that of another map.
+        steps: Those that it has without its scale and bias.
+
+    Yields:
+        The call of each sign, and the columns and the steps of what it reads.
+    """
+    for call in graph.consumers(edge):
+        if is_shared(graph, call):
+            continue
+        known, there, sign = commutation(call), columns, sign_in(call)
+        after: Steps | None = None
+        if sign is not None and sign.argument("gain") is None:
+            yield call, columns, steps
+        elif joins_channels(call):
+            there, step = (
+                np.concatenate(
+                    [x if r is edge else np.full(r.shape[-1], n) for r in call.reads]
+                )
+                for x, n in ((columns, -1), (steps.step, 1.0))
+            )
+            after = steps._replace(step=step)
+        elif call.operation.kind is Channels:
+            after = steps_after(call, [steps])
+            there = columns[call.operation.argument("channels")]
+        elif known.gain and known.shift:
+            after = steps_after(call, [steps])
+            there = np.tile(columns, call.first_output.shape[-1] // len(columns))
+        if after is not None:
+            yield from _signs_after(graph, call.first_output, there, after)
 
 
 def _exact_at_zero(

@@ -12,27 +12,16 @@ from larq_nobn.deploy.inspection._audit import audit_bytes
 from larq_nobn.deploy.lite import Runner, inference, io_spec, to_flatbuffer
 from larq_nobn.deploy.prepare._prepare import prepare
 from numpy.testing import assert_array_equal
-from tie_networks import GAINS, MEANS, SHAPE, WHOLE, network, norm
+from tie_networks import GAINS, JUMPS, MEANS, SHAPE, WHOLE, network, norm
 
 layers = keras.layers
 
-# What is done to a map, and what that is in float64.
-STEPS = {
-    "sign": (tf.sign, np.sign),
-    "above": (lambda x: tf.where(x > 0, 1.0, -1.0), lambda x: np.where(x > 0, 1, -1)),
-    "from": (lambda x: tf.where(x >= 0, 1.0, -1.0), lambda x: np.where(x < 0, -1, 1)),
-    "times 2": (lambda x: tf.cast(x > 0, x.dtype) * 2 - 1, lambda x: 2 * (x > 0) - 1),
-    "cast": (lambda x: tf.cast(x > 0, x.dtype), lambda x: x > 0),
-    "larq": (lambda x: lq.math.sign(x), lambda x: np.where(x < 0, -1, 1)),
-    "heaviside": (lambda x: lq.math.heaviside(x), lambda x: x > 0),
-    "lambda": (lambda x: layers.Lambda(tf.sign)(x), np.sign),
-}
 FRONTS = ("convolution", "zero padded", "maximum", "dense")
 
 
 def checked(part, step):
     """Compares model, prepared model and file with what float64 gives."""
-    function, exact = STEPS[step]
+    function, exact = JUMPS[step]
     model, _ = network(part, last=function)
     x = images(4, SHAPE)
     whole = keras.Model(model.inputs, model.get_layer("norm").input)(x).numpy()
@@ -50,7 +39,7 @@ def checked(part, step):
 
 
 @pytest.mark.convert
-@pytest.mark.parametrize("step", STEPS)
+@pytest.mark.parametrize("step", JUMPS)
 @pytest.mark.parametrize("kind", FRONTS)
 def test_what_is_exactly_0_is_0_before_a_function(kind, step):
     checked(WHOLE[kind], step)

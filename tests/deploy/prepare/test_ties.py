@@ -9,9 +9,10 @@ from larq_nobn._keras import keras
 from larq_nobn.deploy.inspection._audit import audit_bytes
 from larq_nobn.deploy.lite import Runner, inference, io_spec, to_flatbuffer
 from larq_nobn.deploy.prepare._prepare import prepare
+from larq_nobn.graph import calls, sign_in
 from larq_nobn.quantizers import RSign
 from numpy.testing import assert_allclose, assert_array_equal
-from tie_networks import GAINS, MEANS, REAL, SHAPE, WHOLE, conv, network, norm
+from tie_networks import GAINS, MEANS, REAL, SHAPE, WHOLE, conv, network, norm, sign
 
 layers = keras.layers
 
@@ -69,6 +70,70 @@ def test_a_bias_that_stays_is_part_of_the_steps(kind, offset):
     model, x = keras.Model(start, BESIDE[kind](sign, x)), images(8, SHAPE)
     for found, expected in zip(prepare(model)(x), model(x), strict=True):
         assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+# What reads a map as it is, beside signs of its values.
+OTHERS = {
+    "an output": lambda x: [conv(1)(x), x],
+    "a sum": lambda x: [layers.Add()([conv(1)(x), x])],
+    "a function": lambda x: [sign()(x), layers.Activation("tanh")(x)],
+    "a pool": lambda x: [conv(1)(layers.MaxPooling2D()(x)), x],
+    "groups": lambda x: [conv(1, groups=2)(x), x],
+    "groups alone": lambda x: [conv(1, groups=2)(x)],
+    "two signs": lambda x: [conv(1)(x), conv(1, input_quantizer="approx_sign")(x), x],
+    "other channels": lambda x: [conv(1)(joined(x)), x],
+}
+
+
+def joined(x):
+    return layers.Concatenate()([layers.Conv2D(3, 1)(x), x, layers.Conv2D(1, 1)(x)])
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("other", OTHERS)
+@pytest.mark.parametrize("kind", ["zero padded", "average", "dense"])
+def test_signs_beside_another_reader(kind, other):
+    """It needs the bias: of sums that should be 0 that makes rounding."""
+    model, before = network(WHOLE[kind], last=OTHERS[other])
+    x = images(4, SHAPE)
+    assert np.mean(before(x).numpy() == 0) > 0.01
+    prepared = prepare(model)
+    content = to_flatbuffer(inference(prepared), prepared.variables, io_spec(prepared))
+    wanted = [y.numpy() for y in tf.nest.flatten(model(x))]
+    for outputs in (tf.nest.flatten(prepared(x)), Runner(content).outputs([x])):
+        for found, expected in zip(outputs, wanted, strict=True):
+            assert_allclose(found, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("other", ["an output", "a function", "a pool", "groups"])
+def test_signs_of_scaled_sums_beside_zeros_and_another_reader(other):
+    """LCE takes a border of zeros from sums that have their scale, which rounds."""
+
+    def net(kernel):
+        keras.utils.set_random_seed(0)
+        start = keras.Input(SHAPE)
+        first = binary_conv(16, pad_values=0.0, kernel_quantizer=kernel, name="first")
+        return keras.Model(start, OTHERS[other](first(start)))
+
+    scaled, whole, x = net("magnitude_aware_sign"), net("ste_sign"), images(4, SHAPE)
+    sums = keras.Model(whole.inputs, whole.get_layer("first").output)(x).numpy()
+    assert np.mean(sums == 0) > 0.01
+    prepared = prepare(scaled)
+    content = to_flatbuffer(inference(prepared), prepared.variables, io_spec(prepared))
+    assert_array_equal(prepared(x)[0], whole(x)[0])
+    assert_array_equal(Runner(content).outputs([x])[0], whole(x)[0])
+
+
+def test_what_is_close_to_a_sum_needs_no_shift():
+    """Only of sums that are exactly 0 it matters what rounding makes of them."""
+    for away, wanted in ((0.0, 1), (1e-3, 0)):
+        model, _ = network(
+            WHOLE["convolution"], means=MEANS + away, last=OTHERS["an output"]
+        )
+        signs = map(sign_in, calls(prepare(model)))
+        shifts = [s for s in signs if getattr(s, "shift", None) is not None]
+        assert len(shifts) == wanted
 
 
 def bordered(quantizer, kernel, pad, gain):
