@@ -1,7 +1,8 @@
 """Compares two forms of a network segment by segment.
 
 A sign turns a rounding error of 1e-7 into a jump from -1 to +1, so two correct forms of
-one network may differ a lot from end to end. A network is therefore cut at its signs.
+one network may differ a lot from end to end. A network is therefore cut at its signs,
+and where it compares numbers with constants, as in `x > 0`, which are signs as well.
 Each segment, from the signs and inputs that it reads to the next pre-activations and
 outputs, is computed by the reference from the values that the other form itself had
 there. So nothing is amplified: a sign that rounding decides changes what is fed
@@ -23,7 +24,7 @@ from .._keras import keras
 from .._progress import step
 from ..quantizers import RSign
 from ._graph import Call, calls, inputs_of
-from ._kinds import kernels_of, traits
+from ._kinds import constants_of, kernels_of, symbol_of, traits
 from ._models import run_call, training_argument
 from ._signs import is_binary, sign_of
 
@@ -287,7 +288,7 @@ def record(
         if call.name in starts:
             use = call.label[len(call.name) :]
             found.inputs[starts[call.name] + use] = walk.before(call)
-        quantizer = sign_in(call)
+        quantizer = _cut_at(call)
         if quantizer is not None:
             x = walk.before(call)
             sign = Sign(call.label, quantizer, x)
@@ -305,6 +306,54 @@ def _still(sign: Sign, positive: np.ndarray) -> Still:
     channels = np.flatnonzero(columns.all(axis=0) | ~columns.any(axis=0))
     distances = sign.shifted(sign.values).reshape(columns.shape)[:, channels]
     return Still(channels, distances.astype(float))
+
+
+class Comparison(NamedTuple):
+    """Where numbers are above a threshold, as a sign of them.
+
+    Attributes:
+        threshold: A number, or an array of them.
+        reached: Whether the threshold itself is above, too.
+    """
+
+    threshold: Any
+    reached: bool
+
+    def __call__(self, x: Any) -> np.ndarray:
+        x = np.asarray(x)
+        above = x >= self.threshold if self.reached else x > self.threshold
+        return np.where(above, 1.0, -1.0)
+
+    def shifted(self, x: Any) -> np.ndarray:
+        """Returns the numbers whose sign it is."""
+        return np.asarray(x) - np.float32(self.threshold)
+
+
+# Functions of TensorFlow, and whether their result changes just above a number.
+_COMPARISONS = {
+    "math.greater": True,
+    "math.less_equal": True,
+    "math.greater_equal": False,
+    "math.less": False,
+}
+
+
+def _comparison_in(call: Call) -> Comparison | None:
+    """The comparison of a map with constants that a call is; None for other calls."""
+    beyond, constants = _COMPARISONS.get(symbol_of(call.layer)), constants_of(call)
+    if beyond is None or len(constants) != 1:
+        return None
+    first = dict(zip("xy", call.node.call_args, strict=False), **call.node.call_kwargs)
+    given = call.first_input
+    if first["x"] is not given or not given.dtype.is_floating or given.shape.rank < 2:
+        return None
+    return Comparison(np.asarray(constants[0]), not beyond)
+
+
+def _cut_at(call: Call) -> Any:
+    """The sign or the comparison at which a network is cut; None for other calls."""
+    quantizer = sign_in(call)
+    return _comparison_in(call) if quantizer is None else quantizer
 
 
 def sign_in(call: Call) -> Any:
@@ -466,7 +515,7 @@ def _compare_group(
     made = {id(call.first_output): call for call in walk.calls}
     for calls_ in zip(*(w.calls for w in walks), strict=True):
         call = calls_[0]
-        fed, quantizer = None, sign_in(call)
+        fed, quantizer = None, _cut_at(call)
         replaced = call.label in other.values
         if quantizer is not None or replaced:
             read, *noisy = (w.before(c) for w, c in zip(walks, calls_, strict=True))

@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
 from larq_nobn.graph import (
@@ -352,6 +353,53 @@ def test_units_in_the_last_place_are_no_whole_numbers(others, step, noisy, fault
     noise = [x + np.float32(size) for size in (1e-7, 64e-7)] if noisy else []
     compare_sign(sign, bits, "between layer 'b' and it", [*range(4)], place, noise)
     assert bool(place.fault) == fault
+
+
+COMPARISONS = {
+    "greater": tf.math.greater,
+    "from": tf.math.greater_equal,
+    "less": tf.math.less,
+    "up to": lambda x, c: x <= c,
+}
+
+
+@pytest.mark.parametrize("threshold", [0.0, 0.3, np.float32([0.3, -0.2])])
+@pytest.mark.parametrize("kind", COMPARISONS)
+def test_comparisons_with_constants_are_signs(kind, threshold):
+    """What is within rounding of the constant may turn, and nothing after it counts."""
+
+    def net(more):
+        keras.backend.clear_session()  # so that layers have equal names
+        start = keras.Input((2,), name="input")
+        above = COMPARISONS[kind](start + np.float32(more), threshold)
+        return keras.Model(start, 100 * tf.where(above, start, -1.0))
+
+    x = REAL + np.float32(threshold)
+    x[1] = threshold + np.float32([2e-6, -2e-6])
+    given = net(0.0)
+    for more, faulty in ((0.0, []), (4e-6, []), (-4e-6, []), (0.35, [2])):
+        other = net(more)
+        found = compare(given, lambda group, m=other: record(m, group), [x], 1e-5)
+        assert [i for i in found.faulty if i != 1] == faulty  # 1 is beside the constant
+        (place,) = (p for (of, _), p in found.places.items() if of == "sign")
+        if abs(more) == 4e-6:
+            assert (place.turned, found.finding) == ({1}, "")
+        if faulty:
+            assert "sign to differ is that of layer 'tf.math." in found.finding
+
+
+@pytest.mark.parametrize("kind", COMPARISONS)
+def test_a_comparison_of_whole_numbers_is_exact(kind):
+    def net(more):
+        keras.backend.clear_session()
+        start = keras.Input((2,), name="input")
+        above = COMPARISONS[kind](start + np.float32(more), 2.0)
+        return keras.Model(start, tf.where(above, 1.0, -1.0))
+
+    x = np.float32([[4, -3], [2, 5], [-6, 2], [10, -1]])
+    more = 1e-6 if kind in ("greater", "up to") else -1e-6
+    found = compare(net(0.0), lambda group: record(net(more), group), [x], 1e-5)
+    assert "exactly 0, a sum of whole numbers" in found.finding
 
 
 @pytest.mark.parametrize("error, fault", [(0.0, False), (0.1, True)])

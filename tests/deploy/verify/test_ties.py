@@ -5,6 +5,7 @@ import logging
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images
 from larq_nobn._keras import keras
 from larq_nobn.deploy import convert
@@ -41,6 +42,26 @@ def test_what_is_said():
     assert "the file and the traced form of the model compute" in second
     assert "of layer 'a' (12.50% of them). Give" in second
     assert "deploy.prepared(model)" in second
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("gate", [False, True])
+def test_sums_of_both_signs_before_a_comparison(gate, tmp_path):
+    """As many +c as -c are ±1e-9 in Keras, which is above 0 or not by chance."""
+    keras.utils.set_random_seed(0)
+    start = keras.Input((6, 6, 8))
+    scaled = {"kernel_quantizer": "magnitude_aware_sign", "pad_values": 0.0}
+    x = binary_conv(8, **scaled)(start)
+    if gate:
+        size = keras.layers.GlobalAveragePooling2D(keepdims=True)(x)
+        x = x * keras.layers.Dense(8, "sigmoid")(size)
+    x = tf.cast(x > 0, x.dtype)
+    model = keras.Model(start, keras.layers.GlobalAveragePooling2D()(x))
+    report = convert(model, tmp_path / "m.tflite", data=images(32, (6, 6, 8)))
+    assert report.verify["prepared"]["exact_share"] < 0.5
+    assert report.verify["exact_share"] == 1
+    (tie,) = report.verify["prepared"]["ties"]
+    assert tie["layer"].startswith("tf.math.greater")
 
 
 @pytest.mark.convert
