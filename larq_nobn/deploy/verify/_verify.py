@@ -17,6 +17,7 @@ from ..prepare import half_precision, in_float32
 from ._agreement import agreement, differences, top1_agreement
 from ._divergence import first_divergence
 from ._file import FileSigns
+from ._thresholds import differing_threshold
 
 GIVEN = "the given model"
 NOTHING_WRITTEN = " No file was written."
@@ -172,13 +173,19 @@ def verify_file(
         segments = compare(prepared, signs, examples, tolerance, at_once=size)
         segments = _past_names(segments, prepared, signs, examples, tolerance, size)
     if segments.finding:
-        differing = [array[segments.faulty] for array in examples]
-        where = first_divergence(prepared, differing, tolerance)
+        faulty = [array[segments.faulty] for array in examples]
+        where = first_divergence(prepared, faulty, tolerance)
         raise_mismatch(
             segments,
             "The converted file computes something else",
             tolerance,
             f"{exact_remedy(segments)} {where}{NOTHING_WRITTEN}",
+        )
+    differing = differing_threshold(prepared, flatbuffer)
+    if differing:
+        raise VerificationError(
+            "The converted file computes something else, though in none of the "
+            f"examples: {differing}.{NOTHING_WRITTEN}"
         )
     return agreement(wanted, segments.outputs, tolerance, segments)
 

@@ -15,9 +15,12 @@ from larq_nobn._keras import keras
 from larq_nobn.deploy import VerificationError, _convert, convert
 from larq_nobn.deploy._opening import as_functional
 from larq_nobn.deploy.int8 import _fake_quantize
+from larq_nobn.deploy.lite import Runner, inference, io_spec, read, to_flatbuffer
+from larq_nobn.deploy.lite._file import edited
 from larq_nobn.deploy.prepare import BinaryConvolution, prepare
-from larq_nobn.deploy.verify import _verify, verify_prepared
+from larq_nobn.deploy.verify import _verify, verify_file, verify_prepared
 from larq_nobn.graph import ModelError, made_up
+from larq_nobn.quantizers import RSign
 from larq_nobn.surgery import _fold
 from larq_nobn.surgery.statistics import _freeze
 
@@ -288,6 +291,57 @@ def test_a_threshold_deep_inside_that_no_sum_reaches(place, threshold):
     message = f"the threshold of layer '{following}' differs by .* in channel 3, .* no "
     with pytest.raises(VerificationError, match=message):
         verify_prepared(model, model, prepared, made_up(model, 3))
+
+
+# What is between two binary convolutions that hand bits on.
+BETWEEN = {
+    "a batch norm": lambda x, norm: norm(x),
+    "a maximum": lambda x, norm: _layers.MaxPooling2D(2)(norm(x)),
+    "a maximum before": lambda x, norm: norm(_layers.MaxPooling2D(2)(x)),
+    "a rectified sum": lambda x, norm: norm(_layers.ReLU()(x)),
+    "a shifted sign": lambda x, norm: x,
+}
+
+
+@pytest.mark.parametrize("gain", [1.0, -0.7])
+@pytest.mark.parametrize("kind", BETWEEN)
+def test_such_a_threshold_inside_a_file(kind, gain):
+    """An operation that writes bits has it as a number of bits that differ."""
+    keras.utils.set_random_seed(0)
+    start, norm = keras.Input((6, 6, 8)), _layers.BatchNormalization(name="norm")
+    x = BETWEEN[kind](binary_conv(8, padding="valid", name="first")(start), norm)
+    sign = RSign() if kind == "a shifted sign" else "ste_sign"
+    x = binary_conv(4, name="second", input_quantizer=sign)(x)
+    model = keras.Model(start, _layers.GlobalAveragePooling2D()(x))
+    mean = np.float32([-3, 1, 4, 50, 0.3, -50, 9, 2])
+    gamma = np.full(8, abs(gain) if "maximum" in kind else gain, np.float32)
+    if kind == "a shifted sign":
+        sign.set_weights([-mean])
+    else:
+        norm.set_weights([gamma, np.zeros(8), mean, np.ones(8)])
+    prepared, examples = prepare(model), made_up(model, 3)
+    content = to_flatbuffer(inference(prepared), prepared.variables, io_spec(prepared))
+    wanted = _verify.outputs(prepared, examples)
+    (bits,) = (
+        op for op in read(content, "it")[0].operations if op.op == "LceBconv2d"
+        and op.writes_bits
+    )  # fmt: skip
+
+    def verified(away):
+        def change(file):
+            data = file.buffers[bits.inputs[-1].buffer].data.view(np.int32).copy()
+            data[3] += away
+            file.buffers[bits.inputs[-1].buffer].data = data.view(np.uint8)
+
+        changed = edited(content, change)
+        return verify_file(prepared, wanted, changed, Runner(changed), examples, 1e-3)
+
+    assert verified(0)["unexplained"] == 0
+    for away in (-1, 1, 4):
+        with pytest.raises(
+            VerificationError, match="the threshold between .* channel 3, "
+        ):
+            verified(away)
 
 
 @pytest.mark.parametrize("threshold", [-50.0, 50.0])
