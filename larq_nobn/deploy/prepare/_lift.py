@@ -1,7 +1,8 @@
 """Keeps vectors and sequences as maps from one rewritten layer to the next.
 
 A reshape between two binary convolutions would hide one from the other: no bits could
-pass, and no gain or shift either.
+pass, and no gain or shift either. What computes the same at each position does not mind
+the shape, and a reshape and its opposite do nothing.
 """
 
 from __future__ import annotations
@@ -9,7 +10,6 @@ from __future__ import annotations
 from typing import Any
 
 import larq as lq
-import tensorflow as tf
 
 from ..._keras import keras
 from ...graph import (
@@ -22,65 +22,56 @@ from ...graph import (
     sign_of,
     traits,
 )
+from ...rewrites import Edit, rule
 
 _layers = keras.layers
 
 
-def lift_to_maps(graph: Graph) -> Graph:
-    """Moves reshapes that keep the channels after what does not mind the shape.
+@rule
+def reshape_after(graph: Graph, call: Call) -> Edit | None:
+    """Lets a reshape that keeps the channels follow what does not mind the shape.
 
-    Those that meet the opposite reshape vanish with it.
+    Those that meet the opposite reshape vanish with it, as does one that nothing reads.
     """
-    if not any(map(_lowers, graph.calls)):
-        return graph
-    for call in graph.calls:
-        # Weights of signs are of gradients, and may be made for one shape.
-        if is_known_sign(sign_of(call.layer)) and call.layer.weights:
-            plain = Operation(call.name, lq.quantizers.SteSign)
-            graph = graph.with_operation(plain)
-    maps: dict[int, Any] = {}  # what edges are as maps
-    made = {id(edge) for edge in graph.model.inputs}  # those that are there as they are
-    same: dict[int, Any] = {}  # those that are others
-    found: list[Call] = []
-
-    def plain_edge(edge: Any, name: str) -> Any:
-        """An edge in the shape that it has in the given graph."""
-        if id(edge) not in made and id(edge) not in same:
-            made.add(id(edge))
-            reads, shape = maps[id(edge)], tuple(edge.shape[1:])
-            name = f"{name}/shape{len(made)}"
-            reshape = Operation(name, _layers.Reshape, None, {"target_shape": shape})
-            found.append(Call(name, name, reads, edge, None, (reads,), reshape))
-        return same.get(id(edge), edge)
-
-    for call in graph.calls:
-        lifted: list[Any] = [maps.get(id(edge)) for edge in call.reads]
-        given, edge = call, call.first_output
-        if _lowers(call):
-            if lifted[0] is None:
-                lifted[0] = plain_edge(call.first_input, call.name)
-            maps[id(edge)] = lifted[0]
-        elif _undoes(call, lifted[0] if lifted else None):
-            same[id(edge)] = lifted[0]
-        elif _passes(call, lifted):
-            for before, after in zip(call.reads, lifted, strict=True):
-                call = call.reading(before, after)
-            maps[id(edge)] = Value(lifted[0], tuple(lifted[0].shape[1:]))
-            found.append(call._replace(outputs=maps[id(edge)]))
-        else:
-            for before in call.reads:
-                call = call.reading(before, plain_edge(before, call.name))
-            found.append(call)
-            made.update(id(x) for x in tf.nest.flatten(call.outputs))
-            if _lowers(call, back=True):
-                maps.setdefault(id(given.first_input), edge)
-    ends = [plain_edge(end, _name_of(graph, end)) for end in graph.outputs]
-    return graph.of(found, ends)
+    if _lowers(call) and not graph.consumers(call.first_output):
+        unread = not graph.is_output(call.first_output)
+        return Edit(graph.with_calls({call.label: []})) if unread else None
+    maps = [_as_map(graph, call, edge) for edge in call.reads]
+    if not maps or any(found is None for found in maps):
+        return None
+    shape = tuple(maps[0].shape[1:])
+    if call.operation.kind is _layers.Reshape and call.first_output.shape[1:] == shape:
+        graph = graph.with_calls({call.label: []})
+        return Edit(graph.with_edge(call.first_output, maps[0]))
+    if not _is_elementwise(call) or any(x.shape[1:] != shape for x in maps):
+        return None
+    if sign_of(call.layer) is not None and call.layer.weights:
+        # They are of gradients, and may be made for one shape.
+        graph = graph.with_operation(Operation(call.name, lq.quantizers.SteSign))
+    edge, after = call.first_output, Value(maps[0], shape)
+    moved = graph.call(call.label)._replace(outputs=after)
+    for before, found in zip(call.reads, maps, strict=True):
+        moved = moved.reading(before, found)
+    name = f"{call.name}/shape"
+    while graph.uses(name):
+        name += "_"
+    target = {"target_shape": tuple(edge.shape[1:])}
+    reshape = Operation(name, _layers.Reshape, None, target)
+    last = Call(name, name, after, edge, None, (after,), reshape)
+    return Edit(graph.with_calls({call.label: [moved, last]}))
 
 
-def _name_of(graph: Graph, edge: Any) -> str:
+def _as_map(graph: Graph, call: Call, edge: Any) -> Any:
+    """The map that an edge is of, or was made earlier than a call; None for none."""
     maker = graph.producer(edge)
-    return "" if maker is None else maker.name
+    if maker is not None and _lowers(maker):
+        return maker.first_input
+    for reader in graph.consumers(edge):
+        if reader.label == call.label:
+            break
+        if _lowers(reader, back=True):
+            return reader.first_output
+    return None
 
 
 def _lowers(call: Call, back: bool = False) -> bool:
@@ -98,16 +89,9 @@ def _lowers(call: Call, back: bool = False) -> bool:
     return before.rank == 4 and after.rank < 4 and before[-1] == after[-1]
 
 
-def _undoes(call: Call, lifted: Any) -> bool:
-    reshape = call.operation.kind is _layers.Reshape and lifted is not None
-    return reshape and call.first_output.shape[1:] == lifted.shape[1:]
-
-
-def _passes(call: Call, lifted: list[Any]) -> bool:
+def _is_elementwise(call: Call) -> bool:
     layer = call.layer
     known = traits(call.operation.kind).elementwise or is_known_sign(sign_of(layer))
     if type(layer) is _layers.Activation:
         known = known or function_traits(layer.activation).elementwise
-    if not known or not lifted or any(x is None for x in lifted):
-        return False
-    return all(x.shape[1:] == lifted[0].shape[1:] for x in lifted)
+    return known

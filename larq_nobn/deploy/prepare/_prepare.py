@@ -35,7 +35,7 @@ from ._affine import (
     scale_into_layers_after,
 )
 from ._binary_layers import binary_layer
-from ._lift import lift_to_maps
+from ._lift import reshape_after
 from ._moves import absorb_factors, move_shifts
 from ._padding import trim_padding
 from ._reading import spell_affine, with_steps
@@ -104,7 +104,7 @@ def at_inference(model: keras.Model, in_float: Container[str] = ()) -> Graph:
     graph = Graph(as_functional(model))
     with _readable(model):
         graph = once(graph, rules(in_float))
-    return with_steps(everywhere(lift_to_maps(graph), trim_padding))
+    return with_steps(everywhere(everywhere(graph, reshape_after), trim_padding))
 
 
 def in_float32(model: keras.Model) -> keras.Model:

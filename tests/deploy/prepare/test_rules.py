@@ -12,6 +12,7 @@ from larq_nobn.deploy._opening import as_functional
 from larq_nobn.deploy.int8 import _conversion, _fake_quantize
 from larq_nobn.deploy.prepare import _affine, _padding
 from larq_nobn.deploy.prepare._binary_layers import binary_layer
+from larq_nobn.deploy.prepare._lift import reshape_after
 from larq_nobn.deploy.prepare._prepare import at_inference
 from larq_nobn.deploy.prepare._reading import spell_affine
 from larq_nobn.graph import Graph
@@ -126,6 +127,16 @@ FITS = {
     "padding": (
         _padding.trim_padding,
         [layers.ZeroPadding2D, lambda: layers.Conv2D(4, 3, strides=2)],
+        False,
+    ),
+    "reshape": (
+        reshape_after,
+        [
+            lambda: layers.Reshape((64, 4)),
+            layers.ReLU,
+            lambda: layers.Reshape((8, 8, 4)),
+            conv,
+        ],
         False,
     ),
     "tanh": (_affine.tanh_to_affine, [conv, DynamicTanh, sign, binary], True),
