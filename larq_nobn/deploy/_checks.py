@@ -13,6 +13,7 @@ from ..graph import (
     Call,
     Graph,
     ModelError,
+    border_of,
     calls,
     check_inference,
     has_sign_input,
@@ -28,9 +29,7 @@ from ._float_fallback import (
     float_in_trace,
     float_layers,
     is_binary_operation,
-    is_padded,
     kernel_quantizers,
-    pad_value,
     stayed_float,
     why_none_is_binary,
 )
@@ -133,7 +132,7 @@ def _check_convolution(call: Call) -> None:
             "which LCE's kernels on device reject. Use a plain QuantConv2D, which "
             "becomes one convolution for each group."
         )
-    if is_padded(layer) and pad_value(layer) == 0.0:
+    if border_of(call.operation) == 0.0:
         size = call.inputs.shape[1:3]
         _check_map(call.label, size, layer.kernel_size, layer.dilation_rate)
 

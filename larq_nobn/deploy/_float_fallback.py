@@ -24,6 +24,7 @@ from ..graph import (
     TRANSPOSED,
     Call,
     bits_of,
+    border_of,
     calls,
     has_binary_kernel,
     has_sign_input,
@@ -124,9 +125,10 @@ def _why_float(call: Call) -> Why | None:
                 "Use a sign, such as 'approx_sign', or larq.math.sign, which is +1 at "
                 "0.",
             )
-        if not rewritten and is_padded(layer) and pad_value(layer) not in (0.0, 1.0):
+        border = border_of(call.operation)
+        if not rewritten and border not in (None, 0.0, 1.0):
             return (
-                f"Layer {label!r} pads with {pad_value(layer):g}, but LCE knows binary "
+                f"Layer {label!r} pads with {border:g}, but LCE knows binary "
                 "convolutions padded with 1 or 0 only",
                 "Use pad_values=1.0.",
             )
@@ -249,16 +251,6 @@ def _cost(call: Call) -> tuple[int, int]:
     sizes = end.shape[2:] if first else end.shape[1:-1]
     places = 1 if isinstance(layer, _LOCAL) else math.prod(size or 1 for size in sizes)
     return weights * places, 4 * weights
-
-
-def is_padded(layer: Any) -> bool:
-    """Whether a convolution pads its input."""
-    return layer.padding == "same" and layer.kernel_size != (1, 1)
-
-
-def pad_value(layer: Any) -> float:
-    """Returns what a convolution pads with."""
-    return float(keras.backend.get_value(getattr(layer, "pad_values", 0.0)))
 
 
 def why_none_is_binary(model: keras.Model) -> str:

@@ -30,7 +30,7 @@ from ._kinds import (
     traits,
     weights_of_sum,
 )
-from ._linear import Linear, linear_of
+from ._linear import Linear, border_of, linear_of
 from ._models import (
     as_own_input,
     check_inference,
@@ -141,6 +141,7 @@ __all__ = [
     "as_own_input",
     "as_quantizer",
     "bits_of",
+    "border_of",
     "bounds_of",
     "calls",
     "chain",

@@ -15,6 +15,14 @@ from ._kinds import DEPTHWISE, PLAIN, SEPARABLE, TRANSPOSED, Kernels, traits
 from ._operation import Operation
 
 
+def border_of(operation: Operation) -> float | None:
+    """The number that a kernel meets outside of its input; None where it meets none."""
+    valid = operation.argument("padding", "valid") == "valid"
+    if valid or np.max(operation.argument("kernel_size", 1)) == 1:
+        return None
+    return float(keras.backend.get_value(operation.argument("pad_values", 0.0)))
+
+
 @dataclass(frozen=True)
 class Linear:
     """Latent kernel (..., input channels of a group, output channels), and the bias.
@@ -62,22 +70,14 @@ class Linear:
         return activation not in (None, keras.activations.linear)
 
     @property
-    def pads(self) -> bool:
-        """Whether the kernel meets values that are not of the input."""
-        sizes = self.operation.argument("kernel_size", (1,))
-        padded = self.operation.argument("padding", "valid") != "valid"
-        return padded and max(sizes) > 1
-
-    @property
     def border(self) -> float:
         """The number that pads its input; 0 where nothing does."""
-        values = self.operation.argument("pad_values", 0.0) if self.pads else 0.0
-        return float(keras.backend.get_value(values))
+        return border_of(self.operation) or 0.0
 
     @property
     def is_uniform(self) -> bool:
         """Whether all of the kernel meets the input at every position."""
-        return not self.pads
+        return border_of(self.operation) is None
 
     def scaled_outputs(self, scale: np.ndarray, bias: np.ndarray) -> Operation:
         """Returns what computes scale * y + bias where this computes y."""
@@ -152,10 +152,6 @@ class _Transposed(Linear):
 
     def by_input(self, values: np.ndarray) -> np.ndarray:
         return values
-
-    @property
-    def pads(self) -> bool:
-        return False
 
     @property
     def is_uniform(self) -> bool:

@@ -284,15 +284,6 @@ class BinaryConvolution(lq.layers.QuantConv2D):
         """Whether all that it does after the kernel is a ReLU and a scale."""
         return self.offset is None and self.last is keras.activations.relu
 
-    def merges_after(self) -> bool:
-        """Whether it is rectified, and LCE merges a gain and an offset after that."""
-        return self.is_rectified() and self.border() != 0
-
-    def border(self) -> float | None:
-        """The number that pads its input; None if nothing does."""
-        pads = self.padding == "same" and self.kernel_size != (1, 1)
-        return float(keras.backend.get_value(self.pad_values)) if pads else None
-
 
 class Channels(keras.layers.Layer):
     """Some of the channels of a map.

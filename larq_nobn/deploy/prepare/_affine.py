@@ -15,6 +15,7 @@ from ...graph import (
     Operation,
     Steps,
     Value,
+    border_of,
     bounds_of,
     chain,
     commutation,
@@ -205,7 +206,7 @@ def _threshold(reader: Call, affine: Affine, steps: Steps | None) -> Operation |
 
 def _turned(call: Call, negative: np.ndarray) -> Operation:
     """The operation of a binary convolution with some input channels negated."""
-    if call.operation.kind is not BinaryConvolution or call.layer.border():
+    if call.operation.kind is not BinaryConvolution or border_of(call.operation):
         raise NotExact(f"some gains are negative, and {call.described} reads the sign")
     turn = np.where(negative, -1, 1)[:, None].astype(np.float32)
     return call.operation.replaced({"kernel": call.operation.arrays["kernel"] * turn})

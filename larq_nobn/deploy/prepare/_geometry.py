@@ -7,8 +7,7 @@ from typing import NamedTuple
 import larq as lq
 import numpy as np
 
-from ..._keras import keras
-from ...graph import Call
+from ...graph import Call, border_of
 from .._errors import UnreadableError
 from ..lite import missed_reach
 
@@ -145,7 +144,7 @@ def geometry(call: Call) -> Geometry:
         for size, step in zip(shape[:-1], steps, strict=True)
     ]
     rows, columns = [Axis(1, 1, 1, 1, "valid"), *axes][-2:]
-    border = float(keras.backend.get_value(getattr(layer, "pad_values", 0.0)))
+    border = border_of(call.operation) or 0.0
     return Geometry(rows, columns, shape[-1], border, reshaped=len(axes) == 1)
 
 

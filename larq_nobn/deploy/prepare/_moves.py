@@ -20,6 +20,7 @@ from ...graph import (
     Call,
     Graph,
     Operation,
+    border_of,
     bounds_of,
     commutation,
     constants_of,
@@ -295,8 +296,7 @@ def _factor_rule(call: Call, graph: Graph) -> FactorRule:
         return FactorRule(sign is not None, gives)
     if not has_real_kernel(call):
         return FactorRule(fits=False)
-    pads = getattr(call.layer, "padding", "valid") != "valid"
-    takes = not pads or not np.any(getattr(call.layer, "pad_values", 0.0))
+    takes = not border_of(call.operation)
     if call.operation.argument("input_quantizer") is not None:
         takes = sign is not None
     return FactorRule(takes, call.layer.activation in (_LINEAR, _RELU))
@@ -635,11 +635,8 @@ def _is_merged(graph: Graph, call: Call) -> bool:
 
 def _takes_any(call: Call) -> bool:
     """Whether all of a kernel meets the shift everywhere, so that its bias takes it."""
-    # At a border that is padded, less than all of it does.
-    size = getattr(call.layer, "kernel_size", (1,))
-    whole = getattr(call.layer, "padding", "valid") == "valid" or set(size) == {1}
-    grouped = getattr(call.layer, "groups", 1) > 1
-    return whole and not (grouped or call.operation.argument("input_quantizer"))
+    form, sign = linear_of(call.operation), call.operation.argument("input_quantizer")
+    return form is not None and form.is_uniform and sign is None
 
 
 def _unshifted(edge: Any) -> Shift:

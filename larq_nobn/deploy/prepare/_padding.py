@@ -12,6 +12,7 @@ from ...graph import (
     ModelError,
     Operation,
     Value,
+    border_of,
     chain,
     inherited,
     is_binary_convolution,
@@ -98,7 +99,11 @@ def pad_with_ones(model: keras.Model) -> tuple[keras.Model, list[str]]:
         ConversionError: If the model cannot be taken apart.
     """
     graph = Graph(as_functional(model))
-    padded = {call.name: call.operation for call in graph.calls if _pads(call)}
+    padded = {
+        call.name: call.operation
+        for call in graph.calls
+        if is_binary_convolution(call) and border_of(call.operation) == 0
+    }
     if not padded:
         return model, []
     for operation in padded.values():
@@ -112,11 +117,3 @@ def pad_with_ones(model: keras.Model) -> tuple[keras.Model, list[str]]:
         raise ConversionError(str(error)) from error
     named = list(dict.fromkeys(map(given_name, padded)))
     return model_like(model, copy.inputs, copy.outputs), named
-
-
-def _pads(call: Call) -> bool:
-    layer = call.layer
-    if not is_binary_convolution(call) or layer.padding != "same":
-        return False
-    values = keras.backend.get_value(getattr(layer, "pad_values", 0.0))
-    return layer.kernel_size != (1, 1) and not values

@@ -19,6 +19,7 @@ from ...graph import (
     Graph,
     Operation,
     Steps,
+    border_of,
     operation_of,
     sign_of,
     sign_steps,
@@ -95,7 +96,7 @@ def merges_after(call: Call) -> bool:
     if operation.kind is not BinaryConvolution or np.any(operation.argument("offset")):
         return False
     relu = operation.argument("last") is keras.activations.relu
-    return relu and call.layer.border() != 0
+    return relu and border_of(operation) != 0
 
 
 def sign_in(call: Call) -> Operation | None:
@@ -153,7 +154,7 @@ def steps_of_sums(call: Call, taken: Steps | None) -> Steps | None:
     if call.operation.argument("input_quantizer") is not None:
         taken = sign_steps(kernel.shape[2])
     sums = kernel.reshape(-1, kernel.shape[-1])
-    return steps_after_kernel(sums, taken, call.layer.border() or 0.0)
+    return steps_after_kernel(sums, taken, border_of(call.operation) or 0.0)
 
 
 def _after_binary(call: Call, taken: Steps | None) -> Steps | None:
