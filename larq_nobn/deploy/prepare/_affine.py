@@ -339,7 +339,7 @@ def clear_threshold(graph: Graph, call: Call) -> Edit | None:
 
 def _pads_zeros(call: Call) -> bool:
     """Whether LCE takes the border from sums that have their scale, which rounds."""
-    return call.operation.kind is BinaryConvolution and call.layer.border() == 0
+    return call.operation.kind is BinaryConvolution and border_of(call.operation) == 0
 
 
 def _clear_of_sums(
