@@ -61,6 +61,8 @@ def is_over_channels(call: Call) -> bool:
 def steps_after(call: Call, taken: Sequence[Steps | None]) -> Steps | None:
     """What a call makes of maps of known steps, also of a batch norm or an affine."""
     if is_batch_norm(call.layer):
+        if not is_over_channels(call):
+            return None
         scale, bias = scale_and_bias(call.layer)
     elif is_affine(call):
         scale, bias, *_ = affine_of(call.operation)

@@ -282,6 +282,35 @@ def test_few_bits_without_a_kernel_are_found_inside(tmp_path):
         assert np.abs(found - expected).max() <= 1e-4 * np.abs(expected).max(), name
 
 
+class Grouped(keras.Model):
+    """Convolutions in groups, of which a trace has a function that Keras compiles."""
+
+    def __init__(self, sign, padding, **kwargs):
+        super().__init__(**kwargs)
+        self.sign, self.fine = sign, binary_conv(8, name="fine")
+        self.grouped = lq.layers.QuantConv2D(
+            6, 3, groups=2, kernel_quantizer="ste_sign", name="grouped", **padding
+        )
+
+    def call(self, x):
+        return self.grouped(self.sign(self.fine(x)))
+
+
+@pytest.mark.parametrize("padding", [{}, {"padding": "same", "pad_values": 0.5}])
+@pytest.mark.parametrize("kind", ["activation", "layer"])
+def test_groups_after_a_sign_are_found_inside(kind, padding, tmp_path):
+    layer = nobn.quantizers.RSign(offset=0.5)
+    layer = layers.Activation("ste_sign") if kind == "activation" else layer
+    model, path = called(Grouped(layer, padding), (6, 6, 8)), tmp_path / "m.tflite"
+    with pytest.raises(ConversionError, match=r"1 layer of few bits.*Layer 'grouped'"):
+        convert(model, path)
+    report = convert(model, path, allow_float=True)
+    (row,) = report.in_float
+    positions = 36 if padding else 16
+    assert (row["layer"], row["macs"]) == ("grouped", positions * 9 * 4 * 6)
+    assert report.lce_bconv2d == 1
+
+
 def several_maps():
     """A wrapper of its layer's name, at work on maps of another shape than LCE's."""
     inner = lq.layers.QuantConv2D(4, 3, name="maps", **SIGN)

@@ -29,6 +29,9 @@ _INPUTS = {
     "BatchMatMulV2": 0,
     "Conv2DBackpropInput": 2,
     "Conv3DBackpropInputV2": 2,
+    # What Keras compiles: convolutions in groups.
+    "PartitionedCall": 0,
+    "StatefulPartitionedCall": 0,
 }
 # A sign passes through them on its way into a convolution.
 _NOTHING = ("Identity", "IdentityN", "StopGradient")
@@ -230,7 +233,7 @@ class Trace:
         """Yields the operations that have a constant kernel, in their order."""
         for op in self._operations:
             place = _INPUTS.get(op.type)
-            if place is None:
+            if place is None or len(op.inputs) < 2:
                 continue
             if place == 0 and op.inputs[0].op.type == "Const":  # of a matrix product
                 place = 1

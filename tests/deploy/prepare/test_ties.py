@@ -136,6 +136,20 @@ def test_what_is_close_to_a_sum_needs_no_shift():
         assert len(shifts) == wanted
 
 
+@pytest.mark.parametrize("rows", [6, 16])
+def test_a_batch_norm_over_rows_is_not_one_over_channels(rows):
+    """Its gains are no steps of channels, as many as there may be of both."""
+    keras.utils.set_random_seed(0)
+    start = keras.Input((rows, 5, 16))
+    gains = np.linspace(0.5, 2.0, rows).astype(np.float32)
+    over_rows = layers.BatchNormalization(axis=1, epsilon=0.0, center=False)
+    x = norm(0.7, 1.05 * np.resize(gains, 16), 0.0, "norm")(over_rows(sign()(start)))
+    model = keras.Model(start, conv(1)(x))
+    over_rows.set_weights([gains, np.zeros(rows), np.ones(rows)])
+    x = images(4, (rows, 5, 16))
+    assert_array_equal(prepare(model)(x), model(x))
+
+
 def bordered(quantizer, kernel, pad, gain):
     """A map that is padded with what LCE does not pad with, and read by a sign."""
     start = keras.Input((6, 6, 4))
