@@ -26,7 +26,9 @@ def evaluate(
     Arguments:
         model: A Keras classifier of images, however it is compiled, the
             `larq_nobn.deploy.Runner` of a `.tflite` file, or another function that
-            returns logits or probabilities (N, classes) for images (N, ...).
+            returns logits or probabilities (N, classes) for images (N, ...). Of a model
+            that was made under a `tf.distribute` strategy each replica computes a part
+            of each batch; several workers all call it, with the same images.
         images: Batches of images and integer labels.
         seen: Called after each batch with its number of images.
         each: Called with images, labels and logits of each batch, for whoever wants to
