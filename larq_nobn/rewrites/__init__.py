@@ -29,7 +29,13 @@ from ._batch_norm import (
 )
 from ._concatenation import affine_before_concatenation
 from ._forward import affine_into_layers_after, into_layers_after
-from ._into_sign import Equal, affine_into_sign, as_rsign, into_sign
+from ._into_sign import (
+    Equal,
+    affine_into_sign,
+    as_rsign,
+    into_sign,
+    starts_with_plain_sign,
+)
 from ._kernel_after import affine_into_kernel_after
 from ._kernel_before import (
     affine_into_kernel_before,
@@ -38,7 +44,7 @@ from ._kernel_before import (
     source_of,
 )
 from ._merge import merge_affines
-from ._pools import affine_through_pool
+from ._pools import affine_through_pool, averages
 from ._rule import (
     Affine,
     Edit,
@@ -74,6 +80,7 @@ __all__ = [
     "affine_stays",
     "affine_through_pool",
     "as_rsign",
+    "averages",
     "batch_norm_to_affine",
     "before_pools",
     "computed",
@@ -99,6 +106,7 @@ __all__ = [
     "shifted_sign",
     "sign_is_plain",
     "source_of",
+    "starts_with_plain_sign",
     "steps_after",
     "steps_at",
 ]

@@ -15,9 +15,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph import Call, Graph, Operation, finest_at_signs, meets_jump, traits
+from ..graph import Call, Graph, Operation, finest_at_signs, meets_jump
 from ._into_sign import starts_with_plain_sign
 from ._kernel_before import Source, before_pools, is_quantized, linear, source_of
+from ._pools import averages
 from ._rule import Edit, NotExact, affine_of, is_affine, rescaled, rule
 
 
@@ -33,7 +34,7 @@ def affine_after_quantized_kernel(graph: Graph, call: Call) -> Edit | None:
     first, pools = sources[0]
     if len(sources) > 1 and any(source.pools for source in sources):
         raise NotExact("it is used more than once")
-    if any(map(_averages, pools)) and _keeps_ties(graph, call):
+    if any(map(averages, pools)) and _keeps_ties(graph, call):
         raise NotExact("of what is 0, an average of scaled sums makes rounding")
     operation = _beside_ties(graph, call, moved=bool(pools))
     if pools:
@@ -71,10 +72,6 @@ def _keeps_ties(graph: Graph, call: Call) -> bool:
     if steps is None or finest_at_signs(graph, edge, steps, starts_with_plain_sign):
         return False
     return meets_jump(graph, edge, starts_with_plain_sign)
-
-
-def _averages(call: Call) -> bool:
-    return traits(type(call.layer)).pool in ("mean", "whole mean")
 
 
 def _quantized_sources(graph: Graph, call: Call) -> list[Source]:

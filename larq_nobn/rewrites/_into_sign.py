@@ -123,7 +123,10 @@ def starts_with_plain_sign(call: Call) -> bool:
 
 def _is_plain(quantizer: Any) -> bool:
     """Whether a quantizer is sign(x), whatever its pseudo-gradient."""
-    return SIGNS.get(type(quantizer)) == "zero"
+    if type(quantizer) is RSign:
+        return quantizer.whole_shift() is None
+    known = SIGNS.get(type(quantizer)) in ("zero", "shift")
+    return known and getattr(quantizer, "shift", None) is None
 
 
 class Equal(NamedTuple):

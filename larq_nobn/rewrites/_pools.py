@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from ..graph import Call, Graph, Value, commutation
+from ..graph import Call, Graph, Value, commutation, traits
 from ._rule import (
     Affine,
     Edit,
@@ -67,3 +67,8 @@ def passes(call: Call, affine: Affine, scale: bool = False) -> Affine | None:
             f"some gains are negative, and {call.described} takes the maximum"
         )
     return affine.tiled(call.first_output.shape[-1]) if known.tiles else affine
+
+
+def averages(call: Call) -> bool:
+    """Tells whether a call averages windows, or the whole of a map."""
+    return traits(call.operation.kind).pool in ("mean", "whole mean")

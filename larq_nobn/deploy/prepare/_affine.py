@@ -43,6 +43,7 @@ from ...rewrites import (
     affine_into_kernel_before,
     affine_of,
     affine_through_pool,
+    averages,
     before_pools,
     computed,
     everywhere,
@@ -54,6 +55,7 @@ from ...rewrites import (
     rescaled,
     rule,
     source_of,
+    starts_with_plain_sign,
 )
 from ._moves import LARGEST
 from ._reading import (
@@ -65,7 +67,6 @@ from ._reading import (
     numbers,
     scale_and_bias,
     sign_in,
-    starts_with_plain_sign,
     steps_after,
     steps_of_sums,
     with_sign,
@@ -123,7 +124,7 @@ def affine_into_binary_convolution(graph: Graph, call: Call) -> Edit | None:
     affine = affine_of(call.operation)
     found = source_of(graph, call.first_input, affine)
     source, pools = found
-    if any(map(_averages, pools)) and meets_jump(graph, call.first_output):
+    if any(map(averages, pools)) and meets_jump(graph, call.first_output):
         return None
     if not is_linear_binary(source) or is_shared(graph, source):
         real = has_real_kernel(source)
@@ -134,10 +135,6 @@ def affine_into_binary_convolution(graph: Graph, call: Call) -> Edit | None:
     chain = computed([source._replace(operation=operation), *pools], call.first_output)
     moved = {part.label: [part] for part in chain}
     return Edit(graph.with_calls({call.label: [], **moved}))
-
-
-def _averages(call: Call) -> bool:
-    return traits(type(call.layer)).pool in ("mean", "whole mean")
 
 
 def _scaled(operation: Operation, scale: np.ndarray, bias: np.ndarray) -> Operation:

@@ -117,12 +117,6 @@ def with_sign(call: Call, sign: Operation) -> Operation:
     return call.operation.replaced(arguments={"input_quantizer": sign})
 
 
-def starts_with_plain_sign(call: Call) -> bool:
-    """Tells whether a call is, or starts with, a sign whose threshold is 0."""
-    sign = sign_in(call)
-    return sign is not None and sign.argument("shift") is None
-
-
 def is_zero_one_step(call: Call) -> bool:
     """Tells whether a call is a step that is 1 above 0, and 0 at 0."""
     sign = sign_of(call.layer)
@@ -132,8 +126,6 @@ def is_zero_one_step(call: Call) -> bool:
 def steps_after(call: Call, taken: Sequence[Steps | None]) -> Steps | None:
     """What a call makes of maps of known steps; None if that is not known."""
     operation, kind = call.operation, call.operation.kind
-    if kind in SIGNS or type(sign_of(call.layer)) in SIGNS:
-        return sign_steps(call.first_output.shape[-1])
     if kind is BinaryConvolution:
         return _after_binary(call, taken[0])
     if kind not in (Channels, ConstantLess, PlusLast):
