@@ -66,9 +66,11 @@ AFTER: dict[str, Callable[[], list[keras.layers.Layer]]] = {
     "sign inside": lambda: [binary(input_quantizer=lq.quantizers.SteSign(2.0))],
     "shifted": lambda: [binary(input_quantizer=RSign(0.5), padding="same")],
     "dropout": lambda: [RSign(), layers.Dropout(0.5), binary()],
+    "noise": lambda: [RSign(), layers.SpatialDropout2D(0.5), binary()],
     "kernel of its own": lambda: [binary(input_quantizer=None)],
     "norm": lambda: [layers.BatchNormalization()],
     "relu": lambda: [layers.ReLU(), conv()],
+    "padding": lambda: [layers.ZeroPadding2D(), conv()],
 }
 SCALES = {
     "positive": lambda random, n: random.uniform(0.5, 1.5, n),

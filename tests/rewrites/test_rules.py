@@ -134,6 +134,28 @@ def test_ties_go_to_the_same_side(after, scales):
         check_edges(graph, edit.graph, whole=True)
 
 
+@pytest.mark.parametrize("scales", ["positive", "negative"])
+@pytest.mark.parametrize("after", ["relu", "padding"])
+def test_a_scale_alone_passes_what_keeps_0(after, scales):
+    """But not the maximum of 0 if it is negative."""
+    model = network("relu", [after], scales)
+    for weight in (model.get_layer("norm").beta, model.get_layer("norm").moving_mean):
+        weight.assign(np.zeros(weight.shape))
+    graph = graph_of(model)
+    outcome = rewrites.affine_into_layers_after(graph, affine_in(graph))
+    assert isinstance(outcome, Edit) == (scales == "positive" or after == "padding")
+    if isinstance(outcome, Edit):
+        assert outcome.words.startswith("folded into 'conv")
+        check_edges(graph, outcome.graph)
+
+
+def test_a_sign_is_turned_through_what_does_nothing_at_inference():
+    graph = graph_of(network("relu", ["noise"], "negative"))
+    outcome = rewrites.affine_into_sign(graph, affine_in(graph))
+    assert isinstance(outcome, Edit)
+    check_edges(graph, outcome.graph)
+
+
 def test_a_wrong_edit_is_found():
     graph = graph_of(network("conv", ["relu"], "mixed"))
     right = rewrites.affine_into_kernel_before(graph, affine_in(graph)).graph

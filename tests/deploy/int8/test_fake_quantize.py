@@ -132,6 +132,17 @@ def test_what_is_computed_at_once_has_one_range():
     assert {n if not n.startswith("input") else "input_range" for n in found} == names
 
 
+@pytest.mark.convert
+@pytest.mark.parametrize("function", [tf.nn.relu, tf.nn.relu6])
+def test_relus_of_tensorflow_are_computed_at_once_too(function, tmp_path):
+    first = keras.layers.Conv2D(32, 3, name="first")
+    last = keras.layers.Activation(function, name="last")
+    model = fake_quantize(chain(first, last, binary_conv(), *head(), stem=False), X)
+    assert "first_range" not in ranges(model) and "last_range" in ranges(model)
+    report = nobn.convert(model, tmp_path / "model.tflite", int8=True)
+    assert {op["op"] for op in report.int8_ops}.isdisjoint({"RELU", "RELU6"})
+
+
 def test_a_relu_after_a_binary_convolution_is_an_operation_of_its_own():
     model = chain(binary_conv(name="first"), keras.layers.ReLU(name="relu"))
     assert {"first_range", "relu_range"} <= ranges(fake_quantize(model, X))
