@@ -10,6 +10,7 @@ import compat
 import fuzz
 import mutants
 import pytest
+from _fuzz.judge import reason_of
 from click.testing import CliRunner
 
 ROOT = Path(__file__).parents[1]
@@ -30,3 +31,19 @@ def test_a_tool_names_commands_that_are_there(tool):
 def test_a_log_names_its_command_from_the_root(name, monkeypatch):
     monkeypatch.setattr(sys, "argv", [str(ROOT / name), "--output", "a b"])
     assert _results.command() == f"python {name} --output 'a b'"
+
+
+def test_false_refusals_are_counted_by_kind():
+    """Of maps of any size, it is one kind; without names and numbers."""
+    words = "Layer '{}' pads a {} feature map with zeros for a {} kernel, which"
+    said = [words.format("a", "1x1", "3x3"), words.format("b", "2x16", "5x5"), "Other"]
+    records = [
+        {"seed": i, "outcome": "refused", "convert": {"outcome": "refused", **given}}
+        for i, given in enumerate(
+            {"reason": reason_of(x), "false": x != "Other"} for x in said
+        )
+    ]
+    found = fuzz.summarized(records)
+    kind = "Layer … pads a #x# feature map with zeros for a #x# kernel, which"
+    assert found["false_refusals"] == {kind: 2}
+    assert found["reasons"] == {kind: 2, "Other": 1}

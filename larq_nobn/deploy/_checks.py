@@ -34,7 +34,15 @@ from ._float_fallback import (
     why_none_is_binary,
 )
 from ._normal import given_name
-from .lite import FUSED_LSTM, IoSpec, Subgraph, Trace, missed_reach, overwritten
+from .lite import (
+    FUSED_LSTM,
+    IoSpec,
+    Subgraph,
+    Trace,
+    has_lost_bias,
+    missed_reach,
+    overwritten,
+)
 
 _layers = keras.layers
 
@@ -294,6 +302,13 @@ def check_file(graph: Subgraph, prepared: keras.Model, expected: Sequence[str]) 
                 f"Layer {graph.layer(op)!r} needs the operation {op.op!r} that gives "
                 f"{kind}, which TensorFlow Lite does not have. Write the layer with "
                 "other functions, in float32."
+            )
+        if has_lost_bias(op):
+            raise ConversionError(
+                f"Layer {graph.layer(op)!r} adds one number to all channels of a "
+                "transposed convolution, which TensorFlow Lite makes its bias and then "
+                "cannot run. Give the convolution a bias that is not 0: the number "
+                "becomes part of it."
             )
     found = sum(op.op == "LceBconv2d" for op in graph.operations)
     if found != len(expected):

@@ -112,6 +112,39 @@ def test_the_last_layer_has_a_name_too():
         check(*file_of(chain(binary_conv(), Own(tf.math.erf, name="odd"))))
 
 
+ADDED = {
+    "a difference": (lambda x: x - 0.3, {}),
+    "a sum": (lambda x: 0.3 + x, {}),
+    "an activation": (lambda x: x, {"activation": "hard_sigmoid"}),
+}
+
+
+@pytest.mark.parametrize("kind", ADDED)
+@pytest.mark.parametrize("rows", [False, True])
+def test_a_number_beside_a_transposed_convolution(kind, rows, tmp_path):
+    """With a bias of 0 it is rejected; the remedy converts."""
+    after, options = ADDED[kind]
+    layers, path = keras.layers, tmp_path / "m.tflite"
+
+    def net(bias):
+        keras.utils.set_random_seed(0)
+        options["bias_initializer"] = bias
+        start = keras.Input((4, 4, 8))
+        x = binary_conv(8)(start)
+        if rows:
+            up = layers.Conv1DTranspose(6, 2, strides=2, name="up", **options)
+            x = up(layers.Reshape((16, 8))(x))
+        else:
+            x = layers.Conv2DTranspose(6, 2, strides=2, name="up", **options)(x)
+        return keras.Model(start, layers.Flatten()(after(x)))
+
+    x = images(8, (4, 4, 8))
+    with pytest.raises(ConversionError, match="one number to all channels of a trans"):
+        convert(net("zeros"), path, data=x)
+    assert not [*tmp_path.iterdir()]
+    assert convert(net("ones"), path, data=x).verify["exact_share"] == 1
+
+
 def test_a_file_that_the_interpreter_rejects():
     model = chain(binary_conv(64, groups=2), stem=False, shape=(8, 8, 64))
     flatbuffer = to_flatbuffer(inference(model), model.variables, io_spec(model))

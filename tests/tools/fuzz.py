@@ -196,6 +196,10 @@ def main(count, seed, output, resume, summary, log):
         write(result, place / f"{log}.json")
         about = f"Random networks of the numbers {first_last(result)}, converted."
         tables = [TABLES[name][1](result) for name in ("fuzz", "fuzz_reasons")]
+        said = [f"- {n} of: {why}" for why, n in result["false_refusals"].items()]
+        tables.append(
+            "\n".join(["Rejected, though right in LCE alone:", *(said or ["- none"])])
+        )
         say(result["command"], about, tables="\n\n".join(tables))
         return
     if output.exists() and not resume:

@@ -20,6 +20,7 @@ from ._engine import compute_engine, quiet
 from ._file import KINDS, Operation, Subgraph, Tensor, damaged, read, read_file
 from ._lce_faults import (
     FUSED_LSTM,
+    has_lost_bias,
     in_groups,
     missed_reach,
     overwritten,
@@ -44,6 +45,7 @@ __all__ = [
     "compute_engine",
     "damaged",
     "in_batches",
+    "has_lost_bias",
     "in_groups",
     "inference",
     "check_memory",

@@ -9,6 +9,7 @@ is looked for here:
 | a sign is lost around a sum of another | `check_signs`, in a traced graph |
 | zero-padded maps smaller than the kernel | `missed_reach`, of sizes |
 | binary convolutions in groups | `in_groups`, of an operation of a file |
+| a number is the bias of a transposed convolution | `has_lost_bias`, of an operation |
 | one operation overwrites what another reads | `overwritten`, in a file |
 | recurrent kernels keep their state | `FUSED_LSTM`, in a file |
 | inputs and outputs move in memory | `with_room` prevents it, before a file runs |
@@ -34,6 +35,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from math import prod
 from typing import Any
 
 import tensorflow as tf
@@ -71,6 +73,18 @@ def in_groups(op: Operation) -> bool:
     if op.op != "LceBconv2d":
         return False
     return bool(op.options["channels_in"] > 32 * op.input(1).shape[3])
+
+
+def has_lost_bias(op: Operation) -> bool:
+    """Whether an operation is a transposed convolution with a bias of another size.
+
+    Measured: the converter takes a number that is added to all channels, as a hard
+    sigmoid does, for the bias where there is none but 0, and the interpreter rejects
+    the file. Of `x - constant`, one per channel, it loses the sign in the same place,
+    which the comparison with the model finds.
+    """
+    bias = op.inputs[3] if op.op == "TRANSPOSE_CONV" and len(op.inputs) > 3 else None
+    return bias is not None and prod(bias.shape) != op.input(1).shape[0]
 
 
 # --- constants after a binary convolution

@@ -120,6 +120,7 @@ def reason_of(said: str) -> str:
     """The first sentence of a message, without its names and numbers."""
     found = re.sub(r"'[^']*'( \(\w+\))?(, '[^']*')*( and '[^']*')?", "…", said)
     found = re.sub(r"\([^()]*\d[^()]*\)", "(…)", found)
+    found = re.sub(r"\d+x\d+", "#x#", found)
     found = re.sub(r"-?\d[\d.,]*(e[-+]?\d+)?\b", "#", found)
     return re.split(r"[.:](?= |$)", found)[0][:160]
 
