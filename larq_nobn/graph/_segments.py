@@ -24,7 +24,7 @@ from .._keras import keras
 from .._progress import step
 from ..quantizers import RSign
 from ._graph import Call, calls, inputs_of
-from ._kinds import constants_of, kernels_of, symbol_of, traits
+from ._kinds import constants_of, function_traits, kernels_of, symbol_of, traits
 from ._models import run_call, training_argument
 from ._signs import is_binary, sign_of
 
@@ -528,7 +528,7 @@ def _compare_group(
             place = found.place("sign", call.label)
             compare_sign(sign, bits, between, rows, place, noisy)
             still = other.still.get(call.label)
-            if still is not None and _is_linear(call, made):
+            if still is not None and _is_of_sums(call, made):
                 compare_thresholds(sign, still, between, rows, place)
             given = other.inputs.get(call.label)
             if given is not None and _is_comparable(sign, given):
@@ -714,8 +714,10 @@ def _crossing(mine: np.ndarray, theirs: np.ndarray) -> float:
     return own - other / slope if slope > 0 and away <= _LINEAR * size else 0.0
 
 
-def _is_linear(call: Call, made: Mapping[int, Call]) -> bool:
-    """Whether what a call reads is linear in sums, or in an input.
+def _is_of_sums(call: Call, made: Mapping[int, Call]) -> bool:
+    """Whether what a call reads is made of sums, or of an input, number by number.
+
+    Or by pools: two forms of it that rise with each other do so on both sides of 0.
 
     Arguments:
         call: Is or starts with a sign.
@@ -723,11 +725,14 @@ def _is_linear(call: Call, made: Mapping[int, Call]) -> bool:
     """
     before = made.get(id(call.first_input))
     while before is not None:
-        known = traits(type(before.layer))
-        if kernels_of(before.layer) is not None:
-            activation = getattr(before.layer, "activation", None)
-            return activation in (None, keras.activations.linear)
-        if not (known.affine or known.idle or known.reshapes or known.norm == "batch"):
+        layer = before.layer
+        known, activation = traits(type(layer)), getattr(layer, "activation", None)
+        if activation is not None and not function_traits(activation).elementwise:
+            return False
+        if kernels_of(layer) is not None:
+            return True
+        passes = known.affine, known.idle, known.keeps, known.pool, known.elementwise
+        if not any((*passes, known.norm == "batch")) or len(before.reads) > 1:
             return False
         before = made.get(id(before.first_input))
     return True

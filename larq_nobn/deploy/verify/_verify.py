@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..._keras import keras
-from ...graph import EXACT, Found, Segments, calls, compare, record, sign_in
+from ...graph import EXACT, Found, Segments, Still, calls, compare, record, sign_in
 from .._errors import ConversionError, VerificationError
 from ..lite import Runner, run
 from ..prepare import half_precision, in_float32
@@ -123,14 +123,20 @@ def prepared_signs(
             label: x if gains[label] is None else x.turned(gains[label] < 0)
             for label, x in found.still.items()
         }
-        return found._replace(signs={**signs, **_of_groups(signs)}, still=still)
+        for label, parts in _groups(signs).items():
+            still[label] = _joined(
+                [still[part] for part in parts],
+                [signs[part].shape[-1] for part in parts],
+            )
+            signs[label] = np.concatenate([signs[part] for part in parts], axis=-1)
+        return found._replace(signs=signs, still=still)
 
     return read
 
 
-def _of_groups(signs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+def _groups(signs: dict[str, np.ndarray]) -> dict[str, list[str]]:
     """The signs of layers in groups, which are a layer for each group by now."""
-    found: dict[str, np.ndarray] = {}
+    found: dict[str, list[str]] = {}
     for label in signs:
         name, slash, use = label.partition("/1")
         number = 1
@@ -138,10 +144,19 @@ def _of_groups(signs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             continue
         parts = []
         while (part := f"{name}/{number}{use}") in signs:
-            parts.append(signs[part])
+            parts.append(part)
             number += 1
-        found[name + use] = np.concatenate(parts, axis=-1)
+        found[name + use] = parts
     return found
+
+
+def _joined(parts: Sequence[Still], sizes: Sequence[int]) -> Still:
+    """What no example turns of channels in a row, of so many each."""
+    starts = np.cumsum([0, *sizes[:-1]])
+    return Still(
+        np.concatenate([p.channels + n for p, n in zip(parts, starts, strict=True)]),
+        np.concatenate([part.distances for part in parts], axis=-1),
+    )
 
 
 def verify_file(

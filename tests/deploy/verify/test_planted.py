@@ -293,6 +293,41 @@ def test_a_threshold_deep_inside_that_no_sum_reaches(place, threshold):
         verify_prepared(model, model, prepared, made_up(model, 3))
 
 
+# What a threshold is behind, and how many groups of channels read it.
+BEHIND = {
+    "a maximum": (lambda x: _layers.MaxPooling2D(2)(x), 1),
+    "an average": (lambda x: _layers.AveragePooling2D(2)(x), 1),
+    "a rectifier": (lambda x: _layers.ReLU()(x), 1),
+    "a bounded function": (
+        lambda x: _layers.Activation("tanh")(_layers.Rescaling(0.01)(x)),
+        1,
+    ),
+    "groups": (lambda x: x, 2),
+}
+
+
+@pytest.mark.parametrize("kind", BEHIND)
+def test_such_a_threshold_after_other_layers(kind):
+    """They rise, so that two forms are 0 at the same number whatever is between."""
+    keras.utils.set_random_seed(0)
+    (after, groups), start = BEHIND[kind], keras.Input((6, 6, 8))
+    x = after(binary_conv(8, name="first")(start))
+    norm = _layers.BatchNormalization(name="norm")
+    x = binary_conv(4, name="second", groups=groups)(norm(x))
+    model = keras.Model(start, _layers.GlobalAveragePooling2D()(x))
+    mean = np.zeros(8, np.float32)
+    mean[5] = 0.48 if kind == "a bounded function" else 50
+    norm.set_weights([np.ones(8), np.zeros(8), mean, np.ones(8)])
+    prepared, examples = prepare(model), made_up(model, 3)
+    flat = as_functional(model)
+    verify_prepared(model, flat, prepared, examples)
+    mean[5] *= 0.8
+    norm.set_weights([np.ones(8), np.zeros(8), mean, np.ones(8)])
+    message = "threshold of layer 'second' differs by .* in channel 5, .* no example"
+    with pytest.raises(VerificationError, match=message):
+        verify_prepared(model, flat, prepared, examples)
+
+
 # What is between two binary convolutions that hand bits on.
 BETWEEN = {
     "a batch norm": lambda x, norm: norm(x),
