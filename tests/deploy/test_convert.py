@@ -22,6 +22,7 @@ from deploy.nets import (
 )
 from larq_nobn._keras import keras
 from larq_nobn.deploy import ConversionError, convert
+from larq_nobn.deploy.verify import _verify
 from numpy.testing import assert_array_equal
 from rich.console import Console
 
@@ -80,6 +81,10 @@ def test_the_report_has_the_promised_keys(report, tmp_path):
     assert set(found) == KEYS
     assert set(found["verify"]) == NUMBERS | {"data", "prepared"}
     assert set(found["verify"]["prepared"]) == NUMBERS | {"reference"}
+    for part in (found["verify"], found["verify"]["prepared"]):
+        named = {"compared", "signs", "worst", "within_rounding"}
+        assert set(part["segments"]) == named
+        assert set(part["segments"]["worst"]) == {"layer", "difference"}
 
 
 def test_every_binary_layer_is_found_and_every_example_accounted_for(report):
@@ -106,6 +111,22 @@ def test_without_verification_there_is_none(model, tmp_path):
     report = convert(model, tmp_path / "m.tflite", verify=False)
     assert report.verify is None
     assert "unexplained" not in text(report.table())
+
+
+@pytest.mark.parametrize("verify, count", [(True, 32), (False, 8)])
+def test_some_examples_are_compared_all_the_same(
+    verify, count, model, tmp_path, monkeypatch
+):
+    """Given and prepared model, prepared model and file."""
+    compared, real = [], _verify.compare
+
+    def counted(reference, other, examples, *arguments, **options):
+        compared.append(len(examples[0]))
+        return real(reference, other, examples, *arguments, **options)
+
+    monkeypatch.setattr(_verify, "compare", counted)
+    convert(model, tmp_path / "m.tflite", verify=verify)
+    assert compared == [count, count]
 
 
 def test_a_sequential_model_converts(tmp_path):

@@ -612,7 +612,7 @@ FAULTS = (
         "training",
         "return complete, -1.0 if accuracy is None else accuracy",
         "return True, -1.0 if accuracy is None else accuracy",
-        ("tests/training/test_compare.py", "tests/training"),
+        ("tests/training/test_report_plot.py", "tests/training"),
     ),
     Fault(
         "scoring: probabilities as logits",
