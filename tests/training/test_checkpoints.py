@@ -54,6 +54,26 @@ def test_weights_that_are_not_finite_are_not_kept(
     np.testing.assert_array_equal(kernel.numpy(), good)
 
 
+def test_a_rate_that_is_too_large_leaves_the_last_finite_weights(tmp_path: Path):
+    """SGD sends the weights to infinity in its first step, with a finite loss."""
+    model = network()
+    model.compile(keras.optimizers.SGD(1e38), "mse")
+    model.optimizer.build(model.trainable_variables)
+    checkpoints = Checkpoints(tmp_path, SETTINGS, {})
+    x = np.random.default_rng(0).normal(size=(32, *model.input_shape[1:]))
+    y = np.full((32, *model.output_shape[1:]), 100.0)
+    checkpoints.set_model(model)
+    checkpoints.on_epoch_end(0)
+    before = [weight.numpy() for weight in model.weights]
+    history = model.fit(x, y, 32, verbose=0, callbacks=[checkpoints]).history
+    assert np.isfinite(history["loss"]).all()
+    assert not all(np.isfinite(weight.numpy()).all() for weight in model.weights)
+    assert [each.name for each in tmp_path.iterdir()] == [name_of(Position(1, 0))]
+    Checkpoints(tmp_path, SETTINGS, {}).restore(model)
+    for weight, value in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), value)
+
+
 class Counter(keras.callbacks.Callback):
     """State that is no variable."""
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from ..._datasets import DatasetInfo
+from ..._datasets import DatasetInfo, check_normalization
 from ..._files import cache_folder, replacing
 from ..._names import SPLITS
 from ..._progress import step
@@ -99,6 +99,8 @@ def _look_into(root: Path, entry: Entry) -> tuple:
 
 
 _VERSION = 1
+# Types of what is noted of an image: all of a `ScannedImage` but where it lies.
+_READABLE = (str, int, int, bool, str, type(None))
 
 
 class Notes:
@@ -126,7 +128,17 @@ class Notes:
         noted = self.files.get(entry.path)
         if not isinstance(noted, list) or noted[:2] != [entry.size, entry.changed]:
             return None
-        return None if noted[-1] is not None else tuple(noted[2:])
+        found = tuple(noted[2:])
+        return found if tuple(map(type, found)) == _READABLE else None
+
+    def statistics_of(self, key: str, channels: int) -> tuple[list, list] | None:
+        """Mean and standard deviation of each channel, if they are noted."""
+        try:
+            mean, std = self.statistics[key]
+            check_normalization((1, 1, channels), mean, std, 1.0)
+        except (KeyError, TypeError, ValueError):
+            return None
+        return (mean, std) if len(mean) == channels else None
 
     def keep(self) -> None:
         """Writes all of it, if there is a place for it."""
@@ -214,10 +226,11 @@ class Folder:
         digests = "".join(each.digest for each in self.parts["train"])
         key = f"{shape} {hashlib.sha256(digests.encode()).hexdigest()}"
         notes = Notes(self.root)  # so that they are found out once
-        if key not in notes.statistics:
-            notes.statistics[key] = statistics(self.read("train", shape, 1.0))
+        found = notes.statistics_of(key, shape[2])
+        if found is None:
+            found = notes.statistics[key] = statistics(self.read("train", shape, 1.0))
             notes.keep()
-        mean, std = notes.statistics[key]
+        mean, std = found
         return tuple(mean), tuple(std)
 
     @remembered

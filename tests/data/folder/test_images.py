@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -212,3 +214,46 @@ def test_images_of_a_data_set_are_that_data_set(
             np.testing.assert_array_equal(ours[0], theirs[0])
             np.testing.assert_array_equal(ours[1], theirs[1])
     _images._opened.clear()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda files, _: files.update({"train/cat/a.png": [1, 2]}),
+        lambda files, _: files["train/cat/a.png"].__delitem__(slice(2, None)),
+        lambda files, _: files["train/cat/a.png"].__delitem__(slice(3, 5)),
+        lambda files, _: files["train/cat/a.png"].__setitem__(3, "6"),
+        lambda files, _: files["train/cat/a.png"].__setitem__(2, None),
+        lambda files, _: files["train/cat/a.png"].append(None),
+        *(
+            lambda _, found, value=value: found.update(dict.fromkeys(found, value))
+            for value in (
+                *(None, 1, "ab", [], [[0.5]], [[0.5], [0.2]], [0.5, 0.5]),
+                [[0.5] * 3, ["x"] * 3],
+                [[0.5] * 3, [0.0] * 3],
+                [[float("nan")] * 3, [0.2] * 3],
+                [[0.5] * 3, [float("inf")] * 3],
+                [[], []],
+            )
+        ),
+    ],
+)
+def test_notes_of_another_shape_are_found_out_again(
+    change: Callable, write: Write, root: Path, cache: Path
+):
+    for name in (
+        "train/cat/a.png",
+        "train/dog/a.png",
+        "test/cat/b.png",
+        "test/dog/b.png",
+    ):
+        write(name)
+    first = nobn.data.describe(str(root))
+    (file,) = (path for path in cache.rglob("*") if path.is_file())
+    content = json.loads(file.read_text())
+    change(content["files"], content["statistics"])
+    damaged = json.dumps(content)
+    file.write_text(damaged)
+    _images._opened.clear()
+    assert nobn.data.describe(str(root)) == first
+    assert file.read_text() != damaged
