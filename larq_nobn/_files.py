@@ -48,6 +48,16 @@ def opened(path: str | os.PathLike) -> io.FileIO:
     raise OSError(errno.EINVAL, "Not a file, but a pipe or a device", str(path))
 
 
+def check_permission(path: str | os.PathLike) -> None:
+    """Raises PermissionError for a file that may not be read: that is no damage."""
+    try:
+        opened(path).close()
+    except PermissionError:
+        raise
+    except OSError:  # whoever reads it says what it is
+        return
+
+
 def read_file(path: str | os.PathLike, most: int | None = None) -> bytes:
     """Returns the bytes of a file that somebody else may have put there.
 

@@ -154,7 +154,10 @@ def read_pixels(file: Path, channels: int) -> np.ndarray:
 
 
 def _inside(folder: Path) -> Iterator[Path]:
-    for place, folders, names in os.walk(folder):
+    def fail(error: OSError) -> None:
+        raise error
+
+    for place, folders, names in os.walk(folder, onerror=fail):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in names:
             if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -92,14 +93,18 @@ def train(ctx: click.Context, output: Path, recipe: str | None, **given: Any) ->
         training_progress(settings) as bar,
     ):
         run = training.train(settings, output, bar, **given)
-    metrics = run.record["metrics"]
-    of_test = run.record["history_split"] == "test"
-    rows = {
-        "test accuracy": percent(metrics["test_accuracy"]),
-        "test loss": f"{metrics['test_loss']:.4f}",
-        "parameters": f"{run.record['parameters']:,}",
-        "seconds per epoch": f"{run.record['seconds_per_epoch'][-1]:.1f}",
+    out().print(pairs(f"Run {output}", _rows(run.record, output)))
+
+
+def _rows(record: Mapping[str, Any], output: Path) -> dict[str, object]:
+    """What is said of a run, which may have been finished by an older version."""
+    metrics = training.folder.test_metrics(record)
+    of_test = record.get("history_split", "test") == "test"
+    return {
+        "test accuracy": percent(metrics["accuracy"]),
+        "test loss": f"{metrics['loss']:.4f}",
+        "parameters": f"{record['parameters']:,}",
+        "seconds per epoch": f"{record['seconds_per_epoch'][-1]:.1f}",
         **({"history": _OF_TEST} if of_test else {}),
         "next": f"larq-nobn convert {output} model.tflite",
     }
-    out().print(pairs(f"Run {output}", rows))

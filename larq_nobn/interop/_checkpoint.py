@@ -13,6 +13,7 @@ import numpy as np
 
 from .._archive_limits import check_size, check_zip
 from .._checks import check_path
+from .._files import check_permission
 
 # The first version of PyTorch that runs no code where it reads weights alone.
 _SAFE = (2, 6)
@@ -88,6 +89,7 @@ def _arrays(state: Mapping[str, Any], size: int) -> dict[str, np.ndarray]:
 
 def _load(file: Path) -> object:
     torch = _torch()
+    check_permission(file)
     try:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:

@@ -22,6 +22,7 @@ import numpy as np
 
 from .._archive_limits import bytes_of, check_zip
 from .._datasets import check_normalization
+from .._files import check_permission
 from .._keras import keras
 from .._names import find_pretrained, pretrained_files
 from .._variable_limits import TooLarge, limited_variables
@@ -336,6 +337,7 @@ def _check_values(found: Mapping[str, Any]) -> None:
 def _entries(weights: str | os.PathLike) -> Mapping[str, np.ndarray]:
     file = find_pretrained(weights)
     assert file is not None
+    check_permission(file)
     try:
         with zipfile.ZipFile(file) as archive:
             check_zip(archive, json=(f"{METADATA}.npy",))

@@ -560,3 +560,56 @@ def test_a_link_that_leads_nowhere_is_no_folder(
         assert f"{name} is {kind}, but {what} needs a folder." in said
     assert not Path("missing").exists()
     assert Path("file").read_text() == "mine"
+
+
+@pytest.fixture
+def forbid(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Takes the permission to read a file, or a folder, which root always has."""
+
+    def forbid(name: str) -> None:
+        def guarded(function: Callable) -> Callable:
+            def call(path: object, *more: object) -> object:
+                if isinstance(path, str | os.PathLike) and Path(path).name == name:
+                    raise PermissionError(errno.EACCES, "Permission denied", str(path))
+                return function(path, *more)
+
+            return call
+
+        for function in ("open", "listdir", "scandir"):
+            monkeypatch.setattr(os, function, guarded(getattr(os, function)))
+
+    return forbid
+
+
+@pytest.mark.parametrize(
+    ("line", "name"),
+    [
+        ("fold own.keras f.keras", "own.keras"),
+        ("summary own.h5", "own.h5"),
+        ("evaluate own.npz", "own.npz"),
+        ("convert own.npz m.tflite", "own.npz"),
+        ("import own.pth i.keras --source recu", "own.pth"),
+        ("predict float.keras full", "full"),
+        ("predict float.keras full", "deep"),
+        ("report full", "run.json"),
+    ],
+)
+def test_what_may_not_be_read_is_not_damaged(
+    line: str, name: str, forbid: Callable, invoke: Invoke, place: Path
+):
+    for file in ("own.keras", "own.h5", "own.npz", "own.pth", "full/run.json"):
+        Path(file).write_bytes(b"PK\3\4 mine")
+    Path("full/deep").mkdir()
+    forbid(name)
+    said = one_sentence(invoke(*line.split()))
+    assert re.fullmatch(rf"Error: Permission denied: \S*{re.escape(name)}\.", said)
+
+
+def test_checkpoints_that_may_not_be_read_are_not_missing(
+    resuming: tuple[str, ...], forbid: Callable, invoke: Invoke
+):
+    """The run would start from scratch, and write over them at the end of an epoch."""
+    forbid("checkpoints")
+    said = one_sentence(invoke(*resuming))
+    assert said == "Error: Permission denied: run/checkpoints."
+    assert Path("run/checkpoints/epoch-0001.npz").is_file()

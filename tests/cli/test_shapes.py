@@ -14,7 +14,7 @@ import pytest
 from larq_nobn import data, deploy, training
 from cli.answers import one_sentence
 from cli.conftest import Invoke
-from larq_nobn.cli import _models
+from larq_nobn.cli import _models, _train
 from larq_nobn.data.folder import _folder
 from larq_nobn.training._checkpoints import Checkpoints
 from larq_nobn.training.folder import kept_settings, position_kept
@@ -123,6 +123,7 @@ def test_a_record_with_any_part_changed(run_folder: Path, place: Path, monkeypat
             continue
         opened += 1
         try:
+            assert _train._rows(run.record, Path("run"))["test accuracy"]
             origin = _models.origin_of(run)
             data.describe(**origin.images)
             training.Outcome.read("run").to_dict()

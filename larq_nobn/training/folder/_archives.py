@@ -37,7 +37,10 @@ START = Position(0, 0)
 
 def checkpoints_in(folder: Path) -> list[Path]:
     """The checkpoint files of a folder, whole or not; the newest first."""
-    files = filter(is_checkpoint, folder.glob("epoch-*.npz"))
+    try:
+        files = [*filter(is_checkpoint, folder.iterdir())]
+    except (FileNotFoundError, NotADirectoryError):
+        return []
     return sorted(files, key=position_of, reverse=True)
 
 

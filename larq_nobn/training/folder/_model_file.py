@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..._archive_limits import check_hdf5, check_zip
-from ..._files import opened
+from ..._files import check_permission, opened
 from ..._tables import sentence
 from . import _allowed
 
@@ -61,6 +61,7 @@ def check_model_file(file: Path) -> int:
     Returns:
         The bytes that the weights in the file take in memory.
     """
+    check_permission(file)
     try:
         config, stored = _READERS[file.suffix](file)
         _check(config, "")

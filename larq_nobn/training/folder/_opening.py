@@ -44,7 +44,7 @@ WHOLE: dict[str, Any] = {
 # Of these types where they are there.
 _OPTIONAL: dict[str, Any] = {
     "settings": {name: each.stored for name, each in settings_of(Settings).items()},
-    "metrics": {},
+    "metrics": {"test_accuracy": _NUMBER, "test_loss": _NUMBER},
     "versions": {},
     "preprocessing": {"crop": _NUMBER},
     "examples": {"train": int, "validation": int, "test": int},
@@ -314,6 +314,8 @@ def check_record(content: Mapping[str, Any], wanted: Any, file: Path) -> None:
     _check_optional(content, file)
     if "preprocessing" in wanted:
         _check_preprocessing(content["preprocessing"], file)
+    if "seconds_per_epoch" in wanted and not content["seconds_per_epoch"]:
+        raise damaged(file, "seconds_per_epoch is empty")
 
 
 def check_shape(value: Any, wanted: Any, file: Path, place: str = "it") -> None:
