@@ -131,8 +131,8 @@ class Notes:
         found = tuple(noted[2:])
         return found if tuple(map(type, found)) == _READABLE else None
 
-    def statistics_of(self, key: str, channels: int) -> tuple[list, list] | None:
-        """Mean and standard deviation of each channel, if they are noted."""
+    def statistics_of(self, key: str, channels: int) -> Any:
+        """Mean and standard deviation of each channel; None if they are not noted."""
         try:
             mean, std = self.statistics[key]
             check_normalization((1, 1, channels), mean, std, 1.0)

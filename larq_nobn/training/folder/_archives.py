@@ -39,7 +39,9 @@ def checkpoints_in(folder: Path) -> list[Path]:
     """The checkpoint files of a folder, whole or not; the newest first."""
     try:
         files = [*filter(is_checkpoint, folder.iterdir())]
-    except (FileNotFoundError, NotADirectoryError):
+    except PermissionError:
+        raise
+    except OSError:  # there is no such folder
         return []
     return sorted(files, key=position_of, reverse=True)
 
