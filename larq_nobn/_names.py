@@ -117,6 +117,9 @@ def check_dataset(argument: str, name: object) -> str:
 
 
 def split_named(name: str) -> str | None:
-    """Returns `"train"`, `"validation"` or `"test"` for a usual name, in any case."""
-    word = name.casefold()
+    """Returns `"train"`, `"validation"` or `"test"` for a usual name, in any case.
+
+    "set" may follow it, as in test_set, "Test set" and testset.
+    """
+    word = name.casefold().removesuffix("set").rstrip(" _-")
     return next((split for split, all_ in _SPLIT_NAMES.items() if word in all_), None)

@@ -8,6 +8,8 @@ import numpy as np
 
 # The weights of red, green and blue in the brightness of ITU-R BT.601, in thousandths.
 LUMA = (299, 587, 114)
+# So many values are summed at once, each of which takes eight bytes meanwhile.
+_AT_ONCE = 1 << 24
 
 
 def scaled(
@@ -31,7 +33,13 @@ def scaled(
     Returns:
         (N, *size, channels), float32, from 0 to 255.
     """
-    sums, high = _touched(_middle(images, size, crop), 1, size[0])
+    middle = _middle(images, size, crop)
+    columns = max(1, _AT_ONCE * middle.shape[2] // middle.size)
+    found = [
+        _touched(middle[:, :, left : left + columns], 1, size[0])
+        for left in range(0, middle.shape[2], columns)
+    ]
+    sums, high = np.concatenate([part for part, _ in found], 2), found[0][1]
     sums, wide = _touched(sums, 2, size[1])
     unit = 1
     if channels == 1 and sums.shape[-1] == 3:

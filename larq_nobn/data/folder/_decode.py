@@ -16,6 +16,8 @@ FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF")
 # More than as many pixels take as Pillow reads, whatever the format.
 _LARGEST = 1 << 30
 _GREY = ("1", "L", "LA", "La")
+# So many pixels are made opaque at once: a large image takes no further copies.
+_STRIP = 1 << 22
 
 
 def decode(content: bytes) -> np.ndarray:
@@ -50,7 +52,8 @@ def decode(content: bytes) -> np.ndarray:
             with image.open(io.BytesIO(content), formats=FORMATS) as opened:
                 opened.verify()
         with image.open(io.BytesIO(content), formats=FORMATS) as opened:
-            return _pixels(image, operations.exif_transpose(opened))
+            operations.exif_transpose(opened, in_place=True)
+            return _pixels(image, opened)
     except image.UnidentifiedImageError as problem:
         raise ValueError("it is no JPEG, PNG, WebP, BMP or GIF") from problem
     except image.DecompressionBombError as problem:
@@ -79,14 +82,23 @@ def _pixels(image: Any, opened: Any) -> np.ndarray:
     if opened.mode.startswith("I"):  # grey of 16 bits
         return (np.asarray(opened) >> 8).astype(np.uint8)[..., np.newaxis]
     grey, palette = opened.mode in _GREY, opened.mode == "P"
-    if opened.has_transparency_data:
-        opened = opened.convert("RGBA")
-        white = image.new("RGBA", opened.size, "white")
-        opened = image.alpha_composite(white, opened)
-    pixels = np.asarray(opened.convert("RGB"))
+    width, height = opened.size
+    pixels = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _STRIP // width)
+    for top in range(0, height, rows):
+        strip = opened.crop((0, top, width, min(top + rows, height)))
+        pixels[top : top + rows] = np.asarray(_opaque(image, strip).convert("RGB"))
     if grey or (palette and (pixels == pixels[..., :1]).all()):
         return pixels[..., :1]
     return pixels
+
+
+def _opaque(image: Any, opened: Any) -> Any:
+    if not opened.has_transparency_data:
+        return opened
+    opened = opened.convert("RGBA")
+    white = image.new("RGBA", opened.size, "white")
+    return image.alpha_composite(white, opened)
 
 
 def _pillow() -> tuple[Any, Any]:

@@ -60,7 +60,12 @@ def test_others_stay_where_they_are_when_some_are_added(root: Path, write: Write
 
 TRAINING = ("train", "training", "Train", "TRAINING")
 HELD_OUT = ("test", "testing", "val", "valid", "validation", "dev", "Test", "VALID")
-PAIRS = [*((one, "test") for one in TRAINING), *(("train", two) for two in HELD_OUT)]
+SETS = [("training_set", "test_set"), ("Train-Set", "Valset"), ("Train set", "dev")]
+PAIRS = [
+    *((one, "test") for one in TRAINING),
+    *(("train", two) for two in HELD_OUT),
+    *SETS,
+]
 
 
 @pytest.mark.parametrize("train, test", [*PAIRS, ("Training", "Testing")])
