@@ -19,6 +19,9 @@ from .._files import check_permission
 _SAFE = (2, 6)
 # How many batches a batch norm has seen, which counts only where momentum is None.
 _COUNTER = "num_batches_tracked"
+# PyTorch makes these as large as a few bytes of a file say; no tensor has them.
+_GROWING = re.compile(rb"\n(bytearray|encode)\n")
+_PICKLE = re.compile(r"\.pkl$", re.IGNORECASE)
 _PARALLEL = "module."  # what DataParallel puts before every name
 
 
@@ -87,6 +90,17 @@ def _arrays(state: Mapping[str, Any], size: int) -> dict[str, np.ndarray]:
     }
 
 
+def _growing(file: Path) -> str:
+    """Which of `_GROWING` a checkpoint names, if any."""
+    contents = [file.read_bytes()]
+    if zipfile.is_zipfile(file):
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+            contents += [archive.read(each) for each in names if _PICKLE.search(each)]
+    found = (_GROWING.search(content) for content in contents)
+    return next((each[1].decode() for each in found if each), "")
+
+
 def _load(file: Path) -> object:
     torch = _torch()
     check_permission(file)
@@ -94,6 +108,9 @@ def _load(file: Path) -> object:
         if zipfile.is_zipfile(file):
             with zipfile.ZipFile(file) as archive:
                 check_zip(archive)
+        grown = _growing(file)
+        if grown:
+            raise ValueError(f"GLOBAL {grown} was not an allowed global")
         return torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:  # whatever readers of archives say to other bytes
         named = re.search(r"GLOBAL ([\w.]+) was not an allowed global", str(error))

@@ -88,6 +88,20 @@ def test_code_is_not_run(by_torch, path):
         load_recu(path)
 
 
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize(
+    "content, name",
+    [(bytearray(3), "bytearray"), (b"\xff" * 3, "encode")],  # by protocol 2
+    ids=["bytearray", "encode"],
+)
+def test_what_grows_while_it_is_read(zipped, content, name, state, path):
+    """A few bytes can ask for an array of any size, or for one doubled many times."""
+    content = {"state_dict": state, "more": content}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=rf"other than tensors \({name}\), which"):
+        load_bnn_nobn(path)
+
+
 @pytest.mark.parametrize(
     "content",
     [[1, 2], {}, {"epoch": 3}, {"state_dict": {}}, {"state_dict": {"a": 1.0}}, {1: 2}],
