@@ -62,6 +62,7 @@ def into_sign(
     spell: Spell,
     steps_after: Callable[..., Steps | None],
     turn: Callable[[Call, np.ndarray], Operation],
+    twice: bool = True,
 ) -> Rule:
     """Returns a rule that makes a threshold of an affine operation.
 
@@ -70,6 +71,8 @@ def into_sign(
         steps_after: What is known of the values of a map in steps.
         turn: Makes the operation of a call that computes the same of its input with
             some channels, (C,), negated; raises `NotExact` where it cannot.
+        twice: Whether a layer after a sign layer, which takes the signs of signs, may
+            take opposite ones.
     """
 
     @rule
@@ -100,7 +103,7 @@ def into_sign(
         if opposite is not None and not inside:
             edge, after = reader.first_output, Value(reader.first_output)
             changed[reader.label] = [new._replace(outputs=after)]
-            changed.update(_turned_readers(graph, edge, after, negative, turn))
+            changed.update(_turned_readers(graph, edge, after, negative, turn, twice))
         where = f"in {reader.name!r}" if inside else f"{reader.name!r}"
         return Edit(graph.with_calls(changed), f"became the shift of the sign {where}")
 
@@ -198,7 +201,7 @@ def _rsign(name: str, quantizer: Any, affine: Affine, steps: Steps | None) -> Op
 
 
 def _turned_readers(
-    graph: Graph, edge: Any, turned: Any, negative: np.ndarray, turn: Any
+    graph: Graph, edge: Any, turned: Any, negative: np.ndarray, turn: Any, twice: bool
 ) -> Iterator[tuple[str, list[Call]]]:
     """The calls that read an edge, as they read it with some channels negated."""
     if graph.is_output(edge):
@@ -210,14 +213,20 @@ def _turned_readers(
         if inherited(call.operation.kind).idle:
             after = Value(call.first_output)
             yield call.label, [new._replace(outputs=after)]
-            yield from _turned_readers(graph, call.first_output, after, negative, turn)
+            last = after, negative, turn, twice
+            yield from _turned_readers(graph, call.first_output, *last)
             continue
+        operation = turn(call, negative)
         quantizer = getattr(call.layer, "input_quantizer", None)
-        if quantizer is not None and not _is_plain(quantizer):
-            raise NotExact(
-                f"some gains are negative, and {call.described} quantizes too"
-            )
-        yield call.label, [new._replace(operation=turn(call, negative))]
+        if quantizer is not None:
+            if not (twice and _is_plain(quantizer)):
+                raise NotExact(
+                    f"some gains are negative, and {call.described} quantizes too"
+                )
+            before = call.operation.opposite
+            opposite = negative if before is None else negative ^ before
+            operation = operation.replaced(opposite=opposite)
+        yield call.label, [new._replace(operation=operation)]
 
 
 def _turned(call: Call, negative: np.ndarray) -> Operation:

@@ -357,3 +357,19 @@ def test_other_precisions_stay_apart():
     folded, report = nobn.fold_batch_norm(make_positive(model), return_report=True)
     assert "'conv' (QuantConv2D) computes in float16" in report.changes[0].reason
     assert folded.get_layer("conv").compute_dtype == "float16"
+
+
+@pytest.mark.parametrize("gain", (-0.8, 0.8))
+def test_a_binary_layer_after_a_sign_layer_may_have_a_sign_of_its_own(gain):
+    """It takes the signs of signs, which are opposite ones after a negative gain."""
+    sign = layers.Activation(lq.quantizers.SteSign(), name="sign")
+    model = chain(*norm(), sign, layers.Dropout(0.5), KERNELS["one position"]())
+    random = np.random.default_rng(0)
+    channels = model.get_layer("norm").gamma.shape[0]
+    numbers = (random.normal(size=channels) for _ in range(2))
+    signs = np.where(np.arange(channels) % 2, gain, 0.5)
+    model.get_layer("norm").set_weights([signs, *numbers, np.ones(channels)])
+    folded = nobn.fold_batch_norm(model)
+    assert not any(isinstance(x, layers.BatchNormalization) for x in folded.layers)
+    x = random.normal(size=(16, *model.input_shape[1:])).astype(np.float32)
+    assert_allclose(folded(x), model(x), rtol=1e-5)

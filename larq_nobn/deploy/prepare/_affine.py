@@ -213,7 +213,7 @@ _into_layers_after = into_layers_after(
     (
         affine_through_pool,
         merge_affines,
-        into_sign(_threshold, steps_after, _turned),
+        into_sign(_threshold, steps_after, _turned, twice=False),
         affine_into_kernel_after,
     )
 )

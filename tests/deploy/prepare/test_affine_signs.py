@@ -220,3 +220,17 @@ def test_turned_signs_are_verified(tmp_path):
     report = nobn.convert(before(*rows), tmp_path / "model.tflite", data=x)
     assert report.verify["unexplained"] == 0
     assert report.verify["prepared"]["unexplained"] == 0
+
+
+@pytest.mark.parametrize("between", ("nothing", "dropout", "maximum"))
+@pytest.mark.parametrize("gains", (POSITIVE, BOTH_SIGNS), ids=("positive", "both"))
+def test_a_binary_layer_after_a_sign_layer_may_have_a_sign_of_its_own(gains, between):
+    """It takes signs of signs, which would be opposite ones with those."""
+    model = before(
+        affine(gains),
+        _layers.Activation(lq.quantizers.SteSign()),
+        *BETWEEN[between](),
+        one_by_one(name="conv"),
+    )
+    x = images(8, SHAPE)
+    assert_array_equal(nobn.deploy.prepared(model)(x), model(x))
