@@ -16,6 +16,7 @@ import numpy as np
 from rich.table import Table
 
 from ..._checks import check_bounds, check_path
+from ..._files import read_file
 from .._errors import ConversionError
 from .._shown import Shown
 from ..inspection import Audit, audit
@@ -298,6 +299,7 @@ def _note(machine: str) -> str:
 # --- on a device: the commands that measure, and reading what these print
 
 _TOOL = "lce_benchmark_model"
+_LARGEST_LOG = 1 << 28
 _FOLDER = "/data/local/tmp"  # the one place where Android lets adb run programs
 _MICROSECOND = 1e-3  # which the tool counts in, in milliseconds
 _NUMBER = r"\d+(?:\.\d+)?(?:e[+-]?\d+)?"
@@ -476,7 +478,7 @@ class PhoneResult:
 
 def read_results(log: str) -> list[PhoneResult]:
     """Returns the results in a log, in their order."""
-    content = Path(log).read_bytes()
+    content = read_file(log, _LARGEST_LOG)
     # PowerShell's > writes UTF-16.
     wide = content.startswith((b"\xff\xfe", b"\xfe\xff"))
     text = content.decode("utf-16" if wide else "utf-8", errors="replace")
