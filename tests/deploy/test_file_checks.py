@@ -112,37 +112,69 @@ def test_the_last_layer_has_a_name_too():
         check(*file_of(chain(binary_conv(), Own(tf.math.erf, name="odd"))))
 
 
+def upsampled(rows, after=lambda x: x, **options):
+    layers = keras.layers
+    keras.utils.set_random_seed(0)
+    start = keras.Input((4, 4, 8))
+    x = binary_conv(8)(start)
+    if rows:
+        up = layers.Conv1DTranspose(6, 2, strides=2, name="up", **options)
+        x = up(layers.Reshape((16, 8))(x))
+    else:
+        x = layers.Conv2DTranspose(6, 2, strides=2, name="up", **options)(x)
+    return keras.Model(start, layers.Flatten()(after(x)))
+
+
+@pytest.mark.parametrize("rows", [False, True])
+def test_a_number_beside_a_transposed_convolution(rows, tmp_path):
+    """With a bias of 0 it is rejected; the remedy converts."""
+    x, path = images(8, (4, 4, 8)), tmp_path / "m.tflite"
+    options = {"activation": "hard_sigmoid"}
+    with pytest.raises(ConversionError, match="one number to all channels of a trans"):
+        convert(upsampled(rows, **options), path, data=x)
+    assert not [*tmp_path.iterdir()]
+    model = upsampled(rows, bias_initializer="ones", **options)
+    assert convert(model, path, data=x).verify["exact_share"] == 1
+
+
+NUMBERS = np.linspace(-1, 1, 6, dtype=np.float32)
 ADDED = {
-    "a difference": (lambda x: x - 0.3, {}),
-    "a sum": (lambda x: 0.3 + x, {}),
-    "an activation": (lambda x: x, {"activation": "hard_sigmoid"}),
+    "difference": lambda x: x - 0.3,
+    "sum": lambda x: 0.3 + x,
+    "turned difference": lambda x: 0.3 - x,
+    "differences": lambda x: x - NUMBERS,
+    "sums": lambda x: NUMBERS + x,
+    "turned differences": lambda x: NUMBERS - x,
+    "of rank 3": lambda x: tf.subtract(x, NUMBERS.reshape(1, 1, 6)),
+    "a tensor": lambda x: tf.subtract(x, tf.constant(NUMBERS), name="less"),
+    "by position": lambda x: x - np.arange(x.shape[-2], dtype=np.float32)[:, None],
+    "cut off": lambda x: tf.nn.relu(x - NUMBERS),
+    "again": lambda x: (x - NUMBERS) - 0.3,
 }
 
 
 @pytest.mark.parametrize("kind", ADDED)
 @pytest.mark.parametrize("rows", [False, True])
-def test_a_number_beside_a_transposed_convolution(kind, rows, tmp_path):
-    """With a bias of 0 it is rejected; the remedy converts."""
-    after, options = ADDED[kind]
-    layers, path = keras.layers, tmp_path / "m.tflite"
+def test_constants_beside_a_transposed_convolution(kind, rows, tmp_path):
+    """TensorFlow Lite makes them its bias: a single one, or one with a wrong sign."""
+    after, x = ADDED[kind], images(8, (4, 4, 8))
+    model = upsampled(rows, use_bias=False)
+    maps = keras.Model(model.input, model.get_layer("up").output)
+    expected = np.asarray(after(tf.constant(maps.predict(x, verbose=0))))
+    net = upsampled(rows, after, use_bias=False)
+    assert convert(net, tmp_path / "m.tflite", data=x).verify["exact_share"] == 1
+    found = Runner((tmp_path / "m.tflite").read_bytes())(x)
+    np.testing.assert_allclose(found, expected.reshape(8, -1), rtol=0, atol=1e-4)
 
-    def net(bias):
-        keras.utils.set_random_seed(0)
-        options["bias_initializer"] = bias
-        start = keras.Input((4, 4, 8))
-        x = binary_conv(8)(start)
-        if rows:
-            up = layers.Conv1DTranspose(6, 2, strides=2, name="up", **options)
-            x = up(layers.Reshape((16, 8))(x))
-        else:
-            x = layers.Conv2DTranspose(6, 2, strides=2, name="up", **options)(x)
-        return keras.Model(start, layers.Flatten()(after(x)))
 
-    x = images(8, (4, 4, 8))
-    with pytest.raises(ConversionError, match="one number to all channels of a trans"):
-        convert(net("zeros"), path, data=x)
-    assert not [*tmp_path.iterdir()]
-    assert convert(net("ones"), path, data=x).verify["exact_share"] == 1
+def test_constants_of_a_layer_that_is_called_twice(tmp_path):
+    inner = keras.Input((4, 4, 8))
+    up = keras.layers.Conv2DTranspose(8, 1, use_bias=False)
+    part = keras.Model(inner, up(inner) - 0.3)
+    start = keras.Input((4, 4, 8))
+    model = keras.Model(start, part(part(binary_conv(8)(start))))
+    report = convert(model, tmp_path / "m.tflite", data=images(8, (4, 4, 8)))
+    assert report.verify["exact_share"] == 1
 
 
 def test_a_file_that_the_interpreter_rejects():

@@ -80,8 +80,8 @@ def has_lost_bias(op: Operation) -> bool:
 
     Measured: the converter takes a number that is added to all channels, as a hard
     sigmoid does, for the bias where there is none but 0, and the interpreter rejects
-    the file. Of `x - constant`, one per channel, it loses the sign in the same place,
-    which the comparison with the model finds.
+    the file. Of x - c, one per channel, it loses the sign in the same place. Preparing
+    writes operators of constants otherwise.
     """
     bias = op.inputs[3] if op.op == "TRANSPOSE_CONV" and len(op.inputs) > 3 else None
     return bias is not None and prod(bias.shape) != op.input(1).shape[0]

@@ -10,6 +10,8 @@ import numpy as np
 from ..._keras import keras
 from ...graph import (
     RECTIFIED,
+    SUMS,
+    TRANSPOSED,
     Call,
     Graph,
     Operation,
@@ -19,9 +21,12 @@ from ...graph import (
     bounds_of,
     chain,
     commutation,
+    constants_of,
     finest_at_signs,
     joins_channels,
+    kernels_of,
     meets_jump,
+    symbol_of,
     threshold_of_affine,
     traits,
 )
@@ -42,6 +47,7 @@ from ...rewrites import (
     affine_into_kernel_after,
     affine_into_kernel_before,
     affine_of,
+    affine_operation,
     affine_through_pool,
     averages,
     before_pools,
@@ -73,6 +79,33 @@ from ._reading import (
 )
 
 _layers = keras.layers
+
+
+@rule
+def constant_after_transposed(graph: Graph, call: Call) -> Edit | None:
+    """Writes a constant that is added to a transposed convolution as one per channel.
+
+    TensorFlow Lite makes it the bias of the convolution, where that has none: if it is
+    a single number, the file cannot run, and x - c loses its sign.
+    """
+    maker, factors = graph.producer(call.first_input), SUMS.get(symbol_of(call.layer))
+    if factors is None or maker is None or kernels_of(maker.layer) is not TRANSPOSED:
+        return None
+    constants, channels = constants_of(call), call.first_input.shape[-1]
+    if len(constants) != 1:
+        return None
+    constant = np.asarray(constants[0], np.float64)
+    if constant.size > 1 and not constant.size == constant.shape[-1] == channels:
+        return None
+    first = any(x is constants[0] for x in call.node.call_args[:1])
+    gain, sign = reversed(factors) if first else factors
+    bias = np.broadcast_to(sign * constant.reshape(-1), channels)
+    operation = affine_operation(call.name, float(gain), bias)
+    changed = {
+        use.label: [use._replace(node=None, operation=operation)]
+        for use in graph.uses(call.name)
+    }
+    return Edit(graph.with_calls(changed))
 
 
 @rule

@@ -30,6 +30,7 @@ from .._opening import as_functional
 from ._affine import (
     bias_into_relu,
     clear_threshold,
+    constant_after_transposed,
     drop_scale,
     merge,
     scale_into_layers_after,
@@ -55,6 +56,7 @@ def rules(in_float: Container[str] = ()) -> tuple[Rule, ...]:
         proxy_norm_in_parts,
         head_is_dense,
         group_norm_is_plain,
+        constant_after_transposed,
         binary_layer(in_float),
         kernel_is_numbers,
     )
