@@ -77,7 +77,7 @@ def read_file(path: str | os.PathLike, most: int | None = None) -> bytes:
 def sha256_of(path: Path) -> str:
     """Returns the SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
+    with opened(path) as file:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()

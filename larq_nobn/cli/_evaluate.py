@@ -116,8 +116,10 @@ def evaluate(
         mean, std = images.info.mean, images.info.std
         seen.mistakes.draw(mistakes, seen.confusion.class_names, mean, std, title)
     result = {"path": str(model), "dataset": name, "split": split}
+    result["mean_and_std_of"] = images.info.name
     result |= {**found, **seen.to_dict(), **({"sampled": sampled} if sampled else {})}
     rows = {**_rows(result), f"{split} images": f"{found['examples']:,}"}
+    rows["mean and std of"] = images.info.name
     for row, value in _rows(sampled).items():
         rows[f"{row} of {samples} samples"] = value
     show(result, report, pairs(title, rows), seen.confusion.table())

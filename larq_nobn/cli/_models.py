@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -70,18 +71,13 @@ def open_any(
 ) -> tuple[keras.Model | None, Origin | None]:
     """The same, also of a `.tflite` file: no model then, and what its metadata says.
 
-    If `strict`, such a file has to have metadata with a preparation.
+    If `strict`, such a file has to have metadata. What is there has to be intact.
     """
     if path.is_dir() or path.suffix != ".tflite":
         return open_run_or_file(path, trust)
-    if not strict and not Path(f"{path}.json").is_file():
+    if not strict and not os.path.lexists(f"{path}.json"):
         return None, None
-    try:
-        metadata = deploy.read_card(path)
-    except deploy.ConversionError:
-        if strict:
-            raise
-        return None, None
+    metadata = deploy.read_card(path)
     steps, classes = metadata.preprocessing, int(metadata.output.shape[-1])
     if steps is None:
         return None, None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import struct
 import subprocess
 import tarfile
 import urllib.request
@@ -17,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from .._datasets import BUILT_IN
+from .._files import read_file
 from ._tfds import CHUNK, TIMEOUT, Progress, check_archive, quiet
 
 TARBALL_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -27,6 +29,12 @@ _BINARIES = tuple(f"{part}.bin" for part in _PARTS)
 _STRIPS = tuple(f"{part}.png" for part in _PARTS)
 _LABELS = ("train_lables.json", "test_lables.json")  # so spelled in the package
 _IMAGE = (32, 32, 3)
+_PNG = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR"
+# After it: width, height, bits and what the colours are, of so many channels.
+_HEADER = struct.Struct(f">{len(_PNG)}xIIBB")
+_CHANNELS = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
+# Ten times as much as the largest of these files has.
+_LARGEST = 1 << 28
 
 Splits = dict[str, tuple[np.ndarray, np.ndarray]]
 
@@ -58,7 +66,7 @@ def from_source(source: Path, edition: Edition) -> Splits:
 
     By split: images (N, 32, 32, 3) and labels (N,), both uint8.
     """
-    if source.is_file():
+    if not source.is_dir():
         check_archive(source, edition.checksums)
     files = read_files(source, {*_BINARIES, *_STRIPS, *_LABELS})
     if files.keys() >= {*_BINARIES}:
@@ -151,7 +159,9 @@ def read_files(source: Path, names: Collection[str]) -> dict[str, bytes]:
     if source.is_dir():
         candidates = [*source.glob("*"), *source.glob("*/*")]
         return {
-            path.name: path.read_bytes() for path in candidates if path.name in names
+            path.name: read_file(path, _LARGEST)
+            for path in candidates
+            if path.name in names
         }
     files = {}
     try:
@@ -207,24 +217,28 @@ def _from_strip(
     """An image whose every row is one image, its pixels in reading order."""
     import tensorflow as tf
 
+    if len(content) < _HEADER.size or not content.startswith(_PNG):
+        raise _damaged(source, name, "no PNG image")
+    # The header comes first: a small file can be that of a large image.
+    width, height, _, colours = _HEADER.unpack(content[: _HEADER.size])
+    shape, wanted = (height, width, _CHANNELS.get(colours)), (edition.per_file, 1024, 3)
+    if shape != wanted:
+        what = f"an image of shape {shape} instead of {wanted}"
+        raise _damaged(source, name, what)
     try:
-        pixels = tf.io.decode_png(content).numpy()
+        pixels = tf.io.decode_png(content, channels=3).numpy()
     except tf.errors.InvalidArgumentError as problem:
         raise _damaged(source, name, "no PNG image") from problem
-    if pixels.shape != (edition.per_file, 1024, 3):
-        raise _damaged(
-            source,
-            name,
-            f"an image of shape {pixels.shape} instead of "
-            f"{(edition.per_file, 1024, 3)}",
-        )
     return pixels.reshape(-1, *_IMAGE)
 
 
 def _from_json(source: Path, name: str, content: bytes) -> np.ndarray:
     try:
-        return np.frombuffer(bytes(json.loads(content)), np.uint8)
-    except (ValueError, TypeError) as problem:
+        labels = json.loads(content)
+        if not isinstance(labels, list):
+            raise TypeError(f"it is a {type(labels).__name__}")
+        return np.frombuffer(bytes(labels), np.uint8)
+    except (ValueError, TypeError, RecursionError) as problem:
         raise _damaged(source, name, "no list of labels") from problem
 
 

@@ -199,8 +199,8 @@ def records_in(files: Iterable[str | os.PathLike[str]]) -> Records:
     )
     digest = hashlib.sha256(said.encode(errors="surrogateescape")).hexdigest()[:32]
     target = cache_folder() / "records" / f"{digest}.npy"
-    with contextlib.suppress(OSError, ValueError):
-        return Records(names, np.load(target, allow_pickle=False))
+    with contextlib.suppress(OSError, ValueError), opened(target) as stream:
+        return Records(names, np.load(stream, allow_pickle=False))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = list(pool.map(_places_in, names))
     places = np.concatenate(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -165,6 +166,69 @@ def test_the_metadata_of_a_file(lite_file: Path, tmp_path: Path, invoke: Invoke)
         (tmp_path / "y.png").write_bytes(b"\x89PNG")
         said = one_sentence(invoke("predict", file, tmp_path / "y.png"))
         assert f"{beside}" in said or "does not say how images are prepared" in said
+
+
+@pytest.fixture
+def ten_classes(tmp_path: Path) -> Path:
+    """A folder of grey images, of as many classes as digits has."""
+    for name in "0123456789":
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(4):
+            pixels = np.full((8, 8), 20 * number + int(name), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "images" / name / f"{number}.png")
+    return tmp_path / "images"
+
+
+def test_damaged_metadata_is_rejected_alike(
+    lite_file: Path, ten_classes: Path, tmp_path: Path, invoke: Invoke, monkeypatch
+):
+    monkeypatch.setenv("LARQ_NOBN_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "m.tflite"
+    shutil.copy(lite_file, file)
+    beside = Path(f"{file}.json")
+    evaluate = ("evaluate", file, "--dataset", ten_classes, "--split", "train")
+    predict = ("predict", file, ten_classes)
+    intact = Path(f"{lite_file}.json").read_bytes()
+    other = intact.replace(b'"sha256": "', b'"sha256": "0')
+    version = intact.replace(b'"version": 1', b'"version": 2')
+    for content in (b"", intact[:-9], b"[]", b"null", b"\xff", other, version):
+        beside.write_bytes(content)
+        said = one_sentence(invoke(*evaluate))
+        assert f"{str(beside)!r}" in said
+        assert one_sentence(invoke(*predict)) == said
+        digits = one_sentence(invoke("evaluate", file, "--dataset", "digits"))
+        assert digits == said
+    beside.unlink()
+    makers = (Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero"))
+    for make in (*makers, lambda path: path.symlink_to("nowhere")):
+        make(beside)
+        said = one_sentence(invoke(*evaluate))
+        assert f"{str(beside)!r} cannot be read" in said
+        assert one_sentence(invoke(*predict)) == said
+        beside.rmdir() if beside.is_dir() else beside.unlink()
+
+
+@pytest.mark.parametrize("beside", [False, True], ids=["no metadata", "metadata"])
+def test_an_evaluation_says_whose_mean_and_std_it_takes(
+    beside: bool,
+    lite_file: Path,
+    ten_classes: Path,
+    tmp_path: Path,
+    invoke: Invoke,
+    monkeypatch,
+):
+    monkeypatch.setenv("LARQ_NOBN_CACHE", str(tmp_path / "cache"))
+    file = tmp_path / "m.tflite"
+    shutil.copy(lite_file, file)
+    if beside:
+        shutil.copy(f"{lite_file}.json", f"{file}.json")
+    report = tmp_path / "found.json"
+    words = ("evaluate", file, "--split", "train", "--json", report)
+    result = invoke(*words, "--dataset", ten_classes)
+    assert result.exit_code == 0, result.output
+    owner = "m.tflite" if beside else str(ten_classes)
+    assert json.loads(report.read_text())["mean_and_std_of"] == owner
+    assert "mean and std of" in result.stdout
 
 
 def test_notes_on_a_folder_are_taken_again(tmp_path: Path, monkeypatch, pictures_in):

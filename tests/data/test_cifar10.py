@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import larq_nobn as nobn
 import numpy as np
 import pytest
+import tensorflow as tf
 import tensorflow_datasets as tfds
 from larq_nobn.data import _cifar10
 from larq_nobn.data._prepare import _prepare_cifar10
+from PIL import Image
 
 from .conftest import PER_FILE, Miniature, write_archive, write_folder
 
@@ -111,6 +116,23 @@ def test_a_cut_archive_is_rejected(miniature: Miniature, tmp_path: Path) -> None
     assert re.fullmatch(rf"{cut} is damaged \(.+\)\. Download it again\.", message)
 
 
+def strip(height: int, width: int, channels: int) -> bytes:
+    """An image of one colour, in a small file."""
+    pixels = np.zeros((height, width, channels), np.uint8)
+    return tf.io.encode_png(pixels, compression=9).numpy()
+
+
+def gif() -> bytes:
+    """What TensorFlow decodes as well when it is asked for a PNG."""
+    stream = io.BytesIO()
+    Image.new("RGB", (1024, PER_FILE)).save(stream, "GIF")
+    return stream.getvalue()
+
+
+ASKED = f"instead of {(PER_FILE, 1024, 3)}"
+SIZES = ((PER_FILE, 1024, 1), (PER_FILE, 1024, 4), (PER_FILE + 1, 1024, 3))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "what"),
     [
@@ -119,6 +141,13 @@ def test_a_cut_archive_is_rejected(miniature: Miniature, tmp_path: Path) -> None
         ("train_lables.json", b"[1, 2", "no list of labels"),
         ("test_lables.json", b"[300]", "no list of labels"),
         ("test_lables.json", b"[[1]]", "no list of labels"),
+        ("test_lables.json", b"100000000000", "no list of labels"),
+        ("test_lables.json", b"[" * 100_000, "no list of labels"),
+        ("test_batch.png", gif(), "no PNG image"),
+        *(
+            ("test_batch.png", strip(*s), f"an image of shape {s} {ASKED}")
+            for s in SHAPES
+        ),
     ],
 )
 def test_a_damaged_part_is_named(
@@ -129,6 +158,55 @@ def test_a_damaged_part_is_named(
     assert refused(source, miniature.accepting(source), tmp_path) == (
         f"{name} in {source} is damaged: {what}. Download it again."
     )
+
+
+def test_the_size_of_a_strip_is_known_before_it_is_decoded(
+    miniature: Miniature, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a few bytes, and of 4 GB when it is decoded."""
+    content = bytearray(strip(1, 1, 3))
+    content[16:24] = (40_000).to_bytes(4, "big") * 2
+    files = {**miniature.strips, "test_batch.png": bytes(content)}
+    source = write_folder(tmp_path / "source", files)
+    decode, decoded = tf.io.decode_png, []
+    monkeypatch.setattr(
+        tf.io, "decode_png", lambda png, **given: decoded.append(png) or decode(png)
+    )
+    said = refused(source, miniature.edition, tmp_path)
+    assert "an image of shape (40000, 40000, 3) instead of (20, 1024, 3)" in said
+    assert bytes(content) not in decoded
+
+
+MAKERS: dict[str, Callable[[Path], None]] = {
+    "pipe": os.mkfifo,
+    "device": lambda path: path.symlink_to("/dev/zero"),
+    "holes": lambda path: path.touch() or os.truncate(path, 1 << 40),
+}
+
+
+@pytest.mark.parametrize("make", MAKERS.values(), ids=MAKERS)
+@pytest.mark.parametrize("name", ["data_batch_2.bin", "test_lables.json"])
+def test_nothing_is_read_for_ever(
+    name: str, make: Callable[[Path], None], miniature: Miniature, tmp_path: Path
+) -> None:
+    files = miniature.binaries if name.endswith("bin") else miniature.strips
+    source = write_folder(tmp_path / "source", files)
+    (source / name).unlink()
+    make(source / name)
+    with pytest.raises(OSError, match="pipe or a device|Larger than 268,435,456"):
+        _prepare_cifar10(source, tmp_path / "data", ignore, miniature.edition)
+    assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("make", [os.mkfifo, MAKERS["device"]])
+def test_an_archive_is_a_file(
+    make: Callable[[Path], None], miniature: Miniature, tmp_path: Path
+) -> None:
+    make(tmp_path / "cifar-10-binary.tar.gz")
+    for name in ("cifar10", "tfds:cifar10", "mnist", "imagenet"):
+        source = tmp_path / "cifar-10-binary.tar.gz"
+        with pytest.raises(OSError, match=r"pipe or a device|lacks "):
+            nobn.data.prepare(name, source, tmp_path / "data")
 
 
 def test_a_strip_of_another_size_is_rejected(

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..._datasets import DatasetInfo, check_normalization
-from ..._files import cache_folder, replacing
+from ..._files import cache_folder, read_file, replacing
 from ..._names import SPLITS
 from ..._progress import step
 from .._images import Shape, described, once, remembered
@@ -118,7 +118,7 @@ class Notes:
         with contextlib.suppress(
             OSError, ValueError, KeyError, TypeError, RecursionError
         ):
-            found = json.loads(self._target.read_text(encoding="utf-8"))
+            found = json.loads(read_file(self._target))
             if found["version"] == _VERSION:
                 self.files = dict(found["files"])
                 self.statistics = dict(found["statistics"])

@@ -9,7 +9,6 @@ import shlex
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -205,7 +204,7 @@ def as_paths(
 
 def _runner(file: str, threads: int, seed: int) -> Callable[[], object]:
     """Returns a function that runs a file once, always on the same random numbers."""
-    content = Path(file).read_bytes()
+    content = read_file(file)
     interpreter = interpreter_of(content, threads, repr(file))
     check_memory(content)
     random = np.random.default_rng(seed)
