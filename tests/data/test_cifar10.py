@@ -146,7 +146,7 @@ SIZES = ((PER_FILE, 1024, 1), (PER_FILE, 1024, 4), (PER_FILE + 1, 1024, 3))
         ("test_batch.png", gif(), "no PNG image"),
         *(
             ("test_batch.png", strip(*s), f"an image of shape {s} {ASKED}")
-            for s in SHAPES
+            for s in SIZES
         ),
     ],
 )

@@ -26,7 +26,7 @@ from ..._names import SPLITS
 from ..._progress import step
 from .._images import Shape, described, once, remembered
 from .._source import LazyImages, statistics
-from ._decode import decode, format_of, image_of, read_image
+from ._decode import decode, format_of, image_of, in_turn
 from ._listing import Entry, Listing, read_listing
 
 _log = logging.getLogger("larq_nobn")
@@ -86,11 +86,10 @@ def scan(listing: Listing, notes: Notes) -> list[ScannedImage]:
 
 def _look_into(root: Path, entry: Entry) -> tuple:
     try:
-        content = read_image(root / entry.path)
-        pixels = decode(content)
-        height, width, channels = pixels.shape
-        digest = hashlib.sha256(content).hexdigest()
-        return digest, height, width, channels == 1, format_of(content), None
+        with in_turn(root / entry.path) as content:
+            height, width, channels = decode(content).shape
+            digest = hashlib.sha256(content).hexdigest()
+            return digest, height, width, channels == 1, format_of(content), None
     except OSError as problem:
         reason = (problem.strerror or str(problem)).lower()
         return "", 0, 0, False, "", reason
@@ -249,7 +248,7 @@ class Folder:
         def image(index: int) -> np.ndarray:
             path = places[index]
             try:
-                return image_of(read_image(path), shape, exact, crop)
+                return image_of(path, shape, exact, crop)
             except (OSError, ValueError) as error:
                 why = getattr(error, "strerror", None) or error
                 raise OSError(

@@ -16,7 +16,7 @@ import numpy as np
 from ..._checks import check_number, check_path
 from ..._files import replacing
 from ..._progress import watched
-from ._decode import image_of, read_image
+from ._decode import image_of
 from ._folder import Notes, ScannedImage, divided, scan, shown
 from ._listing import read_listing
 
@@ -212,7 +212,7 @@ def _drawn(cells: list, words: list, rows: int) -> Any:
     plot = Image.new("RGB", (_ACROSS * wide + _GAP, rows * high + _GAP), "white")
     pen, font = ImageDraw.Draw(plot), ImageFont.load_default(12)
     for row, column, file in cells:
-        pixels = image_of(read_image(file), (_TILE, _TILE, 3), exact=False)
+        pixels = image_of(file, (_TILE, _TILE, 3), exact=False)
         place = (_GAP + column * wide, _GAP + row * high + _LINE)
         plot.paste(Image.fromarray(np.ascontiguousarray(pixels)), place)
     for row, column, text in words:
