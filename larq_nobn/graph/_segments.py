@@ -2,7 +2,7 @@
 
 A sign turns a rounding error of 1e-7 into a jump from -1 to +1, so two correct forms of
 one network may differ a lot from end to end. A network is therefore cut at its signs,
-and where it compares numbers with constants, as in `x > 0`, which are signs as well.
+at ternary signs, and where it compares numbers with constants, as in `x > 0`.
 Each segment, from the signs and inputs that it reads to the next pre-activations and
 outputs, is computed by the reference from the values that the other form itself had
 there. So nothing is amplified: a sign that rounding decides changes what is fed
@@ -17,11 +17,13 @@ from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+import larq as lq
 import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
 from .._progress import step
+from ..layers._inference import PlainTernary
 from ..quantizers import RSign
 from ._graph import Call, calls, inputs_of
 from ._kinds import constants_of, function_traits, kernels_of, symbol_of, traits
@@ -86,9 +88,10 @@ class Found(NamedTuple):
 
     Attributes:
         outputs: One array per output.
-        signs: Where each sign is +1, by label; a list of what it may be where that is
-            not known, of which the likeliest is taken. Whichever it is, what follows
-            from it must be what the other form computes.
+        signs: Where each sign is +1, by label, and of ternary ones what they are; a
+            list of what it may be where that is not known, of which the likeliest is
+            taken. Whichever it is, what follows from it must be what the other form
+            computes.
         inputs: Pre-activations of signs, by label, as far as they are known.
         values: What layers return that are others in the other form, by label. What
             they read is among the inputs.
@@ -114,8 +117,17 @@ class Sign(NamedTuple):
     values: np.ndarray
 
     def positive(self, values: np.ndarray) -> np.ndarray:
-        """Returns where the sign of such pre-activations is +1."""
-        return np.asarray(self.quantizer(tf.constant(values))) > 0
+        """Returns where the sign of such pre-activations is +1.
+
+        Of a ternary one, whether it is -1, 0 or +1.
+        """
+        made = np.asarray(self.quantizer(tf.constant(values)))
+        return made.astype(np.int8) if self.is_ternary else made > 0
+
+    @property
+    def is_ternary(self) -> bool:
+        """Whether it may be 0."""
+        return isinstance(self.quantizer, Ternary)
 
     def shifted(self, values: np.ndarray) -> np.ndarray:
         """Returns the numbers whose sign it is."""
@@ -303,7 +315,8 @@ def record(
 
 def _still(sign: Sign, positive: np.ndarray) -> Still:
     columns = positive.reshape(-1, positive.shape[-1])
-    channels = np.flatnonzero(columns.all(axis=0) | ~columns.any(axis=0))
+    same = columns.all(axis=0) | ~columns.any(axis=0)
+    channels = np.flatnonzero(same & (not sign.is_ternary))
     distances = sign.shifted(sign.values).reshape(columns.shape)[:, channels]
     return Still(channels, distances.astype(float))
 
@@ -329,6 +342,15 @@ class Comparison(NamedTuple):
         return np.asarray(x) - np.float32(self.threshold)
 
 
+class Ternary(NamedTuple):
+    """A function of each number that is -1, 0 or +1."""
+
+    function: Any
+
+    def __call__(self, x: Any) -> Any:
+        return self.function(x)
+
+
 # Functions of TensorFlow, and whether their result changes just above a number.
 _COMPARISONS = {
     "math.greater": True,
@@ -350,10 +372,22 @@ def _comparison_in(call: Call) -> Comparison | None:
     return Comparison(np.asarray(constants[0]), not beyond)
 
 
+def _ternary_in(call: Call) -> Ternary | None:
+    """The ternary sign that a call is or starts with; None for other calls."""
+    layer = call.layer
+    given = getattr(layer, "input_quantizer", None) or layer
+    if type(layer) is keras.layers.Activation:
+        given = layer.activation
+    if symbol_of(layer) == "math.sign":
+        given = tf.sign
+    known = type(given) in (lq.quantizers.SteTern, PlainTernary)
+    of_each = given is tf.sign or (known and not given.ternary_weight_networks)
+    return Ternary(given) if of_each and call.first_input.dtype.is_floating else None
+
+
 def _cut_at(call: Call) -> Any:
     """The sign or the comparison at which a network is cut; None for other calls."""
-    quantizer = sign_in(call)
-    return _comparison_in(call) if quantizer is None else quantizer
+    return sign_in(call) or _ternary_in(call) or _comparison_in(call)
 
 
 def sign_in(call: Call) -> Any:
@@ -570,6 +604,8 @@ def _compare_group(
 def _bits(sign: Sign, other: Found) -> np.ndarray | None:
     """Where the other form has +1, in the shape of the reference; None if unknown."""
     found = other.signs.get(sign.label)
+    if sign.is_ternary and getattr(found, "dtype", None) != np.int8:
+        return None
     if isinstance(found, list):
         own = sign.positive(sign.values)
         fitting = [x.reshape(own.shape) for x in found if x.size == own.size]
@@ -599,6 +635,8 @@ def _is_comparable(sign: Sign, given: np.ndarray) -> bool:
 
 def _fed(sign: Sign, bits: np.ndarray) -> np.ndarray | None:
     """Numbers whose signs are known; None of what is no plain sign of each number."""
+    if sign.is_ternary:
+        return (bits * _FAR).astype(np.float32)
     fed = np.where(bits, _FAR, -_FAR).astype(np.float32)
     made, own = (np.asarray(sign.quantizer(tf.constant(x))) for x in (fed, sign.values))
     agree = (own > 0) == bits

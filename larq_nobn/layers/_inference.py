@@ -86,6 +86,7 @@ class PlainTernary(lq.quantizers.Quantizer):
     def __init__(self, threshold: float | None, **kwargs: Any):
         super().__init__(dtype="float32", **kwargs)
         self._threshold = threshold
+        self.ternary_weight_networks = threshold is None
 
     def get_config(self) -> dict[str, Any]:
         return {"name": self.name, "threshold": self._threshold}

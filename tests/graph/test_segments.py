@@ -2,6 +2,7 @@
 
 import re
 
+import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -400,6 +401,50 @@ def test_a_comparison_of_whole_numbers_is_exact(kind):
     more = 1e-6 if kind in ("greater", "up to") else -1e-6
     found = compare(net(0.0), lambda group: record(net(more), group), [x], 1e-5)
     assert "exactly 0, a sum of whole numbers" in found.finding
+
+
+TERNARY = {
+    "tf.math.sign": (tf.sign, 0.0),
+    "activation": (lambda x: keras.layers.Activation(tf.sign)(x), 0.0),
+    "ste_tern": (lambda x: lq.quantizers.SteTern(0.3, name="ste_tern")(x), 0.3),
+}
+
+
+@pytest.mark.parametrize("kind", TERNARY)
+def test_ternary_signs_are_signs(kind):
+    """What is within rounding of a step may turn, and nothing after it counts."""
+    sign, threshold = TERNARY[kind]
+
+    def net(more):
+        keras.backend.clear_session()  # so that layers have equal names
+        start = keras.Input((2,), name="input")
+        return keras.Model(start, 100 * sign(start + np.float32(more)))
+
+    x = REAL + np.float32(threshold)
+    x[1] = threshold + np.float32([2e-6, -2e-6])
+    given = net(0.0)
+    for more, faulty in ((0.0, []), (4e-6, []), (-4e-6, []), (1.5, [2, 3])):
+        other = net(more)
+        found = compare(given, lambda group, m=other: record(m, group), [x], 1e-5)
+        places = [p for (of, _), p in found.places.items() if of == "sign"]
+        assert [place.name for place in places] == [kind]
+        assert [i for i in found.faulty if i != 1] == faulty  # 1 is beside the step
+        if abs(more) == 4e-6:
+            assert (places[0].turned, found.finding) == ({1}, "")
+
+
+@pytest.mark.parametrize("kind", ["tf.math.sign", "activation"])
+@pytest.mark.parametrize("more", [1e-6, -1e-6])
+def test_a_ternary_sign_of_whole_numbers_is_exact(kind, more):
+    def net(more):
+        keras.backend.clear_session()
+        start = keras.Input((2,), name="input")
+        return keras.Model(start, TERNARY[kind][0](start + np.float32(more)))
+
+    x = np.float32([[2, -5], [0, 3], [-8, 0], [8, -3]])
+    found = compare(net(0.0), lambda group: record(net(more), group), [x], 1e-5)
+    assert "exactly 0, a sum of whole numbers" in found.finding
+    assert found.faulty == [1, 2]
 
 
 @pytest.mark.parametrize("error, fault", [(0.0, False), (0.1, True)])

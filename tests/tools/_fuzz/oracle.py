@@ -115,8 +115,8 @@ def _near_signs(model: keras.Model) -> Iterator[np.ndarray]:
     thirds = any(isinstance(q, lq.quantizers.DoReFa) for q in quantizers)
     real = {name: getattr(lq.math, name) for name in ("sign", "heaviside")}
 
-    def watched(name: str) -> Any:
-        def function(x: Any) -> Any:
+    def watched(sign: Any) -> Any:
+        def function(x: Any, **options: Any) -> Any:
             if isinstance(x, tf.__internal__.EagerTensor) and _is_map(x):
                 size = np.abs(np.asarray(x, np.float64)).reshape(COUNT, -1)
                 limit = _NEAR * size.max(axis=1, keepdims=True)
@@ -124,7 +124,7 @@ def _near_signs(model: keras.Model) -> Iterator[np.ndarray]:
                 exact = whole or np.min(x) >= 0
                 close = (size <= limit) & ((size > 0) | (not exact))
                 near.__iadd__(close.sum(axis=1))
-            return real[name](x)
+            return sign(x, **options)
 
         return function
 
@@ -138,15 +138,22 @@ def _near_signs(model: keras.Model) -> Iterator[np.ndarray]:
 
     kind = nobn.layers.LeakyIntegrateAndFire
     spiking = [part for part in model.submodules if isinstance(part, kind)]
+    operators = [
+        part for part in model.submodules if getattr(part, "symbol", "") == "math.sign"
+    ]
     try:
         for name in real:
-            setattr(lq.math, name, watched(name))
+            setattr(lq.math, name, watched(real[name]))
+        for layer in operators:
+            layer.function = watched(layer.function)
         for layer in spiking:
             layer.call = noting(layer, layer.call)
         yield near
     finally:
         for name, function in real.items():
             setattr(lq.math, name, function)
+        for layer in operators:
+            layer.function = tf.sign
         for layer in spiking:
             vars(layer).pop("call", None)
 
