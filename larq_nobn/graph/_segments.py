@@ -375,14 +375,15 @@ def _comparison_in(call: Call) -> Comparison | None:
 def _ternary_in(call: Call) -> Ternary | None:
     """The ternary sign that a call is or starts with; None for other calls."""
     layer = call.layer
+    if not call.first_input.dtype.is_floating:
+        return None
+    if symbol_of(layer) == "math.sign":
+        return Ternary(layer.function)
     given = getattr(layer, "input_quantizer", None) or layer
     if type(layer) is keras.layers.Activation:
         given = layer.activation
-    if symbol_of(layer) == "math.sign":
-        given = tf.sign
     known = type(given) in (lq.quantizers.SteTern, PlainTernary)
-    of_each = given is tf.sign or (known and not given.ternary_weight_networks)
-    return Ternary(given) if of_each and call.first_input.dtype.is_floating else None
+    return Ternary(given) if known and not given.ternary_weight_networks else None
 
 
 def _cut_at(call: Call) -> Any:
