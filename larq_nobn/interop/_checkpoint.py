@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import io
 import os
-import re
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,14 +14,15 @@ import numpy as np
 from .._archive_limits import check_size, check_zip
 from .._checks import check_path
 from .._files import check_permission
+from ._pickles import Foreign, Odd, check_pickle
 
 # The first version of PyTorch that runs no code where it reads weights alone.
 _SAFE = (2, 6)
 # How many batches a batch norm has seen, which counts only where momentum is None.
 _COUNTER = "num_batches_tracked"
-# PyTorch makes these as large as a few bytes of a file say; no tensor has them.
-_GROWING = re.compile(rb"\n(bytearray|encode)\n")
-_PICKLE = re.compile(r"\.pkl$", re.IGNORECASE)
+# What PyTorch takes for an archive; other files are pickles, one after the other: what
+# it is, its version, of which machine, the content, and the order of the tensors.
+_ARCHIVE, _PICKLES = b"PK\3\4", 5
 _PARALLEL = "module."  # what DataParallel puts before every name
 
 
@@ -84,42 +85,44 @@ def _arrays(state: Mapping[str, Any], size: int) -> dict[str, np.ndarray]:
     if any(tensor.is_complex() for tensor in state.values()):
         raise ValueError("one is of complex numbers")
     return {
-        name: tensor.detach().float().numpy()
+        name: tensor.float().numpy()
         for name, tensor in state.items()
         if name.split(".")[-1] != _COUNTER
     }
 
 
-def _growing(file: Path) -> str:
-    """Which of `_GROWING` a checkpoint names, if any."""
-    contents = [file.read_bytes()]
-    if zipfile.is_zipfile(file):
-        with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
-            contents += [archive.read(each) for each in names if _PICKLE.search(each)]
-    found = (_GROWING.search(content) for content in contents)
-    return next((each[1].decode() for each in found if each), "")
+def _check_pickles(file: Path) -> None:
+    """Looks through what PyTorch would unpickle, by the bytes that it would take."""
+    with file.open("rb") as stream:
+        if stream.read(len(_ARCHIVE)) == _ARCHIVE:
+            with zipfile.ZipFile(stream) as archive:
+                check_zip(archive)
+            content = _torch()._C.PyTorchFileReader(str(file)).get_record("data.pkl")
+            check_pickle(io.BytesIO(content))
+        else:
+            stream.seek(0)
+            for _ in range(_PICKLES):
+                check_pickle(stream)
 
 
 def _load(file: Path) -> object:
     torch = _torch()
     check_permission(file)
     try:
-        if zipfile.is_zipfile(file):
-            with zipfile.ZipFile(file) as archive:
-                check_zip(archive)
-        grown = _growing(file)
-        if grown:
-            raise ValueError(f"GLOBAL {grown} was not an allowed global")
+        _check_pickles(file)
         return torch.load(file, map_location="cpu", weights_only=True)
+    except Foreign as error:
+        raise ValueError(
+            f"{file} carries Python objects other than tensors ({error}), which are "
+            "never made from a file, since that can run any code. Where you trust it, "
+            "save its state_dict alone with PyTorch and load that."
+        ) from error
+    except Odd as error:
+        raise ValueError(
+            f"{file} {error}, as no checkpoint of weights does. Save its state_dict "
+            "alone with PyTorch and load that."
+        ) from error
     except Exception as error:  # whatever readers of archives say to other bytes
-        named = re.search(r"GLOBAL ([\w.]+) was not an allowed global", str(error))
-        if named:
-            raise ValueError(
-                f"{file} carries Python objects other than tensors ({named[1]}), which "
-                "are never made from a file, since that can run any code. Where you "
-                "trust it, save its state_dict alone with PyTorch and load that."
-            ) from error
         raise ValueError(
             f"{file} is damaged or no PyTorch checkpoint. Give a file that torch.save "
             "wrote, and load it again if it was copied."
@@ -127,15 +130,15 @@ def _load(file: Path) -> object:
 
 
 def _state_dict(file: Path, content: object) -> Mapping[str, Any]:
-    if isinstance(content, Mapping):
-        state = content.get("state_dict", content)
-        if (
-            isinstance(state, Mapping)
-            and state
-            and all(isinstance(name, str) for name in state)
-            and all(isinstance(value, _torch().Tensor) for value in state.values())
+    tensor = _torch().Tensor
+    # Methods of the classes: a file can set attributes of these names.
+    if isinstance(content, dict):
+        state = dict.get(content, "state_dict", content)
+        items = list(dict.items(state)) if isinstance(state, dict) else []
+        if items and all(
+            isinstance(name, str) and isinstance(value, tensor) for name, value in items
         ):
-            return state
+            return {name: tensor.detach(value) for name, value in items}
     raise ValueError(
         f"{file} contains no state_dict, which is a mapping from names to tensors. "
         "Save model.state_dict() with PyTorch, alone or under the key 'state_dict'."
