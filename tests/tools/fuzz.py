@@ -17,7 +17,7 @@ A process of its own does the work, and is replaced when it dies, hangs, or has 
 
     python tests/tools/fuzz.py --count 10000 --output runs/fuzz.jsonl
     python tests/tools/fuzz.py --count 10000 --output runs/fuzz.jsonl --resume
-    python tests/tools/fuzz.py --summary --output runs/fuzz.jsonl --log constructions
+    python tests/tools/fuzz.py --summary --output runs/fuzz.jsonl
     python tests/tools/fuzz.py --count 1 --seed 417 --output runs/again.jsonl
 """
 
@@ -182,8 +182,7 @@ def first_last(result):
 @click.option("--output", default="runs/fuzz.jsonl", type=click.Path(path_type=Path))
 @click.option("--resume", is_flag=True, help="Go on after the last line.")
 @click.option("--summary", is_flag=True, help="Only count what the output says.")
-@click.option("--log", default="result", help="Name of the counts in results/fuzz/.")
-def main(count, seed, output, resume, summary, log):
+def main(count, seed, output, resume, summary):
     """Tries networks, or counts what came of those that were tried."""
     records = tried(output) if resume or summary else []
     if summary:
@@ -193,7 +192,7 @@ def main(count, seed, output, resume, summary, log):
             )
         result = {"command": command(), **summarized(records)}
         place = RESULTS / "fuzz"
-        write(result, place / f"{log}.json")
+        write(result, place / "result.json")
         about = f"Random networks of the numbers {first_last(result)}, converted."
         tables = [TABLES[name][1](result) for name in ("fuzz", "fuzz_reasons")]
         said = [f"- {n} of: {why}" for why, n in result["false_refusals"].items()]
