@@ -107,6 +107,24 @@ def test_other_recurrent_layers_convert(tmp_path):
     assert report.verify["unexplained"] == 0
 
 
+@pytest.mark.parametrize("first, second", [("SimpleRNN", "GRU"), ("GRU", "SimpleRNN")])
+def test_recurrent_layers_in_a_row(first, second, tmp_path):
+    """LCE's converter loses the size of the batch in a loop; unrolled it converts."""
+
+    def net(unroll):
+        inputs = keras.Input((4, 4, 3))
+        x = keras.layers.Reshape((4, -1))(binary_conv(4)(inputs))
+        for kind in (first, second):
+            layer = getattr(keras.layers, kind)
+            x = layer(4, return_sequences=True, unroll=unroll)(x)
+        return scrambled(keras.Model(inputs, x))
+
+    x, path = images(8, (4, 4, 3)), tmp_path / "m.tflite"
+    with pytest.raises(ConversionError, match="recurrent layers with unroll=True"):
+        convert(net(False), path, data=x)
+    assert convert(net(True), path, data=x).verify["unexplained"] == 0
+
+
 def test_the_last_layer_has_a_name_too():
     with pytest.raises(ConversionError, match="Layer 'odd' needs"):
         check(*file_of(chain(binary_conv(), Own(tf.math.erf, name="odd"))))

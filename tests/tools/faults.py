@@ -653,7 +653,8 @@ FAULTS = (
     Fault(
         "cifar10: archives unchecked",
         "data",
-        "    if source.is_file():\n        check_archive(source, edition.checksums)\n",
+        "    if not source.is_dir():\n"
+        "        check_archive(source, edition.checksums)\n",
         "",
         ("tests/data/test_cifar10.py", "tests/data"),
     ),

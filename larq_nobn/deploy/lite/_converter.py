@@ -127,10 +127,13 @@ def to_flatbuffer(
             ) from error
         except Exception as error:  # MLIR's complaints have no common type
             said = cause(error, chatter())
-            unwrap = f", or {UNWRAP}" if "not immutable" in said else ""
+            remedy = "Replace the layer it names"
+            if "not immutable" in said:
+                remedy += f", or {UNWRAP}"
+            if "while_body" in said:  # of a batch whose size the loop before lost
+                remedy = "Build the recurrent layers with unroll=True"
             raise ConversionError(
-                f"Larq Compute Engine could not convert the model: {said}. Replace the "
-                f"layer it names{unwrap}."
+                f"Larq Compute Engine could not convert the model: {said}. {remedy}."
             ) from error
 
 
