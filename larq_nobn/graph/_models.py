@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import copy
+from functools import partial
 from typing import Any
 
 import larq as lq
+import numpy as np
 import tensorflow as tf
 
 from .._keras import keras, why_no_model
@@ -20,6 +22,7 @@ from ._signs import as_quantizer, sign_after
 Layers = Callable[..., Any]
 Replacement = Callable[[Call], Layers]
 Make = Callable[[Call, dict[str, Any]], Any]
+_HALVES = (tf.float16, tf.bfloat16)
 
 
 def to_keras(
@@ -130,7 +133,9 @@ def run_call(
     """Makes a call once more: of another layer, on other tensors, by id of the old."""
     if isinstance(call.node.layer, BatchKalmanNormalization):  # without a state
         return layer(tensors[str(id(inputs_of(call.node)[0]))])
-    args, kwargs = call.arguments(tensors)
+    args, kwargs = tf.nest.map_structure(
+        partial(_as_wide, call, tensors), call.arguments(tensors)
+    )
     if type(layer) is not type(call.node.layer):
         # A fixed `training` is for the class that it was given to.
         kwargs.pop("training", None)
@@ -138,6 +143,16 @@ def run_call(
     if "training" in arguments and (place := training_position(call)) is not None:
         args = args[:place]  # a None that was given by position
     return layer(*args, **{**kwargs, **arguments})
+
+
+def _as_wide(call: Call, tensors: dict[str, Any], argument: Any) -> Any:
+    """A constant of half precision in the type of the tensors that a call reads now."""
+    for old in call.node.keras_inputs:
+        new = tensors[str(id(old))]
+        constant = argument is not new and isinstance(argument, tf.Tensor | np.ndarray)
+        if constant and old.dtype in _HALVES and old.dtype == argument.dtype:
+            return tf.cast(argument, new.dtype)
+    return argument
 
 
 # What runs the layer graph and nothing else: of Sequential, and of functional models.

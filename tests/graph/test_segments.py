@@ -405,7 +405,7 @@ def test_a_comparison_of_whole_numbers_is_exact(kind):
 
 TERNARY = {
     "tf.math.sign": (tf.sign, 0.0),
-    "activation": (keras.layers.Activation(lq.quantizers.SteTern(0.1)), 0.1),
+    "mine": (keras.layers.Activation(lq.quantizers.SteTern(0.1), name="mine"), 0.1),
     "ste_tern": (lambda x: lq.quantizers.SteTern(0.3, name="ste_tern")(x), 0.3),
 }
 

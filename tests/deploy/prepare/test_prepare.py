@@ -4,6 +4,7 @@ import larq_nobn as nobn
 import larq as lq
 import numpy as np
 import pytest
+import tensorflow as tf
 from deploy.nets import binary_conv, chain, head, images, scrambled, three_convs
 from deploy.prepare.factor_nets import as_written
 from larq_nobn._keras import keras
@@ -233,6 +234,36 @@ def test_half_precision_is_rebuilt_in_float32(policy):
     assert_allclose(prepared(x), same(x), rtol=0, atol=1e-5)
     # bfloat16 keeps 8 bits, and a few signs near 0 fall the other way.
     assert_allclose(same(x), model(x).numpy().astype("f4"), rtol=0, atol=0.2)
+
+
+CONSTANTS = {
+    "a factor": lambda x, c: x * c,
+    "the first": lambda x, c: c - x,
+    "by name": lambda x, c: tf.multiply(x=c, y=x),
+    "a bound": lambda x, c: tf.maximum(x, c),
+    "in a list": lambda x, c: tf.add_n([x, c + tf.zeros((4, 6, 6, 8), c.dtype)]),
+    "a choice": lambda x, c: tf.where(x > 0, x, c),
+}
+
+
+@pytest.mark.parametrize("kind", CONSTANTS)
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+@pytest.mark.parametrize("array", [False, True])
+def test_constants_of_half_precision_are_rebuilt_in_float32(kind, dtype, array):
+    """As in x * tf.cast(c, x.dtype); half precision represents them exactly."""
+    keras.mixed_precision.set_global_policy(f"mixed_{dtype}")
+    try:
+        inputs = keras.Input((6, 6, 8))
+        constant = tf.constant(np.arange(8) / 8 - 0.25, dtype)
+        x = keras.layers.LeakyReLU(0.5)(inputs)
+        x = CONSTANTS[kind](x, constant.numpy() if array else constant)
+        model = keras.Model(inputs, binary_conv(4)(x))
+    finally:
+        keras.mixed_precision.set_global_policy("float32")
+    same = in_float32(model)
+    assert {layer.compute_dtype for layer in same.layers} == {"float32"}
+    x = tf.cast(images(4, (6, 6, 8)), dtype)
+    assert_array_equal(same(tf.cast(x, "float32")), tf.cast(model(x), "float32"))
 
 
 def test_an_open_scope_of_larq_changes_nothing():
