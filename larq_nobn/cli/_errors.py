@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -22,6 +22,11 @@ from .._tables import sentence
 from ._console import own_stderr
 from ._package import data, training
 
+# What a command calls the model file that it opened; and what runs models.
+OPENED = f"{__name__}.opened"
+_RUNNING = {"tensorflow", "tf_keras", "keras", "larq"}
+# What the package raises for what it is given.
+_USUAL = (ValueError, TypeError, ImportError, ArithmeticError)
 _NO_SPACE = "No space left on device. Free some and try again."
 # A disk that is full or fails; other errors are repaired before anything is resumed.
 _OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -101,7 +106,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Reads a command's options and runs it."""
-        with _one_sentence():
+        with _one_sentence(ctx.meta):
             return super().invoke(ctx)
 
 
@@ -133,8 +138,12 @@ def resumable(output: Path | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def _one_sentence() -> Iterator[None]:
-    """Errors of a command line come first: they are answered without TensorFlow."""
+def _one_sentence(meta: Mapping[str, Any] | None = None) -> Iterator[None]:
+    """Errors of a command line come first: they are answered without TensorFlow.
+
+    Arguments:
+        meta: Of the command, which keeps there the model file that it opened.
+    """
     try:
         with _stopping():
             yield
@@ -157,13 +166,20 @@ def _one_sentence() -> Iterator[None]:
         raise CliError(text) from error
     except MemoryError as error:
         raise CliError(_NO_MEMORY) from error
-    except (ValueError, TypeError, ImportError, ArithmeticError) as error:
-        if not _is_ours(error):
-            raise
-        raise CliError(str(error)) from error
     except tf.errors.ResourceExhaustedError as error:
         full = "No space left" in str(error)
         raise CliError(_NO_SPACE if full else _NO_MEMORY) from error
+    except Exception as error:
+        module, raised = _origin(error)
+        if isinstance(error, _USUAL) and module == "larq_nobn" and raised:
+            raise CliError(str(error)) from error
+        file = (meta or {}).get(OPENED)
+        if file is None or module not in _RUNNING:
+            raise  # a bug
+        raise CliError(
+            f"{file} cannot be run as a model: {training.folder.first_line(error)}. "
+            "It is damaged, or its layers do not fit together."
+        ) from error
 
 
 @contextmanager
@@ -181,13 +197,13 @@ def _stopping() -> Iterator[None]:
             _process.handle_signals(_process.stop_at_once, _process.stop)
 
 
-def _is_ours(error: Exception) -> bool:
-    """Whether a `raise` of this package made the error; anything else is a bug."""
+def _origin(error: Exception) -> tuple[str, bool]:
+    """The package whose line made an error, and whether by a `raise`."""
     trace = error.__traceback__
     if trace is None:
-        return False
+        return "", False
     while trace.tb_next is not None:
         trace = trace.tb_next
     module = trace.tb_frame.f_globals.get("__name__", "")
     operation = dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]]
-    return module.startswith("larq_nobn.") and operation == "RAISE_VARARGS"
+    return module.split(".")[0], operation == "RAISE_VARARGS"

@@ -12,7 +12,7 @@ import math
 import pickletools
 import re
 from dataclasses import dataclass, field
-from typing import IO
+from typing import IO, Any
 
 # Containers in containers; the tensors of a checkpoint are within ten.
 _DEEPEST = 100
@@ -100,6 +100,7 @@ def check_pickle(stream: IO[bytes]) -> None:
     below: list[list[_Value]] = []
     memo: dict[int, _Value] = {}
     simple, calls = _Value("simple"), _Value("calls")
+    said: Any  # of the type that its operation has
     for number, (operation, said, _) in enumerate(pickletools.genops(stream)):
         name = operation.name
         if number > _OPERATIONS:

@@ -160,3 +160,18 @@ def test_a_training_starts_from_ones_own_with_trust(
         assert "(a Lambda)" in one_sentence(invoke(*line))
         result = invoke(*line, "--trust")
         assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("name", ["evaluate", "init", "teacher"])
+def test_what_a_model_cannot_compute_is_said_of_its_file(
+    name: str, invoke: Invoke, tmp_path: Path
+):
+    """It opens, and what TensorFlow says when it runs is no fault of the program."""
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Rescaling(0.0, 7.0)(keras.layers.Flatten()(inputs))
+    x = keras.layers.Flatten()(keras.layers.Embedding(2, 4)(x))
+    file = tmp_path / "seven.keras"
+    keras.Model(inputs, keras.layers.Dense(10, name="head")(x)).save(file)
+    said = one_sentence(invoke(*command(name, file, tmp_path / "out")))
+    assert "seven.keras cannot be run as a model: " in said
+    assert "= 7 is not in [0, 2)" in said

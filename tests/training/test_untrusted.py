@@ -273,7 +273,39 @@ def attacks(canary: Path) -> dict[str, tuple[Change, str]]:
             ),
             "has batch_input_shape=[1000000000, 4]",
         ),
+        **{
+            f"{key} without end": (dense(**{key: value}), f"has {key}=")
+            for key, value in GEOMETRY.items()
+        },
+        **{
+            f"padding with {value}": (dense(pad_values=value), "which is no number")
+            for value in ([1.0] * 32, {"a": 1}, "one", True, None)
+        },
+        **{
+            f"padding with {value}": (dense(pad_values=value), "more than 65,536")
+            for value in (float("nan"), float("inf"), -float("inf"), 1e300, 10**400)
+        },
+        **{f"{key} without end": (longer(key), "more than 1") for key in LENGTHS},
     }
+
+
+GEOMETRY = {
+    **dict.fromkeys(("kernel_size", "strides", "dilation_rate"), [1, 10**9]),
+    **dict.fromkeys(("pool_size", "output_padding"), [10**9, 1]),
+    **dict.fromkeys(("padding", "cropping"), [[0, 10**9], [0, 0]]),
+    "size": 10**9,
+}
+LENGTHS = {"layers": 10_001, "input_layers": 1001, "output_layers": 1001}
+
+
+def longer(key: str) -> Change:
+    """A list of a model with more entries, each of which is there already."""
+
+    def change(config: Config) -> None:
+        found = config["config"]
+        found[key] = found[key][:1] * LENGTHS[key]
+
+    return change
 
 
 def with_call(function: str, keywords: Config, layer: str = "dense") -> Change:

@@ -3,6 +3,7 @@
 from ..._run_files import CHECKPOINTS, write_json
 from ._archives import START, Position
 from ._lock import RunInUse, check_not_in_use
+from ._model_file import first_line
 from ._opening import (
     Run,
     dataset_of,
@@ -34,6 +35,7 @@ __all__ = [
     "completed",
     "dataset_of",
     "epochs_kept",
+    "first_line",
     "is_finished",
     "is_saved_model",
     "kept_settings",

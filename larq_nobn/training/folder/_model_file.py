@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sized
 from pathlib import Path
 from typing import Any
 
@@ -42,14 +42,20 @@ _NAMING = re.compile(
     r"|losses|metrics|fn)"
 )
 
-# Arguments that Keras makes so many tensors or numbers of, which are no weights; and
-# which numbers say so where they are lists.
+# Arguments that Keras makes so many tensors or numbers of, which are no weights, or by
+# which images grow; and which numbers say so where they are lists.
 _COUNTS = {
     **dict.fromkeys(("num_thresholds", "num", "repeats", "size"), slice(None)),
+    **dict.fromkeys(("kernel_size", "strides", "dilation_rate"), slice(None)),
+    **dict.fromkeys(("pool_size", "padding", "output_padding"), slice(None)),
+    **dict.fromkeys(("cropping", "pad_values"), slice(None)),
     **dict.fromkeys(("batch_shape", "batch_input_shape", "batch_size"), slice(1)),
     "num_or_size_splits": slice(0),
 }
 _MOST = 1 << 16
+# How long a list may be; Keras takes minutes for more.
+_LENGTHS = {"layers": 10_000, "inbound_nodes": 1000}
+_LENGTHS |= {"input_layers": 1000, "output_layers": 1000}
 
 
 def check_model_file(file: Path) -> int:
@@ -113,6 +119,9 @@ def first_line(error: BaseException) -> str:
     if said.startswith("Exception encountered when calling"):  # Keras says where first
         what = [_KIND.sub("", line) for line in lines if _KIND.match(line)]
         lines = [*what, *lines[1:]]
+    elif said.startswith("Graph execution error"):  # TensorFlow, and names nodes last
+        nodes = [number for number, line in enumerate(lines) if line.startswith("[[")]
+        lines = lines[min(nodes, default=1) - 1 :]
     return sentence(next(iter(lines), type(error).__name__), _LONGEST)
 
 
@@ -151,6 +160,10 @@ def _check(part: object, layer: str, own: bool = False) -> None:
                 _check_data(value, layer)
             if key in _COUNTS:
                 _check_count(key, value, layer)
+            if key in _LENGTHS and isinstance(value, list | dict):
+                _check_length(key, value, layer)
+            if key == "pad_values" and not own and not _is_number(value):
+                raise _odd(f"has {key}={short(value)}, which is no number", layer)
             _check(value, layer, own)
     elif part == "_COMPOSITE_TYPE":
         raise _odd("contains a tensor with parts of its own", layer)
@@ -257,8 +270,25 @@ def _check_names(key: str, value: object, layer: str) -> None:
 def _check_count(key: str, value: object, layer: str) -> None:
     numbers = value[_COUNTS[key]] if isinstance(value, list) else [value]
     for each in numbers:
-        if isinstance(each, int | float) and each > _MOST:
-            raise _odd(f"has {key}={value!r}, more than {_MOST:,}", layer)
+        if isinstance(each, list):  # above and below, to the left and to the right
+            _check_count(key, each, layer)
+        elif isinstance(each, int | float) and not abs(each) <= _MOST:
+            raise _odd(f"has {key}={short(value)}, more than {_MOST:,}", layer)
+
+
+def _check_length(key: str, value: Sized, layer: str) -> None:
+    if len(value) > _LENGTHS[key]:
+        raise _odd(f"has {len(value):,} {key}, more than {_LENGTHS[key]:,}", layer)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def short(value: object) -> str:
+    """A value of a file as a message shows it."""
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:40]}..."
 
 
 def _check_data(part: object, layer: str) -> None:

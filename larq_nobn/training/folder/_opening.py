@@ -22,7 +22,7 @@ from ..._names import find_pretrained
 from ..._variable_limits import TooLarge, limited_variables
 from ...config import Settings, settings_of
 from ...models import open_pretrained
-from ._model_file import SUFFIXES, check_model_file, first_line
+from ._model_file import SUFFIXES, check_model_file, first_line, short
 
 _NUMBER = (int, float)
 # What every run has, whatever version wrote it.
@@ -332,7 +332,7 @@ def check_shape(value: Any, wanted: Any, file: Path, place: str = "it") -> None:
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     flag = isinstance(value, bool) and bool not in kinds
     if flag or not isinstance(value, kinds):
-        raise damaged(file, f"{place} is {_short(value)}")
+        raise damaged(file, f"{place} is {short(value)}")
     if isinstance(wanted, dict):
         for name, inner in wanted.items():
             inside = name if place == "it" else f"{place}.{name}"
@@ -366,8 +366,3 @@ def _check_preprocessing(found: Mapping[str, Any], file: Path) -> None:
         check_normalization(shape, mean, std, found.get("crop", 1.0))
     except ValueError as error:
         raise damaged(file, f"preprocessing.{error}") from error
-
-
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:40]}..."
