@@ -6,8 +6,8 @@ import errno
 import hashlib
 import io
 import os
+import secrets
 import stat
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,6 +101,17 @@ def check_folder(path: str | os.PathLike, what: str) -> None:
             )
 
 
+def check_utf8(path: str | os.PathLike, what: str) -> None:
+    """Raises ValueError for a path of other bytes, which TensorFlow does not take."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{os.fspath(path)!r} contains bytes that are no UTF-8, and TensorFlow "
+            f"takes no such name for {what}. Choose another name."
+        ) from error
+
+
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
     """Yields a temporary file beside `path` that takes its place if all goes well.
@@ -114,21 +125,14 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
             goes wrong, `path` is what it was before.
     """
     target = Path(path)
+    temporary = partial_name(target)
     try:
-        # Keras and matplotlib choose the format by the suffix, so that one is kept.
-        handle, name = tempfile.mkstemp(
-            dir=target.parent, prefix=_PREFIX, suffix=target.suffix
-        )
+        # As readable as any other file of the user, by the umask.
+        os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
         raise _unwritable(target, error) from error
-    os.close(handle)
-    temporary = Path(name)
     try:
         yield temporary
-        # Temporary files are private; this one shall be as readable as any other.
-        mask = os.umask(0)
-        os.umask(mask)
-        temporary.chmod(0o666 & ~mask)
         _flush(temporary)
         os.replace(temporary, target)
         if os.name == "posix":  # elsewhere a folder cannot be opened
@@ -137,6 +141,14 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         raise _unwritable(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def partial_name(target: Path) -> Path:
+    """Returns a new name beside a file or folder, for the time until it is complete.
+
+    It keeps the suffix, by which Keras and matplotlib choose the format.
+    """
+    return target.parent / f"{_PREFIX}{secrets.token_hex(8)}{target.suffix}"
 
 
 def is_leftover(path: Path) -> bool:

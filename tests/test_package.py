@@ -285,6 +285,27 @@ def test_a_file_that_takes_a_place_is_as_readable_as_any_other(tmp_path):
     assert placed.stat().st_mode == plain.stat().st_mode
 
 
+@pytest.mark.parametrize("mask", [0o077, 0o022, 0o002, 0o000])
+def test_the_umask_decides_who_may_read(mask, tmp_path):
+    before = os.umask(mask)
+    try:
+        with replacing(tmp_path / "placed") as temporary:
+            meanwhile = tmp_path / "meanwhile"
+            meanwhile.touch()
+        assert not temporary.exists()
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "placed", meanwhile):
+        assert path.stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+def test_the_umask_is_never_changed(tmp_path, monkeypatch):
+    """It is that of the process: another thread would write for everybody to read."""
+    monkeypatch.setattr(os, "umask", lambda mask: pytest.fail("the umask was changed"))
+    with replacing(tmp_path / "placed") as temporary:
+        temporary.write_text("whole")
+
+
 def test_channels():
     assert check_channels("Layer", (None, None, 7)) == 7
     for shape in (None, (3,), (3, None), ()):

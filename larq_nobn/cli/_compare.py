@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection
 from pathlib import Path
 from typing import Any
@@ -131,7 +132,7 @@ def _check_report(report: str | None, output: Path, runs: Collection[str]) -> No
     """Rejects a file for the JSON that the comparison itself will put something in."""
     if report is None or report == "-":
         return
-    place, folder = Path(report).resolve(), output.resolve()
+    place, folder = (Path(os.path.realpath(each)) for each in (report, output))
     for name in ("compare.png", *runs):
         if folder / name in (place, *place.parents):
             raise FileExistsError(

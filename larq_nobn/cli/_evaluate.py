@@ -20,7 +20,7 @@ from ._arguments import (
     trust_option,
 )
 from ._console import pairs, percent, progress, show
-from ._models import Images, lite_predictor, open_any, statistics_images
+from ._models import Images, is_lite, lite_predictor, open_any, statistics_images
 from ._outputs import json_option, plot_option
 from ._package import data, diagnostics, keras, population, training
 
@@ -77,7 +77,7 @@ def evaluate(
              larq-nobn evaluate runs/a --plot confusion.png --mistakes mistakes.png
              larq-nobn evaluate runs/bayesian --samples 16
     """
-    lite = model.is_file() and model.suffix == ".tflite"
+    lite = is_lite(model)
     if lite and samples is not None:
         raise ValueError(
             f"{model} contains one binary network, from which --samples cannot draw "

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from .._files import partial_name
 from .._names import OWN
 from ._arguments import Command, RunOrFile, data_dir_option, trust_option
 from ._console import say
@@ -65,15 +66,15 @@ def export(
             f"{run} is a model file, which does not tell its accuracy and training. "
             "Export a run folder, or the name of a trained network."
         )
-    place = folder.resolve()
+    place = Path(os.path.realpath(folder))
     place.parent.mkdir(exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=".partial-", dir=place.parent))
+    partial = partial_name(place)
+    partial.mkdir()
     try:
         training.save_model(model, partial / MODEL)
         report, shown = _converted(model, origin, partial / TFLITE, data_dir)
         text = _readme(model, origin, report, shown, license_, partial)
         (partial / README).write_text(text, encoding="utf-8")
-        partial.chmod(0o755)
         _replace(place, partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

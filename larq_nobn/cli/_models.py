@@ -71,6 +71,11 @@ def open_run_or_file(path: Path, trust: bool) -> tuple[keras.Model, Origin | Non
     return run.model, origin_of(run)
 
 
+def is_lite(path: Path) -> bool:
+    """Whether a model is a `.tflite` file; converting takes any case, too."""
+    return not path.is_dir() and path.suffix.lower() == ".tflite"
+
+
 def open_any(
     path: Path, trust: bool, strict: bool = False
 ) -> tuple[keras.Model | None, Origin | None]:
@@ -78,7 +83,7 @@ def open_any(
 
     If `strict`, such a file has to have metadata. What is there has to be intact.
     """
-    if path.is_dir() or path.suffix != ".tflite":
+    if not is_lite(path):
         return open_run_or_file(path, trust)
     if not strict and not os.path.lexists(f"{path}.json"):
         return None, None

@@ -147,6 +147,8 @@ def check_target(said: str, path: Path, kind: Kind, force: bool) -> None:
             "one."
         )
     if not path.exists():
+        if os.path.islink(os.path.realpath(path)):
+            raise FileExistsError(f"{said} is a link that leads to itself. {advice}")
         return
     mode, file = path.stat().st_mode, path
     if kind is EXPORT:

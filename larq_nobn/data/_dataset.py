@@ -309,7 +309,8 @@ class Dataset:
             made = taken(source, variation, mixup, info.classes)
         if not len(chosen):
             raise ValueError(
-                f"{self._images.name} has no image for split={split!r}. Add some."
+                f"{self._images.name} has no image for split={split!r}. Add "
+                "some, or choose another split."
             )
         if training:
             batch_size = min(batch_size, len(chosen))

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import sys
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -79,11 +80,12 @@ def _check_code(name: str, data_dir: DataDir) -> None:
     if ":" in name:
         raise ValueError(
             f"{TFDS_PREFIX}{name} is a set of a community, whose code TensorFlow "
-            "Datasets downloads and runs. Open it in Python, and give train its "
-            "images as data."
+            "Datasets downloads and runs, or of a version. Leave the version out, or "
+            "open the set in Python, and give train its images as data."
         )
     set_name = name.partition("/")[0]
-    if set_name != set_name.lower():  # which TFDS would look for under another one
+    # Another case is looked for under another name, and a path outside the folder.
+    if not re.fullmatch("[a-z0-9_]*", set_name):
         raise ValueError(
             f"{TFDS_PREFIX}{name} is no name of TensorFlow Datasets, which are in "
             "lower case. Choose one that tfds.list_builders() names."

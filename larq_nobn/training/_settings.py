@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from inspect import signature
 from pathlib import Path
@@ -14,7 +15,7 @@ import tensorflow as tf
 
 from .. import models
 from .._checks import check_choice
-from .._files import sha256_of
+from .._files import opened, sha256_of
 from .._keras import keras
 from .._names import AUTO, FLOAT_MODEL, OWN, find_pretrained
 from .._normalizations import NORMALIZATIONS
@@ -131,7 +132,7 @@ class RunSettings(Settings):
             )
         if self.init is not None and self.init_sha256 is None:
             file = weights_file(self.init)
-            found = sha256_of(file) if file.is_file() else None
+            found = sha256_of(file) if _may_be_model(file) else None
             object.__setattr__(self, "init_sha256", found)
 
     def _check_init(self) -> None:
@@ -246,6 +247,13 @@ def weights_file(init: str) -> Path:
     if path.is_dir():
         return path / "model.keras"
     return find_pretrained(init) or path
+
+
+def _may_be_model(file: Path) -> bool:
+    """Whether a file starts as an archive or HDF5: no other one is read to its end."""
+    with suppress(OSError), opened(file) as stream:
+        return stream.read(4) in (b"PK\3\4", b"\x89HDF")
+    return False
 
 
 def best_precision(processor: Path = _PROCESSOR) -> str:

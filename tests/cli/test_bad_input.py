@@ -51,6 +51,9 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
     Path("notes.txt").write_text("text")
     Path("damaged.keras").write_bytes(b"PK\3\4 cut off")
     Path("damaged.tflite").write_bytes(b"\x1c\0\0\0TFL3 cut off")
+    Path("loop").symlink_to("loop")
+    with Path("holes.keras").open("wb") as file:
+        file.truncate(1 << 42)
     return tmp_path
 
 
@@ -178,6 +181,20 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("data empty --data-dir sets", "--data-dir is not used for"),
         ("data cifar10 --from nowhere --data-dir empty", "There is no nowhere"),
         ("data cifar10 --from notes.txt --data-dir empty", "has the SHA-256"),
+        ("data tfds:../empty --data-dir empty", "is no name of TensorFlow Datasets"),
+        ("data tfds:mnist:3.0.1", "or of a version. Leave the version out"),
+        ("report loop", "loop does not exist. Give run folders"),
+        ("report empty loop", "loop does not exist. Give run folders"),
+        (
+            "compare --output loop --dataset digits --json new.json",
+            "loop is a link that leads nowhere",
+        ),
+        (
+            "compare --output new --dataset digits --json loop/new.json",
+            "--json loop/new.json lies in no existing folder",
+        ),
+        ("train --output r --init holes.keras --dataset digits", "is damaged or not"),
+        ("train --output r --init /proc/self/mem", "is not a .keras file"),
     ],
 )
 def test_one_sentence(line: str, sentence: str, invoke: Invoke, place: Path):
@@ -249,6 +266,18 @@ def test_without_larq_compute_engine(
         ("summary", run_folder),
     ):
         assert "pip install" in one_sentence(invoke(*arguments))
+
+
+@pytest.mark.parametrize("name", [b"\xff\xfe", b"caf\xe9/run"])
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_a_name_that_tensorflow_does_not_take(
+    command: str, name: bytes, invoke: Invoke, place: Path
+):
+    before = sorted(place.rglob("*"))
+    line = (command, "--dataset", "digits", "--output", os.fsdecode(name))
+    said = one_sentence(invoke(*line))
+    assert "contains bytes that are no UTF-8" in said
+    assert sorted(place.rglob("*")) == before
 
 
 @pytest.mark.slow
@@ -551,7 +580,6 @@ def test_a_link_that_leads_nowhere_is_no_folder(
     line: str, what: str, name: str, below: str, invoke: Invoke, place: Path
 ):
     Path("nowhere").symlink_to("missing")
-    Path("loop").symlink_to("loop")
     Path("file").write_text("mine")
     said = one_sentence(invoke(*line.split(), f"{name}{below}"))
     print(said)

@@ -164,6 +164,7 @@ def test_nothing_else_is_written_to(force, invoke, run_folder, tmp_path):
     (tmp_path / "own").mkdir()
     (tmp_path / "own" / "README.md").write_text("mine")
     (tmp_path / "file").write_text("mine")
+    (tmp_path / "loop").symlink_to("loop")
     before = sorted(path.name for path in run_folder.rglob("*"))
     for target, sentence in (
         (tmp_path / "own", "is not empty and not an export"),
@@ -171,11 +172,32 @@ def test_nothing_else_is_written_to(force, invoke, run_folder, tmp_path):
         (run_folder, "belongs to the training run|is not empty and not an export"),
         (run_folder / "logs", "belongs to the training run"),
         (tmp_path / "deep" / "er", "lies in no existing folder"),
+        (tmp_path / "loop", "is a link that leads to itself"),
     ):
         said = one_sentence(invoke("export", DIGITS, target, *force))
         assert re.search(sentence, said), said
     assert sorted(path.name for path in run_folder.rglob("*")) == before
-    assert {path.name for path in tmp_path.iterdir()} == {"own", "file"}
+    assert {path.name for path in tmp_path.iterdir()} == {"own", "file", "loop"}
+
+
+@pytest.mark.parametrize("mask", [0o077, 0o022])
+def test_an_export_is_as_readable_as_the_umask_says(
+    mask, invoke, tmp_path, monkeypatch
+):
+    def converts(model: object, origin: object, target: Path, _: object) -> tuple:
+        target.write_bytes(b"new")
+        return None, ""
+
+    monkeypatch.setattr(_export, "_converted", converts)
+    monkeypatch.setattr(_export, "_readme", lambda *_: "\nlibrary_name: larq_nobn\n")
+    before = os.umask(mask)
+    try:
+        assert invoke("export", DIGITS, tmp_path / "hub").exit_code == 0
+    finally:
+        os.umask(before)
+    assert (tmp_path / "hub").stat().st_mode & 0o777 == 0o777 & ~mask
+    for path in (tmp_path / "hub").iterdir():
+        assert path.stat().st_mode & 0o777 == 0o666 & ~mask
 
 
 def test_a_failure_leaves_nothing(invoke, tmp_path, monkeypatch):

@@ -208,9 +208,11 @@ def test_damaged_metadata_is_rejected_alike(
         beside.rmdir() if beside.is_dir() else beside.unlink()
 
 
+@pytest.mark.parametrize("name", ["m.tflite", "M.TFLITE"])
 @pytest.mark.parametrize("beside", [False, True], ids=["no metadata", "metadata"])
 def test_an_evaluation_says_whose_mean_and_std_it_takes(
     beside: bool,
+    name: str,
     lite_file: Path,
     ten_classes: Path,
     tmp_path: Path,
@@ -218,7 +220,7 @@ def test_an_evaluation_says_whose_mean_and_std_it_takes(
     monkeypatch,
 ):
     monkeypatch.setenv("LARQ_NOBN_CACHE", str(tmp_path / "cache"))
-    file = tmp_path / "m.tflite"
+    file = tmp_path / name
     shutil.copy(lite_file, file)
     if beside:
         shutil.copy(f"{lite_file}.json", f"{file}.json")
@@ -226,7 +228,7 @@ def test_an_evaluation_says_whose_mean_and_std_it_takes(
     words = ("evaluate", file, "--split", "train", "--json", report)
     result = invoke(*words, "--dataset", ten_classes)
     assert result.exit_code == 0, result.output
-    owner = "m.tflite" if beside else str(ten_classes)
+    owner = name if beside else str(ten_classes)
     assert json.loads(report.read_text())["mean_and_std_of"] == owner
     assert "mean and std of" in result.stdout
 

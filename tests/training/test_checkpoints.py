@@ -6,7 +6,6 @@ import hashlib
 import io
 import logging
 import os
-import tempfile
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -425,12 +424,15 @@ def test_a_full_disk_leaves_the_last_good_one(
 ):
     copy_of(two, tmp_path / "copy")
 
-    def on_a_full_disk(dir: Path, prefix: str, suffix: str) -> tuple[int, str]:
-        link = Path(dir) / f"{prefix}link{suffix}"
-        link.symlink_to("/dev/full")
-        return os.open(link, os.O_RDWR), str(link)
+    open_file = os.open
 
-    monkeypatch.setattr(tempfile, "mkstemp", on_a_full_disk)
+    def on_a_full_disk(path: Path, flags: int, *mode: int) -> int:
+        if not flags & os.O_CREAT:
+            return open_file(path, flags, *mode)
+        os.symlink("/dev/full", path)
+        return open_file(path, os.O_RDWR)
+
+    monkeypatch.setattr(os, "open", on_a_full_disk)
     with pytest.raises(OSError, match="cannot be written: No space left"):
         fit(network(), tmp_path / "copy", 3, 4)
     names = {file.name for file in (tmp_path / "copy").iterdir()}

@@ -110,7 +110,7 @@ class Notes:
     """
 
     def __init__(self, root: Path) -> None:
-        name = hashlib.sha256(os.fsencode(root.resolve())).hexdigest()[:32]
+        name = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:32]
         self._target = cache_folder() / "folders" / f"{name}.json"
         self.files: dict[str, list] = {}
         self.statistics: dict[str, Any] = {}

@@ -18,7 +18,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from ..._checks import check_bounds, check_kind, check_list, check_path
-from ..._files import check_folder
+from ..._files import check_folder, check_utf8
 from ..._keras import keras
 from ..._names import GIVEN
 from ...config import words
@@ -178,6 +178,7 @@ def compare(
         wanted = "RunSettings. Make them with grid"
         check_kind(f"cells[{name!r}]", settings, RunSettings, wanted)
     check_folder(folder, "a comparison")
+    check_utf8(folder, "a comparison")
     if jobs is not None:
         check_bounds("jobs", jobs)
         if scheduler is not None:

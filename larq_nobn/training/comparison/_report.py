@@ -448,7 +448,7 @@ def report(
         ```
     """
     named = [check_path("a folder", each) for each in check_list("folders", folders)]
-    unique = {Path(folder).resolve(): folder for folder in named}
+    unique = {os.path.realpath(folder): folder for folder in named}
     given = list(unique.values())
     missing = [each for each in given if not Path(each).exists()]
     if missing:

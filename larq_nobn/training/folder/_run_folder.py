@@ -16,7 +16,7 @@ from typing import Any
 
 from ..._checks import check_path
 from ..._figures import COLOURS, DPI, new_figure
-from ..._files import check_folder, is_leftover, replacing
+from ..._files import check_folder, check_utf8, is_leftover, replacing
 from ..._keras import check_model, keras
 from ..._run_files import (
     CHECKPOINTS,
@@ -187,6 +187,7 @@ def completed(found: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, A
 def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
     """Raises what `lock_run_folder` does, and takes nothing."""
     check_folder(folder, "a run")
+    check_utf8(folder, "a run")
     found = sorted(folder.iterdir()) if folder.is_dir() else []
     there = [path for path in found if path.name != LOCK]
     unfinished = (folder / SETTINGS_FILE).is_file()
@@ -224,7 +225,8 @@ def _is_within(folder: Path, dataset: str) -> bool:
     images = Path(dataset)
     if not images.is_absolute():
         return False
-    return images.resolve() in (folder.resolve(), *folder.resolve().parents)
+    place = Path(os.path.realpath(folder))
+    return Path(os.path.realpath(images)) in (place, *place.parents)
 
 
 def _check_settings(

@@ -422,6 +422,8 @@ def test_folders_that_are_no_data_set(
     ):
         nobn.data.describe(root, holdout=1 - 1e-9)
     nobn.data.describe(root, holdout=0.5)
+    with pytest.raises(ValueError, match="'train'. Add some, or choose another split"):
+        nobn.data.load(root, "train", 8, holdout=1.0)
     assert (
         "contains no image of empty, which is left out of the classes." in caplog.text
     )
