@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from .._files import partial_name
+from .._files import partial_name, replacing
 from .._names import OWN
 from ._arguments import Command, RunOrFile, data_dir_option, trust_option
 from ._console import say
@@ -74,7 +74,8 @@ def export(
         training.save_model(model, partial / MODEL)
         report, shown = _converted(model, origin, partial / TFLITE, data_dir)
         text = _readme(model, origin, report, shown, license_, partial)
-        (partial / README).write_text(text, encoding="utf-8")
+        with replacing(partial / README) as readme:
+            readme.write_text(text, encoding="utf-8")
         _replace(place, partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import shutil
@@ -195,12 +196,34 @@ def cached(source: LazyImages, cache: str) -> Source:
     return source
 
 
+def _reserve(file: int, size: int) -> None:
+    """Takes the room of a file on the disk, where the system can do so.
+
+    Without, writing to its map when the disk is full would end the process.
+    """
+    if not hasattr(os, "posix_fallocate"):
+        return
+    try:
+        os.posix_fallocate(file, 0, size)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+
+
 def _on_disk(source: LazyImages, shape: tuple[int, ...], dtype: Any) -> LazyImages:
     """Writes what is decoded to a file without a name, and reads it from there."""
-    check_folder(cache_folder(), "the cache")
-    cache_folder().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=cache_folder()) as file:  # gone with the process
-        images = np.memmap(file, dtype, "w+", shape=shape)
+    folder, size = cache_folder(), int(np.prod(shape)) * dtype.itemsize
+    check_folder(folder, "the cache")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as file:  # gone with the process
+            _reserve(file.fileno(), size)
+            images = np.memmap(file, dtype, "w+", shape=shape)
+    except OSError as error:
+        raise OSError(
+            f"{folder} takes no cache of {size:,} bytes: {error.strerror}. Choose "
+            "--cache none (cache='none'), or another folder by LARQ_NOBN_CACHE."
+        ) from error
     there = np.zeros(len(images), bool)
 
     def read(index: int) -> np.ndarray:

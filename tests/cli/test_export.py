@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -206,6 +207,21 @@ def test_a_failure_leaves_nothing(invoke, tmp_path, monkeypatch):
 
     monkeypatch.setattr(_export, "_readme", fails)
     assert invoke("export", DIGITS, tmp_path / "hub").exit_code == 2
+    assert [*tmp_path.iterdir()] == []
+
+
+def test_a_full_disk_is_named(invoke, tmp_path, monkeypatch):
+    def converts(model: object, origin: object, target: Path, _: object) -> tuple:
+        return None, ""
+
+    def full(path: Path, *_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+    monkeypatch.setattr(_export, "_converted", converts)
+    monkeypatch.setattr(_export, "_readme", lambda *_: "text")
+    monkeypatch.setattr(Path, "write_text", full)
+    said = one_sentence(invoke("export", DIGITS, tmp_path / "hub"))
+    assert "README.md' cannot be written: No space left on device" in said
     assert [*tmp_path.iterdir()] == []
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from pathlib import Path
 
 import numpy as np
@@ -90,6 +92,41 @@ def test_kept_images_are_the_same(
         np.testing.assert_array_equal(found, np.reshape(expected, found.shape))
     assert reads.times == times
     assert _source.cached(reads.pictures, cache) is source
+
+
+def test_the_room_on_the_disk_is_taken_at_once(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A map with holes ends the process by SIGBUS where the disk is full later."""
+    make, files = _source.tempfile.TemporaryFile, []
+
+    def noted(**given):
+        file = make(**given)
+        files.append(os.dup(file.fileno()))
+        return file
+
+    monkeypatch.setattr(_source.tempfile, "TemporaryFile", noted)
+    _source.cached(Reads(50_000).pictures, "disk")
+    assert os.fstat(files[0]).st_blocks * 512 >= 50_000 * 6
+    os.close(files[0])
+
+
+def test_a_full_disk_takes_no_cache(cache: Path, monkeypatch: pytest.MonkeyPatch):
+    def fails(*_: object) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(os, "posix_fallocate", fails)
+    code = errno.ENOSPC
+    with pytest.raises(OSError) as caught:
+        _source.cached(Reads(6).pictures, "disk")
+    assert str(caught.value) == (
+        f"{cache} takes no cache of 36 bytes: No space left on device. Choose --cache "
+        "none (cache='none'), or another folder by LARQ_NOBN_CACHE."
+    )
+    code = errno.EOPNOTSUPP
+    reads = Reads(6)
+    _source.cached(reads.pictures, "disk").take(tf.constant([3]))
+    assert reads.times[3] == 1
 
 
 def test_the_first_place_with_room_is_taken(

@@ -226,6 +226,11 @@ class Folder:
         key = f"{shape} {hashlib.sha256(digests.encode()).hexdigest()}"
         notes = Notes(self.root)  # so that they are found out once
         found = notes.statistics_of(key, shape[2])
+        if found is None and not self.parts["train"]:
+            raise ValueError(
+                f"None of the images in {self.root} is for training, of which mean and "
+                "std are taken. Lower the holdout, or give those of a run (like=...)."
+            )
         if found is None:
             found = notes.statistics[key] = statistics(self.read("train", shape, 1.0))
             notes.keep()

@@ -422,8 +422,14 @@ def test_folders_that_are_no_data_set(
     ):
         nobn.data.describe(root, holdout=1 - 1e-9)
     nobn.data.describe(root, holdout=0.5)
+    for split in ("train", "test"):
+        with pytest.raises(ValueError, match="is for training, of which mean and std"):
+            nobn.data.load(root, split, 8, holdout=1.0)
+    all_for_testing = nobn.data.open_dataset(root, holdout=1.0)
+    like = nobn.data.describe(root, holdout=0.5)
+    assert len([*all_for_testing.batches("test", 16, like=like)]) == 1
     with pytest.raises(ValueError, match="'train'. Add some, or choose another split"):
-        nobn.data.load(root, "train", 8, holdout=1.0)
+        all_for_testing.batches("train", 8, like=like)
     assert (
         "contains no image of empty, which is left out of the classes." in caplog.text
     )
