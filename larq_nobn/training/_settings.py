@@ -14,8 +14,9 @@ from typing import Any
 import tensorflow as tf
 
 from .. import models
+from .._archive_limits import check_size
 from .._checks import check_choice
-from .._files import opened, sha256_of
+from .._files import sha256_of
 from .._keras import keras
 from .._names import AUTO, FLOAT_MODEL, OWN, find_pretrained
 from .._normalizations import NORMALIZATIONS
@@ -131,8 +132,7 @@ class RunSettings(Settings):
                 "another normalization, or leave the kernel out."
             )
         if self.init is not None and self.init_sha256 is None:
-            file = weights_file(self.init)
-            found = sha256_of(file) if _may_be_model(file) else None
+            found = _digest(weights_file(self.init))
             object.__setattr__(self, "init_sha256", found)
 
     def _check_init(self) -> None:
@@ -249,11 +249,13 @@ def weights_file(init: str) -> Path:
     return find_pretrained(init) or path
 
 
-def _may_be_model(file: Path) -> bool:
-    """Whether a file starts as an archive or HDF5: no other one is read to its end."""
-    with suppress(OSError), opened(file) as stream:
-        return stream.read(4) in (b"PK\3\4", b"\x89HDF")
-    return False
+def _digest(file: Path) -> str | None:
+    """The SHA-256 of a file; None if it is none, or all but holes, without an end."""
+    with suppress(OSError, ValueError):
+        found = file.stat()
+        check_size(found.st_size, 512 * getattr(found, "st_blocks", found.st_size))
+        return sha256_of(file)
+    return None
 
 
 def best_precision(processor: Path = _PROCESSOR) -> str:

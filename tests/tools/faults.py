@@ -872,8 +872,8 @@ FAULTS = (
     Fault(
         "files: written files are private",
         "base",
-        "temporary.chmod(0o666 & ~mask)",
-        "temporary.chmod(0o600)",
+        "os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)",
+        "os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)",
         ("tests/test_package.py",),
     ),
     Fault(
