@@ -14,6 +14,7 @@ from functools import cached_property
 from types import FunctionType
 from typing import Any
 
+import larq as lq
 import numpy as np
 import tensorflow as tf
 
@@ -56,14 +57,14 @@ def rebuild(
         ModelError: If the layer's class does not support it.
     """
     try:
-        config = _config(layer)
-        if float32:
-            config = float32_config(config)
+        config = _config(layer, float32)
         config |= changes
         with without_starvation_warning():
             if is_function(layer):
                 return type(layer)(**config)
             return (kind or type(layer)).from_config(config)
+    except ModelError:  # which names a quantizer
+        raise
     except Exception as error:  # a user's class may raise anything
         unwrap = f", or {UNWRAP}" if isinstance(layer, keras.layers.Wrapper) else ""
         raise ModelError(
@@ -79,16 +80,20 @@ def is_function(layer: keras.layers.Layer) -> bool:
     return type(layer) is keras.layers.Lambda or operator
 
 
-def _config(layer: keras.layers.Layer) -> dict[str, Any]:
+def _config(layer: keras.layers.Layer, float32: bool) -> dict[str, Any]:
+    config = _of_function(layer) if is_function(layer) else dict(layer.get_config())
+    if float32:
+        config = float32_config(config)
     if is_function(layer):
-        return _of_function(layer)
-    config = dict(layer.get_config())
-    # Of a quantizer that is a function, a configuration has the name alone.
+        return config
     for name in config:
-        if name.endswith("quantizer") and isinstance(
-            vars(layer).get(name), FunctionType
-        ):
-            config[name] = vars(layer)[name]
+        given = vars(layer).get(name)
+        # Of a quantizer that is a function, a configuration has the name alone; and of
+        # one that has weights, two layers cannot have the same.
+        if name.endswith("quantizer") and isinstance(given, FunctionType):
+            config[name] = given
+        elif isinstance(given, lq.quantizers.Quantizer):
+            config[name] = rebuild(given, float32)
     # Keras counts the axis of virtual batches into the axis that it then returns.
     virtual = layer.built and getattr(layer, "virtual_batch_size", None)
     if virtual and config["axis"] == layer.axis:

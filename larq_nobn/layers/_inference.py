@@ -25,8 +25,8 @@ def _constant(numbers: Any, nothing: float = 0.0) -> tf.Tensor | None:
     return tf.constant(numbers, tf.float32)
 
 
-# Less than any sum of signs: a maximum with it changes nothing.
-_LEAST = -(2.0**24)
+# A maximum with it changes nothing.
+_LEAST = float(np.finfo(np.float32).min)
 
 
 class ShiftedSign(lq.quantizers.Quantizer):

@@ -26,6 +26,8 @@ from ...graph import (
     Graph,
     Grid,
     Operation,
+    border_of,
+    chain,
     compare,
     has_sign_input,
     inherited,
@@ -35,6 +37,7 @@ from ...graph import (
 )
 from ...layers import FakeQuantization
 from ...layers._fake_quantization import representable_range
+from ...layers._inference import AffineApart
 from ...rewrites import Edit, everywhere, is_shared
 from .._errors import ConversionError, VerificationError
 from ..lite import IoSpec, Runner, inference, run, to_flatbuffer
@@ -70,6 +73,8 @@ def check_int8(model: keras.Model, int8: bool) -> None:
             )
     for given in model.inputs:
         readers = [c.layer for c in graph.consumers(given)]
+        if given.dtype.is_integer:  # the numbers of rows in a table
+            continue
         if not all(isinstance(layer, FakeQuantization) for layer in readers):
             raise ConversionError(
                 f"Input {given.name!r} of model {model.name!r} does not go into a "
@@ -131,7 +136,9 @@ def round_kernels(prepared: keras.Model) -> keras.Model:
     channel; a dense layer and the slopes of a PReLU get only one. Of a rounded kernel
     the converter finds the same scales again.
     """
-    graph = everywhere(Graph(prepared), merge_scale)
+    graph = Graph(prepared)
+    for rule in (merge_scale, leave_out_border, leave_border_float):
+        graph = everywhere(graph, rule)
     for call in graph.calls:
         operation, values = call.operation, {}
         binary = issubclass(operation.kind, BinaryConvolution)
@@ -165,6 +172,38 @@ def merge_scale(graph: Graph, call: Call) -> Edit | None:
     operation = form.scaled_outputs(scale, bias)
     merged = before._replace(operation=operation, outputs=call.outputs)
     return Edit(graph.with_calls({call.label: [], before.label: [merged]}))
+
+
+def leave_out_border(graph: Graph, call: Call) -> Edit | None:
+    """A binary convolution that meets no zeros is not padded, which LCE asks for."""
+    operation = call.operation
+    padded = operation.argument("padding") == "same" and border_of(operation) is None
+    if operation.kind is not BinaryConvolution or not padded:
+        return None
+    return Edit(
+        graph.with_operation(operation.replaced(arguments={"padding": "valid"}))
+    )
+
+
+def leave_border_float(graph: Graph, call: Call) -> Edit | None:
+    """A binary convolution that is padded with zeros stays float up to its range.
+
+    LCE makes the range part of it, with a scale and a bias between, and has no kernel
+    for int8 then.
+    """
+    linear = call.operation.argument("last") is keras.activations.linear
+    padded = call.operation.kind is BinaryConvolution and border_of(call.operation) == 0
+    readers = [c.operation.kind for c in graph.consumers(call.first_output)]
+    merged = {FakeQuantization, ChannelShift, PlainAffine} & {*readers}
+    if not (linear and padded and merged):
+        return None
+    arguments = {"center": 0.0, "gain": 1.0, "offset": 0.0}
+    row = call.operation, Operation(f"{call.name}/float", AffineApart, None, arguments)
+    changed = {}
+    for use in graph.uses(call.name):
+        first, last = chain(use, row, [tuple(use.first_output.shape[1:])] * 2)
+        changed[use.label] = [first, last._replace(outputs=use.first_output)]
+    return Edit(graph.with_calls(changed))
 
 
 def _rounded(operation: Operation, name: str, channels: int) -> np.ndarray:
@@ -234,7 +273,10 @@ def verify_int8(
         return Found(ends, {}, values, values, grids)
 
     pairs = zip(visible.input_tensors, examples, strict=True)
-    rounded = [tensor.decode(tensor.encode(array)) for tensor, array in pairs]
+    rounded = [
+        array if tensor.scale is None else tensor.decode(tensor.encode(array))
+        for tensor, array in pairs
+    ]
     segments = compare(prepared, held, rounded, MOST_STEPS)
     for name, maker in zip(prepared.output_names, makers, strict=True):
         if maker is not None and maker.label in labels:  # a map, which was compared

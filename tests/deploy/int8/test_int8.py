@@ -3,6 +3,7 @@
 import json
 
 import larq_nobn as nobn
+import larq as lq
 import numpy as np
 import pytest
 from deploy.nets import binary_conv, chain, head, images, scrambled
@@ -98,6 +99,105 @@ def test_a_runner_takes_and_returns_floats(quantized, report):
     (scale,) = (tensor.scale for tensor in run.output_tensors)
     assert_allclose(found / scale, np.round(found / scale), atol=1e-3)
     assert_allclose(found, quantized(X), atol=0.2 * np.ptp(quantized(X)))
+
+
+AFTER = {
+    "nothing": lambda: [],
+    "a batch norm": lambda: [keras.layers.BatchNormalization()],
+    "a gain": lambda: [nobn.layers.ChannelAffine()],
+    "a ReLU": lambda: [keras.layers.ReLU()],
+    "RPReLU": lambda: [nobn.layers.RPReLU()],
+    "a pool": lambda: [keras.layers.MaxPooling2D(padding="same")],
+    "both": lambda: [keras.layers.BatchNormalization(), nobn.layers.RPReLU()],
+}
+ZEROS = {"padding": "same", "pad_values": 0.0}
+
+
+@pytest.mark.parametrize("after", AFTER)
+@pytest.mark.parametrize("size, strides", [(3, 1), (3, 2), (1, 1), (1, 2)])
+def test_binary_convolutions_padded_with_zeros(after, size, strides, tmp_path):
+    """LCE has no kernel for int8 that pads with zeros: they stay float."""
+    inputs = keras.Input((8, 8, 3))
+    x = keras.layers.Conv2D(32, 3, padding="same")(inputs)
+    for _ in range(2):
+        x = binary_conv(32, size, strides=strides, **ZEROS)(x)
+        for layer in AFTER[after]():
+            x = layer(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = scrambled(keras.Model(inputs, keras.layers.Dense(5)(x)))
+    found = convert(fake_quantize(model, X), tmp_path / "m", data=X, int8=True)
+    assert audit(found.path).ops["LceBconv2d"] == found.lce_bconv2d == 2
+    assert found.verify["unexplained"] == 0
+    assert found.verify["int8"]["worst_steps"] < 1
+
+
+def test_a_sum_below_any_of_signs_is_not_cut_off(tmp_path):
+    """Where LCE must not look past an operation, that changes no number."""
+    inputs = keras.Input((4, 4, 8))
+    x = binary_conv(8, **ZEROS)(inputs)
+    x = keras.layers.BatchNormalization(epsilon=0.0, name="norm")(x)
+    model = keras.Model(inputs, x)
+    gain = np.full(8, 1e7, np.float32)
+    model.get_layer("norm").set_weights([gain, 0 * gain, 0 * gain, 0 * gain + 1])
+    x = np.sign(images(8, (4, 4, 8)))
+    path = tmp_path / "m.tflite"
+    convert(fake_quantize(model, x), path, data=x, int8=True)
+    expected = model.predict(x, verbose=0)
+    assert expected.min() < -(2**24)
+    step = np.ptp(expected) / 255
+    assert_allclose(Runner(path.read_bytes())(x), expected, rtol=0, atol=1.01 * step)
+
+
+QUANTIZERS = {
+    "with a weight": lambda: nobn.quantizers.SignSwish(trainable_beta=True),
+    "ternary": lambda: lq.quantizers.SteTern(),
+    "with a shift": lambda: nobn.quantizers.RSign(),
+}
+LAYERS = {
+    "binary": lambda **options: binary_conv(8, **options),
+    "dense": lambda **options: lq.layers.QuantDense(8, use_bias=False, **options),
+    "transposed": lambda **options: lq.layers.QuantConv2DTranspose(8, 3, **options),
+    "of its place": lambda **options: lq.layers.QuantLocallyConnected2D(
+        8, 2, **options
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+@pytest.mark.parametrize("quantizer", QUANTIZERS)
+def test_quantizers_of_layers_that_are_rounded(kind, quantizer, tmp_path):
+    """Rounding builds layers again, each with a quantizer of its own."""
+    inputs = keras.Input((6, 6, 8))
+    options = {"kernel_quantizer": "ste_sign"}
+    x = binary_conv(8)(inputs)
+    x = LAYERS[kind](input_quantizer=QUANTIZERS[quantizer](), **options)(x)
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = scrambled(keras.Model(inputs, keras.layers.Dense(5)(x)))
+    x = images(24, (6, 6, 8))
+    given = {"data": x, "int8": True, "allow_float": True}
+    found = convert(fake_quantize(model, x), tmp_path / "m.tflite", **given)
+    assert found.verify["unexplained"] == 0
+
+
+@pytest.mark.parametrize("dtype", ["int32", "uint8"])
+def test_whole_numbers_as_an_input(dtype, tmp_path):
+    """They are rows of a table, and have no range."""
+    numbers = keras.Input((4,), dtype=dtype, name="numbers")
+    pixels = keras.Input((2, 2, 8), name="pixels")
+    table = keras.layers.Reshape((2, 2, 8))(keras.layers.Embedding(9, 8)(numbers))
+    x = keras.layers.Add()([binary_conv(8, 1)(pixels), table])
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = scrambled(keras.Model([numbers, pixels], keras.layers.Dense(3)(x)))
+    random = np.random.default_rng(0)
+    data = [random.integers(0, 9, (24, 4)).astype(dtype), images(24, (2, 2, 8))]
+    data[1] = np.sign(data[1])
+    path = tmp_path / "m.tflite"
+    report = convert(fake_quantize(model, data), path, data=data, int8=True)
+    assert report.lce_bconv2d == 1
+    assert [x["dtype"] for x in report.verify["int8"]["inputs"]] == [dtype, "int8"]
+    expected = model.predict(data, verbose=0)
+    found = Runner(path.read_bytes())(data)
+    assert_allclose(found, expected, rtol=0, atol=np.ptp(expected) / 32)
 
 
 def branches():
