@@ -6,6 +6,7 @@ import contextlib
 import copy
 import functools
 import json
+import os
 import re
 import sys
 import zipfile
@@ -505,6 +506,13 @@ def test_a_saved_model_is_code(files: dict[str, Path], tmp_path: Path):
     images = np.ones((2, 4), np.float32)
     trusted = open_model(tmp_path / "folder", trust=True)
     assert_array_equal(trusted(images), model(images))
+
+
+def test_a_pipe_in_a_saved_model_is_not_waited_for(tmp_path: Path):
+    (tmp_path / "saved_model.pb").touch()
+    os.mkfifo(tmp_path / "keras_metadata.pb")
+    with pytest.raises(OSError, match="Not a file, but a pipe or a device"):
+        open_model(tmp_path, trust=True)
 
 
 def test_a_lambda_of_ones_own_opens_with_trust(tmp_path: Path):

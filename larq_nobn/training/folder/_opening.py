@@ -15,7 +15,7 @@ from typing import Any
 from ... import data
 from ..._checks import check_flag, check_path
 from ..._datasets import check_normalization
-from ..._files import read_file
+from ..._files import opened, read_file
 from ..._keras import keras
 from ..._larq import without_starvation_warning
 from ..._names import find_pretrained
@@ -258,6 +258,9 @@ def _check_trust(trust: bool, folder: Path) -> None:
             "can: save the model as a .keras file, or pass trust=True (--trust) for a "
             "folder of your own."
         )
+    for each in folder.rglob("*"):
+        if not each.is_dir():
+            opened(each).close()  # no pipe, which would be waited for
 
 
 def _file_of(path: Path) -> Path:
