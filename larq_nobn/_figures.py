@@ -43,6 +43,11 @@ def check_plot(path: str | os.PathLike) -> Path:
     return target
 
 
+def drawable(text: str) -> str:
+    """A text of a user as it is drawn: no formula, and no bytes that are no text."""
+    return text.encode(errors="replace").decode().replace("$", r"\$")
+
+
 def shortened(name: str, characters: int) -> str:
-    """The start of a name that has no room for all of it."""
-    return name if len(name) <= characters else f"{name[: characters - 1]}…"
+    """The start of a name that has no room for all of it, as it is drawn."""
+    return drawable(name if len(name) <= characters else f"{name[: characters - 1]}…")

@@ -9,7 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from .._checks import check_integer, check_list
-from .._figures import check_plot, new_figure, shortened
+from .._figures import check_plot, drawable, new_figure, shortened
 from .._files import replacing
 
 # Up to so many classes the squares of a plot have room for a number each, and its
@@ -177,7 +177,7 @@ class ConfusionMatrix:
         shares = self._counts / np.maximum(self._counts.sum(1, keepdims=True), 1)
         axes = figure.subplots()
         image = axes.imshow(100 * shares, cmap="Blues", vmin=0, vmax=100)
-        axes.set_title(title)
+        axes.set_title(drawable(title))
         axes.set_xlabel("predicted")
         axes.set_ylabel("true class")
         if classes <= _NAMED:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .._checks import check_integer
-from .._figures import check_plot, new_figure, shortened
+from .._figures import check_plot, drawable, new_figure, shortened
 from .._files import replacing
 from .._probabilities import as_probabilities
 
@@ -119,7 +119,7 @@ class Mistakes:
         rows = -(-count // columns)
         size = (_INCHES * max(columns, 3) + 0.4, (_INCHES + 0.7) * rows + 0.6)
         figure = new_figure(target, size)
-        figure.suptitle(title if self.found else f"{title}: no mistake")
+        figure.suptitle(drawable(title if self.found else f"{title}: no mistake"))
         places = figure.subplots(rows, columns, squeeze=False).flat
         for axes in places:
             axes.set_axis_off()

@@ -7,7 +7,7 @@ import numpy as np
 
 from .._calibration_error import binned, predictions
 from .._checks import check_integer, check_path
-from .._figures import COLOURS, DPI, check_plot, new_figure
+from .._figures import COLOURS, DPI, check_plot, drawable, new_figure
 from .._files import replacing
 
 
@@ -57,7 +57,7 @@ def reliability_diagram(
     found = binned(*predictions(probabilities, labels), bins)
     figure = new_figure(target, (3.4, 4.2))
     error = f"calibration error {found.error():.3f}"
-    figure.suptitle(f"{title}: {error}" if title else error)
+    figure.suptitle(drawable(f"{title}: {error}" if title else error))
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     starts = np.arange(bins) / bins
     bars = {"width": 1 / bins, "align": "edge", "edgecolor": "white"}

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from larq_nobn.diagnostics import ConfusionMatrix, Mistakes
+from larq_nobn.diagnostics import ConfusionMatrix, Mistakes, reliability_diagram
+from larq_nobn.training.folder._run_folder import draw_curves
 from PIL import Image
 from sklearn import metrics
 
@@ -160,3 +161,19 @@ def test_a_plot_without_mistakes_or_means(tmp_path: Path):
     worst.draw(tmp_path / "one.png", ["a", "b"])
     assert (tmp_path / "none.png").stat().st_size > 1000
     assert (tmp_path / "one.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("name", ["$x^$", "caf\udce9", "a$b", r"\$x^$", "a_b^c"])
+def test_a_name_is_drawn_as_it_is(name: str, tmp_path: Path):
+    """No formula, which may be a wrong one, and no bytes that are no text."""
+    labels, outputs = np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]])
+    matrix, mistakes = ConfusionMatrix((name, "b")), Mistakes(2)
+    matrix.update(labels, outputs)
+    mistakes.update(np.zeros((2, 4, 4, 1), np.float32), labels, outputs)
+    matrix.draw(tmp_path / "matrix.png", name)
+    mistakes.draw(tmp_path / "mistakes.png", (name, "b"), title=name)
+    reliability_diagram(outputs, labels, tmp_path / "reliability.png", title=name)
+    history = [{"epoch": 1, "accuracy": 0.5, "loss": 1.0}]
+    history[0] |= {f"val_{key}": history[0][key] for key in ("accuracy", "loss")}
+    draw_curves(tmp_path / "curves.png", name, history, "test")
+    assert len([*tmp_path.glob("*.png")]) == 4

@@ -12,7 +12,7 @@ from typing import Any
 from rich import box
 from rich.table import Table
 
-from ..._figures import COLOURS, DPI, check_plot, new_figure
+from ..._figures import COLOURS, DPI, check_plot, drawable, new_figure
 from ..._files import replacing
 from .._float_fallback import float_in_file
 from .._shown import Shown
@@ -78,7 +78,7 @@ class Findings(Shown):
         work.bar_label(bars, fmt="%.2f")
         work.margins(y=0.15)
         work.set_title("million MACs")
-        names = [op["op"] for op in self.float_ops][::-1]
+        names = [drawable(op["op"]) for op in self.float_ops][::-1]
         counts = [op["count"] for op in self.float_ops][::-1]
         left.bar_label(left.barh(names, counts, color=COLOURS[1]), padding=2)
         left.margins(x=0.1)

@@ -16,7 +16,7 @@ import numpy as np
 from rich.table import Table
 
 from ..._checks import check_kind, check_list, check_path
-from ..._figures import COLOURS, DPI, check_plot, new_figure
+from ..._figures import COLOURS, DPI, check_plot, drawable, new_figure
 from ..._files import replacing
 from ..._tables import as_text
 from ...config import Recipe, named, shown, words
@@ -501,14 +501,14 @@ def draw_groups(
     columns = min(len(panels), _PANELS_PER_ROW)
     rows = -(-len(panels) // columns)
     figure.set_size_inches(0.5 + 2.6 * columns, 0.5 + 2.4 * rows)
-    figure.suptitle(title)
+    figure.suptitle(drawable(title))
     places = figure.subplots(rows, columns, sharex=True, sharey=True, squeeze=False)
     for axes in places.flat[len(panels) :]:
         axes.set_visible(False)
     split = "validation" if _validated(groups) else "test"
     drawn: dict[str, Any] = {}
     for axes, (heading, members) in zip(places.flat, panels.items(), strict=False):
-        axes.set_title(heading)
+        axes.set_title(drawable(heading))
         axes.set_xlabel("epoch")
         axes.set_ylabel(f"{split} accuracy, %")
         axes.xaxis.get_major_locator().set_params(integer=True, min_n_ticks=1)
@@ -535,7 +535,10 @@ def _add_legend(figure: Any, lines: dict[str, Any]) -> None:
 
     def drawn(columns: int) -> tuple[Any, float, float]:
         legend = figure.legend(
-            lines.values(), lines.keys(), loc="outside right center", ncols=columns
+            lines.values(),
+            map(drawable, lines),
+            loc="outside right center",
+            ncols=columns,
         )
         taken = legend.get_window_extent(renderer)
         return legend, taken.width / figure.dpi, taken.height / figure.dpi

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..._checks import check_path
-from ..._figures import COLOURS, DPI, new_figure
+from ..._figures import COLOURS, DPI, drawable, new_figure
 from ..._files import check_folder, check_utf8, is_leftover, replacing
 from ..._keras import check_model, keras
 from ..._run_files import (
@@ -326,7 +326,7 @@ def draw_curves(
         _log.warning("%s", error)
         return
     epochs = [row["epoch"] for row in history]
-    figure.suptitle(title)
+    figure.suptitle(drawable(title))
     for axes, name in zip(figure.subplots(1, 2), ("accuracy", "loss"), strict=True):
         lines = (("training", name, "--"), (split, f"val_{name}", "-"))
         for colour, (label, key, dashes) in zip(COLOURS[1::-1], lines, strict=True):
