@@ -75,7 +75,8 @@ def export(
         report, shown = _converted(model, origin, partial / TFLITE, data_dir)
         text = _readme(model, origin, report, shown, license_, partial)
         with replacing(partial / README) as readme:
-            readme.write_text(text, encoding="utf-8")
+            # A path in it may have bytes that are no text.
+            readme.write_bytes(text.encode(errors="replace"))
         _replace(place, partial)
     finally:
         shutil.rmtree(partial, ignore_errors=True)

@@ -210,6 +210,13 @@ def test_a_failure_leaves_nothing(invoke, tmp_path, monkeypatch):
     assert [*tmp_path.iterdir()] == []
 
 
+def test_a_path_of_other_bytes_is_written_as_text(invoke, tmp_path, monkeypatch):
+    monkeypatch.setattr(_export, "_converted", lambda *_: (None, ""))
+    monkeypatch.setattr(_export, "_readme", lambda *_: "trained on caf\udce9")
+    assert invoke("export", DIGITS, tmp_path / "hub").exit_code == 0
+    assert (tmp_path / "hub" / "README.md").read_text() == "trained on caf?"
+
+
 def test_a_full_disk_is_named(invoke, tmp_path, monkeypatch):
     def converts(model: object, origin: object, target: Path, _: object) -> tuple:
         return None, ""
@@ -219,7 +226,7 @@ def test_a_full_disk_is_named(invoke, tmp_path, monkeypatch):
 
     monkeypatch.setattr(_export, "_converted", converts)
     monkeypatch.setattr(_export, "_readme", lambda *_: "text")
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(Path, "write_bytes", full)
     said = one_sentence(invoke("export", DIGITS, tmp_path / "hub"))
     assert "README.md' cannot be written: No space left on device" in said
     assert [*tmp_path.iterdir()] == []

@@ -17,6 +17,7 @@ from cli.answers import one_sentence
 from cli.conftest import Invoke
 from larq_nobn.cli import _models, _train
 from larq_nobn.data.folder import _folder
+from larq_nobn.deploy.device import write_metadata
 from larq_nobn.training._checkpoints import Checkpoints
 from larq_nobn.training.folder import kept_settings, position_kept
 from larq_nobn.training.folder._archives import read, write
@@ -231,6 +232,16 @@ def test_an_evaluation_says_whose_mean_and_std_it_takes(
     owner = name if beside else str(ten_classes)
     assert json.loads(report.read_text())["mean_and_std_of"] == owner
     assert "mean and std of" in result.stdout
+
+
+def test_the_metadata_of_a_name_that_is_no_text(lite_file: Path, tmp_path: Path):
+    file, content = tmp_path / os.fsdecode(b"\xff.tflite"), lite_file.read_bytes()
+    file.write_bytes(content)
+    labels = tuple("ä123456789")
+    write_metadata(file, content, deploy.Runner(lite_file), labels, None)
+    found = deploy.read_card(file)
+    assert (found.file, found.labels) == (file.name, labels)
+    assert "ä" in Path(f"{file}.json").read_text(encoding="utf-8")
 
 
 def test_notes_on_a_folder_are_taken_again(tmp_path: Path, monkeypatch, pictures_in):

@@ -320,7 +320,8 @@ def write_metadata(
     )
     text = json.dumps(metadata.to_dict(), indent=2, ensure_ascii=False)
     with replacing(metadata_path(path)) as temporary:
-        temporary.write_text(f"{text}\n", encoding="utf-8")
+        # Bytes of the name that are no text become what JSON escapes them to.
+        temporary.write_bytes(f"{text}\n".encode(errors="backslashreplace"))
 
 
 def remove_metadata(path: str | os.PathLike) -> None:
