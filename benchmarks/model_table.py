@@ -77,7 +77,7 @@ def main(runs, only, output):
             files[name] = Path(folder) / f"{name}.tflite"
             rows[name] = described(build(name), files[name])
             print(name, rows[name], flush=True)
-        for row in pretrained() if not only else ():
+        for row in (r for r in pretrained() if not only or r.name in only):
             files[row.name] = Path(folder) / f"{row.name}.tflite"
             rows[row.name] = trained(row, files[row.name])
         others = [file for name, file in files.items() if name != REFERENCE]

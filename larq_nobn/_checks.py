@@ -8,8 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
-# Beyond, a square or a sum is infinite in 32 bits.
-_LARGEST = 1e30
+# Beyond, a square or a sum is infinite in 32 bits; below, a number is 0 there.
+_LARGEST, _SMALLEST = 1e30, 2.0**-126
 # What a whole number (least, most) or a real one (an interval) may be, and the advice.
 # The largest are far from what anybody trains with; beyond them TensorFlow fails in
 # ways that name no option.
@@ -61,6 +61,8 @@ def check_number(name: str, value: object, interval: str, advice: str) -> float:
         raise ValueError(f"{name}={value} is outside {interval}. {advice}")
     if abs(number) > _LARGEST:
         raise _too_large(name, value, advice)
+    if interval.startswith("(0,") and number < _SMALLEST:
+        raise ValueError(f"{name}={value} is 0 in float32. {advice}")
     return number
 
 

@@ -207,7 +207,13 @@ ADVICE = "Use one half."
 
 @pytest.mark.parametrize(
     "value, interval",
-    [(0.5, "(0, 1)"), (0, "[0, 1)"), (1, "(0, 1]"), (1e30, "(0, inf)")],
+    [
+        (0.5, "(0, 1)"),
+        (0, "[0, 1)"),
+        (1, "(0, 1]"),
+        (1e30, "(0, inf)"),
+        (1e-37, "(0, 1)"),
+    ],
 )
 def test_numbers_inside_their_interval_come_back_as_floats(value, interval):
     found = check_number("rate", value, interval, ADVICE)
@@ -227,6 +233,7 @@ def test_numbers_inside_their_interval_come_back_as_floats(value, interval):
         (1e31, "(0, inf)", ValueError, "rate=1e+31 is too large for numbers of 32 bi"),
         (-1e31, "(-inf, inf)", ValueError, "rate=-1e+31 is too large for numbers of"),
         (10**400, "(0, inf)", ValueError, "rate=1000"),
+        (1e-39, "(0, inf)", ValueError, "rate=1e-39 is 0 in float32. Use one half."),
         ("0.5", "(0, 1)", TypeError, "rate='0.5' is not a number; it must lie in (0,"),
         (True, "(0, 1]", TypeError, "rate=True is not a number; it must lie in (0, 1"),
         (None, "(0, 1)", TypeError, "rate=None is not a number; it must lie in (0, 1)"),

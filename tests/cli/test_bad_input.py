@@ -280,6 +280,17 @@ def test_a_name_that_tensorflow_does_not_take(
     assert sorted(place.rglob("*")) == before
 
 
+@pytest.mark.parametrize("command", ["summary", "evaluate", "convert"])
+def test_a_model_of_a_name_that_tensorflow_does_not_take(
+    command: str, run_folder: str, invoke: Invoke, place: Path
+):
+    path = place / os.fsdecode(b"caf\xe9.keras")
+    path.write_bytes((place / run_folder / "model.keras").read_bytes())
+    rest = {"evaluate": ["--dataset", "digits"], "convert": ["m.tflite"]}
+    said = one_sentence(invoke(command, path, *rest.get(command, [])))
+    assert "contains bytes that are no UTF-8" in said
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("little_network")
 def test_no_space_for_the_model(

@@ -15,7 +15,7 @@ from typing import Any
 from ... import data
 from ..._checks import check_flag, check_path
 from ..._datasets import check_normalization
-from ..._files import opened, read_file
+from ..._files import check_utf8, opened, read_file
 from ..._keras import keras
 from ..._larq import without_starvation_warning
 from ..._names import find_pretrained
@@ -217,6 +217,7 @@ def open_model(
     """
     file = Path(check_path("path", path))
     check_flag("trust", trust)
+    check_utf8(file, "a model")
     if not file.is_dir() and find_pretrained(file) is not None:
         return open_pretrained(file)[0]
     limits: contextlib.AbstractContextManager = contextlib.nullcontext()
