@@ -166,13 +166,13 @@ def _one_sentence(meta: Mapping[str, Any] | None = None) -> Iterator[None]:
         raise CliError(text) from error
     except MemoryError as error:
         raise CliError(_NO_MEMORY) from error
-    except tf.errors.ResourceExhaustedError as error:
-        full = "No space left" in str(error)
-        raise CliError(_NO_SPACE if full else _NO_MEMORY) from error
     except Exception as error:
         module, raised = _origin(error)
         if isinstance(error, _USUAL) and module == "larq_nobn" and raised:
             raise CliError(str(error)) from error
+        if isinstance(error, tf.errors.ResourceExhaustedError):
+            full = "No space left" in str(error)
+            raise CliError(_NO_SPACE if full else _NO_MEMORY) from error
         file = (meta or {}).get(OPENED)
         if file is None or module not in _RUNNING:
             raise  # a bug

@@ -79,10 +79,16 @@ def test_equality_with_the_given_model_does_not_depend_on_verify(
         convert(model, path, verify=False, tolerance=1.0)
 
 
-@pytest.mark.parametrize("method", ["write_bytes", "chmod"])
-def test_a_disk_that_is_full(method, model, path, monkeypatch):
+@pytest.mark.parametrize("of, method", [(Path, "write_bytes"), (os, "open")])
+def test_a_disk_that_is_full(of, method, model, path, monkeypatch):
+    usual, full = getattr(of, method), failing(FULL)
+
+    def written(where, *arguments):
+        ours = Path(where).name.startswith(".partial-")
+        return (full if ours else usual)(where, *arguments)
+
     with monkeypatch.context() as patch:
-        patch.setattr(Path, method, failing(FULL))
+        patch.setattr(of, method, written)
         with pytest.raises(OSError, match="cannot be written: No space left"):
             convert(model, path, verify=False)
 
