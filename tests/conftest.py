@@ -4,6 +4,17 @@ import signal
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# What hypothesis draws is the same each time, however long it takes.
+settings.register_profile(
+    "same",
+    derandomize=True,
+    deadline=None,
+    database=None,
+    suppress_health_check=list(HealthCheck),
+)
+settings.load_profile("same")
 
 # What a shell starts in the background ignores it, and so do its children.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from deploy.generated import build, plans, seeds
 from deploy.generated_layers import EXCEPTIONS, PLACED
-from hypothesis import HealthCheck, example, given, settings
+from hypothesis import example, given, settings
 from larq_nobn._keras import keras
 from larq_nobn.deploy import Runner
 from larq_nobn.deploy.lite import read
@@ -34,13 +34,7 @@ def test_every_public_layer_and_quantizer_is_placed():
     assert all(EXCEPTIONS.values())
 
 
-@settings(
-    max_examples=5,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+@settings(max_examples=5)
 @given(plans(), seeds)
 # A number minus a map after a gain, which once was read as a layer of no channels.
 @example([("binary_convolution", 28693), ("norm", 1), ("operator", 9744)], 29563)

@@ -3,7 +3,7 @@
 import larq as lq
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.graph import Graph, ModelError, Value, flat, from_keras, to_keras
 from larq_nobn.quantizers import RSign
@@ -42,13 +42,7 @@ def check_round_trip(model):
         assert_array_equal(now, was)
 
 
-@settings(
-    max_examples=8,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+@settings(max_examples=8)
 @given(steps(), seeds)
 def test_drawn_models_are_built_again_as_they_are(plan, seed):
     check_round_trip(build(plan, seed))

@@ -95,7 +95,7 @@ def problems(draw_from):
     return variables, seed, scale, 10.0 ** draw_from(st.integers(-4, 1))
 
 
-@settings(max_examples=40, deadline=None, derandomize=True)
+@settings(max_examples=40)
 @given(problems())
 def test_the_batched_form_against_the_loop(problem):
     variables, seed, scale, clip_factor = problem

@@ -4,7 +4,7 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 from deploy.prepare.affine_nets import operations
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from larq_nobn._keras import dtype_policy, keras
 from larq_nobn.graph import is_batch_norm
@@ -51,13 +51,7 @@ def joined(parts, scales, pool=False, seed=0, last=layers.ReLU):
     return randomized(model, scales, seed=seed)
 
 
-@settings(
-    max_examples=10,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+@settings(max_examples=10)
 @given(
     st.lists(st.sampled_from(PARTS), min_size=2, max_size=3),
     st.sampled_from(sorted(SCALES)),

@@ -4,7 +4,7 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 from larq_nobn import rewrites
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from larq_nobn._keras import keras
 from larq_nobn.graph import from_keras
@@ -30,13 +30,7 @@ RULES = [
     rewrites.affine_through_pool,
     rewrites.merge_affines,
 ]
-drawn = settings(
-    max_examples=10,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+drawn = settings(max_examples=10)
 networks = st.fixed_dictionaries(
     {
         "before": st.sampled_from(sorted(BEFORE)),

@@ -6,7 +6,7 @@ from pathlib import Path
 import larq_nobn as nobn
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from larq_nobn._keras import dtype_policy
 from larq_nobn.deploy import ConversionError
@@ -34,13 +34,7 @@ def random_models(examples, plans=None):
     """Decorates a test of a list of steps and a seed, always on the same ones."""
 
     def decorate(test):
-        profile = settings(
-            max_examples=examples,
-            derandomize=True,
-            deadline=None,
-            database=None,
-            suppress_health_check=list(HealthCheck),
-        )
+        profile = settings(max_examples=examples)
         return profile(given(steps() if plans is None else plans, seeds)(test))
 
     return decorate

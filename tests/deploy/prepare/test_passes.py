@@ -1,18 +1,12 @@
 """Each pass over a prepared graph alone: every edge that it keeps is what it was."""
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from larq_nobn.deploy.prepare._prepare import PASSES, at_inference
 from rewrites.rewriting import AFTER, BEFORE, SCALES, check_edges, network
 
 
-@settings(
-    max_examples=6,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+@settings(max_examples=6)
 @given(
     st.sampled_from(sorted(BEFORE)),
     st.lists(st.sampled_from(sorted(AFTER)), min_size=1, max_size=2),

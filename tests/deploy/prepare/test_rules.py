@@ -5,7 +5,7 @@ import larq as lq
 import numpy as np
 import pytest
 from larq_nobn import rewrites
-from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from larq_nobn._keras import keras
 from larq_nobn.deploy._opening import as_functional
@@ -56,13 +56,7 @@ def check(graph, rule):
     return len(found)
 
 
-@settings(
-    max_examples=10,
-    derandomize=True,
-    deadline=None,
-    database=None,
-    suppress_health_check=list(HealthCheck),
-)
+@settings(max_examples=10)
 @given(
     st.sampled_from(sorted({*BEFORE} - {"magnitude"})),
     st.lists(st.sampled_from(sorted(AFTER)), min_size=1, max_size=2),

@@ -137,7 +137,7 @@ def test_a_cut_leaves_an_open_shift_open():
 
 
 @given(st.data())
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 def test_every_wish_that_is_granted_stays_granted(data):
     """Random sums and wishes: what held once contains in the end, and sums are sums."""
     unknowns = Unknowns()
