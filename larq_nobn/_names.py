@@ -46,6 +46,7 @@ KERNELS = (
     "sigmoid_sign",
     "bernoulli_sign",
     "bnn_plus",
+    "biper",
 )
 LATENT_INITIALIZERS = ("glorot_uniform", "he_normal")
 VARIANCE_RULES = ("vita", "nf")

@@ -96,8 +96,8 @@ def calibrate(model: keras.Model, data: Any, examples: int = 512) -> None:
     if not rules.have_applied:
         raise ModelError(
             f"Model {model.name!r} has no shift, gain or bias to calibrate. Pass one "
-            "with RSign, RPReLU, ScaledStdSign or ScaledStandardization, such as a "
-            'network built with normalization="nobn".'
+            "with RSign, RPReLU, ScaledStdSign, ScaledStandardization or BiPer, such "
+            'as a network built with normalization="nobn".'
         )
 
 

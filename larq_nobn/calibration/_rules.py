@@ -26,7 +26,8 @@ from ..graph import (
 )
 from ..layers import ChannelAffine, RPReLU
 from ..layers._kernel_layers import has_kernel
-from ..quantizers import BinaryRegularized, RSign, ScaledStandardization, ScaledStdSign
+from ..quantizers import BinaryRegularized, RSign
+from ..quantizers._kernel_quantizer import ScaledKernel
 from ._walk import Value, Values, outputs
 
 Parts = list[tf.Tensor]
@@ -171,7 +172,7 @@ def _kernel_of(layer: keras.layers.Layer) -> Any:
     found = getattr(layer, "kernel_quantizer", None)
     if isinstance(found, BinaryRegularized):
         found = found.quantizer
-    return found if isinstance(found, (ScaledStdSign, ScaledStandardization)) else None
+    return found if isinstance(found, ScaledKernel) else None
 
 
 def _reads_signs(call: Call) -> bool:

@@ -137,7 +137,8 @@ class Recipe:
     )
     kernel: str | None = setting(
         None,
-        "Kernel quantizer of the binary layers; not with the normalization nobn.",
+        "Kernel quantizer of the binary layers; with the normalization nobn biper or "
+        "none.",
         WHAT,
         choices=KERNELS,
         absent=NETWORKS_OWN,
@@ -197,6 +198,11 @@ class Recipe:
             raise ValueError(
                 f"weight_decay={self.weight_decay} would be divided by the spread of "
                 "the weights of kernel='bernoulli_sign'. Use prior_weight in its place."
+            )
+        if self.stages == 2 and self.kernel == "biper":
+            raise ValueError(
+                "stages=2 does not go with kernel='biper', whose signs are not those "
+                "of the real-valued kernels of a first stage. Train in one stage."
             )
         if self.label_smoothing and self.teacher is not None:
             raise ValueError(

@@ -2,6 +2,7 @@
 
 from ._bernoulli_sign import BernoulliSign
 from ._binary_regularized import BinaryRegularized
+from ._biper import BiPer
 from ._recu import ReCU
 from ._reste import ReSTE
 from ._rsign import RSign
@@ -12,6 +13,7 @@ from ._sign_swish import SignSwish
 
 __all__ = [
     "BernoulliSign",
+    "BiPer",
     "BinaryRegularized",
     "RSign",
     "ReCU",

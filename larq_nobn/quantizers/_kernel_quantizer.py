@@ -4,7 +4,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from .._checks import check_flag, check_number
 from .._keras import calling_layer, keras, uncast
+from .._math import beside
 from ._measured import MeasuredQuantizer
 
 # Their kernels have no axis of output channels at the end, or a filter per position.
@@ -81,3 +83,37 @@ class KernelQuantizer(MeasuredQuantizer):
                 f"{tuple(self._kernel_shape)} and {tuple(kernel.shape)}, but its "
                 "weights belong to one layer. Give each layer a quantizer of its own."
             )
+
+
+class ScaledKernel(KernelQuantizer):
+    """Abstract base: a fixed factor, and with `gain` a learned one per filter."""
+
+    by_filter = True
+
+    def __init__(self, gain: bool = True, scale: float = 1.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self._use_gain = check_flag("gain", gain)
+        self.gain: Any = gain
+        self.scale = check_number(
+            "scale", scale, "(0, inf)", "It multiplies the kernel; 1 leaves it alone."
+        )
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        if self._use_gain:
+            self.gain = self.add_weight(
+                name="gain",
+                shape=tf.TensorShape(input_shape)[-1:],
+                initializer="ones",
+                experimental_autocast=False,
+            )
+        super().build(input_shape)
+
+    def _gain_for(self, kernel: tf.Tensor) -> tf.Tensor:
+        """The gain, once `kernel` is known to be its owner's."""
+        if not self._use_gain:
+            return beside(kernel, tf.ones(kernel.shape[-1:]))
+        self._check_owner(kernel)
+        return beside(kernel, self.gain)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "gain": self._use_gain, "scale": self.scale}

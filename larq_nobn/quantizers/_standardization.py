@@ -6,10 +6,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._checks import check_flag, check_number
-from .._math import beside
+from .._checks import check_number
 from ._filters import Filters, centered_gradient
-from ._kernel_quantizer import KernelQuantizer
+from ._kernel_quantizer import ScaledKernel
 
 
 def standardization_rate(of: Filters, epsilon: float) -> tf.Tensor:
@@ -43,10 +42,8 @@ def standardization_gradient(
     return centered_gradient(upstream, of, factor, along)
 
 
-class StandardizedKernel(KernelQuantizer):
+class StandardizedKernel(ScaledKernel):
     """Abstract base: the arguments and the gain of both quantizers."""
-
-    by_filter = True
 
     def __init__(
         self,
@@ -55,37 +52,12 @@ class StandardizedKernel(KernelQuantizer):
         epsilon: float = 1e-5,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
-        self._use_gain = check_flag("gain", gain)
-        self.gain: Any = gain
-        self.scale = check_number(
-            "scale", scale, "(0, inf)", "It multiplies the kernel; 1 leaves it alone."
-        )
+        super().__init__(gain=gain, scale=scale, **kwargs)
         self.epsilon = check_number("epsilon", epsilon, "(0, inf)", "Use 1e-5.")
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        shape = tf.TensorShape(input_shape)
-        self._check_filters(shape)
-        if self._use_gain:
-            self.gain = self.add_weight(
-                name="gain",
-                shape=(shape[-1],),
-                initializer="ones",
-                experimental_autocast=False,
-            )
+        self._check_filters(tf.TensorShape(input_shape))
         super().build(input_shape)
 
-    def _gain_for(self, kernel: tf.Tensor) -> tf.Tensor:
-        """The gain, once `kernel` is known to be its owner's."""
-        if not self._use_gain:
-            return beside(kernel, tf.ones(kernel.shape[-1:]))
-        self._check_owner(kernel)
-        return beside(kernel, self.gain)
-
     def get_config(self) -> dict[str, Any]:
-        return {
-            **super().get_config(),
-            "gain": self._use_gain,
-            "scale": self.scale,
-            "epsilon": self.epsilon,
-        }
+        return {**super().get_config(), "epsilon": self.epsilon}

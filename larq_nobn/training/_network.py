@@ -36,7 +36,13 @@ from ..optimizers import (
     BayesianLearningRule,
     ParameterGroups,
 )
-from ..quantizers import BernoulliSign, BinaryRegularized, SignSwish
+from ..quantizers import (
+    BernoulliSign,
+    BinaryRegularized,
+    BiPer,
+    ScaledStdSign,
+    SignSwish,
+)
 from ._initial_weights import open_init
 from ._settings import NETWORKS, RunSettings
 from ._training_model import Probabilities
@@ -57,7 +63,7 @@ _REGISTERED = {
 }
 KERNELS: dict[str, Callable[[], Any]] = {name: _REGISTERED[name] for name in NAMES}
 # These bring the weights to scale themselves, or look at more than [-1, 1] of them.
-_UNCLIPPED = {"scaled_std_sign", "recu", "reste"}
+_UNCLIPPED = {"scaled_std_sign", "recu", "reste", "biper"}
 # Beyond, a weight of this natural parameter is of the other sign once in 22,000 draws,
 # and each time takes a step that no other step could undo.
 _LARGEST_NATURAL = 5.0
@@ -131,7 +137,11 @@ def with_kernels(
         if latent_initializer is not None and binary:
             changes["kernel_initializer"] = latent_initializer
         if kernel is not None and binary:
-            changes["kernel_quantizer"] = kernels[kernel]()
+            own = layer.kernel_quantizer
+            made = kernels[kernel]()
+            if kernel == "biper" and isinstance(own, ScaledStdSign):
+                made = BiPer(scale=own.scale, variance_preserving=True, name=own.name)
+            changes["kernel_quantizer"] = made
             if kernel in _UNCLIPPED:
                 changes["kernel_constraint"] = None
             elif kernel == "bernoulli_sign":

@@ -125,12 +125,16 @@ class RunSettings(Settings):
                 "'kalman', which carries moments of the activations as they are. Leave "
                 "it out, or choose batch_norm."
             )
-        if self.kernel is not None and self.normalization == "nobn":
+        if self.kernel not in (None, "biper") and self.normalization == "nobn":
             raise ValueError(
                 f"kernel={self.kernel!r} needs a normalization after the convolution, "
-                "but those of 'nobn' scale their own kernels. Choose batch_norm or "
-                "another normalization, or leave the kernel out."
+                "but those of 'nobn' scale their own kernels. Choose the kernel biper, "
+                "which has a scale too, batch_norm or another normalization, or leave "
+                "the kernel out."
             )
+        if self.kernel == "biper" and self.latent_initializer is None:
+            # All latent weights of 'nobn' start above zero, which is one sign here.
+            object.__setattr__(self, "latent_initializer", "glorot_uniform")
         if self.init is not None and self.init_sha256 is None:
             found = _digest(weights_file(self.init))
             object.__setattr__(self, "init_sha256", found)

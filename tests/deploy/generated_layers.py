@@ -187,5 +187,6 @@ EXCEPTIONS = {
     own.FakeQuantization: "is rejected unless int8 is asked for",
     own.SymmetricHead: "takes vectors, not maps; see test_symmetric_head.py",
     quantizers.BernoulliSign: "at inference a plain sign; see test_bernoulli_sign.py",
+    quantizers.BiPer: "would change the drawn networks; see test_biper.py",
     quantizers.ReSTE: "would change the drawn networks; see test_reste.py",
 }

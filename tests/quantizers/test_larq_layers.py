@@ -15,6 +15,7 @@ from larq_nobn._keras import keras
 from larq_nobn.quantizers import (
     BernoulliSign,
     BinaryRegularized,
+    BiPer,
     ReCU,
     ReSTE,
     RSign,
@@ -72,16 +73,23 @@ def scaled_signs(kernel):
     return mean_magnitude(hat) * signs(hat)
 
 
+def square_wave(kernel):
+    """Changes its sign at every multiple of pi / 20."""
+    return np.where(np.floor(kernel * 20 / np.pi) % 2 == 0, 1.0, -1.0)
+
+
 # Quantizer, its arguments, the weight that multiplies a value, and the value otherwise.
 # Those by filter need the output channels on the last axis of the kernel.
 BY_WEIGHT = {
     "BernoulliSign": (BernoulliSign, {}, None, signs),
     "BinaryRegularized": (BinaryRegularized, {"quantizer": "ste_sign"}, None, signs),
+    "BiPer": (BiPer, {"gain": False}, None, square_wave),
     "ReSTE": (ReSTE, {}, None, signs),
     "SigmoidSign": (SigmoidSign, {}, None, signs),
     "SignSwish": (SignSwish, {}, None, signs),
 }
 BY_FILTER = {
+    "BiPer": (BiPer, {}, "gain", square_wave),
     "ReCU": (ReCU, {}, "alpha", lambda w: signs(offset(w))),
     "ScaledStandardization": (ScaledStandardization, {}, "gain", standardized),
     "ScaledStdSign": (ScaledStdSign, {}, "gain", scaled_signs),

@@ -17,7 +17,7 @@ LARQ = [
 ]
 KERNELS = [
     *(None, *LARQ, "reste", "sign_swish", "sigmoid_sign", "bernoulli_sign", "recu"),
-    *("scaled_std_sign", "scaled_standardization"),
+    *("scaled_std_sign", "scaled_standardization", "biper"),
     lambda: quantizers.BinaryRegularized("ste_sign"),
     lambda: quantizers.BinaryRegularized("scaled_std_sign"),
 ]

@@ -94,7 +94,9 @@ def test_layers_take_a_name(name, tmp_path):
             np.testing.assert_array_equal(one, other)
 
 
-@pytest.mark.parametrize("name", ["scaled_std_sign", "scaled_standardization", "recu"])
+@pytest.mark.parametrize(
+    "name", ["scaled_std_sign", "scaled_standardization", "recu", "biper"]
+)
 def test_kernel_quantizers_are_no_activations(name):
     kind = NAMES[name].__name__
     for layer, place in [

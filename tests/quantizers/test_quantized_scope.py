@@ -13,6 +13,7 @@ from larq_nobn.layers import BatchNormalizationPreconditioning
 from larq_nobn.quantizers import (
     BernoulliSign,
     BinaryRegularized,
+    BiPer,
     ReCU,
     ReSTE,
     RSign,
@@ -50,6 +51,11 @@ def standardized(kernel):
     return (kernel - kernel.mean(0)) / (6**0.5 * (kernel.std(0) + 1e-5))
 
 
+def waves(kernel):
+    return np.where(np.floor(kernel * 20 / np.pi) % 2 == 0, 1.0, -1.0)
+
+
+SMALL = {"scale": 0.01}
 PRESERVING = {"variance_preserving": True}
 # The values of a kernel, from what the gain (alpha, ...) multiplies.
 KEPT = {
@@ -64,6 +70,8 @@ KEPT = {
         None,
         lambda w: signs(w) * abs(w).mean(0),
     ),
+    "biper": (BiPer, SMALL, UP, lambda w: 0.01 * waves(w)),
+    "biper of ones": (BiPer, {"gain": False}, None, waves),
     "recu": (ReCU, {}, UP, turns),
     "preserving": (ScaledStdSign, PRESERVING, UP, lambda w: turns(w) / 6**0.5),
     "balanced": (
@@ -85,6 +93,9 @@ CHANGED = {
     "scaled": (ScaledStdSign, {}, UP, lambda w: deviation(w) * turns(w)),
     # A negative factor turns signs around, and does so again.
     "recu": (ReCU, {}, DOWN, turns),
+    "biper": (BiPer, SMALL, DOWN, lambda w: 0.01 * waves(w)),
+    # sin(20 * 0.25) is negative.
+    "biper of a quarter": (BiPer, {}, UP, waves),
     "preserving": (ScaledStdSign, PRESERVING, DOWN, lambda w: turns(w) / 6**0.5),
     # Epsilon next to a smaller standard deviation.
     "standardized": (ScaledStandardization, {}, UP, standardized),

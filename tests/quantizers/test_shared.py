@@ -11,6 +11,7 @@ from larq_nobn._keras import keras
 from larq_nobn.quantizers import (
     BernoulliSign,
     BinaryRegularized,
+    BiPer,
     ReCU,
     ReSTE,
     RSign,
@@ -22,6 +23,7 @@ from larq_nobn.quantizers import (
 
 MEASURED = {"metrics": ["flip_ratio"]}
 KERNELS = {
+    "biper": lambda: BiPer(),
     "recu": lambda: ReCU(),
     "reste": lambda: ReSTE(),
     "standardized": lambda: ScaledStandardization(),
@@ -41,6 +43,7 @@ INPUTS = {
 STATELESS = {
     "scaled": lambda: ScaledStdSign(gain=False),
     "bernoulli": lambda: BernoulliSign(),
+    "biper": lambda: BiPer(gain=False),
     "sigmoid": lambda: SigmoidSign(),
     "swish": lambda: SignSwish(),
     "larq's": lambda: lq.quantizers.SteSign(),

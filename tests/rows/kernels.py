@@ -1,4 +1,4 @@
-"""Binary kernels of ReCU, BNN+ and BiSNN, and what ReCU does to activations."""
+"""Binary kernels of ReCU, BiPer, BNN+ and BiSNN, and what ReCU does to activations."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ import numpy as np
 from contract_case import Case
 from contract_oracles import Weights
 from larq_nobn.layers import ActivationStandardization
-from larq_nobn.quantizers import BernoulliSign, BinaryRegularized, ReCU, ScaledStdSign
+from larq_nobn.quantizers import (
+    BernoulliSign,
+    BinaryRegularized,
+    BiPer,
+    ReCU,
+    ScaledStdSign,
+)
 
 from .nobn import scaled_std_sign
 
@@ -34,6 +40,24 @@ def recu(x: np.ndarray, weights: Weights, upstream: np.ndarray) -> Weights:
         d_x[..., o] = slope.reshape(x.shape[:-1])
         d_alpha[o] = g @ np.where(hat >= 0, 1, -1)
     return {"x": d_x, "alpha": d_alpha}
+
+
+def biper(
+    x: np.ndarray,
+    weights: Weights,
+    upstream: np.ndarray,
+    frequency: float,
+    scale: float,
+) -> Weights:
+    value, gain = np.sin(frequency * x), weights["gain"]
+    scale = scale / np.sqrt(x[..., 0].size)
+    slope = frequency * np.sqrt(1 - value**2)  # of a sine, up to its sign
+    falls = np.floor(frequency * x / np.pi + 0.5) % 2 == 1
+    d_gain = scale * upstream * np.where(value >= 0, 1, -1)
+    return {
+        "x": scale * gain * upstream * np.where(falls, -slope, slope),
+        "gain": d_gain.reshape(-1, x.shape[-1]).sum(0),
+    }
 
 
 def binary_regularized(
@@ -77,6 +101,18 @@ ROWS = (
         state=("tau",),
         smooth=False,
         oracle=recu,
+        inference="removed",
+        float_ops={},
+    ),
+    Case(
+        BiPer,
+        role="kernel",
+        alias="biper",
+        kwargs={"frequency": 5.0, "scale": 0.3, "variance_preserving": True},
+        shapes=((3, 3, 4, 5), (3, 4, 5), (2, 2, 2, 3, 4), (6, 3)),
+        weights=("gain",),
+        smooth=False,
+        oracle=partial(biper, frequency=5.0, scale=0.3),
         inference="removed",
         float_ops={},
     ),

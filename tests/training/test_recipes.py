@@ -66,6 +66,21 @@ def test_recipes_train(name: str, tmp_path):
     assert 0 < run.record["metrics"]["loss"] < 10
 
 
+@pytest.mark.slow
+@pytest.mark.usefixtures("eager")
+@pytest.mark.parametrize("chosen", [{"kernel": "biper"}], ids=str)
+def test_what_may_be_added_to_a_recipe_trains(chosen: dict, tmp_path):
+    settings = RunSettings.from_recipe(
+        "nobn", dataset="digits", width=4, blocks=(1,), limit=32, **chosen
+    )
+    short = replace(settings, epochs=2, batch_size=16)
+    run = nobn.training.train(short, tmp_path / "run")
+    assert 0 < run.record["metrics"]["loss"] < 10
+    again = nobn.training.load_run(run.folder).model
+    x = np.random.default_rng(0).normal(size=(4, 8, 8, 1)).astype("float32")
+    np.testing.assert_array_equal(again(x), run.model(x))
+
+
 @pytest.mark.parametrize("model", sorted(nobn.models.BUILDERS))
 def test_every_recipe_of_nobn_fits_every_network(model: str):
     for name, recipe in RECIPES.items():
@@ -246,6 +261,10 @@ def test_plain_settings_are_the_plain_recipe():
         ({"natural_learning_rate": 0}, "natural_learning_rate=0 is outside"),
         ({"prior_weight": -1}, "prior_weight=-1 is outside"),
         ({"temperature": 0}, "temperature=0 is outside"),
+        (
+            {"kernel": "biper", "stages": 2},
+            "stages=2 does not go with kernel='biper'",
+        ),
         (
             {"kernel": "bernoulli_sign", "weight_decay": 0.1},
             "weight_decay=0.1 would be .* Use prior_weight in its place",

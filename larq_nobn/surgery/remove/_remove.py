@@ -22,7 +22,7 @@ from ...graph import (
     traits,
 )
 from ...layers import ChannelAffine, IndependentComponent
-from ...quantizers import RSign, ScaledStandardization, ScaledStdSign
+from ...quantizers import BiPer, RSign, ScaledStandardization, ScaledStdSign
 from ...rewrites import Equal
 from .._batch_norm import check_batch_norms
 from .._report import Change, SurgeryReport
@@ -282,6 +282,8 @@ def _kernel(call: Call, plan: Plan, binary: dict[str, bool]) -> Operation:
     arguments: dict[str, Any] = {}
     values: dict[str, np.ndarray] = {}
     if own is not None:
+        if (sine := _sine(operation, own.name)) is not None:
+            operation = operation.replaced({own.name: sine})
         quantizer = _quantizer(own, call, binary)
         argument = KERNELS[own.name]
         arguments[argument] = quantizer
@@ -298,6 +300,16 @@ def _kernel(call: Call, plan: Plan, binary: dict[str, bool]) -> Operation:
         values["kernel"] = operation.arrays["kernel"] * plan.flips[name][:, None]
     kind = traits(operation.kind).quantized or operation.kind
     return operation.replaced(values, arguments, kind=kind)
+
+
+def _sine(operation: Operation, kernel: str) -> np.ndarray | None:
+    """Latent weights in place of those of `BiPer`, whose signs repeat."""
+    quantizer = operation.quantizer(kernel)
+    quantizer = getattr(quantizer, "quantizer", quantizer)
+    if not isinstance(quantizer, BiPer):
+        return None
+    rate = quantizer.frequency
+    return np.sin(rate * operation.arrays[kernel]) / rate
 
 
 def _quantizer(plan: KernelPlan, call: Call, binary: dict[str, bool]) -> Operation:

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from .._checks import check_flag, check_number
+from .._keras import register
+from .._math import at_least_float32, fused, unit_sum
+from ._kernel_quantizer import ScaledKernel
+
+
+@fused
+def _signed(kernel: tf.Tensor, amplitude: tf.Tensor, frequency: tf.Tensor) -> tf.Tensor:
+    """amplitude·sign(sin(frequency·W)), with sign(0) = +1."""
+    positive = tf.sin(frequency * at_least_float32(kernel)) >= 0
+    return tf.cast(tf.where(positive, amplitude, -amplitude), kernel.dtype)
+
+
+@fused
+def _gradient(
+    upstream: tf.Tensor, kernel: tf.Tensor, amplitude: tf.Tensor, frequency: tf.Tensor
+) -> tf.Tensor:
+    slope = frequency * tf.cos(frequency * at_least_float32(kernel))
+    return tf.cast(at_least_float32(upstream) * amplitude * slope, kernel.dtype)
+
+
+def biper(
+    kernel: tf.Tensor, gain: tf.Tensor, scale: float, frequency: float
+) -> tf.Tensor:
+    """scale·gain·sign(sin(frequency·W)), with the gradient of the sine."""
+
+    @tf.custom_gradient
+    def binarized(kernel: tf.Tensor, gain: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        rate = tf.constant(frequency, gain.dtype)
+        amplitude = scale * gain
+
+        def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            with_sign = _signed(kernel, tf.ones_like(gain), rate) * upstream
+            columns = tf.reshape(at_least_float32(with_sign), (-1, kernel.shape[-1]))
+            d_kernel = _gradient(upstream, kernel, amplitude, rate)
+            return d_kernel, scale * unit_sum(columns)
+
+        return _signed(kernel, amplitude, rate), grad
+
+    return binarized(kernel, gain)
+
+
+@register("biper")
+class BiPer(ScaledKernel):
+    r"""Binary kernel of BiPer: the sign of a sine of the latent weights.
+
+    \[ w_o = a\,s\,\gamma_o \operatorname{sign}(\sin f W_o), \qquad
+       \frac{\partial L}{\partial W_o} = g\, a\, s\, \gamma_o\, f \cos f W_o, \qquad
+       \frac{\partial L}{\partial \gamma_o}
+         = a\, s \sum g \operatorname{sign}(\sin f W_o), \]
+
+    with upstream gradient \(g\), frequency \(f\), fixed scale \(a\), \(s = 1\), gain
+    \(\gamma_o\) of the filter and sign(0) = +1. The sign changes at every multiple of
+    \(\pi/f\), so a latent weight can change its sign by a step in either direction, and
+    none has a tail to be lost in. The gradient is that of \(a s \gamma_o \sin f W_o\),
+    which is 0 half-way between two changes. No `kernel_constraint` is needed. Latent
+    weights must start on both sides of zero, as Glorot's do: of a 3x3 kernel with 16
+    channels all of these lie within \(\pi/f\) of zero, of He's normal ones 82 %. At
+    inference: **removed**; the factor becomes the multiplier of the binary convolution.
+
+    Arguments:
+        frequency: Positive f, in units of 1/W.
+        gain: Whether to learn one factor per output channel, starting at 1.
+        scale: Fixed positive factor a.
+        variance_preserving: Use \(s = N^{-1/2}\) for filters of N weights, so that N
+            independent ±1 inputs give an output of variance (aγ)², as without a
+            normalization after the convolution.
+        metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
+            `metrics_scope`.
+        **kwargs: Keras layer arguments, such as `name`.
+
+    Weights:
+        gain: Shape (C,), C the output channels; only with `gain=True`.
+
+    Input shape:
+        A kernel whose last axis contains the output channels: Conv1D to Conv3D, Dense.
+        Without a gain and `variance_preserving`, a kernel of any shape.
+
+    Output shape:
+        The input shape.
+
+    Raises:
+        TypeError, ValueError: For arguments outside the ranges above, another kernel,
+            or one object given to layers of different kernel shape.
+
+    Example:
+        ```python
+        import larq as lq
+        import larq_nobn as nobn
+
+        conv = lq.layers.QuantConv2D(
+            64, 3, padding="same", pad_values=1.0, use_bias=False,
+            input_quantizer="approx_sign",
+            kernel_quantizer=nobn.quantizers.BiPer(frequency=20.0),
+        )
+        ```
+
+    References:
+        - E. Vargas, C. Correa, C. Hinojosa, H. Arguello, "BiPer: Binary Neural
+          Networks using a Periodic Function", CVPR 2024, arXiv:2404.01278.
+
+    Differences from the paper:
+        The paper trains in two stages, the first with the kernel \(\sin f W\); here the
+        kernel is binary from the start, and the first of two `stages` of the package
+        has other kernels. The gain stands in the kernel instead of after the
+        convolution, and starts at 1 instead of uniform in [0, 1). PyTorch's sign(0) = 0
+        becomes +1. `scale` and `variance_preserving` are additions. The published code
+        also divides activations by their standard deviation: that is the layer
+        `ActivationStandardization`.
+    """
+
+    precision = 1
+
+    def __init__(
+        self,
+        frequency: float = 20.0,
+        gain: bool = True,
+        scale: float = 1.0,
+        variance_preserving: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(gain=gain, scale=scale, **kwargs)
+        self.variance_preserving = check_flag(
+            "variance_preserving", variance_preserving
+        )
+        self.by_filter = self._use_gain or self.variance_preserving
+        self.frequency = check_number(
+            "frequency", frequency, "(0, inf)", "The paper's is 20."
+        )
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        gain, scale = self._gain_for(inputs), self.scale
+        if self.variance_preserving:
+            scale *= inputs.shape[:-1].num_elements() ** -0.5
+        return self._measured(biper(inputs, gain, scale, self.frequency))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "frequency": self.frequency,
+            "variance_preserving": self.variance_preserving,
+        }

@@ -1,0 +1,168 @@
+"""The square wave of a kernel, the sine of its gradient, and runs and files with it."""
+
+import larq_nobn as nobn
+import larq as lq
+import numpy as np
+import pytest
+import tensorflow as tf
+from gradients import finite_differences, value_and_gradients
+from larq_nobn._keras import dtype_policy, keras
+from larq_nobn.graph import kernel_value
+from larq_nobn.quantizers import BiPer
+from larq_nobn.training import RunSettings
+from larq_nobn.training._network import build_network
+from numpy.testing import assert_allclose, assert_array_equal
+
+NOBN = {"dataset": "digits", "width": 8, "blocks": (1, 1), "kernel": "biper"}
+
+
+def square_wave(w, frequency=20.0):
+    """Changes its sign at every multiple of pi / frequency, without a sine."""
+    return np.where(np.floor(np.float64(w) * frequency / np.pi) % 2 == 0, 1.0, -1.0)
+
+
+@pytest.mark.parametrize("frequency", [1.0, 20.0])
+def test_the_gradient_is_that_of_the_sine(frequency):
+    w = np.random.default_rng(0).uniform(-1, 1, (40, 3))
+    upstream = np.random.default_rng(1).normal(size=w.shape)
+    layer = BiPer(frequency, gain=False, scale=0.3, dtype="float64")
+    value, d_w, _ = value_and_gradients(layer, w, upstream)
+    assert_array_equal(value, 0.3 * square_wave(w, frequency))
+    slopes = finite_differences(
+        lambda z: 0.3 * np.vdot(np.sin(frequency * z), upstream), w
+    )
+    assert_allclose(d_w, slopes, atol=1e-6)
+
+
+def test_published_numbers():
+    # The slope is f at zero, 0 half-way to the next change and -f there.
+    half = np.pi / 20
+    w = np.array([[0.0], [-0.0], [half / 2], [1.001 * half], [-1e-4], [-1.5 * half]])
+    layer = BiPer(gain=False, dtype="float64")
+    value, d_w, _ = value_and_gradients(layer, w, np.ones_like(w))
+    assert_array_equal(value[:, 0], [1, 1, 1, -1, -1, 1])
+    assert_allclose(d_w[:, 0], [20, 20, 0, -20, 20, 0], atol=2e-4)
+
+
+def test_far_weights_have_finite_gradients_in_half_precision():
+    w = tf.constant([[-1e3], [0.0], [6e4]], tf.float16)
+    value, d_w, _ = value_and_gradients(BiPer(gain=False), w, np.ones((3, 1)))
+    assert_array_equal(np.abs(value), 1)
+    assert (np.abs(d_w) <= 20).all()
+
+
+def test_mixed_precision_reads_the_stored_kernel():
+    with dtype_policy("mixed_bfloat16"):
+        layer = lq.layers.QuantDense(
+            3, kernel_quantizer=BiPer(gain=False), use_bias=False
+        )
+    layer(tf.zeros((1, 4)))
+    # 16 bits of bfloat16 are as far apart here as half a period.
+    latent = 40 + np.random.default_rng(2).uniform(-0.2, 0.2, (4, 3))
+    layer.kernel.latent_variable.assign(latent)
+    stored = layer.kernel.latent_variable.numpy()
+    assert_array_equal(layer(np.eye(4)), square_wave(stored))
+
+
+def network(**chosen):
+    keras.utils.set_random_seed(3)
+    settings = RunSettings.from_recipe(**{**NOBN, **chosen})
+    return settings, build_network(settings, nobn.data.describe("digits"))
+
+
+def test_networks_without_batch_norm_give_it_the_scale_of_their_kernels():
+    settings, found = network()
+    _, usual = network(kernel=None)
+    assert settings.latent_initializer == "glorot_uniform"
+    for layer in usual.layers:
+        own = getattr(layer, "kernel_quantizer", None)
+        if type(own).__name__ != "ScaledStdSign":
+            continue
+        theirs = found.get_layer(layer.name)
+        quantizer = theirs.kernel_quantizer
+        assert type(quantizer) is BiPer and quantizer.name == own.name
+        latent = theirs.kernel.latent_variable.numpy()
+        fan_in = latent[..., 0].size
+        expected = own.scale / fan_in**0.5 * square_wave(latent)
+        assert_allclose(kernel_value(theirs.kernel), expected, rtol=1e-6)
+        assert (latent > 0).any() and (latent < 0).any()
+        assert quantizer.gain.shape == latent.shape[-1:]
+    names = [weight.name for weight in found.weights]
+    assert names == [weight.name for weight in usual.weights]
+
+
+def test_its_gains_are_initialized_from_data_like_the_others():
+    _, found = network()
+    images = nobn.data.load("digits", "train", 64)
+    nobn.calibrate(found, images)
+    layer = found.get_layer("stage1_block1_conv")
+    before = keras.Model(found.inputs, layer.output)
+    batch = next(iter(images))[0]
+    spread = np.std(before(batch), (0, 1, 2))
+    # The scale, which is that of the branch; other images than those of calibration.
+    assert_allclose(spread, layer.kernel_quantizer.scale, rtol=0.2)
+
+
+@pytest.mark.parametrize("normalization", ["batch_norm", "none"])
+def test_other_normalizations_have_signs_with_a_gain(normalization):
+    settings, found = network(normalization=normalization)
+    layer = found.get_layer("stage1_block1_conv")
+    assert settings.latent_initializer == "glorot_uniform"
+    assert layer.kernel_constraint is None
+    assert_array_equal(np.abs(kernel_value(layer.kernel)), 1)
+
+
+def test_removing_batch_norm_keeps_the_signs():
+    inputs = keras.Input((6, 6, 4))
+    x = lq.layers.QuantConv2D(
+        8, 3, name="conv", input_quantizer="ste_sign", use_bias=False,
+        kernel_quantizer=BiPer(),
+        kernel_initializer=keras.initializers.RandomUniform(-1, 1, seed=5),
+    )(inputs)  # fmt: skip
+    x = keras.layers.BatchNormalization()(x)
+    model = keras.Model(inputs, x)
+    before = kernel_value(model.get_layer("conv").kernel)
+    after = kernel_value(nobn.remove_batch_norm(model).get_layer("conv").kernel)
+    # But for those nearer to the threshold of a filter, its mean, than to zero.
+    assert np.mean(np.sign(before) == np.sign(after)) > 0.9
+
+
+def test_folding_and_converting_read_its_signs():
+    inputs = keras.Input((6, 6, 32))
+    x = lq.layers.QuantConv2D(
+        32, 3, name="conv", input_quantizer="ste_sign", use_bias=False,
+        kernel_quantizer=BiPer(), padding="same", pad_values=1.0,
+        kernel_initializer=keras.initializers.RandomUniform(-1, 1, seed=6),
+    )(inputs)  # fmt: skip
+    norm = keras.layers.BatchNormalization()
+    model = keras.Model(inputs, norm(x))
+    rng = np.random.default_rng(7)
+    # A gain and factors of both signs, and weights of exactly 0.
+    model.get_layer("conv").kernel_quantizer.gain.assign(rng.normal(size=32))
+    norm.gamma.assign(rng.normal(size=32))
+    latent = model.get_layer("conv").kernel.latent_variable
+    latent.assign(np.where(rng.random(latent.shape) < 0.1, 0, latent.numpy()))
+    x = rng.normal(size=(4, 6, 6, 32)).astype("f4")
+    folded = nobn.fold_batch_norm(model)
+    assert_allclose(folded(x), model(x), rtol=1e-4, atol=1e-4)
+    ready = nobn.deploy.prepared(model)
+    assert_allclose(ready(x), model(x), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        (
+            {"frequency": 0},
+            ValueError,
+            r"frequency=0 is outside \(0, inf\). The pa",
+        ),
+        ({"frequency": None}, TypeError, "frequency=None is not a number"),
+        ({"variance_preserving": 1}, TypeError, "variance_preserving=1 is neither"),
+        ({"scale": -1}, ValueError, r"scale=-1 is outside \(0, inf\)"),
+        ({"gain": 2}, TypeError, "gain=2 is neither True nor False"),
+    ],
+)
+def test_rejects(arguments, error, message):
+    with pytest.raises(error, match=message):
+        BiPer(**arguments)
