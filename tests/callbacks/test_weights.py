@@ -189,6 +189,7 @@ QUANTIZERS = {
     "function": lambda: of_one_bit,
     "reste": nobn.quantizers.ReSTE,
     "magnitude_aware": lq.quantizers.MagnitudeAwareSign,
+    "biper": nobn.quantizers.BiPer,
     "recu": nobn.quantizers.ReCU,
     "scaled_std_sign": nobn.quantizers.ScaledStdSign,
     "bernoulli_sign": nobn.quantizers.BernoulliSign,
