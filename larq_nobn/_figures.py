@@ -38,7 +38,8 @@ def check_plot(path: str | os.PathLike) -> Path:
     target = Path(path)
     if target.suffix != ".png":
         raise ValueError(
-            f"{target} is no name for a plot. Choose one that ends in .png."
+            f"{target} is no name for a plot. Choose one that ends in "
+            ".png, such as plot.png."
         )
     return target
 

@@ -12,6 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ._archive_limits import check_size
+
 _PREFIX = ".partial-"
 
 
@@ -19,11 +21,20 @@ def cache_folder() -> Path:
     """Returns the folder for what can be computed again.
 
     That is the variable `LARQ_NOBN_CACHE`, or `larq_nobn` in the user's cache folder.
+
+    Raises:
+        OSError: If the user has no home folder.
     """
     chosen = os.environ.get("LARQ_NOBN_CACHE")
     if chosen:
         return Path(chosen)
-    usual = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    in_home = os.path.join("~", ".cache")
+    usual = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser(in_home)
+    if usual == in_home:
+        raise OSError(
+            "This user has no home folder, and so no cache. Choose a folder for it by "
+            "LARQ_NOBN_CACHE."
+        )
     return Path(usual) / "larq_nobn"
 
 
@@ -63,24 +74,40 @@ def read_file(path: str | os.PathLike, most: int | None = None) -> bytes:
 
     Arguments:
         path: The file.
-        most: How many bytes it may have; a file of holes takes no room on a disk.
+        most: How many bytes it may have.
 
     Raises:
-        OSError: If there is no such file, or it is larger.
+        OSError: If there is no such file, or it is larger, or all but holes: those take
+            no room on a disk.
     """
-    with opened(path) as stream:
-        if most is not None and os.fstat(stream.fileno()).st_size > most:
-            raise OSError(errno.EFBIG, f"Larger than {most:,} bytes", str(path))
+    with opened(path) as stream, _named(path):
+        found = os.fstat(stream.fileno())
+        if most is not None and found.st_size > most:
+            raise OSError(errno.EFBIG, f"Larger than {most:,} bytes")
+        try:
+            check_size(found.st_size, 512 * getattr(found, "st_blocks", found.st_size))
+        except ValueError as error:
+            raise OSError(errno.EFBIG, "All but holes") from error
         return stream.readall()
 
 
 def sha256_of(path: Path) -> str:
     """Returns the SHA-256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
-    with opened(path) as file:
+    with opened(path) as file, _named(path):
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+@contextmanager
+def _named(path: str | os.PathLike) -> Iterator[None]:
+    """Lets an error of reading say of which file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = os.fspath(path)
+        raise
 
 
 def check_folder(path: str | os.PathLike, what: str) -> None:

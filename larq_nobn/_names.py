@@ -84,10 +84,11 @@ def pretrained_files() -> list[Path]:
 def find_pretrained(weights: str | os.PathLike) -> Path | None:
     """Returns the packed file of that name, or at that path; None if there is none."""
     own = _PRETRAINED / f"{os.fspath(weights)}.npz"
-    if os.fspath(weights) == own.stem and own.is_file():
+    # Unlike a Path, os.path takes a name that is too long for one that is not there.
+    if os.fspath(weights) == own.stem and os.path.isfile(own):
         return own
     path = Path(weights)
-    return path if path.suffix == ".npz" and path.is_file() else None
+    return path if path.suffix == ".npz" and os.path.isfile(path) else None
 
 
 def check_dataset(argument: str, name: object) -> str:
@@ -110,7 +111,7 @@ def check_dataset(argument: str, name: object) -> str:
     known = name in (*DATASETS, GIVEN)
     if known or (isinstance(name, str) and name.startswith(TFDS_PREFIX)):
         return str(name)
-    path = Path(check_path(argument, name)).expanduser()
+    path = Path(os.path.expanduser(check_path(argument, name)))
     # A word could be a name that is spelled wrongly; what has a slash is a path.
     if path.is_dir() or isinstance(name, os.PathLike) or {*name} & {"/", os.sep}:
         return os.path.abspath(path)

@@ -48,7 +48,11 @@ class Command(click.Command):
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Reads the words after the command's name, each of which has to be one."""
         _check_words(ctx, args)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except click.UsageError as error:
+            error.ctx = error.ctx or ctx  # of an option without a value click says none
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         """Runs the command if it may write where it is told to."""
@@ -168,7 +172,7 @@ def several(kind: type) -> Word:
     )
 
 
-def _blocks(word: str) -> tuple[int, ...]:
+def _integers(word: str) -> tuple[int, ...]:
     return tuple(int(part) for part in word.split(","))
 
 
@@ -183,12 +187,12 @@ def _argument(word: str) -> tuple[str, Any]:
     name, equals, text = word.partition("=")
     if not equals or not name.isidentifier():
         raise ValueError(word)
-    with suppress(ValueError):
+    with suppress(ValueError, RecursionError):
         return name, json.loads(text)
     return name, text
 
 
-BLOCKS = Word("N,N,...", _blocks, "is not of the form 4,4,4,4")
+SHAPE = Word("N,N,...", _integers, "is not of the form 96,96,3")
 DATASET = Word(
     "NAME|FOLDER|tfds:NAME",
     partial(check_dataset, "dataset"),
@@ -198,11 +202,17 @@ DATASET = Word(
 # What the kinds of settings are on the command line.
 _KINDS = {
     "arguments": Word("NAME=VALUE", _argument, "is not of the form alpha=0.5"),
-    "blocks": BLOCKS,
+    "blocks": Word("N,N,...", _integers, "is not of the form 4,4,4,4"),
     "dataset": DATASET,
     "path": click.Path(),
     "size": Word("N|HxW", _size, "is not of the form 96 or 96x128"),
 }
+
+
+class WholeNumber(click.IntRange):
+    """A whole number within a range, which a message calls an integer."""
+
+    name = "integer"
 
 
 class RunOrFile(click.Path):

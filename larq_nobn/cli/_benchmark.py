@@ -9,6 +9,7 @@ import click
 from ._arguments import (
     Command,
     RunOrFile,
+    WholeNumber,
     check_unused,
     data_dir_option,
     dataset_option,
@@ -41,7 +42,7 @@ _OF_FORMATS = ("dataset", "limit", "data_dir", "trust", "plot")
 @dataset_option
 @click.option(
     "--limit",
-    type=click.IntRange(min=1),
+    type=WholeNumber(min=1),
     default=1000,
     help="With --formats: use at most this many test images.",
 )

@@ -133,8 +133,8 @@ def _check_report(report: str | None, output: Path, runs: Collection[str]) -> No
     if report is None or report == "-":
         return
     place, folder = (Path(os.path.realpath(each)) for each in (report, output))
-    for name in ("compare.png", *runs):
-        if folder / name in (place, *place.parents):
+    for name in ("", "compare.png", *runs):
+        if folder / name in ((place, *place.parents) if name else (place,)):
             raise FileExistsError(
                 f"--json {report} would overwrite {output / name}, which this "
                 "comparison makes. Choose another name."

@@ -9,7 +9,7 @@ import click
 
 from .._names import GIVEN
 from ._arguments import (
-    BLOCKS,
+    SHAPE,
     Command,
     data_dir_option,
     dataset_option,
@@ -54,7 +54,7 @@ VERIFIED_IMAGES = 256
 )
 @click.option(
     "--input-shape",
-    type=BLOCKS,
+    type=SHAPE,
     metavar="H,W,C",
     help="Size of an image, such as 96,96,3, where the model has an unknown size.",
 )

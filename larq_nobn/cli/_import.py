@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ._arguments import Command, check_unused
+from ._arguments import Command, WholeNumber, check_unused
 from ._console import say, working
 from ._outputs import KERAS, Output
 from ._package import interop, training
@@ -51,7 +51,7 @@ _SOURCES: dict[str, tuple[str, ...]] = {
 )
 @click.option(
     "--stem-stride",
-    type=click.IntRange(1, 2),
+    type=WholeNumber(1, 2),
     show_default="2 from 64 pixels on",
     help="Stride of the first convolution of ab's ReActNet-A, in no checkpoint either.",
 )

@@ -6,6 +6,7 @@ import json
 import os
 import stat
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import combinations
@@ -15,8 +16,12 @@ from typing import Any
 import click
 
 from .._figures import check_plot, new_figure
+from .._files import opened
 from .._names import IMAGE_SUFFIXES, METADATA_FORMAT
 from .._run_files import run_that_owns
+
+# Of a larger file so much of its start, and of its end, tells what it is.
+_PART = 1 << 23
 
 
 @dataclass(frozen=True)
@@ -25,6 +30,16 @@ class Kind:
 
     name: str
     matches: Callable[[bytes], bool]
+
+    def is_of(self, file: Path) -> bool:
+        """Whether a file is of this kind, whatever its size."""
+        with opened(file) as stream:
+            size = os.fstat(stream.fileno()).st_size
+            if size <= 2 * _PART:
+                return self.matches(stream.readall())
+            start = stream.read(_PART)
+            stream.seek(size - _PART)
+            return self.matches(start + stream.read(_PART))
 
 
 def _json(content: bytes) -> Any:
@@ -44,9 +59,22 @@ def _is_metadata(content: bytes) -> bool:
     return isinstance(found, dict) and found.get("format") == METADATA_FORMAT
 
 
+def _is_large_json(content: bytes) -> bool:
+    """Whether it is from a file too large to be read, and JSON by its brackets."""
+    brackets = content[:1] + content.rstrip()[-1:]
+    return len(content) == 2 * _PART and brackets in (b"{}", b"[]")
+
+
+def _is_report(content: bytes) -> bool:
+    found = _json(content)
+    is_json = isinstance(found, dict | list) or _is_large_json(content)
+    return is_json and not _is_metadata(content)
+
+
 def _is_comparison(content: bytes) -> bool:
     found = _json(content)
-    return isinstance(found, dict) and {"by", "groups", "runs"} <= found.keys()
+    its = isinstance(found, dict) and {"by", "groups", "runs"} <= found.keys()
+    return its or _is_large_json(content)
 
 
 TFLITE = Kind("a TFLite file", lambda content: content[4:8] == b"TFL3")
@@ -54,12 +82,7 @@ KERAS = Kind("a Keras model", partial(_is_archive, b"config.json"))
 PACKED = Kind("a packed network", partial(_is_archive, b".npy"))
 PNG = Kind("a PNG image", lambda content: content.startswith(b"\x89PNG"))
 PLOT = replace(PNG)  # by matplotlib, which is an extra
-REPORT = Kind(
-    "a JSON report",
-    lambda content: (
-        isinstance(_json(content), dict | list) and not _is_metadata(content)
-    ),
-)
+REPORT = Kind("a JSON report", _is_report)
 COMPARISON = Kind("the JSON of a comparison", _is_comparison)
 EXPORT = Kind("an export", lambda content: b"\nlibrary_name: larq_nobn\n" in content)
 METADATA = Kind("the metadata of a TFLite file", _is_metadata)
@@ -163,7 +186,7 @@ def check_target(said: str, path: Path, kind: Kind, force: bool) -> None:
         there = path.stat().st_size > 0
     if not there:
         return
-    if not (file.is_file() and kind.matches(file.read_bytes())):
+    if not (file.is_file() and kind.is_of(file)):
         what = "is not empty and" if kind is EXPORT else "exists and is"
         raise FileExistsError(
             f"{said} {what} not {kind.name}, so it is not overwritten. {advice}"
@@ -191,7 +214,7 @@ def _reads(ctx: click.Context) -> Iterator[tuple[Path, bool]]:
     Of each whether it is a data set, with folders of images.
     """
     for parameter, value in _given(ctx):
-        if isinstance(parameter.type, Output):
+        if isinstance(parameter.type, Output) or parameter.name == "output":
             continue
         readable = isinstance(parameter.type, click.Path)
         if readable or parameter.name in _MAY_BE_READ:
@@ -199,8 +222,9 @@ def _reads(ctx: click.Context) -> Iterator[tuple[Path, bool]]:
             for each in map(Path, value if several else [value]):
                 yield each, parameter.name in _OF_IMAGES
                 metadata = Path(f"{each}.json")
-                if metadata.is_file() and METADATA.matches(metadata.read_bytes()):
-                    yield metadata, False
+                with suppress(OSError):  # such as a name that is too long
+                    if METADATA.is_of(metadata):
+                        yield metadata, False
 
 
 def _given(ctx: click.Context) -> Iterator[tuple[click.Parameter, Any]]:

@@ -22,6 +22,8 @@ from ._outputs import json_option
 from ._package import data, deploy, keras
 
 _BATCH = 32
+# Bytes of an image file.
+_LARGEST = 1 << 30
 
 
 @click.command(cls=Command)
@@ -142,7 +144,7 @@ def read_pixels(file: Path, channels: int) -> np.ndarray:
 
     Grey becomes three channels alike where the network wants colours.
     """
-    content = read_file(file)
+    content = read_file(file, _LARGEST)
     try:
         pixels = data.decode(content)
     except ValueError as error:

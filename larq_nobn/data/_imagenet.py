@@ -198,8 +198,11 @@ def records_in(files: Iterable[str | os.PathLike[str]]) -> Records:
         [(name, s.st_size, s.st_mtime_ns) for name, s in zip(names, stats, strict=True)]
     )
     digest = hashlib.sha256(said.encode(errors="surrogateescape")).hexdigest()[:32]
-    target = cache_folder() / "records" / f"{digest}.npy"
-    with contextlib.suppress(OSError, ValueError), opened(target) as stream:
+    name = f"records/{digest}.npy"
+    with (
+        contextlib.suppress(OSError, ValueError),
+        opened(cache_folder() / name) as stream,
+    ):
         return Records(names, np.load(stream, allow_pickle=False))
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = list(pool.map(_places_in, names))
@@ -207,6 +210,7 @@ def records_in(files: Iterable[str | os.PathLike[str]]) -> Records:
         [np.insert(each, 0, number, axis=1) for number, each in enumerate(found)]
     )
     with contextlib.suppress(OSError):
+        target = cache_folder() / name
         target.parent.mkdir(parents=True, exist_ok=True)
         with replacing(target) as temporary:
             np.save(temporary, places, allow_pickle=False)

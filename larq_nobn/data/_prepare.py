@@ -89,7 +89,7 @@ def prepare(
         check_choice("name", name, DATASETS)
     if name == "digits":
         return Prepared(name, None, {}, done=False)
-    given = None if source is None else Path(source).expanduser()
+    given = None if source is None else Path(os.path.expanduser(source))
     if given is not None and not given.exists():
         raise FileNotFoundError(
             f"There is no {given}. Pass a file or folder that exists, or none to "

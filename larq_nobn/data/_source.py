@@ -12,7 +12,7 @@ import weakref
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -178,10 +178,9 @@ def cached(source: LazyImages, cache: str) -> Source:
     count = len(source.labels)
     shape, dtype = (count, *source.shape), np.dtype(source.dtype)
     if cache == "auto":
-        size, place = int(np.prod(shape)) * dtype.itemsize, cache_folder()
-        there = next(each for each in (place, *place.parents) if each.exists())
-        room = _FRACTION_OF_DISK * shutil.disk_usage(there).free
-        cache = "memory" if size <= IN_MEMORY else "disk" if size <= room else "none"
+        size = int(np.prod(shape)) * dtype.itemsize
+        on_disk = size > IN_MEMORY and size <= _FRACTION_OF_DISK * _free_on_disk()
+        cache = "memory" if size <= IN_MEMORY else "disk" if on_disk else "none"
     if cache == "memory":
         images = np.empty(shape, dtype)
         for start in range(0, count, _CHUNK):
@@ -194,6 +193,15 @@ def cached(source: LazyImages, cache: str) -> Source:
     if cache == "disk" and count:
         return _on_disk(source, shape, dtype)
     return source
+
+
+def _free_on_disk() -> int:
+    """How much room there is for a cache; none where nobody can tell."""
+    with suppress(OSError):
+        place = cache_folder()
+        there = next(p for p in (place, *place.parents) if os.path.exists(p))
+        return shutil.disk_usage(there).free
+    return 0
 
 
 def _reserve(file: int, size: int) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._files import opened, read_file, sha256_of
+from .._files import check_folder, opened, read_file, sha256_of
 from .._names import TFDS_PREFIX
 
 DataDir = str | os.PathLike[str] | None
@@ -92,7 +92,7 @@ def _check_code(name: str, data_dir: DataDir) -> None:
         )
     if data_dir is None:  # that of the user
         return
-    for file in _files_in(Path(data_dir).expanduser() / set_name):
+    for file in _files_in(Path(os.path.expanduser(data_dir), set_name)):
         opened(file).close()  # TFDS would read a device, or wait for a pipe, for ever
         if file.name != "features.json":
             continue
@@ -140,6 +140,7 @@ def is_prepared(builder: Any) -> bool:
 def check_prepared(name: str, builder: Any, data_dir: DataDir) -> None:
     """Raises FileNotFoundError for what is not, and says which command prepares it."""
     if not is_prepared(builder):
+        check_folder(builder.data_dir_root, "a data set")
         source = " --from FOLDER" if name == "imagenet" else ""
         place = "" if data_dir is None else f" --data-dir {os.fspath(data_dir)}"
         raise FileNotFoundError(

@@ -254,7 +254,13 @@ def _check_cluster(text: str | None) -> dict[str, Any]:
             if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
                 raise ValueError(f"{address!r} is no host:port")
         return dict(config)
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        RecursionError,
+    ) as error:
         raise ValueError(
             f"TF_CONFIG={text} does not describe a cluster and this worker's place in "
             f"it ({type(error).__name__}: {error}). It must look like {_EXAMPLE}."

@@ -195,6 +195,22 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ),
         ("train --output r --init holes.keras --dataset digits", "is damaged or not"),
         ("train --output r --init /proc/self/mem", "is not a .keras file"),
+        (
+            f"train --output r --dataset digits --network alpha={'[' * 3000}",
+            "not a number",
+        ),
+        ("train --output r --resume=yes", "not take a value. See larq-nobn train --h"),
+        ("report empty --by", "requires an argument. See larq-nobn report --help."),
+        ("import notes.txt o.keras --source ab --image-size 8", "larq-nobn import --"),
+        ("convert float.keras m.tflite --input-shape 8x8x1", "not of the form 96,96,3"),
+        ("benchmark damaged.tflite --limit x", "'x' is not a valid integer. See"),
+        ("train --output r --data-dir notes.txt", "but a data set needs a folder"),
+        ("data ~nobody_here/images", "There is no folder"),
+        (f"evaluate {'x' * 255}", "does not exist. Give a run folder, a model file"),
+        (
+            "compare --output o --dataset digits --json ./o",
+            "--json ./o would overwrite o, which this comparison makes",
+        ),
     ],
 )
 def test_one_sentence(line: str, sentence: str, invoke: Invoke, place: Path):

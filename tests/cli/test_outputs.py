@@ -305,6 +305,35 @@ def test_the_same_kind_is_overwritten_by_force(float_model: str, invoke: Invoke)
     assert "changes" in json.loads(Path("report.json").read_text())
 
 
+def test_a_large_file_is_not_read_whole(float_model: str, invoke: Invoke):
+    for name in ("holes.json", "holes.keras", f"{float_model}.json"):
+        with Path(name).open("wb") as file:
+            file.truncate(1 << 42)
+    line = ("fold", float_model, "new.keras", "--json", "holes.json", "--force")
+    assert "holes.json exists and is not a JSON report" in one_sentence(invoke(*line))
+    line = ("fold", float_model, "holes.keras", "--force")
+    assert "holes.keras exists and is not a Keras model" in one_sentence(invoke(*line))
+    assert invoke("fold", float_model, "new.keras").exit_code == 0
+
+
+@pytest.mark.parametrize("brackets", [("{", "}\n"), ("[", "]")])
+def test_a_large_report_is_overwritten_by_force(
+    brackets: tuple[str, str], float_model: str, invoke: Invoke
+):
+    report = Path("large.json")
+    report.write_text((" " * (20 << 20)).join(brackets))
+    line = ("fold", float_model, "new.keras", "--json", report)
+    assert "large.json exists already" in one_sentence(invoke(*line))
+    assert invoke(*line, "--force").exit_code == 0
+    assert "changes" in json.loads(report.read_text())
+
+
+def test_a_long_name_has_no_metadata(float_model: str, invoke: Invoke):
+    name = f"{'x' * 249}.keras"
+    Path(float_model).rename(name)
+    assert invoke("fold", name, "new.keras").exit_code == 0
+
+
 def test_an_empty_file_and_new_names_in_a_run_are_free(
     float_model: str, invoke: Invoke
 ):

@@ -129,9 +129,10 @@ def test_a_file_that_is_removed_meanwhile_is_no_lock(
     assert len(seen) >= 2
 
 
-def test_without_an_owner_written(tmp_path: Path):
+@pytest.mark.parametrize("content", ["", "[" * 1000])
+def test_without_an_owner_written(content: str, tmp_path: Path):
     with locked(tmp_path):
-        (tmp_path / ".lock").write_text("")
+        (tmp_path / ".lock").write_text(content)
         with another_process(tmp_path) as (_, said):
             assert said.startswith(f"{tmp_path} is in use: another process trains in")
 

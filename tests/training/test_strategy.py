@@ -66,8 +66,13 @@ def described(kind: str, index: int, *workers: str) -> str:
         (described("worker", -1, "a:1"), "IndexError: index -1 is below 0"),
         (described("chief", 0, "a:1"), "KeyError: 'chief'"),
         (described("worker", 0, "localhost"), "'localhost' is no host:port"),
+        ('{"cluster": [["a:1"]], "task": {"type": 0, "index": 0}}', "AttributeError: "),
+        ("[" * 3000, "does not describe a cluster.*RecursionError"),
     ],
-    ids=["unset", "no JSON", "a list", "no task", "high", "low", "other", "no port"],
+    ids=[
+        *("unset", "no JSON", "a list", "no task", "high", "low", "other", "no port"),
+        *("no jobs", "deep"),
+    ],
 )
 def test_a_cluster_that_is_not_described(
     config: str | None, message: str, monkeypatch: pytest.MonkeyPatch

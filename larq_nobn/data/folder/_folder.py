@@ -111,13 +111,13 @@ class Notes:
 
     def __init__(self, root: Path) -> None:
         name = hashlib.sha256(os.fsencode(os.path.realpath(root))).hexdigest()[:32]
-        self._target = cache_folder() / "folders" / f"{name}.json"
+        self._name = f"folders/{name}.json"
         self.files: dict[str, list] = {}
         self.statistics: dict[str, Any] = {}
         with contextlib.suppress(
             OSError, ValueError, KeyError, TypeError, RecursionError
         ):
-            found = json.loads(read_file(self._target))
+            found = json.loads(read_file(cache_folder() / self._name))
             if found["version"] == _VERSION:
                 self.files = dict(found["files"])
                 self.statistics = dict(found["statistics"])
@@ -147,8 +147,9 @@ class Notes:
             "statistics": self.statistics,
         }
         with contextlib.suppress(OSError):
-            self._target.parent.mkdir(parents=True, exist_ok=True)
-            with replacing(self._target) as temporary:
+            target = cache_folder() / self._name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with replacing(target) as temporary:
                 temporary.write_text(json.dumps(content), encoding="utf-8")
 
 

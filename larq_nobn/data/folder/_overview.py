@@ -128,7 +128,7 @@ def look_over(
     """
     check_number("holdout", holdout, "[0, 1]", "0.1 keeps every tenth for testing.")
     listing = read_listing(
-        Path(os.path.abspath(Path(check_path("path", path)).expanduser()))
+        Path(os.path.abspath(os.path.expanduser(check_path("path", path))))
     )
     with watched(lambda _, *done: progress(*done)) if progress else nullcontext():
         images = scan(listing, Notes(listing.root))
@@ -185,7 +185,8 @@ def draw_overview(target: Path, images: Mapping[str, Sequence[Path]]) -> None:
     """Draws a row of up to ten images for each class; of many classes one of each."""
     if target.suffix.lower() != ".png":
         raise ValueError(
-            f"{target} is no name for a plot. Choose one that ends in .png."
+            f"{target} is no name for a plot. Choose one that ends in "
+            ".png, such as plot.png."
         )
     if len(images) <= _ROWS:
         cells = [

@@ -82,5 +82,11 @@ def _owner(path: Path) -> str:
         if owner == {"host": socket.gethostname(), "pid": os.getpid()}:
             return "this process trains in it already"
         return f"process {owner['pid']} on {owner['host']} trains in it"
-    except (OSError, ValueError, TypeError, KeyError):  # not written yet
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        KeyError,
+        RecursionError,
+    ):  # not written yet
         return "another process trains in it"

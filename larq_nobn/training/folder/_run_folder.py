@@ -361,7 +361,8 @@ def save_model(model: keras.Model, path: str | os.PathLike) -> None:
     target = Path(check_path("path", path))
     if target.suffix != ".keras":
         raise ValueError(
-            f"{target} is no name for a Keras model. Choose one that ends in .keras."
+            f"{target} is no name for a Keras model. Choose one that ends in "
+            ".keras, such as model.keras."
         )
     with replacing(target) as temporary:
         model.save(temporary)

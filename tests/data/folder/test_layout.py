@@ -11,6 +11,7 @@ from pathlib import Path
 import larq_nobn as nobn
 import numpy as np
 import pytest
+from larq_nobn._files import cache_folder
 from larq_nobn.data.folder import _folder, open_folder
 
 from .conftest import Write, content_of, png
@@ -384,6 +385,24 @@ def test_without_a_place_for_what_is_known(
     (tmp_path / "file").touch()
     monkeypatch.setenv("LARQ_NOBN_CACHE", str(tmp_path / "file"))
     assert nobn.data.describe(root).classes == 2
+
+
+def test_without_a_home_folder(
+    root: Path, write: Write, monkeypatch: pytest.MonkeyPatch
+):
+    """As of a user whom the system does not know, or who is called wrongly."""
+    two_classes(write)
+    monkeypatch.delenv("LARQ_NOBN_CACHE")
+    for name in ("XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
+    assert nobn.data.describe(root).classes == 2
+    with pytest.raises(OSError, match="no home folder, and so no cache. Choose a f"):
+        cache_folder()
+    with pytest.raises(FileNotFoundError, match="There is no folder .*~nobody_here/im"):
+        nobn.data.describe("~nobody_here/images")
+    with pytest.raises(FileNotFoundError, match="There is no folder .*~nobody_here/im"):
+        nobn.data.look_over("~nobody_here/images")
 
 
 # --- refusals
