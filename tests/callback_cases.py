@@ -74,6 +74,15 @@ CASES = [
         highest=3.0,
     ),
     CallbackCase(
+        callbacks.ProgressiveBinarization,
+        logs=("fraction",),
+        per_layer=(),
+        watches=False,
+        wrong=real_valued,
+        message=r"The model sequential\w* has no ProgressiveSign whose fraction could",
+        kwargs={"epochs": 3},
+    ),
+    CallbackCase(
         callbacks.BinaryWeightMonitor,
         logs=("flip_ratio", "dead_weight_ratio"),
         per_layer=("flip_ratio", "dead_weight_ratio"),

@@ -32,7 +32,8 @@ picky_rows = pytest.mark.parametrize("case", PICKY, ids=[case.name for case in P
 def hidden(**kwargs):
     """Layers with something to move or to watch for every callback."""
     sign = nobn.quantizers.RSign(estimator="reste")
-    return binary(input_quantizer=sign, **kwargs)
+    other = nobn.quantizers.ProgressiveSign()
+    return binary(input_quantizer=sign, activation=other, **kwargs)
 
 
 def model_for_all(network=sequential, **kwargs):

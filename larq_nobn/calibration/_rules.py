@@ -26,8 +26,9 @@ from ..graph import (
 )
 from ..layers import ChannelAffine, RPReLU
 from ..layers._kernel_layers import has_kernel
-from ..quantizers import BinaryRegularized, RSign
+from ..quantizers import BinaryRegularized
 from ..quantizers._kernel_quantizer import ScaledKernel
+from ..quantizers._rsign import ThresholdSign
 from ._walk import Value, Values, outputs
 
 Parts = list[tf.Tensor]
@@ -109,7 +110,7 @@ class Rules:
         """Sets the weights of a call's layer, then makes the call."""
         layer, first = call.layer, next(iter(values.values()))
         sign = sign_in(call)
-        if isinstance(sign, RSign) and self._is_new(sign.shift):
+        if isinstance(sign, ThresholdSign) and self._is_new(sign.shift):
             mean = _finite(call, mean_of(first.parts))
             self._assign(sign.shift, -sign.scale * mean)
         if isinstance(layer, RPReLU) and self._is_new(layer.shift_in):

@@ -3,6 +3,7 @@
 from ._clipping import GradientClippingMonitor
 from ._memory import MemoryMonitor
 from ._power import PowerScheduler
+from ._progressive import ProgressiveBinarization
 from ._tau import TauScheduler
 from ._throughput import ThroughputMonitor
 from ._weights import BinaryWeightMonitor
@@ -12,6 +13,7 @@ __all__ = [
     "GradientClippingMonitor",
     "MemoryMonitor",
     "PowerScheduler",
+    "ProgressiveBinarization",
     "TauScheduler",
     "ThroughputMonitor",
 ]

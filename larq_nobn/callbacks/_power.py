@@ -8,7 +8,7 @@ from ..quantizers import ReSTE, RSign
 from ._scheduler import QuantizerScheduler
 
 
-def power_at(epoch: int, epochs: int, start: float, end: float) -> float:
+def power_at(epoch: float, epochs: int, start: float, end: float) -> float:
     """The schedule: `start` at epoch 0, `end` from epoch number `epochs` on."""
     turn = math.pi / 2 * min(epoch / epochs, 1)
     return start + (end - start) * (1 - math.cos(turn))
@@ -95,6 +95,6 @@ class PowerScheduler(QuantizerScheduler):
             return module.estimator == "reste"
         return isinstance(module, ReSTE)
 
-    def value_at(self, epoch: int, epochs: int) -> float:
+    def value_at(self, epoch: float, epochs: int, place: int) -> float:
         """The power in an epoch."""
         return power_at(epoch, epochs, self.start, self.end)

@@ -14,9 +14,9 @@ from ._monitor import EpochMonitor
 
 
 class QuantizerScheduler(EpochMonitor):
-    """Abstract base: a weight that grows from epoch to epoch, the same everywhere.
+    """Abstract base: a weight that grows during training.
 
-    The value depends on the number of the epoch alone, so that a training which resumes
+    The value depends on the time in epochs alone, so that a training which resumes
     after an interruption needs no state of this object.
 
     Arguments:
@@ -56,8 +56,8 @@ class QuantizerScheduler(EpochMonitor):
         """Whether this is a quantizer whose weight the callback moves."""
 
     @abstractmethod
-    def value_at(self, epoch: int, epochs: int) -> float:
-        """The weight in an epoch: `start` in the first."""
+    def value_at(self, epoch: float, epochs: int, place: int) -> float:
+        """The weight at a time, of the quantizer at a place: `start` at first."""
 
     @classmethod
     def quantizers_of(cls, model: keras.Model) -> list[Any]:
@@ -81,9 +81,13 @@ class QuantizerScheduler(EpochMonitor):
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Sets the weight."""
+        self._move(epoch)
+
+    def _move(self, epoch: float) -> None:
         epochs = self.params["epochs"] if self.epochs is None else self.epochs
-        for quantizer in self._quantizers:
-            getattr(quantizer, self.weight).assign(self.value_at(epoch, epochs))
+        for place, quantizer in enumerate(self._quantizers):
+            value = self.value_at(epoch, epochs, place)
+            getattr(quantizer, self.weight).assign(value)
 
     def measure(self) -> dict[str, float]:
         """Returns the value of the epoch."""

@@ -8,7 +8,7 @@ from ..quantizers import ReCU
 from ._scheduler import QuantizerScheduler
 
 
-def tau_at(epoch: int, epochs: int, start: float, end: float) -> float:
+def tau_at(epoch: float, epochs: int, start: float, end: float) -> float:
     """The schedule: `start` at epoch 0, `end` from epoch number `epochs` on."""
     slope = (end - start) / (math.e - 1)
     return start + slope * (math.exp(min(epoch / epochs, 1)) - 1)
@@ -90,6 +90,6 @@ class TauScheduler(QuantizerScheduler):
         """Whether this is a `ReCU`."""
         return isinstance(module, ReCU)
 
-    def value_at(self, epoch: int, epochs: int) -> float:
+    def value_at(self, epoch: float, epochs: int, place: int) -> float:
         """τ in an epoch."""
         return tau_at(epoch, epochs, self.start, self.end)

@@ -31,7 +31,7 @@ from ..layers import (
 from ..layers._channel_padding import ChannelPadding
 from ..layers._grouped import GroupedConv2D
 from ..layers._inference import PlainAffine, PlainRPReLU, ShiftedSign
-from ..quantizers import ReSTE, RSign, SigmoidSign, SignSwish
+from ..quantizers import ProgressiveSign, ReSTE, RSign, SigmoidSign, SignSwish
 from ._graph import Call
 
 _layers = keras.layers
@@ -309,7 +309,7 @@ SIGNS: dict[type, str] = {
         ),
         "zero",
     ),
-    **dict.fromkeys((RSign, ShiftedSign), "shift"),
+    **dict.fromkeys((RSign, ProgressiveSign, ShiftedSign), "shift"),
     lq.quantizers.SteHeaviside: "step",
     lq.quantizers.SteTern: "ternary",
 }

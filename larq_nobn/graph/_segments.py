@@ -24,7 +24,7 @@ import tensorflow as tf
 from .._keras import keras
 from .._progress import step
 from ..layers._inference import PlainTernary
-from ..quantizers import RSign
+from ..quantizers._rsign import ThresholdSign
 from ._graph import Call, calls, inputs_of
 from ._kinds import constants_of, function_traits, kernels_of, symbol_of, traits
 from ._models import run_call, training_argument
@@ -131,7 +131,7 @@ class Sign(NamedTuple):
 
     def shifted(self, values: np.ndarray) -> np.ndarray:
         """Returns the numbers whose sign it is."""
-        if isinstance(self.quantizer, RSign):
+        if isinstance(self.quantizer, ThresholdSign):
             shift = self.quantizer.whole_shift()
             scale = np.float32(self.quantizer.scale)
             return values if shift is None else values - -shift / scale

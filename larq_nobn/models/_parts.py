@@ -14,12 +14,14 @@ from .._larq import without_starvation_warning
 from .._normalizations import NORMALIZATIONS
 from ..layers import IndependentComponent, SignFlipDropout
 from ..layers._grouped import GroupedConv2D
-from ..quantizers import RSign
+from ..quantizers import ProgressiveSign
+from ..quantizers._rsign import ESTIMATORS, RSign, ThresholdSign
 from ._kernels import Kernels
 from ._moments import Moments
 from ._normalizers import BATCH_NORM, NORMALIZERS, batch_norm
 from ._offset import START, lifted, sign_offset
 
+_PROGRESSIVE = "progressive_sign"
 LARGE = 64  # pixels from which on an image gets the stem for ImageNet
 
 
@@ -31,7 +33,8 @@ class Parts:
         normalization: One of `NORMALIZATIONS`.
         binary_weights: Whether the binary layers have binary kernels already; False
             gives the first stage of two-stage training, with the same weight names.
-        estimator: The gradient estimator of the activations' sign, as in `RSign`.
+        estimator: The gradient estimator of the activations' sign, as in `RSign`, or
+            `"progressive_sign"` for `ProgressiveSign`.
         variance_preserving, balanced: As in `ScaledStdSign`; for `"nobn"` only.
         shift: Whether the signs learn a shift.
         lift: Whether what keeps signs from 0 stands after convolutions, not in signs.
@@ -59,7 +62,7 @@ class Parts:
 
     def __post_init__(self) -> None:
         check_choice("normalization", self.normalization, NORMALIZERS)
-        RSign(estimator=self.estimator)
+        check_choice("estimator", self.estimator, (*ESTIMATORS, _PROGRESSIVE))
         check_flag("binary_weights", self.binary_weights)
         check_flag("variance_preserving", self.variance_preserving)
         check_flag("balanced", self.balanced)
@@ -144,9 +147,11 @@ class Parts:
         x = self.apply(conv, x)
         return self.normalize(x, name) if normalized else x
 
-    def _sign(self, name: str, beta: float) -> RSign:
+    def _sign(self, name: str, beta: float) -> ThresholdSign:
         beta, name = beta if self.is_free else 1.0, f"{name}_sign"
         offset = sign_offset(self)
+        if self.estimator == _PROGRESSIVE:
+            return ProgressiveSign(beta, self.shift, offset, name=name)
         return RSign(beta, self.estimator, self.shift, offset=offset, name=name)
 
     def signs(self, x: tf.Tensor, name: str, beta: float = 1.0) -> tf.Tensor:

@@ -88,7 +88,8 @@ def ReActNet18(
         alpha: Positive factor on the residual branches; `"nobn"` only.
         variance_rule: `"vita"`, the bookkeeping of the published code, or `"nf"`, which
             counts every block; `"nobn"` only.
-        estimator: Gradient estimator of the sign, as in `quantizers.RSign`.
+        estimator: Gradient estimator of the sign, as in `quantizers.RSign`, or
+            `"progressive_sign"` for `quantizers.ProgressiveSign`.
         variance_preserving, balanced: As in `quantizers.ScaledStdSign`; `"nobn"` only.
         head: `"dense"`, or `"symmetric"` for a `layers.SymmetricHead`.
         scaled_shortcut: False averages x itself where the stage changes, as A&B BNN

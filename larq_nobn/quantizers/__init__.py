@@ -3,6 +3,7 @@
 from ._bernoulli_sign import BernoulliSign
 from ._binary_regularized import BinaryRegularized
 from ._biper import BiPer
+from ._progressive_sign import ProgressiveSign
 from ._recu import ReCU
 from ._reste import ReSTE
 from ._rsign import RSign
@@ -15,6 +16,7 @@ __all__ = [
     "BernoulliSign",
     "BiPer",
     "BinaryRegularized",
+    "ProgressiveSign",
     "RSign",
     "ReCU",
     "ReSTE",

@@ -33,7 +33,9 @@ def _value(x: tf.Tensor, threshold: tf.Tensor) -> tf.Tensor:
 
 
 @cache
-def _gradient(estimator: str) -> Callable[..., tf.Tensor]:
+def rsign_gradient(estimator: str) -> Callable[..., tf.Tensor]:
+    """The gradient in x, of (upstream, x, shift, scale, and a power that it has)."""
+
     @fused
     def d_x(
         upstream: tf.Tensor,
@@ -57,7 +59,7 @@ def rsign(
     def shifted_sign(x: tf.Tensor, shift: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             factor = tf.constant(scale, shift.dtype)
-            d_x = _gradient(estimator)(upstream, x, shift, factor, *power)
+            d_x = rsign_gradient(estimator)(upstream, x, shift, factor, *power)
             return d_x, channel_sum(d_x) / scale
 
         # A positive scale does not change a sign: only the threshold has to know of it.
@@ -66,8 +68,70 @@ def rsign(
     return shifted_sign(x, shift)
 
 
+class ThresholdSign(MeasuredQuantizer):
+    """Abstract base: the sign of activations with a threshold per channel."""
+
+    precision = 1
+
+    def __init__(
+        self,
+        scale: float = 1.0,
+        shift: bool = True,
+        offset: float = 0.0,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        self.scale = check_number(
+            "scale", scale, "(0, inf)", "It multiplies the input; 1 leaves it alone."
+        )
+        self._learns_shift = check_flag("shift", shift)
+        self.shift: Any = None
+        self.offset = check_number(
+            "offset", offset, "(-inf, inf)", "It is added to the input; 0 adds nothing."
+        )
+        self._channels = 0  # known once it is built
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        kind = type(self).__name__
+        channels = self._channels = check_channels(kind, tuple(input_shape))
+        if self._learns_shift:
+            self.shift = self.add_weight(
+                name="shift",
+                shape=(channels,),
+                initializer=keras.initializers.Constant(self.offset),
+                experimental_autocast=False,
+            )
+        super().build(input_shape)
+
+    def whole_shift(self) -> np.ndarray | None:
+        """What is added to the scaled input of a built layer, (C,); None for 0."""
+        if self.shift is not None:
+            return self.shift.numpy()
+        return np.full(self._channels, self.offset, "f4") if self.offset else None
+
+    def _shift_for(self, inputs: tf.Tensor) -> tf.Tensor:
+        """The shift, once `inputs` are known to be its owner's."""
+        if self.shift is None:
+            return beside(inputs, tf.fill(inputs.shape[-1:], self.offset))
+        if inputs.shape[-1] != self.shift.shape[0]:
+            raise ValueError(
+                f"One {type(self).__name__} object got inputs of {self.shift.shape[0]} "
+                f"and of {inputs.shape[-1]} channels, but it owns the shift of one "
+                "layer. Give each layer a quantizer of its own."
+            )
+        return beside(inputs, self.shift)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            **super().get_config(),
+            "scale": self.scale,
+            "shift": self._learns_shift,
+            "offset": self.offset,
+        }
+
+
 @register("rsign")
-class RSign(MeasuredQuantizer):
+class RSign(ThresholdSign):
     r"""Binary activation with a learned threshold per channel.
 
     \[ q(x) = \operatorname{sign}(a x + b_c), \qquad
@@ -139,8 +203,6 @@ class RSign(MeasuredQuantizer):
         PyTorch's sign(0) = 0 becomes +1. `scale` is an addition; 1 changes nothing.
     """
 
-    precision = 1
-
     def __init__(
         self,
         scale: float = 1.0,
@@ -150,29 +212,13 @@ class RSign(MeasuredQuantizer):
         offset: float = 0.0,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
-        self.scale = check_number(
-            "scale", scale, "(0, inf)", "It multiplies the input; 1 leaves it alone."
-        )
+        super().__init__(scale=scale, shift=shift, offset=offset, **kwargs)
         self.estimator = check_choice("estimator", estimator, ESTIMATORS)
-        self._learns_shift = check_flag("shift", shift)
-        self.shift: Any = None
         self._initial_power = check_power(power)
         self.power: Any = None
-        self.offset = check_number(
-            "offset", offset, "(-inf, inf)", "It is added to the input; 0 adds nothing."
-        )
-        self._channels = 0  # known once it is built
 
     def build(self, input_shape: tf.TensorShape) -> None:
-        channels = self._channels = check_channels("RSign", tuple(input_shape))
-        if self._learns_shift:
-            self.shift = self.add_weight(
-                name="shift",
-                shape=(channels,),
-                initializer=keras.initializers.Constant(self.offset),
-                experimental_autocast=False,
-            )
+        super().build(input_shape)
         if self.estimator == "reste":
             self.power = self.add_weight(
                 name="power",
@@ -181,36 +227,16 @@ class RSign(MeasuredQuantizer):
                 trainable=False,
                 experimental_autocast=False,
             )
-        super().build(input_shape)
-
-    def whole_shift(self) -> np.ndarray | None:
-        """What is added to the scaled input of a built layer, (C,); None for 0."""
-        if self.shift is not None:
-            return self.shift.numpy()
-        return np.full(self._channels, self.offset, "f4") if self.offset else None
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        shift = self._shift_for(inputs)
         power = () if self.power is None else (beside(inputs, self.power),)
-        if self.shift is None:
-            fixed = beside(inputs, tf.fill(inputs.shape[-1:], self.offset))
-            signs = rsign(inputs, fixed, self.scale, self.estimator, *power)
-            return self._measured(signs)
-        if inputs.shape[-1] != self.shift.shape[0]:
-            raise ValueError(
-                f"One RSign object got inputs of {self.shift.shape[0]} and of "
-                f"{inputs.shape[-1]} channels, but it owns the shift of one layer. "
-                "Give each layer a quantizer of its own."
-            )
-        shift = beside(inputs, self.shift)
         signs = rsign(inputs, shift, self.scale, self.estimator, *power)
         return self._measured(signs)
 
     def get_config(self) -> dict[str, Any]:
         return {
             **super().get_config(),
-            "scale": self.scale,
             "estimator": self.estimator,
-            "shift": self._learns_shift,
             "power": self._initial_power,
-            "offset": self.offset,
         }

@@ -50,8 +50,8 @@ from ..layers._inference import (
 )
 from ..layers._normalized_activation import FLOOR
 from ..layers._proxy_moments import NEGATIVE_SLOPES
-from ..quantizers import RSign
 from ..quantizers._measured import MeasuredQuantizer
+from ..quantizers._rsign import ThresholdSign
 from ._batch_norm import is_over_channels, scale_and_bias
 from ._rule import Edit, affine_operation, rule
 
@@ -72,7 +72,7 @@ def sign_is_plain(graph: Graph, call: Call) -> Edit | None:
     """Writes a sign, or a function that is one, as a quantizer without a scale."""
     layer = call.layer
     given = layer.activation if type(layer) is _layers.Activation else layer
-    known = isinstance(given, RSign) or type(given) is lq.quantizers.SteTern
+    known = isinstance(given, ThresholdSign) or type(given) is lq.quantizers.SteTern
     if not known and as_quantizer(given) is given:
         return None
     return Edit(graph.with_operation(plain_quantizer(given, call.name)))
@@ -91,7 +91,7 @@ def plain_quantizer(quantizer: Any, name: str = "") -> Any:
     if not isinstance(quantizer, keras.layers.Layer):
         return quantizer
     name = name or quantizer.name
-    if isinstance(quantizer, RSign):
+    if isinstance(quantizer, ThresholdSign):
         shift = quantizer.whole_shift()
         return shifted_sign(
             name, None if shift is None else shift / np.float32(quantizer.scale)

@@ -37,7 +37,7 @@ from ..graph import (
     steps_after_layer,
     threshold_of_affine,
 )
-from ..quantizers import ReSTE, RSign, SigmoidSign
+from ..quantizers import ProgressiveSign, ReSTE, RSign, SigmoidSign
 from ._batch_norm import steps_at
 from ._kernel_before import linear
 from ._rule import (
@@ -126,7 +126,7 @@ def starts_with_plain_sign(call: Call) -> bool:
 
 def _is_plain(quantizer: Any) -> bool:
     """Whether a quantizer is sign(x), whatever its pseudo-gradient."""
-    if type(quantizer) is RSign:
+    if type(quantizer) in (RSign, ProgressiveSign):
         return quantizer.whole_shift() is None
     known = SIGNS.get(type(quantizer)) in ("zero", "shift")
     return known and getattr(quantizer, "shift", None) is None
@@ -152,6 +152,8 @@ def as_rsign(quantizer: Any) -> Equal | None:
         shift = quantizer.whole_shift()
         power = 1.0 if quantizer.power is None else float(quantizer.power)
         return Equal(quantizer.scale, quantizer.estimator, shift, power)
+    if kind is ProgressiveSign:
+        return Equal(quantizer.scale, "ste_sign", quantizer.whole_shift())
     if kind is ReSTE:
         return Equal(1.0, "reste", power=float(quantizer.power))
     if kind is SigmoidSign:

@@ -23,6 +23,7 @@ from ..callbacks import (
     GradientClippingMonitor,
     MemoryMonitor,
     PowerScheduler,
+    ProgressiveBinarization,
     TauScheduler,
     ThroughputMonitor,
 )
@@ -46,7 +47,7 @@ def callbacks_of(
 ) -> list[keras.callbacks.Callback]:
     """Returns the callbacks of a run, each before those that write what it adds."""
     found: list[keras.callbacks.Callback] = [Reseeding(settings.seed)]
-    schedulers = (TauScheduler, PowerScheduler)
+    schedulers = (TauScheduler, PowerScheduler, ProgressiveBinarization)
     found += [each() for each in schedulers if each.quantizers_of(network)]
     if needs_statistics(network):
         found.append(ModeStatistics(network, few_images(), settings.batch_size))

@@ -188,5 +188,6 @@ EXCEPTIONS = {
     own.SymmetricHead: "takes vectors, not maps; see test_symmetric_head.py",
     quantizers.BernoulliSign: "at inference a plain sign; see test_bernoulli_sign.py",
     quantizers.BiPer: "would change the drawn networks; see test_biper.py",
+    quantizers.ProgressiveSign: "at inference an RSign; see test_progressive_sign.py",
     quantizers.ReSTE: "would change the drawn networks; see test_reste.py",
 }

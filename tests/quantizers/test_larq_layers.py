@@ -16,6 +16,7 @@ from larq_nobn.quantizers import (
     BernoulliSign,
     BinaryRegularized,
     BiPer,
+    ProgressiveSign,
     ReCU,
     ReSTE,
     RSign,
@@ -107,6 +108,7 @@ BY_FILTER = {
     ),
 }
 INPUTS = {
+    "ProgressiveSign": (ProgressiveSign, {"scale": 0.5, "fraction": 1.0}),
     "ReSTE": (ReSTE, {}),
     "RSign": (RSign, {"scale": 0.5}),
     "SigmoidSign": (SigmoidSign, {}),

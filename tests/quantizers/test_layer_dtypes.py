@@ -23,7 +23,7 @@ KERNELS = [
 ]
 INPUTS = [
     *(None, *LARQ[:5], "dorefa_quantizer", "rsign", "reste", "sign_swish"),
-    "sigmoid_sign",
+    *("sigmoid_sign", "progressive_sign"),
 ]
 X = np.random.default_rng(1).normal(size=(2, 3, 3, 2)).astype("f4")
 

@@ -19,7 +19,7 @@ NAMES = {
 }
 SIGNS = {
     *("ste_sign", "approx_sign", "swish_sign", "rsign", "sign_swish", "sigmoid_sign"),
-    *("reste", "bernoulli_sign"),
+    *("reste", "bernoulli_sign", "progressive_sign"),
 }
 LACKING = {"NoOp", "BinaryRegularized", "larq_nobn>BinaryRegularized"}
 X = np.random.default_rng(3).normal(size=(4, 5, 5, 3)).astype("f4")

@@ -12,6 +12,7 @@ from larq_nobn.quantizers import (
     BernoulliSign,
     BinaryRegularized,
     BiPer,
+    ProgressiveSign,
     ReCU,
     ReSTE,
     RSign,
@@ -35,6 +36,7 @@ KERNELS = {
     "measured without gain": lambda: ScaledStdSign(gain=False, **MEASURED),
 }
 INPUTS = {
+    "progressive": lambda: ProgressiveSign(shift=False),
     "rsign": lambda: RSign(),
     "rsign of reste": lambda: RSign(shift=False, estimator="reste"),
     "swish": lambda: SignSwish(trainable_beta=True),

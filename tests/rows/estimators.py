@@ -6,8 +6,8 @@ from functools import partial
 
 import numpy as np
 from contract_case import Case
-from contract_oracles import Weights
-from larq_nobn.quantizers import ReSTE, SigmoidSign, SignSwish
+from contract_oracles import Weights, per_channel
+from larq_nobn.quantizers import ProgressiveSign, ReSTE, SigmoidSign, SignSwish
 
 
 def sigmoid_sign(
@@ -24,6 +24,11 @@ def sign_swish(x: np.ndarray, weights: Weights, upstream: np.ndarray) -> Weights
     return {"x": upstream * slope, "beta": np.sum(upstream * slope * x / beta)}
 
 
+def progressive_sign(x: np.ndarray, weights: Weights, upstream: np.ndarray) -> Weights:
+    d_z = upstream * (np.abs(0.5 * x + weights["shift"]) <= 1)
+    return {"x": 0.5 * d_z, "shift": per_channel(d_z)}
+
+
 def reste(x: np.ndarray, weights: Weights, upstream: np.ndarray) -> Weights:
     """As its authors write it: four masks, and one straight line near zero."""
     root, slope = weights["power"], np.zeros_like(x)
@@ -35,6 +40,22 @@ def reste(x: np.ndarray, weights: Weights, upstream: np.ndarray) -> Weights:
 
 
 ROWS = (
+    Case(
+        # Checked at inference: no oracle knows the draws of training, whose mixture has
+        # tests of its own.
+        ProgressiveSign,
+        role="activation",
+        alias="progressive_sign",
+        kwargs={"scale": 0.5, "offset": 0.1, "fraction": 0.5},
+        shapes=((2, 5, 6, 3), (4, 3), (2, 5, 3), (2, 3, 3, 2, 3)),
+        weights=("shift",),
+        state=("fraction",),
+        training=False,
+        smooth=False,
+        oracle=progressive_sign,
+        inference="folded",
+        float_ops={"SUB": 1},
+    ),
     Case(
         ReSTE,
         role="activation",

@@ -107,7 +107,7 @@ def little(
     blocks: tuple[int, ...] = (1,),
     binary_weights: bool = True,
 ) -> keras.Model:
-    """Gathers whatever can be: random draws, averages, tau, flipped signs, metrics."""
+    """Gathers whatever can be: random draws, averages, schedules, flips, metrics."""
     x = image = keras.Input(input_shape)
     x = keras.layers.Flatten()(x)
     x = nobn.layers.IndependentComponent(0.1, name="first_norm")(x)
@@ -115,7 +115,8 @@ def little(
     x = lq.layers.QuantDense(width, kernel_quantizer=quantizer, name="binary")(x)
     x = keras.layers.BatchNormalization(name="second_norm")(x)
     x = keras.layers.Dropout(0.3)(x)
-    x = nobn.layers.SignFlipDropout(0.3)(lq.quantizers.SteSign()(x))
+    x = nobn.quantizers.ProgressiveSign(shift=False, name="progressive")(x)
+    x = nobn.layers.SignFlipDropout(0.3)(x)
     return keras.Model(image, keras.layers.Dense(classes, name="head")(x))
 
 

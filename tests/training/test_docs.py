@@ -58,7 +58,7 @@ def test_columns_of_the_history(tiny_run: training.Run):
     named = {
         name for first, *_ in rows("Metrics") for name in re.findall(r"`(\w+)`", first)
     }
-    only_sometimes = {"peak_gpu_memory_mib", "tau", "power", "penalty"}
+    only_sometimes = {"peak_gpu_memory_mib", "tau", "power", "fraction", "penalty"}
     assert set(tiny_run.history[0]) - only_sometimes == (
         named - only_sometimes | {"epoch"}
     )

@@ -68,7 +68,11 @@ def test_recipes_train(name: str, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("eager")
-@pytest.mark.parametrize("chosen", [{"kernel": "biper"}], ids=str)
+@pytest.mark.parametrize(
+    "chosen",
+    [{"kernel": "biper"}, {"network": {"estimator": "progressive_sign"}}],
+    ids=str,
+)
 def test_what_may_be_added_to_a_recipe_trains(chosen: dict, tmp_path):
     settings = RunSettings.from_recipe(
         "nobn", dataset="digits", width=4, blocks=(1,), limit=32, **chosen

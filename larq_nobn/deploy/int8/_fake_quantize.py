@@ -42,6 +42,7 @@ from ...layers import (
 )
 from ...layers._channelwise import ChannelwiseLayer
 from ...quantizers import RSign
+from ...quantizers._rsign import ThresholdSign
 from ...rewrites import Edit, everywhere
 from .._errors import ConversionError
 
@@ -205,14 +206,14 @@ def split_rsign(graph: Graph, call: Call) -> Edit | None:
     """The shift of an RSign becomes a layer: sign(a x + b) = sign(x + b / a), a > 0."""
     inside = call.operation.argument("input_quantizer")
     quantizer = inside or call.layer
-    if not isinstance(quantizer, RSign):
+    if not isinstance(quantizer, ThresholdSign):
         return None
-    whole, power = quantizer.whole_shift(), quantizer.power
+    whole, power = quantizer.whole_shift(), getattr(quantizer, "power", None)
     if whole is None:
         return None
     arguments = {
         "scale": quantizer.scale,
-        "estimator": quantizer.estimator,
+        "estimator": getattr(quantizer, "estimator", "ste_sign"),
         "shift": False,
         "power": 1.0 if power is None else float(power),
     }

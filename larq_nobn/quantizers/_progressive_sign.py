@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import larq as lq
+import tensorflow as tf
+
+from .._checks import check_number
+from .._keras import keras, register
+from .._math import at_least_float32, channel_sum, fused
+from ._rsign import ThresholdSign, rsign, rsign_gradient
+
+
+@fused
+def _mixed(
+    x: tf.Tensor,
+    uniform: tf.Tensor,
+    fraction: tf.Tensor,
+    shift: tf.Tensor,
+    scale: tf.Tensor,
+) -> tf.Tensor:
+    """sign(z) where the draw is below the fraction, clip(z, -1, 1) elsewhere."""
+    wide = at_least_float32(x)
+    signs = lq.math.sign(wide - -shift / scale)  # as at inference
+    clipped = tf.clip_by_value(scale * wide + shift, -1.0, 1.0)
+    return tf.cast(tf.where(uniform < fraction, signs, clipped), x.dtype)
+
+
+def progressive_sign(
+    x: tf.Tensor,
+    shift: tf.Tensor,
+    scale: float,
+    uniform: tf.Tensor,
+    fraction: tf.Tensor,
+) -> tf.Tensor:
+    """A mixture of sign and clipped input, with the gradient of the latter."""
+
+    @tf.custom_gradient
+    def mixed(x: tf.Tensor, shift: tf.Tensor) -> tuple[tf.Tensor, Callable]:
+        factor = tf.constant(scale, shift.dtype)
+
+        def grad(upstream: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            d_x = rsign_gradient("ste_sign")(upstream, x, shift, factor)
+            return d_x, channel_sum(d_x) / scale
+
+        return _mixed(x, uniform, fraction, shift, factor), grad
+
+    return mixed(x, shift)
+
+
+# The base of Keras' own random layers, which keeps the generator out of the weights.
+@register("progressive_sign")
+class ProgressiveSign(keras.__internal__.layers.BaseRandomLayer, ThresholdSign):
+    r"""Binary activation that replaces a clipped one entry by entry during training.
+
+    With \(z = a x + b_c\), and in training a mask \(m\) of 0 and 1 that is drawn again
+    for every entry and step, 1 with probability \(p\),
+
+    \[ q(x) = m \operatorname{sign}(z) + (1 - m) \operatorname{clip}(z, -1, 1), \qquad
+       \frac{\partial L}{\partial x} = a\, g\, 1[|z| \le 1], \qquad
+       \frac{\partial L}{\partial b_c} = \sum_{n,h,w} g\, 1[|z| \le 1], \]
+
+    with sign(0) = +1, shift \(b_c\) and fixed positive scale \(a\): the derivative of
+    the clipped entries, and the straight-through estimator of the signs. At inference
+    all entries are signs, \(q(x) = \operatorname{sign}(x + b_c/a)\). The fraction
+    \(p\) has to reach 1 in training: `callbacks.ProgressiveBinarization` raises it from
+    0, layer by layer from the input on. Until then the network at inference is not the
+    one that is trained. Replicas draw different masks. At inference: **folded** into
+    one subtraction before the binary convolution.
+
+    Arguments:
+        scale: Fixed positive factor a.
+        shift: Whether to learn b; without it b = 0, and the threshold is 0.
+        offset: What the shift starts at; without one, a fixed number in its place.
+        fraction: p that training starts with, in [0, 1].
+        metrics: Larq's, `["flip_ratio"]` or none; None takes those of its
+            `metrics_scope`.
+        **kwargs: Keras layer arguments, such as `name`.
+
+    Weights:
+        shift: Shape (C,), C the channels; starts at `offset`. None without one.
+        fraction: p, shape (), not trained, saved with the model.
+
+    Input shape:
+        (batch, ..., C), of any rank from 2.
+
+    Output shape:
+        The input shape; at inference the values are -1 and +1.
+
+    Raises:
+        TypeError, ValueError: For a scale that is no positive number, a fraction
+            outside [0, 1], an unknown number of channels, or one object given to inputs
+            of different channel counts.
+
+    Example:
+        ```python
+        import larq as lq
+        import larq_nobn as nobn
+
+        conv = lq.layers.QuantConv2D(
+            64, 3, padding="same", pad_values=1.0, use_bias=False,
+            input_quantizer=nobn.quantizers.ProgressiveSign(),
+            kernel_quantizer="scaled_std_sign",
+        )
+        ```
+
+    References:
+        - E. Gibson Smith, B. Islam, "Layerwise Progressive Freezing: A Training
+          Scaffold for Depth-Scalable Binary Networks", 2026, arXiv:2606.27759 (StoMPP).
+
+    Differences from the paper:
+        Written from the abstract and a summary: the schedule and the soft refresh of
+        the masks could not be read. Here masks are drawn again in every step, and only
+        activations are replaced progressively, not kernels. The paper also has a form
+        without the straight-through part. Shift and scale are additions.
+    """
+
+    def __init__(
+        self,
+        scale: float = 1.0,
+        shift: bool = True,
+        offset: float = 0.0,
+        fraction: float = 0.0,
+        **kwargs: Any,
+    ):
+        super().__init__(scale=scale, shift=shift, offset=offset, **kwargs)
+        self._initial_fraction = check_number(
+            "fraction", fraction, "[0, 1]", "Start with 0, and end with 1."
+        )
+        self.fraction: Any = self._initial_fraction
+
+    def build(self, input_shape: tf.TensorShape) -> None:
+        super().build(input_shape)
+        self.fraction = self.add_weight(
+            name="fraction",
+            shape=(),
+            initializer=keras.initializers.Constant(self._initial_fraction),
+            trainable=False,
+            experimental_autocast=False,
+        )
+
+    def call(self, inputs: tf.Tensor, training: Any = None) -> tf.Tensor:
+        shift = self._shift_for(inputs)
+        value = keras.backend.in_train_phase(
+            lambda: progressive_sign(
+                inputs,
+                shift,
+                self.scale,
+                self._draw(inputs),
+                tf.cast(self.fraction, tf.float32),
+            ),
+            lambda: rsign(inputs, shift, self.scale, "ste_sign"),
+            training,
+        )
+        return self._measured(value)
+
+    def _draw(self, inputs: tf.Tensor) -> tf.Tensor:
+        return self._random_generator.random_uniform(tf.shape(inputs), dtype="float32")
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "fraction": self._initial_fraction}
