@@ -27,6 +27,7 @@ MEASURED = {
     "methods": "compare.json",
     "kernels": "compare.json",
     "levers": "compare.json",
+    "bfloat16": "compare.json",
     "cifar10_accuracy": "compare.json",
     "normalizations": "result.json",
     "train_step": "result.json",

@@ -28,6 +28,7 @@ TABLES = {
     "levers": ("levers/compare.json", grids.levers),
     "methods": ("methods/compare.json", grids.methods),
     "kernels": ("kernels/compare.json", grids.methods),
+    "bfloat16": ("bfloat16/compare.json,budgets/compare.json", grids.bfloat16),
     "larger": ("larger/runs.json", accuracy.larger),
     "cifar10_accuracy": ("cifar10_accuracy/compare.json", grids.methods),
     "plain_gap": ("cifar10_accuracy/compare.json", grids.plain_gap),

@@ -131,6 +131,35 @@ def methods(compare):
     )
 
 
+def bfloat16(compare, in_float32):
+    """The recipe nobn in 16 bits, and beside it the same in 32."""
+    both = [nobn_by_epochs(each) for each in (compare, in_float32)]
+    names = ("`mixed_bfloat16`", "`float32`")
+    return table(
+        ["epochs", *names, *(f"{name}, training loss" for name in names)],
+        [
+            [
+                str(epochs),
+                *(accuracy(groups[epochs], alone=False) for groups in both),
+                *(
+                    f"{groups[epochs]['metrics']['loss']['mean']:.3f}"
+                    for groups in both
+                ),
+            ]
+            for epochs in sorted(both[0])
+        ],
+    )
+
+
+def nobn_by_epochs(compare):
+    settings = [{**compare["shared"], **g["settings"]} for g in compare["groups"]]
+    return {
+        of["epochs"]: group
+        for of, group in zip(settings, compare["groups"], strict=True)
+        if of["normalization"] == "nobn"
+    }
+
+
 def calibration_gain(compare):
     return lead(compare, "all", "not_calibrated")
 
