@@ -126,3 +126,9 @@ def unit_sum(matrix: tf.Tensor) -> tf.Tensor:
     `tf.reduce_sum` for the tall matrices that kernels are.
     """
     return tf.raw_ops.BiasAddGrad(out_backprop=matrix)
+
+
+def is_finite(value: Any) -> bool:
+    """Whether no number of a tensor, of any type, is NaN or infinite."""
+    dense = tf.convert_to_tensor(value)
+    return not dense.dtype.is_floating or bool(tf.reduce_all(tf.math.is_finite(dense)))

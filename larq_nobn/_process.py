@@ -8,6 +8,7 @@ line, `--help` and completion take a tenth of that time.
 from __future__ import annotations
 
 import atexit
+import dis
 import importlib
 import importlib.util
 import os
@@ -80,6 +81,31 @@ class Terminated(SystemExit):
 def terminate(number: int, frame: object) -> NoReturn:
     """Handles SIGTERM where something is to be taken away."""
     raise Terminated
+
+
+def unwrapped(error: Exception) -> Exception:
+    """The error that was raised in a graph; TensorFlow lists lines of code for it."""
+    while str(error).startswith("in user code:"):
+        if not isinstance(error.__context__, Exception):
+            break
+        error = error.__context__
+    return error
+
+
+def origin_of(error: BaseException) -> tuple[str, bool]:
+    """The package whose line made an error, and whether by a `raise`.
+
+    An error that comes from another process brings the answer along, as `origin`.
+    """
+    trace = error.__traceback__
+    found: tuple[str, bool] | None = getattr(error, "origin", None)
+    if found is not None or trace is None:
+        return found or ("", False)
+    while trace.tb_next is not None:
+        trace = trace.tb_next
+    module = trace.tb_frame.f_globals.get("__name__", "")
+    operation = dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]]
+    return module.split(".")[0], operation == "RAISE_VARARGS"
 
 
 STOPPED = "Stopped; nothing half-written is left."

@@ -32,7 +32,13 @@ class Scores:
         Raises:
             ValueError: If the outputs do not fit the labels.
         """
-        outputs = np.asarray(outputs, np.float64)
+        try:
+            outputs = np.asarray(outputs, np.float64)
+        except (TypeError, ValueError) as error:
+            raise ValueError(
+                "The model gives several outputs or named ones, but a classifier gives "
+                "one number for each class. Choose one of these."
+            ) from error
         if outputs.ndim != 2 or labels.max() >= outputs.shape[1]:
             raise ValueError(
                 f"The model's output has shape {outputs.shape}, but labels go up to "

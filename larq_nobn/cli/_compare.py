@@ -12,7 +12,7 @@ from click.core import ParameterSource
 
 from ._arguments import Command, Grouped, several, training_options
 from ._console import beside, out, say, show
-from ._errors import resumable
+from ._errors import resumable, say_of
 from ._outputs import COMPARISON, PNG, check_target, json_option, plot_option
 from ._package import training
 
@@ -108,6 +108,7 @@ def compare(
     from ._progress import comparing_progress
 
     cells = training.grid(**chosen)
+    say_of(given["init"], given["teacher"])
     _check_report(report, output, cells)
     for name, kind in (("compare.json", COMPARISON), ("compare.png", PNG)):
         if output.is_dir():

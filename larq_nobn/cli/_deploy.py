@@ -137,9 +137,11 @@ def described(
     model: keras.Model, info: data.DatasetInfo, size: tuple[int, ...] | None = None
 ) -> dict[str, Any]:
     """What an app has to know, if the model classifies the images of the data set."""
-    # A subclassed model may not know either of the two.
-    taken = size or getattr(model, "input_shape", ())[1:]
-    given = getattr(model, "output_shape", ())[1:]
+    # A subclassed model may not know either of the two, and others have several.
+    taken, given = (getattr(model, f"{end}_shape", ()) for end in ("input", "output"))
+    if not (isinstance(taken, tuple) and isinstance(given, tuple)):
+        return {}
+    taken, given = size or taken[1:], given[1:]
     if taken != info.image_shape or given != (info.classes,):
         return {}
     names = info.class_names or None

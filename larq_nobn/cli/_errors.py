@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dis
 import errno
 import io
 import os
 import signal
 import sys
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -23,17 +22,36 @@ from ._console import own_stderr
 from ._package import data, training
 
 # What a command calls the model file that it opened; and what runs models.
-OPENED = f"{__name__}.opened"
+_OPENED = f"{__name__}.opened"
 _RUNNING = {"tensorflow", "tf_keras", "keras", "larq"}
 # What the package raises for what it is given.
 _USUAL = (ValueError, TypeError, ImportError, ArithmeticError)
 _NO_SPACE = "No space left on device. Free some and try again."
 # A disk that is full or fails; other errors are repaired before anything is resumed.
 _OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
-_NO_MEMORY = (
-    "There is not enough memory. Take smaller batches (--batch-size), more parts of a "
-    "batch (--accumulate), smaller images (--image-size) or fewer channels (--width)."
-)
+# What asks for less memory: options of any command, and those of networks that are
+# made, which change nothing about the network in a file.
+_SMALLER = {
+    "--batch-size": "smaller batches",
+    "--batch-sizes": "smaller batches",
+    "--accumulate": "more parts of a batch",
+}
+_OF_MADE = {"--image-size": "smaller images", "--width": "fewer channels"}
+
+
+def say_of(*files: Any) -> None:
+    """Lets messages name the model files that a command opens; None and "train" none.
+
+    What cannot be run, or takes too much memory, is then said of them.
+    """
+    context = click.get_current_context(silent=True)
+    named = [str(file) for file in files if file not in (None, "train")]
+    if context is not None and named:
+        context.meta[_OPENED] = " or ".join(named)
+        if tf.debugging.is_traceback_filtering_enabled():
+            # Without their own lines errors of Keras look like those of this package.
+            tf.debugging.disable_traceback_filtering()
+            context.call_on_close(tf.debugging.enable_traceback_filtering)
 
 
 class CliError(click.ClickException):
@@ -106,7 +124,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Reads a command's options and runs it."""
-        with _one_sentence(ctx.meta):
+        with _one_sentence():
             return super().invoke(ctx)
 
 
@@ -138,12 +156,8 @@ def resumable(output: Path | None = None) -> Iterator[None]:
 
 
 @contextmanager
-def _one_sentence(meta: Mapping[str, Any] | None = None) -> Iterator[None]:
-    """Errors of a command line come first: they are answered without TensorFlow.
-
-    Arguments:
-        meta: Of the command, which keeps there the model file that it opened.
-    """
+def _one_sentence() -> Iterator[None]:
+    """Errors of a command line come first: they are answered without TensorFlow."""
     try:
         with _stopping():
             yield
@@ -165,21 +179,22 @@ def _one_sentence(meta: Mapping[str, Any] | None = None) -> Iterator[None]:
             text = f"{said}: {place}."
         raise CliError(text) from error
     except MemoryError as error:
-        raise CliError(_NO_MEMORY) from error
-    except Exception as error:
-        module, raised = _origin(error)
-        if isinstance(error, _USUAL) and module == "larq_nobn" and raised:
-            raise CliError(str(error)) from error
-        if isinstance(error, tf.errors.ResourceExhaustedError):
-            full = "No space left" in str(error)
-            raise CliError(_NO_SPACE if full else _NO_MEMORY) from error
-        file = (meta or {}).get(OPENED)
+        raise CliError(_no_memory()) from error
+    except Exception as wrapped:
+        inner = _process.unwrapped(wrapped)
+        module, raised = _process.origin_of(inner)
+        if isinstance(inner, _USUAL) and module == "larq_nobn" and raised:
+            raise CliError(str(inner)) from inner
+        if isinstance(inner, tf.errors.ResourceExhaustedError):
+            full = "No space left" in str(inner)
+            raise CliError(_NO_SPACE if full else _no_memory()) from inner
+        file = _opened()
         if file is None or module not in _RUNNING:
             raise  # a bug
         raise CliError(
-            f"{file} cannot be run as a model: {training.folder.first_line(error)}. "
+            f"{file} cannot be run as a model: {training.folder.first_line(inner)}. "
             "It is damaged, or its layers do not fit together."
-        ) from error
+        ) from inner
 
 
 @contextmanager
@@ -197,13 +212,24 @@ def _stopping() -> Iterator[None]:
             _process.handle_signals(_process.stop_at_once, _process.stop)
 
 
-def _origin(error: Exception) -> tuple[str, bool]:
-    """The package whose line made an error, and whether by a `raise`."""
-    trace = error.__traceback__
-    if trace is None:
-        return "", False
-    while trace.tb_next is not None:
-        trace = trace.tb_next
-    module = trace.tb_frame.f_globals.get("__name__", "")
-    operation = dis.opname[trace.tb_frame.f_code.co_code[trace.tb_lasti]]
-    return module.split(".")[0], operation == "RAISE_VARARGS"
+def _opened() -> Any:
+    """What the command calls the model file that it opened; None for none."""
+    context = click.get_current_context(silent=True)
+    return context.meta.get(_OPENED) if context else None
+
+
+def _no_memory() -> str:
+    """Says so, and what this command can do about it."""
+    file, context = _opened(), click.get_current_context(silent=True)
+    command = context.command if context else None
+    if context and isinstance(command, click.Group) and context.invoked_subcommand:
+        command = command.get_command(context, context.invoked_subcommand)
+    options = {**_SMALLER, **({} if file else _OF_MADE)}
+    given = [name for each in (command.params if command else []) for name in each.opts]
+    advice = [f"{what} ({name})" for name, what in options.items() if name in given]
+    advice += ["a smaller network"] if file else []
+    advice += ["a machine with more of it"]
+    *first, last = advice
+    choice = f"{', '.join(first)} or {last}" if first else last
+    running = f" to run {file}" if file else ""
+    return f"There is not enough memory{running}. Take {choice}."

@@ -26,10 +26,14 @@ _PART = 1 << 23
 
 @dataclass(frozen=True)
 class Kind:
-    """What a file is: its name with an article, and what tells it by its content."""
+    """What a file is: its name with an article, and what tells it by its content.
+
+    A suffix is what its name has to end in, if that is so.
+    """
 
     name: str
     matches: Callable[[bytes], bool]
+    suffix: str = ""
 
     def is_of(self, file: Path) -> bool:
         """Whether a file is of this kind, whatever its size."""
@@ -78,8 +82,8 @@ def _is_comparison(content: bytes) -> bool:
 
 
 TFLITE = Kind("a TFLite file", lambda content: content[4:8] == b"TFL3")
-KERAS = Kind("a Keras model", partial(_is_archive, b"config.json"))
-PACKED = Kind("a packed network", partial(_is_archive, b".npy"))
+KERAS = Kind("a Keras model", partial(_is_archive, b"config.json"), ".keras")
+PACKED = Kind("a packed network", partial(_is_archive, b".npy"), ".npz")
 PNG = Kind("a PNG image", lambda content: content.startswith(b"\x89PNG"))
 PLOT = replace(PNG)  # by matplotlib, which is an extra
 REPORT = Kind("a JSON report", _is_report)
@@ -145,6 +149,11 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
                     "taken for one of them. Choose another folder."
                 )
         check_target(f"{name} {path}", path, kind, force)
+        if not path.name.endswith(kind.suffix):
+            raise ValueError(
+                f"{name} {path} is no name for {kind.name}. Choose one that ends in "
+                f"{kind.suffix}."
+            )
         if kind in (PNG, PLOT):
             check_plot(path)
         if kind is PLOT:

@@ -72,12 +72,16 @@ def predict(
         for start in range(0, len(files), _BATCH):
             part = files[start : start + _BATCH]
             images = [prepare(read_pixels(f, prepare.image_shape[2]))[0] for f in part]
-            outputs = np.asarray(run(np.stack(images)))
-            if outputs.ndim != 2:
+            found = run(np.stack(images))
+            if isinstance(found, list | dict) or found.ndim != 2:
+                what = "several outputs or named ones"
+                if isinstance(found, np.ndarray):
+                    what = f"outputs of shape {found.shape[1:]}"
                 raise ValueError(
-                    f"The model gives outputs of shape {outputs.shape[1:]} for a "
-                    "image, and no vector of classes. Choose a classifier."
+                    f"{model} gives {what} for an image, and no vector of classes. "
+                    "Choose a classifier."
                 )
+            outputs = np.asarray(found)
             probabilities = as_probabilities(outputs)
             names = origin.info.class_names or [*map(str, range(outputs.shape[1]))]
             # Of equal ones the first comes first.

@@ -17,7 +17,7 @@ from ._arguments import (
     training_options,
 )
 from ._console import beginnings_shown, out, pairs, percent, say
-from ._errors import OPENED, resumable
+from ._errors import resumable, say_of
 from ._package import training
 
 # What a run without a validation split says of itself.
@@ -85,8 +85,7 @@ def train(ctx: click.Context, output: Path, recipe: str | None, **given: Any) ->
     )
     from ._progress import training_progress
 
-    if settings.teacher or settings.init:
-        ctx.meta[OPENED] = settings.teacher or settings.init
+    say_of(settings.init, settings.teacher)
     if chosen["precision"] == AUTO:
         say(f"precision: {settings.precision}")
     with (

@@ -102,16 +102,22 @@ def _check_binary(
         raise ConversionError(
             f"Model {model.name!r} has no {lacking}. A QuantConv2D is binary with an "
             "input_quantizer and a kernel_quantizer such as 'ste_sign'; "
-            "allow_float=True converts a model without any."
+            "allow_float=True (--allow-float) converts a model without any."
         )
 
 
 def _check_layer(layer: keras.layers.Layer, label: str) -> None:
     """Rejects weights that are no numbers, and recurrent layers that keep a state."""
     for weight in layer.weights:
-        if weight.dtype.is_floating and np.isnan(tf.cast(weight, tf.float32)).any():
+        if not weight.dtype.is_floating:
+            continue
+        values = np.asarray(tf.cast(weight, tf.float32))
+        found = "NaN" if np.isnan(values).any() else ""
+        if "kernel" in weight.name and np.isinf(values).any():  # thresholds may be so
+            found = found or "infinity"
+        if found:
             raise ConversionError(
-                f"Weight {weight.name!r} of layer {label!r} contains NaN: training "
+                f"Weight {weight.name!r} of layer {label!r} contains {found}: training "
                 "diverged. Convert an earlier state of the model."
             )
     for inner in layer._flatten_layers():

@@ -41,9 +41,11 @@ from .device import (
 from .inspection import audit_graphs
 from .int8 import check_int8, round_kernels, verify_int8, verify_without_rounding
 from .lite import (
+    MOST_BYTES,
     Function,
     Runner,
     Trace,
+    check_memory,
     compute_engine,
     inference,
     io_spec,
@@ -345,6 +347,9 @@ class _File:
         check_file(self._graphs[0], model, binary)
         path = os.fspath(self._task.path)
         self._audit = audit_graphs(self._graphs, len(self.content), path)
+        made = [t for op in self._graphs[0].operations for t in op.outputs if t]
+        if sum(each.bytes for each in made) > MOST_BYTES:  # not all of it at once
+            check_memory(self.content)
         self.runner = Runner(self.content)
         self.runner.outputs(self.io.zeros())
 

@@ -20,7 +20,22 @@ def border_of(operation: Operation) -> float | None:
     valid = operation.argument("padding", "valid") == "valid"
     if valid or np.max(operation.argument("kernel_size", 1)) == 1:
         return None
-    return float(keras.backend.get_value(operation.argument("pad_values", 0.0)))
+    return border_value(operation.name, operation.argument("pad_values", 0.0))
+
+
+def border_value(name: str, value: Any) -> float:
+    """The `pad_values` of a layer as a number.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    found = np.asarray(keras.backend.get_value(value))
+    if found.ndim or found.dtype.kind not in "biuf":
+        raise ValueError(
+            f"Layer {name} has pad_values={found.tolist()!r:.40}, which is no number. "
+            "Build it with one number, such as pad_values=1.0."
+        )
+    return float(found)
 
 
 @dataclass(frozen=True)

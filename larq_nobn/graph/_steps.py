@@ -30,6 +30,7 @@ from ._kinds import (
     traits,
     weights_of_sum,
 )
+from ._linear import border_value
 from ._operation import is_function
 from ._signs import quantized, sign_of
 
@@ -243,7 +244,7 @@ def _after_kernels(call: Call, taken: Steps | None) -> Steps | None:
         taken = sign_steps(call.first_input.shape[-1]) if known else None
     if taken is None or not is_channels_last(layer):
         return None
-    border = float(keras.backend.get_value(getattr(layer, "pad_values", 0.0)))
+    border = border_value(layer.name, getattr(layer, "pad_values", 0.0))
     for name in dict.fromkeys((kernels.first, kernels.last)):
         kernel = quantized(call.operation, name)
         if kernels is TRANSPOSED:

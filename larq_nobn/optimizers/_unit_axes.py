@@ -207,6 +207,6 @@ def first_match(patterns: Iterable[str], name: str) -> str | None:
 def _unknown_role(name: str, shape: Sequence[int]) -> str:
     return (
         f"{name} of shape {tuple(shape)} has no known role, so its units are unknown. "
-        "Name the axes of one unit with unit_axes={pattern: axes}, or leave the "
-        "variable unclipped with exclude."
+        "Name the axes of one unit with unit_axes={pattern: axes}, leave the variable "
+        "unclipped with exclude, or train without clipping (--clip-factor 0)."
     )

@@ -63,7 +63,12 @@ def evaluate(
         )
     if is_model:
         given, wanted = spec[0].shape[1:], predict.input_shape
-        if isinstance(wanted, list) or not given.is_compatible_with(wanted[1:]):
+        if not isinstance(wanted, tuple):
+            raise ValueError(
+                f"The model takes several inputs or named ones, of shapes {wanted}. "
+                "Choose one that takes images alone."
+            )
+        if not given.is_compatible_with(wanted[1:]):
             raise ValueError(
                 f"The model takes images of shape {wanted[1:]}, but these have "
                 f"{tuple(given)}. Choose the data set that it was trained on."

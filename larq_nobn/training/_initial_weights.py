@@ -9,6 +9,7 @@ from typing import Any
 
 from .._files import sha256_of
 from .._keras import keras
+from .._math import is_finite
 from ..models._weights import weights_by_name
 from ._settings import RunSettings, weights_file
 from .folder import kept_settings, open_model
@@ -147,6 +148,11 @@ def transfer(source: keras.Model, target: keras.Model, name: str) -> Transfer:
             "leave the model out to train the network of init itself."
         )
     for key in fitting:
+        if not is_finite(given[key]):
+            raise ValueError(
+                f"Weight {key} of init={name!r} contains NaN or infinity, so nothing "
+                "can be trained from it. Give an earlier state of that network."
+            )
         places[key].assign(given[key].numpy())
     return Transfer(
         source=name,

@@ -431,7 +431,7 @@ def probabilities_of(
     """
     wanted = ([None, *image_shape], [None, classes])
     found = (teacher.input_shape, teacher.output_shape)
-    if isinstance(found[0], (list, dict)) or not all(
+    if not all(isinstance(each, tuple) for each in found) or not all(
         tf.TensorShape(its).is_compatible_with(ours)
         for its, ours in zip(found, wanted, strict=True)
     ):

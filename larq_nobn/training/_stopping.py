@@ -14,12 +14,13 @@ import numpy as np
 import tensorflow as tf
 
 from .._keras import keras
+from .._math import is_finite
 from .._process import Terminated, stop
 from ..callbacks._monitor import owners
 from ._checkpoints import Checkpoints
 from ._settings import RunSettings
-from ._training_model import NOT_FINITE
-from .folder import Position
+from ._training_model import NOT_FINITE, Probabilities
+from .folder import START, Position
 
 # How long a signal may go unheeded where workers wait for each other.
 SECONDS_OF_GRACE = 10.0
@@ -35,6 +36,7 @@ _RAISES: dict[int, type[BaseException]] = {
 # What the training model and adaptive clipping say when they raise.
 _SIGNS = (NOT_FINITE, "contains NaN or infinite values")
 _IMAGES = "the images are not finite"
+_TEACHER = "what the teacher gives is not finite"
 
 
 class StopCheck(keras.callbacks.Callback):
@@ -166,6 +168,7 @@ def explain_non_finite(
     check: FiniteCheck,
     checkpoints: Checkpoints,
     batches: Callable[[str, Position], tf.data.Dataset],
+    teacher: Probabilities | None = None,
 ) -> Iterator[None]:
     """Turns a rejected step of `fit` into a `NonFiniteLoss` that says what to do."""
     try:
@@ -178,20 +181,30 @@ def explain_non_finite(
         if labels.shape.rank == 2:  # of mixed images
             labels = tf.argmax(labels, 1)
         cause = find_non_finite(model, images, labels)
+        if teacher is not None and not is_finite(teacher(images)):
+            cause = _TEACHER
         good = "There is no good checkpoint"
         if checkpoints.last:
             good = f"The last good checkpoint is that of {checkpoints.last}"
         raise NonFiniteLoss(
             f"The loss is not finite at epoch {check.epoch + 1}, step "
-            f"{check.batch + 1}: {cause}. {good}. {_advice(settings, cause)}"
+            f"{check.batch + 1}: {cause}. {good}. "
+            f"{_advice(settings, cause, first=position == START)}"
         ) from error
 
 
-def _advice(settings: RunSettings, cause: str) -> str:
-    """What to change: the same settings would lead to the same step."""
+def _advice(settings: RunSettings, cause: str, first: bool = False) -> str:
+    """What to change: the same settings would lead to the same step.
+
+    Before the first step nothing but `init` has made the weights what they are.
+    """
     if cause == _IMAGES:
         return "Prepare the data set again."
+    if cause == _TEACHER:
+        return f"Give another teacher than {settings.teacher}."
     ways = [f"a learning rate below {settings.learning_rate:g} (--learning-rate)"]
+    if first and settings.init is not None:
+        ways = [f"another network than {settings.init} (--init)"]
     if settings.clip_factor == 0:
         ways.append("gradient clipping (--clip-factor 0.02)")
     if settings.precision == "mixed_float16":
@@ -207,7 +220,7 @@ def find_non_finite(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) ->
 
     The model, a compiled functional classifier, is left as it is.
     """
-    if not _finite(images):
+    if not is_finite(images):
         return _IMAGES
     if bad := _bad_weights(model):
         return f"weights of layer {owners(model, bad)[0]} are not finite"
@@ -217,7 +230,7 @@ def find_non_finite(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) ->
         outputs = [layer.get_output_at(0) for layer in layers]
         values = keras.Model(model.inputs, outputs)(images, training=True)
         for layer, value in zip(layers, values, strict=True):
-            if not all(map(_finite, tf.nest.flatten(value))):
+            if not all(map(is_finite, tf.nest.flatten(value))):
                 return (
                     f"the output of layer {layer.name} is not finite (its inputs are)"
                 )
@@ -230,9 +243,9 @@ def _bad_loss(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> str:
     with tf.GradientTape() as tape:
         outputs = model(images, training=True)
         loss = model.compute_loss(images, labels, outputs)
-    if not all(map(_finite, model.losses)):
+    if not all(map(is_finite, model.losses)):
         return "a regularization loss is not finite (all outputs are)"
-    if not _finite(loss):
+    if not is_finite(loss):
         return "the loss is not finite, though all outputs are"
     variables = model.trainable_variables
     gradients = tape.gradient(loss, variables)
@@ -240,7 +253,7 @@ def _bad_loss(model: keras.Model, images: tf.Tensor, labels: tf.Tensor) -> str:
     # The way back goes from the last layer to the first: what is not finite spreads to
     # all that come before.
     for gradient, variable in reversed(pairs):
-        if gradient is not None and not _finite(gradient):
+        if gradient is not None and not is_finite(gradient):
             layer = owners(model, [variable])[0]
             return f"a gradient of layer {layer} is not finite (the loss is)"
     return "which does not show again when the step is repeated"
@@ -251,10 +264,5 @@ def _bad_weights(model: keras.Model) -> list[Any]:
     return [
         weight
         for weight in model.weights
-        if not _finite(getattr(weight, "latent_variable", weight))
+        if not is_finite(getattr(weight, "latent_variable", weight))
     ]
-
-
-def _finite(value: Any) -> bool:
-    dense = tf.convert_to_tensor(value)
-    return not dense.dtype.is_floating or bool(tf.reduce_all(tf.math.is_finite(dense)))

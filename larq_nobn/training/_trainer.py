@@ -236,7 +236,12 @@ class Trainer:
             progress = [] if self._progress is None else [self._progress]
             validation = self._batches(self._watched)
             with explain_non_finite(
-                self.config, self.network, finite, checkpoints, self._batches
+                self.config,
+                self.network,
+                finite,
+                checkpoints,
+                self._batches,
+                self._teacher,
             ):
                 self.model.fit(
                     self._shared(self._batches("train", position), "train", position),

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import larq_nobn
+import click
 import fresh
 import pytest
 import tensorflow as tf
@@ -21,6 +22,7 @@ from larq_nobn import training
 from cli.answers import one_sentence
 from click.testing import Result
 from larq_nobn._keras import keras
+from larq_nobn.cli import main
 
 Invoke = Callable[..., Result]
 SIGNALS = [("SIGINT", 130), ("SIGTERM", 143)]
@@ -151,6 +153,11 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("fold", "Missing argument 'RUN_OR_FILE'"),
         ("fold nowhere f.keras", "Path 'nowhere' does not exist"),
         ("fold float.keras f.h5", "f.h5 is no name for a Keras model"),
+        # What comes after it would end in another sentence.
+        ("fold damaged.keras f.h5", "f.h5 is no name for a Keras model. Choose one"),
+        ("remove damaged.keras f", "Output f is no name for a Keras model. Choose one"),
+        ("import notes.txt f.npz --source recu", "f.npz is no name for a Keras model"),
+        ("pack empty f.keras", "f.keras is no name for a packed network. Choose one"),
         ("fold float.keras deep/f.keras", "deep/f.keras lies in no existing folder"),
         ("fold damaged.keras f.keras", "damaged.keras is damaged"),
         ("fold lambda.keras f.keras", "carries Python code (a Lambda)"),
@@ -357,8 +364,14 @@ def resuming(tiny: tuple[str, ...], place: Path) -> tuple[str, ...]:
     [
         (lambda: Path("run/logs").touch(), "run/logs is no folder, or a link to one"),
         (lambda: Path("run/other").touch(), "run contains other, so it is not the"),
-        (lambda: Path("run/.lock").mkdir(), "Is a directory: "),
-        (lambda: Path("run/.lock").symlink_to(".lock"), "Too many levels of symbolic"),
+        (lambda: Path("run/.lock").mkdir(), "run/.lock is a folder or a device, but"),
+        (lambda: os.mkfifo("run/.lock"), "run/.lock is a folder or a device, but a"),
+        (lambda: Path("run/.lock").symlink_to(".lock"), "run/.lock is a link, but a"),
+        (
+            lambda: Path("run/.lock").symlink_to("../notes.txt"),
+            "run/.lock is a link, but a training locks its folder by a file of that "
+            "name. Remove it, or choose another output.",
+        ),
     ],
 )
 def test_what_has_to_be_mended_first_has_no_other_advice(
@@ -368,6 +381,7 @@ def test_what_has_to_be_mended_first_has_no_other_advice(
     said = one_sentence(invoke(*resuming))
     assert said.startswith(f"Error: {start}")
     assert "kept up to" not in said
+    assert Path("notes.txt").read_text() == "text"
 
 
 def test_only_a_disk_that_failed_leaves_nothing_to_mend_in_the_run(
@@ -391,6 +405,9 @@ def test_only_a_disk_that_failed_leaves_nothing_to_mend_in_the_run(
     assert "run is kept up to epoch 1. To " in said
 
 
+SMALLER = "smaller batches (--batch-size), more parts of a batch (--accumulate)"
+
+
 @pytest.mark.parametrize(
     "error",
     [
@@ -398,15 +415,70 @@ def test_only_a_disk_that_failed_leaves_nothing_to_mend_in_the_run(
         tf.errors.ResourceExhaustedError(None, None, "OOM when allocating tensor"),
     ],
 )
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("fold float.keras f.keras", " to run float.keras. Take a smaller network or"),
+        (
+            "convert float.keras f.tflite",
+            " to run float.keras. Take a smaller network or a machine with more of it",
+        ),
+        (
+            "evaluate float.tflite --dataset digits",
+            " to run float.tflite. Take a smaller network or a machine with more of it",
+        ),
+        (
+            "train --init float.keras --dataset digits --output run",
+            f" to run float.keras. Take {SMALLER}, a smaller network or a machine",
+        ),
+        (
+            "compare --init a.keras --teacher b.keras --dataset digits --output run",
+            " to run a.keras or b.keras. Take smaller batches (--batch-sizes), more",
+        ),
+        (
+            "train --dataset digits --recipe distillation --output run",
+            f". Take {SMALLER}, smaller images (--image-size), fewer channels (--width)"
+            " or a machine with more",
+        ),
+        (
+            "import notes.txt f.keras --source recu",
+            ". Take smaller images (--image-size) or a machine with more of it.",
+        ),
+    ],
+)
 def test_no_memory(
-    error: Exception, invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch
+    line: str,
+    said: str,
+    error: Exception,
+    invoke: Invoke,
+    place: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ):
+    """The advice is made of options that the command has."""
+
     def short(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(training, "open_model", short)
-    said = one_sentence(invoke("fold", "float.keras", "f.keras"))
-    assert "There is not enough memory. Take smaller batches" in said
+    for name in ("open_model", "train", "compare"):
+        monkeypatch.setattr(training, name, short)
+    monkeypatch.setattr(larq_nobn.deploy, "audit", short)
+    monkeypatch.setattr(larq_nobn.interop, "load_recu", short)
+    Path("float.tflite").touch()
+    found = one_sentence(invoke(*line.split()))
+    assert f"There is not enough memory{said}" in found
+    shown = invoke(line.split()[0], "--help").output
+    assert all(option in shown for option in re.findall(r"--[a-z-]+", found))
+
+
+@pytest.mark.parametrize("name", main.commands)
+def test_an_option_without_a_value(name: str, invoke: Invoke):
+    """Whoever leaves a value out, or gives a flag one, is shown that command's help."""
+    for parameter in main.commands[name].params:
+        if not isinstance(parameter, click.Option):
+            continue
+        option = parameter.opts[0] + "=1" * parameter.is_flag
+        said = one_sentence(invoke(name, option))
+        assert said.endswith(f" See larq-nobn {name} --help."), said
 
 
 def test_a_bug_is_no_bad_input(

@@ -15,6 +15,7 @@ from cli.conftest import Invoke
 from larq_nobn._tables import printable, sentence
 from larq_nobn.cli import _console
 from larq_nobn.cli._errors import open_streams
+from larq_nobn.training import open_model
 from PIL import Image
 
 # Clears the screen, and turns the direction of letters.
@@ -99,7 +100,13 @@ def test_nothing_waits_for_a_pipe(images: Path, tmp_path: Path, invoke: Invoke):
     for suffix in (".keras", ".h5", ".npz", ".tflite"):
         os.mkfifo(tmp_path / f"pipe{suffix}")
         command = "audit" if suffix == ".tflite" else "summary"
-        one_sentence(invoke(command, tmp_path / f"pipe{suffix}"))
+        said = one_sentence(invoke(command, tmp_path / f"pipe{suffix}"))
+        assert "does not exist" not in said
+    (tmp_path / "device.keras").symlink_to("/dev/zero")
+    (run / "model.keras").mkdir()
+    for place in (tmp_path / "device.keras", run, tmp_path / "pipe.h5"):
+        with pytest.raises(ValueError, match="is no regular file, so no model is read"):
+            open_model(place)
 
 
 def test_an_image_of_holes_is_not_read(images: Path, invoke: Invoke):

@@ -6,10 +6,14 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import larq as lq
+import numpy as np
 import pytest
+import tensorflow as tf
 from cli.answers import one_sentence
 from click.testing import Result
 from larq_nobn._keras import keras
+from PIL import Image
 from training import hostile
 
 Invoke = Callable[..., Result]
@@ -162,7 +166,7 @@ def test_a_training_starts_from_ones_own_with_trust(
         assert result.exit_code == 0, result.output
 
 
-@pytest.mark.parametrize("name", ["evaluate", "init", "teacher"])
+@pytest.mark.parametrize("name", ["evaluate", "init", "teacher", "compare"])
 def test_what_a_model_cannot_compute_is_said_of_its_file(
     name: str, invoke: Invoke, tmp_path: Path
 ):
@@ -172,6 +176,82 @@ def test_what_a_model_cannot_compute_is_said_of_its_file(
     x = keras.layers.Flatten()(keras.layers.Embedding(2, 4)(x))
     file = tmp_path / "seven.keras"
     keras.Model(inputs, keras.layers.Dense(10, name="head")(x)).save(file)
-    said = one_sentence(invoke(*command(name, file, tmp_path / "out")))
+    line = command(name, file, tmp_path / "out")
+    if name == "compare":  # of the network of the file itself
+        line = [*line[:3], *line[line.index("--dataset") :]]
+    said = one_sentence(invoke(*line))
     assert "seven.keras cannot be run as a model: " in said
     assert "= 7 is not in [0, 2)" in said
+
+
+@pytest.mark.convert
+def test_a_border_that_is_no_number(invoke: Invoke, tmp_path: Path):
+    """Keras opens it, and TensorFlow looks at it only when it runs."""
+    binary = {"kernel_quantizer": "ste_sign", "use_bias": False}
+    x = inputs = keras.Input((8, 8, 1))
+    for quantizer in (None, "ste_sign"):
+        binary |= {"padding": "same", "pad_values": [1.0, 0.0]}
+        layer = lq.layers.QuantConv2D(32, 3, input_quantizer=quantizer, **binary)
+        x = keras.layers.BatchNormalization()(layer(x))
+    x = keras.layers.Dense(10)(keras.layers.GlobalAveragePooling2D()(x))
+    file = tmp_path / "border.keras"
+    keras.Model(inputs, x).save(file)
+    for name in ("summary", "fold", "convert"):
+        said = one_sentence(invoke(*command(name, file, tmp_path / "out"), "--trust"))
+        assert "has pad_values=[1.0, 0.0], which is no number" in said
+        assert not list((tmp_path / "out").glob("out*"))
+
+
+def test_what_is_raised_in_a_graph_is_one_sentence(invoke: Invoke, tmp_path: Path):
+    """TensorFlow lists lines of code for it, and Keras hides its own."""
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.Dropout(0.1, noise_shape=[3, 5])(keras.layers.Flatten()(inputs))
+    wrong = keras.Model(inputs, keras.layers.Dense(10, name="head")(x))
+    y = keras.layers.GRU(2)(keras.layers.Reshape((8, 8))(inputs))
+    unknown = keras.Model(inputs, keras.layers.Dense(10, name="head")(y))
+    for model, said in (
+        (wrong, "wrong.keras cannot be run as a model: "),
+        (unknown, "has no known role, so its units are unknown. Name the axes"),
+    ):
+        name = "wrong" if model is wrong else "unknown"
+        model.save(tmp_path / f"{name}.keras")
+        line = command("init", tmp_path / f"{name}.keras", tmp_path / name)
+        found = one_sentence(invoke(*line))
+        assert said in found and "in user code" not in found and ".py" not in found
+    assert tf.debugging.is_traceback_filtering_enabled()
+
+
+def several(ends: str) -> keras.Model:
+    """A classifier of digits with named or several inputs or outputs."""
+    inputs = keras.Input((8, 8, 1), name="image")
+    x = keras.layers.Dense(10, name="head")(keras.layers.Flatten()(inputs))
+    more = keras.layers.Dense(3, name="more")(x)
+    made = {
+        "named input": ({"image": inputs}, x),
+        "named output": (inputs, {"head": x}),
+        "two outputs": (inputs, [x, more]),
+        "two inputs": ([inputs, keras.Input((2,))], x),
+    }
+    return keras.Model(*made[ends])
+
+
+@pytest.mark.parametrize(
+    "ends", ["named input", "named output", "two outputs", "two inputs"]
+)
+def test_a_model_with_several_ends_is_no_classifier(
+    ends: str, invoke: Invoke, run_folder: Path, tmp_path: Path
+):
+    file, run = tmp_path / "ends.keras", tmp_path / "run"
+    several(ends).save(file)
+    shutil.copytree(run_folder, run)
+    shutil.copy(file, run / "model.keras")
+    lines = [command(name, file, tmp_path / "out") for name in ("evaluate", "teacher")]
+    if ends != "named input":  # which Keras gives an image as well
+        lines += [command("predict", run, tmp_path / "out")]
+        pixels = np.zeros((8, 8), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "out" / "cat.png")
+    for line in lines:
+        one_sentence(invoke(*line))
+    result = invoke("convert", file, tmp_path / "m.tflite", *DIGITS, "--allow-float")
+    if result.exit_code:
+        one_sentence(result)

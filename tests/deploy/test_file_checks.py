@@ -324,3 +324,13 @@ def test_either_input_may_be_overwritten(function, place):
     assert any(overwritten(read(flatbuffer, "both")[0]))
     found = Runner(flatbuffer)([x, other])
     assert not np.allclose(found, both([x, other])[0], rtol=1e-3, atol=1e-3)
+
+
+def test_a_file_that_takes_more_memory_than_it_gets_is_not_run(tmp_path):
+    """The interpreter ends the process where it gets none."""
+    inputs = keras.Input((8, 8, 1))
+    x = keras.layers.UpSampling2D(30_000)(inputs)
+    model = keras.Model(inputs, keras.layers.GlobalAveragePooling2D()(x))
+    with pytest.raises(ConversionError, match="The file takes 230,400,000,2.. bytes"):
+        convert(model, tmp_path / "m.tflite", verify=False, allow_float=True)
+    assert not list(tmp_path.iterdir())

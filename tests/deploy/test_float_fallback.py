@@ -246,15 +246,18 @@ def test_a_functional_model_inside_is_opened():
     assert passes(inner, binary_conv()) == 2
 
 
-@pytest.mark.parametrize("weight", ["kernel", "bias"])
-def test_weights_that_are_not_numbers_are_named(weight):
+@pytest.mark.parametrize(
+    ("weight", "value", "what"),
+    [("kernel", np.nan, "NaN"), ("bias", np.nan, "NaN"), ("kernel", -np.inf, "inf")],
+)
+def test_weights_that_are_not_numbers_are_named(weight, value, what):
     model = chain(binary_conv(name="x", use_bias=True), *head())
     variable = getattr(model.get_layer("x"), weight)
     values = variable.numpy()
-    values[..., 1] = np.nan
+    values[..., 1] = value
     variable.assign(values)
     with pytest.raises(
-        ConversionError, match=f"'x/{weight}:0' of layer 'x' contains NaN"
+        ConversionError, match=f"'x/{weight}:0' of layer 'x' contains {what}"
     ):
         check_model(as_functional(model))
 

@@ -44,6 +44,13 @@ def where(tell: Callable[[str, Any], None]) -> str:
     return os.getcwd()
 
 
+def gives_keras_nonsense(tell: Callable[[str, Any], None]) -> None:
+    """Ends in an error of Keras."""
+    from larq_nobn._keras import keras
+
+    keras.optimizers.get(tell)
+
+
 def trains_elsewhere(tell: Callable[[str, Any], None], *run: object) -> None:
     """Leaves nothing where it is looked for."""
 

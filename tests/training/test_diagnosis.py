@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,7 +16,13 @@ from larq_nobn import data, training
 from click.testing import CliRunner
 from larq_nobn._keras import keras
 from larq_nobn.cli import main
-from larq_nobn.training._stopping import FiniteCheck, _advice, find_non_finite
+from larq_nobn.training._stopping import (
+    FiniteCheck,
+    _advice,
+    explain_non_finite,
+    find_non_finite,
+)
+from larq_nobn.training._training_model import NOT_FINITE
 
 IMAGES = np.random.default_rng(0).normal(size=(8, 5)).astype(np.float32)
 LABELS = tf.range(8) % 3
@@ -52,7 +61,7 @@ def test_the_images():
 def test_weights():
     model = network(linear())
     kernel = model.get_layer("last").kernel
-    kernel.assign(tf.where(kernel > kernel[0, 0], np.nan, kernel))
+    kernel.assign(tf.where(kernel >= kernel[0, 0], np.nan, kernel))
     assert find_non_finite(model, IMAGES, LABELS) == (
         "weights of layer last are not finite"
     )
@@ -100,6 +109,41 @@ def test_a_gradient():
 
 def test_nothing_to_see():
     assert "does not show again" in find_non_finite(network(linear()), IMAGES, LABELS)
+
+
+def nan(images: tf.Tensor) -> tf.Tensor:
+    return tf.fill((len(images), 3), np.nan)
+
+
+LOWER = "with a learning rate below 0.1 (--learning-rate)"
+
+
+@pytest.mark.parametrize(
+    ("step", "teacher", "said"),
+    [
+        (0, None, "with another network than a.keras (--init); --resume would"),
+        (1, None, f"{LOWER}; --resume would"),
+        (0, nan, "what the teacher gives is not finite. There is no good checkpoint. "),
+        (1, nan, "Give another teacher than b.keras."),
+        (1, tf.identity, f"{LOWER}; --resume would"),
+    ],
+)
+def test_what_is_not_finite_before_anything_is_trained_came_with_a_file(
+    step: int, teacher: Callable | None, said: str
+):
+    settings = training.RunSettings(
+        dataset="digits", init="a.keras", teacher="b.keras", learning_rate=0.1
+    )
+    model, check = network(linear()), FiniteCheck()
+    check.batch = step
+    images = tf.data.Dataset.from_tensors((IMAGES, LABELS))
+    checkpoints: Any = SimpleNamespace(last=None)
+    rest = (model, check, checkpoints, lambda *_: images, teacher)
+    with (
+        pytest.raises(training.NonFiniteLoss, match=re.escape(said)),
+        explain_non_finite(settings, *rest),
+    ):
+        raise tf.errors.InvalidArgumentError(None, None, NOT_FINITE)
 
 
 def watched(model: keras.Model) -> FiniteCheck:

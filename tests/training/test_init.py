@@ -130,6 +130,19 @@ def test_layers_inside_models_are_matched_by_their_path():
         assert_array_equal(given, taken)
 
 
+@pytest.mark.parametrize("value", [np.nan, -np.inf])
+def test_what_is_taken_is_finite(value: float):
+    source = tiny()
+    name, weight = "stage1_block1_conv/kernel", source.get_layer("stage1_block1_conv")
+    weight.kernel.latent_variable[0, 0, 0, 0].assign(value)
+    wanted = f"Weight {name} of init='a.keras' contains NaN or infinity, so nothing"
+    with pytest.raises(ValueError, match=wanted):
+        transfer(source, tiny(), "a.keras")
+    source = tiny()
+    source.get_layer("head").bias.assign(np.full(10, value))
+    assert transfer(source, tiny(7), "a").fresh == ["head/kernel", "head/bias"]
+
+
 def test_no_weight_fits():
     with pytest.raises(ValueError, match="No weight of init='a' fits the network"):
         transfer(keras.Sequential([layers.Dense(3, input_shape=(2,))]), tiny(), "a")

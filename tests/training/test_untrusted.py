@@ -287,6 +287,13 @@ def attacks(canary: Path) -> dict[str, tuple[Change, str]]:
             for value in (float("nan"), float("inf"), -float("inf"), 1e300, 10**400)
         },
         **{f"{key} without end": (longer(key), "more than 1") for key in LENGTHS},
+        **{
+            f"the name {name!r}": (
+                dense(name=name),
+                f"has the name {name!r} with codes",
+            )
+            for name in ("a\nb", "\x1b[2J", "a\u202eb", "\ud800")
+        },
     }
 
 
@@ -334,6 +341,23 @@ def test_an_attack_is_rejected(
     assert message.count("\n") == 0
     assert message.endswith(OWN)
     assert not canary.exists()
+
+
+@pytest.mark.parametrize("suffix", [".keras", ".h5"])
+def test_what_tensorflow_says_of_a_shape(suffix: str, tmp_path: Path):
+    """It writes down the whole operation, as its own code sees it."""
+    inputs = keras.Input((8, 8, 1), name="image")
+    model = keras.Model(inputs, keras.layers.DepthwiseConv2D(3, name="conv")(inputs))
+    file = tmp_path / f"model{suffix}"
+    keras.models.save_model(model, file)
+
+    def shrink(config: Config) -> None:
+        found = hostile.layer(config, "image")["config"]
+        found["batch_input_shape"] = [None, 1, 1, 1]
+
+    hostile.changed(file, tmp_path / f"other{suffix}", shrink)
+    with pytest.raises(ValueError, match="caused by .* from 1 in 'conv/depthwise'$"):
+        open_model(tmp_path / f"other{suffix}")
 
 
 def waiting_for_each_other(config: Config) -> None:

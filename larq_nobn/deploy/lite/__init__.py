@@ -1,6 +1,7 @@
 """Files of Larq Compute Engine: written, read operation by operation, and run."""
 
 from ._converter import (
+    MOST_BYTES,
     Function,
     IoSpec,
     Runner,
@@ -48,6 +49,7 @@ __all__ = [
     "has_lost_bias",
     "in_groups",
     "inference",
+    "MOST_BYTES",
     "check_memory",
     "interpreter_of",
     "io_spec",

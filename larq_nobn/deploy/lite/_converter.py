@@ -261,7 +261,7 @@ class TensorInfo:
 # Values of one input: more than any image has, and 16 bytes each when drawn.
 _MOST = 1 << 26
 # What the values between the operations of a file may take at once.
-_MOST_BYTES = 1 << 31
+MOST_BYTES = 1 << 31
 
 
 def interpreter_of(content: bytes, threads: int, what: str = "the file") -> Any:
@@ -291,16 +291,16 @@ def interpreter_of(content: bytes, threads: int, what: str = "the file") -> Any:
 
 
 def check_memory(content: bytes) -> None:
-    """Checks a file that somebody else may have made, before it is run.
+    """Checks a file that somebody else may have made, or its model, before it is run.
 
     Raises:
         ConversionError: If it takes memory that no phone has.
     """
     needed = _bytes_at_once(content)
-    if needed > _MOST_BYTES:
+    if needed > MOST_BYTES:
         raise ConversionError(
             f"The file takes {needed:,} bytes for what it computes at once, and gets "
-            f"{_MOST_BYTES:,} at most. Convert a model with smaller images, or fewer "
+            f"{MOST_BYTES:,} at most. Convert a model with smaller images, or fewer "
             "of them at a time."
         )
 

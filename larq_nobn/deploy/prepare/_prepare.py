@@ -137,14 +137,15 @@ def _readable(model: keras.Model) -> Iterator[None]:
     with dtype_policy("float32"), lq.context.quantized_scope(False):
         try:
             yield
-        except ConversionError:
+        except (ConversionError, MemoryError, tf.errors.ResourceExhaustedError):
             raise
         except ModelError as error:
             raise UnreadableError(str(error)) from error
         except Exception as error:  # whatever a user's layer raises when called
             raise UnreadableError(
-                f"Model {model.name!r} cannot be rebuilt in float32: {error}. Remove "
-                "casts to other types from its layers."
+                f"Model {model.name!r} cannot be rebuilt in float32: "
+                f"{error or type(error).__name__}. Remove casts to other types from "
+                "its layers."
             ) from error
 
 

@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from ..._keras import keras
 from ...graph import EXACT, Found, Segments, Still, calls, compare, record, sign_in
@@ -253,6 +254,8 @@ def checked_outputs(
     """
     try:
         found = apply()
+    except (MemoryError, tf.errors.ResourceExhaustedError):
+        raise  # of this machine, and of no fault of the model
     except Exception as error:  # whatever a user's layer raises when called
         said = " ".join(filter(None, str(error).splitlines()[:3]))
         said = re.sub(r"\{\{.*?\}\} ?| \[Op:.*", "", said)[:300].rstrip(".")

@@ -75,7 +75,8 @@ def apart(
             if kind == "done":
                 return content
             if kind == "raised":
-                raise content
+                error, error.origin = content
+                raise error
             tell(kind, content)
     except (EOFError, pickle.UnpicklingError):
         raise Killed(f"Its process ended with exit code {process.wait()}") from None
@@ -124,7 +125,13 @@ def _work() -> None:
         log.propagate = False
         tell("done", function(tell, *arguments))
     except Exception as error:
-        tell("raised", _picklable(error))
+        # Of what is no part of the package nobody asks where it was made.
+        package = sys.modules.get("larq_nobn._process")
+        origin = None
+        if package:
+            error = package.unwrapped(error)
+            origin = package.origin_of(error)
+        tell("raised", (_picklable(error), origin))
 
 
 def _end_with_reader() -> None:

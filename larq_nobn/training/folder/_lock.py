@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import socket
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,8 +32,15 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         RunInUse: If another process, or another part of this one, has the lock.
+        OSError: If the file is something else, or may not be written.
     """
     path = folder / LOCK
+    if os.path.lexists(path) and not stat.S_ISREG(path.lstat().st_mode):
+        kind = "a link" if path.is_symlink() else "a folder or a device"
+        raise FileExistsError(
+            f"{path} is {kind}, but a training locks its folder by a file of that "
+            "name. Remove it, or choose another output."
+        )
     lock = FileLock(path, timeout=0, thread_local=False, fallback_to_soft=False)
     _acquire(lock, path)
     try:

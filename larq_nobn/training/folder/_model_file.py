@@ -16,12 +16,14 @@ from typing import Any
 
 from ..._archive_limits import check_hdf5, check_zip
 from ..._files import check_permission, opened
-from ..._tables import sentence
+from ..._tables import printable, sentence
 from . import _allowed
 
 # Keras may quote a whole configuration.
 _LONGEST = 600
 _KIND = re.compile(r"\w+(Error|Exception): ")
+# How TensorFlow names an operation, and then writes down all of it.
+_NODE = re.compile(r" for '\{\{node (.*?)\}\}.*")
 _OWN = "or pass trust=True (--trust) for a file of your own"
 # How Keras writes data that JSON has no word for.
 _DATA = {"__tuple__", "__ellipsis__", "__bytes__", "__tensor__", "__numpy__"}
@@ -122,7 +124,8 @@ def first_line(error: BaseException) -> str:
     elif said.startswith("Graph execution error"):  # TensorFlow, and names nodes last
         nodes = [number for number, line in enumerate(lines) if line.startswith("[[")]
         lines = lines[min(nodes, default=1) - 1 :]
-    return sentence(next(iter(lines), type(error).__name__), _LONGEST)
+    found = next(iter(lines), f"{type(error).__name__} without a message")
+    return sentence(_NODE.sub(r" in '\1'", found), _LONGEST)
 
 
 class Untrusted(ValueError):
@@ -146,6 +149,8 @@ def _check(part: object, layer: str, own: bool = False) -> None:
             _check(each, layer, own)
     elif isinstance(part, dict):
         layer = _name_of(part) or layer
+        if printable(layer) != layer or set(layer) & {"\n", "\t"}:
+            raise _odd(f"has the name {short(layer)} with codes of a terminal", "")
         if part.get("function_type") == "lambda":
             raise _code("a Lambda", layer)
         if "class_name" in part:

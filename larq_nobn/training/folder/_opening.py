@@ -269,11 +269,16 @@ def _file_of(path: Path) -> Path:
     file = path
     if file.is_dir():
         file = file / "model.keras"
-        if not file.is_file():
+        if not file.exists():
             raise FileNotFoundError(
                 f"{path} contains no model.keras, so it is no finished run. "
                 "Give the --output folder of a training run."
             )
+    if file.exists() and not file.is_file():
+        raise ValueError(
+            f"{file} is no regular file, so no model is read from it. Give a run "
+            "folder, or a .keras or .h5 file."
+        )
     if not file.is_file():
         raise FileNotFoundError(
             f"{file} does not exist. Give a run folder, a .keras or .h5 file, or the "
