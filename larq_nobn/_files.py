@@ -8,7 +8,7 @@ import io
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -98,6 +98,43 @@ def sha256_of(path: Path) -> str:
         while chunk := file.read(1 << 20):
             digest.update(chunk)
     return digest.hexdigest()
+
+
+def files_below(
+    folder: Path, counts: Callable[[str], bool] = lambda name: True, links: bool = True
+) -> Iterator[Path]:
+    """All files in a folder, however deep; what is no folder is a file.
+
+    Links may lead to one folder in many ways, or in circles: each is read once.
+
+    Arguments:
+        folder: Where to start.
+        counts: Whether a file or folder of this name is looked at.
+        links: Whether links to folders are followed.
+
+    Raises:
+        OSError: If a folder cannot be read.
+    """
+    seen: set[str] = set()
+    waiting = [(os.fspath(folder), os.path.realpath(folder))]
+    while waiting:
+        place, real = waiting.pop()
+        if real in seen:
+            continue
+        seen.add(real)
+        below = []
+        with os.scandir(place) as entries:
+            inside = sorted(
+                (e for e in entries if counts(e.name)), key=lambda e: e.name
+            )
+        for each in inside:
+            if each.is_dir(follow_symlinks=False):
+                below.append((each.path, os.path.join(real, each.name)))
+            elif not os.path.isdir(each.path):
+                yield Path(each.path)
+            elif links:
+                below.append((each.path, os.path.realpath(each.path)))
+        waiting.extend(reversed(below))
 
 
 @contextmanager

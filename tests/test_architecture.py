@@ -15,8 +15,8 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 # Imports point from a later layer to an earlier one; siblings leave each other alone.
 LAYERS = (
     {"_hdf5_texts"},
+    {"_archive_limits"},
     {
-        "_archive_limits",
         *("_checks", "_datasets", "_figures", "_files", "_process"),
         *("_normalizations", "_progress", "_tables", "_version"),
     },

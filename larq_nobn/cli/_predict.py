@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,7 @@ import click
 import numpy as np
 from rich.table import Table
 
-from .._files import read_file
+from .._files import files_below, read_file
 from .._names import IMAGE_SUFFIXES
 from .._probabilities import as_probabilities
 from ._arguments import Command, model_argument, trust_option
@@ -133,7 +132,11 @@ def image_files(places: Sequence[Path]) -> list[Path]:
         if not place.is_dir():
             found.append(place)
             continue
-        inside = sorted(_inside(place))
+        inside = sorted(
+            file
+            for file in files_below(place, _counts, links=False)
+            if file.suffix.lower() in IMAGE_SUFFIXES
+        )
         if not inside:
             raise FileNotFoundError(
                 f"{place} contains no image. Those are files that end in "
@@ -159,12 +162,5 @@ def read_pixels(file: Path, channels: int) -> np.ndarray:
     return np.repeat(pixels, 3, -1) if pixels.shape[-1] < channels else pixels
 
 
-def _inside(folder: Path) -> Iterator[Path]:
-    def fail(error: OSError) -> None:
-        raise error
-
-    for place, folders, names in os.walk(folder, onerror=fail):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in names:
-            if not name.startswith(".") and Path(name).suffix.lower() in IMAGE_SUFFIXES:
-                yield Path(place, name)
+def _counts(name: str) -> bool:
+    return not name.startswith(".")

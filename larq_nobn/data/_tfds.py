@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._files import check_folder, opened, read_file, sha256_of
+from .._files import check_folder, files_below, opened, read_file, sha256_of
 from .._names import TFDS_PREFIX
 
 DataDir = str | os.PathLike[str] | None
@@ -92,7 +92,8 @@ def _check_code(name: str, data_dir: DataDir) -> None:
         )
     if data_dir is None:  # that of the user
         return
-    for file in _files_in(Path(os.path.expanduser(data_dir), set_name)):
+    place = Path(os.path.expanduser(data_dir), set_name)
+    for file in files_below(place) if place.is_dir() else ():
         opened(file).close()  # TFDS would read a device, or wait for a pipe, for ever
         if file.name != "features.json":
             continue
@@ -106,17 +107,6 @@ def _check_code(name: str, data_dir: DataDir) -> None:
                     f"{file} wants {found!r}, which is no class of TensorFlow Datasets "
                     "and is not imported for it. Prepare the set again."
                 )
-
-
-def _files_in(folder: Path) -> Iterator[Path]:
-    """All files, also of folders that are links, as TFDS follows them."""
-    seen = set()
-    for place, inside, names in os.walk(folder, followlinks=True):
-        if (real := os.path.realpath(place)) in seen:
-            inside.clear()
-            continue
-        seen.add(real)
-        yield from (Path(place, name) for name in names)
 
 
 def _feature_classes(part: Any) -> Iterator[Any]:

@@ -249,7 +249,7 @@ def test_notes_on_a_folder_are_taken_again(tmp_path: Path, monkeypatch, pictures
     folder = pictures_in(tmp_path / "pictures")
     info = data.describe(folder)
     notes = _folder.Notes(folder)
-    target = notes._target
+    target = tmp_path / "cache" / notes._name
     content = json.loads(target.read_text())
     cut = {path: noted[:2] for path, noted in content["files"].items()}
     short, deep = {**content, "files": cut}, "[" * 100_000

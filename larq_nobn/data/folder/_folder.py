@@ -339,16 +339,16 @@ def _check(
             f"{''.join(f' ({name})' for name in names)}, but a classifier needs two or "
             "more. Put those of each class into a folder of its own."
         )
-    if not parts["train"] and holdout < 1:
-        raise ValueError(
-            f"None of the images in {root} is for training. Add some, or lower the "
-            f"holdout={holdout}."
-        )
-    if not parts["test"] and holdout > 0:
-        raise ValueError(
-            f"None of the images in {root} is for testing. Add some, or raise the "
-            f"holdout={holdout}."
-        )
+    for split, words, lacking, change in (
+        ("train", "training", holdout < 1, "lower"),
+        ("test", "testing", holdout > 0, "raise"),
+    ):
+        if not parts[split] and lacking:
+            # Where folders say what is for what, a fraction does not.
+            else_ = "" if listing.divided else f", or {change} the holdout={holdout}"
+            raise ValueError(
+                f"None of the images in {root} is for {words}. Add some{else_}."
+            )
     for remark in listing.remarks:
         _log.warning("Of %s, %s.", root, remark)
     if listing.empty:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import os
 import unicodedata
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..._files import files_below
 from ..._names import IMAGE_SUFFIXES, split_named
 
 # What systems leave in folders of images.
@@ -89,7 +89,7 @@ def read_listing(root: Path) -> Listing:
                     "UTF-8, which no class can be called. Rename it."
                 ) from problem
             before = len(entries)
-            for file in _files(place, ()):
+            for file in files_below(place, _counts):
                 if file.suffix.lower() in IMAGE_SUFFIXES:
                     entries.append(_entry(root, file, label, split))
                 else:
@@ -170,7 +170,9 @@ def _names(folders: list[Path]) -> str:
 
 
 def _has_images(place: Path) -> bool:
-    return any(file.suffix.lower() in IMAGE_SUFFIXES for file in _files(place, ()))
+    return any(
+        file.suffix.lower() in IMAGE_SUFFIXES for file in files_below(place, _counts)
+    )
 
 
 def _folders(place: Path) -> list[Path]:
@@ -178,20 +180,11 @@ def _folders(place: Path) -> list[Path]:
 
 
 def _inside(place: Path) -> list[Path]:
-    names = sorted(os.listdir(place))
-    return [place / n for n in names if not n.startswith(".") and n not in _LITTER]
+    return [place / name for name in sorted(os.listdir(place)) if _counts(name)]
 
 
-def _files(place: Path, above: tuple[str, ...]) -> Iterator[Path]:
-    """All files, however deep; links are followed, but not in circles."""
-    real = os.path.realpath(place)
-    if real in above:
-        return
-    for each in _inside(place):
-        if each.is_dir():
-            yield from _files(each, (*above, real))
-        else:
-            yield each
+def _counts(name: str) -> bool:
+    return not name.startswith(".") and name not in _LITTER
 
 
 def _entry(root: Path, file: Path, label: str, split: str | None) -> Entry:

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from rich.table import Table
 
 from ..._checks import check_kind, check_list, check_path
@@ -21,7 +20,7 @@ from ..._files import replacing
 from ..._tables import as_text
 from ...config import Recipe, named, shown, words
 from .._settings import RunSettings
-from ..folder import load_record, test_metrics, write_json
+from ..folder import check_compared, load_record, test_metrics, write_json
 
 _log = logging.getLogger("larq_nobn")
 # Of each epoch, by which settings are chosen; and of the end, which is reported.
@@ -77,28 +76,17 @@ class Outcome:
             ValueError: If one of its files is damaged.
         """
         record, history = load_record(folder)
-        try:
-            usual = plain_settings(RunSettings())
-            metrics = {name: float(value) for name, value in record["metrics"].items()}
-            tested = {f"test_{n}": v for n, v in test_metrics(record).items()}
-            rows = [
-                [row[n] for n in ("epoch", _ACCURACY, "seconds")] for row in history
-            ]
-            if not rows or not np.isfinite([*sum(rows, []), metrics[_ACCURACY]]).all():
-                raise ValueError("accuracies are missing")
-            return cls(
-                os.fspath(folder),
-                usual | plain_settings(record["settings"]),
-                metrics | tested,
-                history,
-                dict(record["versions"]),
-                history_split=str(record.get("history_split", "test")),
-            )
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f"{os.fspath(folder)} is damaged: run.json or history.csv is not what "
-                f"a run writes ({error!r}). Train again, or restore it from a copy."
-            ) from error
+        check_compared(record, history, Path(folder))
+        metrics = {name: float(value) for name, value in record["metrics"].items()}
+        tested = {f"test_{n}": v for n, v in test_metrics(record).items()}
+        return cls(
+            os.fspath(folder),
+            plain_settings(RunSettings()) | plain_settings(record["settings"]),
+            metrics | tested,
+            history,
+            dict(record["versions"]),
+            history_split=str(record.get("history_split", "test")),
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the fields as plain JSON types."""

@@ -6,6 +6,7 @@ from ._lock import RunInUse, check_not_in_use
 from ._model_file import first_line
 from ._opening import (
     Run,
+    check_compared,
     dataset_of,
     is_saved_model,
     load_record,
@@ -32,6 +33,7 @@ __all__ = [
     "Position",
     "Run",
     "RunInUse",
+    "check_compared",
     "completed",
     "dataset_of",
     "epochs_kept",

@@ -7,7 +7,8 @@ import csv
 import io
 import json
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from typing import Any
 from ... import data
 from ..._checks import check_flag, check_path
 from ..._datasets import check_normalization
-from ..._files import check_utf8, opened, read_file
+from ..._files import check_utf8, files_below, opened, read_file
 from ..._keras import keras
 from ..._larq import without_starvation_warning
 from ..._names import find_pretrained
@@ -24,7 +25,7 @@ from ...config import Settings, settings_of
 from ...models import open_pretrained
 from ._model_file import SUFFIXES, check_model_file, first_line, short
 
-_NUMBER = (int, float)
+_NUMBER, _LARGEST = (int, float), sys.float_info.max
 # What every run has, whatever version wrote it.
 SETTINGS: dict[str, Any] = {"epochs": int}
 RECORD: dict[str, Any] = {"settings": SETTINGS}
@@ -41,6 +42,9 @@ WHOLE: dict[str, Any] = {
         "class_names": [str],
     },
 }
+# What a comparison reads of a run; and the least and most of each epoch's.
+COMPARED: dict[str, Any] = {"metrics": WHOLE["metrics"], "versions": {}}
+EPOCH = {"epoch": (0, 1e9), "val_accuracy": (0, 1), "seconds": (0, 1e12)}
 # Of these types where they are there.
 _OPTIONAL: dict[str, Any] = {
     "settings": {name: each.stored for name, each in settings_of(Settings).items()},
@@ -259,9 +263,8 @@ def _check_trust(trust: bool, folder: Path) -> None:
             "can: save the model as a .keras file, or pass trust=True (--trust) for a "
             "folder of your own."
         )
-    for each in folder.rglob("*"):
-        if not each.is_dir():
-            opened(each).close()  # no pipe, which would be waited for
+    for each in files_below(folder):
+        opened(each).close()  # no pipe, which would be waited for
 
 
 def _file_of(path: Path) -> Path:
@@ -327,6 +330,28 @@ def check_record(content: Mapping[str, Any], wanted: Any, file: Path) -> None:
         raise damaged(file, "seconds_per_epoch is empty")
 
 
+def check_compared(
+    record: Mapping[str, Any], history: Sequence[Mapping[str, float]], folder: Path
+) -> None:
+    """Rejects a run without the numbers that a comparison shows of it."""
+    file = folder / "run.json"
+    check_shape(record, COMPARED, file)
+    metrics = record["metrics"]
+    check_shape(metrics, dict.fromkeys(metrics, _NUMBER), file, "metrics")
+    for name in ("val_accuracy", "test_accuracy"):
+        if not 0 <= metrics.get(name, 0) <= 1:
+            raise damaged(file, f"metrics.{name} is {metrics[name]}")
+    file = folder / "history.csv"
+    if not history:
+        raise damaged(file, "it has no epoch")
+    for row in history:
+        for name, (least, most) in EPOCH.items():
+            if name not in row:
+                raise damaged(file, f"{name} is missing")
+            if not least <= row[name] <= most:
+                raise damaged(file, f"{name} is {row[name]} in an epoch")
+
+
 def check_shape(value: Any, wanted: Any, file: Path, place: str = "it") -> None:
     """Rejects what is not of the wanted types.
 
@@ -340,7 +365,9 @@ def check_shape(value: Any, wanted: Any, file: Path, place: str = "it") -> None:
     kinds: Any = wanted if isinstance(wanted, type | tuple) else type(wanted)
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     flag = isinstance(value, bool) and bool not in kinds
-    if flag or not isinstance(value, kinds):
+    # A whole number of hundreds of digits is no float.
+    huge = isinstance(value, int) and float in kinds and abs(value) > _LARGEST
+    if flag or huge or not isinstance(value, kinds):
         raise damaged(file, f"{place} is {short(value)}")
     if isinstance(wanted, dict):
         for name, inner in wanted.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import struct
+import subprocess
 import unicodedata
 from pathlib import Path
 
@@ -12,6 +13,7 @@ import larq_nobn as nobn
 import numpy as np
 import pytest
 from larq_nobn._files import cache_folder
+from larq_nobn.cli import _predict as predict
 from larq_nobn.data.folder import _folder, open_folder
 
 from .conftest import Write, content_of, png
@@ -282,6 +284,35 @@ def test_links(root: Path, write: Write, tmp_path: Path):
         nobn.data.describe(root)
 
 
+def nested(folder: Path, levels: int) -> None:
+    """Makes folders so deep that Python calls no function as often."""
+    place = folder.joinpath(*"d" * levels)
+    subprocess.run(["mkdir", "-p", place], check=True)
+    (place / "x.png").write_bytes(png(7))
+
+
+def test_folders_may_be_deep(root: Path, write: Write):
+    two_classes(write)
+    nested(root / "cat", 1100)
+    try:
+        assert nobn.data.look_over(root).classes["cat"] == {"train": 26, "test": 5}
+        (deep,) = predict.image_files([root / "cat" / "d"])
+        assert len(deep.parts) > 1100
+    finally:
+        subprocess.run(["rm", "-r", root / "cat" / "d"], check=True)
+
+
+def test_links_may_lead_to_one_folder_in_many_ways(root: Path, write: Write):
+    two_classes(write)
+    for number in range(40):
+        (root / "cat" / f"{number}").mkdir()
+        for name in ("a", "b"):
+            (root / "cat" / f"{number}" / name).symlink_to(f"../{number + 1}")
+    (root / "cat" / "40").mkdir()
+    write("cat/40/x.png")
+    assert sum(nobn.data.look_over(root).classes["cat"].values()) == 31
+
+
 def test_a_thousand_classes(root: Path):
     header = b"BM" + struct.pack("<IHHI", 70, 0, 0, 54)
     header += struct.pack("<IiiHHIIiiII", 40, 2, 2, 1, 24, 0, 16, 0, 0, 0, 0)
@@ -452,3 +483,10 @@ def test_folders_that_are_no_data_set(
     assert (
         "contains no image of empty, which is left out of the classes." in caplog.text
     )
+
+
+def test_where_folders_divide_images_no_holdout_is_advised(root: Path, write: Write):
+    for name in ("cat", "dog"):
+        write(f"test/{name}/x.png")
+    with pytest.raises(ValueError, match=r"is for training. Add some\.$"):
+        nobn.data.describe(root)
