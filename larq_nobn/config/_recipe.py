@@ -73,6 +73,13 @@ class Recipe:
         "Weight decay in the first of two stages.",
         range=("[0, 1e6]", "0 is none."),
     )
+    late_penalty: float = setting(
+        0.0,
+        "Strength of the BNN+ penalty of order 1 in the last third of the steps, which "
+        "pulls the latent weights of a binary filter to their mean distance from the "
+        "threshold of its signs.",
+        range=("[0, 1e6]", "0 is none, 1e-3 a start."),
+    )
     clip_factor: float = setting(
         0.02,
         "Clip factor of adaptive gradient clipping: the largest norm of a unit's "
@@ -198,6 +205,12 @@ class Recipe:
             raise ValueError(
                 f"weight_decay={self.weight_decay} would be divided by the spread of "
                 "the weights of kernel='bernoulli_sign'. Use prior_weight in its place."
+            )
+        if self.late_penalty and self.kernel in ("biper", "bernoulli_sign"):
+            raise ValueError(
+                f"late_penalty={self.late_penalty} pulls weights away from the "
+                f"threshold of their signs, but those of kernel={self.kernel!r} do not "
+                "depend on a single one. Leave one of them out."
             )
         if self.stages == 2 and self.kernel == "biper":
             raise ValueError(

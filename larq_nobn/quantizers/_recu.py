@@ -161,6 +161,9 @@ class ReCU(KernelQuantizer):
         )
         super().build(input_shape)
 
+    def thresholds(self, kernel: tf.Tensor) -> tf.Tensor:
+        return filters(kernel).mean
+
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         self._check_owner(inputs)
         alpha, tau = beside(inputs, self.alpha), beside(inputs, self.tau)

@@ -9,7 +9,7 @@ from .._checks import check_flag
 from .._keras import register
 from .._math import at_least_float32, fused, unit_sum
 from ._balance import halving_thresholds
-from ._filters import filters, signed
+from ._filters import Filters, filters, signed
 from ._standardization import (
     StandardizedKernel,
     standardization_gradient,
@@ -26,6 +26,10 @@ def _products(
     return g * (latent - mean), tf.where(latent >= center, g, -g)
 
 
+def _centers(of: Filters, balanced: bool) -> tf.Tensor:
+    return halving_thresholds(of.columns, of.mean, of.sigma) if balanced else of.mean
+
+
 def scaled_std_sign(
     kernel: tf.Tensor,
     gain: tf.Tensor,
@@ -39,9 +43,7 @@ def scaled_std_sign(
     @tf.custom_gradient
     def binarized(kernel: tf.Tensor, gain: tf.Tensor) -> tuple[tf.Tensor, Callable]:
         of = filters(kernel, deviation=not variance_preserving)
-        center = of.mean
-        if balanced:
-            center = halving_thresholds(of.columns, of.mean, of.sigma)
+        center = _centers(of, balanced)
         if variance_preserving:
             magnitude = tf.constant(of.columns.shape[0] ** -0.5, gain.dtype)
         else:
@@ -153,6 +155,9 @@ class ScaledStdSign(StandardizedKernel):
             "variance_preserving", variance_preserving
         )
         self.balanced = check_flag("balanced", balanced)
+
+    def thresholds(self, kernel: tf.Tensor) -> tf.Tensor:
+        return _centers(filters(kernel), self.balanced)
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         value = scaled_std_sign(

@@ -198,6 +198,9 @@ class Trainer:
                     self._teacher,
                     config.label_smoothing,
                     weights,
+                    config.late_penalty,
+                    # The last third of the steps.
+                    2 * self._steps * config.epochs // 3,
                 )
                 compile_network(self.model, network.optimizer)  # with its loss scale
             self._initial_weights = InitialWeights(config, stage1 is None, self._trust)

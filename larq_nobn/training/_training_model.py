@@ -8,6 +8,10 @@ from typing import Any
 import tensorflow as tf
 
 from .._keras import dtype_policy, keras
+from .._math import at_least_float32
+from .._penalties import binary_penalty
+from ..callbacks._weights import binary_weights
+from ..quantizers._kernel_quantizer import KernelQuantizer
 
 NOT_FINITE = "The loss is not finite"
 Probabilities = Callable[[tf.Tensor], tf.Tensor]
@@ -33,6 +37,14 @@ class TrainingModel(keras.Model):
       \( q_k = (1 - \varepsilon) y_k + \varepsilon / K \). Weights of classes multiply
       the loss of an example by that of its label, or by the mean of those that are
       mixed. Metrics count the most probable class, and test images have neither.
+    - *A late penalty*, of BNN+ and order 1, on the latent weights of binary kernels
+      after some steps, with strength λ. It pulls them to their mean distance from the
+      threshold \(c_o\) of the filter, which is 0 or that of the quantizer; both are
+      constants for the gradient:
+
+      \[ R = \lambda \sum \big| \alpha_o - |W_o - c_o| \big|, \qquad
+         \alpha_o = \mathrm{mean}\, |W_o - c_o| . \]
+
     - *Penalties.* What layers and regularizers add is minimized with the loss, and
       reported beside it: `loss` and `val_loss` are those of the labels or the teacher,
       as in an evaluation, and `penalty` is the mean over the steps of an epoch, of a
@@ -49,15 +61,20 @@ class TrainingModel(keras.Model):
         teacher: Gives the probabilities (N, classes) for a batch of inputs.
         label_smoothing: The fraction ε, in [0, 1); has no part in what a teacher says.
         class_weights: One number per class; None for equal weights.
+        late_penalty: The strength λ; 0 for none.
+        penalty_start: The step from which on it counts.
 
     References:
         G. Hinton, O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network",
         2015, arXiv:1503.02531.
         C. Szegedy, V. Vanhoucke, S. Ioffe, J. Shlens, Z. Wojna, "Rethinking the
         Inception Architecture for Computer Vision", CVPR 2016, arXiv:1512.00567.
+        S. Darabi, M. Belbahri, M. Courbariaux, V. Partovi Nia, "Regularized Binary
+        Network Training", 2018, arXiv:1812.11800.
 
     Differences from the paper:
-        Temperature 1 and no labels, as binary networks are commonly taught.
+        Temperature 1 and no labels, as binary networks are commonly taught. BNN+ has
+        its penalty from the start, around 0, and learns the scale.
     """
 
     def __init__(
@@ -67,6 +84,8 @@ class TrainingModel(keras.Model):
         teacher: Probabilities | None = None,
         label_smoothing: float = 0.0,
         class_weights: Sequence[float] | None = None,
+        late_penalty: float = 0.0,
+        penalty_start: int = 0,
     ) -> None:
         with dtype_policy(network.dtype_policy.name):
             super().__init__(network.inputs, network.outputs, name=network.name)
@@ -77,8 +96,11 @@ class TrainingModel(keras.Model):
         self._teacher = None if teacher is None else lambda images: teacher(images)
         self._smoothing = label_smoothing
         self._class_weights = None if class_weights is None else tuple(class_weights)
-        # After a function as well: its variables are not the network's.
-        penalty = keras.metrics.Mean("penalty") if network.losses else None
+        # After functions as well: variables that are not the network's, or known as it.
+        kernels = binary_weights(network) if late_penalty else []
+        self._kernels = lambda: kernels
+        self._late = (late_penalty, penalty_start)
+        penalty = keras.metrics.Mean("penalty") if network.losses or kernels else None
         self._penalty = lambda: penalty
 
     @property
@@ -97,6 +119,8 @@ class TrainingModel(keras.Model):
         """What is minimized: the loss, and the penalties, each with its own metric."""
         loss = self.compiled_loss(y, y_pred, sample_weight)
         penalties = self.losses
+        if self._kernels():
+            penalties = [*penalties, self._late_penalty()]
         if not penalties:
             return loss
         wide = tf.float64 if loss.dtype == tf.float64 else tf.float32
@@ -107,6 +131,17 @@ class TrainingModel(keras.Model):
         if replicas > 1:  # which add up their gradients
             penalty *= 1.0 / replicas
         return tf.cast(loss, wide) + penalty
+
+    def _late_penalty(self) -> tf.Tensor:
+        """R, or 0 before its first step."""
+        strength, start = self._late
+
+        def penalty() -> tf.Tensor:
+            found = map(_distance_from_scale, self._kernels())
+            return strength * tf.add_n([tf.cast(each, tf.float32) for each in found])
+
+        started = self.optimizer.iterations >= start
+        return tf.cond(started, penalty, lambda: tf.constant(0.0))
 
     def compile(self, optimizer: Any, loss: keras.losses.Loss, **options: Any) -> None:
         """As in Keras; the loss on test images is always that of their labels."""
@@ -225,6 +260,19 @@ class _LossOfAnyTarget(keras.losses.Loss):
         if not target.dtype.is_floating:
             return self._of_labels.call(target, logits)
         return tf.nn.softmax_cross_entropy_with_logits(target, logits)
+
+
+def _distance_from_scale(kernel: Any) -> tf.Tensor:
+    """The penalty of order 1 around the thresholds of a binary kernel."""
+    latent = at_least_float32(tf.convert_to_tensor(kernel.latent_variable))
+    columns = tf.reshape(latent, (-1, latent.shape[-1]))
+    quantizer = getattr(kernel.quantizer, "quantizer", kernel.quantizer)
+    thresholds = tf.zeros((), latent.dtype)
+    if isinstance(quantizer, KernelQuantizer):
+        thresholds = quantizer.thresholds(columns)
+    offset = columns - tf.stop_gradient(thresholds)
+    scale = tf.reduce_mean(tf.abs(tf.stop_gradient(offset)), 0)
+    return binary_penalty(offset, scale, order=1)
 
 
 def balanced_weights(counts: Sequence[int]) -> list[float]:

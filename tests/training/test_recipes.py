@@ -70,7 +70,11 @@ def test_recipes_train(name: str, tmp_path):
 @pytest.mark.usefixtures("eager")
 @pytest.mark.parametrize(
     "chosen",
-    [{"kernel": "biper"}, {"network": {"estimator": "progressive_sign"}}],
+    [
+        {"kernel": "biper"},
+        {"network": {"estimator": "progressive_sign"}},
+        {"late_penalty": 1e-3},
+    ],
     ids=str,
 )
 def test_what_may_be_added_to_a_recipe_trains(chosen: dict, tmp_path):
@@ -265,6 +269,10 @@ def test_plain_settings_are_the_plain_recipe():
         ({"natural_learning_rate": 0}, "natural_learning_rate=0 is outside"),
         ({"prior_weight": -1}, "prior_weight=-1 is outside"),
         ({"temperature": 0}, "temperature=0 is outside"),
+        (
+            {"kernel": "biper", "late_penalty": 1e-5},
+            "late_penalty=1e-05 pulls .*, but those of kernel='biper' do not",
+        ),
         (
             {"kernel": "biper", "stages": 2},
             "stages=2 does not go with kernel='biper'",

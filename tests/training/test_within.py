@@ -57,7 +57,8 @@ class KillAt(keras.callbacks.Callback):
 @pytest.mark.slow
 def test_killed_at_ten_steps(tmp_path: Path):
     # Nothing is written within the epochs of the one, and often in the other.
-    whole = training.train(SETTINGS, tmp_path / "whole")
+    settings = replace(SETTINGS, late_penalty=0.01)
+    whole = training.train(settings, tmp_path / "whole")
     folder = tmp_path / "killed"
     rng = np.random.default_rng(0)
     steps = np.sort(rng.choice(SETTINGS.epochs * STEPS, 10, replace=False))
@@ -65,15 +66,17 @@ def test_killed_at_ten_steps(tmp_path: Path):
     for step in steps.tolist():
         watch = KillAt(*divmod(step, STEPS))
         with pytest.raises(Killed):
-            training.train(SETTINGS, folder, watch, resume=True, checkpoint_steps=EVERY)
+            training.train(settings, folder, watch, resume=True, checkpoint_steps=EVERY)
         assert watch.seen == [divmod(each, STEPS) for each in range(begin, step + 1)]
         # The killed step itself is after no checkpoint yet.
         epochs, done = divmod(step, STEPS)
         begin = epochs * STEPS + done // EVERY * EVERY
         kept = position_kept(folder)
         assert kept == (None if begin == 0 else Position(*divmod(begin, STEPS)))
-    run = training.train(SETTINGS, folder, resume=True, checkpoint_steps=EVERY)
+    run = training.train(settings, folder, resume=True, checkpoint_steps=EVERY)
     assert_same(run, whole)
+    # Of twelve steps the last four have it, in the second epoch.
+    assert [row["penalty"] > 0 for row in run.history] == [False, True]
     assert epochs_logged(folder) == epochs_logged(whole.folder) == {0, 1}
     names = {path.name for path in whole.folder.iterdir()}
     assert {path.name for path in folder.iterdir()} == names
