@@ -62,6 +62,11 @@ LONG = {
     "strong": {"augment": "strong"},
     "latents_30": {"latent_scale": 30.0},
     "distillation": {"recipe": "distillation"},
+    "late_penalty_0.001": {"late_penalty": 1e-3},
+    "late_penalty_0.01": {"late_penalty": 1e-2},
+    "progressive": {"network": {"estimator": "progressive_sign"}},
+    "biper": {"kernel": "biper"},
+    "biper_latents_0.1": {"kernel": "biper", "latent_scale": 0.1},
 }
 
 
