@@ -112,7 +112,8 @@ def compare(
     _check_report(report, output, cells)
     for name, kind in (("compare.json", COMPARISON), ("compare.png", PNG)):
         if output.is_dir():
-            check_target(str(output / name), output / name, kind, force=True)
+            place = output / name
+            check_target(str(place), place, kind, force=True, given="--output")
     console = beside() if report == "-" else out()
     finished = sum((output / name / "run.json").is_file() for name in cells)
     with resumable(), comparing_progress(len(cells), finished, console) as watch:

@@ -7,7 +7,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stderr
+from contextlib import contextmanager, redirect_stderr, suppress
 from pathlib import Path
 from typing import Any
 
@@ -167,12 +167,13 @@ class _Said(logging.Handler):
 @contextmanager
 def own_stderr() -> Iterator[None]:
     """Leaves standard error to Python: native code's messages ignore log levels."""
-    with (
-        os.fdopen(os.dup(2), "w", 1, errors="backslashreplace") as stream,
-        redirect_stderr(stream),
-        native_stderr_closed(),
-    ):
-        yield
+    stream = os.fdopen(os.dup(2), "w", 1, errors="backslashreplace")
+    try:
+        with redirect_stderr(stream), native_stderr_closed():
+            yield
+    finally:
+        with suppress(OSError):  # of what could not be written
+            stream.close()
 
 
 class _Console(Console):

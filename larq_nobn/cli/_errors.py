@@ -9,7 +9,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -67,7 +67,8 @@ class CliError(click.ClickException):
     def show(self, file: IO[Any] | None = None) -> None:
         """Prints the line, without the usage that click would put around it."""
         text = f"{self.prefix}{self.message}{self.hint}"
-        click.echo(text, err=True, file=file)
+        with suppress(OSError):  # as where the disk is full: the exit code is left
+            click.echo(text, err=True, file=file)
 
 
 class Stopped(CliError):
@@ -89,6 +90,13 @@ def open_streams() -> None:
     The shell may have closed one, as by >&-, and may have chosen an encoding without
     the letters of a name.
     """
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            # A file that is opened next would get the number, and what native code
+            # writes to it.
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
@@ -172,11 +180,15 @@ def _one_sentence() -> Iterator[None]:
         if not isinstance(error, _process.Terminated):
             raise
         raise Terminated(_process.STOPPED) from error
+    except BrokenPipeError:
+        raise  # who reads the output has seen enough: click ends without a word
     except OSError as error:
         said, place = error.strerror, error.filename
         text = str(error) if said is None else f"{said}."
         if said is not None and place is not None:
             text = f"{said}: {place}."
+        if isinstance(error, FileNotFoundError) and _is_nowhere():
+            text = "The current folder has been removed. Change to one that is there."
         raise CliError(text) from error
     except MemoryError as error:
         raise CliError(_no_memory()) from error
@@ -195,6 +207,15 @@ def _one_sentence() -> Iterator[None]:
             f"{file} cannot be run as a model: {training.folder.first_line(inner)}. "
             "It is damaged, or its layers do not fit together."
         ) from inner
+
+
+def _is_nowhere() -> bool:
+    """Whether the folder that relative paths start from is gone."""
+    try:
+        os.getcwd()
+    except OSError:
+        return True
+    return False
 
 
 @contextmanager

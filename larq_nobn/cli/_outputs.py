@@ -160,12 +160,18 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
             new_figure(path, (1, 1))
 
 
-def check_target(said: str, path: Path, kind: Kind, force: bool) -> None:
+def check_target(
+    said: str, path: Path, kind: Kind, force: bool, given: str = ""
+) -> None:
     """Raises instead of writing a file, or an export's folder, where something else is.
 
-    Of an export the README.md says what it is. `said` is what a message calls it.
+    Of an export the README.md says what it is. `said` is what a message calls it, and
+    `given` the option that its folder is from, where its name is no choice.
     """
     advice = "Choose another name."
+    a_file = "Give the name of a file."
+    if given:
+        advice = a_file = f"Choose another {given}, or move it elsewhere."
     if (owner := run_that_owns(path)) is not None:
         raise FileExistsError(
             f"{said} belongs to the training run in {owner}, whose files only "
@@ -188,7 +194,7 @@ def check_target(said: str, path: Path, kind: Kind, force: bool) -> None:
             raise NotADirectoryError(f"{said} is a file. Give the name of a folder.")
         there, file = any(path.iterdir()), path / "README.md"
     elif stat.S_ISDIR(mode):
-        raise IsADirectoryError(f"{said} is a folder. Give the name of a file.")
+        raise IsADirectoryError(f"{said} is a folder. {a_file}")
     elif not stat.S_ISREG(mode):
         raise FileExistsError(f"{said} is no regular file. {advice}")
     else:

@@ -291,6 +291,30 @@ def test_without_larq_compute_engine(
         assert "pip install" in one_sentence(invoke(*arguments))
 
 
+@pytest.mark.parametrize(
+    "line", ["models --json m.json", "train --output r --dataset digits"]
+)
+def test_where_the_current_folder_is_gone(line: str, invoke: Invoke, place: Path):
+    gone = place / "gone"
+    gone.mkdir()
+    os.chdir(gone)
+    gone.rmdir()
+    said = one_sentence(invoke(*line.split()))
+    os.chdir(place)
+    assert "The current folder has been removed. Change to one that is there." in said
+
+
+def test_a_reader_who_has_seen_enough_is_no_error(
+    invoke: Invoke, monkeypatch: pytest.MonkeyPatch
+):
+    def no_more(*_: object) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+    monkeypatch.setattr("larq_nobn.cli._pretrained.show", no_more)
+    result = invoke("models")
+    assert (result.exit_code, result.output) == (1, "")
+
+
 @pytest.mark.parametrize("name", [b"\xff\xfe", b"caf\xe9/run"])
 @pytest.mark.parametrize("command", ["train", "compare"])
 def test_a_name_that_tensorflow_does_not_take(

@@ -351,7 +351,13 @@ def test_a_comparison_replaces_only_its_own_files(
     for name, content in (("compare.json", "[1]"), ("compare.png", "mine")):
         Path("grid").mkdir()
         Path("grid", name).write_text(content)
-        assert f"{Path('grid', name)} exists and is not" in one_sentence(invoke(*line))
+        said = one_sentence(invoke(*line))
+        assert f"{Path('grid', name)} exists and is not" in said
+        assert said.endswith("Choose another --output, or move it elsewhere.")
+        shutil.rmtree("grid")
+        Path("grid", name).mkdir(parents=True)
+        said = f"{Path('grid', name)} is a folder. Choose another --output, or move it"
+        assert said in one_sentence(invoke(*line))
         shutil.rmtree("grid")
     assert "belongs to the training run" in one_sentence(
         invoke(*line[:-1], "run/stage1")

@@ -102,6 +102,9 @@ def test_one_sentence(options: str, sentence: str, runs: list[str], invoke: Invo
     [
         ("epoch\n1\n", "val_accuracy is missing"),
         ("epoch,val_accuracy,seconds\n", "it has no epoch"),
+        ("epoch,loss\n1,2\n2\n", "row 2 is not a number for each column"),
+        ("epoch,loss\n1,2,3\n", "row 1 is not a number for each column"),
+        ("epoch,loss\n1,x\n", "row 1 is not a number for each column"),
         ("epoch,val_accuracy,seconds\n1,nan,1\n", "val_accuracy is nan in an epoch"),
         ("epoch,val_accuracy,seconds\n1,0.5,inf\n", "seconds is inf in an epoch"),
         ("epoch,val_accuracy,seconds\n1e300,0.5,1\n", "epoch is 1e+300 in an epoch"),

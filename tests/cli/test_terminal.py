@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -62,6 +63,22 @@ def test_a_stream_that_the_shell_has_closed(name: str, monkeypatch: pytest.Monke
         with _console.progress():
             _console.say("said to nobody")
         assert not stream.isatty()
+
+
+@pytest.mark.parametrize("closed", [(2,), (0, 2), (0, 1, 2)])
+def test_streams_that_are_closed_from_the_start(closed: tuple[int, ...]):
+    def close() -> None:
+        for number in closed:
+            os.close(number)
+
+    command = [sys.executable, "-m", "larq_nobn", "fly"]
+    assert subprocess.run(command, preexec_fn=close).returncode == 2
+
+
+def test_an_error_that_cannot_be_written_has_its_exit_code():
+    command = [sys.executable, "-m", "larq_nobn", "fly"]
+    with open("/dev/full", "wb") as full:
+        assert subprocess.run(command, stderr=full).returncode == 2
 
 
 def test_a_stream_without_the_letters_of_a_name(monkeypatch: pytest.MonkeyPatch):

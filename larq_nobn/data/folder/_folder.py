@@ -339,11 +339,11 @@ def _check(
             f"{''.join(f' ({name})' for name in names)}, but a classifier needs two or "
             "more. Put those of each class into a folder of its own."
         )
-    for split, words, lacking, change in (
+    for split, words, needed, change in (
         ("train", "training", holdout < 1, "lower"),
         ("test", "testing", holdout > 0, "raise"),
     ):
-        if not parts[split] and lacking:
+        if not parts[split] and needed:
             # Where folders say what is for what, a fraction does not.
             else_ = "" if listing.divided else f", or {change} the holdout={holdout}"
             raise ValueError(

@@ -182,11 +182,16 @@ def load_record(
 
 def _rows(content: bytes, file: Path) -> list[dict[str, float]]:
     """The rows of a history; each has a number for every name."""
+    rows: list[dict[str, float]] = []
     try:
-        rows = csv.DictReader(io.StringIO(content.decode(), newline=""))
-        return [{key: float(row[key]) for key in row} for row in rows]
-    except (ValueError, TypeError, csv.Error) as error:
+        for row in csv.DictReader(io.StringIO(content.decode(), newline="")):
+            rows.append({key: float(row[key]) for key in row})
+    except (UnicodeDecodeError, csv.Error) as error:
         raise damaged(file, str(error)) from error
+    except (ValueError, TypeError) as error:
+        why = f"row {len(rows) + 1} is not a number for each column"
+        raise damaged(file, why) from error
+    return rows
 
 
 def open_model(
@@ -304,8 +309,10 @@ def read_object(file: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(read_file(file).decode())
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise damaged(file, str(error)) from error
+    except RecursionError as error:
+        raise damaged(file, "it is nested too deep") from error
     check_shape(content, {}, file)
     return content
 
