@@ -194,7 +194,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         # As readable as any other file of the user, by the umask.
         os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
     except OSError as error:
-        raise _unwritable(target, error) from error
+        raise unwritable(target, error) from error
     try:
         yield temporary
         _flush(temporary)
@@ -202,7 +202,7 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         if os.name == "posix":  # elsewhere a folder cannot be opened
             _flush(target.parent)
     except OSError as error:
-        raise _unwritable(target, error) from error
+        raise unwritable(target, error) from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -229,7 +229,8 @@ def _flush(path: Path) -> None:
         os.close(handle)
 
 
-def _unwritable(target: Path, error: OSError) -> OSError:
+def unwritable(target: Path, error: OSError) -> OSError:
+    """Returns what is raised for a path that cannot be written, with what to do."""
     if error.errno is None:  # a sentence of this package, about another file
         return error
     reason = error.strerror or str(error)

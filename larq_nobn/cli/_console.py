@@ -139,8 +139,9 @@ def quiet() -> None:
     """Keeps what libraries log about themselves off the terminal."""
     # Read by Larq Compute Engine's own TensorFlow, which is loaded later.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # Larq warns about kernels without clipping; scaled ones need none.
-    for library in ("larq", "tensorflow", "absl"):
+    # Larq warns about kernels without clipping; scaled ones need none. matplotlib warns
+    # where its own folder cannot be written.
+    for library in ("larq", "tensorflow", "absl", "matplotlib"):
         logging.getLogger(library).setLevel(logging.ERROR)
     logging.getLogger("larq_nobn").addFilter(_PRINTABLE)
 

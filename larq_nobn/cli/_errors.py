@@ -29,6 +29,8 @@ _USUAL = (ValueError, TypeError, ImportError, ArithmeticError)
 _NO_SPACE = "No space left on device. Free some and try again."
 # A disk that is full or fails; other errors are repaired before anything is resumed.
 _OF_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS)
+_ASK = " Ask its owner for the permission, or choose another path."
 # What asks for less memory: options of any command, and those of networks that are
 # made, which change nothing about the network in a file.
 _SMALLER = {
@@ -186,7 +188,7 @@ def _one_sentence() -> Iterator[None]:
         said, place = error.strerror, error.filename
         text = str(error) if said is None else f"{said}."
         if said is not None and place is not None:
-            text = f"{said}: {place}."
+            text = f"{said}: {place}.{_ASK * (error.errno in _FORBIDDEN)}"
         if isinstance(error, FileNotFoundError) and _is_nowhere():
             text = "The current folder has been removed. Change to one that is there."
         raise CliError(text) from error

@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from .._files import partial_name, replacing
+from .._files import partial_name, replacing, unwritable
 from .._names import OWN
 from ._arguments import Command, RunOrFile, data_dir_option, trust_option
 from ._console import say
@@ -67,9 +67,12 @@ def export(
             "Export a run folder, or the name of a trained network."
         )
     place = Path(os.path.realpath(folder))
-    place.parent.mkdir(exist_ok=True)
     partial = partial_name(place)
-    partial.mkdir()
+    try:
+        place.parent.mkdir(exist_ok=True)
+        partial.mkdir()
+    except OSError as error:
+        raise unwritable(folder, error) from error
     try:
         training.save_model(model, partial / MODEL)
         report, shown = _converted(model, origin, partial / TFLITE, data_dir)

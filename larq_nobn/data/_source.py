@@ -221,13 +221,15 @@ def _reserve(file: int, size: int) -> None:
 def _on_disk(source: LazyImages, shape: tuple[int, ...], dtype: Any) -> LazyImages:
     """Writes what is decoded to a file without a name, and reads it from there."""
     folder, size = cache_folder(), int(np.prod(shape)) * dtype.itemsize
-    check_folder(folder, "the cache")
     try:
+        check_folder(folder, "the cache")
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder) as file:  # gone with the process
             _reserve(file.fileno(), size)
             images = np.memmap(file, dtype, "w+", shape=shape)
     except OSError as error:
+        if error.errno is None:  # a sentence already
+            raise
         raise OSError(
             f"{folder} takes no cache of {size:,} bytes: {error.strerror}. Choose "
             "--cache none (cache='none'), or another folder by LARQ_NOBN_CACHE."

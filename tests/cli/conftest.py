@@ -31,7 +31,8 @@ def _same_logging_afterwards(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv(
         "TF_CPP_MIN_LOG_LEVEL", os.environ.get("TF_CPP_MIN_LOG_LEVEL", "2")
     )
-    loggers = [logging.getLogger(name) for name in ("larq", "tensorflow", "absl")]
+    silenced = ("larq", "tensorflow", "absl", "matplotlib")
+    loggers = [logging.getLogger(name) for name in silenced]
     levels = [logger.level for logger in loggers]
     yield
     for logger, level in zip(loggers, levels, strict=True):

@@ -713,6 +713,9 @@ def test_a_link_that_leads_nowhere_is_no_folder(
     assert Path("file").read_text() == "mine"
 
 
+ASK = " Ask its owner for the permission, or choose another path."
+
+
 @pytest.fixture
 def forbid(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
     """Takes the permission to read a file, or a folder, which root always has."""
@@ -753,7 +756,7 @@ def test_what_may_not_be_read_is_not_damaged(
     Path("full/deep").mkdir()
     forbid(name)
     said = one_sentence(invoke(*line.split()))
-    assert re.fullmatch(rf"Error: Permission denied: \S*{re.escape(name)}\.", said)
+    assert re.fullmatch(rf"Error: Permission denied: \S*{re.escape(name)}\.{ASK}", said)
 
 
 def test_checkpoints_that_may_not_be_read_are_not_missing(
@@ -762,5 +765,22 @@ def test_checkpoints_that_may_not_be_read_are_not_missing(
     """The run would start from scratch, and write over them at the end of an epoch."""
     forbid("checkpoints")
     said = one_sentence(invoke(*resuming))
-    assert said == "Error: Permission denied: run/checkpoints."
+    assert said == f"Error: Permission denied: run/checkpoints.{ASK}"
     assert Path("run/checkpoints/epoch-0001.npz").is_file()
+
+
+@pytest.mark.parametrize("command", ["evaluate", "summary"])
+def test_a_folder_that_may_not_be_looked_into_is_no_saved_model(
+    command: str, invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch
+):
+    is_file = Path.is_file
+
+    def forbidden(path: Path) -> bool:
+        if path.parent.name == "secret":
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return is_file(path)
+
+    Path("secret").mkdir()
+    monkeypatch.setattr(Path, "is_file", forbidden)
+    said = one_sentence(invoke(command, "secret"))
+    assert "saved_model.pb" not in said

@@ -232,6 +232,18 @@ def test_a_full_disk_is_named(invoke, tmp_path, monkeypatch):
     assert [*tmp_path.iterdir()] == []
 
 
+def test_a_place_that_may_not_be_written_is_named(invoke, tmp_path, monkeypatch):
+    def forbidden(path: Path, *_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "mkdir", forbidden)
+    said = one_sentence(invoke("export", DIGITS, tmp_path / "hub"))
+    assert (
+        f"'{tmp_path / 'hub'}' cannot be written: Permission denied. Pass a path in"
+        in said
+    )
+
+
 def test_a_model_file_has_no_accuracy_to_state(invoke, exported, tmp_path):
     said = one_sentence(invoke("export", exported / "model.keras", tmp_path / "hub"))
     assert "Export a run folder, or the name of a trained network" in said

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import fresh
 import numpy as np
 import pytest
 from cli.answers import one_sentence
@@ -160,3 +161,20 @@ def test_a_message_without_a_middle():
     many = sentence(f"first {'many ' * 1000}last")
     assert len(many) == 1999 and many[:6] == "first " and many[-5:] == " last"
     assert sentence("\x1b[2J") == r"\x1b[2J"
+
+
+def test_a_home_that_cannot_be_written_is_nothing_to_say(tmp_path: Path):
+    """matplotlib makes a folder there when it is imported, by every command."""
+    (tmp_path / "home").touch()
+    home = str(tmp_path / "home")
+    done = fresh.run(
+        "import imported_first, os, runpy, sys\n"
+        "for name in ('MPLCONFIGDIR', 'XDG_CONFIG_HOME', 'XDG_CACHE_HOME'):\n"
+        "    os.environ.pop(name, None)\n"
+        f"os.environ['HOME'] = {home!r}\n"
+        "sys.modules.pop('matplotlib', None)\n"
+        "runpy.run_module('larq_nobn', run_name='__main__', alter_sys=True)",
+        ("report", tmp_path / "gone", "--png", tmp_path / "new.png"),
+    )
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1, done.stderr

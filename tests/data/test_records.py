@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -145,6 +146,18 @@ def test_a_full_disk_takes_no_cache(cache: Path, monkeypatch: pytest.MonkeyPatch
     reads = Reads(6)
     _source.cached(reads.pictures, "disk").take(tf.constant([3]))
     assert reads.times[3] == 1
+
+
+def test_a_home_folder_that_may_not_be_looked_into_takes_no_cache(
+    cache: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def forbidden(path: Path) -> bool:
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+
+    monkeypatch.setattr(Path, "is_dir", forbidden)
+    wanted = f"{cache} takes no cache of 36 bytes: Permission denied. Choose --cache"
+    with pytest.raises(OSError, match=re.escape(wanted)):
+        _source.cached(Reads(6).pictures, "disk")
 
 
 def test_the_first_place_with_room_is_taken(

@@ -257,8 +257,10 @@ def open_model(
 
 
 def is_saved_model(path: Path) -> bool:
-    """Whether it is the folder of a SavedModel."""
-    return (path / "saved_model.pb").is_file()
+    """Whether it is the folder of a SavedModel, as far as one may look into it."""
+    with contextlib.suppress(PermissionError):
+        return (path / "saved_model.pb").is_file()
+    return False
 
 
 def _check_trust(trust: bool, folder: Path) -> None:
