@@ -21,7 +21,7 @@ import tensorflow as tf
 from hdf5_texts import name_one_text_often
 from larq_nobn._keras import keras
 from larq_nobn.training import open_model
-from larq_nobn.training.folder import _allowed
+from larq_nobn.training.folder import _allowed, first_line
 from numpy.testing import assert_array_equal
 from tensorflow.python.util import tf_export
 from training import hostile
@@ -358,6 +358,21 @@ def test_what_tensorflow_says_of_a_shape(suffix: str, tmp_path: Path):
     hostile.changed(file, tmp_path / f"other{suffix}", shrink)
     with pytest.raises(ValueError, match="caused by .* from 1 in 'conv/depthwise'$"):
         open_model(tmp_path / f"other{suffix}")
+
+
+def test_what_python_and_tensorflow_say_is_put_into_words(files: dict[str, Path]):
+    def change(config: Config) -> None:
+        found = hostile.layer(config, "dense")
+        found.update(class_name="TextVectorization", config={"name": "dense"})
+
+    file = files[".h5"].with_name("words.h5")
+    hostile.changed(files[".h5"], file, change)
+    with pytest.raises(ValueError, match="a Keras model: '[a-z_]+' is missing$"):
+        open_model(file)
+    with pytest.raises(tf.errors.OpError) as caught:
+        tf.cast([1.0], tf.string)
+    assert "{{function_node" in str(caught.value)  # of this version
+    assert first_line(caught.value) == "Cast float to string is not supported"
 
 
 def waiting_for_each_other(config: Config) -> None:

@@ -57,7 +57,8 @@ def check_int8(model: keras.Model, int8: bool) -> None:
         if ranges:
             raise ConversionError(
                 f"Layer {ranges[0].name!r} is a FakeQuantization, which makes int8 of "
-                "what is around it. Pass int8=True, or convert the model without it."
+                "what is around it. Pass int8=True (--int8), or convert the model "
+                "without it."
             )
         return
     if not ranges:

@@ -22,8 +22,10 @@ from . import _allowed
 # Keras may quote a whole configuration.
 _LONGEST = 600
 _KIND = re.compile(r"\w+(Error|Exception): ")
-# How TensorFlow names an operation, and then writes down all of it.
+# How TensorFlow names an operation, and then writes down all of it; and what it says of
+# its own functions.
 _NODE = re.compile(r" for '\{\{node (.*?)\}\}.*")
+_INTERNAL = re.compile(r"\{\{function_node .*?\}\} ?| \[Op:.*")
 _OWN = "or pass trust=True (--trust) for a file of your own"
 # How Keras writes data that JSON has no word for.
 _DATA = {"__tuple__", "__ellipsis__", "__bytes__", "__tensor__", "__numpy__"}
@@ -125,7 +127,9 @@ def first_line(error: BaseException) -> str:
         nodes = [number for number, line in enumerate(lines) if line.startswith("[[")]
         lines = lines[min(nodes, default=1) - 1 :]
     found = next(iter(lines), f"{type(error).__name__} without a message")
-    return sentence(_NODE.sub(r" in '\1'", found), _LONGEST)
+    if isinstance(error, KeyError) and " " not in found:  # no more than the key
+        found = f"{found} is missing"
+    return sentence(_INTERNAL.sub("", _NODE.sub(r" in '\1'", found)), _LONGEST)
 
 
 class Untrusted(ValueError):
