@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,9 @@ from typing import Any
 
 import click
 
+from .._files import check_folder
 from .._names import check_dataset
+from .._run_files import LOCK
 from ._arguments import Command, Word
 from ._console import out, pairs, percent, progress, say
 from ._deploy import converted
@@ -30,7 +33,7 @@ _SMALL = 16
 # Each is run by the phone's interpreter, one at a time.
 EVALUATED_IMAGES = 500
 _FILES = ("model.tflite", "model.tflite.json", "report.json")
-_OURS = {"run", "run.new", *_FILES}
+_OURS = {"run", "run.new", LOCK, *_FILES}
 
 
 def demo_images(word: str) -> str:
@@ -84,11 +87,27 @@ def demo(dataset: str, output: Path | None, epochs: int | None) -> None:
     _check_foreign(folder, settings)
     if dataset in DEMOS:
         say(str(data.prepare(dataset, progress=say)))
-    run = _trained(settings, folder)
-    file = folder / "model.tflite"
-    report = converted(run.model, file, None, origin_of(run))
-    report.to_json(folder / "report.json")
-    out().print(pairs(f"Demo {folder}", _results(run, file, report.to_dict())))
+    with _alone_in(folder):
+        run = _trained(settings, folder)
+        file = folder / "model.tflite"
+        report = converted(run.model, file, None, origin_of(run))
+        report.to_json(folder / "report.json")
+        out().print(pairs(f"Demo {folder}", _results(run, file, report.to_dict())))
+
+
+@contextmanager
+def _alone_in(folder: Path) -> Iterator[None]:
+    """Keeps other demos out of a folder, which is gone again if it stays empty."""
+    check_folder(folder, "a run")
+    made = [each for each in (folder, *folder.parents) if not each.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        with training.folder.locked(folder):
+            yield
+    finally:
+        with suppress(OSError):  # from the first on that contains something
+            for each in made:
+                each.rmdir()
 
 
 def _settings_for(dataset: str) -> training.RunSettings:

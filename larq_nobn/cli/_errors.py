@@ -173,7 +173,9 @@ def _one_sentence() -> Iterator[None]:
             yield
     except click.UsageError as error:
         command = error.ctx.command_path if error.ctx else "larq-nobn"
-        raise CliError(f"{error.format_message()} See {command} --help.") from error
+        usage = sentence(error.format_message())
+        stop = "" if usage.endswith((".", "?")) else "."
+        raise CliError(f"{usage}{stop} See {command} --help.") from error
     except (click.ClickException, click.exceptions.Exit, click.Abort):
         raise
     except KeyboardInterrupt as error:

@@ -81,6 +81,11 @@ def export(
             # A path in it may have bytes that are no text.
             readme.write_bytes(text.encode(errors="replace"))
         _replace(place, partial)
+    except OSError as error:
+        if str(partial) not in str(error):  # a name that nobody has given
+            raise
+        said = str(unwritable(folder, error))
+        raise type(error)(said.replace(str(partial), str(folder))) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     say(f"{folder}: {MODEL}, {TFLITE}, {TFLITE}.json, {README}")

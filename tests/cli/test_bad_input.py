@@ -207,6 +207,8 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
             "not a number",
         ),
         ("train --output r --resume=yes", "not take a value. See larq-nobn train --h"),
+        ("train --output r --resum", "Did you mean '--resume'? See larq-nobn train"),
+        ("models none", "Got unexpected extra argument (none). See larq-nobn models"),
         ("report empty --by", "requires an argument. See larq-nobn report --help."),
         ("import notes.txt o.keras --source ab --image-size 8", "larq-nobn import --"),
         ("convert float.keras m.tflite --input-shape 8x8x1", "not of the form 96,96,3"),

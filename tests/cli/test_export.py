@@ -228,7 +228,11 @@ def test_a_full_disk_is_named(invoke, tmp_path, monkeypatch):
     monkeypatch.setattr(_export, "_readme", lambda *_: "text")
     monkeypatch.setattr(Path, "write_bytes", full)
     said = one_sentence(invoke("export", DIGITS, tmp_path / "hub"))
-    assert "README.md' cannot be written: No space left on device" in said
+    readme = tmp_path / "hub" / "README.md"
+    assert f"'{readme}' cannot be written: No space left on device" in said
+    monkeypatch.setattr(Path, "mkdir", lambda path, **_: path.is_dir() or full(path))
+    said = one_sentence(invoke("export", DIGITS, tmp_path / "hub"))
+    assert f"'{tmp_path / 'hub'}' cannot be written: No space left on device" in said
     assert [*tmp_path.iterdir()] == []
 
 

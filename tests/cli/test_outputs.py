@@ -379,6 +379,15 @@ def test_the_json_of_a_comparison_is_none_of_its_files(
     assert f"would overwrite grid/{name}, which this comparison makes" in said
 
 
+def test_a_demo_leaves_another_one_alone_that_is_at_work(invoke: Invoke, place: Path):
+    file = Path("demo/run.new/settings.json")
+    file.parent.mkdir(parents=True)
+    file.write_text("{}")
+    with training.folder.locked(Path("demo")):
+        assert "demo is in use" in one_sentence(invoke("demo", "--output", "demo"))
+        assert file.exists()
+
+
 def test_a_demo_replaces_only_its_own_run(
     invoke: Invoke, place: Path, monkeypatch: pytest.MonkeyPatch
 ):

@@ -2,7 +2,7 @@
 
 from ..._run_files import CHECKPOINTS, write_json
 from ._archives import START, Position
-from ._lock import RunInUse, check_not_in_use
+from ._lock import RunInUse, check_not_in_use, locked
 from ._model_file import first_line
 from ._opening import (
     Run,
@@ -44,6 +44,7 @@ __all__ = [
     "load_record",
     "load_run",
     "lock_run_folder",
+    "locked",
     "open_model",
     "plain",
     "position_kept",

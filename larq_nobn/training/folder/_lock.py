@@ -45,7 +45,8 @@ def locked(folder: Path) -> Iterator[None]:
     _acquire(lock, path)
     try:
         owner = {"host": socket.gethostname(), "pid": os.getpid()}
-        path.write_text(json.dumps(owner))
+        with suppress(OSError):  # a full disk; what is written next will say so
+            path.write_text(json.dumps(owner))
         yield
     finally:
         with suppress(OSError):  # Windows removes no file that is open
