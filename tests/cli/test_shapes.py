@@ -253,12 +253,22 @@ def test_notes_on_a_folder_are_taken_again(tmp_path: Path, monkeypatch, pictures
     content = json.loads(target.read_text())
     cut = {path: noted[:2] for path, noted in content["files"].items()}
     short, deep = {**content, "files": cut}, "[" * 100_000
-    for each in (*changed(content), *SHAPES, short, deep):
+    # Size, time, digest, height, width, grey, format, problem.
+    values = {2: ("", "zz" * 32), 3: (-5, 0, 1 << 40), 4: (0,), 6: ("\x1b[31m", "")}
+    wrong = [
+        {path: [*noted[:at], value, *noted[at + 1 :]] for path, noted in files.items()}
+        for files in [content["files"]]
+        for at, several in values.items()
+        for value in several
+    ]
+    others = [{**content, "files": each} for each in wrong]
+    for each in (*changed(content), *SHAPES, short, deep, *others):
         text = each if isinstance(each, str) else json.dumps(each)
         target.write_bytes(text.encode("latin-1"))
         found = data.describe(folder)
         assert found.image_shape == info.image_shape
         assert found.class_names == info.class_names
+        assert data.look_over(folder).formats == {"PNG": 20}
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -26,7 +27,7 @@ from ..._names import SPLITS
 from ..._progress import step
 from .._images import Shape, described, once, remembered
 from .._source import LazyImages, statistics
-from ._decode import decode, format_of, image_of, in_turn
+from ._decode import FORMATS, decode, format_of, image_of, in_turn
 from ._listing import Entry, Listing, read_listing
 
 _log = logging.getLogger("larq_nobn")
@@ -100,6 +101,7 @@ def _look_into(root: Path, entry: Entry) -> tuple:
 _VERSION = 1
 # Types of what is noted of an image: all of a `ScannedImage` but where it lies.
 _READABLE = (str, int, int, bool, str, type(None))
+_DIGEST, _NO_SIDE = re.compile("[0-9a-f]{64}"), 1 << 31
 
 
 class Notes:
@@ -128,7 +130,12 @@ class Notes:
         if not isinstance(noted, list) or noted[:2] != [entry.size, entry.changed]:
             return None
         found = tuple(noted[2:])
-        return found if tuple(map(type, found)) == _READABLE else None
+        if tuple(map(type, found)) != _READABLE:
+            return None
+        digest, height, width, _, kind, _ = found
+        sizes = 0 < height < _NO_SIDE and 0 < width < _NO_SIDE
+        known = _DIGEST.fullmatch(digest) and sizes and kind in FORMATS
+        return found if known else None
 
     def statistics_of(self, key: str, channels: int) -> Any:
         """Mean and standard deviation of each channel; None if they are not noted."""
