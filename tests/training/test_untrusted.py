@@ -286,6 +286,10 @@ def attacks(canary: Path) -> dict[str, tuple[Change, str]]:
             f"padding with {value}": (dense(pad_values=value), "more than 65,536")
             for value in (float("nan"), float("inf"), -float("inf"), 1e300, 10**400)
         },
+        **{
+            f"{value} for a number": (dense(scale=value), "which is no number")
+            for value in ("x", "1", [[1.0], ["x"]])
+        },
         **{f"{key} without end": (longer(key), "more than 1") for key in LENGTHS},
         **{
             f"the name {name!r}": (

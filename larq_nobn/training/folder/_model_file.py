@@ -57,6 +57,9 @@ _COUNTS = {
     "num_or_size_splits": slice(0),
 }
 _MOST = 1 << 16
+# Arguments that are numbers, or lists of them; of some Keras asks only when it runs.
+_NUMBERS = {"scale", "offset", "epsilon", "momentum", "alpha", "rate", "stddev"}
+_NUMBERS |= {"max_value", "negative_slope", "threshold", "theta"}
 # How long a list may be; Keras takes minutes for more.
 _LENGTHS = {"layers": 10_000, "inbound_nodes": 1000}
 _LENGTHS |= {"input_layers": 1000, "output_layers": 1000}
@@ -171,7 +174,8 @@ def _check(part: object, layer: str, own: bool = False) -> None:
                 _check_count(key, value, layer)
             if key in _LENGTHS and isinstance(value, list | dict):
                 _check_length(key, value, layer)
-            if key == "pad_values" and not own and not _is_number(value):
+            wrong = key == "pad_values" and not _is_number(value)
+            if not own and (wrong or (key in _NUMBERS and _has_text(value))):
                 raise _odd(f"has {key}={short(value)}, which is no number", layer)
             _check(value, layer, own)
     elif part == "_COMPOSITE_TYPE":
@@ -292,6 +296,11 @@ def _check_length(key: str, value: Sized, layer: str) -> None:
 
 def _is_number(value: object) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _has_text(value: object) -> bool:
+    inside = value if isinstance(value, list) else []
+    return isinstance(value, str) or any(map(_has_text, inside))
 
 
 def short(value: object) -> str:
