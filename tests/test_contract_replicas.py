@@ -10,7 +10,7 @@ from cases import CASES
 from contract_networks import HOSTS, dense_or_convolution, draw, input_shapes
 from larq_nobn._keras import keras
 from larq_nobn.layers import SignFlipDropout
-from larq_nobn.quantizers import BernoulliSign
+from larq_nobn.quantizers import BernoulliSign, ProgressiveSign
 from replicas import assert_replicas_agree
 
 # In training they draw, every model on its own; `test_bayesian_files.py` and
@@ -23,6 +23,8 @@ def placed(case):
     """One row in a network of its own, with its inputs and an example of them."""
     shape = min(case.shapes, key=lambda each: np.sum(input_shapes(each)[0]))
     made, sample = case.make(), draw(case, shape)
+    if case.cls is ProgressiveSign:  # draws too, unless all of its entries are signs
+        made = ProgressiveSign(scale=0.5, fraction=1.0)
     if case.role == "kernel":
         made = dense_or_convolution(HOSTS[len(shape)][0], shape, kernel_quantizer=made)
         window = (5,) * (len(shape) - 2)
