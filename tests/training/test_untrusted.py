@@ -373,6 +373,13 @@ def test_what_python_and_tensorflow_say_is_put_into_words(files: dict[str, Path]
     hostile.changed(files[".h5"], file, change)
     with pytest.raises(ValueError, match="a Keras model: '[a-z_]+' is missing$"):
         open_model(file)
+    x = keras.Input((4, 4, 3))
+    sign = nobn.quantizers.RSign()
+    sign(np.zeros((1, 4, 4, 2)))
+    with pytest.raises(ValueError) as caught:
+        lq.layers.QuantConv2D(2, 1, input_quantizer=sign)(x)
+    assert str(caught.value).count("Exception encountered when calling") > 1
+    assert first_line(caught.value).startswith("One RSign object got inputs of 2 and")
     with pytest.raises(tf.errors.OpError) as caught:
         tf.cast([1.0], tf.string)
     assert "{{function_node" in str(caught.value)  # of this version

@@ -21,6 +21,7 @@ from . import _allowed
 
 # Keras may quote a whole configuration.
 _LONGEST = 600
+_WHERE = "Exception encountered when calling"
 _KIND = re.compile(r"\w+(Error|Exception): ")
 # How TensorFlow names an operation, and then writes down all of it; and what it says of
 # its own functions.
@@ -123,9 +124,11 @@ def first_line(error: BaseException) -> str:
     """What an error says first, or its kind; of errors around another one the inner."""
     said = str(error).rpartition("Exception encountered: ")[2].strip()
     lines = [line.strip() for line in said.splitlines() if line.strip()]
-    if said.startswith("Exception encountered when calling"):  # Keras says where first
-        what = [_KIND.sub("", line) for line in lines if _KIND.match(line)]
-        lines = [*what, *lines[1:]]
+    if said.startswith(_WHERE):  # Keras says where first, and may do so several times
+        kinds = [number for number, line in enumerate(lines) if _KIND.match(line)]
+        lines = [_KIND.sub("", line) for line in lines[max(kinds, default=1) :]]
+        while len(lines) > 1 and lines[0].startswith(_WHERE):
+            lines = lines[1:]
     elif said.startswith("Graph execution error"):  # TensorFlow, and names nodes last
         nodes = [number for number, line in enumerate(lines) if line.startswith("[[")]
         lines = lines[min(nodes, default=1) - 1 :]
