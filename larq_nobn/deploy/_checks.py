@@ -113,7 +113,8 @@ def _check_layer(layer: keras.layers.Layer, label: str) -> None:
             continue
         values = np.asarray(tf.cast(weight, tf.float32))
         found = "NaN" if np.isnan(values).any() else ""
-        if "kernel" in weight.name and np.isinf(values).any():  # thresholds may be so
+        of_kernel = "kernel" in weight.name or "gain" in weight.name
+        if of_kernel and np.isinf(values).any():  # thresholds may be so
             found = found or "infinity"
         if found:
             raise ConversionError(

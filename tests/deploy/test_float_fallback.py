@@ -262,6 +262,15 @@ def test_weights_that_are_not_numbers_are_named(weight, value, what):
         check_model(as_functional(model))
 
 
+def test_gains_of_kernels_are_finite():
+    quantizer = nobn.quantizers.ScaledStdSign(gain=True, name="sign")
+    conv = binary_conv(name="x", kernel_quantizer=quantizer)
+    model = chain(conv)
+    conv.kernel_quantizer.gain.assign(np.full(conv.kernel_quantizer.gain.shape, np.inf))
+    with pytest.raises(ConversionError, match="gain.*' of layer 'x' contains infinity"):
+        check_model(as_functional(model))
+
+
 def test_shifts_of_signs_count_as_weights():
     conv = binary_conv(name="x", input_quantizer=nobn.quantizers.RSign(name="sign"))
     model = chain(conv)
