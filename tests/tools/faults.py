@@ -47,9 +47,40 @@ FAULTS = (
     Fault(
         "rsign: gradient of the shift without the scale",
         "quantizers",
-        "return d_x, channel_sum(d_x) / scale",
-        "return d_x, channel_sum(d_x)",
+        "(estimator)(upstream, x, shift, factor, *power)\n"
+        "            return d_x, channel_sum(d_x) / scale",
+        "(estimator)(upstream, x, shift, factor, *power)\n"
+        "            return d_x, channel_sum(d_x)",
         ("tests/quantizers/test_rsign.py", "tests/quantizers"),
+    ),
+    Fault(
+        "progressive_sign: signs have another gradient",
+        "quantizers",
+        'd_x = rsign_gradient("ste_sign")(upstream, x, shift, factor)',
+        'd_x = rsign_gradient("ste_sign")(upstream, x, shift, factor)\n'
+        "            d_x = tf.where(uniform < fraction, 0.0 * d_x, d_x)",
+        ("tests/quantizers/test_progressive_sign.py", "tests/quantizers"),
+    ),
+    Fault(
+        "progressive_binarization: all layers at once",
+        "callbacks",
+        "return min(max(progress * count - place, 0.0), 1.0)",
+        "return min(max(progress, 0.0), 1.0)",
+        ("tests/callbacks/test_progressive.py", "tests/callbacks"),
+    ),
+    Fault(
+        "biper: gradient of a sine of frequency 1",
+        "quantizers",
+        "slope = frequency * tf.cos(frequency * at_least_float32(kernel))",
+        "slope = tf.cos(frequency * at_least_float32(kernel))",
+        ("tests/quantizers/test_biper.py", "tests/quantizers"),
+    ),
+    Fault(
+        "late penalty: around 0 instead of the threshold",
+        "training",
+        "thresholds = quantizer.thresholds(columns)",
+        "thresholds = 0 * quantizer.thresholds(columns)",
+        ("tests/training/test_step.py", "tests/training"),
     ),
     Fault(
         "rsign: threshold rounded to half precision",
