@@ -97,7 +97,7 @@ def _converted(
     """Converts; returns the report, and what the models were compared on."""
     with suppress(FileNotFoundError):
         return converted(model, target, None, origin, data_dir), "test images"
-    say(f"{origin.info.name} is not prepared here: verified on made-up images.")
+    say(f"The images of {origin.info.name} are not here: verified on generated ones.")
     report = deploy.convert(model, target, **described(model, origin.info))
     return report, "generated images"
 
