@@ -116,15 +116,21 @@ def chain(
 
 
 def calls(model: keras.Model) -> list[Call]:
-    """Lists the layer calls of inference, each after the calls that it depends on."""
+    """Lists the layer calls of inference, each after the calls that it depends on.
+
+    The uses of a layer come in the order in which they were made, so that they are
+    numbered alike in a model that is built again, whatever is added to its branches.
+    """
     by_depth = model._nodes_by_depth
     needed = _needed(model.outputs)
-    nodes = [
-        node
-        for depth in sorted(by_depth, reverse=True)
-        for node in by_depth[depth]
-        if not node.is_input and node in needed
-    ]
+    nodes = _with_uses_in_order(
+        [
+            node
+            for depth in sorted(by_depth, reverse=True)
+            for node in by_depth[depth]
+            if not node.is_input and node in needed
+        ]
+    )
     uses = Counter(node.layer.name for node in nodes)
     seen: Counter[str] = Counter()
     operations: dict[str, Operation] = {}
@@ -144,12 +150,45 @@ def calls(model: keras.Model) -> list[Call]:
     return found
 
 
+def _with_uses_in_order(nodes: list[Any]) -> list[Any]:
+    """The same nodes, of which only those are moved that some use has to wait for."""
+    uses = defaultdict(list)
+    for node in nodes:
+        uses[id(node.layer)].append(node)
+    earlier: dict[Any, Any] = {}
+    for of_layer in uses.values():
+        if len(of_layer) > 1:
+            made = of_layer[0].layer.inbound_nodes
+            in_order = sorted(of_layer, key=made.index)
+            earlier.update(zip(in_order[1:], in_order, strict=False))
+    if not earlier:
+        return nodes
+    known, found = set(nodes), dict[Any, None]()
+    for last in nodes:
+        left = [last]
+        while left:
+            node = left[-1]
+            waits = [_maker(tensor) for tensor in inputs_of(node)]
+            waits += [earlier[node]] if node in earlier else []
+            missing = [n for n in waits if n in known and n not in found]
+            if missing:
+                left += missing
+            else:
+                found[left.pop()] = None
+    return list(found)
+
+
+def _maker(tensor: Any) -> Any:
+    """The node that makes a tensor."""
+    layer, index, _ = tensor._keras_history
+    return layer.inbound_nodes[index]
+
+
 def _needed(outputs: list[Any]) -> set[Any]:
     """The nodes that some tensors depend on at inference."""
     found, left = set(), list(outputs)
     while left:
-        layer, index, _ = left.pop()._keras_history
-        node = layer.inbound_nodes[index]
+        node = _maker(left.pop())
         if node not in found:
             found.add(node)
             left += inputs_of(node)

@@ -4,7 +4,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn import deploy
+from larq_nobn import deploy, fold_batch_norm
 from deploy.nets import binary_conv, scrambled
 from deploy.sides import beside, compared, examples, outputs
 from larq_nobn._keras import keras
@@ -138,3 +138,43 @@ def test_a_scale_of_bytes_and_of_numbers(tmp_path):
     report = deploy.convert(model, tmp_path / "m.tflite")
     assert report.lce_bconv2d == report.binary_layers == 2
     assert report.verify["exact_share"] == 1
+
+
+def joined(*ends):
+    return layers.Dense(4)(layers.GlobalAveragePooling2D()(layers.Add()(ends)))
+
+
+def moved(x):
+    return layers.MaxPooling2D(2, 1, padding="same")(x)
+
+
+def normed(x):
+    return layers.BatchNormalization()(layers.BatchNormalization()(x))
+
+
+# Of each, conversion makes branches shorter or longer, and Keras lists the uses in
+# another order then.
+BRANCHES = {
+    "pooled": lambda conv, x: joined(conv(x), conv(moved(x))),
+    "norms after": lambda conv, x: joined(conv(moved(x)), normed(conv(x))),
+    "norms before": lambda conv, x: joined(conv(x), conv(normed(moved(normed(x))))),
+    "a convolution after": lambda conv, x: joined(
+        layers.Conv2D(16, 1)(normed(conv(x))), layers.ReLU()(conv(moved(x)))
+    ),
+}
+
+
+@pytest.mark.parametrize("name", BRANCHES)
+def test_of_branches(name, tmp_path):
+    inputs = keras.Input((6, 6, 16))
+    model = scrambled(keras.Model(inputs, BRANCHES[name](conv(), inputs)))
+    report, off = compared(model, tmp_path)
+    assert report.lce_bconv2d == 2
+    assert max(off) < 1e-4
+    folded = fold_batch_norm(model)
+    signs = np.sign(examples(model)[0])
+    quantized = deploy.fake_quantize(model, signs)
+    expected = model.predict(signs, verbose=0)
+    np.testing.assert_allclose(folded.predict(signs, verbose=0), expected, atol=1e-4)
+    off = np.abs(quantized.predict(signs, verbose=0) - expected).max()
+    assert off < np.ptp(expected) / 4

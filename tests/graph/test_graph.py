@@ -5,7 +5,15 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from larq_nobn._keras import dtype_policy, keras
-from larq_nobn.graph import Graph, ModelError, Value, flat, from_keras, to_keras
+from larq_nobn.graph import (
+    Graph,
+    ModelError,
+    Operation,
+    Value,
+    flat,
+    from_keras,
+    to_keras,
+)
 from larq_nobn.quantizers import RSign
 from numpy.testing import assert_array_equal
 from surgery.properties import inputs_of, outputs_of, untouched
@@ -84,6 +92,35 @@ def test_calls_of_one_layer_share_an_operation():
     assert (first.label, second.label) == ("conv (use 1)", "conv (use 2)")
     assert first.operation.arrays["kernel"].shape == (3, 3, 4, 4)
     check_round_trip(two_uses())
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("before", [1, 2, 3])
+@pytest.mark.parametrize("after", [0, 1, 2])
+def test_uses_are_numbered_in_the_order_of_the_calls(before, after, turned):
+    """However deep they lie, which decides in what order Keras lists them."""
+    conv = layers.Conv2D(4, 1, name="conv")
+    x = keras.Input((2, 2, 4))
+    given = x
+    for number in range(before):
+        given = layers.ReLU(name=f"relu_{number}")(given)
+    first = conv(x)
+    ends = [conv(given), conv(layers.Dropout(0.5, name="dropped")(x))]
+    for _ in range(after):
+        first = layers.Softmax()(first)
+    ends = [first, *ends]
+    model = keras.Model(x, layers.Add()(ends[::-1] if turned else ends))
+    graph = from_keras(model)
+    row = [Operation(f"new_{number}", layers.ReLU) for number in range(3)]
+    longer = to_keras(graph.with_row("dropped", row))
+    read = ["", f"relu_{before - 1}", "dropped"]
+    pairs = [(model, read), (to_keras(graph), read), (longer, [*read[:2], "new_2"])]
+    for made, expected in pairs:
+        graph = Graph(made)
+        uses = graph.uses("conv")
+        assert [use.label for use in uses] == [f"conv (use {n})" for n in (1, 2, 3)]
+        makers = [graph.producer(use.first_input) for use in uses]
+        assert [maker.name if maker else "" for maker in makers] == expected
 
 
 def test_arrays_cannot_be_written():
