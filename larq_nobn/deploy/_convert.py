@@ -39,7 +39,13 @@ from .device import (
     write_metadata,
 )
 from .inspection import audit_graphs
-from .int8 import check_int8, round_kernels, verify_int8, verify_without_rounding
+from .int8 import (
+    check_int8,
+    int8_inference,
+    round_kernels,
+    verify_int8,
+    verify_without_rounding,
+)
 from .lite import (
     MOST_BYTES,
     Function,
@@ -268,7 +274,7 @@ def _convert_int8(task: _Task) -> ConversionReport:
     prepared = round_kernels(prepare(given, _layers_of(in_float)))
     file = _File(task, given)
     with file.named(names):
-        file.write(inference(prepared), prepared.variables, prepared, int8=True)
+        file.write(int8_inference(prepared), prepared.variables, prepared, int8=True)
         merged += file.merged(prepared, binary)
         file.check(prepared, binary)
         same = verify_without_rounding(given, file.examples)

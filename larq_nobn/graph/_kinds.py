@@ -330,6 +330,20 @@ SUMS = {"__operators__.add": (1, 1), "math.add": (1, 1), "math.subtract": (1, -1
 IDENTITIES = ("identity", "stop_gradient")
 # or their input within a border;
 PADS = ("pad", "compat.v1.pad")
+# or numbers of it in other places, and what TensorFlow Lite makes of these in int8;
+SELECTIONS = {
+    **dict.fromkeys(
+        (
+            *("__operators__.getitem", "compat.v1.gather", "compat.v1.squeeze"),
+            *("compat.v1.transpose", "concat", "expand_dims", "math.maximum"),
+            *("math.minimum", "math.reduce_max", "math.reduce_min", "reshape", "roll"),
+            *("nn.depth_to_space", "nn.max_pool2d", "nn.space_to_depth", "split"),
+            *("stack", "tile", "unstack"),
+        ),
+        "kept",
+    ),
+    **dict.fromkeys(("reverse", *PADS), "shared"),
+}
 # and these, after the last dot, jump where a number becomes positive, or 0.
 JUMPS = (
     *("sign", "greater", "greater_equal", "less", "less_equal", "equal", "not_equal"),
@@ -352,6 +366,17 @@ def function_traits(function: Any) -> Function:
     """What is known of an activation."""
     known = isinstance(function, Hashable) and function in FUNCTIONS
     return FUNCTIONS[function] if known else Function()
+
+
+def int8_of(call: Call) -> str:
+    """`Kind.int8` of a call, which may be one of a function."""
+    found = SELECTIONS.get(symbol_of(call.layer))
+    if found is None:
+        return inherited(call.operation.kind).int8
+    tensors = {id(tensor) for tensor in call.node.keras_inputs}
+    given = tf.nest.flatten([call.node.call_args, call.node.call_kwargs])
+    others = (np.asarray(x).dtype.kind for x in given if id(x) not in tensors)
+    return "shared" if "f" in others else found  # a number is none of its input
 
 
 def kernels_of(layer: keras.layers.Layer) -> Kernels | None:

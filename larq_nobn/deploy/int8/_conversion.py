@@ -29,8 +29,8 @@ from ...graph import (
     border_of,
     chain,
     compare,
-    has_sign_input,
     inherited,
+    int8_of,
     linear_of,
     sign_of,
     to_keras,
@@ -40,7 +40,7 @@ from ...layers._fake_quantization import representable_range
 from ...layers._inference import AffineApart
 from ...rewrites import Edit, everywhere, is_shared
 from .._errors import ConversionError, VerificationError
-from ..lite import IoSpec, Runner, inference, run, to_flatbuffer
+from ..lite import Function, IoSpec, Runner, inference, run, to_flatbuffer
 from ..prepare import BinaryConvolution, PlainAffine, in_float32, prepare
 from ..verify import agreement, verify_prepared
 from ._fake_quantize import ChannelShift
@@ -81,12 +81,6 @@ def check_int8(model: keras.Model, int8: bool) -> None:
                 f"Input {given.name!r} of model {model.name!r} does not go into a "
                 f"FakeQuantization, so that an int8 file cannot take it. {_REMEDY}"
             )
-    for call in (reader for end in model.outputs for reader in graph.consumers(end)):
-        if has_sign_input(call) or sign_of(call.layer) is not None:
-            raise ConversionError(
-                f"Layer {call.label!r} takes the sign of an output of model "
-                f"{model.name!r}, which LCE loses in int8 files. Leave that output out."
-            )
     for call in graph.calls:
         binary = getattr(call.layer, "input_quantizer", None) is not None
         if (binary or sign_of(call.layer) is not None) and not _on_grid(call, graph):
@@ -98,10 +92,13 @@ def check_int8(model: keras.Model, int8: bool) -> None:
 
 def _on_grid(call: Call, graph: Graph) -> bool:
     quantizer = getattr(call.layer, "input_quantizer", None) or sign_of(call.layer)
-    if getattr(quantizer, "shift", None) is not None:
-        return False
-    # Each tensor once: the number of paths through maxima grows exponentially.
-    left, seen = list(call.node.keras_inputs), set()
+    return getattr(quantizer, "shift", None) is None and _reads_steps(call, graph)
+
+
+def _reads_steps(call: Call, graph: Graph) -> bool:
+    """Whether what a call reads are steps of ranges, or signs."""
+    # Each edge once: the number of paths through maxima grows exponentially.
+    left, seen = list(call.reads), set()
     while left:
         tensor = left.pop()
         if id(tensor) in seen:
@@ -112,9 +109,9 @@ def _on_grid(call: Call, graph: Graph) -> bool:
             return False
         if isinstance(maker.layer, FakeQuantization) or sign_of(maker.layer):
             continue
-        if inherited(maker.operation.kind).int8 != "kept":
+        if int8_of(maker) != "kept":
             return False
-        left += maker.node.keras_inputs
+        left += maker.reads
     return True
 
 
@@ -138,7 +135,7 @@ def round_kernels(prepared: keras.Model) -> keras.Model:
     the converter finds the same scales again.
     """
     graph = Graph(prepared)
-    for rule in (merge_scale, leave_out_border, leave_border_float):
+    for rule in (affine_alone, merge_scale, leave_out_border, leave_border_float):
         graph = everywhere(graph, rule)
     for call in graph.calls:
         operation, values = call.operation, {}
@@ -173,6 +170,25 @@ def merge_scale(graph: Graph, call: Call) -> Edit | None:
     operation = form.scaled_outputs(scale, bias)
     merged = before._replace(operation=operation, outputs=call.outputs)
     return Edit(graph.with_calls({call.label: [], before.label: [merged]}))
+
+
+def affine_alone(graph: Graph, call: Call) -> Edit | None:
+    """Factors that no kernel can take become a convolution of single channels.
+
+    That is one operation in int8, where a product and a sum would stay float.
+    """
+    if (
+        call.operation.kind is not PlainAffine
+        or np.ndim(call.layer.exact[0]) != 1
+        or call.first_input.shape.rank != 4
+        or not all(_reads_steps(use, graph) for use in graph.uses(call.name))
+    ):
+        return None
+    gain, offset = np.broadcast_arrays(*call.layer.exact)
+    values = {"depthwise_kernel": gain[None, None, :, None], "bias": offset}
+    size = {"kernel_size": 1}
+    single = Operation(call.name, _layers.DepthwiseConv2D, None, size, values)
+    return Edit(graph.with_row(call.name, [single]))
 
 
 def leave_out_border(graph: Graph, call: Call) -> Edit | None:
@@ -220,6 +236,29 @@ def _rounded(operation: Operation, name: str, channels: int) -> np.ndarray:
             axes = axes[:-1]
     step = np.abs(kernel).max(axis=axes, keepdims=True) / 127
     return np.rint(kernel / np.where(step > 0, step, 1)) * step
+
+
+# --- the file
+
+
+def int8_inference(prepared: keras.Model) -> Function:
+    """Returns what a prepared model computes, with outputs that nothing else reads."""
+    function = inference(prepared)
+    return lambda inputs: _outputs_apart(prepared, function(inputs))
+
+
+def _outputs_apart(prepared: keras.Model, outputs: Sequence[Any]) -> list[Any]:
+    """Copies of those outputs that a layer of the model reads, too.
+
+    LCE loses such an output where a float operation or a sign reads it. The largest of
+    two equal numbers is a copy that it does not merge.
+    """
+    graph = Graph(prepared)
+    read = [
+        end.dtype.is_floating and bool(graph.consumers(end)) for end in prepared.outputs
+    ]
+    pairs = zip(outputs, read, strict=True)
+    return [tf.maximum(x, x) if again else x for x, again in pairs]
 
 
 # --- its proof
@@ -316,11 +355,11 @@ def _visible(prepared: keras.Model, inner: Sequence[Call], io: IoSpec) -> Runner
     function = inference(keras.Model(prepared.inputs, edges, name="net"))
 
     def padded(inputs: Sequence[Any]) -> list[Any]:
-        # LCE loses the input of a sign that is an output, too, and its interpreter then
-        # breaks down. Padding copies, where a reshape would work in place.
+        # Outputs that are read have to be copies, as those of the file.
         maps, count = function(inputs), len(inner)
         borders = ([[0, 0]] * (x.shape.rank - 1) + [[0, 1]] for x in maps[:count])
-        return [*map(tf.pad, maps[:count], borders), *maps[count:]]
+        ends = _outputs_apart(prepared, maps[count:])
+        return [*map(tf.pad, maps[:count], borders), *ends]
 
     return Runner(to_flatbuffer(padded, prepared.variables, wide, int8=True))
 

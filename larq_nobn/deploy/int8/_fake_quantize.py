@@ -30,16 +30,13 @@ from ...graph import (
     flat,
     function_traits,
     inherited,
+    int8_of,
     is_binary_convolution,
     kernels_of,
     sign_of,
     to_keras,
 )
-from ...layers import (
-    ChannelAffine,
-    FakeQuantization,
-    RPReLU,
-)
+from ...layers import FakeQuantization, RPReLU
 from ...layers._channelwise import ChannelwiseLayer
 from ...quantizers import RSign
 from ...quantizers._rsign import ThresholdSign
@@ -224,26 +221,6 @@ def split_rsign(graph: Graph, call: Call) -> Edit | None:
     return Edit(graph.with_row(call.name, [shift, own]))
 
 
-def affine_alone(graph: Graph, call: Call) -> Edit | None:
-    """A scale that no convolution can take becomes a convolution of single channels.
-
-    That is one operation in int8, where a product and a sum would stay float.
-    """
-    if not isinstance(call.layer, ChannelAffine) or call.first_input.shape.rank != 4:
-        return None
-    before = graph.producer(call.first_input)
-    alone = graph.sole_consumer(call.first_input) is not None
-    if before is not None and alone and _is_linear(before, graph):
-        return None
-    values = {
-        "depthwise_kernel": np.reshape(call.layer.gamma, (1, 1, -1, 1)),
-        "bias": np.asarray(call.layer.beta),
-    }
-    size = {"kernel_size": 1}
-    single = Operation(call.name, _layers.DepthwiseConv2D, None, size, values)
-    return Edit(graph.with_row(call.name, [single]))
-
-
 def shift_of_sum(graph: Graph, call: Call) -> Edit | None:
     """The shift of a sum goes to a summand that a convolution makes, which takes it."""
     total = graph.producer(call.first_input)
@@ -287,7 +264,7 @@ def shift_after_prelu(graph: Graph, call: Call) -> Edit | None:
     return Edit(graph)
 
 
-_RULES = (split_rprelu, split_rsign, affine_alone, shift_of_sum, shift_after_prelu)
+_RULES = (split_rprelu, split_rsign, shift_of_sum, shift_after_prelu)
 
 
 def _is_shift(call: Call, graph: Graph) -> bool:
@@ -317,14 +294,22 @@ def _joins(call: Call) -> bool:
 
 
 def _start(call: Call, graph: Graph) -> Call | None:
-    """The convolution that makes this, with at most scales and biases after it."""
+    """The convolution that makes this, with at most scales and biases after it.
+
+    A batch norm or a `ChannelAffine` of a feature map is one where it follows none.
+    """
     if kernels_of(call.layer) is not None:
         plain = getattr(call.layer, "activation", None) in _PLAIN
         # Larq's layers may contain the ReLU that LCE computes inside of its kernel.
         return call if plain or is_binary_convolution(call) else None
-    before = graph.producer(call.first_input) if _joins(call) else None
+    if not _joins(call):
+        return None
+    before = graph.producer(call.first_input)
     alone = graph.sole_consumer(call.first_input) is not None
-    return _start(before, graph) if before is not None and alone else None
+    start = _start(before, graph) if before is not None and alone else None
+    known = inherited(call.operation.kind)
+    own = known.affine and not known.constant and call.first_input.shape.rank == 4
+    return call if start is None and own else start
 
 
 def _is_linear(call: Call, graph: Graph) -> bool:
@@ -375,12 +360,12 @@ def _groups(graph: Graph) -> dict[str, str]:
 
     for call in graph.calls:
         taken = [ranges[id(edge)] for edge in call.reads if id(edge) in ranges]
-        before, kind = graph.producer(call.first_input), call.operation.kind
-        known, source = inherited(kind), inherited(before and before.operation.kind)
+        before, known = graph.producer(call.first_input), int8_of(call)
+        source = inherited(before and before.operation.kind)
         # A pool that clips its output does so to numbers of its own range.
         pools = source.pool in ("max", "mean") and bool(source.int8)
-        shares = known.int8 == "shared" or (pools and bounds_of(call) in FUSED)
-        keeps = known.int8 == "kept"
+        shares = known == "shared" or (pools and bounds_of(call) in FUSED)
+        keeps = known == "kept"
         one = taken if keeps or shares else []
         if keeps and taken:
             ranges[id(call.first_output)] = taken[0]

@@ -156,9 +156,9 @@ FITS = {
     "int8, an rprelu": (_fake_quantize.split_rprelu, [conv, RPReLU], False),
     "int8, an rsign": (_fake_quantize.split_rsign, [RSign, binary], False),
     "int8, an affine": (
-        _fake_quantize.affine_alone,
-        [layers.ReLU, nobn.layers.ChannelAffine],
-        False,
+        _conversion.affine_alone,
+        [nobn.layers.FakeQuantization, norm],
+        True,
     ),
 }
 
@@ -174,7 +174,7 @@ def test_where_a_rule_fits(name, scales):
     graph = at_inference(model) if ready else Graph(as_functional(model))
     if name == "threshold":
         graph = _affine.merge(graph)
-    if name == "int8, a merged scale":
+    if rule in (_conversion.merge_scale, _conversion.affine_alone):
         graph = rewrites.once(graph, (spell_affine,))
     fits = check(graph, rule)
     if scales == "mixed":
