@@ -19,6 +19,7 @@ A process of its own does the work, and is replaced when it dies, hangs, or has 
     python tests/tools/fuzz.py --count 10000 --output runs/fuzz.jsonl --resume
     python tests/tools/fuzz.py --summary --output runs/fuzz.jsonl
     python tests/tools/fuzz.py --count 1 --seed 417 --output runs/again.jsonl
+    python tests/tools/fuzz.py --count 400 --int8 --output runs/int8.jsonl
 """
 
 from __future__ import annotations
@@ -45,17 +46,18 @@ ROOT = HERE.parents[1]
 PER_WORKER = 200  # networks; TensorFlow keeps some memory of each
 TIMEOUT = 600  # seconds for one network, which takes 1 to 4 of a free core
 STARTUP = 300
+PARTS = ("convert", "fold", "remove", "int8", "draw", "evaluate")
 
 
 class Worker:
-    """A process that tries networks until it dies."""
+    """A process that tries networks until it dies, on request also as int8."""
 
-    def __init__(self):
+    def __init__(self, int8=False):
         quiet = {"TF_CPP_MIN_LOG_LEVEL": "3", "TF_NUM_INTEROP_THREADS": "1"}
         single = {"TF_NUM_INTRAOP_THREADS": "1", "OMP_NUM_THREADS": "1"}
         path = os.pathsep.join(map(str, (ROOT, HERE)))
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "_fuzz.worker"],
+            [sys.executable, "-m", "_fuzz.worker", *(["int8"] if int8 else [])],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
@@ -138,6 +140,7 @@ def summarized(records):
         name: Counter(r[name]["outcome"] for r in records if name in r)
         for name in ("fold", "remove")
     }
+    in_int8 = [r["int8"] for r in records if "int8" in r]
     reasons = Counter(c["reason"] for c in converts if c["outcome"] == "refused")
     false = Counter(c["reason"] for c in converts if c.get("false"))
     exact = [c["exact_share"] for c in converts if "exact_share" in c]
@@ -150,6 +153,8 @@ def summarized(records):
         "in_float": sum("in_float" in c for c in converts),
         "binary_convolutions": sum(c.get("bconv", 0) for c in converts),
         "exact_below_90": sum(share < 0.9 for share in exact),
+        "int8": dict(Counter(r["outcome"] for r in in_int8).most_common()),
+        "int8_unverified": [r["said"] for r in in_int8 if r["outcome"] == "unverified"],
         "surgery": {n: dict(found.most_common()) for n, found in surgery.items()},
         "reasons": dict(reasons.most_common()),
         "false_refusals": dict(false.most_common()),
@@ -160,7 +165,7 @@ def summarized(records):
                 "reason": next(
                     (
                         f"{name}: {r[name]['reason']}"
-                        for name in ("convert", "fold", "remove", "draw", "evaluate")
+                        for name in PARTS
                         if r.get(name, {}).get("outcome") == r["outcome"]
                     ),
                     "",
@@ -181,8 +186,9 @@ def first_last(result):
 @click.option("--seed", default=0, type=click.IntRange(0), help="Of the first network.")
 @click.option("--output", default="runs/fuzz.jsonl", type=click.Path(path_type=Path))
 @click.option("--resume", is_flag=True, help="Go on after the last line.")
+@click.option("--int8", is_flag=True, help="Write an int8 file of each, too.")
 @click.option("--summary", is_flag=True, help="Only count what the output says.")
-def main(count, seed, output, resume, summary):
+def main(count, seed, output, resume, int8, summary):
     """Tries networks, or counts what came of those that were tried."""
     records = tried(output) if resume or summary else []
     if summary:
@@ -209,7 +215,7 @@ def main(count, seed, output, resume, summary):
     with output.open("a", encoding="utf-8") as file:
         for number in range(first, seed + count):
             if worker is None or worker.process.poll() is not None:
-                worker = Worker()
+                worker = Worker(int8)
             record = worker.judge(number) | code
             file.write(json.dumps(record) + "\n")
             file.flush()

@@ -35,12 +35,13 @@ class Fault(Exception):
         self.outcome = outcome
 
 
-def judge(seed: int, say: Callable[[str], None]) -> dict[str, Any]:
+def judge(seed: int, say: Callable[[str], None], int8: bool = False) -> dict[str, Any]:
     """Tries a network, and returns what is written down of it.
 
     Arguments:
         seed: Its number.
         say: Is told what is done next, which names what a crash interrupts.
+        int8: Whether an int8 file is made of it, too.
     """
     start = time.monotonic()
     say("draw")
@@ -57,6 +58,8 @@ def judge(seed: int, say: Callable[[str], None]) -> dict[str, Any]:
     if _has_norms(drawn.model) and drawn.options["policy"] == "float32":
         parts["fold"] = lambda: _folded(drawn.model, wanted)
         parts["remove"] = lambda: _removed(drawn.model, wanted)
+    if int8 and drawn.options["policy"] == "float32" and not drawn.trains:
+        parts["int8"] = lambda: _in_int8(drawn.model, wanted)
     for name, part in parts.items():
         say(name)
         record[name] = _outcome(part)
@@ -171,6 +174,22 @@ def _converted(drawn: Drawn, wanted: Expected) -> dict[str, Any]:
     if found["outcome"] == "converted" and not found["sure"]:
         found["outcome"] = "undecided"
     return found
+
+
+def _in_int8(model: keras.Model, wanted: Expected) -> dict[str, Any]:
+    """What the package itself says of an int8 file: no other library makes one."""
+    data = packed(model, wanted.inputs)
+    quantized = nobn.deploy.fake_quantize(model, data)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.tflite"
+        try:
+            report = nobn.convert(quantized, path, data=data, int8=True)
+        finally:
+            left = sorted(x.name for x in Path(folder).iterdir())
+            if left not in ([], ["model.tflite"]):
+                raise Fault("leftover", ", ".join(left))
+    steps = report.verify["int8"]["worst_steps"]
+    return {"outcome": "converted", "bconv": report.lce_bconv2d, "worst_steps": steps}
 
 
 def _plainly_right(drawn: Drawn, wanted: Expected) -> bool:

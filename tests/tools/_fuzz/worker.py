@@ -1,4 +1,4 @@
-"""Tries networks, one number a line, until there are no more.
+"""Tries networks, one number a line, until there are no more; as int8, if asked to.
 
 Runs in a process of its own, which a crash of native code may end.
 """
@@ -29,7 +29,7 @@ def main() -> None:
     say("ready")
     for line in sys.stdin:
         try:
-            record = judge(int(line), say)
+            record = judge(int(line), say, int8="int8" in sys.argv)
         except Exception:  # of the fuzz itself
             said = traceback.format_exc()[-1500:]
             record = {"seed": int(line), "outcome": "untried", "said": said}
