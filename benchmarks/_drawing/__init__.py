@@ -29,6 +29,10 @@ TABLES = {
     "methods": ("methods/compare.json", grids.methods),
     "kernels": ("kernels/compare.json", grids.methods),
     "bfloat16": ("bfloat16/compare.json,budgets/compare.json", grids.bfloat16),
+    "long_recipe": (
+        "long_recipe/compare.json,long_recipe/averages.json",
+        grids.long_recipe,
+    ),
     "larger": ("larger/runs.json", accuracy.larger),
     "cifar10_accuracy": ("cifar10_accuracy/compare.json", grids.methods),
     "plain_gap": ("cifar10_accuracy/compare.json", grids.plain_gap),
