@@ -148,26 +148,23 @@ _ANY: dict[str, Any] = {"elementwise": True}
 _TABLE: tuple[tuple[Kind, tuple[type, ...]], ...] = (
     # Layers without weights. What pads their input is left out of the average, and of
     # the maximum.
-    (_MEAN, _keras("AveragePooling1D AveragePooling3D")),
+    (_MEAN._replace(**_SHARED), _keras("AveragePooling1D AveragePooling3D")),
     (_MEAN._replace(**_BINARY, **_SHARED), (_layers.AveragePooling2D,)),
     (
         _MEAN._replace(pool="whole mean"),
         _keras("GlobalAveragePooling1D GlobalAveragePooling2D GlobalAveragePooling3D"),
     ),
-    (_LARGEST, _keras("MaxPooling1D MaxPooling3D")),
+    (_LARGEST._replace(**_KEPT), _keras("MaxPooling1D MaxPooling3D")),
     (_LARGEST._replace(**_BINARY, **_KEPT), (_layers.MaxPooling2D,)),
     (
-        _LARGEST._replace(pool="whole max"),
-        _keras("GlobalMaxPooling1D GlobalMaxPooling3D"),
-    ),
-    (
         _LARGEST._replace(pool="whole max", **_KEPT),
-        (_layers.GlobalMaxPooling2D,),
+        _keras("GlobalMaxPooling1D GlobalMaxPooling2D GlobalMaxPooling3D"),
     ),
-    (_MOVED, _keras("UpSampling1D UpSampling3D Cropping1D Cropping3D")),
+    (_MOVED, _keras("UpSampling1D UpSampling3D")),
+    (_MOVED._replace(**_KEPT), _keras("Cropping1D Cropping3D")),
     (_MOVED._replace(**_BINARY, **_SHARED), (_layers.UpSampling2D,)),
     (_MOVED._replace(**_BINARY, **_KEPT), (_layers.Cropping2D,)),
-    (_PADDED, _keras("ZeroPadding1D ZeroPadding3D")),
+    (_PADDED._replace(**_KEPT), _keras("ZeroPadding1D ZeroPadding3D")),
     (_PADDED._replace(**_BINARY, **_KEPT), (_layers.ZeroPadding2D,)),
     (_RESHAPED, (_layers.Flatten,)),
     (_RESHAPED._replace(**_BINARY), (_layers.Reshape,)),
@@ -330,19 +327,22 @@ SUMS = {"__operators__.add": (1, 1), "math.add": (1, 1), "math.subtract": (1, -1
 IDENTITIES = ("identity", "stop_gradient")
 # or their input within a border;
 PADS = ("pad", "compat.v1.pad")
-# or numbers of it in other places, and what TensorFlow Lite makes of these in int8;
+# or numbers of it in other places, or means of some; here is what TensorFlow Lite makes
+# of these in int8;
 SELECTIONS = {
     **dict.fromkeys(
         (
             *("__operators__.getitem", "compat.v1.gather", "compat.v1.squeeze"),
             *("compat.v1.transpose", "concat", "expand_dims", "math.maximum"),
-            *("math.minimum", "math.reduce_max", "math.reduce_min", "reshape", "roll"),
-            *("nn.depth_to_space", "nn.max_pool2d", "nn.space_to_depth", "split"),
-            *("stack", "tile", "unstack"),
+            *("math.minimum", "math.reduce_max", "math.reduce_min", "nn.max_pool"),
+            *("nn.depth_to_space", "nn.max_pool2d", "nn.space_to_depth", "reshape"),
+            *("roll", "split", "stack", "tile", "unstack"),
         ),
         "kept",
     ),
-    **dict.fromkeys(("reverse", *PADS), "shared"),
+    **dict.fromkeys(
+        ("image.resize", "nn.avg_pool", "nn.avg_pool2d", "reverse", *PADS), "shared"
+    ),
 }
 # and these, after the last dot, jump where a number becomes positive, or 0.
 JUMPS = (

@@ -364,8 +364,11 @@ def _groups(graph: Graph) -> dict[str, str]:
         source = inherited(before and before.operation.kind)
         # A pool that clips its output does so to numbers of its own range.
         pools = source.pool in ("max", "mean") and bool(source.int8)
-        shares = known == "shared" or (pools and bounds_of(call) in FUSED)
-        keeps = known == "kept"
+        # What has no range, such as a tanh or a sign, may be beyond that of another.
+        some = 0 < len(taken) < sum(edge.dtype.is_floating for edge in call.reads)
+        keeps = known == "kept" and not some
+        shares = known == "shared" or (known == "kept" and some)
+        shares = shares or (pools and bounds_of(call) in FUSED)
         one = taken if keeps or shares else []
         if keeps and taken:
             ranges[id(call.first_output)] = taken[0]
@@ -383,6 +386,8 @@ def _needs_range(graph: Graph, call: Call) -> bool:
     layer = call.layer
     if isinstance(layer, FakeQuantization):
         return True
+    if not call.first_output.dtype.is_floating:
+        return False
     softmax = isinstance(layer, _layers.Softmax)
     last = keras.activations.softmax if softmax else getattr(layer, "activation", None)
     if sign_of(layer) is not None or function_traits(last).fixed:

@@ -187,6 +187,11 @@ def _conv(filters):
     return keras.layers.Conv2D(filters, 1)
 
 
+def _of_sequence(x, layer):
+    made = layer(keras.layers.Reshape((64, 8))(x))
+    return keras.layers.Reshape((1, -1, 8))(made)
+
+
 # Each makes numbers of another range than its input has.
 MOVES = {
     "a slice": lambda x: x[:, 2:5, :, :3],
@@ -197,6 +202,11 @@ MOVES = {
     "larger of two": lambda x: tf.maximum(_conv(8)(x), keras.layers.ReLU()(x)),
     "larger of a number": lambda x: tf.maximum(x, 0.5),
     "a border": lambda x: tf.pad(x, [[0, 0], [1, 1], [1, 1], [0, 0]], "CONSTANT", 25),
+    "means": lambda x: tf.nn.avg_pool(x, 2, 2, "VALID"),
+    "another size": lambda x: tf.image.resize(x, (12, 12)),
+    "means of a sequence": lambda x: _of_sequence(x, keras.layers.AveragePooling1D(2)),
+    "largest of one": lambda x: _of_sequence(x, keras.layers.MaxPooling1D(2)),
+    "a part of one": lambda x: _of_sequence(x, keras.layers.Cropping1D(20)),
 }
 
 
@@ -210,6 +220,29 @@ def test_functions_that_move_numbers(move, tmp_path):
     assert found.verify["unexplained"] == 0
     assert found.verify["int8"]["worst_steps"] < 1.01
     assert "DEQUANTIZE" not in audit(found.path).ops
+
+
+def test_signs_are_not_cut_off_beside_a_map_of_small_numbers(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    x = _conv(8)(binary_conv(32)(inputs))
+    both = [keras.layers.Rescaling(0.01)(x), lq.quantizers.SteSign()(x)]
+    x = _conv(3)(keras.layers.Concatenate()(both))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = scrambled(keras.Model(inputs, keras.layers.Dense(5)(x)))
+    found = convert(fake_quantize(model, X), tmp_path / "m", data=X, int8=True)
+    assert found.verify["int8"]["worst_steps"] < 1.01
+
+
+def test_comparisons_have_no_range(tmp_path):
+    inputs = keras.Input((8, 8, 3))
+    x = _conv(8)(binary_conv(32)(inputs))
+    x = _conv(3)(x * tf.cast(x > 0.25, "float32"))
+    x = keras.layers.GlobalAveragePooling2D()(x)
+    model = scrambled(keras.Model(inputs, keras.layers.Dense(5)(x)))
+    quantized = fake_quantize(model, X)
+    ranges = [x for x in quantized.layers if isinstance(x, FakeQuantization)]
+    assert {layer.input.dtype for layer in ranges} == {tf.float32}
+    convert(quantized, tmp_path / "m", data=X, int8=True)
 
 
 def test_a_sum_below_any_of_signs_is_not_cut_off(tmp_path):
