@@ -138,6 +138,23 @@ def test_several_inputs_and_outputs_keep_their_names(tmp_path):
         np.testing.assert_allclose(found, expected[name], rtol=1e-4, atol=1e-4)
 
 
+class Blind(Pair):
+    """Reads only one of its inputs."""
+
+    def call(self, inputs):
+        return self.conv(inputs["left"])
+
+
+def test_an_input_that_is_not_read_stays_one(tmp_path):
+    model, path = Blind(), tmp_path / "m.tflite"
+    data = {"left": images(20, (8, 8, 8)), "right": images(20, (8, 8, 8), seed=2)}
+    expected = model({name: x.astype(np.float32) for name, x in data.items()})
+    assert convert(model, path, data=data).lce_bconv2d == 1
+    run = Runner(path.read_bytes())
+    assert run.input_names == ["left", "right"]
+    np.testing.assert_allclose(run(list(data.values())), expected, rtol=1e-4, atol=1e-4)
+
+
 class Block(layers.Layer):
     """A layer that contains another."""
 

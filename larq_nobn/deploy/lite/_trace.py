@@ -169,8 +169,11 @@ class Trace:
         starts = dict(zip(names, inputs, strict=True))
         # A tensor that is wanted twice comes once; an input is there already.
         once = [end for end in dict.fromkeys(ends) if end not in starts]
+        graph_def = self._folded.graph_def
+        read = {name.split(":")[0] for node in graph_def.node for name in node.input}
+        known = {name: x for name, x in starts.items() if name.split(":")[0] in read}
         found = tf.graph_util.import_graph_def(
-            self._folded.graph_def, input_map=starts, return_elements=once, name=""
+            graph_def, input_map=known, return_elements=once, name=""
         )
         by_name = {**starts, **dict(zip(once, found, strict=True))}
         return [by_name[end] for end in ends]
