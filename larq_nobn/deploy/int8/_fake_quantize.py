@@ -365,10 +365,11 @@ def _groups(graph: Graph) -> dict[str, str]:
         # A pool that clips its output does so to numbers of its own range.
         pools = source.pool in ("max", "mean") and bool(source.int8)
         # What has no range, such as a tanh or a sign, may be beyond that of another.
-        some = 0 < len(taken) < sum(edge.dtype.is_floating for edge in call.reads)
-        keeps = known == "kept" and not some
-        shares = known == "shared" or (known == "kept" and some)
-        shares = shares or (pools and bounds_of(call) in FUSED)
+        if known == "kept" and taken:
+            floats = sum(edge.dtype.is_floating for edge in call.reads)
+            known = "kept" if len(taken) == floats else "shared"
+        shares = known == "shared" or (pools and bounds_of(call) in FUSED)
+        keeps = known == "kept"
         one = taken if keeps or shares else []
         if keeps and taken:
             ranges[id(call.first_output)] = taken[0]

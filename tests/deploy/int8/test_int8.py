@@ -137,7 +137,7 @@ def test_binary_convolutions_padded_with_zeros(size, strides, tmp_path):
 
 
 def test_a_batch_norm_alone_is_one_operation(tmp_path):
-    """Also with the ReLU and the shift after it, or beside another reader."""
+    """Also with the ReLU after it, or beside another reader."""
     pool, norm = keras.layers.MaxPooling2D(), keras.layers.BatchNormalization
     inputs = keras.Input((8, 8, 3))
     x = pool(binary_conv(8)(inputs))
