@@ -271,13 +271,14 @@ def _convert_int8(task: _Task) -> ConversionReport:
     check_int8(given, True)
     binary, in_float = check_model(given, task.allow_float)
     step("Preparing")
-    prepared = round_kernels(prepare(given, _layers_of(in_float)))
+    unrounded = prepare(given, _layers_of(in_float))
+    prepared = round_kernels(unrounded)
     file = _File(task, given)
     with file.named(names):
         file.write(int8_inference(prepared), prepared.variables, prepared, int8=True)
         merged += file.merged(prepared, binary)
         file.check(prepared, binary)
-        same = verify_without_rounding(given, file.examples)
+        same = verify_without_rounding(given, unrounded, file.examples)
         numbers = verify_int8(prepared, file.runner, file.io, file.examples)
     return file.report(
         binary,

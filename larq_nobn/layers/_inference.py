@@ -57,11 +57,6 @@ class ShiftedSign(lq.quantizers.Quantizer):
     def shifted(self, inputs: tf.Tensor) -> tf.Tensor:
         return inputs if self.shift is None else inputs + self.shift
 
-    def before(self, inputs: tf.Tensor) -> tf.Tensor:
-        """What the given model takes the sign of."""
-        shifted = self.shifted(inputs)
-        return shifted if self.gain is None else shifted * self.gain
-
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         if self.shift is None:
             return lq.math.sign(inputs)

@@ -8,9 +8,7 @@ import tensorflow as tf
 
 from .._checks import check_blocks, check_integer
 from .._keras import keras
-
-# From this size on an image gets the stem for ImageNet, as in the binary networks.
-_LARGE = 64
+from ._parts import LARGE
 
 
 def float_resnet(
@@ -48,7 +46,7 @@ def float_resnet(
     check_integer("classes", classes, 2, "A classifier needs two.")
     check_integer("width", width, 1, "It is the channel count of the first stage.")
     inputs = keras.Input(input_shape, name="image")
-    large = min(input_shape[:2]) >= _LARGE
+    large = min(input_shape[:2]) >= LARGE
     x = _conv(inputs, width, 7 if large else 3, 2 if large else 1, "stem")
     x = _relu(x, "stem")
     if large:

@@ -76,9 +76,7 @@ class Moments:
             self._of[outputs.ref()] = _scaled(layer, known[0])
         elif isinstance(layer, ChannelPadding):
             self._of[outputs.ref()] = _padded(layer, known[0])
-        elif isinstance(
-            layer, (keras.layers.AveragePooling2D, keras.layers.Activation)
-        ):
+        elif isinstance(layer, _KEEP):
             self._of[outputs.ref()] = known[0]
         elif not isinstance(layer, keras.layers.MaxPool2D):
             self._of[outputs.ref()] = propagate_moments(layer, known[0])

@@ -41,7 +41,7 @@ from ...layers._inference import AffineApart
 from ...rewrites import Edit, everywhere, is_shared
 from .._errors import ConversionError, VerificationError
 from ..lite import Function, IoSpec, Runner, inference, run, to_flatbuffer
-from ..prepare import BinaryConvolution, PlainAffine, in_float32, prepare
+from ..prepare import BinaryConvolution, PlainAffine, in_float32
 from ..verify import agreement, verify_prepared
 from ._fake_quantize import ChannelShift
 
@@ -371,9 +371,11 @@ def _grid(call: Call) -> Grid:
 
 
 def verify_without_rounding(
-    given: keras.Model, examples: Sequence[np.ndarray]
+    given: keras.Model, prepared: keras.Model, examples: Sequence[np.ndarray]
 ) -> dict[str, Any]:
     """Compares the given model with the prepared one, both without their ranges.
+
+    The prepared one, whose kernels are not rounded yet, loses its ranges in place.
 
     With them, two sums that differ in the last bit may be rounded to different steps;
     and what is prepared keeps the ranges as they are.
@@ -382,5 +384,5 @@ def verify_without_rounding(
         VerificationError: If some difference is no matter of rounding.
     """
     plain = without_ranges(in_float32(given))
-    same, _ = verify_prepared(plain, plain, without_ranges(prepare(given)), examples)
+    same, _ = verify_prepared(plain, plain, without_ranges(prepared), examples)
     return {**same, "reference": "the given model, both without rounding to int8"}

@@ -317,13 +317,23 @@ def with_room(content: bytes) -> bytes:
     """
     from larq_compute_engine.mlir.python import tflite_schema as schema
 
+    class Unused(schema.TensorT):
+        """It is written once, and all places of a file lead there."""
+
+        place = None
+
+        def Pack(self, builder: Any) -> Any:
+            if self.place is None:
+                self.place = super().Pack(builder)
+            return self.place
+
+    unused = Unused()
+    unused.name, unused.shape = b"unused", [1]
+    unused.type, unused.buffer = schema.TensorType.FLOAT32, 0
+
     def fill(model: Any) -> None:
         for graph in model.subgraphs:
             wanted = _RESERVED + _PER_OPERATION * (1 + len(graph.operators))
-            for _ in range(wanted - len(graph.tensors)):
-                tensor = schema.TensorT()
-                tensor.name, tensor.shape = b"unused", [1]
-                tensor.type, tensor.buffer = schema.TensorType.FLOAT32, 0
-                graph.tensors.append(tensor)
+            graph.tensors += [unused] * (wanted - len(graph.tensors))
 
     return edited(content, fill)

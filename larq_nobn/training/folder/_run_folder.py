@@ -180,7 +180,7 @@ def position_kept(output: str | os.PathLike) -> Position | None:
 
 def completed(found: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that an older version wrote, with those of `given` by default."""
-    defaults = json.loads(json.dumps(asdict(RunSettings())))
+    defaults = plain(RunSettings())
     return {name: defaults[name] for name in given if name in defaults} | {**found}
 
 
