@@ -156,6 +156,10 @@ class Word(click.ParamType):
     def __init__(self, name: str, read: Callable[[str], Any], wrong: str) -> None:
         self.name, self._read, self._wrong = name, read, wrong
 
+    def get_metavar(self, param: Any, ctx: Any = None) -> str:
+        """Returns the form as it is: click would write it in capitals."""
+        return self.name
+
     def convert(self, value: Any, param: Any, ctx: Any) -> Any:
         """Returns what the word means."""
         try:
@@ -266,7 +270,7 @@ def option_of(setting: Setting) -> _Decorator:
         elif isinstance(usual, float):
             usual = f"{usual:g}"
         elif usual is None:
-            usual = "none"
+            usual = setting.absent
         known |= {"default": None, "show_default": f"{usual} in recipe nobn"}
         if setting.type is bool:
             name = f"{name}/--no-{name[2:]}"

@@ -73,7 +73,8 @@ def demo(dataset: str, output: Path | None, epochs: int | None) -> None:
     """Train, convert and verify a small network in a few minutes.
 
     Trains a ReActNet without batch normalization, converts it to a .tflite file with
-    binary convolutions, and compares the outputs of both for each test image.
+    binary convolutions, and compares the outputs of both on up to 256 test images and
+    their accuracy on up to 500.
 
     \b
     Example: larq-nobn demo

@@ -71,7 +71,8 @@ def convert(
 ) -> None:
     """Convert a model to TFLite and verify it against Keras.
 
-    RUN_OR_FILE is a run folder, or a .keras or .h5 file. A run is verified on test
+    RUN_OR_FILE is a run folder, a .keras, .h5 or packed .npz file, or the name of a
+    trained network (larq-nobn models). A run is verified on test
     images of its own data set; a file on those of --dataset, or on random numbers.
     If anything fails, OUT.tflite is not written. For a classifier of a known data
     set, OUT.tflite.json contains class names and preprocessing for an app.

@@ -66,10 +66,11 @@ def evaluate(
 ) -> None:
     """Measure accuracy, loss, calibration error and the confusion matrix.
 
-    RUN_OR_FILE is a run folder, or a .keras, .h5 or .tflite file; Larq Compute Engine
-    runs the latter. The calibration error is the mean difference of confidence and
-    accuracy. Up to 12 classes are printed as a confusion matrix, of more those with the
-    lowest recall; the JSON contains all.
+    RUN_OR_FILE is a run folder, a .keras, .h5 or packed .npz file, the name of a
+    trained network (larq-nobn models), or a .tflite file, which Larq Compute Engine
+    runs. The calibration error is the mean difference of confidence and accuracy. Up to
+    12 classes are printed as a confusion matrix, of more those with the lowest recall;
+    the JSON contains all.
 
     \b
     Example: larq-nobn evaluate runs/a

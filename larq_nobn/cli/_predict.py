@@ -42,9 +42,10 @@ def predict(
 ) -> None:
     """Print the most probable classes of images.
 
-    RUN_OR_FILE is a run folder, the name of a trained network, or a .tflite file with
-    its metadata (FILE.tflite.json). An IMAGE is a JPEG, PNG, WebP, BMP or GIF file, or
-    a folder of such files. Images are preprocessed as in an evaluation.
+    RUN_OR_FILE is a run folder, the name of a trained network (larq-nobn models), a
+    packed .npz file, or a .tflite file with its metadata (FILE.tflite.json). An IMAGE
+    is a JPEG, PNG, WebP, BMP or GIF file, or a folder of such files. Images are
+    preprocessed as in an evaluation.
 
     \b
     Example: larq-nobn predict runs/a cat.jpg dog.png

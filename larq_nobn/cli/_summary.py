@@ -21,7 +21,8 @@ from ._package import deploy, keras, models
 def summary(model: Path, trust: bool) -> None:
     """Print the model summary and each layer's TFLite operations.
 
-    RUN_OR_FILE is a run folder, or a .keras or .h5 file. The second table comes from a
+    RUN_OR_FILE is a run folder, a .keras, .h5 or packed .npz file, or the name of a
+    trained network (larq-nobn models). The second table comes from a
     temporary conversion.
 
     \b

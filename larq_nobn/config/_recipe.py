@@ -144,8 +144,8 @@ class Recipe:
     )
     kernel: str | None = setting(
         None,
-        "Kernel quantizer of the binary layers; with the normalization nobn biper or "
-        "none.",
+        "Kernel quantizer of the binary layers. The normalization nobn allows only "
+        "biper.",
         WHAT,
         choices=KERNELS,
         absent=NETWORKS_OWN,

@@ -40,8 +40,8 @@ class Settings(Recipe):
     )
     normalization: str | None = setting(
         "nobn",
-        "Normalization after convolutions. nobn: none, with scaled kernels; none: "
-        "none, with unscaled kernels.",
+        "Normalization after convolutions. nobn: no layer, but scaled residual "
+        "branches; none: no layer, and no such scale.",
         WHAT,
         choices=NORMALIZATIONS,
         absent="that of the network of init",

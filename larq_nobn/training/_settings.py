@@ -76,10 +76,9 @@ class RunSettings(Settings):
     """Everything that decides the weights of a training run, checked.
 
     A recipe, and what is trained by it. Without further arguments the recipe is
-    `"plain"`: Adam, whose learning rate falls linearly to zero over all steps, and
-    gradients that are clipped adaptively: with batch norm, with none and without batch
-    norm alike, so that normalizations are compared on equal terms. `from_recipe` takes
-    another one.
+    `"plain"`, the same for all normalizations: Adam, whose learning rate falls linearly
+    to zero over all steps, and gradients that are clipped adaptively. `from_recipe`
+    takes another one, by default that tuned for the normalization.
 
     Raises:
         TypeError: If an argument has the wrong type.

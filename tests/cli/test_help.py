@@ -130,12 +130,19 @@ def test_defaults_are_those_of_the_usual_recipe(invoke: Invoke):
         ("--epochs", f"({settings.epochs} in recipe nobn)"),
         ("--learning-rate", f"({settings.learning_rate} in recipe nobn)"),
         ("--calibrate", "(yes in recipe nobn)"),
-        ("--kernel", "(none in recipe nobn)"),
+        ("--kernel", "(the network's own in recipe nobn)"),
+        ("--teacher", "(the labels in recipe nobn)"),
         ("--normalization", settings.normalization),
         ("--limit", "(all)"),
     ):
         described = " ".join(text.split(f"\n  {option} ", 1)[1].split())
         assert re.search(r"\[default: (.+?)\]", described)[1] == shown
+
+
+@pytest.mark.parametrize("name", ["train", "evaluate", "compare"])
+def test_forms_of_words_are_shown_as_they_are_typed(name: str, invoke: Invoke):
+    """Click writes them in capitals, and `TFDS:food101` is no data set."""
+    assert "--dataset NAME|FOLDER|tfds:NAME\n" in invoke(name, "--help").stdout
 
 
 def test_help_texts_are_sentences():
