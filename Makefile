@@ -1,5 +1,5 @@
 # make demo     from clone to a trained, converted, verified binary .tflite;
-#               DATASET=path/to/pictures does it with a folder of your own
+#               DATASET=path/to/images does it with your images
 # make quick    oracles and units of all methods: the inner loop
 # make test     the whole test suite
 # make lint     style, formatting and types

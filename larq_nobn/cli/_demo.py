@@ -192,7 +192,7 @@ def _results(run: training.Run, file: Path, report: dict) -> dict[str, object]:
         ),
         "verified test images": verified["examples"],
         "equal to Keras": percent(verified["exact_share"]),
-        "explained by a sign at 0": verified["explained"],
+        "different due to rounding": verified["explained"],
         "unexplained": verified["unexplained"],
         "same class as Keras": percent(verified["top1_agreement"]),
         f"Keras accuracy, {in_keras['examples']} test images": percent(

@@ -150,7 +150,7 @@ def image_files(places: Sequence[Path]) -> list[Path]:
 def read_pixels(file: Path, channels: int) -> np.ndarray:
     """Returns what a file shows, (height, width, channels), as bytes.
 
-    Grey becomes three channels alike where the network wants colours.
+    Gray becomes three channels alike where the network wants colors.
     """
     content = read_file(file, _LARGEST)
     try:

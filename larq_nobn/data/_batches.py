@@ -141,7 +141,7 @@ def passes(
 ) -> tf.data.Dataset:
     """Makes each pass the next epoch's batches, normalized; the first leaves out steps.
 
-    What is mixed needs its neighbours, so that such batches are cut into shares
+    What is mixed needs its neighbors, so that such batches are cut into shares
     afterwards.
     """
     epochs = itertools.count(epoch)

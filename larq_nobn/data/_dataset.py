@@ -237,7 +237,7 @@ class Dataset:
                 an eighth of the shorter side, a crop of the old size, and mirror
                 images; without these it is the usual one for digits. `"colour"`: also
                 brightness, contrast and saturation. `"strong"`: also turned by 15
-                degrees, magnified, and with a grey square. `"none"` or False: none.
+                degrees, magnified, and with a gray square. `"none"` or False: none.
                 ImageNet: a random part scaled to 224x224 and mirrored, or nothing;
                 without, the middle 7/8 of each side scaled to 224x224 by the mean of
                 the pixels that a new one touches.
@@ -417,7 +417,7 @@ def open_dataset(
     the training images.
 
     Arguments:
-        name: `"digits"` (8x8 grey; comes with scikit-learn; every fifth example of each
+        name: `"digits"` (8x8 gray; comes with scikit-learn; every fifth example of each
             class is for testing), `"mnist"`, `"fashion_mnist"`, `"cifar10"`,
             `"cifar100"` or `"imagenet"`; the path of a folder of images; or
             `"tfds:NAME"` for any set of TensorFlow Datasets that classifies images.

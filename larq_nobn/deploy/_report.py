@@ -62,7 +62,7 @@ class ConversionReport(Findings):
         """Returns the report as a `rich` table."""
         table = super().table()
         if self.not_prepared is not None:
-            table.add_row("not prepared", self.not_prepared)
+            table.add_row("not optimized", self.not_prepared)
         if self.repadded:
             table.add_row("padded with ones", ", ".join(self.repadded))
         if self.rewritten:
@@ -71,7 +71,7 @@ class ConversionReport(Findings):
         if self.merged:
             table.add_row("merged", ", ".join(self.merged))
         if self.verify is not None:
-            form = "prepared" if self.not_prepared is None else "traced"
+            form = "optimized" if self.not_prepared is None else "traced"
             given = self.verify["prepared"]
             if given["reference"] != GIVEN:
                 table.add_row("given", given["reference"])
@@ -89,7 +89,7 @@ class ConversionReport(Findings):
 def _verdict(part: dict[str, Any]) -> str:
     return (
         f"{part['exact_share']:.1%} of {part['examples']} equal within tolerance, "
-        f"{part['explained']} explained by rounding, "
+        f"{part['explained']} differ due to rounding, "
         f"{part['unexplained']} unexplained, "
         f"top-1 agreement {part['top1_agreement']:.1%}, "
         f"{part['segments']['compared']} segments, "

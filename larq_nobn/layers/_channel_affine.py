@@ -16,7 +16,7 @@ class ChannelAffine(ChannelwiseLayer):
        \frac{\partial L}{\partial \beta_c} = \sum_{n,h,w} g . \]
 
     It is what a trained batch norm computes at inference, and takes its place where no
-    neighbour can hold both numbers exactly. At inference: **folded** into multiplier
+    neighbor can hold both numbers exactly. At inference: **folded** into multiplier
     and bias of a binary convolution directly before it.
 
     Arguments:

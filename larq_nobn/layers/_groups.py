@@ -38,7 +38,7 @@ def group_mean(x: tf.Tensor, groups: int) -> tf.Tensor:
     """Means over all positions and the channels of each group, in float32 or better.
 
     Arguments:
-        x: (N, ..., C), of any rank from 2; neighbouring channels form a group.
+        x: (N, ..., C), of any rank from 2; neighboring channels form a group.
         groups: How many; divides C.
 
     Returns:

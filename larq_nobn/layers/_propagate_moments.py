@@ -87,7 +87,7 @@ def propagate_moments(
     Gradients reach the state and all weights. On Keras tensors the result is part of
     the network and is saved with it, sharing the layer's weights; converting leaves it
     out, since inference does not need it. Moments of a residual sum are the sums of the
-    moments; average pooling may leave them as they are, as if neighbours were equal.
+    moments; average pooling may leave them as they are, as if neighbors were equal.
 
     Arguments:
         layer: Dense, Conv1D to Conv3D, Larq's versions of them, a binary quantizer,

@@ -70,7 +70,7 @@ class RPReLU(ChannelwiseLayer):
     without multipliers; the rounding passes gradients as the identity, so that
     \(\partial L/\partial L_c = \ln 2\, a_c\, \partial L/\partial a_c\). Leave L out of
     weight decay, which would pull the slope to 1. At inference: **kept**, as one
-    PRELU; the shifts fold into neighbours where those can hold them.
+    PRELU; the shifts fold into neighbors where those can hold them.
 
     Arguments:
         power_of_two: Whether to learn the logarithm of a slope that is a power of two.

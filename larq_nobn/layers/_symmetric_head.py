@@ -20,7 +20,7 @@ class SymmetricHead(keras.layers.Layer):
     for K classes and features \(x\) of D numbers. The class vectors \(P R\) have length
     1 and add up to zero, and two of them, \(i\) and \(j\), have the cosine
     \(\cos(2\pi(i-j)/K)\): for two classes they are opposite, for three those of a
-    triangle. No class is favoured over another, so there is no bias. The plane P is
+    triangle. No class is favored over another, so there is no bias. The plane P is
     made of a free matrix \((f_1, f_2)\) by Gram and Schmidt, in float32 or better,
 
     \[ e_1 = \frac{f_1}{\|f_1\|}, \qquad
@@ -40,7 +40,7 @@ class SymmetricHead(keras.layers.Layer):
     alone give no confident probabilities; where it becomes negative, the vectors have
     turned by half a circle, and nothing else has changed.
 
-    A plane has room for few classes. The logit of a class leads those of its neighbours
+    A plane has room for few classes. The logit of a class leads those of its neighbors
     by \(s r (1 - \cos\frac{2\pi}{K})\) at most, r the length of the features: by 0.19 s
     r for ten classes, and by 0.002 s r for a hundred.
 

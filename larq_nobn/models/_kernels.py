@@ -14,7 +14,7 @@ from ._offset import OFFSET
 
 # Mean of the largest of a max pool's values, in their standard deviations, by the
 # pool's size. Of independent normal values it would be 1.03 for 2x2 and 1.49 for 3x3,
-# but neighbours are alike; measured of random kernels on images.
+# but neighbors are alike; measured of random kernels on images.
 _MAXIMUM = {1: 0.0, 2: 0.85, 3: 1.03}
 
 

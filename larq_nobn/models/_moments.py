@@ -55,7 +55,7 @@ class Moments:
     """Mean and variance per channel of the feature maps of one network.
 
     Those of a residual sum are the sums of its terms', those of concatenated maps are
-    concatenated. An average of neighbours has theirs, as if they were equal, and so
+    concatenated. An average of neighbors has theirs, as if they were equal, and so
     have clipped features, whose sign is that from before. Of a maximum nothing is
     known, and the next normalization starts without a prior.
     """

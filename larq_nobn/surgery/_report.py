@@ -82,7 +82,7 @@ class FreezeReport(SurgeryReport):
         model: Name of the model.
         changes: One `FrozenLayer` for every layer of dynamic statistics.
         accuracy_before: Fraction of the given data that the given model classifies as
-            it is labelled; None if the data has no classes.
+            it is labeled; None if the data has no classes.
         accuracy_after: The same of the new model.
     """
 

@@ -39,7 +39,7 @@ class Preprocessing:
     `larq_nobn.data.load`.
 
     Arguments:
-        mean: Mean of each channel in [0, 1]: red, green and blue, or one of grey.
+        mean: Mean of each channel in [0, 1]: red, green and blue, or one of gray.
         std: Standard deviation of each channel, above 0.
         size: Height and width of the image.
         crop: Fraction of the middle part that is looked at, per side, in (0, 1].
@@ -94,7 +94,7 @@ class Preprocessing:
 
         Arguments:
             images: Bytes, (N, height, width, channels), or one image without N.
-                Three channels become one where the network wants grey.
+                Three channels become one where the network wants gray.
 
         Raises:
             TypeError: If they are not bytes.

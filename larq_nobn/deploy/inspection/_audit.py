@@ -313,7 +313,7 @@ def _operation_table(operations: Sequence[dict[str, Any]]) -> Table:
     for name in ("MACs", "weights", "written"):
         table.add_column(name, justify="right", no_wrap=True)
     rows = [[row] for row in operations]
-    if long:  # neighbours of one layer share a row
+    if long:  # neighbors of one layer share a row
         by_layer = groupby(operations, key=lambda row: row["layer"])
         rows = [list(group) for _, group in by_layer]
     for joined in rows:
