@@ -17,7 +17,7 @@ from ._arguments import (
     tflite_file,
     trust_option,
 )
-from ._console import show, working
+from ._console import beside, show, working
 from ._models import Images, Origin, open_run_or_file, preprocessing_of
 from ._outputs import TFLITE, Output, json_option, plot_option
 from ._package import data, deploy, keras
@@ -72,10 +72,10 @@ def convert(
     """Convert a model to TFLite and verify it against Keras.
 
     RUN_OR_FILE is a run folder, a .keras, .h5 or packed .npz file, or the name of a
-    trained network (larq-nobn models). A run is verified on test
-    images of its own data set; a file on those of --dataset, or on random numbers.
-    If anything fails, OUT.tflite is not written. For a classifier of a known data
-    set, OUT.tflite.json contains class names and preprocessing for an app.
+    trained network (larq-nobn models). A run or trained network is verified on test
+    images of its own data set, a file on those of --dataset; where there are none, on
+    generated ones. If anything fails, OUT.tflite is not written. For a classifier of a
+    known data set, OUT.tflite.json contains class names and preprocessing for an app.
 
     \b
     Example: larq-nobn convert runs/a model.tflite --json report.json
@@ -121,17 +121,30 @@ def converted(
     data_dir: str | None = None,
     **options: Any,
 ) -> deploy.ConversionReport:
-    """Converts and verifies, on test images where those are known."""
+    """Converts and verifies, on test images where those are known and here."""
     info = origin.info if origin else None
     if dataset is not None and info is None:
         info = data.describe(dataset, data_dir=data_dir)
     known = dataset is not None or (info is not None and info.name != GIVEN)
     images = None
     if known:
-        images = Images(dataset, origin, data_dir).batches(limit=VERIFIED_IMAGES)
+        images = _test_images(dataset, origin, data_dir)
     metadata = described(model, info, options.get("input_shape")) if info else {}
     with working(f"converting and verifying {output}"):
         return deploy.convert(model, output, data=images, **options, **metadata)
+
+
+def _test_images(
+    dataset: str | None, origin: Origin | None, data_dir: str | None
+) -> Any:
+    """None for those of the network's own data set, where they are not here."""
+    try:
+        return Images(dataset, origin, data_dir).batches(limit=VERIFIED_IMAGES)
+    except FileNotFoundError as error:
+        if dataset is not None:
+            raise
+        beside().print(f"{error} Verifying on generated images.", soft_wrap=True)
+        return None
 
 
 def described(

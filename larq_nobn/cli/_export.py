@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 from collections.abc import Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from .._files import partial_name, replacing, unwritable
 from .._names import OWN
 from ._arguments import Command, RunOrFile, data_dir_option, trust_option
 from ._console import say
-from ._deploy import converted, described
+from ._deploy import converted
 from ._models import Origin, open_run_or_file
 from ._outputs import EXPORT, Output
 from ._package import data, deploy, keras, models, training
@@ -75,8 +74,8 @@ def export(
         raise unwritable(folder, error) from error
     try:
         training.save_model(model, partial / MODEL)
-        report, shown = _converted(model, origin, partial / TFLITE, data_dir)
-        text = _readme(model, origin, report, shown, license_, partial)
+        report = converted(model, partial / TFLITE, None, origin, data_dir)
+        text = _readme(model, origin, report, license_, partial)
         with replacing(partial / README) as readme:
             # A path in it may have bytes that are no text.
             readme.write_bytes(text.encode(errors="replace"))
@@ -89,17 +88,6 @@ def export(
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     say(f"{folder}: {MODEL}, {TFLITE}, {TFLITE}.json, {README}")
-
-
-def _converted(
-    model: keras.Model, origin: Origin, target: Path, data_dir: str | None
-) -> tuple[deploy.ConversionReport, str]:
-    """Converts; returns the report, and what the models were compared on."""
-    with suppress(FileNotFoundError):
-        return converted(model, target, None, origin, data_dir), "test images"
-    say(f"The images of {origin.info.name} are not here: verified on generated ones.")
-    report = deploy.convert(model, target, **described(model, origin.info))
-    return report, "generated images"
 
 
 def _replace(folder: Path, partial: Path) -> None:
@@ -115,7 +103,6 @@ def _readme(
     model: keras.Model,
     origin: Origin,
     report: deploy.ConversionReport,
-    examples: str,
     license_: str,
     folder: Path,
 ) -> str:
@@ -123,6 +110,8 @@ def _readme(
     binary = profile.op_count("mac", 1)
     dataset, verified = Path(info.name).name, report.verify
     assert verified is not None  # which conversions here always are
+    given = verified["data"] == "the given data"
+    examples = "test images" if given else "generated images"
     builder = origin.settings["model"]
     kind = builder if builder != OWN else "network"
     without, norm = "without batch normalization", origin.settings.get("normalization")

@@ -22,8 +22,8 @@ def summary(model: Path, trust: bool) -> None:
     """Print the model summary and each layer's TFLite operations.
 
     RUN_OR_FILE is a run folder, a .keras, .h5 or packed .npz file, or the name of a
-    trained network (larq-nobn models). The second table comes from a
-    temporary conversion.
+    trained network (larq-nobn models). The second table comes from a temporary
+    conversion.
 
     \b
     Example: larq-nobn summary runs/a

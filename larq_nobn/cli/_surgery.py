@@ -25,9 +25,9 @@ def fold(model: Path, output: Path, trust: bool, report: str | None) -> None:
     """Fold batch norm into adjacent layers, with the same outputs.
 
     RUN_OR_FILE is a run folder, a .keras, .h5 or packed .npz file, or the name of a
-    trained network (larq-nobn models). OUT.keras is the same network
-    at inference, without any batch norm, and can be trained further in batches of any
-    size. The table shows how each batch norm was replaced.
+    trained network (larq-nobn models). OUT.keras is the same network at inference,
+    without any batch norm, and can be trained further in batches of any size. The table
+    shows how each batch norm was replaced.
 
     \b
     Example: larq-nobn fold runs/a folded.keras
@@ -68,9 +68,9 @@ def remove(
     """Rewrite a network with batch norm into one without, to train further.
 
     RUN_OR_FILE is a run folder, a .keras, .h5 or packed .npz file, or the name of a
-    trained network (larq-nobn models). OUT.keras has the same
-    architecture with scaled standardized kernels, initialized from the given weights.
-    It does not compute the same function, as fold does: train it further.
+    trained network (larq-nobn models). OUT.keras has the same architecture with scaled
+    standardized kernels, initialized from the given weights. It does not compute the
+    same function, as fold does: train it further.
 
     \b
     Example: larq-nobn remove runs/a free.keras

@@ -141,11 +141,10 @@ def test_an_earlier_export_is_replaced_by_force(invoke, exported, tmp_path):
 
 
 def test_a_link_to_a_folder_is_that_folder(invoke, tmp_path, monkeypatch):
-    def converts(model: object, origin: object, target: Path, _: object) -> tuple:
+    def converts(model: object, target: Path, *_: object) -> None:
         target.write_bytes(b"new")
-        return None, ""
 
-    monkeypatch.setattr(_export, "_converted", converts)
+    monkeypatch.setattr(_export, "converted", converts)
     monkeypatch.setattr(_export, "_readme", lambda *_: "\nlibrary_name: larq_nobn\n")
     (tmp_path / "there").mkdir()
     for name in ("there", "not yet"):
@@ -185,11 +184,10 @@ def test_nothing_else_is_written_to(force, invoke, run_folder, tmp_path):
 def test_an_export_is_as_readable_as_the_umask_says(
     mask, invoke, tmp_path, monkeypatch
 ):
-    def converts(model: object, origin: object, target: Path, _: object) -> tuple:
+    def converts(model: object, target: Path, *_: object) -> None:
         target.write_bytes(b"new")
-        return None, ""
 
-    monkeypatch.setattr(_export, "_converted", converts)
+    monkeypatch.setattr(_export, "converted", converts)
     monkeypatch.setattr(_export, "_readme", lambda *_: "\nlibrary_name: larq_nobn\n")
     before = os.umask(mask)
     try:
@@ -211,20 +209,17 @@ def test_a_failure_leaves_nothing(invoke, tmp_path, monkeypatch):
 
 
 def test_a_path_of_other_bytes_is_written_as_text(invoke, tmp_path, monkeypatch):
-    monkeypatch.setattr(_export, "_converted", lambda *_: (None, ""))
+    monkeypatch.setattr(_export, "converted", lambda *_: None)
     monkeypatch.setattr(_export, "_readme", lambda *_: "trained on caf\udce9")
     assert invoke("export", DIGITS, tmp_path / "hub").exit_code == 0
     assert (tmp_path / "hub" / "README.md").read_text() == "trained on caf?"
 
 
 def test_a_full_disk_is_named(invoke, tmp_path, monkeypatch):
-    def converts(model: object, origin: object, target: Path, _: object) -> tuple:
-        return None, ""
-
     def full(path: Path, *_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
 
-    monkeypatch.setattr(_export, "_converted", converts)
+    monkeypatch.setattr(_export, "converted", lambda *_: None)
     monkeypatch.setattr(_export, "_readme", lambda *_: "text")
     monkeypatch.setattr(Path, "write_bytes", full)
     said = one_sentence(invoke("export", DIGITS, tmp_path / "hub"))

@@ -53,6 +53,23 @@ def test_convert_writes_class_names_and_preprocessing(invoke, tmp_path):
     assert card.preprocessing.size == (8, 8)
 
 
+@pytest.mark.convert
+@pytest.mark.slow
+def test_convert_without_the_images_of_training(invoke, tmp_path):
+    """It needs no download: generated images take their place, which is said."""
+    network, file = "reactnet18-w16-cifar10", tmp_path / "m.tflite"
+    line = ("convert", network, file, "--data-dir", tmp_path, "--json", tmp_path / "j")
+    done = invoke(*line)
+    assert done.exit_code == 0, done.output
+    assert "Verifying on generated images." in done.stderr
+    assert "larq-nobn data cifar10" in done.stderr
+    verified = json.loads((tmp_path / "j").read_text())["verify"]
+    assert verified["data"] != "the given data" and verified["unexplained"] == 0
+    assert len(nobn.deploy.read_card(file).labels) == 10
+    chosen = invoke(*line, "--dataset", "cifar10", "--force")
+    assert chosen.exit_code == 2 and "larq-nobn data cifar10" in chosen.stderr
+
+
 def test_train_starts_from_one(invoke, tmp_path, eager):
     options = ("--dataset", "digits", "--epochs", 1, "--limit", 64)
     done = invoke(
