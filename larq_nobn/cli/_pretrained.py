@@ -20,8 +20,8 @@ from ._package import training
 def models(report: str | None) -> None:
     """List the trained networks that come with the package.
 
-    Their names stand for a model where a command takes RUN_OR_FILE, in train --init,
-    and in Python for weights=.
+    Their names stand for a model in every command that opens one, in train --init, and
+    in Python for weights=.
 
     \b
     Example: larq-nobn models

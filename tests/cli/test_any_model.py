@@ -117,4 +117,4 @@ def test_help_names_the_options(invoke: Invoke):
     shown = invoke("convert", "--help").output
     assert "--allow-float" in shown
     assert "--input-shape H,W,C" in shown
-    assert ".keras or .h5 file" in shown
+    assert ".keras, .h5 or packed .npz file" in " ".join(shown.split())
