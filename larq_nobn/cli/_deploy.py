@@ -143,7 +143,7 @@ def _test_images(
     except FileNotFoundError as error:
         if dataset is not None:
             raise
-        beside().print(f"{error} Verifying on generated images.", soft_wrap=True)
+        beside().print(f"Verifying on generated images. {error}", soft_wrap=True)
         return None
 
 
