@@ -70,6 +70,7 @@ GIVEN = "given"
 TFDS_PREFIX = "tfds:"  # of sets that have no other name here
 # What the metadata beside a TFLite file says of itself.
 METADATA_FORMAT = "larq_nobn card"
+ON_GIVEN_DATA = "the given data"  # what a conversion was verified on, in its report
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".bmp", ".gif")
 
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from .._files import partial_name, replacing, unwritable
-from .._names import OWN
+from .._names import ON_GIVEN_DATA, OWN
 from ._arguments import Command, RunOrFile, data_dir_option, trust_option
 from ._console import say
 from ._deploy import converted
@@ -110,7 +110,7 @@ def _readme(
     binary = profile.op_count("mac", 1)
     dataset, verified = Path(info.name).name, report.verify
     assert verified is not None  # which conversions here always are
-    given = verified["data"] == "the given data"
+    given = verified["data"] == ON_GIVEN_DATA
     examples = "test images" if given else "generated images"
     builder = origin.settings["model"]
     kind = builder if builder != OWN else "network"

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from ..._batches import model_batches
 from ..._keras import keras
+from ..._names import ON_GIVEN_DATA
 from ...graph import made_up
 from .._errors import ConversionError
 
@@ -40,7 +41,7 @@ def verification_examples(
         random = _RANDOM if size < _LARGE else _RANDOM_LARGE
         return made_up(flat, random), f"{random} random and 5 regular inputs, seed 0"
     try:
-        return _taken(model, data), "the given data"
+        return _taken(model, data), ON_GIVEN_DATA
     except ValueError as error:
         raise ConversionError(str(error)) from error
 
