@@ -100,6 +100,18 @@ def found(text: str, allowed: set[str]) -> list[str]:
     ]
 
 
+def test_reports_say_what_pages_quote_of_them():
+    pages = [" ".join((ROOT / page).read_text("utf-8").split()) for page in PAGES]
+    reports = "".join((ROOT / module).read_text("utf-8") for module in PACKAGE)
+    quoted = {
+        text
+        for page in pages
+        for text in re.findall(r'\b[Rr]eports? [a-z ]{0,40}"(\w[^"]*)"', page)
+    }
+    assert "not optimized" in quoted
+    assert [text for text in quoted if f'"{text}"' not in reports] == []
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_pages(page: str):
     text = prose((ROOT / page).read_text(encoding="utf-8"))
