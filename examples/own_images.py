@@ -26,7 +26,7 @@ if not folder.exists():
             (pen.ellipse if name == "circle" else pen.rectangle)(box, colour)
             image.save(folder / name / f"{number}.jpg")
 
-print(nobn.data.look_over(folder).classes)
+print(nobn.data.inspect_folder(folder).classes)
 settings = nobn.training.RunSettings.from_recipe(
     "small", dataset=str(folder), image_size=32, width=16, blocks=(2, 2), epochs=20
 )

@@ -59,7 +59,7 @@ OF_A_PATH = {
     "epochs_kept": nobn.training.epochs_kept,
     "open_model": nobn.training.open_model,
     "load_run": nobn.training.load_run,
-    "look_over": nobn.data.look_over,
+    "inspect_folder": nobn.data.inspect_folder,
     "load_recu": nobn.interop.load_recu,
     "reliability_diagram": lambda path: nobn.diagnostics.reliability_diagram(
         [[0.5, 0.5]], [0], path

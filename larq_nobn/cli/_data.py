@@ -66,7 +66,7 @@ def data(
         return
     check_unused(ctx, ("source", "data_dir"), f"for {name}, which is a folder")
     with working(f"opening {name}"):
-        found = folder.look_over(name, holdout=holdout)
+        found = folder.inspect_folder(name, holdout=holdout)
     if sheet is not None:
         found.draw(sheet)
     table = Table(

@@ -24,7 +24,9 @@ from ._dataset import (
 )
 from ._prepare import Prepared, prepare
 from ._source import reading
-from .folder import Overview, decode, look_over
+from .folder import Overview, decode, inspect_folder
+
+look_over = inspect_folder  # its former name
 
 __all__ = [
     "AUGMENTATIONS",
@@ -47,6 +49,7 @@ __all__ = [
     "decode",
     "describe",
     "files_of",
+    "inspect_folder",
     "load",
     "look_over",
     "open_dataset",

@@ -93,7 +93,7 @@ def varied(images: tf.Tensor, draws: tf.Tensor, variation: Augmentation) -> tf.T
         images = jittered(images, uniform(draws[:, CROP : CROP + COLOUR]))
     if variation.strong:
         numbers = uniform(draws[:, -6:])
-        images = with_holes(warped(images, numbers[:, :4]), numbers[:, 4:])
+        images = cutout(random_affine(images, numbers[:, :4]), numbers[:, 4:])
     return images
 
 
@@ -164,7 +164,7 @@ _HOLE = 0.25
 _GREY = 127.5
 
 
-def warped(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
+def random_affine(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
     """Turns and magnifies a batch, each image by its own row of `uniform`.
 
     A pixel of the result is a point of the given image, linearly between its pixels,
@@ -205,7 +205,7 @@ def warped(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
     )
 
 
-def with_holes(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
+def cutout(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
     """Makes a square of a quarter of the shorter side grey, after Cutout.
 
     Arguments:

@@ -268,7 +268,7 @@ def test_notes_on_a_folder_are_taken_again(tmp_path: Path, monkeypatch, pictures
         found = data.describe(folder)
         assert found.image_shape == info.image_shape
         assert found.class_names == info.class_names
-        assert data.look_over(folder).formats == {"PNG": 20}
+        assert data.inspect_folder(folder).formats == {"PNG": 20}
 
 
 @pytest.fixture

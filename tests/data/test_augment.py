@@ -10,13 +10,13 @@ import pytest
 import tensorflow as tf
 from larq_nobn.data._augment import (
     Augmentation,
+    cutout,
     draw,
     jittered,
     mixed,
+    random_affine,
     shares,
     varied,
-    warped,
-    with_holes,
 )
 from numpy.testing import assert_allclose, assert_array_equal
 
@@ -67,7 +67,7 @@ def at(image: np.ndarray, y: float, x: float) -> np.ndarray:
 
 def test_turned_and_magnified():
     numbers = uniform(4)
-    found = warped(tf.constant(IMAGES), tf.constant(numbers)).numpy()
+    found = random_affine(tf.constant(IMAGES), tf.constant(numbers)).numpy()
     height, width = IMAGES.shape[1:3]
     for image, (angle, size, top, left), result in zip(
         IMAGES.astype(np.float64), numbers.astype(np.float64), found, strict=True
@@ -86,7 +86,7 @@ def test_turned_and_magnified():
 
 def test_holes():
     images = tf.zeros((3, 8, 12, 1))
-    found = with_holes(images, tf.constant([[0.5, 0.5], [0.0, 1.0], [0.99, 0.2]]))
+    found = cutout(images, tf.constant([[0.5, 0.5], [0.0, 1.0], [0.99, 0.2]]))
     for result, (y, x) in zip(
         found.numpy()[..., 0], [(4, 6), (0, 12), (7.92, 2.4)], strict=True
     ):

@@ -9,7 +9,7 @@ from ._folder import (
     open_folder,
     suitable,
 )
-from ._overview import Overview, look_over
+from ._overview import Overview, inspect_folder
 
 __all__ = [
     "USUAL_SIDE",
@@ -17,9 +17,9 @@ __all__ = [
     "Overview",
     "decode",
     "image_of",
+    "inspect_folder",
     "is_for_validation",
     "is_held_out",
-    "look_over",
     "open_folder",
     "suitable",
 ]

@@ -26,7 +26,7 @@ _BOTH = ("train", "test")
 
 @dataclass(frozen=True)
 class Overview:
-    """The contents of an image folder, as `look_over` found them.
+    """The contents of an image folder, as `inspect_folder` found them.
 
     Attributes:
         root: The folder.
@@ -96,7 +96,7 @@ class Overview:
         draw_overview(Path(path), found)
 
 
-def look_over(
+def inspect_folder(
     path: str | os.PathLike[str],
     *,
     holdout: float = 0.1,
@@ -121,7 +121,7 @@ def look_over(
 
     Example:
         ```python
-        found = nobn.data.look_over("pictures")
+        found = nobn.data.inspect_folder("pictures")
         print(found.unreadable)
         found.draw("classes.png")
         ```

@@ -13,7 +13,7 @@ import fresh
 import numpy as np
 import pytest
 import tensorflow as tf
-from larq_nobn.data.folder import _decode, _folder, image_of, look_over
+from larq_nobn.data.folder import _decode, _folder, image_of, inspect_folder
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 
@@ -250,7 +250,7 @@ def test_large_images_wait_for_each_other(
     room: int, most: int, at_once: list[int], ten_files: Path, monkeypatch
 ):
     monkeypatch.setattr(_decode, "_ROOM", _decode.Room(room))
-    found = look_over(ten_files)
+    found = inspect_folder(ten_files)
     assert len(found.unreadable) == 2
     assert len(at_once) == 10 and max(at_once) <= most
     at_once.clear()

@@ -98,7 +98,7 @@ def test_which_folders_are_used_is_said(
     assert found["validation"] == ["valid/cat/c.png", "valid/dog/d.png"]
     assert len(found["train"]) == 2
     assert caplog.messages == []
-    assert nobn.data.look_over(root).remarks == ()
+    assert nobn.data.inspect_folder(root).remarks == ()
 
 
 @pytest.mark.parametrize("name", ["test", "Valid"])
@@ -295,7 +295,7 @@ def test_folders_may_be_deep(root: Path, write: Write):
     two_classes(write)
     nested(root / "cat", 1100)
     try:
-        assert nobn.data.look_over(root).classes["cat"] == {"train": 26, "test": 5}
+        assert nobn.data.inspect_folder(root).classes["cat"] == {"train": 26, "test": 5}
         (deep,) = predict.image_files([root / "cat" / "d"])
         assert len(deep.parts) > 1100
     finally:
@@ -310,7 +310,7 @@ def test_links_may_lead_to_one_folder_in_many_ways(root: Path, write: Write):
             (root / "cat" / f"{number}" / name).symlink_to(f"../{number + 1}")
     (root / "cat" / "40").mkdir()
     write("cat/40/x.png")
-    assert sum(nobn.data.look_over(root).classes["cat"].values()) == 31
+    assert sum(nobn.data.inspect_folder(root).classes["cat"].values()) == 31
 
 
 def test_a_thousand_classes(root: Path):
@@ -393,19 +393,21 @@ def test_what_is_known_is_not_read_again(
 
     monkeypatch.setattr(_folder, "decode", counted)
     with pytest.raises(KeyboardInterrupt):
-        nobn.data.look_over(root, progress=interrupt)
+        nobn.data.inspect_folder(root, progress=interrupt)
     assert seen == list(range(1, 21))
     decoded.clear()
-    found = nobn.data.look_over(root, progress=lambda done, count: seen.append(done))
+    found = nobn.data.inspect_folder(
+        root, progress=lambda done, count: seen.append(done)
+    )
     assert len(decoded) == 40 and seen[-1] == 60
     assert sum(sum(split.values()) for split in found.classes.values()) == 60
     decoded.clear()
     write("cat/05.png", seed=1, shape=(7, 6, 3))
-    nobn.data.look_over(root)
+    nobn.data.inspect_folder(root)
     assert len(decoded) == 1
     (file,) = (cache / "folders").iterdir()
     file.write_text("{ damaged")
-    nobn.data.look_over(root)
+    nobn.data.inspect_folder(root)
     assert len(decoded) == 61
 
 
@@ -433,7 +435,7 @@ def test_without_a_home_folder(
     with pytest.raises(FileNotFoundError, match="There is no folder .*~nobody_here/im"):
         nobn.data.describe("~nobody_here/images")
     with pytest.raises(FileNotFoundError, match="There is no folder .*~nobody_here/im"):
-        nobn.data.look_over("~nobody_here/images")
+        nobn.data.inspect_folder("~nobody_here/images")
 
 
 # --- refusals

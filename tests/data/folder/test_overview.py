@@ -33,7 +33,7 @@ def odd(root: Path, write: Write) -> Path:
 
 def test_everything_is_found(odd: Path):
     before = content_of(odd)
-    found = nobn.data.look_over(odd)
+    found = nobn.data.inspect_folder(odd)
     assert found.divided
     assert found.classes == {
         "cat": {"train": 4, "test": 2},
@@ -55,7 +55,7 @@ def test_everything_is_found(odd: Path):
 def test_a_folder_without_a_readable_image(root: Path):
     (root / "cat").mkdir(parents=True)
     (root / "cat" / "x.png").touch()
-    found = nobn.data.look_over(root)
+    found = nobn.data.inspect_folder(root)
     assert found.sizes is None and found.classes == {"cat": {"train": 0, "test": 0}}
     assert found.unreadable == {"cat/x.png": "it is empty"}
 
@@ -67,7 +67,7 @@ def test_plot(root: Path, tmp_path: Path):
         for number in range(3):
             picture = Image.new("RGB", (30 + number, 40), colour)
             picture.save(root / name / f"{number}.png")
-    nobn.data.look_over(root).draw(tmp_path / "sheet.png")
+    nobn.data.inspect_folder(root).draw(tmp_path / "sheet.png")
     sheet = np.asarray(Image.open(tmp_path / "sheet.png"))
     for colour in colours.values():
         assert (sheet == colour).all(-1).sum() == 3 * 72 * 72
@@ -78,7 +78,7 @@ def test_plot(root: Path, tmp_path: Path):
 def test_plot_of_many_classes(root: Path, write: Write, tmp_path: Path):
     for number in range(45):
         write(f"class {number}/x.png")
-    nobn.data.look_over(root).draw(tmp_path / "sheet.png")
+    nobn.data.inspect_folder(root).draw(tmp_path / "sheet.png")
     with Image.open(tmp_path / "sheet.png") as sheet:
         assert max(sheet.size) < 1000
 
@@ -86,5 +86,5 @@ def test_plot_of_many_classes(root: Path, write: Write, tmp_path: Path):
 def test_a_plot_is_a_png(root: Path, write: Write, tmp_path: Path):
     write("a/x.png")
     with pytest.raises(ValueError, match="sheet.jpg is no name for a plot. Choose one"):
-        nobn.data.look_over(root).draw(tmp_path / "sheet.jpg")
+        nobn.data.inspect_folder(root).draw(tmp_path / "sheet.jpg")
     assert not (tmp_path / "sheet.jpg").exists()
