@@ -8,13 +8,16 @@ from .markdown import table
 
 
 def small_batches(result):
-    """A row for each stream of batches, a column for each normalization."""
+    """A row for each stream of batches, a column for each normalization.
+
+    The logs call reflection padding "mirrored".
+    """
     rows = result["rows"]
     names = list(dict.fromkeys(name for row in rows.values() for name in row))
     return table(
         ["batch size", *(f"`{name}`" for name in names)],
         [
-            [stream, *(accuracy(row.get(name)) for name in names)]
+            [stream.replace("mirrored", "reflected"), *(accuracy(row.get(name)) for name in names)]
             for stream, row in rows.items()
         ],
     )
