@@ -48,6 +48,10 @@ OPTIMIZERS = {
 
 
 OF_A_PATH = {
+    "convert": lambda path: nobn.convert(MODEL, path),
+    "prepare": lambda path: nobn.data.prepare("cifar10", path),
+    "prepare into": lambda path: nobn.data.prepare("cifar10", data_dir=path),
+    "open_dataset": lambda path: nobn.data.open_dataset("mnist", data_dir=path),
     "benchmark": nobn.benchmark,
     "benchmark against": lambda path: nobn.benchmark("m.tflite", path),
     "read_card": deploy.read_card,

@@ -17,7 +17,10 @@ def small_batches(result):
     return table(
         ["batch size", *(f"`{name}`" for name in names)],
         [
-            [stream.replace("mirrored", "reflected"), *(accuracy(row.get(name)) for name in names)]
+            [
+                stream.replace("mirrored", "reflected"),
+                *(accuracy(row.get(name)) for name in names),
+            ]
             for stream, row in rows.items()
         ],
     )

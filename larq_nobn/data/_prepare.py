@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .._checks import check_choice
+from .._checks import check_choice, check_path
 from .._files import check_folder
 from .._names import DATASETS, TFDS_PREFIX
 from .._process import terminate
@@ -80,6 +80,7 @@ def prepare(
         ValueError: If `name` is unknown, or the source is damaged or another file.
         FileNotFoundError: If there is nothing at `source`.
         ConnectionError: If every download failed.
+        TypeError: If a path has the wrong type.
 
     Example:
         >>> print(nobn.data.prepare("digits"))
@@ -89,7 +90,11 @@ def prepare(
         check_choice("name", name, DATASETS)
     if name == "digits":
         return Prepared(name, None, {}, done=False)
-    given = None if source is None else Path(os.path.expanduser(source))
+    given = None
+    if source is not None:
+        given = Path(os.path.expanduser(check_path("source", source)))
+    if data_dir is not None:
+        check_path("data_dir", data_dir)
     if given is not None and not given.exists():
         raise FileNotFoundError(
             f"There is no {given}. Pass a file or folder that exists, or none to "

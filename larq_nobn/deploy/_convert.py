@@ -15,7 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from .._checks import check_bounds, check_flag, check_integer
+from .._checks import check_bounds, check_flag, check_integer, check_path
 from .._files import replacing
 from .._keras import keras
 from .._progress import step
@@ -90,50 +90,50 @@ def convert(
     allow_float: bool = False,
     input_shape: Sequence[int] | None = None,
 ) -> ConversionReport:
-    """Converts a trained model to a `.tflite` file with LCE's binary kernels.
+    """Converts a trained model to a TFLite model with LCE's binary kernels.
 
-    The model is rewritten for inference, converted, counted and compared; the given
-    model itself is not changed. On failure nothing is written, and a file that was at
-    `path` before stays as it was.
+    The model is optimized for inference, converted by LCE and verified; the given model
+    is not changed. If anything fails, nothing is written, and an existing file at
+    `path` stays as it is.
+
+    Verification compares the given model with the optimized one, and the optimized one
+    with the file, segment by segment: from the signs and inputs that a segment reads to
+    the next pre-activations and outputs, which one model computes from the signs of the
+    other. Numbers must agree within `tolerance` per channel, and signs unless their
+    pre-activation is within rounding of 0.
 
     Arguments:
-        model: A Larq model of any number of inputs and outputs, which the file has in
-            the same order and under their names. A subclassed model, or one with a
-            layer that does not show what it is made of, is converted from the trace,
-            without preparation; the report then says why.
-        path: Where the `.tflite` file goes.
-        verify: Whether to compare on all examples, and report how far the outputs
-            agree. Without, 8 examples are compared all the same. Compared are the given
-            model with the prepared one, and that with the file, each segment by
-            segment: from the signs and inputs that it reads to the next pre-activations
-            and outputs, computed by one form from the signs that the other had there.
-            Numbers must agree within tolerance per channel, and signs unless their
-            pre-activation is within rounding of 0.
-        data: Examples to compare on: an array, a list or dict of one per input,
+        model: A Larq model with any number of inputs and outputs; the file has them in
+            the same order, by the same names. A subclassed model, or one with a layer
+            whose parts are not visible, is converted from its trace without
+            optimization, and the report says why.
+        path: The file to write.
+        verify: Whether to verify on all examples and to report the agreement. Without,
+            8 examples are compared, and the report has no numbers of them.
+        data: Examples to verify on: an array, a list or dict with one per input,
             `(x, y)` or a batched tf.data dataset, of which the first 256 examples are
-            used. None makes up 32, or 8 of inputs above 128x128 pixels.
+            used. By default 32 generated ones, 8 for inputs above 128x128 pixels.
         tolerance: Allowed difference between numbers of model and file, relative to
-            the largest of their channel.
-        batch_size: How many examples the file takes at once, whatever number the
-            model was built for; layers that need that number need it here too.
+            the largest number of their channel.
+        batch_size: Batch size of the file, whatever the batch size of the model is;
+            layers that depend on it must have been built for this one.
         one_padding: Whether zero-padded binary convolutions are padded with ones
-            instead. The file then computes something else than the model, at the
-            borders of maps; it is compared with the model so changed. Train with
-            `pad_values=1.0` where accuracy counts.
-        int8: Whether the file computes in int8 what is not binary, and takes and gives
-            int8. The model must say the ranges: see `deploy.fake_quantize`. Such a
-            file is compared map by map, in quantization steps instead of `tolerance`.
-        labels: One name per class. With labels or preprocessing, `<path>.json` is
-            written too, for the app that uses the file: see `read_card`. Without, a
-            JSON that an earlier conversion wrote there goes.
-        preprocessing: What makes an input of the model from an image.
-        allow_float: Whether binary layers for which LCE has no kernel, such as
-            depthwise ones or those of more than one bit, become float layers of the
-            same function; so does a whole model without binary convolutions. The
-            report lists them.
-        input_shape: The size of one example, such as (96, 96, 3), of a model that
-            leaves it open and has one input, or of a subclassed one that was never
-            called.
+            instead. The file then computes something else at the borders of feature
+            maps, and is compared with the model so changed. For best accuracy, train
+            with `pad_values=1.0`.
+        int8: Whether everything but binary layers computes in int8, inputs and outputs
+            included. The model must contain the ranges: see `deploy.fake_quantize`.
+            Such a file is compared feature map by feature map, in quantization steps
+            instead of `tolerance`.
+        labels: One name per class. With `labels` or `preprocessing`, metadata for an
+            app is written to `<path>.json`: see `read_card`. Without both, metadata of
+            an earlier conversion at that path is removed.
+        preprocessing: How an image becomes an input of the model.
+        allow_float: Whether binary layers without a kernel in LCE, such as depthwise
+            ones or those of several bits, become float layers of the same function.
+            It also allows models without binary layers. The report lists the layers.
+        input_shape: Shape of one example, such as (96, 96, 3), for a model with one
+            input of unknown size, or a subclassed model that was never called.
 
     Returns:
         A `ConversionReport`.
@@ -142,6 +142,7 @@ def convert(
         ConversionError: If the model or the data cannot be used, or a binary layer
             would stay float. The message names the layer and the remedy.
         VerificationError: If the file computes something else.
+        TypeError, ValueError: If an argument has the wrong type or is out of range.
         OSError: If the file cannot be written.
 
     Example:
@@ -153,6 +154,7 @@ def convert(
         print(report)
         ```
     """
+    path = check_path("path", path)
     check_flag("verify", verify)
     check_bounds("tolerance", tolerance)
     check_integer("batch_size", batch_size, 1, "A device sees one example at a time.")
@@ -398,30 +400,30 @@ def prepared(
     input_shape: Sequence[int] | None = None,
     verify: bool = True,
 ) -> keras.Model:
-    """Returns the function of a converted file as a Keras model.
+    """Returns the optimized model: the function of a TFLite model, in Keras.
 
-    It is what `convert` hands to the converter. Where a model has kernels of ±c
-    before a sign, sums that should be 0 are rounding noise in Keras, and their signs
-    chance; here, as in the file, kernels are ±1 with the scale after them, so that
-    such sums are 0 and their sign is +1. So accuracy is that of the file, on the
-    computer that trains; a float layer before it can be trained or calibrated for it.
-    Sums of real numbers still round otherwise in the last bit.
+    `convert` passes it to LCE's converter. Where a Keras model has kernels of ±c before
+    a sign, sums that should be 0 are rounding noise, and their signs are random. Here,
+    as in the file, kernels are ±1 and scaled afterwards, so that these sums are 0 and
+    their sign is +1. The accuracy of this model is that of the file; float layers
+    before signs can be trained for it. Sums of real numbers may still differ from the
+    file in the last bit.
 
     Arguments:
-        model: A Larq model that `convert` prepares. It is not changed.
+        model: A Larq model that `convert` can optimize. It is not changed.
         one_padding, allow_float, input_shape: As in `convert`.
-        verify: Whether to compare it with the given model on a few made-up examples,
+        verify: Whether to compare it with the given model on a few generated examples,
             segment by segment, as `convert` does.
 
     Returns:
         A functional float32 model for inference, with the inputs and outputs of the
         given one in their order, and layers of the same names. Float layers are
-        trainable; binary kernels, gains and shifts are fixed. Its weights can be
-        saved, the model itself cannot.
+        trainable; binary kernels, their scales and thresholds are fixed. Its weights
+        can be saved, the model itself cannot.
 
     Raises:
-        ConversionError: If the model cannot be converted, or has parts that do not
-            show what they are made of: such a model is converted from the trace.
+        ConversionError: If the model cannot be converted, or can only be converted
+            from its trace.
         VerificationError: If it computes something else than the given model.
 
     Example:

@@ -13,41 +13,41 @@ from .verify import GIVEN
 
 @dataclass(frozen=True, kw_only=True)
 class ConversionReport(Findings):
-    """What `convert` wrote, and how it compares with the given model.
+    """Contents of a converted file, and how it compares with the given model.
 
     Attributes:
         path: The file.
-        size_bytes: Its size.
-        lce_bconv2d: Binary convolutions of the file.
-        float_ops: Operations left in float: `{"op", "count", "layers"}`.
-        binary_macs: Multiply-accumulates of binary convolutions, for one example.
-        float_macs: Those of float convolutions and fully connected layers.
-        binary_layers: Binary layers of the model, counted per use and group: as many.
-            Those in `merged` are not among them.
-        not_prepared: Why the model was converted from the trace; None for a prepared
-            one. Its `verify` compares the model with its operations, and these with
-            the file.
-        verify: The prepared Keras model against the file. `segments` is the proof:
-            how many were `compared`, `signs` (how many in all examples),
-            `within_rounding` (the fraction of these whose pre-activation is within
-            rounding of 0), `worst` (the `layer` or output of the largest `difference`,
-            relative to its channel; in steps of an int8 file). From end to end, for
-            information: `examples, exact_share, explained` (those that differ since
-            rounding decides a sign), `unexplained` (0: else nothing is written),
-            `worst_abs, worst_rel, top1_agreement`, and `ties`, the signs that rounding
-            decides. `data` says what the examples were, `prepared` says the same for
-            the given model against the prepared one, and `reference`, as what the given
-            model was compared. None without verification.
-        in_float: Layers that are binary, or of few bits, in the model, and on request
-            float in the file: `layer, kind` (its class), `finding, remedy, macs, bytes`
-            (of its kernels).
-        repadded: Layers padded with ones in place of the model's zeros, on request.
-        warnings: Where rounding decides so many signs that model and file part: which
-            comparison, which layers, what to do. Also logged.
-        rewritten: Binary layers that are other ones in the file, which make the same:
+        size_bytes: Its size in bytes.
+        lce_bconv2d: Number of binary convolutions in the file.
+        binary_layers: Number of binary layers in the model, counted per use and group,
+            without those in `merged`. Equals `lce_bconv2d`.
+        float_ops: Float operations of the file: `{"op", "count", "layers"}`.
+        int8_ops: Likewise the int8 operations.
+        binary_macs, float_macs, int8_macs: Multiply-accumulates of binary, float and
+            int8 convolutions and fully connected layers, for one example.
+        not_prepared: Why the model was converted from its trace; None for an optimized
+            one. `verify` then compares the model with its trace, and that with the
+            file.
+        verify: The optimized model compared with the file; None without verification.
+            `segments` is the proof: the number of segments `compared`, of `signs` in
+            all examples, the fraction of these `within_rounding` of 0, and in `worst`
+            the `layer` or output with the largest `difference`, relative to its channel
+            (in quantization steps for an int8 file). End to end, for information:
+            `examples`, `exact_share` (fraction equal within tolerance), `explained`
+            (how many differ due to rounding), `unexplained` (always 0), `worst_abs`,
+            `worst_rel`, `top1_agreement`, and `ties`, the signs that rounding decides.
+            `data` describes the examples, `prepared` has the same keys for the given
+            model compared with the optimized one, `reference` the form of the given
+            model in that comparison.
+        in_float: Layers of one or a few bits that are float in the file, on request:
+            `layer, kind` (its class), `finding, remedy, macs, bytes` (of its kernels).
+        repadded: Layers padded with ones instead of the model's zeros, on request.
+        rewritten: Binary layers that became other layers of the same function:
             `{"layer", "kind", "as"}`.
-        merged: Binary layers that compute what others do, of the same tensors: the file
-            has them once.
+        merged: Binary layers that compute the same as others from the same tensors; the
+            file contains them once.
+        warnings: Comparisons in which rounding decides many signs, with the layers and
+            the remedy. Also logged.
     """
 
     binary_layers: int

@@ -51,19 +51,20 @@ _PLAIN = (None, keras.activations.linear)
 def fake_quantize(model: keras.Model, data: Any, verify: bool = True) -> keras.Model:
     """Returns a copy of a model that computes as its int8 file will, and still trains.
 
-    A `FakeQuantization` stands after the input and after every feature map that the
-    file has as int8, with the range that the map has on the data; maps that a file
-    can keep only in one range, such as those of a concatenation, share a layer. The
-    thresholds of `RSign` and the shifts of `RPReLU` become layers of their own, since
-    their sums need ranges too. Binary convolutions stay as they are. Train the copy for
-    a few epochs at a small learning rate, and pass it to `convert` with `int8=True`.
+    A `FakeQuantization` follows the input and every feature map that is int8 in the
+    file. Its range is that of the feature map in the data; `FakeQuantization` has the
+    formula. Feature maps that a file can keep in one range only, such as those of a
+    concatenation, share a layer. The thresholds of `RSign` and the shifts of `RPReLU`
+    become layers of their own, since their sums need ranges too. Binary convolutions
+    stay as they are. Train the copy for a few epochs at a small learning rate, and pass
+    it to `convert` with `int8=True`.
 
     Arguments:
         model: A trained functional or Sequential model; it is not changed.
-        data: Examples that show the ranges: an array, `(x, y)` or a tf.data dataset of
-            batches. Some hundred are enough.
+        data: Examples for range calibration: an array, `(x, y)` or a batched tf.data
+            dataset. A few hundred are enough.
         verify: Whether to compare both models, without rounding to int8, on a few
-            made-up examples, segment by segment.
+            generated examples, segment by segment.
 
     Returns:
         A functional model with the inputs and outputs of the given one.
@@ -72,6 +73,7 @@ def fake_quantize(model: keras.Model, data: Any, verify: bool = True) -> keras.M
         ConversionError: If the model contains a `FakeQuantization` already, a Lambda or
             another part that cannot be taken apart, or if the data does not fit. Also
             if the copy computes something else, with the layer.
+        TypeError: If an argument has the wrong type.
 
     Example:
         ```python
@@ -88,6 +90,11 @@ def fake_quantize(model: keras.Model, data: Any, verify: bool = True) -> keras.M
         - B. Jacob, S. Kligys, B. Chen, M. Zhu, M. Tang, A. Howard, H. Adam,
           D. Kalenichenko, "Quantization and Training of Neural Networks for Efficient
           Integer-Arithmetic-Only Inference", CVPR 2018, arXiv:1712.05877.
+
+    Differences from the paper:
+        Ranges are the extremes over all of `data`, where the paper averages them over
+        training steps. Kernels are not rounded in the copy: the converter does that,
+        per output channel.
     """
     try:
         given = flat(model)
