@@ -51,7 +51,6 @@ __all__ = [
     "files_of",
     "inspect_folder",
     "load",
-    "look_over",
     "open_dataset",
     "prepare",
     "reading",
