@@ -15,9 +15,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+FOLDERS = ("docs", "results", "examples/android")
 PAGES = [
     *("README.md", "CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md"),
-    *(str(path.relative_to(ROOT)) for path in sorted(ROOT.glob("docs/**/*.md"))),
+    *(
+        str(path.relative_to(ROOT))
+        for folder in FOLDERS
+        for path in sorted(ROOT.glob(f"{folder}/**/*.md"))
+    ),
 ]
 
 # A pattern, and what is written instead.
@@ -57,8 +62,11 @@ BANNED = {
     r"\bconverted as it computes\b": "converted from the trace",
     r"\bcannot be told\b": "unknown",
 }
-# Public names.
-ALLOWED = {"larq_nobn/data/folder/_overview.py": {r"\btwins?\b"}}
+# Public names, and those of folders.
+ALLOWED = {
+    "larq_nobn/data/folder/_overview.py": {r"\btwins?\b"},
+    "results/README.md": {r"\bphotographs?\b(?!/)"},
+}
 
 
 PACKAGE = sorted(path.relative_to(ROOT) for path in ROOT.glob("larq_nobn/**/*.py"))
