@@ -71,7 +71,7 @@ from .verify import (
 _log = logging.getLogger("larq_nobn")
 
 # Examples for the comparison that is made even without verification: of those that
-# are made up, all regular and three random ones.
+# are generated, all regular and three random ones.
 _FEW = 8
 
 

@@ -32,7 +32,7 @@ def check_same_function(
 ) -> None:
     """Checks that two models compute the same, segment by segment.
 
-    On a few made-up examples: regular ones, among them zeros, and random ones, among
+    On a few generated examples: regular ones, among them zeros, and random ones, among
     them whole numbers. Models of half precision are compared in float32.
 
     Arguments:
@@ -57,7 +57,7 @@ def check_same_function(
         reason = _why_not(reference, examples)
         if reason is None:
             raise
-        _log.info("%s was not compared: model %r %s", what, given.name, reason)
+        _log.warning("%s was not compared: model %r %s", what, given.name, reason)
         return
     if segments.finding:
         raise ModelError(
@@ -74,7 +74,8 @@ def _why_not(model: keras.Model, examples: Sequence[np.ndarray]) -> str | None:
     try:
         record(model, [np.repeat(array[:1], fixed, axis=0) for array in examples])
     except Exception as error:  # whatever a user's layer raises when called
-        return f"cannot be called on made-up examples: {error}"
+        first = str(error).partition("\n")[0]
+        return f"cannot be called on generated examples: {first}"
     return None
 
 

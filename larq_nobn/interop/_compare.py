@@ -31,8 +31,8 @@ def compare_layers(
 ) -> None:
     """Checks that layers compute what PyTorch does with the tensors set in them.
 
-    On a made-up map, each layer by itself: kernels as real-valued ones, signs with the
-    bias before them, batch norm, activations and the dense layer. And layers of a kind
+    On a generated map, each layer by itself: kernels as real-valued ones, signs with
+    the bias before them, batch norm, activations and the dense layer. And layers of a kind
     must be in the order of the names of their tensors.
 
     Arguments:
@@ -98,7 +98,7 @@ def _places(own: Tensors, blocks: bool) -> dict[str, list[tuple[Any, ...]]]:
 def _pairs(
     call: Call, own: Tensors, turned: bool
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """What a layer computes of made-up maps, and what PyTorch makes of them."""
+    """What a layer computes of generated maps, and what PyTorch makes of them."""
     import torch
     from torch.nn import functional
 

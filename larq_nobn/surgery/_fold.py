@@ -88,9 +88,10 @@ def fold_batch_norm(
         model: A built functional or Sequential model, models inside it included. It is
             not changed.
         return_report: Whether to return a `SurgeryReport` too.
-        verify: Whether to compare both models on a few made-up examples, segment by
+        verify: Whether to compare both models on a few generated examples, segment by
             segment: from the signs and inputs that it reads to the next pre-activations
-            and outputs.
+            and outputs. If the given model cannot be called on generated examples, a
+            warning says so.
 
     Returns:
         A functional model of the same name, not compiled; with `return_report` a pair

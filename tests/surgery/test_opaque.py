@@ -1,5 +1,6 @@
 """What cannot be read stays as it is, and batch norm goes all the same."""
 
+import logging
 from functools import cache
 
 import larq_nobn as nobn
@@ -138,3 +139,25 @@ def test_a_batch_norm_of_whole_numbers_leaves_real_ones():
         assert_allclose(now, was, rtol=1e-4, atol=1e-5)
     assert not batch_norms(folded) and not batch_norms(removed)
     assert [y.shape for y in removed(given)] == [y.shape for y in model(given)]
+
+
+class Bright(layers.Layer):
+    """Takes no values below 100."""
+
+    def call(self, x):
+        with tf.control_dependencies([tf.debugging.assert_greater(x, 100.0)]):
+            return tf.identity(x)
+
+
+def test_a_model_that_takes_no_generated_examples_is_folded_with_a_warning(caplog):
+    x = keras.Input((4,))
+    norm_after = layers.BatchNormalization(beta_initializer="ones")
+    model = keras.Model(x, norm_after(Bright()(x)))
+    with caplog.at_level(logging.WARNING, "larq_nobn"):
+        folded = nobn.fold_batch_norm(model)
+    assert (
+        f"Folding batch norm was not compared: model {model.name!r} cannot be called "
+        "on generated examples: Exception encountered when calling" in caplog.text
+    )
+    x = np.float32([[101, 200, 300, 400]])
+    assert_allclose(folded(x), x / np.sqrt(1.001) + 1, rtol=1e-6)

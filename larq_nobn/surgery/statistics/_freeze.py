@@ -67,7 +67,7 @@ def freeze_statistics(
             The labels are for the report.
         batch_size: Examples per batch, if `data` is arrays.
         return_report: Whether to return a `FreezeReport` too.
-        verify: Whether to compare, on a few made-up examples and segment by segment,
+        verify: Whether to compare, on a few generated examples and segment by segment,
             all that is around the frozen layers, which must stay as it is.
 
     Returns:
