@@ -32,8 +32,8 @@ def compare_layers(
     """Checks that layers compute what PyTorch does with the tensors set in them.
 
     On a generated map, each layer by itself: kernels as real-valued ones, signs with
-    the bias before them, batch norm, activations and the dense layer. And layers of a kind
-    must be in the order of the names of their tensors.
+    the bias before them, batch norm, activations and the dense layer. And layers of a
+    kind must be in the order of the names of their tensors.
 
     Arguments:
         model: The import, filled.

@@ -400,7 +400,7 @@ def resuming(tiny: tuple[str, ...], place: Path) -> tuple[str, ...]:
         ),
     ],
 )
-def test_what_has_to_be_mended_first_has_no_other_advice(
+def test_what_has_to_be_repaired_first_has_no_other_advice(
     make: Callable[[], None], start: str, resuming: tuple[str, ...], invoke: Invoke
 ):
     make()

@@ -82,7 +82,7 @@ BANNED_IN_NAMES = {
     *("picture", "pictures", "photograph", "photographs", "rectifier", "latents"),
     *("bake", "baked", "tap", "fate", "fates", "holds", "refuse", "refuses"),
     *("refused", "passage", "want", "wants", "card", "cards", "drift", "sheet"),
-    *("beginning", "burst", "bursts", "harm", "trainee"),
+    *("beginning", "burst", "bursts", "harm", "trainee", "mend", "mended", "mends"),
 }
 # Public names and those of Keras.
 ALLOWED_NAMES = {
