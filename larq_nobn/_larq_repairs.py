@@ -42,7 +42,7 @@ def _follow(quantizer: Any, policy: keras.mixed_precision.Policy) -> None:
         _follow(inner, policy)
 
 
-def mend_larq() -> None:
+def repair_larq() -> None:
     """Repairs Larq's layers where mixed precision, or several replicas, meet metrics.
 
     A quantizer has a type of its own, also in the configuration of its layer. Where
@@ -109,6 +109,6 @@ def _ending(endless: Callable[..., Any]) -> Callable[..., Any]:
     return reconstruct
 
 
-mend_larq()
+repair_larq()
 call_named_activations(Quantizer)
 wrap_reconstruction(_ending)
