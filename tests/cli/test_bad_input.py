@@ -410,7 +410,7 @@ def test_what_has_to_be_repaired_first_has_no_other_advice(
     assert Path("notes.txt").read_text() == "text"
 
 
-def test_only_a_disk_that_failed_leaves_nothing_to_mend_in_the_run(
+def test_only_a_disk_that_failed_leaves_nothing_to_repair_in_the_run(
     resuming: tuple[str, ...], invoke: Invoke, monkeypatch: pytest.MonkeyPatch
 ):
     def said_of(error: OSError) -> str:
