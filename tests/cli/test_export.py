@@ -128,7 +128,18 @@ def test_a_run_is_exported_with_its_accuracy(invoke, run_folder, tmp_path):
     assert "--width 8" in text and "--limit 128" in text
 
 
-def test_an_earlier_export_is_replaced_by_force(invoke, exported, tmp_path):
+@pytest.fixture
+def stubbed(monkeypatch):
+    """A conversion that writes "new" at once, and a page without a report."""
+
+    def converts(model: object, target: Path, *_: object) -> None:
+        target.write_bytes(b"new")
+
+    monkeypatch.setattr(_export, "converted", converts)
+    monkeypatch.setattr(_export, "_readme", lambda *_: "\nlibrary_name: larq_nobn\n")
+
+
+def test_an_earlier_export_is_replaced_by_force(invoke, exported, stubbed, tmp_path):
     folder = shutil.copytree(exported, tmp_path / "again")
     (folder / "notes.txt").write_text("mine")
     (folder / "model.tflite").write_bytes(b"old")
@@ -137,15 +148,10 @@ def test_an_earlier_export_is_replaced_by_force(invoke, exported, tmp_path):
     assert (folder / "model.tflite").read_bytes() == b"old"
     assert invoke("export", DIGITS, folder, "--force").exit_code == 0
     assert {path.name for path in folder.iterdir()} == {*NAMES, "notes.txt"}
-    assert (folder / "model.tflite").read_bytes() != b"old"
+    assert (folder / "model.tflite").read_bytes() == b"new"
 
 
-def test_a_link_to_a_folder_is_that_folder(invoke, tmp_path, monkeypatch):
-    def converts(model: object, target: Path, *_: object) -> None:
-        target.write_bytes(b"new")
-
-    monkeypatch.setattr(_export, "converted", converts)
-    monkeypatch.setattr(_export, "_readme", lambda *_: "\nlibrary_name: larq_nobn\n")
+def test_a_link_to_a_folder_is_that_folder(invoke, stubbed, tmp_path):
     (tmp_path / "there").mkdir()
     for name in ("there", "not yet"):
         link = tmp_path / f"link to {name}"
@@ -181,14 +187,7 @@ def test_nothing_else_is_written_to(force, invoke, run_folder, tmp_path):
 
 
 @pytest.mark.parametrize("mask", [0o077, 0o022])
-def test_an_export_is_as_readable_as_the_umask_says(
-    mask, invoke, tmp_path, monkeypatch
-):
-    def converts(model: object, target: Path, *_: object) -> None:
-        target.write_bytes(b"new")
-
-    monkeypatch.setattr(_export, "converted", converts)
-    monkeypatch.setattr(_export, "_readme", lambda *_: "\nlibrary_name: larq_nobn\n")
+def test_an_export_is_as_readable_as_the_umask_says(mask, invoke, stubbed, tmp_path):
     before = os.umask(mask)
     try:
         assert invoke("export", DIGITS, tmp_path / "hub").exit_code == 0
@@ -199,7 +198,7 @@ def test_an_export_is_as_readable_as_the_umask_says(
         assert path.stat().st_mode & 0o777 == 0o666 & ~mask
 
 
-def test_a_failure_leaves_nothing(invoke, tmp_path, monkeypatch):
+def test_a_failure_leaves_nothing(invoke, stubbed, tmp_path, monkeypatch):
     def fails(*_: object, **__: object) -> None:
         raise OSError("no space")
 
