@@ -51,7 +51,7 @@ def drawn(name, results):
     """What the results say for one block."""
     if name not in TABLES:
         raise ValueError(
-            f"A page asks for {name!r}, which is no table. Choose from "
+            f"A page asks for {name!r}, which is not a table. Choose from "
             f"{', '.join(TABLES)}."
         )
     files, draw = TABLES[name]

@@ -75,7 +75,9 @@ def check_hdf5(stream: IO[bytes], size: int) -> int:
                 raise ValueError(f"its data {_name(place)!r} lies in another file")
             dtype = found.dtype
             if dtype.hasobject:  # texts and references, many of which can be one
-                raise ValueError(f"its data {_name(place)!r} is no array of numbers")
+                raise ValueError(
+                    f"its data {_name(place)!r} is not an array of numbers"
+                )
             values = found.size if found.shape else 0
             members.account(values * dtype.itemsize)
             in_memory += bytes_of(values, dtype.itemsize)

@@ -95,7 +95,7 @@ def check_bounds(name: str, value: object, called: str | None = None) -> float:
         called: What a message calls it, if not so.
 
     Raises:
-        TypeError: If it is no number, or not a whole one where it has to be.
+        TypeError: If it is not a number, or not a whole one where it has to be.
         ValueError: If it is too small, too large or not finite.
     """
     return check_within(called or name, value, BOUNDS[name])
@@ -131,7 +131,7 @@ def check_path(name: str, value: str | os.PathLike) -> str:
         raise ValueError(f"{name}={value!r} is empty. Give a path.")
     if "\0" in path:
         raise ValueError(
-            f"{name}={value!r} is no path: it contains a zero. Give a path."
+            f"{name}={value!r} is not a path: it contains a zero. Give a path."
         )
     return path
 
@@ -168,9 +168,7 @@ def check_choice(name: str, value: object, allowed: Iterable[str]) -> str:
     """Returns `value` if it is one of the `allowed` words."""
     words = tuple(allowed)
     if not isinstance(value, str) or value not in words:
-        raise ValueError(
-            f"{name}={value!r} is not known. Choose from {', '.join(words)}."
-        )
+        raise ValueError(f"{name} must be one of {', '.join(words)}; got {value!r}.")
     return str(value)
 
 
@@ -204,7 +202,8 @@ def check_size(size: object) -> tuple[int, int] | None:
     if isinstance(size, (tuple, list)):
         if len(size) != 2:
             raise ValueError(
-                f"image_size={size!r} is no pair. Give height and width, or one number."
+                f"image_size={size!r} is not a pair. Give height and width, or one "
+                "number."
             )
         height, width = (int(check_bounds("image_size", each)) for each in size)
         return height, width

@@ -38,14 +38,14 @@ def check_plot(path: str | os.PathLike) -> Path:
     target = Path(path)
     if target.suffix != ".png":
         raise ValueError(
-            f"{target} is no name for a plot. Choose one that ends in "
+            f"{target} is not a name for a plot. Choose one that ends in "
             ".png, such as plot.png."
         )
     return target
 
 
 def drawable(text: str) -> str:
-    """A text of a user as it is drawn: no formula, and no bytes that are no text."""
+    """A text of a user as it is drawn: no formula, and no bytes that are not text."""
     return text.encode(errors="replace").decode().replace("$", r"\$")
 
 

@@ -103,7 +103,7 @@ def sha256_of(path: Path) -> str:
 def files_below(
     folder: Path, counts: Callable[[str], bool] = lambda name: True, links: bool = True
 ) -> Iterator[Path]:
-    """All files in a folder, however deep; what is no folder is a file.
+    """All files in a folder, however deep; what is not a folder is a file.
 
     Links may lead to one folder in many ways, or in circles: each is read once.
 

@@ -184,7 +184,7 @@ def of_keras_3(given: Any) -> bool:
 
 
 def why_no_model(given: Any) -> str:
-    """Says of something that is no model of legacy Keras what to pass instead."""
+    """Says of something that is not a model of legacy Keras what to pass instead."""
     if isinstance(given, (str, os.PathLike)):
         return (
             f"{os.fspath(given)!r} is not a Keras model but a path. Open the file "
@@ -202,7 +202,7 @@ def why_no_model(given: Any) -> str:
 
 
 def check_model(given: Any) -> None:
-    """Raises a TypeError for what is no model of legacy Keras."""
+    """Raises a TypeError for what is not a model of legacy Keras."""
     if not isinstance(given, keras.Model):
         raise TypeError(why_no_model(given))
 

@@ -104,11 +104,13 @@ def check_dataset(argument: str, name: object) -> str:
         ValueError: If it is the name of nothing.
     """
     allowed = (
-        f"Choose from {', '.join(DATASETS)}, or give a folder of images, or "
-        f"{TFDS_PREFIX}NAME for a set of TensorFlow Datasets."
+        f"one of {', '.join(DATASETS)}, a folder of images, or {TFDS_PREFIX}NAME for "
+        "a set of TensorFlow Datasets"
     )
     if not isinstance(name, (str, os.PathLike)):
-        raise TypeError(f"{argument}={name!r} is neither a name nor a path. {allowed}")
+        raise TypeError(
+            f"{argument}={name!r} is neither a name nor a path. Give {allowed}."
+        )
     known = name in (*DATASETS, GIVEN)
     if known or (isinstance(name, str) and name.startswith(TFDS_PREFIX)):
         return str(name)
@@ -116,7 +118,7 @@ def check_dataset(argument: str, name: object) -> str:
     # A word could be a name that is spelled wrongly; what has a slash is a path.
     if path.is_dir() or isinstance(name, os.PathLike) or {*name} & {"/", os.sep}:
         return os.path.abspath(path)
-    raise ValueError(f"{argument}={name!r} is not known. {allowed}")
+    raise ValueError(f"{argument} must be {allowed}; got {name!r}.")
 
 
 def split_named(name: str) -> str | None:

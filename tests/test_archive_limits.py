@@ -62,7 +62,7 @@ def test_an_encrypted_member():
 
 
 def test_a_size_is_taken_from_the_header():
-    """A megabyte may become 64 of them, and what is small is no danger."""
+    """A megabyte may become 64 of them, and what is small is not a danger."""
     check_zip(archive(("zeros", bytes(1 << 24))))
     found = archive(("zeros", bytes(1 << 20)))
     found.infolist()[0].file_size = 1 << 40
@@ -148,7 +148,7 @@ def test_texts_and_references_in_hdf5(tmp_path: Path):
     for dtype in (h5py.string_dtype(), h5py.ref_dtype, h5py.vlen_dtype(np.float32)):
         with h5py.File(tmp_path / "w.h5", "w") as made:
             made.create_dataset("kernel", (10,), dtype)
-        with pytest.raises(ValueError, match="'/kernel' is no array of numbers"):
+        with pytest.raises(ValueError, match="'/kernel' is not an array of numbers"):
             check(tmp_path / "w.h5")
 
 

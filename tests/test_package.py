@@ -287,9 +287,7 @@ def test_choices():
     for value in ("sof", "", None, ("hard",)):
         with pytest.raises(ValueError) as caught:
             check_choice("reset", value, ("hard", "soft"))
-        assert str(caught.value) == (
-            f"reset={value!r} is not known. Choose from hard, soft."
-        )
+        assert str(caught.value) == (f"reset must be one of hard, soft; got {value!r}.")
 
 
 def test_a_file_that_takes_a_place_is_as_readable_as_any_other(tmp_path):

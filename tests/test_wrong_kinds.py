@@ -111,7 +111,7 @@ OF_OTHER_KINDS = {
         lambda given: nobn.training.RunSettings.from_recipe(
             model=[given], normalization=[given], kernel=[given], network=[given]
         ),
-        "model=|normalization=|kernel=|network=",
+        "(model|normalization|kernel|network)(=| must be)",
     ),
     "grid": (
         lambda given: nobn.training.grid([given], seeds=given),
@@ -134,11 +134,11 @@ OF_OTHER_KINDS = {
         lambda given: nobn.training.write_json("never.json", {"a": [{1}, given]}),
         "cannot be written as JSON: Object of type set",
     ),
-    "prepare": (nobn.data.prepare, "name=.* is not known. Choose from digits"),
-    "decode": (nobn.data.decode, "must be bytes|it is no JPEG"),
+    "prepare": (nobn.data.prepare, "name must be one of digits.*; got"),
+    "decode": (nobn.data.decode, "must be bytes|it is not a JPEG"),
     "choice": (
         lambda given: nobn.quantizers.RSign(estimator=np.array([given, given])),
-        "(?s)estimator=.* is not known",
+        "(?s)estimator must be one of .*; got",
     ),
     "expected_calibration_error": (
         lambda given: nobn.diagnostics.expected_calibration_error([[given]], [0]),
@@ -154,16 +154,17 @@ OF_OTHER_KINDS = {
     ),
     "axes": (
         lambda given: optimizers.adaptive_gradient_clip(X[0], X[0], given),
-        "axes=.* is no tuple of axes",
+        "axes=.* is not a tuple of axes",
     ),
     "Dataset": (nobn.data.Dataset, "images is of type .*, but it must be images"),
     "size": (
         lambda given: nobn.data.Dataset(DIGITS._images, [given]),
-        "image_size=.* is no pair",
+        "image_size=.* is not a pair",
     ),
     "read": (
         lambda given: DIGITS.read([9**9 if given in (3, [3]) else given], "test"),
-        "indices=.* are no numbers of images of digits. Give whole numbers from 0 to 3",
+        "indices=.* are not numbers of images of digits. Give whole numbers from 0 to "
+        "3",
     ),
     "class_counts": (
         lambda given: DIGITS.class_counts([given]),
@@ -171,7 +172,7 @@ OF_OTHER_KINDS = {
     ),
     "share": (
         lambda given: DIGITS.batches("train", 8, share=(given, 1, 1)),
-        "share=.* is no share of replicas",
+        "share=.* is not a share of replicas",
     ),
     "like": (
         lambda given: DIGITS.batches("train", 8, like=given),
@@ -183,7 +184,7 @@ OF_OTHER_KINDS = {
     ),
     "update": (
         lambda given: nobn.diagnostics.ConfusionMatrix().update([given], [[0.0, 1.0]]),
-        "do not fit 2 classes|are no whole numbers below 2",
+        "do not fit 2 classes|are not whole numbers below 2",
     ),
     "trust": (
         lambda given: nobn.training.open_model("m.keras", trust=[given]),
@@ -199,11 +200,11 @@ OF_OTHER_KINDS = {
         lambda given: optimizers.AdaptiveGradientClipping.for_model(
             MODEL, "adam", unit_axes=np.array([given, given], object)
         ),
-        "(?s)unit_axes=.* is no dictionary",
+        "(?s)unit_axes=.* is not a dictionary",
     ),
     "state": (
         lambda given: nobn.layers.propagate_moments(keras.layers.Dense(2), given),
-        "state is no pair",
+        "state is not a pair",
     ),
 }
 
@@ -315,9 +316,9 @@ def test_a_runner_opens_a_path(tmp_path):
         ),
         (
             (tf.ones(3), tf.ones(3), (1,)),
-            r"axes=\(1,\) is no tuple of axes of a weight",
+            r"axes=\(1,\) is not a tuple of axes of a weight",
         ),
-        ((tf.ones(3), tf.ones(3), 0), "axes=0 is no tuple of axes"),
+        ((tf.ones(3), tf.ones(3), 0), "axes=0 is not a tuple of axes"),
     ],
 )
 def test_gradients_that_are_none_are_rejected(arguments, says):

@@ -43,7 +43,7 @@ def mathml(latex: str, block: bool) -> str:
     try:
         found = convert(latex, display="block" if block else "inline")
     except Exception as error:
-        raise ValueError(f"{latex!r} is no LaTeX: {error!r}.") from error
+        raise ValueError(f"{latex!r} is not LaTeX: {error!r}.") from error
     found = found.replace(r">\|<", ">&#x02016;<")  # a tall one
     left = LEFT.findall(found)
     if left:

@@ -170,7 +170,7 @@ class Word(click.ParamType):
 
 def several(kind: type) -> Word:
     """Values of one type between commas, as a list."""
-    wrong = f"is no list of {kind.__name__} values between commas"
+    wrong = f"is not a list of {kind.__name__} values between commas"
     return Word(
         "X,X,...", lambda word: [kind(part.strip()) for part in word.split(",")], wrong
     )
@@ -187,7 +187,7 @@ def _size(word: str) -> tuple[int, int]:
 
 
 def _argument(word: str) -> tuple[str, Any]:
-    """Returns `("alpha", 0.5)` for `"alpha=0.5"`; what is no JSON is a word."""
+    """Returns `("alpha", 0.5)` for `"alpha=0.5"`; what is not JSON is a word."""
     name, equals, text = word.partition("=")
     if not equals or not name.isidentifier():
         raise ValueError(word)

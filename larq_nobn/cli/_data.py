@@ -59,7 +59,7 @@ def data(
     """
     if not Path(name).is_absolute():
         unused = ("holdout", "sheet", "report")
-        check_unused(ctx, unused, f"for {name}, which is no image folder")
+        check_unused(ctx, unused, f"for {name}, which is not an image folder")
         if name == "digits":
             check_unused(ctx, ("source",), "for digits, which needs no download")
         say(str(datasets.prepare(name, source, data_dir, progress=say)))

@@ -77,7 +77,7 @@ def export(
         report = converted(model, partial / TFLITE, None, origin, data_dir)
         text = _readme(model, origin, report, license_, partial)
         with replacing(partial / README) as readme:
-            # A path in it may have bytes that are no text.
+            # A path in it may have bytes that are not text.
             readme.write_bytes(text.encode(errors="replace"))
         _replace(place, partial)
     except OSError as error:

@@ -151,7 +151,7 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
         check_target(f"{name} {path}", path, kind, force)
         if not path.name.endswith(kind.suffix):
             raise ValueError(
-                f"{name} {path} is no name for {kind.name}. Choose one that ends in "
+                f"{name} {path} is not a name for {kind.name}. Choose one that ends in "
                 f"{kind.suffix}."
             )
         if kind in (PNG, PLOT):
@@ -166,7 +166,7 @@ def check_target(
     """Raises instead of writing a file, or an export's folder, where something else is.
 
     Of an export the README.md says what it is. `said` is what a message calls it, and
-    `given` the option that its folder is from, where its name is no choice.
+    `given` the option that its folder is from, where its name is not a choice.
     """
     advice = "Choose another name."
     a_file = "Give the name of a file."
@@ -196,7 +196,7 @@ def check_target(
     elif stat.S_ISDIR(mode):
         raise IsADirectoryError(f"{said} is a folder. {a_file}")
     elif not stat.S_ISREG(mode):
-        raise FileExistsError(f"{said} is no regular file. {advice}")
+        raise FileExistsError(f"{said} is not a regular file. {advice}")
     else:
         there = path.stat().st_size > 0
     if not there:

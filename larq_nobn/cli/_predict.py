@@ -109,7 +109,7 @@ def _table(title: str, result: Sequence[dict[str, Any]]) -> Table:
     for place in range(max(len(each["predictions"]) for each in result)):
         table.add_column("class" if place == 0 else f"{place + 1}.", overflow="fold")
     for each in result:
-        # A name may contain bytes that are no text.
+        # A name may contain bytes that are not text.
         name = each["file"].encode(errors="replace").decode()
         cells = (
             f"{p['label']} {percent(p['probability'])}" for p in each["predictions"]

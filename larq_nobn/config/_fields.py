@@ -155,8 +155,8 @@ def documented(cls: _Class) -> _Class:
 def _check_arguments(name: str, value: Any) -> Any:
     if not isinstance(value, Mapping):
         raise TypeError(
-            f"{name}={value!r} is no mapping. Give arguments of the network's builder, "
-            "such as {'alpha': 0.5}."
+            f"{name}={value!r} is not a mapping. Give arguments of the network's "
+            "builder, such as {'alpha': 0.5}."
         )
     return value
 

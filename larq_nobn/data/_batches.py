@@ -27,8 +27,8 @@ def check_share(share: Any) -> None:
     whole = isinstance(share, tuple) and all(type(each) is int for each in share)
     if not whole or len(share) != 3 or not 0 <= share[0] < sum(share[:2]) <= share[2]:
         raise ValueError(
-            f"share={share!r} is no share of replicas. Give three whole numbers: the "
-            "first replica that is served, how many are, and how many there are."
+            f"share={share!r} is not a share of replicas. Give three whole numbers: "
+            "the first replica that is served, how many are, and how many there are."
         )
 
 

@@ -117,9 +117,9 @@ class Dataset:
         _check_validation(validation)
         if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
             raise TypeError(
-                f"data of type {type(data).__name__} is no pair. Give (train, test) or "
-                "(train, validation, test): each a tf.data.Dataset, or (images, "
-                "labels)."
+                f"data of type {type(data).__name__} is not a pair. Give (train, "
+                "test) or (train, validation, test): each a tf.data.Dataset, or "
+                "(images, labels)."
             )
         kinds = {isinstance(part, tf.data.Dataset) for part in data}
         if len(kinds) > 1:
@@ -174,7 +174,7 @@ class Dataset:
             or numbers.max() >= count
         ):
             raise ValueError(
-                f"indices={reprlib.repr(indices)} are no numbers of images of "
+                f"indices={reprlib.repr(indices)} are not numbers of images of "
                 f"{self._images.name}. Give whole numbers from 0 to {count - 1}."
             )
         return source.take(tf.constant(numbers.reshape(-1), tf.int64)).numpy()
@@ -190,7 +190,7 @@ class Dataset:
     ) -> tuple[str, ...] | None:
         """Returns the files of a folder's images, in the order of `batches` in tests.
 
-        None for what is no image folder.
+        None for what is not an image folder.
         """
         if not isinstance(self._images, Folder):
             return None
@@ -560,7 +560,7 @@ def files_of(
         **which: Further arguments of `open_dataset`.
 
     Returns:
-        Their paths; None for what is no folder of images.
+        Their paths; None for what is not a folder of images.
 
     Raises:
         TypeError, ValueError, FileNotFoundError: As `open_dataset` does.

@@ -87,7 +87,7 @@ def _check_code(name: str, data_dir: DataDir) -> None:
     # Another case is looked for under another name, and a path outside the folder.
     if not re.fullmatch("[a-z0-9_]*", set_name):
         raise ValueError(
-            f"{TFDS_PREFIX}{name} is no name of TensorFlow Datasets, which are in "
+            f"{TFDS_PREFIX}{name} is not a name of TensorFlow Datasets, which are in "
             "lower case. Choose one that tfds.list_builders() names."
         )
     if data_dir is None:  # that of the user
@@ -104,8 +104,8 @@ def _check_code(name: str, data_dir: DataDir) -> None:
         for found in _feature_classes(content):
             if not str(found).startswith("tensorflow_datasets."):
                 raise ValueError(
-                    f"{file} wants {found!r}, which is no class of TensorFlow Datasets "
-                    "and is not imported for it. Prepare the set again."
+                    f"{file} wants {found!r}, which is not a class of TensorFlow "
+                    "Datasets and is not imported for it. Prepare the set again."
                 )
 
 

@@ -107,7 +107,7 @@ def _check_binary(
 
 
 def _check_layer(layer: keras.layers.Layer, label: str) -> None:
-    """Rejects weights that are no numbers, and recurrent layers that keep a state."""
+    """Rejects weights that are not numbers, and recurrent layers that keep a state."""
     for weight in layer.weights:
         if not weight.dtype.is_floating:
             continue

@@ -63,7 +63,7 @@ def normalized(model: Any) -> tuple[keras.Model, list[str]]:
     """Returns what `as_functional` does, and the binary layers that were merged.
 
     Raises:
-        ConversionError: If `model` is no Keras model with inputs of known size.
+        ConversionError: If `model` is not a Keras model with inputs of known size.
         UnreadableError: If it is, or contains, a model that cannot be opened.
     """
     if not isinstance(model, keras.Model):

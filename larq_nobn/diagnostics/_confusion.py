@@ -79,7 +79,7 @@ class ConfusionMatrix:
         whole = y.dtype.kind in "iu" and z.dtype.kind in "fiu"
         if not whole or ((y < 0) | (y >= wanted)).any():
             raise ValueError(
-                f"labels={reprlib.repr(labels)} are no whole numbers below {wanted}, "
+                f"labels={reprlib.repr(labels)} are not whole numbers below {wanted}, "
                 "or outputs no numbers. Pass one class per example, and its outputs."
             )
         if not len(self._counts):

@@ -32,8 +32,8 @@ def border_value(name: str, value: Any) -> float:
     found = np.asarray(keras.backend.get_value(value))
     if found.ndim or found.dtype.kind not in "biuf":
         raise ValueError(
-            f"Layer {name} has pad_values={found.tolist()!r:.40}, which is no number. "
-            "Build it with one number, such as pad_values=1.0."
+            f"Layer {name} has pad_values={found.tolist()!r:.40}, which is not a "
+            "number. Build it with one number, such as pad_values=1.0."
         )
     return float(found)
 

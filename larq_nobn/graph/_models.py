@@ -328,7 +328,7 @@ def check_readable(model: Any) -> None:
         model: Whatever was given for a model.
 
     Raises:
-        ModelError: If it is no model, or contains such parts, all of which it names.
+        ModelError: If it is not a model, or contains such parts, all of which it names.
     """
     if not isinstance(model, keras.Model):
         raise ModelError(why_no_model(model))

@@ -635,7 +635,7 @@ def _is_comparable(sign: Sign, given: np.ndarray) -> bool:
 
 
 def _fed(sign: Sign, bits: np.ndarray) -> np.ndarray | None:
-    """Numbers whose signs are known; None of what is no plain sign of each number."""
+    """Numbers whose signs are known; None of what does more than take a plain sign."""
     if sign.is_ternary:
         return (bits * _FAR).astype(np.float32)
     fed = np.where(bits, _FAR, -_FAR).astype(np.float32)

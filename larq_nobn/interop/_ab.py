@@ -5,6 +5,7 @@ import os
 from .._checks import check_flag, check_number
 from .._keras import keras
 from ..models._parts import LARGE
+from ..models._reactnet_a import check_stem_stride
 from ._checkpoint import read_checkpoint
 from ._reactnets import reactnet18, reactnet_a
 from ._residual18 import BIREAL, XNOR, residual18
@@ -25,19 +26,15 @@ def _network(path: str | os.PathLike, state: State) -> str:
         if f"layer2.0.{shortcut}.weight" in state and "prelu2.weight" in state:
             return shortcut
     raise ValueError(
-        f"{path} is no checkpoint of A&B BNN: it has neither layer1.0.prelu.L_alpha, "
-        "as ReActNet-18 has, nor feature.1.prelu1.L_alpha, as ReActNet-A has, nor "
-        "prelu2.weight and layer2.0.downsample, as XNOR-Net and Bi-Real Net have. "
-        "Give one of these."
+        f"{path} is not a checkpoint of A&B BNN: it has neither "
+        "layer1.0.prelu.L_alpha, as ReActNet-18 has, nor feature.1.prelu1.L_alpha, as "
+        "ReActNet-A has, nor prelu2.weight and layer2.0.downsample, as XNOR-Net and "
+        "Bi-Real Net have. Give one of these."
     )
 
 
 def _check_stem_stride(stem_stride: int | None, network: str) -> None:
-    if stem_stride not in (None, 1, 2):
-        raise ValueError(
-            f"stem_stride={stem_stride!r} is not known. Choose 1 or 2, or None for the "
-            "one that suits the images."
-        )
+    check_stem_stride(stem_stride)
     if stem_stride is not None and network != _REACTNET_A:
         raise ValueError(
             f"stem_stride={stem_stride} is for ReActNet-A only, and this network's "

@@ -91,7 +91,7 @@ def load_bnn_nobn(
         model, slots = reactnet_a(state, size, 2, arguments)
     else:
         raise ValueError(
-            f"{path} is no checkpoint of BNN-BN: it has neither "
+            f"{path} is not a checkpoint of BNN-BN: it has neither "
             "layer1.0.binary_conv.weight, as ReActNet-18 has, nor "
             "feature.1.binary_3x3.weight, as ReActNet-A has. Give one of these."
         )

@@ -57,7 +57,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
     Raises:
         ImportError: If PyTorch is not installed.
         FileNotFoundError: If there is no such file.
-        ValueError: If it is no checkpoint, is damaged, or carries code.
+        ValueError: If it is not a checkpoint, is damaged, or carries code.
     """
     file = Path(check_path("path", path))
     if not file.is_file():

@@ -57,7 +57,7 @@ _TAKEN |= {"SETITEMS": 0, "SETITEM": 2, "BUILD": 1, "BINPERSID": 1, "REDUCE": 1}
 
 
 class Foreign(ValueError):
-    """A pickle names what is no part of tensors; the name is what it says."""
+    """A pickle names what is not part of tensors; the name is what it says."""
 
 
 class Odd(ValueError):
@@ -162,7 +162,7 @@ def _follow(name: str, stack: list[_Value], values: list[_Value]) -> None:
     elif name == "BUILD":
         kinds = stack[-1].kind, values[0].kind
         if kinds != (f"call of {_DICTIONARY}", "EMPTY_DICT"):
-            raise Odd("sets the state of what is no dictionary")
+            raise Odd("sets the state of what is not a dictionary")
     if name not in _TAKEN or name.startswith(("TUPLE", "BINPERSID")):
         stack.append(_Value(name))
     stack[-1].put(values)
@@ -178,7 +178,7 @@ def _check_call(function: str, arguments: list[_Value]) -> None:
     if function == _DICTIONARY:
         pairs = [pair for given in arguments for pair in given.inside]
         if any(pair.kind not in ("EMPTY_LIST", "TUPLE2") for pair in pairs):
-            raise Odd("makes a dictionary of what are no pairs")
+            raise Odd("makes a dictionary of what are not pairs")
         _check_keys([pair.inside[0] for pair in pairs])
     if function == "torch._utils _rebuild_sparse_tensor" and any(
         part.kind.startswith("call of torch._") and _repeats(part)

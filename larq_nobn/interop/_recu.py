@@ -82,7 +82,7 @@ def load_recu(
         model = vgg_small(net, fitting)
     else:
         raise ValueError(
-            f"{path} is no checkpoint of ReCU: it has none of layer1.0.conv1.alpha, "
+            f"{path} is not a checkpoint of ReCU: it has none of layer1.0.conv1.alpha, "
             "layer1.0.conv.alpha and conv0.weight, which its networks have. Give a "
             "checkpoint of one of them."
         )

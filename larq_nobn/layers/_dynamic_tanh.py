@@ -48,7 +48,7 @@ class DynamicTanh(ChannelwiseLayer):
         The input shape.
 
     Raises:
-        TypeError, ValueError: For an alpha that is no positive number, an unknown
+        TypeError, ValueError: For an alpha that is not a positive number, an unknown
             initializer, or an unknown number of channels.
 
     Example:

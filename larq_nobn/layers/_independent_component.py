@@ -56,8 +56,8 @@ class IndependentComponent(keras.layers.BatchNormalization):
         The input shape.
 
     Raises:
-        TypeError, ValueError: For a rate, momentum or epsilon that is no number in its
-            interval; in training, for a sign right after.
+        TypeError, ValueError: For a rate, momentum or epsilon that is not a number in
+            its interval; in training, for a sign right after.
 
     Example:
         ```python

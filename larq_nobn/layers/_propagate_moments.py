@@ -141,7 +141,7 @@ def propagate_moments(
     """
     if not isinstance(state, tuple | list) or len(state) != 2:
         raise TypeError(
-            "state is no pair of mean and variance. Pass what a "
+            "state is not a pair of mean and variance. Pass what a "
             "BatchKalmanNormalization returned, or two tensors of shape (C,)."
         )
     mean, variance = (x if _is_symbolic(x) else tf.convert_to_tensor(x) for x in state)
@@ -165,8 +165,8 @@ def _check_layer(layer: Any, symbolic: bool) -> None:
     elementwise = isinstance(layer, ELEMENTWISE) or is_sign(layer)
     if not has_kernel(layer) and not elementwise:
         raise TypeError(
-            f"{layer!r} is no layer that moments are known of; those are Dense, Conv1D "
-            "to Conv3D, Larq's versions of them, binary quantizers, "
+            f"{layer!r} is not a layer that moments are known of; those are Dense, "
+            "Conv1D to Conv3D, Larq's versions of them, binary quantizers, "
             "BatchKalmanNormalization, RPReLU and PReLU. Leave others out of the "
             "state's way, or start again without a state."
         )

@@ -24,7 +24,7 @@ def _activation(given: Any) -> tuple[Activation, Any]:
         keras.activations.deserialize(serialized)
     except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(
-            f"activation={given!r} is no elementwise function that Keras can save. "
+            f"activation={given!r} is not an elementwise function that Keras can save. "
             "Pass the name of one, such as 'relu', or a function under "
             "keras.saving.register_keras_serializable()."
         ) from error

@@ -89,8 +89,8 @@ class RPReLU(ChannelwiseLayer):
         The input shape.
 
     Raises:
-        TypeError, ValueError: For a power_of_two that is no flag, or an unknown number
-            of channels.
+        TypeError, ValueError: For a power_of_two that is not a flag, or an unknown
+            number of channels.
 
     Example:
         ```python

@@ -49,7 +49,7 @@ class SignFlipDropout(keras.__internal__.layers.BaseRandomLayer):
         The input shape; the values are -1 and +1.
 
     Raises:
-        TypeError, ValueError: For a rate that is no number in [0, 1).
+        TypeError, ValueError: For a rate that is not a number in [0, 1).
 
     Example:
         ```python

@@ -20,7 +20,7 @@ def _stem(parts: Parts, x: tf.Tensor, width: int) -> tf.Tensor:
     """For ImageNet: three 3x3 convolutions, two of them in groups of channels."""
     if width % 16:
         raise ValueError(
-            f"width={width} is no multiple of 16, which images from {LARGE} pixels "
+            f"width={width} is not a multiple of 16, which images from {LARGE} pixels "
             "on need for the groups in their stem. Use 16, 32, 48, 64 or so."
         )
     rows = ((width // 2, 2, 1), (width // 2, 1, 4), (width, 1, 8))

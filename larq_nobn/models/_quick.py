@@ -48,8 +48,8 @@ def _stem(parts: Parts, x: tf.Tensor, width: int) -> tf.Tensor:
         return parts.float_conv(x, width, 3, 1, "stem")
     if width % 4:
         raise ValueError(
-            f"width={width} is no multiple of 4, which images from {LARGE} pixels on "
-            "need for their stem. Use 16, 32, 64 or so."
+            f"width={width} is not a multiple of 4, which images from {LARGE} pixels "
+            "on need for their stem. Use 16, 32, 64 or so."
         )
     # After the ReLU the mean square is 1.
     x = parts.float_conv(x, width // 4, 3, 2, "stem1", 2**0.5, normalized=False)

@@ -71,12 +71,17 @@ def _pointwise(
     return parts.apply(RPReLU(power_of_two, name=f"{name}_act"), total)
 
 
-def _stem_stride(stem_stride: int | None, shape: tuple[int, int, int]) -> int:
+def check_stem_stride(stem_stride: object) -> None:
+    """Raises ValueError for what is not a stride of ReActNet-A's stem."""
     if stem_stride not in (None, 1, 2):
         raise ValueError(
-            f"stem_stride={stem_stride!r} is not known. Choose 1 or 2, or None for the "
-            f"one that suits the image: 2 from {LARGE} pixels on."
+            "stem_stride must be 1, 2, or None for the one that suits the image (2 "
+            f"from {LARGE} pixels on); got {stem_stride!r}."
         )
+
+
+def _stem_stride(stem_stride: int | None, shape: tuple[int, int, int]) -> int:
+    check_stem_stride(stem_stride)
     return stem_stride or (2 if min(shape[:2]) >= LARGE else 1)
 
 

@@ -77,7 +77,8 @@ def check_unit_axes(unit_axes: Mapping[str, Any]) -> dict[str, Units]:
     """
     if not isinstance(unit_axes, Mapping):
         raise TypeError(
-            f"unit_axes={unit_axes!r} is no dictionary. Give axes by a pattern of the "
+            f"unit_axes={unit_axes!r} is not a dictionary. Give axes by a pattern of "
+            "the "
             'name, such as {"^head/": (0,)}.'
         )
     check_patterns("unit_axes", list(unit_axes))

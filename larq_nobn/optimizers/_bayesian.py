@@ -51,7 +51,7 @@ def is_natural(variable: tf.Variable) -> bool:
 
 
 def others_of(variables: Sequence[tf.Variable]) -> list[tf.Variable]:
-    """The variables that are no natural parameters."""
+    """The variables that are not natural parameters."""
     return [variable for variable in variables if not is_natural(variable)]
 
 

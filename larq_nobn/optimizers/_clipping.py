@@ -87,7 +87,7 @@ def adaptive_gradient_clip(
         axis in known for axis in axes
     ):
         raise ValueError(
-            f"axes={axes!r} is no tuple of axes of a weight of shape "
+            f"axes={axes!r} is not a tuple of axes of a weight of shape "
             f"{tuple(weight.shape)}. Write (0, 1, 2) for a Conv2D kernel, (0,) for a "
             "vector, () for single elements."
         )

@@ -204,7 +204,7 @@ def check_multipliers(multipliers: Mapping[str, float]) -> dict[str, float]:
     """Returns `multipliers` as a dictionary if it leads from patterns to factors."""
     if not isinstance(multipliers, Mapping):
         raise TypeError(
-            f"multipliers={multipliers!r} is no mapping from regular expressions to "
+            f"multipliers={multipliers!r} is not a mapping from regular expressions to "
             'factors. Write one, such as {"^gain:0$": 4.0}.'
         )
     check_patterns("multipliers", list(multipliers))

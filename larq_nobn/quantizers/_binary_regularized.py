@@ -115,8 +115,8 @@ class BinaryRegularized(KernelQuantizer):
         )
         if self.quantizer is None:
             raise TypeError(
-                "quantizer=None is no kernel quantizer. Give a quantizer object, its "
-                "alias or its configuration; for a real-valued kernel use the "
+                "quantizer=None is not a kernel quantizer. Give a quantizer object, "
+                "its alias or its configuration; for a real-valued kernel use the "
                 "regularizer BinaryRegularizer."
             )
         self.precision = getattr(self.quantizer, "precision", None)

@@ -18,7 +18,7 @@ _ROUNDING = 1e-5  # of the largest value
 
 
 class _Flips(FlipRatio):
-    """Larq's metric, which is no part of a model: a file may lack it."""
+    """Larq's metric, which is not part of a model: a file may lack it."""
 
     def load_own_variables(self, store: Any) -> None:
         if len(store.keys()):
@@ -90,7 +90,7 @@ class MeasuredQuantizer(Quantizer):
 
     @property
     def non_trainable_weights(self) -> list[Any]:
-        """Those of the quantizer itself: a metric is no part of a model's state."""
+        """Those of the quantizer itself: a metric is not part of a model's state."""
         found = super().non_trainable_weights
         if self.flip_ratio is None:
             return found

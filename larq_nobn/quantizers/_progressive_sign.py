@@ -89,7 +89,7 @@ class ProgressiveSign(keras.__internal__.layers.BaseRandomLayer, ThresholdSign):
         The input shape; at inference the values are -1 and +1.
 
     Raises:
-        TypeError, ValueError: For a scale that is no positive number, a fraction
+        TypeError, ValueError: For a scale that is not a positive number, a fraction
             outside [0, 1], an unknown number of channels, or one object given to inputs
             of different channel counts.
 

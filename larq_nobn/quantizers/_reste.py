@@ -85,7 +85,7 @@ class ReSTE(MeasuredQuantizer):
         The input shape; the values are -1 and +1.
 
     Raises:
-        TypeError, ValueError: For a power that is no number of 1 or more.
+        TypeError, ValueError: For a power that is not a number of 1 or more.
 
     Example:
         ```python

@@ -170,7 +170,7 @@ class RSign(ThresholdSign):
         The input shape; the values are -1 and +1.
 
     Raises:
-        TypeError, ValueError: For a scale that is no positive number, an unknown
+        TypeError, ValueError: For a scale that is not a positive number, an unknown
             estimator, a power below 1, an unknown number of channels, or one object
             given to inputs of different channel counts.
 

@@ -63,7 +63,7 @@ class SigmoidSign(MeasuredQuantizer):
         The input shape; the values are -1 and +1.
 
     Raises:
-        TypeError, ValueError: For a slope that is no positive number.
+        TypeError, ValueError: For a slope that is not a positive number.
 
     Example:
         ```python

@@ -80,7 +80,7 @@ def _quantized_sources(graph: Graph, call: Call) -> list[Source]:
     sources = [source_of(graph, use.first_input, affine) for use in uses]
     for source, _ in sources:
         if not is_quantized(source):
-            raise NotExact(f"the kernel of {source.name!r} is no quantized one")
+            raise NotExact(f"the kernel of {source.name!r} is not a quantized one")
     return sources
 
 

@@ -149,7 +149,7 @@ class Checkpoints(keras.callbacks.Callback):
         for file in files:
             try:
                 if not file.is_file():
-                    raise ValueError("it is no file")
+                    raise ValueError("it is not a file")
                 header, values = read(file)
                 self._check(header, variables)
                 if not _is_good(model, values):

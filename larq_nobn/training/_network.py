@@ -78,7 +78,7 @@ _TEACHER = Recipe(
     weight_decay=5e-4,
     clip_factor=0.0,
 )
-# As the student's, like all that is no part of a recipe.
+# As the student's, like all that is not part of a recipe.
 _SHARED = ("epochs", "batch_size", "accumulate", "reflect")
 
 
@@ -229,7 +229,7 @@ def with_head(
         )
     if ends_in_softmax(made, image_shape):
         raise ValueError(
-            f"{called} ends in a softmax that is no layer of its own, but training "
+            f"{called} ends in a softmax that is not a layer of its own, but training "
             f"takes logits. {advice}"
         )
     return made

@@ -149,8 +149,8 @@ class RunSettings(Settings):
             return
         if not isinstance(self.init, str) or not self.init:
             raise TypeError(
-                f"init={self.init!r} is no path. Give a run folder, or a .keras or .h5 "
-                "file, as text."
+                f"init={self.init!r} is not a path. Give a run folder, or a .keras or "
+                ".h5 file, as text."
             )
         if self.calibrate:
             raise ValueError(

@@ -113,12 +113,12 @@ def test_a_stopped_grid_says_that_it_resumes(
     ("options", "sentence"),
     [
         ("--normalizations none,none", "is empty or contains something twice"),
-        ("--normalizations none,", "normalization='' is not known"),
-        ("--batch-sizes 2,x", "'2,x' is no list of int values between commas"),
+        ("--normalizations none,", "evonorm, dynamic_tanh; got ''"),
+        ("--batch-sizes 2,x", "'2,x' is not a list of int values between commas"),
         ("--seeds -1", "seed=-1 is below 0"),
         ("--learning-rates 0.1,0.10", "learning_rates=[0.1, 0.1] is empty or contains"),
         ("--learning-rates nan", "learning_rate=nan is outside (0, 1e6]"),
-        ("--recipes plain,best", "recipe='best' is not known"),
+        ("--recipes plain,best", "small, fine_tune, quick; got 'best'"),
         (
             "--jobs 2 --scheduler tcp://127.0.0.1:9",
             "scheduler='tcp://127.0.0.1:9' were",

@@ -141,7 +141,7 @@ def test_names_that_are_those_of_other_classes_are_not_given(
 def test_one_sentence(run_folder: Path, invoke: Invoke, tmp_path: Path):
     for option in ("--plot", "--mistakes"):
         for target, sentence in (
-            (tmp_path / "m.jpg", "m.jpg is no name for a plot"),
+            (tmp_path / "m.jpg", "m.jpg is not a name for a plot"),
             (tmp_path / "deep" / "m.png", "m.png lies in no existing folder"),
         ):
             result = invoke("evaluate", run_folder, option, target)

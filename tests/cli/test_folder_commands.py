@@ -49,7 +49,7 @@ def test_a_look_at_a_folder(pictures: Path, invoke: Invoke, tmp_path: Path):
     found = json.loads(invoke("data", pictures, "--json", "-").stdout)
     assert sum(found["classes"]["grün"].values()) == 20
     assert found["unreadable"] == {}
-    assert "x.jpg is no name" in one_sentence(
+    assert "x.jpg is not a name" in one_sentence(
         invoke("data", pictures, "--sheet", "x.jpg")
     )
 

@@ -168,7 +168,7 @@ def test_inputs_that_nobody_has(
     file.write_bytes(edited(lite_file.read_bytes(), reshape))
     data = ("--dataset", "digits") if command == "evaluate" else ()
     said = one_sentence(invoke(command, file, *data))
-    assert "which is no shape of an image" in said or "cannot run" in said
+    assert "which is not the shape of an image" in said or "cannot run" in said
 
 
 @pytest.mark.parametrize(

@@ -151,7 +151,7 @@ def test_nothing_is_destroyed(
         "notes.txt": "so it is not overwritten",
         "pictures": "is a folder. Give the name of a file",
         "deep/file": "lies in no existing folder. Create it first",
-        "/dev/null": "is no regular file",
+        "/dev/null": "is not a regular file",
     }
     for other, file in same.items():
         if other != kind:

@@ -133,10 +133,10 @@ def test_one_sentence(run_folder: Path, invoke: Invoke, tmp_path: Path):
         ((run_folder, tmp_path / "holes.png"), "Larger than 1,073,741,824 bytes"),
         ((run_folder, tmp_path / "gone.jpg"), "gone.jpg does not exist. Give images"),
         ((run_folder, tmp_path / "empty"), "empty contains no image. Those are files"),
-        ((run_folder, torn), "torn.png cannot be shown to a network: it is no JPEG"),
+        ((run_folder, torn), "torn.png cannot be shown to a network: it is not a JPEG"),
         ((run_folder, torn, "--top", 0), "top=0 is below 1"),
         ((run_folder,), "Missing argument 'IMAGE...'"),
-        ((tmp_path / "empty", torn), "empty is no finished run"),
+        ((tmp_path / "empty", torn), "empty is not a finished run"),
         ((run_folder / "model.keras", torn), "does not say how images are prepared"),
         ((tmp_path / "bare.tflite", torn), "bare.tflite.json' cannot be read"),
     ):

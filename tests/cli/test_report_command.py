@@ -85,7 +85,7 @@ def test_what_is_no_run_is_named(
     [
         ("--by colour", "by=colour has 'colour', which is no setting"),
         ("--by normalization,normalization", "or comes twice"),
-        ("--png runs.jpg", "runs.jpg is no name for a plot"),
+        ("--png runs.jpg", "runs.jpg is not a name for a plot"),
         ("--png nowhere/runs.png", "--png nowhere/runs.png lies in no existing folder"),
         ("--json nowhere/x.json", "--json nowhere/x.json lies in no existing folder"),
         ("gone", "gone does not exist"),

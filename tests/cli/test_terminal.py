@@ -123,7 +123,9 @@ def test_nothing_waits_for_a_pipe(images: Path, tmp_path: Path, invoke: Invoke):
     (tmp_path / "device.keras").symlink_to("/dev/zero")
     (run / "model.keras").mkdir()
     for place in (tmp_path / "device.keras", run, tmp_path / "pipe.h5"):
-        with pytest.raises(ValueError, match="is no regular file, so no model is read"):
+        with pytest.raises(
+            ValueError, match="is not a regular file, so no model is read"
+        ):
             open_model(place)
 
 

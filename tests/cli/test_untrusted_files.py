@@ -170,7 +170,7 @@ def test_a_training_starts_from_ones_own_with_trust(
 def test_what_a_model_cannot_compute_is_said_of_its_file(
     name: str, invoke: Invoke, tmp_path: Path
 ):
-    """It opens, and what TensorFlow says when it runs is no fault of the program."""
+    """It opens, and what TensorFlow says when it runs is not a fault of the program."""
     inputs = keras.Input((8, 8, 1))
     x = keras.layers.Rescaling(0.0, 7.0)(keras.layers.Flatten()(inputs))
     x = keras.layers.Flatten()(keras.layers.Embedding(2, 4)(x))
@@ -198,7 +198,7 @@ def test_a_border_that_is_no_number(invoke: Invoke, tmp_path: Path):
     keras.Model(inputs, x).save(file)
     for name in ("summary", "fold", "convert"):
         said = one_sentence(invoke(*command(name, file, tmp_path / "out"), "--trust"))
-        assert "has pad_values=[1.0, 0.0], which is no number" in said
+        assert "has pad_values=[1.0, 0.0], which is not a number" in said
         assert not list((tmp_path / "out").glob("out*"))
 
 

@@ -79,7 +79,9 @@ def test_an_image_that_is_none_is_a_sentence(
         for each in (example.SerializeToString(), *records[1:]):
             writer.write(each)
     dataset = nobn.data.open_dataset("tfds:cifar10", data_dir=tmp_path / "sets")
-    with pytest.raises(OSError, match="An image of tfds:cifar10 in .* it is no JPEG"):
+    with pytest.raises(
+        OSError, match="An image of tfds:cifar10 in .* it is not a JPEG"
+    ):
         dataset.info  # noqa: B018
 
 
@@ -122,9 +124,13 @@ def test_features_import_nothing(
     (tmp_path / "nobn_evil.py").write_text("open('written', 'w').close()")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(ValueError, match="wants 'nobn_evil.Image', which is no class"):
+    with pytest.raises(
+        ValueError, match="wants 'nobn_evil.Image', which is not a class"
+    ):
         nobn.data.describe("tfds:cifar10", data_dir=tmp_path / "sets")
-    with pytest.raises(ValueError, match="tfds:Cifar10 is no name of TensorFlow Data"):
+    with pytest.raises(
+        ValueError, match="tfds:Cifar10 is not a name of TensorFlow Data"
+    ):
         nobn.data.describe("tfds:Cifar10", data_dir=tmp_path / "sets")
     assert not (tmp_path / "written").exists()
 

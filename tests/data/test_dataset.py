@@ -115,7 +115,7 @@ def test_streams_have_no_numbers():
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
-        ((IMAGES, LABELS, LABELS, LABELS), "data of type tuple is no pair"),
+        ((IMAGES, LABELS, LABELS, LABELS), "data of type tuple is not a pair"),
         (((IMAGES, LABELS), (IMAGES,)), "data contains tuple for the test images"),
         (((IMAGES, LABELS), (IMAGES[:0], LABELS[:0])), "data contains no test images"),
     ],
@@ -126,5 +126,5 @@ def test_other_data_is_rejected(data, sentence):
 
 
 def test_an_unknown_split_is_rejected():
-    with pytest.raises(ValueError, match="split='dev' is not known"):
+    with pytest.raises(ValueError, match="split must be one of .*; got 'dev'"):
         open_dataset("digits").labels("dev")

@@ -75,7 +75,7 @@ def test_streams_come_as_they_are(size: int | None):
 @pytest.mark.parametrize(
     ("given", "sentence"),
     [
-        (BYTES, "data of type ndarray is no pair. Give"),
+        (BYTES, "data of type ndarray is not a pair. Give"),
         ((BOTH, streams()), "data contains a tf.data.Dataset beside arrays"),
         ((BOTH, BYTES), "data contains ndarray for the test images. Give"),
         (

@@ -552,9 +552,9 @@ def test_imagenet_random_part_is_mirrored_half_the_time() -> None:
     [
         (
             {"name": "cifar"},
-            "name='cifar' is not known. Choose from digits, mnist, fashion_mnist, "
-            "cifar10, cifar100, imagenet, or give a folder of images, or tfds:NAME "
-            "for a set of TensorFlow Datasets.",
+            "name must be one of digits, mnist, fashion_mnist, cifar10, cifar100, "
+            "imagenet, a folder of images, or tfds:NAME for a set of TensorFlow "
+            "Datasets; got 'cifar'.",
         ),
         (
             {"split": "validation"},
@@ -574,12 +574,12 @@ def test_imagenet_random_part_is_mirrored_half_the_time() -> None:
         ({"limit": 0}, "limit=0 is below 1. Leave it out to use all images."),
         (
             {"augment": "blur"},
-            "augment='blur' is not known. Choose from none, crop_flip, colour, strong.",
+            "augment must be one of none, crop_flip, colour, strong; got 'blur'.",
         ),
         ({"image_size": 2}, "image_size=2 is below 4. Take 32 to 224 pixels."),
         (
             {"image_size": (8, 8, 1)},
-            "image_size=(8, 8, 1) is no pair. Give height and width, or one number.",
+            "image_size=(8, 8, 1) is not a pair. Give height and width, or one number.",
         ),
         (
             {"holdout": 2},

@@ -192,8 +192,8 @@ def test_unknown_name() -> None:
     with pytest.raises(ValueError) as caught:
         nobn.data.prepare("cifar11")
     assert str(caught.value) == (
-        "name='cifar11' is not known. Choose from digits, mnist, fashion_mnist, "
-        "cifar10, cifar100, imagenet."
+        "name must be one of digits, mnist, fashion_mnist, cifar10, cifar100, "
+        "imagenet; got 'cifar11'."
     )
 
 

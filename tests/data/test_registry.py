@@ -33,7 +33,7 @@ def test_unknown_name() -> None:
     with pytest.raises(ValueError) as caught:
         nobn.data.describe("stl10")
     assert str(caught.value) == (
-        "name='stl10' is not known. Choose from digits, mnist, fashion_mnist, "
-        "cifar10, cifar100, imagenet, or give a folder of images, or tfds:NAME for a "
-        "set of TensorFlow Datasets."
+        "name must be one of digits, mnist, fashion_mnist, cifar10, cifar100, "
+        "imagenet, a folder of images, or tfds:NAME for a set of TensorFlow Datasets; "
+        "got 'stl10'."
     )

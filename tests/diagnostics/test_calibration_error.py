@@ -110,7 +110,7 @@ def test_wrong_arguments(arguments, error, message):
 
 
 def test_a_plot_has_a_name_of_its_kind(tmp_path):
-    with pytest.raises(ValueError, match="a.svg is no name for a plot. Choose"):
+    with pytest.raises(ValueError, match="a.svg is not a name for a plot. Choose"):
         reliability_diagram(PROBABILITIES, LABELS, tmp_path / "a.svg")
     with pytest.raises(ValueError, match="bins=0 is below 1"):
         reliability_diagram(PROBABILITIES, LABELS, tmp_path / "a.png", bins=0)

@@ -111,7 +111,7 @@ def test_plots_of_few_and_many_classes(counted: ConfusionMatrix, tmp_path: Path)
             pixels = np.asarray(picture.convert("L"))
         # The diagonal of what is right runs through the middle of the image.
         assert pixels.std() > 10
-    with pytest.raises(ValueError, match="m.jpg is no name for a plot"):
+    with pytest.raises(ValueError, match="m.jpg is not a name for a plot"):
         many.draw(tmp_path / "m.jpg")
     with pytest.raises(ValueError, match="No example was counted"):
         ConfusionMatrix().draw(tmp_path / "m.png")
@@ -165,7 +165,7 @@ def test_a_plot_without_mistakes_or_means(tmp_path: Path):
 
 @pytest.mark.parametrize("name", ["$x^$", "caf\udce9", "a$b", r"\$x^$", "a_b^c"])
 def test_a_name_is_drawn_as_it_is(name: str, tmp_path: Path):
-    """No formula, which may be a wrong one, and no bytes that are no text."""
+    """No formula, which may be a wrong one, and no bytes that are not text."""
     labels, outputs = np.array([0, 1]), np.array([[0.9, 0.1], [0.8, 0.2]])
     matrix, mistakes = ConfusionMatrix((name, "b")), Mistakes(2)
     matrix.update(labels, outputs)

@@ -63,7 +63,7 @@ def test_a_formula_as_an_element():
 
 @pytest.mark.parametrize("latex", [r"\frac{1}{", r"\nosuchcommand x"])
 def test_a_formula_that_cannot_be_written(latex: str):
-    with pytest.raises(ValueError, match="is no LaTeX|commands without a meaning"):
+    with pytest.raises(ValueError, match="is not LaTeX|commands without a meaning"):
         formulas.mathml(latex, block=False)
 
 

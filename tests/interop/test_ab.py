@@ -144,7 +144,7 @@ def test_a_file_of_keras(path):
 @pytest.mark.parametrize(
     "name, message",
     [
-        ("ReActNet18", "is no checkpoint of BNN-BN: it has neither"),
+        ("ReActNet18", "is not a checkpoint of BNN-BN: it has neither"),
         ("ReActNetA", "misses tensors: feature.1.prelu1.weight, "),
     ],
 )
@@ -152,7 +152,9 @@ def test_checkpoints_of_one_source_are_rejected_by_the_other(name, message, path
     form = published_bnn_nobn.Form("nobn")
     other = getattr(published_bnn_nobn, name)(form, 4, blocks=(1,))
     save(randomized(other, 0), path)
-    with pytest.raises(ValueError, match="is no checkpoint of A&B BNN: it has neither"):
+    with pytest.raises(
+        ValueError, match="is not a checkpoint of A&B BNN: it has neither"
+    ):
         load_ab(path)
     ours = getattr(published_ab, name)(width=4, blocks=(1,))
     save(randomized(ours, 0), path)
@@ -186,7 +188,7 @@ def test_stem_strides_that_are_none(state, path):
     torch.save(state, path)
     with pytest.raises(ValueError, match="stem_stride=1 is for ReActNet-A only, and"):
         load_ab(path, stem_stride=1)
-    with pytest.raises(ValueError, match="stem_stride=3 is not known. Choose 1 or 2"):
+    with pytest.raises(ValueError, match="stem_stride must be 1, 2, or None .*; got 3"):
         load_ab(path, stem_stride=3)
 
 

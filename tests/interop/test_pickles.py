@@ -198,7 +198,7 @@ HOSTILE = {
     ),
     "state of a tensor": (
         text("a") + WEIGHT + b"}b",
-        "sets the state of what is no dictionary",
+        "sets the state of what is not a dictionary",
     ),
     "many uses": (
         text("a")

@@ -1,4 +1,4 @@
-"""What is no checkpoint of the published code is rejected in a sentence."""
+"""What is not a checkpoint of the published code is rejected in a sentence."""
 
 import pickle
 import sys
@@ -152,10 +152,12 @@ def test_bare_and_old_and_half_precision(state, path):
 
 def test_a_checkpoint_of_something_else(state, path):
     torch.save({"fc.weight": torch.zeros(2, 3), "conv1.weight": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match="is no checkpoint of BNN-BN: it has neither"):
+    with pytest.raises(
+        ValueError, match="is not a checkpoint of BNN-BN: it has neither"
+    ):
         load_bnn_nobn(path)
     torch.save(state, path)
-    with pytest.raises(ValueError, match="is no checkpoint of ReCU: it has none of"):
+    with pytest.raises(ValueError, match="is not a checkpoint of ReCU: it has none of"):
         load_recu(path)
 
 

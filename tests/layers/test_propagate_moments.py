@@ -316,14 +316,14 @@ def called(layer, shape=(1, 6, 6, 4)):
             lambda: called(keras.layers.Conv2DTranspose(5, 3)),
             None,
             TypeError,
-            "Conv2DTranspose.* is no layer that moments",
+            "Conv2DTranspose.* is not a layer that moments",
         ),
         (unbuilt, None, ValueError, "Layer 'new' was not called on a tensor"),
         (
             lambda: called(keras.layers.Dense(5)),
             "tanh",
             ValueError,
-            "activation='tanh' is not known. Choose from linear, relu, sign",
+            "activation must be one of linear, relu, sign.*; got 'tanh'",
         ),
         (
             lambda: called(with_sign("ste_sign")()),

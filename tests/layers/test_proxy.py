@@ -150,10 +150,10 @@ def unregistered(y):
 @pytest.mark.parametrize(
     "arguments, error, message",
     [
-        ({"activation": "rely"}, ValueError, "activation='rely' is no elementwise"),
+        ({"activation": "rely"}, ValueError, "activation='rely' is not an elementwise"),
         ({"activation": unregistered}, ValueError, "activation=<function unregistered"),
         ({"activation": keras.layers.PReLU()}, ValueError, "activation=<.*PReLU"),
-        ({"activation": 3}, ValueError, "activation=3 is no elementwise"),
+        ({"activation": 3}, ValueError, "activation=3 is not an elementwise"),
         ({"groups": 0}, ValueError, "groups=0 is below 1"),
         ({"groups": 2.0}, TypeError, "groups=2.0 is not a whole number"),
         ({"num_samples": 1}, ValueError, "num_samples=1 is below 2"),

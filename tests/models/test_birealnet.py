@@ -121,7 +121,7 @@ def test_forward_pass_equals_the_formula(builder):
         ({"input_shape": (4, 4, 3)}, ValueError, r"too small for this {}, .* 8 or"),
         ({"blocks": 4}, TypeError, "blocks=4 is not a list of blocks"),
         ({"alpha": 0}, ValueError, r"alpha=0 is outside \(0, inf\)"),
-        ({"variance_rule": "he"}, ValueError, "'he' is not known. Choose from vita"),
+        ({"variance_rule": "he"}, ValueError, "must be one of vita.*; got 'he'"),
     ],
 )
 def test_rejects(builder, arguments, error, message):

@@ -167,7 +167,7 @@ def test_the_stem_for_imagenet_trains_and_converts(normalization, tmp_path):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"input_shape": (64, 64, 3), "width": 24}, "width=24 is no multiple of 16"),
+        ({"input_shape": (64, 64, 3), "width": 24}, "width=24 is not a multiple of 16"),
         ({"alpha": 0}, r"alpha=0 is outside \(0, inf\)"),
         ({"blocks": (1,) * 5}, "5 stages, but MeliusNet22 knows"),
     ],

@@ -296,10 +296,10 @@ def test_channels_of_the_third_stage(builder, first):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"input_shape": (64, 64, 3), "width": 6}, "width=6 is no multiple of 4"),
+        ({"input_shape": (64, 64, 3), "width": 6}, "width=6 is not a multiple of 4"),
         ({"alpha": 0}, r"alpha=0 is outside \(0, inf\)"),
         ({"blocks": (1,) * 5}, "5 stages, but QuickNetSmall knows the channels of 4"),
-        ({"variance_rule": "he"}, "'he' is not known. Choose from vita"),
+        ({"variance_rule": "he"}, "must be one of vita.*; got 'he'"),
         ({"normalization": "kalman"}, "'kalman' is not supported by QuickNetSmall"),
     ],
 )

@@ -132,7 +132,7 @@ def test_forward_pass_of_the_published_quantized_form():
         (
             {"variance_rule": "he"},
             ValueError,
-            "'he' is not known. Choose from vita, nf",
+            "must be one of vita, nf.*; got 'he'",
         ),
         ({"scaled_shortcut": 1}, TypeError, "scaled_shortcut=1 is neither True nor"),
         ({"power_of_two": 1}, TypeError, "power_of_two=1 is neither True nor False"),

@@ -194,11 +194,11 @@ def test_forward_pass_of_the_published_quantized_form():
     [
         ({"input_shape": (15, 32, 3)}, ValueError, "ReActNetA, .* must be 16 or more"),
         ({"input_shape": (31, 32, 3), "stem_stride": 2}, ValueError, "must be 32 or"),
-        ({"stem_stride": 3}, ValueError, "stem_stride=3 is not known. Choose 1 or 2"),
+        ({"stem_stride": 3}, ValueError, "stem_stride must be 1, 2, or None .*; got 3"),
         ({"blocks": 5}, TypeError, "blocks=5 is not a list of blocks"),
         ({"blocks": (1, 0)}, ValueError, "blocks=0 is below 1"),
         ({"alpha": -1}, ValueError, r"alpha=-1 is outside \(0, inf\)"),
-        ({"variance_rule": "he"}, ValueError, "'he' is not known. Choose from vita"),
+        ({"variance_rule": "he"}, ValueError, "must be one of vita.*; got 'he'"),
         ({"scaled_shortcut": 1}, TypeError, "scaled_shortcut=1 is neither True nor"),
         ({"power_of_two": 1}, TypeError, "power_of_two=1 is neither True nor False"),
     ],

@@ -358,7 +358,12 @@ ADVICE = r"Use 0 to freeze, 1 for no change"
     "optimizer, multipliers, error, message",
     [
         (3, {}, TypeError, "optimizer=3 is not a Keras optimizer. Pass an optimizer"),
-        ("sgd", 4.0, TypeError, "multipliers=4.0 is no mapping .* Write one, such as"),
+        (
+            "sgd",
+            4.0,
+            TypeError,
+            "multipliers=4.0 is not a mapping .* Write one, such as",
+        ),
         ("sgd", {"a": -1}, ValueError, rf"\['a'\]=-1 is outside \[0, inf\). {ADVICE}"),
         (
             "sgd",

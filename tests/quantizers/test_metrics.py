@@ -77,7 +77,7 @@ def test_the_history_of_a_training_has_them(case, trained):
     found = history[f"flip_ratio/{host.kernel_quantizer.name}"]
     assert len(found) == 2
     assert all(0 < each < 1 for each in found)
-    # It is no part of the layer's state.
+    # It is not part of the layer's state.
     names = [*case.weights, *case.state, "kernel", "bias"]
     assert len(host.weights) == len(names)
 

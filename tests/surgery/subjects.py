@@ -30,7 +30,7 @@ layers = keras.layers
 @lq.utils.register_keras_custom_object
 @lq.utils.set_precision(1)
 def magnitude_times_sign(x):
-    """A kernel quantizer that is no class: sign times magnitude, as in XNOR-Net."""
+    """A kernel quantizer that is not a class: sign times magnitude, as in XNOR-Net."""
     x = tf.clip_by_value(x, -1.0, 1.0)
     return tf.reduce_mean(tf.abs(x), axis=(0, 1, 2)) * lq.quantizers.ste_sign(x)
 

@@ -120,7 +120,7 @@ def frozen():
     image = image_input()
     inner = keras.Model(image, norm(conv(image, 8, strides=2)), name="backbone")
     inner.trainable = False
-    inner(image_input())  # a use that is no part of the model
+    inner(image_input())  # a use that is not part of the model
     given = image_input()
     x = norm(binary(inner(given, training=False), 8))
     return keras.Model(given, head(x))

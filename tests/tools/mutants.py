@@ -102,7 +102,7 @@ def outcome_of(code, said):
         return "timed out", None
     if code == 0:
         return "survived", None
-    # Without a failed test it is no verdict: the tests could not even be collected.
+    # Without a failed test it is not a verdict: the tests could not even be collected.
     return "invalid", said[-500:]
 
 

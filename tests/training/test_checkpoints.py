@@ -74,7 +74,7 @@ def test_a_rate_that_is_too_large_leaves_the_last_finite_weights(tmp_path: Path)
 
 
 class Counter(keras.callbacks.Callback):
-    """State that is no variable."""
+    """State that is not a variable."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -245,7 +245,7 @@ def test_what_a_stranger_wrote_is_no_checkpoint(tmp_path: Path):
     np.savez(packed["pickle"], **{"header": header, "0": np.array([print], object)})
     np.savez(packed["other"], header=np.frombuffer(b"[]", np.uint8))
     for stream in (*packed.values(), io.BytesIO(b"text")):
-        with pytest.raises(ValueError, match="it is no checkpoint"):
+        with pytest.raises(ValueError, match="it is not a checkpoint"):
             _read(with_digest(stream.getvalue()))
 
 
@@ -280,7 +280,7 @@ def test_what_is_no_file_is_passed_over(
         later.symlink_to(target[kind])
     with caplog.at_level(logging.WARNING, "larq_nobn"):
         fit(network(), tmp_path / "copy", 3, 3)
-    assert ours(caplog) == [f"{later} is not used: it is no file."]
+    assert ours(caplog) == [f"{later} is not used: it is not a file."]
     assert before.exists()
 
 

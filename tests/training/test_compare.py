@@ -97,10 +97,10 @@ def test_further_lists_are_part_of_the_name():
             {"normalizations": ["nobn"], "seeds": [1, 1]},
             r"seeds=\[1, 1\] is empty or contains something twice",
         ),
-        ({"normalizations": ["bn"]}, "normalization='bn' is not known"),
+        ({"normalizations": ["bn"]}, "normalization must be one of .*; got 'bn'"),
         (
             {"normalizations": ["nobn"], "recipes": ["best"]},
-            "recipe='best' is not known",
+            "recipe must be one of .*; got 'best'",
         ),
     ],
 )

@@ -114,7 +114,9 @@ def test_folders_of_a_run_that_are_none(name: str, kind: str, tmp_path: Path):
         place.symlink_to(target[kind])
     before = sorted(tmp_path.rglob("*"))
     with (
-        pytest.raises(NotADirectoryError, match=f"{name} is no folder, or a link to"),
+        pytest.raises(
+            NotADirectoryError, match=f"{name} is not a folder, or a link to"
+        ),
         lock_run_folder(tmp_path, SETTINGS, resume=True),
     ):
         pytest.fail("claimed")

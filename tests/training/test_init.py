@@ -252,7 +252,7 @@ def test_networks_that_cannot_be_used(model, sentence: str):
 
 def test_a_softmax_that_cannot_be_taken_off_is_rejected():
     model = ending(layers.Dense(7), layers.GlobalAvgPool2D(), layers.Lambda(softmax))
-    with pytest.raises(ValueError, match="ends in a softmax that is no layer"):
+    with pytest.raises(ValueError, match="ends in a softmax that is not a layer"):
         with_head(model, (9, 9, 3), 7, "a")
 
 
@@ -294,8 +294,8 @@ def test_settings_hold_the_content_of_the_file(tmp_path: Path):
             {"init": "a", "model": "ReActNet18", "calibrate": True},
             "calibrate=True would overwrite thresholds, biases and gains of init='a'",
         ),
-        ({"init": ""}, "init='' is no path"),
-        ({"init": Path("a")}, "init=.*Path.* is no path"),
+        ({"init": ""}, "init='' is not a path"),
+        ({"init": Path("a")}, "init=.*Path.* is not a path"),
         (
             {"backbone_multiplier": -1.0},
             "backbone_multiplier=-1.0 is outside",

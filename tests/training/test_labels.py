@@ -113,8 +113,8 @@ def test_weights_of_classes(tmp_path):
             "label_smoothing=0.1 changes labels, but teacher='train' takes their",
         ),
         ({"holdout": 0.0}, r"holdout=0.0 is outside \(0, 1\)"),
-        ({"augment": "blur"}, "augment='blur' is not known. Choose from none"),
-        ({"image_size": (32,)}, r"image_size=\(32,\) is no pair"),
+        ({"augment": "blur"}, "augment must be one of none.*; got 'blur'"),
+        ({"image_size": (32,)}, r"image_size=\(32,\) is not a pair"),
     ],
 )
 def test_settings_of_images(wrong: dict, sentence: str):

@@ -37,7 +37,7 @@ def test_a_run_comes_back_as_it_was(
 
 
 def test_a_missing_folder(tmp_path: Path):
-    with pytest.raises(FileNotFoundError, match="nowhere is no finished run"):
+    with pytest.raises(FileNotFoundError, match="nowhere is not a finished run"):
         training.load_run(tmp_path / "nowhere")
 
 
@@ -197,5 +197,5 @@ def test_a_model_is_saved_whole_or_not_at_all(tiny_run: training.Run, tmp_path: 
 
 
 def test_a_model_is_saved_under_the_name_that_it_will_be_opened_by(tmp_path: Path):
-    with pytest.raises(ValueError, match="model.h5 is no name for a Keras model"):
+    with pytest.raises(ValueError, match="model.h5 is not a name for a Keras model"):
         training.save_model(keras.Sequential(), tmp_path / "model.h5")

@@ -142,7 +142,7 @@ def test_a_failed_run_is_worse_than_any_other(tmp_path: Path):
 
 def test_names_and_places_that_are_none(tmp_path: Path):
     comparison = Comparison(outcomes(PLAIN))
-    with pytest.raises(ValueError, match=r"runs\.jpg is no name for a plot"):
+    with pytest.raises(ValueError, match=r"runs\.jpg is not a name for a plot"):
         comparison.draw(tmp_path / "runs.jpg")
     with pytest.raises(OSError, match="cannot be written"):
         comparison.draw(tmp_path / "nowhere" / "runs.png")

@@ -20,10 +20,16 @@ def test_blocks_become_a_tuple():
 @pytest.mark.parametrize(
     ("wrong", "sentence"),
     [
-        ({"model": "LeNet"}, "model='LeNet' is not known. Choose from .*ReActNet18"),
-        ({"normalization": "bn"}, "normalization='bn' is not known. .*batch_norm"),
-        ({"dataset": "cats"}, "dataset='cats' is not known. .*digits"),
-        ({"precision": "int8"}, "precision='int8' is not known. .*mixed_bfloat16"),
+        ({"model": "LeNet"}, "model must be one of .*ReActNet18.*; got 'LeNet'"),
+        (
+            {"normalization": "bn"},
+            "normalization must be one of .*batch_norm.*; got 'bn'",
+        ),
+        ({"dataset": "cats"}, "dataset must be one of .*digits.*; got 'cats'"),
+        (
+            {"precision": "int8"},
+            "precision must be one of .*mixed_bfloat16.*; got 'int8'",
+        ),
         ({"width": 0}, "width=0 is below 1"),
         ({"blocks": ()}, r"blocks=\(\) is not a list of blocks per stage"),
         ({"blocks": (4, 0)}, "blocks=0 is below 1"),

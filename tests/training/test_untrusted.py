@@ -54,7 +54,7 @@ def trap(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     return "nobn_trap"
 
 
-# Those that do it, under Keras: what is rejected here is no shadow.
+# Those that do it, under Keras: what is rejected here is not a shadow.
 LAMBDAS = {
     f"a Lambda's {part}": functools.partial(hostile.lambda_with, part)
     for part in ("function", "mask", "output_shape")
@@ -279,7 +279,7 @@ def attacks(canary: Path) -> dict[str, tuple[Change, str]]:
             for key, value in GEOMETRY.items()
         },
         **{
-            f"padding with {value}": (dense(pad_values=value), "which is no number")
+            f"padding with {value}": (dense(pad_values=value), "which is not a number")
             for value in ([1.0] * 32, {"a": 1}, "one", True, None)
         },
         **{
@@ -287,7 +287,7 @@ def attacks(canary: Path) -> dict[str, tuple[Change, str]]:
             for value in (float("nan"), float("inf"), -float("inf"), 1e300, 10**400)
         },
         **{
-            f"{value} for a number": (dense(scale=value), "which is no number")
+            f"{value} for a number": (dense(scale=value), "which is not a number")
             for value in ("x", "1", [[1.0], ["x"]])
         },
         **{f"{key} without end": (longer(key), "more than 1") for key in LENGTHS},
@@ -582,7 +582,9 @@ def test_a_layer_is_no_model(files: dict[str, Path], tmp_path: Path):
     file = hostile.with_configuration(
         files[".keras"], tmp_path / "m.keras", {**one, "registered_name": None}
     )
-    with pytest.raises(ValueError, match="contains a Flatten, which is no Keras model"):
+    with pytest.raises(
+        ValueError, match="contains a Flatten, which is not a Keras model"
+    ):
         open_model(file)
 
 
@@ -767,7 +769,7 @@ def test_what_is_in_a_scope_is_registered(tmp_path: Path):
 LEFT_OUT = {
     "AbstractRNNCell": "does nothing by itself",
     "DenseFeatures": "its columns read vocabularies from files",
-    "InputSpec": "is no layer",
+    "InputSpec": "is not a layer",
     "Lambda": "is bytecode",
 }
 

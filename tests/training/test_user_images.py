@@ -163,6 +163,6 @@ def test_nothing_is_left_of_what_cannot_start(
     gone = replace(settings, dataset=str(tmp_path / "gone"))
     with pytest.raises(FileNotFoundError, match="There is no folder"):
         training.train(gone, tmp_path / "run")
-    with pytest.raises(TypeError, match="is no pair. Give"):
+    with pytest.raises(TypeError, match="is not a pair. Give"):
         training.train(settings, tmp_path / "run", data=[1, 2, 3, 4])
     assert not (tmp_path / "run").exists()

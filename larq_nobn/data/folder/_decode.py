@@ -60,7 +60,7 @@ def decode(content: bytes) -> np.ndarray:
             operations.exif_transpose(opened, in_place=True)
             return _pixels(image, opened)
     except image.UnidentifiedImageError as problem:
-        raise ValueError("it is no JPEG, PNG, WebP, BMP or GIF") from problem
+        raise ValueError("it is not a JPEG, PNG, WebP, BMP or GIF") from problem
     except image.DecompressionBombError as problem:
         most = 2 * image.MAX_IMAGE_PIXELS
         raise ValueError(f"it has more than {most:,} pixels") from problem

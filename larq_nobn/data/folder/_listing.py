@@ -85,7 +85,7 @@ def read_listing(root: Path) -> Listing:
                 place.name.encode()
             except UnicodeEncodeError as problem:
                 raise ValueError(
-                    f"The folder {os.fsencode(place)!r} has a name that is no text in "
+                    f"The folder {os.fsencode(place)!r} has a name that is not text in "
                     "UTF-8, which no class can be called. Rename it."
                 ) from problem
             before = len(entries)

@@ -185,7 +185,7 @@ def draw_overview(target: Path, images: Mapping[str, Sequence[Path]]) -> None:
     """Draws a row of up to ten images for each class; of many classes one of each."""
     if target.suffix.lower() != ".png":
         raise ValueError(
-            f"{target} is no name for a plot. Choose one that ends in "
+            f"{target} is not a name for a plot. Choose one that ends in "
             ".png, such as plot.png."
         )
     if len(images) <= _ROWS:

@@ -157,7 +157,7 @@ def benchmark(
         A `Benchmark`.
 
     Raises:
-        ConversionError: If a file is missing, is no intact TFLite file or cannot be
+        ConversionError: If a file is missing, is not an intact TFLite file or cannot be
             run, or Larq Compute Engine is not installed.
         ValueError: If a number is out of its range.
 
@@ -397,7 +397,7 @@ def read_phone_logs(
 
     Raises:
         ConversionError: If a log contains no times, the numbers of files and results
-            differ, a result is of a file of another size, or a file is no intact
+            differ, a result is of a file of another size, or a file is not an intact
             TFLite file.
         OSError: If a log cannot be read.
 

@@ -103,7 +103,7 @@ class Preprocessing:
         images, channels = np.asarray(images), len(self.mean)
         if images.dtype != np.uint8:
             raise TypeError(
-                f"images of type {images.dtype} are no bytes. Pass uint8 values from "
+                f"images of type {images.dtype} are not bytes. Pass uint8 values from "
                 "0 to 255, as decoders of JPEG and PNG give them."
             )
         batch = images[np.newaxis] if images.ndim == 3 else images
@@ -226,7 +226,7 @@ def _tensor(found: Any) -> TensorInfo:
 
 def _typed(value: Any, wanted: type) -> Any:
     if not isinstance(value, wanted):
-        raise TypeError(f"{value!r} is no {wanted.__name__}")
+        raise TypeError(f"{value!r} is not of type {wanted.__name__}")
     return value
 
 
@@ -260,8 +260,8 @@ def check_metadata(
     if preprocessing is not None:
         if not isinstance(preprocessing, Preprocessing):
             raise TypeError(
-                f"preprocessing={preprocessing!r} is no larq_nobn.deploy.Preprocessing."
-                " Make one of mean, std and size."
+                f"preprocessing={preprocessing!r} is not a "
+                "larq_nobn.deploy.Preprocessing. Make one of mean, std and size."
             )
         if tuple(given.shape[1:]) != preprocessing.image_shape:
             raise ConversionError(
@@ -280,12 +280,12 @@ def check_metadata(
 def _checked_labels(labels: Sequence[str], shape: Sequence[int]) -> tuple[str, ...]:
     if isinstance(labels, (str, bytes)) or not isinstance(labels, Sequence):
         raise TypeError(
-            f"labels={labels!r} is no list of names. Pass one name per class."
+            f"labels={labels!r} is not a list of names. Pass one name per class."
         )
     for label in labels:
         if not isinstance(label, str) or not label.strip():
             raise TypeError(
-                f"labels contains {label!r}, which is no name. Pass one text per "
+                f"labels contains {label!r}, which is not a name. Pass one text per "
                 "class, in the order of the model's outputs."
             )
     if len(shape) != 2 or len(labels) != shape[-1]:
@@ -320,7 +320,7 @@ def write_metadata(
     )
     text = json.dumps(metadata.to_dict(), indent=2, ensure_ascii=False)
     with replacing(metadata_path(path)) as temporary:
-        # Bytes of the name that are no text become what JSON escapes them to.
+        # Bytes of the name that are not text become what JSON escapes them to.
         temporary.write_bytes(f"{text}\n".encode(errors="backslashreplace"))
 
 
@@ -369,7 +369,7 @@ def read_card(path: str | os.PathLike) -> Card:
         raise ConversionError(f"{os.fspath(beside)!r} {error}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ConversionError(
-            f"{os.fspath(beside)!r} is no intact description of a .tflite file. "
+            f"{os.fspath(beside)!r} is not an intact description of a .tflite file. "
             "Convert the model again, with labels or preprocessing."
         ) from error
     if hashlib.sha256(content).hexdigest() != metadata.sha256:

@@ -172,7 +172,7 @@ def audit(path: str | os.PathLike) -> Audit:
         An `Audit`.
 
     Raises:
-        ConversionError: If the file is missing or is no intact TFLite file, or Larq
+        ConversionError: If the file is missing or is not an intact TFLite file, or Larq
             Compute Engine is not installed.
 
     Example:
@@ -446,7 +446,7 @@ def diff(path: str | os.PathLike, against: str | os.PathLike) -> Difference:
         A `Difference`.
 
     Raises:
-        ConversionError: If a file is missing or is no intact TFLite file, or Larq
+        ConversionError: If a file is missing or is not an intact TFLite file, or Larq
             Compute Engine is not installed.
 
     Example:

@@ -85,13 +85,13 @@ def _binary(graph: Subgraph, op: Operation) -> Iterator[tuple[str, str]]:
             yield said, " ".join(remedies)
     if op.options["channels_in"] % 32:
         yield (
-            "Its input channels are no multiple of 32, so part of a word of bits is "
+            "Its input channels are not a multiple of 32, so part of a word of bits is "
             "idle",
             "Give it a multiple of 32 input channels.",
         )
     if filters[0] % 8:
         yield (
-            "Its output channels are no multiple of 8, which LCE computes at once",
+            "Its output channels are not a multiple of 8, which LCE computes at once",
             "Give it a multiple of 8 output channels.",
         )
     if in_groups(op):

@@ -284,8 +284,8 @@ def interpreter_of(content: bytes, threads: int, what: str = "the file") -> Any:
     for shape in found.input_shapes:
         if not 0 < prod(map(int, shape)) <= _MOST:
             raise ConversionError(
-                f"The file takes inputs of shape {tuple(map(int, shape))}, which is no "
-                "shape of an image. Convert the model again."
+                f"The file takes inputs of shape {tuple(map(int, shape))}, which is "
+                "not the shape of an image. Convert the model again."
             )
     return found
 

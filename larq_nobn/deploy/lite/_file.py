@@ -282,7 +282,7 @@ def read(content: bytes, path: str, ends: Sequence[str] = ()) -> list[Subgraph]:
     Nothing of this leaves Python, so that no content can crash it.
 
     Raises:
-        ConversionError: If it is no intact TFLite file, or LCE is not installed.
+        ConversionError: If it is not an intact TFLite file, or LCE is not installed.
     """
     if content[4:8] != _STARTS:
         raise ConversionError(

@@ -68,7 +68,7 @@ def top1_agreement(
 ) -> float:
     """Returns the fraction of examples with the same largest class in every output.
 
-    Outputs that are no scores of classes, (examples, classes), count only if none is;
+    Outputs that are not scores of classes, (examples, classes), count only if none is;
     of those, every position counts.
     """
     pairs = list(zip(reference, other, strict=True))

@@ -55,7 +55,8 @@ def remove_batch_norm(
 
     where v is the variance that x should have: 1 after a standardized kernel, α² more
     after every sum, and 1 again where a shortcut is a convolution or an average over a
-    smaller map. Both factors are found in the graph, and are no operation of their own.
+    smaller map. Both factors are found in the graph, and are not operations of their
+    own.
 
     - Binary kernels get `ScaledStdSign`. `ScaledStandardization` goes to real-valued
       ones whose output meets a batch norm, a sign, a sum or a concatenation; their

@@ -125,7 +125,7 @@ def _work() -> None:
         log.propagate = False
         tell("done", function(tell, *arguments))
     except Exception as error:
-        # Of what is no part of the package nobody asks where it was made.
+        # Of what is not part of the package nobody asks where it was made.
         package = sys.modules.get("larq_nobn._process")
         origin = None
         if package:

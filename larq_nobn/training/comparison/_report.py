@@ -72,7 +72,7 @@ class Outcome:
         """Reads a finished run; settings that an old one lacks have their defaults.
 
         Raises:
-            FileNotFoundError: If the folder is no finished run.
+            FileNotFoundError: If the folder is not a finished run.
             ValueError: If one of its files is damaged.
         """
         record, history = load_record(folder)
@@ -416,7 +416,7 @@ def report(
 ) -> Comparison:
     """Compares finished runs; their models stay closed.
 
-    Folders and files that are no finished run, as a pattern such as `runs/*` brings
+    Folders and files that are not finished runs, as a pattern such as `runs/*` brings
     them along, are named in a warning and left out.
 
     Arguments:

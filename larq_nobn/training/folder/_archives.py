@@ -91,5 +91,5 @@ def read(file: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
             header = json.loads(archive["header"].tobytes())
             values = [archive[str(i)] for i in range(len(header["variables"]))]
     except Exception as error:  # whoever wrote the digest wrote something else
-        raise ValueError(f"it is no checkpoint: {error}") from error
+        raise ValueError(f"it is not a checkpoint: {error}") from error
     return header, values

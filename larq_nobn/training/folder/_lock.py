@@ -69,8 +69,7 @@ def _acquire(lock: FileLock, path: Path) -> None:
             if error.filename is not None:  # of the file, not of its lock
                 raise
             _log.warning(
-                "%s lies where files cannot be locked (%s): see to it that no other "
-                "process trains there.",
+                "Cannot lock %s (%s). Make sure that no other process uses it.",
                 path.parent,
                 error.strerror,
             )

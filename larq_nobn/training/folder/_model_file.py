@@ -179,7 +179,7 @@ def _check(part: object, layer: str, own: bool = False) -> None:
                 _check_length(key, value, layer)
             wrong = key == "pad_values" and not _is_number(value)
             if not own and (wrong or (key in _NUMBERS and _has_text(value))):
-                raise _odd(f"has {key}={short(value)}, which is no number", layer)
+                raise _odd(f"has {key}={short(value)}, which is not a number", layer)
             _check(value, layer, own)
     elif part == "_COMPOSITE_TYPE":
         raise _odd("contains a tensor with parts of its own", layer)

@@ -174,7 +174,7 @@ def load_record(
         history = _rows(read_file(place / "history.csv"), place / "history.csv")
     except (FileNotFoundError, NotADirectoryError) as error:
         raise FileNotFoundError(
-            f"{folder} is no finished run: {Path(error.filename).name} is missing. "
+            f"{folder} is not a finished run: {Path(error.filename).name} not found. "
             "Give the --output folder of a training run."
         ) from error
     return record, history
@@ -250,8 +250,8 @@ def open_model(
         ) from error
     if not isinstance(model, keras.Model):
         raise ValueError(
-            f"{file} contains a {type(model).__name__}, which is no Keras model. Save "
-            "the model that it is part of."
+            f"{file} contains a {type(model).__name__}, which is not a Keras model. "
+            "Save the model that it is part of."
         )
     return model
 
@@ -281,12 +281,12 @@ def _file_of(path: Path) -> Path:
         file = file / "model.keras"
         if not file.exists():
             raise FileNotFoundError(
-                f"{path} contains no model.keras, so it is no finished run. "
+                f"{path} contains no model.keras, so it is not a finished run. "
                 "Give the --output folder of a training run."
             )
     if file.exists() and not file.is_file():
         raise ValueError(
-            f"{file} is no regular file, so no model is read from it. Give a run "
+            f"{file} is not a regular file, so no model is read from it. Give a run "
             "folder, or a .keras or .h5 file."
         )
     if not file.is_file():
@@ -374,7 +374,7 @@ def check_shape(value: Any, wanted: Any, file: Path, place: str = "it") -> None:
     kinds: Any = wanted if isinstance(wanted, type | tuple) else type(wanted)
     kinds = kinds if isinstance(kinds, tuple) else (kinds,)
     flag = isinstance(value, bool) and bool not in kinds
-    # A whole number of hundreds of digits is no float.
+    # A whole number of hundreds of digits is not a float.
     huge = isinstance(value, int) and float in kinds and abs(value) > _LARGEST
     if flag or huge or not isinstance(value, kinds):
         raise damaged(file, f"{place} is {short(value)}")

@@ -214,7 +214,7 @@ def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> Non
     for place in (folder / name for name in _FOLDERS):
         if os.path.lexists(place) and not place.is_dir():
             raise NotADirectoryError(
-                f"{place} is no folder, or a link to one that is not there, as of a "
+                f"{place} is not a folder, or a link to one that is not there, as of a "
                 "disk that is not mounted. Restore it, or remove it to go without what "
                 "was in it."
             )
@@ -361,7 +361,7 @@ def save_model(model: keras.Model, path: str | os.PathLike) -> None:
     target = Path(check_path("path", path))
     if target.suffix != ".keras":
         raise ValueError(
-            f"{target} is no name for a Keras model. Choose one that ends in "
+            f"{target} is not a name for a Keras model. Choose one that ends in "
             ".keras, such as model.keras."
         )
     with replacing(target) as temporary:

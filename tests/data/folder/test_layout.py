@@ -248,7 +248,7 @@ def test_a_name_that_is_no_text(root: Path, write: Write):
     two_classes(write, 1)
     os.mkdir(os.fsencode(root) + b"/\xff")
     with pytest.raises(
-        ValueError, match="has a name that is no text in UTF-8, which no"
+        ValueError, match="has a name that is not text in UTF-8, which no"
     ):
         nobn.data.describe(root)
 
@@ -346,8 +346,8 @@ def test_unreadable_files_are_counted_and_named(
         nobn.data.describe(root)
     assert str(caught.value) == (
         f"2 of 62 files in {root} cannot be read: cat/empty.png (it is empty), "
-        "dog/text.jpg (it is no JPEG, PNG, WebP, BMP or GIF). Repair or remove them, "
-        "or leave them out by --skip-unreadable (skip_unreadable=True)."
+        "dog/text.jpg (it is not a JPEG, PNG, WebP, BMP or GIF). Repair or remove "
+        "them, or leave them out by --skip-unreadable (skip_unreadable=True)."
     )
     assert nobn.data.describe(root, skip_unreadable=True) == good
     assert "2 of 62 files" in caplog.text and "are left out" in caplog.text

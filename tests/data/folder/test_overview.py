@@ -85,6 +85,8 @@ def test_plot_of_many_classes(root: Path, write: Write, tmp_path: Path):
 
 def test_a_plot_is_a_png(root: Path, write: Write, tmp_path: Path):
     write("a/x.png")
-    with pytest.raises(ValueError, match="sheet.jpg is no name for a plot. Choose one"):
+    with pytest.raises(
+        ValueError, match="sheet.jpg is not a name for a plot. Choose one"
+    ):
         nobn.data.inspect_folder(root).draw(tmp_path / "sheet.jpg")
     assert not (tmp_path / "sheet.jpg").exists()

@@ -147,11 +147,14 @@ def test_a_folder_in_its_place_is_rejected(model, tmp_path):
     "given, message",
     [
         ({"labels": NAMES[:4]}, r"labels has 4 names, .* has shape \(5,\)"),
-        ({"labels": "hello"}, "labels='hello' is no list of names"),
-        ({"labels": (*NAMES[:4], 5)}, "labels contains 5, which is no name"),
-        ({"labels": (*NAMES[:4], " ")}, "labels contains ' ', which is no name"),
-        ({"labels": set(NAMES)}, "is no list of names"),
-        ({"preprocessing": "resize"}, "preprocessing='resize' is no larq_nobn.deploy"),
+        ({"labels": "hello"}, "labels='hello' is not a list of names"),
+        ({"labels": (*NAMES[:4], 5)}, "labels contains 5, which is not a name"),
+        ({"labels": (*NAMES[:4], " ")}, "labels contains ' ', which is not a name"),
+        ({"labels": set(NAMES)}, "is not a list of names"),
+        (
+            {"preprocessing": "resize"},
+            "preprocessing='resize' is not a larq_nobn.deploy",
+        ),
         (
             {"preprocessing": replace(STEPS, size=(9, 8))},
             r"makes images of shape \(9, 8, 3\), but the model takes \(8, 8, 3\)",
@@ -223,7 +226,9 @@ def changed(change):
 def test_a_damaged_metadata_is_one_sentence(pair, damage):
     card = pair.with_name("m.tflite.json")
     card.write_bytes(damage(card.read_bytes()))
-    with pytest.raises(ConversionError, match=r"m.tflite.json' is no intact .*Convert"):
+    with pytest.raises(
+        ConversionError, match=r"m.tflite.json' is not an intact .*Convert"
+    ):
         read_card(pair)
 
 

@@ -146,7 +146,7 @@ def test_arguments_are_checked(changes, message):
 @pytest.mark.parametrize(
     "given, message",
     [
-        (pictures(8, 8, 3) / 255, "images of type float64 are no bytes"),
+        (pictures(8, 8, 3) / 255, "images of type float64 are not bytes"),
         (pictures(8, 8), r"images of shape \(8, 8\): pass \(height"),
         (pictures(0, 8, 3), r"images of shape \(0, 8, 3\): pass"),
         (pictures(8, 8, 4), "images of 4 channels, but the network takes 3"),

@@ -138,7 +138,7 @@ def test_what_is_close_to_a_sum_needs_no_shift():
 
 @pytest.mark.parametrize("rows", [6, 16])
 def test_a_batch_norm_over_rows_is_not_one_over_channels(rows):
-    """Its gains are no steps of channels, as many as there may be of both."""
+    """Its gains are not steps of channels, as many as there may be of both."""
     keras.utils.set_random_seed(0)
     start = keras.Input((rows, 5, 16))
     gains = np.linspace(0.5, 2.0, rows).astype(np.float32)

@@ -57,7 +57,7 @@ def test_of_several_outputs_the_worst_counts():
     assert found["exact_share"] == 0.5
     assert found["worst_abs"] == 6
     assert found["worst_rel"] == pytest.approx(0.3)
-    assert found["top1_agreement"] == 1  # the map is no score of classes
+    assert found["top1_agreement"] == 1  # the map is not a score of classes
 
 
 @pytest.mark.parametrize(

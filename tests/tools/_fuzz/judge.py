@@ -278,5 +278,5 @@ def _removed(model: keras.Model, wanted: Expected) -> dict[str, Any]:
         if was.shape != now.shape:
             raise Fault("wrong", f"{now.shape} in place of {was.shape}")
         if wanted.finite and not np.isfinite(now).all():
-            raise Fault("wrong", "outputs that are no numbers")
+            raise Fault("wrong", "outputs that are not numbers")
     return {"outcome": "converted"}
