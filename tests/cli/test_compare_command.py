@@ -118,7 +118,7 @@ def test_a_stopped_grid_says_that_it_resumes(
         ("--seeds -1", "seed=-1 is below 0"),
         ("--learning-rates 0.1,0.10", "learning_rates=[0.1, 0.1] is empty or contains"),
         ("--learning-rates nan", "learning_rate=nan is outside (0, 1e6]"),
-        ("--recipes plain,best", "small, fine_tune, quick; got 'best'"),
+        ("--recipes plain,best", "quick, fine_tune; got 'best'"),
         (
             "--jobs 2 --scheduler tcp://127.0.0.1:9",
             "scheduler='tcp://127.0.0.1:9' were",

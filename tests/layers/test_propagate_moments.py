@@ -311,7 +311,12 @@ def called(layer, shape=(1, 6, 6, 4)):
 @pytest.mark.parametrize(
     "make, activation, error, message",
     [
-        (lambda: called(keras.layers.ReLU()), None, TypeError, "no layer that moments"),
+        (
+            lambda: called(keras.layers.ReLU()),
+            None,
+            TypeError,
+            "is not a layer that moments",
+        ),
         (
             lambda: called(keras.layers.Conv2DTranspose(5, 3)),
             None,

@@ -99,12 +99,12 @@ CHAINS = {
         ),
     ),
     "idle bits": (
-        r"no multiple of 32, so part of a word of bits is idle\. Give it a multiple",
+        r"not a multiple of 32, so part of a word of bits is idle\. Give it a multiple",
         lambda: (binary_conv(40), binary_conv(32, name="a")),
         wide,
     ),
     "odd outputs": (
-        r"no multiple of 8, which LCE computes at once\. Give it a multiple of 8",
+        r"not a multiple of 8, which LCE computes at once\. Give it a multiple of 8",
         lambda: (binary_conv(20, name="a"),),
         lambda: (binary_conv(24, name="a"),),
     ),
