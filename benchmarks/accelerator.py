@@ -1,9 +1,10 @@
 """Trainings on an accelerator that has JAX, but no TensorFlow.
 
 `export` writes an epoch of a training as StableHLO, the weights that it starts from and
-the images; accelerator_epochs.py, which needs NumPy and JAX alone, trains there;
-`finish` tests here what comes back, leaves a run folder as `larq-nobn train` does, and
-keeps its log in results/larger/ under the name of the folder.
+the images, and with a validation split the evaluation on it; accelerator_epochs.py,
+which needs NumPy and JAX alone, trains there; `finish` tests here what comes back,
+leaves a run folder as `larq-nobn train` does, and keeps its log in results/larger/, or
+that of another experiment, under the name of the folder.
 The step is that of `Trainer`. Order, crops and initial latent weights are drawn by
 NumPy instead of TensorFlow, and convolutions are those of the accelerator. SETTINGS are
 arguments of `RunSettings.from_recipe` as JSON.
@@ -19,6 +20,7 @@ import json
 import lzma
 import re
 from dataclasses import replace
+from math import gcd
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -29,7 +31,14 @@ from _results import RESULTS
 from _runs import keep_run
 from accelerator_epochs import drawn
 from larq_nobn.calibration import calibrate
-from larq_nobn.data._augment import variation_of, varied
+from larq_nobn.data._augment import (
+    affine_maps,
+    cutout,
+    draw,
+    uniform,
+    variation_of,
+    varied,
+)
 from larq_nobn.models._weights import weights_by_name
 from larq_nobn.optimizers._wrapper import parts_of
 from larq_nobn.training._callbacks import HistoryWriter
@@ -37,7 +46,9 @@ from larq_nobn.training._trainer import first_stage
 
 keras = tf.keras
 # What an exported epoch leaves out.
-USUAL = {"augment": None, "init": None, "limit": None, "mixup": 0.0}
+USUAL = {"init": None, "limit": None, "mixup": 0.0}
+# Images of the validation split in a batch, if they can be divided so.
+EVALUATED = 500
 
 
 def settings_of(text):
@@ -78,49 +89,89 @@ def export(settings, folder):
     *_, innermost = parts_of(optimizer)
     variables["optimizer/rate"] = innermost._current_learning_rate
 
-    variation = variation_of(True, info.name, info.image_shape, settings.reflect)
-    epoch = epoch_of(model, variation, info)
+    variation = variation_in(settings, info)
     shape = (info.train_examples // settings.batch_size, settings.batch_size)
-    arguments = [
-        tf.zeros((info.train_examples, *info.image_shape), tf.uint8),
-        tf.zeros(info.train_examples, tf.int32),
-        tf.zeros(shape, tf.int32),
-        tf.zeros((*shape, 3), tf.int32),
-    ]
-    text = epoch.experimental_get_compiler_ir(*arguments)(stage="stablehlo")
-    # An identity that other readers of StableHLO do not know.
-    copy = r"mhlo\.copy (%\S+) : (tensor<[^>]*>)"
-    text = re.sub(copy, r"stablehlo.reshape \1 : (\2) -> \2", text)
-    state = captured(epoch.get_concrete_function(*arguments), variables)
+    columns = draw(variation, 1, (0, 0)).shape[1]
+    folder.mkdir(parents=True, exist_ok=True)
+    state = write_function(
+        epoch_of(model, variation, info),
+        [
+            tf.zeros((info.train_examples, *info.image_shape), tf.uint8),
+            tf.zeros(info.train_examples, tf.int32),
+            tf.zeros(shape, tf.int32),
+            tf.zeros((*shape, columns), tf.int32),
+        ],
+        variables,
+        folder / "epoch.mlir.xz",
+    )
     job = {
         "seed": settings.seed,
         "epochs": settings.epochs,
         "order": shape,
+        "columns": columns,
         "pad": variation.pad,
         "flip": variation.flip,
         "metrics": sorted(metric.name for metric in model.metrics),
-        "state": [[key, value.shape, value.dtype.name] for key, value in state.items()],
+        "state": places_of(state),
         "changed": [key for key in state if key in variables],
         "drawn": {f"weights/{name}": each for name, each in ranges.items()},
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "epoch.mlir.xz").write_bytes(lzma.compress(text.encode()))
+    images = {
+        "images": dataset.read(range(info.train_examples)),
+        "labels": dataset.labels(),
+    }
+    if count := info.validation_examples:
+        size = gcd(count, EVALUATED)
+        batches = (count // size, size)
+        used = write_function(
+            evaluation_of(model, info),
+            [
+                tf.zeros((*batches, *info.image_shape), tf.uint8),
+                tf.zeros(batches, tf.int32),
+            ],
+            variables,
+            folder / "evaluation.mlir.xz",
+            "evaluation/",
+        )
+        job["evaluation"] = places_of(used)
+        state = {**used, **state}
+        held_out = dataset.read(range(count), "validation")
+        images["held_out"] = held_out.reshape(*batches, *info.image_shape)
+        images["held_out_labels"] = dataset.labels("validation").reshape(batches)
     (folder / "job.json").write_text(json.dumps(job))
     rest = {k: v for k, v in state.items() if k not in job["drawn"] and v.any()}
     np.savez_compressed(folder / "state.npz", **rest)
     if not (folder / "images.npz").exists():
-        images = dataset.read(range(info.train_examples))
-        np.savez(folder / "images.npz", images=images, labels=dataset.labels())
+        np.savez(folder / "images.npz", **images)
 
 
-def captured(function, variables):
+def places_of(state):
+    return [[key, value.shape, value.dtype.name] for key, value in state.items()]
+
+
+def variation_in(settings, info):
+    augment = True if settings.augment is None else settings.augment
+    return variation_of(augment, info.name, info.image_shape, settings.reflect)
+
+
+def write_function(function, arguments, variables, file, prefix=""):
+    """Writes a function as StableHLO; returns what it captures, by name."""
+    text = function.experimental_get_compiler_ir(*arguments)(stage="stablehlo")
+    # An identity that other readers of StableHLO do not know.
+    copy = r"mhlo\.copy (%\S+) : (tensor<[^>]*>)"
+    text = re.sub(copy, r"stablehlo.reshape \1 : (\2) -> \2", text)
+    file.write_bytes(lzma.compress(text.encode()))
+    return captured(function.get_concrete_function(*arguments), variables, prefix)
+
+
+def captured(function, variables, prefix):
     """What a function takes beside its arguments, in order: names and values."""
     names = {id(variable.handle): name for name, variable in variables.items()}
     # Variables of a teacher have no name here, and do not change.
     others = {id(variable.handle): variable for variable in function.graph.variables}
     found = {}
     for n, each in enumerate(function.captured_inputs):
-        name = names.get(id(each), f"constant/{n}")
+        name = names.get(id(each), f"{prefix}constant/{n}")
         found[name] = others.get(id(each), each).numpy()
     return found
 
@@ -147,7 +198,7 @@ def epoch_of(model, variation, info):
     @tf.function(jit_compile=True, autograph=False)
     def epoch(images, labels, order, draws):
         def after(n):
-            x = varied(tf.gather(images, order[n]), draws[n], variation)
+            x = varied_by_xla(tf.gather(images, order[n]), draws[n], variation)
             x = (tf.cast(x, tf.float32) / 255 - mean) / deviation
             model.train_step((x, tf.gather(labels, order[n])))
             return (n + 1,)
@@ -158,6 +209,67 @@ def epoch_of(model, variation, info):
         return {metric.name: metric.result() for metric in model.metrics}
 
     return epoch
+
+
+def evaluation_of(model, info):
+    """A function of batches of images and labels; returns loss and accuracy."""
+    mean, deviation = tf.constant(info.mean), tf.constant(info.std)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def evaluation(images, labels):
+        def after(n):
+            x = (tf.cast(images[n], tf.float32) / 255 - mean) / deviation
+            model.test_step((x, labels[n]))
+            return (n + 1,)
+
+        model.reset_metrics()
+        count = images.shape[0]
+        tf.while_loop(lambda n: n < count, after, (0,), maximum_iterations=count)
+        named = {metric.name: metric.result() for metric in model.metrics}
+        return {f"val_{name}": named[name] for name in ("loss", "accuracy")}
+
+    return evaluation
+
+
+def varied_by_xla(images, draws, variation):
+    """As `varied`, whose ImageProjectiveTransformV3 XLA does not compile."""
+    if not variation.strong:
+        return varied(images, draws, variation)
+    images = varied(images, draws[:, :6], replace(variation, strong=False))
+    numbers = uniform(draws[:, 6:])
+    maps = affine_maps(images.shape[1:3], numbers[:, :4])
+    return cutout(resampled(images, maps), numbers[:, 4:])
+
+
+def resampled(images, maps):
+    """Images seen through affine maps: bilinear, mirrored beyond the border."""
+    height, width = images.shape[1:3]
+    flat = tf.reshape(images, [-1, height * width, images.shape[3]])
+    r = [each[:, None, None] for each in tf.unstack(maps, axis=1)]
+    y, x = tf.range(float(height))[:, None], tf.range(float(width))
+    x, y = (
+        within(r[0] * x + r[1] * y + r[2], width),
+        within(r[3] * x + r[4] * y + r[5], height),
+    )
+    left, top = tf.floor(x), tf.floor(y)
+    found = 0.0
+    for row, part in ((top, top + 1 - y), (top + 1, y - top)):
+        for column, share in ((left, left + 1 - x), (left + 1, x - left)):
+            # A pixel beyond the last has no part in the result.
+            row, column = tf.minimum(row, height - 1), tf.minimum(column, width - 1)
+            place = tf.reshape(
+                tf.cast(row * width + column, tf.int32), [-1, height * width]
+            )
+            pixels = tf.reshape(tf.gather(flat, place, batch_dims=1), tf.shape(images))
+            found += (part * share)[..., None] * pixels
+    return found
+
+
+def within(place, count):
+    """A coordinate up to `count` outside of an image, in its mirror image."""
+    place = tf.where(place < 0, -place - 1, place)
+    place = tf.where(place >= count, 2 * count - place - 1, place)
+    return tf.clip_by_value(place, 0, count - 1)
 
 
 def finish(settings, weights, output):
@@ -176,8 +288,10 @@ def finish(settings, weights, output):
     tested = nobn.training.evaluate(network, trainer._batches(trainer._watched))
     for number, row in enumerate(rows):
         seconds = row.pop("seconds")
-        for name in ("loss", "accuracy"):  # once, after the last
-            row[f"val_{name}"] = tested[name] if row is rows[-1] else np.nan
+        for name in ("loss", "accuracy"):
+            # Without a validation split once, after the last.
+            usual = tested[name] if row is rows[-1] else np.nan
+            row[f"val_{name}"] = row.pop(f"val_{name}", usual)
         row["learning_rate"] = float(trainer._learning_rate(number * trainer._steps))
         row["seconds"] = seconds
     trainer.config = settings
@@ -209,9 +323,10 @@ def _export(settings, folder, stage):
 @click.argument("settings")
 @click.argument("weights", type=Path)
 @click.argument("output", type=Path)
-def _finish(settings, weights, output):
+@click.option("--experiment", default="larger", show_default=True)
+def _finish(settings, weights, output, experiment):
     print(finish(settings_of(settings), weights, output).history[-1])
-    keep_run(output, RESULTS / "larger" / output.name)
+    keep_run(output, RESULTS / experiment / output.name)
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ def initial_state(job, folder, before):
     with np.load(folder / "state.npz") as found:
         values = dict(found)
     state = {}
-    for name, shape, dtype in job["state"]:
+    for name, shape, dtype in job["state"] + job.get("evaluation", []):
         if name in before:
             state[name] = before[name]
         elif name in job["drawn"]:
@@ -40,13 +40,51 @@ def initial_state(job, folder, before):
 
 
 def epochs_of(job, count):
-    """Order and draws of each epoch: numbers of images; top, left, mirrored."""
+    """Order and draws of each epoch: numbers of images; top, left, mirrored, bits."""
     rng, shape = np.random.default_rng(job["seed"]), tuple(job["order"])
     for _ in range(job["epochs"]):
         order = rng.permutation(count)[: shape[0] * shape[1]].reshape(shape)
         draws = rng.integers(0, 2 * job["pad"] + 1, (*shape, 3), np.int32)
         draws[..., 2] = rng.integers(0, 2, shape) * job["flip"]
+        if further := job["columns"] - 3:
+            bits = rng.integers(0, 2**24, (*shape, further), np.int32)
+            draws = np.concatenate([draws, bits], -1)
         yield order.astype(np.int32), draws
+
+
+class Program:
+    """A function that was exported, on one device."""
+
+    def __init__(self, file, places):
+        from jax._src.lib import xla_client
+
+        device = the_device()
+        self._names = [name for name, *_ in places]
+        self._compiled = device.client.compile_and_load(
+            lzma.decompress(file.read_bytes()).decode(),
+            xla_client.DeviceList((device,)),
+            xla_client.CompileOptions(),
+        )
+
+    def __call__(self, arguments, state):
+        """Calls it with its arguments, and with what it takes of a state."""
+        found = self._compiled.execute_sharded(
+            [*arguments, *(state[name] for name in self._names)]
+        )
+        return [each[0] for each in found.disassemble_into_single_device_arrays()]
+
+
+def the_device():
+    import jax
+
+    jax.config.update("jax_enable_x64", True)  # counters of steps
+    return jax.devices()[0]
+
+
+def put(value):
+    import jax
+
+    return jax.device_put(np.asarray(value), the_device())
 
 
 def train(folder, before, averaged=1):
@@ -54,36 +92,31 @@ def train(folder, before, averaged=1):
 
     The weights are the mean of those after each of the last `averaged` epochs.
     """
-    import jax
-    from jax._src.lib import xla_client
-
-    jax.config.update("jax_enable_x64", True)  # counters of steps
-    device = jax.devices()[0]
     job = json.loads((folder / "job.json").read_text())
-    text = lzma.decompress((folder / "epoch.mlir.xz").read_bytes()).decode()
-    compiled = device.client.compile_and_load(
-        text, xla_client.DeviceList((device,)), xla_client.CompileOptions()
-    )
-
-    def put(value):
-        return jax.device_put(np.asarray(value), device)
-
+    epoch = Program(folder / "epoch.mlir.xz", job["state"])
     with np.load(folder / "images.npz") as data:
         images, labels = put(data["images"]), put(data["labels"].astype(np.int32))
+        if "evaluation" in job:
+            evaluation = Program(folder / "evaluation.mlir.xz", job["evaluation"])
+            numbers = data["held_out_labels"].astype(np.int32)
+            held_out = [put(data["held_out"]), put(numbers)]
     state = initial_state(job, folder, before)
     state = {name: put(value) for name, value in state.items()}
     weights = {name: 0.0 for name in state if name.startswith("weights/")}
     rows = []
     for order, draws in epochs_of(job, len(labels)):
         started = time.perf_counter()
-        found = compiled.execute_sharded(
-            [images, labels, put(order), put(draws), *state.values()]
-        ).disassemble_into_single_device_arrays()
         # An epoch returns its metrics, and what it has changed.
-        values = [each[0] for each in found]
+        values = epoch([images, labels, put(order), put(draws)], state)
         metrics = dict(zip(job["metrics"], map(float, values), strict=False))
         state |= dict(zip(job["changed"], values[len(metrics) :], strict=True))
         seconds = round(time.perf_counter() - started, 3)
+        if "evaluation" in job:
+            accuracy, loss, *values = evaluation(held_out, state)
+            metrics |= {"val_accuracy": float(accuracy), "val_loss": float(loss)}
+            names = (name for name, *_ in job["evaluation"])
+            sums = (name for name in names if name.startswith("metrics/"))
+            state |= dict(zip(sums, values, strict=True))
         row = {"epoch": len(rows) + 1, **metrics, "seconds": seconds}
         rows.append(row)
         print(row, flush=True)

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn.data import open_dataset
+from larq_nobn.data._augment import draw, varied
 from larq_nobn.models._weights import weights_by_name
 from larq_nobn.training import Trainer, load_run
 
@@ -139,6 +140,64 @@ def test_a_second_stage_starts_from_the_first(exported):
     assert len(before) >= 4 and not (state["weights/head/bias"] == 7).any()
 
 
+def test_a_validation_split_is_evaluated_there(tmp_path):
+    chosen = settings("nobn", epochs=2, validation=0.1)
+    accelerator.export(chosen, tmp_path)
+    job = json.loads((tmp_path / "job.json").read_text())
+    state = accelerator_epochs.initial_state(job, tmp_path, {})
+    trainer = Trainer(chosen, output=tmp_path / "twin")
+    for name, variable in weights_by_name(trainer.build()).items():
+        variable.assign(state[f"weights/{name}"])
+    with np.load(tmp_path / "images.npz") as data:
+        images, labels = data["held_out"], data["held_out_labels"]
+        assert data["images"].shape == (1298, 8, 8, 1)
+    assert images.shape == (36, 4, 8, 8, 1)
+
+    info = trainer.dataset.info
+    pixels = (images.reshape(-1, 8, 8, 1) / 255 - info.mean) / info.std
+    logits = np.float64(trainer.network(pixels.astype(np.float32)))
+    each = np.log(np.exp(logits).sum(1)) - logits[np.arange(144), labels.ravel()]
+    hits = np.mean(logits.argmax(1) == labels.ravel())
+
+    evaluation = accelerator.evaluation_of(trainer.model, info)
+    found = evaluation(images, labels.astype(np.int32))
+    assert float(found["val_loss"]) == pytest.approx(each.mean(), rel=1e-4)
+    assert float(found["val_accuracy"]) == pytest.approx(hits, abs=0.015)
+    text = lzma.decompress((tmp_path / "evaluation.mlir.xz").read_bytes()).decode()
+    (main,) = (line for line in text.splitlines() if " @main(" in line)
+    given, returned = main.split(" -> (")
+    assert given.count("tensor<") == 2 + len(job["evaluation"])
+    # Sums of the metrics are what an evaluation changes.
+    names = [name for name, *_ in job["evaluation"]]
+    sums = [name for name in names if name.startswith("metrics/")]
+    assert returned.count("tensor<") == 2 + len(sums)
+
+
+def test_strong_variation_is_that_of_the_package(tmp_path):
+    info = open_dataset("digits").info
+    variation = accelerator.variation_in(settings("nobn", augment="strong"), info)
+    images = tf.constant(open_dataset("digits").read(range(64)))
+    draws = draw(variation, 64, (3, 4))
+    assert draws.shape == (64, 12)
+    compiled = tf.function(accelerator.varied_by_xla, jit_compile=True)
+    np.testing.assert_allclose(
+        compiled(images, draws, variation),
+        varied(images, draws, variation),
+        atol=0.02,  # of 255
+    )
+
+
+def test_draws_of_strong_variation_are_bits():
+    job = {"seed": 0, "epochs": 1, "order": [3, 5], "pad": 4, "flip": True}
+    (usual,) = accelerator_epochs.epochs_of({**job, "columns": 3}, 15)
+    (strong,) = accelerator_epochs.epochs_of({**job, "columns": 12}, 15)
+    np.testing.assert_array_equal(strong[0], usual[0])
+    np.testing.assert_array_equal(strong[1][..., :3], usual[1])
+    bits = strong[1][..., 3:]
+    assert bits.dtype == np.int32 and bits.min() >= 0 and bits.max() < 2**24
+    assert len(np.unique(bits)) == bits.size
+
+
 @pytest.mark.parametrize("stages", [1, 2])
 def test_what_comes_back_becomes_a_run(stages, tmp_path):
     chosen = settings("nobn", epochs=2, stages=stages)
@@ -167,7 +226,7 @@ def test_what_comes_back_becomes_a_run(stages, tmp_path):
 
 
 def test_what_cannot_be_exported_is_rejected(tmp_path):
-    for more in ({"mixup": 0.2}, {"augment": "strong"}, {"limit": 100}):
+    for more in ({"mixup": 0.2}, {"limit": 100}):
         with pytest.raises(click.UsageError, match="cannot be exported"):
             settings("nobn", **more)
     chosen = settings("nobn", epochs=2)

@@ -179,7 +179,23 @@ def random_affine(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
     Returns:
         Images of the same shape, float32.
     """
-    height, width = images.shape[1:3]
+    return tf.raw_ops.ImageProjectiveTransformV3(
+        images=tf.cast(images, tf.float32),
+        transforms=affine_maps(images.shape[1:3], uniform),
+        output_shape=images.shape[1:3],
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode="REFLECT",
+    )
+
+
+def affine_maps(sides: Sequence[int], uniform: tf.Tensor) -> tf.Tensor:
+    """Where pixels of `random_affine` come from.
+
+    Returns:
+        (N, 8): x' = r₀x + r₁y + r₂ and y' = r₃x + r₄y + r₅, and two zeros.
+    """
+    height, width = sides
     middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
     angle, size, top, left = tf.unstack(uniform, axis=1)
     # By half of the angle, sine and cosine are quotients: of those every bit is sure.
@@ -195,14 +211,7 @@ def random_affine(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
         *(sine, cosine, y - sine * middle_x - cosine * middle_y),
         *(nought, nought),
     ]
-    return tf.raw_ops.ImageProjectiveTransformV3(
-        images=tf.cast(images, tf.float32),
-        transforms=tf.stack(rows, 1),
-        output_shape=(height, width),
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode="REFLECT",
-    )
+    return tf.stack(rows, 1)
 
 
 def cutout(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
