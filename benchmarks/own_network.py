@@ -25,6 +25,7 @@ import numpy as np
 import tensorflow as tf
 from _drawing import steps as drawing
 from _results import RESULTS, leave
+from _signs import before_signs
 
 keras = tf.keras
 BLOCKS, WIDTH = 6, 32
@@ -73,27 +74,6 @@ def network(row):
             x = nobn.layers.RPReLU()(x)
     x = keras.layers.GlobalAveragePooling2D()(x)
     return keras.Model(image, keras.layers.Dense(10, name="head")(x))
-
-
-def before_signs(model, images):
-    """Per binary convolution, over its channels, what the sign is taken of."""
-    convs = [x for x in model.layers if isinstance(x, lq.layers.QuantConv2D)]
-    maps = keras.Model(model.input, [conv.input for conv in convs])(images)
-    found = []
-    for conv, x in zip(convs, maps, strict=True):
-        shift = getattr(conv.input_quantizer, "shift", None)
-        x = np.asarray(x, np.float64) + (0 if shift is None else shift.numpy())
-        mean, deviation = x.mean((0, 1, 2)), x.std((0, 1, 2))
-        positive = (x >= 0).mean((0, 1, 2))
-        found.append(
-            {
-                "deviation": round(float(np.median(deviation)), 4),
-                "offset": round(float(np.median(abs(mean) / deviation)), 4),
-                "stuck": round(float((abs(positive - 0.5) > 0.45).mean()), 4),
-                "window": round(float((abs(x) <= 1).mean()), 4),
-            }
-        )
-    return found
 
 
 def trained(row, seed, task, test):

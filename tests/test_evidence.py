@@ -29,6 +29,8 @@ MEASURED = {
     "levers": "compare.json",
     "bfloat16": "compare.json",
     "long_recipe": "compare.json",
+    "long_recipe_gpu": "runs.json",
+    "signs": "result.json",
     "cifar10_accuracy": "compare.json",
     "normalizations": "result.json",
     "train_step": "result.json",

@@ -34,6 +34,8 @@ TABLES = {
         grids.long_recipe,
     ),
     "larger": ("larger/runs.json", accuracy.larger),
+    "signs": ("signs/result.json", accuracy.signs),
+    "long_recipe_gpu": ("long_recipe_gpu/runs.json", accuracy.searched),
     "cifar10_accuracy": ("cifar10_accuracy/compare.json", grids.methods),
     "plain_gap": ("cifar10_accuracy/compare.json", grids.plain_gap),
     "calibration_gain": ("levers/compare.json", grids.calibration_gain),

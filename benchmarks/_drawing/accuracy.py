@@ -38,6 +38,58 @@ def larger_accuracies(kept, name, cell):
     ]
 
 
+# Titles of the search on the same GPU, by the names of the runs.
+SEARCHED = {
+    "": "recipe",
+    "smoothing": "label smoothing 0.1",
+    "distillation": "distillation",
+    "latents_30": "initial latent weights 30 times as large",
+    "late_penalty_0.01": "late penalty 0.01",
+    "biper": "BiPer kernels",
+    "strong": "strong augmentation",
+}
+
+
+def searched(kept):
+    """A row for each change, a column for each normalization that has it."""
+    runs = kept["runs"]
+    rows = []
+    for change, title in SEARCHED.items():
+        row = [title]
+        for name in ("nobn", "batch_norm"):
+            cell = (
+                change if name == "nobn" and change else f"{name}_{change}".strip("_")
+            )
+            found = [
+                run["metrics"]
+                for key, run in runs.items()
+                if key.rpartition("-")[0] == cell
+            ]
+            row += searched_cells(found)
+        rows.append(row)
+    columns = ["`nobn`", "training loss", "`batch_norm`", "training loss"]
+    return table(["", *columns], rows)
+
+
+def signs(result):
+    """Of each run the window of every stage, then what the last stage has."""
+    rows = []
+    for run, stages in result["rows"].items():
+        windows = [f"{stage['window']:.0%}" for stage in stages.values()]
+        *_, last = stages.values()
+        ends = f"{last['deviation']:.1f}", f"{last['stuck']:.0%}"
+        rows.append([f"`{run}`", *windows, *ends])
+    return table(["", *stages, "standard deviation", "constant"], rows)
+
+
+def searched_cells(found):
+    if not found:
+        return ["-", "-"]
+    loss = statistics.mean(metrics["loss"] for metrics in found)
+    accuracies = [100 * metrics["val_accuracy"] for metrics in found]
+    return [seeds(accuracies), f"{loss:.3f}"]
+
+
 def seeds(values):
     return spread(values) if len(values) > 1 else f"{values[0]:.1f} (1 seed)"
 

@@ -1,0 +1,53 @@
+"""Pre-activations of trained ReActNets, by stage.
+
+Of each run, on 512 training images without augmentation, means over the binary
+convolutions of a stage: the fraction of pre-activations in [-1, 1], where gradients
+pass, their standard deviation, and the fraction of channels whose sign is constant.
+
+    python benchmarks/signs.py runs/nobn-w64-30+30-1 runs/batch_norm-w64-30+30-1
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from pathlib import Path
+
+import larq_nobn as nobn
+import click
+import larq as lq
+import numpy as np
+from _drawing import accuracy
+from _results import RESULTS, leave
+from _signs import before_signs
+
+IMAGES = 512
+
+
+def by_stage(run):
+    """Means over the binary convolutions of each stage of a finished run."""
+    found = nobn.training.load_run(run)
+    name = found.record["settings"]["dataset"]
+    batches = nobn.data.load(name, "train", batch_size=IMAGES, augment=False)
+    images = next(batches.as_numpy_iterator())[0]
+    convs = [x for x in found.model.layers if isinstance(x, lq.layers.QuantConv2D)]
+    stages = defaultdict(list)
+    for conv, row in zip(convs, before_signs(found.model, images), strict=True):
+        stages[conv.name.split("_")[0]].append(row)
+    return {
+        stage: {
+            name: round(float(np.mean([row[name] for row in rows])), 4)
+            for name in ("window", "deviation", "stuck")
+        }
+        for stage, rows in stages.items()
+    }
+
+
+@click.command()
+@click.argument("runs", nargs=-1, required=True, type=Path)
+def main(runs):
+    rows = {run.name: by_stage(run) for run in runs}
+    leave(RESULTS / "signs", __doc__, accuracy.signs, rows=rows)
+
+
+if __name__ == "__main__":
+    main()
