@@ -285,13 +285,13 @@ def finish(settings, weights, output):
             f"{weights} has {len(rows)} epochs, but epochs={settings.epochs}. Give the "
             "settings that it was trained by."
         )
-    tested = nobn.training.evaluate(network, trainer._batches(trainer._watched))
+    if "val_loss" not in rows[0]:  # no validation split: tested once, after the last
+        for row in rows:
+            row |= {"val_loss": np.nan, "val_accuracy": np.nan}
+        tested = nobn.training.evaluate(network, trainer._batches("test"))
+        rows[-1] |= {f"val_{name}": tested[name] for name in ("loss", "accuracy")}
     for number, row in enumerate(rows):
         seconds = row.pop("seconds")
-        for name in ("loss", "accuracy"):
-            # Without a validation split once, after the last.
-            usual = tested[name] if row is rows[-1] else np.nan
-            row[f"val_{name}"] = row.pop(f"val_{name}", usual)
         row["learning_rate"] = float(trainer._learning_rate(number * trainer._steps))
         row["seconds"] = seconds
     trainer.config = settings

@@ -198,6 +198,15 @@ def test_draws_of_strong_variation_are_bits():
     assert len(np.unique(bits)) == bits.size
 
 
+def share_right(model):
+    """Accuracy on the test images of digits."""
+    digits = open_dataset("digits")
+    pixels = digits.read(range(355), "test") / 255
+    pixels = (pixels - digits.info.mean) / digits.info.std
+    logits = model(pixels.astype(np.float32))
+    return np.mean(np.argmax(logits, 1) == digits.labels("test"))
+
+
 @pytest.mark.parametrize("stages", [1, 2])
 def test_what_comes_back_becomes_a_run(stages, tmp_path):
     chosen = settings("nobn", epochs=2, stages=stages)
@@ -216,13 +225,24 @@ def test_what_comes_back_becomes_a_run(stages, tmp_path):
     opened = load_run(tmp_path / "run")
     for name, variable in weights_by_name(opened.model).items():
         np.testing.assert_array_equal(variable, weights[f"weights/{name}"])
-    images = open_dataset("digits")
-    pixels = (
-        images.read(range(355), "test") / 255 - images.info.mean
-    ) / images.info.std
-    logits = opened.model(pixels.astype(np.float32))
-    right = np.mean(np.argmax(logits, 1) == images.labels("test"))
+    right = share_right(opened.model)
     assert run.history[1]["val_accuracy"] == pytest.approx(right)
+
+
+def test_what_was_evaluated_there_is_kept(tmp_path):
+    chosen = settings("nobn", epochs=2, validation=0.1)
+    network = Trainer(chosen, output=tmp_path / "a").build()
+    row = {"loss": 2.0, "accuracy": 0.5, "seconds": 1.0, "val_loss": 1.5}
+    rows = [{"epoch": n, **row, "val_accuracy": n / 8} for n in (1, 2)]
+    weights = {f"weights/{n}": v.numpy() for n, v in weights_by_name(network).items()}
+    file = tmp_path / "weights.npz"
+    np.savez(file, history=np.array(json.dumps(rows)), **weights)
+    run = accelerator.finish(chosen, file, tmp_path / "run")
+    assert [row["val_accuracy"] for row in run.history] == [0.125, 0.25]
+    assert run.record["history_split"] == "validation"
+    assert run.record["metrics"]["val_loss"] == 1.5
+    right = share_right(load_run(tmp_path / "run").model)
+    assert run.record["metrics"]["test_accuracy"] == pytest.approx(right)
 
 
 def test_what_cannot_be_exported_is_rejected(tmp_path):
