@@ -4,7 +4,7 @@
 the images, and with a validation split the evaluation on it; accelerator_epochs.py,
 which needs NumPy and JAX alone, trains there; `finish` tests here what comes back,
 leaves a run folder as `larq-nobn train` does, and keeps its log in results/larger/, or
-that of another experiment, under the name of the folder.
+in that of `--experiment`, under the name of the folder.
 The step is that of `Trainer`. Order, crops and initial latent weights are drawn by
 NumPy instead of TensorFlow, and convolutions are those of the accelerator. SETTINGS are
 arguments of `RunSettings.from_recipe` as JSON.
@@ -20,7 +20,6 @@ import json
 import lzma
 import re
 from dataclasses import replace
-from math import gcd
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -32,6 +31,7 @@ from _runs import keep_run
 from accelerator_epochs import drawn
 from larq_nobn.calibration import calibrate
 from larq_nobn.data._augment import (
+    STRONG,
     affine_maps,
     cutout,
     draw,
@@ -47,7 +47,7 @@ from larq_nobn.training._trainer import first_stage
 keras = tf.keras
 # What an exported epoch leaves out.
 USUAL = {"init": None, "limit": None, "mixup": 0.0}
-# Images of the validation split in a batch, if they can be divided so.
+# The most images of the validation split in a batch.
 EVALUATED = 500
 
 
@@ -60,6 +60,8 @@ def settings_of(text):
             raise click.UsageError(
                 f"{name}={value!r} cannot be exported. Leave it out."
             )
+    if settings.augment == "none":
+        raise click.UsageError("augment='none' cannot be exported. Leave it out.")
     return settings
 
 
@@ -116,12 +118,10 @@ def export(settings, folder):
         "changed": [key for key in state if key in variables],
         "drawn": {f"weights/{name}": each for name, each in ranges.items()},
     }
-    images = {
-        "images": dataset.read(range(info.train_examples)),
-        "labels": dataset.labels(),
-    }
+    images = dataset.read(range(info.train_examples))
+    arrays = {"images": images, "labels": dataset.labels()}
     if count := info.validation_examples:
-        size = gcd(count, EVALUATED)
+        size = max(n for n in range(1, EVALUATED + 1) if count % n == 0)
         batches = (count // size, size)
         used = write_function(
             evaluation_of(model, info),
@@ -136,13 +136,12 @@ def export(settings, folder):
         job["evaluation"] = places_of(used)
         state = {**used, **state}
         held_out = dataset.read(range(count), "validation")
-        images["held_out"] = held_out.reshape(*batches, *info.image_shape)
-        images["held_out_labels"] = dataset.labels("validation").reshape(batches)
+        arrays["held_out"] = held_out.reshape(*batches, *info.image_shape)
+        arrays["held_out_labels"] = dataset.labels("validation").reshape(batches)
     (folder / "job.json").write_text(json.dumps(job))
     rest = {k: v for k, v in state.items() if k not in job["drawn"] and v.any()}
     np.savez_compressed(folder / "state.npz", **rest)
-    if not (folder / "images.npz").exists():
-        np.savez(folder / "images.npz", **images)
+    np.savez(folder / "images.npz", **arrays)
 
 
 def places_of(state):
@@ -193,14 +192,12 @@ def draw_latent_weights(network, settings):
 
 def epoch_of(model, variation, info):
     """A function of images, labels, order and draws; returns the metrics by name."""
-    mean, deviation = tf.constant(info.mean), tf.constant(info.std)
 
     @tf.function(jit_compile=True, autograph=False)
     def epoch(images, labels, order, draws):
         def after(n):
             x = varied_by_xla(tf.gather(images, order[n]), draws[n], variation)
-            x = (tf.cast(x, tf.float32) / 255 - mean) / deviation
-            model.train_step((x, tf.gather(labels, order[n])))
+            model.train_step((normalized(x, info), tf.gather(labels, order[n])))
             return (n + 1,)
 
         model.reset_metrics()
@@ -213,13 +210,11 @@ def epoch_of(model, variation, info):
 
 def evaluation_of(model, info):
     """A function of batches of images and labels; returns loss and accuracy."""
-    mean, deviation = tf.constant(info.mean), tf.constant(info.std)
 
     @tf.function(jit_compile=True, autograph=False)
     def evaluation(images, labels):
         def after(n):
-            x = (tf.cast(images[n], tf.float32) / 255 - mean) / deviation
-            model.test_step((x, labels[n]))
+            model.test_step((normalized(images[n], info), labels[n]))
             return (n + 1,)
 
         model.reset_metrics()
@@ -231,12 +226,16 @@ def evaluation_of(model, info):
     return evaluation
 
 
+def normalized(images, info):
+    return (tf.cast(images, tf.float32) / 255 - info.mean) / info.std
+
+
 def varied_by_xla(images, draws, variation):
     """As `varied`, whose ImageProjectiveTransformV3 XLA does not compile."""
     if not variation.strong:
         return varied(images, draws, variation)
-    images = varied(images, draws[:, :6], replace(variation, strong=False))
-    numbers = uniform(draws[:, 6:])
+    images = varied(images, draws[:, :-STRONG], replace(variation, strong=False))
+    numbers = uniform(draws[:, -STRONG:])
     maps = affine_maps(images.shape[1:3], numbers[:, :4])
     return cutout(resampled(images, maps), numbers[:, 4:])
 
@@ -256,10 +255,8 @@ def resampled(images, maps):
     for row, part in ((top, top + 1 - y), (top + 1, y - top)):
         for column, share in ((left, left + 1 - x), (left + 1, x - left)):
             # A pixel beyond the last has no part in the result.
-            row, column = tf.minimum(row, height - 1), tf.minimum(column, width - 1)
-            place = tf.reshape(
-                tf.cast(row * width + column, tf.int32), [-1, height * width]
-            )
+            pixel = tf.minimum(row, height - 1) * width + tf.minimum(column, width - 1)
+            place = tf.reshape(tf.cast(pixel, tf.int32), [-1, height * width])
             pixels = tf.reshape(tf.gather(flat, place, batch_dims=1), tf.shape(images))
             found += (part * share)[..., None] * pixels
     return found
@@ -285,11 +282,18 @@ def finish(settings, weights, output):
             f"{weights} has {len(rows)} epochs, but epochs={settings.epochs}. Give the "
             "settings that it was trained by."
         )
-    if "val_loss" not in rows[0]:  # no validation split: tested once, after the last
+    split = trainer._watched
+    if ("val_loss" in rows[0]) != (split == "validation"):
+        raise click.UsageError(
+            f"{weights} was not trained with validation={settings.validation}. Give "
+            "the settings that it was trained by."
+        )
+    # Test images are read once, after the last epoch; that one in float32, here.
+    found = nobn.training.evaluate(network, trainer._batches(split))
+    for name in ("loss", "accuracy"):
         for row in rows:
-            row |= {"val_loss": np.nan, "val_accuracy": np.nan}
-        tested = nobn.training.evaluate(network, trainer._batches("test"))
-        rows[-1] |= {f"val_{name}": tested[name] for name in ("loss", "accuracy")}
+            row.setdefault(f"val_{name}", np.nan)
+        rows[-1][f"val_{name}"] = found[name]
     for number, row in enumerate(rows):
         seconds = row.pop("seconds")
         row["learning_rate"] = float(trainer._learning_rate(number * trainer._steps))

@@ -12,6 +12,7 @@ import argparse
 import json
 import lzma
 import time
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -30,6 +31,8 @@ def initial_state(job, folder, before):
         values = dict(found)
     state = {}
     for name, shape, dtype in job["state"] + job.get("evaluation", []):
+        if name in state:  # an evaluation takes what an epoch does
+            continue
         if name in before:
             state[name] = before[name]
         elif name in job["drawn"]:
@@ -74,6 +77,7 @@ class Program:
         return [each[0] for each in found.disassemble_into_single_device_arrays()]
 
 
+@cache
 def the_device():
     import jax
 
@@ -112,11 +116,12 @@ def train(folder, before, averaged=1):
         state |= dict(zip(job["changed"], values[len(metrics) :], strict=True))
         seconds = round(time.perf_counter() - started, 3)
         if "evaluation" in job:
-            accuracy, loss, *values = evaluation(held_out, state)
+            accuracy, loss, *sums = evaluation(held_out, state)
             metrics |= {"val_accuracy": float(accuracy), "val_loss": float(loss)}
+            # Those of the metrics, which it was given, are gone.
             names = (name for name, *_ in job["evaluation"])
-            sums = (name for name in names if name.startswith("metrics/"))
-            state |= dict(zip(sums, values, strict=True))
+            given = (name for name in names if name.startswith("metrics/"))
+            state |= dict(zip(given, sums, strict=True))
         row = {"epoch": len(rows) + 1, **metrics, "seconds": seconds}
         rows.append(row)
         print(row, flush=True)

@@ -2,7 +2,8 @@
 
 Of each run, on 512 training images without augmentation, means over the binary
 convolutions of a stage: the fraction of pre-activations in [-1, 1], where gradients
-pass, their standard deviation, and the fraction of channels whose sign is constant.
+pass; the standard deviation of a channel (median over channels); and the fraction of
+constant channels, those of which more than 95 % have one sign.
 
     python benchmarks/signs.py runs/nobn-w64-30+30-1 runs/batch_norm-w64-30+30-1
 """
@@ -16,7 +17,7 @@ import larq_nobn as nobn
 import click
 import larq as lq
 import numpy as np
-from _drawing import accuracy
+from _drawing import steps
 from _results import RESULTS, leave
 from _signs import before_signs
 
@@ -26,8 +27,14 @@ IMAGES = 512
 def by_stage(run):
     """Means over the binary convolutions of each stage of a finished run."""
     found = nobn.training.load_run(run)
-    name = found.record["settings"]["dataset"]
-    batches = nobn.data.load(name, "train", batch_size=IMAGES, augment=False)
+    settings = found.record["settings"]
+    batches = nobn.data.load(
+        settings["dataset"],
+        "train",
+        batch_size=IMAGES,
+        augment=False,
+        validation=settings["validation"],
+    )
     images = next(batches.as_numpy_iterator())[0]
     convs = [x for x in found.model.layers if isinstance(x, lq.layers.QuantConv2D)]
     stages = defaultdict(list)
@@ -35,8 +42,8 @@ def by_stage(run):
         stages[conv.name.split("_")[0]].append(row)
     return {
         stage: {
-            name: round(float(np.mean([row[name] for row in rows])), 4)
-            for name in ("window", "deviation", "stuck")
+            part: round(float(np.mean([row[part] for row in rows])), 4)
+            for part in ("window", "deviation", "stuck")
         }
         for stage, rows in stages.items()
     }
@@ -46,7 +53,7 @@ def by_stage(run):
 @click.argument("runs", nargs=-1, required=True, type=Path)
 def main(runs):
     rows = {run.name: by_stage(run) for run in runs}
-    leave(RESULTS / "signs", __doc__, accuracy.signs, rows=rows)
+    leave(RESULTS / "signs", __doc__, steps.signs, rows=rows)
 
 
 if __name__ == "__main__":

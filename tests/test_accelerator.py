@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from larq_nobn.data import open_dataset
-from larq_nobn.data._augment import draw, varied
+from larq_nobn.data._augment import Augmentation, draw, varied
 from larq_nobn.models._weights import weights_by_name
 from larq_nobn.training import Trainer, load_run
 
@@ -140,7 +140,8 @@ def test_a_second_stage_starts_from_the_first(exported):
     assert len(before) >= 4 and not (state["weights/head/bias"] == 7).any()
 
 
-def test_a_validation_split_is_evaluated_there(tmp_path):
+def test_a_validation_split_is_evaluated_there(tmp_path, monkeypatch):
+    monkeypatch.setattr(accelerator, "EVALUATED", 40)
     chosen = settings("nobn", epochs=2, validation=0.1)
     accelerator.export(chosen, tmp_path)
     job = json.loads((tmp_path / "job.json").read_text())
@@ -151,7 +152,7 @@ def test_a_validation_split_is_evaluated_there(tmp_path):
     with np.load(tmp_path / "images.npz") as data:
         images, labels = data["held_out"], data["held_out_labels"]
         assert data["images"].shape == (1298, 8, 8, 1)
-    assert images.shape == (36, 4, 8, 8, 1)
+    assert images.shape == (4, 36, 8, 8, 1)
 
     info = trainer.dataset.info
     pixels = (images.reshape(-1, 8, 8, 1) / 255 - info.mean) / info.std
@@ -173,38 +174,92 @@ def test_a_validation_split_is_evaluated_there(tmp_path):
     assert returned.count("tensor<") == 2 + len(sums)
 
 
-def test_strong_variation_is_that_of_the_package(tmp_path):
-    info = open_dataset("digits").info
-    variation = accelerator.variation_in(settings("nobn", augment="strong"), info)
-    images = tf.constant(open_dataset("digits").read(range(64)))
+@pytest.mark.parametrize("shape", [(8, 8, 1), (10, 14, 3)])
+def test_strong_variation_is_that_of_the_package(shape):
+    variation = Augmentation(1, flip=True, reflect=True, colour=True, strong=True)
+    rng = np.random.default_rng(0)
+    images = rng.integers(0, 256, (64, *shape)).astype(np.uint8)
     draws = draw(variation, 64, (3, 4))
     assert draws.shape == (64, 12)
     compiled = tf.function(accelerator.varied_by_xla, jit_compile=True)
-    np.testing.assert_allclose(
-        compiled(images, draws, variation),
-        varied(images, draws, variation),
-        atol=0.02,  # of 255
-    )
+    wanted = varied(tf.constant(images), draws, variation)
+    # Of 255; points of the image are found in another order of sums.
+    np.testing.assert_allclose(compiled(images, draws, variation), wanted, atol=0.05)
 
 
 def test_draws_of_strong_variation_are_bits():
-    job = {"seed": 0, "epochs": 1, "order": [3, 5], "pad": 4, "flip": True}
-    (usual,) = accelerator_epochs.epochs_of({**job, "columns": 3}, 15)
-    (strong,) = accelerator_epochs.epochs_of({**job, "columns": 12}, 15)
-    np.testing.assert_array_equal(strong[0], usual[0])
-    np.testing.assert_array_equal(strong[1][..., :3], usual[1])
-    bits = strong[1][..., 3:]
-    assert bits.dtype == np.int32 and bits.min() >= 0 and bits.max() < 2**24
-    assert len(np.unique(bits)) == bits.size
+    job = {"seed": 0, "epochs": 2, "order": [3, 5], "pad": 4, "flip": True}
+    for _, draws in accelerator_epochs.epochs_of({**job, "columns": 12}, 15):
+        assert draws.shape == (3, 5, 12) and draws.dtype == np.int32
+        assert draws[..., :2].max() <= 8 and draws[..., 2].max() == 1
+        bits = draws[..., 3:]
+        assert bits.min() >= 0 and bits.max() < 2**24
+        assert len(np.unique(bits)) == bits.size
 
 
-def share_right(model):
-    """Accuracy on the test images of digits."""
-    digits = open_dataset("digits")
-    pixels = digits.read(range(355), "test") / 255
+class CountingProgram:
+    """In place of a compiled one: adds to what it is given."""
+
+    def __init__(self, file, places):
+        self.kind = file.name.partition(".")[0]
+        self.names = [name for name, *_ in places]
+
+    def __call__(self, arguments, state):
+        assert all(name in state for name in self.names)
+        if self.kind == "epoch":
+            images, labels, order, draws = arguments
+            assert images.shape == (9, 2, 2, 1) and labels.dtype == np.int32
+            assert order.shape == (2, 4) and draws.shape == (2, 4, 3)
+            return [0.25, 1.5, state["weights/a"] + 1, state["metrics/0"] + 10]
+        images, labels = arguments
+        assert images.shape == (1, 3, 2, 2, 1) and labels.shape == (1, 3)
+        return [0.5, state["metrics/0"] / 8, state["metrics/0"] + 100]
+
+
+@pytest.mark.parametrize("evaluated", [False, True])
+def test_what_is_trained_there(evaluated, tmp_path, monkeypatch):
+    monkeypatch.setattr(accelerator_epochs, "Program", CountingProgram)
+    monkeypatch.setattr(accelerator_epochs, "put", np.asarray)
+    names = ["weights/a", "metrics/0"]
+    places = [[names[0], [2], "float32"], [names[1], [], "float32"]]
+    job = {
+        **{"seed": 0, "epochs": 3, "order": [2, 4], "columns": 3, "pad": 1},
+        **{"flip": False, "metrics": ["accuracy", "loss"], "drawn": {}},
+        **{"state": places, "changed": names},
+        **({"evaluation": places[::-1]} if evaluated else {}),
+    }
+    (tmp_path / "job.json").write_text(json.dumps(job))
+    np.savez(tmp_path / "state.npz", **{"weights/a": np.float32([1, 2])})
+    shape = (2, 2, 1)
+    arrays = {"images": np.zeros((9, *shape), np.uint8), "labels": np.arange(9)}
+    arrays["held_out"] = np.zeros((1, 3, *shape), np.uint8)
+    arrays["held_out_labels"] = np.zeros((1, 3), int)
+    np.savez(tmp_path / "images.npz", **arrays)
+
+    weights, rows = accelerator_epochs.train(tmp_path, {})
+    assert weights.keys() == {"weights/a"}
+    np.testing.assert_array_equal(weights["weights/a"], [4, 5])
+    assert [row["epoch"] for row in rows] == [1, 2, 3]
+    assert {(row["accuracy"], row["loss"]) for row in rows} == {(0.25, 1.5)}
+    found = [(row.get("val_accuracy"), row.get("val_loss")) for row in rows]
+    # Each epoch adds 10 to the sum of the metric, and each evaluation 100.
+    seen = [(0.5, 10 / 8), (0.5, 120 / 8), (0.5, 230 / 8)]
+    assert found == (seen if evaluated else [(None, None)] * 3)
+    weights, _ = accelerator_epochs.train(tmp_path, {}, averaged=2)
+    np.testing.assert_array_equal(weights["weights/a"], [3.5, 4.5])
+    before = {"weights/a": np.float32([10, 20])}
+    weights, _ = accelerator_epochs.train(tmp_path, before)
+    np.testing.assert_array_equal(weights["weights/a"], [13, 23])
+
+
+def share_right(model, digits=None, split="test"):
+    """Accuracy on the images of a split of digits."""
+    digits = digits or open_dataset("digits")
+    labels = digits.labels(split)
+    pixels = digits.read(range(len(labels)), split) / 255
     pixels = (pixels - digits.info.mean) / digits.info.std
     logits = model(pixels.astype(np.float32))
-    return np.mean(np.argmax(logits, 1) == digits.labels("test"))
+    return np.mean(np.argmax(logits, 1) == labels)
 
 
 @pytest.mark.parametrize("stages", [1, 2])
@@ -238,15 +293,22 @@ def test_what_was_evaluated_there_is_kept(tmp_path):
     file = tmp_path / "weights.npz"
     np.savez(file, history=np.array(json.dumps(rows)), **weights)
     run = accelerator.finish(chosen, file, tmp_path / "run")
-    assert [row["val_accuracy"] for row in run.history] == [0.125, 0.25]
+    # The last epoch is evaluated here, in float32.
+    model = load_run(tmp_path / "run").model
+    held_out = share_right(model, open_dataset("digits", validation=0.1), "validation")
+    first, last = run.history
+    assert (first["val_accuracy"], first["val_loss"]) == (0.125, 1.5)
+    assert last["val_accuracy"] == pytest.approx(held_out) != 0.25
     assert run.record["history_split"] == "validation"
-    assert run.record["metrics"]["val_loss"] == 1.5
-    right = share_right(load_run(tmp_path / "run").model)
-    assert run.record["metrics"]["test_accuracy"] == pytest.approx(right)
+    tested = run.record["metrics"]["test_accuracy"]
+    assert tested == pytest.approx(share_right(model))
+    with pytest.raises(click.UsageError, match="not trained with validation=0.0"):
+        accelerator.finish(replace(chosen, validation=0.0), file, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def test_what_cannot_be_exported_is_rejected(tmp_path):
-    for more in ({"mixup": 0.2}, {"limit": 100}):
+    for more in ({"mixup": 0.2}, {"limit": 100}, {"augment": "none"}):
         with pytest.raises(click.UsageError, match="cannot be exported"):
             settings("nobn", **more)
     chosen = settings("nobn", epochs=2)

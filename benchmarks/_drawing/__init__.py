@@ -34,7 +34,7 @@ TABLES = {
         grids.long_recipe,
     ),
     "larger": ("larger/runs.json", accuracy.larger),
-    "signs": ("signs/result.json", accuracy.signs),
+    "signs": ("signs/result.json", steps.signs),
     "long_recipe_gpu": ("long_recipe_gpu/runs.json", accuracy.searched),
     "cifar10_accuracy": ("cifar10_accuracy/compare.json", grids.methods),
     "plain_gap": ("cifar10_accuracy/compare.json", grids.plain_gap),

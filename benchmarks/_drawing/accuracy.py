@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections import defaultdict
 
 from .markdown import spread, table
 
@@ -38,56 +39,37 @@ def larger_accuracies(kept, name, cell):
     ]
 
 
-# Titles of the search on the same GPU, by the names of the runs.
+# Titles of the search on the same GPU, by what follows in the names of the runs.
 SEARCHED = {
     "": "recipe",
-    "smoothing": "label smoothing 0.1",
-    "distillation": "distillation",
-    "latents_30": "initial latent weights 30 times as large",
-    "late_penalty_0.01": "late penalty 0.01",
-    "biper": "BiPer kernels",
-    "strong": "strong augmentation",
+    "_smoothing": "label smoothing 0.1",
+    "_distillation": "distillation",
+    "_latents_30": "initial latent weights 30 times as large",
+    "_late_penalty_0.01": "late penalty 0.01",
+    "_biper": "BiPer kernels",
+    "_strong": "strong augmentation",
 }
 
 
 def searched(kept):
     """A row for each change, a column for each normalization that has it."""
-    runs = kept["runs"]
-    rows = []
-    for change, title in SEARCHED.items():
-        row = [title]
-        for name in ("nobn", "batch_norm"):
-            cell = (
-                change if name == "nobn" and change else f"{name}_{change}".strip("_")
-            )
-            found = [
-                run["metrics"]
-                for key, run in runs.items()
-                if key.rpartition("-")[0] == cell
-            ]
-            row += searched_cells(found)
-        rows.append(row)
+    found = defaultdict(list)
+    for key, run in kept["runs"].items():
+        found[key.rpartition("-")[0]].append(run["metrics"])
     columns = ["`nobn`", "training loss", "`batch_norm`", "training loss"]
-    return table(["", *columns], rows)
+    return table(
+        ["", *columns],
+        [[title, *searched_cells(found, change)] for change, title in SEARCHED.items()],
+    )
 
 
-def signs(result):
-    """Of each run the window of every stage, then what the last stage has."""
-    rows = []
-    for run, stages in result["rows"].items():
-        windows = [f"{stage['window']:.0%}" for stage in stages.values()]
-        *_, last = stages.values()
-        ends = f"{last['deviation']:.1f}", f"{last['stuck']:.0%}"
-        rows.append([f"`{run}`", *windows, *ends])
-    return table(["", *stages, "standard deviation", "constant"], rows)
-
-
-def searched_cells(found):
-    if not found:
-        return ["-", "-"]
-    loss = statistics.mean(metrics["loss"] for metrics in found)
-    accuracies = [100 * metrics["val_accuracy"] for metrics in found]
-    return [seeds(accuracies), f"{loss:.3f}"]
+def searched_cells(found, change):
+    for name in ("nobn", "batch_norm"):
+        runs = found[name + change]
+        accuracies = [100 * metrics["val_accuracy"] for metrics in runs]
+        yield seeds(accuracies) if runs else "-"
+        losses = [metrics["loss"] for metrics in runs]
+        yield f"{statistics.mean(losses):.3f}" if runs else "-"
 
 
 def seeds(values):

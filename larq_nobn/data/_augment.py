@@ -190,10 +190,14 @@ def random_affine(images: tf.Tensor, uniform: tf.Tensor) -> tf.Tensor:
 
 
 def affine_maps(sides: Sequence[int], uniform: tf.Tensor) -> tf.Tensor:
-    """Where pixels of `random_affine` come from.
+    """Affine maps from pixels of the result to points of the image.
+
+    Arguments:
+        sides: Height and width.
+        uniform: As in `random_affine`.
 
     Returns:
-        (N, 8): x' = r₀x + r₁y + r₂ and y' = r₃x + r₄y + r₅, and two zeros.
+        (N, 8): rows r with x' = r₀x + r₁y + r₂, y' = r₃x + r₄y + r₅, and two zeros.
     """
     height, width = sides
     middle_y, middle_x = (height - 1) / 2, (width - 1) / 2
