@@ -17,6 +17,7 @@ LOOKS_AT = {
     "kalman": "the batch and a prior",
     "independent_component": "the batch",
     "evonorm": "one example",
+    "dynamic_tanh": "nothing",
 }
 
 
