@@ -137,11 +137,12 @@ def choosing(dark, result, methods):
 # Where names stand beside their dots, so that none covers another.
 NUDGES = {
     "none": ((7, 3), (7, -8)),
-    "independent_component": ((-88, 12), (7, 9)),
-    "filter_response": ((-76, -13), (7, 1)),
+    "kalman": ((-46, 3), (7, 3)),
+    "independent_component": ((-67, -21), (7, 9)),
+    "filter_response": ((7, -4), (7, 1)),
     "proxy": ((-36, -6), (-40, -4)),
     "group": ((-40, -6), (8, -3)),
-    "evonorm": ((7, -8), (-32, -14)),
+    "evonorm": ((-26, 8), (-32, -14)),
 }
 
 
