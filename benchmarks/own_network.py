@@ -87,7 +87,7 @@ def trained(row, seed, task, test):
     if "calibration" in parts:
         nobn.calibrate(model, train)
     images = np.concatenate([x.numpy() for x, _ in test])
-    fresh = before_signs(model, images)
+    fresh = list(before_signs(model, images).values())
     steps = epochs * len(train)
     rate = keras.optimizers.schedules.PolynomialDecay(rate, steps, 0.0)
     optimizer = keras.optimizers.Adam(rate)
@@ -97,7 +97,14 @@ def trained(row, seed, task, test):
     model.compile(optimizer, loss, metrics=["accuracy"])
     model.fit(train, epochs=epochs, verbose=0)
     accuracy = round(100 * model.evaluate(test, verbose=0)[1], 2)
-    return model, accuracy, {"fresh": fresh, "trained": before_signs(model, images)}
+    return (
+        model,
+        accuracy,
+        {
+            "fresh": fresh,
+            "trained": list(before_signs(model, images).values()),
+        },
+    )
 
 
 def filed(model, test):

@@ -15,7 +15,6 @@ from pathlib import Path
 
 import larq_nobn as nobn
 import click
-import larq as lq
 import numpy as np
 from _drawing import steps
 from _results import RESULTS, leave
@@ -36,10 +35,9 @@ def by_stage(run):
         validation=settings["validation"],
     )
     images = next(batches.as_numpy_iterator())[0]
-    convs = [x for x in found.model.layers if isinstance(x, lq.layers.QuantConv2D)]
     stages = defaultdict(list)
-    for conv, row in zip(convs, before_signs(found.model, images), strict=True):
-        stages[conv.name.split("_")[0]].append(row)
+    for name, row in before_signs(found.model, images).items():
+        stages[name.split("_")[0]].append(row)
     return {
         stage: {
             part: round(float(np.mean([row[part] for row in rows])), 4)
