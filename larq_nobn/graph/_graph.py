@@ -334,7 +334,8 @@ class Graph:
             )
             for call in self.calls
         ]
-        return self._derived(calls=calls) if new else self
+        outputs = [other(end) for end in self.outputs]
+        return self._derived(calls=calls, outputs=outputs) if new else self
 
     def with_facts(self, facts: Mapping[int, Any]) -> Graph:
         """Returns the same graph, and what is known of its edges."""

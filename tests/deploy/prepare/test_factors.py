@@ -5,17 +5,21 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from deploy.nets import binary_conv, chain, head, scrambled
+from deploy.nets import binary_conv, chain, head, images, scrambled
 from deploy.prepare.factor_nets import (
     SHAPE,
     factor,
     factors_left,
+    is_factor,
     network,
     rsign_conv,
 )
 from larq_nobn._keras import keras
 from larq_nobn.deploy.prepare._moves import absorb_factors
 from larq_nobn.deploy.prepare._prepare import at_inference, prepare
+from larq_nobn.deploy.prepare._reading import spell_affine
+from larq_nobn.graph import to_keras
+from larq_nobn.rewrites import once
 
 _layers, _nobn = keras.layers, nobn.layers
 
@@ -171,6 +175,27 @@ def test_pixels_in_floats_are_left_as_they_are():
 def test_a_factor_of_the_output_stays():
     model = chain(factor(), _layers.ReLU(), stem=False, shape=SHAPE)
     assert factors_left(model) == {"factor": 0.25}
+
+
+@pytest.mark.parametrize(
+    "ends",
+    [
+        lambda x: factor(0.25)(x),
+        lambda x: 0.25 * x,
+        lambda x: factor(0.5, name="last")(factor(1 / 3)(x)),
+        lambda x: [factor(0.25)(x), _layers.Dense(2)(x)],
+    ],
+)
+def test_a_factor_of_the_output_goes_into_the_kernel_before_it(ends):
+    inputs = keras.Input((4,))
+    model = scrambled(keras.Model(inputs, ends(_layers.Dense(3)(inputs))))
+    x = images(shape=(4,))
+    made = to_keras(once(absorb_factors(at_inference(model)), (spell_affine,)))
+    assert not any(map(is_factor, made.layers))
+    for got, expected in zip(
+        tf.nest.flatten(made(x)), tf.nest.flatten(model(x)), strict=True
+    ):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_of_several_factors_that_cannot_vanish_the_last_contains_all():
