@@ -12,6 +12,7 @@ import json
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 
 import larq_nobn as nobn
@@ -25,6 +26,7 @@ KERNELS = [
 ]
 # Of a record, what the CSV has.
 _LEFT_OUT = "seconds_per_epoch"
+_TESTED = ("loss", "accuracy")
 
 
 def history(settings, run, kept, train=True, data=lambda: None, progress=None):
@@ -129,12 +131,24 @@ def without(record, shared):
 
 @contextmanager
 def as_folders(place) -> Iterator[list[Path]]:
-    """The kept runs as run folders, which `training.report` reads."""
+    """The kept runs as run folders, which `training.report` reads.
+
+    Runs of before there was a setting get its default, and those of before there were
+    validation splits have a history of the test images.
+    """
+    defaults = json.loads(json.dumps(asdict(nobn.training.RunSettings())))
     with tempfile.TemporaryDirectory() as scratch:
         folders = []
         for name, (record, rows) in kept_runs(place).items():
             folder = Path(scratch) / name
             folder.mkdir()
+            last = {f"test_{key}": rows[-1][f"val_{key}"] for key in _TESTED}
+            record = {
+                "history_split": "test",
+                **record,
+                "settings": defaults | record["settings"],
+                "metrics": last | record["metrics"],
+            }
             (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
             with (folder / "history.csv").open("w", newline="") as stream:
                 writer = csv.DictWriter(stream, list(rows[0]))

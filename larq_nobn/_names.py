@@ -52,7 +52,6 @@ LATENT_INITIALIZERS = ("glorot_uniform", "he_normal")
 VARIANCE_RULES = ("vita", "nf")
 OPTIMIZERS = ("adam", "sgd")
 SCHEDULES = ("linear", "cosine")
-AUTO = "auto"
 PRECISIONS = ("float32", "mixed_float16", "mixed_bfloat16")
 STRATEGIES = ("none", "mirrored", "multi_worker")
 DATASETS = tuple(BUILT_IN)

@@ -116,7 +116,7 @@ def _settings_for(dataset: str) -> training.RunSettings:
     if dataset in DEMOS:
         known = DEMOS[dataset]
         return training.RunSettings.from_recipe(dataset=dataset, **known)
-    info = data.describe(dataset)
+    info = data.open_dataset(dataset).info
     seen = min(info.train_examples, _AT_MOST)
     least, most = _EPOCHS
     return training.RunSettings.from_recipe(

@@ -124,7 +124,7 @@ def converted(
     """Converts and verifies, on test images where those are known and here."""
     info = origin.info if origin else None
     if dataset is not None and info is None:
-        info = data.describe(dataset, data_dir=data_dir)
+        info = data.open_dataset(dataset, data_dir=data_dir).info
     known = dataset is not None or (info is not None and info.name != GIVEN)
     images = None
     if known:

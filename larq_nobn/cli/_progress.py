@@ -69,7 +69,7 @@ class _TrainingProgress(keras.callbacks.Callback):
 
     @cached_property
     def _split(self) -> str:
-        return watched_split(data.describe(**self._settings.images))
+        return watched_split(data.open_dataset(**self._settings.images).info)
 
     def on_train_begin(self, logs: dict[str, float] | None = None) -> None:
         self._show(True)

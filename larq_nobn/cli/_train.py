@@ -9,14 +9,14 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from .._names import AUTO, CACHES, STRATEGIES
+from .._names import CACHES, STRATEGIES
 from ._arguments import (
     SETTINGS,
     Grouped,
     recipe_option,
     training_options,
 )
-from ._console import beginnings_shown, out, pairs, percent, say
+from ._console import beginnings_shown, out, pairs, percent
 from ._errors import resumable, say_of
 from ._package import training
 
@@ -86,8 +86,6 @@ def train(ctx: click.Context, output: Path, recipe: str | None, **given: Any) ->
     from ._progress import training_progress
 
     say_of(settings.init, settings.teacher)
-    if chosen["precision"] == AUTO:
-        say(f"precision: {settings.precision}")
     with (
         resumable(output),
         beginnings_shown(),
@@ -98,9 +96,9 @@ def train(ctx: click.Context, output: Path, recipe: str | None, **given: Any) ->
 
 
 def _rows(record: Mapping[str, Any], output: Path) -> dict[str, object]:
-    """What is said of a run, which may have been finished by an older version."""
+    """Returns the table of a finished run."""
     metrics = training.folder.test_metrics(record)
-    of_test = record.get("history_split", "test") == "test"
+    of_test = record["history_split"] == "test"
     return {
         "test accuracy": percent(metrics["accuracy"]),
         "test loss": f"{metrics['loss']:.4f}",

@@ -8,7 +8,6 @@ from typing import Any
 from .._checks import BOUNDS
 from .._names import (
     AUGMENTATIONS,
-    AUTO,
     FLOAT_MODEL,
     MODELS,
     NORMALIZATIONS,
@@ -74,10 +73,9 @@ class Settings(Recipe):
     )
     precision: str = setting(
         "float32",
-        "Number format; the mixed ones compute in 16 bits and keep weights in 32. "
-        "auto: mixed_bfloat16 where the processor or GPU computes in bfloat16.",
+        "Number format; the mixed ones compute in 16 bits and keep weights in 32.",
         RESOURCES,
-        choices=(*PRECISIONS, AUTO),
+        choices=PRECISIONS,
     )
     limit: int | None = setting(
         None,

@@ -16,8 +16,6 @@ from ._batches import WHOLE, Share
 from ._dataset import (
     WHICH,
     Dataset,
-    class_counts,
-    describe,
     files_of,
     load,
     open_dataset,
@@ -25,8 +23,6 @@ from ._dataset import (
 from ._prepare import Prepared, prepare
 from ._source import reading
 from .folder import Overview, decode, inspect_folder
-
-look_over = inspect_folder  # its former name
 
 __all__ = [
     "AUGMENTATIONS",
@@ -45,9 +41,7 @@ __all__ = [
     "Share",
     "check_name",
     "check_size",
-    "class_counts",
     "decode",
-    "describe",
     "files_of",
     "inspect_folder",
     "load",

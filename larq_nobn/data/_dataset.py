@@ -290,7 +290,7 @@ class Dataset:
         if limit is not None:
             limit = int(check_bounds("limit", limit))
         if like is not None:
-            check_kind("like", like, DatasetInfo, "a DatasetInfo. Get it by describe")
+            check_kind("like", like, DatasetInfo, "a DatasetInfo, as Dataset.info")
         check_share(share)
         check_choice("cache", cache, CACHES)
         self._check_applies(split, augment, mixup, reflect)
@@ -499,47 +499,6 @@ def load(
     """
     which = {key: how.pop(key) for key in WHICH if key in how}
     return open_dataset(name, **which).batches(split, batch_size, **how)
-
-
-def describe(name: str | os.PathLike[str], **which: Unpack[Which]) -> DatasetInfo:
-    """Returns the `DatasetInfo` of a data set; downloads nothing.
-
-    Of a folder every file is opened, once; what is found is kept in the user's cache
-    folder.
-
-    Arguments:
-        name: As in `open_dataset`.
-        **which: Its other arguments.
-
-    Raises:
-        TypeError, ValueError, FileNotFoundError: As `open_dataset` does.
-
-    Example:
-        >>> nobn.data.describe("cifar10").image_shape
-        (32, 32, 3)
-    """
-    return open_dataset(name, **which).info
-
-
-def class_counts(
-    name: str | os.PathLike[str], *, limit: int | None = None, **which: Unpack[Which]
-) -> tuple[int, ...]:
-    """Returns the number of training images per class, in the order of the labels.
-
-    Arguments:
-        name: As in `open_dataset`, but `"imagenet"`.
-        limit: As in `Dataset.batches`.
-        **which: Further arguments of `open_dataset`.
-
-    Raises:
-        TypeError, ValueError, FileNotFoundError: As `open_dataset` does, and for images
-            that are not counted.
-
-    Example:
-        >>> nobn.data.class_counts("digits", limit=25)
-        (3, 3, 3, 3, 3, 2, 2, 2, 2, 2)
-    """
-    return open_dataset(name, **which).class_counts(limit)
 
 
 def files_of(

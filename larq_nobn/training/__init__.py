@@ -9,7 +9,7 @@ from .._names import (
     STRATEGIES,
 )
 from ..config import RECIPES, Recipe
-from ._evaluation import evaluate, score
+from ._evaluation import evaluate
 from ._network import KERNELS
 from ._pack import pack
 from ._settings import RunSettings
@@ -57,7 +57,6 @@ __all__ = [
     "pack",
     "report",
     "save_model",
-    "score",
     "train",
     "write_json",
 ]

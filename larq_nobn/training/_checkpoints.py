@@ -14,7 +14,7 @@ import tensorflow as tf
 from .._files import is_leftover
 from .._keras import keras
 from ._distribution import has_workers
-from .folder import START, Position, completed
+from .folder import START, Position
 from .folder._archives import checkpoints_in, is_checkpoint, name_of, read, write
 
 _log = logging.getLogger("larq_nobn")
@@ -166,8 +166,7 @@ class Checkpoints(keras.callbacks.Callback):
                 each.set_state(header["state"][name])
             self._pending = header.get("within", {})
             self._kept = [file]
-            # Older versions wrote after epochs only.
-            self.last = Position(header["epochs"], header.get("steps", 0))
+            self.last = Position(header["epochs"], header["steps"])
             return self.last
         if files:
             _log.warning(
@@ -177,9 +176,9 @@ class Checkpoints(keras.callbacks.Callback):
         return START
 
     def _check(self, header: dict[str, Any], variables: list[Any]) -> None:
-        if completed(header["settings"], self._settings) != self._settings:
+        if header["settings"] != self._settings:
             raise ValueError("it is of a run with other settings")
-        if header.get("steps", 0) and sorted(header["within"]) != sorted(self._within):
+        if header["steps"] and sorted(header["within"]) != sorted(self._within):
             raise ValueError("it was written within an epoch, under other callbacks")
         found = header["variables"]
         wanted = [_description(variable) for variable in variables]
@@ -274,7 +273,6 @@ class EpochMetrics:
         outputs = tf.zeros((1, *self._model.output_shape[1:]))
         self._model.compiled_loss.build(outputs)
         self._model.compiled_metrics.build(outputs, tf.zeros((1,), tf.int64))
-        # Checkpoints of earlier versions have no penalty, which is the last metric.
-        for metric, values in zip(self._model.metrics, state, strict=False):
+        for metric, values in zip(self._model.metrics, state, strict=True):
             for variable, value in zip(metric.variables, values, strict=True):
                 keras.backend.set_value(variable, value)

@@ -105,21 +105,3 @@ def _outputs_of(model: keras.Model) -> Callable[[np.ndarray], Any]:
         return strategy.gather(outputs(parts), 0).numpy()[: len(batch)]
 
     return predict
-
-
-def score(
-    predict: Callable[[np.ndarray], Any],
-    images: tf.data.Dataset,
-    seen: Callable[[int], object] | None = None,
-    each: Each | None = None,
-) -> dict[str, float]:
-    """Returns what `evaluate` does; for code that was written for functions alone.
-
-    Example:
-        ```python
-        images = nobn.data.load("digits", "test", 128)
-        model = nobn.training.open_model("runs/digits")
-        print(nobn.training.score(model.predict_on_batch, images)["loss"])
-        ```
-    """
-    return evaluate(predict, images, seen, each)

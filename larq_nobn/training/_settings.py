@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import logging
-import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, fields
@@ -11,14 +9,12 @@ from inspect import signature
 from pathlib import Path
 from typing import Any
 
-import tensorflow as tf
-
 from .. import models
 from .._archive_limits import check_size
 from .._checks import check_choice
 from .._files import sha256_of
 from .._keras import keras
-from .._names import AUTO, FLOAT_MODEL, OWN, find_pretrained
+from .._names import FLOAT_MODEL, OWN, find_pretrained
 from .._normalizations import NORMALIZATIONS
 from ..config import (
     IMPLIED,
@@ -32,7 +28,6 @@ from ..config import (
 from ..data import WHICH
 from ..models._float_resnet import float_resnet
 
-_log = logging.getLogger("larq_nobn")
 # A float network is none of the models of this package, but teaches them.
 NETWORKS: dict[str, Callable[..., keras.Model]] = {
     **models.BUILDERS,
@@ -60,14 +55,6 @@ _DECIDED: dict[str, Any] = {
     "stages": 1,
     "precision": "float32",
 }
-# Each of these extensions of x86-64 computes in 16 bits or converts to them.
-_EXTENSIONS = {
-    "mixed_bfloat16": {"avx512_bf16", "amx_bf16", "avx_ne_convert"},
-    "mixed_float16": {"avx512_fp16", "amx_fp16", "avx_ne_convert"},
-}
-_PROCESSOR = Path("/proc/cpuinfo")
-# GPUs compute in bfloat16 from this compute capability on.
-_CAPABILITY = (8, 0)
 
 
 @documented
@@ -92,10 +79,6 @@ class RunSettings(Settings):
 
     def _check_combinations(self) -> None:
         super()._check_combinations()
-        if self.precision == AUTO:
-            # That of a network that is taken as it is stays.
-            best = "float32" if self.model == OWN else best_precision()
-            object.__setattr__(self, "precision", best)
         self._check_init()
         if self.model != OWN:
             check_choice("normalization", self.normalization, NORMALIZATIONS)
@@ -167,7 +150,7 @@ class RunSettings(Settings):
 
     @property
     def images(self) -> dict[str, Any]:
-        """Arguments of `larq_nobn.data.describe` that say which images are meant."""
+        """Arguments of `larq_nobn.data.open_dataset` for the images."""
         return {"name": self.dataset, **{name: getattr(self, name) for name in WHICH}}
 
     @classmethod
@@ -259,42 +242,3 @@ def _digest(file: Path) -> str | None:
         check_size(found.st_size, 512 * getattr(found, "st_blocks", found.st_size))
         return sha256_of(file)
     return None
-
-
-def best_precision(processor: Path = _PROCESSOR) -> str:
-    """Returns `"mixed_bfloat16"` where bfloat16 is faster, `"float32"` elsewhere.
-
-    GPUs decide where there are some: all of them need compute capability 8.0. Without a
-    GPU the processor needs AVX-512 BF16 or AMX, which multiply in bfloat16.
-    """
-    if gpus := tf.config.list_physical_devices("GPU"):
-        details = map(tf.config.experimental.get_device_details, gpus)
-        native = all(
-            each.get("compute_capability", (0, 0)) >= _CAPABILITY for each in details
-        )
-    else:
-        flags = _processor_flags(processor) or frozenset()
-        native = not flags.isdisjoint({"avx512_bf16", "amx_bf16"})
-    return "mixed_bfloat16" if native else "float32"
-
-
-def warn_of_imitation(precision: str, processor: Path = _PROCESSOR) -> None:
-    """Says where 16 bits take more time than 32, as far as Linux tells."""
-    if precision not in _EXTENSIONS or tf.config.list_physical_devices("GPU"):
-        return
-    found = _processor_flags(processor)
-    if found is not None and found.isdisjoint(_EXTENSIONS[precision]):
-        _log.warning(
-            "precision=%r is imitated by this processor, which has no instructions "
-            "for it, and takes longer than 32 bits. Use 'float32', or a GPU.",
-            precision,
-        )
-
-
-def _processor_flags(processor: Path) -> frozenset[str] | None:
-    """The extensions of an x86-64 processor; None where Linux does not tell them."""
-    try:
-        found = re.search(r"^flags\s*:(.*)$", processor.read_text(), re.MULTILINE)
-    except OSError:
-        return None
-    return frozenset(found[1].split()) if found else None

@@ -44,7 +44,7 @@ from ._network import (
     schedule_for,
     teacher_settings,
 )
-from ._settings import RunSettings, warn_of_imitation
+from ._settings import RunSettings
 from ._stopping import FiniteCheck, ending_surely, explain_non_finite, stoppable
 from ._training_model import Probabilities, TrainingModel, balanced_weights
 from .folder import (
@@ -133,7 +133,6 @@ class Trainer:
         self._checkpoint_steps = checkpoint_steps
         self._progress, self._resume, self._trust = progress, resume, trust
         warn_of_small_batches(config, self._strategy.num_replicas_in_sync)
-        warn_of_imitation(config.precision)
         if isinstance(dataset, Dataset):
             self.dataset = dataset
         elif dataset is not None:

@@ -190,7 +190,7 @@ def test_convert_verifies_on_images_of_the_run(converted: tuple[Path, Result]):
 
 @pytest.mark.convert
 def test_convert_describes_the_file_for_an_app(converted: tuple[Path, Result]):
-    card, info = deploy.read_card(converted[0]), data.describe("digits")
+    card, info = deploy.read_card(converted[0]), data.open_dataset("digits").info
     assert card.labels == info.class_names
     assert card.preprocessing == deploy.Preprocessing(info.mean, info.std, (8, 8))
 
@@ -203,7 +203,7 @@ def test_of_images_an_app_takes_the_center():
             keras.layers.Dense(1000),
         ]
     )
-    info = data.describe("imagenet")
+    info = data.open_dataset("imagenet").info
     assert _deploy.described(model, info) == {
         "labels": None,
         "preprocessing": deploy.Preprocessing(info.mean, info.std, (224, 224), 0.875),
@@ -249,7 +249,7 @@ def test_keras_and_the_file_have_the_same_accuracy(
         )
         for path in (run_folder, lite_file)
     ]
-    assert found[0]["examples"] == data.describe("digits").test_examples
+    assert found[0]["examples"] == data.open_dataset("digits").info.test_examples
     assert found[0]["accuracy"] == found[1]["accuracy"]
     assert found[0]["loss"] == pytest.approx(found[1]["loss"], rel=1e-3)
 

@@ -73,7 +73,7 @@ def test_a_file_says_the_same(lite_file: Path, expected: np.ndarray, invoke: Inv
 
 def folder_of_digits(place: Path, count: int) -> Path:
     """Test images of two digits, in folders called as they are."""
-    info = data.describe("digits")
+    info = data.open_dataset("digits").info
     ((images, labels),) = data.load("digits", "test", 400).as_numpy_iterator()
     values = np.rint((images * info.std + info.mean)[..., 0] * 255).astype(np.uint8)
     for label in (3, 8):

@@ -102,7 +102,7 @@ def test_from_images_to_a_file(pictures: Path, invoke: Invoke, tmp_path: Path):
     finally:
         broken.unlink()
     card = nobn.deploy.read_card(file)
-    info = nobn.data.describe(pictures, image_size=(8, 10), holdout=0.3)
+    info = nobn.data.open_dataset(pictures, image_size=(8, 10), holdout=0.3).info
     steps = nobn.deploy.Preprocessing(info.mean, info.std, (8, 10))
     assert card.labels == NAMES and card.preprocessing == steps
     record = json.loads((run / "run.json").read_text())

@@ -484,7 +484,7 @@ def test_a_file_may_be_called_dash(float_model: str, invoke: Invoke):
 @pytest.mark.parametrize(
     "call",
     [
-        lambda: data.describe(""),
+        lambda: data.open_dataset(""),
         lambda: data.load("digits", "train", 8, data_dir=""),
         lambda: training.RunSettings(dataset=""),
         lambda: training.RunSettings(dataset="digits", data_dir=""),

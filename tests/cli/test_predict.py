@@ -28,7 +28,7 @@ def pictures(images: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> Pa
     """The same as files: grey and coloured ones, of their size and of twice it."""
     folder = tmp_path_factory.mktemp("pictures") / "shown"
     (folder / "deeper").mkdir(parents=True)
-    info = data.describe("digits")
+    info = data.open_dataset("digits").info
     values = (images * info.std + info.mean)[..., 0] * 255
     for n, pixels in enumerate(np.rint(values).astype(np.uint8)):
         picture = Image.fromarray(pixels if n % 2 else np.stack([pixels] * 3, -1))

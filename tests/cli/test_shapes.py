@@ -127,7 +127,7 @@ def test_a_record_with_any_part_changed(run_folder: Path, place: Path, monkeypat
         try:
             assert _train._rows(run.record, Path("run"))["test accuracy"]
             origin = _models.origin_of(run)
-            data.describe(**origin.images)
+            data.open_dataset(**origin.images)
             training.Outcome.read("run").to_dict()
             str(training.report(["run", run_folder]))
         except (ValueError, OSError) as error:
@@ -247,7 +247,7 @@ def test_the_metadata_of_a_name_that_is_no_text(lite_file: Path, tmp_path: Path)
 def test_notes_on_a_folder_are_taken_again(tmp_path: Path, monkeypatch, pictures_in):
     monkeypatch.setenv("LARQ_NOBN_CACHE", str(tmp_path / "cache"))
     folder = pictures_in(tmp_path / "pictures")
-    info = data.describe(folder)
+    info = data.open_dataset(folder).info
     notes = _folder.Notes(folder)
     target = tmp_path / "cache" / notes._name
     content = json.loads(target.read_text())
@@ -265,7 +265,7 @@ def test_notes_on_a_folder_are_taken_again(tmp_path: Path, monkeypatch, pictures
     for each in (*changed(content), *SHAPES, short, deep, *others):
         text = each if isinstance(each, str) else json.dumps(each)
         target.write_bytes(text.encode("latin-1"))
-        found = data.describe(folder)
+        found = data.open_dataset(folder).info
         assert found.image_shape == info.image_shape
         assert found.class_names == info.class_names
         assert data.inspect_folder(folder).formats == {"PNG": 20}

@@ -15,11 +15,11 @@ from larq_nobn.data import _any_tfds, _source
 
 
 def test_images_labels_and_statistics(cifar10: Path):
-    info = nobn.data.describe("tfds:cifar10", data_dir=cifar10)
+    info = nobn.data.open_dataset("tfds:cifar10", data_dir=cifar10).info
     raw = list(tfds.as_numpy(tfds.load("cifar10", split="train", data_dir=cifar10)))
     train = np.stack([each["image"] for each in raw]) / 255
     assert info.image_shape == (32, 32, 3)
-    assert info.class_names == nobn.data.describe("cifar10").class_names
+    assert info.class_names == nobn.data.open_dataset("cifar10").info.class_names
     assert (info.train_examples, info.test_examples) == (100, 20)
     np.testing.assert_allclose(info.mean, train.mean((0, 1, 2)), atol=5.1e-5)
     np.testing.assert_allclose(info.std, train.std((0, 1, 2)), atol=5.1e-5)
@@ -90,7 +90,7 @@ def test_sets_without_a_part_for_testing(
 ):
     monkeypatch.setattr(_any_tfds, "_splits", lambda *_: {"train": "train"})
     options = {"data_dir": cifar10, "holdout": 0.25, "image_size": 8}
-    info = nobn.data.describe("tfds:cifar10", **options)
+    info = nobn.data.open_dataset("tfds:cifar10", **options).info
     assert info.image_shape == (8, 8, 3)
     assert info.train_examples + info.test_examples == 100
     assert 10 < info.test_examples < 45  # four standard deviations of 25
@@ -99,7 +99,7 @@ def test_sets_without_a_part_for_testing(
 @pytest.mark.parametrize("name", ["huggingface:mnist", "kaggle:cats/config"])
 def test_a_set_of_a_community_is_code(name: str):
     with pytest.raises(ValueError, match=f"tfds:{name} is a set of a community"):
-        nobn.data.describe(f"tfds:{name}")
+        nobn.data.open_dataset(f"tfds:{name}")
 
 
 @pytest.mark.parametrize("key", ["pythonClassName", "python_class_name"])
@@ -127,11 +127,11 @@ def test_features_import_nothing(
     with pytest.raises(
         ValueError, match="wants 'nobn_evil.Image', which is not a class"
     ):
-        nobn.data.describe("tfds:cifar10", data_dir=tmp_path / "sets")
+        nobn.data.open_dataset("tfds:cifar10", data_dir=tmp_path / "sets")
     with pytest.raises(
         ValueError, match="tfds:Cifar10 is not a name of TensorFlow Data"
     ):
-        nobn.data.describe("tfds:Cifar10", data_dir=tmp_path / "sets")
+        nobn.data.open_dataset("tfds:Cifar10", data_dir=tmp_path / "sets")
     assert not (tmp_path / "written").exists()
 
 
@@ -141,7 +141,7 @@ def test_a_device_in_the_folder_of_a_set_is_not_read(cifar10: Path, tmp_path: Pa
     file.unlink()
     file.symlink_to("/dev/zero")
     with pytest.raises(OSError, match="Not a file, but a pipe or a device"):
-        nobn.data.describe("tfds:cifar10", data_dir=tmp_path / "sets")
+        nobn.data.open_dataset("tfds:cifar10", data_dir=tmp_path / "sets")
 
 
 class Splits:
@@ -177,7 +177,7 @@ def test_a_set_without_training_split():
 
 def test_what_there_is_not(tmp_path: Path):
     with pytest.raises(FileNotFoundError) as caught:
-        nobn.data.describe("tfds:mnist", data_dir=tmp_path)
+        nobn.data.open_dataset("tfds:mnist", data_dir=tmp_path)
     assert str(caught.value) == (
         f"tfds:mnist is not prepared in {tmp_path}. Run: larq-nobn data tfds:mnist "
         f"--data-dir {tmp_path}"

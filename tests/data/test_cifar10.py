@@ -52,7 +52,7 @@ def test_tfds_opens_the_result(
     genuine = tfds.builder("cifar10", data_dir=tmp_path / "elsewhere").info
     assert list(info.features) == list(genuine.features) == ["id", "image", "label"]
     assert tuple(info.features["label"].names) == (
-        nobn.data.describe("cifar10").class_names
+        nobn.data.open_dataset("cifar10").info.class_names
     )
     for split, first in (("train", 0), ("test", 5 * PER_FILE)):
         examples = list(tfds.as_numpy(loaded[split]))

@@ -120,4 +120,4 @@ def test_what_does_not_apply_to_streams():
 def test_nothing_is_kept():
     Dataset.from_data((BOTH, BOTH))
     with pytest.raises(ValueError, match="given to train as data=, and are stored now"):
-        nobn.data.describe("given")
+        nobn.data.open_dataset("given")

@@ -56,7 +56,7 @@ def varied() -> np.ndarray:
 
 def test_digits_are_divided_without_loss() -> None:
     whole = load_digits()
-    info = nobn.data.describe("digits")
+    info = nobn.data.open_dataset("digits").info
     parts = [
         # Batches that divide the images evenly: 1442 and 355.
         content(load("digits", split, size, augment=False, shuffle=False))
@@ -85,7 +85,7 @@ def test_digits_are_normalized() -> None:
 def test_tfds_images_are_normalized_per_channel(cifar10: Path) -> None:
     images, labels = content(load("cifar10", "test", 7, data_dir=cifar10))
     raw = list(tfds.as_numpy(tfds.load("cifar10", split="test", data_dir=cifar10)))
-    info = nobn.data.describe("cifar10")
+    info = nobn.data.open_dataset("cifar10").info
     expected = np.stack([x["image"] for x in raw]).astype(np.float64) / 255
     expected = (expected - info.mean) / info.std
     # Two float32 roundings of values up to 3.
@@ -336,7 +336,7 @@ def test_imagenet_training(imagenet: Path) -> None:
     assert len(data) == 3
     assert data.element_spec[0].shape == (2, 224, 224, 3)
     first, second = content(data), content(data)
-    info = nobn.data.describe("imagenet")
+    info = nobn.data.open_dataset("imagenet").info
     for images, labels in (first, second):
         assert sorted(labels) == [0, 0, 0, 1, 1, 1]
         colours = images.mean((1, 2)) * info.std + info.mean
@@ -405,7 +405,7 @@ def test_imagenet_testing(imagenet: Path) -> None:
     data = load("imagenet", "test", 3, data_dir=imagenet, limit=4)
     images, labels = content(data)
     assert images.shape == (4, 224, 224, 3)
-    info = nobn.data.describe("imagenet")
+    info = nobn.data.open_dataset("imagenet").info
     grey = np.broadcast_to((90 / 255 - np.array(info.mean)) / info.std, images.shape)
     np.testing.assert_allclose(images, grey, atol=0.02)
 
@@ -433,7 +433,7 @@ def test_imagenet_centre(monkeypatch: pytest.MonkeyPatch) -> None:
     pixels = np.zeros((512, 1024, 3), np.uint8)
     pixels[32:480, 288:736] = 200  # the middle 448 x 448, at half size 224 x 224
     imagenet_of(monkeypatch, [tf.io.encode_jpeg(pixels, quality=100).numpy()])
-    info = nobn.data.describe("imagenet")
+    info = nobn.data.open_dataset("imagenet").info
     ((image,), _) = content(load("imagenet", "test", 1))
     assert image.shape == (224, 224, 3)
     np.testing.assert_allclose(255 * (image * info.std + info.mean), 200, atol=1)
@@ -451,7 +451,7 @@ def test_imagenet_evaluation_and_an_app_get_the_same_bits(
         for size in sizes
     ]
     imagenet_of(monkeypatch, files)
-    info = nobn.data.describe("imagenet")
+    info = nobn.data.open_dataset("imagenet").info
     app = nobn.deploy.Preprocessing(info.mean, info.std, (224, 224), info.crop)
     images, _ = content(load("imagenet", split, 3, augment=False, shuffle=False))
     expected = [app(nobn.data.decode(file)) for file in files]

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 
 @pytest.mark.parametrize("name", nobn.data.NAMES)
 def test_one_name_per_class_and_one_mean_per_channel(name: str) -> None:
-    info = nobn.data.describe(name)
+    info = nobn.data.open_dataset(name).info
     assert info.name == name
     assert len(info.mean) == len(info.std) == info.image_shape[-1]
     expected = 0 if name == "imagenet" else info.classes
@@ -18,7 +18,7 @@ def test_one_name_per_class_and_one_mean_per_channel(name: str) -> None:
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "cifar100"])
 def test_shapes_and_classes_are_those_of_tfds(name: str) -> None:
-    info = nobn.data.describe(name)
+    info = nobn.data.open_dataset(name).info
     features = tfds.builder(name).info.features
     assert features["image"].shape == info.image_shape
     assert features["label"].num_classes == info.classes
@@ -31,7 +31,7 @@ def test_shapes_and_classes_are_those_of_tfds(name: str) -> None:
 
 def test_unknown_name() -> None:
     with pytest.raises(ValueError) as caught:
-        nobn.data.describe("stl10")
+        nobn.data.open_dataset("stl10")
     assert str(caught.value) == (
         "name must be one of digits, mnist, fashion_mnist, cifar10, cifar100, "
         "imagenet, a folder of images, or tfds:NAME for a set of TensorFlow Datasets; "

@@ -36,10 +36,11 @@ def test_held_out_images_are_a_part_of_the_training_images():
     held = loaded("digits", "validation", validation=0.25)
     assert sorted(kept + held) == sorted(whole)
     assert len(held) == round(0.25 * len(whole))
-    info = nobn.data.describe("digits", validation=0.25)
+    info = nobn.data.open_dataset("digits", validation=0.25).info
     assert (info.train_examples, info.validation_examples) == (len(kept), len(held))
     assert loaded("digits", "test", validation=0.25) == loaded("digits", "test")
-    assert sum(nobn.data.class_counts("digits", validation=0.25)) == len(kept)
+    counts = nobn.data.open_dataset("digits", validation=0.25).class_counts()
+    assert sum(counts) == len(kept)
 
 
 def test_the_permutation_is_fixed_and_not_by_class():
@@ -56,7 +57,7 @@ def test_other_sizes_are_prepared_as_test_images_are():
     options = {"image_size": 5, "validation": 0.2}
     held = nobn.data.load("digits", "validation", 288, **options)
     images = next(iter(held))[0].numpy()
-    info = nobn.data.describe("digits", **options)
+    info = nobn.data.open_dataset("digits", **options).info
     bytes_ = images * 255 * info.std[0] + 255 * info.mean[0]
     assert np.abs(bytes_ - np.rint(bytes_)).max() > 0.1
 

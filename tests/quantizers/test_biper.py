@@ -67,7 +67,7 @@ def test_mixed_precision_reads_the_stored_kernel():
 def network(**chosen):
     keras.utils.set_random_seed(3)
     settings = RunSettings.from_recipe(**{**NOBN, **chosen})
-    return settings, build_network(settings, nobn.data.describe("digits"))
+    return settings, build_network(settings, nobn.data.open_dataset("digits").info)
 
 
 def test_networks_without_batch_norm_give_it_the_scale_of_their_kernels():

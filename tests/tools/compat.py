@@ -2,12 +2,11 @@
 
 The package is built as a wheel and installed from the package index, with its extras,
 beside each TensorFlow and each Python that this machine has. There the contract of some
-layers and quantizers and the files of an older version are tested, a network is
-trained, evaluated, converted and saved, and the files that other environments left are
-opened. One more environment, without extras, shows which sentence names each extra.
-An environment is removed before the next one is made, a few gigabytes at a time; in a
-second round each opens the files of those after it. What the folder contains already is
-not tried again.
+layers and quantizers is tested, a network is trained, evaluated, converted and saved,
+and the files that other environments left are opened. One more environment, without
+extras, shows which sentence names each extra. An environment is removed before the next
+one is made, a few gigabytes at a time; in a second round each opens the files of those
+after it. What the folder contains already is not tried again.
 
     python tests/tools/compat.py --folder runs/compat         # or: make compat
     python tests/tools/compat.py --tensorflow 2.21 --folder runs/look --output runs/look
@@ -42,11 +41,10 @@ PYTHONS = (
     "3.12",
 )  # the first with all, the others with both ends
 NOTED = ("tensorflow", "tf-keras", "larq", "larq-compute-engine", "numpy", "protobuf")
-# The dearest checks of the contract, for two rows where each has a test of its own, and
-# files of an older version.
-TESTS = ("tests/test_contract.py", "tests/older")
+# The dearest checks of the contract, for two rows where each has a test of its own.
+TESTS = ("tests/test_contract.py",)
 CHOSEN = (
-    "(test_older_files and opens) or converted_file or one_step or "
+    "converted_file or one_step or "
     "((ScaledStdSign or RPReLU) and (gradients or config))"
 )
 TIMEOUT = 1800  # seconds for one step

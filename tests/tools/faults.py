@@ -569,13 +569,6 @@ FAULTS = (
         ("tests/training/test_checkpoints.py", "tests/training"),
     ),
     Fault(
-        "resume: a run of an older version is another one",
-        "training",
-        "{name: defaults[name] for name in given if name in defaults} | {**found}",
-        "{**found}",
-        ("tests/training/test_folder.py", "tests/training"),
-    ),
-    Fault(
         "journal: learning rate of the next epoch",
         "training",
         "self._learning_rate(epoch * self._steps)",

@@ -21,8 +21,15 @@ def leave_run(
     folder.mkdir(parents=True, exist_ok=True)
     record = {
         "settings": asdict(settings),
-        "metrics": {"val_accuracy": accuracies[-1], "val_loss": 1.0, **metrics},
+        "metrics": {
+            "val_accuracy": accuracies[-1],
+            "val_loss": 1.0,
+            "test_accuracy": accuracies[-1],
+            "test_loss": 1.0,
+            **metrics,
+        },
         "versions": {"larq_nobn": "0.1.0"},
+        "history_split": "validation" if settings.validation else "test",
     }
     lines = ["epoch,val_accuracy,seconds"]
     times = [1.0] * len(accuracies) if seconds is None else seconds

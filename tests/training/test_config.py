@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from dataclasses import dataclass, fields
-from pathlib import Path
 
 import click
 import pytest
@@ -18,8 +17,7 @@ from larq_nobn.config import (
     setting,
     settings_of,
 )
-from larq_nobn.training import RunSettings, _settings
-from larq_nobn.training._settings import best_precision
+from larq_nobn.training import RunSettings
 from settings import PAGE, table
 
 ALL = settings_of(RunSettings)
@@ -102,65 +100,3 @@ def test_the_page_of_settings_is_up_to_date():
     """`python docs/tools/settings.py` writes it."""
     page = PAGE.read_text(encoding="utf-8")
     assert table(RunSettings) in page
-
-
-FLAGS = "processor : 0\nflags\t\t: fpu sse2 {}\nbugs\t\t:\n"
-
-
-@pytest.mark.parametrize(
-    ("extension", "chosen"),
-    [
-        ("avx512_bf16", "mixed_bfloat16"),
-        ("amx_bf16 amx_tile", "mixed_bfloat16"),
-        ("avx2 avx512f", "float32"),
-        # Converts, and does not multiply.
-        ("avx_ne_convert", "float32"),
-    ],
-)
-def test_the_processor_decides_on_auto(extension: str, chosen: str, tmp_path: Path):
-    file = tmp_path / "cpuinfo"
-    file.write_text(FLAGS.format(extension))
-    assert best_precision(file) == chosen
-
-
-def test_without_flags_auto_is_float32(tmp_path: Path):
-    assert best_precision(tmp_path / "gone") == "float32"
-
-
-@pytest.mark.parametrize(
-    ("capabilities", "chosen"),
-    [
-        ([(8, 0)], "mixed_bfloat16"),
-        ([(9, 0), (8, 6)], "mixed_bfloat16"),
-        ([(7, 5)], "float32"),
-        ([(8, 0), (7, 0)], "float32"),
-    ],
-)
-def test_gpus_decide_on_auto(
-    capabilities: list, chosen: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-):
-    file = tmp_path / "cpuinfo"
-    file.write_text(FLAGS.format("avx512_bf16"))
-    config = _settings.tf.config
-    monkeypatch.setattr(config, "list_physical_devices", lambda kind: capabilities)
-    monkeypatch.setattr(
-        config.experimental,
-        "get_device_details",
-        lambda gpu: {"compute_capability": gpu},
-    )
-    assert best_precision(file) == chosen
-
-
-@pytest.mark.parametrize("best", ["mixed_bfloat16", "float32"])
-def test_auto_becomes_what_is_recorded(best: str, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("larq_nobn.training._settings.best_precision", lambda: best)
-    assert RunSettings(precision="auto").precision == best
-    assert RunSettings.from_recipe(precision="auto").precision == best
-
-
-def test_auto_leaves_the_network_of_init_as_it_is(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(
-        "larq_nobn.training._settings.best_precision", lambda: "mixed_bfloat16"
-    )
-    settings = RunSettings.from_recipe("plain", init="any.keras", precision="auto")
-    assert settings.precision == "float32"

@@ -223,14 +223,6 @@ def test_killed_while_it_cleared_up(tmp_path: Path):
     assert contents(tmp_path) == {"history.csv", "run.json"}
 
 
-def test_settings_that_an_older_version_lacks_are_the_usual_ones(tmp_path: Path):
-    old = {name: SETTINGS[name] for name in ("epochs", "blocks")}
-    training.write_json(tmp_path / "run.json", {"settings": old})
-    assert is_finished(tmp_path, SETTINGS)
-    with pytest.raises(ValueError, match="with seed=0, but seed=1 was given"):
-        is_finished(tmp_path, SETTINGS | {"seed": 1})
-
-
 def test_damaged_settings_get_a_sentence(tmp_path: Path):
     fails_after(tmp_path, write_checkpoint)
     (tmp_path / "settings.json").write_text("[1")
@@ -239,12 +231,3 @@ def test_damaged_settings_get_a_sentence(tmp_path: Path):
         lock_run_folder(tmp_path, SETTINGS, resume=True),
     ):
         pytest.fail("claimed")
-
-
-def test_settings_that_an_older_version_lacked_are_the_default(tmp_path: Path):
-    given = asdict(training.RunSettings())
-    older = {name: value for name, value in given.items() if name != "latent_scale"}
-    (tmp_path / "run.json").write_text(json.dumps({"settings": older}))
-    assert is_finished(tmp_path, given)
-    with pytest.raises(ValueError, match=r"latent_scale=1.0, but latent_scale=2.0 was"):
-        is_finished(tmp_path, given | {"latent_scale": 2.0})

@@ -456,7 +456,7 @@ def as_by(recipe: str, **chosen) -> keras.Model:
     keras.utils.set_random_seed(1)
     small = {"dataset": "digits", "width": 16, "blocks": (1, 1), **chosen}
     settings = RunSettings.from_recipe(recipe, **small)
-    return build_network(settings, nobn.data.describe("digits"))
+    return build_network(settings, nobn.data.open_dataset("digits").info)
 
 
 @pytest.mark.parametrize("model", ["ResNet20", "ReActNet18", "XNORNet18"])

@@ -23,7 +23,7 @@ def _images(batch_size: int = 2) -> tf.data.Dataset:
 
 def test_logits():
     counts: list[int] = []
-    result = training.score(lambda batch: batch, _images(), counts.append)
+    result = training.evaluate(lambda batch: batch, _images(), counts.append)
     assert result["loss"] == pytest.approx(LOSS, rel=1e-6)
     assert result["accuracy"] == pytest.approx(2 / 3)
     assert result["examples"] == 3
@@ -38,14 +38,14 @@ def test_probabilities_give_the_same():
         powers = np.exp(batch)
         return powers / powers.sum(1, keepdims=True)
 
-    result = training.score(softmax, _images())
+    result = training.evaluate(softmax, _images())
     assert result["loss"] == pytest.approx(LOSS, rel=1e-6)
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
 def test_outputs_that_are_not_finite_are_no_error(value: float):
     """As at the end of a training, which has its result nevertheless."""
-    result = training.score(lambda batch: np.full_like(batch, value), _images())
+    result = training.evaluate(lambda batch: np.full_like(batch, value), _images())
     assert np.isnan(result["loss"]) and result["examples"] == 3
 
 
@@ -70,12 +70,12 @@ def test_images_of_another_shape():
 
 def test_labels_beyond_the_classes():
     with pytest.raises(ValueError, match="labels go up to 1"):
-        training.score(lambda batch: batch[:, :1], _images())
+        training.evaluate(lambda batch: batch[:, :1], _images())
 
 
 def test_no_images():
     with pytest.raises(ValueError, match="There are no images"):
-        training.score(lambda batch: batch, _images().take(0))
+        training.evaluate(lambda batch: batch, _images().take(0))
 
 
 def test_a_function_gets_the_numbers_of_its_model():

@@ -144,19 +144,6 @@ def test_images_are_kept_where_one_says_also_those_of_statistics(
     assert caches == ["none"] * 4
 
 
-def test_what_older_runs_know(tiny_run: training.Run):
-    record = {
-        **tiny_run.record,
-        "preprocessing": {
-            key: value
-            for key, value in tiny_run.record["preprocessing"].items()
-            if key != "crop"
-        },
-    }
-    del record["examples"]
-    assert training.dataset_of(record) == tiny_run.dataset
-
-
 def test_nothing_is_left_of_what_cannot_start(
     settings: training.RunSettings, tmp_path: Path
 ):

@@ -1,6 +1,5 @@
 """Where there is a validation split, test images have no part in any choice."""
 
-import json
 import logging
 from dataclasses import replace
 
@@ -77,9 +76,6 @@ def test_a_run_that_was_killed_before_its_test_is_tested(
 
 def leave(folder, settings, validation, test):
     leave_run(folder, settings, [validation], test_accuracy=test, test_loss=1.0)
-    record = json.loads((folder / "run.json").read_text())
-    record["history_split"] = "validation" if settings.validation else "test"
-    (folder / "run.json").write_text(json.dumps(record))
 
 
 @pytest.fixture
@@ -143,15 +139,3 @@ def test_a_validation_split_that_is_there_is_taken(tmp_path, leaves, caplog):
     comparison = training.compare(cells, tmp_path)
     assert {each.settings["validation"] for each in comparison.outcomes} == {0.25}
     assert not [r for r in caplog.records if r.levelno >= logging.WARNING]
-
-
-def test_runs_of_before_open_and_say_test(tmp_path):
-    settings = training.RunSettings(dataset="digits")
-    leave_run(tmp_path / "old", settings, [0.5])
-    record = json.loads((tmp_path / "old" / "run.json").read_text())
-    del record["settings"]["validation"]
-    (tmp_path / "old" / "run.json").write_text(json.dumps(record))
-    comparison = training.report([tmp_path / "old"])
-    (outcome,) = comparison.outcomes
-    assert outcome.history_split == "test"
-    assert outcome.metrics["test_accuracy"] == 0.5

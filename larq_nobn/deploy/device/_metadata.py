@@ -53,7 +53,7 @@ class Preprocessing:
         import numpy as np
         import larq_nobn as nobn
 
-        info = nobn.data.describe("cifar10")
+        info = nobn.data.open_dataset("cifar10").info
         prepare = nobn.deploy.Preprocessing(info.mean, info.std, size=(32, 32))
         prepare(np.zeros((480, 640, 3), np.uint8)).shape  # (1, 32, 32, 3)
         ```
@@ -350,7 +350,7 @@ def read_card(path: str | os.PathLike) -> Card:
         import larq_nobn as nobn
 
         model = nobn.models.ReActNet18((8, 8, 1), 10, width=16, blocks=(1, 1))
-        info = nobn.data.describe("digits")
+        info = nobn.data.open_dataset("digits").info
         prepare = nobn.deploy.Preprocessing(info.mean, info.std, size=(8, 8))
         nobn.convert(
             model, "model.tflite", labels=info.class_names, preprocessing=prepare

@@ -22,7 +22,7 @@ from ..._files import check_folder, check_utf8
 from ..._keras import keras
 from ..._names import GIVEN
 from ...config import words
-from ...data import describe
+from ...data import open_dataset
 from .._settings import RunSettings
 from .._stopping import NonFiniteLoss, stoppable
 from .._trainer import train
@@ -248,7 +248,8 @@ def _choosing_on_validation(
     said = [plain_settings(settings) for settings in cells.values()]
     chosen = [n for n in differing(said) if n not in (*_ROWS, "dataset")]
     if not chosen or any(
-        settings.dataset == GIVEN or describe(**settings.images).validation_examples
+        settings.dataset == GIVEN
+        or open_dataset(**settings.images).info.validation_examples
         for settings in cells.values()
     ):
         return cells

@@ -20,7 +20,7 @@ from ..._files import replacing
 from ..._tables import as_text
 from ...config import Recipe, named, shown, words
 from .._settings import RunSettings
-from ..folder import check_compared, load_record, test_metrics, write_json
+from ..folder import check_compared, load_record, write_json
 
 _log = logging.getLogger("larq_nobn")
 # Of each epoch, by which settings are chosen; and of the end, which is reported.
@@ -69,7 +69,7 @@ class Outcome:
 
     @classmethod
     def read(cls, folder: str | os.PathLike) -> Outcome:
-        """Reads a finished run; settings that an old one lacks have their defaults.
+        """Reads a finished run.
 
         Raises:
             FileNotFoundError: If the folder is not a finished run.
@@ -78,14 +78,13 @@ class Outcome:
         record, history = load_record(folder)
         check_compared(record, history, Path(folder))
         metrics = {name: float(value) for name, value in record["metrics"].items()}
-        tested = {f"test_{n}": v for n, v in test_metrics(record).items()}
         return cls(
             os.fspath(folder),
-            plain_settings(RunSettings()) | plain_settings(record["settings"]),
-            metrics | tested,
+            plain_settings(record["settings"]),
+            metrics,
             history,
             dict(record["versions"]),
-            history_split=str(record.get("history_split", "test")),
+            history_split=record["history_split"],
         )
 
     def to_dict(self) -> dict[str, Any]:

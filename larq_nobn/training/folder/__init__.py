@@ -16,7 +16,6 @@ from ._opening import (
 )
 from ._run_folder import (
     check_output,
-    completed,
     epochs_kept,
     is_finished,
     kept_settings,
@@ -34,7 +33,6 @@ __all__ = [
     "Run",
     "RunInUse",
     "check_compared",
-    "completed",
     "dataset_of",
     "epochs_kept",
     "first_line",

@@ -26,13 +26,17 @@ from ...models import open_pretrained
 from ._model_file import SUFFIXES, check_model_file, first_line, short
 
 _NUMBER, _LARGEST = (int, float), sys.float_info.max
-# What every run has, whatever version wrote it.
+# What a run has before it is trained.
 SETTINGS: dict[str, Any] = {"epochs": int}
 RECORD: dict[str, Any] = {"settings": SETTINGS}
 # What else is needed to open a run with its images.
 WHOLE: dict[str, Any] = {
     "settings": {**SETTINGS, "dataset": str},
-    "metrics": {"val_accuracy": _NUMBER, "val_loss": _NUMBER},
+    "metrics": {
+        f"{split}_{name}": _NUMBER
+        for split in ("val", "test")
+        for name in ("accuracy", "loss")
+    },
     "seconds_per_epoch": [_NUMBER],
     "parameters": int,
     "preprocessing": {
@@ -40,18 +44,23 @@ WHOLE: dict[str, Any] = {
         "mean": [_NUMBER],
         "std": [_NUMBER],
         "class_names": [str],
+        "crop": _NUMBER,
     },
+    "examples": {"train": int, "test": int},
+    "history_split": str,
 }
 # What a comparison reads of a run; and the least and most of each epoch's.
-COMPARED: dict[str, Any] = {"metrics": WHOLE["metrics"], "versions": {}}
+COMPARED: dict[str, Any] = {
+    "metrics": WHOLE["metrics"],
+    "versions": {},
+    "history_split": str,
+}
 EPOCH = {"epoch": (0, 1e9), "val_accuracy": (0, 1), "seconds": (0, 1e12)}
 # Of these types where they are there.
 _OPTIONAL: dict[str, Any] = {
     "settings": {name: each.stored for name, each in settings_of(Settings).items()},
-    "metrics": {"test_accuracy": _NUMBER, "test_loss": _NUMBER},
     "versions": {},
-    "preprocessing": {"crop": _NUMBER},
-    "examples": {"train": int, "validation": int, "test": int},
+    "examples": {"validation": int},
 }
 
 
@@ -85,19 +94,18 @@ def dataset_of(record: Mapping[str, Any]) -> data.DatasetInfo:
     """
     try:
         name, found = record["settings"]["dataset"], record["preprocessing"]
-        examples = record.get("examples", {})
-        known = data.describe(name) if name in data.NAMES else None
-        names = tuple(found["class_names"])
+        examples, names = record["examples"], tuple(found["class_names"])
+        known = data.open_dataset(name).info if name in data.NAMES else None
         return data.DatasetInfo(
             name=name,
             image_shape=tuple(found["image_shape"]),
             classes=known.classes if known and not names else len(names),
             class_names=names,
-            train_examples=examples.get("train", known.train_examples if known else 0),
-            test_examples=examples.get("test", known.test_examples if known else 0),
+            train_examples=examples["train"],
+            test_examples=examples["test"],
             mean=tuple(found["mean"]),
             std=tuple(found["std"]),
-            crop=found.get("crop", known.crop if known else 1.0),
+            crop=found["crop"],
             validation_examples=examples.get("validation", 0),
         )
     except (AttributeError, IndexError, KeyError, TypeError) as error:
@@ -109,15 +117,8 @@ def dataset_of(record: Mapping[str, Any]) -> data.DatasetInfo:
 
 
 def test_metrics(record: Mapping[str, Any]) -> dict[str, float]:
-    """Loss and accuracy on the test images, by `run.json`.
-
-    Runs of before there were validation splits have a history of the test images.
-    """
-    found = record["metrics"]
-    return {
-        name: found.get(f"test_{name}", found[f"val_{name}"])
-        for name in ("loss", "accuracy")
-    }
+    """Loss and accuracy on the test images, by `run.json`."""
+    return {name: record["metrics"][f"test_{name}"] for name in ("loss", "accuracy")}
 
 
 def load_run(folder: str | os.PathLike, trust: bool = False) -> Run:
@@ -348,7 +349,7 @@ def check_compared(
     metrics = record["metrics"]
     check_shape(metrics, dict.fromkeys(metrics, _NUMBER), file, "metrics")
     for name in ("val_accuracy", "test_accuracy"):
-        if not 0 <= metrics.get(name, 0) <= 1:
+        if not 0 <= metrics[name] <= 1:
             raise damaged(file, f"metrics.{name} is {metrics[name]}")
     file = folder / "history.csv"
     if not history:
@@ -408,6 +409,6 @@ def _check_optional(content: Mapping[str, Any], file: Path) -> None:
 def _check_preprocessing(found: Mapping[str, Any], file: Path) -> None:
     shape, mean, std = (found[name] for name in ("image_shape", "mean", "std"))
     try:
-        check_normalization(shape, mean, std, found.get("crop", 1.0))
+        check_normalization(shape, mean, std, found["crop"])
     except ValueError as error:
         raise damaged(file, f"preprocessing.{error}") from error

@@ -178,12 +178,6 @@ def position_kept(output: str | os.PathLike) -> Position | None:
     return next((position_of(newest[0]) for newest in found if newest), None)
 
 
-def completed(found: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings that an older version wrote, with those of `given` by default."""
-    defaults = plain(RunSettings())
-    return {name: defaults[name] for name in given if name in defaults} | {**found}
-
-
 def check_output(folder: Path, settings: Mapping[str, Any], resume: bool) -> None:
     """Raises what `lock_run_folder` does, and takes nothing."""
     check_folder(folder, "a run")
@@ -233,7 +227,7 @@ def _check_settings(
     folder: Path, found: Mapping[str, Any], given: Mapping[str, Any]
 ) -> None:
     """Raises a ValueError if a run has other settings, or other images."""
-    found, given = completed(found, given), dict(given)
+    found, given = dict(found), dict(given)
     was, now = found.pop(_IMAGES, None), given.pop(_IMAGES, None)
     if was and now and was != now:
         raise ValueError(

@@ -62,7 +62,7 @@ def resized(x: np.ndarray, height: int, width: int) -> np.ndarray:
 
 @pytest.mark.parametrize("size", [(5, 5), (4, 10), (16, 11)])
 def test_sizes_values_and_statistics(mixed: Path, size: tuple[int, int]):
-    info = nobn.data.describe(mixed, image_size=size)
+    info = nobn.data.open_dataset(mixed, image_size=size).info
     assert info.image_shape == (*size, 3)
     train = np.stack([np.rint(resized(x, *size)) for x, _ in pictures(mixed, "train")])
     # Four decimals are kept.
@@ -80,7 +80,7 @@ def test_sizes_values_and_statistics(mixed: Path, size: tuple[int, int]):
 
 
 def test_an_app_gets_the_same_bits(mixed: Path):
-    info = nobn.data.describe(mixed, image_size=6)
+    info = nobn.data.open_dataset(mixed, image_size=6).info
     prepare = nobn.deploy.Preprocessing(info.mean, info.std, (6, 6), info.crop)
     images, _ = content(load(mixed, "test", 5, image_size=6))
     expected = [prepare(x) for x, _ in pictures(mixed, "test")]
@@ -90,7 +90,7 @@ def test_an_app_gets_the_same_bits(mixed: Path):
 @pytest.mark.parametrize("size", [6, (5, 5), (9, 4)])
 def test_a_crop_is_that_of_the_network(mixed: Path, size: Any):
     # As of a network that was trained on ImageNet: 224 of 256 pixels per side.
-    info = replace(nobn.data.describe(mixed, image_size=size), crop=224 / 256)
+    info = replace(nobn.data.open_dataset(mixed, image_size=size).info, crop=224 / 256)
     prepare = nobn.deploy.Preprocessing(
         info.mean, info.std, info.image_shape[:2], info.crop
     )
@@ -100,7 +100,7 @@ def test_a_crop_is_that_of_the_network(mixed: Path, size: Any):
 
 
 def test_a_crop_of_images_in_memory_is_that_of_the_network():
-    info = replace(nobn.data.describe("digits"), crop=0.75)
+    info = replace(nobn.data.open_dataset("digits").info, crop=0.75)
     prepare = nobn.deploy.Preprocessing(info.mean, info.std, (8, 8), info.crop)
     plain, _ = content(load("digits", "test", 355))
     raw = np.rint(255 * (plain * info.std + info.mean)).astype(np.uint8)
@@ -116,22 +116,22 @@ def test_the_usual_size(root: Path, write: Write):
     for split in ("train", "test"):
         for name in ("a", "b"):
             write(f"{split}/{name}/{name}.png", shape=(7, 9, 3))
-    assert nobn.data.describe(root).image_shape == (7, 9, 3)
+    assert nobn.data.open_dataset(root).info.image_shape == (7, 9, 3)
     write("train/a/c.png", shape=(9, 7, 3))
-    assert nobn.data.describe(root).image_shape == (96, 96, 3)
+    assert nobn.data.open_dataset(root).info.image_shape == (96, 96, 3)
     for path in root.rglob("*.png"):  # large ones, though of one size
         Image.new("RGB", (230, 225)).save(path)
-    assert nobn.data.describe(root).image_shape == (96, 96, 3)
+    assert nobn.data.open_dataset(root).info.image_shape == (96, 96, 3)
 
 
 def test_grey_images_have_one_channel(root: Path, write: Write):
     for split in ("train", "test"):
         for name in ("a", "b"):
             write(f"{split}/{name}/{name}.png", shape=(6, 6))
-    info = nobn.data.describe(root)
+    info = nobn.data.open_dataset(root).info
     assert (info.image_shape, len(info.mean)) == ((6, 6, 1), 1)
     write("test/b/colour.png", shape=(6, 6, 3))
-    assert nobn.data.describe(root).image_shape == (6, 6, 3)
+    assert nobn.data.open_dataset(root).info.image_shape == (6, 6, 3)
     images, _ = content(load(root, "train", 2, like=replace(info)))
     assert images.shape == (2, 6, 6, 1)
     # Images of colours for a network of grey ones: their brightness.
@@ -161,8 +161,8 @@ def test_memory_has_no_influence():
 def test_limit_takes_the_first_of_each_class(mixed: Path):
     _, labels = content(load(mixed, "test", 4, limit=5))
     assert Counter(labels.tolist()) == {0: 3, 1: 2}
-    assert nobn.data.class_counts(mixed) == (8, 4)
-    assert nobn.data.class_counts(mixed, limit=5) == (3, 2)
+    assert nobn.data.open_dataset(mixed).class_counts() == (8, 4)
+    assert nobn.data.open_dataset(mixed).class_counts(limit=5) == (3, 2)
 
 
 def test_labels_and_names_of_files_need_no_pixels(
@@ -177,11 +177,11 @@ def test_labels_and_names_of_files_need_no_pixels(
 
 
 def test_images_like_those_of_another_set(mixed: Path, root: Path, write: Write):
-    info = nobn.data.describe(mixed, image_size=5)
+    info = nobn.data.open_dataset(mixed, image_size=5).info
     info = replace(info, class_names=("dog", "horse", "cat"), classes=3)
     images, labels = content(load(mixed, "test", 12, like=info))
     assert images.shape == (12, 5, 5, 3)
-    ours = nobn.data.describe(mixed).class_names
+    ours = nobn.data.open_dataset(mixed).info.class_names
     assert Counter(labels.tolist()) == {2: 8, 0: 4} and ours == ("cat", "dog")
     write("test/elephant/x.png")
     with pytest.raises(ValueError, match="1 classes that are not among .*: elephant, "):
@@ -192,7 +192,7 @@ def test_images_of_a_data_set_are_that_data_set(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """Equal pixels and file names in the order of the set give equal batches."""
-    digits, names = _images._digits, nobn.data.describe("digits").class_names
+    digits, names = _images._digits, nobn.data.open_dataset("digits").info.class_names
     monkeypatch.setattr(_images, "_digits", lambda s: [x[:40] for x in digits(s)])
     _images._opened.clear()
     for split in ("train", "test"):
@@ -202,7 +202,7 @@ def test_images_of_a_data_set_are_that_data_set(
             path = root / split / names[label] / f"{number:05}.png"
             path.parent.mkdir(parents=True, exist_ok=True)
             Image.fromarray(image[..., 0]).save(path)
-    info = nobn.data.describe(root)
+    info = nobn.data.open_dataset(root).info
     known = replace(BUILT_IN["digits"], mean=info.mean, std=info.std)
     monkeypatch.setitem(BUILT_IN, "digits", known)
     for split, augment in (("train", "crop_flip"), ("test", None)):
@@ -248,12 +248,12 @@ def test_notes_of_another_shape_are_found_out_again(
         "test/dog/b.png",
     ):
         write(name)
-    first = nobn.data.describe(str(root))
+    first = nobn.data.open_dataset(str(root)).info
     (file,) = (path for path in cache.rglob("*") if path.is_file())
     content = json.loads(file.read_text())
     change(content["files"], content["statistics"])
     damaged = json.dumps(content)
     file.write_text(damaged)
     _images._opened.clear()
-    assert nobn.data.describe(str(root)) == first
+    assert nobn.data.open_dataset(str(root)).info == first
     assert file.read_text() != damaged

@@ -80,7 +80,7 @@ def test_folders_say_what_is_for_testing(
     found = parts(root)
     assert found["train"] == [f"{train}/cat/a.png", f"{train}/dog/b.png"]
     assert found["test"] == [f"{test}/cat/c.png", f"{test}/dog/d.png"]
-    assert nobn.data.describe(root).class_names == ("cat", "dog")
+    assert nobn.data.open_dataset(root).info.class_names == ("cat", "dog")
 
 
 def test_which_folders_are_used_is_said(
@@ -130,7 +130,7 @@ def test_a_split_is_not_taken_for_a_class(
         for number in range(3):
             write(f"{place}/{number}.png")
     with pytest.raises(ValueError) as caught:
-        nobn.data.describe(root)
+        nobn.data.open_dataset(root)
     inside = root / "test" if "/" in places[0] else root
     assert str(caught.value) == (
         f"{inside} contains images in {names}, named like a split and not like a "
@@ -147,7 +147,7 @@ def test_splits_beside_classes_are_asked_about(
         for name in ("cat", "dog"):
             write(f"{place}/{name}/a.png")
     with pytest.raises(ValueError) as caught:
-        nobn.data.describe(root)
+        nobn.data.open_dataset(root)
     assert str(caught.value) == (
         f"{root} contains {', '.join(sorted(splits))} with folders of classes in them, "
         "as splits have, beside images in cat, dog. Move these into the splits, as in "
@@ -171,7 +171,7 @@ def test_two_names_of_one_split(root: Path, write: Write, names: tuple[str, str]
     split = "train" if "train" in names else "validation"
     one, two = sorted(names)
     with pytest.raises(ValueError) as caught:
-        nobn.data.describe(root)
+        nobn.data.open_dataset(root)
     assert str(caught.value) == (
         f"{root} contains both {one} and {two}, which are names of the {split} split. "
         "Keep one of them."
@@ -183,7 +183,7 @@ def test_splits_within_classes(root: Path, write: Write):
         for split in ("train", "test"):
             write(f"{name}/{split}/a.png")
     with pytest.raises(ValueError) as caught:
-        nobn.data.describe(root)
+        nobn.data.open_dataset(root)
     assert str(caught.value) == (
         f"{root / 'cat'} contains test, train, which are names of splits. Choose this "
         "folder as the data set, or, if it is a class, put the splits above it, as in "
@@ -202,7 +202,7 @@ def test_of_two_folders_for_testing_that_with_classes_counts(root: Path, write: 
 def test_a_folder_for_training_alone_is_divided(root: Path, write: Write):
     for number in range(30):
         write(f"train/{'cat' if number % 2 else 'dog'}/{number}.png")
-    assert nobn.data.describe(root, holdout=0.5).class_names == ("cat", "dog")
+    assert nobn.data.open_dataset(root, holdout=0.5).info.class_names == ("cat", "dog")
 
 
 def test_a_class_can_be_called_train(root: Path, write: Write):
@@ -210,7 +210,7 @@ def test_a_class_can_be_called_train(root: Path, write: Write):
         write(f"train/{number}.png", seed=number)
         write(f"bus/{number}.png", seed=100 + number)
         write(f"car/old/{number}.png", seed=200 + number)
-    assert nobn.data.describe(root).class_names == ("bus", "car", "train")
+    assert nobn.data.open_dataset(root).info.class_names == ("bus", "car", "train")
 
 
 def test_a_class_that_one_split_lacks(
@@ -218,7 +218,7 @@ def test_a_class_that_one_split_lacks(
 ):
     for place in ("train/b/1", "train/c/2", "test/a/3", "test/c/4"):
         write(f"{place}.png")
-    info = nobn.data.describe(root)
+    info = nobn.data.open_dataset(root).info
     assert info.class_names == ("a", "b", "c")
     (_, train), (_, test) = (
         next(iter(nobn.data.load(root, split, 2, shuffle=False)))
@@ -238,7 +238,7 @@ def test_names_of_any_kind(root: Path, write: Write):
         write(f"train/{name}/bild Nr. {number} ü.PNG")
         # As other systems write the same letters.
         write(f"test/{unicodedata.normalize('NFD', name)}/x.png", seed=number)
-    info = nobn.data.describe(root)
+    info = nobn.data.open_dataset(root).info
     assert info.class_names == tuple(sorted(names))
     _, labels = next(iter(nobn.data.load(root, "test", 6)))
     assert sorted(labels.numpy()) == list(range(6))
@@ -250,19 +250,19 @@ def test_a_name_that_is_no_text(root: Path, write: Write):
     with pytest.raises(
         ValueError, match="has a name that is not text in UTF-8, which no"
     ):
-        nobn.data.describe(root)
+        nobn.data.open_dataset(root)
 
 
 def test_what_is_no_image_is_left_out(root: Path, write: Write):
     two_classes(write)
-    before = nobn.data.describe(root)
+    before = nobn.data.open_dataset(root).info
     for name in (".hidden/x.png", "cat/.x.png", "__MACOSX/cat/x.png"):
         write(name)
     for name in ("cat/notes.txt", "dog/Thumbs.db", "README.md", "cat/video.mp4"):
         (root / name).write_text("no image")
-    assert nobn.data.describe(root) == before
+    assert nobn.data.open_dataset(root).info == before
     write("cat/deep/deeper/x.JPG")  # a PNG, whatever its name
-    assert nobn.data.describe(root).train_examples == before.train_examples + 1
+    assert nobn.data.open_dataset(root).info.train_examples == before.train_examples + 1
 
 
 def test_links(root: Path, write: Write, tmp_path: Path):
@@ -281,7 +281,7 @@ def test_links(root: Path, write: Write, tmp_path: Path):
     with pytest.raises(
         ValueError, match="broken.png .no such file or directory.. Repair"
     ):
-        nobn.data.describe(root)
+        nobn.data.open_dataset(root)
 
 
 def nested(folder: Path, levels: int) -> None:
@@ -322,7 +322,7 @@ def test_a_thousand_classes(root: Path):
             folder.mkdir(parents=True)
             colour = struct.pack("<H", number) + bytes([split == "test"])
             (folder / "x.bmp").write_bytes(header + (2 * colour + b"\0\0") * 2)
-    info = nobn.data.describe(root)
+    info = nobn.data.open_dataset(root).info
     assert (info.classes, info.train_examples, info.test_examples) == (1000,) * 3
     images, labels = next(iter(nobn.data.load(root, "test", 1000)))
     pixels = (images.numpy() * info.std + info.mean)[:, 0, 0] * 255
@@ -339,17 +339,17 @@ def test_unreadable_files_are_counted_and_named(
     root: Path, write: Write, caplog: pytest.LogCaptureFixture
 ):
     two_classes(write)
-    good = nobn.data.describe(root)
+    good = nobn.data.open_dataset(root).info
     (root / "cat" / "empty.png").touch()
     (root / "dog" / "text.jpg").write_text("no image")
     with pytest.raises(ValueError) as caught:
-        nobn.data.describe(root)
+        nobn.data.open_dataset(root)
     assert str(caught.value) == (
         f"2 of 62 files in {root} cannot be read: cat/empty.png (it is empty), "
         "dog/text.jpg (it is not a JPEG, PNG, WebP, BMP or GIF). Repair or remove "
         "them, or leave them out by --skip-unreadable (skip_unreadable=True)."
     )
-    assert nobn.data.describe(root, skip_unreadable=True) == good
+    assert nobn.data.open_dataset(root, skip_unreadable=True).info == good
     assert "2 of 62 files" in caplog.text and "are left out" in caplog.text
     for number in range(9):
         (root / "cat" / f"more{number}.gif").touch()
@@ -370,7 +370,7 @@ def test_files_without_permission(
 
     monkeypatch.setattr(os, "open", refused)
     with pytest.raises(ValueError, match=r"cat/01.png \(permission denied\), dog/01"):
-        nobn.data.describe(root)
+        nobn.data.open_dataset(root)
     monkeypatch.undo()
 
 
@@ -417,7 +417,7 @@ def test_without_a_place_for_what_is_known(
     two_classes(write)
     (tmp_path / "file").touch()
     monkeypatch.setenv("LARQ_NOBN_CACHE", str(tmp_path / "file"))
-    assert nobn.data.describe(root).classes == 2
+    assert nobn.data.open_dataset(root).info.classes == 2
 
 
 def test_without_a_home_folder(
@@ -429,11 +429,11 @@ def test_without_a_home_folder(
     for name in ("XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("pwd.getpwuid", lambda _: {}["nobody"])
-    assert nobn.data.describe(root).classes == 2
+    assert nobn.data.open_dataset(root).info.classes == 2
     with pytest.raises(OSError, match="no home folder, and so no cache. Choose a f"):
         cache_folder()
     with pytest.raises(FileNotFoundError, match="There is no folder .*~nobody_here/im"):
-        nobn.data.describe("~nobody_here/images")
+        nobn.data.open_dataset("~nobody_here/images")
     with pytest.raises(FileNotFoundError, match="There is no folder .*~nobody_here/im"):
         nobn.data.inspect_folder("~nobody_here/images")
 
@@ -447,38 +447,38 @@ def test_folders_that_are_no_data_set(
     with pytest.raises(
         FileNotFoundError, match=f"^There is no folder {root}. Pass one"
     ):
-        nobn.data.describe(root)
+        nobn.data.open_dataset(root)
     (tmp_path / "file").touch()
     with pytest.raises(NotADirectoryError, match="file is a file. Pass a folder that"):
-        nobn.data.describe(tmp_path / "file")
+        nobn.data.open_dataset(tmp_path / "file")
     root.mkdir()
     (root / "empty").mkdir()
     with pytest.raises(ValueError, match="contains no folder with images in it. Put "):
-        nobn.data.describe(root)
+        nobn.data.open_dataset(root)
     write("x.png")
     with pytest.raises(ValueError, match="contains no folder with images in it. Put "):
-        nobn.data.describe(root)
+        nobn.data.open_dataset(root)
     for number in range(9):
         write(f"cat/{number}.png")
     with pytest.raises(
         ValueError, match=r"contains images of 1 class \(cat\), but a cla"
     ):
-        nobn.data.describe(root)
+        nobn.data.open_dataset(root)
     write("dog/x.png")
     with pytest.raises(
         ValueError, match="is for testing. Add some, or raise the holdo"
     ):
-        nobn.data.describe(root, holdout=1e-9)
+        nobn.data.open_dataset(root, holdout=1e-9)
     with pytest.raises(
         ValueError, match="is for training. Add some, or lower the hold"
     ):
-        nobn.data.describe(root, holdout=1 - 1e-9)
-    nobn.data.describe(root, holdout=0.5)
+        nobn.data.open_dataset(root, holdout=1 - 1e-9)
+    nobn.data.open_dataset(root, holdout=0.5)
     for split in ("train", "test"):
         with pytest.raises(ValueError, match="is for training, of which mean and std"):
             nobn.data.load(root, split, 8, holdout=1.0)
     all_for_testing = nobn.data.open_dataset(root, holdout=1.0)
-    like = nobn.data.describe(root, holdout=0.5)
+    like = nobn.data.open_dataset(root, holdout=0.5).info
     assert len([*all_for_testing.batches("test", 16, like=like)]) == 1
     with pytest.raises(ValueError, match="'train'. Add some, or choose another split"):
         all_for_testing.batches("train", 8, like=like)
@@ -491,4 +491,4 @@ def test_where_folders_divide_images_no_holdout_is_advised(root: Path, write: Wr
     for name in ("cat", "dog"):
         write(f"test/{name}/x.png")
     with pytest.raises(ValueError, match=r"is for training. Add some\.$"):
-        nobn.data.describe(root)
+        nobn.data.open_dataset(root)

@@ -24,13 +24,13 @@ def test_a_folder_beside_test_is_the_validation_split(
 ):
     for place, (split, count) in enumerate((("train", 4), (name, 3), ("test", 2))):
         classes(write, f"{split}/", count, start=100 * place)
-    info = nobn.data.describe(root)
+    info = nobn.data.open_dataset(root).info
     found = info.train_examples, info.validation_examples, info.test_examples
     assert found == (8, 6, 4)
     files = nobn.data.files_of(root, "validation")
     assert files is not None and all(f"/{name}/" in file for file in files)
     with pytest.raises(ValueError, match="contains a validation split, so validation"):
-        nobn.data.describe(root, validation=0.1)
+        nobn.data.open_dataset(root, validation=0.1)
 
 
 def test_the_content_of_a_file_says_what_it_is_for(root: Path, write: Write):

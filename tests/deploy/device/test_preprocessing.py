@@ -19,7 +19,7 @@ def pictures(*shape, seed=0):
 
 
 def of(name, crop=1.0):
-    info = nobn.data.describe(name)
+    info = nobn.data.open_dataset(name).info
     return Preprocessing(info.mean, info.std, info.image_shape[:2], crop)
 
 
@@ -90,7 +90,7 @@ def test_digits_become_what_training_sees():
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist"])
 def test_stored_images_become_what_training_sees(name, monkeypatch, tmp_path):
-    images = pictures(20, *nobn.data.describe(name).image_shape)
+    images = pictures(20, *nobn.data.open_dataset(name).info.image_shape)
     stored = Arrays(tf.constant(images), tf.zeros(20, tf.int64))
     monkeypatch.setattr(_images, "stored", lambda *_: stored)
     # A folder of its own, so that no other test gets these images.
