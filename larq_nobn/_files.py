@@ -12,9 +12,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from ._archive_limits import check_size
-
 _PREFIX = ".partial-"
+# A few bytes may stand for so many: an archive of zeros, or one made to fill a disk.
+_RATIO, _FREE = 64, 1 << 26
+
+
+def reject_expansion(unpacked: int, stored: int) -> None:
+    """Raises ValueError if so many stored bytes would become too many in memory."""
+    if unpacked > _FREE + _RATIO * stored:
+        raise ValueError(
+            f"it would grow from {stored:,} to {unpacked:,} bytes when it is read"
+        )
 
 
 def cache_folder() -> Path:
@@ -85,7 +93,9 @@ def read_file(path: str | os.PathLike, most: int | None = None) -> bytes:
         if most is not None and found.st_size > most:
             raise OSError(errno.EFBIG, f"Larger than {most:,} bytes")
         try:
-            check_size(found.st_size, 512 * getattr(found, "st_blocks", found.st_size))
+            reject_expansion(
+                found.st_size, 512 * getattr(found, "st_blocks", found.st_size)
+            )
         except ValueError as error:
             raise OSError(errno.EFBIG, "All but holes") from error
         return stream.readall()

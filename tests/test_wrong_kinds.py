@@ -64,7 +64,7 @@ OF_A_PATH = {
     "open_model": nobn.training.open_model,
     "load_run": nobn.training.load_run,
     "inspect_folder": nobn.data.inspect_folder,
-    "load_recu": nobn.interop.load_recu,
+    "load_bnn_nobn": nobn.interop.load_bnn_nobn,
     "reliability_diagram": lambda path: nobn.diagnostics.reliability_diagram(
         [[0.5, 0.5]], [0], path
     ),

@@ -47,7 +47,7 @@ def main(ctx: click.Context) -> None:
                       larq-nobn benchmark model.tflite
     Compare:          larq-nobn compare --dataset cifar10 --width 16 --output runs/grid
     Fold batch norm:  larq-nobn fold runs/a folded.keras
-    From PyTorch:     larq-nobn import best.pth.tar recu.keras --source recu
+    From PyTorch:     larq-nobn import best.pth.tar reactnet.keras
     Trained networks: larq-nobn models
     """
     quiet()

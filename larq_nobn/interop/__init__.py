@@ -1,7 +1,5 @@
-"""Networks trained with the published PyTorch code of a paper, opened here."""
+"""Networks trained with the published PyTorch code of "BNN - BN", opened here."""
 
-from ._ab import load_ab
 from ._bnn_nobn import load_bnn_nobn
-from ._recu import load_recu
 
-__all__ = ["load_ab", "load_bnn_nobn", "load_recu"]
+__all__ = ["load_bnn_nobn"]

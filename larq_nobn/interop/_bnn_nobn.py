@@ -6,7 +6,7 @@ from .._checks import check_flag, check_number
 from .._keras import keras
 from ._checkpoint import read_checkpoint
 from ._reactnets import reactnet18, reactnet_a
-from ._shapes import IMAGENET, State, check_image_size, shape_of
+from ._shapes import State, shape_of
 from ._slots import fill
 
 
@@ -22,8 +22,6 @@ def load_bnn_nobn(
     image_size: tuple[int, int] | None = None,
     binary_weights: bool = True,
     alpha: float = 0.2,
-    *,
-    verify: bool = True,
 ) -> keras.Model:
     r"""Opens a checkpoint of BNN-BN's PyTorch code as a model of this package.
 
@@ -32,14 +30,12 @@ def load_bnn_nobn(
     (`"nobn"`), with it, or with nothing in its place (`"none"`). Tensors are taken by
     name, and each has its variable. The model computes what PyTorch computes in
     evaluation mode, at every size that PyTorch can compute: it pads with zeros, and its
-    first layer turns the image by 180 degrees, with all kernels turned alike, for
+    first layer rotates the image by 180 degrees, with all kernels rotated alike, for
     TensorFlow to pad where PyTorch does.
 
     Every import checks that the names are those of the network, no more and no fewer,
-    that each tensor has its shape, that each variable gets one tensor, and that each
-    layer computes what PyTorch's operations make of its tensors. A checkpoint contains
-    no network to compare the whole with. The tests of this package compare each network
-    with the published one.
+    that each tensor has its shape, and that each variable gets one tensor. The tests of
+    this package compare the outputs of each network with those of the published one.
 
     Arguments:
         path: A `.pth.tar` file, or any with a `state_dict`; no code from it runs.
@@ -49,7 +45,6 @@ def load_bnn_nobn(
             real-valued: names and shapes are the same in both.
         alpha: Positive factor on the residual branches of the normalizer-free form,
             which no checkpoint contains.
-        verify: Whether each layer is compared with PyTorch's operations.
 
     Returns:
         A functional Keras model, which can be trained and converted like any other.
@@ -74,7 +69,6 @@ def load_bnn_nobn(
         PyTorch's sign(0) = 0 becomes +1.
     """
     check_flag("binary_weights", binary_weights)
-    check_flag("verify", verify)
     check_number("alpha", alpha, "(0, inf)", "The published code uses 0.2.")
     state = read_checkpoint(path)
     arguments = {
@@ -84,16 +78,14 @@ def load_bnn_nobn(
         "alpha": alpha,
     }
     if "layer1.0.binary_conv.weight" in state:
-        model, slots = reactnet18(state, image_size, "binary_conv", arguments)
+        model, slots = reactnet18(state, image_size, arguments)
     elif "feature.1.binary_3x3.weight" in state:
-        # The published code has no other stem, for small images either.
-        size = check_image_size(image_size, IMAGENET)
-        model, slots = reactnet_a(state, size, 2, arguments)
+        model, slots = reactnet_a(state, image_size, arguments)
     else:
         raise ValueError(
             f"{path} is not a checkpoint of BNN-BN: it has neither "
             "layer1.0.binary_conv.weight, as ReActNet-18 has, nor "
             "feature.1.binary_3x3.weight, as ReActNet-A has. Give one of these."
         )
-    fill(model, slots, state, turned=True, verify=verify)
+    fill(model, slots, state)
     return model

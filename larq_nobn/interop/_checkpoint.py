@@ -2,27 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import os
-import zipfile
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from .._archive_limits import check_size, check_zip
 from .._checks import check_path
-from .._files import check_permission
-from ._pickles import Foreign, Odd, check_pickle
+from .._files import reject_expansion
 
 # The first version of PyTorch that runs no code where it reads weights alone.
 _SAFE = (2, 6)
 # How many batches a batch norm has seen, which counts only where momentum is None.
 _COUNTER = "num_batches_tracked"
-# What PyTorch takes for an archive; other files are pickles, one after the other: what
-# it is, its version, of which machine, the content, and the order of the tensors.
-_ARCHIVE, _PICKLES = b"PK\3\4", 5
 _PARALLEL = "module."  # what DataParallel puts before every name
 
 
@@ -81,7 +75,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
 def _arrays(state: Mapping[str, Any], size: int) -> dict[str, np.ndarray]:
     """The tensors of a file of so many bytes, some of which can be the same bytes."""
     values = sum(tensor.numel() for tensor in state.values())
-    check_size(values * np.dtype(np.float32).itemsize, size)
+    reject_expansion(values * np.dtype(np.float32).itemsize, size)
     if any(tensor.is_complex() for tensor in state.values()):
         raise ValueError("one is of complex numbers")
     return {
@@ -91,41 +85,19 @@ def _arrays(state: Mapping[str, Any], size: int) -> dict[str, np.ndarray]:
     }
 
 
-def _check_pickles(file: Path) -> None:
-    """Looks through what PyTorch would unpickle, by the bytes that it would take."""
-    with file.open("rb") as stream:
-        if stream.read(len(_ARCHIVE)) == _ARCHIVE:
-            with zipfile.ZipFile(stream) as archive:
-                check_zip(archive)
-            content = _torch()._C.PyTorchFileReader(str(file)).get_record("data.pkl")
-            check_pickle(io.BytesIO(content))
-        else:
-            stream.seek(0)
-            for _ in range(_PICKLES):
-                check_pickle(stream)
-
-
 def _load(file: Path) -> object:
     torch = _torch()
-    check_permission(file)
     try:
-        _check_pickles(file)
         return torch.load(file, map_location="cpu", weights_only=True)
-    except Foreign as error:
+    except (MemoryError, OSError):
+        raise
+    except Exception as error:  # whatever a pickle of other bytes makes PyTorch say
+        rejected = re.search(r"GLOBAL (\S+)", str(error))
+        what = f" such as {rejected[1]}" if rejected else f" ({type(error).__name__})"
         raise ValueError(
-            f"{file} carries Python objects other than tensors ({error}), which are "
-            "never made from a file, since that can run any code. Where you trust it, "
-            "save its state_dict alone with PyTorch and load that."
-        ) from error
-    except Odd as error:
-        raise ValueError(
-            f"{file} {error}, as no checkpoint of weights does. Save its state_dict "
-            "alone with PyTorch and load that."
-        ) from error
-    except Exception as error:  # whatever readers of archives say to other bytes
-        raise ValueError(
-            f"{file} is damaged or no PyTorch checkpoint. Give a file that torch.save "
-            "wrote, and load it again if it was copied."
+            f"{file} is damaged, or contains other Python objects than tensors{what}, "
+            "which are never made from a file, since that can run any code. Save its "
+            "state_dict alone with PyTorch and load that."
         ) from error
 
 

@@ -1,21 +1,25 @@
-"""The turn that makes TensorFlow's padding fall where PyTorch's does."""
+"""The rotation that makes TensorFlow's padding fall where PyTorch's does."""
 
 from __future__ import annotations
 
+from typing import Any
+
+import larq as lq
 import tensorflow as tf
 
 from .._keras import keras, register
+from ..graph import Call, rebuild, rerun, run_call
 
 
 @register()
 class HalfTurn(keras.layers.Layer):
-    """Turns images upside down and back to front: y[i, j] = x[-1 - i, -1 - j].
+    """Rotates images by 180 degrees: y[i, j] = x[-1 - i, -1 - j].
 
     A convolution of stride 2 on a map of even size has an odd number of rows of padding
     to place. PyTorch puts the additional one above and left, TensorFlow below and
-    right. On turned images, with kernels turned too, below and right is what was above
-    and left: the whole network then computes what it did in PyTorch, in convolutions
-    that every backend knows, and a turn of the image is all it costs.
+    right. On rotated images, with kernels rotated too, below and right is what was
+    above and left: the whole network then computes what it did in PyTorch, in
+    convolutions that every backend knows, at the cost of one rotation of the image.
     """
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
@@ -25,10 +29,22 @@ class HalfTurn(keras.layers.Layer):
         return tf.TensorShape(input_shape)
 
 
-def from_the_first(x: tf.Tensor, name: str) -> tf.Tensor:
-    """A turned map of which a 1x1 convolution of stride 2 takes what PyTorch takes.
+def as_in_pytorch(model: keras.Model, image_size: tuple[int, int]) -> keras.Model:
+    """Builds a network again, padded with zeros, above and left where sizes are even.
 
-    PyTorch starts with the first position, which on turned maps is the last.
+    Arguments:
+        model: One that reads its input once and ends in global pooling.
+        image_size: The height and width that the new one takes. The stem of our
+            builders follows from the size, that of PyTorch code does not.
     """
-    crop = [(1 - size % 2, 0) for size in x.shape[1:3]]
-    return keras.layers.Cropping2D(crop, name=name)(x)
+
+    def make(call: Call, tensors: dict[str, Any]) -> Any:
+        changes: dict[str, Any] = {}
+        if isinstance(call.layer, lq.layers.QuantConv2D):
+            changes["pad_values"] = 0.0
+        layer = rebuild(call.layer, name=call.name, **changes)
+        return run_call(call, layer, tensors)
+
+    image = keras.Input((*image_size, model.input_shape[-1]), name="image")
+    ends = rerun(model, [HalfTurn(name="turn")(image)], make)
+    return keras.Model(image, ends[0], name=model.name)

@@ -6,9 +6,9 @@ from typing import Any
 
 from .._keras import keras
 from ..models import ReActNet18, ReActNetA
+from ._half_turn import as_in_pytorch
 from ._shapes import IMAGENET, State, check_image_size, count_blocks, shape_of, stem_of
 from ._slots import Slots, batch_norm, convolution, dense, rprelu, shift
-from ._zero_padded import as_in_pytorch
 
 
 def _convolution(source: str, norm: str, model: keras.Model, name: str) -> Slots:
@@ -22,7 +22,6 @@ def _convolution(source: str, norm: str, model: keras.Model, name: str) -> Slots
 def reactnet18(
     state: State,
     image_size: tuple[int, int] | None,
-    binary_conv: str,
     arguments: dict[str, Any],
 ) -> tuple[keras.Model, Slots]:
     """A ReActNet of one convolution per block.
@@ -30,11 +29,10 @@ def reactnet18(
     Arguments:
         state: The tensors of the checkpoint.
         image_size: (height, width), or None for that of the stem.
-        binary_conv: What the code calls the binary convolution of a block.
         arguments: Further arguments of the builder.
     """
     width, default, shape = stem_of(state)
-    blocks = count_blocks(state, f"layer{{}}.{{}}.{binary_conv}.weight")
+    blocks = count_blocks(state, "layer{}.{}.binary_conv.weight")
     size = check_image_size(image_size, default)
     name = f"reactnet{sum(blocks) + 2}"
     ours = ReActNet18(shape, width=width, blocks=blocks, name=name, **arguments)
@@ -46,7 +44,7 @@ def reactnet18(
             source, name = f"layer{stage}.{block}", f"stage{stage}_block{block + 1}"
             sign = model.get_layer(f"{name}_conv").input_quantizer
             slots |= shift(f"{source}.move0", sign.shift)
-            conv = f"{source}.{binary_conv}"
+            conv = f"{source}.binary_conv"
             slots |= _convolution(conv, f"{source}.bn1", model, name)
             parts = ("move1", "prelu", "move2")
             slots |= rprelu(source, parts, model.get_layer(f"{name}_act"))
@@ -72,20 +70,20 @@ def _stages(state: State) -> tuple[int, ...]:
 
 def reactnet_a(
     state: State,
-    image_size: tuple[int, int],
-    stem_stride: int,
+    image_size: tuple[int, int] | None,
     arguments: dict[str, Any],
 ) -> tuple[keras.Model, Slots]:
-    """ReActNet-A; the arguments are those of `reactnet18` and of the builder."""
+    """A ReActNet-A; the arguments are those of `reactnet18`."""
     width, channels, _, _ = shape_of(state, "feature.0.conv1.weight", 4)
     ours = ReActNetA(
         (IMAGENET, IMAGENET, channels),
         width=width,
         blocks=_stages(state),
-        stem_stride=stem_stride,
+        # The published code has no other stem, for small images either.
+        stem_stride=2,
         **arguments,
     )
-    model = as_in_pytorch(ours, image_size)
+    model = as_in_pytorch(ours, check_image_size(image_size, IMAGENET))
     slots = _convolution("feature.0.conv1", "feature.0.bn1", model, "stem")
     slots |= dense("fc", model.get_layer("head"))
     number = 0

@@ -160,7 +160,7 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
             "Output f is not a name for a Keras model. Choose one",
         ),
         (
-            "import notes.txt f.npz --source recu",
+            "import notes.txt f.npz",
             "f.npz is not a name for a Keras model",
         ),
         (
@@ -219,7 +219,7 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
         ("train --output r --resum", "Did you mean '--resume'? See larq-nobn train"),
         ("models none", "Got unexpected extra argument (none). See larq-nobn models"),
         ("report empty --by", "requires an argument. See larq-nobn report --help."),
-        ("import notes.txt o.keras --source ab --image-size 8", "larq-nobn import --"),
+        ("import notes.txt o.keras --image-size 8", "larq-nobn import --"),
         ("convert float.keras m.tflite --input-shape 8x8x1", "not of the form 96,96,3"),
         ("benchmark damaged.tflite --limit x", "'x' is not a valid integer. See"),
         ("train --output r --data-dir notes.txt", "but a data set needs a folder"),
@@ -480,7 +480,7 @@ SMALLER = "smaller batches (--batch-size), more parts of a batch (--accumulate)"
             " or a machine with more",
         ),
         (
-            "import notes.txt f.keras --source recu",
+            "import notes.txt f.keras",
             ". Take smaller images (--image-size) or a machine with more of it.",
         ),
     ],
@@ -501,7 +501,7 @@ def test_no_memory(
     for name in ("open_model", "train", "compare"):
         monkeypatch.setattr(training, name, short)
     monkeypatch.setattr(larq_nobn.deploy, "audit", short)
-    monkeypatch.setattr(larq_nobn.interop, "load_recu", short)
+    monkeypatch.setattr(larq_nobn.interop, "load_bnn_nobn", short)
     Path("float.tflite").touch()
     found = one_sentence(invoke(*line.split()))
     assert f"There is not enough memory{said}" in found
@@ -757,7 +757,7 @@ def forbid(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
         ("summary own.h5", "own.h5"),
         ("evaluate own.npz", "own.npz"),
         ("convert own.npz m.tflite", "own.npz"),
-        ("import own.pth i.keras --source recu", "own.pth"),
+        ("import own.pth i.keras", "own.pth"),
         ("predict float.keras full", "full"),
         ("predict float.keras full", "deep"),
         ("report full", "run.json"),

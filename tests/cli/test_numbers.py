@@ -30,7 +30,7 @@ LINES = {
     "convert": "convert float.keras new.tflite",
     "benchmark": "benchmark own.tflite",
     "remove": "remove float.keras new.keras",
-    "import": "import gone.pth new.keras --source bnn_nobn",
+    "import": "import gone.pth new.keras",
     "data": "data ./pictures",
     "demo": "demo --output new",
 }

@@ -80,7 +80,7 @@ LINES = {
     "models": ("models", {"--json": "json"}),
     "fold": ("fold {model}", {"": "keras", "--json": "json"}),
     "remove": ("remove {model}", {"": "keras", "--json": "json"}),
-    "import": ("import pip.pth --source recu", {"": "keras"}),
+    "import": ("import pip.pth", {"": "keras"}),
     "evaluate": (
         "evaluate {model} --dataset digits",
         {"--json": "json", "--plot": "png", "--mistakes": "png"},
@@ -209,7 +209,7 @@ def test_what_is_read_is_not_written(
         "data ./pictures --sheet pictures/cat/1.png",
         "predict run pictures/cat/1.png --json pictures/cat/1.png",
         "evaluate run --dataset pictures --plot pictures/cat/1.png",
-        "import pip.pth pip.pth --source recu",
+        "import pip.pth pip.pth",
         "compare --dataset digits --init own.keras --output g --json own.keras",
         "compare --dataset digits --teacher own.keras --output g --json link.keras",
     ],

@@ -21,7 +21,7 @@ import larq as lq
 import numpy as np
 import pytest
 import tensorflow as tf
-from interop import published_ab, published_bnn_nobn, published_recu
+from interop import published_bnn_nobn
 from interop.comparing import save
 from interop.published import randomized
 from PIL import Image
@@ -163,17 +163,11 @@ def pictures(place: Path) -> None:
 
 def checkpoints(name: str, place: Path) -> None:
     """A small checkpoint of the published code that an example opens."""
-    if name == "interop.load_ab":
-        network = published_ab.ReActNet18(width=8, blocks=(1, 1))
-        save(randomized(network, 0), place / "cifar10_reactnet18_step2.h5")
-    elif name == "interop.load_bnn_nobn":
+    if name == "interop.load_bnn_nobn":
         network = published_bnn_nobn.ReActNet18(
             published_bnn_nobn.Form("nobn"), 4, (1, 1)
         )
         save(randomized(network, 0), place / "model_best.pth.tar")
-    elif name == "interop.load_recu":
-        network = published_recu.ResNet20(8, (1, 1, 1))
-        save(randomized(network, 2), place / "model_best.pth.tar")
 
 
 @pytest.mark.slow

@@ -85,26 +85,6 @@ class StdSignConv(StdConv):
         return self.gain * per_filter(w, lambda v: v.abs().mean(1)) * w.sign()
 
 
-class ReCUConv(Conv):
-    """Signs of clamped standardized weights; α multiplies the output."""
-
-    def __init__(self, inputs, outputs, size, stride=1):
-        super().__init__(inputs, outputs, size, stride)
-        self.alpha = nn.Parameter(torch.empty(outputs, 1, 1))
-        self.register_buffer("tau", torch.tensor([0.97]))
-        self.sign = Sign()
-
-    def kernel(self):
-        w = centered(self.weight)
-        variance = per_filter(w, lambda v: v.var(1, correction=1))
-        w = w / (torch.sqrt(variance + 1e-5) / (2 * math.sqrt(2)))
-        bound = -w.abs().mean() * math.log(2 - 2 * self.tau.item())
-        return w.clamp(-bound, bound).sign()
-
-    def forward(self, x):
-        return super().forward(self.sign(x)) * self.alpha
-
-
 class Shift(nn.Module):
     def __init__(self, channels):
         super().__init__()
@@ -126,9 +106,7 @@ def randomized(network, seed):
             kind = name.split(".")[-1]
             if kind == "running_var":
                 tensor.copy_(0.5 + torch.rand(tensor.shape, generator=generator))
-            elif kind == "L_alpha":
-                normal(tensor, -2.0, 1.0)
-            elif kind in ("gain", "alpha"):
+            elif kind == "gain":
                 normal(tensor, 1.0, 0.3)
             elif kind == "weight" and tensor.ndim > 1:
                 normal(tensor, 0.02, 0.3)

@@ -2,18 +2,15 @@
 
 import pickle
 import sys
-import zipfile
 
 import larq_nobn as nobn
 import numpy as np
 import pytest
 import torch
-from interop.comparing import save
 from interop.published import randomized
 from interop.published_bnn_nobn import Form, ReActNet18
-from interop.published_recu import VGGSmall
 from larq_nobn._keras import keras
-from larq_nobn.interop import load_bnn_nobn, load_recu
+from larq_nobn.interop import load_bnn_nobn
 from larq_nobn.interop._checkpoint import read_checkpoint
 from larq_nobn.interop._slots import dense, fill
 
@@ -32,12 +29,12 @@ def test_without_pytorch(monkeypatch, path):
     path.write_bytes(b"anything")
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(ImportError, match=r"pip install 'larq-nobn\[torch\]'"):
-        load_recu(path)
+        load_bnn_nobn(path)
 
 
 def test_missing_file_and_folder(path, tmp_path):
     with pytest.raises(FileNotFoundError, match="checkpoint.pth.tar is not a file"):
-        load_recu(path)
+        load_bnn_nobn(path)
     with pytest.raises(FileNotFoundError, match="is not a file. Give a checkpoint"):
         load_bnn_nobn(tmp_path)
 
@@ -45,23 +42,15 @@ def test_missing_file_and_folder(path, tmp_path):
 @pytest.mark.parametrize("content", [b"", b"not a pickle", b"PK\x03\x04broken"])
 def test_other_files(content, path):
     path.write_bytes(content)
-    with pytest.raises(ValueError, match="is damaged or no PyTorch checkpoint"):
-        load_recu(path)
+    with pytest.raises(ValueError, match="is damaged, or contains other"):
+        load_bnn_nobn(path)
 
 
 @pytest.mark.parametrize("zipped", [True, False])
 def test_half_a_checkpoint(zipped, state, path):
     torch.save(state, path, _use_new_zipfile_serialization=zipped)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
-    with pytest.raises(ValueError, match="is damaged or no PyTorch checkpoint"):
-        load_bnn_nobn(path)
-
-
-def test_an_archive_that_grows_without_end(state, path):
-    torch.save(state, path)
-    with zipfile.ZipFile(path, "a", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("checkpoint/data/zeros", bytes(1 << 28))
-    with pytest.raises(ValueError, match="is damaged or no PyTorch checkpoint"):
+    with pytest.raises(ValueError, match="is damaged, or contains other"):
         load_bnn_nobn(path)
 
 
@@ -69,7 +58,7 @@ def test_a_version_of_pytorch_that_runs_code(monkeypatch, path):
     path.write_bytes(b"anything")
     monkeypatch.setattr(torch, "__version__", "2.5.1+cpu")
     with pytest.raises(ImportError, match="PyTorch 2.5.1.cpu can be made to run code"):
-        load_recu(path)
+        load_bnn_nobn(path)
 
 
 class Payload:
@@ -84,21 +73,7 @@ def test_code_is_not_run(by_torch, path):
         torch.save(content, path)
     else:
         path.write_bytes(pickle.dumps(content, protocol=2))
-    with pytest.raises(ValueError, match=r"objects other than tensors \(exec\), which"):
-        load_recu(path)
-
-
-@pytest.mark.parametrize("zipped", [True, False])
-@pytest.mark.parametrize(
-    "content, name",
-    [(bytearray(3), "bytearray"), (b"\xff" * 3, "_codecs.encode")],  # by protocol 2
-    ids=["bytearray", "encode"],
-)
-def test_what_grows_while_it_is_read(zipped, content, name, state, path):
-    """A few bytes can ask for an array of any size, or for one doubled many times."""
-    content = {"state_dict": state, "more": content}
-    torch.save(content, path, _use_new_zipfile_serialization=zipped)
-    with pytest.raises(ValueError, match=rf"other than tensors \({name}\), which"):
+    with pytest.raises(ValueError, match="than tensors such as .*exec, which are"):
         load_bnn_nobn(path)
 
 
@@ -110,7 +85,7 @@ def test_what_grows_while_it_is_read(zipped, content, name, state, path):
 def test_no_state_dict(content, path):
     torch.save(content, path)
     with pytest.raises(ValueError, match="contains no state_dict"):
-        load_recu(path)
+        load_bnn_nobn(path)
 
 
 @pytest.mark.parametrize(
@@ -130,14 +105,6 @@ def test_other_tensors(tensor, path):
         read_checkpoint(path)
 
 
-def test_tensors_that_share_their_bytes(path):
-    """A thousand in float16 of the same megabyte are four gigabytes in float32."""
-    one = torch.ones(1 << 19, dtype=torch.half)
-    torch.save({str(number): one for number in range(2000)}, path)
-    with pytest.raises(ValueError, match="to 4,194,304,000 bytes when it is read"):
-        read_checkpoint(path)
-
-
 def test_bare_and_old_and_half_precision(state, path):
     """Without a key around it, in the format of PyTorch 1.1, in float16."""
     half = {name: value.half() for name, value in state.items()}
@@ -150,15 +117,12 @@ def test_bare_and_old_and_half_precision(state, path):
         np.testing.assert_array_equal(array, half[name].float().numpy())
 
 
-def test_a_checkpoint_of_something_else(state, path):
+def test_a_checkpoint_of_something_else(path):
     torch.save({"fc.weight": torch.zeros(2, 3), "conv1.weight": torch.zeros(1)}, path)
     with pytest.raises(
         ValueError, match="is not a checkpoint of BNN-BN: it has neither"
     ):
         load_bnn_nobn(path)
-    torch.save(state, path)
-    with pytest.raises(ValueError, match="is not a checkpoint of ReCU: it has none of"):
-        load_recu(path)
 
 
 @pytest.mark.parametrize(
@@ -200,7 +164,7 @@ def test_wrong_shapes(state, path):
 def test_no_variable_stays_as_it_was():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(3, name="lonely")])
     with pytest.raises(ValueError, match="Nothing in the checkpoint sets lonely/bias"):
-        fill(model, {}, {}, turned=False)
+        fill(model, {}, {})
 
 
 @pytest.mark.parametrize("size", [32, (32,), (32, 32, 3)])
@@ -216,14 +180,6 @@ def test_images_that_are_too_small(state, path):
         load_bnn_nobn(path, (16, 4))
 
 
-def test_vgg_small_rejects_other_sizes(path):
-    save(randomized(VGGSmall(4), 0), path)
-    with pytest.raises(
-        ValueError, match=r"\(32, 32\) does not fit .* takes \(16, 16\)"
-    ):
-        load_recu(path, (32, 32))
-
-
 @pytest.mark.parametrize("alpha", [0.0, float("nan")])
 def test_alpha(alpha, path):
     with pytest.raises(ValueError, match=f"alpha={alpha} is outside"):
@@ -237,4 +193,4 @@ def test_no_variable_is_set_twice():
     state = {"fc.weight": np.zeros((3, 2)), "fc.bias": np.zeros(3)}
     state["other.bias"] = np.ones(3)
     with pytest.raises(ValueError, match="Several tensors .* set shared/bias:0 of"):
-        fill(model, slots, state, turned=False)
+        fill(model, slots, state)

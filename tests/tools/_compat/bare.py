@@ -45,7 +45,7 @@ COMMANDS = {
     "summary model.keras": LCE,
     "report finished --png runs.png": PLOTS,
     "report finished": None,
-    "import model.pth.tar out.keras --source recu": TORCH,
+    "import model.pth.tar out.keras": TORCH,
 }
 
 
@@ -58,7 +58,10 @@ def functions(model, images):
         "benchmark": (LCE, lambda: nobn.benchmark("model.tflite")),
         "data.load": (DATA, lambda: nobn.data.load("digits", "train", 32)),
         "data.prepare": (DATA, lambda: nobn.data.prepare("cifar10")),
-        "interop.load_recu": (TORCH, lambda: nobn.interop.load_recu("model.pth.tar")),
+        "interop.load_bnn_nobn": (
+            TORCH,
+            lambda: nobn.interop.load_bnn_nobn("model.pth.tar"),
+        ),
         "diagnostics.reliability_diagram": (
             PLOTS,
             lambda: nobn.diagnostics.reliability_diagram(
