@@ -52,7 +52,7 @@ PARTS: dict[str, tuple[set[str], ...]] = {
         {"_evaluation", "_training_model"},
         {"_settings"},
         {"folder"},
-        {"_distribution", "_initial_weights", "_pack"},
+        {"_distribution", "_initial_weights"},
         {"_callbacks", "_checkpoints", "_network"},
         {"_stopping"},
         {"_trainer"},

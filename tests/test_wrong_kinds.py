@@ -57,7 +57,6 @@ OF_A_PATH = {
     "read_card": deploy.read_card,
     "read_phone_logs": lambda path: deploy.read_phone_logs(path, "m.log"),
     "read_phone_logs of": lambda path: deploy.read_phone_logs("m.tflite", path),
-    "pack": lambda path: nobn.training.pack("run", path),
     "save_model": lambda path: nobn.training.save_model(keras.Sequential(), path),
     "write_json": lambda path: nobn.training.write_json(path, {}),
     "epochs_kept": nobn.training.epochs_kept,

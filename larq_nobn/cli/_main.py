@@ -13,10 +13,9 @@ from ._demo import demo
 from ._deploy import audit, convert
 from ._errors import Commands
 from ._evaluate import evaluate
-from ._export import export
 from ._import import import_
 from ._predict import predict
-from ._pretrained import models, pack
+from ._pretrained import models
 from ._summary import summary
 from ._surgery import fold, remove
 from ._train import train
@@ -57,6 +56,6 @@ def main(ctx: click.Context) -> None:
 
 for command in (
     *(demo, train, evaluate, predict, compare, report, fold, remove),
-    *(convert, audit, benchmark, summary, data, import_, models, pack, export),
+    *(convert, audit, benchmark, summary, data, import_, models),
 ):
     main.add_command(command)

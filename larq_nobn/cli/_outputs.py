@@ -83,12 +83,10 @@ def _is_comparison(content: bytes) -> bool:
 
 TFLITE = Kind("a TFLite file", lambda content: content[4:8] == b"TFL3")
 KERAS = Kind("a Keras model", partial(_is_archive, b"config.json"), ".keras")
-PACKED = Kind("a packed network", partial(_is_archive, b".npy"), ".npz")
 PNG = Kind("a PNG image", lambda content: content.startswith(b"\x89PNG"))
 PLOT = replace(PNG)  # by matplotlib, which is an extra
 REPORT = Kind("a JSON report", _is_report)
 COMPARISON = Kind("the JSON of a comparison", _is_comparison)
-EXPORT = Kind("an export", lambda content: b"\nlibrary_name: larq_nobn\n" in content)
 METADATA = Kind("the metadata of a TFLite file", _is_metadata)
 # What may name a file or a folder, and need not.
 _OF_IMAGES = ("dataset", "name")
@@ -96,14 +94,14 @@ _MAY_BE_READ = ("init", "teacher", *_OF_IMAGES)
 
 
 class Output(click.Path):
-    """A file that a command writes, or the folder of an export.
+    """A file that a command writes.
 
     `-` is standard output, where the command takes that.
     """
 
     def __init__(self, kind: Kind) -> None:
         super().__init__(path_type=str if kind is REPORT else Path)
-        self.name = "folder" if kind is EXPORT else "file"
+        self.name = "file"
         self.kind = kind
 
 
@@ -137,7 +135,7 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
             )
     reads = list(_reads(ctx))
     for name, path, kind in targets:
-        for read, of_images in reads if kind is not EXPORT else ():
+        for read, of_images in reads:
             if _same(path, read) or _is_image_of(path, read):
                 raise FileExistsError(
                     f"{name} {path} would overwrite what the command reads. Choose "
@@ -163,9 +161,9 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
 def check_target(
     said: str, path: Path, kind: Kind, force: bool, given: str = ""
 ) -> None:
-    """Raises instead of writing a file, or an export's folder, where something else is.
+    """Raises instead of writing a file where something else is.
 
-    Of an export the README.md says what it is. `said` is what a message calls it, and
+    `said` is what a message calls it, and
     `given` the option that its folder is from, where its name is not a choice.
     """
     advice = "Choose another name."
@@ -188,23 +186,16 @@ def check_target(
         if os.path.islink(os.path.realpath(path)):
             raise FileExistsError(f"{said} is a link that leads to itself. {advice}")
         return
-    mode, file = path.stat().st_mode, path
-    if kind is EXPORT:
-        if not stat.S_ISDIR(mode):
-            raise NotADirectoryError(f"{said} is a file. Give the name of a folder.")
-        there, file = any(path.iterdir()), path / "README.md"
-    elif stat.S_ISDIR(mode):
+    mode = path.stat().st_mode
+    if stat.S_ISDIR(mode):
         raise IsADirectoryError(f"{said} is a folder. {a_file}")
-    elif not stat.S_ISREG(mode):
+    if not stat.S_ISREG(mode):
         raise FileExistsError(f"{said} is not a regular file. {advice}")
-    else:
-        there = path.stat().st_size > 0
-    if not there:
+    if path.stat().st_size == 0:
         return
-    if not (file.is_file() and kind.is_of(file)):
-        what = "is not empty and" if kind is EXPORT else "exists and is"
+    if not kind.is_of(path):
         raise FileExistsError(
-            f"{said} {what} not {kind.name}, so it is not overwritten. {advice}"
+            f"{said} exists and is not {kind.name}, so it is not overwritten. {advice}"
         )
     if not force:
         raise FileExistsError(

@@ -1,18 +1,16 @@
-"""`larq-nobn models` and `larq-nobn pack`."""
+"""`larq-nobn models`."""
 
 from __future__ import annotations
 
 import dataclasses
-from pathlib import Path
 
 import click
 from rich.table import Table
 
 from ._arguments import Command
-from ._console import percent, say, show
-from ._outputs import PACKED, Output, json_option
+from ._console import percent, show
+from ._outputs import json_option
 from ._package import models as networks
-from ._package import training
 
 
 @click.command(cls=Command)
@@ -41,22 +39,3 @@ def models(report: str | None) -> None:
             f"{row.float_macs / 1e6:,.2f} M",
         )
     show([dataclasses.asdict(row) for row in rows], report, table)
-
-
-@click.command(cls=Command)
-@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@click.argument("output", metavar="OUT.npz", type=Output(PACKED))
-@click.option("--name", show_default="that of the file", help="Name of the network.")
-@click.option("--log", help="Path or address of the run's log, stored in the file.")
-def pack(run: Path, output: Path, name: str | None, log: str | None) -> None:
-    """Pack the network of a finished run, one bit for each binary weight.
-
-    The file is opened by every command that takes a model, and in Python by weights=.
-    Class names, preprocessing, settings and accuracy go with it.
-
-    \b
-    Example: larq-nobn pack runs/a a.npz
-             larq-nobn pack runs/a a.npz --name reactnet18-w16-cats
-    """
-    row = training.pack(run, output, name, log)
-    say(f"{output}: {row.name}, {row.size_bytes / 1000:,.0f} kB")

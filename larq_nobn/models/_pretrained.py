@@ -349,8 +349,8 @@ def _entries(weights: str | os.PathLike) -> Mapping[str, np.ndarray]:
 
 def _damaged(weights: str | os.PathLike, reason: str) -> ValueError:
     return ValueError(
-        f"{os.fspath(weights)!r} is damaged or not a packed network: {reason}. Pack "
-        "it again, or restore it from a copy."
+        f"{os.fspath(weights)!r} is damaged or not a packed network: {reason}. "
+        "Restore it from a copy."
     )
 
 

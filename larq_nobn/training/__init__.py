@@ -11,7 +11,6 @@ from .._names import (
 from ..config import RECIPES, Recipe
 from ._evaluation import evaluate
 from ._network import KERNELS
-from ._pack import pack
 from ._settings import RunSettings
 from ._stopping import NonFiniteLoss, Terminated
 from ._trainer import Trainer, train
@@ -54,7 +53,6 @@ __all__ = [
     "load_record",
     "load_run",
     "open_model",
-    "pack",
     "report",
     "save_model",
     "train",

@@ -163,10 +163,6 @@ def place(models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path
             "import notes.txt f.npz",
             "f.npz is not a name for a Keras model",
         ),
-        (
-            "pack empty f.keras",
-            "f.keras is not a name for a packed network. Choose one",
-        ),
         ("fold float.keras deep/f.keras", "deep/f.keras lies in no existing folder"),
         ("fold damaged.keras f.keras", "damaged.keras is damaged"),
         ("fold lambda.keras f.keras", "carries Python code (a Lambda)"),

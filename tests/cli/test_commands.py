@@ -41,7 +41,6 @@ def test_help_lists_every_command_and_where_to_start(
         "predict",
         "compare",
         "report",
-        "export",
         "fold",
         "remove",
         "convert",
@@ -51,7 +50,6 @@ def test_help_lists_every_command_and_where_to_start(
         "data",
         "import",
         "models",
-        "pack",
     }
     for name in main.commands:
         assert re.search(rf"^  {name} +[A-Z]", result.stdout, re.MULTILINE)

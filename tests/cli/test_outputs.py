@@ -17,7 +17,7 @@ from cli.answers import one_sentence
 from cli.conftest import Invoke
 from larq_nobn._keras import keras
 from larq_nobn.cli import _compare, _demo, main
-from larq_nobn.cli._outputs import EXPORT, Output
+from larq_nobn.cli._outputs import Output
 from PIL import Image
 from training.fake_runs import leave_run
 
@@ -45,7 +45,6 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name, content in (
         ("own.keras", b"PK\3\4 config.json mine"),
         ("other.keras", b"PK\3\4 config.json mine too"),
-        ("other.npz", b"PK\3\4 head.npy"),
         ("own.tflite", b"\x1c\0\0\0TFL3 mine"),
         ("other.tflite", b"\x1c\0\0\0TFL3 mine too"),
         ("own.tflite.json", json.dumps({"format": CARD}).encode()),
@@ -76,7 +75,6 @@ def contents(folder: Path) -> dict[Path, bytes]:
 # Every command that writes a file: the words before it, and its options of a kind.
 LINES = {
     "convert": ("convert {model}", {"": "tflite", "--json": "json"}),
-    "pack": ("pack run", {"": "npz"}),
     "models": ("models", {"--json": "json"}),
     "fold": ("fold {model}", {"": "keras", "--json": "json"}),
     "remove": ("remove {model}", {"": "keras", "--json": "json"}),
@@ -108,7 +106,7 @@ def words(name: str, option: str, target: object, model: str = "run") -> list[st
 
 def outputs_of(command: click.Command) -> Iterator[str]:
     for each in command.params:
-        if isinstance(each.type, Output) and each.type.kind is not EXPORT:
+        if isinstance(each.type, Output):
             yield each.opts[0] if isinstance(each, click.Option) else ""
 
 
@@ -124,8 +122,7 @@ def test_every_output_is_here():
         given = inspect.signature(command.callback).parameters
         assert "force" not in given
         has = any(each.name == "force" for each in command.params)
-        kinds = [getattr(each.type, "kind", None) for each in command.params]
-        assert has == (EXPORT in kinds or bool([*outputs_of(command)]))
+        assert has == bool([*outputs_of(command)])
 
 
 @pytest.mark.parametrize("force", [False, True], ids=["", "force"])
@@ -137,7 +134,6 @@ def test_nothing_is_destroyed(
     same = {
         "tflite": "other.tflite",
         "keras": "other.keras",
-        "npz": "other.npz",
         "json": "report.json",
         "png": "picture.png",
     }

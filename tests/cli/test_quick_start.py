@@ -55,8 +55,6 @@ WRONG = [
     ["import", "notes.txt", "new.keras", "--image-size", "1", "1"],
     ["import", "notes.txt", "new.keras", "--source", "recu"],
     ["models", "--json", "images"],
-    ["pack", "images", "new.npz", "--name", ""],
-    ["export", NETWORK, "images", "--license", "mit"],
 ]
 INSPECTED = [
     ["data", "images"],

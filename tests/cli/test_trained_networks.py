@@ -82,23 +82,6 @@ def test_train_starts_from_one(invoke, tmp_path, eager):
     assert record["init"]["fresh"] == []
 
 
-def test_pack_makes_another(invoke, run_folder, tmp_path):
-    target = tmp_path / "tiny.npz"
-    done = invoke("pack", run_folder, target, "--name", "tiny")
-    assert done.exit_code == 0, done.output
-    assert "tiny" in done.output
-    again = invoke("pack", run_folder, target)
-    assert again.exit_code == 2 and "exists already" in again.output
-    found = [
-        json.loads(invoke("evaluate", each, "--limit", 100, "--json", "-").output)
-        for each in (run_folder, target)
-    ]
-    assert found[0]["accuracy"] == found[1]["accuracy"]
-    with np.load(target) as archive:
-        card = json.loads(str(archive["card"]))
-    assert not {"data_dir", "init", "teacher"} & card["settings"].keys()
-
-
 @pytest.mark.parametrize("command", ["evaluate", "summary", "fold"])
 def test_unknown_names_are_rejected_in_one_sentence(invoke, tmp_path, command):
     more = [tmp_path / "out.keras"] if command == "fold" else []
@@ -110,8 +93,6 @@ def test_unknown_names_are_rejected_in_one_sentence(invoke, tmp_path, command):
 @pytest.mark.parametrize(
     "words",
     [
-        ("pack", "nowhere", "a.npz"),
-        ("pack", ".", "a.npz"),
         ("models", "--json", "nowhere/a.json"),
     ],
 )

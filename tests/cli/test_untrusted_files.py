@@ -68,9 +68,7 @@ def command(name: str, file: Path, folder: Path) -> list[str]:
 
 
 def test_every_command_that_opens_models_is_here(invoke: Invoke):
-    # Of export's run folders the model is opened as by all the others.
-    listed = {*(parts[0] for parts in COMMANDS.values()), "export"}
-    assert listed == {
+    assert {parts[0] for parts in COMMANDS.values()} == {
         name
         for name in invoke.__globals__["main"].commands
         if "--trust" in invoke(name, "--help").output

@@ -273,7 +273,7 @@ def test_what_is_no_archive_is_rejected(tmp_path):
     (tmp_path / "a.npz").write_bytes(b"no archive")
     with pytest.raises(ValueError, match="is damaged or not a packed network") as said:
         ReActNet18(weights=tmp_path / "a.npz")
-    assert str(said.value).count("Pack it again") == 1
+    assert str(said.value).count("Restore it from a copy") == 1
 
 
 def test_an_archive_that_grows_is_not_read(tmp_path):

@@ -1,23 +1,37 @@
-"""A trained network of a run, packed into a small file that builders open."""
+"""Packs the network of a finished run, one bit for each binary weight.
+
+So the networks of `larq_nobn.models.pretrained()` are made, of runs whose logs lie in
+`results/pretrained/`. The file computes what the run trained: binary kernels have the
+same values, other weights the same bits. Its latent weights are those signs times the
+mean magnitude of the filter's latent weights.
+
+    python benchmarks/pack.py runs/digits reactnet18-w32-digits.npz
+    python benchmarks/pack.py runs/a a.npz --log results/pretrained/a
+"""
 
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import larq_nobn as nobn
+import click
 import numpy as np
-
-from .._checks import check_path
-from .._files import replacing
-from .._keras import keras
-from ..graph import kernel_value
-from ..models import BUILDERS, ModelProfile, PretrainedNetwork, open_pretrained
-from ..models._pretrained import BITS, FORMAT, MAGNITUDE, METADATA, VERSION, packed
-from ..models._weights import weights_by_name
-from .folder import load_run, test_metrics
+from larq_nobn._files import replacing
+from larq_nobn._keras import keras
+from larq_nobn.graph import kernel_value
+from larq_nobn.models import BUILDERS, ModelProfile, PretrainedNetwork, open_pretrained
+from larq_nobn.models._pretrained import (
+    BITS,
+    FORMAT,
+    MAGNITUDE,
+    METADATA,
+    VERSION,
+    packed,
+)
+from larq_nobn.models._weights import weights_by_name
 
 # What the sums in a quantizer round away, and how often a closer value is tried.
 _EQUAL, _TRIES = 1e-5, 6
@@ -26,43 +40,13 @@ _PLACES = ("data_dir", "dataset", "init", "teacher")
 _SMALLEST = np.finfo(np.float32).tiny
 
 
-def pack(
-    run: str | os.PathLike,
-    path: str | os.PathLike,
-    name: str | None = None,
-    log: str | None = None,
-) -> PretrainedNetwork:
-    """Packs the network of a finished run, one bit for each binary weight.
-
-    The file is what `weights=` of the builders in `larq_nobn.models` takes. The packed
-    network computes what the trained one does: its binary kernels have the same values,
-    its other weights the same bits. Its latent weights are those signs times the mean
-    magnitude that the latent weights of the filter had.
-
-    Arguments:
-        run: The folder of a finished run of one of the networks in `larq_nobn.models`.
-        path: The file, which ends in `.npz`.
-        name: What the network is called; None for the name of the file.
-        log: Where the log of the run is kept, for the record.
-
-    Returns:
-        Its row, as in `models.pretrained()`.
+def pack(run: Path, path: Path, log: str | None = None) -> PretrainedNetwork:
+    """Writes the file, and returns its row as in `models.pretrained()`.
 
     Raises:
-        FileNotFoundError: If there is no finished run.
-        ValueError: If the run trained a network that no builder makes, or `path` has
-            another ending.
-        OSError: If the file cannot be written.
-
-    Example:
-        ```python
-        nobn.training.pack("runs/digits", "digits.npz")
-        model = nobn.models.ReActNet18(weights="digits.npz")
-        ```
+        ValueError: If the run trained a network that no builder makes.
     """
-    if Path(check_path("path", path)).suffix != ".npz":
-        raise ValueError(f"{os.fspath(path)!r} does not end in .npz. Add the ending.")
-    found = load_run(run)
+    found = nobn.training.load_run(run)
     settings, info = found.record["settings"], found.dataset
     model, kernel = settings["model"], settings.get("kernel")
     if model not in BUILDERS or kernel:
@@ -90,12 +74,12 @@ def pack(
     metadata = {
         "format": FORMAT,
         "version": VERSION,
-        "name": name or Path(path).stem,
+        "name": path.stem,
         "model": model,
         "dataset": Path(settings["dataset"]).name,
         "classes": info.classes,
         "input_shape": list(info.image_shape),
-        "accuracy": test_metrics(found.record)["accuracy"],
+        "accuracy": nobn.training.folder.test_metrics(found.record)["accuracy"],
         "recipe": settings["recipe"],
         "epochs": settings["epochs"],
         "seed": settings["seed"],
@@ -187,3 +171,16 @@ def _signs(kernel: Any, gain: Any) -> tuple[np.ndarray, np.ndarray] | None:
         return signs, best
     gain.assign(best)
     return signs, magnitude
+
+
+@click.command(help=__doc__.partition("\n")[0])
+@click.argument("run", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("path", metavar="OUT.npz", type=click.Path(path_type=Path))
+@click.option("--log", help="Path or address of the run's log, stored in the file.")
+def main(run: Path, path: Path, log: str | None) -> None:
+    row = pack(run, path, log)
+    print(f"{path}: {row.name}, {row.size_bytes / 1000:,.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
