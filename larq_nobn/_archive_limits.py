@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator, Sequence
 from typing import IO, Any
 
+from ._errors import InvalidValue
 from ._hdf5_texts import length_of_texts
 
 # A few bytes may stand for so many: an archive of zeros, or one made to fill a disk.
@@ -30,20 +31,20 @@ def check_zip(archive: zipfile.ZipFile, json: Sequence[str] = ()) -> None:
         name = member.filename
         parts = name.replace("\\", "/").split("/")
         if name.startswith(("/", "\\")) or ".." in parts or ":" in parts[0]:
-            raise ValueError(f"its member {name!r} lies outside of it")
+            raise InvalidValue(f"its member {name!r} lies outside of it")
         kind = stat.S_IFMT(member.external_attr >> 16)
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise ValueError(f"its member {name!r} is a link or a device")
+            raise InvalidValue(f"its member {name!r} is a link or a device")
         if member.flag_bits & 1:
-            raise ValueError(f"its member {name!r} is encrypted")
+            raise InvalidValue(f"its member {name!r} is encrypted")
         stored += member.compress_size
         unpacked += member.file_size * (_OF_JSON if name in json else 1)
     assert archive.fp is not None  # which a closed archive has no more
     if stored > archive.fp.seek(0, os.SEEK_END):
-        raise ValueError("its members overlap, or are larger than it is")
+        raise InvalidValue("its members overlap, or are larger than it is")
     names = archive.namelist()
     if len(set(names)) < len(names):
-        raise ValueError("two of its members have one name")
+        raise InvalidValue("two of its members have one name")
     check_size(unpacked, stored)
 
 
@@ -72,10 +73,10 @@ def check_hdf5(stream: IO[bytes], size: int) -> int:
             if not isinstance(found, h5py.Dataset):
                 continue
             if found.external or found.is_virtual:
-                raise ValueError(f"its data {_name(place)!r} lies in another file")
+                raise InvalidValue(f"its data {_name(place)!r} lies in another file")
             dtype = found.dtype
             if dtype.hasobject:  # texts and references, many of which can be one
-                raise ValueError(
+                raise InvalidValue(
                     f"its data {_name(place)!r} is not an array of numbers"
                 )
             values = found.size if found.shape else 0
@@ -115,7 +116,7 @@ class _Members:
             found = self._file
             if group is not None:
                 if not isinstance(group.get(place[0], getlink=True), h5py.HardLink):
-                    raise ValueError(f"its member {_name(place)!r} is a link")
+                    raise InvalidValue(f"its member {_name(place)!r} is a link")
                 found = group[place[0]]
             address = h5py.h5o.get_info(found.id).addr
             if address in seen:
@@ -151,7 +152,7 @@ def _name(place: _Place) -> str:
 def check_size(unpacked: int, stored: int) -> None:
     """Raises ValueError if so many stored bytes would become too many in memory."""
     if unpacked > _limit_of(stored):
-        raise ValueError(
+        raise InvalidValue(
             f"it would grow from {stored:,} to {unpacked:,} bytes when it is read"
         )
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from ._errors import InvalidValue
 from ._keras import keras
 
 
@@ -31,9 +32,11 @@ def batches(data: Any, size: int, several: bool = False) -> Iterator[tuple[Any, 
     labels = () if y is None else (np.atleast_1d(y),)
     lengths = [len(array) for array in (*tf.nest.flatten(x), *labels)]
     if not lengths:
-        raise ValueError("data contains no array. Pass x, (x, y) or a tf.data.Dataset.")
+        raise InvalidValue(
+            "data contains no array. Pass x, (x, y) or a tf.data.Dataset."
+        )
     if len(set(lengths)) > 1:
-        raise ValueError(
+        raise InvalidValue(
             f"data contains arrays of {lengths} examples. Give each as many as the "
             "others."
         )
@@ -61,7 +64,7 @@ def model_batches(
     """
     endless = tf.data.INFINITE_CARDINALITY
     if isinstance(data, tf.data.Dataset) and data.cardinality() == endless:
-        raise ValueError(
+        raise InvalidValue(
             "data is a tf.data.Dataset without an end. Give it one by .take(), or "
             "leave out .repeat()."
         )
@@ -71,7 +74,7 @@ def model_batches(
         parts = _parts(model, x)
         shapes = [tuple(part.shape[1:]) for part in parts]
         if not _fit(shapes, wanted):
-            raise ValueError(
+            raise InvalidValue(
                 f"data contains examples of shape {_listed(shapes)}, but the model "
                 f"{model.name!r} takes {_listed(wanted)}. Pass arrays of such examples "
                 "along the first axis, or a tf.data.Dataset of batches of them."
@@ -81,14 +84,14 @@ def model_batches(
             kinds = [given.dtype for given in model.inputs]
             yield [tf.cast(a, b) for a, b in zip(parts, kinds, strict=True)], y
     if empty:
-        raise ValueError("data contains no example. Pass at least one.")
+        raise InvalidValue("data contains no example. Pass at least one.")
 
 
 def _parts(model: keras.Model, x: Any) -> list[Any]:
     nested = model._nested_inputs
     names = sorted(nested if isinstance(nested, dict) else model.input_names)
     if isinstance(x, dict) and sorted(x) != names:
-        raise ValueError(
+        raise InvalidValue(
             f"data contains inputs named {sorted(x)}, but the model {model.name!r} "
             f"takes {names}. Use these names."
         )

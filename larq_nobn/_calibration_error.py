@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ._checks import check_integer
+from ._errors import InvalidType, InvalidValue
 
 
 @dataclass(frozen=True)
@@ -50,23 +51,23 @@ def predictions(probabilities: Any, labels: Any) -> tuple[np.ndarray, np.ndarray
     """The confidence of each prediction and whether it is right, checked."""
     p, y = np.asarray(probabilities), np.asarray(labels)
     if p.dtype.kind not in "fiu":
-        raise TypeError(
+        raise InvalidType(
             f"probabilities are of type {p.dtype}, but they must be numbers. Pass the "
             "softmax of logits."
         )
     p = p.astype(np.float64)
     if p.ndim != 2 or not len(p) or y.shape != (len(p),):
-        raise ValueError(
+        raise InvalidValue(
             f"probabilities of shape {p.shape} and labels of shape {y.shape} do not "
             "fit. Pass (examples, classes) and (examples,), at least one example."
         )
     if (p < 0).any() or not np.allclose(p.sum(1), 1, atol=1e-3):
-        raise ValueError(
+        raise InvalidValue(
             f"probabilities go from {p.min():.3g} to {p.max():.3g} and do not add up "
             "to 1 per example. Pass the softmax of logits."
         )
     if y.dtype.kind not in "iu" or y.min() < 0 or y.max() >= p.shape[1]:
-        raise ValueError(
+        raise InvalidValue(
             f"labels of type {y.dtype} go from {y.min()} to {y.max()}, but they must "
             f"be whole numbers below {p.shape[1]}. Pass one class per example."
         )

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from numbers import Integral, Real
 from typing import Any
 
+from ._errors import InvalidType, InvalidValue
+
 # Beyond, a square or a sum is infinite in 32 bits; below, a number is 0 there.
 _LARGEST, _SMALLEST = 1e30, 2.0**-126
 # What a whole number (least, most) or a real one (an interval) may be, and the advice.
@@ -50,7 +52,7 @@ def check_number(name: str, value: object, interval: str, advice: str) -> float:
         ValueError: If it is not a number inside the interval.
     """
     if isinstance(value, bool) or not isinstance(value, Real):
-        raise TypeError(
+        raise InvalidType(
             f"{name}={value!r} is not a number; it must lie in {interval}. {advice}"
         )
     number = _as_float(name, value, advice)
@@ -58,11 +60,11 @@ def check_number(name: str, value: object, interval: str, advice: str) -> float:
     above = number >= low if interval[0] == "[" else number > low
     below = number <= high if interval[-1] == "]" else number < high
     if math.isnan(number) or not (above and below):
-        raise ValueError(f"{name}={value} is outside {interval}. {advice}")
+        raise InvalidValue(f"{name}={value} is outside {interval}. {advice}")
     if abs(number) > _LARGEST:
         raise _too_large(name, value, advice)
     if interval.startswith("(0,") and number < _SMALLEST:
-        raise ValueError(f"{name}={value} is 0 in float32. {advice}")
+        raise InvalidValue(f"{name}={value} is 0 in float32. {advice}")
     return number
 
 
@@ -74,15 +76,15 @@ def check_integer(
     Without another limit that is the largest of 32 bits, in which TensorFlow counts.
     """
     if isinstance(value, bool) or not isinstance(value, Integral):
-        raise TypeError(
+        raise InvalidType(
             f"{name}={value!r} is not a whole number; it must be {at_least} or more. "
             f"{advice}"
         )
     number = int(value)
     if number < at_least:
-        raise ValueError(f"{name}={value} is below {at_least}. {advice}")
+        raise InvalidValue(f"{name}={value} is below {at_least}. {advice}")
     if number > at_most:
-        raise ValueError(f"{name}={value} is above {at_most}. {advice}")
+        raise InvalidValue(f"{name}={value} is above {at_most}. {advice}")
     return number
 
 
@@ -117,7 +119,7 @@ def _as_float(name: str, value: Real, advice: str) -> float:
 
 
 def _too_large(name: str, value: object, advice: str) -> ValueError:
-    return ValueError(
+    return InvalidValue(
         f"{name}={value} is too large for numbers of 32 bits, which end at "
         f"{_LARGEST:g} here. {advice}"
     )
@@ -128,9 +130,9 @@ def check_path(name: str, value: str | os.PathLike) -> str:
     wanted = "a path. Give that of a file or folder"
     path = os.fspath(check_kind(name, value, (str, os.PathLike), wanted))
     if not path:
-        raise ValueError(f"{name}={value!r} is empty. Give a path.")
+        raise InvalidValue(f"{name}={value!r} is empty. Give a path.")
     if "\0" in path:
-        raise ValueError(
+        raise InvalidValue(
             f"{name}={value!r} is not a path: it contains a zero. Give a path."
         )
     return path
@@ -139,7 +141,7 @@ def check_path(name: str, value: str | os.PathLike) -> str:
 def check_kind(name: str, value: Any, kinds: Any, wanted: str) -> Any:
     """Returns `value` if it is of one of these types; `wanted` says what that is."""
     if not isinstance(value, kinds):
-        raise TypeError(
+        raise InvalidType(
             f"{name} is of type {type(value).__name__}, but it must be {wanted}."
         )
     return value
@@ -149,7 +151,7 @@ def check_list(name: str, value: Any) -> tuple[Any, ...]:
     """Returns the elements of `value` if it is a list, a range or an array."""
     listed = isinstance(value, Iterable) and getattr(value, "ndim", 1) == 1
     if not listed or isinstance(value, str | bytes | Mapping):
-        raise TypeError(
+        raise InvalidType(
             f"{name} is of type {type(value).__name__}, but it must be a list."
         )
     return tuple(value)
@@ -158,7 +160,7 @@ def check_list(name: str, value: Any) -> tuple[Any, ...]:
 def check_flag(name: str, value: object) -> bool:
     """Returns `value` if it is True or False."""
     if not isinstance(value, bool):
-        raise TypeError(
+        raise InvalidType(
             f"{name}={value!r} is neither True nor False. Pass one of them."
         )
     return value
@@ -168,14 +170,14 @@ def check_choice(name: str, value: object, allowed: Iterable[str]) -> str:
     """Returns `value` if it is one of the `allowed` words."""
     words = tuple(allowed)
     if not isinstance(value, str) or value not in words:
-        raise ValueError(f"{name} must be one of {', '.join(words)}; got {value!r}.")
+        raise InvalidValue(f"{name} must be one of {', '.join(words)}; got {value!r}.")
     return str(value)
 
 
 def check_channels(owner: str, shape: Sequence[int | None] | None) -> int:
     """Returns the size of the last axis of an input `shape`, if that is known."""
     if shape is None or len(shape) < 2 or shape[-1] is None:
-        raise ValueError(
+        raise InvalidValue(
             f"{owner} got an input of shape {shape}, but it needs a batch axis and a "
             "known number of channels. Give the input layer its shape."
         )
@@ -189,9 +191,9 @@ def check_blocks(blocks: object) -> tuple[int, ...]:
         "per stage, such as (4, 4, 4, 4)."
     )
     if not isinstance(blocks, (tuple, list)):
-        raise TypeError(message)
+        raise InvalidType(message)
     if not blocks:
-        raise ValueError(message)
+        raise InvalidValue(message)
     return tuple(int(check_bounds("blocks", count)) for count in blocks)
 
 
@@ -201,7 +203,7 @@ def check_size(size: object) -> tuple[int, int] | None:
         return None
     if isinstance(size, (tuple, list)):
         if len(size) != 2:
-            raise ValueError(
+            raise InvalidValue(
                 f"image_size={size!r} is not a pair. Give height and width, or one "
                 "number."
             )

@@ -6,6 +6,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ._errors import InvalidValue
+
 
 @dataclass(frozen=True)
 class DatasetInfo:
@@ -52,14 +54,14 @@ def check_normalization(
         ValueError: If no image can be prepared like that.
     """
     if len(image_shape) != 3 or min(image_shape) < 1:
-        raise ValueError(f"image_shape is {image_shape!r}")
+        raise InvalidValue(f"image_shape is {image_shape!r}")
     of_all = len(mean) == len(std) and len(mean) in (0, 1, image_shape[2])
     if not of_all or not all(0 < each < math.inf for each in std):
-        raise ValueError(f"std is {std!r}")
+        raise InvalidValue(f"std is {std!r}")
     if not all(0 <= each <= 1 for each in mean):
-        raise ValueError(f"mean is {mean!r}")
+        raise InvalidValue(f"mean is {mean!r}")
     if not 0 < crop <= 1:
-        raise ValueError(f"crop is {crop!r}")
+        raise InvalidValue(f"crop is {crop!r}")
 
 
 _DIGITS = tuple("0123456789")

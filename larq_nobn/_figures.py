@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+from ._errors import InvalidValue, MissingPackage
+
 # Distinguished by colour-blind readers too (Okabe and Ito), without the yellow that is
 # hard to see on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -22,7 +24,7 @@ def new_figure(target: Path, size: tuple[float, float]) -> Any:
     try:
         from matplotlib.figure import Figure  # no pyplot: no global state, no window
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackage(
             f"{target.name} is left out because matplotlib is not installed. "
             "Install it with: pip install 'larq-nobn[plots]'"
         ) from error
@@ -37,7 +39,7 @@ def check_plot(path: str | os.PathLike) -> Path:
     """
     target = Path(path)
     if target.suffix != ".png":
-        raise ValueError(
+        raise InvalidValue(
             f"{target} is not a name for a plot. Choose one that ends in "
             ".png, such as plot.png."
         )

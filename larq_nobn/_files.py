@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ._errors import InvalidValue
+
 _PREFIX = ".partial-"
 # A few bytes may stand for so many: an archive of zeros, or one made to fill a disk.
 _RATIO, _FREE = 64, 1 << 26
@@ -20,7 +22,7 @@ _RATIO, _FREE = 64, 1 << 26
 def reject_expansion(unpacked: int, stored: int) -> None:
     """Raises ValueError if so many stored bytes would become too many in memory."""
     if unpacked > _FREE + _RATIO * stored:
-        raise ValueError(
+        raise InvalidValue(
             f"it would grow from {stored:,} to {unpacked:,} bytes when it is read"
         )
 
@@ -180,7 +182,7 @@ def check_utf8(path: str | os.PathLike, what: str) -> None:
     try:
         os.fspath(path).encode()
     except UnicodeEncodeError as error:
-        raise ValueError(
+        raise InvalidValue(
             f"{os.fspath(path)!r} contains bytes that are no UTF-8, and TensorFlow "
             f"takes no such name for {what}. Choose another name."
         ) from error

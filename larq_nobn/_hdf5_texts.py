@@ -16,6 +16,8 @@ from typing import IO, Any
 
 import numpy as np
 
+from ._errors import InvalidValue
+
 # A text in a list: its length, and where it lies.
 _PLACE = np.dtype([("length", "<u4"), ("heap", "<u8"), ("number", "<u4")])
 _ATTRIBUTE, _CONTINUATION = 0x0C, 0x10
@@ -43,14 +45,14 @@ def length_of_texts(stream: IO[bytes], file: Any, found: Any) -> int:
         if not attribute.dtype.hasobject:
             continue
         if h5py.check_string_dtype(attribute.dtype) is None:
-            raise ValueError(f"its attribute {name!r} is neither text nor number")
+            raise InvalidValue(f"its attribute {name!r} is neither text nor number")
         if places is None:
             at = h5py.h5o.get_info(found.id).addr + file.userblock_size
             places = dict(_attributes(_Header(stream, file, at)))
         count = math.prod(attribute.shape or ()) if attribute.shape is not None else 0
         kept = places.get(name, b"")
         if len(kept) < count * _PLACE.itemsize:
-            raise ValueError(f"its attribute {name!r} is not kept as Keras keeps it")
+            raise InvalidValue(f"its attribute {name!r} is not kept as Keras keeps it")
         total += int(np.frombuffer(kept, _PLACE, count)["length"].sum(dtype=np.uint64))
     return total
 
@@ -66,7 +68,7 @@ class _Header:
 
     def __init__(self, stream: IO[bytes], file: Any, at: int) -> None:
         if file.id.get_create_plist().get_sizes() != (8, 8):
-            raise ValueError("its addresses are not of 64 bits")
+            raise InvalidValue("its addresses are not of 64 bits")
         self._stream, self._base = stream, file.userblock_size
         self._size = stream.seek(0, 2)
         self._at = at
@@ -77,7 +79,7 @@ class _Header:
         while blocks:
             start, size, form = blocks.pop()
             if start in seen:
-                raise ValueError("an object in it is described in a circle")
+                raise InvalidValue("an object in it is described in a circle")
             seen.add(start)
             content, at, before = self._read(start, size), 0, calcsize(form)
             while at + before <= len(content):
@@ -106,7 +108,7 @@ class _Header:
 
     def _read(self, start: int, size: int) -> bytes:
         if not 0 <= start <= start + size <= self._size:
-            raise ValueError("an object in it is described outside of it")
+            raise InvalidValue("an object in it is described outside of it")
         self._stream.seek(start)
         return self._stream.read(size)
 
@@ -121,7 +123,7 @@ def _attributes(header: _Header) -> Iterator[tuple[str, bytes]]:
         at = 9 if version == 3 else 8
         name = message[at : at + sizes[0]].split(b"\0")[0]
         if name in seen:
-            raise ValueError("two of its attributes have one name")
+            raise InvalidValue("two of its attributes have one name")
         seen.add(name)
         if version == 1:
             sizes = [-(-size // 8) * 8 for size in sizes]

@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+from ._errors import InvalidType, InvalidValue, MissingPackage
 from ._process import native_stderr_closed
 
 _SWITCH = "TF_USE_LEGACY_KERAS"
@@ -27,7 +28,7 @@ _REMEDY = (
 
 def _check_interpreter() -> None:
     if sys.flags.optimize > 1:
-        raise ImportError(
+        raise MissingPackage(
             "Python leaves out docstrings (-OO, or PYTHONOPTIMIZE=2), which TensorFlow "
             "reads while it is imported. Start it without, or with -O."
         )
@@ -36,14 +37,14 @@ def _check_interpreter() -> None:
 def _select_legacy_keras() -> None:
     chosen = os.environ.setdefault(_SWITCH, "1")
     if chosen not in ("1", "true", "True"):
-        raise ImportError(
+        raise MissingPackage(
             f"{_SWITCH}={chosen} selects Keras 3, but larq_nobn needs legacy Keras "
             f"(tf_keras), as Larq does. {_REMEDY}"
         )
     if "tensorflow" in sys.modules:
         layer = sys.modules["tensorflow"].keras.layers.Layer
         if not layer.__module__.startswith("tf_keras."):
-            raise ImportError(
+            raise MissingPackage(
                 "tensorflow.keras is already Keras 3 in this process, but larq_nobn "
                 f"needs legacy Keras (tf_keras), as Larq does. {_REMEDY}"
             )
@@ -121,7 +122,7 @@ def register(alias: str | None = None) -> Callable[[_Class], _Class]:
         for name in bare:
             owner = objects.get(name, cls)
             if owner is not cls:
-                raise ValueError(
+                raise InvalidValue(
                     f"The name {name!r} already belongs to {owner!r}. A registered "
                     f"name has one owner; rename {cls.__qualname__}."
                 )
@@ -169,7 +170,7 @@ def call_named_activations(base: type) -> None:
         try:
             return activation()
         except TypeError:  # it has arguments without a default
-            raise ValueError(
+            raise InvalidValue(
                 f"activation={identifier!r} is a quantizer that needs arguments. Pass "
                 f"an object, {activation.__name__}(...), instead of its name."
             ) from None
@@ -204,7 +205,7 @@ def why_no_model(given: Any) -> str:
 def check_model(given: Any) -> None:
     """Raises a TypeError for what is not a model of legacy Keras."""
     if not isinstance(given, keras.Model):
-        raise TypeError(why_no_model(given))
+        raise InvalidType(why_no_model(given))
 
 
 def calling_layer() -> keras.layers.Layer | None:

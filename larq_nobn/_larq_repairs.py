@@ -11,6 +11,7 @@ import tensorflow as tf
 from larq.layers_base import BaseLayer
 from larq.quantizers import Quantizer, _BaseQuantizer
 
+from ._errors import InvalidValue
 from ._keras import call_named_activations, keras, wrap_reconstruction
 
 
@@ -80,7 +81,7 @@ class _Layers(list):
                 if calls[layer["name"]] - before[layer["name"]]
                 < len(layer["inbound_nodes"])
             )
-            raise ValueError(
+            raise InvalidValue(
                 f"{next(waiting)!r} waits for a tensor that no layer gives. Save the "
                 "model again."
             )

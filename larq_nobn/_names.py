@@ -12,6 +12,7 @@ from pathlib import Path
 from . import _normalizations
 from ._checks import check_path
 from ._datasets import BUILT_IN
+from ._errors import InvalidType, InvalidValue
 
 MODELS = (
     "ReActNet18",
@@ -107,7 +108,7 @@ def check_dataset(argument: str, name: object) -> str:
         "a set of TensorFlow Datasets"
     )
     if not isinstance(name, (str, os.PathLike)):
-        raise TypeError(
+        raise InvalidType(
             f"{argument}={name!r} is neither a name nor a path. Give {allowed}."
         )
     known = name in (*DATASETS, GIVEN)
@@ -117,7 +118,7 @@ def check_dataset(argument: str, name: object) -> str:
     # A word could be a name that is spelled wrongly; what has a slash is a path.
     if path.is_dir() or isinstance(name, os.PathLike) or {*name} & {"/", os.sep}:
         return os.path.abspath(path)
-    raise ValueError(f"{argument} must be {allowed}; got {name!r}.")
+    raise InvalidValue(f"{argument} must be {allowed}; got {name!r}.")
 
 
 def split_named(name: str) -> str | None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import tensorflow as tf
 
 from ._checks import check_number
+from ._errors import InvalidValue
 from ._math import at_least_float32
 
 
 def check_order(order: object) -> int:
     """Returns `order` if there is a penalty of that order."""
     if order not in (1, 2) or isinstance(order, bool):
-        raise ValueError(
+        raise InvalidValue(
             f"order={order!r} is neither 1 nor 2. Use 1 for the sum of distances, 2 "
             "for that of their squares."
         )

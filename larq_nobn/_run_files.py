@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ._checks import check_path
+from ._errors import InvalidType
 from ._files import replacing
 
 CHECKPOINTS = "checkpoints"
@@ -73,7 +74,7 @@ def write_json(target: Path, content: Mapping[str, object] | Sequence[object]) -
     try:
         text = json.dumps(content, indent=2)
     except (TypeError, ValueError, RecursionError) as error:
-        raise TypeError(
+        raise InvalidType(
             f"content cannot be written as JSON: {error}. Pass dictionaries with texts "
             "as keys, lists, texts, numbers, True, False and None."
         ) from error

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ._calibration_error import binned
+from ._errors import InvalidValue
 from ._probabilities import as_logits, log_partition
 
 # As many as are usual for the expected calibration error.
@@ -35,12 +36,12 @@ class Scores:
         try:
             outputs = np.asarray(outputs, np.float64)
         except (TypeError, ValueError) as error:
-            raise ValueError(
+            raise InvalidValue(
                 "The model gives several outputs or named ones, but a classifier gives "
                 "one number for each class. Choose one of these."
             ) from error
         if outputs.ndim != 2 or labels.max() >= outputs.shape[1]:
-            raise ValueError(
+            raise InvalidValue(
                 f"The model's output has shape {outputs.shape}, but labels go up to "
                 f"{labels.max()}. Choose the data set that it was trained on."
             )
@@ -59,7 +60,7 @@ class Scores:
             ValueError: If there are no examples.
         """
         if not self._right:
-            raise ValueError("There are no images to evaluate on. Give at least one.")
+            raise InvalidValue("There are no images to evaluate on. Give at least one.")
         right = np.concatenate(self._right)
         return {
             "loss": self._loss / len(right),

@@ -8,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from ._checks import check_integer, check_number
+from ._errors import InvalidValue
 from ._keras import keras, register
 from ._plane import random_plane, symmetric_vectors
 
@@ -66,7 +67,7 @@ class SymmetricClasses(keras.initializers.Initializer):
     ) -> tf.Tensor:
         sizes = tuple(shape)
         if len(sizes) != 2 or min(sizes) < 2:
-            raise ValueError(
+            raise InvalidValue(
                 f"SymmetricClasses got a kernel of shape {sizes}, but it starts dense "
                 "kernels (features, classes) with two of each or more. Leave other "
                 "layers to Keras' initializers."

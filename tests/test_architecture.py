@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1] / PACKAGE
 
 # Imports point from a later layer to an earlier one; siblings leave each other alone.
 LAYERS = (
+    {"_errors"},
     {"_hdf5_texts"},
     {"_archive_limits"},
     {
@@ -91,8 +92,8 @@ ORDER = order_of(LAYERS)
 # Data sets know nothing of the methods.
 ONLY = {
     "data": {
-        *("_keras", "_checks", "_datasets", "_files", "_names", "_process"),
-        "_progress",
+        *("_keras", "_checks", "_datasets", "_errors", "_files", "_names"),
+        *("_process", "_progress"),
     }
 }
 # Slow to import, or an extra that may be missing: for the functions that use them.
@@ -193,6 +194,18 @@ def bare_signs(path: str, tree: ast.AST) -> Iterator[str]:
             yield f"uses {name}, where 0 stays 0; use larq.math.sign"
 
 
+def foreign_errors(path: str, tree: ast.AST) -> Iterator[str]:
+    """Errors for a user that the command line would take for faults of the package."""
+    wrong = {"ValueError": "InvalidValue", "TypeError": "InvalidType"}
+    wrong["ImportError"] = "MissingPackage"
+    for node in ast.walk(tree):
+        made = node.exc if isinstance(node, ast.Raise) else None
+        made = node.value if isinstance(node, ast.Return) else made
+        name = ast.unparse(made.func) if isinstance(made, ast.Call) else ""
+        if name in wrong:
+            yield f"raises {name}; use {wrong[name]} of _errors.py"
+
+
 def attributes(path: str, tree: ast.AST) -> Iterator[str]:
     """Dotted names, their first part spelled out: `tf.sign` is `tensorflow.sign`."""
     spelled = {
@@ -242,6 +255,7 @@ def problems(path: str, source: str) -> list[str]:
         *early_imports(path, tree),
         *other_doors_to_keras(path, tree),
         *bare_signs(path, tree),
+        *foreign_errors(path, tree),
         *unlisted_names(path, tree),
         *file_problems(path, source),
     ]
@@ -378,6 +392,8 @@ BAD = [
     ("cli/_a.py", "import tensorflow as tf\nx = tf.sign(1)", "uses tensorflow.sign"),
     ("cli/_a.py", "import tensorflow as tf\nx = tf.math.sign", "tensorflow.math.sign"),
     ("cli/_a.py", "from tensorflow.math import sign", "uses tensorflow.math.sign"),
+    ("layers/_a.py", "def f(x):\n    raise ValueError(x)", "use InvalidValue of"),
+    ("layers/_a.py", "def f(x):\n    return TypeError(x)", "use InvalidType of"),
     ("cli/_utils.py", "", "is called _utils; name it after its concept"),
     ("cli/misc.py", "", "is called misc"),
     ("helpers.py", "", "is called helpers"),
@@ -420,6 +436,7 @@ GOOD = [
     ),
     ("cli/_a.py", "import larq as lq\nx = lq.math.sign(1)  # unlike tf.sign(1)"),
     ("_keras.py", "import tf_keras as keras"),
+    ("layers/_a.py", "try:\n    f()\nexcept ValueError:\n    raise InvalidValue(1)"),
     ("_math.py", "def public(): ..." + "\n" * 249),
 ]
 

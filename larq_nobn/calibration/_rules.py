@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from .._errors import InvalidValue
 from .._keras import keras
 from ..graph import (
     SUMS,
@@ -206,7 +207,7 @@ def _linear(layer: keras.layers.Layer) -> Iterator[None]:
 
 def _finite(call: Call, statistics: np.ndarray) -> np.ndarray:
     if not np.isfinite(statistics).all():
-        raise ValueError(
+        raise InvalidValue(
             f"Layer {call.described} meets or makes values that are not finite, so "
             "that they have no mean. Look for NaN or infinity in data and weights."
         )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from .._errors import InvalidValue
 from ..optimizers import AdaptiveGradientClipping
 from ._monitor import EpochMonitor, owners, shares
 
@@ -85,7 +86,7 @@ class GradientClippingMonitor(EpochMonitor):
         model = self.model
         optimizers = list(clipping_in(model.optimizer))
         if not optimizers:
-            raise ValueError(
+            raise InvalidValue(
                 f"The optimizer {type(model.optimizer).__name__} clips no units, so "
                 "there is nothing to watch. Compile the model with "
                 "AdaptiveGradientClipping, or leave GradientClippingMonitor out."

@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 from numpy.typing import ArrayLike
 
+from .._errors import InvalidType, InvalidValue
 from .._keras import keras
 
 # One file for all monitors of a folder: TensorBoard reads the files of a folder one
@@ -36,7 +37,7 @@ class EpochMonitor(keras.callbacks.Callback, ABC):
     def __init__(self, log_dir: str | os.PathLike | None = None) -> None:
         super().__init__()
         if log_dir is not None and not isinstance(log_dir, (str, os.PathLike)):
-            raise TypeError(
+            raise InvalidType(
                 f"log_dir={log_dir!r} is not a path. Pass a folder for TensorBoard, "
                 "or None to write to the epoch's logs only."
             )
@@ -93,7 +94,7 @@ def owners(model: keras.Model, variables: Sequence[Any]) -> list[str]:
         ValueError: If the model has no weights yet.
     """
     if not model.built:
-        raise ValueError(
+        raise InvalidValue(
             f"The model {model.name} has no weights yet. Build it or call it on data "
             "before training with this callback."
         )

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from .._checks import check_integer, check_number
+from .._errors import InvalidValue
 from .._keras import keras
 from ._monitor import EpochMonitor
 
@@ -39,7 +40,7 @@ class QuantizerScheduler(EpochMonitor):
         self.start = check_number("start", start, self.interval, self.advice)
         self.end = check_number("end", end, self.interval, self.advice)
         if self.start >= self.end:
-            raise ValueError(
+            raise InvalidValue(
                 f"start={start} is not below end={end}, but {self.weight} must grow. "
                 f"{self.advice}"
             )
@@ -69,11 +70,11 @@ class QuantizerScheduler(EpochMonitor):
         name, own = self.model.name, type(self).__name__
         found = self.quantizers_of(self.model)
         if not found:
-            raise ValueError(
+            raise InvalidValue(
                 f"The model {name} has no {self.missing}, or leave {own} out."
             )
         if not all(each.built for each in found):
-            raise ValueError(
+            raise InvalidValue(
                 f"The model {name} has no weights yet. Build it or call it on data "
                 f"before training with {own}."
             )

@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._checks import check_number
+from .._errors import InvalidValue
 from .._keras import keras
 from ._kernels import QuantizedKernel
 from ._monitor import EpochMonitor, layers_with, named_layers, owners, shares
@@ -105,7 +106,7 @@ class BinaryWeightMonitor(EpochMonitor):
         variables = binary_weights(self.model)
         self._layers = owners(self.model, variables)
         if not variables:
-            raise ValueError(
+            raise InvalidValue(
                 f"The model {self.model.name} has no binary weights to watch. Give a "
                 "layer a kernel_quantizer of precision 1, or leave "
                 "BinaryWeightMonitor out."

@@ -17,6 +17,7 @@ import click
 from click.core import ParameterSource
 
 from .._checks import BOUNDS, check_bounds
+from .._errors import InvalidValue
 from .._names import DATASETS, check_dataset, find_pretrained
 from ..config import GROUPS, RECIPES, WHERE, Recipe, Setting, Settings, settings_of
 from ._outputs import Output, check_outputs
@@ -190,7 +191,7 @@ def _argument(word: str) -> tuple[str, Any]:
     """Returns `("alpha", 0.5)` for `"alpha=0.5"`; what is not JSON is a word."""
     name, equals, text = word.partition("=")
     if not equals or not name.isidentifier():
-        raise ValueError(word)
+        raise InvalidValue(word)
     with suppress(ValueError, RecursionError):
         return name, json.loads(text)
     return name, text

@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from .._errors import InvalidValue
 from .._files import check_folder
 from .._names import check_dataset
 from .._run_files import LOCK
@@ -41,7 +42,7 @@ def demo_images(word: str) -> str:
     if word in DEMOS:
         return word
     if not Path(word).is_dir():
-        raise ValueError(word)
+        raise InvalidValue(word)
     return check_dataset("dataset", Path(word))
 
 

@@ -10,6 +10,7 @@ import click
 import numpy as np
 import tensorflow as tf
 
+from .._errors import InvalidValue
 from .._names import SPLITS
 from .._scores import Scores
 from ._arguments import (
@@ -80,7 +81,7 @@ def evaluate(
     """
     lite = is_lite(model)
     if lite and samples is not None:
-        raise ValueError(
+        raise InvalidValue(
             f"{model} contains one binary network, from which --samples cannot draw "
             "others. Give the run folder or the .keras file that it was made of."
         )
@@ -88,7 +89,7 @@ def evaluate(
     # A file knows the names of its classes, but not whose images it has learned.
     name = dataset or (origin.images.get("name") if origin else None)
     if name is None:
-        raise ValueError(
+        raise InvalidValue(
             f"{model} does not say whose images it takes. Add --dataset, such as "
             "--dataset cifar10."
         )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from .._errors import InvalidValue
 from .._names import DATASETS, GIVEN, find_pretrained
 from ._console import working
 from ._errors import say_of
@@ -180,7 +181,7 @@ def lite_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
     run = deploy.Runner(path)
     counts = len(run.input_names), len(run.output_names)
     if counts != (1, 1):
-        raise ValueError(
+        raise InvalidValue(
             f"{path} has {counts[0]} inputs and {counts[1]} outputs, but only a file "
             "that takes images and gives classes can be evaluated."
         )
@@ -188,7 +189,7 @@ def lite_predictor(path: Path) -> Callable[[np.ndarray], np.ndarray]:
 
     def predict(images: np.ndarray) -> np.ndarray:
         if images.shape[1:] != taken:
-            raise ValueError(
+            raise InvalidValue(
                 f"{path} takes images of shape {tuple(taken)}, but these have "
                 f"{images.shape[1:]}. Choose the data set that it was trained on."
             )

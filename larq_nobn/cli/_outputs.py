@@ -15,6 +15,7 @@ from typing import Any
 
 import click
 
+from .._errors import InvalidValue
 from .._figures import check_plot, new_figure
 from .._files import opened
 from .._names import IMAGE_SUFFIXES, METADATA_FORMAT
@@ -148,7 +149,7 @@ def check_outputs(ctx: click.Context, force: bool) -> None:
                 )
         check_target(f"{name} {path}", path, kind, force)
         if not path.name.endswith(kind.suffix):
-            raise ValueError(
+            raise InvalidValue(
                 f"{name} {path} is not a name for {kind.name}. Choose one that ends in "
                 f"{kind.suffix}."
             )

@@ -11,6 +11,7 @@ import click
 import numpy as np
 from rich.table import Table
 
+from .._errors import InvalidValue
 from .._files import files_below, read_file
 from .._names import IMAGE_SUFFIXES
 from .._probabilities import as_probabilities
@@ -54,14 +55,14 @@ def predict(
     files = image_files(paths)
     network, origin = open_any(model, trust, strict=True)
     if origin is None:
-        raise ValueError(
+        raise InvalidValue(
             f"{model} does not say how images are prepared for it. Give a run "
             "folder, or a .tflite file that was converted from one, with its "
             ".tflite.json."
         )
     prepare = preprocessing_of(origin.info)
     if prepare is None:
-        raise ValueError(
+        raise InvalidValue(
             f"{model} takes images as they were given to it in Python, and does not "
             "say how images become such. Train it on a folder of images instead."
         )
@@ -77,7 +78,7 @@ def predict(
                 what = "several outputs or named ones"
                 if isinstance(found, np.ndarray):
                     what = f"outputs of shape {found.shape[1:]}"
-                raise ValueError(
+                raise InvalidValue(
                     f"{model} gives {what} for an image, and no vector of classes. "
                     "Choose a classifier."
                 )
@@ -156,7 +157,7 @@ def read_pixels(file: Path, channels: int) -> np.ndarray:
     try:
         pixels = data.decode(content)
     except ValueError as error:
-        raise ValueError(
+        raise InvalidValue(
             f"{file} cannot be shown to a network: {error}. Leave it out, or save it "
             "again."
         ) from error

@@ -18,6 +18,7 @@ from .._checks import (
     check_size,
     check_within,
 )
+from .._errors import InvalidType
 from .._names import check_dataset
 
 # Headings in `--help` and in the docs, in this order.
@@ -154,7 +155,7 @@ def documented(cls: _Class) -> _Class:
 
 def _check_arguments(name: str, value: Any) -> Any:
     if not isinstance(value, Mapping):
-        raise TypeError(
+        raise InvalidType(
             f"{name}={value!r} is not a mapping. Give arguments of the network's "
             "builder, such as {'alpha': 0.5}."
         )

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .._checks import BOUNDS
+from .._errors import InvalidValue
 from .._names import KERNELS, LATENT_INITIALIZERS, OPTIMIZERS, SCHEDULES
 from ._fields import RESOURCES, WHAT, check_settings, documented, setting
 
@@ -192,38 +193,38 @@ class Recipe:
 
     def _check_combinations(self) -> None:
         if self.warmup_epochs and self.schedule != "cosine":
-            raise ValueError(
+            raise InvalidValue(
                 f"warmup_epochs={self.warmup_epochs} needs the schedule 'cosine', but "
                 f"schedule={self.schedule!r}. Choose that, or no warm-up."
             )
         if self.warmup_epochs >= self.epochs:
-            raise ValueError(
+            raise InvalidValue(
                 f"warmup_epochs={self.warmup_epochs} leaves nothing of "
                 f"epochs={self.epochs}. Warm up for less, or train for longer."
             )
         if self.weight_decay and self.kernel == "bernoulli_sign":
-            raise ValueError(
+            raise InvalidValue(
                 f"weight_decay={self.weight_decay} would be divided by the spread of "
                 "the weights of kernel='bernoulli_sign'. Use prior_weight in its place."
             )
         if self.late_penalty and self.kernel in ("biper", "bernoulli_sign"):
-            raise ValueError(
+            raise InvalidValue(
                 f"late_penalty={self.late_penalty} pulls weights away from the "
                 f"threshold of their signs, but those of kernel={self.kernel!r} do not "
                 "depend on a single one. Leave one of them out."
             )
         if self.stages == 2 and self.kernel == "biper":
-            raise ValueError(
+            raise InvalidValue(
                 "stages=2 does not go with kernel='biper', whose signs are not those "
                 "of the real-valued kernels of a first stage. Train in one stage."
             )
         if self.label_smoothing and self.teacher is not None:
-            raise ValueError(
+            raise InvalidValue(
                 f"label_smoothing={self.label_smoothing} changes labels, but "
                 f"teacher={self.teacher!r} takes their place. Leave one of them out."
             )
         if self.batch_size % self.accumulate:
-            raise ValueError(
+            raise InvalidValue(
                 f"accumulate={self.accumulate} does not divide "
                 f"batch_size={self.batch_size}. Choose a divisor of it."
             )

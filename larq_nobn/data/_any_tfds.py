@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._datasets import DatasetInfo
+from .._errors import InvalidValue
 from .._names import SPLITS, split_named
 from ._images import Shape, described, once, remembered
 from ._source import Contents, LazyImages, cached, statistics
@@ -112,7 +113,7 @@ def open_tfds(
     keys = _keys(name, builder)
     check_prepared(name, builder, data_dir)
     if validation and "validation" in _splits(name, builder):
-        raise ValueError(
+        raise InvalidValue(
             f"{name} has a validation split, so validation={validation} does not "
             "apply. Leave it out (--validation)."
         )
@@ -129,7 +130,7 @@ def _splits(name: str, builder: Any) -> dict[str, str]:
     named = [(split_named(each), each) for each in reversed([*builder.info.splits])]
     there = {split: each for split, each in named if split is not None}
     if "train" not in there:
-        raise ValueError(
+        raise InvalidValue(
             f"{name} has no training split: its splits are "
             f"{', '.join(builder.info.splits)}. Choose a set that has one."
         )
@@ -149,7 +150,7 @@ def _keys(name: str, builder: Any) -> tuple[str, str]:
         keys = [key for key in features if isinstance(features[key], kind)]
         chosen += [key for key in keys if key in preferred or len(keys) == 1]
     if len(chosen) != len(kinds):
-        raise ValueError(
+        raise InvalidValue(
             f"{name} has no image with a class: its features are "
             f"{', '.join(features)}. Choose a set that classifies images."
         )

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._datasets import DatasetInfo
+from .._errors import InvalidValue
 from ._augment import Augmentation, draw, mixed, shares, varied
 from ._source import Source
 
@@ -26,7 +27,7 @@ def check_share(share: Any) -> None:
     """Rejects what is not a share for some replicas."""
     whole = isinstance(share, tuple) and all(type(each) is int for each in share)
     if not whole or len(share) != 3 or not 0 <= share[0] < sum(share[:2]) <= share[2]:
-        raise ValueError(
+        raise InvalidValue(
             f"share={share!r} is not a share of replicas. Give three whole numbers: "
             "the first replica that is served, how many are, and how many there are."
         )

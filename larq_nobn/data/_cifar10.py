@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from .._datasets import BUILT_IN
+from .._errors import InvalidType, InvalidValue
 from .._files import read_file
 from ._tfds import CHUNK, TIMEOUT, Progress, check_archive, quiet
 
@@ -81,7 +82,7 @@ def from_source(source: Path, edition: Edition) -> Splits:
             [_from_json(source, name, files[name]) for name in _LABELS]
         )
     else:
-        raise ValueError(
+        raise InvalidValue(
             f"{source} contains no CIFAR-10: neither {_BINARIES[0]} to {_BINARIES[-1]} "
             f"nor {_STRIPS[0]} to {_STRIPS[-1]} with {_LABELS[0]} and {_LABELS[1]}. "
             f"Pass {' or '.join(edition.checksums)}, or a folder with its content."
@@ -173,7 +174,7 @@ def read_files(source: Path, names: Collection[str]) -> dict[str, bytes]:
                 if file := archive.extractfile(member):
                     files[name] = file.read()
     except (tarfile.TarError, EOFError, OSError, zlib.error) as problem:
-        raise ValueError(
+        raise InvalidValue(
             f"{source} is damaged ({problem}). Download it again."
         ) from problem
     return files
@@ -236,7 +237,7 @@ def _from_json(source: Path, name: str, content: bytes) -> np.ndarray:
     try:
         labels = json.loads(content)
         if not isinstance(labels, list):
-            raise TypeError(f"it is a {type(labels).__name__}")
+            raise InvalidType(f"it is a {type(labels).__name__}")
         return np.frombuffer(bytes(labels), np.uint8)
     except (ValueError, TypeError, RecursionError) as problem:
         raise _damaged(source, name, "no list of labels") from problem
@@ -250,13 +251,13 @@ def _check_content(
         counts = np.bincount(part, minlength=10)
         size = edition.per_file * (5 if split == "training" else 1)
         if not np.array_equal(counts, np.full(10, size // 10)):
-            raise ValueError(
+            raise InvalidValue(
                 f"{source} is not CIFAR-10: its {split} labels count {counts.tolist()} "
                 f"instead of {size // 10} in each of ten classes. Download it again."
             )
     means = images[:train].mean((0, 1, 2), np.float64) / 255
     if not np.allclose(means, edition.means, rtol=0, atol=1e-6):
-        raise ValueError(
+        raise InvalidValue(
             f"{source} is not CIFAR-10: its channel means are "
             f"{means.round(4).tolist()} instead of "
             f"{np.round(edition.means, 4).tolist()}. Download it again."
@@ -264,4 +265,4 @@ def _check_content(
 
 
 def _damaged(source: Path, name: str, what: str) -> ValueError:
-    return ValueError(f"{name} in {source} is damaged: {what}. Download it again.")
+    return InvalidValue(f"{name} in {source} is damaged: {what}. Download it again.")

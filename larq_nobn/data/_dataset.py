@@ -24,6 +24,7 @@ from .._checks import (
     check_size,
 )
 from .._datasets import DatasetInfo
+from .._errors import InvalidType, InvalidValue
 from .._names import (
     AUGMENTATIONS,
     CACHES,
@@ -116,14 +117,14 @@ class Dataset:
         """
         _check_validation(validation)
         if not isinstance(data, (tuple, list)) or len(data) not in (2, 3):
-            raise TypeError(
+            raise InvalidType(
                 f"data of type {type(data).__name__} is not a pair. Give (train, "
                 "test) or (train, validation, test): each a tf.data.Dataset, or "
                 "(images, labels)."
             )
         kinds = {isinstance(part, tf.data.Dataset) for part in data}
         if len(kinds) > 1:
-            raise TypeError(
+            raise InvalidType(
                 "data contains a tf.data.Dataset beside arrays. Give all of the same "
                 "kind."
             )
@@ -132,7 +133,7 @@ class Dataset:
         if kinds == {False}:
             return cls(Given(parts, validation), check_size(image_size))
         if validation:
-            raise ValueError(
+            raise InvalidValue(
                 f"validation={validation} does not apply to a tf.data.Dataset. Give "
                 "three: data=(train, validation, test)."
             )
@@ -173,7 +174,7 @@ class Dataset:
             or min(*numbers.flat, 0) < 0
             or numbers.max() >= count
         ):
-            raise ValueError(
+            raise InvalidValue(
                 f"indices={reprlib.repr(indices)} are not numbers of images of "
                 f"{self._images.name}. Give whole numbers from 0 to {count - 1}."
             )
@@ -308,7 +309,7 @@ class Dataset:
             variation = variation_of(augment, info.name, shape, reflect)
             made = taken(source, variation, mixup, info.classes)
         if not len(chosen):
-            raise ValueError(
+            raise InvalidValue(
                 f"{self._images.name} has no image for split={split!r}. Add "
                 "some, or choose another split."
             )
@@ -328,23 +329,23 @@ class Dataset:
         images, name = self._images, self._images.name
         self._check_split(split)
         if mixup and not isinstance(images, Numbered):
-            raise ValueError(
+            raise InvalidValue(
                 f"mixup={mixup} does not apply to {name}, whose images have no "
                 "numbers. Leave it out."
             )
         usual = augment in (True, False, "none")
         if isinstance(images, Streams) and not usual:
-            raise ValueError(
+            raise InvalidValue(
                 f"augment={augment!r} does not apply to a tf.data.Dataset. Leave it "
                 "out, and map the data set."
             )
         if isinstance(images, ImageNet) and reflect:
-            raise ValueError(
+            raise InvalidValue(
                 "reflect=True does not apply to imagenet, whose images are cropped and "
                 "not padded. Leave it out."
             )
         if isinstance(images, ImageNet) and not usual:
-            raise ValueError(
+            raise InvalidValue(
                 f"augment={augment!r} does not apply to imagenet, whose images are "
                 "random parts of images. Leave it out, or name tfds:imagenet2012."
             )
@@ -352,7 +353,7 @@ class Dataset:
     def _check_split(self, split: str) -> None:
         check_choice("split", split, SPLITS)
         if split == "validation" and not self.info.validation_examples:
-            raise ValueError(
+            raise InvalidValue(
                 f"{self._images.name} has no validation split. Hold out training "
                 "images by validation=0.1 (--validation 0.1), or name another split."
             )
@@ -361,7 +362,7 @@ class Dataset:
         """The images of a split by number, with the shape and labels of `info`."""
         self._check_split(split)
         if not isinstance(self._images, Numbered):
-            raise ValueError(
+            raise InvalidValue(
                 f"The classes of {self._images.name} are not counted, because that "
                 "would need a pass over all images. Leave it out."
             )
@@ -378,7 +379,7 @@ def _relabeled(source: Source, ours: tuple[str, ...], info: DatasetInfo) -> Sour
         return source
     there = sorted({ours[label] for label in source.labels.numpy()})
     if unknown := [name for name in there if name not in theirs]:
-        raise ValueError(
+        raise InvalidValue(
             f"The images are of {len(unknown)} classes that are not among those of "
             f"{info.name}: {_some(unknown)}, where it knows {_some(theirs)}. Choose "
             "images of these."
@@ -459,7 +460,7 @@ def open_dataset(
         which = (chosen, place, validation)
         images = once(which, lambda: BuiltIn(*which))
     elif chosen == GIVEN:
-        raise ValueError(
+        raise InvalidValue(
             "The images were given to train as data=, and are stored nowhere. Name a "
             "data set or a folder of images instead, as by --dataset."
         )

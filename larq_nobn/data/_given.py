@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._datasets import DatasetInfo
+from .._errors import InvalidType, InvalidValue
 from .._names import GIVEN
 from ._batches import Share, cut, prefetched
 from ._images import InMemory, Shape, described, remembered
@@ -30,13 +31,13 @@ class Given(InMemory):
         for split, part in given.items():
             images = part.images
             if images.shape[1:] != train.shape[1:] or images.dtype != train.dtype:
-                raise ValueError(
+                raise InvalidValue(
                     f"data contains training images of {train.shape[1:]} and "
                     f"{train.dtype.name}, and {split} images of {images.shape[1:]} and "
                     f"{images.dtype.name}. Give both the same."
                 )
         if validation and "validation" in parts:
-            raise ValueError(
+            raise InvalidValue(
                 f"data contains a validation split, so validation={validation} does "
                 "not apply. Leave it out."
             )
@@ -60,7 +61,7 @@ class Given(InMemory):
         if not self._normalized:
             return super().read(split, shape, crop)
         if self.part(split).images.shape[1:] != shape:
-            raise ValueError(
+            raise InvalidValue(
                 f"image_size={shape[:2]} does not apply to images of floats. Give them "
                 "in this size, or as bytes."
             )
@@ -71,7 +72,7 @@ def names_of(labels: Any) -> tuple[str, ...]:
     """Returns the numbers of the classes as names, if there are enough."""
     classes = 1 + max(int(each.max()) for each in labels)
     if classes < 2:
-        raise ValueError(
+        raise InvalidValue(
             "data contains labels of one class only, but a classifier needs two or "
             "more."
         )
@@ -80,7 +81,7 @@ def names_of(labels: Any) -> tuple[str, ...]:
 
 def _arrays(split: str, part: Any) -> Arrays:
     if not isinstance(part, (tuple, list)) or len(part) != 2:
-        raise TypeError(
+        raise InvalidType(
             f"data contains {type(part).__name__} for the {split} images. Give "
             "(images, labels)."
         )
@@ -89,21 +90,21 @@ def _arrays(split: str, part: Any) -> Arrays:
         images = images[..., np.newaxis]
     labels = labels[:, 0] if labels.ndim == 2 and labels.shape[1] == 1 else labels
     if images.ndim != 4 or labels.ndim != 1 or len(images) != len(labels):
-        raise ValueError(
+        raise InvalidValue(
             f"data contains {split} images of shape {images.shape} and labels of shape "
             f"{labels.shape}. Give (N, height, width, channels) and (N,)."
         )
     if not len(images):
-        raise ValueError(f"data contains no {split} images. Give some.")
+        raise InvalidValue(f"data contains no {split} images. Give some.")
     if images.dtype != np.uint8:
         if not np.issubdtype(images.dtype, np.floating):
-            raise TypeError(
+            raise InvalidType(
                 f"data contains {split} images of {images.dtype}. Give bytes (uint8), "
                 "or floats that need no more preparation."
             )
         images = images.astype(np.float32)
     if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0:
-        raise ValueError(
+        raise InvalidValue(
             f"data contains {split} labels of {labels.dtype}, the least being "
             f"{labels.min()}. Give whole numbers from 0."
         )
@@ -127,13 +128,13 @@ class Streams:
         labels = {}
         for split, part in self._parts.items():
             if shapes[split] != self._shape:
-                raise ValueError(
+                raise InvalidValue(
                     f"data contains training images of {self._shape} and {split} "
                     f"images of {shapes[split]}. Give both the same."
                 )
             found = [np.ravel(y) for y in part.map(lambda x, y: y).as_numpy_iterator()]
             if not found:
-                raise ValueError(f"data contains no {split} images. Give some.")
+                raise InvalidValue(f"data contains no {split} images. Give some.")
             labels[split] = np.concatenate(found)
         self._counts = {split: len(each) for split, each in labels.items()}
         self.class_names = names_of(labels.values())
@@ -141,7 +142,7 @@ class Streams:
     def info(self, size: tuple[int, int] | None) -> DatasetInfo:
         """Their one size, of images of which no statistics are known."""
         if size not in (None, self._shape[:2]):
-            raise ValueError(
+            raise InvalidValue(
                 f"image_size={size} does not apply to a tf.data.Dataset of images of "
                 f"{self._shape[:2]}. Leave it out, and map the data set."
             )
@@ -173,16 +174,16 @@ def _checked(split: str, part: tf.data.Dataset) -> tf.data.Dataset:
     spec = part.element_spec
     good = isinstance(spec, tuple) and len(spec) == 2
     if not good or spec[0].shape.rank not in (3, 4) or None in spec[0].shape[-3:]:
-        raise ValueError(
+        raise InvalidValue(
             f"data contains a {split} data set of {spec}. Give pairs of images, of "
             "known height, width and channels, and labels."
         )
     if not spec[1].dtype.is_integer:
-        raise ValueError(
+        raise InvalidValue(
             f"data contains {split} labels of {spec[1].dtype.name}. Give whole numbers."
         )
     if part.cardinality() == tf.data.INFINITE_CARDINALITY:
-        raise ValueError(
+        raise InvalidValue(
             f"data contains a {split} data set without an end. Give it one by .take(), "
             "or leave out .repeat()."
         )

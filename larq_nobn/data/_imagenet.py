@@ -18,6 +18,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._datasets import DatasetInfo
+from .._errors import InvalidValue
 from .._files import cache_folder, opened, replacing
 from ._batches import OfEpoch, OfNumbers
 from ._images import built_in_info
@@ -42,7 +43,7 @@ class ImageNet:
         """What the registry says, of its one size."""
         found = built_in_info(self.name, self._validation)
         if size not in (None, found.image_shape[:2]):
-            raise ValueError(
+            raise InvalidValue(
                 f"image_size={size} does not apply to imagenet, whose images are "
                 "224x224. Leave it out, or name tfds:imagenet2012, which comes in any "
                 "size."
@@ -228,7 +229,7 @@ def _places_in(name: str) -> np.ndarray:
             found.append((place + _BEFORE, size))
             place += _BEFORE + size + _AFTER
     if place != end:
-        raise ValueError(
+        raise InvalidValue(
             f"{name} is cut off: its last record ends after the file. Prepare the "
             "data set again."
         )

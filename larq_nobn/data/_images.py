@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from .._checks import check_bounds
 from .._datasets import BUILT_IN, DatasetInfo
+from .._errors import MissingPackage
 from ._area import scaled
 from ._source import Arrays, validation_numbers
 from ._tfds import check_labels, prepared_builder, reading_records
@@ -156,7 +157,7 @@ def _digits(split: str) -> tuple[np.ndarray, np.ndarray]:
     try:
         from sklearn.datasets import load_digits
     except ImportError as problem:
-        raise ImportError(
+        raise MissingPackage(
             f"digits comes with scikit-learn ({problem}). Install it with: "
             "pip install 'larq-nobn[data]'"
         ) from problem

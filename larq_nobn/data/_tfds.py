@@ -15,6 +15,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from .._errors import InvalidType, InvalidValue, MissingPackage
 from .._files import check_folder, files_below, opened, read_file, sha256_of
 from .._names import TFDS_PREFIX
 
@@ -43,7 +44,7 @@ def open_builder(name: str, data_dir: DataDir) -> Any:
         import tensorflow_datasets as tfds
         from google.protobuf.json_format import ParseError
     except ImportError as problem:
-        raise ImportError(
+        raise MissingPackage(
             f"{name} needs TensorFlow Datasets ({problem}). Install it with: "
             "pip install 'larq-nobn[data]'"
         ) from problem
@@ -53,7 +54,7 @@ def open_builder(name: str, data_dir: DataDir) -> Any:
         with quiet():
             return tfds.builder(name, data_dir=data_dir)
     except (tfds.core.DatasetNotFoundError, ValueError) as problem:
-        raise ValueError(
+        raise InvalidValue(
             f"TensorFlow Datasets has no set {name!r} "
             f"({str(problem).strip().partition(chr(10))[0]}). Choose one that "
             "tfds.list_builders() names."
@@ -64,7 +65,7 @@ def open_builder(name: str, data_dir: DataDir) -> Any:
 
 
 def _damaged(what: str, problem: Exception) -> ValueError:
-    return ValueError(
+    return InvalidValue(
         f"{what} is damaged: dataset_info.json or features.json is not what TensorFlow "
         f"Datasets writes ({type(problem).__name__}). Delete the folder of the set and "
         "prepare it again."
@@ -78,7 +79,7 @@ def _check_code(name: str, data_dir: DataDir) -> None:
     a prepared set, it imports whatever module their classes are said to be in.
     """
     if ":" in name:
-        raise ValueError(
+        raise InvalidValue(
             f"{TFDS_PREFIX}{name} is a set of a community, whose code TensorFlow "
             "Datasets downloads and runs, or of a version. Leave the version out, or "
             "open the set in Python, and give train its images as data."
@@ -86,7 +87,7 @@ def _check_code(name: str, data_dir: DataDir) -> None:
     set_name = name.partition("/")[0]
     # Another case is looked for under another name, and a path outside the folder.
     if not re.fullmatch("[a-z0-9_]*", set_name):
-        raise ValueError(
+        raise InvalidValue(
             f"{TFDS_PREFIX}{name} is not a name of TensorFlow Datasets, which are in "
             "lower case. Choose one that tfds.list_builders() names."
         )
@@ -103,7 +104,7 @@ def _check_code(name: str, data_dir: DataDir) -> None:
             raise _damaged(str(file), problem) from problem
         for found in _feature_classes(content):
             if not str(found).startswith("tensorflow_datasets."):
-                raise ValueError(
+                raise InvalidValue(
                     f"{file} wants {found!r}, which is not a class of TensorFlow "
                     "Datasets and is not imported for it. Prepare the set again."
                 )
@@ -194,7 +195,7 @@ def check_archive(path: Path, checksums: Mapping[str, str]) -> None:
     found = sha256_of(path)
     if found not in checksums.values():
         known = " nor ".join(f"{name} ({sha})" for name, sha in checksums.items())
-        raise ValueError(
+        raise InvalidValue(
             f"{path} has the SHA-256 {found}, which is not that of {known}. The file "
             "is incomplete or another one; download it again."
         )
@@ -206,7 +207,7 @@ def reading_records(name: str, folder: str | os.PathLike[str]) -> Iterator[None]
     try:
         yield
     except (tf.errors.OpError, ValueError, *_OF_OTHER_SHAPE) as problem:
-        raise ValueError(
+        raise InvalidValue(
             f"{name} in {os.fspath(folder)} is damaged: its records are not what "
             f"dataset_info.json and features.json say ({type(problem).__name__}). "
             "Delete the folder of the set and prepare it again."
@@ -216,7 +217,7 @@ def reading_records(name: str, folder: str | os.PathLike[str]) -> Iterator[None]
 def check_labels(labels: Any, classes: int) -> None:
     """Raises what `reading_records` says in words for labels of no class."""
     if len(labels) and not 0 <= min(labels) <= max(labels) < classes:
-        raise TypeError(f"labels go from {min(labels)} to {max(labels)}")
+        raise InvalidType(f"labels go from {min(labels)} to {max(labels)}")
 
 
 @contextlib.contextmanager

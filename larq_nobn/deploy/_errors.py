@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from .._errors import InvalidValue
 
-class ConversionError(ValueError):
+
+class ConversionError(InvalidValue):
     """A model that cannot be converted, or a file that cannot be read or written."""
 
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 from rich.table import Table
 
 from .._batches import model_batches
+from .._errors import InvalidValue
 from .._figures import COLOURS, DPI, check_plot, new_figure
 from .._files import replacing
 from .._keras import check_model, keras
@@ -281,7 +282,7 @@ def _check_labels(outputs: Sequence[np.ndarray], labels: np.ndarray) -> None:
     whole = labels.ndim == 1 and labels.dtype.kind in "iu"
     scores = len(shapes) == 1 and len(shapes[0]) == 2
     if not (whole and scores and 0 <= labels.min() <= labels.max() < shapes[0][1]):
-        raise ValueError(
+        raise InvalidValue(
             f"The model's outputs have shapes {shapes}, but labels are "
             f"{labels.dtype} of shape {labels.shape} and go up to {labels.max()}. "
             "Choose the data set that it was trained on, or pass no labels."

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._batches import batches
+from .._errors import InvalidType, InvalidValue
 from .._keras import check_model, keras
 from .._larq import kernel_in_layer, unmeasured
 from ..callbacks._kernels import QuantizedKernel
@@ -72,7 +73,7 @@ def class_center_alignment(model: keras.Model, data: Any) -> ClassCenterAlignmen
     for features, labels in _features(model, head, _pairs(data)):
         classes = _classes(labels, len(weights))
         if features.ndim != 2:
-            raise ValueError(
+            raise InvalidValue(
                 f"The layer {name} takes inputs of shape {features.shape}, more than "
                 "one vector per example. Pass a classifier that ends in a dense layer "
                 "on rank-2 features."
@@ -80,7 +81,7 @@ def class_center_alignment(model: keras.Model, data: Any) -> ClassCenterAlignmen
         np.add.at(sums, classes, features)
         examples += np.bincount(classes, minlength=len(weights))
     if not examples.any():
-        raise ValueError("data contains no examples. Give at least one per class.")
+        raise InvalidValue("data contains no examples. Give at least one per class.")
     centers = sums / np.where(examples, examples, np.nan)[:, None]
     angles = _angles(weights)
     weight_norm, center_norm = _lengths(weights), _lengths(centers)
@@ -103,7 +104,7 @@ def class_center_alignment(model: keras.Model, data: Any) -> ClassCenterAlignmen
 def _last_dense(model: keras.Model) -> tuple[str, keras.layers.Layer]:
     check_model(model)
     if not model.built:
-        raise ValueError(
+        raise InvalidValue(
             f"The model {model.name} has no weights yet. Build it or call it on data "
             "before looking at its last layer."
         )
@@ -113,7 +114,7 @@ def _last_dense(model: keras.Model) -> tuple[str, keras.layers.Layer]:
         if isinstance(layer, (keras.layers.Dense, SymmetricHead))
     ]
     if not dense:
-        raise ValueError(
+        raise InvalidValue(
             f"The model {model.name} has no dense layer whose weights could be class "
             "vectors. Pass a classifier that ends in Dense, QuantDense or "
             "SymmetricHead."
@@ -121,7 +122,7 @@ def _last_dense(model: keras.Model) -> tuple[str, keras.layers.Layer]:
     heads = [pair for pair in dense if pair[1].name == "head"]
     name, layer = (heads or dense)[-1]
     if not isinstance(layer, SymmetricHead) and layer.units < 2:
-        raise ValueError(
+        raise InvalidValue(
             f"The layer {name} has units={layer.units}, but angles need two classes or "
             "more. Pass a classifier with one unit per class."
         )
@@ -141,7 +142,7 @@ def _pairs(data: Any) -> Iterator[tuple[Any, np.ndarray]]:
     """Images and labels, batch by batch."""
     for images, labels in batches(tuple(data) if isinstance(data, list) else data, 128):
         if labels is None or np.ndim(labels) == 0:
-            raise TypeError(
+            raise InvalidType(
                 f"data, a {type(data).__name__}, is neither (images, labels) nor "
                 "batches of such. Pass one of them; a tf.data.Dataset of single "
                 "examples needs .batch()."
@@ -159,7 +160,7 @@ def _features(
         def run(images: Any) -> tf.Tensor:
             model(images, training=False)
             if not heard:
-                raise ValueError(
+                raise InvalidValue(
                     f"The model {model.name} does not use its last dense layer "
                     f"{head.name} at inference. Name the classifier 'head'."
                 )
@@ -194,13 +195,13 @@ def _classes(labels: np.ndarray, count: int) -> np.ndarray:
         return labels.argmax(1)
     classes = labels.reshape(len(labels), -1)
     if classes.shape[1] != 1 or np.any(classes != classes.astype(int)):
-        raise ValueError(
+        raise InvalidValue(
             f"Labels of shape {labels.shape} and type {labels.dtype} are neither whole "
             f"numbers nor one-hot with {count} columns. Pass one class per example."
         )
     classes = classes[:, 0].astype(int)
     if classes.size and not 0 <= classes.min() <= classes.max() < count:
-        raise ValueError(
+        raise InvalidValue(
             f"Labels go from {classes.min()} to {classes.max()}, but the last dense "
             f"layer has {count} units. Choose the data that it was trained on."
         )

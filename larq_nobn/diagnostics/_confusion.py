@@ -9,6 +9,7 @@ import numpy as np
 from rich.table import Table
 
 from .._checks import check_integer, check_list
+from .._errors import InvalidValue
 from .._figures import check_plot, drawable, new_figure, shortened
 from .._files import replacing
 
@@ -72,13 +73,13 @@ class ConfusionMatrix:
         y, z = np.asarray(labels), np.asarray(outputs)
         wanted = len(self._names) if self._names else z.shape[-1] if z.ndim else 0
         if z.ndim != 2 or y.shape != z.shape[:1] or z.shape[1] != wanted:
-            raise ValueError(
+            raise InvalidValue(
                 f"outputs of shape {z.shape} and labels of shape {y.shape} do not fit "
                 f"{wanted} classes. Pass (examples, {wanted}) and (examples,)."
             )
         whole = y.dtype.kind in "iu" and z.dtype.kind in "fiu"
         if not whole or ((y < 0) | (y >= wanted)).any():
-            raise ValueError(
+            raise InvalidValue(
                 f"labels={reprlib.repr(labels)} are not whole numbers below {wanted}, "
                 "or outputs no numbers. Pass one class per example, and its outputs."
             )
@@ -170,7 +171,7 @@ class ConfusionMatrix:
         """
         target = check_plot(path)
         if not self._counts.sum():
-            raise ValueError("No example was counted. Call update first.")
+            raise InvalidValue("No example was counted. Call update first.")
         classes = len(self._counts)
         side = min(4 + 0.35 * classes, 12)
         figure = new_figure(target, (side + 0.8, side))

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from .._batches import batches, model_batches
 from .._checks import check_bounds
+from .._errors import InvalidValue
 from .._keras import check_model, keras
 from .._probabilities import as_probabilities
 from ..population import BatchNormStatistics, averages_of, has_batch_norm
@@ -108,7 +109,7 @@ def sampled_predictions(
     check_bounds("seed", seed)
     kernels = [weight.latent_variable for weight in model.weights if _is_drawn(weight)]
     if not kernels:
-        raise ValueError(
+        raise InvalidValue(
             f"The model {model.name} has no kernel of BernoulliSign to draw networks "
             "from. Use its predictions as they are, or train it with kernel_quantizer="
             '"bernoulli_sign".'
@@ -140,7 +141,7 @@ def sampled_predictions(
             spreads.append(found.std(0))
             labels.append(y)
     if not means:
-        raise ValueError("data contains no example. Pass at least one.")
+        raise InvalidValue("data contains no example. Pass at least one.")
     known = all(y is not None for y in labels)
     return SampledPredictions(
         np.concatenate(means),
@@ -188,7 +189,7 @@ def _probabilities(
     _assign(variables, values)
     outputs = run(x)
     if not tf.is_tensor(outputs) or outputs.shape.rank != 2:
-        raise ValueError(
+        raise InvalidValue(
             "The model does not give one vector of classes per example. Pass a "
             "classifier of a single output."
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from .._errors import InvalidValue
 from .._keras import keras
 from ._kinds import DEPTHWISE, PLAIN, SEPARABLE, TRANSPOSED, Kernels, traits
 from ._operation import Operation
@@ -31,7 +32,7 @@ def border_value(name: str, value: Any) -> float:
     """
     found = np.asarray(keras.backend.get_value(value))
     if found.ndim or found.dtype.kind not in "biuf":
-        raise ValueError(
+        raise InvalidValue(
             f"Layer {name} has pad_values={found.tolist()!r:.40}, which is not a "
             "number. Build it with one number, such as pad_values=1.0."
         )

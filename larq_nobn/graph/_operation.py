@@ -18,11 +18,12 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
+from .._errors import InvalidValue
 from .._keras import keras
 from .._larq import without_starvation_warning
 
 
-class ModelError(ValueError):
+class ModelError(InvalidValue):
     """A model, or a layer of one, that this package cannot take apart."""
 
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 
 from .._checks import check_flag, check_number
+from .._errors import InvalidValue
 from .._keras import keras
 from ._checkpoint import read_checkpoint
 from ._reactnets import reactnet18, reactnet_a
@@ -82,7 +83,7 @@ def load_bnn_nobn(
     elif "feature.1.binary_3x3.weight" in state:
         model, slots = reactnet_a(state, image_size, arguments)
     else:
-        raise ValueError(
+        raise InvalidValue(
             f"{path} is not a checkpoint of BNN-BN: it has neither "
             "layer1.0.binary_conv.weight, as ReActNet-18 has, nor "
             "feature.1.binary_3x3.weight, as ReActNet-A has. Give one of these."

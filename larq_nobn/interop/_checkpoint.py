@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .._checks import check_path
+from .._errors import InvalidValue, MissingPackage
 from .._files import reject_expansion
 
 # The first version of PyTorch that runs no code where it reads weights alone.
@@ -25,12 +26,12 @@ def _torch() -> Any:
     try:
         import torch
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackage(
             f"PyTorch checkpoints need PyTorch ({error}). Install it with: "
             "pip install 'larq-nobn[torch]'"
         ) from error
     if tuple(map(int, torch.__version__.split(".")[:2])) < _SAFE:
-        raise ImportError(
+        raise MissingPackage(
             f"PyTorch {torch.__version__} can be made to run code by a checkpoint of "
             "which it reads the weights alone. Install a later one with: "
             "pip install 'larq-nobn[torch]'"
@@ -66,7 +67,7 @@ def read_checkpoint(path: str | os.PathLike) -> dict[str, np.ndarray]:
         return _arrays(state, file.stat().st_size)
     except (RuntimeError, TypeError, ValueError) as error:  # PyTorch, of other tensors
         reason = str(error).partition("\n")[0].rstrip(".")
-        raise ValueError(
+        raise InvalidValue(
             f"{file} contains tensors that are no weights: {reason}. Save a state_dict "
             "of dense tensors of real numbers, on the CPU."
         ) from error
@@ -77,7 +78,7 @@ def _arrays(state: Mapping[str, Any], size: int) -> dict[str, np.ndarray]:
     values = sum(tensor.numel() for tensor in state.values())
     reject_expansion(values * np.dtype(np.float32).itemsize, size)
     if any(tensor.is_complex() for tensor in state.values()):
-        raise ValueError("one is of complex numbers")
+        raise InvalidValue("one is of complex numbers")
     return {
         name: tensor.float().numpy()
         for name, tensor in state.items()
@@ -94,7 +95,7 @@ def _load(file: Path) -> object:
     except Exception as error:  # whatever a pickle of other bytes makes PyTorch say
         rejected = re.search(r"GLOBAL (\S+)", str(error))
         what = f" such as {rejected[1]}" if rejected else f" ({type(error).__name__})"
-        raise ValueError(
+        raise InvalidValue(
             f"{file} is damaged, or contains other Python objects than tensors{what}, "
             "which are never made from a file, since that can run any code. Save its "
             "state_dict alone with PyTorch and load that."
@@ -111,7 +112,7 @@ def _state_dict(file: Path, content: object) -> Mapping[str, Any]:
             isinstance(name, str) and isinstance(value, tensor) for name, value in items
         ):
             return {name: tensor.detach(value) for name, value in items}
-    raise ValueError(
+    raise InvalidValue(
         f"{file} contains no state_dict, which is a mapping from names to tensors. "
         "Save model.state_dict() with PyTorch, alone or under the key 'state_dict'."
     )

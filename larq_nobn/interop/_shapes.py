@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from .._checks import check_bounds
+from .._errors import InvalidValue
 
 State = Mapping[str, np.ndarray]
 CIFAR, IMAGENET = 32, 224  # pixels
@@ -16,7 +17,7 @@ def shape_of(state: State, name: str, rank: int) -> tuple[int, ...]:
     """The shape of a tensor that has to be there."""
     if name not in state or state[name].ndim != rank:
         found = f"of shape {state[name].shape}" if name in state else "missing"
-        raise ValueError(
+        raise InvalidValue(
             f"The checkpoint's {name} is {found}, but a network of the published code "
             f"has one of {rank} axes. Give a checkpoint of that code."
         )
@@ -53,7 +54,7 @@ def check_image_size(
     if image_size is None:
         image_size = default, default
     if not isinstance(image_size, tuple | list) or len(image_size) != 2:
-        raise ValueError(
+        raise InvalidValue(
             f"image_size={image_size!r} is not a size. Give (height, width) as two "
             "whole numbers, such as (224, 224)."
         )

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from .._errors import InvalidValue
 from .._keras import keras
 from ..quantizers import ScaledStdSign
 from ._ties import decided
@@ -122,7 +123,7 @@ def fill(model: keras.Model, slots: Slots, state: Mapping[str, np.ndarray]) -> N
         if state[name].shape != slot.shape
     ]
     if wrong:
-        raise ValueError(
+        raise InvalidValue(
             f"The checkpoint has {_some(wrong)}, so it is that of another network. "
             f"{_REMEDY}"
         )
@@ -130,12 +131,12 @@ def fill(model: keras.Model, slots: Slots, state: Mapping[str, np.ndarray]) -> N
     given = Counter(id(slot.variable) for slot in slots.values())
     empty = [v.name for v in model.weights if id(v) not in given]
     if empty:
-        raise ValueError(
+        raise InvalidValue(
             f"Nothing in the checkpoint sets {_some(empty)} of {model.name}. {_REMEDY}"
         )
     variables = {id(slot.variable): slot.variable.name for slot in slots.values()}
     if twice := [name for key, name in variables.items() if given[key] > 1]:
-        raise ValueError(
+        raise InvalidValue(
             f"Several tensors of the checkpoint set {_some(twice)} of {model.name}. "
             f"{_REMEDY}"
         )
@@ -146,7 +147,9 @@ def fill(model: keras.Model, slots: Slots, state: Mapping[str, np.ndarray]) -> N
 def _check_names(problem: str, names: Iterable[str]) -> None:
     wrong = sorted(names)
     if wrong:
-        raise ValueError(f"The checkpoint {problem} tensors: {_some(wrong)}. {_REMEDY}")
+        raise InvalidValue(
+            f"The checkpoint {problem} tensors: {_some(wrong)}. {_REMEDY}"
+        )
 
 
 def _some(names: Iterable[str]) -> str:

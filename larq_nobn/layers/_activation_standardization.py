@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from .._errors import InvalidValue
 from .._keras import keras, register
 from .._math import at_least_float32, fused, product
 from ._groups import group_mean, group_moments
@@ -97,7 +98,7 @@ class ActivationStandardization(keras.layers.Layer):
     def build(self, input_shape: tf.TensorShape) -> None:
         shape = tf.TensorShape(input_shape)
         if shape[1:].num_elements() == 1:
-            raise ValueError(
+            raise InvalidValue(
                 f"ActivationStandardization got an input of shape {tuple(shape)}, but "
                 "one element has no variance; it needs two or more per example. Leave "
                 "the layer out."

@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_channels, check_flag, check_number
+from .._errors import InvalidValue
 from .._keras import keras, register
 from .._math import at_least_float32, beside, channel_sum, fused, product
 from ._channelwise import ChannelwiseLayer
@@ -143,7 +144,7 @@ class FilterResponseNormalization(ChannelwiseLayer):
     def build(self, input_shape: tf.TensorShape) -> None:
         check_channels("FilterResponseNormalization", tuple(input_shape))
         if len(input_shape) == 2 and not self._learn_epsilon:
-            raise ValueError(
+            raise InvalidValue(
                 f"FilterResponseNormalization got a rank-2 input of shape "
                 f"{tuple(input_shape)}, where it would be little more than a sign; it "
                 "needs positions to average over. Pass learned_epsilon=True to use it "

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from .._checks import check_channels
+from .._errors import InvalidValue
 from .._math import at_least_float32, squared_offset
 
 
@@ -21,13 +22,13 @@ def check_groups(owner: str, groups: int, input_shape: Sequence[int | None]) -> 
     channels = check_channels(owner, input_shape)
     if channels % groups:
         allowed = [str(n) for n in range(1, channels + 1) if channels % n == 0]
-        raise ValueError(
+        raise InvalidValue(
             f"{owner} got an input of {channels} channels, which groups={groups} does "
             f"not divide. Set groups to one of {', '.join(allowed)}, or change the "
             "channels of the layer before it."
         )
     if channels == groups and all(size == 1 for size in input_shape[1:-1]):
-        raise ValueError(
+        raise InvalidValue(
             f"{owner} got an input of shape {tuple(input_shape)} for groups={groups}, "
             "where every group is a single value and its variance 0. Use fewer "
             "groups, or an input with positions."

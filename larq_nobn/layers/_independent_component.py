@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_number
+from .._errors import InvalidValue
 from .._keras import keras, register
 
 
@@ -101,7 +102,7 @@ class IndependentComponent(keras.layers.BatchNormalization):
     def _check_signs(self) -> None:
         for consumer in (node.layer for node in self.outbound_nodes):
             if _binarizes(consumer):
-                raise ValueError(
+                raise InvalidValue(
                     f"Layer {self.name!r} (IndependentComponent, rate={self.rate}) "
                     f"feeds {consumer.name!r}, whose sign turns what dropout sets to "
                     "zero into +1. Use BatchNormalization, then the sign as a layer, "

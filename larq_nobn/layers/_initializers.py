@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from .._errors import InvalidValue
 from .._keras import keras
 
 
@@ -10,7 +11,7 @@ def check_initializer(name: str, value: object, example: str) -> Any:
     try:
         return keras.initializers.get(value)
     except (TypeError, ValueError) as error:
-        raise ValueError(
+        raise InvalidValue(
             f"{name}={value!r} is not an initializer. Pass a Keras initializer or its "
             f"name, such as 'zeros' or {example}."
         ) from error

@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_number
+from .._errors import InvalidValue
 from .._keras import keras, register
 from .._math import beside
 from ._channelwise import ChannelwiseLayer
@@ -169,7 +170,7 @@ class BatchKalmanNormalization(ChannelwiseLayer):
         if len(state) not in (0, 2) or not all(
             moment.shape.is_compatible_with(self.gamma.shape) for moment in state
         ):
-            raise ValueError(
+            raise InvalidValue(
                 f"Layer {self.name!r} got a state of shapes "
                 f"{[tuple(moment.shape) for moment in state]}, but its input has "
                 f"{self.gamma.shape[0]} channels: a state is a mean and a variance for "

@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_choice, check_flag, check_number
+from .._errors import InvalidValue
 from .._keras import keras, register
 from .._math import at_least_float32, fused
 
@@ -153,7 +154,7 @@ class LeakyIntegrateAndFire(keras.layers.Layer):
 
     def build(self, input_shape: tf.TensorShape) -> None:
         if len(input_shape) < 3:
-            raise ValueError(
+            raise InvalidValue(
                 f"LeakyIntegrateAndFire got a rank-{len(input_shape)} input of shape "
                 f"{tuple(input_shape)}, but it needs a time axis: (batch, time, ...). "
                 "Show it a sequence, such as RepeatVector makes of a vector."

@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_number
+from .._errors import InvalidType, InvalidValue
 from .._keras import keras, register
 from .._math import at_least_float32, beside
 from ._kernel_layers import has_kernel
@@ -122,7 +123,7 @@ class BatchNormalizationPreconditioning(keras.layers.Wrapper):
     ):
         _check_layer(layer)
         if "dtype" in kwargs:
-            raise ValueError(
+            raise InvalidValue(
                 f"dtype={kwargs['dtype']!r} was given to the wrapper of "
                 f"{layer.name!r}, which computes as that layer does. Give the dtype to "
                 "the layer inside."
@@ -216,12 +217,12 @@ class BatchNormalizationPreconditioning(keras.layers.Wrapper):
 
 def _check_layer(layer: Any) -> None:
     if not has_kernel(layer):
-        raise TypeError(
+        raise InvalidType(
             f"{layer!r} cannot be preconditioned; Dense and Conv1D to Conv3D layers "
             "can, Larq's Quant forms included. Wrap one of these."
         )
     if not layer.use_bias:
-        raise ValueError(
+        raise InvalidValue(
             f"Layer {layer.name!r} has use_bias=False, but preconditioning moves the "
             "kernel and the bias together. Give it use_bias=True."
         )

@@ -8,6 +8,7 @@ import larq as lq
 import tensorflow as tf
 
 from .._checks import check_choice
+from .._errors import InvalidType, InvalidValue
 from .._keras import keras, register
 from ._kernel_layers import has_kernel
 from ._moments import ELEMENTWISE, Moments, is_sign, output_moments
@@ -44,7 +45,7 @@ class MomentPropagation(keras.layers.Layer):
 
     def call(self, inputs: Sequence[tf.Tensor]) -> Moments:
         if self._through is None:
-            raise ValueError(
+            raise InvalidValue(
                 f"Layer {self.name!r} was called on arrays first, but it learns from a "
                 "symbolic call which layer it belongs to. Use propagate_moments."
             )
@@ -140,7 +141,7 @@ def propagate_moments(
         after it. That remains possible: pass the state itself.
     """
     if not isinstance(state, tuple | list) or len(state) != 2:
-        raise TypeError(
+        raise InvalidType(
             "state is not a pair of mean and variance. Pass what a "
             "BatchKalmanNormalization returned, or two tensors of shape (C,)."
         )
@@ -164,20 +165,20 @@ def _is_symbolic(tensor: Any) -> bool:
 def _check_layer(layer: Any, symbolic: bool) -> None:
     elementwise = isinstance(layer, ELEMENTWISE) or is_sign(layer)
     if not has_kernel(layer) and not elementwise:
-        raise TypeError(
+        raise InvalidType(
             f"{layer!r} is not a layer that moments are known of; those are Dense, "
             "Conv1D to Conv3D, Larq's versions of them, binary quantizers, "
             "BatchKalmanNormalization, RPReLU and PReLU. Leave others out of the "
             "state's way, or start again without a state."
         )
     if not layer.built or (symbolic and not layer.inbound_nodes):
-        raise ValueError(
+        raise InvalidValue(
             f"Layer {layer.name!r} was not called on a tensor of the state's kind yet, "
             "but its weights and its place have to be known. Call it on its features "
             "before propagate_moments."
         )
     if isinstance(layer, keras.layers.PReLU) and max(layer.alpha.shape[:-1]) > 1:
-        raise ValueError(
+        raise InvalidValue(
             f"Layer {layer.name!r} has slopes of shape {tuple(layer.alpha.shape)}, but "
             "moments are known per channel only. Share the slopes of all positions: "
             "shared_axes=[1, 2] for images."
@@ -186,7 +187,7 @@ def _check_layer(layer: Any, symbolic: bool) -> None:
         return
     own_activation = layer.activation is not keras.activations.linear
     if own_activation or getattr(layer, "groups", 1) != 1:
-        raise ValueError(
+        raise InvalidValue(
             f"Layer {layer.name!r} has groups or an activation of its own, for which "
             "no moments are known. Use one group, and pass the activation along with "
             "the next layer."
@@ -194,7 +195,7 @@ def _check_layer(layer: Any, symbolic: bool) -> None:
     sign = getattr(layer, "input_quantizer", None)
     heaviside = isinstance(sign, lq.quantizers.SteHeaviside)
     if sign is not None and (heaviside or getattr(sign, "precision", None) != 1):
-        raise ValueError(
+        raise InvalidValue(
             f"Layer {layer.name!r} has the input quantizer {sign!r}, whose moments are "
             "not known. Use a sign, or none."
         )
@@ -205,7 +206,7 @@ def _check_input(layer: Any, activation: str | None, state: Moments) -> None:
     kernel = has_kernel(layer)
     plain = kernel and getattr(layer, "input_quantizer", None) is None
     if not plain and activation not in (None, "linear"):
-        raise ValueError(
+        raise InvalidValue(
             f"activation={activation!r} does not go with layer {layer.name!r}, which "
             "is an elementwise function itself or starts with one. Use None."
         )
@@ -213,7 +214,7 @@ def _check_input(layer: Any, activation: str | None, state: Moments) -> None:
         return  # a sign at zero, for any number of channels
     owned = layer.kernel.shape[-2:-1] if kernel else layer.weights[0].shape[-1:]
     if not all(moment.shape.is_compatible_with(owned) for moment in state):
-        raise ValueError(
+        raise InvalidValue(
             f"The state has shapes {[tuple(moment.shape) for moment in state]}, but "
             f"the input of layer {layer.name!r} has {owned[0]} channels. Pass a mean "
             "and a variance for each."

@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_integer, check_number
+from .._errors import InvalidValue
 from .._keras import keras, register
 from .._math import beside
 from ._channelwise import ChannelwiseLayer
@@ -18,12 +19,12 @@ def _activation(given: Any) -> tuple[Activation, Any]:
     """The function that is meant, and what a configuration contains for it."""
     try:
         if isinstance(given, keras.layers.Layer):
-            raise ValueError("a layer may own weights")
+            raise InvalidValue("a layer may own weights")
         function = keras.activations.get(given)
         serialized = keras.activations.serialize(function)
         keras.activations.deserialize(serialized)
     except (AttributeError, TypeError, ValueError) as error:
-        raise ValueError(
+        raise InvalidValue(
             f"activation={given!r} is not an elementwise function that Keras can save. "
             "Pass the name of one, such as 'relu', or a function under "
             "keras.saving.register_keras_serializable()."
@@ -38,7 +39,7 @@ def _regularizer(given: Any) -> Any:
         found = keras.regularizers.get(given)
     if callable(found) or given is None:
         return found
-    raise ValueError(
+    raise InvalidValue(
         f"proxy_regularizer={given!r} is not a regularizer. Pass a Keras regularizer "
         "or its name, such as 'l2', or None."
     )
@@ -129,7 +130,7 @@ class ProxyNormalization(ChannelwiseLayer):
             advice = "Use 200, or None for exact moments."
             self.num_samples = check_integer("num_samples", num_samples, 2, advice)
         elif self._serialized not in list(NEGATIVE_SLOPES):
-            raise ValueError(
+            raise InvalidValue(
                 f"num_samples=None asks for exact moments, which activation="
                 f"{activation!r} does not have; {', '.join(NEGATIVE_SLOPES)} have. "
                 "Use num_samples=200."

@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_channels, check_flag, check_integer, check_number
+from .._errors import InvalidValue
 from .._keras import keras, register
 from .._plane import random_plane, symmetric_vectors
 
@@ -109,7 +110,7 @@ class SymmetricHead(keras.layers.Layer):
         shape = tuple(input_shape)
         features = check_channels("SymmetricHead", shape)
         if len(shape) != 2 or features < 2:
-            raise ValueError(
+            raise InvalidValue(
                 f"SymmetricHead got an input of shape {shape}, but it takes one vector "
                 "of two features or more per example. Pool or flatten maps before it."
             )

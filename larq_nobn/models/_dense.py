@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import tensorflow as tf
 
 from .._checks import check_blocks
+from .._errors import InvalidValue
 from .._keras import keras
 from .._normalizations import NORMALIZATIONS
 from ..layers import ProxyNormalization
@@ -73,7 +74,7 @@ class Design:
         """Rejects more stages than there are transitions between them."""
         stages = check_blocks(blocks)
         if len(stages) > len(self.dilations):
-            raise ValueError(
+            raise InvalidValue(
                 f"blocks={blocks!r} has {len(stages)} stages, but {self.network} knows "
                 f"the transitions between {len(self.dilations)}. Give so many whole "
                 "numbers, or fewer."

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from .._checks import check_blocks, check_integer
+from .._errors import InvalidValue
 from .._keras import keras
 from ._parts import LARGE
 
@@ -39,7 +40,7 @@ def float_resnet(
         Stride-2 convolutions pad as TensorFlow does, below and right.
     """
     if normalization != "batch_norm":
-        raise ValueError(
+        raise InvalidValue(
             f"normalization={normalization!r} is not supported by FloatResNet, whose "
             "only one is batch_norm. Choose that."
         )

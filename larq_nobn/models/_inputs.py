@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .._checks import check_choice, check_integer
+from .._errors import InvalidValue
 from .._normalizations import NORMALIZATIONS
 from ._head import HEADS
 
@@ -18,13 +19,13 @@ def check_image_shape(
         or len(input_shape) != 3
         or any(isinstance(n, bool) or not isinstance(n, int) for n in input_shape)
     ):
-        raise ValueError(
+        raise InvalidValue(
             f"input_shape={input_shape!r} is not an image shape; {name} takes (height, "
             "width, channels) as three whole numbers. Pass, for example, (32, 32, 3)."
         )
     height, width, channels = input_shape
     if min(height, width) < smallest or channels < 1:
-        raise ValueError(
+        raise InvalidValue(
             f"input_shape={tuple(input_shape)} is too small for this {name}, which "
             f"halves it until nothing is left; height and width must be {smallest} or "
             "more, channels 1 or more. Use a larger image, or fewer stages if it has "
@@ -44,7 +45,7 @@ def check_supported(name: str, normalization: object, supported: Sequence[str]) 
     """Rejects a normalization that there is, but not in this network."""
     check_choice("normalization", normalization, NORMALIZATIONS)
     if normalization not in supported:
-        raise ValueError(
+        raise InvalidValue(
             f"normalization={normalization!r} is not supported by {name}. Choose from "
             f"{', '.join(supported)}."
         )

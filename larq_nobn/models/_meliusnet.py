@@ -6,6 +6,7 @@ from functools import partial
 import tensorflow as tf
 
 from .._checks import check_number
+from .._errors import InvalidValue
 from .._keras import keras
 from ._dense import RELU_SCALE, Design, dense_network, grow, parts_for, rectify
 from ._parts import LARGE, Parts
@@ -19,7 +20,7 @@ _REDUCTIONS_29 = (320 / 128, 512 / 192, 704 / 256)
 def _stem(parts: Parts, x: tf.Tensor, width: int) -> tf.Tensor:
     """For ImageNet: three 3x3 convolutions, two of them in groups of channels."""
     if width % 16:
-        raise ValueError(
+        raise InvalidValue(
             f"width={width} is not a multiple of 16, which images from {LARGE} pixels "
             "on need for the groups in their stem. Use 16, 32, 48, 64 or so."
         )

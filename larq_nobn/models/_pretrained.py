@@ -22,6 +22,7 @@ import numpy as np
 
 from .._archive_limits import bytes_of, check_zip
 from .._datasets import check_normalization
+from .._errors import InvalidType, InvalidValue
 from .._files import check_permission
 from .._keras import keras
 from .._names import find_pretrained, pretrained_files
@@ -166,7 +167,7 @@ def opens_weights(build: Callable[..., keras.Model]) -> Builder:
             return build(*arguments, **options)
         metadata = _metadata_of(weights)
         if metadata.model != build.__name__:
-            raise ValueError(
+            raise InvalidValue(
                 f"weights={os.fspath(weights)!r} is a {metadata.model}, not a "
                 f"{build.__name__}. Build it with larq_nobn.models.{metadata.model}."
             )
@@ -174,7 +175,7 @@ def opens_weights(build: Callable[..., keras.Model]) -> Builder:
         for key, value in given.items():
             trained = metadata.arguments.get(key, signature.parameters[key].default)
             if key not in ("classes", "name") and _plain(value) != _plain(trained):
-                raise ValueError(
+                raise InvalidValue(
                     f"{key}={value!r} does not fit weights={os.fspath(weights)!r}, "
                     f"which has {key}={trained!r}. Leave it out."
                 )
@@ -267,14 +268,14 @@ def unpacked(
 
 def _metadata_of(weights: str | os.PathLike) -> PretrainedNetwork:
     if not isinstance(weights, str | os.PathLike):
-        raise TypeError(
+        raise InvalidType(
             f"weights={weights!r} is neither a name of pretrained() nor a path. Pass "
             "one of them."
         )
     file = find_pretrained(weights)
     if file is None:
         known = ", ".join(row.name for row in pretrained()) or "none yet"
-        raise ValueError(
+        raise InvalidValue(
             f"weights={os.fspath(weights)!r} is not a trained network. Give the path "
             f"of a packed one (.npz), or one of: {known}."
         )
@@ -288,18 +289,18 @@ def _read_metadata(file: Path) -> PretrainedNetwork:
     try:
         found = json.loads(str(entries[METADATA]))
         if found.pop("format") != FORMAT or found.pop("version") != VERSION:
-            raise ValueError("it is of another format, or a later version")
+            raise InvalidValue("it is of another format, or a later version")
         for key, kind in _TYPES_OF_LISTS.items():
             listed = isinstance(found[key], list)
             if not listed or any(type(each) is not kind for each in found[key]):
-                raise ValueError(f"{key} is {found[key]!r}")
+                raise InvalidValue(f"{key} is {found[key]!r}")
             found[key] = tuple(found[key])
         for key, kinds in _TYPES.items():
             if not isinstance(found[key], kinds) or isinstance(found[key], bool):
-                raise ValueError(f"{key} is {found[key]!r}")
+                raise InvalidValue(f"{key} is {found[key]!r}")
         inspect.signature(BUILDERS[found["model"]]).bind_partial(**found["arguments"])
         if "weights" in found["arguments"]:
-            raise ValueError("its arguments name other weights")
+            raise InvalidValue("its arguments name other weights")
         _check_values(found)
         metadata = PretrainedNetwork(**found, size_bytes=file.stat().st_size)
     except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
@@ -312,24 +313,24 @@ def _check_values(found: Mapping[str, Any]) -> None:
     least = {"classes": 1, "epochs": 0, "binary_macs": 0, "float_macs": 0}
     for name, smallest in least.items():
         if not smallest <= found[name] < 1 << 63:
-            raise ValueError(f"{name} is {found[name]!r}")
+            raise InvalidValue(f"{name} is {found[name]!r}")
     if not 0 <= found["accuracy"] <= 1:
-        raise ValueError(f"accuracy is {found['accuracy']!r}")
+        raise InvalidValue(f"accuracy is {found['accuracy']!r}")
     if len(found["class_names"]) not in (0, found["classes"]):
-        raise ValueError(f"class_names is {found['class_names']!r}")
+        raise InvalidValue(f"class_names is {found['class_names']!r}")
     check_normalization(found["input_shape"], (), (), 1.0)
     if (steps := found["preprocessing"]) is None:
         return
     if steps.keys() != {"mean", "std", "size", "crop"}:
-        raise ValueError(f"preprocessing is {steps!r}")
+        raise InvalidValue(f"preprocessing is {steps!r}")
     for name in ("mean", "std"):
         listed = isinstance(steps[name], list)
         if not listed or not all(type(x) in (int, float) for x in steps[name]):
-            raise ValueError(f"{name} is {steps[name]!r}")
+            raise InvalidValue(f"{name} is {steps[name]!r}")
     if type(steps["crop"]) not in (int, float):
-        raise ValueError(f"crop is {steps['crop']!r}")
+        raise InvalidValue(f"crop is {steps['crop']!r}")
     if steps["size"] != [*found["input_shape"][:2]] or not steps["mean"]:
-        raise ValueError(f"preprocessing is {steps!r}")
+        raise InvalidValue(f"preprocessing is {steps!r}")
     given = (steps[name] for name in ("mean", "std", "crop"))
     check_normalization(found["input_shape"], *given)
 
@@ -348,7 +349,7 @@ def _entries(weights: str | os.PathLike) -> Mapping[str, np.ndarray]:
 
 
 def _damaged(weights: str | os.PathLike, reason: str) -> ValueError:
-    return ValueError(
+    return InvalidValue(
         f"{os.fspath(weights)!r} is damaged or not a packed network: {reason}. "
         "Restore it from a copy."
     )

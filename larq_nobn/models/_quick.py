@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from .._checks import check_blocks, check_choice, check_number
+from .._errors import InvalidValue
 from .._keras import keras
 from .._names import VARIANCE_RULES
 from ._blur_pool import blur_pool
@@ -47,7 +48,7 @@ def _stem(parts: Parts, x: tf.Tensor, width: int) -> tf.Tensor:
     if min(x.shape[1:3]) < LARGE:
         return parts.float_conv(x, width, 3, 1, "stem")
     if width % 4:
-        raise ValueError(
+        raise InvalidValue(
             f"width={width} is not a multiple of 4, which images from {LARGE} pixels "
             "on need for their stem. Use 16, 32, 64 or so."
         )
@@ -111,7 +112,7 @@ def quick_net(
     parts = Parts(normalization, *kernels, shift=normalization == "nobn")
     stages = check_blocks(blocks)
     if len(stages) > len(multiples):
-        raise ValueError(
+        raise InvalidValue(
             f"blocks={blocks!r} has {len(stages)} stages, but {network} knows the "
             f"channels of {len(multiples)}. Give so many whole numbers, or fewer."
         )

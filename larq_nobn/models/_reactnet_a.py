@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import tensorflow as tf
 
 from .._checks import check_blocks, check_choice, check_flag, check_number
+from .._errors import InvalidValue
 from .._keras import keras
 from .._names import VARIANCE_RULES
 from ..layers import RPReLU
@@ -74,7 +75,7 @@ def _pointwise(
 def check_stem_stride(stem_stride: object) -> None:
     """Raises ValueError for what is not a stride of ReActNet-A's stem."""
     if stem_stride not in (None, 1, 2):
-        raise ValueError(
+        raise InvalidValue(
             "stem_stride must be 1, 2, or None for the one that suits the image (2 "
             f"from {LARGE} pixels on); got {stem_stride!r}."
         )

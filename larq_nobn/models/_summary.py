@@ -7,6 +7,7 @@ from typing import Any
 
 import larq as lq
 
+from .._errors import InvalidValue
 from .._keras import check_model, keras
 from ..graph import sign_at
 from ..layers import BatchNormalizationPreconditioning
@@ -113,7 +114,7 @@ def summary(
     """
     check_model(model)
     if not model.built:
-        raise ValueError(
+        raise InvalidValue(
             f"Model {model.name!r} has no weights yet, which a summary counts. Call "
             "it on a batch, or start it with keras.Input."
         )

@@ -10,6 +10,7 @@ import tensorflow as tf
 from larq.optimizers import Bop, CaseOptimizer, _var_key
 
 from .._checks import check_number
+from .._errors import InvalidType
 from .._keras import keras, register
 from ._arguments import (
     check_patterns,
@@ -98,7 +99,7 @@ class AdaptiveGradientClipping(OptimizerWrapper):
     @classmethod
     def _check(cls, optimizer: Any) -> None:
         if any(isinstance(part, cls) for part in parts_of(optimizer)):
-            raise TypeError(
+            raise InvalidType(
                 "optimizer already clips by an AdaptiveGradientClipping, and "
                 "clipping twice is not meant. Pass its inner_optimizer."
             )

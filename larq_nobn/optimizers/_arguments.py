@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .._checks import check_integer, check_list
+from .._errors import InvalidType, InvalidValue
 from .._keras import keras, of_keras_3
 from ._clipping import Runs, Units
 
@@ -23,16 +24,16 @@ def resolve_optimizer(optimizer: Any, wrapper: str) -> Any:
         try:
             optimizer = keras.optimizers.get(copy.deepcopy(optimizer))
         except (KeyError, TypeError, ValueError) as error:
-            raise ValueError(why_no_optimizer(optimizer)) from error
+            raise InvalidValue(why_no_optimizer(optimizer)) from error
     if isinstance(optimizer, keras.mixed_precision.LossScaleOptimizer):
-        raise TypeError(
+        raise InvalidType(
             f"optimizer is a LossScaleOptimizer, which belongs around {wrapper}: "
             f"inside, gradients are scaled. Write LossScaleOptimizer({wrapper}(...)), "
             "or leave the loss scaling to compile."
         )
     families = (keras.optimizers.Optimizer, keras.optimizers.legacy.Optimizer)
     if not isinstance(optimizer, families):
-        raise TypeError(why_no_optimizer(optimizer))
+        raise InvalidType(why_no_optimizer(optimizer))
     return optimizer
 
 
@@ -54,7 +55,7 @@ def why_no_optimizer(given: Any) -> str:
 def check_patterns(name: str, patterns: Iterable[str]) -> tuple[str, ...]:
     """Returns `patterns` as a tuple if each is a regular expression."""
     if isinstance(patterns, str):
-        raise TypeError(
+        raise InvalidType(
             f"{name}={patterns!r} is one string, not a tuple of regular expressions. "
             f"Write {name}=({patterns!r},)."
         )
@@ -63,7 +64,7 @@ def check_patterns(name: str, patterns: Iterable[str]) -> tuple[str, ...]:
         try:
             re.compile(pattern)
         except (TypeError, re.error) as error:
-            raise ValueError(
+            raise InvalidValue(
                 f"{pattern!r} in {name} is not a regular expression ({error}). "
                 'Use patterns such as "^head/".'
             ) from None
@@ -76,7 +77,7 @@ def check_unit_axes(unit_axes: Mapping[str, Any]) -> dict[str, Units]:
     In place of axes stand the lengths of the units of a vector, `{"lengths": ...}`.
     """
     if not isinstance(unit_axes, Mapping):
-        raise TypeError(
+        raise InvalidType(
             f"unit_axes={unit_axes!r} is not a dictionary. Give axes by a pattern of "
             "the "
             'name, such as {"^head/": (0,)}.'
@@ -98,7 +99,7 @@ def _units(pattern: str, axes: Any) -> Units:
             check_integer("a length in unit_axes", length, 1, "Each unit has weights.")
         return Runs(tuple(map(int, axes["lengths"])))
     if isinstance(axes, str) or not isinstance(axes, Sequence):
-        raise TypeError(
+        raise InvalidType(
             f"unit_axes={{{pattern!r}: {axes!r}}} gives no tuple of axes. Write "
             f"(0, 1, 2) for a kernel, (0,) for a vector, () for single elements."
         )

@@ -11,6 +11,7 @@ import larq as lq
 import tensorflow as tf
 
 from .._checks import check_number
+from .._errors import InvalidType, InvalidValue
 from .._keras import keras, register
 from .._math import at_least_float32, tanh_slope
 from ._wrapper import OptimizerWrapper, Pairs, in_both_families, parts_of
@@ -217,7 +218,7 @@ class BayesianLearningRule(OptimizerWrapper):
     @classmethod
     def _check(cls, optimizer: Any) -> None:
         if any(isinstance(part, cls) for part in parts_of(optimizer)):
-            raise TypeError(
+            raise InvalidType(
                 "optimizer follows a BayesianLearningRule already, and each kernel "
                 "has one. Pass its inner_optimizer."
             )
@@ -273,7 +274,7 @@ class BayesianLearningRule(OptimizerWrapper):
     def _step(self, pairs: Pairs, apply: Callable[[Pairs], Any]) -> Any:
         natural, others = split(pairs)
         if pairs and not natural:
-            raise ValueError(
+            raise InvalidValue(
                 f"None of the {len(pairs)} variables, such as {pairs[0][1].name}, is "
                 "the kernel of a BernoulliSign. Give layers kernel_quantizer="
                 '"bernoulli_sign", or use the inner optimizer alone.'

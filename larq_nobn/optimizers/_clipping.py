@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from .._errors import InvalidType, InvalidValue
 from .._math import unit_sum
 
 Axes = tuple[int, ...]
@@ -78,7 +79,7 @@ def adaptive_gradient_clip(
     """
     gradient, weight = _tensor("gradient", gradient), _tensor("weight", weight)
     if gradient.shape != weight.shape:
-        raise ValueError(
+        raise InvalidValue(
             f"gradient has the shape {tuple(gradient.shape)} and weight the shape "
             f"{tuple(weight.shape)}. Pass a weight and the gradient of that weight."
         )
@@ -86,7 +87,7 @@ def adaptive_gradient_clip(
     if not isinstance(axes, tuple | list | range) or not all(
         axis in known for axis in axes
     ):
-        raise ValueError(
+        raise InvalidValue(
             f"axes={axes!r} is not a tuple of axes of a weight of shape "
             f"{tuple(weight.shape)}. Write (0, 1, 2) for a Conv2D kernel, (0,) for a "
             "vector, () for single elements."
@@ -102,7 +103,7 @@ def _tensor(name: str, value: Any) -> tf.Tensor:
     except (ValueError, TypeError, tf.errors.InvalidArgumentError):
         found = None
     if found is None or not (found.dtype.is_floating or found.dtype.is_integer):
-        raise TypeError(
+        raise InvalidType(
             f"{name} is not one tensor of numbers. Call "
             "adaptive_gradient_clip once for each variable, or wrap the optimizer in "
             "AdaptiveGradientClipping."

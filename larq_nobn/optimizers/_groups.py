@@ -9,6 +9,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_number
+from .._errors import InvalidType, InvalidValue
 from .._keras import keras, register
 from ._arguments import check_patterns
 from ._bayesian import BayesianLearningRule
@@ -81,18 +82,18 @@ class ParameterGroups(OptimizerWrapper):
     @classmethod
     def _check(cls, optimizer: Any) -> None:
         if isinstance(optimizer, keras.optimizers.legacy.Optimizer):
-            raise TypeError(
+            raise InvalidType(
                 f"optimizer={optimizer!r} is a legacy optimizer, whose updates cannot "
                 "be scaled. Use its namesake in keras.optimizers."
             )
         parts = list(parts_of(optimizer))
         if any(isinstance(part, BayesianLearningRule) for part in parts):
-            raise TypeError(
+            raise InvalidType(
                 "optimizer is a BayesianLearningRule, whose natural steps have no "
                 "groups. Write BayesianLearningRule(ParameterGroups(...), ...)."
             )
         if any(isinstance(part, cls) for part in parts):
-            raise TypeError(
+            raise InvalidType(
                 "optimizer has ParameterGroups already, and their factors would "
                 "multiply. Put all multipliers into one."
             )
@@ -106,7 +107,7 @@ class ParameterGroups(OptimizerWrapper):
         with self._scaling():
             iteration = apply(pairs)
         if pairs and not self._reached:
-            raise TypeError(
+            raise InvalidType(
                 f"{type(self._rule()).__name__} updates variables without calling "
                 "update_step, so its updates cannot be scaled. Use an optimizer that "
                 "defines update_step, and wrap it before its first step."
@@ -203,7 +204,7 @@ class ParameterGroups(OptimizerWrapper):
 def check_multipliers(multipliers: Mapping[str, float]) -> dict[str, float]:
     """Returns `multipliers` as a dictionary if it leads from patterns to factors."""
     if not isinstance(multipliers, Mapping):
-        raise TypeError(
+        raise InvalidType(
             f"multipliers={multipliers!r} is not a mapping from regular expressions to "
             'factors. Write one, such as {"^gain:0$": 4.0}.'
         )
@@ -229,7 +230,7 @@ def factors_by_name(
     """
     for pattern in multipliers:
         if not any(_matches(pattern, name) for name in names):
-            raise ValueError(
+            raise InvalidValue(
                 f"The pattern {pattern!r} in multipliers matches none of the "
                 f"{len(names)} variables, such as {', '.join(names[:6])}. Correct the "
                 "pattern, or leave it out."

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from .._errors import InvalidValue
 from .._keras import check_model, keras
 from ._clipping import Axes, Runs, Units
 
@@ -98,13 +99,13 @@ def _axes(
     axes, rank = unit_axes[pattern], len(shape)
     if isinstance(axes, Runs):
         if shape != (sum(axes.lengths),):
-            raise ValueError(
+            raise InvalidValue(
                 f"unit_axes gives lengths of {sum(axes.lengths)} in all to {name} of "
                 f"shape {shape}. They divide a vector, and all of it."
             )
         return axes
     if any(not -rank <= axis < rank for axis in axes):
-        raise ValueError(
+        raise InvalidValue(
             f"unit_axes gives the axes {axes} to {name} of shape {shape}. "
             f"Its axes run from 0 to {rank - 1}."
         )
@@ -125,7 +126,7 @@ def axes_by_name(name: str, shape: Sequence[int]) -> Axes:
     if local is not None:
         return local
     if is_flat_local_kernel(owner, leaf, rank):
-        raise ValueError(
+        raise InvalidValue(
             f"{name} of shape {tuple(shape)} contains the weights of all outputs in "
             "one row, and only its layer knows where one ends. Build the optimizer "
             "with AdaptiveGradientClipping.for_model, or leave it unclipped with "
@@ -146,7 +147,7 @@ def axes_by_name(name: str, shape: Sequence[int]) -> Axes:
     # slopes of a PReLU form one unit.
     if leaf == "alpha" or sum(size != 1 for size in shape) <= 1:
         return tuple(range(rank))
-    raise ValueError(_unknown_role(name, shape))
+    raise InvalidValue(_unknown_role(name, shape))
 
 
 def axes_by_layer(
@@ -165,7 +166,7 @@ def axes_by_layer(
     """
     check_model(model)
     if not model.built:
-        raise ValueError(
+        raise InvalidValue(
             f"The model {model.name} has no weights yet. Build it or call it on data "
             "before reading the roles of its weights."
         )
@@ -179,11 +180,11 @@ def axes_by_layer(
             if is_settled(variable.name):
                 break
             if axes is None:
-                raise ValueError(_unknown_role(variable.name, variable.shape))
+                raise InvalidValue(_unknown_role(variable.name, variable.shape))
             units = axes(layer) if callable(axes) else axes
             pattern = f"^{re.escape(variable.name)}$"
             if found.setdefault(pattern, units) != units:
-                raise ValueError(
+                raise InvalidValue(
                     f"Two weights named {variable.name} have different roles, in the "
                     f"layer {layer.name} and in another. Rename one of the layers."
                 )

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from .._errors import InvalidValue
 from .._keras import keras
 from ..graph import ModelError
 
@@ -219,7 +220,7 @@ def _totals(
 def _check_finite(layer: keras.layers.Layer, uses: list[Moments]) -> None:
     for use in uses:
         if not (np.isfinite(use.mean).all() and np.isfinite(use.comoment).all()):
-            raise ValueError(
+            raise InvalidValue(
                 f"Layer {layer.name!r} meets values that are not finite, so that they "
                 "have no statistics. Look for NaN or infinity in data and weights."
             )

@@ -8,6 +8,7 @@ import larq as lq
 import tensorflow as tf
 
 from .._checks import check_flag, check_number
+from .._errors import InvalidType
 from .._keras import keras, register
 from .._math import beside
 from .._penalties import binary_penalty, check_order, check_strength
@@ -114,7 +115,7 @@ class BinaryRegularized(KernelQuantizer):
             lq.quantizers.get_kernel_quantizer(quantizer)
         )
         if self.quantizer is None:
-            raise TypeError(
+            raise InvalidType(
                 "quantizer=None is not a kernel quantizer. Give a quantizer object, "
                 "its alias or its configuration; for a real-valued kernel use the "
                 "regularizer BinaryRegularizer."

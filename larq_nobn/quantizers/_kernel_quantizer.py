@@ -5,6 +5,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_flag, check_number
+from .._errors import InvalidValue
 from .._keras import calling_layer, keras, uncast
 from .._math import beside
 from ._measured import MeasuredQuantizer
@@ -48,14 +49,14 @@ class KernelQuantizer(MeasuredQuantizer):
         """Rejects activations, and kernels with another layout of filters."""
         for place in ("activation", "input_quantizer"):
             if getattr(host, place, None) is self:
-                raise ValueError(
+                raise InvalidValue(
                     f"{type(self).__name__} quantizes kernels, but layer {host.name!r} "
                     f"has it as {place}. Pass it as kernel_quantizer, and a sign of "
                     f"activations, such as lq.quantizers.SteSign(), as {place}."
                 )
         depthwise = self is getattr(host, "depthwise_quantizer", None)
         if depthwise or isinstance(host, _OTHER_KERNELS):
-            raise ValueError(
+            raise InvalidValue(
                 f"{type(self).__name__} needs one filter per output channel, along the "
                 f"last axis of the kernel, which the {'depthwise ' * depthwise}kernel "
                 f"of layer {host.name!r} ({type(host).__name__}) does not have. Give "
@@ -73,7 +74,7 @@ class KernelQuantizer(MeasuredQuantizer):
     def _check_filters(self, shape: tf.TensorShape) -> None:
         """Rejects kernels whose filters have no variance."""
         if shape.rank < 2 or shape[:-1].num_elements() < 2:
-            raise ValueError(
+            raise InvalidValue(
                 f"{type(self).__name__} got a kernel of shape {tuple(shape)}, whose "
                 "filters have a single weight; standardization needs at least two. "
                 "Leave such a layer without kernel_quantizer."
@@ -82,7 +83,7 @@ class KernelQuantizer(MeasuredQuantizer):
     def _check_owner(self, kernel: tf.Tensor) -> None:
         """Rejects the kernel of another layer, as far as its shape gives that away."""
         if kernel.shape != self._kernel_shape:
-            raise ValueError(
+            raise InvalidValue(
                 f"One {type(self).__name__} object got kernels of shape "
                 f"{tuple(self._kernel_shape)} and {tuple(kernel.shape)}, but its "
                 "weights belong to one layer. Give each layer a quantizer of its own."

@@ -10,6 +10,7 @@ from larq.metrics import FlipRatio
 from larq.quantizers import Quantizer
 
 from .._checks import check_choice
+from .._errors import InvalidValue
 from .._keras import calling_layer
 from .._larq_repairs import count_flips
 from ._owner import OPEN_SHARED, check_owner
@@ -73,7 +74,7 @@ class MeasuredQuantizer(Quantizer):
         largest = float(tf.reduce_max(tf.abs(value)))
         apart = float(tf.reduce_max(tf.abs(again - value)))
         if apart > _ROUNDING * largest:
-            raise ValueError(
+            raise InvalidValue(
                 f"{type(self).__name__} quantizes its own values to others, up to "
                 f"{apart:.2g} apart where the largest is {largest:.2g}, so a model "
                 "that is saved or set with them computes something else. Save it, or "
@@ -99,7 +100,7 @@ class MeasuredQuantizer(Quantizer):
 
     def load_own_variables(self, store: Any) -> None:
         if not len(store.keys()) and self.weights:
-            raise ValueError(
+            raise InvalidValue(
                 f"The file has no weights for the {type(self).__name__} "
                 f"{self.name!r}, as if several layers of the saved model shared one "
                 "object. Give each layer a quantizer of its own. " + OPEN_SHARED

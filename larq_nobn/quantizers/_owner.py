@@ -6,6 +6,7 @@ from weakref import ReferenceType, WeakKeyDictionary, ref
 
 import tensorflow as tf
 
+from .._errors import InvalidValue
 from .._keras import keras
 
 # Kept outside of the quantizers, in which it would be copied and pickled with them.
@@ -40,13 +41,15 @@ def check_owner(quantizer: keras.layers.Layer, host: keras.layers.Layer) -> None
     if not places:
         return
     if len(places) > 1:
-        raise ValueError(
+        raise InvalidValue(
             _shared(quantizer, f"layer {host.name!r} as {' and '.join(places)}")
         )
     if owner is None:
         _OWNERS[quantizer] = ref(host)
     else:
-        raise ValueError(_shared(quantizer, f"layers {owner.name!r} and {host.name!r}"))
+        raise InvalidValue(
+            _shared(quantizer, f"layers {owner.name!r} and {host.name!r}")
+        )
 
 
 def _shared(quantizer: keras.layers.Layer, places: str) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from .._checks import check_channels, check_choice, check_flag, check_number
+from .._errors import InvalidValue
 from .._keras import keras, register
 from .._math import at_least_float32, beside, channel_sum, fused
 from ._measured import MeasuredQuantizer
@@ -114,7 +115,7 @@ class ThresholdSign(MeasuredQuantizer):
         if self.shift is None:
             return beside(inputs, tf.fill(inputs.shape[-1:], self.offset))
         if inputs.shape[-1] != self.shift.shape[0]:
-            raise ValueError(
+            raise InvalidValue(
                 f"One {type(self).__name__} object got inputs of {self.shift.shape[0]} "
                 f"and of {inputs.shape[-1]} channels, but it owns the shift of one "
                 "layer. Give each layer a quantizer of its own."

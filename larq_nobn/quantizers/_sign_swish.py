@@ -7,6 +7,7 @@ import larq as lq
 import tensorflow as tf
 
 from .._checks import check_flag, check_number
+from .._errors import InvalidValue
 from .._keras import keras, register
 from .._math import at_least_float32, beside, fused
 from ._measured import MeasuredQuantizer
@@ -139,7 +140,7 @@ class SignSwish(MeasuredQuantizer):
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
         if self.trainable_beta and self._signature(inputs.shape) != self._owner:
-            raise ValueError(
+            raise InvalidValue(
                 "One SignSwish object got inputs of (rank, channels) "
                 f"{self._owner} and of {self._signature(inputs.shape)}, but it owns "
                 "the beta of one layer. Give each layer a quantizer of its own."

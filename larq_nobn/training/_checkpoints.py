@@ -11,6 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 import tensorflow as tf
 
+from .._errors import InvalidValue
 from .._files import is_leftover
 from .._keras import keras
 from ._distribution import has_workers
@@ -149,11 +150,11 @@ class Checkpoints(keras.callbacks.Callback):
         for file in files:
             try:
                 if not file.is_file():
-                    raise ValueError("it is not a file")
+                    raise InvalidValue("it is not a file")
                 header, values = read(file)
                 self._check(header, variables)
                 if not _is_good(model, values):
-                    raise ValueError("its weights are not finite")
+                    raise InvalidValue("its weights are not finite")
             except ValueError as error:
                 _log.warning("%s is not used: %s.", file, error)
                 continue
@@ -177,18 +178,18 @@ class Checkpoints(keras.callbacks.Callback):
 
     def _check(self, header: dict[str, Any], variables: list[Any]) -> None:
         if header["settings"] != self._settings:
-            raise ValueError("it is of a run with other settings")
+            raise InvalidValue("it is of a run with other settings")
         if header["steps"] and sorted(header["within"]) != sorted(self._within):
-            raise ValueError("it was written within an epoch, under other callbacks")
+            raise InvalidValue("it was written within an epoch, under other callbacks")
         found = header["variables"]
         wanted = [_description(variable) for variable in variables]
         if len(found) != len(wanted):
-            raise ValueError(
+            raise InvalidValue(
                 f"it has {len(found)} variables, and this run has {len(wanted)}"
             )
         for its, ours in zip(found, wanted, strict=True):
             if its != ours:
-                raise ValueError(f"it has {its} where this run has {ours}")
+                raise InvalidValue(f"it has {its} where this run has {ours}")
 
 
 def _is_good(model: keras.Model, values: list[np.ndarray]) -> bool:

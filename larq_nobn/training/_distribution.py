@@ -22,6 +22,7 @@ from tensorflow.python.eager import context
 
 from .. import models
 from .._checks import check_bounds, check_choice
+from .._errors import InvalidValue
 from .._names import STRATEGIES
 from ..data import Share
 from ._settings import RunSettings
@@ -160,7 +161,7 @@ def check_shares(strategy: tf.distribute.Strategy, batch_size: int, parts: int) 
     replicas = strategy.num_replicas_in_sync
     if batch_size % (replicas * parts):
         each = f" in {parts} parts each (accumulate={parts})" if parts > 1 else ""
-        raise ValueError(
+        raise InvalidValue(
             f"batch_size={batch_size} cannot be shared evenly by {replicas} "
             f"replicas{each}. Choose a multiple of {replicas * parts}."
         )
@@ -239,7 +240,7 @@ def shared(
 def _check_cluster(text: str | None) -> dict[str, Any]:
     """Returns what TF_CONFIG says, if TensorFlow understands it and all is there."""
     if not text:
-        raise ValueError(
+        raise InvalidValue(
             "strategy='multi_worker' needs the environment variable TF_CONFIG, which "
             f"is not set. Set it to something like {_EXAMPLE}, with the index of each "
             "worker's own."
@@ -252,7 +253,7 @@ def _check_cluster(text: str | None) -> dict[str, Any]:
         own = cluster[task["type"]][task["index"]]
         for address in [own, *(each for job in cluster.values() for each in job)]:
             if not isinstance(address, str) or not _ADDRESS.fullmatch(address):
-                raise ValueError(f"{address!r} is no host:port")
+                raise InvalidValue(f"{address!r} is no host:port")
         return dict(config)
     except (
         LookupError,
@@ -261,7 +262,7 @@ def _check_cluster(text: str | None) -> dict[str, Any]:
         AttributeError,
         RecursionError,
     ) as error:
-        raise ValueError(
+        raise InvalidValue(
             f"TF_CONFIG={text} does not describe a cluster and this worker's place in "
             f"it ({type(error).__name__}: {error}). It must look like {_EXAMPLE}."
         ) from error

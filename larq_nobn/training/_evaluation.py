@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from .._errors import InvalidType, InvalidValue
 from .._keras import check_model, keras, of_keras_3
 from .._scores import Scores
 
@@ -56,7 +57,7 @@ def evaluate(
         check_model(model)
     spec = images.element_spec if isinstance(images, tf.data.Dataset) else None
     if not (isinstance(spec, tuple) and len(spec) > 1):
-        raise TypeError(
+        raise InvalidType(
             f"images is of type {type(images).__name__}, but it must be a "
             "tf.data.Dataset of batches of images and labels, as nobn.data.load "
             "returns."
@@ -64,12 +65,12 @@ def evaluate(
     if is_model:
         given, wanted = spec[0].shape[1:], predict.input_shape
         if not isinstance(wanted, tuple):
-            raise ValueError(
+            raise InvalidValue(
                 f"The model takes several inputs or named ones, of shapes {wanted}. "
                 "Choose one that takes images alone."
             )
         if not given.is_compatible_with(wanted[1:]):
-            raise ValueError(
+            raise InvalidValue(
                 f"The model takes images of shape {wanted[1:]}, but these have "
                 f"{tuple(given)}. Choose the data set that it was trained on."
             )

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from .._errors import InvalidValue
 from .._files import sha256_of
 from .._keras import keras
 from .._math import is_finite
@@ -30,7 +31,7 @@ def resolve_init(
     """
     if settings.init is None:
         if settings.backbone_multiplier != 1:
-            raise ValueError(
+            raise InvalidValue(
                 f"backbone_multiplier={settings.backbone_multiplier} holds back the "
                 "weights of another network, but init is not given. Add --init "
                 "RUN_OR_FILE (init=...), or train with backbone_multiplier=1."
@@ -51,7 +52,7 @@ def open_init(settings: RunSettings, trust: bool = False) -> keras.Model:
     model = open_model(init, trust=trust)
     found = sha256_of(weights_file(init))
     if settings.init_sha256 is not None and found != settings.init_sha256:
-        raise ValueError(
+        raise InvalidValue(
             f"init={init!r} is not the file that the run started from: its SHA-256 is "
             f"{found}, and init_sha256={settings.init_sha256!r}. Restore the file, or "
             "start another run."
@@ -142,14 +143,14 @@ def transfer(source: keras.Model, target: keras.Model, name: str) -> Transfer:
     other = {layers[key] for key in common if given[key].shape != places[key].shape}
     fitting = {key: None for key in common if layers[key] not in other}
     if not fitting:
-        raise ValueError(
+        raise InvalidValue(
             f"No weight of init={name!r} fits the network {target.name} by name and "
             "shape. Give the model, width and blocks that it was trained with, or "
             "leave the model out to train the network of init itself."
         )
     for key in fitting:
         if not is_finite(given[key]):
-            raise ValueError(
+            raise InvalidValue(
                 f"Weight {key} of init={name!r} contains NaN or infinity, so nothing "
                 "can be trained from it. Give an earlier state of that network."
             )
@@ -173,7 +174,7 @@ def copy_weights(source: keras.Model, target: keras.Model) -> None:
     given, places = weights_by_name(source), weights_by_name(target)
     fitting = {k for k in given if k in places and given[k].shape == places[k].shape}
     if missing := [key for key in given if key not in fitting]:
-        raise ValueError(
+        raise InvalidValue(
             f"The network {target.name} has no place for {', '.join(missing)}. Give "
             "both stages the same network, width and blocks."
         )

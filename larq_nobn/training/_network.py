@@ -14,6 +14,7 @@ import larq as lq
 import numpy as np
 import tensorflow as tf
 
+from .._errors import InvalidValue
 from .._keras import keras
 from .._larq import without_starvation_warning
 from .._names import FLOAT_MODEL, OWN
@@ -214,21 +215,21 @@ def with_head(
     try:
         made = _built(model, image_shape, classes)
     except ModelError as error:
-        raise ValueError(f"{called} cannot be trained as it is: {error}") from error
+        raise InvalidValue(f"{called} cannot be trained as it is: {error}") from error
     except (ValueError, TypeError, AssertionError) as error:
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ValueError(
+        raise InvalidValue(
             f"{called} cannot be built for images of {tuple(image_shape)}: {reason} "
             f"It takes images of {model.input_shape[1:]}: choose their size."
         ) from error
     if tuple(made.output_shape) != (None, classes):
-        raise ValueError(
+        raise InvalidValue(
             f"{called} gives outputs of shape {made.output_shape[1:]} instead of "
             f"{classes} classes, and ends in no Dense, Conv2D or SymmetricHead that "
             f"could be replaced. {advice}"
         )
     if ends_in_softmax(made, image_shape):
-        raise ValueError(
+        raise InvalidValue(
             f"{called} ends in a softmax that is not a layer of its own, but training "
             f"takes logits. {advice}"
         )
@@ -357,7 +358,7 @@ def _multipliers(settings: RunSettings, network: keras.Model) -> dict[str, float
     if rest != 1:
         head = head_name(network)
         if head is None:
-            raise ValueError(
+            raise InvalidValue(
                 f"backbone_multiplier={rest} spares the classifier, but the network "
                 f"{network.name} ends in no Dense, Conv2D or SymmetricHead. Use 1."
             )
@@ -435,7 +436,7 @@ def probabilities_of(
         tf.TensorShape(its).is_compatible_with(ours)
         for its, ours in zip(found, wanted, strict=True)
     ):
-        raise ValueError(
+        raise InvalidValue(
             f"The teacher {name} maps {found[0]} to {found[1]}, but it has to map "
             f"images of {tuple(image_shape)} to {classes} classes. Choose one that was "
             "trained on this data set."

@@ -12,6 +12,7 @@ from typing import Any
 from .. import models
 from .._archive_limits import check_size
 from .._checks import check_choice
+from .._errors import InvalidType, InvalidValue
 from .._files import sha256_of
 from .._keras import keras
 from .._names import FLOAT_MODEL, OWN, find_pretrained
@@ -84,31 +85,31 @@ class RunSettings(Settings):
             check_choice("normalization", self.normalization, NORMALIZATIONS)
             takes = signature(NETWORKS[self.model]).parameters
             if self.blocks is not None and "blocks" not in takes:
-                raise ValueError(
+                raise InvalidValue(
                     f"blocks={self.blocks} does not apply: {self.model} is not made of "
                     "blocks. Leave it out."
                 )
         known = _builder_options(self.model)
         for name in self.network:
             if name not in known:
-                raise ValueError(
+                raise InvalidValue(
                     f"network={dict(self.network)} has {name!r}, which {self.model} "
                     f"does not know. Choose from {', '.join(known)}."
                 )
         if self.calibrate and not _can_calibrate(self.model, self.normalization):
-            raise ValueError(
+            raise InvalidValue(
                 f"calibrate=True finds nothing to set in {self.model} with "
                 f"normalization={self.normalization!r}: it sets thresholds, biases and "
                 "gains where no statistics of a batch are in between. Leave it out."
             )
         if self.standardize_activations and self.normalization == "kalman":
-            raise ValueError(
+            raise InvalidValue(
                 "standardize_activations=True does not apply to normalization="
                 "'kalman', which carries moments of the activations as they are. Leave "
                 "it out, or choose batch_norm."
             )
         if self.kernel not in (None, "biper") and self.normalization == "nobn":
-            raise ValueError(
+            raise InvalidValue(
                 f"kernel={self.kernel!r} needs a normalization after the convolution, "
                 "but those of 'nobn' scale their own kernels. Choose the kernel biper, "
                 "which has a scale too, batch_norm or another normalization, or leave "
@@ -125,24 +126,24 @@ class RunSettings(Settings):
         """Rejects what does not go with the weights of another network."""
         if self.init is None:
             if self.model == OWN:
-                raise ValueError(
+                raise InvalidValue(
                     f"model={OWN!r} is the network of init, which is not given. Add "
                     "--init RUN_OR_FILE (init=...), or name the network."
                 )
             return
         if not isinstance(self.init, str) or not self.init:
-            raise TypeError(
+            raise InvalidType(
                 f"init={self.init!r} is not a path. Give a run folder, or a .keras or "
                 ".h5 file, as text."
             )
         if self.calibrate:
-            raise ValueError(
+            raise InvalidValue(
                 f"calibrate=True would overwrite thresholds, biases and gains of init="
                 f"{self.init!r}. Leave one of them out."
             )
         for name, usual in _DECIDED.items() if self.model == OWN else ():
             if (value := getattr(self, name)) != usual:
-                raise ValueError(
+                raise InvalidValue(
                     f"{name}={value!r} does not apply to the network of "
                     f"init={self.init!r} as it is. Leave it out, or choose a model "
                     "(--model) that takes the weights."

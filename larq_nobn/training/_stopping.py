@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from .._errors import UserError
 from .._keras import keras
 from .._math import is_finite
 from .._process import Terminated, stop
@@ -129,7 +130,7 @@ def stoppable() -> Iterator[StopCheck]:
             signal.signal(number, before)
 
 
-class NonFiniteLoss(ArithmeticError):
+class NonFiniteLoss(UserError, ArithmeticError):
     """The loss of a training became infinite or NaN; the message says where.
 
     The step was not applied, and the run keeps its last good checkpoint.

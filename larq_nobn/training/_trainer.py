@@ -16,6 +16,7 @@ from typing import Any
 import tensorflow as tf
 
 from .._checks import check_bounds, check_choice, check_kind, check_path
+from .._errors import InvalidValue
 from .._keras import dtype_policy, keras
 from .._names import CACHES, GIVEN
 from ..calibration import calibrate
@@ -436,7 +437,7 @@ def _naming(dataset: Dataset, config: RunSettings) -> RunSettings:
     info = dataset.info
     if info.name == GIVEN:
         if config.image_size is not None or config.validation:
-            raise ValueError(
+            raise InvalidValue(
                 f"image_size={config.image_size} and validation={config.validation} "
                 "do not apply to a Dataset of your own. Give them to "
                 "Dataset.from_data instead."
@@ -444,7 +445,7 @@ def _naming(dataset: Dataset, config: RunSettings) -> RunSettings:
         return replace(config, dataset=GIVEN)
     named = open_dataset(**config.images)
     if (info, dataset.fingerprint) != (named.info, named.fingerprint):
-        raise ValueError(
+        raise InvalidValue(
             f"dataset contains {info.train_examples} training images of {info.name} "
             f"and shape {info.image_shape}, but config names "
             f"{named.info.train_examples} of {named.info.name} and shape "

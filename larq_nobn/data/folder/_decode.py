@@ -12,6 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ..._checks import check_kind
+from ..._errors import InvalidValue, MissingPackage
 from ..._files import opened, read_file
 from .._area import scaled
 
@@ -50,7 +51,7 @@ def decode(content: bytes) -> np.ndarray:
     image, operations = _pillow()
     check_kind("content", content, bytes, "bytes. Read the file first")
     if not content:
-        raise ValueError("it is empty")
+        raise InvalidValue("it is empty")
     try:
         if content.startswith(b"\x89PNG"):
             # Reads all checksums, which decoding leaves out.
@@ -60,14 +61,14 @@ def decode(content: bytes) -> np.ndarray:
             operations.exif_transpose(opened, in_place=True)
             return _pixels(image, opened)
     except image.UnidentifiedImageError as problem:
-        raise ValueError("it is not a JPEG, PNG, WebP, BMP or GIF") from problem
+        raise InvalidValue("it is not a JPEG, PNG, WebP, BMP or GIF") from problem
     except image.DecompressionBombError as problem:
         most = 2 * image.MAX_IMAGE_PIXELS
-        raise ValueError(f"it has more than {most:,} pixels") from problem
+        raise InvalidValue(f"it has more than {most:,} pixels") from problem
     except MemoryError:
         raise
     except Exception as problem:  # decoders complain in many ways
-        raise ValueError(f"it is damaged: {problem}") from problem
+        raise InvalidValue(f"it is damaged: {problem}") from problem
 
 
 class Room:
@@ -160,7 +161,7 @@ def _pillow() -> tuple[Any, Any]:
     try:
         from PIL import Image, ImageOps
     except ImportError as problem:
-        raise ImportError(
+        raise MissingPackage(
             f"Images need Pillow ({problem}). Install it with: "
             "pip install 'larq-nobn[data]'"
         ) from problem

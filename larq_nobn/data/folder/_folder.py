@@ -22,6 +22,7 @@ import numpy as np
 import tensorflow as tf
 
 from ..._datasets import DatasetInfo, check_normalization
+from ..._errors import InvalidValue
 from ..._files import cache_folder, read_file, replacing
 from ..._names import SPLITS
 from ..._progress import step
@@ -235,7 +236,7 @@ class Folder:
         notes = Notes(self.root)  # so that they are found out once
         found = notes.statistics_of(key, shape[2])
         if found is None and not self.parts["train"]:
-            raise ValueError(
+            raise InvalidValue(
                 f"None of the images in {self.root} is for training, of which mean and "
                 "std are taken. Lower the holdout, or give those of a run (like=...)."
             )
@@ -280,7 +281,7 @@ def open_folder(
     """Opens a folder, with the arguments and errors of `open_dataset`."""
     listing = read_listing(root)
     if validation and any(each.split == "validation" for each in listing.entries):
-        raise ValueError(
+        raise InvalidValue(
             f"{root} contains a validation split, so validation={validation} does not "
             "apply. Leave it out (--validation)."
         )
@@ -297,7 +298,7 @@ def _opened(
     good = [each for each in images if each.problem is None]
     bad = [each for each in images if each.problem is not None]
     if bad and not skip_unreadable:
-        raise ValueError(
+        raise InvalidValue(
             f"{len(bad)} of {len(images)} files in {listing.root} cannot be read: "
             f"{_named(bad)}. Repair or remove them, or leave them out by "
             "--skip-unreadable (skip_unreadable=True)."
@@ -341,7 +342,7 @@ def _check(
 ) -> None:
     root = listing.root
     if len(names) < 2:
-        raise ValueError(
+        raise InvalidValue(
             f"{root} contains images of {len(names)} class{'' if names else 'es'}"
             f"{''.join(f' ({name})' for name in names)}, but a classifier needs two or "
             "more. Put those of each class into a folder of its own."
@@ -353,7 +354,7 @@ def _check(
         if not parts[split] and needed:
             # Where folders say what is for what, a fraction does not.
             else_ = "" if listing.divided else f", or {change} the holdout={holdout}"
-            raise ValueError(
+            raise InvalidValue(
                 f"None of the images in {root} is for {words}. Add some{else_}."
             )
     for remark in listing.remarks:

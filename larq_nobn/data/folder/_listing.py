@@ -8,6 +8,7 @@ import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..._errors import InvalidValue
 from ..._files import files_below
 from ..._names import IMAGE_SUFFIXES, split_named
 
@@ -84,7 +85,7 @@ def read_listing(root: Path) -> Listing:
             try:
                 place.name.encode()
             except UnicodeEncodeError as problem:
-                raise ValueError(
+                raise InvalidValue(
                     f"The folder {os.fsencode(place)!r} has a name that is not text in "
                     "UTF-8, which no class can be called. Rename it."
                 ) from problem
@@ -98,7 +99,7 @@ def read_listing(root: Path) -> Listing:
             if len(entries) == before:
                 empty.append(str(place.relative_to(root)))
     if not entries:
-        raise ValueError(
+        raise InvalidValue(
             f"{root} contains no folder with images in it. Put those of each class "
             "into a folder of its name, as in cats/1.jpg, or these into train and test."
         )
@@ -114,7 +115,7 @@ def _parts(root: Path) -> tuple[dict[str | None, Path], tuple[str, ...]]:
     if not splits:
         return {None: root}, ()
     if beside := [p for p in _folders(root) if p not in named and _has_images(p)]:
-        raise ValueError(
+        raise InvalidValue(
             f"{root} contains {_names(splits)} with folders of classes in them, as "
             f"splits have, beside images in {_names(beside)}. Move these into the "
             "splits, as in train/cats/1.jpg, or elsewhere; rename a class that is "
@@ -124,7 +125,7 @@ def _parts(root: Path) -> tuple[dict[str | None, Path], tuple[str, ...]]:
     for each in splits:
         split = split_named(each.name)
         if split in found:
-            raise ValueError(
+            raise InvalidValue(
                 f"{root} contains both {found[split].name} and {each.name}, which are "
                 f"names of the {split} split. Keep one of them."
             )
@@ -148,7 +149,7 @@ def _check_classes(folder: Path) -> None:
     if classes and [each.name.casefold() for each in doubtful] == ["train"]:
         doubtful = []
     if doubtful:
-        raise ValueError(
+        raise InvalidValue(
             f"{folder} contains images in {_names(doubtful)}, named like a split and "
             "not like a class. Put a folder for each class into a split, as in "
             "train/cats/1.jpg, and rename a class that is called like a split."
@@ -157,7 +158,7 @@ def _check_classes(folder: Path) -> None:
         inside = [p for p in _inside(place) if split_named(p.name) and p.is_dir()]
         kinds = {split_named(each.name) for each in inside}
         if "train" in kinds and len(kinds) > 1:
-            raise ValueError(
+            raise InvalidValue(
                 f"{place} contains {_names(inside)}, which are names of splits. Choose "
                 "this folder as the data set, or, if it is a class, put the splits "
                 f"above it, as in train/{place.name}/1.jpg."

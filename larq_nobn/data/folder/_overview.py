@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..._checks import check_number, check_path
+from ..._errors import InvalidValue
 from ..._files import replacing
 from ..._progress import watched
 from ._decode import image_of
@@ -184,7 +185,7 @@ _ACROSS = 10
 def draw_overview(target: Path, images: Mapping[str, Sequence[Path]]) -> None:
     """Draws a row of up to ten images for each class; of many classes one of each."""
     if target.suffix.lower() != ".png":
-        raise ValueError(
+        raise InvalidValue(
             f"{target} is not a name for a plot. Choose one that ends in "
             ".png, such as plot.png."
         )

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..._checks import check_integer, check_number, check_path
+from ..._errors import InvalidType, InvalidValue
 from ..._files import read_file, replacing
 from ..._keras import keras
 from ..._names import METADATA_FORMAT
@@ -68,7 +69,7 @@ class Preprocessing:
         mean = _numbers("mean", self.mean, "[0, 1]", "It is that of values / 255.")
         std = _numbers("std", self.std, "(0, inf)", "Leave out constant channels.")
         if len(mean) != len(std):
-            raise ValueError(
+            raise InvalidValue(
                 f"mean={mean} and std={std} differ in length. Give one number per "
                 "channel in each."
             )
@@ -76,7 +77,7 @@ class Preprocessing:
         for name, value in (("mean", mean), ("std", std), ("crop", crop)):
             object.__setattr__(self, name, value)
         if not isinstance(self.size, (tuple, list)) or len(self.size) != 2:
-            raise TypeError(
+            raise InvalidType(
                 f"size={self.size!r} is not a pair. Give height and width, such as "
                 "(32, 32)."
             )
@@ -102,18 +103,18 @@ class Preprocessing:
         """
         images, channels = np.asarray(images), len(self.mean)
         if images.dtype != np.uint8:
-            raise TypeError(
+            raise InvalidType(
                 f"images of type {images.dtype} are not bytes. Pass uint8 values from "
                 "0 to 255, as decoders of JPEG and PNG give them."
             )
         batch = images[np.newaxis] if images.ndim == 3 else images
         if batch.ndim != 4 or 0 in batch.shape[1:]:
-            raise ValueError(
+            raise InvalidValue(
                 f"images of shape {images.shape}: pass (height, width, channels) or "
                 "(N, height, width, channels), with no side of 0."
             )
         if batch.shape[-1] != channels and (batch.shape[-1], channels) != (3, 1):
-            raise ValueError(
+            raise InvalidValue(
                 f"images of {batch.shape[-1]} channels, but the network takes "
                 f"{channels}. Convert them to RGB."
             )
@@ -126,12 +127,12 @@ def _numbers(
     name: str, values: Sequence[float], interval: str, advice: str
 ) -> tuple[float, ...]:
     if isinstance(values, str) or not np.iterable(values):
-        raise TypeError(
+        raise InvalidType(
             f"{name}={values!r} is not a list of numbers. Give one per channel."
         )
     numbers = tuple(check_number(name, value, interval, advice) for value in values)
     if len(numbers) not in (1, 3):
-        raise ValueError(
+        raise InvalidValue(
             f"{name}={numbers} has {len(numbers)} numbers. Give three for RGB, or one "
             "for grey."
         )
@@ -187,7 +188,7 @@ def is_metadata(found: Any) -> bool:
 def _from_dict(found: Any) -> Card:
     """Returns what `to_dict` was called on."""
     if not is_metadata(found):
-        raise ValueError("no metadata")
+        raise InvalidValue("no metadata")
     if found["version"] != VERSION:
         raise ConversionError(
             f"has version {found['version']!r}, and this larq_nobn reads {VERSION}. "
@@ -226,7 +227,7 @@ def _tensor(found: Any) -> TensorInfo:
 
 def _typed(value: Any, wanted: type) -> Any:
     if not isinstance(value, wanted):
-        raise TypeError(f"{value!r} is not of type {wanted.__name__}")
+        raise InvalidType(f"{value!r} is not of type {wanted.__name__}")
     return value
 
 
@@ -259,7 +260,7 @@ def check_metadata(
     given = model.inputs[0]
     if preprocessing is not None:
         if not isinstance(preprocessing, Preprocessing):
-            raise TypeError(
+            raise InvalidType(
                 f"preprocessing={preprocessing!r} is not a "
                 "larq_nobn.deploy.Preprocessing. Make one of mean, std and size."
             )
@@ -279,12 +280,12 @@ def check_metadata(
 
 def _checked_labels(labels: Sequence[str], shape: Sequence[int]) -> tuple[str, ...]:
     if isinstance(labels, (str, bytes)) or not isinstance(labels, Sequence):
-        raise TypeError(
+        raise InvalidType(
             f"labels={labels!r} is not a list of names. Pass one name per class."
         )
     for label in labels:
         if not isinstance(label, str) or not label.strip():
-            raise TypeError(
+            raise InvalidType(
                 f"labels contains {label!r}, which is not a name. Pass one text per "
                 "class, in the order of the model's outputs."
             )

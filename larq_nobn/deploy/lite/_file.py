@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..._errors import InvalidValue
 from ..._files import opened
 from .._errors import ConversionError
 from ._engine import compute_engine
@@ -434,7 +435,7 @@ def _integers(numbers: Any) -> tuple[int, ...]:
 
 def _expect(fits: bool) -> None:
     if not fits:
-        raise ValueError("the file contradicts itself")
+        raise InvalidValue("the file contradicts itself")
 
 
 def _check_order(graph: Subgraph, states: Iterable[int]) -> None:

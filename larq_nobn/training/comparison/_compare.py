@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from ..._checks import check_bounds, check_kind, check_list, check_path
+from ..._errors import InvalidValue, MissingPackage
 from ..._files import check_folder, check_utf8
 from ..._keras import keras
 from ..._names import GIVEN
@@ -93,7 +94,7 @@ def grid(
             continue
         found = check_list(name, values)
         if not found or any(each in found[:i] for i, each in enumerate(found)):
-            raise ValueError(
+            raise InvalidValue(
                 f"{name}={list(found)} is empty or contains something twice. Give each "
                 "value once."
             )
@@ -182,7 +183,7 @@ def compare(
     if jobs is not None:
         check_bounds("jobs", jobs)
         if scheduler is not None:
-            raise ValueError(
+            raise InvalidValue(
                 f"jobs={jobs} and scheduler={scheduler!r} were given. Choose one: "
                 "processes of this machine, or the workers of a cluster."
             )
@@ -392,7 +393,7 @@ def _connected(address: str) -> Iterator[Any]:
     try:
         from distributed import Client
     except ImportError as error:
-        raise ImportError(
+        raise MissingPackage(
             "scheduler needs Dask. Install it with: pip install 'larq-nobn[cluster]'"
         ) from error
     made: Future[Any] = Future()

@@ -15,6 +15,7 @@ from typing import Any
 from rich.table import Table
 
 from ..._checks import check_kind, check_list, check_path
+from ..._errors import InvalidValue
 from ..._figures import COLOURS, DPI, check_plot, drawable, new_figure
 from ..._files import replacing
 from ..._tables import as_text
@@ -264,11 +265,11 @@ class Comparison:
         for each in check_list("outcomes", self.outcomes):
             check_kind("an outcome", each, Outcome, "a run. Make it with report")
         if not self.outcomes:
-            raise ValueError("There is nothing to compare. Give one run or more.")
+            raise InvalidValue("There is nothing to compare. Give one run or more.")
         known = self.outcomes[0].settings
         for name in self.compared:
             if name not in known or self.compared.count(name) > 1:
-                raise ValueError(
+                raise InvalidValue(
                     f"by={','.join(self.compared)} has {name!r}, which is no setting, "
                     f"or comes twice. Choose from {', '.join(known)}."
                 )
@@ -348,7 +349,7 @@ class Comparison:
         groups = [group for group in self.groups if group.best and group.finished]
         target = check_plot(path)
         if not groups:
-            raise ValueError("No run has a result to draw. See why they failed.")
+            raise InvalidValue("No run has a result to draw. See why they failed.")
         figure = new_figure(target, (3, 2.8))
         draw_groups(figure, self._title(), self.compared, groups)
         with replacing(target) as temporary:

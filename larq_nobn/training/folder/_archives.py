@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ..._archive_limits import check_zip
+from ..._errors import InvalidValue
 from ..._files import read_file, replacing
 
 _NAME = re.compile(r"epoch-\d+(-step-\d+)?\.npz")
@@ -83,7 +84,7 @@ def read(file: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
     whole = memoryview(read_file(file))
     content, digest = whole[:-_DIGEST_SIZE], whole[-_DIGEST_SIZE:]
     if hashlib.sha256(content).digest() != digest:
-        raise ValueError("it is torn or damaged")
+        raise InvalidValue("it is torn or damaged")
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as packed:
             check_zip(packed, json=("header.npy",))
@@ -91,5 +92,5 @@ def read(file: Path) -> tuple[dict[str, Any], list[np.ndarray]]:
             header = json.loads(archive["header"].tobytes())
             values = [archive[str(i)] for i in range(len(header["variables"]))]
     except Exception as error:  # whoever wrote the digest wrote something else
-        raise ValueError(f"it is not a checkpoint: {error}") from error
+        raise InvalidValue(f"it is not a checkpoint: {error}") from error
     return header, values

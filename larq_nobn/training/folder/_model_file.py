@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..._archive_limits import check_hdf5, check_zip
+from ..._errors import InvalidValue
 from ..._files import check_permission, opened
 from ..._tables import printable, sentence
 from . import _allowed
@@ -81,14 +82,14 @@ def check_model_file(file: Path) -> int:
         _check(config, "")
         return stored
     except Untrusted as error:
-        raise ValueError(f"{file} {error}") from error
+        raise InvalidValue(f"{file} {error}") from error
     except RecursionError as error:
-        raise ValueError(
+        raise InvalidValue(
             f"{file} is nested too deeply to be a Keras model. Save it again, or train "
             "again."
         ) from error
     except Exception as error:  # whatever readers of archives say to other bytes
-        raise ValueError(
+        raise InvalidValue(
             f"{file} is damaged or not a Keras model: {first_line(error)}. "
             "Save it again, or train it again."
         ) from error
@@ -110,7 +111,7 @@ def _of_hdf5(file: Path) -> tuple[object, int]:
         in_memory = check_hdf5(stream, file.stat().st_size)
     with h5py.File(file, "r") as stored:
         if "model_config" not in stored.attrs:
-            raise ValueError("it contains weights at most, and no model")
+            raise InvalidValue("it contains weights at most, and no model")
         kept = ("model_config", "training_config")
         found = [json.loads(stored.attrs[key]) for key in kept if key in stored.attrs]
         return found, in_memory
@@ -138,7 +139,7 @@ def first_line(error: BaseException) -> str:
     return sentence(_INTERNAL.sub("", _NODE.sub(r" in '\1'", found)), _LONGEST)
 
 
-class Untrusted(ValueError):
+class Untrusted(InvalidValue):
     """A model file names what is not on the list."""
 
     def __init__(self, layer: str, what: str, remedy: str) -> None:

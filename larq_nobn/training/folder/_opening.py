@@ -16,6 +16,7 @@ from typing import Any
 from ... import data
 from ..._checks import check_flag, check_path
 from ..._datasets import check_normalization
+from ..._errors import InvalidValue
 from ..._files import check_utf8, files_below, opened, read_file
 from ..._keras import keras
 from ..._larq import without_starvation_warning
@@ -109,7 +110,7 @@ def dataset_of(record: Mapping[str, Any]) -> data.DatasetInfo:
             validation_examples=examples.get("validation", 0),
         )
     except (AttributeError, IndexError, KeyError, TypeError) as error:
-        raise ValueError(
+        raise InvalidValue(
             f"record is not what a run.json contains ({type(error).__name__}: "
             f"{error}). Pass the record of load_run, or what load_record returned "
             "first."
@@ -241,16 +242,16 @@ def open_model(
         with limits, without_starvation_warning():
             model = keras.models.load_model(file, compile=compile, safe_mode=not trust)
     except TooLarge as error:
-        raise ValueError(
+        raise InvalidValue(
             f"{file} {error}. It is damaged, or made to fill the memory; pass "
             "trust=True (--trust) for a file of your own."
         ) from error
     except Exception as error:  # whatever Keras, or a class of the user, says to it
-        raise ValueError(
+        raise InvalidValue(
             f"{file} cannot be opened as a Keras model: {first_line(error)}"
         ) from error
     if not isinstance(model, keras.Model):
-        raise ValueError(
+        raise InvalidValue(
             f"{file} contains a {type(model).__name__}, which is not a Keras model. "
             "Save the model that it is part of."
         )
@@ -266,7 +267,7 @@ def is_saved_model(path: Path) -> bool:
 
 def _check_trust(trust: bool, folder: Path) -> None:
     if not trust:
-        raise ValueError(
+        raise InvalidValue(
             f"{folder} is a SavedModel, which is a program and can do what any program "
             "can: save the model as a .keras file, or pass trust=True (--trust) for a "
             "folder of your own."
@@ -286,7 +287,7 @@ def _file_of(path: Path) -> Path:
                 "Give the --output folder of a training run."
             )
     if file.exists() and not file.is_file():
-        raise ValueError(
+        raise InvalidValue(
             f"{file} is not a regular file, so no model is read from it. Give a run "
             "folder, or a .keras or .h5 file."
         )
@@ -296,7 +297,7 @@ def _file_of(path: Path) -> Path:
             "name of a trained network (larq-nobn models)."
         )
     if file.suffix not in SUFFIXES:
-        raise ValueError(
+        raise InvalidValue(
             f"{file} is not a .keras file or .h5 file. Give a run folder or a file "
             "that Keras saved under a name with one of these endings."
         )
@@ -392,7 +393,7 @@ def check_shape(value: Any, wanted: Any, file: Path, place: str = "it") -> None:
 
 def damaged(file: Path, why: str) -> ValueError:
     """Returns what is raised for a file that no run writes like this."""
-    return ValueError(
+    return InvalidValue(
         f"{file} is damaged: {why}. Restore it from a copy, or train again in another "
         "folder."
     )

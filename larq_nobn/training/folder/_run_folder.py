@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..._checks import check_path
+from ..._errors import InvalidValue
 from ..._figures import COLOURS, DPI, drawable, new_figure
 from ..._files import check_folder, check_utf8, is_leftover, replacing
 from ..._keras import check_model, keras
@@ -230,7 +231,7 @@ def _check_settings(
     found, given = dict(found), dict(given)
     was, now = found.pop(_IMAGES, None), given.pop(_IMAGES, None)
     if was and now and was != now:
-        raise ValueError(
+        raise InvalidValue(
             f"Images in {given['dataset']} were added, removed or changed since the "
             f"run in {folder} started with them. Put them back as they were, or choose "
             "another output."
@@ -242,7 +243,7 @@ def _check_settings(
             ", ".join(f"{name}={each.get(name)!r}" for name in differing)
             for each in (found, given)
         )
-        raise ValueError(
+        raise InvalidValue(
             f"{folder} contains a run with {its}, but {ours} was given. Resume with "
             "the settings that it started with, or choose another output."
         )
@@ -354,7 +355,7 @@ def save_model(model: keras.Model, path: str | os.PathLike) -> None:
     check_model(model)
     target = Path(check_path("path", path))
     if target.suffix != ".keras":
-        raise ValueError(
+        raise InvalidValue(
             f"{target} is not a name for a Keras model. Choose one that ends in "
             ".keras, such as model.keras."
         )

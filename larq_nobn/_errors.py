@@ -1,0 +1,26 @@
+"""What a user can mend.
+
+The message says what was given, what is allowed, and what to do. The command line
+prints it as a sentence; any other error is shown as a fault of the package.
+"""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """The base of all errors that the package raises for what it is given."""
+
+    # By this TensorFlow keeps the class of what is raised in a graph.
+    __init__ = Exception.__init__
+
+
+class InvalidValue(UserError, ValueError):
+    """A value that is not allowed, or a file with wrong content."""
+
+
+class InvalidType(UserError, TypeError):
+    """An argument of a type that is not allowed."""
+
+
+class MissingPackage(UserError, ImportError):
+    """A package that has to be installed for what is asked."""

@@ -1,0 +1,37 @@
+"""Errors for a user are of one base, and stay so on their way through TensorFlow."""
+
+import larq_nobn as nobn
+import pytest
+import tensorflow as tf
+from larq_nobn._errors import InvalidType, InvalidValue, MissingPackage, UserError
+
+keras = tf.keras
+
+
+class Picky(keras.layers.Layer):
+    def __init__(self, error, **options):
+        super().__init__(**options)
+        self._error = error
+
+    def call(self, x):
+        raise self._error("It was 3. Give 4.")
+
+
+@pytest.mark.parametrize(
+    "error, usual",
+    [
+        (InvalidValue, ValueError),
+        (InvalidType, TypeError),
+        (MissingPackage, ImportError),
+        (nobn.training.NonFiniteLoss, ArithmeticError),
+        (nobn.deploy.ConversionError, ValueError),
+    ],
+)
+def test_one_base_beside_that_of_python(error, usual):
+    assert issubclass(error, UserError) and issubclass(error, usual)
+    model = keras.Sequential([Picky(error)])
+    model.compile("sgd", "mse")
+    with pytest.raises(error, match=r"It was 3\. Give 4\."):
+        model.fit(tf.ones((2, 3)), tf.ones((2, 1)), verbose=0)
+    with pytest.raises(error, match=r"It was 3\. Give 4\."):
+        model(tf.ones((2, 3)))
