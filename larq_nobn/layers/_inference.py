@@ -36,6 +36,7 @@ class ShiftedSign(lq.quantizers.Quantizer):
         shift: (C,); None for 0.
         gain: (C,), where the given model takes the sign of gain * (x + shift): of a
             negative one, the opposite sign. None for 1.
+        compared: Whether it is written as a comparison even without a shift.
         **kwargs: Keras layer arguments.
     """
 
@@ -45,20 +46,23 @@ class ShiftedSign(lq.quantizers.Quantizer):
         self,
         shift: np.ndarray | None,
         gain: np.ndarray | None = None,
+        compared: bool = False,
         **kwargs: Any,
     ):
         super().__init__(dtype="float32", **kwargs)
         self.shift = _constant(shift)
         self.gain = None if gain is None else np.asarray(gain, np.float32)
+        self.compared = compared
 
     def get_config(self) -> dict[str, Any]:
-        return {"name": self.name, "shift": self.shift, "gain": self.gain}
+        names = ("name", "shift", "gain", "compared")
+        return {name: getattr(self, name) for name in names}
 
     def shifted(self, inputs: tf.Tensor) -> tf.Tensor:
         return inputs if self.shift is None else inputs + self.shift
 
     def call(self, inputs: tf.Tensor) -> tf.Tensor:
-        if self.shift is None:
+        if self.shift is None and not self.compared:
             return lq.math.sign(inputs)
         # Larq's spelling of a sign is sign(sign(x) + 0.1), for which LCE would take a
         # shifted sign of a sign too, and drop the shift.

@@ -39,7 +39,7 @@ from ._binary_layers import binary_layer
 from ._lift import reshape_after
 from ._moves import absorb_factors, move_shifts
 from ._padding import trim_padding
-from ._reading import spell_affine, with_steps
+from ._reading import compare_sum_with_sign, spell_affine, with_steps
 
 
 def rules(in_float: Container[str] = ()) -> tuple[Rule, ...]:
@@ -73,6 +73,7 @@ PASSES = (
     with_steps,
     partial(once, rules=(clear_threshold,)),
     partial(once, rules=(spell_affine,)),
+    partial(once, rules=(compare_sum_with_sign,)),
 )
 
 

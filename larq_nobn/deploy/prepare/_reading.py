@@ -27,6 +27,7 @@ from ...graph import (
     steps_after_kernel,
     steps_of,
     traits,
+    weights_of_sum,
 )
 from ...layers._inference import (
     BinaryConvolution,
@@ -34,6 +35,7 @@ from ...layers._inference import (
     ConstantLess,
     PlainAffine,
     PlusLast,
+    ShiftedSign,
 )
 from ...rewrites import Edit, affine_of, is_affine, is_shared, rule
 from ...rewrites import steps_after as _steps_after
@@ -54,6 +56,24 @@ def spell_affine(graph: Graph, call: Call) -> Edit | None:
     arguments = {"gain": gain, "offset": offset}
     plain = Operation(call.name, PlainAffine, None, arguments)
     return Edit(graph.with_operation(plain))
+
+
+@rule
+def compare_sum_with_sign(graph: Graph, call: Call) -> Edit | None:
+    """Writes the sign of a sum with a sign as a comparison.
+
+    Larq's sign of sign(x) + y is to LCE the spelling of sign(x): see `check_signs`.
+    """
+    sign, source = sign_in(call), graph.producer(call.first_input)
+    if sign is None or source is None or weights_of_sum(source) is None:
+        return None
+    makers = [graph.producer(edge) for edge in source.reads]
+    if not any(maker and sign_of(maker.layer) is not None for maker in makers):
+        return None
+    shift, gain = (sign.argument(name) for name in ("shift", "gain"))
+    arguments = {"shift": shift, "gain": gain, "compared": True}
+    new = Operation(sign.name, ShiftedSign, None, arguments)
+    return Edit(graph.with_operation(with_sign(call, new)))
 
 
 def has_real_kernel(call: Call) -> bool:

@@ -23,3 +23,24 @@ def test_a_shift_between_two_signs_counts(tmp_path):
     report = nobn.convert(model, tmp_path / "m.tflite")
     assert report.lce_bconv2d == len(shifts)
     assert report.verify["exact_share"] == 1
+
+
+@pytest.mark.convert
+@pytest.mark.parametrize("normalized", [True, False], ids=["batch norm", "plain"])
+@pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
+def test_a_sign_of_a_sum_with_a_sign_stays(tmp_path, normalized, first):
+    """LCE knows sign(sign(x) + y) as one spelling of sign(x), whatever y is.
+
+    A batch norm in its initial state, which preparation leaves out, keeps them apart.
+    """
+    image = keras.Input(INPUT)
+    sign = lq.quantizers.SteSign()(keras.layers.Conv2D(8, 3, padding="same")(image))
+    x = binary_conv(8, input_quantizer=None)(sign)
+    y = keras.layers.Add()([sign, x] if first else [x, sign])
+    if normalized:
+        y = keras.layers.BatchNormalization()(y)
+    ends = [binary_conv(8)(y), lq.quantizers.SteSign()(y)]
+    report = nobn.convert(keras.Model(image, ends), tmp_path / "m.tflite")
+    assert report.lce_bconv2d == report.binary_layers == 2
+    assert report.verify["exact_share"] == 1
+    assert report.not_prepared is None
